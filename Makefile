@@ -1,0 +1,32 @@
+# Every target ends by itself and says what it does. `make run` and `make test` install first what is missing.
+.PHONY: help install run test bench clean
+.DEFAULT_GOAL := help
+
+PY := .venv/bin/python
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
+
+install:  ## Debian packages, .venv, Kafka's jars: each once
+	@sh agents/embedded/install.sh
+
+run: install  ## servers, ten nodes, a replayed stream, shown live (Ctrl-C stops all)
+	@.venv/bin/geolane up
+
+test:  ## lint, types, architecture, then all tests with real servers
+	@sh agents/embedded/install.sh test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(PY) -m pytest
+
+bench:  ## throughput beside quixstreams and a bare loop, recovery after kills; writes docs/benchmarks.md, recovery.md
+	@sh agents/embedded/install.sh bench
+	$(PY) -m benchmarks
+	$(PY) -m benchmarks.recovery
+
+clean:  ## ends what a killed run left; removes the run folder, .venv, Kafka's jars and caches
+	@if [ -x $(PY) ]; then $(PY) -m agents.embedded.clean; fi
+	rm -rf .run .venv .local *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

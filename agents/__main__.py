@@ -1,0 +1,152 @@
+"""The command `geolane`: one sub-command per process, and `up`, `lanes`, `watch`. Each imports only what it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agents.errors import GeolaneError
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+class _Group(click.Group):
+    """An error of ours is one line on standard error and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # Any: click's own signature
+        try:
+            return super().invoke(ctx)
+        except GeolaneError as e:
+            click.echo(f"geolane: {e}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="geolane", prog_name="geolane")
+def main() -> None:
+    """Streaming ETL that stays close to its data, steered from an XMPP chat room."""
+
+
+def _settings_option(f: Any) -> Any:  # Any: click's decorators are untyped in this direction
+    return click.option("--settings", type=_FILE, required=True, help="The settings file (TOML).")(f)
+
+
+@main.command()
+@_settings_option
+@click.option("--name", required=True, help="This node's name in the inventory: iad-1.")
+def node(settings: Path, name: str) -> None:
+    """Work lanes: consume, run the pipeline, produce, exactly once."""
+    _start(settings, f"node-{name}")
+    from agents import supervisor
+    from agents.node.process import run
+    from agents.settings import load
+
+    loaded = load(settings)
+    sys.exit(supervisor.run(lambda: run(loaded, name)))
+
+
+@main.command()
+@_settings_option
+@click.option("--name", required=True, help="This router's name in the inventory: 1.")
+def router(settings: Path, name: str) -> None:
+    """Check raw events and sort them into lanes."""
+    _start(settings, f"router-{name}")
+    from agents import supervisor
+    from agents.router.process import run
+    from agents.settings import load
+
+    loaded = load(settings)
+    sys.exit(supervisor.run(lambda: run(loaded, name)))
+
+
+@main.command()
+@_settings_option
+def coordinator(settings: Path) -> None:
+    """Lead the fleet, or stand by until the leader is gone."""
+    _start(settings, "coordinator")
+    from agents import supervisor
+    from agents.coordinator.process import run
+    from agents.settings import load
+
+    loaded = load(settings)
+    sys.exit(supervisor.run(lambda: run(loaded)))
+
+
+def _start(settings: Path, process: str) -> None:
+    """What every long-lived process does first; `settings` is named in the first log line."""
+    from agents import log, supervisor
+
+    supervisor.die_with_parent()
+    log.setup(process)
+    log.get("main").info("starting", settings=str(settings))
+
+
+@main.command()
+@click.option("--events", type=click.IntRange(min=1), help="Stop the replay after this many events.")
+@click.option(
+    "--exit", "leave", is_flag=True, help="No live view; end when all events are accounted for, with one line of JSON."
+)
+@click.option("--kill-node-at", type=click.FloatRange(0, 1), help="kill -9 a busy node at this fraction of --events.")
+@click.option("--rate", type=click.FloatRange(min=1), default=1000.0, show_default=True, help="Events per second.")
+@click.option("--stream", type=_FILE, help="Replay this file (an event per line, .gz too) instead of the flights.")
+@click.option("--no-replay", is_flag=True, help="Replay nothing: your own producers write to events.raw.")
+@click.option("--pipeline", help="Your pipeline, module:function, found from the current folder.")
+@click.option("--nodes", type=click.IntRange(min=1), help="Only the first so many nodes of the inventory.")
+@click.option("--lanes", type=click.IntRange(min=1), help="Lanes of events.lanes (default 32).")
+@click.option("--kafka", metavar="HOST:PORT", help="Use this provisioned Kafka instead of starting one.")
+@click.option(
+    "--xmpp", metavar="DOMAIN", help="Use this provisioned XMPP server instead of starting one (needs --secrets)."
+)
+@click.option("--settings", type=_FILE, help="Settings to start from: SASL and TLS of existing servers, limits.")
+@click.option("--secrets", type=_FOLDER, help="Folder with a password file (mode 0600) per XMPP account.")
+@click.option("--inventory", type=_FILE, help="Inventory (TOML) instead of ten cloud regions of North America.")
+@click.option("--folder", type=_FOLDER, help="Run folder (default: .run in the project, or below /var/tmp).")
+def up(**options: Any) -> None:  # Any: click hands over what is declared above; Options checks it
+    """Run everything on this machine: servers, agents, a replayed stream; show it live."""
+    from agents.embedded import up as embedded
+
+    sys.exit(embedded.main(embedded.Options.of(options)))
+
+
+@main.group()
+def lanes() -> None:
+    """The lane map: which cell of the map belongs to which lane."""
+
+
+@lanes.command("build")
+@click.argument("file", type=click.File("rb"))
+@click.option("--lanes", "count", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--resolution", type=click.IntRange(0, 15), default=4, show_default=True, help="H3 resolution.")
+@click.option("--version", type=click.IntRange(min=1), default=1, show_default=True)
+def lanes_build(file: Any, count: int, resolution: int, version: int) -> None:  # Any: an open file, gzip or plain
+    """Print a lane map made from FILE, a sample with one event per line (.gz too; - is standard input)."""
+    from agents.core.lanemap import build
+    from agents.embedded.lines import events
+
+    click.echo(build(events(file), count, resolution, version).encode())
+
+
+@main.command()
+@click.argument("feed")
+@click.option("--settings", type=_FILE, help="The member's settings file (default: that of the running stack).")
+@click.option("--user", default="operator", show_default=True, help="The member's account.")
+@click.option("--count", type=click.IntRange(min=1), help="End after so many items.")
+@click.option("--json", "as_json", is_flag=True, help="A line of JSON per item.")
+def watch(feed: str, settings: Path | None, user: str, count: int | None, as_json: bool) -> None:
+    """Print what is published on FEED: fleet, placement, alerts, telemetry/node-iad-1 ..."""
+    from agents import log, supervisor
+    from agents.embedded.folder import default_folder
+    from agents.embedded.watch import run
+    from agents.settings import load
+
+    log.setup("watch")
+    loaded = load(settings or default_folder() / "settings" / f"{user}.toml")
+    sys.exit(supervisor.run(lambda: run(loaded, user, feed, count, as_json), tell=False))
+
+
+if __name__ == "__main__":
+    main(prog_name="geolane")

@@ -1,0 +1,223 @@
+"""Performs the core's effects against Kafka, XMPP and the journal, and tells their outcome back as events. It decides nothing.
+
+Kafka's are done one after the other, in order: a write that was queued before a fence is committed before it. XMPP commands go side
+by side; what is said to people goes in order."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+
+from agents import log
+from agents.core import effects as fx
+from agents.core.coordinator import Event
+from agents.core.feeds import ALERTS, FLEET, PLACEMENT
+from agents.core.formats import (
+    LEADER_KEY,
+    encode_intent,
+    encode_leader,
+    encode_lease,
+    encode_placed,
+    intent_key,
+    lease_key,
+)
+from agents.core.model import Kind, Leader, Partition, WorkerCommand
+from agents.errors import CommandRefused, KafkaUnavailable, NoAnswer, NotConnected, StaleEpoch, XmppError
+from agents.journal import Journal
+from agents.kafka.leases import LeaseMaker
+from agents.kafka.offsets import Offsets
+from agents.kafka.placement import PlacementLog
+from agents.xmpp.coordinator import CoordinatorLink
+
+COMMAND_S = 5.0
+PING_S = 3.0
+LEASE_S = 5.0
+KAFKA_QUEUE, TALK_QUEUE, SENDING = 10_000, 200, 5_000
+THREADS = 100
+FEEDS = (FLEET, PLACEMENT, ALERTS)
+
+_log = log.get("coordinator")
+
+
+class Performer:
+    """One leader's hands. `tell` gives an event to the core's queue."""
+
+    def __init__(
+        self, link: CoordinatorLink, placement: PlacementLog, leases: LeaseMaker, offsets: dict[Kind, Offsets],
+        journal: Journal, tell: Callable[[Event], None], *, leader: Leader,
+    ) -> None:  # fmt: skip
+        self._link, self._placement, self._leases, self._offsets = link, placement, leases, offsets
+        self._journal, self._tell, self._leader = journal, tell, leader
+        self._kafka: deque[fx.MakeLease | fx.Write | fx.ReadOffsets] = deque()
+        self._kafka_wanted = asyncio.Event()
+        self._talk: asyncio.Queue[fx.Say | fx.Subject | fx.MirrorAffiliations] = asyncio.Queue(TALK_QUEUE)
+        self._threads: dict[str, str] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+        self._wake: asyncio.TimerHandle | None = None
+        self.wrote_at = time.monotonic()
+
+    def perform(self, effects: Iterable[fx.Effect], now_ms: int) -> None:
+        """Begin all of these; never waits."""
+        for effect in effects:
+            match effect:
+                case fx.MakeLease() | fx.Write() | fx.ReadOffsets():
+                    if len(self._kafka) >= KAFKA_QUEUE:
+                        raise KafkaUnavailable(f"{KAFKA_QUEUE} steps wait for Kafka: this process must end")
+                    self._kafka.append(effect)
+                    self._kafka_wanted.set()
+                case fx.Send(worker, command):
+                    self._start(self._send(worker, command))
+                case fx.Ping(worker):
+                    self._start(self._ping(worker))
+                case fx.Publish(item):
+                    self._link.publish(item)
+                case fx.Whisper(jid, text):
+                    self._whisper(jid, text)
+                case fx.Say() | fx.Subject() | fx.MirrorAffiliations():
+                    if self._talk.full():
+                        _log.warning("talk_dropped", what=str(self._talk.get_nowait()))
+                    self._talk.put_nowait(effect)
+                case fx.Note(kind, who, text, data):
+                    self._journal.note(now_ms, kind, who, text, data)
+                case fx.WakeAt(after_s):
+                    self._wake_at(after_s)
+
+    def _wake_at(self, after_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        when = loop.time() + after_s
+        if self._wake is not None and loop.time() <= self._wake.when() <= when:
+            return
+        if self._wake is not None:
+            self._wake.cancel()
+        self._wake = loop.call_at(when, lambda: self._tell(fx.Wake()))
+
+    # ---- Kafka ----
+
+    async def begin(self) -> None:
+        """Commit the new leader epoch: only then may anything be said (PROTOCOL 2.3)."""
+        await self._write([])
+
+    async def run_kafka(self) -> None:
+        """Performs Kafka's effects in order, for ever. Raises LeadershipLost or KafkaUnavailable when the process must end."""
+        while True:
+            self._kafka_wanted.clear()
+            if not self._kafka:
+                # The record `leader` is rewritten every second, so that losing the leadership is noticed (PROTOCOL 2.11).
+                try:
+                    async with asyncio.timeout(max(0.0, self.wrote_at + 1.0 - time.monotonic())):
+                        await self._kafka_wanted.wait()
+                except TimeoutError:
+                    await self._write([])
+                continue
+            effect = self._kafka.popleft()
+            match effect:
+                case fx.MakeLease():
+                    await self._make_lease(effect)
+                case fx.ReadOffsets(partitions):
+                    self._tell(fx.OffsetsRead(await self._committed(partitions)))
+                case fx.Write():
+                    writes = [effect]
+                    while self._kafka and isinstance(self._kafka[0], fx.Write) and len(writes) < 500:
+                        more = self._kafka.popleft()
+                        if isinstance(more, fx.Write):
+                            writes.append(more)
+                    await self._write(writes)
+
+    async def _write(self, writes: list[fx.Write]) -> None:
+        """All of them in one transaction, in their order; then tell, and do what may be done now."""
+        records: dict[str, bytes | None] = {LEADER_KEY: encode_leader(self._leader)}
+        for w in writes:
+            records |= {p.key: encode_placed(s) for p, s in w.partitions.items()}
+            records |= {lease_key(worker): encode_lease(lease) for worker, lease in w.leases.items()}
+            records |= {intent_key(name): encode_intent(i) if i else None for name, i in w.intents.items()}
+        await self._placement.write(records)
+        self.wrote_at = time.monotonic()
+        for w in writes:
+            self._tell(fx.Written(w.partitions, w.leases, w.intents))
+            self.perform(w.then, int(time.time() * 1000))
+
+    async def _make_lease(self, e: fx.MakeLease) -> None:
+        try:
+            producer_id, producer_epoch = await self._leases.make(e.transactional_id, LEASE_S)
+            offsets = await self._committed(e.partitions)
+        except KafkaUnavailable as error:
+            _log.warning("lease_failed", worker=e.worker, error=str(error))
+            self._tell(fx.LeaseFailed(e.worker, str(error)))
+            return
+        _log.info("lease_made", worker=e.worker, boot=e.new_boot, producer_epoch=producer_epoch)
+        self._tell(fx.LeaseMade(e.worker, e.new_boot, e.transactional_id, producer_id, producer_epoch, offsets))
+
+    async def _committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        found: dict[Partition, int] = {}
+        for kind, reader in self._offsets.items():
+            mine = [p for p in partitions if p.kind is kind]
+            if mine:
+                found |= {p: at[0] for p, at in (await reader.committed(mine)).items() if at is not None}
+        return found
+
+    # ---- XMPP ----
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        if len(self._sending) >= SENDING:
+            raise NotConnected(f"{SENDING} commands wait for answers: this process must end")
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, worker: str, command: WorkerCommand) -> None:
+        try:
+            answer = await self._link.command(worker, command, COMMAND_S)
+        except StaleEpoch as e:
+            _log.warning("command_stale", worker=worker, command=type(command).__name__, seen=e.seen)
+            self._tell(fx.Refused(worker, command, "conflict", e.seen))
+        except CommandRefused as e:
+            _log.warning("command_refused", worker=worker, command=type(command).__name__, reason=str(e))
+            self._tell(fx.Refused(worker, command, e.condition))
+        except (NoAnswer, NotConnected) as e:
+            _log.warning("command_unanswered", worker=worker, command=type(command).__name__, reason=str(e))
+            self._tell(fx.Unanswered(worker, command))
+        else:
+            self._tell(fx.Answered(worker, command, answer))
+
+    async def _ping(self, worker: str) -> None:
+        try:
+            await self._link.ping(worker, PING_S)
+        except (NoAnswer, NotConnected):
+            self._tell(fx.Ponged(worker, False))
+        else:
+            self._tell(fx.Ponged(worker, True))
+
+    def _whisper(self, jid: str, text: str) -> None:
+        try:
+            self._link.whisper(jid, text)
+        except XmppError as e:
+            _log.warning("not_said", to=jid, error=str(e))
+
+    async def run_talk(self) -> None:
+        """Says things to people in order, for ever; what cannot be said is dropped and logged."""
+        while True:
+            effect = await self._talk.get()
+            try:
+                match effect:
+                    case fx.Say(text, thread):
+                        said = await self._link.say(text, correct=self._threads.get(thread) if thread else None)
+                        if thread:
+                            if len(self._threads) >= THREADS:
+                                self._threads.clear()
+                            self._threads.setdefault(thread, said)
+                    case fx.Subject(text):
+                        self._link.subject(text)
+                    case fx.MirrorAffiliations(affiliations):
+                        await self._link.mirror(affiliations, FEEDS)
+            except XmppError as e:
+                _log.warning("not_said", what=type(effect).__name__, error=str(e))
+
+    async def stop(self) -> None:
+        """Let go of what is under way; a command without an answer is asked again by whoever leads next."""
+        if self._wake is not None:
+            self._wake.cancel()
+        for task in self._sending:
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)

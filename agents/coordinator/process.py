@@ -1,0 +1,217 @@
+"""The coordinator as a process: stands by until it holds the name, takes the leadership in Kafka, then turns events into effects until it
+loses either. Who is fenced ends (PROTOCOL 2.11); its supervisor starts another."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from agents import log
+from agents.coordinator.perform import Performer
+from agents.core import effects as fx
+from agents.core.coordinator import Coordinator, Event, Now
+from agents.core.events_xmpp import Led, TelemetryIn, XmppEvent
+from agents.core.formats import read_table
+from agents.core.inventory import Inventory, InventoryFile
+from agents.core.model import LANES, RAW, Kind, Leader, Partition
+from agents.core.planning.placing import LanePlaces, PlacingSettings, Scorer
+from agents.core.planning.plan import Calm
+from agents.data import RTT_TABLE, read_rtt
+from agents.errors import KafkaUnavailable, LeadershipLost, NotConnected, SettingsError, XmppError
+from agents.journal import Journal
+from agents.kafka import lanemap as lanemap_topic
+from agents.kafka.leases import LeaseMaker
+from agents.kafka.offsets import Offsets
+from agents.kafka.placement import PlacementLog
+from agents.settings import Settings, decode_toml
+from agents.xmpp.coordinator import CoordinatorLink
+from kernels import Candidates, LaneTable, NodeTable, RttModel, Terms, choose, score
+
+EVENTS_AT_MOST = 20_000
+TICK_S = 1.0
+KAFKA_SILENT_S = 3.0
+HISTORY = 200
+
+_log = log.get("coordinator")
+
+
+def scorer(rtt: RttModel, move_ms: float) -> Scorer:
+    """NumPy's scores under these settings. The scoring issue chooses a kernel here."""
+
+    def run(lanes: LaneTable, nodes: NodeTable) -> tuple[Terms, Candidates]:
+        terms = score(lanes, nodes, rtt, move_ms=move_ms)
+        return terms, choose(terms, lanes, nodes)
+
+    return run
+
+
+def read_inventory(path: Path) -> Inventory:
+    """Raises SettingsError."""
+    return Inventory.from_file(decode_toml(path, InventoryFile), str(path))
+
+
+class Process:
+    """Everything of one coordinator process. Build, then `run`."""
+
+    def __init__(self, settings: Settings) -> None:
+        c = settings.coordinator
+        self.settings = settings
+        self.boot = secrets.token_hex(6)
+        self.inventory = read_inventory(Path(c.inventory))
+        self.rtt = read_rtt(Path(c.rtt_table) if c.rtt_table else RTT_TABLE)
+        rows = {name: i for i, name in enumerate(self.rtt.regions)}
+        self.placing = PlacingSettings(
+            Calm(target_utilisation=c.target_utilisation),
+            {s.name: rows.get(s.region, -1) for s in self.inventory.sites.values()},
+        )
+        self.events: asyncio.Queue[Event] = asyncio.Queue(EVENTS_AT_MOST)
+        self.link = CoordinatorLink(settings.xmpp, self.boot, self.tell)
+        self.flooded = asyncio.Event()
+        self.dropped = 0
+
+    def tell(self, event: Event | XmppEvent) -> None:
+        """Only enqueues. When the queue is full, telemetry is dropped (the next item makes up for it); anything else would be
+        missed for good, so the process ends."""
+        try:
+            self.events.put_nowait(event)
+        except asyncio.QueueFull:
+            if not isinstance(event, TelemetryIn):
+                self.flooded.set()
+                return
+            self.dropped += 1
+            if self.dropped in (1, 100, 10_000, 1_000_000):
+                _log.warning("telemetry_dropped", count=self.dropped)
+
+    async def run(self, ready: Callable[[], None] | None = None) -> None:
+        """Until cancelled, or until the leadership is lost: raises LeadershipLost or KafkaUnavailable then."""
+        async with Journal(Path(self.settings.coordinator.journal)) as journal, asyncio.TaskGroup() as group:
+            group.create_task(journal.run())
+            group.create_task(self.link.run())
+            group.create_task(self._end_when_flooded())
+            if ready is not None:
+                ready()
+            await self._stand_by()
+            await self._lead(journal)
+
+    async def _end_when_flooded(self) -> None:
+        await self.flooded.wait()
+        raise LeadershipLost(f"{EVENTS_AT_MOST} events wait: this coordinator cannot keep up, and must end")
+
+    async def _stand_by(self) -> None:
+        while not isinstance(await self.events.get(), Led):
+            pass
+        _log.info("name_held", boot=self.boot)
+
+    async def _lead(self, journal: Journal) -> None:
+        placement, leases = PlacementLog(self.settings.kafka), LeaseMaker(
+            self.settings.kafka, self.settings.coordinator.transaction_timeout_ms
+        )  # fmt: skip
+        offsets = {kind: Offsets(self.settings.kafka, kind.group) for kind in Kind}
+        try:
+            table = read_table(await _until_kafka(placement.lead))
+            lanemap = await _until_kafka(lambda: lanemap_topic.newest(self.settings.kafka))
+            if lanemap is None:
+                raise SettingsError("there is no lane map in the topic lanemap: see `geolane lanes --help`")
+            await _until_kafka(leases.start)
+            for reader in offsets.values():
+                await _until_kafka(reader.start)
+            epoch = (table.leader.leader_epoch if table.leader else 0) + 1
+            leader = Leader(epoch, self.boot)
+            core = Coordinator(
+                self.inventory,
+                LanePlaces(
+                    tuple(c[0] for c in lanemap.centroid), tuple(c[1] for c in lanemap.centroid), tuple(lanemap.rate_eps)
+                ),
+                scorer(self.rtt, self.settings.coordinator.move_ms),
+                self.placing,
+                leader_epoch=epoch, partitions=table.placed, leases=table.leases, intents=table.intents,
+                expected=[
+                    *(Partition(LANES, n) for n in range(lanemap.lanes)),
+                    *(Partition(RAW, n) for n in range(self.settings.coordinator.raw_partitions)),
+                ],
+                token=lambda: secrets.token_hex(2), now=_now(),
+            )  # fmt: skip
+            core.desk.history.extend(await journal.recent(HISTORY))
+            performer = Performer(self.link, placement, leases, offsets, journal, self.tell, leader=leader)
+            await performer.begin()
+            _log.info("leading", leader_epoch=epoch, boot=self.boot, partitions=len(table.placed))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(performer.run_kafka())
+                group.create_task(performer.run_talk())
+                group.create_task(self._tick(performer))
+                await self._turn(core, performer, group)
+        finally:
+            await placement.stop()
+            await leases.stop()
+            for reader in offsets.values():
+                await reader.stop()
+
+    async def _turn(self, core: Coordinator, performer: Performer, group: asyncio.TaskGroup) -> None:
+        """The loop: an event in, effects out."""
+        self.tell(fx.KafkaUp())
+        event: Event = Led()
+        try:
+            while True:
+                now = _now()
+                if isinstance(event, Led):
+                    group.create_task(self._read_affiliations())
+                performer.perform(core.handle(event, now), now.ms)
+                event = await self.events.get()
+        finally:
+            await performer.stop()
+
+    async def _tick(self, performer: Performer) -> None:
+        up = True
+        while True:
+            await asyncio.sleep(TICK_S)
+            alive = time.monotonic() - performer.wrote_at <= KAFKA_SILENT_S
+            if alive != up:
+                up = alive
+                _log.warning("kafka_back" if up else "kafka_silent")
+                self.tell(fx.KafkaUp() if up else fx.KafkaDown())
+                if not up and self.link.standbys:
+                    await self.link.step_down()
+                    raise LeadershipLost("Kafka does not answer and a standby waits: the name is given up")
+            self.tell(fx.Tick())
+
+    async def _read_affiliations(self) -> None:
+        """Whenever we lead anew; afterwards the room tells changes."""
+        while True:
+            try:
+                self.tell(fx.AffiliationsRead(await self.link.affiliations()))
+                return
+            except NotConnected:
+                return
+            except XmppError as e:
+                _log.warning("affiliations_unread", error=str(e))
+                await asyncio.sleep(1)
+
+
+T = TypeVar("T")
+
+
+async def _until_kafka(attempt: Callable[[], Awaitable[T]]) -> T:
+    """`attempt` until a broker answers; it may be called again after KafkaUnavailable."""
+    told = False
+    while True:
+        try:
+            return await attempt()
+        except KafkaUnavailable as e:
+            if not told:
+                _log.warning("kafka_away", error=str(e))
+                told = True
+            await asyncio.sleep(random.uniform(0.2, 1.0))
+
+
+def _now() -> Now:
+    return Now(time.monotonic(), int(time.time() * 1000))
+
+
+async def run(settings: Settings, ready: Callable[[], None] | None = None) -> None:
+    """The sub-command `geolane coordinator`."""
+    await Process(settings).run(ready)

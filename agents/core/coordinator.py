@@ -1,0 +1,373 @@
+"""The coordinator's core: one event in, the state advanced, effects out. It owns no decision itself: who is gone is liveness.py's,
+where partitions go placing.py's, what may change handover.py's, what is said say.py's and news.py's.
+
+While it does not lead, or XMPP or Kafka is away, it commands nothing (PROTOCOL 2.11)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from agents.core import say as saying
+from agents.core.effects import (
+    AffiliationsRead,
+    Answered,
+    CoreEvent,
+    Effect,
+    KafkaDown,
+    KafkaUp,
+    LeaseFailed,
+    LeaseMade,
+    Note,
+    OffsetsRead,
+    Ponged,
+    Publish,
+    Refused,
+    Tick,
+    Unanswered,
+    Wake,
+    Write,
+    Written,
+)
+from agents.core.events_xmpp import (
+    AffiliationChanged,
+    Asked,
+    Led,
+    LinkDown,
+    LinkUp,
+    NotLeading,
+    TelemetryIn,
+    WorkerSeen,
+    XmppEvent,
+)
+from agents.core.fleet import Fleet
+from agents.core.handover import LeaseStep, Step, Tenancy, lease_step, step, tenancy
+from agents.core.inventory import Inventory
+from agents.core.liveness import Gone, Liveness
+from agents.core.model import (
+    PAUSE,
+    AssignCommand,
+    Health,
+    Intent,
+    Lease,
+    LeaseCommand,
+    Partition,
+    Placed,
+    ReleaseCommand,
+    State,
+    Telemetry,
+    short_name,
+)
+from agents.core.operators.desk import Desk
+from agents.core.operators.news import News
+from agents.core.planning.placing import LanePlaces, Placing, PlacingSettings, Scorer
+from agents.core.summary import fleet_item, summarise
+
+RELEASE_TRIES = 3  # asked again before it is fenced (2.4)
+RETRY_S = 0.5
+REFUSALS = 4  # in a row, then it is fenced
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """`s` is monotonic seconds; `ms` the wall clock's epoch milliseconds, shown and never compared."""
+
+    s: float
+    ms: int
+
+
+Event = CoreEvent | XmppEvent
+
+
+class Coordinator:
+    """One leader's life. Built after the topic `placement` was read to its end and `leader_epoch` was committed."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        lanes: LanePlaces,
+        scorer: Scorer,
+        settings: PlacingSettings,
+        *,
+        leader_epoch: int,
+        partitions: Mapping[Partition, Placed],
+        leases: Mapping[str, Lease],
+        intents: Mapping[str, Intent],
+        expected: Iterable[Partition],
+        token: Callable[[], str],
+        now: Now,
+    ) -> None:
+        self.fleet = Fleet(inventory, leader_epoch=leader_epoch)
+        self.fleet.partitions.update(partitions)
+        self.fleet.leases.update(leases)
+        self.fleet.intents.update(intents)
+        self.fleet.expect(expected)
+        for worker, lease in leases.items():
+            if lease.fenced and worker in self.fleet.views:
+                self.fleet.views[worker].dead.add(lease.boot)
+        self.liveness = Liveness()
+        self.news = News(self.fleet)
+        self.placing = Placing(self.fleet, lanes, scorer, settings, led_at=now.s)
+        self.desk = Desk(self.fleet, self.placing, self.news, token)
+        self._led = False
+        self._faulty: set[Partition] = set()
+        self._waiting: tuple[Partition, ...] = ()
+        self._strangers = [w for w, lease in leases.items() if w not in self.fleet.views and not lease.fenced]
+
+    def handle(self, event: Event, now: Now) -> list[Effect]:
+        """Take one event at `now`; what is to be done, in order."""
+        effects = list(self._take(event, now))
+        effects += self._advance(now)
+        if isinstance(event, Tick):
+            self.fleet.validate()
+            self.desk.expire(now.s)
+            summary = summarise(self.fleet, self.placing.rates, now.s, paused=self._paused())
+            effects.append(Publish(fleet_item(summary, self.fleet.leader_epoch)))
+        for effect in effects:
+            for note in (effect, *(effect.then if isinstance(effect, Write) else ())):
+                if isinstance(note, Note):
+                    self.desk.remember(now.ms, note)
+        return effects
+
+    def _paused(self) -> bool:
+        return PAUSE in self.fleet.intents
+
+    def _faults(self, worker: str, telemetry: Telemetry) -> None:
+        """A partition that its owner has stopped is told once."""
+        standing = {Partition(lane.topic, lane.n): lane.fault for lane in telemetry.lanes if lane.fault}
+        for p, fault in standing.items():
+            if p not in self._faulty:
+                self.news.fault(p, short_name(worker), fault)
+        mine = {Partition(lane.topic, lane.n) for lane in telemetry.lanes}
+        self._faulty = (self._faulty - mine) | standing.keys()
+
+    # ---- events ----
+
+    def _take(self, event: Event, now: Now) -> Iterator[Effect]:
+        match event:
+            case Tick() | Wake():
+                pass
+            case WorkerSeen(said):
+                yield from self._seen(event, now) if said.worker in self.fleet.views else ()
+            case TelemetryIn(worker, telemetry):
+                if worker in self.fleet.views and self.fleet.reported(worker, telemetry, now.s):
+                    self.liveness.returned(worker)
+                    self.placing.rates.heard(worker, telemetry, now.s)
+                    self._faults(worker, telemetry)
+            case LeaseMade():
+                yield from self._lease_made(event, now)
+            case LeaseFailed(worker, reason):
+                if worker in self.fleet.views:
+                    view = self.fleet.views[worker]
+                    view.fencing, view.retry_at = False, now.s + RETRY_S
+                yield Note("alert", "", f"no lease for {worker}: {reason}", {})
+            case Written(partitions, leases, intents):
+                self.fleet.written(partitions, leases, intents)
+            case Answered():
+                yield from self._answered(event, now)
+            case Refused():
+                yield from self._refused(event, now)
+            case Unanswered(worker, command):
+                yield from self._unanswered(worker, type(command), now)
+            case Ponged(worker, alive):
+                view = self.fleet.views[worker]
+                view.pinged_at = None
+                if alive:
+                    view.heard_at = now.s
+                elif view.present and now.s >= self.liveness.quiet_until and self.liveness.watching():
+                    yield from self._gone(worker, "silent, and no answer to a ping", now)
+            case OffsetsRead(offsets):
+                self.liveness.offsets(self.fleet, offsets)
+            case KafkaDown() | KafkaUp() | LinkUp() | LinkDown() | NotLeading() | Led():
+                self._watch(event, now)
+            case Asked():
+                yield from self.desk.asked(event, now.s, now.ms, commanding=self.liveness.watching())
+            case AffiliationsRead(affiliations):
+                self.desk.affiliations.clear()
+                yield from self.desk.affiliation(affiliations)
+            case AffiliationChanged(jid, affiliation):
+                yield from self.desk.affiliation({jid: affiliation})
+
+    def _watch(self, event: Event, now: Now) -> None:
+        match event:
+            case KafkaDown():
+                if self.liveness.kafka_up:
+                    self.news.kafka_down(now.s)
+                self.liveness.kafka_up = False
+            case KafkaUp():
+                if not self.liveness.kafka_up:
+                    self.liveness.came_back(now.s)
+                    self.news.kafka_up(now.s)
+                self.liveness.kafka_up = True
+            case LinkDown() | NotLeading():
+                if self.liveness.link_up:
+                    self.news.link_down(now.s)
+                self.liveness.link_up = False
+                self.fleet.lost_sight()
+            case Led():
+                self.liveness.link_up = True
+                self.liveness.came_back(now.s)
+                self.news.link_up(now.s)
+                if not self._led and self.fleet.leader_epoch > 1:
+                    self.news.line(
+                        f"I lead now (leader epoch {self.fleet.leader_epoch}). The workers keep what they have."
+                    )
+                self._led = True
+
+    def _seen(self, event: WorkerSeen, now: Now) -> Iterator[Effect]:
+        said = event.announcement
+        view = self.fleet.views[said.worker]
+        if said.health is Health.UNAVAILABLE:
+            if self.fleet.left(said.worker, now.s):
+                self.liveness.departed(said.worker, now.s)
+            return
+        before = view.health
+        if self.fleet.announced(said, now.s):
+            self.placing.joined(now.s)
+            if before is not said.health:
+                self.news.health(view.spec, before, said.health, said.status, now.s)
+                yield Note("fleet", said.worker, f"{said.worker} is {said.health}", {"boot": said.boot})
+        if view.boot not in view.dead:
+            self.liveness.returned(said.worker)
+
+    def _lease_made(self, e: LeaseMade, now: Now) -> Iterator[Effect]:
+        """Fence first, then write (2.2): the lease, and the orphaning of all that its former boot had, in one transaction."""
+        before = self.fleet.leases.get(e.worker)
+        what = LeaseStep.FENCE if not e.new_boot else LeaseStep.WANTS_LEASE
+        if e.new_boot and tenancy(before) is Tenancy.LIVE:
+            what = LeaseStep.OTHER_BOOT
+        if what is LeaseStep.FENCE and tenancy(before) is not Tenancy.LIVE:
+            if e.worker in self.fleet.views:
+                self.fleet.views[e.worker].fencing = False
+            return
+        lease, orphans = lease_step(
+            before, what, new_boot=e.new_boot, transactional_id=e.transactional_id, producer_id=e.producer_id,
+            producer_epoch=e.producer_epoch, leader_epoch=self.fleet.leader_epoch,
+        )  # fmt: skip
+        lost = self.fleet.owned_by(e.worker) if orphans else []
+        why = f"{e.worker} restarted" if e.new_boot else f"{e.worker} is gone"
+        records = {
+            p: step(
+                self.fleet.partitions[p], Step.FENCE, leader_epoch=self.fleet.leader_epoch, now_ms=now.ms, why=why,
+                offset=e.offsets.get(p),
+            )
+            for p in lost
+        }  # fmt: skip
+        if lost and e.new_boot:
+            self.news.restarted(self.fleet.inventory.workers[e.worker], lost, now.s)
+        self.placing.orphaned(lost)
+        self.fleet.begin_write(records)
+        yield Write(
+            records,
+            {e.worker: lease},
+            then=(Note("fleet", e.worker, f"{what} of {e.worker}", {"lanes": [p.n for p in lost]}),),
+        )
+
+    def _answered(self, e: Answered, now: Now) -> Iterator[Effect]:
+        view = self.fleet.views[e.worker]
+        if view.inflight.get(type(e.command)) is not e.command:
+            return
+        del view.inflight[type(e.command)]
+        if e.command.boot != view.boot:
+            return
+        view.heard_at, view.refusals = now.s, 0
+        match e.command:
+            case LeaseCommand(producer_epoch=epoch) if epoch >= 0:
+                view.leased = epoch
+                self.placing.joined(now.s)
+                self.fleet.version += 1
+            case AssignCommand(topic=topic, lanes=lanes):
+                for g in lanes:
+                    view.owned[Partition(topic, g.n)] = g.epoch
+            case ReleaseCommand(topic=topic):
+                yield from self._released(e, topic, now)
+
+    def _released(self, e: Answered, topic: str, now: Now) -> Iterator[Effect]:
+        records: dict[Partition, Placed] = {}
+        view = self.fleet.views[e.worker]
+        for g in e.answer.lanes:
+            p = Partition(topic, g.n)
+            placed = self.fleet.partitions.get(p)
+            mine = placed is not None and placed.worker == e.worker and placed.boot == e.command.boot
+            if (
+                placed
+                and mine
+                and placed.state is State.RELEASING
+                and placed.epoch == g.epoch
+                and not self.fleet.writing[p]
+            ):
+                records[p] = step(
+                    placed, Step.RELEASED, leader_epoch=self.fleet.leader_epoch, now_ms=now.ms, why=placed.why, offset=g.offset,
+                )  # fmt: skip
+                view.owned.pop(p, None)
+                view.tries.pop(p, None)
+        if records:
+            self.fleet.begin_write(records)
+            yield Write(records)
+
+    def _refused(self, e: Refused, now: Now) -> Iterator[Effect]:
+        """A worker that goes on refusing what is written is fenced: its next boot starts from what is written. Not at the first
+        time: it may be we who are behind, deposed without having noticed yet."""
+        view = self.fleet.views[e.worker]
+        view.inflight.pop(type(e.command), None)
+        if e.command.boot != view.boot:
+            return
+        view.retry_at = now.s + RETRY_S
+        view.refusals += 1
+        if isinstance(e.command, AssignCommand):
+            view.unsay(e.command)
+        if view.refusals >= REFUSALS and self.liveness.watching():
+            seen = f", it has seen epoch {e.seen}" if e.seen is not None else ""
+            yield from self._gone(e.worker, f"it refuses what is written ({e.condition}{seen})", now)
+
+    def _unanswered(self, worker: str, kind: type[object], now: Now) -> Iterator[Effect]:
+        view = self.fleet.views[worker]
+        command = view.inflight.pop(kind, None)
+        view.retry_at = now.s + RETRY_S
+        if isinstance(command, AssignCommand):
+            view.unsay(command)
+        if isinstance(command, ReleaseCommand) and self.liveness.watching() and view.present:
+            slow = [Partition(command.topic, g.n) for g in command.lanes]
+            view.tries.update(slow)
+            if any(view.tries[p] >= RELEASE_TRIES for p in slow) and now.s >= self.liveness.quiet_until:
+                yield from self._gone(
+                    worker, f"it did not release {slow[0].label} when asked {RELEASE_TRIES} times", now
+                )
+
+    # ---- what follows ----
+
+    def _advance(self, now: Now) -> Iterator[Effect]:
+        if self.liveness.watching():
+            for found in self.liveness.look(self.fleet, now.s):
+                if isinstance(found, Gone):
+                    yield from self._gone(found.worker, found.why, now)
+                else:
+                    yield found
+            yield from self._fence_strangers()
+            yield from self.placing.place(now.s, now.ms)
+            yield from self.placing.improve(now.s, now.ms)
+            yield from saying.say(self.fleet, now.s)
+        if self.placing.moved:
+            self.news.moved(self.placing.moved, now.s)
+            self.placing.moved.clear()
+        if self.placing.waiting and self.placing.waiting != self._waiting:
+            self.news.waiting(self.placing.waiting, "the nodes that take lanes are full")
+        self._waiting = self.placing.waiting
+        yield from self.news.tell(now.s, paused=self._paused(), connected=self.liveness.link_up)
+
+    def _gone(self, worker: str, why: str, now: Now) -> Iterator[Effect]:
+        """Fence: make the lease anew for nobody (2.2). Doing it twice is harmless."""
+        view, lease = self.fleet.views[worker], self.fleet.leases.get(worker)
+        if view.fencing or tenancy(lease) is not Tenancy.LIVE or lease is None:
+            return
+        view.fencing = True
+        view.dead.add(lease.boot)
+        fence = saying.make_lease(self.fleet, worker, "")
+        self.news.gone(view.spec, why, fence.partitions, now.s)
+        yield fence
+
+    def _fence_strangers(self) -> Iterator[Effect]:
+        """Whoever has a live lease and is not in the inventory any more is fenced, once."""
+        for worker in self._strangers:
+            yield saying.make_lease(self.fleet, worker, "")
+        self._strangers.clear()

@@ -1,0 +1,233 @@
+"""What the coordinator's core is told (events) and what it wants done (effects). Values only.
+
+The shell performs effects of one kind in the order given and tells the outcome as an event; XMPP's own events are in events_xmpp.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agents.core.feeds import FeedItem
+from agents.core.model import Answer, Intent, Lease, Partition, Placed, WorkerCommand
+
+# ---- events ----
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Once a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """What `WakeAt` asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseMade:
+    """InitProducerId of `worker`'s transactional id succeeded, and so whoever had it is fenced. `offsets`: the committed offset
+    of each partition asked for, read after the fence; absent where nothing was ever committed."""
+
+    worker: str
+    new_boot: str
+    transactional_id: str
+    producer_id: int
+    producer_epoch: int
+    offsets: Mapping[Partition, int]
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseFailed:
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The transaction over these records is committed."""
+
+    partitions: Mapping[Partition, Placed]
+    leases: Mapping[str, Lease]
+    intents: Mapping[str, Intent | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """`worker` has obeyed `command`."""
+
+    worker: str
+    command: WorkerCommand
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """`worker` has refused `command`; `seen` is the higher epoch that it knows, when that was the reason."""
+
+    worker: str
+    command: WorkerCommand
+    condition: str
+    seen: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """Nothing came back in time, or there was no connection."""
+
+    worker: str
+    command: WorkerCommand
+
+
+@dataclass(frozen=True, slots=True)
+class Ponged:
+    """The outcome of a ping."""
+
+    worker: str
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OffsetsRead:
+    """Committed offsets, as asked by ReadOffsets."""
+
+    offsets: Mapping[Partition, int]
+
+
+@dataclass(frozen=True, slots=True)
+class AffiliationsRead:
+    """All that the room knows: bare JID -> owner, admin, member."""
+
+    affiliations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaDown:
+    """The rewriting of `leader` fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaUp:
+    """It succeeds again, or for the first time."""
+
+
+CoreEvent = (
+    Tick
+    | Wake
+    | LeaseMade
+    | LeaseFailed
+    | Written
+    | Answered
+    | Refused
+    | Unanswered
+    | Ponged
+    | OffsetsRead
+    | AffiliationsRead
+    | KafkaDown
+    | KafkaUp
+)
+
+# ---- effects ----
+
+
+@dataclass(frozen=True, slots=True)
+class MakeLease:
+    """Call InitProducerId for `worker`'s transactional id, then read the committed offsets of `partitions`. This is the fence;
+    `new_boot` is whom the new lease is for, empty when it is for nobody."""
+
+    worker: str
+    new_boot: str
+    transactional_id: str
+    partitions: tuple[Partition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Commit these records to `placement` in one transaction; an intent of None is deleted. `then`: to be performed once
+    they are committed, since only then may what they say be said (PROTOCOL 2.3)."""
+
+    partitions: Mapping[Partition, Placed] = field(default_factory=dict)
+    leases: Mapping[str, Lease] = field(default_factory=dict)
+    intents: Mapping[str, Intent | None] = field(default_factory=dict)
+    then: tuple[Effect, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    worker: str
+    command: WorkerCommand
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOffsets:
+    partitions: tuple[Partition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    item: FeedItem
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """To the room. Effects with the same non-empty `thread` correct the first one's message (XEP-0308)."""
+
+    text: str
+    thread: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Whisper:
+    """To one person, one to one."""
+
+    jid: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorAffiliations:
+    """Let exactly those read the operator feeds whom the room knows; anybody else loses the subscription."""
+
+    affiliations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One row of the journal: `kind` is decision, action, alert or fleet; `data` is JSON-ready."""
+
+    kind: str
+    who: str
+    text: str
+    data: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    """Ask for a Wake `after_s` seconds from now; an earlier one asked for stands."""
+
+    after_s: float
+
+
+Effect = (
+    MakeLease
+    | Write
+    | Send
+    | Ping
+    | ReadOffsets
+    | Publish
+    | Say
+    | Whisper
+    | Subject
+    | MirrorAffiliations
+    | Note
+    | WakeAt
+)

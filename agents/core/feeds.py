@@ -1,0 +1,89 @@
+"""What the coordinator publishes on the operator feeds, as values (PROTOCOL 4); plugins/feeds puts them into Atom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agents.core.model import LANES
+
+FLEET, PLACEMENT, ALERTS = "fleet", "placement", "alerts"
+CURRENT = "current"
+
+
+class Severity(StrEnum):
+    """How much an alert matters; `CALM` ends what an earlier one with the same `about` began."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+    CALM = "calm"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One partition of a plan. `source` (XML: from) is empty when nobody had it; names have no prefix (`fra-1`).
+
+    `delta_ms` is the predicted change of latency, negative is better."""
+
+    lane: int
+    source: str
+    target: str
+    epoch: int
+    delta_ms: float
+    topic: str = LANES
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementPlan:
+    """A plan and why. `by` is the bare JID of who asked for it, empty when the coordinator decided alone."""
+
+    plan: int
+    reason: str
+    by: str = ""
+    moves: tuple[Move, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSummary:
+    """The fleet in numbers, once a second. Rates are events/s over all lanes; `p99_ms` is the worst lane's."""
+
+    nodes: int
+    nodes_available: int
+    routers: int
+    lanes: int
+    lanes_assigned: int
+    lanes_moving: int
+    lanes_orphaned: int
+    rate_eps: float
+    arrival_eps: float
+    lag_events: int
+    p50_ms: float
+    p99_ms: float
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AlertItem:
+    """Something an operator should know. `kind` is a word (`node_gone`), `about` a worker, a lane or empty."""
+
+    severity: Severity
+    kind: str
+    about: str = ""
+
+
+FeedElement = FleetSummary | PlacementPlan | AlertItem
+
+
+@dataclass(frozen=True, slots=True)
+class FeedItem:
+    """One item of `feed`. `title` and `content` are for people, `element` for machines.
+
+    `item_id` names it within the feed: `current` for the feed `fleet`, `plan-4-918` for a plan."""
+
+    feed: str
+    item_id: str
+    title: str
+    content: str
+    element: FeedElement
+    leader_epoch: int

@@ -1,0 +1,119 @@
+"""The JSON of the topic `placement` (PROTOCOL 1): every key and value of it is made and read here, and nowhere else.
+
+main/events.lanes/12    Placed   a partition's owner, epoch and state
+main/lease/node-iad-1   Lease    a worker's producer id and epoch
+leader                  Leader   who leads
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+
+from agents.core.model import CLUSTER, Intent, Leader, Lease, Partition, Placed
+from agents.errors import KafkaError
+
+LEADER_KEY = "leader"
+_LEASE_PREFIX = f"{CLUSTER}/lease/"
+_INTENT_PREFIX = f"{CLUSTER}/intent/"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """All that the topic says: the latest value of each key."""
+
+    leader: Leader | None = None
+    leases: Mapping[str, Lease] = field(default_factory=dict)
+    placed: Mapping[Partition, Placed] = field(default_factory=dict)
+    intents: Mapping[str, Intent] = field(default_factory=dict)
+
+
+def lease_key(worker: str) -> str:
+    """The key of a worker's lease; `worker` is its account's name: `node-iad-1`."""
+    return _LEASE_PREFIX + worker
+
+
+def lease_worker(key: str) -> str | None:
+    """The worker whose lease the key names, None when it is no lease's key."""
+    return key.removeprefix(_LEASE_PREFIX) if key.startswith(_LEASE_PREFIX) else None
+
+
+def intent_key(name: str) -> str:
+    """The key of an intent; `name` is `pause` or `drain/node-iad-1`."""
+    return _INTENT_PREFIX + name
+
+
+def intent_name(key: str) -> str | None:
+    """The intent that the key names, None when it is no intent's key."""
+    return key.removeprefix(_INTENT_PREFIX) if key.startswith(_INTENT_PREFIX) else None
+
+
+def encode_intent(intent: Intent) -> bytes:
+    return msgspec.json.encode(intent)
+
+
+def decode_intent(value: bytes) -> Intent:
+    """Raises KafkaError when the value is not an intent."""
+    return _decode(value, Intent)
+
+
+def encode_placed(placed: Placed) -> bytes:
+    return msgspec.json.encode(placed)
+
+
+def encode_lease(lease: Lease) -> bytes:
+    return msgspec.json.encode(lease)
+
+
+def encode_leader(leader: Leader) -> bytes:
+    return msgspec.json.encode(leader)
+
+
+def decode_placed(value: bytes) -> Placed:
+    """Raises KafkaError when the value is not a partition's record. Fields that are not known here are passed over."""
+    return _decode(value, Placed)
+
+
+def decode_lease(value: bytes) -> Lease:
+    """Raises KafkaError when the value is not a lease."""
+    return _decode(value, Lease)
+
+
+def decode_leader(value: bytes) -> Leader:
+    """Raises KafkaError when the value is not the leader's record."""
+    return _decode(value, Leader)
+
+
+def read_table(table: Mapping[str, bytes]) -> Written:
+    """What `PlacementLog.lead` and `read_placement` give, as values.
+
+    Raises KafkaError for a key or value that is not ours: a coordinator must not guess who owns a partition."""
+    leader: Leader | None = None
+    leases: dict[str, Lease] = {}
+    placed: dict[Partition, Placed] = {}
+    intents: dict[str, Intent] = {}
+    for key, value in table.items():
+        try:
+            if key == LEADER_KEY:
+                leader = decode_leader(value)
+            elif (worker := lease_worker(key)) is not None:
+                leases[worker] = decode_lease(value)
+            elif (name := intent_name(key)) is not None:
+                intents[name] = decode_intent(value)
+            else:
+                placed[Partition.of_key(key)] = decode_placed(value)
+        except (KafkaError, ValueError) as e:
+            raise KafkaError(f"topic placement, key {key!r}: {e}; was it written by another program or version?") from e
+    return Written(leader, leases, placed, intents)
+
+
+def _decode(value: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise KafkaError(f"not a {kind.__name__}: {e}") from e

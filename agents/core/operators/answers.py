@@ -1,0 +1,153 @@
+"""What looking commands answer, readable on a phone: the answer in the first line, tables at most 36 columns in a code block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agents.core.fleet import Fleet, View
+from agents.core.model import PAUSE, Kind, Partition, State, short_name
+from agents.core.planning.placing import Placing
+from agents.core.summary import lane_loads, node_rate_eps, summarise
+
+ROWS = 4  # of a table, so that with fence, head and first line it is 8 lines
+WIDTH = 36
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> str:
+    """A code block; the first column to the left, the others to the right."""
+
+    def line(cells: Sequence[str]) -> str:
+        first = cells[0][: widths[0]].ljust(widths[0])
+        return (first + "".join(f" {c[:w]:>{w}}" for c, w in zip(cells[1:], widths[1:], strict=True)))[:WIDTH]
+
+    return "\n".join(["```", line(head), *(line(r) for r in rows), "```"])
+
+
+def page_of(count: int, page: int) -> tuple[slice, int]:
+    """The rows of that page (from 1), and how many pages there are; a page beyond the last is the last."""
+    pages = max(1, -(-count // ROWS))
+    at = min(max(page, 1), pages) - 1
+    return slice(at * ROWS, (at + 1) * ROWS), pages
+
+
+def health_word(fleet: Fleet, view: View) -> str:
+    """One word for people: gone, starting, draining, ok, full, sick."""
+    if not view.present:
+        return "gone"
+    if fleet.drained(view.spec.worker):
+        return "draining" if fleet.owned_by(view.spec.worker) else "drained"
+    if not fleet.usable(view.spec.worker):
+        return "starting"
+    return {"available": "ok", "dnd": "full", "xa": "sick"}.get(view.health.value, "gone")
+
+
+def status(fleet: Fleet, placing: Placing, now: float) -> str:
+    s = summarise(fleet, placing.rates, now, paused=PAUSE in fleet.intents)
+    well = s.nodes_available == s.nodes and s.lanes_assigned == s.lanes and s.routers > 0
+    word = "Paused" if s.paused else ("Calm" if well else "Working on it")
+    lines = [
+        f"{word}: {s.nodes_available}/{s.nodes} nodes, {s.lanes_assigned}/{s.lanes} lanes, {s.rate_eps:,.0f} events/s."
+    ]
+    loads = lane_loads(fleet)
+    if loads:
+        worst = max(loads.values(), key=lambda lane: lane.lag_events)
+        slow = max(loads.values(), key=lambda lane: lane.p99_ms)
+        lag = f"{s.lag_events:,} events, most in lane {worst.n} ({worst.lag_events:,})"
+        lines.append(f"Lag {lag}." if s.lag_events else "No lag.")
+        lines.append(f"Processing p99 {slow.p99_ms:,.0f} ms at worst (lane {slow.n}).")
+    if not s.routers:
+        lines.append("No router: nothing reaches the lanes.")
+    if placing.last is not None:
+        f = placing.last.plan.after
+        lines.append(f"Network RTT {f.mean_rtt_ms:.1f} ms an event (modelled); busiest node at {f.utilisation:.0%}.")
+    faults = [lane for lane in loads.values() if lane.fault]
+    if faults:
+        lines.append(
+            f"Stopped: lane {faults[0].n} ({faults[0].fault})"
+            + (f" and {len(faults) - 1} more." if faults[1:] else ".")
+        )
+    if placing.waiting:
+        lines.append(f"{len(placing.waiting)} lanes wait for room.")
+    lines.append(f"Leader epoch {fleet.leader_epoch}.")
+    return "\n".join(lines)
+
+
+def nodes(fleet: Fleet, page: int) -> str:
+    """Nodes, then routers, the ones that need attention first."""
+    views = sorted(
+        fleet.views.values(), key=lambda v: (health_word(fleet, v) == "ok", v.spec.kind is Kind.ROUTER, v.spec.name)
+    )
+    shown, pages = page_of(len(views), page)
+    ok = sum(health_word(fleet, v) == "ok" for v in views)
+    rows = [
+        [
+            v.spec.worker if v.spec.kind is Kind.ROUTER else v.spec.name, health_word(fleet, v),
+            str(len(fleet.owned_by(v.spec.worker))), f"{node_rate_eps(fleet, v.spec.worker):,.0f}",
+        ]
+        for v in views[shown]
+    ]  # fmt: skip
+    more = f" More: nodes {page + 1}" if page < pages else ""
+    return f"{ok} of {len(views)} workers are well.{more}\n" + table(
+        ("name", "state", "lanes", "ev/s"), rows, (14, 9, 5, 5)
+    )
+
+
+def node(fleet: Fleet, view: View, now: float) -> str:
+    spec, worker = view.spec, view.spec.worker
+    owned = fleet.owned_by(worker)
+    lines = [
+        f"{spec.name} is {health_word(fleet, view)}: {len(owned)} partitions, {node_rate_eps(fleet, worker):,.0f} events/s."
+    ]
+    site = fleet.inventory.sites[spec.site]
+    lines.append(f"At {spec.site} ({site.region}); capacity {view.capacity_eps:,.0f} events/s.")
+    if view.telemetry is not None:
+        t = view.telemetry
+        lines.append(f"CPU {t.cpu:.0%} of a core, {t.mem_mb:.0f} MB; heard {max(0.0, now - view.heard_at):.1f} s ago.")
+    elif not view.present:
+        lines.append("Nothing is heard of it.")
+    if owned:
+        lines.append("Has " + ", ".join(str(p.n) for p in owned[:20]) + (" ..." if len(owned) > 20 else "") + ".")
+    if view.status:
+        lines.append(f"It says: {view.status[:100]}")
+    return "\n".join(lines)
+
+
+def lanes(fleet: Fleet, page: int) -> str:
+    """Lanes by lag, the most first."""
+    loads = lane_loads(fleet)
+    ps = sorted(fleet.of(Kind.NODE), key=lambda p: (-(loads[p.n].lag_events if p.n in loads else 1 << 60), p.n))
+    shown, pages = page_of(len(ps), page)
+    rows = []
+    for p in ps[shown]:
+        s, load = fleet.partitions[p], loads.get(p.n)
+        who = short_name(s.worker) if s.state is not State.ORPHAN else "nobody"
+        rows.append([
+            str(p.n), who, f"{load.rate_eps:,.0f}" if load else "-", f"{load.lag_events:,}" if load else "-",
+            f"{load.p99_ms:,.0f}" if load else "-",
+        ])  # fmt: skip
+    placed = sum(fleet.partitions[p].state is State.ASSIGNED for p in ps)
+    more = f" More: lanes {page + 1}" if page < pages else ""
+    return f"{placed} of {len(ps)} lanes are placed.{more}\n" + table(
+        ("lane", "node", "ev/s", "lag", "p99"), rows, (4, 12, 5, 6, 5)
+    )
+
+
+def lane(fleet: Fleet, placing: Placing, p: Partition, now: float) -> str:
+    s, load = fleet.partitions[p], lane_loads(fleet).get(p.n)
+    where = {
+        State.ASSIGNED: f"at {short_name(s.worker)}",
+        State.RELEASING: f"being released by {short_name(s.worker)}",
+        State.ORPHAN: "with nobody",
+    }[s.state]
+    lines = [f"Lane {p.n} is {where} (epoch {s.epoch}, {s.why or 'no reason noted'})."]
+    if load:
+        lines.append(
+            f"{load.rate_eps:,.0f} events/s, lag {load.lag_events:,}, p50 {load.p50_ms:,.0f} ms, p99 {load.p99_ms:,.0f} ms."
+        )
+        if load.fault:
+            lines.append(f"It stands still: {load.fault}")
+    arriving = placing.rates.lane_eps(p.n, now)
+    if arriving is not None:
+        lines.append(f"{arriving:,.0f} events/s arrive.")
+    lines.append(f"Its events come from around {placing.places.lat[p.n]:.2f}, {placing.places.lon[p.n]:.2f}.")
+    return "\n".join(lines)

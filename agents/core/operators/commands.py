@@ -1,0 +1,359 @@
+"""Operator commands, each declared once: name, arguments, who may, what it changes. Fronts only render them (DESIGN 4).
+
+What looks answers with text. What changes answers with a `Dry` run: its predicted effect, and how to do it once confirmed."""
+
+from __future__ import annotations
+
+import difflib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from agents.core.effects import Effect, Send, Write
+from agents.core.fleet import Fleet, View
+from agents.core.model import (
+    LANES,
+    PAUSE,
+    DrainCommand,
+    Intent,
+    Kind,
+    Partition,
+    ResumeCommand,
+    State,
+    drain_intent,
+    short_name,
+)
+from agents.core.operators import answers
+from agents.core.operators.news import News, names
+from agents.core.planning.explain import explain
+from agents.core.planning.placing import KEEP_MOVING, Placing, Scored, Target
+from agents.errors import OperatorError
+
+
+class Access(IntEnum):
+    """By the real JID's affiliation in the ops room: member looks, admin acts, owner tunes."""
+
+    NONE = 0
+    LOOK = 1
+    ACT = 2
+    TUNE = 3
+
+    @classmethod
+    def of(cls, affiliation: str) -> Access:
+        return {"member": cls.LOOK, "admin": cls.ACT, "owner": cls.TUNE}.get(affiliation, cls.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One line of `history`: epoch ms, who (empty: the coordinator itself), what."""
+
+    ms: int
+    who: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a command may look at. `jid` is the asker's bare JID, `nick` how the answer addresses them."""
+
+    fleet: Fleet
+    placing: Placing
+    news: News
+    history: deque[Remembered]
+    jid: str
+    nick: str
+    now: float
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dry:
+    """`text` is the predicted effect; `act` does it, and is called with the context of the confirmation."""
+
+    title: str
+    text: str
+    act: Callable[[Context], Iterator[Effect]]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`args` as shown in help: `[PAGE]` may be left out, `NODE` may not."""
+
+    name: str
+    args: tuple[str, ...]
+    access: Access
+    help: str
+    run: Callable[[Context, Sequence[str]], str | Dry]
+
+    @property
+    def usage(self) -> str:
+        return " ".join((self.name, *self.args))
+
+
+# ---- arguments ----
+
+
+def _node(c: Context, name: str) -> View:
+    wanted = name.strip().lower()
+    by_name = {v.spec.name: v for v in c.fleet.views.values() if v.spec.kind is Kind.NODE}
+    view = by_name.get(wanted) or c.fleet.views.get(wanted)
+    if view is None:
+        near = difflib.get_close_matches(wanted, [*by_name, *c.fleet.views], 1)
+        hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(sorted(by_name)[:12])}."
+        raise OperatorError(f"No node is called {name[:40]!r}.{hint}")
+    return view
+
+
+def _lane(c: Context, text: str) -> Partition:
+    count = len(c.fleet.of(Kind.NODE))
+    p = Partition(LANES, int(text)) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    if p is None or p not in c.fleet.partitions:
+        raise OperatorError(f"{text[:40]!r} is no lane: they are 0 to {count - 1}.")
+    return p
+
+
+def _page(args: Sequence[str]) -> int:
+    if not args:
+        return 1
+    if not (args[0].isascii() and args[0].isdigit() and 0 < len(args[0]) < 6):
+        raise OperatorError(f"{args[0][:40]!r} is no page: give a number from 1.")
+    return int(args[0])
+
+
+# ---- looking ----
+
+
+def _help(c: Context, args: Sequence[str]) -> str:
+    if args:
+        command = find(args[0])
+        return f"{command.usage}: {command.help}" + (" Needs admin." if command.access is Access.ACT else "")
+    look = ", ".join(x.usage for x in COMMANDS.values() if x.access is Access.LOOK)
+    act = ", ".join(x.usage for x in COMMANDS.values() if x.access is Access.ACT)
+    return f"Ask with a ! before it here, or without one to one.\nLook: {look}.\nAct (admin): {act}.\nhelp COMMAND tells more."
+
+
+def _status(c: Context, args: Sequence[str]) -> str:
+    return answers.status(c.fleet, c.placing, c.now)
+
+
+def _nodes(c: Context, args: Sequence[str]) -> str:
+    return answers.nodes(c.fleet, _page(args))
+
+
+def _one_node(c: Context, args: Sequence[str]) -> str:
+    name = args[0].strip().lower()
+    view = c.fleet.views[name] if name in c.fleet.views else _node(c, name)
+    return answers.node(c.fleet, view, c.now)
+
+
+def _lanes(c: Context, args: Sequence[str]) -> str:
+    return answers.lanes(c.fleet, _page(args))
+
+
+def _one_lane(c: Context, args: Sequence[str]) -> str:
+    return answers.lane(c.fleet, c.placing, _lane(c, args[0]), c.now)
+
+
+def _explain(c: Context, args: Sequence[str]) -> str:
+    return explain(c.placing, _lane(c, args[0]), c.now)
+
+
+def _hotspots(c: Context, args: Sequence[str]) -> str:
+    return "Analytics is not running yet, so I know of no hotspots. The busiest lanes: !lanes."
+
+
+def _history(c: Context, args: Sequence[str]) -> str:
+    rows = list(c.history)[::-1]
+    shown, pages = answers.page_of(len(rows), _page(args))
+    if not rows:
+        return "Nothing has happened yet."
+    lines = [f"{_clock(r.ms)} {r.who.partition('@')[0] + ': ' if r.who else ''}{r.text}"[:90] for r in rows[shown]]
+    more = f" More: history {_page(args) + 1}" if _page(args) < pages else ""
+    return f"The last of {len(rows)} entries (UTC).{more}\n" + "\n".join(lines)
+
+
+def _clock(ms: int) -> str:
+    s = ms // 1000 % 86400
+    return f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}"
+
+
+# ---- changing ----
+
+
+def _effect(scored: Scored, only: frozenset[str] | None = None) -> str:
+    """The predicted effect of a plan: moves, ms, load."""
+    moves = [m for m in scored.plan.moves if only is None or m.reason in only]
+    before, after = scored.plan.before, scored.plan.after
+    if not moves:
+        return "Nothing would move now."
+    some = ", ".join(
+        f"{scored.lanes[m.lane].n} to {short_name(scored.nodes[m.to])} ({m.delta_ms:+.1f} ms)" for m in moves[:4]
+    )
+    return (
+        f"Moves: {some}{' ...' if len(moves) > 4 else '.'}\n"
+        f"RTT an event {before.mean_rtt_ms:.1f} -> {after.mean_rtt_ms:.1f} ms (modelled); "
+        f"busiest node {before.utilisation:.0%} -> {after.utilisation:.0%}."
+    )
+
+
+def _drain(c: Context, args: Sequence[str]) -> Dry:
+    view = _node(c, args[0])
+    worker, name = view.spec.worker, view.spec.name
+    if drain_intent(worker) in c.fleet.intents:
+        raise OperatorError(f"{name} is drained already; resume {name} takes that back.")
+    others = [
+        v for v in c.fleet.views.values() if v is not view and v.spec.kind is Kind.NODE and c.fleet.takes(v.spec.worker)
+    ]
+    if not others:
+        raise OperatorError(f"No other node takes lanes: {name} would keep its lanes.")
+    scored = c.placing.what_if(c.now, empty=worker)
+    owned = c.fleet.owned_by(worker)
+    text = f"Drain {name}: {names(owned)} would go, a few at a time.\n{_effect(scored, KEEP_MOVING)}"
+    if scored.plan.stuck:
+        text += f"\nNo room elsewhere for {len(scored.plan.stuck)} of them: they stay."
+
+    def act(done: Context) -> Iterator[Effect]:
+        intent = Intent(done.jid, done.now_ms)
+        then: tuple[Effect, ...] = ()
+        if view.present and view.boot:
+            then = (Send(worker, DrainCommand(done.fleet.leader_epoch, view.boot)),)
+        done.news.asked(
+            f"drain {name} ({names(done.fleet.owned_by(worker))})", done.fleet.owned_by(worker), done.nick, done.now
+        )
+        yield Write(intents={drain_intent(worker): intent}, then=then)
+
+    return Dry(f"drain {name}", text, act)
+
+
+def _resume(c: Context, args: Sequence[str]) -> Dry:
+    view = _node(c, args[0])
+    worker, name = view.spec.worker, view.spec.name
+    if not c.fleet.drained(worker):
+        raise OperatorError(f"{name} is not drained.")
+
+    def act(done: Context) -> Iterator[Effect]:
+        then: tuple[Effect, ...] = ()
+        if view.present and view.boot:
+            then = (Send(worker, ResumeCommand(done.fleet.leader_epoch, view.boot)),)
+        done.news.line(f"{done.nick}: {name} takes lanes again.")
+        yield Write(intents={drain_intent(worker): None}, then=then)
+
+    return Dry(f"resume {name}", f"Resume {name}: it may take lanes again; those that gain come back by and by.", act)
+
+
+def _move(c: Context, args: Sequence[str]) -> Dry:
+    p, view = _lane(c, args[0]), _node(c, args[1])
+    worker, name = view.spec.worker, view.spec.name
+    s = c.fleet.partitions[p]
+    if s.worker == worker and s.state is State.ASSIGNED:
+        raise OperatorError(f"Lane {p.n} is at {name} already.")
+    if not c.fleet.takes(worker):
+        raise OperatorError(f"{name} takes no lanes now: it is {answers.health_word(c.fleet, view)}.")
+    if not c.placing.can_move(p):
+        raise OperatorError(f"Lane {p.n} cannot be moved now: it is {s.state}. Try again when it is at work.")
+    scored = c.placing.what_if(c.now)
+    row, to, own = scored.lanes.index(p), scored.nodes.index(worker), scored.nodes.index(s.worker)
+    delta = float(scored.terms.rtt_ms[row, to] - scored.terms.rtt_ms[row, own])
+    load = sum(w for w, lane in zip(scored.plan.load_eps, scored.rows, strict=True) if lane.owner == to)
+    after = load + scored.plan.load_eps[row]
+    limit = c.placing.settings.calm.target_utilisation * view.capacity_eps
+    if after > limit:
+        raise OperatorError(
+            f"Lane {p.n} does not fit: {name} would have {after:,.0f} of {limit:,.0f} events/s allowed."
+        )
+    frm = short_name(s.worker)
+    text = (
+        f"Move lane {p.n} from {frm} to {name}: {delta:+.1f} ms RTT (modelled).\n"
+        f"{name} would have {after:,.0f} of {limit:,.0f} events/s allowed."
+    )
+
+    def act(done: Context) -> Iterator[Effect]:
+        if not done.placing.can_move(p):
+            raise OperatorError(f"Lane {p.n} cannot be moved now; ask again.")
+        done.placing.hold(p, done.now)
+        done.news.asked(f"move lane {p.n} from {frm} to {name}", [p], done.nick, done.now)
+        yield from done.placing.begin({p: Target(worker, f"asked by {done.nick}", done.jid, delta)}, done.now_ms)
+
+    return Dry(f"move {p.n} {name}", text, act)
+
+
+def _rebalance(c: Context, args: Sequence[str]) -> Dry:
+    scored = c.placing.what_if(c.now, eager=True)
+    if not scored.plan.moves:
+        raise OperatorError("Nothing to gain: no move is worth its cost now.")
+
+    def act(done: Context) -> Iterator[Effect]:
+        again = done.placing.what_if(done.now, eager=True)
+        targets = {
+            again.lanes[m.lane]: Target(again.nodes[m.to], f"rebalance, asked by {done.nick}", done.jid, m.delta_ms)
+            for m in again.plan.moves
+        }
+        done.news.asked(
+            f"rebalance ({names(targets)})", [p for p in targets if done.placing.can_move(p)], done.nick, done.now
+        )
+        yield from done.placing.begin(targets, done.now_ms)
+
+    return Dry("rebalance", f"Rebalance now: {len(scored.plan.moves)} lanes would move.\n{_effect(scored)}", act)
+
+
+def _pause(c: Context, args: Sequence[str]) -> Dry:
+    if PAUSE in c.fleet.intents:
+        raise OperatorError("The planner is paused already; unpause takes that back.")
+
+    def act(done: Context) -> Iterator[Effect]:
+        done.news.line(f"{done.nick}: the planner is paused. Orphans are still placed, drains go on.")
+        yield Write(intents={PAUSE: Intent(done.jid, done.now_ms)})
+
+    return Dry("pause", "Pause the planner: nothing moves to cut latency or load; orphans are still placed.", act)
+
+
+def _unpause(c: Context, args: Sequence[str]) -> Dry:
+    if PAUSE not in c.fleet.intents:
+        raise OperatorError("The planner is not paused.")
+
+    def act(done: Context) -> Iterator[Effect]:
+        done.news.line(f"{done.nick}: the planner works again.")
+        yield Write(intents={PAUSE: None})
+
+    return Dry("unpause", f"Let the planner work again.\n{_effect(c.placing.what_if(c.now))}", act)
+
+
+def find(word: str) -> Command:
+    """Raises OperatorError with the nearest known name."""
+    command = COMMANDS.get(word.lower())
+    if command is None:
+        near = difflib.get_close_matches(word.lower(), COMMANDS, 1)
+        raise OperatorError(
+            f"I do not know {word[:40]!r}." + (f" Did you mean {near[0]}?" if near else "") + " Say help."
+        )
+    return command
+
+
+def run(command: Command, context: Context, args: Sequence[str]) -> str | Dry:
+    """Raises OperatorError for a wrong number of arguments or an argument that names nothing."""
+    needed = sum(not a.startswith("[") for a in command.args)
+    if not needed <= len(args) <= len(command.args):
+        raise OperatorError(f"It goes: {command.usage}")
+    return command.run(context, args)
+
+
+_LIST = (
+    Command("help", ("[COMMAND]",), Access.LOOK, "what I can do", _help),
+    Command("status", (), Access.LOOK, "how the fleet is", _status),
+    Command("nodes", ("[PAGE]",), Access.LOOK, "all workers, troubled ones first", _nodes),
+    Command("node", ("NODE",), Access.LOOK, "one worker", _one_node),
+    Command("lanes", ("[PAGE]",), Access.LOOK, "all lanes, the most lag first", _lanes),
+    Command("lane", ("N",), Access.LOOK, "one lane", _one_lane),
+    Command("explain", ("N",), Access.LOOK, "why a lane is where it is, in ms", _explain),
+    Command("hotspots", (), Access.LOOK, "where events pile up", _hotspots),
+    Command("history", ("[PAGE]",), Access.LOOK, "what happened and who asked for it", _history),
+    Command("drain", ("NODE",), Access.ACT, "move all lanes away and give it no new ones", _drain),
+    Command("resume", ("NODE",), Access.ACT, "let a drained node take lanes again", _resume),
+    Command("move", ("LANE", "NODE"), Access.ACT, "move one lane", _move),
+    Command("rebalance", (), Access.ACT, "move now what would gain", _rebalance),
+    Command("pause", (), Access.ACT, "no moves but for orphans and drains", _pause),
+    Command("unpause", (), Access.ACT, "let the planner work again", _unpause),
+    Command("confirm", ("ID",), Access.ACT, "do what was predicted", lambda c, a: ""),
+)
+COMMANDS: Mapping[str, Command] = {c.name: c for c in _LIST}

@@ -1,0 +1,162 @@
+"""Who asked what, whether they may, and what was promised to whom: from a line of chat to a command and its answer (PROTOCOL 4).
+
+`confirm ID` binds the asker's bare JID, the conversation, the fleet's version and 120 s; rights are looked up again on confirm."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agents.core.effects import Effect, MirrorAffiliations, Note, Say, Whisper
+from agents.core.events_xmpp import Asked
+from agents.core.fleet import Fleet
+from agents.core.operators.commands import Access, Context, Dry, Remembered, find, run
+from agents.core.operators.news import News, clip
+from agents.core.planning.placing import Placing
+from agents.errors import OperatorError
+
+CONFIRM_S = 120.0
+PROMISES_AT_MOST = 100
+ASKS, ASKS_PER_S = 10.0, 1.0  # per person: at once, and how fast that comes back
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A dry run that waits to be confirmed."""
+
+    id: str
+    jid: str
+    conversation: str
+    version: int
+    until: float
+    message_id: str
+    dry: Dry
+
+
+@dataclass(slots=True)
+class Desk:
+    fleet: Fleet
+    placing: Placing
+    news: News
+    token: Callable[[], str]
+    history: deque[Remembered] = field(default_factory=lambda: deque(maxlen=500))
+    affiliations: dict[str, str] = field(default_factory=dict)
+    promises: dict[str, Promise] = field(default_factory=dict)
+    _asks: dict[str, tuple[float, float, bool]] = field(default_factory=dict)
+
+    def affiliation(self, changed: Mapping[str, str]) -> Iterator[Effect]:
+        """Feeds follow the room: who may not read the one may not read the others."""
+        self.affiliations |= changed
+        yield MirrorAffiliations({jid: a for jid, a in self.affiliations.items() if Access.of(a) > Access.NONE})
+
+    def asked(self, event: Asked, now: float, now_ms: int, *, commanding: bool) -> Iterator[Effect]:
+        """A message that was said to us, or that we overhear in the room: then it counts only with a prefix or our name."""
+        text = addressed(event.text, event.room)
+        if event.replaces is not None:
+            self.promises = {k: p for k, p in self.promises.items() if p.message_id != event.replaces}
+        if text is None:
+            return
+        answer = self._reply(event)
+        level = self._budget(event.jid, now)
+        if level == "deaf":
+            return
+        if level == "full":
+            yield answer("Slowly, please: ten questions at once are enough.")
+            return
+        context = Context(
+            self.fleet, self.placing, self.news, self.history, event.jid, event.nick or event.jid, now, now_ms
+        )
+        try:
+            yield from self._run(text.split(), event, context, answer, commanding)
+        except OperatorError as e:
+            yield answer(str(e))
+
+    def _run(
+        self, words: list[str], event: Asked, c: Context, answer: Callable[[str], Effect], commanding: bool
+    ) -> Iterator[Effect]:
+        command = find(words[0] if words else "help")
+        may = Access.of(self.affiliations.get(event.jid, "none"))
+        if may < command.access:
+            have = self.affiliations.get(event.jid, "none")
+            need = {Access.LOOK: "a member", Access.ACT: "an admin", Access.TUNE: "an owner"}[command.access]
+            raise OperatorError(f"{command.name} is for {need} of the ops room; you are {have}.")
+        if command.access > Access.LOOK and not commanding:
+            raise OperatorError("Kafka is away: until it is back I command nothing, and change nothing.")
+        if command.name == "confirm":
+            yield from self._confirm(words, event, c, answer)
+            return
+        result = run(command, c, words[1:])
+        if isinstance(result, str):
+            yield answer(result)
+            return
+        if len(self.promises) >= PROMISES_AT_MOST:
+            raise OperatorError("Too many things wait for a confirm; try again in two minutes.")
+        promise = Promise(
+            self.token(),
+            event.jid,
+            _conversation(event),
+            self.fleet.version,
+            c.now + CONFIRM_S,
+            event.message_id,
+            result,
+        )
+        self.promises[promise.id] = promise
+        prefix = "!" if event.room else ""
+        yield answer(f"{result.text}\nTo do it: {prefix}confirm {promise.id} (within {CONFIRM_S:.0f} s)")
+
+    def _confirm(self, words: list[str], event: Asked, c: Context, answer: Callable[[str], Effect]) -> Iterator[Effect]:
+        if len(words) != 2:
+            raise OperatorError("It goes: confirm ID")
+        promise = self.promises.get(words[1].lower())
+        if promise is None or c.now > promise.until:
+            raise OperatorError("Nothing waits under that id; it may have run out. Ask again.")
+        if promise.jid != event.jid or promise.conversation != _conversation(event):
+            raise OperatorError("That id was given to somebody else, or elsewhere. Ask yourself.")
+        del self.promises[promise.id]
+        if promise.version != self.fleet.version:
+            raise OperatorError(f"The fleet has changed since. Ask again: {promise.dry.title}")
+        effects = list(promise.dry.act(c))
+        yield answer(f"On it: {promise.dry.title}.")
+        yield from effects
+        yield Note("action", event.jid, promise.dry.title, {"version": promise.version})
+
+    def expire(self, now: float) -> None:
+        self.promises = {k: p for k, p in self.promises.items() if p.until >= now}
+        self._asks = {k: v for k, v in self._asks.items() if now - v[1] < 60}
+
+    def remember(self, ms: int, note: Note) -> None:
+        if note.kind in ("action", "decision", "alert"):
+            self.history.append(Remembered(ms, note.who, note.text))
+
+    def _budget(self, jid: str, now: float) -> str:
+        """`ok`, `full` once when the budget is spent, then `deaf` until some has come back."""
+        left, at, told = self._asks.get(jid, (ASKS, now, False))
+        left = min(ASKS, left + (now - at) * ASKS_PER_S)
+        verdict = "ok" if left >= 1 else ("deaf" if told else "full")
+        self._asks[jid] = (left - 1 if verdict == "ok" else left, now, verdict != "ok")
+        return verdict
+
+    @staticmethod
+    def _reply(event: Asked) -> Callable[[str], Effect]:
+        def answer(text: str) -> Effect:
+            return Say(clip([text])) if event.room else Whisper(event.jid, clip([text]))
+
+        return answer
+
+
+def _conversation(event: Asked) -> str:
+    return "room" if event.room else f"chat with {event.jid}"
+
+
+def addressed(text: str, room: bool) -> str | None:
+    """The command in `text`, without prefix; None when it is not for us. One to one everything is."""
+    text = text.strip()
+    if text.startswith("!"):
+        return text[1:].strip()
+    head, sep, rest = text.partition(":")
+    if not sep:
+        head, sep, rest = text.partition(",")
+    if sep and head.strip().lower() == "geolane":
+        return rest.strip()
+    return None if room else text

@@ -1,0 +1,223 @@
+"""What the room is told without having asked: what matters, once, briefly, never flooded (DESIGN 4, PROTOCOL 4 "On a phone").
+
+An incident opens with one message and ends with another, when every partition that it touched is at work again. Lines that come
+faster than the budget are joined into one message; what somebody asked for is one message, corrected as it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from agents.core.effects import Effect, Note, Publish, Say, Subject
+from agents.core.feeds import ALERTS, AlertItem, FeedItem, Severity
+from agents.core.fleet import Fleet
+from agents.core.model import Health, Kind, Partition, State, WorkerSpec, short_name
+
+BURST, REFILL_S = 4.0, 5.0  # messages at once, and seconds for one more
+CORRECT_EVERY_S = 3.0
+SUBJECT_AFTER_S = 5.0  # so long must it hold
+PENDING_LINES, LINES, CHARACTERS = 50, 8, 600
+
+
+def names(partitions: Iterable[Partition], at_most: int = 6) -> str:
+    """`lanes 3, 7, 12`, `raw 0, 1`, `lanes 1, 2, 3 and 9 more`, or `nothing`."""
+    ps = sorted(partitions)
+    if not ps:
+        return "nothing"
+    word = "raw" if ps[0].kind is Kind.ROUTER else ("lane" if len(ps) == 1 else "lanes")
+    more = f" and {len(ps) - at_most} more" if len(ps) > at_most else ""
+    return f"{word} {', '.join(str(p.n) for p in ps[:at_most])}{more}"
+
+
+def clip(lines: Iterable[str]) -> str:
+    """At most 8 lines and 600 characters, with what was left out said in the last."""
+    all_lines = [part for line in lines for part in line.split("\n")]
+    out = all_lines[:LINES]
+    while len(out) > 1 and (len("\n".join(out)) > CHARACTERS - 20):
+        out.pop()
+    if len(out) < len(all_lines):
+        out[-1:] = [f"and {len(all_lines) - len(out) + 1} more lines"]
+    return "\n".join(out)[:CHARACTERS]
+
+
+@dataclass(slots=True)
+class Incident:
+    """Something that is going on. `epochs`: its partitions, with the epoch that each has to get beyond. `by` is the nick of
+    who asked for it; then its progress is one corrected message."""
+
+    title: str
+    epochs: dict[Partition, int]
+    since: float
+    by: str = ""
+    thread: str = ""
+    told_at: float = 0.0
+    done: int = 0
+    about: str = ""
+
+
+@dataclass(slots=True)
+class News:
+    """Collects lines and incidents; `tell` turns them into effects."""
+
+    fleet: Fleet
+    pending: list[str] = field(default_factory=list)
+    alerts: list[tuple[Severity, str, str, str]] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
+    away: set[str] = field(default_factory=set)
+    tokens: float = BURST
+    refilled_at: float = 0.0
+    subject: str = ""
+    coming: str = ""
+    coming_at: float = 0.0
+    link_down_at: float | None = None
+    kafka_down_at: float | None = None
+    led: bool = False
+    count: int = 0
+
+    # ---- what happened ----
+
+    def gone(self, spec: WorkerSpec, why: str, lost: Iterable[Partition], now: float) -> None:
+        parts = set(lost)
+        self.away.add(spec.worker)
+        what = "router" if spec.kind is Kind.ROUTER else "node"
+        self.line(f"{spec.name} is gone: {why}. To be moved: {names(parts)}.")
+        self.alert(Severity.CRITICAL, f"{what}_gone", spec.worker, f"{spec.name} is gone: {why}")
+        self.incidents.append(Incident(f"{names(parts)} of {spec.name}", self._epochs(parts), now, about=spec.worker))
+
+    def restarted(self, spec: WorkerSpec, lost: Iterable[Partition], now: float) -> None:
+        parts = set(lost)
+        self.line(f"{spec.name} has restarted. To be placed anew: {names(parts)}.")
+        self.incidents.append(Incident(f"{names(parts)} of {spec.name}", self._epochs(parts), now, about=spec.worker))
+
+    def health(self, spec: WorkerSpec, before: Health, after: Health, status: str, now: float) -> None:
+        if spec.worker in self.away and after is not Health.UNAVAILABLE:
+            self.away.discard(spec.worker)
+            self.line(f"{spec.name} is back.")
+            self.alert(Severity.INFO, "worker_back", spec.worker, f"{spec.name} is back")
+        if after is Health.XA:
+            self.line(f"{spec.name} is unhealthy: {status or 'no reason given'}. Its lanes are moved away.")
+            self.alert(Severity.WARNING, "unhealthy", spec.worker, f"{spec.name} is unhealthy: {status}")
+        elif before is Health.XA and after is Health.AVAILABLE:
+            self.line(f"{spec.name} is healthy again.")
+
+    def kafka_down(self, now: float) -> None:
+        self.kafka_down_at = now
+        self.line("Kafka does not answer me. I command nothing until it does; the workers keep what they have.")
+        self.alert(Severity.CRITICAL, "kafka_away", "", "Kafka does not answer")
+
+    def kafka_up(self, now: float) -> None:
+        if self.kafka_down_at is not None:
+            self.line(f"Kafka is back after {now - self.kafka_down_at:.0f} s. Nobody was fenced meanwhile.")
+            self.alert(Severity.CALM, "kafka_away", "", "Kafka is back")
+        self.kafka_down_at = None
+
+    def link_down(self, now: float) -> None:
+        self.link_down_at = now
+
+    def link_up(self, now: float) -> None:
+        if self.link_down_at is not None:
+            self.line(f"I was cut off from XMPP for {now - self.link_down_at:.0f} s. Nobody was fenced meanwhile.")
+        self.link_down_at = None
+
+    def asked(self, title: str, partitions: Iterable[Partition], by: str, now: float) -> None:
+        """Somebody's confirmed command begins to move these."""
+        self.count += 1
+        self.incidents.append(Incident(title, self._epochs(partitions), now, by, f"{self.count}", now))
+
+    def moved(self, partitions: Iterable[Partition], now: float) -> None:
+        """The planner moves these on its own."""
+        for incident in self.incidents:
+            if incident.about == "planner":
+                incident.epochs.update(self._epochs(partitions))
+                return
+        self.incidents.append(Incident("moved to cut latency", self._epochs(partitions), now, about="planner"))
+
+    def waiting(self, partitions: Iterable[Partition], why: str) -> None:
+        self.line(f"No room for {names(partitions)}: {why}. They wait and lag; nothing is shed.")
+        self.alert(Severity.CRITICAL, "over_capacity", "", f"{names(partitions)} wait: {why}")
+
+    def fault(self, p: Partition, node: str, fault: str) -> None:
+        self.line(f"{p.label} stands still at {node}: {fault}.")
+        self.alert(Severity.CRITICAL, "lane_stopped", p.key, f"{p.label} stands still at {node}: {fault}")
+
+    def _epochs(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        return {p: self.fleet.partitions[p].epoch for p in partitions}
+
+    def line(self, text: str) -> None:
+        if len(self.pending) < PENDING_LINES:
+            self.pending.append(text)
+
+    def alert(self, severity: Severity, kind: str, about: str, text: str) -> None:
+        self.alerts.append((severity, kind, about, text))
+
+    # ---- telling it ----
+
+    def tell(self, now: float, *, paused: bool, connected: bool) -> Iterator[Effect]:
+        """What is to be said now. While not connected it is kept (50 lines at most)."""
+        yield from self._progress(now)
+        for severity, kind, about, text in self.alerts:
+            self.count += 1
+            item = FeedItem(
+                ALERTS, f"alert-{self.fleet.leader_epoch}-{self.count}", text, text, AlertItem(severity, kind, about),
+                self.fleet.leader_epoch,
+            )  # fmt: skip
+            yield Publish(item)
+            yield Note("alert", "", text, {"kind": kind, "about": about, "severity": severity.value})
+        self.alerts.clear()
+        self.tokens = min(BURST, self.tokens + (now - self.refilled_at) / REFILL_S)
+        self.refilled_at = now
+        if self.pending and connected and self.tokens >= 1:
+            self.tokens -= 1
+            yield Say(clip(self.pending))
+            self.pending.clear()
+        yield from self._subject(now, paused)
+
+    def _progress(self, now: float) -> Iterator[Effect]:
+        for incident in list(self.incidents):
+            left = [p for p, epoch in incident.epochs.items() if not _at_work(self.fleet, p, epoch)]
+            total = len(incident.epochs)
+            if left:
+                done = total - len(left)
+                if incident.by and done != incident.done and now - incident.told_at >= CORRECT_EVERY_S:
+                    incident.done, incident.told_at = done, now
+                    yield Say(f"{incident.title}: {done} of {total} done", thread=incident.thread)
+                continue
+            self.incidents.remove(incident)
+            took = f"{now - incident.since:.1f} s"
+            if incident.by:
+                yield Say(f"{incident.by}: {incident.title}: done in {took}.")
+            elif incident.about == "planner":
+                where = ", ".join(
+                    f"{p.n} to {short_name(self.fleet.partitions[p].worker)}" for p in sorted(incident.epochs)[:6]
+                )
+                self.line(f"Moved to cut latency: {where}{' ...' if total > 6 else ''}.")
+            elif total:
+                self.line(f"Calm again: {incident.title} at work elsewhere, {took} after.")
+                self.alert(Severity.CALM, "node_gone", incident.about, f"{incident.title} at work after {took}")
+
+    def _subject(self, now: float, paused: bool) -> Iterator[Effect]:
+        fleet = self.fleet
+        nodes = [v for v in fleet.views.values() if v.spec.kind is Kind.NODE]
+        lanes = fleet.of(Kind.NODE)
+        placed = sum(fleet.partitions[p].state is State.ASSIGNED for p in lanes)
+        here = sum(fleet.usable(v.spec.worker) for v in nodes)
+        state = "Kafka away" if self.kafka_down_at is not None else ("paused" if paused else "calm")
+        if here < len(nodes) or placed < len(lanes):
+            state = "working" if state == "calm" else state
+        text = f"geolane: {state}, {here}/{len(nodes)} nodes, {placed}/{len(lanes)} lanes"
+        if text != self.coming:
+            self.coming, self.coming_at = text, now
+        if text != self.subject and (now - self.coming_at >= SUBJECT_AFTER_S or not self.subject):
+            self.subject = text
+            yield Subject(text)
+
+
+def _at_work(fleet: Fleet, p: Partition, beyond: int) -> bool:
+    """Worked by its written owner, who got it after `beyond`."""
+    s = fleet.partitions[p]
+    return (
+        s.epoch > beyond
+        and s.state is State.ASSIGNED
+        and s.worker in fleet.views
+        and fleet.views[s.worker].owned.get(p) == s.epoch
+    )

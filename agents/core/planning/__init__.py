@@ -1,0 +1,1 @@
+"""Where lanes go: `placing` asks, `planner` places, `calm` restrains, `fit` keeps to capacity, `explain` says why in ms."""

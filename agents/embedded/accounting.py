@@ -1,0 +1,178 @@
+"""Counts what came of every raw event, from outside and by Kafka alone: in = clean + filtered + dead + unplaced + open.
+
+`in` is by the ends of events.raw; clean, dead and unplaced are what a read-committed reader gets, by source; filtered
+is what the offset commits' metadata say (PROTOCOL 1). What is still open when nothing moves any more is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError as AnyKafkaError
+
+from agents import log, settings
+from agents.core.model import LANES, RAW, TOPIC_CLEAN, TOPIC_DEAD, TOPIC_RAW, TOPIC_UNPLACED, Kind, Partition
+from agents.core.records import PART, RAW_MS, REASON, SRC
+from agents.embedded.histogram import Histogram
+from agents.embedded.ledger import Ledger
+from agents.errors import KafkaUnavailable
+from agents.kafka.admin import MAX_DEAD_BYTES
+from agents.kafka.closing import closed
+from agents.kafka.connection import as_ours, client_kwargs
+from agents.kafka.offsets import Offsets
+
+OUTCOMES = {TOPIC_CLEAN: "clean", TOPIC_DEAD: "dead", TOPIC_UNPLACED: "unplaced"}
+POLL_S = 0.5
+WINDOW_S = 10.0
+_log = log.get("embedded.accounting")
+
+
+class Accounting:
+    """`start`, then `run` until cancelled. `lane_out` counts clean records by lane; `moved_at` is when a number last
+    changed (monotonic)."""
+
+    def __init__(self, kafka: settings.Kafka, lanes: int, raw_partitions: int) -> None:
+        self.events_in = 0
+        self.filtered = 0
+        self.ledger = Ledger()
+        self.processing, self.visible = Histogram(), Histogram()
+        self.recent = Histogram()
+        self.lane_out: Counter[int] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.moved_at = time.monotonic()
+        self.lanes = [Partition(LANES, n) for n in range(lanes)]
+        self.raw = [Partition(RAW, n) for n in range(raw_partitions)]
+        self._kafka = kafka
+        self._nodes = Offsets(kafka, Kind.NODE.group)
+        self._consumer: Any = None  # aiokafka has no types
+        self._base: dict[Partition, int] = {}
+        self._filtered_before = 0
+        self._window: tuple[float, Histogram] = (time.monotonic(), Histogram())
+
+    async def start(self) -> None:
+        """Learn where everything stands: only what comes after this is counted. Raises KafkaUnavailable, KafkaError."""
+        await self._nodes.start()
+        self._base = await self._nodes.ends(self.raw)
+        for part, end in self._base.items():
+            self.ledger.begin(f"{TOPIC_RAW}/{part.n}", end)
+        self._filtered_before = await self._read_filtered()
+        self._consumer = AIOKafkaConsumer(
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=20,
+            max_partition_fetch_bytes=MAX_DEAD_BYTES,
+            fetch_max_bytes=2 * MAX_DEAD_BYTES,
+            **client_kwargs(self._kafka),
+        )
+        outputs = [TopicPartition(TOPIC_CLEAN, p.n) for p in self.lanes]
+        outputs += [TopicPartition(t, 0) for t in (TOPIC_DEAD, TOPIC_UNPLACED)]
+        try:
+            async with asyncio.timeout(30):
+                await self._consumer.start()
+                outputs += [
+                    TopicPartition(t, n)
+                    for t in (TOPIC_DEAD, TOPIC_UNPLACED)
+                    for n in sorted(self._consumer.partitions_for_topic(t) or ())
+                    if n
+                ]
+                self._consumer.assign(outputs)
+                for partition, end in (await self._consumer.end_offsets(outputs)).items():
+                    self._consumer.seek(partition, end)
+        except (AnyKafkaError, OSError, TimeoutError) as e:
+            raise as_ours(e, "start the accounting's reader") from e
+
+    async def stop(self) -> None:
+        if self._consumer is not None:
+            await closed(self._consumer.stop())
+        await self._nodes.stop()
+
+    async def run(self) -> None:
+        """Count until cancelled; a broker that is away is waited for."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read())
+            tasks.create_task(self._poll())
+
+    @property
+    def clean(self) -> int:
+        return self.ledger.counts["clean"]
+
+    @property
+    def dead(self) -> int:
+        return self.ledger.counts["dead"]
+
+    @property
+    def unplaced(self) -> int:
+        return self.ledger.counts["unplaced"]
+
+    @property
+    def open(self) -> int:
+        """Events that went in and have not come out: in flight, or missing if that does not change any more."""
+        return self.events_in - self.clean - self.dead - self.unplaced - self.filtered
+
+    @property
+    def duplicates(self) -> int:
+        """Sources seen twice; also what came out beyond what went in (a filtered event that came out as well). The second
+        holds only when nothing moves any more: outputs are read at once, `in` and `filtered` twice a second."""
+        return self.ledger.duplicates + max(0, -self.open)
+
+    async def _read(self) -> None:
+        while True:
+            batches = await self._consumer.getmany(timeout_ms=200)
+            now_ms = time.time() * 1000
+            for partition, records in batches.items():
+                self._take(partition.topic, partition.partition, records, now_ms)
+                await asyncio.sleep(0)
+
+    def _take(self, topic: str, n: int, records: Iterable[Any], now_ms: float) -> None:
+        outcome = OUTCOMES[topic]
+        for record in records:
+            headers = dict(record.headers)
+            new = self.ledger.add(outcome, headers.get(SRC, b"").decode(), headers.get(PART, b"").decode())
+            self.moved_at = time.monotonic()
+            if outcome == "dead":
+                self.reasons[headers.get(REASON, b"?").decode()] += 1
+            if not new or outcome != "clean":
+                continue
+            self.lane_out[n] += 1
+            raw_ms = float(headers.get(RAW_MS, b"0"))
+            self.processing.add(record.timestamp - raw_ms)
+            self.visible.add(now_ms - raw_ms)
+            self._window[1].add(record.timestamp - raw_ms)
+        if time.monotonic() - self._window[0] > WINDOW_S:
+            self.recent, self._window = self._window[1], (time.monotonic(), Histogram())
+
+    async def _poll(self) -> None:
+        down = False
+        while True:
+            try:
+                # In this order: what is filtered by now had gone in by then.
+                filtered = await self._read_filtered() - self._filtered_before
+                ends = await self._nodes.ends(self.raw)
+                down = False
+            except KafkaUnavailable as e:
+                if not down:
+                    _log.warning("accounting_waits", error=str(e))
+                down = True
+            else:
+                events_in = sum(ends.values()) - sum(self._base.values())
+                if (filtered, events_in) != (self.filtered, self.events_in):
+                    self.moved_at = time.monotonic()
+                self.filtered, self.events_in = filtered, events_in
+            await asyncio.sleep(POLL_S)
+
+    async def _read_filtered(self) -> int:
+        committed = await self._nodes.committed(self.lanes)
+        total = 0
+        for entry in committed.values():
+            if entry is not None and entry[1]:
+                counts = orjson.loads(entry[1])
+                total += int(counts.get("filtered", 0))
+        return total

@@ -1,0 +1,273 @@
+"""One Kafka broker of our own on loopback: it starts on the same ports and data after any end, and never outlives its
+folder's next start."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from contextlib import closing
+from pathlib import Path
+
+from agents import log, settings
+from agents.core.model import Partition
+from agents.errors import InstallError, KafkaUnavailable
+from agents.kafka.leases import LeaseMaker
+from agents.kafka.offsets import Offsets
+
+JARS = Path(__file__).parents[2] / ".local" / "kafka"
+TEMPLATES = Path(__file__).parent / "kafka"
+
+_POLL_S = 0.05
+_log = log.get("embedded.broker")
+
+
+class Broker:
+    """A KRaft broker (and its controller) in one JVM, with its data, ports, configuration and log in `folder`.
+
+    `port` None takes a free one, kept in the folder for restarts. `heap_mb` bounds Java's heap; the process is about
+    200 MB larger. Not tied to an event loop."""
+
+    def __init__(self, folder: Path, *, port: int | None = None, heap_mb: int = 512) -> None:
+        self.folder = folder.absolute()
+        self.heap_mb = heap_mb
+        self._port = port
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ports: tuple[int, int] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """`127.0.0.1:PORT`; known before the start too."""
+        return f"127.0.0.1:{self._choose_ports()[0]}"
+
+    @property
+    def pid(self) -> int | None:
+        """The JVM's process id while it runs as our child."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    async def start(self, timeout_s: float = 60) -> None:
+        """Start, and return when a client can commit. What an earlier, killed run left running in this folder is
+        ended first.
+
+        Raises InstallError when Java or the jars are missing, KafkaUnavailable with the end of the log when it does
+        not come up."""
+        if self.pid is not None:
+            return
+        deadline = time.monotonic() + timeout_s
+        launching = asyncio.ensure_future(asyncio.to_thread(self._launch))
+        try:
+            await asyncio.shield(launching)
+            await self._ready(deadline)
+        except BaseException:
+            await asyncio.wait([launching])  # a thread cannot be cancelled, and may just be starting Java
+            self.kill()
+            raise
+        _log.info("broker_ready", bootstrap=self.bootstrap, pid=self.pid)
+
+    async def stop(self, timeout_s: float = 20) -> None:
+        """SIGTERM, and SIGKILL when it has not ended in time. Returns when the process is gone and its port free."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        deadline = time.monotonic() + timeout_s
+        while process.poll() is None:
+            if time.monotonic() > deadline:
+                _log.warning("broker_killed", after_s=timeout_s, pid=process.pid)
+                process.kill()
+                await asyncio.to_thread(process.wait)
+                break
+            await asyncio.sleep(_POLL_S)
+        self._pid_file.unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would be; `start` works again afterwards, on the same ports and data."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def reap(self) -> None:
+        """End a broker of this folder that an earlier run left behind; blocks for 20 s at most. Harmless when there
+        is none."""
+        pid = self._stale_pid()
+        if pid is None:
+            return
+        _log.info("stale_broker_ended", pid=pid, folder=str(self.folder))
+        for sign, patience_s in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
+            try:
+                os.kill(pid, sign)
+            except ProcessLookupError:
+                return
+            deadline = time.monotonic() + patience_s
+            while time.monotonic() < deadline:
+                if self._stale_pid() is None:
+                    return
+                time.sleep(_POLL_S)
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.folder / "broker.pid"
+
+    def _stale_pid(self) -> int | None:
+        """The process that the pid file names, if it lives and is a broker of this folder (pids are used again)."""
+        try:
+            pid = int(self._pid_file.read_text("ascii"))
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            return None
+        return pid if os.fsencode(self.folder / "server.properties") in arguments else None
+
+    def _choose_ports(self) -> tuple[int, int]:
+        """Broker's and controller's. Kept in the folder; below the range of outgoing connections, which could take them
+        while the broker is down."""
+        if self._ports is None:
+            file = self.folder / "ports"
+            try:
+                kept = [int(word) for word in file.read_text("ascii").split()]
+            except OSError:
+                kept = []
+            if len(kept) == 2 and self._port in (None, kept[0]):
+                self._ports = (kept[0], kept[1])
+            else:
+                self._ports = (self._port or _free_port(), _free_port())
+                self.folder.mkdir(parents=True, exist_ok=True)
+                file.write_text("{} {}\n".format(*self._ports), "ascii")
+        return self._ports
+
+    def _launch(self) -> None:
+        """All of the start that blocks: clear away, write the configuration, start Java."""
+        if not list(JARS.glob("kafka_2.13-*.jar")) or shutil.which("java") is None:
+            raise InstallError(f"Kafka's jars ({JARS}) or java are missing; run: make install")
+        self.reap()
+        self._leave_taken_ports()
+        self._prepare()
+        self._spawn()
+
+    def _leave_taken_ports(self) -> None:
+        """A port that somebody else has taken since this folder was last used is given up for another, if we may choose."""
+        if self._ports is None and self._port is None and not all(map(_is_free, self._choose_ports())):
+            _log.info("broker_ports_taken", ports=self._ports)
+            self._ports = None
+            (self.folder / "ports").unlink()
+
+    def _prepare(self) -> None:
+        """Configuration (written anew each time) and, once, the formatted storage."""
+        port, controller_port = self._choose_ports()
+        data = self.folder / "data"
+        values = {"port": port, "controller_port": controller_port, "data": data, "folder": self.folder}
+        for name, more in (("server.properties", self._more_properties()), ("log4j2.properties", "")):
+            text = (TEMPLATES / name).read_text("utf-8")
+            for key, value in values.items():
+                text = text.replace(f"@{key}@", str(value))
+            (self.folder / name).write_text(text + more, "utf-8")
+        if (data / "meta.properties").exists():
+            return
+        # Kafka's own tool, since it also writes the features (transaction.version, group.version) of a new cluster;
+        # meta.properties alone would leave them at their oldest.
+        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "a")
+        tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self.folder / "server.properties")]
+        done = subprocess.run(
+            [*self._java(64), *tool, *self._more_format_arguments()], capture_output=True, timeout=60, check=False
+        )
+        if done.returncode != 0:
+            raise KafkaUnavailable(
+                f"Kafka's storage cannot be formatted: {done.stderr.decode(errors='replace')[-2000:]}"
+            )
+
+    def _more_properties(self) -> str:
+        """For a subclass: lines that go behind (and so before, for Java) those of the template."""
+        return ""
+
+    def _more_format_arguments(self) -> list[str]:
+        """For a subclass: arguments of StorageTool's `format`, as `--add-scram`."""
+        return []
+
+    def _java(self, heap_mb: int) -> list[str]:
+        return [
+            "java",
+            f"-Xms{min(64, heap_mb)}m",
+            f"-Xmx{heap_mb}m",
+            # The quick compiler alone: seen half the CPU of a start, a third of it for the first commits, 90 MB less.
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+ExitOnOutOfMemoryError",
+            f"-XX:ErrorFile={self.folder}/java_error.log",
+            "-Djava.awt.headless=true",
+            f"-Dlog4j2.configurationFile=file:{self.folder}/log4j2.properties",
+            "-cp",
+            f"{JARS}/*",
+        ]
+
+    def _spawn(self) -> None:
+        command = [*self._java(self.heap_mb), "kafka.Kafka", str(self.folder / "server.properties")]
+        with (self.folder / "java.out").open("wb") as out:
+            # A session of its own: Ctrl-C reaches our process alone, which stops the broker last.
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            )
+        self._pid_file.write_text(f"{self._process.pid}\n", "ascii")
+
+    async def _ready(self, deadline: float) -> None:
+        port = self._choose_ports()[0]
+        while not await asyncio.to_thread(_listens, port):
+            self._still_starting(deadline)
+            await asyncio.sleep(_POLL_S)
+        kafka = settings.Kafka(bootstrap=self.bootstrap)
+        maker, offsets = LeaseMaker(kafka, 10_000), Offsets(kafka, "geolane-ready")
+        try:
+            await maker.start()
+            await maker.make("geolane-ready", max(1.0, deadline - time.monotonic()))
+            await offsets.start()
+            await offsets.committed([Partition.of_key("main/events.raw/0")])
+        except KafkaUnavailable as e:
+            raise KafkaUnavailable(f"{e}\n{self.log_tail()}") from e
+        finally:
+            await maker.stop()
+            await offsets.stop()
+        self._still_starting(deadline)
+
+    def _still_starting(self, deadline: float) -> None:
+        if self.pid is None:
+            raise KafkaUnavailable(f"Kafka ended while it started:\n{self.log_tail()}")
+        if time.monotonic() > deadline:
+            raise KafkaUnavailable(f"Kafka at {self.bootstrap} was not up in time:\n{self.log_tail()}")
+
+    def log_tail(self, characters: int = 2000) -> str:
+        """The end of the broker's log, and of what Java itself printed."""
+        tail = ""
+        for name in ("broker.log", "java.out"):
+            file = self.folder / name
+            if file.exists():
+                tail += file.read_text("utf-8", errors="replace")[-characters:]
+        return tail
+
+
+def _free_port() -> int:
+    for _ in range(200):
+        port = random.randrange(20_000, 32_000)
+        if _is_free(port):
+            return port
+    raise KafkaUnavailable("no free port between 20000 and 32000 on 127.0.0.1")
+
+
+def _is_free(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have just ended do not count
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _listens(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

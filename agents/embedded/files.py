@@ -1,0 +1,38 @@
+"""Settings files as the stack writes them: one per process, mode 0600, read back by agents.settings like anybody's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+
+from agents.core.inventory import InventoryFile
+from agents.settings import Settings
+
+
+def toml(settings: Settings) -> str:
+    """All tables with all keys. A JSON string, number or (lower-case) boolean is a TOML one too."""
+    tables = []
+    for table in msgspec.structs.fields(settings):
+        values = msgspec.structs.asdict(getattr(settings, table.name))
+        lines = (f"{key} = {json.dumps(value)}" for key, value in values.items())
+        tables.append(f"[{table.name}]\n" + "\n".join(lines) + "\n")
+    return "\n".join(tables)
+
+
+def write(path: Path, settings: Settings) -> Path:
+    """Write the file; it is there whole or not at all."""
+    new = path.with_suffix(".new")
+    new.write_text(toml(settings), "utf-8")
+    new.chmod(0o600)
+    return new.replace(path)
+
+
+def inventory(file: InventoryFile) -> str:
+    """An inventory as TOML, to be read by the coordinator."""
+    rows = [(kind, msgspec.structs.asdict(row)) for kind in ("site", "node", "router") for row in getattr(file, kind)]
+    return "\n".join(
+        f"[[{kind}]]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in row.items()) + "\n"
+        for kind, row in rows
+    )

@@ -1,0 +1,125 @@
+"""The two servers that a run starts for itself, or the ones that exist: either way what comes out is how to reach
+them."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from agents import log
+from agents.embedded.broker import Broker
+from agents.embedded.folder import RunFolder
+from agents.errors import GeolaneError
+from agents.settings import Kafka, Settings, Xmpp
+from agents.supervisor import leaves
+from ejabberd.provision import Person, provision
+from ejabberd.server import Server
+
+DOMAIN = "geolane.test"
+PEOPLE = (Person("operator", "owner"), Person("ana", "admin"), Person("guest", "member"))
+CHECK_S = 0.5
+_log = log.get("embedded.servers")
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Servers:
+    """`kafka` and `xmpp` are how to reach them. `broker` and `server` are None where they are somebody else's."""
+
+    kafka: Kafka
+    xmpp: Xmpp
+    broker: Broker | None = None
+    server: Server | None = None
+    _held: set[str] = field(default_factory=set)
+    _again: Callable[[], Awaitable[None]] | None = None
+
+    @classmethod
+    async def start(
+        cls, folder: RunFolder, base: Settings, *, kafka: str | None, xmpp: str | None, workers: Sequence[str], say: Say
+    ) -> Servers:
+        """Start what `kafka` (HOST:PORT) and `xmpp` (a domain) do not name; both at once, since each takes seconds.
+
+        Raises InstallError, SettingsError, KafkaUnavailable, XmppError; nothing is left running then."""
+        servers = cls(
+            kafka=msgspec.structs.replace(base.kafka, bootstrap=kafka) if kafka else Kafka(),
+            xmpp=msgspec.structs.replace(base.xmpp, domain=xmpp) if xmpp else Xmpp(domain=DOMAIN),
+        )
+        try:
+            async with asyncio.TaskGroup() as both:
+                if kafka is None:
+                    both.create_task(servers._start_kafka(folder, say))
+                if xmpp is None:
+                    both.create_task(servers._start_ejabberd(folder, workers, say))
+        except BaseException as error:
+            await servers.stop()
+            raise next(leaves(error)) from error  # one reason says enough
+        return servers
+
+    async def _start_kafka(self, folder: RunFolder, say: Say) -> None:
+        path = folder.path / "kafka"
+        broker = Broker(path)
+        await asyncio.to_thread(broker.reap)
+        shutil.rmtree(path / "data", ignore_errors=True)  # each run begins with an empty stream
+        path.mkdir(mode=0o700, exist_ok=True)
+        self.broker = broker
+        await broker.start()
+        self.kafka = Kafka(bootstrap=broker.bootstrap)
+        say(f"Kafka 4.3.1 at {broker.bootstrap}")
+
+    async def _start_ejabberd(self, folder: RunFolder, workers: Sequence[str], say: Say) -> None:
+        self.server = server = Server(folder.path / "ejabberd", DOMAIN)
+
+        async def start() -> None:
+            await server.start()
+            # Each time: what a killed ejabberd had not yet written to its disk is made again.
+            await provision(server.api, DOMAIN, workers, PEOPLE, folder.secrets)
+
+        self._again = start
+        await start()
+        self.xmpp = Xmpp(domain=DOMAIN, host="127.0.0.1", port=server.c2s_port, ca_file=str(server.ca_file))
+        say(f"ejabberd at 127.0.0.1:{server.c2s_port}: accounts, room and feeds are there")
+
+    async def keep(self) -> None:
+        """Start a server of ours again when it ends by itself (or is killed); runs until cancelled."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            for name, gone, again in (
+                ("kafka", self.broker is not None and self.broker.pid is None, self.broker and self.broker.start),
+                ("ejabberd", self.server is not None and self.server.pid is None, self._again),
+            ):
+                if gone and again and name not in self._held:
+                    _log.warning("server_gone", server=name)
+                    try:
+                        await again()
+                        _log.info("server_back", server=name)
+                    except GeolaneError as e:
+                        _log.error("server_not_back", server=name, error=str(e))
+
+    def hold(self, name: str) -> None:
+        """Do not start `kafka` or `ejabberd` again until `release`: a test wants it gone for a while."""
+        self._held.add(name)
+
+    def release(self, name: str) -> None:
+        self._held.discard(name)
+
+    async def stop(self) -> None:
+        """Stop what is ours, both at once; bounded by the servers' own limits."""
+        stops = [s.stop() for s in (self.server, self.broker) if s is not None]
+        for result in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(result, GeolaneError):
+                _log.error("server_not_stopped", error=str(result))
+            elif isinstance(result, BaseException):
+                raise result
+
+
+def end_leftovers(folder: RunFolder) -> None:
+    """End the servers that a killed run left in this folder."""
+    if (folder.path / "kafka").exists():
+        Broker(folder.path / "kafka").reap()
+    if (folder.path / "ejabberd").exists():
+        asyncio.run(Server(folder.path / "ejabberd", DOMAIN).stop())

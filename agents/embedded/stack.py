@@ -1,0 +1,186 @@
+"""Everything that a run runs, in the order in which it starts and stops: servers, topics, lane map, processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from agents.core.inventory import Inventory, InventoryFile
+from agents.core.lanemap import build
+from agents.core.model import Kind, State, WorkerSpec
+from agents.embedded import files
+from agents.embedded.accounting import Accounting
+from agents.embedded.children import Child, Family
+from agents.embedded.folder import RunFolder
+from agents.embedded.follower import Follower
+from agents.embedded.servers import PEOPLE, Say, Servers
+from agents.errors import KafkaUnavailable, SettingsError
+from agents.kafka import lanemap
+from agents.kafka.admin import provision_topics
+from agents.settings import Settings, decode_toml
+
+REFUSALS = 3
+INVENTORY = Path(__file__).parent / "data" / "inventory.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be run. `nodes` limits the inventory's nodes; `secrets` is the folder of existing accounts'
+    passwords."""
+
+    base: Settings
+    inventory: Path = INVENTORY
+    nodes: int | None = None
+    kafka: str | None = None
+    xmpp: str | None = None
+    secrets: Path | None = None
+    coordinators: int = 1
+
+    def read_inventory(self) -> InventoryFile:
+        """The inventory's file, with no more nodes than wanted. Raises SettingsError."""
+        file = decode_toml(self.inventory, InventoryFile)
+        return msgspec.structs.replace(file, node=file.node[: self.nodes])
+
+
+class Stack:
+    """One run's processes. `start`, `until_ready`, then `run` until cancelled, at last `stop`."""
+
+    def __init__(self, folder: RunFolder, plan: Plan, say: Say) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.family = Family()
+        self.inventory = Inventory.from_file(plan.read_inventory(), str(plan.inventory))
+        self._say = say
+        self._secrets = plan.secrets or folder.secrets
+        if plan.xmpp and not plan.secrets:
+            raise SettingsError("--xmpp needs --secrets: the folder with the accounts' password files")
+
+    @property
+    def workers(self) -> list[WorkerSpec]:
+        return list(self.inventory.workers.values())
+
+    async def start(self, sample: Iterable[bytes], rate_eps: float) -> None:
+        """Servers, topics, lane map, then the processes; `sample` and `rate_eps` are what the lane map is made from.
+
+        Raises GeolaneError; `stop` is to be called then too."""
+        base = self.plan.base
+        self.folder.fresh("journal.sqlite3*", "log/*", "settings/*")
+        accounts = [w.worker for w in self.workers]
+        self.servers = await Servers.start(
+            self.folder, base, kafka=self.plan.kafka, xmpp=self.plan.xmpp, workers=accounts, say=self._say
+        )
+        self.base = msgspec.structs.replace(base, kafka=self.servers.kafka, xmpp=self.servers.xmpp)
+        lanes, raw = base.coordinator.lanes, base.coordinator.raw_partitions
+        await provision_topics(self.base.kafka, lanes, raw, embedded=self.plan.kafka is None)
+        if (built := await lanemap.newest(self.base.kafka)) is None:
+            built = await asyncio.to_thread(build, sample, lanes, base.worker.cell_resolution, 1, total_eps=rate_eps)
+            await lanemap.publish(self.base.kafka, built)
+        self._say(f"topics and lane map: {len(built.cell_lanes)} cells on {lanes} lanes")
+        self.accounting = Accounting(self.base.kafka, lanes, raw)
+        self.follower = Follower(self.base.kafka)
+        await self.accounting.start()
+        await self.follower.start()
+        self._before = self.follower.leader_epoch  # what older leaders wrote names processes that are gone
+        self._write_settings()
+        self._start_processes()
+
+    def _write_settings(self) -> None:
+        inventory = self.folder.settings / "inventory.toml"
+        inventory.write_text(files.inventory(self.plan.read_inventory()), "utf-8")
+        coordinator = msgspec.structs.replace(
+            self.base.coordinator, inventory=str(inventory), journal=str(self.folder.path / "journal.sqlite3")
+        )
+        self.base = msgspec.structs.replace(self.base, coordinator=coordinator)
+        for account in ("geolane", *(w.worker for w in self.workers), *(p.name for p in PEOPLE)):
+            if not (self._secrets / account).exists() and account in {p.name for p in PEOPLE}:
+                continue
+            xmpp = msgspec.structs.replace(self.base.xmpp, password_file=str(self._secrets.absolute() / account))
+            files.write(self.folder.settings / f"{account}.toml", msgspec.structs.replace(self.base, xmpp=xmpp))
+
+    def _child(self, name: str, account: str, *arguments: str) -> Child:
+        # Where the user stands is where their pipeline is found.
+        env = {"PYTHONPATH": os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH", ""))))}
+
+        file = self.folder.settings / f"{account}.toml"
+        return Child(self.folder, name, (*arguments, "--settings", str(file)), env)
+
+    def _start_processes(self) -> None:
+        # Stopped in reverse: first the coordinator, so that it fences nobody who only goes home.
+        self.family.start(*(self._child(w.worker, w.worker, w.kind.value, "--name", w.name) for w in self.workers))
+        self.family.start(self._child("coordinator", "geolane", "coordinator"))
+        self._say(f"{len(self.workers)} workers and the coordinator are starting")
+
+    async def until_ready(self, timeout_s: float = 120) -> None:
+        """Return when every partition has an owner. Raises KafkaUnavailable when that takes too long, naming the
+        logs."""
+        wanted = {*self.accounting.lanes, *self.accounting.raw}
+        deadline = time.monotonic() + timeout_s
+        while True:
+            placed = self.follower.placed.items()
+            owned = {p for p, r in placed if r.state is State.ASSIGNED and r.leader_epoch > self._before}
+            if wanted <= owned:
+                self._say(f"all {len(wanted)} partitions have an owner")
+                break
+            for child in self.family.children.values():
+                if child.refusals >= REFUSALS:
+                    raise SettingsError(f"{child.name} refuses to start; the last lines of {child.log_file} say why")
+            if time.monotonic() > deadline:
+                missing = len(wanted - owned)
+                raise KafkaUnavailable(
+                    f"{missing} of {len(wanted)} partitions have no owner after {timeout_s:g} s; see {self.folder.log}"
+                )
+            await asyncio.sleep(0.05)
+        # Now that `coordinator` leads, so that the names say who is who.
+        for n in range(2, self.plan.coordinators + 1):
+            self.family.start(self._child(f"coordinator-{n}", "geolane", "coordinator"))
+
+    async def run(self) -> None:
+        """Keep everything going until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.accounting.run())
+            tasks.create_task(self.follower.run())
+            tasks.create_task(self.family.watch())
+            tasks.create_task(self.servers.keep())
+
+    @asynccontextmanager
+    async def working(self, sample: Iterable[bytes], rate_eps: float) -> AsyncIterator[None]:
+        """Started, every partition owned, and kept going inside; stopped afterwards, also when it could not start."""
+        keeping: asyncio.Task[None] | None = None
+        try:
+            await self.start(sample, rate_eps)
+            keeping = asyncio.create_task(self.run())
+            await self.until_ready()
+            yield
+        finally:
+            if keeping is not None:
+                keeping.cancel()
+                with suppress(asyncio.CancelledError):
+                    await keeping
+            await self.stop()
+
+    def busiest(self) -> Child:
+        """The node process with the most lanes. Raises SettingsError when none has one."""
+        nodes = [w.worker for w in self.inventory.of(Kind.NODE)]
+        best = max(nodes, key=lambda w: (len(self.follower.lanes_of(w)), w))
+        if not self.follower.lanes_of(best):
+            raise SettingsError("no node has a lane: there is none to kill")
+        return self.family.children[best]
+
+    def kill(self, name: str) -> None:
+        """kill -9 one of the processes; its owner starts it again."""
+        self.family.children[name].signal(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """End all of it, in order, each with a bound of its own."""
+        await self.family.stop()
+        for name in ("accounting", "follower", "servers"):
+            if (part := getattr(self, name, None)) is not None:
+                await part.stop()

@@ -1,0 +1,158 @@
+"""`geolane up`: makes a run of what was asked for, shows it, and leaves nothing running whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agents import log, supervisor
+from agents.embedded import flights, headless, lines, view
+from agents.embedded.folder import RunFolder, default_folder
+from agents.embedded.replay import Event, Replay
+from agents.embedded.stack import INVENTORY, Plan, Stack
+from agents.errors import SettingsError
+from agents.node.stage import load_pipeline
+from agents.settings import Settings, load
+
+SAMPLE = 20_000
+STOP_S = 75.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What `geolane up` was told, as the command line names it."""
+
+    events: int | None = None
+    leave: bool = False
+    kill_node_at: float | None = None
+    rate: float = 1000.0
+    stream: Path | None = None
+    no_replay: bool = False
+    pipeline: str | None = None
+    nodes: int | None = None
+    lanes: int | None = None
+    kafka: str | None = None
+    xmpp: str | None = None
+    settings: Path | None = None
+    secrets: Path | None = None
+    inventory: Path | None = None
+    folder: Path | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Options:  # Any: click's values, typed by its declarations
+        """Raises SettingsError for options that contradict each other."""
+        options = cls(**given)
+        if options.leave and options.events is None:
+            raise SettingsError("--exit needs --events: how many are to be accounted for")
+        if options.kill_node_at is not None and not options.leave:
+            raise SettingsError("--kill-node-at is for --events N --exit")
+        if options.no_replay and (options.events or options.stream):
+            raise SettingsError("--no-replay contradicts --events and --stream")
+        if options.xmpp and not options.secrets:
+            raise SettingsError("--xmpp needs --secrets: the folder with the accounts' password files")
+        return options
+
+    def base(self) -> Settings:
+        """The settings that every process's file is made from. Raises SettingsError."""
+        settings = load(self.settings) if self.settings else Settings()
+        if self.pipeline:
+            settings = msgspec.structs.replace(
+                settings, worker=msgspec.structs.replace(settings.worker, pipeline=self.pipeline)
+            )
+        if self.lanes:
+            settings = msgspec.structs.replace(
+                settings, coordinator=msgspec.structs.replace(settings.coordinator, lanes=self.lanes)
+            )
+        return settings
+
+    def plan(self) -> Plan:
+        return Plan(
+            base=self.base(),
+            inventory=self.inventory or INVENTORY,
+            nodes=self.nodes,
+            kafka=self.kafka,
+            xmpp=self.xmpp,
+            secrets=self.secrets,
+        )
+
+    def sample(self) -> Iterator[bytes]:
+        """Events to make the lane map from: of the user's own stream, if there is one."""
+        if self.stream is None:
+            yield from flights.sample()
+            return
+        with self.stream.open("rb") as file:
+            yield from itertools.islice(lines.events(file), SAMPLE)
+
+    def events_of(self) -> Iterator[Event]:
+        if self.stream is None:
+            yield from flights.stream()
+            return
+        with self.stream.open("rb") as file:
+            yield from lines.keyed(file)
+
+
+def main(options: Options) -> int:
+    """Run until done, Ctrl-C or SIGTERM; the exit code."""
+    log.setup("up", "WARNING")
+    # What is wrong with settings or pipeline is said before anything starts. Where the user stands is where theirs is found.
+    sys.path.insert(0, os.getcwd())
+    load_pipeline(options.base().worker.pipeline)
+    return supervisor.run(lambda: run(options), stop_s=STOP_S, tell=False)
+
+
+async def run(options: Options) -> int:
+    """One run in its folder. Raises GeolaneError when it cannot start."""
+    say: Callable[[str], None] = headless.say if options.leave else view.say
+    with RunFolder(options.folder or default_folder()) as folder:
+        say(f"run folder {folder.path}")
+        if not options.leave and view.console.is_terminal:
+            _log_to(folder.log / "up.log")  # the view has the terminal
+        stack = Stack(folder, options.plan(), say)
+        try:
+            await stack.start(options.sample(), options.rate)
+            return await _beside(stack.run(), _job(options, stack, say))
+        finally:
+            say("stopping")
+            await asyncio.shield(stack.stop())
+
+
+def _log_to(file: Path) -> None:
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(file.open("a", encoding="utf-8"))
+
+
+async def _job(options: Options, stack: Stack, say: Callable[[str], None]) -> int:
+    await stack.until_ready()
+    replay = None
+    if not options.no_replay:
+        raw = options.base().coordinator.raw_partitions
+        replay = Replay(stack.base.kafka, options.events_of(), raw, options.rate, options.events)
+    if options.leave and replay and options.events:
+        return await headless.run(stack, replay, options.events, options.kill_node_at)
+    await view.run(stack, replay)
+    return 0
+
+
+async def _beside(keeping: Any, job: Any) -> int:  # Any: coroutines
+    """Run the job while the rest is kept going; whichever ends first ends both."""
+    kept, done = asyncio.create_task(keeping), asyncio.create_task(job)
+    try:
+        await asyncio.wait({kept, done}, return_when=asyncio.FIRST_COMPLETED)
+        if kept.done():
+            await kept
+        return int(await done)
+    finally:
+        done.cancel()
+        await asyncio.wait({done})
+        kept.cancel()
+        await asyncio.gather(done, kept, return_exceptions=True)

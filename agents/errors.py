@@ -1,0 +1,98 @@
+"""Every error that geolane raises on purpose, in one tree.
+
+    GeolaneError
+    ├── SettingsError            a key or value in a settings file, an inventory or a lane map is wrong
+    ├── InstallError             something that `make install` brings is missing
+    ├── KafkaError
+    │   ├── KafkaUnavailable     no answer within the bound; trying again may help
+    │   ├── LeaseLost            our producer is fenced or its transaction cannot be known: the process ends
+    │   ├── LeadershipLost       another coordinator has taken `geolane-coordinator`: the process ends
+    │   └── OffsetMissing        a partition that is not new has no committed offset
+    ├── XmppError
+    │   ├── NotConnected         no session now
+    │   ├── NoAnswer             the other side did not answer in time; the command may have been obeyed
+    │   ├── StaleEpoch           the worker has seen a higher epoch (`seen`)
+    │   ├── CommandRefused       any other refusal, with its XMPP condition
+    │   └── NameTaken            another session holds our full JID
+    ├── PipelineError            the user's pipeline cannot be loaded, or keeps its contract not
+    ├── ImpossibleTransition     the core was told something that cannot be; carries the story that led to it
+    └── OperatorError            what somebody typed cannot be done; the text is the answer
+
+A message says what was wrong, where, and what to do. Errors of other libraries are mapped where they enter (tests/test_errors.py).
+"""
+
+
+class GeolaneError(Exception):
+    """Root of the tree."""
+
+
+class SettingsError(GeolaneError):
+    """Names the file, the key and what would be right."""
+
+
+class InstallError(GeolaneError):
+    """Names what is missing and the command that brings it."""
+
+
+class KafkaError(GeolaneError):
+    """Anything from the data plane."""
+
+
+class KafkaUnavailable(KafkaError):
+    """No answer within the bound; trying again may help."""
+
+
+class LeaseLost(KafkaError):
+    """Our producer is fenced, or the outcome of its transaction is unknown (PROTOCOL 2.1, 3.3): the process must end."""
+
+
+class LeadershipLost(KafkaError):
+    """The transactional id `geolane-coordinator` belongs to another process now (PROTOCOL 2.11): this one must end."""
+
+
+class OffsetMissing(KafkaError):
+    """A partition that is not new has no committed offset (PROTOCOL 2.7): it stops with an alert."""
+
+
+class XmppError(GeolaneError):
+    """Anything from the control plane."""
+
+
+class NotConnected(XmppError):
+    """There is no session now."""
+
+
+class NoAnswer(XmppError):
+    """Nothing came back within the bound; whether the command was obeyed is unknown (PROTOCOL 2.4)."""
+
+
+class StaleEpoch(XmppError):
+    """The worker has already seen the epoch `seen` for what was sent (PROTOCOL 2.5)."""
+
+    def __init__(self, seen: int) -> None:
+        super().__init__(f"the worker has seen epoch {seen}")
+        self.seen = seen
+
+
+class CommandRefused(XmppError):
+    """Refused with the XMPP error condition `condition`."""
+
+    def __init__(self, condition: str, text: str = "") -> None:
+        super().__init__(f"{condition}: {text}" if text else condition)
+        self.condition = condition
+
+
+class NameTaken(XmppError):
+    """Another session holds our full JID (`resource_conflict: closenew`)."""
+
+
+class PipelineError(GeolaneError):
+    """The user's pipeline cannot be loaded, or answers with a list of another length."""
+
+
+class ImpossibleTransition(GeolaneError):
+    """The core was told something that cannot be; the message is the story that led to it."""
+
+
+class OperatorError(GeolaneError):
+    """What somebody typed cannot be done; the text is the answer they get."""

@@ -1,0 +1,1 @@
+"""Kafka, the data plane: connection, topics, leases, the placement log, offsets, and the leased producer."""

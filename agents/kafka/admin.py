@@ -1,0 +1,153 @@
+"""The topics of PROTOCOL 1, made and checked: doing it twice changes nothing, and a topic that is there but wrong
+is an error."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiokafka.errors as kafka_errors
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from agents import settings
+from agents.core.model import (
+    CLUSTER,
+    TOPIC_CLEAN,
+    TOPIC_DEAD,
+    TOPIC_LANEMAP,
+    TOPIC_LANES,
+    TOPIC_PLACEMENT,
+    TOPIC_RAW,
+    TOPIC_UNPLACED,
+    Partition,
+)
+from agents.errors import KafkaError, KafkaUnavailable
+from agents.kafka.connection import BOUND_S, as_ours, client_kwargs
+from agents.kafka.offsets import Offsets
+
+MIB = 1 << 20
+MAX_MESSAGE_BYTES = 8 * MIB
+"""The limit of a record (batch) on every topic; producers' `max_request_size` and consumers' fetches are raised with
+it."""
+MAX_DEAD_BYTES = MAX_MESSAGE_BYTES + MIB
+"""`events.dead` takes whatever `events.raw` took, and the headers that say why."""
+
+_SEGMENT = 10 * MIB  # above the largest record: a batch must fit into one segment
+_COMPACTED = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": str(10 * 60 * 1000)}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic to be; `config` holds Kafka's own keys. `keep_mb` bounds each partition on the embedded broker's disk."""
+
+    name: str
+    partitions: int
+    keep_mb: int
+    config: dict[str, str] = field(default_factory=dict)
+
+    def settings(self, embedded: bool) -> dict[str, str]:
+        wanted = {
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+            "cleanup.policy": "delete",
+        } | self.config
+        if embedded:
+            wanted["segment.bytes"] = str(_SEGMENT)
+            if wanted["cleanup.policy"] == "delete":
+                wanted["retention.bytes"] = str(self.keep_mb * MIB)
+        return wanted
+
+
+def topics(lanes: int, raw_partitions: int) -> tuple[Topic, ...]:
+    """The seven topics of PROTOCOL 1."""
+    return (
+        Topic(TOPIC_RAW, raw_partitions, 256),
+        Topic(TOPIC_LANES, lanes, 32),
+        Topic(TOPIC_CLEAN, lanes, 32),
+        Topic(TOPIC_UNPLACED, 1, 128),
+        Topic(TOPIC_DEAD, 1, 256, {"max.message.bytes": str(MAX_DEAD_BYTES)}),
+        Topic(TOPIC_PLACEMENT, 1, 0, _COMPACTED),
+        Topic(TOPIC_LANEMAP, 1, 0, _COMPACTED),
+    )
+
+
+async def provision_topics(kafka: settings.Kafka, lanes: int, raw_partitions: int, *, embedded: bool = False) -> None:
+    """Make what is missing of the seven topics, then check all of them and wait until each partition has a leader.
+
+    `embedded` also bounds their size on disk (3 GB in all with 32 lanes). Raises KafkaError for a topic that exists
+    with another number of partitions or with settings under which records would be lost; KafkaUnavailable."""
+    await provision(kafka, topics(lanes, raw_partitions), embedded=embedded)
+
+
+async def provision(kafka: settings.Kafka, wanted: tuple[Topic, ...], *, embedded: bool = False) -> None:
+    """As `provision_topics`, for any topics."""
+    admin: Any = AIOKafkaAdminClient(request_timeout_ms=10_000, **client_kwargs(kafka))
+    try:
+        async with asyncio.timeout(3 * BOUND_S):
+            await admin.start()
+            brokers = len((await admin.describe_cluster())["brokers"])
+            await _create(admin, wanted, min(3, brokers), embedded)
+            await _check_partitions(admin, wanted)
+            await _check_settings(admin, wanted)
+        await _await_leaders(kafka, wanted)
+    except TimeoutError as e:
+        raise KafkaUnavailable(f"provision topics at {kafka.bootstrap}: not done within {3 * BOUND_S:g} s") from e
+    except (kafka_errors.KafkaError, OSError) as e:
+        raise as_ours(e, f"provision topics at {kafka.bootstrap}") from e
+    finally:
+        await admin.close()
+
+
+async def _create(admin: Any, wanted: tuple[Topic, ...], replicas: int, embedded: bool) -> None:
+    new = [NewTopic(t.name, t.partitions, replicas, topic_configs=t.settings(embedded)) for t in wanted]
+    response = await admin.create_topics(new, timeout_ms=10_000)
+    for name, code, message in response.topic_errors:
+        error = kafka_errors.for_code(code)
+        if error not in (kafka_errors.NoError, kafka_errors.TopicAlreadyExistsError):
+            raise KafkaError(f"topic {name} cannot be made: {error.__name__} {message or ''}".rstrip())
+
+
+async def _check_partitions(admin: Any, wanted: tuple[Topic, ...]) -> None:
+    while True:
+        found = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics([t.name for t in wanted])}
+        if all(found.get(t.name) for t in wanted):
+            break
+        await asyncio.sleep(0.05)
+    for topic in wanted:
+        if found[topic.name] != topic.partitions:
+            raise KafkaError(
+                f"topic {topic.name} has {found[topic.name]} partitions, the settings say {topic.partitions}: "
+                "correct coordinator.lanes or coordinator.raw_partitions (another number moves keys between lanes)"
+            )
+
+
+async def _await_leaders(kafka: settings.Kafka, wanted: tuple[Topic, ...]) -> None:
+    """Until every partition answers: a fresh one is in the metadata a moment before its leader takes requests."""
+    offsets = Offsets(kafka, "geolane-provision")
+    await offsets.start()
+    try:
+        await offsets.ends([Partition(f"{CLUSTER}/{t.name}", n) for t in wanted for n in range(t.partitions)])
+    finally:
+        await offsets.stop()
+
+
+async def _check_settings(admin: Any, wanted: tuple[Topic, ...]) -> None:
+    """What would lose records if it were different: the time stamp's type, clean-up, and sizes below ours."""
+    answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, t.name) for t in wanted])
+    found: dict[str, dict[str, str]] = {}
+    for answer in answers:
+        for code, message, _, name, entries in answer.resources:
+            if code:
+                raise KafkaError(f"topic {name} cannot be described: {kafka_errors.for_code(code).__name__} {message}")
+            found[name] = {entry[0]: entry[1] for entry in entries}
+    for topic in wanted:
+        for key in ("message.timestamp.type", "cleanup.policy", "max.message.bytes"):
+            want, have = topic.settings(False)[key], found[topic.name].get(key, "")
+            good = int(have or 0) >= int(want) if key == "max.message.bytes" else have == want
+            if not good:
+                raise KafkaError(
+                    f"topic {topic.name}: {key} is {have or 'not set'}, it must be {want}; run: "
+                    f"kafka-configs.sh --alter --topic {topic.name} --add-config {key}={want}"
+                )

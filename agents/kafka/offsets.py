@@ -1,0 +1,98 @@
+"""Committed offsets and ends of partitions as the brokers have them now: nothing here is remembered between two
+calls."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import aiokafka.errors as kafka_errors
+from aiokafka import TopicPartition
+from aiokafka.client import CoordinationType
+from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.protocol.offset import OffsetRequest
+
+from agents import settings
+from agents.core.model import CLUSTER, Partition
+from agents.kafka.connection import BOUND_S, Link
+
+_LATEST = -1
+_READ_COMMITTED = 1
+ANSWER_BOUND_S = BOUND_S
+
+
+class Offsets:
+    """Reads the offsets of one consumer group; it neither joins the group nor commits."""
+
+    def __init__(self, kafka: settings.Kafka, group: str) -> None:
+        self._link = Link(kafka, "geolane-offsets")
+        self._group = group
+
+    async def start(self) -> None:
+        """Raises KafkaUnavailable when no broker answers; it may be called again then."""
+        await self._link.start()
+
+    async def stop(self) -> None:
+        await self._link.stop()
+
+    async def committed(self, parts: Iterable[Partition]) -> dict[Partition, tuple[int, str] | None]:
+        """The committed offset and its metadata of each partition, None where there is none; one request for all.
+
+        Right after a commit the answer may still be the one before it (up to 26 ms, PROTOCOL 2.6); after a fence it is
+        final. Raises KafkaUnavailable, KafkaError."""
+        wanted = _by_topic(parts)
+        if not wanted:
+            return {}
+
+        async def attempt() -> dict[Partition, tuple[int, str] | None]:
+            node = await self._link.coordinator(CoordinationType.GROUP, self._group)
+            response = await self._link.ask(node, OffsetFetchRequest(self._group, list(wanted.items())))
+            _check(response.error_code)
+            found: dict[Partition, tuple[int, str] | None] = {}
+            for topic, partitions in response.topics:
+                for n, offset, metadata, code in partitions:
+                    _check(code)
+                    found[Partition(f"{CLUSTER}/{topic}", n)] = (offset, metadata or "") if offset >= 0 else None
+            return found
+
+        return await self._link.persist(f"read the offsets of group {self._group}", attempt, ANSWER_BOUND_S)
+
+    async def ends(self, parts: Iterable[Partition]) -> dict[Partition, int]:
+        """The offset behind the last record that a read-committed consumer may have (the last stable offset).
+
+        One request per broker. Raises KafkaUnavailable (also for a partition that does not exist), KafkaError."""
+        wanted = [TopicPartition(p.kafka_topic, p.n) for p in parts]
+        if not wanted:
+            return {}
+
+        async def attempt() -> dict[Partition, int]:
+            by_leader: dict[int, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
+            for tp in wanted:
+                leader = self._link.client.cluster.leader_for_partition(tp)
+                if leader is None or leader < 0:
+                    await self._link.client.force_metadata_update()
+                    raise kafka_errors.LeaderNotAvailableError(f"{tp.topic}/{tp.partition}")
+                by_leader[leader][tp.topic].append((tp.partition, _LATEST))
+            found: dict[Partition, int] = {}
+            for leader, topics in by_leader.items():
+                response = await self._link.ask(leader, OffsetRequest(-1, _READ_COMMITTED, list(topics.items())))
+                for topic, partitions in response.topics:
+                    for n, code, _, offset, *_rest in partitions:
+                        _check(code)
+                        found[Partition(f"{CLUSTER}/{topic}", n)] = int(offset)
+            return found
+
+        return await self._link.persist("read the ends of partitions", attempt, ANSWER_BOUND_S)
+
+
+def _by_topic(parts: Iterable[Partition]) -> dict[str, list[int]]:
+    topics: dict[str, list[int]] = defaultdict(list)
+    for part in parts:
+        topics[part.kafka_topic].append(part.n)
+    return topics
+
+
+def _check(code: int) -> None:
+    error = kafka_errors.for_code(code)
+    if error is not kafka_errors.NoError:
+        raise error()

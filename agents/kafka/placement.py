@@ -1,0 +1,135 @@
+"""The topic `placement` is the truth about who owns what: one coordinator writes it, in transactions, before it
+speaks (PROTOCOL 2.3)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError as AnyKafkaError
+
+from agents import log, settings
+from agents.core.model import TOPIC_PLACEMENT
+from agents.errors import KafkaUnavailable, LeadershipLost
+from agents.kafka.connection import as_ours, client_kwargs, is_fenced
+from agents.kafka.leases import LeaseMaker
+from agents.kafka.tables import read_table
+
+COORDINATOR_ID = "geolane-coordinator"
+TRANSACTION_TIMEOUT_MS = 10_000
+WRITE_BOUND_S = 10.0
+START_BOUND_S = 10.0
+
+_log = log.get("kafka.placement")
+
+
+async def read_placement(kafka: settings.Kafka) -> dict[str, bytes]:
+    """The newest value of each key, for views and tools; who reads so has fenced nobody, and may not act on it."""
+    return {key.decode(): value for key, value in (await read_table(kafka, TOPIC_PLACEMENT)).items()}
+
+
+class PlacementLog:
+    """One process's leadership: `lead` once, then `write`; when either fails as unknown or lost, the process must end.
+
+    `topic` and `transactional_id` are for tests, which share one broker."""
+
+    def __init__(
+        self, kafka: settings.Kafka, *, topic: str = TOPIC_PLACEMENT, transactional_id: str = COORDINATOR_ID
+    ) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._transactional_id = transactional_id
+        self._producer: Any = None  # aiokafka has no types
+        self._led = False
+        self._over: str = ""
+        self._one_at_a_time = asyncio.Lock()
+
+    async def lead(self) -> dict[str, bytes]:
+        """Take the leadership and read the topic to its end: the newest value of each key (no tombstones).
+
+        Call it only while holding the name `leader` (PROTOCOL 2.11). Whoever led before is fenced when this returns,
+        and what they committed is all in the answer. Raises KafkaUnavailable: before anybody was fenced (no broker
+        answers) it may be called again, else a second call raises LeadershipLost, since a process leads once."""
+        if self._led:
+            raise LeadershipLost("this process has led before: it must end, and a new one may lead")
+        maker = LeaseMaker(self._kafka, TRANSACTION_TIMEOUT_MS)
+        await maker.start(START_BOUND_S)
+        try:
+            self._led = True
+            producer_id, producer_epoch = await maker.make(self._transactional_id)
+        finally:
+            await maker.stop()
+        producer = AIOKafkaProducer(
+            transactional_id=self._transactional_id,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            acks="all",
+            retry_backoff_ms=5,
+            request_timeout_ms=5000,
+            **client_kwargs(self._kafka),
+        )
+        self._producer = producer
+        # The id and epoch are given, as a worker's are: the producer never asks for others (pinned by a test).
+        producer._txn_manager.set_pid_and_epoch(producer_id, producer_epoch)
+        try:
+            async with asyncio.timeout(WRITE_BOUND_S):
+                await producer.start()
+        except (AnyKafkaError, OSError, TimeoutError) as e:
+            raise as_ours(e, "start the coordinator's producer") from e
+        table = await read_table(self._kafka, self._topic)
+        return {key.decode(): value for key, value in table.items()}
+
+    async def write(self, records: Mapping[str, bytes | None]) -> None:
+        """Commit all records in one transaction (None is a tombstone), each send awaited before the commit (PROTOCOL
+        3.2).
+
+        When it returns, they are there for whoever leads next. Either error ends the leadership, and so the process, before
+        it sends any command: LeadershipLost when another coordinator has fenced us (it knows what counts, and acts on it);
+        KafkaUnavailable when the outcome is UNKNOWN, the records may stand or not. Every later call raises LeadershipLost.
+        The same holds after a cancellation."""
+        async with self._one_at_a_time:
+            if self._over:
+                raise LeadershipLost(self._over)
+            if self._producer is None:
+                raise LeadershipLost("lead() has not been called, or has failed")
+            self._over = "an earlier write ended with an unknown outcome: this process must end"
+            try:
+                async with asyncio.timeout(WRITE_BOUND_S):
+                    await self._transaction(records)
+            except (AnyKafkaError, OSError, TimeoutError, AssertionError) as e:
+                self._hear_the_end()
+                if is_fenced(e):
+                    self._over = f"another coordinator has taken {self._transactional_id}: this process must end"
+                    raise LeadershipLost(self._over) from e
+                raise KafkaUnavailable(
+                    f"write {len(records)} records to {self._topic}: outcome unknown ({e!r}); this process must end"
+                ) from e
+            self._over = ""
+
+    async def _transaction(self, records: Mapping[str, bytes | None]) -> None:
+        await self._producer.begin_transaction()
+        sends = [await self._producer.send(self._topic, v, key=k.encode(), partition=0) for k, v in records.items()]
+        for outcome in await asyncio.gather(*sends, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        await self._producer.commit_transaction()
+
+    def _hear_the_end(self) -> None:
+        """Take the error that a failed transaction also leaves in aiokafka's own future, else it is logged as
+        unheard."""
+        end = self._producer._txn_manager.wait_for_transaction_end()
+        if end is not None and end.done() and not end.cancelled():
+            end.exception()
+
+    async def stop(self) -> None:
+        """Let go of the connections, whatever state the producer is in."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        try:
+            async with asyncio.timeout(5):
+                await producer.stop()
+        except (AnyKafkaError, OSError, TimeoutError) as e:
+            _log.warning("coordinator_producer_not_stopped", error=repr(e))
+            await producer.client.close()

@@ -1,0 +1,143 @@
+"""A worker's producer lives on a lease that it was given (PROTOCOL 2.1): nothing here can obtain another.
+
+A transaction ends in one of three ways: committed; `NotSent`, nothing has left and the same work may be tried again; or
+LeaseLost, after which the process must end, since what became of the transaction is for its successor to find out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aiokafka.errors as kafka_errors
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+
+from agents import settings
+from agents.core.model import LeaseCommand, Partition
+from agents.errors import KafkaError, LeaseLost
+from agents.kafka.connection import as_ours, client_kwargs
+
+MAX_BATCH_BYTES = 1 << 20
+TRANSACTION_BOUND_S = 9.0
+"""Below the transaction time-out of a lease (10 s), so that the broker does not abort what we still wait for."""
+_ABORT_BOUND_S = 1.0
+_STOP_BOUND_S = 3.0
+
+Batches = Mapping[tuple[str, int], Sequence[Any]]
+"""Record batches of `new_batch` by (topic, partition); Any: aiokafka has no types."""
+
+
+class NotSent(KafkaError):
+    """Nothing of the transaction has left this process; it may be tried again under the same lease."""
+
+
+class LeasedProducer:
+    """One transactional producer under one lease. `transact` must not run twice at the same time."""
+
+    def __init__(self, kafka: settings.Kafka, lease: LeaseCommand, *, bound_s: float = TRANSACTION_BOUND_S) -> None:
+        self._bound_s = bound_s
+        self._lost = ""
+        self._producer: Any = AIOKafkaProducer(  # Any: aiokafka has no types
+            transactional_id=lease.transactional_id,
+            acks="all",
+            linger_ms=0,
+            retry_backoff_ms=5,
+            request_timeout_ms=5000,
+            max_batch_size=MAX_BATCH_BYTES,
+            **client_kwargs(kafka),
+        )
+        # A producer that has an id never asks for one: this line is why there is no InitProducerId (pinned by a test).
+        self._producer._txn_manager.set_pid_and_epoch(lease.producer_id, lease.producer_epoch)
+
+    async def start(self) -> None:
+        """Reach the brokers. Raises KafkaUnavailable (it may be called again then), KafkaError."""
+        try:
+            async with asyncio.timeout(self._bound_s):
+                await self._producer.start()
+        except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
+            raise as_ours(e, "start the producer") from e
+
+    async def stop(self) -> None:
+        """Close the connections, within 4 s. An open transaction stays for its fence or time-out."""
+        try:
+            async with asyncio.timeout(_STOP_BOUND_S):
+                await self._producer.stop()
+        except (TimeoutError, kafka_errors.KafkaError, OSError):
+            with contextlib.suppress(TimeoutError, kafka_errors.KafkaError, OSError):
+                async with asyncio.timeout(1):
+                    await self._producer.client.close()
+
+    def new_batch(self) -> Any:
+        """An empty batch of at most 1 MiB (or one larger record); `append` answers None when it is full. Any thread."""
+        return self._producer.create_batch()
+
+    async def transact(self, batches: Batches, offsets: Mapping[Partition, tuple[int, str]], group: str) -> None:
+        """Send all batches and commit `offsets` (with their metadata) to `group`, in one transaction.
+
+        Raises NotSent or LeaseLost (also on cancellation after the first send: see the head of this file)."""
+        if self._lost:
+            raise LeaseLost(self._lost)
+        await self._know_partitions(batches)
+        doing = "begin the transaction"
+        try:
+            async with asyncio.timeout(self._bound_s):
+                await self._producer.begin_transaction()
+                doing = "send"
+                await self._send_all(batches)
+                doing = "send the offsets"
+                positions = {
+                    TopicPartition(p.kafka_topic, p.n): OffsetAndMetadata(offset, metadata)
+                    for p, (offset, metadata) in offsets.items()
+                }
+                await self._producer.send_offsets_to_transaction(positions, group)
+                doing = "commit"
+                await self._producer.commit_transaction()
+        except BaseException as e:
+            text = str(e) or type(e).__name__
+            self._lost = f"{doing}: {text}" if doing != "commit" else f"commit, outcome unknown: {text}"
+            if doing != "commit":
+                await self._abort()
+            if isinstance(e, kafka_errors.KafkaError | OSError | TimeoutError | AssertionError):
+                raise LeaseLost(self._lost) from e
+            raise
+
+    async def _know_partitions(self, batches: Batches) -> None:
+        """Sending to a partition that the client does not know raises in the middle of a transaction: look before."""
+        for topic in {topic for topic, _ in batches}:
+            wanted = {n for t, n in batches if t == topic}
+            try:
+                async with asyncio.timeout(self._bound_s):
+                    known = await self._producer.partitions_for(topic)
+                    if not wanted <= set(known):
+                        await self._producer.client.force_metadata_update()
+                        known = await self._producer.partitions_for(topic)
+            except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
+                raise NotSent(f"topic {topic}: its partitions are not known: {e}") from e
+            if not wanted <= set(known):
+                raise NotSent(f"topic {topic} has no partition {min(wanted - set(known))}, only {len(known)}")
+
+    async def _send_all(self, batches: Batches) -> None:
+        """Every send is awaited: one that failed would not fail the commit (PROTOCOL 3.2)."""
+
+        async def send(topic: str, n: int, parts: Sequence[Any]) -> None:
+            # One after the other: the order within a partition is the order of the batches.
+            acks = [await self._producer.send_batch(batch, topic, partition=n) for batch in parts]
+            for answer in await asyncio.gather(*acks, return_exceptions=True):
+                if isinstance(answer, BaseException):
+                    raise answer
+
+        answers = await asyncio.gather(
+            *(send(topic, n, parts) for (topic, n), parts in batches.items()), return_exceptions=True
+        )
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+
+    async def _abort(self) -> None:
+        """Best effort, so that the next owner need not wait for the fence to do it."""
+        with contextlib.suppress(kafka_errors.KafkaError, OSError, TimeoutError, AssertionError):
+            async with asyncio.timeout(_ABORT_BOUND_S):
+                await self._producer.abort_transaction()

@@ -1,0 +1,41 @@
+"""The process `geolane router`: a worker that checks raw events and sorts them into lanes by the lane map that holds."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agents import log
+from agents.core.lanemap import LaneMap
+from agents.errors import KafkaUnavailable
+from agents.kafka.lanemap import newest
+from agents.router.stage import RouterStage
+from agents.settings import Kafka, Settings
+from agents.worker.process import serve
+
+_REST_S = 1.0
+_log = log.get("router")
+
+
+async def run(settings: Settings, name: str) -> None:
+    """Work raw partitions as `router-NAME` until cancelled; waits for the first lane map. Raises what `serve` raises."""
+    lanemap = await _lane_map(settings.kafka)
+    _log.info("lane_map", version=lanemap.version, lanes=lanemap.lanes, cells=len(lanemap.cell_lanes))
+    worker = settings.worker
+    await serve(settings, f"router-{name}", RouterStage(lanemap, worker.max_event_bytes, worker.future_limit_s * 1000))
+
+
+async def _lane_map(kafka: Kafka) -> LaneMap:
+    said = False
+    while True:
+        try:
+            found = await newest(kafka)
+        except KafkaUnavailable as e:
+            found, why = None, str(e)
+        else:
+            why = "none is published yet; run: geolane up, or geolane lanes build"
+        if found is not None:
+            return found
+        if not said:
+            _log.warning("no_lane_map", why=why)
+        said = True
+        await asyncio.sleep(_REST_S)

@@ -1,0 +1,71 @@
+"""A router's batch: every raw record goes to exactly one of its lane, the unplaced or the dead (DESIGN 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.core.lanemap import LaneMap
+from agents.core.model import CLUSTER
+from agents.core.records import CELL, DETAIL, MAP, PART, RAW_MS, REASON, SRC, TS, Reason, Rejected, parse
+from agents.worker.outbox import Outbox, size_of
+from agents.worker.stage import Inputs, Tally, Topics, sample
+
+_OURS = frozenset({SRC, RAW_MS, CELL, TS, MAP, PART, REASON, DETAIL})
+_HEADERS_BYTES = 256
+
+
+class RouterStage:
+    """`max_bytes` bounds an event; `future_limit_ms` how far ahead of its append its time may be."""
+
+    def __init__(self, lanemap: LaneMap, max_bytes: int, future_limit_ms: int, topics: Topics | None = None) -> None:
+        self._topics = topics or Topics()
+        self.topic, self.group = f"{CLUSTER}/{self._topics.raw}", self._topics.router_group
+        self._map = lanemap
+        self._max_bytes = max_bytes
+        self._future_limit_ms = future_limit_ms
+        self._version = str(lanemap.version).encode()
+
+    def forget(self, n: int) -> None:
+        """Nothing is remembered of partitions."""
+
+    def work(self, n: int, records: Inputs, out: Outbox) -> Tally:
+        tally = Tally(raw_ms=[r.timestamp for r in sample(records)])
+        max_bytes, future_limit_ms, version = self._max_bytes, self._future_limit_ms, self._version
+        lanes, unplaced, dead = self._topics.lanes, self._topics.unplaced, self._topics.dead
+        place, add, arrivals = self._map.place, out.add, tally.arrivals
+        prefix = f"{records[0].topic}/{n}/" if records else ""
+        for r in records:
+            key, value = r.key, r.value
+            raw_ms = r.timestamp
+            event = parse(value, raw_ms, max_bytes, future_limit_ms)
+            src, theirs = ((SRC, f"{prefix}{r.offset}".encode()), ()) if not r.headers else _source(r, prefix)
+            if isinstance(event, Rejected):
+                headers = [src, (RAW_MS, b"%d" % raw_ms), *theirs]
+                out.add_dead(key, value, headers, event.reason, event.detail, dead)
+                tally.dead += 1
+                continue
+            if (key or theirs) and size_of(key, value, theirs) > max_bytes + _HEADERS_BYTES:
+                detail = f"{size_of(key, value, theirs)} bytes with its key and headers, the limit is {max_bytes}"
+                out.add_dead(key, value, [src, (RAW_MS, b"%d" % raw_ms), *theirs], Reason.TOO_LARGE, detail, dead)
+                tally.dead += 1
+                continue
+            if event.lat is None or event.lon is None:
+                headers = [src, (RAW_MS, b"%d" % raw_ms), (TS, b"%d" % event.ts_ms), *theirs]
+                add(unplaced, 0, event.id.encode(), value, headers)
+            else:
+                lane_key = event.id.encode() if key is None else key
+                cell, lane = place(event.lat, event.lon, lane_key)
+                headers = [src, (RAW_MS, b"%d" % raw_ms), (CELL, cell), (TS, b"%d" % event.ts_ms), (MAP, version)]
+                if theirs:
+                    headers += theirs
+                add(lanes, lane, lane_key, value, headers)
+                arrivals[lane] += 1
+            tally.out += 1
+        return tally
+
+
+def _source(r: Any, prefix: str) -> tuple[tuple[str, bytes], tuple[tuple[str, bytes | None], ...]]:
+    """The record's source, which one that has been here before keeps (PROTOCOL 1), and the headers that are not ours."""
+    own = next((content for name, content in r.headers if name == SRC and content), None)
+    theirs = tuple(h for h in r.headers if h[0] not in _OURS)
+    return (SRC, own if own is not None else f"{prefix}{r.offset}".encode()), theirs

@@ -1,0 +1,365 @@
+"""The transactional loop that node and router share (PROTOCOL 2.1, 2.6, 2.7 and 3): what was read is committed together
+with what became of it, under the one lease of this boot, or not at all.
+
+    gather -> stage (in a thread) -> begin, send, offsets, commit        the next batch is gathered and staged meanwhile
+
+`Tenure` decides what may be worked; `Lane` says where each partition stands; this file moves them. Any doubt about a
+transaction ends `run` with LeaseLost, and with it the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agents import log, settings
+from agents.core.model import Answer, Arrival, LaneLoad, WorkerCommand
+from agents.core.tenure import Drain, Effect, End, GiveBack, Take, TakeLease, Tenure
+from agents.errors import CommandRefused, KafkaUnavailable, LeaseLost
+from agents.kafka.offsets import Offsets
+from agents.kafka.producer import LeasedProducer, NotSent
+from agents.worker.arrivals import Arrivals
+from agents.worker.lane import Counts, Lane, Phase
+from agents.worker.outbox import Outbox
+from agents.worker.reader import Reader, Unreadable
+from agents.worker.stage import Stage, Tally
+from agents.worker.thread import WorkThread
+
+IDLE_COMMIT_S = 24 * 3600.0
+"""An offset that did not move is committed anew this often: brokers forget offsets after 7 days (PROTOCOL 2.7)."""
+MISSING_AFTER_S = 10.0
+"""So long may a committed offset that the coordinator told of take to show, before the partition stops with a fault."""
+_RELEASE_BOUND_S = 30.0
+_WATCH_S = 0.01
+_LOOK_S = 0.5
+_REST_S = 0.2
+
+_log = log.get("worker.engine")
+
+
+@dataclass(slots=True)
+class _Part:
+    """One partition's share of a batch: where it leads to, and what became of it."""
+
+    lane: Lane
+    next: int
+    counts: Counts
+    tally: Tally
+
+
+@dataclass(slots=True)
+class _Staged:
+    """A batch that is ready to be sent."""
+
+    outbox: Outbox | None
+    parts: list[_Part]
+
+
+class Engine:
+    """One worker's data plane for one boot. `run` it in a task; the control side calls `obey` and reads `load`."""
+
+    def __init__(
+        self,
+        kafka: settings.Kafka,
+        worker: settings.Worker,
+        stage: Stage,
+        boot: str,
+        *,
+        idle_commit_s: float = IDLE_COMMIT_S,
+        missing_after_s: float = MISSING_AFTER_S,
+    ) -> None:
+        self.tenure = Tenure(stage.topic, boot)
+        self._kafka = kafka
+        self._worker = worker
+        self._stage = stage
+        self._idle_commit_s = idle_commit_s
+        self._missing_after_s = missing_after_s
+        self._leased, self._ended = asyncio.Event(), asyncio.Event()
+        self._told, self._pending = asyncio.Event(), asyncio.Event()
+        self._released = asyncio.Condition()
+        self._lanes: dict[int, Lane] = {}
+        self._reading: dict[int, Lane] = {}
+        self._reread = False
+        self._sent_at = 0.0
+        self._held = ""
+        self._arrivals = Arrivals()
+        self._load_at = time.monotonic()
+
+    # ---- the control side ----
+
+    async def obey(self, command: WorkerCommand) -> Answer:
+        """Do as told and answer; a release answers only when OffsetFetch shows the offset (PROTOCOL 2.6).
+
+        Raises StaleEpoch, CommandRefused (also when a release takes longer than 30 s: ask again)."""
+        for effect in self.tenure.obey(command):
+            self._do(effect)
+        answer = self.tenure.answer(command)
+        if answer is not None:
+            return answer
+        try:
+            async with asyncio.timeout(_RELEASE_BOUND_S), self._released:
+                while (answer := self.tenure.answer(command)) is None:
+                    await self._released.wait()
+        except TimeoutError:
+            raise CommandRefused("resource-constraint", f"not released within {_RELEASE_BOUND_S:g} s") from None
+        return answer
+
+    def load(self) -> tuple[tuple[LaneLoad, ...], tuple[Arrival, ...]]:
+        """What stands in telemetry: each owned partition's rate, lag and latencies since the last call, and what
+        arrived for each output lane (routers). Latency is from the append in raw, on the broker's clock, to the commit,
+        on ours: good enough to steer by, not to report."""
+        now = time.monotonic()
+        over_s, self._load_at = now - self._load_at, now
+        lanes = tuple(self._lanes[n].load(over_s, self._held) for n, _ in self.tenure.owned())
+        return lanes, self._arrivals.take(over_s)
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case TakeLease():
+                self._leased.set()
+            case Take(partition, epoch, offset):
+                self._lanes[partition.n] = Lane(partition, epoch, offset, after=self._lanes.get(partition.n))
+                _log.info("partition_taken", partition=partition.label, epoch=epoch, offset=offset)
+            case GiveBack(partition, epoch):
+                _log.info("partition_asked_back", partition=partition.label, epoch=epoch)
+            case Drain(on):
+                _log.info("drain" if on else "resume")
+            case End(why):
+                _log.warning("told_to_end", why=why)
+                self._ended.set()
+        self._told.set()
+        self._pending.set()
+
+    # ---- the life of this boot ----
+
+    async def run(self) -> None:
+        """Wait for the lease, then work until cancelled. Raises LeaseLost: the process must end (PROTOCOL 2.1, 3.3)."""
+        reader = Reader(self._kafka, self._stage.topic)
+        offsets = Offsets(self._kafka, self._stage.group)
+        thread = WorkThread("stage")
+        producer: LeasedProducer | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._end_when_told())
+                await _persist("consumer", reader.start)
+                await _persist("offsets", offsets.start)
+                await self._leased.wait()
+                if self.tenure.lease is None:
+                    raise LeaseLost("no lease")
+                producer = LeasedProducer(self._kafka, self.tenure.lease)
+                await _persist("producer", producer.start)
+                tasks.create_task(self._watch(offsets))
+                await self._work(reader, producer, thread, tasks)
+        except BaseExceptionGroup as group:
+            lost, _ = group.split(LeaseLost)
+            raise _first(lost) if lost is not None else group from None
+        finally:
+            thread.stop()
+            stops = [reader.stop(), offsets.stop()] + ([producer.stop()] if producer is not None else [])
+            await asyncio.gather(*stops)
+
+    async def _end_when_told(self) -> None:
+        await self._ended.wait()
+        raise LeaseLost(self.tenure.ended)
+
+    async def _watch(self, offsets: Offsets) -> None:
+        """Lets partitions begin once the offset they were told shows, and go once their own does."""
+        while True:
+            self._pending.clear()
+            waiting = [lane for lane in self._lanes.values() if lane.phase is Phase.WAITING]
+            leaving = [lane for lane in self._lanes.values() if lane.phase is Phase.LEAVING and lane.quiet]
+            if not waiting and not any(lane.phase is Phase.LEAVING for lane in self._lanes.values()):
+                await self._pending.wait()
+                continue
+            try:
+                shown = await offsets.committed({lane.partition for lane in (*waiting, *leaving)})
+            except KafkaUnavailable as e:
+                _log.warning("offsets_unavailable", error=str(e))
+                for lane in waiting:
+                    lane.since = 0.0
+                shown = {}
+            now = time.monotonic()
+            for lane in waiting:
+                if lane.partition in shown and lane.phase is Phase.WAITING:
+                    self._begin_if_shown(lane, shown[lane.partition], now)
+            for lane in leaving:
+                if lane.partition in shown and (shown[lane.partition] or (0, ""))[0] >= lane.next:
+                    await self._let_go(lane, lane.next)
+            await asyncio.sleep(_WATCH_S)
+
+    def _begin_if_shown(self, lane: Lane, shown: tuple[int, str] | None, now: float) -> None:
+        """PROTOCOL 2.6 and 2.7: at what is committed, not before it is what we were told; from 0 only if told 0."""
+        lane.since = lane.since or now
+        if lane.after is not None and not lane.after.quiet:
+            return
+        if shown is not None and shown[0] >= lane.earliest:
+            lane.start(shown[0], shown[1], now)
+        elif shown is None and lane.earliest == 0:
+            lane.start(None, "", now)
+        elif now - lane.since > self._missing_after_s:
+            found = "none" if shown is None else str(shown[0])
+            self._stop_lane(lane, f"offset missing: told {lane.earliest}, committed {found}")
+            return
+        else:
+            return
+        lane.after = None
+        self._stage.forget(lane.partition.n)
+        _log.info("partition_begun", partition=lane.partition.label, epoch=lane.epoch, offset=lane.next)
+        self._told.set()
+
+    async def _let_go(self, lane: Lane, offset: int) -> None:
+        if self._lanes.get(lane.partition.n) is not lane:
+            return
+        del self._lanes[lane.partition.n]
+        lane.phase = Phase.LEAVING
+        self.tenure.released(lane.partition, offset)
+        _log.info("partition_released", partition=lane.partition.label, epoch=lane.epoch, offset=offset)
+        async with self._released:
+            self._released.notify_all()
+
+    def _stop_lane(self, lane: Lane, fault: str) -> None:
+        lane.stop(fault)
+        _log.error("partition_stopped", partition=lane.partition.label, epoch=lane.epoch, fault=fault)
+        self._told.set()
+
+    # ---- the loop ----
+
+    async def _work(
+        self, reader: Reader, producer: LeasedProducer, thread: WorkThread, tasks: asyncio.TaskGroup
+    ) -> None:
+        sending: asyncio.Task[bool] | None = None
+        while True:
+            await self._settle(reader)
+            staged = await self._prepare(reader, producer, thread)
+            if sending is not None and (staged is not None or sending.done()):
+                if not await sending:
+                    staged = None
+                    await self._rewind()
+                sending = None
+            if staged is not None:
+                self._sent_at = time.monotonic()
+                sending = tasks.create_task(self._commit(producer, staged))
+
+    async def _settle(self, reader: Reader) -> None:
+        """Let the reader read what is worked now, no more and no less."""
+        self._told.clear()
+        for lane in list(self._lanes.values()):
+            if self.tenure.asked(lane.partition.n):
+                if not lane.started:
+                    await self._let_go(lane, lane.told)
+                elif lane.phase is not Phase.LEAVING:
+                    lane.phase = Phase.LEAVING
+                    self._pending.set()
+        working = {n: lane for n, lane in self._lanes.items() if lane.phase is Phase.WORKING}
+        if working != self._reading or self._reread:
+            self._reading, self._reread = working, False
+            reader.read({n: lane.next for n, lane in working.items()})
+
+    async def _prepare(self, reader: Reader, producer: LeasedProducer, thread: WorkThread) -> _Staged | None:
+        """The next batch, staged; None when there is nothing to send."""
+        now = time.monotonic()
+        if not self._reading:
+            await _wait(self._told, _LOOK_S)
+            return None
+        try:
+            due = self._sent_at + self._worker.commit_gap_ms / 1000
+            got = await reader.gather(self._worker.batch_records, due, now + _LOOK_S, self._told.is_set)
+            ends = await reader.positions(self._reading)
+        except Unreadable as e:
+            self._stop_lane(self._reading[e.partition.n], str(e))
+            self._reread = True
+            return None
+        except KafkaUnavailable as e:
+            _log.warning("fetch_failed", error=str(e))
+            self._reread = True
+            await asyncio.sleep(_REST_S)
+            return None
+        for n, lane in self._reading.items():
+            lane.behind = max(0, (reader.end(n) or 0) - ends[n])
+        parts = await self._stage_all(got, ends, producer, thread) if got else _Staged(None, [])
+        idle_before = time.monotonic() - self._idle_commit_s
+        for n, lane in self._reading.items():
+            if n not in got and lane.committed_at < idle_before and lane.quiet:
+                parts.parts.append(_Part(lane, lane.next, lane.counts, Tally()))
+        return parts if parts.parts else None
+
+    async def _stage_all(
+        self, got: dict[int, list[Any]], ends: dict[int, int], producer: LeasedProducer, thread: WorkThread
+    ) -> _Staged:
+        outbox = Outbox(producer.new_batch, int(time.time() * 1000))
+
+        def job() -> list[tuple[int, Tally]]:
+            return [(n, self._stage.work(n, records, outbox)) for n, records in got.items()]
+
+        staged = _Staged(outbox, [])
+        for n, tally in await thread.run(job):
+            lane = self._reading[n]
+            if tally.fault:
+                self._stop_lane(lane, tally.fault)
+                continue
+            lane.next = ends[n]
+            lane.counts = lane.counts.plus(tally.out, tally.filtered, tally.dead)
+            staged.parts.append(_Part(lane, lane.next, lane.counts, tally))
+        return staged
+
+    async def _commit(self, producer: LeasedProducer, staged: _Staged) -> bool:
+        """One transaction; False: nothing has left, and it may be tried again. Raises LeaseLost."""
+        offsets = {part.lane.partition: (part.next, part.counts.encode()) for part in staged.parts}
+        batches = staged.outbox.batches if staged.outbox is not None else {}
+        try:
+            await producer.transact(batches, offsets, self._stage.group)
+        except NotSent as e:
+            _log.warning("not_sent", error=str(e))
+            self._held = f"held: {e}"
+            return False
+        self._held = ""
+        now, now_ms = time.monotonic(), time.time() * 1000
+        for part in staged.parts:
+            lane, tally = part.lane, part.tally
+            lane.committed, lane.committed_counts, lane.committed_at = part.next, part.counts, now
+            lane.done += tally.out + tally.filtered + tally.dead
+            lane.latencies_ms.extend(now_ms - raw_ms for raw_ms in tally.raw_ms)
+            self._arrivals.note(lane.partition.n, tally.arrivals, tally.raw_ms)
+        return True
+
+    async def _rewind(self) -> None:
+        """Nothing of the last batch, nor of the one behind it, was sent: every partition back to its start."""
+        before = (lane.after for lane in self._lanes.values() if lane.after is not None)
+        for lane in (*self._reading.values(), *self._lanes.values(), *before):
+            if lane.started:
+                lane.rewind()
+                self._stage.forget(lane.partition.n)
+        self._reread = True
+        await asyncio.sleep(_REST_S)
+
+
+async def _persist(what: str, start: Callable[[], Awaitable[None]]) -> None:
+    """Start it as soon as the brokers can be reached."""
+    said = False
+    while True:
+        try:
+            await start()
+        except KafkaUnavailable as e:
+            if not said:
+                _log.warning("kafka_unavailable", what=what, error=str(e))
+            said = True
+            await asyncio.sleep(_REST_S * (1 + random.random()))
+        else:
+            return
+
+
+async def _wait(event: asyncio.Event, bound_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(bound_s):
+            await event.wait()
+
+
+def _first(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group

@@ -1,0 +1,70 @@
+"""How this process is, in XMPP's words (DESIGN 4): `available` takes lanes, `dnd` keeps what it has, `xa` should lose it.
+
+`judge` is pure; only `Probe` looks at the machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+
+from agents.core.model import Health
+
+FULL_CPU, FULL_FOR, CALM_CPU = 0.95, 10, 0.80
+LOW_MEMORY, SAFE_MEMORY = 0.03, 0.06
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """`cpu` is this process's share of one core, `mem_mb` its resident memory, `free` the share of the machine's memory
+    that is available."""
+
+    cpu: float
+    mem_mb: float
+    free: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A presence: XMPP's health, one word of state, words for people; `busy_for`: items in a row above FULL_CPU."""
+
+    health: Health
+    state: str
+    status: str
+    busy_for: int = 0
+
+
+STARTING = Verdict(Health.DND, "starting", "waits for its lease")
+
+
+def judge(before: Verdict, vitals: Vitals, *, leased: bool, draining: bool, lanes: int, faults: int) -> Verdict:
+    """The verdict after one more look (one a second). What it takes to become well again is more than to stay well."""
+    busy = before.busy_for + 1 if vitals.cpu >= FULL_CPU else 0
+    noted = f"{lanes} lanes" + (f", {faults} stopped by a fault" if faults else "")
+    if vitals.free < (SAFE_MEMORY if before.state == "unhealthy" else LOW_MEMORY):
+        return Verdict(Health.XA, "unhealthy", f"memory: {vitals.free:.0%} of the machine's is left", busy)
+    if draining:
+        return Verdict(Health.DND, "draining", f"draining: {noted} left" if lanes else "drained", busy)
+    if not leased:
+        return STARTING
+    if busy >= FULL_FOR or (before.state == "full" and vitals.cpu >= CALM_CPU):
+        return Verdict(Health.DND, "full", f"full: {vitals.cpu:.0%} of a core, {noted}", busy)
+    return Verdict(Health.AVAILABLE, "ready", noted, busy)
+
+
+class Probe:
+    """Looks at this process and its machine."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._process.cpu_percent()
+
+    def look(self) -> Vitals:
+        """Since the last look. Takes a fraction of a millisecond."""
+        memory = psutil.virtual_memory()
+        return Vitals(
+            self._process.cpu_percent() / 100,
+            self._process.memory_info().rss / (1 << 20),
+            memory.available / memory.total,
+        )

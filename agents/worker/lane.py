@@ -1,0 +1,123 @@
+"""What the engine knows of one partition that it works: where it stands, its running counts, its recent speed."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+import msgspec
+
+from agents.core.model import LaneLoad, Partition
+
+_LATENCIES = 2000
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """A partition's running counts by input record, since its first: they travel as metadata of its committed offset
+    (PROTOCOL 1). in = out + filtered + dead."""
+
+    taken: int = msgspec.field(default=0, name="in")
+    out: int = 0
+    filtered: int = 0
+    dead: int = 0
+
+    def plus(self, out: int, filtered: int, dead: int) -> Counts:
+        return Counts(self.taken + out + filtered + dead, self.out + out, self.filtered + filtered, self.dead + dead)
+
+    def encode(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def decode(cls, metadata: str) -> Counts:
+        """What a former owner committed; zeros where somebody else set the offset (a tool that resets offsets does)."""
+        try:
+            return msgspec.json.decode(metadata, type=cls)
+        except msgspec.DecodeError:
+            return cls()
+
+
+class Phase(Enum):
+    """WAITING for the told offset to show -> WORKING -> LEAVING until its own offset shows; or STOPPED by a fault."""
+
+    WAITING = auto()
+    WORKING = auto()
+    LEAVING = auto()
+    STOPPED = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """`told`: where to start at the earliest. `next`: the offset behind the last record that is committed or on its way
+    to it; `committed`: behind the last that is committed (-1: nothing is). `after`: an earlier tenure of the same
+    partition in this process, whose last commit must show first. `since`: when it began to wait (monotonic)."""
+
+    partition: Partition
+    epoch: int
+    told: int
+    after: Lane | None = None
+    phase: Phase = Phase.WAITING
+    since: float = 0.0
+    next: int = 0
+    counts: Counts = field(default_factory=Counts)
+    committed: int = -1
+    committed_counts: Counts = field(default_factory=Counts)
+    committed_at: float = 0.0
+    fault: str = ""
+    behind: int = 0
+    done: int = 0
+    latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
+
+    def start(self, offset: int | None, metadata: str, now: float) -> None:
+        """Work from here (None: nothing was ever committed, so from 0)."""
+        self.phase = Phase.WORKING
+        self.committed = -1 if offset is None else offset
+        self.committed_counts = Counts.decode(metadata)
+        self.committed_at = now
+        self.rewind()
+
+    def rewind(self) -> None:
+        """What was on its way is void: back to what is committed (PROTOCOL 3.3)."""
+        self.next = max(self.committed, 0)
+        self.counts = self.committed_counts
+
+    @property
+    def started(self) -> bool:
+        return self.committed_at > 0.0
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is on its way to be committed."""
+        return self.next == max(self.committed, 0)
+
+    def stop(self, fault: str) -> None:
+        self.phase, self.fault = Phase.STOPPED, fault
+
+    @property
+    def earliest(self) -> int:
+        """What OffsetFetch must show before work may start."""
+        return max(self.told, self.after.next if self.after is not None else 0)
+
+    def load(self, over_s: float, held: str) -> LaneLoad:
+        """For telemetry; the rate is over the last `over_s` seconds and starts anew. `held`: why nothing can be sent."""
+        done, self.done = self.done, 0
+        p50, p99 = percentiles(self.latencies_ms)
+        self.latencies_ms.clear()
+        return LaneLoad(
+            self.partition.topic,
+            self.partition.n,
+            self.epoch,
+            done / over_s if over_s > 0 else 0.0,
+            self.behind,
+            p50,
+            p99,
+            self.fault or held,
+        )
+
+
+def percentiles(values: deque[float]) -> tuple[float, float]:
+    """p50 and p99; zeros when there is nothing."""
+    if not values:
+        return 0.0, 0.0
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]

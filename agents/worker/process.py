@@ -1,0 +1,86 @@
+"""What a node's and a router's process have in common: engine, XMPP link and telemetry live and end together."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from datetime import UTC, datetime
+
+from agents import log
+from agents.core.model import Telemetry, short_name
+from agents.errors import LeaseLost
+from agents.settings import Settings
+from agents.worker.engine import Engine
+from agents.worker.health import STARTING, Probe, judge
+from agents.worker.interpreter import tune_interpreter
+from agents.worker.stage import Stage
+from agents.xmpp.worker import WorkerLink
+
+_BOOT_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
+
+_log = log.get("worker")
+
+
+def new_boot() -> str:
+    """A random name for this process's life, 60 bits."""
+    return "".join(secrets.choice(_BOOT_ALPHABET) for _ in range(12))
+
+
+async def serve(settings: Settings, account: str, stage: Stage) -> None:
+    """Work as `account` (`node-iad-1`) until cancelled. Raises LeaseLost: the process must end, and a new one may start;
+    NameTaken, SettingsError."""
+    tune_interpreter()
+    boot = new_boot()
+    engine = Engine(settings.kafka, settings.worker, stage, boot)
+    site = short_name(account).rpartition("-")[0]
+    link = WorkerLink(settings.xmpp, account, boot, engine.obey, site=site, capacity_eps=settings.worker.capacity_eps)
+    _log.info("worker_started", worker=account, boot=boot)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(link.run())
+            tasks.create_task(_tell(engine, link, boot, settings.worker.telemetry_period_s))
+            tasks.create_task(_work(engine))
+    except BaseExceptionGroup as group:
+        raise _gravest(group) from None
+
+
+async def _work(engine: Engine) -> None:
+    """However the engine ends, the process does not live on without it."""
+    await engine.run()
+    raise LeaseLost("the engine has ended")
+
+
+async def _tell(engine: Engine, link: WorkerLink, boot: str, period_s: float) -> None:
+    """Health and telemetry, every period; presence only when it changes."""
+    probe, verdict, seq = Probe(), STARTING, 0
+    link.announce(verdict.health, verdict.state, verdict.status)
+    while True:
+        await asyncio.sleep(period_s)
+        seq += 1
+        vitals = probe.look()
+        lanes, arrivals = engine.load()
+        tenure = engine.tenure
+        now = judge(
+            verdict,
+            vitals,
+            leased=tenure.lease is not None,
+            draining=tenure.draining,
+            lanes=len(lanes),
+            faults=sum(1 for lane in lanes if lane.fault),
+        )
+        if (now.health, now.state) != (verdict.health, verdict.state) or (
+            now.state == "draining" and now.status != verdict.status
+        ):
+            link.announce(now.health, now.state, now.status)
+        verdict = now
+        ts = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        link.publish(
+            Telemetry(boot, seq, ts, round(vitals.cpu, 3), round(vitals.mem_mb, 1), lanes=lanes, arrivals=arrivals)
+        )
+
+
+def _gravest(group: BaseException) -> BaseException:
+    """The first error inside: the others follow from it."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group

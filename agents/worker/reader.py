@@ -1,0 +1,130 @@
+"""Reads exactly the partitions it is told to, from exactly the offsets it is told (PROTOCOL 2.7): it joins no group,
+commits nothing and never chooses a position.
+
+Memory is bounded by what one fetch may bring, whatever the lag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import aiokafka.errors as kafka_errors
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from agents import settings
+from agents.core.model import Partition
+from agents.kafka.closing import closed
+from agents.kafka.connection import as_ours, client_kwargs
+
+FETCH_BYTES = 8 << 20
+PARTITION_FETCH_BYTES = 1 << 20
+"""Larger records still come, one at a time: a broker answers with the first batch whatever its size (KIP-74)."""
+BATCH_BYTES = 8 << 20
+"""A batch is full at this many bytes of values, too."""
+_POLL_MS = 25
+_START_BOUND_S = 10.0
+_STOP_BOUND_S = 3.0
+
+
+class Unreadable(Exception):
+    """Offset `offset` of `partition` cannot be read, and trying again will not help: why."""
+
+    def __init__(self, partition: Partition, why: str) -> None:
+        super().__init__(why)
+        self.partition = partition
+
+
+class Reader:
+    """One read-committed consumer with explicit positions, of one topic."""
+
+    def __init__(self, kafka: settings.Kafka, topic: str) -> None:
+        self._topic = topic
+        self._kafka_topic = topic.partition("/")[2]
+        self._consumer: Any = AIOKafkaConsumer(  # Any: aiokafka has no types
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            fetch_max_bytes=FETCH_BYTES,
+            max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+            # A fetch that waits also holds up the next one, with the new partitions in it.
+            fetch_max_wait_ms=100,
+            request_timeout_ms=5000,
+            retry_backoff_ms=50,
+            **client_kwargs(kafka),
+        )
+        self._assigned: frozenset[int] = frozenset()
+
+    async def start(self) -> None:
+        """Raises KafkaUnavailable (it may be called again then)."""
+        try:
+            async with asyncio.timeout(_START_BOUND_S):
+                await self._consumer.start()
+        except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
+            raise as_ours(e, "start the consumer") from e
+
+    async def stop(self) -> None:
+        await closed(self._consumer.stop(), _STOP_BOUND_S)
+
+    def read(self, positions: dict[int, int]) -> None:
+        """From now on read these partitions, from these offsets; what was fetched and not taken is void."""
+        self._consumer.assign([self._tp(n) for n in sorted(positions)])
+        for n, offset in positions.items():
+            self._consumer.seek(self._tp(n), offset)
+        self._assigned = frozenset(positions)
+
+    async def gather(self, full_at: int, due: float, until: float, stop: Callable[[], bool]) -> dict[int, list[Any]]:
+        """Records by partition. Returns with `full_at` of them; with what there is once `due` has come; with nothing once
+        `until` has come (both monotonic); and soon after `stop()` says so.
+
+        Raises Unreadable; KafkaUnavailable, KafkaError. Positions are void then: call `read` again."""
+        found: dict[int, list[Any]] = {}
+        room, size = full_at, 0
+        while True:
+            got = await self._take(0 if found else _POLL_MS, room)
+            for tp, records in got.items():
+                found.setdefault(tp.partition, []).extend(records)
+                room -= len(records)
+                size += sum(len(r.value) for r in records if r.value is not None)
+            wait_s = (due if found else until) - time.monotonic()
+            if wait_s <= 0 or room <= 0 or size >= BATCH_BYTES or stop():
+                return found
+            if found and not got:
+                await asyncio.sleep(min(wait_s, _POLL_MS / 1000))
+
+    async def _take(self, timeout_ms: int, most: int) -> dict[Any, list[Any]]:
+        try:
+            taken: dict[Any, list[Any]] = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=most)
+        except kafka_errors.OffsetOutOfRangeError as e:
+            tp, offset = next(iter(e.args[0].items()))
+            raise Unreadable(self._partition(tp), f"offset {offset} is out of range: its records are gone") from e
+        except kafka_errors.RecordTooLargeError as e:
+            raise Unreadable(self._partition(e.args[1]), "a record is larger than a fetch may be") from e
+        except (kafka_errors.KafkaError, OSError) as e:
+            raise as_ours(e, "fetch") from e
+        return taken
+
+    async def positions(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The offset behind what was taken; behind the transaction marker too, where that has come."""
+        return {n: int(await self._consumer.position(self._tp(n))) for n in partitions}
+
+    def end(self, n: int) -> int | None:
+        """The last stable offset that a fetch of partition `n` has shown; None before the first."""
+        if n not in self._assigned:
+            return None
+        lso: int | None = self._consumer.last_stable_offset(self._tp(n))
+        return lso
+
+    async def lag(self, n: int) -> int:
+        """Records (and markers) between what was taken and the last stable offset; 0 while that is not known."""
+        end = self.end(n)
+        return 0 if end is None else max(0, end - int(await self._consumer.position(self._tp(n))))
+
+    def _tp(self, n: int) -> Any:
+        return TopicPartition(self._kafka_topic, n)
+
+    def _partition(self, tp: Any) -> Partition:
+        return Partition(self._topic, int(tp.partition))

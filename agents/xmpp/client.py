@@ -1,0 +1,341 @@
+"""One place owns connecting: a Session is one connection, `keep_connected` makes them one after another.
+
+A session is up, or it is over for good and says why: slixmpp's own reconnecting, queueing and resumption stay unused."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeVar
+
+from slixmpp import JID
+from slixmpp.exceptions import IqError, IqTimeout
+from slixmpp.stanza import Iq, Message, Presence
+from slixmpp.xmlstream.handler import Callback
+from slixmpp.xmlstream.matcher import MatchXPath
+
+from agents import log, settings
+from agents.errors import CommandRefused, NameTaken, NoAnswer, NotConnected, StaleEpoch, XmppError
+from agents.xmpp.stream import Stream, tls_context
+from plugins import namespaces as ns
+from plugins.lanes import stale_seen
+
+LOG = log.get("xmpp")
+T = TypeVar("T")
+
+LOGIN_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 5.0
+IN_FLIGHT = 20
+BACKLOG_BYTES = 1 << 20
+# What a server says when nobody is at the address: the command reached no one.
+_NOBODY = {
+    "service-unavailable",
+    "recipient-unavailable",
+    "item-not-found",
+    "gone",
+    "remote-server-not-found",
+    "remote-server-timeout",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who logs in where. `jid` full, or bare for a resource of the server's choice. The password is read each time.
+
+    Silence of `quiet_s` is asked about by a ping; `answer_s` more without any byte end the session."""
+
+    xmpp: settings.Xmpp
+    jid: str
+    quiet_s: float = 2.0
+    answer_s: float = 4.0
+    worker: bool = False
+
+
+@dataclass(slots=True)
+class Handlers:
+    """What comes in. Each is called from slixmpp's reader and may only look and enqueue."""
+
+    message: Callable[[Message], None] | None = None
+    presence: Callable[[Presence], None] | None = None
+    command: Callable[[Iq], None] | None = None
+
+
+class Session:
+    """One connection from login to its end: ``async with Session(login, handlers) as session``.
+
+    Entering raises NotConnected, NameTaken (another session holds the JID) or SettingsError (password, certificate)."""
+
+    def __init__(self, login: Login, handlers: Handlers) -> None:
+        self.login, self._handlers = login, handlers
+        self.stream: Stream
+        loop = asyncio.get_running_loop()
+        self._started: asyncio.Future[None] = loop.create_future()
+        self._over: asyncio.Future[str] = loop.create_future()
+        self._pending: set[asyncio.Future[Iq]] = set()
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._keepalive: asyncio.Task[None] | None = None
+        self._stage = "nothing"
+
+    # ---- its life ----
+
+    async def open(self) -> Self:
+        """Log in; the same as entering."""
+        xmpp = self.login.xmpp
+        password = await asyncio.to_thread(settings.secret, xmpp.password_file)
+        context = await asyncio.to_thread(tls_context, xmpp.ca_file)
+        self.stream = Stream(self.login.jid, password, context)
+        self._listen(self._handlers)
+        try:
+            async with asyncio.timeout(LOGIN_TIMEOUT_S):  # the watchdog: a handshake that stalls never ends by itself
+                self.stream.connect(xmpp.host, xmpp.port)
+                await self._started
+                await self.stream.plugin["geolane_discovery"].announce()
+        except TimeoutError:
+            await self._close()
+            where = f"{xmpp.host}:{xmpp.port}"
+            raise NotConnected(f"{where}: no session within {LOGIN_TIMEOUT_S:g} s, stuck after {self._stage}") from None
+        except BaseException:
+            await self._close()
+            raise
+        self._keepalive = asyncio.create_task(self._keep_alive())
+        return self
+
+    async def close(self) -> None:
+        """Say goodbye and end; the same as leaving."""
+        if self._keepalive:
+            self._keepalive.cancel()
+            await asyncio.wait({self._keepalive})
+        await self._close()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self.close()
+
+    @property
+    def up(self) -> bool:
+        return self._started.done() and not self._over.done()
+
+    @property
+    def jid(self) -> str:
+        """The full JID that the server gave."""
+        return str(self.stream.boundjid.full)
+
+    @property
+    def reason(self) -> str:
+        """Why it is over; empty while it is not."""
+        return self._over.result() if self._over.done() else ""
+
+    async def lasting(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, which is cancelled when the session ends first. Raises NotConnected then."""
+        task: asyncio.Future[Any] = asyncio.create_task(work)
+        try:
+            await asyncio.wait({task, self._over}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                result: T = task.result()
+                return result
+            raise NotConnected(self._over.result())
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+                if not task.cancelled():
+                    task.exception()  # seen: the end of the session is what is told
+
+    def abort(self, reason: str) -> None:
+        """End at once, as a crash would."""
+        self._end(reason)
+        self.stream.cancel_connection_attempt()
+        self.stream.abort()
+
+    def _end(self, reason: str) -> None:
+        if not self._over.done():
+            self._over.set_result(reason)
+        if not self._started.done():
+            self._started.set_exception(NotConnected(reason))
+            self._started.exception()  # seen, also where nobody waits
+        for future in self._pending:
+            if not future.done():
+                future.set_exception(NotConnected(reason))
+
+    async def _close(self) -> None:
+        """Say goodbye, within a second, then cut."""
+        stream = self.stream
+        if self.up and stream.transport is not None:
+            try:
+                stream.send_raw("</stream:stream>")
+                async with asyncio.timeout(1.0):
+                    await asyncio.shield(self._over)
+            except (TimeoutError, OSError):
+                pass
+        self.abort("closed")
+        for _ in range(50):
+            if stream.transport is None:
+                break
+            await asyncio.sleep(0.01)
+        await stream.stop_sending()
+
+    async def _keep_alive(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self.login.quiet_s)
+            if loop.time() - self.stream.heard_s < self.login.quiet_s:
+                continue
+            asked_s = loop.time()
+            ping = self.iq("get", str(self.stream.boundjid.host))
+            ET.SubElement(ping.xml, f"{{{ns.PING}}}ping")
+            ping.send(timeout=self.login.answer_s).add_done_callback(_seen)
+            await asyncio.sleep(self.login.answer_s)
+            await asyncio.sleep(0.05)  # our own loop may have been blocked: let it read what lies there
+            if self.stream.heard_s < asked_s:
+                self.abort("the server is silent")
+                return
+
+    # ---- in ----
+
+    def _listen(self, handlers: Handlers) -> None:
+        stream = self.stream
+        stream.register_plugin("xep_0199")
+        stream.register_plugin("xep_0115", {"caps_node": "urn:geolane"})
+        stream.register_plugin("geolane_discovery", {"worker": self.login.worker})
+        for path, handler in (
+            ("message", handlers.message),
+            ("presence", handlers.presence),
+            (f"iq/{{{ns.COMMANDS}}}command", handlers.command),
+        ):
+            if handler:
+                stream.register_handler(Callback(f"geolane {path}", MatchXPath(f"{{{ns.CLIENT}}}{path}"), handler))
+        for stage in ("connected", "tls_success", "stream_negotiated", "auth_success", "session_bind"):
+            stream.add_event_handler(stage, partial(self._reached, stage))
+        stream.add_event_handler("session_bind", self._bound)
+        stream.add_event_handler("session_start", self._session_started)
+        stream.add_event_handler("connection_failed", lambda why: self._end(f"cannot connect: {why}"))
+        stream.add_event_handler("failed_all_auth", lambda _: self._end("the server refuses the password"))
+        stream.add_event_handler("ssl_invalid_chain", lambda why: self._end(f"the server's certificate: {why}"))
+        stream.add_event_handler("stream_error", lambda error: self._end(f"stream error: {error['condition']}"))
+        stream.add_event_handler("disconnected", lambda why: self._end(f"disconnected: {why or 'by the server'}"))
+
+    def _reached(self, stage: str, _: object) -> None:
+        self._stage = stage
+
+    def _bound(self, jid: JID) -> None:
+        # A refused bind looks like a session with an empty JID (slixmpp 1.17): stop there.
+        wanted = JID(self.login.jid)
+        if self._started.done() or (jid.bare == wanted.bare and wanted.resource in ("", jid.resource)):
+            return
+        self._started.set_exception(NameTaken(f"{wanted} is in use"))
+        self._started.exception()
+
+    def _session_started(self, _: object) -> None:
+        if not self._started.done():
+            self._started.set_result(None)
+
+    # ---- out ----
+
+    def iq(self, kind: str, to: str) -> Iq:
+        iq = self.stream.Iq()
+        iq["type"] = kind
+        iq["to"] = to
+        return iq
+
+    @property
+    def congested(self) -> bool:
+        """More than 1 MiB waits to be sent, or more than 1000 stanzas: what is stale soon is better dropped."""
+        transport = self.stream.transport
+        waiting = transport.get_write_buffer_size() if transport is not None else 0
+        return waiting > BACKLOG_BYTES or self.stream.waiting_queue.qsize() > 1000
+
+    def send(self, stanza: Message | Presence | Iq) -> None:
+        """Send without an answer. Raises NotConnected, also when the way out is full."""
+        if not self.up:
+            raise NotConnected("there is no session")
+        if self.congested:
+            raise NotConnected("the server takes nothing")
+        stanza.send()
+
+    async def request(self, iq: Iq, timeout_s: float = REQUEST_TIMEOUT_S, slots: asyncio.Semaphore | None = None) -> Iq:
+        """Send `iq` and return its result; at most 20 wait at a time (`slots`: a limit of one's own).
+
+        Raises NotConnected; NoAnswer (time-out, or nobody is at the full JID); StaleEpoch; CommandRefused."""
+        try:
+            return await self.ask(iq, timeout_s, slots)
+        except IqError as e:
+            if e.condition == "conflict" and (seen := stale_seen(e.iq)) is not None:
+                raise StaleEpoch(seen) from None
+            if e.condition in _NOBODY and iq["to"].resource:
+                raise NoAnswer(f"{iq['to']}: {e.condition}") from None
+            raise CommandRefused(e.condition, e.text) from None
+
+    async def ask(self, iq: Iq, timeout_s: float = REQUEST_TIMEOUT_S, slots: asyncio.Semaphore | None = None) -> Iq:
+        """Like `request`, but an error of whatever kind comes as slixmpp's IqError: for who must tell them apart."""
+        try:
+            async with asyncio.timeout(timeout_s), slots or self._slots:
+                if not self.up:
+                    raise NotConnected("there is no session")
+                answer: asyncio.Future[Iq] = iq.send(timeout=timeout_s)
+                self._pending.add(answer)
+                try:
+                    return await answer
+                finally:
+                    self._pending.discard(answer)
+        except (TimeoutError, IqTimeout):
+            raise NoAnswer(f"{iq['to']}: no answer within {timeout_s:g} s") from None
+
+
+def _seen(answer: asyncio.Future[Iq]) -> None:
+    if not answer.cancelled():
+        answer.exception()
+
+
+class Backoff:
+    """Full jitter: each wait is anywhere between 0 and a window that starts at `first_s` and grows to `most_s`.
+
+    So a fleet that loses its server comes back spread over the window, not as one wave."""
+
+    def __init__(self, first_s: float = 1.0, most_s: float = 5.0, draw: Callable[[float, float], float] | None = None):
+        self.first_s, self.most_s = first_s, most_s
+        self.window_s = first_s
+        self._draw = draw or random.uniform
+
+    def next_s(self) -> float:
+        """How long to wait now, in seconds."""
+        wait_s = self._draw(0.0, self.window_s)
+        self.window_s = min(self.most_s, self.window_s * 2)
+        return wait_s
+
+    def reset(self) -> None:
+        """A session came up."""
+        self.window_s = self.first_s
+
+
+async def keep_connected(
+    connect: Callable[[], Session],
+    serve: Callable[[Session], Coroutine[Any, Any, None]],
+    backoff: Backoff | None = None,
+) -> NoReturn:
+    """Connect, `serve` while the session lasts, wait, and again, until cancelled.
+
+    Passes on NameTaken and SettingsError; any other XmppError ends the session and is a reason to connect again."""
+    backoff = backoff or Backoff()
+    down = False
+    while True:
+        try:
+            async with connect() as session:
+                if down:
+                    LOG.info("xmpp_up", jid=session.jid)
+                down = False
+                backoff.reset()
+                await session.lasting(serve(session))
+        except NameTaken:
+            raise
+        except XmppError as e:
+            if not down:
+                LOG.warning("xmpp_down", why=str(e))
+            down = True
+        await asyncio.sleep(backoff.next_s())

@@ -1,0 +1,94 @@
+"""The coordinator's feeds: items go out in order and never pile up; who may read follows the room's affiliations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from agents import log
+from agents.core.feeds import CURRENT, FeedItem
+from agents.errors import CommandRefused, NoAnswer
+from agents.xmpp.client import Session
+from plugins import feeds as stanzas
+
+LOG = log.get("xmpp.feeds")
+WAITING_ITEMS = 200
+READERS = ("owner", "admin", "member")
+
+
+class Publisher:
+    """Publishes one item at a time. Of an item `current` only the newest waits; of 200 waiting items the oldest goes."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._waiting: deque[FeedItem] = deque()
+        self._there = asyncio.Event()
+
+    def put(self, item: FeedItem) -> None:
+        """Enqueue."""
+        if item.item_id == CURRENT:
+            self._waiting = deque(x for x in self._waiting if (x.feed, x.item_id) != (item.feed, CURRENT))
+        if len(self._waiting) >= WAITING_ITEMS:
+            dropped = self._waiting.popleft()
+            LOG.warning("feed_item_dropped", feed=dropped.feed, item=dropped.item_id)
+        self._waiting.append(item)
+        self._there.set()
+
+    async def run(self, session: Session) -> None:
+        """Work off until cancelled or NotConnected; an item that is refused is logged and left."""
+        while True:
+            await self._there.wait()
+            if not self._waiting:
+                self._there.clear()
+                continue
+            item = self._waiting.popleft()
+            payload = stanzas.entry_xml(item, datetime.now(UTC))
+            iq = stanzas.publish_request(session.stream.Iq(), self._service, item.feed, item.item_id, payload)
+            try:
+                await session.request(iq)
+            except (CommandRefused, NoAnswer) as e:
+                LOG.warning("feed_item_refused", feed=item.feed, item=item.item_id, why=str(e))
+
+
+async def ensure_subscribed(session: Session, service: str, feeds: Iterable[str], jid: str) -> None:
+    """Subscribe `jid` (bare: it outlives the session) to those of `feeds` to which it is not.
+
+    Provisioning has done so already; this mends what a lost database took. A feed that is missing is logged.
+    Raises NotConnected, NoAnswer."""
+    request = stanzas.own_subscriptions_request(session.stream.Iq(), service)
+    subscribed = {feed for feed, who in stanzas.own_subscriptions_of(await session.request(request)) if who == jid}
+    for feed in sorted(set(feeds) - subscribed):
+        try:
+            await session.request(stanzas.subscribe_request(session.stream.Iq(), service, feed, jid))
+        except CommandRefused as e:
+            LOG.warning("not_subscribed", feed=feed, why=str(e))
+
+
+async def mirror(
+    session: Session, service: str, people_host: str, affiliations: Mapping[str, str], feeds: Iterable[str]
+) -> None:
+    """Make the readers of each feed those whom the room knows (PROTOCOL 4, who may what 2).
+
+    Only JIDs at `people_host` are touched. Who may not read any more also loses the subscription: the service goes on
+    sending to a subscriber whose affiliation is gone. Raises NotConnected, NoAnswer, CommandRefused."""
+    may = {jid for jid, what in affiliations.items() if what in READERS and _at(jid, people_host)}
+    for feed in feeds:
+        now = stanzas.affiliations_of(
+            await session.request(stanzas.affiliations_request(session.stream.Iq(), service, feed))
+        )
+        people = {jid for jid, what in now.items() if what not in ("none", "outcast") and _at(jid, people_host)}
+        changes = dict.fromkeys(sorted(may - people), "member") | dict.fromkeys(sorted(people - may), "none")
+        if changes:
+            await session.request(stanzas.change_affiliations(session.stream.Iq(), service, feed, changes))
+        subscribers = stanzas.subscribers_of(
+            await session.request(stanzas.subscribers_request(session.stream.Iq(), service, feed))
+        )
+        gone = [jid for jid in subscribers if _at(jid, people_host) and jid.partition("/")[0] not in may]
+        if gone:
+            await session.request(stanzas.drop_subscriptions(session.stream.Iq(), service, feed, gone))
+
+
+def _at(jid: str, host: str) -> bool:
+    return jid.partition("/")[0].endswith(f"@{host}")

@@ -1,0 +1,151 @@
+"""A member's client: for `geolane watch FEED` and for tests. It has no more rights than any chat client of that member."""
+
+from __future__ import annotations
+
+import asyncio
+import xml.etree.ElementTree as ET
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from slixmpp.stanza import Message, Presence
+
+from agents import settings
+from agents.errors import NoAnswer
+from agents.xmpp.client import Handlers, Login, Session
+from agents.xmpp.room import Room, send_words
+from plugins import feeds
+from plugins.feeds import Published
+from plugins.room import Changed, Heard, Occupant, heard
+
+REMEMBERED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What somebody said: `jid` their bare JID, `room` whether it was in the room; see Heard for the rest."""
+
+    jid: str
+    room: bool
+    text: str
+    message_id: str
+    replaces: str | None
+
+
+class Person:
+    """``async with Person(xmpp, "ana") as ana``: one session of the account `ana` at DOMAIN; `xmpp` names its password's file.
+
+    Entering raises NotConnected, SettingsError. It does not reconnect: what waits raises NotConnected when the session ends."""
+
+    def __init__(self, xmpp: settings.Xmpp, account: str, *, resource: str = "") -> None:
+        self._xmpp, self.account = xmpp, account
+        self.jid = f"{account}@{xmpp.domain}"
+        login = Login(xmpp, f"{self.jid}/{resource}" if resource else self.jid, quiet_s=15.0, answer_s=8.0)
+        self.session = Session(login, Handlers(message=self._message, presence=self._presence))
+        self.room = Room(self.session, xmpp.room, account, heard=self._heard_in_room, changed=self._changed)
+        self.changes: deque[Changed] = deque(maxlen=REMEMBERED)
+        self._said: deque[Said] = deque(maxlen=REMEMBERED)
+        self._items: dict[str, asyncio.Queue[Published]] = {}
+        self._news = asyncio.Event()
+        self.subject = ""
+
+    async def __aenter__(self) -> Self:
+        await self.session.open()
+        self.session.send(self.session.stream.make_presence())
+        return self
+
+    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        await self.session.close()
+
+    # ---- in ----
+
+    def _presence(self, presence: Presence) -> None:
+        if presence.xml.get("from", "").partition("/")[0] == self._xmpp.room:
+            self.room.presence(presence)
+
+    def _message(self, message: Message) -> None:
+        sender = message.xml.get("from", "")
+        if sender == self._xmpp.pubsub:
+            for item in feeds.published_in(message, self._xmpp.pubsub):
+                if queue := self._items.get(item.feed):
+                    if queue.full():
+                        queue.get_nowait()
+                    queue.put_nowait(item)
+        elif sender.partition("/")[0] == self._xmpp.room:
+            if subject := message.xml.findtext("{jabber:client}subject"):
+                self.subject = subject
+            self.room.message(message)
+        elif said := heard(message, self.jid):
+            self._add(Said(sender.partition("/")[0], False, said.text, said.message_id, said.replaces))
+
+    def _heard_in_room(self, said: Heard, who: Occupant) -> None:
+        self._add(Said(who.jid, True, said.text, said.message_id, said.replaces))
+
+    def _add(self, said: Said) -> None:
+        self._said.append(said)
+        self._news.set()
+
+    def _changed(self, change: Changed) -> None:
+        self.changes.append(change)
+
+    # ---- what a person does ----
+
+    async def join(self) -> None:
+        """Enter the ops room. Raises CommandRefused (`registration-required`: not a member), NoAnswer, NotConnected."""
+        await self.session.lasting(self.room.join())
+
+    async def say(self, text: str, *, correct: str | None = None) -> str:
+        """Say `text` in the room; returns the message's id."""
+        return await self.room.say(text, correct)
+
+    def whisper(self, jid: str, text: str, *, correct: str | None = None) -> str:
+        """Say `text` to `jid` alone; returns the message's id. Raises NotConnected."""
+        return send_words(self.session, jid, "chat", text, correct)
+
+    async def hear(self, match: Callable[[Said], bool] = lambda _: True, timeout_s: float = 10.0) -> Said:
+        """The first thing said that matches and was not returned before. Raises NoAnswer after `timeout_s`, NotConnected."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.session.lasting(self._hear(match))
+        except TimeoutError:
+            raise NoAnswer(f"nothing of that kind was said within {timeout_s:g} s") from None
+
+    async def _hear(self, match: Callable[[Said], bool]) -> Said:
+        while True:
+            for said in self._said:
+                if match(said):
+                    self._said.remove(said)
+                    return said
+            self._news.clear()
+            await self._news.wait()
+
+    async def watch(self, feed: str) -> AsyncGenerator[Published]:
+        """The newest item of `feed`, then each as it comes, until closed; of more than 1000 unread the oldest go.
+
+        Subscribes the bare JID, and ends that afterwards unless it was subscribed before.
+        Raises CommandRefused (`closed-node` and the like come as the service's condition), NoAnswer, NotConnected."""
+        service, stream = self._xmpp.pubsub, self.session.stream
+        request = feeds.own_subscriptions_request(stream.Iq(), service)
+        ours = (feed, self.jid) not in feeds.own_subscriptions_of(await self.session.request(request))
+        queue = self._items[feed] = asyncio.Queue(REMEMBERED)
+        try:
+            await self.session.request(feeds.subscribe_request(stream.Iq(), service, feed, self.jid))
+            request = feeds.last_item_request(stream.Iq(), service, feed)
+            newest = feeds.published_of_result(await self.session.request(request))[:1]
+            for item in newest:
+                yield item
+            while True:
+                item = await self.session.lasting(queue.get())
+                if newest and _same(item, newest.pop()):
+                    continue  # a feed that greets new subscribers sends it, too
+                yield item
+        finally:
+            del self._items[feed]
+            if ours and self.session.up:
+                await self.session.request(feeds.subscribe_request(stream.Iq(), service, feed, self.jid, undo=True))
+
+
+def _same(a: Published, b: Published) -> bool:
+    return a.item_id == b.item_id and ET.tostring(a.payload) == ET.tostring(b.payload)

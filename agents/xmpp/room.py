@@ -1,0 +1,186 @@
+"""Our place in the ops room: joined, kept (XEP-0410) and taken again when lost; who speaks is told by real JID."""
+
+from __future__ import annotations
+
+import asyncio
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+
+from slixmpp.exceptions import IqError
+from slixmpp.stanza import Message, Presence
+
+from agents import log
+from agents.errors import CommandRefused, NoAnswer, NotConnected
+from agents.xmpp.client import Backoff, Session
+from plugins import namespaces as ns
+from plugins import room as stanzas
+from plugins.values import clean
+
+LOG = log.get("xmpp.room")
+JOIN_TIMEOUT_S = 10.0
+PING_PERIOD_S = 20.0
+SAY_PATIENCE_S = 5.0
+# XEP-0410 3.1: these errors come from one's own client, so one is in the room; others say that one is not.
+_STILL_IN = {"service-unavailable", "feature-not-implemented", "item-not-found"}
+
+
+class Room:
+    """`room` (bare JID) under `nick`, for as long as `session` lasts.
+
+    `heard` gets live words with who said them; `seen` every occupant's presence; `changed` what the room says of people."""
+
+    def __init__(
+        self,
+        session: Session,
+        room: str,
+        nick: str,
+        *,
+        heard: Callable[[stanzas.Heard, stanzas.Occupant], None],
+        changed: Callable[[stanzas.Changed], None],
+    ) -> None:
+        self.session, self.room, self.nick = session, room, nick
+        self.occupants: dict[str, stanzas.Occupant] = {}
+        self.joined = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._refused = ""
+        self._answered = asyncio.Event()
+        self._heard, self._changed = heard, changed
+
+    # ---- in (called by slixmpp's reader) ----
+
+    def presence(self, presence: Presence) -> None:
+        """A presence from an address of the room."""
+        if presence.xml.get("type") == "error":
+            if not self.joined.is_set():
+                self._refused = str(presence["error"]["condition"]) or "undefined-condition"
+                self._answered.set()
+            return
+        who = stanzas.occupant(presence)
+        if who is None:
+            return
+        if "110" in who.codes:
+            self._self_presence(who)
+        if who.here:
+            self.occupants[who.nick] = who
+        else:
+            self.occupants.pop(who.nick, None)
+        if who.jid:
+            self._changed(stanzas.Changed(who.jid, who.affiliation))
+
+    def _self_presence(self, who: stanzas.Occupant) -> None:
+        if who.here:
+            self.nick = who.nick
+            self.joined.set()
+            self._answered.set()
+        elif "303" in who.codes and who.new_nick:
+            self.nick = who.new_nick
+        else:
+            self.joined.clear()
+            self._lost.set()
+
+    def message(self, message: Message) -> None:
+        """A message from an address of the room. Words of unknown occupants, and our own reflected ones, are nobody's."""
+        room, _, nick = message.xml.get("from", "").partition("/")
+        if room != self.room:
+            return
+        if not nick:
+            for change in stanzas.changed_in(message):
+                self._changed(change)
+            return
+        said = stanzas.heard(message, self.room)
+        who = self.occupants.get(nick)
+        if said and who and who.jid and message.xml.get("type") == "groupchat":
+            self._heard(said, who)
+
+    # ---- its life ----
+
+    async def stay(self) -> None:
+        """Join, look every 20 s whether we are still in, and join again when not, until cancelled."""
+        backoff = Backoff()
+        while True:
+            try:
+                await self.join()
+                backoff.reset()
+                await self._until_lost()
+                LOG.warning("room_lost", room=self.room)
+            except (CommandRefused, NoAnswer) as e:
+                LOG.warning("room_not_joined", room=self.room, why=str(e))
+            finally:
+                self.joined.clear()
+            await asyncio.sleep(backoff.next_s())
+
+    async def join(self) -> None:
+        """Enter, without history. Raises CommandRefused (the room's condition), NoAnswer, NotConnected."""
+        self.occupants.clear()
+        self._lost.clear()
+        self._answered.clear()
+        self._refused = ""
+        self.session.send(stanzas.join_presence(self.session.stream.Presence(), self.room, self.nick))
+        try:
+            async with asyncio.timeout(JOIN_TIMEOUT_S):
+                await self._answered.wait()
+        except TimeoutError:
+            raise NoAnswer(f"{self.room}: no answer to joining within {JOIN_TIMEOUT_S:g} s") from None
+        if self._refused:
+            raise CommandRefused(self._refused, f"joining {self.room}")
+
+    async def _until_lost(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(PING_PERIOD_S):
+                    await self._lost.wait()
+                return
+            except TimeoutError:
+                if not await self._still_in():
+                    return
+
+    async def _still_in(self) -> bool:
+        ping = self.session.iq("get", f"{self.room}/{self.nick}")
+        ET.SubElement(ping.xml, f"{{{ns.PING}}}ping")
+        try:
+            await self.session.ask(ping)
+        except IqError as e:
+            return e.condition in _STILL_IN
+        except NoAnswer:
+            return True  # unknown (XEP-0410): the session's own keepalive tells whether the server is there
+        return True
+
+    # ---- out ----
+
+    async def say(self, text: str, correct: str | None = None) -> str:
+        """Say `text`, or correct what was first said under the id `correct`; returns the message's id.
+
+        Waits up to 5 s for the room to be joined. Raises NotConnected."""
+        try:
+            async with asyncio.timeout(SAY_PATIENCE_S):
+                await self.joined.wait()
+        except TimeoutError:
+            raise NotConnected(f"{self.room} is not joined") from None
+        return send_words(self.session, self.room, "groupchat", text, correct)
+
+    def subject(self, text: str) -> None:
+        """Set the subject. Raises NotConnected."""
+        if not self.joined.is_set():
+            raise NotConnected(f"{self.room} is not joined")
+        message = self.session.stream.Message(sto=self.room, stype="groupchat")
+        message["subject"] = clean(text)
+        self.session.send(message)
+
+
+def send_words(session: Session, to: str, kind: str, text: str, correct: str | None) -> str:
+    """Send one message with an id of its own, which is returned. Raises NotConnected."""
+    message = session.stream.Message(sto=to, stype=kind)
+    message["body"] = clean(text)
+    if not message["id"]:
+        message["id"] = session.stream.new_id()
+    session.send(stanzas.correction(message, correct))
+    return str(message["id"])
+
+
+async def read_affiliations(session: Session, room: str) -> dict[str, str]:
+    """Bare JID -> owner, admin or member, as the room has it now. Raises NotConnected, NoAnswer, CommandRefused."""
+    found: dict[str, str] = {}
+    for affiliation in ("owner", "admin", "member"):
+        iq = stanzas.affiliation_lists_request(session.stream.Iq(), room, affiliation)
+        found |= stanzas.affiliations_of(await session.request(iq))
+    return found

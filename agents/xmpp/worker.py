@@ -1,0 +1,192 @@
+"""A worker's side: it obeys exactly `geolane@fleet.DOMAIN/leader`, tells its health, and publishes its load.
+
+What it obeys is decided by `obey`; this file turns stanzas into commands, and answers or refusals into stanzas."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from slixmpp.stanza import Iq
+
+from agents import log, settings
+from agents.core.model import Announcement, Answer, Health, Telemetry, WorkerCommand
+from agents.errors import CommandRefused, NameTaken, NoAnswer, NotConnected, StaleEpoch
+from agents.xmpp.client import Backoff, Handlers, Login, Session, keep_connected
+from plugins import health, lanes
+from plugins import telemetry as telemetry_plugin
+from plugins.feeds import publish_request
+from plugins.values import BadStanza
+
+LOG = log.get("xmpp.worker")
+VERSION = "0.1.0"
+WAITING_COMMANDS = 64
+RUNNING_COMMANDS = 32
+NAME_TAKEN_LIMIT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    session: Session
+    iq: Iq
+    command: WorkerCommand
+
+
+class WorkerLink:
+    """The link of `worker` (its account, `node-iad-1`) in the life `boot`.
+
+    `obey` may raise StaleEpoch and CommandRefused, which are answered; anything else ends `run`."""
+
+    def __init__(
+        self,
+        xmpp: settings.Xmpp,
+        worker: str,
+        boot: str,
+        obey: Callable[[WorkerCommand], Awaitable[Answer]],
+        *,
+        site: str,
+        capacity_eps: float,
+    ) -> None:
+        self._xmpp, self._worker, self._boot, self._obey = xmpp, worker, boot, obey
+        self._site, self._capacity_eps = site, capacity_eps
+        self._session: Session | None = None
+        self._said = self._announcement(Health.DND, "starting", "")
+        self._commands: asyncio.Queue[_Received] = asyncio.Queue(WAITING_COMMANDS)
+        self._telemetry: Telemetry | None = None
+        self._telemetry_there = asyncio.Event()
+
+    def _announcement(self, what: Health, state: str, status: str) -> Announcement:
+        return Announcement(
+            self._worker, what, self._boot, state, status, self._site, self._capacity_eps, version=VERSION
+        )
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a session now."""
+        return self._session is not None and self._session.up
+
+    def announce(self, what: Health, state: str, status: str) -> None:
+        """Say how we are, now if there is a session, and again after every reconnect. `state` is one word."""
+        self._said = self._announcement(what, state, status)
+        self._say()
+
+    def publish(self, telemetry: Telemetry) -> None:
+        """Publish one item; dropped while offline. While one is on its way only the newest waits."""
+        if self.up:
+            self._telemetry = telemetry
+            self._telemetry_there.set()
+
+    async def run(self) -> None:
+        """Stay connected until cancelled. Raises SettingsError, and NameTaken when our JID stays another's for 15 s."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._work_off())
+                await self._connect_and_serve()
+        except BaseExceptionGroup as e:
+            raise _sole(e) from e
+
+    async def _connect_and_serve(self) -> None:
+        login = Login(self._xmpp, f"{self._worker}@{self._xmpp.fleet}/{health.WORKER_RESOURCE}", worker=True)
+        loop = asyncio.get_running_loop()
+        taken_since_s: float | None = None
+        backoff = Backoff()
+
+        async def serve(session: Session) -> None:
+            nonlocal taken_since_s
+            taken_since_s = None
+            await self._serve(session)
+
+        while True:
+            try:
+                await keep_connected(lambda: Session(login, Handlers(command=self._command_came)), serve, backoff)
+            except NameTaken:
+                # Our predecessor's session may linger until the server's ping finds it dead (6 s).
+                taken_since_s = taken_since_s or loop.time()
+                if loop.time() - taken_since_s > NAME_TAKEN_LIMIT_S:
+                    raise
+                await asyncio.sleep(backoff.next_s())
+
+    async def _serve(self, session: Session) -> None:
+        self._session = session
+        self._telemetry_there.clear()
+        self._say()
+        feed = telemetry_plugin.telemetry_feed(self._worker)
+        try:
+            while True:
+                await self._telemetry_there.wait()
+                self._telemetry_there.clear()
+                value, self._telemetry = self._telemetry, None
+                if value is None or session.congested:
+                    continue
+                item = telemetry_plugin.telemetry_xml(value)
+                try:
+                    await session.request(
+                        publish_request(session.iq("set", self._xmpp.pubsub), self._xmpp.pubsub, feed, "current", item)
+                    )
+                except (CommandRefused, NoAnswer) as e:
+                    LOG.warning("telemetry_refused", feed=feed, why=str(e))
+        finally:
+            self._session = None
+
+    def _say(self) -> None:
+        session = self._session
+        if session is not None and session.up:
+            with suppress(NotConnected):
+                session.send(health.presence_of(session.stream.Presence(), self._said))
+
+    # ---- commands ----
+
+    def _command_came(self, iq: Iq) -> None:
+        """Called by slixmpp for every IQ with a `<command/>`: check who and what, then enqueue."""
+        if iq["type"] not in ("get", "set") or self._session is None:
+            return
+        if str(iq["from"].full) != f"{self._xmpp.coordinator}/leader":
+            self._refuse(self._session, iq, "forbidden", "only the leader is obeyed here")
+            return
+        try:
+            if iq["type"] != "set":
+                raise BadStanza("type: set is needed")
+            self._commands.put_nowait(_Received(self._session, iq, lanes.command_of(iq)))
+        except BadStanza as e:
+            self._refuse(self._session, iq, "bad-request", str(e))
+        except asyncio.QueueFull:
+            self._refuse(self._session, iq, "resource-constraint", "too many commands wait")
+
+    async def _work_off(self) -> None:
+        """Start commands in the order in which they came; slow ones (a release) do not hold up the others."""
+        slots = asyncio.Semaphore(RUNNING_COMMANDS)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await slots.acquire()
+                received = await self._commands.get()
+                group.create_task(self._carry_out(received)).add_done_callback(lambda _: slots.release())
+
+    async def _carry_out(self, received: _Received) -> None:
+        session, iq = received.session, received.iq
+        try:
+            answer = await self._obey(received.command)
+        except StaleEpoch as e:
+            self._refuse(session, iq, "conflict", "a higher epoch was seen", stale=e.seen)
+        except CommandRefused as e:
+            self._refuse(session, iq, e.condition, str(e))
+        else:
+            reply = iq.reply()
+            reply.xml.append(lanes.answer_xml(iq.xml.find(lanes.COMMAND_TAG).get("node"), answer))
+            _send(session, reply)
+
+    def _refuse(self, session: Session, iq: Iq, condition: str, text: str, stale: int | None = None) -> None:
+        _send(session, lanes.refusal(iq, condition, text, stale))
+
+
+def _send(session: Session, reply: Iq) -> None:
+    # Without a session the answer is lost: the leader asks again (PROTOCOL 2.4).
+    with suppress(NotConnected):
+        session.send(reply)
+
+
+def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first leaf of a group: the one error that ended the others."""
+    first = group.exceptions[0]
+    return _sole(first) if isinstance(first, BaseExceptionGroup) else first

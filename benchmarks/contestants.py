@@ -1,0 +1,204 @@
+"""One contestant in a process of its own: the same records in, the same work, exactly once out; its figures as a line of JSON.
+
+python -m benchmarks.contestants NAME '{"bootstrap": ..., "source": ..., "sink": ..., "events": N, ...}'
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+
+class Task(msgspec.Struct, frozen=True):
+    """`source` and `sink` are topics of `partitions` and `sinks` partitions; `events` records lie in the source."""
+
+    bootstrap: str
+    source: str
+    sink: str
+    dead: str
+    partitions: int
+    sinks: int
+    events: int
+    lanemap: str = ""
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """`seconds` and `cpu_s` from the first fetch to the last commit; `rss_mb` is the peak of the process."""
+
+    events: int
+    seconds: float
+    cpu_s: float
+    rss_mb: float
+
+
+class Watch:
+    """Wall and CPU time since it was made."""
+
+    def __init__(self) -> None:
+        self._at, self._cpu = time.perf_counter(), time.process_time()
+
+    def figures(self, events: int) -> Figures:
+        return Figures(events, time.perf_counter() - self._at, time.process_time() - self._cpu, peak_mb())
+
+
+def peak_mb() -> float:
+    """The most memory this process has had resident (getrusage would answer the parent's, where that was larger)."""
+    status = Path("/proc/self/status").read_text("ascii").splitlines()
+    return int(next(line.split()[1] for line in status if line.startswith("VmHWM:"))) / 1024
+
+
+async def geolane(task: Task, kind: str) -> Figures:
+    """A node's or a router's engine, as its process runs it; the lease and the commands come from here."""
+    from agents import settings
+    from agents.core.lanemap import LaneMap
+    from agents.core.model import CLUSTER, AssignCommand, Grant, LeaseCommand, Partition
+    from agents.kafka.leases import LeaseMaker
+    from agents.kafka.offsets import Offsets
+    from agents.node.stage import NodeStage, load_pipeline
+    from agents.router.stage import RouterStage
+    from agents.worker.engine import Engine
+    from agents.worker.interpreter import tune_interpreter
+    from agents.worker.stage import Stage, Topics
+
+    kafka, worker = settings.Kafka(bootstrap=task.bootstrap), settings.Worker()
+    stage: Stage
+    if kind == "node":
+        topics = Topics(lanes=task.source, clean=task.sink, dead=task.dead, node_group=f"bench-{uuid.uuid4().hex}")
+        stage = NodeStage(load_pipeline(worker.pipeline), worker.max_event_bytes, topics)
+    else:
+        topics = Topics(raw=task.source, lanes=task.sink, dead=task.dead, router_group=f"bench-{uuid.uuid4().hex}")
+        lanemap = LaneMap.decode(task.lanemap.encode())
+        stage = RouterStage(lanemap, worker.max_event_bytes, worker.future_limit_s * 1000, topics)
+    tune_interpreter()
+    maker, offsets = LeaseMaker(kafka, 10_000), Offsets(kafka, stage.group)
+    await maker.start()
+    await offsets.start()
+    tid = f"bench-{uuid.uuid4().hex}"
+    producer_id, producer_epoch = await maker.make(tid)
+    engine = Engine(kafka, worker, stage, "BENCH")
+    running = asyncio.create_task(engine.run())
+    await engine.obey(LeaseCommand(1, "BENCH", tid, producer_id, producer_epoch))
+    parts = [Partition(f"{CLUSTER}/{task.source}", n) for n in range(task.partitions)]
+    watch = Watch()
+    await engine.obey(AssignCommand(1, "BENCH", stage.topic, tuple(Grant(p.n, 1, 0) for p in parts)))
+    done = 0
+    while done < task.events:
+        await asyncio.sleep(0.05)
+        if running.done():
+            running.result()
+        found = await offsets.committed(parts)
+        done = sum(json.loads(f[1])["in"] for f in found.values() if f is not None)
+    figures = watch.figures(done)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await maker.stop()
+    await offsets.stop()
+    return figures
+
+
+async def bare(task: Task) -> Figures:
+    """The shortest correct loop over aiokafka that has the pipeline in it: no leases, no checks, no dead letters, no
+    counts, no headers."""
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+    from aiokafka.structs import OffsetAndMetadata
+
+    from agents.core.records import Record
+    from agents.node.flights import pipeline
+
+    name = f"bench-{uuid.uuid4().hex}"
+    producer: Any = AIOKafkaProducer(
+        bootstrap_servers=task.bootstrap, transactional_id=name, retry_backoff_ms=5, max_batch_size=1 << 20
+    )
+    consumer: Any = AIOKafkaConsumer(
+        bootstrap_servers=task.bootstrap,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+    )
+    await producer.start()
+    await consumer.start()
+    watch = Watch()
+    tps = [TopicPartition(task.source, n) for n in range(task.partitions)]
+    consumer.assign(tps)
+    await consumer.seek_to_beginning(*tps)
+    done = 0
+    while done < task.events:
+        got = await consumer.getmany(timeout_ms=500, max_records=5000)
+        if not got:
+            continue
+        await producer.begin_transaction()
+        offsets, sends = {}, []
+        for tp, records in got.items():
+            batch = producer.create_batch()
+            for out in pipeline([Record(r.key, r.value, "", 0, "") for r in records]):
+                if out is None:
+                    continue
+                if batch.append(key=out.key, value=out.value, timestamp=None) is None:
+                    sends.append(await producer.send_batch(batch, task.sink, partition=tp.partition))
+                    batch = producer.create_batch()
+                    batch.append(key=out.key, value=out.value, timestamp=None)
+            sends.append(await producer.send_batch(batch, task.sink, partition=tp.partition))
+            offsets[tp] = OffsetAndMetadata(records[-1].offset + 1, "")
+            done += len(records)
+        await asyncio.gather(*sends)
+        await producer.send_offsets_to_transaction(offsets, name)
+        await producer.commit_transaction()
+    figures = watch.figures(done)
+    await producer.stop()
+    await consumer.stop()
+    return figures
+
+
+def quix(task: Task) -> Figures:
+    """quixstreams with `processing_guarantee="exactly-once"`, its values as bytes, the pipeline applied to each."""
+    from quixstreams import Application
+
+    from agents.core.records import Record
+    from agents.node.flights import enrich
+
+    name = f"bench-{uuid.uuid4().hex}"
+    app = Application(
+        broker_address=task.bootstrap,
+        consumer_group=name,
+        auto_offset_reset="earliest",
+        processing_guarantee="exactly-once",
+        commit_every=5000,
+        auto_create_topics=False,
+        use_changelog_topics=False,
+        loglevel="ERROR",
+    )
+    source = app.topic(task.source, value_deserializer="bytes", key_deserializer="bytes")
+    sink = app.topic(task.sink, value_serializer="bytes", key_serializer="bytes")
+
+    def work(value: bytes) -> bytes | None:
+        out = enrich(Record(None, value, "", 0, ""))
+        return None if out is None else out.value
+
+    frame = app.dataframe(source)
+    frame = frame.apply(work)
+    frame = frame[frame.apply(lambda value: value is not None)]
+    frame.to_topic(sink)
+    watch = Watch()
+    app.run(count=task.events, collect=False)
+    return watch.figures(task.events)
+
+
+def main(name: str, task: Task) -> Figures:
+    logging.disable(logging.WARNING)
+    if name == "quixstreams":
+        return quix(task)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(bare(task) if name == "aiokafka" else geolane(task, name))
+
+
+if __name__ == "__main__":
+    print(msgspec.json.encode(main(sys.argv[1], msgspec.json.decode(sys.argv[2], type=Task))).decode())

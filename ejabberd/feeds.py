@@ -1,0 +1,96 @@
+"""The feeds (PubSub nodes, XEP-0060) that provisioning makes, and the stanzas that make them; pure.
+
+Rights are PROTOCOL 4, 'Who may what', 1: `geolane` owns every feed, access is by whitelist, a worker is publish-only
+on its own.
+
+The coordinator is subscribed to telemetry by its *bare* JID. A headline to a bare JID goes to every session with a
+priority of 0 or more (RFC 6121, 8.5.2.1.1), so the leader (priority 10) gets it and standbys (-1) do not; and the
+subscription belongs to the account, so it survives a change of leader and a restart of the server. What is published
+while nobody leads is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+from xml.sax.saxutils import quoteattr
+
+PUBSUB = "http://jabber.org/protocol/pubsub"
+OWNER = f"{PUBSUB}#owner"
+MAX_PAYLOAD_BYTES = 200_000  # telemetry of 1,000 lanes; below the stanza limit of ejabberd.yml
+
+Affiliation = Literal["owner", "publisher", "publish-only", "member", "none", "outcast"]
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """`keeps`: how many items the service holds (0: they only pass). `greets`: a new subscriber gets the last item."""
+
+    name: str
+    keeps: int
+    greets: bool = False
+
+    def config(self) -> dict[str, str]:
+        """The node configuration (XEP-0060, 16.4.4)."""
+        return {
+            "pubsub#access_model": "whitelist",
+            "pubsub#publish_model": "publishers",
+            "pubsub#itemreply": "publisher",
+            "pubsub#notification_type": "headline",
+            "pubsub#persist_items": "1" if self.keeps else "0",
+            "pubsub#max_items": str(max(self.keeps, 1)),
+            "pubsub#send_last_published_item": "on_sub" if self.greets else "never",
+            "pubsub#max_payload_size": str(MAX_PAYLOAD_BYTES),
+            "pubsub#deliver_payloads": "1",
+            "pubsub#notify_config": "0",
+            "pubsub#notify_delete": "0",
+            "pubsub#notify_retract": "0",
+        }
+
+
+FLEET, TUNING = Feed("fleet", keeps=1, greets=True), Feed("tuning", keeps=1, greets=True)
+HISTORIES = tuple(Feed(name, keeps=100) for name in ("placement", "hotspots", "alerts", "geo"))
+OPERATOR_FEEDS = (FLEET, *HISTORIES)
+
+
+def telemetry(worker: str) -> Feed:
+    """The feed of the worker with the account `worker`: `telemetry/node-iad-1`."""
+    return Feed(f"telemetry/{worker}", keeps=0)
+
+
+def _form(kind: str, fields: Mapping[str, str]) -> str:
+    rows = "".join(f"<field var={quoteattr(k)}><value>{v}</value></field>" for k, v in fields.items())
+    return (
+        f"<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'><value>{kind}</value></field>"
+        f"{rows}</x>"
+    )
+
+
+def _iq(namespace: str, content: str, name: str) -> str:
+    return (
+        f"<iq xmlns='jabber:client' type='set' id={quoteattr(name)}><pubsub xmlns='{namespace}'>{content}</pubsub></iq>"
+    )
+
+
+def create(feed: Feed) -> str:
+    """Make the feed; answered with `conflict` where it is there."""
+    form = _form(f"{PUBSUB}#node_config", feed.config())
+    return _iq(PUBSUB, f"<create node={quoteattr(feed.name)}/><configure>{form}</configure>", f"make {feed.name}")
+
+
+def configure(feed: Feed) -> str:
+    """Bring a feed that is there to this configuration."""
+    form = _form(f"{PUBSUB}#node_config", feed.config())
+    return _iq(OWNER, f"<configure node={quoteattr(feed.name)}>{form}</configure>", f"configure {feed.name}")
+
+
+def affiliate(feed: str, affiliations: Iterable[tuple[str, Affiliation]]) -> str:
+    """Set the affiliations of these bare JIDs; others keep theirs."""
+    rows = "".join(f"<affiliation jid={quoteattr(jid)} affiliation='{a}'/>" for jid, a in affiliations)
+    return _iq(OWNER, f"<affiliations node={quoteattr(feed)}>{rows}</affiliations>", f"affiliate {feed}")
+
+
+def subscribe(feed: str, jid: str) -> str:
+    """Subscribe `jid` as the owner; again and again makes one subscription."""
+    row = f"<subscription jid={quoteattr(jid)} subscription='subscribed'/>"
+    return _iq(OWNER, f"<subscriptions node={quoteattr(feed)}>{row}</subscriptions>", f"subscribe {feed}")

@@ -1,0 +1,196 @@
+"""Provisioning brings accounts, roster, room and feeds to what PROTOCOL 4 says, from whatever state: twice is once.
+
+It adds and never takes away: who is in the room already keeps the affiliation that the room's owners gave (the room
+is the truth about people), and an account keeps its password as long as its file is there. PubSub has no admin API in
+ejabberd 23.01, so feeds are made by stanzas in the coordinator's name; the service's answers are not seen here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets as random_secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from agents.errors import CommandRefused, SettingsError, XmppError
+from ejabberd import feeds
+from ejabberd.api import AdminApi
+
+COORDINATOR = "geolane"
+WORKER = re.compile(r"(node|router)-[a-z0-9][a-z0-9.-]{0,60}")
+PERSON = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
+ROOM = "ops"
+ROOM_OPTIONS = {
+    "title": "geolane operations",
+    "persistent": "true",
+    "members_only": "true",
+    "anonymous": "false",
+    "allow_private_messages": "false",
+    "allow_private_messages_from_visitors": "nobody",
+    "allow_change_subj": "false",
+    "allow_user_invites": "false",
+    "allow_query_users": "true",
+    "public": "false",
+    "public_list": "false",
+    "moderated": "false",
+    "members_by_default": "true",
+    "mam": "true",
+    "max_users": "500",
+}
+ARCHIVE_DAYS = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who has an account at DOMAIN and a place in the ops room: member = look, admin = act, owner = tune (DESIGN 4)."""
+
+    name: str
+    affiliation: Literal["member", "admin", "owner"]
+
+
+def password(secrets: Path, account: str) -> str:
+    """The password in the account's file; a random one of 256 bits is put there (mode 0600) where there is none."""
+    file = secrets / account
+    try:
+        if text := file.read_text("ascii").strip():
+            return text
+    except FileNotFoundError:
+        pass
+    text = random_secrets.token_urlsafe(32)
+    draft = file.with_name(f".{account}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as f:
+        f.write(text + "\n")
+    draft.replace(file)
+    return text
+
+
+async def _account(api: AdminApi, user: str, host: str, secrets: Path) -> None:
+    text = await asyncio.to_thread(password, secrets, user)
+    try:
+        await api.call("register", user=user, host=host, password=text)
+    except CommandRefused as e:
+        if e.condition != "conflict":
+            raise
+        if await api.call("check_password", user=user, host=host, password=text) != 0:
+            await api.call("change_password", user=user, host=host, newpass=text)
+
+
+async def _pubsub(api: AdminApi, domain: str, *stanzas: str) -> None:
+    """Send stanzas to the service in the coordinator's name. A call returns when the service has handled its stanza;
+    they go one at a time because ejabberd 23.01 gives up one of two requests whose transactions collide (`aborted,
+    cyclic`)."""
+    async with api.one_at_a_time():
+        for stanza in stanzas:
+            await api.call(
+                "send_stanza", from_=f"{COORDINATOR}@fleet.{domain}", to=f"pubsub.fleet.{domain}", stanza=stanza
+            )
+
+
+async def _feed(api: AdminApi, domain: str, feed: feeds.Feed, *more: str) -> None:
+    """Make or correct the feed, then send `more`, in this order."""
+    await _pubsub(api, domain, feeds.create(feed), feeds.configure(feed), *more)
+
+
+async def add_worker(api: AdminApi, domain: str, worker: str, secrets: Path) -> None:
+    """Account, password file, place in the shared roster and telemetry feed of one worker (`node-iad-1`, `router-1`).
+
+    Also while the server is in use: who is online gets a roster push. Raises SettingsError (name), XmppError."""
+    if not WORKER.fullmatch(worker):
+        raise SettingsError(
+            f"worker {worker!r}: an account is node-NAME or router-NAME, of a to z, digits, dots, hyphens"
+        )
+    fleet = f"fleet.{domain}"
+    jid = f"{worker}@{fleet}"
+    feed = feeds.telemetry(worker)
+    await _account(api, worker, fleet, secrets)
+    await asyncio.gather(
+        api.call("srg_user_add", user=worker, host=fleet, group="workers", grouphost=fleet),
+        _feed(
+            api,
+            domain,
+            feed,
+            feeds.affiliate(feed.name, [(jid, "publish-only")]),
+            feeds.subscribe(feed.name, f"{COORDINATOR}@{fleet}"),
+        ),
+        _pubsub(api, domain, feeds.affiliate(feeds.TUNING.name, [(jid, "member")])),
+    )
+
+
+async def add_person(api: AdminApi, domain: str, person: Person, secrets: Path) -> None:
+    """Account, password file, place in the room (unless the room knows them) and the right to read the operator feeds.
+
+    Raises SettingsError (name), XmppError."""
+    if not PERSON.fullmatch(person.name) or WORKER.match(person.name) or person.name == COORDINATOR:
+        raise SettingsError(
+            f"person {person.name!r}: a to z, digits, dots, hyphens; not geolane, node-... or router-..."
+        )
+    jid = f"{person.name}@{domain}"
+    room = {"name": ROOM, "service": f"conference.{domain}"}
+    await _account(api, person.name, domain, secrets)
+    now = (await api.call("get_room_affiliation", **room, jid=jid))["affiliation"]
+    if now == "none":
+        await api.call("set_room_affiliation", **room, jid=jid, affiliation=person.affiliation)
+    if now != "outcast":
+        await _pubsub(api, domain, *(feeds.affiliate(f.name, [(jid, "member")]) for f in feeds.OPERATOR_FEEDS))
+
+
+async def _roster(api: AdminApi, domain: str) -> None:
+    """Workers see the coordinator and it sees them, both ways; no worker sees another (O(N) presences)."""
+    fleet = f"fleet.{domain}"
+    for group, shows in (("workers", "coordinator"), ("coordinator", "workers")):
+        await api.call("srg_create", group=group, host=fleet, label=group, description=group, display=shows)
+    await api.call("srg_user_add", user=COORDINATOR, host=fleet, group="coordinator", grouphost=fleet)
+
+
+async def _room(api: AdminApi, domain: str) -> None:
+    service = f"conference.{domain}"
+    room = {"name": ROOM, "service": service}
+    if f"{ROOM}@{service}" in await api.call("muc_online_rooms", service=service):
+        now = await api.call("get_room_options", **room)
+        for option, value in ROOM_OPTIONS.items():
+            if now.get(option) != value:
+                await api.call("change_room_option", **room, option=option, value=value)
+    else:
+        options = [{"name": name, "value": value} for name, value in ROOM_OPTIONS.items()]
+        await api.call("create_room_with_opts", **room, host=domain, options=options)
+    bot = f"{COORDINATOR}@fleet.{domain}"
+    await api.call("set_room_affiliation", **room, jid=bot, affiliation="owner")
+    await api.call("muc_register_nick", nick=COORDINATOR, jid=bot, service=service)
+
+
+async def _trim_archive(api: AdminApi, domain: str) -> None:
+    """Let go of messages older than ARCHIVE_DAYS, in the background (the archive's table may hold 2 GB)."""
+    await api.call(
+        "delete_old_mam_messages_batch", host=domain, type="all", days=ARCHIVE_DAYS, batch_size=1000, rate=10_000
+    )
+
+
+async def provision(
+    api: AdminApi, domain: str, workers: Sequence[str], people: Sequence[Person], secrets: Path
+) -> None:
+    """Everything: the coordinator, the room, the operators' feeds, then each worker and person. Idempotent.
+
+    Each account's password lies in `secrets`/ACCOUNT, mode 0600. Raises SettingsError (name), XmppError (server)."""
+    await asyncio.to_thread(secrets.mkdir, mode=0o700, parents=True, exist_ok=True)
+    await _account(api, COORDINATOR, f"fleet.{domain}", secrets)
+    try:
+        async with asyncio.TaskGroup() as first:
+            first.create_task(_roster(api, domain))
+            first.create_task(_room(api, domain))
+            for feed in (feeds.TUNING, *feeds.OPERATOR_FEEDS):
+                first.create_task(_feed(api, domain, feed))
+            first.create_task(_trim_archive(api, domain))
+        async with asyncio.TaskGroup() as then:
+            for worker in workers:
+                then.create_task(add_worker(api, domain, worker, secrets))
+            for person in people:
+                then.create_task(add_person(api, domain, person, secrets))
+    except BaseExceptionGroup as group:
+        known, others = group.split((XmppError, SettingsError))
+        if known is None or others is not None:
+            raise
+        raise known.exceptions[0] from group

@@ -1,0 +1,301 @@
+"""One private ejabberd per folder: loopback only, unprivileged, without Erlang distribution, and started again it has
+the same ports and data.
+
+    ours    ca.pem      for clients                     its    spool/   the database
+            conf/       configuration, certificate             log/     bounded logs
+            ports.json  kept for restarts                      run/     the admin API's socket, 0700
+            server.pid  the running server                     home/    empty
+            server.out  what it printed
+            lock        held by the process that started it
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import fcntl
+import glob
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import string
+import subprocess
+from pathlib import Path
+
+from agents import log
+from agents.errors import InstallError, NoAnswer, NotConnected, SettingsError, XmppError
+from ejabberd import certificate
+from ejabberd.api import AdminApi
+from ejabberd.unprivileged import require_reachable, run_as
+
+TEMPLATE = Path(__file__).with_name("ejabberd.yml")
+ERLANG_LIBRARIES = "/usr/lib/*/ejabberd-*/ebin/ejabberd.app"
+SOCKET_PATH_LIMIT = 107  # unix(7): sun_path holds 108 bytes with its end
+POLL_S = 0.05
+LOG = log.get("ejabberd")
+
+
+def hosts(domain: str) -> list[str]:
+    """Every name that the server answers to, and that its certificate must hold; the people's domain first."""
+    return [domain, f"fleet.{domain}", f"conference.{domain}", f"pubsub.fleet.{domain}", f"pubsub.{domain}"]
+
+
+def _free_port(not_these: tuple[int, ...] = ()) -> int:
+    """A free loopback port below the range that outgoing connections use, so that it is free at a restart too."""
+    for port in random.sample(range(20_000, 32_000), 200):
+        if port not in not_these and not _taken(port):
+            return port
+    raise SettingsError("no free port on 127.0.0.1 between 20000 and 32000")
+
+
+def _taken(port: int) -> bool:
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False
+
+
+class Server:
+    """A private ejabberd in `folder` for `domain`. Ports left out are those of the last run, else free ones."""
+
+    def __init__(self, folder: Path, domain: str, *, c2s_port: int | None = None, http_port: int | None = None) -> None:
+        self.folder = folder.absolute()
+        self.domain = domain
+        kept = self._kept_ports()
+        self.c2s_port = c2s_port or kept.get("c2s") or _free_port()
+        self.http_port = http_port or kept.get("http") or _free_port((self.c2s_port,))
+        self.ca_file = self.folder / "ca.pem"
+        self.api = AdminApi(self.folder / "run" / "api.sock")
+        self.user = run_as("ejabberd")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: int | None = None
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?", domain):
+            raise SettingsError(f"domain {domain!r}: letters a to z, digits, dots and hyphens make a domain")
+        if re.search(r'["\\$\n]', str(self.folder)):
+            raise SettingsError(
+                f"{self.folder}: choose a folder without quotes, backslashes, dollar signs and line ends"
+            )
+        if len(os.fsencode(self.api.socket_path)) > SOCKET_PATH_LIMIT:
+            raise SettingsError(f"{self.folder}: too long by name for a unix socket in it; choose a shorter one")
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of this folder's server, whoever started it; None when it does not run."""
+        try:
+            pid = int((self.folder / "server.pid").read_text("ascii"))
+        except (FileNotFoundError, ValueError):
+            return None
+        return pid if self._is_ours(pid) else None
+
+    async def start(self, timeout_s: float = 30) -> None:
+        """Start the server and wait until it serves; a server that a killed run left is ended first.
+
+        Does nothing when this object's own server runs. Raises InstallError (no ejabberd), SettingsError (folder or
+        port cannot be used), XmppError (it does not come up, with the end of its log; or another run uses the
+        folder)."""
+        if self._process is not None and self._is_ours(self._process.pid):
+            return
+        erlang_libraries = await asyncio.to_thread(self._installed)
+        require_reachable(self.folder, self.user)
+        self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        require_reachable(self.folder / "spool", self.user)
+        self._take_lock()
+        try:
+            if (stale := self.pid) is not None:
+                LOG.warning("stale_server_ended", pid=stale, folder=str(self.folder))
+            await self._end(timeout_s=5)
+            await asyncio.to_thread(self._prepare)
+            for port in (self.c2s_port, self.http_port):
+                if _taken(port):
+                    raise SettingsError(f"port {port} of 127.0.0.1 is taken by another program; choose another")
+            await asyncio.to_thread(self._spawn, erlang_libraries)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._until_serving()
+            except TimeoutError as e:
+                raise XmppError(f"ejabberd does not serve after {timeout_s:g} s:\n{self.log_tail()}") from e
+        except BaseException:
+            await self._end(timeout_s=0)
+            self._release_lock()
+            raise
+        LOG.info("server_started", pid=self.pid, c2s_port=self.c2s_port)
+
+    async def stop(self, timeout_s: float = 10) -> None:
+        """End the server, also one that a killed run left: asked first, killed after `timeout_s`. Nothing happens when it
+        does not run. Raises XmppError when it belongs to another run that is alive."""
+        if self._process is None and self.pid is not None:
+            self._take_lock()
+        await self._end(timeout_s)
+        self._release_lock()
+
+    def kill(self) -> None:
+        """SIGKILL at once, for tests of what follows; `start()` brings it back on the same ports and data."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()  # a killed process ends within milliseconds
+            self._process = None
+        elif (pid := self.pid) is not None:
+            os.kill(pid, signal.SIGKILL)
+
+    def log_tail(self, lines: int = 15) -> str:
+        """The end of the server's logs."""
+        texts = []
+        for file in (self.folder / "log" / "ejabberd.log", self.folder / "server.out"):
+            with contextlib.suppress(OSError):
+                texts += file.read_text("utf-8", "replace").splitlines()[-lines:]
+        return "\n".join(texts) or "(its logs are empty)"
+
+    # ---- starting ----
+
+    def _kept_ports(self) -> dict[str, int]:
+        try:
+            kept = json.loads((self.folder / "ports.json").read_text("ascii"))
+            return {"c2s": int(kept["c2s"]), "http": int(kept["http"])}
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return {}
+
+    def _installed(self) -> str:
+        found = sorted(glob.glob(ERLANG_LIBRARIES))
+        if not found or shutil.which("erl") is None:
+            raise InstallError("ejabberd is not installed: apt-get install ejabberd (make install does it)")
+        return str(Path(found[-1]).parents[2])
+
+    def _take_lock(self) -> None:
+        if self._lock is not None:
+            return
+        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            os.close(lock)
+            raise XmppError(
+                f"{self.folder}: another run is using this folder; stop it, or choose another folder"
+            ) from e
+        self._lock = lock
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _own(self, path: Path, mode: int, *, give: bool) -> None:
+        """`give`: to the server's user; else it is ours and the server's group may have a part in it."""
+        if self.user.switch:
+            os.chown(path, self.user.uid if give else 0, self.user.gid)
+        path.chmod(mode)
+
+    def _prepare(self) -> None:
+        conf = self.folder / "conf"
+        for folder, mode, give in ((conf, 0o750, False), *((self.folder / n, 0o700, True) for n in self._private())):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            self._own(folder, mode, give=give)
+        (self.folder / "ports.json").write_text(json.dumps({"c2s": self.c2s_port, "http": self.http_port}), "ascii")
+        (self.folder / "run" / "api.sock").unlink(missing_ok=True)
+        self._write(
+            conf / "ejabberd.yml",
+            string.Template(TEMPLATE.read_text("utf-8"))
+            .substitute(
+                domain=self.domain,
+                fleet=f"fleet.{self.domain}",
+                conf=conf,
+                ca_file=self.ca_file,
+                c2s_port=self.c2s_port,
+                http_port=self.http_port,
+                api_socket=self.api.socket_path,
+            )
+            .encode(),
+        )
+        now = datetime.datetime.now(datetime.UTC)
+        pem = conf / "server.pem"
+        names = hosts(self.domain)
+        if not (self.ca_file.exists() and pem.exists() and certificate.serves(pem.read_bytes(), names, now)):
+            ca, server = certificate.make(names, now)
+            self._write(pem, server)
+            self.ca_file.write_bytes(ca)
+            self.ca_file.chmod(0o644)
+
+    def _private(self) -> tuple[str, ...]:
+        return ("spool", "log", "run", "home")
+
+    def _write(self, path: Path, content: bytes) -> None:
+        path.touch(mode=0o600)
+        self._own(path, 0o640, give=False)
+        path.write_bytes(content)
+
+    def _spawn(self, erlang_libraries: str) -> None:
+        f = self.folder
+        environment = {
+            "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+            "HOME": str(f / "home"),
+            "EJABBERD_CONFIG_PATH": str(f / "conf" / "ejabberd.yml"),
+            "EJABBERD_LOG_PATH": str(f / "log" / "ejabberd.log"),
+            "CONTRIB_MODULES_PATH": str(f / "home" / "modules"),
+            "ERL_LIBS": erlang_libraries,
+            "ERL_MAX_PORTS": "16384",
+            "ERL_CRASH_DUMP_BYTES": "0",
+        }
+        # No -name, no -sname: no Erlang distribution, so no epmd, cookie or further port. +sbwt none: no busy waiting.
+        quiet = ["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none", "+P", "262144"]
+        command = ["erl", "-noinput", *quiet, "-mnesia", "dir", self._spool_argument(), "-s", "ejabberd"]
+        with open(f / "server.out", "wb") as out:
+            self._process = subprocess.Popen(
+                command,
+                cwd=f / "spool",
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                user=self.user.uid if self.user.switch else None,
+                group=self.user.gid if self.user.switch else None,
+                extra_groups=[] if self.user.switch else None,
+                umask=0o077,
+            )
+        (f / "server.pid").write_text(f"{self._process.pid}\n", "ascii")
+
+    async def _until_serving(self) -> None:
+        while True:
+            if self.pid is None:
+                raise XmppError(f"ejabberd ended while starting:\n{self.log_tail()}")
+            with contextlib.suppress(NotConnected, NoAnswer, OSError):
+                await self.api.call("status")
+                _, writer = await asyncio.open_connection("127.0.0.1", self.c2s_port)
+                writer.close()
+                return
+            await asyncio.sleep(POLL_S)
+
+    # ---- ending ----
+
+    def _spool_argument(self) -> str:
+        return f'"{self.folder / "spool"}"'
+
+    def _is_ours(self, pid: int) -> bool:
+        """Whether `pid` runs (a zombie has no command line) and is the server of this very folder."""
+        try:
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return os.fsencode(self._spool_argument()) in arguments
+
+    async def _end(self, timeout_s: float) -> None:
+        pid = self._process.pid if self._process is not None else self.pid
+        for sign, patience_s in ((signal.SIGTERM, timeout_s), (signal.SIGKILL, 5.0)):
+            if pid is None or not self._is_ours(pid):
+                break
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sign)
+            deadline = asyncio.get_running_loop().time() + patience_s
+            while self._is_ours(pid) and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 (not our child, maybe)
+                await asyncio.sleep(POLL_S)
+        if self._process is not None:
+            await asyncio.to_thread(self._process.wait, 5)
+            self._process = None
+        (self.folder / "server.pid").unlink(missing_ok=True)

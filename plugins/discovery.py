@@ -1,0 +1,41 @@
+"""The slixmpp plugin that says what we are (XEP-0030, XEP-0115): a bot with our namespaces. It asks nobody."""
+
+from __future__ import annotations
+
+from slixmpp.plugins import BasePlugin
+from slixmpp.plugins.base import register_plugin
+
+from plugins import namespaces as ns
+from plugins.lanes.stanza import NAMES, NODE_PREFIX
+
+
+class GeolaneDiscovery(BasePlugin):  # type: ignore[misc]
+    """Identity client/bot, our namespaces as features, and a worker's commands as items.
+
+    slixmpp's XEP-0115 would ask every sender of a presence for its features: that handler is taken out."""
+
+    name = "geolane_discovery"
+    description = "geolane: what we are"
+    dependencies = {"xep_0030", "xep_0115"}  # noqa: RUF012  # slixmpp's form
+    default_config = {"worker": False}  # noqa: RUF012  # slixmpp's form
+
+    def plugin_init(self) -> None:
+        self.xmpp.remove_handler("Entity Capabilities")
+        self.xmpp.unregister_feature("caps", 10010)
+
+    async def announce(self) -> None:
+        """After the session has begun, before the first presence: from then on each presence carries the caps hash."""
+        disco = self.xmpp.plugin["xep_0030"]
+        await disco.add_identity(category="client", itype="bot", name="geolane")
+        for feature in ns.OURS:
+            await disco.add_feature(feature)
+        if self.worker:
+            await disco.add_feature(ns.COMMANDS)
+            for name in NAMES:
+                await disco.add_item(
+                    jid=self.xmpp.boundjid.full, name=name, node=ns.COMMANDS, subnode=NODE_PREFIX + name
+                )
+        await self.xmpp.plugin["xep_0115"].update_caps(broadcast=False)
+
+
+register_plugin(GeolaneDiscovery)

@@ -1,0 +1,38 @@
+"""Operator feeds: Atom entries with a typed element inside, and the PubSub (XEP-0060) requests about feeds."""
+
+from plugins.feeds.atom import entry_of, entry_xml
+from plugins.feeds.stanza import (
+    Published,
+    affiliations_of,
+    affiliations_request,
+    change_affiliations,
+    drop_subscriptions,
+    last_item_request,
+    own_subscriptions_of,
+    own_subscriptions_request,
+    publish_request,
+    published_in,
+    published_of_result,
+    subscribe_request,
+    subscribers_of,
+    subscribers_request,
+)
+
+__all__ = [
+    "Published",
+    "affiliations_of",
+    "affiliations_request",
+    "change_affiliations",
+    "drop_subscriptions",
+    "entry_of",
+    "entry_xml",
+    "last_item_request",
+    "own_subscriptions_of",
+    "own_subscriptions_request",
+    "publish_request",
+    "published_in",
+    "published_of_result",
+    "subscribe_request",
+    "subscribers_of",
+    "subscribers_request",
+]

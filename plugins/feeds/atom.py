@@ -1,0 +1,123 @@
+"""FeedItem <-> one Atom entry (RFC 4287) with the typed element inside: an item may carry one payload only."""
+
+from __future__ import annotations
+
+import uuid
+import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
+from typing import Any
+
+from agents.core.feeds import AlertItem, FeedElement, FeedItem, FleetSummary, Move, PlacementPlan, Severity
+from agents.core.model import LANES
+from plugins import namespaces as ns
+from plugins.values import BadStanza, clean, integer, number, only, sentence, show, topic
+
+_URN = uuid.UUID("8d1c39a5-7f0e-4b0a-9b7e-6a1d3c1f5e20")
+_A = f"{{{ns.ATOM}}}"
+_PLAN, _MOVE = f"{{{ns.PLACEMENT}}}placement", f"{{{ns.PLACEMENT}}}move"
+_FLEET, _ALERT = f"{{{ns.FEED}}}fleet", f"{{{ns.FEED}}}alert"
+
+
+def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
+    """The entry; its id follows from feed and item id, so that publishing again does not make another entry.
+
+    ::
+
+        <entry xmlns='http://www.w3.org/2005/Atom'>
+         <id>urn:uuid:...</id><title>1 lane moved: fra-1 draining</title><updated>2026-11-22T22:08:12Z</updated>
+         <author><name>geolane</name></author><content>12: fra-1 to ams-2, +2.1 ms</content>
+         <placement xmlns='urn:geolane:placement:1' leader_epoch='4' plan='918' reason='drain' by='ana@example.org'>
+          <move lane='12' from='fra-1' to='ams-2' epoch='8' delta_ms='2.1'/></placement>
+        </entry>
+
+    On the feed `fleet`: ``<fleet xmlns='urn:geolane:feed:1' leader_epoch='4' nodes='10' .../>``; on `alerts`:
+    ``<alert xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone' about='node-fra-1'/>``."""
+    entry = ET.Element(f"{_A}entry")
+    ET.SubElement(entry, f"{_A}id").text = uuid.uuid5(_URN, f"{item.feed}/{item.item_id}").urn
+    ET.SubElement(entry, f"{_A}title").text = clean(item.title)
+    ET.SubElement(entry, f"{_A}updated").text = updated.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ET.SubElement(ET.SubElement(entry, f"{_A}author"), f"{_A}name").text = "geolane"
+    ET.SubElement(entry, f"{_A}content").text = clean(item.content)
+    entry.append(_element(item.element, item.leader_epoch))
+    return entry
+
+
+def _element(value: FeedElement, leader_epoch: int) -> ET.Element:
+    head = {"leader_epoch": str(leader_epoch)}
+    match value:
+        case PlacementPlan():
+            root = ET.Element(_PLAN, head, plan=str(value.plan), reason=clean(value.reason))
+            if value.by:
+                root.set("by", clean(value.by))
+            for move in value.moves:
+                x = ET.SubElement(root, _MOVE, lane=str(move.lane))
+                x.set("from", move.source)
+                x.set("to", move.target)
+                x.set("epoch", str(move.epoch))
+                x.set("delta_ms", show(move.delta_ms))
+                if move.topic != LANES:
+                    x.set("topic", move.topic)
+            return root
+        case FleetSummary():
+            root = ET.Element(_FLEET, head)
+            for name in FleetSummary.__slots__:
+                field = getattr(value, name)
+                root.set(name, str(field).lower() if isinstance(field, bool) else show(field))
+            return root
+        case AlertItem():
+            return ET.Element(
+                _ALERT, head, severity=value.severity.value, kind=clean(value.kind), about=clean(value.about)
+            )
+
+
+def entry_of(feed: str, item_id: str, entry: ET.Element) -> FeedItem:
+    """The value of an entry of ours. Raises BadStanza for any other Atom entry."""
+    if entry.tag != f"{_A}entry":
+        raise BadStanza("entry: another element came")
+    typed = [child for child in entry if not str(child.tag).startswith(_A)]
+    if len(typed) != 1:
+        raise BadStanza("entry: one typed element is needed")
+    return FeedItem(
+        feed=feed,
+        item_id=item_id,
+        title=only(entry, f"{_A}title").text or "",
+        content=only(entry, f"{_A}content").text or "",
+        element=_value(typed[0]),
+        leader_epoch=integer(typed[0].get("leader_epoch"), "leader_epoch"),
+    )
+
+
+def _value(root: ET.Element) -> FeedElement:
+    if root.tag == _PLAN:
+        return PlacementPlan(
+            plan=integer(root.get("plan"), "plan"),
+            reason=sentence(root.get("reason")),
+            by=sentence(root.get("by")),
+            moves=tuple(_move(x) for x in root.iterfind(_MOVE)),
+        )
+    if root.tag == _FLEET:
+        fields: dict[str, Any] = {name: integer(root.get(name), name) for name in _WHOLE}  # int and float together
+        fields |= {name: number(root.get(name), name) for name in _RATES}
+        return FleetSummary(**fields, paused=root.get("paused") == "true")
+    if root.tag == _ALERT:
+        try:
+            severity = Severity(root.get("severity", ""))
+        except ValueError:
+            raise BadStanza("severity: an unknown word") from None
+        return AlertItem(severity, sentence(root.get("kind")), sentence(root.get("about")))
+    raise BadStanza(f"{root.tag}: not an element of ours")
+
+
+_RATES = ("rate_eps", "arrival_eps", "p50_ms", "p99_ms")
+_WHOLE = tuple(name for name in FleetSummary.__slots__ if name not in (*_RATES, "paused"))
+
+
+def _move(x: ET.Element) -> Move:
+    return Move(
+        lane=integer(x.get("lane"), "lane"),
+        source=sentence(x.get("from")),
+        target=sentence(x.get("to")),
+        epoch=integer(x.get("epoch"), "epoch"),
+        delta_ms=number(x.get("delta_ms"), "delta_ms", -1e15),
+        topic=topic(x.get("topic", LANES), "topic"),
+    )

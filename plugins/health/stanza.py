@@ -1,0 +1,95 @@
+"""A worker's presence <-> Announcement; `unavailable` needs no payload, everything else names its boot."""
+
+from __future__ import annotations
+
+import re
+
+from slixmpp import JID
+from slixmpp.stanza import Presence
+from slixmpp.xmlstream import ElementBase, register_stanza_plugin
+
+from agents.core.model import Announcement, Health
+from plugins import namespaces as ns
+from plugins.values import BadStanza, clean, number, optional_word, sentence, show, word
+
+WORKER_RESOURCE = "etl"
+_WORKER = re.compile(r"(node|router)-[a-z0-9][a-z0-9.-]{0,60}")
+
+
+class NodeStanza(ElementBase):  # type: ignore[misc]
+    """What a worker says of itself.
+
+    ::
+
+        <presence from='node-fra-1@fleet.example.org/etl'>
+         <show>dnd</show><status>draining: 3 lanes left</status><priority>-1</priority>
+         <node xmlns='urn:geolane:node:1' boot='01JD8Q' state='draining' site='fra'
+               capacity_eps='2000' accel='none' version='0.1.0'/>
+        </presence>
+    """
+
+    name = "node"
+    namespace = ns.NODE
+    plugin_attrib = "geolane_node"
+    interfaces = {"boot", "state", "site", "capacity_eps", "accel", "version"}  # noqa: RUF012  # slixmpp's form
+
+
+register_stanza_plugin(Presence, NodeStanza)
+
+
+def worker_of(jid: JID, fleet_host: str) -> str | None:
+    """The worker's account if `jid` is a provisioned worker's session at `fleet_host`, else None."""
+    if jid.domain != fleet_host or jid.resource != WORKER_RESOURCE or not _WORKER.fullmatch(jid.user):
+        return None
+    return str(jid.user)
+
+
+def presence_of(presence: Presence, said: Announcement) -> Presence:
+    """Fill an empty presence with `said`. Priority is -1: nobody chats with a worker."""
+    if said.health is Health.UNAVAILABLE:
+        presence["type"] = "unavailable"
+        return presence
+    if said.health is not Health.AVAILABLE:
+        presence["show"] = said.health.value
+    presence["status"] = clean(said.status)
+    presence["priority"] = -1
+    node = presence["geolane_node"]
+    node["boot"] = said.boot
+    node["state"] = clean(said.state)
+    node["site"] = clean(said.site)
+    node["capacity_eps"] = show(said.capacity_eps)
+    node["accel"] = clean(said.accel)
+    node["version"] = clean(said.version)
+    return presence
+
+
+def announcement(presence: Presence, worker: str) -> Announcement | None:
+    """What `worker`'s presence says; None for presences that are not about health (subscriptions, errors).
+
+    Raises BadStanza when an available presence carries no proper `<node/>`."""
+    kind = presence.xml.get("type", "")
+    if kind == "unavailable":
+        return Announcement(worker, Health.UNAVAILABLE)
+    if kind:
+        return None
+    show_text = presence.xml.findtext(f"{{{ns.CLIENT}}}show") or "available"
+    try:
+        health = Health({"chat": "available", "away": "dnd"}.get(show_text, show_text))
+    except ValueError:
+        raise BadStanza("show: none of XMPP's words") from None
+    if health is Health.UNAVAILABLE:
+        raise BadStanza("show: none of XMPP's words")
+    node = presence.xml.find(f"{{{ns.NODE}}}node")
+    if node is None:
+        raise BadStanza("node: missing")
+    return Announcement(
+        worker=worker,
+        health=health,
+        boot=word(node.get("boot"), "boot"),
+        state=optional_word(node.get("state"), "state"),
+        status=sentence(presence.xml.findtext(f"{{{ns.CLIENT}}}status")),
+        site=sentence(node.get("site")),
+        capacity_eps=number(node.get("capacity_eps"), "capacity_eps"),
+        accel=sentence(node.get("accel")) or "none",
+        version=sentence(node.get("version")),
+    )

@@ -1,0 +1,229 @@
+"""WorkerCommand and Answer <-> XEP-0050 commands with XEP-0004 forms: every field exactly once, else BadStanza."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+
+from slixmpp.stanza import Iq
+from slixmpp.xmlstream import ElementBase
+
+from agents.core.model import (
+    Answer,
+    AssignCommand,
+    DrainCommand,
+    Grant,
+    LanesCommand,
+    LeaseCommand,
+    ReleaseCommand,
+    ResumeCommand,
+    WorkerCommand,
+)
+from plugins import namespaces as ns
+from plugins.values import BIGGEST, BadStanza, integer, only, topic, word
+
+NODE_PREFIX = f"{ns.LANES}#"
+COMMAND_TAG = f"{{{ns.COMMANDS}}}command"
+COMMAND_LANES_LIMIT = 500
+ANSWER_LANES_LIMIT = 10_000
+_NAMES: dict[type, str] = {
+    LeaseCommand: "lease",
+    AssignCommand: "assign",
+    ReleaseCommand: "release",
+    LanesCommand: "lanes",
+    DrainCommand: "drain",
+    ResumeCommand: "resume",
+}
+NAMES = tuple(_NAMES.values())
+
+# RFC 6120 8.3.3: each condition's usual type.
+_ERROR_TYPES = {
+    "bad-request": "modify",
+    "not-acceptable": "modify",
+    "forbidden": "auth",
+    "not-authorized": "auth",
+    "resource-constraint": "wait",
+    "unexpected-request": "wait",
+    "internal-server-error": "wait",
+}
+
+Fields = dict[str, list[str]]
+
+
+class StaleStanza(ElementBase):  # type: ignore[misc]
+    """Beside `<conflict/>`: the epoch that the worker has already seen.
+
+    ::
+
+        <error type='cancel'>
+         <conflict xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>
+         <stale xmlns='urn:geolane:lanes:1' seen='8'/>
+        </error>
+    """
+
+    name = "stale"
+    namespace = ns.LANES
+    plugin_attrib = "geolane_stale"
+    interfaces = {"seen"}  # noqa: RUF012  # slixmpp's form
+
+
+def is_ours(iq: Iq) -> bool:
+    """Whether this IQ is a command of ours, well formed or not."""
+    command = iq.xml.find(COMMAND_TAG)
+    return command is not None and command.get("node", "").startswith(NODE_PREFIX)
+
+
+# ---- forms ----
+
+
+def _form(kind: str, node: str, fields: Iterable[tuple[str, list[str]]]) -> ET.Element:
+    form = ET.Element(f"{{{ns.DATA}}}x", type=kind)
+    hidden = ET.SubElement(form, f"{{{ns.DATA}}}field", var="FORM_TYPE", type="hidden")
+    ET.SubElement(hidden, f"{{{ns.DATA}}}value").text = node
+    for name, values in fields:
+        field = ET.SubElement(form, f"{{{ns.DATA}}}field", var=name)
+        if name == "lanes":
+            field.set("type", "text-multi")
+        for value in values:
+            ET.SubElement(field, f"{{{ns.DATA}}}value").text = value
+    return form
+
+
+def _fields(command: ET.Element, kind: str) -> Fields:
+    """The fields of the command's one form of type `kind`, whose FORM_TYPE must be the command's node."""
+    form = only(command, f"{{{ns.DATA}}}x")
+    if form.get("type") != kind:
+        raise BadStanza(f"form: type {kind} is needed")
+    fields: Fields = {}
+    for field in form.iterfind(f"{{{ns.DATA}}}field"):
+        name = field.get("var", "")
+        if name in fields:
+            raise BadStanza(f"{name}: twice")
+        fields[name] = [value.text or "" for value in field.iterfind(f"{{{ns.DATA}}}value")]
+    if fields.get("FORM_TYPE") != [command.get("node")]:
+        raise BadStanza("FORM_TYPE: the command's node is needed")
+    return fields
+
+
+def _one(fields: Fields, name: str) -> str:
+    values = fields.get(name, [])
+    if len(values) != 1:
+        raise BadStanza(f"{name}: one value is needed")
+    return values[0]
+
+
+def _lanes_text(lanes: Iterable[Grant]) -> list[str]:
+    return [f"{grant.n} {grant.epoch} {grant.offset}" for grant in lanes]
+
+
+def _lanes_value(fields: Fields, limit: int) -> tuple[Grant, ...]:
+    lines = fields.get("lanes", [])
+    if len(lines) > limit:
+        raise BadStanza(f"lanes: more than {limit}")
+    grants = []
+    for line in lines:
+        parts = line.split(" ")
+        if len(parts) != 3:
+            raise BadStanza("lanes: 'lane epoch offset' is needed")
+        n, epoch, offset = (integer(text, "lanes") for text in parts)
+        grants.append(Grant(n, epoch, offset))
+    return tuple(grants)
+
+
+# ---- commands ----
+
+
+def command_xml(command: WorkerCommand) -> ET.Element:
+    """The `<command/>` that is sent. Raises ValueError for more than 500 lanes: split before."""
+    fields = [("leader_epoch", [str(command.leader_epoch)]), ("boot", [command.boot])]
+    if isinstance(command, LeaseCommand):
+        fields += [
+            ("transactional_id", [command.transactional_id]),
+            ("producer_id", [str(command.producer_id)]),
+            ("producer_epoch", [str(command.producer_epoch)]),
+        ]
+    elif isinstance(command, AssignCommand | ReleaseCommand):
+        if len(command.lanes) > COMMAND_LANES_LIMIT:
+            raise ValueError(f"a command carries at most {COMMAND_LANES_LIMIT} lanes")
+        fields += [("topic", [command.topic]), ("lanes", _lanes_text(command.lanes))]
+    node = NODE_PREFIX + _NAMES[type(command)]
+    root = ET.Element(COMMAND_TAG, node=node, action="execute")
+    root.append(_form("submit", node, fields))
+    return root
+
+
+def command_of(iq: Iq) -> WorkerCommand:
+    """The command in `iq`. Raises BadStanza for anything but a proper single-step execute."""
+    root = only(iq.xml, COMMAND_TAG)
+    if root.get("action", "execute") != "execute" or root.get("sessionid"):
+        raise BadStanza("action: these commands have one step, execute")
+    name = root.get("node", "").removeprefix(NODE_PREFIX)
+    fields = _fields(root, "submit")
+    leader_epoch = integer(_one(fields, "leader_epoch"), "leader_epoch")
+    boot = word(_one(fields, "boot"), "boot")
+    match name:
+        case "lease":
+            return LeaseCommand(
+                leader_epoch,
+                boot,
+                transactional_id=word(_one(fields, "transactional_id"), "transactional_id"),
+                producer_id=integer(_one(fields, "producer_id"), "producer_id", -1, BIGGEST * 1000),
+                producer_epoch=integer(_one(fields, "producer_epoch"), "producer_epoch", -1, 32767),
+            )
+        case "assign" | "release":
+            where = topic(_one(fields, "topic"), "topic")
+            lanes = _lanes_value(fields, COMMAND_LANES_LIMIT)
+            if len({grant.n for grant in lanes}) != len(lanes):
+                raise BadStanza("lanes: one lane twice")
+            return (AssignCommand if name == "assign" else ReleaseCommand)(leader_epoch, boot, where, lanes)
+        case "lanes":
+            return LanesCommand(leader_epoch, boot)
+        case "drain":
+            return DrainCommand(leader_epoch, boot)
+        case "resume":
+            return ResumeCommand(leader_epoch, boot)
+        case _:
+            raise BadStanza("node: no such command")
+
+
+# ---- answers ----
+
+
+def answer_xml(node: str, answer: Answer) -> ET.Element:
+    """The completed `<command/>` that answers a command of this `node`."""
+    root = ET.Element(COMMAND_TAG, node=node, status="completed")
+    root.append(_form("result", node, [("lanes", _lanes_text(answer.lanes))]))
+    return root
+
+
+def answer_of(iq: Iq) -> Answer:
+    """The answer in a result. Raises BadStanza."""
+    root = only(iq.xml, COMMAND_TAG)
+    if root.get("status") != "completed":
+        raise BadStanza("status: completed is needed")
+    return Answer(_lanes_value(_fields(root, "result"), ANSWER_LANES_LIMIT))
+
+
+def refusal(iq: Iq, condition: str, text: str = "", stale: int | None = None) -> Iq:
+    """The error that answers `iq` with an RFC 6120 `condition`; `stale` adds what epoch was seen."""
+    reply = iq.reply()
+    reply["type"] = "error"
+    error = reply["error"]
+    error["type"] = _ERROR_TYPES.get(condition, "cancel")
+    error["condition"] = condition if condition in error.conditions else "undefined-condition"
+    if text:
+        error["text"] = text
+    if stale is not None:
+        detail = StaleStanza()
+        detail["seen"] = str(stale)
+        error.xml.append(detail.xml)
+    return reply
+
+
+def stale_seen(iq: Iq) -> int | None:
+    """The epoch of the `<stale/>` in an error, None without a proper one."""
+    found = iq.xml.find(f"{{{ns.CLIENT}}}error/{{{ns.LANES}}}stale")
+    try:
+        return None if found is None else integer(found.get("seen"), "seen")
+    except BadStanza:
+        return None

@@ -1,0 +1,29 @@
+"""The ops room (XEP-0045): what a message or presence of it says, and the stanzas that we send there."""
+
+from plugins.room.stanza import (
+    Changed,
+    Heard,
+    Occupant,
+    affiliation_lists_request,
+    affiliations_of,
+    changed_in,
+    correction,
+    heard,
+    is_history,
+    join_presence,
+    occupant,
+)
+
+__all__ = [
+    "Changed",
+    "Heard",
+    "Occupant",
+    "affiliation_lists_request",
+    "affiliations_of",
+    "changed_in",
+    "correction",
+    "heard",
+    "is_history",
+    "join_presence",
+    "occupant",
+]

@@ -1,0 +1,155 @@
+"""Room stanzas -> values. Who somebody is is the real JID that the room stamps, never the nick (PROTOCOL 4)."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+
+from slixmpp import JID, InvalidJID
+from slixmpp.stanza import Iq, Message, Presence
+
+from plugins import namespaces as ns
+
+_U = f"{{{ns.MUC_USER}}}"
+AFFILIATIONS = ("owner", "admin", "member", "outcast", "none")
+TEXT_LIMIT = 4000
+# What marks a message as old or as somebody's copy: never acted on (PROTOCOL 4, who may what 6).
+_HISTORY = (
+    f"{{{ns.DELAY}}}delay",
+    f"{{{ns.DELAY_OLD}}}x",
+    f"{{{ns.MAM}}}result",
+    f"{{{ns.CARBONS}}}received",
+    f"{{{ns.CARBONS}}}sent",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A message with words. `sender` is its `from`, whole; `unique_id` the stanza-id by `by`, else the origin-id.
+
+    `unique_id` may be empty. `replaces` is the id of the message that it corrects (XEP-0308)."""
+
+    sender: str
+    text: str
+    message_id: str
+    unique_id: str
+    replaces: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Occupant:
+    """An occupant's presence. `jid` is the real bare JID, empty if the room hides it; `codes` are the status codes."""
+
+    nick: str
+    jid: str
+    affiliation: str
+    here: bool
+    codes: frozenset[str]
+    new_nick: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The room says what `jid` (bare) is now."""
+
+    jid: str
+    affiliation: str
+
+
+def bare(text: str) -> str:
+    """The bare JID of `text`, empty if it is none."""
+    try:
+        return str(JID(text).bare)
+    except InvalidJID:
+        return ""
+
+
+def is_history(message: Message) -> bool:
+    """Whether a message is delayed, archived or a carbon copy."""
+    return any(message.xml.find(tag) is not None for tag in _HISTORY)
+
+
+def heard(message: Message, by: str) -> Heard | None:
+    """What a live message says, with the stanza-id that `by` stamped (XEP-0359; anyone can write others); else None.
+
+    A body beside a subject is no words (it is a change of subject); text is cut at 4000 characters."""
+    if is_history(message) or message.xml.get("type") in ("error", "headline"):
+        return None
+    body = message.xml.findtext(f"{{{ns.CLIENT}}}body")
+    if not body or not body.strip():
+        return None
+    unique_id = next(
+        (x.get("id", "") for x in message.xml.iterfind(f"{{{ns.STANZA_ID}}}stanza-id") if x.get("by") == by), ""
+    )
+    if not unique_id:
+        origin = message.xml.find(f"{{{ns.STANZA_ID}}}origin-id")
+        unique_id = "" if origin is None else origin.get("id", "")
+    replace = message.xml.find(f"{{{ns.CORRECT}}}replace")
+    return Heard(
+        sender=message.xml.get("from", ""),
+        text=body[:TEXT_LIMIT],
+        message_id=message.xml.get("id", ""),
+        unique_id=unique_id,
+        replaces=None if replace is None else replace.get("id", ""),
+    )
+
+
+def occupant(presence: Presence) -> Occupant | None:
+    """What a presence from `ROOM/NICK` says; None for errors and for presences without the room's stamp."""
+    kind = presence.xml.get("type", "")
+    stamp = presence.xml.find(f"{_U}x")
+    if kind not in ("", "unavailable") or stamp is None:
+        return None
+    item = stamp.find(f"{_U}item")
+    found = {} if item is None else item.attrib
+    affiliation = found.get("affiliation", "none")
+    return Occupant(
+        nick=presence.xml.get("from", "").partition("/")[2],
+        jid=bare(found.get("jid", "")),
+        affiliation=affiliation if affiliation in AFFILIATIONS else "none",
+        here=kind == "",
+        codes=frozenset(x.get("code", "") for x in stamp.iterfind(f"{_U}status")),
+        new_nick=found.get("nick", ""),
+    )
+
+
+def changed_in(message: Message) -> list[Changed]:
+    """Changes of affiliation in a message from the room itself: of people who are absent, and without a body."""
+    if message.xml.get("type") == "error" or is_history(message):
+        return []
+    return [
+        Changed(jid, x.get("affiliation", ""))
+        for x in message.xml.iterfind(f"{_U}x/{_U}item")
+        if (jid := bare(x.get("jid", ""))) and x.get("affiliation") in AFFILIATIONS
+    ]
+
+
+def join_presence(presence: Presence, room: str, nick: str) -> Presence:
+    """Enter `room` without its history."""
+    presence["to"] = f"{room}/{nick}"
+    enter = ET.SubElement(presence.xml, f"{{{ns.MUC}}}x")
+    ET.SubElement(enter, f"{{{ns.MUC}}}history", maxstanzas="0")
+    return presence
+
+
+def correction(message: Message, replaces: str | None) -> Message:
+    """Give a message its origin-id and, with `replaces`, make it correct the message that first had that id."""
+    ET.SubElement(message.xml, f"{{{ns.STANZA_ID}}}origin-id", id=message["id"])
+    if replaces:
+        ET.SubElement(message.xml, f"{{{ns.CORRECT}}}replace", id=replaces)
+    return message
+
+
+def affiliation_lists_request(iq: Iq, room: str, affiliation: str) -> Iq:
+    """Ask, as admin, for everyone with `affiliation`."""
+    iq["type"] = "get"
+    iq["to"] = room
+    query = ET.SubElement(iq.xml, f"{{{ns.MUC_ADMIN}}}query")
+    ET.SubElement(query, f"{{{ns.MUC_ADMIN}}}item", affiliation=affiliation)
+    return iq
+
+
+def affiliations_of(iq: Iq) -> dict[str, str]:
+    """Bare JID -> affiliation in the result of `affiliation_lists_request`."""
+    found = iq.xml.iterfind(f"{{{ns.MUC_ADMIN}}}query/{{{ns.MUC_ADMIN}}}item")
+    return {jid: x.get("affiliation", "none") for x in found if (jid := bare(x.get("jid", "")))}

@@ -1,0 +1,100 @@
+"""`<telemetry/>` <-> Telemetry. By ElementTree: the coordinator reads one a second from every worker."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+from slixmpp.xmlstream import ElementBase
+
+from agents.core.model import Arrival, LaneLoad, Telemetry
+from plugins import namespaces as ns
+from plugins.values import BadStanza, clean, integer, number, sentence, show, topic, word
+
+PREFIX = "telemetry/"
+LANES_LIMIT = 10_000
+
+
+class TelemetryStanza(ElementBase):  # type: ignore[misc]
+    """One item of `telemetry/ROLE-NAME`; `<arrival/>` from routers only.
+
+    ::
+
+        <telemetry xmlns='urn:geolane:telemetry:1' boot='01JD8Q' seq='812' ts='2026-11-22T22:08:11.204Z'
+                   tuning='17' cpu='0.61' mem_mb='88'>
+         <lane topic='main/events.lanes' n='12' epoch='7' rate_eps='812.5' lag_events='40' p50_ms='3.1' p99_ms='9.4'/>
+         <arrival n='12' rate_eps='815'/>
+        </telemetry>
+    """
+
+    name = "telemetry"
+    namespace = ns.TELEMETRY
+    plugin_attrib = "geolane_telemetry"
+    interfaces = {"boot", "seq", "ts", "tuning", "cpu", "mem_mb"}  # noqa: RUF012  # slixmpp's form
+
+
+def telemetry_feed(worker: str) -> str:
+    """The feed on which `worker` alone publishes."""
+    return PREFIX + worker
+
+
+def telemetry_xml(value: Telemetry) -> ET.Element:
+    """The element that is published."""
+    root = ET.Element(
+        f"{{{ns.TELEMETRY}}}telemetry",
+        boot=value.boot,
+        seq=str(value.seq),
+        ts=clean(value.ts),
+        tuning=str(value.tuning),
+        cpu=show(value.cpu),
+        mem_mb=show(value.mem_mb),
+    )
+    for lane in value.lanes:
+        attributes = {
+            "topic": lane.topic,
+            "n": str(lane.n),
+            "epoch": str(lane.epoch),
+            "rate_eps": show(lane.rate_eps),
+            "lag_events": str(lane.lag_events),
+            "p50_ms": show(lane.p50_ms),
+            "p99_ms": show(lane.p99_ms),
+        }
+        if lane.fault:
+            attributes["fault"] = clean(lane.fault)
+        ET.SubElement(root, f"{{{ns.TELEMETRY}}}lane", attributes)
+    for arrival in value.arrivals:
+        ET.SubElement(root, f"{{{ns.TELEMETRY}}}arrival", n=str(arrival.n), rate_eps=show(arrival.rate_eps))
+    return root
+
+
+def telemetry_of(root: ET.Element) -> Telemetry:
+    """The value of a `<telemetry/>`. Raises BadStanza."""
+    if root.tag != f"{{{ns.TELEMETRY}}}telemetry":
+        raise BadStanza("telemetry: another element came")
+    if len(root) > LANES_LIMIT:
+        raise BadStanza(f"telemetry: more than {LANES_LIMIT} lanes")
+    return Telemetry(
+        boot=word(root.get("boot"), "boot"),
+        seq=integer(root.get("seq"), "seq"),
+        ts=sentence(root.get("ts")),
+        cpu=number(root.get("cpu"), "cpu"),
+        mem_mb=number(root.get("mem_mb"), "mem_mb"),
+        tuning=integer(root.get("tuning", "0"), "tuning"),
+        lanes=tuple(_lane(x) for x in root.iterfind(f"{{{ns.TELEMETRY}}}lane")),
+        arrivals=tuple(
+            Arrival(integer(x.get("n"), "n"), number(x.get("rate_eps"), "rate_eps"))
+            for x in root.iterfind(f"{{{ns.TELEMETRY}}}arrival")
+        ),
+    )
+
+
+def _lane(x: ET.Element) -> LaneLoad:
+    return LaneLoad(
+        topic=topic(x.get("topic"), "topic"),
+        n=integer(x.get("n"), "n"),
+        epoch=integer(x.get("epoch"), "epoch"),
+        rate_eps=number(x.get("rate_eps"), "rate_eps"),
+        lag_events=integer(x.get("lag_events"), "lag_events"),
+        p50_ms=number(x.get("p50_ms"), "p50_ms"),
+        p99_ms=number(x.get("p99_ms"), "p99_ms"),
+        fault=sentence(x.get("fault")),
+    )

@@ -1,0 +1,190 @@
+"""Who may ask what, what a dry run promises, and what voids it (PROTOCOL 4)."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from agents.core import effects as fx
+from agents.core.events_xmpp import AffiliationChanged, Asked
+from agents.core.model import LANES, PAUSE, DrainCommand, Kind, Partition, State, drain_intent
+from agents.core.operators.desk import addressed
+from tests.core.world import World
+
+ANA, BEN, EVE = "ana@d", "ben@d", "eve@d"
+_ids = itertools.count()
+
+
+@pytest.fixture
+def w() -> World:
+    world = World(nodes=3, lanes=6)
+    world.fair(8)
+    world.tell(fx.AffiliationsRead({ANA: "admin", BEN: "member"}))
+    world.said.clear()
+    return world
+
+
+def ask(
+    w: World, text: str, who: str = ANA, *, room: bool = True, replaces: str | None = None, message_id: str = ""
+) -> str:
+    """Say it, and give the answer ('' when there is none)."""
+    before = len(w.said)
+    n = next(_ids)
+    w.tell(Asked(who, who.partition("@")[0], text, room, f"s{n}", replaces, message_id or f"m{n}"))
+    return "\n".join(w.said[before:])
+
+
+def confirm_id(answer: str) -> str:
+    return answer.partition("confirm ")[2].split()[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "command"),
+    [
+        ("!status", True, "status"),
+        ("geolane: status", True, "status"),
+        ("Geolane, status", True, "status"),
+        ("status", True, None),
+        ("status", False, "status"),
+        ("!status", False, "status"),
+        ("hello geolane: status", True, None),
+    ],
+)
+def test_addressing(text: str, room: bool, command: str | None) -> None:
+    assert addressed(text, room) == command
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "help",
+        "help drain",
+        "status",
+        "nodes",
+        "nodes 2",
+        "node 1",
+        "lanes",
+        "lanes 9",
+        "lane 3",
+        "explain 3",
+        "hotspots",
+        "history",
+    ],
+)
+def test_every_look_is_answered_within_a_phone_screen(w: World, text: str) -> None:
+    answer = ask(w, "!" + text, BEN)
+    assert answer
+    assert len(answer.split("\n")) <= 8
+    assert len(answer) <= 600
+    if "```" in answer:
+        assert all(len(line) <= 36 for line in answer.split("```")[1].split("\n"))
+
+
+def test_people_outside_are_refused_and_the_room_is_not_disturbed_by_chatter(w: World) -> None:
+    assert "you are none" in ask(w, "!status", EVE)
+    assert ask(w, "status everybody?", ANA) == ""
+
+
+def test_a_member_looks_and_may_not_act(w: World) -> None:
+    assert "admin" in ask(w, "!drain 1", BEN)
+    assert not w.kafka
+
+
+def test_unknown_words_name_the_nearest(w: World) -> None:
+    assert "status" in ask(w, "!statsu")
+    assert "It goes: move LANE NODE" in ask(w, "!move 3")
+    assert "0 to 5" in ask(w, "!lane 77")
+    assert "no lane" in ask(w, "!lane \u0661"), "a digit, but none of ours"
+    assert "No node is called" in ask(w, "!drain nowhere")
+
+
+def test_explain_gives_each_term_in_ms(w: World) -> None:
+    answer = ask(w, "!explain 2")
+    assert "ms by network (modelled RTT)" in answer
+    assert "Runner-up" in answer
+    assert "for moving" in answer
+    assert "apacity" in answer
+
+
+def test_a_drain_is_predicted_confirmed_written_then_told(w: World) -> None:
+    victim = next(s.worker for p, s in w.partitions.items() if p.kind is Kind.NODE)
+    name = victim.partition("-")[2]
+    answer = ask(w, f"!drain {name}")
+    assert "RTT an event" in answer
+    assert not w.intents, "a dry run changes nothing"
+    assert "On it" in ask(w, f"!confirm {confirm_id(answer)}")
+    assert not [s for s in w.sends if isinstance(s.command, DrainCommand)], "not said before it is written"
+    w.kafka_step()
+    assert drain_intent(victim) in w.intents
+    assert [s for s in w.sends if isinstance(s.command, DrainCommand)]
+    w.fair(40, revive=False)
+    assert not w.core.fleet.owned_by(victim)
+    assert w.all_at_work()
+    assert any(line.startswith("ana: drain") and "done in" in line for line in w.said)
+    w.lead()
+    w.fair(10, revive=False)
+    assert not w.core.fleet.owned_by(victim), "a drain outlives the coordinator"
+    w.tell(fx.AffiliationsRead({ANA: "admin"}))
+    ask(w, f"!confirm {confirm_id(ask(w, f'!resume {name}'))}")
+    w.fair(3, revive=False)
+    assert not w.intents
+
+
+def test_a_move_ends_where_it_was_asked_to_and_stays(w: World) -> None:
+    p = Partition(LANES, 0)
+    target = next(n for n in ("node-0", "node-1", "node-2") if n != w.partitions[p].worker)
+    answer = ask(w, f"!move 0 {target.partition('-')[2]}")
+    assert "ms RTT" in answer
+    ask(w, f"!confirm {confirm_id(answer)}")
+    w.fair(60, revive=False)
+    assert w.partitions[p].worker == target
+    assert w.partitions[p].state is State.ASSIGNED
+
+
+def test_pause_stops_what_the_planner_wants(w: World) -> None:
+    ask(w, f"!confirm {confirm_id(ask(w, '!pause'))}")
+    w.fair(1, revive=False)
+    assert PAUSE in w.intents
+    assert "Paused" in ask(w, "!status")
+    ask(w, f"!confirm {confirm_id(ask(w, '!unpause'))}")
+    w.fair(1, revive=False)
+    assert PAUSE not in w.intents
+
+
+def test_a_confirm_is_bound_to_asker_place_version_and_time(w: World) -> None:
+    one = confirm_id(ask(w, "!pause"))
+    w.tell(fx.AffiliationsRead({ANA: "admin", BEN: "admin"}))
+    assert "somebody else" in ask(w, f"!confirm {one}", BEN)
+    assert "elsewhere" in ask(w, f"confirm {one}", ANA, room=False)
+    w.crash("node-0")
+    assert "has changed" in ask(w, f"!confirm {one}")
+    w.fair(30)
+    two = confirm_id(ask(w, "!pause"))
+    w.now_s += 121
+    assert "Nothing waits" in ask(w, f"!confirm {two}")
+    assert not w.intents
+
+
+def test_rights_are_looked_up_again_on_confirm(w: World) -> None:
+    one = confirm_id(ask(w, "!pause"))
+    w.tell(AffiliationChanged(ANA, "member"))
+    assert "is for an admin" in ask(w, f"!confirm {one}")
+
+
+def test_a_correction_voids_the_id(w: World) -> None:
+    one = confirm_id(ask(w, "!pause", message_id="first"))
+    ask(w, "!rebalance", replaces="first")
+    assert "Nothing waits" in ask(w, f"!confirm {one}")
+
+
+def test_a_flood_of_questions_is_answered_once_with_slowly(w: World) -> None:
+    answers = [ask(w, "!status") for _ in range(30)]
+    assert sum("Slowly" in a for a in answers) == 1
+    assert sum(bool(a) for a in answers) == 11
+
+
+def test_nothing_is_changed_while_kafka_is_away(w: World) -> None:
+    w.tell(fx.KafkaDown())
+    assert "Kafka is away" in ask(w, "!pause")
+    assert ask(w, "!status")

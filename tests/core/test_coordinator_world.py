@@ -1,0 +1,137 @@
+"""The core in a hostile world: whatever order things come in, nothing is lost or doubled, and when faults stop, all lanes work again."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from agents.core.effects import Wake
+from agents.core.model import Kind, State
+from tests.core.world import World
+
+WORKERS = st.sampled_from(["node-0", "node-1", "node-2", "router-1"])
+INDEX = st.integers(0, 7)
+
+
+class Hostile(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = World()
+
+    @rule(worker=WORKERS)
+    def start(self, worker: str) -> None:
+        if worker not in self.w.procs:
+            self.w.start(worker)
+
+    @rule()
+    def start_all(self) -> None:
+        for worker in self.w.inv.workers:
+            if worker not in self.w.procs:
+                self.w.start(worker)
+
+    @rule(worker=WORKERS)
+    def crash(self, worker: str) -> None:
+        if worker in self.w.procs:
+            self.w.crash(worker)
+
+    @rule(worker=WORKERS)
+    def freeze_or_thaw(self, worker: str) -> None:
+        if worker in self.w.procs:
+            self.w.procs[worker].frozen = not self.w.procs[worker].frozen
+
+    @rule(times=st.integers(1, 20))
+    def kafka(self, times: int) -> None:
+        for _ in range(times):
+            self.w.kafka_step()
+
+    @precondition(lambda self: bool(self.w.sends))
+    @rule(i=INDEX, times=st.integers(1, 6))
+    def deliver(self, i: int, times: int) -> None:
+        for _ in range(times):
+            if self.w.sends:
+                self.w.deliver(i)
+
+    @precondition(lambda self: bool(self.w.sends))
+    @rule(i=INDEX)
+    def lose(self, i: int) -> None:
+        self.w.lose(i)
+
+    @rule(worker=WORKERS)
+    def commit(self, worker: str) -> None:
+        if worker in self.w.procs:
+            self.w.commit(worker)
+
+    @rule(seconds=st.sampled_from([0.05, 0.3, 1.0, 4.0, 20.0]))
+    def time(self, seconds: float) -> None:
+        self.w.pass_s(seconds)
+
+    @rule()
+    def another_leader(self) -> None:
+        self.w.lead()
+
+    @rule()
+    def cut(self) -> None:
+        self.w.cut()
+
+    @rule(rounds=st.integers(1, 4))
+    def calm(self, rounds: int) -> None:
+        self.w.fair(rounds, revive=False)
+
+    @invariant()
+    def written_and_known_agree(self) -> None:
+        for p, s in self.w.partitions.items():
+            assert self.w.core.fleet.partitions[p] == s or self.w.core.fleet.writing[p] or self.w.kafka
+
+    def teardown(self) -> None:
+        self.w.fair(80)
+        assert self.w.all_at_work(), {p.key: s for p, s in self.w.core.fleet.partitions.items()}
+
+
+Hostile.TestCase.settings = settings(
+    max_examples=25, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestHostile = Hostile.TestCase
+
+
+def test_cold_start_places_everything_once_all_are_there() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    assert w.all_at_work()
+    assert all(s.epoch == 1 for s in w.partitions.values())
+    assert len({s.worker for p, s in w.partitions.items() if p.kind is Kind.NODE}) > 1
+
+
+def test_a_killed_node_loses_its_lanes_at_once_and_only_those_move() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    victim = next(s.worker for p, s in w.partitions.items() if p.kind is Kind.NODE)
+    before = dict(w.partitions)
+    w.crash(victim)
+    w.now_s += 0.25
+    w.tell(Wake())
+    for _ in range(20):
+        w.kafka_step()
+        if w.sends:
+            w.deliver(0)
+    moved = {p for p in before if w.partitions[p] != before[p]}
+    assert moved == {p for p, s in before.items() if s.worker == victim}
+    assert all(w.partitions[p].state is State.ASSIGNED and w.partitions[p].epoch == 2 for p in moved)
+
+
+def test_a_new_leader_moves_nothing_without_need() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    before = {p: (s.worker, s.epoch) for p, s in w.partitions.items()}
+    w.lead()
+    w.fair(30, revive=False)
+    assert {p: (s.worker, s.epoch) for p, s in w.partitions.items()} == before
+
+
+def test_nobody_is_fenced_while_the_coordinator_is_cut_off() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    epochs = dict(w.epochs)
+    w.cut()
+    w.fair(5, revive=False)
+    assert w.epochs == epochs

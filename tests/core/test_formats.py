@@ -1,0 +1,63 @@
+"""The JSON of the topic `placement` is read back as it was written, and what is not ours is an error that names the key."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from agents.core import formats
+from agents.core.model import LANES, Leader, Lease, Partition, Placed, State
+from agents.errors import KafkaError
+
+PLACED = Placed("node-iad-1", "BOOT", 7, 4, State.ASSIGNED, 104422, 1_790_000_000_000, "iad-1 is nearest")
+LEASE = Lease("BOOT", "geolane-node-iad-1", 12, 3, 4)
+
+
+def test_a_partitions_record_is_the_json_of_the_protocol() -> None:
+    assert json.loads(formats.encode_placed(PLACED)) == {
+        "worker": "node-iad-1",
+        "boot": "BOOT",
+        "epoch": 7,
+        "leader_epoch": 4,
+        "state": "assigned",
+        "offset": 104422,
+        "since_ms": 1_790_000_000_000,
+        "why": "iad-1 is nearest",
+    }
+
+
+def test_all_three_are_read_back() -> None:
+    assert formats.decode_placed(formats.encode_placed(PLACED)) == PLACED
+    assert formats.decode_lease(formats.encode_lease(LEASE)) == LEASE
+    assert formats.decode_leader(formats.encode_leader(Leader(4, "BOOT"))) == Leader(4, "BOOT")
+
+
+def test_the_table_is_read_by_its_keys() -> None:
+    table = {
+        "leader": formats.encode_leader(Leader(4, "B")),
+        formats.lease_key("node-iad-1"): formats.encode_lease(LEASE),
+        Partition(LANES, 12).key: formats.encode_placed(PLACED),
+    }
+    assert set(table) == {"leader", "main/lease/node-iad-1", "main/events.lanes/12"}
+    written = formats.read_table(table)
+    assert written == formats.Written(Leader(4, "B"), {"node-iad-1": LEASE}, {Partition(LANES, 12): PLACED})
+
+
+def test_a_field_of_a_later_version_is_passed_over() -> None:
+    assert formats.decode_leader(b'{"leader_epoch":4,"boot":"B","since":1}') == Leader(4, "B")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("leader", b"not json"),
+        ("leader", b"\xff\xfe"),
+        ("main/lease/node-iad-1", b'{"boot":"B"}'),
+        ("main/events.lanes/12", b'{"worker":"w","boot":"b","epoch":1,"leader_epoch":1,"state":"lost"}'),
+        ("main/events.lanes/twelve", formats.encode_placed(PLACED)),
+    ],
+)
+def test_what_is_not_ours_is_an_error_that_names_the_key(key: str, value: bytes) -> None:
+    with pytest.raises(KafkaError, match=key):
+        formats.read_table({key: value})

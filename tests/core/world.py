@@ -1,0 +1,311 @@
+"""A small world around the real core and the real Tenure: Kafka's fencing, a lossy command channel, workers that crash and freeze.
+
+Time, order and loss are the caller's to choose. Kafka asserts what must never happen (named as in tests/handover_model):
+S1 an offset is committed once, in order; S2 after a hand-over the former owner commits nothing."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agents.coordinator.process import scorer
+from agents.core import effects as fx
+from agents.core.coordinator import Coordinator, Event, Now
+from agents.core.events_xmpp import Led, LinkDown, TelemetryIn, WorkerSeen
+from agents.core.inventory import Inventory
+from agents.core.model import (
+    LANES,
+    RAW,
+    Announcement,
+    Answer,
+    AssignCommand,
+    Grant,
+    Health,
+    Intent,
+    Kind,
+    LaneLoad,
+    Lease,
+    Partition,
+    Placed,
+    ReleaseCommand,
+    Site,
+    State,
+    Telemetry,
+    WorkerCommand,
+    WorkerSpec,
+)
+from agents.core.planning.placing import LanePlaces, PlacingSettings
+from agents.core.planning.plan import Calm
+from agents.core.tenure import End, GiveBack, Take, TakeLease, Tenure
+from agents.data import read_rtt
+from agents.errors import CommandRefused, StaleEpoch
+
+RTT = read_rtt()
+REGIONS = {name: i for i, name in enumerate(RTT.regions)}
+
+
+def inventory(nodes: int, capacity_eps: float = 2000.0) -> Inventory:
+    regions = RTT.regions
+    sites = {
+        f"s{i}": Site(
+            f"s{i}", float(RTT.lat[i % len(regions)]), float(RTT.lon[i % len(regions)]), regions[i % len(regions)]
+        )
+        for i in range(nodes)
+    }
+    workers = {f"node-{i}": WorkerSpec(f"node-{i}", Kind.NODE, f"s{i}", capacity_eps) for i in range(nodes)}
+    workers["router-1"] = WorkerSpec("router-1", Kind.ROUTER, "s0", 50_000.0)
+    return Inventory(sites, workers)
+
+
+def new_core(
+    inv: Inventory, lanes: int, now: Now, epoch: int = 1, partitions: Mapping[Partition, Placed] | None = None,
+    leases: Mapping[str, Lease] | None = None, intents: Mapping[str, Intent] | None = None,
+) -> Coordinator:  # fmt: skip
+    ids = itertools.count(1)
+    return Coordinator(
+        inv,
+        LanePlaces(tuple(30.0 + n for n in range(lanes)), tuple(-120.0 + 5 * n for n in range(lanes)), (50.0,) * lanes),
+        scorer(RTT, 2.0),
+        PlacingSettings(Calm(), {s.name: REGIONS[s.region] for s in inv.sites.values()}),
+        leader_epoch=epoch, partitions=partitions or {}, leases=leases or {}, intents=intents or {},
+        expected=[*(Partition(LANES, n) for n in range(lanes)), Partition(RAW, 0)],
+        token=lambda: f"id{next(ids)}", now=now,
+    )  # fmt: skip
+
+
+@dataclass
+class Process:
+    """One boot of one worker: the real Tenure, and a position per owned partition."""
+
+    worker: str
+    boot: str
+    tenure: Tenure
+    seq: int = 0
+    position: dict[Partition, int] = field(default_factory=dict)
+    frozen: bool = False
+
+
+@dataclass
+class World:
+    nodes: int = 3
+    lanes: int = 4
+    now_s: float = 100.0
+    records: int = 1000
+    epochs: dict[str, int] = field(default_factory=dict)  # transactional id -> producer epoch
+    committed: dict[Partition, int] = field(default_factory=dict)
+    partitions: dict[Partition, Placed] = field(default_factory=dict)  # the topic `placement`
+    leases: dict[str, Lease] = field(default_factory=dict)
+    intents: dict[str, Intent] = field(default_factory=dict)
+    procs: dict[str, Process] = field(default_factory=dict)
+    boots: int = 0
+    leader_epoch: int = 0
+    kafka: deque[fx.MakeLease | fx.Write | fx.ReadOffsets] = field(default_factory=deque)
+    sends: list[fx.Send] = field(default_factory=list)
+    pings: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    published: list[fx.Publish] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.inv = inventory(self.nodes)
+        self.lead()
+
+    @property
+    def now(self) -> Now:
+        return Now(self.now_s, int(self.now_s * 1000))
+
+    # ---- the coordinator ----
+
+    def lead(self) -> None:
+        """A (new) coordinator reads the topic and leads; what the old one had under way is lost."""
+        self.kafka.clear()
+        self.sends.clear()
+        self.pings.clear()
+        self.leader_epoch += 1
+        self.core = new_core(
+            self.inv, self.lanes, self.now, self.leader_epoch, self.partitions, self.leases, self.intents
+        )
+        self.tell(fx.KafkaUp())
+        self.tell(Led())
+        for worker in list(self.procs):
+            self.announce(worker)
+
+    def tell(self, event: Event) -> None:
+        for effect in self.core.handle(event, self.now):
+            self._perform(effect)
+        self.core.fleet.validate()
+
+    def _perform(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.MakeLease() | fx.Write() | fx.ReadOffsets():
+                self.kafka.append(effect)
+            case fx.Send():
+                self.sends.append(effect)
+            case fx.Ping(worker):
+                self.pings.append(worker)
+            case fx.Say(text) | fx.Whisper(_, text):
+                self.said.append(text)
+            case fx.Publish():
+                self.published.append(effect)
+            case _:
+                pass
+
+    def kafka_step(self) -> None:
+        """The next of Kafka's effects, in order."""
+        if not self.kafka:
+            return
+        effect = self.kafka.popleft()
+        match effect:
+            case fx.MakeLease(worker, boot, tid, partitions):
+                self.epochs[tid] = self.epochs.get(tid, -1) + 1
+                found = {p: self.committed[p] for p in partitions if p in self.committed}
+                self.tell(fx.LeaseMade(worker, boot, tid, 7, self.epochs[tid], found))
+            case fx.Write(partitions, leases, intents, then):
+                self.partitions |= partitions
+                self.leases |= leases
+                for name, intent in intents.items():
+                    if intent is None:
+                        self.intents.pop(name, None)
+                    else:
+                        self.intents[name] = intent
+                self.tell(fx.Written(partitions, leases, intents))
+                for follow in then:
+                    self._perform(follow)
+            case fx.ReadOffsets(partitions):
+                self.tell(fx.OffsetsRead({p: self.committed.get(p, 0) for p in partitions}))
+
+    # ---- workers ----
+
+    def start(self, worker: str) -> None:
+        self.boots += 1
+        boot = f"b{self.boots}"
+        kind = self.inv.workers[worker].kind
+        self.procs[worker] = Process(worker, boot, Tenure(kind.topic, boot))
+        self.announce(worker)
+
+    def announce(self, worker: str) -> None:
+        if worker in self.procs:  # the server answers for a frozen one too
+            boot = self.procs[worker].boot
+            self.tell(
+                WorkerSeen(Announcement(worker, Health.AVAILABLE, boot=boot, state="working", capacity_eps=2000.0))
+            )
+
+    def crash(self, worker: str) -> None:
+        del self.procs[worker]
+        self.tell(WorkerSeen(Announcement(worker, Health.UNAVAILABLE)))
+
+    def telemetry(self, worker: str) -> None:
+        p = self.procs[worker]
+        if not p.frozen:
+            p.seq += 1
+            owned = tuple(LaneLoad(p.tenure.topic, n, epoch, 10.0, 0, 1.0, 2.0) for n, epoch in p.tenure.owned())
+            self.tell(TelemetryIn(worker, Telemetry(p.boot, p.seq, "", 0.1, 40.0, lanes=owned)))
+
+    def deliver(self, i: int) -> None:
+        """One of the commands under way arrives (any order), is obeyed, and answered."""
+        send = self.sends.pop(i % len(self.sends))
+        p = self.procs.get(send.worker)
+        if p is None or p.frozen:
+            self.tell(fx.Unanswered(send.worker, send.command))
+            return
+        try:
+            self._obey(p, send.command)
+        except StaleEpoch as e:
+            self.tell(fx.Refused(send.worker, send.command, "conflict", e.seen))
+        except CommandRefused as e:
+            self.tell(fx.Refused(send.worker, send.command, e.condition))
+        else:
+            if send.worker in self.procs:
+                self.tell(fx.Answered(send.worker, send.command, self._answer(p, send.command)))
+
+    def lose(self, i: int) -> None:
+        send = self.sends.pop(i % len(self.sends))
+        self.tell(fx.Unanswered(send.worker, send.command))
+
+    def _obey(self, p: Process, command: WorkerCommand) -> None:
+        for effect in p.tenure.obey(command):
+            match effect:
+                case End():
+                    self.crash(p.worker)
+                    return
+                case Take(partition):
+                    p.position[partition] = self.committed.get(partition, 0)
+                case GiveBack(partition):
+                    p.tenure.released(partition, p.position.pop(partition))
+                case TakeLease():
+                    pass
+
+    def _answer(self, p: Process, command: WorkerCommand) -> Answer:
+        match command:
+            case ReleaseCommand(lanes=grants):
+                at = [(g, p.tenure.released_at(g.n, g.epoch)) for g in grants]
+                return Answer(tuple(Grant(g.n, g.epoch, offset) for g, offset in at if offset is not None))
+            case AssignCommand():
+                return Answer(tuple(Grant(n, epoch, 0) for n, epoch in p.tenure.owned()))
+        return Answer()
+
+    def commit(self, worker: str, n: int = 1) -> None:
+        """It commits a batch of each partition that it owns, if Kafka lets it; a refused one ends it."""
+        p = self.procs[worker]
+        lease = p.tenure.lease
+        if p.frozen or lease is None:
+            return
+        for partition in list(p.position):
+            if lease.producer_epoch != self.epochs[lease.transactional_id]:
+                self.crash(worker)
+                return
+            written = self.partitions[partition]
+            assert (written.worker, written.boot) == (worker, p.boot), f"S2 {partition}: {written} {p}"
+            assert written.epoch == p.tenure.owns(partition.n), f"S2 epoch {partition}: {written} {p}"
+            assert p.position[partition] == self.committed.get(partition, 0), (
+                f"S1 {partition} at {p.position[partition]}"
+            )
+            self.committed[partition] = p.position[partition] = p.position[partition] + n
+
+    # ---- time ----
+
+    def pass_s(self, seconds: float) -> None:
+        self.now_s += seconds
+        asked, self.pings = self.pings, []
+        for worker in list(self.procs):
+            if worker in self.procs:
+                self.telemetry(worker)
+        for worker in asked:
+            proc = self.procs.get(worker)
+            self.tell(fx.Ponged(worker, proc is not None and not proc.frozen))
+        self.tell(fx.Tick())
+
+    def cut(self) -> None:
+        """The coordinator loses XMPP and is back."""
+        self.tell(LinkDown())
+        self.now_s += 1
+        self.tell(Led())
+        for worker in list(self.procs):
+            self.announce(worker)
+
+    def fair(self, rounds: int = 60, *, revive: bool = True) -> None:
+        """Everything that can go on goes on, faults stop, dead workers come back."""
+        for proc in self.procs.values():
+            proc.frozen = False
+        for _ in range(rounds):
+            if revive:
+                for worker in self.inv.workers:
+                    if worker not in self.procs:
+                        self.start(worker)
+            for _ in range(50):
+                if not (self.kafka or self.sends):
+                    break
+                self.kafka_step()
+                if self.sends:
+                    self.deliver(0)
+            for worker in list(self.procs):
+                if worker in self.procs:
+                    self.commit(worker)
+            self.pass_s(1.0)
+
+    def all_at_work(self) -> bool:
+        return all(
+            s.state is State.ASSIGNED and s.worker in self.procs and p in self.procs[s.worker].position
+            for p, s in self.core.fleet.partitions.items()
+        )

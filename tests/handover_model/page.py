@@ -1,0 +1,78 @@
+"""Makes the tables and diagrams of docs/handover.md from agents/core/handover.py: `python -m tests.handover_model.page`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from agents.core.handover import LEASE, PARTITION, LeaseStep, Owner, Step
+from agents.core.model import State
+
+PAGE = Path(__file__).parents[2] / "docs" / "handover.md"
+
+MEANS: dict[Step, str] = {
+    Step.PLACE: "the planner gives an orphan to a worker that has a live lease",
+    Step.MOVE: "the planner or an operator wants it elsewhere",
+    Step.RELEASED: "the owner has finished, and its committed offset shows",
+    Step.FENCE: "the owner is gone, or has another boot",
+}
+LEASE_MEANS: dict[LeaseStep, str] = {
+    LeaseStep.WANTS_LEASE: "a boot is heard that has none",
+    LeaseStep.OTHER_BOOT: "another boot is heard than the lease is for: a death",
+    LeaseStep.FENCE: "the worker is gone, silent, or does not release",
+}
+OWNERS: dict[Owner, str] = {Owner.NEW: "the new one", Owner.SAME: "stays", Owner.NONE: "nobody"}
+
+
+def partitions() -> str:
+    rows = [
+        "| state | step | when | written: state | epoch | owner | then said | rule |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (state, step), rule in PARTITION.items():
+        owner = "stays, as the last" if rule.then is State.ORPHAN and rule.owner is Owner.SAME else OWNERS[rule.owner]
+        epoch, said = (f"+ {rule.epoch}" if rule.epoch else "same"), (f"`{rule.say}`" if rule.say else "")
+        rows.append(f"| {state} | `{step}` | {MEANS[step]} | {rule.then} | {epoch} | {owner} | {said} | {rule.rule} |")
+    return "\n".join(rows)
+
+
+def leases() -> str:
+    rows = [
+        "| lease | step | when | written: lease | its partitions | then said | rule |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (before, step), rule in LEASE.items():
+        orphans = "`fence`, in the same transaction" if rule.orphans else ""
+        rows.append(
+            f"| {before} | `{step}` | {LEASE_MEANS[step]} | {rule.then} | {orphans} | `{rule.say}` | {rule.rule} |"
+        )
+    return "\n".join(rows)
+
+
+def diagram() -> str:
+    lines = ["```mermaid", "stateDiagram-v2", "    direction LR", f"    [*] --> {State.ORPHAN}: new, offset 0"]
+    for (state, step), rule in PARTITION.items():
+        lines.append(f"    {state} --> {rule.then}: {step}" + (f" (epoch + {rule.epoch})" if rule.epoch else ""))
+    return "\n".join([*lines, "```"])
+
+
+PARTS = {"partitions": partitions, "leases": leases, "diagram": diagram}
+
+
+def made(page: str) -> str:
+    """The page with each part between `<!-- made: NAME -->` and `<!-- end -->` made anew."""
+
+    def part(m: re.Match[str]) -> str:
+        return f"<!-- made: {m.group(1)} -->\n{PARTS[m.group(1)]()}\n<!-- end -->"
+
+    return re.sub(r"<!-- made: (\w+) -->\n.*?<!-- end -->", part, page, flags=re.DOTALL)
+
+
+def main() -> int:
+    PAGE.write_text(made(PAGE.read_text("utf-8")), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

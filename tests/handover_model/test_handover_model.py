@@ -1,0 +1,59 @@
+"""The protocol as a model: nothing is violated at small bounds, rules taken out break it, and the core speaks its
+language."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from agents.core import say, tenure
+from agents.core.handover import LEASE, PARTITION, LeaseStep, Step
+from tests.handover_model.check import BREAKS, MODEL, SMALL, check, missing
+
+QUICK = ["FENCE", "FENCE_FIRST", "OWN_INIT", "START", "NEW_BOOT", "SENT", "SEEK", "UNKNOWN"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def spin() -> None:
+    if lacking := missing():
+        if os.environ.get("CI") == "true":
+            pytest.fail(lacking)
+        pytest.skip(lacking)
+
+
+@pytest.mark.parametrize("bounds", SMALL)
+def test_nothing_is_violated_with_all_rules(bounds: str) -> None:
+    found = check(bounds.split(), limit_s=150)
+    assert found.violated == "", "\n".join(found.story)
+    assert found.complete
+    assert found.states > 10_000
+
+
+@pytest.mark.parametrize("rule", QUICK)
+def test_without_a_rule_something_breaks(rule: str) -> None:
+    bounds, breaks = BREAKS[rule]
+    found = check([*bounds.split(), f"-DWITHOUT={rule}"], short=True, limit_s=150)
+    assert found.violated == breaks, "\n".join(found.story)
+    assert found.story[-1].startswith("VIOLATED")
+
+
+def test_the_core_has_the_steps_of_the_model() -> None:
+    model = MODEL.read_text("utf-8")
+    inlines = {line.split("(")[0].removeprefix("inline ") for line in model.splitlines() if line.startswith("inline ")}
+    said = {rule.say for rule in PARTITION.values()} | {rule.say for rule in LEASE.values()}
+    assert {*map(str, Step), *map(str, LeaseStep), *said} - {""} <= inlines
+    assert all(hasattr(say, name) for name in ("say_fenced", "wants_lease", "say_assign", "ask_release"))
+    assert "obey" in inlines
+    assert hasattr(tenure.Tenure, "obey")
+
+
+def test_every_rule_of_the_model_can_be_taken_out() -> None:
+    model = MODEL.read_text("utf-8")
+    defines = [
+        line for line in model.splitlines() if line.startswith("#define ") and ("/* 2." in line or "/* 3." in line)
+    ]
+    covered_by_another = {"LEADER", "SHOWN", "WAITED"}  # what breaks shows when both are out
+    assert {line.split()[1] for line in defines} == {
+        r for rules in BREAKS for r in rules.split("+")
+    } | covered_by_another

@@ -1,0 +1,73 @@
+"""A broker as a user's own may be: SASL over TLS, with a certificate authority of its own."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from agents.embedded.broker import Broker, _free_port
+
+USER, PASSWORD = "node-iad-1", "correct horse"
+
+
+class SecureBroker(Broker):
+    """A broker that also listens with SASL_SSL and knows one user, as a user's own cluster may."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, heap_mb=256)
+        self.secure_port = _free_port()
+
+    def _more_properties(self) -> str:
+        port, controller_port = self._choose_ports()
+        self.folder.mkdir(exist_ok=True)
+        make_certificate(self.folder / "server.pem", self.folder / "ca.pem")
+        plain, secure = f"PLAINTEXT://127.0.0.1:{port}", f"SASL_SSL://127.0.0.1:{self.secure_port}"
+        module = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        return f"""
+listeners={plain},CONTROLLER://127.0.0.1:{controller_port},{secure}
+advertised.listeners={plain},{secure}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
+sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={module}
+ssl.keystore.type=PEM
+ssl.keystore.location={self.folder}/server.pem
+"""
+
+    def _more_format_arguments(self) -> list[str]:
+        return ["--add-scram", f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"]
+
+
+def make_certificate(server: Path, ca: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kafka.test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    server.write_bytes(private + pem)
+    ca.write_bytes(pem)
+
+
+def secret(file: Path, text: str) -> str:
+    file.write_text(text + "\n")
+    file.chmod(0o600)
+    return str(file)

@@ -1,0 +1,118 @@
+"""The embedded broker: the same ports and data after any end, nothing left behind, and an error that says why it is not up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from agents import settings
+from agents.embedded.broker import Broker
+from agents.errors import InstallError, KafkaUnavailable
+from agents.kafka.admin import Topic, provision
+from tests.kafka.helpers import fill, lease_maker, leased, read_all, until
+
+
+@pytest_asyncio.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
+    broker = Broker(tmp_path / "kafka", heap_mb=256)
+    yield broker
+    broker.kill()
+
+
+async def test_it_starts_again_on_the_same_data_after_kill_and_after_stop(broker: Broker) -> None:
+    await broker.start()
+    bootstrap, kafka = broker.bootstrap, settings.Kafka(bootstrap=broker.bootstrap)
+    await provision(kafka, (Topic("in", 2, 16),), embedded=True)
+    await fill(kafka, "in", [b"1"])
+    async with lease_maker(kafka) as maker:
+        first = await maker.make("geolane-node-a")
+        async with leased(kafka, "geolane-node-a", first) as producer:
+            await producer.begin_transaction()
+            await (await producer.send("in", b"open when the broker died", partition=0))
+            broker.kill()
+        assert broker.pid is None
+        with pytest.raises(KafkaUnavailable, match="geolane-node-a"):
+            await maker.make("geolane-node-a", 0.3)
+        await broker.start()
+        assert broker.bootstrap == bootstrap
+        assert await maker.make("geolane-node-a") > first  # the client that was there before is at work again
+        await fill(kafka, "in", [b"2"])
+
+        stopping = time.monotonic()
+        pid = broker.pid
+        await broker.stop(20)
+        assert time.monotonic() - stopping < 21
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid or 0, 0)
+        await broker.start()
+        await fill(kafka, "in", [b"3"])
+    assert [r.value for r in await read_all(kafka, "in")] == [b"1", b"2", b"3"]
+
+
+async def test_what_a_killed_run_left_is_ended_by_the_next_start_which_is_quiet(broker: Broker) -> None:
+    await broker.start()
+    left, process = broker.pid, broker._process
+    assert left is not None
+    assert process is not None
+    following = Broker(broker.folder, heap_mb=256)
+    await following.start()
+    try:
+        assert following.bootstrap == broker.bootstrap
+        assert process.wait(1) is not None
+        assert following.pid not in (None, left)
+        assert f"fileName = {broker.folder}/broker.log" in (broker.folder / "log4j2.properties").read_text()
+        assert (broker.folder / "broker.log").stat().st_size < 20_000, "the log is not quiet"
+        assert (broker.folder / "java.out").read_text() == ""
+        os.kill(following.pid or 0, signal.SIGKILL)
+
+        async def seen_to_be_gone() -> bool:
+            return following.pid is None
+
+        await until(seen_to_be_gone)
+    finally:
+        await following.stop()
+
+
+def test_a_process_that_only_has_the_pid_is_left_alone(broker: Broker) -> None:
+    stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        broker.folder.mkdir()
+        (broker.folder / "broker.pid").write_text(str(stranger.pid))
+        broker.reap()
+        assert stranger.poll() is None
+    finally:
+        stranger.communicate(b"\n")
+
+
+async def test_a_start_that_fails_says_what_the_log_says(tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        broker = Broker(tmp_path / "kafka", port=taken.getsockname()[1], heap_mb=256)
+        with pytest.raises(KafkaUnavailable, match="Address already in use"):
+            await broker.start(30)
+    assert broker.pid is None
+
+
+async def test_a_kept_port_that_somebody_took_is_given_up(broker: Broker) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        broker.folder.mkdir()
+        (broker.folder / "ports").write_text(f"{taken.getsockname()[1]} 20001\n")
+        broker._leave_taken_ports()
+        assert broker.bootstrap != f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+async def test_missing_jars_name_the_command_that_brings_them(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.embedded.broker.JARS", tmp_path)
+    with pytest.raises(InstallError, match="make install"):
+        await broker.start()

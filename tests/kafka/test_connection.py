@@ -1,0 +1,134 @@
+"""One way to the brokers (SASL over TLS too), and a border that no error of aiokafka crosses."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiokafka.errors as kafka_errors
+import pytest
+import pytest_asyncio
+from aiokafka.client import CoordinationType
+
+from agents import settings
+from agents.errors import GeolaneError, KafkaError, KafkaUnavailable, SettingsError
+from agents.kafka.admin import Topic, provision
+from agents.kafka.connection import Link, as_ours, client_kwargs, is_fenced
+from agents.kafka.offsets import Offsets
+from agents.kafka.placement import PlacementLog
+from agents.kafka.tables import read_table
+from tests.kafka.helpers import lease_maker
+from tests.kafka.secured import PASSWORD, USER, SecureBroker, make_certificate, secret
+
+
+@dataclass
+class Secured:
+    kafka: settings.Kafka
+    wrong_password: settings.Kafka
+    wrong_ca: settings.Kafka
+
+
+@pytest_asyncio.fixture
+async def secured(tmp_path: Path) -> AsyncIterator[Secured]:
+    broker = SecureBroker(tmp_path / "kafka")
+    await broker.start()
+    make_certificate(tmp_path / "other.pem", tmp_path / "other-ca.pem")
+
+    def kafka(password: str, ca: Path) -> settings.Kafka:
+        return settings.Kafka(
+            bootstrap=f"127.0.0.1:{broker.secure_port}",
+            security="SASL_SSL",
+            username=USER,
+            password_file=secret(tmp_path / password, password),
+            ca_file=str(ca),
+        )
+
+    ca = broker.folder / "ca.pem"
+    yield Secured(kafka(PASSWORD, ca), kafka("wrong", ca), kafka(PASSWORD, tmp_path / "other-ca.pem"))
+    broker.kill()
+
+
+async def test_everything_works_over_sasl_and_tls(secured: Secured) -> None:
+    """One broker for all of it: topics, a lease, the placement log, offsets, tables; then a wrong password and a wrong CA."""
+    await provision(secured.kafka, (Topic("placement", 1, 0, {"cleanup.policy": "compact"}),))
+    log = PlacementLog(secured.kafka)
+    assert await log.lead() == {}
+    await log.write({"leader": b"1"})
+    await log.stop()
+    assert await read_table(secured.kafka, "placement") == {b"leader": b"1"}
+    offsets = Offsets(secured.kafka, "geolane-node")
+    await offsets.start()
+    await offsets.stop()
+    async with lease_maker(secured.kafka) as maker:
+        assert (await maker.make("geolane-node-iad-1"))[0] >= 0
+    for wrong in (secured.wrong_password, secured.wrong_ca):
+        with pytest.raises(KafkaUnavailable, match="certificate or password"):
+            await Link(wrong, "test").start(0.5)
+
+
+@pytest.mark.parametrize(
+    ("kafka", "what"),
+    [
+        (settings.Kafka(security="TLS"), r"kafka\.security: 'TLS'"),
+        (settings.Kafka(security="SASL_SSL", sasl_mechanism="GSSAPI"), r"kafka\.sasl_mechanism: 'GSSAPI'"),
+        (settings.Kafka(security="SASL_PLAINTEXT", username="me"), r"kafka\.password_file"),
+        (settings.Kafka(security="SSL", ca_file="/no/such/file"), r"kafka\.ca_file: /no/such/file"),
+        (settings.Kafka(security="SASL_PLAINTEXT", username="me", password_file="/no/such"), "/no/such"),
+    ],
+)
+def test_a_wrong_setting_is_named(kafka: settings.Kafka, what: str) -> None:
+    with pytest.raises(SettingsError, match=what):
+        client_kwargs(kafka)
+
+
+def test_without_tls_no_certificate_is_read() -> None:
+    assert client_kwargs(settings.Kafka(bootstrap="a:1,b:2")) == {
+        "bootstrap_servers": "a:1,b:2",
+        "security_protocol": "PLAINTEXT",
+    }
+
+
+def test_tls_checks_the_brokers_name() -> None:
+    context = client_kwargs(settings.Kafka(security="SSL"))["ssl_context"]
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+def foreign_errors() -> list[BaseException]:
+    """One of each that aiokafka has, and what sockets and time-outs raise."""
+    kinds = {k for k in vars(kafka_errors).values() if isinstance(k, type) and issubclass(k, kafka_errors.KafkaError)}
+    return [kind() for kind in kinds - {kafka_errors.BrokerResponseError}] + [TimeoutError(), OSError("refused")]
+
+
+async def test_every_foreign_error_becomes_one_of_ours() -> None:
+    for error in foreign_errors():
+        ours = as_ours(error, "read the offsets")
+        assert isinstance(ours, KafkaError), error
+        assert str(ours).startswith("read the offsets: "), error
+
+        async def attempt(error: BaseException = error) -> None:
+            raise error
+
+        with pytest.raises(KafkaError):
+            await Link(settings.Kafka(), "test").persist("read the offsets", attempt, 0.01)
+
+
+def test_our_own_errors_pass_the_border_as_they_are() -> None:
+    ours = KafkaError("x")
+    assert as_ours(ours, "anything") is ours
+    assert isinstance(ours, GeolaneError)
+
+
+@pytest.mark.parametrize("kind", [kafka_errors.ProducerFenced, kafka_errors.InvalidProducerEpoch])
+def test_a_fence_is_known_as_one(kind: type[BaseException]) -> None:
+    assert is_fenced(kind())
+    assert not is_fenced(TimeoutError())
+
+
+async def test_a_link_that_was_not_started_says_so() -> None:
+    link = Link(settings.Kafka(), "test")
+    with pytest.raises(KafkaUnavailable, match="start"):
+        await link.coordinator(CoordinationType.GROUP, "geolane-node")
+    await link.stop()

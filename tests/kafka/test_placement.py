@@ -1,0 +1,151 @@
+"""PROTOCOL 2.3 and 2.11: what is written holds for whoever leads next, and who has been deposed writes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+import pytest_asyncio
+
+from agents import settings
+from agents.errors import KafkaUnavailable, LeadershipLost
+from agents.kafka.placement import PlacementLog
+from agents.kafka.tables import read_table
+from tests.fixtures.kafka import KafkaServer
+from tests.kafka.helpers import quietly_stop
+
+NewLog = Callable[[], PlacementLog]
+
+
+@pytest_asyncio.fixture
+async def topic(kafka_server: KafkaServer) -> str:
+    return await kafka_server.topic("placement", cleanup_policy="compact")
+
+
+@pytest_asyncio.fixture
+async def new_log(kafka_server: KafkaServer, topic: str) -> AsyncIterator[NewLog]:
+    """Makes the logs of one coordinator's successive processes."""
+    transactional_id, logs = kafka_server.name("geolane-coordinator"), []
+
+    def make() -> PlacementLog:
+        logs.append(PlacementLog(kafka_server.kafka, topic=topic, transactional_id=transactional_id))
+        return logs[-1]
+
+    yield make
+    for log in logs:
+        if log._producer is not None:
+            await quietly_stop(log._producer)
+
+
+async def test_a_new_leader_reads_what_the_one_before_committed(new_log: NewLog) -> None:
+    first, second = new_log(), new_log()
+    assert await first.lead() == {}
+    await first.write({"leader": b"1", "main/events.lanes/0": b"a", "main/events.lanes/1": b"b"})
+    await first.write({"leader": b"2", "main/events.lanes/1": None})
+    assert await second.lead() == {"leader": b"2", "main/events.lanes/0": b"a"}
+    await second.write({"leader": b"3"})
+
+
+async def test_a_deposed_coordinators_write_is_refused(new_log: NewLog, kafka_server: KafkaServer, topic: str) -> None:
+    old, new = new_log(), new_log()
+    await old.lead()
+    await old.write({"leader": b"old"})
+    await new.lead()
+    for _ in range(2):
+        with pytest.raises(LeadershipLost, match="must end"):
+            await old.write({"leader": b"zombie"})
+    await new.write({"main/events.lanes/0": b"a"})
+    assert await read_table(kafka_server.kafka, topic) == {b"leader": b"old", b"main/events.lanes/0": b"a"}
+
+
+async def test_what_the_deposed_one_had_open_is_not_read_and_never_will_be(
+    new_log: NewLog, kafka_server: KafkaServer, topic: str
+) -> None:
+    """Also pins that reading ends where a topic's last records are aborted ones."""
+    old, new = new_log(), new_log()
+    await old.lead()
+    await old.write({"leader": b"old"})
+    await old._producer.begin_transaction()
+    await (await old._producer.send(topic, b"open", key=b"leader", partition=0))
+    assert await new.lead() == {"leader": b"old"}
+    assert await read_table(kafka_server.kafka, topic) == {b"leader": b"old"}
+
+
+async def test_a_write_that_races_the_next_leader_is_in_what_that_one_reads_or_nowhere(
+    new_log: NewLog, kafka_server: KafkaServer, topic: str
+) -> None:
+    leader = new_log()
+    await leader.lead()
+    for i in range(1, 13):
+        following = new_log()
+        writing = asyncio.ensure_future(leader.write({"a": b"%d" % i, "b": b"%d" % i}))
+        await asyncio.sleep(i % 4 * 0.003)  # not waiting for anything: another interleaving each round
+        read = await following.lead()
+        outcome = (await asyncio.gather(writing, return_exceptions=True))[0]
+        assert outcome is None or isinstance(outcome, LeadershipLost | KafkaUnavailable)
+        assert read.get("a") == read.get("b")
+        assert outcome is not None or read["a"] == b"%d" % i, "the old leader was told that its write counted"
+        assert not (isinstance(outcome, LeadershipLost) and read.get("a") == b"%d" % i), "refused, and yet it counts"
+        now = await read_table(kafka_server.kafka, topic)
+        assert {k.decode(): v for k, v in now.items()} == read
+        leader = following
+
+
+async def test_a_process_leads_once(new_log: NewLog) -> None:
+    log = new_log()
+    with pytest.raises(LeadershipLost):
+        await log.write({"leader": b"1"})
+    await log.lead()
+    with pytest.raises(LeadershipLost, match="led before"):
+        await log.lead()
+
+
+async def test_no_broker_is_no_leadership_and_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.kafka.placement.START_BOUND_S", 0.2)
+    log = PlacementLog(settings.Kafka(bootstrap="127.0.0.1:1"))
+    for _ in range(2):
+        with pytest.raises(KafkaUnavailable, match="reach Kafka"):
+            await log.lead()
+
+
+async def frozen_broker(server: KafkaServer, write: Callable[[], Awaitable[None]]) -> None:
+    """Run `write` while the broker answers nothing."""
+    pid = server.broker.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await write()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_an_unknown_outcome_ends_the_leadership(
+    new_log: NewLog, kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = new_log()
+    await log.lead()
+    monkeypatch.setattr("agents.kafka.placement.WRITE_BOUND_S", 0.5)
+
+    async def write() -> None:
+        with pytest.raises(KafkaUnavailable, match="outcome unknown"):
+            await log.write({"leader": b"1"})
+
+    await frozen_broker(kafka_server, write)
+    with pytest.raises(LeadershipLost, match="must end"):
+        await log.write({"leader": b"2"})
+
+
+async def test_a_cancelled_write_ends_the_leadership(new_log: NewLog, kafka_server: KafkaServer) -> None:
+    log = new_log()
+    await log.lead()
+
+    async def write() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(log.write({"leader": b"1"}), 0.2)
+
+    await frozen_broker(kafka_server, write)
+    with pytest.raises(LeadershipLost, match="must end"):
+        await log.write({"leader": b"2"})

@@ -1,0 +1,216 @@
+"""Values as the core makes them, and XML as an enemy does."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+from hypothesis import strategies as st
+
+from agents.core.feeds import AlertItem, FeedItem, FleetSummary, Move, PlacementPlan, Severity
+from agents.core.model import (
+    LANES,
+    RAW,
+    Announcement,
+    Answer,
+    Arrival,
+    AssignCommand,
+    DrainCommand,
+    Grant,
+    Health,
+    LaneLoad,
+    LanesCommand,
+    LeaseCommand,
+    ReleaseCommand,
+    ResumeCommand,
+    Telemetry,
+)
+from plugins import namespaces as ns
+
+words = st.from_regex(r"[A-Za-z0-9_.:-]{1,40}", fullmatch=True)
+xml_text = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), max_size=60)
+whole = st.integers(0, 10**15)
+amounts = st.integers(0, 10**12).map(lambda thousandths: thousandths / 1000)
+topics = st.sampled_from([LANES, RAW, "main/events_2.x-y"])
+
+announcements = st.builds(
+    Announcement,
+    worker=st.just("node-iad-1"),
+    health=st.sampled_from([Health.AVAILABLE, Health.DND, Health.XA]),
+    boot=words,
+    state=words,
+    status=xml_text,
+    site=xml_text,
+    capacity_eps=amounts,
+    accel=xml_text.filter(bool),
+    version=xml_text,
+)
+loads = st.builds(
+    LaneLoad,
+    topic=topics,
+    n=whole,
+    epoch=whole,
+    rate_eps=amounts,
+    lag_events=whole,
+    p50_ms=amounts,
+    p99_ms=amounts,
+    fault=xml_text,
+)
+telemetries = st.builds(
+    Telemetry,
+    boot=words,
+    seq=whole,
+    ts=xml_text,
+    cpu=amounts,
+    mem_mb=amounts,
+    tuning=whole,
+    lanes=st.lists(loads, max_size=4).map(tuple),
+    arrivals=st.lists(st.builds(Arrival, whole, amounts), max_size=4).map(tuple),
+)
+
+grants = st.lists(st.builds(Grant, whole, whole, whole), max_size=8, unique_by=lambda g: g.n).map(tuple)
+commands = st.one_of(
+    st.builds(
+        LeaseCommand,
+        whole,
+        words,
+        transactional_id=words,
+        producer_id=st.integers(-1, 10**17),
+        producer_epoch=st.integers(-1, 32767),
+    ),
+    st.builds(AssignCommand, whole, words, topics, grants),
+    st.builds(ReleaseCommand, whole, words, topics, grants),
+    st.builds(LanesCommand, whole, words),
+    st.builds(DrainCommand, whole, words),
+    st.builds(ResumeCommand, whole, words),
+)
+answers = st.builds(Answer, grants)
+
+moves = st.builds(Move, whole, xml_text, xml_text, whole, st.integers(-(10**9), 10**9).map(lambda x: x / 1000), topics)
+elements = st.one_of(
+    st.builds(PlacementPlan, whole, xml_text, xml_text, st.lists(moves, max_size=4).map(tuple)),
+    st.builds(
+        FleetSummary,
+        *[whole] * 7,
+        rate_eps=amounts,
+        arrival_eps=amounts,
+        lag_events=whole,
+        p50_ms=amounts,
+        p99_ms=amounts,
+        paused=st.booleans(),
+    ),
+    st.builds(AlertItem, st.sampled_from(Severity), xml_text, xml_text),
+)
+feed_items = st.builds(FeedItem, words, words, xml_text, xml_text, elements, whole)
+
+# ---- hostile ----
+
+_TAGS = st.sampled_from(
+    [
+        f"{{{ns.NODE}}}node",
+        f"{{{ns.TELEMETRY}}}telemetry",
+        f"{{{ns.TELEMETRY}}}lane",
+        f"{{{ns.TELEMETRY}}}arrival",
+        f"{{{ns.COMMANDS}}}command",
+        f"{{{ns.DATA}}}x",
+        f"{{{ns.DATA}}}field",
+        f"{{{ns.DATA}}}value",
+        f"{{{ns.PUBSUB_EVENT}}}event",
+        f"{{{ns.PUBSUB_EVENT}}}items",
+        f"{{{ns.PUBSUB_EVENT}}}item",
+        f"{{{ns.MUC_USER}}}x",
+        f"{{{ns.MUC_USER}}}item",
+        f"{{{ns.MUC_USER}}}status",
+        f"{{{ns.ATOM}}}entry",
+        f"{{{ns.ATOM}}}title",
+        f"{{{ns.PLACEMENT}}}placement",
+        f"{{{ns.FEED}}}fleet",
+        f"{{{ns.FEED}}}alert",
+        f"{{{ns.STANZA_ID}}}stanza-id",
+        f"{{{ns.CORRECT}}}replace",
+        f"{{{ns.DELAY}}}delay",
+        f"{{{ns.CLIENT}}}body",
+        f"{{{ns.CLIENT}}}show",
+        f"{{{ns.CLIENT}}}status",
+        f"{{{ns.CLIENT}}}subject",
+        f"{{{ns.CLIENT}}}error",
+        "bare",
+    ]
+)
+_NAMES = st.sampled_from(
+    [
+        "var",
+        "type",
+        "node",
+        "action",
+        "boot",
+        "seq",
+        "ts",
+        "cpu",
+        "mem_mb",
+        "n",
+        "epoch",
+        "topic",
+        "id",
+        "by",
+        "jid",
+        "nick",
+        "affiliation",
+        "code",
+        "publisher",
+        "seen",
+        "leader_epoch",
+        "plan",
+        "reason",
+        "severity",
+        "sessionid",
+        "capacity_eps",
+        "state",
+        "rate_eps",
+    ]
+)
+_WORDS = "NaN inf -1 1e999 ٣ 1_0 @ a@b@c submit execute FORM_TYPE lanes leader_epoch boot owner 110 dnd"
+_NASTY = st.sampled_from(
+    [
+        *_WORDS.split(),
+        "9" * 400,
+        " 1",
+        "1 2",
+        "\N{ZERO WIDTH SPACE}",
+        f"{ns.LANES}#assign",
+        f"{ns.LANES}#lease",
+        "telemetry/node-a",
+        "node-a@fleet.geolane.test/etl",
+        "ops@conference.geolane.test",
+    ]
+)
+_STRINGS = _NASTY | xml_text | whole.map(str)
+
+
+@st.composite
+def hostile(draw: st.DrawFn, tag: str | None = None, depth: int = 2) -> ET.Element:
+    """An element of any shape out of our vocabulary."""
+    element = ET.Element(tag or draw(_TAGS), draw(st.dictionaries(_NAMES, _STRINGS, max_size=5)))
+    element.text = draw(st.none() | _STRINGS)
+    if depth:
+        element.extend(draw(st.lists(hostile(depth=depth - 1), max_size=3)))
+    return element
+
+
+@st.composite
+def spoiled(draw: st.DrawFn, good: ET.Element) -> ET.Element:
+    """`good` (a copy) with one to three things in it changed, doubled or taken away."""
+    root = ET.fromstring(ET.tostring(good))
+    for _ in range(draw(st.integers(1, 3))):
+        victim = draw(st.sampled_from(list(root.iter())))
+        match draw(st.sampled_from(["attribute", "text", "drop", "double", "add"])):
+            case "attribute" if victim.attrib:
+                victim.set(draw(st.sampled_from(sorted(victim.attrib))), draw(_STRINGS))
+            case "text":
+                victim.text = draw(_STRINGS)
+            case "drop" if len(victim):
+                victim.remove(draw(st.sampled_from(list(victim))))
+            case "double" if len(victim):
+                victim.append(draw(st.sampled_from(list(victim))))
+            case _:
+                victim.append(draw(hostile(depth=1)))
+    return root

@@ -1,0 +1,156 @@
+"""Whatever comes: a value or BadStanza, and from the links' handlers no exception at all."""
+
+from __future__ import annotations
+
+import asyncio
+import xml.etree.ElementTree as ET
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from slixmpp.stanza import Iq, Message, Presence
+
+from agents import settings
+from agents.core.model import AssignCommand, Grant, Telemetry
+from agents.xmpp.leadership import Leadership, Seen
+from agents.xmpp.room import Room
+from agents.xmpp.worker import WorkerLink
+from plugins import feeds, health, lanes, room, telemetry
+from plugins import namespaces as ns
+from plugins.values import BadStanza, integer, number
+from tests.plugins import strategies as ours
+
+XMPP = settings.Xmpp()
+GOOD_COMMAND = lanes.command_xml(AssignCommand(4, "b", "main/x", (Grant(1, 2, 3), Grant(2, 3, 4))))
+GOOD_TELEMETRY = telemetry.telemetry_xml(Telemetry("b", 1, "now", 0.5, 80.0))
+SENDERS = st.sampled_from(
+    [
+        XMPP.pubsub,
+        XMPP.room,
+        f"{XMPP.room}/ana",
+        f"{XMPP.coordinator}/leader",
+        f"{XMPP.coordinator}/standby-x",
+        f"node-a@{XMPP.fleet}/etl",
+        f"ana@{XMPP.domain}/phone",
+        XMPP.domain,
+        "",
+    ]
+)
+KINDS = st.sampled_from(
+    ["", "error", "groupchat", "headline", "chat", "normal", "unavailable", "subscribe", "get", "set"]
+)
+
+
+def stanza(kind: Any, tag: str, sender: str, type_: str, children: list[ET.Element]) -> Any:
+    xml = ET.Element(f"{{{ns.CLIENT}}}{tag}", {"from": sender, "to": f"{XMPP.coordinator}/leader", "id": "1"})
+    if type_:
+        xml.set("type", type_)
+    xml.extend(children)
+    return kind(xml=xml)
+
+
+@given(ours.hostile(f"{{{ns.TELEMETRY}}}telemetry") | ours.spoiled(GOOD_TELEMETRY))
+def test_telemetry(xml: ET.Element) -> None:
+    with suppress(BadStanza):
+        telemetry.telemetry_of(xml)
+
+
+@given(ours.hostile(f"{{{ns.COMMANDS}}}command") | ours.spoiled(GOOD_COMMAND))
+def test_commands_and_answers(xml: ET.Element) -> None:
+    iq = stanza(Iq, "iq", f"{XMPP.coordinator}/leader", "set", [xml])
+    lanes.is_ours(iq)
+    lanes.stale_seen(iq)
+    with suppress(BadStanza):
+        lanes.command_of(iq)
+    with suppress(BadStanza):
+        lanes.answer_of(iq)
+
+
+@given(ours.hostile(f"{{{ns.ATOM}}}entry"))
+def test_entries(xml: ET.Element) -> None:
+    with suppress(BadStanza):
+        feeds.entry_of("fleet", "current", xml)
+
+
+@given(SENDERS, KINDS, st.lists(ours.hostile(), max_size=4))
+def test_the_leaders_and_the_rooms_handlers(sender: str, kind: str, children: list[ET.Element]) -> None:
+    events: list[Any] = []
+    leadership = Leadership(XMPP, events.append, Seen())
+    leadership.affiliations = {f"ana@{XMPP.domain}": "member"}
+    leadership._room = Room(None, XMPP.room, "geolane", heard=leadership._heard_in_room, changed=leadership._changed)  # type: ignore[arg-type]
+    leadership._presence(stanza(Presence, "presence", sender, kind, children))
+    leadership._message(stanza(Message, "message", sender, kind, children))
+    room.occupant(stanza(Presence, "presence", sender, kind, children))
+
+
+@given(SENDERS, KINDS, ours.hostile(f"{{{ns.COMMANDS}}}command") | ours.spoiled(GOOD_COMMAND))
+def test_the_workers_handler_answers_everything(sender: str, kind: str, xml: ET.Element) -> None:
+    sent: list[Iq] = []
+
+    class Open:
+        up = True
+        send = sent.append
+
+    async def obey(_: object) -> Any:
+        raise AssertionError
+
+    link = WorkerLink(XMPP, "node-a", "b", obey, site="iad", capacity_eps=1.0)
+    link._session = Open()  # type: ignore[assignment]
+    link._command_came(stanza(Iq, "iq", sender, kind, [xml]))
+    queued = link._commands.qsize()
+    if kind in ("get", "set"):
+        assert len(sent) + queued == 1
+    assert not queued or sender == f"{XMPP.coordinator}/leader"
+
+
+def test_too_many_commands_are_told_to_wait() -> None:
+    sent: list[Iq] = []
+
+    class Open:
+        up = True
+        send = sent.append
+
+    async def main() -> None:
+        async def obey(_: object) -> Any:
+            raise AssertionError
+
+        link = WorkerLink(XMPP, "node-a", "b", obey, site="iad", capacity_eps=1.0)
+        link._session = Open()  # type: ignore[assignment]
+        for _ in range(70):
+            link._command_came(stanza(Iq, "iq", f"{XMPP.coordinator}/leader", "set", [GOOD_COMMAND]))
+
+    asyncio.run(main())
+    assert [iq["error"]["condition"] for iq in sent] == ["resource-constraint"] * 6
+
+
+@pytest.mark.parametrize("text", ["", "1.0", "+1", " 1", "1 ", "٣", "0x1", "1e3", "9" * 30, "-1", None])
+def test_what_is_no_whole_number(text: str | None) -> None:
+    with pytest.raises(BadStanza):
+        integer(text, "n")
+
+
+@given(st.text() | st.sampled_from(["nan", "inf", "-inf", "1e999", "1_0", "infinity", "-0.1"]))
+@example("1e15")
+def test_numbers_are_finite_and_bounded(text: str) -> None:
+    with suppress(BadStanza):
+        assert 0.0 <= number(text, "x") <= 1e15
+
+
+def test_a_worker_is_told_by_account_host_and_resource() -> None:
+    from slixmpp import JID
+
+    fleet = XMPP.fleet
+    assert health.worker_of(JID(f"node-a@{fleet}/etl"), fleet) == "node-a"
+    assert health.worker_of(JID(f"router-1@{fleet}/etl"), fleet) == "router-1"
+    for other in (
+        f"node-a@{fleet}/x",
+        f"node-a@{XMPP.domain}/etl",
+        f"geolane@{fleet}/etl",
+        f"node-@{fleet}/etl",
+        f"xnode-a@{fleet}/etl",
+        f"node-a@{fleet}",
+        fleet,
+    ):
+        assert health.worker_of(JID(other), fleet) is None

@@ -1,0 +1,49 @@
+"""The journal remembers over restarts, survives a broken file, and never makes anybody wait."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from agents import journal
+from agents.journal import Journal
+
+
+async def test_what_was_noted_is_there_after_a_restart_newest_last(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "journal.sqlite3"
+    async with Journal(path) as one:
+        for n in range(5):
+            one.note(n, "decision", "", f"plan {n}", {"plan": n})
+        one.note(9, "fleet", "node-a", "not for history", {})
+        one.note(10, "action", "ana@d", "drain a", {})
+    async with Journal(path) as two:
+        rows = await two.recent(3)
+    assert [(r.ms, r.who, r.text) for r in rows] == [(3, "", "plan 3"), (4, "", "plan 4"), (10, "ana@d", "drain a")]
+
+
+async def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite3"
+    path.write_bytes(b"this is no database, and long enough to be one" * 50)
+    async with Journal(path) as one:
+        one.note(1, "action", "", "anew", {})
+    async with Journal(path) as two:
+        assert [r.text for r in await two.recent(9)] == ["anew"]
+    assert path.with_name("journal.sqlite3.broken").exists()
+
+
+async def test_a_full_queue_drops_and_counts_and_never_waits(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "j") as one:
+        for n in range(journal.QUEUE_AT_MOST + 7):
+            one.note(n, "fleet", "", "x", {})
+        assert one.dropped == 7
+
+
+async def test_it_writes_while_it_runs(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "j") as one:
+        running = asyncio.create_task(one.run())
+        one.note(1, "alert", "", "seen", {"odd": {1, 2}})
+        async with asyncio.timeout(10):
+            while not await one.recent(1):
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

@@ -1,0 +1,90 @@
+"""How a process ends, and what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from agents import supervisor
+from agents.errors import InstallError, KafkaUnavailable, LeadershipLost, LeaseLost
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (LeaseLost("fenced"), 3),
+        (LeadershipLost("fenced"), 3),
+        (InstallError("no java"), 2),
+        (ValueError("a fault"), 1),
+        (ExceptionGroup("", [KafkaUnavailable("away"), ExceptionGroup("", [LeaseLost("fenced")])]), 3),
+        (ExceptionGroup("", [KafkaUnavailable("away"), InstallError("no java")]), 2),
+        (ExceptionGroup("", [KafkaUnavailable("away"), ValueError("a fault")]), 1),
+    ],
+)
+def test_the_gravest_error_gives_the_exit_code(error: Exception, code: int) -> None:
+    async def main() -> None:
+        raise error
+
+    assert supervisor.run(main) == code
+
+
+def test_what_main_returns_is_the_exit_code() -> None:
+    async def main() -> int:
+        return 5
+
+    assert supervisor.run(main) == 5
+
+
+def _script(code: str) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(code)]
+
+
+_HEAD = """
+import asyncio, sys, time
+from agents import supervisor
+async def main():
+    print("up", flush=True)
+    try:
+        await asyncio.sleep(60)
+    finally:
+        {last}
+sys.exit(supervisor.run(main, stop_s=0.5))
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(sign: signal.Signals) -> None:
+    with subprocess.Popen(_script(_HEAD.format(last="print('put away')")), stdout=subprocess.PIPE, text=True) as p:
+        assert p.stdout is not None
+        p.stdout.readline()
+        p.send_signal(sign)
+        assert p.stdout.read().splitlines()[-1] == "put away"
+        assert p.wait(10) == 0
+
+
+def test_stopping_has_a_bound_even_when_the_loop_is_blocked() -> None:
+    with subprocess.Popen(_script(_HEAD.format(last="time.sleep(60)")), stdout=subprocess.PIPE, text=True) as p:
+        assert p.stdout is not None
+        p.stdout.readline()
+        p.terminate()
+        assert p.wait(10) == 1
+
+
+async def test_systemd_is_told_when_it_runs_and_when_it_stops(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(10)
+        env = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        p = await asyncio.create_subprocess_exec(*_script(_HEAD.format(last="pass")), env=env, stdout=subprocess.PIPE)
+        assert await asyncio.to_thread(listener.recv, 100) == b"READY=1"
+        p.terminate()
+        assert await asyncio.to_thread(listener.recv, 100) == b"STOPPING=1"
+        assert await p.wait() == 0

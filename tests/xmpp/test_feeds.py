@@ -1,0 +1,122 @@
+"""Operator feeds: published by the leader, read by members, and by nobody whose membership ended."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from agents.core.feeds import (
+    ALERTS,
+    CURRENT,
+    FLEET,
+    PLACEMENT,
+    AlertItem,
+    FeedItem,
+    FleetSummary,
+    Move,
+    PlacementPlan,
+    Severity,
+)
+from agents.errors import CommandRefused
+from agents.xmpp.person import Person
+from plugins.feeds import entry_of
+from tests.xmpp.conftest import Coordinator, Links, until
+
+SUMMARY = FleetSummary(10, 9, 1, 32, 30, 1, 1, 998.5, 1001.0, 40, 3.1, 9.4, True)
+PLAN = FeedItem(
+    PLACEMENT,
+    "plan-4-918",
+    "1 lane moved: fra-1 draining",
+    "12: fra-1 to ams-2, +2.1 ms",
+    PlacementPlan(918, "drain", "ana@geolane.test", (Move(12, "fra-1", "ams-2", 8, 2.1),)),
+    4,
+)
+
+
+def _published(leader: Coordinator, n: int) -> bool:
+    leader.link.publish(alert(n))
+    return True
+
+
+def alert(n: int) -> FeedItem:
+    return FeedItem(ALERTS, f"alert-4-{n}", f"node gone {n}", "", AlertItem(Severity.WARNING, "node_gone", "node-a"), 4)
+
+
+async def test_a_member_reads_what_the_leader_publishes(links: Links) -> None:
+    leader = await links.coordinator()
+    ana = await links.server.person()
+    async with Person(links.server.settings(ana), ana) as client:
+        leader.link.publish(PLAN)
+        for feed, item in (
+            (FLEET, FeedItem(FLEET, CURRENT, "calm", "10 nodes", SUMMARY, 4)),
+            (PLACEMENT, PLAN),
+            (ALERTS, alert(1)),
+        ):
+            async with aclosing(client.watch(feed)) as items, asyncio.timeout(10):
+                leader.link.publish(item)
+                async for got in items:
+                    if got.payload.tag.endswith("}entry") and entry_of(got.feed, got.item_id, got.payload) == item:
+                        assert got.publisher == f"{links.server.settings().coordinator}/leader"
+                        break
+
+
+async def test_a_watcher_gets_every_alert_in_order(links: Links) -> None:
+    leader = await links.coordinator()
+    ana = await links.server.person()
+    async with Person(links.server.settings(ana), ana) as client:
+        got: list[str] = []
+
+        async def read() -> None:
+            async with aclosing(client.watch(ALERTS)) as items:
+                async for item in items:
+                    got.append(item.item_id)  # noqa: PERF401  # read while it runs
+
+        reader = asyncio.create_task(read())
+        await until(lambda: ALERTS in client._items)
+        await until(lambda: _published(leader, 100) and got)
+        for n in range(101, 121):
+            leader.link.publish(alert(n))
+        await until(lambda: got and got[-1] == "alert-4-120")
+        assert got[-20:] == [f"alert-4-{n}" for n in range(101, 121)]
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+
+
+async def test_a_stranger_cannot_read(links: Links) -> None:
+    mallory = await links.server.stranger()
+    async with Person(links.server.settings(mallory), mallory) as client:
+        for feed in (ALERTS, "telemetry/node-t1"):
+            with pytest.raises(CommandRefused):
+                await anext(client.watch(feed))
+
+
+async def test_who_is_banned_stops_reading(links: Links) -> None:
+    leader = await links.coordinator()
+    server = links.server
+    ana, bob = await server.person(), await server.person()
+    feeds = [ALERTS, PLACEMENT]
+    async with Person(server.settings(ana), ana) as banned, Person(server.settings(bob), bob) as other:
+        read: dict[str, list[str]] = {ana: [], bob: []}
+
+        async def follow(client: Person) -> None:
+            async with aclosing(client.watch(ALERTS)) as items:
+                async for item in items:
+                    read[client.account].append(item.item_id)  # read while it runs
+
+        tasks = [asyncio.create_task(follow(client)) for client in (banned, other)]
+        await until(lambda: _published(leader, 200) and all("alert-4-200" in x for x in read.values()))
+        affiliations = await leader.link.affiliations()
+        await leader.link.mirror({jid: a for jid, a in affiliations.items() if jid != server.jid(ana)}, feeds)
+        leader.link.publish(alert(201))
+        await until(lambda: "alert-4-201" in read[bob])
+        assert "alert-4-201" not in read[ana]
+        with pytest.raises(CommandRefused):
+            await anext(banned.watch(PLACEMENT))
+        await leader.link.mirror(affiliations, feeds)
+        async with aclosing(banned.watch(PLACEMENT)):
+            pass
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
