@@ -263,7 +263,7 @@ class Server:
 
     async def _until_serving(self) -> None:
         while True:
-            if self.pid is None:
+            if self._process is None or self._process.poll() is not None:
                 raise XmppError(f"ejabberd ended while starting:\n{self.log_tail()}")
             with contextlib.suppress(NotConnected, NoAnswer, OSError):
                 await self.api.call("status")
@@ -278,7 +278,11 @@ class Server:
         return f'"{self.folder / "spool"}"'
 
     def _is_ours(self, pid: int) -> bool:
-        """Whether `pid` runs (a zombie has no command line) and is the server of this very folder."""
+        """Whether `pid` runs (a zombie has no command line) and is the server of this very folder.
+
+        Our own child is asked as a child: while it turns from `erl` into the emulator its command line is empty."""
+        if self._process is not None and self._process.pid == pid:
+            return self._process.poll() is None
         try:
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
