@@ -4,35 +4,45 @@ These are the interface of this package. What computes them may change (DESIGN 7
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Singles: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int32]
 Bools: TypeAlias = npt.NDArray[np.bool_]
+MOST_MS = 1e6  # costs and prices: what is dearer is an error, so that float32 keeps a sixteenth of a ms at least
 
 
 class LaneTable(NamedTuple):
-    """L lanes. `lat`, `lon`: the rate-weighted middle of the lane's cells, degrees, float64[L]. `rate_eps`: arrival
-    rate, float64[L]. `owner`: row of the node that has it, -1 for none, int32[L]."""
+    """L lanes. `lat`, `lon`: the rate-weighted middle of the lane's cells, degrees, float64[L]. `owner`: row of the node
+    that has it, -1 for none, int32[L]. `warm`: row of another node that still has the lane's caches, -1 for none,
+    int32[L]. `traffic`: what its network takes against what it takes when empty, 1 where nobody measures, float64[L],
+    from 0.25 to 16. `rule`: row of the residency rule that binds it, -1 for none, int32[L]."""
 
     lat: Floats
     lon: Floats
-    rate_eps: Floats
     owner: Ints
+    warm: Ints
+    traffic: Floats
+    rule: Ints
 
 
 class NodeTable(NamedTuple):
     """N nodes. `lat`, `lon` in degrees, float64[N]. `site`: row of the node's region in the RTT table, -1 if it is in
-    none, int32[N]. `capacity_eps` float64[N]. `takes`: whether it takes lanes now, bool[N]."""
+    none, int32[N]. `takes`: whether it may be given lanes now, bool[N]; `keeps`: whether it may go on with those that
+    it has, bool[N]. `egress_ms`: what its site's way out costs, `degraded_ms`: what its health costs, float64[N]."""
 
     lat: Floats
     lon: Floats
     site: Ints
-    capacity_eps: Floats
     takes: Bools
+    keeps: Bools
+    egress_ms: Floats
+    degraded_ms: Floats
 
 
 class RttModel(NamedTuple):
@@ -51,40 +61,194 @@ class RttModel(NamedTuple):
     b_ms_per_km: float
 
 
-class Terms(NamedTuple):
-    """What lane l costs at node n, in ms, each float64[L, N]; `total_ms` is the sum of the others.
+class Weights(NamedTuple):
+    """Prices of a hand-over in ms: `move_ms` at every node but the lane's own, `miss_ms` at every node that has no warm
+    caches of the lane (its own always has)."""
 
-    `rtt_ms`: to the node and back. `move_ms`: the price of a hand-over, 0 at the lane's own node."""
+    move_ms: float = 2.0
+    miss_ms: float = 0.0
+
+
+class Problem(NamedTuple):
+    """Everything a cost is made of (DESIGN 7). `allowed`: whether a rule lets its lanes be at a node, bool[Q, N].
+
+    cost(l, n) = traffic_l * rtt(l, n) + miss_ms * (n not warm) + egress_ms(n) + degraded_ms(n) + move_ms * (n not own)
+    rtt(l, n)  = a_ms + b_ms_per_km * km(l, r) + table(r, region of n)  where r, the region of the table that is nearest
+                 to the lane (the first among equals), and the node's region were measured; else a_ms + b_ms_per_km * km(l, n)
+    filters:     a lane may be at its own node if that keeps lanes, at any other if that takes lanes; at either only if
+                 its rule allows the node."""
+
+    lanes: LaneTable
+    nodes: NodeTable
+    rtt: RttModel
+    allowed: Bools
+    weights: Weights
+
+
+class Terms(NamedTuple):
+    """What chosen lanes cost at every node, in ms, each float64[R, N]; `total_ms` is the sum of the others.
+
+    `rtt_ms`: to the node and back on an empty network. `traffic_ms`: what traffic adds to it (or takes from it)."""
 
     rtt_ms: Floats
+    traffic_ms: Floats
+    miss_ms: Floats
+    egress_ms: Floats
+    degraded_ms: Floats
     move_ms: Floats
     total_ms: Floats
 
 
 class Candidates(NamedTuple):
-    """The K nodes to consider for each lane, cheapest total first (then lower row): `node` int32[L, K], -1 where there
-    are fewer than K; `rtt_ms`, `total_ms` float64[L, K], infinite there. A lane's own node is always among them."""
+    """K nodes for each lane asked about, the lowest cost plus price first (then the lower row): `node` int32[R, K], -1
+    where there are fewer; `cost_ms` float32[R, K], without the price, infinite there. A lane's own node is among them
+    whenever it may stay there, in place of the K-th if it has to be."""
 
     node: Ints
-    rtt_ms: Floats
-    total_ms: Floats
+    cost_ms: Singles
 
 
-def check(lanes: LaneTable, nodes: NodeTable, rtt: RttModel) -> None:
+class Costs(Protocol):
+    """The costs of one problem, computed when asked for. Row order is the problem's. All float32, equal on every kernel
+    that is exact; the matrix is never stored (but by the oracle)."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(L, N)."""
+
+    def candidates(self, k: int, price_ms: Floats | None = None, rows: Ints | None = None) -> Candidates:
+        """The K cheapest nodes (K = min(k, N)) once `price_ms`, float64[N], is added; for all lanes, or for `rows`."""
+
+    def at(self, lane: Ints, node: Ints) -> Singles:
+        """The cost of each lane at the node beside it, float32 of the same length; infinite where it may not be."""
+
+
+class Solution(NamedTuple):
+    """Where lanes are to be. `node` int32[L], -1 for a lane that waits. `price_ms` float64[N], what one event/s of room
+    costs at each node: 0 where there is room to spare. `objective` and `bound` in ms x events/s: the sum of load x cost,
+    and what no placement can go below (DESIGN 7.3)."""
+
+    node: Ints
+    price_ms: Floats
+    objective: float
+    bound: float
+
+
+class Numerics(NamedTuple):
+    """What the planner computes with, chosen once (kernels/choose.py). `why` is logged."""
+
+    name: str
+    why: str
+    costs: Callable[[Problem], Costs]
+    solve: Solve
+
+
+class Solve(Protocol):
+    """Places lanes at the lowest cost within the room that there is; see kernels/assign.py."""
+
+    def __call__(
+        self,
+        costs: Costs,
+        load_eps: Floats,
+        room_eps: Floats,
+        *,
+        owner: Ints,
+        fixed: Bools | None = None,
+        rank: Ints | None = None,
+        price_ms: Floats | None = None,
+    ) -> Solution: ...
+
+
+def lane_table(
+    lat: Sequence[float] | Floats,
+    lon: Sequence[float] | Floats,
+    *,
+    owner: Sequence[int] | Ints | None = None,
+    warm: Sequence[int] | Ints | None = None,
+    traffic: Sequence[float] | Floats | None = None,
+    rule: Sequence[int] | Ints | None = None,
+) -> LaneTable:
+    """A LaneTable; what is left out is neutral: nobody's, cold, no traffic, no rule."""
+    n = len(lat)
+    none = np.full(n, -1, dtype=np.int32)
+    return LaneTable(
+        np.asarray(lat, dtype=np.float64),
+        np.asarray(lon, dtype=np.float64),
+        none if owner is None else np.asarray(owner, dtype=np.int32),
+        none if warm is None else np.asarray(warm, dtype=np.int32),
+        np.ones(n) if traffic is None else np.asarray(traffic, dtype=np.float64),
+        none if rule is None else np.asarray(rule, dtype=np.int32),
+    )
+
+
+def node_table(
+    lat: Sequence[float] | Floats,
+    lon: Sequence[float] | Floats,
+    *,
+    site: Sequence[int] | Ints | None = None,
+    takes: Sequence[bool] | Bools | None = None,
+    keeps: Sequence[bool] | Bools | None = None,
+    egress_ms: Sequence[float] | Floats | None = None,
+    degraded_ms: Sequence[float] | Floats | None = None,
+) -> NodeTable:
+    """A NodeTable; what is left out is neutral: outside the RTT table, healthy, takes and keeps lanes, free of cost."""
+    n = len(lat)
+    return NodeTable(
+        np.asarray(lat, dtype=np.float64),
+        np.asarray(lon, dtype=np.float64),
+        np.full(n, -1, dtype=np.int32) if site is None else np.asarray(site, dtype=np.int32),
+        np.ones(n, dtype=bool) if takes is None else np.asarray(takes, dtype=bool),
+        np.ones(n, dtype=bool) if keeps is None else np.asarray(keeps, dtype=bool),
+        np.zeros(n) if egress_ms is None else np.asarray(egress_ms, dtype=np.float64),
+        np.zeros(n) if degraded_ms is None else np.asarray(degraded_ms, dtype=np.float64),
+    )
+
+
+def no_rtt_table(a_ms: float, b_ms_per_km: float) -> RttModel:
+    """An RTT model without any measurement: `a_ms + b_ms_per_km * km` everywhere."""
+    none = np.zeros(0)
+    return RttModel((), none, none, np.zeros((0, 0)), np.zeros((0, 0), dtype=bool), a_ms, b_ms_per_km)
+
+
+def problem(
+    lanes: LaneTable, nodes: NodeTable, rtt: RttModel, weights: Weights, allowed: Bools | None = None
+) -> Problem:
+    """A checked Problem; without `allowed` there are no rules. Raises ValueError by column and row."""
+    whole = Problem(
+        lanes, nodes, rtt, np.zeros((0, len(nodes.lat)), dtype=bool) if allowed is None else allowed, weights
+    )
+    check(whole)
+    return whole
+
+
+def check(p: Problem) -> None:
     """Raises ValueError that names the first column and row that is not finite, out of range or of the wrong length."""
+    lanes, nodes, rtt = p.lanes, p.nodes, p.rtt
     for table, name in ((lanes, "lanes"), (nodes, "nodes"), (rtt, "rtt")):
         _columns(table, name)
         _range(table.lat, f"{name}.lat", -90.0, 90.0)
         _range(table.lon, f"{name}.lon", -180.0, 180.0)
-    _range(lanes.rate_eps, "lanes.rate_eps", 0.0)
-    _range(nodes.capacity_eps, "nodes.capacity_eps", 0.0)
-    _range(rtt.rtt_ms.ravel(), "rtt.rtt_ms (row by row)", 0.0)
-    _range(np.array([rtt.a_ms]), "rtt.a_ms", 0.0)
-    _range(np.array([rtt.b_ms_per_km]), "rtt.b_ms_per_km", 0.0)
+    _range(lanes.traffic, "lanes.traffic", 0.25, 16.0)
     _range(lanes.owner, "lanes.owner", -1, len(nodes.lat) - 1)
+    _range(lanes.warm, "lanes.warm", -1, len(nodes.lat) - 1)
+    _range(lanes.rule, "lanes.rule", -1, len(p.allowed) - 1)
     _range(nodes.site, "nodes.site", -1, len(rtt.lat) - 1)
-    if rtt.rtt_ms.shape != (len(rtt.lat), len(rtt.lat)):
+    _range(nodes.egress_ms, "nodes.egress_ms", 0.0, MOST_MS)
+    _range(nodes.degraded_ms, "nodes.degraded_ms", 0.0, MOST_MS)
+    _range(rtt.rtt_ms.ravel(), "rtt.rtt_ms (row by row)", 0.0, MOST_MS)
+    for name, value in (("rtt.a_ms", rtt.a_ms), ("rtt.b_ms_per_km", rtt.b_ms_per_km), *p.weights._asdict().items()):
+        _range(np.array([value]), name, 0.0, MOST_MS)
+    if rtt.rtt_ms.shape != (len(rtt.lat), len(rtt.lat)) or rtt.measured.shape != rtt.rtt_ms.shape:
         raise ValueError(f"rtt.rtt_ms is {rtt.rtt_ms.shape}, not square in its {len(rtt.lat)} regions")
+    if p.allowed.ndim != 2 or p.allowed.shape[1] != len(nodes.lat):
+        raise ValueError(f"allowed is {p.allowed.shape}: a row per rule, a column per node ({len(nodes.lat)})")
+
+
+def check_price(price_ms: Floats, nodes: int) -> None:
+    """Raises ValueError unless it is float64[N], finite, from 0."""
+    if price_ms.shape != (nodes,):
+        raise ValueError(f"price_ms is {price_ms.shape}, there are {nodes} nodes")
+    _range(price_ms, "price_ms", 0.0, MOST_MS)
 
 
 def _columns(table: LaneTable | NodeTable | RttModel, name: str) -> None:

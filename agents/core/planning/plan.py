@@ -1,9 +1,16 @@
-"""What goes into the planner and what comes out: frozen values. Lanes and nodes are named by their row in the input."""
+"""What goes into the planner and what comes out: frozen values, in JSON for the journal too (replay.py). Lanes and nodes are
+named by their row in the input.
+
+`Frame` is what a leader's life does not change, `Moment` what one tick sees; `plan(frame, moment)` is the whole decision."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import msgspec
+
+from kernels.tables import RttModel, Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,9 +18,11 @@ class Lane:
     """A lane as the planner sees it.
 
     `rate_eps`: what arrives now, events/s; None when nobody has counted yet. `expected_eps`: what the lane map expects;
-    it stands in for an unknown rate and is the floor of a known one. `owner`: row of the node that has the lane; None
-    for an orphan. `target`: row of the node where a move under way is to end. `moving`: being released now.
-    `cooldown_until_s`: calm leaves it alone until then. `priority`: when not all fit, the lower wait."""
+    it stands in for an unknown rate and is the floor of a known one. `forecast_eps`: what will arrive `Calm.forecast_s`
+    from now; None without a forecast. `owner`: row of the node that has the lane; None for an orphan. `target`: row of
+    the node where a move under way is to end. `warm`: row of another node that still has its caches. `moving`: being
+    released now. `cooldown_until_s`: calm leaves it alone until then. `priority`: when not all fit, the lower wait.
+    `traffic`: see kernels.LaneTable."""
 
     id: int
     rate_eps: float | None
@@ -23,6 +32,9 @@ class Lane:
     moving: bool = False
     cooldown_until_s: float = 0.0
     priority: int = 0
+    forecast_eps: float | None = None
+    warm: int | None = None
+    traffic: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,47 +42,106 @@ class Node:
     """A node as the planner sees it.
 
     `takes`: whether it may be given lanes (available, with a lease). `empty`: why its lanes must go (`draining`,
-    `unhealthy`), else "". `in_flight`: moves from or to it that are under way."""
+    `unhealthy`), else "". `in_flight`: moves from or to it that are under way, of `slots` that it may have (None:
+    `Calm.in_flight`). `came_s`: since when it takes lanes, on the clock of `Moment.now_s`: it is ramped from then on.
+    `degraded_ms`: what its health costs."""
 
     id: str
     capacity_eps: float
     takes: bool = True
     empty: str = ""
     in_flight: int = 0
+    slots: int | None = None
+    came_s: float = float("-inf")
+    degraded_ms: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Calm:
-    """The rules that keep a fleet calm (DESIGN 7.4).
+class Calm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rules that keep a fleet calm (DESIGN 7.4); calm.py and limits.py apply them. Times in s unless their name says
+    ms.
 
-    `target_utilisation`: share of its capacity that a node is given at most. `act_above`, `settle_to`: times the
-    fleet's mean utilisation at which a node is relieved, and to which. `idle_below`: utilisation under which a node
-    counts as idle: imbalance costs no latency there, so it is not relieved. `windows` of `window_s` each: for how long,
-    without a break, a move must look right. `horizon_s`: time in which a move has to earn what it costs; it costs the
-    events of `pause_ms` their wait. `budget_share` of the load may be on the move at once, or one lane. `in_flight`
-    moves from or to one node."""
+    `target_utilisation`: share of its capacity that a node is given at most. `act_above`, `settle_to`: times the fleet's
+    mean utilisation at which a node is relieved, and to which; `comfortable`: utilisation up to which imbalance costs
+    nobody anything, so that no node is relieved below it. `window_s`, `windows`: for how long, without a break, a move
+    must look right. `horizon_s`: time in which a move has to earn what it costs; it costs the events of `pause_ms` their
+    wait. `cooldown_s`: how long a lane that moved is left alone, doubled each time it comes back to where it just was,
+    up to `cooldown_most_s`. `budget_share` of the load may be on the move at once, or one lane. `in_flight`: moves from
+    or to one node; halved on trouble, one more again after each window without. `ramp_s`: a node that comes gets its room
+    by and by, from `ramp_from` of it. `forecast_s`: how far ahead the load is looked at."""
 
     target_utilisation: float = 0.85
     act_above: float = 1.25
     settle_to: float = 1.10
-    idle_below: float = 0.10
+    comfortable: float = 0.50
     window_s: float = 5.0
     windows: int = 2
-    cooldown_s: float = 30.0
     horizon_s: float = 300.0
     pause_ms: float = 300.0
+    cooldown_s: float = 30.0
+    cooldown_most_s: float = 480.0
     budget_share: float = 0.09
     in_flight: int = 5
+    ramp_s: float = 60.0
+    ramp_from: float = 0.25
+    forecast_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlace:
+    """Where a node is: degrees, row of its region in the RTT table (-1: none), what its site's way out costs."""
+
+    id: str
+    lat: float
+    lon: float
+    site: int = -1
+    egress_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A residency rule: its name, and for each node whether its lanes may be there."""
+
+    name: str
+    allowed: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What stays the same in a leader's life. Per lane: `lat`, `lon` (degrees) and `rule` (row of `rules`, -1: none); per
+    node: `nodes`."""
+
+    lat: tuple[float, ...]
+    lon: tuple[float, ...]
+    rule: tuple[int, ...]
+    nodes: tuple[NodePlace, ...]
+    rules: tuple[Rule, ...]
+    rtt: RttModel
+    calm: Calm
+    weights: Weights
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What one plan hands to the next: since when (s, the caller's clock) a node is hot, by its name, and a lane would
-    be better off elsewhere, by its id. Losing it costs a delay, nothing else."""
+    """What one plan hands to the next: since when (s, the caller's clock) a node is hot, by its name, and a lane would be
+    better off elsewhere, by its id; the price of room in ms, by node. Losing it costs a delay, nothing else."""
 
     at_s: float = float("-inf")
     hot_since_s: Mapping[str, float] = field(default_factory=dict)
     better_since_s: Mapping[int, float] = field(default_factory=dict)
+    price_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What one tick sees. `now_s` is on the caller's monotonic clock, as is every other time in here. `orphans_only`:
+    nothing else moves (paused). `eager`: somebody asks for it, so windows and cooldowns are waived."""
+
+    now_s: float
+    lanes: tuple[Lane, ...]
+    nodes: tuple[Node, ...]
+    memory: Memory = Memory()
+    orphans_only: bool = False
+    eager: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +177,33 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class Optimum:
+    """How good the placement is that this plan steers to (DESIGN 7.3). `objective`: its cost in ms x events/s; `bound`:
+    what no placement can go below; `gap`: how far the first is above the second, as a share of it. `moves`: lanes that
+    are elsewhere now."""
+
+    objective: float
+    bound: float
+    gap: float
+    moves: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What to do now. `waiting`: orphans that fit nowhere, by id, the most important first. `stuck`: lanes that must
-    leave their node and fit nowhere else; they stay. `load_eps`: the load that was reckoned with, per lane in the
-    input's order."""
+    leave their node and fit nowhere else; they stay. `parked`: lanes to be taken from their node and given to nobody,
+    since the load does not fit and others matter more. `load_eps`: the load that was reckoned with, per lane;
+    `price_ms`: of room, `room_eps`: what the node may be given, per node, in the input's order."""
 
     assignments: tuple[Assignment, ...]
     moves: tuple[Move, ...]
     waiting: tuple[int, ...]
     stuck: tuple[int, ...]
+    parked: tuple[int, ...]
     before: Figures
     after: Figures
+    optimum: Optimum
     load_eps: tuple[float, ...]
+    room_eps: tuple[float, ...]
+    price_ms: tuple[float, ...]
     memory: Memory
