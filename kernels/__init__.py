@@ -1,6 +1,42 @@
-"""Numerics: what every lane would cost at every node. `score` has each term in ms, the planner reads `candidates`."""
+"""Numerics: what every lane would cost at every node, and where lanes are best placed. `kernels.choose` picks the kernel.
 
-from kernels.reference import candidates, choose, score
-from kernels.tables import Candidates, LaneTable, NodeTable, RttModel, Terms
+Only names that need NumPy alone are handed on here; the fast kernels are imported where they are chosen."""
 
-__all__ = ["Candidates", "LaneTable", "NodeTable", "RttModel", "Terms", "candidates", "choose", "score"]
+from kernels.reference import MatrixCosts, terms
+from kernels.tables import (
+    Candidates,
+    Costs,
+    LaneTable,
+    NodeTable,
+    Numerics,
+    Problem,
+    RttModel,
+    Solution,
+    Solve,
+    Terms,
+    Weights,
+    lane_table,
+    no_rtt_table,
+    node_table,
+    problem,
+)
+
+__all__ = [
+    "Candidates",
+    "Costs",
+    "LaneTable",
+    "MatrixCosts",
+    "NodeTable",
+    "Numerics",
+    "Problem",
+    "RttModel",
+    "Solution",
+    "Solve",
+    "Terms",
+    "Weights",
+    "lane_table",
+    "no_rtt_table",
+    "node_table",
+    "problem",
+    "terms",
+]

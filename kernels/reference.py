@@ -1,81 +1,99 @@
-"""Scores in NumPy, the whole lanes x nodes matrix at once: plain, exact, and the oracle for anything faster."""
+"""Costs in NumPy, the whole lanes x nodes matrix at once in float64: plain, exact, and the oracle for anything faster."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from kernels.geo import haversine_km_matrix
-from kernels.tables import Candidates, Floats, LaneTable, NodeTable, RttModel, Terms, check
+from kernels.tables import Bools, Candidates, Floats, Ints, Problem, Singles, Terms, check, check_price
 
 
-def rtt_ms(lanes: LaneTable, nodes: NodeTable, rtt: RttModel) -> Floats:
-    """Round-trip time from each lane's place to each node, float64[L, N] (DESIGN 7).
+def terms(problem: Problem, rows: Ints | None = None) -> Terms:
+    """What each lane (or each of `rows`) costs at each node, term by term, in ms; filters are not applied.
 
-    A node whose region is in the RTT table: the kilometres from the lane to the region nearest to it, fitted, plus the
-    table from there to the node's region. Any other node: the kilometres from the lane to the node, fitted."""
-    to_region_km = haversine_km_matrix(lanes.lat, lanes.lon, rtt.lat, rtt.lon)
-    direct_km = haversine_km_matrix(lanes.lat, lanes.lon, nodes.lat, nodes.lon)
-    out: Floats = rtt.a_ms + rtt.b_ms_per_km * direct_km
-    known = nodes.site >= 0
-    if len(rtt.lat) and known.any():
-        nearest = to_region_km.argmin(axis=1)
-        near_km = to_region_km[np.arange(len(lanes.lat)), nearest]
-        last_mile_ms = rtt.a_ms + rtt.b_ms_per_km * near_km
-        out[:, known] = last_mile_ms[:, None] + rtt.rtt_ms[nearest[:, None], nodes.site[known][None, :]]
+    Raises ValueError naming what is not finite or out of range."""
+    check(problem)
+    lanes, nodes, weights = problem.lanes, problem.nodes, problem.weights
+    chosen = np.arange(len(lanes.lat), dtype=np.int32) if rows is None else rows
+    column = np.arange(len(nodes.lat))[None, :]
+    own = lanes.owner[chosen][:, None] == column
+    warm = own | (lanes.warm[chosen][:, None] == column)
+    rtt = _rtt_ms(problem, chosen)
+    traffic: Floats = rtt * (lanes.traffic[chosen][:, None] - 1.0)
+    miss: Floats = np.where(warm, 0.0, weights.miss_ms)
+    move: Floats = np.where(own, 0.0, weights.move_ms)
+    egress: Floats = np.broadcast_to(nodes.egress_ms, rtt.shape).copy()
+    degraded: Floats = np.broadcast_to(nodes.degraded_ms, rtt.shape).copy()
+    return Terms(rtt, traffic, miss, egress, degraded, move, rtt + traffic + miss + egress + degraded + move)
+
+
+def may_be(problem: Problem, rows: Ints | None = None) -> Bools:
+    """Whether each lane (or each of `rows`) may be at each node, bool[R, N]: the filters of `Problem`."""
+    lanes, nodes = problem.lanes, problem.nodes
+    chosen = np.arange(len(lanes.lat), dtype=np.int32) if rows is None else rows
+    own = lanes.owner[chosen][:, None] == np.arange(len(nodes.lat))[None, :]
+    out: Bools = np.where(own, nodes.keeps[None, :], nodes.takes[None, :])
+    rule = lanes.rule[chosen]
+    bound = rule >= 0
+    out[bound] &= problem.allowed[rule[bound]]
     return out
 
 
-def score(lanes: LaneTable, nodes: NodeTable, rtt: RttModel, *, move_ms: float) -> Terms:
-    """What each lane would cost at each node, term by term, in ms.
-
-    `move_ms` is charged at every node that is not the lane's own: it keeps lanes where they are when little is to be
-    won. Raises ValueError naming what is not finite or out of range."""
-    check(lanes, nodes, rtt)
-    if not np.isfinite(move_ms) or move_ms < 0:
-        raise ValueError(f"move_ms is {move_ms}: not a finite number from 0")
-    way = rtt_ms(lanes, nodes, rtt)
-    move: Floats = np.where(lanes.owner[:, None] == np.arange(len(nodes.lat))[None, :], 0.0, move_ms)
-    return Terms(way, move, way + move)
+def costs(problem: Problem) -> MatrixCosts:
+    """The costs of all pairs, summed in float64 and rounded once. Raises ValueError as `terms` does."""
+    total = np.where(may_be(problem), terms(problem).total_ms, np.inf)
+    return MatrixCosts(total.astype(np.float32), problem.lanes.owner)
 
 
-def candidates(
-    lanes: LaneTable,
-    nodes: NodeTable,
-    rtt: RttModel,
-    *,
-    move_ms: float,
-    k: int | None = None,
-    price_ms: Floats | None = None,
-) -> Candidates:
-    """The `k` cheapest nodes that take lanes (all of them by default), and the lane's own node, for each lane.
+@dataclass(frozen=True, slots=True)
+class MatrixCosts:
+    """Costs that are there already (see kernels.Costs). `cost`: float32[L, N] in ms, infinite where a lane may not be;
+    `own`: row of the node that has the lane, -1 for none, int32[L]."""
 
-    `price_ms`, float64[N], is added for the choice and the order, not to the figures handed back: with it a planner
-    asks again once the cheapest nodes are full (DESIGN 7.2). Raises ValueError as `score` does."""
-    terms = score(lanes, nodes, rtt, move_ms=move_ms)
-    return choose(terms, lanes, nodes, k=k, price_ms=price_ms)
+    cost: Singles
+    own: Ints
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        lanes, nodes = self.cost.shape
+        return lanes, nodes
+
+    def candidates(self, k: int, price_ms: Floats | None = None, rows: Ints | None = None) -> Candidates:
+        """See kernels.Costs. Raises ValueError for k < 1 and for a price that is not finite."""
+        if k < 1:
+            raise ValueError(f"k is {k}: at least one candidate is needed")
+        count = self.shape[1]
+        if price_ms is not None:
+            check_price(price_ms, count)
+        cost, own = (self.cost, self.own) if rows is None else (self.cost[rows], self.own[rows])
+        key = cost if price_ms is None else cost + price_ms
+        order = np.argsort(key, axis=1, kind="stable")[:, : min(k, count)]
+        if order.shape[1]:
+            row = np.arange(len(order))
+            stays = (own >= 0) & np.isfinite(cost[row, own])
+            absent = stays & (order != own[:, None]).all(axis=1)
+            order[absent, -1] = own[absent]
+        out = np.take_along_axis(cost, order, axis=1)
+        return Candidates(np.where(np.isfinite(out), order, -1).astype(np.int32), out)
+
+    def at(self, lane: Ints, node: Ints) -> Singles:
+        """See kernels.Costs."""
+        out: Singles = self.cost[lane, node]
+        return out
 
 
-def choose(
-    terms: Terms, lanes: LaneTable, nodes: NodeTable, *, k: int | None = None, price_ms: Floats | None = None
-) -> Candidates:
-    """`candidates` of scores that are there already (the coordinator keeps the terms, to explain them)."""
-    count = len(nodes.lat)
-    width = count if k is None else min(k, count)
-    if k is not None and k < 1:
-        raise ValueError(f"k is {k}: at least one candidate is needed")
-    own = lanes.owner[:, None] == np.arange(count)[None, :]
-    key = terms.total_ms if price_ms is None else terms.total_ms + price_ms[None, :]
-    key = np.where(nodes.takes[None, :] | own, key, np.inf)
-    if width < count:  # own node kept: it must be among the k whatever it costs
-        cut = np.argsort(np.where(own, -np.inf, key), axis=1, kind="stable")[:, :width]
-        cut.sort(axis=1)
-        within = np.argsort(np.take_along_axis(key, cut, axis=1), axis=1, kind="stable")
-        order = np.take_along_axis(cut, within, axis=1)
-    else:
-        order = np.argsort(key, axis=1, kind="stable")
-    left_out = ~np.isfinite(np.take_along_axis(key, order, axis=1))
-    return Candidates(
-        np.where(left_out, -1, order).astype(np.int32),
-        np.where(left_out, np.inf, np.take_along_axis(terms.rtt_ms, order, axis=1)),
-        np.where(left_out, np.inf, np.take_along_axis(terms.total_ms, order, axis=1)),
-    )
+def _rtt_ms(problem: Problem, rows: Ints) -> Floats:
+    """Round-trip time on an empty network, float64[R, N]."""
+    lanes, nodes, rtt = problem.lanes, problem.nodes, problem.rtt
+    lat, lon = lanes.lat[rows], lanes.lon[rows]
+    out: Floats = rtt.a_ms + rtt.b_ms_per_km * haversine_km_matrix(lat, lon, nodes.lat, nodes.lon)
+    if not len(rtt.lat):
+        return out
+    to_region_km = haversine_km_matrix(lat, lon, rtt.lat, rtt.lon)
+    near = to_region_km.argmin(axis=1)
+    last_mile_ms = rtt.a_ms + rtt.b_ms_per_km * to_region_km[np.arange(len(rows)), near]
+    site = np.maximum(nodes.site, 0)
+    known = rtt.measured[near[:, None], site[None, :]] & (nodes.site >= 0)[None, :]
+    return np.where(known, last_mile_ms[:, None] + rtt.rtt_ms[near[:, None], site[None, :]], out)
