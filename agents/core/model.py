@@ -77,12 +77,15 @@ def short_name(worker: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place that holds nodes; `region` is a row of the RTT table."""
+    """A place that holds nodes; `region` is a row of the RTT table, `country` its ISO 3166 code (empty: not told),
+    `egress_ms` what its way out costs beside the RTT."""
 
     name: str
     lat: float
     lon: float
     region: str
+    country: str = ""
+    egress_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
