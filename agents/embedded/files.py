@@ -30,9 +30,10 @@ def write(path: Path, settings: Settings) -> Path:
 
 
 def inventory(file: InventoryFile) -> str:
-    """An inventory as TOML, to be read by the coordinator."""
-    rows = [(kind, msgspec.structs.asdict(row)) for kind in ("site", "node", "router") for row in getattr(file, kind)]
+    """An inventory as TOML, to be read by the coordinator: every table, each key that has a value."""
+    tables = ((table.name, row) for table in msgspec.structs.fields(file) for row in getattr(file, table.name))
     return "\n".join(
-        f"[[{kind}]]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in row.items()) + "\n"
-        for kind, row in rows
+        f"[[{name}]]\n"
+        + "".join(f"{k} = {json.dumps(v)}\n" for k, v in msgspec.structs.asdict(row).items() if v is not None)
+        for name, row in tables
     )
