@@ -2,6 +2,7 @@
 
     GeolaneError
     ├── SettingsError            a key or value in a settings file, an inventory or a lane map is wrong
+    ├── JournalError             what the journal holds cannot be read here, or is not what was asked for
     ├── InstallError             something that `make install` brings is missing
     ├── KafkaError
     │   ├── KafkaUnavailable     no answer within the bound; trying again may help
@@ -32,6 +33,10 @@ class SettingsError(GeolaneError):
 
 class InstallError(GeolaneError):
     """Names what is missing and the command that brings it."""
+
+
+class JournalError(GeolaneError):
+    """What the journal holds cannot be read by this version, is damaged, or is not what was asked for."""
 
 
 class KafkaError(GeolaneError):
