@@ -1,0 +1,32 @@
+"""numba where it is installed; where it is not, the same functions run as plain Python: slow, but right.
+
+One call at a time may run a function compiled with `parallel=True`: hold `PARALLEL` meanwhile, since numba's fallback layer of
+threads ends the process when two come at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PARALLEL = threading.Lock()
+
+try:
+    import numba
+except ImportError:
+    numba = None
+
+HAVE_NUMBA = numba is not None
+prange: type[range] = range if numba is None else numba.prange
+
+
+def njit(*signature: str, **options: Any) -> Callable[[F], F]:
+    """Compiles a function to machine code that runs without the GIL, kept on disk from one process to the next.
+
+    With a signature it is compiled when its module is imported, else when it is first called. `options`: numba's own."""
+    if numba is None:
+        return lambda function: function
+    usual: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+    return cast("Callable[[F], F]", numba.njit(*signature, **(usual | options)))
