@@ -1,0 +1,124 @@
+"""Where lanes end up, on fleets small enough to see or to try every placement of."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from kernels.assign import WAIT_MS, solve
+from kernels.reference import MatrixCosts
+from kernels.tables import Solution
+
+INF = float("inf")
+
+
+def placed(
+    cost: list[list[float]],
+    load: list[float],
+    room: list[float],
+    *,
+    owner: list[int] | None = None,
+    fixed: list[bool] | None = None,
+    rank: list[int] | None = None,
+    price: list[float] | None = None,
+) -> Solution:
+    own = np.array(owner if owner is not None else [-1] * len(load), dtype=np.int32)
+    return solve(
+        MatrixCosts(np.array(cost, dtype=np.float32).reshape(len(load), len(room)), own),
+        np.array(load, dtype=np.float64),
+        np.array(room, dtype=np.float64),
+        owner=own,
+        fixed=None if fixed is None else np.array(fixed),
+        rank=None if rank is None else np.array(rank, dtype=np.int32),
+        price_ms=None if price is None else np.array(price),
+    )
+
+
+def test_each_lane_goes_where_it_is_cheapest_while_there_is_room() -> None:
+    found = placed([[1, 9], [9, 1], [2, 3]], [1, 1, 1], [9, 9])
+    assert found.node.tolist() == [0, 1, 0]
+    assert found.price_ms.tolist() == [0, 0]
+    assert found.objective == pytest.approx(4)
+    assert found.bound == pytest.approx(4, rel=1e-5)
+
+
+def test_the_lane_that_loses_least_goes_to_the_second_best_node() -> None:
+    found = placed([[10, 100], [10, 30], [10, 90]], [1, 1, 1], [2, 9])
+    assert found.node.tolist() == [0, 1, 0]
+    assert 20 <= found.price_ms[0] <= 80
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_placement_of_a_small_fleet_is_better(seed: int) -> None:
+    """Every one is tried: 3 nodes to the power of 6 lanes."""
+    rng = np.random.default_rng(seed)
+    cost, load, room = rng.uniform(1, 100, (6, 3)), rng.uniform(1, 3, 6), rng.uniform(3, 8, 3)
+    best = INF
+    for nodes in product(range(3), repeat=6):
+        if (np.bincount(nodes, load, minlength=3) <= room).all():
+            best = min(best, float(load @ cost[range(6), nodes]))
+    found = placed(cost.tolist(), load.tolist(), room.tolist())
+    if best < INF:
+        assert (found.node >= 0).all()
+        assert found.bound <= best * (1 + 1e-6)
+        assert found.objective <= best * 1.10
+
+
+def test_a_lane_waits_when_no_node_may_have_it() -> None:
+    found = placed([[INF, INF], [1, 2]], [1, 1], [9, 9])
+    assert found.node.tolist() == [-1, 0]
+    assert found.objective == pytest.approx(WAIT_MS + 1)
+    assert found.bound <= found.objective
+
+
+def test_a_lane_that_no_node_can_hold_waits_and_keeps_nobody_out() -> None:
+    assert placed([[1, 1], [5, 9], [5, 9]], [100, 1, 1], [2, 2]).node.tolist() == [-1, 0, 0]
+
+
+def test_another_lane_moves_on_where_one_fits_only_there() -> None:
+    found = placed([[1, INF], [1, 50]], [2, 2], [2, 2], owner=[-1, 0])
+    assert found.node.tolist() == [0, 1]
+
+
+def test_the_lower_rank_waits() -> None:
+    assert placed([[1], [1], [1]], [1, 1, 1], [2], rank=[1, 0, 2]).node.tolist() == [0, -1, 0]
+
+
+def test_among_equals_as_little_load_as_possible_waits() -> None:
+    assert placed([[1], [1]], [2, 3], [4], owner=[0, -1]).node.tolist() == [-1, 0]
+
+
+def test_fixed_lanes_stay_and_use_up_the_room() -> None:
+    found = placed([[9, 1], [1, 5], [1, 5]], [3, 1, 1], [4, 9], owner=[0, -1, -1], fixed=[True, False, False])
+    assert found.node[0] == 0
+    assert sorted(found.node[1:].tolist()) == [0, 1]
+
+
+def test_fixed_lanes_stay_beyond_the_room_and_where_they_may_not_be() -> None:
+    found = placed([[1, 1], [INF, 1], [1, 7]], [5, 1, 1], [2, 2], owner=[0, 0, -1], fixed=[True, True, False])
+    assert found.node.tolist() == [0, 0, 1]
+
+
+def test_a_fixed_lane_that_nobody_has_waits() -> None:
+    assert placed([[1], [1]], [1, 1], [9], fixed=[True, False]).node.tolist() == [-1, 0]
+
+
+def test_nobody_moves_for_a_tie() -> None:
+    assert placed([[1.005, 1.0], [1.0, 1.005]], [1, 1], [9, 9], owner=[0, 1]).node.tolist() == [0, 1]
+
+
+def test_a_lane_leaves_a_node_that_is_too_full() -> None:
+    found = placed([[1, 10], [1, 20]], [1, 1], [1, 9], owner=[0, 0])
+    assert found.node.tolist() == [1, 0]
+
+
+def test_no_lanes_and_no_nodes_are_no_trouble() -> None:
+    assert placed([], [], [1, 1]).node.tolist() == []
+    assert placed([[], []], [1, 1], []).node.tolist() == [-1, -1]
+
+
+def test_a_price_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"price_ms\[1\] is nan"):
+        placed([[1, 1]], [1], [1, 1], price=[0, float("nan")])
