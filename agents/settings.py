@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
+from agents.core.planning.plan import Calm
 from agents.errors import SettingsError
 
 
@@ -63,7 +64,12 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the coordinator finds its inventory, measured RTTs and journal, and its limits."""
+    """Where the coordinator finds its inventory, measured RTTs and journal, its limits, and how it places lanes.
+
+    `kernel`: auto, gpu, cpu or numpy computes the scores. `move_ms`, `miss_ms`: what a hand-over and cold caches cost;
+    `warm_s`: for how long caches stay warm; `degraded_ms`: what a node costs whose devices report errors. `day_s`: length
+    of the stream's day, for the forecast. `journal_mb`: how much of the inputs of decisions is kept. `calm`: the rules
+    that keep the fleet calm (agents/core/planning/plan.py)."""
 
     inventory: str = "inventory.toml"
     journal: str = "journal.sqlite3"
@@ -71,8 +77,14 @@ class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lanes: int = 32
     raw_partitions: int = 4
     transaction_timeout_ms: int = 10_000
-    target_utilisation: float = 0.85
+    kernel: str = "auto"
     move_ms: float = 2.0
+    miss_ms: float = 1.0
+    warm_s: float = 300.0
+    degraded_ms: float = 20.0
+    day_s: float = 86_400.0
+    journal_mb: int = 256
+    calm: Calm = Calm()
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

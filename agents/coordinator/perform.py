@@ -81,6 +81,8 @@ class Performer:
                     self._talk.put_nowait(effect)
                 case fx.Note(kind, who, text, data):
                     self._journal.note(now_ms, kind, who, text, data)
+                case fx.Decided():
+                    self._journal.decided(now_ms, self._leader.leader_epoch, effect)
                 case fx.WakeAt(after_s):
                     self._wake_at(after_s)
 

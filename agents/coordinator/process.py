@@ -19,8 +19,7 @@ from agents.core.events_xmpp import Led, TelemetryIn, XmppEvent
 from agents.core.formats import read_table
 from agents.core.inventory import Inventory, InventoryFile
 from agents.core.model import LANES, RAW, Kind, Leader, Partition
-from agents.core.planning.placing import LanePlaces, PlacingSettings, Scorer
-from agents.core.planning.plan import Calm
+from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.data import RTT_TABLE, read_rtt
 from agents.errors import KafkaUnavailable, LeadershipLost, NotConnected, SettingsError, XmppError
 from agents.journal import Journal
@@ -30,7 +29,7 @@ from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
 from agents.settings import Settings, decode_toml
 from agents.xmpp.coordinator import CoordinatorLink
-from kernels import Candidates, LaneTable, NodeTable, RttModel, Terms, choose, score
+from kernels import Numerics, Weights
 
 EVENTS_AT_MOST = 20_000
 TICK_S = 1.0
@@ -40,19 +39,21 @@ HISTORY = 200
 _log = log.get("coordinator")
 
 
-def scorer(rtt: RttModel, move_ms: float) -> Scorer:
-    """NumPy's scores under these settings. The scoring issue chooses a kernel here."""
-
-    def run(lanes: LaneTable, nodes: NodeTable) -> tuple[Terms, Candidates]:
-        terms = score(lanes, nodes, rtt, move_ms=move_ms)
-        return terms, choose(terms, lanes, nodes)
-
-    return run
-
-
 def read_inventory(path: Path) -> Inventory:
     """Raises SettingsError."""
     return Inventory.from_file(decode_toml(path, InventoryFile), str(path))
+
+
+def choose_kernel(want: str) -> Numerics:
+    """What the planner computes with; blocks for seconds. Raises SettingsError for an unknown name."""
+    from kernels.choose import choose  # numba's memory is for the coordinator alone
+
+    try:
+        chosen = choose(want)
+    except ValueError as e:
+        raise SettingsError(f"coordinator.kernel: {e}") from e
+    _log.info("kernel_chosen", name=chosen.name, why=chosen.why)
+    return chosen
 
 
 class Process:
@@ -64,10 +65,8 @@ class Process:
         self.boot = secrets.token_hex(6)
         self.inventory = read_inventory(Path(c.inventory))
         self.rtt = read_rtt(Path(c.rtt_table) if c.rtt_table else RTT_TABLE)
-        rows = {name: i for i, name in enumerate(self.rtt.regions)}
         self.placing = PlacingSettings(
-            Calm(target_utilisation=c.target_utilisation),
-            {s.name: rows.get(s.region, -1) for s in self.inventory.sites.values()},
+            c.calm, self.rtt, Weights(c.move_ms, c.miss_ms), warm_s=c.warm_s, degraded_ms=c.degraded_ms, day_s=c.day_s
         )
         self.events: asyncio.Queue[Event] = asyncio.Queue(EVENTS_AT_MOST)
         self.link = CoordinatorLink(settings.xmpp, self.boot, self.tell)
@@ -89,14 +88,16 @@ class Process:
 
     async def run(self, ready: Callable[[], None] | None = None) -> None:
         """Until cancelled, or until the leadership is lost: raises LeadershipLost or KafkaUnavailable then."""
-        async with Journal(Path(self.settings.coordinator.journal)) as journal, asyncio.TaskGroup() as group:
+        c = self.settings.coordinator
+        async with Journal(Path(c.journal), most_bytes=c.journal_mb << 20) as journal, asyncio.TaskGroup() as group:
+            kernel = group.create_task(asyncio.to_thread(choose_kernel, c.kernel))  # numba's import and compilers take seconds
             group.create_task(journal.run())
             group.create_task(self.link.run())
             group.create_task(self._end_when_flooded())
             if ready is not None:
                 ready()
             await self._stand_by()
-            await self._lead(journal)
+            await self._lead(journal, await kernel)
 
     async def _end_when_flooded(self) -> None:
         await self.flooded.wait()
@@ -107,7 +108,7 @@ class Process:
             pass
         _log.info("name_held", boot=self.boot)
 
-    async def _lead(self, journal: Journal) -> None:
+    async def _lead(self, journal: Journal, numerics: Numerics) -> None:
         placement, leases = PlacementLog(self.settings.kafka), LeaseMaker(
             self.settings.kafka, self.settings.coordinator.transaction_timeout_ms
         )  # fmt: skip
@@ -127,14 +128,14 @@ class Process:
                 LanePlaces(
                     tuple(c[0] for c in lanemap.centroid), tuple(c[1] for c in lanemap.centroid), tuple(lanemap.rate_eps)
                 ),
-                scorer(self.rtt, self.settings.coordinator.move_ms),
+                numerics,
                 self.placing,
                 leader_epoch=epoch, partitions=table.placed, leases=table.leases, intents=table.intents,
                 expected=[
                     *(Partition(LANES, n) for n in range(lanemap.lanes)),
                     *(Partition(RAW, n) for n in range(self.settings.coordinator.raw_partitions)),
                 ],
-                token=lambda: secrets.token_hex(2), now=_now(),
+                token=lambda: secrets.token_hex(2), now=_now(), clock=time.perf_counter,
             )  # fmt: skip
             core.desk.history.extend(await journal.recent(HISTORY))
             performer = Performer(self.link, placement, leases, offsets, journal, self.tell, leader=leader)

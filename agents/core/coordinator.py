@@ -60,8 +60,10 @@ from agents.core.model import (
 )
 from agents.core.operators.desk import Desk
 from agents.core.operators.news import News
-from agents.core.planning.placing import LanePlaces, Placing, PlacingSettings, Scorer
+from agents.core.planning.inputs import LanePlaces, PlacingSettings
+from agents.core.planning.placing import Clock, Placing
 from agents.core.summary import fleet_item, summarise
+from kernels.tables import Numerics
 
 RELEASE_TRIES = 3  # asked again before it is fenced (2.4)
 RETRY_S = 0.5
@@ -86,7 +88,7 @@ class Coordinator:
         self,
         inventory: Inventory,
         lanes: LanePlaces,
-        scorer: Scorer,
+        numerics: Numerics,
         settings: PlacingSettings,
         *,
         leader_epoch: int,
@@ -96,6 +98,7 @@ class Coordinator:
         expected: Iterable[Partition],
         token: Callable[[], str],
         now: Now,
+        clock: Clock = lambda: 0.0,
     ) -> None:
         self.fleet = Fleet(inventory, leader_epoch=leader_epoch)
         self.fleet.partitions.update(partitions)
@@ -107,7 +110,7 @@ class Coordinator:
                 self.fleet.views[worker].dead.add(lease.boot)
         self.liveness = Liveness()
         self.news = News(self.fleet)
-        self.placing = Placing(self.fleet, lanes, scorer, settings, led_at=now.s)
+        self.placing = Placing(self.fleet, lanes, numerics, settings, now.s, clock)
         self.desk = Desk(self.fleet, self.placing, self.news, token)
         self._led = False
         self._faulty: set[Partition] = set()
@@ -121,7 +124,7 @@ class Coordinator:
         if isinstance(event, Tick):
             self.fleet.validate()
             self.desk.expire(now.s)
-            summary = summarise(self.fleet, self.placing.rates, now.s, paused=self._paused())
+            summary = summarise(self.fleet, self.placing.watch.rates, now.s, paused=self._paused())
             effects.append(Publish(fleet_item(summary, self.fleet.leader_epoch)))
         for effect in effects:
             for note in (effect, *(effect.then if isinstance(effect, Write) else ())):
@@ -152,7 +155,7 @@ class Coordinator:
             case TelemetryIn(worker, telemetry):
                 if worker in self.fleet.views and self.fleet.reported(worker, telemetry, now.s):
                     self.liveness.returned(worker)
-                    self.placing.rates.heard(worker, telemetry, now.s)
+                    self.placing.watch.rates.heard(worker, telemetry, now.s)
                     self._faults(worker, telemetry)
             case LeaseMade():
                 yield from self._lease_made(event, now)
@@ -314,6 +317,7 @@ class Coordinator:
             return
         view.retry_at = now.s + RETRY_S
         view.refusals += 1
+        self.placing.watch.trouble(e.worker, now.s)
         if isinstance(e.command, AssignCommand):
             view.unsay(e.command)
         if view.refusals >= REFUSALS and self.liveness.watching():
@@ -324,6 +328,7 @@ class Coordinator:
         view = self.fleet.views[worker]
         command = view.inflight.pop(kind, None)
         view.retry_at = now.s + RETRY_S
+        self.placing.watch.trouble(worker, now.s)
         if isinstance(command, AssignCommand):
             view.unsay(command)
         if isinstance(command, ReleaseCommand) and self.liveness.watching() and view.present:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from agents.core.feeds import FeedItem
 from agents.core.model import Answer, Intent, Lease, Partition, Placed, WorkerCommand
+from agents.core.planning.replay import Decided
 
 # ---- events ----
 
@@ -230,4 +231,5 @@ Effect = (
     | MirrorAffiliations
     | Note
     | WakeAt
+    | Decided
 )

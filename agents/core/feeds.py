@@ -45,6 +45,19 @@ class PlacementPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacementFigures:
+    """How good the placement is, on every tick (DESIGN 7.3). `objective` and `bound` in ms x events/s, `gap` the share by
+    which the one is above the other at most; `moves`: lanes that would have to move; `waiting`: lanes without room."""
+
+    objective: float
+    bound: float
+    gap: float
+    moves: int
+    solve_ms: float
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class FleetSummary:
     """The fleet in numbers, once a second. Rates are events/s over all lanes; `p99_ms` is the worst lane's."""
 
@@ -72,7 +85,7 @@ class AlertItem:
     about: str = ""
 
 
-FeedElement = FleetSummary | PlacementPlan | AlertItem
+FeedElement = FleetSummary | PlacementPlan | PlacementFigures | AlertItem
 
 
 @dataclass(frozen=True, slots=True)

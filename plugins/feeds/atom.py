@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from typing import Any
 
-from agents.core.feeds import AlertItem, FeedElement, FeedItem, FleetSummary, Move, PlacementPlan, Severity
+from agents.core.feeds import AlertItem, FeedElement, FeedItem, FleetSummary, Move, PlacementFigures, PlacementPlan, Severity
 from agents.core.model import LANES
 from plugins import namespaces as ns
 from plugins.values import BadStanza, clean, integer, number, only, sentence, show, topic
@@ -15,6 +15,7 @@ from plugins.values import BadStanza, clean, integer, number, only, sentence, sh
 _URN = uuid.UUID("8d1c39a5-7f0e-4b0a-9b7e-6a1d3c1f5e20")
 _A = f"{{{ns.ATOM}}}"
 _PLAN, _MOVE = f"{{{ns.PLACEMENT}}}placement", f"{{{ns.PLACEMENT}}}move"
+_FIGURES = f"{{{ns.PLACEMENT}}}figures"
 _FLEET, _ALERT = f"{{{ns.FEED}}}fleet", f"{{{ns.FEED}}}alert"
 
 
@@ -30,7 +31,8 @@ def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
           <move lane='12' from='fra-1' to='ams-2' epoch='8' delta_ms='2.1'/></placement>
         </entry>
 
-    On the feed `fleet`: ``<fleet xmlns='urn:geolane:feed:1' leader_epoch='4' nodes='10' .../>``; on `alerts`:
+    On the same feed the item `current`, on every tick: ``<figures xmlns='urn:geolane:placement:1' leader_epoch='4'
+    objective='15204.2' bound='15180.1' gap='0.0016' moves='1' solve_ms='2.1' waiting='0'/>``. On the feed `fleet`: ``<fleet xmlns='urn:geolane:feed:1' leader_epoch='4' nodes='10' .../>``; on `alerts`:
     ``<alert xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone' about='node-fra-1'/>``."""
     entry = ET.Element(f"{_A}entry")
     ET.SubElement(entry, f"{_A}id").text = uuid.uuid5(_URN, f"{item.feed}/{item.item_id}").urn
@@ -57,6 +59,11 @@ def _element(value: FeedElement, leader_epoch: int) -> ET.Element:
                 x.set("delta_ms", show(move.delta_ms))
                 if move.topic != LANES:
                     x.set("topic", move.topic)
+            return root
+        case PlacementFigures():
+            root = ET.Element(_FIGURES, head)
+            for name in PlacementFigures.__slots__:
+                root.set(name, f"{getattr(value, name):.10g}")
             return root
         case FleetSummary():
             root = ET.Element(_FLEET, head)
@@ -94,6 +101,11 @@ def _value(root: ET.Element) -> FeedElement:
             reason=sentence(root.get("reason")),
             by=sentence(root.get("by")),
             moves=tuple(_move(x) for x in root.iterfind(_MOVE)),
+        )
+    if root.tag == _FIGURES:
+        shares = {name: number(root.get(name), name) for name in ("objective", "bound", "gap", "solve_ms")}
+        return PlacementFigures(
+            **shares, moves=integer(root.get("moves"), "moves"), waiting=integer(root.get("waiting"), "waiting")
         )
     if root.tag == _FLEET:
         fields: dict[str, Any] = {name: integer(root.get(name), name) for name in _WHOLE}  # int and float together

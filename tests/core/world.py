@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agents.coordinator.process import scorer
 from agents.core import effects as fx
 from agents.core.coordinator import Coordinator, Event, Now
 from agents.core.events_xmpp import Led, LinkDown, TelemetryIn, WorkerSeen
@@ -36,14 +35,15 @@ from agents.core.model import (
     WorkerCommand,
     WorkerSpec,
 )
-from agents.core.planning.placing import LanePlaces, PlacingSettings
+from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.core.planning.plan import Calm
 from agents.core.tenure import End, GiveBack, Take, TakeLease, Tenure
 from agents.data import read_rtt
 from agents.errors import CommandRefused, StaleEpoch
+from kernels.choose import choose
 
 RTT = read_rtt()
-REGIONS = {name: i for i, name in enumerate(RTT.regions)}
+NUMERICS = choose("cpu")
 
 
 def inventory(nodes: int, capacity_eps: float = 2000.0) -> Inventory:
@@ -67,8 +67,8 @@ def new_core(
     return Coordinator(
         inv,
         LanePlaces(tuple(30.0 + n for n in range(lanes)), tuple(-120.0 + 5 * n for n in range(lanes)), (50.0,) * lanes),
-        scorer(RTT, 2.0),
-        PlacingSettings(Calm(), {s.name: REGIONS[s.region] for s in inv.sites.values()}),
+        NUMERICS,
+        PlacingSettings(Calm(), RTT),
         leader_epoch=epoch, partitions=partitions or {}, leases=leases or {}, intents=intents or {},
         expected=[*(Partition(LANES, n) for n in range(lanes)), Partition(RAW, 0)],
         token=lambda: f"id{next(ids)}", now=now,

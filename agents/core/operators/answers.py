@@ -42,7 +42,7 @@ def health_word(fleet: Fleet, view: View) -> str:
 
 
 def status(fleet: Fleet, placing: Placing, now: float) -> str:
-    s = summarise(fleet, placing.rates, now, paused=PAUSE in fleet.intents)
+    s = summarise(fleet, placing.watch.rates, now, paused=PAUSE in fleet.intents)
     well = s.nodes_available == s.nodes and s.lanes_assigned == s.lanes and s.routers > 0
     word = "Paused" if s.paused else ("Calm" if well else "Working on it")
     lines = [
@@ -60,6 +60,9 @@ def status(fleet: Fleet, placing: Placing, now: float) -> str:
     if placing.last is not None:
         f = placing.last.plan.after
         lines.append(f"Network RTT {f.mean_rtt_ms:.1f} ms an event (modelled); busiest node at {f.utilisation:.0%}.")
+        o = placing.last.plan.optimum
+        moves = f"{o.moves} lanes to move" if o.moves else "nothing to move"
+        lines.append(f"Within {o.gap:.1%} of the best placement ({moves}); planned in {placing.last.took_ms:.0f} ms.")
     faults = [lane for lane in loads.values() if lane.fault]
     if faults:
         lines.append(
@@ -146,7 +149,7 @@ def lane(fleet: Fleet, placing: Placing, p: Partition, now: float) -> str:
         )
         if load.fault:
             lines.append(f"It stands still: {load.fault}")
-    arriving = placing.rates.lane_eps(p.n, now)
+    arriving = placing.watch.rates.lane_eps(p.n, now)
     if arriving is not None:
         lines.append(f"{arriving:,.0f} events/s arrive.")
     lines.append(f"Its events come from around {placing.places.lat[p.n]:.2f}, {placing.places.lon[p.n]:.2f}.")

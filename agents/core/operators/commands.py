@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+import numpy as np
+
 from agents.core.effects import Effect, Send, Write
 from agents.core.fleet import Fleet, View
 from agents.core.model import (
@@ -27,8 +29,11 @@ from agents.core.model import (
 from agents.core.operators import answers
 from agents.core.operators.news import News, names
 from agents.core.planning.explain import explain
-from agents.core.planning.placing import KEEP_MOVING, Placing, Scored, Target
+from agents.core.planning.calm import MUST
+from agents.core.planning.inputs import Change, Target
+from agents.core.planning.placing import Placing, Scored
 from agents.errors import OperatorError
+from kernels import terms as terms_of
 
 
 class Access(IntEnum):
@@ -188,7 +193,7 @@ def _effect(scored: Scored, only: frozenset[str] | None = None) -> str:
     if not moves:
         return "Nothing would move now."
     some = ", ".join(
-        f"{scored.lanes[m.lane].n} to {short_name(scored.nodes[m.to])} ({m.delta_ms:+.1f} ms)" for m in moves[:4]
+        f"{m.lane} to {short_name(scored.workers[m.to])} ({m.delta_ms:+.1f} ms)" for m in moves[:4]
     )
     return (
         f"Moves: {some}{' ...' if len(moves) > 4 else '.'}\n"
@@ -207,9 +212,9 @@ def _drain(c: Context, args: Sequence[str]) -> Dry:
     ]
     if not others:
         raise OperatorError(f"No other node takes lanes: {name} would keep its lanes.")
-    scored = c.placing.what_if(c.now, empty=worker)
+    scored = c.placing.what_if(c.now, c.now_ms, Change(empty=frozenset({worker})))
     owned = c.fleet.owned_by(worker)
-    text = f"Drain {name}: {names(owned)} would go, a few at a time.\n{_effect(scored, KEEP_MOVING)}"
+    text = f"Drain {name}: {names(owned)} would go, a few at a time.\n{_effect(scored, MUST)}"
     if scored.plan.stuck:
         text += f"\nNo room elsewhere for {len(scored.plan.stuck)} of them: they stay."
 
@@ -252,10 +257,13 @@ def _move(c: Context, args: Sequence[str]) -> Dry:
         raise OperatorError(f"{name} takes no lanes now: it is {answers.health_word(c.fleet, view)}.")
     if not c.placing.can_move(p):
         raise OperatorError(f"Lane {p.n} cannot be moved now: it is {s.state}. Try again when it is at work.")
-    scored = c.placing.what_if(c.now)
-    row, to, own = scored.lanes.index(p), scored.nodes.index(worker), scored.nodes.index(s.worker)
-    delta = float(scored.terms.rtt_ms[row, to] - scored.terms.rtt_ms[row, own])
-    load = sum(w for w, lane in zip(scored.plan.load_eps, scored.rows, strict=True) if lane.owner == to)
+    scored = c.placing.what_if(c.now, c.now_ms)
+    row, to, own = scored.row(p), scored.column(worker), scored.column(s.worker)
+    terms = terms_of(scored.problem, np.array([row]))
+    if not np.isfinite(terms.total_ms[0, to]):
+        raise OperatorError(f"Lane {p.n} may not be at {name}: explain {p.n} tells which rule is against it.")
+    delta = float(terms.rtt_ms[0, to] - terms.rtt_ms[0, own])
+    load = sum(w for w, lane in zip(scored.plan.load_eps, scored.moment.lanes, strict=True) if lane.owner == to)
     after = load + scored.plan.load_eps[row]
     limit = c.placing.settings.calm.target_utilisation * view.capacity_eps
     if after > limit:
@@ -279,14 +287,14 @@ def _move(c: Context, args: Sequence[str]) -> Dry:
 
 
 def _rebalance(c: Context, args: Sequence[str]) -> Dry:
-    scored = c.placing.what_if(c.now, eager=True)
+    scored = c.placing.what_if(c.now, c.now_ms, eager=True)
     if not scored.plan.moves:
         raise OperatorError("Nothing to gain: no move is worth its cost now.")
 
     def act(done: Context) -> Iterator[Effect]:
-        again = done.placing.what_if(done.now, eager=True)
+        again = done.placing.what_if(done.now, done.now_ms, eager=True)
         targets = {
-            again.lanes[m.lane]: Target(again.nodes[m.to], f"rebalance, asked by {done.nick}", done.jid, m.delta_ms)
+            Partition(LANES, m.lane): Target(again.workers[m.to], f"rebalance, asked by {done.nick}", done.jid, m.delta_ms)
             for m in again.plan.moves
         }
         done.news.asked(
@@ -316,7 +324,7 @@ def _unpause(c: Context, args: Sequence[str]) -> Dry:
         done.news.line(f"{done.nick}: the planner works again.")
         yield Write(intents={PAUSE: None})
 
-    return Dry("unpause", f"Let the planner work again.\n{_effect(c.placing.what_if(c.now))}", act)
+    return Dry("unpause", f"Let the planner work again.\n{_effect(c.placing.what_if(c.now, c.now_ms))}", act)
 
 
 def find(word: str) -> Command:

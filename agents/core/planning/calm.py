@@ -1,177 +1,189 @@
-"""The calm rules (DESIGN 7.4): when a lane that has a node is moved, and who stays put although a move would look nice.
+"""The calm rules (DESIGN 7.4): which of the moves that the best placement asks for are begun now.
 
-In this order: lanes of nodes that must be emptied; lanes of hot nodes; lanes that are nearer to another node. All share
-one budget; the last two need to have looked right for long enough, and leave lanes alone that moved lately."""
+In this order: lanes that must leave where they are; lanes of hot nodes; lanes that are cheaper elsewhere. All share one budget.
+The last two need to have looked right for long enough and to leave alone what moved lately (the planner holds those still); the
+last must earn what a hand-over costs, each alone or together with the lanes that make room for it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
-from agents.core.planning.fit import Board
+from agents.core.planning.board import NOBODY, Board
+from agents.core.planning.limits import ROUNDING
 from agents.core.planning.plan import Memory, Move
-from kernels.tables import Bools, Ints
+from kernels.tables import Bools, Floats, Ints
+
+DRAINING, UNHEALTHY, RESIDENCY = "draining", "unhealthy", "residency"
+MUST = frozenset({DRAINING, UNHEALTHY, RESIDENCY})
+CHAIN = 2  # how many lanes may make room for one another so that one gains
 
 
-def relieve(
-    board: Board, *, now_s: float, memory: Memory, still: bool, eager: bool
-) -> tuple[list[Move], tuple[int, ...], Memory]:
-    """Moves on `board`; answers them, the ids of lanes that must leave and cannot, and what to remember.
+@dataclass(frozen=True, slots=True)
+class Calmed:
+    """What is begun now (see Plan), and what to remember."""
 
-    `still`: nothing moves now, but what would is remembered."""
-    calm = board.calm
-    known = memory if now_s - memory.at_s <= 2 * calm.window_s else Memory()  # a gap is no window
-    hot = [n for n in _by_heat(board) if board.load[n] > board.hot[n] and not board.nodes[n].empty]
+    moves: list[Move]
+    stuck: tuple[int, ...]
+    parked: tuple[int, ...]
+    memory: Memory
+
+
+def remembered(board: Board, memory: Memory) -> Memory:
+    """`memory` at this moment, when nothing was looked at but orphans: no window has passed, none is broken."""
+    return Memory(board.moment.now_s, memory.hot_since_s, memory.better_since_s, memory.price_ms)
+
+
+def begin(board: Board, target: Ints, price: Floats, room: Floats, movable: Bools) -> Calmed:
+    """`target`: where each lane is best, row of a node, -1 for a lane that finds no room; `room`: what each node may
+    hold; `movable`: which lanes have a node, are not on their way, and may be moved at all."""
+    calm, now_s, eager = board.calm, board.moment.now_s, board.moment.eager
+    known = board.moment.memory
+    if now_s - known.at_s > 2 * calm.window_s:  # a gap is no window
+        known = Memory()
+    hot = [
+        n for n in _by_heat(board) if board.use[n] > board.limits.hot[n] * (1 + ROUNDING) and not board.nodes[n].empty
+    ]
     hot_since = {board.nodes[n].id: known.hot_since_s.get(board.nodes[n].id, now_s) for n in hot}
-    better = _better(board)
-    better_since = {board.lanes[r].id: known.better_since_s.get(board.lanes[r].id, now_s) for r in better}
-    remembered = Memory(now_s, hot_since, better_since)
-    stuck = [r for r in _leaving(board) if board.cheapest(r, board.limit) is None]
-    names = tuple(board.lanes[r].id for r in stuck)
-    if still:
-        return [], names, remembered
+    owned = (board.owner >= 0) & ~board.flying
+    wanted = [int(r) for r in np.flatnonzero(owned & movable & (target != board.owner))]
+    leave = {r: why for r in wanted if (why := _must_leave(board, r))}
+    since = {board.lanes[r].id: known.better_since_s.get(board.lanes[r].id, now_s) for r in wanted}
+    prices = {n.id: round(float(p), 3) for n, p in zip(board.nodes, price, strict=True) if p > 0}
+    memory = Memory(now_s, hot_since, since, prices)
 
-    held_s = 0.0 if eager else calm.window_s * (calm.windows - 1)
-    budget = _Budget(board)
-    for row in _leaving(board):
-        budget.move(row, board.nodes[board.owner[row]].empty, board.limit)
+    def held(began_s: float) -> bool:
+        return eager or now_s - began_s >= calm.window_s * (calm.windows - 1)
+
+    way = _Way(board, target, room, [r for r in wanted if target[r] != NOBODY])
+    for r in sorted(leave, key=board.rank):
+        if target[r] != NOBODY:
+            way.move(r, leave[r])
     for n in hot:
-        if now_s - hot_since[board.nodes[n].id] >= held_s:
-            _cool(board, budget, n, None if eager else now_s)
-    for row in better:
-        cool = eager or board.lanes[row].cooldown_until_s <= now_s
-        if (
-            cool
-            and row not in budget.moved
-            and now_s - better_since[board.lanes[row].id] >= held_s
-            and _gains(board, row)
-        ):
-            budget.move(row, "nearer", board.settled)
-    return budget.moves, names, remembered
+        if held(hot_since[board.nodes[n].id]):
+            _cool(board, way, n)
+    for r in sorted(way.worth, key=lambda r: (-way.worth[r], board.lanes[r].id)):
+        if r not in leave and held(since[board.lanes[r].id]) and way.worth[r] > 0 and way.pays(r):
+            way.move(r, "nearer", chain=CHAIN)
+    yields = board.yields()
+    stuck = tuple(board.lanes[r].id for r in sorted(leave, key=board.rank) if target[r] == NOBODY)
+    parked = tuple(
+        board.lanes[r].id
+        for r in wanted
+        if target[r] == NOBODY and r not in leave and held(since[board.lanes[r].id]) and yields[r]
+    )
+    return Calmed(way.moves, stuck, parked, memory)
 
 
-class _Budget:
-    """How much may be on the move: a share of the load (or one lane) over all, a number of moves per node."""
-
-    def __init__(self, board: Board) -> None:
-        self.board = board
-        self.moves: list[Move] = []
-        self.moved: set[int] = set()
-        self.room_eps = board.calm.budget_share * float(board.weight.sum())
-        moving = [
-            r for r, lane in enumerate(board.lanes) if lane.moving or (lane.owner is None and lane.target is not None)
-        ]
-        self.spent_eps = float(board.weight[moving].sum())
-        self.slots = [board.calm.in_flight - node.in_flight for node in board.nodes]
-
-    def allows(self, row: int) -> bool:
-        fits = self.spent_eps == 0 or self.spent_eps + float(self.board.weight[row]) <= self.room_eps
-        return fits and self.slots[self.board.owner[row]] > 0
-
-    def move(self, row: int, reason: str, bound: object) -> bool:
-        """Moves the lane to its cheapest node that would not have to be relieved, else to one with room within
-        `bound`."""
-        board = self.board
-        if not self.allows(row):
-            return False
-        to = board.cheapest(row, board.settled)
-        if to is None and bound is board.limit:
-            to = board.cheapest(row, board.limit)
-        if to is None or self.slots[to] <= 0:
-            return False
-        frm = int(board.owner[row])
-        pair = board.rtt_ms(np.array([row, row], dtype=np.int32), np.array([frm, to], dtype=np.int32))
-        board.take(row, frm)
-        board.put(row, to)
-        board.owner[row] = to
-        self.slots[frm] -= 1
-        self.slots[to] -= 1
-        self.spent_eps += float(board.weight[row])
-        self.moved.add(row)
-        self.moves.append(Move(board.lanes[row].id, frm, to, float(pair[1] - pair[0]), reason))
-        return True
-
-
-def _rows_of(board: Board, n: int) -> list[int]:
-    return [int(r) for r in np.flatnonzero(board.owner == n) if _free(board, int(r))]
-
-
-def _free(board: Board, row: int) -> bool:
-    """Whether the lane can begin a move: it has its node since before this plan, and is not on its way already."""
-    lane = board.lanes[row]
-    return lane.owner is not None and lane.owner == board.owner[row] and not lane.moving
-
-
-def _leaving(board: Board) -> list[int]:
-    rows = [r for n, node in enumerate(board.nodes) if node.empty for r in _rows_of(board, n)]
-    return sorted(rows, key=board.rank)
+def _must_leave(board: Board, row: int) -> str:
+    """Why the lane may not stay at its node, or ""."""
+    n = int(board.owner[row])
+    if board.nodes[n].empty:
+        return board.nodes[n].empty
+    rule = board.frame.rule[board.lanes[row].id]
+    return RESIDENCY if rule >= 0 and not board.frame.rules[rule].allowed[n] else ""
 
 
 def _by_heat(board: Board) -> Iterable[int]:
-    return sorted(
-        (n for n in range(len(board.nodes)) if board.capacity[n] > 0),
-        key=lambda n: (-board.load[n] / board.capacity[n], n),
-    )
+    capacity = [n.capacity_eps for n in board.nodes]
+    return sorted((n for n, c in enumerate(capacity) if c > 0), key=lambda n: (-board.use[n] / capacity[n], n))
 
 
-def _cool(board: Board, budget: _Budget, n: int, now_s: float | None) -> None:
+def _cool(board: Board, way: _Way, n: int) -> None:
     """Moves lanes off the hot node until it is settled: those that lose the fewest ms first, the ones too light to
     matter last."""
-    over = board.load[n] > board.limit[n]
-    reason, bound = ("over capacity", board.limit) if over else ("hot", board.settled)
-    excess = board.load[n] - board.settled[n]
+    reason = "over capacity" if board.use[n] > board.limits.hard[n] * (1 + ROUNDING) else "hot"
+    settled = float(board.limits.settled[n])
+    excess = float(board.use[n]) - settled
     offers = []
-    for row in _rows_of(board, n):
-        if now_s is not None and board.lanes[row].cooldown_until_s > now_s:
-            continue
-        to = board.cheapest(row, bound)
-        if to is not None:
-            pair = board.rtt_ms(np.array([row, row], dtype=np.int32), np.array([n, to], dtype=np.int32))
-            light = bool(board.weight[row] * board.calm.in_flight < excess)
-            offers.append((light, float(pair[1] - pair[0]), *board.rank(row), row))
-    for *_, row in sorted(offers):
-        if board.load[n] <= board.settled[n]:
+    for r, worth in way.worth.items():
+        if board.owner[r] == n and r not in way.moved:
+            light = float(board.load[r]) * board.calm.in_flight < excess
+            offers.append((light, -worth / float(board.load[r]), *board.rank(r), r))
+    for *_, r in sorted(offers):
+        if board.use[n] <= settled:
             return
-        budget.move(row, reason, bound)
+        way.move(r, reason)
 
 
-def _better(board: Board) -> list[int]:
-    """Rows of lanes that would gain by a move to a node that has room for them now, the largest gain (ms x events/s)
-    first."""
-    cand = board.candidates
-    if not len(board.lanes) or not cand.node.shape[1]:
-        return []
-    free = np.array([_free(board, r) and not board.nodes[board.owner[r]].empty for r in range(len(board.lanes))])
-    rows: Ints = np.flatnonzero(free).astype(np.int32)
-    if not len(rows):
-        return []
-    nodes = cand.node[rows]
-    own = nodes == board.owner[rows][:, None]
-    fits: Bools = (nodes >= 0) & board.takes[nodes] & ~own
-    fits &= board.load[nodes] + board.weight[rows][:, None] <= board.settled[nodes]  # a giant stays where it is
-    total = np.where(fits, cand.total_ms[rows], np.inf)
-    best = total.argmin(axis=1)
-    at = np.arange(len(rows))
-    own_ms = board.rtt_ms(rows, board.owner[rows])
-    gain_ms = own_ms - total[at, best]
-    pays = (own_ms - cand.rtt_ms[rows, best]) * board.calm.horizon_s > _cost_ms_s(board)
-    chosen = rows[(gain_ms > 0) & pays]
-    worth = {int(r): float(g * board.weight[r]) for r, g in zip(rows, gain_ms, strict=True)}
-    return sorted((int(r) for r in chosen), key=lambda r: (-worth[r], board.lanes[r].id))
+class _Way:
+    """The moves begun so far, within the budget: a share of the load (or one lane) over all, a number of moves per node,
+    and the room at the other end, lanes that leave it now counted as gone."""
 
+    def __init__(self, board: Board, target: Ints, room: Floats, rows: list[int]) -> None:
+        self.board, self.target, self.room = board, target, room
+        self.moves: list[Move] = []
+        self.moved: set[int] = set()
+        self.budget_eps = board.calm.budget_share * float(board.load.sum())
+        self.spent_eps = float(board.load[board.flying | ((board.owner < 0) & (board.sits >= 0))].sum())
+        self.slots = [(board.calm.in_flight if n.slots is None else n.slots) - n.in_flight for n in board.nodes]
+        index = np.array(rows, dtype=np.int32)
+        to = target[index]
+        here = board.costs.at(index, board.owner[index]).astype(np.float64)
+        there = board.costs.at(index, to).astype(np.float64)
+        stays, rests = board.resting_ms(index, board.owner[index]), board.resting_ms(index, to)
+        load = board.load[index]
+        self.worth = {
+            r: float(w) for r, w in zip(rows, np.where(np.isfinite(here), (here - there) * load, np.inf), strict=True)
+        }
+        self.saves_ms = {r: float(s) for r, s in zip(rows, stays - rests, strict=True)}
+        self.delta_ms = {r: round(-s, 3) for r, s in self.saves_ms.items()}
 
-def _cost_ms_s(board: Board) -> float:
-    """What a hand-over costs per event/s, in ms x s: the events of the pause wait for half of it on average."""
-    return board.calm.pause_ms / 1000 * board.calm.pause_ms / 2
+    def pays(self, row: int) -> bool:
+        """Whether what it saves within the horizon is more than what the hand-over costs: the events of the pause wait for
+        half of it on average."""
+        calm = self.board.calm
+        return self.saves_ms[row] * calm.horizon_s > calm.pause_ms / 1000 * calm.pause_ms / 2
 
+    def move(self, row: int, reason: str, chain: int = 0) -> bool:
+        """Begins the move if it may be, after those that make room for it, up to `chain` of them deep."""
+        if row in self.moved or not self._allowed(row):
+            return False
+        before = self._state()
+        if not self._fits(row) and not (chain and self._make_room(row, chain)):
+            self._back(before)
+            return False
+        if not self._allowed(row):  # what made room took the budget
+            self._back(before)
+            return False
+        frm, to = int(self.board.owner[row]), int(self.target[row])
+        self.board.take(row, frm)
+        self.board.put(row, to)
+        self.slots[frm] -= 1
+        self.slots[to] -= 1
+        self.spent_eps += float(self.board.load[row])
+        self.moved.add(row)
+        self.moves.append(Move(self.board.lanes[row].id, frm, to, self.delta_ms[row], reason))
+        return True
 
-def _gains(board: Board, row: int) -> bool:
-    """Whether the move still pays with what this plan has already done (its best node may be full now)."""
-    to = board.cheapest(row, board.settled)
-    if to is None:
+    def _allowed(self, row: int) -> bool:
+        within = self.spent_eps == 0 or self.spent_eps + float(self.board.load[row]) <= self.budget_eps
+        return within and self.slots[int(self.board.owner[row])] > 0 and self.slots[int(self.target[row])] > 0
+
+    def _fits(self, row: int) -> bool:
+        to = int(self.target[row])
+        if self.board.load[row] > self.board.largest:  # a giant has its node to itself
+            return int(self.board.count[to]) == 0
+        return bool(self.board.use[to] + self.board.load[row] <= self.room[to] * (1 + ROUNDING))
+
+    def _make_room(self, row: int, chain: int) -> bool:
+        to, gain = int(self.target[row]), self.worth[row]
+        others = [r for r in self.worth if self.board.owner[r] == to and r not in self.moved]
+        for r in sorted(others, key=lambda r: (-self.worth[r], self.board.lanes[r].id)):
+            if gain + self.worth[r] > 0 and self.move(r, "makes room", chain - 1):
+                gain += self.worth[r]
+                if self._fits(row):
+                    return True
         return False
-    own, other = board.rtt_ms(np.array([row, row], dtype=np.int32), np.array([board.owner[row], to], dtype=np.int32))
-    here = board.candidates.node[row] == to
-    total = float(board.candidates.total_ms[row][here.argmax()])
-    return bool(own > total and (own - other) * board.calm.horizon_s > _cost_ms_s(board))
+
+    def _state(self) -> tuple[Floats, Ints, list[int], float, int]:
+        return self.board.use.copy(), self.board.count.copy(), list(self.slots), self.spent_eps, len(self.moves)
+
+    def _back(self, state: tuple[Floats, Ints, list[int], float, int]) -> None:
+        self.board.use, self.board.count, self.slots, self.spent_eps, kept = state
+        ids = {lane.id: r for r, lane in enumerate(self.board.lanes)} if len(self.moves) > kept else {}
+        for m in self.moves[kept:]:
+            self.moved.discard(ids[m.lane])
+        del self.moves[kept:]

@@ -1,86 +1,65 @@
-"""From fleet to planner and back: what the planner is told, and how what it wants becomes steps of the hand-over.
-
-Lanes go where the planner says (planner.py); raw partitions are spread evenly over the routers. Orphans are placed as soon as there
-is somebody to take them; anything else at most once a second."""
+"""From plans to steps of the hand-over: lanes go where the planner says (planner.py), raw partitions are spread evenly over the
+routers. Orphans are placed as soon as there is somebody to take them; anything else at most once a second."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
+import msgspec
 
 from agents.core.effects import Effect, Note, Publish, WakeAt, Write
-from agents.core.feeds import PLACEMENT, FeedItem, Move, PlacementPlan
+from agents.core.feeds import CURRENT, PLACEMENT, FeedItem, Move, PlacementFigures, PlacementPlan
 from agents.core.fleet import Fleet
 from agents.core.handover import Step, step
 from agents.core.model import PAUSE, Kind, Partition, Placed, State, short_name
-from agents.core.planning.plan import Calm, Lane, Memory, Node, Plan
+from agents.core.planning.board import Board
+from agents.core.planning.calm import MUST
+from agents.core.planning.inputs import Change, LanePlaces, PlacingSettings, Target, Watch, changed
+from agents.core.planning.plan import Calm, Frame, Memory, Moment, NodePlace, Plan
 from agents.core.planning.planner import plan
-from agents.core.planning.rates import Rates
-from kernels.tables import Candidates, LaneTable, NodeTable, Terms
+from agents.core.planning.replay import Decided
+from kernels.tables import Numerics, Problem
 
 SETTLE_S = 3.0  # at the first placing: so long after the last worker came, unless all are there
 IMPROVE_EVERY_S = 1.0
 HOLD_S = 600.0
-KEEP_MOVING = frozenset({"draining", "unhealthy"})  # also while the planner is paused
+PARKED = "waits, since others matter more"
 
-Scorer = Callable[[LaneTable, NodeTable], tuple[Terms, Candidates]]
-"""Scores every lane at every node, and lists each lane's candidates. Pure; the coordinator chooses which kernel."""
-
-
-@dataclass(frozen=True, slots=True)
-class LanePlaces:
-    """Per lane: where its data is (lat, lon in degrees) and the rate that the lane map expects, events/s."""
-
-    lat: tuple[float, ...]
-    lon: tuple[float, ...]
-    expected_eps: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PlacingSettings:
-    """`region_rows`: site name -> row of its region in the RTT table, -1 where it has none."""
-
-    calm: Calm
-    region_rows: dict[str, int]
+Clock = Callable[[], float]
+"""Seconds that pass while something is computed: to say how long it took, never to decide."""
 
 
 @dataclass(slots=True)
 class Scored:
-    """The last time the lanes were scored, kept so that it can be explained. Rows of `lanes` and `nodes` are those of the
-    tables; `nodes` are workers' names."""
+    """The last time the lanes were planned, kept so that it can be explained. Rows: `partitions` are the moment's lanes,
+    `workers` its nodes. `took_ms`: how long the planning took."""
 
-    lanes: list[Partition]
-    nodes: list[str]
-    terms: Terms
-    candidates: Candidates
-    rows: list[Lane]
-    columns: list[Node]
+    partitions: list[Partition]
+    workers: list[str]
+    frame: Frame
+    moment: Moment
+    problem: Problem
     plan: Plan
+    took_ms: float = 0.0
 
+    def row(self, p: Partition) -> int:
+        return self.partitions.index(p)
 
-@dataclass(slots=True)
-class Target:
-    """Where a move under way is to end; `source` is who has it while it is asked back."""
-
-    worker: str
-    why: str
-    by: str = ""
-    delta_ms: float = 0.0
-    source: str = ""
+    def column(self, worker: str) -> int:
+        return self.workers.index(worker)
 
 
 @dataclass(slots=True)
 class Placing:
     fleet: Fleet
     places: LanePlaces
-    scorer: Scorer
+    numerics: Numerics
     settings: PlacingSettings
     led_at: float
-    rates: Rates = field(default_factory=Rates)
-    targets: dict[Partition, Target] = field(default_factory=dict)
-    cooldown: dict[Partition, float] = field(default_factory=dict)
+    clock: Clock = lambda: 0.0
+    watch: Watch = field(init=False)
+    frame: Frame = field(init=False)
     memory: Memory | None = None
     last: Scored | None = None
     plans: int = 0
@@ -90,6 +69,11 @@ class Placing:
     _joined_at: float = float("-inf")
     _improved_at: float = float("-inf")
     _placed_version: int = -1
+    _framed: bool = False
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(self.fleet, self.places, self.settings)
+        self.frame = self.watch.frame()
 
     def joined(self, now: float) -> None:
         """Somebody new may be given partitions."""
@@ -99,6 +83,7 @@ class Placing:
 
     def place(self, now: float, now_ms: int) -> Iterator[Effect]:
         """Give orphans to workers. At the first time it waits a little for all to come, so that the first does not get all."""
+        self.watch.seen(now, ramp=Kind.NODE in self._opened)
         for kind in Kind:
             orphans = self.fleet.orphans(kind)
             if not orphans or not any(self.fleet.takes(w.worker) for w in self.fleet.inventory.of(kind)):
@@ -110,7 +95,9 @@ class Placing:
                 yield from self._spread(orphans, now_ms)
             elif self.fleet.version != self._placed_version:
                 self._placed_version = self.fleet.version
-                yield from self._place_lanes(orphans, now, now_ms)
+                scored = self._score(now, now_ms, orphans_only=True)
+                yield from self._told(scored, "orphans")
+                yield from self._give_all(scored, now, now_ms)
 
     def _wait_s(self, kind: Kind, now: float) -> float:
         workers = self.fleet.inventory.of(kind)
@@ -122,32 +109,27 @@ class Placing:
             self._opened.add(kind)
         return left
 
-    def _place_lanes(self, orphans: list[Partition], now: float, now_ms: int) -> Iterator[Effect]:
-        scored = self._score(now, orphans_only=True)
-        self._note_waiting(scored)
-        free = set(orphans)
+    def _give_all(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
+        """Writes the plan's assignments."""
+        self.waiting = tuple(Partition(scored.partitions[0].topic, n) for n in scored.plan.waiting)
+        free = set(self.fleet.orphans(Kind.NODE))
+        by_lane = {p.n: p for p in scored.partitions}
         steps: dict[Partition, Placed] = {}
         moves: list[Move] = []
         why, by = "", ""
         for a in scored.plan.assignments:
-            p, worker = scored.lanes[a.lane], scored.nodes[a.to]
+            p, worker = by_lane[a.lane], scored.workers[a.to]
             if p not in free:
                 continue
-            target = self.targets.pop(p, None)
-            if target and target.worker == worker:
+            target = self.watch.targets.pop(p, None)
+            meant = target is not None and target.worker == worker
+            if target and meant:
                 why, by = target.why, target.by
             before = self.fleet.partitions[p]
+            source = target.source if target else before.worker
             steps[p] = self._give(p, worker, now_ms, why or before.why)
-            moves.append(
-                _move(
-                    p,
-                    target.source if target else before.worker,
-                    worker,
-                    steps[p].epoch,
-                    target.delta_ms if target else 0.0,
-                )
-            )
-            self.cooldown[p] = max(self.cooldown.get(p, 0.0), now + self.settings.calm.cooldown_s)
+            moves.append(_move(p, source, worker, steps[p].epoch, target.delta_ms if target and meant else 0.0))
+            self.watch.gave(p, source, worker, now)
         yield from self._write(steps, moves, why or "orphans placed", by)
 
     def _give(self, p: Partition, worker: str, now_ms: int, why: str) -> Placed:
@@ -181,7 +163,7 @@ class Placing:
             return
         for w in sorted(routers, key=lambda w: (not self.fleet.to_empty(w), -load[w], w)):
             uneven = self.fleet.to_empty(w) or load[w] >= load[takers[0]] + 2
-            mine = [p for p in self.fleet.owned_by(w) if self.can_move(p)]
+            mine = [p for p in self.fleet.owned_by(w) if self.watch.can_move(p)]
             if w != takers[0] and mine and uneven:
                 yield from self.begin({mine[0]: Target(takers[0], "routers evened out")}, now_ms)
                 return
@@ -197,32 +179,34 @@ class Placing:
             yield from self._even_routers(now_ms)
         if Kind.NODE not in self._opened:
             return
-        scored = self._score(now, orphans_only=False)
+        self.watch.observe(now, now_ms)
+        scored = self._score(now, now_ms)
         self.memory = scored.plan.memory
+        yield from self._told(scored, "tick")
+        yield from self._give_all(scored, now, now_ms)
         paused = PAUSE in self.fleet.intents
+        by_lane = {p.n: p for p in scored.partitions}
         targets = {
-            scored.lanes[m.lane]: Target(scored.nodes[m.to], m.reason, "", m.delta_ms)
+            by_lane[m.lane]: Target(scored.workers[m.to], m.reason, "", m.delta_ms)
             for m in scored.plan.moves
-            if not paused or m.reason in KEEP_MOVING
+            if not paused or m.reason in MUST
         }
+        if not paused:
+            targets |= {by_lane[n]: Target("", PARKED) for n in scored.plan.parked}
         if targets:
-            self.moved += [p for p, t in targets.items() if t.why not in KEEP_MOVING and self.can_move(p)]
+            self.moved += [p for p, t in targets.items() if t.why not in MUST and self.can_move(p)]
             yield from self.begin(targets, now_ms)
 
     def can_move(self, p: Partition) -> bool:
         """Its owner works it, and nothing is under way with it."""
-        s = self.fleet.partitions[p]
-        return (
-            s.state is State.ASSIGNED and not self.fleet.writing[p] and self.fleet.usable(s.worker)
-            and self.fleet.views[s.worker].owned.get(p) == s.epoch
-        )  # fmt: skip
+        return self.watch.can_move(p)
 
     def begin(self, targets: dict[Partition, Target], now_ms: int) -> Iterator[Effect]:
         """Begin to move these; where they are to end is remembered until they are released."""
         steps: dict[Partition, Placed] = {}
         for p, target in targets.items():
             if self.can_move(p):
-                self.targets[p] = replace(target, source=self.fleet.partitions[p].worker)
+                self.watch.targets[p] = replace(target, source=self.fleet.partitions[p].worker)
                 steps[p] = step(
                     self.fleet.partitions[p], Step.MOVE, leader_epoch=self.fleet.leader_epoch, now_ms=now_ms, why=target.why,
                 )  # fmt: skip
@@ -232,80 +216,62 @@ class Placing:
 
     def hold(self, p: Partition, now: float) -> None:
         """Somebody wants it where it goes: calm leaves it there for a while."""
-        self.cooldown[p] = now + HOLD_S
+        self.watch.cooldown[p] = now + HOLD_S
 
     def orphaned(self, partitions: Iterable[Partition]) -> None:
         """They were fenced away: where they were to go no longer binds."""
         for p in partitions:
-            self.targets.pop(p, None)
+            self.watch.targets.pop(p, None)
 
     # ---- asking the planner ----
 
-    def what_if(self, now: float, *, empty: str = "", eager: bool = False) -> Scored:
-        """The plan as if the worker `empty` were drained, with all its moves at once, or as if somebody asked to rebalance;
-        nothing is changed."""
-        return self._score(now, orphans_only=False, empty=empty, eager=eager, keep=False)
+    def what_if(self, now: float, now_ms: int, change: Change | None = None, *, eager: bool | None = None) -> Scored:
+        """The plan as if `change` had happened, all its moves at once; nothing is changed. `eager`: somebody asks for it,
+        so windows and cooldowns are waived (they are anyway for changes of rate and of capacity)."""
+        change = change or Change()
+        if eager is None:
+            eager = bool(change.added or change.rate or change.lost)
+        return self._score(now, now_ms, change=change, eager=eager)
 
     def _score(
-        self, now: float, *, orphans_only: bool, empty: str = "", eager: bool = False, keep: bool = True
+        self, now: float, now_ms: int, *, orphans_only: bool = False, change: Change | None = None, eager: bool = False
     ) -> Scored:
-        nodes = [w.worker for w in self.fleet.inventory.of(Kind.NODE)]
-        row_of = {w: i for i, w in enumerate(nodes)}
-        lanes = self.fleet.of(Kind.NODE)
-        rows = [self._lane(i, p, row_of, now) for i, p in enumerate(lanes)]
-        columns = [self._node(w, rows, row_of[w], empty) for w in nodes]
-        terms, candidates = self.scorer(self._lane_table(lanes, rows), self._node_table(nodes, columns))
-        found = plan(
-            rows, columns, candidates, all_at_once(self.settings.calm) if empty else self.settings.calm,
-            now_s=now, memory=self.memory, orphans_only=orphans_only, eager=eager,
-        )  # fmt: skip
-        scored = Scored(lanes, nodes, terms, candidates, rows, columns, found)
-        if keep:
+        began = self.clock()
+        partitions = self.fleet.of(Kind.NODE)
+        moment = self.watch.moment(partitions, now, now_ms, self.memory)
+        moment = replace(moment, orphans_only=orphans_only, eager=eager)
+        frame = self.frame
+        if change is not None:
+            sites = {n: self._place_of(n) for n, _ in change.added}
+            frame, moment = changed(frame, moment, change, sites)
+            if change != Change():
+                frame = replace(frame, calm=all_at_once(frame.calm))
+        found = plan(frame, moment, self.numerics)
+        problem = Board(frame, moment, self.numerics).problem
+        workers = [n.id for n in moment.nodes]
+        scored = Scored(partitions, workers, frame, moment, problem, found, (self.clock() - began) * 1000)
+        if change is None:
             self.last = scored
         return scored
 
-    def _lane(self, i: int, p: Partition, row_of: dict[str, int], now: float) -> Lane:
-        s = self.fleet.partitions[p]
-        held = s.state is not State.ORPHAN
-        target = self.targets.get(p)
-        aim = row_of.get(target.worker) if target and self.fleet.takes(target.worker) else None
-        moving = s.state is State.RELEASING or (held and not self.can_move(p))
-        return Lane(
-            i, self.rates.lane_eps(p.n, now), self.places.expected_eps[p.n], row_of.get(s.worker) if held else None,
-            None if s.state is State.ASSIGNED else aim, moving, self.cooldown.get(p, 0.0),
-        )  # fmt: skip
+    def _place_of(self, name: str) -> NodePlace:
+        site = self.fleet.inventory.sites[name]
+        rows = {region: i for i, region in enumerate(self.settings.rtt.regions)}
+        return NodePlace(name, site.lat, site.lon, rows.get(site.region, -1), site.egress_ms)
 
-    def _node(self, worker: str, rows: Sequence[Lane], row: int, empty: str) -> Node:
-        view = self.fleet.views[worker]
-        why = ""
-        if worker == empty or (self.fleet.drained(worker) and view.present):
-            why = "draining"
-        elif self.fleet.to_empty(worker) and view.present:
-            why = "unhealthy"
-        flying = sum(1 for lane in rows if lane.moving and row in (lane.owner, lane.target))
-        return Node(worker, view.capacity_eps, self.fleet.takes(worker) and worker != empty, why, flying)
+    # ---- saying ----
 
-    def _lane_table(self, lanes: Sequence[Partition], rows: Sequence[Lane]) -> LaneTable:
-        ns = [p.n for p in lanes]
-        return LaneTable(
-            np.array([self.places.lat[n] for n in ns], dtype=np.float64),
-            np.array([self.places.lon[n] for n in ns], dtype=np.float64),
-            np.array([r.rate_eps or 0.0 for r in rows], dtype=np.float64),
-            np.array([-1 if r.owner is None else r.owner for r in rows], dtype=np.int32),
+    def _told(self, scored: Scored, kind: str) -> Iterator[Effect]:
+        """Every plan: its inputs to the journal, its figures to the feed."""
+        yield Decided(None if self._framed else self.frame, scored.moment, scored.plan, kind)
+        self._framed = True
+        o = scored.plan.optimum
+        figures = PlacementFigures(
+            o.objective, o.bound, o.gap, o.moves, round(scored.took_ms, 1), len(scored.plan.waiting)
         )
-
-    def _node_table(self, nodes: Sequence[str], columns: Sequence[Node]) -> NodeTable:
-        sites = [self.fleet.inventory.sites[self.fleet.inventory.workers[w].site] for w in nodes]
-        return NodeTable(
-            np.array([s.lat for s in sites], dtype=np.float64),
-            np.array([s.lon for s in sites], dtype=np.float64),
-            np.array([self.settings.region_rows.get(s.name, -1) for s in sites], dtype=np.int32),
-            np.array([c.capacity_eps for c in columns], dtype=np.float64),
-            np.array([c.takes for c in columns], dtype=np.bool_),
-        )
-
-    def _note_waiting(self, scored: Scored) -> None:
-        self.waiting = tuple(scored.lanes[i] for i in scored.plan.waiting)
+        title = f"Within {o.gap:.1%} of the best placement; {o.moves} lanes to move"
+        content = f"{title}; planned in {scored.took_ms:.0f} ms"
+        yield Publish(FeedItem(PLACEMENT, CURRENT, title, content, figures, self.fleet.leader_epoch))
 
     def _write(self, steps: dict[Partition, Placed], moves: Sequence[Move], reason: str, by: str) -> Iterator[Effect]:
         if not steps:
@@ -323,8 +289,8 @@ class Placing:
 
 
 def all_at_once(calm: Calm) -> Calm:
-    """These rules without the budget: to foretell a drain's whole effect."""
-    return replace(calm, budget_share=1.0, in_flight=10_000)
+    """These rules without the budget and the ramp: to foretell a change's whole effect."""
+    return msgspec.structs.replace(calm, budget_share=1.0, in_flight=10_000, ramp_s=0.0)
 
 
 def _move(p: Partition, source: str, target: str, epoch: int, delta_ms: float) -> Move:

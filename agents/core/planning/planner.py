@@ -1,126 +1,132 @@
-"""Scores in, plan out, deterministic: orphans at once and within capacity; everybody else only as the calm rules allow.
+"""A moment in, a plan out, pure and deterministic: the same inputs give the same plan, byte for byte (replay.py).
 
-Objective: the sum of rate x cost (DESIGN 7) over the lanes. Constraint: a node's load stays under `target_utilisation`
-of its capacity; a lane too heavy for every node may have the largest one to itself. Each orphan goes to its cheapest
-node that would not have to be relieved at once, else to its cheapest with room. Among equals the less loaded, then the
-first."""
+The objective is kernels.Problem's cost times the load, summed over the lanes; the constraint is limits.py; where lanes are best
+numerics.solve finds, and says how far from the optimum that is at most; calm.py lets only some of it happen now. Orphans are an
+emergency: they are placed at once, and nobody else is touched."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
-from agents.core.planning.calm import relieve
-from agents.core.planning.fit import Board, load_eps
-from agents.core.planning.plan import Assignment, Calm, Lane, Memory, Node, Plan
-from kernels import Candidates
+from agents.core.planning import calm
+from agents.core.planning.board import NOBODY, Board
+from agents.core.planning.plan import Assignment, Frame, Moment, Optimum, Plan
+from kernels.tables import Bools, Floats, Ints, Numerics, Solution
+
+MOVED, ORPHANED = "move", "orphan"
 
 
-def plan(
-    lanes: Sequence[Lane],
-    nodes: Sequence[Node],
-    candidates: Candidates,
-    calm: Calm,
-    *,
-    now_s: float,
-    memory: Memory | None = None,
-    orphans_only: bool = False,
-    eager: bool = False,
-) -> Plan:
-    """What to do now; row i of `candidates` is `lanes[i]`, and the numbers in it are rows of `nodes`.
+def plan(frame: Frame, moment: Moment, numerics: Numerics) -> Plan:
+    """What to do now; row i of `moment.nodes` is `frame.nodes[i]`, and a lane's id is its place in the frame.
 
-    `now_s` is on the caller's monotonic clock, as are cooldowns and `memory` (the last plan's; None: start afresh).
-    While an orphan is placed in an emergency nothing else moves; `orphans_only` says the same for other reasons
-    (paused). `eager`: somebody asks for it, so windows and cooldowns are waived. Raises ValueError for a rate or
-    capacity that is no finite number from 0."""
-    _check(lanes, nodes)
-    weight = load_eps(lanes, nodes, calm)
-    board = Board(lanes, nodes, candidates, calm, weight)
-    before = board.figures()
-    assignments, waiting = _place(board)
-    emergency = any(a.reason != "move" for a in assignments)
-    moves, stuck, remembered = relieve(
-        board, now_s=now_s, memory=memory or Memory(), still=emergency or orphans_only, eager=eager
-    )
+    Raises ValueError for a rate, capacity or place that is no finite number within its range."""
+    _check(frame, moment)
+    board = Board(frame, moment, numerics)
+    before = board.figures(board.owner)
+    placed = [_assignment(board, r, int(board.sits[r]), MOVED) for r in board.arriving]
+    new = _giants(board)
+    stays = board.may_stay()
+    orphans: Bools = (board.owner < 0) & (board.sits < 0)
+    if orphans.any():
+        found, room = board.best(fixed=stays)
+        new += [(int(r), int(found.node[r])) for r in np.flatnonzero(orphans & (found.node >= 0))]
+        for r, to in new:
+            board.settle(r, to)
+    placed += [_assignment(board, r, to, ORPHANED) for r, to in sorted(new, key=lambda x: board.rank(x[0]))]
+    if new or moment.orphans_only:
+        if not orphans.any():
+            found, room = board.best(fixed=stays)
+        target, calmed = board.sits, calm.Calmed([], (), (), calm.remembered(board, moment.memory))
+    else:
+        movable = _movable(board, stays)
+        found, room = board.best(fixed=stays & ~movable)
+        target = _giants_moved(board, found.node, movable)
+        calmed = calm.begin(board, target, found.price_ms, room, movable)
+    waiting = sorted(np.flatnonzero((board.owner < 0) & (board.sits < 0)), key=board.rank)
     return Plan(
-        assignments=tuple(assignments),
-        moves=tuple(moves),
-        waiting=waiting,
-        stuck=stuck,
+        assignments=tuple(placed),
+        moves=tuple(calmed.moves),
+        waiting=tuple(board.lanes[r].id for r in waiting),
+        stuck=calmed.stuck,
+        parked=calmed.parked,
         before=before,
-        after=board.figures(),
-        load_eps=tuple(float(w) for w in weight),
-        memory=remembered,
+        after=board.figures(_after(board, calmed)),
+        optimum=_optimum(board, found, target),
+        load_eps=_numbers(board.load),
+        room_eps=_numbers(room),
+        price_ms=_numbers(found.price_ms),
+        memory=calmed.memory,
     )
 
 
-def _check(lanes: Sequence[Lane], nodes: Sequence[Node]) -> None:
-    for lane in lanes:
-        for name, value in (("rate_eps", lane.rate_eps or 0.0), ("expected_eps", lane.expected_eps)):
-            if not (math.isfinite(value) and value >= 0):
+def _check(frame: Frame, moment: Moment) -> None:
+    for lane in moment.lanes:
+        rates = ("rate_eps", lane.rate_eps), ("expected_eps", lane.expected_eps), ("forecast_eps", lane.forecast_eps)
+        for name, value in rates:
+            if value is not None and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"lane {lane.id}: {name} is {value}: not a finite number from 0")
-    for node in nodes:
+        if not 0 <= lane.id < len(frame.lat):
+            raise ValueError(f"lane {lane.id}: the frame has {len(frame.lat)} lanes")
+    for node in moment.nodes:
         if not (math.isfinite(node.capacity_eps) and node.capacity_eps >= 0):
             raise ValueError(f"node {node.id}: capacity_eps is {node.capacity_eps}: not a finite number from 0")
+    if [n.id for n in moment.nodes] != [n.id for n in frame.nodes]:
+        raise ValueError("the moment's nodes are not the frame's, or not in its order")
 
 
-def _place(board: Board) -> tuple[list[Assignment], tuple[int, ...]]:
-    """Gives each orphan a node on `board`; answers what was given, and who waits."""
-    placed: list[Assignment] = []
-    rest: list[int] = []
-    orphans = [row for row, lane in enumerate(board.lanes) if lane.owner is None]
-    for row in sorted(orphans, key=board.rank):
-        target = board.lanes[row].target
-        if target is not None and board.claim(row, target):
-            placed.append(_assignment(board, row, target, "move"))
-        else:
-            rest.append(row)
-    start = board.load.copy(), board.count.copy()
-    near = _spread(board, rest)
-    if len(near) < len(rest):  # crowded: packing tightly may find room for more of them, or for those that matter more
-        after_near = board.load.copy(), board.count.copy()
-        board.load, board.count = start[0].copy(), start[1].copy()
-        tight = _pack(board, rest)
-        if _left(board, rest, tight) < _left(board, rest, near):
-            near = tight
-        else:
-            board.load, board.count = after_near
-    for row in rest:
-        if row in near:
-            board.owner[row] = near[row]
-            placed.append(_assignment(board, row, near[row], "orphan"))
-    return placed, tuple(board.lanes[row].id for row in rest if row not in near)
-
-
-def _spread(board: Board, rows: Sequence[int]) -> dict[int, int]:
-    chosen = {}
-    for row in rows:
-        to = board.cheapest(row, board.settled)
-        if to is None:
-            to = board.cheapest(row, board.limit)
+def _giants(board: Board) -> list[tuple[int, int]]:
+    """Gives each orphan that is too heavy for every node a largest one to itself, where there is one."""
+    given = []
+    orphans = np.flatnonzero((board.owner < 0) & (board.sits < 0) & (board.load > board.largest))
+    for row in sorted((int(r) for r in orphans), key=board.rank):
+        to = board.home_for_giant(row)
         if to is not None:
-            board.put(row, to)
-            chosen[row] = to
-    return chosen
+            board.settle(row, to)
+            given.append((row, to))
+    return given
 
 
-def _pack(board: Board, rows: Sequence[int]) -> dict[int, int]:
-    chosen = {}
-    for row in rows:
-        to = board.tightest(row)
-        if to is not None:
-            board.put(row, to)
-            chosen[row] = to
-    return chosen
+def _movable(board: Board, stays: Bools) -> Bools:
+    """Which lanes may be elsewhere in the best placement, bool[L]: those at work and not lately moved (giants stay too),
+    and whoever must leave in any case."""
+    now_s, eager = board.moment.now_s, board.moment.eager
+    cool = np.array([eager or lane.cooldown_until_s <= now_s for lane in board.lanes], dtype=bool)
+    owned = (board.owner >= 0) & ~board.flying
+    out: Bools = owned & (~stays | (cool & (board.load <= board.largest)))
+    return out
 
 
-def _left(board: Board, rows: Sequence[int], chosen: dict[int, int]) -> list[tuple[int, int]]:
-    """Who is left out, so that smaller is better: by priority, how many, the most important first."""
-    ranks = sorted({-board.lanes[row].priority for row in rows})
-    return [(p, sum(1 for row in rows if row not in chosen and -board.lanes[row].priority == p)) for p in ranks]
+def _giants_moved(board: Board, target: Ints, movable: Bools) -> Ints:
+    """`target` with a home for giants that must leave."""
+    out = target.copy()
+    for row in np.flatnonzero(movable & (board.load > board.largest)):
+        if board.load[row] <= board.limits.hard[board.owner[row]]:
+            continue  # it came from a node that could hold it, and waits for another such
+        home = board.home_for_giant(int(row))
+        out[row] = NOBODY if home is None else home
+    return out
+
+
+def _after(board: Board, calmed: calm.Calmed) -> Ints:
+    row_of = {lane.id: r for r, lane in enumerate(board.lanes)}
+    after = board.sits.copy()
+    for m in calmed.moves:
+        after[row_of[m.lane]] = m.to
+    return after
 
 
 def _assignment(board: Board, row: int, to: int, reason: str) -> Assignment:
-    return Assignment(board.lanes[row].id, to, float(board.rtt_ms(np.array([row]), np.array([to]))[0]), reason)
+    one = np.array([row], dtype=np.int32), np.array([to], dtype=np.int32)
+    return Assignment(board.lanes[row].id, to, round(float(board.resting_ms(*one)[0]), 3), reason)
+
+
+def _optimum(board: Board, found: Solution, target: Ints) -> Optimum:
+    gap = max(0.0, (found.objective - found.bound) / found.bound) if found.bound > 0 else 0.0
+    moves = int(((target != board.sits) & (target >= 0) & (board.owner >= 0) & ~board.flying).sum())
+    return Optimum(round(found.objective, 3), round(found.bound, 3), round(gap, 6), moves)
+
+
+def _numbers(values: Floats) -> tuple[float, ...]:
+    return tuple(round(float(v), 3) for v in values)

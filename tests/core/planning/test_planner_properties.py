@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.core.planning.plan import Calm, Lane, Memory, Node, Plan
-from agents.core.planning.planner import plan
-from tests.core.planning.test_planner import scored
+from tests.core.planning.test_planner import decide
 
 CALM = Calm()
 TICKS = 120
@@ -27,8 +26,7 @@ class World:
     rtt: list[list[float]]
 
     def plan(self, now_s: float = 0.0, memory: Memory | None = None, eager: bool = False) -> Plan:
-        return plan(self.lanes, self.nodes, scored(self.lanes, self.nodes, self.rtt), CALM, now_s=now_s, memory=memory,
-        eager=eager)  # fmt: skip
+        return decide(self.lanes, self.nodes, self.rtt, now_s=now_s, memory=memory, eager=eager)
 
     def after(self, p: Plan, now_s: float) -> World:
         """As if all that was decided had been done."""

@@ -1,0 +1,224 @@
+"""What the planner is told: the fleet, the inventory and what arrives, as a `Frame` and a `Moment`. Nothing is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from agents.core.fleet import Fleet
+from agents.core.model import Kind, Partition, State
+from agents.core.planning.forecast import Forecast
+from agents.core.planning.plan import Calm, Frame, Lane, Memory, Moment, Node, NodePlace, Rule
+from agents.core.planning.rates import Rates
+from kernels.tables import RttModel, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class LanePlaces:
+    """Per lane: where its data is (lat, lon in degrees), the rate that the lane map expects (events/s), the row of its
+    residency rule in `rules` (-1: none), and its priority. Rules and priorities may be left out."""
+
+    lat: tuple[float, ...]
+    lon: tuple[float, ...]
+    expected_eps: tuple[float, ...]
+    rule: tuple[int, ...] = ()
+    priority: tuple[int, ...] = ()
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlacingSettings:
+    """`rtt`: round-trip times between regions. `warm_s`: for how long a lane's caches stay where it was. `degraded_ms`:
+    what a node costs whose devices report errors. `day_s`: length of a day of the stream (a replay may be compressed)."""
+
+    calm: Calm
+    rtt: RttModel
+    weights: Weights = Weights()
+    warm_s: float = 300.0
+    degraded_ms: float = 20.0
+    day_s: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that may be asked as `what if`: workers emptied (drained) or lost (their lanes are nobody's); nodes added,
+    as (site, capacity in events/s); lanes whose rate is so many times what it is."""
+
+    empty: frozenset[str] = frozenset()
+    lost: frozenset[str] = frozenset()
+    added: tuple[tuple[str, float], ...] = ()
+    rate: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Target:
+    """Where a move under way is to end; `source` is who has it while it is asked back."""
+
+    worker: str
+    why: str
+    by: str = ""
+    delta_ms: float = 0.0
+    source: str = ""
+
+
+@dataclass(slots=True)
+class Trail:
+    """Where a lane was before, since when it is not there (monotonic s), and how often it went back and forth."""
+
+    worker: str
+    left_s: float
+    returns: int = 0
+
+
+@dataclass(slots=True)
+class Watch:
+    """What is known beside the fleet, per lane and node: moves under way, cooldowns, trails, when nodes came, and how many
+    moves each may have."""
+
+    fleet: Fleet
+    places: LanePlaces
+    settings: PlacingSettings
+    rates: Rates = field(default_factory=Rates)
+    targets: dict[Partition, Target] = field(default_factory=dict)
+    cooldown: dict[Partition, float] = field(default_factory=dict)
+    trails: dict[Partition, Trail] = field(default_factory=dict)
+    came: dict[str, float] = field(default_factory=dict)
+    troubled: dict[str, tuple[int, float]] = field(default_factory=dict)
+    forecast: Forecast = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.forecast = Forecast(len(self.places.lat), day_s=self.settings.day_s)
+
+    # ---- what happened ----
+
+    def trouble(self, worker: str, now: float) -> None:
+        """A hand-over with it went wrong: it may have half as many at once, and one more again after each window."""
+        self.troubled[worker] = (max(1, self.slots(worker, now) // 2), now)
+
+    def slots(self, worker: str, now: float) -> int:
+        calm = self.settings.calm
+        if worker not in self.troubled:
+            return calm.in_flight
+        slots, at = self.troubled[worker]
+        return min(calm.in_flight, slots + int((now - at) / calm.window_s))
+
+    def gave(self, p: Partition, source: str, worker: str, now: float) -> None:
+        """The lane went from `source` (empty: nobody) to `worker`: it cools down, the longer the more often it comes back
+        to where it just was."""
+        calm, before = self.settings.calm, self.trails.get(p)
+        back = before is not None and before.worker == worker and now - before.left_s <= 2 * calm.cooldown_most_s
+        returns = before.returns + 1 if before is not None and back else 0
+        if source and source != worker:
+            self.trails[p] = Trail(source, now, returns)
+        rest_s = min(calm.cooldown_s * float(2**returns), calm.cooldown_most_s)
+        self.cooldown[p] = max(self.cooldown.get(p, 0.0), now + rest_s)
+
+    def observe(self, now: float, now_ms: int) -> None:
+        """Hands what arrives to the forecast."""
+        rates = [self.rates.lane_eps(n, now) for n in range(len(self.places.lat))]
+        known = np.array([np.nan if r is None else r for r in rates], dtype=np.float64)
+        self.forecast.observe(now_ms / 1000, known)
+
+    def seen(self, now: float, *, ramp: bool) -> None:
+        """Notes who takes lanes now; with `ramp`, who did not before has just come."""
+        for spec in self.fleet.inventory.of(Kind.NODE):
+            if not self.fleet.views[spec.worker].present:
+                self.came.pop(spec.worker, None)
+            elif self.fleet.takes(spec.worker) and spec.worker not in self.came:
+                self.came[spec.worker] = now if ramp else float("-inf")
+
+    # ---- as the planner wants it ----
+
+    def frame(self) -> Frame:
+        """What stays the same while this coordinator leads."""
+        s, places = self.settings, self.places
+        rows = {name: i for i, name in enumerate(s.rtt.regions)}
+        nodes = []
+        for spec in self.fleet.inventory.of(Kind.NODE):
+            site = self.fleet.inventory.sites[spec.site]
+            nodes.append(NodePlace(spec.worker, site.lat, site.lon, rows.get(site.region, -1), site.egress_ms))
+        rule = places.rule or (-1,) * len(places.lat)
+        return Frame(places.lat, places.lon, rule, tuple(nodes), places.rules, s.rtt, s.calm, s.weights)
+
+    def moment(self, partitions: list[Partition], now: float, now_ms: int, memory: Memory | None) -> Moment:
+        """`partitions`: the lanes, in the order of the rows."""
+        row_of = {w.worker: i for i, w in enumerate(self.fleet.inventory.of(Kind.NODE))}
+        ahead = self.forecast.ahead(now_ms / 1000, self.settings.calm.forecast_s)
+        lanes = tuple(self._lane(p, row_of, now, float(ahead[p.n])) for p in partitions)
+        flying = [row for lane in lanes if lane.moving for row in {lane.owner, lane.target}]
+        nodes = tuple(self._node(w, flying.count(row), now) for w, row in row_of.items())
+        return Moment(now, lanes, nodes, memory or Memory())
+
+    def _lane(self, p: Partition, row_of: Mapping[str, int], now: float, ahead: float) -> Lane:
+        s = self.fleet.partitions[p]
+        held = s.state is not State.ORPHAN
+        target, trail = self.targets.get(p), self.trails.get(p)
+        aim = row_of.get(target.worker) if target and target.worker and self.fleet.takes(target.worker) else None
+        warm = row_of.get(trail.worker) if trail and now - trail.left_s <= self.settings.warm_s else None
+        return Lane(
+            p.n, self.rates.lane_eps(p.n, now), self.places.expected_eps[p.n],
+            owner=row_of.get(s.worker) if held else None,
+            target=None if s.state is State.ASSIGNED else aim,
+            moving=s.state is State.RELEASING or (held and not self.can_move(p)),
+            cooldown_until_s=self.cooldown.get(p, 0.0),
+            priority=self.places.priority[p.n] if self.places.priority else 0,
+            forecast_eps=ahead if ahead == ahead else None,
+            warm=warm,
+        )  # fmt: skip
+
+    def _node(self, worker: str, in_flight: int, now: float) -> Node:
+        fleet, view = self.fleet, self.fleet.views[worker]
+        why = ""
+        if view.present and fleet.to_empty(worker):
+            why = "draining" if fleet.drained(worker) else "unhealthy"
+        sick = view.telemetry is not None and degraded(view.telemetry)
+        return Node(
+            worker, view.capacity_eps, fleet.takes(worker), why, in_flight, self.slots(worker, now),
+            self.came.get(worker, float("-inf")), self.settings.degraded_ms if sick else 0.0,
+        )  # fmt: skip
+
+    def can_move(self, p: Partition) -> bool:
+        """Its owner works it, and nothing is under way with it."""
+        s = self.fleet.partitions[p]
+        return (
+            s.state is State.ASSIGNED and not self.fleet.writing[p] and self.fleet.usable(s.worker)
+            and self.fleet.views[s.worker].owned.get(p) == s.epoch
+        )  # fmt: skip
+
+
+def changed(frame: Frame, moment: Moment, change: Change, sites: Mapping[str, NodePlace]) -> tuple[Frame, Moment]:
+    """The inputs as they would be after `change`; `sites` has a node's place by the site's name."""
+    nodes = [
+        replace(n, takes=False, empty="draining") if n.id in change.empty
+        else replace(n, takes=False, empty="lost") if n.id in change.lost
+        else n
+        for n in moment.nodes
+    ]  # fmt: skip
+    lost = {row for row, n in enumerate(nodes) if n.id in change.lost}
+    lanes = []
+    for lane in moment.lanes:
+        factor = change.rate.get(lane.id, 1.0)
+        if factor != 1.0:
+            lane = replace(
+                lane, rate_eps=(lane.rate_eps or lane.expected_eps) * factor, expected_eps=lane.expected_eps * factor,
+                forecast_eps=None if lane.forecast_eps is None else lane.forecast_eps * factor,
+            )  # fmt: skip
+        if lane.owner in lost:
+            lane = replace(lane, owner=None, target=None, moving=False)
+        lanes.append(lane)
+    places, rules = list(frame.nodes), list(frame.rules)
+    for i, (site, capacity_eps) in enumerate(change.added):
+        places.append(replace(sites[site], id=f"added-{i}"))
+        nodes.append(Node(f"added-{i}", capacity_eps))
+        rules = [Rule(r.name, (*r.allowed, _same_site(r, frame, sites[site]))) for r in rules]
+    return (
+        replace(frame, nodes=tuple(places), rules=tuple(rules)),
+        replace(moment, lanes=tuple(lanes), nodes=tuple(nodes)),
+    )
+
+
+def _same_site(rule: Rule, frame: Frame, place: NodePlace) -> bool:
+    """A new node may have what the nodes of its place may have; where there are none, nothing that a rule binds."""
+    return any(ok and (n.lat, n.lon) == (place.lat, place.lon) for ok, n in zip(rule.allowed, frame.nodes, strict=False))
