@@ -1,4 +1,5 @@
-"""The coordinator's local journal in SQLite: decisions, operator actions, alerts, and the fleet in numbers for plots (DESIGN 8).
+"""The coordinator's local journal in SQLite: decisions with their inputs, operator actions, alerts, and the fleet in numbers for plots
+(DESIGN 8).
 
 It is a memory, not the truth: that is the topic `placement`. Losing it loses history only, so it never stops the coordinator."""
 
@@ -7,19 +8,38 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 import aiosqlite
 
 from agents import log
 from agents.core.operators.commands import Remembered
+from agents.core.planning.plan import Frame
+from agents.core.planning.replay import Decided
+from agents.errors import JournalError
+from agents.ticks import (
+    DELETE_FRAMES,
+    DELETE_TICKS,
+    INSERT_FRAME,
+    INSERT_TICK,
+    OLDEST,
+    SCHEMA,
+    TOTAL_BYTES,
+    pack_frame,
+    pack_tick,
+)
 
 QUEUE_AT_MOST = 5_000
+TICKS_WAITING = 30
+TICKS_BYTES = 256_000_000
 ROWS_AT_MOST = 200_000
 PRUNE_EVERY = 2_000
+PRUNE_TO = 0.95
 
 _log = log.get("journal")
 
@@ -30,17 +50,36 @@ CREATE TABLE IF NOT EXISTS notes (
 CREATE INDEX IF NOT EXISTS notes_by_kind ON notes (kind, id);
 """
 
+_Note: TypeAlias = tuple[int, str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    ms: int
+    leader_epoch: int
+    frame_ms: int
+    frame: Frame
+    decided: Decided
+
 
 class Journal:
     """Rows are queued and written by one task; when the queue is full the newest is dropped and counted.
 
-    A file that is no database is set aside under the name FILE.broken, and a new one begun."""
+    A file that is no database is set aside under the name FILE.broken, and a new one begun. Ticks (ticks.py) and their
+    frames take `ticks_bytes` at most, about; the oldest go first."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ticks_bytes: int = TICKS_BYTES) -> None:
         self._path = path
-        self._queue: asyncio.Queue[tuple[int, str, str, str, str]] = asyncio.Queue(QUEUE_AT_MOST)
+        self._queue: asyncio.Queue[_Note | _Tick] = asyncio.Queue(QUEUE_AT_MOST)
         self._db: aiosqlite.Connection | None = None
         self.dropped = 0
+        self.ticks_dropped = 0
+        self._writing: asyncio.Future[None] | None = None
+        self._ticks_bytes = ticks_bytes
+        self._ticks_waiting = 0
+        self._ticks_written = 0  # bytes of all that is in the file
+        self._frame: tuple[int, Frame] | None = None
+        self._frame_written: tuple[Frame, int] | None = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -59,8 +98,9 @@ class Journal:
         self._db = await aiosqlite.connect(self._path)
         await self._db.execute("PRAGMA journal_mode=WAL")
         await self._db.execute("PRAGMA synchronous=NORMAL")
-        await self._db.executescript(_SCHEMA)
+        await self._db.executescript(_SCHEMA + SCHEMA)
         await self._db.commit()
+        self._ticks_written = await self._total_bytes(self._db)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -68,12 +108,16 @@ class Journal:
         if self._db is not None:
             try:
                 async with asyncio.timeout(3):
+                    if self._writing is not None and not self._writing.done():
+                        await self._writing
                     while not self._queue.empty():
                         await self._write_some()
             except (TimeoutError, sqlite3.Error) as e:
                 _log.warning("journal_not_flushed", rows=self._queue.qsize(), error=repr(e))
             await self._db.close()
             self._db = None
+
+    # ---- what is queued ----
 
     def note(self, ms: int, kind: str, who: str, text: str, data: Mapping[str, object]) -> None:
         """Queue one row; never waits."""
@@ -83,6 +127,25 @@ class Journal:
             self.dropped += 1
             if self.dropped in (1, 100, 10_000):
                 _log.warning("journal_full", dropped=self.dropped)
+
+    def decided(self, ms: int, leader_epoch: int, decided: Decided) -> None:
+        """Queue one tick; never waits. One that finds `TICKS_WAITING` before it, or no frame, is dropped and counted."""
+        if decided.frame is not None:
+            self._frame = (ms, decided.frame)
+        if self._frame is None:
+            self._drop_tick("no frame was ever given")
+        elif self._ticks_waiting >= TICKS_WAITING or self._queue.full():
+            self._drop_tick(f"{self._ticks_waiting} ticks and {self._queue.qsize()} rows wait")
+        else:
+            self._ticks_waiting += 1
+            self._queue.put_nowait(_Tick(ms, leader_epoch, *self._frame, decided))
+
+    def _drop_tick(self, why: str) -> None:
+        self.ticks_dropped += 1
+        if self.ticks_dropped == 1:
+            _log.warning("tick_not_journaled", why=why)
+
+    # ---- what is written ----
 
     async def run(self) -> None:
         """Write what is queued, until cancelled."""
@@ -98,20 +161,67 @@ class Journal:
                 await asyncio.sleep(1)
 
     async def _write_some(self) -> int:
-        db = self._db
-        if db is None:
-            raise sqlite3.ProgrammingError("the journal is not open")
         rows = [await self._queue.get()]
         while not self._queue.empty() and len(rows) < 500:
             rows.append(self._queue.get_nowait())
-        await db.executemany("INSERT INTO notes (ms, kind, who, text, data) VALUES (?, ?, ?, ?, ?)", rows)
-        await db.commit()
+        self._writing = asyncio.ensure_future(self._write(rows))
+        await asyncio.shield(self._writing)  # who ends `run` in the middle of it loses nothing: __aexit__ waits
         return len(rows)
+
+    async def _write(self, rows: Sequence[_Note | _Tick]) -> None:
+        db = self._db
+        if db is None:
+            raise sqlite3.ProgrammingError("the journal is not open")
+        ticks = [r for r in rows if isinstance(r, _Tick)]
+        notes = [r for r in rows if not isinstance(r, _Tick)]
+        self._ticks_waiting -= len(ticks)
+        try:
+            await db.executemany("INSERT INTO notes (ms, kind, who, text, data) VALUES (?, ?, ?, ?, ?)", notes)
+            await self._write_ticks(db, ticks)
+            await db.commit()
+        except sqlite3.Error:
+            self.ticks_dropped += len(ticks)
+            self._frame_written = None
+            raise
+        if self._ticks_written > self._ticks_bytes:
+            await self._prune_ticks(db)
+
+    async def _write_ticks(self, db: aiosqlite.Connection, ticks: Sequence[_Tick]) -> None:
+        for tick in ticks:
+            try:
+                if self._frame_written is None or self._frame_written[0] is not tick.frame:
+                    packed = await asyncio.to_thread(pack_frame, tick.frame_ms, tick.leader_epoch, tick.frame)
+                    number = (await db.execute(INSERT_FRAME, packed.row)).lastrowid or 0
+                    self._ticks_written += packed.bytes
+                    self._frame_written = (tick.frame, number)
+                number = self._frame_written[1]
+                packed = await asyncio.to_thread(pack_tick, tick.ms, number, tick.leader_epoch, tick.decided)
+            except JournalError as e:
+                self._drop_tick(str(e))
+            else:
+                await db.execute(INSERT_TICK, packed.row)
+                self._ticks_written += packed.bytes
 
     async def _prune(self) -> None:
         if self._db is not None:
             await self._db.execute("DELETE FROM notes WHERE id <= (SELECT max(id) FROM notes) - ?", (ROWS_AT_MOST,))
             await self._db.commit()
+
+    async def _prune_ticks(self, db: aiosqlite.Connection) -> None:
+        """Take out the oldest ticks, somewhat more than need be, and frames that no tick names; the newest of both stay."""
+        excess = self._ticks_written - PRUNE_TO * self._ticks_bytes
+        while excess > 0 and (rows := list(await db.execute_fetchall(OLDEST))):
+            sizes = accumulate(size for _, size in rows)
+            upto = next((number for (number, _), size in zip(rows, sizes, strict=True) if size >= excess), rows[-1][0])
+            excess -= sum(size for number, size in rows if number <= upto)
+            await db.execute(DELETE_TICKS, (upto,))
+            await db.execute(DELETE_FRAMES)
+            await db.commit()
+        self._ticks_written = await self._total_bytes(db)
+
+    async def _total_bytes(self, db: aiosqlite.Connection) -> int:
+        ((total,),) = await db.execute_fetchall(TOTAL_BYTES)
+        return int(total)
 
     async def recent(self, count: int) -> list[Remembered]:
         """The newest decisions, actions and alerts, oldest first."""
