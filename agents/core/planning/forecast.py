@@ -1,0 +1,274 @@
+"""What will arrive for each lane a little later: where the day is known, its shape times how today compares with it; where
+it is not yet, the level and its damped trend.
+
+Pure NumPy over all lanes at once, time passed in. Every time constant is a share of the day, so that a replay in which a
+day takes a minute is forecast as a real one is. Measured in docs/forecast.md."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from kernels.tables import Bools, Floats, Ints
+
+LEVEL_DAYS: Final = 1 / 24  # memory of the level; of what it is held against for a trend, and of the noise: three times
+TODAY_DAYS: Final = 1 / 12  # memory of how today compares with other days
+TODAY_DOUBT_DAYS: Final = 1 / 144  # for so long nothing special is believed of today
+FADE_DAYS: Final = 1 / 9  # what is special about today fades out over this
+TREND_DAYS: Final = 1 / 36  # a trend goes on for this long in all
+TREND_DOUBT: Final = 3.0  # a trend counts as far as its square exceeds so many times the noise's
+SHAPE_DAYS: Final = 21.0  # memory of the shape
+DOUBT_DAYS: Final = 0.5  # a shape watched for so many days counts half
+BESIDE: Final = 0.2  # what the buckets before and after tell of this one
+FLEET_BUCKETS: Final = 96
+FLEET_DOUBT: Final = 1.0  # lanes x days after which the fleet's shape counts half
+FLEET_WORTH: Final = 0.7  # what it is worth at most, of a shape of one's own
+SHARE_DOUBT_DAYS: Final = 1 / 24  # for so long a lane counts as an average one
+MOST_TIMES: Final = 4.0  # today may be so many times any day; what is beyond is added, not multiplied
+SPIKE_SD: Final = 6.0  # what is further out is believed the second time
+MOST_EPS: Final = 1e12
+TINY: Final = 1e-9
+VERSION: Final = 1
+
+
+class _Mean:
+    """A mean per lane in which what is `memory_s` old counts for 1/e: `num` over `den`, each float64[L]."""
+
+    def __init__(self, lanes: int, memory_s: float) -> None:
+        self.num: Floats = np.zeros(lanes)
+        self.den: Floats = np.zeros(lanes)
+        self.memory_s = memory_s
+
+    def add(self, gone_s: float, num: Floats, den: Floats) -> None:
+        keep = math.exp(-gone_s / self.memory_s)
+        self.num = self.num * keep + num
+        self.den = self.den * keep + den
+
+    def value(self) -> Floats:
+        """0 where nothing is known."""
+        out: Floats = self.num / np.maximum(self.den, TINY)
+        return out
+
+
+class Forecast:
+    """Forecasts for L lanes, learned online: `observe`, then `ahead`, again and again. Equal calls, equal answers.
+
+    `day_s`: how long a day is on the clock that is passed in, s. `buckets`: parts of the day that are learned apart;
+    none should be shorter than the time between two observations. `lon`: the lanes' degrees of longitude, float64[L]:
+    with it a lane whose day is not known yet goes by the fleet's day, shifted with the sun. Raises ValueError for what
+    is out of range."""
+
+    def __init__(self, lanes: int, *, day_s: float = 86400.0, buckets: int = 288, lon: Floats | None = None) -> None:
+        if lanes < 0 or buckets < 1 or not (math.isfinite(day_s) and day_s > 0):
+            raise ValueError(f"forecast: {lanes} lanes, {buckets} buckets, a day of {day_s} s")
+        if lon is not None and (lon.shape != (lanes,) or not np.isfinite(lon).all()):
+            raise ValueError(f"forecast: lon is not {lanes} finite degrees")
+        self.lanes, self.day_s, self.buckets = lanes, float(day_s), buckets
+        self._bucket_s = self.day_s / buckets
+        self._sun: Floats | None = None if lon is None else lon / 360.0
+        self._at_s = math.nan
+        self._every_s = self._bucket_s
+        # Forgetting in the shapes: what is new counts for more, by this factor, instead of all that is old for less.
+        self._weight = 1.0
+        # The day's shape, per lane and bucket: events that came, seconds that were watched.
+        self._came: Floats = np.zeros((lanes, buckets))
+        self._watched_s: Floats = np.zeros((lanes, buckets))
+        # The fleet's, by the sun: events and lane-seconds.
+        self._fleet_came: Floats = np.zeros(FLEET_BUCKETS)
+        self._fleet_watched_s: Floats = np.zeros(FLEET_BUCKETS)
+        self._ever = _Mean(lanes, SHAPE_DAYS * self.day_s)  # the mean rate
+        self._share = _Mean(lanes, SHAPE_DAYS * self.day_s)  # how a lane compares with the fleet's day
+        self._today = _Mean(lanes, TODAY_DAYS * self.day_s)  # how today compares with the lane's own
+        self._level = _Mean(lanes, LEVEL_DAYS * self.day_s)
+        self._usually = _Mean(lanes, LEVEL_DAYS * self.day_s)  # what the level would be on any day
+        self._slow = _Mean(lanes, 3 * LEVEL_DAYS * self.day_s)
+        self._noise = _Mean(lanes, 3 * LEVEL_DAYS * self.day_s)  # variance about the level
+        self._before: Floats = np.zeros(lanes)
+
+    def observe(self, at_s: float, rate_eps: Floats) -> None:
+        """What arrived for each lane since the last time, events/s, float64[L]; NaN (or anything that is no finite
+        number from 0) for unknown. `at_s`: a clock that goes with the day (seconds since the epoch); where it steps back
+        the day goes on from there; the same time again is passed over.
+
+        Raises ValueError for rates of another length or a time that is not finite."""
+        if rate_eps.shape != (self.lanes,) or not math.isfinite(at_s):
+            raise ValueError(f"forecast: {rate_eps.shape} rates at {at_s}, for {self.lanes} lanes")
+        if at_s == self._at_s:
+            return
+        gone_s, seen_s = self._passed(at_s)
+        middle_s = at_s - seen_s / 2
+        known: Bools = np.isfinite(rate_eps) & (rate_eps >= 0)
+        usual = self._usual(middle_s)
+        rate = self._without_spike(np.where(known, rate_eps, 0.0).clip(0.0, MOST_EPS), known, usual)
+        watched: Floats = np.where(known, seen_s, 0.0)
+        came: Floats = rate * watched
+        self._learn_day(middle_s, gone_s, came, watched)
+        self._ever.add(gone_s, came, watched)
+        self._today.add(gone_s, came, usual * watched)
+        off: Floats = np.where(self._level.den > 0, rate - self._level.value(), 0.0)
+        self._noise.add(gone_s, off * off * watched, watched)
+        self._level.add(gone_s, came, watched)
+        self._usually.add(gone_s, usual * watched, watched)
+        self._slow.add(gone_s, came, watched)
+
+    def ahead(self, at_s: float, horizon_s: float) -> Floats:
+        """Events/s that will arrive for each lane `horizon_s` after `at_s`, float64[L]: finite, from 0; NaN for a lane
+        of which nothing was told yet. Raises ValueError unless both are finite and the horizon is from 0."""
+        if not (math.isfinite(at_s) and math.isfinite(horizon_s) and horizon_s >= 0):
+            raise ValueError(f"forecast: {horizon_s} s ahead of {at_s}")
+        fade = math.exp(-horizon_s / (FADE_DAYS * self.day_s))
+        doubt: Floats = np.maximum(self._ever.value(), TINY) * (TODAY_DOUBT_DAYS * self.day_s)
+        times: Floats = np.minimum((self._today.num + doubt) / (self._today.den + doubt), MOST_TIMES)
+        beyond: Floats = np.maximum(0.0, self._level.value() - MOST_TIMES * self._usually.value())
+        shaped: Floats = self._usual(at_s + horizon_s) * (1 + (times - 1) * fade) + beyond * fade
+        start, slope = self._trend()
+        lasts_s = TREND_DAYS * self.day_s
+        plain: Floats = start + slope * lasts_s * -math.expm1(-horizon_s / lasts_s)
+        sure: Floats = np.sqrt(self._sureness(at_s) * self._sureness(at_s + horizon_s))
+        out: Floats = np.clip(sure * shaped + (1 - sure) * plain, 0.0, MOST_EPS)
+        return np.where(self._ever.den > 0, out, np.nan)
+
+    # ---- the parts ----
+
+    def _passed(self, at_s: float) -> tuple[float, float]:
+        """Seconds since the last observation (to forget by), and those that this one tells of: after a gap no more than
+        usual."""
+        gone_s = at_s - self._at_s
+        self._at_s = at_s
+        if not gone_s > 0:  # the first, or a clock that stepped back
+            return self._every_s, self._every_s
+        seen_s = gone_s if gone_s <= 4 * self._every_s else self._every_s
+        self._every_s += 0.2 * (min(gone_s, 4 * self._every_s) - self._every_s)
+        return min(gone_s, 10 * SHAPE_DAYS * self.day_s), seen_s
+
+    def _without_spike(self, rate: Floats, known: Bools, usual: Floats) -> Floats:
+        """The rates, but one far above what was to be expected counts only as far as the one before it went."""
+        expected: Floats = np.maximum(self._level.value(), usual) + SPIKE_SD * np.sqrt(self._noise.value())
+        limit: Floats = np.maximum(expected, self._before)
+        settled = self._noise.den > 6 * self._every_s
+        self._before = np.where(known, rate, self._before)
+        return np.where(settled, np.minimum(rate, limit), rate)
+
+    def _learn_day(self, middle_s: float, gone_s: float, came: Floats, watched: Floats) -> None:
+        self._weight *= math.exp(gone_s / (SHAPE_DAYS * self.day_s))
+        if self._weight > 1e6:
+            for shape in (self._came, self._watched_s, self._fleet_came, self._fleet_watched_s):
+                shape /= self._weight
+            self._weight = 1.0
+        b = self._bucket(middle_s)
+        self._came[:, b] += came * self._weight
+        self._watched_s[:, b] += watched * self._weight
+        if self._sun is not None:
+            at: Ints = self._solar(middle_s, self._sun).astype(np.int32) % FLEET_BUCKETS
+            self._fleet_came += np.bincount(at, came * self._weight, FLEET_BUCKETS)
+            self._fleet_watched_s += np.bincount(at, watched * self._weight, FLEET_BUCKETS)
+            self._share.add(gone_s, came, self._fleet_day(middle_s, self._sun) * watched)
+
+    def _usual(self, at_s: float) -> Floats:
+        """Events/s on any day at that time: as far as it was watched the lane's own, else its part of the fleet's, else
+        its mean."""
+        prior = self._ever.value()
+        if self._sun is not None:
+            doubt_s = SHARE_DOUBT_DAYS * self.day_s * self._fleet_came.sum() / max(self._fleet_watched_s.sum(), TINY)
+            share = (self._share.num + doubt_s) / np.maximum(self._share.den + doubt_s, TINY)
+            prior = share * self._fleet_day(at_s, self._sun)
+        came, watched_s = self._around(self._came, at_s), self._around(self._watched_s, at_s)
+        doubt_s = DOUBT_DAYS * self._bucket_s
+        out: Floats = (came + doubt_s * prior) / (watched_s + doubt_s)
+        return out
+
+    def _sureness(self, at_s: float) -> Floats:
+        """From 0 to 1, how much of the day's shape at that time is known."""
+        watched_s = self._around(self._watched_s, at_s)
+        sure: Floats = watched_s / (watched_s + DOUBT_DAYS * self._bucket_s)
+        if self._sun is not None:
+            watched_s = self._fleet_watched_s[self._solar(at_s, self._sun).astype(np.int32) % FLEET_BUCKETS]
+            fleet = FLEET_WORTH * watched_s / (watched_s + self._fleet_doubt_s())
+            sure = np.maximum(sure, fleet)
+        return sure
+
+    def _around(self, shape: Floats, at_s: float) -> Floats:
+        """The bucket of that time, and a little of those beside it, float64[L]."""
+        b = self._bucket(at_s)
+        beside: Floats = shape[:, b - 1] + shape[:, (b + 1) % self.buckets]
+        out: Floats = (shape[:, b] + BESIDE * beside) / self._weight
+        return out
+
+    def _bucket(self, at_s: float) -> int:
+        return min(int(at_s % self.day_s / self._bucket_s), self.buckets - 1)
+
+    def _solar(self, at_s: float, sun: Floats) -> Floats:
+        """Where each lane is in the fleet's day, in buckets."""
+        out: Floats = (at_s % self.day_s / self.day_s + sun) % 1.0 * FLEET_BUCKETS
+        return out
+
+    def _fleet_doubt_s(self) -> float:
+        return FLEET_DOUBT * self._weight * self.day_s / FLEET_BUCKETS
+
+    def _fleet_day(self, at_s: float, sun: Floats) -> Floats:
+        """Events/s of an average lane on any day, when the sun stands over it as it does over each lane now."""
+        doubt_s = self._fleet_doubt_s()
+        mean = self._fleet_came.sum() / max(self._fleet_watched_s.sum(), TINY)
+        day: Floats = (self._fleet_came + doubt_s * mean) / (self._fleet_watched_s + doubt_s)
+        at = self._solar(at_s, sun) - 0.5  # between the middles of two buckets
+        low = np.floor(at).astype(np.int32)
+        out: Floats = day[low % FLEET_BUCKETS] * (low + 1 - at) + day[(low + 1) % FLEET_BUCKETS] * (at - low)
+        return out
+
+    def _trend(self) -> tuple[Floats, Floats]:
+        """Where the rate is and by how much it grows in a second: as far as two means of different memory differ by more
+        than noise would make them."""
+        level, slow = self._level.value(), self._slow.value()
+        apart: Floats = level - slow
+        noise = TREND_DOUBT * self._noise.value() * self._every_s / (6 * self._level.memory_s)
+        real: Floats = apart * np.maximum(0.0, 1 - noise / np.maximum(apart * apart, TINY * TINY))
+        return level + real / 2, real / (2 * self._level.memory_s)
+
+    # ---- across a restart ----
+
+    def state(self) -> dict[str, Any]:
+        """All that was learned, in plain JSON values: about 3 kB a lane at 288 buckets (float32, base64)."""
+        return {
+            "version": VERSION, "lanes": self.lanes, "day_s": self.day_s, "buckets": self.buckets,
+            "at_s": None if math.isnan(self._at_s) else self._at_s, "every_s": self._every_s, "weight": self._weight,
+        } | {
+            name: base64.b64encode(array.astype("<f4").tobytes()).decode("ascii") for name, array in self._arrays()
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there. Raises ValueError, and changes nothing, if it is not the state of a forecast like this one."""
+        for name, own in (
+            ("version", VERSION),
+            ("lanes", self.lanes),
+            ("day_s", self.day_s),
+            ("buckets", self.buckets),
+        ):
+            if state.get(name) != own:
+                raise ValueError(f"forecast: {name} is {state.get(name)!r}, not {own!r}")
+        read: list[tuple[Floats, Floats]] = []
+        try:
+            at_s = math.nan if state["at_s"] is None else float(state["at_s"])
+            every_s, weight = float(state["every_s"]), float(state["weight"])
+            for name, array in self._arrays():
+                values = np.frombuffer(base64.b64decode(state[name], validate=True), dtype="<f4").astype(np.float64)
+                read.append((array, values.reshape(array.shape)))
+        except (KeyError, TypeError, ValueError, binascii.Error) as e:
+            raise ValueError(f"forecast: this is no state of one: {e}") from e
+        sound = all(np.isfinite(values).all() and (values >= 0).all() for _, values in read)
+        if not sound or not (0 < every_s < math.inf and 1 <= weight < math.inf):
+            raise ValueError("forecast: this is no state of one: not all of it is finite and from 0")
+        for array, values in read:
+            array[...] = values
+        self._at_s, self._every_s, self._weight = at_s, every_s, weight
+
+    def _arrays(self) -> Iterator[tuple[str, Floats]]:
+        yield from (("came", self._came), ("watched_s", self._watched_s), ("before", self._before))
+        yield from (("fleet_came", self._fleet_came), ("fleet_watched_s", self._fleet_watched_s))
+        for name in ("ever", "share", "today", "level", "usually", "slow", "noise"):
+            mean: _Mean = getattr(self, f"_{name}")
+            yield from ((f"{name}_num", mean.num), (f"{name}_den", mean.den))
