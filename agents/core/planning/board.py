@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from agents.core.planning.limits import ROUNDING, limits, load_eps
+from agents.core.planning.limits import LEAST_EPS, ROUNDING, limits, load_eps
 from agents.core.planning.plan import Figures, Frame, Moment
 from kernels import Problem, lane_table, node_table, problem
 from kernels.tables import Bools, Costs, Floats, Ints, Numerics, Solution
@@ -126,32 +126,34 @@ class Board:
 
     # ---- where they should be ----
 
-    def best(self, fixed: Bools) -> tuple[Solution, Floats]:
+    def best(self, fixed: Bools, *, orphans_first: bool = False) -> tuple[Solution, Floats]:
         """The cheapest placement in which `fixed` lanes stay where they sit, and the room (events/s per node) it keeps to:
         the settled one, or, if that leaves lanes waiting, all there is. If not even that will do, who has a node keeps
-        it, unless others matter more."""
+        it, unless others matter more. `orphans_first`: whoever has a node takes no room from those that have none."""
         settled = self.limits.room(self.use)
         hard = np.maximum(settled, self.limits.hard)
         if not self.nodes:
             return Solution(self.sits, np.zeros(0), 0.0, 0.0), hard
-        found = self._solve(fixed, settled)
+        # Who is asked back and meant for nobody is an orphan soon, and takes no room from those that are.
+        light = (self.owner >= 0) & ~fixed if orphans_first else self.flying & (self.sits < 0)
+        found = self._solve(fixed, settled, light)
         if (found.node >= 0).all():
             return found, settled
         held, stays = fixed, self.may_stay() & ~self.yields()
         for _ in range(OVERFULL_TRIES):
-            found = self._solve(held, hard)
+            found = self._solve(held, hard, light)
             if not (left := (found.node < 0) & stays).any():
                 break
             held = held | left
         return found, hard
 
-    def _solve(self, fixed: Bools, room: Floats) -> Solution:
+    def _solve(self, fixed: Bools, room: Floats, light: Bools) -> Solution:
         price = np.array([self.moment.memory.price_ms.get(n.id, 0.0) for n in self.nodes], dtype=np.float64)
         here = self.sits >= 0
         own = np.bincount(self.sits[here], self.load[here], minlength=len(self.nodes))
         leaving = self.use - own  # what those on their way still hold where they come from
         return self.numerics.solve(
-            self.costs, self.load, np.maximum(0.0, room - leaving) * (1 + ROUNDING),
+            self.costs, np.where(light, LEAST_EPS, self.load), np.maximum(0.0, room - leaving) * (1 + ROUNDING),
             owner=self.sits, fixed=fixed, rank=self.priority, price_ms=price,
         )  # fmt: skip
 

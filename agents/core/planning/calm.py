@@ -18,6 +18,8 @@ from kernels.tables import Bools, Floats, Ints
 
 DRAINING, UNHEALTHY, RESIDENCY = "draining", "unhealthy", "residency"
 MUST = frozenset({DRAINING, UNHEALTHY, RESIDENCY})
+OVER, HOT, NEARER = "over capacity", "hot", "nearer"
+PRESSING = MUST | {OVER}  # may take all the room there is
 CHAIN = 2  # how many lanes may make room for one another so that one gains
 
 
@@ -66,7 +68,7 @@ def begin(board: Board, target: Ints, price: Floats, room: Floats, movable: Bool
             _cool(board, way, n)
     for r in sorted(way.worth, key=lambda r: (-way.worth[r], board.lanes[r].id)):
         if r not in leave and held(since[board.lanes[r].id]) and way.worth[r] > 0 and way.pays(r):
-            way.move(r, "nearer", chain=CHAIN)
+            way.move(r, NEARER, chain=CHAIN)
     yields = board.yields()
     stuck = tuple(board.lanes[r].id for r in sorted(leave, key=board.rank) if target[r] == NOBODY)
     parked = tuple(
@@ -94,7 +96,7 @@ def _by_heat(board: Board) -> Iterable[int]:
 def _cool(board: Board, way: _Way, n: int) -> None:
     """Moves lanes off the hot node until it is settled: those that lose the fewest ms first, the ones too light to
     matter last."""
-    reason = "over capacity" if board.use[n] > board.limits.hard[n] * (1 + ROUNDING) else "hot"
+    reason = OVER if board.use[n] > board.limits.hard[n] * (1 + ROUNDING) else HOT
     settled = float(board.limits.settled[n])
     excess = float(board.use[n]) - settled
     offers = []
@@ -114,6 +116,7 @@ class _Way:
 
     def __init__(self, board: Board, target: Ints, room: Floats, rows: list[int]) -> None:
         self.board, self.target, self.room = board, target, room
+        self.settled = np.minimum(room, board.limits.room(board.use))  # nobody is sent where it would be relieved at once
         self.moves: list[Move] = []
         self.moved: set[int] = set()
         self.budget_eps = board.calm.budget_share * float(board.load.sum())
@@ -142,7 +145,8 @@ class _Way:
         if row in self.moved or not self._allowed(row):
             return False
         before = self._state()
-        if not self._fits(row) and not (chain and self._make_room(row, chain)):
+        room = self.room if reason in PRESSING else self.settled
+        if not self._fits(row, room) and not (chain and self._make_room(row, room, chain)):
             self._back(before)
             return False
         if not self._allowed(row):  # what made room took the budget
@@ -162,19 +166,19 @@ class _Way:
         within = self.spent_eps == 0 or self.spent_eps + float(self.board.load[row]) <= self.budget_eps
         return within and self.slots[int(self.board.owner[row])] > 0 and self.slots[int(self.target[row])] > 0
 
-    def _fits(self, row: int) -> bool:
+    def _fits(self, row: int, room: Floats) -> bool:
         to = int(self.target[row])
         if self.board.load[row] > self.board.largest:  # a giant has its node to itself
             return int(self.board.count[to]) == 0
-        return bool(self.board.use[to] + self.board.load[row] <= self.room[to] * (1 + ROUNDING))
+        return bool(self.board.use[to] + self.board.load[row] <= room[to] * (1 + ROUNDING))
 
-    def _make_room(self, row: int, chain: int) -> bool:
+    def _make_room(self, row: int, room: Floats, chain: int) -> bool:
         to, gain = int(self.target[row]), self.worth[row]
         others = [r for r in self.worth if self.board.owner[r] == to and r not in self.moved]
         for r in sorted(others, key=lambda r: (-self.worth[r], self.board.lanes[r].id)):
             if gain + self.worth[r] > 0 and self.move(r, "makes room", chain - 1):
                 gain += self.worth[r]
-                if self._fits(row):
+                if self._fits(row, room):
                     return True
         return False
 

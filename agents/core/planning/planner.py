@@ -30,7 +30,7 @@ def plan(frame: Frame, moment: Moment, numerics: Numerics) -> Plan:
     stays = board.may_stay()
     orphans: Bools = (board.owner < 0) & (board.sits < 0)
     if orphans.any():
-        found, room = board.best(fixed=stays)
+        found, room = board.best(fixed=stays, orphans_first=True)
         new += [(int(r), int(found.node[r])) for r in np.flatnonzero(orphans & (found.node >= 0))]
         for r, to in new:
             board.settle(r, to)
