@@ -24,6 +24,7 @@ from agents.core.formats import (
     lease_key,
 )
 from agents.core.model import Kind, Leader, Partition, WorkerCommand
+from agents.core.planning.replay import Decided
 from agents.errors import CommandRefused, KafkaUnavailable, NoAnswer, NotConnected, StaleEpoch, XmppError
 from agents.journal import Journal
 from agents.kafka.leases import LeaseMaker
@@ -81,7 +82,7 @@ class Performer:
                     self._talk.put_nowait(effect)
                 case fx.Note(kind, who, text, data):
                     self._journal.note(now_ms, kind, who, text, data)
-                case fx.Decided():
+                case Decided():
                     self._journal.decided(now_ms, self._leader.leader_epoch, effect)
                 case fx.WakeAt(after_s):
                     self._wake_at(after_s)

@@ -16,11 +16,15 @@ from agents.coordinator.perform import Performer
 from agents.core import effects as fx
 from agents.core.coordinator import Coordinator, Event, Now
 from agents.core.events_xmpp import Led, TelemetryIn, XmppEvent
+from agents.core.feeds import Severity
 from agents.core.formats import read_table
 from agents.core.inventory import Inventory, InventoryFile
+from agents.core.lanemap import LaneMap
 from agents.core.model import LANES, RAW, Kind, Leader, Partition
 from agents.core.planning.inputs import LanePlaces, PlacingSettings
+from agents.core.planning.residency import Residency, bind
 from agents.data import RTT_TABLE, read_rtt
+from agents.data.countries import country_of
 from agents.errors import KafkaUnavailable, LeadershipLost, NotConnected, SettingsError, XmppError
 from agents.journal import Journal
 from agents.kafka import lanemap as lanemap_topic
@@ -42,6 +46,18 @@ _log = log.get("coordinator")
 def read_inventory(path: Path) -> Inventory:
     """Raises SettingsError."""
     return Inventory.from_file(decode_toml(path, InventoryFile), str(path))
+
+
+def lane_places(lanemap: LaneMap, residency: Residency) -> LanePlaces:
+    return LanePlaces(
+        tuple(c[0] for c in lanemap.centroid),
+        tuple(c[1] for c in lanemap.centroid),
+        tuple(lanemap.rate_eps),
+        residency.rule,
+        residency.priority,
+        residency.rules,
+        residency.sites,
+    )
 
 
 def choose_kernel(want: str) -> Numerics:
@@ -89,8 +105,10 @@ class Process:
     async def run(self, ready: Callable[[], None] | None = None) -> None:
         """Until cancelled, or until the leadership is lost: raises LeadershipLost or KafkaUnavailable then."""
         c = self.settings.coordinator
-        async with Journal(Path(c.journal), most_bytes=c.journal_mb << 20) as journal, asyncio.TaskGroup() as group:
-            kernel = group.create_task(asyncio.to_thread(choose_kernel, c.kernel))  # numba's import and compilers take seconds
+        async with Journal(Path(c.journal), c.journal_mb << 20) as journal, asyncio.TaskGroup() as group:
+            kernel = group.create_task(
+                asyncio.to_thread(choose_kernel, c.kernel)
+            )  # numba's import and compilers take seconds
             group.create_task(journal.run())
             group.create_task(self.link.run())
             group.create_task(self._end_when_flooded())
@@ -118,6 +136,7 @@ class Process:
             lanemap = await _until_kafka(lambda: lanemap_topic.newest(self.settings.kafka))
             if lanemap is None:
                 raise SettingsError("there is no lane map in the topic lanemap: see `geolane lanes --help`")
+            residency = await asyncio.to_thread(self._residency, lanemap)
             await _until_kafka(leases.start)
             for reader in offsets.values():
                 await _until_kafka(reader.start)
@@ -125,9 +144,7 @@ class Process:
             leader = Leader(epoch, self.boot)
             core = Coordinator(
                 self.inventory,
-                LanePlaces(
-                    tuple(c[0] for c in lanemap.centroid), tuple(c[1] for c in lanemap.centroid), tuple(lanemap.rate_eps)
-                ),
+                lane_places(lanemap, residency),
                 numerics,
                 self.placing,
                 leader_epoch=epoch, partitions=table.placed, leases=table.leases, intents=table.intents,
@@ -137,6 +154,8 @@ class Process:
                 ],
                 token=lambda: secrets.token_hex(2), now=_now(), clock=time.perf_counter,
             )  # fmt: skip
+            for warning in residency.warnings:
+                core.news.alert(Severity.WARNING, f"rule_{warning.kind}", warning.rule, warning.text)
             core.desk.history.extend(await journal.recent(HISTORY))
             performer = Performer(self.link, placement, leases, offsets, journal, self.tell, leader=leader)
             await performer.begin()
@@ -151,6 +170,14 @@ class Process:
             await leases.stop()
             for reader in offsets.values():
                 await reader.stop()
+
+    def _residency(self, lanemap: LaneMap) -> Residency:
+        """Blocks for as long as it takes to read the cities, if a rule names a country."""
+        cells: list[list[str]] = [[] for _ in range(lanemap.lanes)]
+        for cell, lanes in lanemap.cell_lanes.items():
+            for n in lanes:
+                cells[n].append(cell)
+        return bind(self.inventory, cells, [w.worker for w in self.inventory.of(Kind.NODE)], country_of)
 
     async def _turn(self, core: Coordinator, performer: Performer, group: asyncio.TaskGroup) -> None:
         """The loop: an event in, effects out."""

@@ -276,6 +276,23 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class Accelerator:
+    """One GPU of a worker's machine; None where its library does not say. `utilisation` is a share of time from 0 to 1.
+
+    `faults`: a word for each thing that is wrong with it, empty when it is well: `uncorrected_ecc`, `xid_79` (NVIDIA's
+    number of the error), `slowed_heat`, `slowed_power`, `lost`, `silent`."""
+
+    vendor: str
+    name: str
+    utilisation: float | None = None
+    mem_used_mb: float | None = None
+    mem_total_mb: float | None = None
+    temperature_c: float | None = None
+    power_w: float | None = None
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Telemetry:
     """One item of `telemetry/ROLE-NAME`. `ts` is shown, never compared; `cpu` is a share of one core."""
 
@@ -287,3 +304,4 @@ class Telemetry:
     tuning: int = 0
     lanes: tuple[LaneLoad, ...] = ()
     arrivals: tuple[Arrival, ...] = ()
+    accelerators: tuple[Accelerator, ...] = ()

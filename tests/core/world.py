@@ -40,10 +40,12 @@ from agents.core.planning.plan import Calm
 from agents.core.tenure import End, GiveBack, Take, TakeLease, Tenure
 from agents.data import read_rtt
 from agents.errors import CommandRefused, StaleEpoch
-from kernels.choose import choose
+from kernels import Numerics
+from kernels.assign import solve
+from kernels.reference import costs
 
 RTT = read_rtt()
-NUMERICS = choose("cpu")
+NUMERICS = Numerics("numpy", "the world is small", costs, solve)
 
 
 def inventory(nodes: int, capacity_eps: float = 2000.0) -> Inventory:

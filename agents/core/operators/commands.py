@@ -28,12 +28,14 @@ from agents.core.model import (
 )
 from agents.core.operators import answers
 from agents.core.operators.news import News, names
-from agents.core.planning.explain import explain
+from agents.core.operators.whatif import USAGE, whatif
 from agents.core.planning.calm import MUST
+from agents.core.planning.explain import explain
 from agents.core.planning.inputs import Change, Target
 from agents.core.planning.placing import Placing, Scored
 from agents.errors import OperatorError
 from kernels import terms as terms_of
+from kernels.reference import may_be
 
 
 class Access(IntEnum):
@@ -83,7 +85,7 @@ class Dry:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`args` as shown in help: `[PAGE]` may be left out, `NODE` may not."""
+    """`args` as shown in help: `[PAGE]` may be left out, `NODE` may not; `[CHANGE ...]` is any number of words."""
 
     name: str
     args: tuple[str, ...]
@@ -164,6 +166,10 @@ def _explain(c: Context, args: Sequence[str]) -> str:
     return explain(c.placing, _lane(c, args[0]), c.now)
 
 
+def _whatif(c: Context, args: Sequence[str]) -> str:
+    return whatif(c.placing, c.now, c.now_ms, args)
+
+
 def _hotspots(c: Context, args: Sequence[str]) -> str:
     return "Analytics is not running yet, so I know of no hotspots. The busiest lanes: !lanes."
 
@@ -192,9 +198,7 @@ def _effect(scored: Scored, only: frozenset[str] | None = None) -> str:
     before, after = scored.plan.before, scored.plan.after
     if not moves:
         return "Nothing would move now."
-    some = ", ".join(
-        f"{m.lane} to {short_name(scored.workers[m.to])} ({m.delta_ms:+.1f} ms)" for m in moves[:4]
-    )
+    some = ", ".join(f"{m.lane} to {short_name(scored.workers[m.to])} ({m.delta_ms:+.1f} ms)" for m in moves[:4])
     return (
         f"Moves: {some}{' ...' if len(moves) > 4 else '.'}\n"
         f"RTT an event {before.mean_rtt_ms:.1f} -> {after.mean_rtt_ms:.1f} ms (modelled); "
@@ -259,8 +263,9 @@ def _move(c: Context, args: Sequence[str]) -> Dry:
         raise OperatorError(f"Lane {p.n} cannot be moved now: it is {s.state}. Try again when it is at work.")
     scored = c.placing.what_if(c.now, c.now_ms)
     row, to, own = scored.row(p), scored.column(worker), scored.column(s.worker)
-    terms = terms_of(scored.problem, np.array([row]))
-    if not np.isfinite(terms.total_ms[0, to]):
+    one = np.array([row], dtype=np.int32)
+    terms = terms_of(scored.problem, one)
+    if not may_be(scored.problem, one)[0, to]:
         raise OperatorError(f"Lane {p.n} may not be at {name}: explain {p.n} tells which rule is against it.")
     delta = float(terms.rtt_ms[0, to] - terms.rtt_ms[0, own])
     load = sum(w for w, lane in zip(scored.plan.load_eps, scored.moment.lanes, strict=True) if lane.owner == to)
@@ -294,7 +299,9 @@ def _rebalance(c: Context, args: Sequence[str]) -> Dry:
     def act(done: Context) -> Iterator[Effect]:
         again = done.placing.what_if(done.now, done.now_ms, eager=True)
         targets = {
-            Partition(LANES, m.lane): Target(again.workers[m.to], f"rebalance, asked by {done.nick}", done.jid, m.delta_ms)
+            Partition(LANES, m.lane): Target(
+                again.workers[m.to], f"rebalance, asked by {done.nick}", done.jid, m.delta_ms
+            )
             for m in again.plan.moves
         }
         done.news.asked(
@@ -341,7 +348,8 @@ def find(word: str) -> Command:
 def run(command: Command, context: Context, args: Sequence[str]) -> str | Dry:
     """Raises OperatorError for a wrong number of arguments or an argument that names nothing."""
     needed = sum(not a.startswith("[") for a in command.args)
-    if not needed <= len(args) <= len(command.args):
+    most = len(args) if command.args and command.args[-1].endswith("...]") else len(command.args)
+    if not needed <= len(args) <= most:
         raise OperatorError(f"It goes: {command.usage}")
     return command.run(context, args)
 
@@ -354,6 +362,7 @@ _LIST = (
     Command("lanes", ("[PAGE]",), Access.LOOK, "all lanes, the most lag first", _lanes),
     Command("lane", ("N",), Access.LOOK, "one lane", _one_lane),
     Command("explain", ("N",), Access.LOOK, "why a lane is where it is, in ms", _explain),
+    Command("whatif", ("[CHANGE ...]",), Access.LOOK, f"what a change would do: {USAGE}", _whatif),
     Command("hotspots", (), Access.LOOK, "where events pile up", _hotspots),
     Command("history", ("[PAGE]",), Access.LOOK, "what happened and who asked for it", _history),
     Command("drain", ("NODE",), Access.ACT, "move all lanes away and give it no new ones", _drain),

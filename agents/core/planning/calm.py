@@ -116,7 +116,9 @@ class _Way:
 
     def __init__(self, board: Board, target: Ints, room: Floats, rows: list[int]) -> None:
         self.board, self.target, self.room = board, target, room
-        self.settled = np.minimum(room, board.limits.room(board.use))  # nobody is sent where it would be relieved at once
+        self.settled = np.minimum(
+            room, board.limits.room(board.use)
+        )  # nobody is sent where it would be relieved at once
         self.moves: list[Move] = []
         self.moved: set[int] = set()
         self.budget_eps = board.calm.budget_share * float(board.load.sum())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from agents.core.devices import degraded
 from agents.core.fleet import Fleet
 from agents.core.model import Kind, Partition, State
 from agents.core.planning.forecast import Forecast
@@ -14,11 +15,14 @@ from agents.core.planning.plan import Calm, Frame, Lane, Memory, Moment, Node, N
 from agents.core.planning.rates import Rates
 from kernels.tables import RttModel, Weights
 
+WEIGHTS = Weights()
+
 
 @dataclass(frozen=True, slots=True)
 class LanePlaces:
     """Per lane: where its data is (lat, lon in degrees), the rate that the lane map expects (events/s), the row of its
-    residency rule in `rules` (-1: none), and its priority. Rules and priorities may be left out."""
+    residency rule in `rules` (-1: none), and its priority; `rule_sites`: where the lanes of each rule may be. Rules and
+    priorities may be left out."""
 
     lat: tuple[float, ...]
     lon: tuple[float, ...]
@@ -26,6 +30,7 @@ class LanePlaces:
     rule: tuple[int, ...] = ()
     priority: tuple[int, ...] = ()
     rules: tuple[Rule, ...] = ()
+    rule_sites: tuple[frozenset[str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class PlacingSettings:
 
     calm: Calm
     rtt: RttModel
-    weights: Weights = Weights()
+    weights: Weights = WEIGHTS
     warm_s: float = 300.0
     degraded_ms: float = 20.0
     day_s: float = 86_400.0
@@ -89,7 +94,9 @@ class Watch:
     forecast: Forecast = field(init=False)
 
     def __post_init__(self) -> None:
-        self.forecast = Forecast(len(self.places.lat), day_s=self.settings.day_s)
+        self.forecast = Forecast(
+            len(self.places.lat), day_s=self.settings.day_s, lon=np.array(self.places.lon, dtype=np.float64)
+        )
 
     # ---- what happened ----
 
@@ -173,10 +180,9 @@ class Watch:
         why = ""
         if view.present and fleet.to_empty(worker):
             why = "draining" if fleet.drained(worker) else "unhealthy"
-        sick = view.telemetry is not None and degraded(view.telemetry)
         return Node(
             worker, view.capacity_eps, fleet.takes(worker), why, in_flight, self.slots(worker, now),
-            self.came.get(worker, float("-inf")), self.settings.degraded_ms if sick else 0.0,
+            self.came.get(worker, float("-inf")), self.settings.degraded_ms if degraded(view.telemetry) else 0.0,
         )  # fmt: skip
 
     def can_move(self, p: Partition) -> bool:
@@ -188,8 +194,11 @@ class Watch:
         )  # fmt: skip
 
 
-def changed(frame: Frame, moment: Moment, change: Change, sites: Mapping[str, NodePlace]) -> tuple[Frame, Moment]:
-    """The inputs as they would be after `change`; `sites` has a node's place by the site's name."""
+def changed(
+    frame: Frame, moment: Moment, change: Change, sites: Mapping[str, NodePlace], rule_sites: tuple[frozenset[str], ...]
+) -> tuple[Frame, Moment]:
+    """The inputs as they would be after `change`; `sites` has a node's place by the site's name, `rule_sites` where the
+    lanes of each rule may be."""
     nodes = [
         replace(n, takes=False, empty="draining") if n.id in change.empty
         else replace(n, takes=False, empty="lost") if n.id in change.lost
@@ -212,13 +221,8 @@ def changed(frame: Frame, moment: Moment, change: Change, sites: Mapping[str, No
     for i, (site, capacity_eps) in enumerate(change.added):
         places.append(replace(sites[site], id=f"added-{i}"))
         nodes.append(Node(f"added-{i}", capacity_eps))
-        rules = [Rule(r.name, (*r.allowed, _same_site(r, frame, sites[site]))) for r in rules]
+        rules = [Rule(r.name, (*r.allowed, site in may)) for r, may in zip(rules, rule_sites, strict=True)]
     return (
         replace(frame, nodes=tuple(places), rules=tuple(rules)),
         replace(moment, lanes=tuple(lanes), nodes=tuple(nodes)),
     )
-
-
-def _same_site(rule: Rule, frame: Frame, place: NodePlace) -> bool:
-    """A new node may have what the nodes of its place may have; where there are none, nothing that a rule binds."""
-    return any(ok and (n.lat, n.lon) == (place.lat, place.lon) for ok, n in zip(rule.allowed, frame.nodes, strict=False))

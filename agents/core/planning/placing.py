@@ -243,7 +243,7 @@ class Placing:
         frame = self.frame
         if change is not None:
             sites = {n: self._place_of(n) for n, _ in change.added}
-            frame, moment = changed(frame, moment, change, sites)
+            frame, moment = changed(frame, moment, change, sites, self.places.rule_sites)
             if change != Change():
                 frame = replace(frame, calm=all_at_once(frame.calm))
         found = plan(frame, moment, self.numerics)
@@ -263,7 +263,7 @@ class Placing:
 
     def _told(self, scored: Scored, kind: str) -> Iterator[Effect]:
         """Every plan: its inputs to the journal, its figures to the feed."""
-        yield Decided(None if self._framed else self.frame, scored.moment, scored.plan, kind)
+        yield Decided(None if self._framed else self.frame, scored.moment, scored.plan, kind, self.numerics.name)
         self._framed = True
         o = scored.plan.optimum
         figures = PlacementFigures(

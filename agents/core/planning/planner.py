@@ -44,7 +44,7 @@ def plan(frame: Frame, moment: Moment, numerics: Numerics) -> Plan:
         found, room = board.best(fixed=stays & ~movable)
         target = _giants_moved(board, found.node, movable)
         calmed = calm.begin(board, target, found.price_ms, room, movable)
-    waiting = sorted(np.flatnonzero((board.owner < 0) & (board.sits < 0)), key=board.rank)
+    waiting = sorted((int(r) for r in np.flatnonzero((board.owner < 0) & (board.sits < 0))), key=board.rank)
     return Plan(
         assignments=tuple(placed),
         moves=tuple(calmed.moves),

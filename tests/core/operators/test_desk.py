@@ -101,7 +101,7 @@ def test_unknown_words_name_the_nearest(w: World) -> None:
 
 def test_explain_gives_each_term_in_ms(w: World) -> None:
     answer = ask(w, "!explain 2")
-    assert "ms by network (modelled RTT)" in answer
+    assert "modelled ms = " in answer
     assert "Runner-up" in answer
     assert "for moving" in answer
     assert "apacity" in answer

@@ -16,7 +16,7 @@ from kernels import MatrixCosts, Numerics, Problem, Weights, no_rtt_table
 from kernels.assign import solve
 from kernels.reference import may_be
 
-CALM = Calm()
+CALM, WEIGHTS = Calm(), Weights()
 IDS = 1000
 Rtts = Sequence[Sequence[float]]
 
@@ -46,7 +46,7 @@ def by_matrix(rtt: Rtts) -> Numerics:
 def decide(
     lanes: Sequence[Lane], nodes: Sequence[Node], rtt: Rtts, *, calm: Calm = CALM, now_s: float = 0.0,
     memory: Memory | None = None, orphans_only: bool = False, eager: bool = False, rules: Sequence[Rule] = (),
-    rule: int = -1, weights: Weights = Weights(),
+    rule: int = -1, weights: Weights = WEIGHTS,
 ) -> Plan:  # fmt: skip
     moment = Moment(now_s, tuple(lanes), tuple(nodes), memory or Memory(), orphans_only, eager)
     return plan(frame_of(nodes, calm, weights, rules, rule), moment, by_matrix(rtt))
