@@ -1,0 +1,185 @@
+"""`whatif`: the plan as it would be after a change, in at most 8 lines of a phone. It plans and touches nothing. Budget and
+ramp are waived, so it says where the fleet would end, not how fast."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.core.fleet import Fleet
+from agents.core.model import LANES, Kind, Partition, short_name
+from agents.core.nearest import hint
+from agents.core.operators.news import names
+from agents.core.planning.explain import seats, use_eps
+from agents.core.planning.inputs import Change
+from agents.core.planning.placing import Placing, Scored
+from agents.errors import OperatorError
+from kernels.tables import Floats, Ints
+
+USAGE = "whatif drain NODE | lose REGION | add SITE CAPACITY | rate LANE xF"
+MOST_EPS, MOST_TIMES = 1e9, 1000.0
+NAMES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, as the planner takes it and in words. `eager`: whether other lanes may go at once too."""
+
+    change: Change
+    words: str
+    eager: bool
+
+
+def whatif(placing: Placing, now: float, now_ms: int, args: Sequence[str]) -> str:
+    """The answer. Raises OperatorError for what names nothing or is no number."""
+    q = ask(placing.fleet, args)
+    any_lane = placing.fleet.of(Kind.NODE)[0].n
+    same = Change(rate={any_lane: 1.0})  # a change that changes nothing: planned just as freely
+    base = placing.what_if(now, now_ms, same, eager=q.eager)
+    then = placing.what_if(now, now_ms, q.change, eager=q.eager)
+    return "\n".join([f"What if {q.words} (nothing is touched):", *tell(base, then)])
+
+
+# ---- the question ----
+
+
+def ask(fleet: Fleet, args: Sequence[str]) -> Question:
+    """Reads the arguments. Raises OperatorError."""
+    kind, rest = args[0].lower() if args else "", args[1:]
+    match kind, len(rest):
+        case "drain", 1:
+            return _drain(fleet, rest[0])
+        case "lose", n if n > 0:
+            return _lose(fleet, " ".join(rest))
+        case "add", 2:
+            return _add(fleet, *rest)
+        case "rate", 2:
+            return _rate(fleet, *rest)
+    raise OperatorError(f"It goes: {USAGE}")
+
+
+def _drain(fleet: Fleet, text: str) -> Question:
+    by_name = {w.name: w.worker for w in fleet.inventory.of(Kind.NODE)}
+    worker = by_name.get(text.lower(), text.lower())
+    if worker not in by_name.values():
+        raise OperatorError(f"No node is called {text[:40]!r}. {hint(text, by_name)}")
+    if fleet.drained(worker):
+        raise OperatorError(f"{short_name(worker)} is drained already.")
+    return Question(Change(empty=frozenset({worker})), f"{short_name(worker)} were drained", eager=False)
+
+
+def _lose(fleet: Fleet, text: str) -> Question:
+    """A region, or one site of it; how it is spaced and capitalised does not matter."""
+    sites = fleet.inventory.sites.values()
+    known = {s.region: {x.name for x in sites if x.region == s.region} for s in sites} | {
+        s.name: {s.name} for s in sites
+    }
+    wanted = {_plain(name): name for name in known}.get(_plain(text))
+    if wanted is None:
+        raise OperatorError(f"No region or site is called {text[:40]!r}. {hint(text, {s.region for s in sites})}")
+    lost = frozenset(w.worker for w in fleet.inventory.of(Kind.NODE) if w.site in known[wanted])
+    if not lost:
+        raise OperatorError(f"There is no node in {wanted}: nothing would be lost.")
+    count = "its node" if len(lost) == 1 else f"its {len(lost)} nodes"
+    return Question(Change(lost=lost), f"{wanted} were lost, with {count}", eager=True)
+
+
+def _plain(text: str) -> str:
+    return "".join(c for c in text.casefold() if c.isalnum())
+
+
+def _add(fleet: Fleet, site: str, capacity: str) -> Question:
+    sites: Mapping[str, object] = fleet.inventory.sites
+    if site.lower() not in sites:
+        raise OperatorError(f"No site is called {site[:40]!r}. {hint(site, sites)}")
+    eps = _number(capacity)
+    if not 0 < eps <= MOST_EPS:
+        raise OperatorError(f"{capacity[:40]!r} is no capacity: give events/s, such as 2000.")
+    return Question(
+        Change(added=((site.lower(), eps),)), f"{site.lower()} had another node of {eps:,.0f} events/s", eager=True
+    )
+
+
+def _rate(fleet: Fleet, lane: str, factor: str) -> Question:
+    count = len(fleet.of(Kind.NODE))
+    n = int(lane) if lane.isascii() and lane.isdigit() and len(lane) < 10 else -1
+    if Partition(LANES, n) not in fleet.partitions:
+        raise OperatorError(f"{lane[:40]!r} is no lane: they are 0 to {count - 1}.")
+    times = _number(factor.lower().removeprefix("x"))
+    if not 0 <= times <= MOST_TIMES:
+        raise OperatorError(f"{factor[:40]!r} is no factor: x2 doubles what arrives, x0.5 halves it.")
+    return Question(Change(rate={n: times}), f"lane {n} had {times:g} times its rate", eager=True)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text.replace(",", ""))
+    except ValueError:
+        return math.nan
+
+
+# ---- the answer ----
+
+
+def tell(base: Scored, then: Scored) -> list[str]:
+    """What is different in `then`, the plan after the change, from `base`, the plan without it."""
+    here: Ints = base.problem.lanes.owner
+    there, anyway = seats(then), seats(base)
+    moved: Ints = np.flatnonzero((there != here) & (there >= 0)).astype(np.int32)
+    before, after = base.plan.before, then.plan.after
+    lines = [
+        f"RTT an event {before.mean_rtt_ms:.1f} -> {after.mean_rtt_ms:.1f} ms (modelled).",
+        f"Busiest node: {_busiest(base, here)} -> {_busiest(then, there)}.",
+        *_moves(then, moved, int((there[moved] == anyway[moved]).sum())),
+    ]
+    if len(moved):
+        lines.append(_gains(then, there, moved))
+    lost = sorted({*then.plan.waiting, *then.plan.parked})
+    if lost:
+        known = " (as now)" if lost == sorted({*base.plan.waiting, *base.plan.parked}) else ""
+        lines.append(f"No room, so they wait and lag: {_names(lost)}{known}.")
+    if then.plan.stuck:
+        lines.append(f"They should leave but fit nowhere: {_names(then.plan.stuck)}.")
+    return lines
+
+
+def _moves(then: Scored, moved: Ints, anyway: int) -> list[str]:
+    if not len(moved):
+        return ["No lane would move."]
+    of = f"{len(moved)} of {len(then.moment.lanes)} lanes would move"
+    own = f", {anyway} of them in any case" if anyway else ""
+    return [f"{of}{own}: {_names([then.moment.lanes[r].id for r in moved])}."]
+
+
+def _gains(then: Scored, there: Ints, moved: Ints) -> str:
+    """The node that gets most of the load that moves."""
+    gained: Floats = np.zeros(len(then.workers))
+    np.add.at(gained, there[moved], np.array(then.plan.load_eps)[moved])
+    n = int(gained.argmax())
+    lanes = int((there[moved] == n).sum())
+    return f"Most goes to {_node(then, n)}: {lanes} lane{'s' if lanes > 1 else ''}, {gained[n]:,.0f} events/s."
+
+
+def _busiest(scored: Scored, sits: Ints) -> str:
+    """`71% (ric-1, 1.3 x mean)`: of its capacity; the mean is over the nodes that work."""
+    use = use_eps(scored, sits)
+    capacity = np.array([n.capacity_eps for n in scored.moment.nodes], dtype=np.float64)
+    works = (capacity > 0) & ((use > 0) | scored.problem.nodes.takes)
+    if not works.any() or use.sum() == 0:
+        return "none"
+    share = np.divide(use, capacity, out=np.zeros_like(use), where=works)
+    n = int(share.argmax())
+    times = share[n] * capacity[works].sum() / use.sum()
+    return f"{share[n]:.0%} ({_node(scored, n)}, {times:.1f} x mean)"
+
+
+def _node(scored: Scored, n: int) -> str:
+    known = scored.workers[n].startswith(f"{Kind.NODE.value}-")
+    return short_name(scored.workers[n]) if known else "the new node"
+
+
+def _names(lanes: Sequence[int]) -> str:
+    return names([Partition(LANES, n) for n in lanes], NAMES)
