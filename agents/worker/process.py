@@ -7,6 +7,7 @@ import secrets
 from datetime import UTC, datetime
 
 from agents import log
+from agents.accelerators import Watch
 from agents.core.model import Telemetry, short_name
 from agents.errors import LeaseLost
 from agents.settings import Settings
@@ -36,10 +37,11 @@ async def serve(settings: Settings, account: str, stage: Stage) -> None:
     link = WorkerLink(settings.xmpp, account, boot, engine.obey, site=site, capacity_eps=settings.worker.capacity_eps)
     _log.info("worker_started", worker=account, boot=boot)
     try:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(link.run())
-            tasks.create_task(_tell(engine, link, boot, settings.worker.telemetry_period_s))
-            tasks.create_task(_work(engine))
+        with Watch() as devices:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(link.run())
+                tasks.create_task(_tell(engine, link, boot, settings.worker.telemetry_period_s, devices))
+                tasks.create_task(_work(engine))
     except BaseExceptionGroup as group:
         raise _gravest(group) from None
 
@@ -50,7 +52,7 @@ async def _work(engine: Engine) -> None:
     raise LeaseLost("the engine has ended")
 
 
-async def _tell(engine: Engine, link: WorkerLink, boot: str, period_s: float) -> None:
+async def _tell(engine: Engine, link: WorkerLink, boot: str, period_s: float, devices: Watch) -> None:
     """Health and telemetry, every period; presence only when it changes."""
     probe, verdict, seq = Probe(), STARTING, 0
     link.announce(verdict.health, verdict.state, verdict.status)
@@ -75,7 +77,12 @@ async def _tell(engine: Engine, link: WorkerLink, boot: str, period_s: float) ->
         verdict = now
         ts = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         link.publish(
-            Telemetry(boot, seq, ts, round(vitals.cpu, 3), round(vitals.mem_mb, 1), lanes=lanes, arrivals=arrivals)
+            Telemetry(
+                *(boot, seq, ts, round(vitals.cpu, 3), round(vitals.mem_mb, 1)),
+                lanes=lanes,
+                arrivals=arrivals,
+                accelerators=devices.latest(),
+            )
         )
 
 

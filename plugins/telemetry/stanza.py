@@ -6,16 +6,26 @@ import xml.etree.ElementTree as ET
 
 from slixmpp.xmlstream import ElementBase
 
-from agents.core.model import Arrival, LaneLoad, Telemetry
+from agents.core import devices
+from agents.core.model import Accelerator, Arrival, LaneLoad, Telemetry
 from plugins import namespaces as ns
 from plugins.values import BadStanza, clean, integer, number, sentence, show, topic, word
 
 PREFIX = "telemetry/"
 LANES_LIMIT = 10_000
+NAME_LIMIT = 128
+
+_FIGURES = {
+    "utilisation": devices.UTILISATION,
+    "mem_used_mb": devices.MEMORY_MB,
+    "mem_total_mb": devices.MEMORY_MB,
+    "temperature_c": devices.TEMPERATURE_C,
+    "power_w": devices.POWER_W,
+}
 
 
 class TelemetryStanza(ElementBase):  # type: ignore[misc]
-    """One item of `telemetry/ROLE-NAME`; `<arrival/>` from routers only.
+    """One item of `telemetry/ROLE-NAME`; `<arrival/>` from routers only; an `<accelerator/>` leaves out what it does not know.
 
     ::
 
@@ -23,6 +33,8 @@ class TelemetryStanza(ElementBase):  # type: ignore[misc]
                    tuning='17' cpu='0.61' mem_mb='88'>
          <lane topic='main/events.lanes' n='12' epoch='7' rate_eps='812.5' lag_events='40' p50_ms='3.1' p99_ms='9.4'/>
          <arrival n='12' rate_eps='815'/>
+         <accelerator vendor='nvidia' name='NVIDIA H100' utilisation='0.4' mem_used_mb='3100' mem_total_mb='81559'
+                      temperature_c='41' power_w='120' faults='xid_79 slowed_heat'/>
         </telemetry>
     """
 
@@ -63,7 +75,17 @@ def telemetry_xml(value: Telemetry) -> ET.Element:
         ET.SubElement(root, f"{{{ns.TELEMETRY}}}lane", attributes)
     for arrival in value.arrivals:
         ET.SubElement(root, f"{{{ns.TELEMETRY}}}arrival", n=str(arrival.n), rate_eps=show(arrival.rate_eps))
+    for device in value.accelerators[: devices.DEVICES_AT_MOST]:
+        ET.SubElement(root, f"{{{ns.TELEMETRY}}}accelerator", _attributes(device))
     return root
+
+
+def _attributes(device: Accelerator) -> dict[str, str]:
+    said = {"vendor": device.vendor, "name": clean(device.name)[:NAME_LIMIT]}
+    said |= {name: show(x) for name in _FIGURES if (x := getattr(device, name)) is not None}
+    if device.faults:
+        said["faults"] = " ".join(device.faults[: devices.FAULTS_AT_MOST])
+    return said
 
 
 def telemetry_of(root: ET.Element) -> Telemetry:
@@ -84,6 +106,26 @@ def telemetry_of(root: ET.Element) -> Telemetry:
             Arrival(integer(x.get("n"), "n"), number(x.get("rate_eps"), "rate_eps"))
             for x in root.iterfind(f"{{{ns.TELEMETRY}}}arrival")
         ),
+        accelerators=_accelerators(root),
+    )
+
+
+def _accelerators(root: ET.Element) -> tuple[Accelerator, ...]:
+    found = root.findall(f"{{{ns.TELEMETRY}}}accelerator")
+    if len(found) > devices.DEVICES_AT_MOST:
+        raise BadStanza(f"accelerator: more than {devices.DEVICES_AT_MOST} of them")
+    return tuple(_accelerator(x) for x in found)
+
+
+def _accelerator(x: ET.Element) -> Accelerator:
+    faults = x.get("faults", "").split()
+    if len(faults) > devices.FAULTS_AT_MOST:
+        raise BadStanza(f"faults: more than {devices.FAULTS_AT_MOST} words")
+    return Accelerator(
+        word(x.get("vendor"), "vendor"),
+        sentence(x.get("name"))[:NAME_LIMIT],
+        **{n: number(x.get(n), n, low, high) for n, (low, high) in _FIGURES.items() if x.get(n) is not None},
+        faults=tuple(word(f, "faults") for f in faults),
     )
 
 

@@ -10,6 +10,7 @@ from agents.core.feeds import AlertItem, FeedItem, FleetSummary, Move, Placement
 from agents.core.model import (
     LANES,
     RAW,
+    Accelerator,
     Announcement,
     Answer,
     Arrival,
@@ -55,6 +56,22 @@ loads = st.builds(
     p99_ms=amounts,
     fault=xml_text,
 )
+
+def _figure(low: float, high: float) -> st.SearchStrategy[float | None]:
+    return st.none() | st.integers(int(low * 1000), int(high * 1000)).map(lambda thousandths: thousandths / 1000)
+
+
+accelerators = st.builds(
+    Accelerator,
+    vendor=words,
+    name=xml_text,
+    utilisation=_figure(0, 1),
+    mem_used_mb=_figure(0, 1e9),
+    mem_total_mb=_figure(0, 1e9),
+    temperature_c=_figure(-100, 300),
+    power_w=_figure(0, 1e5),
+    faults=st.lists(words, max_size=8).map(tuple),
+)
 telemetries = st.builds(
     Telemetry,
     boot=words,
@@ -65,6 +82,7 @@ telemetries = st.builds(
     tuning=whole,
     lanes=st.lists(loads, max_size=4).map(tuple),
     arrivals=st.lists(st.builds(Arrival, whole, amounts), max_size=4).map(tuple),
+    accelerators=st.lists(accelerators, max_size=4).map(tuple),
 )
 
 grants = st.lists(st.builds(Grant, whole, whole, whole), max_size=8, unique_by=lambda g: g.n).map(tuple)
@@ -110,6 +128,7 @@ _TAGS = st.sampled_from(
         f"{{{ns.TELEMETRY}}}telemetry",
         f"{{{ns.TELEMETRY}}}lane",
         f"{{{ns.TELEMETRY}}}arrival",
+        f"{{{ns.TELEMETRY}}}accelerator",
         f"{{{ns.COMMANDS}}}command",
         f"{{{ns.DATA}}}x",
         f"{{{ns.DATA}}}field",
@@ -166,6 +185,9 @@ _NAMES = st.sampled_from(
         "capacity_eps",
         "state",
         "rate_eps",
+        "vendor",
+        "temperature_c",
+        "faults",
     ]
 )
 _WORDS = "NaN inf -1 1e999 ٣ 1_0 @ a@b@c submit execute FORM_TYPE lanes leader_epoch boot owner 110 dnd"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from slixmpp.stanza import Iq, Message, Presence
 
 from agents import settings
-from agents.core.model import AssignCommand, Grant, Telemetry
+from agents.core.model import Accelerator, AssignCommand, Grant, Telemetry
 from agents.xmpp.leadership import Leadership, Seen
 from agents.xmpp.room import Room
 from agents.xmpp.worker import WorkerLink
@@ -24,7 +24,9 @@ from tests.plugins import strategies as ours
 
 XMPP = settings.Xmpp()
 GOOD_COMMAND = lanes.command_xml(AssignCommand(4, "b", "main/x", (Grant(1, 2, 3), Grant(2, 3, 4))))
-GOOD_TELEMETRY = telemetry.telemetry_xml(Telemetry("b", 1, "now", 0.5, 80.0))
+GOOD_TELEMETRY = telemetry.telemetry_xml(
+    Telemetry("b", 1, "now", 0.5, 80.0, accelerators=(Accelerator("nvidia", "H100", 0.5, faults=("xid_79",)),))
+)
 SENDERS = st.sampled_from(
     [
         XMPP.pubsub,
