@@ -76,7 +76,7 @@ def test_who_does_not_come_back_after_the_watcher_was_away_is_fenced_in_the_end(
 
 def test_when_many_go_at_once_only_those_who_stand_still_are_fenced() -> None:
     w = at_work()
-    gone = [v for v in ("node-0", "node-1", "node-2", "node-3") if w.core.fleet.owned_by(v)]
+    gone = [v for v in ("node-0", "node-1", "node-2", "node-3") if w.core.fleet.owned_by(v)][:3]
     assert len(gone) >= 3, "the lanes are spread"
     procs = {g: w.procs[g] for g in gone}
     for worker in gone:

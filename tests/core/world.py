@@ -66,9 +66,11 @@ def new_core(
     leases: Mapping[str, Lease] | None = None, intents: Mapping[str, Intent] | None = None,
 ) -> Coordinator:  # fmt: skip
     ids = itertools.count(1)
+    sites = list(inv.sites.values())
+    beside = [sites[n % len(sites)] for n in range(lanes)]
     return Coordinator(
         inv,
-        LanePlaces(tuple(30.0 + n for n in range(lanes)), tuple(-120.0 + 5 * n for n in range(lanes)), (50.0,) * lanes),
+        LanePlaces(tuple(x.lat for x in beside), tuple(x.lon for x in beside), (50.0,) * lanes),
         NUMERICS,
         PlacingSettings(Calm(), RTT),
         leader_epoch=epoch, partitions=partitions or {}, leases=leases or {}, intents=intents or {},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from agents.core import effects as fx
 from agents.core.events_xmpp import AffiliationChanged, Asked
 from agents.core.model import LANES, PAUSE, DrainCommand, Kind, Partition, State, drain_intent
 from agents.core.operators.desk import addressed
+from agents.core.planning.plan import Rule
 from tests.core.world import World
 
 ANA, BEN, EVE = "ana@d", "ben@d", "eve@d"
@@ -68,6 +70,11 @@ def test_addressing(text: str, room: bool, command: str | None) -> None:
         "lanes 9",
         "lane 3",
         "explain 3",
+        "help whatif",
+        "whatif drain 0",
+        "whatif lose s1",
+        "whatif add s2 2000",
+        "whatif rate 3 x4",
         "hotspots",
         "history",
     ],
@@ -101,10 +108,21 @@ def test_unknown_words_name_the_nearest(w: World) -> None:
 
 def test_explain_gives_each_term_in_ms(w: World) -> None:
     answer = ask(w, "!explain 2")
-    assert "modelled ms = " in answer
+    assert "modelled ms = " in answer.split("\n")[0]
+    assert "RTT" in answer.split("\n")[0]
     assert "Runner-up" in answer
-    assert "for moving" in answer
-    assert "apacity" in answer
+    assert "+ 2.0 moving" in answer
+    assert "room costs" in answer
+    assert "binds" in answer
+
+
+def test_a_move_that_a_rule_forbids_is_refused(w: World) -> None:
+    target = next(n for n in ("node-0", "node-1", "node-2") if n != w.partitions[Partition(LANES, 0)].worker)
+    frame = w.core.placing.frame
+    allowed = tuple(n.id != target for n in frame.nodes)
+    w.core.placing.frame = replace(frame, rule=(0,) * len(frame.rule), rules=(Rule("eu", allowed),))
+    assert "may not be at" in ask(w, f"!move 0 {target.partition('-')[2]}")
+    assert not w.kafka
 
 
 def test_a_drain_is_predicted_confirmed_written_then_told(w: World) -> None:
