@@ -3,6 +3,7 @@ where there is nothing for them to find."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import time
@@ -276,6 +277,15 @@ def test_nobody_waits_for_a_driver_that_hangs(lines: Lines) -> None:
         stuck.go.set()
         until(lambda: seen.latest() == (Accelerator("nvidia", "H100", 0.5),))
     assert [event for event, _ in lines] == ["accelerators_silent", "accelerators_answer_again"]
+
+
+async def test_an_event_loop_never_waits_for_devices() -> None:
+    stuck = Stuck()
+    with watch(lambda: stuck, period_s=0.01) as seen:
+        while stuck.looks < 2:
+            await asyncio.sleep(0.005)
+        assert seen.latest() == (Accelerator("nvidia", "H100", 0.5),)
+    stuck.go.set()
 
 
 def test_what_is_told_is_bounded() -> None:
