@@ -147,20 +147,19 @@ class _Way:
         if row in self.moved or not self._allowed(row):
             return False
         before = self._state()
-        room = self.room if reason in PRESSING else self.settled
-        if not self._fits(row, room) and not (chain and self._make_room(row, room, chain)):
-            self._back(before)
-            return False
-        if not self._allowed(row):  # what made room took the budget
-            self._back(before)
-            return False
         frm, to = int(self.board.owner[row]), int(self.target[row])
+        room = self.room if reason in PRESSING else self.settled
         self.board.take(row, frm)
+        self.moved.add(row)
+        makes = self._fits(row, room) or (chain > 0 and self._make_room(row, room, chain))
+        if not makes or not self._allowed(row):  # what made room may have taken the budget
+            self._back(before)
+            self.moved.discard(row)
+            return False
         self.board.put(row, to)
         self.slots[frm] -= 1
         self.slots[to] -= 1
         self.spent_eps += float(self.board.load[row])
-        self.moved.add(row)
         self.moves.append(Move(self.board.lanes[row].id, frm, to, self.delta_ms[row], reason))
         return True
 
