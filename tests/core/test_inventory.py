@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from agents.core.inventory import Inventory, InventoryFile
 from agents.core.iso3166 import CODES
 from agents.embedded import files
+from agents.embedded.stack import INVENTORY
 from agents.errors import SettingsError
 from agents.settings import decode_toml
 
@@ -144,6 +148,23 @@ def test_rules_survive_the_copy_that_the_stack_makes(read: Read, tmp_path: Path)
     copy.write_text(files.inventory(there), "utf-8")
     assert decode_toml(copy, InventoryFile) == there
     assert Inventory.from_file(there, "inventory.toml") == inventory
+
+
+def test_the_examples_in_the_docs_and_in_the_file_can_be_pasted() -> None:
+    text = INVENTORY.read_text("utf-8")
+    known = tomllib.loads(text)
+    assert "rule" not in known, "the examples change nothing"
+    docs = (Path(__file__).parents[2] / "docs" / "residency.md").read_text("utf-8")
+    shown = tomllib.loads("".join(re.findall(r"```toml\n(.*?)```", docs, re.S)))
+    of_docs = known | {"site": shown["site"] + known["site"][1:], "rule": shown["rule"], "priority": shown["priority"]}
+    inventory = Inventory.from_file(msgspec.convert(of_docs, InventoryFile), "docs")
+    assert [r.name for r in inventory.rules] == ["canada", "lab", "west"]
+    assert [p.level for p in inventory.priorities] == [10, -5]
+    example = "\n".join(line.removeprefix("# ") for line in text.partition("residency.md):\n")[2].split("\n"))
+    of_file = known | tomllib.loads(example.replace("#\n", "\n"))
+    inventory = Inventory.from_file(msgspec.convert(of_file, InventoryFile), "file")
+    assert [r.name for r in inventory.rules] == ["canada"]
+    assert [p.level for p in inventory.priorities] == [10]
 
 
 def test_every_code_is_two_capital_letters() -> None:

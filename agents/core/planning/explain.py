@@ -144,7 +144,9 @@ def _chosen(case: _Case, placed: Placed, paused: bool) -> list[str]:
         to = case.lane.target
         return [] if to is None or to == case.here else [f"Chosen: {case.name(to)}; it is on its way there."]
     if case.lane.id in case.plan.parked:
-        return ["It is to wait: not all fit, and others matter more."]
+        if case.allowed[case.here]:
+            return ["It is to wait: not all fit, and others matter more."]
+        return [f"It is to wait: rule {case.rule} forbids {case.name(case.here)}, and no node that meets it has room."]
     if move is None:
         return []
     word = "paused, so it stays" if paused else "it goes now"
@@ -167,8 +169,10 @@ def _binds(case: _Case, other: int, now: float, paused: bool) -> list[str]:
     if not case.may[here]:
         why = case.scored.moment.nodes[here].empty or f"rule {case.rule}"
         if case.lane.id in case.plan.stuck:
-            return [f"It must leave ({why}), but no node has room for its {case.eps:,.0f} events/s: it stays."]
-        return [f"It must leave ({why}); it goes as soon as its turn comes."]
+            return [
+                f"It must leave ({why}), but nowhere that it may be is room for {case.eps:,.0f} events/s: it stays."
+            ]
+        return [] if case.lane.id in case.plan.parked else [f"It must leave ({why}), as soon as its turn comes."]
     forbidden = np.where(case.takes & ~case.allowed, ms, np.inf)
     open_ms = np.where(case.may, ms, np.inf)
     banned, best = int(forbidden.argmin()), int(open_ms.argmin())

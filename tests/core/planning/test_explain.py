@@ -170,7 +170,16 @@ def test_a_lane_that_must_leave_and_cannot_says_so() -> None:
     nodes = [node(NEAR, empty="draining", takes=False), node(MID, 10.0), node(FAR, 10.0)]
     lanes = [lane(), lane(1, owner=MID, eps=8.0), lane(2, owner=FAR, eps=8.0)]
     text = said(scored(lanes, nodes), at(NEAR))
-    assert "It must leave (draining), but no node has room for its 100 events/s: it stays." in text
+    assert "It must leave (draining), but nowhere that it may be is room for 100 events/s: it stays." in text
+
+
+def test_a_lane_that_is_taken_away_says_why() -> None:
+    s = scored([lane()])
+    parked = replace(s, plan=replace(s.plan, parked=(0,)))
+    assert "It is to wait: not all fit, and others matter more." in said(parked, at(NEAR))
+    s = scored([lane()], rules=[Rule("moon", (False, False, False))])
+    parked = replace(s, plan=replace(s.plan, parked=(0,), stuck=()))
+    assert "It is to wait: rule moon forbids near-1, and no node that meets it has room." in said(parked, at(NEAR))
 
 
 def test_a_lane_without_room_says_how_much_it_needs() -> None:
