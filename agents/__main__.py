@@ -1,4 +1,4 @@
-"""The command `geolane`: one sub-command per process, and `up`, `lanes`, `watch`. Each imports only what it runs."""
+"""The command `geolane`: one sub-command per process, and `up`, `lanes`, `replan`, `watch`. Each imports only what it runs."""
 
 from __future__ import annotations
 
@@ -128,6 +128,37 @@ def lanes_build(file: Any, count: int, resolution: int, version: int) -> None:  
     from agents.embedded.lines import events
 
     click.echo(build(events(file), count, resolution, version).encode())
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})  # -2h is a time
+@click.argument("from_", metavar="FROM")
+@click.argument("to", metavar="[TO]", default="now")
+@click.option("--with", "settings", metavar="KEY=VALUE", multiple=True, help="What other settings would have done.")
+@click.option("--journal", type=_FILE, help="The coordinator's journal (default: that of the running stack).")
+@click.option("--kernel", default="auto", show_default=True, help="Kernels to plan with: auto, gpu, cpu, numpy.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many plans.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+def replan(
+    from_: str, to: str, settings: tuple[str, ...], journal: Path | None, kernel: str, limit: int | None, as_json: bool
+) -> None:
+    """Make the plans from FROM to TO again, from the journal: are they the same, byte for byte?
+
+    Times are 2026-07-01T10:00:00Z, or 10:00:00 (today, UTC), or -10m (s, m, h, d), or now. Exit code 0: all the same;
+    1: some are not; 2: an error. With --with it shows what those settings would have done, and exits with 0."""
+    from datetime import UTC, datetime
+
+    from agents.coordinator.replan import pairs, run, span_of
+    from agents.embedded.folder import default_folder
+    from kernels.choose import choose
+
+    span = span_of(from_, to, limit, datetime.now(UTC))
+    path = journal or default_folder() / "journal.sqlite3"
+    chosen = pairs(settings)
+    try:
+        numerics = choose(kernel)
+    except ValueError as e:
+        raise GeolaneError(f"--kernel {kernel}: {e}") from e
+    sys.exit(run(path, span, numerics, chosen, json=as_json, say=click.echo))
 
 
 @main.command()

@@ -1,7 +1,11 @@
-"""Made-up decisions for the journal: small, and each another."""
+"""Decisions for the journal: made up, small, each another; and those of a fleet whose load goes round with the day, by the real planner."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
+from agents.core.planning.follow import Follower
 from agents.core.planning.plan import (
     Calm,
     Figures,
@@ -16,7 +20,12 @@ from agents.core.planning.plan import (
     Plan,
 )
 from agents.core.planning.replay import Decided
-from kernels.tables import Weights, no_rtt_table
+from agents.data import read_rtt
+from kernels import reference
+from kernels.assign import solve
+from kernels.tables import Numerics, Weights, no_rtt_table
+
+NUMPY = Numerics("numpy", "the tests' choice", reference.costs, solve)
 
 FRAME = Frame(
     (39.0, 41.9), (-77.5, -87.6), (-1, -1),
@@ -36,3 +45,31 @@ def decided(n: int, frame: Frame | None = None) -> Decided:
         (n + 0.5, 1.0), (9.0, 9.0), (0.0, 0.0), Memory(at_s=float(n)),
     )  # fmt: skip
     return Decided(frame, moment, plan, "improve", "test")
+
+
+def world(lanes: int = 24, nodes: int = 5) -> Frame:
+    """Lanes all over North America, a node in each of the first regions of the RTT table."""
+    rtt = read_rtt()
+    places = tuple(NodePlace(f"node-{rtt.regions[n]}-1", float(rtt.lat[n]), float(rtt.lon[n]), n) for n in range(nodes))
+    lat = tuple(28.0 + (7 * i) % 19 for i in range(lanes))
+    lon = tuple(-122.0 + (11 * i) % 48 for i in range(lanes))
+    return Frame(lat, lon, (-1,) * lanes, places, (), rtt, Calm(), Weights())
+
+
+def day(frame: Frame, ticks: int = 120, every_s: float = 5.0) -> Iterator[Decided]:
+    """A wave of load that crosses the map, a node that dies for a while, and what the planner does about it."""
+    follower = Follower(frame, NUMPY, frame.calm.in_flight)
+    for t in range(ticks):
+        load = [60 + 55 * math.sin(2 * math.pi * (t / ticks - lon / 60)) for lon in frame.lon]
+        dead = 2 if ticks // 3 <= t < ticks // 2 else -1
+        came_s = ticks // 2 * every_s if t >= ticks // 2 else -math.inf
+        moment = Moment(
+            t * every_s,
+            tuple(Lane(i, load[i], forecast_eps=load[i] * 1.02) for i in range(len(load))),
+            tuple(
+                Node(n.id, 600.0, takes=i != dead, came_s=came_s if i == 2 else -math.inf)
+                for i, n in enumerate(frame.nodes)
+            ),
+        )
+        seen, plan = follower.step(moment)
+        yield Decided(frame if t == 0 else None, seen, plan, "improve", NUMPY.name)

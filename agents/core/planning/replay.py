@@ -73,7 +73,7 @@ def replan(frame: Frame, moment: Moment, numerics: Numerics) -> bytes:
 SHARES = frozenset({"target_utilisation", "comfortable", "budget_share", "ramp_from"})
 POSITIVE = frozenset({"target_utilisation", "window_s", "windows", "in_flight", "budget_share"})
 AT_LEAST_ONE = frozenset({"act_above", "settle_to"})
-ORDERED = (("settle_to", "act_above"), ("cooldown_s", "cooldown_most_s"), ("comfortable", "target_utilisation"))
+ORDERED = (("settle_to", "act_above"), ("cooldown_s", "cooldown_most_s"))
 
 
 def changed(frame: Frame, values: Mapping[str, str]) -> Frame:
