@@ -190,10 +190,10 @@ class GpuCosts:
         return self._cpu().at(lane, node)
 
     def _cpu(self) -> Costs:
-        from kernels import cpu
+        from kernels.cpu import CpuCosts  # only where it is needed: it compiles
 
         if self._by_cpu is None:
-            self._by_cpu = cpu.costs(self._problem)
+            self._by_cpu = CpuCosts(self._problem)
         return self._by_cpu
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from kernels import gpu
-from tests.kernels.shim.devices import CompileError, Compiled, for_amd, for_nvidia
+from tests.kernels.shim.devices import Compiled, CompileError, for_amd, for_nvidia
 
 NVIDIA, AMD = ("sm_80", "sm_90"), ("gfx90a", "gfx942", "gfx1100")
 CUPY_ADDS = {False: ("-ftz=true",), True: ("-fcuda-flush-denormals-to-zero",)}

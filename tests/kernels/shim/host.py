@@ -23,6 +23,10 @@ NONSENSE = 0xFF  # of every byte: NaN, and -1
 Array: TypeAlias = npt.NDArray[Any]
 
 
+class OutOfBounds(Exception):
+    """A kernel wrote where it has no business."""
+
+
 class Memory:
     """One array on the device."""
 
@@ -102,7 +106,8 @@ class Kernel:
             ctypes.c_uint(blocks), ctypes.c_uint(threads), ctypes.c_uint(seed), pointers
         )
         self._cupy.launches += 1
-        assert all(memory.guards_hold() for memory in self._cupy.made), "the kernel wrote outside its memory"
+        if not all(memory.guards_hold() for memory in self._cupy.made):
+            raise OutOfBounds("the kernel wrote outside its memory")
 
 
 def build(code: str, options: Sequence[str], folder: Path) -> ctypes.CDLL:
