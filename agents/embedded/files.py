@@ -15,10 +15,16 @@ def toml(settings: Settings) -> str:
     """All tables with all keys. A JSON string, number or (lower-case) boolean is a TOML one too."""
     tables = []
     for table in msgspec.structs.fields(settings):
-        values = msgspec.structs.asdict(getattr(settings, table.name))
-        lines = (f"{key} = {json.dumps(value)}" for key, value in values.items())
-        tables.append(f"[{table.name}]\n" + "\n".join(lines) + "\n")
+        tables += _tables(table.name, getattr(settings, table.name))
     return "\n".join(tables)
+
+
+def _tables(name: str, value: msgspec.Struct) -> list[str]:
+    """The table `name`, then those that lie in it."""
+    values = {f.name: getattr(value, f.name) for f in msgspec.structs.fields(value)}
+    lines = [f"{k} = {json.dumps(v)}" for k, v in values.items() if not isinstance(v, msgspec.Struct)]
+    inner = [t for k, v in values.items() if isinstance(v, msgspec.Struct) for t in _tables(f"{name}.{k}", v)]
+    return [f"[{name}]\n" + "\n".join(lines) + "\n", *inner]
 
 
 def write(path: Path, settings: Settings) -> Path:

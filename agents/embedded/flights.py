@@ -13,6 +13,7 @@ import msgspec
 import orjson
 
 _DATA = files("agents.embedded") / "data"
+DAYS = 7
 
 
 class Airport(msgspec.Struct, frozen=True):
@@ -69,6 +70,11 @@ def week(loop: int = 0) -> Iterator[tuple[bytes, bytes]]:
             "distance_mi": int(distance),
         }
         yield flight.encode(), orjson.dumps(event)
+
+
+def day_s(rate_eps: float) -> float:
+    """How long a day of the stream takes when it is replayed at this rate, in seconds."""
+    return sum(1 for _ in _rows()) / DAYS / rate_eps
 
 
 def stream() -> Iterator[tuple[bytes, bytes]]:

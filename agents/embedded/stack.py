@@ -16,7 +16,7 @@ import msgspec
 from agents.core.inventory import Inventory, InventoryFile
 from agents.core.lanemap import build
 from agents.core.model import Kind, State, WorkerSpec
-from agents.embedded import files
+from agents.embedded import files, flights
 from agents.embedded.accounting import Accounting
 from agents.embedded.children import Child, Family
 from agents.embedded.folder import RunFolder
@@ -89,14 +89,19 @@ class Stack:
         await self.accounting.start()
         await self.follower.start()
         self._before = self.follower.leader_epoch  # what older leaders wrote names processes that are gone
-        self._write_settings()
+        self._write_settings(day_s=await asyncio.to_thread(flights.day_s, rate_eps))
         self._start_processes()
 
-    def _write_settings(self) -> None:
+    def _write_settings(self, *, day_s: float) -> None:
+        """`day_s`: the replay is compressed, and so is the forecast's day and how far it looks ahead."""
         inventory = self.folder.settings / "inventory.toml"
         inventory.write_text(files.inventory(self.plan.read_inventory()), "utf-8")
         coordinator = msgspec.structs.replace(
-            self.base.coordinator, inventory=str(inventory), journal=str(self.folder.path / "journal.sqlite3")
+            self.base.coordinator,
+            inventory=str(inventory),
+            journal=str(self.folder.path / "journal.sqlite3"),
+            day_s=day_s,
+            calm=msgspec.structs.replace(self.base.coordinator.calm, forecast_s=day_s / 8),
         )
         self.base = msgspec.structs.replace(self.base, coordinator=coordinator)
         for account in ("geolane", *(w.worker for w in self.workers), *(p.name for p in PEOPLE)):

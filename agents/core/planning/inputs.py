@@ -16,6 +16,8 @@ from agents.core.planning.rates import Rates
 from kernels.tables import RttModel, Weights
 
 WEIGHTS = Weights()
+BUCKETS = 288  # of a day, in the forecast
+OBSERVED_S = 2.0  # what arrives is looked at once a second; a bucket is no shorter than two looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,12 @@ class Watch:
     forecast: Forecast = field(init=False)
 
     def __post_init__(self) -> None:
+        day_s = self.settings.day_s
         self.forecast = Forecast(
-            len(self.places.lat), day_s=self.settings.day_s, lon=np.array(self.places.lon, dtype=np.float64)
+            len(self.places.lat),
+            day_s=day_s,
+            buckets=max(1, min(BUCKETS, int(day_s / OBSERVED_S))),
+            lon=np.array(self.places.lon, dtype=np.float64),
         )
 
     # ---- what happened ----

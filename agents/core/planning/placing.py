@@ -17,7 +17,7 @@ from agents.core.planning.board import Board
 from agents.core.planning.calm import MUST
 from agents.core.planning.inputs import Change, LanePlaces, PlacingSettings, Target, Watch, changed
 from agents.core.planning.plan import Calm, Frame, Memory, Moment, NodePlace, Plan
-from agents.core.planning.planner import plan
+from agents.core.planning.planner import check, decide
 from agents.core.planning.replay import Decided
 from kernels.tables import Numerics, Problem
 
@@ -246,10 +246,11 @@ class Placing:
             frame, moment = changed(frame, moment, change, sites, self.places.rule_sites)
             if change != Change():
                 frame = replace(frame, calm=all_at_once(frame.calm))
-        found = plan(frame, moment, self.numerics)
-        problem = Board(frame, moment, self.numerics).problem
+        check(frame, moment)
+        board = Board(frame, moment, self.numerics)
+        found = decide(board)
         workers = [n.id for n in moment.nodes]
-        scored = Scored(partitions, workers, frame, moment, problem, found, (self.clock() - began) * 1000)
+        scored = Scored(partitions, workers, frame, moment, board.problem, found, (self.clock() - began) * 1000)
         if change is None:
             self.last = scored
         return scored

@@ -22,8 +22,13 @@ def plan(frame: Frame, moment: Moment, numerics: Numerics) -> Plan:
     """What to do now; row i of `moment.nodes` is `frame.nodes[i]`, and a lane's id is its place in the frame.
 
     Raises ValueError for a rate, capacity or place that is no finite number within its range."""
-    _check(frame, moment)
-    board = Board(frame, moment, numerics)
+    check(frame, moment)
+    return decide(Board(frame, moment, numerics))
+
+
+def decide(board: Board) -> Plan:
+    """`plan` on a board that is laid out already; it plays on it."""
+    moment = board.moment
     before = board.figures(board.owner)
     placed = [_assignment(board, r, int(board.sits[r]), MOVED) for r in board.arriving]
     new = _giants(board)
@@ -61,7 +66,8 @@ def plan(frame: Frame, moment: Moment, numerics: Numerics) -> Plan:
     )
 
 
-def _check(frame: Frame, moment: Moment) -> None:
+def check(frame: Frame, moment: Moment) -> None:
+    """Raises ValueError, see `plan`."""
     for lane in moment.lanes:
         rates = ("rate_eps", lane.rate_eps), ("expected_eps", lane.expected_eps), ("forecast_eps", lane.forecast_eps)
         for name, value in rates:
