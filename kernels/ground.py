@@ -34,7 +34,7 @@ Column: TypeAlias = Floats | Ints
 
 
 class Ground(NamedTuple):
-    """See prepare.py; `made_of` are the columns that it was made of."""
+    """See prepare.py."""
 
     lane_row: Ints
     lane_place: Ints
@@ -51,11 +51,10 @@ class Ground(NamedTuple):
     site: Ints
     cap_xyz: Singles
     cap_rad: Singles
-    made_of: tuple[Column, ...]
 
 
 _lock = threading.Lock()
-_kept: list[Ground] = []
+_kept: list[tuple[tuple[Column, ...], Ground]] = []
 
 
 def ground(p: Problem) -> Ground:
@@ -64,18 +63,18 @@ def ground(p: Problem) -> Ground:
     columns: tuple[Column, ...] = (lanes.lat, lanes.lon, lanes.rule, nodes.lat, nodes.lon, nodes.site)
     columns += (p.rtt.lat, p.rtt.lon)
     with _lock:
-        for i, found in enumerate(_kept):
-            if all(a is b or np.array_equal(a, b) for a, b in zip(found.made_of, columns, strict=True)):
+        for i, (made_of, found) in enumerate(_kept):
+            if all(map(np.array_equal, made_of, columns)):
                 _kept.append(_kept.pop(i))
                 return found
-    made = _make(p, tuple(column.copy() for column in columns))
+    made = _make(p)
     with _lock:
-        _kept.append(made)
+        _kept.append((tuple(column.copy() for column in columns), made))
         del _kept[:-KEPT]
     return made
 
 
-def _make(p: Problem, made_of: tuple[Column, ...]) -> Ground:
+def _make(p: Problem) -> Ground:
     lanes, nodes, rtt = p.lanes, p.nodes, p.rtt
     if len(rtt.lat):
         region = nearest(lanes.lat, lanes.lon, rtt.lat, rtt.lon)
@@ -107,7 +106,6 @@ def _make(p: Problem, made_of: tuple[Column, ...]) -> Ground:
         site=site,
         cap_xyz=_single(caps[:, :3]),
         cap_rad=np.ascontiguousarray(caps[:, 3], dtype=np.float32),
-        made_of=made_of,
     )
 
 

@@ -33,6 +33,7 @@ filter groups (pairs of nearest region and rule that occur), G that of list grou
     stays          bool[L]      whether the lane may stay there; False for none
     warm           int32[L]     place of a node with warm caches; -1 for none, if it may not be there, and if it is the own
     node_ms        float32[3,P] egress + degraded (row 0, OWN); + move (row 1, WARM); + move + miss (row 2, OTHER)
+    may_take       bool[Q+1,P]  whether each of the Q rules (in the last row: none) leaves a node that takes lanes to be given some
     table          float32[S+1,S+1] ms from the row's region to the column's; -1 where not measured, and in the last row and
                                 column
 
@@ -115,6 +116,7 @@ class Tick(NamedTuple):
     stays: Bools
     warm: Ints
     node_ms: Singles
+    may_take: Bools
     table: Singles
 
 
@@ -156,6 +158,7 @@ def tick(p: Problem) -> Tick:
         stays=stays[g.lane_row],
         warm=place[warm[g.lane_row]],
         node_ms=_node_ms(p, g, None),
+        may_take=_may_take(p, g),
         table=_table(p),
     )
 
@@ -166,12 +169,11 @@ def query(p: Problem, t: Tick, k: int, price_ms: Floats | None) -> Query:
         check_price(price_ms, len(p.nodes.lat))
     g = t.ground
     key_ms = t.node_ms if price_ms is None else _node_ms(p, g, price_ms)
-    open_ = _open(p, g)
     measured = t.table[g.filter_region][:, g.site] >= 0
-    bias = np.where(open_[g.filter_rule] & ~measured, key_ms[OTHER], NEVER)
+    bias = np.where(t.may_take[g.filter_rule] & ~measured, key_ms[OTHER], NEVER)
     least = bias.reshape(len(bias), -1, BLOCK).min(axis=2) if bias.size else np.zeros((len(bias), 0), dtype=np.float32)
     list_of, group_filter, group_traffic = _groups(t)
-    list_node, list_ms = _lists(t, open_, key_ms, group_filter, group_traffic, min(k + 1, max(1, len(p.nodes.lat))))
+    list_node, list_ms = _lists(t, key_ms, group_filter, group_traffic, min(k + 1, max(1, len(p.nodes.lat))))
     return Query(key_ms, bias, least, list_of, list_node, list_ms, price_ms is not None)
 
 
@@ -215,8 +217,7 @@ def _table(p: Problem) -> Singles:
     return out
 
 
-def _open(p: Problem, g: Ground) -> Bools:
-    """Whether each rule (and no rule, the last row) leaves each node to be given lanes, bool[Q + 1, P], by place."""
+def _may_take(p: Problem, g: Ground) -> Bools:
     out = np.zeros((len(p.allowed) + 1, len(g.node_row)), dtype=bool)
     out[:-1, g.node_place] = p.allowed & p.nodes.takes
     out[-1, g.node_place] = p.nodes.takes
@@ -238,15 +239,13 @@ def _groups(t: Tick) -> tuple[Ints, Ints, Singles]:
     )
 
 
-def _lists(
-    t: Tick, open_: Bools, key_ms: Singles, group_filter: Ints, group_traffic: Singles, depth: int
-) -> tuple[Ints, Singles]:
+def _lists(t: Tick, key_ms: Singles, group_filter: Ints, group_traffic: Singles, depth: int) -> tuple[Ints, Singles]:
     """The best measured nodes of each list group. Only the `depth` best of a site can be among the best of all."""
     g, none = t.ground, len(t.table) - 1
     list_node = np.full((len(group_filter), depth), -1, dtype=np.int32)
     list_ms = np.full((len(group_filter), depth), NEVER, dtype=np.float32)
     for rule in np.unique(g.filter_rule):
-        nodes = np.flatnonzero(open_[rule] & (g.site < none))
+        nodes = np.flatnonzero(t.may_take[rule] & (g.site < none))
         nodes = nodes[np.lexsort((g.node_row[nodes], key_ms[OTHER, nodes], g.site[nodes]))]
         begins = np.searchsorted(g.site[nodes], np.arange(none + 1))
         nodes = nodes[np.arange(len(nodes)) - begins[g.site[nodes]] < depth]

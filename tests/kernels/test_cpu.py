@@ -1,0 +1,124 @@
+"""The numba kernel against the oracle, and to the bit against itself: whatever the threads, rows and pieces."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels import cpu, prepare
+from kernels.cpu import CpuCosts
+from kernels.reference import costs
+from kernels.tables import Problem, Weights, lane_table, node_table, problem
+from tests.kernels import cases
+
+ADVERSARIAL = cases.adversarial()
+
+
+@pytest.mark.parametrize("k", [1, 2, 8, 1000])
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_adversarial_problems_agree_with_the_oracle(name: str, k: int) -> None:
+    p = ADVERSARIAL[name]
+    cases.check(p, CpuCosts(p), k)
+    cases.check(p, CpuCosts(p), k, cases.price(1, len(p.nodes.lat)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases.problems(), st.integers(1, 80), st.integers(0, 5))
+def test_any_problem_agrees_with_the_oracle(p: Problem, k: int, seed: int) -> None:
+    cases.check(p, CpuCosts(p), k, cases.price(seed, len(p.nodes.lat)) if seed else None)
+
+
+@pytest.mark.parametrize(("lanes", "nodes", "k"), [(5000, 300, 8), (3000, 1500, 16), (700, 3000, 3)])
+@pytest.mark.parametrize("measured", [0.15, 0.6])
+def test_large_problems_agree_with_the_oracle(lanes: int, nodes: int, k: int, measured: float) -> None:
+    p = cases.random_problem(lanes, lanes, nodes, regions=20, measured=measured, rules=2)
+    kernel = CpuCosts(p)
+    cases.check(p, kernel, k)
+    rows = np.random.default_rng(0).integers(0, lanes, 900).astype(np.int32)
+    cases.check(p, kernel, k, cases.price(3, nodes), rows)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases.problems(lanes=30))
+def test_at_agrees_with_the_oracle_everywhere(p: Problem) -> None:
+    oracle = costs(p)
+    lane, node = (a.ravel().astype(np.int32) for a in np.indices(oracle.shape))
+    at, expected = CpuCosts(p).at(lane, node), oracle.at(lane, node)
+    assert (np.isfinite(at) == np.isfinite(expected)).all()
+    some = np.isfinite(at)
+    assert np.abs(at[some] - expected[some]).max(initial=0.0) <= cases.slack_ms(p)
+
+
+def test_ties_go_to_the_lower_row() -> None:
+    """Identical nodes, measured and not: equal to the bit, so the order of the rows decides, as in the oracle."""
+    for name in ("identical nodes far away", "nothing costs anything"):
+        p = ADVERSARIAL[name]
+        for k in (1, 3, 7):
+            assert CpuCosts(p).candidates(k).node.tolist() == [list(range(k))] * len(p.lanes.lat)
+
+
+def test_a_node_that_is_not_better_never_comes_before_the_own_one() -> None:
+    """Two identical nodes never trade a lane: moving costs, and without a price of moving the costs are equal."""
+    p = ADVERSARIAL["identical nodes far away"]
+    owner = np.array([69, 3, 40], dtype=np.int32)
+    p = p._replace(lanes=p.lanes._replace(owner=owner))
+    assert CpuCosts(p).candidates(1).node[:, 0].tolist() == owner.tolist()
+    both = np.array([owner, [0, 0, 0]], dtype=np.int32)
+    free = CpuCosts(p._replace(weights=p.weights._replace(move_ms=0.0)))
+    here, there = (free.at(np.arange(3, dtype=np.int32), node) for node in both)
+    assert here.tobytes() == there.tobytes()
+
+
+def test_results_do_not_depend_on_threads_pieces_or_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    p = cases.random_problem(11, 6000, 200)
+    plain, rows = CpuCosts(p, threads=1), np.arange(6000, dtype=np.int32)
+    expected = plain.candidates(6)
+    for least, threads in ((1024, 2), (100, 3), (7, 8), (100, 1)):
+        monkeypatch.setattr(cpu, "LEAST_LANES", least)
+        for _ in range(3):
+            found = CpuCosts(p, threads=threads).candidates(6)
+            assert found.node.tobytes() == expected.node.tobytes()
+            assert found.cost_ms.tobytes() == expected.cost_ms.tobytes()
+    for shuffled in (rows[::-1].copy(), np.random.default_rng(1).permutation(rows)):
+        found = plain.candidates(6, rows=shuffled)
+        assert found.node.tobytes() == expected.node[shuffled].tobytes()
+        assert found.cost_ms.tobytes() == expected.cost_ms[shuffled].tobytes()
+
+
+def test_many_callers_at_once_get_what_each_gets_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "LEAST_LANES", 50)
+    ps = [cases.random_problem(seed, 2000, 90) for seed in range(6)]
+    alone = [CpuCosts(p, threads=1).candidates(5) for p in ps]
+    with ThreadPoolExecutor(6) as callers:
+        for _ in range(4):
+            together = callers.map(lambda p: CpuCosts(p, threads=4).candidates(5), ps)
+            for a, b in zip(alone, together, strict=True):
+                assert a.node.tobytes() == b.node.tobytes()
+                assert a.cost_ms.tobytes() == b.cost_ms.tobytes()
+
+
+def test_a_problem_that_changed_is_not_answered_from_memory() -> None:
+    """The geometry is kept between ticks by its columns' contents: a column changed in place is another one."""
+    p = cases.random_problem(4, 100, 20)
+    cases.check(p, CpuCosts(p), 3)
+    p.lanes.lat[:] = -p.lanes.lat
+    cases.check(p, CpuCosts(p), 3)
+    same = p._replace(lanes=p.lanes._replace(lat=p.lanes.lat.copy()))
+    assert prepare.tick(p).ground is prepare.tick(same).ground
+
+
+def test_asking_for_no_lane_or_no_candidate() -> None:
+    p = cases.random_problem(4, 10, 20)
+    assert CpuCosts(p).candidates(3, rows=np.zeros(0, dtype=np.int32)).node.shape == (0, 3)
+    with pytest.raises(ValueError, match="k is 0"):
+        CpuCosts(p).candidates(0)
+    with pytest.raises(ValueError, match=r"price_ms\[1\] is nan"):
+        CpuCosts(p).candidates(1, np.array([0.0, np.nan] + [0.0] * 18))
+    with pytest.raises(ValueError, match=r"lanes\.lat\[0\] is nan"):
+        CpuCosts(p._replace(lanes=p.lanes._replace(lat=np.full(10, np.nan))))
+    nobody = problem(lane_table([1.0] * 10, [2.0] * 10), node_table([], []), p.rtt, Weights())
+    assert CpuCosts(nobody).candidates(3).node.shape == costs(nobody).candidates(3).node.shape == (10, 0)
