@@ -9,6 +9,7 @@ import pytest
 
 from agents.core.inventory import Inventory
 from agents.core.model import LANES, Intent, Partition, Site, drain_intent
+from agents.core.operators.news import names
 from agents.core.operators.whatif import MOST_EPS, USAGE, whatif
 from agents.core.planning.inputs import Change
 from agents.core.planning.plan import Rule
@@ -80,6 +81,25 @@ def test_a_node_where_one_was_lost_would_get_its_lanes_back(w: World) -> None:
     assert "Most goes to the new node: 2 lanes, " in answer
     before, after = (float(x) for x in answer.split("\n")[1].split("event ")[1].split(" ms")[0].split(" -> "))
     assert after < before
+
+
+def test_what_is_now_is_shown_as_it_is_whatever_is_asked(w: World) -> None:
+    w.crash("node-1")
+    w.fair(45, revive=False)
+    last = w.core.placing.last
+    assert last is not None
+    for text in ("rate 1 x20", "lose s0", "drain 0", "add s1 2000"):
+        assert f"RTT an event {last.plan.before.mean_rtt_ms:.1f} -> " in ask(w, text)
+
+
+def test_a_drain_moves_nobody_else_before_calm_would(w: World) -> None:
+    w.crash("node-1")
+    w.fair(45, revive=False)
+    w.start("node-1")
+    w.fair(1)
+    answer = ask(w, "drain 2")
+    moved = answer.split("would move: ")[1].split(".")[0]
+    assert moved == names(w.core.fleet.owned_by("node-2")), "lanes 1 and 4 wait for their window"
 
 
 def test_a_rate_that_does_not_change_moves_nothing_of_its_own(w: World) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -129,6 +130,33 @@ def test_room_binds_and_with_what_it_names_the_lane_goes() -> None:
     enough = node(NEAR, 1000.0 + float(more[1]) / CALM.target_utilisation)
     (move,) = scored(lanes, [enough, *NODES[1:]], eager=True).plan.moves
     assert (move.lane, move.to) == (0, NEAR)
+
+
+def test_the_price_of_room_counts_for_runner_up_binding_and_reverting() -> None:
+    s = scored([lane(owner=MID), lane(1)], calm=replace_calm(windows=9))
+    dear = replace(s, plan=replace(s.plan, price_ms=(30.0, 1.0, 0.0)))
+    text = said(dear, at(MID))
+    assert line(text, "Runner-up").startswith("Runner-up far-1: "), "dearer room puts near-1 behind it"
+    assert "Room binds: near-1 is 6.9 ms better, but its room costs 29.0 ms more: others need it." in text
+    assert "It would go there if near-1 came 22.1 ms nearer." in text
+    assert "room costs 1.0 ms." in text
+    little = replace(s, plan=replace(s.plan, price_ms=(3.0, 0.0, 0.0)))
+    assert "(+ 3.0 price of room)" in line(said(little, at(MID)), "Runner-up near-1")
+
+
+def replace_calm(**more: int) -> Calm:
+    return msgspec.structs.replace(CALM, **more)
+
+
+def test_a_lane_just_placed_pays_nothing_for_moving_where_it_is() -> None:
+    text = said(scored([lane(owner=None)]), at(NEAR))
+    assert text.startswith("Lane 0 is at near-1: 2.1 modelled ms = 2.1 RTT.\n")
+
+
+def test_room_is_counted_with_what_is_begun_now() -> None:
+    s = scored([lane(), lane(1, owner=MID)], eager=True)
+    assert [m.lane for m in s.plan.moves] == [1]
+    assert "near-1: 200 of 850 events/s allowed, 100 its own" in said(s, at(NEAR))
 
 
 @pytest.mark.parametrize(
