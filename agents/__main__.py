@@ -147,14 +147,14 @@ def replan(
     1: some are not; 2: an error. With --with it shows what those settings would have done, and exits with 0."""
     from datetime import UTC, datetime
 
-    from kernels.choose import choose
-
-    from agents.coordinator.replan import pairs, run, span_of
+    from agents.coordinator.replan import look, pairs, run, span_of
     from agents.embedded.folder import default_folder
+    from kernels.choose import choose
 
     span = span_of(from_, to, limit, datetime.now(UTC))
     path = journal or default_folder() / "journal.sqlite3"
     chosen = pairs(settings)
+    look(path, span)  # before kernels are compiled
     try:
         numerics = choose(kernel)
     except ValueError as e:

@@ -128,8 +128,19 @@ def pairs(texts: Iterable[str]) -> dict[str, str]:
     return out
 
 
+def look(path: Path, span: Span) -> int:
+    """How many plans the journal has of the span. Raises JournalError when there are none, naming what there is."""
+    with opened(path) as ticks:
+        if found := ticks.count(span.from_ms, span.to_ms):
+            return found
+        whole = ticks.span()
+    if whole is None:
+        raise JournalError(f"{path}: no plan was ever made with this journal")
+    raise JournalError(f"no plan was made from {span}; the journal has {whole[2]:,}, from {Span(whole[0], whole[1])}")
+
+
 def again(path: Path, span: Span, numerics: Numerics) -> Again:
-    """Every plan of the span once more. Raises JournalError when the journal cannot be read, or has none of it."""
+    """Every plan of the span once more. Raises JournalError when the journal cannot be read."""
     out = Again(kernels=numerics.name, why=numerics.why)
     with opened(path) as ticks:
         for tick, frame in _ticks(ticks, span):
@@ -166,19 +177,12 @@ def otherwise(path: Path, span: Span, numerics: Numerics, settings: Mapping[str,
 
 
 def _ticks(ticks: Ticks, span: Span) -> Iterator[tuple[Tick, Frame]]:
-    """Each tick of the span with its frame. Raises JournalError when there is none, naming what there is."""
+    """Each tick of the span with its frame."""
     held: tuple[int, Frame] | None = None
     for tick in islice(ticks.between(span.from_ms, span.to_ms), span.limit):
         if held is None or held[0] != tick.frame_id:
             held = tick.frame_id, _named(f"frame {tick.frame_id}", read_frame, ticks.frame(tick.frame_id))
         yield tick, held[1]
-    if held is None:
-        whole = ticks.span()
-        if whole is None:
-            raise JournalError("no plan was ever made with this journal")
-        raise JournalError(
-            f"no plan was made from {span}; the journal has {whole[2]:,}, from {Span(whole[0], whole[1])}"
-        )
 
 
 def _compare(tick: Tick, frame: Frame, numerics: Numerics) -> list[str]:

@@ -28,7 +28,7 @@ _PLAN = Exact(Plan, "plan", FORMAT)
 @dataclass(frozen=True, slots=True)
 class Decided:
     """A plan was made. `frame`: given with a leader's first plan, and whenever it is another; None: the last one given.
-    `kind`: for what (`orphans`, `improve`, ...). `numerics`: the name of the kernels that it was made with."""
+    `kind`: for what (`orphans`, `tick`). `numerics`: the name of the kernels that it was made with."""
 
     frame: Frame | None
     moment: Moment
