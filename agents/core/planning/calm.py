@@ -70,12 +70,10 @@ def begin(board: Board, target: Ints, price: Floats, room: Floats, movable: Bool
         if r not in leave and held(since[board.lanes[r].id]) and way.worth[r] > 0 and way.pays(r):
             way.move(r, NEARER, chain=CHAIN)
     yields = board.yields()
-    stuck = tuple(board.lanes[r].id for r in sorted(leave, key=board.rank) if target[r] == NOBODY)
-    parked = tuple(
-        board.lanes[r].id
-        for r in wanted
-        if target[r] == NOBODY and r not in leave and held(since[board.lanes[r].id]) and yields[r]
-    )
+    nowhere = [r for r in wanted if target[r] == NOBODY]
+    goes_short = [r for r in nowhere if leave.get(r) == RESIDENCY or (r not in leave and yields[r])]
+    stuck = tuple(board.lanes[r].id for r in sorted(leave, key=board.rank) if r in nowhere and r not in goes_short)
+    parked = tuple(board.lanes[r].id for r in goes_short if held(since[board.lanes[r].id]))
     return Calmed(way.moves, stuck, parked, memory)
 
 

@@ -24,7 +24,7 @@ from kernels.tables import Numerics, Problem
 SETTLE_S = 3.0  # at the first placing: so long after the last worker came, unless all are there
 IMPROVE_EVERY_S = 1.0
 HOLD_S = 600.0
-PARKED = "waits, since others matter more"
+PARKED = "waits: there is no room that it may have"
 
 Clock = Callable[[], float]
 """Seconds that pass while something is computed: to say how long it took, never to decide."""

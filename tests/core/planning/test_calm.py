@@ -115,8 +115,11 @@ def test_lane_that_a_rule_forbids_where_it_is_leaves_at_once() -> None:
 
 
 def test_lane_waits_when_no_node_may_have_it() -> None:
-    p = decide([Lane(0, 100)], fleet(2000, 2000), [[5, 80]], rules=[Rule("nowhere", (False, False))], rule=0)
+    rules = [Rule("nowhere", (False, False))]
+    p = decide([Lane(0, 100)], fleet(2000, 2000), [[5, 80]], rules=rules, rule=0)
     assert (p.waiting, p.assignments) == ((0,), ())
+    p = decide([Lane(0, 100, owner=0)], fleet(2000, 2000), [[5, 80]], rules=rules, rule=0, eager=True)
+    assert (p.parked, p.stuck, p.moves) == ((0,), (), ())
 
 
 @settings(max_examples=80, deadline=None)
