@@ -20,7 +20,7 @@ from kernels.tables import Candidates, Costs, Floats, Ints, Problem, Singles, ch
 
 SOURCE = Path(__file__).with_name("score.cu")
 THREADS = 128
-WIDTHS = (1, 8, 16, 32)  # what K is compiled for; asked for more, the CPU answers
+WIDTHS = (1, 8, 16, 32)  # what TOP_K is compiled for; asked for more, the CPU answers
 
 _log = logging.getLogger("geolane.kernels")
 _lock = threading.Lock()
@@ -55,8 +55,8 @@ def costs(problem: Problem) -> Costs:
 
 def options(k: int, *, rocm: bool) -> tuple[str, ...]:
     """What score.cu is compiled with, so that nothing is contracted and nothing spilled."""
-    exact = ("-ffp-contract=off", "-DRESIDENT=1") if rocm else ("--fmad=false", "-DRESIDENT=4")
-    return (*exact, f"-DK={k}", f"-DTHREADS={THREADS}")
+    exact = ("-ffp-contract=off", "-DBLOCKS_RESIDENT=1") if rocm else ("--fmad=false", "-DBLOCKS_RESIDENT=4")
+    return (*exact, f"-DTOP_K={k}", f"-DBLOCK_THREADS={THREADS}")
 
 
 class Device:

@@ -4,24 +4,25 @@
 // from the nearest tile on. Its answer is prepare.py's whatever the order: only nodes that cannot be among the best are passed
 // over. Arithmetic is prepare.py's to the bit where contraction is off (--fmad=false, -ffp-contract=off); flushing subnormals
 // changes nothing. No includes, no warp operations, no atomics: one text for every compiler, and for the host
-// (tests/kernels/shim). K: the most nodes asked for. THREADS: of a block, a power of 2. RESIDENT: blocks that an NVIDIA
+// (tests/kernels/shim). TOP_K: the most nodes asked for. BLOCK_THREADS: a power of 2. BLOCKS_RESIDENT: how many an NVIDIA
 // multiprocessor is to hold, without which ptxas spills to hold more; 1 for ROCm, which counts waves there. Built by gpu.py.
-#ifndef K
-#define K 8
+#ifndef TOP_K
+#define TOP_K 8
 #endif
-#ifndef THREADS
-#define THREADS 128
+#ifndef BLOCK_THREADS
+#define BLOCK_THREADS 128
 #endif
-#ifndef RESIDENT
-#define RESIDENT 4
+#ifndef BLOCKS_RESIDENT
+#define BLOCKS_RESIDENT 4
 #endif
 
-enum { BLOCK = 64, TILE = 256, STEP = 4, OWN = 0, WARM = 1, OTHER = 2, NO_ROW = 0x7fffffff };
+enum { K = TOP_K, THREADS = BLOCK_THREADS, BLOCK = 64, TILE = 256, STEP = 4 };
+enum { OWN = 0, WARM = 1, OTHER = 2, NO_ROW = 0x7fffffff };
 
 // Rows of the stacked tables; their columns are places.
-enum { L_XYZ = 0, L_SLOPE = 3, L_BASE, L_LAST, L_TRAFFIC };  // lane: float[7, lanes]
+enum { L_SLOPE = 3, L_BASE, L_LAST, L_TRAFFIC };  // lane: float[7, lanes], the vector first
 enum { H_OWN = 0, H_STAYS, H_WARM, H_LIST };  // held: int[4, lanes]
-enum { N_XYZ = 0, N_COST = 3, N_KEY = 6 };  // node: float[9, nodes], node_ms and key_ms from their rows on; `nodes` is P
+enum { N_COST = 3, N_KEY = 6 };  // node: float[9, nodes], the vector first, then node_ms and key_ms; `nodes` is P
 enum { N_ROW = 0, N_SITE };  // node_is: int[2, nodes]
 
 #define NEVER 1e17f
@@ -76,7 +77,7 @@ static __device__ __forceinline__ bool before(float a, int row, float b, int oth
     return a < b || (a == b && row < other);
 }
 
-// The best so far, in order. Indices are constants once the loops are unrolled, so that all of it is in registers.
+// The best so far, in order. Its loops are unrolled, so that all indices are constants and all of it is in registers.
 struct Best { float key[K]; int row[K]; };
 
 static __device__ __forceinline__ void insert(Best &best, float key, int row) {
@@ -105,7 +106,7 @@ static __device__ __forceinline__ float bound(const Lane &lane, Vector cap, floa
     return fmaf(lane.slope, away > 0.0f ? away : 0.0f, lane.base + least);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) score(
+extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, BLOCKS_RESIDENT) score(
     const int4 *__restrict__ work,  // of each block of threads: filter group, first of the chosen, how many, region
     const int *__restrict__ chosen, int asked,  // [2, asked]: place of the lane, row of its answer
     const float *__restrict__ lane, const int *__restrict__ held, int lanes,
@@ -122,19 +123,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) score(
     __shared__ float s_bound[THREADS];
     __shared__ int s_near[THREADS];
 
-    const int4 mine = work[blockIdx.x];
+    const int4 todo = work[blockIdx.x];
     const int me = threadIdx.x, blocks = nodes / BLOCK, tiles = (nodes + TILE - 1) / TILE;
-    const bool real = me < mine.z;
-    const int l = chosen[mine.y + (real ? me : 0)];
-    const Lane at = read(lane, lanes, l);
+    const bool real = me < todo.z;
+    const int l = chosen[todo.y + (real ? me : 0)];
+    const Lane mine = read(lane, lanes, l);
     const int own = held[H_OWN * lanes + l], warm = held[H_WARM * lanes + l];
-    bias += (long long)mine.x * nodes;
-    least += (long long)mine.x * blocks;
-    table += (long long)mine.w * regions;
+    bias += (long long)todo.x * nodes;
+    least += (long long)todo.x * blocks;
+    table += (long long)todo.w * regions;
 
     // Where to begin: the tile with the block that could be best for the first lane.
     {
-        const Lane first = read(lane, lanes, chosen[mine.y]);
+        const Lane first = read(lane, lanes, chosen[todo.y]);
         float lowest = 2.0f * NEVER;
         int near = 0;
         for (int b = me; b < blocks; b += THREADS) {
@@ -171,12 +172,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) score(
         if (i < 0) {
             if (n < 0) continue;
             const float ms = node[(N_KEY + (i < -1 ? OWN : WARM)) * nodes + n];
-            key = total(at, vector(node, nodes, n), table[node_is[N_SITE * nodes + n]], ms);
+            key = total(mine, vector(node, nodes, n), table[node_is[N_SITE * nodes + n]], ms);
             if (i < -1) own_key = key;
         } else {
             const long long row = (long long)held[H_LIST * lanes + l] * depth + i;
             n = list_node[row];
-            key = at.last + list_ms[row];
+            key = mine.last + list_ms[row];
             if (n < 0 || key > best.key[K - 1]) break;
             if (n == own || n == warm) continue;
         }
@@ -185,9 +186,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) score(
 
     // An arc is never shorter than its chord: slope^2 * 2 * (1 - cos) <= (reach - bias)^2 holds for all that could be among the
     // best. The 1 is 2e-6 short, for every rounding.
-    const float square = 2.0f * (at.slope * at.slope), constant = square * (1.0f - 2e-6f);
-    const Vector scaled = {-square * at.at.x, -square * at.at.y, -square * at.at.z};
-    float within = reach(at, best);
+    const float square = 2.0f * (mine.slope * mine.slope), constant = square * (1.0f - 2e-6f);
+    const Vector scaled = {-square * mine.at.x, -square * mine.at.y, -square * mine.at.z};
+    float within = reach(mine, best);
     const int begin = s_near[0] / (TILE / BLOCK);
     for (int turn = 0; turn < tiles; ++turn) {
         const int tile = begin + turn < tiles ? begin + turn : begin + turn - tiles;
@@ -207,7 +208,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) score(
         __syncthreads();
         for (int b = 0; b < size / BLOCK; ++b) {
             const Vector middle = {s_cap[b].x, s_cap[b].y, s_cap[b].z};
-            if (bound(at, middle, s_cap[b].w, s_least[b]) > best.key[K - 1]) continue;
+            if (bound(mine, middle, s_cap[b].w, s_least[b]) > best.key[K - 1]) continue;
             for (int j = b * BLOCK; j < (b + 1) * BLOCK; j += STEP) {
                 float lowest = NEVER;
 #pragma unroll
@@ -223,11 +224,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) score(
                 for (int i = j; i < j + STEP; ++i) {
                     const float4 n = s_node[i];
                     const Vector there = {n.x, n.y, n.z};
-                    const float key = fmaf(at.slope, arc(at.at, there), at.base + n.w);
+                    const float key = fmaf(mine.slope, arc(mine.at, there), mine.base + n.w);
                     if (key > best.key[K - 1] || key >= FEASIBLE) continue;
                     if (from + i == own || from + i == warm) continue;
                     insert(best, key, node_is[N_ROW * nodes + from + i]);
-                    within = reach(at, best);
+                    within = reach(mine, best);
                 }
             }
         }
@@ -244,7 +245,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) score(
             best.row[K - 1] = row;
         }
     }
-    const long long first = (long long)chosen[asked + mine.y + me] * k - (K - k);
+    const long long first = (long long)chosen[asked + todo.y + me] * k - (K - k);
     answer_node += first;
     answer_ms += first;
 #pragma unroll
@@ -255,6 +256,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) score(
     }
     for (int i = K - k; priced && i < K && answer_node[i] >= 0; ++i) {  // without the price
         const int n = node_place[answer_node[i]], kind = n == own ? OWN : n == warm ? WARM : OTHER;
-        answer_ms[i] = total(at, vector(node, nodes, n), table[node_is[N_SITE * nodes + n]], node[(N_COST + kind) * nodes + n]);
+        const float ms = node[(N_COST + kind) * nodes + n];
+        answer_ms[i] = total(mine, vector(node, nodes, n), table[node_is[N_SITE * nodes + n]], ms);
     }
 }

@@ -54,13 +54,13 @@ def test_sums_are_not_contracted_on_amd() -> None:
 def test_a_spill_would_be_seen() -> None:
     """By the same reading: 32 nodes in the registers of a thread that may have 48."""
     crowded = [x for x in gpu.options(32, rocm=False) if "RESIDENT" not in x]
-    assert for_nvidia("sm_90", (*crowded, "-DRESIDENT=10")).spilled_bytes > 0
+    assert for_nvidia("sm_90", (*crowded, "-DBLOCKS_RESIDENT=10")).spilled_bytes > 0
     crowded = [x for x in gpu.options(32, rocm=True) if "RESIDENT" not in x]
-    assert for_amd("gfx942", (*crowded, "-DRESIDENT=8")).spilled_bytes > 0
+    assert for_amd("gfx942", (*crowded, "-DBLOCKS_RESIDENT=8")).spilled_bytes > 0
 
 
 def test_what_is_no_source_is_refused_in_the_compilers_words() -> None:
     with pytest.raises(CompileError, match="nowhere"):
         for_nvidia("sm_90", (), "__global__ void f() { nowhere(); }")
     with pytest.raises(CompileError, match="nowhere"):
-        for_amd("gfx942", ("-DRESIDENT=nowhere",))
+        for_amd("gfx942", ("-DBLOCKS_RESIDENT=nowhere",))
