@@ -43,8 +43,8 @@ def may_be(problem: Problem, rows: Ints | None = None) -> Bools:
 
 def costs(problem: Problem) -> MatrixCosts:
     """The costs of all pairs, summed in float64 and rounded once. Raises ValueError as `terms` does."""
-    total = np.where(may_be(problem), terms(problem).total_ms, np.inf)
-    return MatrixCosts(total.astype(np.float32), problem.lanes.owner)
+    total_ms = terms(problem).total_ms
+    return MatrixCosts(np.where(may_be(problem), total_ms, np.inf).astype(np.float32), problem.lanes.owner)
 
 
 @dataclass(frozen=True, slots=True)

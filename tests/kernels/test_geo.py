@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.geo import EARTH_KM, haversine_km, haversine_km_matrix, on_earth
+from kernels.geo import EARTH_KM, haversine_km, haversine_km_matrix, nearest, on_earth, unit
 
 LAT = st.floats(-90, 90)
 LON = st.floats(-180, 180)
+PLACES = st.lists(
+    st.tuples(LAT, LON) | st.sampled_from([(90.0, 0.0), (90.0, 5.0), (0.0, 180.0), (0.0, -180.0)]), min_size=1
+)
 HALF_WAY_ROUND_KM = math.pi * EARTH_KM
 
 
@@ -42,6 +45,32 @@ def test_matrix_agrees_with_one_at_a_time(lat_a: float, lon_a: float, lat_b: flo
     assert km.shape == (1, 1)
     assert km[0, 0] == pytest.approx(haversine_km(lat_a, lon_a, lat_b, lon_b), rel=1e-9, abs=1e-6)
     assert 0 <= km[0, 0] <= HALF_WAY_ROUND_KM
+
+
+@given(PLACES, PLACES)
+def test_nearest_is_the_first_of_the_least_distances(
+    of: list[tuple[float, float]], to: list[tuple[float, float]]
+) -> None:
+    a, b = np.array(of), np.array(to + to)
+    found = nearest(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
+    km = haversine_km_matrix(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
+    assert found.dtype == np.int32
+    assert found.tolist() == km.argmin(axis=1).tolist()
+
+
+def test_nearest_of_many_places_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (np.stack((rng.uniform(-90, 90, n), rng.uniform(-180, 180, n))) for n in (1000, 40))
+    monkeypatch.setattr("kernels.geo.ROWS", 64)
+    assert nearest(*a, *b).tolist() == haversine_km_matrix(*a, *b).argmin(axis=1).tolist()
+    assert nearest(*a[:, :0], *b).tolist() == []
+
+
+@given(LAT, LON)
+def test_unit_vectors_are_of_length_one(lat: float, lon: float) -> None:
+    vector = unit(np.array([lat]), np.array([lon]))
+    assert np.linalg.norm(vector) == pytest.approx(1)
+    assert vector[0, 2] == pytest.approx(math.sin(math.radians(lat)))
 
 
 def test_what_is_a_place() -> None:

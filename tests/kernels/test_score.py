@@ -1,8 +1,9 @@
-"""The scores against DESIGN 7 written out by hand, and bad numbers refused by column and row."""
+"""The oracle against the formula written out by hand, and bad numbers refused by column and row."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,131 +12,209 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.data import read_rtt
-from kernels import LaneTable, NodeTable, candidates, score
+from kernels import LaneTable, MatrixCosts, Problem, Weights, lane_table, no_rtt_table, node_table, problem, terms
 from kernels.geo import haversine_km
+from kernels.reference import costs, may_be
+from kernels.tables import check, check_price
+from tests.kernels import cases
 
 RTT = read_rtt()
 EAST, WEST, MEXICO = (RTT.regions.index(name) for name in ("East US", "West US", "Mexico Central"))
+SITES = [EAST, WEST, MEXICO]
+NODES = node_table(RTT.lat[SITES], RTT.lon[SITES], site=SITES)
+LOS_ANGELES, NEW_YORK = (34.0, -118.0), (40.6, -73.8)
 
 
-def lanes(*rows: tuple[float, float, float, int]) -> LaneTable:
-    numbers = np.array([row[:3] for row in rows], dtype=np.float64).reshape(-1, 3)
-    return LaneTable(numbers[:, 0], numbers[:, 1], numbers[:, 2], np.array([row[3] for row in rows], dtype=np.int32))
+def lanes(*places: tuple[float, float], **columns: Any) -> LaneTable:
+    return lane_table([lat for lat, _ in places], [lon for _, lon in places], **columns)
 
 
-def nodes(*sites: int, takes: list[bool] | None = None) -> NodeTable:
-    rows = np.array(sites, dtype=np.int32)
-    places = np.where(rows < 0, 0, rows)
-    return NodeTable(
-        RTT.lat[places],
-        RTT.lon[places],
-        rows,
-        np.full(len(rows), 2000.0),
-        np.array(takes or [True] * len(rows), dtype=bool),
-    )
+def line_ms(lat: float, lon: float, region_lat: float, region_lon: float) -> float:
+    return RTT.a_ms + RTT.b_ms_per_km * haversine_km(lat, lon, float(region_lat), float(region_lon))
 
 
 def by_hand(lat: float, lon: float, site: int) -> float:
     km = [haversine_km(lat, lon, *at) for at in zip(RTT.lat, RTT.lon, strict=True)]
     near = km.index(min(km))
-    return RTT.a_ms + RTT.b_ms_per_km * km[near] + float(RTT.rtt_ms[near, site])
+    assert RTT.measured[near, site]
+    return line_ms(lat, lon, RTT.lat[near], RTT.lon[near]) + float(RTT.rtt_ms[near, site])
 
 
 def test_rtt_is_the_line_to_the_nearest_region_plus_the_table() -> None:
-    terms = score(lanes((40.6, -73.8, 10, -1), (34, -118, 10, 1)), nodes(EAST, WEST), RTT, move_ms=2)
-    assert terms.rtt_ms[0, 0] == pytest.approx(by_hand(40.6, -73.8, EAST))
-    assert terms.rtt_ms[1, 0] == pytest.approx(by_hand(34, -118, EAST))
-    assert terms.rtt_ms[1, 1] < terms.rtt_ms[1, 0]
+    found = terms(problem(lanes(NEW_YORK, LOS_ANGELES), NODES, RTT, Weights())).rtt_ms
+    assert found[0, 1] == pytest.approx(by_hand(*NEW_YORK, WEST))
+    assert found[1, 0] == pytest.approx(by_hand(*LOS_ANGELES, EAST))
+    assert found[1, 1] < found[1, 0]
 
 
-def test_node_outside_the_table_gets_the_line_alone() -> None:
-    terms = score(lanes((10, 10, 1, -1)), nodes(-1), RTT, move_ms=0)
-    km = haversine_km(10, 10, float(RTT.lat[0]), float(RTT.lon[0]))
-    assert terms.rtt_ms[0, 0] == pytest.approx(RTT.a_ms + RTT.b_ms_per_km * km)
+def test_rtt_is_the_line_alone_where_either_end_was_not_measured() -> None:
+    """A node outside the table; a pair that nobody measured; no table at all."""
+    near_east = int(np.argmin([haversine_km(*NEW_YORK, *at) for at in zip(RTT.lat, RTT.lon, strict=True)]))
+    measured = RTT.measured.copy()
+    measured[near_east, WEST] = False
+    outside = node_table([10.0], [20.0])
+    for rtt, nodes, column, to in (
+        (RTT, outside, 0, (10.0, 20.0)),
+        (RTT._replace(measured=measured), NODES, 1, (RTT.lat[WEST], RTT.lon[WEST])),
+        (
+            no_rtt_table(RTT.a_ms, RTT.b_ms_per_km),
+            NODES._replace(site=outside.site.repeat(3)),
+            1,
+            (RTT.lat[WEST], RTT.lon[WEST]),
+        ),
+    ):
+        found = terms(problem(lanes(NEW_YORK), nodes, rtt, Weights())).rtt_ms
+        assert found[0, column] == pytest.approx(line_ms(*NEW_YORK, *to))
 
 
-def test_move_costs_everywhere_but_at_home_and_total_is_the_sum() -> None:
-    terms = score(lanes((34, -118, 10, 1), (34, -118, 10, -1)), nodes(EAST, WEST), RTT, move_ms=2.5)
-    assert terms.move_ms.tolist() == [[2.5, 0.0], [2.5, 2.5]]
-    assert (terms.total_ms == terms.rtt_ms + terms.move_ms).all()
+def test_every_term_stands_for_itself_and_the_total_is_their_sum() -> None:
+    nodes = NODES._replace(egress_ms=np.array([0.0, 4.0, 0.0]), degraded_ms=np.array([0.0, 0.0, 9.0]))
+    table = lanes(LOS_ANGELES, LOS_ANGELES, owner=[1, -1], warm=[0, 2], traffic=[1.5, 0.5])
+    found = terms(problem(table, nodes, RTT, Weights(move_ms=2.5, miss_ms=7.0)))
+    assert found.traffic_ms[0] == pytest.approx(found.rtt_ms[0] * 0.5)
+    assert found.traffic_ms[1] == pytest.approx(found.rtt_ms[1] * -0.5)
+    assert found.move_ms.tolist() == [[2.5, 0.0, 2.5], [2.5, 2.5, 2.5]]
+    assert found.miss_ms.tolist() == [[0.0, 0.0, 7.0], [7.0, 7.0, 0.0]]
+    assert found.egress_ms.tolist() == [[0.0, 4.0, 0.0]] * 2
+    assert found.degraded_ms.tolist() == [[0.0, 0.0, 9.0]] * 2
+    assert found.total_ms == pytest.approx(sum(found[:-1]))
+    assert found.total_ms[0, 1] == pytest.approx(1.5 * by_hand(*LOS_ANGELES, WEST) + 4.0)
 
 
-def test_candidates_are_sorted_and_leave_out_who_takes_none_but_the_owner() -> None:
-    table = lanes((34, -118, 10, 0))
-    fleet = nodes(EAST, WEST, MEXICO, takes=[False, True, False])
-    cand = candidates(table, fleet, RTT, move_ms=2)
-    assert cand.node[0].tolist() == [1, 0, -1]
-    assert cand.total_ms[0, 2] == math.inf
-    assert (np.diff(cand.total_ms[0, :2]) >= 0).all()
+def test_terms_of_chosen_rows_are_those_rows() -> None:
+    p = cases.random_problem(1, 20, 7)
+    rows = np.array([5, 0, 19], dtype=np.int32)
+    for part, whole in zip(terms(p, rows), terms(p), strict=True):
+        assert (part == whole[rows]).all()
+    assert (may_be(p, rows) == may_be(p)[rows]).all()
 
 
-def test_own_node_is_among_the_k_however_far() -> None:
-    cand = candidates(lanes((34, -118, 10, 0), (34, -118, 10, -1)), nodes(EAST, WEST, MEXICO), RTT, move_ms=2, k=2)
-    assert cand.node.tolist() == [[1, 0], [1, 2]]
+def test_filters_by_hand() -> None:
+    """Own: keeps. Other: takes. Either: only where the rule allows."""
+    nodes = NODES._replace(takes=np.array([True, False, True]), keeps=np.array([True, True, False]))
+    p = problem(
+        lanes(*[NEW_YORK] * 5, owner=[-1, 0, 1, 2, 1], rule=[-1, -1, -1, 0, 1]),
+        nodes,
+        RTT,
+        Weights(),
+        np.array([[True, True, True], [True, False, False]]),
+    )
+    expected = [
+        [True, False, True],
+        [True, False, True],
+        [True, True, True],
+        [True, False, False],
+        [True, False, False],
+    ]
+    assert may_be(p).tolist() == expected
+    assert np.isfinite(costs(p).cost).tolist() == expected
+
+
+def test_costs_are_the_totals_rounded_once() -> None:
+    p = cases.random_problem(2, 30, 9)
+    allowed = may_be(p)
+    assert (costs(p).cost[allowed] == terms(p).total_ms.astype(np.float32)[allowed]).all()
+    at = costs(p).at(np.array([3, 3], dtype=np.int32), np.array([0, 8], dtype=np.int32))
+    assert at.tolist() == costs(p).cost[3, [0, 8]].tolist()
+
+
+MATRIX = MatrixCosts(
+    np.array([[5, 3, 3, 9], [math.inf, 1, 2, 4], [math.inf] * 4], dtype=np.float32), np.array([3, 0, 2], dtype=np.int32)
+)
+
+
+def test_candidates_are_the_cheapest_then_the_lower_row_and_the_own_node_is_kept() -> None:
+    found = MATRIX.candidates(2)
+    assert found.node.tolist() == [[1, 3], [1, 2], [-1, -1]]  # lane 0: its own for the second; lane 1 may not stay
+    assert found.cost_ms.tolist() == [[3, 9], [1, 2], [math.inf, math.inf]]
+    assert MATRIX.candidates(9).node.tolist() == [[1, 2, 0, 3], [1, 2, 3, -1], [-1] * 4]
+    assert MATRIX.candidates(1, rows=np.array([1], dtype=np.int32)).node.tolist() == [[1]]
 
 
 def test_prices_change_the_order_and_not_the_figures() -> None:
-    table, fleet = lanes((34, -118, 10, -1)), nodes(EAST, WEST)
-    plain = candidates(table, fleet, RTT, move_ms=2)
-    priced = candidates(table, fleet, RTT, move_ms=2, price_ms=np.array([0.0, 500.0]))
-    assert (plain.node[0].tolist(), priced.node[0].tolist()) == ([1, 0], [0, 1])
-    assert priced.rtt_ms[0].tolist() == plain.rtt_ms[0, ::-1].tolist()
+    found = MATRIX.candidates(3, np.array([0.0, 4.0, 0.0, 0.0]))
+    assert found.node.tolist() == [[2, 0, 3], [2, 3, 1], [-1] * 3]
+    assert found.cost_ms.tolist()[:2] == [[3, 5, 9], [2, 4, 1]]
 
 
-@settings(max_examples=30)
-@given(
-    st.lists(st.tuples(st.floats(-90, 90), st.floats(-180, 180)), min_size=1, max_size=5),
-    st.lists(st.integers(0, 11), min_size=1, max_size=6),
-    st.integers(1, 6),
-)
-def test_the_k_cheapest_are_the_head_of_all(places: list[tuple[float, float]], sites: list[int], k: int) -> None:
-    table, fleet = lanes(*((lat, lon, 1.0, -1) for lat, lon in places)), nodes(*sites)
-    everyone, few = (candidates(table, fleet, RTT, move_ms=2, k=n) for n in (None, k))
-    width = min(k, len(sites))
-    assert (few.node == everyone.node[:, :width]).all()
-    assert (few.total_ms == everyone.total_ms[:, :width]).all()
-
-
-@pytest.mark.parametrize(
-    ("rows", "sites"),
-    [
-        pytest.param([(90, 0), (-90, 180)], [EAST, EAST], id="poles"),
-        pytest.param([(-37.4, 100.2)], [EAST], id="antipode"),
-        pytest.param([], [EAST], id="no lane"),
-        pytest.param([(1, 1)], [], id="no node"),
-    ],
-)
-def test_adversarial_places_give_finite_scores(rows: list[tuple[float, float]], sites: list[int]) -> None:
-    fleet = nodes(*sites)
-    table = lanes(*((lat, lon, 1.0, -1) for lat, lon in rows))
-    assert np.isfinite(score(table, fleet, RTT, move_ms=2).total_ms).all()
-    assert candidates(table, fleet, RTT, move_ms=2).node.shape == (len(rows), len(fleet.lat))
-
-
-LANE, NODE = lanes((1, 2, 3, 0), (4, 5, 6, -1)), nodes(EAST)
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"lanes": LANE._replace(rate_eps=np.array([1.0, math.nan]))}, r"lanes\.rate_eps\[1\] is nan"),
-        ({"lanes": LANE._replace(lat=np.array([math.inf, 0.0]))}, r"lanes\.lat\[0\] is inf"),
-        ({"lanes": LANE._replace(lon=np.array([0.0, 181.0]))}, r"lanes\.lon\[1\] is 181"),
-        ({"lanes": LANE._replace(owner=np.array([1, 0], dtype=np.int32))}, r"lanes\.owner\[0\] is 1"),
-        ({"lanes": LANE._replace(rate_eps=np.array([1.0]))}, r"lanes\.rate_eps has 1 rows"),
-        ({"nodes": NODE._replace(capacity_eps=np.array([-1.0]))}, r"nodes\.capacity_eps\[0\] is -1"),
-        ({"nodes": NODE._replace(site=np.array([12], dtype=np.int32))}, r"nodes\.site\[0\] is 12"),
-        ({"rtt": RTT._replace(b_ms_per_km=math.nan)}, r"rtt\.b_ms_per_km\[0\] is nan"),
-        ({"rtt": RTT._replace(rtt_ms=np.full((12, 12), math.nan))}, r"rtt\.rtt_ms \(row by row\)\[0\]"),
-        ({"move_ms": math.nan}, "move_ms is nan"),
-    ],
-)
-def test_bad_numbers_are_refused_by_name(change: dict[str, Any], says: str) -> None:
-    given: dict[str, Any] = {"lanes": LANE, "nodes": NODE, "rtt": RTT, "move_ms": 2.0} | change
-    with pytest.raises(ValueError, match=says):
-        score(given["lanes"], given["nodes"], given["rtt"], move_ms=given["move_ms"])
-
-
-def test_no_candidate_at_all_is_refused() -> None:
+def test_no_candidate_and_bad_prices_are_refused() -> None:
     with pytest.raises(ValueError, match="k is 0"):
-        candidates(LANE, NODE, RTT, move_ms=2, k=0)
+        MATRIX.candidates(0)
+    for bad, says in (
+        ([0, math.nan, 0, 0], r"price_ms\[1\] is nan"),
+        ([-1, 0, 0, 0], r"\[0\] is -1"),
+        ([0], r"price_ms is \(1,\)"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            MATRIX.candidates(1, np.array(bad, dtype=np.float64))
+    check_price(np.zeros(3), 3)
+
+
+@settings(max_examples=50, deadline=None)
+@given(cases.problems(), st.integers(1, 9), st.integers(0, 3))
+def test_the_oracle_keeps_its_own_invariants(p: Problem, k: int, seed: int) -> None:
+    cases.check(p, costs(p), k, cases.price(seed, len(p.nodes.lat)) if seed else None)
+
+
+@settings(max_examples=50, deadline=None)
+@given(cases.problems(), st.integers(0, 11), st.integers(0, 69))
+def test_any_cost_agrees_with_the_formula(p: Problem, lane: int, node: int) -> None:
+    """cost = traffic * rtt + miss + egress + degraded + move, one pair at a time in plain Python."""
+    lane, node = lane % len(p.lanes.lat), node % len(p.nodes.lat)
+    at, to = (float(p.lanes.lat[lane]), float(p.lanes.lon[lane])), (float(p.nodes.lat[node]), float(p.nodes.lon[node]))
+    km = [haversine_km(*at, *region) for region in zip(p.rtt.lat.tolist(), p.rtt.lon.tolist(), strict=True)]
+    least = min(km, default=0.0)
+    # within rounding either of two regions at the same distance may count as the first
+    nearest = [i for i, one in enumerate(km) if one <= least + 1e-6]
+    rtts = []
+    for near in nearest or [-1]:
+        site = int(p.nodes.site[node])
+        if near >= 0 and site >= 0 and p.rtt.measured[near, site]:
+            rtts.append(p.rtt.a_ms + p.rtt.b_ms_per_km * km[near] + float(p.rtt.rtt_ms[near, site]))
+        else:
+            rtts.append(p.rtt.a_ms + p.rtt.b_ms_per_km * haversine_km(*at, *to))
+    own, warm = p.lanes.owner[lane] == node, p.lanes.warm[lane] == node
+    rest = float(p.nodes.egress_ms[node] + p.nodes.degraded_ms[node])
+    rest += (0.0 if own else p.weights.move_ms) + (0.0 if own or warm else p.weights.miss_ms)
+    found = float(terms(p).total_ms[lane, node])
+    assert any(found == pytest.approx(float(p.lanes.traffic[lane]) * rtt + rest, rel=1e-6) for rtt in rtts)
+
+
+P = problem(
+    lanes(NEW_YORK, LOS_ANGELES, owner=[0, -1], rule=[-1, 0]), NODES, RTT, Weights(), np.ones((1, 3), dtype=bool)
+)
+TWO: Callable[[float, float], Any] = lambda a, b: np.array([a, b])  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        (P._replace(lanes=P.lanes._replace(lat=TWO(math.inf, 0))), r"lanes\.lat\[0\] is inf"),
+        (P._replace(lanes=P.lanes._replace(lat=TWO(0, -90.1))), r"lanes\.lat\[1\] is -90\.1"),
+        (P._replace(lanes=P.lanes._replace(lon=TWO(0, 181))), r"lanes\.lon\[1\] is 181"),
+        (P._replace(lanes=P.lanes._replace(lon=TWO(math.nan, 0))), r"lanes\.lon\[0\] is nan"),
+        (P._replace(lanes=P.lanes._replace(traffic=TWO(1, math.nan))), r"lanes\.traffic\[1\] is nan"),
+        (P._replace(lanes=P.lanes._replace(traffic=TWO(0.2, 1))), r"lanes\.traffic\[0\] is 0\.2"),
+        (P._replace(lanes=P.lanes._replace(traffic=np.ones(3))), r"lanes\.traffic has 3 rows, lanes\.lat has 2"),
+        (P._replace(lanes=P.lanes._replace(owner=np.array([3, 0], dtype=np.int32))), r"lanes\.owner\[0\] is 3"),
+        (P._replace(lanes=P.lanes._replace(warm=np.array([0, -2], dtype=np.int32))), r"lanes\.warm\[1\] is -2"),
+        (P._replace(lanes=P.lanes._replace(rule=np.array([1, 0], dtype=np.int32))), r"lanes\.rule\[0\] is 1"),
+        (P._replace(nodes=NODES._replace(lat=np.array([0, 0, math.nan]))), r"nodes\.lat\[2\] is nan"),
+        (P._replace(nodes=NODES._replace(lon=np.array([-181.0, 0, 0]))), r"nodes\.lon\[0\] is -181"),
+        (P._replace(nodes=NODES._replace(site=np.array([0, 12, 0], dtype=np.int32))), r"nodes\.site\[1\] is 12"),
+        (P._replace(nodes=NODES._replace(egress_ms=np.array([0, 0, math.inf]))), r"nodes\.egress_ms\[2\] is inf"),
+        (P._replace(nodes=NODES._replace(degraded_ms=np.array([-1.0, 0, 0]))), r"nodes\.degraded_ms\[0\] is -1"),
+        (P._replace(nodes=NODES._replace(takes=np.ones(2, dtype=bool))), r"nodes\.takes has 2 rows, nodes\.lat has 3"),
+        (P._replace(rtt=RTT._replace(a_ms=math.nan)), r"rtt\.a_ms\[0\] is nan"),
+        (P._replace(rtt=RTT._replace(b_ms_per_km=-0.1)), r"rtt\.b_ms_per_km\[0\] is -0\.1"),
+        (P._replace(rtt=RTT._replace(rtt_ms=np.full((12, 12), math.nan))), r"rtt\.rtt_ms \(row by row\)\[0\] is nan"),
+        (P._replace(rtt=RTT._replace(measured=np.ones((12, 3), dtype=bool))), r"not square in its 12 regions"),
+        (P._replace(weights=Weights(math.inf)), r"move_ms\[0\] is inf"),
+        (P._replace(weights=Weights(2.0, math.nan)), r"miss_ms\[0\] is nan"),
+        (P._replace(allowed=np.ones((1, 4), dtype=bool)), r"allowed is \(1, 4\)"),
+    ],
+)
+def test_bad_numbers_are_refused_by_name(bad: Problem, says: str) -> None:
+    for refuse in (check, costs, terms, lambda p: problem(p.lanes, p.nodes, p.rtt, p.weights, p.allowed)):
+        with pytest.raises(ValueError, match=says):
+            refuse(bad)
