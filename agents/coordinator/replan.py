@@ -25,6 +25,7 @@ from kernels.tables import Numerics
 T = TypeVar("T")
 
 SHOWN, WORDS_SHOWN = 3, 6
+FIGURES = ("before.", "after.", "optimum.", "load_eps", "room_eps", "price_ms", "what the next plan")
 DAMAGED = "the plan in the journal is damaged: its bytes are not those that were written"
 
 _RELATIVE = re.compile(r"-(\d+(?:\.\d+)?)([smhd])")
@@ -45,11 +46,12 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Different:
-    """A tick whose plan came out otherwise; how, in words."""
+    """A tick whose plan came out otherwise; how, in words. `steps`: in what it does, not in its figures alone."""
 
     tick: int
     at: str
     kind: str
+    steps: bool
     words: list[str]
 
 
@@ -149,7 +151,8 @@ def again(path: Path, span: Span, numerics: Numerics) -> Again:
             out.made_by[tick.numerics or "unknown"] += 1
             words = _compare(tick, frame, numerics)
             if words:
-                out.different.append(Different(tick.id, utc(tick.ms), tick.kind, words))
+                steps = not all(w.startswith(FIGURES) for w in words)
+                out.different.append(Different(tick.id, utc(tick.ms), tick.kind, steps, words))
             else:
                 out.same += 1
     return out
@@ -229,8 +232,12 @@ def tell_again(a: Again) -> str:
     """As text: how many, how many the same, and the first differences."""
     lines = [
         f"{a.ticks:,} plans from {a.first} to {a.last}, made again with the kernels {a.kernels} ({a.why})",
-        f"{a.same:,} are the same, byte for byte" + (f"; {len(a.different):,} are not" if a.different else ""),
+        f"{a.same:,} are the same, byte for byte",
     ]
+    if a.different:
+        steps = sum(d.steps for d in a.different)
+        rest = len(a.different) - steps
+        lines[-1] += f"; {len(a.different):,} are not ({steps:,} in what they do, {rest:,} in figures alone)"
     others = [f"{name} ({n:,})" for name, n in sorted(a.made_by.items()) if name != a.kernels]
     if others:
         lines.append(f"made with {', '.join(others)}: only equal kernels promise equal bytes (see --kernels)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import sqlite3
 import zlib
@@ -158,7 +159,12 @@ async def test_journal_is_replayed_while_a_coordinator_writes_it(tmp_path: Path)
 def test_other_kernels_are_told_apart_and_the_difference_is_in_words(hour: Path, cli: Callable[..., Result]) -> None:
     done = cli(*AN_HOUR, "--journal", str(hour), "--kernel", "dear", "--limit", "20")
     assert done.exit_code == 1
-    assert "0 are the same, byte for byte; 20 are not" in done.output
+    told = re.search(
+        r"^0 are the same, byte for byte; 20 are not \((\d+) in what they do, (\d+) in figures", done.output, re.M
+    )
+    assert told is not None
+    assert int(told[1]) > 0 < int(told[2])
+    assert int(told[1]) + int(told[2]) == 20
     assert "made with numpy (20): only equal kernels promise equal bytes" in done.output
     assert "2026-07-01T10:00:00.000Z  tick 1, improve:" in done.output
     assert "  lane 0: given to" in done.output
