@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import aiosqlite
 
@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS notes (
   id INTEGER PRIMARY KEY, ms INTEGER NOT NULL, kind TEXT NOT NULL, who TEXT NOT NULL, text TEXT NOT NULL, data TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS notes_by_kind ON notes (kind, id);
+CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, ms INTEGER NOT NULL, data TEXT NOT NULL) STRICT;
 """
 
 _Note: TypeAlias = tuple[int, str, str, str, str]
@@ -222,6 +223,31 @@ class Journal:
     async def _total_bytes(self, db: aiosqlite.Connection) -> int:
         ((total,),) = await db.execute_fetchall(TOTAL_BYTES)
         return int(total)
+
+    async def keep(self, name: str, ms: int, data: Mapping[str, object]) -> None:
+        """Write something that the next life may go on from, in place of what was kept before. What cannot be written is
+        logged."""
+        try:
+            if self._db is not None:
+                row = name, ms, json.dumps(data)
+                await self._db.execute("INSERT OR REPLACE INTO kept (name, ms, data) VALUES (?, ?, ?)", row)
+                await self._db.commit()
+        except sqlite3.Error as e:
+            _log.error("journal_write_failed", error=str(e))
+
+    async def kept(self, name: str) -> dict[str, Any]:
+        """What was kept last under this name; empty when nothing was, or it cannot be read."""
+        try:
+            rows = (
+                []
+                if self._db is None
+                else list(await self._db.execute_fetchall("SELECT data FROM kept WHERE name = ?", (name,)))
+            )
+            found = json.loads(rows[0][0]) if rows else {}
+        except (sqlite3.Error, ValueError) as e:
+            _log.error("journal_unread", what=name, error=str(e))
+            return {}
+        return found if isinstance(found, dict) else {}
 
     async def recent(self, count: int) -> list[Remembered]:
         """The newest decisions, actions and alerts, oldest first."""

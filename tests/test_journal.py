@@ -47,3 +47,13 @@ async def test_it_writes_while_it_runs(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_what_is_kept_replaces_what_was_kept_before(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    async with Journal(path) as one:
+        await one.keep("forecast", 1, {"level": [1.5]})
+        await one.keep("forecast", 2, {"level": [2.5]})
+    async with Journal(path) as two:
+        assert await two.kept("forecast") == {"level": [2.5]}
+        assert await two.kept("other") == {}

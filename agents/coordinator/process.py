@@ -39,6 +39,9 @@ EVENTS_AT_MOST = 20_000
 TICK_S = 1.0
 KAFKA_SILENT_S = 3.0
 HISTORY = 200
+KEEP_EVERY_S = 60.0
+KEEP_LANES = 2_000
+FORECAST = "forecast"
 
 _log = log.get("coordinator")
 
@@ -157,6 +160,7 @@ class Process:
             for warning in residency.warnings:
                 core.news.alert(Severity.WARNING, f"rule_{warning.kind}", warning.rule, warning.text)
             core.desk.history.extend(await journal.recent(HISTORY))
+            await _recall_forecast(core, journal)
             performer = Performer(self.link, placement, leases, offsets, journal, self.tell, leader=leader)
             await performer.begin()
             _log.info("leading", leader_epoch=epoch, boot=self.boot, partitions=len(table.placed))
@@ -164,6 +168,7 @@ class Process:
                 group.create_task(performer.run_kafka())
                 group.create_task(performer.run_talk())
                 group.create_task(self._tick(performer))
+                group.create_task(self._keep_forecast(core, journal))
                 await self._turn(core, performer, group)
         finally:
             await placement.stop()
@@ -207,6 +212,15 @@ class Process:
                     raise LeadershipLost("Kafka does not answer and a standby waits: the name is given up")
             self.tell(fx.Tick())
 
+    async def _keep_forecast(self, core: Coordinator, journal: Journal) -> None:
+        """So that the next leader on this machine knows the day's shape. Not for so many lanes that it would take long:
+        3 kB a lane."""
+        if core.placing.watch.foresight.forecast.lanes > KEEP_LANES:
+            return
+        while True:
+            await asyncio.sleep(KEEP_EVERY_S)
+            await journal.keep(FORECAST, _now().ms, core.placing.watch.foresight.forecast.state())
+
     async def _read_affiliations(self) -> None:
         """Whenever we lead anew; afterwards the room tells changes."""
         while True:
@@ -218,6 +232,14 @@ class Process:
             except XmppError as e:
                 _log.warning("affiliations_unread", error=str(e))
                 await asyncio.sleep(1)
+
+
+async def _recall_forecast(core: Coordinator, journal: Journal) -> None:
+    if state := await journal.kept(FORECAST):
+        try:
+            core.placing.watch.foresight.forecast.restore(state)
+        except ValueError as e:  # other lanes, or another day
+            _log.warning("forecast_begins_anew", why=str(e))
 
 
 T = TypeVar("T")

@@ -63,6 +63,9 @@ def status(fleet: Fleet, placing: Placing, now: float) -> str:
         o = placing.last.plan.optimum
         moves = f"{o.moves} lanes to move" if o.moves else "nothing to move"
         lines.append(f"Within {o.gap:.1%} of the best placement ({moves}); planned in {placing.last.took_ms:.0f} ms.")
+    if (off := placing.watch.foresight.error()) is not None:
+        ahead_s = placing.settings.calm.forecast_s
+        lines.append(f"Forecast {ahead_s:,.0f} s ahead: off by {off[0]:.0%}; the last value would be by {off[1]:.0%}.")
     faults = [lane for lane in loads.values() if lane.fault]
     if faults:
         lines.append(
@@ -135,7 +138,7 @@ def lanes(fleet: Fleet, page: int) -> str:
     )
 
 
-def lane(fleet: Fleet, placing: Placing, p: Partition, now: float) -> str:
+def lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_ms: int) -> str:
     s, load = fleet.partitions[p], lane_loads(fleet).get(p.n)
     where = {
         State.ASSIGNED: f"at {short_name(s.worker)}",
@@ -151,6 +154,8 @@ def lane(fleet: Fleet, placing: Placing, p: Partition, now: float) -> str:
             lines.append(f"It stands still: {load.fault}")
     arriving = placing.watch.rates.lane_eps(p.n, now)
     if arriving is not None:
-        lines.append(f"{arriving:,.0f} events/s arrive.")
+        soon = float(placing.watch.foresight.ahead(now_ms / 1000)[p.n])
+        expected = f"; {soon:,.0f} are expected in {placing.settings.calm.forecast_s:,.0f} s" if soon == soon else ""
+        lines.append(f"{arriving:,.0f} events/s arrive{expected}.")
     lines.append(f"Its events come from around {placing.places.lat[p.n]:.2f}, {placing.places.lon[p.n]:.2f}.")
     return "\n".join(lines)

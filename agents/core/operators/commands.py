@@ -159,7 +159,7 @@ def _lanes(c: Context, args: Sequence[str]) -> str:
 
 
 def _one_lane(c: Context, args: Sequence[str]) -> str:
-    return answers.lane(c.fleet, c.placing, _lane(c, args[0]), c.now)
+    return answers.lane(c.fleet, c.placing, _lane(c, args[0]), c.now, c.now_ms)
 
 
 def _explain(c: Context, args: Sequence[str]) -> str:

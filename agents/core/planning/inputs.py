@@ -11,6 +11,7 @@ from agents.core.devices import degraded
 from agents.core.fleet import Fleet
 from agents.core.model import Kind, Partition, State
 from agents.core.planning.forecast import Forecast
+from agents.core.planning.foresight import Foresight
 from agents.core.planning.plan import Calm, Frame, Lane, Memory, Moment, Node, NodePlace, Rule
 from agents.core.planning.rates import Rates
 from kernels.tables import RttModel, Weights
@@ -93,16 +94,17 @@ class Watch:
     trails: dict[Partition, Trail] = field(default_factory=dict)
     came: dict[str, float] = field(default_factory=dict)
     troubled: dict[str, tuple[int, float]] = field(default_factory=dict)
-    forecast: Forecast = field(init=False)
+    foresight: Foresight = field(init=False)
 
     def __post_init__(self) -> None:
         day_s = self.settings.day_s
-        self.forecast = Forecast(
+        forecast = Forecast(
             len(self.places.lat),
             day_s=day_s,
             buckets=max(1, min(BUCKETS, int(day_s / OBSERVED_S))),
             lon=np.array(self.places.lon, dtype=np.float64),
         )
+        self.foresight = Foresight(forecast, self.settings.calm.forecast_s)
 
     # ---- what happened ----
 
@@ -132,7 +134,7 @@ class Watch:
         """Hands what arrives to the forecast."""
         rates = [self.rates.lane_eps(n, now) for n in range(len(self.places.lat))]
         known = np.array([np.nan if r is None else r for r in rates], dtype=np.float64)
-        self.forecast.observe(now_ms / 1000, known)
+        self.foresight.observe(now_ms / 1000, known)
 
     def seen(self, now: float, *, ramp: bool) -> None:
         """Notes who takes lanes now; with `ramp`, who did not before has just come."""
@@ -158,7 +160,7 @@ class Watch:
     def moment(self, partitions: list[Partition], now: float, now_ms: int, memory: Memory | None) -> Moment:
         """`partitions`: the lanes, in the order of the rows."""
         row_of = {w.worker: i for i, w in enumerate(self.fleet.inventory.of(Kind.NODE))}
-        ahead = self.forecast.ahead(now_ms / 1000, self.settings.calm.forecast_s)
+        ahead = self.foresight.ahead(now_ms / 1000)
         lanes = tuple(self._lane(p, row_of, now, float(ahead[p.n])) for p in partitions)
         flying = [row for lane in lanes if lane.moving for row in {lane.owner, lane.target}]
         nodes = tuple(self._node(w, flying.count(row), now) for w, row in row_of.items())

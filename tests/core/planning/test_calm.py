@@ -133,7 +133,8 @@ def test_no_lane_is_ever_sent_where_a_rule_is_against_it(
     rows = [Lane(i, rate, owner=owner) for i, (owner, rate) in enumerate(lanes)]
     rtt = [[5.0 + (3 * i + n) % 7 for n in range(3)] for i in range(len(rows))]
     p = decide(rows, fleet(2000, 1000, 500), rtt, rules=[Rule("r", allowed)], rule=0, eager=True)
-    assert all(allowed[x.to] for x in [*p.assignments, *p.moves])
+    assert all(allowed[a.to] for a in p.assignments)
+    assert all(allowed[m.to] for m in p.moves)
 
 
 # ---- how many moves may be in flight, and how long a lane rests ----
