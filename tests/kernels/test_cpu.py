@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,8 +12,8 @@ from hypothesis import strategies as st
 
 from kernels import cpu, prepare
 from kernels.cpu import CpuCosts
-from kernels.reference import costs
-from kernels.tables import Problem, Weights, lane_table, node_table, problem
+from kernels.reference import MatrixCosts, costs
+from kernels.tables import Candidates, Problem, Weights, lane_table, no_rtt_table, node_table, problem
 from tests.kernels import cases
 
 ADVERSARIAL = cases.adversarial()
@@ -51,6 +52,60 @@ def test_at_agrees_with_the_oracle_everywhere(p: Problem) -> None:
     assert (np.isfinite(at) == np.isfinite(expected)).all()
     some = np.isfinite(at)
     assert np.abs(at[some] - expected[some]).max(initial=0.0) <= cases.slack_ms(p)
+
+
+def lowest_of_all(p: Problem, k: int) -> Candidates:
+    """What `candidates` must be, to the bit, by `at` of every pair; nobody owns a lane."""
+    lanes, nodes = len(p.lanes.lat), len(p.nodes.lat)
+    lane, node = (a.ravel().astype(np.int32) for a in np.indices((lanes, nodes)))
+    return MatrixCosts(CpuCosts(p).at(lane, node).reshape(lanes, nodes), p.lanes.owner).candidates(k)
+
+
+@pytest.mark.parametrize("spread_deg", [0.001, 0.03, 1.0, 30.0])
+@pytest.mark.parametrize(("k", "weights"), [(1, Weights()), (8, Weights()), (20, Weights(0.0, 0.0))])
+def test_nobody_is_passed_over_who_is_better_by_one_bit(spread_deg: float, k: int, weights: Weights) -> None:
+    """Nodes so close to each other, and to the lanes, that the slack of every bound is needed; for all nodes the same share,
+    and for each its own."""
+    rng = np.random.default_rng(k)
+    p = cases.random_problem(8, 1500, 700, regions=3, measured=0.2, taking=1.0)
+    lanes = p.lanes._replace(owner=np.full(1500, -1, np.int32), traffic=rng.choice([0.25, 1.0, 1.0, 16.0], 1500))
+    lanes = lanes._replace(
+        lat=rng.normal(50, 2 * spread_deg, 1500).clip(-90, 90), lon=rng.normal(8, 2 * spread_deg, 1500).clip(-180, 180)
+    )
+    nodes = p.nodes._replace(
+        lat=rng.normal(50, spread_deg, 700).clip(-90, 90), lon=rng.normal(8, spread_deg, 700).clip(-180, 180)
+    )
+    for shares in (nodes.egress_ms, np.zeros(700)):
+        p = p._replace(lanes=lanes, nodes=nodes._replace(egress_ms=shares), weights=weights)
+        found, best = CpuCosts(p).candidates(k), lowest_of_all(p, k)
+        assert found.cost_ms.tobytes() == best.cost_ms.tobytes()
+        assert found.node.tobytes() == best.node.tobytes()
+
+
+def test_ties_go_to_the_lower_row_wherever_it_is() -> None:
+    """Four nodes in the four winds of a lane, as far to the bit, in every order."""
+    for order in itertools.permutations([(10.0, 0.0), (-10.0, 0.0), (0.0, 10.0), (0.0, -10.0)]):
+        lat, lon = zip(*order, strict=True)
+        p = problem(lane_table([0.0], [0.0]), node_table(lat, lon), no_rtt_table(5.0, 0.01), Weights())
+        for k in (1, 2, 3, 4):
+            assert CpuCosts(p).candidates(k).node.tolist() == [list(range(k))]
+
+
+@pytest.mark.parametrize("measured", [0.0, 0.3, 0.7, 1.0])
+def test_ties_between_measured_and_fitted_nodes_go_to_the_lower_row(measured: float) -> None:
+    """Nothing costs anything but being at an odd node: whichever way a node is found, its row decides."""
+    p = cases.random_problem(9, 60, 90, regions=4, measured=measured, rules=1, taking=1.0)
+    odd = np.arange(90) % 2
+    p = p._replace(
+        lanes=p.lanes._replace(owner=np.full(60, -1, np.int32), traffic=np.ones(60)),
+        nodes=p.nodes._replace(egress_ms=odd.astype(np.float64), degraded_ms=np.zeros(90)),
+        rtt=p.rtt._replace(rtt_ms=np.zeros((4, 4)), a_ms=0.0, b_ms_per_km=0.0),
+        weights=Weights(0.0, 0.0),
+    )
+    for k in (1, 2, 5, 30, 60, 90):
+        found = CpuCosts(p).candidates(k)
+        assert found.node.tolist() == lowest_of_all(p, k).node.tolist()
+        assert (np.diff(found.cost_ms[:, : min(k, 20)], axis=1) == 0).all()
 
 
 def test_ties_go_to_the_lower_row() -> None:
