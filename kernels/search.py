@@ -1,5 +1,8 @@
-"""What an auction leaves undone: a lane that waits is fitted in by moving others, and moves, swaps and chains of two that
-make the whole cheaper are made until there are none."""
+"""What is left to do for lanes that are whole: one that waits is fitted in by moving others; moves, swaps and chains of two are
+made while they make it cheaper; and what costs the same goes where there is less to do.
+
+`node`, `cost_ms` [L, W] are the lists, -1 ends one. `place` [L] (node, -1: it waits) and `free` [N] (room that is left) are
+changed in place by all functions."""
 
 from __future__ import annotations
 
@@ -9,102 +12,184 @@ from kernels.jit import njit
 from kernels.tables import Floats, Ints, Singles
 
 LISTS = "int32[:, ::1], float32[:, ::1], float64[::1]"
+CHAIN = "int32[::1], int32[::1], int32[::1]"
 
 
-@njit(f"int64({LISTS}, float64[::1], int32[::1], int64)")
-def improve(node: Ints, cost_ms: Singles, load: Floats, free: Floats, place: Ints, rounds: int) -> int:
-    """Changes `place` [L] and `free` [N] (room left); returns how many lanes it moved, over at most `rounds` passes.
-
-    `node`, `cost_ms` [L, W]: the lists, -1 ends one. A lane may go where room is left, change places with another, or
-    push another on to where room is left."""
-    lanes, width = node.shape
-    nodes = len(free)
-    first = np.full(nodes, -1, dtype=np.int32)  # lanes at a node, as a doubly linked list
-    after = np.full(lanes, -1, dtype=np.int32)
-    before = np.full(lanes, -1, dtype=np.int32)
-    now = np.full(lanes, np.inf)
-    for lane in range(lanes):
+@njit(f"void(int32[::1], {CHAIN})")
+def _link(place: Ints, first: Ints, after: Ints, before: Ints) -> None:
+    """The lanes at each node, as a list that is linked both ways."""
+    for n in range(len(first)):
+        first[n] = -1
+    for lane in range(len(place) - 1, -1, -1):
+        after[lane] = before[lane] = -1
         n = place[lane]
         if n >= 0:
             after[lane] = first[n]
             if first[n] >= 0:
                 before[first[n]] = lane
             first[n] = lane
-            for w in range(width):
-                if node[lane, w] == n:
-                    now[lane] = cost_ms[lane, w]
-                    break
+
+
+@njit(f"void(int64, int64, float64, float64[::1], int32[::1], {CHAIN})")
+def _put(lane: int, to: int, load: float, free: Floats, place: Ints, first: Ints, after: Ints, before: Ints) -> None:
+    """Moves a lane; -1 makes it wait."""
+    was = place[lane]
+    if was >= 0:
+        free[was] += load
+        if before[lane] >= 0:
+            after[before[lane]] = after[lane]
+        else:
+            first[was] = after[lane]
+        if after[lane] >= 0:
+            before[after[lane]] = before[lane]
+    place[lane] = to
+    if to >= 0:
+        free[to] -= load
+        before[lane], after[lane] = -1, first[to]
+        if first[to] >= 0:
+            before[first[to]] = lane
+        first[to] = lane
+
+
+@njit(f"int64({LISTS}, float64[::1], float64[::1], int32[::1], float64, int64)")
+def improve(
+    node: Ints, cost_ms: Singles, load: Floats, price: Floats, free: Floats, place: Ints, least: float, rounds: int
+) -> int:
+    """Makes what moves, swaps and chains make it cheaper by more than `least` (ms x events/s), in at most `rounds` passes;
+    returns how many lanes it moved.
+
+    A lane may go where room is left, change places with another, or push another on to where room is left. With good
+    prices (`price` [N]) there is little to win but for lanes that are not where cost and price are lowest, and for room
+    that has a price and is left: what cannot come to more than `least` by these is not tried."""
+    lanes, width = node.shape
+    nodes = len(free)
+    first = np.empty(nodes, dtype=np.int32)
+    after = np.empty(lanes, dtype=np.int32)
+    before = np.empty(lanes, dtype=np.int32)
+    _link(place, first, after, before)
+    now = np.zeros(lanes)
     moves = 0
     for _ in range(rounds):
-        moved = False
+        moved = moves
+        regret = np.zeros(nodes)  # most that one lane there would win by prices
+        room = 0.0  # most that room left anywhere is worth
+        for lane in range(lanes):
+            n = place[lane]
+            if n < 0:
+                continue
+            lowest = np.inf
+            for w in range(width):
+                if node[lane, w] < 0:
+                    break
+                if node[lane, w] == n:
+                    now[lane] = cost_ms[lane, w]
+                lowest = min(lowest, cost_ms[lane, w] + price[node[lane, w]])
+            regret[n] = max(regret[n], (now[lane] + price[n] - lowest) * load[lane])
+        for n in range(nodes):
+            room = max(room, price[n] * free[n])
         for lane in range(lanes):
             a = place[lane]
             if a < 0:
                 continue
-            load_a = load[lane]
-            gain = 1e-6 * load_a
+            weight = load[lane]
+            gain = max(least, 1e-6 * weight)
             to = other = onto = -1
             to_ms = onto_ms = 0.0
             for w in range(width):
                 b = node[lane, w]
                 if b < 0:
                     break
-                won = (now[lane] - cost_ms[lane, w]) * load_a
+                won = (now[lane] - cost_ms[lane, w]) * weight
                 if b == a or won <= 0:
                     continue
-                if free[b] >= load_a:
+                if free[b] >= weight:
                     if won > gain:
                         gain, to, to_ms, other = won, b, cost_ms[lane, w], -1
                     continue
-                need = load_a - free[b]
+                by_price = won + (price[a] - price[b]) * weight
+                if by_price + regret[b] + max(price[b] * free[b], price[a] * free[a]) + room <= gain:
+                    continue
+                need = weight - free[b]
                 third = first[b]
                 while third >= 0:
-                    load_b = load[third]
-                    if load_b >= need:
-                        most = now[third] + (won - gain) / load_b
+                    if load[third] >= need:
+                        most = now[third] + (won - gain) / load[third]
                         for v in range(width):
                             c = node[third, v]
                             if c < 0:
                                 break
                             if cost_ms[third, v] >= most or c == b:
                                 continue
-                            if load_b <= free[c] + (load_a if c == a else 0.0):
+                            if load[third] <= free[c] + (weight if c == a else 0.0):
                                 most = cost_ms[third, v]
-                                gain = won - (most - now[third]) * load_b
+                                gain = won - (most - now[third]) * load[third]
                                 to, to_ms = b, cost_ms[lane, w]
                                 other, onto, onto_ms = third, c, most
                     third = after[third]
-            for step in range(2):
-                who = other if step == 0 else lane
-                n, ms = (onto, onto_ms) if step == 0 else (to, to_ms)
-                if who < 0 or n < 0:
-                    continue
-                was = place[who]
-                if before[who] >= 0:
-                    after[before[who]] = after[who]
-                else:
-                    first[was] = after[who]
-                if after[who] >= 0:
-                    before[after[who]] = before[who]
-                before[who] = -1
-                after[who] = first[n]
-                if first[n] >= 0:
-                    before[first[n]] = who
-                first[n] = who
-                free[was] += load[who]
-                free[n] -= load[who]
-                place[who] = n
-                now[who] = ms
+            if to < 0:
+                continue
+            if other >= 0:
+                _put(other, onto, load[other], free, place, first, after, before)
+                now[other] = onto_ms
                 moves += 1
-                moved = True
-        if not moved:
+            _put(lane, to, weight, free, place, first, after, before)
+            now[lane] = to_ms
+            moves += 1
+        if moves == moved:
             break
     return moves
 
 
-@njit(
-    f"int64(int32[::1], int32[:, ::1], float32[:, ::1], {LISTS}, float64[::1], int32[::1], int32[::1])",
-)
+@njit(f"int64(int64, int64, int32[:, ::1], float64[::1], float64[::1], int32[::1], int32[::1], {CHAIN})")
+def _make_way(
+    lane: int,
+    row: int,
+    waits_node: Ints,
+    load: Floats,
+    free: Floats,
+    place: Ints,
+    rank: Ints,
+    first: Ints,
+    after: Ints,
+    before: Ints,
+) -> int:
+    """Takes lanes that matter less, or one that matters as much and is lighter, from the node where that costs least load;
+    returns the node, -1 if there is none."""
+    weight = load[lane]
+    least = np.inf
+    to = out = -1
+    for w in range(waits_node.shape[1]):
+        b = waits_node[row, w]
+        if b < 0:
+            break
+        lower = free[b]
+        third = first[b]
+        while third >= 0:
+            if rank[third] < rank[lane]:
+                lower += load[third]
+            lighter = rank[third] == rank[lane] and load[third] < weight * (1 - 1e-9)
+            if (rank[third] < rank[lane] or lighter) and free[b] + load[third] >= weight and load[third] < least:
+                least, to, out = load[third], b, third
+            third = after[third]
+        if lower >= weight and weight - free[b] < least:
+            least, to, out = weight - free[b], b, -1
+    if out >= 0:
+        _put(out, -1, load[out], free, place, first, after, before)
+        return to
+    while to >= 0 and free[to] < weight:  # the least important first, of these the heaviest
+        third = first[to]
+        while third >= 0:
+            if rank[third] < rank[lane] and (
+                out < 0 or rank[third] < rank[out] or (rank[third] == rank[out] and load[third] > load[out])
+            ):
+                out = third
+            third = after[third]
+        _put(out, -1, load[out], free, place, first, after, before)
+        out = -1
+    return to
+
+
+@njit(f"int64(int32[::1], int32[:, ::1], float32[:, ::1], {LISTS}, float64[::1], int32[::1], int32[::1])")
 def fit_in(
     waits: Ints,
     waits_node: Ints,
@@ -117,89 +202,99 @@ def fit_in(
     rank: Ints,
 ) -> int:
     """Gives room to the lanes `waits` [R] one by one: where there is some; where one other lane can go elsewhere; where
-    lanes of a lower `rank` [L] leave, or one of its own that is lighter. Changes `place` and `free`; returns how many of
-    them got room. `waits_node`, `waits_cost_ms` [R, K]: their own lists, wider than `node`, `cost_ms` [L, W]."""
+    lanes of a lower `rank` [L] leave, or one of its own that is lighter. Those that leave wait. Returns how many got room.
+
+    `waits_node`, `waits_cost_ms` [R, K]: their own lists, which may be wider."""
     lanes, width = node.shape
+    first = np.empty(len(free), dtype=np.int32)
+    after = np.empty(lanes, dtype=np.int32)
+    before = np.empty(lanes, dtype=np.int32)
+    _link(place, first, after, before)
     fitted = 0
     for r in range(len(waits)):
         lane = waits[r]
         weight = load[lane]
+        gap = free.max()
         best = np.inf
         to = other = onto = -1
         for w in range(waits_node.shape[1]):
             b = waits_node[r, w]
             if b < 0:
                 break
-            if free[b] >= weight and waits_cost_ms[r, w] * weight < best:
-                best, to = waits_cost_ms[r, w] * weight, b
-        for third in range(lanes if to < 0 else 0):
-            b = place[third]
-            if b < 0 or free[b] + load[third] < weight:
+            mine = waits_cost_ms[r, w] * weight
+            if free[b] >= weight:
+                if mine < best:
+                    best, to, other = mine, b, -1
                 continue
-            mine = now = np.inf
-            for w in range(waits_node.shape[1]):
-                if waits_node[r, w] == b:
-                    mine = waits_cost_ms[r, w] * weight
-                    break
-            if mine >= best:
-                continue
-            for v in range(width):
-                if node[third, v] == b:
-                    now = cost_ms[third, v]
-            for v in range(width):
-                c = node[third, v]
-                if c < 0:
-                    break
-                if c != b and free[c] >= load[third] and mine + (cost_ms[third, v] - now) * load[third] < best:
-                    best = mine + (cost_ms[third, v] - now) * load[third]
-                    to, other, onto = b, third, c
-        if to >= 0:
-            if other >= 0:
-                free[to] += load[other]
-                free[onto] -= load[other]
-                place[other] = onto
-            free[to] -= weight
-            place[lane] = to
-            fitted += 1
-            continue
-        # over capacity: who matters less leaves
-        least = np.inf
-        lower = free.copy()
-        single = np.full(len(free), np.inf)
-        for third in range(lanes):
-            b = place[third]
-            if b < 0 or rank[third] > rank[lane]:
-                continue
-            under = rank[third] < rank[lane]
-            if under:
-                lower[b] += load[third]
-            if free[b] + load[third] >= weight and (under or load[third] < weight * (1 - 1e-9)):
-                single[b] = min(single[b], load[third])
-        for w in range(waits_node.shape[1]):
-            b = waits_node[r, w]
-            if b < 0:
-                break
-            leave = min(single[b], weight - free[b] if lower[b] >= weight else np.inf)
-            if leave < least:
-                least, to = leave, b
+            third = first[b] if free[b] + gap >= weight else -1
+            while third >= 0:
+                if free[b] + load[third] >= weight and gap >= load[third]:
+                    now = 0.0
+                    for v in range(width):
+                        if node[third, v] == b:
+                            now = cost_ms[third, v]
+                            break
+                    for v in range(width):
+                        c = node[third, v]
+                        if c < 0:
+                            break
+                        whole = mine + (cost_ms[third, v] - now) * load[third]
+                        if c != b and free[c] >= load[third] and whole < best:
+                            best, to, other, onto = whole, b, third, c
+                third = after[third]
+        if other >= 0:
+            _put(other, onto, load[other], free, place, first, after, before)
         if to < 0:
-            continue
-        by_single = single[to] < np.inf and (lower[to] < weight or single[to] <= 2 * (weight - free[to]))
-        while free[to] < weight:
-            out = -1
-            for third in range(lanes):
-                if place[third] != to or rank[third] > rank[lane]:
-                    continue
-                if by_single:
-                    if load[third] == single[to] and (out < 0 or rank[third] < rank[out]):
-                        out = third
-                elif rank[third] < rank[lane] and (
-                    out < 0 or rank[third] < rank[out] or (rank[third] == rank[out] and load[third] > load[out])
-                ):
-                    out = third
-            free[to] += load[out]
-            place[out] = -1
-        free[to] -= weight
-        place[lane] = to
-        fitted += 1
+            to = _make_way(lane, r, waits_node, load, free, place, rank, first, after, before)
+        if to >= 0:
+            _put(lane, to, weight, free, place, first, after, before)
+            fitted += 1
     return fitted
+
+
+@njit(f"int64({LISTS}, float64[::1], int32[::1], int32[::1], float64[::1], float64, int64)")
+def even_out(
+    node: Ints,
+    cost_ms: Singles,
+    load: Floats,
+    free: Floats,
+    place: Ints,
+    owner: Ints,
+    room: Floats,
+    tie_ms: float,
+    rounds: int,
+) -> int:
+    """Moves lanes that their `owner` has not to nodes that cost the same within `tie_ms` and are less full for their size
+    (`room` [N], what they may hold in all) even then; returns how many moves that took."""
+    lanes, width = node.shape
+    moves = 0
+    for _ in range(rounds):
+        moved = moves
+        for lane in range(lanes):
+            a = place[lane]
+            if a < 0 or a == owner[lane] or room[a] <= 0:
+                continue
+            now = 0.0
+            for w in range(width):
+                if node[lane, w] == a:
+                    now = cost_ms[lane, w]
+            fullness = 1 - free[a] / room[a]
+            to = -1
+            for w in range(width):
+                b = node[lane, w]
+                if b < 0:
+                    break
+                if b == a or cost_ms[lane, w] > now + tie_ms or cost_ms[lane, w] < now - tie_ms or free[b] < load[lane]:
+                    continue
+                if room[b] <= 0 or (fullness - (1 - (free[b] - load[lane]) / room[b])) <= 1e-9 * load[lane] / room[b]:
+                    continue
+                fullness = 1 - (free[b] - load[lane]) / room[b]
+                to = b
+            if to >= 0:
+                free[a] += load[lane]
+                free[to] -= load[lane]
+                place[lane] = to
+                moves += 1
+        if moves == moved:
+            break
+    return moves

@@ -1,0 +1,121 @@
+"""From a placement that splits a few lanes to one that splits none: the heaviest are settled first, and the lighter, which
+are many and small, find their places around them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels.simplex import reprice, settle, start
+from kernels.tables import Floats, Ints, Singles
+
+SPLIT_MS = (
+    5_000.0  # what each event costs at a node that its lane is to leave: less than to wait, more than to move others
+)
+STEP = 2.0**1.5  # each round settles the lanes that are heavier than this share of the round before
+ROUNDS = 12
+PIVOTS = 200  # for each lane, at most; some ten are usual
+
+
+class Lists(NamedTuple):
+    """What lanes cost at the nodes that come into question: `node` int32[L, W], -1 ends a list, `cost_ms` float32[L, W];
+    `wait_ms` float64[L], what it costs to wait; `load` float64[L] in events/s."""
+
+    node: Ints
+    cost_ms: Singles
+    wait_ms: Floats
+    load: Floats
+
+
+class Tree(NamedTuple):
+    """See kernels/simplex.py."""
+
+    home: Ints
+    rest: Floats
+    rest_ms: Floats
+    below: Ints
+    over: Ints
+    part: Floats
+    part_ms: Floats
+    price: Floats
+
+
+class Bans(NamedTuple):
+    """`only` int32[L]: the one node where the lane may be, -1 for any; `only_ms` float64[L]: what it costs there."""
+
+    only: Ints
+    only_ms: Floats
+
+
+def begin(lists: Lists, room: Floats, guess_ms: Floats, place: Ints | None = None) -> Tree:
+    """The tree of a placement to start from; see `kernels.simplex.start`."""
+    lanes, nodes = len(lists.load), len(room)
+    tree = Tree(
+        np.empty(lanes, dtype=np.int32),
+        np.empty(lanes),
+        np.empty(lanes),
+        np.empty(lanes, dtype=np.int32),
+        np.empty(nodes, dtype=np.int32),
+        *(np.empty(nodes) for _ in range(3)),
+    )
+    where = np.full(lanes, -1, dtype=np.int32) if place is None else place
+    start(lists.node, lists.cost_ms, lists.load, room, lists.wait_ms, where, guess_ms, *tree)
+    return tree
+
+
+def optimum(lists: Lists, tree: Tree, last_ms: float, bans: Bans | None = None) -> None:
+    """Goes on to the best placement that may split lanes, within `last_ms`."""
+    only, only_ms = bans or Bans(np.full(len(lists.load), -1, dtype=np.int32), np.zeros(len(lists.load)))
+    settle(lists.node, lists.cost_ms, lists.wait_ms, only, only_ms, last_ms, PIVOTS * len(lists.load), *tree)
+
+
+def value(lists: Lists, tree: Tree) -> float:
+    """Its cost, in ms x events/s."""
+    shared = tree.over >= 0
+    return float(tree.rest @ tree.rest_ms + tree.part[shared] @ tree.part_ms[shared])
+
+
+def round_off(lists: Lists, tree: Tree, last_ms: float) -> Ints:
+    """Settles lane after lane at the node that has most of it, and lets the others make way. Returns the node of each lane
+    in `place` int32[L], -1 for those that wait or are still split. Changes the tree, prices too."""
+    lanes, nodes = len(lists.load), len(tree.over)
+    bans = Bans(np.full(lanes, -1, dtype=np.int32), np.zeros(lanes))
+    heavy = float(lists.load.max(initial=0.0))
+    for n in range(ROUNDS):
+        heavy = heavy / STEP if n < ROUNDS - 1 else 0.0
+        at = np.flatnonzero(tree.over >= 0).astype(np.int32)
+        if not (bans.only[tree.over[at]] < 0).any():
+            break
+        settled = lists.load >= heavy
+        lane, node = _largest_parts(tree, at)
+        split = settled[lane] & (bans.only[lane] < 0) & (node < nodes)
+        lane, node = lane[split], node[split]
+        whole = np.flatnonzero(settled & (bans.only < 0) & (tree.below == 0) & (tree.home < nodes))
+        bans.only[whole], bans.only_ms[whole] = tree.home[whole], tree.rest_ms[whole]
+        if not len(lane):
+            continue
+        bans.only[lane] = node
+        bans.only_ms[lane] = np.where(lists.node[lane] == node[:, None], lists.cost_ms[lane], np.float32(np.inf)).min(
+            axis=1
+        )
+        goal = np.full(lanes, -1, dtype=np.int32)
+        goal[lane] = node
+        leaves = (goal[tree.over[at]] >= 0) & (goal[tree.over[at]] != at)
+        tree.part_ms[at[leaves]] += SPLIT_MS
+        tree.rest_ms[lane[tree.home[lane] != node]] += SPLIT_MS
+        reprice(*tree)
+        optimum(lists, tree, last_ms, bans)
+    return np.where((tree.below > 0) | (tree.home == nodes), -1, tree.home).astype(np.int32)
+
+
+def _largest_parts(tree: Tree, at: Ints) -> tuple[Ints, Ints]:
+    """Each split lane and the node that has most of it; `at`: nodes that hang from one."""
+    nodes = len(tree.over)
+    split = np.unique(tree.over[at])
+    lane = np.concatenate((tree.over[at], split))
+    node = np.concatenate((at, tree.home[split])).astype(np.int32)
+    part = np.where(node < nodes, np.concatenate((tree.part[at], tree.rest[split])), -1.0)
+    order = np.lexsort((part, lane))
+    last = order[np.append(lane[order][1:] != lane[order][:-1], True)] if len(order) else order
+    return lane[last], node[last]
