@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from agents import log
+from agents.accelerators import Watch
 from agents.coordinator.perform import Performer
 from agents.core import effects as fx
 from agents.core.coordinator import Coordinator, Event, Now
@@ -89,6 +90,7 @@ class Process:
         )
         self.events: asyncio.Queue[Event] = asyncio.Queue(EVENTS_AT_MOST)
         self.link = CoordinatorLink(settings.xmpp, self.boot, self.tell)
+        self.devices = Watch()
         self.flooded = asyncio.Event()
         self.dropped = 0
 
@@ -108,17 +110,17 @@ class Process:
     async def run(self, ready: Callable[[], None] | None = None) -> None:
         """Until cancelled, or until the leadership is lost: raises LeadershipLost or KafkaUnavailable then."""
         c = self.settings.coordinator
-        async with Journal(Path(c.journal), c.journal_mb << 20) as journal, asyncio.TaskGroup() as group:
-            kernel = group.create_task(
-                asyncio.to_thread(choose_kernel, c.kernel)
-            )  # numba's import and compilers take seconds
-            group.create_task(journal.run())
-            group.create_task(self.link.run())
-            group.create_task(self._end_when_flooded())
-            if ready is not None:
-                ready()
-            await self._stand_by()
-            await self._lead(journal, await kernel)
+        with self.devices:
+            async with Journal(Path(c.journal), c.journal_mb << 20) as journal, asyncio.TaskGroup() as group:
+                # In a thread: numba's import alone takes a second, and compiling many.
+                kernel = group.create_task(asyncio.to_thread(choose_kernel, c.kernel))
+                group.create_task(journal.run())
+                group.create_task(self.link.run())
+                group.create_task(self._end_when_flooded())
+                if ready is not None:
+                    ready()
+                await self._stand_by()
+                await self._lead(journal, await kernel)
 
     async def _end_when_flooded(self) -> None:
         await self.flooded.wait()
@@ -210,7 +212,7 @@ class Process:
                 if not up and self.link.standbys:
                     await self.link.step_down()
                     raise LeadershipLost("Kafka does not answer and a standby waits: the name is given up")
-            self.tell(fx.Tick())
+            self.tell(fx.Tick(self.devices.latest()))
 
     async def _keep_forecast(self, core: Coordinator, journal: Journal) -> None:
         """So that the next leader on this machine knows the day's shape. Not for so many lanes that it would take long:

@@ -123,6 +123,7 @@ class Coordinator:
         effects += self._advance(now)
         if isinstance(event, Tick):
             self.fleet.validate()
+            self.fleet.devices = event.devices
             self.desk.expire(now.s)
             summary = summarise(self.fleet, self.placing.watch.rates, now.s, paused=self._paused())
             effects.append(Publish(fleet_item(summary, self.fleet.leader_epoch)))

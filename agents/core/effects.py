@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agents.core.feeds import FeedItem
-from agents.core.model import Answer, Intent, Lease, Partition, Placed, WorkerCommand
+from agents.core.model import Accelerator, Answer, Intent, Lease, Partition, Placed, WorkerCommand
 from agents.core.planning.replay import Decided
 
 # ---- events ----
@@ -16,7 +16,9 @@ from agents.core.planning.replay import Decided
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Once a second."""
+    """Once a second. `devices`: the accelerators of the coordinator's own machine."""
+
+    devices: tuple[Accelerator, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from agents.core.handover import Tenancy, tenancy
 from agents.core.inventory import Inventory
 from agents.core.model import (
+    Accelerator,
     Announcement,
     AssignCommand,
     Health,
@@ -76,7 +77,7 @@ class View:
 @dataclass(slots=True)
 class Fleet:
     """The whole of it. `version` grows with every change of membership or placement (not with telemetry); `writing` counts the
-    writes under way per partition: while there is one, no other step is begun."""
+    writes under way per partition: while there is one, no other step is begun. `devices`: the coordinator's own accelerators."""
 
     inventory: Inventory
     leader_epoch: int = 0
@@ -86,6 +87,7 @@ class Fleet:
     views: dict[str, View] = field(default_factory=dict)
     writing: Counter[Partition] = field(default_factory=Counter)
     version: int = 0
+    devices: tuple[Accelerator, ...] = ()
 
     def __post_init__(self) -> None:
         for spec in self.inventory.workers.values():

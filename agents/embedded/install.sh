@@ -19,7 +19,7 @@ need ejabberd /usr/sbin/ejabberdctl
 need python3 python3
 need openjdk-17-jre-headless java
 [ -e .local/kafka/.complete ] || need maven mvn
-case ",$extras," in *,test,*) need spin spin; need gcc gcc; need libc6-dev /usr/include/stdio.h;; esac
+case ",$extras," in *,test,*) need spin spin; need gcc gcc; need g++ g++; need libc6-dev /usr/include/stdio.h;; esac
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
 
 sudo=""
@@ -83,6 +83,16 @@ for extra in "" $(printf '%s' "$extras" | tr ',' ' '); do
     touch "$stamp"
   fi
 done
+
+# ---- kernels ----
+
+compiled=.venv/.geolane-kernels-$(cat kernels/*.py | cksum | cut -d' ' -f1)
+if [ ! -e "$compiled" ]; then
+  say "the planner's kernels, compiled for this processor"
+  .venv/bin/python -c 'from kernels.choose import choose; print("  ", choose().why)'
+  rm -f .venv/.geolane-kernels-*
+  touch "$compiled"
+fi
 
 # ---- Kafka ----
 

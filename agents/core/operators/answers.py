@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.core.fleet import Fleet, View
-from agents.core.model import PAUSE, Kind, Partition, State, short_name
+from agents.core.model import PAUSE, Accelerator, Kind, Partition, State, short_name
 from agents.core.planning.placing import Placing
 from agents.core.summary import lane_loads, node_rate_eps, summarise
 
@@ -74,8 +74,23 @@ def status(fleet: Fleet, placing: Placing, now: float) -> str:
         )
     if placing.waiting:
         lines.append(f"{len(placing.waiting)} lanes wait for room.")
+    lines += [f"The coordinator's {device(x)}" for x in fleet.devices]
     lines.append(f"Leader epoch {fleet.leader_epoch}.")
     return "\n".join(lines)
+
+
+def device(x: Accelerator) -> str:
+    """One accelerator in a line, with what it says of itself."""
+    said = []
+    if x.utilisation is not None:
+        said.append(f"{x.utilisation:.0%} busy")
+    if x.mem_used_mb is not None and x.mem_total_mb is not None:
+        said.append(f"{x.mem_used_mb / 1024:.0f} of {x.mem_total_mb / 1024:.0f} GB")
+    if x.temperature_c is not None:
+        said.append(f"{x.temperature_c:.0f} C")
+    if x.faults:
+        said.append(f"faults: {', '.join(x.faults)}")
+    return f"{x.name}: {', '.join(said) or 'well'}."
 
 
 def nodes(fleet: Fleet, page: int) -> str:
@@ -111,6 +126,7 @@ def node(fleet: Fleet, view: View, now: float) -> str:
         lines.append(f"CPU {t.cpu:.0%} of a core, {t.mem_mb:.0f} MB; heard {max(0.0, now - view.heard_at):.1f} s ago.")
     elif not view.present:
         lines.append("Nothing is heard of it.")
+        lines += [device(x) for x in t.accelerators]
     if owned:
         lines.append("Has " + ", ".join(str(p.n) for p in owned[:20]) + (" ..." if len(owned) > 20 else "") + ".")
     if view.status:
