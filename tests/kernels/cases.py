@@ -114,6 +114,9 @@ def adversarial() -> dict[str, Problem]:
             rtt=no_rtt_table(A_MS, B_MS_PER_KM), nodes=nodes._replace(site=np.full(30, -1, np.int32))
         ),
         "all pairs measured": some._replace(rtt=some.rtt._replace(measured=known), nodes=nodes._replace(site=site)),
+        "all pairs measured, and nobody may stay": some._replace(
+            rtt=some.rtt._replace(measured=known), nodes=nodes._replace(site=site, takes=everywhere, keeps=none)
+        ),
         "no pair measured": some._replace(rtt=some.rtt._replace(measured=~known)),
         "each lane its own traffic": random_problem(6, 300, 90)._replace(
             lanes=random_problem(6, 300, 90).lanes._replace(traffic=np.linspace(0.25, 16, 300))
