@@ -195,8 +195,9 @@ class Board:
         rows = np.flatnonzero(at >= 0).astype(np.int32)
         resting = self.resting_ms(rows, at[rows])
         load = self.load[rows]
-        cost = float(load @ resting)
+        cost = float((load * resting).sum())  # not BLAS: its last digits depend on the processor
         use = np.bincount(at[rows], weights=self.load[rows], minlength=len(self.nodes))
         capacity = np.array([n.capacity_eps for n in self.nodes], dtype=np.float64)
         busy = use[capacity > 0] / capacity[capacity > 0]
-        return Figures(cost, cost / float(load.sum()) if len(rows) else 0.0, float(busy.max(initial=0.0)))
+        mean = cost / float(load.sum()) if len(rows) else 0.0
+        return Figures(round(cost, 3), round(mean, 6), round(float(busy.max(initial=0.0)), 6))
