@@ -5,6 +5,7 @@ Made once for the same columns of places, sites and rules, and kept (`ground`); 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -115,7 +116,7 @@ def _nodes(lat: Floats, lon: Floats) -> tuple[Ints, Ints, Singles, Floats]:
     vectors = unit(lat, lon)
     padded = -(-len(lat) // BLOCK) * BLOCK
     node_row = np.full(padded, NO_ROW, dtype=np.int32)
-    node_row[: len(lat)] = np.argsort(morton(vectors), kind="stable")
+    node_row[: len(lat)] = np.concatenate([np.zeros(0, dtype=np.int64), *halved(vectors, np.arange(len(lat)))])
     by_place = np.repeat(vectors[node_row[len(lat) - 1]][None, :], padded, axis=0) if len(lat) else np.zeros((0, 3))
     by_place[: len(lat)] = vectors[node_row[: len(lat)]]
     blocks = by_place.reshape(-1, BLOCK, 3)
@@ -125,6 +126,19 @@ def _nodes(lat: Floats, lon: Floats) -> tuple[Ints, Ints, Singles, Floats]:
     cosine = np.einsum("bjx,bx->bj", blocks, middle).min(axis=1)
     radius = np.arccos(np.clip(cosine, -1.0, 1.0)) + CAP_SLACK_RAD
     return node_row, _inverse(node_row, len(lat)), _single(by_place), np.column_stack((middle, radius))
+
+
+def halved(vectors: Floats, rows: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[np.intp]]:
+    """Rows of `vectors`, float64[A, 3], in compact blocks (the last one may be smaller): what is more than a block is cut in
+    two where it is longest. Blocks of a Z-order curve reach twice as far."""
+    if len(rows) <= BLOCK:
+        yield rows
+        return
+    own = vectors[rows]
+    rows = rows[np.argsort(own[:, np.ptp(own, axis=0).argmax()], kind="stable")]
+    half = -(-len(rows) // (2 * BLOCK)) * BLOCK
+    yield from halved(vectors, rows[:half])
+    yield from halved(vectors, rows[half:])
 
 
 def morton(vectors: Floats) -> Keys:

@@ -1,6 +1,6 @@
 """The tables that every exact kernel reads, and the arithmetic that they share: float32 to the bit, whatever the device.
 
-A **place** is a row after sorting: lanes by filter group and then along a Z-order curve, nodes along the curve. There are L
+A **place** is a row after sorting: lanes by filter group and then along a Z-order curve, nodes into compact blocks. There are L
 lanes and N nodes; P is N rounded up to a multiple of 64 (BLOCK), S the number of regions in the RTT table, F the number of
 filter groups (pairs of nearest region and rule that occur), G that of list groups (filter group and traffic), D = min(k + 1, N).
 
@@ -36,6 +36,9 @@ filter groups (pairs of nearest region and rule that occur), G that of list grou
     may_take       bool[Q+1,P]  whether each of the Q rules (in the last row: none) leaves a node that takes lanes to be given some
     table          float32[S+1,S+1] ms from the row's region to the column's; -1 where not measured, and in the last row and
                                 column
+    list_of        int32[L]     list group, by place
+    list_filter    int32[G]     filter group of each list group
+    list_traffic   float32[G]   traffic of each
 
 `Query`, made for each k and price:
 
@@ -43,7 +46,7 @@ filter groups (pairs of nearest region and rule that occur), G that of list grou
     bias           float32[F,P] key_ms[OTHER]; NEVER if the node takes no lanes, the rule forbids it, or the pair of
                                 filter_region and site was measured, and in the padding
     least          float32[F,P/64] the least bias of each block
-    list_of        int32[L]     row of the lane's list, by place
+    list_of        int32[L]     that of the Tick: the row of the lane's list
     list_node      int32[G,D]   places of the measured nodes that a lane of the group may be given and that are best for it,
                                 best first; -1 after the last
     list_ms        float32[G,D] their traffic * table + key_ms[OTHER]; NEVER after the last
@@ -101,7 +104,8 @@ ARC = (
 """2 asin(sqrt(q) / 2) / sqrt(q) for q in [0, 2], exact in float32 each; the arc is off by 2.4e-7 rad at most."""
 
 LEAST_SLOPE = 1e-9
-LISTED = 1 << 22
+LISTED = 1 << 22  # pairs of list and node looked at in one go
+MOST_CODES = 1 << 24
 
 
 class Tick(NamedTuple):
@@ -118,6 +122,9 @@ class Tick(NamedTuple):
     node_ms: Singles
     may_take: Bools
     table: Singles
+    list_of: Ints
+    list_filter: Ints
+    list_traffic: Singles
 
 
 class Query(NamedTuple):
@@ -148,6 +155,7 @@ def tick(p: Problem) -> Tick:
     slope = traffic * (p.rtt.b_ms_per_km * EARTH_KM)
     own, stays, warm = _held(p)
     place = np.append(g.node_place, np.int32(-1))
+    lists = _groups(g, traffic.astype(np.float32))
     return Tick(
         ground=g,
         slope=np.where(slope < LEAST_SLOPE, 0.0, slope).astype(np.float32),
@@ -160,6 +168,9 @@ def tick(p: Problem) -> Tick:
         node_ms=_node_ms(p, g, None),
         may_take=_may_take(p, g),
         table=_table(p),
+        list_of=lists[0],
+        list_filter=lists[1],
+        list_traffic=lists[2],
     )
 
 
@@ -172,9 +183,8 @@ def query(p: Problem, t: Tick, k: int, price_ms: Floats | None) -> Query:
     measured = t.table[g.filter_region][:, g.site] >= 0
     bias = np.where(t.may_take[g.filter_rule] & ~measured, key_ms[OTHER], NEVER)
     least = bias.reshape(len(bias), -1, BLOCK).min(axis=2) if bias.size else np.zeros((len(bias), 0), dtype=np.float32)
-    list_of, group_filter, group_traffic = _groups(t)
-    list_node, list_ms = _lists(t, key_ms, group_filter, group_traffic, min(k + 1, max(1, len(p.nodes.lat))))
-    return Query(key_ms, bias, least, list_of, list_node, list_ms, price_ms is not None)
+    list_node, list_ms = _lists(t, key_ms, min(k + 1, max(1, len(p.nodes.lat))))
+    return Query(key_ms, bias, least, t.list_of, list_node, list_ms, price_ms is not None)
 
 
 def select(g: Ground, rows: Ints | None) -> Selection:
@@ -224,24 +234,27 @@ def _may_take(p: Problem, g: Ground) -> Bools:
     return out
 
 
-def _groups(t: Tick) -> tuple[Ints, Ints, Singles]:
-    """The list of each lane, int32[L], and each list's filter group, int32[G], and traffic, float32[G]."""
-    g = t.ground
-    if not len(t.traffic) or t.traffic.min() == t.traffic.max():
-        groups = len(g.filter_region)
-        return g.lane_filter, np.arange(groups, dtype=np.int32), np.full(groups, t.traffic[:1].sum(), dtype=np.float32)
-    keys: Keys = (g.lane_filter.astype(np.uint64) << np.uint64(32)) | t.traffic.view(np.uint32)
-    found, list_of = np.unique(keys, return_inverse=True)
-    return (
-        list_of.astype(np.int32),
-        (found >> np.uint64(32)).astype(np.int32),
-        found.astype(np.uint32).view(np.float32),
-    )
+def _groups(g: Ground, traffic: Singles) -> tuple[Ints, Ints, Singles]:
+    """The list of each lane, int32[L], and each list's filter group, int32[G], and traffic, float32[G]. It may be that every
+    lane has its own; mostly there are few."""
+    values = np.unique(traffic)
+    code = g.lane_filter.astype(np.int64) * len(values)
+    if len(values) > 1:
+        code += np.searchsorted(values, traffic)
+    codes = len(g.filter_region) * len(values)
+    if codes <= MOST_CODES:
+        occurs = np.zeros(codes, dtype=bool)
+        occurs[code] = True
+        used, list_of = np.flatnonzero(occurs), (np.cumsum(occurs, dtype=np.int32) - 1)[code]
+    else:
+        used, inverse = np.unique(code, return_inverse=True)
+        list_of = inverse.astype(np.int32)
+    return list_of, (used // max(1, len(values))).astype(np.int32), values[used % max(1, len(values))]
 
 
-def _lists(t: Tick, key_ms: Singles, group_filter: Ints, group_traffic: Singles, depth: int) -> tuple[Ints, Singles]:
+def _lists(t: Tick, key_ms: Singles, depth: int) -> tuple[Ints, Singles]:
     """The best measured nodes of each list group. Only the `depth` best of a site can be among the best of all."""
-    g, none = t.ground, len(t.table) - 1
+    g, none, group_filter, group_traffic = t.ground, len(t.table) - 1, t.list_filter, t.list_traffic
     list_node = np.full((len(group_filter), depth), -1, dtype=np.int32)
     list_ms = np.full((len(group_filter), depth), NEVER, dtype=np.float32)
     for rule in np.unique(g.filter_rule):
