@@ -20,7 +20,7 @@ import aiosqlite
 from agents import log
 from agents.core.operators.commands import Remembered
 from agents.core.planning.plan import Frame
-from agents.core.planning.replay import Decided
+from agents.core.replay.decisions import Decided
 from agents.errors import JournalError
 from agents.ticks import (
     DELETE_FRAMES,

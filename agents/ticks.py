@@ -1,7 +1,7 @@
 """Ticks in the journal's file: every plan that was made, with what went into it, packed small; and how they are read again, also while
 a coordinator writes.
 
-A frame stands once, the ticks that were planned in it name its row. JSON is that of core/planning/replay.py, compressed. The journal
+A frame stands once, the ticks that were planned in it name its row. JSON is that of core/replay/decisions.py, compressed. The journal
 (journal.py) writes, through its own connection; what is here is the shape of it, and reading."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agents.core.planning.plan import Frame
-from agents.core.planning.replay import Decided, frame_json, moment_json, plan_json
+from agents.core.replay.decisions import Decided, frame_json, moment_json, plan_json
 from agents.errors import JournalError
 
 LEVEL = 1  # of zlib: 6 takes five times as long at 10,000 lanes and saves a twentieth

@@ -15,7 +15,7 @@ import pytest
 
 from agents import journal
 from agents.core.planning.plan import Calm, Lane, Moment
-from agents.core.planning.replay import frame_json, moment_json, plan_json
+from agents.core.replay.decisions import frame_json, moment_json, plan_json
 from agents.errors import JournalError
 from agents.journal import Journal
 from agents.ticks import Tick, opened, unpack

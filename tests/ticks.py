@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from agents.core.planning.follow import Follower
 from agents.core.planning.plan import (
     Calm,
     Figures,
@@ -19,7 +18,8 @@ from agents.core.planning.plan import (
     Optimum,
     Plan,
 )
-from agents.core.planning.replay import Decided
+from agents.core.replay.decisions import Decided
+from agents.core.replay.follow import Follower
 from agents.data import read_rtt
 from kernels import reference
 from kernels.assign import solve

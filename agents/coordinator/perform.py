@@ -24,7 +24,7 @@ from agents.core.formats import (
     lease_key,
 )
 from agents.core.model import Kind, Leader, Partition, WorkerCommand
-from agents.core.planning.replay import Decided
+from agents.core.replay.decisions import Decided
 from agents.errors import CommandRefused, KafkaUnavailable, NoAnswer, NotConnected, StaleEpoch, XmppError
 from agents.journal import Journal
 from agents.kafka.leases import LeaseMaker

@@ -15,9 +15,9 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from agents.core.planning.follow import Follower, Tally
 from agents.core.planning.plan import Frame, Moment
-from agents.core.planning.replay import changed, differences, read_frame, read_moment, read_plan, replan
+from agents.core.replay.decisions import changed, differences, read_frame, read_moment, read_plan, replan
+from agents.core.replay.follow import Follower, Tally
 from agents.errors import JournalError, OperatorError
 from agents.ticks import Tick, Ticks, opened, unpack
 from kernels.tables import Numerics

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from agents.core.feeds import FeedItem
 from agents.core.model import Accelerator, Answer, Intent, Lease, Partition, Placed, WorkerCommand
-from agents.core.planning.replay import Decided
+from agents.core.replay.decisions import Decided
 
 # ---- events ----
 

@@ -21,8 +21,8 @@ from click.testing import CliRunner, Result
 from agents import journal
 from agents.__main__ import main
 from agents.coordinator.replan import Span, again, look, otherwise, utc, when
-from agents.core.planning.follow import Tally
-from agents.core.planning.replay import Decided, read_plan
+from agents.core.replay.decisions import Decided, read_plan
+from agents.core.replay.follow import Tally
 from agents.errors import JournalError, OperatorError
 from agents.journal import Journal
 from agents.ticks import opened, unpack

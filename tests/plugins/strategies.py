@@ -57,6 +57,7 @@ loads = st.builds(
     fault=xml_text,
 )
 
+
 def _figure(low: float, high: float) -> st.SearchStrategy[float | None]:
     return st.none() | st.integers(int(low * 1000), int(high * 1000)).map(lambda thousandths: thousandths / 1000)
 

@@ -18,11 +18,12 @@ from agents.core.planning.calm import MUST
 from agents.core.planning.inputs import Change, LanePlaces, PlacingSettings, Target, Watch, changed
 from agents.core.planning.plan import Calm, Frame, Memory, Moment, NodePlace, Plan
 from agents.core.planning.planner import check, decide
-from agents.core.planning.replay import Decided
+from agents.core.replay.decisions import Decided
 from kernels.tables import Numerics, Problem
 
 SETTLE_S = 3.0  # at the first placing: so long after the last worker came, unless all are there
 IMPROVE_EVERY_S = 1.0
+BUSY_SHARE = 0.2  # of the time may go into planning; a fleet for which that is little is looked at less often
 HOLD_S = 600.0
 PARKED = "waits: there is no room that it may have"
 
@@ -172,7 +173,8 @@ class Placing:
 
     def improve(self, now: float, now_ms: int) -> Iterator[Effect]:
         """What the planner wants moved, as far as the calm rules let it."""
-        if now - self._improved_at < IMPROVE_EVERY_S:
+        took_s = self.last.took_ms / 1000 if self.last else 0.0
+        if now - self._improved_at < max(IMPROVE_EVERY_S, took_s / BUSY_SHARE):
             return
         self._improved_at = now
         if Kind.ROUTER in self._opened:

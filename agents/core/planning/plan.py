@@ -1,4 +1,4 @@
-"""What goes into the planner and what comes out: frozen values, in JSON for the journal too (replay.py). Lanes and nodes are
+"""What goes into the planner and what comes out: frozen values, in JSON for the journal too (core/replay). Lanes and nodes are
 named by their row in the input.
 
 `Frame` is what a leader's life does not change, `Moment` what one tick sees; `plan(frame, moment)` is the whole decision."""

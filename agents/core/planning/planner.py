@@ -1,4 +1,4 @@
-"""A moment in, a plan out, pure and deterministic: the same inputs give the same plan, byte for byte (replay.py).
+"""A moment in, a plan out, pure and deterministic: the same inputs give the same plan, byte for byte (core/replay).
 
 The objective is kernels.Problem's cost times the load, summed over the lanes; the constraint is limits.py; where lanes are best
 numerics.solve finds, and says how far from the optimum that is at most; calm.py lets only some of it happen now. Orphans are an

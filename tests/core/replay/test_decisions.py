@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.core.planning import replay
 from agents.core.planning.plan import (
     Assignment,
     Calm,
@@ -29,6 +28,7 @@ from agents.core.planning.plan import (
     Plan,
     Rule,
 )
+from agents.core.replay import decisions as replay
 from agents.errors import JournalError, SettingsError
 from kernels.tables import RttModel, Weights, no_rtt_table
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import msgspec
 
 from agents.core.model import short_name
-from agents.core.planning.exact import Exact
 from agents.core.planning.plan import Calm, Frame, Moment, Plan
 from agents.core.planning.planner import plan
+from agents.core.replay.exact import Exact
 from agents.errors import SettingsError
 from kernels.tables import MOST_MS, Numerics, Weights
 

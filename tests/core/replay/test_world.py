@@ -9,7 +9,7 @@ import pytest
 
 from agents.core import effects as fx
 from agents.core.planning.plan import Frame
-from agents.core.planning.replay import Decided, frame_json, moment_json, plan_json, read_frame, read_moment, replan
+from agents.core.replay.decisions import Decided, frame_json, moment_json, plan_json, read_frame, read_moment, replan
 from tests.core.world import NUMERICS, World
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from agents.core.planning.follow import WARM_S, Follower
 from agents.core.planning.plan import Calm, Frame, Lane, Memory, Moment, Node, NodePlace
+from agents.core.replay.follow import WARM_S, Follower
 from kernels.tables import Weights, no_rtt_table
 from tests.ticks import NUMPY, day, world
 
