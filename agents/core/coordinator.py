@@ -115,7 +115,7 @@ class Coordinator:
         self._led = False
         self._faulty: set[Partition] = set()
         self._waiting: tuple[Partition, ...] = ()
-        self._strangers = [w for w, lease in leases.items() if w not in self.fleet.views and not lease.fenced]
+        self._strangers = {w: 0.0 for w, x in leases.items() if w not in self.fleet.views and not x.fenced}
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Take one event at `now`; what is to be done, in order."""
@@ -164,6 +164,8 @@ class Coordinator:
                 if worker in self.fleet.views:
                     view = self.fleet.views[worker]
                     view.fencing, view.retry_at = False, now.s + RETRY_S
+                else:
+                    self._strangers[worker] = now.s + RETRY_S
                 yield Note("alert", "", f"no lease for {worker}: {reason}", {})
             case Written(partitions, leases, intents):
                 self.fleet.written(partitions, leases, intents)
@@ -281,8 +283,13 @@ class Coordinator:
                 self.placing.joined(now.s)
                 self.fleet.version += 1
             case AssignCommand(topic=topic, lanes=lanes):
+                has = {g.n: g.epoch for g in e.answer.lanes}
                 for g in lanes:
-                    view.owned[Partition(topic, g.n)] = g.epoch
+                    if has.get(g.n) == g.epoch:
+                        view.owned[Partition(topic, g.n)] = g.epoch
+                    else:  # stale for it: what is written is to be said again
+                        view.said.pop(Partition(topic, g.n), None)
+                        view.retry_at = now.s + RETRY_S
             case ReleaseCommand(topic=topic):
                 yield from self._released(e, topic, now)
 
@@ -349,7 +356,7 @@ class Coordinator:
                     yield from self._gone(found.worker, found.why, now)
                 else:
                     yield found
-            yield from self._fence_strangers()
+            yield from self._fence_strangers(now)
             yield from self.placing.place(now.s, now.ms)
             yield from self.placing.improve(now.s, now.ms)
             yield from saying.say(self.fleet, now.s)
@@ -372,8 +379,8 @@ class Coordinator:
         self.news.gone(view.spec, why, fence.partitions, now.s)
         yield fence
 
-    def _fence_strangers(self) -> Iterator[Effect]:
-        """Whoever has a live lease and is not in the inventory any more is fenced, once."""
-        for worker in self._strangers:
+    def _fence_strangers(self, now: Now) -> Iterator[Effect]:
+        """Whoever has a live lease and is not in the inventory any more is fenced, until that has worked."""
+        for worker in [w for w, due_s in self._strangers.items() if now.s >= due_s]:
+            del self._strangers[worker]
             yield saying.make_lease(self.fleet, worker, "")
-        self._strangers.clear()

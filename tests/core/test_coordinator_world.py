@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import replace
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from agents.core import effects as fx
 from agents.core.effects import Wake
 from agents.core.model import Kind, State
 from tests.core.world import World
@@ -135,3 +139,22 @@ def test_nobody_is_fenced_while_the_coordinator_is_cut_off() -> None:
     w.cut()
     w.fair(5, revive=False)
     assert w.epochs == epochs
+
+
+def test_who_is_not_in_the_inventory_any_more_is_fenced_until_it_has_worked() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    w.leases["node-9"] = replace(w.leases["node-0"], boot="old", transactional_id="geolane-node-9", fenced=False)
+    w.lead()
+
+    def asked() -> int:
+        return sum(isinstance(e, fx.MakeLease) and e.worker == "node-9" for e in w.kafka)
+
+    w.tell(fx.KafkaUp())
+    assert asked() == 1
+    w.kafka = deque(e for e in w.kafka if not isinstance(e, fx.MakeLease))
+    w.tell(fx.LeaseFailed("node-9", "Kafka is away"))
+    assert asked() == 0
+    w.now_s += 1.0
+    w.tell(fx.Tick())
+    assert asked() == 1
