@@ -14,23 +14,24 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernels.lists import STILL_MS, TIE_MS, Lists, extended, listed
 from kernels.search import even_out, fit_in, improve
-from kernels.tables import Bools, Candidates, Costs, Floats, Ints, Singles, Solution, check_price
-from kernels.whole import Lists, Tree, begin, optimum, round_off, value
+from kernels.tables import Bools, Candidates, Costs, Floats, Ints, Solution, check_price
+from kernels.whole import Tree, begin, optimum, round_off, value
 
 WAIT_MS = (
     10_000.0  # what an event costs in the objective and in the bound while its lane waits; as much more for each rank
 )
-TIE_MS = 0.01  # what differs by less is the same
 FITS = 1 + 1e-9  # sums in another order fit too
 SMALL = 100_000  # lanes x nodes up to which every node is listed
 WIDTH, MORE = 12, 8  # nodes on a list at first, and added at a time
 WIDENINGS = 4
-ENOUGH = 2e-4  # share of the cost by which longer lists must promise to lower it
-LAST_MS = 0.02  # gains that the simplex still goes after
+ENOUGH = 3e-4  # share of the cost by which longer lists must promise to lower it
+FIRST_MS, LAST_MS = 12.5, 0.02  # gains that the simplex goes after, from the first to the last
 LEAST = 1e-7  # share of the cost that a step of the search must save
 STAY_SHARE = 5e-4
-MOST_WAITING = 500  # lanes that are tried to be fitted in one by one, the most important and heaviest first
+LOOKS = 300_000  # at pairs of lanes, in search of what could be swapped
+FEW = 500  # lanes that are fitted in one by one, the most important and the heaviest first
 
 
 def solve(
@@ -57,20 +58,22 @@ def solve(
     here = np.flatnonzero(place >= 0).astype(np.int32)
     used = np.bincount(place[here], load_eps[here], minlength=nodes)
     there = costs.at(here, place[here]).astype(np.float64)
-    objective = float(load_eps[here] @ np.where(np.isfinite(there), there, WAIT_MS))
+    objective = _sum(load_eps[here], np.where(np.isfinite(there), there, WAIT_MS))
     rows = np.flatnonzero(~held).astype(np.int32)
     objective += WAIT_MS * float(load_eps[held & (place < 0)].sum())
     bound, price = objective, np.zeros(nodes)
     if len(rows) and nodes:
         ranks = np.zeros(len(rows), dtype=np.int32) if rank is None else np.unique(rank[rows], return_inverse=True)[1]
+        load = np.ascontiguousarray(load_eps[rows], dtype=np.float64)
         part = _Part(
             costs,
             rows,
-            np.ascontiguousarray(load_eps[rows]),
+            load,
             np.maximum(room_eps - used, 0.0) * FITS,
             np.ascontiguousarray(room_eps, dtype=np.float64),
             owner[rows].astype(np.int32),
             ranks.astype(np.int32),
+            np.minimum(STILL_MS, TIE_MS * load.max() / load),
             (1 + ranks.astype(np.float64)) * WAIT_MS,
         )
         lists, tree, below = _relaxed(part, guess)
@@ -93,6 +96,7 @@ class _Part(NamedTuple):
     whole_room: Floats
     owner: Ints
     rank: Ints
+    loyal_ms: Floats
     wait_ms: Floats
 
 
@@ -104,18 +108,18 @@ def _relaxed(part: _Part, guess: Floats) -> tuple[Lists, Tree, float]:
     lists = _lists(part, part.costs.candidates(width, guess, part.rows))
     tree = begin(lists, part.room, guess)
     for n in range(WIDENINGS + 1):
-        optimum(lists, tree, LAST_MS)
+        optimum(lists, tree, FIRST_MS, LAST_MS)
         price = np.maximum(tree.price, 0.0)
         # two at least: with one, the own node would take the place of the cheapest
         found = part.costs.candidates(min(nodes, 2 if every else MORE), price, part.rows)
         priced = np.where(found.node >= 0, found.cost_ms + price[found.node], np.inf).min(axis=1)
         lowest = np.minimum(part.wait_ms, priced * (1 - 1e-6))  # costs come in float32
-        bound = float(part.load @ lowest - part.room @ price)
-        now = value(lists, tree)
+        bound = _sum(part.load, lowest) - _sum(part.room, price)
+        loyal = tree.home == part.owner
+        now = value(lists, tree) + _sum(part.load[loyal], part.loyal_ms[loyal])
         if every or n == WIDENINGS or now - bound <= ENOUGH * abs(now):
             break
-        node, cost = _merged(lists, _lists(part, found))
-        lists = lists._replace(node=node, cost_ms=cost)
+        lists = extended(lists, found, part.room, part.owner, part.loyal_ms)
     return lists, tree, bound
 
 
@@ -127,6 +131,8 @@ def _best(part: _Part, lists: Lists, tree: Tree, price: Floats) -> Ints:
         return new
     kept = begin(lists, part.room, price, part.owner)
     where = np.where(kept.home == part.owner, part.owner, -1).astype(np.int32)
+    if (where < 0).sum() > FEW:
+        return new
     old = _finished(part, lists, price, where, least)
     cost = _cost(part, old)
     return new if _cost(part, new) < cost - STAY_SHARE * abs(cost) else old
@@ -139,44 +145,21 @@ def _finished(part: _Part, lists: Lists, price: Floats, place: Ints, least: floa
     nodes = len(free)
     for _ in range(20):
         waits = np.flatnonzero(place < 0).astype(np.int32)
-        waits = waits[np.lexsort((-part.load[waits], -part.rank[waits]))][:MOST_WAITING]
+        waits = waits[np.lexsort((-part.load[waits], -part.rank[waits]))][:FEW]
         if not len(waits):
             break
         wide = _lists(part, part.costs.candidates(nodes, None, part.rows[waits]), waits)
         if not fit_in(waits, wide.node, wide.cost_ms, lists.node, lists.cost_ms, part.load, free, place, part.rank):
             break
-    improve(lists.node, lists.cost_ms, part.load, price, free, place, least, 20)
+    order = np.argsort(-part.load, kind="stable")
+    improve(lists.node, lists.cost_ms, part.load, price, free, place, order, least, LOOKS)
     even_out(lists.node, lists.cost_ms, part.load, free, place, part.owner, part.whole_room, TIE_MS, 20)
     return place
 
 
 def _lists(part: _Part, found: Candidates, which: Ints | None = None) -> Lists:
-    """Candidates as lists: a lane's own node is cheaper by a tie, and nodes that could not hold the lane are left out."""
-    chosen = slice(None) if which is None else which
-    load, owner = part.load[chosen], part.owner[chosen]
-    cost = found.cost_ms - np.where(found.node == owner[:, None], np.float32(TIE_MS), np.float32(0))
-    node = np.where(load[:, None] <= part.room[found.node], found.node, -1)
-    if ((node[:, :-1] < 0) & (node[:, 1:] >= 0)).any():
-        order = np.argsort(node < 0, axis=1, kind="stable")
-        node, cost = np.take_along_axis(node, order, axis=1), np.take_along_axis(cost, order, axis=1)
-    return Lists(
-        np.ascontiguousarray(node, dtype=np.int32),
-        np.ascontiguousarray(cost, dtype=np.float32),
-        np.ascontiguousarray(part.wait_ms[chosen]),
-        load,
-    )
-
-
-def _merged(lists: Lists, more: Lists) -> tuple[Ints, Singles]:
-    """Two lists in one, nothing twice."""
-    both, ms = np.hstack((lists.node, more.node)), np.hstack((lists.cost_ms, more.cost_ms))
-    order = np.argsort(both, axis=1, kind="stable")
-    both, ms = np.take_along_axis(both, order, axis=1), np.take_along_axis(ms, order, axis=1)
-    both[:, 1:][both[:, 1:] == both[:, :-1]] = -1
-    order = np.argsort(both < 0, axis=1, kind="stable")
-    both, ms = np.take_along_axis(both, order, axis=1), np.take_along_axis(ms, order, axis=1)
-    width = int((both >= 0).sum(axis=1).max(initial=1))
-    return np.ascontiguousarray(both[:, :width]), np.ascontiguousarray(ms[:, :width])
+    i = slice(None) if which is None else which
+    return listed(found, part.load[i], part.room, part.owner[i], part.loyal_ms[i], part.wait_ms[i])
 
 
 def _cost(part: _Part, place: Ints) -> float:
@@ -184,4 +167,9 @@ def _cost(part: _Part, place: Ints) -> float:
     at = np.flatnonzero(place >= 0).astype(np.int32)
     ms = part.wait_ms.copy()
     ms[at] = part.costs.at(part.rows[at], place[at])
-    return float(part.load @ ms)
+    return _sum(part.load, ms)
+
+
+def _sum(a: Floats, b: Floats) -> float:
+    """Sum of products. (BLAS gives other last digits on other processors.)"""
+    return float((a * b).sum())

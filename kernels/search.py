@@ -6,12 +6,16 @@ changed in place by all functions."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from kernels.jit import njit
+from kernels.simplex import Marks
 from kernels.tables import Floats, Ints, Singles
 
 LISTS = "int32[:, ::1], float32[:, ::1], float64[::1]"
+EXPONENTS = 1100  # of float64, either side of 0
 CHAIN = "int32[::1], int32[::1], int32[::1]"
 
 
@@ -51,16 +55,24 @@ def _put(lane: int, to: int, load: float, free: Floats, place: Ints, first: Ints
         first[to] = lane
 
 
-@njit(f"int64({LISTS}, float64[::1], float64[::1], int32[::1], float64, int64)")
+@njit(f"int64({LISTS}, float64[::1], float64[::1], int32[::1], int64[::1], float64, int64)")
 def improve(
-    node: Ints, cost_ms: Singles, load: Floats, price: Floats, free: Floats, place: Ints, least: float, rounds: int
+    node: Ints,
+    cost_ms: Singles,
+    load: Floats,
+    price: Floats,
+    free: Floats,
+    place: Ints,
+    order: Marks,
+    least: float,
+    looks: int,
 ) -> int:
-    """Makes what moves, swaps and chains make it cheaper by more than `least` (ms x events/s), in at most `rounds` passes;
-    returns how many lanes it moved.
+    """Makes what moves, swaps and chains make it cheaper by more than `least` (ms x events/s), lanes in this `order` [L], until
+    there are none or after so many `looks` at a pair of lanes; returns how many lanes it moved.
 
-    A lane may go where room is left, change places with another, or push another on to where room is left. With good
-    prices (`price` [N]) there is little to win but for lanes that are not where cost and price are lowest, and for room
-    that has a price and is left: what cannot come to more than `least` by these is not tried."""
+    A lane may go where room is left, change places with another, or push another on to where room is left. Prices
+    (`price` [N]) say how little there is to win by most of these, and so which are not worth a look: a lane that goes from
+    b to c pays the difference of their prices at least, unless it is not where cost and price are lowest."""
     lanes, width = node.shape
     nodes = len(free)
     first = np.empty(nodes, dtype=np.int32)
@@ -68,26 +80,32 @@ def improve(
     before = np.empty(lanes, dtype=np.int32)
     _link(place, first, after, before)
     now = np.zeros(lanes)
+    lowest = np.full(lanes, np.inf)  # cost and price, at the best node
+    for lane in range(lanes):
+        for w in range(width):
+            n = node[lane, w]
+            if n < 0:
+                break
+            lowest[lane] = min(lowest[lane], cost_ms[lane, w] + price[n])
+            if n == place[lane]:
+                now[lane] = cost_ms[lane, w]
+    dearest = np.empty(2 * EXPONENTS)  # price of any node that has so much room left, by the power of two
+    regret = np.empty(nodes)  # most that one of its lanes would win if prices were all
     moves = 0
-    for _ in range(rounds):
+    while looks > 0:
         moved = moves
-        regret = np.zeros(nodes)  # most that one lane there would win by prices
-        room = 0.0  # most that room left anywhere is worth
+        dearest[:] = -np.inf
+        regret[:] = 0.0
+        for n in range(nodes):
+            e = math.frexp(max(free[n], 0.0))[1] + EXPONENTS
+            dearest[e] = max(dearest[e], price[n])
+        for e in range(2 * EXPONENTS - 2, -1, -1):
+            dearest[e] = max(dearest[e], dearest[e + 1])
         for lane in range(lanes):
             n = place[lane]
-            if n < 0:
-                continue
-            lowest = np.inf
-            for w in range(width):
-                if node[lane, w] < 0:
-                    break
-                if node[lane, w] == n:
-                    now[lane] = cost_ms[lane, w]
-                lowest = min(lowest, cost_ms[lane, w] + price[node[lane, w]])
-            regret[n] = max(regret[n], (now[lane] + price[n] - lowest) * load[lane])
-        for n in range(nodes):
-            room = max(room, price[n] * free[n])
-        for lane in range(lanes):
+            if n >= 0:
+                regret[n] = max(regret[n], (now[lane] + price[n] - lowest[lane]) * load[lane])
+        for lane in order:
             a = place[lane]
             if a < 0:
                 continue
@@ -100,31 +118,35 @@ def improve(
                 if b < 0:
                     break
                 won = (now[lane] - cost_ms[lane, w]) * weight
-                if b == a or won <= 0:
+                if b == a or won <= gain:
                     continue
                 if free[b] >= weight:
-                    if won > gain:
-                        gain, to, to_ms, other = won, b, cost_ms[lane, w], -1
-                    continue
-                by_price = won + (price[a] - price[b]) * weight
-                if by_price + regret[b] + max(price[b] * free[b], price[a] * free[a]) + room <= gain:
+                    gain, to, to_ms, other = won, b, cost_ms[lane, w], -1
                     continue
                 need = weight - free[b]
-                third = first[b]
+                dear = max(dearest[math.frexp(need)[1] + EXPONENTS], price[a])
+                fall = price[b] - dear
+                if won - need * max(fall, 0.0) + (weight + free[a]) * max(-fall, 0.0) + regret[b] <= gain:
+                    continue
+                third = first[b] if looks > 0 else -1
                 while third >= 0:
-                    if load[third] >= need:
-                        most = now[third] + (won - gain) / load[third]
-                        for v in range(width):
-                            c = node[third, v]
-                            if c < 0:
-                                break
-                            if cost_ms[third, v] >= most or c == b:
-                                continue
-                            if load[third] <= free[c] + (weight if c == a else 0.0):
-                                most = cost_ms[third, v]
-                                gain = won - (most - now[third]) * load[third]
-                                to, to_ms = b, cost_ms[lane, w]
-                                other, onto, onto_ms = third, c, most
+                    looks -= 1
+                    more = load[third]
+                    if more < need or won - more * (lowest[third] - now[third] - dear) <= gain:
+                        third = after[third]
+                        continue
+                    most = now[third] + (won - gain) / more
+                    for v in range(width):
+                        c = node[third, v]
+                        if c < 0:
+                            break
+                        if cost_ms[third, v] >= most or c == b:
+                            continue
+                        if more <= free[c] + (weight if c == a else 0.0):
+                            most = cost_ms[third, v]
+                            gain = won - (most - now[third]) * more
+                            to, to_ms = b, cost_ms[lane, w]
+                            other, onto, onto_ms = third, c, most
                     third = after[third]
             if to < 0:
                 continue
@@ -221,27 +243,36 @@ def fit_in(
             b = waits_node[r, w]
             if b < 0:
                 break
-            mine = waits_cost_ms[r, w] * weight
-            if free[b] >= weight:
-                if mine < best:
-                    best, to, other = mine, b, -1
-                continue
-            third = first[b] if free[b] + gap >= weight else -1
-            while third >= 0:
-                if free[b] + load[third] >= weight and gap >= load[third]:
-                    now = 0.0
-                    for v in range(width):
-                        if node[third, v] == b:
-                            now = cost_ms[third, v]
-                            break
-                    for v in range(width):
-                        c = node[third, v]
-                        if c < 0:
-                            break
-                        whole = mine + (cost_ms[third, v] - now) * load[third]
-                        if c != b and free[c] >= load[third] and whole < best:
-                            best, to, other, onto = whole, b, third, c
-                third = after[third]
+            if free[b] >= weight and waits_cost_ms[r, w] * weight < best:
+                best, to = waits_cost_ms[r, w] * weight, b
+        for turn in range(2):  # the short list first
+            wide = turn == 1
+            if wide and to >= 0:
+                break
+            for w in range(waits_node.shape[1] if wide else width):
+                b = waits_node[r, w] if wide else node[lane, w]
+                if b < 0:
+                    break
+                mine = (waits_cost_ms[r, w] if wide else cost_ms[lane, w]) * weight
+                if free[b] >= weight or free[b] + gap < weight or mine >= best:
+                    continue
+                third = first[b]
+                while third >= 0:
+                    more = load[third]
+                    if free[b] + more >= weight and gap >= more:
+                        now = 0.0
+                        for v in range(width):
+                            if node[third, v] == b:
+                                now = cost_ms[third, v]
+                                break
+                        for v in range(width):
+                            c = node[third, v]
+                            if c < 0:
+                                break
+                            if c != b and free[c] >= more and mine + (cost_ms[third, v] - now) * more < best:
+                                best = mine + (cost_ms[third, v] - now) * more
+                                to, other, onto = b, third, c
+                    third = after[third]
         if other >= 0:
             _put(other, onto, load[other], free, place, first, after, before)
         if to < 0:

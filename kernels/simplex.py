@@ -11,10 +11,13 @@ State, all changed in place, for L lanes and N nodes:
 `home`    int32[L]    node that the lane hangs from; N: it waits
 `rest`    float64[L]  events/s of it there
 `rest_ms` float64[L]  its cost there
-`below`   int32[L]    nodes that hang from the lane: it is split if there are any
+`kid`     int32[L]    first of the nodes that hang from the lane; -1: none, it is whole
+`peer`    int32[L]    next lane with kids that hangs from the same node; -1: none
 `over`    int32[N]    lane that the node hangs from; -1: it has room to spare
 `part`    float64[N]  events/s of that lane there, or room to spare
 `part_ms` float64[N]  cost of that lane there
+`twin`    int32[N]    next node that hangs from the same lane; -1: none
+`ward`    int32[N+1]  first lane with kids that hangs from the node (N: that waits); -1: none
 `price`   float64[N]  ms for each event/s of room
 """
 
@@ -26,18 +29,57 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.jit import njit
+from kernels.lists import LISTS
 from kernels.tables import Floats, Ints, Singles
 
 Marks: TypeAlias = npt.NDArray[np.int64]
 
-LISTS = "int32[:, ::1], float32[:, ::1]"
-LANES = "int32[::1], float64[::1], float64[::1], int32[::1]"
-NODES = "int32[::1], float64[::1], float64[::1], float64[::1]"
-FIRST_MS = 30.0  # gains are looked for from here downwards, so that the large ones come first
+LINKS = "int32[::1], int32[::1], int32[::1], int32[::1], int32[::1]"
+TREE = (
+    "int32[::1], float64[::1], float64[::1], int32[::1], int32[::1], "
+    "int32[::1], float64[::1], float64[::1], int32[::1], int32[::1], float64[::1]"
+)
+STEP = 5.0  # large gains are gone after first: from `first_ms` down to `last_ms` by this factor
 ROUNDING_MS = 1e-7  # a price below 0 by less is 0
 
 
-@njit(f"void(int32, int32, float64, float64, {LANES}, {NODES}, int64[::1], int64[::1], int64)")
+@njit(f"void(int64, int64, int64, {LINKS})")
+def _rehang(lane: int, was: int, now: int, home: Ints, kid: Ints, peer: Ints, twin: Ints, ward: Ints) -> None:
+    """Keeps the list of lanes with kids when `lane` hangs from the node `now` and not from `was` any more (-1: none)."""
+    if was >= 0:
+        if ward[was] == lane:
+            ward[was] = peer[lane]
+        else:
+            other = ward[was]
+            while peer[other] != lane:
+                other = peer[other]
+            peer[other] = peer[lane]
+    if now >= 0:
+        peer[lane] = ward[now]
+        ward[now] = lane
+
+
+@njit(f"void(int64, int64, int64, {LINKS})")
+def _adopt(node: int, was: int, now: int, home: Ints, kid: Ints, peer: Ints, twin: Ints, ward: Ints) -> None:
+    """Keeps the lists when `node` hangs from the lane `now` and not from `was` any more (-1: from nothing)."""
+    if was >= 0:
+        if kid[was] == node:
+            kid[was] = twin[node]
+            if kid[was] < 0:
+                _rehang(was, home[was], -1, home, kid, peer, twin, ward)
+        else:
+            other = kid[was]
+            while twin[other] != node:
+                other = twin[other]
+            twin[other] = twin[node]
+    if now >= 0:
+        twin[node] = kid[now]
+        kid[now] = node
+        if twin[node] < 0:
+            _rehang(now, -1, home[now], home, kid, peer, twin, ward)
+
+
+@njit(f"void(int64, int64, float64, float64, {TREE}, int64[::1], int64[::1], int64, int32[::1])")
 def _pivot(
     lane: int,
     to: int,
@@ -46,14 +88,18 @@ def _pivot(
     home: Ints,
     rest: Floats,
     rest_ms: Floats,
-    below: Ints,
+    kid: Ints,
+    peer: Ints,
     over: Ints,
     part: Floats,
     part_ms: Floats,
+    twin: Ints,
+    ward: Ints,
     price: Floats,
     node_mark: Marks,
     lane_mark: Marks,
     mark: int,
+    stack: Ints,
 ) -> None:
     """Lets `lane` go to the node `to` (N: it waits), where each of its events costs `to_ms` and, prices included,
     `gain_ms` less. Without a lane (-1) it is room that goes there: the node keeps some to spare."""
@@ -106,77 +152,76 @@ def _pivot(
             break
         rest[m] += most
         x = home[m]
-    if cut_lane >= 0:  # what hangs from there hangs from `to` now, turned round
+    left = 0
+    if cut_lane >= 0:  # what hung from there hangs from `to` now, turned round
         m, x, load, ms = lane, to, most, to_ms
         while True:
             was, was_rest, was_ms = home[m], rest[m], rest_ms[m]
+            if kid[m] >= 0:
+                _rehang(m, was, x, home, kid, peer, twin, ward)
             home[m], rest[m], rest_ms[m] = x, load, ms
             if m == cut_lane:
                 break
-            m_above, load, ms = over[was], part[was], part_ms[was]
+            above, load, ms = over[was], part[was], part_ms[was]
+            _adopt(was, above, m, home, kid, peer, twin, ward)
             over[was], part[was], part_ms[was] = m, was_rest, was_ms
-            below[m] += 1
-            below[m_above] -= 1
-            x, m = was, m_above
-        if below[lane] == 0:
-            return
+            x, m = was, above
         shift = -gain_ms
+        x = kid[lane]
+        while x >= 0:
+            stack[left] = x
+            left += 1
+            x = twin[x]
     else:
         x, m, load, ms = to, lane, most, to_ms
         while True:
-            was_lane, was_part, was_ms = over[x], part[x], part_ms[x]
+            above, was_part, was_ms = over[x], part[x], part_ms[x]
+            _adopt(x, above, m, home, kid, peer, twin, ward)
             over[x], part[x], part_ms[x] = m, load, ms
-            if m >= 0:
-                below[m] += 1
-            if was_lane >= 0:
-                below[was_lane] -= 1
             if x == cut_node:
                 break
-            m = was_lane
-            was, load, ms = home[m], rest[m], rest_ms[m]
-            home[m], rest[m], rest_ms[m] = x, was_part, was_ms
-            x = was
+            was, load, ms = home[above], rest[above], rest_ms[above]
+            if kid[above] >= 0:
+                _rehang(above, was, x, home, kid, peer, twin, ward)
+            home[above], rest[above], rest_ms[above] = x, was_part, was_ms
+            m, x = above, was
         shift = gain_ms
-    # a price changes below the arc that is new, for all by the same
-    for n in range(nodes):
-        x = n
-        while node_mark[x] > -mark and node_mark[x] != mark + 1:
-            above = over[x]
-            if (cut_lane >= 0 and above == lane) or (cut_lane < 0 and x == to):
-                node_mark[x] = mark + 1
-            elif above < 0 or home[above] == nodes:
-                node_mark[x] = -mark
-            else:
-                x = home[above]
-                continue
-            break
-        found = node_mark[x]
-        x = n
-        while node_mark[x] != found:
-            node_mark[x] = found
-            x = home[over[x]]
-        if found == mark + 1:
-            price[n] += shift
+        stack[0] = to
+        left = 1
+    while left > 0:  # prices change below the arc that is new, all by the same
+        left -= 1
+        n = stack[left]
+        price[n] += shift
+        m = ward[n]
+        while m >= 0:
+            x = kid[m]
+            while x >= 0:
+                stack[left] = x
+                left += 1
+                x = twin[x]
+            m = peer[m]
 
 
-@njit(
-    f"int64({LISTS}, float64[::1], int32[::1], float64[::1], float64, int64, {LANES}, {NODES})",
-)
+@njit(f"int64({LISTS}, float64[::1], int32[::1], float64[::1], float64, float64, int64, {TREE})")
 def settle(
     node: Ints,
     cost_ms: Singles,
     wait_ms: Floats,
     only: Ints,
     only_ms: Floats,
+    first_ms: float,
     last_ms: float,
     most_pivots: int,
     home: Ints,
     rest: Floats,
     rest_ms: Floats,
-    below: Ints,
+    kid: Ints,
+    peer: Ints,
     over: Ints,
     part: Floats,
     part_ms: Floats,
+    twin: Ints,
+    ward: Ints,
     price: Floats,
 ) -> int:
     """Goes on until no lane would gain more than `last_ms` elsewhere; returns the number of pivots.
@@ -187,15 +232,14 @@ def settle(
     nodes = len(over)
     node_mark = np.zeros(nodes, dtype=np.int64)
     lane_mark = np.zeros(lanes, dtype=np.int64)
-    short = np.empty(lanes + nodes, dtype=np.int32)  # lanes that may gain, looked at again and again before all are
-    worth = FIRST_MS
-    pivots = 0
-    whole = True
-    listed = 0
+    stack = np.empty(nodes + 1, dtype=np.int32)
+    short = np.empty(lanes, dtype=np.int32)  # lanes that may gain, looked at again and again before all are
+    worth = max(first_ms, last_ms)
+    whole, listed, pivots = True, lanes, 0
     while pivots < most_pivots:
         kept = 0
-        for i in range(lanes + nodes if whole else listed + nodes):
-            if i < (lanes if whole else listed):
+        for i in range(listed + nodes):
+            if i < listed:
                 lane = i if whole else short[i]
                 at = home[lane]
                 now = rest_ms[lane] + (price[at] if at < nodes else 0.0)
@@ -220,71 +264,66 @@ def settle(
                 kept += 1
                 gain = now - least
             else:
-                lane = -1
-                to = i - (lanes if whole else listed)
-                gain, to_ms = -price[to], 0.0
+                lane, to, to_ms = -1, i - listed, 0.0
+                gain = -price[to]
                 if gain <= ROUNDING_MS:
                     continue
             pivots += 1
             _pivot(
-                lane,
-                to,
-                to_ms,
-                gain,
-                home,
-                rest,
-                rest_ms,
-                below,
-                over,
-                part,
-                part_ms,
-                price,
-                node_mark,
-                lane_mark,
-                2 * pivots,
+                *(lane, to, to_ms, gain, home, rest, rest_ms, kid, peer, over, part, part_ms, twin, ward, price),
+                *(node_mark, lane_mark, pivots, stack),
             )
-        if whole and kept == 0:
-            if worth <= last_ms:
-                break
-            worth = max(worth / 3, last_ms)
+        if kept > 0:
+            whole, listed = False, kept
+        elif not whole:
+            whole, listed = True, lanes
+        elif worth > last_ms:
+            worth = max(worth / STEP, last_ms)
         else:
-            whole = kept == 0
-            listed = kept
+            break
     return pivots
 
 
-@njit(f"void({LANES}, {NODES})")
+@njit(f"void({TREE})")
 def reprice(
     home: Ints,
     rest: Floats,
     rest_ms: Floats,
-    below: Ints,
+    kid: Ints,
+    peer: Ints,
     over: Ints,
     part: Floats,
     part_ms: Floats,
+    twin: Ints,
+    ward: Ints,
     price: Floats,
 ) -> None:
     """Prices anew, after costs in `rest_ms` and `part_ms` were changed: a split lane is as well off at one of its nodes as
     at another."""
     nodes = len(over)
-    known = np.zeros(nodes, dtype=np.bool_)
-    path = np.empty(nodes, dtype=np.int32)
+    stack = np.empty(nodes + 1, dtype=np.int32)
+    left = 1
+    stack[0] = nodes  # of lanes that wait
     for n in range(nodes):
-        steps, x = 0, n
-        while x < nodes and not known[x]:
-            path[steps] = x
-            steps += 1
-            x = home[over[x]] if over[x] >= 0 else nodes
-        for i in range(steps - 1, -1, -1):
-            x = path[i]
-            m = over[x]
-            price[x] = 0.0
-            if m >= 0:
-                price[x] = rest_ms[m] - part_ms[x] + (price[home[m]] if home[m] < nodes else 0.0)
-            known[x] = True
+        if over[n] < 0:
+            price[n] = 0.0
+            stack[left] = n
+            left += 1
+    while left > 0:
+        left -= 1
+        n = stack[left]
+        m = ward[n]
+        while m >= 0:
+            x = kid[m]
+            while x >= 0:
+                price[x] = rest_ms[m] - part_ms[x] + (price[n] if n < nodes else 0.0)
+                stack[left] = x
+                left += 1
+                x = twin[x]
+            m = peer[m]
 
 
-@njit(f"void({LISTS}, float64[::1], float64[::1], float64[::1], int32[::1], float64[::1], {LANES}, {NODES})")
+@njit(f"void({LISTS}, float64[::1], float64[::1], float64[::1], int32[::1], float64[::1], {TREE})")
 def start(
     node: Ints,
     cost_ms: Singles,
@@ -296,10 +335,13 @@ def start(
     home: Ints,
     rest: Floats,
     rest_ms: Floats,
-    below: Ints,
+    kid: Ints,
+    peer: Ints,
     over: Ints,
     part: Floats,
     part_ms: Floats,
+    twin: Ints,
+    ward: Ints,
     price: Floats,
 ) -> None:
     """Sets the state up from whole lanes: at `place` [L], or for -1 where cost and `guess_ms` [N], a price, are lowest. Where
@@ -309,12 +351,14 @@ def start(
     worse = np.full(lanes, np.inf)  # by how much the next best node is
     first = np.full(nodes, -1, dtype=np.int32)
     after = np.empty(lanes, dtype=np.int32)
+    ward[nodes] = -1
     for n in range(nodes):
         # rooms that differ by a trace: no two ways to make room are quite equal, so that no circle is gone round forever
         over[n], part[n] = -1, room[n] * (1 + 1e-10 * ((n * 7919) % 1009))
+        twin[n] = ward[n] = -1
         part_ms[n] = price[n] = 0.0
     for lane in range(lanes):
-        below[lane], rest[lane] = 0, load[lane]
+        kid[lane], peer[lane], rest[lane] = -1, -1, load[lane]
         home[lane], rest_ms[lane] = nodes, wait_ms[lane]
         least = there = wait_ms[lane]
         to = -1
@@ -322,8 +366,6 @@ def start(
             n = node[lane, w]
             if n < 0:
                 break
-            if load[lane] > room[n]:
-                continue
             ms = cost_ms[lane, w] + guess_ms[n]
             if (place[lane] < 0 and ms < least) or n == place[lane]:
                 to, there, rest_ms[lane] = n, ms, cost_ms[lane, w]
@@ -343,7 +385,7 @@ def start(
     for n in range(nodes):
         if part[n] >= 0:
             continue
-        low = high = 0.0  # of all who would lose less than `high`, so many leave that the others fit
+        low = high = worse[first[n]]  # of all who would lose less than `high`, so many leave that the others fit
         lane = first[n]
         while lane >= 0:
             low, high = min(low, worse[lane]), max(high, worse[lane])

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernels.lists import Lists
 from kernels.simplex import reprice, settle, start
-from kernels.tables import Floats, Ints, Singles
+from kernels.tables import Floats, Ints
 
 SPLIT_MS = (
     5_000.0  # what each event costs at a node that its lane is to leave: less than to wait, more than to move others
@@ -18,26 +19,19 @@ ROUNDS = 12
 PIVOTS = 200  # for each lane, at most; some ten are usual
 
 
-class Lists(NamedTuple):
-    """What lanes cost at the nodes that come into question: `node` int32[L, W], -1 ends a list, `cost_ms` float32[L, W];
-    `wait_ms` float64[L], what it costs to wait; `load` float64[L] in events/s."""
-
-    node: Ints
-    cost_ms: Singles
-    wait_ms: Floats
-    load: Floats
-
-
 class Tree(NamedTuple):
     """See kernels/simplex.py."""
 
     home: Ints
     rest: Floats
     rest_ms: Floats
-    below: Ints
+    kid: Ints
+    peer: Ints
     over: Ints
     part: Floats
     part_ms: Floats
+    twin: Ints
+    ward: Ints
     price: Floats
 
 
@@ -52,28 +46,33 @@ def begin(lists: Lists, room: Floats, guess_ms: Floats, place: Ints | None = Non
     """The tree of a placement to start from; see `kernels.simplex.start`."""
     lanes, nodes = len(lists.load), len(room)
     tree = Tree(
-        np.empty(lanes, dtype=np.int32),
-        np.empty(lanes),
-        np.empty(lanes),
-        np.empty(lanes, dtype=np.int32),
-        np.empty(nodes, dtype=np.int32),
-        *(np.empty(nodes) for _ in range(3)),
+        home=np.empty(lanes, dtype=np.int32),
+        rest=np.empty(lanes),
+        rest_ms=np.empty(lanes),
+        kid=np.empty(lanes, dtype=np.int32),
+        peer=np.empty(lanes, dtype=np.int32),
+        over=np.empty(nodes, dtype=np.int32),
+        part=np.empty(nodes),
+        part_ms=np.empty(nodes),
+        twin=np.empty(nodes, dtype=np.int32),
+        ward=np.empty(nodes + 1, dtype=np.int32),
+        price=np.empty(nodes),
     )
     where = np.full(lanes, -1, dtype=np.int32) if place is None else place
     start(lists.node, lists.cost_ms, lists.load, room, lists.wait_ms, where, guess_ms, *tree)
     return tree
 
 
-def optimum(lists: Lists, tree: Tree, last_ms: float, bans: Bans | None = None) -> None:
-    """Goes on to the best placement that may split lanes, within `last_ms`."""
+def optimum(lists: Lists, tree: Tree, first_ms: float, last_ms: float, bans: Bans | None = None) -> None:
+    """Goes on to the best placement that may split lanes, within `last_ms`, by way of gains above `first_ms`."""
     only, only_ms = bans or Bans(np.full(len(lists.load), -1, dtype=np.int32), np.zeros(len(lists.load)))
-    settle(lists.node, lists.cost_ms, lists.wait_ms, only, only_ms, last_ms, PIVOTS * len(lists.load), *tree)
+    settle(lists.node, lists.cost_ms, lists.wait_ms, only, only_ms, first_ms, last_ms, PIVOTS * len(lists.load), *tree)
 
 
 def value(lists: Lists, tree: Tree) -> float:
     """Its cost, in ms x events/s."""
     shared = tree.over >= 0
-    return float(tree.rest @ tree.rest_ms + tree.part[shared] @ tree.part_ms[shared])
+    return float((tree.rest * tree.rest_ms).sum() + (tree.part[shared] * tree.part_ms[shared]).sum())
 
 
 def round_off(lists: Lists, tree: Tree, last_ms: float) -> Ints:
@@ -91,7 +90,7 @@ def round_off(lists: Lists, tree: Tree, last_ms: float) -> Ints:
         lane, node = _largest_parts(tree, at)
         split = settled[lane] & (bans.only[lane] < 0) & (node < nodes)
         lane, node = lane[split], node[split]
-        whole = np.flatnonzero(settled & (bans.only < 0) & (tree.below == 0) & (tree.home < nodes))
+        whole = np.flatnonzero(settled & (bans.only < 0) & (tree.kid < 0) & (tree.home < nodes))
         bans.only[whole], bans.only_ms[whole] = tree.home[whole], tree.rest_ms[whole]
         if not len(lane):
             continue
@@ -105,8 +104,8 @@ def round_off(lists: Lists, tree: Tree, last_ms: float) -> Ints:
         tree.part_ms[at[leaves]] += SPLIT_MS
         tree.rest_ms[lane[tree.home[lane] != node]] += SPLIT_MS
         reprice(*tree)
-        optimum(lists, tree, last_ms, bans)
-    return np.where((tree.below > 0) | (tree.home == nodes), -1, tree.home).astype(np.int32)
+        optimum(lists, tree, 5 * last_ms, last_ms, bans)
+    return np.where((tree.kid >= 0) | (tree.home == nodes), -1, tree.home).astype(np.int32)
 
 
 def _largest_parts(tree: Tree, at: Ints) -> tuple[Ints, Ints]:
