@@ -48,6 +48,19 @@ def test_without_numba_numpy_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "numba cannot be imported" in chosen.why
 
 
+def test_where_numba_cannot_be_had_lanes_are_placed_all_the_same() -> None:
+    """In a process of its own, in which importing numba fails: plain Python does what would be compiled."""
+    code = """
+import sys
+sys.modules["numba"] = None
+from kernels.choose import choose
+chosen = choose()
+assert chosen.name == "numpy", chosen
+assert "cpu does not work here: numba cannot be imported" in chosen.why, chosen.why
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
 def test_unknown_name_is_refused() -> None:
     with pytest.raises(ValueError, match="'fpga' is unknown: auto, gpu, cpu, numpy"):
         choose.choose("fpga")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import cpu, prepare
+from kernels import cpu, prepare, scan
 from kernels.cpu import CpuCosts
 from kernels.reference import MatrixCosts, costs
 from kernels.tables import Candidates, Problem, Weights, lane_table, no_rtt_table, node_table, problem
@@ -164,6 +164,22 @@ def test_a_problem_that_changed_is_not_answered_from_memory() -> None:
     cases.check(p, CpuCosts(p), 3)
     same = p._replace(lanes=p.lanes._replace(lat=p.lanes.lat.copy()))
     assert prepare.tick(p).ground is prepare.tick(same).ground
+
+
+def test_columns_of_other_types_and_strides_are_answered_by_the_same_code() -> None:
+    """Compiling takes seconds: whatever the columns are, it is done once."""
+    p = cases.random_problem(4, 100, 20)
+    odd = p._replace(
+        lanes=p.lanes._replace(
+            lat=np.repeat(p.lanes.lat, 2)[::2],
+            lon=np.asfortranarray(p.lanes.lon),
+            owner=p.lanes.owner.astype(np.int64)[::-1],  # type: ignore[arg-type]  # as a careless caller might
+        ),
+        allowed=np.asfortranarray(p.allowed),
+    )
+    odd.lanes.lat.flags.writeable = False
+    cases.check(odd, CpuCosts(odd), 3, rows=np.arange(0, 100, 7, dtype=np.int32)[::-1])
+    assert len(scan.search.signatures) == len(scan.at.signatures) == 1  # type: ignore[attr-defined]  # numba's
 
 
 def test_asking_for_no_lane_or_no_candidate() -> None:
