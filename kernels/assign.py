@@ -112,12 +112,14 @@ def _relaxed(part: _Part, guess: Floats) -> tuple[Lists, Tree, float]:
         price = np.maximum(tree.price, 0.0)
         # two at least: with one, the own node would take the place of the cheapest
         found = part.costs.candidates(min(nodes, 2 if every else MORE), price, part.rows)
-        priced = np.where(found.node >= 0, found.cost_ms + price[found.node], np.inf).min(axis=1)
-        lowest = np.minimum(part.wait_ms, priced * (1 - 1e-6))  # costs come in float32
+        priced = np.where(found.node >= 0, found.cost_ms + price[found.node], np.inf)
+        lowest = np.minimum(part.wait_ms, priced.min(axis=1) * (1 - 1e-6))  # costs come in float32
         bound = _sum(part.load, lowest) - _sum(part.room, price)
-        loyal = tree.home == part.owner
-        now = value(lists, tree) + _sum(part.load[loyal], part.loyal_ms[loyal])
-        if every or n == WIDENINGS or now - bound <= ENOUGH * abs(now):
+        priced -= np.where(found.node == part.owner[:, None], part.loyal_ms[:, None], 0.0)
+        promise = (
+            value(lists, tree) - _sum(part.load, np.minimum(part.wait_ms, priced.min(axis=1))) + _sum(part.room, price)
+        )
+        if every or n == WIDENINGS or promise <= ENOUGH * abs(bound):
             break
         lists = extended(lists, found, part.room, part.owner, part.loyal_ms)
     return lists, tree, bound
