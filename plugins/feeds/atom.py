@@ -7,7 +7,16 @@ import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from typing import Any
 
-from agents.core.feeds import AlertItem, FeedElement, FeedItem, FleetSummary, Move, PlacementFigures, PlacementPlan, Severity
+from agents.core.feeds import (
+    AlertItem,
+    FeedElement,
+    FeedItem,
+    FleetSummary,
+    Move,
+    PlacementFigures,
+    PlacementPlan,
+    Severity,
+)
 from agents.core.model import LANES
 from plugins import namespaces as ns
 from plugins.values import BadStanza, clean, integer, number, only, sentence, show, topic
@@ -32,8 +41,9 @@ def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
         </entry>
 
     On the same feed the item `current`, on every tick: ``<figures xmlns='urn:geolane:placement:1' leader_epoch='4'
-    objective='15204.2' bound='15180.1' gap='0.0016' moves='1' solve_ms='2.1' waiting='0'/>``. On the feed `fleet`: ``<fleet xmlns='urn:geolane:feed:1' leader_epoch='4' nodes='10' .../>``; on `alerts`:
-    ``<alert xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone' about='node-fra-1'/>``."""
+    objective='15204.2' bound='15180.1' gap='0.0016' moves='1' solve_ms='2.1' waiting='0'/>``. On the feed `fleet`:
+    ``<fleet xmlns='urn:geolane:feed:1' leader_epoch='4' nodes='10' .../>``; on `alerts`: ``<alert
+    xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone' about='node-fra-1'/>``."""
     entry = ET.Element(f"{_A}entry")
     ET.SubElement(entry, f"{_A}id").text = uuid.uuid5(_URN, f"{item.feed}/{item.item_id}").urn
     ET.SubElement(entry, f"{_A}title").text = clean(item.title)
