@@ -73,7 +73,8 @@ def _element(value: FeedElement, leader_epoch: int) -> ET.Element:
         case PlacementFigures():
             root = ET.Element(_FIGURES, head)
             for name in PlacementFigures.__slots__:
-                root.set(name, f"{getattr(value, name):.10g}")
+                root.set(name, show(getattr(value, name)))
+            root.set("gap", f"{value.gap:.6f}")  # a millionth matters here
             return root
         case FleetSummary():
             root = ET.Element(_FLEET, head)

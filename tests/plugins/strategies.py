@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 from hypothesis import strategies as st
 
-from agents.core.feeds import AlertItem, FeedItem, FleetSummary, Move, PlacementPlan, Severity
+from agents.core.feeds import AlertItem, FeedItem, FleetSummary, Move, PlacementFigures, PlacementPlan, Severity
 from agents.core.model import (
     LANES,
     RAW,
@@ -105,7 +105,9 @@ commands = st.one_of(
 answers = st.builds(Answer, grants)
 
 moves = st.builds(Move, whole, xml_text, xml_text, whole, st.integers(-(10**9), 10**9).map(lambda x: x / 1000), topics)
+parts_per_million = st.integers(0, 10**6).map(lambda x: x / 10**6)
 elements = st.one_of(
+    st.builds(PlacementFigures, amounts, amounts, parts_per_million, whole, amounts, whole),
     st.builds(PlacementPlan, whole, xml_text, xml_text, st.lists(moves, max_size=4).map(tuple)),
     st.builds(
         FleetSummary,
