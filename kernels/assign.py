@@ -4,7 +4,8 @@
    are added, and again once the new prices are, until no lane would win by a node that it does not list. (The cheapest nodes
    without prices are the wrong list: they are the full ones.)
 2. simplex.py finds the best placement that may split lanes, and the exact prices.
-3. whole.py makes it one that splits none, search.py fits in what waits and improves on it.
+3. whole.py makes it one that splits none, search.py fits in what waits and improves on it; where a small fleet's bound is
+   still far, again.py solves it anew part by part.
 4. Beside it stands the placement that keeps every lane where it is as far as it can. It is preferred unless the other is
    cheaper by `STAY_SHARE`."""
 
@@ -14,10 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernels.again import again
 from kernels.lists import STILL_MS, TIE_MS, Lists, extended, listed
-from kernels.search import even_out, fit_in, improve
+from kernels.search import even_out
 from kernels.tables import Bools, Candidates, Costs, Floats, Ints, Solution, check_price
-from kernels.whole import Tree, begin, optimum, round_off, value
+from kernels.whole import FEW, TURNS, Tree, begin, finish, optimum, round_off, value
 
 WAIT_MS = (
     10_000.0  # what an event costs in the objective and in the bound while its lane waits; as much more for each rank
@@ -30,8 +32,7 @@ ENOUGH = 3e-4  # share of the cost by which longer lists must promise to lower i
 FIRST_MS, LAST_MS = 12.5, 0.02  # gains that the simplex goes after, from the first to the last
 LEAST = 1e-7  # share of the cost that a step of the search must save
 STAY_SHARE = 5e-4
-LOOKS = 300_000  # at pairs of lanes, in search of what could be swapped
-FEW = 500  # lanes that are fitted in one by one, the most important and the heaviest first
+CLOSE = 3e-3  # share of the cost by which the bound may be lower before parts of the fleet are solved anew
 
 
 def solve(
@@ -78,7 +79,7 @@ def solve(
         )
         lists, tree, below = _relaxed(part, guess)
         price = np.maximum(tree.price, 0.0)
-        found = _best(part, lists, tree, price)
+        found = _best(part, lists, tree, price, below)
         place[rows] = found
         bound += below
         objective += _cost(part, found)
@@ -125,37 +126,32 @@ def _relaxed(part: _Part, guess: Floats) -> tuple[Lists, Tree, float]:
     return lists, tree, bound
 
 
-def _best(part: _Part, lists: Lists, tree: Tree, price: Floats) -> Ints:
-    """The placement that changes what is worth it."""
+def _best(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) -> Ints:
+    """The placement that keeps what it can, or the one that changes what is worth it."""
     least = LEAST * abs(value(lists, tree))
     new = _finished(part, lists, price, round_off(lists, tree, LAST_MS), least)
+    cost = _cost(part, new)
+    if cost - bound > CLOSE * abs(cost) and lists.node.size <= SMALL and again(lists, part.room, part.rank, price, new):
+        new = _finished(part, lists, price, new, least)
+        cost = _cost(part, new)
     if not (part.owner >= 0).any():
         return new
     kept = begin(lists, part.room, price, part.owner)
-    where = np.where(kept.home == part.owner, part.owner, -1).astype(np.int32)
-    if (where < 0).sum() > FEW:
+    old = np.where(kept.home == part.owner, part.owner, -1).astype(np.int32)
+    if (old < 0).sum() > FEW:
         return new
-    old = _finished(part, lists, price, where, least)
-    cost = _cost(part, old)
-    return new if _cost(part, new) < cost - STAY_SHARE * abs(cost) else old
+    old = _finished(part, lists, price, old, least)
+    return new if cost < _cost(part, old) * (1 - STAY_SHARE) else old
 
 
 def _finished(part: _Part, lists: Lists, price: Floats, place: Ints, least: float) -> Ints:
     """Fits in what waits, and searches for what is cheaper. Changes `place`, and returns it."""
-    at = place >= 0
-    free = part.room - np.bincount(place[at], part.load[at], minlength=len(part.room))
-    nodes = len(free)
-    for _ in range(20):
-        waits = np.flatnonzero(place < 0).astype(np.int32)
-        waits = waits[np.lexsort((-part.load[waits], -part.rank[waits]))][:FEW]
-        if not len(waits):
-            break
-        wide = _lists(part, part.costs.candidates(nodes, None, part.rows[waits]), waits)
-        if not fit_in(waits, wide.node, wide.cost_ms, lists.node, lists.cost_ms, part.load, free, place, part.rank):
-            break
-    order = np.argsort(-part.load, kind="stable")
-    improve(lists.node, lists.cost_ms, part.load, price, free, place, order, least, LOOKS)
-    even_out(lists.node, lists.cost_ms, part.load, free, place, part.owner, part.whole_room, TIE_MS, 20)
+    nodes = len(part.room)
+    free = finish(
+        *(lists, part.room, part.rank, price, place, least),
+        lambda waits: _lists(part, part.costs.candidates(nodes, None, part.rows[waits]), waits),
+    )
+    even_out(lists.node, lists.cost_ms, part.load, free, place, part.owner, part.whole_room, TIE_MS, TURNS)
     return place
 
 

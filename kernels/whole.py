@@ -3,11 +3,13 @@ are many and small, find their places around them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from kernels.lists import Lists
+from kernels.search import fit_in, improve
 from kernels.simplex import reprice, settle, start
 from kernels.tables import Floats, Ints
 
@@ -16,6 +18,9 @@ SPLIT_MS = (
 )
 STEP = 2.0**1.5  # each round settles the lanes that are heavier than this share of the round before
 ROUNDS = 12
+LOOKS = 300_000  # at pairs of lanes, in search of what could be swapped
+FEW = 500  # lanes that are fitted in one by one, the most important and the heaviest first
+TURNS = 20  # of fitting in: who makes way for a more important lane is fitted in next
 PIVOTS = 200  # for each lane, at most; some ten are usual
 
 
@@ -106,6 +111,40 @@ def round_off(lists: Lists, tree: Tree, last_ms: float) -> Ints:
         reprice(*tree)
         optimum(lists, tree, 5 * last_ms, last_ms, bans)
     return np.where((tree.kid >= 0) | (tree.home == nodes), -1, tree.home).astype(np.int32)
+
+
+def finish(
+    lists: Lists,
+    room: Floats,
+    rank: Ints,
+    price: Floats,
+    place: Ints,
+    least: float,
+    wider: Callable[[Ints], Lists] | None = None,
+) -> Floats:
+    """Fits in what waits, then searches for what is cheaper by `least`. Changes `place`; returns the room that is left.
+
+    `wider`: longer lists for the lanes in these rows."""
+    at = place >= 0
+    free: Floats = room - np.bincount(place[at], lists.load[at], minlength=len(room))
+    for _ in range(TURNS):
+        waits = np.flatnonzero(place < 0).astype(np.int32)
+        waits = waits[np.lexsort((-lists.load[waits], -rank[waits]))][:FEW]
+        if not len(waits):
+            break
+        node, cost = (lists.node[waits], lists.cost_ms[waits]) if wider is None else wider(waits)[:2]
+        if not fit_in(waits, node, cost, lists.node, lists.cost_ms, lists.load, free, place, rank):
+            break
+    order = np.argsort(-lists.load, kind="stable")
+    improve(lists.node, lists.cost_ms, lists.load, price, free, place, order, least, LOOKS)
+    return free
+
+
+def now_ms(lists: Lists, place: Ints) -> Floats:
+    """What an event of each lane costs where it is (or while it waits), float64[L]."""
+    here = (lists.node == place[:, None]) & (lists.node >= 0)
+    out: Floats = np.where(here.any(axis=1), np.where(here, lists.cost_ms, 0).sum(axis=1), lists.wait_ms)
+    return out
 
 
 def _largest_parts(tree: Tree, at: Ints) -> tuple[Ints, Ints]:

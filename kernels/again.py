@@ -1,0 +1,68 @@
+"""A small fleet of heavy lanes, part by part once more: a few nodes that compete for the same lanes are emptied and filled anew,
+and stay so where that is cheaper."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.lists import Lists
+from kernels.tables import Floats, Ints
+from kernels.whole import begin, finish, now_ms, optimum, round_off
+
+TOGETHER = 10  # nodes that are filled anew at a time
+MOST_NODES = 128  # that are tried as the middle of a part
+FIRST_MS, LAST_MS = 5.0, 0.02
+GAIN = 1e-6  # share of what a part costs that must be won
+
+
+def again(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints) -> int:
+    """Changes `place` int32[L] where that is cheaper; returns the number of parts in which it did. `price` float64[N]."""
+    nodes = len(room)
+    if nodes <= TOGETHER or (place < 0).any():
+        return 0
+    priced = np.where(lists.node >= 0, lists.cost_ms + price[lists.node], np.inf)
+    now = now_ms(lists, place) + price[place]
+    used = np.bincount(place, lists.load, minlength=nodes)
+    worth = np.bincount(place, (now - priced.min(axis=1)) * lists.load, minlength=nodes) + price * (room - used)
+    near = _near(lists, priced - now[:, None], place, nodes)
+    won = 0
+    for middle in np.argsort(-worth, kind="stable")[:MOST_NODES]:
+        won += _anew(lists, room, rank, price, place, np.sort(near[middle]))
+    return won
+
+
+def _near(lists: Lists, loss: Floats, place: Ints, nodes: int) -> Ints:
+    """For each node those that compete with it most, itself first: to which some lane would lose least by moving, or from
+    which. `loss` float64[L, W], of each lane at each node on its list."""
+    lane, column = np.nonzero(lists.node >= 0)
+    apart = np.full((nodes, nodes), np.inf)
+    np.minimum.at(apart, (place[lane], lists.node[lane, column]), loss[lane, column])
+    apart = np.minimum(apart, apart.T)
+    np.fill_diagonal(apart, -np.inf)
+    return np.argsort(apart, axis=1, kind="stable")[:, :TOGETHER].astype(np.int32)
+
+
+def _anew(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, some: Ints) -> bool:
+    """Fills the nodes `some` anew with the lanes that they have; whether that is cheaper, and so was done."""
+    within = np.full(len(room) + 1, -1, dtype=np.int32)  # the last for those that are on no list
+    within[some] = np.arange(len(some), dtype=np.int32)
+    rows = np.flatnonzero(within[place] >= 0)
+    node = within[lists.node[rows]]
+    order = np.argsort(node < 0, axis=1, kind="stable")[:, : len(some)]
+    part = Lists(
+        np.ascontiguousarray(np.take_along_axis(node, order, axis=1)),
+        np.ascontiguousarray(np.take_along_axis(lists.cost_ms[rows], order, axis=1)),
+        lists.wait_ms[rows],
+        lists.load[rows],
+    )
+    tree = begin(part, room[some], price[some])
+    optimum(part, tree, FIRST_MS, LAST_MS)
+    exact = np.maximum(tree.price, 0.0)
+    new = round_off(part, tree, LAST_MS)
+    finish(part, room[some], rank[rows], exact, new, 0.0)
+    before = float((now_ms(part, within[place[rows]]) * part.load).sum())
+    after = float((now_ms(part, new) * part.load).sum())
+    if after >= before * (1 - GAIN):
+        return False
+    place[rows] = some[new]
+    return True
