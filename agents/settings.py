@@ -87,6 +87,13 @@ class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calm: Calm = Calm()
 
 
+class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a process answers `/metrics`. `port` 0: nowhere."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file; every table may be left out."""
 
@@ -94,6 +101,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     xmpp: Xmpp = Xmpp()
     worker: Worker = Worker()
     coordinator: Coordinator = Coordinator()
+    metrics: Metrics = Metrics()
 
 
 T = TypeVar("T")
