@@ -21,10 +21,15 @@ test:  ## lint, types, architecture, then all tests with real servers
 	.venv/bin/lint-imports
 	$(PY) -m pytest
 
-bench:  ## throughput beside quixstreams and a bare loop, recovery after kills; writes docs/benchmarks.md, recovery.md
+bench:  ## throughput, recovery, scoring, placement, policies, real RTTs, forecast, each beside others; writes docs/*.md
 	@sh agents/embedded/install.sh bench
 	$(PY) -m benchmarks
 	$(PY) -m benchmarks.recovery
+	$(PY) -m benchmarks.scoring
+	$(PY) -m benchmarks.placement
+	$(PY) -m benchmarks.policies
+	$(PY) -m benchmarks.real_rtt
+	$(PY) -m benchmarks.forecast
 
 clean:  ## ends what a killed run left; removes the run folder, .venv, Kafka's jars and caches
 	@if [ -x $(PY) ]; then $(PY) -m agents.embedded.clean; fi
