@@ -32,6 +32,7 @@ ENOUGH = 3e-4  # share of the cost by which longer lists must promise to lower i
 FIRST_MS, LAST_MS = 12.5, 0.02  # gains that the simplex goes after, from the first to the last
 LEAST = 1e-7  # share of the cost that a step of the search must save
 STAY_SHARE = 5e-4
+ALIKE = 1e-2  # share by which what waits may differ and count as the same
 CLOSE = 3e-3  # share of the cost by which the bound may be lower before parts of the fleet are solved anew
 
 
@@ -136,20 +137,34 @@ def _best(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) ->
         cost = _cost(part, new)
     if not (part.owner >= 0).any():
         return new
-    kept = begin(lists, part.room, price, part.owner)
+    nobody = len(part.room)
+    kept = begin(lists, part.room, price, np.where(part.owner >= 0, part.owner, nobody).astype(np.int32))
     old = np.where(kept.home == part.owner, part.owner, -1).astype(np.int32)
-    if (old < 0).sum() > FEW:
+    if ((old < 0) & (new >= 0)).sum() > FEW:
         return new
-    old = _finished(part, lists, price, old, least)
-    return new if cost < _cost(part, old) * (1 - STAY_SHARE) else old
+    old = _finished(part, lists, price, old, least, equals=False)
+    return new if _is_worth_it(part, new, old) else old
 
 
-def _finished(part: _Part, lists: Lists, price: Floats, place: Ints, least: float) -> Ints:
+def _is_worth_it(part: _Part, new: Ints, old: Ints) -> bool:
+    """Whether clearly less waits, or else what is placed costs clearly less for each event."""
+    waits = [float((part.load * part.wait_ms)[place < 0].sum()) for place in (new, old)]
+    if abs(waits[0] - waits[1]) > ALIKE * waits[1]:
+        return waits[0] < waits[1]
+    each = [
+        (_cost(part, place) - wait) / max(float(part.load[place >= 0].sum()), 1e-300)
+        for place, wait in zip((new, old), waits, strict=True)
+    ]
+    return each[0] < each[1] - STAY_SHARE * abs(each[1])
+
+
+def _finished(part: _Part, lists: Lists, price: Floats, place: Ints, least: float, *, equals: bool = True) -> Ints:
     """Fits in what waits, and searches for what is cheaper. Changes `place`, and returns it."""
     nodes = len(part.room)
     free = finish(
         *(lists, part.room, part.rank, price, place, least),
         lambda waits: _lists(part, part.costs.candidates(nodes, None, part.rows[waits]), waits),
+        equals=equals,
     )
     even_out(lists.node, lists.cost_ms, part.load, free, place, part.owner, part.whole_room, TIE_MS, TURNS)
     return place

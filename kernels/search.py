@@ -15,6 +15,7 @@ from kernels.simplex import Marks
 from kernels.tables import Floats, Ints, Singles
 
 LISTS = "int32[:, ::1], float32[:, ::1], float64[::1]"
+WORTH = 0.01  # share of what it costs a lane to wait that must be won for another to wait instead
 EXPONENTS = 1100  # of float64, either side of 0
 CHAIN = "int32[::1], int32[::1], int32[::1]"
 
@@ -162,43 +163,59 @@ def improve(
     return moves
 
 
-@njit(f"int64(int64, int64, int32[:, ::1], float64[::1], float64[::1], int32[::1], int32[::1], {CHAIN})")
+@njit(
+    f"int64(int64, int32[::1], float32[::1], {LISTS}, float64[::1], float64[::1], int32[::1], int32[::1], boolean, {CHAIN})",
+)
 def _make_way(
     lane: int,
-    row: int,
-    waits_node: Ints,
+    wide_node: Ints,
+    wide_cost_ms: Singles,
+    node: Ints,
+    cost_ms: Singles,
     load: Floats,
+    wait_ms: Floats,
     free: Floats,
     place: Ints,
     rank: Ints,
+    equals: bool,
     first: Ints,
     after: Ints,
     before: Ints,
 ) -> int:
-    """Takes lanes that matter less, or one that matters as much and is lighter, from the node where that costs least load;
-    returns the node, -1 if there is none."""
+    """Takes lanes that matter less from the node (`wide_node` [K]) where that costs least load; or, where there are none, with
+    `equals` one that matters as much, from where it is clearly cheaper that it waits instead. Returns the node, -1 if there is none."""
     weight = load[lane]
-    least = np.inf
+    least, gain = np.inf, wait_ms[lane] * weight * WORTH
     to = out = -1
-    for w in range(waits_node.shape[1]):
-        b = waits_node[row, w]
+    for w in range(len(wide_node)):
+        b = wide_node[w]
         if b < 0:
             break
         lower = free[b]
         third = first[b]
         while third >= 0:
+            more = load[third]
             if rank[third] < rank[lane]:
-                lower += load[third]
-            lighter = rank[third] == rank[lane] and load[third] < weight * (1 - 1e-9)
-            if (rank[third] < rank[lane] or lighter) and free[b] + load[third] >= weight and load[third] < least:
-                least, to, out = load[third], b, third
+                lower += more
+                if free[b] + more >= weight and more < least:
+                    least, to, out = more, b, third
+            elif (
+                equals and rank[third] == rank[lane] and more < weight and free[b] + more >= weight and least == np.inf
+            ):
+                won = (wait_ms[lane] - wide_cost_ms[w]) * weight
+                for v in range(node.shape[1]):
+                    if node[third, v] == b:
+                        won -= (wait_ms[third] - cost_ms[third, v]) * more
+                        if won > gain:
+                            gain, to, out = won, b, third
+                        break
             third = after[third]
         if lower >= weight and weight - free[b] < least:
             least, to, out = weight - free[b], b, -1
     if out >= 0:
         _put(out, -1, load[out], free, place, first, after, before)
-        return to
     while to >= 0 and free[to] < weight:  # the least important first, of these the heaviest
+        out = -1
         third = first[to]
         while third >= 0:
             if rank[third] < rank[lane] and (
@@ -207,11 +224,12 @@ def _make_way(
                 out = third
             third = after[third]
         _put(out, -1, load[out], free, place, first, after, before)
-        out = -1
     return to
 
 
-@njit(f"int64(int32[::1], int32[:, ::1], float32[:, ::1], {LISTS}, float64[::1], int32[::1], int32[::1])")
+@njit(
+    f"int64(int32[::1], int32[:, ::1], float32[:, ::1], {LISTS}, float64[::1], float64[::1], int32[::1], int32[::1], boolean, boolean)"
+)
 def fit_in(
     waits: Ints,
     waits_node: Ints,
@@ -219,12 +237,16 @@ def fit_in(
     node: Ints,
     cost_ms: Singles,
     load: Floats,
+    wait_ms: Floats,
     free: Floats,
     place: Ints,
     rank: Ints,
+    force: bool,
+    equals: bool,
 ) -> int:
-    """Gives room to the lanes `waits` [R] one by one: where there is some; where one other lane can go elsewhere; where
-    lanes of a lower `rank` [L] leave, or one of its own that is lighter. Those that leave wait. Returns how many got room.
+    """Gives room to the lanes `waits` [R] one by one: where there is some; where one other lane can go elsewhere; and with
+    `force` where lanes of a lower `rank` [L] leave, or, with `equals`, one of its own that is lighter and had better wait,
+    at `wait_ms` [L]. Returns how many got room.
 
     `waits_node`, `waits_cost_ms` [R, K]: their own lists, which may be wider."""
     lanes, width = node.shape
@@ -275,8 +297,11 @@ def fit_in(
                     third = after[third]
         if other >= 0:
             _put(other, onto, load[other], free, place, first, after, before)
-        if to < 0:
-            to = _make_way(lane, r, waits_node, load, free, place, rank, first, after, before)
+        if to < 0 and force:
+            to = _make_way(
+                *(lane, waits_node[r], waits_cost_ms[r], node, cost_ms, load, wait_ms, free, place, rank),
+                *(equals, first, after, before),
+            )
         if to >= 0:
             _put(lane, to, weight, free, place, first, after, before)
             fitted += 1

@@ -344,8 +344,8 @@ def start(
     ward: Ints,
     price: Floats,
 ) -> None:
-    """Sets the state up from whole lanes: at `place` [L], or for -1 where cost and `guess_ms` [N], a price, are lowest. Where
-    they do not fit into `room` [N], those wait for whom another node would be next to as good."""
+    """Sets the state up from whole lanes: at `place` [L] (N: it waits), or for -1 where cost and `guess_ms` [N], a price, are
+    lowest. Where they do not fit into `room` [N], those wait for whom another node would be next to as good."""
     lanes, width = node.shape
     nodes = len(room)
     worse = np.full(lanes, np.inf)  # by how much the next best node is

@@ -19,8 +19,9 @@ SPLIT_MS = (
 STEP = 2.0**1.5  # each round settles the lanes that are heavier than this share of the round before
 ROUNDS = 12
 LOOKS = 300_000  # at pairs of lanes, in search of what could be swapped
-FEW = 500  # lanes that are fitted in one by one, the most important and the heaviest first
-TURNS = 20  # of fitting in: who makes way for a more important lane is fitted in next
+MANY = 2_000  # lanes that are fitted in where others can make room, at a time
+FEW, SCANS = 500, 5_000_000  # that are fitted in where others must: so many, or fewer in a large fleet
+TURNS = 10  # of fitting in: who had to make way is fitted in next
 PIVOTS = 200  # for each lane, at most; some ten are usual
 
 
@@ -121,23 +122,50 @@ def finish(
     place: Ints,
     least: float,
     wider: Callable[[Ints], Lists] | None = None,
+    *,
+    equals: bool = True,
 ) -> Floats:
     """Fits in what waits, then searches for what is cheaper by `least`. Changes `place`; returns the room that is left.
 
-    `wider`: longer lists for the lanes in these rows."""
+    `wider`: longer lists for the lanes in these rows. `equals`: whether a lane may have to wait for a heavier one that
+    matters as much."""
     at = place >= 0
     free: Floats = room - np.bincount(place[at], lists.load[at], minlength=len(room))
     for _ in range(TURNS):
-        waits = np.flatnonzero(place < 0).astype(np.int32)
-        waits = waits[np.lexsort((-lists.load[waits], -rank[waits]))][:FEW]
-        if not len(waits):
-            break
-        node, cost = (lists.node[waits], lists.cost_ms[waits]) if wider is None else wider(waits)[:2]
-        if not fit_in(waits, node, cost, lists.node, lists.cost_ms, lists.load, free, place, rank):
+        waits = _waiting(lists, rank, place)
+        easy = waits[lists.load[waits] <= 2 * free.max(initial=0.0)][:MANY]  # one goes where another makes as much room
+        fitted = _fit(lists, free, place, rank, easy, wider, force=False, equals=False)
+        hard = _waiting(lists, rank, place)[: max(FEW // 10, min(FEW, SCANS // len(place)))]
+        if fitted + _fit(lists, free, place, rank, hard, wider, force=True, equals=equals) == 0:
             break
     order = np.argsort(-lists.load, kind="stable")
     improve(lists.node, lists.cost_ms, lists.load, price, free, place, order, least, LOOKS)
     return free
+
+
+def _waiting(lists: Lists, rank: Ints, place: Ints) -> Ints:
+    """Lanes that wait, the most important first, then the heaviest."""
+    waits = np.flatnonzero(place < 0).astype(np.int32)
+    return waits[np.lexsort((-lists.load[waits], -rank[waits]))]
+
+
+def _fit(
+    lists: Lists,
+    free: Floats,
+    place: Ints,
+    rank: Ints,
+    waits: Ints,
+    wider: Callable[[Ints], Lists] | None,
+    *,
+    force: bool,
+    equals: bool,
+) -> int:
+    if not len(waits):
+        return 0
+    node, cost = (lists.node[waits], lists.cost_ms[waits]) if wider is None else wider(waits)[:2]
+    return fit_in(
+        waits, node, cost, lists.node, lists.cost_ms, lists.load, lists.wait_ms, free, place, rank, force, equals
+    )
 
 
 def now_ms(lists: Lists, place: Ints) -> Floats:
