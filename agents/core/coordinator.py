@@ -30,6 +30,8 @@ from agents.core.effects import (
     Written,
 )
 from agents.core.events_xmpp import (
+    AdHoc,
+    AdHocList,
     AffiliationChanged,
     Asked,
     Led,
@@ -59,6 +61,7 @@ from agents.core.model import (
     short_name,
 )
 from agents.core.operators.desk import Desk
+from agents.core.operators.dialogs import Dialogs
 from agents.core.operators.news import News
 from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.core.planning.placing import Clock, Placing
@@ -112,6 +115,7 @@ class Coordinator:
         self.news = News(self.fleet)
         self.placing = Placing(self.fleet, lanes, numerics, settings, now.s, clock)
         self.desk = Desk(self.fleet, self.placing, self.news, token)
+        self.dialogs = Dialogs(self.desk)
         self._led = False
         self._faulty: set[Partition] = set()
         self._waiting: tuple[Partition, ...] = ()
@@ -188,6 +192,8 @@ class Coordinator:
                 self._watch(event, now)
             case Asked():
                 yield from self.desk.asked(event, now.s, now.ms, commanding=self.liveness.watching())
+            case AdHoc() | AdHocList():
+                yield from self.dialogs.asked(event, now.s, now.ms, commanding=self.liveness.watching())
             case AffiliationsRead(affiliations):
                 self.desk.affiliations.clear()
                 yield from self.desk.affiliation(affiliations)

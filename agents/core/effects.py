@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from agents.core import forms
 from agents.core.feeds import FeedItem
 from agents.core.model import Accelerator, Answer, Intent, Lease, Partition, Placed, WorkerCommand
 from agents.core.replay.decisions import Decided
@@ -192,6 +193,14 @@ class Whisper:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerAdHoc:
+    """The answer to the AdHoc or AdHocList with that `ref`."""
+
+    ref: str
+    answer: forms.Answer
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     text: str
 
@@ -229,6 +238,7 @@ Effect = (
     | Publish
     | Say
     | Whisper
+    | AnswerAdHoc
     | Subject
     | MirrorAffiliations
     | Note

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from agents.core.model import Announcement, Telemetry
 
@@ -69,4 +70,29 @@ class AffiliationChanged:
     affiliation: str
 
 
-XmppEvent = Led | NotLeading | LinkUp | LinkDown | WorkerSeen | TelemetryIn | Asked | AffiliationChanged
+@dataclass(frozen=True, slots=True)
+class AdHocList:
+    """Somebody's client asks which commands it may give (XEP-0050 2.2). `ref` names the request that waits for the answer."""
+
+    ref: str
+    jid: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdHoc:
+    """Somebody's client gives a command, or goes on with one (XEP-0050 2.3).
+
+    `jid` is the bare JID, `command` its name, `session` empty at the beginning, `action` one of execute, next, prev,
+    complete, cancel. `fields`: what was filled in, by the fields' names; empty ones may be missing."""
+
+    ref: str
+    jid: str
+    command: str
+    session: str
+    action: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+XmppEvent = (
+    Led | NotLeading | LinkUp | LinkDown | WorkerSeen | TelemetryIn | Asked | AffiliationChanged | AdHocList | AdHoc
+)

@@ -110,6 +110,7 @@ class World:
     pings: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     published: list[fx.Publish] = field(default_factory=list)
+    answered: list[fx.AnswerAdHoc] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.inv = inventory(self.nodes)
@@ -150,6 +151,8 @@ class World:
                 self.pings.append(worker)
             case fx.Say(text) | fx.Whisper(_, text):
                 self.said.append(text)
+            case fx.AnswerAdHoc():
+                self.answered.append(effect)
             case fx.Publish():
                 self.published.append(effect)
             case _:

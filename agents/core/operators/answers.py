@@ -10,6 +10,7 @@ from agents.core.planning.placing import Placing
 from agents.core.summary import lane_loads, node_rate_eps, summarise
 
 ROWS = 4  # of a table, so that with fence, head and first line it is 8 lines
+ROWS_ELSEWHERE = 50  # in a form or on a terminal
 WIDTH = 36
 
 
@@ -23,11 +24,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[i
     return "\n".join(["```", line(head), *(line(r) for r in rows), "```"])
 
 
-def page_of(count: int, page: int) -> tuple[slice, int]:
+def page_of(count: int, page: int, rows: int = ROWS) -> tuple[slice, int]:
     """The rows of that page (from 1), and how many pages there are; a page beyond the last is the last."""
-    pages = max(1, -(-count // ROWS))
+    pages = max(1, -(-count // rows))
     at = min(max(page, 1), pages) - 1
-    return slice(at * ROWS, (at + 1) * ROWS), pages
+    return slice(at * rows, (at + 1) * rows), pages
 
 
 def health_word(fleet: Fleet, view: View) -> str:
@@ -93,12 +94,12 @@ def device(x: Accelerator) -> str:
     return f"{x.name}: {', '.join(said) or 'well'}."
 
 
-def nodes(fleet: Fleet, page: int) -> str:
+def nodes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
     """Nodes, then routers, the ones that need attention first."""
     views = sorted(
         fleet.views.values(), key=lambda v: (health_word(fleet, v) == "ok", v.spec.kind is Kind.ROUTER, v.spec.name)
     )
-    shown, pages = page_of(len(views), page)
+    shown, pages = page_of(len(views), page, rows_at_most)
     ok = sum(health_word(fleet, v) == "ok" for v in views)
     rows = [
         [
@@ -134,11 +135,11 @@ def node(fleet: Fleet, view: View, now: float) -> str:
     return "\n".join(lines)
 
 
-def lanes(fleet: Fleet, page: int) -> str:
+def lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
     """Lanes by lag, the most first."""
     loads = lane_loads(fleet)
     ps = sorted(fleet.of(Kind.NODE), key=lambda p: (-(loads[p.n].lag_events if p.n in loads else 1 << 60), p.n))
-    shown, pages = page_of(len(ps), page)
+    shown, pages = page_of(len(ps), page, rows_at_most)
     rows = []
     for p in ps[shown]:
         s, load = fleet.partitions[p], loads.get(p.n)

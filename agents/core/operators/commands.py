@@ -13,7 +13,8 @@ from enum import IntEnum
 import numpy as np
 
 from agents.core.effects import Effect, Send, Write
-from agents.core.fleet import Fleet, View
+from agents.core.feeds import FleetSummary
+from agents.core.fleet import Fleet
 from agents.core.model import (
     LANES,
     PAUSE,
@@ -27,12 +28,24 @@ from agents.core.model import (
     short_name,
 )
 from agents.core.operators import answers
+from agents.core.operators.arguments import (
+    LANE,
+    NODE,
+    PAGE,
+    WORKER,
+    Argument,
+    Type,
+    lane_of,
+    node_of,
+    page_of,
+)
 from agents.core.operators.news import News, names
 from agents.core.operators.whatif import USAGE, whatif
 from agents.core.planning.calm import MUST
 from agents.core.planning.explain import explain
 from agents.core.planning.inputs import Change, Target
 from agents.core.planning.placing import Placing, Scored
+from agents.core.summary import summarise
 from agents.errors import OperatorError
 from kernels import terms as terms_of
 from kernels.reference import may_be
@@ -62,7 +75,9 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a command may look at. `jid` is the asker's bare JID, `nick` how the answer addresses them."""
+    """What a command may look at. `jid` is the asker's bare JID, `nick` how the answer addresses them.
+
+    `chat`: the answer is read in a chat, maybe on a phone: short tables, and how to ask on."""
 
     fleet: Fleet
     placing: Placing
@@ -72,6 +87,12 @@ class Context:
     nick: str
     now: float
     now_ms: int
+    chat: bool = True
+
+    @property
+    def rows(self) -> int:
+        """Of a table."""
+        return answers.ROWS if self.chat else answers.ROWS_ELSEWHERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,47 +106,26 @@ class Dry:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`args` as shown in help: `[PAGE]` may be left out, `NODE` may not; `[CHANGE ...]` is any number of words."""
+    """`run` takes the words after the name. `chat_only`: it makes sense in a conversation alone. `goes`: how it is written,
+    where that is more than its arguments. `figures`: what the answer says in numbers, for programs."""
 
     name: str
-    args: tuple[str, ...]
+    args: tuple[Argument, ...]
     access: Access
     help: str
     run: Callable[[Context, Sequence[str]], str | Dry]
+    chat_only: bool = False
+    goes: str = ""
+    figures: Callable[[Context], Mapping[str, str]] | None = None
 
     @property
     def usage(self) -> str:
-        return " ".join((self.name, *self.args))
+        return " ".join((self.name, *(a.usage for a in self.args)))
 
-
-# ---- arguments ----
-
-
-def _node(c: Context, name: str) -> View:
-    wanted = name.strip().lower()
-    by_name = {v.spec.name: v for v in c.fleet.views.values() if v.spec.kind is Kind.NODE}
-    view = by_name.get(wanted) or c.fleet.views.get(wanted)
-    if view is None:
-        near = difflib.get_close_matches(wanted, [*by_name, *c.fleet.views], 1)
-        hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(sorted(by_name)[:12])}."
-        raise OperatorError(f"No node is called {name[:40]!r}.{hint}")
-    return view
-
-
-def _lane(c: Context, text: str) -> Partition:
-    count = len(c.fleet.of(Kind.NODE))
-    p = Partition(LANES, int(text)) if text.isascii() and text.isdigit() and len(text) < 10 else None
-    if p is None or p not in c.fleet.partitions:
-        raise OperatorError(f"{text[:40]!r} is no lane: they are 0 to {count - 1}.")
-    return p
-
-
-def _page(args: Sequence[str]) -> int:
-    if not args:
-        return 1
-    if not (args[0].isascii() and args[0].isdigit() and 0 < len(args[0]) < 6):
-        raise OperatorError(f"{args[0][:40]!r} is no page: give a number from 1.")
-    return int(args[0])
+    @property
+    def asks(self) -> bool:
+        """Whether it cannot be run without arguments."""
+        return any(not a.optional for a in self.args)
 
 
 # ---- looking ----
@@ -135,35 +135,43 @@ def _help(c: Context, args: Sequence[str]) -> str:
     if args:
         command = find(args[0])
         return f"{command.usage}: {command.help}" + (" Needs admin." if command.access is Access.ACT else "")
-    look = ", ".join(x.usage for x in COMMANDS.values() if x.access is Access.LOOK)
-    act = ", ".join(x.usage for x in COMMANDS.values() if x.access is Access.ACT)
-    return f"Ask with a ! before it here, or without one to one.\nLook: {look}.\nAct (admin): {act}.\nhelp COMMAND tells more."
+    shown = [x for x in COMMANDS.values() if c.chat or not x.chat_only]
+    look = ", ".join(x.usage for x in shown if x.access is Access.LOOK)
+    act = ", ".join(x.usage for x in shown if x.access is Access.ACT)
+    ask = "Ask with a ! before it here, or without one to one.\n" if c.chat else ""
+    return f"{ask}Look: {look}.\nAct (admin): {act}.\nhelp COMMAND tells more."
 
 
 def _status(c: Context, args: Sequence[str]) -> str:
     return answers.status(c.fleet, c.placing, c.now)
 
 
+def _figures(c: Context) -> dict[str, str]:
+    s = summarise(c.fleet, c.placing.watch.rates, c.now, paused=PAUSE in c.fleet.intents)
+    values = {name: getattr(s, name) for name in FleetSummary.__slots__}
+    return {name: str(v).lower() if isinstance(v, bool) else f"{v:.12g}" for name, v in values.items()}
+
+
 def _nodes(c: Context, args: Sequence[str]) -> str:
-    return answers.nodes(c.fleet, _page(args))
+    return answers.nodes(c.fleet, page_of(args), c.rows)
 
 
 def _one_node(c: Context, args: Sequence[str]) -> str:
     name = args[0].strip().lower()
-    view = c.fleet.views[name] if name in c.fleet.views else _node(c, name)
+    view = c.fleet.views[name] if name in c.fleet.views else node_of(c.fleet, name)
     return answers.node(c.fleet, view, c.now)
 
 
 def _lanes(c: Context, args: Sequence[str]) -> str:
-    return answers.lanes(c.fleet, _page(args))
+    return answers.lanes(c.fleet, page_of(args), c.rows)
 
 
 def _one_lane(c: Context, args: Sequence[str]) -> str:
-    return answers.lane(c.fleet, c.placing, _lane(c, args[0]), c.now, c.now_ms)
+    return answers.lane(c.fleet, c.placing, lane_of(c.fleet, args[0]), c.now, c.now_ms)
 
 
 def _explain(c: Context, args: Sequence[str]) -> str:
-    return explain(c.placing, _lane(c, args[0]), c.now)
+    return explain(c.placing, lane_of(c.fleet, args[0]), c.now)
 
 
 def _whatif(c: Context, args: Sequence[str]) -> str:
@@ -176,11 +184,11 @@ def _hotspots(c: Context, args: Sequence[str]) -> str:
 
 def _history(c: Context, args: Sequence[str]) -> str:
     rows = list(c.history)[::-1]
-    shown, pages = answers.page_of(len(rows), _page(args))
+    shown, pages = answers.page_of(len(rows), page_of(args), c.rows)
     if not rows:
         return "Nothing has happened yet."
     lines = [f"{_clock(r.ms)} {r.who.partition('@')[0] + ': ' if r.who else ''}{r.text}"[:90] for r in rows[shown]]
-    more = f" More: history {_page(args) + 1}" if _page(args) < pages else ""
+    more = f" More: history {page_of(args) + 1}" if page_of(args) < pages else ""
     return f"The last of {len(rows)} entries (UTC).{more}\n" + "\n".join(lines)
 
 
@@ -207,7 +215,7 @@ def _effect(scored: Scored, only: frozenset[str] | None = None) -> str:
 
 
 def _drain(c: Context, args: Sequence[str]) -> Dry:
-    view = _node(c, args[0])
+    view = node_of(c.fleet, args[0])
     worker, name = view.spec.worker, view.spec.name
     if drain_intent(worker) in c.fleet.intents:
         raise OperatorError(f"{name} is drained already; resume {name} takes that back.")
@@ -236,7 +244,7 @@ def _drain(c: Context, args: Sequence[str]) -> Dry:
 
 
 def _resume(c: Context, args: Sequence[str]) -> Dry:
-    view = _node(c, args[0])
+    view = node_of(c.fleet, args[0])
     worker, name = view.spec.worker, view.spec.name
     if not c.fleet.drained(worker):
         raise OperatorError(f"{name} is not drained.")
@@ -252,7 +260,7 @@ def _resume(c: Context, args: Sequence[str]) -> Dry:
 
 
 def _move(c: Context, args: Sequence[str]) -> Dry:
-    p, view = _lane(c, args[0]), _node(c, args[1])
+    p, view = lane_of(c.fleet, args[0]), node_of(c.fleet, args[1])
     worker, name = view.spec.worker, view.spec.name
     s = c.fleet.partitions[p]
     if s.worker == worker and s.state is State.ASSIGNED:
@@ -347,30 +355,41 @@ def find(word: str) -> Command:
 
 def run(command: Command, context: Context, args: Sequence[str]) -> str | Dry:
     """Raises OperatorError for a wrong number of arguments or an argument that names nothing."""
-    needed = sum(not a.startswith("[") for a in command.args)
-    most = len(args) if command.args and command.args[-1].endswith("...]") else len(command.args)
+    needed = sum(not a.optional for a in command.args)
+    most = len(args) if command.args and command.args[-1].many else len(command.args)
     if not needed <= len(args) <= most:
-        raise OperatorError(f"It goes: {command.usage}")
+        raise OperatorError(f"It goes: {command.goes or command.usage}")
     return command.run(context, args)
 
 
+_ID = Argument("id", Type.WORD, "what the prediction gave")
+_CHANGE = (
+    Argument("change", Type.WORD, "what changes", choices=("drain", "lose", "add", "rate")),
+    Argument("what", Type.WORD, "NODE, or REGION, or SITE CAPACITY, or LANE xF", optional=True, many=True),
+)
 _LIST = (
-    Command("help", ("[COMMAND]",), Access.LOOK, "what I can do", _help),
-    Command("status", (), Access.LOOK, "how the fleet is", _status),
-    Command("nodes", ("[PAGE]",), Access.LOOK, "all workers, troubled ones first", _nodes),
-    Command("node", ("NODE",), Access.LOOK, "one worker", _one_node),
-    Command("lanes", ("[PAGE]",), Access.LOOK, "all lanes, the most lag first", _lanes),
-    Command("lane", ("N",), Access.LOOK, "one lane", _one_lane),
-    Command("explain", ("N",), Access.LOOK, "why a lane is where it is, in ms", _explain),
-    Command("whatif", ("[CHANGE ...]",), Access.LOOK, f"what a change would do: {USAGE}", _whatif),
+    Command(
+        "help",
+        (Argument("command", Type.COMMAND, "which command", optional=True),),
+        Access.LOOK,
+        "what I can do",
+        _help,
+    ),
+    Command("status", (), Access.LOOK, "how the fleet is", _status, figures=_figures),
+    Command("nodes", (PAGE,), Access.LOOK, "all workers, troubled ones first", _nodes),
+    Command("node", (WORKER,), Access.LOOK, "one worker", _one_node),
+    Command("lanes", (PAGE,), Access.LOOK, "all lanes, the most lag first", _lanes),
+    Command("lane", (LANE,), Access.LOOK, "one lane", _one_lane),
+    Command("explain", (LANE,), Access.LOOK, "why a lane is where it is, in ms", _explain),
+    Command("whatif", _CHANGE, Access.LOOK, f"what a change would do: {USAGE}", _whatif, goes=USAGE),
     Command("hotspots", (), Access.LOOK, "where events pile up", _hotspots),
-    Command("history", ("[PAGE]",), Access.LOOK, "what happened and who asked for it", _history),
-    Command("drain", ("NODE",), Access.ACT, "move all lanes away and give it no new ones", _drain),
-    Command("resume", ("NODE",), Access.ACT, "let a drained node take lanes again", _resume),
-    Command("move", ("LANE", "NODE"), Access.ACT, "move one lane", _move),
+    Command("history", (PAGE,), Access.LOOK, "what happened and who asked for it", _history),
+    Command("drain", (NODE,), Access.ACT, "move all lanes away and give it no new ones", _drain),
+    Command("resume", (NODE,), Access.ACT, "let a drained node take lanes again", _resume),
+    Command("move", (LANE, NODE), Access.ACT, "move one lane", _move),
     Command("rebalance", (), Access.ACT, "move now what would gain", _rebalance),
     Command("pause", (), Access.ACT, "no moves but for orphans and drains", _pause),
     Command("unpause", (), Access.ACT, "let the planner work again", _unpause),
-    Command("confirm", ("ID",), Access.ACT, "do what was predicted", lambda c, a: ""),
+    Command("confirm", (_ID,), Access.ACT, "do what was predicted", lambda c, a: "", chat_only=True),
 )
 COMMANDS: Mapping[str, Command] = {c.name: c for c in _LIST}

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from agents.core.effects import Effect, MirrorAffiliations, Note, Say, Whisper
 from agents.core.events_xmpp import Asked
 from agents.core.fleet import Fleet
-from agents.core.operators.commands import Access, Context, Dry, Remembered, find, run
+from agents.core.operators.commands import Access, Command, Context, Dry, Remembered, find, run
 from agents.core.operators.news import News, clip
 from agents.core.planning.placing import Placing
 from agents.errors import OperatorError
 
 CONFIRM_S = 120.0
+KAFKA_AWAY = "Kafka is away: until it is back I command nothing, and change nothing."
 PROMISES_AT_MOST = 100
 ASKS, ASKS_PER_S = 10.0, 1.0  # per person: at once, and how fast that comes back
 
@@ -42,12 +43,14 @@ class Desk:
     token: Callable[[], str]
     history: deque[Remembered] = field(default_factory=lambda: deque(maxlen=500))
     affiliations: dict[str, str] = field(default_factory=dict)
+    known: bool = False  # whether the room's affiliations have been read
     promises: dict[str, Promise] = field(default_factory=dict)
     _asks: dict[str, tuple[float, float, bool]] = field(default_factory=dict)
 
     def affiliation(self, changed: Mapping[str, str]) -> Iterator[Effect]:
         """Feeds follow the room: who may not read the one may not read the others."""
         self.affiliations |= changed
+        self.known = True
         yield MirrorAffiliations({jid: a for jid, a in self.affiliations.items() if Access.of(a) > Access.NONE})
 
     def asked(self, event: Asked, now: float, now_ms: int, *, commanding: bool) -> Iterator[Effect]:
@@ -58,7 +61,7 @@ class Desk:
         if text is None:
             return
         answer = self._reply(event)
-        level = self._budget(event.jid, now)
+        level = self.budget(event.jid, now)
         if level == "deaf":
             return
         if level == "full":
@@ -76,13 +79,10 @@ class Desk:
         self, words: list[str], event: Asked, c: Context, answer: Callable[[str], Effect], commanding: bool
     ) -> Iterator[Effect]:
         command = find(words[0] if words else "help")
-        may = Access.of(self.affiliations.get(event.jid, "none"))
-        if may < command.access:
-            have = self.affiliations.get(event.jid, "none")
-            need = {Access.LOOK: "a member", Access.ACT: "an admin", Access.TUNE: "an owner"}[command.access]
-            raise OperatorError(f"{command.name} is for {need} of the ops room; you are {have}.")
+        if why := self.refused(command, event.jid):
+            raise OperatorError(why)
         if command.access > Access.LOOK and not commanding:
-            raise OperatorError("Kafka is away: until it is back I command nothing, and change nothing.")
+            raise OperatorError(KAFKA_AWAY)
         if command.name == "confirm":
             yield from self._confirm(words, event, c, answer)
             return
@@ -105,6 +105,18 @@ class Desk:
         prefix = "!" if event.room else ""
         yield answer(f"{result.text}\nTo do it: {prefix}confirm {promise.id} (within {CONFIRM_S:.0f} s)")
 
+    def access(self, jid: str) -> Access:
+        """What that bare JID may do."""
+        return Access.of(self.affiliations.get(jid, "none"))
+
+    def refused(self, command: Command, jid: str) -> str:
+        """Why `jid` may not give this command; empty when they may."""
+        if self.access(jid) >= command.access:
+            return ""
+        have = self.affiliations.get(jid, "none")
+        need = {Access.LOOK: "a member", Access.ACT: "an admin", Access.TUNE: "an owner"}[command.access]
+        return f"{command.name} is for {need} of the ops room; you are {have}."
+
     def _confirm(self, words: list[str], event: Asked, c: Context, answer: Callable[[str], Effect]) -> Iterator[Effect]:
         if len(words) != 2:
             raise OperatorError("It goes: confirm ID")
@@ -116,10 +128,9 @@ class Desk:
         del self.promises[promise.id]
         if promise.version != self.fleet.version:
             raise OperatorError(f"The fleet has changed since. Ask again: {promise.dry.title}")
-        effects = list(promise.dry.act(c))
+        effects = act(promise.dry, c, promise.version)
         yield answer(f"On it: {promise.dry.title}.")
         yield from effects
-        yield Note("action", event.jid, promise.dry.title, {"version": promise.version})
 
     def expire(self, now: float) -> None:
         self.promises = {k: p for k, p in self.promises.items() if p.until >= now}
@@ -129,7 +140,7 @@ class Desk:
         if note.kind in ("action", "decision", "alert"):
             self.history.append(Remembered(ms, note.who, note.text))
 
-    def _budget(self, jid: str, now: float) -> str:
+    def budget(self, jid: str, now: float) -> str:
         """`ok`, `full` once when the budget is spent, then `deaf` until some has come back."""
         left, at, told = self._asks.get(jid, (ASKS, now, False))
         left = min(ASKS, left + (now - at) * ASKS_PER_S)
@@ -143,6 +154,11 @@ class Desk:
             return Say(clip([text])) if event.room else Whisper(event.jid, clip([text]))
 
         return answer
+
+
+def act(dry: Dry, c: Context, version: int) -> list[Effect]:
+    """Do what was predicted at that version of the fleet, and note who asked. Raises OperatorError, and does nothing then."""
+    return [*dry.act(c), Note("action", c.jid, dry.title, {"version": version})]
 
 
 def _conversation(event: Asked) -> str:

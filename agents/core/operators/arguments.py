@@ -1,0 +1,152 @@
+"""Arguments of operator commands, each declared once: how it is written in chat, picked in a form, completed in a shell."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from agents.core.fleet import Fleet, View
+from agents.core.forms import Field, FieldKind, Option
+from agents.core.model import LANES, Kind, Partition, State, short_name
+from agents.core.operators.answers import health_word
+from agents.errors import OperatorError
+
+PICK_AT_MOST = 100  # options of a list; beyond that it is typed
+
+
+class Type(Enum):
+    """What an argument names. WORKER: a node or a router; COMMAND: a command's name; NUMBER: a whole number in a range."""
+
+    WORD = auto()
+    NODE = auto()
+    WORKER = auto()
+    LANE = auto()
+    NUMBER = auto()
+    COMMAND = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """`name` is also the form field's; `help` says what it is; `choices` are all that is allowed (empty: anything).
+
+    `many`: any number of words, only as the last one. `low`, `high`: the range of a NUMBER."""
+
+    name: str
+    type: Type
+    help: str
+    optional: bool = False
+    many: bool = False
+    choices: tuple[str, ...] = ()
+    low: int = 1
+    high: int = 99_999
+
+    @property
+    def usage(self) -> str:
+        text = self.name.upper() + (" ..." if self.many else "")
+        return f"[{text}]" if self.optional else text
+
+
+PAGE = Argument("page", Type.NUMBER, "which page, from 1", optional=True)
+NODE = Argument("node", Type.NODE, "which node")
+WORKER = Argument("node", Type.WORKER, "which worker")
+LANE = Argument("lane", Type.LANE, "which lane")
+
+
+# ---- what was said ----
+
+
+def node_of(fleet: Fleet, name: str) -> View:
+    """The node of that name (`iad-1`) or account. Raises OperatorError."""
+    wanted = name.strip().lower()
+    by_name = {v.spec.name: v for v in fleet.views.values() if v.spec.kind is Kind.NODE}
+    view = by_name.get(wanted) or fleet.views.get(wanted)
+    if view is None:
+        near = difflib.get_close_matches(wanted, [*by_name, *fleet.views], 1)
+        hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(sorted(by_name)[:12])}."
+        raise OperatorError(f"No node is called {name[:40]!r}.{hint}")
+    return view
+
+
+def lane_of(fleet: Fleet, text: str) -> Partition:
+    """Raises OperatorError."""
+    count = len(fleet.of(Kind.NODE))
+    p = Partition(LANES, int(text)) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    if p is None or p not in fleet.partitions:
+        raise OperatorError(f"{text[:40]!r} is no lane: they are 0 to {count - 1}.")
+    return p
+
+
+def page_of(args: Sequence[str]) -> int:
+    """Raises OperatorError."""
+    if not args:
+        return 1
+    if not (args[0].isascii() and args[0].isdigit() and 0 < len(args[0]) < 6):
+        raise OperatorError(f"{args[0][:40]!r} is no page: give a number from 1.")
+    return int(args[0])
+
+
+# ---- forms ----
+
+
+def words_of(arguments: Sequence[Argument], given: Mapping[str, str]) -> list[str]:
+    """What was filled in, as the words that chat would have had. Raises OperatorError for what is missing."""
+    words: list[str] = []
+    left_out = ""
+    for a in arguments:
+        text = given.get(a.name, "").strip()
+        if not text:
+            if not a.optional:
+                raise OperatorError(f"{a.name} is missing: {a.help}.")
+            left_out = left_out or a.name
+        elif left_out:
+            raise OperatorError(f"{a.name} needs {left_out}, too.")
+        else:
+            words += text.split() if a.many else [text]
+    return words
+
+
+def field_of(a: Argument, fleet: Fleet, commands: Sequence[str], value: str = "") -> Field:
+    """The field to fill in: a list where there are at most 100 to pick from."""
+    options = _options(a, fleet, commands)
+    low, high = _range(a, fleet)
+    if options and len(options) <= PICK_AT_MOST:
+        known = value if value in {o.value for o in options} else ""
+        return Field(a.name, FieldKind.LIST, a.help, known, options, required=not a.optional)
+    ranged = f"{low} to {high}" if low is not None and a.type is Type.LANE else ""
+    return Field(
+        a.name, FieldKind.TEXT, a.help, value, required=not a.optional, note=ranged, low=low, high=high
+    )  # fmt: skip
+
+
+def _range(a: Argument, fleet: Fleet) -> tuple[int, int] | tuple[None, None]:
+    match a.type:
+        case Type.NUMBER:
+            return a.low, a.high
+        case Type.LANE:
+            return 0, max(0, len(fleet.of(Kind.NODE)) - 1)
+    return None, None
+
+
+def _options(a: Argument, fleet: Fleet, commands: Sequence[str]) -> tuple[Option, ...]:
+    match a.type:
+        case Type.NODE | Type.WORKER:
+            views = [v for v in fleet.views.values() if a.type is Type.WORKER or v.spec.kind is Kind.NODE]
+            views.sort(key=lambda v: (v.spec.kind is Kind.ROUTER, v.spec.name))
+            return tuple(_worker(fleet, v) for v in views)
+        case Type.LANE:
+            return tuple(Option(str(p.n), f"{p.n}: {_where(fleet, p)}") for p in sorted(fleet.of(Kind.NODE)))
+        case Type.COMMAND:
+            return tuple(Option(name, name) for name in commands)
+    return tuple(Option(word, word) for word in a.choices)
+
+
+def _worker(fleet: Fleet, view: View) -> Option:
+    name = view.spec.name if view.spec.kind is Kind.NODE else view.spec.worker
+    return Option(name, f"{name}: {health_word(fleet, view)}, has {len(fleet.owned_by(view.spec.worker))}")
+
+
+def _where(fleet: Fleet, p: Partition) -> str:
+    s = fleet.partitions[p]
+    return "with nobody" if s.state is State.ORPHAN else short_name(s.worker)

@@ -1,0 +1,193 @@
+"""Operator commands by forms (XEP-0050): who may see which, what is asked, the dry run as a step, and what ends a dialog.
+
+A dialog belongs to a bare JID and a command, and waits 120 s for its next step. Rights are looked up at every step; nothing is
+changed by any but the step that confirms a dry run, at the version of the fleet that the dry run was made for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agents.core.effects import AnswerAdHoc, Effect
+from agents.core.events_xmpp import AdHoc, AdHocList
+from agents.core.forms import (
+    TEXT,
+    Answer,
+    Field,
+    FieldKind,
+    Form,
+    Listing,
+    Mood,
+    Option,
+    Refusal,
+    Remark,
+    Reply,
+    Status,
+)
+from agents.core.operators.arguments import field_of, words_of
+from agents.core.operators.commands import COMMANDS, Access, Command, Context, Dry, run
+from agents.core.operators.desk import CONFIRM_S, KAFKA_AWAY, Desk, act
+from agents.errors import OperatorError
+
+DIALOGS_AT_MOST = 100
+EACH_AT_MOST = 5  # of one person; the oldest makes room
+
+_UNKNOWN = Refusal(
+    "bad-request", "Nothing waits under that session: it ran out, or another coordinator leads now. Begin anew.", "bad-sessionid"
+)  # fmt: skip
+_NOT_NOW = Refusal("bad-request", "That action cannot be done at this step.", "bad-action")
+
+
+@dataclass(slots=True)
+class _Dialog:
+    """`given`: what was filled in last. `dry`: the prediction that waits to be confirmed, made at the fleet's `version`."""
+
+    id: str
+    jid: str
+    command: Command
+    until: float
+    given: Mapping[str, str] = field(default_factory=dict)
+    dry: Dry | None = None
+    version: int = 0
+
+
+@dataclass(slots=True)
+class Dialogs:
+    desk: Desk
+    _open: dict[str, _Dialog] = field(default_factory=dict)
+
+    def asked(self, event: AdHoc | AdHocList, now: float, now_ms: int, *, commanding: bool) -> Iterator[Effect]:
+        """One answer for each event, before anything else is done."""
+        self._open = {k: d for k, d in self._open.items() if d.until >= now}
+        effects: list[Effect] = []
+        yield AnswerAdHoc(event.ref, self._answer(event, now, now_ms, commanding, effects))
+        yield from effects
+
+    def _answer(
+        self, event: AdHoc | AdHocList, now: float, now_ms: int, commanding: bool, effects: list[Effect]
+    ) -> Answer:
+        desk = self.desk
+        if not desk.known:
+            return Refusal(
+                "resource-constraint", "I do not know yet who is who in the ops room: ask again in a moment."
+            )
+        if desk.budget(event.jid, now) != "ok":
+            return Refusal("resource-constraint", "Slowly, please: ten steps at once are enough.")
+        if isinstance(event, AdHocList):
+            may = desk.access(event.jid)
+            return Listing(tuple(Option(c.name, f"{c.name}: {c.help}") for c in BY_FORM.values() if c.access <= may))
+        command = BY_FORM.get(event.command)
+        if command is None:
+            return Refusal("item-not-found", "There is no such command.")
+        if why := desk.refused(command, event.jid):
+            return Refusal("forbidden", why)
+        c = Context(desk.fleet, desk.placing, desk.news, desk.history, event.jid, event.jid, now, now_ms, chat=False)
+        if not event.session:
+            if event.action != "execute":
+                return _NOT_NOW
+            return self._begin(command, event, c, commanding)
+        dialog = self._open.get(event.session)
+        if dialog is None or dialog.jid != event.jid or dialog.command is not command:
+            return _UNKNOWN
+        return self._go_on(dialog, event, c, commanding, effects)
+
+    # ---- steps ----
+
+    def _begin(self, command: Command, event: AdHoc, c: Context, commanding: bool) -> Answer:
+        dialog = _Dialog(self._new_id(), event.jid, command, c.now + CONFIRM_S)
+        given = _known(command, event.fields)
+        if command.access > Access.LOOK and not commanding:
+            return self._end(dialog, KAFKA_AWAY, Mood.ERROR)
+        mine = [d for d in self._open.values() if d.jid == event.jid]
+        if len(mine) >= EACH_AT_MOST:
+            del self._open[mine[0].id]
+        if len(self._open) >= DIALOGS_AT_MOST:
+            return Refusal("resource-constraint", "Too many dialogs wait; try again in two minutes.")
+        self._open[dialog.id] = dialog
+        return self._ask(dialog, c) if command.asks and not given else self._run(dialog, given, c)
+
+    def _go_on(
+        self, dialog: _Dialog, event: AdHoc, c: Context, commanding: bool, effects: list[Effect]
+    ) -> Answer:  # fmt: skip
+        if event.action == "cancel":
+            del self._open[dialog.id]
+            return Reply(dialog.command.name, dialog.id, Status.CANCELED)
+        if dialog.command.access > Access.LOOK and not commanding:
+            return self._end(dialog, KAFKA_AWAY, Mood.ERROR)
+        dialog.until = c.now + CONFIRM_S
+        given = _known(dialog.command, event.fields)
+        if event.action == "prev":
+            if dialog.dry is None or not dialog.command.args:
+                return _NOT_NOW
+            dialog.dry = None
+            return self._ask(dialog, c)
+        if dialog.dry is None or given:  # a form sent twice is not a confirmation
+            return self._run(dialog, given, c)
+        if dialog.version != c.fleet.version:
+            changed = Remark(Mood.WARN, "The fleet has changed since. Nothing was done; this is the prediction now.")
+            return self._run(dialog, dialog.given, c, changed)
+        try:
+            effects += act(dialog.dry, c, dialog.version)
+        except OperatorError as e:
+            return self._end(dialog, str(e), Mood.ERROR)
+        return self._end(dialog, f"On it: {dialog.dry.title}.")
+
+    def _run(self, dialog: _Dialog, given: Mapping[str, str], c: Context, *remarks: Remark) -> Answer:
+        command = dialog.command
+        dialog.given, dialog.dry = given, None
+        try:
+            result = run(command, c, words_of(command.args, given))
+        except OperatorError as e:
+            error = Remark(Mood.ERROR, str(e))
+            return self._ask(dialog, c, error) if command.args else self._end(dialog, str(e), Mood.ERROR)
+        if isinstance(result, str):
+            return self._end(dialog, result, figures=command.figures(c) if command.figures else {})
+        dialog.dry, dialog.version = result, c.fleet.version
+        back = ("prev",) if command.args else ()
+        return Reply(
+            command.name, dialog.id, Status.EXECUTING,
+            Form(result.title, f"Completing does it (within {CONFIRM_S:.0f} s), cancelling does nothing.", (_words(result.text),)),
+            remarks, ("complete", *back),
+        )  # fmt: skip
+
+    def _ask(self, dialog: _Dialog, c: Context, *remarks: Remark) -> Reply:
+        """The form with the command's arguments."""
+        command = dialog.command
+        fields = tuple(field_of(a, c.fleet, tuple(BY_FORM), dialog.given.get(a.name, "")) for a in command.args)
+        help_text = command.help[:1].upper() + command.help[1:] + "."
+        return Reply(
+            command.name, dialog.id, Status.EXECUTING, Form(command.name, help_text, fields), remarks,
+            ("next",) if command.access > Access.LOOK else ("complete",),
+        )  # fmt: skip
+
+    def _end(
+        self, dialog: _Dialog, text: str, mood: Mood = Mood.INFO, figures: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Completed: words in a form, what went wrong in a note."""
+        self._open.pop(dialog.id, None)
+        command = dialog.command
+        if mood is Mood.ERROR:
+            return Reply(command.name, dialog.id, Status.COMPLETED, remarks=(Remark(mood, text),))
+        told = [(a.name, dialog.given[a.name]) for a in command.args if a.name in dialog.given]
+        rows = (Field(name, FieldKind.TEXT, name, value) for name, value in (*told, *(figures or {}).items()))
+        return Reply(
+            command.name, dialog.id, Status.COMPLETED, Form(command.name, "", (_words(text), *rows), result=True)
+        )
+
+    def _new_id(self) -> str:
+        while (wish := self.desk.token() + self.desk.token()) in self._open:
+            pass
+        return wish
+
+
+def _known(command: Command, fields: Mapping[str, str]) -> dict[str, str]:
+    """What was filled in for its arguments; anything else is left out."""
+    return {a.name: fields[a.name].strip() for a in command.args if fields.get(a.name, "").strip()}
+
+
+def _words(text: str) -> Field:
+    """Without chat's marks of a code block."""
+    return Field(TEXT, FieldKind.FIXED, value="\n".join(x for x in text.split("\n") if x != "```"))
+
+
+BY_FORM: Mapping[str, Command] = {c.name: c for c in COMMANDS.values() if not c.chat_only}
