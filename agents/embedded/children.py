@@ -19,11 +19,17 @@ from pathlib import Path
 
 from agents import log
 from agents.embedded.folder import RunFolder
+from agents.settings.sources import PREFIX
 from agents.supervisor import LOST, PARENT, REFUSED
 
 LOG_BYTES = 4 << 20
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _STEADY_S = 0.2, 10.0, 30.0
 _log = log.get("embedded.children")
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a child's environment takes over. Not settings: those are in its file, and over it they would count again."""
+    return {name: value for name, value in environ.items() if not name.startswith(PREFIX)}
 
 
 class Child:
@@ -94,7 +100,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                env={**os.environ, **self._env, PARENT: str(os.getpid())},
+                env={**inherited(os.environ), **self._env, PARENT: str(os.getpid())},
                 start_new_session=True,  # Ctrl-C is for us; we end them in order
             )
         self.starts += 1

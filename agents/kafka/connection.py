@@ -53,10 +53,11 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
             raise SettingsError(
                 f"kafka.sasl_mechanism: {kafka.sasl_mechanism!r} is none of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"
             )
-        password = settings.secret(kafka.password_file)
+        password = settings.secret(kafka.password_file, f"kafka-{kafka.username}", kafka.username)
         if not (kafka.username and password):
             raise SettingsError(
-                f"kafka.security is {kafka.security}: kafka.username and kafka.password_file are needed"
+                f"kafka.security is {kafka.security}: kafka.username and kafka.password_file are needed (or, for the password, "
+                "a systemd credential kafka-USERNAME)"
             )
         kwargs |= {
             "sasl_mechanism": kafka.sasl_mechanism,

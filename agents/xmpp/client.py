@@ -20,7 +20,7 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
 from agents import log, settings
-from agents.errors import CommandRefused, NameTaken, NoAnswer, NotConnected, StaleEpoch, XmppError
+from agents.errors import CommandRefused, NameTaken, NoAnswer, NotConnected, SettingsError, StaleEpoch, XmppError
 from agents.xmpp.stream import Stream, tls_context
 from plugins import namespaces as ns
 from plugins.lanes import stale_seen
@@ -86,7 +86,13 @@ class Session:
     async def open(self) -> Self:
         """Log in; the same as entering."""
         xmpp = self.login.xmpp
-        password = await asyncio.to_thread(settings.secret, xmpp.password_file)
+        account = self.login.jid.partition("@")[0]
+        password = await asyncio.to_thread(settings.secret, xmpp.password_file, account)
+        if not password:
+            raise SettingsError(
+                f"xmpp.password_file: no password for {account}: name a file of mode 0600 that has it, or give the process "
+                f"the systemd credential {account}"
+            )
         context = await asyncio.to_thread(tls_context, xmpp.ca_file)
         self.stream = Stream(self.login.jid, password, context)
         self._listen(self._handlers)

@@ -1,0 +1,20 @@
+"""Settings are one TOML file, the environment over it, flags over that, read once at start; what is wrong is an error that names where
+it stands, the key, and what would be right."""
+
+from agents.settings.secrets import secret
+from agents.settings.sources import Loaded, decode_toml, gather, load
+from agents.settings.tables import Coordinator, Kafka, Metrics, Settings, Worker, Xmpp
+
+__all__ = [
+    "Coordinator",
+    "Kafka",
+    "Loaded",
+    "Metrics",
+    "Settings",
+    "Worker",
+    "Xmpp",
+    "decode_toml",
+    "gather",
+    "load",
+    "secret",
+]

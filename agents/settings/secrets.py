@@ -1,0 +1,49 @@
+"""Passwords come from files of mode 0600, or from systemd (systemd.exec(5), LoadCredential); from nowhere else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from agents.errors import SettingsError
+
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+
+
+def secret(path: str, *names: str) -> str:
+    """The first line of a secret's file; without a `path`, of the first systemd credential that has one of `names`. Empty
+    when there is none.
+
+    Raises SettingsError when it cannot be read, is empty, or others can read it too."""
+    file = Path(path) if path else _credential(names)
+    if file is None:
+        return ""
+    try:
+        mode = file.stat().st_mode
+        text = file.read_text("utf-8").split("\n", 1)[0].strip()
+    except OSError as e:
+        raise SettingsError(f"{file}: the password cannot be read ({e.strerror})") from e
+    except UnicodeDecodeError as e:
+        raise SettingsError(f"{file}: the password cannot be read (it is not UTF-8)") from e
+    if mode & _others(file):
+        raise SettingsError(f"{file}: others can read this password; run: chmod 600 {file}")
+    if not text:
+        raise SettingsError(f"{file}: the password is empty")
+    return text
+
+
+def _folder() -> Path | None:
+    folder = os.environ.get(CREDENTIALS, "")
+    return Path(folder) if folder else None
+
+
+def _credential(names: tuple[str, ...]) -> Path | None:
+    folder = _folder()
+    if folder is None:
+        return None
+    return next((file for name in names if name and "/" not in name and (file := folder / name).is_file()), None)
+
+
+def _others(file: Path) -> int:
+    """The mode's bits that must not be set. systemd lets the unit's user read by an ACL, whose mask shows as the group's."""
+    return 0o007 if file.parent == _folder() else 0o077

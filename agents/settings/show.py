@@ -1,0 +1,85 @@
+"""The settings as text: the commented example, and what is in effect with where it is from."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from agents.settings.about import hints, table_of
+from agents.settings.sources import Key, Loaded, keys
+from agents.settings.tables import Settings
+
+_HEAD = """\
+# Every setting of geolane, with its unit, what it may be, and its default. `geolane settings example` prints this file; take
+# away the # before what you change. Over the file goes the environment (the variable stands with each key), over that
+# --set TABLE.KEY=VALUE. Paths are looked for from the folder where a process was started. How passwords are given:
+# docs/settings.md.
+"""
+_WIDE = 118
+
+
+def example() -> str:
+    """A settings file with every key, commented out, that changes nothing."""
+    out = [_HEAD]
+    for table, rows in _tables():
+        out.append(f"\n# {_doc(table)}\n[{table}]\n")
+        out += [f"\n{_comment(key)}\n#{key.name} = {_toml(key.default)}\n" for key in rows]
+    return "".join(out)
+
+
+def effective(loaded: Loaded) -> str:
+    """Every key with its value, as a settings file, and behind each where it is from. Passwords are in files of their own
+    and are not read."""
+    out = []
+    for table, rows in _tables():
+        lines = [(f"{key.name} = {_toml(_value(loaded.settings, key.path))}", loaded.origins[key.path]) for key in rows]
+        wide = max(len(line) for line, _ in lines)
+        out.append(f"[{table}]\n" + "".join(f"{line:{wide}}  # {_one_line(origin)}\n" for line, origin in lines))
+    return "\n".join(out)
+
+
+def as_json(loaded: Loaded) -> str:
+    """One line: dotted key -> value and where it is from."""
+    rows = {path: {"value": _value(loaded.settings, path), "from": loaded.origins[path]} for path in keys()}
+    return json.dumps(rows, ensure_ascii=False)
+
+
+def _tables() -> Iterator[tuple[str, list[Key]]]:
+    rows: dict[str, list[Key]] = {}
+    for key in keys().values():
+        rows.setdefault(key.table, []).append(key)
+    yield from rows.items()
+
+
+def _doc(table: str) -> str:
+    kind: type = Settings
+    for name in table.split("."):
+        kind = table_of(hints(kind)[name]) or kind
+    return (kind.__doc__ or "").split("\n", 1)[0]
+
+
+def _comment(key: Key) -> str:
+    unit = f"Unit: {key.unit}. " if key.unit else ""
+    form = f"{key.wants[0].upper()}{key.wants[1:]}"
+    text = textwrap.wrap(key.text, _WIDE, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+    return "\n".join([*text, f"# {unit}{form}. Default: {_toml(key.default)}. {key.variable}"])
+
+
+def _value(settings: msgspec.Struct, path: str) -> Any:  # Any: of whatever type the key is
+    value: Any = settings
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _toml(value: Any) -> str:
+    """A JSON string, number or boolean is a TOML one too, but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _one_line(text: str) -> str:
+    return text.encode("unicode_escape").decode() if not text.isprintable() else text

@@ -1,0 +1,206 @@
+"""Where values come from: defaults, over them one TOML file, over it the environment, over that flags. All that is wrong is said at
+once, each with the file, variable or flag it came from."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from agents.core.nearest import nearest
+from agents.errors import SettingsError
+from agents.settings.about import hints, meta_of, read, table_of, unit_of, wants
+from agents.settings.check import NO_SECRETS, is_secret, problems, unknown
+from agents.settings.tables import ORDERED, Settings
+
+PREFIX, JOINT = "GEOLANE_", "__"
+RESERVED = frozenset({"GEOLANE_PARENT"})
+"""Variables with our prefix that are no settings (agents/supervisor.py)."""
+DEFAULT = "default"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One setting. `path`: `coordinator.calm.window_s`; `hint`: its type with what is said of it."""
+
+    path: str
+    hint: Any
+    default: Any
+
+    @property
+    def table(self) -> str:
+        return self.path.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition(".")[2]
+
+    @property
+    def variable(self) -> str:
+        """`GEOLANE_COORDINATOR__CALM__WINDOW_S`: names hold single underscores, so two stand for the dot."""
+        return PREFIX + self.path.replace(".", JOINT).upper()
+
+    @property
+    def text(self) -> str:
+        return meta_of(self.hint).description or ""
+
+    @property
+    def unit(self) -> str:
+        return unit_of(self.hint)
+
+    @property
+    def wants(self) -> str:
+        return wants(self.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings in effect; `origins`: for each dotted key the file, variable or flag it is from, or `default`."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+@cache
+def keys() -> dict[str, Key]:
+    """Every setting by its dotted name, in the order of the file."""
+    return {key.path: key for key in _keys(Settings, Settings(), "")}
+
+
+def _keys(kind: type, value: Any, at: str) -> Iterator[Key]:
+    inner = []
+    for name, hint in hints(kind).items():
+        if table := table_of(hint):
+            inner.append((table, getattr(value, name), f"{at}{name}."))
+        else:
+            yield Key(at + name, hint, getattr(value, name))
+    for below in inner:
+        yield from _keys(*below)
+
+
+def load(path: Path | None, flags: Iterable[str] = (), environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings in effect. Raises SettingsError."""
+    return gather(path, flags, environ).settings
+
+
+def gather(path: Path | None, flags: Iterable[str] = (), environ: Mapping[str, str] | None = None) -> Loaded:
+    """The settings of the file at `path` (None: of none), over them those of `environ` (None: the process's), over them
+    `flags`, each `KEY=VALUE`.
+
+    Raises SettingsError: a line for each thing that is wrong."""
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(keys(), DEFAULT)
+    wrong: list[str] = []
+    if path is not None:
+        data = read_toml(path)
+        wrong += [f"{path}: {p}" for p in problems(Settings, data, every=keys())]
+        if not wrong:
+            found = dict(_flat(data))
+            values |= found
+            origins |= dict.fromkeys(found, str(path))
+    for source, key, text in (*_variables(os.environ if environ is None else environ), *_flags(flags)):
+        if isinstance(key, str):
+            wrong.append(f"{source}: {key}")
+            continue
+        try:
+            values[key.path] = read(key.hint, text, text=True)
+            origins[key.path] = source
+        except ValueError as e:
+            wrong.append(f"{source}: {key.path} {e}")
+    if not wrong:
+        wrong += _disorder(values, origins)
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return Loaded(msgspec.convert(_nested(values), Settings), origins)
+
+
+def decode_toml(path: Path, kind: type[T]) -> T:
+    """The file at `path` as a value of `kind`, a struct.
+
+    Raises SettingsError: a line with file, key and what would be right for each thing that is wrong."""
+    data = read_toml(path)
+    if wrong := problems(kind, data):
+        raise SettingsError("\n".join(f"{path}: {p}" for p in wrong))
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as e:
+        raise SettingsError(f"{path}: {e}") from e
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Raises SettingsError when there is no such file or it is no TOML."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as e:
+        raise SettingsError(f"{path}: no such file") from e
+    except OSError as e:
+        raise SettingsError(f"{path}: cannot be read ({e.strerror})") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise SettingsError(f"{path}: is no TOML: {e}") from e
+
+
+def _flat(data: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in data.items():
+        if at + name in keys():
+            yield at + name, value
+        else:
+            yield from _flat(value, f"{at}{name}.")
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for path, value in values.items():
+        *tables, name = path.split(".")
+        table = out
+        for t in tables:
+            table = table.setdefault(t, {})
+        table[name] = value
+    return out
+
+
+def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, Key | str, str]]:
+    """Per variable of ours: its name, its key or what is wrong, its text."""
+    known = {key.variable: key for key in keys().values()}
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in RESERVED:
+            continue
+        if name in known:
+            yield name, known[name], environ[name]
+        elif is_secret(name):
+            yield name, NO_SECRETS, ""
+        else:
+            near = nearest(name, known)
+            right = f"Did you mean {near}?" if near else "`geolane settings example` has them all."
+            yield name, f"there is no such setting. {right}", ""
+
+
+def _flags(flags: Iterable[str]) -> Iterator[tuple[str, Key | str, str]]:
+    for flag in flags:
+        path, equals, text = flag.partition("=")
+        path = path.strip()
+        if path in keys():
+            yield f"--set {path}", keys()[path] if equals else "write KEY=VALUE", text
+            continue
+        table, _, name = path.rpartition(".")
+        siblings = [key.name for key in keys().values() if key.table == table] if table else []
+        yield f"--set {path}", unknown(name, f"{table}." if siblings else "", siblings, keys()), ""
+
+
+def _disorder(values: Mapping[str, Any], origins: Mapping[str, str]) -> list[str]:
+    out = []
+    for low, high in ORDERED:
+        a, b = (values.get(k, keys()[k].default) for k in (low, high))
+        if a > b:
+            first = low if origins[low] != DEFAULT else high
+            out.append(
+                f"{origins[first]}: {low} is {a:g}, above {high}, which is {b:g} ({origins[low]}, {origins[high]})"
+            )
+    return out
