@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 
 from kernels.assign import WAIT_MS, solve
 from kernels.reference import MatrixCosts
-from kernels.tables import Solution
+from kernels.tables import Floats, Singles, Solution
 
 INF = float("inf")
 
@@ -122,3 +125,69 @@ def test_no_lanes_and_no_nodes_are_no_trouble() -> None:
 def test_a_price_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match=r"price_ms\[1\] is nan"):
         placed([[1, 1]], [1], [1, 1], price=[0, float("nan")])
+
+
+def fleet(lanes: int, nodes: int, seed: int) -> tuple[Singles, Floats, Floats]:
+    """Lanes and nodes on a plane 100 ms wide, few lanes with most of the load, 0.8 of the room used."""
+    rng = np.random.default_rng(seed)
+    lane, node = rng.uniform(0, 100, (lanes, 1, 2)), rng.uniform(0, 100, (1, nodes, 2))
+    cost = 2 + np.sqrt(((lane - node) ** 2).sum(axis=2))
+    load = rng.permutation(1 / (10 + np.arange(lanes)) ** 0.9)
+    room = rng.lognormal(0, 0.5, nodes)
+    return cost.astype(np.float32), load, room * load.sum() / 0.8 / room.sum()
+
+
+@pytest.mark.parametrize(("lanes", "nodes"), [(400, 8), (1500, 20), (4000, 40)])
+def test_the_bound_is_near(lanes: int, nodes: int) -> None:
+    """The last has more lanes x nodes than are listed in full."""
+    cost, load, room = fleet(lanes, nodes, 1)
+    nobody = np.full(lanes, -1, dtype=np.int32)
+    found = solve(MatrixCosts(cost, nobody), load, room, owner=nobody)
+    assert (found.node >= 0).all()
+    assert found.objective == pytest.approx(float((load * cost[np.arange(lanes), found.node]).sum()))
+    assert found.bound <= found.objective <= found.bound * 1.005
+
+
+@pytest.mark.parametrize(("lanes", "nodes"), [(400, 8), (4000, 40)])
+def test_a_fleet_whose_rates_drift_keeps_most_lanes(lanes: int, nodes: int) -> None:
+    cost, load, room = fleet(lanes, nodes, 2)
+    nobody = np.full(lanes, -1, dtype=np.int32)
+    first = solve(MatrixCosts(cost, nobody), load, room, owner=nobody)
+    moved = cost + np.where(np.arange(nodes)[None, :] == first.node[:, None], 0, np.float32(2))
+    costs = MatrixCosts(moved.astype(np.float32), first.node)
+    same = solve(costs, load, room, owner=first.node, price_ms=first.price_ms)
+    assert (same.node != first.node).mean() <= 0.002
+    drifted = load * np.random.default_rng(3).lognormal(0, 0.1, lanes)
+    drifted *= load.sum() / drifted.sum()
+    second = solve(costs, drifted, room, owner=first.node, price_ms=first.price_ms)
+    fresh = solve(MatrixCosts(cost, nobody), drifted, room, owner=nobody)
+    rows = np.arange(lanes)
+    assert (second.node >= 0).all()
+    assert (second.node != first.node).mean() <= 0.05
+    assert (drifted * cost[rows, second.node]).sum() <= (drifted * cost[rows, fresh.node]).sum() * 1.005
+
+
+def test_without_numba_the_solution_is_the_same_to_the_bit() -> None:
+    cost, load, room = fleet(60, 5, 4)
+    nobody = np.full(60, -1, dtype=np.int32)
+    found = solve(MatrixCosts(cost, nobody), load, room, owner=nobody)
+    script = """
+import io, sys
+sys.modules["numba"] = None
+import numpy as np
+from kernels.assign import solve
+from kernels.reference import MatrixCosts
+file = io.BytesIO(sys.stdin.buffer.read())
+cost, load, room = (np.load(file) for _ in range(3))
+nobody = np.full(len(load), -1, dtype=np.int32)
+found = solve(MatrixCosts(cost, nobody), load, room, owner=nobody)
+print(found.node.tobytes().hex(), found.price_ms.tobytes().hex(), found.objective.hex(), found.bound.hex())
+"""
+    file = io.BytesIO()
+    for array in (cost, load, room):
+        np.save(file, array)
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=file.getvalue(), stdout=subprocess.PIPE, check=True, timeout=120
+    )
+    mine = [found.node.tobytes().hex(), found.price_ms.tobytes().hex(), found.objective.hex(), found.bound.hex()]
+    assert done.stdout.decode().split() == mine
