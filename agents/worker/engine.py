@@ -25,6 +25,7 @@ from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer, NotSent
 from agents.worker.arrivals import Arrivals
 from agents.worker.lane import Counts, Lane, Phase
+from agents.worker.meters import Meters
 from agents.worker.outbox import Outbox
 from agents.worker.reader import Reader, Unreadable
 from agents.worker.stage import Stage, Tally
@@ -44,12 +45,13 @@ _log = log.get("worker.engine")
 
 @dataclass(slots=True)
 class _Part:
-    """One partition's share of a batch: where it leads to, and what became of it."""
+    """One partition's share of a batch: where it leads to, what became of it, and when its last was appended (epoch ms)."""
 
     lane: Lane
     next: int
     counts: Counts
     tally: Tally
+    last_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -89,6 +91,8 @@ class Engine:
         self._held = ""
         self._arrivals = Arrivals()
         self._load_at = time.monotonic()
+        self._reader: Reader | None = None
+        self.meters = Meters()
 
     # ---- the control side ----
 
@@ -115,8 +119,17 @@ class Engine:
         on ours: good enough to steer by, not to report."""
         now = time.monotonic()
         over_s, self._load_at = now - self._load_at, now
-        lanes = tuple(self._lanes[n].load(over_s, self._held) for n, _ in self.tenure.owned())
+        lanes = tuple(lane.load(over_s, self._held) for lane in self.owned())
         return lanes, self._arrivals.take(over_s)
+
+    def owned(self) -> list[Lane]:
+        """Where each owned partition stands."""
+        return [self._lanes[n] for n, _ in self.tenure.owned()]
+
+    @property
+    def kafka_up(self) -> bool:
+        """Whether there is a connection to a broker now."""
+        return self._reader is not None and self._reader.connected
 
     def _do(self, effect: Effect) -> None:
         match effect:
@@ -139,7 +152,7 @@ class Engine:
 
     async def run(self) -> None:
         """Wait for the lease, then work until cancelled. Raises LeaseLost: the process must end (PROTOCOL 2.1, 3.3)."""
-        reader = Reader(self._kafka, self._stage.topic)
+        reader = self._reader = Reader(self._kafka, self._stage.topic)
         offsets = Offsets(self._kafka, self._stage.group)
         thread = WorkThread("stage")
         producer: LeasedProducer | None = None
@@ -224,6 +237,7 @@ class Engine:
 
     def _stop_lane(self, lane: Lane, fault: str) -> None:
         lane.stop(fault)
+        self.meters.faults += 1
         _log.error("partition_stopped", partition=lane.partition.label, epoch=lane.epoch, fault=fault)
         self._told.set()
 
@@ -279,8 +293,9 @@ class Engine:
             self._reread = True
             await asyncio.sleep(_REST_S)
             return None
+        now_ms = time.time() * 1000
         for n, lane in self._reading.items():
-            lane.behind = max(0, (reader.end(n) or 0) - ends[n])
+            lane.looked(reader.end(n), ends[n], got[n][0].timestamp if n in got else None, now_ms)
         parts = await self._stage_all(got, ends, producer, thread) if got else _Staged(None, [])
         idle_before = time.monotonic() - self._idle_commit_s
         for n, lane in self._reading.items():
@@ -304,26 +319,32 @@ class Engine:
                 continue
             lane.next = ends[n]
             lane.counts = lane.counts.plus(tally.out, tally.filtered, tally.dead)
-            staged.parts.append(_Part(lane, lane.next, lane.counts, tally))
+            staged.parts.append(_Part(lane, lane.next, lane.counts, tally, got[n][-1].timestamp))
         return staged
 
     async def _commit(self, producer: LeasedProducer, staged: _Staged) -> bool:
         """One transaction; False: nothing has left, and it may be tried again. Raises LeaseLost."""
         offsets = {part.lane.partition: (part.next, part.counts.encode()) for part in staged.parts}
         batches = staged.outbox.batches if staged.outbox is not None else {}
+        began = time.monotonic()
         try:
             await producer.transact(batches, offsets, self._stage.group)
         except NotSent as e:
+            self.meters.aborts += 1
             _log.warning("not_sent", error=str(e))
             self._held = f"held: {e}"
             return False
         self._held = ""
         now, now_ms = time.monotonic(), time.time() * 1000
+        self.meters.commit.add([now - began])
         for part in staged.parts:
             lane, tally = part.lane, part.tally
             lane.committed, lane.committed_counts, lane.committed_at = part.next, part.counts, now
             lane.done += tally.out + tally.filtered + tally.dead
-            lane.latencies_ms.extend(now_ms - raw_ms for raw_ms in tally.raw_ms)
+            lane.clear_ms = max(lane.clear_ms, part.last_ms)
+            took_ms = [now_ms - raw_ms for raw_ms in tally.raw_ms]
+            lane.latencies_ms.extend(took_ms)
+            self.meters.worked(lane.partition.n, tally.out, tally.filtered, tally.dead, took_ms)
             self._arrivals.note(lane.partition.n, tally.arrivals, tally.raw_ms)
         return True
 

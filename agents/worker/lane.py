@@ -50,7 +50,10 @@ class Phase(Enum):
 class Lane:
     """`told`: where to start at the earliest. `next`: the offset behind the last record that is committed or on its way
     to it; `committed`: behind the last that is committed (-1: nothing is). `after`: an earlier tenure of the same
-    partition in this process, whose last commit must show first. `since`: when it began to wait (monotonic)."""
+    partition in this process, whose last commit must show first. `since`: when it began to wait (monotonic).
+    `end`: behind the last record that may be read, -1 before that is known; `passed`: no event before that is left
+    (transaction markers are behind what is committed); `clear_ms`: nor one that was appended before that (epoch ms, 0
+    before that is known)."""
 
     partition: Partition
     epoch: int
@@ -65,6 +68,9 @@ class Lane:
     committed_at: float = 0.0
     fault: str = ""
     behind: int = 0
+    end: int = -1
+    passed: int = 0
+    clear_ms: float = 0.0
     done: int = 0
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
 
@@ -89,6 +95,29 @@ class Lane:
     def quiet(self) -> bool:
         """Nothing is on its way to be committed."""
         return self.next == max(self.committed, 0)
+
+    def looked(self, end: int | None, position: int, first_ms: int | None, now_ms: float) -> None:
+        """The reader is at `position` of `end` now (None: not known); `first_ms`: when the first of the records that it
+        took was appended, None if there were none."""
+        if first_ms is None and self.quiet:
+            self.passed = position
+        if first_ms is not None and not self.clear_ms:
+            self.clear_ms = first_ms
+        if end is not None:
+            self.behind, self.end = max(0, end - position), end
+            if self.lag_events == 0:
+                self.clear_ms = max(self.clear_ms, now_ms)
+
+    @property
+    def lag_events(self) -> int | None:
+        """Offsets that are not committed yet; None while that is not known."""
+        return None if self.end < 0 or not self.started else max(0, self.end - max(self.committed, self.passed))
+
+    def oldest_s(self, now_ms: float) -> float | None:
+        """For how long the oldest event that is not committed has waited, in s and at most; None while that is not known."""
+        if self.lag_events == 0:
+            return 0.0
+        return max(0.0, now_ms - self.clear_ms) / 1000 if self.clear_ms else None
 
     def stop(self, fault: str) -> None:
         self.phase, self.fault = Phase.STOPPED, fault

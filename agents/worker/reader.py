@@ -69,6 +69,11 @@ class Reader:
     async def stop(self) -> None:
         await closed(self._consumer.stop(), _STOP_BOUND_S)
 
+    @property
+    def connected(self) -> bool:
+        """Whether a connection to a broker stands (a private attribute of aiokafka's, pinned by a test)."""
+        return any(conn.connected() for conn in self._consumer._client._conns.values())
+
     def read(self, positions: dict[int, int]) -> None:
         """From now on read these partitions, from these offsets; what was fetched and not taken is void."""
         self._consumer.assign([self._tp(n) for n in sorted(positions)])

@@ -70,13 +70,18 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(xmpp: XmppServer, r: Rig, stage: Stage) -> AsyncIterator[tuple[Fleet, asyncio.Task[None]]]:
+async def fleet(
+    xmpp: XmppServer, r: Rig, stage: Stage, metrics: settings.Metrics | None = None
+) -> AsyncIterator[tuple[Fleet, asyncio.Task[None]]]:
     account = await xmpp.worker()
     f = Fleet(xmpp, r, account)
     leader = asyncio.create_task(f.link.run())
     await until(lambda: f.leads)
     loaded = settings.Settings(
-        kafka=r.kafka, xmpp=xmpp.settings(account), worker=settings.Worker(telemetry_period_s=0.2)
+        kafka=r.kafka,
+        xmpp=xmpp.settings(account),
+        worker=settings.Worker(telemetry_period_s=0.2),
+        metrics=metrics or settings.Metrics(),
     )
     process = asyncio.create_task(serve(loaded, account, stage))
     try:

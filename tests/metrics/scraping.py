@@ -1,0 +1,49 @@
+"""What a Prometheus server would read: scraped over HTTP, parsed by the library's own parser."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import urllib.request
+from collections.abc import Callable
+
+from prometheus_client.parser import text_string_to_metric_families
+
+
+def free_port() -> int:
+    """One that is free now, on loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Scrape:
+    """One scrape's samples."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        families = list(text_string_to_metric_families(text))
+        self.names = {f.name + ("_total" if f.type == "counter" else "") for f in families}
+        self._samples = [s for f in families for s in f.samples]
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """Of the series that has these labels, the sum; None where there is none."""
+        found = [s.value for s in self._samples if s.name == name and labels.items() <= s.labels.items()]
+        return sum(found) if found else None
+
+
+def read(port: int, path: str = "/metrics") -> Scrape:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+        return Scrape(answer.read().decode())
+
+
+async def scrape(port: int) -> Scrape:
+    return await asyncio.to_thread(read, port)
+
+
+async def scrape_until(port: int, condition: Callable[[Scrape], object], bound_s: float = 30.0) -> Scrape:
+    """The first scrape for which the condition holds."""
+    async with asyncio.timeout(bound_s):
+        while True:
+            if condition(found := await scrape(port)):
+                return found
+            await asyncio.sleep(0.05)
