@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agents.errors import GeolaneError
+
+if TYPE_CHECKING:
+    from agents.systemd.notify import Service
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -40,13 +44,13 @@ def _settings_option(f: Any) -> Any:  # Any: click's decorators are untyped in t
 @click.option("--name", required=True, help="This node's name in the inventory: iad-1.")
 def node(settings: Path, name: str) -> None:
     """Work lanes: consume, run the pipeline, produce, exactly once."""
-    _start(settings, f"node-{name}")
+    service = _start(settings, f"node-{name}")
     from agents import supervisor
     from agents.node.process import run
     from agents.settings import load
 
     loaded = load(settings)
-    sys.exit(supervisor.run(lambda: run(loaded, name)))
+    sys.exit(supervisor.run(lambda: run(loaded, name, service), service=service))
 
 
 @main.command()
@@ -54,35 +58,37 @@ def node(settings: Path, name: str) -> None:
 @click.option("--name", required=True, help="This router's name in the inventory: 1.")
 def router(settings: Path, name: str) -> None:
     """Check raw events and sort them into lanes."""
-    _start(settings, f"router-{name}")
+    service = _start(settings, f"router-{name}")
     from agents import supervisor
     from agents.router.process import run
     from agents.settings import load
 
     loaded = load(settings)
-    sys.exit(supervisor.run(lambda: run(loaded, name)))
+    sys.exit(supervisor.run(lambda: run(loaded, name, service), service=service))
 
 
 @main.command()
 @_settings_option
 def coordinator(settings: Path) -> None:
     """Lead the fleet, or stand by until the leader is gone."""
-    _start(settings, "coordinator")
+    service = _start(settings, "coordinator")
     from agents import supervisor
     from agents.coordinator.process import run
     from agents.settings import load
 
     loaded = load(settings)
-    sys.exit(supervisor.run(lambda: run(loaded)))
+    sys.exit(supervisor.run(lambda: run(loaded, service), service=service))
 
 
-def _start(settings: Path, process: str) -> None:
+def _start(settings: Path, process: str) -> Service:
     """What every long-lived process does first; `settings` is named in the first log line."""
     from agents import log, supervisor
+    from agents.systemd.notify import Service
 
-    supervisor.die_with_parent()
+    child = supervisor.die_with_parent()
     log.setup(process)
     log.get("main").info("starting", settings=str(settings))
+    return Service.of(os.environ, hands_over=not child)
 
 
 @main.command()

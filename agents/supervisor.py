@@ -1,5 +1,5 @@
-"""Runs one process: a main coroutine on uvloop; a signal cancels it, stopping is bounded, the exit code says how it
-ended.
+"""Runs one process: a main coroutine on uvloop; a signal lets it hand over, then cancels it; stopping is bounded, the exit
+code says how it ended.
 
 0  ended, or stopped by SIGTERM or SIGINT        2  a GeolaneError, said in one line
 1  a fault of ours, logged with its traceback    3  lease or leadership lost: start it again at once, with a new boot
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,33 +20,24 @@ import uvloop
 
 from agents import log
 from agents.errors import GeolaneError, LeadershipLost, LeaseLost
+from agents.systemd.notify import Service
 
 ENDED, FAULT, REFUSED, LOST = 0, 1, 2, 3
 PARENT = "GEOLANE_PARENT"
 _PR_SET_PDEATHSIG = 1
+_log = log.get("supervisor")
 
 
-def die_with_parent() -> None:
-    """If the environment names our parent (`GEOLANE_PARENT`, its id): the kernel kills us when it dies (prctl(2))."""
+def die_with_parent() -> bool:
+    """If the environment names our parent (`GEOLANE_PARENT`, its id): the kernel kills us when it dies (prctl(2)). Whether
+    it does: then all processes end together, and there is nobody to hand over to."""
     parent = os.environ.pop(PARENT, "")
     if not parent:
-        return
+        return False
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != int(parent):  # it died before we asked
         os._exit(FAULT)
-
-
-def notify(state: str) -> None:
-    """Tell systemd `READY=1`, `STOPPING=1` ... if it listens (sd_notify(3)); never fails."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
-        s.setblocking(False)
-        try:
-            s.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
-        except OSError as e:
-            log.get("supervisor").warning("notify_failed", error=str(e))
+    return True
 
 
 def dump_tasks() -> None:
@@ -75,46 +66,81 @@ def exit_code(error: BaseException) -> int:
     return FAULT
 
 
-def run(main: Callable[[], Awaitable[int | None]], *, stop_s: float = 10.0, tell: bool = True) -> int:
+class _Stop:
+    """What signals do to the main task: hand over (if it waits for that), end in order, end as it is."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[int | None], service: Service, stop_s: float
+    ):
+        self._loop, self._task, self._service, self._stop_s = loop, task, service, stop_s
+        self.asked = self._cut = False
+
+    def signal(self, name: str) -> None:
+        if self._cut:
+            os._exit(FAULT)
+        if self.asked:
+            self.cut()
+            return
+        self.asked = True
+        hand_over_s = self._service.drain_s
+        _log.info("stopping", signal=name, hand_over_s=hand_over_s)
+        self._service.stopping(hand_over_s + self._stop_s)
+        if hand_over_s:
+            self._service.leave.set()
+            self._loop.call_later(hand_over_s, self.cut)
+            self._end_after(hand_over_s + self._stop_s)  # should the loop hang meanwhile
+        else:
+            self.cut()
+
+    def cut(self) -> None:
+        if not self._cut and not self._task.done():
+            self._cut = True
+            self._end_after(self._stop_s)
+            self._task.cancel()
+
+    def _end_after(self, bound_s: float) -> None:
+        timer = threading.Timer(bound_s, self._hard_end, (bound_s,))
+        timer.daemon = True
+        timer.start()
+
+    @staticmethod
+    def _hard_end(bound_s: float) -> None:
+        _log.error("stop_took_too_long", bound_s=bound_s)
+        os._exit(FAULT)
+
+
+def run(
+    main: Callable[[], Awaitable[int | None]],
+    *,
+    stop_s: float = 10.0,
+    tell: bool = True,
+    service: Service | None = None,
+) -> int:
     """Run `main()` to its end and answer the exit code; what it returns is the code, None is 0.
 
-    The first SIGTERM or SIGINT cancels it; after `stop_s` seconds more, or at the second signal, it ends as it is. With `tell`
-    False a GeolaneError is not logged but raised: for commands that a person runs."""
-    logger = log.get("supervisor")
+    The first SIGTERM or SIGINT cancels it; after `stop_s` seconds more, or at the second signal, it ends as it is. If it
+    waits in `service.until_leaving`, there is one step before these: it may hand over for so long as it said there, or until
+    the next signal. With `tell` False a GeolaneError is not logged but raised: for commands that a person runs."""
+    logger = _log
+    service = service or Service()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
-        stopping = threading.Event()
-        timers: list[threading.Timer] = []
-        task: asyncio.Task[int | None]
-
-        def hard_end() -> None:
-            logger.error("stop_took_too_long", bound_s=stop_s)
-            os._exit(FAULT)
-
-        def stop(name: str) -> None:
-            if stopping.is_set():
-                os._exit(FAULT)
-            stopping.set()
-            logger.info("stopping", signal=name)
-            notify("STOPPING=1")
-            timer = threading.Timer(stop_s, hard_end)
-            timer.daemon = True
-            timer.start()
-            timers.append(timer)
-            task.cancel()
 
         async def go() -> int | None:
             return await main()
 
         task = loop.create_task(go(), name="main")
+        stop = _Stop(loop, task, service, stop_s)
         for s in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(s, stop, s.name)
+            loop.add_signal_handler(s, stop.signal, s.name)
         loop.add_signal_handler(signal.SIGUSR1, dump_tasks)
-        loop.call_soon(notify, "READY=1")
+        if service.watchdog_s:
+            faulthandler.enable()  # the watchdog's SIGABRT then shows where it hangs
+        beat = loop.create_task(service.beat(), name="watchdog")
         try:
             return loop.run_until_complete(task) or ENDED
         except asyncio.CancelledError:
-            if stopping.is_set():
+            if stop.asked:
                 return ENDED
             raise
         except Exception as error:
@@ -126,3 +152,5 @@ def run(main: Callable[[], Awaitable[int | None]], *, stop_s: float = 10.0, tell
             else:
                 logger.error("ended", error="; ".join(str(e) for e in leaves(error)), exit=code)
             return code
+        finally:
+            beat.cancel()

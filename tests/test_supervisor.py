@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
@@ -76,15 +72,3 @@ def test_stopping_has_a_bound_even_when_the_loop_is_blocked() -> None:
         p.stdout.readline()
         p.terminate()
         assert p.wait(10) == 1
-
-
-async def test_systemd_is_told_when_it_runs_and_when_it_stops(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(10)
-        env = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")}
-        p = await asyncio.create_subprocess_exec(*_script(_HEAD.format(last="pass")), env=env, stdout=subprocess.PIPE)
-        assert await asyncio.to_thread(listener.recv, 100) == b"READY=1"
-        p.terminate()
-        assert await asyncio.to_thread(listener.recv, 100) == b"STOPPING=1"
-        assert await p.wait() == 0

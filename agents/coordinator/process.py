@@ -16,7 +16,7 @@ from agents.accelerators import Watch
 from agents.coordinator.perform import Performer
 from agents.core import effects as fx
 from agents.core.coordinator import Coordinator, Event, Now
-from agents.core.events_xmpp import Led, TelemetryIn, XmppEvent
+from agents.core.events_xmpp import Led, LinkDown, LinkUp, TelemetryIn, XmppEvent
 from agents.core.feeds import Severity
 from agents.core.formats import read_table
 from agents.core.inventory import Inventory, InventoryFile
@@ -33,6 +33,7 @@ from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
 from agents.settings import Settings, decode_toml
+from agents.systemd.notify import Service
 from agents.xmpp.coordinator import CoordinatorLink
 from kernels import Numerics, Weights
 
@@ -107,7 +108,7 @@ class Process:
             if self.dropped in (1, 100, 10_000, 1_000_000):
                 _log.warning("telemetry_dropped", count=self.dropped)
 
-    async def run(self, ready: Callable[[], None] | None = None) -> None:
+    async def run(self, service: Service) -> None:
         """Until cancelled, or until the leadership is lost: raises LeadershipLost or KafkaUnavailable then."""
         c = self.settings.coordinator
         with self.devices:
@@ -117,18 +118,20 @@ class Process:
                 group.create_task(journal.run())
                 group.create_task(self.link.run())
                 group.create_task(self._end_when_flooded())
-                if ready is not None:
-                    ready()
-                await self._stand_by()
+                await self._stand_by(service)
                 await self._lead(journal, await kernel)
 
     async def _end_when_flooded(self) -> None:
         await self.flooded.wait()
         raise LeadershipLost(f"{EVENTS_AT_MOST} events wait: this coordinator cannot keep up, and must end")
 
-    async def _stand_by(self) -> None:
-        while not isinstance(await self.events.get(), Led):
-            pass
+    async def _stand_by(self, service: Service) -> None:
+        while not isinstance(event := await self.events.get(), Led):
+            if isinstance(event, LinkUp):
+                service.ready("stands by")
+            elif isinstance(event, LinkDown):
+                service.status("not connected to XMPP")
+        service.ready("leads")
         _log.info("name_held", boot=self.boot)
 
     async def _lead(self, journal: Journal, numerics: Numerics) -> None:
@@ -264,6 +267,6 @@ def _now() -> Now:
     return Now(time.monotonic(), int(time.time() * 1000))
 
 
-async def run(settings: Settings, ready: Callable[[], None] | None = None) -> None:
-    """The sub-command `geolane coordinator`."""
-    await Process(settings).run(ready)
+async def run(settings: Settings, service: Service | None = None) -> None:
+    """The sub-command `geolane coordinator`. Standing by counts as ready."""
+    await Process(settings).run(service or Service())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from agents.node.stage import NodeStage, load_pipeline
 from agents.settings import Settings
+from agents.systemd.notify import Service
 from agents.worker.process import serve
 
 
-async def run(settings: Settings, name: str) -> None:
-    """Work lanes as `node-NAME` until cancelled. Raises what `serve` raises, and PipelineError."""
+async def run(settings: Settings, name: str, service: Service | None = None) -> None:
+    """Work lanes as `node-NAME` until cancelled or asked to leave. Raises what `serve` raises, and PipelineError."""
     stage = NodeStage(load_pipeline(settings.worker.pipeline), settings.worker.max_event_bytes)
-    await serve(settings, f"node-{name}", stage)
+    await serve(settings, f"node-{name}", stage, service)

@@ -10,18 +10,23 @@ from agents.errors import KafkaUnavailable
 from agents.kafka.lanemap import newest
 from agents.router.stage import RouterStage
 from agents.settings import Kafka, Settings
+from agents.systemd.notify import Service
 from agents.worker.process import serve
 
 _REST_S = 1.0
 _log = log.get("router")
 
 
-async def run(settings: Settings, name: str) -> None:
-    """Work raw partitions as `router-NAME` until cancelled; waits for the first lane map. Raises what `serve` raises."""
+async def run(settings: Settings, name: str, service: Service | None = None) -> None:
+    """Work raw partitions as `router-NAME` until cancelled or asked to leave; waits for the first lane map. Raises what
+    `serve` raises."""
+    service = service or Service()
+    service.status("waits for the lane map")
     lanemap = await _lane_map(settings.kafka)
     _log.info("lane_map", version=lanemap.version, lanes=lanemap.lanes, cells=len(lanemap.cell_lanes))
     worker = settings.worker
-    await serve(settings, f"router-{name}", RouterStage(lanemap, worker.max_event_bytes, worker.future_limit_s * 1000))
+    stage = RouterStage(lanemap, worker.max_event_bytes, worker.future_limit_s * 1000)
+    await serve(settings, f"router-{name}", stage, service)
 
 
 async def _lane_map(kafka: Kafka) -> LaneMap:

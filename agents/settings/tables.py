@@ -102,13 +102,10 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, about("What this worker says it can do; it may only lower what the inventory says.", "events/s", gt=0)
     ] = 2000.0
     drain_s: Annotated[
-        float, about("Told to stop, a worker hands over what it has, within this time.", "s", ge=0, le=3600)
-    ] = 30.0
-    cell_resolution: Annotated[int, about("H3 resolution of the lane map that `geolane up` makes.", ge=0, le=15)] = 4
-    drain_s: Annotated[
         float,
-        about("One that is told to stop may take so long to hand its lanes over; 0: it just ends.", "s", ge=0, le=3600),
+        about("Told to stop, a worker hands over what it has, within this time; 0: it just ends.", "s", ge=0, le=3600),
     ] = 20.0
+    cell_resolution: Annotated[int, about("H3 resolution of the lane map that `geolane up` makes.", ge=0, le=15)] = 4
 
 
 class CalmKeys(TypedDict, total=False):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from datetime import UTC, datetime
+from functools import partial
 
 from agents import log
 from agents.accelerators import Watch
 from agents.core.model import Telemetry, short_name
 from agents.errors import LeaseLost
+from agents.metrics.endpoint import served
 from agents.settings import Settings
+from agents.systemd.notify import Service
 from agents.worker.engine import Engine
 from agents.worker.health import STARTING, Probe, judge
 from agents.worker.interpreter import tune_interpreter
+from agents.worker.leaving import Left, leave
+from agents.worker.look import look
 from agents.worker.stage import Stage
 from agents.xmpp.worker import WorkerLink
 
@@ -27,9 +33,10 @@ def new_boot() -> str:
     return "".join(secrets.choice(_BOOT_ALPHABET) for _ in range(12))
 
 
-async def serve(settings: Settings, account: str, stage: Stage) -> None:
-    """Work as `account` (`node-iad-1`) until cancelled. Raises LeaseLost: the process must end, and a new one may start;
-    NameTaken, SettingsError."""
+async def serve(settings: Settings, account: str, stage: Stage, service: Service | None = None) -> None:
+    """Work as `account` (`node-iad-1`) until cancelled, or until `service` asks to leave and all is handed over. Raises
+    LeaseLost: the process must end, and a new one may start; NameTaken, SettingsError."""
+    service = service or Service()
     tune_interpreter()
     boot = new_boot()
     engine = Engine(settings.kafka, settings.worker, stage, boot)
@@ -38,12 +45,14 @@ async def serve(settings: Settings, account: str, stage: Stage) -> None:
     _log.info("worker_started", worker=account, boot=boot)
     try:
         with Watch() as devices:
-            async with asyncio.TaskGroup() as tasks:
+            async with served(settings.metrics, partial(look, account, engine, link)), asyncio.TaskGroup() as tasks:
                 tasks.create_task(link.run())
-                tasks.create_task(_tell(engine, link, boot, settings.worker.telemetry_period_s, devices))
+                tasks.create_task(_tell(engine, link, boot, settings.worker.telemetry_period_s, devices, service))
                 tasks.create_task(_work(engine))
+                tasks.create_task(leave(service, engine.tenure, link, settings.worker.drain_s))
     except BaseExceptionGroup as group:
-        raise _gravest(group) from None
+        if not isinstance(error := _gravest(group), Left):
+            raise error from None
 
 
 async def _work(engine: Engine) -> None:
@@ -52,12 +61,12 @@ async def _work(engine: Engine) -> None:
     raise LeaseLost("the engine has ended")
 
 
-async def _tell(engine: Engine, link: WorkerLink, boot: str, period_s: float, devices: Watch) -> None:
-    """Health and telemetry, every period; presence only when it changes."""
+async def _tell(engine: Engine, link: WorkerLink, boot: str, period_s: float, devices: Watch, service: Service) -> None:
+    """Health and telemetry, every period, and when it is asked to leave; presence only when it changes."""
     probe, verdict, seq = Probe(), STARTING, 0
     link.announce(verdict.health, verdict.state, verdict.status)
     while True:
-        await asyncio.sleep(period_s)
+        await _pause(service.leave, period_s)
         seq += 1
         vitals = probe.look()
         lanes, arrivals = engine.load()
@@ -66,7 +75,7 @@ async def _tell(engine: Engine, link: WorkerLink, boot: str, period_s: float, de
             verdict,
             vitals,
             leased=tenure.lease is not None,
-            draining=tenure.draining,
+            draining=tenure.draining or service.leave.is_set(),
             lanes=len(lanes),
             faults=sum(1 for lane in lanes if lane.fault),
         )
@@ -75,6 +84,12 @@ async def _tell(engine: Engine, link: WorkerLink, boot: str, period_s: float, de
         ):
             link.announce(now.health, now.state, now.status)
         verdict = now
+        if not link.up:
+            service.status(f"not connected to XMPP; {now.status}")
+        elif tenure.lease is not None:
+            service.ready(now.status)
+        else:
+            service.status(now.status)
         ts = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         link.publish(
             Telemetry(
@@ -84,6 +99,16 @@ async def _tell(engine: Engine, link: WorkerLink, boot: str, period_s: float, de
                 accelerators=devices.latest(),
             )
         )
+
+
+async def _pause(leave: asyncio.Event, period_s: float) -> None:
+    """A period; shorter when `leave` is set meanwhile."""
+    if leave.is_set():
+        await asyncio.sleep(period_s)
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(period_s):
+            await leave.wait()
 
 
 def _gravest(group: BaseException) -> BaseException:

@@ -5,6 +5,7 @@ What it obeys is decided by `obey`; this file turns stanzas into commands, and a
 from __future__ import annotations
 
 import asyncio
+import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from agents.core.model import Announcement, Answer, Health, Telemetry, WorkerCom
 from agents.errors import CommandRefused, NameTaken, NoAnswer, NotConnected, StaleEpoch
 from agents.xmpp.client import Backoff, Handlers, Login, Session, keep_connected
 from plugins import health, lanes
+from plugins import namespaces as ns
 from plugins import telemetry as telemetry_plugin
 from plugins.feeds import publish_request
 from plugins.values import BadStanza
@@ -56,6 +58,9 @@ class WorkerLink:
         self._commands: asyncio.Queue[_Received] = asyncio.Queue(WAITING_COMMANDS)
         self._telemetry: Telemetry | None = None
         self._telemetry_there = asyncio.Event()
+        self._open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def _announcement(self, what: Health, state: str, status: str) -> Announcement:
         return Announcement(
@@ -77,6 +82,17 @@ class WorkerLink:
         if self.up:
             self._telemetry = telemetry
             self._telemetry_there.set()
+
+    async def settled(self) -> None:
+        """Return when every command that came is answered and the server has the answers; without a session there is
+        nothing to wait for. Has no bound of its own."""
+        await self._idle.wait()
+        session = self._session
+        if session is not None and session.up:
+            ping = session.iq("get", self._xmpp.fleet)
+            ET.SubElement(ping.xml, f"{{{ns.PING}}}ping")
+            with suppress(NotConnected, NoAnswer, CommandRefused):
+                await session.request(ping)
 
     async def run(self) -> None:
         """Stay connected until cancelled. Raises SettingsError, and NameTaken when our JID stays another's for 15 s."""
@@ -149,6 +165,8 @@ class WorkerLink:
             if iq["type"] != "set":
                 raise BadStanza("type: set is needed")
             self._commands.put_nowait(_Received(self._session, iq, lanes.command_of(iq)))
+            self._open += 1
+            self._idle.clear()
         except BadStanza as e:
             self._refuse(self._session, iq, "bad-request", str(e))
         except asyncio.QueueFull:
@@ -175,6 +193,10 @@ class WorkerLink:
             reply = iq.reply()
             reply.xml.append(lanes.answer_xml(iq.xml.find(lanes.COMMAND_TAG).get("node"), answer))
             _send(session, reply)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._idle.set()
 
     def _refuse(self, session: Session, iq: Iq, condition: str, text: str, stale: int | None = None) -> None:
         _send(session, lanes.refusal(iq, condition, text, stale))
