@@ -43,6 +43,7 @@ class Options:
     kafka: str | None = None
     xmpp: str | None = None
     settings: Path | None = None
+    sets: tuple[str, ...] = ()
     secrets: Path | None = None
     inventory: Path | None = None
     folder: Path | None = None
@@ -63,7 +64,7 @@ class Options:
 
     def base(self) -> Settings:
         """The settings that every process's file is made from. Raises SettingsError."""
-        settings = load(self.settings) if self.settings else Settings()
+        settings = load(self.settings, self.sets)
         if self.pipeline:
             settings = msgspec.structs.replace(
                 settings, worker=msgspec.structs.replace(settings.worker, pipeline=self.pipeline)
