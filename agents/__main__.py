@@ -1,4 +1,4 @@
-"""The command `geolane`: one sub-command per process, and `up`, `lanes`, `replan`, `watch`. Each imports only what it runs."""
+"""The command `geolane`: one sub-command per process, and `up`, `settings`, `lanes`, `replan`, `watch`. Each imports only what it runs."""
 
 from __future__ import annotations
 
@@ -35,48 +35,53 @@ def main() -> None:
     """Streaming ETL that stays close to its data, steered from an XMPP chat room."""
 
 
+_SET = click.option(
+    "--set", "sets", metavar="KEY=VALUE", multiple=True, help="Over file and environment: coordinator.calm.window_s=3."
+)
+
+
 def _settings_option(f: Any) -> Any:  # Any: click's decorators are untyped in this direction
-    return click.option("--settings", type=_FILE, required=True, help="The settings file (TOML).")(f)
+    return click.option("--settings", type=_FILE, required=True, help="The settings file (TOML).")(_SET(f))
 
 
 @main.command()
 @_settings_option
 @click.option("--name", required=True, help="This node's name in the inventory: iad-1.")
-def node(settings: Path, name: str) -> None:
+def node(settings: Path, sets: tuple[str, ...], name: str) -> None:
     """Work lanes: consume, run the pipeline, produce, exactly once."""
     service = _start(settings, f"node-{name}")
     from agents import supervisor
     from agents.node.process import run
     from agents.settings import load
 
-    loaded = load(settings)
+    loaded = load(settings, sets)
     sys.exit(supervisor.run(lambda: run(loaded, name, service), service=service))
 
 
 @main.command()
 @_settings_option
 @click.option("--name", required=True, help="This router's name in the inventory: 1.")
-def router(settings: Path, name: str) -> None:
+def router(settings: Path, sets: tuple[str, ...], name: str) -> None:
     """Check raw events and sort them into lanes."""
     service = _start(settings, f"router-{name}")
     from agents import supervisor
     from agents.router.process import run
     from agents.settings import load
 
-    loaded = load(settings)
+    loaded = load(settings, sets)
     sys.exit(supervisor.run(lambda: run(loaded, name, service), service=service))
 
 
 @main.command()
 @_settings_option
-def coordinator(settings: Path) -> None:
+def coordinator(settings: Path, sets: tuple[str, ...]) -> None:
     """Lead the fleet, or stand by until the leader is gone."""
     service = _start(settings, "coordinator")
     from agents import supervisor
     from agents.coordinator.process import run
     from agents.settings import load
 
-    loaded = load(settings)
+    loaded = load(settings, sets)
     sys.exit(supervisor.run(lambda: run(loaded, service), service=service))
 
 
@@ -108,6 +113,7 @@ def _start(settings: Path, process: str) -> Service:
     "--xmpp", metavar="DOMAIN", help="Use this provisioned XMPP server instead of starting one (needs --secrets)."
 )
 @click.option("--settings", type=_FILE, help="Settings to start from: SASL and TLS of existing servers, limits.")
+@_SET
 @click.option("--secrets", type=_FOLDER, help="Folder with a password file (mode 0600) per XMPP account.")
 @click.option("--inventory", type=_FILE, help="Inventory (TOML) instead of ten cloud regions of North America.")
 @click.option("--folder", type=_FOLDER, help="Run folder (default: .run in the project, or below /var/tmp).")
@@ -116,6 +122,31 @@ def up(**options: Any) -> None:  # Any: click hands over what is declared above;
     from agents.embedded import up as embedded
 
     sys.exit(embedded.main(embedded.Options.of(options)))
+
+
+@main.group("settings")
+def settings_group() -> None:
+    """What can be set, and what is in effect."""
+
+
+@settings_group.command("example")
+def settings_example() -> None:
+    """Print a settings file with every key, its unit, limits and default, commented out."""
+    from agents.settings.show import example
+
+    click.echo(example(), nl=False)
+
+
+@settings_group.command("show")
+@click.option("--settings", type=_FILE, help="The settings file (TOML).")
+@_SET
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+def settings_show(settings: Path | None, sets: tuple[str, ...], as_json: bool) -> None:
+    """Print the settings in effect, and of each the file, variable or flag that it is from. No password is read."""
+    from agents.settings import gather, show
+
+    loaded = gather(settings, sets)
+    click.echo(f"{show.as_json(loaded)}\n" if as_json else show.effective(loaded), nl=False)
 
 
 @main.group()
@@ -171,10 +202,11 @@ def replan(
 @main.command()
 @click.argument("feed")
 @click.option("--settings", type=_FILE, help="The member's settings file (default: that of the running stack).")
+@_SET
 @click.option("--user", default="operator", show_default=True, help="The member's account.")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many items.")
 @click.option("--json", "as_json", is_flag=True, help="A line of JSON per item.")
-def watch(feed: str, settings: Path | None, user: str, count: int | None, as_json: bool) -> None:
+def watch(feed: str, settings: Path | None, sets: tuple[str, ...], user: str, count: int | None, as_json: bool) -> None:
     """Print what is published on FEED: fleet, placement, alerts, telemetry/node-iad-1 ..."""
     from agents import log, supervisor
     from agents.embedded.folder import default_folder
@@ -182,7 +214,7 @@ def watch(feed: str, settings: Path | None, user: str, count: int | None, as_jso
     from agents.settings import load
 
     log.setup("watch")
-    loaded = load(settings or default_folder() / "settings" / f"{user}.toml")
+    loaded = load(settings or default_folder() / "settings" / f"{user}.toml", sets)
     sys.exit(supervisor.run(lambda: run(loaded, user, feed, count, as_json), tell=False))
 
 

@@ -121,7 +121,11 @@ def test_a_mistake_in_the_file_names_file_key_and_what_would_be_right(of: Gather
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("GEOLANE_COORDINATOR__LANES", "many", "coordinator.lanes must be a whole number from 1 to 100000, not 'many'"),
+        (
+            "GEOLANE_COORDINATOR__LANES",
+            "many",
+            "coordinator.lanes: must be a whole number from 1 to 100000, not 'many'",
+        ),
         ("GEOLANE_COORDINATOR__LANES", "", "not ''"),
         ("GEOLANE_COORDINATOR_LANES", "3", "Did you mean GEOLANE_COORDINATOR__LANES?"),
         ("GEOLANE_COORDINATOR__CALM_WINDOW_S", "3", "Did you mean GEOLANE_COORDINATOR__CALM__WINDOW_S?"),
@@ -137,7 +141,7 @@ def test_a_mistake_in_the_environment_names_the_variable(of: Gather, name: str, 
 @pytest.mark.parametrize(
     ("flag", "says"),
     [
-        ("coordinator.lanes=x", "--set coordinator.lanes: coordinator.lanes must be a whole number"),
+        ("coordinator.lanes=x", "--set coordinator.lanes: must be a whole number"),
         ("coordinator.lanes", "--set coordinator.lanes: write KEY=VALUE"),
         ("coordinator.lanse=3", "--set coordinator.lanse: there is no such key. Did you mean coordinator.lanes?"),
         ("lanes=3", "Did you mean coordinator.lanes?"),

@@ -43,11 +43,17 @@ def unknown(name: str, at: str, siblings: Collection[str], every: Collection[str
     leaves = {path.rpartition(".")[2]: path for path in every}
     if name in leaves:
         return f"there is no such key. Did you mean {leaves[name]}?"
-    if near := nearest(name, siblings):
+    if near := nearest(name, siblings) or _only_one_with(name, siblings):
         return f"there is no such key. Did you mean {at if every else ''}{near}?"
-    if near := nearest(name, leaves):
+    if near := nearest(name, leaves) or _only_one_with(name, leaves):
         return f"there is no such key. Did you mean {leaves[near]}?"
     return f"there is no such key. {hint(name, siblings, at_most=20)}"
+
+
+def _only_one_with(part: str, names: Collection[str]) -> str | None:
+    """`batch_records` for `batch`, if no other name has it in it."""
+    found = [name for name in names if part.casefold() in name]
+    return found[0] if len(part) > 2 and len(found) == 1 else None
 
 
 def _of_value(kind: Any, value: Any, at: str, name: str, every: Collection[str]) -> list[str]:  # Any: types and TOML

@@ -23,6 +23,7 @@ PREFIX, JOINT = "GEOLANE_", "__"
 RESERVED = frozenset({"GEOLANE_PARENT"})
 """Variables with our prefix that are no settings (agents/supervisor.py)."""
 DEFAULT = "default"
+FLAG = "--set "
 
 T = TypeVar("T")
 
@@ -114,7 +115,7 @@ def gather(path: Path | None, flags: Iterable[str] = (), environ: Mapping[str, s
             values[key.path] = read(key.hint, text, text=True)
             origins[key.path] = source
         except ValueError as e:
-            wrong.append(f"{source}: {key.path} {e}")
+            wrong.append(f"{source}: {e}" if source.startswith(FLAG) else f"{source}: {key.path}: {e}")
     if not wrong:
         wrong += _disorder(values, origins)
     if wrong:
@@ -187,11 +188,11 @@ def _flags(flags: Iterable[str]) -> Iterator[tuple[str, Key | str, str]]:
         path, equals, text = flag.partition("=")
         path = path.strip()
         if path in keys():
-            yield f"--set {path}", keys()[path] if equals else "write KEY=VALUE", text
+            yield FLAG + path, keys()[path] if equals else "write KEY=VALUE", text
             continue
         table, _, name = path.rpartition(".")
         siblings = [key.name for key in keys().values() if key.table == table] if table else []
-        yield f"--set {path}", unknown(name, f"{table}." if siblings else "", siblings, keys()), ""
+        yield FLAG + path, unknown(name, f"{table}." if siblings else "", siblings, keys()), ""
 
 
 def _disorder(values: Mapping[str, Any], origins: Mapping[str, str]) -> list[str]:
