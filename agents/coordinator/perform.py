@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 
 from agents import log
+from agents.coordinator.counts import Counts
 from agents.core import effects as fx
 from agents.core.coordinator import Event
 from agents.core.feeds import ALERTS, FLEET, PLACEMENT
@@ -47,7 +48,7 @@ class Performer:
 
     def __init__(
         self, link: CoordinatorLink, placement: PlacementLog, leases: LeaseMaker, offsets: dict[Kind, Offsets],
-        journal: Journal, tell: Callable[[Event], None], *, leader: Leader,
+        journal: Journal, tell: Callable[[Event], None], *, leader: Leader, counts: Counts | None = None,
     ) -> None:  # fmt: skip
         self._link, self._placement, self._leases, self._offsets = link, placement, leases, offsets
         self._journal, self._tell, self._leader = journal, tell, leader
@@ -58,6 +59,7 @@ class Performer:
         self._sending: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
         self.wrote_at = time.monotonic()
+        self.counts = counts or Counts()
 
     def perform(self, effects: Iterable[fx.Effect], now_ms: int) -> None:
         """Begin all of these; never waits."""
@@ -76,6 +78,8 @@ class Performer:
                     self._link.publish(item)
                 case fx.Whisper(jid, text):
                     self._whisper(jid, text)
+                case fx.AnswerAdHoc(ref, answer):
+                    self._link.answer(ref, answer)
                 case fx.Say() | fx.Subject() | fx.MirrorAffiliations():
                     if self._talk.full():
                         _log.warning("talk_dropped", what=str(self._talk.get_nowait()))
@@ -138,6 +142,7 @@ class Performer:
         await self._placement.write(records)
         self.wrote_at = time.monotonic()
         for w in writes:
+            self.counts.written(w.partitions, w.leases)
             self._tell(fx.Written(w.partitions, w.leases, w.intents))
             self.perform(w.then, int(time.time() * 1000))
 

@@ -8,11 +8,14 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from agents import log
 from agents.accelerators import Watch
+from agents.coordinator.counts import Counts
+from agents.coordinator.look import KAFKA_SILENT_S, look
 from agents.coordinator.perform import Performer
 from agents.core import effects as fx
 from agents.core.coordinator import Coordinator, Event, Now
@@ -32,6 +35,7 @@ from agents.kafka import lanemap as lanemap_topic
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
+from agents.metrics.endpoint import served
 from agents.settings import Settings, decode_toml
 from agents.systemd.notify import Service
 from agents.xmpp.coordinator import CoordinatorLink
@@ -39,7 +43,6 @@ from kernels import Numerics, Weights
 
 EVENTS_AT_MOST = 20_000
 TICK_S = 1.0
-KAFKA_SILENT_S = 3.0
 HISTORY = 200
 KEEP_EVERY_S = 60.0
 KEEP_LANES = 2_000
@@ -94,10 +97,15 @@ class Process:
         self.devices = Watch()
         self.flooded = asyncio.Event()
         self.dropped = 0
+        self.xmpp_up = False
+        self.journal: Journal | None = None
+        self.leading: tuple[Coordinator, Performer] | None = None
 
     def tell(self, event: Event | XmppEvent) -> None:
         """Only enqueues. When the queue is full, telemetry is dropped (the next item makes up for it); anything else would be
         missed for good, so the process ends."""
+        if isinstance(event, LinkUp | LinkDown):
+            self.xmpp_up = isinstance(event, LinkUp)
         try:
             self.events.put_nowait(event)
         except asyncio.QueueFull:
@@ -112,7 +120,12 @@ class Process:
         """Until cancelled, or until the leadership is lost: raises LeadershipLost or KafkaUnavailable then."""
         c = self.settings.coordinator
         with self.devices:
-            async with Journal(Path(c.journal), c.journal_mb << 20) as journal, asyncio.TaskGroup() as group:
+            async with (
+                Journal(Path(c.journal), c.journal_mb << 20) as journal,
+                served(self.settings.metrics, partial(look, self)),
+                asyncio.TaskGroup() as group,
+            ):
+                self.journal = journal
                 # In a thread: numba's import alone takes a second, and compiling many.
                 kernel = group.create_task(asyncio.to_thread(choose_kernel, c.kernel))
                 group.create_task(journal.run())
@@ -166,8 +179,12 @@ class Process:
                 core.news.alert(Severity.WARNING, f"rule_{warning.kind}", warning.rule, warning.text)
             core.desk.history.extend(await journal.recent(HISTORY))
             await _recall_forecast(core, journal)
-            performer = Performer(self.link, placement, leases, offsets, journal, self.tell, leader=leader)
+            counts = Counts.of(table)
+            performer = Performer(
+                self.link, placement, leases, offsets, journal, self.tell, leader=leader, counts=counts
+            )
             await performer.begin()
+            self.leading = core, performer
             _log.info("leading", leader_epoch=epoch, boot=self.boot, partitions=len(table.placed))
             async with asyncio.TaskGroup() as group:
                 group.create_task(performer.run_kafka())
@@ -176,6 +193,7 @@ class Process:
                 group.create_task(self._keep_forecast(core, journal))
                 await self._turn(core, performer, group)
         finally:
+            self.leading = None
             await placement.stop()
             await leases.stop()
             for reader in offsets.values():

@@ -98,7 +98,7 @@ ABORTS = _counter(
 
 # ---- the coordinator ----
 
-LEADER = _gauge("leader", "1 while this coordinator leads; all that follows is told by a leader alone")
+LEADER = _gauge("leader", "1 while this coordinator leads; of fleet, plans and moves a leader alone tells")
 LEADER_EPOCH = _gauge("leader_epoch", "the leader epoch of this leader")
 STANDBYS = _gauge("standbys", "other coordinators that wait")
 WORKERS = _gauge("workers", "workers of the inventory by health (available, dnd, xa, unavailable)", "kind", "health")
@@ -108,7 +108,7 @@ LANES_STUCK = _gauge("lanes_stuck", "lanes that should leave their node and fit 
 PAUSED = _gauge("paused", "1 while an operator has paused the planner")
 DRAINED = _gauge("workers_drained", "workers that are kept empty: drained by an operator or by themselves")
 MOVES = _counter("moves", "partitions given to another worker than the one before, as written to placement", "topic")
-FENCES = _counter("fences", "leases made anew over a live one: the boot that had it can commit no more")
+FENCES = _counter("fences", "workers fenced while they still had partitions: that boot can commit no more")
 PLAN_OBJECTIVE = _gauge(
     "plan_objective",
     "cost of the placement that the last plan steers to: the sum of RTT (s) x rate (events/s), so events on their way",
