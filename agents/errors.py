@@ -80,11 +80,12 @@ class StaleEpoch(XmppError):
 
 
 class CommandRefused(XmppError):
-    """Refused with the XMPP error condition `condition`."""
+    """Refused with the XMPP error condition `condition`; `detail` is a protocol's own beside it (`bad-sessionid`), `text` the
+    other side's words."""
 
-    def __init__(self, condition: str, text: str = "") -> None:
+    def __init__(self, condition: str, text: str = "", detail: str = "") -> None:
         super().__init__(f"{condition}: {text}" if text else condition)
-        self.condition = condition
+        self.condition, self.text, self.detail = condition, text, detail
 
 
 class NameTaken(XmppError):

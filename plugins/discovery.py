@@ -6,18 +6,20 @@ from slixmpp.plugins import BasePlugin
 from slixmpp.plugins.base import register_plugin
 
 from plugins import namespaces as ns
+from plugins.commands import NODE_PREFIX as OPERATOR_PREFIX
 from plugins.lanes.stanza import NAMES, NODE_PREFIX
 
 
 class GeolaneDiscovery(BasePlugin):  # type: ignore[misc]
-    """Identity client/bot, our namespaces as features, and a worker's commands as items.
+    """Identity client/bot, our namespaces as features, and a worker's commands as items; operator commands are listed by
+    whoever knows the asker's rights, and only described here.
 
     slixmpp's XEP-0115 would ask every sender of a presence for its features: that handler is taken out."""
 
     name = "geolane_discovery"
     description = "geolane: what we are"
     dependencies = {"xep_0030", "xep_0115"}  # noqa: RUF012  # slixmpp's form
-    default_config = {"worker": False}  # noqa: RUF012  # slixmpp's form
+    default_config = {"worker": False, "operated": ()}  # noqa: RUF012  # slixmpp's form
 
     def plugin_init(self) -> None:
         self.xmpp.remove_handler("Entity Capabilities")
@@ -35,6 +37,15 @@ class GeolaneDiscovery(BasePlugin):  # type: ignore[misc]
                 await disco.add_item(
                     jid=self.xmpp.boundjid.full, name=name, node=ns.COMMANDS, subnode=NODE_PREFIX + name
                 )
+        if self.operated:
+            await disco.add_feature(ns.COMMANDS)
+            await disco.add_feature(ns.OPERATOR)
+            await disco.add_identity(category="automation", itype="command-list", node=ns.COMMANDS)
+            for name in self.operated:
+                node = OPERATOR_PREFIX + name
+                await disco.add_identity(category="automation", itype="command-node", name=name, node=node)
+                for feature in (ns.COMMANDS, ns.DATA):
+                    await disco.add_feature(feature, node=node)
         await self.xmpp.plugin["xep_0115"].update_caps(broadcast=False)
 
 

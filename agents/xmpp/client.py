@@ -54,6 +54,7 @@ class Login:
     quiet_s: float = 2.0
     answer_s: float = 4.0
     worker: bool = False
+    operated: tuple[str, ...] = ()  # the operator commands that it takes
 
 
 @dataclass(slots=True)
@@ -63,6 +64,7 @@ class Handlers:
     message: Callable[[Message], None] | None = None
     presence: Callable[[Presence], None] | None = None
     command: Callable[[Iq], None] | None = None
+    items: Callable[[Iq], None] | None = None  # who asks for our items (XEP-0030); None: they are fixed
 
 
 class Session:
@@ -209,11 +211,14 @@ class Session:
         stream = self.stream
         stream.register_plugin("xep_0199")
         stream.register_plugin("xep_0115", {"caps_node": "urn:geolane"})
-        stream.register_plugin("geolane_discovery", {"worker": self.login.worker})
+        stream.register_plugin("geolane_discovery", {"worker": self.login.worker, "operated": self.login.operated})
+        if handlers.items:
+            stream.remove_handler("Disco Items")
         for path, handler in (
             ("message", handlers.message),
             ("presence", handlers.presence),
             (f"iq/{{{ns.COMMANDS}}}command", handlers.command),
+            (f"iq/{{{ns.DISCO_ITEMS}}}query", handlers.items),
         ):
             if handler:
                 stream.register_handler(Callback(f"geolane {path}", MatchXPath(f"{{{ns.CLIENT}}}{path}"), handler))

@@ -15,7 +15,9 @@ from slixmpp.stanza import Presence
 from agents import log, settings
 from agents.core.events_xmpp import Led, LinkDown, LinkUp, NotLeading, XmppEvent
 from agents.core.feeds import FeedItem
+from agents.core.forms import Answer as Answered
 from agents.core.model import Answer, WorkerCommand
+from agents.core.operators.dialogs import BY_FORM
 from agents.errors import NameTaken, NoAnswer, NotConnected, XmppError
 from agents.xmpp.client import Backoff, Handlers, Login, Session
 from agents.xmpp.feeds import mirror
@@ -81,7 +83,8 @@ class CoordinatorLink:
     async def _claim(self) -> None:
         """Bind the name. Raises NameTaken, NotConnected."""
         leadership = Leadership(self._xmpp, self._emit, self._seen)
-        session = Session(Login(self._xmpp, f"{self._xmpp.coordinator}/leader"), leadership.handlers)
+        login = Login(self._xmpp, f"{self._xmpp.coordinator}/leader", operated=tuple(BY_FORM))
+        session = Session(login, leadership.handlers)
         await session.open()
         leadership.take(session)
         self._leadership, self._leader_session = leadership, session
@@ -221,6 +224,11 @@ class CoordinatorLink:
     def whisper(self, jid: str, text: str, *, correct: str | None = None) -> str:
         """Say `text` to `jid` (bare) alone and return the message's id. Raises NotConnected."""
         return send_words(self._lead_or_raise().session, jid, "chat", text, correct)
+
+    def answer(self, ref: str, answer: Answered) -> None:
+        """Answer the AdHoc or AdHocList of that `ref`; dropped while not leading, and when it does not wait any more."""
+        if self._leadership and self.leading:
+            self._leadership.requests.answer(ref, answer)
 
     def subject(self, text: str) -> None:
         """Set the room's subject. Raises NotConnected, also while the room is not joined."""

@@ -15,6 +15,7 @@ from agents.core.events_xmpp import AffiliationChanged, Asked, TelemetryIn, Work
 from agents.errors import CommandRefused, NoAnswer, NotConnected
 from agents.xmpp.client import IN_FLIGHT, Backoff, Handlers, Session
 from agents.xmpp.feeds import READERS, Publisher, ensure_subscribed
+from agents.xmpp.operators import Requests
 from agents.xmpp.room import Room, read_affiliations
 from plugins import health, telemetry
 from plugins.feeds import Published, published_in
@@ -52,6 +53,7 @@ class Leadership:
         self.pings = asyncio.Semaphore(IN_FLIGHT)
         self.standbys: set[str] = set()
         self.affiliations: dict[str, str] | None = None
+        self.requests = Requests(xmpp.domain, emit, lambda iq: self.session.send(iq))
         self._early: list[Heard] = []
         self._workers: set[str] = set()
         self._new_worker = asyncio.Event()
@@ -60,7 +62,7 @@ class Leadership:
 
     @property
     def handlers(self) -> Handlers:
-        return Handlers(message=self._message, presence=self._presence)
+        return Handlers(self._message, self._presence, self.requests.command, self.requests.items)
 
     @property
     def session(self) -> Session:

@@ -1,26 +1,33 @@
-"""A member's client: for `geolane watch FEED` and for tests. It has no more rights than any chat client of that member."""
+"""A member's client: for `geolane watch`, `geolane ctl` and tests. It has no more rights than any chat client of that member."""
 
 from __future__ import annotations
 
 import asyncio
 import xml.etree.ElementTree as ET
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
-from slixmpp.stanza import Message, Presence
+from slixmpp.exceptions import IqError
+from slixmpp.stanza import Iq, Message, Presence
 
 from agents import settings
-from agents.errors import NoAnswer
+from agents.core.forms import Listing, Reply
+from agents.errors import CommandRefused, NoAnswer, NotConnected
 from agents.xmpp.client import Handlers, Login, Session
 from agents.xmpp.room import Room, send_words
-from plugins import feeds
+from plugins import commands, feeds
 from plugins.feeds import Published
 from plugins.room import Changed, Heard, Occupant, heard
+from plugins.values import BadStanza
 
 REMEMBERED = 1000
+OPERATE_S = 15.0
+T = TypeVar("T")
+# What a server says when nobody is at the address; an answer of the leader's is none of these.
+_NOBODY = ("service-unavailable", "recipient-unavailable", "gone", "remote-server-not-found", "remote-server-timeout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +46,9 @@ class Person:
 
     Entering raises NotConnected, SettingsError. It does not reconnect: what waits raises NotConnected when the session ends."""
 
-    def __init__(self, xmpp: settings.Xmpp, account: str, *, resource: str = "") -> None:
-        self._xmpp, self.account = xmpp, account
+    def __init__(self, xmpp: settings.Xmpp, account: str, *, resource: str = "", seen: bool = True) -> None:
+        """`seen`: whether presence is sent; without, what others say to that account still goes to its other clients."""
+        self._xmpp, self.account, self._seen = xmpp, account, seen
         self.jid = f"{account}@{xmpp.domain}"
         login = Login(xmpp, f"{self.jid}/{resource}" if resource else self.jid, quiet_s=15.0, answer_s=8.0)
         self.session = Session(login, Handlers(message=self._message, presence=self._presence))
@@ -53,7 +61,8 @@ class Person:
 
     async def __aenter__(self) -> Self:
         await self.session.open()
-        self.session.send(self.session.stream.make_presence())
+        if self._seen:
+            self.session.send(self.session.stream.make_presence())
         return self
 
     async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -120,6 +129,36 @@ class Person:
                     return said
             self._news.clear()
             await self._news.wait()
+
+    @property
+    def _leader(self) -> str:
+        return f"{self._xmpp.coordinator}/leader"
+
+    async def commands(self) -> Listing:
+        """The operator commands that this person may give. Raises as `operate`."""
+        return await self._asked(commands.items_request(self.session.iq("get", self._leader)), commands.listing_of)
+
+    async def operate(
+        self, command: str, session: str = "", action: str = "execute", fields: Mapping[str, str] | None = None
+    ) -> Reply:
+        """One step of an operator command (XEP-0050).
+
+        Raises NotConnected (no session, or nobody leads: the step came to nobody), NoAnswer (it may have been done),
+        CommandRefused."""
+        iq = self.session.iq("set", self._leader)
+        iq.xml.append(commands.step_xml(command, session, action, fields))
+        return await self._asked(iq, commands.reply_of)
+
+    async def _asked(self, iq: Iq, read: Callable[[Iq], T]) -> T:
+        try:
+            return read(await self.session.ask(iq, OPERATE_S))
+        except IqError as e:
+            refused = commands.refusal_of(e.iq)
+            if refused.condition in _NOBODY:
+                raise NotConnected(f"no coordinator leads: nobody is at {self._leader}") from None
+            raise CommandRefused(refused.condition, refused.text, refused.detail) from None
+        except BadStanza as e:
+            raise NoAnswer(f"{self._leader}: its answer cannot be read ({e})") from None
 
     async def watch(self, feed: str) -> AsyncGenerator[Published]:
         """The newest item of `feed`, then each as it comes, until closed; of more than 1000 unread the oldest go.

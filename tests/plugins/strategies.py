@@ -6,7 +6,9 @@ import xml.etree.ElementTree as ET
 
 from hypothesis import strategies as st
 
+from agents.core.events_xmpp import AdHoc
 from agents.core.feeds import AlertItem, FeedItem, FleetSummary, Move, PlacementFigures, PlacementPlan, Severity
+from agents.core.forms import Field, FieldKind, Form, Listing, Mood, Option, Refusal, Remark, Reply, Status
 from agents.core.model import (
     LANES,
     RAW,
@@ -123,6 +125,40 @@ elements = st.one_of(
 )
 feed_items = st.builds(FeedItem, words, words, xml_text, xml_text, elements, whole)
 
+# ---- forms ----
+
+filled_in = st.dictionaries(words.filter(lambda w: w != "FORM_TYPE"), xml_text, max_size=5)
+steps = st.builds(
+    AdHoc, st.just("r1"), st.just("ana@geolane.test"), words, words | st.just(""),
+    st.sampled_from(["execute", "next", "complete"]), filled_in,
+) | st.builds(AdHoc, st.just("r1"), st.just("ana@geolane.test"), words, words, st.sampled_from(["cancel", "prev"]))  # fmt: skip
+_options = st.lists(st.builds(Option, xml_text, xml_text), max_size=4).map(tuple)
+_ranges = st.tuples(whole, whole) | st.just((None, None))
+
+
+@st.composite
+def form_fields(draw: st.DrawFn) -> Field:
+    low, high = draw(_ranges)
+    return draw(
+        st.builds(
+            Field, words.filter(lambda w: w != "FORM_TYPE"), st.sampled_from(FieldKind), xml_text, xml_text, _options,
+            st.booleans(), xml_text, st.just(low), st.just(high),
+        )
+    )  # fmt: skip
+
+
+replies = st.builds(
+    Reply, words, words, st.sampled_from(Status),
+    st.none() | st.builds(Form, xml_text, xml_text, st.lists(form_fields(), max_size=4).map(tuple), st.booleans()),
+    st.lists(st.builds(Remark, st.sampled_from(Mood), xml_text), max_size=3).map(tuple),
+    st.sampled_from([(), ("next",), ("complete",), ("complete", "prev"), ("next", "prev", "complete")]),
+)  # fmt: skip
+refusals = st.builds(
+    Refusal, st.sampled_from(["forbidden", "bad-request", "item-not-found", "resource-constraint"]), xml_text.map(str.strip),
+    st.sampled_from(["", "bad-sessionid", "bad-action"]),
+)  # fmt: skip
+listings = st.builds(Listing, st.lists(st.builds(Option, words, xml_text), max_size=5).map(tuple))
+
 # ---- hostile ----
 
 _TAGS = st.sampled_from(
@@ -136,6 +172,12 @@ _TAGS = st.sampled_from(
         f"{{{ns.DATA}}}x",
         f"{{{ns.DATA}}}field",
         f"{{{ns.DATA}}}value",
+        f"{{{ns.DATA}}}option",
+        f"{{{ns.COMMANDS}}}actions",
+        f"{{{ns.COMMANDS}}}note",
+        f"{{{ns.DISCO_ITEMS}}}query",
+        f"{{{ns.DISCO_ITEMS}}}item",
+        f"{{{ns.VALIDATE}}}range",
         f"{{{ns.PUBSUB_EVENT}}}event",
         f"{{{ns.PUBSUB_EVENT}}}items",
         f"{{{ns.PUBSUB_EVENT}}}item",
@@ -203,6 +245,10 @@ _NASTY = st.sampled_from(
         "\N{ZERO WIDTH SPACE}",
         f"{ns.LANES}#assign",
         f"{ns.LANES}#lease",
+        f"{ns.OPERATOR}#drain",
+        ns.COMMANDS,
+        "executing",
+        "cancel",
         "telemetry/node-a",
         "node-a@fleet.geolane.test/etl",
         "ops@conference.geolane.test",

@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 from slixmpp.stanza import Iq, Message, Presence
 
 from agents import settings
+from agents.core.events_xmpp import AdHoc, AdHocList, XmppEvent
+from agents.core.forms import Field, FieldKind, Form, Mood, Option, Refusal, Remark, Reply, Status
 from agents.core.model import Accelerator, AssignCommand, Grant, Telemetry
 from agents.xmpp.leadership import Leadership, Seen
+from agents.xmpp.operators import Requests
 from agents.xmpp.room import Room
 from agents.xmpp.worker import WorkerLink
-from plugins import feeds, health, lanes, room, telemetry
+from plugins import commands, feeds, health, lanes, room, telemetry
 from plugins import namespaces as ns
 from plugins.values import BadStanza, integer, number
 from tests.plugins import strategies as ours
@@ -105,6 +108,51 @@ def test_the_workers_handler_answers_everything(sender: str, kind: str, xml: ET.
     if kind in ("get", "set"):
         assert len(sent) + queued == 1
     assert not queued or sender == f"{XMPP.coordinator}/leader"
+
+
+FORM = Form(
+    "drain",
+    "x",
+    (Field("node", FieldKind.LIST, "which", "a", (Option("a", "b"),)), Field("n", FieldKind.TEXT, low=0, high=3)),
+)
+NOTES = (Remark(Mood.WARN, "careful"),)
+GOOD_STEP = commands.step_xml("drain", "9f3a", "next", {"node": "iad-1", "lane": "3"})
+GOOD_REPLY = commands.answer_to(Iq(), Reply("drain", "9f3a", Status.EXECUTING, FORM, NOTES, ("complete", "prev"))).xml[
+    0
+]
+
+
+@given(
+    SENDERS,
+    KINDS,
+    ours.hostile(f"{{{ns.COMMANDS}}}command") | ours.hostile(f"{{{ns.DISCO_ITEMS}}}query") | ours.spoiled(GOOD_STEP),
+)
+def test_the_leader_answers_every_request_once_and_hears_people_only(sender: str, kind: str, xml: ET.Element) -> None:
+    events: list[XmppEvent] = []
+    sent: list[Iq] = []
+    requests = Requests(XMPP.domain, events.append, sent.append)
+    iq = stanza(Iq, "iq", sender, kind, [xml])
+    if xml.tag.endswith("command"):
+        requests.command(iq)
+    else:
+        requests.items(iq)
+    if kind == "set" or (kind == "get" and xml.tag.endswith("query")):
+        assert len(sent) + len(events) == (1 if xml.tag.endswith("command") or kind == "get" else 0)
+    assert not events or sender == f"ana@{XMPP.domain}/phone"
+    for event in events:
+        assert isinstance(event, AdHoc | AdHocList)
+        requests.answer(event.ref, Refusal("forbidden", "no"))
+        assert len(sent) == 1
+
+
+@given(ours.hostile(f"{{{ns.COMMANDS}}}command") | ours.spoiled(GOOD_REPLY))
+def test_what_a_person_reads(xml: ET.Element) -> None:
+    iq = stanza(Iq, "iq", f"{XMPP.coordinator}/leader", "result", [xml])
+    with suppress(BadStanza):
+        commands.reply_of(iq)
+    with suppress(BadStanza):
+        commands.listing_of(iq)
+    commands.refusal_of(iq)
 
 
 def test_too_many_commands_are_told_to_wait() -> None:

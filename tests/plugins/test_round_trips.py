@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slixmpp.stanza import Iq, Presence
 
+from agents.core.events_xmpp import AdHoc
 from agents.core.feeds import FeedItem
+from agents.core.forms import Field, FieldKind, Form, Listing, Mood, Refusal, Remark, Reply, Status
 from agents.core.model import Announcement, Answer, AssignCommand, Grant, Health, Telemetry, WorkerCommand
-from plugins import feeds, health, lanes, telemetry
+from plugins import commands, feeds, health, lanes, telemetry
 from plugins.values import clean
 from tests.plugins import strategies as ours
 
@@ -53,6 +55,32 @@ def test_an_answer_survives(answer: Answer) -> None:
     assert lanes.answer_of(iq_with(lanes.answer_xml(f"{lanes.NODE_PREFIX}assign", answer))) == answer
 
 
+@given(ours.steps)
+def test_a_step_of_an_operators_command_survives(asked: AdHoc) -> None:
+    iq = iq_with(commands.step_xml(asked.command, asked.session, asked.action, asked.fields))
+    assert commands.asked_of(iq, asked.ref, asked.jid) == asked
+
+
+@given(ours.replies)
+def test_a_stage_with_its_form_survives(reply: Reply) -> None:
+    sent = commands.answer_to(iq_with(commands.step_xml("x")), reply)
+    assert commands.reply_of(Iq(xml=wire(sent.xml))) == reply
+
+
+@given(ours.refusals)
+def test_a_refused_step_survives(refused: Refusal) -> None:
+    sent = commands.answer_to(iq_with(commands.step_xml("x")), refused)
+    assert commands.refusal_of(Iq(xml=wire(sent.xml))) == refused
+
+
+@given(ours.listings)
+def test_a_list_of_commands_survives(listing: Listing) -> None:
+    request = commands.items_request(Iq())
+    assert commands.is_items_request(request)
+    assert commands.asks_for_list(request)
+    assert commands.listing_of(Iq(xml=wire(commands.answer_to(request, listing).xml))) == listing
+
+
 @given(st.integers(0, 10**15))
 def test_a_refusal_tells_the_epoch_that_was_seen(seen: int) -> None:
     refused = lanes.refusal(iq_with(lanes.command_xml(AssignCommand(1, "b", "main/x", ()))), "conflict", "no", seen)
@@ -86,6 +114,22 @@ def test_an_assign_looks_as_the_protocol_says() -> None:
       <field var='lanes' type='text-multi'><value>12 7 104422</value><value>31 2 0</value></field>
      </x></command>"""
     canonical = [ET.canonicalize(x, strip_text=True) for x in (ET.tostring(lanes.command_xml(command)), expected)]
+    assert _plain(canonical[0]) == _plain(canonical[1])
+
+
+def test_a_dry_run_looks_as_the_documentation_says() -> None:
+    form = Form("drain iad-1", "Read it.", (Field("text", FieldKind.FIXED, value="Lane 3 would go."),))
+    reply = Reply(
+        "drain", "9f3a", Status.EXECUTING, form, (Remark(Mood.WARN, "It has changed."),), ("complete", "prev")
+    )
+    expected = """
+    <command xmlns='http://jabber.org/protocol/commands' node='urn:geolane:operator:1#drain' sessionid='9f3a' status='executing'>
+     <actions execute='complete'><prev/><complete/></actions><note type='warn'>It has changed.</note>
+     <x xmlns='jabber:x:data' type='form'><title>drain iad-1</title><instructions>Read it.</instructions>
+      <field var='FORM_TYPE' type='hidden'><value>urn:geolane:operator:1#drain</value></field>
+      <field var='text' type='fixed'><value>Lane 3 would go.</value></field></x></command>"""
+    sent = commands.answer_to(iq_with(commands.step_xml("x")), reply).xml[0]
+    canonical = [ET.canonicalize(x, strip_text=True) for x in (ET.tostring(sent), expected)]
     assert _plain(canonical[0]) == _plain(canonical[1])
 
 

@@ -353,12 +353,17 @@ def find(word: str) -> Command:
     return command
 
 
-def run(command: Command, context: Context, args: Sequence[str]) -> str | Dry:
-    """Raises OperatorError for a wrong number of arguments or an argument that names nothing."""
+def fit(command: Command, args: Sequence[str]) -> None:
+    """Raises OperatorError for a wrong number of arguments."""
     needed = sum(not a.optional for a in command.args)
     most = len(args) if command.args and command.args[-1].many else len(command.args)
     if not needed <= len(args) <= most:
         raise OperatorError(f"It goes: {command.goes or command.usage}")
+
+
+def run(command: Command, context: Context, args: Sequence[str]) -> str | Dry:
+    """Raises OperatorError for a wrong number of arguments or an argument that names nothing."""
+    fit(command, args)
     return command.run(context, args)
 
 

@@ -13,6 +13,7 @@ from agents.core.model import LANES, PAUSE, Kind, Partition, drain_intent
 from agents.core.operators import dialogs
 from agents.core.operators.arguments import PICK_AT_MOST, words_of
 from agents.core.operators.commands import COMMANDS, Command
+from agents.core.operators.desk import CONFIRM_S
 from agents.errors import OperatorError
 from tests.core.world import World
 
@@ -222,7 +223,7 @@ def test_a_dialog_is_bound_to_its_person_its_command_and_its_time(w: World) -> N
     ):
         assert isinstance(answer, Refusal)
         assert answer.detail == "bad-sessionid"
-    w.now_s += dialogs.CONFIRM_S
+    w.now_s += CONFIRM_S
     answer = do(w, "pause", session=dry.session, action="complete")
     assert isinstance(answer, Refusal)
     w.kafka_step()

@@ -1,0 +1,276 @@
+"""AdHoc and the answers to it <-> `<command/>` with forms; AdHocList and Listing <-> service discovery of commands.
+
+What comes from a client is bounded here: 50 fields of one value each, 1000 characters a value."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+
+from slixmpp.stanza import Iq
+
+from agents.core.events_xmpp import AdHoc
+from agents.core.forms import (
+    Answer,
+    Field,
+    FieldKind,
+    Form,
+    Listing,
+    Mood,
+    Option,
+    Refusal,
+    Remark,
+    Reply,
+    Status,
+)
+from plugins import namespaces as ns
+from plugins.lanes import COMMAND_TAG, refusal
+from plugins.values import TEXT_LIMIT, BadStanza, clean, integer, only, optional_word, word
+
+NODE_PREFIX = f"{ns.OPERATOR}#"
+ACTIONS = ("execute", "prev", "next", "complete", "cancel")
+FIELDS_LIMIT, OPTIONS_LIMIT, LISTED_LIMIT = 50, 1000, 200
+ANSWER_LIMIT = 100_000  # characters of a value in an answer
+
+_C, _D, _V, _I = f"{{{ns.COMMANDS}}}", f"{{{ns.DATA}}}", f"{{{ns.VALIDATE}}}", f"{{{ns.DISCO_ITEMS}}}"
+_SHOWN = ("prev", "next", "complete")  # their order in `<actions/>` (XEP-0050, schema)
+
+
+# ---- what a client asks ----
+
+
+def is_items_request(iq: Iq) -> bool:
+    """Whether somebody asks for our items, of whatever kind."""
+    return iq["type"] == "get" and iq.xml.find(f"{_I}query") is not None
+
+
+def asks_for_list(iq: Iq) -> bool:
+    """Whether somebody asks which commands they may give."""
+    query = iq.xml.find(f"{_I}query")
+    return query is not None and query.get("node") == ns.COMMANDS
+
+
+def asked_of(iq: Iq, ref: str, jid: str) -> AdHoc:
+    """One step of a command; `jid` is the sender's, bare. Raises BadStanza. A node that is not ours gives an empty name.
+
+    ::
+
+        <command xmlns='http://jabber.org/protocol/commands' node='urn:geolane:operator:1#drain' sessionid='9f3a'
+                 action='next'>
+         <x xmlns='jabber:x:data' type='submit'><field var='node'><value>iad-1</value></field></x></command>
+    """
+    root = only(iq.xml, COMMAND_TAG)
+    action = root.get("action", "execute")
+    if action not in ACTIONS:
+        raise BadStanza(f"action: one of {', '.join(ACTIONS)} is needed")
+    node = root.get("node", "")
+    name = node.removeprefix(NODE_PREFIX) if node.startswith(NODE_PREFIX) else ""
+    fields = {} if action in ("cancel", "prev") else _filled_in(root)
+    return AdHoc(
+        ref, jid, optional_word(name, "node"), optional_word(root.get("sessionid"), "sessionid"), action, fields
+    )
+
+
+def _filled_in(root: ET.Element) -> dict[str, str]:
+    if root.find(f"{_D}x") is None:
+        return {}
+    form = only(root, f"{_D}x")
+    if form.get("type") != "submit":
+        raise BadStanza("form: type submit is needed")
+    found = form.findall(f"{_D}field")
+    if len(found) > FIELDS_LIMIT:
+        raise BadStanza(f"form: more than {FIELDS_LIMIT} fields")
+    fields: dict[str, str] = {}
+    for x in found:
+        name, values = x.get("var", ""), x.findall(f"{_D}value")
+        if name in ("", "FORM_TYPE"):
+            continue
+        if word(name, "field") in fields:
+            raise BadStanza(f"{name}: twice")
+        if len(values) > 1:
+            raise BadStanza(f"{name}: one value is needed")
+        text = (values[0].text or "") if values else ""
+        if len(text) > TEXT_LIMIT:
+            raise BadStanza(f"{name}: more than {TEXT_LIMIT} characters")
+        fields[name] = text
+    return fields
+
+
+def step_xml(
+    command: str, session: str = "", action: str = "execute", fields: Mapping[str, str] | None = None
+) -> ET.Element:
+    """The `<command/>` that a client sends."""
+    root = ET.Element(COMMAND_TAG, node=NODE_PREFIX + command, action=action)
+    if session:
+        root.set("sessionid", session)
+    if fields:
+        form = ET.SubElement(root, f"{_D}x", type="submit")
+        _form_type(form, command)
+        for name, value in fields.items():
+            ET.SubElement(ET.SubElement(form, f"{_D}field", var=name), f"{_D}value").text = clean(value)
+    return root
+
+
+def items_request(iq: Iq) -> Iq:
+    """Ask which commands we may give."""
+    iq["type"] = "get"
+    ET.SubElement(iq.xml, f"{_I}query", node=ns.COMMANDS)
+    return iq
+
+
+# ---- what it is answered ----
+
+
+def answer_to(iq: Iq, answer: Answer) -> Iq:
+    """The result or error that answers `iq`."""
+    if isinstance(answer, Refusal):
+        error = refusal(iq, answer.condition, clean(answer.text))
+        if answer.detail:
+            ET.SubElement(error["error"].xml, f"{_C}{answer.detail}")
+        return error
+    result = iq.reply()
+    result.xml.extend([_listing_xml(answer, str(iq["to"])) if isinstance(answer, Listing) else _reply_xml(answer)])
+    return result
+
+
+def _listing_xml(listing: Listing, jid: str) -> ET.Element:
+    root = ET.Element(f"{_I}query", node=ns.COMMANDS)
+    for option in listing.commands:
+        ET.SubElement(root, f"{_I}item", jid=jid, node=NODE_PREFIX + option.value, name=clean(option.label))
+    return root
+
+
+def _reply_xml(reply: Reply) -> ET.Element:
+    """One stage, as a client shows it.
+
+    ::
+
+        <command xmlns='http://jabber.org/protocol/commands' node='urn:geolane:operator:1#drain' sessionid='9f3a'
+                 status='executing'>
+         <actions execute='complete'><prev/><complete/></actions>
+         <note type='warn'>The fleet has changed since.</note>
+         <x xmlns='jabber:x:data' type='form'><title>drain iad-1</title><instructions>...</instructions>
+          <field var='FORM_TYPE' type='hidden'><value>urn:geolane:operator:1#drain</value></field>
+          <field var='text' type='fixed'><value>Drain iad-1: lanes 3, 7 would go, a few at a time.</value></field></x></command>
+    """
+    root = ET.Element(COMMAND_TAG, node=NODE_PREFIX + reply.command, sessionid=reply.session, status=reply.status.value)
+    if reply.actions:
+        actions = ET.SubElement(root, f"{_C}actions", execute=reply.actions[0])
+        for name in sorted(reply.actions, key=_SHOWN.index):
+            ET.SubElement(actions, f"{_C}{name}")
+    for remark in reply.remarks:
+        ET.SubElement(root, f"{_C}note", type=remark.mood.value).text = clean(remark.text)
+    if reply.form is not None:
+        root.append(_form_xml(reply.form, reply.command))
+    return root
+
+
+def _form_type(form: ET.Element, command: str) -> None:
+    hidden = ET.SubElement(form, f"{_D}field", var="FORM_TYPE", type="hidden")
+    ET.SubElement(hidden, f"{_D}value").text = NODE_PREFIX + command
+
+
+def _form_xml(form: Form, command: str) -> ET.Element:
+    root = ET.Element(f"{_D}x", type="result" if form.result else "form")
+    ET.SubElement(root, f"{_D}title").text = clean(form.title)
+    if form.instructions:
+        ET.SubElement(root, f"{_D}instructions").text = clean(form.instructions)
+    _form_type(root, command)
+    for f in form.fields:
+        x = ET.SubElement(root, f"{_D}field", var=f.var, type=f.kind.value)
+        if f.label:
+            x.set("label", clean(f.label))
+        if f.note:
+            ET.SubElement(x, f"{_D}desc").text = clean(f.note)
+        if f.required:
+            ET.SubElement(x, f"{_D}required")
+        if f.value:
+            ET.SubElement(x, f"{_D}value").text = clean(f.value)
+        for option in f.options:
+            ET.SubElement(ET.SubElement(x, f"{_D}option", label=clean(option.label)), f"{_D}value").text = clean(
+                option.value
+            )
+        if f.low is not None and f.high is not None:
+            check = ET.SubElement(x, f"{_V}validate", datatype="xs:integer")
+            ET.SubElement(check, f"{_V}range", min=str(f.low), max=str(f.high))
+    return root
+
+
+# ---- what a client reads ----
+
+
+def listing_of(iq: Iq) -> Listing:
+    """The commands in an answer to `items_request`; items that are none of ours are left out. Raises BadStanza."""
+    found = only(iq.xml, f"{_I}query").findall(f"{_I}item")[:LISTED_LIMIT]
+    ours = [
+        (x.get("node", "").removeprefix(NODE_PREFIX), x) for x in found if x.get("node", "").startswith(NODE_PREFIX)
+    ]
+    return Listing(tuple(Option(word(name, "node"), x.get("name", "")[:TEXT_LIMIT]) for name, x in ours))
+
+
+def reply_of(iq: Iq) -> Reply:
+    """The stage in a result. Raises BadStanza."""
+    root = only(iq.xml, COMMAND_TAG)
+    if not root.get("node", "").startswith(NODE_PREFIX):
+        raise BadStanza("node: one of ours is needed")
+    try:
+        status = Status(root.get("status", ""))
+        remarks = tuple(
+            Remark(Mood(x.get("type", "info")), (x.text or "")[:ANSWER_LIMIT])
+            for x in root.findall(f"{_C}note")[:FIELDS_LIMIT]
+        )
+    except ValueError:
+        raise BadStanza("status or note: an unknown word") from None
+    form = _form_of(only(root, f"{_D}x")) if root.find(f"{_D}x") is not None else None
+    return Reply(
+        word(root.get("node", "").removeprefix(NODE_PREFIX), "node"), word(root.get("sessionid"), "sessionid"), status,
+        form, remarks, _actions_of(root),
+    )  # fmt: skip
+
+
+def _actions_of(root: ET.Element) -> tuple[str, ...]:
+    if root.find(f"{_C}actions") is None:
+        return ()
+    x = only(root, f"{_C}actions")
+    names = [name for name in _SHOWN if x.find(f"{_C}{name}") is not None]
+    first = x.get("execute", "next")
+    return tuple(sorted(names, key=lambda name: (name != first, _SHOWN.index(name))))
+
+
+def _form_of(root: ET.Element) -> Form:
+    if root.get("type") not in ("form", "result"):
+        raise BadStanza("form: type form or result is needed")
+    found = root.findall(f"{_D}field")
+    if len(found) > FIELDS_LIMIT:
+        raise BadStanza(f"form: more than {FIELDS_LIMIT} fields")
+    fields = tuple(_field_of(x) for x in found if x.get("type") != "hidden" and x.get("var"))
+    return Form(
+        (root.findtext(f"{_D}title") or "")[:TEXT_LIMIT], (root.findtext(f"{_D}instructions") or "")[:TEXT_LIMIT], fields,
+        root.get("type") == "result",
+    )  # fmt: skip
+
+
+def _field_of(x: ET.Element) -> Field:
+    try:
+        kind = FieldKind(x.get("type", "text-single"))
+    except ValueError:
+        raise BadStanza("field: an unknown type") from None
+    options = tuple(
+        Option((o.findtext(f"{_D}value") or "")[:TEXT_LIMIT], o.get("label", "")[:TEXT_LIMIT])
+        for o in x.findall(f"{_D}option")[:OPTIONS_LIMIT]
+    )
+    bounds = x.find(f"{_V}validate/{_V}range")
+    low = None if bounds is None else integer(bounds.get("min"), "min")
+    high = None if bounds is None else integer(bounds.get("max"), "max")
+    value = "\n".join(v.text or "" for v in x.findall(f"{_D}value"))[:ANSWER_LIMIT]
+    return Field(
+        word(x.get("var"), "field"), kind, x.get("label", "")[:TEXT_LIMIT], value, options,
+        x.find(f"{_D}required") is not None, (x.findtext(f"{_D}desc") or "")[:TEXT_LIMIT], low, high,
+    )  # fmt: skip
+
+
+def refusal_of(iq: Iq) -> Refusal:
+    """What an error says."""
+    error = iq["error"]
+    found = next((str(x.tag).removeprefix(_C) for x in error.xml if str(x.tag).startswith(_C)), "")
+    return Refusal(str(error["condition"]), str(error["text"])[:TEXT_LIMIT], found)
