@@ -117,6 +117,12 @@ def _start(settings: Path, process: str) -> Service:
 @click.option("--secrets", type=_FOLDER, help="Folder with a password file (mode 0600) per XMPP account.")
 @click.option("--inventory", type=_FILE, help="Inventory (TOML) instead of ten cloud regions of North America.")
 @click.option("--folder", type=_FOLDER, help="Run folder (default: .run in the project, or below /var/tmp).")
+@click.option(
+    "--metrics-from",
+    metavar="PORT",
+    type=click.IntRange(1, 65535),
+    help="Serve metrics on 127.0.0.1: the coordinator's on PORT, each worker's on the next.",
+)
 def up(**options: Any) -> None:  # Any: click hands over what is declared above; Options checks it
     """Run everything on this machine: servers, agents, a replayed stream; show it live."""
     from agents.embedded import up as embedded

@@ -25,7 +25,7 @@ from agents.embedded.servers import PEOPLE, Say, Servers
 from agents.errors import KafkaUnavailable, SettingsError
 from agents.kafka import lanemap
 from agents.kafka.admin import provision_topics
-from agents.settings import Settings, decode_toml
+from agents.settings import Metrics, Settings, decode_toml
 
 REFUSALS = 3
 INVENTORY = Path(__file__).parent / "data" / "inventory.toml"
@@ -34,7 +34,7 @@ INVENTORY = Path(__file__).parent / "data" / "inventory.toml"
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is to be run. `nodes` limits the inventory's nodes; `secrets` is the folder of existing accounts'
-    passwords."""
+    passwords; `metrics_from`: the coordinator serves its metrics on this port, each worker on the next."""
 
     base: Settings
     inventory: Path = INVENTORY
@@ -43,6 +43,7 @@ class Plan:
     xmpp: str | None = None
     secrets: Path | None = None
     coordinators: int = 1
+    metrics_from: int | None = None
 
     def read_inventory(self) -> InventoryFile:
         """The inventory's file, with no more nodes than wanted. Raises SettingsError."""
@@ -60,6 +61,10 @@ class Stack:
         self.inventory = Inventory.from_file(plan.read_inventory(), str(plan.inventory))
         self._say = say
         self._secrets = plan.secrets or folder.secrets
+        if plan.metrics_from is not None and plan.metrics_from + len(self.workers) > 65535:
+            raise SettingsError(
+                f"--metrics-from {plan.metrics_from}: {len(self.workers)} ports more are needed, to 65535"
+            )
         if plan.xmpp and not plan.secrets:
             raise SettingsError("--xmpp needs --secrets: the folder with the accounts' password files")
 
@@ -104,11 +109,21 @@ class Stack:
             calm=msgspec.structs.replace(self.base.coordinator.calm, forecast_s=day_s / 8),
         )
         self.base = msgspec.structs.replace(self.base, coordinator=coordinator)
-        for account in ("geolane", *(w.worker for w in self.workers), *(p.name for p in PEOPLE)):
+        processes = ("geolane", *(w.worker for w in self.workers))
+        for i, account in enumerate((*processes, *(p.name for p in PEOPLE))):
             if not (self._secrets / account).exists() and account in {p.name for p in PEOPLE}:
                 continue
             xmpp = msgspec.structs.replace(self.base.xmpp, password_file=str(self._secrets.absolute() / account))
-            files.write(self.folder.settings / f"{account}.toml", msgspec.structs.replace(self.base, xmpp=xmpp))
+            metrics = self._metrics(i) if i < len(processes) else Metrics()
+            settings = msgspec.structs.replace(self.base, xmpp=xmpp, metrics=metrics)
+            files.write(self.folder.settings / f"{account}.toml", settings)
+        if (first := self.plan.metrics_from) is not None:
+            upto = f"{', '.join(processes[1:2])} on {first + 1}, and so on to {first + len(processes) - 1}"
+            self._say(f"metrics on 127.0.0.1: coordinator on {first}, {upto}")
+
+    def _metrics(self, i: int) -> Metrics:
+        """Of the i-th process: none unless asked for, whatever the base says, since a port is for one process alone."""
+        return Metrics() if self.plan.metrics_from is None else Metrics(port=self.plan.metrics_from + i)
 
     def _child(self, name: str, account: str, *arguments: str) -> Child:
         # Where the user stands is where their pipeline is found.

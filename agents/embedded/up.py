@@ -47,6 +47,7 @@ class Options:
     secrets: Path | None = None
     inventory: Path | None = None
     folder: Path | None = None
+    metrics_from: int | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:  # Any: click's values, typed by its declarations
@@ -83,6 +84,7 @@ class Options:
             kafka=self.kafka,
             xmpp=self.xmpp,
             secrets=self.secrets,
+            metrics_from=self.metrics_from,
         )
 
     def sample(self) -> Iterator[bytes]:

@@ -60,7 +60,7 @@ KAFKA_UP = _gauge(
 
 # ---- workers: nodes and routers ----
 
-WORKER_INFO = _gauge("worker_info", "always 1; its labels say who this is", "worker", "kind", "site", "version")
+WORKER_INFO = _gauge("worker_info", "always 1; its labels say who this is", "worker", "kind", "version")
 LEASED = _gauge("worker_leased", "1 once this boot has its lease", "worker")
 DRAINING = _gauge("worker_draining", "1 while it was told to drain", "worker")
 SEEN_EPOCH = _gauge("worker_leader_epoch", "the highest leader epoch that it has obeyed", "worker")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from agents.core.model import short_name
 from agents.metrics import declared as m
 from agents.metrics.samples import Samples
 from agents.worker.engine import Engine
@@ -14,7 +13,7 @@ from agents.xmpp.worker import VERSION, WorkerLink
 def look(worker: str, engine: Engine, link: WorkerLink, out: Samples) -> None:
     """Adds everything there is to say of `worker` (its account: node-iad-1)."""
     tenure, meters = engine.tenure, engine.meters
-    out.add(m.WORKER_INFO, 1, worker, worker.partition("-")[0], short_name(worker).rpartition("-")[0], VERSION)
+    out.add(m.WORKER_INFO, 1, worker, worker.partition("-")[0], VERSION)
     out.add(m.XMPP_UP, link.up, worker)
     out.add(m.KAFKA_UP, engine.kafka_up, worker)
     out.add(m.LEASED, tenure.lease is not None, worker)

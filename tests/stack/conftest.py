@@ -21,6 +21,7 @@ from agents.embedded.replay import Event, Replay
 from agents.embedded.stack import Plan, Stack
 from agents.settings import Coordinator, Settings
 from agents.xmpp.person import Person
+from tests.metrics.scraping import free_ports
 
 RATE_EPS = 1000.0
 
@@ -28,8 +29,9 @@ RATE_EPS = 1000.0
 class Running:
     """A running stack. Each test replays events of its own; the books go on over all of them."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, first_port: int = 0) -> None:
         self.stack = stack
+        self.first_port = first_port  # of the metrics, where a module asks for them
         self.stream: Iterator[Event] = flights.stream()
         self.replays: list[Replay] = []
 
@@ -71,11 +73,16 @@ async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
     os.chmod(path, 0o711)
     settings = Settings(coordinator=Coordinator(lanes=12))
     with RunFolder(path) as folder:
-        stack = Stack(
-            folder, Plan(settings, nodes=3, coordinators=getattr(request.module, "COORDINATORS", 1)), lambda text: None
+        first_port = free_ports(20) if getattr(request.module, "METRICS", False) else 0
+        plan = Plan(
+            settings,
+            nodes=3,
+            coordinators=getattr(request.module, "COORDINATORS", 1),
+            metrics_from=first_port or None,
         )
+        stack = Stack(folder, plan, lambda text: None)
         async with stack.working(flights.sample(), RATE_EPS):
-            yield Running(stack)
+            yield Running(stack, first_port)
     if request.session.testsfailed:
         print(f"the processes' logs are kept in {path / 'log'}")
     else:

@@ -1,0 +1,89 @@
+"""The whole stack scraped: the leader's numbers, each worker's, and what a drain and a killed node change in them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from agents.metrics import declared as m
+from tests.metrics.scraping import scrape, scrape_until
+from tests.stack.conftest import Running
+
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
+
+METRICS = True
+
+
+async def test_the_leader_and_every_worker_are_scraped(running: Running) -> None:
+    first = running.first_port
+    replay, sending = running.replay(3000)
+    await running.account(replay, sending)
+    workers = running.stack.workers
+    leader = await scrape_until(first, lambda s: s.value("geolane_plan_bound"))
+    assert leader.value("geolane_leader") == 1
+    assert leader.value("geolane_workers", kind="node", health="available") == 3
+    assert leader.value("geolane_workers") == len(workers)
+    assert leader.value("geolane_partitions", topic="events.lanes", state="assigned") == 12
+    assert leader.value("geolane_partitions", state="orphan") == 0
+    assert leader.value("geolane_xmpp_up", worker="coordinator") == 1
+    assert leader.value("geolane_kafka_up", worker="coordinator") == 1
+    assert (leader.value("geolane_plan_objective") or 0) >= (leader.value("geolane_plan_bound") or 0) > 0
+    assert 0 < (leader.value("geolane_plan_mean_rtt_seconds") or 0) < 1
+    for name in ("geolane_fences_total", "geolane_journal_dropped_total", "geolane_lanes_waiting", "geolane_paused"):
+        assert leader.value(name) == 0
+    assert leader.value("geolane_leader_epoch") == running.stack.follower.leader_epoch
+    declared = {x.name for x in (*m.EVERY_PROCESS, *m.COORDINATOR)}
+    found = {n for n in leader.names if n.startswith("geolane_")}
+    assert found <= declared
+    assert declared - found <= {"geolane_forecast_error_ratio", "geolane_forecast_last_value_error_ratio"}
+    events = 0.0
+    for i, spec in enumerate(workers, 1):
+        worker = await scrape(first + i)
+        assert worker.value("geolane_worker_info", worker=spec.worker, kind=spec.kind.value) == 1
+        if spec.kind.value == "node":
+            events += worker.value("geolane_events_in_total") or 0
+    assert events == 3000 - running.stack.accounting.unplaced
+
+
+async def test_a_killed_node_is_a_fence_and_its_lanes_move(running: Running) -> None:
+    first = running.first_port
+    before = await scrape(first)
+    replay, sending = running.replay(4000)
+    await replay.until(1000)
+    victim = running.stack.busiest().name
+    lanes = len(running.stack.follower.lanes_of(victim))
+    running.stack.kill(victim)
+
+    def moved(name: str, by: int) -> object:
+        return lambda s: (s.value(name) or 0) - (before.value(name) or 0) >= by
+
+    after = await scrape_until(first, moved("geolane_moves_total", lanes))  # type: ignore[arg-type]
+    assert (after.value("geolane_fences_total") or 0) - (before.value("geolane_fences_total") or 0) == 1
+    await running.account(replay, sending)
+    follower = running.stack.follower
+    last = await scrape(first)
+    assert last.value("geolane_moves_total", topic="events.lanes") == follower.moves
+    assert last.value("geolane_fences_total") == follower.fences
+
+
+async def test_a_process_whose_port_is_taken_says_so(running: Running) -> None:
+    """Its log has the line that an operator will look for."""
+    stack = running.stack
+    taken = stack.family.children[stack.workers[0].worker]
+    file = stack.folder.settings / f"{taken.name}.toml"
+    text = file.read_text("utf-8")
+    file.write_text(re.sub(r"(\[metrics\][^\[]*port = )\d+", rf"\g<1>{running.first_port}", text), "utf-8")
+    try:
+        starts = taken.starts
+        stack.kill(taken.name)
+        said = f"metrics.port: 127.0.0.1:{running.first_port} is taken"
+        await running.until(lambda: said in taken.log_file.read_text("utf-8"), "it says so", 30)
+        assert taken.refusals >= 1 or taken.starts > starts
+    finally:
+        file.write_text(text, "utf-8")
+    lanes = {*stack.accounting.lanes}
+    await running.until(
+        lambda: lanes <= {p for p, r in stack.follower.placed.items() if r.worker and r.state.value == "assigned"},
+        "every lane is worked",
+    )
