@@ -1,0 +1,371 @@
+"""What do events wait for under different ways to place lanes: round robin, power of two choices, nearest only, geolane's planner?
+The recorded flights in virtual time, the real core; writes docs/policies.md.
+
+    python -m benchmarks.policies [--quick] [--no-write]
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import tomllib
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+
+import numpy as np
+
+from agents.core.planning.forecast import Forecast
+from agents.core.planning.plan import Calm, Frame, Lane, Memory, Moment, Node, NodePlace
+from agents.core.planning.planner import plan
+from agents.data import read_rtt
+from benchmarks.__main__ import machine
+from benchmarks.recorded import AIRPORTS, DAY_S, FLIGHTS, ROOT, Flights, Floats, Ints, flights, need
+from benchmarks.virtual import (
+    COMPRESS,
+    JITTER_S,
+    MEAN_EPS,
+    NIGHT_S,
+    PERCENTILES,
+    TICK_S,
+    Outcome,
+    Policy,
+    Stream,
+    folded,
+    play,
+    rtt_ms,
+    trace,
+)
+from kernels import Numerics, RttModel, Weights
+from kernels.choose import choose
+
+PAGE = ROOT / "docs" / "policies.md"
+INVENTORY = ROOT / "agents" / "embedded" / "data" / "inventory.toml"
+LANES = 64
+FOLD_DAYS = 60
+SEEDS = 5
+LOADS = (0.5, 0.6, 0.7)
+WARM_DAYS = 2
+MOST = 0.7  # 30 % below
+ROBIN, TWO, NEAREST, OURS = "robin", "two", "nearest", "geolane"
+WHAT = {OURS: "geolane", ROBIN: "round robin", TWO: "power of two choices", NEAREST: "nearest only"}
+T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # Student's t, two-sided, by number of values
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The embedded sites, a node at each, with what it can do (events/s, float64[N])."""
+
+    places: tuple[NodePlace, ...]
+    capacity_eps: Floats
+    rtt: RttModel
+
+    def rtt_ms(self, lat: Floats, lon: Floats) -> Floats:
+        return rtt_ms(
+            lat,
+            lon,
+            np.array([p.lat for p in self.places]),
+            np.array([p.lon for p in self.places]),
+            np.array([p.site for p in self.places], dtype=np.int32),
+            self.rtt,
+        )
+
+
+class RoundRobin:
+    """Lanes dealt to nodes in turn, once: as Kafka's RoundRobinAssignor does, from a shuffled list."""
+
+    def __init__(self, lanes: int, nodes: int, rng: np.random.Generator) -> None:
+        self.owner: Ints = rng.permutation(np.arange(lanes) % nodes).astype(np.int32)
+
+    def place(self, now_s: float, rate_eps: Floats | None, owner: Ints) -> Ints:
+        return self.owner
+
+
+class PowerOfTwo:
+    """Each lane to the less loaded of two nodes drawn at random; while a node is hot, a lane of it is drawn anew each second,
+    and goes if that leaves both below what the hot one had."""
+
+    ACT_ABOVE = 1.25
+
+    def __init__(self, expected_eps: Floats, capacity_eps: Floats, rng: np.random.Generator) -> None:
+        self.expected_eps, self.capacity_eps, self.rng = expected_eps, capacity_eps, rng
+
+    def place(self, now_s: float, rate_eps: Floats | None, owner: Ints) -> Ints:
+        rate = self.expected_eps if rate_eps is None else rate_eps
+        out = owner.copy()
+        use: Floats = np.bincount(out[out >= 0], rate[out >= 0], minlength=len(self.capacity_eps)).astype(np.float64)
+        for lane in np.flatnonzero(out < 0):
+            to = self._draw(use, float(rate[lane]))
+            out[lane] = to
+            use[to] += rate[lane]
+        share = use / self.capacity_eps
+        hot = int(share.argmax())
+        if share[hot] > self.ACT_ABOVE * use.sum() / self.capacity_eps.sum():
+            drawn = int(self.rng.choice(np.flatnonzero(out == hot)))
+            to = self._draw(use, float(rate[drawn]))
+            if (use[to] + rate[drawn]) / self.capacity_eps[to] < share[hot]:
+                out[drawn] = to
+        return out
+
+    def _draw(self, use: Floats, more_eps: float) -> int:
+        two = self.rng.choice(len(use), 2, replace=False)
+        return int(two[((use[two] + more_eps) / self.capacity_eps[two]).argmin()])
+
+
+class Nearest:
+    """Each lane to the node with the shortest modelled round trip, whatever the load."""
+
+    def __init__(self, rtt: Floats) -> None:
+        self.owner: Ints = rtt.argmin(axis=1).astype(np.int32)
+
+    def place(self, now_s: float, rate_eps: Floats | None, owner: Ints) -> Ints:
+        return self.owner
+
+
+class Geolane:
+    """The real planner at every tick, with the coordinator's book-keeping of cooldowns; a move is over before the next."""
+
+    def __init__(
+        self, frame: Frame, numerics: Numerics, capacity_eps: Floats, expected_eps: Floats, forecast: Forecast
+    ) -> None:
+        self.frame, self.numerics = frame, numerics
+        self.nodes = tuple(Node(p.id, float(c)) for p, c in zip(frame.nodes, capacity_eps, strict=True))
+        self.expected_eps, self.forecast = expected_eps, forecast
+        self.memory = Memory()
+        self.cooldown_s = np.full(len(expected_eps), -np.inf)
+        self.before: Ints = np.full(len(expected_eps), -1, dtype=np.int32)
+        self.left_s = np.full(len(expected_eps), -np.inf)
+        self.returns = np.zeros(len(expected_eps))
+
+    def place(self, now_s: float, rate_eps: Floats | None, owner: Ints) -> Ints:
+        at_s = WARM_DAYS * self.forecast.day_s + now_s
+        if rate_eps is not None:
+            self.forecast.observe(at_s, rate_eps)
+        ahead = self.forecast.ahead(at_s, self.frame.calm.forecast_s)
+        lanes = tuple(
+            Lane(
+                i,
+                None if rate_eps is None else float(rate_eps[i]),
+                float(self.expected_eps[i]),
+                owner=None if owner[i] < 0 else int(owner[i]),
+                cooldown_until_s=float(self.cooldown_s[i]),
+                forecast_eps=None if np.isnan(ahead[i]) else float(ahead[i]),
+            )
+            for i in range(len(owner))
+        )
+        found = plan(self.frame, Moment(now_s, lanes, self.nodes, self.memory), self.numerics)
+        self.memory = found.memory
+        out = owner.copy()
+        for a in found.assignments:
+            out[a.lane] = a.to
+        for m in found.moves:
+            out[m.lane] = m.to
+            self._gave(m.lane, m.frm, m.to, now_s)
+        return out
+
+    def _gave(self, lane: int, frm: int, to: int, now_s: float) -> None:
+        calm = self.frame.calm
+        back = self.before[lane] == to and now_s - self.left_s[lane] <= 2 * calm.cooldown_most_s
+        self.returns[lane] = self.returns[lane] + 1 if back else 0
+        self.before[lane], self.left_s[lane] = frm, now_s
+        rest_s = min(calm.cooldown_s * 2.0 ** float(self.returns[lane]), calm.cooldown_most_s)
+        self.cooldown_s[lane] = now_s + rest_s
+
+
+def fleet_of(rng: np.random.Generator, busiest_eps: float, load: float) -> Fleet:
+    """The ten embedded sites; nodes from 0.6 to 1.4 of the mean, `load` of the fleet's capacity used in the busiest hour."""
+    inventory = tomllib.loads(INVENTORY.read_text("utf-8"))
+    rtt = read_rtt()
+    row_of = {name: i for i, name in enumerate(rtt.regions)}
+    sites = {s["name"]: s for s in inventory["site"]}
+    places = tuple(
+        NodePlace(n["name"], (s := sites[n["site"]])["lat"], s["lon"], row_of[s["region"]]) for n in inventory["node"]
+    )
+    weight = rng.uniform(0.8, 1.2, len(places))
+    return Fleet(places, busiest_eps / load * weight / weight.sum(), rtt)
+
+
+def busiest_eps(stream: Stream) -> float:
+    """Events/s in the busiest hour of the recorded day."""
+    per_tick = stream.rate_eps.sum(axis=1)
+    hour = len(per_tick) // 24
+    return float(np.convolve(per_tick, np.ones(hour) / hour, mode="valid").max())
+
+
+class Setting:
+    """One seed's world: which days are folded, what each node can do, where lanes are dealt to at first."""
+
+    def __init__(self, recorded: Flights, seed: int, load: float) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.where, place = np.unique(np.stack([recorded.lat, recorded.lon], axis=1), axis=0, return_inverse=True)
+        days = self.rng.permutation(recorded.days)
+        at = place.ravel().astype(np.int32)
+        self.stream = folded(recorded, at, days[:FOLD_DAYS], self.rng)
+        self.others = folded(recorded, at, days[FOLD_DAYS:], self.rng)
+        self.fleet = fleet_of(self.rng, busiest_eps(self.stream), load)
+        self.lat, self.lon = (np.array(column) for column in zip(*recorded.lanemap.centroid, strict=True))
+        expected = np.array(recorded.lanemap.rate_eps)
+        self.expected_eps: Floats = expected * (MEAN_EPS / expected.sum())
+
+    def policy(self, name: str, numerics: Numerics, calm: Calm) -> Policy:
+        lanes, capacity_eps = len(self.lat), self.fleet.capacity_eps
+        if name == ROBIN:
+            return RoundRobin(lanes, len(capacity_eps), self.rng)
+        if name == TWO:
+            return PowerOfTwo(self.expected_eps, capacity_eps, self.rng)
+        if name == NEAREST:
+            return Nearest(self.fleet.rtt_ms(self.lat, self.lon))
+        frame = Frame(
+            tuple(self.lat.tolist()), tuple(self.lon.tolist()), (-1,) * lanes, self.fleet.places, (), self.fleet.rtt,
+            calm, Weights(),
+        )  # fmt: skip
+        return Geolane(frame, numerics, capacity_eps, self.expected_eps, self._taught())
+
+    def _taught(self) -> Forecast:
+        """A forecast that has seen the days that are not folded into this one."""
+        day_s = DAY_S / COMPRESS
+        # The virtual day begins at NIGHT_S: on its clock the sun stands that much further east.
+        forecast = Forecast(len(self.lon), day_s=day_s, lon=self.lon + NIGHT_S / DAY_S * 360.0)
+        for day in range(WARM_DAYS):
+            for t, rate in enumerate(self.others.rate_eps):
+                forecast.observe(day * day_s + (t + 1) * TICK_S, rate)
+        return forecast
+
+    def run(self, name: str, numerics: Numerics, calm: Calm) -> Outcome:
+        owner = trace(self.policy(name, numerics, calm), self.stream)
+        return play(self.stream, owner, self.fleet.capacity_eps, self.fleet.rtt_ms(*self.where.T))
+
+
+def interval(values: Sequence[float], digits: int = 2) -> str:
+    """Geometric mean (95 % from to, by Student's t on the logarithms): latencies and ratios are skewed."""
+    logs = np.log(values)
+    half = T_95[len(logs)] * float(np.std(logs, ddof=1)) / len(logs) ** 0.5
+    mean, low, high = np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])
+    return f"{mean:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
+
+
+def percentile(runs: Sequence[Outcome], q: int) -> list[float]:
+    return [r.latency_ms[q] for r in runs]
+
+
+def shares(found: dict[str, list[Outcome]], name: str, q: int) -> list[float]:
+    """Our percentile as a share of another's, by seed."""
+    return [a / b for a, b in zip(percentile(found[OURS], q), percentile(found[name], q), strict=True)]
+
+
+def skews(found: dict[str, list[Outcome]], name: str) -> tuple[list[float], list[float]]:
+    """Our skew as a share of another's, by seed: over the day, in the busiest hour."""
+    pairs = list(zip(found[OURS], found[name], strict=True))
+    return [a.skew / b.skew for a, b in pairs], [a.hottest / b.hottest for a, b in pairs]
+
+
+def tables(found: dict[str, list[Outcome]]) -> str:
+    lines = [
+        "| | p50, ms | p75, ms | p99, ms | mean round trip, ms | max/mean load, day | max/mean, busiest hour | moves/h |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, what in WHAT.items():
+        runs = found[name]
+        lines.append(
+            f"| {what} | "
+            + " | ".join(interval(percentile(runs, q), 0 if q == 99 else 1) for q in PERCENTILES)
+            + f" | {np.mean([r.rtt_ms for r in runs]):.1f} | {interval([r.skew for r in runs])} | "
+            f"{interval([r.hottest / r.utilisation for r in runs])} | {np.mean([r.moves_per_hour for r in runs]):.0f} |"
+        )
+    lines += [
+        "",
+        "| geolane as a share of | p50 | p75 | p99 | max/mean load, day | max/mean, busiest hour |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in (ROBIN, TWO, NEAREST):
+        cells = [interval(shares(found, name, q)) for q in PERCENTILES]
+        cells += [interval(ratios) for ratios in skews(found, name)]
+        lines.append(f"| {WHAT[name]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def verdict(found: dict[str, list[Outcome]]) -> str:
+    """What was to be reached, and whether it was."""
+    said = []
+    for name, q in [(name, q) for name in (ROBIN, TWO) for q in (50, 99)] + [(NEAREST, 75)]:
+        share = float(np.exp(np.mean(np.log(shares(found, name, q)))))
+        said.append(f"p{q} {share:.2f} of {WHAT[name]} ({'reached' if share <= MOST else 'not reached'})")
+    for when, ratios in zip(("over the day", "in the busiest hour"), skews(found, NEAREST), strict=True):
+        share = float(np.exp(np.mean(np.log(ratios))))
+        said.append(f"max/mean {share:.2f} of {WHAT[NEAREST]} {when} ({'reached' if share <= 0.5 else 'not reached'})")
+    return "; ".join(said)
+
+
+def page(found: dict[float, dict[str, list[Outcome]]], numerics: Numerics) -> str:
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    seeds = len(next(iter(found.values()))[OURS])
+    parts = [
+        f"## {load:.0%} of the fleet in the busiest hour\n\n{tables(by_name)}\n\nTo reach was 0.70, and 0.50 of the skew: "
+        f"{verdict(by_name)}."
+        for load, by_name in found.items()
+    ]
+    return f"""# Policies
+
+What do events wait for under different ways to place lanes? A day of recorded flights in virtual time, the real core (planner,
+calm rules, forecast, kernel `{numerics.name}`) beside three simple policies. `python -m benchmarks.policies` measures it again and
+writes this page.
+
+{(chr(10) * 2).join(parts)}
+
+{now}; {machine()}; {seeds} seeds, geometric means, in brackets 95 % by Student's t. Latency is the modelled round
+trip from an event's own airport to the node, plus its wait in the node's queue, plus its work; medians and percentiles over
+{FOLD_DAYS} recorded days' events (about a million).
+
+- **The day**: {FOLD_DAYS} of the 89 recorded days, drawn by the seed, laid over one another, {COMPRESS} times as fast (a day in two hours).
+  Timetables are rounded, so each event is moved at random (standard deviation {JITTER_S / 60:.0f} min), and stands for as many as give
+  {MEAN_EPS:,.0f} events/s on average. It begins at 08:00 UTC, when the least is going on, and the lanes are nobody's. The forecast has seen
+  the other days, twice.
+- **The fleet**: a node at each of the ten embedded sites, from 0.8 to 1.2 of the mean capacity, drawn by the seed; {LANES} lanes by the
+  product's own lane map. Round trips are the product's model (Azure's measured medians and the fitted line): a model here too.
+- **The queue**: fluid, first in first out, in steps of 0.1 s (`benchmarks/virtual.py` says why). A move holds the lane's events
+  back for 300 ms. Every policy is asked each {TICK_S:.0f} s and sees the same rates.
+- **Round robin**: lanes dealt in turn, once, from a shuffled list. **Power of two choices**: each lane to the less loaded of two
+  nodes drawn at random; a node above 1.25 x mean has one of its lanes drawn again at each tick. **Nearest only**: the shortest
+  modelled round trip, whatever the load. None of them looks at distance and load together: that is the point.
+- **Max/mean load** is the busiest node's utilisation over the fleet's, by minute, weighted by events. geolane lets nodes differ
+  while none is above `comfortable` or `settle_to` x mean, since that costs nobody anything; the busiest hour is where it matters.
+- Moves are counted per hour of virtual time, in which {COMPRESS} recorded hours pass.
+"""
+
+
+@cache
+def _given() -> tuple[Flights, Numerics]:
+    """What every seed needs, once a process."""
+    return flights(LANES), choose()
+
+
+def one_seed(seed: int, load: float) -> dict[str, Outcome]:
+    recorded, numerics = _given()
+    setting = Setting(recorded, seed, load)
+    return {name: setting.run(name, numerics, Calm()) for name in WHAT}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="two seeds, one load; writes nothing")
+    parser.add_argument("--no-write", action="store_true")
+    options = parser.parse_args()
+    need(FLIGHTS, AIRPORTS)
+    numerics = choose()  # compiled here once, for all processes
+    found: dict[float, dict[str, list[Outcome]]] = {}
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        for load in LOADS[-1:] if options.quick else LOADS:
+            seeds = range(2 if options.quick else SEEDS)
+            runs = list(pool.map(one_seed, seeds, [load] * len(seeds)))
+            found[load] = {name: [outcome[name] for outcome in runs] for name in WHAT}
+    text = page(found, numerics)
+    print(text)
+    if not (options.quick or options.no_write):
+        PAGE.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
