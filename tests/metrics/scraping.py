@@ -6,9 +6,14 @@ import asyncio
 import random
 import socket
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from agents.metrics.samples import Samples
 
 
 def free_port() -> int:
@@ -27,6 +32,23 @@ def free_ports(count: int) -> int:
             continue
         return first
     raise OSError(f"no {count} free ports in a row")
+
+
+class _One(Collector):
+    """A registry's collector of one look."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    def collect(self) -> Iterable[Family]:
+        return self._samples.families()
+
+
+def written(samples: Samples) -> str:
+    """A look as a process writes it."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_One(samples))
+    return generate_latest(registry).decode()
 
 
 class Scrape:

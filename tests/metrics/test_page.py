@@ -15,6 +15,8 @@ import yaml
 import agents.metrics as metrics_package
 from agents.metrics.declared import ALL, Kind
 from agents.metrics.page import renewed
+from agents.metrics.samples import Histogram, Samples
+from tests.metrics.scraping import written
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(str(metrics_package.__file__)).parent
@@ -113,6 +115,26 @@ def check(*arguments: str, stdin: str = "") -> None:
 @promtool
 def test_promtool_accepts_the_rules() -> None:
     check("check", "rules", str(ALERTS))
+
+
+@promtool
+def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
+    for file in (ALERTS, Path(__file__).parent / "alerts_test.yml"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    check("test", "rules", str(tmp_path / "alerts_test.yml"))
+
+
+@promtool
+def test_promtool_accepts_what_a_process_answers() -> None:
+    """Its own linter of names, types and help texts, over a look with every metric."""
+    out = Samples()
+    for m in ALL:
+        labels = ["x"] * len(m.labels)
+        if m.kind is Kind.HISTOGRAM:
+            out.add_histogram(m, Histogram(), *labels)
+        else:
+            out.add(m, 1, *labels)
+    check("check", "metrics", stdin=written(out))
 
 
 @promtool

@@ -23,7 +23,7 @@ from agents.worker.look import look
 from agents.xmpp.worker import WorkerLink
 from tests.fixtures.kafka import KafkaServer
 from tests.fixtures.xmpp import XmppServer
-from tests.metrics.scraping import Scrape, free_port, scrape, scrape_until
+from tests.metrics.scraping import Scrape, free_port, scrape, scrape_until, written
 from tests.node.test_process import fleet
 from tests.worker.rig import Rig, Running, event, rig, until
 from tests.worker.test_engine import LIMIT, done, node
@@ -90,20 +90,10 @@ async def test_a_real_node_is_scraped(kafka_server: KafkaServer, xmpp_server: Xm
 
 def seen(r: Rig, w: Running, worker: str = "node-t-1") -> Scrape:
     """One look at an engine that has no link, in words."""
-    from prometheus_client import CollectorRegistry, generate_latest
-    from prometheus_client.registry import Collector
-
     out = Samples()
     link = WorkerLink(settings.Xmpp(), worker, w.boot, w.engine.obey, site="t", capacity_eps=1)
     look(worker, w.engine, link, out)
-
-    class One(Collector):
-        def collect(self):  # type: ignore[no-untyped-def]
-            return out.families()
-
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(One())
-    return Scrape(generate_latest(registry).decode())
+    return Scrape(written(out))
 
 
 async def test_a_routers_dead_are_counted_and_its_partitions_are_raw(kafka_server: KafkaServer) -> None:
