@@ -382,7 +382,10 @@ class Coordinator:
         view.fencing = True
         view.dead.add(lease.boot)
         fence = saying.make_lease(self.fleet, worker, "")
-        self.news.gone(view.spec, why, fence.partitions, now.s)
+        if view.state == "draining" and not fence.partitions:
+            self.news.stopped(view.spec)
+        else:
+            self.news.gone(view.spec, why, fence.partitions, now.s)
         yield fence
 
     def _fence_strangers(self, now: Now) -> Iterator[Effect]:

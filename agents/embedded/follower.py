@@ -116,7 +116,8 @@ class Follower:
                 self.acts.append((time.time(), f"{worker} has a lease"))
             return
         if lease.fenced or lease.boot != before.boot:
-            self.fences += 1
+            # What was released names nobody; what is taken by a fence still names who had it.
+            self.fences += any(placed.worker == worker for placed in self.placed.values())
             self.acts.append(
                 (time.time(), f"{worker} is fenced" + ("" if lease.fenced else ", its new process has a lease"))
             )

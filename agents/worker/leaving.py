@@ -33,6 +33,7 @@ async def leave(service: Service, tenure: Tenure, link: WorkerLink, drain_s: flo
     while tenure.lease is not None and not tenure.ended:
         left = [(n, epoch, tenure.asked(n)) for n, epoch in tenure.owned()]
         if not left:
+            service.status("drained")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FLUSH_S):
                     await link.settled()

@@ -84,6 +84,13 @@ class News:
         self.alert(Severity.CRITICAL, f"{what}_gone", spec.worker, f"{spec.name} is gone: {why}")
         self.incidents.append(Incident(f"{names(parts)} of {spec.name}", self._epochs(parts), now, about=spec.worker))
 
+    def stopped(self, spec: WorkerSpec) -> None:
+        """It drained, and then went."""
+        self.away.add(spec.worker)
+        text = f"{spec.name} has stopped; it had handed over all it had"
+        self.line(f"{text}.")
+        self.alert(Severity.INFO, "worker_stopped", spec.worker, text)
+
     def restarted(self, spec: WorkerSpec, lost: Iterable[Partition], now: float) -> None:
         parts = set(lost)
         self.line(f"{spec.name} has restarted. To be placed anew: {names(parts)}.")
