@@ -12,7 +12,7 @@ from kernels.tables import Candidates, Floats, Ints, Singles
 
 LISTS = "int32[:, ::1], float32[:, ::1]"
 TIE_MS = 0.01  # what differs by less is the same
-STILL_MS = 0.5  # for less no lane leaves its owner, however light it is: a hand-over is work
+STILL_MS = 1.0  # for less no lane leaves its owner, however light it is: a hand-over is work
 
 
 class Lists(NamedTuple):

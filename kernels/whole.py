@@ -17,7 +17,7 @@ SPLIT_MS = (
     5_000.0  # what each event costs at a node that its lane is to leave: less than to wait, more than to move others
 )
 STEP = 2.0**1.5  # each round settles the lanes that are heavier than this share of the round before
-ROUNDS = 12
+LIGHTEST = 1e-5  # share of the heaviest lane, below which all are settled at once
 LOOKS = 300_000  # at pairs of lanes, in search of what could be swapped
 MANY = 2_000  # lanes that are fitted in where others can make room, at a time
 FEW, SCANS = 500, 5_000_000  # that are fitted in where others must: so many, or fewer in a large fleet
@@ -81,14 +81,14 @@ def value(lists: Lists, tree: Tree) -> float:
     return float((tree.rest * tree.rest_ms).sum() + (tree.part[shared] * tree.part_ms[shared]).sum())
 
 
-def round_off(lists: Lists, tree: Tree, last_ms: float) -> Ints:
+def round_off(lists: Lists, tree: Tree, last_ms: float, step: float = STEP) -> Ints:
     """Settles lane after lane at the node that has most of it, and lets the others make way. Returns the node of each lane
     in `place` int32[L], -1 for those that wait or are still split. Changes the tree, prices too."""
     lanes, nodes = len(lists.load), len(tree.over)
     bans = Bans(np.full(lanes, -1, dtype=np.int32), np.zeros(lanes))
-    heavy = float(lists.load.max(initial=0.0))
-    for n in range(ROUNDS):
-        heavy = heavy / STEP if n < ROUNDS - 1 else 0.0
+    most = heavy = float(lists.load.max(initial=0.0))
+    while heavy > 0:
+        heavy = heavy / step if heavy > LIGHTEST * most else 0.0
         at = np.flatnonzero(tree.over >= 0).astype(np.int32)
         if not (bans.only[tree.over[at]] < 0).any():
             break
