@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from agents.embedded.children import LOG_BYTES, Child, Family
+from agents.embedded.children import LOG_BYTES, Child, Family, inherited
 from agents.embedded.folder import RunFolder, start_time
 
 # A process that waits as ours do: `geolane watch` on a server that is not there would do, but this is what is left of it.
@@ -75,3 +75,8 @@ def test_the_mark_of_a_parent_that_is_gone_ends_the_child_at_once() -> None:
     env = os.environ | {"GEOLANE_PARENT": "1"}
     done = subprocess.run([sys.executable, "-c", _WAITS], env=env, timeout=20, check=False)
     assert done.returncode == 1
+
+
+def test_a_child_inherits_everything_but_settings() -> None:
+    environ = {"PATH": "/bin", "GEOLANE_KAFKA__BOOTSTRAP": "elsewhere:1", "CREDENTIALS_DIRECTORY": "/run/credentials/x"}
+    assert set(inherited(environ)) == {"PATH", "CREDENTIALS_DIRECTORY"}
