@@ -1,10 +1,9 @@
 """The best placement if lanes could be split, and with it the exact price of room at every node: a simplex method on a tree.
 
-Where lanes may be split, all but a few are whole at the best placement: those few link the nodes that are full to a forest, at
-most one for each such node. So the tree that a network simplex keeps (Dantzig 1951; Cunningham 1976) is small here. A node
-hangs from the lane that it shares with another node, or from nothing while it has room to spare: then its price is 0. A lane
-hangs from one of its nodes, or waits. A pivot sends one lane where cost and price are lower, takes as much load round the
-circle that this closes as there is, and cuts the tree where nothing is left.
+Where lanes may be split, all but a few are whole at the best placement, and those few link the full nodes to a forest: so the
+tree that a network simplex keeps (Dantzig 1951; Cunningham 1976) is small here. A node hangs from the lane that it shares with
+another, or from nothing while it has room to spare (its price is 0 then); a lane from one of its nodes, or it waits. A pivot
+sends a lane where cost and price are lower, with as much load round the circle that this closes as there is, and cuts the tree.
 
 State, all changed in place, for L lanes and N nodes:
 
@@ -23,16 +22,11 @@ State, all changed in place, for L lanes and N nodes:
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 import numpy as np
-import numpy.typing as npt
 
 from kernels.jit import njit
 from kernels.lists import LISTS
-from kernels.tables import Floats, Ints, Singles
-
-Marks: TypeAlias = npt.NDArray[np.int64]
+from kernels.tables import Floats, Ints, Marks, Singles
 
 LINKS = "int32[::1], int32[::1], int32[::1], int32[::1], int32[::1]"
 TREE = (

@@ -14,6 +14,7 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 Singles: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int32]
 Bools: TypeAlias = npt.NDArray[np.bool_]
+Marks: TypeAlias = npt.NDArray[np.int64]
 MOST_MS = 1e6  # costs and prices: what is dearer is an error, so that float32 keeps a sixteenth of a ms at least
 
 
