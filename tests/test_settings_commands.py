@@ -35,7 +35,8 @@ def test_every_command_that_takes_a_settings_file_takes_set() -> None:
     options = {name: {o for p in c.params for o in p.opts} for name, c in _commands(main)}
     taking = {name for name, of in options.items() if "--settings" in of}
     assert {"geolane node", "geolane router", "geolane coordinator", "geolane up", "geolane watch"} <= taking
-    assert {name for name in taking if "--set" not in options[name]} == set()
+    writing = {"geolane install-units"}  # it only writes the file's name down
+    assert {name for name in taking if "--set" not in options[name]} <= writing
 
 
 def test_the_example_is_printed() -> None:
