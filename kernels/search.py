@@ -11,8 +11,7 @@ import math
 import numpy as np
 
 from kernels.jit import njit
-from kernels.simplex import Marks
-from kernels.tables import Floats, Ints, Singles
+from kernels.tables import Floats, Ints, Marks, Singles
 
 LISTS = "int32[:, ::1], float32[:, ::1], float64[::1]"
 WORTH = 0.01  # share of what it costs a lane to wait that must be won for another to wait instead
