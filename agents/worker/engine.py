@@ -293,7 +293,7 @@ class Engine:
             self._reread = True
             await asyncio.sleep(_REST_S)
             return None
-        now_ms = time.time() * 1000
+        now_ms = time.time() * 1000 if reader.connected else None
         for n, lane in self._reading.items():
             lane.looked(reader.end(n), ends[n], got[n][0].timestamp if n in got else None, now_ms)
         parts = await self._stage_all(got, ends, producer, thread) if got else _Staged(None, [])

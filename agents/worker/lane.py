@@ -11,6 +11,9 @@ import msgspec
 from agents.core.model import LaneLoad, Partition
 
 _LATENCIES = 2000
+LOOKED_S = 5.0
+"""A partition that was empty is believed to be so for this long: each is looked at twice a second, unless Kafka is away, a
+batch takes long, or the partition is stopped."""
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -96,16 +99,17 @@ class Lane:
         """Nothing is on its way to be committed."""
         return self.next == max(self.committed, 0)
 
-    def looked(self, end: int | None, position: int, first_ms: int | None, now_ms: float) -> None:
+    def looked(self, end: int | None, position: int, first_ms: int | None, now_ms: float | None) -> None:
         """The reader is at `position` of `end` now (None: not known); `first_ms`: when the first of the records that it
-        took was appended, None if there were none."""
+        took was appended, None if there were none; `now_ms`: None where the broker cannot be asked, so that nothing is
+        known of what came since."""
         if first_ms is None and self.quiet:
             self.passed = position
         if first_ms is not None and not self.clear_ms:
             self.clear_ms = first_ms
         if end is not None:
             self.behind, self.end = max(0, end - position), end
-            if self.lag_events == 0:
+            if self.lag_events == 0 and now_ms is not None:
                 self.clear_ms = max(self.clear_ms, now_ms)
 
     @property
@@ -114,10 +118,12 @@ class Lane:
         return None if self.end < 0 or not self.started else max(0, self.end - max(self.committed, self.passed))
 
     def oldest_s(self, now_ms: float) -> float | None:
-        """For how long the oldest event that is not committed has waited, in s and at most; None while that is not known."""
-        if self.lag_events == 0:
-            return 0.0
-        return max(0.0, now_ms - self.clear_ms) / 1000 if self.clear_ms else None
+        """For how long the oldest event that is not committed has waited, in s and at most; 0 where there is none, None
+        while that is not known."""
+        if not self.clear_ms:
+            return None
+        ago_s = max(0.0, now_ms - self.clear_ms) / 1000
+        return 0.0 if self.lag_events == 0 and ago_s < LOOKED_S else ago_s
 
     def stop(self, fault: str) -> None:
         self.phase, self.fault = Phase.STOPPED, fault

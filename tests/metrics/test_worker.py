@@ -11,7 +11,7 @@ import pytest
 
 from agents import settings
 from agents.core.lanemap import build
-from agents.core.model import AssignCommand, Grant, Health
+from agents.core.model import LANES, AssignCommand, Grant, Health, Partition
 from agents.core.records import Record
 from agents.embedded.broker import Broker
 from agents.errors import LeaseLost
@@ -19,6 +19,7 @@ from agents.metrics import declared as m
 from agents.metrics.samples import Samples
 from agents.node.stage import POISONED_AT, NodeStage
 from agents.router.stage import RouterStage
+from agents.worker.lane import Lane
 from agents.worker.look import look
 from agents.xmpp.worker import WorkerLink
 from tests.fixtures.kafka import KafkaServer
@@ -94,6 +95,24 @@ def seen(r: Rig, w: Running, worker: str = "node-t-1") -> Scrape:
     link = WorkerLink(settings.Xmpp(), worker, w.boot, w.engine.obey, site="t", capacity_eps=1)
     look(worker, w.engine, link, out)
     return Scrape(written(out))
+
+
+def test_the_oldest_event_is_never_older_than_told() -> None:
+    lane = Lane(Partition(LANES, 3), 1, 100)
+    assert (lane.lag_events, lane.oldest_s(9_000)) == (None, None)
+    lane.start(100, "", 1.0)
+    lane.looked(200, 150, 2_000, 9_000)  # took 50 records, the first appended at 2 s
+    assert (lane.lag_events, lane.oldest_s(9_000)) == (100, 7.0)
+    lane.next = lane.committed = 150
+    lane.clear_ms = 4_000  # the last of them was appended then
+    assert (lane.lag_events, lane.oldest_s(10_000)) == (50, 6.0)
+    lane.next = lane.committed = 199
+    lane.looked(200, 200, None, 10_000)  # a transaction marker is left, no event
+    assert (lane.lag_events, lane.oldest_s(10_100)) == (0, 0.0)
+    lane.looked(200, 200, None, None)  # the broker cannot be asked
+    assert lane.oldest_s(10_000 + 30_000) == 30.0
+    lane.looked(200, 200, None, 41_000)
+    assert lane.oldest_s(41_000) == 0.0
 
 
 async def test_a_routers_dead_are_counted_and_its_partitions_are_raw(kafka_server: KafkaServer) -> None:
