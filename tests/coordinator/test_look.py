@@ -1,0 +1,30 @@
+"""What a coordinator tells before it leads, while its link comes and goes."""
+
+from __future__ import annotations
+
+from agents.coordinator.look import look
+from agents.coordinator.process import Process
+from agents.core.events_xmpp import LinkDown, LinkUp
+from agents.embedded.stack import INVENTORY
+from agents.metrics.samples import Samples
+from agents.settings import Coordinator, Settings
+from tests.metrics.scraping import Scrape, written
+
+
+def seen(process: Process) -> Scrape:
+    out = Samples()
+    look(process, out)
+    return Scrape(written(out))
+
+
+async def test_a_standby_does_not_lead_and_tells_nothing_of_the_fleet() -> None:
+    process = Process(Settings(coordinator=Coordinator(inventory=str(INVENTORY))))
+    found = seen(process)
+    assert (found.value("geolane_leader"), found.value("geolane_xmpp_up", worker="coordinator")) == (0, 0)
+    assert found.names == {
+        "geolane_leader", "geolane_xmpp_up", "geolane_coordinator_queue_length", "geolane_telemetry_dropped_total",
+    }  # fmt: skip
+    process.tell(LinkUp())
+    assert (seen(process).value("geolane_xmpp_up"), seen(process).value("geolane_coordinator_queue_length")) == (1, 1)
+    process.tell(LinkDown())
+    assert seen(process).value("geolane_xmpp_up") == 0
