@@ -155,6 +155,22 @@ def settings_show(settings: Path | None, sets: tuple[str, ...], as_json: bool) -
     click.echo(f"{show.as_json(loaded)}\n" if as_json else show.effective(loaded), nl=False)
 
 
+@main.command("install-units")
+@click.option(
+    "--root", type=_FOLDER, default=Path("/"), show_default=True, help="Write below this folder: for an image."
+)
+@click.option(
+    "--settings", type=click.Path(dir_okay=False, path_type=Path), help="[default: /etc/geolane/geolane.toml]"
+)
+@click.option("--user", is_flag=True, help="For your own service manager: no other user, less of a sandbox.")
+def install_units(root: Path, settings: Path | None, user: bool) -> None:
+    """Write the systemd units of coordinator, routers and nodes; the same again changes nothing."""
+    from agents.systemd import install
+
+    for line in install.run(root.absolute(), settings, user=user):
+        click.echo(line)
+
+
 @main.group()
 def lanes() -> None:
     """The lane map: which cell of the map belongs to which lane."""
