@@ -1,4 +1,4 @@
-"""The command `geolane`: one sub-command per process, and `up`, `settings`, `lanes`, `replan`, `watch`. Each imports only what it runs."""
+"""The command `geolane`: one sub-command per process, and `up`, `settings`, `lanes`, `replan`, `watch`, `ctl`. Each imports only what it runs."""
 
 from __future__ import annotations
 
@@ -238,6 +238,61 @@ def watch(feed: str, settings: Path | None, sets: tuple[str, ...], user: str, co
     log.setup("watch")
     loaded = load(settings or default_folder() / "settings" / f"{user}.toml", sets)
     sys.exit(supervisor.run(lambda: run(loaded, user, feed, count, as_json), tell=False))
+
+
+def _ctl_settings(
+    settings: Path | None, sets: tuple[str, ...], user: str
+) -> Any:  # Any: Settings, imported when needed
+    from agents.embedded.folder import default_folder
+    from agents.settings import load
+
+    return load(settings or default_folder() / "settings" / f"{user}.toml", sets)
+
+
+def _complete_command(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    from click.shell_completion import CompletionItem
+
+    from agents.ctl import command_names
+
+    return [CompletionItem(name, help=text) for name, text in command_names(incomplete)]
+
+
+def _complete_argument(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from agents.ctl import argument_values
+
+    p = ctx.params
+    words = [p.get("command") or "", *(p.get("args") or ())]
+    return argument_values(
+        words, incomplete, lambda: _ctl_settings(p.get("settings"), p.get("sets") or (), p.get("user") or "operator")
+    )
+
+
+@main.command()
+@click.argument("command", shell_complete=_complete_command)
+@click.argument("args", nargs=-1, shell_complete=_complete_argument)
+@click.option("--settings", type=_FILE, help="The person's settings file (default: that of the running stack).")
+@_SET
+@click.option("--user", default="operator", show_default=True, help="The person's account.")
+@click.option("--yes", is_flag=True, help="Confirm what the dry run predicts.")
+@click.option("--json", "as_json", is_flag=True, help="One object: command, ok, text, fields.")
+def ctl(
+    command: str,
+    args: tuple[str, ...],
+    settings: Path | None,
+    sets: tuple[str, ...],
+    user: str,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Give an operator command: status, drain NODE ... (`geolane ctl help` lists them), with the rights of --user.
+
+    What changes the fleet shows its dry run and asks. Exit code 0: done; 1: refused, or an error in the command; 2:
+    cannot connect, or wrong settings; 3: not confirmed, and nothing done."""
+    from agents import ctl as front
+    from agents import log
+
+    log.setup("ctl", "WARNING")
+    sys.exit(front.main(lambda: _ctl_settings(settings, sets, user), user, [command, *args], yes=yes, as_json=as_json))
 
 
 if __name__ == "__main__":

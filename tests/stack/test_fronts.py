@@ -1,0 +1,175 @@
+"""Operator commands by form and by `geolane ctl`, against a real coordinator and a real ejabberd."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+
+from agents.core.forms import TEXT, Reply, Status
+from agents.errors import CommandRefused
+from agents.settings import Xmpp
+from agents.xmpp.person import Person
+from tests.stack.conftest import Running
+
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
+
+COORDINATORS = 2
+
+
+def login(running: Running, who: str) -> Xmpp:
+    stack = running.stack
+    return msgspec.structs.replace(stack.base.xmpp, password_file=str(stack.folder.secrets / who))
+
+
+def text(reply: Reply) -> str:
+    assert reply.form is not None
+    return next(f.value for f in reply.form.fields if f.var == TEXT)
+
+
+async def step(
+    person: Person, command: str, session: str = "", action: str = "execute", fields: Mapping[str, str] | None = None
+) -> Reply:
+    """One step, again while the leader says to wait."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                return await person.operate(command, session, action, fields)
+            except CommandRefused as e:
+                if e.condition != "resource-constraint":
+                    raise
+                await asyncio.sleep(0.3)
+
+
+async def ctl(running: Running, *words: str, user: str = "ana") -> tuple[int, str, str]:
+    """Exit code, standard output, standard error of `geolane ctl`, without a terminal."""
+    settings = running.stack.folder.settings / f"{user}.toml"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "agents", "ctl", *words, "--settings", str(settings), "--user", user,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(60):
+        out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+def placed(running: Running, victim: str) -> list[object]:
+    return list(running.stack.follower.lanes_of(victim))
+
+
+async def confirmed(person: Person, command: str, **fields: str) -> Reply:
+    """Confirm the dry run, anew when the fleet has changed meanwhile."""
+    reply = await step(person, command, fields=fields)
+    for _ in range(10):
+        if reply.status is not Status.EXECUTING:
+            break
+        reply = await step(person, command, reply.session, "complete")
+    return reply
+
+
+async def test_a_member_is_listed_what_looks_and_may_not_act(running: Running) -> None:
+    async with Person(login(running, "guest"), "guest", seen=False) as guest:
+        status = await step(guest, "status")
+        assert status.status is Status.COMPLETED
+        assert "3/3 nodes, 12/12 lanes" in text(status)
+        names = {o.value for o in (await guest.commands()).commands}
+        assert {"status", "lanes", "explain"} <= names
+        assert not {"drain", "move", "pause"} & names
+        with pytest.raises(CommandRefused, match="forbidden"):
+            await guest.operate("drain")
+
+
+async def test_a_stranger_is_forbidden_and_listed_nothing(running: Running) -> None:
+    server = running.stack.servers.server
+    assert server is not None
+    await server.api.call("register", user="eve", host=server.domain, password="hers")
+    secret = running.stack.folder.secrets / "eve"
+    secret.touch(mode=0o600)
+    secret.write_text("hers\n", "ascii")
+    async with Person(login(running, "eve"), "eve", seen=False) as eve:
+        with pytest.raises(CommandRefused, match="forbidden"):
+            await step(eve, "status")
+        assert (await eve.commands()).commands == ()
+
+
+async def test_an_admin_drains_by_form_and_cancel_does_nothing(running: Running) -> None:
+    victim = running.stack.busiest().name
+    name = victim.partition("-")[2]
+    async with Person(login(running, "ana"), "ana", seen=False) as ana:
+        asked = await step(ana, "drain")
+        assert asked.form is not None
+        (node,) = asked.form.fields
+        assert name in {o.value for o in node.options}
+        assert len(node.options) == 3
+        dry = await step(ana, "drain", asked.session, "next", {"node": name})
+        assert "would go" in text(dry)
+        assert (await step(ana, "drain", dry.session, "cancel")).status is Status.CANCELED
+        assert "drained" not in text(await step(ana, "node", fields={"node": name}))
+        done = await confirmed(ana, "drain", node=name)
+        assert f"On it: drain {name}" in text(done)
+        await running.until(lambda: not placed(running, victim), "the node is empty", 30)
+        assert f"ana: drain {name}" in text(await step(ana, "history"))
+        await confirmed(ana, "resume", node=name)
+
+
+async def test_ctl_looks_in_words_and_in_json(running: Running) -> None:
+    code, out, err = await ctl(running, "status", user="guest")
+    assert (code, err) == (0, "")
+    assert "/3 nodes, " in out
+    code, out, _ = await ctl(running, "status", "--json", user="guest")
+    said = json.loads(out)
+    assert (code, said["command"], said["ok"]) == (0, "status", True)
+    assert said["fields"]["lanes"] == "12"
+    code, out, _ = await ctl(running, "lanes", user="guest")
+    assert len(out.splitlines()) >= 12, "a terminal is no phone"
+
+
+async def test_ctl_changes_only_what_is_confirmed(running: Running) -> None:
+    victim = running.stack.busiest().name
+    name = victim.partition("-")[2]
+    code, out, _ = await ctl(running, "drain", name)
+    assert code == 3
+    assert "would go" in out
+    assert "nothing was done" in out
+    assert placed(running, victim)
+    code, out, _ = await ctl(running, "drain", name, "--yes", "--json")
+    said = json.loads(out)
+    assert (code, said["ok"], said["fields"]) == (0, True, {"node": name})
+    assert "On it" in said["text"]
+    await running.until(lambda: not placed(running, victim), "the node is empty", 30)
+    assert (await ctl(running, "resume", name, "--yes"))[0] == 0
+
+
+async def test_ctl_says_what_is_wrong_and_exits_with_1(running: Running) -> None:
+    code, out, _ = await ctl(running, "drain", "nowhere", "--yes")
+    assert (code, "No node is called" in out) == (1, True)
+    code, out, _ = await ctl(running, "drain", "nowhere", "--yes", "--json", user="guest")
+    assert (code, "for an admin" in json.loads(out)["text"]) == (1, True)
+    code, out, _ = await ctl(running, "drian", "x")
+    assert (code, "Did you mean drain?" in out) == (1, True)
+    code, out, _ = await ctl(running, "move", "3")
+    assert (code, "It goes: move LANE NODE" in out) == (1, True)
+
+
+async def test_a_leader_that_changes_in_the_middle_has_done_nothing(running: Running) -> None:
+    leader = running.stack.follower.leader_epoch
+    async with Person(login(running, "ana"), "ana", seen=False) as ana:
+        dry = await step(ana, "pause")
+        assert dry.status is Status.EXECUTING
+        running.stack.kill("coordinator" if _leads(running, "coordinator") else "coordinator-2")
+        await running.until(lambda: running.stack.follower.leader_epoch > leader, "the standby leads", 20)
+        with pytest.raises(CommandRefused) as refused:
+            await step(ana, "pause", dry.session, "complete")
+        assert refused.value.detail == "bad-sessionid"
+        assert "Paused" not in text(await step(ana, "status"))
+
+
+def _leads(running: Running, name: str) -> bool:
+    log = running.stack.folder.log / f"{name}.log"
+    words = re.findall(r'"event": "(leading|standing_by)"', log.read_text("utf-8"))
+    return bool(words) and words[-1] == "leading"
