@@ -1,4 +1,4 @@
-"""The command `geolane`: one sub-command per process, and `up`, `settings`, `lanes`, `replan`, `watch`, `ctl`. Each imports only what it runs."""
+"""The command `geolane`: a sub-command per process, and `up`, `settings`, `lanes`, `replan`, `watch`, `ctl`. Each imports what it runs."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
 import re
 import sys
 from collections.abc import Mapping
@@ -143,6 +145,28 @@ async def test_ctl_changes_only_what_is_confirmed(running: Running) -> None:
     assert "On it" in said["text"]
     await running.until(lambda: not placed(running, victim), "the node is empty", 30)
     assert (await ctl(running, "resume", name, "--yes"))[0] == 0
+
+
+@pytest.mark.parametrize(("typed", "code"), [(b"n\n", 3), (b"\n", 3), (b"\x03", 3), (b"y\n", 0)])
+async def test_ctl_asks_on_a_terminal(running: Running, typed: bytes, code: int) -> None:
+    ours, theirs = pty.openpty()
+    settings = running.stack.folder.settings / "ana.toml"
+    process = await asyncio.create_subprocess_exec(
+        "setsid", "--ctty", "--wait", sys.executable, "-m", "agents", "ctl", "pause", "--settings", str(settings), "--user", "ana",
+        stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    os.close(theirs)
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(30):
+            await process.stderr.readuntil(b"[y/N] ")
+            os.write(ours, typed)
+            out, _ = await process.communicate()
+    finally:
+        os.close(ours)
+    assert (process.returncode, b"On it: pause" in out) == (code, code == 0)
+    if code == 0:
+        assert (await ctl(running, "unpause", "--yes"))[0] == 0
 
 
 async def test_ctl_says_what_is_wrong_and_exits_with_1(running: Running) -> None:
