@@ -1,7 +1,7 @@
 """The constraint (DESIGN 7): what each lane weighs, and what each node may be given. The objective is kernels.Problem's cost, the
 calm rules are calm.py's.
 
-    hard     target_utilisation of its capacity
+    hard     target_utilisation of its capacity; an even share of the load, if the whole fleet is that full
     settled  what it is given when there is a choice: ramped after it came, never so much that it would be relieved at once
     hot      above it, it is relieved; in between it may keep what it has"""
 
@@ -16,6 +16,7 @@ from agents.core.planning.plan import Calm, Lane, Node
 from kernels.tables import Bools, Floats
 
 FLOOR_SHARE = 0.5
+BEGUN_SHARE = 0.1
 LEAST_EPS = 1e-6
 ROUNDING = 1e-9
 
@@ -39,7 +40,7 @@ def limits(lanes: Sequence[Lane], nodes: Sequence[Node], load: Floats, calm: Cal
     capacity: Floats = np.array([n.capacity_eps for n in nodes], dtype=np.float64)
     carrying = float(capacity[carriers(lanes, nodes)].sum())
     mean = float(load.sum()) / carrying if carrying > 0 else 0.0
-    hard: Floats = calm.target_utilisation * capacity
+    hard: Floats = capacity * max(calm.target_utilisation, min(1.0, calm.settle_to * mean))
     ramp = np.array([ramped(now_s - n.came_s, calm) for n in nodes], dtype=np.float64)
     settled: Floats = np.minimum(hard * ramp, capacity * max(calm.settle_to * mean, calm.comfortable))
     hot: Floats = np.minimum(hard, capacity * max(calm.act_above * mean, calm.comfortable))
@@ -54,8 +55,8 @@ def ramped(age_s: float, calm: Calm) -> float:
 
 
 def load_eps(lanes: Sequence[Lane], nodes: Sequence[Node], calm: Calm) -> Floats:
-    """Events/s to reckon with, float64[L]: what arrives or is about to, at least what the lane map expects, and never
-    nothing.
+    """Events/s to reckon with, float64[L]: what arrives or is about to; what the lane map expects where that is not known, or
+    while hardly anything arrives at all, as before a stream begins; and never nothing.
 
     Expected rates are a guess: together they fill at most half of what the fleet may be given, so that a lane map made
     from a faster stream leaves nobody waiting. The last floor, a thousandth of the fleet over all lanes, spreads silent
@@ -66,7 +67,12 @@ def load_eps(lanes: Sequence[Lane], nodes: Sequence[Node], calm: Calm) -> Floats
     if expected.sum() > FLOOR_SHARE * usable > 0:
         expected *= FLOOR_SHARE * usable / expected.sum()
     rate = np.array([max(lane.rate_eps or 0.0, lane.forecast_eps or 0.0) for lane in lanes], dtype=np.float64)
-    out: Floats = np.maximum(np.maximum(rate, expected), max(usable / 1000 / max(1, len(lanes)), LEAST_EPS))
+    unknown = np.array([lane.rate_eps is None for lane in lanes], dtype=bool)
+    if rate.sum() < BEGUN_SHARE * expected.sum():
+        unknown[:] = True
+    out: Floats = np.maximum(
+        np.where(unknown, np.maximum(rate, expected), rate), max(usable / 1000 / max(1, len(lanes)), LEAST_EPS)
+    )
     return out
 
 

@@ -18,7 +18,7 @@ class Lane:
     """A lane as the planner sees it.
 
     `rate_eps`: what arrives now, events/s; None when nobody has counted yet. `expected_eps`: what the lane map expects;
-    it stands in for an unknown rate and is the floor of a known one. `forecast_eps`: what will arrive `Calm.forecast_s`
+    it stands in for an unknown rate, and for all while hardly anything arrives. `forecast_eps`: what will arrive `Calm.forecast_s`
     from now; None without a forecast. `owner`: row of the node that has the lane; None for an orphan. `target`: row of
     the node where a move under way is to end. `warm`: row of another node that still has its caches. `moving`: being
     released now. `cooldown_until_s`: calm leaves it alone until then. `priority`: when not all fit, the lower wait.
@@ -60,7 +60,7 @@ class Calm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The rules that keep a fleet calm (DESIGN 7.4); calm.py and limits.py apply them. Times in s unless their name says
     ms.
 
-    `target_utilisation`: share of its capacity that a node is given at most. `act_above`, `settle_to`: times the fleet's
+    `target_utilisation`: share of its capacity that a node is given at most, unless the whole fleet is that full. `act_above`, `settle_to`: times the fleet's
     mean utilisation at which a node is relieved, and to which; `comfortable`: utilisation up to which imbalance costs
     nobody anything, so that no node is relieved below it. `window_s`, `windows`: for how long, without a break, a move
     must look right. `horizon_s`: time in which a move has to earn what it costs; it costs the events of `pause_ms` their

@@ -211,7 +211,7 @@ def test_a_lane_that_is_taken_away_says_why() -> None:
 
 
 def test_a_lane_without_room_says_how_much_it_needs() -> None:
-    full = [lane(1, eps=800.0, priority=3), lane(2, owner=MID, eps=800.0), lane(3, owner=FAR, eps=820.0)]
+    full = [lane(1, eps=950.0, priority=3), lane(2, owner=MID, eps=950.0), lane(3, owner=FAR, eps=970.0)]
     text = said(scored([lane(owner=None), *full]), at(None))
     assert "Lane 0 is with nobody" in text
     assert "Room binds: it needs 100 events/s, near-1 has the most: 50." in text

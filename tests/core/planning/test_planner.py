@@ -83,7 +83,7 @@ def test_orphan_goes_elsewhere_when_the_cheapest_is_full() -> None:
 
 def test_capacity_is_a_hard_limit_and_the_least_important_wait() -> None:
     lanes = [Lane(0, 600, priority=0), Lane(1, 600, priority=2), Lane(2, 600, priority=1), Lane(3, 600, priority=2)]
-    p = decide(lanes, fleet(2000), [[5]] * 4, calm=with_(CALM, target_utilisation=0.6))
+    p = decide(lanes, fleet(1200), [[5]] * 4)
     assert set(given(p)) == {1, 3}
     assert p.waiting == (2, 0)
 
@@ -117,9 +117,19 @@ def test_silent_lanes_are_spread_over_equal_nodes() -> None:
     assert sorted(list(given(p).values()).count(n) for n in range(3)) == [4, 4, 4]
 
 
-def test_expected_rate_is_the_floor_of_a_measured_one_and_stands_in_for_an_unknown_one() -> None:
-    lanes = [Lane(0, None, 40), Lane(1, 0.0, 30), Lane(2, 90, 30)]
-    assert decide(lanes, fleet(2000), [[5]] * 3).load_eps == (40, 30, 90)
+def test_expected_rate_stands_in_for_an_unknown_one_and_for_all_before_the_stream_begins() -> None:
+    lanes = [Lane(0, None, 40), Lane(1, 20.0, 30), Lane(2, 90, 30)]
+    assert decide(lanes, fleet(2000), [[5]] * 3).load_eps == (40, 20, 90)
+    lanes = [Lane(0, None, 40), Lane(1, 0.0, 30), Lane(2, 5.0, 30)]
+    assert decide(lanes, fleet(2000), [[5]] * 3).load_eps == (40, 30, 30)
+
+
+def test_full_fleet_shares_its_reserve_evenly() -> None:
+    """Both nodes would be above target_utilisation: they are filled alike, and nobody waits while there is capacity."""
+    lanes = [Lane(i, 100) for i in range(18)]
+    p = decide(lanes, fleet(1000, 1000), [[5, 6]] * 18)
+    assert p.waiting == ()
+    assert p.after.utilisation <= 0.9 * CALM.settle_to
 
 
 def test_expected_rates_alone_leave_nobody_waiting() -> None:
