@@ -271,10 +271,11 @@ for each seed; of HiGHS the first alone. Wall time; ours with the kernel's table
   0.9, where no lane has more than {HEAVIEST:g} of the median node's room, as the lane map slices heavier cells; rooms lognormal
   (sigma 0.5); 15 % of the pairs of regions with a measured RTT that is off the line. `utilisation` is the whole load against
   the whole room: most nodes near many people are full at both.
-- **The exact split optimum** may split lanes, so no placement of whole lanes is below it: what ours is above it is partly what
-  whole lanes cost at all. With 17 lanes for each node (1,000 x 60), some a quarter of one, that is most of it, as the column
-  of HiGHS shows, which places whole lanes too, with a limit of {WHOLE_LIMIT_S:.0f} s. OR-tools solves the min-cost flow on every node for
-  every lane (to 100,000 x 1,000 that is too much: there the bound stands alone). Our bound agrees with it to 0.005 %.
+- **The exact split optimum** may split lanes, so no placement of whole lanes is below it: what ours is above it is in part what
+  whole lanes cost at all. That part is largest with few lanes for each node, some of them a quarter of it (1,000 x 60); how
+  large is not known. HiGHS, which places whole lanes too, proves it for 256 x 6 and runs into its limit of
+  {WHOLE_LIMIT_S:.0f} s for 1,000 x 60. OR-tools solves the min-cost flow on every node for every lane (to 100,000 x 1,000 that is
+  too much: there the bound stands alone).
 - **Warm tick**: every rate has drifted by {DRIFT:.0%}, room with their sum; the lanes are where the tick before put them, last tick's
   prices are known, a hand-over costs {MOVE_MS:g} ms for each event. *Cost* is without those {MOVE_MS:g} ms.
 - **The simple ways**: the cheapest nodes are the ones that are full. Greedy fills them with whoever comes first. The exact optimum

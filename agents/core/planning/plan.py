@@ -60,8 +60,8 @@ class Calm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The rules that keep a fleet calm (DESIGN 7.4); calm.py and limits.py apply them. Times in s unless their name says
     ms.
 
-    `target_utilisation`: share of its capacity that a node is given at most, unless the whole fleet is that full. `act_above`, `settle_to`: times the fleet's
-    mean utilisation at which a node is relieved, and to which; `comfortable`: utilisation up to which imbalance costs
+    `target_utilisation`: share of its capacity that a node is given at most, unless the whole fleet is that full.
+    `act_above`, `settle_to`: times the fleet's mean utilisation at which a node is relieved, and to which; `comfortable`: utilisation up to which imbalance costs
     nobody anything, so that no node is relieved below it. `window_s`, `windows`: for how long, without a break, a move
     must look right. `horizon_s`: time in which a move has to earn what it costs; it costs the events of `pause_ms` their
     wait. `cooldown_s`: how long a lane that moved is left alone, doubled each time it comes back to where it just was,
