@@ -41,7 +41,6 @@ MUTATIONS: dict[str, tuple[str, str]] = {
         "        __syncthreads();\n        for (int b = 0; b < size / BLOCK",
         "        for (int b = 0; b < size / BLOCK",
     ),
-    "no barrier before the nearest tile is read": ("        __syncthreads();\n    }\n\n", "    }\n\n"),
     "threads without a lane leave early": ("    // An arc is never", "    if (!real) return;\n    // An arc is never"),
     "the filter passes over too much": ("1.0f - 2e-6f", "1.0f + 2e-3f"),
     "a chord too long for the filter": ("2.0f * (mine.slope * mine.slope)", "2.2f * (mine.slope * mine.slope)"),
