@@ -19,7 +19,7 @@ need ejabberd /usr/sbin/ejabberdctl
 need python3 python3
 need openjdk-17-jre-headless java
 [ -e .local/kafka/.complete ] || need maven mvn
-case ",$extras," in *,test,*) need spin spin; need gcc gcc; need g++ g++; need libc6-dev /usr/include/stdio.h;; esac
+case ",$extras," in *,test,*) need spin spin; need gcc gcc; need g++ g++; need systemd systemd-analyze; need libc6-dev /usr/include/stdio.h;; esac
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
 
 sudo=""
