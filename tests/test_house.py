@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 _MACHINE = re.compile(rb"/(?:work|farm|root|home)/[A-Za-z]|/tmp/[A-Za-z]")
 _REGISTRY = re.compile(
-    rb"\"resolved\": *\"http|index[-_]url|^ *registry *= *\S?http|<repository>|find-links|pypi\.org|npmjs\.org", re.M
+    rb"\"resolved\": *\"http|index[-_]url|^ *registry *=|<repository>|find-links|pypi\.org|npmjs\.org", re.M
 )
 _BINARY = {".gz", ".png", ".jpg", ".sqlite3"}
 

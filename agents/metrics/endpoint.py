@@ -141,10 +141,10 @@ async def served(where: settings.Metrics, look: Callable[[Samples], None]) -> As
     if where.port == 0:
         yield 0
         return
-    registry = CollectorRegistry(auto_describe=False, support_collectors_without_names=True)
-    ProcessCollector(registry=registry)
-    registry.register(_Looks(look, asyncio.get_running_loop()))
-    server = await asyncio.to_thread(_bind, where, _App(registry))
+    book = CollectorRegistry(auto_describe=False, support_collectors_without_names=True)
+    ProcessCollector(registry=book)
+    book.register(_Looks(look, asyncio.get_running_loop()))
+    server = await asyncio.to_thread(_bind, where, _App(book))
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="metrics", daemon=True)
     thread.start()
     _log.info("metrics_served", host=where.host, port=where.port)

@@ -53,9 +53,8 @@ def test_optimum_is_proved_by_its_prices(fleet: tuple[Singles, Floats, Floats]) 
     assert (tree.price >= -1e-6).all()
     lowest = np.minimum(WAIT, (cost + tree.price).min(axis=1))
     bound = float((load * lowest).sum() - (tree.price * room).sum())
-    assert abs(value(lists, tree) - bound) <= 1e-5 * max(
-        1.0, abs(bound)
-    )  # it ends where less than LAST_MS is to be won
+    traces = 1.01e-7 * float((tree.price * room).sum())  # by which `start` lets the rooms differ
+    assert abs(value(lists, tree) - bound) <= 1e-6 * max(1.0, abs(bound)) + traces
 
 
 @settings(max_examples=200)

@@ -29,6 +29,9 @@ QUESTIONS = (
     Question(busy(200, 700, rules=2, seed=2), 8, None),
     Question(busy(150, 40, regions=5, rules=2, seed=3), 3, prices(40)),
     Question(busy(60, 6, regions=2, rules=1, seed=4), 8, None),
+    Question(
+        busy(120, 700, regions=4, rules=2, seed=5), 8, prices(700)
+    ),  # threads that begin at different tiles are seen
 )
 
 # What is wrong: a text that is in the source once, and what is put in its place.
@@ -41,6 +44,7 @@ MUTATIONS: dict[str, tuple[str, str]] = {
         "        __syncthreads();\n        for (int b = 0; b < size / BLOCK",
         "        for (int b = 0; b < size / BLOCK",
     ),
+    "no barrier before the nearest tile is read": ("        __syncthreads();\n    }\n\n", "    }\n\n"),
     "threads without a lane leave early": ("    // An arc is never", "    if (!real) return;\n    // An arc is never"),
     "the filter passes over too much": ("1.0f - 2e-6f", "1.0f + 2e-3f"),
     "a chord too long for the filter": ("2.0f * (mine.slope * mine.slope)", "2.2f * (mine.slope * mine.slope)"),

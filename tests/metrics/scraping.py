@@ -46,9 +46,9 @@ class _One(Collector):
 
 def written(samples: Samples) -> str:
     """A look as a process writes it."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_One(samples))
-    return generate_latest(registry).decode()
+    book = CollectorRegistry(auto_describe=False)
+    book.register(_One(samples))
+    return generate_latest(book).decode()
 
 
 class Scrape:
