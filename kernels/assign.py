@@ -21,9 +21,8 @@ from kernels.search import even_out
 from kernels.tables import Bools, Candidates, Costs, Floats, Ints, Solution, check_price
 from kernels.whole import FEW, TURNS, Tree, begin, finish, optimum, round_off, value
 
-WAIT_MS = (
-    10_000.0  # what an event costs in the objective and in the bound while its lane waits; as much more for each rank
-)
+WAIT_MS = 10_000.0
+"""What an event costs in the objective and in the bound while its lane waits; as much more for each rank."""
 FITS = 1 + 1e-9  # sums in another order fit too
 SMALL = 100_000  # lanes x nodes up to which every node is listed
 WIDTH, MORE = 12, 8  # nodes on a list at first, and added at a time

@@ -1,17 +1,11 @@
-"""numba where it is installed; where it is not, the same functions run as plain Python: slow, but right.
-
-One call at a time may run a function compiled with `parallel=True`: hold `PARALLEL` meanwhile, since numba's fallback layer of
-threads ends the process when two come at once."""
+"""numba where it is installed; where it is not, the same functions run as plain Python: slow, but right."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-PARALLEL = threading.Lock()
 
 try:
     import numba
@@ -19,7 +13,6 @@ except ImportError:
     numba = None
 
 HAVE_NUMBA = numba is not None
-prange: type[range] = range if numba is None else numba.prange
 
 
 def njit(*signature: str, **options: Any) -> Callable[[F], F]:

@@ -13,9 +13,8 @@ from kernels.search import fit_in, improve
 from kernels.simplex import reprice, settle, start
 from kernels.tables import Floats, Ints
 
-SPLIT_MS = (
-    5_000.0  # what each event costs at a node that its lane is to leave: less than to wait, more than to move others
-)
+SPLIT_MS = 5_000.0
+"""What each event costs at a node that its lane is to leave: less than to wait, more than to move others."""
 STEP = 2.0**1.5  # each round settles the lanes that are heavier than this share of the round before
 LIGHTEST = 1e-5  # share of the heaviest lane, below which all are settled at once
 LOOKS = 300_000  # at pairs of lanes, in search of what could be swapped

@@ -12,6 +12,7 @@ import numpy as np
 from agents.core.fleet import Fleet
 from agents.core.model import LANES, Kind, Partition, short_name
 from agents.core.nearest import hint
+from agents.core.operators.arguments import lane_of
 from agents.core.operators.news import names
 from agents.core.planning.explain import seats, use_eps
 from agents.core.planning.inputs import Change
@@ -104,10 +105,7 @@ def _add(fleet: Fleet, site: str, capacity: str) -> Question:
 
 
 def _rate(fleet: Fleet, lane: str, factor: str) -> Question:
-    count = len(fleet.of(Kind.NODE))
-    n = int(lane) if lane.isascii() and lane.isdigit() and len(lane) < 10 else -1
-    if Partition(LANES, n) not in fleet.partitions:
-        raise OperatorError(f"{lane[:40]!r} is no lane: they are 0 to {count - 1}.")
+    n = lane_of(fleet, lane).n
     times = _number(factor.lower().removeprefix("x"))
     if not 0 <= times <= MOST_TIMES:
         raise OperatorError(f"{factor[:40]!r} is no factor: x2 doubles what arrives, x0.5 halves it.")

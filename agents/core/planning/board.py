@@ -13,8 +13,8 @@ NOBODY = -1
 OVERFULL_TRIES = 4
 
 
-def problem_of(frame: Frame, moment: Moment, sits: Ints) -> Problem:
-    """The cost of every lane at every node, with `sits` as owners; unevaluated."""
+def _problem(frame: Frame, moment: Moment, sits: Ints, takes: Bools) -> Problem:
+    """The cost of every lane at every node, with `sits` as owners and who `takes` lanes now; unevaluated."""
     lanes, nodes = moment.lanes, moment.nodes
     rows = [lane.id for lane in lanes]
     return problem(
@@ -30,7 +30,7 @@ def problem_of(frame: Frame, moment: Moment, sits: Ints) -> Problem:
             [p.lat for p in frame.nodes],
             [p.lon for p in frame.nodes],
             site=[p.site for p in frame.nodes],
-            takes=[n.takes and not n.empty and n.capacity_eps > 0 for n in nodes],
+            takes=takes,
             keeps=[not n.empty for n in nodes],
             egress_ms=[p.egress_ms for p in frame.nodes],
             degraded_ms=[n.degraded_ms for n in nodes],
@@ -64,7 +64,7 @@ class Board:
             for n in {int(self.sits[row]), int(self.owner[row])} - {NOBODY}:
                 self.put(row, n)
         self.arriving = self._arriving()
-        self.problem = problem_of(frame, moment, self.sits.copy())
+        self.problem = _problem(frame, moment, self.sits.copy(), self.takes)
         self.costs = numerics.costs(self.problem)
 
     def _seat(self, row: int) -> int:
@@ -75,8 +75,12 @@ class Board:
         return NOBODY if lane.target is None or not self._may(row, lane.target) else lane.target
 
     def _may(self, row: int, node: int) -> bool:
+        return bool(self.takes[node]) and self.allows(row, node)
+
+    def allows(self, row: int, node: int) -> bool:
+        """Whether no residency rule is against the lane being at the node."""
         rule = self.frame.rule[self.lanes[row].id]
-        return bool(self.takes[node]) and (rule < 0 or self.frame.rules[rule].allowed[node])
+        return rule < 0 or self.frame.rules[rule].allowed[node]
 
     def _arriving(self) -> list[int]:
         """Lanes that were released and may go where they were meant to, the most important first; those for which the

@@ -72,7 +72,8 @@ def begin(board: Board, target: Ints, price: Floats, room: Floats, movable: Bool
     yields = board.yields()
     nowhere = [r for r in wanted if target[r] == NOBODY]
     goes_short = [r for r in nowhere if leave.get(r) == RESIDENCY or (r not in leave and yields[r])]
-    stuck = tuple(board.lanes[r].id for r in sorted(leave, key=board.rank) if r in nowhere and r not in goes_short)
+    stays = set(nowhere) - set(goes_short)
+    stuck = tuple(board.lanes[r].id for r in sorted(leave, key=board.rank) if r in stays)
     parked = tuple(board.lanes[r].id for r in goes_short if held(since[board.lanes[r].id]))
     return Calmed(way.moves, stuck, parked, memory)
 
@@ -82,8 +83,7 @@ def _must_leave(board: Board, row: int) -> str:
     n = int(board.owner[row])
     if board.nodes[n].empty:
         return board.nodes[n].empty
-    rule = board.frame.rule[board.lanes[row].id]
-    return RESIDENCY if rule >= 0 and not board.frame.rules[rule].allowed[n] else ""
+    return "" if board.allows(row, n) else RESIDENCY
 
 
 def _by_heat(board: Board) -> Iterable[int]:
@@ -114,9 +114,8 @@ class _Way:
 
     def __init__(self, board: Board, target: Ints, room: Floats, rows: list[int]) -> None:
         self.board, self.target, self.room = board, target, room
-        self.settled = np.minimum(
-            room, board.limits.room(board.use)
-        )  # nobody is sent where it would be relieved at once
+        # Nobody is sent where it would be relieved at once.
+        self.settled = np.minimum(room, board.limits.room(board.use))
         self.moves: list[Move] = []
         self.moved: set[int] = set()
         self.budget_eps = board.calm.budget_share * float(board.load.sum())

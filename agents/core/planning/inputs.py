@@ -149,13 +149,15 @@ class Watch:
     def frame(self) -> Frame:
         """What stays the same while this coordinator leads."""
         s, places = self.settings, self.places
-        rows = {name: i for i, name in enumerate(s.rtt.regions)}
-        nodes = []
-        for spec in self.fleet.inventory.of(Kind.NODE):
-            site = self.fleet.inventory.sites[spec.site]
-            nodes.append(NodePlace(spec.worker, site.lat, site.lon, rows.get(site.region, -1), site.egress_ms))
+        nodes = tuple(self.place_of(spec.worker, spec.site) for spec in self.fleet.inventory.of(Kind.NODE))
         rule = places.rule or (-1,) * len(places.lat)
-        return Frame(places.lat, places.lon, rule, tuple(nodes), places.rules, s.rtt, s.calm, s.weights)
+        return Frame(places.lat, places.lon, rule, nodes, places.rules, s.rtt, s.calm, s.weights)
+
+    def place_of(self, name: str, site_name: str) -> NodePlace:
+        """Where a node of this name is, if it is at that site."""
+        site, regions = self.fleet.inventory.sites[site_name], self.settings.rtt.regions
+        row = regions.index(site.region) if site.region in regions else -1
+        return NodePlace(name, site.lat, site.lon, row, site.egress_ms)
 
     def moment(self, partitions: list[Partition], now: float, now_ms: int, memory: Memory | None) -> Moment:
         """`partitions`: the lanes, in the order of the rows."""

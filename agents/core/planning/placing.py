@@ -12,11 +12,11 @@ from agents.core.effects import Effect, Note, Publish, WakeAt, Write
 from agents.core.feeds import CURRENT, PLACEMENT, FeedItem, Move, PlacementFigures, PlacementPlan
 from agents.core.fleet import Fleet
 from agents.core.handover import Step, step
-from agents.core.model import PAUSE, Kind, Partition, Placed, State, short_name
+from agents.core.model import LANES, PAUSE, Kind, Partition, Placed, State, short_name
 from agents.core.planning.board import Board
 from agents.core.planning.calm import MUST
 from agents.core.planning.inputs import Change, LanePlaces, PlacingSettings, Target, Watch, changed
-from agents.core.planning.plan import Calm, Frame, Memory, Moment, NodePlace, Plan
+from agents.core.planning.plan import Calm, Frame, Memory, Moment, Plan
 from agents.core.planning.planner import check, decide
 from agents.core.replay.decisions import Decided
 from kernels.tables import Numerics, Problem
@@ -112,14 +112,13 @@ class Placing:
 
     def _give_all(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
         """Writes the plan's assignments."""
-        self.waiting = tuple(Partition(scored.partitions[0].topic, n) for n in scored.plan.waiting)
+        self.waiting = tuple(Partition(LANES, n) for n in scored.plan.waiting)
         free = set(self.fleet.orphans(Kind.NODE))
-        by_lane = {p.n: p for p in scored.partitions}
         steps: dict[Partition, Placed] = {}
         moves: list[Move] = []
         why, by = "", ""
         for a in scored.plan.assignments:
-            p, worker = by_lane[a.lane], scored.workers[a.to]
+            p, worker = Partition(LANES, a.lane), scored.workers[a.to]
             if p not in free:
                 continue
             target = self.watch.targets.pop(p, None)
@@ -164,7 +163,7 @@ class Placing:
             return
         for w in sorted(routers, key=lambda w: (not self.fleet.to_empty(w), -load[w], w)):
             uneven = self.fleet.to_empty(w) or load[w] >= load[takers[0]] + 2
-            mine = [p for p in self.fleet.owned_by(w) if self.watch.can_move(p)]
+            mine = [p for p in self.fleet.owned_by(w) if self.can_move(p)]
             if w != takers[0] and mine and uneven:
                 yield from self.begin({mine[0]: Target(takers[0], "routers evened out")}, now_ms)
                 return
@@ -187,14 +186,13 @@ class Placing:
         yield from self._told(scored, "tick")
         yield from self._give_all(scored, now, now_ms)
         paused = PAUSE in self.fleet.intents
-        by_lane = {p.n: p for p in scored.partitions}
         targets = {
-            by_lane[m.lane]: Target(scored.workers[m.to], m.reason, "", m.delta_ms)
+            Partition(LANES, m.lane): Target(scored.workers[m.to], m.reason, "", m.delta_ms)
             for m in scored.plan.moves
             if not paused or m.reason in MUST
         }
         if not paused:
-            targets |= {by_lane[n]: Target("", PARKED) for n in scored.plan.parked}
+            targets |= {Partition(LANES, n): Target("", PARKED) for n in scored.plan.parked}
         if targets:
             self.moved += [p for p, t in targets.items() if t.why not in MUST and self.can_move(p)]
             yield from self.begin(targets, now_ms)
@@ -244,7 +242,7 @@ class Placing:
         moment = replace(moment, orphans_only=orphans_only, eager=eager)
         frame = self.frame
         if change is not None:
-            sites = {n: self._place_of(n) for n, _ in change.added}
+            sites = {site: self.watch.place_of(site, site) for site, _ in change.added}
             frame, moment = changed(frame, moment, change, sites, self.places.rule_sites)
             if change != Change():
                 frame = replace(frame, calm=all_at_once(frame.calm))
@@ -256,11 +254,6 @@ class Placing:
         if change is None:
             self.last = scored
         return scored
-
-    def _place_of(self, name: str) -> NodePlace:
-        site = self.fleet.inventory.sites[name]
-        rows = {region: i for i, region in enumerate(self.settings.rtt.regions)}
-        return NodePlace(name, site.lat, site.lon, rows.get(site.region, -1), site.egress_ms)
 
     # ---- saying ----
 
