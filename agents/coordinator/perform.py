@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable
 
 from agents import log
 from agents.coordinator.counts import Counts
+from agents.coordinator.errands import Errands
 from agents.core import effects as fx
 from agents.core.coordinator import Event
 from agents.core.feeds import ALERTS, FLEET, PLACEMENT
@@ -48,10 +49,12 @@ class Performer:
 
     def __init__(
         self, link: CoordinatorLink, placement: PlacementLog, leases: LeaseMaker, offsets: dict[Kind, Offsets],
-        journal: Journal, tell: Callable[[Event], None], *, leader: Leader, counts: Counts | None = None,
+        journal: Journal, tell: Callable[[Event], None], *, leader: Leader, errands: Errands | None = None,
+        counts: Counts | None = None,
     ) -> None:  # fmt: skip
         self._link, self._placement, self._leases, self._offsets = link, placement, leases, offsets
         self._journal, self._tell, self._leader = journal, tell, leader
+        self._errands = errands or Errands({})
         self._kafka: deque[fx.MakeLease | fx.Write | fx.ReadOffsets] = deque()
         self._kafka_wanted = asyncio.Event()
         self._talk: asyncio.Queue[fx.Say | fx.Subject | fx.MirrorAffiliations] = asyncio.Queue(TALK_QUEUE)
@@ -80,6 +83,8 @@ class Performer:
                     self._whisper(jid, text)
                 case fx.AnswerAdHoc(ref, answer):
                     self._link.answer(ref, answer)
+                case fx.Errand():
+                    self._start(self._errand(effect))
                 case fx.Say() | fx.Subject() | fx.MirrorAffiliations():
                     if self._talk.full():
                         _log.warning("talk_dropped", what=str(self._talk.get_nowait()))
@@ -196,6 +201,9 @@ class Performer:
             self._tell(fx.Ponged(worker, False))
         else:
             self._tell(fx.Ponged(worker, True))
+
+    async def _errand(self, errand: fx.Errand) -> None:
+        self._tell(await self._errands.run(errand))
 
     def _whisper(self, jid: str, text: str) -> None:
         try:

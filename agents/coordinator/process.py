@@ -15,6 +15,7 @@ from typing import TypeVar
 from agents import log
 from agents.accelerators import Watch
 from agents.coordinator.counts import Counts
+from agents.coordinator.errands import Errands
 from agents.coordinator.look import KAFKA_SILENT_S, look
 from agents.coordinator.perform import Performer
 from agents.core import effects as fx
@@ -181,7 +182,15 @@ class Process:
             await _recall_forecast(core, journal)
             counts = Counts.of(table)
             performer = Performer(
-                self.link, placement, leases, offsets, journal, self.tell, leader=leader, counts=counts
+                self.link,
+                placement,
+                leases,
+                offsets,
+                journal,
+                self.tell,
+                leader=leader,
+                errands=Errands({}),
+                counts=counts,
             )
             await performer.begin()
             self.leading = core, performer

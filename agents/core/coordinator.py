@@ -14,6 +14,7 @@ from agents.core.effects import (
     Answered,
     CoreEvent,
     Effect,
+    Found,
     KafkaDown,
     KafkaUp,
     LeaseFailed,
@@ -129,6 +130,7 @@ class Coordinator:
             self.fleet.validate()
             self.fleet.devices = event.devices
             self.desk.expire(now.s)
+            effects += self.desk.errands.expire(now.s, now.ms)
             summary = summarise(self.fleet, self.placing.watch.rates, now.s, paused=self._paused())
             effects.append(Publish(fleet_item(summary, self.fleet.leader_epoch)))
         for effect in effects:
@@ -194,6 +196,8 @@ class Coordinator:
                 yield from self.desk.asked(event, now.s, now.ms, commanding=self.liveness.watching())
             case AdHoc() | AdHocList():
                 yield from self.dialogs.asked(event, now.s, now.ms, commanding=self.liveness.watching())
+            case Found():
+                yield from self.desk.errands.found(event, now.s, now.ms)
             case AffiliationsRead(affiliations):
                 self.desk.affiliations.clear()
                 yield from self.desk.affiliation(affiliations)

@@ -105,6 +105,15 @@ class AffiliationsRead:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """The outcome of the Errand of that `ref`: what was found, or in words why not."""
+
+    ref: str
+    result: object = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class KafkaDown:
     """The rewriting of `leader` fails."""
 
@@ -126,6 +135,7 @@ CoreEvent = (
     | Ponged
     | OffsetsRead
     | AffiliationsRead
+    | Found
     | KafkaDown
     | KafkaUp
 )
@@ -201,6 +211,15 @@ class AnswerAdHoc:
 
 
 @dataclass(frozen=True, slots=True)
+class Errand:
+    """To be looked up, or done, outside the core: `what` is one of the values that agents/coordinator/errands.py knows.
+    Found with the same `ref` follows, unless it takes too long."""
+
+    ref: str
+    what: object
+
+
+@dataclass(frozen=True, slots=True)
 class Subject:
     text: str
 
@@ -239,6 +258,7 @@ Effect = (
     | Say
     | Whisper
     | AnswerAdHoc
+    | Errand
     | Subject
     | MirrorAffiliations
     | Note

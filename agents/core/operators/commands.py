@@ -1,6 +1,7 @@
 """Operator commands, each declared once: name, arguments, who may, what it changes. Fronts only render them (DESIGN 4).
 
-What looks answers with text. What changes answers with a `Dry` run: its predicted effect, and how to do it once confirmed."""
+What looks answers with text. What changes answers with a `Dry` run: its predicted effect, and how to do it once confirmed.
+What has to be looked up outside the core first answers with `Fetch`."""
 
 from __future__ import annotations
 
@@ -39,6 +40,7 @@ from agents.core.operators.arguments import (
     node_of,
     page_of,
 )
+from agents.core.operators.errands import Errands
 from agents.core.operators.news import News, names
 from agents.core.operators.whatif import USAGE, whatif
 from agents.core.planning.calm import MUST
@@ -75,7 +77,8 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a command may look at. `jid` is the asker's bare JID, `nick` how the answer addresses them.
+    """What a command may look at. `jid` is the asker's bare JID, `nick` how the answer addresses them. `errands`: where what is
+    done outside the core is begun.
 
     `chat`: the answer is read in a chat, maybe on a phone: short tables, and how to ask on."""
 
@@ -87,6 +90,7 @@ class Context:
     nick: str
     now: float
     now_ms: int
+    errands: Errands
     chat: bool = True
 
     @property
@@ -105,6 +109,17 @@ class Dry:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """`what` is for the shell to find (agents/coordinator/errands.py); `answer` then takes it, with the context of that moment."""
+
+    what: object
+    answer: Callable[[Context, object], Result]
+
+
+Result = str | Dry | Fetch
+
+
+@dataclass(frozen=True, slots=True)
 class Command:
     """`run` takes the words after the name. `chat_only`: it makes sense in a conversation alone. `goes`: how it is written,
     where that is more than its arguments. `figures`: what the answer says in numbers, for programs."""
@@ -113,7 +128,7 @@ class Command:
     args: tuple[Argument, ...]
     access: Access
     help: str
-    run: Callable[[Context, Sequence[str]], str | Dry]
+    run: Callable[[Context, Sequence[str]], Result]
     chat_only: bool = False
     goes: str = ""
     figures: Callable[[Context], Mapping[str, str]] | None = None
@@ -361,7 +376,7 @@ def fit(command: Command, args: Sequence[str]) -> None:
         raise OperatorError(f"It goes: {command.goes or command.usage}")
 
 
-def run(command: Command, context: Context, args: Sequence[str]) -> str | Dry:
+def run(command: Command, context: Context, args: Sequence[str]) -> Result:
     """Raises OperatorError for a wrong number of arguments or an argument that names nothing."""
     fit(command, args)
     return command.run(context, args)

@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from agents.core.effects import Effect, MirrorAffiliations, Note, Say, Whisper
+from agents.core.effects import Effect, Found, MirrorAffiliations, Note, Say, Whisper
 from agents.core.events_xmpp import Asked
 from agents.core.fleet import Fleet
-from agents.core.operators.commands import Access, Command, Context, Dry, Remembered, find, run
+from agents.core.operators.commands import Access, Command, Context, Dry, Fetch, Remembered, Result, find, run
+from agents.core.operators.errands import Errands
 from agents.core.operators.news import News, clip
 from agents.core.planning.placing import Placing
 from agents.errors import OperatorError
@@ -45,6 +46,7 @@ class Desk:
     affiliations: dict[str, str] = field(default_factory=dict)
     known: bool = False  # whether the room's affiliations have been read
     promises: dict[str, Promise] = field(default_factory=dict)
+    errands: Errands = field(default_factory=Errands)
     _asks: dict[str, tuple[float, float, bool]] = field(default_factory=dict)
 
     def affiliation(self, changed: Mapping[str, str]) -> Iterator[Effect]:
@@ -67,13 +69,16 @@ class Desk:
         if level == "full":
             yield answer("Slowly, please: ten questions at once are enough.")
             return
-        context = Context(
-            self.fleet, self.placing, self.news, self.history, event.jid, event.nick or event.jid, now, now_ms
-        )
+        context = self.context(event.jid, event.nick or event.jid, now, now_ms)
         try:
             yield from self._run(text.split(), event, context, answer, commanding)
         except OperatorError as e:
             yield answer(str(e))
+
+    def context(self, jid: str, nick: str, now: float, now_ms: int, *, chat: bool = True) -> Context:
+        return Context(
+            self.fleet, self.placing, self.news, self.history, jid, nick, now, now_ms, self.errands, chat=chat
+        )
 
     def _run(
         self, words: list[str], event: Asked, c: Context, answer: Callable[[str], Effect], commanding: bool
@@ -86,9 +91,27 @@ class Desk:
         if command.name == "confirm":
             yield from self._confirm(words, event, c, answer)
             return
-        result = run(command, c, words[1:])
+        yield from self._answer(run(command, c, words[1:]), command, event, c, answer)
+
+    def _answer(
+        self, result: Result, command: Command, event: Asked, c: Context, answer: Callable[[str], Effect]
+    ) -> Iterator[Effect]:
         if isinstance(result, str):
             yield answer(result)
+            return
+        if isinstance(result, Fetch):
+            fetch = result
+
+            def then(found: Found, now: float, now_ms: int) -> Iterator[Effect]:
+                try:
+                    if why := found.error or self.refused(command, event.jid):
+                        raise OperatorError(why)
+                    again = self.context(c.jid, c.nick, now, now_ms)
+                    yield from self._answer(fetch.answer(again, found.result), command, event, again, answer)
+                except OperatorError as e:
+                    yield answer(str(e))
+
+            yield self.errands.begin(fetch.what, then, c.now)
             return
         if len(self.promises) >= PROMISES_AT_MOST:
             raise OperatorError("Too many things wait for a confirm; try again in two minutes.")

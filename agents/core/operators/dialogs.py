@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from agents.core.effects import AnswerAdHoc, Effect
+from agents.core.effects import AnswerAdHoc, Effect, Found
 from agents.core.events_xmpp import AdHoc, AdHocList
 from agents.core.forms import (
     TEXT,
@@ -25,7 +25,7 @@ from agents.core.forms import (
     Status,
 )
 from agents.core.operators.arguments import field_of, words_of
-from agents.core.operators.commands import COMMANDS, Access, Command, Context, Dry, run
+from agents.core.operators.commands import COMMANDS, Access, Command, Context, Dry, Fetch, Result, run
 from agents.core.operators.desk import CONFIRM_S, KAFKA_AWAY, Desk, act
 from agents.errors import OperatorError
 
@@ -40,7 +40,8 @@ _NOT_NOW = Refusal("bad-request", "That action cannot be done at this step.", "b
 
 @dataclass(slots=True)
 class _Dialog:
-    """`given`: what was filled in last. `dry`: the prediction that waits to be confirmed, made at the fleet's `version`."""
+    """`given`: what was filled in last. `dry`: the prediction that waits to be confirmed, made at the fleet's `version`.
+    `waits`: for what is looked up; no step may be taken meanwhile."""
 
     id: str
     jid: str
@@ -49,6 +50,7 @@ class _Dialog:
     given: Mapping[str, str] = field(default_factory=dict)
     dry: Dry | None = None
     version: int = 0
+    waits: bool = False
 
 
 @dataclass(slots=True)
@@ -57,15 +59,17 @@ class Dialogs:
     _open: dict[str, _Dialog] = field(default_factory=dict)
 
     def asked(self, event: AdHoc | AdHocList, now: float, now_ms: int, *, commanding: bool) -> Iterator[Effect]:
-        """One answer for each event, before anything else is done."""
+        """One answer for each event, before anything else is done; what has to be looked up first is answered then."""
         self._open = {k: d for k, d in self._open.items() if d.until >= now}
         effects: list[Effect] = []
-        yield AnswerAdHoc(event.ref, self._answer(event, now, now_ms, commanding, effects))
+        answer = self._answer(event, now, now_ms, commanding, effects)
+        if answer is not None:
+            yield AnswerAdHoc(event.ref, answer)
         yield from effects
 
     def _answer(
         self, event: AdHoc | AdHocList, now: float, now_ms: int, commanding: bool, effects: list[Effect]
-    ) -> Answer:
+    ) -> Answer | None:
         desk = self.desk
         if not desk.known:
             return Refusal(
@@ -81,11 +85,11 @@ class Dialogs:
             return Refusal("item-not-found", "There is no such command.")
         if why := desk.refused(command, event.jid):
             return Refusal("forbidden", why)
-        c = Context(desk.fleet, desk.placing, desk.news, desk.history, event.jid, event.jid, now, now_ms, chat=False)
+        c = desk.context(event.jid, event.jid, now, now_ms, chat=False)
         if not event.session:
             if event.action != "execute":
                 return _NOT_NOW
-            return self._begin(command, event, c, commanding)
+            return self._begin(command, event, c, commanding, effects)
         dialog = self._open.get(event.session)
         if dialog is None or dialog.jid != event.jid or dialog.command is not command:
             return _UNKNOWN
@@ -93,7 +97,9 @@ class Dialogs:
 
     # ---- steps ----
 
-    def _begin(self, command: Command, event: AdHoc, c: Context, commanding: bool) -> Answer:
+    def _begin(
+        self, command: Command, event: AdHoc, c: Context, commanding: bool, effects: list[Effect]
+    ) -> Answer | None:
         dialog = _Dialog(self._new_id(), event.jid, command, c.now + CONFIRM_S)
         given = _known(command, event.fields)
         if command.access > Access.LOOK and not commanding:
@@ -104,16 +110,20 @@ class Dialogs:
         if len(self._open) >= DIALOGS_AT_MOST:
             return Refusal("resource-constraint", "Too many dialogs wait; try again in two minutes.")
         self._open[dialog.id] = dialog
-        return self._ask(dialog, c) if command.asks and not given else self._run(dialog, given, c)
+        if command.asks and not given:
+            return self._ask(dialog, c)
+        return self._run(dialog, event.ref, given, c, effects)
 
     def _go_on(
         self, dialog: _Dialog, event: AdHoc, c: Context, commanding: bool, effects: list[Effect]
-    ) -> Answer:  # fmt: skip
+    ) -> Answer | None:  # fmt: skip
         if event.action == "cancel":
             del self._open[dialog.id]
             return Reply(dialog.command.name, dialog.id, Status.CANCELED)
         if dialog.command.access > Access.LOOK and not commanding:
             return self._end(dialog, KAFKA_AWAY, Mood.ERROR)
+        if dialog.waits:
+            return _NOT_NOW
         dialog.until = c.now + CONFIRM_S
         given = _known(dialog.command, event.fields)
         if event.action == "prev":
@@ -122,24 +132,62 @@ class Dialogs:
             dialog.dry = None
             return self._ask(dialog, c)
         if dialog.dry is None or given:  # a form sent twice is not a confirmation
-            return self._run(dialog, given, c)
+            return self._run(dialog, event.ref, given, c, effects)
         if dialog.version != c.fleet.version:
             changed = Remark(Mood.WARN, "The fleet has changed since. Nothing was done; this is the prediction now.")
-            return self._run(dialog, dialog.given, c, changed)
+            return self._run(dialog, event.ref, dialog.given, c, effects, changed)
         try:
             effects += act(dialog.dry, c, dialog.version)
         except OperatorError as e:
             return self._end(dialog, str(e), Mood.ERROR)
         return self._end(dialog, f"On it: {dialog.dry.title}.")
 
-    def _run(self, dialog: _Dialog, given: Mapping[str, str], c: Context, *remarks: Remark) -> Answer:
-        command = dialog.command
+    def _run(
+        self, dialog: _Dialog, ref: str, given: Mapping[str, str], c: Context, effects: list[Effect], *remarks: Remark
+    ) -> Answer | None:
         dialog.given, dialog.dry = given, None
         try:
-            result = run(command, c, words_of(command.args, given))
+            result = run(dialog.command, c, words_of(dialog.command.args, given))
+            return self._shown(dialog, ref, result, c, effects, remarks)
         except OperatorError as e:
-            error = Remark(Mood.ERROR, str(e))
-            return self._ask(dialog, c, error) if command.args else self._end(dialog, str(e), Mood.ERROR)
+            return self._wrong(dialog, c, str(e))
+
+    def _wrong(self, dialog: _Dialog, c: Context, why: str) -> Reply:
+        return (
+            self._ask(dialog, c, Remark(Mood.ERROR, why)) if dialog.command.args else self._end(dialog, why, Mood.ERROR)
+        )
+
+    def _fetch(self, dialog: _Dialog, ref: str, fetch: Fetch, c: Context, remarks: tuple[Remark, ...]) -> Effect:
+        """Answers the step of that `ref` once it is found."""
+
+        def then(found: Found, now: float, now_ms: int) -> Iterator[Effect]:
+            dialog.waits = False
+            if dialog.id not in self._open:  # cancelled meanwhile
+                yield AnswerAdHoc(ref, _UNKNOWN)
+                return
+            again = self.desk.context(c.jid, c.nick, now, now_ms, chat=False)
+            effects: list[Effect] = []
+            try:
+                if why := found.error or self.desk.refused(dialog.command, dialog.jid):
+                    raise OperatorError(why)
+                answer = self._shown(dialog, ref, fetch.answer(again, found.result), again, effects, remarks)
+            except OperatorError as e:
+                answer = self._wrong(dialog, again, str(e))
+            if answer is not None:
+                yield AnswerAdHoc(ref, answer)
+            yield from effects
+
+        errand = self.desk.errands.begin(fetch.what, then, c.now)
+        dialog.waits = True
+        return errand
+
+    def _shown(
+        self, dialog: _Dialog, ref: str, result: Result, c: Context, effects: list[Effect], remarks: tuple[Remark, ...]
+    ) -> Answer | None:
+        command = dialog.command
+        if isinstance(result, Fetch):
+            effects.append(self._fetch(dialog, ref, result, c, remarks))
+            return None
         if isinstance(result, str):
             return self._end(dialog, result, figures=command.figures(c) if command.figures else {})
         dialog.dry, dialog.version = result, c.fleet.version
