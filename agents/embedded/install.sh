@@ -19,7 +19,7 @@ need ejabberd /usr/sbin/ejabberdctl
 need python3 python3
 need openjdk-17-jre-headless java
 [ -e .local/kafka/.complete ] || need maven mvn
-case ",$extras," in *,test,*) need spin spin; need gcc gcc; need g++ g++; need systemd systemd-analyze; need libc6-dev /usr/include/stdio.h;; esac
+case ",$extras," in *,test,*) need spin spin; need gcc gcc; need g++ g++; need systemd systemd-analyze; need libc6-dev /usr/include/stdio.h; need prometheus promtool;; esac
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
 
 sudo=""
@@ -40,9 +40,10 @@ if [ -n "$missing" ]; then
   fi
   # What this script brings it also keeps from starting at the next boot; what was here before is somebody's, and stays as it is.
   case "$missing" in *ejabberd*)
-    printf 'ejabberd.service' >.local/disable
+    printf ' ejabberd.service' >>.local/disable
     command -v epmd >/dev/null 2>&1 || printf ' epmd.service epmd.socket' >>.local/disable;;
   esac
+  case "$missing" in *prometheus*) printf ' prometheus.service' >>.local/disable;; esac # for promtool alone
   $sudo env DEBIAN_FRONTEND=noninteractive apt-get update -q
   # shellcheck disable=SC2086
   $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
