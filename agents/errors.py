@@ -15,6 +15,7 @@
     │   ├── StaleEpoch           the worker has seen a higher epoch (`seen`)
     │   ├── CommandRefused       any other refusal, with its XMPP condition
     │   └── NameTaken            another session holds our full JID
+    ├── PictureError             a picture could not be drawn
     ├── PipelineError            the user's pipeline cannot be loaded, or keeps its contract not
     ├── ImpossibleTransition     the core was told something that cannot be; carries the story that led to it
     └── OperatorError            what somebody typed cannot be done; the text is the answer
@@ -90,6 +91,10 @@ class CommandRefused(XmppError):
 
 class NameTaken(XmppError):
     """Another session holds our full JID (`resource_conflict: closenew`)."""
+
+
+class PictureError(GeolaneError):
+    """A picture could not be drawn; the message has the last that was said of it."""
 
 
 class PipelineError(GeolaneError):

@@ -17,8 +17,9 @@ from typing import Any, Self, TypeAlias
 
 import aiosqlite
 
-from agents import log
+from agents import log, samples
 from agents.core.operators.commands import Remembered
+from agents.core.pictures import Line, Sample
 from agents.core.planning.plan import Frame
 from agents.core.replay.decisions import Decided
 from agents.errors import JournalError
@@ -55,6 +56,12 @@ _Note: TypeAlias = tuple[int, str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
+class _Samples:
+    ms: int
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Tick:
     ms: int
     leader_epoch: int
@@ -71,7 +78,7 @@ class Journal:
 
     def __init__(self, path: Path, ticks_bytes: int = TICKS_BYTES) -> None:
         self._path = path
-        self._queue: asyncio.Queue[_Note | _Tick] = asyncio.Queue(QUEUE_AT_MOST)
+        self._queue: asyncio.Queue[_Note | _Tick | _Samples] = asyncio.Queue(QUEUE_AT_MOST)
         self._db: aiosqlite.Connection | None = None
         self.dropped = 0
         self.ticks_dropped = 0
@@ -99,7 +106,7 @@ class Journal:
         self._db = await aiosqlite.connect(self._path)
         await self._db.execute("PRAGMA journal_mode=WAL")
         await self._db.execute("PRAGMA synchronous=NORMAL")
-        await self._db.executescript(_SCHEMA + SCHEMA)
+        await self._db.executescript(_SCHEMA + SCHEMA + samples.SCHEMA)
         await self._db.commit()
         self._ticks_written = await self._total_bytes(self._db)
 
@@ -122,8 +129,15 @@ class Journal:
 
     def note(self, ms: int, kind: str, who: str, text: str, data: Mapping[str, object]) -> None:
         """Queue one row; never waits."""
+        self._put((ms, kind, who, text, json.dumps(data, default=str)))
+
+    def sampled(self, ms: int, found: tuple[Sample, ...]) -> None:
+        """Queue one moment of the fleet; never waits."""
+        self._put(_Samples(ms, found))
+
+    def _put(self, row: _Note | _Samples) -> None:
         try:
-            self._queue.put_nowait((ms, kind, who, text, json.dumps(data, default=str)))
+            self._queue.put_nowait(row)
         except asyncio.QueueFull:
             self.dropped += 1
             if self.dropped in (1, 100, 10_000):
@@ -167,17 +181,19 @@ class Journal:
             rows.append(self._queue.get_nowait())
         self._writing = asyncio.ensure_future(self._write(rows))
         await asyncio.shield(self._writing)  # who ends `run` in the middle of it loses nothing: __aexit__ waits
-        return len(rows)
+        return sum(len(r.samples) if isinstance(r, _Samples) else 1 for r in rows)
 
-    async def _write(self, rows: Sequence[_Note | _Tick]) -> None:
+    async def _write(self, rows: Sequence[_Note | _Tick | _Samples]) -> None:
         db = self._db
         if db is None:
             raise sqlite3.ProgrammingError("the journal is not open")
         ticks = [r for r in rows if isinstance(r, _Tick)]
-        notes = [r for r in rows if not isinstance(r, _Tick)]
+        notes = [r for r in rows if isinstance(r, tuple)]
+        moments = [row for r in rows if isinstance(r, _Samples) for row in samples.rows(r.ms, r.samples)]
         self._ticks_waiting -= len(ticks)
         try:
             await db.executemany("INSERT INTO notes (ms, kind, who, text, data) VALUES (?, ?, ?, ?, ?)", notes)
+            await db.executemany(samples.INSERT, moments)
             await self._write_ticks(db, ticks)
             await db.commit()
         except sqlite3.Error:
@@ -206,6 +222,7 @@ class Journal:
     async def _prune(self) -> None:
         if self._db is not None:
             await self._db.execute("DELETE FROM notes WHERE id <= (SELECT max(id) FROM notes) - ?", (ROWS_AT_MOST,))
+            await self._db.execute(samples.PRUNE, (samples.ROWS_AT_MOST,))
             await self._db.commit()
 
     async def _prune_ticks(self, db: aiosqlite.Connection) -> None:
@@ -256,3 +273,22 @@ class Journal:
         query = "SELECT ms, who, text FROM notes WHERE kind IN ('decision', 'action', 'alert') ORDER BY id DESC LIMIT ?"
         rows = await self._db.execute_fetchall(query, (count,))
         return [Remembered(int(ms), str(who), str(text)) for ms, who, text in reversed(list(rows))]
+
+    async def lines(self, column: str, names: Sequence[str], since_ms: int, until_ms: int) -> list[Line]:
+        """What was sampled of each, oldest first; `column` is one of Sample's. Raises JournalError."""
+        try:
+            read = samples.READ.format(column=column)
+            return [samples.line(name, await self._select(read, (name, since_ms, until_ms))) for name in names]
+        except sqlite3.Error as e:
+            raise JournalError(f"the journal cannot be read: {e}") from e
+
+    async def worst(self, column: str, count: int, since_ms: int, until_ms: int) -> list[str]:
+        """The lanes (`lane/12`) that had the most of it. Raises JournalError."""
+        try:
+            found = await self._select(samples.WORST.format(column=column), (since_ms, until_ms, count))
+        except sqlite3.Error as e:
+            raise JournalError(f"the journal cannot be read: {e}") from e
+        return [str(name) for (name,) in found]
+
+    async def _select(self, query: str, arguments: tuple[object, ...]) -> list[Any]:
+        return [] if self._db is None else list(await self._db.execute_fetchall(query, arguments))
