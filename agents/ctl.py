@@ -16,7 +16,8 @@ import msgspec
 
 from agents.core.forms import TEXT, Mood, Reply, Status
 from agents.core.operators.arguments import Type
-from agents.core.operators.commands import Command, find, fit
+from agents.core.operators.command import Command
+from agents.core.operators.commands import find, fit
 from agents.core.operators.dialogs import BY_FORM
 from agents.errors import CommandRefused, GeolaneError, NoAnswer, NotConnected, OperatorError
 from agents.settings import Settings

@@ -18,7 +18,7 @@ from typing import Any, Self, TypeAlias
 import aiosqlite
 
 from agents import log, samples
-from agents.core.operators.commands import Remembered
+from agents.core.operators.command import Remembered
 from agents.core.pictures import Line, Sample
 from agents.core.planning.plan import Frame
 from agents.core.replay.decisions import Decided

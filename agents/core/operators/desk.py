@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from agents.core.effects import Effect, Found, MirrorAffiliations, Note, Say, Whisper
 from agents.core.events_xmpp import Asked
 from agents.core.fleet import Fleet
-from agents.core.operators.commands import Access, Command, Context, Dry, Fetch, Remembered, Result, find, run
+from agents.core.operators.command import Access, Command, Context, Dry, Fetch, Remembered, Result
+from agents.core.operators.commands import find, run
 from agents.core.operators.errands import Errands
 from agents.core.operators.news import News, clip
 from agents.core.planning.placing import Placing

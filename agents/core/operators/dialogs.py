@@ -25,7 +25,8 @@ from agents.core.forms import (
     Status,
 )
 from agents.core.operators.arguments import field_of, words_of
-from agents.core.operators.commands import COMMANDS, Access, Command, Context, Dry, Fetch, Result, run
+from agents.core.operators.command import Access, Command, Context, Dry, Fetch, Result
+from agents.core.operators.commands import COMMANDS, run
 from agents.core.operators.desk import CONFIRM_S, KAFKA_AWAY, Desk, act
 from agents.errors import OperatorError
 

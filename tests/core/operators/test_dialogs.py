@@ -12,7 +12,8 @@ from agents.core.forms import TEXT, Answer, Field, FieldKind, Listing, Mood, Ref
 from agents.core.model import LANES, PAUSE, Kind, Partition, drain_intent
 from agents.core.operators import dialogs
 from agents.core.operators.arguments import PICK_AT_MOST, words_of
-from agents.core.operators.commands import COMMANDS, Command
+from agents.core.operators.command import Command
+from agents.core.operators.commands import COMMANDS
 from agents.core.operators.desk import CONFIRM_S
 from agents.errors import OperatorError
 from tests.core.world import World

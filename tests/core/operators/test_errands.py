@@ -11,7 +11,7 @@ from agents.core import effects as fx
 from agents.core.events_xmpp import AdHoc, Asked
 from agents.core.forms import Reply, Status
 from agents.core.operators import commands, dialogs
-from agents.core.operators.commands import Access, Command, Context, Dry, Fetch
+from agents.core.operators.command import Access, Command, Context, Dry, Fetch
 from agents.core.operators.errands import ERRAND_S, ERRANDS_AT_MOST
 from agents.errors import OperatorError
 from tests.core.world import World

@@ -1,0 +1,109 @@
+"""What an operator command is, as values: who may, what it may look at, and what it answers with (commands.py has the list).
+
+What looks answers with text. What changes answers with a `Dry` run: its predicted effect, and how to do it once confirmed.
+What has to be looked up outside the core first answers with `Fetch`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from agents.core.effects import Effect
+from agents.core.fleet import Fleet
+from agents.core.operators import answers
+from agents.core.operators.arguments import Argument
+from agents.core.operators.errands import Errands
+from agents.core.operators.news import News
+from agents.core.planning.placing import Placing
+
+
+class Access(IntEnum):
+    """By the real JID's affiliation in the ops room: member looks, admin acts, owner tunes."""
+
+    NONE = 0
+    LOOK = 1
+    ACT = 2
+    TUNE = 3
+
+    @classmethod
+    def of(cls, affiliation: str) -> Access:
+        return {"member": cls.LOOK, "admin": cls.ACT, "owner": cls.TUNE}.get(affiliation, cls.NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One line of `history`: epoch ms, who (empty: the coordinator itself), what."""
+
+    ms: int
+    who: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a command may look at. `jid` is the asker's bare JID, `nick` how the answer addresses them. `errands`: where what is
+    done outside the core is begun.
+
+    `chat`: the answer is read in a chat, maybe on a phone: short tables, and how to ask on."""
+
+    fleet: Fleet
+    placing: Placing
+    news: News
+    history: deque[Remembered]
+    jid: str
+    nick: str
+    now: float
+    now_ms: int
+    errands: Errands
+    chat: bool = True
+
+    @property
+    def rows(self) -> int:
+        """Of a table."""
+        return answers.ROWS if self.chat else answers.ROWS_ELSEWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Dry:
+    """`text` is the predicted effect; `act` does it, and is called with the context of the confirmation."""
+
+    title: str
+    text: str
+    act: Callable[[Context], Iterator[Effect]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """`what` is for the shell to find (agents/coordinator/errands.py); `answer` then takes it, with the context of that moment."""
+
+    what: object
+    answer: Callable[[Context, object], Result]
+
+
+Result = str | Dry | Fetch
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """`run` takes the words after the name. `chat_only`: it makes sense in a conversation alone. `goes`: how it is written,
+    where that is more than its arguments. `figures`: what the answer says in numbers, for programs."""
+
+    name: str
+    args: tuple[Argument, ...]
+    access: Access
+    help: str
+    run: Callable[[Context, Sequence[str]], Result]
+    chat_only: bool = False
+    goes: str = ""
+    figures: Callable[[Context], Mapping[str, str]] | None = None
+
+    @property
+    def usage(self) -> str:
+        return " ".join((self.name, *(a.usage for a in self.args)))
+
+    @property
+    def asks(self) -> bool:
+        """Whether it cannot be run without arguments."""
+        return any(not a.optional for a in self.args)
