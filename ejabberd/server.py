@@ -42,7 +42,8 @@ LOG = log.get("ejabberd")
 
 def hosts(domain: str) -> list[str]:
     """Every name that the server answers to, and that its certificate must hold; the people's domain first."""
-    return [domain, f"fleet.{domain}", f"conference.{domain}", f"pubsub.fleet.{domain}", f"pubsub.{domain}"]
+    services = ("fleet", "conference", "pubsub.fleet", "pubsub", "upload")
+    return [domain, *(f"{service}.{domain}" for service in services)]
 
 
 def _free_port(not_these: tuple[int, ...] = ()) -> int:
@@ -210,6 +211,7 @@ class Server:
                 c2s_port=self.c2s_port,
                 http_port=self.http_port,
                 api_socket=self.api.socket_path,
+                uploads=self.folder / "uploads",
             )
             .encode(),
         )
@@ -223,7 +225,7 @@ class Server:
             self.ca_file.chmod(0o644)
 
     def _private(self) -> tuple[str, ...]:
-        return ("spool", "log", "run", "home")
+        return ("spool", "log", "run", "home", "uploads")
 
     def _write(self, path: Path, content: bytes) -> None:
         path.touch(mode=0o600)

@@ -57,7 +57,7 @@ class Performer:
         self._errands = errands or Errands({})
         self._kafka: deque[fx.MakeLease | fx.Write | fx.ReadOffsets] = deque()
         self._kafka_wanted = asyncio.Event()
-        self._talk: asyncio.Queue[fx.Say | fx.Subject | fx.MirrorAffiliations] = asyncio.Queue(TALK_QUEUE)
+        self._talk: asyncio.Queue[fx.Say | fx.Show | fx.Subject | fx.MirrorAffiliations] = asyncio.Queue(TALK_QUEUE)
         self._threads: dict[str, str] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
@@ -81,16 +81,20 @@ class Performer:
                     self._link.publish(item)
                 case fx.Whisper(jid, text):
                     self._whisper(jid, text)
+                case fx.Show(url, jid) if jid:
+                    self._whisper(jid, url, link=True)
                 case fx.AnswerAdHoc(ref, answer):
                     self._link.answer(ref, answer)
                 case fx.Errand():
                     self._start(self._errand(effect))
-                case fx.Say() | fx.Subject() | fx.MirrorAffiliations():
+                case fx.Say() | fx.Show() | fx.Subject() | fx.MirrorAffiliations():
                     if self._talk.full():
                         _log.warning("talk_dropped", what=str(self._talk.get_nowait()))
                     self._talk.put_nowait(effect)
                 case fx.Note(kind, who, text, data):
                     self._journal.note(now_ms, kind, who, text, data)
+                case fx.Sampled(samples):
+                    self._journal.sampled(now_ms, samples)
                 case Decided():
                     self._journal.decided(now_ms, self._leader.leader_epoch, effect)
                 case fx.WakeAt(after_s):
@@ -205,9 +209,9 @@ class Performer:
     async def _errand(self, errand: fx.Errand) -> None:
         self._tell(await self._errands.run(errand))
 
-    def _whisper(self, jid: str, text: str) -> None:
+    def _whisper(self, jid: str, text: str, *, link: bool = False) -> None:
         try:
-            self._link.whisper(jid, text)
+            self._link.whisper(jid, text, link=link)
         except XmppError as e:
             _log.warning("not_said", to=jid, error=str(e))
 
@@ -223,6 +227,8 @@ class Performer:
                             if len(self._threads) >= THREADS:
                                 self._threads.clear()
                             self._threads.setdefault(thread, said)
+                    case fx.Show(url):
+                        await self._link.say(url, link=True)
                     case fx.Subject(text):
                         self._link.subject(text)
                     case fx.MirrorAffiliations(affiliations):

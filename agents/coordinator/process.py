@@ -18,6 +18,7 @@ from agents.coordinator.counts import Counts
 from agents.coordinator.errands import Errands
 from agents.coordinator.look import KAFKA_SILENT_S, look
 from agents.coordinator.perform import Performer
+from agents.coordinator.pictures import Pictures
 from agents.core import effects as fx
 from agents.core.coordinator import Coordinator, Event, Now
 from agents.core.events_xmpp import Led, LinkDown, LinkUp, TelemetryIn, XmppEvent
@@ -26,6 +27,7 @@ from agents.core.formats import read_table
 from agents.core.inventory import Inventory, InventoryFile
 from agents.core.lanemap import LaneMap
 from agents.core.model import LANES, RAW, Kind, Leader, Partition
+from agents.core.operators.looks import MapWanted, PlotWanted
 from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.core.planning.residency import Residency, bind
 from agents.data import RTT_TABLE, read_rtt
@@ -189,7 +191,7 @@ class Process:
                 journal,
                 self.tell,
                 leader=leader,
-                errands=Errands({}),
+                errands=self._errands(journal),
                 counts=counts,
             )
             await performer.begin()
@@ -207,6 +209,10 @@ class Process:
             await leases.stop()
             for reader in offsets.values():
                 await reader.stop()
+
+    def _errands(self, journal: Journal) -> Errands:
+        pictures = Pictures(journal, self.link)
+        return Errands({MapWanted: pictures.map, PlotWanted: pictures.plot})
 
     def _residency(self, lanemap: LaneMap) -> Residency:
         """Blocks for as long as it takes to read the cities, if a rule names a country."""

@@ -24,6 +24,7 @@ from agents.core.effects import (
     Ponged,
     Publish,
     Refused,
+    Sampled,
     Tick,
     Unanswered,
     Wake,
@@ -64,11 +65,13 @@ from agents.core.model import (
 from agents.core.operators.desk import Desk
 from agents.core.operators.dialogs import Dialogs
 from agents.core.operators.news import News
+from agents.core.pictures import samples
 from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.core.planning.placing import Clock, Placing
 from agents.core.summary import fleet_item, summarise
 from kernels.tables import Numerics
 
+SAMPLE_S = 10.0
 RELEASE_TRIES = 3  # asked again before it is fenced (2.4)
 RETRY_S = 0.5
 REFUSALS = 4  # in a row, then it is fenced
@@ -118,6 +121,7 @@ class Coordinator:
         self.desk = Desk(self.fleet, self.placing, self.news, token)
         self.dialogs = Dialogs(self.desk)
         self._led = False
+        self._sample_at = now.s
         self._faulty: set[Partition] = set()
         self._waiting: tuple[Partition, ...] = ()
         self._strangers = {w: 0.0 for w, x in leases.items() if w not in self.fleet.views and not x.fenced}
@@ -133,6 +137,9 @@ class Coordinator:
             effects += self.desk.errands.expire(now.s, now.ms)
             summary = summarise(self.fleet, self.placing.watch.rates, now.s, paused=self._paused())
             effects.append(Publish(fleet_item(summary, self.fleet.leader_epoch)))
+            if now.s >= self._sample_at:
+                self._sample_at = now.s + SAMPLE_S
+                effects.append(Sampled(samples(self.fleet)))
         for effect in effects:
             for note in (effect, *(effect.then if isinstance(effect, Write) else ())):
                 if isinstance(note, Note):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from agents.core import forms
 from agents.core.feeds import FeedItem
 from agents.core.model import Accelerator, Answer, Intent, Lease, Partition, Placed, WorkerCommand
+from agents.core.pictures import Sample
 from agents.core.replay.decisions import Decided
 
 # ---- events ----
@@ -203,6 +204,21 @@ class Whisper:
 
 
 @dataclass(frozen=True, slots=True)
+class Show:
+    """A link that is shown as the picture it leads to: to the room, or to one person (`jid`, bare)."""
+
+    url: str
+    jid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """One moment of the fleet in numbers, for the journal."""
+
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerAdHoc:
     """The answer to the AdHoc or AdHocList with that `ref`."""
 
@@ -257,6 +273,8 @@ Effect = (
     | Publish
     | Say
     | Whisper
+    | Show
+    | Sampled
     | AnswerAdHoc
     | Errand
     | Subject

@@ -113,7 +113,7 @@ def drawn(fleet: Fleet, lat: tuple[float, ...], lon: tuple[float, ...]) -> Map:
         nodes[i] += 1
         well[i] += fleet.takes(v.spec.worker)
         room[i] += v.capacity_eps if v.present else 0.0
-    threads = []
+    threads: list[Thread] = []
     for p in fleet.of(Kind.NODE):
         s, load = fleet.partitions[p], loads.get(p.n)
         view = fleet.views.get(s.worker) if s.state is not State.ORPHAN else None

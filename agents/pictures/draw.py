@@ -67,7 +67,9 @@ def chart(m: Map) -> Any:  # Any: as above
         some = [t for t in m.threads if (t.site < 0) == nobody]
         axes.scatter([t.lon for t in some], [t.lat for t in some], s=14, marker=mark, color=ink, zorder=3)
     for dot in m.dots:
-        ink = "#999999" if not dot.well else "#009e73" if dot.load < BUSY else "#e69f00" if dot.load < FULL else "#d55e00"
+        ink = (
+            "#999999" if not dot.well else "#009e73" if dot.load < BUSY else "#e69f00" if dot.load < FULL else "#d55e00"
+        )
         axes.scatter(
             [dot.lon], [dot.lat], s=60 + 260 * min(1.0, dot.load), color=ink, alpha=0.9, edgecolor="black",
             linewidth=0.8, marker="o" if dot.well else "X", zorder=4,
@@ -81,7 +83,9 @@ def chart(m: Map) -> Any:  # Any: as above
     axes.set_title(m.title, fontsize=12, loc="left", fontweight="bold")
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_xlabel("circle: a site and its load; dot: where a lane's events are from; x: nobody works it", fontsize=7.5)
+    axes.set_xlabel(
+        "circle: a site and its load; dot: where a lane's events are from; x: nobody works it", fontsize=7.5
+    )
     return figure
 
 
@@ -112,7 +116,9 @@ def _beside(dots: Sequence[Dot], width: float, height: float) -> list[tuple[floa
     out = []
     for dot in dots:
         tries = [
-            (dot.lon + side * 0.022 * width, dot.lat + up * 0.06 * height) for up in (0, 1, -1, 2, -2) for side in (1, -1)
+            (dot.lon + side * 0.022 * width, dot.lat + up * 0.06 * height)
+            for up in (0, 1, -1, 2, -2)
+            for side in (1, -1)
         ]
 
         def crowd(at: tuple[float, float], dot: Dot = dot) -> int:

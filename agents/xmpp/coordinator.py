@@ -215,15 +215,19 @@ class CoordinatorLink:
         if self._leadership and self.leading:
             self._leadership.publisher.put(item)
 
-    async def say(self, text: str, *, correct: str | None = None) -> str:
-        """Say `text` in the room and return the message's id; `correct` is the id of the message first said.
+    async def say(self, text: str, *, correct: str | None = None, link: bool = False) -> str:
+        """Say `text` in the room and return the message's id; `correct` is the id of the message first said. `link`: it is a URL.
 
         Waits up to 5 s for the room. Raises NotConnected."""
-        return await self._lead_or_raise().room.say(text, correct)
+        return await self._lead_or_raise().room.say(text, correct, link=link)
 
-    def whisper(self, jid: str, text: str, *, correct: str | None = None) -> str:
-        """Say `text` to `jid` (bare) alone and return the message's id. Raises NotConnected."""
-        return send_words(self._lead_or_raise().session, jid, "chat", text, correct)
+    def whisper(self, jid: str, text: str, *, correct: str | None = None, link: bool = False) -> str:
+        """Say `text` to `jid` (bare) alone and return the message's id. `link`: it is a URL. Raises NotConnected."""
+        return send_words(self._lead_or_raise().session, jid, "chat", text, correct, link=link)
+
+    async def upload(self, name: str, content: bytes, content_type: str) -> str:
+        """Put a file where people's clients can have it and return the URL. Raises NotConnected, NoAnswer, CommandRefused."""
+        return await self._lead_or_raise().uploads.put(name, content, content_type)
 
     def answer(self, ref: str, answer: Answered) -> None:
         """Answer the AdHoc or AdHocList of that `ref`; dropped while not leading, and when it does not wait any more."""

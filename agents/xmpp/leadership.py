@@ -17,6 +17,7 @@ from agents.xmpp.client import IN_FLIGHT, Backoff, Handlers, Session
 from agents.xmpp.feeds import READERS, Publisher, ensure_subscribed
 from agents.xmpp.operators import Requests
 from agents.xmpp.room import Room, read_affiliations
+from agents.xmpp.upload import Uploads
 from plugins import health, telemetry
 from plugins.feeds import Published, published_in
 from plugins.room import Changed, Heard, Occupant, heard
@@ -59,6 +60,7 @@ class Leadership:
         self._new_worker = asyncio.Event()
         self._session: Session | None = None
         self._room: Room | None = None
+        self._uploads: Uploads | None = None
 
     @property
     def handlers(self) -> Handlers:
@@ -78,9 +80,17 @@ class Leadership:
             raise NotConnected("not leading")
         return self._room
 
+    @property
+    def uploads(self) -> Uploads:
+        """Raises NotConnected."""
+        if self._uploads is None or not self.session.up:
+            raise NotConnected("not leading")
+        return self._uploads
+
     def take(self, session: Session) -> None:
         """From now on commands can be sent over `session`; nothing comes in before `lead`."""
         self._session = session
+        self._uploads = Uploads(session, self._xmpp.domain, self._xmpp.ca_file)
         self._room = Room(session, self._xmpp.room, NICK, heard=self._heard_in_room, changed=self._changed)
 
     async def lead(self) -> None:

@@ -14,6 +14,7 @@ from agents.errors import CommandRefused, NoAnswer, NotConnected
 from agents.xmpp.client import Backoff, Session
 from plugins import namespaces as ns
 from plugins import room as stanzas
+from plugins.upload import linked
 from plugins.values import clean
 
 LOG = log.get("xmpp.room")
@@ -147,8 +148,8 @@ class Room:
 
     # ---- out ----
 
-    async def say(self, text: str, correct: str | None = None) -> str:
-        """Say `text`, or correct what was first said under the id `correct`; returns the message's id.
+    async def say(self, text: str, correct: str | None = None, *, link: bool = False) -> str:
+        """Say `text`, or correct what was first said under the id `correct`; returns the message's id. `link`: it is a URL.
 
         Waits up to 5 s for the room to be joined. Raises NotConnected."""
         try:
@@ -156,7 +157,7 @@ class Room:
                 await self.joined.wait()
         except TimeoutError:
             raise NotConnected(f"{self.room} is not joined") from None
-        return send_words(self.session, self.room, "groupchat", text, correct)
+        return send_words(self.session, self.room, "groupchat", text, correct, link=link)
 
     def subject(self, text: str) -> None:
         """Set the subject. Raises NotConnected."""
@@ -167,13 +168,14 @@ class Room:
         self.session.send(message)
 
 
-def send_words(session: Session, to: str, kind: str, text: str, correct: str | None) -> str:
-    """Send one message with an id of its own, which is returned. Raises NotConnected."""
+def send_words(session: Session, to: str, kind: str, text: str, correct: str | None, *, link: bool = False) -> str:
+    """Send one message with an id of its own, which is returned. `link`: it is a URL, to be shown as what it leads to.
+    Raises NotConnected."""
     message = session.stream.Message(sto=to, stype=kind)
     message["body"] = clean(text)
     if not message["id"]:
         message["id"] = session.stream.new_id()
-    session.send(stanzas.correction(message, correct))
+    session.send(stanzas.correction(linked(message) if link else message, correct))
     return str(message["id"])
 
 

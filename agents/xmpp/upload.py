@@ -50,7 +50,8 @@ class Uploads:
                     break
             else:
                 raise CommandRefused(
-                    "item-not-found", f"{self._domain} has no HTTP upload (XEP-0363): ejabberd's mod_http_upload gives it"
+                    "item-not-found",
+                    f"{self._domain} has no HTTP upload (XEP-0363): ejabberd's mod_http_upload gives it",
                 )
         return self._service
 

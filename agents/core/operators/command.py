@@ -82,7 +82,15 @@ class Fetch:
     answer: Callable[[Context, object], Result]
 
 
-Result = str | Dry | Fetch
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture that was put where people's clients can have it, and what it shows in words."""
+
+    url: str
+    text: str
+
+
+Result = str | Dry | Fetch | Image
 
 
 @dataclass(frozen=True, slots=True)

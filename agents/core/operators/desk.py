@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from agents.core.effects import Effect, Found, MirrorAffiliations, Note, Say, Whisper
+from agents.core.effects import Effect, Found, MirrorAffiliations, Note, Say, Show, Whisper
 from agents.core.events_xmpp import Asked
 from agents.core.fleet import Fleet
-from agents.core.operators.command import Access, Command, Context, Dry, Fetch, Remembered, Result
+from agents.core.operators.command import Access, Command, Context, Dry, Fetch, Image, Remembered, Result
 from agents.core.operators.commands import find, run
 from agents.core.operators.errands import Errands
 from agents.core.operators.news import News, clip
@@ -99,6 +99,10 @@ class Desk:
     ) -> Iterator[Effect]:
         if isinstance(result, str):
             yield answer(result)
+            return
+        if isinstance(result, Image):
+            yield answer(result.text)
+            yield Show(result.url, "" if event.room else event.jid)
             return
         if isinstance(result, Fetch):
             fetch = result

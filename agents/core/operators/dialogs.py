@@ -25,7 +25,7 @@ from agents.core.forms import (
     Status,
 )
 from agents.core.operators.arguments import field_of, words_of
-from agents.core.operators.command import Access, Command, Context, Dry, Fetch, Result
+from agents.core.operators.command import Access, Command, Context, Dry, Fetch, Image, Result
 from agents.core.operators.commands import COMMANDS, run
 from agents.core.operators.desk import CONFIRM_S, KAFKA_AWAY, Desk, act
 from agents.errors import OperatorError
@@ -189,6 +189,8 @@ class Dialogs:
         if isinstance(result, Fetch):
             effects.append(self._fetch(dialog, ref, result, c, remarks))
             return None
+        if isinstance(result, Image):
+            return self._end(dialog, result.text, figures={"url": result.url})
         if isinstance(result, str):
             return self._end(dialog, result, figures=command.figures(c) if command.figures else {})
         dialog.dry, dialog.version = result, c.fleet.version

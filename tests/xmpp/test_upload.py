@@ -1,0 +1,34 @@
+"""A file that the leader puts is had by its link, as it was; without such a service the answer says so."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.request
+
+import pytest
+
+from agents.errors import CommandRefused
+from tests.xmpp.conftest import Links
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
+
+
+def fetch(url: str) -> tuple[bytes, str, str]:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read(), answer.headers["Content-Type"], answer.headers["X-Content-Type-Options"]
+
+
+async def test_what_was_put_is_had_by_its_link(links: Links) -> None:
+    leader = await links.coordinator()
+    url = await leader.link.upload("map.png", PNG, "image/png")
+    assert url.startswith("http://127.0.0.1:")
+    assert url.endswith("/map.png")
+    assert await asyncio.to_thread(fetch, url) == (PNG, "image/png", "nosniff")
+    again = await leader.link.upload("map.png", PNG, "image/png")
+    assert again != url, "no link can be guessed from another"
+
+
+async def test_what_is_too_large_is_not_sent(links: Links) -> None:
+    leader = await links.coordinator()
+    with pytest.raises(CommandRefused, match="takes 10,485,760 bytes"):
+        await leader.link.upload("large.png", bytes(10_485_761), "image/png")
