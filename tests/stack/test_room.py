@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
+import urllib.request
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -53,6 +55,22 @@ async def test_a_member_looks_and_an_admin_drains(running: Running) -> None:
         again = await ana.hear(bot(running, "To do it"))
         ana.whisper(running.stack.base.xmpp.coordinator, f"confirm {again.text.partition('confirm ')[2].split()[0]}")
         await ana.hear(bot(running, "takes lanes again"))
+
+
+async def test_pictures_are_answered_with_a_link_to_a_png(running: Running) -> None:
+    async with Person(login(running, "guest"), "guest") as guest:
+        await guest.join()
+        for question in ("!map", "!plot rate 5m"):
+            await guest.say(question)
+            link = await guest.hear(bot(running, r"^http://127\.0\.0\.1:\d+/upload/"), 30)
+            png = await asyncio.to_thread(_fetched, link.text)
+            assert png.startswith(b"\x89PNG"), question
+
+
+def _fetched(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        content: bytes = answer.read()
+        return content
 
 
 async def test_the_leader_is_killed_and_the_standby_goes_on_with_what_is_written(running: Running) -> None:
