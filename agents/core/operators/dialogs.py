@@ -190,7 +190,7 @@ class Dialogs:
             effects.append(self._fetch(dialog, ref, result, c, remarks))
             return None
         if isinstance(result, Image):
-            return self._end(dialog, result.text, figures={"url": result.url})
+            return self._end(dialog, f"{result.text}\n{result.url}", figures={"url": result.url})
         if isinstance(result, str):
             return self._end(dialog, result, figures=command.figures(c) if command.figures else {})
         dialog.dry, dialog.version = result, c.fleet.version
