@@ -27,6 +27,7 @@ from agents.core.formats import read_table
 from agents.core.inventory import Inventory, InventoryFile
 from agents.core.lanemap import LaneMap
 from agents.core.model import LANES, RAW, Kind, Leader, Partition
+from agents.core.operators.letters import DeadLook, DeadReplay
 from agents.core.operators.looks import MapWanted, PlotWanted
 from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.core.planning.residency import Residency, bind
@@ -35,6 +36,7 @@ from agents.data.countries import country_of
 from agents.errors import KafkaUnavailable, LeadershipLost, NotConnected, SettingsError, XmppError
 from agents.journal import Journal
 from agents.kafka import lanemap as lanemap_topic
+from agents.kafka.dead import DeadLetters
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
@@ -211,8 +213,15 @@ class Process:
                 await reader.stop()
 
     def _errands(self, journal: Journal) -> Errands:
-        pictures = Pictures(journal, self.link)
-        return Errands({MapWanted: pictures.map, PlotWanted: pictures.plot})
+        pictures, dead = Pictures(journal, self.link), DeadLetters(self.settings.kafka)
+        return Errands(
+            {
+                MapWanted: pictures.map,
+                PlotWanted: pictures.plot,
+                DeadLook: lambda x: dead.find(x.query, x.most),
+                DeadReplay: lambda x: dead.replay(x.query, x.by, x.now_ms, dict(x.upto)),
+            }
+        )
 
     def _residency(self, lanemap: LaneMap) -> Residency:
         """Blocks for as long as it takes to read the cities, if a rule names a country."""

@@ -10,6 +10,7 @@ RAW = f"{CLUSTER}/events.raw"
 LANES = f"{CLUSTER}/events.lanes"
 TOPIC_RAW, TOPIC_LANES, TOPIC_CLEAN = "events.raw", "events.lanes", "events.clean"
 TOPIC_UNPLACED, TOPIC_DEAD = "events.unplaced", "events.dead"
+TOPIC_REPLAYED = "events.dead.replayed"
 TOPIC_PLACEMENT, TOPIC_LANEMAP = "placement", "lanemap"
 
 

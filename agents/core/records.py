@@ -14,7 +14,10 @@ import orjson
 
 # Headers of every record between topics (PROTOCOL 1).
 SRC, RAW_MS, CELL, TS, MAP = "geolane-src", "geolane-raw-ms", "geolane-cell", "geolane-ts", "geolane-map"
-PART, REASON, DETAIL = "geolane-part", "geolane-reason", "geolane-detail"
+PART, REASON, DETAIL, LANE = "geolane-part", "geolane-reason", "geolane-detail", "geolane-lane"
+# Of a dead letter that went back: how often, and a line for each death (core/dead.py). They stay with what comes of it.
+REPLAYS, DIED = "geolane-replays", "geolane-died"
+OURS = frozenset({SRC, RAW_MS, CELL, TS, MAP, PART, REASON, DETAIL, LANE, REPLAYS, DIED})
 
 _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})", re.ASCII

@@ -1,6 +1,7 @@
 """Counts what came of every raw event, from outside and by Kafka alone: in = clean + filtered + dead + unplaced + open.
 
-`in` is by the ends of events.raw; clean, dead and unplaced are what a read-committed reader gets, by source; filtered
+`in` is by the ends of events.raw, or, once dead letters were replayed, by reading it: each replay goes in and comes out
+once more, as what it is. clean, dead and unplaced are what a read-committed reader gets, by source; filtered
 is what the offset commits' metadata say (PROTOCOL 1). What is still open when nothing moves any more is missing.
 """
 
@@ -17,10 +18,22 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import log, settings
-from agents.core.model import LANES, RAW, TOPIC_CLEAN, TOPIC_DEAD, TOPIC_RAW, TOPIC_UNPLACED, Kind, Partition
-from agents.core.records import PART, RAW_MS, REASON, SRC
+from agents.core.model import (
+    CLUSTER,
+    LANES,
+    RAW,
+    TOPIC_CLEAN,
+    TOPIC_DEAD,
+    TOPIC_RAW,
+    TOPIC_REPLAYED,
+    TOPIC_UNPLACED,
+    Kind,
+    Partition,
+)
+from agents.core.records import PART, RAW_MS, REASON, REPLAYS, SRC
 from agents.embedded.histogram import Histogram
 from agents.embedded.ledger import Ledger
+from agents.embedded.rawcount import RawCount
 from agents.errors import KafkaUnavailable
 from agents.kafka.admin import MAX_DEAD_BYTES
 from agents.kafka.closing import closed
@@ -28,6 +41,7 @@ from agents.kafka.connection import as_ours, client_kwargs
 from agents.kafka.offsets import Offsets
 
 OUTCOMES = {TOPIC_CLEAN: "clean", TOPIC_DEAD: "dead", TOPIC_UNPLACED: "unplaced"}
+MARKS = Partition(f"{CLUSTER}/{TOPIC_REPLAYED}", 0)
 POLL_S = 0.5
 WINDOW_S = 10.0
 _log = log.get("embedded.accounting")
@@ -53,6 +67,8 @@ class Accounting:
         self._consumer: Any = None  # aiokafka has no types
         self._base: dict[Partition, int] = {}
         self._filtered_before = 0
+        self._marks_before = 0
+        self._raw_count: RawCount | None = None
         self._window: tuple[float, Histogram] = (time.monotonic(), Histogram())
 
     async def start(self) -> None:
@@ -61,6 +77,7 @@ class Accounting:
         self._base = await self._nodes.ends(self.raw)
         for part, end in self._base.items():
             self.ledger.begin(f"{TOPIC_RAW}/{part.n}", end)
+        self._marks_before = (await self._nodes.ends([MARKS]))[MARKS]
         self._filtered_before = await self._read_filtered()
         self._consumer = AIOKafkaConsumer(
             group_id=None,
@@ -98,7 +115,7 @@ class Accounting:
         """Count until cancelled; a broker that is away is waited for."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read())
-            tasks.create_task(self._poll())
+            tasks.create_task(self._poll(tasks))
 
     @property
     def clean(self) -> int:
@@ -135,7 +152,7 @@ class Accounting:
         outcome = OUTCOMES[topic]
         for record in records:
             headers = dict(record.headers)
-            new = self.ledger.add(outcome, headers.get(SRC, b"").decode(), headers.get(PART, b"").decode())
+            new = self.ledger.add(outcome, _source(headers), headers.get(PART, b"").decode())
             self.moved_at = time.monotonic()
             if outcome == "dead":
                 self.reasons[headers.get(REASON, b"?").decode()] += 1
@@ -149,20 +166,25 @@ class Accounting:
         if time.monotonic() - self._window[0] > WINDOW_S:
             self.recent, self._window = self._window[1], (time.monotonic(), Histogram())
 
-    async def _poll(self) -> None:
+    async def _poll(self, tasks: asyncio.TaskGroup) -> None:
         down = False
         while True:
             try:
                 # In this order: what is filtered by now had gone in by then.
                 filtered = await self._read_filtered() - self._filtered_before
-                ends = await self._nodes.ends(self.raw)
+                ends = await self._nodes.ends([*self.raw, MARKS])
                 down = False
             except KafkaUnavailable as e:
                 if not down:
                     _log.warning("accounting_waits", error=str(e))
                 down = True
             else:
+                if ends.pop(MARKS) > self._marks_before and self._raw_count is None:
+                    self._raw_count = RawCount(self._kafka, self._base)
+                    tasks.create_task(self._raw_count.run())
                 events_in = sum(ends.values()) - sum(self._base.values())
+                if self._raw_count is not None:
+                    events_in = self._raw_count.count
                 if (filtered, events_in) != (self.filtered, self.events_in):
                     self.moved_at = time.monotonic()
                 self.filtered, self.events_in = filtered, events_in
@@ -176,3 +198,13 @@ class Accounting:
                 counts = orjson.loads(entry[1])
                 total += int(counts.get("filtered", 0))
         return total
+
+
+def _source(headers: dict[str, bytes]) -> str:
+    """What the ledger knows the record by: its source, and of a replayed dead letter also which replay it was."""
+    src = headers.get(SRC, b"").decode()
+    again = headers.get(REPLAYS, b"").decode()
+    if not again:
+        return src
+    partition, _, offset = src.rpartition("/")
+    return f"{partition}#{again}/{offset}"

@@ -48,8 +48,11 @@ class Ledger:
         self._partitions[partition] = _Partition(first=offset // BLOCK)
 
     def add(self, outcome: str, src: str, part: str = "") -> bool:
-        """Take note of one record. True when it is new; `strangers` are records without a source of ours."""
+        """Take note of one record. True when it is new; `strangers` are records without a source of ours. What comes of a dead
+        letter's n-th replay is a source of its own: `events.raw/3#n/17`."""
         partition, _, number = src.rpartition("/")
+        if "#" in partition and partition not in self._base and partition.partition("#")[0] in self._base:
+            self.begin(partition, 0)
         if partition not in self._base or not number.isdigit():
             self.strangers += 1
             return False

@@ -20,6 +20,7 @@ from agents.core.model import (
     TOPIC_LANES,
     TOPIC_PLACEMENT,
     TOPIC_RAW,
+    TOPIC_REPLAYED,
     TOPIC_UNPLACED,
     Partition,
 )
@@ -61,20 +62,21 @@ class Topic:
 
 
 def topics(lanes: int, raw_partitions: int) -> tuple[Topic, ...]:
-    """The seven topics of PROTOCOL 1."""
+    """The seven topics of PROTOCOL 1, and the marks of dead letters that went back."""
     return (
         Topic(TOPIC_RAW, raw_partitions, 256),
         Topic(TOPIC_LANES, lanes, 32),
         Topic(TOPIC_CLEAN, lanes, 32),
         Topic(TOPIC_UNPLACED, 1, 128),
         Topic(TOPIC_DEAD, 1, 256, {"max.message.bytes": str(MAX_DEAD_BYTES)}),
+        Topic(TOPIC_REPLAYED, 1, 0, _COMPACTED),
         Topic(TOPIC_PLACEMENT, 1, 0, _COMPACTED),
         Topic(TOPIC_LANEMAP, 1, 0, _COMPACTED),
     )
 
 
 async def provision_topics(kafka: settings.Kafka, lanes: int, raw_partitions: int, *, embedded: bool = False) -> None:
-    """Make what is missing of the seven topics, then check all of them and wait until each partition has a leader.
+    """Make what is missing of the topics, then check all of them and wait until each partition has a leader.
 
     `embedded` also bounds their size on disk (3 GB in all with 32 lanes). Raises KafkaError for a topic that exists
     with another number of partitions or with settings under which records would be lost; KafkaUnavailable."""

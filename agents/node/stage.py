@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agents.core.model import CLUSTER
-from agents.core.records import CELL, PART, RAW_MS, SRC, TS, Reason, Record
+from agents.core.records import CELL, LANE, PART, RAW_MS, SRC, TS, Reason, Record
 from agents.errors import PipelineError
 from agents.worker.outbox import Outbox, size_of
 from agents.worker.stage import Inputs, Tally, Topics, sample
@@ -104,11 +104,11 @@ class NodeStage:
                     add(clean, n, key, value, list(r.headers))
                     tally.out += 1
                 else:
-                    self._too_large(r, answer, out, tally)
+                    self._too_large(n, r, answer, out, tally)
             elif not answer:
                 tally.filtered += 1
             elif isinstance(answer, PipelineError):
-                out.add_dead(r.key, r.value, r.headers, Reason.PIPELINE_ERROR, str(answer), self._dead)
+                out.add_dead(r.key, r.value, _with_lane(r.headers, n), Reason.PIPELINE_ERROR, str(answer), self._dead)
                 tally.dead += 1
             else:
                 self._send_several(n, r, answer, out, tally)
@@ -117,16 +117,21 @@ class NodeStage:
     def _send_several(self, n: int, r: Any, answer: list[Record], out: Outbox, tally: Tally) -> None:
         for a in answer:
             if size_of(a.key, a.value, ()) > self._limit:
-                self._too_large(r, a, out, tally)
+                self._too_large(n, r, a, out, tally)
                 return
         for i, a in enumerate(answer):
             out.add(self._clean, n, a.key, a.value, [*r.headers, (PART, b"%d/%d" % (i, len(answer)))])
         tally.out += 1
 
-    def _too_large(self, r: Any, answer: Record, out: Outbox, tally: Tally) -> None:
+    def _too_large(self, n: int, r: Any, answer: Record, out: Outbox, tally: Tally) -> None:
         detail = f"the pipeline's value has {len(answer.value)} bytes, the limit is {self._limit}"
-        out.add_dead(r.key, r.value, r.headers, Reason.TOO_LARGE, detail, self._dead)
+        out.add_dead(r.key, r.value, _with_lane(r.headers, n), Reason.TOO_LARGE, detail, self._dead)
         tally.dead += 1
+
+
+def _with_lane(headers: Any, n: int) -> list[tuple[str, bytes | None]]:
+    """A dead letter's headers say which lane it died in."""
+    return [*(h for h in headers if h[0] != LANE), (LANE, b"%d" % n)]
 
 
 def as_record(r: Any) -> Record:

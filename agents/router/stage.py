@@ -6,11 +6,11 @@ from typing import Any
 
 from agents.core.lanemap import LaneMap
 from agents.core.model import CLUSTER
-from agents.core.records import CELL, DETAIL, MAP, PART, RAW_MS, REASON, SRC, TS, Reason, Rejected, parse
+from agents.core.records import CELL, DIED, MAP, OURS, RAW_MS, REPLAYS, SRC, TS, Reason, Rejected, parse
 from agents.worker.outbox import Outbox, size_of
 from agents.worker.stage import Inputs, Tally, Topics, sample
 
-_OURS = frozenset({SRC, RAW_MS, CELL, TS, MAP, PART, REASON, DETAIL})
+_DROPPED = OURS - {REPLAYS, DIED}
 _HEADERS_BYTES = 256
 
 
@@ -65,7 +65,8 @@ class RouterStage:
 
 
 def _source(r: Any, prefix: str) -> tuple[tuple[str, bytes], tuple[tuple[str, bytes | None], ...]]:
-    """The record's source, which one that has been here before keeps (PROTOCOL 1), and the headers that are not ours."""
+    """The record's source, which one that has been here before keeps (PROTOCOL 1), and the headers that stay: those that are
+    not ours, and the story of a dead letter."""
     own = next((content for name, content in r.headers if name == SRC and content), None)
-    theirs = tuple(h for h in r.headers if h[0] not in _OURS)
+    theirs = tuple(h for h in r.headers if h[0] not in _DROPPED)
     return (SRC, own if own is not None else f"{prefix}{r.offset}".encode()), theirs

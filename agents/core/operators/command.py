@@ -57,6 +57,7 @@ class Context:
     now: float
     now_ms: int
     errands: Errands
+    access: Access = Access.LOOK
     chat: bool = True
 
     @property

@@ -34,6 +34,7 @@ from agents.core.operators.arguments import (
     page_of,
 )
 from agents.core.operators.command import Access, Command, Context, Dry, Result
+from agents.core.operators.letters import LETTERS
 from agents.core.operators.looks import LOOKS
 from agents.core.operators.news import names
 from agents.core.operators.whatif import USAGE, whatif
@@ -306,6 +307,7 @@ _LIST = (
     Command("explain", (LANE,), Access.LOOK, "why a lane is where it is, in ms", _explain),
     Command("whatif", _CHANGE, Access.LOOK, f"what a change would do: {USAGE}", _whatif, goes=USAGE),
     *LOOKS,
+    *LETTERS,
     Command("hotspots", (), Access.LOOK, "where events pile up", _hotspots),
     Command("history", (PAGE,), Access.LOOK, "what happened and who asked for it", _history),
     Command("drain", (NODE,), Access.ACT, "move all lanes away and give it no new ones", _drain),

@@ -78,7 +78,9 @@ class Desk:
 
     def context(self, jid: str, nick: str, now: float, now_ms: int, *, chat: bool = True) -> Context:
         return Context(
-            self.fleet, self.placing, self.news, self.history, jid, nick, now, now_ms, self.errands, chat=chat
+            *(self.fleet, self.placing, self.news, self.history, jid, nick, now, now_ms, self.errands),
+            access=self.access(jid),
+            chat=chat,
         )
 
     def _run(

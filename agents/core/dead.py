@@ -1,0 +1,208 @@
+"""Dead letters: which are meant, how they are shown, and what a letter carries when it goes back to `events.raw`.
+
+A letter is named PARTITION/OFFSET of `events.dead`. What was replayed stays there, and is marked in `events.dead.replayed`."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from agents.core.nearest import hint
+from agents.core.records import DIED, LANE, OURS, REASON, REPLAYS, SRC, Reason
+from agents.errors import OperatorError
+
+Headers = tuple[tuple[str, bytes | None], ...]
+ID = re.compile(r"[0-9]{1,9}/[0-9]{1,18}")
+SPAN = re.compile(r"([0-9]{1,6})([smhd])")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+KEPT_BYTES = 4096
+GOES = "reason=R since=1h until=10m source=TOPIC/PARTITION lane=N all"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """`ms`: when it came here (the broker's clock); `replayed`: whether it has been sent back already."""
+
+    partition: int
+    offset: int
+    ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    replayed: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.partition}/{self.offset}"
+
+    def header(self, name: str) -> str:
+        return next(
+            (v.decode("utf-8", "replace") for k, v in reversed(self.headers) if k == name and v is not None), ""
+        )
+
+    @property
+    def replays(self) -> int:
+        """How often it went back before it came here."""
+        text = self.header(REPLAYS)
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which letters: those for which all that is given holds. Times in epoch ms. `replayed`: those too that went back."""
+
+    reason: str = ""
+    since_ms: int | None = None
+    until_ms: int | None = None
+    source: str = ""
+    lane: int | None = None
+    one: str = ""
+    replayed: bool = False
+
+    def takes(self, x: Letter) -> bool:
+        return (
+            (not self.one or x.id == self.one)
+            and (not self.reason or x.header(REASON) == self.reason)
+            and (self.since_ms is None or x.ms >= self.since_ms)
+            and (self.until_ms is None or x.ms <= self.until_ms)
+            and (not self.source or x.header(SRC).startswith(f"{self.source}/"))
+            and (self.lane is None or x.header(LANE) == str(self.lane))
+            and (self.replayed or not x.replayed)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look at `events.dead` gave: the newest letters that are meant, how many there are by reason, how many of them
+    went back before, and up to where it looked (partition -> offset). `whole`: whether it saw all there is."""
+
+    letters: tuple[Letter, ...]
+    reasons: tuple[tuple[str, int], ...]
+    upto: tuple[tuple[int, int], ...]
+    whole: bool = True
+
+    @property
+    def count(self) -> int:
+        return sum(n for _, n in self.reasons)
+
+
+def query_of(words: Sequence[str], now_ms: int) -> Query:
+    """From `reason=not_json since=1h lane=3`, `0/17` or `all`. Raises OperatorError."""
+    q = Query()
+    for word in words:
+        name, sep, value = word.partition("=")
+        name, value = name.lower(), value.strip()
+        if not sep and ID.fullmatch(word):
+            q = replace(q, one=word, replayed=True)
+        elif not sep and name == "all":
+            q = replace(q, replayed=True)
+        elif not sep and name in set(Reason):
+            q = replace(q, reason=name)
+        elif name == "reason":
+            if value not in set(Reason):
+                raise OperatorError(f"{value[:40]!r} is no reason. {hint(value, list(Reason))}")
+            q = replace(q, reason=value)
+        elif name == "since":
+            q = replace(q, since_ms=time_of(value, now_ms))
+        elif name == "until":
+            q = replace(q, until_ms=time_of(value, now_ms))
+        elif name == "source":
+            q = replace(q, source=value.rstrip("/"))
+        elif name == "lane":
+            if not (value.isascii() and value.isdigit() and len(value) < 10):
+                raise OperatorError(f"{value[:40]!r} is no lane: give its number.")
+            q = replace(q, lane=int(value))
+        else:
+            raise OperatorError(f"I do not understand {word[:40]!r}. Filters: {GOES}, or PARTITION/OFFSET.")
+    return q
+
+
+def time_of(text: str, now_ms: int) -> int:
+    """Epoch ms of `1h` (ago) or an RFC 3339 time. Raises OperatorError."""
+    if match := SPAN.fullmatch(text.lower()):
+        return now_ms - int(match[1]) * SECONDS[match[2]] * 1000
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise OperatorError(f"{text[:40]!r} is no time: 30m, 2h, 1d (ago), or 2026-07-01T10:00:00Z.") from None
+    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+class Finder:
+    """Takes letters one by one and keeps the newest `most` of those that are meant, of long values only the beginning."""
+
+    def __init__(self, query: Query, most: int) -> None:
+        self._query, self._most = query, most
+        self._reasons: Counter[str] = Counter()
+        self._kept: list[Letter] = []
+
+    def add(self, x: Letter) -> None:
+        if not self._query.takes(x):
+            return
+        self._reasons[x.header(REASON) or "?"] += 1
+        if not self._query.one and x.value is not None:
+            x = replace(x, value=x.value[:KEPT_BYTES])
+        self._kept.append(x)
+        if len(self._kept) >= 2 * self._most:
+            self._trim()
+
+    def _trim(self) -> None:
+        self._kept = sorted(self._kept, key=lambda x: (-x.ms, x.partition, -x.offset))[: self._most]
+
+    def found(self, upto: Mapping[int, int], *, whole: bool = True) -> Found:
+        """The newest first."""
+        self._trim()
+        by = tuple(sorted(self._reasons.items(), key=lambda item: (-item[1], item[0])))
+        return Found(tuple(self._kept), by, tuple(sorted(upto.items())), whole)
+
+
+def returned(x: Letter, by: str) -> list[tuple[str, bytes | None]]:
+    """The headers with which it goes back: its source, so that it is counted as what it was; how often it went back; one
+    line for each death (reason, when, where, who sent it back); and what was the sender's own."""
+    theirs = [h for h in x.headers if h[0] not in OURS]
+    deaths = [h for h in x.headers if h[0] == DIED]
+    story = f"{x.header(REASON) or '?'} {x.ms} events.dead/{x.id} {by}"
+    source = x.header(SRC) or f"events.dead/{x.id}"
+    return [(SRC, source.encode()), (REPLAYS, b"%d" % (x.replays + 1)), *deaths, (DIED, story.encode()), *theirs]
+
+
+# ---- shown ----
+
+
+def summed(found: Found) -> str:
+    """`12 dead letters: 10 pipeline_error, 2 not_json`."""
+    word = "dead letter" if found.count == 1 else "dead letters"
+    by = ", ".join(f"{n:,} {reason}" for reason, n in found.reasons)
+    more = "" if found.whole else " (there are more that were not looked at: narrow it down by since=)"
+    return f"{found.count:,} {word}{': ' + by if by else ''}{more}"
+
+
+def line(x: Letter) -> str:
+    """A letter on one line."""
+    at = datetime.fromtimestamp(x.ms / 1000, UTC).strftime("%d.%m. %H:%M:%S")
+    lane = f" lane {x.header(LANE)}" if x.header(LANE) else ""
+    again = " (went back)" if x.replayed else f" (died {x.replays + 1} times)" if x.replays else ""
+    return f"{x.id} {at} {x.header(REASON) or '?'}{lane}{again}"
+
+
+def shown(x: Letter, characters: int) -> list[str]:
+    """A letter with its headers and the beginning of its value; what is no text is escaped."""
+    lines = [line(x)]
+    for name, content in x.headers:
+        lines.append(f"{name}: {readable(content, 200)}")
+    if x.key is not None:
+        lines.append(f"key: {readable(x.key, 200)}")
+    size = len(x.value) if x.value is not None else 0
+    lines.append(f"value, {size:,} bytes: {readable(x.value, characters)}")
+    return lines
+
+
+def readable(content: bytes | None, characters: int) -> str:
+    if content is None:
+        return "none"
+    text = content[: 4 * characters].decode("utf-8", "backslashreplace")
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text[:characters] + (" ..." if len(text) > characters or len(content) > 4 * characters else "")
