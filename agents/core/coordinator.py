@@ -68,6 +68,7 @@ from agents.core.operators.news import News
 from agents.core.pictures import samples
 from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.core.planning.placing import Clock, Placing
+from agents.core.rollout import ROLLOUT
 from agents.core.summary import fleet_item, summarise
 from kernels.tables import Numerics
 
@@ -121,6 +122,7 @@ class Coordinator:
         self.desk = Desk(self.fleet, self.placing, self.news, token)
         self.dialogs = Dialogs(self.desk)
         self._led = False
+        self._cut_off = ROLLOUT in intents
         self._sample_at = now.s
         self._faulty: set[Partition] = set()
         self._waiting: tuple[Partition, ...] = ()
@@ -377,6 +379,10 @@ class Coordinator:
             yield from self.placing.place(now.s, now.ms)
             yield from self.placing.improve(now.s, now.ms)
             yield from saying.say(self.fleet, now.s)
+            if self._cut_off:
+                self._cut_off = False
+                yield from self.desk.rollout.cut_off()
+            yield from self.desk.rollout.advance(now.s)
         if self.placing.moved:
             self.news.moved(self.placing.moved, now.s)
             self.placing.moved.clear()

@@ -226,7 +226,17 @@ class ResumeCommand:
     boot: str
 
 
-WorkerCommand = LeaseCommand | AssignCommand | ReleaseCommand | LanesCommand | DrainCommand | ResumeCommand
+@dataclass(frozen=True, slots=True)
+class RestartCommand:
+    """Hand over what you have and end; who keeps you starts you anew, with the code as it is then."""
+
+    leader_epoch: int
+    boot: str
+
+
+WorkerCommand = (
+    LeaseCommand | AssignCommand | ReleaseCommand | LanesCommand | DrainCommand | ResumeCommand | RestartCommand
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +305,8 @@ class Accelerator:
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """One item of `telemetry/ROLE-NAME`. `ts` is shown, never compared; `cpu` is a share of one core."""
+    """One item of `telemetry/ROLE-NAME`. `ts` is shown, never compared; `cpu` is a share of one core; `pipeline`: what a node
+    runs, `MODULE:FUNCTION@VERSION`, empty for a router."""
 
     boot: str
     seq: int
@@ -306,3 +317,4 @@ class Telemetry:
     lanes: tuple[LaneLoad, ...] = ()
     arrivals: tuple[Arrival, ...] = ()
     accelerators: tuple[Accelerator, ...] = ()
+    pipeline: str = ""

@@ -18,6 +18,7 @@ from agents.core.model import (
     LeaseCommand,
     Partition,
     ReleaseCommand,
+    RestartCommand,
     ResumeCommand,
     WorkerCommand,
 )
@@ -64,7 +65,12 @@ class End:
     why: str
 
 
-Effect = TakeLease | Take | GiveBack | Drain | End
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Hand over what is owned, then end: whoever keeps the process starts it anew."""
+
+
+Effect = TakeLease | Take | GiveBack | Drain | End | Leave
 
 
 @dataclass(slots=True)
@@ -112,6 +118,8 @@ class Tenure:
                 return self._set_draining(True)
             case ResumeCommand():
                 return self._set_draining(False)
+            case RestartCommand():
+                return [Leave()]
             case LanesCommand():
                 return []
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from agents import log, settings
 from agents.core.model import Answer, Arrival, LaneLoad, WorkerCommand
-from agents.core.tenure import Drain, Effect, End, GiveBack, Take, TakeLease, Tenure
+from agents.core.tenure import Drain, Effect, End, GiveBack, Leave, Take, TakeLease, Tenure
 from agents.errors import CommandRefused, KafkaUnavailable, LeaseLost
 from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer, NotSent
@@ -63,7 +63,8 @@ class _Staged:
 
 
 class Engine:
-    """One worker's data plane for one boot. `run` it in a task; the control side calls `obey` and reads `load`."""
+    """One worker's data plane for one boot. `run` it in a task; the control side calls `obey` and reads `load`. `leave` is called
+    when it is told to restart: hand over, then end."""
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Engine:
         stage: Stage,
         boot: str,
         *,
+        leave: Callable[[], None] = lambda: None,
         idle_commit_s: float = IDLE_COMMIT_S,
         missing_after_s: float = MISSING_AFTER_S,
     ) -> None:
@@ -79,6 +81,7 @@ class Engine:
         self._kafka = kafka
         self._worker = worker
         self._stage = stage
+        self._leave = leave
         self._idle_commit_s = idle_commit_s
         self._missing_after_s = missing_after_s
         self._leased, self._ended = asyncio.Event(), asyncio.Event()
@@ -142,6 +145,9 @@ class Engine:
                 _log.info("partition_asked_back", partition=partition.label, epoch=epoch)
             case Drain(on):
                 _log.info("drain" if on else "resume")
+            case Leave():
+                _log.info("told_to_restart")
+                self._leave()
             case End(why):
                 _log.warning("told_to_end", why=why)
                 self._ended.set()

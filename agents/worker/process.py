@@ -33,13 +33,15 @@ def new_boot() -> str:
     return "".join(secrets.choice(_BOOT_ALPHABET) for _ in range(12))
 
 
-async def serve(settings: Settings, account: str, stage: Stage, service: Service | None = None) -> None:
+async def serve(
+    settings: Settings, account: str, stage: Stage, service: Service | None = None, *, pipeline: str = ""
+) -> None:
     """Work as `account` (`node-iad-1`) until cancelled, or until `service` asks to leave and all is handed over. Raises
-    LeaseLost: the process must end, and a new one may start; NameTaken, SettingsError."""
+    LeaseLost: the process must end, and a new one may start; NameTaken, SettingsError. `pipeline`: what telemetry says of it."""
     service = service or Service()
     tune_interpreter()
     boot = new_boot()
-    engine = Engine(settings.kafka, settings.worker, stage, boot)
+    engine = Engine(settings.kafka, settings.worker, stage, boot, leave=service.leave.set)
     site = short_name(account).rpartition("-")[0]
     link = WorkerLink(settings.xmpp, account, boot, engine.obey, site=site, capacity_eps=settings.worker.capacity_eps)
     _log.info("worker_started", worker=account, boot=boot)
@@ -47,7 +49,9 @@ async def serve(settings: Settings, account: str, stage: Stage, service: Service
         with Watch() as devices:
             async with served(settings.metrics, partial(look, account, engine, link)), asyncio.TaskGroup() as tasks:
                 tasks.create_task(link.run())
-                tasks.create_task(_tell(engine, link, boot, settings.worker.telemetry_period_s, devices, service))
+                tasks.create_task(
+                    _tell(engine, link, boot, settings.worker.telemetry_period_s, devices, service, pipeline)
+                )
                 tasks.create_task(_work(engine))
                 tasks.create_task(leave(service, engine.tenure, link, settings.worker.drain_s))
     except BaseExceptionGroup as group:
@@ -61,7 +65,9 @@ async def _work(engine: Engine) -> None:
     raise LeaseLost("the engine has ended")
 
 
-async def _tell(engine: Engine, link: WorkerLink, boot: str, period_s: float, devices: Watch, service: Service) -> None:
+async def _tell(
+    engine: Engine, link: WorkerLink, boot: str, period_s: float, devices: Watch, service: Service, pipeline: str
+) -> None:
     """Health and telemetry, every period, and when it is asked to leave; presence only when it changes."""
     probe, verdict, seq = Probe(), STARTING, 0
     link.announce(verdict.health, verdict.state, verdict.status)
@@ -97,6 +103,7 @@ async def _tell(engine: Engine, link: WorkerLink, boot: str, period_s: float, de
                 lanes=lanes,
                 arrivals=arrivals,
                 accelerators=devices.latest(),
+                pipeline=pipeline,
             )
         )
 

@@ -16,6 +16,7 @@ from agents.core.model import (
     LanesCommand,
     LeaseCommand,
     ReleaseCommand,
+    RestartCommand,
     ResumeCommand,
     WorkerCommand,
 )
@@ -33,6 +34,7 @@ _NAMES: dict[type, str] = {
     LanesCommand: "lanes",
     DrainCommand: "drain",
     ResumeCommand: "resume",
+    RestartCommand: "restart",
 }
 NAMES = tuple(_NAMES.values())
 
@@ -182,6 +184,8 @@ def command_of(iq: Iq) -> WorkerCommand:
             return DrainCommand(leader_epoch, boot)
         case "resume":
             return ResumeCommand(leader_epoch, boot)
+        case "restart":
+            return RestartCommand(leader_epoch, boot)
         case _:
             raise BadStanza("node: no such command")
 

@@ -13,6 +13,7 @@ from plugins.values import BadStanza, clean, integer, number, sentence, show, to
 
 PREFIX = "telemetry/"
 LANES_LIMIT = 10_000
+PIPELINE_LIMIT = 200
 NAME_LIMIT = 128
 
 _FIGURES = {
@@ -30,7 +31,7 @@ class TelemetryStanza(ElementBase):  # type: ignore[misc]
     ::
 
         <telemetry xmlns='urn:geolane:telemetry:1' boot='01JD8Q' seq='812' ts='2026-11-22T22:08:11.204Z'
-                   tuning='17' cpu='0.61' mem_mb='88'>
+                   tuning='17' cpu='0.61' mem_mb='88' pipeline='mine:pipeline@3f2a91c0'>
          <lane topic='main/events.lanes' n='12' epoch='7' rate_eps='812.5' lag_events='40' p50_ms='3.1' p99_ms='9.4'/>
          <arrival n='12' rate_eps='815'/>
          <accelerator vendor='nvidia' name='NVIDIA H100' utilisation='0.4' mem_used_mb='3100' mem_total_mb='81559'
@@ -41,7 +42,7 @@ class TelemetryStanza(ElementBase):  # type: ignore[misc]
     name = "telemetry"
     namespace = ns.TELEMETRY
     plugin_attrib = "geolane_telemetry"
-    interfaces = {"boot", "seq", "ts", "tuning", "cpu", "mem_mb"}  # noqa: RUF012  # slixmpp's form
+    interfaces = {"boot", "seq", "ts", "tuning", "cpu", "mem_mb", "pipeline"}  # noqa: RUF012  # slixmpp's form
 
 
 def telemetry_feed(worker: str) -> str:
@@ -60,6 +61,8 @@ def telemetry_xml(value: Telemetry) -> ET.Element:
         cpu=show(value.cpu),
         mem_mb=show(value.mem_mb),
     )
+    if value.pipeline:
+        root.set("pipeline", clean(value.pipeline)[:PIPELINE_LIMIT])
     for lane in value.lanes:
         attributes = {
             "topic": lane.topic,
@@ -107,6 +110,7 @@ def telemetry_of(root: ET.Element) -> Telemetry:
             for x in root.iterfind(f"{{{ns.TELEMETRY}}}arrival")
         ),
         accelerators=_accelerators(root),
+        pipeline=sentence(root.get("pipeline"))[:PIPELINE_LIMIT],
     )
 
 

@@ -24,6 +24,7 @@ from agents.core.model import (
     LanesCommand,
     LeaseCommand,
     ReleaseCommand,
+    RestartCommand,
     ResumeCommand,
     Telemetry,
 )
@@ -86,6 +87,7 @@ telemetries = st.builds(
     lanes=st.lists(loads, max_size=4).map(tuple),
     arrivals=st.lists(st.builds(Arrival, whole, amounts), max_size=4).map(tuple),
     accelerators=st.lists(accelerators, max_size=4).map(tuple),
+    pipeline=xml_text,
 )
 
 grants = st.lists(st.builds(Grant, whole, whole, whole), max_size=8, unique_by=lambda g: g.n).map(tuple)
@@ -103,6 +105,7 @@ commands = st.one_of(
     st.builds(LanesCommand, whole, words),
     st.builds(DrainCommand, whole, words),
     st.builds(ResumeCommand, whole, words),
+    st.builds(RestartCommand, whole, words),
 )
 answers = st.builds(Answer, grants)
 

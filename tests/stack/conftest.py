@@ -68,10 +68,16 @@ class Running:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
+    monkeypatch = pytest.MonkeyPatch()
     # pytest's own folders are closed to ejabberd's user
     path = Path(tempfile.mkdtemp(prefix="geolane-stack-"))
     os.chmod(path, 0o711)
     settings = Settings(coordinator=Coordinator(lanes=12))
+    if source := getattr(request.module, "PIPELINE", ""):
+        (path / "shipped.py").write_text(source)
+        settings = msgspec.structs.replace(
+            settings, worker=msgspec.structs.replace(settings.worker, pipeline="shipped:pipeline")
+        )
     with RunFolder(path) as folder:
         first_port = free_ports(20) if getattr(request.module, "METRICS", False) else 0
         plan = Plan(
@@ -81,8 +87,10 @@ async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
             metrics_from=first_port or None,
         )
         stack = Stack(folder, plan, lambda text: None)
+        monkeypatch.setenv("PYTHONPATH", str(path))  # where a pipeline of the module's is found
         async with stack.working(flights.sample(), RATE_EPS):
             yield Running(stack, first_port)
+    monkeypatch.undo()
     if request.session.testsfailed:
         print(f"the processes' logs are kept in {path / 'log'}")
     else:

@@ -67,6 +67,9 @@ def status(fleet: Fleet, placing: Placing, now: float) -> str:
     if (off := placing.watch.foresight.error()) is not None:
         ahead_s = placing.settings.calm.forecast_s
         lines.append(f"Forecast {ahead_s:,.0f} s ahead: off by {off[0]:.0%}; the last value would be by {off[1]:.0%}.")
+    runs = {v.telemetry.pipeline for v in fleet.views.values() if v.present and v.telemetry and v.telemetry.pipeline}
+    if len(runs) > 1:
+        lines.append(f"{len(runs)} versions of the pipeline run: node NAME tells which.")
     faults = [lane for lane in loads.values() if lane.fault]
     if faults:
         lines.append(
@@ -130,6 +133,8 @@ def node(fleet: Fleet, view: View, now: float) -> str:
         lines += [device(x) for x in t.accelerators]
     if owned:
         lines.append("Has " + ", ".join(str(p.n) for p in owned[:20]) + (" ..." if len(owned) > 20 else "") + ".")
+    if view.telemetry is not None and view.telemetry.pipeline:
+        lines.append(f"It runs {view.telemetry.pipeline}.")
     if view.status:
         lines.append(f"It says: {view.status[:100]}")
     return "\n".join(lines)

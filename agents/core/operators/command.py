@@ -17,6 +17,7 @@ from agents.core.operators.arguments import Argument
 from agents.core.operators.errands import Errands
 from agents.core.operators.news import News
 from agents.core.planning.placing import Placing
+from agents.core.rollout import Rollout
 
 
 class Access(IntEnum):
@@ -44,7 +45,7 @@ class Remembered:
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a command may look at. `jid` is the asker's bare JID, `nick` how the answer addresses them. `errands`: where what is
-    done outside the core is begun.
+    done outside the core is begun. `access`: what they may do.
 
     `chat`: the answer is read in a chat, maybe on a phone: short tables, and how to ask on."""
 
@@ -57,6 +58,7 @@ class Context:
     now: float
     now_ms: int
     errands: Errands
+    rollout: Rollout
     access: Access = Access.LOOK
     chat: bool = True
 

@@ -16,6 +16,7 @@ from agents.core.operators.commands import find, run
 from agents.core.operators.errands import Errands
 from agents.core.operators.news import News, clip
 from agents.core.planning.placing import Placing
+from agents.core.rollout import Rollout
 from agents.errors import OperatorError
 
 CONFIRM_S = 120.0
@@ -48,7 +49,11 @@ class Desk:
     known: bool = False  # whether the room's affiliations have been read
     promises: dict[str, Promise] = field(default_factory=dict)
     errands: Errands = field(default_factory=Errands)
+    rollout: Rollout = field(init=False)
     _asks: dict[str, tuple[float, float, bool]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rollout = Rollout(self.fleet, self.news)
 
     def affiliation(self, changed: Mapping[str, str]) -> Iterator[Effect]:
         """Feeds follow the room: who may not read the one may not read the others."""
@@ -78,7 +83,7 @@ class Desk:
 
     def context(self, jid: str, nick: str, now: float, now_ms: int, *, chat: bool = True) -> Context:
         return Context(
-            *(self.fleet, self.placing, self.news, self.history, jid, nick, now, now_ms, self.errands),
+            *(self.fleet, self.placing, self.news, self.history, jid, nick, now, now_ms, self.errands, self.rollout),
             access=self.access(jid),
             chat=chat,
         )

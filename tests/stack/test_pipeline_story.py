@@ -1,0 +1,71 @@
+"""A broken pipeline is seen, mended, shipped node by node and its lanes go on; the dead letters that it made go back, each once."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from agents.core.dead import Query
+from agents.kafka.dead import DeadLetters
+from agents.xmpp.person import Person
+from tests.stack.conftest import Running
+from tests.stack.test_room import bot
+
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
+
+# Fails for one destination in five; for all of them once BROKEN is there.
+PIPELINE = """
+import orjson, pathlib
+HERE = pathlib.Path(__file__).parent
+def pipeline(records):
+    broken = (HERE / "BROKEN").exists()
+    out = []
+    for r in records:
+        value = orjson.loads(r.value)
+        if broken or value["destination"] in ("LAX", "ORD"):
+            raise ValueError("no such destination")
+        out.append(r.with_value(orjson.dumps({**value, "seen": True})))
+    return out
+"""
+MENDED = PIPELINE.replace('broken or value["destination"] in ("LAX", "ORD")', "False")
+
+
+async def test_a_poisoned_pipeline_is_seen_mended_shipped_and_nothing_is_lost(running: Running) -> None:
+    folder, a = running.stack.folder.path, running.stack.accounting
+    replay, sending = running.replay(2000)
+    await running.account(replay, sending)
+    died = a.dead
+    assert died > 20, "some flights go to LAX and ORD"
+
+    (folder / "BROKEN").touch()
+    async with running.in_room() as ana:
+        replay, sending = running.replay(4000)
+        await ana.hear(bot(running, r"pipeline failed 100 times in a row"), 60)
+        (folder / "shipped.py").write_text(MENDED)
+        await _ship(running, ana)
+    await running.account(replay, sending)
+    assert a.dead - died < 100 * 12, "a broken pipeline dead-letters no more than 100 in a row of each lane"
+
+    letters = DeadLetters(running.stack.base.kafka)
+    found = await letters.find(Query(), 5)
+    assert (found.count, found.reasons) == (a.dead, (("pipeline_error", a.dead),))
+    assert re.fullmatch(r"\d+", found.letters[0].header("geolane-lane"))
+    dead, clean = a.dead, a.clean
+    assert await letters.replay(Query(), "the test", 1) == dead
+    await running.until(lambda: a.clean - clean == dead, "what was sent back comes out clean", 60)
+    await running.until(lambda: (a.open, a.duplicates) == (0, 0), "in = clean + dead", 30)
+    assert a.dead == dead
+
+
+async def _ship(running: Running, ana: Person) -> None:
+    """By the room: the dry run, confirmed, to its end."""
+    family = running.stack.family.children
+    starts = {name: child.starts for name, child in family.items()}
+    await ana.say("!rollout")
+    dry = await ana.hear(bot(running, "To do it"))
+    assert "Restart 3 nodes one after the other" in dry.text
+    await ana.say(f"!confirm {dry.text.partition('confirm ')[2].split()[0]}")
+    done = await ana.hear(bot(running, r"Rollout (done|stopped)"), 150)
+    assert "Rollout done: 3 nodes restarted. All run shipped:pipeline@" in done.text
+    assert all(family[name].starts == n + 1 for name, n in starts.items() if name.startswith("node-"))
