@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from agents.doctor.verdict import Finding, Level, NotLookedAt, Verdict, fault, skipped
-from agents.errors import GeolaneError
+from agents.errors import GeolaneError, SettingsError
 
 BOUND_S = 5.0
+LOOK_THERE = "look at that server's log and load"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,10 @@ class _Run:
         except NotLookedAt as e:
             return skipped(str(e))
         except TimeoutError:
-            return fault(f"no answer within {check.bound_s:g} s", check.todo or "look at that server's log and load")
-        except (GeolaneError, OSError, ssl.SSLError) as e:
-            return fault(str(e) or type(e).__name__, check.todo)
+            return fault(f"no answer within {check.bound_s:g} s", check.todo or LOOK_THERE)
+        except SettingsError as e:
+            return fault(str(e), check.todo or "correct that setting: docs/settings.md")
+        except (GeolaneError, OSError) as e:
+            return fault(str(e) or type(e).__name__, check.todo or LOOK_THERE)
         except Exception as e:  # noqa: BLE001 - the supervisor of checks: one that breaks must not hide the others
             return fault(f"the check itself broke: {type(e).__name__}: {e}", "please report this")

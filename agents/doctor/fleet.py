@@ -29,7 +29,7 @@ from plugins.values import BadStanza
 
 GROUP = "fleet"
 PROGRESS_S = 1.5
-ANSWER_S = 2.5
+ANSWER_S = 2.0
 
 
 class Fleet:

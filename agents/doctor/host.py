@@ -23,7 +23,7 @@ from agents.doctor.whom import Role, Whom
 from agents.settings import Settings
 
 GROUP = "host"
-SCRAPE_S = 2.0
+SCRAPE_S = 1.0
 
 
 class Host:
@@ -106,7 +106,7 @@ def _written(file: Path) -> Verdict:
             return fault(f"{folder}: cannot be written to ({e.strerror})", "give this user the right to")
         return ok(f"{file} will be made")
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=rw", uri=True, timeout=2)) as db:
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=rw", uri=True, timeout=1)) as db:
             db.execute("BEGIN IMMEDIATE")
             rows = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             db.execute("ROLLBACK")

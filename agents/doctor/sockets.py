@@ -23,7 +23,7 @@ async def connected(host: str, port: int) -> AsyncIterator[tuple[asyncio.StreamR
     try:
         yield reader, writer
     finally:
-        writer.close()
+        writer.transport.abort()  # not closed politely: over TLS that waits for the other side
         with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
             async with asyncio.timeout(1):
                 await writer.wait_closed()

@@ -33,7 +33,7 @@ from plugins import namespaces as ns
 
 GROUP = "xmpp"
 STANZAS, STANZA_BYTES = 24, 8000
-SPEED_S = 4.0
+SPEED_S = 2.5
 SILENT_S = judge.GONE_S + 1
 ROSTER = "jabber:iq:roster"
 TIME = "urn:xmpp:time"
@@ -41,11 +41,17 @@ DISCO_INFO = "http://jabber.org/protocol/disco#info"
 
 
 class Xmpp:
-    """`now` is this machine's clock, in epoch seconds."""
+    """`now` is this machine's clock, in epoch seconds; `silent_s`: for how long the server is given no sign of life."""
 
     def __init__(
-        self, settings: Settings, who: Whom, inventory: Inventory | None, now: Callable[[], float] = time.time
-    ):
+        self,
+        settings: Settings,
+        who: Whom,
+        inventory: Inventory | None,
+        now: Callable[[], float] = time.time,
+        silent_s: float = SILENT_S,
+    ) -> None:
+        self._silent_s = silent_s
         self._xmpp, self._who, self._now = settings.xmpp, who, now
         self._workers = list(inventory.workers) if inventory else []
         self._host = self._xmpp.fleet if who.agent else self._xmpp.domain
@@ -231,8 +237,8 @@ class Xmpp:
         if not self._who.agent:
             raise NotLookedAt(f"people are asked each minute; agents' accounts see {self._xmpp.fleet}")
         async with self._session() as session:
-            first_s, gone_s = await session.stay_silent(SILENT_S)
-        return judge.pings(first_s, gone_s, SILENT_S)
+            first_s, gone_s = await session.stay_silent(self._silent_s)
+        return judge.pings(first_s, gone_s, self._silent_s)
 
 
 async def _echo(session: Look, host: str, size: int, slots: asyncio.Semaphore) -> None:
