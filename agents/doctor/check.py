@@ -15,12 +15,14 @@ LOOK_THERE = "look at that server's log and load"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`needs`: checks (`kafka login`) that must not have failed, else this one cannot say anything; they stand before it."""
+    """`needs`: checks (`kafka login`) that must not have failed, else this one cannot say anything; `after`: those that must have
+    ended, however. Both stand before it."""
 
     group: str
     name: str
     look: Callable[[], Awaitable[Verdict]]
     needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
     bound_s: float = BOUND_S
     todo: str = ""  # when `look` raises
 
@@ -53,6 +55,8 @@ class _Run:
                 return skipped(f"`{key}` is at fault")
             if need.level is Level.SKIPPED:
                 return skipped(f"`{key}` was not either")
+        for key in check.after:
+            await self.tasks[key]
         try:
             async with asyncio.timeout(check.bound_s):
                 return await check.look()

@@ -50,7 +50,7 @@ class Fleet:
 
     def checks(self) -> list[Check]:
         def check(name: str, look: Callable[[], Awaitable[Verdict]], *needs: str, bound_s: float = 5.0) -> Check:
-            return Check(GROUP, name, look, needs, bound_s)
+            return Check(GROUP, name, look, needs, bound_s=bound_s)
 
         return [
             check("leader", self._leader, "xmpp login"),

@@ -42,7 +42,7 @@ class Host:
 
     async def _versions(self) -> Verdict:
         wanted = [r for r in importlib.metadata.requires("geolane") or [] if "extra ==" not in r]
-        there = {canonicalize_name(d.name): d.version for d in importlib.metadata.distributions() if d.name}
+        there = {str(canonicalize_name(d.name)): d.version for d in importlib.metadata.distributions() if d.name}
         verdict = judge.versions(wanted, there)
         ours = f"geolane {importlib.metadata.version('geolane')}, Python {platform.python_version()}"
         return ok(f"{ours}, {len(wanted)} libraries as they must be") if not verdict.todo else verdict

@@ -45,6 +45,7 @@ class Kafka:
         self._loaded, self._who, self._now = loaded, who, now
         self._kafka = loaded.settings.kafka
         self._address: tuple[str, int] = ("", 0)  # of the broker that was reached first
+        self._no_tls = False
         self.cluster = Cluster({}, {})
         self._limits: dict[str, str] | None = None
 
@@ -55,7 +56,7 @@ class Kafka:
         return [
             check("brokers", self._reached),
             check("certificate", self._certificate, "brokers"),
-            check("login", self._login, "certificate"),
+            Check(GROUP, "login", self._login, ("kafka brokers",), ("kafka certificate",)),
             check("version", self._version, "login"),
             check("cluster", self._describe, "login"),
             check("listeners", self._listeners, "cluster"),
@@ -98,6 +99,7 @@ class Kafka:
         host, port = self._address
         context = (await asyncio.to_thread(client_kwargs, self._kafka))["ssl_context"]
         seen = await tls(host, port, context)
+        self._no_tls = seen.certificate is None or seen.refused is not None
         if seen.certificate is None:
             plain = self._kafka.security.replace("SASL_SSL", "SASL_PLAINTEXT").replace("SSL", "PLAINTEXT")
             return fault(
@@ -108,6 +110,8 @@ class Kafka:
         return certificate(host, seen.certificate, seen.refused, now, self._kafka.ca_file or "the system's authorities")
 
     async def _login(self) -> Verdict:
+        if self._no_tls:
+            raise NotLookedAt("`kafka certificate` is at fault")
         kafka = self._kafka
         who = f"{kafka.username} ({kafka.sasl_mechanism})" if kafka.security.startswith("SASL") else "anybody"
         try:

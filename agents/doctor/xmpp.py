@@ -52,6 +52,7 @@ class Xmpp:
         silent_s: float = SILENT_S,
     ) -> None:
         self._silent_s = silent_s
+        self._no_tls = False
         self._xmpp, self._who, self._now = settings.xmpp, who, now
         self._workers = list(inventory.workers) if inventory else []
         self._host = self._xmpp.fleet if who.agent else self._xmpp.domain
@@ -59,13 +60,13 @@ class Xmpp:
 
     def checks(self) -> list[Check]:
         def check(name: str, look: Callable[[], Awaitable[Verdict]], *needs: str, bound_s: float = 5.0) -> Check:
-            return Check(GROUP, name, look, tuple(f"{GROUP} {need}" for need in needs), bound_s)
+            return Check(GROUP, name, look, tuple(f"{GROUP} {need}" for need in needs), bound_s=bound_s)
 
         return [
             check("server", self._reached),
             check("hosts", self._hosts, "server"),
             check("certificate", self._certificate, "server"),
-            check("login", self._login, "certificate", bound_s=12.0),
+            Check(GROUP, "login", self._login, ("xmpp server",), ("xmpp certificate",), bound_s=12.0),
             check("clock", self._clock, "login"),
             check("feeds", self._feeds, "login"),
             check("tuning", self._tuning, "login"),
@@ -97,19 +98,23 @@ class Xmpp:
         return worst(f"{' and '.join(wanted)} with STARTTLS", *(g.verdict for g in greetings))
 
     async def _certificate(self) -> Verdict:
+        self._no_tls = True
         context = await asyncio.to_thread(tls_context, self._xmpp.ca_file)
         seen = await greet(self._xmpp.host, self._xmpp.port, self._host, tls=True)
         if seen.certificate is None:
             return seen.verdict
+        refused = None
         try:
             await greet(self._xmpp.host, self._xmpp.port, self._host, tls=True, context=context)
-            refused = None
+            self._no_tls = False
         except ssl.SSLCertVerificationError as e:
             refused = e
         now = datetime.datetime.fromtimestamp(self._now(), datetime.UTC)
         return certificate(self._host, seen.certificate, refused, now, self._xmpp.ca_file or "the system's authorities")
 
     async def _login(self) -> Verdict:
+        if self._no_tls:
+            raise NotLookedAt("`xmpp certificate` is at fault")
         session = self._session()
         try:
             await session.open()

@@ -24,7 +24,7 @@ async def findings(checks: Iterable[Check], *names: str) -> dict[str, Finding]:
     wanted = set(names or [c.key for c in every])
     for check in reversed(every):
         if check.key in wanted:
-            wanted |= set(check.needs)
+            wanted |= {*check.needs, *check.after}
     return {f"{f.group} {f.name}": f for f in await examine([c for c in every if c.key in wanted])}
 
 
