@@ -56,7 +56,7 @@ class Files:
         found = self._read_inventory()
         nodes, routers = found.of(Kind.NODE), found.of(Kind.ROUTER)
         total = sum(w.capacity_eps for w in nodes)
-        return ok(f"{len(nodes)} nodes ({total:,.0f} events/s), {len(routers)} routers at {len(found.sites)} sites")
+        return ok(f"nodes: {len(nodes)} ({total:,.0f} events/s), routers: {len(routers)}, sites: {len(found.sites)}")
 
     def _read_inventory(self) -> Inventory:
         file = Path(self._settings.coordinator.inventory)

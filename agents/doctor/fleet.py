@@ -15,7 +15,7 @@ from agents.doctor.judge import fleet as judge
 from agents.doctor.judge import host as judge_host
 from agents.doctor.judge import xmpp as judge_xmpp
 from agents.doctor.kafka import Kafka
-from agents.doctor.placement import Watched, watch
+from agents.doctor.placement import WATCH_S, Watched, watch
 from agents.doctor.session import opened
 from agents.doctor.verdict import NotLookedAt, Verdict, ok, worst
 from agents.doctor.whom import Role, Whom
@@ -33,7 +33,7 @@ ANSWER_S = 2.0
 
 
 class Fleet:
-    """`now` is this machine's clock, in epoch seconds."""
+    """`now` is this machine's clock, in epoch seconds; `watch_s`: for how long the leader's next record is waited for."""
 
     def __init__(
         self,
@@ -42,7 +42,9 @@ class Fleet:
         inventory: Inventory | None,
         kafka: Kafka,
         now: Callable[[], float] = time.time,
+        watch_s: float = WATCH_S,
     ) -> None:
+        self._watch_s = watch_s
         self._settings, self._who, self._now, self._kafka = settings, who, now, kafka
         self._workers = list(inventory.workers) if inventory else None
         self._watched: Watched | None = None
@@ -129,7 +131,7 @@ class Fleet:
 
     async def _placement(self) -> Verdict:
         self._needs_topic(TOPIC_PLACEMENT)
-        self._watched = await watch(self._settings.kafka, self._now)
+        self._watched = await watch(self._settings.kafka, self._now, self._watch_s)
         self._written = read_table(self._watched.table)
         w = self._written
         return ok(f"{len(w.placed)} partitions, {len(w.leases)} leases, {len(w.intents)} intents")

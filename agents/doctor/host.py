@@ -41,11 +41,7 @@ class Host:
         ]
 
     async def _versions(self) -> Verdict:
-        wanted = [r for r in importlib.metadata.requires("geolane") or [] if "extra ==" not in r]
-        there = {str(canonicalize_name(d.name)): d.version for d in importlib.metadata.distributions() if d.name}
-        verdict = judge.versions(wanted, there)
-        ours = f"geolane {importlib.metadata.version('geolane')}, Python {platform.python_version()}"
-        return ok(f"{ours}, {len(wanted)} libraries as they must be") if not verdict.todo else verdict
+        return await asyncio.to_thread(_installed)
 
     @property
     def _file(self) -> Path:
@@ -90,6 +86,14 @@ class Host:
         if await _scraped(host, port):
             return ok(f"{host}:{port} is served by a process of ours")
         return fault(f"{host}:{port} is taken by another program", "choose another metrics.port, or end that program")
+
+
+def _installed() -> Verdict:
+    wanted = [r for r in importlib.metadata.requires("geolane") or [] if "extra ==" not in r]
+    there = {str(canonicalize_name(d.name)): d.version for d in importlib.metadata.distributions() if d.name}
+    verdict = judge.versions(wanted, there)
+    ours = f"geolane {importlib.metadata.version('geolane')}, Python {platform.python_version()}"
+    return ok(f"{ours}, {len(wanted)} libraries as they must be") if not verdict.todo else verdict
 
 
 def _written(file: Path) -> Verdict:

@@ -29,8 +29,8 @@ class Watched:
     ahead_s: float | None
 
 
-async def watch(kafka: settings.Kafka, now: Callable[[], float]) -> Watched:
-    """Read it to its end, then wait up to 2.5 s for the leader's next record. Raises KafkaUnavailable, KafkaError."""
+async def watch(kafka: settings.Kafka, now: Callable[[], float], watch_s: float = WATCH_S) -> Watched:
+    """Read it to its end, then wait up to `watch_s` for the leader's next record. Raises KafkaUnavailable, KafkaError."""
     consumer: Any = AIOKafkaConsumer(  # Any: aiokafka has no types
         group_id=None,
         enable_auto_commit=False,
@@ -51,7 +51,7 @@ async def watch(kafka: settings.Kafka, now: Callable[[], float]) -> Watched:
         while await consumer.position(partition) < end:
             for record in await _batch(consumer):
                 leader_ms = _take(table, record, leader_ms)
-        until_s = asyncio.get_running_loop().time() + WATCH_S
+        until_s = asyncio.get_running_loop().time() + watch_s
         while asyncio.get_running_loop().time() < until_s:
             batch = await _batch(consumer)
             came_s = now()

@@ -18,7 +18,7 @@ from agents.doctor.fleet import Fleet
 from agents.doctor.host import Host
 from agents.doctor.kafka import Kafka
 from agents.doctor.verdict import Finding, Level, Report
-from agents.doctor.whom import COORDINATOR, Whom
+from agents.doctor.whom import COORDINATOR, Whom, with_passwords
 from agents.doctor.xmpp import Xmpp
 from agents.errors import SettingsError
 from agents.settings import Loaded, gather
@@ -63,6 +63,7 @@ def main(settings: Path, sets: Sequence[str], account: str | None, secrets: Path
     try:
         loaded = gather(settings, sets)
         who = Whom.of(loaded.settings, account)
+        loaded = Loaded(with_passwords(loaded.settings, who, secrets), loaded.origins)
         supervisor.run(go, tell=False)
     except SettingsError as e:
         reports.append(refused(e, account))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import msgspec
+
 from agents.core.model import (
     TOPIC_CLEAN,
     TOPIC_DEAD,
@@ -89,3 +91,18 @@ class Whom:
     def of(cls, settings: Settings, given: str | None) -> Whom:
         """`given`, else whose password the settings name, else the coordinator."""
         return cls(given or Path(settings.xmpp.password_file).name or COORDINATOR)
+
+
+def with_passwords(settings: Settings, who: Whom, secrets: Path | None) -> Settings:
+    """The settings with the password files of `secrets` where they name none, or that of another account: run by hand, the
+    doctor is given no systemd credentials."""
+    if secrets is None:
+        return settings
+    xmpp, kafka = settings.xmpp, settings.kafka
+    if Path(xmpp.password_file).name != who.account:
+        xmpp = msgspec.structs.replace(xmpp, password_file=str(secrets / who.account))
+    if kafka.security.startswith("SASL") and not kafka.password_file:
+        names = (f"kafka-{kafka.username}", kafka.username)
+        name = next((name for name in names if name and (secrets / name).is_file()), names[0])
+        kafka = msgspec.structs.replace(kafka, password_file=str(secrets / name))
+    return msgspec.structs.replace(settings, xmpp=xmpp, kafka=kafka)

@@ -51,7 +51,7 @@ async def test_files_as_they_must_be_are_ok(tmp_path: Path) -> None:
         '[[router]]\nname = "1"\nsite = "s"\ncapacity_eps = 10.0\n'
     )
     found = await findings(files(tmp_path, inventory=inventory, secrets=tmp_path / "secrets").checks())
-    assert {f.level for f in found.values()} == {Level.OK}, found
+    assert [f for f in found.values() if f.level is not Level.OK] == []
     assert found["files passwords"].found.startswith("3 files of mode 0600")
 
 
@@ -134,7 +134,7 @@ def host(tmp_path: Path, who: Whom = COORDINATOR, journal: str = "journal.sqlite
 
 async def test_this_machine_is_ok(tmp_path: Path) -> None:
     found = await findings(host(tmp_path).checks(), "host versions", "host journal")
-    assert {f.level for f in found.values()} == {Level.OK}, found
+    assert [f for f in found.values() if f.level is not Level.OK] == []
     assert "will be made" in found["host journal"].found
     assert not os.listdir(tmp_path), "nothing is left there"
 

@@ -14,8 +14,9 @@ from agents.doctor.judge import fleet, host, kafka, xmpp
 from agents.doctor.judge.certificate import Certificate, certificate
 from agents.doctor.judge.kafka import Cluster, Seen
 from agents.doctor.verdict import Finding, Level, Report, Verdict, fault, ok, skipped, warning, worst
-from agents.doctor.whom import Role, Whom
+from agents.doctor.whom import Role, Whom, with_passwords
 from agents.kafka.admin import Topic, topics
+from agents.settings import Kafka, Settings, Xmpp
 
 OK, WARNING, FAULT, SKIPPED = Level.OK, Level.WARNING, Level.FAULT, Level.SKIPPED
 MIB = 1 << 20
@@ -228,6 +229,16 @@ def test_an_account_says_what_it_must_find() -> None:
     assert xmpp.expected_feeds(Whom("node-a"), [])["telemetry/node-a"][0] == "publish-only"
     assert set(xmpp.expected_feeds(Whom("geolane"), ["node-a"])) >= {"telemetry/node-a", "tuning", "fleet"}
     assert "tuning" not in xmpp.expected_feeds(Whom("ana"), ["node-a"])
+
+
+def test_a_folder_of_passwords_stands_in_for_credentials(tmp_path: Path) -> None:
+    """`--secrets` for an account whose password the settings do not name, as where systemd gives it."""
+    (tmp_path / "acme").touch()
+    shared = Settings(xmpp=Xmpp(password_file="x/geolane"), kafka=Kafka(security="SASL_SSL", username="acme"))
+    made = with_passwords(shared, Whom("node-a"), tmp_path)
+    assert (made.xmpp.password_file, made.kafka.password_file) == (f"{tmp_path}/node-a", f"{tmp_path}/acme")
+    assert with_passwords(shared, Whom("geolane"), tmp_path).xmpp.password_file == "x/geolane"
+    assert with_passwords(shared, Whom("node-a"), None) == shared
 
 
 def test_one_verdict_for_many_is_the_gravest() -> None:

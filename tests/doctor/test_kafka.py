@@ -16,14 +16,14 @@ import msgspec
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import OffsetAndMetadata
 
 from agents import settings
 from agents.core.formats import LEADER_KEY, encode_leader, encode_placed
 from agents.core.inventory import Inventory
 from agents.core.lanemap import build
-from agents.core.model import LANES, Kind, Leader, Partition, Placed, State, WorkerSpec
+from agents.core.model import CLUSTER, LANES, Kind, Leader, Partition, Placed, State, WorkerSpec
 from agents.doctor.fleet import Fleet
 from agents.doctor.kafka import Kafka
 from agents.doctor.verdict import Finding, Level
@@ -31,6 +31,7 @@ from agents.doctor.whom import Whom
 from agents.kafka import lanemap
 from agents.kafka.admin import Topic, topics
 from agents.kafka.connection import client_kwargs
+from agents.kafka.offsets import Offsets
 from agents.settings import Coordinator
 from tests.doctor.findings import findings, loaded, named
 from tests.kafka.helpers import consumer, fill
@@ -88,11 +89,17 @@ class Place:
                 async with asyncio.timeout(10):
                     while set(there) & set(await admin.list_topics()):
                         await asyncio.sleep(0.02)
+            made = [t for t in wanted.values() if t.partitions]
+            new = [NewTopic(t.name, t.partitions, 1, topic_configs=t.settings(True)) for t in made]
+            await admin.create_topics(new)
         finally:
             await admin.close()
-        for topic in wanted.values():
-            if topic.partitions:
-                await _create(self.kafka, topic)
+        offsets = Offsets(self.kafka, "geolane-test")  # a fresh partition has its leader a moment later
+        await offsets.start()
+        try:
+            await offsets.ends([Partition(f"{CLUSTER}/{t.name}", n) for t in made for n in range(t.partitions)])
+        finally:
+            await offsets.stop()
 
     async def topics(self) -> set[str]:
         admin: Any = AIOKafkaAdminClient(**client_kwargs(self.kafka))
@@ -101,17 +108,6 @@ class Place:
             return {t for t in await admin.list_topics() if not t.startswith("__")}
         finally:
             await admin.close()
-
-
-async def _create(kafka: settings.Kafka, topic: Topic) -> None:
-    from aiokafka.admin import NewTopic
-
-    admin: Any = AIOKafkaAdminClient(**client_kwargs(kafka))
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(topic.name, topic.partitions, 1, topic_configs=topic.settings(True))])
-    finally:
-        await admin.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -135,7 +131,7 @@ async def look(
 ) -> dict[str, Finding]:
     who, made = Whom(account), loaded(kafka=kafka, coordinator=COORDINATOR)
     shell = Kafka(made, who, now)
-    checks = [*shell.checks(), *Fleet(made.settings, who, inventory("node-a"), shell, now).checks()]
+    checks = [*shell.checks(), *Fleet(made.settings, who, inventory("node-a"), shell, now, 0.7).checks()]
     return await findings([c for c in checks if not any(n.startswith("xmpp") for n in c.needs)], *names)
 
 
@@ -211,7 +207,7 @@ async def test_topics_as_they_must_be_are_ok_and_low_limits_are_named(place: Pla
     )
     named(found, "kafka limits", "a misspelt topic is made")
     del found["kafka limits"]
-    assert {f.level for f in found.values()} == {Level.OK}, found
+    assert [f for f in found.values() if f.level is not Level.OK] == []
 
 
 async def test_each_topic_that_is_wrong_is_named_with_what_makes_it_right(place: Place) -> None:

@@ -202,7 +202,11 @@ def replicas(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
                 )
             )
     copies = min((min(s.replicas, default=1) for s in cluster.topics.values()), default=1)
-    return worst(f"{copies} {'copy' if copies == 1 else 'copies'} on {brokers} brokers, all in sync", *verdicts)
+    return worst(f"{_many(copies, 'copy', 'copies')} on {_many(brokers, 'broker', 'brokers')}, all in sync", *verdicts)
+
+
+def _many(n: int, one: str, more: str) -> str:
+    return f"{n} {one if n == 1 else more}"
 
 
 def limits(found: Mapping[str, str] | None, transaction_timeout_ms: int) -> Verdict:
