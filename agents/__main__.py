@@ -315,8 +315,8 @@ def doctor(
     log.setup("doctor", "CRITICAL")
     if settings is None:
         run = default_folder()
-        settings = run / "settings" / f"{account or 'geolane'}.toml"
-        secrets = secrets or run / "secrets"
+        file = run / "settings" / f"{account or 'geolane'}.toml"
+        settings, secrets = file if file.exists() else None, secrets or run / "secrets"
     sys.exit(look(settings, sets, account, secrets, as_json=as_json))
 
 

@@ -54,7 +54,7 @@ class _Run:
             if need.level is Level.FAULT:
                 return skipped(f"`{key}` is at fault")
             if need.level is Level.SKIPPED:
-                return skipped(f"`{key}` was not either")
+                return Verdict(Level.SKIPPED, need.found)  # the first reason, not a chain of them
         for key in check.after:
             await self.tasks[key]
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 from pathlib import Path
@@ -11,7 +12,7 @@ from agents.core.inventory import Inventory, InventoryFile
 from agents.core.model import Kind
 from agents.doctor.check import Check
 from agents.doctor.verdict import NotLookedAt, Verdict, fault, ok, warning, worst
-from agents.doctor.whom import COORDINATOR, Role, Whom
+from agents.doctor.whom import Role, Whom
 from agents.errors import SettingsError
 from agents.settings import Loaded, Settings, decode_toml
 from agents.settings.sources import DEFAULT
@@ -79,14 +80,25 @@ class Files:
             raise NotLookedAt("no folder of passwords is named (--secrets)")
         if not folder.is_dir():
             return fault(f"{folder}: there is no such folder", "correct --secrets, or run the provisioning")
-        accounts = [self._who.account] if self._who.role is Role.PERSON else [COORDINATOR]
-        inventory = inventory_or_none(self._settings)
-        accounts += inventory.workers if inventory else []
-        return worst(
-            f"{len(accounts)} files of mode 0600 in {folder}",
-            _folder(folder),
-            *(_file(folder / name) for name in accounts),
-        )
+        return await asyncio.to_thread(self._look_into, folder)
+
+    def _look_into(self, folder: Path) -> Verdict:
+        """All that lie there must be ours alone; the coordinator also looks for those of the workers, which need not run here."""
+        there = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
+        names = {f.name for f in there}
+        verdicts = [_folder(folder), *(_file(f) for f in there)]
+        if self._who.account not in names:
+            verdicts.append(
+                fault(f"{self._who.account}: there is no password file", "run the provisioning: it makes one")
+            )
+        inventory = inventory_or_none(self._settings) if self._who.role is Role.COORDINATOR else None
+        away = [w for w in (inventory.workers if inventory else ()) if w not in names]
+        if away:
+            said = (
+                f"{', '.join(away[:10])}: {'is' if len(away) == 1 else 'are'} in the inventory, without a password file"
+            )
+            verdicts.append(warning(said, "well, if they run on other machines; else run the provisioning"))
+        return worst(f"{len(there)} files of mode 0600 in {folder}", *verdicts)
 
 
 def _folder(folder: Path) -> Verdict:
@@ -105,7 +117,5 @@ def _file(file: Path) -> Verdict:
     try:
         settings_module.secret(str(file))
     except SettingsError as e:
-        if not file.exists():
-            return fault(f"{file.name}: there is no password file", "run the provisioning: it makes what is missing")
         return fault(str(e), f"chmod 600 {file}" if file.stat().st_mode & 0o077 else "run the provisioning")
     return ok("")

@@ -111,7 +111,7 @@ class Kafka:
 
     async def _login(self) -> Verdict:
         if self._no_tls:
-            raise NotLookedAt("`kafka certificate` is at fault")
+            raise NotLookedAt("the certificate is not trusted, so there is no login")
         kafka = self._kafka
         who = f"{kafka.username} ({kafka.sasl_mechanism})" if kafka.security.startswith("SASL") else "anybody"
         try:

@@ -49,7 +49,9 @@ def refused(error: SettingsError, account: str | None) -> Report:
     return Report(account or COORDINATOR, findings, settings_wrong=True)
 
 
-def main(settings: Path, sets: Sequence[str], account: str | None, secrets: Path | None, *, as_json: bool) -> int:
+def main(
+    settings: Path | None, sets: Sequence[str], account: str | None, secrets: Path | None, *, as_json: bool
+) -> int:
     """Print the report and answer the exit code."""
     from agents import supervisor
 
@@ -61,6 +63,8 @@ def main(settings: Path, sets: Sequence[str], account: str | None, secrets: Path
         reports.append(await look(loaded, who, secrets))
 
     try:
+        if settings is None:
+            raise SettingsError("no stack of `geolane up` has run here; name a file with --settings")
         loaded = gather(settings, sets)
         who = Whom.of(loaded.settings, account)
         loaded = Loaded(with_passwords(loaded.settings, who, secrets), loaded.origins)

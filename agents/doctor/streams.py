@@ -19,10 +19,11 @@ _TLS = "urn:ietf:params:xml:ns:xmpp-tls"
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """How the server answered for one host; `certificate` where TLS was asked for and came about."""
+    """How the server answered for one host. `began`: it was ready for TLS; `certificate`: where that came about."""
 
     verdict: Verdict
     certificate: Certificate | None = None
+    began: bool = False
 
 
 async def greet(
@@ -51,14 +52,13 @@ async def greet(
         if b"<proceed" not in await _until(reader, b"/>", b"</stream:stream>"):
             return Greeting(fault(f"{host} refuses STARTTLS", "look at ejabberd's log: it may have no certificate"))
         try:
-            return Greeting(ok(host), await start_tls(writer, context or open_context(), host))
+            return Greeting(ok(host), await start_tls(writer, context or open_context(), host), began=True)
         except ssl.SSLCertVerificationError:
             raise
         except (ssl.SSLError, ConnectionError) as e:
             why = getattr(e, "reason", None) or "the connection ends"
-            return Greeting(
-                fault(f"{host}: no TLS ({why})", f"certfiles: ejabberd needs a certificate that names {host}")
-            )
+            todo = f"certfiles: ejabberd needs a certificate that names {host}"
+            return Greeting(fault(f"{host}: no TLS ({why})", todo), began=True)
 
 
 async def _until(reader: asyncio.StreamReader, *ends: bytes) -> bytes:

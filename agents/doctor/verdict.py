@@ -1,4 +1,5 @@
-"""What a check answers, and how the whole is shown: a line per check that is ok, two for all others."""
+"""What a check answers, and how the whole is shown: a line per check that is ok, two for a warning or fault, one for all that
+were skipped for the same reason."""
 
 from __future__ import annotations
 
@@ -100,13 +101,26 @@ class Report:
         lines = []
         for group, findings in groupby(self.findings, key=lambda f: f.group):
             lines.append(group)
-            for f in findings:
+            for f in _folded(list(findings)):
                 level = "" if f.level is Level.OK else f.level.value
                 lines.append(f"  {level or 'ok':8} {f.name:{wide}}  {_one_line(f.found)}")
                 if f.todo:
                     lines.append(f"  {'':8} {'':{wide}}  -> {_one_line(f.todo)}")
         counts = ", ".join(f"{self.count(level)} {level.value}" for level in Level if self.count(level))
         return "\n".join([*lines, f"as {self.account}: {counts}"])
+
+
+def _folded(findings: list[Finding]) -> list[Finding]:
+    """Those that were skipped for the same reason as one, in the place of the first."""
+    out: list[Finding] = []
+    for f in findings:
+        alike = [x for x in findings if x.level is Level.SKIPPED and x.found == f.found]
+        if f.level is not Level.SKIPPED or len(alike) == 1:
+            out.append(f)
+        elif f is alike[0]:
+            names = ", ".join(x.name for x in alike)
+            out.append(Finding(f.group, f"{len(alike)} checks", f.level, f"{f.found}: {names}"))
+    return out
 
 
 def _one_line(text: str) -> str:

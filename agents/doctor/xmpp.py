@@ -101,6 +101,8 @@ class Xmpp:
         self._no_tls = True
         context = await asyncio.to_thread(tls_context, self._xmpp.ca_file)
         seen = await greet(self._xmpp.host, self._xmpp.port, self._host, tls=True)
+        if not seen.began:
+            raise NotLookedAt("`xmpp hosts` is at fault")
         if seen.certificate is None:
             return seen.verdict
         refused = None
@@ -114,7 +116,7 @@ class Xmpp:
 
     async def _login(self) -> Verdict:
         if self._no_tls:
-            raise NotLookedAt("`xmpp certificate` is at fault")
+            raise NotLookedAt("the certificate is not trusted, so there is no login")
         session = self._session()
         try:
             await session.open()

@@ -70,7 +70,7 @@ def test_settings_that_are_not_there_exit_with_2(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("agents.embedded.folder.default_folder", lambda: tmp_path)
     done = CliRunner().invoke(main, ["doctor"])
     assert done.exit_code == 2
-    assert f"{tmp_path}/settings/geolane.toml: no such file" in done.stdout
+    assert "no stack of `geolane up` has run here; name a file with --settings" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -109,10 +109,12 @@ async def test_passwords_that_others_can_read_or_that_are_missing_are_named(tmp_
         "files passwords",
         "others can read",
         "node-iad-1: the password is empty",
-        "router-1: there is no password file",
+        "router-1: are in the inventory, without a password file",
     )
     (folder / "geolane").unlink()
-    named(await findings(files(tmp_path).checks(), "files password"), "files password", "cannot be read")
+    found = await findings(files(tmp_path, secrets=folder).checks())
+    named(found, "files password", "cannot be read")
+    named(found, "files passwords", "geolane: there is no password file")
 
 
 @pytest.mark.parametrize(("mode", "level"), [(0o777, Level.FAULT), (0o755, Level.WARNING), (0o700, Level.OK)])
@@ -201,5 +203,9 @@ def test_no_password_is_in_a_report(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["doctor", "--settings", str(settings)])
     assert done.exit_code == 1
     assert "correct-horse" not in done.output
-    for said in ("127.0.0.1:1: nothing listens there", "not looked at, because `xmpp server` is at fault", "as ana: "):
+    for said in (
+        "127.0.0.1:1: nothing listens there",
+        "because `xmpp server` is at fault: hosts, certificate, login",
+        "as ana: ",
+    ):
         assert said in done.output

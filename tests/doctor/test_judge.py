@@ -246,6 +246,14 @@ def test_one_verdict_for_many_is_the_gravest() -> None:
     assert worst("fine", ok("a"), warning("b", "do b"), fault("c", "do c")) == fault("b; c", "do b; do c")
 
 
+def test_what_was_skipped_for_one_reason_is_one_line() -> None:
+    why = skipped("`kafka login` is at fault").found
+    found = [Finding("kafka", "login", FAULT, "no", "do"), *(Finding("kafka", n, SKIPPED, why) for n in ("a", "b"))]
+    assert "  skipped  2 checks  not looked at, because `kafka login` is at fault: a, b" in [
+        *Report("x", found).text().replace("2 checks ", "2 checks ").splitlines()
+    ]
+
+
 def test_a_report_in_words_in_json_and_as_an_exit_code() -> None:
     found = [
         Finding("kafka", "login", OK, "as anybody"),
