@@ -56,8 +56,8 @@ class Fleet:
 
         return [
             check("leader", self._leader, "xmpp login"),
-            check("lane map", self._lanemap, "kafka cluster"),
-            check("placement", self._placement, "kafka cluster", bound_s=8.0),
+            check("lane map", self._lanemap, "kafka listeners"),
+            check("placement", self._placement, "kafka listeners", bound_s=8.0),
             check("leadership", self._leadership, "fleet placement"),
             check("clock", self._clock, "fleet placement"),
             check("owners", self._owners, "fleet placement"),

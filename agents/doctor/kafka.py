@@ -66,7 +66,7 @@ class Kafka:
             check("record sizes", self._sizes, "cluster"),
             check("keeping", self._on_topics(judge.keeping), "cluster"),
             check("replicas", self._on_topics(judge.replicas), "cluster"),
-            check("limits", self._limit, "cluster"),
+            check("limits", self._limit, "listeners"),
             check("transactional id", self._transactional_id, "cluster"),
         ]
 

@@ -28,6 +28,7 @@ from agents.doctor.fleet import Fleet
 from agents.doctor.kafka import Kafka
 from agents.doctor.verdict import Finding, Level
 from agents.doctor.whom import Whom
+from agents.embedded.broker import _free_port
 from agents.kafka import lanemap
 from agents.kafka.admin import Topic, topics
 from agents.kafka.connection import client_kwargs
@@ -44,12 +45,22 @@ COORDINATOR = Coordinator(lanes=LANE_COUNT, raw_partitions=1, transaction_timeou
 
 
 class Faulty(SecureBroker):
-    """With ACLs, none of which lets the one user in; with limits below ours; and it makes topics that are asked about."""
+    """With ACLs, none of which lets the one user in; with limits below ours; it makes topics that are asked about; and at
+    `lost_port` it tells clients to go on where nobody listens."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.lost_port = _free_port()
 
     def _more_properties(self) -> str:
+        port, controller_port = self._choose_ports()
+        plain, secure = f"PLAINTEXT://127.0.0.1:{port}", f"SASL_SSL://127.0.0.1:{self.secure_port}"
         return f"""{super()._more_properties()}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
+listeners={plain},CONTROLLER://127.0.0.1:{controller_port},{secure},LOST://127.0.0.1:{self.lost_port}
+advertised.listeners={plain},{secure},LOST://127.0.0.1:1
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,LOST:PLAINTEXT
 transaction.max.timeout.ms=30000
 offsets.retention.minutes=60
 auto.create.topics.enable=true
@@ -181,6 +192,16 @@ async def test_one_broker_of_two_that_is_away_is_a_warning(place: Place) -> None
     found = await look(kafka, "kafka login")
     named(found, "kafka brokers", "127.0.0.1:1: nothing listens", level=Level.WARNING)
     named(found, "kafka login", "as anybody", level=Level.OK)
+
+
+async def test_an_address_that_a_broker_advertises_and_nobody_has_is_named(place: Place) -> None:
+    """The usual fault of `advertised.listeners`: the first connection is well, and none after it."""
+    kafka = settings.Kafka(bootstrap=f"127.0.0.1:{place.broker.lost_port}")
+    found = await look(kafka, "kafka listeners", "kafka limits", "fleet placement")
+    named(found, "kafka login", "as anybody", level=Level.OK)
+    named(found, "kafka listeners", "127.0.0.1:1 is advertised, but nothing listens there", "advertised.listeners")
+    for key in ("kafka limits", "fleet placement"):
+        named(found, key, "`kafka listeners` is at fault", level=Level.SKIPPED)
 
 
 async def test_a_user_without_rights_is_told_so(place: Place) -> None:
