@@ -14,6 +14,7 @@ from agents.doctor.check import Check
 from agents.doctor.verdict import NotLookedAt, Verdict, fault, ok, warning, worst
 from agents.doctor.whom import Role, Whom
 from agents.errors import SettingsError
+from agents.node.stage import load_pipeline
 from agents.settings import Loaded, Settings, decode_toml
 from agents.settings.sources import DEFAULT
 
@@ -46,6 +47,12 @@ class Files:
             Check(GROUP, "inventory", self._inventory, todo="correct it: docs/settings.md; `geolane up` writes one"),
             Check(GROUP, "password", self._password, todo="correct xmpp.password_file, or make the file"),
             Check(GROUP, "passwords", self._passwords),
+            Check(
+                GROUP,
+                "pipeline",
+                self._pipeline,
+                todo="correct worker.pipeline; it is found from the current folder and PYTHONPATH",
+            ),
         ]
 
     async def _read(self) -> Verdict:
@@ -73,6 +80,13 @@ class Files:
                 "name a file of mode 0600 in xmpp.password_file, or give the unit LoadCredential=",
             )
         return ok(f"in {file or 'a systemd credential'}, for us alone")
+
+    async def _pipeline(self) -> Verdict:
+        if self._who.role is not Role.NODE:
+            raise NotLookedAt("only nodes have one")
+        name = self._settings.worker.pipeline
+        await asyncio.to_thread(load_pipeline, name)
+        return ok(f"{name} is there")
 
     async def _passwords(self) -> Verdict:
         folder = self._secrets

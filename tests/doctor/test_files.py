@@ -20,7 +20,7 @@ from agents.doctor.host import Host
 from agents.doctor.verdict import Level
 from agents.doctor.whom import Whom
 from agents.embedded.stack import INVENTORY
-from agents.settings import Coordinator, Metrics, Xmpp, secret
+from agents.settings import Coordinator, Metrics, Worker, Xmpp, secret
 from tests.doctor.findings import findings, loaded, named
 
 COORDINATOR = Whom("geolane")
@@ -51,7 +51,7 @@ async def test_files_as_they_must_be_are_ok(tmp_path: Path) -> None:
         '[[router]]\nname = "1"\nsite = "s"\ncapacity_eps = 10.0\n'
     )
     found = await findings(files(tmp_path, inventory=inventory, secrets=tmp_path / "secrets").checks())
-    assert [f for f in found.values() if f.level is not Level.OK] == []
+    assert [f.name for f in found.values() if f.level is not Level.OK] == ["pipeline"], found
     assert found["files passwords"].found.startswith("3 files of mode 0600")
 
 
@@ -115,6 +115,19 @@ async def test_passwords_that_others_can_read_or_that_are_missing_are_named(tmp_
     found = await findings(files(tmp_path, secrets=folder).checks())
     named(found, "files password", "cannot be read")
     named(found, "files passwords", "geolane: there is no password file")
+
+
+async def test_a_pipeline_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+    who = Whom("node-a")
+    for name, said in (
+        ("no_such_module:f", "No module named"),
+        ("json:no_such", "no_such"),
+        ("json:__name__", "no function"),
+    ):
+        checks = Files(loaded(worker=Worker(pipeline=name)), who, None).checks()
+        named(await findings(checks, "files pipeline"), "files pipeline", said, "worker.pipeline")
+    found = await findings(Files(loaded(), who, None).checks(), "files pipeline")
+    named(found, "files pipeline", "is there", level=Level.OK)
 
 
 @pytest.mark.parametrize(("mode", "level"), [(0o777, Level.FAULT), (0o755, Level.WARNING), (0o700, Level.OK)])
