@@ -1,4 +1,5 @@
-"""The command `geolane`: a sub-command per process, and `up`, `settings`, `lanes`, `replan`, `watch`, `ctl`. Each imports what it runs."""
+"""The command `geolane`: a sub-command per process, and `up`, `settings`, `lanes`, `replan`, `watch`, `ctl`, `doctor`.
+Each imports what it runs."""
 
 from __future__ import annotations
 
@@ -372,6 +373,30 @@ def ctl(
 
     log.setup("ctl", "WARNING")
     sys.exit(front.main(lambda: _ctl_settings(settings, sets, user), user, [command, *args], yes=yes, as_json=as_json))
+
+
+@main.command()
+@click.option("--settings", type=_FILE, help="The settings file (default: that of the running stack).")
+@_SET
+@click.option("--secrets", type=_FOLDER, help="Folder with a password file per account, to be looked at too.")
+@click.option("--as", "account", metavar="ACCOUNT", help="geolane, node-iad-1, ana (default: whose password it names).")
+@click.option("--json", "as_json", is_flag=True, help="One object: ok, account, counts, findings.")
+def doctor(
+    settings: Path | None, sets: tuple[str, ...], secrets: Path | None, account: str | None, as_json: bool
+) -> None:
+    """Look at everything that can be reached, and say what to do: files, this machine, Kafka, XMPP, the fleet.
+
+    It changes nothing and fences nobody. Exit code 0: no fault; 1: at least one; 2: the settings are wrong."""
+    from agents import log
+    from agents.doctor.run import main as look
+    from agents.embedded.folder import default_folder
+
+    log.setup("doctor", "CRITICAL")
+    if settings is None:
+        run = default_folder()
+        file = run / "settings" / f"{account or 'geolane'}.toml"
+        settings, secrets = file if file.exists() else None, secrets or run / "secrets"
+    sys.exit(look(settings, sets, account, secrets, as_json=as_json))
 
 
 if __name__ == "__main__":

@@ -99,6 +99,18 @@ def own_subscriptions_of(iq: Iq) -> set[tuple[str, str]]:
     return {(x.get("node", ""), x.get("jid", "")) for x in found if x.get("subscription") == "subscribed"}
 
 
+def own_affiliations_request(iq: Iq, service: str) -> Iq:
+    """Ask what we are on which feed."""
+    ET.SubElement(_request(iq, "get", service, ns.PUBSUB), f"{_P}affiliations")
+    return iq
+
+
+def own_affiliations_of(iq: Iq) -> dict[str, str]:
+    """Feed -> affiliation in the result of `own_affiliations_request`."""
+    found = iq.xml.iterfind(f"{_P}pubsub/{_P}affiliations/{_P}affiliation")
+    return {x.get("node", ""): x.get("affiliation", "") for x in found}
+
+
 def affiliations_request(iq: Iq, service: str, feed: str) -> Iq:
     """Ask, as owner, who is what on `feed`."""
     ET.SubElement(_request(iq, "get", service, ns.PUBSUB_OWNER), f"{_O}affiliations", node=feed)

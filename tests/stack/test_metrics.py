@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+import sys
 
 import pytest
 
+from agents.doctor.run import look
+from agents.doctor.verdict import Level, Report
+from agents.doctor.whom import Whom
 from agents.metrics import declared as m
+from agents.settings import gather
 from tests.metrics.scraping import scrape, scrape_until
 from tests.stack.conftest import Running
 
@@ -44,6 +51,35 @@ async def test_the_leader_and_every_worker_are_scraped(running: Running) -> None
         if spec.kind.value == "node":
             events += worker.value("geolane_events_in_total") or 0
     assert events == 3000 - running.stack.accounting.unplaced
+
+
+async def test_the_doctor_finds_nothing_wrong_and_disturbs_nobody(running: Running) -> None:
+    """As the coordinator (the command itself), as a node and as a person, all at once: no warning either."""
+    stack, first_fences = running.stack, running.stack.follower.fences
+    epoch, node = stack.follower.leader_epoch, stack.workers[0].worker
+    command = ("-m", "agents", "doctor", "--settings", f"{stack.folder.settings}/geolane.toml", "--json")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, "--secrets", str(stack.folder.secrets), stdout=asyncio.subprocess.PIPE
+    )
+
+    async def look_as(account: str) -> Report:
+        loaded = gather(stack.folder.settings / f"{account}.toml")
+        return await look(loaded, Whom.of(loaded.settings, None), stack.folder.secrets)
+
+    reports = await asyncio.gather(look_as(node), look_as("operator"))
+    said = json.loads((await process.communicate())[0])
+    assert (process.returncode, said["ok"], said["account"]) == (0, True, "geolane"), said
+    assert said["counts"]["ok"] >= 46, said
+    assert {f["level"] for f in said["findings"]} == {"ok", "skipped"}, said
+    assert {f["name"] for f in said["findings"] if f["level"] == "skipped"} == {"tuning", "pipeline"}, said
+    assert [f["found"] for f in said["findings"] if f["name"] == "metrics port"] == [
+        f"127.0.0.1:{running.first_port} is served by a process of ours"
+    ]
+    for report in reports:
+        assert {f.level for f in report.findings} == {Level.OK, Level.SKIPPED}, report.text()
+        assert report.count(Level.OK) >= 36, report.text()
+    assert (stack.follower.fences, stack.follower.leader_epoch) == (first_fences, epoch)
+    assert (await scrape(running.first_port)).value("geolane_fences_total") == 0
 
 
 async def test_a_killed_node_is_a_fence_and_its_lanes_move(running: Running) -> None:

@@ -1,0 +1,98 @@
+"""The lowest layer: is a port open, does it speak TLS, with which certificate. No protocol of ours is spoken here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+
+from agents.doctor.judge.certificate import Certificate
+
+CONNECT_S = 2.0
+TLS_S = 2.0
+
+
+@contextlib.asynccontextmanager
+async def connected(host: str, port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection. Raises OSError, TimeoutError."""
+    async with asyncio.timeout(CONNECT_S):
+        reader, writer = await asyncio.open_connection(host, port)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()  # not closed politely: over TLS that waits for the other side
+        with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
+            async with asyncio.timeout(1):
+                await writer.wait_closed()
+
+
+def why(error: OSError | TimeoutError) -> str:
+    """Why a connection could not be made, in a few words."""
+    match error:
+        case TimeoutError():
+            return f"no answer within {CONNECT_S:g} s"
+        case socket.gaierror():
+            return "there is no host of this name"
+        case ConnectionRefusedError():
+            return "nothing listens there"
+    text = error.strerror or str(error) or type(error).__name__
+    return "nothing listens there" if "Connect call failed" in text and "111" in str(error) else text
+
+
+async def reach(addresses: Iterable[tuple[str, int]]) -> dict[str, str]:
+    """HOST:PORT -> why it cannot be reached, empty where it can; all at once."""
+
+    async def one(host: str, port: int) -> str:
+        try:
+            async with connected(host, port):
+                return ""
+        except OSError as e:  # TimeoutError is one
+            return why(e)
+
+    wanted = list(dict.fromkeys(addresses))
+    answers = await asyncio.gather(*(one(*address) for address in wanted))
+    return {f"{host}:{port}": answer for (host, port), answer in zip(wanted, answers, strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """`certificate` None: no TLS is spoken there. `refused`: what is wrong with the certificate, None for nothing."""
+
+    certificate: Certificate | None
+    refused: ssl.SSLCertVerificationError | None = None
+
+
+def open_context() -> ssl.SSLContext:
+    """One that takes any certificate: to look at it, never to send anything over it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def start_tls(writer: asyncio.StreamWriter, context: ssl.SSLContext, name: str) -> Certificate | None:
+    """TLS over a connection that is there. Raises SSLError, OSError, TimeoutError."""
+    async with asyncio.timeout(TLS_S):
+        await writer.start_tls(context, server_hostname=name)
+    der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    return Certificate.of_der(der) if der else None
+
+
+async def tls(host: str, port: int, context: ssl.SSLContext | None) -> Handshake:
+    """Look at the certificate, then check it with `context` (None: do not). Raises OSError when nobody is there."""
+    async with connected(host, port) as (_, writer):
+        try:
+            seen = await start_tls(writer, open_context(), host)
+        except (ssl.SSLError, OSError):
+            return Handshake(None)
+    if context is None:
+        return Handshake(seen)
+    async with connected(host, port) as (_, writer):
+        try:
+            await start_tls(writer, context, host)
+        except ssl.SSLCertVerificationError as e:
+            return Handshake(seen, e)
+    return Handshake(seen)
