@@ -1,4 +1,5 @@
-"""ejabberd's admin API over a unix socket, and nothing else: one call, one HTTP request. Who opens the socket is admin.
+"""ejabberd's admin API, and nothing else: one call, one HTTP request. Over the unix socket who opens it is admin;
+over HTTPS (ejabberd/https.py) an account and its password say who asks.
 
 Commands and their arguments: ejabberd 23.01, modules mod_admin_extra, mod_muc_admin, ejabberd_admin
 (https://docs.ejabberd.im/developer/ejabberd-api/admin-api/)."""
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from agents.errors import CommandRefused, NoAnswer, NotConnected, XmppError
+
+_OK, _CONFLICT = http.client.OK, http.client.CONFLICT
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -53,24 +56,46 @@ class AdminApi:
             self._turns = (loop, asyncio.Semaphore(8), asyncio.Lock())
         return self._turns[1:]
 
+    @property
+    def where(self) -> str:
+        """What is asked, for people."""
+        return str(self.socket_path)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        return _UnixConnection(self.socket_path, self.timeout_s)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Content-Type": "application/json"}
+
+    def _path(self, command: str) -> str:
+        return f"/api/{command}"
+
+    def _lost(self, error: Exception) -> XmppError:
+        """What is to be said of a connection that could not be made, or broke."""
+        return NotConnected(f"ejabberd's admin API at {self.where} cannot be reached: {error!r}")
+
+    def _refused(self, command: str, status: int, reason: str) -> CommandRefused:
+        return CommandRefused("conflict" if status == _CONFLICT else f"http-{status}", f"{command}: {reason}")
+
     def _call(self, command: str, body: dict[str, Any]) -> Any:
-        connection = _UnixConnection(self.socket_path, self.timeout_s)
+        connection = self._connection()
         try:
-            connection.request("POST", f"/api/{command}", json.dumps(body), {"Content-Type": "application/json"})
+            connection.request("POST", self._path(command), json.dumps(body), self._headers())
             response = connection.getresponse()
             text = response.read()
         except TimeoutError as e:
             raise NoAnswer(f"ejabberd did not answer `{command}` within {self.timeout_s:g} s") from e
         except (OSError, http.client.HTTPException) as e:
-            raise NotConnected(f"ejabberd's admin API at {self.socket_path} cannot be reached: {e!r}") from e
+            raise self._lost(e) from e
         finally:
             connection.close()
         try:
             answer = json.loads(text)
         except ValueError as e:
+            if response.status != _OK:
+                raise self._refused(command, response.status, response.reason) from e
             raise XmppError(f"ejabberd answered `{command}` with no JSON (status {response.status})") from e
-        if response.status != http.client.OK:
-            condition = "conflict" if response.status == http.client.CONFLICT else f"http-{response.status}"
+        if response.status != _OK:
             reason = answer.get("message", "") if isinstance(answer, dict) else answer
-            raise CommandRefused(condition, f"{command}: {reason}")
+            raise self._refused(command, response.status, str(reason))
         return answer

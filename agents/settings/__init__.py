@@ -3,10 +3,11 @@ it stands, the key, and what would be right."""
 
 from agents.settings.secrets import secret
 from agents.settings.sources import Loaded, decode_toml, gather, load
-from agents.settings.tables import Coordinator, Kafka, Metrics, Settings, Worker, Xmpp
+from agents.settings.tables import Coordinator, Ejabberd, Kafka, Metrics, Settings, Worker, Xmpp
 
 __all__ = [
     "Coordinator",
+    "Ejabberd",
     "Kafka",
     "Loaded",
     "Metrics",

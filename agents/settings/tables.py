@@ -11,6 +11,9 @@ from agents.settings.about import about, choice, told_by
 
 _BROKERS = r"\A[^\s,]+:\d+(,[^\s,]+:\d+)*\Z"
 _NAME = r"\A[^\s@/]+\Z"
+_LOOPBACK = r"(127\.\d+\.\d+\.\d+|localhost|\[::1\])"
+_API_URL = rf"\A(|https://[^\s/@]+/\S+|http://{_LOOPBACK}(:\d+)?/\S+)\Z"
+_JID = r"\A(|[^\s@/:]+@[^\s@/:]+)\Z"
 _FUNCTION = r"\A[\w.]+:\w+\Z"
 MOST_MS = 1e6
 """As in the kernels: more ms than that is none."""
@@ -79,6 +82,34 @@ class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def coordinator(self) -> str:
         """The bare JID of the coordinator; its leader is `/leader` of it."""
         return f"geolane@fleet.{self.domain}"
+
+
+class Ejabberd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The admin API of the XMPP server, for `geolane provision` and whoever else makes accounts (docs/deploy.md)."""
+
+    api_url: Annotated[
+        str,
+        about(
+            "Where it answers over HTTP, with the password of api_user.",
+            form="https://HOST:PORT/api (http:// on loopback only), or empty",
+            pattern=_API_URL,
+        ),
+    ] = ""
+    api_socket: Annotated[
+        str, _file("Its unix socket, in place of api_url: who may open it is admin, without a password.")
+    ] = ""
+    api_user: Annotated[
+        str, about("The JID of the account that api_permissions let in.", form="NAME@DOMAIN, or empty", pattern=_JID)
+    ] = ""
+    api_password_file: Annotated[
+        str,
+        _file(
+            "File with that account's password, mode 0600. Left out: the systemd credential ejabberd-NAME, else NAME."
+        ),
+    ] = ""
+    ca_file: Annotated[
+        str, _file("Certificates (PEM) that the API's is checked against. Left out: xmpp.ca_file, else the system's.")
+    ] = ""
 
 
 class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -189,6 +220,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kafka: Kafka = Kafka()
     xmpp: Xmpp = Xmpp()
+    ejabberd: Ejabberd = Ejabberd()
     worker: Worker = Worker()
     coordinator: Coordinator = Coordinator()
     metrics: Metrics = Metrics()
