@@ -1,8 +1,9 @@
 """ejabberd's admin API, and nothing else: one call, one HTTP request. Over the unix socket who opens it is admin;
 over HTTPS (ejabberd/https.py) an account and its password say who asks.
 
-Commands and their arguments: ejabberd 23.01, modules mod_admin_extra, mod_muc_admin, ejabberd_admin
-(https://docs.ejabberd.im/developer/ejabberd-api/admin-api/)."""
+Commands, their arguments and answers: as in ejabberd 23.01, modules mod_admin_extra, mod_muc_admin, ejabberd_admin
+(https://docs.ejabberd.im/developer/ejabberd-api/admin-api/). Since 24.02 the API has versions, and its version 0 is that
+(https://docs.ejabberd.im/developer/ejabberd-api/api_versioning/): it is asked for by name, which 23.01 does not understand."""
 
 from __future__ import annotations
 
@@ -35,16 +36,17 @@ class AdminApi:
     def __init__(self, socket_path: Path, timeout_s: float = 10.0) -> None:
         self.socket_path = socket_path
         self.timeout_s = timeout_s
+        self._version: str | None = None  # what goes behind a command's name; None: not known yet
         self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore, asyncio.Lock] | None = None
 
     async def call(self, command: str, **arguments: Any) -> Any:  # Any: each command answers JSON of its own
-        """Run an API command. An argument named `from` is written `from_`.
+        """Run an API command, of any version of ejabberd since 23.01. An argument named `from` is written `from_`.
 
         Raises NotConnected (no server), NoAnswer (none within `timeout_s`), CommandRefused (its condition is
         `conflict` for what exists already, else `http-STATUS`)."""
         body = {name.rstrip("_"): value for name, value in arguments.items()}
         async with self._of_this_loop()[0]:
-            return await asyncio.to_thread(self._call, command, body)
+            return await asyncio.to_thread(self._call_versioned, command, body)
 
     def one_at_a_time(self) -> asyncio.Lock:
         """To be held by who needs that no other holder's calls come in between."""
@@ -77,10 +79,22 @@ class AdminApi:
     def _refused(self, command: str, status: int, reason: str) -> CommandRefused:
         return CommandRefused("conflict" if status == _CONFLICT else f"http-{status}", f"{command}: {reason}")
 
+    def _call_versioned(self, command: str, body: dict[str, Any]) -> Any:
+        if self._version is None:
+            try:
+                self._call("status/v0", {})
+                self._version = "/v0"
+            except CommandRefused as e:
+                if e.condition != f"http-{http.client.BAD_REQUEST.value}":
+                    raise
+                self._version = ""  # before 24.02
+        return self._call(command + self._version, body)
+
     def _call(self, command: str, body: dict[str, Any]) -> Any:
         connection = self._connection()
+        path, command = self._path(command), command.partition("/")[0]
         try:
-            connection.request("POST", self._path(command), json.dumps(body), self._headers())
+            connection.request("POST", path, json.dumps(body), self._headers())
             response = connection.getresponse()
             text = response.read()
         except TimeoutError as e:

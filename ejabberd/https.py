@@ -85,7 +85,7 @@ class HttpsApi(AdminApi):
             return CommandRefused(
                 "forbidden",
                 f"{self._at.user} may not run `{command}`: api_permissions in the configuration of {self.where} must "
-                f"let that account run it (ejabberd/own-23.01.yml: `who` and `what`)",
+                f"let that account run it (ejabberd/own.yml: `who` and `what`)",
             )
         if status == http.client.NOT_FOUND:
             return CommandRefused(
