@@ -202,7 +202,8 @@ async def provision(
 ) -> None:
     """Everything: the coordinator, the room, the operators' feeds, then each worker and person. Idempotent.
 
-    `tell` hears what was done, a line a thing. Each account's password lies in `secrets`/ACCOUNT, mode 0600. Raises SettingsError (name), XmppError (server)."""
+    `tell` hears what was done, a line a thing. Each account's password lies in `secrets`/ACCOUNT, mode 0600. Raises
+    SettingsError (name), XmppError (server)."""
     await asyncio.to_thread(secrets.mkdir, mode=0o700, parents=True, exist_ok=True)
     tell(*await _account(api, COORDINATOR, f"fleet.{domain}", secrets))
     try:
