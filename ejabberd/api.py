@@ -16,7 +16,7 @@ from typing import Any
 
 from agents.errors import CommandRefused, NoAnswer, NotConnected, XmppError
 
-_OK, _CONFLICT = http.client.OK, http.client.CONFLICT
+_OK, _BAD_REQUEST, _CONFLICT = 200, 400, 409
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -85,7 +85,7 @@ class AdminApi:
                 self._call("status/v0", {})
                 self._version = "/v0"
             except CommandRefused as e:
-                if e.condition != f"http-{http.client.BAD_REQUEST.value}":
+                if e.condition != f"http-{_BAD_REQUEST}":
                     raise
                 self._version = ""  # before 24.02
         return self._call(command + self._version, body)

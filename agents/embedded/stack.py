@@ -83,7 +83,10 @@ class Stack:
             self.folder, base, kafka=self.plan.kafka, xmpp=self.plan.xmpp, workers=accounts, say=self._say
         )
         servers = self.servers
-        self.base = msgspec.structs.replace(base, kafka=servers.kafka, xmpp=servers.xmpp, ejabberd=servers.ejabberd)
+        self._theirs = msgspec.structs.replace(servers.kafka, admin_username="", admin_password_file="")
+        self.base = msgspec.structs.replace(
+            base, kafka=servers.kafka.admin, xmpp=servers.xmpp, ejabberd=servers.ejabberd
+        )
         lanes, raw = base.coordinator.lanes, base.coordinator.raw_partitions
         await provision_topics(self.base.kafka, lanes, raw, embedded=self.plan.kafka is None)
         if (built := await lanemap.newest(self.base.kafka)) is None:
@@ -118,7 +121,8 @@ class Stack:
             metrics = self._metrics(i) if i < len(processes) else Metrics()
             is_worker = 0 < i < len(processes)  # they have no business at the admin API
             ejabberd = Ejabberd() if is_worker else self.base.ejabberd
-            settings = msgspec.structs.replace(self.base, xmpp=xmpp, metrics=metrics, ejabberd=ejabberd)
+            kafka = self._theirs.of(account)
+            settings = msgspec.structs.replace(self.base, kafka=kafka, xmpp=xmpp, metrics=metrics, ejabberd=ejabberd)
             files.write(self.folder.settings / f"{account}.toml", settings)
         if (first := self.plan.metrics_from) is not None:
             upto = f"{', '.join(processes[1:2])} on {first + 1}, and so on to {first + len(processes) - 1}"

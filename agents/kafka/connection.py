@@ -53,6 +53,10 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
             raise SettingsError(
                 f"kafka.sasl_mechanism: {kafka.sasl_mechanism!r} is none of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"
             )
+        if settings.ACCOUNT in kafka.username:
+            raise SettingsError(
+                f"kafka.username is {kafka.username!r}: that is a process's own account; who is none names its account"
+            )
         password = settings.secret(kafka.password_file, f"kafka-{kafka.username}", kafka.username)
         if not (kafka.username and password):
             raise SettingsError(
