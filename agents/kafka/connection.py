@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -45,7 +46,8 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"bootstrap_servers": kafka.bootstrap, "security_protocol": kafka.security}
     if kafka.security.endswith("SSL"):
         try:
-            kwargs["ssl_context"] = ssl.create_default_context(cafile=kafka.ca_file or None)
+            kwargs["ssl_context"] = context = ssl.create_default_context(cafile=kafka.ca_file or None)
+            context.sslobject_class = _Hasty
         except (OSError, ssl.SSLError) as e:
             raise SettingsError(f"kafka.ca_file: {kafka.ca_file}: no certificates can be read from it ({e})") from e
     if kafka.security.startswith("SASL"):
@@ -100,6 +102,15 @@ def as_ours(error: BaseException, what: str) -> GeolaneError:
     )
     text = str(error) or type(error).__name__
     return KafkaError(f"{what}: {text}") if isinstance(error, hopeless) else KafkaUnavailable(f"{what}: {text}")
+
+
+class _Hasty(ssl.SSLObject):
+    """TLS that says goodbye and does not wait to hear it (RFC 8446, 6.1): uvloop would wait 30 s for a broker that has just
+    sent something else, with the lane map's reader, and so a router's start, behind it."""
+
+    def unwrap(self) -> None:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            super().unwrap()
 
 
 class Link:
