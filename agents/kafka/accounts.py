@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Accounts:
     def __init__(self, kafka: settings.Kafka) -> None:
         self._kafka = kafka
         self._link = Link(kafka, "geolane-provision")
+        self._at_once = asyncio.Semaphore(8)
 
     async def start(self) -> None:
         """Raises KafkaUnavailable, SettingsError."""
@@ -45,30 +47,37 @@ class Accounts:
 
     async def users(self, files: dict[str, Path], tell: Tell, *, dry: bool = False) -> None:
         """Give each user the password of its file. Raises KafkaError, KafkaUnavailable."""
+        good = await asyncio.gather(*(self._logs_in(user, file) for user, file in files.items()))
+        missing = {user: file for (user, file), fits in zip(files.items(), good, strict=True) if not fits}
+        if missing and not dry:
+            await self._set(missing)
+            for user, file in missing.items():
+                await _until(partial(self._logs_in, user, file), f"Kafka's account {user} was made, and cannot log in")
         for user, file in files.items():
-            if file.exists() and await self._logs_in(user, file):
+            if user in missing:
+                tell("set", f"Kafka's account {user}: its password is the one in {file}")
+            else:
                 tell("there", f"Kafka's account {user}")
-                continue
-            tell("set", f"Kafka's account {user}: its password is the one in {file}")
-            if not dry:
-                await self._set(user, file)
 
-    async def _set(self, user: str, file: Path) -> None:
+    async def _set(self, files: dict[str, Path]) -> None:
         number, digest = SCRAM[self._kafka.sasl_mechanism]
-        text, salt = settings.secret(str(file)), os.urandom(_SALT_BYTES)
-        salted = await asyncio.to_thread(hashlib.pbkdf2_hmac, digest, text.encode(), salt, ITERATIONS)
-        request = AlterUserScramCredentials([(user, number, ITERATIONS, salt, salted)])
-        response = await self._ask(f"set the password of Kafka's account {user}", request)
+        credentials = []
+        for user, file in files.items():
+            text, salt = settings.secret(str(file)), os.urandom(_SALT_BYTES)
+            salted = await asyncio.to_thread(hashlib.pbkdf2_hmac, digest, text.encode(), salt, ITERATIONS)
+            credentials.append((user, number, ITERATIONS, salt, salted))
+        response = await self._ask("set the passwords of Kafka's accounts", AlterUserScramCredentials(credentials))
         for name, code, message, _ in response.results:
             if code:
                 raise self._refused(f"Kafka's account {name} cannot be made", code, message)
-        await _until(lambda: self._logs_in(user, file), f"Kafka's account {user} was made, and cannot log in")
 
     async def _logs_in(self, user: str, file: Path) -> bool:
+        if not await asyncio.to_thread(file.exists):
+            return False
         kafka = msgspec.structs.replace(self._kafka, username=user, password_file=str(file))
         client = AIOKafkaClient(client_id="geolane-provision", request_timeout_ms=5000, **client_kwargs(kafka))
         try:
-            async with asyncio.timeout(BOUND_S):
+            async with self._at_once, asyncio.timeout(BOUND_S):
                 await client.bootstrap()
         except (kafka_errors.KafkaError, OSError):
             return False

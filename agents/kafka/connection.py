@@ -73,6 +73,24 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
     return kwargs
 
 
+_DENIED = {
+    kafka_errors.TopicAuthorizationFailedError: "Topic",
+    kafka_errors.GroupAuthorizationFailedError: "Group",
+    kafka_errors.TransactionalIdAuthorizationFailed: "TransactionalId",
+    kafka_errors.ClusterAuthorizationFailedError: "Cluster",
+}
+
+
+def said(error: BaseException) -> str:
+    """An error of aiokafka's in words; a missing right is named, as far as the error knows it."""
+    kind = _DENIED.get(type(error))
+    if kind is None:
+        return str(error) or type(error).__name__
+    of = error.args[0] if error.args else ""
+    name = ", ".join(sorted(map(str, of))) if isinstance(of, set | frozenset | list | tuple) else str(of)
+    return f"this Kafka account lacks a right on {f'{kind} {name}'.strip()} (`geolane provision` gives rights)"
+
+
 def is_fenced(error: BaseException) -> bool:
     """Whether the error says that our producer id and epoch are not the newest ones of their transactional id."""
     return isinstance(error, _FENCED)
@@ -100,7 +118,7 @@ def as_ours(error: BaseException, what: str) -> GeolaneError:
         kafka_errors.IncompatibleBrokerVersion,
         kafka_errors.UnsupportedVersionError,
     )
-    text = str(error) or type(error).__name__
+    text = said(error)
     return KafkaError(f"{what}: {text}") if isinstance(error, hopeless) else KafkaUnavailable(f"{what}: {text}")
 
 
@@ -149,7 +167,10 @@ class Link:
         """The broker that coordinates a group or a transactional id; remembered until a request there fails."""
         node = self._coordinators.get((kind, key))
         if node is None:
-            node = int(await self.client.coordinator_lookup(kind, key))
+            try:
+                node = int(await self.client.coordinator_lookup(kind, key))
+            except tuple(_DENIED) as e:
+                raise type(e)(key) from e  # aiokafka does not say for which
             self._coordinators[kind, key] = node
         return node
 

@@ -70,11 +70,6 @@ async def _found(admin: Any, wanted: tuple[Topic, ...]) -> dict[str, list[int]]:
         error = kafka_errors.for_code(topic["error_code"])
         if error is kafka_errors.UnknownTopicOrPartitionError:
             continue
-        if error is kafka_errors.TopicAuthorizationFailedError:
-            # Kafka answers so for a topic that may not be seen, there or not.
-            raise KafkaError(
-                f"topic {topic['topic']}: this account may not see it: it lacks Describe on Topic {topic['topic']}"
-            )
         if error is not kafka_errors.NoError:
             raise error(topic["topic"])
         found[topic["topic"]] = [len(p["replicas"]) for p in topic["partitions"]]
