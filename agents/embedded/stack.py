@@ -122,6 +122,9 @@ class Stack:
             is_worker = 0 < i < len(processes)  # they have no business at the admin API
             ejabberd = Ejabberd() if is_worker else self.base.ejabberd
             kafka = self._theirs.of(account)
+            given = (self._secrets / f"kafka-{kafka.username}").absolute()
+            if kafka.username and not kafka.password_file and given.exists():
+                kafka = msgspec.structs.replace(kafka, password_file=str(given))
             settings = msgspec.structs.replace(self.base, kafka=kafka, xmpp=xmpp, metrics=metrics, ejabberd=ejabberd)
             files.write(self.folder.settings / f"{account}.toml", settings)
         if (first := self.plan.metrics_from) is not None:

@@ -56,7 +56,7 @@ async def bring(kafka: settings.Kafka, wanted: tuple[Topic, ...], tell: Tell, *,
     except TimeoutError as e:
         raise KafkaUnavailable(f"{what}: not done within {3 * BOUND_S:g} s") from e
     except kafka_errors.KafkaConnectionError as e:
-        raise KafkaUnavailable(f"{what}: no broker let us in: wrong address, certificate or password? ({e})") from e
+        raise KafkaUnavailable(f"{what}: no broker let us in: wrong address, certificate or password?") from e
     except (kafka_errors.KafkaError, OSError) as e:
         raise as_ours(e, what) from e
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from agents.core.lanemap import LaneMap, build
@@ -25,6 +26,7 @@ Say = Callable[[str], None]
 
 async def run(asked: Options, say: Say) -> None:
     """Raises SettingsError, XmppError, KafkaError; what was done before that stays, and the next run goes on from there."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # an account that cannot log in is an answer here
     if asked.printed:
         for line in await printed.commands(asked):
             say(line)

@@ -1,8 +1,12 @@
-"""A server of one's own: ejabberd/own.yml with another domain, free ports on loopback and folders of the test's, else as it is."""
+"""A server of one's own: ejabberd/own.yml with another domain, free ports on loopback and folders of the test's, else as it is.
+
+Another version than the installed one: unpack its packages (dpkg -x) and say where their Erlang libraries are,
+EJABBERD_LIBRARIES=DIR/usr/lib/erlang/lib:DIR/usr/lib/x86_64-linux-gnu pytest tests/ejabberd/test_own_server.py"""
 
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
 
 from agents import settings
@@ -32,15 +36,14 @@ _PERMISSION = """
 
 
 class OwnServer(Server):
-    """`api` is the console; `settings()` is how anybody else gets in. `erlang_libraries`: of another ejabberd."""
+    """`api` is the console; `settings()` is how anybody else gets in."""
 
-    def __init__(self, folder: Path, domain: str, erlang_libraries: str | None = None) -> None:
+    def __init__(self, folder: Path, domain: str) -> None:
         super().__init__(folder, domain)
         self.api_port = _free_port((self.c2s_port, self.http_port))
-        self._erlang_libraries = erlang_libraries
 
     def _installed(self) -> str:
-        return self._erlang_libraries or super()._installed()
+        return os.environ.get("EJABBERD_LIBRARIES") or super()._installed()
 
     def _prepare(self) -> None:
         super()._prepare()

@@ -54,9 +54,15 @@ def _settings(folder: Path, broker: SecureBroker, server: OwnServer) -> Settings
 async def _provision(folder: Path) -> str:
     """The command, as it is typed; what it said."""
     geolane = Path(sys.executable).parent / "geolane"
-    arguments = ["provision", "--settings", folder / "own.toml", "--people", "ana:owner", "--sample", folder / "sample"]
+    settings, sample = f"--settings={folder}/own.toml", f"--sample={folder}/sample"
     process = await asyncio.create_subprocess_exec(
-        geolane, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        geolane,
+        "provision",
+        settings,
+        "--people=ana:owner",
+        sample,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     async with asyncio.timeout(60):
         said = (await process.communicate())[0].decode()
