@@ -55,7 +55,7 @@ def node(settings: Path, sets: tuple[str, ...], name: str) -> None:
     from agents.node.process import run
     from agents.settings import load
 
-    loaded = load(settings, sets)
+    loaded = load(settings, sets).of(f"node-{name}")
     sys.exit(supervisor.run(lambda: run(loaded, name, service), service=service))
 
 
@@ -69,7 +69,7 @@ def router(settings: Path, sets: tuple[str, ...], name: str) -> None:
     from agents.router.process import run
     from agents.settings import load
 
-    loaded = load(settings, sets)
+    loaded = load(settings, sets).of(f"router-{name}")
     sys.exit(supervisor.run(lambda: run(loaded, name, service), service=service))
 
 
@@ -82,7 +82,7 @@ def coordinator(settings: Path, sets: tuple[str, ...]) -> None:
     from agents.coordinator.process import run
     from agents.settings import load
 
-    loaded = load(settings, sets)
+    loaded = load(settings, sets).of("geolane")
     sys.exit(supervisor.run(lambda: run(loaded, service), service=service))
 
 
@@ -170,6 +170,32 @@ def install_units(root: Path, settings: Path | None, user: bool) -> None:
 
     for line in install.run(root.absolute(), settings, user=user):
         click.echo(line)
+
+
+@main.command()
+@_settings_option
+@click.option("--inventory", type=_FILE, help="Inventory (TOML) with the workers [default: coordinator.inventory].")
+@click.option(
+    "--people", metavar="NAME:AFFILIATION", multiple=True, help="Who may enter the room: ana:owner (admin, member)."
+)
+@click.option("--secrets", type=_FOLDER, help="Where passwords lie, a file per account [default: secrets beside FILE].")
+@click.option("--only", type=click.Choice(["xmpp", "kafka"]), help="One of the two servers.")
+@click.option("--lanemap", type=_FILE, help="Publish this lane map (geolane lanes build) if there is none.")
+@click.option("--sample", type=_FILE, help="Make the lane map from this sample, an event per line, if there is none.")
+@click.option("--dry-run", is_flag=True, help="Look, say what would be done, and do nothing.")
+@click.option(
+    "--print", "print_", is_flag=True, help="Connect to nothing; print the commands an administrator can run."
+)
+def provision(settings: Path, sets: tuple[str, ...], **options: Any) -> None:  # Any: as declared above
+    """Make accounts, room and feeds on your ejabberd, topics and rights on your Kafka; again, it changes nothing."""
+    from agents import log, supervisor
+    from agents.provision.options import Options
+    from agents.provision.run import run
+    from agents.settings import load
+
+    log.setup("provision", "CRITICAL")  # what fails is said once, in the last line
+    asked = Options.of(load(settings, sets), settings, options)
+    sys.exit(supervisor.run(lambda: run(asked, click.echo), tell=False))
 
 
 @main.group()

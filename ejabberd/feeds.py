@@ -61,14 +61,14 @@ def telemetry(worker: str) -> Feed:
 def _form(kind: str, fields: Mapping[str, str]) -> str:
     rows = "".join(f"<field var={quoteattr(k)}><value>{v}</value></field>" for k, v in fields.items())
     return (
-        f"<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE' type='hidden'><value>{kind}</value></field>"
+        f'<x xmlns="jabber:x:data" type="submit"><field var="FORM_TYPE" type="hidden"><value>{kind}</value></field>'
         f"{rows}</x>"
     )
 
 
 def _iq(namespace: str, content: str, name: str) -> str:
     return (
-        f"<iq xmlns='jabber:client' type='set' id={quoteattr(name)}><pubsub xmlns='{namespace}'>{content}</pubsub></iq>"
+        f'<iq xmlns="jabber:client" type="set" id={quoteattr(name)}><pubsub xmlns="{namespace}">{content}</pubsub></iq>'
     )
 
 
@@ -86,11 +86,11 @@ def configure(feed: Feed) -> str:
 
 def affiliate(feed: str, affiliations: Iterable[tuple[str, Affiliation]]) -> str:
     """Set the affiliations of these bare JIDs; others keep theirs."""
-    rows = "".join(f"<affiliation jid={quoteattr(jid)} affiliation='{a}'/>" for jid, a in affiliations)
+    rows = "".join(f'<affiliation jid={quoteattr(jid)} affiliation="{a}"/>' for jid, a in affiliations)
     return _iq(OWNER, f"<affiliations node={quoteattr(feed)}>{rows}</affiliations>", f"affiliate {feed}")
 
 
 def subscribe(feed: str, jid: str) -> str:
     """Subscribe `jid` as the owner; again and again makes one subscription."""
-    row = f"<subscription jid={quoteattr(jid)} subscription='subscribed'/>"
+    row = f'<subscription jid={quoteattr(jid)} subscription="subscribed"/>'
     return _iq(OWNER, f"<subscriptions node={quoteattr(feed)}>{row}</subscriptions>", f"subscribe {feed}")

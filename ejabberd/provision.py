@@ -10,7 +10,7 @@ import asyncio
 import os
 import re
 import secrets as random_secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,7 +28,6 @@ ROOM_OPTIONS = {
     "persistent": "true",
     "members_only": "true",
     "anonymous": "false",
-    "allow_private_messages": "false",
     "allow_private_messages_from_visitors": "nobody",
     "allow_change_subj": "false",
     "allow_user_invites": "false",
@@ -40,7 +39,18 @@ ROOM_OPTIONS = {
     "mam": "true",
     "max_users": "500",
 }
+NO_PRIVATE_MESSAGES = {"allow_private_messages": "false", "allowpm": "none"}
+"""The first up to 23.04, the second since; a room knows one of them."""
 ARCHIVE_DAYS = 90
+
+
+Did = Literal["made", "changed", "set", "there"]
+"""What became of a thing; `set`: it is as it should be now, and what it was before cannot be seen."""
+Tell = Callable[[Did, str], None]
+
+
+def tell_nobody(did: Did, what: str) -> None:
+    """For who wants no report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +78,19 @@ def password(secrets: Path, account: str) -> str:
     return text
 
 
-async def _account(api: AdminApi, user: str, host: str, secrets: Path) -> None:
+async def _account(api: AdminApi, user: str, host: str, secrets: Path) -> tuple[Did, str]:
+    """What became of it, in words."""
     text = await asyncio.to_thread(password, secrets, user)
     try:
         await api.call("register", user=user, host=host, password=text)
     except CommandRefused as e:
         if e.condition != "conflict":
             raise
-        if await api.call("check_password", user=user, host=host, password=text) != 0:
-            await api.call("change_password", user=user, host=host, newpass=text)
+        if await api.call("check_password", user=user, host=host, password=text) == 0:
+            return "there", f"account {user}@{host}"
+        await api.call("change_password", user=user, host=host, newpass=text)
+        return "changed", f"account {user}@{host}: its password is the one in {secrets / user} now"
+    return "made", f"account {user}@{host}, its password in {secrets / user}"
 
 
 async def _pubsub(api: AdminApi, domain: str, *stanzas: str) -> None:
@@ -95,7 +109,7 @@ async def _feed(api: AdminApi, domain: str, feed: feeds.Feed, *more: str) -> Non
     await _pubsub(api, domain, feeds.create(feed), feeds.configure(feed), *more)
 
 
-async def add_worker(api: AdminApi, domain: str, worker: str, secrets: Path) -> None:
+async def add_worker(api: AdminApi, domain: str, worker: str, secrets: Path, tell: Tell = tell_nobody) -> None:
     """Account, password file, place in the shared roster and telemetry feed of one worker (`node-iad-1`, `router-1`).
 
     Also while the server is in use: who is online gets a roster push. Raises SettingsError (name), XmppError."""
@@ -106,7 +120,7 @@ async def add_worker(api: AdminApi, domain: str, worker: str, secrets: Path) -> 
     fleet = f"fleet.{domain}"
     jid = f"{worker}@{fleet}"
     feed = feeds.telemetry(worker)
-    await _account(api, worker, fleet, secrets)
+    did, account = await _account(api, worker, fleet, secrets)
     await asyncio.gather(
         api.call("srg_user_add", user=worker, host=fleet, group="workers", grouphost=fleet),
         _feed(
@@ -118,9 +132,10 @@ async def add_worker(api: AdminApi, domain: str, worker: str, secrets: Path) -> 
         ),
         _pubsub(api, domain, feeds.affiliate(feeds.TUNING.name, [(jid, "member")])),
     )
+    tell(did, f"{account}; roster and feed {feed.name} set")
 
 
-async def add_person(api: AdminApi, domain: str, person: Person, secrets: Path) -> None:
+async def add_person(api: AdminApi, domain: str, person: Person, secrets: Path, tell: Tell = tell_nobody) -> None:
     """Account, password file, place in the room (unless the room knows them) and the right to read the operator feeds.
 
     Raises SettingsError (name), XmppError."""
@@ -130,12 +145,16 @@ async def add_person(api: AdminApi, domain: str, person: Person, secrets: Path) 
         )
     jid = f"{person.name}@{domain}"
     room = {"name": ROOM, "service": f"conference.{domain}"}
-    await _account(api, person.name, domain, secrets)
+    did, account = await _account(api, person.name, domain, secrets)
     now = (await api.call("get_room_affiliation", **room, jid=jid))["affiliation"]
     if now == "none":
         await api.call("set_room_affiliation", **room, jid=jid, affiliation=person.affiliation)
     if now != "outcast":
         await _pubsub(api, domain, *(feeds.affiliate(f.name, [(jid, "member")]) for f in feeds.OPERATOR_FEEDS))
+    if now in ("none", person.affiliation):
+        tell(did, f"{account}; {person.affiliation} in the room")
+    else:
+        tell(did, f"{account}; {now} in the room, as its owners say, not {person.affiliation}")
 
 
 async def _roster(api: AdminApi, domain: str) -> None:
@@ -146,17 +165,21 @@ async def _roster(api: AdminApi, domain: str) -> None:
     await api.call("srg_user_add", user=COORDINATOR, host=fleet, group="coordinator", grouphost=fleet)
 
 
-async def _room(api: AdminApi, domain: str) -> None:
+async def _room(api: AdminApi, domain: str, tell: Tell) -> None:
     service = f"conference.{domain}"
     room = {"name": ROOM, "service": service}
-    if f"{ROOM}@{service}" in await api.call("muc_online_rooms", service=service):
-        now = await api.call("get_room_options", **room)
-        for option, value in ROOM_OPTIONS.items():
-            if now.get(option) != value:
-                await api.call("change_room_option", **room, option=option, value=value)
-    else:
+    there = True
+    if f"{ROOM}@{service}" not in await api.call("muc_online_rooms", service=service):
+        there = False
         options = [{"name": name, "value": value} for name, value in ROOM_OPTIONS.items()]
         await api.call("create_room_with_opts", **room, host=domain, options=options)
+    now = await api.call("get_room_options", **room)
+    wanted = ROOM_OPTIONS | {name: value for name, value in NO_PRIVATE_MESSAGES.items() if name in now}
+    wrong = {option: value for option, value in wanted.items() if now.get(option) != value}
+    for option, value in wrong.items():
+        await api.call("change_room_option", **room, option=option, value=value)
+    corrected = f": {', '.join(f'{option}={value}' for option, value in wrong.items())}" if there and wrong else ""
+    tell("made" if not there else "changed" if wrong else "there", f"room {ROOM}@{service}{corrected}")
     bot = f"{COORDINATOR}@fleet.{domain}"
     await api.call("set_room_affiliation", **room, jid=bot, affiliation="owner")
     await api.call("muc_register_nick", nick=COORDINATOR, jid=bot, service=service)
@@ -170,25 +193,35 @@ async def _trim_archive(api: AdminApi, domain: str) -> None:
 
 
 async def provision(
-    api: AdminApi, domain: str, workers: Sequence[str], people: Sequence[Person], secrets: Path
+    api: AdminApi,
+    domain: str,
+    workers: Sequence[str],
+    people: Sequence[Person],
+    secrets: Path,
+    tell: Tell = tell_nobody,
 ) -> None:
     """Everything: the coordinator, the room, the operators' feeds, then each worker and person. Idempotent.
 
-    Each account's password lies in `secrets`/ACCOUNT, mode 0600. Raises SettingsError (name), XmppError (server)."""
+    `tell` hears what was done, a line a thing. Each account's password lies in `secrets`/ACCOUNT, mode 0600. Raises
+    SettingsError (name), XmppError (server)."""
     await asyncio.to_thread(secrets.mkdir, mode=0o700, parents=True, exist_ok=True)
-    await _account(api, COORDINATOR, f"fleet.{domain}", secrets)
+    tell(*await _account(api, COORDINATOR, f"fleet.{domain}", secrets))
     try:
         async with asyncio.TaskGroup() as first:
             first.create_task(_roster(api, domain))
-            first.create_task(_room(api, domain))
+            first.create_task(_room(api, domain, tell))
             for feed in (feeds.TUNING, *feeds.OPERATOR_FEEDS):
                 first.create_task(_feed(api, domain, feed))
             first.create_task(_trim_archive(api, domain))
+        tell("set", f"shared roster groups workers and coordinator at fleet.{domain}")
+        tell(
+            "set", f"feeds at pubsub.fleet.{domain}: {', '.join(f.name for f in (feeds.TUNING, *feeds.OPERATOR_FEEDS))}"
+        )
         async with asyncio.TaskGroup() as then:
             for worker in workers:
-                then.create_task(add_worker(api, domain, worker, secrets))
+                then.create_task(add_worker(api, domain, worker, secrets, tell))
             for person in people:
-                then.create_task(add_person(api, domain, person, secrets))
+                then.create_task(add_person(api, domain, person, secrets, tell))
     except BaseExceptionGroup as group:
         known, others = group.split((XmppError, SettingsError))
         if known is None or others is not None:

@@ -14,7 +14,7 @@ from agents import log
 from agents.embedded.broker import Broker
 from agents.embedded.folder import RunFolder
 from agents.errors import GeolaneError
-from agents.settings import Kafka, Settings, Xmpp
+from agents.settings import Ejabberd, Kafka, Settings, Xmpp
 from agents.supervisor import leaves
 from ejabberd.provision import Person, provision
 from ejabberd.server import Server
@@ -29,10 +29,12 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Servers:
-    """`kafka` and `xmpp` are how to reach them. `broker` and `server` are None where they are somebody else's."""
+    """`kafka`, `xmpp` and `ejabberd` (the admin API) are how to reach them. `broker` and `server` are None where they
+    are somebody else's."""
 
     kafka: Kafka
     xmpp: Xmpp
+    ejabberd: Ejabberd
     broker: Broker | None = None
     server: Server | None = None
     _held: set[str] = field(default_factory=set)
@@ -48,6 +50,7 @@ class Servers:
         servers = cls(
             kafka=msgspec.structs.replace(base.kafka, bootstrap=kafka) if kafka else Kafka(),
             xmpp=msgspec.structs.replace(base.xmpp, domain=xmpp) if xmpp else Xmpp(domain=DOMAIN),
+            ejabberd=base.ejabberd if xmpp else Ejabberd(),
         )
         try:
             async with asyncio.TaskGroup() as both:
@@ -82,6 +85,7 @@ class Servers:
         self._again = start
         await start()
         self.xmpp = Xmpp(domain=DOMAIN, host="127.0.0.1", port=server.c2s_port, ca_file=str(server.ca_file))
+        self.ejabberd = Ejabberd(api_socket=str(server.api.socket_path))
         say(f"ejabberd at 127.0.0.1:{server.c2s_port}: accounts, room and feeds are there")
 
     async def keep(self) -> None:

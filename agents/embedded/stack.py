@@ -25,7 +25,7 @@ from agents.embedded.servers import PEOPLE, Say, Servers
 from agents.errors import KafkaUnavailable, SettingsError
 from agents.kafka import lanemap
 from agents.kafka.admin import provision_topics
-from agents.settings import Metrics, Settings, decode_toml
+from agents.settings import Ejabberd, Metrics, Settings, decode_toml
 
 REFUSALS = 3
 INVENTORY = Path(__file__).parent / "data" / "inventory.toml"
@@ -82,7 +82,11 @@ class Stack:
         self.servers = await Servers.start(
             self.folder, base, kafka=self.plan.kafka, xmpp=self.plan.xmpp, workers=accounts, say=self._say
         )
-        self.base = msgspec.structs.replace(base, kafka=self.servers.kafka, xmpp=self.servers.xmpp)
+        servers = self.servers
+        self._theirs = msgspec.structs.replace(servers.kafka, admin_username="", admin_password_file="")
+        self.base = msgspec.structs.replace(
+            base, kafka=servers.kafka.admin, xmpp=servers.xmpp, ejabberd=servers.ejabberd
+        )
         lanes, raw = base.coordinator.lanes, base.coordinator.raw_partitions
         await provision_topics(self.base.kafka, lanes, raw, embedded=self.plan.kafka is None)
         if (built := await lanemap.newest(self.base.kafka)) is None:
@@ -115,7 +119,13 @@ class Stack:
                 continue
             xmpp = msgspec.structs.replace(self.base.xmpp, password_file=str(self._secrets.absolute() / account))
             metrics = self._metrics(i) if i < len(processes) else Metrics()
-            settings = msgspec.structs.replace(self.base, xmpp=xmpp, metrics=metrics)
+            is_worker = 0 < i < len(processes)  # they have no business at the admin API
+            ejabberd = Ejabberd() if is_worker else self.base.ejabberd
+            kafka = self._theirs.of(account)
+            given = (self._secrets / f"kafka-{kafka.username}").absolute()
+            if kafka.username and not kafka.password_file and given.exists():
+                kafka = msgspec.structs.replace(kafka, password_file=str(given))
+            settings = msgspec.structs.replace(self.base, kafka=kafka, xmpp=xmpp, metrics=metrics, ejabberd=ejabberd)
             files.write(self.folder.settings / f"{account}.toml", settings)
         if (first := self.plan.metrics_from) is not None:
             upto = f"{', '.join(processes[1:2])} on {first + 1}, and so on to {first + len(processes) - 1}"

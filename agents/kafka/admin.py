@@ -61,17 +61,23 @@ class Topic:
         return wanted
 
 
-def topics(lanes: int, raw_partitions: int) -> tuple[Topic, ...]:
-    """The seven topics of PROTOCOL 1, and the marks of dead letters that went back."""
+def topics(lanes: int, raw_partitions: int, of: settings.Topics | None = None) -> tuple[Topic, ...]:
+    """The seven topics of PROTOCOL 1, and the marks of dead letters that went back; `of`: what the settings say of them."""
+    of = of or settings.Topics()
+    isr = {"min.insync.replicas": str(of.min_isr)} if of.min_isr else {}
+
+    def kept(hours: float) -> dict[str, str]:
+        return isr | ({"retention.ms": str(round(hours * 3_600_000))} if hours else {})
+
     return (
-        Topic(TOPIC_RAW, raw_partitions, 256),
-        Topic(TOPIC_LANES, lanes, 32),
-        Topic(TOPIC_CLEAN, lanes, 32),
-        Topic(TOPIC_UNPLACED, 1, 128),
-        Topic(TOPIC_DEAD, 1, 256, {"max.message.bytes": str(MAX_DEAD_BYTES)}),
-        Topic(TOPIC_REPLAYED, 1, 0, _COMPACTED),
-        Topic(TOPIC_PLACEMENT, 1, 0, _COMPACTED),
-        Topic(TOPIC_LANEMAP, 1, 0, _COMPACTED),
+        Topic(TOPIC_RAW, raw_partitions, 256, kept(of.raw_retention_h)),
+        Topic(TOPIC_LANES, lanes, 32, kept(of.lanes_retention_h)),
+        Topic(TOPIC_CLEAN, lanes, 32, kept(of.clean_retention_h)),
+        Topic(TOPIC_UNPLACED, 1, 128, kept(of.unplaced_retention_h)),
+        Topic(TOPIC_DEAD, 1, 256, kept(of.dead_retention_h) | {"max.message.bytes": str(MAX_DEAD_BYTES)}),
+        Topic(TOPIC_REPLAYED, 1, 0, isr | _COMPACTED),
+        Topic(TOPIC_PLACEMENT, 1, 0, isr | _COMPACTED),
+        Topic(TOPIC_LANEMAP, 1, 0, isr | _COMPACTED),
     )
 
 
@@ -80,7 +86,7 @@ async def provision_topics(kafka: settings.Kafka, lanes: int, raw_partitions: in
 
     `embedded` also bounds their size on disk (3 GB in all with 32 lanes). Raises KafkaError for a topic that exists
     with another number of partitions or with settings under which records would be lost; KafkaUnavailable."""
-    await provision(kafka, topics(lanes, raw_partitions), embedded=embedded)
+    await provision(kafka, topics(lanes, raw_partitions, kafka.topics), embedded=embedded)
 
 
 async def provision(kafka: settings.Kafka, wanted: tuple[Topic, ...], *, embedded: bool = False) -> None:
@@ -90,10 +96,10 @@ async def provision(kafka: settings.Kafka, wanted: tuple[Topic, ...], *, embedde
         async with asyncio.timeout(3 * BOUND_S):
             await admin.start()
             brokers = len((await admin.describe_cluster())["brokers"])
-            await _create(admin, wanted, min(3, brokers), embedded)
-            await _check_partitions(admin, wanted)
+            await create(admin, wanted, kafka.topics.replication or min(3, brokers), embedded)
+            await check_partitions(admin, wanted)
             await _check_settings(admin, wanted)
-        await _await_leaders(kafka, wanted)
+        await await_leaders(kafka, wanted)
     except TimeoutError as e:
         raise KafkaUnavailable(f"provision topics at {kafka.bootstrap}: not done within {3 * BOUND_S:g} s") from e
     except (kafka_errors.KafkaError, OSError) as e:
@@ -102,7 +108,7 @@ async def provision(kafka: settings.Kafka, wanted: tuple[Topic, ...], *, embedde
         await admin.close()
 
 
-async def _create(admin: Any, wanted: tuple[Topic, ...], replicas: int, embedded: bool) -> None:
+async def create(admin: Any, wanted: tuple[Topic, ...], replicas: int, embedded: bool) -> None:
     new = [NewTopic(t.name, t.partitions, replicas, topic_configs=t.settings(embedded)) for t in wanted]
     response = await admin.create_topics(new, timeout_ms=10_000)
     for name, code, message in response.topic_errors:
@@ -111,7 +117,7 @@ async def _create(admin: Any, wanted: tuple[Topic, ...], replicas: int, embedded
             raise KafkaError(f"topic {name} cannot be made: {error.__name__} {message or ''}".rstrip())
 
 
-async def _check_partitions(admin: Any, wanted: tuple[Topic, ...]) -> None:
+async def check_partitions(admin: Any, wanted: tuple[Topic, ...]) -> None:
     while True:
         found = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics([t.name for t in wanted])}
         if all(found.get(t.name) for t in wanted):
@@ -125,7 +131,7 @@ async def _check_partitions(admin: Any, wanted: tuple[Topic, ...]) -> None:
             )
 
 
-async def _await_leaders(kafka: settings.Kafka, wanted: tuple[Topic, ...]) -> None:
+async def await_leaders(kafka: settings.Kafka, wanted: tuple[Topic, ...]) -> None:
     """Until every partition answers: a fresh one is in the metadata a moment before its leader takes requests."""
     offsets = Offsets(kafka, "geolane-provision")
     await offsets.start()
@@ -135,21 +141,34 @@ async def _await_leaders(kafka: settings.Kafka, wanted: tuple[Topic, ...]) -> No
         await offsets.stop()
 
 
-async def _check_settings(admin: Any, wanted: tuple[Topic, ...]) -> None:
-    """What would lose records if it were different: the time stamp's type, clean-up, and sizes below ours."""
-    answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, t.name) for t in wanted])
+async def configs(admin: Any, names: list[str]) -> dict[str, dict[str, str]]:
+    """Each topic's configuration in effect. Raises KafkaError when one may not be described."""
     found: dict[str, dict[str, str]] = {}
-    for answer in answers:
+    for answer in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names]):
         for code, message, _, name, entries in answer.resources:
             if code:
                 raise KafkaError(f"topic {name} cannot be described: {kafka_errors.for_code(code).__name__} {message}")
             found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+def wrong(topic: Topic, found: dict[str, str], keys: tuple[str, ...]) -> dict[str, str]:
+    """Those of `keys` that are not as they must be, with what they must be; a size may be larger."""
+    out = {}
+    for key in keys:
+        want, have = topic.settings(False).get(key), found.get(key, "")
+        if want is not None and have != want and not (key == "max.message.bytes" and int(have or 0) >= int(want)):
+            out[key] = want
+    return out
+
+
+async def _check_settings(admin: Any, wanted: tuple[Topic, ...]) -> None:
+    """What would lose records if it were different: the time stamp's type, clean-up, and sizes below ours."""
+    found = await configs(admin, [t.name for t in wanted])
     for topic in wanted:
-        for key in ("message.timestamp.type", "cleanup.policy", "max.message.bytes"):
-            want, have = topic.settings(False)[key], found[topic.name].get(key, "")
-            good = int(have or 0) >= int(want) if key == "max.message.bytes" else have == want
-            if not good:
-                raise KafkaError(
-                    f"topic {topic.name}: {key} is {have or 'not set'}, it must be {want}; run: "
-                    f"kafka-configs.sh --alter --topic {topic.name} --add-config {key}={want}"
-                )
+        keys = ("message.timestamp.type", "cleanup.policy", "max.message.bytes")
+        for key, want in wrong(topic, found[topic.name], keys).items():
+            raise KafkaError(
+                f"topic {topic.name}: {key} is {found[topic.name].get(key) or 'not set'}, it must be {want}; run: "
+                f"geolane provision --only kafka, or kafka-configs.sh --alter --topic {topic.name} --add-config {key}={want}"
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -45,13 +46,18 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"bootstrap_servers": kafka.bootstrap, "security_protocol": kafka.security}
     if kafka.security.endswith("SSL"):
         try:
-            kwargs["ssl_context"] = ssl.create_default_context(cafile=kafka.ca_file or None)
+            kwargs["ssl_context"] = context = ssl.create_default_context(cafile=kafka.ca_file or None)
+            context.sslobject_class = _Hasty
         except (OSError, ssl.SSLError) as e:
             raise SettingsError(f"kafka.ca_file: {kafka.ca_file}: no certificates can be read from it ({e})") from e
     if kafka.security.startswith("SASL"):
         if kafka.sasl_mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
             raise SettingsError(
                 f"kafka.sasl_mechanism: {kafka.sasl_mechanism!r} is none of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"
+            )
+        if settings.ACCOUNT in kafka.username:
+            raise SettingsError(
+                f"kafka.username is {kafka.username!r}: that is a process's own account; who is none names its account"
             )
         password = settings.secret(kafka.password_file, f"kafka-{kafka.username}", kafka.username)
         if not (kafka.username and password):
@@ -65,6 +71,24 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
             "sasl_plain_password": password,
         }
     return kwargs
+
+
+_DENIED = {
+    kafka_errors.TopicAuthorizationFailedError: "Topic",
+    kafka_errors.GroupAuthorizationFailedError: "Group",
+    kafka_errors.TransactionalIdAuthorizationFailed: "TransactionalId",
+    kafka_errors.ClusterAuthorizationFailedError: "Cluster",
+}
+
+
+def said(error: BaseException) -> str:
+    """An error of aiokafka's in words; a missing right is named, as far as the error knows it."""
+    kind = _DENIED.get(type(error))
+    if kind is None:
+        return str(error) or type(error).__name__
+    of = error.args[0] if error.args else ""
+    name = ", ".join(sorted(map(str, of))) if isinstance(of, set | frozenset | list | tuple) else str(of)
+    return f"this Kafka account lacks a right on {f'{kind} {name}'.strip()} (`geolane provision` gives rights)"
 
 
 def is_fenced(error: BaseException) -> bool:
@@ -94,8 +118,17 @@ def as_ours(error: BaseException, what: str) -> GeolaneError:
         kafka_errors.IncompatibleBrokerVersion,
         kafka_errors.UnsupportedVersionError,
     )
-    text = str(error) or type(error).__name__
+    text = said(error)
     return KafkaError(f"{what}: {text}") if isinstance(error, hopeless) else KafkaUnavailable(f"{what}: {text}")
+
+
+class _Hasty(ssl.SSLObject):
+    """TLS that says goodbye and does not wait to hear it (RFC 8446, 6.1): uvloop would wait 30 s for a broker that has just
+    sent something else, with the lane map's reader, and so a router's start, behind it."""
+
+    def unwrap(self) -> None:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            super().unwrap()
 
 
 class Link:
@@ -134,7 +167,10 @@ class Link:
         """The broker that coordinates a group or a transactional id; remembered until a request there fails."""
         node = self._coordinators.get((kind, key))
         if node is None:
-            node = int(await self.client.coordinator_lookup(kind, key))
+            try:
+                node = int(await self.client.coordinator_lookup(kind, key))
+            except tuple(_DENIED) as e:
+                raise type(e)(key) from e  # aiokafka does not say for which
             self._coordinators[kind, key] = node
         return node
 

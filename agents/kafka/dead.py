@@ -22,9 +22,9 @@ from agents.errors import KafkaUnavailable, LeaseLost
 from agents.kafka.admin import MAX_DEAD_BYTES
 from agents.kafka.closing import closed
 from agents.kafka.connection import BOUND_S, as_ours, client_kwargs, is_fenced
+from agents.kafka.rights import REPLAYER
 from agents.kafka.tables import read_table
 
-REPLAYER = "geolane-dead-replay"
 LOOKED_AT = 200_000  # letters, at most, in one look
 LOOK_S = 20.0
 TOGETHER, TOGETHER_BYTES = 500, 4 << 20  # letters in one transaction

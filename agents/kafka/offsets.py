@@ -47,11 +47,11 @@ class Offsets:
         async def attempt() -> dict[Partition, tuple[int, str] | None]:
             node = await self._link.coordinator(CoordinationType.GROUP, self._group)
             response = await self._link.ask(node, OffsetFetchRequest(self._group, list(wanted.items())))
-            _check(response.error_code)
+            _check(response.error_code, self._group)
             found: dict[Partition, tuple[int, str] | None] = {}
             for topic, partitions in response.topics:
                 for n, offset, metadata, code in partitions:
-                    _check(code)
+                    _check(code, topic)
                     found[Partition(f"{CLUSTER}/{topic}", n)] = (offset, metadata or "") if offset >= 0 else None
             return found
 
@@ -78,7 +78,7 @@ class Offsets:
                 response = await self._link.ask(leader, OffsetRequest(-1, _READ_COMMITTED, list(topics.items())))
                 for topic, partitions in response.topics:
                     for n, code, _, offset, *_rest in partitions:
-                        _check(code)
+                        _check(code, topic)
                         found[Partition(f"{CLUSTER}/{topic}", n)] = int(offset)
             return found
 
@@ -92,7 +92,7 @@ def _by_topic(parts: Iterable[Partition]) -> dict[str, list[int]]:
     return topics
 
 
-def _check(code: int) -> None:
+def _check(code: int, name: str) -> None:
     error = kafka_errors.for_code(code)
     if error is not kafka_errors.NoError:
-        raise error()
+        raise error(name)

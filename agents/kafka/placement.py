@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError as AnyKafkaError
 from agents import log, settings
 from agents.core.model import TOPIC_PLACEMENT
 from agents.errors import KafkaUnavailable, LeadershipLost
-from agents.kafka.connection import as_ours, client_kwargs, is_fenced
+from agents.kafka.connection import as_ours, client_kwargs, is_fenced, said
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.tables import read_table
 
@@ -103,7 +103,7 @@ class PlacementLog:
                     self._over = f"another coordinator has taken {self._transactional_id}: this process must end"
                     raise LeadershipLost(self._over) from e
                 raise KafkaUnavailable(
-                    f"write {len(records)} records to {self._topic}: outcome unknown ({e!r}); this process must end"
+                    f"write {len(records)} records to {self._topic}: outcome unknown ({said(e)}); this process must end"
                 ) from e
             self._over = ""
 

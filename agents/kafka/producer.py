@@ -18,7 +18,7 @@ from aiokafka.structs import OffsetAndMetadata
 from agents import settings
 from agents.core.model import LeaseCommand, Partition
 from agents.errors import KafkaError, LeaseLost
-from agents.kafka.connection import as_ours, client_kwargs
+from agents.kafka.connection import as_ours, client_kwargs, said
 
 MAX_BATCH_BYTES = 1 << 20
 TRANSACTION_BOUND_S = 9.0
@@ -96,7 +96,7 @@ class LeasedProducer:
                 doing = "commit"
                 await self._producer.commit_transaction()
         except BaseException as e:
-            text = str(e) or type(e).__name__
+            text = said(e)
             self._lost = f"{doing}: {text}" if doing != "commit" else f"commit, outcome unknown: {text}"
             if doing != "commit":
                 await self._abort()
@@ -115,7 +115,7 @@ class LeasedProducer:
                         await self._producer.client.force_metadata_update()
                         known = await self._producer.partitions_for(topic)
             except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
-                raise NotSent(f"topic {topic}: its partitions are not known: {e}") from e
+                raise NotSent(f"topic {topic}: its partitions are not known: {said(e)}") from e
             if not wanted <= set(known):
                 raise NotSent(f"topic {topic} has no partition {min(wanted - set(known))}, only {len(known)}")
 

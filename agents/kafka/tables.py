@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
 from agents.errors import KafkaUnavailable
@@ -33,6 +33,7 @@ async def read_table(kafka: settings.Kafka, topic: str, bound_s: float = 30.0) -
     try:
         async with asyncio.timeout(bound_s):
             await consumer.start()
+            await consumer._client._wait_on_metadata(topic)  # else a right that is missing is asked for on and on
             consumer.assign([partition])
             await consumer.seek_to_beginning(partition)
             end = (await consumer.end_offsets([partition]))[partition]
@@ -45,7 +46,7 @@ async def read_table(kafka: settings.Kafka, topic: str, bound_s: float = 30.0) -
                             table[record.key] = record.value
     except TimeoutError as e:
         raise KafkaUnavailable(f"{what}: its end was not reached within {bound_s:g} s") from e
-    except (AnyKafkaError, OSError) as e:
+    except (kafka_errors.KafkaError, OSError) as e:
         raise as_ours(e, what) from e
     finally:
         await consumer.stop()

@@ -3,14 +3,17 @@ it stands, the key, and what would be right."""
 
 from agents.settings.secrets import secret
 from agents.settings.sources import Loaded, decode_toml, gather, load
-from agents.settings.tables import Coordinator, Kafka, Metrics, Settings, Worker, Xmpp
+from agents.settings.tables import ACCOUNT, Coordinator, Ejabberd, Kafka, Metrics, Settings, Topics, Worker, Xmpp
 
 __all__ = [
+    "ACCOUNT",
     "Coordinator",
+    "Ejabberd",
     "Kafka",
     "Loaded",
     "Metrics",
     "Settings",
+    "Topics",
     "Worker",
     "Xmpp",
     "decode_toml",

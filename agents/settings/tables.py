@@ -11,13 +11,37 @@ from agents.settings.about import about, choice, told_by
 
 _BROKERS = r"\A[^\s,]+:\d+(,[^\s,]+:\d+)*\Z"
 _NAME = r"\A[^\s@/]+\Z"
+_LOOPBACK = r"(127\.\d+\.\d+\.\d+|localhost|\[::1\])"
+_API_URL = rf"\A(|https://[^\s/@]+/\S+|http://{_LOOPBACK}(:\d+)?/\S+)\Z"
+_JID = r"\A(|[^\s@/:]+@[^\s@/:]+)\Z"
 _FUNCTION = r"\A[\w.]+:\w+\Z"
+ACCOUNT = "{account}"
 MOST_MS = 1e6
 """As in the kernels: more ms than that is none."""
 
 
 def _file(text: str) -> msgspec.Meta:
     return about(text, form="a file's path, or empty")
+
+
+_KEPT = "kept at least so long; 0: as the broker keeps what it is told nothing of"
+
+
+class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The topics that provisioning makes; their partitions are coordinator.lanes and coordinator.raw_partitions."""
+
+    replication: Annotated[
+        int, about("Copies of each partition; 0: 3, or as many as there are brokers.", "brokers", ge=0, le=100)
+    ] = 0
+    min_isr: Annotated[
+        int,
+        about("Copies that a write waits for (min.insync.replicas); 0: as the broker says.", "brokers", ge=0, le=100),
+    ] = 0
+    raw_retention_h: Annotated[float, about(f"events.raw: {_KEPT}.", "h", ge=0)] = 0.0
+    lanes_retention_h: Annotated[float, about(f"events.lanes: {_KEPT}.", "h", ge=0)] = 0.0
+    clean_retention_h: Annotated[float, about(f"events.clean: {_KEPT}.", "h", ge=0)] = 0.0
+    dead_retention_h: Annotated[float, about(f"events.dead: {_KEPT}.", "h", ge=0)] = 0.0
+    unplaced_retention_h: Annotated[float, about(f"events.unplaced: {_KEPT}.", "h", ge=0)] = 0.0
 
 
 class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,16 +56,46 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sasl_mechanism: Annotated[
         str, choice("How the password is proved, with SASL.", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
     ] = "SCRAM-SHA-512"
-    username: Annotated[str, about("The account, with SASL.")] = ""
+    username: Annotated[
+        str,
+        about("The account, with SASL. {account} in it stands for the process's own: geolane, node-NAME, router-NAME."),
+    ] = ""
     password_file: Annotated[
         str,
         _file(
-            "File with the account's password, mode 0600. Left out: the systemd credential kafka-USERNAME, else USERNAME."
+            "File with the account's password, mode 0600; it may hold {account}, too. Left out: the systemd credential "
+            "kafka-USERNAME, else USERNAME."
         ),
     ] = ""
     ca_file: Annotated[
         str, _file("Certificates (PEM) that the brokers' are checked against, with SSL. Left out: the system's.")
     ] = ""
+    admin_username: Annotated[
+        str,
+        about(
+            "The account with which `geolane provision` makes topics, accounts and rights. Left out: topics alone, by username."
+        ),
+    ] = ""
+    admin_password_file: Annotated[
+        str,
+        _file("File with that account's password, mode 0600. Left out: the systemd credential kafka-NAME, else NAME."),
+    ] = ""
+    topics: Topics = Topics()
+
+    def of(self, account: str) -> Kafka:
+        """As the process with the XMPP account `account` uses it: `{account}` is filled in."""
+        return msgspec.structs.replace(
+            self,
+            username=self.username.replace(ACCOUNT, account),
+            password_file=self.password_file.replace(ACCOUNT, account),
+        )
+
+    @property
+    def admin(self) -> Kafka:
+        """As who provisions uses it."""
+        if not self.admin_username:
+            return self
+        return msgspec.structs.replace(self, username=self.admin_username, password_file=self.admin_password_file)
 
 
 class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,6 +133,34 @@ class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def coordinator(self) -> str:
         """The bare JID of the coordinator; its leader is `/leader` of it."""
         return f"geolane@fleet.{self.domain}"
+
+
+class Ejabberd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The admin API of the XMPP server, for `geolane provision` and whoever else makes accounts (docs/deploy.md)."""
+
+    api_url: Annotated[
+        str,
+        about(
+            "Where it answers over HTTP, with the password of api_user.",
+            form="https://HOST:PORT/api (http:// on loopback only), or empty",
+            pattern=_API_URL,
+        ),
+    ] = ""
+    api_socket: Annotated[
+        str, _file("Its unix socket, in place of api_url: who may open it is admin, without a password.")
+    ] = ""
+    api_user: Annotated[
+        str, about("The JID of the account that api_permissions let in.", form="NAME@DOMAIN, or empty", pattern=_JID)
+    ] = ""
+    api_password_file: Annotated[
+        str,
+        _file(
+            "File with that account's password, mode 0600. Left out: the systemd credential ejabberd-NAME, else NAME."
+        ),
+    ] = ""
+    ca_file: Annotated[
+        str, _file("Certificates (PEM) that the API's is checked against. Left out: xmpp.ca_file, else the system's.")
+    ] = ""
 
 
 class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -193,9 +275,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     kafka: Kafka = Kafka()
     xmpp: Xmpp = Xmpp()
+    ejabberd: Ejabberd = Ejabberd()
     worker: Worker = Worker()
     coordinator: Coordinator = Coordinator()
     metrics: Metrics = Metrics()
+
+    def of(self, account: str) -> Settings:
+        """As the process with the XMPP account `account` reads them."""
+        return msgspec.structs.replace(self, kafka=self.kafka.of(account))
 
 
 ORDERED = (

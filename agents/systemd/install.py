@@ -15,10 +15,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from agents.errors import InstallError
-from agents.settings import Settings, load
+from agents.settings import ACCOUNT, Settings, load
 
 TEMPLATES = Path(__file__).parent
 UNITS = ("geolane.target", "geolane-coordinator.service", "geolane-router@.service", "geolane-node@.service")
+ACCOUNTS = dict(zip(UNITS[1:], ("geolane", "router-%i", "node-%i"), strict=True))
+"""The XMPP account of each service's process."""
 SYSTEM_FOLDER = Path("etc/systemd/system")
 SETTINGS = Path("/etc/geolane/geolane.toml")
 
@@ -139,8 +141,8 @@ def render(name: str, place: Place) -> str:
     for path in (place.geolane, place.settings, place.secrets):
         if re.search(r"[\s%\"'\\;$]", str(path)):
             raise InstallError(f"{path}: a path in a unit may hold no space, quote, %, $, ; or backslash")
-    kafka = place.kafka_username
-    if kafka and not re.fullmatch(r"[\w.@-]+", kafka):
+    kafka = place.kafka_username.replace(ACCOUNT, ACCOUNTS.get(name, ""))
+    if kafka and not re.fullmatch(r"[\w.@-]+", kafka.replace("%i", "")):
         raise InstallError(
             f"kafka.username {kafka!r} cannot name a credential: letters, digits, dots, hyphens, underscores"
         )
@@ -208,7 +210,8 @@ def advice(place: Place, root: Path) -> Iterator[str]:
         yield f"write the settings: {place.settings} (geolane settings example prints one), mode 0644: no password stands in it"
     yield f"put each process's password into {place.secrets}/ACCOUNT (geolane, node-NAME, router-NAME), mode 0600"
     if place.kafka_username:
-        yield f"and Kafka's into {place.secrets}/kafka-{place.kafka_username}; leave kafka.password_file out of the settings"
+        file = f"kafka-{place.kafka_username.replace(ACCOUNT, 'ACCOUNT')}"
+        yield f"and Kafka's into {place.secrets}/{file}; leave kafka.password_file out of the settings"
     if root == Path("/"):
         yield f"{ctl} daemon-reload"
     yield f"{ctl} enable --now geolane-coordinator geolane-router@NAME geolane-node@NAME geolane.target"

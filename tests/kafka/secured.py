@@ -1,4 +1,4 @@
-"""A broker as a user's own may be: SASL over TLS, with a certificate authority of its own."""
+"""A broker as a user's own may be: SASL over TLS, with a certificate authority of its own, and rights that somebody has to give."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ USER, PASSWORD = "node-iad-1", "correct horse"
 
 
 class SecureBroker(Broker):
-    """A broker that also listens with SASL_SSL and knows one user, as a user's own cluster may."""
+    """A broker that also listens with SASL_SSL and knows one user, as a user's own cluster may. `denies`: what no ACL allows
+    is denied; USER may do everything."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, denies: bool = False) -> None:
         super().__init__(folder, heap_mb=256)
         self.secure_port = _free_port()
+        self._denies = denies
 
     def _more_properties(self) -> str:
         port, controller_port = self._choose_ports()
@@ -29,7 +31,13 @@ class SecureBroker(Broker):
         make_certificate(self.folder / "server.pem", self.folder / "ca.pem")
         plain, secure = f"PLAINTEXT://127.0.0.1:{port}", f"SASL_SSL://127.0.0.1:{self.secure_port}"
         module = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-        return f"""
+        # The port without TLS is the test's own, for the broker among itself: who comes there is ANONYMOUS.
+        acls = f"""
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=false
+super.users=User:ANONYMOUS;User:{USER}
+"""
+        return f"""{acls if self._denies else ""}
 listeners={plain},CONTROLLER://127.0.0.1:{controller_port},{secure}
 advertised.listeners={plain},{secure}
 listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL

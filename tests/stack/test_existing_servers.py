@@ -1,23 +1,26 @@
-"""Servers that exist: a Kafka with SASL over TLS, an ejabberd with a certificate authority of its own; `up` starts the processes only."""
+"""Servers of one's own: a Kafka with SASL over TLS that denies what nobody allowed, an ejabberd with a certificate authority of its
+own (ejabberd/own.yml); `geolane provision` makes what is needed there, and `up` starts the processes only, each with an
+account of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from agents.embedded import flights, headless
+from agents.embedded import files, flights, headless
 from agents.embedded.folder import RunFolder
 from agents.embedded.replay import Replay
 from agents.embedded.stack import Plan, Stack
-from agents.settings import Coordinator, Kafka, Settings, Xmpp
-from ejabberd.provision import provision
-from ejabberd.server import Server
+from agents.settings import Coordinator, Kafka, Settings
+from tests.ejabberd.own import ADMIN_PASSWORD, OwnServer
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, secret
 
 pytestmark = pytest.mark.stack
@@ -34,23 +37,58 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-async def test_the_stream_is_worked_exactly_once_over_tls_and_passwords(folder: Path) -> None:
-    broker, server = SecureBroker(folder / "kafka"), Server(folder / "xmpp", DOMAIN)
+def _settings(folder: Path, broker: SecureBroker, server: OwnServer) -> Settings:
+    kafka = Kafka(
+        bootstrap=f"127.0.0.1:{broker.secure_port}",
+        security="SASL_SSL",
+        username="{account}",
+        password_file=str(folder / "secrets" / "kafka-{account}"),
+        ca_file=str(broker.folder / "ca.pem"),
+        admin_username=USER,
+        admin_password_file=secret(folder / "kafka-admin", PASSWORD),
+    )
+    coordinator = Coordinator(lanes=6, raw_partitions=2, inventory=str(folder / "inventory.toml"))
+    return msgspec.structs.replace(server.settings(folder / "xmpp-admin"), kafka=kafka, coordinator=coordinator)
+
+
+async def _provision(folder: Path) -> str:
+    """The command, as it is typed; what it said."""
+    geolane = Path(sys.executable).parent / "geolane"
+    settings, sample = f"--settings={folder}/own.toml", f"--sample={folder}/sample"
+    process = await asyncio.create_subprocess_exec(
+        geolane,
+        "provision",
+        settings,
+        "--people=ana:owner",
+        sample,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        said = (await process.communicate())[0].decode()
+    assert process.returncode == 0, said
+    return said
+
+
+async def test_the_stream_is_worked_exactly_once_with_the_rights_that_provisioning_gave(folder: Path) -> None:
+    broker, server = SecureBroker(folder / "kafka", denies=True), OwnServer(folder / "xmpp", DOMAIN)
     try:
         await broker.start()
         await server.start()
-        kafka = Kafka(
-            bootstrap=f"127.0.0.1:{broker.secure_port}", security="SASL_SSL", username=USER,
-            password_file=secret(folder / "kafka-password", PASSWORD), ca_file=str(broker.folder / "ca.pem"),
-        )  # fmt: skip
-        xmpp = Xmpp(domain=DOMAIN, host="127.0.0.1", port=server.c2s_port, ca_file=str(server.ca_file))
-        base = Settings(kafka=kafka, xmpp=xmpp, coordinator=Coordinator(lanes=6, raw_partitions=2))
-        secrets = folder / "secrets"
-        secrets.mkdir(mode=0o700)
-        plan = Plan(base, nodes=2, kafka=kafka.bootstrap, xmpp=DOMAIN, secrets=secrets)
+        base = _settings(folder, broker, server)
+        files.write(folder / "own.toml", base)
+        (folder / "sample").write_bytes(b"\n".join(flights.sample()))
+        plan = Plan(base, nodes=2, kafka=base.kafka.bootstrap, xmpp=DOMAIN, secrets=folder / "secrets")
+        (folder / "inventory.toml").write_text(files.inventory(plan.read_inventory()))
+
+        first, again = await _provision(folder), await _provision(folder)
+        assert "made: lane map, version 1" in first
+        assert not [line for line in again.splitlines() if line.startswith(("made", "changed"))], again
+        for secret_ in (PASSWORD, ADMIN_PASSWORD, (folder / "secrets" / "geolane").read_text().strip()):
+            assert secret_ not in first
+
         with RunFolder(folder / "run") as run:
             stack = Stack(run, plan, lambda text: None)
-            await provision(server.api, DOMAIN, [w.worker for w in stack.workers], [], secrets)
             async with stack.working(flights.sample(), 1000.0):
                 replay = Replay(stack.base.kafka, flights.stream(), 2, 1000.0, EVENTS)
                 async with asyncio.timeout(60):
@@ -58,6 +96,10 @@ async def test_the_stream_is_worked_exactly_once_over_tls_and_passwords(folder: 
                     await headless.settled(stack, EVENTS)
                 a = stack.accounting
                 assert (a.events_in, a.open, a.duplicates) == (EVENTS, 0, 0)
+                for name in ("geolane", "node-yyz-1", "router-1"):
+                    told = (run.settings / f"{name}.toml").read_text()
+                    assert f'username = "{name}"' in told
+                    assert USER not in told, "a process is not told how the admin logs in"
                 for log in run.log.iterdir():
                     assert PASSWORD not in log.read_text("utf-8"), "no log tells a password"
     finally:

@@ -1,0 +1,151 @@
+"""Kafka's accounts (SCRAM) and rights (ACLs), made by its admin protocol with an account that may; it adds and never takes away.
+
+A password is not sent: the broker is given salt and salted password (RFC 5802). Whether an account has its password
+already is seen by logging in, as with ejabberd's accounts."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiokafka.errors as kafka_errors
+import msgspec
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.admin import DescribeAclsRequest
+
+from agents import settings
+from agents.errors import KafkaError, KafkaUnavailable
+from agents.kafka.connection import BOUND_S, Link, client_kwargs
+from agents.kafka.rights import Right
+from agents.kafka.upkeep import Tell
+from agents.kafka.wire import ALLOW, ANY, SCRAM, AlterUserScramCredentials, CreateAcls, Operation, Pattern, Resource
+
+_Row = tuple[int, str, int, str, str, int, int]
+ITERATIONS = 8192
+_SALT_BYTES = 32
+
+
+class Accounts:
+    """`kafka`: the settings of the account that may (Alter on the cluster, Describe for a dry run). `start`, then use."""
+
+    def __init__(self, kafka: settings.Kafka) -> None:
+        self._kafka = kafka
+        self._link = Link(kafka, "geolane-provision")
+        self._at_once = asyncio.Semaphore(8)
+
+    async def start(self) -> None:
+        """Raises KafkaUnavailable, SettingsError."""
+        await self._link.start()
+
+    async def stop(self) -> None:
+        await self._link.stop()
+
+    async def users(self, files: dict[str, Path], tell: Tell, *, dry: bool = False) -> None:
+        """Give each user the password of its file. Raises KafkaError, KafkaUnavailable."""
+        good = await asyncio.gather(*(self._logs_in(user, file) for user, file in files.items()))
+        missing = {user: file for (user, file), fits in zip(files.items(), good, strict=True) if not fits}
+        if missing and not dry:
+            await self._set(missing)
+            for user, file in missing.items():
+                await _until(partial(self._logs_in, user, file), f"Kafka's account {user} was made, and cannot log in")
+        for user, file in files.items():
+            if user in missing:
+                tell("set", f"Kafka's account {user}: its password is the one in {file}")
+            else:
+                tell("there", f"Kafka's account {user}")
+
+    async def _set(self, files: dict[str, Path]) -> None:
+        number, digest = SCRAM[self._kafka.sasl_mechanism]
+        credentials = []
+        for user, file in files.items():
+            text, salt = settings.secret(str(file)), os.urandom(_SALT_BYTES)
+            salted = await asyncio.to_thread(hashlib.pbkdf2_hmac, digest, text.encode(), salt, ITERATIONS)
+            credentials.append((user, number, ITERATIONS, salt, salted))
+        response = await self._ask("set the passwords of Kafka's accounts", AlterUserScramCredentials(credentials))
+        for name, code, message, _ in response.results:
+            if code:
+                raise self._refused(f"Kafka's account {name} cannot be made", code, message)
+
+    async def _logs_in(self, user: str, file: Path) -> bool:
+        if not await asyncio.to_thread(file.exists):
+            return False
+        kafka = msgspec.structs.replace(self._kafka, username=user, password_file=str(file))
+        client = AIOKafkaClient(client_id="geolane-provision", request_timeout_ms=5000, **client_kwargs(kafka))
+        try:
+            async with self._at_once, asyncio.timeout(BOUND_S):
+                await client.bootstrap()
+        except (kafka_errors.KafkaError, OSError):
+            return False
+        finally:
+            await client.close()
+        return True
+
+    async def rights(self, wanted: Sequence[Right], tell: Tell, *, dry: bool = False) -> None:
+        """Give the rights that are missing. Raises KafkaError (this account may not), KafkaUnavailable."""
+        there = await self._there()
+        if there is None:
+            tell("there", "rights: this Kafka asks for none (it has no authorizer.class.name)")
+            return
+        missing = [right for right in wanted if _row(right) not in there]
+        if missing and not dry:
+            response = await self._ask("give rights", CreateAcls([_row(right) for right in missing]))
+            for right, (code, message) in zip(missing, response.creation_responses, strict=True):
+                if code:
+                    raise self._refused(f"{right} cannot be given to {right.user}", code, message)
+            await _until(lambda: self._have(missing), "rights were given, and are not seen")
+        for user in dict.fromkeys(right.user for right in wanted):
+            new = [str(right) for right in missing if right.user == user]
+            count = sum(right.user == user for right in wanted)
+            tell("made" if new else "there", f"rights of {user}: {'; '.join(new) if new else f'all {count}'}")
+
+    async def _have(self, rights: Sequence[Right]) -> bool:
+        return {_row(right) for right in rights} <= (await self._there() or set())
+
+    async def _there(self) -> set[_Row] | None:
+        """Every ACL that the broker has; None where it has no authorizer."""
+        every = DescribeAclsRequest(ANY, None, ANY, None, None, ANY, ANY)
+        response = await self._ask("read the rights", every)
+        error = kafka_errors.for_code(response.error_code)
+        if error is kafka_errors.SecurityDisabled:
+            return None
+        if error is not kafka_errors.NoError:
+            raise self._refused("the rights cannot be read", response.error_code, response.error_message)
+        return {
+            (kind, name, pattern, principal, host, operation, permission)
+            for kind, name, pattern, acls in response.resources
+            for principal, host, operation, permission in acls
+        }
+
+    async def _ask(self, what: str, request: object) -> Any:  # Any: aiokafka has no types
+        async def attempt() -> Any:
+            return await self._link.ask(self._link.client.get_random_node(), request)
+
+        return await self._link.persist(what, attempt)
+
+    def _refused(self, what: str, code: int, message: str | None) -> KafkaError:
+        error = kafka_errors.for_code(code)
+        if error is kafka_errors.ClusterAuthorizationFailedError:
+            return KafkaError(
+                f"{what}: {self._kafka.username} may not; it needs Alter and Describe on Cluster. Or let an administrator run what "
+                "`geolane provision --only kafka --print` prints"
+            )
+        return KafkaError(f"{what}: {error.__name__} {message or ''}".rstrip())
+
+
+async def _until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Brokers hear of a change one after the other. Raises KafkaUnavailable when this one has not within the bound."""
+    deadline = asyncio.get_running_loop().time() + BOUND_S
+    while not await condition():
+        if asyncio.get_running_loop().time() > deadline:
+            raise KafkaUnavailable(f"{what} {BOUND_S:g} s later")
+        await asyncio.sleep(0.05)
+
+
+def _row(right: Right) -> _Row:
+    kind, pattern, operation = Resource(right.resource), Pattern(right.pattern), Operation(right.operation)
+    return (int(kind), right.name, int(pattern), f"User:{right.user}", "*", int(operation), ALLOW)

@@ -1,0 +1,84 @@
+"""What each kind of process may do in Kafka, and no more; pure. Found by running all of it on a broker that denies what is not
+allowed, and taking rights away until something failed (tests/stack/test_own_servers.py).
+
+A worker's transactional id is in nobody else's rights but the coordinator's, who makes its leases (PROTOCOL 2.1). Kafka
+has one right for making a lease and for using it (Write on the id): that a worker makes none is in its code, not in its
+rights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from agents.core.model import (
+    TOPIC_CLEAN,
+    TOPIC_DEAD,
+    TOPIC_LANEMAP,
+    TOPIC_LANES,
+    TOPIC_PLACEMENT,
+    TOPIC_RAW,
+    TOPIC_REPLAYED,
+    TOPIC_UNPLACED,
+    Kind,
+)
+from agents.kafka.wire import Operation, Pattern, Resource
+
+COORDINATOR = "geolane"
+REPLAYER = "geolane-dead-replay"
+R, W, D = Operation.READ, Operation.WRITE, Operation.DESCRIBE
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Right:
+    """`user` may do `operation` to the resource `name`, or to all whose names begin with it. Read and Write imply Describe."""
+
+    user: str
+    resource: Resource
+    name: str
+    operation: Operation
+    pattern: Pattern = Pattern.LITERAL
+
+    def __str__(self) -> str:
+        star = "*" if self.pattern is Pattern.PREFIXED else ""
+        return f"{self.operation.name.title()} on {self.resource.name.title().replace('_', '')} {self.name}{star}"
+
+
+_TOPICS: dict[str, dict[str, Operation]] = {
+    "coordinator": {TOPIC_LANEMAP: R, TOPIC_RAW: W, TOPIC_LANES: D, TOPIC_DEAD: R},  # dead letters go back to raw
+    "node": {TOPIC_LANES: R, TOPIC_CLEAN: W, TOPIC_DEAD: W},
+    "router": {TOPIC_RAW: R, TOPIC_LANEMAP: R, TOPIC_LANES: W, TOPIC_UNPLACED: W, TOPIC_DEAD: W},
+}
+
+
+def rights_of(account: str, user: str = "") -> Iterator[Right]:
+    """Of the process with the XMPP account `account` (`geolane`, `node-iad-1`, `router-1`), given to the Kafka user `user`
+    (empty: of the same name)."""
+    user = user or account
+    role = "coordinator" if account == COORDINATOR else account.partition("-")[0]
+    for topic, operation in _TOPICS[role].items():
+        yield Right(user, Resource.TOPIC, topic, operation)
+    if role == "coordinator":
+        for topic in (TOPIC_PLACEMENT, TOPIC_REPLAYED):
+            for operation in (R, W):
+                yield Right(user, Resource.TOPIC, topic, operation)
+        yield Right(user, Resource.TRANSACTIONAL_ID, REPLAYER, W)
+        for kind in Kind:
+            yield Right(user, Resource.GROUP, kind.group, D)
+            yield Right(user, Resource.TRANSACTIONAL_ID, f"geolane-{kind.value}-", W, Pattern.PREFIXED)
+        yield Right(user, Resource.TRANSACTIONAL_ID, "geolane-coordinator", W)
+    else:
+        yield Right(user, Resource.GROUP, Kind(role).group, R)
+        yield Right(user, Resource.TRANSACTIONAL_ID, f"geolane-{account}", W)
+
+
+def rights(accounts: Iterable[str], user: str = "") -> list[Right]:
+    """Of all of them, each once, in order."""
+    return sorted({right for account in accounts for right in rights_of(account, user)})
+
+
+def command(right: Right) -> str:
+    """The arguments of kafka-acls.sh that give it."""
+    resource = right.resource.name.lower().replace("_", "-")
+    pattern = " --resource-pattern-type prefixed" if right.pattern is Pattern.PREFIXED else ""
+    operation = right.operation.name.title()
+    return f"--add --allow-principal 'User:{right.user}' --operation {operation} --{resource} '{right.name}'{pattern}"

@@ -1,0 +1,138 @@
+"""Requests of Kafka's admin protocol that aiokafka 0.14 lacks, as it declares its own, and nothing else. Their fields and numbers are
+those of https://kafka.apache.org/protocol.html."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+from aiokafka.protocol.admin import CreateAclsRequest_v1
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import (
+    Array,
+    Boolean,
+    CompactArray,
+    CompactBytes,
+    CompactString,
+    Int8,
+    Int16,
+    Int32,
+    Schema,
+    String,
+    TaggedFields,
+)
+
+_TEXT = String("utf-8")
+_SHORT = CompactString("utf-8")
+
+
+class Resource(IntEnum):
+    """ResourceType of an ACL."""
+
+    TOPIC, GROUP, CLUSTER, TRANSACTIONAL_ID = 2, 3, 4, 5
+
+
+class Pattern(IntEnum):
+    """PatternType of an ACL."""
+
+    LITERAL, PREFIXED = 3, 4
+
+
+class Operation(IntEnum):
+    """AclOperation."""
+
+    READ, WRITE, CREATE, ALTER, DESCRIBE = 3, 4, 5, 7, 8
+
+
+ANY = 1
+ALLOW = 3
+SET = 0
+TOPIC = 2
+SCRAM = {"SCRAM-SHA-256": (1, "sha256"), "SCRAM-SHA-512": (2, "sha512")}
+"""Kafka's number and hashlib's name of each mechanism."""
+
+
+class _AlteredConfigs(Response):  # type: ignore[misc]  # aiokafka has no types
+    API_KEY, API_VERSION = 44, 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("responses", Array(("error_code", Int16), ("error_message", _TEXT), ("type", Int8), ("name", _TEXT))),
+    )
+
+
+class _AlterConfigs(RequestStruct):  # type: ignore[misc]
+    API_KEY, API_VERSION, RESPONSE_TYPE = 44, 0, _AlteredConfigs
+    SCHEMA = Schema(
+        (
+            "resources",
+            Array(("type", Int8), ("name", _TEXT), ("configs", Array(("key", _TEXT), ("how", Int8), ("value", _TEXT)))),
+        ),
+        ("validate_only", Boolean),
+    )
+
+
+class IncrementalAlterConfigs(Request[_AlterConfigs]):  # type: ignore[misc]
+    """Set some configuration keys of topics; what is not named stays (AlterConfigs, which aiokafka has, resets it)."""
+
+    API_KEY = 44
+
+    def __init__(self, topics: dict[str, dict[str, str]]) -> None:
+        self._topics = [(TOPIC, name, [(k, SET, v) for k, v in keys.items()]) for name, keys in topics.items()]
+
+    def build(self, request_struct_class: type[_AlterConfigs]) -> _AlterConfigs:
+        return request_struct_class(self._topics, False)
+
+
+class _AlteredScram(Response):  # type: ignore[misc]
+    API_KEY, API_VERSION = 51, 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "results",
+            CompactArray(("user", _SHORT), ("error_code", Int16), ("error_message", _SHORT), ("tags", TaggedFields)),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _AlterScram(RequestStruct):  # type: ignore[misc]
+    API_KEY, API_VERSION, RESPONSE_TYPE, FLEXIBLE_VERSION = 51, 0, _AlteredScram, True
+    SCHEMA = Schema(
+        ("deletions", CompactArray(("name", _SHORT), ("mechanism", Int8), ("tags", TaggedFields))),
+        (
+            "upsertions",
+            CompactArray(
+                ("name", _SHORT),
+                ("mechanism", Int8),
+                ("iterations", Int32),
+                ("salt", CompactBytes),
+                ("salted_password", CompactBytes),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class AlterUserScramCredentials(Request[_AlterScram]):  # type: ignore[misc]
+    """Set credentials, each (user, mechanism's number, iterations, salt, salted password): no password is sent."""
+
+    API_KEY = 51
+
+    def __init__(self, credentials: list[tuple[str, int, int, bytes, bytes]]) -> None:
+        self._credentials: list[tuple[Any, ...]] = [(*credential, {}) for credential in credentials]
+
+    def build(self, request_struct_class: type[_AlterScram]) -> _AlterScram:
+        return request_struct_class([], self._credentials, {})
+
+
+class CreateAcls(Request[CreateAclsRequest_v1]):  # type: ignore[misc]
+    """Many ACLs at once, each (resource type, name, pattern type, principal, host, operation, permission)."""
+
+    API_KEY = 30
+
+    def __init__(self, rows: list[tuple[Any, ...]]) -> None:  # Any: of ints and texts
+        self._rows = rows
+
+    def build(self, request_struct_class: type[CreateAclsRequest_v1]) -> CreateAclsRequest_v1:
+        return request_struct_class(self._rows)

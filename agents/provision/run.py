@@ -1,0 +1,106 @@
+"""`geolane provision`: XMPP, then Kafka; a line for each thing, whether it was made, changed or there already."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from agents.core.lanemap import LaneMap, build
+from agents.core.model import TOPIC_LANEMAP
+from agents.embedded import lines
+from agents.errors import SettingsError
+from agents.kafka import lanemap
+from agents.kafka.accounts import Accounts
+from agents.kafka.admin import topics
+from agents.kafka.upkeep import bring
+from agents.provision import printed
+from agents.provision.feeds import check_feeds
+from agents.provision.options import Options
+from ejabberd.https import api_of
+from ejabberd.look import look
+from ejabberd.provision import password, provision
+
+Say = Callable[[str], None]
+
+
+async def run(asked: Options, say: Say) -> None:
+    """Raises SettingsError, XmppError, KafkaError; what was done before that stays, and the next run goes on from there."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # an account that cannot log in is an answer here
+    if asked.printed:
+        for line in await printed.commands(asked):
+            say(line)
+        return
+
+    def tell(did: str, what: str) -> None:
+        say(f"{f'would be {did}' if asked.dry and did != 'there' else did}: {what}")
+
+    if asked.only != "kafka":
+        await _xmpp(asked, tell)
+    if asked.only != "xmpp":
+        await _kafka(asked, tell)
+
+
+async def _xmpp(asked: Options, tell: Callable[[str, str], None]) -> None:
+    api, xmpp = api_of(asked.settings), asked.settings.xmpp
+    if asked.dry:
+        await look(api, xmpp.domain, asked.workers, asked.people, asked.secrets, tell)
+        return
+    await provision(api, xmpp.domain, asked.workers, asked.people, asked.secrets, tell)
+    await check_feeds(xmpp, asked.secrets, asked.workers)
+    tell("there", f"all feeds, as {xmpp.coordinator} sees them at {xmpp.host}:{xmpp.port}")
+
+
+async def _kafka(asked: Options, tell: Callable[[str, str], None]) -> None:
+    kafka, coordinator = asked.settings.kafka, asked.settings.coordinator
+    await bring(kafka.admin, topics(coordinator.lanes, coordinator.raw_partitions, kafka.topics), tell, dry=asked.dry)
+    users, rights = asked.kafka_users, asked.kafka_rights
+    if users or rights:
+        if not asked.dry:
+            await asyncio.to_thread(asked.secrets.mkdir, mode=0o700, parents=True, exist_ok=True)
+            for user in users:
+                await asyncio.to_thread(password, asked.secrets, f"kafka-{user}")
+        accounts = Accounts(kafka.admin)
+        await accounts.start()
+        try:
+            await accounts.users(users, tell, dry=asked.dry)
+            await accounts.rights(rights, tell, dry=asked.dry)
+        finally:
+            await accounts.stop()
+    await _lane_map(asked, tell)
+
+
+async def _lane_map(asked: Options, tell: Callable[[str, str], None]) -> None:
+    """Publish one where there is none; where there is one, it stays."""
+    kafka = asked.settings.kafka.admin
+    wanted = await asyncio.to_thread(_wanted_map, asked)
+    there = await lanemap.newest(kafka) if await _has_topic(asked) else None
+    if there is not None:
+        tell("there", f"lane map, version {there.version}: {len(there.cell_lanes)} cells on {there.lanes} lanes")
+    elif wanted is None:
+        tell("there", "no lane map: routers wait for one. Give --sample FILE (events, a line each) or --lanemap FILE")
+    else:
+        if not asked.dry:
+            await lanemap.publish(kafka, wanted)
+        tell("made", f"lane map, version {wanted.version}: {len(wanted.cell_lanes)} cells on {wanted.lanes} lanes")
+
+
+async def _has_topic(asked: Options) -> bool:
+    found: list[str] = []
+    coordinator = asked.settings.coordinator
+    wanted = [t for t in topics(coordinator.lanes, coordinator.raw_partitions) if t.name == TOPIC_LANEMAP]
+    await bring(asked.settings.kafka.admin, tuple(wanted), lambda did, _: found.append(did), dry=True)
+    return found != ["made"]
+
+
+def _wanted_map(asked: Options) -> LaneMap | None:
+    lanes, resolution = asked.settings.coordinator.lanes, asked.settings.worker.cell_resolution
+    if asked.lanemap is not None:
+        wanted = LaneMap.decode(asked.lanemap.read_bytes().strip())
+        if wanted.lanes != lanes:
+            raise SettingsError(f"{asked.lanemap}: is for {wanted.lanes} lanes, coordinator.lanes is {lanes}")
+        return wanted
+    if asked.sample is not None:
+        with asked.sample.open("rb") as file:
+            return build(lines.events(file), lanes, resolution, 1)
+    return None
