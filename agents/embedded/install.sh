@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what a fresh Debian 12 lacks, each thing once, and says what it does: Debian packages (as root or by sudo), the virtual
-# environment in .venv, Kafka's jars in .local/kafka. Nothing else outside the project's folder is touched.
+# environment in .venv, Kafka's jars in .local/kafka, the web chat in .local/converse. Nothing else outside the project's folder is touched.
 #   install.sh [EXTRAS]     EXTRAS: extras of pyproject.toml, comma separated: "test" for example
 set -eu
 cd "$(dirname "$0")/../.."
@@ -19,7 +19,9 @@ need ejabberd /usr/sbin/ejabberdctl
 need python3 python3
 need openjdk-17-jre-headless java
 [ -e .local/kafka/.complete ] || need maven mvn
-case ",$extras," in *,test,*) need spin spin; need gcc gcc; need g++ g++; need systemd systemd-analyze; need libc6-dev /usr/include/stdio.h;; esac
+chat=.local/converse/.complete-$(cat agents/embedded/web/package*.json | cksum | cut -d' ' -f1)
+[ -e "$chat" ] || need npm npm
+case ",$extras," in *,test,*) need chromium chromium; need spin spin; need gcc gcc; need g++ g++; need systemd systemd-analyze; need libc6-dev /usr/include/stdio.h;; esac
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
 
 sudo=""
@@ -104,4 +106,24 @@ if [ ! -e .local/kafka/.complete ]; then
     { grep -E 'ERROR|BUILD' .local/maven.log | head -n 20 >&2; fail "Maven did not succeed; see .local/maven.log"; }
   ls .local/kafka/kafka_2.13-*.jar >/dev/null
   touch .local/kafka/.complete
+fi
+
+# ---- web chat ----
+
+# Of what npm brings only the files that the page is made of are kept; the tests' axe-core lies beside them and is not served.
+if [ ! -e "$chat" ]; then
+  say "converse.js, the web chat's client, into .local/converse"
+  rm -rf .local/converse .local/npm
+  mkdir -p .local/npm
+  cp agents/embedded/web/package.json agents/embedded/web/package-lock.json .local/npm
+  (cd .local/npm && npm ci --cache ./cache --ignore-scripts --no-audit --no-fund --no-update-notifier) >.local/npm.log 2>&1 ||
+    { tail -n 20 .local/npm.log >&2; fail "npm did not succeed; all it said is in .local/npm.log"; }
+  mkdir -p .local/converse/served/webfonts .local/converse/served/images
+  built=.local/npm/node_modules/converse.js
+  cp $built/LICENSE* $built/COPYRIGHT* $built/dist/converse.min.js $built/dist/converse.min.css $built/dist/emoji.json .local/converse/served
+  cp $built/dist/webfonts/*.ttf .local/converse/served/webfonts
+  cp $built/dist/images/favicon.ico .local/converse/served/images
+  cp .local/npm/node_modules/axe-core/axe.min.js .local/converse
+  rm -rf .local/npm
+  touch "$chat"
 fi
