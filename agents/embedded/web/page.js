@@ -1,11 +1,11 @@
-// The ops room in a browser. One logs in as oneself; the password is in no page, and no longer than the page is open in its memory,
-// so that a connection that was lost is made again.
+// The ops room in a browser. One logs in as oneself; the password is in no page and in no storage, only in the memory of this one, so
+// that a connection that was lost is made again.
 import "./converse.min.js";
 
 const { domain, room } = document.body.dataset;
 const [login, chat, leave] = ["login", "chat", "leave"].map((id) => document.getElementById(id));
-const AGAIN_MS = 2000;
-let account = null; // { jid, password } once they were right
+const enter = login.querySelector("button");
+const LEAVE_MS = 2000;
 let api;
 
 function say(text) {
@@ -18,23 +18,12 @@ function show(inside) {
 }
 
 function refused(why) {
-    account = null;
     show(false);
     say("");
     document.getElementById("wrong").textContent = why;
+    enter.disabled = false;
     login.password.value = "";
     login.password.focus();
-}
-
-// The server that serves this page is the one that we talk to: when it answers again, so will the WebSocket.
-async function again() {
-    say("The server does not answer. Trying again …");
-    for (;;) {
-        await new Promise((done) => setTimeout(done, AGAIN_MS * (0.5 + Math.random())));
-        const answer = await fetch("./", { method: "HEAD", cache: "no-store" }).catch(() => null);
-        if (answer?.ok) break;
-    }
-    await api.user.login(account.jid, account.password);
 }
 
 login.addEventListener("submit", async (event) => {
@@ -42,12 +31,13 @@ login.addEventListener("submit", async (event) => {
     const jid = login.jid.value.trim();
     document.getElementById("wrong").textContent = "";
     if (!jid.endsWith(`@${domain}`)) return refused(`An address here ends in @${domain}.`);
+    enter.disabled = true;
     say("Logging in …");
-    account = { jid, password: login.password.value };
-    await api.user.login(jid, account.password);
+    await api.user.login(jid, login.password.value);
 });
 
-leave.addEventListener("click", () => {
+leave.addEventListener("click", async () => {
+    await Promise.race([api.user.logout(), new Promise((done) => setTimeout(done, LEAVE_MS))]);
     sessionStorage.clear();
     location.reload();
 });
@@ -55,32 +45,40 @@ leave.addEventListener("click", () => {
 window.converse.plugins.add("geolane", {
     initialize() {
         const { _converse } = this;
+        const { Strophe } = window.converse.env;
         api = _converse.api;
-
-        api.listen.on("connectionInitialized", () => _converse.state.config.save({ trusted: false }));
+        let wrong = false;
+        api.listen.on("pluginsInitialized", () => {
+            _converse.state.config.save({ trusted: false });
+            _converse.state.connfeedback.on("change:connection_status", (feedback, status) => {
+                wrong ||= status === Strophe.Status.AUTHFAIL;
+            });
+        });
         api.listen.on("connected", inside);
         api.listen.on("reconnected", inside);
         api.listen.on("will-reconnect", () => say("The connection was lost. Connecting again …"));
         api.listen.on("disconnected", () => {
             const { message } = _converse.state.connfeedback.attributes;
-            if (account && !/incorrect/.test(message ?? "")) again();
-            else refused(message || "The server closed the connection.");
+            refused(wrong ? "That address or password is wrong." : message || "The server closed the connection.");
+            wrong = false;
         });
         // Nobody destroys or reconfigures the room from here by a slip: provisioning made it.
         api.listen.on("getHeadingButtons", (_view, buttons) => buttons.filter((b) => b.a_class === "hide-topic" || b.i18n_text?.includes("participants")));
         function inside() {
             login.password.value = "";
             show(true);
-            say(`${account.jid}: connected`);
+            say(`${_converse.session.get("bare_jid")}: connected`);
         }
     },
 });
 
-// What converse.js leaves without a name for a screen reader gets one.
-const NAMES = { ".chat-textarea": `Message to ${room}`, ".send-button": "Send", ".hide-occupants": "Hide participants" };
+// What converse.js leaves without a name or a role for a screen reader gets one.
+const NAMES = { ".chat-textarea": `Message to ${room}`, ".send-button": "Send" };
+const ROLES = { ".occupant-list": "list", ".occupant-list li": "listitem" };
 new MutationObserver(() => {
-    for (const [what, name] of Object.entries(NAMES))
-        for (const element of chat.querySelectorAll(`${what}:not([aria-label])`)) element.setAttribute("aria-label", name);
+    for (const [attribute, wanted] of [["aria-label", NAMES], ["role", ROLES]])
+        for (const [what, value] of Object.entries(wanted))
+            for (const element of chat.querySelectorAll(what)) if (!element.hasAttribute(attribute)) element.setAttribute(attribute, value);
 }).observe(chat, { childList: true, subtree: true });
 
 sessionStorage.clear();
@@ -97,12 +95,14 @@ await window.converse.initialize({
     reuse_scram_keys: false,
     persistent_store: "sessionStorage",
     clear_cache_on_logout: true,
+    enable_smacks: false, // a tab that is closed has left the room at once
 
     // one room, under one's own name
     singleton: true,
     auto_join_rooms: [room],
     muc_nickname_from_jid: true,
     muc_show_logs_before_join: true,
+    muc_show_info_messages: [], // what matters of who comes and goes is in the list beside the room
     muc_disable_slash_commands: true,
     allow_adhoc_commands: false,
     allow_message_retraction: "none",
@@ -123,3 +123,4 @@ await window.converse.initialize({
     whitelisted_plugins: ["geolane"],
     blacklisted_plugins: ["converse-omemo", "converse-omemo-views", "converse-register", "converse-bosh", "converse-push"],
 });
+enter.disabled = false;
