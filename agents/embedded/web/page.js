@@ -50,16 +50,17 @@ window.converse.plugins.add("geolane", {
         let wrong = false;
         api.listen.on("pluginsInitialized", () => {
             _converse.state.config.save({ trusted: false });
-            _converse.state.connfeedback.on("change:connection_status", (feedback, status) => {
-                wrong ||= status === Strophe.Status.AUTHFAIL;
-            });
+        });
+        api.listen.on("connfeedback", (feedback) => {
+            wrong ||= feedback.get("connection_status") === Strophe.Status.AUTHFAIL;
         });
         api.listen.on("connected", inside);
         api.listen.on("reconnected", inside);
         api.listen.on("will-reconnect", () => say("The connection was lost. Connecting again …"));
         api.listen.on("disconnected", () => {
             const { message } = _converse.state.connfeedback.attributes;
-            refused(wrong ? "That address or password is wrong." : message || "The server closed the connection.");
+            // converse.js says it twice when it was refused
+            if (enter.disabled) refused(wrong ? "That address or password is wrong." : message || "The server closed the connection.");
             wrong = false;
         });
         // Nobody destroys or reconfigures the room from here by a slip: provisioning made it.
