@@ -43,6 +43,7 @@ leave.addEventListener("click", async () => {
 });
 
 window.converse.plugins.add("geolane", {
+    dependencies: ["converse-muc"],
     initialize() {
         const { _converse } = this;
         const { Strophe } = window.converse.env;
@@ -65,6 +66,8 @@ window.converse.plugins.add("geolane", {
         });
         // Nobody destroys or reconfigures the room from here by a slip: provisioning made it.
         api.listen.on("getHeadingButtons", (_view, buttons) => buttons.filter((b) => b.a_class === "hide-topic" || b.i18n_text?.includes("participants")));
+        // Each message has its own time: who looks for the minute in which something broke needs it.
+        _converse.exports.MUCMessage.prototype.isFollowup = () => false;
         function inside() {
             login.password.value = "";
             show(true);
@@ -116,6 +119,7 @@ await window.converse.initialize({
     i18n: "en",
     loglevel: "warn",
     time_format: "HH:mm:ss",
+    show_message_avatar: false,
     play_sounds: false,
     show_desktop_notifications: false,
     render_media: false,
