@@ -19,8 +19,11 @@ need ejabberd /usr/sbin/ejabberdctl
 need python3 python3
 need openjdk-17-jre-headless java
 [ -e .local/kafka/.complete ] || need maven mvn
-chat=.local/converse/.complete-$(cat agents/embedded/web/package*.json | cksum | cut -d' ' -f1)
-[ -e "$chat" ] || need npm npm
+sums=agents/embedded/web/packages.sha512 # which npm packages, and of what content
+chat=.local/converse/.complete-$(cksum <$sums | cut -d' ' -f1)
+axe=.local/axe/axe.min.js
+case ",$extras," in *,test,*) ;; *) axe=.;; esac # the tests' alone
+[ -e "$chat" ] && [ -e "$axe" ] || need npm npm
 case ",$extras," in *,test,*) need chromium chromium; need spin spin; need gcc gcc; need g++ g++; need systemd systemd-analyze; need libc6-dev /usr/include/stdio.h;; esac
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
 
@@ -110,20 +113,28 @@ fi
 
 # ---- web chat ----
 
-# Of what npm brings only the files that the page is made of are kept; the tests' axe-core lies beside them and is not served.
-if [ ! -e "$chat" ]; then
-  say "converse.js, the web chat's client, into .local/converse"
-  rm -rf .local/converse .local/npm
-  mkdir -p .local/npm
-  cp agents/embedded/web/package.json agents/embedded/web/package-lock.json .local/npm
-  (cd .local/npm && npm ci --cache ./cache --ignore-scripts --no-audit --no-fund --no-update-notifier) >.local/npm.log 2>&1 ||
-    { tail -n 20 .local/npm.log >&2; fail "npm did not succeed; all it said is in .local/npm.log"; }
-  mkdir -p .local/converse/served/webfonts .local/converse/served/images
-  built=.local/npm/node_modules/converse.js
-  cp $built/LICENSE* $built/COPYRIGHT* $built/dist/converse.min.js $built/dist/converse.min.css $built/dist/emoji.json .local/converse/served
-  cp $built/dist/webfonts/*.ttf .local/converse/served/webfonts
-  cp $built/dist/images/favicon.ico .local/converse/served/images
-  cp .local/npm/node_modules/axe-core/axe.min.js .local/converse
+bring() { # NAME TO FILE...: from the npm package NAME the FILEs, into the folder TO. Its scripts are not run, what it depends on is not fetched.
+  name=$1 to=$2
+  shift 2
+  rm -rf .local/npm "$to"
+  mkdir -p .local/npm "$to"
+  {
+    version=$(sed -n "s/^[0-9a-f]*  $name-\(.*\)\.tgz$/\1/p" $sums) &&
+      (cd .local/npm && npm pack --silent --cache ./cache --ignore-scripts --no-update-notifier "$name@$version") &&
+      (cd .local/npm && sha512sum --check --strict --ignore-missing "../../$sums") &&
+      tar -xzf ".local/npm/$name-$version.tgz" -C .local/npm
+  } >.local/npm.log 2>&1 || { tail -n 20 .local/npm.log >&2; fail "npm did not bring $name; all it said is in .local/npm.log"; }
+  for file in "$@"; do cp ".local/npm/package/$file" "$to"; done
   rm -rf .local/npm
+}
+if [ ! -e "$chat" ]; then
+  say "converse.js (9 MB), the web chat's client, into .local/converse"
+  rm -rf .local/converse
+  bring converse.js .local/converse/served LICENSE COPYRIGHT \
+    dist/converse.min.js dist/converse.min.css dist/emoji.json dist/images/favicon.ico
   touch "$chat"
+fi
+if [ ! -e "$axe" ]; then
+  say "axe-core, which looks over the web chat in the tests, into .local/axe"
+  bring axe-core .local/axe axe.min.js
 fi

@@ -10,14 +10,14 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
-from agents.embedded.webchat import BROUGHT
+from agents.embedded.folder import PROJECT
 from agents.settings import secret
 from tests.stack.browser import ChatPage, chromium
 from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 OPERATOR = "operator@geolane.test"
-AXE = BROUGHT.parent / "axe.min.js"
+AXE = PROJECT / ".local" / "axe" / "axe.min.js"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
