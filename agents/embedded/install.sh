@@ -124,14 +124,14 @@ bring() { # NAME TO FILE...: from the npm package NAME the FILEs, into the folde
       (cd .local/npm && sha512sum --check --strict --ignore-missing "../../$sums") &&
       tar -xzf ".local/npm/$name-$version.tgz" -C .local/npm
   } >.local/npm.log 2>&1 || { tail -n 20 .local/npm.log >&2; fail "npm did not bring $name; all it said is in .local/npm.log"; }
-  for file in "$@"; do cp ".local/npm/package/$file" "$to"; done
+  for file in "$@"; do cp -r ".local/npm/package/$file" "$to"; done
   rm -rf .local/npm
 }
 if [ ! -e "$chat" ]; then
   say "converse.js (9 MB), the web chat's client, into .local/converse"
   rm -rf .local/converse
   bring converse.js .local/converse/served LICENSE COPYRIGHT \
-    dist/converse.min.js dist/converse.min.css dist/emoji.json dist/images/favicon.ico
+    dist/converse.min.js dist/converse.min.css dist/emoji.json dist/images/favicon.ico dist/webfonts
   touch "$chat"
 fi
 if [ ! -e "$axe" ]; then
