@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from playwright.async_api import Browser, Page, WebSocket, async_playwright, expect
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 CHROMIUM = "/usr/bin/chromium"
 # Nothing of Google's is asked for; no sandbox, since root has none.
@@ -14,7 +14,7 @@ FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-WAIT_MS = 20_000
+WAIT_MS = 40_000
 
 
 class ChatPage:
@@ -27,7 +27,7 @@ class ChatPage:
         self.complaints: list[str] = []
         page.set_default_timeout(WAIT_MS)
         page.on("request", lambda request: self.asked.append(request.url))
-        page.on("websocket", lambda socket: self.asked.append(_url(socket)))
+        page.on("websocket", lambda socket: self.asked.append(socket.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
 
@@ -55,10 +55,6 @@ class ChatPage:
     async def state(self, text: str | re.Pattern[str]) -> None:
         """Wait until the bar at the top says so."""
         await expect(self.page.get_by_role("status").first).to_contain_text(text, timeout=WAIT_MS)
-
-
-def _url(socket: WebSocket) -> str:
-    return socket.url
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from agents.settings import Settings, secret
 from tests.stack.browser import ChatPage, chromium
 
 RATE_EPS = 1000.0
-WARM_S = 40.0
+WARM_S = 60.0
 """Until the forecast and the percentiles are of a steady stream."""
 
 

@@ -71,7 +71,8 @@ async def test_one_logs_in_asks_and_is_answered_and_nothing_leaves_the_machine(
     assert word not in await page.content()
     assert kept.startswith("[{},")
     assert await page.evaluate("indexedDB.databases()") == []
-    ours = re.compile(rf"(http|ws)://127\.0\.0\.1:{running.stack.servers.server.http_port}/")  # type: ignore[union-attr]
+    assert running.stack.servers.server is not None
+    ours = re.compile(rf"(http|ws)://127\.0\.0\.1:{running.stack.servers.server.http_port}/")
     assert [url for url in chat.asked if not ours.match(url)] == []
     assert chat.complaints == []
     await page.get_by_role("button", name="Log out").click()
