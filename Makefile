@@ -7,7 +7,7 @@ PY := .venv/bin/python
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
 
-install:  ## Debian packages, .venv, Kafka's jars: each once
+install:  ## Debian packages, .venv, Kafka's jars, the web chat: each once
 	@sh agents/embedded/install.sh
 
 run: install  ## servers, ten nodes, a replayed stream, shown live (Ctrl-C stops all)
@@ -31,7 +31,7 @@ bench:  ## throughput, recovery, scoring, placement, policies, real RTTs, foreca
 	$(PY) -m benchmarks.real_rtt
 	$(PY) -m benchmarks.forecast
 
-clean:  ## ends what a killed run left; removes the run folder, .venv, Kafka's jars and caches
+clean:  ## ends what a killed run left; removes the run folder, .venv, all that was installed here, and caches
 	@if [ -x $(PY) ]; then $(PY) -m agents.embedded.clean; fi
 	rm -rf .run .venv .local *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

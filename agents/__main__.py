@@ -124,6 +124,7 @@ def _start(settings: Path, process: str) -> Service:
     type=click.IntRange(1, 65535),
     help="Serve metrics on 127.0.0.1: the coordinator's on PORT, each worker's on the next.",
 )
+@click.option("--no-web", is_flag=True, help="Serve no chat page.")
 def up(**options: Any) -> None:  # Any: click hands over what is declared above; Options checks it
     """Run everything on this machine: servers, agents, a replayed stream; show it live."""
     from agents.embedded import up as embedded

@@ -6,6 +6,7 @@ the same ports and data.
             ports.json  kept for restarts                      run/     the admin API's socket, 0700
             server.pid  the running server                     home/    empty
             server.out  what it printed
+            web/        the chat page; empty unless laid there
             lock        held by the process that started it
 """
 
@@ -74,6 +75,7 @@ class Server:
         self.c2s_port = c2s_port or kept.get("c2s") or _free_port()
         self.http_port = http_port or kept.get("http") or _free_port((self.c2s_port,))
         self.ca_file = self.folder / "ca.pem"
+        self.web = self.folder / "web"
         self.api = AdminApi(self.folder / "run" / "api.sock")
         self.user = run_as("ejabberd")
         self._process: subprocess.Popen[bytes] | None = None
@@ -198,6 +200,8 @@ class Server:
         for folder, mode, give in ((conf, 0o750, False), *((self.folder / n, 0o700, True) for n in self._private())):
             folder.mkdir(mode=0o700, exist_ok=True)
             self._own(folder, mode, give=give)
+        self.web.mkdir(exist_ok=True)
+        self._own(self.web, 0o750, give=False)
         (self.folder / "ports.json").write_text(json.dumps({"c2s": self.c2s_port, "http": self.http_port}), "ascii")
         (self.folder / "run" / "api.sock").unlink(missing_ok=True)
         self._write(
@@ -212,6 +216,7 @@ class Server:
                 http_port=self.http_port,
                 api_socket=self.api.socket_path,
                 uploads=self.folder / "uploads",
+                web=self.web,
             )
             .encode(),
         )

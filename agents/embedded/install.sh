@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what a fresh Debian 12 lacks, each thing once, and says what it does: Debian packages (as root or by sudo), the virtual
-# environment in .venv, Kafka's jars in .local/kafka. Nothing else outside the project's folder is touched.
+# environment in .venv, Kafka's jars in .local/kafka, the web chat in .local/converse. Nothing else outside the project's folder is touched.
 #   install.sh [EXTRAS]     EXTRAS: extras of pyproject.toml, comma separated: "test" for example
 set -eu
 cd "$(dirname "$0")/../.."
@@ -19,7 +19,12 @@ need ejabberd /usr/sbin/ejabberdctl
 need python3 python3
 need openjdk-17-jre-headless java
 [ -e .local/kafka/.complete ] || need maven mvn
-case ",$extras," in *,test,*) need spin spin; need gcc gcc; need g++ g++; need systemd systemd-analyze; need libc6-dev /usr/include/stdio.h; need prometheus promtool;; esac
+sums=agents/embedded/web/packages.sha512 # which npm packages, and of what content
+chat=.local/converse/.complete-$(cksum <$sums | cut -d' ' -f1)
+axe=.local/axe/axe.min.js
+case ",$extras," in *,test,*) ;; *) axe=.;; esac # the tests' alone
+[ -e "$chat" ] && [ -e "$axe" ] || need npm npm
+case ",$extras," in *,test,*) need chromium chromium; need spin spin; need gcc gcc; need g++ g++; need systemd systemd-analyze; need libc6-dev /usr/include/stdio.h; need prometheus promtool;; esac
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
 
 sudo=""
@@ -105,4 +110,32 @@ if [ ! -e .local/kafka/.complete ]; then
     { grep -E 'ERROR|BUILD' .local/maven.log | head -n 20 >&2; fail "Maven did not succeed; see .local/maven.log"; }
   ls .local/kafka/kafka_2.13-*.jar >/dev/null
   touch .local/kafka/.complete
+fi
+
+# ---- web chat ----
+
+bring() { # NAME TO FILE...: from the npm package NAME the FILEs, into the folder TO. Its scripts are not run, what it depends on is not fetched.
+  name=$1 to=$2
+  shift 2
+  rm -rf .local/npm "$to"
+  mkdir -p .local/npm "$to"
+  {
+    version=$(sed -n "s/^[0-9a-f]*  $name-\(.*\)\.tgz$/\1/p" $sums) &&
+      (cd .local/npm && npm pack --silent --cache ./cache --ignore-scripts --no-update-notifier "$name@$version") &&
+      (cd .local/npm && sha512sum --check --strict --ignore-missing "../../$sums") &&
+      tar -xzf ".local/npm/$name-$version.tgz" -C .local/npm
+  } >.local/npm.log 2>&1 || { tail -n 20 .local/npm.log >&2; fail "npm did not bring $name; all it said is in .local/npm.log"; }
+  for file in "$@"; do cp -r ".local/npm/package/$file" "$to"; done
+  rm -rf .local/npm
+}
+if [ ! -e "$chat" ]; then
+  say "converse.js (9 MB), the web chat's client, into .local/converse"
+  rm -rf .local/converse
+  bring converse.js .local/converse/served LICENSE COPYRIGHT \
+    dist/converse.min.js dist/converse.min.css dist/emoji.json dist/images/favicon.ico dist/webfonts
+  touch "$chat"
+fi
+if [ ! -e "$axe" ]; then
+  say "axe-core, which looks over the web chat in the tests, into .local/axe"
+  bring axe-core .local/axe axe.min.js
 fi

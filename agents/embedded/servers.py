@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from agents import log
+from agents.embedded import webchat
 from agents.embedded.broker import Broker
 from agents.embedded.folder import RunFolder
 from agents.errors import GeolaneError
@@ -29,22 +30,32 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Servers:
-    """`kafka`, `xmpp` and `ejabberd` (the admin API) are how to reach them. `broker` and `server` are None where they
-    are somebody else's."""
+    """`kafka`, `xmpp` and `ejabberd` (the admin API) are how to reach them, `web` is the chat page's address. `broker` and `server`
+    are None where they are somebody else's, `web` where no page is served."""
 
     kafka: Kafka
     xmpp: Xmpp
     ejabberd: Ejabberd
     broker: Broker | None = None
     server: Server | None = None
+    web: str | None = None
     _held: set[str] = field(default_factory=set)
     _again: Callable[[], Awaitable[None]] | None = None
 
     @classmethod
     async def start(
-        cls, folder: RunFolder, base: Settings, *, kafka: str | None, xmpp: str | None, workers: Sequence[str], say: Say
+        cls,
+        folder: RunFolder,
+        base: Settings,
+        *,
+        kafka: str | None,
+        xmpp: str | None,
+        workers: Sequence[str],
+        say: Say,
+        web: bool = True,
     ) -> Servers:
-        """Start what `kafka` (HOST:PORT) and `xmpp` (a domain) do not name; both at once, since each takes seconds.
+        """Start what `kafka` (HOST:PORT) and `xmpp` (a domain) do not name; both at once, since each takes seconds. `web`: an
+        ejabberd of ours serves the chat page too.
 
         Raises InstallError, SettingsError, KafkaUnavailable, XmppError; nothing is left running then."""
         servers = cls(
@@ -57,7 +68,7 @@ class Servers:
                 if kafka is None:
                     both.create_task(servers._start_kafka(folder, say))
                 if xmpp is None:
-                    both.create_task(servers._start_ejabberd(folder, workers, say))
+                    both.create_task(servers._start_ejabberd(folder, workers, say, web))
         except BaseException as error:
             await servers.stop()
             raise next(leaves(error)) from error  # one reason says enough
@@ -74,7 +85,7 @@ class Servers:
         self.kafka = Kafka(bootstrap=broker.bootstrap)
         say(f"Kafka 4.3.1 at {broker.bootstrap}")
 
-    async def _start_ejabberd(self, folder: RunFolder, workers: Sequence[str], say: Say) -> None:
+    async def _start_ejabberd(self, folder: RunFolder, workers: Sequence[str], say: Say, web: bool) -> None:
         self.server = server = Server(folder.path / "ejabberd", DOMAIN)
 
         async def start() -> None:
@@ -87,6 +98,12 @@ class Servers:
         self.xmpp = Xmpp(domain=DOMAIN, host="127.0.0.1", port=server.c2s_port, ca_file=str(server.ca_file))
         self.ejabberd = Ejabberd(api_socket=str(server.api.socket_path))
         say(f"ejabberd at 127.0.0.1:{server.c2s_port}: accounts, room and feeds are there")
+        if not web:
+            await asyncio.to_thread(webchat.clear, server.web)
+        elif await asyncio.to_thread(webchat.lay, server.web, DOMAIN, self.xmpp.room):
+            self.web = f"http://127.0.0.1:{server.http_port}/"
+        else:
+            say("no web chat: converse.js is not there; `make install` brings it")
 
     async def keep(self) -> None:
         """Start a server of ours again when it ends by itself (or is killed); runs until cancelled."""

@@ -44,6 +44,7 @@ class Plan:
     secrets: Path | None = None
     coordinators: int = 1
     metrics_from: int | None = None
+    web: bool = True
 
     def read_inventory(self) -> InventoryFile:
         """The inventory's file, with no more nodes than wanted. Raises SettingsError."""
@@ -80,7 +81,13 @@ class Stack:
         self.folder.fresh("journal.sqlite3*", "log/*", "settings/*")
         accounts = [w.worker for w in self.workers]
         self.servers = await Servers.start(
-            self.folder, base, kafka=self.plan.kafka, xmpp=self.plan.xmpp, workers=accounts, say=self._say
+            self.folder,
+            base,
+            kafka=self.plan.kafka,
+            xmpp=self.plan.xmpp,
+            workers=accounts,
+            say=self._say,
+            web=self.plan.web,
         )
         servers = self.servers
         self._theirs = msgspec.structs.replace(servers.kafka, admin_username="", admin_password_file="")

@@ -48,6 +48,7 @@ class Options:
     inventory: Path | None = None
     folder: Path | None = None
     metrics_from: int | None = None
+    no_web: bool = False
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:  # Any: click's values, typed by its declarations
@@ -85,6 +86,7 @@ class Options:
             xmpp=self.xmpp,
             secrets=self.secrets,
             metrics_from=self.metrics_from,
+            web=not self.no_web,
         )
 
     def sample(self) -> Iterator[bytes]:

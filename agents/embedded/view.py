@@ -44,9 +44,11 @@ class Rates:
 
 
 def joining(stack: Stack) -> str:
-    """How to join the room with any XMPP client."""
+    """How to join the room with a browser, or any XMPP client."""
     xmpp, name = stack.base.xmpp, "operator"
+    web = f"browser   {stack.servers.web}\n" if stack.servers.web else ""
     return (
+        f"{web}"
         f"room      {xmpp.room}      (write !help there)\n"
         f"login     {name}@{xmpp.domain} at {xmpp.host} port {xmpp.port}, STARTTLS\n"
         f"password  in {stack.folder.secrets / name}  (also: ana, guest)\n"

@@ -1,0 +1,131 @@
+// The ops room in a browser. One logs in as oneself; the password is in no page and in no storage, only in the memory of this one, so
+// that a connection that was lost is made again.
+import "./converse.min.js";
+
+const { domain, room } = document.body.dataset;
+const [login, chat, leave] = ["login", "chat", "leave"].map((id) => document.getElementById(id));
+const enter = login.querySelector("button");
+const LEAVE_MS = 2000;
+let api;
+
+function say(text) {
+    document.getElementById("state").textContent = text;
+}
+
+function show(inside) {
+    login.hidden = inside;
+    chat.hidden = leave.hidden = !inside;
+}
+
+function refused(why) {
+    show(false);
+    say("");
+    document.getElementById("wrong").textContent = why;
+    enter.disabled = false;
+    login.password.value = "";
+    login.password.focus();
+}
+
+login.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const jid = login.jid.value.trim();
+    document.getElementById("wrong").textContent = "";
+    if (!jid.endsWith(`@${domain}`)) return refused(`An address here ends in @${domain}.`);
+    enter.disabled = true;
+    say("Logging in …");
+    await api.user.login(jid, login.password.value);
+});
+
+leave.addEventListener("click", async () => {
+    await Promise.race([api.user.logout(), new Promise((done) => setTimeout(done, LEAVE_MS))]);
+    sessionStorage.clear();
+    location.reload();
+});
+
+window.converse.plugins.add("geolane", {
+    dependencies: ["converse-muc"],
+    initialize() {
+        const { _converse } = this;
+        const { Strophe } = window.converse.env;
+        api = _converse.api;
+        let wrong = false;
+        api.listen.on("pluginsInitialized", () => {
+            _converse.state.config.save({ trusted: false });
+        });
+        api.listen.on("connfeedback", (feedback) => {
+            wrong ||= feedback.get("connection_status") === Strophe.Status.AUTHFAIL;
+        });
+        api.listen.on("connected", inside);
+        api.listen.on("reconnected", inside);
+        api.listen.on("will-reconnect", () => say("The connection was lost. Connecting again …"));
+        api.listen.on("disconnected", () => {
+            const { message } = _converse.state.connfeedback.attributes;
+            // converse.js says it twice when it was refused
+            if (enter.disabled) refused(wrong ? "That address or password is wrong." : message || "The server closed the connection.");
+            wrong = false;
+        });
+        // Nobody destroys or reconfigures the room from here by a slip: provisioning made it.
+        api.listen.on("getHeadingButtons", (_view, buttons) => buttons.filter((b) => b.a_class === "hide-topic" || b.i18n_text?.includes("participants")));
+        // Each message has its own time: who looks for the minute in which something broke needs it.
+        _converse.exports.MUCMessage.prototype.isFollowup = () => false;
+        function inside() {
+            login.password.value = "";
+            show(true);
+            say(`${_converse.session.get("bare_jid")}: connected`);
+        }
+    },
+});
+
+// What converse.js leaves without a name or a role for a screen reader gets one.
+const NAMES = { ".chat-textarea": `Message to ${room}`, ".send-button": "Send" };
+const ROLES = { ".occupant-list": "list", ".occupant-list li": "listitem" };
+new MutationObserver(() => {
+    for (const [attribute, wanted] of [["aria-label", NAMES], ["role", ROLES]])
+        for (const [what, value] of Object.entries(wanted))
+            for (const element of chat.querySelectorAll(what)) if (!element.hasAttribute(attribute)) element.setAttribute(attribute, value);
+}).observe(chat, { childList: true, subtree: true });
+
+sessionStorage.clear();
+await window.converse.initialize({
+    // where: this very server, and no other
+    websocket_url: `ws://${location.host}/ws`,
+    assets_path: "./",
+    discover_connection_methods: false,
+    authentication: "login",
+    auto_login: false,
+    allow_registration: false,
+
+    // nothing is kept beyond this tab
+    reuse_scram_keys: false,
+    persistent_store: "sessionStorage",
+    clear_cache_on_logout: true,
+    enable_smacks: false, // a tab that is closed has left the room at once
+
+    // one room, under one's own name
+    singleton: true,
+    auto_join_rooms: [room],
+    muc_nickname_from_jid: true,
+    muc_show_logs_before_join: true,
+    muc_show_info_messages: [], // what matters of who comes and goes is in the list beside the room
+    muc_disable_slash_commands: true,
+    allow_adhoc_commands: false,
+    allow_message_retraction: "none",
+
+    // how it looks
+    view_mode: "embedded",
+    auto_insert: false,
+    theme: "classic",
+    dark_theme: "classic", // page.css has both
+    i18n: "en",
+    loglevel: "warn",
+    time_format: "HH:mm:ss",
+    show_message_avatar: false,
+    play_sounds: false,
+    show_desktop_notifications: false,
+    render_media: false,
+    embed_3rd_party_media_players: false,
+    visible_toolbar_buttons: { call: false, emoji: false, spoiler: false, location: false, toggle_occupants: true },
+    whitelisted_plugins: ["geolane"],
+    blacklisted_plugins: ["converse-omemo", "converse-omemo-views", "converse-register", "converse-bosh", "converse-push"],
+});
+enter.disabled = false;

@@ -1,0 +1,68 @@
+"""Makes docs/webchat.png anew: ten nodes, a replay of 1,000 events/s, and one conversation in the chat page.
+
+python -m tests.stack.picture [FILE]"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from agents.embedded import flights
+from agents.embedded.folder import PROJECT, RunFolder
+from agents.embedded.replay import Replay
+from agents.embedded.stack import Plan, Stack
+from agents.settings import Settings, secret
+from tests.stack.browser import ChatPage, chromium
+
+RATE_EPS = 1000.0
+WARM_S = 60.0
+"""Until the forecast and the percentiles are of a steady stream."""
+
+
+async def main(file: Path) -> None:
+    path = Path(tempfile.mkdtemp(prefix="geolane-picture-"))
+    os.chmod(path, 0o711)  # ejabberd's user passes through
+    try:
+        with RunFolder(path) as folder:
+            stack = Stack(folder, Plan(Settings()), print)
+            async with stack.working(flights.sample(), RATE_EPS), chromium() as browser:
+                replay = Replay(stack.base.kafka, flights.stream(), len(stack.accounting.raw), RATE_EPS, None)
+                sending = asyncio.create_task(replay.run())
+                page = await browser.new_page(viewport={"width": 1280, "height": 800})
+                assert stack.servers.web is not None
+                chat = ChatPage(page, stack.servers.web)
+                await chat.open()
+                await asyncio.sleep(WARM_S)
+                await chat.log_in("operator@geolane.test", secret(str(folder.secrets / "operator")))
+                await chat.in_room()
+                await conversation(stack, chat)
+                await page.mouse.move(640, 10)  # over nothing that lights up
+                await page.screenshot(path=file)
+                sending.cancel()
+                await asyncio.gather(sending, return_exceptions=True)
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+async def conversation(stack: Stack, chat: ChatPage) -> None:
+    await chat.say("!status")
+    await chat.hears("Leader epoch")
+    await chat.say("!drain iad-1")
+    await chat.hears("To do it")
+    last = await chat.page.locator("converse-chat-message", has_text="To do it").last.inner_text()
+    found = re.search(r"!confirm (\w+)", last)
+    assert found is not None
+    await chat.say(f"!confirm {found[1]}")
+    await chat.hears(re.compile(r"drain iad-1.* done in"))
+    stack.kill(stack.busiest().name)
+    await chat.hears("is gone")
+    await chat.hears("Calm again")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else PROJECT / "docs" / "webchat.png"))

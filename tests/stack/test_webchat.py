@@ -1,0 +1,112 @@
+"""The chat page in Chromium, on the whole stack: one logs in, the bot answers, a wrong password and a lost server are
+said; nothing is asked for elsewhere and nothing is kept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, expect
+
+from agents.embedded.folder import PROJECT
+from agents.settings import secret
+from tests.stack.browser import ChatPage, chromium
+from tests.stack.conftest import Running
+
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
+OPERATOR = "operator@geolane.test"
+AXE = PROJECT / ".local" / "axe" / "axe.min.js"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as started:
+        yield started
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def chat(running: Running, browser: Browser) -> AsyncIterator[ChatPage]:
+    """The page in a profile of its own, not logged in."""
+    async with await browser.new_context(viewport={"width": 1280, "height": 800}) as context:
+        assert running.stack.servers.web is not None
+        chat = ChatPage(await context.new_page(), running.stack.servers.web)
+        await chat.open()
+        yield chat
+
+
+def password(running: Running) -> str:
+    return secret(str(running.stack.folder.secrets / "operator"))
+
+
+async def inaccessible(chat: ChatPage) -> list[str]:
+    """What axe-core finds: rules of WCAG 2.2 A and AA and its good practice, contrast among them."""
+    await chat.page.evaluate(AXE.read_text("utf-8"))
+    found: list[str] = await chat.page.evaluate(
+        "axe.run().then(r => r.violations.flatMap(v => v.nodes.map(n => `${v.id}: ${n.html.slice(0, 200)}`)))"
+    )
+    return found
+
+
+async def test_one_logs_in_asks_and_is_answered_and_nothing_leaves_the_machine(
+    running: Running, chat: ChatPage
+) -> None:
+    page, word = chat.page, password(running)
+    assert await inaccessible(chat) == []
+    await chat.log_in(OPERATOR, word)
+    await chat.in_room()
+    await chat.state(f"{OPERATOR}: connected")
+    await chat.say("!status")
+    await chat.hears(re.compile(r"3/3 nodes, 12/12 lanes"))
+    await chat.say("!nodes")
+    await expect(page.locator("converse-chat-message pre", has_text="router-1")).to_be_visible()
+    assert await inaccessible(chat) == []
+    await page.emulate_media(color_scheme="dark")
+    assert await inaccessible(chat) == []
+    kept = await page.evaluate(
+        "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie, location.href])"
+    )
+    assert word not in kept
+    assert word not in await page.content()
+    assert kept.startswith("[{},")
+    assert await page.evaluate("indexedDB.databases()") == []
+    assert running.stack.servers.server is not None
+    ours = re.compile(rf"(http|ws)://127\.0\.0\.1:{running.stack.servers.server.http_port}/")
+    assert [url for url in chat.asked if not ours.match(url)] == []
+    assert chat.complaints == []
+    await page.get_by_role("button", name="Log out").click()
+    await expect(page.get_by_label("Password")).to_have_value("")
+    assert await page.evaluate("sessionStorage.length") < 5
+
+
+async def test_what_is_wrong_is_said_and_a_keyboard_is_enough_for_the_rest(running: Running, chat: ChatPage) -> None:
+    why, keys = chat.page.get_by_role("alert"), chat.page.keyboard
+    await chat.log_in("operator@elsewhere.test", password(running))
+    await expect(why).to_contain_text("ends in @geolane.test")
+    await chat.log_in(OPERATOR, "not this one")
+    await expect(why).to_contain_text("address or password is wrong")
+    await expect(chat.page.get_by_label("Password")).to_be_focused()
+    await keys.insert_text(password(running))
+    await keys.press("Enter")
+    await chat.in_room()
+    await expect(chat.page.get_by_label("Message to")).to_be_focused()
+    await keys.type("!help")
+    await keys.press("Enter")
+    await chat.hears("!status")
+
+
+async def test_a_lost_server_is_said_and_the_page_comes_back_by_itself(running: Running, chat: ChatPage) -> None:
+    servers = running.stack.servers
+    assert servers.server is not None
+    await chat.log_in(OPERATOR, password(running))
+    await chat.in_room()
+    servers.hold("ejabberd")
+    servers.server.kill()
+    await chat.state("connection was lost")
+    servers.release("ejabberd")
+    await chat.state(f"{OPERATOR}: connected")
+    await chat.in_room()
+    await chat.hears("I was cut off from XMPP")
+    await chat.say("!lanes")
+    await chat.hears("12 of 12 lanes are placed")
