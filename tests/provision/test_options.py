@@ -21,7 +21,10 @@ GIVEN: dict[str, Any] = {
     "inventory": INVENTORY, "people": (), "secrets": None, "only": None, "lanemap": None, "sample": None, "dry_run": False,
     "print_": False,
 }  # fmt: skip
-SASL = {"security": "SASL_SSL", "admin_username": "admin"}
+
+
+def sasl(username: str) -> Kafka:
+    return Kafka(username=username, security="SASL_SSL", admin_username="admin")
 
 
 def asked(kafka: Kafka, **given: Any) -> Options:
@@ -45,7 +48,7 @@ def test_secrets_lie_beside_the_settings() -> None:
 
 
 def test_each_process_has_an_account_and_no_more_than_its_own_rights() -> None:
-    options = asked(Kafka(username="{account}", **SASL))
+    options = asked(sasl("{account}"))
     assert set(options.kafka_users) == set(options.accounts) == {"geolane", *options.workers}
     assert options.kafka_users["router-1"] == Path("/etc/geolane/secrets/kafka-router-1")
     for worker in options.workers:
@@ -58,7 +61,7 @@ def test_each_process_has_an_account_and_no_more_than_its_own_rights() -> None:
 
 
 def test_one_account_for_all_has_the_rights_of_all() -> None:
-    options = asked(Kafka(username="etl", **SASL))
+    options = asked(sasl("etl"))
     assert list(options.kafka_users) == ["etl"]
     assert {r.user for r in options.kafka_rights} == {"etl"}
     assert {(r.resource, r.name, r.operation) for r in options.kafka_rights} == {
@@ -66,9 +69,7 @@ def test_one_account_for_all_has_the_rights_of_all() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "kafka", [Kafka(), Kafka(username="etl", security="SASL_SSL"), Kafka(username="admin", **SASL)]
-)
+@pytest.mark.parametrize("kafka", [Kafka(), Kafka(username="etl", security="SASL_SSL"), sasl("admin")])
 def test_without_an_admins_account_none_is_made(kafka: Kafka) -> None:
     assert asked(kafka).kafka_users == {}
 
