@@ -57,7 +57,8 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
             )
         if settings.ACCOUNT in kafka.username:
             raise SettingsError(
-                f"kafka.username is {kafka.username!r}: that is a process's own account; who is none names its account"
+                f"kafka.username is {kafka.username!r}, each process's own account: `geolane provision` needs "
+                "kafka.admin_username, any other tool an account's name"
             )
         password = settings.secret(kafka.password_file, f"kafka-{kafka.username}", kafka.username)
         if not (kafka.username and password):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 from agents.core.lanemap import LaneMap, build
 from agents.core.model import TOPIC_LANEMAP
@@ -32,6 +34,9 @@ async def run(asked: Options, say: Say) -> None:
             say(line)
         return
 
+    if not asked.dry:
+        await asyncio.to_thread(_make_folder, asked.secrets)
+
     def tell(did: str, what: str) -> None:
         say(f"{f'would be {did}' if asked.dry and did != 'there' else did}: {what}")
 
@@ -39,6 +44,15 @@ async def run(asked: Options, say: Say) -> None:
         await _xmpp(asked, tell)
     if asked.only != "xmpp":
         await _kafka(asked, tell)
+
+
+def _make_folder(secrets: Path) -> None:
+    try:
+        secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as e:
+        raise SettingsError(f"{secrets}: cannot be made ({e.strerror}); name another folder with --secrets") from e
+    if not os.access(secrets, os.W_OK | os.X_OK):
+        raise SettingsError(f"{secrets}: passwords cannot be written there; name another folder with --secrets")
 
 
 async def _xmpp(asked: Options, tell: Callable[[str, str], None]) -> None:
@@ -57,7 +71,6 @@ async def _kafka(asked: Options, tell: Callable[[str, str], None]) -> None:
     users, rights = asked.kafka_users, asked.kafka_rights
     if users or rights:
         if not asked.dry:
-            await asyncio.to_thread(asked.secrets.mkdir, mode=0o700, parents=True, exist_ok=True)
             for user in users:
                 await asyncio.to_thread(password, asked.secrets, f"kafka-{user}")
         accounts = Accounts(kafka.admin)

@@ -95,6 +95,14 @@ def test_paths_and_credentials_of_this_installation_stand_in_them(units: Path) -
     assert not re.search(r"@[A-Z_]+@", text)
 
 
+def test_each_process_gets_the_password_of_its_own_kafka_account(tmp_path: Path) -> None:
+    place = install.Place(
+        tmp_path, Path("/opt/geolane"), install.SETTINGS, Path("/etc/geolane/secrets"), kafka_username="{account}"
+    )
+    for name, account in install.ACCOUNTS.items():
+        assert f"LoadCredential=kafka-{account}:/etc/geolane/secrets/kafka-{account}\n" in install.render(name, place)
+
+
 def test_the_same_again_changes_nothing_and_an_edit_is_put_right(units: Path) -> None:
     root = units.parents[2]
     before = {name: (units / name).stat().st_mtime_ns for name in UNITS}
