@@ -36,10 +36,10 @@ async def test_a_killed_broker_comes_back(own_broker: Broker) -> None:
         w = await r.engine(node(r))
         await w.assign((0, 1, 0))
         await r.fill_lane(0, 0, 3000)
-        await until(lambda: done(w) > 0)
+        await until(lambda: done(w) > 0, 40)
         for epoch, idle in ((2, False), (3, True)):
             if idle:
-                await until(lambda w=w: done(w) == 3000)  # type: ignore[misc]
+                await until(lambda w=w: done(w) == 3000, 40)  # type: ignore[misc]
             own_broker.kill()
             await asyncio.wait([w.task], timeout=2)
             await own_broker.start(120)
