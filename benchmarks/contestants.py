@@ -68,7 +68,6 @@ async def geolane(task: Task, kind: str) -> Figures:
     from agents.worker.engine import Engine
     from agents.worker.interpreter import tune_interpreter
     from agents.worker.stage import Stage, Topics
-    from agents.worker.tuned import Tuned
 
     kafka, worker = settings.Kafka(bootstrap=task.bootstrap), settings.Worker()
     stage: Stage
@@ -85,7 +84,7 @@ async def geolane(task: Task, kind: str) -> Figures:
     await offsets.start()
     tid = f"bench-{uuid.uuid4().hex}"
     producer_id, producer_epoch = await maker.make(tid)
-    engine = Engine(kafka, Tuned(settings.Settings(worker=worker)), stage, "BENCH")
+    engine = Engine(kafka, worker, stage, "BENCH")
     running = asyncio.create_task(engine.run())
     await engine.obey(LeaseCommand(1, "BENCH", tid, producer_id, producer_epoch))
     parts = [Partition(f"{CLUSTER}/{task.source}", n) for n in range(task.partitions)]

@@ -42,7 +42,6 @@ from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
 from agents.metrics.endpoint import served
 from agents.settings import Settings, decode_toml
-from agents.settings.tunables import tunables
 from agents.systemd.notify import Service
 from agents.xmpp.coordinator import CoordinatorLink
 from kernels import Numerics, Weights
@@ -179,7 +178,7 @@ class Process:
                     *(Partition(LANES, n) for n in range(lanemap.lanes)),
                     *(Partition(RAW, n) for n in range(self.settings.coordinator.raw_partitions)),
                 ],
-                token=lambda: secrets.token_hex(2), tunables=tunables(self.settings), now=_now(), clock=time.perf_counter,
+                token=lambda: secrets.token_hex(2), now=_now(), clock=time.perf_counter,
             )  # fmt: skip
             for warning in residency.warnings:
                 core.news.alert(Severity.WARNING, f"rule_{warning.kind}", warning.rule, warning.text)

@@ -65,18 +65,14 @@ from agents.core.model import (
 from agents.core.operators.desk import Desk
 from agents.core.operators.dialogs import Dialogs
 from agents.core.operators.news import News
-from agents.core.operators.tune import acknowledged, who_lacks
 from agents.core.pictures import samples
 from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.core.planning.placing import Clock, Placing
 from agents.core.rollout import ROLLOUT
 from agents.core.summary import fleet_item, summarise
-from agents.core.tuning import PREFIX, Tunable, tuned_calm, tuning_item
 from kernels.tables import Numerics
 
 SAMPLE_S = 10.0
-TUNE_S = 30.0  # feeds are caches: it is published again, and after every change
-TUNED_S = 15.0
 RELEASE_TRIES = 3  # asked again before it is fenced (2.4)
 RETRY_S = 0.5
 REFUSALS = 4  # in a row, then it is fenced
@@ -109,7 +105,6 @@ class Coordinator:
         intents: Mapping[str, Intent],
         expected: Iterable[Partition],
         token: Callable[[], str],
-        tunables: Mapping[str, Tunable] | None = None,
         now: Now,
         clock: Clock = lambda: 0.0,
     ) -> None:
@@ -124,12 +119,11 @@ class Coordinator:
         self.liveness = Liveness()
         self.news = News(self.fleet)
         self.placing = Placing(self.fleet, lanes, numerics, settings, now.s, clock)
-        self.desk = Desk(self.fleet, self.placing, self.news, token, tunables=tunables or {})
+        self.desk = Desk(self.fleet, self.placing, self.news, token)
         self.dialogs = Dialogs(self.desk)
         self._led = False
         self._cut_off = ROLLOUT in intents
-        self._retune()
-        self._sample_at = self._tune_at = now.s
+        self._sample_at = now.s
         self._faulty: set[Partition] = set()
         self._waiting: tuple[Partition, ...] = ()
         self._strangers = {w: 0.0 for w, x in leases.items() if w not in self.fleet.views and not x.fenced}
@@ -142,10 +136,6 @@ class Coordinator:
             self.fleet.validate()
             self.fleet.devices = event.devices
             self.desk.expire(now.s)
-            self._tell_tunings(now)
-            if now.s >= self._tune_at:
-                self._tune_at = now.s + TUNE_S
-                effects.append(Publish(tuning_item(self.fleet.intents, self.fleet.leader_epoch)))
             effects += self.desk.errands.expire(now.s, now.ms)
             summary = summarise(self.fleet, self.placing.watch.rates, now.s, paused=self._paused())
             effects.append(Publish(fleet_item(summary, self.fleet.leader_epoch)))
@@ -157,16 +147,6 @@ class Coordinator:
                 if isinstance(note, Note):
                     self.desk.remember(now.ms, note)
         return effects
-
-    def _retune(self) -> None:
-        self.placing.retune(tuned_calm(self.desk.calm, self.desk.tunables, self.fleet.intents))
-
-    def _tell_tunings(self, now: Now) -> None:
-        """What was tuned is told once every worker shows it, or after TUNED_S with who does not."""
-        for text, since in list(self.news.tunings):
-            if now.s - since >= TUNED_S or (now.s - since >= 1 and not who_lacks(self.fleet)[1]):
-                self.news.tunings.remove((text, since))
-                self.news.line(f"{text}; {acknowledged(self.fleet)}.")
 
     def _paused(self) -> bool:
         return PAUSE in self.fleet.intents
@@ -204,8 +184,6 @@ class Coordinator:
                 yield Note("alert", "", f"no lease for {worker}: {reason}", {})
             case Written(partitions, leases, intents):
                 self.fleet.written(partitions, leases, intents)
-                if any(name.startswith(PREFIX) for name in intents):
-                    self._retune()
             case Answered():
                 yield from self._answered(event, now)
             case Refused():

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from agents.core.model import LANES
 
-FLEET, PLACEMENT, ALERTS, TUNING = "fleet", "placement", "alerts", "tuning"
+FLEET, PLACEMENT, ALERTS = "fleet", "placement", "alerts"
 CURRENT = "current"
 
 
@@ -85,15 +85,7 @@ class AlertItem:
     about: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Tuning:
-    """What workers are to go by instead of their settings: names and values, all of them each time. A higher `version` holds."""
-
-    version: int
-    values: tuple[tuple[str, str], ...] = ()
-
-
-FeedElement = FleetSummary | PlacementPlan | PlacementFigures | AlertItem | Tuning
+FeedElement = FleetSummary | PlacementPlan | PlacementFigures | AlertItem
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,12 +154,11 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What an operator wants to last: a worker drained, the planner paused, a setting tuned to `value`. Written beside the
-    partitions, so that it outlives workers and coordinators; taken back by deleting the record."""
+    """What an operator wants to last: a worker drained, or the planner paused. Written beside the partitions, so that it
+    outlives workers and coordinators; taken back by deleting the record."""
 
     by: str
     since_ms: int
-    value: str = ""
 
 
 PAUSE = "pause"

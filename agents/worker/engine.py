@@ -30,7 +30,6 @@ from agents.worker.outbox import Outbox
 from agents.worker.reader import Reader, Unreadable
 from agents.worker.stage import Stage, Tally
 from agents.worker.thread import WorkThread
-from agents.worker.tuned import Tuned
 
 IDLE_COMMIT_S = 24 * 3600.0
 """An offset that did not move is committed anew this often: brokers forget offsets after 7 days (PROTOCOL 2.7)."""
@@ -70,7 +69,7 @@ class Engine:
     def __init__(
         self,
         kafka: settings.Kafka,
-        tuned: Tuned,
+        worker: settings.Worker,
         stage: Stage,
         boot: str,
         *,
@@ -80,7 +79,7 @@ class Engine:
     ) -> None:
         self.tenure = Tenure(stage.topic, boot)
         self._kafka = kafka
-        self._tuned = tuned
+        self._worker = worker
         self._stage = stage
         self._leave = leave
         self._idle_commit_s = idle_commit_s
@@ -288,8 +287,8 @@ class Engine:
             await _wait(self._told, _LOOK_S)
             return None
         try:
-            due = self._sent_at + self._tuned.commit_gap_ms / 1000
-            got = await reader.gather(self._tuned.batch_records, due, now + _LOOK_S, self._told.is_set)
+            due = self._sent_at + self._worker.commit_gap_ms / 1000
+            got = await reader.gather(self._worker.batch_records, due, now + _LOOK_S, self._told.is_set)
             ends = await reader.positions(self._reading)
         except Unreadable as e:
             self._stop_lane(self._reading[e.partition.n], str(e))

@@ -21,7 +21,6 @@ from agents.worker.interpreter import tune_interpreter
 from agents.worker.leaving import Left, leave
 from agents.worker.look import look
 from agents.worker.stage import Stage
-from agents.worker.tuned import Tuned
 from agents.xmpp.worker import WorkerLink
 
 _BOOT_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
@@ -42,19 +41,17 @@ async def serve(
     service = service or Service()
     tune_interpreter()
     boot = new_boot()
-    tuned = Tuned(settings)
-    engine = Engine(settings.kafka, tuned, stage, boot, leave=service.leave.set)
+    engine = Engine(settings.kafka, settings.worker, stage, boot, leave=service.leave.set)
     site = short_name(account).rpartition("-")[0]
-    link = WorkerLink(
-        *(settings.xmpp, account, boot, engine.obey), site=site, capacity_eps=settings.worker.capacity_eps,
-        quiet_s=tuned.ping_period_s, tune=tuned.take,
-    )  # fmt: skip
+    link = WorkerLink(settings.xmpp, account, boot, engine.obey, site=site, capacity_eps=settings.worker.capacity_eps)
     _log.info("worker_started", worker=account, boot=boot)
     try:
         with Watch() as devices:
             async with served(settings.metrics, partial(look, account, engine, link)), asyncio.TaskGroup() as tasks:
                 tasks.create_task(link.run())
-                tasks.create_task(_tell(engine, link, boot, tuned, devices, service, pipeline))
+                tasks.create_task(
+                    _tell(engine, link, boot, settings.worker.telemetry_period_s, devices, service, pipeline)
+                )
                 tasks.create_task(_work(engine))
                 tasks.create_task(leave(service, engine.tenure, link, settings.worker.drain_s))
     except BaseExceptionGroup as group:
@@ -69,13 +66,13 @@ async def _work(engine: Engine) -> None:
 
 
 async def _tell(
-    engine: Engine, link: WorkerLink, boot: str, tuned: Tuned, devices: Watch, service: Service, pipeline: str
+    engine: Engine, link: WorkerLink, boot: str, period_s: float, devices: Watch, service: Service, pipeline: str
 ) -> None:
     """Health and telemetry, every period, and when it is asked to leave; presence only when it changes."""
     probe, verdict, seq = Probe(), STARTING, 0
     link.announce(verdict.health, verdict.state, verdict.status)
     while True:
-        await _pause(service.leave, tuned.telemetry_period_s)
+        await _pause(service.leave, period_s)
         seq += 1
         vitals = probe.look()
         lanes, arrivals = engine.load()
@@ -103,7 +100,6 @@ async def _tell(
         link.publish(
             Telemetry(
                 *(boot, seq, ts, round(vitals.cpu, 3), round(vitals.mem_mb, 1)),
-                tuning=tuned.version,
                 lanes=lanes,
                 arrivals=arrivals,
                 accelerators=devices.latest(),

@@ -82,7 +82,6 @@ class Session:
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._keepalive: asyncio.Task[None] | None = None
         self._stage = "nothing"
-        self.quiet_s = login.quiet_s
 
     # ---- its life ----
 
@@ -193,8 +192,8 @@ class Session:
     async def _keep_alive(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self.quiet_s)
-            if loop.time() - self.stream.heard_s < self.quiet_s:
+            await asyncio.sleep(self.login.quiet_s)
+            if loop.time() - self.stream.heard_s < self.login.quiet_s:
                 continue
             asked_s = loop.time()
             ping = self.iq("get", str(self.stream.boundjid.host))

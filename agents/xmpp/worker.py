@@ -6,29 +6,20 @@ from __future__ import annotations
 
 import asyncio
 import xml.etree.ElementTree as ET
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from slixmpp.stanza import Iq, Message
+from slixmpp.stanza import Iq
 
 from agents import log, settings
-from agents.core.feeds import TUNING, Tuning
 from agents.core.model import Announcement, Answer, Health, Telemetry, WorkerCommand
 from agents.errors import CommandRefused, NameTaken, NoAnswer, NotConnected, StaleEpoch
 from agents.xmpp.client import Backoff, Handlers, Login, Session, keep_connected
 from plugins import health, lanes
 from plugins import namespaces as ns
 from plugins import telemetry as telemetry_plugin
-from plugins.feeds import (
-    Published,
-    entry_of,
-    last_item_request,
-    publish_request,
-    published_in,
-    published_of_result,
-    subscribe_request,
-)
+from plugins.feeds import publish_request
 from plugins.values import BadStanza
 
 LOG = log.get("xmpp.worker")
@@ -36,7 +27,6 @@ VERSION = "0.1.0"
 WAITING_COMMANDS = 64
 RUNNING_COMMANDS = 32
 NAME_TAKEN_LIMIT_S = 15.0
-QUIET_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +39,7 @@ class _Received:
 class WorkerLink:
     """The link of `worker` (its account, `node-iad-1`) in the life `boot`.
 
-    `obey` may raise StaleEpoch and CommandRefused, which are answered; anything else ends `run`. `tune` is told what the leader
-    has tuned, and answers after how much silence (`quiet_s`) the server is asked whether it lives."""
+    `obey` may raise StaleEpoch and CommandRefused, which are answered; anything else ends `run`."""
 
     def __init__(
         self,
@@ -61,12 +50,9 @@ class WorkerLink:
         *,
         site: str,
         capacity_eps: float,
-        quiet_s: float = QUIET_S,
-        tune: Callable[[Tuning], float] = lambda _: QUIET_S,
     ) -> None:
         self._xmpp, self._worker, self._boot, self._obey = xmpp, worker, boot, obey
         self._site, self._capacity_eps = site, capacity_eps
-        self._quiet_s, self._tune = quiet_s, tune
         self._session: Session | None = None
         self._said = self._announcement(Health.DND, "starting", "")
         self._commands: asyncio.Queue[_Received] = asyncio.Queue(WAITING_COMMANDS)
@@ -118,7 +104,7 @@ class WorkerLink:
             raise _sole(e) from e
 
     async def _connect_and_serve(self) -> None:
-        me = f"{self._worker}@{self._xmpp.fleet}/{health.WORKER_RESOURCE}"
+        login = Login(self._xmpp, f"{self._worker}@{self._xmpp.fleet}/{health.WORKER_RESOURCE}", worker=True)
         loop = asyncio.get_running_loop()
         taken_since_s: float | None = None
         backoff = Backoff()
@@ -130,7 +116,7 @@ class WorkerLink:
 
         while True:
             try:
-                await keep_connected(lambda: self._new_session(me), serve, backoff)
+                await keep_connected(lambda: Session(login, Handlers(command=self._command_came)), serve, backoff)
             except NameTaken:
                 # Our predecessor's session may linger until the server's ping finds it dead (6 s).
                 taken_since_s = taken_since_s or loop.time()
@@ -144,7 +130,6 @@ class WorkerLink:
         self._say()
         feed = telemetry_plugin.telemetry_feed(self._worker)
         try:
-            await self._learn_tuning(session)
             while True:
                 await self._telemetry_there.wait()
                 self._telemetry_there.clear()
@@ -166,41 +151,6 @@ class WorkerLink:
         if session is not None and session.up:
             with suppress(NotConnected):
                 session.send(health.presence_of(session.stream.Presence(), self._said))
-
-    # ---- tuning ----
-
-    def _new_session(self, me: str) -> Session:
-        login = Login(self._xmpp, me, worker=True, quiet_s=self._quiet_s)
-        return Session(login, Handlers(message=self._message, command=self._command_came))
-
-    async def _learn_tuning(self, session: Session) -> None:
-        """Subscribe with the full JID (headlines to a bare one with negative priority are dropped), and fetch what holds now."""
-        try:
-            await session.request(subscribe_request(session.stream.Iq(), self._xmpp.pubsub, TUNING, session.jid))
-            last = await session.request(last_item_request(session.stream.Iq(), self._xmpp.pubsub, TUNING))
-        except (CommandRefused, NoAnswer) as e:
-            LOG.warning("tuning_not_subscribed", why=str(e))
-            return
-        self._tuned(published_of_result(last))
-
-    def _message(self, message: Message) -> None:
-        self._tuned(published_in(message, self._xmpp.pubsub))
-
-    def _tuned(self, items: Iterable[Published]) -> None:
-        """Only the coordinator publishes there, and only what it published is believed (an item that was asked for may come
-        without its publisher)."""
-        for item in items:
-            if item.feed != TUNING or item.publisher.partition("/")[0] not in ("", self._xmpp.coordinator):
-                continue
-            try:
-                element = entry_of(item.feed, item.item_id, item.payload).element
-            except BadStanza as e:
-                LOG.warning("tuning_not_understood", why=str(e))
-                continue
-            if isinstance(element, Tuning):
-                self._quiet_s = self._tune(element)
-                if self._session is not None:
-                    self._session.quiet_s = self._quiet_s
 
     # ---- commands ----
 

@@ -16,7 +16,6 @@ from agents.core.feeds import (
     PlacementFigures,
     PlacementPlan,
     Severity,
-    Tuning,
 )
 from agents.core.model import LANES
 from plugins import namespaces as ns
@@ -27,8 +26,6 @@ _A = f"{{{ns.ATOM}}}"
 _PLAN, _MOVE = f"{{{ns.PLACEMENT}}}placement", f"{{{ns.PLACEMENT}}}move"
 _FIGURES = f"{{{ns.PLACEMENT}}}figures"
 _FLEET, _ALERT = f"{{{ns.FEED}}}fleet", f"{{{ns.FEED}}}alert"
-_TUNING, _SET = f"{{{ns.FEED}}}tuning", f"{{{ns.FEED}}}set"
-TUNED_AT_MOST = 100
 
 
 def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
@@ -46,8 +43,7 @@ def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
     On the same feed the item `current`, on every tick: ``<figures xmlns='urn:geolane:placement:1' leader_epoch='4'
     objective='15204.2' bound='15180.1' gap='0.0016' moves='1' solve_ms='2.1' waiting='0'/>``. On the feed `fleet`:
     ``<fleet xmlns='urn:geolane:feed:1' leader_epoch='4' nodes='10' .../>``; on `alerts`: ``<alert
-    xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone' about='node-fra-1'/>``; on `tuning`:
-    ``<tuning xmlns='urn:geolane:feed:1' leader_epoch='4' version='17'><set name='commit_gap_ms' value='200'/></tuning>``."""
+    xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone' about='node-fra-1'/>``."""
     entry = ET.Element(f"{_A}entry")
     ET.SubElement(entry, f"{_A}id").text = uuid.uuid5(_URN, f"{item.feed}/{item.item_id}").urn
     ET.SubElement(entry, f"{_A}title").text = clean(item.title)
@@ -85,11 +81,6 @@ def _element(value: FeedElement, leader_epoch: int) -> ET.Element:
             for name in FleetSummary.__slots__:
                 field = getattr(value, name)
                 root.set(name, str(field).lower() if isinstance(field, bool) else show(field))
-            return root
-        case Tuning():
-            root = ET.Element(_TUNING, head, version=str(value.version))
-            for name, text in value.values:
-                ET.SubElement(root, _SET, name=clean(name), value=clean(text))
             return root
         case AlertItem():
             return ET.Element(
@@ -131,12 +122,6 @@ def _value(root: ET.Element) -> FeedElement:
         fields: dict[str, Any] = {name: integer(root.get(name), name) for name in _WHOLE}  # int and float together
         fields |= {name: number(root.get(name), name) for name in _RATES}
         return FleetSummary(**fields, paused=root.get("paused") == "true")
-    if root.tag == _TUNING:
-        found = root.findall(_SET)
-        if len(found) > TUNED_AT_MOST:
-            raise BadStanza(f"tuning: more than {TUNED_AT_MOST} values")
-        pairs = tuple((sentence(x.get("name")), sentence(x.get("value"))) for x in found)
-        return Tuning(integer(root.get("version"), "version"), pairs)
     if root.tag == _ALERT:
         try:
             severity = Severity(root.get("severity", ""))

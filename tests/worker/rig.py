@@ -29,7 +29,6 @@ from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.worker.engine import Engine
 from agents.worker.stage import Stage, Topics
-from agents.worker.tuned import Tuned
 from tests.fixtures.kafka import KafkaServer
 
 ORIGIN = {"lat": 41.97959, "lon": -87.90446}
@@ -113,7 +112,7 @@ class Rig:
         boot = self.server.name("boot")
         tid = f"{self.topics.raw}-{worker}"
         pid, epoch = await self.makers.make(tid)
-        engine = Engine(self.kafka, Tuned(settings.Settings()), stage, boot, **options)
+        engine = Engine(self.kafka, settings.Worker(), stage, boot, **options)
         lease = LeaseCommand(1, boot, tid, pid, epoch)
         task = asyncio.create_task(engine.run())
         running = Running(engine, task, boot, lease, stage.topic)

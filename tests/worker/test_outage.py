@@ -65,7 +65,7 @@ async def test_a_worker_may_start_before_kafka(own_broker: Broker) -> None:
         first = await r.engine(node(r))
         own_broker.kill()
         await first.kill()
-        late = type(first.engine)(r.kafka, first.engine._tuned, node(r), "LATE")
+        late = type(first.engine)(r.kafka, first.engine._worker, node(r), "LATE")
         task = asyncio.create_task(late.run())
         await late.obey(type(first.lease)(1, "LATE", first.lease.transactional_id, *first_lease(first)))
         await own_broker.start(120)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 
 from agents.core.effects import Effect
@@ -17,9 +17,7 @@ from agents.core.operators.arguments import Argument
 from agents.core.operators.errands import Errands
 from agents.core.operators.news import News
 from agents.core.planning.placing import Placing
-from agents.core.planning.plan import Calm
 from agents.core.rollout import Rollout
-from agents.core.tuning import Tunable
 
 
 class Access(IntEnum):
@@ -62,8 +60,6 @@ class Context:
     errands: Errands
     rollout: Rollout
     access: Access = Access.LOOK
-    tunables: Mapping[str, Tunable] = field(default_factory=dict)
-    calm: Calm = field(default_factory=Calm)  # as the settings say
     chat: bool = True
 
     @property

@@ -38,7 +38,6 @@ from agents.core.operators.letters import LETTERS
 from agents.core.operators.looks import LOOKS
 from agents.core.operators.news import names
 from agents.core.operators.rollout import ROLLOUTS
-from agents.core.operators.tune import TUNES
 from agents.core.operators.whatif import USAGE, whatif
 from agents.core.planning.calm import MUST
 from agents.core.planning.explain import explain
@@ -317,7 +316,6 @@ _LIST = (
     Command("move", (LANE, NODE), Access.ACT, "move one lane", _move),
     Command("rebalance", (), Access.ACT, "move now what would gain", _rebalance),
     *ROLLOUTS,
-    *TUNES,
     Command("pause", (), Access.ACT, "no moves but for orphans and drains", _pause),
     Command("unpause", (), Access.ACT, "let the planner work again", _unpause),
     Command("confirm", (_ID,), Access.ACT, "do what was predicted", lambda c, a: "", chat_only=True),

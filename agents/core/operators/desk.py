@@ -16,9 +16,7 @@ from agents.core.operators.commands import find, run
 from agents.core.operators.errands import Errands
 from agents.core.operators.news import News, clip
 from agents.core.planning.placing import Placing
-from agents.core.planning.plan import Calm
 from agents.core.rollout import Rollout
-from agents.core.tuning import Tunable
 from agents.errors import OperatorError
 
 CONFIRM_S = 120.0
@@ -51,14 +49,11 @@ class Desk:
     known: bool = False  # whether the room's affiliations have been read
     promises: dict[str, Promise] = field(default_factory=dict)
     errands: Errands = field(default_factory=Errands)
-    tunables: Mapping[str, Tunable] = field(default_factory=dict)
     rollout: Rollout = field(init=False)
-    calm: Calm = field(init=False)
     _asks: dict[str, tuple[float, float, bool]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rollout = Rollout(self.fleet, self.news)
-        self.calm = self.placing.settings.calm
 
     def affiliation(self, changed: Mapping[str, str]) -> Iterator[Effect]:
         """Feeds follow the room: who may not read the one may not read the others."""
@@ -90,8 +85,6 @@ class Desk:
         return Context(
             *(self.fleet, self.placing, self.news, self.history, jid, nick, now, now_ms, self.errands, self.rollout),
             access=self.access(jid),
-            tunables=self.tunables,
-            calm=self.calm,
             chat=chat,
         )
 

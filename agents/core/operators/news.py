@@ -73,7 +73,6 @@ class News:
     kafka_down_at: float | None = None
     led: bool = False
     count: int = 0
-    tunings: list[tuple[str, float]] = field(default_factory=list)
 
     # ---- what happened ----
 
@@ -126,13 +125,6 @@ class News:
         if self.link_down_at is not None:
             self.line(f"I was cut off from XMPP for {now - self.link_down_at:.0f} s. Nobody was fenced meanwhile.")
         self.link_down_at = None
-
-    def tuned(self, text: str, workers: bool, now: float) -> None:
-        """Somebody changed a setting; of one that concerns workers it is told who has it, once all have or it takes too long."""
-        if workers:
-            self.tunings.append((text, now))
-        else:
-            self.line(f"{text}.")
 
     def asked(self, title: str, partitions: Iterable[Partition], by: str, now: float) -> None:
         """Somebody's confirmed command begins to move these."""

@@ -76,13 +76,6 @@ class Placing:
         self.watch = Watch(self.fleet, self.places, self.settings)
         self.frame = self.watch.frame()
 
-    def retune(self, calm: Calm) -> None:
-        """From now on these rules hold; the journal gets a new frame."""
-        if calm != self.settings.calm:
-            self.settings = self.watch.settings = replace(self.settings, calm=calm)
-            self.watch.foresight.horizon_s = calm.forecast_s
-            self.frame, self._framed = self.watch.frame(), False
-
     def joined(self, now: float) -> None:
         """Somebody new may be given partitions."""
         self._joined_at = now
