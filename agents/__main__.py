@@ -374,7 +374,7 @@ def _complete_argument(ctx: click.Context, param: click.Parameter, incomplete: s
     )
 
 
-@main.command()
+@main.command(context_settings={"ignore_unknown_options": True})  # -10m is a time
 @click.argument("command", shell_complete=_complete_command)
 @click.argument("args", nargs=-1, shell_complete=_complete_argument)
 @click.option("--settings", type=_FILE, help="The person's settings file (default: that of the running stack).")

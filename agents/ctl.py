@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from agents.core.forms import TEXT, Mood, Reply, Status
-from agents.core.operators.arguments import Type
+from agents.core.forms import TEXT, FieldKind, Mood, Reply, Status
+from agents.core.operators.arguments import Argument, Type, keyed_of
 from agents.core.operators.command import Command
 from agents.core.operators.commands import find, fit
 from agents.core.operators.dialogs import BY_FORM
@@ -49,7 +49,11 @@ Confirm = Callable[[], Awaitable[bool]]
 def fields_of(command: Command, words: Sequence[str]) -> dict[str, str]:
     """The words after the name, as the form's fields. Raises OperatorError for too few or too many."""
     fit(command, words)
-    return {a.name: " ".join(words[i:]) if a.many else words[i] for i, a in enumerate(command.args) if i < len(words)}
+    plain, keyed = keyed_of(command.args, words)
+    positional = [a for a in command.args if not a.keyed]
+    return keyed | {
+        a.name: " ".join(plain[i:]) if a.many else plain[i] for i, a in enumerate(positional) if i < len(plain)
+    }
 
 
 async def run(
@@ -76,6 +80,8 @@ async def _converse(
     person: Person, name: str, fields: Mapping[str, str], outcome: Outcome, confirm: Confirm, tell: Callable[[str], None]
 ) -> int:  # fmt: skip
     reply = await _begin(person, name, fields)
+    if _asks(reply):  # for words that may be left out
+        reply = await person.operate(name, reply.session, "complete", fields)
     tries = 0
     while True:
         _take(reply, outcome, tell)
@@ -93,6 +99,12 @@ async def _converse(
         tries += 1
         outcome.code = REFUSED  # should we be interrupted from here on
         reply = await _confirm(person, reply)
+
+
+def _asks(reply: Reply) -> bool:
+    """Whether it is a form to be filled in, with nothing wrong yet."""
+    fields = reply.form.fields if reply.form is not None and reply.status is Status.EXECUTING else ()
+    return not reply.remarks and any(f.kind is not FieldKind.FIXED for f in fields)
 
 
 async def _confirm(person: Person, reply: Reply) -> Reply:
@@ -207,17 +219,30 @@ def command_names(incomplete: str) -> list[tuple[str, str]]:
 def argument_values(words: Sequence[str], incomplete: str, settings: Callable[[], Settings]) -> list[str]:
     """What may come after `words` (the command's name first); nothing where that is not known here."""
     command = BY_FORM.get(words[0]) if words else None
-    if command is None or len(words) > len(command.args):
+    if command is None:
         return []
-    a = command.args[len(words) - 1]
+    given = {w.partition("=")[0] for w in words[1:]}
+    left = [a for a in command.args if a.keyed and a.name not in given]
+    found: list[str] = []
+    for a in left:
+        if incomplete.startswith(f"{a.name}="):
+            found += [f"{a.name}={x}" for x in _values(a, settings)]
+        else:
+            found.append(f"{a.name}=")
+    plain = [w for w in words[1:] if w.partition("=")[0] not in {a.name for a in command.args if a.keyed}]
+    positional = [a for a in command.args if not a.keyed]
+    if len(plain) < len(positional):
+        found += _values(positional[len(plain)], settings)
+    return [x for x in found if x.startswith(incomplete)]
+
+
+def _values(a: Argument, settings: Callable[[], Settings]) -> list[str]:
     match a.type:
         case Type.COMMAND:
-            found = list(BY_FORM)
+            return list(BY_FORM)
         case Type.NODE | Type.WORKER:
-            found = _inventory(settings, routers=a.type is Type.WORKER)
-        case _:
-            found = list(a.choices)
-    return [x for x in found if x.startswith(incomplete)]
+            return _inventory(settings, routers=a.type is Type.WORKER)
+    return list(a.choices)
 
 
 def _inventory(settings: Callable[[], Settings], *, routers: bool) -> list[str]:

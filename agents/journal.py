@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -19,6 +20,7 @@ import aiosqlite
 
 from agents import log, samples
 from agents.core.operators.command import Remembered
+from agents.core.operators.history import Entries, Search
 from agents.core.pictures import Line, Sample
 from agents.core.planning.plan import Frame
 from agents.core.replay.decisions import Decided
@@ -40,6 +42,7 @@ TICKS_WAITING = 30
 TICKS_BYTES = 256_000_000
 ROWS_AT_MOST = 200_000
 PRUNE_EVERY = 2_000
+FLUSH_S = 1.0
 PRUNE_TO = 0.95
 
 _log = log.get("journal")
@@ -51,6 +54,29 @@ CREATE TABLE IF NOT EXISTS notes (
 CREATE INDEX IF NOT EXISTS notes_by_kind ON notes (kind, id);
 CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, ms INTEGER NOT NULL, data TEXT NOT NULL) STRICT;
 """
+
+
+def _tests(what: Search) -> Iterator[tuple[object, ...]]:
+    """SQL conditions with the values of their question marks. What a row is about stands in its JSON: `lanes`, `nodes`, or
+    the one thing that it is `about`."""
+    if what.kind:
+        yield "kind = ?", what.kind
+    if what.by:
+        yield "(who = ? OR who LIKE ? ESCAPE '!')", what.by, _literal(what.by) + "@%"
+    if what.lane is not None:
+        lane = "EXISTS (SELECT 1 FROM json_each(data, '$.lanes') WHERE value = ?)"
+        yield f"({lane} OR data ->> '$.about' = ?)", what.lane, what.lane_key
+    if what.worker:
+        node = "EXISTS (SELECT 1 FROM json_each(data, '$.nodes') WHERE value = ?)"
+        yield f"({node} OR data ->> '$.about' = ?)", what.worker, what.worker
+    if what.since_ms is not None:
+        yield "ms >= ?", what.since_ms
+
+
+def _literal(text: str) -> str:
+    """For LIKE."""
+    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+
 
 _Note: TypeAlias = tuple[int, str, str, str, str]
 
@@ -83,6 +109,8 @@ class Journal:
         self.dropped = 0
         self.ticks_dropped = 0
         self._writing: asyncio.Future[None] | None = None
+        self._nothing_waits = asyncio.Event()
+        self._nothing_waits.set()
         self._ticks_bytes = ticks_bytes
         self._ticks_waiting = 0
         self._ticks_written = 0  # bytes of all that is in the file
@@ -138,6 +166,7 @@ class Journal:
     def _put(self, row: _Note | _Samples) -> None:
         try:
             self._queue.put_nowait(row)
+            self._nothing_waits.clear()
         except asyncio.QueueFull:
             self.dropped += 1
             if self.dropped in (1, 100, 10_000):
@@ -181,6 +210,8 @@ class Journal:
             rows.append(self._queue.get_nowait())
         self._writing = asyncio.ensure_future(self._write(rows))
         await asyncio.shield(self._writing)  # who ends `run` in the middle of it loses nothing: __aexit__ waits
+        if self._queue.empty():
+            self._nothing_waits.set()
         return sum(len(r.samples) if isinstance(r, _Samples) else 1 for r in rows)
 
     async def _write(self, rows: Sequence[_Note | _Tick | _Samples]) -> None:
@@ -266,13 +297,31 @@ class Journal:
             return {}
         return found if isinstance(found, dict) else {}
 
-    async def recent(self, count: int) -> list[Remembered]:
-        """The newest decisions, actions and alerts, oldest first."""
+    async def search(self, what: Search) -> Entries:
+        """A page of what happened, newest first; what was noted just now is in it. Raises JournalError."""
         if self._db is None:
-            return []
-        query = "SELECT ms, who, text FROM notes WHERE kind IN ('decision', 'action', 'alert') ORDER BY id DESC LIMIT ?"
-        rows = await self._db.execute_fetchall(query, (count,))
-        return [Remembered(int(ms), str(who), str(text)) for ms, who, text in reversed(list(rows))]
+            raise JournalError(f"{self._path}: the journal is not open")
+        tests, values = ["kind IN ('decision', 'action', 'alert')"], list[object]()
+        for test, *given in _tests(what):
+            tests.append(str(test))
+            values += given
+        where = " AND ".join(tests)
+        try:
+            await self._written()
+            ((total,),) = await self._db.execute_fetchall(f"SELECT count(*) FROM notes WHERE {where}", values)
+            pages = max(1, -(-int(total) // what.rows))
+            page = min(what.page, pages)
+            query = f"SELECT ms, who, text FROM notes WHERE {where} ORDER BY id DESC LIMIT ? OFFSET ?"
+            rows = await self._db.execute_fetchall(query, [*values, what.rows, (page - 1) * what.rows])
+        except sqlite3.Error as e:
+            raise JournalError(f"{self._path}: the journal cannot be read: {e}") from e
+        return Entries(int(total), page, pages, tuple(Remembered(int(ms), str(w), str(text)) for ms, w, text in rows))
+
+    async def _written(self) -> None:
+        """Until what waits now is written, or for a second: then what is written has to do."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_S):
+                await self._nothing_waits.wait()
 
     async def lines(self, column: str, names: Sequence[str], since_ms: int, until_ms: int) -> list[Line]:
         """What was sampled of each, oldest first; `column` is one of Sample's. Raises JournalError."""

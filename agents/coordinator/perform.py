@@ -18,10 +18,12 @@ from agents.core.coordinator import Event
 from agents.core.feeds import ALERTS, FLEET, PLACEMENT
 from agents.core.formats import (
     LEADER_KEY,
+    TUNING_KEY,
     encode_intent,
     encode_leader,
     encode_lease,
     encode_placed,
+    encode_tuning,
     intent_key,
     lease_key,
 )
@@ -144,15 +146,19 @@ class Performer:
     async def _write(self, writes: list[fx.Write]) -> None:
         """All of them in one transaction, in their order; then tell, and do what may be done now."""
         records: dict[str, bytes | None] = {LEADER_KEY: encode_leader(self._leader)}
+        offsets: dict[str, dict[Partition, tuple[int, str]]] = {}
         for w in writes:
             records |= {p.key: encode_placed(s) for p, s in w.partitions.items()}
             records |= {lease_key(worker): encode_lease(lease) for worker, lease in w.leases.items()}
             records |= {intent_key(name): encode_intent(i) if i else None for name, i in w.intents.items()}
-        await self._placement.write(records)
+            records |= {TUNING_KEY: encode_tuning(w.tuning)} if w.tuning is not None else {}
+            for p, at in w.offsets.items():
+                offsets.setdefault(p.kind.group, {})[p] = at
+        await self._placement.write(records, offsets)
         self.wrote_at = time.monotonic()
         for w in writes:
             self.counts.written(w.partitions, w.leases)
-            self._tell(fx.Written(w.partitions, w.leases, w.intents))
+            self._tell(fx.Written(w.partitions, w.leases, w.intents, w.tuning))
             self.perform(w.then, int(time.time() * 1000))
 
     async def _make_lease(self, e: fx.MakeLease) -> None:

@@ -17,6 +17,7 @@ from agents.accelerators import Watch
 from agents.coordinator.counts import Counts
 from agents.coordinator.errands import Errands
 from agents.coordinator.look import KAFKA_SILENT_S, look
+from agents.coordinator.offsets import Rewinding
 from agents.coordinator.perform import Performer
 from agents.coordinator.pictures import Pictures
 from agents.core import effects as fx
@@ -27,8 +28,10 @@ from agents.core.formats import read_table
 from agents.core.inventory import Inventory, InventoryFile
 from agents.core.lanemap import LaneMap
 from agents.core.model import LANES, RAW, Kind, Leader, Partition
+from agents.core.operators.history import Search
 from agents.core.operators.letters import DeadLook, DeadReplay
 from agents.core.operators.looks import MapWanted, PlotWanted
+from agents.core.operators.rewind import AwaitCommitted, LookBack, ReadCommitted
 from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.core.planning.residency import Residency, bind
 from agents.data import RTT_TABLE, read_rtt
@@ -42,13 +45,13 @@ from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
 from agents.metrics.endpoint import served
 from agents.settings import Settings, decode_toml
+from agents.settings.tunables import as_set
 from agents.systemd.notify import Service
 from agents.xmpp.coordinator import CoordinatorLink
 from kernels import Numerics, Weights
 
 EVENTS_AT_MOST = 20_000
 TICK_S = 1.0
-HISTORY = 200
 KEEP_EVERY_S = 60.0
 KEEP_LANES = 2_000
 FORECAST = "forecast"
@@ -174,6 +177,7 @@ class Process:
                 numerics,
                 self.placing,
                 leader_epoch=epoch, partitions=table.placed, leases=table.leases, intents=table.intents,
+                tuning=table.tuning, base=as_set(self.settings.worker, self.settings.coordinator.calm),
                 expected=[
                     *(Partition(LANES, n) for n in range(lanemap.lanes)),
                     *(Partition(RAW, n) for n in range(self.settings.coordinator.raw_partitions)),
@@ -182,9 +186,9 @@ class Process:
             )  # fmt: skip
             for warning in residency.warnings:
                 core.news.alert(Severity.WARNING, f"rule_{warning.kind}", warning.rule, warning.text)
-            core.desk.history.extend(await journal.recent(HISTORY))
             await _recall_forecast(core, journal)
             counts = Counts.of(table)
+            back = Rewinding(self.settings.kafka, offsets)
             performer = Performer(
                 self.link,
                 placement,
@@ -193,7 +197,7 @@ class Process:
                 journal,
                 self.tell,
                 leader=leader,
-                errands=self._errands(journal),
+                errands=self._errands(journal, back),
                 counts=counts,
             )
             await performer.begin()
@@ -212,12 +216,16 @@ class Process:
             for reader in offsets.values():
                 await reader.stop()
 
-    def _errands(self, journal: Journal) -> Errands:
+    def _errands(self, journal: Journal, back: Rewinding) -> Errands:
         pictures, dead = Pictures(journal, self.link), DeadLetters(self.settings.kafka)
         return Errands(
             {
                 MapWanted: pictures.map,
                 PlotWanted: pictures.plot,
+                Search: journal.search,
+                LookBack: back.look_back,
+                ReadCommitted: back.read_committed,
+                AwaitCommitted: back.await_committed,
                 DeadLook: lambda x: dead.find(x.query, x.most),
                 DeadReplay: lambda x: dead.replay(x.query, x.by, x.now_ms, dict(x.upto)),
             }

@@ -3,11 +3,10 @@ settings have done? Reads only; a coordinator may be writing."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -18,6 +17,7 @@ import msgspec
 from agents.core.planning.plan import Frame, Moment
 from agents.core.replay.decisions import changed, differences, read_frame, read_moment, read_plan, replan
 from agents.core.replay.follow import Follower, Tally
+from agents.core.times import utc, when
 from agents.errors import JournalError, OperatorError
 from agents.ticks import Tick, Ticks, opened, unpack
 from kernels.tables import Numerics
@@ -27,10 +27,6 @@ T = TypeVar("T")
 SHOWN, WORDS_SHOWN = 3, 6
 FIGURES = ("before.", "after.", "optimum.", "load_eps", "room_eps", "price_ms", "what the next plan")
 DAMAGED = "the plan in the journal is damaged: its bytes are not those that were written"
-
-_RELATIVE = re.compile(r"-(\d+(?:\.\d+)?)([smhd])")
-_TODAY = re.compile(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class Span(NamedTuple):
@@ -80,35 +76,6 @@ class Otherwise:
     recorded: Tally = field(default_factory=Tally)
     same_settings: Tally = field(default_factory=Tally)
     other_settings: Tally = field(default_factory=Tally)
-
-
-def utc(ms: int) -> str:
-    """RFC 3339, to the ms: 2026-07-01T10:00:00.000Z."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def when(text: str, now: datetime) -> int:
-    """Epoch ms of an RFC 3339 time (UTC where it does not say), HH:MM[:SS] of today in UTC, `-10m` before now (s, m, h,
-    d), or `now`. Raises OperatorError."""
-    try:
-        if text == "now":
-            at = now
-        elif relative := _RELATIVE.fullmatch(text):
-            at = now - timedelta(**{_UNITS[relative[2]]: float(relative[1])})
-        elif _TODAY.fullmatch(text):
-            hour, _, rest = text.partition(":")
-            clock = datetime.fromisoformat(f"2000-01-01T{hour:0>2}:{rest}")
-            at = now.astimezone(UTC).replace(
-                hour=clock.hour, minute=clock.minute, second=clock.second, microsecond=clock.microsecond
-            )
-        else:
-            at = datetime.fromisoformat(text)
-    except (ValueError, OverflowError) as e:
-        raise OperatorError(
-            f"{text!r} is no time; write 2026-07-01T10:00:00Z, or 10:00:00 (today, UTC), or -10m (s, m, h, d), or now"
-        ) from e
-    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
-    return round(at.timestamp() * 1000)
 
 
 def span_of(from_: str, to: str, limit: int | None, now: datetime) -> Span:

@@ -45,11 +45,13 @@ from agents.core.events_xmpp import (
     XmppEvent,
 )
 from agents.core.fleet import Fleet
-from agents.core.handover import LeaseStep, Step, Tenancy, lease_step, step, tenancy
+from agents.core.handover import Step, Tenancy, step, tenancy
 from agents.core.inventory import Inventory
+from agents.core.leasing import lease_made
 from agents.core.liveness import Gone, Liveness
 from agents.core.model import (
     PAUSE,
+    UNTUNED,
     AssignCommand,
     Health,
     Intent,
@@ -60,16 +62,19 @@ from agents.core.model import (
     ReleaseCommand,
     State,
     Telemetry,
+    Tuning,
     short_name,
 )
 from agents.core.operators.desk import Desk
 from agents.core.operators.dialogs import Dialogs
 from agents.core.operators.news import News
+from agents.core.operators.tuning import Tuner
 from agents.core.pictures import samples
 from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.core.planning.placing import Clock, Placing
 from agents.core.rollout import ROLLOUT
 from agents.core.summary import fleet_item, summarise
+from agents.settings.tunables import DEFAULTS, Number
 from kernels.tables import Numerics
 
 SAMPLE_S = 10.0
@@ -103,12 +108,14 @@ class Coordinator:
         partitions: Mapping[Partition, Placed],
         leases: Mapping[str, Lease],
         intents: Mapping[str, Intent],
+        tuning: Tuning = UNTUNED,
+        base: Mapping[str, Number] = DEFAULTS,
         expected: Iterable[Partition],
         token: Callable[[], str],
         now: Now,
         clock: Clock = lambda: 0.0,
     ) -> None:
-        self.fleet = Fleet(inventory, leader_epoch=leader_epoch)
+        self.fleet = Fleet(inventory, leader_epoch=leader_epoch, tuning=tuning)
         self.fleet.partitions.update(partitions)
         self.fleet.leases.update(leases)
         self.fleet.intents.update(intents)
@@ -119,7 +126,8 @@ class Coordinator:
         self.liveness = Liveness()
         self.news = News(self.fleet)
         self.placing = Placing(self.fleet, lanes, numerics, settings, now.s, clock)
-        self.desk = Desk(self.fleet, self.placing, self.news, token)
+        self.tuner = Tuner(self.fleet, self.placing, base)
+        self.desk = Desk(self.fleet, self.placing, self.news, token, self.tuner)
         self.dialogs = Dialogs(self.desk)
         self._led = False
         self._cut_off = ROLLOUT in intents
@@ -137,16 +145,17 @@ class Coordinator:
             self.fleet.devices = event.devices
             self.desk.expire(now.s)
             effects += self.desk.errands.expire(now.s, now.ms)
+            effects += self.desk.follows.end_lost() if self.liveness.watching() else ()
             summary = summarise(self.fleet, self.placing.watch.rates, now.s, paused=self._paused())
             effects.append(Publish(fleet_item(summary, self.fleet.leader_epoch)))
             if now.s >= self._sample_at:
                 self._sample_at = now.s + SAMPLE_S
                 effects.append(Sampled(samples(self.fleet)))
         for effect in effects:
-            for note in (effect, *(effect.then if isinstance(effect, Write) else ())):
-                if isinstance(note, Note):
-                    self.desk.remember(now.ms, note)
-        return effects
+            for said in (effect, *(effect.then if isinstance(effect, Write) else ())):
+                if isinstance(said, Publish):
+                    self.desk.follows.published(said.item)
+        return [*effects, *self.desk.follows.tell(now.s)]
 
     def _paused(self) -> bool:
         return PAUSE in self.fleet.intents
@@ -174,7 +183,7 @@ class Coordinator:
                     self.placing.watch.rates.heard(worker, telemetry, now.s)
                     self._faults(worker, telemetry)
             case LeaseMade():
-                yield from self._lease_made(event, now)
+                yield from lease_made(self.fleet, self.placing, self.news, event, now.s, now.ms)
             case LeaseFailed(worker, reason):
                 if worker in self.fleet.views:
                     view = self.fleet.views[worker]
@@ -182,8 +191,10 @@ class Coordinator:
                 else:
                     self._strangers[worker] = now.s + RETRY_S
                 yield Note("alert", "", f"no lease for {worker}: {reason}", {})
-            case Written(partitions, leases, intents):
-                self.fleet.written(partitions, leases, intents)
+            case Written(partitions, leases, intents, tuning):
+                self.fleet.written(partitions, leases, intents, tuning)
+                if tuning is not None:
+                    self.tuner.applied()
             case Answered():
                 yield from self._answered(event, now)
             case Refused():
@@ -201,6 +212,8 @@ class Coordinator:
                 self.liveness.offsets(self.fleet, offsets)
             case KafkaDown() | KafkaUp() | LinkUp() | LinkDown() | NotLeading() | Led():
                 self._watch(event, now)
+                if isinstance(event, Led):  # the feed is a cache
+                    yield Publish(self.tuner.item())
             case Asked():
                 yield from self.desk.asked(event, now.s, now.ms, commanding=self.liveness.watching())
             case AdHoc() | AdHocList():
@@ -254,39 +267,6 @@ class Coordinator:
                 yield Note("fleet", said.worker, f"{said.worker} is {said.health}", {"boot": said.boot})
         if view.boot not in view.dead:
             self.liveness.returned(said.worker)
-
-    def _lease_made(self, e: LeaseMade, now: Now) -> Iterator[Effect]:
-        """Fence first, then write (2.2): the lease, and the orphaning of all that its former boot had, in one transaction."""
-        before = self.fleet.leases.get(e.worker)
-        what = LeaseStep.FENCE if not e.new_boot else LeaseStep.WANTS_LEASE
-        if e.new_boot and tenancy(before) is Tenancy.LIVE:
-            what = LeaseStep.OTHER_BOOT
-        if what is LeaseStep.FENCE and tenancy(before) is not Tenancy.LIVE:
-            if e.worker in self.fleet.views:
-                self.fleet.views[e.worker].fencing = False
-            return
-        lease, orphans = lease_step(
-            before, what, new_boot=e.new_boot, transactional_id=e.transactional_id, producer_id=e.producer_id,
-            producer_epoch=e.producer_epoch, leader_epoch=self.fleet.leader_epoch,
-        )  # fmt: skip
-        lost = self.fleet.owned_by(e.worker) if orphans else []
-        why = f"{e.worker} restarted" if e.new_boot else f"{e.worker} is gone"
-        records = {
-            p: step(
-                self.fleet.partitions[p], Step.FENCE, leader_epoch=self.fleet.leader_epoch, now_ms=now.ms, why=why,
-                offset=e.offsets.get(p),
-            )
-            for p in lost
-        }  # fmt: skip
-        if lost and e.new_boot:
-            self.news.restarted(self.fleet.inventory.workers[e.worker], lost, now.s)
-        self.placing.orphaned(lost)
-        self.fleet.begin_write(records)
-        yield Write(
-            records,
-            {e.worker: lease},
-            then=(Note("fleet", e.worker, f"{what} of {e.worker}", {"lanes": [p.n for p in lost]}),),
-        )
 
     def _answered(self, e: Answered, now: Now) -> Iterator[Effect]:
         view = self.fleet.views[e.worker]
@@ -376,6 +356,7 @@ class Coordinator:
                 else:
                     yield found
             yield from self._fence_strangers(now)
+            yield from self.desk.rewinds.advance(now.s)
             yield from self.placing.place(now.s, now.ms)
             yield from self.placing.improve(now.s, now.ms)
             yield from saying.say(self.fleet, now.s)
@@ -389,6 +370,7 @@ class Coordinator:
         if self.placing.waiting and self.placing.waiting != self._waiting:
             self.news.waiting(self.placing.waiting, "the nodes that take lanes are full")
         self._waiting = self.placing.waiting
+        yield from self.tuner.tell(now.s) if self.liveness.link_up else ()
         yield from self.news.tell(now.s, paused=self._paused(), connected=self.liveness.link_up)
 
     def _gone(self, worker: str, why: str, now: Now) -> Iterator[Effect]:

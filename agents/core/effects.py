@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from agents.core import forms
 from agents.core.feeds import FeedItem
-from agents.core.model import Accelerator, Answer, Intent, Lease, Partition, Placed, WorkerCommand
+from agents.core.model import Accelerator, Answer, Intent, Lease, Partition, Placed, Tuning, WorkerCommand
 from agents.core.pictures import Sample
 from agents.core.replay.decisions import Decided
 
@@ -54,6 +54,7 @@ class Written:
     partitions: Mapping[Partition, Placed]
     leases: Mapping[str, Lease]
     intents: Mapping[str, Intent | None]
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +159,17 @@ class MakeLease:
 @dataclass(frozen=True, slots=True)
 class Write:
     """Commit these records to `placement` in one transaction; an intent of None is deleted. `then`: to be performed once
-    they are committed, since only then may what they say be said (PROTOCOL 2.3)."""
+    they are committed, since only then may what they say be said (PROTOCOL 2.3).
+
+    `offsets`: in the same transaction, what the partition's consumer group is to have committed, and its metadata: for
+    partitions that nobody owns (core/operators/rewind.py)."""
 
     partitions: Mapping[Partition, Placed] = field(default_factory=dict)
     leases: Mapping[str, Lease] = field(default_factory=dict)
     intents: Mapping[str, Intent | None] = field(default_factory=dict)
     then: tuple[Effect, ...] = ()
+    tuning: Tuning | None = None
+    offsets: Mapping[Partition, tuple[int, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

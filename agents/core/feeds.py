@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from agents.core.model import LANES
 
-FLEET, PLACEMENT, ALERTS = "fleet", "placement", "alerts"
+FLEET, PLACEMENT, ALERTS, TUNING = "fleet", "placement", "alerts", "tuning"
 CURRENT = "current"
 
 
@@ -85,7 +85,16 @@ class AlertItem:
     about: str = ""
 
 
-FeedElement = FleetSummary | PlacementPlan | PlacementFigures | AlertItem
+@dataclass(frozen=True, slots=True)
+class TuningValues:
+    """For the workers: settings by name, and what they are to be from now on; what is not named is as each worker's own
+    settings say. `version` is what they acknowledge."""
+
+    version: int
+    values: tuple[tuple[str, int | float], ...] = ()
+
+
+FeedElement = FleetSummary | PlacementPlan | PlacementFigures | AlertItem | TuningValues
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from agents.core.handover import Tenancy, tenancy
 from agents.core.inventory import Inventory
 from agents.core.model import (
+    FOLLOW,
+    UNTUNED,
     Accelerator,
     Announcement,
     AssignCommand,
@@ -22,6 +24,7 @@ from agents.core.model import (
     Placed,
     State,
     Telemetry,
+    Tuning,
     WorkerCommand,
     WorkerSpec,
     drain_intent,
@@ -77,7 +80,8 @@ class View:
 @dataclass(slots=True)
 class Fleet:
     """The whole of it. `version` grows with every change of membership or placement (not with telemetry); `writing` counts the
-    writes under way per partition: while there is one, no other step is begun. `devices`: the coordinator's own accelerators."""
+    writes under way per partition: while there is one, no other step is begun. `held`: partitions that nobody is to be given for
+    now. `devices`: the coordinator's own accelerators."""
 
     inventory: Inventory
     leader_epoch: int = 0
@@ -85,7 +89,9 @@ class Fleet:
     leases: dict[str, Lease] = field(default_factory=dict)
     intents: dict[str, Intent] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
+    tuning: Tuning = UNTUNED
     writing: Counter[Partition] = field(default_factory=Counter)
+    held: set[Partition] = field(default_factory=set)
     version: int = 0
     devices: tuple[Accelerator, ...] = ()
 
@@ -108,6 +114,7 @@ class Fleet:
         partitions: Mapping[Partition, Placed],
         leases: Mapping[str, Lease],
         intents: Mapping[str, Intent | None],
+        tuning: Tuning | None = None,
     ) -> None:
         """These records are committed. Raises ImpossibleTransition if an epoch would go back."""
         for p, placed in partitions.items():
@@ -132,7 +139,9 @@ class Fleet:
                 self.intents.pop(name, None)
             else:
                 self.intents[name] = intent
-        self.version += 1
+        self.tuning = tuning or self.tuning
+        if partitions or leases or tuning or not all(name.startswith(FOLLOW) for name in intents):
+            self.version += 1  # who follows what concerns nobody else
 
     def owned_by(self, worker: str) -> list[Partition]:
         """The partitions that are written as this worker's, releasing ones too."""
@@ -142,8 +151,9 @@ class Fleet:
         return sorted(p for p in self.partitions if p.kind is kind)
 
     def orphans(self, kind: Kind) -> list[Partition]:
-        """Orphans for which no write is under way."""
-        return [p for p in self.of(kind) if self.partitions[p].state is State.ORPHAN and not self.writing[p]]
+        """Orphans that may be given to somebody: no write is under way, nothing holds them."""
+        free = (p for p in self.of(kind) if not self.writing[p] and p not in self.held)
+        return [p for p in free if self.partitions[p].state is State.ORPHAN]
 
     # ---- what is seen ----
 

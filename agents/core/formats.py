@@ -3,6 +3,7 @@
 main/events.lanes/12    Placed   a partition's owner, epoch and state
 main/lease/node-iad-1   Lease    a worker's producer id and epoch
 leader                  Leader   who leads
+main/tuning             Tuning   what operators have set over the settings
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from typing import TypeVar
 
 import msgspec
 
-from agents.core.model import CLUSTER, Intent, Leader, Lease, Partition, Placed
+from agents.core.model import CLUSTER, UNTUNED, Intent, Leader, Lease, Partition, Placed, Tuning
 from agents.errors import KafkaError
 
 LEADER_KEY = "leader"
+TUNING_KEY = f"{CLUSTER}/tuning"
 _LEASE_PREFIX = f"{CLUSTER}/lease/"
 _INTENT_PREFIX = f"{CLUSTER}/intent/"
 
@@ -31,6 +33,7 @@ class Written:
     leases: Mapping[str, Lease] = field(default_factory=dict)
     placed: Mapping[Partition, Placed] = field(default_factory=dict)
     intents: Mapping[str, Intent] = field(default_factory=dict)
+    tuning: Tuning = UNTUNED
 
 
 def lease_key(worker: str) -> str:
@@ -60,6 +63,15 @@ def encode_intent(intent: Intent) -> bytes:
 def decode_intent(value: bytes) -> Intent:
     """Raises KafkaError when the value is not an intent."""
     return _decode(value, Intent)
+
+
+def encode_tuning(tuning: Tuning) -> bytes:
+    return msgspec.json.encode(tuning)
+
+
+def decode_tuning(value: bytes) -> Tuning:
+    """Raises KafkaError when the value is not the record of tuning."""
+    return _decode(value, Tuning)
 
 
 def encode_placed(placed: Placed) -> bytes:
@@ -97,10 +109,13 @@ def read_table(table: Mapping[str, bytes]) -> Written:
     leases: dict[str, Lease] = {}
     placed: dict[Partition, Placed] = {}
     intents: dict[str, Intent] = {}
+    tuning = UNTUNED
     for key, value in table.items():
         try:
             if key == LEADER_KEY:
                 leader = decode_leader(value)
+            elif key == TUNING_KEY:
+                tuning = decode_tuning(value)
             elif (worker := lease_worker(key)) is not None:
                 leases[worker] = decode_lease(value)
             elif (name := intent_name(key)) is not None:
@@ -109,7 +124,7 @@ def read_table(table: Mapping[str, bytes]) -> Written:
                 placed[Partition.of_key(key)] = decode_placed(value)
         except (KafkaError, ValueError) as e:
             raise KafkaError(f"topic placement, key {key!r}: {e}; was it written by another program or version?") from e
-    return Written(leader, leases, placed, intents)
+    return Written(leader, leases, placed, intents, tuning)
 
 
 def _decode(value: bytes, kind: type[T]) -> T:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 CLUSTER = "main"
@@ -161,12 +162,39 @@ class Intent:
     since_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A value that an operator has set over what the settings say."""
+
+    value: int | float
+    by: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The record `tuning`: by a setting's name, what holds over the settings. `version` grows by one with each change of
+    what workers are told, and `since_ms` is when that was; they acknowledge it in their telemetry."""
+
+    version: int = 0
+    since_ms: int = 0
+    values: Mapping[str, Tuned] = field(default_factory=dict)
+
+
+UNTUNED = Tuning()
+
 PAUSE = "pause"
+FOLLOW = "follow/"
 
 
 def drain_intent(worker: str) -> str:
     """The name of the intent that keeps `worker` empty."""
     return f"drain/{worker}"
+
+
+def follow_intent(feed: str, jid: str) -> str:
+    """The name of the intent by which `jid` (bare) is told what is published on `feed`."""
+    return f"{FOLLOW}{feed}/{jid}"
 
 
 # ---- what the coordinator tells a worker (PROTOCOL 4) ----

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -49,7 +49,7 @@ _log = log.get("embedded.accounting")
 
 class Accounting:
     """`start`, then `run` until cancelled. `lane_out` counts clean records by lane; `moved_at` is when a number last
-    changed (monotonic)."""
+    changed (monotonic). `rewound`: by how many offsets each lane was set back (Follower tells)."""
 
     def __init__(self, kafka: settings.Kafka, lanes: int, raw_partitions: int) -> None:
         self.events_in = 0
@@ -60,6 +60,7 @@ class Accounting:
         self.lane_out: Counter[int] = Counter()
         self.reasons: Counter[str] = Counter()
         self.moved_at = time.monotonic()
+        self.rewound: Mapping[int, int] = {}
         self.lanes = [Partition(LANES, n) for n in range(lanes)]
         self.raw = [Partition(RAW, n) for n in range(raw_partitions)]
         self._kafka = kafka
@@ -137,7 +138,17 @@ class Accounting:
     @property
     def duplicates(self) -> int:
         """Sources seen twice; also what came out beyond what went in (a filtered event that came out as well). The second
-        holds only when nothing moves any more: outputs are read at once, `in` and `filtered` twice a second."""
+        holds only when nothing moves any more: outputs are read at once, `in` and `filtered` twice a second. Not those that
+        somebody had processed `again`."""
+        return self._doubled - self.again
+
+    @property
+    def again(self) -> int:
+        """What was doubled because lanes were rewound: at most as many as lay behind."""
+        return min(self._doubled, sum(self.rewound.values()))
+
+    @property
+    def _doubled(self) -> int:
         return self.ledger.duplicates + max(0, -self.open)
 
     async def _read(self) -> None:

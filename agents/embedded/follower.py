@@ -12,7 +12,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import log, settings
-from agents.core.formats import LEADER_KEY, decode_leader, decode_lease, decode_placed, intent_name, lease_worker
+from agents.core.formats import (
+    LEADER_KEY,
+    TUNING_KEY,
+    decode_leader,
+    decode_lease,
+    decode_placed,
+    intent_name,
+    lease_worker,
+)
 from agents.core.model import LANES, TOPIC_PLACEMENT, Leader, Lease, Partition, Placed, State
 from agents.errors import KafkaError
 from agents.kafka.closing import closed
@@ -27,7 +35,7 @@ class Follower:
     last.
 
     A move is a lane that comes to another worker than it had before; a fence is a lease that died before its worker let
-    go."""
+    go. `rewound`: by how many offsets each lane was set back."""
 
     def __init__(self, kafka: settings.Kafka) -> None:
         self.placed: dict[Partition, Placed] = {}
@@ -35,6 +43,7 @@ class Follower:
         self.moves = 0
         self.fences = 0
         self.leader_epoch = 0
+        self.rewound: Counter[int] = Counter()
         self.acts: deque[tuple[float, str]] = deque(maxlen=ACTS)
         self._last_owner: dict[Partition, str] = {}
         self._kafka = kafka
@@ -62,6 +71,7 @@ class Follower:
         except (AnyKafkaError, OSError, TimeoutError) as e:
             raise as_ours(e, "read the topic placement") from e
         self.moves = self.fences = 0
+        self.rewound.clear()
         self.acts.clear()
 
     async def stop(self) -> None:
@@ -83,7 +93,7 @@ class Follower:
         lanes: dict[tuple[str, str], list[int]] = {}
         for record in (r for records in batches.values() for r in records):
             key = record.key.decode()
-            if record.value is None or intent_name(key) is not None:
+            if record.value is None or key == TUNING_KEY or intent_name(key) is not None:
                 continue
             try:
                 if key == LEADER_KEY:
@@ -127,6 +137,9 @@ class Follower:
         before = self.placed.get(part)
         self.placed[part] = placed
         what = "lane {n}" if part.topic == LANES else "raw {n}"
+        if before is not None and placed.offset < before.offset and part.topic == LANES:
+            self.rewound[part.n] += before.offset - placed.offset
+            return f"{what} set back"
         if before is not None and (before.state, before.worker, before.epoch) == (
             placed.state,
             placed.worker,

@@ -46,6 +46,7 @@ async def run(stack: Stack, replay: Replay, events: int, kill_at: float | None) 
         "unplaced": a.unplaced,
         "missing": max(0, a.open),
         "duplicates": a.duplicates,
+        "again": a.again,
         "moves": stack.follower.moves - moves,
         "fences": stack.follower.fences - fences,
         "recovery_ms": recovery_ms,

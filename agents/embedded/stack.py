@@ -102,6 +102,7 @@ class Stack:
         self._say(f"topics and lane map: {len(built.cell_lanes)} cells on {lanes} lanes")
         self.accounting = Accounting(self.base.kafka, lanes, raw)
         self.follower = Follower(self.base.kafka)
+        self.accounting.rewound = self.follower.rewound
         await self.accounting.start()
         await self.follower.start()
         self._before = self.follower.leader_epoch  # what older leaders wrote names processes that are gone

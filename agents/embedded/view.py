@@ -86,7 +86,7 @@ async def _lines(stack: Stack, sending: asyncio.Task[None] | None) -> None:
         p = a.recent.summary()
         console.print(
             f"in {a.events_in} clean {a.clean} dead {a.dead} filtered {a.filtered} open {a.open} "
-            f"duplicates {a.ledger.duplicates} p50 {p['p50']} ms p99 {p['p99']} ms"
+            f"duplicates {a.duplicates} p50 {p['p50']} ms p99 {p['p99']} ms"
         )
 
 
@@ -114,7 +114,7 @@ def picture(stack: Stack, replay: Replay | None, rates: Rates) -> Group:
         f"{a.events_in + max(0, -a.open):,} in",
         f"{a.clean:,} clean",
         f"{a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced",
-        f"{a.ledger.duplicates} duplicates; {f.moves} moves, {f.fences} fences"
+        f"{a.duplicates} duplicates; {f.moves} moves, {f.fences} fences"
         + (" [yellow]waiting for Kafka[/]" if replay and replay.waiting else ""),
     )
     table = Table(box=None, pad_edge=False, header_style="dim")

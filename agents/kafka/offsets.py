@@ -16,7 +16,7 @@ from agents import settings
 from agents.core.model import CLUSTER, Partition
 from agents.kafka.connection import BOUND_S, Link
 
-_LATEST = -1
+_LATEST, _EARLIEST = -1, -2
 _READ_COMMITTED = 1
 ANSWER_BOUND_S = BOUND_S
 
@@ -61,6 +61,18 @@ class Offsets:
         """The offset behind the last record that a read-committed consumer may have (the last stable offset).
 
         One request per broker. Raises KafkaUnavailable (also for a partition that does not exist), KafkaError."""
+        return await self._at(_LATEST, parts)
+
+    async def begins(self, parts: Iterable[Partition]) -> dict[Partition, int]:
+        """The offset of the first record that is still there; raises as `ends`."""
+        return await self._at(_EARLIEST, parts)
+
+    async def since(self, ms: int, parts: Iterable[Partition]) -> dict[Partition, int]:
+        """The offset of the first record that the broker appended at this time (epoch ms) or later, -1 where there is none;
+        raises as `ends`."""
+        return await self._at(max(0, ms), parts)
+
+    async def _at(self, ms: int, parts: Iterable[Partition]) -> dict[Partition, int]:
         wanted = [TopicPartition(p.kafka_topic, p.n) for p in parts]
         if not wanted:
             return {}
@@ -72,7 +84,7 @@ class Offsets:
                 if leader is None or leader < 0:
                     await self._link.client.force_metadata_update()
                     raise kafka_errors.LeaderNotAvailableError(f"{tp.topic}/{tp.partition}")
-                by_leader[leader][tp.topic].append((tp.partition, _LATEST))
+                by_leader[leader][tp.topic].append((tp.partition, ms))
             found: dict[Partition, int] = {}
             for leader, topics in by_leader.items():
                 response = await self._link.ask(leader, OffsetRequest(-1, _READ_COMMITTED, list(topics.items())))

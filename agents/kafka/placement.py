@@ -7,11 +7,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError as AnyKafkaError
+from aiokafka.structs import OffsetAndMetadata
 
 from agents import log, settings
-from agents.core.model import TOPIC_PLACEMENT
+from agents.core.model import TOPIC_PLACEMENT, Partition
 from agents.errors import KafkaUnavailable, LeadershipLost
 from agents.kafka.connection import as_ours, client_kwargs, is_fenced, said
 from agents.kafka.leases import LeaseMaker
@@ -21,6 +22,10 @@ COORDINATOR_ID = "geolane-coordinator"
 TRANSACTION_TIMEOUT_MS = 10_000
 WRITE_BOUND_S = 10.0
 START_BOUND_S = 10.0
+
+Offsets = Mapping[str, Mapping[Partition, tuple[int, str]]]
+"""By consumer group: the offset to be committed, and its metadata."""
+_NONE: Offsets = {}
 
 _log = log.get("kafka.placement")
 
@@ -80,9 +85,9 @@ class PlacementLog:
         table = await read_table(self._kafka, self._topic)
         return {key.decode(): value for key, value in table.items()}
 
-    async def write(self, records: Mapping[str, bytes | None]) -> None:
+    async def write(self, records: Mapping[str, bytes | None], offsets: Offsets = _NONE) -> None:
         """Commit all records in one transaction (None is a tombstone), each send awaited before the commit (PROTOCOL
-        3.2).
+        3.2); and with them `offsets`, of partitions that nobody owns: who is fenced commits neither.
 
         When it returns, they are there for whoever leads next. Either error ends the leadership, and so the process, before
         it sends any command: LeadershipLost when another coordinator has fenced us (it knows what counts, and acts on it);
@@ -96,7 +101,7 @@ class PlacementLog:
             self._over = "an earlier write ended with an unknown outcome: this process must end"
             try:
                 async with asyncio.timeout(WRITE_BOUND_S):
-                    await self._transaction(records)
+                    await self._transaction(records, offsets)
             except (AnyKafkaError, OSError, TimeoutError, AssertionError) as e:
                 self._hear_the_end()
                 if is_fenced(e):
@@ -107,12 +112,18 @@ class PlacementLog:
                 ) from e
             self._over = ""
 
-    async def _transaction(self, records: Mapping[str, bytes | None]) -> None:
+    async def _transaction(self, records: Mapping[str, bytes | None], offsets: Offsets) -> None:
         await self._producer.begin_transaction()
         sends = [await self._producer.send(self._topic, v, key=k.encode(), partition=0) for k, v in records.items()]
         for outcome in await asyncio.gather(*sends, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
+        for group, committed in offsets.items():
+            positions = {
+                TopicPartition(p.kafka_topic, p.n): OffsetAndMetadata(at, metadata)
+                for p, (at, metadata) in committed.items()
+            }
+            await self._producer.send_offsets_to_transaction(positions, group)
         await self._producer.commit_transaction()
 
     def _hear_the_end(self) -> None:

@@ -176,6 +176,12 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     telemetry_period_s: Annotated[
         float, about("How often load is told; who is silent for 3 s is asked whether it lives.", "s", ge=0.1, le=2)
     ] = 1.0
+    ping_period_s: Annotated[
+        float,
+        about(
+            "After so long without a word of the XMPP server's, it is asked whether it is there.", "s", ge=0.5, le=30
+        ),
+    ] = 2.0
     future_limit_s: Annotated[
         int, about("How far an event's ts may lie ahead of the broker's clock; further is a dead letter.", "s", ge=0)
     ] = 300

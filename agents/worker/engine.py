@@ -116,6 +116,10 @@ class Engine:
             raise CommandRefused("resource-constraint", f"not released within {_RELEASE_BOUND_S:g} s") from None
         return answer
 
+    def tune(self, worker: settings.Worker) -> None:
+        """Work by these from the next batch on."""
+        self._worker = worker
+
     def load(self) -> tuple[tuple[LaneLoad, ...], tuple[Arrival, ...]]:
         """What stands in telemetry: each owned partition's rate, lag and latencies since the last call, and what
         arrived for each output lane (routers). Latency is from the append in raw, on the broker's clock, to the commit,

@@ -14,6 +14,7 @@ from agents.core.model import Telemetry, short_name
 from agents.errors import LeaseLost
 from agents.metrics.endpoint import served
 from agents.settings import Settings
+from agents.settings import Worker as WorkerSettings
 from agents.systemd.notify import Service
 from agents.worker.engine import Engine
 from agents.worker.health import STARTING, Probe, judge
@@ -21,6 +22,7 @@ from agents.worker.interpreter import tune_interpreter
 from agents.worker.leaving import Left, leave
 from agents.worker.look import look
 from agents.worker.stage import Stage
+from agents.worker.tuning import Dials
 from agents.xmpp.worker import WorkerLink
 
 _BOOT_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
@@ -43,15 +45,22 @@ async def serve(
     boot = new_boot()
     engine = Engine(settings.kafka, settings.worker, stage, boot, leave=service.leave.set)
     site = short_name(account).rpartition("-")[0]
-    link = WorkerLink(settings.xmpp, account, boot, engine.obey, site=site, capacity_eps=settings.worker.capacity_eps)
+
+    def apply(worker: WorkerSettings) -> None:
+        engine.tune(worker)
+        link.tune(worker.ping_period_s)
+
+    dials = Dials(settings.worker, apply)
+    link = WorkerLink(
+        settings.xmpp, account, boot, engine.obey,
+        site=site, capacity_eps=settings.worker.capacity_eps, ping_period_s=settings.worker.ping_period_s, tuned=dials.take,
+    )  # fmt: skip
     _log.info("worker_started", worker=account, boot=boot)
     try:
         with Watch() as devices:
             async with served(settings.metrics, partial(look, account, engine, link)), asyncio.TaskGroup() as tasks:
                 tasks.create_task(link.run())
-                tasks.create_task(
-                    _tell(engine, link, boot, settings.worker.telemetry_period_s, devices, service, pipeline)
-                )
+                tasks.create_task(_tell(engine, link, boot, dials, devices, service, pipeline))
                 tasks.create_task(_work(engine))
                 tasks.create_task(leave(service, engine.tenure, link, settings.worker.drain_s))
     except BaseExceptionGroup as group:
@@ -66,13 +75,13 @@ async def _work(engine: Engine) -> None:
 
 
 async def _tell(
-    engine: Engine, link: WorkerLink, boot: str, period_s: float, devices: Watch, service: Service, pipeline: str
+    engine: Engine, link: WorkerLink, boot: str, dials: Dials, devices: Watch, service: Service, pipeline: str
 ) -> None:
     """Health and telemetry, every period, and when it is asked to leave; presence only when it changes."""
     probe, verdict, seq = Probe(), STARTING, 0
     link.announce(verdict.health, verdict.state, verdict.status)
     while True:
-        await _pause(service.leave, period_s)
+        await _pause(service.leave, dials.worker.telemetry_period_s)
         seq += 1
         vitals = probe.look()
         lanes, arrivals = engine.load()
@@ -100,6 +109,7 @@ async def _tell(
         link.publish(
             Telemetry(
                 *(boot, seq, ts, round(vitals.cpu, 3), round(vitals.mem_mb, 1)),
+                tuning=dials.version,
                 lanes=lanes,
                 arrivals=arrivals,
                 accelerators=devices.latest(),

@@ -74,6 +74,7 @@ class Session:
 
     def __init__(self, login: Login, handlers: Handlers) -> None:
         self.login, self._handlers = login, handlers
+        self.quiet_s = login.quiet_s
         self.stream: Stream
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = loop.create_future()
@@ -192,8 +193,8 @@ class Session:
     async def _keep_alive(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self.login.quiet_s)
-            if loop.time() - self.stream.heard_s < self.login.quiet_s:
+            await asyncio.sleep(self.quiet_s)
+            if loop.time() - self.stream.heard_s < self.quiet_s:
                 continue
             asked_s = loop.time()
             ping = self.iq("get", str(self.stream.boundjid.host))

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from slixmpp.stanza import Iq
 
 from agents import log, settings
+from agents.core.feeds import TuningValues
 from agents.core.model import Announcement, Answer, Health, Telemetry, WorkerCommand
 from agents.errors import CommandRefused, NameTaken, NoAnswer, NotConnected, StaleEpoch
 from agents.xmpp.client import Backoff, Handlers, Login, Session, keep_connected
+from agents.xmpp.tuning import TuningFeed
 from plugins import health, lanes
 from plugins import namespaces as ns
 from plugins import telemetry as telemetry_plugin
@@ -27,6 +29,7 @@ VERSION = "0.1.0"
 WAITING_COMMANDS = 64
 RUNNING_COMMANDS = 32
 NAME_TAKEN_LIMIT_S = 15.0
+PING_PERIOD_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,12 @@ class WorkerLink:
         *,
         site: str,
         capacity_eps: float,
+        ping_period_s: float = PING_PERIOD_S,
+        tuned: Callable[[TuningValues], None] = lambda _: None,
     ) -> None:
         self._xmpp, self._worker, self._boot, self._obey = xmpp, worker, boot, obey
-        self._site, self._capacity_eps = site, capacity_eps
+        self._site, self._capacity_eps, self._ping_period_s = site, capacity_eps, ping_period_s
+        self._tuning = TuningFeed(xmpp, tuned)
         self._session: Session | None = None
         self._said = self._announcement(Health.DND, "starting", "")
         self._commands: asyncio.Queue[_Received] = asyncio.Queue(WAITING_COMMANDS)
@@ -76,6 +82,12 @@ class WorkerLink:
         """Say how we are, now if there is a session, and again after every reconnect. `state` is one word."""
         self._said = self._announcement(what, state, status)
         self._say()
+
+    def tune(self, ping_period_s: float) -> None:
+        """Ask the server whether it is there after so long without a word of it."""
+        self._ping_period_s = ping_period_s
+        if self._session is not None:
+            self._session.quiet_s = ping_period_s
 
     def publish(self, telemetry: Telemetry) -> None:
         """Publish one item; dropped while offline. While one is on its way only the newest waits."""
@@ -104,6 +116,7 @@ class WorkerLink:
             raise _sole(e) from e
 
     async def _connect_and_serve(self) -> None:
+        handlers = Handlers(command=self._command_came, message=self._tuning.message)
         login = Login(self._xmpp, f"{self._worker}@{self._xmpp.fleet}/{health.WORKER_RESOURCE}", worker=True)
         loop = asyncio.get_running_loop()
         taken_since_s: float | None = None
@@ -116,7 +129,7 @@ class WorkerLink:
 
         while True:
             try:
-                await keep_connected(lambda: Session(login, Handlers(command=self._command_came)), serve, backoff)
+                await keep_connected(lambda: Session(login, handlers), serve, backoff)
             except NameTaken:
                 # Our predecessor's session may linger until the server's ping finds it dead (6 s).
                 taken_since_s = taken_since_s or loop.time()
@@ -126,25 +139,33 @@ class WorkerLink:
 
     async def _serve(self, session: Session) -> None:
         self._session = session
+        session.quiet_s = self._ping_period_s
         self._telemetry_there.clear()
         self._say()
-        feed = telemetry_plugin.telemetry_feed(self._worker)
         try:
-            while True:
-                await self._telemetry_there.wait()
-                self._telemetry_there.clear()
-                value, self._telemetry = self._telemetry, None
-                if value is None or session.congested:
-                    continue
-                item = telemetry_plugin.telemetry_xml(value)
-                try:
-                    await session.request(
-                        publish_request(session.iq("set", self._xmpp.pubsub), self._xmpp.pubsub, feed, "current", item)
-                    )
-                except (CommandRefused, NoAnswer) as e:
-                    LOG.warning("telemetry_refused", feed=feed, why=str(e))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._tuning.fetch(session))
+                await self._publish(session)
+        except BaseExceptionGroup as e:
+            raise _sole(e) from e
         finally:
             self._session = None
+
+    async def _publish(self, session: Session) -> None:
+        feed = telemetry_plugin.telemetry_feed(self._worker)
+        while True:
+            await self._telemetry_there.wait()
+            self._telemetry_there.clear()
+            value, self._telemetry = self._telemetry, None
+            if value is None or session.congested:
+                continue
+            item = telemetry_plugin.telemetry_xml(value)
+            try:
+                await session.request(
+                    publish_request(session.iq("set", self._xmpp.pubsub), self._xmpp.pubsub, feed, "current", item)
+                )
+            except (CommandRefused, NoAnswer) as e:
+                LOG.warning("telemetry_refused", feed=feed, why=str(e))
 
     def _say(self) -> None:
         session = self._session

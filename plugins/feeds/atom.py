@@ -16,16 +16,19 @@ from agents.core.feeds import (
     PlacementFigures,
     PlacementPlan,
     Severity,
+    TuningValues,
 )
 from agents.core.model import LANES
 from plugins import namespaces as ns
-from plugins.values import BadStanza, clean, integer, number, only, sentence, show, topic
+from plugins.values import BadStanza, clean, integer, number, only, sentence, show, topic, word
 
 _URN = uuid.UUID("8d1c39a5-7f0e-4b0a-9b7e-6a1d3c1f5e20")
 _A = f"{{{ns.ATOM}}}"
 _PLAN, _MOVE = f"{{{ns.PLACEMENT}}}placement", f"{{{ns.PLACEMENT}}}move"
 _FIGURES = f"{{{ns.PLACEMENT}}}figures"
 _FLEET, _ALERT = f"{{{ns.FEED}}}fleet", f"{{{ns.FEED}}}alert"
+_TUNING, _SET = f"{{{ns.FEED}}}tuning", f"{{{ns.FEED}}}set"
+SETS_LIMIT = 200
 
 
 def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
@@ -43,7 +46,9 @@ def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
     On the same feed the item `current`, on every tick: ``<figures xmlns='urn:geolane:placement:1' leader_epoch='4'
     objective='15204.2' bound='15180.1' gap='0.0016' moves='1' solve_ms='2.1' waiting='0'/>``. On the feed `fleet`:
     ``<fleet xmlns='urn:geolane:feed:1' leader_epoch='4' nodes='10' .../>``; on `alerts`: ``<alert
-    xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone' about='node-fra-1'/>``."""
+    xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone' about='node-fra-1'/>``; on `tuning`, for
+    the workers: ``<tuning xmlns='urn:geolane:feed:1' leader_epoch='4' version='17'><set name='commit_gap_ms'
+    value='200'/></tuning>``."""
     entry = ET.Element(f"{_A}entry")
     ET.SubElement(entry, f"{_A}id").text = uuid.uuid5(_URN, f"{item.feed}/{item.item_id}").urn
     ET.SubElement(entry, f"{_A}title").text = clean(item.title)
@@ -86,6 +91,11 @@ def _element(value: FeedElement, leader_epoch: int) -> ET.Element:
             return ET.Element(
                 _ALERT, head, severity=value.severity.value, kind=clean(value.kind), about=clean(value.about)
             )
+        case TuningValues():
+            root = ET.Element(_TUNING, head, version=str(value.version))
+            for name, number_ in value.values:
+                ET.SubElement(root, _SET, name=name, value=repr(number_))
+            return root
 
 
 def entry_of(feed: str, item_id: str, entry: ET.Element) -> FeedItem:
@@ -128,7 +138,19 @@ def _value(root: ET.Element) -> FeedElement:
         except ValueError:
             raise BadStanza("severity: an unknown word") from None
         return AlertItem(severity, sentence(root.get("kind")), sentence(root.get("about")))
+    if root.tag == _TUNING:
+        if len(root) > SETS_LIMIT:
+            raise BadStanza(f"tuning: more than {SETS_LIMIT} settings")
+        return TuningValues(
+            integer(root.get("version"), "version"),
+            tuple((word(x.get("name"), "name"), _setting(x.get("value"))) for x in root.iterfind(_SET)),
+        )
     raise BadStanza(f"{root.tag}: not an element of ours")
+
+
+def _setting(text: str | None) -> int | float:
+    """Whole numbers stay whole."""
+    return integer(text, "value") if text is not None and text.isdigit() else number(text, "value")
 
 
 _RATES = ("rate_eps", "arrival_eps", "p50_ms", "p99_ms")

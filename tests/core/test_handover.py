@@ -19,8 +19,9 @@ def placed(state: State, offset: int = 10) -> Placed:
 @pytest.mark.parametrize("what", Step)
 def test_a_step_is_in_the_table_or_refused(state: State, what: Step) -> None:
     def take() -> Placed:
-        return step(placed(state), what, leader_epoch=2, now_ms=5, why="w", worker="node-b", boot="b2", offset=12)
+        return step(placed(state), what, leader_epoch=2, now_ms=5, why="w", worker="node-b", boot="b2", offset=offset)
 
+    offset = 7 if what is Step.REWIND else 12
     if (state, what) not in PARTITION:
         with pytest.raises(ImpossibleTransition, match=what):
             take()
@@ -28,7 +29,7 @@ def test_a_step_is_in_the_table_or_refused(state: State, what: Step) -> None:
     after = take()
     assert after.state is PARTITION[state, what].then
     assert after.epoch == 3 + (what is Step.PLACE)
-    assert (after.leader_epoch, after.since_ms, after.offset) == (2, 5, 12)
+    assert (after.leader_epoch, after.since_ms, after.offset) == (2, 5, offset)
 
 
 def test_only_a_place_makes_somebody_the_owner_and_only_an_orphan_is_placed() -> None:
@@ -38,6 +39,12 @@ def test_only_a_place_makes_somebody_the_owner_and_only_an_orphan_is_placed() ->
 
 def test_every_change_of_owner_grows_the_epoch() -> None:
     assert all(rule.epoch == (1 if what is Step.PLACE else 0) for (_, what), rule in PARTITION.items())
+
+
+@pytest.mark.parametrize("offset", [None, -1, 10, 11])
+def test_a_rewind_goes_back_and_nowhere_else(offset: int | None) -> None:
+    with pytest.raises(ImpossibleTransition, match="not before"):
+        step(placed(State.ORPHAN), Step.REWIND, leader_epoch=1, now_ms=0, why="", offset=offset)
 
 
 def test_a_place_needs_a_worker_and_its_boot() -> None:

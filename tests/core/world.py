@@ -17,6 +17,7 @@ from agents.core.inventory import Inventory
 from agents.core.model import (
     LANES,
     RAW,
+    UNTUNED,
     Announcement,
     Answer,
     AssignCommand,
@@ -32,6 +33,7 @@ from agents.core.model import (
     Site,
     State,
     Telemetry,
+    Tuning,
     WorkerCommand,
     WorkerSpec,
 )
@@ -63,7 +65,7 @@ def inventory(nodes: int, capacity_eps: float = 2000.0) -> Inventory:
 
 def new_core(
     inv: Inventory, lanes: int, now: Now, epoch: int = 1, partitions: Mapping[Partition, Placed] | None = None,
-    leases: Mapping[str, Lease] | None = None, intents: Mapping[str, Intent] | None = None,
+    leases: Mapping[str, Lease] | None = None, intents: Mapping[str, Intent] | None = None, tuning: Tuning = UNTUNED,
 ) -> Coordinator:  # fmt: skip
     ids = itertools.count(1)
     sites = list(inv.sites.values())
@@ -73,7 +75,7 @@ def new_core(
         LanePlaces(tuple(x.lat for x in beside), tuple(x.lon for x in beside), (50.0,) * lanes),
         NUMERICS,
         PlacingSettings(Calm(), RTT),
-        leader_epoch=epoch, partitions=partitions or {}, leases=leases or {}, intents=intents or {},
+        leader_epoch=epoch, partitions=partitions or {}, leases=leases or {}, intents=intents or {}, tuning=tuning,
         expected=[*(Partition(LANES, n) for n in range(lanes)), Partition(RAW, 0)],
         token=lambda: f"id{next(ids)}", now=now,
     )  # fmt: skip
@@ -89,6 +91,7 @@ class Process:
     seq: int = 0
     position: dict[Partition, int] = field(default_factory=dict)
     frozen: bool = False
+    tuning: int = 0
 
 
 @dataclass
@@ -102,6 +105,7 @@ class World:
     partitions: dict[Partition, Placed] = field(default_factory=dict)  # the topic `placement`
     leases: dict[str, Lease] = field(default_factory=dict)
     intents: dict[str, Intent] = field(default_factory=dict)
+    tuning: Tuning = UNTUNED
     procs: dict[str, Process] = field(default_factory=dict)
     boots: int = 0
     leader_epoch: int = 0
@@ -110,6 +114,8 @@ class World:
     pings: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     published: list[fx.Publish] = field(default_factory=list)
+    noted: list[fx.Note] = field(default_factory=list)
+    errands: list[fx.Errand] = field(default_factory=list)
     answered: list[fx.AnswerAdHoc] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -125,11 +131,12 @@ class World:
     def lead(self) -> None:
         """A (new) coordinator reads the topic and leads; what the old one had under way is lost."""
         self.kafka.clear()
+        self.errands.clear()
         self.sends.clear()
         self.pings.clear()
         self.leader_epoch += 1
         self.core = new_core(
-            self.inv, self.lanes, self.now, self.leader_epoch, self.partitions, self.leases, self.intents
+            self.inv, self.lanes, self.now, self.leader_epoch, self.partitions, self.leases, self.intents, self.tuning
         )
         self.tell(fx.KafkaUp())
         self.tell(Led())
@@ -151,6 +158,10 @@ class World:
                 self.pings.append(worker)
             case fx.Say(text) | fx.Whisper(_, text):
                 self.said.append(text)
+            case fx.Note():
+                self.noted.append(effect)
+            case fx.Errand():
+                self.errands.append(effect)
             case fx.AnswerAdHoc():
                 self.answered.append(effect)
             case fx.Publish():
@@ -168,7 +179,7 @@ class World:
                 self.epochs[tid] = self.epochs.get(tid, -1) + 1
                 found = {p: self.committed[p] for p in partitions if p in self.committed}
                 self.tell(fx.LeaseMade(worker, boot, tid, 7, self.epochs[tid], found))
-            case fx.Write(partitions, leases, intents, then):
+            case fx.Write(partitions, leases, intents, then, tuning, offsets):
                 self.partitions |= partitions
                 self.leases |= leases
                 for name, intent in intents.items():
@@ -176,7 +187,9 @@ class World:
                         self.intents.pop(name, None)
                     else:
                         self.intents[name] = intent
-                self.tell(fx.Written(partitions, leases, intents))
+                self.tuning = tuning or self.tuning
+                self.committed |= {p: at for p, (at, _) in offsets.items()}
+                self.tell(fx.Written(partitions, leases, intents, tuning))
                 for follow in then:
                     self._perform(follow)
             case fx.ReadOffsets(partitions):
@@ -207,7 +220,7 @@ class World:
         if not p.frozen:
             p.seq += 1
             owned = tuple(LaneLoad(p.tenure.topic, n, epoch, 10.0, 0, 1.0, 2.0) for n, epoch in p.tenure.owned())
-            self.tell(TelemetryIn(worker, Telemetry(p.boot, p.seq, "", 0.1, 40.0, lanes=owned)))
+            self.tell(TelemetryIn(worker, Telemetry(p.boot, p.seq, "", 0.1, 40.0, tuning=p.tuning, lanes=owned)))
 
     def deliver(self, i: int) -> None:
         """One of the commands under way arrives (any order), is obeyed, and answered."""

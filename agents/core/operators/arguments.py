@@ -31,13 +31,15 @@ class Type(Enum):
 class Argument:
     """`name` is also the form field's; `help` says what it is; `choices` are all that is allowed (empty: anything).
 
-    `many`: any number of words, only as the last one. `low`, `high`: the range of a NUMBER."""
+    `many`: any number of words, only as the last one. `keyed`: written `name=value`, anywhere behind the name, and optional;
+    after those that are not. `low`, `high`: the range of a NUMBER."""
 
     name: str
     type: Type
     help: str
     optional: bool = False
     many: bool = False
+    keyed: bool = False
     choices: tuple[str, ...] = ()
     low: int = 1
     high: int = 99_999
@@ -45,6 +47,8 @@ class Argument:
     @property
     def usage(self) -> str:
         text = self.name.upper() + (" ..." if self.many else "")
+        if self.keyed:
+            return f"[{self.name}={text}]"
         return f"[{text}]" if self.optional else text
 
 
@@ -87,6 +91,26 @@ def page_of(args: Sequence[str]) -> int:
     return int(args[0])
 
 
+def keyed_of(arguments: Sequence[Argument], words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The words that stand by themselves, and those that are written `name=value`, by the argument's name. Raises
+    OperatorError for one that is there twice, or is none of its choices."""
+    plain: list[str] = []
+    keyed: dict[str, str] = {}
+    known = {a.name: a for a in arguments if a.keyed}
+    for word in words:
+        name, equals, value = word.partition("=")
+        a = known.get(name.lower()) if equals else None
+        if a is None:
+            plain.append(word)
+        elif a.name in keyed:
+            raise OperatorError(f"{a.name}= is there twice.")
+        elif a.choices and value not in a.choices:
+            raise OperatorError(f"{a.name} is one of {', '.join(a.choices)}, not {value[:40]!r}.")
+        else:
+            keyed[a.name] = value
+    return plain, keyed
+
+
 # ---- forms ----
 
 
@@ -99,7 +123,9 @@ def words_of(arguments: Sequence[Argument], given: Mapping[str, str]) -> list[st
         if not text:
             if not a.optional:
                 raise OperatorError(f"{a.name} is missing: {a.help}.")
-            left_out = left_out or a.name
+            left_out = left_out or ("" if a.keyed else a.name)
+        elif a.keyed:
+            words.append(f"{a.name}={text}")
         elif left_out:
             raise OperatorError(f"{a.name} needs {left_out}, too.")
         else:

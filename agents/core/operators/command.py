@@ -1,16 +1,16 @@
 """What an operator command is, as values: who may, what it may look at, and what it answers with (commands.py has the list).
 
 What looks answers with text. What changes answers with a `Dry` run: its predicted effect, and how to do it once confirmed.
-What has to be looked up outside the core first answers with `Fetch`."""
+What concerns the asker alone is `Done` at once. What has to be looked up outside the core first answers with `Fetch`."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
-from agents.core.effects import Effect
+from agents.core.effects import Effect, Write
 from agents.core.fleet import Fleet
 from agents.core.operators import answers
 from agents.core.operators.arguments import Argument
@@ -18,6 +18,10 @@ from agents.core.operators.errands import Errands
 from agents.core.operators.news import News
 from agents.core.planning.placing import Placing
 from agents.core.rollout import Rollout
+
+if TYPE_CHECKING:
+    from agents.core.operators.rewind import Rewinds
+    from agents.core.operators.tuning import Tuner
 
 
 class Access(IntEnum):
@@ -45,22 +49,25 @@ class Remembered:
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a command may look at. `jid` is the asker's bare JID, `nick` how the answer addresses them. `errands`: where what is
-    done outside the core is begun. `access`: what they may do.
+    done outside the core is begun; `tuner`, `rewinds`, `rollout`: what goes on after a command was confirmed. `commanding`: whether
+    anything may be changed now. `access`: what they may do.
 
     `chat`: the answer is read in a chat, maybe on a phone: short tables, and how to ask on."""
 
     fleet: Fleet
     placing: Placing
     news: News
-    history: deque[Remembered]
     jid: str
     nick: str
     now: float
     now_ms: int
     errands: Errands
+    tuner: Tuner
+    rewinds: Rewinds
     rollout: Rollout
     access: Access = Access.LOOK
     chat: bool = True
+    commanding: bool = True
 
     @property
     def rows(self) -> int:
@@ -70,11 +77,22 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Dry:
-    """`text` is the predicted effect; `act` does it, and is called with the context of the confirmation."""
+    """`text` is the predicted effect; `act` does it, and is called with the context of the confirmation. `lanes`, `nodes`
+    (accounts): what it is about, so that `history` finds it."""
 
     title: str
     text: str
     act: Callable[[Context], Iterator[Effect]]
+    lanes: tuple[int, ...] = ()
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Nothing to predict, since it concerns nobody but the asker: `text` is said once `write` is committed."""
+
+    text: str
+    write: Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +111,15 @@ class Image:
     text: str
 
 
-Result = str | Dry | Fetch | Image
+Result = str | Dry | Done | Fetch | Image
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """`run` takes the words after the name. `chat_only`: it makes sense in a conversation alone. `goes`: how it is written,
-    where that is more than its arguments. `figures`: what the answer says in numbers, for programs."""
+    where that is more than its arguments. `figures`: what the answer says in numbers, for programs.
+
+    `changes`: what it takes to give it with more than `looks` words; with fewer it only looks (None: `access` always)."""
 
     name: str
     args: tuple[Argument, ...]
@@ -109,10 +129,27 @@ class Command:
     chat_only: bool = False
     goes: str = ""
     figures: Callable[[Context], Mapping[str, str]] | None = None
+    changes: Access | None = None
+    looks: int = 0
 
     @property
     def usage(self) -> str:
         return " ".join((self.name, *(a.usage for a in self.args)))
+
+    @property
+    def brief(self) -> str:
+        """Usage for a list of many, of what it looks at: without filters."""
+        args = self.args if self.changes is None else self.args[: self.looks]
+        return " ".join((self.name, *(a.usage for a in args if not a.keyed)))
+
+    @property
+    def most(self) -> Access:
+        """What it takes to do all that it can."""
+        return self.changes or self.access
+
+    def needs(self, words: int) -> Access:
+        """What it takes to give it with so many words."""
+        return self.changes if self.changes is not None and words > self.looks else self.access
 
     @property
     def asks(self) -> bool:

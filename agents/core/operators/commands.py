@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -29,15 +30,21 @@ from agents.core.operators.arguments import (
     WORKER,
     Argument,
     Type,
+    keyed_of,
     lane_of,
     node_of,
     page_of,
 )
-from agents.core.operators.command import Access, Command, Context, Dry, Result
+from agents.core.operators.command import Access, Command, Context, Dry, Fetch, Result
+from agents.core.operators.follows import FEEDS, follow, unfollow
+from agents.core.operators.history import ARGUMENTS as HISTORY
+from agents.core.operators.history import history
 from agents.core.operators.letters import LETTERS
 from agents.core.operators.looks import LOOKS
 from agents.core.operators.news import names
+from agents.core.operators.rewind import REWIND, rewind
 from agents.core.operators.rollout import ROLLOUTS
+from agents.core.operators.tuning import DEFAULT, tune
 from agents.core.operators.whatif import USAGE, whatif
 from agents.core.planning.calm import MUST
 from agents.core.planning.explain import explain
@@ -45,6 +52,7 @@ from agents.core.planning.inputs import Change, Target
 from agents.core.planning.placing import Scored
 from agents.core.summary import summarise
 from agents.errors import OperatorError
+from agents.settings.tunables import TUNABLES
 from kernels import terms as terms_of
 from kernels.reference import may_be
 
@@ -54,12 +62,14 @@ from kernels.reference import may_be
 def _help(c: Context, args: Sequence[str]) -> str:
     if args:
         command = find(args[0])
-        return f"{command.usage}: {command.help}" + (" Needs admin." if command.access is Access.ACT else "")
+        needs = {Access.ACT: " Needs admin.", Access.TUNE: " To change anything needs owner."}.get(command.most, "")
+        return f"{command.goes or command.usage}: {command.help}.{needs}"
     shown = [x for x in COMMANDS.values() if c.chat or not x.chat_only]
-    look = ", ".join(x.usage for x in shown if x.access is Access.LOOK)
-    act = ", ".join(x.usage for x in shown if x.access is Access.ACT)
+    look = ", ".join(x.brief for x in shown if x.access is Access.LOOK)
+    act = ", ".join(x.brief for x in shown if x.access is Access.ACT)
+    own = ", ".join(x.goes for x in shown if x.most is Access.TUNE)
     ask = "Ask with a ! before it here, or without one to one.\n" if c.chat else ""
-    return f"{ask}Look: {look}.\nAct (admin): {act}.\nhelp COMMAND tells more."
+    return f"{ask}Look: {look}.\nAct (admin): {act}.\nTune (owner): {own}.\nhelp COMMAND tells more."
 
 
 def _status(c: Context, args: Sequence[str]) -> str:
@@ -86,10 +96,6 @@ def _lanes(c: Context, args: Sequence[str]) -> str:
     return answers.lanes(c.fleet, page_of(args), c.rows)
 
 
-def _one_lane(c: Context, args: Sequence[str]) -> str:
-    return answers.lane(c.fleet, c.placing, lane_of(c.fleet, args[0]), c.now, c.now_ms)
-
-
 def _explain(c: Context, args: Sequence[str]) -> str:
     return explain(c.placing, lane_of(c.fleet, args[0]), c.now)
 
@@ -102,19 +108,10 @@ def _hotspots(c: Context, args: Sequence[str]) -> str:
     return "Analytics is not running yet, so I know of no hotspots. The busiest lanes: !lanes."
 
 
-def _history(c: Context, args: Sequence[str]) -> str:
-    rows = list(c.history)[::-1]
-    shown, pages = answers.page_of(len(rows), page_of(args), c.rows)
-    if not rows:
-        return "Nothing has happened yet."
-    lines = [f"{_clock(r.ms)} {r.who.partition('@')[0] + ': ' if r.who else ''}{r.text}"[:90] for r in rows[shown]]
-    more = f" More: history {page_of(args) + 1}" if page_of(args) < pages else ""
-    return f"The last of {len(rows)} entries (UTC).{more}\n" + "\n".join(lines)
-
-
-def _clock(ms: int) -> str:
-    s = ms // 1000 % 86400
-    return f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}"
+def _one_lane(c: Context, args: Sequence[str]) -> str | Fetch:
+    if len(args) > 1:
+        return rewind(c, args)
+    return answers.lane(c.fleet, c.placing, lane_of(c.fleet, args[0]), c.now, c.now_ms)
 
 
 # ---- changing ----
@@ -160,7 +157,7 @@ def _drain(c: Context, args: Sequence[str]) -> Dry:
         )
         yield Write(intents={drain_intent(worker): intent}, then=then)
 
-    return Dry(f"drain {name}", text, act)
+    return Dry(f"drain {name}", text, act, nodes=(worker,))
 
 
 def _resume(c: Context, args: Sequence[str]) -> Dry:
@@ -176,7 +173,12 @@ def _resume(c: Context, args: Sequence[str]) -> Dry:
         done.news.line(f"{done.nick}: {name} takes lanes again.")
         yield Write(intents={drain_intent(worker): None}, then=then)
 
-    return Dry(f"resume {name}", f"Resume {name}: it may take lanes again; those that gain come back by and by.", act)
+    return Dry(
+        f"resume {name}",
+        f"Resume {name}: it may take lanes again; those that gain come back by and by.",
+        act,
+        nodes=(worker,),
+    )
 
 
 def _move(c: Context, args: Sequence[str]) -> Dry:
@@ -216,7 +218,7 @@ def _move(c: Context, args: Sequence[str]) -> Dry:
         done.news.asked(f"move lane {p.n} from {frm} to {name}", [p], done.nick, done.now)
         yield from done.placing.begin({p: Target(worker, f"asked by {done.nick}", done.jid, delta)}, done.now_ms)
 
-    return Dry(f"move {p.n} {name}", text, act)
+    return Dry(f"move {p.n} {name}", text, act, lanes=(p.n,), nodes=(s.worker, worker))
 
 
 def _rebalance(c: Context, args: Sequence[str]) -> Dry:
@@ -275,9 +277,11 @@ def find(word: str) -> Command:
 
 def fit(command: Command, args: Sequence[str]) -> None:
     """Raises OperatorError for a wrong number of arguments."""
-    needed = sum(not a.optional for a in command.args)
-    most = len(args) if command.args and command.args[-1].many else len(command.args)
-    if not needed <= len(args) <= most:
+    plain, _ = keyed_of(command.args, args)
+    positional = [a for a in command.args if not a.keyed]
+    needed = sum(not a.optional for a in positional)
+    most = len(plain) if positional and positional[-1].many else len(positional)
+    if not needed <= len(plain) <= most:
         raise OperatorError(f"It goes: {command.goes or command.usage}")
 
 
@@ -292,6 +296,15 @@ _CHANGE = (
     Argument("change", Type.WORD, "what changes", choices=("drain", "lose", "add", "rate")),
     Argument("what", Type.WORD, "NODE, or REGION, or SITE CAPACITY, or LANE xF", optional=True, many=True),
 )
+_REWIND = (
+    Argument("what", Type.WORD, "what to do with it: nothing, or rewind", optional=True, choices=(REWIND,)),
+    Argument("to", Type.WORD, "to when: -10m, 10:00 (today, UTC), 2026-07-01T10:00:00Z, or an offset", optional=True),
+)
+_TUNE = (
+    Argument("name", Type.WORD, "which setting", optional=True, choices=tuple(TUNABLES)),
+    Argument("value", Type.WORD, f"the new value, or {DEFAULT}: as in the settings", optional=True),
+)
+_FEED = Argument("feed", Type.WORD, "which", optional=True, choices=FEEDS)
 _LIST = (
     Command(
         "help",
@@ -304,13 +317,34 @@ _LIST = (
     Command("nodes", (PAGE,), Access.LOOK, "all workers, troubled ones first", _nodes),
     Command("node", (WORKER,), Access.LOOK, "one worker", _one_node),
     Command("lanes", (PAGE,), Access.LOOK, "all lanes, the most lag first", _lanes),
-    Command("lane", (LANE,), Access.LOOK, "one lane", _one_lane),
+    Command(
+        "lane",
+        (LANE, *_REWIND),
+        Access.LOOK,
+        "one lane; rewind: process its events once more",
+        _one_lane,
+        goes="lane LANE rewind TIME",
+        changes=Access.TUNE,
+        looks=1,
+    ),
     Command("explain", (LANE,), Access.LOOK, "why a lane is where it is, in ms", _explain),
     Command("whatif", _CHANGE, Access.LOOK, f"what a change would do: {USAGE}", _whatif, goes=USAGE),
     *LOOKS,
     *LETTERS,
     Command("hotspots", (), Access.LOOK, "where events pile up", _hotspots),
-    Command("history", (PAGE,), Access.LOOK, "what happened and who asked for it", _history),
+    Command("history", HISTORY, Access.LOOK, "what happened and who asked for it", history),
+    Command("follow", (_FEED,), Access.LOOK, "be told one to one what is published", follow),
+    Command("unfollow", (replace(_FEED, optional=False),), Access.LOOK, "not any more", unfollow),
+    Command(
+        "tune",
+        _TUNE,
+        Access.LOOK,
+        "settings that hold at once, for all workers or the planner",
+        tune,
+        goes="tune NAME VALUE",
+        changes=Access.TUNE,
+        looks=1,
+    ),
     Command("drain", (NODE,), Access.ACT, "move all lanes away and give it no new ones", _drain),
     Command("resume", (NODE,), Access.ACT, "let a drained node take lanes again", _resume),
     Command("move", (LANE, NODE), Access.ACT, "move one lane", _move),

@@ -4,17 +4,19 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agents.core.effects import Effect, Found, MirrorAffiliations, Note, Say, Show, Whisper
 from agents.core.events_xmpp import Asked
 from agents.core.fleet import Fleet
-from agents.core.operators.command import Access, Command, Context, Dry, Fetch, Image, Remembered, Result
+from agents.core.operators.command import Access, Command, Context, Done, Dry, Fetch, Image, Result
 from agents.core.operators.commands import find, run
 from agents.core.operators.errands import Errands
+from agents.core.operators.follows import Follows
 from agents.core.operators.news import News, clip
+from agents.core.operators.rewind import Rewinds
+from agents.core.operators.tuning import Tuner
 from agents.core.planning.placing import Placing
 from agents.core.rollout import Rollout
 from agents.errors import OperatorError
@@ -44,16 +46,20 @@ class Desk:
     placing: Placing
     news: News
     token: Callable[[], str]
-    history: deque[Remembered] = field(default_factory=lambda: deque(maxlen=500))
+    tuner: Tuner
     affiliations: dict[str, str] = field(default_factory=dict)
     known: bool = False  # whether the room's affiliations have been read
     promises: dict[str, Promise] = field(default_factory=dict)
     errands: Errands = field(default_factory=Errands)
+    rewinds: Rewinds = field(init=False)
     rollout: Rollout = field(init=False)
+    follows: Follows = field(init=False)
     _asks: dict[str, tuple[float, float, bool]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.rewinds = Rewinds(self.fleet, self.errands)
         self.rollout = Rollout(self.fleet, self.news)
+        self.follows = Follows(self.fleet, lambda jid: self.access(jid) > Access.NONE if self.known else None)
 
     def affiliation(self, changed: Mapping[str, str]) -> Iterator[Effect]:
         """Feeds follow the room: who may not read the one may not read the others."""
@@ -75,34 +81,34 @@ class Desk:
         if level == "full":
             yield answer("Slowly, please: ten questions at once are enough.")
             return
-        context = self.context(event.jid, event.nick or event.jid, now, now_ms)
+        context = self.context(event.jid, event.nick or event.jid, now, now_ms, commanding=commanding)
         try:
-            yield from self._run(text.split(), event, context, answer, commanding)
+            yield from self._run(text.split(), event, context, answer)
         except OperatorError as e:
             yield answer(str(e))
 
-    def context(self, jid: str, nick: str, now: float, now_ms: int, *, chat: bool = True) -> Context:
+    def context(
+        self, jid: str, nick: str, now: float, now_ms: int, *, chat: bool = True, commanding: bool = True
+    ) -> Context:
         return Context(
-            *(self.fleet, self.placing, self.news, self.history, jid, nick, now, now_ms, self.errands, self.rollout),
-            access=self.access(jid),
-            chat=chat,
-        )
+            self.fleet, self.placing, self.news, jid, nick, now, now_ms, self.errands, self.tuner, self.rewinds, self.rollout,
+            access=self.access(jid), chat=chat, commanding=commanding,
+        )  # fmt: skip
 
-    def _run(
-        self, words: list[str], event: Asked, c: Context, answer: Callable[[str], Effect], commanding: bool
-    ) -> Iterator[Effect]:
+    def _run(self, words: list[str], event: Asked, c: Context, answer: Callable[[str], Effect]) -> Iterator[Effect]:
         command = find(words[0] if words else "help")
-        if why := self.refused(command, event.jid):
+        need = command.needs(len(words) - 1)
+        if why := self.refused(command, event.jid, need):
             raise OperatorError(why)
-        if command.access > Access.LOOK and not commanding:
+        if need > Access.LOOK and not c.commanding:
             raise OperatorError(KAFKA_AWAY)
         if command.name == "confirm":
             yield from self._confirm(words, event, c, answer)
             return
-        yield from self._answer(run(command, c, words[1:]), command, event, c, answer)
+        yield from self._answer(run(command, c, words[1:]), command, need, event, c, answer)
 
     def _answer(
-        self, result: Result, command: Command, event: Asked, c: Context, answer: Callable[[str], Effect]
+        self, result: Result, command: Command, need: Access, event: Asked, c: Context, answer: Callable[[str], Effect]
     ) -> Iterator[Effect]:
         if isinstance(result, str):
             yield answer(result)
@@ -111,15 +117,18 @@ class Desk:
             yield answer(result.text)
             yield Show(result.url, "" if event.room else event.jid)
             return
+        if isinstance(result, Done):
+            yield done(result, c, answer(result.text))
+            return
         if isinstance(result, Fetch):
             fetch = result
 
             def then(found: Found, now: float, now_ms: int) -> Iterator[Effect]:
                 try:
-                    if why := found.error or self.refused(command, event.jid):
+                    if why := found.error or self.refused(command, event.jid, need):
                         raise OperatorError(why)
                     again = self.context(c.jid, c.nick, now, now_ms)
-                    yield from self._answer(fetch.answer(again, found.result), command, event, again, answer)
+                    yield from self._answer(fetch.answer(again, found.result), command, need, event, again, answer)
                 except OperatorError as e:
                     yield answer(str(e))
 
@@ -144,13 +153,14 @@ class Desk:
         """What that bare JID may do."""
         return Access.of(self.affiliations.get(jid, "none"))
 
-    def refused(self, command: Command, jid: str) -> str:
-        """Why `jid` may not give this command; empty when they may."""
-        if self.access(jid) >= command.access:
+    def refused(self, command: Command, jid: str, need: Access) -> str:
+        """Why `jid` may not give this command where it takes `need`; empty when they may."""
+        if self.access(jid) >= need:
             return ""
         have = self.affiliations.get(jid, "none")
-        need = {Access.LOOK: "a member", Access.ACT: "an admin", Access.TUNE: "an owner"}[command.access]
-        return f"{command.name} is for {need} of the ops room; you are {have}."
+        who = {Access.LOOK: "a member", Access.ACT: "an admin", Access.TUNE: "an owner"}[need]
+        what = command.name if need is command.access else f"to change anything with {command.name}"
+        return f"{what} is for {who} of the ops room; you are {have}."
 
     def _confirm(self, words: list[str], event: Asked, c: Context, answer: Callable[[str], Effect]) -> Iterator[Effect]:
         if len(words) != 2:
@@ -171,10 +181,6 @@ class Desk:
         self.promises = {k: p for k, p in self.promises.items() if p.until >= now}
         self._asks = {k: v for k, v in self._asks.items() if now - v[1] < 60}
 
-    def remember(self, ms: int, note: Note) -> None:
-        if note.kind in ("action", "decision", "alert"):
-            self.history.append(Remembered(ms, note.who, note.text))
-
     def budget(self, jid: str, now: float) -> str:
         """`ok`, `full` once when the budget is spent, then `deaf` until some has come back."""
         left, at, told = self._asks.get(jid, (ASKS, now, False))
@@ -193,7 +199,17 @@ class Desk:
 
 def act(dry: Dry, c: Context, version: int) -> list[Effect]:
     """Do what was predicted at that version of the fleet, and note who asked. Raises OperatorError, and does nothing then."""
-    return [*dry.act(c), Note("action", c.jid, dry.title, {"version": version})]
+    told: dict[str, object] = {"version": version}
+    told |= {"lanes": list(dry.lanes)} if dry.lanes else {}
+    told |= {"nodes": list(dry.nodes)} if dry.nodes else {}
+    return [*dry.act(c), Note("action", c.jid, dry.title, told)]
+
+
+def done(result: Done, c: Context, answer: Effect) -> Effect:
+    """What is written, and the answer once it is. Raises OperatorError while nothing can be written."""
+    if not c.commanding:
+        raise OperatorError(KAFKA_AWAY)
+    return replace(result.write, then=(*result.write.then, answer))
 
 
 def _conversation(event: Asked) -> str:

@@ -25,9 +25,9 @@ from agents.core.forms import (
     Status,
 )
 from agents.core.operators.arguments import field_of, words_of
-from agents.core.operators.command import Access, Command, Context, Dry, Fetch, Image, Result
+from agents.core.operators.command import Access, Command, Context, Done, Dry, Fetch, Image, Result
 from agents.core.operators.commands import COMMANDS, run
-from agents.core.operators.desk import CONFIRM_S, KAFKA_AWAY, Desk, act
+from agents.core.operators.desk import CONFIRM_S, KAFKA_AWAY, Desk, act, done
 from agents.errors import OperatorError
 
 DIALOGS_AT_MOST = 100
@@ -42,7 +42,7 @@ _NOT_NOW = Refusal("bad-request", "That action cannot be done at this step.", "b
 @dataclass(slots=True)
 class _Dialog:
     """`given`: what was filled in last. `dry`: the prediction that waits to be confirmed, made at the fleet's `version`.
-    `waits`: for what is looked up; no step may be taken meanwhile."""
+    `waits`: for what is looked up; no step may be taken meanwhile. `need`: what it takes with the words that were given."""
 
     id: str
     jid: str
@@ -52,6 +52,7 @@ class _Dialog:
     dry: Dry | None = None
     version: int = 0
     waits: bool = False
+    need: Access = Access.LOOK
 
 
 @dataclass(slots=True)
@@ -84,26 +85,24 @@ class Dialogs:
         command = BY_FORM.get(event.command)
         if command is None:
             return Refusal("item-not-found", "There is no such command.")
-        if why := desk.refused(command, event.jid):
+        if why := desk.refused(command, event.jid, command.access):
             return Refusal("forbidden", why)
-        c = desk.context(event.jid, event.jid, now, now_ms, chat=False)
+        c = desk.context(event.jid, event.jid, now, now_ms, chat=False, commanding=commanding)
         if not event.session:
             if event.action != "execute":
                 return _NOT_NOW
-            return self._begin(command, event, c, commanding, effects)
+            return self._begin(command, event, c, effects)
         dialog = self._open.get(event.session)
         if dialog is None or dialog.jid != event.jid or dialog.command is not command:
             return _UNKNOWN
-        return self._go_on(dialog, event, c, commanding, effects)
+        return self._go_on(dialog, event, c, effects)
 
     # ---- steps ----
 
-    def _begin(
-        self, command: Command, event: AdHoc, c: Context, commanding: bool, effects: list[Effect]
-    ) -> Answer | None:
+    def _begin(self, command: Command, event: AdHoc, c: Context, effects: list[Effect]) -> Answer | None:
         dialog = _Dialog(self._new_id(), event.jid, command, c.now + CONFIRM_S)
         given = _known(command, event.fields)
-        if command.access > Access.LOOK and not commanding:
+        if command.access > Access.LOOK and not c.commanding:
             return self._end(dialog, KAFKA_AWAY, Mood.ERROR)
         mine = [d for d in self._open.values() if d.jid == event.jid]
         if len(mine) >= EACH_AT_MOST:
@@ -111,17 +110,17 @@ class Dialogs:
         if len(self._open) >= DIALOGS_AT_MOST:
             return Refusal("resource-constraint", "Too many dialogs wait; try again in two minutes.")
         self._open[dialog.id] = dialog
-        if command.asks and not given:
+        offers = command.asks or (command.changes is not None and self.desk.access(event.jid) >= command.changes)
+        if offers and not given:
             return self._ask(dialog, c)
         return self._run(dialog, event.ref, given, c, effects)
 
-    def _go_on(
-        self, dialog: _Dialog, event: AdHoc, c: Context, commanding: bool, effects: list[Effect]
-    ) -> Answer | None:  # fmt: skip
+    def _go_on(self, dialog: _Dialog, event: AdHoc, c: Context, effects: list[Effect]) -> Answer | None:
         if event.action == "cancel":
             del self._open[dialog.id]
             return Reply(dialog.command.name, dialog.id, Status.CANCELED)
-        if dialog.command.access > Access.LOOK and not commanding:
+        need = Access.LOOK if dialog.dry is None else dialog.need
+        if max(need, dialog.command.access) > Access.LOOK and not c.commanding:
             return self._end(dialog, KAFKA_AWAY, Mood.ERROR)
         if dialog.waits:
             return _NOT_NOW
@@ -138,6 +137,8 @@ class Dialogs:
             changed = Remark(Mood.WARN, "The fleet has changed since. Nothing was done; this is the prediction now.")
             return self._run(dialog, event.ref, dialog.given, c, effects, changed)
         try:
+            if why := self.desk.refused(dialog.command, dialog.jid, dialog.need):
+                raise OperatorError(why)
             effects += act(dialog.dry, c, dialog.version)
         except OperatorError as e:
             return self._end(dialog, str(e), Mood.ERROR)
@@ -148,7 +149,14 @@ class Dialogs:
     ) -> Answer | None:
         dialog.given, dialog.dry = given, None
         try:
-            result = run(dialog.command, c, words_of(dialog.command.args, given))
+            words = words_of(dialog.command.args, given)
+            dialog.need = dialog.command.needs(len(words))
+            if why := self.desk.refused(dialog.command, dialog.jid, dialog.need):
+                del self._open[dialog.id]
+                return Refusal("forbidden", why)
+            if dialog.need > Access.LOOK and not c.commanding:
+                raise OperatorError(KAFKA_AWAY)
+            result = run(dialog.command, c, words)
             return self._shown(dialog, ref, result, c, effects, remarks)
         except OperatorError as e:
             return self._wrong(dialog, c, str(e))
@@ -169,7 +177,7 @@ class Dialogs:
             again = self.desk.context(c.jid, c.nick, now, now_ms, chat=False)
             effects: list[Effect] = []
             try:
-                if why := found.error or self.desk.refused(dialog.command, dialog.jid):
+                if why := found.error or self.desk.refused(dialog.command, dialog.jid, dialog.need):
                     raise OperatorError(why)
                 answer = self._shown(dialog, ref, fetch.answer(again, found.result), again, effects, remarks)
             except OperatorError as e:
@@ -193,6 +201,11 @@ class Dialogs:
             return self._end(dialog, f"{result.text}\n{result.url}", figures={"url": result.url})
         if isinstance(result, str):
             return self._end(dialog, result, figures=command.figures(c) if command.figures else {})
+        if isinstance(result, Done):
+            if not c.commanding:
+                raise OperatorError(KAFKA_AWAY)
+            effects.append(done(result, c, AnswerAdHoc(ref, self._end(dialog, result.text))))
+            return None
         dialog.dry, dialog.version = result, c.fleet.version
         back = ("prev",) if command.args else ()
         return Reply(
@@ -208,7 +221,7 @@ class Dialogs:
         help_text = command.help[:1].upper() + command.help[1:] + "."
         return Reply(
             command.name, dialog.id, Status.EXECUTING, Form(command.name, help_text, fields), remarks,
-            ("next",) if command.access > Access.LOOK else ("complete",),
+            ("next",) if command.most > Access.LOOK else ("complete",),
         )  # fmt: skip
 
     def _end(

@@ -126,10 +126,11 @@ class News:
             self.line(f"I was cut off from XMPP for {now - self.link_down_at:.0f} s. Nobody was fenced meanwhile.")
         self.link_down_at = None
 
-    def asked(self, title: str, partitions: Iterable[Partition], by: str, now: float) -> None:
+    def asked(self, title: str, partitions: Iterable[Partition], by: str, now: float) -> Incident:
         """Somebody's confirmed command begins to move these."""
         self.count += 1
         self.incidents.append(Incident(title, self._epochs(partitions), now, by, f"{self.count}", now))
+        return self.incidents[-1]
 
     def moved(self, partitions: Iterable[Partition], now: float) -> None:
         """The planner moves these on its own."""

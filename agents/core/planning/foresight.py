@@ -34,6 +34,12 @@ class Foresight:
         if self.horizon_s > 0:
             self._made.append((at_s + self.horizon_s, self.ahead(at_s), rate_eps))
 
+    def look(self, horizon_s: float) -> None:
+        """From now on so far ahead; what was foretold for another distance is not held against it."""
+        if horizon_s != self.horizon_s:
+            self.horizon_s = horizon_s
+            self._made.clear()
+
     def ahead(self, at_s: float) -> Floats:
         """What will arrive `horizon_s` after `at_s`; NaN for a lane of which nothing was told yet."""
         return self.forecast.ahead(at_s, self.horizon_s)

@@ -76,6 +76,14 @@ class Placing:
         self.watch = Watch(self.fleet, self.places, self.settings)
         self.frame = self.watch.frame()
 
+    def tune(self, calm: Calm) -> None:
+        """Other rules from the next plan on. The frame goes to the journal with it, so that `replan` sees them."""
+        if calm == self.settings.calm:
+            return
+        self.settings = self.watch.settings = replace(self.settings, calm=calm)
+        self.watch.foresight.look(calm.forecast_s)
+        self.frame, self._framed = self.watch.frame(), False
+
     def joined(self, now: float) -> None:
         """Somebody new may be given partitions."""
         self._joined_at = now
@@ -280,7 +288,14 @@ class Placing:
             PLACEMENT, f"plan-{self.fleet.leader_epoch}-{self.plans}", title, content,
             PlacementPlan(self.plans, reason, by, tuple(moves)), self.fleet.leader_epoch,
         )  # fmt: skip
-        note = Note("decision", by, f"{title} ({content})"[:500], {"plan": self.plans, "reason": reason})
+        lanes = [p.n for p in steps if p.topic == LANES]
+        told = {
+            "plan": self.plans,
+            "reason": reason,
+            "lanes": lanes,
+            "nodes": sorted({s.worker for s in steps.values()}),
+        }
+        note = Note("decision", by, f"{title} ({content})"[:500], told)
         yield Write(steps, then=(Publish(item), note))
 
 

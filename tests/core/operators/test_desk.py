@@ -76,7 +76,13 @@ def test_addressing(text: str, room: bool, command: str | None) -> None:
         "whatif add s2 2000",
         "whatif rate 3 x4",
         "hotspots",
-        "history",
+        "tune",
+        "tune commit_gap_ms",
+        "tune cooldown_most_s",
+        "follow",
+        "help history",
+        "help tune",
+        "help lane",
     ],
 )
 def test_every_look_is_answered_within_a_phone_screen(w: World, text: str) -> None:

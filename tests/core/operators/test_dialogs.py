@@ -101,7 +101,7 @@ def test_who_may_not_is_forbidden_at_every_step(w: World) -> None:
     assert PAUSE not in w.intents
 
 
-@pytest.mark.parametrize("command", ["status", "nodes", "lanes", "history", "hotspots", "help"])
+@pytest.mark.parametrize("command", ["status", "nodes", "lanes", "tune", "follow", "hotspots", "help"])
 def test_a_look_completes_at_once(w: World, command: str) -> None:
     answer = step(do(w, command, BEN))
     assert answer.status is Status.COMPLETED
@@ -171,7 +171,8 @@ def test_a_drain_by_form_shows_the_dry_run_and_does_it_on_completion(w: World) -
     assert drain_intent(worker) in w.intents
     w.fair(40, revive=False)
     assert not w.core.fleet.owned_by(worker)
-    assert any(r.who == ANA and r.text == f"drain {name}" for r in w.core.desk.history), "noted with who asked"
+    noted = [e for e in w.noted if e.kind == "action"]
+    assert [(e.who, e.text) for e in noted] == [(ANA, f"drain {name}")], "noted with who asked"
 
 
 @pytest.mark.parametrize("action", ["next", "complete", "execute"])

@@ -1,0 +1,80 @@
+"""What may be set while everything runs (`tune`): some keys of the tables, with what is said of them there and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from agents.core.planning.plan import Calm
+from agents.settings.about import hints, meta_of, read, unit_of, wants
+from agents.settings.tables import ORDERED, CalmKeys, Coordinator, Worker
+
+_OF_WORKERS = ("commit_gap_ms", "batch_records", "telemetry_period_s", "ping_period_s")
+_DIGITS = 9  # that a value is kept to, so that it is the same in every form it travels in
+
+Number = int | float
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Tunable:
+    """`by_worker`: each worker applies it; else the planner does. `hint`: its type with what is said of it."""
+
+    name: str
+    by_worker: bool
+    hint: Any  # a type of any form
+
+    @property
+    def about(self) -> str:
+        return meta_of(self.hint).description or ""
+
+    @property
+    def unit(self) -> str:
+        return unit_of(self.hint)
+
+    @property
+    def wants(self) -> str:
+        """What it must be: `a whole number from 0 to 60000`."""
+        return wants(self.hint)
+
+    def read(self, text: str) -> Number:
+        """Raises ValueError that says what it must be."""
+        value: Number = read(self.hint, text, text=True)
+        return value if isinstance(value, int) else float(f"{value:.{_DIGITS}g}")
+
+    def check(self, value: Number) -> Number:
+        """Raises ValueError."""
+        checked: Number = read(self.hint, value)
+        return checked
+
+    def shown(self, value: Number) -> str:
+        """With its unit: `200 ms`."""
+        return f"{value:.{_DIGITS}g} {self.unit}".rstrip()
+
+
+TUNABLES: Mapping[str, Tunable] = {
+    t.name: t
+    for t in (
+        *(Tunable(name, True, hints(Worker)[name]) for name in _OF_WORKERS),
+        *(Tunable(name, False, hint) for name, hint in hints(CalmKeys).items()),
+    )
+}
+BELOW: tuple[tuple[str, str], ...] = tuple((a.rpartition(".")[2], b.rpartition(".")[2]) for a, b in ORDERED)
+"""The first is not above the second."""
+
+
+def as_set(worker: Worker, calm: Calm) -> dict[str, Number]:
+    """What these settings say of everything that may be tuned."""
+    return {name: getattr(worker if t.by_worker else calm, name) for name, t in TUNABLES.items()}
+
+
+DEFAULTS = as_set(Worker(), Coordinator().calm)
+
+
+def tuned(settings: S, values: Mapping[str, Number]) -> S:
+    """These settings with what of `values` is among their fields."""
+    fields = settings.__struct_fields__
+    return msgspec.structs.replace(settings, **{name: v for name, v in values.items() if name in fields})

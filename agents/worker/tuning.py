@@ -1,0 +1,52 @@
+"""What a worker works by: its settings, and over them what the feed `tuning` says.
+
+A value that is none here is refused, and the one before it holds; then the version is not acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agents import log, settings
+from agents.core.feeds import TuningValues
+from agents.settings.tunables import TUNABLES, Number, tuned
+
+_log = log.get("worker.tuning")
+
+
+class Dials:
+    """`version`: the last that was applied as a whole, 0: none; `worker`: what holds now; `apply` is called with it when it
+    changes."""
+
+    def __init__(self, worker: settings.Worker, apply: Callable[[settings.Worker], None] = lambda _: None) -> None:
+        self._settings, self._apply = worker, apply
+        self._values: dict[str, Number] = {}
+        self._seen: TuningValues | None = None
+        self.worker = worker
+        self.version = 0
+
+    def take(self, said: TuningValues) -> None:
+        """Everything that is not in it is as in the settings again."""
+        if said == self._seen:
+            return
+        self._seen = said
+        values: dict[str, Number] = {}
+        refused = False
+        for name, value in said.values:
+            try:
+                if name not in TUNABLES or not TUNABLES[name].by_worker:
+                    raise ValueError("is nothing that a worker is tuned by")
+                values[name] = TUNABLES[name].check(value)
+            except ValueError as e:
+                refused = True
+                if name in self._values:
+                    values[name] = self._values[name]
+                _log.error("tuning_refused", version=said.version, name=name, why=f"{name} {e}")
+        worker = tuned(self._settings, values)
+        if worker != self.worker:
+            changed = {n: getattr(worker, n) for n in TUNABLES if TUNABLES[n].by_worker}
+            self.worker = worker
+            self._apply(worker)
+            _log.info("tuned", version=said.version, **changed)
+        self._values = values
+        if not refused:
+            self.version = said.version

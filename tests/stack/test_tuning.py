@@ -1,0 +1,222 @@
+"""`tune`, `follow` and `rewind` on the real stack: who applies it, who is told, and what comes out again."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections import Counter
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from agents.coordinator.replan import Span, again
+from agents.core.forms import TEXT
+from agents.core.model import LANES, TOPIC_CLEAN, Kind, Partition
+from agents.core.records import SRC
+from agents.errors import CommandRefused
+from agents.kafka.connection import client_kwargs
+from agents.kafka.offsets import Offsets
+from agents.settings import Xmpp
+from agents.ticks import opened
+from agents.xmpp.person import Person, Said
+from kernels.choose import choose
+from tests.stack.conftest import Running
+
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
+
+COORDINATORS = 2
+
+
+def login(running: Running, who: str) -> Xmpp:
+    stack = running.stack
+    return msgspec.structs.replace(stack.base.xmpp, password_file=str(stack.folder.secrets / who))
+
+
+def bot(running: Running, text: str, *, room: bool = True) -> Callable[[Said], bool]:
+    jid = running.stack.base.xmpp.coordinator
+    return lambda said: said.jid == jid and said.room is room and re.search(text, said.text) is not None
+
+
+async def ask(person: Person, command: str, **fields: str) -> str:
+    """What a look answers, once the leader has time."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                reply = await person.operate(command, fields=fields)
+            except CommandRefused as e:
+                if e.condition != "resource-constraint":
+                    raise
+                await asyncio.sleep(0.3)
+            else:
+                break
+    assert reply.form is not None
+    return next(f.value for f in reply.form.fields if f.var == TEXT)
+
+
+async def do(running: Running, person: Person, command: str) -> str:
+    """Say it in the room and confirm it; the dry run."""
+    for _ in range(10):
+        await person.say(f"!{command}")
+        dry = (await person.hear(bot(running, "To do it|already"), 20)).text
+        await person.say(f"!confirm {dry.partition('confirm ')[2].split()[0]}")
+        if "On it" in (await person.hear(bot(running, "On it|has changed"), 20)).text:
+            return dry
+    raise AssertionError("the fleet changes faster than it can be confirmed")
+
+
+async def until_it_says(person: Person, pattern: str, command: str, **fields: str) -> str:
+    async with asyncio.timeout(40):
+        while not re.search(pattern, said := await ask(person, command, **fields)):
+            await asyncio.sleep(0.3)
+    return said
+
+
+async def test_all_workers_have_it_and_one_that_comes_later_too(running: Running) -> None:
+    async with Person(login(running, "operator"), "operator") as owner:
+        await owner.join()
+        await owner.say("!tune commit_gap_ms 99999")
+        await owner.hear(bot(running, "must be a whole number from 0 to 60000"))
+        dry = await do(running, owner, "tune commit_gap_ms 250")
+        assert "from 100 ms to 250 ms" in dry
+        assert "4 workers apply it" in dry
+        await owner.hear(bot(running, r"operator: commit_gap_ms is 250 ms \(was 100 ms\); 4 of 4 workers have it"), 10)
+    victim = running.stack.busiest().name
+    log = running.stack.folder.log / f"{victim}.log"
+    applied = log.read_text("utf-8").count('"tuned"')
+    running.stack.kill(victim)
+    await running.until(lambda: log.read_text("utf-8").count('"tuned"') > applied, "it fetches what holds", 30)
+    async with Person(login(running, "guest"), "guest", seen=False) as guest:
+        await until_it_says(guest, "4 of 4 workers have it", "tune")
+        assert "commit_gap_ms is 250 ms (settings: 100 ms)" in await ask(guest, "tune", name="commit_gap_ms")
+        with pytest.raises(CommandRefused, match="for an owner"):
+            await ask(guest, "tune", name="commit_gap_ms", value="100")
+
+
+async def test_a_frozen_worker_is_shown_as_not_having_it(running: Running) -> None:
+    victim = running.stack.busiest()
+    name = victim.name.partition("-")[2]
+    async with Person(login(running, "operator"), "operator") as owner:
+        await owner.join()
+        victim.signal(signal.SIGSTOP)
+        try:
+            await do(running, owner, "tune batch_records 4000")
+            said = await owner.hear(bot(running, "batch_records is 4000 records"), 20)
+            assert f"3 of 4 workers have it, not yet {name}" in said.text
+            assert name in await until_it_says(owner, "3 of 4 workers have it", "tune", name="batch_records")
+        finally:
+            victim.signal(signal.SIGCONT)
+        healed = await owner.hear(bot(running, "batch_records is 4000 records.*4 of 4 workers have it"), 40)
+        assert healed.replaces == said.message_id, "one message, corrected"
+
+
+async def test_a_calm_setting_takes_effect_and_plans_can_be_made_again(running: Running) -> None:
+    journal = running.stack.folder.path / "journal.sqlite3"
+    async with Person(login(running, "operator"), "operator") as owner:
+        await owner.join()
+        dry = await do(running, owner, "tune target_utilisation 0.5")
+        assert "The planner applies it" in dry
+        await owner.hear(bot(running, "target_utilisation is 0.5 share .was 0.85 share.; the planner has it"))
+    numerics = await asyncio.to_thread(choose, "cpu")
+
+    def shares() -> set[float]:
+        from agents.core.replay.decisions import read_frame
+
+        with opened(journal) as ticks:
+            return {read_frame(ticks.frame(t.frame_id)).calm.target_utilisation for t in ticks.between(0, 1 << 50)}
+
+    await running.until(lambda: shares() >= {0.85, 0.5}, "a plan is made by the new rule", 20)
+    redone = await asyncio.to_thread(again, journal, Span(0, 1 << 50), numerics)
+    assert redone.ticks == redone.same
+    assert redone.ticks > 10
+
+
+async def test_alerts_follow_a_person_and_survive_a_new_leader(running: Running) -> None:
+    stack = running.stack
+    bot_jid = stack.base.xmpp.coordinator
+    async with Person(login(running, "guest"), "guest") as guest:
+        guest.whisper(bot_jid, "follow alerts")
+        await guest.hear(bot(running, "I tell you alerts here", room=False))
+        first = stack.busiest().name
+        stack.kill(first)
+        await guest.hear(bot(running, f"^Critical: {first.partition('-')[2]} is gone", room=False), 20)
+        await running.until(lambda: len(stack.follower.lanes_of(first)) > 0, "it is back at work", 60)
+        leader = stack.follower.leader_epoch
+        leads = [n for n in ("coordinator", "coordinator-2") if _leads(running, n)]
+        stack.kill(leads[0])
+        await running.until(lambda: stack.follower.leader_epoch > leader, "the standby leads", 20)
+        await until_it_says(guest, "3/3 nodes, 12/12 lanes", "status")
+        second = stack.busiest().name
+        stack.kill(second)
+        await guest.hear(bot(running, f"Critical: {second.partition('-')[2]} is gone", room=False), 30)
+        assert "3 of" not in await until_it_says(guest, "4 of 4 workers have it", "tune"), "tuning outlives the leader"
+        guest.whisper(bot_jid, "unfollow alerts")
+        await guest.hear(bot(running, "You do not follow alerts any more", room=False))
+
+
+def _leads(running: Running, name: str) -> bool:
+    words = re.findall(
+        r'"event": "(leading|standing_by)"', (running.stack.folder.log / f"{name}.log").read_text("utf-8")
+    )
+    return bool(words) and words[-1] == "leading"
+
+
+async def clean_of(running: Running, lane: int) -> Counter[str]:
+    """How often each source came out of that lane."""
+    consumer = AIOKafkaConsumer(
+        group_id=None, enable_auto_commit=False, auto_offset_reset="earliest", isolation_level="read_committed",
+        **client_kwargs(running.stack.base.kafka),
+    )  # fmt: skip
+    tp, found = TopicPartition(TOPIC_CLEAN, lane), Counter[str]()
+    await consumer.start()
+    try:
+        consumer.assign([tp])
+        await consumer.seek_to_beginning(tp)
+        end = (await consumer.end_offsets([tp]))[tp]
+        while await consumer.position(tp) < end:
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                found.update(dict(r.headers)[SRC].decode() for r in records)
+    finally:
+        await consumer.stop()
+    return found
+
+
+async def test_a_lane_is_rewound_and_each_of_its_events_comes_out_once_more(running: Running) -> None:
+    stack = running.stack
+    replay, sending = running.replay(3000)
+    await running.account(replay, sending)
+    lane = stack.accounting.lane_out.most_common(1)[0][0]
+    before = await clean_of(running, lane)
+    offsets = Offsets(stack.base.kafka, Kind.NODE.group)
+    await offsets.start()
+    try:
+        at = await offsets.committed([Partition(LANES, lane)])
+    finally:
+        await offsets.stop()
+    committed = at[Partition(LANES, lane)]
+    assert committed is not None
+    async with Person(login(running, "operator"), "operator") as owner, Person(login(running, "ana"), "ana") as ana:
+        await owner.join()
+        await ana.join()
+        await ana.say(f"!lane {lane} rewind 0")
+        await ana.hear(bot(running, "to change anything with lane is for an owner"))
+        await owner.say(f"!lane {lane} rewind {committed[0] + 1000}")
+        await owner.hear(bot(running, "is not there"))
+        await owner.say(f"!lane {lane} rewind now")
+        await owner.hear(bot(running, "Nothing was appended"))
+        dry = await do(running, owner, f"lane {lane} rewind -1h")
+        assert f"{sum(before.values()):,} events will be processed again; events.clean will have them twice" in dry
+        await owner.hear(bot(running, f"operator: rewind lane {lane} to offset 0 .*: done in"), 30)
+        assert f"lane {lane} rewound from offset {committed[0]:,} to 0" in await ask(
+            owner, "history", lane=str(lane), kind="action"
+        )
+    more, sending = running.replay(500)
+    await running.account(more, sending)
+    async with asyncio.timeout(30):
+        while any((after := await clean_of(running, lane))[src] < 2 for src in before):
+            await asyncio.sleep(0.2)
+    assert {src: after[src] for src in before} == dict.fromkeys(before, 2), "each once more, none missing"
+    assert all(n == 1 for src, n in after.items() if src not in before)
+    assert stack.accounting.again == sum(before.values())
