@@ -54,13 +54,13 @@ async def test_a_worker_that_has_gone_is_set_back_with_the_record(
 ) -> None:
     topic, name = await kafka_server.topic("lanes"), kafka_server.name("tid")
     part, log = kafka_server.partition(topic), new_log()
-    async with lease_maker(kafka_server.kafka) as maker:
-        async with leased(kafka_server.kafka, name, await maker.make(name)) as worker:
-            await worker.begin_transaction()
-            await worker.send_offsets_to_transaction(
-                {TopicPartition(topic, 0): OffsetAndMetadata(9, "c")}, group._group
-            )
-            await worker.commit_transaction()
+    async with (
+        lease_maker(kafka_server.kafka) as maker,
+        leased(kafka_server.kafka, name, await maker.make(name)) as worker,
+    ):
+        await worker.begin_transaction()
+        await worker.send_offsets_to_transaction({TopicPartition(topic, 0): OffsetAndMetadata(9, "c")}, group._group)
+        await worker.commit_transaction()
     await log.lead()
     await log.write({KEY: b"back"}, {group._group: {part: (2, "c")}})
 
