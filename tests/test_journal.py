@@ -6,10 +6,11 @@ import asyncio
 from pathlib import Path
 
 from agents import journal
+from agents.core.operators.history import Search
 from agents.journal import Journal
 
 
-async def test_what_was_noted_is_there_after_a_restart_newest_last(tmp_path: Path) -> None:
+async def test_what_was_noted_is_there_after_a_restart_newest_first(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "journal.sqlite3"
     async with Journal(path) as one:
         for n in range(5):
@@ -17,8 +18,8 @@ async def test_what_was_noted_is_there_after_a_restart_newest_last(tmp_path: Pat
         one.note(9, "fleet", "node-a", "not for history", {})
         one.note(10, "action", "ana@d", "drain a", {})
     async with Journal(path) as two:
-        rows = await two.recent(3)
-    assert [(r.ms, r.who, r.text) for r in rows] == [(3, "", "plan 3"), (4, "", "plan 4"), (10, "ana@d", "drain a")]
+        rows = (await two.search(Search(1, 3))).rows
+    assert [(r.ms, r.who, r.text) for r in rows] == [(10, "ana@d", "drain a"), (4, "", "plan 4"), (3, "", "plan 3")]
 
 
 async def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ async def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
     async with Journal(path) as one:
         one.note(1, "action", "", "anew", {})
     async with Journal(path) as two:
-        assert [r.text for r in await two.recent(9)] == ["anew"]
+        assert [r.text for r in (await two.search(Search(1, 9))).rows] == ["anew"]
     assert path.with_name("journal.sqlite3.broken").exists()
 
 
@@ -43,7 +44,7 @@ async def test_it_writes_while_it_runs(tmp_path: Path) -> None:
         running = asyncio.create_task(one.run())
         one.note(1, "alert", "", "seen", {"odd": {1, 2}})
         async with asyncio.timeout(10):
-            while not await one.recent(1):
+            while not (await one.search(Search(1, 1))).rows:
                 await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -7,7 +7,16 @@ import xml.etree.ElementTree as ET
 from hypothesis import strategies as st
 
 from agents.core.events_xmpp import AdHoc
-from agents.core.feeds import AlertItem, FeedItem, FleetSummary, Move, PlacementFigures, PlacementPlan, Severity
+from agents.core.feeds import (
+    AlertItem,
+    FeedItem,
+    FleetSummary,
+    Move,
+    PlacementFigures,
+    PlacementPlan,
+    Severity,
+    TuningValues,
+)
 from agents.core.forms import Field, FieldKind, Form, Listing, Mood, Option, Refusal, Remark, Reply, Status
 from agents.core.model import (
     LANES,
@@ -125,6 +134,7 @@ elements = st.one_of(
         paused=st.booleans(),
     ),
     st.builds(AlertItem, st.sampled_from(Severity), xml_text, xml_text),
+    st.builds(TuningValues, whole, st.lists(st.tuples(words, whole | amounts), max_size=4).map(tuple)),
 )
 feed_items = st.builds(FeedItem, words, words, xml_text, xml_text, elements, whole)
 

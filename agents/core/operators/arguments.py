@@ -86,7 +86,7 @@ def page_of(args: Sequence[str]) -> int:
     """Raises OperatorError."""
     if not args:
         return 1
-    if not (args[0].isascii() and args[0].isdigit() and 0 < len(args[0]) < 6):
+    if not (args[0].isascii() and args[0].isdigit() and len(args[0]) < 6 and int(args[0]) > 0):
         raise OperatorError(f"{args[0][:40]!r} is no page: give a number from 1.")
     return int(args[0])
 
