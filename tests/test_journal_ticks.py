@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from agents import journal
+from agents.core.operators.history import Search
 from agents.core.planning.plan import Calm, Lane, Moment
 from agents.core.replay.decisions import frame_json, moment_json, plan_json
 from agents.errors import JournalError
@@ -177,7 +178,7 @@ async def test_tick_without_a_frame_or_not_to_be_written_stops_nothing(tmp_path:
     assert one.ticks_dropped == 2
     assert [t.ms for t in await stored(tmp_path / "j")] == [3]
     async with Journal(tmp_path / "j") as two:
-        assert [r.text for r in await two.recent(5)] == ["still here"]
+        assert [r.text for r in (await two.search(Search(1, 5))).rows] == ["still here"]
 
 
 async def test_notes_of_an_older_journal_stay_and_ticks_begin(tmp_path: Path) -> None:
@@ -190,7 +191,7 @@ async def test_notes_of_an_older_journal_stay_and_ticks_begin(tmp_path: Path) ->
         await stored(tmp_path / "j")
     async with Journal(tmp_path / "j") as one:
         one.decided(1, 1, decided(1, FRAME))
-        assert [r.text for r in await one.recent(5)] == ["old"]
+        assert [r.text for r in (await one.search(Search(1, 5))).rows] == ["old"]
     assert len(await stored(tmp_path / "j")) == 1
 
 

@@ -20,9 +20,10 @@ from click.testing import CliRunner, Result
 
 from agents import journal
 from agents.__main__ import main
-from agents.coordinator.replan import Span, again, look, otherwise, utc, when
+from agents.coordinator.replan import Span, again, look, otherwise
 from agents.core.replay.decisions import Decided, read_plan
 from agents.core.replay.follow import Tally
+from agents.core.times import utc, when
 from agents.errors import JournalError, OperatorError
 from agents.journal import Journal
 from agents.ticks import opened, unpack
