@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 
 from agents.core.nearest import hint
 from agents.core.records import DIED, LANE, OURS, REASON, REPLAYS, SRC, Reason
+from agents.core.times import when_ms
 from agents.errors import OperatorError
 
 Headers = tuple[tuple[str, bytes | None], ...]
 ID = re.compile(r"[0-9]{1,9}/[0-9]{1,18}")
-SPAN = re.compile(r"([0-9]{1,6})([smhd])")
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+SPAN = re.compile(r"[0-9]{1,6}[smhd]")
 KEPT_BYTES = 4096
 GOES = "reason=R since=1h until=10m source=TOPIC/PARTITION lane=N all"
 
@@ -121,14 +121,8 @@ def query_of(words: Sequence[str], now_ms: int) -> Query:
 
 
 def time_of(text: str, now_ms: int) -> int:
-    """Epoch ms of `1h` (ago) or an RFC 3339 time. Raises OperatorError."""
-    if match := SPAN.fullmatch(text.lower()):
-        return now_ms - int(match[1]) * SECONDS[match[2]] * 1000
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise OperatorError(f"{text[:40]!r} is no time: 30m, 2h, 1d (ago), or 2026-07-01T10:00:00Z.") from None
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+    """Epoch ms of `1h` (ago) or of what `times.when` reads. Raises OperatorError."""
+    return when_ms(f"-{text.lower()}" if SPAN.fullmatch(text.lower()) else text, now_ms)
 
 
 class Finder:
