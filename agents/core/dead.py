@@ -176,7 +176,7 @@ def summed(found: Found) -> str:
 
 def line(x: Letter) -> str:
     """A letter on one line."""
-    at = datetime.fromtimestamp(x.ms / 1000, UTC).strftime("%d.%m. %H:%M:%S")
+    at = datetime.fromtimestamp(x.ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
     lane = f" lane {x.header(LANE)}" if x.header(LANE) else ""
     again = " (went back)" if x.replayed else f" (died {x.replays + 1} times)" if x.replays else ""
     return f"{x.id} {at} {x.header(REASON) or '?'}{lane}{again}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.core.fleet import Fleet, View
-from agents.core.model import PAUSE, Accelerator, Kind, Partition, State, short_name
+from agents.core.model import PAUSE, Accelerator, Health, Kind, Partition, State, short_name
 from agents.core.planning.placing import Placing
 from agents.core.summary import lane_loads, node_rate_eps, summarise
 
@@ -135,7 +135,7 @@ def node(fleet: Fleet, view: View, now: float) -> str:
         lines.append("Has " + ", ".join(str(p.n) for p in owned[:20]) + (" ..." if len(owned) > 20 else "") + ".")
     if view.telemetry is not None and view.telemetry.pipeline:
         lines.append(f"It runs {view.telemetry.pipeline}.")
-    if view.status:
+    if view.status and view.health is not Health.AVAILABLE:
         lines.append(f"It says: {view.status[:100]}")
     return "\n".join(lines)
 
