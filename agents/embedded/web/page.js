@@ -122,7 +122,10 @@ await window.converse.initialize({
     show_message_avatar: false,
     play_sounds: false,
     show_desktop_notifications: false,
-    render_media: false,
+    render_media: true, // the bot's pictures (map, plot): images of this very server, and nothing else
+    allowed_image_domains: [location.hostname],
+    allowed_audio_domains: [],
+    allowed_video_domains: [],
     embed_3rd_party_media_players: false,
     visible_toolbar_buttons: { call: false, emoji: false, spoiler: false, location: false, toggle_occupants: true },
     whitelisted_plugins: ["geolane"],
