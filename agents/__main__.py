@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agents.errors import GeolaneError
+from agents.nodes.command import invite, nodes
 
 if TYPE_CHECKING:
     from agents.systemd.notify import Service
@@ -424,6 +425,10 @@ def doctor(
         file = run / "settings" / f"{account or 'geolane'}.toml"
         settings, secrets = file if file.exists() else None, secrets or run / "secrets"
     sys.exit(look(settings, sets, account, secrets, as_json=as_json))
+
+
+main.add_command(nodes)
+main.add_command(invite)
 
 
 if __name__ == "__main__":

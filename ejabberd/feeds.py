@@ -84,6 +84,11 @@ def configure(feed: Feed) -> str:
     return _iq(OWNER, f"<configure node={quoteattr(feed.name)}>{form}</configure>", f"configure {feed.name}")
 
 
+def delete(feed: str) -> str:
+    """Take the feed away, whatever it holds; answered with `item-not-found` where it is gone."""
+    return _iq(OWNER, f"<delete node={quoteattr(feed)}/>", f"delete {feed}")
+
+
 def affiliate(feed: str, affiliations: Iterable[tuple[str, Affiliation]]) -> str:
     """Set the affiliations of these bare JIDs; others keep theirs."""
     rows = "".join(f'<affiliation jid={quoteattr(jid)} affiliation="{a}"/>' for jid, a in affiliations)

@@ -16,6 +16,7 @@ from agents import log
 from agents.accelerators import Watch
 from agents.coordinator.counts import Counts
 from agents.coordinator.errands import Errands
+from agents.coordinator.inventory import InventoryWatch, bind_to
 from agents.coordinator.look import KAFKA_SILENT_S, look
 from agents.coordinator.offsets import Rewinding
 from agents.coordinator.perform import Performer
@@ -23,19 +24,14 @@ from agents.coordinator.pictures import Pictures
 from agents.core import effects as fx
 from agents.core.coordinator import Coordinator, Event, Now
 from agents.core.events_xmpp import Led, LinkDown, LinkUp, TelemetryIn, XmppEvent
-from agents.core.feeds import Severity
 from agents.core.formats import read_table
-from agents.core.inventory import Inventory, InventoryFile
-from agents.core.lanemap import LaneMap
 from agents.core.model import LANES, RAW, Kind, Leader, Partition
 from agents.core.operators.history import Search
 from agents.core.operators.letters import DeadLook, DeadReplay
 from agents.core.operators.looks import MapWanted, PlotWanted
 from agents.core.operators.rewind import AwaitCommitted, LookBack, ReadCommitted
-from agents.core.planning.inputs import LanePlaces, PlacingSettings
-from agents.core.planning.residency import Residency, bind
+from agents.core.planning.inputs import PlacingSettings
 from agents.data import RTT_TABLE, read_rtt
-from agents.data.countries import country_of
 from agents.errors import KafkaUnavailable, LeadershipLost, NotConnected, SettingsError, XmppError
 from agents.journal import Journal
 from agents.kafka import lanemap as lanemap_topic
@@ -44,7 +40,7 @@ from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
 from agents.metrics.endpoint import served
-from agents.settings import Settings, decode_toml
+from agents.settings import Settings
 from agents.settings.tunables import as_set
 from agents.systemd.notify import Service
 from agents.xmpp.coordinator import CoordinatorLink
@@ -57,23 +53,6 @@ KEEP_LANES = 2_000
 FORECAST = "forecast"
 
 _log = log.get("coordinator")
-
-
-def read_inventory(path: Path) -> Inventory:
-    """Raises SettingsError."""
-    return Inventory.from_file(decode_toml(path, InventoryFile), str(path))
-
-
-def lane_places(lanemap: LaneMap, residency: Residency) -> LanePlaces:
-    return LanePlaces(
-        tuple(c[0] for c in lanemap.centroid),
-        tuple(c[1] for c in lanemap.centroid),
-        tuple(lanemap.rate_eps),
-        residency.rule,
-        residency.priority,
-        residency.rules,
-        residency.sites,
-    )
 
 
 def choose_kernel(want: str) -> Numerics:
@@ -95,7 +74,7 @@ class Process:
         c = settings.coordinator
         self.settings = settings
         self.boot = secrets.token_hex(6)
-        self.inventory = read_inventory(Path(c.inventory))
+        self.inventory = InventoryWatch(Path(c.inventory))
         self.rtt = read_rtt(Path(c.rtt_table) if c.rtt_table else RTT_TABLE)
         self.placing = PlacingSettings(
             c.calm, self.rtt, Weights(c.move_ms, c.miss_ms), warm_s=c.warm_s, degraded_ms=c.degraded_ms, day_s=c.day_s
@@ -139,6 +118,7 @@ class Process:
                 group.create_task(journal.run())
                 group.create_task(self.link.run())
                 group.create_task(self._end_when_flooded())
+                group.create_task(self.inventory.run())
                 await self._stand_by(service)
                 await self._lead(journal, await kernel)
 
@@ -165,15 +145,15 @@ class Process:
             lanemap = await _until_kafka(lambda: lanemap_topic.newest(self.settings.kafka))
             if lanemap is None:
                 raise SettingsError("there is no lane map in the topic lanemap: see `geolane lanes --help`")
-            residency = await asyncio.to_thread(self._residency, lanemap)
+            bound = await asyncio.to_thread(bind_to, self.inventory.newest, lanemap)
             await _until_kafka(leases.start)
             for reader in offsets.values():
                 await _until_kafka(reader.start)
             epoch = (table.leader.leader_epoch if table.leader else 0) + 1
             leader = Leader(epoch, self.boot)
             core = Coordinator(
-                self.inventory,
-                lane_places(lanemap, residency),
+                bound.inventory,
+                bound.places,
                 numerics,
                 self.placing,
                 leader_epoch=epoch, partitions=table.placed, leases=table.leases, intents=table.intents,
@@ -184,8 +164,7 @@ class Process:
                 ],
                 token=lambda: secrets.token_hex(2), now=_now(), clock=time.perf_counter,
             )  # fmt: skip
-            for warning in residency.warnings:
-                core.news.alert(Severity.WARNING, f"rule_{warning.kind}", warning.rule, warning.text)
+            core.membership.warn(bound.warnings)
             await _recall_forecast(core, journal)
             counts = Counts.of(table)
             back = Rewinding(self.settings.kafka, offsets)
@@ -208,6 +187,7 @@ class Process:
                 group.create_task(performer.run_talk())
                 group.create_task(self._tick(performer))
                 group.create_task(self._keep_forecast(core, journal))
+                group.create_task(self.inventory.tell(bound, lanemap, self.tell))
                 await self._turn(core, performer, group)
         finally:
             self.leading = None
@@ -230,14 +210,6 @@ class Process:
                 DeadReplay: lambda x: dead.replay(x.query, x.by, x.now_ms, dict(x.upto)),
             }
         )
-
-    def _residency(self, lanemap: LaneMap) -> Residency:
-        """Blocks for as long as it takes to read the cities, if a rule names a country."""
-        cells: list[list[str]] = [[] for _ in range(lanemap.lanes)]
-        for cell, lanes in lanemap.cell_lanes.items():
-            for n in lanes:
-                cells[n].append(cell)
-        return bind(self.inventory, cells, [w.worker for w in self.inventory.of(Kind.NODE)], country_of)
 
     async def _turn(self, core: Coordinator, performer: Performer, group: asyncio.TaskGroup) -> None:
         """The loop: an event in, effects out."""

@@ -15,6 +15,8 @@ from agents.core.effects import (
     CoreEvent,
     Effect,
     Found,
+    InventoryRead,
+    InventoryRefused,
     KafkaDown,
     KafkaUp,
     LeaseFailed,
@@ -49,9 +51,11 @@ from agents.core.handover import Step, Tenancy, step, tenancy
 from agents.core.inventory import Inventory
 from agents.core.leasing import lease_made
 from agents.core.liveness import Gone, Liveness
+from agents.core.membership import Membership
 from agents.core.model import (
     PAUSE,
     UNTUNED,
+    Announcement,
     AssignCommand,
     Health,
     Intent,
@@ -61,9 +65,7 @@ from agents.core.model import (
     Placed,
     ReleaseCommand,
     State,
-    Telemetry,
     Tuning,
-    short_name,
 )
 from agents.core.operators.desk import Desk
 from agents.core.operators.dialogs import Dialogs
@@ -132,9 +134,9 @@ class Coordinator:
         self._led = False
         self._cut_off = ROLLOUT in intents
         self._sample_at = now.s
-        self._faulty: set[Partition] = set()
         self._waiting: tuple[Partition, ...] = ()
-        self._strangers = {w: 0.0 for w, x in leases.items() if w not in self.fleet.views and not x.fenced}
+        self.membership = Membership(self.fleet, self.placing, self.news)
+        self.membership.fenced_strangers(leases)
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Take one event at `now`; what is to be done, in order."""
@@ -160,15 +162,6 @@ class Coordinator:
     def _paused(self) -> bool:
         return PAUSE in self.fleet.intents
 
-    def _faults(self, worker: str, telemetry: Telemetry) -> None:
-        """A partition that its owner has stopped is told once."""
-        standing = {Partition(lane.topic, lane.n): lane.fault for lane in telemetry.lanes if lane.fault}
-        for p, fault in standing.items():
-            if p not in self._faulty:
-                self.news.fault(p, short_name(worker), fault)
-        mine = {Partition(lane.topic, lane.n) for lane in telemetry.lanes}
-        self._faulty = (self._faulty - mine) | standing.keys()
-
     # ---- events ----
 
     def _take(self, event: Event, now: Now) -> Iterator[Effect]:
@@ -176,12 +169,20 @@ class Coordinator:
             case Tick() | Wake():
                 pass
             case WorkerSeen(said):
-                yield from self._seen(event, now) if said.worker in self.fleet.views else ()
+                self.membership.announced(said)
+                yield from self._seen(said, now) if said.worker in self.fleet.views else ()
+            case InventoryRead():
+                known = set(self.fleet.views)
+                yield from self.membership.read(event)
+                for said in self.membership.waiting(known):
+                    yield from self._seen(said, now)
+            case InventoryRefused():
+                self.membership.refuse(event)
             case TelemetryIn(worker, telemetry):
                 if worker in self.fleet.views and self.fleet.reported(worker, telemetry, now.s):
                     self.liveness.returned(worker)
                     self.placing.watch.rates.heard(worker, telemetry, now.s)
-                    self._faults(worker, telemetry)
+                    self.news.faults(worker, telemetry)
             case LeaseMade():
                 yield from lease_made(self.fleet, self.placing, self.news, event, now.s, now.ms)
             case LeaseFailed(worker, reason):
@@ -189,12 +190,16 @@ class Coordinator:
                     view = self.fleet.views[worker]
                     view.fencing, view.retry_at = False, now.s + RETRY_S
                 else:
-                    self._strangers[worker] = now.s + RETRY_S
+                    self.membership.strangers[worker] = now.s + RETRY_S
                 yield Note("alert", "", f"no lease for {worker}: {reason}", {})
             case Written(partitions, leases, intents, tuning):
                 self.fleet.written(partitions, leases, intents, tuning)
                 if tuning is not None:
                     self.tuner.applied()
+            case Answered(worker) | Refused(worker) | Unanswered(worker) | Ponged(worker) if (
+                worker not in self.fleet.views
+            ):
+                pass  # it has left the fleet meanwhile
             case Answered():
                 yield from self._answered(event, now)
             case Refused():
@@ -242,6 +247,7 @@ class Coordinator:
                     self.news.link_down(now.s)
                 self.liveness.link_up = False
                 self.fleet.lost_sight()
+                self.membership.lost_sight()
             case Led():
                 self.liveness.link_up = True
                 self.liveness.came_back(now.s)
@@ -252,8 +258,7 @@ class Coordinator:
                     )
                 self._led = True
 
-    def _seen(self, event: WorkerSeen, now: Now) -> Iterator[Effect]:
-        said = event.announcement
+    def _seen(self, said: Announcement, now: Now) -> Iterator[Effect]:
         view = self.fleet.views[said.worker]
         if said.health is Health.UNAVAILABLE:
             if self.fleet.left(said.worker, now.s):
@@ -355,7 +360,7 @@ class Coordinator:
                     yield from self._gone(found.worker, found.why, now)
                 else:
                     yield found
-            yield from self._fence_strangers(now)
+            yield from self.membership.advance(now.s)
             yield from self.desk.rewinds.advance(now.s)
             yield from self.placing.place(now.s, now.ms)
             yield from self.placing.improve(now.s, now.ms)
@@ -386,9 +391,3 @@ class Coordinator:
         else:
             self.news.gone(view.spec, why, fence.partitions, now.s)
         yield fence
-
-    def _fence_strangers(self, now: Now) -> Iterator[Effect]:
-        """Whoever has a live lease and is not in the inventory any more is fenced, until that has worked."""
-        for worker in [w for w, due_s in self._strangers.items() if now.s >= due_s]:
-            del self._strangers[worker]
-            yield saying.make_lease(self.fleet, worker, "")

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 
 from agents.core import forms
 from agents.core.feeds import FeedItem
+from agents.core.inventory import Inventory
 from agents.core.model import Accelerator, Answer, Intent, Lease, Partition, Placed, Tuning, WorkerCommand
 from agents.core.pictures import Sample
+from agents.core.planning.inputs import LanePlaces
+from agents.core.planning.residency import RuleWarning
 from agents.core.replay.decisions import Decided
 
 # ---- events ----
@@ -116,6 +119,24 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class InventoryRead:
+    """The inventory's file is another, and in order. `places`: the lanes as its rules and priorities bind them;
+    `warnings`: what people should know of the rules."""
+
+    inventory: Inventory
+    places: LanePlaces
+    warnings: tuple[RuleWarning, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryRefused:
+    """The inventory's file `origin` is another, and `why` it cannot be taken up."""
+
+    origin: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class KafkaDown:
     """The rewriting of `leader` fails."""
 
@@ -138,6 +159,8 @@ CoreEvent = (
     | OffsetsRead
     | AffiliationsRead
     | Found
+    | InventoryRead
+    | InventoryRefused
     | KafkaDown
     | KafkaUp
 )

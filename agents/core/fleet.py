@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from agents.core.handover import Tenancy, tenancy
 from agents.core.inventory import Inventory
 from agents.core.model import (
@@ -42,6 +44,7 @@ class View:
     health: Health = Health.UNAVAILABLE
     status: str = ""
     capacity_eps: float = 0.0
+    said_eps: float = 0.0
     heard_at: float = 0.0
     left_at: float | None = None
     pinged_at: float | None = None
@@ -81,7 +84,8 @@ class View:
 class Fleet:
     """The whole of it. `version` grows with every change of membership or placement (not with telemetry); `writing` counts the
     writes under way per partition: while there is one, no other step is begun. `held`: partitions that nobody is to be given for
-    now. `devices`: the coordinator's own accelerators."""
+    now. `devices`: the coordinator's own accelerators. `leaving`: who is not in the inventory's file any more, and still has
+    something to give away."""
 
     inventory: Inventory
     leader_epoch: int = 0
@@ -94,10 +98,30 @@ class Fleet:
     held: set[Partition] = field(default_factory=set)
     version: int = 0
     devices: tuple[Accelerator, ...] = ()
+    leaving: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.belongs(())
+
+    # ---- who belongs to it ----
+
+    def belongs(self, leaving: Iterable[str]) -> None:
+        """The inventory is another one: everybody in it is seen from now on, for what it says they are. `leaving`: who is in
+        it only until they have given away what they have."""
         for spec in self.inventory.workers.values():
-            self.views.setdefault(spec.worker, View(spec, capacity_eps=spec.capacity_eps))
+            view = self.views.setdefault(spec.worker, View(spec))
+            view.spec = spec
+            view.capacity_eps = min(view.said_eps or spec.capacity_eps, spec.capacity_eps)
+        self.leaving = set(leaving)
+        self.version += 1
+
+    def forget(self, worker: str) -> None:
+        """It has left, and has nothing."""
+        self.leaving.discard(worker)
+        del self.views[worker]
+        others = {name: spec for name, spec in self.inventory.workers.items() if name != worker}
+        self.inventory = msgspec.structs.replace(self.inventory, workers=others)
+        self.version += 1
 
     # ---- what is written ----
 
@@ -163,6 +187,7 @@ class Fleet:
         changed = self.heard_boot(view, said.boot, now)
         changed |= view.health is not said.health
         view.health, view.state, view.status = said.health, said.state, said.status
+        view.said_eps = said.capacity_eps
         view.capacity_eps = min(said.capacity_eps or view.spec.capacity_eps, view.spec.capacity_eps)
         if changed:
             self.version += 1
@@ -218,15 +243,15 @@ class Fleet:
 
     def usable(self, worker: str) -> bool:
         """May be given partitions as far as leases go: present, its lease live, for this boot and taken, no fence under way."""
-        view, lease = self.views[worker], self.leases.get(worker)
+        view, lease = self.views.get(worker), self.leases.get(worker)
         return (
-            view.present and not view.fencing and tenancy(lease) is Tenancy.LIVE
+            view is not None and view.present and not view.fencing and tenancy(lease) is Tenancy.LIVE
             and lease is not None and lease.boot == view.boot and view.leased == lease.producer_epoch
         )  # fmt: skip
 
     def drained(self, worker: str) -> bool:
-        """An operator keeps it empty, or it drains itself."""
-        return drain_intent(worker) in self.intents or self.views[worker].state == "draining"
+        """An operator keeps it empty, it drains itself, or it is not in the inventory any more."""
+        return worker in self.leaving or drain_intent(worker) in self.intents or self.views[worker].state == "draining"
 
     def takes(self, worker: str) -> bool:
         """May be given partitions now (DESIGN 4: `available` takes lanes)."""
@@ -238,6 +263,9 @@ class Fleet:
 
     def validate(self) -> None:
         """Raise ImpossibleTransition if what is known contradicts itself."""
+        if self.views.keys() != self.inventory.workers.keys() or not self.leaving <= self.views.keys():
+            odd = sorted(self.views.keys() ^ self.inventory.workers.keys() | (self.leaving - self.views.keys()))
+            raise ImpossibleTransition(f"seen and in the inventory are not the same workers: {odd}")
         for p, s in self.partitions.items():
             if s.state is not State.ORPHAN:
                 lease = self.leases.get(s.worker)

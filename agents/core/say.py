@@ -38,7 +38,8 @@ def _to_one(fleet: Fleet, view: View, written: Sequence[Partition], now: float) 
     if view.boot in view.dead:
         yield from say_fenced(fleet, view, now)
     elif lease is None or tenancy(lease) is Tenancy.FENCED or lease.boot != view.boot:
-        yield from wants_lease(fleet, view)
+        if worker not in fleet.leaving:
+            yield from wants_lease(fleet, view)
     elif view.leased != lease.producer_epoch:
         if LeaseCommand not in view.inflight:
             yield _send(

@@ -78,6 +78,10 @@ class Hostile(RuleBasedStateMachine):
     def cut(self) -> None:
         self.w.cut()
 
+    @rule(gone=st.sets(st.sampled_from(["node-0", "node-1", "node-2"]), max_size=2))
+    def another_inventory(self, gone: set[str]) -> None:
+        self.w.read(self.w.without(*gone))
+
     @rule(rounds=st.integers(1, 4))
     def calm(self, rounds: int) -> None:
         self.w.fair(rounds, revive=False)

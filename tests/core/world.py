@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from agents.core import effects as fx
 from agents.core.coordinator import Coordinator, Event, Now
 from agents.core.events_xmpp import Led, LinkDown, TelemetryIn, WorkerSeen
@@ -143,6 +145,17 @@ class World:
         for worker in list(self.procs):
             self.announce(worker)
 
+    def without(self, *workers: str, capacity_eps: float = 2000.0) -> Inventory:
+        """All that there ever was, but for these."""
+        every = inventory(self.nodes, capacity_eps)
+        kept = {name: spec for name, spec in every.workers.items() if name not in workers}
+        return msgspec.structs.replace(every, workers=kept)
+
+    def read(self, inv: Inventory) -> None:
+        """The inventory's file is another one; whoever leads next reads that."""
+        self.inv = inv
+        self.tell(fx.InventoryRead(inv, self.core.placing.places))
+
     def tell(self, event: Event) -> None:
         for effect in self.core.handle(event, self.now):
             self._perform(effect)
@@ -200,7 +213,7 @@ class World:
     def start(self, worker: str) -> None:
         self.boots += 1
         boot = f"b{self.boots}"
-        kind = self.inv.workers[worker].kind
+        kind = Kind(worker.partition("-")[0])
         self.procs[worker] = Process(worker, boot, Tenure(kind.topic, boot))
         self.announce(worker)
 

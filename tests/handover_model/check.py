@@ -1,7 +1,7 @@
 """Checks handover.pml with Spin: nothing is violated with all rules, and something is without each.
 
 python -m tests.handover_model.check                    small bounds, and every rule taken out   (3 minutes)
-python -m tests.handover_model.check --wide             wider bounds as well                     (10 minutes, 2 GB)
+python -m tests.handover_model.check --wide             wider bounds as well                     (15 minutes, 2 GB)
 python -m tests.handover_model.check -DWITHOUT=SEEK     one check, and the short story of what breaks"""
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from pathlib import Path
 MODEL = Path(__file__).with_name("handover.pml")
 PRINTED = re.compile(r"^\s*((?:C\d|W\d|K:|[A-Z][A-Z -]+:|VIOLATED|refused).*)$")
 
-SMALL = ["-DFAULTS=1", "-DFAULTS=1 -DMOVES=2 -DIN_FLIGHT=2", "-DFAULTS=1 -DPARTITIONS=2"]
-WIDE = ["-DFAULTS=1 -DCOLD", "-DFAULTS=2", "-DFAULTS=1 -DPARTITIONS=2 -DMOVES=2"]
+SMALL = ["-DFAULTS=1", "-DFAULTS=1 -DMOVES=2 -DIN_FLIGHT=2", "-DFAULTS=1 -DPARTITIONS=2", "-DFAULTS=1 -DREWINDS=1"]
+WIDE = ["-DFAULTS=1 -DCOLD", "-DFAULTS=2", "-DFAULTS=2 -DREWINDS=1", "-DFAULTS=1 -DPARTITIONS=2 -DMOVES=2"]
 
 OVERTAKING = "-DFAULTS=1 -DMOVES=2 -DIN_FLIGHT=2"
 BREAKS: dict[str, tuple[str, str]] = {
@@ -46,6 +46,9 @@ BREAKS: dict[str, tuple[str, str]] = {
     "SENT": ("-DFAULTS=1", "once"),
     "SEEK": ("-DFAULTS=1", "once"),
     "UNKNOWN": ("-DFAULTS=1", "once"),
+    "BACK_WHOLE": ("-DFAULTS=1 -DREWINDS=1", "at_work"),
+    "BACK_NOBODYS": ("-DFAULTS=1 -DREWINDS=1", "once"),
+    "BACK_SHOWN": ("-DFAULTS=1 -DREWINDS=1", "once"),
 }
 """Rule taken out -> the bounds in which that shows, and the property that it breaks (one of them, where it breaks
 two)."""

@@ -6,7 +6,8 @@
  *
  * Steps have the names of agents/core/handover.py and agents/core/say.py, a worker's of agents/core/tenure.py.
  *
- *   once       every input offset is committed exactly once, in order, with its output        (assert, in `commits`)
+ *   once       every input offset is committed exactly once, in order, with its output        (assert, in `commits`);
+ *              from where it was set back on, once more
  *   former     a partition's former owner commits nothing more on it                          (assert, in `commits`)
  *   at_work    at the end everything is committed, by a live owner with a valid lease         (assert, in Judge)
  */
@@ -26,6 +27,9 @@
 #endif
 #ifndef LATE
 #define LATE 2          /* commands that a deposed leader still sends */
+#endif
+#ifndef REWINDS
+#define REWINDS 0       /* times that an operator sets a partition back */
 #endif
 #define RECORDS 2       /* of input, in each partition */
 #define WORKERS 2
@@ -56,6 +60,9 @@
 #define SENT          (1<<20)   /* 3.2  a failed send aborts */
 #define SEEK          (1<<21)   /* 3.3  after an abort, back to the batch's start */
 #define UNKNOWN       (1<<22)   /* 3.3  an unknown outcome ends the process */
+#define BACK_WHOLE    (1<<23)   /* 2.3  a rewind writes the record and the offset in one transaction */
+#define BACK_NOBODYS  (1<<24)   /* 2.4  only what nobody owns is rewound */
+#define BACK_SHOWN    (1<<25)   /* 2.6  what was rewound is given to nobody before it shows */
 #ifndef WITHOUT
 #define WITHOUT 0
 #endif
@@ -77,12 +84,12 @@ byte leader_epoch;
 byte producer[WORKERS];                 /* the producer epoch that Kafka accepts from each worker's transactional id */
 byte committed[PARTITIONS];             /* the group's offset */
 byte shown[PARTITIONS];                 /* the same as OffsetFetch answers: later */
-byte marker[PARTITIONS];                /* 1 + the worker whose commit marker is not written yet, else 0 */
+byte marker[PARTITIONS];                /* 1 + the worker (NOBODY: a coordinator) whose commit marker is not written yet, else 0 */
 typedef Transaction { bit open; byte producer; byte p; byte from; byte epoch; bit hole }
 Transaction txn[WORKERS];               /* its EndTxn is on its way, and outlives the sender; hole: a send had failed */
 
 byte heir[PARTITIONS], heir_epoch[PARTITIONS];  /* nobody reads it but the asserts: who was handed the partition last */
-byte faults = FAULTS, moves = MOVES, late = LATE;
+byte faults = FAULTS, moves = MOVES, late = LATE, rewinds = REWINDS;
 #define may_fail (faults > 0)
 
 /* ---- processes ---- */
@@ -101,6 +108,7 @@ Boot w_[WORKERS];
 #define INIT_TO_LEASE 3
 #define LEASE_TO_WRITE 4
 #define SAID 5                          /* without WRITE_FIRST only: + partition */
+#define BACK 7                          /* without BACK_WHOLE only: + partition */
 typedef Leader { byte is; bit deposed; byte epoch; byte doing; byte worker; byte boot; byte producer }
 Leader c_[COORDINATORS];
 #define us c_[c]
@@ -239,6 +247,7 @@ inline not_known(w) {                   /* the sender never learns what became o
   if :: kept(UNKNOWN) -> ends(w)
      :: else -> me.own[txn[w].p].position = txn[w].from; me.committing = 0 fi;
   close(w) }
+#define by_leader(x) (marker[x] == NOBODY+1)
 #define accepted (txn[w].open && txn[w].producer == producer[w])
 
 proctype Kafka(byte w) {
@@ -253,9 +262,9 @@ proctype Kafka(byte w) {
                  :: me.committing && !kept(OWN_INIT) -> producer[w]++; me.producer = producer[w]; me.own[txn[w].p].position = txn[w].from; me.committing = 0
                  :: else fi;
               close(w) }
-  :: d_step { marker[0] == w+1 -> marker[0] = 0; shown[0] = committed[0]; printf("K: p0 shows %d\n", shown[0]) }
+  :: d_step { marker[0] == w+1 || (w == 0 && by_leader(0)) -> marker[0] = 0; shown[0] = committed[0]; printf("K: p0 shows %d\n", shown[0]) }
 #if PARTITIONS > 1
-  :: d_step { marker[1] == w+1 -> marker[1] = 0; shown[1] = committed[1]; printf("K: p1 shows %d\n", shown[1]) }
+  :: d_step { marker[1] == w+1 || (w == 0 && by_leader(1)) -> marker[1] = 0; shown[1] = committed[1]; printf("K: p1 shows %d\n", shown[1]) }
 #endif
   od }
 
@@ -314,7 +323,7 @@ inline say_fenced(c, w) {
 
 /* partitions */
 inline place(c, w, x) {
-  d_step { leads && record.state == ORPHAN && live(w) && (kept(FENCE_FIRST) || us.doing == NOTHING) && (kept(WRITE_FIRST) || (us.doing == SAID+x && us.worker == w)) ->
+  d_step { leads && record.state == ORPHAN && live(w) && (!kept(BACK_SHOWN) || !by_leader(x)) && (kept(FENCE_FIRST) || us.doing == NOTHING) && (kept(WRITE_FIRST) || (us.doing == SAID+x && us.worker == w)) ->
            record.state = ASSIGNED; record.worker = w; record.boot = lease_of.boot; record.epoch++; handed(x, w, record.epoch);
            if :: kept(WRITE_FIRST) -> skip :: else -> idle() fi;
            printf("C%d writes: p%d is W%d.%d's, epoch %d, offset %d\n", c, x, w, record.boot, record.epoch, record.offset) } }
@@ -348,6 +357,13 @@ inline released(c, w, x) {              /* the answer: a fact that does not chan
   d_step { leads && record.state == RELEASING && record.worker == w && me.name == record.boot && has_answered ->
            if :: mine.relo > record.offset -> record.offset = mine.relo :: else fi;
            orphaned(x); printf("C%d writes: p%d released at %d\n", c, x, record.offset) } }
+inline rewind(c, x) {                   /* an operator's: released as for a move, and then what is committed is set back */
+  d_step { leads && rewinds > 0 && (!kept(BACK_NOBODYS) || (record.state == ORPHAN && record.worker == NOBODY && record.offset == committed[x])) &&
+           committed[x] > 0 && shown[x] == committed[x] && (kept(BACK_WHOLE) || us.doing == NOTHING) ->
+           rewinds--; committed[x]--; marker[x] = NOBODY+1; printf("C%d sets p%d back to %d\n", c, x, committed[x]);
+           if :: kept(BACK_WHOLE) -> record.offset = committed[x] :: else -> us.doing = BACK+x fi } }
+inline write_rewound(c, x) {
+  d_step { leads && us.doing == BACK+x -> record.offset = committed[x]; printf("C%d writes: p%d set back\n", c, x); idle() } }
 inline take_back(c, w, x) {             /* without OWNER_STAYS on no answer, without NO_GROUP as a consumer group would: no fence */
   d_step { (!kept(OWNER_STAYS) || !kept(NO_GROUP)) && leads && may_fail && record.state == ASSIGNED && record.worker == w && (!kept(NO_GROUP) || mine.epoch != record.epoch) ->
            faults--; orphaned(x); printf("C%d takes p%d back without a fence\n", c, x) } }
@@ -367,6 +383,9 @@ inline late_lease(c, w) {
 inline depose_rival(c) {
   if :: rival.is == LEADING && !rival.deposed -> remember(memory[1-c], topic); rival.deposed = 1 :: else fi }
 
+inline lead_anew() {                    /* InitProducerId of the coordinators' own id waits for the markers of its former transaction */
+  for (j : 0 .. PARTITIONS-1) { if :: by_leader(j) -> shown[j] = committed[j]; marker[j] = 0 :: else fi } }
+
 proctype Coordinator(byte c) {
   do
   /* the name is free, or (a fault) its holder only cut off: InitProducerId, read to the end, leader epoch + 1 */
@@ -374,6 +393,7 @@ proctype Coordinator(byte c) {
               if :: rival.is == LEADING && !rival.deposed -> faults-- :: else fi;
               depose_rival(c);
               if :: us.is == HAS_READ -> remember(topic, memory[c]); forget(memory[c]) :: else fi;
+              lead_anew();
               leader_epoch++; us.epoch = leader_epoch; us.is = LEADING; printf("C%d leads, leader epoch %d\n", c, leader_epoch) }
   :: d_step { !kept(INIT_FIRST) && us.is == STANDBY && may_fail -> faults--; us.is = HAS_READ; remember(memory[c], topic); printf("C%d has read, and not yet called InitProducerId\n", c) }
   :: d_step { us.is == LEADING && us.deposed -> printf("C%d ends: fenced\n", c); stops(c) }
@@ -385,9 +405,9 @@ proctype Coordinator(byte c) {
 #define PARTS(w, x) :: place(c, w, x) :: say_assign(c, w, x) :: ask_release(c, w, x) :: released(c, w, x) \
                     :: take_back(c, w, x) :: say_before_writing(c, w, x) :: late_command(c, w, x)
   LEASES(0) LEASES(1)
-  :: move(c, 0) PARTS(0, 0) PARTS(1, 0)
+  :: move(c, 0) :: rewind(c, 0) :: write_rewound(c, 0) PARTS(0, 0) PARTS(1, 0)
 #if PARTITIONS > 1
-  :: move(c, 1) PARTS(0, 1) PARTS(1, 1)
+  :: move(c, 1) :: rewind(c, 1) :: write_rewound(c, 1) PARTS(0, 1) PARTS(1, 1)
 #endif
   od }
 

@@ -11,7 +11,7 @@ from agents.core import say, tenure
 from agents.core.handover import LEASE, PARTITION, LeaseStep, Step
 from tests.handover_model.check import BREAKS, MODEL, SMALL, check, missing
 
-QUICK = ["FENCE", "FENCE_FIRST", "OWN_INIT", "START", "NEW_BOOT", "SENT", "SEEK", "UNKNOWN"]
+QUICK = ["FENCE", "FENCE_FIRST", "OWN_INIT", "START", "NEW_BOOT", "SENT", "SEEK", "UNKNOWN", "BACK_SHOWN"]
 
 
 @pytest.fixture(scope="module", autouse=True)

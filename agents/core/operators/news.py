@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from agents.core.effects import Effect, Note, Publish, Say, Subject
 from agents.core.feeds import ALERTS, AlertItem, FeedItem, Severity
 from agents.core.fleet import Fleet
-from agents.core.model import Health, Kind, Partition, State, WorkerSpec, short_name
+from agents.core.model import Health, Kind, Partition, State, Telemetry, WorkerSpec, short_name
 
 BURST, REFILL_S = 4.0, 5.0  # messages at once, and seconds for one more
 CORRECT_EVERY_S = 3.0
@@ -64,6 +64,7 @@ class News:
     alerts: list[tuple[Severity, str, str, str]] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
     away: set[str] = field(default_factory=set)
+    faulty: set[Partition] = field(default_factory=set)
     tokens: float = BURST
     refilled_at: float = 0.0
     subject: str = ""
@@ -143,6 +144,15 @@ class News:
     def waiting(self, partitions: Iterable[Partition], why: str) -> None:
         self.line(f"No room for {names(partitions)}: {why}. They wait and lag; nothing is shed.")
         self.alert(Severity.CRITICAL, "over_capacity", "", f"{names(partitions)} wait: {why}")
+
+    def faults(self, worker: str, telemetry: Telemetry) -> None:
+        """A partition that its owner has stopped is told once."""
+        standing = {Partition(lane.topic, lane.n): lane.fault for lane in telemetry.lanes if lane.fault}
+        for p, fault in standing.items():
+            if p not in self.faulty:
+                self.fault(p, short_name(worker), fault)
+        mine = {Partition(lane.topic, lane.n) for lane in telemetry.lanes}
+        self.faulty = (self.faulty - mine) | standing.keys()
 
     def fault(self, p: Partition, node: str, fault: str) -> None:
         self.line(f"{p.label} stands still at {node}: {fault}.")

@@ -108,6 +108,12 @@ class Watch:
 
     # ---- what happened ----
 
+    def forget(self, worker: str) -> None:
+        """It has left the fleet: nothing is on its way to it any more."""
+        self.targets = {p: t for p, t in self.targets.items() if t.worker != worker}
+        self.came.pop(worker, None)
+        self.troubled.pop(worker, None)
+
     def trouble(self, worker: str, now: float) -> None:
         """A hand-over with it went wrong: it may have half as many at once, and one more again after each window."""
         self.troubled[worker] = (max(1, self.slots(worker, now) // 2), now)
@@ -147,11 +153,15 @@ class Watch:
     # ---- as the planner wants it ----
 
     def frame(self) -> Frame:
-        """What stays the same while this coordinator leads."""
-        s, places = self.settings, self.places
-        nodes = tuple(self.place_of(spec.worker, spec.site) for spec in self.fleet.inventory.of(Kind.NODE))
+        """What stays the same until the inventory is another."""
+        s, places, specs = self.settings, self.places, self.fleet.inventory.of(Kind.NODE)
+        nodes = tuple(self.place_of(spec.worker, spec.site) for spec in specs)
         rule = places.rule or (-1,) * len(places.lat)
-        return Frame(places.lat, places.lon, rule, nodes, places.rules, s.rtt, s.calm, s.weights)
+        rules = tuple(
+            Rule(r.name, tuple(spec.site in may for spec in specs))
+            for r, may in zip(places.rules, places.rule_sites, strict=True)
+        )
+        return Frame(places.lat, places.lon, rule, nodes, rules, s.rtt, s.calm, s.weights)
 
     def place_of(self, name: str, site_name: str) -> NodePlace:
         """Where a node of this name is, if it is at that site."""

@@ -84,6 +84,16 @@ class Placing:
         self.watch.foresight.look(calm.forecast_s)
         self.frame, self._framed = self.watch.frame(), False
 
+    def reframe(self, places: LanePlaces | None = None) -> None:
+        """The inventory is another, and perhaps what binds the lanes: what is planned from now on is planned in a new frame."""
+        if places is not None:
+            self.places = self.watch.places = places
+        self.frame, self._framed, self.last = self.watch.frame(), False, None
+
+    def forget(self, worker: str) -> None:
+        """It has left the fleet."""
+        self.watch.forget(worker)
+
     def joined(self, now: float) -> None:
         """Somebody new may be given partitions."""
         self._joined_at = now

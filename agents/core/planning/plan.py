@@ -108,8 +108,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What stays the same in a leader's life. Per lane: `lat`, `lon` (degrees) and `rule` (row of `rules`, -1: none); per
-    node: `nodes`."""
+    """What stays the same in a leader's life, or until the inventory is another. Per lane: `lat`, `lon` (degrees) and `rule`
+    (row of `rules`, -1: none); per node: `nodes`."""
 
     lat: tuple[float, ...]
     lon: tuple[float, ...]
