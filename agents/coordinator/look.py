@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from agents.coordinator.perform import Performer
 from agents.core.coordinator import Coordinator
 from agents.core.model import PAUSE, Health, Kind, State
 from agents.core.planning.placing import Placing
+from agents.journal import Journal
 from agents.metrics import declared as m
 from agents.metrics.samples import Samples
-
-if TYPE_CHECKING:
-    from agents.coordinator.process import Process
+from agents.xmpp.coordinator import CoordinatorLink
 
 KAFKA_SILENT_S = 3.0
 """A leader writes every second; without a commit for so long Kafka is away."""
 ME = "coordinator"
 
 
-def look(process: Process, out: Samples) -> None:
+class Looked(Protocol):
+    """What is looked at of the process (agents/coordinator/process.py)."""
+
+    xmpp_up: bool
+    dropped: int
+    events: asyncio.Queue[Any]  # only its length is looked at
+    journal: Journal | None
+    link: CoordinatorLink
+    leading: tuple[Coordinator, Performer] | None
+
+
+def look(process: Looked, out: Samples) -> None:
     """Adds everything there is to say; of a standby that is little."""
     out.add(m.XMPP_UP, process.xmpp_up, ME)
     out.add(m.QUEUE, process.events.qsize())

@@ -97,6 +97,11 @@ def is_fenced(error: BaseException) -> bool:
     return isinstance(error, _FENCED)
 
 
+def lacks_right(error: BaseException) -> bool:
+    """Whether the broker refused it for want of a right: then it has done nothing."""
+    return type(error) in _DENIED
+
+
 def is_refused(error: BaseException | None) -> bool:
     return type(error) is kafka_errors.KafkaConnectionError
 

@@ -21,7 +21,7 @@ from agents.core.model import CLUSTER, TOPIC_DEAD, TOPIC_RAW, TOPIC_REPLAYED
 from agents.errors import KafkaUnavailable, LeaseLost
 from agents.kafka.admin import MAX_DEAD_BYTES
 from agents.kafka.closing import closed
-from agents.kafka.connection import BOUND_S, as_ours, client_kwargs, is_fenced
+from agents.kafka.connection import BOUND_S, as_ours, client_kwargs, is_fenced, lacks_right
 from agents.kafka.rights import REPLAYER
 from agents.kafka.tables import read_table
 
@@ -122,6 +122,8 @@ class DeadLetters:
                 raise LeaseLost(
                     "another replay of dead letters has begun: this one has ended, nothing went twice"
                 ) from e
+            if lacks_right(e):
+                raise as_ours(e, f"replay of {len(batch)} dead letters, of which none went") from e
             raise LeaseLost(
                 f"replay of {len(batch)} dead letters: outcome unknown ({e!r}); ask again, what went back does not go twice"
             ) from e

@@ -105,7 +105,10 @@ async def test_nothing_beside_the_page_is_served(port: int, path: str) -> None:
 async def test_what_is_served_holds_no_password(port: int, xmpp_server: XmppServer) -> None:
     person = await xmpp_server.person("owner")
     assert webchat.lay(xmpp_server.server.web, xmpp_server.domain, "ops@conference.x")
-    secrets = [xmpp_server.password(f.name).encode() for f in xmpp_server.secrets.iterdir()]
+    made = [xmpp_server.password(f.name).encode() for f in xmpp_server.secrets.iterdir()]
+    secrets = [
+        secret for secret in made if len(secret) > 15
+    ]  # not the words that other tests wrote there as wrong ones
     served = [f for f in xmpp_server.server.web.rglob("*") if f.is_file()]
     assert xmpp_server.password(person).encode() in secrets
     assert {f.name for f in served} >= {"index.html", "page.js", "converse.min.js"}

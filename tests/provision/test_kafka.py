@@ -13,20 +13,24 @@ import msgspec
 import pytest
 import pytest_asyncio
 import uvloop
+from aiokafka import AIOKafkaProducer
 
 from agents import settings
+from agents.core.dead import Query
 from agents.core.lanemap import build
-from agents.core.model import Kind, LeaseCommand, Partition
+from agents.core.model import TOPIC_DEAD, Kind, LeaseCommand, Partition
 from agents.embedded import flights
 from agents.errors import KafkaError, KafkaUnavailable
 from agents.kafka import lanemap
 from agents.kafka.accounts import Accounts
 from agents.kafka.admin import topics
+from agents.kafka.connection import client_kwargs
+from agents.kafka.dead import DeadLetters
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
 from agents.kafka.producer import LeasedProducer
-from agents.kafka.rights import Right, rights, rights_of
+from agents.kafka.rights import REPLAYER, Right, rights, rights_of
 from agents.kafka.upkeep import bring
 from agents.kafka.wire import Resource
 from agents.worker.reader import Reader
@@ -80,6 +84,8 @@ async def denying(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Den
     await denying.broker.start()
     await bring(denying.kafka.admin, topics(LANES, RAW), denying.tell)
     await lanemap.publish(denying.kafka.admin, build(flights.sample(), LANES, 4, 1, total_eps=1000.0))
+    async with AIOKafkaProducer(**client_kwargs(denying.kafka.admin)) as producer:
+        await producer.send_and_wait(TOPIC_DEAD, b"{", headers=[("geolane-reason", b"no_id")])
     yield denying
     denying.broker.kill()
 
@@ -91,11 +97,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_topics_are_made_once_and_altered_where_they_may_be(denying: Denying) -> None:
-    assert denying.told[:7] == [
+    assert denying.told[:8] == [
         f"made: topic {name}: partitions {n}, copies 1"
         for name, n in (
             ("events.raw", RAW), ("events.lanes", LANES), ("events.clean", LANES), ("events.unplaced", 1), ("events.dead", 1),
-            ("placement", 1), ("lanemap", 1),
+            ("events.dead.replayed", 1), ("placement", 1), ("lanemap", 1),
         )
     ]  # fmt: skip
     wanted = topics(LANES, RAW, settings.Topics(raw_retention_h=48.0, min_isr=1))
@@ -139,7 +145,7 @@ async def test_what_cannot_be_altered_is_refused_before_anything_is(denying: Den
 
 async def test_who_may_not_provision_is_told_what_is_missing(denying: Denying) -> None:
     kafka = await denying.account("nobody", [])
-    with pytest.raises(KafkaError, match=r"lacks a right on Topic events\."):
+    with pytest.raises(KafkaError, match=r"lacks a right on Topic \S+ \(`geolane provision` gives rights\)"):
         await bring(kafka, topics(LANES, RAW), denying.tell)
     accounts = Accounts(kafka)
     await accounts.start()
@@ -237,6 +243,13 @@ async def _transact(kafka: settings.Kafka, admin: settings.Kafka, account: str, 
         await producer.stop()
 
 
+async def _replay(kafka: settings.Kafka) -> None:
+    """Whatever went back before, too; a letter lies there."""
+    letters = DeadLetters(kafka)
+    await letters.find(Query(), 10)
+    assert await letters.replay(Query(replayed=True), "ana", 0)
+
+
 Step = Callable[[settings.Kafka], Awaitable[object]]
 
 
@@ -245,6 +258,7 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
     if account == "geolane":
         return {
             "geolane-coordinator": _lead, "placement": _lead, "lanemap": lanemap.newest,
+            "events.dead": _replay, "events.dead.replayed": _replay, REPLAYER: _replay,
             "geolane-node-": lambda kafka: _lease(kafka, "node-a"), "geolane-router-": lambda kafka: _lease(kafka, "router-1"),
             **{name: partial(_offsets, kind=kind) for kind in Kind for name in (kind.group, kind.topic.removeprefix("main/"))},
         }  # fmt: skip

@@ -8,8 +8,8 @@ offset and commits the consumer group's: a coordinator that was deposed meanwhil
 done both or neither (2.3). A worker begins at what is committed once that is not *below* what it was told, so it could begin
 behind a commit that does not show yet: the lane is given to nobody before the offset shows (2.6, from the other side). Who
 leads next has called InitProducerId, which waits for the markers of that transaction, before it reads `placement`.
-
-The model has it (tests/handover_model: BACK_WHOLE, BACK_NOBODYS, BACK_SHOWN). So the worst case is `not rewound` or `rewound`. What is worked again comes out again, on purpose."""
+The model has it (tests/handover_model: BACK_WHOLE, BACK_NOBODYS, BACK_SHOWN). So the worst case is `not rewound` or
+`rewound`. What is worked again comes out again, on purpose."""
 
 from __future__ import annotations
 

@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agents.commands.options import FILE, FOLDER, SET
 from agents.errors import SettingsError
 
 if TYPE_CHECKING:
     from agents.nodes.asked import Asked
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 _SITE = click.option("--site", required=True, help="A site of the inventory.")
 _OPTIONS = (
-    click.option("--settings", type=_FILE, help="The settings file [default: the coordinator's of the running stack]."),
-    click.option("--set", "sets", metavar="KEY=VALUE", multiple=True, help="Over file and environment."),
-    click.option("--secrets", type=_FOLDER, help="Where passwords lie, a file per account."),
+    click.option("--settings", type=FILE, help="The settings file [default: the coordinator's of the running stack]."),
+    SET,
+    click.option("--secrets", type=FOLDER, help="Where passwords lie, a file per account."),
 )
-_INVENTORY = click.option("--inventory", type=_FILE, help="Inventory (TOML) [default: coordinator.inventory].")
+_INVENTORY = click.option("--inventory", type=FILE, help="Inventory (TOML) [default: coordinator.inventory].")
 
 
 def _common(*more: Any) -> Callable[[Any], Any]:  # Any: click's decorators are untyped in this direction
