@@ -1,15 +1,9 @@
-"""Makes the tables and diagrams of docs/handover.md from agents/core/handover.py: `python -m tests.handover_model.page`."""
+"""The tables and diagrams of docs/handover.md, from agents/core/handover.py (tests/pages.py puts them there)."""
 
 from __future__ import annotations
 
-import re
-import sys
-from pathlib import Path
-
 from agents.core.handover import LEASE, PARTITION, LeaseStep, Owner, Step
 from agents.core.model import State
-
-PAGE = Path(__file__).parents[2] / "docs" / "handover.md"
 
 MEANS: dict[Step, str] = {
     Step.PLACE: "the planner gives an orphan to a worker that has a live lease",
@@ -59,21 +53,3 @@ def diagram() -> str:
 
 
 PARTS = {"partitions": partitions, "leases": leases, "diagram": diagram}
-
-
-def made(page: str) -> str:
-    """The page with each part between `<!-- made: NAME -->` and `<!-- end -->` made anew."""
-
-    def part(m: re.Match[str]) -> str:
-        return f"<!-- made: {m.group(1)} -->\n{PARTS[m.group(1)]()}\n<!-- end -->"
-
-    return re.sub(r"<!-- made: (\w+) -->\n.*?<!-- end -->", part, page, flags=re.DOTALL)
-
-
-def main() -> int:
-    PAGE.write_text(made(PAGE.read_text("utf-8")), "utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

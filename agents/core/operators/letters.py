@@ -107,7 +107,7 @@ LETTERS = (
             Argument("which", Type.WORD, f"an ID, or {GOES}", optional=True, many=True),
         ),
         Access.LOOK,
-        f"dead letters: {USAGE} ({GOES})",
+        f"dead letters: {USAGE} ({GOES}); replay is for admins",
         _dead,
         goes=USAGE,
     ),
