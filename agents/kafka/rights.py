@@ -1,5 +1,5 @@
 """What each kind of process may do in Kafka, and no more; pure. Found by running all of it on a broker that denies what is not
-allowed, and taking rights away until something failed (tests/stack/test_own_servers.py).
+allowed, and taking rights away until something failed (tests/stack/test_existing_servers.py).
 
 A worker's transactional id is in nobody else's rights but the coordinator's, who makes its leases (PROTOCOL 2.1). Kafka
 has one right for making a lease and for using it (Write on the id): that a worker makes none is in its code, not in its
