@@ -1,9 +1,11 @@
-"""One small stack for all fault tests: real servers, three nodes, twelve lanes, every process its own (PROTOCOL 5)."""
+"""Small stacks: real servers, three nodes, twelve lanes, every process its own (PROTOCOL 5). A module has one of its own, but for
+those in shared/, which have one together."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -16,11 +18,12 @@ import pytest
 import pytest_asyncio
 
 from agents.embedded import flights, headless
+from agents.embedded.children import Child
 from agents.embedded.folder import RunFolder
 from agents.embedded.replay import Event, Replay
 from agents.embedded.stack import Plan, Stack
-from agents.settings import Coordinator, Settings
-from agents.xmpp.person import Person
+from agents.settings import Coordinator, Settings, Xmpp
+from agents.xmpp.person import Person, Said
 from tests.metrics.scraping import free_ports
 
 RATE_EPS = 1000.0
@@ -54,10 +57,23 @@ class Running:
     @asynccontextmanager
     async def in_room(self) -> AsyncIterator[Person]:
         """Ana, who sits in the ops room with a chat client of hers."""
-        secret = str(self.stack.folder.secrets / "ana")
-        async with Person(msgspec.structs.replace(self.stack.base.xmpp, password_file=secret), "ana") as ana:
+        async with Person(self.login("ana"), "ana") as ana:
             await ana.join()
             yield ana
+
+    def login(self, who: str) -> Xmpp:
+        """Where and how that account logs in."""
+        return msgspec.structs.replace(self.stack.base.xmpp, password_file=str(self.stack.folder.secrets / who))
+
+    def bot(self, text: str, *, room: bool | None = None) -> Callable[[Said], bool]:
+        """What the coordinator says that has `text`, a pattern; `room`: there, or one to one."""
+        jid = self.stack.base.xmpp.coordinator
+        return lambda said: said.jid == jid and room in (None, said.room) and re.search(text, said.text) is not None
+
+    def leader(self) -> Child:
+        """The coordinator whose log's last word on it says that it leads."""
+        [leads] = [c for name, c in self.stack.family.children.items() if name.startswith("coordinator") and _leads(c)]
+        return leads
 
     async def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
         deadline = time.monotonic() + timeout_s
@@ -66,32 +82,40 @@ class Running:
             await asyncio.sleep(0.02)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
-    monkeypatch = pytest.MonkeyPatch()
+def _leads(coordinator: Child) -> bool:
+    words = re.findall(r'"event": "(leading|standing_by)"', coordinator.log_file.read_text("utf-8"))
+    return bool(words) and words[-1] == "leading"
+
+
+@asynccontextmanager
+async def started(
+    session: pytest.Session, *, coordinators: int = 1, pipeline: str = "", metrics: bool = False
+) -> AsyncIterator[Running]:
+    """A small stack; `pipeline`: the source of `shipped.pipeline`, found by every process; `metrics`: scraped from `first_port` on."""
     # pytest's own folders are closed to ejabberd's user
     path = Path(tempfile.mkdtemp(prefix="geolane-stack-"))
     os.chmod(path, 0o711)
     settings = Settings(coordinator=Coordinator(lanes=12))
-    if source := getattr(request.module, "PIPELINE", ""):
-        (path / "shipped.py").write_text(source)
-        settings = msgspec.structs.replace(
-            settings, worker=msgspec.structs.replace(settings.worker, pipeline="shipped:pipeline")
-        )
-    with RunFolder(path) as folder:
-        first_port = free_ports(20) if getattr(request.module, "METRICS", False) else 0
-        plan = Plan(
-            settings,
-            nodes=3,
-            coordinators=getattr(request.module, "COORDINATORS", 1),
-            metrics_from=first_port or None,
-        )
+    if pipeline:
+        (path / "shipped.py").write_text(pipeline)
+        worker = msgspec.structs.replace(settings.worker, pipeline="shipped:pipeline")
+        settings = msgspec.structs.replace(settings, worker=worker)
+    first_port = free_ports(20) if metrics else 0
+    plan = Plan(settings, nodes=3, coordinators=coordinators, metrics_from=first_port or None)
+    with RunFolder(path) as folder, pytest.MonkeyPatch.context() as monkeypatch:
         stack = Stack(folder, plan, lambda text: None)
-        monkeypatch.setenv("PYTHONPATH", str(path))  # where a pipeline of the module's is found
+        monkeypatch.setenv("PYTHONPATH", str(path))
         async with stack.working(flights.sample(), RATE_EPS):
             yield Running(stack, first_port)
-    monkeypatch.undo()
-    if request.session.testsfailed:
+    if session.testsfailed:
         print(f"the processes' logs are kept in {path / 'log'}")
     else:
         shutil.rmtree(path)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
+    """A stack of the module's own, as its PIPELINE and METRICS say."""
+    pipeline, metrics = getattr(request.module, "PIPELINE", ""), getattr(request.module, "METRICS", False)
+    async with started(request.session, pipeline=pipeline, metrics=metrics) as stack:
+        yield stack

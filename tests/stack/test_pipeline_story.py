@@ -10,7 +10,6 @@ from agents.core.dead import Query
 from agents.kafka.dead import DeadLetters
 from agents.xmpp.person import Person
 from tests.stack.conftest import Running
-from tests.stack.test_room import bot
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 
@@ -41,7 +40,7 @@ async def test_a_poisoned_pipeline_is_seen_mended_shipped_and_nothing_is_lost(ru
     (folder / "BROKEN").touch()
     async with running.in_room() as ana:
         replay, sending = running.replay(4000)
-        await ana.hear(bot(running, r"pipeline failed 100 times in a row"), 60)
+        await ana.hear(running.bot(r"pipeline failed 100 times in a row"), 60)
         (folder / "shipped.py").write_text(MENDED)
         await _ship(running, ana)
     await running.account(replay, sending)
@@ -63,9 +62,9 @@ async def _ship(running: Running, ana: Person) -> None:
     family = running.stack.family.children
     starts = {name: child.starts for name, child in family.items()}
     await ana.say("!rollout")
-    dry = await ana.hear(bot(running, "To do it"))
+    dry = await ana.hear(running.bot("To do it"))
     assert "Restart 3 nodes one after the other" in dry.text
     await ana.say(f"!confirm {dry.text.partition('confirm ')[2].split()[0]}")
-    done = await ana.hear(bot(running, r"Rollout (done|stopped)"), 150)
+    done = await ana.hear(running.bot(r"Rollout (done|stopped)"), 150)
     assert "Rollout done: 3 nodes restarted. All run shipped:pipeline@" in done.text
     assert all(family[name].starts == n + 1 for name, n in starts.items() if name.startswith("node-"))

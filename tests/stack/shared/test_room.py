@@ -3,66 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
 import urllib.request
-from collections.abc import Callable
 from contextlib import aclosing
 
-import msgspec
 import pytest
 
-from agents.settings import Xmpp
-from agents.xmpp.person import Person, Said
+from agents.xmpp.person import Person
 from tests.stack.conftest import Running
 
-pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
-
-COORDINATORS = 2
-
-
-def login(running: Running, who: str) -> Xmpp:
-    stack = running.stack
-    return msgspec.structs.replace(stack.base.xmpp, password_file=str(stack.folder.secrets / who))
-
-
-def bot(running: Running, text: str) -> Callable[[Said], bool]:
-    jid = running.stack.base.xmpp.coordinator
-    return lambda said: said.jid == jid and re.search(text, said.text) is not None
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
 
 
 async def test_a_member_looks_and_an_admin_drains(running: Running) -> None:
     victim = running.stack.busiest().name
     name = victim.partition("-")[2]
-    async with Person(login(running, "guest"), "guest") as guest, Person(login(running, "ana"), "ana") as ana:
+    async with Person(running.login("guest"), "guest") as guest, Person(running.login("ana"), "ana") as ana:
         await guest.join()
         await ana.join()
         await guest.say("!status")
-        assert "3/3 nodes, 12/12 lanes" in (await guest.hear(bot(running, "nodes"))).text
+        assert "3/3 nodes, 12/12 lanes" in (await guest.hear(running.bot("nodes"))).text
         await guest.say(f"!drain {name}")
-        await guest.hear(bot(running, "is for an admin"))
+        await guest.hear(running.bot("is for an admin"))
         replay, sending = running.replay(4000)
         await ana.say(f"geolane: drain {name}")
-        dry = await ana.hear(bot(running, "To do it"))
+        dry = await ana.hear(running.bot("To do it"))
         assert running.stack.follower.lanes_of(victim), "a dry run moves nothing"
         ana.whisper(running.stack.base.xmpp.coordinator, f"confirm {dry.text.partition('confirm ')[2].split()[0]}")
-        await ana.hear(bot(running, "elsewhere"))
+        await ana.hear(running.bot("elsewhere"))
         await ana.say(f"!confirm {dry.text.partition('confirm ')[2].split()[0]}")
-        await ana.hear(bot(running, "ana: drain .* done in"), 30)
+        await ana.hear(running.bot("ana: drain .* done in"), 30)
         assert not running.stack.follower.lanes_of(victim)
         await running.account(replay, sending)
         ana.whisper(running.stack.base.xmpp.coordinator, f"resume {name}")
-        again = await ana.hear(bot(running, "To do it"))
+        again = await ana.hear(running.bot("To do it"))
         ana.whisper(running.stack.base.xmpp.coordinator, f"confirm {again.text.partition('confirm ')[2].split()[0]}")
-        await ana.hear(bot(running, "takes lanes again"))
+        await ana.hear(running.bot("takes lanes again"))
 
 
 async def test_pictures_are_answered_with_a_link_to_a_png(running: Running) -> None:
-    async with Person(login(running, "guest"), "guest") as guest:
+    async with Person(running.login("guest"), "guest") as guest:
         await guest.join()
         for question in ("!map", "!plot rate 5m"):
             await guest.say(question)
-            link = await guest.hear(bot(running, r"^http://127\.0\.0\.1:\d+/upload/"), 30)
+            link = await guest.hear(running.bot(r"^http://127\.0\.0\.1:\d+/upload/"), 30)
             png = await asyncio.to_thread(_fetched, link.text)
             assert png.startswith(b"\x89PNG"), question
 
@@ -78,44 +62,34 @@ async def test_the_leader_is_killed_and_the_standby_goes_on_with_what_is_written
     leader = running.stack.follower.leader_epoch
     replay, sending = running.replay(5000)
     await replay.until(2000)
-    running.stack.kill("coordinator")
+    running.leader().signal(signal.SIGKILL)
     await running.until(lambda: running.stack.follower.leader_epoch > leader, "the standby leads", 5)
     await running.account(replay, sending)
     assert (running.stack.follower.moves, running.stack.follower.fences) == (moves, fences)
-    async with Person(login(running, "guest"), "guest") as guest:
+    async with Person(running.login("guest"), "guest") as guest:
         guest.whisper(running.stack.base.xmpp.coordinator, "status")
-        assert "12/12 lanes" in (await guest.hear(bot(running, "nodes"), 20)).text
+        assert "12/12 lanes" in (await guest.hear(running.bot("nodes"), 20)).text
 
 
 async def test_a_frozen_leader_loses_the_name_and_ends_when_it_thaws(running: Running) -> None:
-    follower, family = running.stack.follower, running.stack.family
+    follower = running.stack.follower
     leader, fences = follower.leader_epoch, follower.fences
     replay, sending = running.replay(14_000)
     await replay.until(1000)
-    names = [name for name in family.children if name.startswith("coordinator")]
-    starts = {name: family.children[name].starts for name in names}
-    frozen = [family.children[name] for name in names if _leads(running, name)]
-    assert len(frozen) == 1
-    frozen[0].signal(signal.SIGSTOP)
+    frozen = running.leader()
+    starts = frozen.starts
+    frozen.signal(signal.SIGSTOP)
     try:
         await running.until(lambda: follower.leader_epoch > leader, "the other one leads", 20)
     finally:
-        frozen[0].signal(signal.SIGCONT)
-    await running.until(lambda: frozen[0].starts > starts[frozen[0].name], "the deposed one has ended", 20)
+        frozen.signal(signal.SIGCONT)
+    await running.until(lambda: frozen.starts > starts, "the deposed one has ended", 20)
     await running.account(replay, sending)
     assert follower.fences == fences, "nobody was fenced for it"
 
 
-def _leads(running: Running, name: str) -> bool:
-    """Its log's last word on it says that it leads."""
-    words = re.findall(
-        r'"event": "(leading|standing_by)"', (running.stack.folder.log / f"{name}.log").read_text("utf-8")
-    )
-    return bool(words) and words[-1] == "leading"
-
-
 async def test_a_killed_node_is_told_once_with_its_end_and_on_the_feed(running: Running) -> None:
-    async with Person(login(running, "guest"), "guest") as guest:
+    async with Person(running.login("guest"), "guest") as guest:
         await guest.join()
         async with aclosing(guest.watch("alerts")) as alerts:
             replay, sending = running.replay(4000)
@@ -123,8 +97,8 @@ async def test_a_killed_node_is_told_once_with_its_end_and_on_the_feed(running: 
             victim = running.stack.busiest().name
             running.stack.kill(victim)
             name = victim.partition("-")[2]
-            await guest.hear(bot(running, f"{name} is gone"), 20)
-            await guest.hear(bot(running, "Calm again"), 20)
+            await guest.hear(running.bot(f"{name} is gone"), 20)
+            await guest.hear(running.bot("Calm again"), 20)
             await running.account(replay, sending)
             async for item in alerts:
                 if name in "".join(item.payload.itertext()):

@@ -16,7 +16,7 @@ from agents.embedded import flights
 from agents.kafka.admin import MAX_DEAD_BYTES
 from tests.stack.conftest import Running
 
-pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
 
 
 def _event(**changed: Any) -> bytes:  # Any: bad values are the point

@@ -15,18 +15,18 @@ from agents.settings import secret
 from tests.stack.browser import ChatPage, chromium
 from tests.stack.conftest import Running
 
-pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
 OPERATOR = "operator@geolane.test"
 AXE = PROJECT / ".local" / "axe" / "axe.min.js"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="package")
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as started:
         yield started
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="package")
 async def chat(running: Running, browser: Browser) -> AsyncIterator[ChatPage]:
     """The page in a profile of its own, not logged in."""
     async with await browser.new_context(viewport={"width": 1280, "height": 800}) as context:

@@ -16,7 +16,7 @@ from agents.nodes import rows
 from ejabberd.changes import next_file
 from tests.stack.conftest import Running
 
-pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
 
 NAME, NODE = "ric-1", "node-ric-1"
 MANY = 100_000
@@ -105,7 +105,7 @@ async def test_a_file_that_is_wrong_is_told_and_changes_nothing(running: Running
         file.write_text(text.replace('site = "ric"', 'site = "rik"'), "utf-8")
         await ana.hear(lambda said: f"node {NAME}: there is no site 'rik'" in said.text, 20)
         file.write_text(text, "utf-8")
-        log = running.stack.folder.log / "coordinator.log"
+        log = running.leader().log_file
         await running.until(lambda: _events(log)[-1:] == ["inventory_read"], "it is in order again", 20)
     assert "inventory_refused" in _events(log)
 

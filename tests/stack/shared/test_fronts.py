@@ -6,27 +6,18 @@ import asyncio
 import json
 import os
 import pty
-import re
+import signal
 import sys
 from collections.abc import Mapping
 
-import msgspec
 import pytest
 
 from agents.core.forms import TEXT, Reply, Status
 from agents.errors import CommandRefused
-from agents.settings import Xmpp
 from agents.xmpp.person import Person
 from tests.stack.conftest import Running
 
-pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
-
-COORDINATORS = 2
-
-
-def login(running: Running, who: str) -> Xmpp:
-    stack = running.stack
-    return msgspec.structs.replace(stack.base.xmpp, password_file=str(stack.folder.secrets / who))
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
 
 
 def text(reply: Reply) -> str:
@@ -75,7 +66,7 @@ async def confirmed(person: Person, command: str, **fields: str) -> Reply:
 
 
 async def test_a_member_is_listed_what_looks_and_may_not_act(running: Running) -> None:
-    async with Person(login(running, "guest"), "guest", seen=False) as guest:
+    async with Person(running.login("guest"), "guest", seen=False) as guest:
         status = await step(guest, "status")
         assert status.status is Status.COMPLETED
         assert "3/3 nodes, 12/12 lanes" in text(status)
@@ -93,7 +84,7 @@ async def test_a_stranger_is_forbidden_and_listed_nothing(running: Running) -> N
     secret = running.stack.folder.secrets / "eve"
     secret.touch(mode=0o600)
     secret.write_text("hers\n", "ascii")
-    async with Person(login(running, "eve"), "eve", seen=False) as eve:
+    async with Person(running.login("eve"), "eve", seen=False) as eve:
         with pytest.raises(CommandRefused, match="forbidden"):
             await step(eve, "status")
         assert (await eve.commands()).commands == ()
@@ -102,7 +93,7 @@ async def test_a_stranger_is_forbidden_and_listed_nothing(running: Running) -> N
 async def test_an_admin_drains_by_form_and_cancel_does_nothing(running: Running) -> None:
     victim = running.stack.busiest().name
     name = victim.partition("-")[2]
-    async with Person(login(running, "ana"), "ana", seen=False) as ana:
+    async with Person(running.login("ana"), "ana", seen=False) as ana:
         asked = await step(ana, "drain")
         assert asked.form is not None
         (node,) = asked.form.fields
@@ -182,18 +173,12 @@ async def test_ctl_says_what_is_wrong_and_exits_with_1(running: Running) -> None
 
 async def test_a_leader_that_changes_in_the_middle_has_done_nothing(running: Running) -> None:
     leader = running.stack.follower.leader_epoch
-    async with Person(login(running, "ana"), "ana", seen=False) as ana:
+    async with Person(running.login("ana"), "ana", seen=False) as ana:
         dry = await step(ana, "pause")
         assert dry.status is Status.EXECUTING
-        running.stack.kill("coordinator" if _leads(running, "coordinator") else "coordinator-2")
+        running.leader().signal(signal.SIGKILL)
         await running.until(lambda: running.stack.follower.leader_epoch > leader, "the standby leads", 20)
         with pytest.raises(CommandRefused) as refused:
             await step(ana, "pause", dry.session, "complete")
         assert refused.value.detail == "bad-sessionid"
         assert "Paused" not in text(await step(ana, "status"))
-
-
-def _leads(running: Running, name: str) -> bool:
-    log = running.stack.folder.log / f"{name}.log"
-    words = re.findall(r'"event": "(leading|standing_by)"', log.read_text("utf-8"))
-    return bool(words) and words[-1] == "leading"
