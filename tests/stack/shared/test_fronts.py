@@ -8,35 +8,16 @@ import os
 import pty
 import signal
 import sys
-from collections.abc import Mapping
 
 import pytest
 
-from agents.core.forms import TEXT, Reply, Status
+from agents.core.forms import Status
 from agents.errors import CommandRefused
 from agents.xmpp.person import Person
 from tests.stack.conftest import Running
+from tests.stack.shared.asking import confirmed, step, text
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
-
-
-def text(reply: Reply) -> str:
-    assert reply.form is not None
-    return next(f.value for f in reply.form.fields if f.var == TEXT)
-
-
-async def step(
-    person: Person, command: str, session: str = "", action: str = "execute", fields: Mapping[str, str] | None = None
-) -> Reply:
-    """One step, again while the leader says to wait."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                return await person.operate(command, session, action, fields)
-            except CommandRefused as e:
-                if e.condition != "resource-constraint":
-                    raise
-                await asyncio.sleep(0.3)
 
 
 async def ctl(running: Running, *words: str, user: str = "ana") -> tuple[int, str, str]:
@@ -53,16 +34,6 @@ async def ctl(running: Running, *words: str, user: str = "ana") -> tuple[int, st
 
 def placed(running: Running, victim: str) -> list[object]:
     return list(running.stack.follower.lanes_of(victim))
-
-
-async def confirmed(person: Person, command: str, **fields: str) -> Reply:
-    """Confirm the dry run, anew when the fleet has changed meanwhile."""
-    reply = await step(person, command, fields=fields)
-    for _ in range(10):
-        if reply.status is not Status.EXECUTING:
-            break
-        reply = await step(person, command, reply.session, "complete")
-    return reply
 
 
 async def test_a_member_is_listed_what_looks_and_may_not_act(running: Running) -> None:

@@ -5,21 +5,38 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from agents.embedded.children import Child
 from agents.embedded.replay import Event
 from agents.nodes import rows
+from agents.xmpp.person import Person
 from ejabberd.changes import next_file
 from tests.stack.conftest import Running
+from tests.stack.shared.asking import confirmed
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
 
 NAME, NODE = "ric-1", "node-ric-1"
 MANY = 100_000
+
+
+CALM = ("window_s", "cooldown_s", "ramp_s")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="package", autouse=True)
+async def hasty(running: Running) -> AsyncIterator[None]:
+    """A planner that waits for nothing, so that a node that comes has lanes soon."""
+    async with Person(running.login("operator"), "operator", seen=False) as owner:
+        for name in CALM:
+            await confirmed(owner, "tune", name=name, value="1")
+        yield
+        for name in CALM:
+            await confirmed(owner, "tune", name=name, value="default")
 
 
 def until(enough: asyncio.Event, stream: Iterator[Event]) -> Iterator[Event]:

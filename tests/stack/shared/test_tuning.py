@@ -11,7 +11,6 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from agents.coordinator.replan import Span, again
-from agents.core.forms import TEXT
 from agents.core.model import LANES, TOPIC_CLEAN, Kind, Partition
 from agents.core.records import SRC
 from agents.core.replay.decisions import read_frame
@@ -22,24 +21,14 @@ from agents.ticks import opened
 from agents.xmpp.person import Person
 from kernels.choose import choose
 from tests.stack.conftest import Running
+from tests.stack.shared.asking import step, text
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
 
 
 async def ask(person: Person, command: str, **fields: str) -> str:
-    """What a look answers, once the leader has time."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                reply = await person.operate(command, fields=fields)
-            except CommandRefused as e:
-                if e.condition != "resource-constraint":
-                    raise
-                await asyncio.sleep(0.3)
-            else:
-                break
-    assert reply.form is not None
-    return next(f.value for f in reply.form.fields if f.var == TEXT)
+    """What a look answers."""
+    return text(await step(person, command, fields=fields))
 
 
 async def do(running: Running, person: Person, command: str) -> str:
