@@ -110,8 +110,10 @@ async def test_it_gets_a_new_password_and_comes_back_with_it(running: Running) -
     assert await server.api.call("check_password", **check, password=old) != 0
     assert running.stack.follower.leases[NODE] == lease, "its session lives on"
     replay, sending = running.replay(4000)
+    log = running.stack.folder.log / f"{NODE}.log"
+    sessions = log.read_text("utf-8").count('"xmpp_up"')
     await server.api.call("kick_user", **check)
-    await running.until(lambda: running.stack.follower.leases[NODE].boot != lease.boot, "it is back", 30)
+    await running.until(lambda: log.read_text("utf-8").count('"xmpp_up"') > sessions, "it is back", 30)
     await running.account(replay, sending)
 
 
