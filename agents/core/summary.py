@@ -9,7 +9,7 @@ from agents.core.fleet import Fleet, View
 from agents.core.model import LANES, Health, Kind, LaneLoad, State
 from agents.core.planning.rates import Rates
 
-ROWS_AT_MOST = 50  # about 9 KB
+ROWS_AT_MOST = 50  # about 11 KB
 
 
 def lane_loads(fleet: Fleet) -> dict[int, LaneLoad]:

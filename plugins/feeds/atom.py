@@ -136,6 +136,14 @@ def entry_of(feed: str, item_id: str, entry: ET.Element) -> FeedItem:
     )
 
 
+def updated_of(entry: ET.Element) -> float:
+    """When it was made, by its sender's clock, in epoch seconds: to be shown, never compared. Raises BadStanza."""
+    try:
+        return datetime.fromisoformat(only(entry, f"{_A}updated").text or "").replace(tzinfo=UTC).timestamp()
+    except (ValueError, OverflowError):
+        raise BadStanza("updated: a time is needed") from None
+
+
 def _value(root: ET.Element) -> FeedElement:
     if root.tag == _PLAN:
         return PlacementPlan(
