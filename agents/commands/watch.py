@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
@@ -49,6 +50,7 @@ def watch(
     if plain and as_json:
         raise SettingsError("--plain and --json contradict each other")
     log.setup("watch", "CRITICAL")  # what fails is said once, in the last line or in the view
+    logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
     loaded = settings_of(settings, sets, user)
     if feed:
         name = feed

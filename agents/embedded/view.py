@@ -85,7 +85,7 @@ def _look(stack: Stack, replay: Replay | None) -> Look:
     recent = a.recent.summary()
     extra = (
         f"{a.events_in + max(0, -a.open):,} in   {a.clean:,} clean   {max(0, a.open):,} on the way   "
-        f"{a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced   {a.duplicates} duplicates",
+        f"{a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced   {a.doubled_now} duplicates",
         f"raw to clean {_ms(recent['p50'])} p50   {_ms(recent['p99'])} p99   {f.moves} moves   {f.fences} fences"
         + ("   ! waiting for Kafka" if replay and replay.waiting else ""),
     )
@@ -103,7 +103,7 @@ async def _lines(stack: Stack, sending: asyncio.Task[None] | None) -> None:
         p = a.recent.summary()
         console.print(
             f"in {a.events_in} clean {a.clean} dead {a.dead} filtered {a.filtered} open {a.open} "
-            f"duplicates {a.duplicates} p50 {p['p50']} ms p99 {p['p99']} ms"
+            f"duplicates {a.doubled_now} p50 {p['p50']} ms p99 {p['p99']} ms"
         )
 
 

@@ -167,10 +167,12 @@ class Person:
         Raises CommandRefused (`closed-node` and the like come as the service's condition), NoAnswer, NotConnected."""
         service, stream = self._xmpp.pubsub, self.session.stream
         request = feeds.own_subscriptions_request(stream.Iq(), service)
-        ours = (feed, self.jid) not in feeds.own_subscriptions_of(await self.session.request(request))
+        before = (feed, self.jid) in feeds.own_subscriptions_of(await self.session.request(request))
         queue = self._items[feed] = asyncio.Queue(REMEMBERED)
+        ours = False
         try:
-            await self.session.request(feeds.subscribe_request(stream.Iq(), service, feed, self.jid))
+            await self.subscribe(feed)
+            ours = not before
             request = feeds.last_item_request(stream.Iq(), service, feed, newest)
             kept = feeds.published_of_result(await self.session.request(request))[:newest]
             for item in kept:
