@@ -40,7 +40,7 @@ def watch(
 ) -> None:
     """Show the running fleet: load, lag, every worker, the last moves and alerts, a map. By XMPP alone, as --user.
 
-    With FEED: print what is published on it: fleet, placement, alerts, telemetry/node-iad-1 ..."""
+    With FEED: print what is published on it: fleet, placement, alerts."""
     from agents import log, supervisor
     from agents.live import feed as items
     from agents.live.run import How, Mode, run

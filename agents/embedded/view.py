@@ -84,8 +84,8 @@ def _look(stack: Stack, replay: Replay | None) -> Look:
     a, f = stack.accounting, stack.follower
     recent = a.recent.summary()
     extra = (
-        f"{a.events_in + max(0, -a.open):,} in   {a.clean:,} clean   {max(0, a.open):,} on the way   "
-        f"{a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced   {a.doubled_now} duplicates",
+        f"{a.events_in + max(0, -a.open):,} in, {a.clean:,} clean, {max(0, a.open):,} on the way, {a.doubled_now} duplicates; "
+        f"{a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced",
         f"raw to clean {_ms(recent['p50'])} p50   {_ms(recent['p99'])} p99   {f.moves} moves   {f.fences} fences"
         + ("   ! waiting for Kafka" if replay and replay.waiting else ""),
     )

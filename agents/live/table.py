@@ -103,9 +103,15 @@ def _row(row: WorkerRow, kept: Sequence[Column], spare: int) -> Text:
         "p99 ms": amount(row.p99_ms, 6) if heard and row.lanes else "-",
         "load": f"{load:.0%}" if heard and load < 10 else "-",
     }
-    out = Text(mark, ink, no_wrap=True)
+    out = Text(no_wrap=True).append(mark, ink)
     for c in kept:
-        style = ink if c.title == "state" else "bold" if c.title == "worker" else ""
+        style = (
+            ink
+            if c.title == "state" or (c.title == "worker" and not well(row))
+            else "bold"
+            if c.title == "worker"
+            else ""
+        )
         out.append(" ").append(_fit(values[c.title], c), style)
     if spare >= BAR_LEAST:
         out.append(" ").append(bar(load, spare), "green" if load < 0.6 else "yellow" if load < 0.85 else "red")
