@@ -11,6 +11,7 @@ import click
 from agents.commands.options import FILE, SET, settings_of
 from agents.errors import SettingsError
 
+
 @click.command()
 @click.argument("feed", required=False)
 @click.option("--settings", type=FILE, help="The member's settings file (default: that of the running stack).")
