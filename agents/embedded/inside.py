@@ -7,10 +7,17 @@ import time
 from collections import Counter, deque
 from dataclasses import replace
 
-from agents.core.feeds import FleetSummary, WorkerRow, WorkerRows
+from agents.core.feeds import FleetSummary, Severity, WorkerRow, WorkerRows
 from agents.core.model import Kind, State
 from agents.embedded.stack import Stack
 from agents.live.figures import MOVE, Act, Figures
+
+LAST = (Severity.INFO.value, Severity.CALM.value)
+
+
+def _order(act: Act) -> tuple[int, int]:
+    """Alerts come with whole seconds: within one, what began goes before the steps that follow, what ended goes after."""
+    return int(act.at_s), 1 if act.kind == MOVE else 2 if act.kind in LAST else 0
 
 
 class Rates:
@@ -41,7 +48,7 @@ class Inside:
         """`heard`, with every step that was written instead of the plans alone, and with our own figures where none came."""
         written = [Act(at_s, MOVE, text) for at_s, text in self._stack.follower.acts]
         alerts = [act for act in heard.acts if act.kind != MOVE and act.at_s >= self._since_s]
-        acts = tuple(sorted([*written, *alerts], key=lambda act: act.at_s))
+        acts = tuple(sorted([*written, *alerts], key=_order))
         if heard.summary is not None:
             return replace(heard, acts=acts)
         summary, rows = self._own()

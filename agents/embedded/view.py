@@ -102,8 +102,9 @@ async def _lines(stack: Stack, sending: asyncio.Task[None] | None) -> None:
         a = stack.accounting
         p = a.recent.summary()
         console.print(
-            f"in {a.events_in} clean {a.clean} dead {a.dead} filtered {a.filtered} open {a.open} "
-            f"duplicates {a.doubled_now} p50 {p['p50']} ms p99 {p['p99']} ms"
+            f"in {a.events_in + max(0, -a.open)} clean {a.clean} dead {a.dead} filtered {a.filtered} open {max(0, a.open)} "
+            f"duplicates {a.doubled_now} p50 {p['p50']} ms p99 {p['p99']} ms",
+            soft_wrap=True,
         )
 
 

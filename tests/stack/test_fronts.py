@@ -14,7 +14,10 @@ import msgspec
 import pytest
 
 from agents.core.forms import TEXT, Reply, Status
+from agents.embedded.inside import Inside
 from agents.errors import CommandRefused
+from agents.live.figures import Figures
+from agents.live.picture import Look, lines, plain
 from agents.settings import Xmpp
 from agents.xmpp.person import Person
 from tests.stack.conftest import Running
@@ -186,20 +189,28 @@ async def test_ctl_says_what_is_wrong_and_exits_with_1(running: Running) -> None
 
 
 async def test_watch_shows_the_fleet_in_lines_and_in_json(running: Running) -> None:
-    (plain, out, err), (_, items, _) = await asyncio.gather(
+    (code, out, err), (_, items, _) = await asyncio.gather(
         geolane(running, "watch", "--plain", "--every", "1", "--count", "2", user="guest"),
         geolane(running, "watch", "--json", "--count", "2", user="ana"),
     )
-    assert (plain, err) == (0, "")
-    lines = [line for line in out.splitlines() if " fleet " in line]
-    assert len(lines) == 2
-    assert "3/3 nodes, 1 router, 12/12 lanes" in lines[0]
+    assert (code, err) == (0, "")
+    fleet = [line for line in out.splitlines() if " fleet " in line]
+    assert len(fleet) == 2
+    assert "3/3 nodes, 1 router, 12/12 lanes" in fleet[0]
     said = [json.loads(line)["element"] for line in items.splitlines()]
     assert len(said) == 2
     rows = {r["worker"]: r for r in said[-1]["workers"]["rows"]}
     assert len(rows) == 4
     assert sum(r["lanes"] for name, r in rows.items() if name.startswith("node-")) == 12
     assert {r["state"] for r in rows.values()} == {"ok"}
+
+
+async def test_up_knows_its_run_before_the_feeds_say_anything(running: Running) -> None:
+    f = Inside(running.stack).figures(Figures("geolane.test"))
+    assert f.summary is not None
+    assert (f.summary.nodes_available, f.summary.routers, f.summary.lanes_assigned) == (3, 1, 12)
+    assert sum(r.lanes for r in f.rows if r.worker.startswith("node-")) == 12
+    assert "● live" in plain(lines(f, Look(80, 24)))
 
 
 async def test_watch_with_a_wrong_password_is_one_line_and_exit_code_2(running: Running) -> None:
