@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from agents.commands import dead, nodes, people, pipeline, plans, processes, servers, settings, stack
+from agents.commands import dead, nodes, people, pipeline, plans, processes, servers, settings, stack, watch
 from agents.errors import GeolaneError
 
 
@@ -30,7 +30,7 @@ def main() -> None:
 
 for command in (
     stack.up, processes.node, processes.router, processes.coordinator, servers.provision, servers.install_units,
-    servers.doctor, nodes.nodes, nodes.invite, settings.settings_group, people.watch, people.ctl, dead.dead,
+    servers.doctor, nodes.nodes, nodes.invite, settings.settings_group, watch.watch, people.ctl, dead.dead,
     pipeline.pipeline, plans.lanes, plans.replan,
 ):  # fmt: skip
     main.add_command(command)

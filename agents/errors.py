@@ -11,6 +11,7 @@
     │   └── OffsetMissing        a partition that is not new has no committed offset
     ├── XmppError
     │   ├── NotConnected         no session now
+    │   │   └── PasswordRefused  the server does not take the password
     │   ├── NoAnswer             the other side did not answer in time; the command may have been obeyed
     │   ├── StaleEpoch           the worker has seen a higher epoch (`seen`)
     │   ├── CommandRefused       any other refusal, with its XMPP condition
@@ -66,6 +67,10 @@ class XmppError(GeolaneError):
 
 class NotConnected(XmppError):
     """There is no session now."""
+
+
+class PasswordRefused(NotConnected):
+    """The server does not take the password; a worker tries again, since it may be rotated just now."""
 
 
 class NoAnswer(XmppError):

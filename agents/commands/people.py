@@ -1,4 +1,4 @@
-"""What a person does over XMPP from a terminal: `geolane watch`, `geolane ctl`."""
+"""What a person tells the fleet over XMPP from a terminal: `geolane ctl`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,6 @@ from typing import Any
 import click
 
 from agents.commands.options import FILE, SET, settings_of
-
-
-@click.command()
-@click.argument("feed")
-@click.option("--settings", type=FILE, help="The member's settings file (default: that of the running stack).")
-@SET
-@click.option("--user", default="operator", show_default=True, help="The member's account.")
-@click.option("--count", type=click.IntRange(min=1), help="End after so many items.")
-@click.option("--json", "as_json", is_flag=True, help="A line of JSON per item.")
-def watch(feed: str, settings: Path | None, sets: tuple[str, ...], user: str, count: int | None, as_json: bool) -> None:
-    """Print what is published on FEED: fleet, placement, alerts, telemetry/node-iad-1 ..."""
-    from agents import log, supervisor
-    from agents.embedded.watch import run
-
-    log.setup("watch")
-    loaded = settings_of(settings, sets, user)
-    sys.exit(supervisor.run(lambda: run(loaded, user, feed, count, as_json), tell=False))
 
 
 def _complete_command(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:

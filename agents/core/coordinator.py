@@ -75,7 +75,7 @@ from agents.core.pictures import samples
 from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.core.planning.placing import Clock, Placing
 from agents.core.rollout import ROLLOUT
-from agents.core.summary import fleet_item, summarise
+from agents.core.summary import fleet_item, summarise, worker_rows
 from agents.settings.tunables import DEFAULTS, Number
 from kernels.tables import Numerics
 
@@ -133,7 +133,7 @@ class Coordinator:
         self.dialogs = Dialogs(self.desk)
         self._led = False
         self._cut_off = ROLLOUT in intents
-        self._sample_at = now.s
+        self._sample_at, self._turn = now.s, 0
         self._waiting: tuple[Partition, ...] = ()
         self.membership = Membership(self.fleet, self.placing, self.news)
         self.membership.fenced_strangers(leases)
@@ -148,7 +148,8 @@ class Coordinator:
             self.desk.expire(now.s)
             effects += self.desk.errands.expire(now.s, now.ms)
             effects += self.desk.follows.end_lost() if self.liveness.watching() else ()
-            summary = summarise(self.fleet, self.placing.watch.rates, now.s, paused=self._paused())
+            rows, self._turn = worker_rows(self.fleet, self._turn), self._turn + 1
+            summary = summarise(self.fleet, self.placing.watch.rates, now.s, paused=self._paused(), workers=rows)
             effects.append(Publish(fleet_item(summary, self.fleet.leader_epoch)))
             if now.s >= self._sample_at:
                 self._sample_at = now.s + SAMPLE_S

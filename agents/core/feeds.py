@@ -58,8 +58,36 @@ class PlacementFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """One worker in the feed `fleet`. `worker` is its account's name, `state` the word that people read (`ok`, `gone`, `draining`);
+    `lanes` counts its partitions, `p99_ms` is the worst one's; what it does not say while it is away is 0."""
+
+    worker: str
+    site: str
+    region: str
+    lat: float
+    lon: float
+    state: str
+    lanes: int
+    rate_eps: float
+    lag_events: int
+    p99_ms: float
+    capacity_eps: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRows:
+    """As many rows as one item may carry: share `turn` of `turns`, counted from 0. A reader keeps the newest of each share."""
+
+    turn: int
+    turns: int
+    rows: tuple[WorkerRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FleetSummary:
-    """The fleet in numbers, once a second. Rates are events/s over all lanes; `p99_ms` is the worst lane's."""
+    """The fleet in numbers, once a second. Rates are events/s over all lanes; `p99_ms` is the worst lane's. `workers` is None
+    from a coordinator that does not tell of each."""
 
     nodes: int
     nodes_available: int
@@ -74,6 +102,12 @@ class FleetSummary:
     p50_ms: float
     p99_ms: float
     paused: bool = False
+    workers: WorkerRows | None = None
+
+    @classmethod
+    def figures(cls) -> tuple[str, ...]:
+        """The names of its numbers, `paused` among them."""
+        return tuple(name for name in cls.__slots__ if name != "workers")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from agents.core.feeds import CURRENT, FLEET, FeedItem, FleetSummary
-from agents.core.fleet import Fleet
+from collections import Counter
+
+from agents.core.feeds import CURRENT, FLEET, FeedItem, FleetSummary, WorkerRow, WorkerRows
+from agents.core.fleet import Fleet, View
 from agents.core.model import LANES, Health, Kind, LaneLoad, State
 from agents.core.planning.rates import Rates
+
+ROWS_AT_MOST = 50  # about 11 KB
 
 
 def lane_loads(fleet: Fleet) -> dict[int, LaneLoad]:
@@ -27,7 +31,20 @@ def node_rate_eps(fleet: Fleet, worker: str) -> float:
     return sum(lane.rate_eps for lane in telemetry.lanes) if telemetry else 0.0
 
 
-def summarise(fleet: Fleet, rates: Rates, now: float, *, paused: bool) -> FleetSummary:
+def health_word(fleet: Fleet, view: View) -> str:
+    """One word for people: gone, starting, draining, ok, full, sick."""
+    if not view.present:
+        return "gone"
+    if fleet.drained(view.spec.worker):
+        return "draining" if fleet.owned_by(view.spec.worker) else "drained"
+    if not fleet.usable(view.spec.worker):
+        return "starting"
+    return {"available": "ok", "dnd": "full", "xa": "sick"}.get(view.health.value, "gone")
+
+
+def summarise(
+    fleet: Fleet, rates: Rates, now: float, *, paused: bool, workers: WorkerRows | None = None
+) -> FleetSummary:
     """`now` is monotonic seconds."""
     nodes = [v for v in fleet.views.values() if v.spec.kind is Kind.NODE]
     routers = [v for v in fleet.views.values() if v.spec.kind is Kind.ROUTER]
@@ -48,6 +65,35 @@ def summarise(fleet: Fleet, rates: Rates, now: float, *, paused: bool) -> FleetS
         p50_ms=round(max((load.p50_ms for load in loads), default=0.0), 1),
         p99_ms=round(max((load.p99_ms for load in loads), default=0.0), 1),
         paused=paused,
+        workers=workers,
+    )
+
+
+def worker_rows(fleet: Fleet, turn: int) -> WorkerRows:
+    """The rows of share `turn` (any whole number: it goes round), by name. No more than ROWS_AT_MOST at once, so that an item
+    stays small however large the fleet is."""
+    turns = max(1, -(-len(fleet.views) // ROWS_AT_MOST))
+    share = turn % turns
+    names = sorted(fleet.views)[share * ROWS_AT_MOST : (share + 1) * ROWS_AT_MOST]
+    owned = Counter(s.worker for s in fleet.partitions.values() if s.state is not State.ORPHAN)
+    return WorkerRows(share, turns, tuple(_row(fleet, fleet.views[name], owned[name]) for name in names))
+
+
+def _row(fleet: Fleet, view: View, lanes: int) -> WorkerRow:
+    site = fleet.inventory.sites[view.spec.site]
+    loads = view.telemetry.lanes if view.present and view.telemetry is not None else ()
+    return WorkerRow(
+        worker=view.spec.worker,
+        site=site.name,
+        region=site.region,
+        lat=site.lat,
+        lon=site.lon,
+        state=health_word(fleet, view),
+        lanes=lanes,
+        rate_eps=round(sum(load.rate_eps for load in loads), 1),
+        lag_events=sum(load.lag_events for load in loads),
+        p99_ms=round(max((load.p99_ms for load in loads), default=0.0), 1),
+        capacity_eps=view.capacity_eps,
     )
 
 

@@ -143,6 +143,11 @@ class Accounting:
         return self._doubled - self.again
 
     @property
+    def doubled_now(self) -> int:
+        """Sources seen twice, but for those of rewound lanes: what may be shown while everything moves."""
+        return max(0, self.ledger.duplicates - sum(self.rewound.values()))
+
+    @property
     def again(self) -> int:
         """What was doubled because lanes were rewound: at most as many as lay behind."""
         return min(self._doubled, sum(self.rewound.values()))

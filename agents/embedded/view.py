@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
-from agents.core.model import Kind
+from agents.embedded.inside import Inside
 from agents.embedded.replay import Replay
 from agents.embedded.stack import Stack
+from agents.errors import GeolaneError
+from agents.live.figures import Board
+from agents.live.picture import Look, lines
+from agents.live.watcher import Watcher
+from agents.settings import load
 
 PERIOD_S = 0.5
 LINE_S = 10.0
-ACTS = 8
+PANEL_LINES, TALL = 8, 40  # who has a lower terminal finds the panel by scrolling back
+OPERATOR = "operator"
 console = Console()
 
 
@@ -27,25 +31,9 @@ def say(text: str) -> None:
     console.print(Text("· " + text, style="dim"))
 
 
-class Rates:
-    """Counts now and some seconds ago, as events/s."""
-
-    def __init__(self, over_s: float = 5.0) -> None:
-        self._over_s = over_s
-        self._past: deque[tuple[float, Counter[str]]] = deque()
-
-    def note(self, counts: Counter[str]) -> dict[str, float]:
-        now = time.monotonic()
-        self._past.append((now, counts))
-        while len(self._past) > 2 and now - self._past[1][0] > self._over_s:
-            self._past.popleft()
-        then, before = self._past[0]
-        return {key: (counts[key] - before[key]) / max(now - then, 0.001) for key in counts}
-
-
 def joining(stack: Stack) -> str:
     """How to join the room with a browser, or any XMPP client."""
-    xmpp, name = stack.base.xmpp, "operator"
+    xmpp, name = stack.base.xmpp, OPERATOR
     web = f"browser   {stack.servers.web}\n" if stack.servers.web else ""
     return (
         f"{web}"
@@ -58,9 +46,12 @@ def joining(stack: Stack) -> str:
 
 async def run(stack: Stack, replay: Replay | None) -> None:
     """Show the run until cancelled, or until the replay has sent all and everything is accounted for."""
-    console.print(Panel(joining(stack), title="join the room", expand=False))
+    panel = Panel(joining(stack), title="join the room", expand=False)
+    console.print(panel)
     sending = asyncio.create_task(replay.run()) if replay else None
-    rates = Rates()
+    board = Board(stack.base.xmpp.domain)
+    following = asyncio.create_task(_follow(stack, board))
+    inside = Inside(stack)
     try:
         if not console.is_terminal:
             await _lines(stack, sending)
@@ -69,12 +60,38 @@ async def run(stack: Stack, replay: Replay | None) -> None:
             while True:
                 if sending and sending.done():
                     sending.result()
-                live.update(picture(stack, replay, rates), refresh=True)
+                f = inside.figures(board.figures(time.monotonic()))
+                live.update(Group(*lines(f, _look(stack, replay))), refresh=True)
                 await asyncio.sleep(PERIOD_S)
     finally:
-        if sending:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+        for task in filter(None, (sending, following)):
+            task.cancel()
+        await asyncio.gather(*filter(None, (sending, following)), return_exceptions=True)
+
+
+async def _follow(stack: Stack, board: Board) -> None:
+    """What the feeds say, read as `operator`; where that is not to be, the view goes on with what is known inside."""
+    file = stack.folder.settings / f"{OPERATOR}.toml"
+    if not await asyncio.to_thread(file.exists):
+        return
+    try:
+        await Watcher((await asyncio.to_thread(load, file)).xmpp, OPERATOR, board).run()
+    except GeolaneError as e:
+        board.link = str(e)
+
+
+def _look(stack: Stack, replay: Replay | None) -> Look:
+    a, f = stack.accounting, stack.follower
+    recent = a.recent.summary()
+    extra = (
+        f"{a.events_in + max(0, -a.open):,} in, {a.clean:,} clean, {max(0, a.open):,} on the way, {a.doubled_now} duplicates; "
+        f"{a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced",
+        f"raw to clean {_ms(recent['p50'])} p50   {_ms(recent['p99'])} p99   {f.moves} moves   {f.fences} fences"
+        + ("   ! waiting for Kafka" if replay and replay.waiting else ""),
+    )
+    foot = f"Ctrl-C stops everything{f'; browser {stack.servers.web}' if stack.servers.web else ''}"
+    high = console.height - 1 - (PANEL_LINES if console.height >= TALL else 0)
+    return Look(console.width, high, extra=extra, foot=foot)
 
 
 async def _lines(stack: Stack, sending: asyncio.Task[None] | None) -> None:
@@ -85,59 +102,10 @@ async def _lines(stack: Stack, sending: asyncio.Task[None] | None) -> None:
         a = stack.accounting
         p = a.recent.summary()
         console.print(
-            f"in {a.events_in} clean {a.clean} dead {a.dead} filtered {a.filtered} open {a.open} "
-            f"duplicates {a.duplicates} p50 {p['p50']} ms p99 {p['p99']} ms"
+            f"in {a.events_in + max(0, -a.open)} clean {a.clean} dead {a.dead} filtered {a.filtered} open {max(0, a.open)} "
+            f"duplicates {a.doubled_now} p50 {p['p50']} ms p99 {p['p99']} ms",
+            soft_wrap=True,
         )
-
-
-def picture(stack: Stack, replay: Replay | None, rates: Rates) -> Group:
-    """All of it, of the numbers as they are now."""
-    a, f = stack.accounting, stack.follower
-    nodes = stack.inventory.of(Kind.NODE)
-    counts = Counter({"in": a.events_in, "clean": a.clean})
-    owner = {p.n: r.worker for p, r in f.placed.items() if p.kind is Kind.NODE}
-    for lane, count in a.lane_out.items():
-        counts[f"lane {lane}"] = count
-    eps = rates.note(counts)
-    by_node = Counter[str]()
-    for lane in a.lane_out:
-        by_node[owner.get(lane, "")] += round(eps[f"lane {lane}"])
-    recent = a.recent.summary()
-    head = Table.grid(padding=(0, 3))
-    head.add_row(
-        f"[bold]{eps['in']:,.0f}[/] events/s in",
-        f"[bold]{eps['clean']:,.0f}[/] events/s clean",
-        f"[bold]{max(0, a.open):,}[/] on the way",
-        f"processing p50 [bold]{_ms(recent['p50'])}[/] p99 [bold]{_ms(recent['p99'])}[/]",
-    )
-    head.add_row(
-        f"{a.events_in + max(0, -a.open):,} in",
-        f"{a.clean:,} clean",
-        f"{a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced",
-        f"{a.duplicates} duplicates; {f.moves} moves, {f.fences} fences"
-        + (" [yellow]waiting for Kafka[/]" if replay and replay.waiting else ""),
-    )
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for title, side in (("node", "left"), ("region", "left"), ("lanes", "right"), ("events/s", "right"), ("", "left")):
-        table.add_column(title, justify="right" if side == "right" else "left")
-    for node in nodes:
-        lanes = f.lanes_of(node.worker)
-        site = stack.inventory.sites[node.site]
-        alive = stack.family.children[node.worker].pid is not None
-        table.add_row(
-            node.name,
-            site.region,
-            str(len(lanes)),
-            f"{by_node[node.worker]:,}",
-            ("█" * len(lanes)) if alive else "[red]process gone[/]",
-        )
-    acts = "\n".join(f"{time.strftime('%H:%M:%S', time.localtime(at))}  {text}" for at, text in list(f.acts)[-ACTS:])
-    return Group(
-        Panel(head, title="geolane"),
-        Panel(table, title="nodes (on this machine; the network between their regions is a model)"),
-        Panel(Text(acts or "nothing yet"), title="the coordinator", height=ACTS + 2),
-        Text("Ctrl-C stops everything", style="dim"),
-    )
 
 
 def _ms(value: float | None) -> str:

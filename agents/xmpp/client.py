@@ -20,7 +20,16 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
 from agents import log, settings
-from agents.errors import CommandRefused, NameTaken, NoAnswer, NotConnected, SettingsError, StaleEpoch, XmppError
+from agents.errors import (
+    CommandRefused,
+    NameTaken,
+    NoAnswer,
+    NotConnected,
+    PasswordRefused,
+    SettingsError,
+    StaleEpoch,
+    XmppError,
+)
 from agents.xmpp.stream import Stream, tls_context
 from plugins import namespaces as ns
 from plugins.lanes import stale_seen
@@ -163,11 +172,11 @@ class Session:
         self.stream.cancel_connection_attempt()
         self.stream.abort()
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, error: type[NotConnected] = NotConnected) -> None:
         if not self._over.done():
             self._over.set_result(reason)
         if not self._started.done():
-            self._started.set_exception(NotConnected(reason))
+            self._started.set_exception(error(reason))
             self._started.exception()  # seen, also where nobody waits
         for future in self._pending:
             if not future.done():
@@ -228,7 +237,9 @@ class Session:
         stream.add_event_handler("session_bind", self._bound)
         stream.add_event_handler("session_start", self._session_started)
         stream.add_event_handler("connection_failed", lambda why: self._end(f"cannot connect: {why}"))
-        stream.add_event_handler("failed_all_auth", lambda _: self._end("the server refuses the password"))
+        stream.add_event_handler(
+            "failed_all_auth", lambda _: self._end("the server refuses the password", PasswordRefused)
+        )
         stream.add_event_handler("ssl_invalid_chain", lambda why: self._end(f"the server's certificate: {why}"))
         stream.add_event_handler("stream_error", lambda error: self._end(f"stream error: {error['condition']}"))
         stream.add_event_handler("disconnected", lambda why: self._end(f"disconnected: {why or 'by the server'}"))

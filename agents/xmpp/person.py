@@ -160,30 +160,37 @@ class Person:
         except BadStanza as e:
             raise NoAnswer(f"{self._leader}: its answer cannot be read ({e})") from None
 
-    async def watch(self, feed: str) -> AsyncGenerator[Published]:
-        """The newest item of `feed`, then each as it comes, until closed; of more than 1000 unread the oldest go.
+    async def watch(self, feed: str, newest: int = 1) -> AsyncGenerator[Published]:
+        """The newest item of `feed` (or so many), then each as it comes, until closed; of more than 1000 unread the oldest go.
 
         Subscribes the bare JID, and ends that afterwards unless it was subscribed before.
         Raises CommandRefused (`closed-node` and the like come as the service's condition), NoAnswer, NotConnected."""
         service, stream = self._xmpp.pubsub, self.session.stream
         request = feeds.own_subscriptions_request(stream.Iq(), service)
-        ours = (feed, self.jid) not in feeds.own_subscriptions_of(await self.session.request(request))
+        before = (feed, self.jid) in feeds.own_subscriptions_of(await self.session.request(request))
         queue = self._items[feed] = asyncio.Queue(REMEMBERED)
+        ours = False
         try:
-            await self.session.request(feeds.subscribe_request(stream.Iq(), service, feed, self.jid))
-            request = feeds.last_item_request(stream.Iq(), service, feed)
-            newest = feeds.published_of_result(await self.session.request(request))[:1]
-            for item in newest:
+            await self.subscribe(feed)
+            ours = not before
+            request = feeds.last_item_request(stream.Iq(), service, feed, newest)
+            kept = feeds.published_of_result(await self.session.request(request))[:newest]
+            for item in kept:
                 yield item
             while True:
                 item = await self.session.lasting(queue.get())
-                if newest and _same(item, newest.pop()):
+                first, kept = kept, []
+                if any(_same(item, known) for known in first):
                     continue  # a feed that greets new subscribers sends it, too
                 yield item
         finally:
             del self._items[feed]
             if ours and self.session.up:
                 await self.session.request(feeds.subscribe_request(stream.Iq(), service, feed, self.jid, undo=True))
+
+    async def subscribe(self, feed: str) -> None:
+        """Subscribe again: another client of the same account may have ended what is the account's. Raises as `watch`."""
+        await self.session.request(feeds.subscribe_request(self.session.stream.Iq(), self._xmpp.pubsub, feed, self.jid))
 
 
 def _same(a: Published, b: Published) -> bool:

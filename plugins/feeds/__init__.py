@@ -1,6 +1,6 @@
 """Operator feeds: Atom entries with a typed element inside, and the PubSub (XEP-0060) requests about feeds."""
 
-from plugins.feeds.atom import entry_of, entry_xml
+from plugins.feeds.atom import entry_of, entry_xml, updated_of
 from plugins.feeds.stanza import (
     Published,
     affiliations_of,
@@ -39,4 +39,5 @@ __all__ = [
     "subscribe_request",
     "subscribers_of",
     "subscribers_request",
+    "updated_of",
 ]

@@ -17,6 +17,8 @@ from agents.core.feeds import (
     PlacementPlan,
     Severity,
     TuningValues,
+    WorkerRow,
+    WorkerRows,
 )
 from agents.core.model import LANES
 from plugins import namespaces as ns
@@ -27,8 +29,10 @@ _A = f"{{{ns.ATOM}}}"
 _PLAN, _MOVE = f"{{{ns.PLACEMENT}}}placement", f"{{{ns.PLACEMENT}}}move"
 _FIGURES = f"{{{ns.PLACEMENT}}}figures"
 _FLEET, _ALERT = f"{{{ns.FEED}}}fleet", f"{{{ns.FEED}}}alert"
+_WORKERS, _WORKER = f"{{{ns.FEED}}}workers", f"{{{ns.FEED}}}worker"
 _TUNING, _SET = f"{{{ns.FEED}}}tuning", f"{{{ns.FEED}}}set"
 SETS_LIMIT = 200
+ROWS_LIMIT = 1_000
 
 
 def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
@@ -45,7 +49,10 @@ def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
 
     On the same feed the item `current`, on every tick: ``<figures xmlns='urn:geolane:placement:1' leader_epoch='4'
     objective='15204.2' bound='15180.1' gap='0.0016' moves='1' solve_ms='2.1' waiting='0'/>``. On the feed `fleet`:
-    ``<fleet xmlns='urn:geolane:feed:1' leader_epoch='4' nodes='10' .../>``; on `alerts`: ``<alert
+    ``<fleet xmlns='urn:geolane:feed:1' leader_epoch='4' nodes='10' ...>`` with ``<workers turn='0' turns='1'><worker
+    name='node-fra-1' site='fra' region='Germany West Central' lat='50.11' lon='8.68' state='ok' lanes='4' rate_eps='410'
+    lag_events='12' p99_ms='9.4' capacity_eps='2000'/>...</workers>`` inside, a share of the workers that changes from item
+    to item where there are many; on `alerts`: ``<alert
     xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone' about='node-fra-1'/>``; on `tuning`, for
     the workers: ``<tuning xmlns='urn:geolane:feed:1' leader_epoch='4' version='17'><set name='commit_gap_ms'
     value='200'/></tuning>``."""
@@ -83,9 +90,11 @@ def _element(value: FeedElement, leader_epoch: int) -> ET.Element:
             return root
         case FleetSummary():
             root = ET.Element(_FLEET, head)
-            for name in FleetSummary.__slots__:
+            for name in FleetSummary.figures():
                 field = getattr(value, name)
                 root.set(name, str(field).lower() if isinstance(field, bool) else show(field))
+            if value.workers is not None:
+                root.append(_rows_xml(value.workers))
             return root
         case AlertItem():
             return ET.Element(
@@ -96,6 +105,18 @@ def _element(value: FeedElement, leader_epoch: int) -> ET.Element:
             for name, number_ in value.values:
                 ET.SubElement(root, _SET, name=name, value=repr(number_))
             return root
+
+
+def _rows_xml(value: WorkerRows) -> ET.Element:
+    root = ET.Element(_WORKERS, turn=str(value.turn), turns=str(value.turns))
+    for row in value.rows:
+        x = ET.SubElement(root, _WORKER, name=row.worker, site=row.site, region=clean(row.region))
+        for name in ("lat", "lon"):
+            x.set(name, show(getattr(row, name)))
+        x.set("state", row.state)
+        for name in ("lanes", "rate_eps", "lag_events", "p99_ms", "capacity_eps"):
+            x.set(name, show(getattr(row, name)))
+    return root
 
 
 def entry_of(feed: str, item_id: str, entry: ET.Element) -> FeedItem:
@@ -115,6 +136,14 @@ def entry_of(feed: str, item_id: str, entry: ET.Element) -> FeedItem:
     )
 
 
+def updated_of(entry: ET.Element) -> float:
+    """When it was made, by its sender's clock, in epoch seconds: to be shown, never compared. Raises BadStanza."""
+    try:
+        return datetime.fromisoformat(only(entry, f"{_A}updated").text or "").replace(tzinfo=UTC).timestamp()
+    except (ValueError, OverflowError):
+        raise BadStanza("updated: a time is needed") from None
+
+
 def _value(root: ET.Element) -> FeedElement:
     if root.tag == _PLAN:
         return PlacementPlan(
@@ -131,7 +160,7 @@ def _value(root: ET.Element) -> FeedElement:
     if root.tag == _FLEET:
         fields: dict[str, Any] = {name: integer(root.get(name), name) for name in _WHOLE}  # int and float together
         fields |= {name: number(root.get(name), name) for name in _RATES}
-        return FleetSummary(**fields, paused=root.get("paused") == "true")
+        return FleetSummary(**fields, paused=root.get("paused") == "true", workers=_rows(root.find(_WORKERS)))
     if root.tag == _ALERT:
         try:
             severity = Severity(root.get("severity", ""))
@@ -154,7 +183,33 @@ def _setting(text: str | None) -> int | float:
 
 
 _RATES = ("rate_eps", "arrival_eps", "p50_ms", "p99_ms")
-_WHOLE = tuple(name for name in FleetSummary.__slots__ if name not in (*_RATES, "paused"))
+_WHOLE = tuple(name for name in FleetSummary.figures() if name not in (*_RATES, "paused"))
+
+
+def _rows(root: ET.Element | None) -> WorkerRows | None:
+    if root is None:
+        return None
+    if len(root) > ROWS_LIMIT:
+        raise BadStanza(f"workers: more than {ROWS_LIMIT}")
+    turns = integer(root.get("turns"), "turns", 1, ROWS_LIMIT)
+    turn = integer(root.get("turn"), "turn", 0, turns - 1)
+    return WorkerRows(turn, turns, tuple(_row(x) for x in root.iterfind(_WORKER)))
+
+
+def _row(x: ET.Element) -> WorkerRow:
+    return WorkerRow(
+        worker=word(x.get("name"), "name"),
+        site=word(x.get("site"), "site"),
+        region=sentence(x.get("region")),
+        lat=number(x.get("lat"), "lat", -90, 90),
+        lon=number(x.get("lon"), "lon", -180, 180),
+        state=word(x.get("state"), "state"),
+        lanes=integer(x.get("lanes"), "lanes"),
+        rate_eps=number(x.get("rate_eps"), "rate_eps"),
+        lag_events=integer(x.get("lag_events"), "lag_events"),
+        p99_ms=number(x.get("p99_ms"), "p99_ms"),
+        capacity_eps=number(x.get("capacity_eps"), "capacity_eps"),
+    )
 
 
 def _move(x: ET.Element) -> Move:

@@ -15,20 +15,22 @@ _P, _O, _E = f"{{{ns.PUBSUB}}}", f"{{{ns.PUBSUB_OWNER}}}", f"{{{ns.PUBSUB_EVENT}
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One item as the service delivered it. `publisher` is the JID that the service stamped on it, empty if none."""
+    """One item as the service delivered it. `publisher` is the JID that the service stamped on it, empty if none; `kept`: we
+    asked for what it had from before."""
 
     feed: str
     item_id: str
     publisher: str
     payload: ET.Element
+    kept: bool = False
 
 
 # ---- notifications ----
 
 
-def _items(items: ET.Element, item_tag: str) -> list[Published]:
+def _items(items: ET.Element, item_tag: str, *, kept: bool = False) -> list[Published]:
     return [
-        Published(items.get("node", ""), item.get("id", ""), item.get("publisher", ""), item[0])
+        Published(items.get("node", ""), item.get("id", ""), item.get("publisher", ""), item[0], kept)
         for item in items.iterfind(item_tag)
         if len(item) == 1
     ]
@@ -53,7 +55,7 @@ def published_in(message: Message, service: str) -> list[Published]:
 def published_of_result(iq: Iq) -> list[Published]:
     """The items in the result of `last_item_request`."""
     items = iq.xml.find(f"{_P}pubsub/{_P}items")
-    return [] if items is None else _items(items, f"{_P}item")
+    return [] if items is None else _items(items, f"{_P}item", kept=True)
 
 
 # ---- requests ----
@@ -81,9 +83,9 @@ def subscribe_request(iq: Iq, service: str, feed: str, jid: str, *, undo: bool =
     return iq
 
 
-def last_item_request(iq: Iq, service: str, feed: str) -> Iq:
-    """Ask for the newest item."""
-    ET.SubElement(_request(iq, "get", service, ns.PUBSUB), f"{_P}items", node=feed, max_items="1")
+def last_item_request(iq: Iq, service: str, feed: str, most: int = 1) -> Iq:
+    """Ask for the newest item, or so many of the newest."""
+    ET.SubElement(_request(iq, "get", service, ns.PUBSUB), f"{_P}items", node=feed, max_items=str(most))
     return iq
 
 

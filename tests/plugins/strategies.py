@@ -16,6 +16,8 @@ from agents.core.feeds import (
     PlacementPlan,
     Severity,
     TuningValues,
+    WorkerRow,
+    WorkerRows,
 )
 from agents.core.forms import Field, FieldKind, Form, Listing, Mood, Option, Refusal, Remark, Reply, Status
 from agents.core.model import (
@@ -120,6 +122,15 @@ answers = st.builds(Answer, grants)
 
 moves = st.builds(Move, whole, xml_text, xml_text, whole, st.integers(-(10**9), 10**9).map(lambda x: x / 1000), topics)
 parts_per_million = st.integers(0, 10**6).map(lambda x: x / 10**6)
+_degrees = st.integers(-90_000, 90_000).map(lambda x: x / 1000)
+worker_rows = st.builds(
+    lambda turn, more, rows: WorkerRows(turn, turn + more, tuple(rows)),
+    st.integers(0, 400), st.integers(1, 400),
+    st.lists(
+        st.builds(WorkerRow, words, words, xml_text, _degrees, _degrees, words, whole, amounts, whole, amounts, amounts),
+        max_size=4,
+    ),
+)  # fmt: skip
 elements = st.one_of(
     st.builds(PlacementFigures, amounts, amounts, parts_per_million, whole, amounts, whole),
     st.builds(PlacementPlan, whole, xml_text, xml_text, st.lists(moves, max_size=4).map(tuple)),
@@ -132,6 +143,7 @@ elements = st.one_of(
         p50_ms=amounts,
         p99_ms=amounts,
         paused=st.booleans(),
+        workers=st.none() | worker_rows,
     ),
     st.builds(AlertItem, st.sampled_from(Severity), xml_text, xml_text),
     st.builds(TuningValues, whole, st.lists(st.tuples(words, whole | amounts), max_size=4).map(tuple)),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from agents.core.fleet import Fleet, View
 from agents.core.model import PAUSE, Accelerator, Health, Kind, Partition, State, short_name
 from agents.core.planning.placing import Placing
-from agents.core.summary import lane_loads, node_rate_eps, summarise
+from agents.core.summary import health_word, lane_loads, node_rate_eps, summarise
 
 ROWS = 4  # of a table, so that with fence, head and first line it is 8 lines
 ROWS_ELSEWHERE = 50  # in a form or on a terminal
@@ -29,17 +29,6 @@ def page_of(count: int, page: int, rows: int = ROWS) -> tuple[slice, int]:
     pages = max(1, -(-count // rows))
     at = min(max(page, 1), pages) - 1
     return slice(at * rows, (at + 1) * rows), pages
-
-
-def health_word(fleet: Fleet, view: View) -> str:
-    """One word for people: gone, starting, draining, ok, full, sick."""
-    if not view.present:
-        return "gone"
-    if fleet.drained(view.spec.worker):
-        return "draining" if fleet.owned_by(view.spec.worker) else "drained"
-    if not fleet.usable(view.spec.worker):
-        return "starting"
-    return {"available": "ok", "dnd": "full", "xa": "sick"}.get(view.health.value, "gone")
 
 
 def status(fleet: Fleet, placing: Placing, now: float) -> str:

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from agents.core.fleet import Fleet, View
 from agents.core.forms import Field, FieldKind, Option
 from agents.core.model import LANES, Kind, Partition, State, short_name
-from agents.core.operators.answers import health_word
+from agents.core.summary import health_word
 from agents.errors import OperatorError
 
 PICK_AT_MOST = 100  # options of a list; beyond that it is typed

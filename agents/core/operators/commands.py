@@ -50,7 +50,7 @@ from agents.core.planning.calm import MUST
 from agents.core.planning.explain import explain
 from agents.core.planning.inputs import Change, Target
 from agents.core.planning.placing import Scored
-from agents.core.summary import summarise
+from agents.core.summary import health_word, summarise
 from agents.errors import OperatorError
 from agents.settings.tunables import TUNABLES
 from kernels import terms as terms_of
@@ -78,7 +78,7 @@ def _status(c: Context, args: Sequence[str]) -> str:
 
 def _figures(c: Context) -> dict[str, str]:
     s = summarise(c.fleet, c.placing.watch.rates, c.now, paused=PAUSE in c.fleet.intents)
-    values = {name: getattr(s, name) for name in FleetSummary.__slots__}
+    values = {name: getattr(s, name) for name in FleetSummary.figures()}
     return {name: str(v).lower() if isinstance(v, bool) else f"{v:.12g}" for name, v in values.items()}
 
 
@@ -188,7 +188,7 @@ def _move(c: Context, args: Sequence[str]) -> Dry:
     if s.worker == worker and s.state is State.ASSIGNED:
         raise OperatorError(f"Lane {p.n} is at {name} already.")
     if not c.fleet.takes(worker):
-        raise OperatorError(f"{name} takes no lanes now: it is {answers.health_word(c.fleet, view)}.")
+        raise OperatorError(f"{name} takes no lanes now: it is {health_word(c.fleet, view)}.")
     if not c.placing.can_move(p):
         raise OperatorError(f"Lane {p.n} cannot be moved now: it is {s.state}. Try again when it is at work.")
     scored = c.placing.what_if(c.now, c.now_ms)

@@ -6,13 +6,17 @@ import asyncio
 import json
 import os
 import pty
+import re
 import signal
 import sys
 
 import pytest
 
 from agents.core.forms import Status
+from agents.embedded.inside import Inside
 from agents.errors import CommandRefused
+from agents.live.figures import Figures
+from agents.live.picture import Look, lines, plain
 from agents.xmpp.person import Person
 from tests.stack.conftest import Running
 from tests.stack.shared.asking import confirmed, step, text
@@ -21,10 +25,15 @@ pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
 
 
 async def ctl(running: Running, *words: str, user: str = "ana") -> tuple[int, str, str]:
-    """Exit code, standard output, standard error of `geolane ctl`, without a terminal."""
+    return await geolane(running, "ctl", *words, user=user)
+
+
+async def geolane(running: Running, *words: str, user: str, secret: str = "") -> tuple[int, str, str]:
+    """Exit code, standard output, standard error of a command of a person's, without a terminal. `secret`: another's password."""
     settings = running.stack.folder.settings / f"{user}.toml"
+    more = ("--set", f"xmpp.password_file={running.stack.folder.secrets / secret}") if secret else ()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "agents", "ctl", *words, "--settings", str(settings), "--user", user,
+        sys.executable, "-m", "agents", *words, "--settings", str(settings), *more, "--user", user,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     async with asyncio.timeout(60):
@@ -140,6 +149,37 @@ async def test_ctl_says_what_is_wrong_and_exits_with_1(running: Running) -> None
     assert (code, "Did you mean drain?" in out) == (1, True)
     code, out, _ = await ctl(running, "move", "3")
     assert (code, "It goes: move LANE NODE" in out) == (1, True)
+
+
+async def test_watch_shows_the_fleet_in_lines_and_in_json(running: Running) -> None:
+    (code, out, err), (_, items, _) = await asyncio.gather(
+        geolane(running, "watch", "--plain", "--every", "1", "--count", "2", user="guest"),
+        geolane(running, "watch", "--json", "--count", "2", user="ana"),
+    )
+    assert (code, err) == (0, "")
+    fleet = [line for line in out.splitlines() if " fleet " in line]
+    assert len(fleet) == 2
+    assert "3/3 nodes, 1 router, 12/12 lanes" in fleet[0]
+    said = [json.loads(line)["element"] for line in items.splitlines()]
+    assert len(said) == 2
+    rows = {r["worker"]: r for r in said[-1]["workers"]["rows"]}
+    assert len(rows) == 4
+    assert sum(r["lanes"] for name, r in rows.items() if name.startswith("node-")) == 12
+    assert {r["state"] for r in rows.values()} == {"ok"}
+
+
+async def test_up_knows_its_run_before_the_feeds_say_anything(running: Running) -> None:
+    f = Inside(running.stack).figures(Figures("geolane.test"))
+    assert f.summary is not None
+    assert (f.summary.nodes_available, f.summary.routers, f.summary.lanes_assigned) == (3, 1, 12)
+    assert sum(r.lanes for r in f.rows if r.worker.startswith("node-")) == 12
+    assert "● live" in plain(lines(f, Look(80, 24)))
+
+
+async def test_watch_with_a_wrong_password_is_one_line_and_exit_code_2(running: Running) -> None:
+    code, out, err = await geolane(running, "watch", user="guest", secret="ana")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"geolane: guest@geolane\.test at [0-9.:]+: the server refuses the password\n", err)
 
 
 async def test_a_leader_that_changes_in_the_middle_has_done_nothing(running: Running) -> None:
