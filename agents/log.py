@@ -36,6 +36,12 @@ class RateLimit(logging.Filter):
         return True
 
 
+def is_news(record: logging.LogRecord) -> bool:
+    """Not what slixmpp logs as an error with a traceback when a name is taken: so a standby finds out that somebody leads."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (record.name.startswith("slixmpp.") and getattr(error, "condition", "") == "conflict")
+
+
 def setup(process: str, level: str = "INFO") -> None:
     """Set up logging once for this process; `process` stands in every line. Libraries' own records come out the same way."""
     shared: list[Any] = [
@@ -56,6 +62,7 @@ def setup(process: str, level: str = "INFO") -> None:
             ],
         )
     )
+    handler.addFilter(is_news)
     handler.addFilter(RateLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]

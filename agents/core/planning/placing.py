@@ -194,6 +194,9 @@ class Placing:
         if now - self._improved_at < max(IMPROVE_EVERY_S, took_s / BUSY_SHARE):
             return
         self._improved_at = now
+        for kind in Kind:  # who leads a fleet without orphans may begin, too
+            if any(self.fleet.takes(w.worker) for w in self.fleet.inventory.of(kind)):
+                self._wait_s(kind, now)
         if Kind.ROUTER in self._opened:
             yield from self._even_routers(now_ms)
         if Kind.NODE not in self._opened:
