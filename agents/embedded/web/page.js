@@ -78,9 +78,10 @@ window.converse.plugins.add("geolane", {
 
 // What converse.js leaves without a name or a role for a screen reader gets one.
 const NAMES = { ".chat-textarea": `Message to ${room}`, ".send-button": "Send" };
+const PICTURES = { ".chat-image": "Picture; the words beside it say the same" };
 const ROLES = { ".occupant-list": "list", ".occupant-list li": "listitem" };
 new MutationObserver(() => {
-    for (const [attribute, wanted] of [["aria-label", NAMES], ["role", ROLES]])
+    for (const [attribute, wanted] of [["aria-label", NAMES], ["role", ROLES], ["alt", PICTURES]])
         for (const [what, value] of Object.entries(wanted))
             for (const element of chat.querySelectorAll(what)) if (!element.hasAttribute(attribute)) element.setAttribute(attribute, value);
 }).observe(chat, { childList: true, subtree: true });

@@ -64,8 +64,9 @@ async def test_the_leader_is_killed_and_the_standby_goes_on_with_what_is_written
     await replay.until(2000)
     running.leader().signal(signal.SIGKILL)
     await running.until(lambda: running.stack.follower.leader_epoch > leader, "the standby leads", 5)
+    assert running.stack.follower.moves == moves
     await running.account(replay, sending)
-    assert (running.stack.follower.moves, running.stack.follower.fences) == (moves, fences)
+    assert running.stack.follower.fences == fences
     async with Person(running.login("guest"), "guest") as guest:
         guest.whisper(running.stack.base.xmpp.coordinator, "status")
         assert "12/12 lanes" in (await guest.hear(running.bot("nodes"), 20)).text
@@ -97,8 +98,9 @@ async def test_a_killed_node_is_told_once_with_its_end_and_on_the_feed(running: 
             victim = running.stack.busiest().name
             running.stack.kill(victim)
             name = victim.partition("-")[2]
-            await guest.hear(running.bot(f"{name} is gone"), 20)
-            await guest.hear(running.bot("Calm again"), 20)
+            gone = await guest.hear(running.bot(f"{name} is gone"), 20)
+            if "Calm again" not in gone.text:  # else it was over before there was room for a message
+                await guest.hear(running.bot("Calm again"), 20)
             await running.account(replay, sending)
             async for item in alerts:
                 if name in "".join(item.payload.itertext()):
