@@ -1,4 +1,4 @@
-"""What `rewind` sends for (core/operators/rewind.py): where a lane stands, how many events lie behind, and whether a commit shows."""
+"""What `rewind` sends for (core/rewinds.py): where a lane stands, how many events lie behind, and whether a commit shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
 from agents.core.model import Kind, Partition
-from agents.core.operators.rewind import COUNTED_AT_MOST, AwaitCommitted, LookBack, Past, ReadCommitted
+from agents.core.rewinds import COUNTED_AT_MOST, AwaitCommitted, LookBack, Past, ReadCommitted
 from agents.kafka.closing import closed
 from agents.kafka.connection import as_ours, client_kwargs
 from agents.kafka.offsets import Offsets

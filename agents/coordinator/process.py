@@ -29,8 +29,8 @@ from agents.core.model import LANES, RAW, Kind, Leader, Partition
 from agents.core.operators.history import Search
 from agents.core.operators.letters import DeadLook, DeadReplay
 from agents.core.operators.looks import MapWanted, PlotWanted
-from agents.core.operators.rewind import AwaitCommitted, LookBack, ReadCommitted
 from agents.core.planning.inputs import PlacingSettings
+from agents.core.rewinds import AwaitCommitted, LookBack, ReadCommitted
 from agents.data import RTT_TABLE, read_rtt
 from agents.errors import KafkaUnavailable, LeadershipLost, NotConnected, SettingsError, XmppError
 from agents.journal import Journal

@@ -70,12 +70,12 @@ from agents.core.model import (
 from agents.core.operators.desk import Desk
 from agents.core.operators.dialogs import Dialogs
 from agents.core.operators.news import News
-from agents.core.operators.tuning import Tuner
 from agents.core.pictures import samples
 from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.core.planning.placing import Clock, Placing
 from agents.core.rollout import ROLLOUT
 from agents.core.summary import fleet_item, summarise, worker_rows
+from agents.core.tuner import Tuner
 from agents.settings.tunables import DEFAULTS, Number
 from kernels.tables import Numerics
 

@@ -185,7 +185,7 @@ class Write:
     they are committed, since only then may what they say be said (PROTOCOL 2.3).
 
     `offsets`: in the same transaction, what the partition's consumer group is to have committed, and its metadata: for
-    partitions that nobody owns (core/operators/rewind.py)."""
+    partitions that nobody owns (core/rewinds.py)."""
 
     partitions: Mapping[Partition, Placed] = field(default_factory=dict)
     leases: Mapping[str, Lease] = field(default_factory=dict)

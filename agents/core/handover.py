@@ -15,7 +15,7 @@ from agents.errors import ImpossibleTransition
 
 class Step(StrEnum):
     """What can happen to a partition. The first three are the planner's and the owner's; a fence can come at any time; a
-    rewind is an operator's (core/operators/rewind.py)."""
+    rewind is an operator's (core/rewinds.py)."""
 
     PLACE = "place"
     MOVE = "move"

@@ -1,5 +1,5 @@
 """What `rewind` rests on: record and offset are set in one transaction of the leader's, who is deposed sets neither, and who leads
-next sees the offset that goes with the record it read (core/operators/rewind.py)."""
+next sees the offset that goes with the record it read (core/rewinds.py)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from agents.coordinator.offsets import Rewinding
 from agents.core.model import Kind
-from agents.core.operators.rewind import AwaitCommitted, LookBack, Past, ReadCommitted
+from agents.core.rewinds import AwaitCommitted, LookBack, Past, ReadCommitted
 from agents.errors import KafkaUnavailable, LeadershipLost
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
 
 from agents.core.effects import Effect, Write
 from agents.core.fleet import Fleet
@@ -17,11 +16,9 @@ from agents.core.operators.arguments import Argument
 from agents.core.operators.errands import Errands
 from agents.core.operators.news import News
 from agents.core.planning.placing import Placing
+from agents.core.rewinds import Rewinds
 from agents.core.rollout import Rollout
-
-if TYPE_CHECKING:
-    from agents.core.operators.rewind import Rewinds
-    from agents.core.operators.tuning import Tuner
+from agents.core.tuner import Tuner
 
 
 class Access(IntEnum):

@@ -15,10 +15,10 @@ from agents.core.operators.commands import find, run
 from agents.core.operators.errands import Errands
 from agents.core.operators.follows import Follows
 from agents.core.operators.news import News, clip
-from agents.core.operators.rewind import Rewinds
-from agents.core.operators.tuning import Tuner
 from agents.core.planning.placing import Placing
+from agents.core.rewinds import Rewinds
 from agents.core.rollout import Rollout
+from agents.core.tuner import Tuner
 from agents.errors import OperatorError
 
 CONFIRM_S = 120.0

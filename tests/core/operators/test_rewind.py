@@ -9,7 +9,7 @@ import pytest
 from agents.core import effects as fx
 from agents.core.events_xmpp import Asked
 from agents.core.model import LANES, Partition, Placed, State
-from agents.core.operators.rewind import AwaitCommitted, LookBack, Past, ReadCommitted
+from agents.core.rewinds import AwaitCommitted, LookBack, Past, ReadCommitted
 from tests.core.world import World
 
 ANA = "ana@d"

@@ -7,10 +7,10 @@ import itertools
 import pytest
 
 from agents.core import effects as fx
+from agents.core import tuner
 from agents.core.events_xmpp import Asked
 from agents.core.feeds import TUNING, TuningValues
 from agents.core.model import Tuned, Tuning
-from agents.core.operators import tuning
 from agents.core.replay.decisions import Decided
 from agents.settings.tunables import DEFAULTS, TUNABLES
 from tests.core.world import World
@@ -124,7 +124,7 @@ def test_who_does_not_have_it_is_named_and_the_message_is_corrected(w: World) ->
     do(w, "!tune batch_records 4000")
     obeyed(w, "node-0", "node-1", "router-1")
     w.said.clear()
-    w.pass_s(tuning.FIRST_S - 1)
+    w.pass_s(tuner.FIRST_S - 1)
     assert w.said == []
     w.pass_s(1)
     words = "ana: batch_records is 4000 records (was 5000 records)"
@@ -132,7 +132,7 @@ def test_who_does_not_have_it_is_named_and_the_message_is_corrected(w: World) ->
     assert "not yet 2" in ask(w, "!tune", BEN)
     w.said.clear()
     obeyed(w, "node-2")
-    w.pass_s(tuning.CORRECT_EVERY_S)
+    w.pass_s(tuner.CORRECT_EVERY_S)
     assert w.said == [f"{words}; 4 of 4 workers have it"]
 
 

@@ -113,6 +113,8 @@ async def test_a_lost_server_is_said_and_the_page_comes_back_by_itself(running: 
     await chat.state(f"{OPERATOR}: connected")
     await chat.in_room()
     # whoever of the two coordinators has the name now
-    await expect(chat.page.locator(".occupant-list li", has_text=re.compile(r"geolane(?!\.test)"))).to_be_visible(timeout=30_000)
+    await expect(chat.page.locator(".occupant-list li", has_text=re.compile(r"geolane(?!\.test)"))).to_be_visible(
+        timeout=30_000
+    )
     await chat.say("!lanes")
     await chat.hears("12 of 12 lanes are placed")
