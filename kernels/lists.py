@@ -80,5 +80,5 @@ def _join(
                 end += 1
         longest = max(longest, end)
         for w in range(end, out_node.shape[1]):
-            out_node[lane, w] = -1
+            out_node[lane, w], out_cost_ms[lane, w] = -1, np.inf
     return longest

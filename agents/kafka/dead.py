@@ -184,9 +184,7 @@ class DeadLetters:
     async def _partitions(self, consumer: Any) -> set[int]:
         found_: set[int] | None = consumer.partitions_for_topic(self._dead)
         if found_ is None:
-            await consumer._client.add_topic(self._dead)
-            await consumer._client.force_metadata_update()
-            found_ = consumer.partitions_for_topic(self._dead)
+            found_ = await consumer._client._wait_on_metadata(self._dead)  # names a right that is missing
         return found_ or set()
 
     async def _read(
