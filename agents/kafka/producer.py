@@ -2,6 +2,11 @@
 
 A transaction ends in one of three ways: committed; `NotSent`, nothing has left and the same work may be tried again; or
 LeaseLost, after which the process must end, since what became of the transaction is for its successor to find out.
+
+A broker answers a commit when it is decided, and writes the markers after that. One that is killed in between can forget them (Kafka 4.3.1,
+controller and broker in one: `Couldn't find leader endpoint for partitions ... likely deleted already and hence can be skipped`): the
+transaction counts as committed, and read-committed readers stand still at what looks open. The markers of the same producer's next
+transaction mend it where they are written. So the first one after a connection was lost has the partitions of the one before in it.
 """
 
 from __future__ import annotations
@@ -40,6 +45,8 @@ class LeasedProducer:
     def __init__(self, kafka: settings.Kafka, lease: LeaseCommand, *, bound_s: float = TRANSACTION_BOUND_S) -> None:
         self._bound_s = bound_s
         self._lost = ""
+        self._before: set[Any] = set()  # partitions of the last transaction
+        self._connections: tuple[Any, ...] = ()  # when its commit began
         self._producer: Any = AIOKafkaProducer(  # Any: aiokafka has no types
             transactional_id=lease.transactional_id,
             acks="all",
@@ -81,19 +88,22 @@ class LeasedProducer:
         if self._lost:
             raise LeaseLost(self._lost)
         await self._know_partitions(batches)
+        positions = {
+            TopicPartition(p.kafka_topic, p.n): OffsetAndMetadata(offset, metadata)
+            for p, (offset, metadata) in offsets.items()
+        }
+        marked = self._before | {TopicPartition(*p) for p in batches} if self.owes else set()
         doing = "begin the transaction"
         try:
             async with asyncio.timeout(self._bound_s):
                 await self._producer.begin_transaction()
+                for partition in sorted(marked):
+                    self._producer._txn_manager.maybe_add_partition_to_txn(partition)
                 doing = "send"
                 await self._send_all(batches)
                 doing = "send the offsets"
-                positions = {
-                    TopicPartition(p.kafka_topic, p.n): OffsetAndMetadata(offset, metadata)
-                    for p, (offset, metadata) in offsets.items()
-                }
                 await self._producer.send_offsets_to_transaction(positions, group)
-                doing = "commit"
+                doing, connections = "commit", self._connected()
                 await self._producer.commit_transaction()
         except BaseException as e:
             text = said(e)
@@ -103,6 +113,16 @@ class LeasedProducer:
             if isinstance(e, kafka_errors.KafkaError | OSError | TimeoutError | AssertionError):
                 raise LeaseLost(self._lost) from e
             raise
+        self._before = marked or {TopicPartition(*p) for p in batches} or self._before
+        self._connections = connections
+
+    @property
+    def owes(self) -> bool:
+        """Whether a connection was lost since the last commit began, so that its markers may be missing."""
+        return bool(self._before) and self._connections != self._connected()
+
+    def _connected(self) -> tuple[Any, ...]:
+        return tuple(c for c in self._producer.client._conns.values() if c.connected())
 
     async def _know_partitions(self, batches: Batches) -> None:
         """Sending to a partition that the client does not know raises in the middle of a transaction: look before."""

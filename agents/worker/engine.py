@@ -307,7 +307,7 @@ class Engine:
         for n, lane in self._reading.items():
             lane.looked(reader.end(n), ends[n], got[n][0].timestamp if n in got else None, now_ms)
         parts = await self._stage_all(got, ends, producer, thread) if got else _Staged(None, [])
-        idle_before = time.monotonic() - self._idle_commit_s
+        idle_before = time.monotonic() - (0.0 if producer.owes else self._idle_commit_s)
         for n, lane in self._reading.items():
             if n not in got and lane.committed_at < idle_before and lane.quiet:
                 parts.parts.append(_Part(lane, lane.next, lane.counts, Tally()))

@@ -11,7 +11,10 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.structs import OffsetAndMetadata
 
+from agents import settings
+from agents.core.model import LeaseCommand
 from agents.kafka.offsets import Offsets
+from agents.kafka.producer import LeasedProducer
 from tests.fixtures.kafka import KafkaServer
 from tests.kafka.helpers import consumer, fill, lease_maker, leased, read_all, until
 
@@ -41,6 +44,44 @@ async def test_a_failed_send_does_not_fail_the_commit(kafka_server: KafkaServer)
     await until(shown)
     assert await read_all(kafka, out) == []
     await offsets.stop()
+
+
+async def test_markers_are_written_once_more_when_a_connection_was_lost(kafka_server: KafkaServer) -> None:
+    """A broker that was killed in the middle may have forgotten them."""
+    kafka, name, group = kafka_server.kafka, kafka_server.name("tid"), kafka_server.name("group")
+    topic, out = await kafka_server.topic("in"), await kafka_server.topic("out", 2)
+    async with lease_maker(kafka) as maker:
+        producer = LeasedProducer(kafka, LeaseCommand(1, "b", name, *await maker.make(name)))
+    await producer.start()
+
+    async def transact(offset: int, n: int, *wanted: int) -> None:
+        batch = producer.new_batch()
+        batch.append(key=None, value=b"%d" % offset, timestamp=None)
+        await producer.transact({(out, n): [batch]}, {kafka_server.partition(topic): (offset, "")}, group)
+
+        async def there() -> bool:
+            return await ends(kafka, out) == wanted
+
+        await until(there)  # a commit is answered before its markers are written
+
+    await transact(1, 0, 2, 0)  # a record and a marker
+    await transact(2, 1, 2, 2)
+    assert not producer.owes
+    for connection in producer._producer.client._conns.values():
+        connection.close()
+    await transact(3, 0, 4, 3)  # a marker more in the one before
+    assert not producer.owes
+    await transact(4, 0, 6, 3)
+    assert [r.value for r in await read_all(kafka, out)] == [b"1", b"3", b"4", b"2"]
+    await producer.stop()
+
+
+async def ends(kafka: settings.Kafka, topic: str) -> tuple[int, int]:
+    """The offsets behind the last record or marker of its two partitions."""
+    tps = [TopicPartition(topic, n) for n in (0, 1)]
+    async with consumer(kafka, None, tps) as c:
+        found = await c.end_offsets(tps)
+        return found[tps[0]], found[tps[1]]
 
 
 async def test_an_abort_does_not_rewind_the_consumer(kafka_server: KafkaServer) -> None:
