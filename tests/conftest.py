@@ -10,6 +10,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 pytest_plugins = ["tests.fixtures.xmpp", "tests.fixtures.kafka"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With two processes (`make test`) one has all whole stacks, which wait more than they compute, the other all else."""
     for item in items:

@@ -25,18 +25,23 @@ class TuningFeed:
 
     def __init__(self, xmpp: settings.Xmpp, tuned: Callable[[TuningValues], None]) -> None:
         self._xmpp, self._tuned = xmpp, tuned
+        self._told = 0  # items that came by themselves
 
     def message(self, message: Message) -> None:
         """Called by slixmpp's reader for every message."""
         for item in feeds.published_in(message, self._xmpp.pubsub):
+            self._told += 1
             self._take(item)
 
     async def fetch(self, session: Session) -> None:
-        """Subscribe, and read the newest item; again until that has worked or the session is over."""
+        """Subscribe, and read the newest item; again until that has worked or the session is over.
+
+        An item that comes by itself meanwhile is newer than what is read: the server may answer after it."""
         service, backoff = self._xmpp.pubsub, Backoff()
         while True:
             try:
                 subscribe = feeds.subscribe_request(session.iq("set", service), service, TUNING, session.jid)
+                told = self._told
                 await session.request(subscribe)
                 request = feeds.last_item_request(session.iq("get", service), service, TUNING)
                 newest = feeds.published_of_result(await session.request(request))
@@ -46,7 +51,7 @@ class TuningFeed:
             except NotConnected:
                 return
             else:
-                for item in newest[:1]:
+                for item in newest[:1] if self._told == told else ():
                     self._take(item)
                 return
 
