@@ -19,7 +19,7 @@ test:  ## lint, types, architecture, then all tests with real servers
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	$(PY) -m pytest -n 2 --dist loadgroup --durations 10
+	$(PY) -m tests
 
 bench:  ## throughput, recovery, scoring, placement, policies, real RTTs, forecast, each beside others; writes docs/*.md
 	@sh agents/embedded/install.sh bench
