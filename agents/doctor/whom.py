@@ -15,6 +15,7 @@ from agents.core.model import (
     TOPIC_LANES,
     TOPIC_PLACEMENT,
     TOPIC_RAW,
+    TOPIC_REPLAYED,
     TOPIC_UNPLACED,
     Kind,
 )
@@ -56,7 +57,7 @@ class Whom:
     def reads(self) -> tuple[str, ...]:
         """The topics that it must be allowed to read."""
         return {
-            Role.COORDINATOR: (TOPIC_PLACEMENT, TOPIC_LANEMAP),
+            Role.COORDINATOR: (TOPIC_PLACEMENT, TOPIC_LANEMAP, TOPIC_DEAD, TOPIC_REPLAYED),
             Role.NODE: (TOPIC_LANES,),
             Role.ROUTER: (TOPIC_RAW, TOPIC_LANEMAP),
             Role.PERSON: (),
@@ -66,7 +67,7 @@ class Whom:
     def writes(self) -> tuple[str, ...]:
         """The topics that it must be allowed to write."""
         return {
-            Role.COORDINATOR: (TOPIC_PLACEMENT,),
+            Role.COORDINATOR: (TOPIC_PLACEMENT, TOPIC_REPLAYED, TOPIC_RAW),
             Role.NODE: (TOPIC_CLEAN, TOPIC_DEAD),
             Role.ROUTER: (TOPIC_LANES, TOPIC_UNPLACED, TOPIC_DEAD),
             Role.PERSON: (),
@@ -94,8 +95,9 @@ class Whom:
 
 
 def with_passwords(settings: Settings, who: Whom, secrets: Path | None) -> Settings:
-    """The settings with the password files of `secrets` where they name none, or that of another account: run by hand, the
-    doctor is given no systemd credentials."""
+    """The settings as that account uses them, with the password files of `secrets` where they name none, or that of another
+    account: run by hand, the doctor is given no systemd credentials."""
+    settings = settings.of(who.account)
     if secrets is None:
         return settings
     xmpp, kafka = settings.xmpp, settings.kafka

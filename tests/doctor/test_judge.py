@@ -241,6 +241,13 @@ def test_a_folder_of_passwords_stands_in_for_credentials(tmp_path: Path) -> None
     assert with_passwords(shared, Whom("node-a"), None) == shared
 
 
+def test_each_process_looks_with_its_own_account_at_kafka(tmp_path: Path) -> None:
+    (tmp_path / "kafka-node-a").write_text("its own")
+    own = Settings(kafka=Kafka(security="SASL_SSL", username="{account}"))
+    made = with_passwords(own, Whom("node-a"), tmp_path).kafka
+    assert (made.username, made.password_file) == ("node-a", str(tmp_path / "kafka-node-a"))
+
+
 def test_one_verdict_for_many_is_the_gravest() -> None:
     assert worst("fine", ok("a"), ok("b")) == ok("fine")
     assert worst("fine", ok("a"), warning("b", "do b"), fault("c", "do c")) == fault("b; c", "do b; do c")
