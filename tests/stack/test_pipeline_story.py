@@ -40,7 +40,7 @@ async def test_a_poisoned_pipeline_is_seen_mended_shipped_and_nothing_is_lost(ru
     (folder / "BROKEN").touch()
     async with running.in_room() as ana:
         replay, sending = running.replay(4000)
-        await ana.hear(running.bot(r"pipeline failed 100 times in a row"), 60)
+        await ana.hear(running.bot(r"pipeline failed 100 times in a row"), 120)
         (folder / "shipped.py").write_text(MENDED)
         await _ship(running, ana)
     await running.account(replay, sending)
