@@ -23,6 +23,17 @@ from ejabberd.provision import provision
 from tests.xmpp.conftest import Links, Worker, until
 
 
+async def test_a_blocked_loop_of_three_seconds_keeps_its_session(links: Links) -> None:
+    leader = await links.coordinator()
+    worker = await links.worker()
+    session = worker.link._session
+    blocked_s = 3.0
+    time.sleep(blocked_s)  # noqa: ASYNC251  # the point of the test
+    await leader.link.ping(worker.account, 5.0)
+    assert worker.link._session is session
+    assert not leader.of(NotLeading)
+
+
 async def test_a_killed_server_comes_back_and_so_does_everyone(links: Links) -> None:
     leader = await links.coordinator("first")
     workers = [await links.worker() for _ in range(3)]
@@ -67,17 +78,6 @@ async def test_a_frozen_server_is_noticed_and_left_and_found_again(links: Links)
         os.kill(pid, signal.SIGCONT)
     await until(lambda: len(leader.of(Led)) == 2 and worker.link.up, 30.0)
     await leader.link.ping(worker.account, 5.0)
-
-
-async def test_a_blocked_loop_of_three_seconds_keeps_its_session(links: Links) -> None:
-    leader = await links.coordinator()
-    worker = await links.worker()
-    session = worker.link._session
-    blocked_s = 3.0
-    time.sleep(blocked_s)  # noqa: ASYNC251  # the point of the test
-    await leader.link.ping(worker.account, 5.0)
-    assert worker.link._session is session
-    assert not leader.of(NotLeading)
 
 
 async def test_a_full_jid_that_stays_taken_ends_the_worker(links: Links, monkeypatch: pytest.MonkeyPatch) -> None:
