@@ -44,7 +44,7 @@ async def test_a_poisoned_pipeline_is_seen_mended_shipped_and_nothing_is_lost(ru
         (folder / "shipped.py").write_text(MENDED)
         await _ship(running, ana)
     await running.account(replay, sending)
-    assert a.dead - died < 100 * 12, "a broken pipeline dead-letters no more than 100 in a row of each lane"
+    assert a.dead - died < 100 * 12 * 3, "no more than 100 in a row of each lane, on each node that still runs it"
 
     letters = DeadLetters(running.stack.base.kafka)
     found = await letters.find(Query(), 5)
