@@ -15,8 +15,7 @@ import numpy.typing as npt
 from numba import prange
 
 from kernels.jit import njit
-
-Floats = npt.NDArray[np.float64]
+from kernels.tables import Bools, Floats
 
 UNITS = 30_000  # that a node's room is cut into; loads are rounded down to them, which keeps the bound true
 STEPS = 400
@@ -34,7 +33,7 @@ def whole_bound(cost: Floats, wait: Floats, load: Floats, room: Floats, price_ms
     wanted = np.zeros(cost.shape)
     best, keep, slope, share, idle = -math.inf, u, np.zeros(len(load)), FIRST, 0
     for _ in range(STEPS):
-        value = float(_bound(u, cost, load, room, wanted))
+        value = _bound(u, cost, load, room, wanted)
         if value > best:
             best, keep, idle = value, u, 0
         elif (idle := idle + 1) >= PATIENCE:
@@ -83,17 +82,15 @@ def _knapsack(gain: Floats, weight: Floats, room: float, n: int, some: npt.NDArr
     for i in range(len(gain)):
         everywhere[i] = False
         without = _split(gain, weight, everywhere, room)
-        including = gain[i] + _split(gain, weight, everywhere, room - weight[i])
-        everywhere[i] = True
         if without < certain:
             total += gain[i]
             left -= weight[i]
             wanted[some[i], n] = 1
-        elif including >= certain:
-            core[i] = True
+        else:
+            core[i] = gain[i] + _split(gain, weight, everywhere, room - weight[i]) >= certain
+        everywhere[i] = True
     whole = total + _dynamic(gain[core], weight[core], left, room / UNITS, n, some[core], wanted)
-    split = _split(gain, weight, everywhere, room)
-    return min(whole, split)
+    return float(min(whole, _split(gain, weight, everywhere, room)))
 
 
 @njit()
@@ -106,9 +103,8 @@ def _dynamic(
     most = np.zeros(units + 1)
     taken = np.zeros((items, units + 1), np.bool_)
     for i in range(items):
-        x, more = size[i], gain[i]
-        for g in range(units, x - 1, -1):
-            value = most[g - x] + more
+        for g in range(units, size[i] - 1, -1):
+            value = most[g - size[i]] + gain[i]
             if value > most[g]:
                 most[g] = value
                 taken[i, g] = True
@@ -121,7 +117,7 @@ def _dynamic(
 
 
 @njit()
-def _split(gain: Floats, weight: Floats, which: npt.NDArray[np.bool_], room: float) -> float:
+def _split(gain: Floats, weight: Floats, which: Bools, room: float) -> float:
     """The most that some gain where one may be split; the densest come first."""
     value, left = 0.0, room
     for i in range(len(gain)):

@@ -4,8 +4,6 @@ point, and done again."""
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets as random_secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from agents import settings
 from agents.errors import CommandRefused, SettingsError
 from ejabberd import feeds
 from ejabberd.api import AdminApi
-from ejabberd.provision import WORKER, _pubsub
+from ejabberd.provision import WORKER, _draft_password, _pubsub
 
 Tell = Callable[[str, str], None]
 
@@ -70,16 +68,8 @@ async def rotate(api: AdminApi, user: str, host: str, secrets: Path, tell: Tell)
 def _next_password(file: Path) -> str:
     """What an attempt that was cut off left, or a new one."""
     try:
-        if file.exists():
-            return settings.secret(str(file))
-        text = random_secrets.token_urlsafe(32)
-        draft = file.with_name(f".{file.name}.{os.getpid()}")
-        draft.unlink(missing_ok=True)
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as f:
-            f.write(text + "\n")
-            f.flush()
-            os.fsync(f.fileno())
-        draft.replace(file)
+        if not file.exists():
+            _draft_password(file).replace(file)
     except OSError as e:
         raise SettingsError(f"{file}: cannot be written ({e.strerror})") from e
-    return text
+    return settings.secret(str(file))

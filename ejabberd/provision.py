@@ -71,13 +71,23 @@ def password(secrets: Path, account: str) -> str:
         file.unlink()  # empty: left by a disk that was full
     except FileNotFoundError:
         pass
-    draft = file.with_name(f".{account}.{random_secrets.token_hex(8)}")
+    draft = _draft_password(file)
+    try:
+        with suppress(FileExistsError):  # of two who come at once, the first one's is the password
+            os.link(draft, file)
+    finally:
+        draft.unlink()
+    return file.read_text("ascii").strip()
+
+
+def _draft_password(file: Path) -> Path:
+    """A new password of 256 bits, on disk (mode 0600) beside the file that it is for."""
+    draft = file.with_name(f".{file.name}.{random_secrets.token_hex(8)}")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as f:
         f.write(random_secrets.token_urlsafe(32) + "\n")
-    with suppress(FileExistsError):  # of two who come at once, the first one's is the password
-        os.link(draft, file)
-    draft.unlink()
-    return file.read_text("ascii").strip()
+        f.flush()
+        os.fsync(f.fileno())
+    return draft
 
 
 async def _account(api: AdminApi, user: str, host: str, secrets: Path) -> tuple[Did, str]:
