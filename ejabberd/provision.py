@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from agents.errors import CommandRefused, SettingsError, XmppError
 from ejabberd import feeds
@@ -94,24 +94,24 @@ async def _account(api: AdminApi, user: str, host: str, secrets: Path) -> tuple[
     """What became of it, in words."""
     text = await asyncio.to_thread(password, secrets, user)
     try:
-        await api.call("register", user=user, host=host, password=text)
+        await _of_account(api, "register", user=user, host=host, password=text)
     except CommandRefused as e:
         if e.condition != "conflict":
             raise
-        if await _has_password(api, user, host, text):
+        if await _of_account(api, "check_password", user=user, host=host, password=text) == 0:
             return "there", f"account {user}@{host}"
-        await api.call("change_password", user=user, host=host, newpass=text)
+        await _of_account(api, "change_password", user=user, host=host, newpass=text)
         return "changed", f"account {user}@{host}: its password is the one in {secrets / user} now"
     return "made", f"account {user}@{host}, its password in {secrets / user}"
 
 
-async def _has_password(api: AdminApi, user: str, host: str, text: str) -> bool:
+async def _of_account(api: AdminApi, command: str, **arguments: str) -> Any:  # Any: each command answers its own
     """Of those who register one account at once, each one refused leaves ejabberd 23.01 with a cache entry on which every
-    check, change and log-in of the account fails: it is asked again without what it has cached."""
+    command about the account fails, and every log-in: it is asked again without what it has cached."""
     tries_left = 4
     while True:
         try:
-            return bool(await api.call("check_password", user=user, host=host, password=text) == 0)
+            return await api.call(command, **arguments)
         except CommandRefused as e:
             if e.condition != "http-500" or not tries_left:
                 raise
