@@ -4,10 +4,11 @@
    are added, and again once the new prices are, until no lane would win by a node that it does not list. (The cheapest nodes
    without prices are the wrong list: they are the full ones.)
 2. simplex.py finds the best placement that may split lanes, and the exact prices.
-3. whole.py makes it one that splits none, search.py fits in what waits and improves on it; where a small fleet's bound is
-   still far, again.py solves it anew part by part.
-4. Beside it stands the placement that keeps every lane where it is as far as it can. It is preferred unless the other is
-   cheaper by `STAY_SHARE`."""
+3. whole.py makes it one that splits none, search.py fits in what waits and improves on it. While a small fleet's bound is far,
+   again.py solves it anew part by part, anneal.py searches on from there, and at last knapsack.py raises the bound by what
+   it costs that lanes are whole.
+4. Beside it stands the placement that keeps every lane where it is as far as it can (step 3 has a price on each move there).
+   It is preferred unless the other is cheaper by `STAY_SHARE`."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.again import again
-from kernels.lists import STILL_MS, TIE_MS, Lists, extended, listed
+from kernels.anneal import anneal
+from kernels.knapsack import whole_bound
+from kernels.lists import STILL_MS, TIE_MS, Lists, dearer_moves, extended, listed, matrix
 from kernels.search import even_out
 from kernels.tables import Bools, Candidates, Costs, Floats, Ints, Solution, check_price
 from kernels.whole import FEW, TURNS, Tree, begin, finish, optimum, round_off, value
@@ -32,7 +35,10 @@ FIRST_MS, LAST_MS = 12.5, 0.02  # gains that the simplex goes after, from the fi
 LEAST = 1e-7  # share of the cost that a step of the search must save
 STAY_SHARE = 5e-4
 ALIKE = 1e-2  # share by which what waits may differ and count as the same
-CLOSE = 3e-3  # share of the cost by which the bound may be lower before parts of the fleet are solved anew
+CLOSE = 1e-3  # share of the cost by which the bound may be lower before a small fleet is searched further
+MOVE_MS = 2.0  # what a hand-over must save in that search, for each event of a mean lane,
+MOVE_MOST_MS = 10.0  # and at most for each of a light one
+FAR = 3e-3  # as CLOSE, before the bound is raised by what it costs that lanes are whole
 
 
 def solve(
@@ -81,8 +87,9 @@ def solve(
         price = np.maximum(tree.price, 0.0)
         found = _best(part, lists, tree, price, below)
         place[rows] = found
-        bound += below
-        objective += _cost(part, found)
+        cost = _cost(part, found)
+        bound += _whole(part, price, below, cost) if lists.node.size <= SMALL else below
+        objective += cost
     return Solution(place, price, objective, min(bound, objective))
 
 
@@ -129,20 +136,28 @@ def _relaxed(part: _Part, guess: Floats) -> tuple[Lists, Tree, float]:
 def _best(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) -> Ints:
     """The placement that keeps what it can, or the one that changes what is worth it."""
     least = LEAST * abs(value(lists, tree))
+
     new = _finished(part, lists, price, round_off(lists, tree, LAST_MS), least)
-    cost = _cost(part, new)
-    if cost - bound > CLOSE * abs(cost) and lists.node.size <= SMALL and again(lists, part.room, part.rank, price, new):
-        new = _finished(part, lists, price, new, least)
-        cost = _cost(part, new)
     if not (part.owner >= 0).any():
-        return new
+        return _searched(part, lists, price, new, bound, least)
     nobody = len(part.room)
     kept = begin(lists, part.room, price, np.where(part.owner >= 0, part.owner, nobody).astype(np.int32))
     old = np.where(kept.home == part.owner, part.owner, -1).astype(np.int32)
     if ((old < 0) & (new >= 0)).sum() > FEW:
-        return new
+        return _searched(part, lists, price, new, bound, least)
     old = _finished(part, lists, price, old, least, equals=False)
-    return new if _is_worth_it(part, new, old) else old
+    few_moves = dearer_moves(lists, part.owner, np.minimum(MOVE_MOST_MS, MOVE_MS * part.load.mean() / part.load))
+    old = _searched(part, few_moves, price, old, bound, least)
+    return _searched(part, lists, price, new, bound, least) if _is_worth_it(part, new, old) else old
+
+
+def _searched(part: _Part, lists: Lists, price: Floats, place: Ints, bound: float, least: float) -> Ints:
+    """Searches a small fleet further while the bound is far. Changes `place`, and returns it or a better one."""
+    if lists.node.size > SMALL or _cost(part, place) - bound <= CLOSE * abs(bound):
+        return place
+    again(lists, part.room, part.rank, price, place)
+    gap = _cost(part, place) - bound
+    return _finished(part, lists, price, anneal(lists, part.room, part.rank, price, place, gap, least), least)
 
 
 def _is_worth_it(part: _Part, new: Ints, old: Ints) -> bool:
@@ -155,6 +170,17 @@ def _is_worth_it(part: _Part, new: Ints, old: Ints) -> bool:
         for place, wait in zip((new, old), waits, strict=True)
     ]
     return each[0] < each[1] - STAY_SHARE * abs(each[1])
+
+
+def _whole(part: _Part, price: Floats, bound: float, cost: float) -> float:
+    """The bound, raised by what it costs that lanes are whole where it is far below what was found."""
+    if cost - bound <= FAR * abs(bound):
+        return bound
+    nodes = len(part.room)
+    found = part.costs.candidates(nodes, None, part.rows)
+    of_all = matrix(found.node, found.cost_ms, part.load, nodes) * (1 - 1e-6)  # costs come in float32
+    wait = part.load * part.wait_ms
+    return max(bound, whole_bound(of_all, wait, part.load, part.room, price, cost, enough=cost / (1 + FAR)))
 
 
 def _finished(part: _Part, lists: Lists, price: Floats, place: Ints, least: float, *, equals: bool = True) -> Ints:

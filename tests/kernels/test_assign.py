@@ -189,6 +189,7 @@ def test_a_part_that_is_filled_anew_is_cheaper_and_fits(nodes: int, seed: int) -
 
 
 def test_without_numba_the_solution_is_the_same_to_the_bit() -> None:
+    """(Where no annealing takes place, which takes numba.)"""
     cost, load, room = fleet(60, 5, 4)
     nobody = np.full(60, -1, dtype=np.int32)
     found = solve(MatrixCosts(cost, nobody), load, room, owner=nobody)

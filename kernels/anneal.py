@@ -1,0 +1,188 @@
+"""A small fleet of heavy lanes searched further, by simulated annealing: lanes are moved and swapped at random, at first also where
+that costs something and beyond a node's room, for a price; what ends beyond it is fitted in again, and the search goes on
+within the room.
+
+Kirkpatrick, Gelatt, Vecchi, "Optimization by Simulated Annealing", Science 220 (1983). Random numbers: Marsaglia, "Xorshift
+RNGs", Journal of Statistical Software 8 (2003)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.jit import HAVE_NUMBA, njit
+from kernels.lists import Lists, matrix
+from kernels.tables import Floats, Ints
+from kernels.whole import finish
+
+STEPS = 2_500  # for each lane, beyond the room and again within it
+NEAREST = 30  # nodes that a lane tries: the cheapest for it, their prices added
+LOOSE, TIGHT = (
+    0.3,
+    0.15,
+)  # what a step may cost at first, beyond and within the room, as shares of a node's part of the gap
+DEAR_FIRST, DEAR_LAST = 2.0, 10.0  # times a node's price that room beyond it costs, at first and at last
+LEAST_PRICE = 0.1  # times the mean price that each node's is higher here: none is free
+OUT = 2  # lanes that make way for one at most
+ELSEWHERE = 0.2  # of those that make way go to another node than the one whose lane comes
+SEED = 88172645463325252
+
+
+def anneal(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, gap: float, least: float) -> Ints:
+    """A cheaper placement, int32[L], or `place` itself; that too where a lane waits, and without numba, which this takes.
+
+    `room`, `price` float64[N]; `gap`: what `place` costs more than is proven to be needed, and `least` what the last search must
+    save, in ms x events/s. The same input gives the same output."""
+    if (place < 0).any() or gap <= 0 or not HAVE_NUMBA:
+        return place
+    lanes, nodes = len(place), len(room)
+    priced = np.where(lists.node >= 0, lists.cost_ms + price[lists.node], np.inf)
+    order = np.argsort(priced, axis=1, kind="stable")[:, :NEAREST]
+    near = np.ascontiguousarray(np.take_along_axis(lists.node, order, axis=1))
+    cost = matrix(lists.node, lists.cost_ms, lists.load, nodes)
+    dear = price + LEAST_PRICE * price.mean()
+    best = place
+    for within, step in ((False, LOOSE), (True, TIGHT)):
+        new = best.copy()
+        _wander(near, cost, lists.load, room, dear, new, within, step * gap / nodes, STEPS * lanes)
+        _shed(lists.load, room, new)
+        finish(lists, room, rank, price, new, least)
+        if (new >= 0).all() and _value(cost, new) < _value(cost, best):
+            best = new
+    return best
+
+
+def _value(cost: Floats, place: Ints) -> float:
+    return float(cost[np.arange(len(place)), place].sum())
+
+
+def _shed(load: Floats, room: Floats, place: Ints) -> None:
+    """Takes the lightest lane that suffices, else the heaviest, from each node that is beyond its room, until none is."""
+    free = room - np.bincount(place, load, minlength=len(room))
+    for n in np.flatnonzero(free < -1e-9 * room):
+        while free[n] < 0:
+            here = np.flatnonzero(place == n)
+            enough = here[load[here] >= -free[n]]
+            out = enough[np.argmin(load[enough])] if len(enough) else here[np.argmax(load[here])]
+            place[out] = -1
+            free[n] += load[out]
+
+
+@njit("uint64(uint64)")
+def _next(x: np.uint64) -> np.uint64:
+    """The random number after this one."""
+    x = x ^ (x << np.uint64(13))
+    x = x ^ (x >> np.uint64(7))
+    return x ^ (x << np.uint64(17))
+
+
+@njit("float64(uint64)")
+def _low(x: np.uint64) -> float:
+    """From 0 to 1, by the lower half of a random number."""
+    return float(x & np.uint64(0xFFFFFFFF)) * 2.0**-32
+
+
+@njit("float64(uint64)")
+def _high(x: np.uint64) -> float:
+    """From 0 to 1, by the upper half."""
+    return float(x >> np.uint64(32)) * 2.0**-32
+
+
+@njit("float64(float64, float64)")
+def _beyond(free: float, more: float) -> float:
+    """How much further beyond its room a node is with `more` to do."""
+    return max(more - free, 0.0) - max(-free, 0.0)
+
+
+@njit(
+    "void(int32[:, ::1], float64[:, ::1], float64[::1], float64[::1], float64[::1], int32[::1], boolean, float64, int64)"
+)
+def _wander(
+    near: Ints,
+    cost: Floats,
+    load: Floats,
+    room: Floats,
+    dear: Floats,
+    place: Ints,
+    within: bool,
+    step: float,
+    steps: int,
+) -> None:
+    """Steps at random from `place`, which it changes; what one may cost falls from about `step` ms x events/s to nothing.
+
+    `near` [L, W]: nodes that a lane tries, `cost` [L, N]: of all its events. In each step a lane goes to a node, and where there
+    is no room for it up to OUT others leave. `within` the room, ending at the best that was seen; or beyond it, at `dear` [N] for
+    each event/s, ending where it ends."""
+    lanes, width = near.shape
+    nodes = len(room)
+    x = np.uint64(SEED)
+    free = room.copy()
+    count = np.zeros(nodes, dtype=np.int32)
+    at = np.empty((nodes, lanes), dtype=np.int32)  # the lanes at each node, in any order
+    rank = np.empty(lanes, dtype=np.int32)  # where in it a lane is
+    for lane in range(lanes):
+        n = place[lane]
+        at[n, count[n]], rank[lane] = lane, count[n]
+        count[n] += 1
+        free[n] -= load[lane]
+    moved, to = np.empty(OUT + 1, dtype=np.int32), np.empty(OUT + 1, dtype=np.int32)
+    now = lowest = 0.0
+    best = place.copy()
+    for s in range(steps):
+        left = 1.0 - s / steps
+        x = _next(x)
+        lane, u = int(_low(x) * lanes), _high(x)
+        a, b = place[lane], near[lane, int(u * u * width)]
+        if b < 0 or b == a:
+            continue
+        x = _next(x)
+        u = _low(x)
+        most = left * step * 2 * (1 - u) / (1 + u)  # about -log(u), the same on every processor
+        times = 0.0 if within else DEAR_LAST - (DEAR_LAST - DEAR_FIRST) * left
+        more = cost[lane, b] - cost[lane, a]
+        more += times * (dear[a] * _beyond(free[a], -load[lane]) + dear[b] * _beyond(free[b], load[lane]))
+        free[a] += load[lane]
+        free[b] -= load[lane]
+        moved[0], to[0], some = lane, b, 1
+        while free[b] < 0 and some <= OUT and count[b] > 0:
+            x = _next(x)
+            other, u = at[b, int(_high(x) * count[b])], _low(x)
+            if not within:
+                if u < 0.5:
+                    break
+                u = 2 * u - 1
+            known = False
+            for i in range(1, some):
+                known = known or moved[i] == other
+            if known:
+                break
+            c = a
+            if u < ELSEWHERE:
+                x = _next(x)
+                c = near[other, int(_low(x) * width)]
+            if c < 0 or c == b or (within and free[c] < load[other]):
+                break
+            more += cost[other, c] - cost[other, b]
+            more += times * (dear[b] * _beyond(free[b], -load[other]) + dear[c] * _beyond(free[c], load[other]))
+            free[b] += load[other]
+            free[c] -= load[other]
+            moved[some], to[some] = other, c
+            some += 1
+        if more > most or (within and free[b] < 0):
+            for i in range(some):
+                free[place[moved[i]]] -= load[moved[i]]
+                free[to[i]] += load[moved[i]]
+            continue
+        for i in range(some):
+            one, n = moved[i], place[moved[i]]
+            count[n] -= 1
+            last = at[n, count[n]]
+            at[n, rank[one]], rank[last] = last, rank[one]
+            at[to[i], count[to[i]]], rank[one] = one, count[to[i]]
+            count[to[i]] += 1
+            place[one] = to[i]
+        now += more
+        if within and now < lowest:
+            lowest = now
+            best[:] = place
+    if within:
+        place[:] = best
