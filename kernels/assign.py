@@ -136,7 +136,6 @@ def _relaxed(part: _Part, guess: Floats) -> tuple[Lists, Tree, float]:
 def _best(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) -> Ints:
     """The placement that keeps what it can, or the one that changes what is worth it."""
     least = LEAST * abs(value(lists, tree))
-
     new = _finished(part, lists, price, round_off(lists, tree, LAST_MS), least)
     if not (part.owner >= 0).any():
         return _searched(part, lists, price, new, bound, least)
@@ -146,15 +145,19 @@ def _best(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) ->
     if ((old < 0) & (new >= 0)).sum() > FEW:
         return _searched(part, lists, price, new, bound, least)
     old = _finished(part, lists, price, old, least, equals=False)
-    few_moves = dearer_moves(lists, part.owner, np.minimum(MOVE_MOST_MS, MOVE_MS * part.load.mean() / part.load))
-    old = _searched(part, few_moves, price, old, bound, least)
+    old = _searched(part, lists, price, old, bound, least, MOVE_MS)
     return _searched(part, lists, price, new, bound, least) if _is_worth_it(part, new, old) else old
 
 
-def _searched(part: _Part, lists: Lists, price: Floats, place: Ints, bound: float, least: float) -> Ints:
-    """Searches a small fleet further while the bound is far. Changes `place`, and returns it or a better one."""
+def _searched(
+    part: _Part, lists: Lists, price: Floats, place: Ints, bound: float, least: float, move_ms: float = 0.0
+) -> Ints:
+    """Searches a small fleet further while the bound is far; a lane's move has to save `move_ms` for each event of a mean
+    lane. Changes `place`, and returns it or a better one."""
     if lists.node.size > SMALL or _cost(part, place) - bound <= CLOSE * abs(bound):
         return place
+    if move_ms:
+        lists = dearer_moves(lists, part.owner, np.minimum(MOVE_MOST_MS, move_ms * part.load.mean() / part.load))
     again(lists, part.room, part.rank, price, place)
     gap = _cost(part, place) - bound
     return _finished(part, lists, price, anneal(lists, part.room, part.rank, price, place, gap, least), least)
