@@ -14,7 +14,7 @@ from kernels.lists import Lists, matrix
 from kernels.tables import Floats, Ints
 from kernels.whole import finish
 
-STEPS = 2_500  # for each lane, beyond the room and again within it
+STEPS, MOST_STEPS = 2_500, 2_500_000  # for each lane, and in all: beyond the room, and again within it
 NEAREST = 30  # nodes that a lane tries: the cheapest for it, their prices added
 LOOSE, TIGHT = (
     0.3,
@@ -43,7 +43,7 @@ def anneal(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, g
     best = place
     for within, step in ((False, LOOSE), (True, TIGHT)):
         new = best.copy()
-        _wander(near, cost, lists.load, room, dear, new, within, step * gap / nodes, STEPS * lanes)
+        _wander(near, cost, lists.load, room, dear, new, within, step * gap / nodes, min(MOST_STEPS, STEPS * lanes))
         _shed(lists.load, room, new)
         finish(lists, room, rank, price, new, least)
         if (new >= 0).all() and _value(cost, new) < _value(cost, best):

@@ -8,7 +8,7 @@
    again.py solves it anew part by part, anneal.py searches on from there, and at last knapsack.py raises the bound by what
    it costs that lanes are whole.
 4. Beside it stands the placement that keeps every lane where it is as far as it can (step 3 has a price on each move there).
-   It is preferred unless the other is cheaper by `STAY_SHARE`."""
+   It is preferred unless the other is cheaper by `STAY_SHARE`, which is not even tried while the bound is near."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ ENOUGH = 3e-4  # share of the cost by which longer lists must promise to lower i
 FIRST_MS, LAST_MS = 12.5, 0.02  # gains that the simplex goes after, from the first to the last
 LEAST = 1e-7  # share of the cost that a step of the search must save
 STAY_SHARE = 5e-4
+SURE = 2.5e-3  # share of a large fleet's cost within which what is kept is not weighed against what changes more
 ALIKE = 1e-2  # share by which what waits may differ and count as the same
 CLOSE = 1e-3  # share of the cost by which the bound may be lower before a small fleet is searched further
 MOVE_MS = 2.0  # what a hand-over must save in that search, for each event of a mean lane,
@@ -136,16 +137,25 @@ def _relaxed(part: _Part, guess: Floats) -> tuple[Lists, Tree, float]:
 def _best(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) -> Ints:
     """The placement that keeps what it can, or the one that changes what is worth it."""
     least = LEAST * abs(value(lists, tree))
-    new = _finished(part, lists, price, round_off(lists, tree, LAST_MS), least)
+
+    def changed() -> Ints:
+        return _finished(part, lists, price, round_off(lists, tree, LAST_MS), least)
+
     if not (part.owner >= 0).any():
-        return _searched(part, lists, price, new, bound, least)
+        return _searched(part, lists, price, changed(), bound, least)
     nobody = len(part.room)
     kept = begin(lists, part.room, price, np.where(part.owner >= 0, part.owner, nobody).astype(np.int32))
     old = np.where(kept.home == part.owner, part.owner, -1).astype(np.int32)
-    if ((old < 0) & (new >= 0)).sum() > FEW:
-        return _searched(part, lists, price, new, bound, least)
+    new = None
+    if (old < 0).sum() > FEW:
+        new = changed()
+        if ((old < 0) & (new >= 0)).sum() > FEW:
+            return _searched(part, lists, price, new, bound, least)
     old = _finished(part, lists, price, old, least, equals=False)
+    if _cost(part, old) - bound <= (CLOSE if lists.node.size <= SMALL else SURE) * abs(bound):
+        return old
     old = _searched(part, lists, price, old, bound, least, MOVE_MS)
+    new = changed() if new is None else new
     return _searched(part, lists, price, new, bound, least) if _is_worth_it(part, new, old) else old
 
 
