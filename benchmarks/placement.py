@@ -231,7 +231,7 @@ def quality(found: list[list[Run]]) -> list[str]:
 
 def ticks(found: list[list[Run]]) -> list[str]:
     lines = [
-        "| lanes x nodes, utilisation | warm tick, ms | CPU, ms | quiet tick, ms | lanes moved | load moved | a fresh solution would move | "
+        "| lanes x nodes, utilisation | warm tick, ms | CPU, ms | quiet, ms | lanes moved | load moved | a fresh solution would move | "
         "cost against a fresh solution | and with what hand-overs cost | lanes that must move | gap |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -340,8 +340,9 @@ for each seed; of HiGHS the first alone. Wall time; ours with the kernel's table
   1,000 x 60. OR-tools solves the min-cost flow on every node for every lane (to 100,000 x 1,000 that is too much: there the
   bound stands alone).
 - **Warm tick**: every rate has drifted by {DRIFT:.0%}, room with their sum; the lanes are where the tick before put them, last tick's
-  prices are known, a hand-over costs {MOVE_MS:g} ms for each event. *Quiet*: the rates have drifted by {QUIET:.0%} alone. *Cost* is without those {MOVE_MS:g} ms. A fresh solution is cheaper
-  without them and dearer with them, since it moves several times as many lanes. *Lanes that must move*: no placement of
+  prices are known, a hand-over costs {MOVE_MS:g} ms for each event. *Quiet*: the rates have drifted by {QUIET:.0%} alone.
+  *Cost* is without those {MOVE_MS:g} ms. A fresh solution is cheaper without them and dearer with them, since it moves several
+  times as many lanes. *Lanes that must move*: no placement of
   whole lanes moves fewer for at most {TARGET_COST:.1%} more than the fresh solution, proven by the same bound with a price on
   each move; what is between that and ours is not known.
 - **On another machine** (2026-11-24, two cores of an AMD EPYC) the same fleets of 10,000 lanes and more came out the same to the
