@@ -16,10 +16,7 @@ from kernels.whole import finish
 
 STEPS, MOST_STEPS = 2_500, 2_500_000  # for each lane, and in all: beyond the room, and again within it
 NEAREST = 30  # nodes that a lane tries: the cheapest for it, their prices added
-LOOSE, TIGHT = (
-    0.3,
-    0.15,
-)  # what a step may cost at first, beyond and within the room, as shares of a node's part of the gap
+LOOSE, TIGHT = 0.3, 0.15  # what a step may cost at first, beyond the room and within it, by a node's part of the gap
 DEAR_FIRST, DEAR_LAST = 2.0, 10.0  # times a node's price that room beyond it costs, at first and at last
 LEAST_PRICE = 0.1  # times the mean price that each node's is higher here: none is free
 OUT = 2  # lanes that make way for one at most
@@ -28,7 +25,7 @@ SEED = 88172645463325252
 
 
 def anneal(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, gap: float, least: float) -> Ints:
-    """A cheaper placement, int32[L], or `place` itself; that too where a lane waits, and without numba, which this takes.
+    """A cheaper placement, int32[L], or `place` itself; that too where a lane waits, or without numba (it takes minutes then).
 
     `room`, `price` float64[N]; `gap`: what `place` costs more than is proven to be needed, and `least` what the last search must
     save, in ms x events/s. The same input gives the same output."""

@@ -10,7 +10,7 @@ import pytest
 from kernels.anneal import anneal
 from kernels.assign import WAIT_MS
 from kernels.jit import HAVE_NUMBA
-from kernels.lists import Lists, listed
+from kernels.lists import Lists, dearer_moves, listed, matrix
 from kernels.reference import MatrixCosts
 from kernels.tables import Floats, Ints
 
@@ -68,3 +68,11 @@ def test_a_fleet_in_which_a_lane_waits_is_left_as_it_is() -> None:
     load, room = np.array([1.0, 1.0]), np.array([1.0])
     place = np.array([0, -1], dtype=np.int32)
     assert found(lists_of(np.ones((2, 1)), load, room), room, place, 1.0) is place
+
+
+def test_a_move_that_saves_too_little_is_not_made() -> None:
+    cost, load, room = np.array([[10.0, 9.0], [10.0, 5.0]]), np.ones(2), np.array([2.0, 2.0])
+    owner = np.zeros(2, dtype=np.int32)
+    lists = dearer_moves(lists_of(cost, load, room), owner, np.array([2.0, 2.0]))
+    assert matrix(lists.node, lists.cost_ms, load, 2).tolist() == [[8, 9], [8, 5]]
+    assert found(lists, room, owner.copy(), 6.0).tolist() == [0, 1]
