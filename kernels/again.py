@@ -1,5 +1,5 @@
 """A small fleet of heavy lanes once more, part by part: a few nodes that compete for the same lanes are emptied and filled anew,
-and stay so where that is cheaper. Where all the nodes are but a few, a heavy lane is kept from where it was instead."""
+and stay so where that is cheaper."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from kernels.whole import begin, finish, now_ms, optimum, round_off
 
 TOGETHER = 10  # nodes that are filled anew at a time
 MOST_NODES = 128  # that are tried as the middle of a part
-MOST_LANES = 40  # that are kept from where they are, the heaviest first, down to half as heavy as the first
 FIRST_MS, LAST_MS = 5.0, 0.02
 GAIN = 1e-6  # share of what a part costs that must be won
 
@@ -19,7 +18,7 @@ GAIN = 1e-6  # share of what a part costs that must be won
 def again(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints) -> int:
     """Changes `place` int32[L] where that is cheaper; returns the number of parts in which it did. `price` float64[N]."""
     nodes = len(room)
-    if (place < 0).any():
+    if (place < 0).any() or nodes <= TOGETHER:  # all of them together is what has been done already
         return 0
     priced = np.where(lists.node >= 0, lists.cost_ms + price[lists.node], np.inf)
     now = now_ms(lists, place) + price[place]
@@ -27,13 +26,8 @@ def again(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints) ->
     worth = np.bincount(place, (now - priced.min(axis=1)) * lists.load, minlength=nodes) + price * (room - used)
     near = _near(lists, priced - now[:, None], place, nodes)
     won = 0
-    if nodes > TOGETHER:
-        for middle in np.argsort(-worth, kind="stable")[:MOST_NODES]:
-            won += _anew(lists, room, rank, price, place, np.sort(near[middle]))
-        return won
-    heaviest = np.argsort(-lists.load, kind="stable")[:MOST_LANES]
-    for lane in heaviest[lists.load[heaviest] >= lists.load.max() / 2]:
-        won += _anew(lists, room, rank, price, place, np.sort(near[place[lane]]), int(lane))
+    for middle in np.argsort(-worth, kind="stable")[:MOST_NODES]:
+        won += _anew(lists, room, rank, price, place, np.sort(near[middle]))
     return won
 
 
@@ -48,11 +42,8 @@ def _near(lists: Lists, loss: Floats, place: Ints, nodes: int) -> Ints:
     return np.argsort(apart, axis=1, kind="stable")[:, :TOGETHER].astype(np.int32)
 
 
-def _anew(
-    lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, some: Ints, kept_out: int | None = None
-) -> bool:
-    """Fills the nodes `some` anew with the lanes that they have, the lane `kept_out` not where it is; whether that is cheaper,
-    and so was done."""
+def _anew(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, some: Ints) -> bool:
+    """Fills the nodes `some` anew with the lanes that they have; whether that is cheaper, and so was done."""
     within = np.full(len(room) + 1, -1, dtype=np.int32)  # the last for those that are on no list
     within[some] = np.arange(len(some), dtype=np.int32)
     rows = np.flatnonzero(within[place] >= 0)
@@ -65,11 +56,6 @@ def _anew(
         lists.load[rows],
     )
     before = float((now_ms(part, within[place[rows]]) * part.load).sum())
-    if kept_out is not None:
-        row = int(np.flatnonzero(rows == kept_out)[0])
-        others = part.node[row] != within[place[kept_out]]
-        for column, end in ((part.node, -1), (part.cost_ms, np.inf)):
-            column[row] = np.append(column[row][others], end)
     tree = begin(part, room[some], price[some])
     optimum(part, tree, FIRST_MS, LAST_MS)
     exact = np.maximum(tree.price, 0.0)

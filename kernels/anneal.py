@@ -14,10 +14,12 @@ from kernels.lists import Lists, matrix
 from kernels.tables import Floats, Ints
 from kernels.whole import finish
 
-STEPS, MOST_STEPS = 2_500, 2_500_000  # for each lane, and in all: beyond the room, and again within it
+STEPS, MOST_STEPS = 2_500, 2_500_000  # for each lane, and in all, in each phase
 NEAREST = 30  # nodes that a lane tries: the cheapest for it, their prices added
-LOOSE, TIGHT = 0.3, 0.15  # what a step may cost at first, beyond the room and within it, by a node's part of the gap
-DEAR_FIRST, DEAR_LAST = 2.0, 10.0  # times a node's price that room beyond it costs, at first and at last
+PHASES = ((0.8, 0.1), (2.0, 0.3), (np.inf, 0.15))
+"""Of the search: times a node's price that room beyond it costs at first (none is used at inf), and what a step may cost at
+first, as a share of a node's part of the gap."""
+DEAR_LAST = 10.0  # times a node's price that room beyond it costs at last
 LEAST_PRICE = 0.1  # times the mean price that each node's is higher here: none is free
 OUT = 2  # lanes that make way for one at most
 ELSEWHERE = 0.2  # of those that make way go to another node than the one whose lane comes
@@ -38,9 +40,9 @@ def anneal(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, g
     cost = matrix(lists.node, lists.cost_ms, lists.load, nodes)
     dear = price + LEAST_PRICE * price.mean()
     best = place
-    for within, step in ((False, LOOSE), (True, TIGHT)):
+    for times, share in PHASES:
         new = best.copy()
-        _wander(near, cost, lists.load, room, dear, new, within, step * gap / nodes, min(MOST_STEPS, STEPS * lanes))
+        _wander(near, cost, lists.load, room, dear, times, new, share * gap / nodes, min(MOST_STEPS, STEPS * lanes))
         _shed(lists.load, room, new)
         finish(lists, room, rank, price, new, least)
         if (new >= 0).all() and _value(cost, new) < _value(cost, best):
@@ -91,7 +93,7 @@ def _beyond(free: float, more: float) -> float:
 
 
 @njit(
-    "void(int32[:, ::1], float64[:, ::1], float64[::1], float64[::1], float64[::1], int32[::1], boolean, float64, int64)"
+    "void(int32[:, ::1], float64[:, ::1], float64[::1], float64[::1], float64[::1], float64, int32[::1], float64, int64)"
 )
 def _wander(
     near: Ints,
@@ -99,18 +101,19 @@ def _wander(
     load: Floats,
     room: Floats,
     dear: Floats,
+    dear_first: float,
     place: Ints,
-    within: bool,
     step: float,
     steps: int,
 ) -> None:
     """Steps at random from `place`, which it changes; what one may cost falls from about `step` ms x events/s to nothing.
 
     `near` [L, W]: nodes that a lane tries, `cost` [L, N]: of all its events. In each step a lane goes to a node, and where there
-    is no room for it up to OUT others leave. `within` the room, ending at the best that was seen; or beyond it, at `dear` [N] for
-    each event/s, ending where it ends."""
+    is no room for it up to OUT others leave. Beyond the room, at `dear` [N] for each event/s, first `dear_first` times that and at
+    last DEAR_LAST times, ending where it ends; or with inf for that within the room, ending at the best that was seen."""
     lanes, width = near.shape
     nodes = len(room)
+    within = np.isinf(dear_first)
     x = np.uint64(SEED)
     free = room.copy()
     count = np.zeros(nodes, dtype=np.int32)
@@ -134,7 +137,7 @@ def _wander(
         x = _next(x)
         u = _low(x)
         most = left * step * 2 * (1 - u) / (1 + u)  # about -log(u), the same on every processor
-        times = 0.0 if within else DEAR_LAST - (DEAR_LAST - DEAR_FIRST) * left
+        times = 0.0 if within else DEAR_LAST - (DEAR_LAST - dear_first) * left
         more = cost[lane, b] - cost[lane, a]
         more += times * (dear[a] * _beyond(free[a], -load[lane]) + dear[b] * _beyond(free[b], load[lane]))
         free[a] += load[lane]
