@@ -1,5 +1,5 @@
-"""All tests: `python -m tests`. Whole stacks, which wait more than they compute, run beside all others, each in a pytest of its own; what
-they said comes when the others are done."""
+"""All tests: `python -m tests`. Those that start servers of their own and wait more than they compute run beside all others, each in a
+pytest of its own; what they said comes when the others are done."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def main() -> int:
         stacks = subprocess.Popen([*PYTEST, "-m", "stack"], stdout=said, stderr=subprocess.STDOUT)
         try:
             others = subprocess.run([*PYTEST, "-m", "not stack"], check=False).returncode
-            print("The whole stacks:", flush=True)
+            print("Those with servers of their own:", flush=True)
             code = stacks.wait()
         finally:  # Ctrl-C comes to both; it ends its servers itself
             stacks.wait()

@@ -21,6 +21,8 @@ from agents.errors import InstallError, KafkaUnavailable
 from agents.kafka.admin import Topic, provision
 from tests.kafka.helpers import fill, lease_maker, leased, read_all, until
 
+pytestmark = pytest.mark.stack
+
 
 @pytest_asyncio.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[Broker]:

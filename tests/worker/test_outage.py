@@ -14,6 +14,8 @@ from tests.fixtures.kafka import KafkaServer
 from tests.worker.rig import Rig, Running, rig, until
 from tests.worker.test_engine import done, node
 
+pytestmark = pytest.mark.stack
+
 
 @pytest.fixture
 async def own_broker(tmp_path: Path) -> AsyncIterator[Broker]:
