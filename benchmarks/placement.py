@@ -17,10 +17,10 @@ import numpy as np
 from benchmarks import exact
 from benchmarks.instances import HEAVIEST, Instance, instance, owned
 from benchmarks.tables import ROOT, append, machine, now, spread
-from kernels.assign import FAR
+from kernels.assign import FAR, FIRST_MS, LAST_MS
 from kernels.choose import choose
 from kernels.knapsack import STEPS, whole_bound
-from kernels.lists import Lists, matrix
+from kernels.lists import Lists
 from kernels.tables import Candidates, Costs, Floats, Ints, Numerics, Solution
 from kernels.whole import begin, optimum
 
@@ -139,7 +139,7 @@ def must_move(costs: Costs, fleet: Instance, place: Ints, fresh: Ints, ours: Sol
     lanes, nodes = costs.shape
     load, room = fleet.load_eps, fleet.room_eps
     every = exact.all_nodes(costs)
-    cost = matrix(every.node, every.cost_ms, load, nodes) - MOVE_MS * load[:, None]
+    cost = every.cost_ms * load[:, None] - MOVE_MS * load[:, None]
     wait = exact.WAIT_MS * load
     most = (1 + TARGET_COST) * without_moves(costs, load, fresh)
     own = np.arange(nodes) == place[:, None]
@@ -152,7 +152,7 @@ def must_move(costs: Costs, fleet: Instance, place: Ints, fresh: Ints, ours: Sol
         ms = (np.take_along_axis(dearer, order, axis=1) / load[:, None]).astype(np.float32)
         lists = Lists(np.where(np.isfinite(ms), order, np.int32(-1)), ms, wait / load, load)
         tree = begin(lists, room, np.zeros(nodes))
-        optimum(lists, tree, 12.5, 0.002)
+        optimum(lists, tree, FIRST_MS, LAST_MS / 10)
         prices = np.maximum(tree.price, 0.0)
         below = whole_bound(dearer, wait, load, room, prices, now + price * moves, steps=BOUND_STEPS)
         least = max(least, (below - most) / price / lanes)
@@ -174,7 +174,7 @@ def others(costs: Costs, fleet: Instance, ours: Solution, *, first: bool) -> dic
             found["whole"] = exact.highs(every, load, room, whole=True, limit_s=WHOLE_LIMIT_S)
         if lanes * nodes <= WHOLE_LANES:
             start = time.perf_counter()
-            cost, wait = matrix(every.node, every.cost_ms, load, nodes), exact.WAIT_MS * load
+            cost, wait = every.cost_ms * load[:, None], exact.WAIT_MS * load
             below = whole_bound(cost, wait, load, room, ours.price_ms, ours.objective, steps=BOUND_STEPS)
             found["bound"] = exact.Exact(below, 0.0, time.perf_counter() - start)
     elif first:

@@ -52,7 +52,7 @@ WARM_DAYS = 2
 MOST = 0.7  # 30 % below
 ROBIN, TWO, NEAREST, OURS, FULLER = "robin", "two", "nearest", "geolane", "fuller"
 FULLER_TO = 0.95
-CALM = {OURS: Calm(), FULLER: Calm(target_utilisation=FULLER_TO)}
+CALM = {FULLER: Calm(target_utilisation=FULLER_TO)}
 WHAT = {
     OURS: "geolane",
     FULLER: f"geolane, `target_utilisation` {FULLER_TO:g}",
@@ -255,6 +255,10 @@ def interval(values: Sequence[float], digits: int = 2) -> str:
     return f"{mean:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
+def geometric_mean(values: Sequence[float]) -> float:
+    return float(np.exp(np.mean(np.log(values))))
+
+
 def percentile(runs: Sequence[Outcome], q: int) -> list[float]:
     return [r.latency_ms[q] for r in runs]
 
@@ -306,12 +310,12 @@ def verdict(found: dict[str, list[Outcome]]) -> str:
     """What was to be reached, and whether it was."""
     said = []
     for name, q in [(name, q) for name in (ROBIN, TWO) for q in (50, 99)] + [(NEAREST, 75)]:
-        share = float(np.exp(np.mean(np.log(shares(found, name, q)))))
+        share = geometric_mean(shares(found, name, q))
         said.append(f"p{q} {share:.2f} of {WHAT[name]} ({'reached' if share <= MOST else 'not reached'})")
     for what, ratios in skews(found, NEAREST).items():
-        share = float(np.exp(np.mean(np.log(ratios))))
+        share = geometric_mean(ratios)
         said.append(f"{what} {share:.2f} of {WHAT[NEAREST]} ({'reached' if share <= 0.5 else 'not reached'})")
-    share = float(np.exp(np.mean(np.log(shares(found, TWO, 99, FULLER)))))
+    share = geometric_mean(shares(found, TWO, 99, FULLER))
     said.append(f"with `target_utilisation` {FULLER_TO:g} p99 {share:.2f} of {WHAT[TWO]}")
     return "; ".join(said)
 

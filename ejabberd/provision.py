@@ -108,15 +108,14 @@ async def _account(api: AdminApi, user: str, host: str, secrets: Path) -> tuple[
 async def _of_account(api: AdminApi, command: str, **arguments: str) -> Any:  # Any: each command answers its own
     """Of those who register one account at once, each one refused leaves ejabberd 23.01 with a cache entry on which every
     command about the account fails, and every log-in: it is asked again without what it has cached."""
-    tries_left = 4
-    while True:
+    for _ in range(4):
         try:
             return await api.call(command, **arguments)
         except CommandRefused as e:
-            if e.condition != "http-500" or not tries_left:
+            if e.condition != "http-500":
                 raise
-        tries_left -= 1
         await api.call("clear_cache")
+    return await api.call(command, **arguments)
 
 
 async def _pubsub(api: AdminApi, domain: str, *stanzas: str) -> None:

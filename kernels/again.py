@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.lists import Lists
+from kernels.lists import Lists, priced_ms
 from kernels.tables import Floats, Ints
 from kernels.whole import begin, finish, now_ms, optimum, round_off
 
@@ -20,7 +20,7 @@ def again(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints) ->
     nodes = len(room)
     if (place < 0).any() or nodes <= TOGETHER:  # all of them together is what has been done already
         return 0
-    priced = np.where(lists.node >= 0, lists.cost_ms + price[lists.node], np.inf)
+    priced = priced_ms(lists.node, lists.cost_ms, price)
     now = now_ms(lists, place) + price[place]
     used = np.bincount(place, lists.load, minlength=nodes)
     worth = np.bincount(place, (now - priced.min(axis=1)) * lists.load, minlength=nodes) + price * (room - used)

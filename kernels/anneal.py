@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.jit import HAVE_NUMBA, njit
-from kernels.lists import Lists, matrix
+from kernels.lists import Lists, matrix, priced_ms
 from kernels.tables import Floats, Ints
 from kernels.whole import finish
 
@@ -34,8 +34,7 @@ def anneal(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, g
     if (place < 0).any() or gap <= 0 or not HAVE_NUMBA:
         return place
     lanes, nodes = len(place), len(room)
-    priced = np.where(lists.node >= 0, lists.cost_ms + price[lists.node], np.inf)
-    order = np.argsort(priced, axis=1, kind="stable")[:, :NEAREST]
+    order = np.argsort(priced_ms(lists.node, lists.cost_ms, price), axis=1, kind="stable")[:, :NEAREST]
     near = np.ascontiguousarray(np.take_along_axis(lists.node, order, axis=1))
     cost = matrix(lists.node, lists.cost_ms, lists.load, nodes)
     dear = price + LEAST_PRICE * price.mean()

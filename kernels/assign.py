@@ -19,7 +19,7 @@ import numpy as np
 from kernels.again import again
 from kernels.anneal import anneal
 from kernels.knapsack import whole_bound
-from kernels.lists import STILL_MS, TIE_MS, Lists, dearer_moves, extended, listed, matrix
+from kernels.lists import STILL_MS, TIE_MS, Lists, dearer_moves, extended, listed, matrix, priced_ms
 from kernels.search import even_out
 from kernels.tables import Bools, Candidates, Costs, Floats, Ints, Solution, check_price
 from kernels.whole import FEW, TURNS, Tree, begin, finish, optimum, round_off, value
@@ -27,6 +27,7 @@ from kernels.whole import FEW, TURNS, Tree, begin, finish, optimum, round_off, v
 WAIT_MS = 10_000.0
 """What an event costs in the objective and in the bound while its lane waits; as much more for each rank."""
 FITS = 1 + 1e-9  # sums in another order fit too
+SINGLE = 1 - 1e-6  # costs come in float32: what is proven of them is so much lower
 SMALL = 100_000  # lanes x nodes up to which every node is listed
 WIDTH, MORE = 12, 8  # nodes on a list at first, and added at a time
 WIDENINGS = 8
@@ -89,7 +90,7 @@ def solve(
         found = _best(part, lists, tree, price, below)
         place[rows] = found
         cost = _cost(part, found)
-        bound += _whole(part, price, below, cost) if lists.node.size <= SMALL else below
+        bound += _whole(part, price, below, cost) if _is_small(lists) else below
         objective += cost
     return Solution(place, price, objective, min(bound, objective))
 
@@ -121,8 +122,8 @@ def _relaxed(part: _Part, guess: Floats) -> tuple[Lists, Tree, float]:
         price = np.maximum(tree.price, 0.0)
         # two at least: with one, the own node would take the place of the cheapest
         found = part.costs.candidates(min(nodes, 2 if every else MORE), price, part.rows)
-        priced = np.where(found.node >= 0, found.cost_ms + price[found.node], np.inf)
-        lowest = np.minimum(part.wait_ms, priced.min(axis=1) * (1 - 1e-6))  # costs come in float32
+        priced = priced_ms(found.node, found.cost_ms, price)
+        lowest = np.minimum(part.wait_ms, priced.min(axis=1) * SINGLE)
         bound = _sum(part.load, lowest) - _sum(part.room, price)
         priced -= np.where(found.node == part.owner[:, None], part.loyal_ms[:, None], 0.0)
         promise = (
@@ -152,11 +153,15 @@ def _best(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) ->
         if ((old < 0) & (new >= 0)).sum() > FEW:
             return _searched(part, lists, price, new, bound, least)
     old = _finished(part, lists, price, old, least, equals=False)
-    if _cost(part, old) - bound <= (CLOSE if lists.node.size <= SMALL else SURE) * abs(bound):
+    if _cost(part, old) - bound <= (CLOSE if _is_small(lists) else SURE) * abs(bound):
         return old
     old = _searched(part, lists, price, old, bound, least, MOVE_MS)
     new = changed() if new is None else new
     return _searched(part, lists, price, new, bound, least) if _is_worth_it(part, new, old) else old
+
+
+def _is_small(lists: Lists) -> bool:
+    return lists.node.size <= SMALL
 
 
 def _searched(
@@ -164,7 +169,7 @@ def _searched(
 ) -> Ints:
     """Searches a small fleet further while the bound is far; a lane's move has to save `move_ms` for each event of a mean
     lane. Changes `place`, and returns it or a better one."""
-    if lists.node.size > SMALL or _cost(part, place) - bound <= CLOSE * abs(bound):
+    if not _is_small(lists) or _cost(part, place) - bound <= CLOSE * abs(bound):
         return place
     if move_ms:
         lists = dearer_moves(lists, part.owner, np.minimum(MOVE_MOST_MS, move_ms * part.load.mean() / part.load))
@@ -191,7 +196,7 @@ def _whole(part: _Part, price: Floats, bound: float, cost: float) -> float:
         return bound
     nodes = len(part.room)
     found = part.costs.candidates(nodes, None, part.rows)
-    of_all = matrix(found.node, found.cost_ms, part.load, nodes) * (1 - 1e-6)  # costs come in float32
+    of_all = matrix(found.node, found.cost_ms, part.load, nodes) * SINGLE
     wait = part.load * part.wait_ms
     return max(bound, whole_bound(of_all, wait, part.load, part.room, price, cost, enough=cost / (1 + FAR)))
 

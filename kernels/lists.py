@@ -32,6 +32,12 @@ def listed(found: Candidates, load: Floats, room: Floats, owner: Ints, loyal_ms:
     return extended(none, found, room, owner, loyal_ms)
 
 
+def priced_ms(node: Ints, cost_ms: Singles, price: Floats) -> Floats:
+    """Cost and price of each node on a list, float64 of the lists' shape; inf where there is none."""
+    out: Floats = np.where(node >= 0, cost_ms + price[node], np.inf)
+    return out
+
+
 def matrix(node: Ints, cost_ms: Singles, load: Floats, nodes: int) -> Floats:
     """What all the events of each lane cost at each node, float64[L, N] in ms x events/s; inf where that is not on its list."""
     cost = np.full((len(load), nodes), np.inf)

@@ -9,12 +9,9 @@ import pytest
 
 from kernels.anneal import anneal
 from kernels.assign import WAIT_MS
-from kernels.jit import HAVE_NUMBA
 from kernels.lists import Lists, dearer_moves, listed, matrix
 from kernels.reference import MatrixCosts
 from kernels.tables import Floats, Ints
-
-pytestmark = pytest.mark.skipif(not HAVE_NUMBA, reason="it takes numba")
 
 
 def lists_of(cost: Floats, load: Floats, room: Floats) -> Lists:
