@@ -19,16 +19,14 @@ import fcntl
 import glob
 import json
 import os
-import random
 import re
 import shutil
 import signal
-import socket
 import string
 import subprocess
 from pathlib import Path
 
-from agents import log
+from agents import log, ports
 from agents.errors import InstallError, NoAnswer, NotConnected, SettingsError, XmppError
 from ejabberd import certificate
 from ejabberd.api import AdminApi
@@ -47,42 +45,24 @@ def hosts(domain: str) -> list[str]:
     return [domain, *(f"{service}.{domain}" for service in services)]
 
 
-def _free_port(not_these: tuple[int, ...] = ()) -> int:
-    """A free loopback port below the range that outgoing connections use, so that it is free at a restart too.
-
-    Each process looks in 200 of its own first: two that start servers at the same moment do not meet."""
-    own = 20_000 + os.getpid() % 60 * 200
-    for port in (*random.sample(range(own, own + 200), 100), *random.sample(range(20_000, 32_000), 200)):
-        if port not in not_these and not _taken(port):
-            return port
-    raise SettingsError("no free port on 127.0.0.1 between 20000 and 32000")
-
-
-def _taken(port: int) -> bool:
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            s.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
-
-
 class Server:
-    """A private ejabberd in `folder` for `domain`. Ports left out are those of the last run, else free ones."""
+    """A private ejabberd in `folder` for `domain`. Ports left out are those of the last run, else free ones;
+    until it has served, others when somebody took them."""
 
     def __init__(self, folder: Path, domain: str, *, c2s_port: int | None = None, http_port: int | None = None) -> None:
         self.folder = folder.absolute()
         self.domain = domain
         kept = self._kept_ports()
-        self.c2s_port = c2s_port or kept.get("c2s") or _free_port()
-        self.http_port = http_port or kept.get("http") or _free_port((self.c2s_port,))
+        self._asked = c2s_port is not None or http_port is not None
+        self.c2s_port = c2s_port or kept.get("c2s") or ports.free()
+        self.http_port = http_port or kept.get("http") or ports.free()
         self.ca_file = self.folder / "ca.pem"
         self.web = self.folder / "web"
         self.api = AdminApi(self.folder / "run" / "api.sock")
         self.user = run_as("ejabberd")
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
+        self._has_served = False
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?", domain):
             raise SettingsError(f"domain {domain!r}: letters a to z, digits, dots and hyphens make a domain")
         if re.search(r'["\\$\n]', str(self.folder)):
@@ -118,10 +98,8 @@ class Server:
             if (stale := self.pid) is not None:
                 LOG.warning("stale_server_ended", pid=stale, folder=str(self.folder))
             await self._end(timeout_s=5)
+            self._leave_taken_ports()
             await asyncio.to_thread(self._prepare)
-            for port in (self.c2s_port, self.http_port):
-                if _taken(port):
-                    raise SettingsError(f"port {port} of 127.0.0.1 is taken by another program; choose another")
             await asyncio.to_thread(self._spawn, erlang_libraries)
             try:
                 async with asyncio.timeout(timeout_s):
@@ -132,6 +110,7 @@ class Server:
             await self._end(timeout_s=0)
             self._release_lock()
             raise
+        self._has_served = True
         LOG.info("server_started", pid=self.pid, c2s_port=self.c2s_port)
 
     async def stop(self, timeout_s: float = 10) -> None:
@@ -160,6 +139,15 @@ class Server:
         return "\n".join(texts) or "(its logs are empty)"
 
     # ---- starting ----
+
+    def _leave_taken_ports(self) -> None:
+        """Ports that somebody else has taken are given up for others, unless they were asked for or clients know them."""
+        for port in filter(ports.taken, (self.c2s_port, self.http_port)):
+            if self._asked or self._has_served:
+                raise SettingsError(f"port {port} of 127.0.0.1 is taken by another program; choose another")
+            LOG.info("server_port_taken", port=port)
+            self.c2s_port, self.http_port = ports.free(), ports.free()
+            return
 
     def _kept_ports(self) -> dict[str, int]:
         try:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import random
 import shutil
 import signal
 import socket
@@ -16,7 +15,7 @@ import uuid
 from contextlib import closing
 from pathlib import Path
 
-from agents import log, settings
+from agents import log, ports, settings
 from agents.core.model import Partition
 from agents.errors import InstallError, KafkaUnavailable
 from agents.kafka.leases import LeaseMaker
@@ -137,7 +136,7 @@ class Broker:
             if len(kept) == 2 and self._port in (None, kept[0]):
                 self._ports = (kept[0], kept[1])
             else:
-                self._ports = (self._port or _free_port(), _free_port())
+                self._ports = (self._port or ports.free(), ports.free())
                 self.folder.mkdir(parents=True, exist_ok=True)
                 file.write_text("{} {}\n".format(*self._ports), "ascii")
         return self._ports
@@ -153,7 +152,7 @@ class Broker:
 
     def _leave_taken_ports(self) -> None:
         """A port that somebody else has taken since this folder was last used is given up for another, if we may choose."""
-        if self._ports is None and self._port is None and not all(map(_is_free, self._choose_ports())):
+        if self._ports is None and self._port is None and any(map(ports.taken, self._choose_ports())):
             _log.info("broker_ports_taken", ports=self._ports)
             self._ports = None
             (self.folder / "ports").unlink()
@@ -247,24 +246,6 @@ class Broker:
             if file.exists():
                 tail += file.read_text("utf-8", errors="replace")[-characters:]
         return tail
-
-
-def _free_port() -> int:
-    own = 20_000 + os.getpid() % 60 * 200  # as ejabberd's (ejabberd/server.py)
-    for port in (*random.sample(range(own, own + 200), 100), *random.sample(range(20_000, 32_000), 200)):
-        if _is_free(port):
-            return port
-    raise KafkaUnavailable("no free port between 20000 and 32000 on 127.0.0.1")
-
-
-def _is_free(port: int) -> bool:
-    with closing(socket.socket()) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have just ended do not count
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def _listens(port: int) -> bool:

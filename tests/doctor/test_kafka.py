@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.structs import OffsetAndMetadata
 
-from agents import settings
+from agents import ports, settings
 from agents.core.formats import LEADER_KEY, encode_leader, encode_placed
 from agents.core.inventory import Inventory
 from agents.core.lanemap import build
@@ -28,7 +28,6 @@ from agents.doctor.fleet import Fleet
 from agents.doctor.kafka import Kafka
 from agents.doctor.verdict import Finding, Level
 from agents.doctor.whom import Whom
-from agents.embedded.broker import _free_port
 from agents.kafka import lanemap
 from agents.kafka.admin import Topic, topics
 from agents.kafka.connection import client_kwargs
@@ -50,7 +49,7 @@ class Faulty(SecureBroker):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.lost_port = _free_port()
+        self.lost_port = ports.free()
 
     def _more_properties(self) -> str:
         port, controller_port = self._choose_ports()

@@ -9,10 +9,10 @@ import datetime
 import os
 from pathlib import Path
 
-from agents import settings
+from agents import ports, settings
 from agents.settings import Ejabberd, Settings, Xmpp
 from ejabberd import certificate
-from ejabberd.server import Server, _free_port, hosts
+from ejabberd.server import Server, hosts
 from tests.kafka.secured import secret
 
 OWN = Path(__file__).parents[2] / "ejabberd" / "own.yml"
@@ -40,7 +40,7 @@ class OwnServer(Server):
 
     def __init__(self, folder: Path, domain: str) -> None:
         super().__init__(folder, domain)
-        self.api_port = _free_port((self.c2s_port, self.http_port))
+        self.api_port = ports.free()
 
     def _installed(self) -> str:
         return os.environ.get("EJABBERD_LIBRARIES") or super()._installed()

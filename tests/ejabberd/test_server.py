@@ -154,6 +154,23 @@ async def test_a_taken_port_is_an_error_that_names_it(folder: Path) -> None:
     await server.stop()
 
 
+async def test_a_port_that_was_not_asked_for_is_left_to_who_took_it_until_clients_know_it(folder: Path) -> None:
+    server = Server(folder / "xmpp", DOMAIN)
+    with socket.create_server(("127.0.0.1", server.c2s_port)) as taken:
+        await server.start()
+        try:
+            assert server.c2s_port != taken.getsockname()[1]
+            kept = Server(folder / "xmpp", DOMAIN)
+            assert (kept.c2s_port, kept.http_port) == (server.c2s_port, server.http_port)
+        finally:
+            await server.stop()
+    with (
+        socket.create_server(("127.0.0.1", server.c2s_port)),
+        pytest.raises(SettingsError, match=f"port {server.c2s_port} .* taken"),
+    ):
+        await server.start()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts it as another user")
 async def test_a_folder_that_its_user_cannot_reach_is_an_error_that_says_where(folder: Path) -> None:
     closed = folder / "closed"

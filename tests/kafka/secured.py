@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agents.embedded.broker import Broker, _free_port
+from agents import ports
+from agents.embedded.broker import Broker
 
 USER, PASSWORD = "node-iad-1", "correct horse"
 
@@ -22,7 +23,7 @@ class SecureBroker(Broker):
 
     def __init__(self, folder: Path, *, denies: bool = False) -> None:
         super().__init__(folder, heap_mb=256)
-        self.secure_port = _free_port()
+        self.secure_port = ports.free()
         self._denies = denies
 
     def _more_properties(self) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import socket
 import urllib.request
 from collections.abc import Callable, Iterable
 
@@ -14,24 +12,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from agents.metrics.samples import Samples
-
-
-def free_port() -> int:
-    """One that is free now, on loopback."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def free_ports(count: int) -> int:
-    """The first of so many in a row that are free now, below those that the system gives away by itself."""
-    for first in range(random.randrange(20_000, 30_000), 32_000, count):
-        try:
-            for port in range(first, first + count):
-                socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            continue
-        return first
-    raise OSError(f"no {count} free ports in a row")
 
 
 class _One(Collector):

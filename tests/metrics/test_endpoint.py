@@ -9,13 +9,14 @@ import urllib.error
 
 import pytest
 
+from agents import ports
 from agents.errors import SettingsError
 from agents.metrics import declared as m
 from agents.metrics import endpoint
 from agents.metrics.endpoint import served
 from agents.metrics.samples import BOUNDS_S, Histogram, Samples
 from agents.settings import Metrics
-from tests.metrics.scraping import free_port, read, scrape
+from tests.metrics.scraping import read, scrape
 
 
 def look(out: Samples) -> None:
@@ -24,7 +25,7 @@ def look(out: Samples) -> None:
 
 
 async def test_a_look_is_answered_in_prometheus_words() -> None:
-    async with served(Metrics(port=free_port()), look) as port:
+    async with served(Metrics(port=ports.free()), look) as port:
         found = await scrape(port)
         assert found.value("geolane_xmpp_up", worker="node-a-1") == 1
         assert found.value("geolane_events_out_total", topic="events.lanes", partition="3") == 7
@@ -68,7 +69,7 @@ async def test_where_nobody_can_listen(where: Metrics, said: str) -> None:
 async def test_ipv6() -> None:
     if not socket.has_ipv6 or not endpoint_on_ipv6():
         pytest.skip("this machine has no IPv6")
-    async with served(Metrics(host="::1", port=free_port()), look):
+    async with served(Metrics(host="::1", port=ports.free()), look):
         pass
 
 
@@ -96,7 +97,7 @@ async def test_the_look_is_taken_on_the_loop_and_the_rest_elsewhere(monkeypatch:
         look(out)
 
     monkeypatch.setattr(Samples, "families", slow)
-    async with served(Metrics(port=free_port()), here) as port:
+    async with served(Metrics(port=ports.free()), here) as port:
         scraping = asyncio.create_task(scrape(port))
         while not writing.is_set():
             await asyncio.sleep(0.01)
@@ -107,7 +108,7 @@ async def test_the_look_is_taken_on_the_loop_and_the_rest_elsewhere(monkeypatch:
 
 
 async def test_who_connects_and_says_nothing_holds_up_nobody() -> None:
-    async with served(Metrics(port=free_port()), look) as port:
+    async with served(Metrics(port=ports.free()), look) as port:
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(30)]
         assert (await scrape(port)).value("geolane_xmpp_up") == 1
         for _, writer in silent:
@@ -126,7 +127,7 @@ async def test_a_loop_that_does_not_turn_fails_the_scrape_and_the_next_one_works
         except urllib.error.HTTPError as e:
             status.append(e.code)
 
-    async with served(Metrics(port=free_port()), look) as port:
+    async with served(Metrics(port=ports.free()), look) as port:
         asking = threading.Thread(target=ask)
         asking.start()
         asking.join(20)  # the loop stands still until the scraper has its answer
@@ -142,7 +143,7 @@ async def test_a_look_that_fails_is_answered_and_ends_nothing() -> None:
             raise ZeroDivisionError("no lanes")
         look(out)
 
-    async with served(Metrics(port=free_port()), sometimes) as port:
+    async with served(Metrics(port=ports.free()), sometimes) as port:
         with pytest.raises(urllib.error.HTTPError, match="503"):
             await scrape(port)
         fine = True

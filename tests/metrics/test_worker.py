@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from agents import settings
+from agents import ports, settings
 from agents.core.lanemap import build
 from agents.core.model import LANES, AssignCommand, Grant, Health, Partition
 from agents.core.records import Record
@@ -24,7 +24,7 @@ from agents.worker.look import look
 from agents.xmpp.worker import WorkerLink
 from tests.fixtures.kafka import KafkaServer
 from tests.fixtures.xmpp import XmppServer
-from tests.metrics.scraping import Scrape, free_port, scrape, scrape_until, written
+from tests.metrics.scraping import Scrape, scrape, scrape_until, written
 from tests.node.test_process import fleet
 from tests.worker.rig import Rig, Running, event, rig, until
 from tests.worker.test_engine import LIMIT, done, node
@@ -43,7 +43,7 @@ def picky(batch: list[Record]) -> list[Record | None]:
 async def test_a_real_node_is_scraped(kafka_server: KafkaServer, xmpp_server: XmppServer) -> None:
     async with rig(kafka_server, lanes=2) as r:
         stage, topic = NodeStage(picky, LIMIT, r.topics), r.topics.lanes
-        port = free_port()
+        port = ports.free()
         async with fleet(xmpp_server, r, stage, settings.Metrics(port=port)) as (f, process):
             found = await scrape_until(port, lambda s: s.value("geolane_xmpp_up", worker=f.account) == 1)
             assert found.value("geolane_worker_leased", worker=f.account) == 0

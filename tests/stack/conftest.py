@@ -17,6 +17,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from agents import ports
 from agents.embedded import flights, headless
 from agents.embedded.children import Child
 from agents.embedded.folder import RunFolder
@@ -24,7 +25,6 @@ from agents.embedded.replay import Event, Replay
 from agents.embedded.stack import Plan, Stack
 from agents.settings import Coordinator, Settings, Xmpp
 from agents.xmpp.person import Person, Said
-from tests.metrics.scraping import free_ports
 
 RATE_EPS = 1000.0
 
@@ -100,7 +100,7 @@ async def started(
         (path / "shipped.py").write_text(pipeline)
         worker = msgspec.structs.replace(settings.worker, pipeline="shipped:pipeline")
         settings = msgspec.structs.replace(settings, worker=worker)
-    first_port = free_ports(20) if metrics else 0
+    first_port = ports.free(20) if metrics else 0
     plan = Plan(settings, nodes=3, coordinators=coordinators, metrics_from=first_port or None)
     with RunFolder(path) as folder, pytest.MonkeyPatch.context() as monkeypatch:
         stack = Stack(folder, plan, lambda text: None)
