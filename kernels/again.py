@@ -47,6 +47,8 @@ def _anew(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, so
     within = np.full(len(room) + 1, -1, dtype=np.int32)  # the last for those that are on no list
     within[some] = np.arange(len(some), dtype=np.int32)
     rows = np.flatnonzero(within[place] >= 0)
+    if not len(rows):
+        return False
     node = within[lists.node[rows]]
     order = np.argsort(node < 0, axis=1, kind="stable")[:, : len(some)]
     part = Lists(

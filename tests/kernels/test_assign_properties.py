@@ -42,7 +42,8 @@ class Fleet(NamedTuple):
 def fleets(draw: st.DrawFn, *, fixed: bool = True, ranks: int = 3) -> Fleet:
     """Coarse numbers give ties and rooms that are exactly full; fine ones the usual case. Some places are forbidden."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    lanes, nodes = draw(st.integers(1, 24)), draw(st.integers(1, 7))
+    nodes = draw(st.one_of(st.integers(1, 7), st.integers(11, 24)))  # more than are filled anew at a time
+    lanes = draw(st.integers(1, 24 if nodes <= 7 else 60))
     coarse = draw(st.booleans())
     cost = rng.uniform(0, 200, (lanes, nodes))
     load = rng.lognormal(0, draw(st.sampled_from([0.0, 0.5, 2.0])), lanes)
@@ -55,7 +56,7 @@ def fleets(draw: st.DrawFn, *, fixed: bool = True, ranks: int = 3) -> Fleet:
     cost = np.where(rng.random((lanes, nodes)) < draw(st.sampled_from([0.0, 0.3, 0.95])), np.inf, cost)
     room[rng.random(nodes) < draw(st.sampled_from([0.0, 0.2]))] = 0.0
     owner = np.where(rng.random(lanes) < draw(st.sampled_from([0.0, 0.7, 1.0])), rng.integers(0, nodes, lanes), -1)
-    held = (rng.random(lanes) < draw(st.sampled_from([0.0, 0.4, 1.0]))) & fixed
+    held = (rng.random(lanes) < draw(st.sampled_from([0.0, 0.4, 0.9, 1.0]))) & fixed
     rank = rng.integers(0, draw(st.integers(1, ranks)), lanes)
     return Fleet(cost.astype(np.float32), load, room, owner.astype(np.int32), held, rank.astype(np.int32))
 
