@@ -1,7 +1,7 @@
 """Performs the core's effects against Kafka, XMPP and the journal, and tells their outcome back as events. It decides nothing.
 
 Kafka's are done one after the other, in order: a write that was queued before a fence is committed before it. XMPP commands go side
-by side; what is said to people goes in order."""
+by side; what is said to people goes in order; plans are made in a thread."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from agents.core.formats import (
     lease_key,
 )
 from agents.core.model import Kind, Leader, Partition, WorkerCommand
+from agents.core.planning.plan import Frame, Moment, Scored
 from agents.core.replay.decisions import Decided
 from agents.errors import CommandRefused, KafkaUnavailable, NoAnswer, NotConnected, StaleEpoch, XmppError
 from agents.journal import Journal
@@ -47,18 +48,20 @@ _log = log.get("coordinator")
 
 
 class Performer:
-    """One leader's hands. `tell` gives an event to the core's queue."""
+    """One leader's hands. `tell` gives an event to the core's queue; `planner` makes a plan, in any thread."""
 
     def __init__(
         self, link: CoordinatorLink, placement: PlacementLog, leases: LeaseMaker, offsets: dict[Kind, Offsets],
-        journal: Journal, tell: Callable[[Event], None], *, leader: Leader, errands: Errands | None = None,
-        counts: Counts | None = None,
+        journal: Journal, tell: Callable[[Event], None], *, leader: Leader, planner: Callable[[Frame, Moment], Scored],
+        errands: Errands | None = None, counts: Counts | None = None,
     ) -> None:  # fmt: skip
         self._link, self._placement, self._leases, self._offsets = link, placement, leases, offsets
-        self._journal, self._tell, self._leader = journal, tell, leader
+        self._journal, self._tell, self._leader, self._planner = journal, tell, leader, planner
         self._errands = errands or Errands({})
         self._kafka: deque[fx.MakeLease | fx.Write | fx.ReadOffsets] = deque()
         self._kafka_wanted = asyncio.Event()
+        self._plan: fx.PlanWanted | None = None
+        self._plan_wanted = asyncio.Event()
         self._talk: asyncio.Queue[fx.Say | fx.Show | fx.Subject | fx.MirrorAffiliations] = asyncio.Queue(TALK_QUEUE)
         self._threads: dict[str, str] = {}
         self._sending: set[asyncio.Task[None]] = set()
@@ -101,6 +104,9 @@ class Performer:
                     self._journal.decided(now_ms, self._leader.leader_epoch, effect)
                 case fx.WakeAt(after_s):
                     self._wake_at(after_s)
+                case fx.PlanWanted():
+                    self._plan = effect
+                    self._plan_wanted.set()
 
     def _wake_at(self, after_s: float) -> None:
         loop = asyncio.get_running_loop()
@@ -110,6 +116,17 @@ class Performer:
         if self._wake is not None:
             self._wake.cancel()
         self._wake = loop.call_at(when, lambda: self._tell(fx.Wake()))
+
+    # ---- the planner ----
+
+    async def run_plans(self) -> None:
+        """Makes plans in a thread, one at a time, for ever: meanwhile the loop hears who goes and places what they had."""
+        while True:
+            await self._plan_wanted.wait()
+            self._plan_wanted.clear()
+            if (wanted := self._plan) is not None:
+                self._plan = None
+                self._tell(fx.Planned(await asyncio.to_thread(self._planner, wanted.frame, wanted.moment)))
 
     # ---- Kafka ----
 

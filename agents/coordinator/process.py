@@ -30,6 +30,7 @@ from agents.core.operators.history import Search
 from agents.core.operators.letters import DeadLook, DeadReplay
 from agents.core.operators.looks import MapWanted, PlotWanted
 from agents.core.planning.inputs import PlacingSettings
+from agents.core.planning.planner import score
 from agents.core.rewinds import AwaitCommitted, LookBack, ReadCommitted
 from agents.data import RTT_TABLE, read_rtt
 from agents.errors import KafkaUnavailable, LeadershipLost, NotConnected, SettingsError, XmppError
@@ -176,6 +177,7 @@ class Process:
                 journal,
                 self.tell,
                 leader=leader,
+                planner=partial(score, numerics=numerics, clock=time.perf_counter),
                 errands=self._errands(journal, back),
                 counts=counts,
             )
@@ -185,6 +187,7 @@ class Process:
             async with asyncio.TaskGroup() as group:
                 group.create_task(performer.run_kafka())
                 group.create_task(performer.run_talk())
+                group.create_task(performer.run_plans())
                 group.create_task(self._tick(performer))
                 group.create_task(self._keep_forecast(core, journal))
                 group.create_task(self.inventory.tell(bound, lanemap, self.tell))

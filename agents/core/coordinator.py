@@ -23,6 +23,7 @@ from agents.core.effects import (
     LeaseMade,
     Note,
     OffsetsRead,
+    Planned,
     Ponged,
     Publish,
     Refused,
@@ -72,7 +73,8 @@ from agents.core.operators.dialogs import Dialogs
 from agents.core.operators.news import News
 from agents.core.pictures import samples
 from agents.core.planning.inputs import LanePlaces, PlacingSettings
-from agents.core.planning.placing import Clock, Placing
+from agents.core.planning.placing import Placing
+from agents.core.planning.planner import Clock
 from agents.core.rollout import ROLLOUT
 from agents.core.summary import fleet_item, summarise, worker_rows
 from agents.core.tuner import Tuner
@@ -214,6 +216,8 @@ class Coordinator:
                     view.heard_at = now.s
                 elif view.present and now.s >= self.liveness.quiet_until and self.liveness.watching():
                     yield from self._gone(worker, "silent, and no answer to a ping", now)
+            case Planned(scored):
+                yield from self.placing.planned(scored, now.s, now.ms, commanding=self.liveness.watching())
             case OffsetsRead(offsets):
                 self.liveness.offsets(self.fleet, offsets)
             case KafkaDown() | KafkaUp() | LinkUp() | LinkDown() | NotLeading() | Led():

@@ -13,6 +13,7 @@ from agents.core.inventory import Inventory
 from agents.core.model import Accelerator, Answer, Intent, Lease, Partition, Placed, Tuning, WorkerCommand
 from agents.core.pictures import Sample
 from agents.core.planning.inputs import LanePlaces
+from agents.core.planning.plan import Frame, Moment, Scored
 from agents.core.planning.residency import RuleWarning
 from agents.core.replay.decisions import Decided
 
@@ -146,6 +147,13 @@ class KafkaUp:
     """It succeeds again, or for the first time."""
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The plan of a PlanWanted, which its moment tells."""
+
+    scored: Scored
+
+
 CoreEvent = (
     Tick
     | Wake
@@ -163,6 +171,7 @@ CoreEvent = (
     | InventoryRefused
     | KafkaDown
     | KafkaUp
+    | Planned
 )
 
 # ---- effects ----
@@ -293,6 +302,15 @@ class WakeAt:
     after_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class PlanWanted:
+    """Make this plan (planner.score), beside everything else; Planned follows. One that is not yet begun when the next is
+    wanted need not be made."""
+
+    frame: Frame
+    moment: Moment
+
+
 Effect = (
     MakeLease
     | Write
@@ -310,5 +328,6 @@ Effect = (
     | MirrorAffiliations
     | Note
     | WakeAt
+    | PlanWanted
     | Decided
 )

@@ -82,6 +82,14 @@ class Hostile(RuleBasedStateMachine):
     def another_inventory(self, gone: set[str]) -> None:
         self.w.read(self.w.without(*gone))
 
+    @rule(slow=st.booleans())
+    def plans_take_time(self, slow: bool) -> None:
+        self.w.plans_at_once = not slow
+
+    @rule()
+    def plan_made(self) -> None:
+        self.w.make_plan()
+
     @rule(rounds=st.integers(1, 4))
     def calm(self, rounds: int) -> None:
         self.w.fair(rounds, revive=False)

@@ -12,7 +12,6 @@ from agents.core.feeds import ALERTS, AlertItem
 from agents.core.model import LANES, Health, Intent, Kind, ReleaseCommand, State, WorkerSpec, drain_intent
 from agents.core.planning.plan import Rule
 from agents.core.planning.residency import RuleWarning
-from agents.core.replay.decisions import Decided
 from agents.errors import ImpossibleTransition
 from tests.core.world import World
 
@@ -175,14 +174,13 @@ def test_a_site_that_goes_with_its_node_is_known_until_the_node_has_left() -> No
 
 def test_the_planner_gets_a_frame_of_its_own_for_each_inventory() -> None:
     w = at_work()
-    framed = [e for e in w.core.handle(fx.Tick(), w.now) if isinstance(e, Decided) and e.frame]
-    assert not framed, "the first plan had it"
+    assert [bool(d.frame) for d in w.decided] == [True] + [False] * (len(w.decided) - 1), "the first plan had it"
     w.read(w.without("node-1"))
     w.now_s += 1.5
-    decided = [e for e in w.core.handle(fx.Tick(), w.now) if isinstance(e, Decided)]
-    assert decided
-    assert decided[0].frame is not None
-    assert [n.id for n in decided[0].frame.nodes] == [n.id for n in decided[0].moment.nodes]
+    w.tell(fx.Tick())
+    decided = w.decided[-1]
+    assert decided.frame is not None
+    assert [n.id for n in decided.frame.nodes] == [n.id for n in decided.moment.nodes]
 
 
 def test_rules_are_bound_to_the_nodes_that_are_there_now() -> None:

@@ -41,6 +41,8 @@ from agents.core.model import (
 )
 from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.core.planning.plan import Calm
+from agents.core.planning.planner import score
+from agents.core.replay.decisions import Decided
 from agents.core.tenure import End, GiveBack, Take, TakeLease, Tenure
 from agents.data import read_rtt
 from agents.errors import CommandRefused, StaleEpoch
@@ -119,6 +121,9 @@ class World:
     noted: list[fx.Note] = field(default_factory=list)
     errands: list[fx.Errand] = field(default_factory=list)
     answered: list[fx.AnswerAdHoc] = field(default_factory=list)
+    decided: list[Decided] = field(default_factory=list)
+    plan: fx.PlanWanted | None = None
+    plans_at_once: bool = True
 
     def __post_init__(self) -> None:
         self.inv = inventory(self.nodes)
@@ -136,6 +141,7 @@ class World:
         self.errands.clear()
         self.sends.clear()
         self.pings.clear()
+        self.plan = None
         self.leader_epoch += 1
         self.core = new_core(
             self.inv, self.lanes, self.now, self.leader_epoch, self.partitions, self.leases, self.intents, self.tuning
@@ -160,6 +166,14 @@ class World:
         for effect in self.core.handle(event, self.now):
             self._perform(effect)
         self.core.fleet.validate()
+        if self.plans_at_once:
+            self.make_plan()
+
+    def make_plan(self) -> None:
+        """The plan that is wanted, if any, is made of what was known when it was asked for."""
+        if (wanted := self.plan) is not None:
+            self.plan = None
+            self.tell(fx.Planned(score(wanted.frame, wanted.moment, NUMERICS, lambda: 0.0)))
 
     def _perform(self, effect: fx.Effect) -> None:
         match effect:
@@ -179,6 +193,10 @@ class World:
                 self.answered.append(effect)
             case fx.Publish():
                 self.published.append(effect)
+            case fx.PlanWanted():
+                self.plan = effect
+            case Decided():
+                self.decided.append(effect)
             case _:
                 pass
 
@@ -335,6 +353,7 @@ class World:
             for worker in list(self.procs):
                 if worker in self.procs:
                     self.commit(worker)
+            self.make_plan()
             self.pass_s(1.0)
 
     def all_at_work(self) -> bool:

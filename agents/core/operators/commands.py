@@ -49,7 +49,7 @@ from agents.core.operators.whatif import USAGE, whatif
 from agents.core.planning.calm import MUST
 from agents.core.planning.explain import explain
 from agents.core.planning.inputs import Change, Target
-from agents.core.planning.placing import Scored
+from agents.core.planning.plan import Scored
 from agents.core.summary import health_word, summarise
 from agents.errors import OperatorError
 from agents.settings.tunables import TUNABLES

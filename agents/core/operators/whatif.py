@@ -16,7 +16,8 @@ from agents.core.operators.arguments import lane_of
 from agents.core.operators.news import names
 from agents.core.planning.explain import seats, use_eps
 from agents.core.planning.inputs import Change
-from agents.core.planning.placing import Placing, Scored
+from agents.core.planning.placing import Placing
+from agents.core.planning.plan import Scored
 from agents.errors import OperatorError
 from kernels.tables import Floats, Ints
 

@@ -12,7 +12,8 @@ import numpy as np
 from agents.core.fleet import Fleet
 from agents.core.model import PAUSE, Health, Partition, Placed, State, short_name
 from agents.core.planning.limits import ROUNDING
-from agents.core.planning.placing import Placing, Scored
+from agents.core.planning.placing import Placing
+from agents.core.planning.plan import Scored
 from kernels.reference import may_be, terms
 from kernels.tables import Bools, Floats, Ints
 

@@ -3,52 +3,28 @@ routers. Orphans are placed as soon as there is somebody to take them; anything 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from agents.core.effects import Effect, Note, Publish, WakeAt, Write
+from agents.core.effects import Effect, Note, PlanWanted, Publish, WakeAt, Write
 from agents.core.feeds import CURRENT, PLACEMENT, FeedItem, Move, PlacementFigures, PlacementPlan
 from agents.core.fleet import Fleet
 from agents.core.handover import Step, step
 from agents.core.model import LANES, PAUSE, Kind, Partition, Placed, State, short_name
-from agents.core.planning.board import Board
 from agents.core.planning.calm import MUST
 from agents.core.planning.inputs import Change, LanePlaces, PlacingSettings, Target, Watch, changed
-from agents.core.planning.plan import Calm, Frame, Memory, Moment, Plan
-from agents.core.planning.planner import check, decide
+from agents.core.planning.plan import Calm, Frame, Memory, Moment, Scored
+from agents.core.planning.planner import ORPHANED, Clock, score
 from agents.core.replay.decisions import Decided
-from kernels.tables import Numerics, Problem
+from kernels.tables import Numerics
 
 SETTLE_S = 3.0  # at the first placing: so long after the last worker came, unless all are there
 IMPROVE_EVERY_S = 1.0
 BUSY_SHARE = 0.2  # of the time may go into planning; a fleet for which that is little is looked at less often
 HOLD_S = 600.0
 PARKED = "waits: there is no room that it may have"
-
-Clock = Callable[[], float]
-"""Seconds that pass while something is computed: to say how long it took, never to decide."""
-
-
-@dataclass(slots=True)
-class Scored:
-    """The last time the lanes were planned, kept so that it can be explained. Rows: `partitions` are the moment's lanes,
-    `workers` its nodes. `took_ms`: how long the planning took."""
-
-    partitions: list[Partition]
-    workers: list[str]
-    frame: Frame
-    moment: Moment
-    problem: Problem
-    plan: Plan
-    took_ms: float = 0.0
-
-    def row(self, p: Partition) -> int:
-        return self.partitions.index(p)
-
-    def column(self, worker: str) -> int:
-        return self.workers.index(worker)
 
 
 @dataclass(slots=True)
@@ -69,6 +45,7 @@ class Placing:
     _opened: set[Kind] = field(default_factory=set)
     _joined_at: float = float("-inf")
     _improved_at: float = float("-inf")
+    _asked: Moment | None = None
     _placed_version: int = -1
     _framed: bool = False
 
@@ -114,7 +91,9 @@ class Placing:
                 yield from self._spread(orphans, now_ms)
             elif self.fleet.version != self._placed_version:
                 self._placed_version = self.fleet.version
-                scored = self._score(now, now_ms, orphans_only=True)
+                self.last = scored = self._score(now, now_ms, orphans_only=True)
+                if any(a.reason == ORPHANED for a in scored.plan.assignments):
+                    self._asked = None  # what is being planned does not know of them
                 yield from self._told(scored, "orphans")
                 yield from self._give_all(scored, now, now_ms)
 
@@ -130,14 +109,14 @@ class Placing:
 
     def _give_all(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
         """Writes the plan's assignments."""
-        self.waiting = tuple(Partition(LANES, n) for n in scored.plan.waiting)
         free = set(self.fleet.orphans(Kind.NODE))
+        self.waiting = tuple(p for n in scored.plan.waiting if (p := Partition(LANES, n)) in free)
         steps: dict[Partition, Placed] = {}
         moves: list[Move] = []
         why, by = "", ""
         for a in scored.plan.assignments:
             p, worker = Partition(LANES, a.lane), scored.workers[a.to]
-            if p not in free:
+            if p not in free or not self.fleet.takes(worker):
                 continue
             target = self.watch.targets.pop(p, None)
             meant = target is not None and target.worker == worker
@@ -189,9 +168,9 @@ class Placing:
     # ---- everything else, once a second ----
 
     def improve(self, now: float, now_ms: int) -> Iterator[Effect]:
-        """What the planner wants moved, as far as the calm rules let it."""
+        """Asks the planner what is to be moved, one plan at a time; `planned` follows. Routers are evened out at once."""
         took_s = self.last.took_ms / 1000 if self.last else 0.0
-        if now - self._improved_at < max(IMPROVE_EVERY_S, took_s / BUSY_SHARE):
+        if self._asked is not None or now - self._improved_at < max(IMPROVE_EVERY_S, took_s / BUSY_SHARE):
             return
         self._improved_at = now
         for kind in Kind:  # who leads a fleet without orphans may begin, too
@@ -202,18 +181,35 @@ class Placing:
         if Kind.NODE not in self._opened:
             return
         self.watch.observe(now, now_ms)
-        scored = self._score(now, now_ms)
-        self.memory = scored.plan.memory
+        moment = self.watch.moment(self.fleet.of(Kind.NODE), now, now_ms, self.memory)
+        self._asked = moment
+        yield PlanWanted(self.frame, moment)
+
+    def planned(self, scored: Scored, now: float, now_ms: int, *, commanding: bool) -> Iterator[Effect]:
+        """The plan that `improve` asked for is made, and time has passed. What it says of lanes and nodes that are others by now is
+        left out; all of it when the rules are others, when orphans were placed of whom it did not know, or when nobody
+        may be commanded just now. Soon there is another plan."""
+        if scored.moment is not self._asked:
+            return
+        self._asked = None
+        if scored.frame is not self.frame or not commanding:
+            return
+        self.last, self.memory = scored, scored.plan.memory
         yield from self._told(scored, "tick")
         yield from self._give_all(scored, now, now_ms)
         paused = PAUSE in self.fleet.intents
         targets = {
             Partition(LANES, m.lane): Target(scored.workers[m.to], m.reason, "", m.delta_ms)
             for m in scored.plan.moves
-            if not paused or m.reason in MUST
+            if (not paused or m.reason in MUST) and self.fleet.takes(scored.workers[m.to])
         }
         if not paused:
             targets |= {Partition(LANES, n): Target("", PARKED) for n in scored.plan.parked}
+        owner = {lane.id: lane.owner for lane in scored.moment.lanes} if targets else {}
+        for p in list(targets):
+            row = owner[p.n]
+            if row is None or self.fleet.partitions[p].worker != scored.workers[row]:
+                del targets[p]
         if targets:
             self.moved += [p for p, t in targets.items() if t.why not in MUST and self.can_move(p)]
             yield from self.begin(targets, now_ms)
@@ -257,9 +253,7 @@ class Placing:
     def _score(
         self, now: float, now_ms: int, *, orphans_only: bool = False, change: Change | None = None, eager: bool = False
     ) -> Scored:
-        began = self.clock()
-        partitions = self.fleet.of(Kind.NODE)
-        moment = self.watch.moment(partitions, now, now_ms, self.memory)
+        moment = self.watch.moment(self.fleet.of(Kind.NODE), now, now_ms, self.memory)
         moment = replace(moment, orphans_only=orphans_only, eager=eager)
         frame = self.frame
         if change is not None:
@@ -267,14 +261,7 @@ class Placing:
             frame, moment = changed(frame, moment, change, sites, self.places.rule_sites)
             if change != Change():
                 frame = replace(frame, calm=all_at_once(frame.calm))
-        check(frame, moment)
-        board = Board(frame, moment, self.numerics)
-        found = decide(board)
-        workers = [n.id for n in moment.nodes]
-        scored = Scored(partitions, workers, frame, moment, board.problem, found, (self.clock() - began) * 1000)
-        if change is None:
-            self.last = scored
-        return scored
+        return score(frame, moment, self.numerics, self.clock)
 
     # ---- saying ----
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from kernels.tables import RttModel, Weights
+from agents.core.model import Partition
+from kernels.tables import Problem, RttModel, Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,3 +209,23 @@ class Plan:
     room_eps: tuple[float, ...]
     price_ms: tuple[float, ...]
     memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A plan with what it was made from, kept so that it can be explained. Rows: `partitions` are the moment's lanes,
+    `workers` its nodes. `took_ms`: how long the planning took."""
+
+    partitions: list[Partition]
+    workers: list[str]
+    frame: Frame
+    moment: Moment
+    problem: Problem
+    plan: Plan
+    took_ms: float = 0.0
+
+    def row(self, p: Partition) -> int:
+        return self.partitions.index(p)
+
+    def column(self, worker: str) -> int:
+        return self.workers.index(worker)

@@ -11,7 +11,6 @@ from agents.core import tuner
 from agents.core.events_xmpp import Asked
 from agents.core.feeds import TUNING, TuningValues
 from agents.core.model import Tuned, Tuning
-from agents.core.replay.decisions import Decided
 from agents.settings.tunables import DEFAULTS, TUNABLES
 from tests.core.world import World
 
@@ -171,12 +170,14 @@ def test_a_calm_setting_holds_at_once_is_journaled_and_asks_nothing_of_workers(w
     assert (w.core.placing.settings.calm.windows, w.core.placing.watch.settings.calm.windows) == (4, 4)
     assert w.tuning.version == 0
     w.now_s += 2
-    decided = [e for e in w.core.handle(fx.Tick(), w.now) if isinstance(e, Decided)]
-    assert decided[0].frame is not None
-    assert decided[0].frame.calm.windows == 4
+    w.decided.clear()
+    w.tell(fx.Tick())
     w.now_s += 2
-    again = [e for e in w.core.handle(fx.Tick(), w.now) if isinstance(e, Decided)]
-    assert again[0].frame is None, "once"
+    w.tell(fx.Tick())
+    decided, again = w.decided
+    assert decided.frame is not None
+    assert decided.frame.calm.windows == 4
+    assert again.frame is None, "once"
     do(w, "!tune windows default")
     assert w.core.placing.settings.calm == before
 

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from agents.core.model import LANES, Partition, Placed, State
 from agents.core.planning.board import Board
 from agents.core.planning.explain import tell
-from agents.core.planning.placing import Scored
-from agents.core.planning.plan import Calm, Frame, Lane, Moment, Node, NodePlace, Rule
+from agents.core.planning.plan import Calm, Frame, Lane, Moment, Node, NodePlace, Rule, Scored
 from agents.core.planning.planner import plan
 from kernels import Numerics, Weights, no_rtt_table
 from kernels.assign import solve

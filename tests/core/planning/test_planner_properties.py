@@ -233,3 +233,37 @@ def test_orphans_are_all_placed_when_there_is_room_enough(rates: Sequence[float]
     nodes = [Node(f"n{i}", (sum(rates) / count + max(rates)) / CALM.target_utilisation) for i in range(count)]
     world = World([Lane(i, r) for i, r in enumerate(rates)], nodes, [[5.0 + n for n in range(count)] for _ in rates])
     assert world.plan().waiting == ()
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 2**32), st.booleans())
+def test_a_broad_fleet_keeps_them_too(seed: int, eager: bool) -> None:
+    """More nodes than the search fills anew at a time, most lanes at rest, some on their way, some nobody's."""
+    rng = np.random.default_rng(seed)
+    count, lanes = int(rng.integers(11, 20)), int(rng.integers(1, 60))
+    weight = rng.lognormal(0, rng.uniform(0.1, 1.5), lanes)
+    each = float(weight.sum()) / count / rng.uniform(0.5, 1.1)
+    nodes = [
+        Node(
+            f"n{i}",
+            each * float(rng.uniform(0.5, 1.5)),
+            bool(rng.random() < 0.9),
+            "draining" if rng.random() < 0.1 else "",
+        )
+        for i in range(count)
+    ]
+    orphans = float(rng.choice([0.0, 0.05, 0.5]))
+    owner = [None if rng.random() < orphans else int(rng.integers(count)) for _ in range(lanes)]
+    moving = [o is not None and rng.random() < 0.05 for o in owner]
+    target = [
+        int(rng.integers(count)) if m or (o is None and rng.random() < 0.2) else None
+        for o, m in zip(owner, moving, strict=True)
+    ]
+    cool = [float(rng.choice([0.0, 60.0])) for _ in range(lanes)]
+    rtt = rng.uniform(1, 200, (lanes, count)).tolist()
+    of = zip(weight.tolist(), owner, target, moving, cool, strict=True)
+    world = World([Lane(i, w, 0.0, o, t, m, c) for i, (w, o, t, m, c) in enumerate(of)], nodes, rtt)
+    p = world.plan(eager=eager)
+    for invariant in INVARIANTS:
+        invariant(world, p)
+    assert p == world.plan(eager=eager)

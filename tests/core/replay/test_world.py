@@ -18,13 +18,13 @@ class Recorded(World):
     """The world, and every plan that its coordinators made, as bytes, with its frame."""
 
     frame: Frame | None = None
-    decided: list[tuple[bytes, bytes, bytes, Decided]] = field(default_factory=list)
+    recorded: list[tuple[bytes, bytes, bytes, Decided]] = field(default_factory=list)
 
     def _perform(self, effect: fx.Effect) -> None:
         if isinstance(effect, Decided):
             self.frame = effect.frame or self.frame
             assert self.frame is not None, "a leader's first plan comes with its frame"
-            self.decided.append((frame_json(self.frame), moment_json(effect.moment), plan_json(effect.plan), effect))
+            self.recorded.append((frame_json(self.frame), moment_json(effect.moment), plan_json(effect.plan), effect))
         super()._perform(effect)
 
 
@@ -53,14 +53,14 @@ def troubled(seed: int) -> Recorded:
 @pytest.mark.parametrize("seed", range(4))
 def test_every_plan_of_a_troubled_coordinator_is_made_again_byte_for_byte(seed: int) -> None:
     w = troubled(seed)
-    assert len(w.decided) > 20
-    assert sum(len(d.plan.assignments) for *_, d in w.decided) >= 10
-    for frame, moment, plan, decided in w.decided:
+    assert len(w.recorded) > 20
+    assert sum(len(d.plan.assignments) for *_, d in w.recorded) >= 10
+    for frame, moment, plan, decided in w.recorded:
         assert replan(read_frame(frame), read_moment(moment), NUMERICS) == plan
         assert decided.numerics == NUMERICS.name
 
 
 def test_frame_comes_once_in_a_leaders_life() -> None:
     w = troubled(2)
-    assert sum(d.frame is not None for *_, d in w.decided) <= w.leader_epoch
-    assert w.decided[0][3].frame is not None
+    assert sum(d.frame is not None for *_, d in w.recorded) <= w.leader_epoch
+    assert w.recorded[0][3].frame is not None

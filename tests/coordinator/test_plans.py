@@ -1,0 +1,67 @@
+"""Plans are made in a thread: the loop goes on meanwhile, only the newest that is wanted is made, and a planner that fails ends it all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from agents.coordinator.perform import Performer
+from agents.core import effects as fx
+from agents.core.coordinator import Event
+from agents.core.model import Leader
+from agents.core.planning.plan import Frame, Moment, Scored
+
+NOBODY = cast(Any, None)  # Any: what a performer has besides is not used here
+WAIT_S = 5.0
+
+
+def performer(planner: Callable[[Frame, Moment], Scored], tell: Callable[[Event], None]) -> Performer:
+    return Performer(NOBODY, NOBODY, NOBODY, {}, NOBODY, tell, leader=Leader(1, "b"), planner=planner)
+
+
+def wanted(now_s: float) -> fx.PlanWanted:
+    return fx.PlanWanted(NOBODY, Moment(now_s, (), ()))
+
+
+async def test_the_loop_goes_on_and_only_the_newest_that_waits_is_made() -> None:
+    begun, go_on, made = threading.Event(), threading.Event(), asyncio.Queue[Event]()
+
+    def planner(frame: Frame, moment: Moment) -> Scored:
+        begun.set()
+        assert go_on.wait(WAIT_S)
+        return Scored([], [], frame, moment, NOBODY, NOBODY)
+
+    hands = performer(planner, made.put_nowait)
+    running = asyncio.create_task(hands.run_plans())
+    try:
+        hands.perform([wanted(1.0)], 0)
+        assert await asyncio.to_thread(begun.wait, WAIT_S)
+        hands.perform([wanted(2.0)], 0)
+        hands.perform([wanted(3.0)], 0)
+        assert made.empty()
+        go_on.set()
+        async with asyncio.timeout(WAIT_S):
+            told = [await made.get(), await made.get()]
+        assert [e.scored.moment.now_s for e in told if isinstance(e, fx.Planned)] == [1.0, 3.0]
+        assert made.empty()
+    finally:
+        go_on.set()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+async def test_a_planner_that_fails_is_not_passed_over() -> None:
+    def planner(frame: Frame, moment: Moment) -> Scored:
+        raise ZeroDivisionError("a flaw")
+
+    hands = performer(planner, NOBODY)
+    hands.perform([wanted(1.0)], 0)
+    with pytest.raises(ZeroDivisionError):
+        async with asyncio.timeout(WAIT_S):
+            await hands.run_plans()
