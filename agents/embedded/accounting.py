@@ -136,6 +136,16 @@ class Accounting:
         return self.events_in - self.clean - self.dead - self.unplaced - self.filtered
 
     @property
+    def in_now(self) -> int:
+        """Events that went in, those that came out before they were counted in among them: what may be shown while everything
+        moves. So is `open_now`."""
+        return self.events_in + max(0, -self.open)
+
+    @property
+    def open_now(self) -> int:
+        return max(0, self.open)
+
+    @property
     def duplicates(self) -> int:
         """Sources seen twice; also what came out beyond what went in (a filtered event that came out as well). The second
         holds only when nothing moves any more: outputs are read at once, `in` and `filtered` twice a second. Not those that

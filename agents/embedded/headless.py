@@ -44,7 +44,7 @@ async def run(stack: Stack, replay: Replay, events: int, kill_at: float | None) 
         "filtered": a.filtered,
         "dead": a.dead,
         "unplaced": a.unplaced,
-        "missing": max(0, a.open),
+        "missing": a.open_now,
         "duplicates": a.duplicates,
         "again": a.again,
         "moves": stack.follower.moves - moves,
@@ -74,5 +74,5 @@ async def _progress(stack: Stack, replay: Replay) -> None:
         await asyncio.sleep(PROGRESS_S)
         a = stack.accounting
         say(
-            f"sent {replay.sent}, in {a.events_in}, clean {a.clean}, dead {a.dead}, filtered {a.filtered}, open {a.open}"
+            f"sent {replay.sent}, in {a.in_now}, clean {a.clean}, dead {a.dead}, filtered {a.filtered}, open {a.open_now}"
         )

@@ -84,7 +84,7 @@ def _look(stack: Stack, replay: Replay | None) -> Look:
     a, f = stack.accounting, stack.follower
     recent = a.recent.summary()
     extra = (
-        f"{a.events_in + max(0, -a.open):,} in, {a.clean:,} clean, {max(0, a.open):,} on the way, {a.doubled_now} duplicates; "
+        f"{a.in_now:,} in, {a.clean:,} clean, {a.open_now:,} on the way, {a.doubled_now} duplicates; "
         f"{a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced",
         f"raw to clean {_ms(recent['p50'])} p50   {_ms(recent['p99'])} p99   {f.moves} moves   {f.fences} fences"
         + ("   ! waiting for Kafka" if replay and replay.waiting else ""),
@@ -102,7 +102,7 @@ async def _lines(stack: Stack, sending: asyncio.Task[None] | None) -> None:
         a = stack.accounting
         p = a.recent.summary()
         console.print(
-            f"in {a.events_in + max(0, -a.open)} clean {a.clean} dead {a.dead} filtered {a.filtered} open {max(0, a.open)} "
+            f"in {a.in_now} clean {a.clean} dead {a.dead} filtered {a.filtered} open {a.open_now} "
             f"duplicates {a.doubled_now} p50 {p['p50']} ms p99 {p['p99']} ms",
             soft_wrap=True,
         )
