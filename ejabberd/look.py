@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agents import settings
+from ejabberd import accounts
 from ejabberd.api import AdminApi
 from ejabberd.provision import COORDINATOR, NO_PRIVATE_MESSAGES, ROOM, ROOM_OPTIONS, Person, Tell
 
@@ -32,12 +33,9 @@ async def look(
 
 async def _account(api: AdminApi, user: str, host: str, secrets: Path, tell: Tell) -> None:
     account, file = f"account {user}@{host}", secrets / user
-    if await api.call("check_account", user=user, host=host) != 0:
+    if not await accounts.exists(api, user, host):
         tell("made", account)
-    elif (
-        file.exists()
-        and await api.call("check_password", user=user, host=host, password=settings.secret(str(file))) == 0
-    ):
+    elif file.exists() and await accounts.is_password(api, user, host, settings.secret(str(file))):
         tell("there", account)
     else:
         tell("changed", f"{account}: its password would be the one in {file}")

@@ -7,17 +7,14 @@ ejabberd 23.01, so feeds are made by stanzas in the coordinator's name; the serv
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import secrets as random_secrets
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from agents.errors import CommandRefused, SettingsError, XmppError
-from ejabberd import feeds
+from agents.errors import SettingsError, XmppError
+from ejabberd import accounts, feeds
 from ejabberd.api import AdminApi
 
 COORDINATOR = "geolane"
@@ -62,63 +59,18 @@ class Person:
     affiliation: Literal["member", "admin", "owner"]
 
 
-def password(secrets: Path, account: str) -> str:
-    """The password in the account's file; a random one of 256 bits is put there (mode 0600) where there is none."""
-    file = secrets / account
-    try:
-        if text := file.read_text("ascii").strip():
-            return text
-        file.unlink()  # empty: left by a disk that was full
-    except FileNotFoundError:
-        pass
-    draft = _draft_password(file)
-    try:
-        with suppress(FileExistsError):  # of two who come at once, the first one's is the password
-            os.link(draft, file)
-    finally:
-        draft.unlink()
-    return file.read_text("ascii").strip()
-
-
-def _draft_password(file: Path) -> Path:
-    """A new password of 256 bits, on disk (mode 0600) beside the file that it is for."""
-    draft = file.with_name(f".{file.name}.{random_secrets.token_hex(8)}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as f:
-        f.write(random_secrets.token_urlsafe(32) + "\n")
-        f.flush()
-        os.fsync(f.fileno())
-    return draft
-
-
 async def _account(api: AdminApi, user: str, host: str, secrets: Path) -> tuple[Did, str]:
     """What became of it, in words."""
-    text = await asyncio.to_thread(password, secrets, user)
-    try:
-        await _of_account(api, "register", user=user, host=host, password=text)
-    except CommandRefused as e:
-        if e.condition != "conflict":
-            raise
-        if await _of_account(api, "check_password", user=user, host=host, password=text) == 0:
-            return "there", f"account {user}@{host}"
-        await _of_account(api, "change_password", user=user, host=host, newpass=text)
-        return "changed", f"account {user}@{host}: its password is the one in {secrets / user} now"
-    return "made", f"account {user}@{host}, its password in {secrets / user}"
+    did = await accounts.ensure(api, user, host, secrets)
+    its = {
+        "made": f", its password in {secrets / user}",
+        "changed": f": its password is the one in {secrets / user} now",
+        "there": "",
+    }
+    return did, f"account {user}@{host}{its[did]}"
 
 
-async def _of_account(api: AdminApi, command: str, **arguments: str) -> Any:  # Any: each command answers its own
-    """Of those who register one account at once, each one refused leaves ejabberd 23.01 with a cache entry on which every
-    command about the account fails, and every log-in: it is asked again without what it has cached."""
-    for _ in range(4):
-        try:
-            return await api.call(command, **arguments)
-        except CommandRefused as e:
-            if e.condition != "http-500":
-                raise
-        await api.call("clear_cache")
-    return await api.call(command, **arguments)
-
-
-async def _pubsub(api: AdminApi, domain: str, *stanzas: str) -> None:
+async def pubsub(api: AdminApi, domain: str, *stanzas: str) -> None:
     """Send stanzas to the service in the coordinator's name. A call returns when the service has handled its stanza;
     they go one at a time because ejabberd 23.01 gives up one of two requests whose transactions collide (`aborted,
     cyclic`)."""
@@ -131,7 +83,7 @@ async def _pubsub(api: AdminApi, domain: str, *stanzas: str) -> None:
 
 async def _feed(api: AdminApi, domain: str, feed: feeds.Feed, *more: str) -> None:
     """Make or correct the feed, then send `more`, in this order."""
-    await _pubsub(api, domain, feeds.create(feed), feeds.configure(feed), *more)
+    await pubsub(api, domain, feeds.create(feed), feeds.configure(feed), *more)
 
 
 async def add_worker(api: AdminApi, domain: str, worker: str, secrets: Path, tell: Tell = tell_nobody) -> None:
@@ -155,7 +107,7 @@ async def add_worker(api: AdminApi, domain: str, worker: str, secrets: Path, tel
             feeds.affiliate(feed.name, [(jid, "publish-only")]),
             feeds.subscribe(feed.name, f"{COORDINATOR}@{fleet}"),
         ),
-        _pubsub(api, domain, feeds.affiliate(feeds.TUNING.name, [(jid, "member")])),
+        pubsub(api, domain, feeds.affiliate(feeds.TUNING.name, [(jid, "member")])),
     )
     tell(did, f"{account}; roster and feed {feed.name} set")
 
@@ -175,7 +127,7 @@ async def add_person(api: AdminApi, domain: str, person: Person, secrets: Path, 
     if now == "none":
         await api.call("set_room_affiliation", **room, jid=jid, affiliation=person.affiliation)
     if now != "outcast":
-        await _pubsub(api, domain, *(feeds.affiliate(f.name, [(jid, "member")]) for f in feeds.OPERATOR_FEEDS))
+        await pubsub(api, domain, *(feeds.affiliate(f.name, [(jid, "member")]) for f in feeds.OPERATOR_FEEDS))
     if now in ("none", person.affiliation):
         tell(did, f"{account}; {person.affiliation} in the room")
     else:

@@ -5,13 +5,10 @@ replaced as a whole, so that a coordinator never reads half of it."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
-import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +19,9 @@ from agents.core.inventory import Inventory, InventoryFile
 from agents.core.model import Kind
 from agents.core.nearest import hint
 from agents.errors import SettingsError
+from agents.replacing import alone, replace
 from agents.settings import decode_toml
 
-LOCK_S = 10.0
 _HEADER = re.compile(r"\s*\[")
 _NODE = re.compile(r"\s*\[\[\s*(node|'node'|\"node\")\s*\]\]")
 _BY_HAND = "edit it by hand"
@@ -83,7 +80,7 @@ def add(path: Path, row: Row) -> bool:
             before += "\n"
         return before + ("\n" if before else "") + row.toml + "".join(lines[at:])
 
-    with _locked(path):
+    with alone(path):
         if check(read(path), row):
             return False
         _replace(path, edit, lambda rows: rows["node"].append(msgspec.to_builtins(row)))
@@ -106,7 +103,7 @@ def remove(path: Path, name: str) -> bool:
     def expect(rows: dict[str, Any]) -> None:
         rows["node"] = [r for r in rows["node"] if r["name"] != name]
 
-    with _locked(path):
+    with alone(path):
         if f"{Kind.NODE}-{name}" not in read(path).workers:
             return False
         _replace(path, edit, expect)
@@ -142,40 +139,6 @@ def _replace(path: Path, edit: Callable[[str], str], expect: Callable[[dict[str,
         Inventory.from_file(found, str(path))
         if msgspec.to_builtins(found) != rows:
             raise SettingsError(f"{path}: that row cannot be told from others by its text; {_BY_HAND}")
-        mode = path.stat()
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.unlink(missing_ok=True)
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(edited)
-            os.fchmod(file.fileno(), mode.st_mode & 0o7777)
-            if os.geteuid() == 0:
-                os.fchown(file.fileno(), mode.st_uid, mode.st_gid)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace(path, edited)
     except OSError as e:
         raise SettingsError(f"{path}: cannot be written ({e.strerror}); who may write {path.parent}?") from e
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One at a time, of all who edit in this folder. The folder itself is locked: the file is replaced."""
-    try:
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as e:
-        raise SettingsError(f"{path.parent}: cannot be opened ({e.strerror})") from e
-    try:
-        deadline = time.monotonic() + LOCK_S
-        while True:
-            try:
-                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise SettingsError(
-                        f"{path}: somebody else has been editing it for {LOCK_S:g} s; try again"
-                    ) from None
-                time.sleep(0.05)
-        yield
-    finally:
-        os.close(folder)

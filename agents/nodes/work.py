@@ -15,10 +15,11 @@ from agents.kafka.removal import Removal
 from agents.kafka.rights import Right, rights
 from agents.nodes import rows
 from agents.nodes.asked import Asked, account
+from agents.passwords import made_once
 from agents.provision.feeds import check_feeds
 from ejabberd.changes import remove_worker, rotate
 from ejabberd.https import api_of
-from ejabberd.provision import COORDINATOR, add_worker, password
+from ejabberd.provision import COORDINATOR, add_worker
 
 Say = Callable[[str], None]
 LOOK_EVERY_S = 0.5
@@ -74,7 +75,7 @@ async def _give_kafka(asked: Asked, name: str, tell: Callable[[str, str], None])
     try:
         if asked.makes_kafka_accounts:
             user = asked.settings.kafka.of(name).username
-            await asyncio.to_thread(password, asked.secrets, f"kafka-{user}")
+            await asyncio.to_thread(made_once, asked.secrets / f"kafka-{user}")
             await accounts.users({user: asked.secrets / f"kafka-{user}"}, tell)
         await accounts.rights(wanted, tell)
     finally:

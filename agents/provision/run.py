@@ -16,12 +16,13 @@ from agents.kafka import lanemap
 from agents.kafka.accounts import Accounts
 from agents.kafka.admin import topics
 from agents.kafka.upkeep import bring
+from agents.passwords import made_once
 from agents.provision import printed
 from agents.provision.feeds import check_feeds
 from agents.provision.options import Options
 from ejabberd.https import api_of
 from ejabberd.look import look
-from ejabberd.provision import password, provision
+from ejabberd.provision import provision
 
 Say = Callable[[str], None]
 
@@ -72,7 +73,7 @@ async def _kafka(asked: Options, tell: Callable[[str, str], None]) -> None:
     if users or rights:
         if not asked.dry:
             for user in users:
-                await asyncio.to_thread(password, asked.secrets, f"kafka-{user}")
+                await asyncio.to_thread(made_once, asked.secrets / f"kafka-{user}")
         accounts = Accounts(kafka.admin)
         await accounts.start()
         try:

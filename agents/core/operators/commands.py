@@ -152,9 +152,8 @@ def _drain(c: Context, args: Sequence[str]) -> Dry:
         then: tuple[Effect, ...] = ()
         if view.present and view.boot:
             then = (Send(worker, DrainCommand(done.fleet.leader_epoch, view.boot)),)
-        done.news.asked(
-            f"drain {name} ({names(done.fleet.owned_by(worker))})", done.fleet.owned_by(worker), done.nick, done.now
-        )
+        mine = done.fleet.owned_by(worker)
+        done.news.asked(f"drain {name} ({names(mine)})", mine, done.nick, done.now, empties=worker)
         yield Write(intents={drain_intent(worker): intent}, then=then)
 
     return Dry(f"drain {name}", text, act, nodes=(worker,))
@@ -171,6 +170,7 @@ def _resume(c: Context, args: Sequence[str]) -> Dry:
         if view.present and view.boot:
             then = (Send(worker, ResumeCommand(done.fleet.leader_epoch, view.boot)),)
         done.news.line(f"{done.nick}: {name} takes lanes again.")
+        done.news.resumed(worker)
         yield Write(intents={drain_intent(worker): None}, then=then)
 
     return Dry(

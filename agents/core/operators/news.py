@@ -43,7 +43,7 @@ def clip(lines: Iterable[str]) -> str:
 @dataclass(slots=True)
 class Incident:
     """Something that is going on. `epochs`: its partitions, with the epoch that each has to get beyond. `by` is the nick of
-    who asked for it; then its progress is one corrected message."""
+    who asked for it; then its progress is one corrected message. `empties`: the worker that is to have nothing in the end."""
 
     title: str
     epochs: dict[Partition, int]
@@ -53,6 +53,7 @@ class Incident:
     told_at: float = 0.0
     done: int = 0
     about: str = ""
+    empties: str = ""
 
 
 @dataclass(slots=True)
@@ -127,11 +128,16 @@ class News:
             self.line(f"I was cut off from XMPP for {now - self.link_down_at:.0f} s. Nobody was fenced meanwhile.")
         self.link_down_at = None
 
-    def asked(self, title: str, partitions: Iterable[Partition], by: str, now: float) -> Incident:
-        """Somebody's confirmed command begins to move these."""
+    def asked(self, title: str, partitions: Iterable[Partition], by: str, now: float, *, empties: str = "") -> Incident:
+        """Somebody's confirmed command begins to move these; `empties`: and whatever else comes to this worker meanwhile."""
         self.count += 1
-        self.incidents.append(Incident(title, self._epochs(partitions), now, by, f"{self.count}", now))
+        epochs = self._epochs(partitions)
+        self.incidents.append(Incident(title, epochs, now, by, f"{self.count}", now, empties=empties))
         return self.incidents[-1]
+
+    def resumed(self, worker: str) -> None:
+        """What was to empty it is not to any more."""
+        self.incidents = [i for i in self.incidents if i.empties != worker]
 
     def moved(self, partitions: Iterable[Partition], now: float) -> None:
         """The planner moves these on its own."""
@@ -192,9 +198,10 @@ class News:
 
     def _progress(self, now: float) -> Iterator[Effect]:
         for incident in list(self.incidents):
+            emptied = not incident.empties or self._emptied(incident)
             left = [p for p, epoch in incident.epochs.items() if not _at_work(self.fleet, p, epoch)]
             total = len(incident.epochs)
-            if left:
+            if left or not emptied:
                 done = total - len(left)
                 if incident.by and done != incident.done and now - incident.told_at >= CORRECT_EVERY_S:
                     incident.done, incident.told_at = done, now
@@ -212,6 +219,13 @@ class News:
             elif total:
                 self.line(f"Calm again: {incident.title} at work elsewhere, {took} after.")
                 self.alert(Severity.CALM, "node_gone", incident.about, f"{incident.title} at work after {took}")
+
+    def _emptied(self, incident: Incident) -> bool:
+        """Whether the worker has nothing and is given nothing. What came to it before that was written has to go as well."""
+        worker = incident.empties
+        for p in self.fleet.owned_by(worker):
+            incident.epochs.setdefault(p, self.fleet.partitions[p].epoch)
+        return worker not in self.fleet.views or self.fleet.drained(worker)
 
     def _subject(self, now: float, paused: bool) -> Iterator[Effect]:
         fleet = self.fleet

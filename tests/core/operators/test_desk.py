@@ -131,6 +131,36 @@ def test_a_move_that_a_rule_forbids_is_refused(w: World) -> None:
     assert not w.kafka
 
 
+def test_a_drain_is_done_when_what_came_meanwhile_has_gone_too(w: World) -> None:
+    fleet = w.core.fleet
+    victim = next(s.worker for p, s in w.partitions.items() if p.kind is Kind.NODE)
+    name = victim.partition("-")[2]
+    other = next(p for p, s in fleet.partitions.items() if p.kind is Kind.NODE and s.worker != victim)
+    ask(w, f"!confirm {confirm_id(ask(w, f'!move {other.n} {name}'))}")
+    w.kafka_step()
+    w.deliver(0)
+    w.kafka_step()  # it is released, and about to be written as the victim's
+    ask(w, f"!confirm {confirm_id(ask(w, f'!drain {name}'))}")
+    assert other not in w.core.news.incidents[-1].epochs
+    w.kafka_step()
+    assert other in fleet.owned_by(victim)
+    assert other in w.core.news.incidents[-1].epochs
+    w.fair(40, revive=False)
+    assert not fleet.owned_by(victim)
+    assert [line for line in w.said if line.startswith("ana: drain") and "done in" in line]
+
+
+def test_a_drain_that_is_taken_back_is_never_told_to_be_done(w: World) -> None:
+    victim = next(s.worker for p, s in w.partitions.items() if p.kind is Kind.NODE)
+    name = victim.partition("-")[2]
+    ask(w, f"!confirm {confirm_id(ask(w, f'!drain {name}'))}")
+    w.kafka_step()
+    ask(w, f"!confirm {confirm_id(ask(w, f'!resume {name}'))}")
+    w.fair(40, revive=False)
+    assert not w.core.news.incidents
+    assert not [line for line in w.said if "drain" in line and "done in" in line]
+
+
 def test_a_drain_is_predicted_confirmed_written_then_told(w: World) -> None:
     victim = next(s.worker for p, s in w.partitions.items() if p.kind is Kind.NODE)
     name = victim.partition("-")[2]

@@ -15,7 +15,7 @@ from agents.embedded.children import Child
 from agents.embedded.replay import Event
 from agents.nodes import rows
 from agents.xmpp.person import Person
-from ejabberd.changes import next_file
+from ejabberd.accounts import next_file
 from tests.stack.conftest import Running
 from tests.stack.shared.asking import confirmed
 

@@ -1,0 +1,84 @@
+"""Accounts, each with its password in a file of its name. Whoever makes one at once with others, or is cut off and does it again, ends
+with the server and the file agreeing."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, Literal
+
+from agents import settings
+from agents.errors import CommandRefused, SettingsError
+from agents.passwords import made_once
+from ejabberd.api import AdminApi
+
+TRIES = 5
+
+
+async def ensure(api: AdminApi, user: str, host: str, secrets: Path) -> Literal["made", "changed", "there"]:
+    """The account is there, with the password in its file."""
+    text = await asyncio.to_thread(made_once, secrets / user)
+    try:
+        await asked(api, "register", user=user, host=host, password=text)
+    except CommandRefused as e:
+        if e.condition != "conflict":
+            raise
+        if await is_password(api, user, host, text):
+            return "there"
+        await asked(api, "change_password", user=user, host=host, newpass=text)
+        return "changed"
+    return "made"
+
+
+async def exists(api: AdminApi, user: str, host: str) -> bool:
+    return bool(await asked(api, "check_account", user=user, host=host) == 0)
+
+
+async def is_password(api: AdminApi, user: str, host: str, text: str) -> bool:
+    return bool(await asked(api, "check_password", user=user, host=host, password=text) == 0)
+
+
+async def asked(api: AdminApi, command: str, **arguments: str) -> Any:  # Any: each command answers its own
+    """Of those who register one account at once, each one refused leaves ejabberd 23.01 with a cache entry on which every
+    command about the account fails, and every log-in: it is asked again without what it has cached."""
+    for _ in range(TRIES - 1):
+        try:
+            return await api.call(command, **arguments)
+        except CommandRefused as e:
+            if e.condition != "http-500":
+                raise
+        await api.call("clear_cache")
+    return await api.call(command, **arguments)
+
+
+def next_file(secrets: Path, account: str) -> Path:
+    """Where the password that an account is to have lies until it has it."""
+    return secrets / f"{account}.next"
+
+
+async def rotate(api: AdminApi, user: str, host: str, secrets: Path) -> Path:
+    """A new password of 256 bits. It lies in a file before the server knows it, and takes the old one's place as soon as the
+    server does: whenever this is cut off, doing it again ends with a file that has the password. Sessions live on. Returns the
+    file.
+
+    Raises SettingsError (no such account, the files), XmppError."""
+    if not await exists(api, user, host):
+        raise SettingsError(f"there is no account {user}@{host}: geolane nodes add makes it")
+    file, coming = secrets / user, next_file(secrets, user)
+    text = await asyncio.to_thread(made_once, coming)
+    await asked(api, "change_password", user=user, host=host, newpass=text)
+    try:
+        await asyncio.to_thread(coming.replace, file)
+    except OSError as e:
+        if not (isinstance(e, FileNotFoundError) and settings.secret(str(file)) == text):  # one beside us has done it
+            raise SettingsError(f"{file}: cannot be replaced ({e.strerror}); its password is in {coming} now") from e
+    return file
+
+
+def forget(secrets: Path, account: str) -> None:
+    """Its files are gone. Raises SettingsError."""
+    for file in (secrets / account, next_file(secrets, account)):
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as e:
+            raise SettingsError(f"{file}: cannot be removed ({e.strerror})") from e
