@@ -345,9 +345,10 @@ for each seed; of HiGHS the first alone. Wall time; ours with the kernel's table
   times as many lanes. *Lanes that must move*: no placement of
   whole lanes moves fewer for at most {TARGET_COST:.1%} more than the fresh solution, proven by the same bound with a price on
   each move; what is between that and ours is not known.
-- **On another machine** (2026-11-24, two cores of an AMD EPYC) the same fleets of 10,000 lanes and more came out the same to the
-  digit, and the warm ticks at 0.70 and 0.85 took 37 and 42 ms for 10,000 x 100, 613 and 809 ms for 100,000 x 1,000: these
-  targets hang on the processor.
+- **On other machines** the same fleets of 10,000 lanes and more came out the same to the digit. The warm ticks at 0.70 and 0.85 took
+  37 and 42 ms for 10,000 x 100, 613 and 809 ms for 100,000 x 1,000 on two cores of an AMD EPYC (2026-11-24), and 76, 97,
+  1,141 and 1,536 ms on those of another Xeon, shared and slower in all that is timed here (2026-11-28 00:16 UTC): these
+  targets hang on the machine.
 - **The simple ways**: the cheapest nodes are the ones that are full. Greedy fills them with whoever comes first. The exact optimum
   on the {SHORT} cheapest nodes is good while each lane finds room among them (it may split lanes, so it can come out below
   ours), and where one does not, load waits that need not; which of the two it is, nothing says without a bound. (Of

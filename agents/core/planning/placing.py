@@ -205,12 +205,9 @@ class Placing:
         }
         if not paused:
             targets |= {Partition(LANES, n): Target("", PARKED) for n in scored.plan.parked}
-        owner = {lane.id: lane.owner for lane in scored.moment.lanes} if targets else {}
-        for p in list(targets):
-            row = owner[p.n]
-            if row is None or self.fleet.partitions[p].worker != scored.workers[row]:
-                del targets[p]
         if targets:
+            had = {x.id: scored.workers[x.owner] for x in scored.moment.lanes if x.owner is not None}
+            targets = {p: t for p, t in targets.items() if self.fleet.partitions[p].worker == had.get(p.n)}
             self.moved += [p for p, t in targets.items() if t.why not in MUST and self.can_move(p)]
             yield from self.begin(targets, now_ms)
 
