@@ -16,7 +16,8 @@ GAIN = 1e-6  # share of what a part costs that must be won
 
 
 def again(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints) -> int:
-    """Changes `place` int32[L] where that is cheaper; returns the number of parts in which it did. `price` float64[N]."""
+    """Changes `place` int32[L], each on its lane's list, where that is cheaper; returns the number of parts in which it did.
+    `price` float64[N]."""
     nodes = len(room)
     if (place < 0).any() or nodes <= TOGETHER:  # all of them together is what has been done already
         return 0
@@ -64,7 +65,7 @@ def _anew(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, so
     new = round_off(part, tree, LAST_MS)
     finish(part, room[some], rank[rows], exact, new, 0.0)
     after = float((now_ms(part, new) * part.load).sum())
-    if after >= before * (1 - GAIN):
+    if after >= before * (1 - GAIN) or (new < 0).any():
         return False
     place[rows] = some[new]
     return True

@@ -171,11 +171,22 @@ def _searched(
     lane. Changes `place`, and returns it or a better one."""
     if not _is_small(lists) or _cost(part, place) - bound <= CLOSE * abs(bound):
         return place
+    lists = _with_place(part, lists, place)
     if move_ms:
         lists = dearer_moves(lists, part.owner, np.minimum(MOVE_MOST_MS, move_ms * part.load.mean() / part.load))
     again(lists, part.room, part.rank, price, place)
     gap = _cost(part, place) - bound
     return _finished(part, lists, price, anneal(lists, part.room, part.rank, price, place, gap, least), least)
+
+
+def _with_place(part: _Part, lists: Lists, place: Ints) -> Lists:
+    """The lists with the nodes where the lanes are; what waited may have got room at one that is on a longer list."""
+    off = (place >= 0) & (lists.node != place[:, None]).all(axis=1)
+    if not off.any():
+        return lists
+    node = np.where(off, place, -1).astype(np.int32)
+    found = Candidates(node[:, None], part.costs.at(part.rows, np.maximum(node, 0))[:, None])
+    return extended(lists, found, part.room, part.owner, part.loyal_ms)
 
 
 def _is_worth_it(part: _Part, new: Ints, old: Ints) -> bool:
