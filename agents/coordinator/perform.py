@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 
 from agents import log
 from agents.coordinator.counts import Counts
@@ -30,16 +31,26 @@ from agents.core.formats import (
 from agents.core.model import Kind, Leader, Partition, WorkerCommand
 from agents.core.planning.plan import Frame, Moment, Scored
 from agents.core.replay.decisions import Decided
-from agents.errors import CommandRefused, KafkaUnavailable, NoAnswer, NotConnected, StaleEpoch, XmppError
+from agents.errors import (
+    CommandRefused,
+    KafkaUnavailable,
+    LeadershipLost,
+    NoAnswer,
+    NotConnected,
+    StaleEpoch,
+    XmppError,
+)
 from agents.journal import Journal
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
+from agents.work_thread import WorkThread
 from agents.xmpp.coordinator import CoordinatorLink
 
 COMMAND_S = 5.0
 PING_S = 3.0
 LEASE_S = 5.0
+PLAN_S = 60.0
 KAFKA_QUEUE, TALK_QUEUE, SENDING = 10_000, 200, 5_000
 THREADS = 100
 FEEDS = (FLEET, PLACEMENT, ALERTS)
@@ -120,13 +131,22 @@ class Performer:
     # ---- the planner ----
 
     async def run_plans(self) -> None:
-        """Makes plans in a thread, one at a time, for ever: meanwhile the loop hears who goes and places what they had."""
-        while True:
-            await self._plan_wanted.wait()
-            self._plan_wanted.clear()
-            if (wanted := self._plan) is not None:
-                self._plan = None
-                self._tell(fx.Planned(await asyncio.to_thread(self._planner, wanted.frame, wanted.moment)))
+        """Makes plans in a thread, one at a time, for ever: meanwhile the loop hears who goes and places what they had. Raises
+        LeadershipLost when one takes longer than PLAN_S (a GPU that hangs)."""
+        thread = WorkThread("planner")
+        try:
+            while True:
+                await self._plan_wanted.wait()
+                self._plan_wanted.clear()
+                if (wanted := self._plan) is not None:
+                    self._plan = None
+                    async with asyncio.timeout(PLAN_S):
+                        scored = await thread.run(partial(self._planner, wanted.frame, wanted.moment))
+                    self._tell(fx.Planned(scored))
+        except TimeoutError as e:
+            raise LeadershipLost(f"no plan was made in {PLAN_S:g} s: the leadership is given up") from e
+        finally:
+            thread.stop()
 
     # ---- Kafka ----
 

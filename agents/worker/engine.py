@@ -23,13 +23,13 @@ from agents.core.tenure import Drain, Effect, End, GiveBack, Leave, Take, TakeLe
 from agents.errors import CommandRefused, KafkaUnavailable, LeaseLost
 from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer, NotSent
+from agents.work_thread import WorkThread
 from agents.worker.arrivals import Arrivals
 from agents.worker.lane import Counts, Lane, Phase
 from agents.worker.meters import Meters
 from agents.worker.outbox import Outbox
 from agents.worker.reader import Reader, Unreadable
 from agents.worker.stage import Stage, Tally
-from agents.worker.thread import WorkThread
 
 IDLE_COMMIT_S = 24 * 3600.0
 """An offset that did not move is committed anew this often: brokers forget offsets after 7 days (PROTOCOL 2.7)."""

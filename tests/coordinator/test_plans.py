@@ -10,11 +10,13 @@ from typing import Any, cast
 
 import pytest
 
+from agents.coordinator import perform
 from agents.coordinator.perform import Performer
 from agents.core import effects as fx
 from agents.core.coordinator import Event
 from agents.core.model import Leader
 from agents.core.planning.plan import Frame, Moment, Scored
+from agents.errors import LeadershipLost
 
 NOBODY = cast(Any, None)  # Any: what a performer has besides is not used here
 WAIT_S = 5.0
@@ -54,6 +56,24 @@ async def test_the_loop_goes_on_and_only_the_newest_that_waits_is_made() -> None
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
+
+
+async def test_a_planner_that_hangs_ends_the_leadership(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perform, "PLAN_S", 0.05)
+    go_on = threading.Event()
+
+    def planner(frame: Frame, moment: Moment) -> Scored:
+        assert go_on.wait(WAIT_S)
+        raise AssertionError
+
+    hands = performer(planner, NOBODY)
+    hands.perform([wanted(1.0)], 0)
+    try:
+        with pytest.raises(LeadershipLost, match=r"no plan was made in 0\.05 s"):
+            async with asyncio.timeout(WAIT_S):
+                await hands.run_plans()
+    finally:
+        go_on.set()
 
 
 async def test_a_planner_that_fails_is_not_passed_over() -> None:

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from agents.core.model import Health
+from agents.work_thread import WorkThread
 from agents.worker.health import FULL_FOR, STARTING, Probe, Verdict, Vitals, judge
-from agents.worker.thread import WorkThread
 
 CALM, BUSY, NARROW = Vitals(0.2, 60, 0.5), Vitals(0.99, 60, 0.5), Vitals(0.2, 60, 0.02)
 
