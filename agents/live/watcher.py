@@ -103,9 +103,7 @@ class Watcher:
         self._heard(item, None if published.kept and self._connections == 1 else act)
 
     async def _renew(self, person: Person) -> None:
-        """Another client of this account that leaves may have ended the account's subscriptions: silence makes us ask again.
-
-        Who may not read any more hears of it here."""
+        """The feed `fleet` says something every second: after silence we subscribe again, and who may not read any more hears of it."""
         while True:
             await asyncio.sleep(STALE_S)
             silent_s = self._board.figures(time.monotonic()).silent_s

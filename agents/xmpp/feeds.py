@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
@@ -15,6 +15,7 @@ from plugins import feeds as stanzas
 
 LOG = log.get("xmpp.feeds")
 WAITING_ITEMS = 200
+SESSIONS = 16
 READERS = ("owner", "admin", "member")
 
 
@@ -72,7 +73,8 @@ async def mirror(
     """Make the readers of each feed those whom the room knows (PROTOCOL 4, who may what 2).
 
     Only JIDs at `people_host` are touched. Who may not read any more also loses the subscription: the service goes on
-    sending to a subscriber whose affiliation is gone. Raises NotConnected, NoAnswer, CommandRefused."""
+    sending to a subscriber whose affiliation is gone. Of somebody with more than SESSIONS subscribed sessions all go, since most
+    were left by programs that were killed; those that live subscribe again. Raises NotConnected, NoAnswer, CommandRefused."""
     may = {jid for jid, what in affiliations.items() if what in READERS and _at(jid, people_host)}
     for feed in feeds:
         now = stanzas.affiliations_of(
@@ -85,7 +87,9 @@ async def mirror(
         subscribers = stanzas.subscribers_of(
             await session.request(stanzas.subscribers_request(session.stream.Iq(), service, feed))
         )
-        gone = [jid for jid in subscribers if _at(jid, people_host) and jid.partition("/")[0] not in may]
+        bare = {jid: jid.partition("/")[0] for jid in subscribers if _at(jid, people_host)}
+        sessions = Counter(of for jid, of in bare.items() if jid != of)
+        gone = [jid for jid, of in bare.items() if of not in may or (jid != of and sessions[of] > SESSIONS)]
         if gone:
             await session.request(stanzas.drop_subscriptions(session.stream.Iq(), service, feed, gone))
 

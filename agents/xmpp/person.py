@@ -6,6 +6,7 @@ import asyncio
 import xml.etree.ElementTree as ET
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
@@ -25,6 +26,7 @@ from plugins.values import BadStanza
 
 REMEMBERED = 1000
 OPERATE_S = 15.0
+RENEW_S = 60.0  # without news, until a watcher subscribes again
 T = TypeVar("T")
 # What a server says when nobody is at the address; an answer of the leader's is none of these.
 _NOBODY = ("service-unavailable", "recipient-unavailable", "gone", "remote-server-not-found", "remote-server-timeout")
@@ -163,34 +165,45 @@ class Person:
     async def watch(self, feed: str, newest: int = 1) -> AsyncGenerator[Published]:
         """The newest item of `feed` (or so many), then each as it comes, until closed; of more than 1000 unread the oldest go.
 
-        Subscribes the bare JID, and ends that afterwards unless it was subscribed before.
+        Subscribes this session (its full JID), so that the account's other clients hear nothing of it, and ends that
+        afterwards.
         Raises CommandRefused (`closed-node` and the like come as the service's condition), NoAnswer, NotConnected."""
         service, stream = self._xmpp.pubsub, self.session.stream
-        request = feeds.own_subscriptions_request(stream.Iq(), service)
-        before = (feed, self.jid) in feeds.own_subscriptions_of(await self.session.request(request))
         queue = self._items[feed] = asyncio.Queue(REMEMBERED)
         ours = False
         try:
             await self.subscribe(feed)
-            ours = not before
+            ours = True
             request = feeds.last_item_request(stream.Iq(), service, feed, newest)
-            kept = feeds.published_of_result(await self.session.request(request))[:newest]
-            for item in kept:
+            known = feeds.published_of_result(await self.session.request(request))[:newest]
+            for item in known:
                 yield item
             while True:
-                item = await self.session.lasting(queue.get())
-                first, kept = kept, []
-                if any(_same(item, known) for known in first):
-                    continue  # a feed that greets new subscribers sends it, too
+                item = await self._next(feed, queue)
+                if any(_same(item, before) for before in known):
+                    continue  # a feed that greets subscribers sends it, too; so does one that the account is subscribed to
+                known = [item]
                 yield item
         finally:
             del self._items[feed]
             if ours and self.session.up:
-                await self.session.request(feeds.subscribe_request(stream.Iq(), service, feed, self.jid, undo=True))
+                request = feeds.subscribe_request(stream.Iq(), service, feed, self.session.jid, undo=True)
+                with suppress(CommandRefused):  # somebody has ended it already
+                    await self.session.request(request)
+
+    async def _next(self, feed: str, queue: asyncio.Queue[Published]) -> Published:
+        """Where nothing comes it may be that the subscription was ended: who may not read any more hears of it, else it is renewed."""
+        while True:
+            try:
+                async with asyncio.timeout(RENEW_S):
+                    return await self.session.lasting(queue.get())
+            except TimeoutError:
+                await self.subscribe(feed)
 
     async def subscribe(self, feed: str) -> None:
-        """Subscribe again: another client of the same account may have ended what is the account's. Raises as `watch`."""
-        await self.session.request(feeds.subscribe_request(self.session.stream.Iq(), self._xmpp.pubsub, feed, self.jid))
+        """Subscribe this session, or subscribe it again. Raises as `watch`."""
+        service, stream = self._xmpp.pubsub, self.session.stream
+        await self.session.request(feeds.subscribe_request(stream.Iq(), service, feed, self.session.jid))
 
 
 def _same(a: Published, b: Published) -> bool:

@@ -20,8 +20,9 @@ from agents.core.feeds import (
     Severity,
 )
 from agents.errors import CommandRefused
+from agents.xmpp import feeds, person
 from agents.xmpp.person import Person
-from plugins.feeds import entry_of
+from plugins.feeds import entry_of, subscribers_of, subscribers_request
 from tests.xmpp.conftest import Coordinator, Links, until
 
 SUMMARY = FleetSummary(10, 9, 1, 32, 30, 1, 1, 998.5, 1001.0, 40, 3.1, 9.4, True)
@@ -84,6 +85,55 @@ async def test_a_watcher_gets_every_alert_in_order(links: Links) -> None:
         await asyncio.gather(reader, return_exceptions=True)
 
 
+async def test_who_watches_troubles_no_other_client_of_the_account(links: Links) -> None:
+    leader = await links.coordinator()
+    ana = await links.server.person()
+    settings = links.server.settings(ana)
+    async with Person(settings, ana) as phone, Person(settings, ana) as terminal:
+        heard = phone._items[ALERTS] = asyncio.Queue(10)
+        async with aclosing(terminal.watch(ALERTS)) as items, asyncio.timeout(10):
+            leader.link.publish(alert(300))
+            async for item in items:
+                if item.item_id == "alert-4-300":
+                    break
+        assert not await _subscribed(leader, links.server.jid(ana)), "it ends with the watching"
+        assert heard.empty()
+
+
+async def test_what_killed_watchers_left_is_cleared_and_those_who_live_go_on(
+    links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(person, "RENEW_S", 0.5)
+    monkeypatch.setattr(feeds, "SESSIONS", 3)
+    leader = await links.coordinator()
+    ana = await links.server.person()
+    for _ in range(4):
+        async with Person(links.server.settings(ana), ana) as killed:
+            await killed.subscribe(ALERTS)
+    async with Person(links.server.settings(ana), ana) as client:
+        got: list[str] = []
+
+        async def read() -> None:
+            async with aclosing(client.watch(ALERTS)) as items:
+                async for item in items:
+                    got.append(item.item_id)  # noqa: PERF401  # read while it runs
+
+        reader = asyncio.create_task(read())
+        await until(lambda: ALERTS in client._items)
+        await leader.link.mirror(await leader.link.affiliations(), [ALERTS])
+        await until(lambda: _published(leader, 400) and "alert-4-400" in got)
+        assert await _subscribed(leader, links.server.jid(ana)) == {client.session.jid}
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+
+
+async def _subscribed(leader: Coordinator, who: str) -> set[str]:
+    """Who of that account, or which of its sessions, is subscribed to the alerts."""
+    session, service = leader.link._lead_or_raise().session, leader.link._xmpp.pubsub
+    answer = await session.request(subscribers_request(session.stream.Iq(), service, ALERTS))
+    return {jid for jid in subscribers_of(answer) if jid.startswith(who)}
+
+
 async def test_a_stranger_cannot_read(links: Links) -> None:
     mallory = await links.server.stranger()
     async with Person(links.server.settings(mallory), mallory) as client:
@@ -96,7 +146,7 @@ async def test_who_is_banned_stops_reading(links: Links) -> None:
     leader = await links.coordinator()
     server = links.server
     ana, bob = await server.person(), await server.person()
-    feeds = [ALERTS, PLACEMENT]
+    both = [ALERTS, PLACEMENT]
     async with Person(server.settings(ana), ana) as banned, Person(server.settings(bob), bob) as other:
         read: dict[str, list[str]] = {ana: [], bob: []}
 
@@ -108,13 +158,13 @@ async def test_who_is_banned_stops_reading(links: Links) -> None:
         tasks = [asyncio.create_task(follow(client)) for client in (banned, other)]
         await until(lambda: _published(leader, 200) and all("alert-4-200" in x for x in read.values()))
         affiliations = await leader.link.affiliations()
-        await leader.link.mirror({jid: a for jid, a in affiliations.items() if jid != server.jid(ana)}, feeds)
+        await leader.link.mirror({jid: a for jid, a in affiliations.items() if jid != server.jid(ana)}, both)
         leader.link.publish(alert(201))
         await until(lambda: "alert-4-201" in read[bob])
         assert "alert-4-201" not in read[ana]
         with pytest.raises(CommandRefused):
             await anext(banned.watch(PLACEMENT))
-        await leader.link.mirror(affiliations, feeds)
+        await leader.link.mirror(affiliations, both)
         async with aclosing(banned.watch(PLACEMENT)):
             pass
         for task in tasks:

@@ -239,7 +239,7 @@ class News:
         text = f"geolane: {state}, {here}/{len(nodes)} nodes, {placed}/{len(lanes)} lanes"
         if text != self.coming:
             self.coming, self.coming_at = text, now
-        if text != self.subject and (now - self.coming_at >= SUBJECT_AFTER_S or not self.subject):
+        if text != self.subject and now - self.coming_at >= SUBJECT_AFTER_S:
             self.subject = text
             yield Subject(text)
 

@@ -63,8 +63,11 @@ def test_the_subject_changes_only_for_what_holds() -> None:
     def subjects(now: float) -> list[str]:
         return [e.text for e in news.tell(now, paused=False, connected=True) if isinstance(e, Subject)]
 
-    first = subjects(100.0)
-    assert first == ["geolane: calm, 3/3 nodes, 6/6 lanes"]
+    w.core.fleet.views["node-1"].present = False
+    assert subjects(94.0) == [], "who begins to lead does not know them all yet"
+    w.core.fleet.views["node-1"].present = True
+    assert subjects(95.0) == []
+    assert subjects(100.0) == ["geolane: calm, 3/3 nodes, 6/6 lanes"]
     w.core.fleet.views["node-1"].present = False
     assert subjects(101.0) == []
     w.core.fleet.views["node-1"].present = True
