@@ -1,7 +1,7 @@
 """Runs one process: a main coroutine on uvloop; a signal lets it hand over, then cancels it; stopping is bounded, the exit
 code says how it ended.
 
-0  ended, or stopped by SIGTERM or SIGINT        2  a GeolaneError, said in one line
+0  ended, or stopped by SIGTERM, SIGINT, SIGHUP  2  a GeolaneError, said in one line
 1  a fault of ours, logged with its traceback    3  lease or leadership lost: start it again at once, with a new boot
 """
 
@@ -74,6 +74,7 @@ class _Stop:
     ):
         self._loop, self._task, self._service, self._stop_s = loop, task, service, stop_s
         self.asked = self._cut = False
+        self._terminals = [fd for fd in (0, 1, 2) if os.isatty(fd)]  # once it is gone, a terminal is none
 
     def signal(self, name: str) -> None:
         if self._cut:
@@ -91,6 +92,15 @@ class _Stop:
             self._end_after(hand_over_s + self._stop_s)  # should the loop hang meanwhile
         else:
             self.cut()
+
+    def hang_up(self) -> None:
+        """The terminal is gone, and nothing can be written to it any more. It is told once or several times."""
+        if self.asked:
+            return
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for fd in self._terminals:
+            os.dup2(nowhere, fd)
+        self.signal("SIGHUP")
 
     def cut(self) -> None:
         if not self._cut and not self._task.done():
@@ -120,7 +130,8 @@ def run(
 
     The first SIGTERM or SIGINT cancels it; after `stop_s` seconds more, or at the second signal, it ends as it is. If it
     waits in `service.until_leaving`, there is one step before these: it may hand over for so long as it said there, or until
-    the next signal. With `tell` False a GeolaneError is not logged but raised: for commands that a person runs."""
+    the next signal. SIGHUP, when the terminal is closed, is as SIGTERM, unless it was ignored (nohup). With `tell` False a
+    GeolaneError is not logged but raised: for commands that a person runs."""
     logger = _log
     service = service or Service()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -133,6 +144,8 @@ def run(
         stop = _Stop(loop, task, service, stop_s)
         for s in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(s, stop.signal, s.name)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, stop.hang_up)
         loop.add_signal_handler(signal.SIGUSR1, dump_tasks)
         if service.watchdog_s:
             faulthandler.enable()  # the watchdog's SIGABRT then shows where it hangs

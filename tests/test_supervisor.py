@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -56,13 +59,43 @@ sys.exit(supervisor.run(main, stop_s=0.5))
 """
 
 
-@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_in_order(sign: signal.Signals) -> None:
     with subprocess.Popen(_script(_HEAD.format(last="print('put away')")), stdout=subprocess.PIPE, text=True) as p:
         assert p.stdout is not None
         p.stdout.readline()
         p.send_signal(sign)
         assert p.stdout.read().splitlines()[-1] == "put away"
+        assert p.wait(10) == 0
+
+
+def test_it_ends_in_order_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    """Though it writes to it while it ends, and is told twice, by the kernel and by the shell."""
+    away = tmp_path / "away"
+    last = f"await asyncio.sleep(0.2); print('to nobody', flush=True); open({str(away)!r}, 'w').close()"
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, _script(_HEAD.format(last=last)))
+    assert b"up" in os.read(terminal, 100)
+    os.close(terminal)
+    os.kill(pid, signal.SIGHUP)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert away.exists()
+
+
+def test_who_is_not_to_hear_of_the_terminal_goes_on() -> None:
+    with subprocess.Popen(
+        _script(_HEAD.format(last="print('put away')")),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),  # as nohup does
+    ) as p:
+        assert p.stdout is not None
+        p.stdout.readline()
+        p.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            p.wait(0.3)
+        p.terminate()
         assert p.wait(10) == 0
 
 
