@@ -6,6 +6,7 @@ last must earn what a hand-over costs, each alone or together with the lanes tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from kernels.tables import Bools, Floats, Ints
 
 DRAINING, UNHEALTHY, RESIDENCY = "draining", "unhealthy", "residency"
 MUST = frozenset({DRAINING, UNHEALTHY, RESIDENCY})
-OVER, HOT, NEARER = "over capacity", "hot", "nearer"
+OVER, HOT, NEARER, MAKES_ROOM = "over capacity", "hot", "nearer", "makes room"
 PRESSING = MUST | {OVER}  # may take all the room there is
 CHAIN = 2  # how many lanes may make room for one another so that one gains
 
@@ -105,12 +106,13 @@ def _cool(board: Board, way: _Way, n: int) -> None:
     for *_, r in sorted(offers):
         if board.use[n] <= settled:
             return
-        way.move(r, reason)
+        way.move(r, reason, chain=CHAIN if reason == OVER else 0)
 
 
 class _Way:
-    """The moves begun so far, within the budget: a share of the load (or one lane) over all, a number of moves per node,
-    and the room at the other end, lanes that leave it now counted as gone."""
+    """The moves begun so far, within the budget: a share of the load (or one lane; off a node over its capacity also with those
+    that make room for it) over all, a number of moves per node, and the room at the other end, lanes that leave it now
+    counted as gone."""
 
     def __init__(self, board: Board, target: Ints, room: Floats, rows: list[int]) -> None:
         self.board, self.target, self.room = board, target, room
@@ -141,14 +143,22 @@ class _Way:
 
     def move(self, row: int, reason: str, chain: int = 0) -> bool:
         """Begins the move if it may be, after those that make room for it, up to `chain` of them deep."""
+        room = self.room if reason in PRESSING else self.settled
+        budget_eps = self.budget_eps
+        if reason == OVER and self.spent_eps == 0:
+            self.budget_eps = math.inf  # for one lane, and those that make room for it
+        begun = self._move(row, reason, room, chain, self.worth[row] if reason == NEARER else math.inf)
+        self.budget_eps = budget_eps
+        return begun
+
+    def _move(self, row: int, reason: str, room: Floats, chain: int, gain: float) -> bool:
         if row in self.moved or not self._allowed(row):
             return False
         before = self._state()
         frm, to = int(self.board.owner[row]), int(self.target[row])
-        room = self.room if reason in PRESSING else self.settled
         self.board.take(row, frm)
         self.moved.add(row)
-        makes = self._fits(row, room) or (chain > 0 and self._make_room(row, room, chain))
+        makes = self._fits(row, room) or (chain > 0 and self._make_room(row, room, chain, gain))
         if not makes or not self._allowed(row):  # what made room may have taken the budget
             self._back(before)
             self.moved.discard(row)
@@ -170,11 +180,13 @@ class _Way:
             return int(self.board.count[to]) == 0
         return bool(self.board.use[to] + self.board.load[row] <= room[to] * (1 + ROUNDING))
 
-    def _make_room(self, row: int, room: Floats, chain: int) -> bool:
-        to, gain = int(self.target[row]), self.worth[row]
+    def _make_room(self, row: int, room: Floats, chain: int, gain: float) -> bool:
+        """Moves others on from where the lane is to go, as long as all of them together gain something; `gain`: what it is worth
+        that this one goes, ms x events/s."""
+        to = int(self.target[row])
         others = [r for r in self.worth if self.board.owner[r] == to and r not in self.moved]
         for r in sorted(others, key=lambda r: (-self.worth[r], self.board.lanes[r].id)):
-            if gain + self.worth[r] > 0 and self.move(r, "makes room", chain - 1):
+            if gain + self.worth[r] > 0 and self._move(r, MAKES_ROOM, room, chain - 1, gain + self.worth[r]):
                 gain += self.worth[r]
                 if self._fits(row, room):
                     return True

@@ -14,7 +14,7 @@ from msgspec.structs import replace as with_
 
 from agents.core.fleet import Fleet
 from agents.core.model import LANES, Partition
-from agents.core.planning.calm import MUST, RESIDENCY
+from agents.core.planning.calm import MAKES_ROOM, MUST, OVER, RESIDENCY
 from agents.core.planning.inputs import LanePlaces, PlacingSettings, Watch
 from agents.core.planning.limits import ramped
 from agents.core.planning.plan import Lane, Memory, Node, Plan, Rule
@@ -70,6 +70,30 @@ def test_lane_makes_room_for_one_that_gains_more() -> None:
     p = twice(lanes, fleet(1000, 1000), [[60, 5], [10, 12]], calm)
     assert {(m.lane, m.frm, m.to) for m in p.moves} == {(0, 0, 1), (1, 1, 0)}
     assert p.after.mean_rtt_ms < p.before.mean_rtt_ms
+
+
+ROUND_THE_CORNER = [
+    [5, 500, 900],
+    [5, 10, 900],
+    [900, 5, 20],
+]  # node 1 has no room for lane 1 unless lane 2 goes to node 2
+CROWDED = [Lane(0, 500, owner=0), Lane(1, 500, owner=0), Lane(2, 400, owner=1)]
+
+
+def test_a_node_over_its_capacity_is_relieved_though_others_have_to_make_room() -> None:
+    """At a loss, and beyond the budget when nothing else is on the move: these lanes are heavier than it each."""
+    p = twice(CROWDED, fleet(1000, 1000, 1000), ROUND_THE_CORNER)
+    assert {(m.lane, m.frm, m.to, m.reason) for m in p.moves} == {(1, 0, 1, OVER), (2, 1, 2, MAKES_ROOM)}
+    busy = [replace(x, moving=True, target=2) if x.id == 2 else x for x in CROWDED]
+    assert not [m for m in twice(busy, fleet(1000, 1000, 1000), ROUND_THE_CORNER).moves if m.reason == MAKES_ROOM]
+
+
+def test_nobody_makes_room_at_a_loss_for_a_node_that_is_only_hot() -> None:
+    """Lanes of half the load: node 0 is above 1.25 x mean, and within its capacity."""
+    calm = with_(CALM, comfortable=0.1, budget_share=1.0)
+    light = [replace(x, rate_eps=(x.rate_eps or 0) / 2) for x in CROWDED]
+    p = twice(light, fleet(1000, 440, 1000), ROUND_THE_CORNER, calm)
+    assert not [m for m in p.moves if m.reason in (OVER, MAKES_ROOM)]
 
 
 def test_warm_caches_draw_a_lane_back_and_cold_ones_cost() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from agents.core.planning.calm import MAKES_ROOM, OVER
 from agents.core.planning.limits import limits
 from agents.core.planning.plan import Calm, Lane, Memory, Node, Plan
 from tests.core.planning.test_planner import decide
@@ -146,7 +147,10 @@ def orphans_are_all_placed_when_they_fit(world: World, p: Plan) -> None:
 def the_budget_holds(world: World, p: Plan) -> None:
     weight = dict(zip((x.id for x in world.lanes), p.load_eps, strict=True))
     moved = sum(weight[m.lane] for m in p.moves)
-    assert len(p.moves) <= 1 or moved <= CALM.budget_share * sum(p.load_eps) * (1 + 1e-9)
+    relief = all(m.reason in (OVER, MAKES_ROOM) for m in p.moves)  # one lane, and those that make room for it
+    assert len(p.moves) <= 1 or moved <= CALM.budget_share * sum(p.load_eps) * (1 + 1e-9) or relief
+    if relief and moved > CALM.budget_share * sum(p.load_eps) * (1 + 1e-9):
+        assert sum(m.reason == OVER for m in p.moves) <= 1
     for n, node in enumerate(world.nodes):
         ends = sum((m.frm == n) + (m.to == n) for m in p.moves)
         assert ends == 0 or ends + node.in_flight <= CALM.in_flight
