@@ -82,9 +82,9 @@ from agents.settings.tunables import DEFAULTS, Number
 from kernels.tables import Numerics
 
 SAMPLE_S = 10.0
+SPREAD_S = 0.1  # what follows from telemetry can wait so long: a large fleet tells of itself all the time
 RELEASE_TRIES = 3  # asked again before it is fenced (2.4)
-RETRY_S = 0.5
-REFUSALS = 4  # in a row, then it is fenced
+RETRY_S, REFUSALS = 0.5, 4  # so many refusals in a row, then it is fenced
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class Coordinator:
         self.dialogs = Dialogs(self.desk)
         self._led = False
         self._cut_off = ROLLOUT in intents
-        self._sample_at, self._turn = now.s, 0
+        self._sample_at, self._turn, self._advanced_at = now.s, 0, now.s
         self._waiting: tuple[Partition, ...] = ()
         self.membership = Membership(self.fleet, self.placing, self.news)
         self.membership.fenced_strangers(leases)
@@ -143,7 +143,9 @@ class Coordinator:
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Take one event at `now`; what is to be done, in order."""
         effects = list(self._take(event, now))
-        effects += self._advance(now)
+        if not isinstance(event, TelemetryIn) or now.s - self._advanced_at >= SPREAD_S:
+            self._advanced_at = now.s
+            effects += self._advance(now)
         if isinstance(event, Tick):
             self.fleet.validate()
             self.fleet.devices = event.devices

@@ -99,6 +99,8 @@ class Fleet:
     version: int = 0
     devices: tuple[Accelerator, ...] = ()
     leaving: set[str] = field(default_factory=set)
+    _sorted: dict[Kind, list[Partition]] = field(default_factory=dict)
+    _sorted_count: int = -1
 
     def __post_init__(self) -> None:
         self.belongs(())
@@ -172,7 +174,10 @@ class Fleet:
         return sorted(p for p, s in self.partitions.items() if s.worker == worker and s.state is not State.ORPHAN)
 
     def of(self, kind: Kind) -> list[Partition]:
-        return sorted(p for p in self.partitions if p.kind is kind)
+        if len(self.partitions) != self._sorted_count:  # partitions come, and never go
+            self._sorted_count = len(self.partitions)
+            self._sorted = {k: sorted(p for p in self.partitions if p.kind is k) for k in Kind}
+        return list(self._sorted[kind])
 
     def orphans(self, kind: Kind) -> list[Partition]:
         """Orphans that may be given to somebody: no write is under way, nothing holds them."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
+from unittest.mock import patch
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agents.core import effects as fx
+from agents.core.coordinator import SPREAD_S, Now
 from agents.core.effects import Wake
 from agents.core.model import Kind, State
 from tests.core.world import World
@@ -170,3 +173,24 @@ def test_who_is_not_in_the_inventory_any_more_is_fenced_until_it_has_worked() ->
     w.now_s += 1.0
     w.tell(fx.Tick())
     assert asked() == 1
+
+
+def test_what_follows_from_telemetry_is_done_a_few_times_a_second_however_many_tell() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    advanced: list[float] = []
+    advance = w.core._advance
+
+    def counted(now: Now) -> Iterator[fx.Effect]:
+        advanced.append(now.s)
+        return advance(now)
+
+    with patch.object(w.core, "_advance", counted):
+        began_s = w.now_s
+        for _ in range(20):
+            w.now_s += 0.05
+            for worker in w.procs:
+                w.telemetry(worker)
+        assert len(advanced) <= 1 + (w.now_s - began_s) / SPREAD_S
+        w.tell(fx.Tick())
+        assert advanced[-1] == w.now_s, "anything else is followed up at once"

@@ -81,6 +81,8 @@ class Placing:
         """Give orphans to workers. At the first time it waits a little for all to come, so that the first does not get all."""
         self.watch.seen(now, ramp=Kind.NODE in self._opened)
         for kind in Kind:
+            if kind is Kind.NODE and self.fleet.version == self._placed_version:
+                continue  # nobody has come, and nothing has changed hands, since they were looked at
             orphans = self.fleet.orphans(kind)
             if not orphans or not any(self.fleet.takes(w.worker) for w in self.fleet.inventory.of(kind)):
                 continue
@@ -89,7 +91,7 @@ class Placing:
                 yield WakeAt(wait_s + 0.01)
             elif kind is Kind.ROUTER:
                 yield from self._spread(orphans, now_ms)
-            elif self.fleet.version != self._placed_version:
+            else:
                 self._placed_version = self.fleet.version
                 self.last = scored = self._score(now, now_ms, orphans_only=True)
                 if any(a.reason == ORPHANED for a in scored.plan.assignments):

@@ -114,6 +114,7 @@ def test_it_is_written_before_it_is_said_and_told_once_all_have_it(w: World) -> 
     obeyed(w, "node-0", "node-1", "node-2")
     assert w.said == []
     obeyed(w, "router-1")
+    w.tell(fx.Tick())
     assert w.said == ["ana: commit_gap_ms is 200 ms (was 100 ms); 4 of 4 workers have it"]
     w.pass_s(60)
     assert len(w.said) == 1
