@@ -4,6 +4,7 @@ with the server and the file agreeing."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,10 +57,9 @@ def next_file(secrets: Path, account: str) -> Path:
     return secrets / f"{account}.next"
 
 
-async def rotate(api: AdminApi, user: str, host: str, secrets: Path) -> Path:
+async def rotate(api: AdminApi, user: str, host: str, secrets: Path, tell: Callable[[str, str], None]) -> None:
     """A new password of 256 bits. It lies in a file before the server knows it, and takes the old one's place as soon as the
-    server does: whenever this is cut off, doing it again ends with a file that has the password. Sessions live on. Returns the
-    file.
+    server does: whenever this is cut off, doing it again ends with a file that has the password. Sessions live on.
 
     Raises SettingsError (no such account, the files), XmppError."""
     if not await exists(api, user, host):
@@ -72,7 +72,7 @@ async def rotate(api: AdminApi, user: str, host: str, secrets: Path) -> Path:
     except OSError as e:
         if not (isinstance(e, FileNotFoundError) and settings.secret(str(file)) == text):  # one beside us has done it
             raise SettingsError(f"{file}: cannot be replaced ({e.strerror}); its password is in {coming} now") from e
-    return file
+    tell("changed", f"password of {user}@{host}, the new one is in {file}")
 
 
 def forget(secrets: Path, account: str) -> None:

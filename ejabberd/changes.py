@@ -1,5 +1,4 @@
-"""What provisioning never does: a worker's place taken away again, and an account's password changed. Both may be cut off at any
-point, and done again."""
+"""What provisioning never does: a worker's place taken away again. It may be cut off at any point, and done again."""
 
 from __future__ import annotations
 
@@ -32,9 +31,3 @@ async def remove_worker(api: AdminApi, domain: str, worker: str, secrets: Path, 
         await api.call("unregister", user=worker, host=fleet)
     tell("gone", f"account {worker}@{fleet}, its place in the roster, feed {feed}")
     await asyncio.to_thread(accounts.forget, secrets, worker)
-
-
-async def rotate(api: AdminApi, user: str, host: str, secrets: Path, tell: Tell) -> None:
-    """A new password, see accounts.rotate."""
-    file = await accounts.rotate(api, user, host, secrets)
-    tell("changed", f"password of {user}@{host}, the new one is in {file}")

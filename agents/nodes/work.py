@@ -17,7 +17,8 @@ from agents.nodes import rows
 from agents.nodes.asked import Asked, account
 from agents.passwords import made_once
 from agents.provision.feeds import check_feeds
-from ejabberd.changes import remove_worker, rotate
+from ejabberd.accounts import rotate
+from ejabberd.changes import remove_worker
 from ejabberd.https import api_of
 from ejabberd.provision import COORDINATOR, add_worker
 

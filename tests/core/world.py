@@ -173,7 +173,7 @@ class World:
         """The plan that is wanted, if any, is made of what was known when it was asked for."""
         if (wanted := self.plan) is not None:
             self.plan = None
-            self.tell(fx.Planned(score(wanted.frame, wanted.moment, NUMERICS, lambda: 0.0)))
+            self.tell(fx.Planned(score(wanted.frame, wanted.moment, NUMERICS)))
 
     def _perform(self, effect: fx.Effect) -> None:
         match effect:
@@ -225,6 +225,11 @@ class World:
                     self._perform(follow)
             case fx.ReadOffsets(partitions):
                 self.tell(fx.OffsetsRead({p: self.committed.get(p, 0) for p in partitions}))
+
+    def kafka_steps(self) -> None:
+        """All of them, until nothing is left to be written."""
+        while self.kafka:
+            self.kafka_step()
 
     # ---- workers ----
 

@@ -41,6 +41,20 @@ def _published(leader: Coordinator, n: int) -> bool:
     return True
 
 
+async def _reading(client: Person) -> tuple[list[str], asyncio.Task[None]]:
+    """The ids of the alerts that come, and the task that reads them."""
+    got: list[str] = []
+
+    async def read() -> None:
+        async with aclosing(client.watch(ALERTS)) as items:
+            async for item in items:
+                got.append(item.item_id)  # noqa: PERF401  # read while it runs
+
+    reader = asyncio.create_task(read())
+    await until(lambda: ALERTS in client._items)
+    return got, reader
+
+
 def alert(n: int) -> FeedItem:
     return FeedItem(ALERTS, f"alert-4-{n}", f"node gone {n}", "", AlertItem(Severity.WARNING, "node_gone", "node-a"), 4)
 
@@ -67,15 +81,7 @@ async def test_a_watcher_gets_every_alert_in_order(links: Links) -> None:
     leader = await links.coordinator()
     ana = await links.server.person()
     async with Person(links.server.settings(ana), ana) as client:
-        got: list[str] = []
-
-        async def read() -> None:
-            async with aclosing(client.watch(ALERTS)) as items:
-                async for item in items:
-                    got.append(item.item_id)  # noqa: PERF401  # read while it runs
-
-        reader = asyncio.create_task(read())
-        await until(lambda: ALERTS in client._items)
+        got, reader = await _reading(client)
         await until(lambda: _published(leader, 100) and got)
         for n in range(101, 121):
             leader.link.publish(alert(n))
@@ -111,15 +117,7 @@ async def test_what_killed_watchers_left_is_cleared_and_those_who_live_go_on(
         async with Person(links.server.settings(ana), ana) as killed:
             await killed.subscribe(ALERTS)
     async with Person(links.server.settings(ana), ana) as client:
-        got: list[str] = []
-
-        async def read() -> None:
-            async with aclosing(client.watch(ALERTS)) as items:
-                async for item in items:
-                    got.append(item.item_id)  # noqa: PERF401  # read while it runs
-
-        reader = asyncio.create_task(read())
-        await until(lambda: ALERTS in client._items)
+        got, reader = await _reading(client)
         await leader.link.mirror(await leader.link.affiliations(), [ALERTS])
         await until(lambda: _published(leader, 400) and "alert-4-400" in got)
         assert await _subscribed(leader, links.server.jid(ana)) == {client.session.jid}
@@ -148,14 +146,9 @@ async def test_who_is_banned_stops_reading(links: Links) -> None:
     ana, bob = await server.person(), await server.person()
     both = [ALERTS, PLACEMENT]
     async with Person(server.settings(ana), ana) as banned, Person(server.settings(bob), bob) as other:
-        read: dict[str, list[str]] = {ana: [], bob: []}
-
-        async def follow(client: Person) -> None:
-            async with aclosing(client.watch(ALERTS)) as items:
-                async for item in items:
-                    read[client.account].append(item.item_id)  # read while it runs
-
-        tasks = [asyncio.create_task(follow(client)) for client in (banned, other)]
+        following = {client.account: await _reading(client) for client in (banned, other)}
+        read = {account: got for account, (got, _) in following.items()}
+        tasks = [task for _, task in following.values()]
         await until(lambda: _published(leader, 200) and all("alert-4-200" in x for x in read.values()))
         affiliations = await leader.link.affiliations()
         await leader.link.mirror({jid: a for jid, a in affiliations.items() if jid != server.jid(ana)}, both)

@@ -27,11 +27,10 @@ def plan(frame: Frame, moment: Moment, numerics: Numerics) -> Plan:
     """What to do now; row i of `moment.nodes` is `frame.nodes[i]`, and a lane's id is its place in the frame.
 
     Raises ValueError for a rate, capacity or place that is no finite number within its range."""
-    check(frame, moment)
-    return decide(Board(frame, moment, numerics))
+    return score(frame, moment, numerics).plan
 
 
-def score(frame: Frame, moment: Moment, numerics: Numerics, clock: Clock) -> Scored:
+def score(frame: Frame, moment: Moment, numerics: Numerics, clock: Clock = lambda: 0.0) -> Scored:
     """`plan`, with all that it takes to explain it. Changes nothing, so that it may run in a thread of its own."""
     began = clock()
     check(frame, moment)

@@ -44,8 +44,7 @@ def confirm(w: World, dry: str) -> str:
 
 def do(w: World, text: str) -> None:
     assert "On it" in confirm(w, ask(w, text))
-    while w.kafka:
-        w.kafka_step()
+    w.kafka_steps()
 
 
 def told(w: World) -> list[TuningValues]:
@@ -151,8 +150,7 @@ def test_two_that_are_confirmed_at_once_both_hold(w: World) -> None:
     one, two = ask(w, "!tune commit_gap_ms 200"), ask(w, "!tune batch_records 10")
     confirm(w, one)
     confirm(w, two)
-    while w.kafka:
-        w.kafka_step()
+    w.kafka_steps()
     assert {n: v.value for n, v in w.tuning.values.items()} == {"commit_gap_ms": 200, "batch_records": 10}
     assert told(w)[-1] == TuningValues(2, (("batch_records", 10), ("commit_gap_ms", 200)))
 

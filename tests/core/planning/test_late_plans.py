@@ -32,8 +32,7 @@ def lanes(w: World) -> dict[Partition, Placed]:
 
 def releasing(w: World) -> set[str]:
     """Who is asked to give lanes back, once everything is written."""
-    while w.kafka:
-        w.kafka_step()
+    w.kafka_steps()
     return {s.worker for s in lanes(w).values() if s.state is State.RELEASING}
 
 
@@ -77,8 +76,7 @@ def test_lanes_that_arrive_where_it_reckoned_them_do_not_make_it_void(w: World) 
     while w.sends:
         w.deliver(0)
         assert not w.core.fleet.orphans(Kind.NODE), "placed at once"
-        while w.kafka:
-            w.kafka_step()
+        w.kafka_steps()
     w.make_plan()
     assert [d.kind for d in w.decided[-2:]] == ["orphans", "tick"]
 
@@ -87,28 +85,26 @@ def test_an_orphan_is_not_given_to_a_node_that_takes_no_more(w: World) -> None:
     fleet, placing = w.core.fleet, w.core.placing
     w.make_plan()
     p = next(p for p, s in lanes(w).items() if s.worker == "node-1")
-    while w.kafka:
-        w.kafka_step()
+    w.kafka_steps()
     orphan = replace(fleet.partitions[p], state=State.ORPHAN, worker="", boot="")
     fleet.partitions[p] = orphan
     placing._placed_version = fleet.version  # as if it had fitted nowhere until now
     w.pass_s(1.5)
     wanted = w.plan
     assert wanted is not None
-    scored = score(wanted.frame, wanted.moment, NUMERICS, lambda: 0.0)
+    scored = score(wanted.frame, wanted.moment, NUMERICS)
     given = {a.lane: scored.workers[a.to] for a in scored.plan.assignments}[p.n]
     fleet.intents[drain_intent(given)] = Intent("ana", 0)
     placing._placed_version = fleet.version
     w.make_plan()
-    while w.kafka:
-        w.kafka_step()
+    w.kafka_steps()
     assert fleet.partitions[p] == orphan
 
 
 def test_who_works_by_now_does_not_wait(w: World) -> None:
     wanted = w.plan
     assert wanted is not None
-    scored = score(wanted.frame, wanted.moment, NUMERICS, lambda: 0.0)
+    scored = score(wanted.frame, wanted.moment, NUMERICS)
     w.tell(fx.Planned(replace(scored, plan=replace(scored.plan, waiting=(0,)))))
     assert not w.core.placing.waiting
 
@@ -123,7 +119,7 @@ def test_nobody_is_sent_to_a_node_that_takes_no_more(w: World) -> None:
 def test_a_lane_that_is_elsewhere_by_now_stays_there(w: World) -> None:
     wanted = w.plan
     assert wanted is not None
-    plan = score(wanted.frame, wanted.moment, NUMERICS, lambda: 0.0).plan
+    plan = score(wanted.frame, wanted.moment, NUMERICS).plan
     moved = [Partition(LANES, m.lane) for m in plan.moves]
     other = lanes(w)[next(p for p, s in lanes(w).items() if s.worker == "node-1")]
     for p in moved:

@@ -148,8 +148,9 @@ def the_budget_holds(world: World, p: Plan) -> None:
     weight = dict(zip((x.id for x in world.lanes), p.load_eps, strict=True))
     moved = sum(weight[m.lane] for m in p.moves)
     relief = all(m.reason in (OVER, MAKES_ROOM) for m in p.moves)  # one lane, and those that make room for it
-    assert len(p.moves) <= 1 or moved <= CALM.budget_share * sum(p.load_eps) * (1 + 1e-9) or relief
-    if relief and moved > CALM.budget_share * sum(p.load_eps) * (1 + 1e-9):
+    within = moved <= CALM.budget_share * sum(p.load_eps) * (1 + 1e-9)
+    assert len(p.moves) <= 1 or within or relief
+    if relief and not within:
         assert sum(m.reason == OVER for m in p.moves) <= 1
     for n, node in enumerate(world.nodes):
         ends = sum((m.frm == n) + (m.to == n) for m in p.moves)
