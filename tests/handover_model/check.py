@@ -19,8 +19,20 @@ from pathlib import Path
 MODEL = Path(__file__).with_name("handover.pml")
 PRINTED = re.compile(r"^\s*((?:C\d|W\d|K:|[A-Z][A-Z -]+:|VIOLATED|refused).*)$")
 
-SMALL = ["-DFAULTS=1", "-DFAULTS=1 -DMOVES=2 -DIN_FLIGHT=2", "-DFAULTS=1 -DPARTITIONS=2", "-DFAULTS=1 -DREWINDS=1"]
-WIDE = ["-DFAULTS=1 -DCOLD", "-DFAULTS=2", "-DFAULTS=2 -DREWINDS=1", "-DFAULTS=1 -DPARTITIONS=2 -DMOVES=2"]
+SMALL = [
+    "-DFAULTS=1",
+    "-DFAULTS=1 -DTRANSACTIONS=2",
+    "-DFAULTS=1 -DMOVES=2 -DIN_FLIGHT=2",
+    "-DFAULTS=1 -DPARTITIONS=2",
+    "-DFAULTS=1 -DREWINDS=1",
+]
+WIDE = [
+    "-DFAULTS=1 -DCOLD",
+    "-DFAULTS=2",
+    "-DFAULTS=2 -DTRANSACTIONS=2",
+    "-DFAULTS=2 -DREWINDS=1",
+    "-DFAULTS=1 -DPARTITIONS=2 -DMOVES=2",
+]
 
 OVERTAKING = "-DFAULTS=1 -DMOVES=2 -DIN_FLIGHT=2"
 BREAKS: dict[str, tuple[str, str]] = {
@@ -46,6 +58,8 @@ BREAKS: dict[str, tuple[str, str]] = {
     "SENT": ("-DFAULTS=1", "once"),
     "SEEK": ("-DFAULTS=1", "once"),
     "UNKNOWN": ("-DFAULTS=1", "once"),
+    "ANSWERED": ("-DFAULTS=1", "once"),
+    "GROWS": ("-DFAULTS=1 -DTRANSACTIONS=2", "once"),
     "BACK_WHOLE": ("-DFAULTS=1 -DREWINDS=1", "at_work"),
     "BACK_NOBODYS": ("-DFAULTS=1 -DREWINDS=1", "once"),
     "BACK_SHOWN": ("-DFAULTS=1 -DREWINDS=1", "once"),

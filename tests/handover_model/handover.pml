@@ -2,7 +2,7 @@
  *
  * The one rule of this file: an action is one atomic step, and between two steps anything else may happen. To be slow or
  * frozen is not to be scheduled. What is worse (a crash, a lost or doubled or overtaken command, a false suspicion, a
- * deposition, an abort) costs one of FAULTS. So every run ends, and "eventually" is looked at where it ends.
+ * deposition, an abort, a request that is sent twice) costs one of FAULTS. So every run ends, and "eventually" is looked at where it ends.
  *
  * Steps have the names of agents/core/handover.py and agents/core/say.py, a worker's of agents/core/tenure.py.
  *
@@ -30,6 +30,12 @@
 #endif
 #ifndef REWINDS
 #define REWINDS 0       /* times that an operator sets a partition back */
+#endif
+#ifndef TRANSACTIONS
+#define TRANSACTIONS 1  /* the cluster's transaction.version: with 2 a producer's epoch grows each time a transaction ends */
+#endif
+#ifndef REQUESTS
+#define REQUESTS 3      /* which may stay without an answer: 1 EndTxn, 2 TxnOffsetCommit, 3 either */
 #endif
 #define RECORDS 2       /* of input, in each partition */
 #define WORKERS 2
@@ -63,12 +69,15 @@
 #define BACK_WHOLE    (1<<23)   /* 2.3  a rewind writes the record and the offset in one transaction */
 #define BACK_NOBODYS  (1<<24)   /* 2.4  only what nobody owns is rewound */
 #define BACK_SHOWN    (1<<25)   /* 2.6  what was rewound is given to nobody before it shows */
+#define ANSWERED      (1<<26)   /* 3.3  with transaction.version 1, a request of a transaction without an answer ends the lease */
+#define GROWS         (1<<27)   /* 3.3  with transaction.version 2, the end of a transaction makes its epoch grow */
 #ifndef WITHOUT
 #define WITHOUT 0
 #endif
 #define kept(rule) (((WITHOUT) & (rule)) == 0)
 
 mtype = { lease, assign, release }      /* commands */
+mtype = { end_txn, txn_offset_commit }  /* requests of a transaction */
 
 /* ---- Kafka ---- */
 #define ORPHAN 0
@@ -87,6 +96,8 @@ byte shown[PARTITIONS];                 /* the same as OffsetFetch answers: late
 byte marker[PARTITIONS];                /* 1 + the worker (NOBODY: a coordinator) whose commit marker is not written yet, else 0 */
 typedef Transaction { bit open; byte producer; byte p; byte from; byte epoch; bit hole }
 Transaction txn[WORKERS];               /* its EndTxn is on its way, and outlives the sender; hole: a send had failed */
+typedef Copy { mtype what; byte producer; byte p; byte offset; bit late }
+Copy copy[WORKERS];                     /* a request that was sent twice: the one still on its way; late: its transaction is over */
 
 byte heir[PARTITIONS], heir_epoch[PARTITIONS];  /* nobody reads it but the asserts: who was handed the partition last */
 byte faults = FAULTS, moves = MOVES, late = LATE, rewinds = REWINDS;
@@ -94,10 +105,15 @@ byte faults = FAULTS, moves = MOVES, late = LATE, rewinds = REWINDS;
 
 /* ---- processes ---- */
 typedef Own { byte epoch; byte position; bit started; bit asked; byte rel; byte relo }
-typedef Boot { bit up; bit committing; byte name; byte producer; byte leader; Own own[PARTITIONS] }
+typedef Boot { bit up; bit committing; byte name; byte producer; byte grown; byte leader; Own own[PARTITIONS] }
 Boot w_[WORKERS];
 #define me w_[w]
 #define mine w_[w].own[x]
+#if TRANSACTIONS == 2
+#define epoch_of(w) (w_[w].producer + w_[w].grown)      /* its lease's, and once more for each transaction that has ended */
+#else
+#define epoch_of(w) w_[w].producer
+#endif
 
 #define STANDBY 0
 #define LEADING 1
@@ -141,14 +157,15 @@ inline remember(a, b) {
 inline forget(a) {
   for (i : 0 .. PARTITIONS-1) { a.p[i].state = 0; a.p[i].worker = 0; a.p[i].boot = 0; a.p[i].epoch = 0; a.p[i].offset = 0 }
   for (i : 0 .. WORKERS-1) { a.l[i].boot = 0; a.l[i].producer = 0; a.l[i].fenced = 0 } }
-inline close(w) { txn[w].open = 0; txn[w].producer = 0; txn[w].p = 0; txn[w].from = 0; txn[w].epoch = 0; txn[w].hole = 0 }
+inline forget_copy(w) { copy[w].what = 0; copy[w].producer = 0; copy[w].p = 0; copy[w].offset = 0; copy[w].late = 0 }
+inline close(w) { copy[w].late = (copy[w].what != 0); txn[w].open = 0; txn[w].producer = 0; txn[w].p = 0; txn[w].from = 0; txn[w].epoch = 0; txn[w].hole = 0 }
 
 /* ======== a worker ======== */
 
 inline ends(w) {                        /* the process; its supervisor starts another, with a new boot */
   for (i : 0 .. PARTITIONS-1) { me.own[i].epoch = 0; me.own[i].position = 0; me.own[i].started = 0; me.own[i].asked = 0;
                                 me.own[i].rel = 0; me.own[i].relo = 0 }
-  me.up = 0; me.committing = 0; me.producer = 0; me.leader = 0 }
+  me.up = 0; me.committing = 0; me.producer = 0; me.grown = 0; me.leader = 0 }
 
 inline take_lease(w) {
   if
@@ -203,7 +220,7 @@ inline start(w, x) {                    /* where the committed offset is, once i
 #endif
 inline batch(w, x) {                    /* read, produced, and the commit is on its way */
   d_step { me.up && !me.committing && !txn[w].open && mine.epoch > 0 && mine.started && !mine.asked && mine.position < RECORDS && markers_written ->
-           me.committing = 1; txn[w].open = 1; txn[w].producer = me.producer; txn[w].p = x; txn[w].from = mine.position; txn[w].epoch = mine.epoch;
+           me.committing = 1; txn[w].open = 1; txn[w].producer = epoch_of(w); txn[w].p = x; txn[w].from = mine.position; txn[w].epoch = mine.epoch;
            mine.position++; printf("W%d.%d batch of p%d at %d, epoch %d\n", w, me.name, x, txn[w].from, mine.epoch) } }
 inline released_by(w, x) {              /* no batch is left, and OffsetFetch shows the offset; `released` is the answer */
   d_step { me.up && !me.committing && mine.asked && (!kept(SHOWN) || !mine.started || shown[x] >= mine.position) ->
@@ -211,8 +228,17 @@ inline released_by(w, x) {              /* no batch is left, and OffsetFetch sho
            mine.epoch = 0; mine.position = 0; mine.started = 0; mine.asked = 0;
            printf("W%d.%d has released p%d at %d\n", w, me.name, x, mine.relo) } }
 inline idle_commit(w, x) {              /* daily, so a lease that was lost on an idle partition is noticed */
-  d_step { me.up && !me.committing && !txn[w].open && mine.epoch > 0 && mine.started && mine.position == RECORDS && me.producer != producer[w] ->
+  d_step { me.up && !me.committing && !txn[w].open && mine.epoch > 0 && mine.started && mine.position == RECORDS && epoch_of(w) != producer[w] ->
            printf("W%d.%d idle commit refused: ends\n", w, me.name); ends(w) } }
+#if TRANSACTIONS == 2
+inline ended(w) { if :: kept(GROWS) -> producer[w]++; if :: me.committing -> me.grown++ :: else fi :: else -> skip fi }
+#else
+inline ended(w) { skip }
+#endif
+inline unanswered(w, request, bit_of) { /* it stays on its way, and is sent again on a new connection */
+  d_step { ((REQUESTS) & bit_of) && me.committing && may_fail && copy[w].what == 0 -> faults--; printf("UNANSWERED: %e of W%d.%d\n", request, w, me.name);
+           copy[w].what = request; copy[w].producer = txn[w].producer; copy[w].p = txn[w].p; copy[w].offset = txn[w].from + 1;
+           if :: TRANSACTIONS < 2 && kept(ANSWERED) -> ends(w) :: else -> skip fi } }
 
 proctype Worker(byte w) {
   do
@@ -220,9 +246,10 @@ proctype Worker(byte w) {
   :: d_step { me.up && may_fail -> faults--; printf("CRASH: W%d.%d\n", w, me.name); ends(w) }
   :: d_step { me.committing && may_fail -> faults--; printf("ABORT: W%d.%d\n", w, me.name);
               if :: kept(SEEK) -> me.own[txn[w].p].position = txn[w].from :: else fi;
-              me.committing = 0; close(w) }
+              ended(w); me.committing = 0; close(w) }
   :: d_step { me.committing && may_fail && !txn[w].hole -> faults--; printf("FAILED SEND: W%d.%d\n", w, me.name);
               if :: kept(SENT) -> ends(w); close(w) :: else -> txn[w].hole = 1 fi }
+  :: unanswered(w, end_txn, 1) :: unanswered(w, txn_offset_commit, 2)
   :: hear(0, w)      :: hear(1, w)
   :: hear_copy(0, w) :: hear_copy(1, w)
   :: lost(0, w)      :: lost(1, w)
@@ -242,7 +269,7 @@ inline commits(w) {
   if :: txn[w].from < committed[part] -> printf("VIOLATED once: twice\n"); assert(false)
      :: txn[w].from > committed[part] || txn[w].hole -> printf("VIOLATED once: lost\n"); assert(false)
      :: else fi;
-  committed[part] = txn[w].from + 1; marker[part] = w+1 }
+  committed[part] = txn[w].from + 1; marker[part] = w+1; ended(w) }
 inline not_known(w) {                   /* the sender never learns what became of it */
   if :: kept(UNKNOWN) -> ends(w)
      :: else -> me.own[txn[w].p].position = txn[w].from; me.committing = 0 fi;
@@ -250,8 +277,20 @@ inline not_known(w) {                   /* the sender never learns what became o
 #define by_leader(x) (marker[x] == NOBODY+1)
 #define accepted (txn[w].open && txn[w].producer == producer[w])
 
+#define of_this (copy[w].p == txn[w].p -> copy[w].offset == txn[w].from + 1 : copy[w].offset == committed[copy[w].p])
+inline arrives_late(w) {                /* in the next transaction, wherever in it that does most harm */
+  d_step { copy[w].late && txn[w].open ->
+           if :: copy[w].producer != producer[w] -> printf("K: the late %e of W%d is refused\n", copy[w].what, w)
+              :: copy[w].producer == producer[w] && copy[w].what == end_txn ->
+                 printf("VIOLATED once: a late EndTxn of W%d ends its next transaction, outputs without their offset\n", w); assert(false)
+              :: copy[w].producer == producer[w] && copy[w].what == txn_offset_commit && !of_this ->
+                 printf("VIOLATED once: a late TxnOffsetCommit of W%d: p%d is committed at %d, behind its outputs\n", w, copy[w].p, copy[w].offset); assert(false)
+              :: else fi;
+           forget_copy(w) } }
+
 proctype Kafka(byte w) {
   do
+  :: arrives_late(w)
   :: d_step { accepted -> commits(w); me.committing = 0; close(w) }
   :: d_step { accepted && me.committing && may_fail -> faults--; commits(w); printf("LOST: the answer\n"); not_known(w) }
   :: d_step { accepted && me.committing && may_fail -> faults--; producer[w]++; printf("TIME-OUT: the transaction of W%d is aborted\n", w) }
@@ -259,7 +298,7 @@ proctype Kafka(byte w) {
   :: d_step { txn[w].open && !me.committing -> printf("K: EndTxn of the dead W%d never comes\n", w); close(w) }
   :: d_step { txn[w].open && txn[w].producer != producer[w] -> printf("K: W%d is fenced\n", w);
               if :: me.committing && kept(OWN_INIT) -> ends(w)
-                 :: me.committing && !kept(OWN_INIT) -> producer[w]++; me.producer = producer[w]; me.own[txn[w].p].position = txn[w].from; me.committing = 0
+                 :: me.committing && !kept(OWN_INIT) -> producer[w]++; me.producer = producer[w]; me.grown = 0; me.own[txn[w].p].position = txn[w].from; me.committing = 0
                  :: else fi;
               close(w) }
   :: d_step { marker[0] == w+1 || (w == 0 && by_leader(0)) -> marker[0] = 0; shown[0] = committed[0]; printf("K: p0 shows %d\n", shown[0]) }
@@ -413,7 +452,7 @@ proctype Coordinator(byte c) {
 
 /* ======== where a run ends ======== */
 
-#define worked_by(x) (record.worker == j && w_[j].up && w_[j].name == record.boot && w_[j].own[x].epoch == record.epoch && w_[j].producer == producer[j])
+#define worked_by(x) (record.worker == j && w_[j].up && w_[j].name == record.boot && w_[j].own[x].epoch == record.epoch && epoch_of(j) == producer[j])
 inline at_work(x) {
   if :: committed[x] == RECORDS && record.state == ASSIGNED -> skip
      :: else -> printf("VIOLATED at_work: p%d, state %d, committed %d of %d\n", x, record.state, committed[x], RECORDS); assert(false) fi;

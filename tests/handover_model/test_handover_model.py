@@ -38,6 +38,17 @@ def test_without_a_rule_something_breaks(rule: str) -> None:
     assert found.story[-1].startswith("VIOLATED")
 
 
+@pytest.mark.parametrize("rule", ["ANSWERED", "GROWS"])
+@pytest.mark.parametrize(("requests", "late"), [(1, "EndTxn"), (2, "TxnOffsetCommit")])
+def test_a_request_that_arrives_late_breaks_the_next_transaction_without_its_rule(
+    rule: str, requests: int, late: str
+) -> None:
+    bounds, breaks = BREAKS[rule]
+    found = check([*bounds.split(), f"-DWITHOUT={rule}", f"-DREQUESTS={requests}"], short=True)
+    assert found.violated == breaks, "\n".join(found.story)
+    assert f"a late {late}" in found.story[-1]
+
+
 def test_the_core_has_the_steps_of_the_model() -> None:
     model = MODEL.read_text("utf-8")
     inlines = {line.split("(")[0].removeprefix("inline ") for line in model.splitlines() if line.startswith("inline ")}
