@@ -71,7 +71,8 @@ class Desk:
         """A message that was said to us, or that we overhear in the room: then it counts only with a prefix or our name."""
         text = addressed(event.text, event.room)
         if event.replaces is not None:
-            self.promises = {k: p for k, p in self.promises.items() if p.message_id != event.replaces}
+            said = (event.jid, event.replaces)
+            self.promises = {k: p for k, p in self.promises.items() if (p.jid, p.message_id) != said}
         if text is None:
             return
         answer = self._reply(event)

@@ -110,26 +110,24 @@ class Placing:
         return left
 
     def _give_all(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
-        """Writes the plan's assignments."""
+        """Writes the plan's assignments, those of one reason and one asker as one plan."""
         free = set(self.fleet.orphans(Kind.NODE))
         self.waiting = tuple(p for n in scored.plan.waiting if (p := Partition(LANES, n)) in free)
-        steps: dict[Partition, Placed] = {}
-        moves: list[Move] = []
-        why, by = "", ""
+        plans: dict[tuple[str, str], tuple[dict[Partition, Placed], list[Move]]] = {}
         for a in scored.plan.assignments:
             p, worker = Partition(LANES, a.lane), scored.workers[a.to]
             if p not in free or not self.fleet.takes(worker):
                 continue
-            target = self.watch.targets.pop(p, None)
-            meant = target is not None and target.worker == worker
-            if target and meant:
-                why, by = target.why, target.by
-            before = self.fleet.partitions[p]
+            target, before = self.watch.targets.pop(p, None), self.fleet.partitions[p]
             source = target.source if target else before.worker
-            steps[p] = self._give(p, worker, now_ms, why or before.why)
-            moves.append(_move(p, source, worker, steps[p].epoch, target.delta_ms if target and meant else 0.0))
+            if target is None or target.worker != worker:  # nobody meant this lane to go there
+                target = Target(worker, "")
+            steps, moves = plans.setdefault((target.why, target.by), ({}, []))
+            steps[p] = self._give(p, worker, now_ms, target.why or before.why)
+            moves.append(_move(p, source, worker, steps[p].epoch, target.delta_ms))
             self.watch.gave(p, source, worker, now)
-        yield from self._write(steps, moves, why or "orphans placed", by)
+        for (why, by), (steps, moves) in plans.items():
+            yield from self._write(steps, moves, why or "orphans placed", by)
 
     def _give(self, p: Partition, worker: str, now_ms: int, why: str) -> Placed:
         lease = self.fleet.leases[worker]

@@ -232,6 +232,13 @@ def test_a_correction_voids_the_id(w: World) -> None:
     assert "Nothing waits" in ask(w, f"!confirm {one}")
 
 
+def test_a_correction_by_somebody_else_voids_nothing(w: World) -> None:
+    one = confirm_id(ask(w, "!pause", message_id="first"))
+    ask(w, "!status", BEN, replaces="first")
+    ask(w, "never mind", EVE, replaces="first")
+    assert "On it" in ask(w, f"!confirm {one}")
+
+
 def test_a_flood_of_questions_is_answered_once_with_slowly(w: World) -> None:
     answers = [ask(w, "!status") for _ in range(30)]
     assert sum("Slowly" in a for a in answers) == 1
