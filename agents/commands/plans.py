@@ -27,7 +27,10 @@ def lanes_build(file: Any, count: int, resolution: int, version: int) -> None:  
     from agents.core.lanemap import build
     from agents.embedded.lines import events
 
-    click.echo(build(events(file), count, resolution, version).encode())
+    def tell(line: str) -> None:
+        click.echo(f"geolane: {line}", err=True)
+
+    click.echo(build(events(file), count, resolution, version, tell=tell).encode())
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})  # -2h is a time

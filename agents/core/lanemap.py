@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from math import asin, atan2, ceil, cos, degrees, hypot, radians, sin
@@ -16,7 +16,7 @@ from math import asin, atan2, ceil, cos, degrees, hypot, radians, sin
 import msgspec
 from h3.api import basic_int
 
-from agents.core.records import Event, parse
+from agents.core.records import Refusals, Rejected, parse
 from agents.errors import SettingsError
 
 _CACHED_CELLS = 50_000
@@ -125,9 +125,16 @@ def _cell_index(cell: str) -> int:
 
 
 def build(
-    sample: Iterable[bytes], lanes: int, resolution: int, version: int, *, total_eps: float | None = None
+    sample: Iterable[bytes],
+    lanes: int,
+    resolution: int,
+    version: int,
+    *,
+    total_eps: float | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> LaneMap:
-    """A lane map from a sample of raw events; what is no event with coordinates is passed over.
+    """A lane map from a sample of raw events. What is not an event with coordinates is passed over, and `tell` is
+    called with a line on it.
 
     Cells heavier than one lane's share get several lanes of their own; the others are laid along a Hilbert curve and
     cut into runs of nearly equal rate: a lane is both balanced and compact. Rates are scaled to `total_eps` events/s,
@@ -137,14 +144,20 @@ def build(
         raise SettingsError(f"lane map: lanes must be at least 1, is {lanes}")
     counts: Counter[int] = Counter()
     first, last = None, None
+    refused, read = Refusals(), 0
     for raw in sample:
+        read += 1
         event = parse(raw, 1 << 62, 1 << 30, 0)
-        if isinstance(event, Event) and event.lat is not None and event.lon is not None:
+        if isinstance(event, Rejected):
+            refused.add(event)
+        elif event.lat is not None and event.lon is not None:
             counts[basic_int.latlng_to_cell(event.lat, event.lon, resolution)] += 1
             first = event.ts_ms if first is None else min(first, event.ts_ms)
             last = event.ts_ms if last is None else max(last, event.ts_ms)
     if first is None or last is None:
-        raise SettingsError("lane map: the sample has no event with coordinates")
+        raise SettingsError(f"lane map: no event with coordinates in a sample of {read:,} lines{refused.so()}")
+    if refused.counts and tell is not None:
+        tell(f"lane map: {refused.counts.total():,} of {read:,} lines passed over{refused.so()}")
     total = sum(counts.values())
     if total_eps is None:
         total_eps = total * 1000 / max(last - first, 1000)

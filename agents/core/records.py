@@ -6,8 +6,9 @@ The reasons are those of PROTOCOL 1, checked in the order of `Reason`'s members 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import orjson
@@ -24,6 +25,8 @@ _RFC3339 = re.compile(
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MIN_MS, _MAX_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
+_SECONDS_FROM, _SECONDS_TO = 100_000_000, 31_536_000_000
+"""Integers of this size are seconds (1973 to 2969): as ms they would all be within a year of 1970."""
 
 
 class Reason(StrEnum):
@@ -99,7 +102,7 @@ def parse(raw: bytes | None, append_ms: int, max_bytes: int, future_limit_ms: in
         return Rejected(Reason.NO_TS, "`ts` is missing")
     ts_ms = parse_ts(ts)
     if ts_ms is None:
-        return Rejected(Reason.BAD_TS, f"`ts` must be RFC 3339 or epoch ms, is {_shown(ts)}")
+        return Rejected(Reason.BAD_TS, f"`ts` {_unit_guessed(ts)}must be RFC 3339 or epoch ms, is {_shown(ts)}")
     if ts_ms > append_ms + future_limit_ms:
         return Rejected(Reason.FUTURE_TS, f"`ts` is {(ts_ms - append_ms) // 1000} s after the append")
     origin = value.get("origin")
@@ -124,18 +127,52 @@ def parse(raw: bytes | None, append_ms: int, max_bytes: int, future_limit_ms: in
 
 
 def parse_ts(ts: object) -> int | None:
-    """Epoch ms of an RFC 3339 string or of an integer of epoch ms; None for all else, and outside years 1 to 9999."""
+    """Epoch ms of an RFC 3339 string or of an integer of epoch ms; None for all else, and outside years 1 to 9999.
+
+    An integer that can only be seconds is refused. A leap second, the 61st of the last minute (UTC) of a month, is
+    the second after it, as POSIX counts: `23:59:60.5Z` is half a second past midnight."""
     if type(ts) is str:
         if _RFC3339.fullmatch(ts) is None:
             return None
+        leap = ts[17:19] == "60"
         try:
-            since = datetime.fromisoformat(ts.upper()) - _EPOCH
+            at = datetime.fromisoformat((f"{ts[:17]}59{ts[19:]}" if leap else ts).upper())
+            since = at + timedelta(seconds=leap) - _EPOCH
         except (ValueError, OverflowError):
             return None
+        if leap and ((_EPOCH + since).day, since.seconds) != (1, 0):
+            return None
         return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
-    if type(ts) is int and _MIN_MS <= ts <= _MAX_MS:
+    if type(ts) is int and _MIN_MS <= ts <= _MAX_MS and not _SECONDS_FROM <= abs(ts) < _SECONDS_TO:
         return ts
     return None
+
+
+def _unit_guessed(ts: object) -> str:
+    """What a number that is not epoch ms looks like, as words for people; "" when that cannot be said."""
+    if type(ts) is not int and type(ts) is not float:
+        return ""
+    for unit, factor in (("seconds", 1), ("microseconds", 10**6), ("nanoseconds", 10**9)):
+        if _SECONDS_FROM * factor <= abs(ts) < _SECONDS_TO * factor:
+            return f"looks like {unit}; it "
+    return ""
+
+
+@dataclass(slots=True)
+class Refusals:
+    """What of a sample is not an event: how much by reason, and the first of each."""
+
+    counts: Counter[Reason] = field(default_factory=Counter)
+    first: dict[Reason, str] = field(default_factory=dict)
+
+    def add(self, rejected: Rejected) -> None:
+        self.counts[rejected.reason] += 1
+        self.first.setdefault(rejected.reason, rejected.detail)
+
+    def so(self) -> str:
+        """The end of a sentence that says how many: `: 3 bad_ts (...), 1 not_json (...)`; "" when there is none."""
+        said = (f"{n:,} {reason} ({self.first[reason]})" for reason, n in self.counts.most_common())
+        return f": {', '.join(said)}" if self.counts else ""
 
 
 def _json_type(value: object) -> str:

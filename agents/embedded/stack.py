@@ -97,7 +97,11 @@ class Stack:
         lanes, raw = base.coordinator.lanes, base.coordinator.raw_partitions
         await provision_topics(self.base.kafka, lanes, raw, embedded=self.plan.kafka is None)
         if (built := await lanemap.newest(self.base.kafka)) is None:
-            built = await asyncio.to_thread(build, sample, lanes, base.worker.cell_resolution, 1, total_eps=rate_eps)
+            passed: list[str] = []
+            resolution = base.worker.cell_resolution
+            built = await asyncio.to_thread(build, sample, lanes, resolution, 1, total_eps=rate_eps, tell=passed.append)
+            for line in passed:
+                self._say(line)
             await lanemap.publish(self.base.kafka, built)
         self._say(f"topics and lane map: {len(built.cell_lanes)} cells on {lanes} lanes")
         self.accounting = Accounting(self.base.kafka, lanes, raw)

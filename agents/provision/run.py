@@ -39,7 +39,7 @@ async def run(asked: Options, say: Say) -> None:
         await asyncio.to_thread(_make_folder, asked.secrets)
 
     def tell(did: str, what: str) -> None:
-        say(f"{f'would be {did}' if asked.dry and did != 'there' else did}: {what}")
+        say(f"{f'would be {did}' if asked.dry and did not in ('there', 'note') else did}: {what}")
 
     if asked.only != "kafka":
         await _xmpp(asked, tell)
@@ -87,7 +87,10 @@ async def _kafka(asked: Options, tell: Callable[[str, str], None]) -> None:
 async def _lane_map(asked: Options, tell: Callable[[str, str], None]) -> None:
     """Publish one where there is none; where there is one, it stays."""
     kafka = asked.settings.kafka.admin
-    wanted = await asyncio.to_thread(_wanted_map, asked)
+    passed: list[str] = []
+    wanted = await asyncio.to_thread(_wanted_map, asked, passed.append)
+    for line in passed:
+        tell("note", line)
     there = await lanemap.newest(kafka) if await _has_topic(asked) else None
     if there is not None:
         tell("there", f"lane map, version {there.version}: {len(there.cell_lanes)} cells on {there.lanes} lanes")
@@ -107,7 +110,7 @@ async def _has_topic(asked: Options) -> bool:
     return found != ["made"]
 
 
-def _wanted_map(asked: Options) -> LaneMap | None:
+def _wanted_map(asked: Options, passed: Callable[[str], None]) -> LaneMap | None:
     lanes, resolution = asked.settings.coordinator.lanes, asked.settings.worker.cell_resolution
     if asked.lanemap is not None:
         wanted = LaneMap.decode(asked.lanemap.read_bytes().strip())
@@ -116,5 +119,5 @@ def _wanted_map(asked: Options) -> LaneMap | None:
         return wanted
     if asked.sample is not None:
         with asked.sample.open("rb") as file:
-            return build(lines.events(file), lanes, resolution, 1)
+            return build(lines.events(file), lanes, resolution, 1, tell=passed)
     return None

@@ -120,6 +120,20 @@ def test_what_is_no_event_is_passed_over_but_something_must_be_left() -> None:
         build(good, 0, 4, 1)
 
 
+def test_a_sample_in_seconds_makes_no_map_and_the_error_says_why() -> None:
+    seconds = [
+        orjson.dumps({"id": f"e{i}", "ts": 1_700_000_000 + i, "origin": {"lat": 1.0, "lon": 2.0}}) for i in range(10)
+    ]
+    with pytest.raises(SettingsError, match=r"a sample of 10 lines: 10 bad_ts \(`ts` looks like seconds"):
+        build(seconds, 2, 4, 1)
+    told: list[str] = []
+    build([*seconds, *events([(1.0, 2.0)])], 2, 4, 1, tell=told.append)
+    assert told == [
+        "lane map: 10 of 11 lines passed over: "
+        "10 bad_ts (`ts` looks like seconds; it must be RFC 3339 or epoch ms, is 1700000000)"
+    ]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -65,6 +65,12 @@ def test_a_good_event() -> None:
         (having(ts=True), Reason.BAD_TS),
         (having(ts=1.5), Reason.BAD_TS),
         (having(ts=2**62), Reason.BAD_TS),
+        (having(ts=978_964_500), Reason.BAD_TS),
+        (having(ts=1_700_000_000), Reason.BAD_TS),
+        (having(ts=-1_000_000_000), Reason.BAD_TS),
+        (having(ts="2016-12-31T22:59:60Z"), Reason.BAD_TS),
+        (having(ts="2016-12-30T23:59:60Z"), Reason.BAD_TS),
+        (having(ts="2016-12-31T23:59:61Z"), Reason.BAD_TS),
         (having(ts=NOW_MS + 300_001), Reason.FUTURE_TS),
         (having(ts="2099-01-01T00:00:00Z"), Reason.FUTURE_TS),
         (having(origin="absent"), Reason.NO_ORIGIN),
@@ -108,6 +114,40 @@ def test_rfc3339_times_are_read_to_the_ms(when: object) -> None:
     found = parse_ts(utc.isoformat())
     assert found is not None
     assert abs(found - expected) <= 1
+
+
+@pytest.mark.parametrize(
+    ("ts", "looks"),
+    [
+        (1_700_000_000, "seconds"),
+        (1_700_000_000.25, "seconds"),
+        (978_964_500, "seconds"),
+        (1_700_000_000_000_000, "microseconds"),
+        (1_700_000_000_000_000_000, "nanoseconds"),
+    ],
+)
+def test_a_number_in_another_unit_is_refused_and_the_unit_named(ts: float, looks: str) -> None:
+    found = check(having(ts=ts))
+    assert isinstance(found, Rejected)
+    assert found.detail == f"`ts` looks like {looks}; it must be RFC 3339 or epoch ms, is {ts!r}"
+
+
+def test_small_and_old_epoch_ms_stay_what_they_are() -> None:
+    for ts in (0, 5, -5, 99_999_999, 31_536_000_000, -2_208_988_800_000):
+        assert parse_ts(ts) == ts
+
+
+@pytest.mark.parametrize(
+    ("leap", "after"),
+    [
+        ("2016-12-31T23:59:60Z", "2017-01-01T00:00:00Z"),
+        ("2016-12-31t23:59:60.250z", "2017-01-01T00:00:00.250Z"),
+        ("2017-01-01T08:59:60+09:00", "2017-01-01T00:00:00Z"),
+        ("1990-12-31T15:59:60-08:00", "1991-01-01T00:00:00Z"),
+    ],
+)
+def test_a_leap_second_is_the_second_after_it(leap: str, after: str) -> None:
+    assert parse_ts(leap) == parse_ts(after) is not None
 
 
 json_values = st.recursive(
