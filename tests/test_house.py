@@ -49,10 +49,10 @@ def test_every_package_is_listed() -> None:
     assert there == listed
 
 
-def test_no_source_file_is_longer_than_400_lines() -> None:
+def test_no_source_file_is_longer_than_600_lines() -> None:
     long = {
         str(f.relative_to(ROOT)): n
         for f in _tracked()
-        if f.suffix == ".py" and "tests" not in f.parts and (n := f.read_bytes().count(b"\n")) > 400
+        if f.suffix == ".py" and "tests" not in f.parts and (n := f.read_bytes().count(b"\n")) > 600
     }
     assert long == {}

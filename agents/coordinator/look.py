@@ -62,6 +62,8 @@ def look_at_leader(core: Coordinator, performer: Performer, out: Samples) -> Non
         for state in State:
             out.add(m.PARTITIONS, states[kind, state], topic, state)
         out.add(m.MOVES, performer.counts.moves[topic], topic)
+    for trouble, count in core.news.troubles.count().items():
+        out.add(m.TROUBLES, count, trouble)
     out.add(m.FENCES, performer.counts.fences)
     out.add(m.PAUSED, PAUSE in fleet.intents)
     out.add(m.DRAINED, sum(map(fleet.drained, fleet.views)))

@@ -52,6 +52,7 @@ from agents.core.handover import Step, Tenancy, step, tenancy
 from agents.core.inventory import Inventory
 from agents.core.leasing import lease_made
 from agents.core.liveness import Gone, Liveness
+from agents.core.lookout import Lookout
 from agents.core.membership import Membership
 from agents.core.model import (
     PAUSE,
@@ -136,7 +137,7 @@ class Coordinator:
         self._led = False
         self._cut_off = ROLLOUT in intents
         self._sample_at, self._turn, self._advanced_at = now.s, 0, now.s
-        self._waiting: tuple[Partition, ...] = ()
+        self.lookout = Lookout(self.fleet, self.news.troubles, now.s)
         self.membership = Membership(self.fleet, self.placing, self.news)
         self.membership.fenced_strangers(leases)
 
@@ -153,7 +154,8 @@ class Coordinator:
             effects += self.desk.errands.expire(now.s, now.ms)
             effects += self.desk.follows.end_lost() if self.liveness.watching() else ()
             rows, self._turn = worker_rows(self.fleet, self._turn), self._turn + 1
-            summary = summarise(self.fleet, self.placing.watch.rates, now.s, paused=self._paused(), workers=rows)
+            rates, troubles = self.placing.watch.rates, self.news.troubles
+            summary = summarise(self.fleet, rates, troubles, now.s, paused=self._paused(), workers=rows)
             effects.append(Publish(fleet_item(summary, self.fleet.leader_epoch)))
             if now.s >= self._sample_at:
                 self._sample_at = now.s + SAMPLE_S
@@ -187,7 +189,7 @@ class Coordinator:
                 if worker in self.fleet.views and self.fleet.reported(worker, telemetry, now.s):
                     self.liveness.returned(worker)
                     self.placing.watch.rates.heard(worker, telemetry, now.s)
-                    self.news.faults(worker, telemetry)
+                    self.news.faults(worker, telemetry, now.s)
             case LeaseMade():
                 yield from lease_made(self.fleet, self.placing, self.news, event, now.s, now.ms)
             case LeaseFailed(worker, reason):
@@ -376,12 +378,11 @@ class Coordinator:
                 self._cut_off = False
                 yield from self.desk.rollout.cut_off()
             yield from self.desk.rollout.advance(now.s)
+            self.lookout.advance(now.s, self.liveness.quiet_until)
         if self.placing.moved:
             self.news.moved(self.placing.moved, now.s)
             self.placing.moved.clear()
-        if self.placing.waiting and self.placing.waiting != self._waiting:
-            self.news.waiting(self.placing.waiting, "the nodes that take lanes are full")
-        self._waiting = self.placing.waiting
+        self.news.waiting(self.placing.waiting, "the nodes that take lanes are full", now.s)
         yield from self.tuner.tell(now.s) if self.liveness.link_up else ()
         yield from self.news.tell(now.s, paused=self._paused(), connected=self.liveness.link_up)
 

@@ -85,9 +85,28 @@ class WorkerRows:
 
 
 @dataclass(frozen=True, slots=True)
+class TroubleRow:
+    """One standing trouble (core/troubles.py) in the feed `fleet`: it has stood `for_s` seconds."""
+
+    kind: str
+    about: str
+    severity: Severity
+    for_s: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleRows:
+    """The worst of `total` standing troubles, the worst first."""
+
+    total: int
+    rows: tuple[TroubleRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FleetSummary:
     """The fleet in numbers, once a second. Rates are events/s over all lanes; `p99_ms` is the worst lane's. `workers` is None
-    from a coordinator that does not tell of each."""
+    from a coordinator that does not tell of each, `troubles` from one that does not tell of those."""
 
     nodes: int
     nodes_available: int
@@ -103,11 +122,12 @@ class FleetSummary:
     p99_ms: float
     paused: bool = False
     workers: WorkerRows | None = None
+    troubles: TroubleRows | None = None
 
     @classmethod
     def figures(cls) -> tuple[str, ...]:
         """The names of its numbers, `paused` among them."""
-        return tuple(name for name in cls.__slots__ if name != "workers")
+        return tuple(name for name in cls.__slots__ if name not in ("workers", "troubles"))
 
 
 @dataclass(frozen=True, slots=True)

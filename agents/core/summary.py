@@ -8,6 +8,7 @@ from agents.core.feeds import CURRENT, FLEET, FeedItem, FleetSummary, WorkerRow,
 from agents.core.fleet import Fleet, View
 from agents.core.model import LANES, Health, Kind, LaneLoad, State
 from agents.core.planning.rates import Rates
+from agents.core.troubles import Troubles
 
 ROWS_AT_MOST = 50  # about 11 KB
 
@@ -43,7 +44,7 @@ def health_word(fleet: Fleet, view: View) -> str:
 
 
 def summarise(
-    fleet: Fleet, rates: Rates, now: float, *, paused: bool, workers: WorkerRows | None = None
+    fleet: Fleet, rates: Rates, troubles: Troubles, now: float, *, paused: bool, workers: WorkerRows | None = None
 ) -> FleetSummary:
     """`now` is monotonic seconds."""
     nodes = [v for v in fleet.views.values() if v.spec.kind is Kind.NODE]
@@ -66,6 +67,7 @@ def summarise(
         p99_ms=round(max((load.p99_ms for load in loads), default=0.0), 1),
         paused=paused,
         workers=workers,
+        troubles=troubles.rows(now),
     )
 
 
@@ -100,4 +102,5 @@ def _row(fleet: Fleet, view: View, lanes: int) -> WorkerRow:
 def fleet_item(s: FleetSummary, leader_epoch: int) -> FeedItem:
     """The item `current` of the feed `fleet`."""
     title = f"{s.nodes_available}/{s.nodes} nodes, {s.lanes_assigned}/{s.lanes} lanes, {s.rate_eps:,.0f} events/s"
-    return FeedItem(FLEET, CURRENT, title, f"{title}, lag {s.lag_events:,}", s, leader_epoch)
+    wrong = f"{s.troubles.rows[0].text}; " if s.troubles is not None and s.troubles.rows else ""
+    return FeedItem(FLEET, CURRENT, title, f"{wrong}{title}, lag {s.lag_events:,}", s, leader_epoch)

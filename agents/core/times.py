@@ -23,6 +23,16 @@ def clock(ms: int) -> str:
     return f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}"
 
 
+def took(seconds: float) -> str:
+    """How long, with at most two digits that matter of the unit: `< 1 s`, `74 s`, `12 min`, `5 h`, `3 d`."""
+    if seconds < 1:
+        return "< 1 s"
+    for unit_s, most, unit in ((1, 120, "s"), (60, 120, "min"), (3600, 48, "h")):
+        if seconds < most * unit_s:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
 def when(text: str, now: datetime) -> int:
     """Epoch ms of an RFC 3339 time (UTC where it does not say), HH:MM[:SS] of today in UTC, `-10m` before now (s, m, h,
     d), or `now`. Raises OperatorError."""

@@ -54,7 +54,7 @@ async def run(stack: Stack, replay: Replay | None) -> None:
     inside = Inside(stack)
     try:
         if not console.is_terminal:
-            await _lines(stack, sending)
+            await _lines(stack, sending, board)
             return
         with Live(console=console, auto_refresh=False, transient=False) as live:
             while True:
@@ -94,13 +94,16 @@ def _look(stack: Stack, replay: Replay | None) -> Look:
     return Look(console.width, high, extra=extra, foot=foot)
 
 
-async def _lines(stack: Stack, sending: asyncio.Task[None] | None) -> None:
+async def _lines(stack: Stack, sending: asyncio.Task[None] | None, board: Board) -> None:
     while True:
         await asyncio.sleep(LINE_S)
         if sending and sending.done():
             sending.result()
         a = stack.accounting
         p = a.recent.summary()
+        heard = board.figures(time.monotonic()).summary
+        for trouble in heard.troubles.rows if heard is not None and heard.troubles is not None else ():
+            console.print(f"{trouble.severity.value}: {trouble.text}", soft_wrap=True, markup=False)
         console.print(
             f"in {a.in_now} clean {a.clean} dead {a.dead} filtered {a.filtered} open {a.open_now} "
             f"duplicates {a.doubled_now} p50 {p['p50']} ms p99 {p['p99']} ms",

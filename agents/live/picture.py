@@ -17,6 +17,7 @@ from agents.live.table import table
 SIDE_WIDTH, WIDE_TABLE, TABLE = 120, 92, 78  # from here on the map is beside the table, which then has so much
 MAP_LEAST, MAP_MOST = 10, 40  # lines
 ROWS_LEAST = 4
+TROUBLES = 3  # shown at most
 LIVE = "● live"
 INKS = {
     MOVE: "cyan",
@@ -108,7 +109,18 @@ def _head(f: Figures) -> list[Text]:
         second.append("gap ").append(f"{f.placement.gap:.1%}", "bold")
         if f.placement.waiting:
             second.append(f"   ! {f.placement.waiting} lanes without room", "bold red")
-    return [first, second]
+    return [*_troubles(s, dim), first, second]
+
+
+def _troubles(s: FleetSummary, dim: str) -> list[Text]:
+    """What is wrong, before all figures."""
+    if s.troubles is None:
+        return []
+    rows = s.troubles.rows[:TROUBLES]
+    out = [Text(f"{SYMBOLS[r.severity.value]} {_ago(r.for_s)}: {r.text}", dim or INKS[r.severity.value]) for r in rows]
+    if (more := s.troubles.total - len(rows)) > 0:
+        out.append(Text(f"{more} more troubles: geolane ctl status", dim))
+    return out
 
 
 def _count(out: Text, value: str, words: str, *, bad: bool = False) -> None:

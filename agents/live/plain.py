@@ -17,7 +17,10 @@ def fleet_line(f: Figures, at_s: float) -> str:
     if s is None:
         return f"{stamp(at_s)} fleet {told}"
     ill = [f"{r.worker.removeprefix('node-')} {r.state}" for r in f.rows if not well(r)]
+    wrong = s.troubles.rows if s.troubles is not None else ()
+    more = f" (and {s.troubles.total - 1} more)" if s.troubles is not None and s.troubles.total > 1 else ""
     said = [
+        *([f"{wrong[0].severity.value}: {wrong[0].text}{more}"] if wrong else []),
         f"{s.nodes_available}/{s.nodes} nodes", f"{s.routers} router{'' if s.routers == 1 else 's'}",
         f"{s.lanes_assigned}/{s.lanes} lanes ({s.lanes_moving} moving, {s.lanes_orphaned} orphaned)",
         f"{s.arrival_eps:,.0f} events/s in", f"{s.rate_eps:,.0f} worked", f"lag {s.lag_events:,}",

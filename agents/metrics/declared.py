@@ -105,6 +105,7 @@ WORKERS = _gauge("workers", "workers of the inventory by health (available, dnd,
 PARTITIONS = _gauge("partitions", "partitions by state (assigned, releasing, orphan)", "topic", "state")
 LANES_WAITING = _gauge("lanes_waiting", "lanes that no node has room for, or may have")
 LANES_STUCK = _gauge("lanes_stuck", "lanes that should leave their node and fit nowhere else")
+TROUBLES = _gauge("troubles", "standing troubles by kind: what is wrong until it is mended; `status` says what", "kind")
 PAUSED = _gauge("paused", "1 while an operator has paused the planner")
 DRAINED = _gauge("workers_drained", "workers that are kept empty: drained by an operator or by themselves")
 MOVES = _counter("moves", "partitions given to another worker than the one before, as written to placement", "topic")
@@ -135,8 +136,9 @@ WORKER = (
     PROCESSING, COMMIT, ABORTS,
 )  # fmt: skip
 COORDINATOR = (
-    LEADER, LEADER_EPOCH, STANDBYS, WORKERS, PARTITIONS, LANES_WAITING, LANES_STUCK, PAUSED, DRAINED, MOVES, FENCES, PLAN_OBJECTIVE,
-    PLAN_BOUND, PLAN_GAP, PLAN_SECONDS, PLAN_MOVES, MEAN_RTT, UTILISATION, FORECAST_ERROR, LAST_VALUE_ERROR, JOURNAL_DROPPED,
-    TELEMETRY_DROPPED, QUEUE,
+    LEADER, LEADER_EPOCH, STANDBYS, WORKERS, PARTITIONS, LANES_WAITING, LANES_STUCK, TROUBLES,
+    PAUSED, DRAINED, MOVES, FENCES, PLAN_OBJECTIVE, PLAN_BOUND, PLAN_GAP, PLAN_SECONDS, PLAN_MOVES,
+    MEAN_RTT, UTILISATION, FORECAST_ERROR, LAST_VALUE_ERROR, JOURNAL_DROPPED, TELEMETRY_DROPPED,
+    QUEUE,
 )  # fmt: skip
 ALL = (*EVERY_PROCESS, *WORKER, *COORDINATOR)

@@ -16,6 +16,8 @@ from agents.core.feeds import (
     PlacementFigures,
     PlacementPlan,
     Severity,
+    TroubleRow,
+    TroubleRows,
     TuningValues,
     WorkerRow,
     WorkerRows,
@@ -30,6 +32,7 @@ _PLAN, _MOVE = f"{{{ns.PLACEMENT}}}placement", f"{{{ns.PLACEMENT}}}move"
 _FIGURES = f"{{{ns.PLACEMENT}}}figures"
 _FLEET, _ALERT = f"{{{ns.FEED}}}fleet", f"{{{ns.FEED}}}alert"
 _WORKERS, _WORKER = f"{{{ns.FEED}}}workers", f"{{{ns.FEED}}}worker"
+_TROUBLES, _TROUBLE = f"{{{ns.FEED}}}troubles", f"{{{ns.FEED}}}trouble"
 _TUNING, _SET = f"{{{ns.FEED}}}tuning", f"{{{ns.FEED}}}set"
 SETS_LIMIT = 200
 ROWS_LIMIT = 1_000
@@ -52,8 +55,9 @@ def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
     ``<fleet xmlns='urn:geolane:feed:1' leader_epoch='4' nodes='10' ...>`` with ``<workers turn='0' turns='1'><worker
     name='node-fra-1' site='fra' region='Germany West Central' lat='50.11' lon='8.68' state='ok' lanes='4' rate_eps='410'
     lag_events='12' p99_ms='9.4' capacity_eps='2000'/>...</workers>`` inside, a share of the workers that changes from item
-    to item where there are many; on `alerts`: ``<alert
-    xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone' about='node-fra-1'/>``; on `tuning`, for
+    to item where there are many, and ``<troubles total='1'><trouble kind='lane_stopped' about='main/events.lanes/12'
+    severity='critical' for_s='74'>lane 12 stands still at fra-1: ...</trouble></troubles>``, the worst of what is wrong; on `alerts`:
+    ``<alert xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone' about='node-fra-1'/>``; on `tuning`, for
     the workers: ``<tuning xmlns='urn:geolane:feed:1' leader_epoch='4' version='17'><set name='commit_gap_ms'
     value='200'/></tuning>``."""
     entry = ET.Element(f"{_A}entry")
@@ -95,6 +99,8 @@ def _element(value: FeedElement, leader_epoch: int) -> ET.Element:
                 root.set(name, str(field).lower() if isinstance(field, bool) else show(field))
             if value.workers is not None:
                 root.append(_rows_xml(value.workers))
+            if value.troubles is not None:
+                root.append(_troubles_xml(value.troubles))
             return root
         case AlertItem():
             return ET.Element(
@@ -116,6 +122,15 @@ def _rows_xml(value: WorkerRows) -> ET.Element:
         x.set("state", row.state)
         for name in ("lanes", "rate_eps", "lag_events", "p99_ms", "capacity_eps"):
             x.set(name, show(getattr(row, name)))
+    return root
+
+
+def _troubles_xml(value: TroubleRows) -> ET.Element:
+    root = ET.Element(_TROUBLES, total=str(value.total))
+    for row in value.rows:
+        about, severity = clean(row.about), row.severity.value
+        x = ET.SubElement(root, _TROUBLE, kind=row.kind, about=about, severity=severity, for_s=show(row.for_s))
+        x.text = clean(row.text)
     return root
 
 
@@ -160,13 +175,10 @@ def _value(root: ET.Element) -> FeedElement:
     if root.tag == _FLEET:
         fields: dict[str, Any] = {name: integer(root.get(name), name) for name in _WHOLE}  # int and float together
         fields |= {name: number(root.get(name), name) for name in _RATES}
-        return FleetSummary(**fields, paused=root.get("paused") == "true", workers=_rows(root.find(_WORKERS)))
+        fields |= {"workers": _rows(root.find(_WORKERS)), "troubles": _troubles(root.find(_TROUBLES))}
+        return FleetSummary(**fields, paused=root.get("paused") == "true")
     if root.tag == _ALERT:
-        try:
-            severity = Severity(root.get("severity", ""))
-        except ValueError:
-            raise BadStanza("severity: an unknown word") from None
-        return AlertItem(severity, sentence(root.get("kind")), sentence(root.get("about")))
+        return AlertItem(_severity(root), sentence(root.get("kind")), sentence(root.get("about")))
     if root.tag == _TUNING:
         if len(root) > SETS_LIMIT:
             raise BadStanza(f"tuning: more than {SETS_LIMIT} settings")
@@ -194,6 +206,31 @@ def _rows(root: ET.Element | None) -> WorkerRows | None:
     turns = integer(root.get("turns"), "turns", 1, ROWS_LIMIT)
     turn = integer(root.get("turn"), "turn", 0, turns - 1)
     return WorkerRows(turn, turns, tuple(_row(x) for x in root.iterfind(_WORKER)))
+
+
+def _severity(x: ET.Element) -> Severity:
+    try:
+        return Severity(x.get("severity", ""))
+    except ValueError:
+        raise BadStanza("severity: an unknown word") from None
+
+
+def _troubles(root: ET.Element | None) -> TroubleRows | None:
+    if root is None:
+        return None
+    if len(root) > ROWS_LIMIT:
+        raise BadStanza(f"troubles: more than {ROWS_LIMIT}")
+    return TroubleRows(integer(root.get("total"), "total"), tuple(_trouble(x) for x in root.iterfind(_TROUBLE)))
+
+
+def _trouble(x: ET.Element) -> TroubleRow:
+    return TroubleRow(
+        kind=word(x.get("kind"), "kind"),
+        about=sentence(x.get("about")),
+        severity=_severity(x),
+        for_s=number(x.get("for_s"), "for_s"),
+        text=sentence(x.text),
+    )
 
 
 def _row(x: ET.Element) -> WorkerRow:

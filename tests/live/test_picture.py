@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from agents.core.feeds import PlacementFigures
+from agents.core.feeds import PlacementFigures, Severity, TroubleRow, TroubleRows
 from agents.live.figures import MOVE, Act, Figures, Place
 from agents.live.globe import chart, frame, outlines
 from agents.live.picture import Look, lines, plain
@@ -35,6 +35,19 @@ def seen(f: Figures, look: Look) -> str:
     assert len(shown) <= look.height
     assert max(cell_len(line.plain) for line in shown) <= look.width
     return plain(shown)
+
+
+def test_what_is_wrong_comes_before_all_figures() -> None:
+    some = MANY[:3]
+    rows = tuple(
+        TroubleRow("lane_stopped", f"{n}", Severity.CRITICAL, 74.0, f"lane {n} stands still") for n in range(5)
+    )
+    wrong = replace(summary(some), troubles=TroubleRows(9, rows))
+    f = Figures("geolane.test", wrong, None, some, (), silent_s=0.4)
+    shown = seen(f, Look(80, 24)).splitlines()
+    assert shown[1] == "‼ 74 s: lane 0 stands still"
+    assert "6 more troubles" in shown[4]
+    assert "critical: lane 0 stands still (and 8 more)" in fleet_line(f, 0.0)
 
 
 def test_on_80_by_24_the_figures_the_trouble_and_how_many_more() -> None:

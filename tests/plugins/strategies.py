@@ -15,6 +15,8 @@ from agents.core.feeds import (
     PlacementFigures,
     PlacementPlan,
     Severity,
+    TroubleRow,
+    TroubleRows,
     TuningValues,
     WorkerRow,
     WorkerRows,
@@ -131,6 +133,13 @@ worker_rows = st.builds(
         max_size=4,
     ),
 )  # fmt: skip
+trouble_rows = st.builds(
+    TroubleRows,
+    whole,
+    st.lists(st.builds(TroubleRow, words, xml_text, st.sampled_from(Severity), amounts, xml_text), max_size=4).map(
+        tuple
+    ),
+)
 elements = st.one_of(
     st.builds(PlacementFigures, amounts, amounts, parts_per_million, whole, amounts, whole),
     st.builds(PlacementPlan, whole, xml_text, xml_text, st.lists(moves, max_size=4).map(tuple)),
@@ -144,6 +153,7 @@ elements = st.one_of(
         p99_ms=amounts,
         paused=st.booleans(),
         workers=st.none() | worker_rows,
+        troubles=st.none() | trouble_rows,
     ),
     st.builds(AlertItem, st.sampled_from(Severity), xml_text, xml_text),
     st.builds(TuningValues, whole, st.lists(st.tuples(words, whole | amounts), max_size=4).map(tuple)),

@@ -8,8 +8,11 @@ from agents.core.fleet import Fleet, View
 from agents.core.model import PAUSE, Accelerator, Health, Kind, Partition, State, short_name
 from agents.core.planning.placing import Placing
 from agents.core.summary import health_word, lane_loads, node_rate_eps, summarise
+from agents.core.times import took
+from agents.core.troubles import Troubles
 
 ROWS = 4  # of a table, so that with fence, head and first line it is 8 lines
+TROUBLES = 3  # told by `status`
 ROWS_ELSEWHERE = 50  # in a form or on a terminal
 WIDTH = 36
 
@@ -31,11 +34,16 @@ def page_of(count: int, page: int, rows: int = ROWS) -> tuple[slice, int]:
     return slice(at * rows, (at + 1) * rows), pages
 
 
-def status(fleet: Fleet, placing: Placing, now: float) -> str:
-    s = summarise(fleet, placing.watch.rates, now, paused=PAUSE in fleet.intents)
+def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> str:
+    """It leads with what is wrong, the worst first."""
+    s = summarise(fleet, placing.watch.rates, troubles, now, paused=PAUSE in fleet.intents)
     well = s.nodes_available == s.nodes and s.lanes_assigned == s.lanes and s.routers > 0
-    word = "Paused" if s.paused else ("Calm" if well else "Working on it")
-    lines = [
+    standing = troubles.standing()
+    word = "Paused" if s.paused else ("Trouble" if standing else "Calm" if well else "Working on it")
+    lines = [f"{t.severity.value.capitalize()}, for {took(now - t.since_s)}: {t.text}" for t in standing[:TROUBLES]]
+    if standing[TROUBLES:]:
+        lines.append(f"{len(standing) - TROUBLES} more troubles: follow alerts, or geolane ctl status.")
+    lines += [
         f"{word}: {s.nodes_available}/{s.nodes} nodes, {s.lanes_assigned}/{s.lanes} lanes, {s.rate_eps:,.0f} events/s."
     ]
     loads = lane_loads(fleet)
@@ -59,14 +67,6 @@ def status(fleet: Fleet, placing: Placing, now: float) -> str:
     runs = {v.telemetry.pipeline for v in fleet.views.values() if v.present and v.telemetry and v.telemetry.pipeline}
     if len(runs) > 1:
         lines.append(f"{len(runs)} versions of the pipeline run: node NAME tells which.")
-    faults = [lane for lane in loads.values() if lane.fault]
-    if faults:
-        lines.append(
-            f"Stopped: lane {faults[0].n} ({faults[0].fault})"
-            + (f" and {len(faults) - 1} more." if faults[1:] else ".")
-        )
-    if placing.waiting:
-        lines.append(f"{len(placing.waiting)} lanes wait for room.")
     lines += [f"The coordinator's {device(x)}" for x in fleet.devices]
     lines.append(f"Leader epoch {fleet.leader_epoch}.")
     return "\n".join(lines)

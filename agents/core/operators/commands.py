@@ -73,12 +73,15 @@ def _help(c: Context, args: Sequence[str]) -> str:
 
 
 def _status(c: Context, args: Sequence[str]) -> str:
-    return answers.status(c.fleet, c.placing, c.now)
+    return answers.status(c.fleet, c.placing, c.news.troubles, c.now)
 
 
 def _figures(c: Context) -> dict[str, str]:
-    s = summarise(c.fleet, c.placing.watch.rates, c.now, paused=PAUSE in c.fleet.intents)
+    troubles = c.news.troubles
+    s = summarise(c.fleet, c.placing.watch.rates, troubles, c.now, paused=PAUSE in c.fleet.intents)
     values = {name: getattr(s, name) for name in FleetSummary.figures()}
+    values |= {"troubles": len(troubles.standing())}
+    values |= {f"troubles_{kind}": count for kind, count in troubles.count().items() if count}
     return {name: str(v).lower() if isinstance(v, bool) else f"{v:.12g}" for name, v in values.items()}
 
 

@@ -5,17 +5,22 @@ faster than the budget are joined into one message; what somebody asked for is o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from agents.core.effects import Effect, Note, Publish, Say, Subject
 from agents.core.feeds import ALERTS, AlertItem, FeedItem, Severity
 from agents.core.fleet import Fleet
 from agents.core.model import Health, Kind, Partition, State, Telemetry, WorkerSpec, short_name
+from agents.core.troubles import Kind as TroubleKind
+from agents.core.troubles import Troubles
 
 BURST, REFILL_S = 4.0, 5.0  # messages at once, and seconds for one more
 CORRECT_EVERY_S = 3.0
 SUBJECT_AFTER_S = 5.0  # so long must it hold
+WELL_AGAIN_S = 12.0  # a lane without a fault for so long: the next owner may find the same one (engine.MISSING_AFTER_S)
+HELD = "held: "  # a worker's fault that concerns all its lanes alike
+SUBJECT_TEXT = 60
 PENDING_LINES, LINES, CHARACTERS = 50, 8, 600
 
 
@@ -58,14 +63,14 @@ class Incident:
 
 @dataclass(slots=True)
 class News:
-    """Collects lines and incidents; `tell` turns them into effects."""
+    """Collects lines and incidents; `tell` turns them into effects. `troubles`: what is wrong and stays so."""
 
     fleet: Fleet
     pending: list[str] = field(default_factory=list)
     alerts: list[tuple[Severity, str, str, str]] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
     away: set[str] = field(default_factory=set)
-    faulty: set[Partition] = field(default_factory=set)
+    troubles: Troubles = field(default_factory=Troubles)
     tokens: float = BURST
     refilled_at: float = 0.0
     subject: str = ""
@@ -111,13 +116,13 @@ class News:
 
     def kafka_down(self, now: float) -> None:
         self.kafka_down_at = now
-        self.line("Kafka does not answer me. I command nothing until it does; the workers keep what they have.")
-        self.alert(Severity.CRITICAL, "kafka_away", "", "Kafka does not answer")
+        text = "Kafka does not answer me. I command nothing until it does; the workers keep what they have."
+        self.troubles.set(TroubleKind.KAFKA_AWAY, "", text, now)
 
     def kafka_up(self, now: float) -> None:
         if self.kafka_down_at is not None:
-            self.line(f"Kafka is back after {now - self.kafka_down_at:.0f} s. Nobody was fenced meanwhile.")
-            self.alert(Severity.CALM, "kafka_away", "", "Kafka is back")
+            ended = f"Kafka is back after {now - self.kafka_down_at:.0f} s. Nobody was fenced meanwhile."
+            self.troubles.clear(TroubleKind.KAFKA_AWAY, "", now, ended)
         self.kafka_down_at = None
 
     def link_down(self, now: float) -> None:
@@ -147,22 +152,38 @@ class News:
                 return
         self.incidents.append(Incident("moved to cut latency", self._epochs(partitions), now, about="planner"))
 
-    def waiting(self, partitions: Iterable[Partition], why: str) -> None:
-        self.line(f"No room for {names(partitions)}: {why}. They wait and lag; nothing is shed.")
-        self.alert(Severity.CRITICAL, "over_capacity", "", f"{names(partitions)} wait: {why}")
+    def waiting(self, partitions: Sequence[Partition], why: str, now: float) -> None:
+        """These lanes have no room, or none has to wait any more."""
+        if partitions:
+            text = (
+                f"No room for {names(partitions)}: {why}. They wait and lag; nothing is shed. Add a node, or capacity."
+            )
+            self.troubles.set(TroubleKind.OVER_CAPACITY, "", text, now)
+        else:
+            self.troubles.clear(TroubleKind.OVER_CAPACITY, "", now, "There is room for every lane again.")
 
-    def faults(self, worker: str, telemetry: Telemetry) -> None:
-        """A partition that its owner has stopped is told once."""
-        standing = {Partition(lane.topic, lane.n): lane.fault for lane in telemetry.lanes if lane.fault}
-        for p, fault in standing.items():
-            if p not in self.faulty:
-                self.fault(p, short_name(worker), fault)
-        mine = {Partition(lane.topic, lane.n) for lane in telemetry.lanes}
-        self.faulty = (self.faulty - mine) | standing.keys()
-
-    def fault(self, p: Partition, node: str, fault: str) -> None:
-        self.line(f"{p.label} stands still at {node}: {fault}.")
-        self.alert(Severity.CRITICAL, "lane_stopped", p.key, f"{p.label} stands still at {node}: {fault}")
+    def faults(self, worker: str, telemetry: Telemetry, now: float) -> None:
+        """What its owner says of each partition that is written as its own: it stands still, or works (again)."""
+        name, held = short_name(worker), ""
+        for lane in telemetry.lanes:
+            p = Partition(lane.topic, lane.n)
+            placed = self.fleet.partitions.get(p)
+            if placed is None or (placed.worker, placed.epoch) != (worker, lane.epoch):
+                continue
+            if lane.fault.startswith(HELD):
+                held = lane.fault.removeprefix(HELD)
+            elif lane.fault:
+                self.troubles.set(
+                    TroubleKind.LANE_STOPPED, p.key, f"{p.label} stands still at {name}: {lane.fault}.", now
+                )
+            else:
+                ended = f"{p.label} is at work again, at {name}."
+                self.troubles.clear(TroubleKind.LANE_STOPPED, p.key, now, ended, holds_s=WELL_AGAIN_S)
+        if held:
+            text = f"{name} cannot commit, all it has stands still: {held}."
+            self.troubles.set(TroubleKind.WORKER_HELD, worker, text, now, Severity.WARNING)
+        else:
+            self.troubles.clear(TroubleKind.WORKER_HELD, worker, now, f"{name} commits again.", holds_s=WELL_AGAIN_S)
 
     def _epochs(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         return {p: self.fleet.partitions[p].epoch for p in partitions}
@@ -179,6 +200,7 @@ class News:
     def tell(self, now: float, *, paused: bool, connected: bool) -> Iterator[Effect]:
         """What is to be said now. While not connected it is kept (50 lines at most)."""
         yield from self._progress(now)
+        self._tell_troubles(now)
         for severity, kind, about, text in self.alerts:
             self.count += 1
             item = FeedItem(
@@ -195,6 +217,15 @@ class News:
             yield Say(clip(self.pending))
             self.pending.clear()
         yield from self._subject(now, paused)
+
+    def _tell_troubles(self, now: float) -> None:
+        self.troubles.expire(now)
+        for change in self.troubles.changes:
+            t = change.trouble
+            self.line(change.ended or t.text)
+            severity = Severity.CALM if change.ended else t.severity
+            self.alert(severity, t.kind, t.about, change.ended or t.text)
+        self.troubles.changes.clear()
 
     def _progress(self, now: float) -> Iterator[Effect]:
         for incident in list(self.incidents):
@@ -236,6 +267,9 @@ class News:
         state = "Kafka away" if self.kafka_down_at is not None else ("paused" if paused else "calm")
         if here < len(nodes) or placed < len(lanes):
             state = "working" if state == "calm" else state
+        if (standing := self.troubles.standing()) and state != "Kafka away":
+            more = f" (+ {len(standing) - 1})" if standing[1:] else ""
+            state = f"{standing[0].text[:SUBJECT_TEXT].rstrip('. ')}{more}"
         text = f"geolane: {state}, {here}/{len(nodes)} nodes, {placed}/{len(lanes)} lanes"
         if text != self.coming:
             self.coming, self.coming_at = text, now

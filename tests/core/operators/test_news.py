@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from agents.core import model
 from agents.core.effects import Publish, Say, Subject, Wake
 from agents.core.feeds import AlertItem
-from agents.core.model import LANES, Kind, Partition
+from agents.core.model import LANES, Partition
 from agents.core.operators.news import CHARACTERS, LINES, News, clip, names
+from agents.core.troubles import Kind
 from tests.core.world import World
 
 
@@ -13,7 +15,7 @@ def test_a_killed_node_is_one_line_and_one_end() -> None:
     w = World(nodes=3, lanes=6)
     w.fair(8)
     w.said.clear()
-    victim = next(s.worker for p, s in w.partitions.items() if p.kind is Kind.NODE)
+    victim = next(s.worker for p, s in w.partitions.items() if p.kind is model.Kind.NODE)
     w.crash(victim)
     w.now_s += 0.3
     w.tell(Wake())
@@ -81,7 +83,7 @@ def test_alerts_are_published_even_where_the_room_is_spared() -> None:
     w = World(nodes=3, lanes=6)
     news = News(w.core.fleet)
     for n in range(20):
-        news.fault(Partition(LANES, n % 6), "1", f"reason {n}")
+        news.troubles.set(Kind.LANE_STOPPED, f"{n}", f"reason {n}", 0.0)
     effects = list(news.tell(1.0, paused=False, connected=True))
     assert sum(isinstance(e, Publish) for e in effects) == 20
     assert sum(isinstance(e, Say) for e in effects) == 1

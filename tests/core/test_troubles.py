@@ -1,0 +1,117 @@
+"""Standing troubles: told once when they begin and once when they end, and every front leads with them."""
+
+from __future__ import annotations
+
+from agents.core import effects as fx
+from agents.core.effects import Publish, Say, Subject
+from agents.core.events_xmpp import Asked, TelemetryIn
+from agents.core.feeds import AlertItem, FleetSummary, Severity
+from agents.core.model import LANES, LaneLoad, Partition, Telemetry
+from agents.core.operators.news import SUBJECT_AFTER_S, WELL_AGAIN_S, News
+from agents.core.troubles import PER_KIND, TEXT_AT_MOST, Kind, Troubles
+from tests.core.world import World
+
+P = Partition(LANES, 3)
+
+
+def alerts(w: World, kind: Kind) -> list[Severity]:
+    items = [p.item.element for p in w.published]
+    return [x.severity for x in items if isinstance(x, AlertItem) and x.kind == kind]
+
+
+def report(w: World, fault: str) -> None:
+    """Its owner says of lane 3 that it stands still (or, empty, that it works)."""
+    placed = w.partitions[P]
+    proc = w.procs[placed.worker]
+    proc.seq += 1
+    lane = LaneLoad(P.topic, P.n, placed.epoch, 0.0, 0, 0.0, 0.0, fault)
+    w.tell(TelemetryIn(placed.worker, Telemetry(proc.boot, proc.seq, "", 0.1, 40.0, lanes=(lane,))))
+
+
+def ask(w: World, text: str) -> str:
+    w.tell(fx.AffiliationsRead({"ana@d": "owner"}))
+    before = len(w.said)
+    w.tell(Asked("ana@d", "ana", text, True, "s", None, "m"))
+    return "\n".join(w.said[before:])
+
+
+def test_a_lane_that_stands_still_leads_status_subject_and_feed_until_it_works_again() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(10)
+    assert ask(w, "!status").startswith("Calm")
+    w.published.clear()
+    for _ in range(3):
+        report(w, "offset missing")
+    w.tell(fx.Tick())
+    assert alerts(w, Kind.LANE_STOPPED) == [Severity.CRITICAL], "told once"
+    status = ask(w, "!status")
+    assert status.startswith("Critical, for ")
+    assert "lane 3 stands still at " in status.splitlines()[0]
+    assert "Calm" not in status
+    summary = [p.item.element for p in w.published if isinstance(p.item.element, FleetSummary)][-1]
+    assert summary.troubles is not None
+    assert [(r.kind, r.about) for r in summary.troubles.rows] == [("lane_stopped", P.key)]
+    report(w, "")
+    w.pass_s(WELL_AGAIN_S / 2)
+    report(w, "offset missing")
+    report(w, "")
+    w.pass_s(WELL_AGAIN_S / 2 + 1)
+    assert alerts(w, Kind.LANE_STOPPED) == [Severity.CRITICAL], "what comes and goes is not told each time"
+    w.pass_s(WELL_AGAIN_S / 2 + 1)
+    assert alerts(w, Kind.LANE_STOPPED) == [Severity.CRITICAL, Severity.CALM]
+    assert "stands still" not in ask(w, "!status")
+
+
+def test_a_worker_tells_of_its_own_lanes_alone() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(10)
+    other = next(x for x in w.procs if x.startswith("node") and x != w.partitions[P].worker)
+    lane = LaneLoad(P.topic, P.n, w.partitions[P].epoch, 0.0, 0, 0.0, 0.0, "not mine")
+    proc = w.procs[other]
+    proc.seq += 1
+    w.tell(TelemetryIn(other, Telemetry(proc.boot, proc.seq, "", 0.1, 40.0, lanes=(lane,))))
+    assert not w.core.news.troubles.standing()
+
+
+def test_a_fleet_without_a_router_says_so() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(20)
+    w.crash("router-1")
+    w.fair(14, revive=False)
+    assert "No router: nothing reaches the lanes" in ask(w, "!status").splitlines()[0]
+    w.fair(3)
+    assert ask(w, "!status").startswith("Calm")
+
+
+def test_the_subject_names_the_worst() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    news = News(w.core.fleet)
+    news.troubles.set(Kind.WORKER_HELD, "node-1", "1 cannot commit", 90.0, Severity.WARNING)
+    news.troubles.set(Kind.LANE_STOPPED, P.key, "lane 3 stands still at 1: no reason.", 95.0)
+    said = [*news.tell(95.0, paused=False, connected=True)]
+    said += news.tell(95.0 + SUBJECT_AFTER_S, paused=False, connected=True)
+    assert [e.text for e in said if isinstance(e, Subject)] == [
+        "geolane: lane 3 stands still at 1: no reason (+ 1), 3/3 nodes, 6/6 lanes"
+    ]
+    assert sum(isinstance(e, Publish) for e in said) == 2
+    assert sum(isinstance(e, Say) for e in said) == 1, "in one message"
+
+
+def test_they_are_bounded_in_number_and_length_and_are_one_line() -> None:
+    t = Troubles()
+    for n in range(10 * PER_KIND):
+        t.set(Kind.LANE_STOPPED, f"{n}", "a\nb\x1b[31m" + "x" * 2000, 0.0)
+    assert len(t.standing()) == PER_KIND
+    assert t.count()[Kind.LANE_STOPPED] == PER_KIND
+    assert all(len(x.text) <= TEXT_AT_MOST and x.text.isprintable() for x in t.standing())
+    t.set(Kind.KAFKA_AWAY, "", "another kind has its own room", 0.0)
+    assert t.standing()[0].kind is Kind.KAFKA_AWAY
+
+
+def test_who_looks_at_all_of_them_sets_exactly_those() -> None:
+    t = Troubles()
+    t.only(Kind.OFFSET_LOST, {"a": "1", "b": "2"}, 0.0)
+    t.only(Kind.OFFSET_LOST, {"b": "3", "c": "4"}, 5.0)
+    assert [(x.about, x.text, x.since_s) for x in t.standing()] == [("b", "3", 0.0), ("c", "4", 5.0)]
+    assert [bool(c.ended) for c in t.changes] == [False, False, True, False]
