@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 import click
 
+from agents import streams
 from agents.commands import dead, nodes, people, pipeline, plans, processes, servers, settings, stack, watch
 from agents.errors import GeolaneError
 
 
 class _Group(click.Group):
-    """An error of ours is one line on standard error and exit code 2."""
+    """An error of ours is one line on standard error and exit code 2; so is a file, or standard output, that the
+    system refuses."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # Any: click's own signature
+        streams.prepare()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as e:
+            streams.give_up(e)
+            if e.filename is None:
+                raise
+            _end(f"{e.filename}: {e.strerror}")
 
     def invoke(self, ctx: click.Context) -> Any:  # Any: click's own signature
         try:
             return super().invoke(ctx)
         except GeolaneError as e:
-            click.echo(f"geolane: {e}", err=True)
-            sys.exit(2)
+            _end(str(e))
+
+
+def _end(why: str) -> NoReturn:
+    with suppress(OSError):  # of standard error: there is nobody to tell
+        click.echo(f"geolane: {why}", err=True)
+    sys.exit(2)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -130,8 +130,8 @@ def run(
 
     The first SIGTERM or SIGINT cancels it; after `stop_s` seconds more, or at the second signal, it ends as it is. If it
     waits in `service.until_leaving`, there is one step before these: it may hand over for so long as it said there, or until
-    the next signal. SIGHUP, when the terminal is closed, is as SIGTERM, unless it was ignored (nohup). With `tell` False a
-    GeolaneError is not logged but raised: for commands that a person runs."""
+    the next signal. SIGHUP, when the terminal is closed, is as SIGTERM, unless it was ignored (nohup). With `tell` False
+    a GeolaneError or OSError is not logged but raised: for commands that a person runs."""
     logger = _log
     service = service or Service()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -157,11 +157,11 @@ def run(
                 return ENDED
             raise
         except Exception as error:
-            code = exit_code(error)
+            code, first = exit_code(error), next(leaves(error))
+            if not tell and (code == REFUSED or isinstance(first, OSError)):
+                raise first from None
             if code == FAULT:
                 logger.error("fault", exc_info=error)
-            elif code == REFUSED and not tell:
-                raise next(leaves(error)) from None
             else:
                 logger.error("ended", error="; ".join(str(e) for e in leaves(error)), exit=code)
             return code
