@@ -1,10 +1,12 @@
 """What the core sends for (Errand) and who finds or does it: one entry for each kind of value. It decides nothing.
 
-A few go at a time, each within ERRAND_S; an error of ours becomes words for whoever asked."""
+A few go at a time, each within ERRAND_S; an error becomes words for whoever asked: one that we did not foresee is logged under an
+id that they are told, and ends nobody."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -27,7 +29,7 @@ class Errands:
         self._places = asyncio.Semaphore(TOGETHER)
 
     async def run(self, errand: Errand) -> Found:
-        """Never raises an error of ours: it is told in the answer."""
+        """Never raises: it is told in the answer."""
         kind = type(errand.what)
         try:
             async with asyncio.timeout(ERRAND_S), self._places:
@@ -36,5 +38,9 @@ class Errands:
             why = f"No answer within {ERRAND_S:.0f} s; try again."
         except GeolaneError as e:
             why = str(e)
+        except Exception:  # noqa: BLE001 - the boundary: it is logged and told
+            name = f"fault {secrets.token_hex(2)}"
+            _log.exception("fault_outlived", name=name, what="errand", about=repr(errand.what)[:1000])
+            why = f"Something in me failed at that ({name}); my log tells what it was."
         _log.warning("errand_failed", what=kind.__name__, error=why)
         return Found(errand.ref, error=why)

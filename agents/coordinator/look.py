@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from agents.coordinator.perform import Performer
 from agents.core.coordinator import Coordinator
+from agents.core.guard import FAULTS
 from agents.core.model import PAUSE, Health, Kind, State
 from agents.core.planning.placing import Placing
 from agents.journal import Journal
@@ -66,6 +67,8 @@ def look_at_leader(core: Coordinator, performer: Performer, out: Samples) -> Non
         out.add(m.TROUBLES, count, trouble)
     out.add(m.FENCES, performer.counts.fences)
     out.add(m.PAUSED, PAUSE in fleet.intents)
+    for what in FAULTS:
+        out.add(m.COORDINATOR_FAULTS, core.guard.counts[what], what)
     out.add(m.DRAINED, sum(map(fleet.drained, fleet.views)))
     _plan(core.placing, out)
 

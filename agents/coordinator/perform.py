@@ -109,6 +109,8 @@ class Performer:
                     self._talk.put_nowait(effect)
                 case fx.Note(kind, who, text, data):
                     self._journal.note(now_ms, kind, who, text, data)
+                case fx.Fault(name, what, who, event, story):
+                    _log.error("fault_outlived", name=name, what=what, who=who, about=event, story=story)
                 case fx.Sampled(samples):
                     self._journal.sampled(now_ms, samples)
                 case Decided():
@@ -238,6 +240,9 @@ class Performer:
         except (NoAnswer, NotConnected) as e:
             _log.warning("command_unanswered", worker=worker, command=type(command).__name__, reason=str(e))
             self._tell(fx.Unanswered(worker, command))
+        except Exception:  # noqa: BLE001 - the boundary: it is logged and told
+            _log.exception("fault_outlived", what="answer", who=worker, command=type(command).__name__)
+            self._tell(fx.Unanswered(worker, command))
         else:
             self._tell(fx.Answered(worker, command, answer))
 
@@ -245,6 +250,9 @@ class Performer:
         try:
             await self._link.ping(worker, PING_S)
         except (NoAnswer, NotConnected):
+            self._tell(fx.Ponged(worker, False))
+        except Exception:  # noqa: BLE001 - the boundary: it is logged and told
+            _log.exception("fault_outlived", what="ping", who=worker)
             self._tell(fx.Ponged(worker, False))
         else:
             self._tell(fx.Ponged(worker, True))

@@ -48,6 +48,7 @@ from agents.core.events_xmpp import (
     XmppEvent,
 )
 from agents.core.fleet import Fleet
+from agents.core.guard import Guard
 from agents.core.handover import Step, Tenancy, step, tenancy
 from agents.core.inventory import Inventory
 from agents.core.leasing import lease_made
@@ -134,6 +135,12 @@ class Coordinator:
         self.tuner = Tuner(self.fleet, self.placing, base)
         self.desk = Desk(self.fleet, self.placing, self.news, token, self.tuner)
         self.dialogs = Dialogs(self.desk)
+        desk, placing = self.desk, self.placing
+        parts = (
+            self.fleet, placing, placing.watch, self.news, self.news.troubles, self.tuner, self.dialogs,
+            desk.errands, desk.rewinds, desk.rollout,
+        )  # fmt: skip
+        self.guard = Guard(parts, self.news, token, desk.errands.found)
         self._led = False
         self._cut_off = ROLLOUT in intents
         self._sample_at, self._turn, self._advanced_at = now.s, 0, now.s
@@ -143,7 +150,7 @@ class Coordinator:
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """Take one event at `now`; what is to be done, in order."""
-        effects = list(self._take(event, now))
+        effects = self.guard.take(event, self._take(event, now), now.s, now.ms)
         if not isinstance(event, TelemetryIn) or now.s - self._advanced_at >= SPREAD_S:
             self._advanced_at = now.s
             effects += self._advance(now)
@@ -153,18 +160,23 @@ class Coordinator:
             self.desk.expire(now.s)
             effects += self.desk.errands.expire(now.s, now.ms)
             effects += self.desk.follows.end_lost() if self.liveness.watching() else ()
-            rows, self._turn = worker_rows(self.fleet, self._turn), self._turn + 1
-            rates, troubles = self.placing.watch.rates, self.news.troubles
-            summary = summarise(self.fleet, rates, troubles, now.s, paused=self._paused(), workers=rows)
-            effects.append(Publish(fleet_item(summary, self.fleet.leader_epoch)))
-            if now.s >= self._sample_at:
-                self._sample_at = now.s + SAMPLE_S
-                effects.append(Sampled(samples(self.fleet)))
+            effects += self.guard.looks("summary", lambda: self._summed_up(now), now.s)
         for effect in effects:
             for said in (effect, *(effect.then if isinstance(effect, Write) else ())):
                 if isinstance(said, Publish):
                     self.desk.follows.published(said.item)
         return [*effects, *self.desk.follows.tell(now.s)]
+
+    def _summed_up(self, now: Now) -> list[Effect]:
+        self._turn += 1
+        rows = worker_rows(self.fleet, self._turn - 1)
+        rates, troubles = self.placing.watch.rates, self.news.troubles
+        summary = summarise(self.fleet, rates, troubles, now.s, paused=self._paused(), workers=rows)
+        effects: list[Effect] = [Publish(fleet_item(summary, self.fleet.leader_epoch))]
+        if now.s >= self._sample_at:
+            self._sample_at = now.s + SAMPLE_S
+            effects.append(Sampled(samples(self.fleet)))
+        return effects
 
     def _paused(self) -> bool:
         return PAUSE in self.fleet.intents

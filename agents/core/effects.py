@@ -296,6 +296,18 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Fault:
+    """Something of ours failed at what `who` asked or said, and we go on: for the log. `name` is what people were told
+    (`fault 3f2a`), `what` a word for where it was, `event` what was to be done, `story` the traceback."""
+
+    name: str
+    what: str
+    who: str
+    event: str
+    story: str
+
+
+@dataclass(frozen=True, slots=True)
 class WakeAt:
     """Ask for a Wake `after_s` seconds from now; an earlier one asked for stands."""
 
@@ -327,6 +339,7 @@ Effect = (
     | Subject
     | MirrorAffiliations
     | Note
+    | Fault
     | WakeAt
     | PlanWanted
     | Decided

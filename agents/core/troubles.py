@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from agents.core.feeds import Severity, TroubleRow, TroubleRows
+from agents.core.text import one_line
 
 PER_KIND = 50
 """Of one kind; what is beyond is told as soon as there is room."""
@@ -68,7 +69,7 @@ class Troubles:
 
     def set(self, kind: Kind, about: str, text: str, now: float, severity: Severity = Severity.CRITICAL) -> None:
         """It stands. Of one that stood before the text is renewed, and nothing is told."""
-        key, text = (kind, about), _line(text)
+        key, text = (kind, about), one_line(text, TEXT_AT_MOST)
         self._ending.pop(key, None)
         before = self._standing.get(key)
         if before is not None:
@@ -81,7 +82,7 @@ class Troubles:
         """It is over; nothing follows where it did not stand. `ended` says so in words. With `holds_s` it is over once it was not
         set again for so long: what comes and goes is told once."""
         if (kind, about) in self._standing:
-            self._ending.setdefault((kind, about), (now + holds_s, _line(ended)))
+            self._ending.setdefault((kind, about), (now + holds_s, one_line(ended, TEXT_AT_MOST)))
             self.expire(now)
 
     def only(self, kind: Kind, texts: Mapping[str, str], now: float, severity: Severity = Severity.CRITICAL) -> None:
@@ -116,9 +117,3 @@ class Troubles:
             TroubleRow(t.kind.value, t.about, t.severity, round(max(0.0, now - t.since_s), 1), t.text)
             for t in standing[:ROWS_AT_MOST]
         ))  # fmt: skip
-
-
-def _line(text: str) -> str:
-    """One line, bounded, without control characters: parts of it may come from workers and records."""
-    shown = "".join(c if c.isprintable() else " " for c in text)
-    return shown if len(shown) <= TEXT_AT_MOST else shown[: TEXT_AT_MOST - 4] + " ..."

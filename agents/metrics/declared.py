@@ -127,6 +127,11 @@ UTILISATION = _gauge(
 FORECAST_ERROR = _gauge("forecast_error_ratio", "how far the forecasts were off lately, by the rate that came")
 LAST_VALUE_ERROR = _gauge("forecast_last_value_error_ratio", "how far the last value would have been off, likewise")
 JOURNAL_DROPPED = _counter("journal_dropped", "what the journal did not take (notes, ticks)", "what")
+COORDINATOR_FAULTS = _counter(
+    "coordinator_faults",
+    "faults of the coordinator's own at what people asked or workers said, which it outlived",
+    "what",
+)
 TELEMETRY_DROPPED = _counter("telemetry_dropped", "items of telemetry for which there was no room")
 QUEUE = _gauge("coordinator_queue_length", "XMPP and Kafka events that wait for the coordinator's core")
 
@@ -139,6 +144,6 @@ COORDINATOR = (
     LEADER, LEADER_EPOCH, STANDBYS, WORKERS, PARTITIONS, LANES_WAITING, LANES_STUCK, TROUBLES,
     PAUSED, DRAINED, MOVES, FENCES, PLAN_OBJECTIVE, PLAN_BOUND, PLAN_GAP, PLAN_SECONDS, PLAN_MOVES,
     MEAN_RTT, UTILISATION, FORECAST_ERROR, LAST_VALUE_ERROR, JOURNAL_DROPPED, TELEMETRY_DROPPED,
-    QUEUE,
+    QUEUE, COORDINATOR_FAULTS,
 )  # fmt: skip
 ALL = (*EVERY_PROCESS, *WORKER, *COORDINATOR)

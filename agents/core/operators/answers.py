@@ -117,9 +117,9 @@ def node(fleet: Fleet, view: View, now: float) -> str:
     if view.telemetry is not None:
         t = view.telemetry
         lines.append(f"CPU {t.cpu:.0%} of a core, {t.mem_mb:.0f} MB; heard {max(0.0, now - view.heard_at):.1f} s ago.")
+        lines += [device(x) for x in t.accelerators]
     elif not view.present:
         lines.append("Nothing is heard of it.")
-        lines += [device(x) for x in t.accelerators]
     if owned:
         lines.append("Has " + ", ".join(str(p.n) for p in owned[:20]) + (" ..." if len(owned) > 20 else "") + ".")
     if view.telemetry is not None and view.telemetry.pipeline:

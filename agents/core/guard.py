@@ -1,0 +1,178 @@
+"""A boundary round what people ask and what workers say: a fault of ours in there ends nobody. It is told once, with its story.
+
+A command that fails has changed nothing: no effect of it is performed, and what it had changed of the core's state is put back.
+What a worker's word led to before the fault stands, for each effect goes with the state that it was made from."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from agents.core.effects import (
+    AffiliationsRead,
+    AnswerAdHoc,
+    Answered,
+    Effect,
+    Fault,
+    Found,
+    Ponged,
+    Refused,
+    Say,
+    Unanswered,
+    Whisper,
+)
+from agents.core.events_xmpp import (
+    AdHoc,
+    AdHocList,
+    AffiliationChanged,
+    Asked,
+    TelemetryIn,
+    WorkerSeen,
+)
+from agents.core.feeds import Severity
+from agents.core.forms import Refusal
+from agents.core.operators.news import News
+from agents.core.text import one_line
+
+TOLD_EVERY_S = 600.0  # the same fault of the same one
+REMEMBERED = 1000
+STORY_AT_MOST = 8000  # characters of a traceback; its end counts
+FAULTS = ("command", "form", "errand", "worker", "room", "summary")  # what may fail
+
+Undo = Callable[[], None]
+
+
+@dataclass(slots=True)
+class Guard:
+    """`parts`: whose state a command may change. `retry`: takes up what was found for a command once more, as words why not.
+    `counts`: faults since this leader leads, by what failed (FAULTS)."""
+
+    parts: tuple[Any, ...]  # Any: dataclasses of whatever kind
+    news: News
+    token: Callable[[], str]
+    retry: Callable[[Found, float, int], Iterator[Effect]]
+    counts: Counter[str] = field(default_factory=Counter)
+    _told: dict[tuple[str, str, str], float] = field(default_factory=dict)
+
+    def take(self, event: object, work: Iterator[Effect], now: float, now_ms: int) -> list[Effect]:
+        """The effects of `work`, which is what follows from `event`. Events that neither people nor workers cause have no
+        boundary: the process ends, and its successor begins from what is written."""
+        match event:
+            case Asked() | AdHoc() | AdHocList():
+                return self._whole_or_nothing(event, work, now)
+            case Found():
+                return self._found(event, work, now, now_ms)
+            case (
+                WorkerSeen() | TelemetryIn() | Answered() | Refused() | Unanswered() | Ponged()
+                | AffiliationsRead() | AffiliationChanged()
+            ):  # fmt: skip
+                return self._as_far_as_it_goes(event, work, now)
+        return list(work)
+
+    def looks(self, what: str, work: Callable[[], list[Effect]], now: float) -> list[Effect]:
+        """What only tells how things are."""
+        try:
+            return work()
+        except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
+            return self._fault(what, "", what, e, now)[1]
+
+    def _whole_or_nothing(self, event: Asked | AdHoc | AdHocList, work: Iterator[Effect], now: float) -> list[Effect]:
+        undo = remember(self.parts)
+        try:
+            return list(work)
+        except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
+            undo()
+            what = "command" if isinstance(event, Asked) else "form"
+            words, effects = self._fault(what, event.jid, event, e, now, always=True)
+            return [_answer(event, words), *effects]
+
+    def _found(self, event: Found, work: Iterator[Effect], now: float, now_ms: int) -> list[Effect]:
+        undo = remember(self.parts)
+        try:
+            return list(work)
+        except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
+            undo()
+            words, effects = self._fault("errand", "", event, e, now, always=True)
+        try:
+            return [*self.retry(Found(event.ref, error=words), now, now_ms), *effects]
+        except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
+            return [*effects, *self._fault("errand", "", event, e, now)[1]]
+
+    def _as_far_as_it_goes(self, event: object, work: Iterator[Effect], now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        try:
+            effects.extend(work)
+        except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
+            who = _who(event)
+            effects += self._fault("worker" if who else "room", who, event, e, now)[1]
+        return effects
+
+    def _fault(
+        self, what: str, who: str, event: object, e: Exception, now: float, *, always: bool = False
+    ) -> tuple[str, list[Effect]]:
+        """The words for whoever asked, and what is told. `always`: each has an id that somebody may ask about."""
+        self.counts[what] += 1
+        where = traceback.extract_tb(e.__traceback__)[-1]
+        key = (what, who, f"{where.filename}:{where.lineno}")
+        fresh = now - self._told.get(key, float("-inf")) >= TOLD_EVERY_S
+        if not (fresh or always):
+            return "", []
+        name = f"fault {self.token()}"
+        words = f"Something in me failed at that ({name}). Nothing was changed; my log tells what it was."
+        if fresh:
+            if len(self._told) >= REMEMBERED:
+                self._told.clear()
+            self._told[key] = now
+            cause = one_line(f"{type(e).__name__}: {e}", 120)
+            by = f" of {who}" if who else ""
+            text = f"A fault of mine in a {what}{by}: {cause} ({name}). I go on; my log has its story."
+            self.news.alert(Severity.WARNING, "fault", who, text)
+        story = "".join(traceback.format_exception(e))[-STORY_AT_MOST:]
+        return words, [Fault(name, what, who, one_line(repr(event), 1000), story)]
+
+
+def remember(parts: tuple[Any, ...]) -> Undo:
+    """Call what it returns to put every field of these back, the contents of their containers too. Values in containers
+    are not gone into: a command replaces them, or adds others."""
+    kept = [
+        (part, f.name, value := getattr(part, f.name), _copy(value)) for part in parts for f in dataclasses.fields(part)
+    ]
+
+    def undo() -> None:
+        for part, name, value, before in kept:
+            match value:
+                case dict() | set():
+                    value.clear()
+                    value.update(before)
+                case list():
+                    value[:] = before
+                case deque():
+                    value.clear()
+                    value.extend(before)
+            setattr(part, name, value)
+
+    return undo
+
+
+def _copy(value: Any) -> Any:
+    return copy.copy(value) if isinstance(value, dict | set | list | deque) else None
+
+
+def _answer(event: Asked | AdHoc | AdHocList, words: str) -> Effect:
+    if not isinstance(event, Asked):
+        return AnswerAdHoc(event.ref, Refusal("internal-server-error", words))
+    return Say(words) if event.room else Whisper(event.jid, words)
+
+
+def _who(event: object) -> str:
+    match event:
+        case WorkerSeen(said):
+            return said.worker
+        case TelemetryIn(worker) | Answered(worker) | Refused(worker) | Unanswered(worker) | Ponged(worker):
+            return worker
+    return ""
