@@ -1,16 +1,11 @@
-"""`geolane pipeline check`: a pipeline tried on sample records before it is shipped, in a process of its own that may fail, hang or
-eat memory without harm.
-
-`python -m agents.pipeline_check MODULE:FUNCTION SAMPLE` is that process: it says what it found in one line of JSON, the last."""
+"""`geolane pipeline check`: a pipeline tried on sample records before it is shipped, in the same kind of process that a node runs
+it in, which may fail, hang, fork or eat memory without harm."""
 
 from __future__ import annotations
 
-import os
-import resource
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -19,12 +14,13 @@ from agents.core.records import Event, Record, parse
 from agents.embedded.flights import sample
 from agents.embedded.lines import events
 from agents.errors import PipelineError
-from agents.node.stage import NodeStage, load_pipeline
-from agents.node.version import version_of
+from agents.node.contract import FAILED, ONE, Answers, Columns, columns_of
+from agents.node.part import Part, Size
+from agents.node.runner import Pipelines
+from agents.settings import Worker
 
 BATCH, RECORDS = 500, 5_000
-MEMORY_BYTES = 4 << 30
-OUT_FD = 3
+LIMIT = 1 << 20
 
 
 class Verdict(msgspec.Struct):
@@ -61,32 +57,124 @@ def spec_of(text: str) -> tuple[str, Path | None]:
 def check(text: str, sample_file: Path | None, timeout_s: float) -> Verdict:
     """Try it. Raises PipelineError where it cannot even be begun; what the trial finds is in the verdict."""
     name, folder = spec_of(text)
-    path = os.pathsep.join(filter(None, (str(folder or Path.cwd()), os.environ.get("PYTHONPATH", ""))))
-    read, write = os.pipe()
+    some = columns_of(records(sample_file))
+    memory_mb = Worker().pipeline_memory_mb
+    runner = Pipelines(name, memory_mb, path=str(folder or Path.cwd()), printed=_printed)
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "agents.pipeline_check", name, str(sample_file or ""), str(write)],
-            env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr,
-            pass_fds=(write,),
-            start_new_session=True,
-        )
+        return _Trial(runner, some, timeout_s).run()
+    except PipelineError as e:
+        return Verdict(wrong=[str(e)])
     finally:
-        os.close(write)
-    with open(read, "rb") as answer:
-        try:
-            process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            return Verdict(wrong=[f"it was not done within {timeout_s:g} s"])
-        said = answer.read()
-    try:
-        return msgspec.json.decode(said, type=Verdict)
-    except msgspec.DecodeError:
-        end = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
-        return Verdict(wrong=[f"it ended the whole process ({end}): a node would start again and again"])
+        runner.close()
+
+
+def records(sample_file: Path | None) -> list[Record]:
+    """Sample events as a node sees them: the packaged flights, or an event per line. Raises PipelineError."""
+    if sample_file:
+        with sample_file.open("rb") as f:
+            raw = [value for _, value in zip(range(RECORDS), events(f), strict=False)]
+    else:
+        raw = [value for _, value in zip(range(RECORDS), sample(), strict=False)]
+    now_ms = int(time.time() * 1000)
+    found = []
+    for n, value in enumerate(raw):
+        event = parse(value, now_ms, LIMIT, 1 << 40)
+        if isinstance(event, Event) and event.lat is not None:
+            key = event.id.encode()
+            found.append(Record(key, value, f"events.raw/0/{n}", event.ts_ms, "842a107ffffffff"))
+    if not found:
+        raise PipelineError("the sample has no event with coordinates")
+    return found
+
+
+class _Trial:
+    """`call_s`: what one call may take, shorter than in a node, so that several can be waited for."""
+
+    def __init__(self, runner: Pipelines, columns: Columns, timeout_s: float) -> None:
+        self._runner, self._columns = runner, columns
+        self._timeout_s, self._call_s = timeout_s, min(Worker().pipeline_timeout_s, timeout_s / 4)
+        self._until = time.monotonic() + timeout_s
+        self._verdict = Verdict(records=len(columns[0]))
+
+    def run(self) -> Verdict:
+        v, found, took = self._verdict, Answers(), []
+        before = None
+        for at in range(0, v.records, BATCH):
+            begun = time.perf_counter()
+            answers = self._answers(at, at + BATCH)
+            took.append(time.perf_counter() - begun)
+            found.extend(answers)
+            now = self._runner.left()
+            before = before or now
+            if len(found.kinds) < min(v.records, at + BATCH):
+                break
+        v.version = self._runner.version
+        self._count(found)
+        if not v.wrong:
+            v.rate_eps = round(v.records / sum(took), 1)
+            took.sort()
+            v.p50_ms, v.p99_ms = (round(1e3 * took[min(len(took) - 1, int(q * len(took)))], 3) for q in (0.5, 0.99))
+            self._again(found)
+        if before and now[0] > before[0]:
+            v.wrong.append(f"it leaves processes behind: {now[0]} after {len(took)} batches")
+        if before and now[1] > before[1]:
+            v.wrong.append(f"it leaves threads behind: {now[1]} after {len(took)} batches")
+        return v
+
+    def _answers(self, begin: int, end: int, size: int = BATCH) -> Answers:
+        key, value, src, ts_ms, cell = self._columns
+        some = (key[begin:end], value[begin:end], src[begin:end], ts_ms[begin:end], cell[begin:end])
+        calls = Size()
+        calls.records = size
+        part = Part(self._runner, some, 0, calls, self._call_s)
+        while not part.go_on(self._until):
+            if time.monotonic() >= self._until:
+                self._verdict.wrong.append(f"it was not done within {self._timeout_s:g} s")
+                part.park()
+                break
+        else:
+            if part.poisoned:
+                in_a_row = part.answers.failures(0)
+                self._verdict.wrong.append(f"{in_a_row} records in a row fail: a lane would stop there")
+        return part.answers
+
+    def _count(self, found: Answers) -> None:
+        v = self._verdict
+        kinds = found.kinds
+        v.failed, v.filtered = kinds.count(FAILED), kinds.count(0)
+        v.out = len(found.values)
+        if found.errors:
+            v.first_failure = found.errors[0]
+            v.wrong.insert(0, f"{v.failed:,} of {len(kinds):,} records fail: they would be dead letters")
+        hard = Counter(e for e in found.errors if e.startswith(("ended", "took", "left", "closed")))
+        v.wrong += [f"it {why}: {count:,} of these records" for why, count in hard.most_common(5)]
+        large = sum(len(value) > LIMIT for value in found.values)
+        if large:
+            v.wrong.append(f"{large:,} answers are larger than 1 MiB: they would be dead letters")
+
+    def _again(self, found: Answers) -> None:
+        v = self._verdict
+        again = Answers()
+        for at in range(0, v.records, BATCH):
+            again.extend(self._answers(at, at + BATCH))
+        if v.wrong:
+            return
+        if again != found:
+            v.odd.append("run again it answers otherwise: after an abort other values come out than would have")
+        alone = self._answers(0, BATCH, 1)
+        if not v.wrong and alone != _first(found, len(alone.kinds)):
+            v.odd.append("a record alone is answered otherwise than in a batch")
+
+
+def _first(answers: Answers, count: int) -> Answers:
+    kinds = answers.kinds[:count]
+    came = sum(1 if kind == ONE else max(0, kind) for kind in kinds)
+    return Answers(kinds, answers.keys[:came], answers.values[:came])
+
+
+def _printed(text: str, left_out: int) -> None:
+    more = f" ({left_out} lines left out)" if left_out else ""
+    print(f"printed: {text}{more}", file=sys.stderr)
 
 
 def report(v: Verdict) -> list[str]:
@@ -104,91 +192,3 @@ def report(v: Verdict) -> list[str]:
     if not v.wrong:
         lines.append("good to ship: geolane ctl rollout, once every node's machine has it")
     return lines
-
-
-# ---- the process that may fail ----
-
-
-def records(sample_file: str) -> list[Record]:
-    """Sample events as a node sees them: the packaged flights, or an event per line. Raises PipelineError."""
-    if sample_file:
-        with open(sample_file, "rb") as f:
-            raw = [value for _, value in zip(range(RECORDS), events(f), strict=False)]
-    else:
-        raw = [value for _, value in zip(range(RECORDS), sample(), strict=False)]
-    now_ms = int(time.time() * 1000)
-    found = []
-    for n, value in enumerate(raw):
-        event = parse(value, now_ms, 1 << 20, 1 << 40)
-        if isinstance(event, Event) and event.lat is not None:
-            found.append(Record(event.id.encode(), value, f"events.raw/0/{n}", event.ts_ms, "842a107ffffffff"))
-    if not found:
-        raise PipelineError("the sample has no event with coordinates")
-    return found
-
-
-def trial(name: str, sample_file: str) -> Verdict:
-    v = Verdict()
-    pipeline = load_pipeline(name)
-    v.version = version_of(name)
-    stage = NodeStage(pipeline, 1 << 20)
-    some = records(sample_file)
-    v.records = len(some)
-    before = [(r.key, r.value, r.src, r.ts_ms, r.cell) for r in some]
-    took, answers = [], []
-    batches = [some[i : i + BATCH] for i in range(0, len(some), BATCH)]
-    for batch in batches:
-        begun = time.perf_counter()
-        try:
-            found = list(stage._run(batch))
-        except PipelineError as e:
-            v.first_failure = v.first_failure or str(e)[:300]
-            found = []
-            for r in batch:
-                try:
-                    found.append(stage._run([r])[0])
-                except PipelineError as error:
-                    v.failed += 1
-                    v.first_failure = str(error)[:300]
-                    found.append(None)
-        took.append(time.perf_counter() - begun)
-        answers += found
-    v.filtered = sum(not a for a in answers) - v.failed
-    v.out = sum(len(a) if isinstance(a, list) else a is not None for a in answers)
-    total = sum(took)
-    v.rate_eps = round(len(some) / total, 1) if total > 0 else 0.0
-    took.sort()
-    v.p50_ms, v.p99_ms = (round(1e3 * took[min(len(took) - 1, int(q * len(took)))], 3) for q in (0.5, 0.99))
-    if v.failed:
-        v.wrong.append(f"{v.failed:,} of {v.records:,} records fail: they would be dead letters")
-    if before != [(r.key, r.value, r.src, r.ts_ms, r.cell) for r in some]:
-        v.wrong.append("it changes the records that it is given: what is run again after an abort would differ")
-    elif not v.failed:
-        _again(stage, batches, answers, v)
-    large = sum(len(a.value) > (1 << 20) for x in answers for a in (x if isinstance(x, list) else [x]) if a is not None)
-    if large:
-        v.wrong.append(f"{large:,} answers are larger than 1 MiB: they would be dead letters")
-    return v
-
-
-def _again(stage: NodeStage, batches: list[list[Record]], answers: Sequence[object], v: Verdict) -> None:
-    if list(answers) != [a for batch in batches for a in stage._run(batch)]:
-        v.odd.append("run again it answers otherwise: after an abort other values come out than would have")
-    one = [stage._run([r])[0] for r in batches[0]]
-    if one != list(answers[: len(one)]):
-        v.odd.append("a record alone is answered otherwise than in a batch")
-
-
-def main(name: str, sample_file: str, out_fd: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    try:
-        verdict = trial(name, sample_file)
-    except (PipelineError, OSError) as e:
-        verdict = Verdict(wrong=[str(e)])
-    except MemoryError:
-        verdict = Verdict(wrong=[f"it needs more than {MEMORY_BYTES >> 30} GB of memory"])
-    os.write(out_fd, msgspec.json.encode(verdict))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

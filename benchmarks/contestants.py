@@ -63,7 +63,8 @@ async def geolane(task: Task, kind: str) -> Figures:
     from agents.core.model import CLUSTER, AssignCommand, Grant, LeaseCommand, Partition
     from agents.kafka.leases import LeaseMaker
     from agents.kafka.offsets import Offsets
-    from agents.node.stage import NodeStage, load_pipeline
+    from agents.node.runner import Pipelines
+    from agents.node.stage import NodeStage
     from agents.router.stage import RouterStage
     from agents.worker.engine import Engine
     from agents.worker.interpreter import tune_interpreter
@@ -73,7 +74,7 @@ async def geolane(task: Task, kind: str) -> Figures:
     stage: Stage
     if kind == "node":
         topics = Topics(lanes=task.source, clean=task.sink, dead=task.dead, node_group=f"bench-{uuid.uuid4().hex}")
-        stage = NodeStage(load_pipeline(worker.pipeline), worker.max_event_bytes, topics)
+        stage = NodeStage(Pipelines(worker.pipeline, worker.pipeline_memory_mb), worker.max_event_bytes, topics)
     else:
         topics = Topics(raw=task.source, lanes=task.sink, dead=task.dead, router_group=f"bench-{uuid.uuid4().hex}")
         lanemap = LaneMap.decode(task.lanemap.encode())

@@ -7,13 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from agents.errors import PipelineError
 from agents.node.version import version_of
 from agents.pipeline_check import check, spec_of
 
-HEAD = "import orjson\nimport os, time, itertools\nN = itertools.count()\n"
+HEAD = """import orjson
+import os, sys, time, threading, itertools
+from agents.core.records import Record
+N = itertools.count()
+"""
 
 
 def written(tmp_path: Path, body: str) -> str:
@@ -42,9 +47,14 @@ def test_a_good_one_is_good_and_its_version_is_its_source(tmp_path: Path) -> Non
         ("return records[1:]", "fail: they would be dead letters"),
         ("return [r.with_value('text') for r in records]", "fail: they would be dead letters"),
         ("return 1 / 0", "fail: they would be dead letters"),
-        ("os._exit(3)", "it ended the whole process (exit code 3)"),
-        ("os.abort()", "it ended the whole process (signal 6)"),
-        ("records[0].value = b'x'; return records", "it changes the records"),
+        ("os._exit(3)", "it ended the process (exit code 3)"),
+        ("os.abort()", "it ended the process (signal 6, SIGABRT)"),
+        ("return [Record('k', r.value, r.src, r.ts_ms, r.cell) for r in records]", "fail: they would be dead letters"),
+        ("sys.exit(3)", "fail: they would be dead letters"),
+        ("os.fork(); return records", "it leaves processes behind"),
+        ("os.fork() or time.sleep(600); return records", "it leaves processes behind"),
+        ("threading.Thread(target=time.sleep, args=(600,)).start(); return records", "it leaves threads behind"),
+        ("return [time.sleep(600) if r.src.endswith('/7') else r for r in records]", "it took longer than"),
         (
             "return [r.with_value(b'x' * 1200000) if r.src.endswith('/7') else None for r in records]",
             "larger than 1 MiB",
@@ -53,12 +63,30 @@ def test_a_good_one_is_good_and_its_version_is_its_source(tmp_path: Path) -> Non
     ],
 )
 def test_what_would_hurt_is_found(tmp_path: Path, body: str, wrong: str) -> None:
-    v = check(written(tmp_path, body), None, 60)
+    v = check(written(tmp_path, body), None, 8)
     assert any(wrong in x for x in v.wrong) or (wrong == "memory" and "MemoryError" in v.first_failure), v
 
 
 def test_one_that_hangs_is_ended(tmp_path: Path) -> None:
-    assert check(written(tmp_path, "time.sleep(60)"), None, 3).wrong == ["it was not done within 3 s"]
+    v = check(written(tmp_path, "time.sleep(60)"), None, 3)
+    assert "it was not done within 3 s" in v.wrong
+    assert v.first_failure == "took longer than 0.75 s"
+    assert psutil.Process().children(recursive=True) == []
+
+
+def test_one_that_cannot_even_be_loaded_in_time_or_ends_there_is_said(tmp_path: Path) -> None:
+    file = written(tmp_path, GOOD)
+    Path(file).write_text("import os\nos._exit(7)\n")
+    assert check(file, None, 60).wrong == [
+        "worker.pipeline: 'mine:pipeline' cannot be loaded: ended the process (exit code 7)"
+    ]
+
+
+def test_what_it_prints_is_shown_and_bounded(tmp_path: Path) -> None:
+    found = run("pipeline", "check", written(tmp_path, "print('x' * 9000, flush=True); " + GOOD), "--json")
+    assert json.loads(found.stdout)["wrong"] == []
+    assert 0 < len(found.stderr) < 50_000
+    assert "printed: xxx" in found.stderr
 
 
 def test_one_that_answers_otherwise_each_time_is_noted(tmp_path: Path) -> None:

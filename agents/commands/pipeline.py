@@ -24,8 +24,10 @@ def pipeline_check(spec: str, events: Path | None, timeout: float, as_json: bool
     """Try a pipeline on sample events. Exit code 0: good to ship; 1: something is wrong; 2: it cannot be tried."""
     import msgspec
 
+    from agents import log
     from agents import pipeline_check as check
 
+    log.setup("pipeline check", "ERROR")
     verdict = check.check(spec, events, timeout)
     click.echo(msgspec.json.encode(verdict) if as_json else "\n".join(check.report(verdict)))
     sys.exit(1 if verdict.wrong else 0)

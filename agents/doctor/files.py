@@ -14,7 +14,7 @@ from agents.doctor.check import Check
 from agents.doctor.verdict import NotLookedAt, Verdict, fault, ok, warning, worst
 from agents.doctor.whom import Role, Whom
 from agents.errors import SettingsError
-from agents.node.stage import load_pipeline
+from agents.node.runner import tried
 from agents.settings import Loaded, Settings, decode_toml
 from agents.settings.sources import DEFAULT
 
@@ -85,8 +85,7 @@ class Files:
         if self._who.role is not Role.NODE:
             raise NotLookedAt("only nodes have one")
         name = self._settings.worker.pipeline
-        await asyncio.to_thread(load_pipeline, name)
-        return ok(f"{name} is there")
+        return ok(f"{await asyncio.to_thread(tried, name)} is there")
 
     async def _passwords(self) -> Verdict:
         folder = self._secrets

@@ -20,7 +20,7 @@ from agents.embedded.folder import RunFolder, default_folder
 from agents.embedded.replay import Event, Replay
 from agents.embedded.stack import INVENTORY, Plan, Stack
 from agents.errors import SettingsError
-from agents.node.stage import load_pipeline
+from agents.node.runner import tried
 from agents.settings import Settings, load
 
 SAMPLE = 20_000
@@ -110,7 +110,7 @@ def main(options: Options) -> int:
     log.setup("up", "WARNING")
     # What is wrong with settings or pipeline is said before anything starts. Where the user stands is where theirs is found.
     sys.path.insert(0, os.getcwd())
-    load_pipeline(options.base().worker.pipeline)
+    tried(options.base().worker.pipeline)
     return supervisor.run(lambda: run(options), stop_s=STOP_S, tell=False)
 
 

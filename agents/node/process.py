@@ -1,9 +1,11 @@
-"""The process `geolane node`: a worker whose stage is the user's pipeline."""
+"""The process `geolane node`: a worker whose stage is the user's pipeline, which runs in a process of its own."""
 
 from __future__ import annotations
 
-from agents.node.stage import NodeStage, load_pipeline
-from agents.node.version import version_of
+import asyncio
+
+from agents.node.runner import Pipelines
+from agents.node.stage import NodeStage
 from agents.settings import Settings
 from agents.systemd.notify import Service
 from agents.worker.process import serve
@@ -11,5 +13,11 @@ from agents.worker.process import serve
 
 async def run(settings: Settings, name: str, service: Service | None = None) -> None:
     """Work lanes as `node-NAME` until cancelled or asked to leave. Raises what `serve` raises, and PipelineError."""
-    stage = NodeStage(load_pipeline(settings.worker.pipeline), settings.worker.max_event_bytes)
-    await serve(settings, f"node-{name}", stage, service, pipeline=version_of(settings.worker.pipeline))
+    worker = settings.worker
+    pipelines = Pipelines(worker.pipeline, worker.pipeline_memory_mb)
+    try:
+        await asyncio.to_thread(lambda: pipelines.give(pipelines.take()))
+        stage = NodeStage(pipelines, worker.max_event_bytes, timeout_s=worker.pipeline_timeout_s)
+        await serve(settings, f"node-{name}", stage, service)
+    finally:
+        await asyncio.to_thread(pipelines.close)

@@ -3,130 +3,114 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agents.core.model import CLUSTER
 from agents.core.records import CELL, LANE, PART, RAW_MS, SRC, TS, Reason, Record
-from agents.errors import PipelineError
+from agents.node.contract import FAILED, FILTERED, ONE, Answers, columns_of
+from agents.node.part import Part, Size
+from agents.node.runner import Runner
 from agents.worker.outbox import Outbox, size_of
 from agents.worker.stage import Inputs, Tally, Topics, sample
 
-Answer = Record | None | list[Record]
-Pipeline = Callable[[list[Record]], Sequence[Answer]]
-
-POISONED_AT = 100
-"""So many failures in a row stop the lane: a broken pipeline must not dead-letter a day (PROTOCOL 3.6)."""
-
-
-def load_pipeline(name: str) -> Pipeline:
-    """The function `module:function`. Raises PipelineError, saying what is wrong with the setting."""
-    module, _, function = name.partition(":")
-    try:
-        pipeline: object = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as e:
-        raise PipelineError(f"worker.pipeline: {name!r} cannot be loaded: {e}; write it as module:function") from e
-    if not callable(pipeline):
-        raise PipelineError(f"worker.pipeline: {name!r} is no function")
-    return pipeline
+ASIDE_AFTER_S = 2.0
+"""A lane whose records take longer is worked aside: the others go on."""
+TIMEOUT_S = 30.0
 
 
 class NodeStage:
-    """`limit` is the largest key and value, in bytes, that goes to `events.clean`."""
+    """`limit` is the largest key and value, in bytes, that goes to `events.clean`; a call of the pipeline that takes longer
+    than `timeout_s` is ended."""
 
-    def __init__(self, pipeline: Pipeline, limit: int, topics: Topics | None = None) -> None:
+    def __init__(
+        self, runner: Runner, limit: int, topics: Topics | None = None, *, timeout_s: float = TIMEOUT_S
+    ) -> None:
         topics = topics or Topics()
         self.topic, self.group = f"{CLUSTER}/{topics.lanes}", topics.node_group
         self._clean, self._dead = topics.clean, topics.dead
-        self._pipeline = pipeline
+        self._runner, self._timeout_s = runner, timeout_s
         self._limit = limit
+        self._size = Size()
         self._failures: dict[int, int] = {}
+
+    @property
+    def code(self) -> str:
+        return self._runner.version
+
+    @property
+    def pids(self) -> Sequence[int]:
+        return self._runner.pids
 
     def forget(self, n: int) -> None:
         self._failures.pop(n, None)
 
     def work(self, n: int, records: Inputs, out: Outbox) -> Tally:
-        answers: Sequence[Answer | PipelineError]
-        try:
-            answers = self._run([as_record(r) for r in records])
-        except PipelineError:
-            answers = self._one_by_one(n, records)
-            if self._failures.get(n, 0) >= POISONED_AT:
-                first = next(a for a in reversed(answers) if isinstance(a, PipelineError))
-                return Tally(fault=f"pipeline failed {POISONED_AT} times in a row: {first}")
-        else:
-            self._failures[n] = 0
-        return self._send(n, records, answers, out)
+        columns = columns_of([as_record(r) for r in records])
+        part = Part(self._runner, columns, self._failures.get(n, 0), self._size, self._timeout_s)
+        if not part.go_on(time.monotonic() + ASIDE_AFTER_S):
+            return Tally(later=_Later(self, n, records, part))
+        return self.end(n, records, part, out)
 
-    def _run(self, batch: list[Record]) -> Sequence[Answer]:
-        """The pipeline's answers, checked. Raises PipelineError for whatever it does wrong."""
-        try:
-            answers = self._pipeline(batch)
-        except Exception as e:  # the user's code: the culprit is found and dead-lettered
-            raise PipelineError(f"{type(e).__name__}: {e}") from e
-        if not isinstance(answers, list | tuple) or len(answers) != len(batch):
-            what = f"{len(answers)} answers" if isinstance(answers, list | tuple) else type(answers).__name__
-            raise PipelineError(f"the pipeline must answer {len(batch)} records with a list as long, gave {what}")
-        for answer in answers:
-            if isinstance(answer, Record):
-                if type(answer.value) is not bytes:
-                    raise PipelineError(f"a record's value must be bytes, is {type(answer.value).__name__}")
-            elif answer is not None and not (
-                type(answer) is list and all(isinstance(a, Record) and type(a.value) is bytes for a in answer)
-            ):
-                raise PipelineError(f"an answer must be a Record, None or a list of Records, is {answer!r:.80}")
-        return answers
+    def end(self, n: int, records: Inputs, part: Part, out: Outbox) -> Tally:
+        """Of a part that is done."""
+        self._failures[n] = part.failures
+        if part.poisoned:
+            in_a_row, last = part.answers.failures(0), part.answers.errors[-1]
+            return Tally(fault=f"pipeline failed {in_a_row} times in a row: {last}")
+        return self._send(n, records, part.answers, out)
 
-    def _one_by_one(self, n: int, records: Inputs) -> Sequence[Answer | PipelineError]:
-        """Each record by itself, until all are done or the lane is poisoned."""
-        answers: list[Answer | PipelineError] = []
-        failures = self._failures.get(n, 0)
-        for r in records:
-            try:
-                answers.append(self._run([as_record(r)])[0])
-                failures = 0
-            except PipelineError as e:
-                answers.append(e)
-                failures += 1
-                if failures >= POISONED_AT:
-                    break
-        self._failures[n] = failures
-        return answers
-
-    def _send(self, n: int, records: Inputs, answers: Sequence[Answer | PipelineError], out: Outbox) -> Tally:
+    def _send(self, n: int, records: Inputs, answers: Answers, out: Outbox) -> Tally:
         tally = Tally(raw_ms=[header_int(r, RAW_MS, 1, r.timestamp) for r in sample(records)])
         limit, clean, add = self._limit, self._clean, out.add
-        for r, answer in zip(records, answers, strict=True):
-            if isinstance(answer, Record):
-                key, value = answer.key, answer.value
+        came, errors = zip(answers.keys, answers.values, strict=True), iter(answers.errors)
+        for r, kind in zip(records, answers.kinds, strict=True):
+            if kind == ONE:
+                key, value = next(came)
                 if len(value) + (len(key) if key else 0) <= limit:
                     add(clean, n, key, value, list(r.headers))
                     tally.out += 1
                 else:
-                    self._too_large(n, r, answer, out, tally)
-            elif not answer:
+                    self._too_large(n, r, value, out, tally)
+            elif kind == FILTERED:
                 tally.filtered += 1
-            elif isinstance(answer, PipelineError):
-                out.add_dead(r.key, r.value, _with_lane(r.headers, n), Reason.PIPELINE_ERROR, str(answer), self._dead)
+            elif kind == FAILED:
+                out.add_dead(r.key, r.value, _with_lane(r.headers, n), Reason.PIPELINE_ERROR, next(errors), self._dead)
                 tally.dead += 1
             else:
-                self._send_several(n, r, answer, out, tally)
+                self._send_several(n, r, kind, came, out, tally)
         return tally
 
-    def _send_several(self, n: int, r: Any, answer: list[Record], out: Outbox, tally: Tally) -> None:
-        for a in answer:
-            if size_of(a.key, a.value, ()) > self._limit:
-                self._too_large(n, r, a, out, tally)
+    def _send_several(
+        self, n: int, r: Any, count: int, came: Iterator[tuple[bytes | None, bytes]], out: Outbox, tally: Tally
+    ) -> None:
+        several = [next(came) for _ in range(count)]
+        for key, value in several:
+            if size_of(key, value, ()) > self._limit:
+                self._too_large(n, r, value, out, tally)
                 return
-        for i, a in enumerate(answer):
-            out.add(self._clean, n, a.key, a.value, [*r.headers, (PART, b"%d/%d" % (i, len(answer)))])
+        for i, (key, value) in enumerate(several):
+            out.add(self._clean, n, key, value, [*r.headers, (PART, b"%d/%d" % (i, count))])
         tally.out += 1
 
-    def _too_large(self, n: int, r: Any, answer: Record, out: Outbox, tally: Tally) -> None:
-        detail = f"the pipeline's value has {len(answer.value)} bytes, the limit is {self._limit}"
+    def _too_large(self, n: int, r: Any, value: bytes, out: Outbox, tally: Tally) -> None:
+        detail = f"the pipeline's value has {len(value)} bytes, the limit is {self._limit}"
         out.add_dead(r.key, r.value, _with_lane(r.headers, n), Reason.TOO_LARGE, detail, self._dead)
         tally.dead += 1
+
+
+class _Later:
+    """The rest of a part, to be worked aside."""
+
+    def __init__(self, stage: NodeStage, n: int, records: Inputs, part: Part) -> None:
+        self._stage, self._n, self._records, self._part = stage, n, records, part
+        self.park, self.cancel, self.trouble = part.park, part.cancel, part.trouble
+
+    def run(self, out: Outbox) -> Tally | None:
+        if not self._part.go_on():
+            return None
+        return self._stage.end(self._n, self._records, self._part, out)
 
 
 def _with_lane(headers: Any, n: int) -> list[tuple[str, bytes | None]]:

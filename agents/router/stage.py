@@ -25,6 +25,8 @@ class RouterStage:
         self._future_limit_ms = future_limit_ms
         self._version = str(lanemap.version).encode()
 
+    code, pids = "", ()
+
     def forget(self, n: int) -> None:
         """Nothing is remembered of partitions."""
 

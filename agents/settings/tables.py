@@ -169,6 +169,18 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pipeline: Annotated[
         str, about("What a node does with its events (README).", form="MODULE:FUNCTION", pattern=_FUNCTION)
     ] = "agents.node.flights:pipeline"
+    pipeline_timeout_s: Annotated[
+        float,
+        about(
+            "A call of the pipeline that takes longer is ended; the record that holds it up is a dead letter.",
+            "s",
+            ge=0.1,
+            le=3600,
+        ),
+    ] = 30.0
+    pipeline_memory_mb: Annotated[
+        int, about("Memory that the pipeline's process may use; 0: no limit.", "MB", ge=0, le=1 << 24)
+    ] = 2048
     commit_gap_ms: Annotated[
         int, about("Between two commits, at least: longer is more throughput and more delay.", "ms", ge=0, le=60_000)
     ] = 100

@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from agents import log, settings
@@ -29,7 +31,7 @@ from agents.worker.lane import Counts, Lane, Phase
 from agents.worker.meters import Meters
 from agents.worker.outbox import Outbox
 from agents.worker.reader import Reader, Unreadable
-from agents.worker.stage import Stage, Tally
+from agents.worker.stage import Later, Stage, Tally
 
 IDLE_COMMIT_S = 24 * 3600.0
 """An offset that did not move is committed anew this often: brokers forget offsets after 7 days (PROTOCOL 2.7)."""
@@ -39,6 +41,8 @@ _RELEASE_BOUND_S = 30.0
 _WATCH_S = 0.01
 _LOOK_S = 0.5
 _REST_S = 0.2
+_ASIDE_AT_ONCE = 2
+_ENDS_S = 1.0
 
 _log = log.get("worker.engine")
 
@@ -58,8 +62,28 @@ class _Part:
 class _Staged:
     """A batch that is ready to be sent."""
 
-    outbox: Outbox | None
+    outboxes: list[Outbox]
     parts: list[_Part]
+
+    def batches(self) -> dict[tuple[str, int], list[Any]]:
+        """What is sent, by topic and partition."""
+        found: dict[tuple[str, int], list[Any]] = {}
+        for outbox in self.outboxes:
+            for to, batches in outbox.batches.items():
+                found.setdefault(to, []).extend(batches)
+        return found
+
+
+@dataclass(slots=True, eq=False)
+class _Aside:
+    """One lane's records that take long: what is left to do, where the lane stood, and where it stands once that is done."""
+
+    later: Later
+    start: int
+    end: int
+    last_ms: int
+    outbox: Outbox
+    tally: Tally | None = None
 
 
 class Engine:
@@ -90,6 +114,8 @@ class Engine:
         self._lanes: dict[int, Lane] = {}
         self._reading: dict[int, Lane] = {}
         self._reread = False
+        self._aside: dict[Lane, _Aside] = {}
+        self._aside_slots = asyncio.Semaphore(_ASIDE_AT_ONCE)
         self._sent_at = 0.0
         self._held = ""
         self._arrivals = Arrivals()
@@ -126,12 +152,21 @@ class Engine:
         on ours: good enough to steer by, not to report."""
         now = time.monotonic()
         over_s, self._load_at = now - self._load_at, now
-        lanes = tuple(lane.load(over_s, self._held) for lane in self.owned())
+        lanes = tuple(lane.load(over_s, self._trouble(lane) or self._held) for lane in self.owned())
         return lanes, self._arrivals.take(over_s)
 
     def owned(self) -> list[Lane]:
         """Where each owned partition stands."""
         return [self._lanes[n] for n, _ in self.tenure.owned()]
+
+    @property
+    def stage(self) -> Stage:
+        """What becomes of a batch."""
+        return self._stage
+
+    def _trouble(self, lane: Lane) -> str:
+        aside = self._aside.get(lane)
+        return "" if aside is None or not (said := aside.later.trouble()) else f"held: {said}"
 
     @property
     def kafka_up(self) -> bool:
@@ -177,12 +212,15 @@ class Engine:
                 producer = LeasedProducer(self._kafka, self.tenure.lease)
                 await _persist("producer", producer.start)
                 tasks.create_task(self._watch(offsets))
+                tasks.create_task(self._watch_ends(offsets))
                 await self._work(reader, producer, thread, tasks)
         except BaseExceptionGroup as group:
             lost, _ = group.split(LeaseLost)
             raise _first(lost) if lost is not None else group from None
         finally:
             thread.stop()
+            for aside in self._aside.values():
+                threading.Thread(target=aside.later.cancel, daemon=True).start()
             stops = [reader.stop(), offsets.stop()] + ([producer.stop()] if producer is not None else [])
             await asyncio.gather(*stops)
 
@@ -215,6 +253,21 @@ class Engine:
                     await self._let_go(lane, lane.next)
             await asyncio.sleep(_WATCH_S)
 
+    async def _watch_ends(self, offsets: Offsets) -> None:
+        """The reader does not see how far behind a lane is that is worked aside."""
+        while True:
+            await asyncio.sleep(_ENDS_S)
+            if not self._aside:
+                continue
+            try:
+                ends = await offsets.ends([lane.partition for lane in self._aside])
+            except KafkaUnavailable as e:
+                _log.warning("offsets_unavailable", error=str(e))
+                continue
+            for lane in self._aside:
+                if (end := ends.get(lane.partition)) is not None:
+                    lane.behind, lane.end = max(0, end - lane.next), end
+
     def _begin_if_shown(self, lane: Lane, shown: tuple[int, str] | None, now: float) -> None:
         """PROTOCOL 2.6 and 2.7: at what is committed, not before it is what we were told; from 0 only if told 0."""
         lane.since = lane.since or now
@@ -240,6 +293,7 @@ class Engine:
             return
         del self._lanes[lane.partition.n]
         lane.phase = Phase.LEAVING
+        self._drop_aside(lane)
         self.tenure.released(lane.partition, offset)
         _log.info("partition_released", partition=lane.partition.label, epoch=lane.epoch, offset=offset)
         async with self._released:
@@ -259,7 +313,7 @@ class Engine:
         sending: asyncio.Task[bool] | None = None
         while True:
             await self._settle(reader)
-            staged = await self._prepare(reader, producer, thread)
+            staged = await self._prepare(reader, producer, thread, tasks)
             if sending is not None and (staged is not None or sending.done()):
                 if not await sending:
                     staged = None
@@ -279,14 +333,22 @@ class Engine:
                 elif lane.phase is not Phase.LEAVING:
                     lane.phase = Phase.LEAVING
                     self._pending.set()
-        working = {n: lane for n, lane in self._lanes.items() if lane.phase is Phase.WORKING}
+        for lane in [lane for lane in self._aside if lane.phase is not Phase.WORKING]:
+            self._drop_aside(lane)
+        working = {
+            n: lane for n, lane in self._lanes.items() if lane.phase is Phase.WORKING and lane not in self._aside
+        }
         if working != self._reading or self._reread:
             self._reading, self._reread = working, False
             reader.read({n: lane.next for n, lane in working.items()})
 
-    async def _prepare(self, reader: Reader, producer: LeasedProducer, thread: WorkThread) -> _Staged | None:
+    async def _prepare(
+        self, reader: Reader, producer: LeasedProducer, thread: WorkThread, tasks: asyncio.TaskGroup
+    ) -> _Staged | None:
         """The next batch, staged; None when there is nothing to send."""
         now = time.monotonic()
+        if finished := self._finished_aside():
+            return finished
         if not self._reading:
             await _wait(self._told, _LOOK_S)
             return None
@@ -306,7 +368,7 @@ class Engine:
         now_ms = time.time() * 1000 if reader.connected else None
         for n, lane in self._reading.items():
             lane.looked(reader.end(n), ends[n], got[n][0].timestamp if n in got else None, now_ms)
-        parts = await self._stage_all(got, ends, producer, thread) if got else _Staged(None, [])
+        parts = await self._stage_all(got, ends, producer, thread, tasks) if got else _Staged([], [])
         idle_before = time.monotonic() - (0.0 if producer.owes else self._idle_commit_s)
         for n, lane in self._reading.items():
             if n not in got and lane.committed_at < idle_before and lane.quiet:
@@ -314,28 +376,77 @@ class Engine:
         return parts if parts.parts else None
 
     async def _stage_all(
-        self, got: dict[int, list[Any]], ends: dict[int, int], producer: LeasedProducer, thread: WorkThread
+        self,
+        got: dict[int, list[Any]],
+        ends: dict[int, int],
+        producer: LeasedProducer,
+        thread: WorkThread,
+        tasks: asyncio.TaskGroup,
     ) -> _Staged:
         outbox = Outbox(producer.new_batch, int(time.time() * 1000))
 
         def job() -> list[tuple[int, Tally]]:
             return [(n, self._stage.work(n, records, outbox)) for n, records in got.items()]
 
-        staged = _Staged(outbox, [])
+        staged = _Staged([outbox], [])
         for n, tally in await thread.run(job):
-            lane = self._reading[n]
-            if tally.fault:
-                self._stop_lane(lane, tally.fault)
+            lane, last_ms = self._reading[n], got[n][-1].timestamp
+            if tally.later is not None:
+                made = Outbox(producer.new_batch, int(time.time() * 1000))
+                aside = self._aside[lane] = _Aside(tally.later, lane.next, ends[n], last_ms, made)
+                tasks.create_task(self._work_aside(lane, aside))
                 continue
-            lane.next = ends[n]
-            lane.counts = lane.counts.plus(tally.out, tally.filtered, tally.dead)
-            staged.parts.append(_Part(lane, lane.next, lane.counts, tally, got[n][-1].timestamp))
+            if (part := self._worked(lane, ends[n], tally, last_ms)) is not None:
+                staged.parts.append(part)
         return staged
+
+    def _worked(self, lane: Lane, end: int, tally: Tally, last_ms: int) -> _Part | None:
+        if tally.fault:
+            self._stop_lane(lane, tally.fault)
+            return None
+        lane.next = end
+        lane.counts = lane.counts.plus(tally.out, tally.filtered, tally.dead)
+        return _Part(lane, lane.next, lane.counts, tally, last_ms)
+
+    # ---- lanes in trouble: worked aside, the others go on ----
+
+    async def _work_aside(self, lane: Lane, aside: _Aside) -> None:
+        thread = WorkThread(f"aside-{lane.partition.n}")
+        try:
+            if self._aside_slots.locked():
+                await thread.run(aside.later.park)
+            async with self._aside_slots:
+                if self._aside.get(lane) is aside:
+                    aside.tally = await thread.run(partial(aside.later.run, aside.outbox))
+        finally:
+            thread.stop()
+        if aside.tally is None and self._aside.get(lane) is aside:
+            del self._aside[lane]
+        self._told.set()
+
+    def _finished_aside(self) -> _Staged | None:
+        """What has been done aside, and is still wanted: its lanes are read again."""
+        staged = _Staged([], [])
+        for lane, aside in list(self._aside.items()):
+            if aside.tally is None:
+                continue
+            del self._aside[lane]
+            if lane.phase is not Phase.WORKING or lane.next != aside.start:
+                continue
+            part = self._worked(lane, aside.end, aside.tally, aside.last_ms)
+            if part is not None:
+                staged.parts.append(part)
+                staged.outboxes.append(aside.outbox)
+        return staged if staged.parts else None
+
+    def _drop_aside(self, lane: Lane) -> None:
+        if (aside := self._aside.pop(lane, None)) is not None:
+            threading.Thread(target=aside.later.cancel, daemon=True).start()
 
     async def _commit(self, producer: LeasedProducer, staged: _Staged) -> bool:
         """One transaction; False: nothing has left, and it may be tried again. Raises LeaseLost."""
         offsets = {part.lane.partition: (part.next, part.counts.encode()) for part in staged.parts}
-        batches = staged.outbox.batches if staged.outbox is not None else {}
+        batches = staged.batches()
         began = time.monotonic()
         try:
             await producer.transact(batches, offsets, self._stage.group)
@@ -365,6 +476,9 @@ class Engine:
             if lane.started:
                 lane.rewind()
                 self._stage.forget(lane.partition.n)
+        for lane, aside in list(self._aside.items()):
+            if lane.next != aside.start:  # what it goes on from was not committed
+                self._drop_aside(lane)
         self._reread = True
         await asyncio.sleep(_REST_S)
 

@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import psutil
@@ -17,8 +20,8 @@ LOW_MEMORY, SAFE_MEMORY = 0.03, 0.06
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """`cpu` is this process's share of one core, `mem_mb` its resident memory, `free` the share of the machine's memory
-    that is available."""
+    """`cpu` is the share of one core of this worker's busiest process, `mem_mb` the resident memory of all of them, `free` the
+    share of the machine's memory that is available."""
 
     cpu: float
     mem_mb: float
@@ -54,17 +57,22 @@ def judge(before: Verdict, vitals: Vitals, *, leased: bool, draining: bool, lane
 
 
 class Probe:
-    """Looks at this process and its machine."""
+    """Looks at this process, those of `pids()`, and their machine."""
 
-    def __init__(self) -> None:
-        self._process = psutil.Process()
-        self._process.cpu_percent()
+    def __init__(self, pids: Callable[[], Iterable[int]] = tuple) -> None:
+        self._pids = pids
+        self._processes = {os.getpid(): psutil.Process()}
+        self._processes[os.getpid()].cpu_percent()
 
     def look(self) -> Vitals:
         """Since the last look. Takes a fraction of a millisecond."""
         memory = psutil.virtual_memory()
-        return Vitals(
-            self._process.cpu_percent() / 100,
-            self._process.memory_info().rss / (1 << 20),
-            memory.available / memory.total,
-        )
+        now = {}
+        cpu = mem_mb = 0.0
+        for pid in (os.getpid(), *self._pids()):
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                now[pid] = process = self._processes.get(pid) or psutil.Process(pid)
+                cpu = max(cpu, process.cpu_percent() / 100)
+                mem_mb += process.memory_info().rss / (1 << 20)
+        self._processes = now
+        return Vitals(cpu, mem_mb, memory.available / memory.total)

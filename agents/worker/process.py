@@ -35,11 +35,9 @@ def new_boot() -> str:
     return "".join(secrets.choice(_BOOT_ALPHABET) for _ in range(12))
 
 
-async def serve(
-    settings: Settings, account: str, stage: Stage, service: Service | None = None, *, pipeline: str = ""
-) -> None:
+async def serve(settings: Settings, account: str, stage: Stage, service: Service | None = None) -> None:
     """Work as `account` (`node-iad-1`) until cancelled, or until `service` asks to leave and all is handed over. Raises
-    LeaseLost: the process must end, and a new one may start; NameTaken, SettingsError. `pipeline`: what telemetry says of it."""
+    LeaseLost: the process must end, and a new one may start; NameTaken, SettingsError."""
     service = service or Service()
     tune_interpreter()
     boot = new_boot()
@@ -60,7 +58,7 @@ async def serve(
         with Watch() as devices:
             async with served(settings.metrics, partial(look, account, engine, link)), asyncio.TaskGroup() as tasks:
                 tasks.create_task(link.run())
-                tasks.create_task(_tell(engine, link, boot, dials, devices, service, pipeline))
+                tasks.create_task(_tell(engine, link, boot, dials, devices, service))
                 tasks.create_task(_work(engine))
                 tasks.create_task(leave(service, engine.tenure, link, settings.worker.drain_s))
     except BaseExceptionGroup as group:
@@ -74,11 +72,9 @@ async def _work(engine: Engine) -> None:
     raise LeaseLost("the engine has ended")
 
 
-async def _tell(
-    engine: Engine, link: WorkerLink, boot: str, dials: Dials, devices: Watch, service: Service, pipeline: str
-) -> None:
+async def _tell(engine: Engine, link: WorkerLink, boot: str, dials: Dials, devices: Watch, service: Service) -> None:
     """Health and telemetry, every period, and when it is asked to leave; presence only when it changes."""
-    probe, verdict, seq = Probe(), STARTING, 0
+    probe, verdict, seq = Probe(lambda: engine.stage.pids), STARTING, 0
     link.announce(verdict.health, verdict.state, verdict.status)
     while True:
         await _pause(service.leave, dials.worker.telemetry_period_s)
@@ -113,7 +109,7 @@ async def _tell(
                 lanes=lanes,
                 arrivals=arrivals,
                 accelerators=devices.latest(),
-                pipeline=pipeline,
+                pipeline=engine.stage.code,
             )
         )
 

@@ -39,7 +39,8 @@ class Topics:
 class Tally:
     """What became of one partition's records, by input: `out` yielded at least one output, `filtered` none, `dead` a
     dead letter. `raw_ms`: a sample of when they were appended to raw (epoch ms). `arrivals`: records by output lane
-    (routers). `fault`: the partition must stop, nothing of this part may be sent, and why."""
+    (routers). `fault`: the partition must stop, nothing of this part may be sent, and why. `later`: it takes long, and is
+    to be worked aside; nothing is known yet."""
 
     out: int = 0
     filtered: int = 0
@@ -47,6 +48,23 @@ class Tally:
     raw_ms: list[int] = field(default_factory=list)
     arrivals: Counter[int] = field(default_factory=Counter)
     fault: str = ""
+    later: Later | None = None
+
+
+class Later(Protocol):
+    """One partition's records that take long. `run` is called once, in a thread; the others from anywhere."""
+
+    def run(self, out: Outbox) -> Tally | None:
+        """The rest of the work; None when it was cancelled."""
+
+    def park(self) -> None:
+        """`run` comes a while later: hold nothing that costs (it may block)."""
+
+    def cancel(self) -> None:
+        """Nobody wants the outcome any more (it may block)."""
+
+    def trouble(self) -> str:
+        """What people are to be told of it; empty where it is only slow."""
 
 
 class Stage(Protocol):
@@ -59,6 +77,14 @@ class Stage(Protocol):
     @property
     def group(self) -> str:
         """The consumer group whose offsets are committed."""
+
+    @property
+    def code(self) -> str:
+        """Whose code does the work, where that is the user's: MODULE:FUNCTION@VERSION."""
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """Other processes that the work is done in."""
 
     def work(self, n: int, records: Inputs, out: Outbox) -> Tally:
         """Turn records of partition `n` into outputs. With a fault in the answer nothing was added to `out`."""

@@ -122,7 +122,7 @@ async def test_a_pipeline_that_cannot_be_loaded_is_named(tmp_path: Path) -> None
     for name, said in (
         ("no_such_module:f", "No module named"),
         ("json:no_such", "no_such"),
-        ("json:__name__", "no function"),
+        ("json:__name__", "not a function"),
     ):
         checks = Files(loaded(worker=Worker(pipeline=name)), who, None).checks()
         named(await findings(checks, "files pipeline"), "files pipeline", said, "worker.pipeline")

@@ -17,7 +17,8 @@ from agents.embedded.broker import Broker
 from agents.errors import LeaseLost
 from agents.metrics import declared as m
 from agents.metrics.samples import Samples
-from agents.node.stage import POISONED_AT, NodeStage
+from agents.node.contract import POISONED_AT
+from agents.node.stage import NodeStage
 from agents.router.stage import RouterStage
 from agents.worker.lane import Lane
 from agents.worker.look import look
@@ -26,7 +27,7 @@ from tests.fixtures.kafka import KafkaServer
 from tests.fixtures.xmpp import XmppServer
 from tests.metrics.scraping import Scrape, scrape, scrape_until, written
 from tests.node.test_process import fleet
-from tests.worker.rig import Rig, Running, event, rig, until
+from tests.worker.rig import Here, Rig, Running, event, rig, until
 from tests.worker.test_engine import LIMIT, done, node
 
 
@@ -42,7 +43,7 @@ def picky(batch: list[Record]) -> list[Record | None]:
 
 async def test_a_real_node_is_scraped(kafka_server: KafkaServer, xmpp_server: XmppServer) -> None:
     async with rig(kafka_server, lanes=2) as r:
-        stage, topic = NodeStage(picky, LIMIT, r.topics), r.topics.lanes
+        stage, topic = NodeStage(Here(picky), LIMIT, r.topics), r.topics.lanes
         port = ports.free()
         async with fleet(xmpp_server, r, stage, settings.Metrics(port=port)) as (f, process):
             found = await scrape_until(port, lambda s: s.value("geolane_xmpp_up", worker=f.account) == 1)

@@ -11,15 +11,16 @@ import pytest
 from agents.core.records import Record
 from agents.errors import PipelineError
 from agents.node import flights
-from agents.node.stage import POISONED_AT, NodeStage, load_pipeline
+from agents.node.contract import POISONED_AT, load_pipeline
+from agents.node.stage import NodeStage
 from tests.fixtures.kafka import KafkaServer
-from tests.worker.rig import Rig, Running, event, rig, until
+from tests.worker.rig import Here, Rig, Running, event, rig, until
 from tests.worker.test_engine import LIMIT, done
 
 
 async def work(r: Rig, pipeline: Callable[[list[Record]], Any], count: int) -> Running:
     await r.fill_lane(0, 0, count)
-    w = await r.engine(NodeStage(pipeline, LIMIT, r.topics))
+    w = await r.engine(NodeStage(Here(pipeline), LIMIT, r.topics))
     await w.assign((0, 1, 0))
     return w
 
@@ -64,7 +65,7 @@ async def test_a_broken_pipeline_stops_its_lane_and_no_other(kafka_server: Kafka
     async with rig(kafka_server, lanes=2) as r:
         await r.fill_lane(1, 0, 50)
         await r.fill_lane(0, 0, 3 * POISONED_AT)
-        w = await r.engine(NodeStage(broken, LIMIT, r.topics))
+        w = await r.engine(NodeStage(Here(broken), LIMIT, r.topics))
         await w.assign((0, 1, 0), (1, 1, 0))
         await until(lambda: any("no database" in load.fault for load in w.engine.load()[0]))
         assert len(await r.sources(r.topics.clean, 50)) == 50
@@ -72,7 +73,7 @@ async def test_a_broken_pipeline_stops_its_lane_and_no_other(kafka_server: Kafka
         faults = {load.n: load.fault for load in w.engine.load()[0]}
         assert faults[1] == ""
         answer = await w.release((0, 1))
-        healed = await r.engine(NodeStage(list, LIMIT, r.topics), "healed")
+        healed = await r.engine(NodeStage(Here(list), LIMIT, r.topics), "healed")
         await healed.assign((0, 2, answer.lanes[0].offset))
         await until(lambda: done(healed) == 3 * POISONED_AT)
 

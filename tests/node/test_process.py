@@ -30,7 +30,7 @@ from agents.worker.stage import Stage
 from agents.xmpp.coordinator import CoordinatorLink
 from tests.fixtures.kafka import KafkaServer
 from tests.fixtures.xmpp import XmppServer
-from tests.worker.rig import Rig, rig, until
+from tests.worker.rig import Here, Rig, rig, until
 from tests.worker.test_engine import LIMIT
 
 
@@ -96,7 +96,7 @@ async def fleet(
 
 async def test_a_worker_is_leased_works_and_tells(kafka_server: KafkaServer, xmpp_server: XmppServer) -> None:
     async with rig(kafka_server, lanes=1) as r:
-        stage = NodeStage(list, LIMIT, r.topics)
+        stage = NodeStage(Here(list), LIMIT, r.topics)
         async with fleet(xmpp_server, r, stage) as (f, process):
             assert f.health is Health.DND
             await f.lease()
@@ -127,7 +127,7 @@ async def test_a_pipeline_that_holds_the_gil_loses_no_session(
         return batch
 
     async with rig(kafka_server, lanes=1) as r:
-        stage = NodeStage(greedy, LIMIT, r.topics)
+        stage = NodeStage(Here(greedy), LIMIT, r.topics)
         async with fleet(xmpp_server, r, stage) as (f, _):
             await f.lease()
             await until(lambda: f.health is Health.AVAILABLE)

@@ -27,6 +27,8 @@ from agents.errors import LeaseLost
 from agents.kafka.admin import MAX_DEAD_BYTES, Topic, provision
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
+from agents.node.contract import Answers, Columns, Pipeline, answered_each
+from agents.node.runner import Asked
 from agents.worker.engine import Engine
 from agents.worker.stage import Stage, Topics
 from tests.fixtures.kafka import KafkaServer
@@ -72,6 +74,31 @@ class Running:
         self.task.cancel()
         with suppress(asyncio.CancelledError, LeaseLost):
             await self.task
+
+
+class Here:
+    """A pipeline that is run in this process: for tests that look into it (the real thing: tests/node/test_runner.py)."""
+
+    version, pids = "test:pipeline@here", ()
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._asked: tuple[Columns, int] = (([], [], [], [], []), 0)
+
+    def take(self) -> Here:
+        return Here(self._pipeline)
+
+    def give(self, process: Asked) -> None:
+        pass
+
+    def drop(self, process: Asked) -> None:
+        pass
+
+    def ask(self, columns: Columns, failures: int) -> None:
+        self._asked = columns, failures
+
+    def answer(self, within_s: float) -> Answers:
+        return answered_each(self._pipeline, *self._asked)
 
 
 class Rig:

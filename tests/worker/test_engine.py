@@ -11,7 +11,7 @@ from agents.core.records import Record
 from agents.errors import CommandRefused, LeaseLost, StaleEpoch
 from agents.node.stage import NodeStage
 from tests.fixtures.kafka import KafkaServer
-from tests.worker.rig import Rig, Running, rig, until
+from tests.worker.rig import Here, Rig, Running, rig, until
 
 LIMIT = 1 << 20
 
@@ -21,7 +21,7 @@ def same(batch: list[Record]) -> list[Record | None]:
 
 
 def node(r: Rig) -> NodeStage:
-    return NodeStage(same, LIMIT, r.topics)
+    return NodeStage(Here(same), LIMIT, r.topics)
 
 
 def done(running: Running) -> int:

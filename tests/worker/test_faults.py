@@ -19,7 +19,7 @@ from agents.kafka.leases import LeaseMaker
 from agents.node.stage import NodeStage
 from agents.router.stage import RouterStage
 from tests.fixtures.kafka import KafkaServer
-from tests.worker.rig import event, rig, until
+from tests.worker.rig import Here, event, rig, until
 from tests.worker.test_engine import LIMIT, done, node, same
 
 
@@ -64,7 +64,7 @@ async def test_fenced_while_the_pipeline_computes(kafka_server: KafkaServer) -> 
 
     async with rig(kafka_server, lanes=1) as r:
         await r.fill_lane(0, 0, 100)
-        a = await r.engine(NodeStage(slow, LIMIT, r.topics), "a")
+        a = await r.engine(NodeStage(Here(slow), LIMIT, r.topics), "a")
         await a.assign((0, 1, 0))
         await until(inside.is_set)
         await r.fence(a)
@@ -103,7 +103,7 @@ async def test_a_stuck_pipeline_neither_stops_the_loop_nor_the_end(kafka_server:
 
     async with rig(kafka_server, lanes=1) as r:
         await r.fill_lane(0, 0, 1)
-        a = await r.engine(NodeStage(stuck, LIMIT, r.topics))
+        a = await r.engine(NodeStage(Here(stuck), LIMIT, r.topics))
         await a.assign((0, 1, 0))
         await until(lambda: a.engine.load()[0][0].epoch == 1)
         async with asyncio.timeout(5):
@@ -168,8 +168,8 @@ async def test_counts_go_on_with_the_next_owner(kafka_server: KafkaServer) -> No
         return [record if orjson.loads(record.value)["id"][-1] in "13579" else None for record in batch]
 
     async with rig(kafka_server, lanes=1) as r:
-        a = await r.engine(NodeStage(odd, LIMIT, r.topics), "a")
-        b = await r.engine(NodeStage(odd, LIMIT, r.topics), "b")
+        a = await r.engine(NodeStage(Here(odd), LIMIT, r.topics), "a")
+        b = await r.engine(NodeStage(Here(odd), LIMIT, r.topics), "b")
         await r.fill_lane(0, 0, 100)
         await a.assign((0, 1, 0))
         await until(lambda: done(a) == 100)
@@ -186,7 +186,7 @@ async def test_counts_go_on_with_the_next_owner(kafka_server: KafkaServer) -> No
 
 async def test_load_shows_rate_lag_and_latency(kafka_server: KafkaServer) -> None:
     async with rig(kafka_server, lanes=2) as r:
-        a = await r.engine(NodeStage(same, LIMIT, r.topics))
+        a = await r.engine(NodeStage(Here(same), LIMIT, r.topics))
         await a.assign((0, 4, 0), (1, 5, 0))
         assert [(x.n, x.epoch) for x in a.engine.load()[0]] == [(0, 4), (1, 5)]
         await r.fill_lane(0, 0, 300)

@@ -13,7 +13,7 @@ from agents.settings import Worker
 from agents.worker import tuning
 from agents.worker.tuning import Dials
 from tests.fixtures.kafka import KafkaServer
-from tests.worker.rig import rig, until
+from tests.worker.rig import Here, rig, until
 from tests.worker.test_engine import done
 
 BASE = Worker(commit_gap_ms=100, batch_records=50)
@@ -83,7 +83,7 @@ def test_what_is_none_is_refused_told_and_not_acknowledged(
 async def test_an_engine_goes_on_by_other_settings(kafka_server: KafkaServer) -> None:
     async with rig(kafka_server, lanes=1) as r:
         await r.fill_lane(0, 0, 200)
-        w = await r.engine(NodeStage(list, 1 << 20, r.topics))
+        w = await r.engine(NodeStage(Here(list), 1 << 20, r.topics))
         await w.assign((0, 1, 0))
         await until(lambda: done(w) == 200)
         few = sum(w.engine.meters.commit.counts)

@@ -1,0 +1,274 @@
+"""The process that runs the user's pipeline, so that nothing it does ends a node: `python -m agents.node.child DATA CONTROL`,
+two sockets of the node's.
+
+    node ── control ── warden ── forks ── pipeline ── data ── node
+
+The *warden* only waits. When the pipeline's process ends, or the node does (then `control` is closed), it kills all that is
+left of the pipeline, processes that were forked and have left their session too (it is their subreaper, prctl(2)), and
+says on `control` how the pipeline ended. Should the warden die, the kernel kills the pipeline."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+
+import msgspec
+
+from agents.errors import PipelineError
+from agents.node.contract import Answers, Columns, answered_each, load_pipeline, told
+from agents.node.version import version_of
+
+PROCESSES = 100
+"""More processes than this that a pipeline has started and not waited for end it."""
+CLOSED = 121
+"""Exit code: the connection to the node does not work any more."""
+_YOUNG = 50_000  # as agents/worker/interpreter.py: batches make many objects and no cycles
+_HEAD = 8
+_LOOK_MS = 1000
+_SWEEP_S = 5.0
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+class Hello(msgspec.Struct, array_like=True, frozen=True):
+    """What the node says first. `pythonpath`: what the user's environment had. `memory_mb`: 0 is no limit."""
+
+    pipeline: str
+    pythonpath: str | None
+    memory_mb: int
+
+
+class Ready(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to it: which code was loaded, or why none was. `bounded`: the memory is limited as asked."""
+
+    pid: int
+    version: str = ""
+    error: str = ""
+    bounded: bool = True
+
+
+class Ask(msgspec.Struct, array_like=True, frozen=True):
+    """Records; `failures` in a row are behind them."""
+
+    n: int
+    failures: int
+    columns: Columns
+
+
+class Reply(msgspec.Struct, array_like=True, frozen=True):
+    """What came of Ask `n`."""
+
+    n: int
+    answers: Answers
+
+
+def main(data: int, control: int) -> None:
+    warden = os.getpid()
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    gc.freeze()  # what both have is shared
+    pid = os.fork()
+    if pid:
+        os.close(data)
+        guard(pid, control)
+        return
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != warden:
+        os._exit(CLOSED)
+    os.close(control)
+    os.setsid()
+    code = 1
+    try:
+        work(socket.socket(fileno=data))
+        code = 0
+    except OSError:
+        code = CLOSED
+    except BaseException:  # noqa: BLE001 - said, and it ends
+        traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+        os._exit(code)  # no handler, no thread of the user's holds it up
+
+
+# ---- the pipeline's process ----
+
+
+def work(node: socket.socket) -> None:
+    """Answer until the node closes the connection. Raises OSError where it does not work."""
+    hello = msgspec.msgpack.decode(_frame(node) or b"", type=Hello)
+    _settle_in(hello)
+    bounded = _bound_memory(hello.memory_mb)
+    me, encode = os.getpid(), msgspec.msgpack.Encoder().encode
+    try:
+        pipeline = load_pipeline(hello.pipeline)
+        ready = Ready(me, version_of(hello.pipeline), bounded=bounded)
+    except PipelineError as e:
+        ready = Ready(me, error=str(e))
+    if os.getpid() != me:  # it forked, and this is the copy
+        os._exit(0)
+    _send(node, encode(ready))
+    if ready.error:
+        return
+    decode = msgspec.msgpack.Decoder(Ask).decode
+    while (frame := _frame(node)) is not None:
+        ask = decode(frame)
+        try:
+            reply = encode(Reply(ask.n, answered_each(pipeline, ask.columns, ask.failures)))
+        except MemoryError as e:
+            reply = encode(Reply(ask.n, Answers([-2] * len(ask.columns[0]), errors=[told(e)] * len(ask.columns[0]))))
+        if os.getpid() != me:
+            os._exit(0)
+        _send(node, reply)
+
+
+def _settle_in(hello: Hello) -> None:
+    if hello.pythonpath is None:
+        os.environ.pop("PYTHONPATH", None)
+    else:
+        os.environ["PYTHONPATH"] = hello.pythonpath
+    # Told to stop are node and pipeline at once; the node hands over first. What the pipeline starts is told as usual.
+    stops = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    for sign in stops:
+        signal.signal(sign, lambda *_: None)
+    os.register_at_fork(after_in_child=lambda: [signal.signal(s, signal.SIG_DFL) for s in stops] and None)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+    faulthandler.enable()
+    gc.set_threshold(_YOUNG, 20, 20)
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("500")  # the kernel takes this one first when memory runs out
+
+
+def _bound_memory(memory_mb: int) -> bool:
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if memory_mb:
+            resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20, memory_mb << 20))
+    except (OSError, ValueError):
+        return not memory_mb
+    return True
+
+
+def _frame(node: socket.socket) -> bytes | None:
+    """The next message; None when the node has closed."""
+    head = _exactly(node, _HEAD)
+    return None if head is None else _exactly(node, int.from_bytes(head, "big"))
+
+
+def _exactly(node: socket.socket, count: int) -> bytes | None:
+    got = bytearray(count)
+    view, at = memoryview(got), 0
+    while at < count:
+        n = node.recv_into(view[at:])
+        if not n:
+            return None
+        at += n
+    return bytes(got)
+
+
+def _send(node: socket.socket, message: bytes) -> None:
+    node.sendall(framed(message))
+
+
+def framed(message: bytes) -> bytes:
+    """A message with its length ahead."""
+    return len(message).to_bytes(_HEAD, "big") + message
+
+
+# ---- the warden ----
+
+
+def guard(pid: int, control: int) -> None:
+    """Wait for the end of the pipeline `pid` or of the node, then leave nothing behind."""
+    for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(sign, signal.SIG_IGN)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    poll, why, status = select.poll(), "", None
+    poll.register(os.pidfd_open(pid), select.POLLIN)
+    poll.register(control, select.POLLIN)
+    while status is None:
+        ready = {fd for fd, _ in poll.poll(_LOOK_MS)}
+        status = _reap(pid)
+        if control in ready:
+            break
+        if status is None and (count := _children(pid) + _children(os.getpid()) - 1) > PROCESSES:
+            why = f"left {count} processes behind"
+            break
+    status = _sweep(pid, status)
+    with suppress(OSError):
+        os.write(control, (why or _ended(status)).encode())
+
+
+def _reap(pid: int) -> int | None:
+    """Take note of who has ended; the status of `pid`, if it is among them."""
+    found = None
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            if ended[0] == pid:
+                found = ended[1]
+    return found
+
+
+def _sweep(pid: int, status: int | None) -> int | None:
+    """Kill all who are ours, and who becomes ours by that, until nobody is left."""
+    deadline = time.monotonic() + _SWEEP_S
+    while time.monotonic() < deadline:
+        for child in _ours():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(child, signal.SIGKILL)
+        try:
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                if ended[0] == pid:
+                    status = ended[1]
+        except ChildProcessError:
+            break
+        time.sleep(0.002)
+    return status
+
+
+def _ours() -> Iterator[int]:
+    me = os.getpid()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+                if int(file.read().rpartition(b")")[2].split()[1]) == me:
+                    yield int(name)
+
+
+def _children(pid: int) -> int:
+    """How many processes `pid` has started that are still there; 0 where the kernel does not say."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            return len(file.read().split())
+    except OSError:
+        return 0
+
+
+def _ended(status: int | None) -> str:
+    if status is None:
+        return ""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return "closed its connection to the node" if code == CLOSED else f"ended the process (exit code {code})"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "?"
+    return f"ended the process (signal {-code}, {name})"
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,173 @@
+"""What a pipeline is, and what its answers must be (PROTOCOL 3.6): run where the user's code runs, in a process that may end.
+
+Records and answers are kept as columns, one list for each field: that is what passes between a node and its pipeline's
+process."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from agents.core.records import Record
+from agents.errors import PipelineError
+
+Answer = Record | None | list[Record]
+Pipeline = Callable[[list[Record]], Sequence[Answer]]
+Columns = tuple[list[bytes | None], list[bytes], list[str], list[int], list[str]]
+"""Of records: key, value, src, ts_ms, cell."""
+
+POISONED_AT = 100
+"""This many failures in a row stop the lane: a broken pipeline must not dead-letter a day (PROTOCOL 3.6)."""
+ANSWER_BYTES = 64 << 20
+"""What one call may answer, in bytes of keys and values."""
+ANSWER_RECORDS = 10_000
+"""What one record may yield."""
+_OVERHEAD = 64
+_SHOWN = 200
+
+FILTERED, ONE, FAILED = 0, -1, -2
+
+
+@dataclass(slots=True)
+class Answers:
+    """`kinds` has a number for each record: ONE record came of it, FILTERED, FAILED, or a list of this many records. `keys`
+    and `values` are those of all records that came, `errors` those of the failures, in the same order."""
+
+    kinds: list[int] = field(default_factory=list)
+    keys: list[bytes | None] = field(default_factory=list)
+    values: list[bytes] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def extend(self, more: Answers) -> None:
+        self.kinds += more.kinds
+        self.keys += more.keys
+        self.values += more.values
+        self.errors += more.errors
+
+    def fail(self, error: str) -> None:
+        self.kinds.append(FAILED)
+        self.errors.append(error)
+
+    def failures(self, before: int) -> int:
+        """How many failures in a row there are at the end, when there were `before` of them ahead of these answers."""
+        at_end = 0
+        for kind in reversed(self.kinds):
+            if kind != FAILED:
+                return at_end
+            at_end += 1
+        return before + at_end
+
+
+def load_pipeline(name: str) -> Pipeline:
+    """The function `module:function`. Raises PipelineError, saying what is wrong with the setting."""
+    module, _, function = name.partition(":")
+    try:
+        pipeline: object = getattr(importlib.import_module(module), function)
+    except BaseException as e:
+        why = str(e) if isinstance(e, ImportError | AttributeError | ValueError) else told(e)
+        raise PipelineError(
+            f"worker.pipeline: {name!r} cannot be loaded: {shown(why)}; write it as module:function"
+        ) from e
+    if not callable(pipeline):
+        raise PipelineError(f"worker.pipeline: {name!r} is not a function")
+    return pipeline
+
+
+def columns_of(records: Sequence[Record]) -> Columns:
+    return (
+        [r.key for r in records],
+        [r.value for r in records],
+        [r.src for r in records],
+        [r.ts_ms for r in records],
+        [r.cell for r in records],
+    )
+
+
+def answered(pipeline: Pipeline, columns: Columns) -> Answers:
+    """The pipeline's answers to these records, checked. Raises PipelineError for whatever it does wrong."""
+    batch = list(map(Record, *columns))
+    count = len(batch)
+    try:
+        return _checked(pipeline(batch), count)
+    except PipelineError:
+        raise
+    except BaseException as e:
+        raise PipelineError(told(e)) from e
+
+
+def answered_each(pipeline: Pipeline, columns: Columns, failures: int = 0) -> Answers:
+    """As `answered`; where that fails, each record by itself, up to POISONED_AT failures in a row (`failures` are there
+    before): then there are fewer answers than records."""
+    try:
+        return answered(pipeline, columns)
+    except PipelineError as e:
+        if len(columns[0]) == 1:
+            return Answers([FAILED], errors=[str(e)])
+    found = Answers()
+    for key, value, src, ts_ms, cell in zip(*columns, strict=True):
+        try:
+            found.extend(answered(pipeline, ([key], [value], [src], [ts_ms], [cell])))
+            failures = 0
+        except PipelineError as e:
+            found.fail(str(e))
+            failures += 1
+            if failures >= POISONED_AT:
+                break
+    return found
+
+
+def _checked(answers: object, count: int) -> Answers:
+    if not isinstance(answers, list | tuple) or len(answers) != count:
+        what = f"{len(answers)} answers" if isinstance(answers, list | tuple) else type(answers).__name__
+        raise PipelineError(f"the pipeline must answer {count} records with a list as long, gave {what}")
+    kinds: list[int] = []
+    keys: list[bytes | None] = []
+    values: list[bytes] = []
+    for answer in answers:
+        if isinstance(answer, Record):
+            kinds.append(ONE)
+            keys.append(answer.key)
+            values.append(answer.value)
+        elif answer is None:
+            kinds.append(FILTERED)
+        elif type(answer) is list and all(isinstance(a, Record) for a in answer):
+            if len(answer) > ANSWER_RECORDS:
+                raise PipelineError(f"a list of {len(answer)} records for one, the limit is {ANSWER_RECORDS}")
+            kinds.append(len(answer))
+            keys += [a.key for a in answer]
+            values += [a.value for a in answer]
+        else:
+            raise PipelineError(f"an answer must be a Record, None or a list of Records, is {shown(repr(answer), 80)}")
+    if len(kinds) != count:
+        raise PipelineError(f"the pipeline must answer {count} records with a list as long, gave {len(kinds)} answers")
+    size = 0
+    for value in values:
+        if type(value) is not bytes:
+            raise PipelineError(f"a record's value must be bytes, is {type(value).__name__}")
+        size += len(value)
+    for key in keys:
+        if key is not None:
+            if type(key) is not bytes:
+                raise PipelineError(f"a record's key must be bytes or None, is {type(key).__name__}")
+            size += len(key)
+    if size + _OVERHEAD * len(values) > ANSWER_BYTES:
+        raise PipelineError(f"{len(values)} records of {size} bytes in one answer, the limit is {ANSWER_BYTES}")
+    return Answers(kinds, keys, values)
+
+
+def told(error: BaseException) -> str:
+    """An error of the user's in one bounded line."""
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001 - their __str__
+        text = "?"
+    return f"{type(error).__name__}: {shown(text)}" if text else type(error).__name__
+
+
+def shown(text: str, limit: int = _SHOWN) -> str:
+    """Bounded, and no control character in it."""
+    text = text[:limit]
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)[:limit]

@@ -1,0 +1,163 @@
+"""One lane's share of a batch on its way through the pipeline: first as a whole, then, where that ended the process or took
+too long, record by record, until the culprit is known.
+
+It can be gone on with where it was, by another thread: a lane in trouble is worked aside, the others do not wait for it."""
+
+from __future__ import annotations
+
+import time
+
+from agents import log
+from agents.node.contract import POISONED_AT, Answers, Columns
+from agents.node.runner import Asked, Late, PipelineLost, Runner
+
+ENDED, HUNG = 5, 20
+"""Failures that a record counts for that ended the process, or took too long: each costs much more than one that raises."""
+TOLD_AFTER_S = 10.0
+_CALL_S = 5.0
+_GOOD_CALLS = 200
+
+_log = log.get("pipeline")
+
+
+class Size:
+    """How many records one call gets. Fewer where a call as a whole failed and none of its records alone does: too many at
+    once for the time or the memory that there is."""
+
+    def __init__(self) -> None:
+        self.records, self._good = 1 << 30, 0
+
+    def less(self, records: int) -> None:
+        self.records, self._good = max(1, records), 0
+        _log.warning("pipeline_call_made_smaller", records=self.records)
+
+    def good(self) -> None:
+        self._good += 1
+        if self._good >= _GOOD_CALLS:
+            self.records, self._good = 2 * self.records, 0
+
+
+class Part:
+    """`columns`: the records, `failures`: in a row before them, `timeout_s`: of one call. `answers` is complete once `go_on`
+    answers True, unless there are too many `failures` in a row then."""
+
+    def __init__(self, runner: Runner, columns: Columns, failures: int, size: Size, timeout_s: float) -> None:
+        self.answers = Answers()
+        self.failures = failures
+        self._runner, self._columns, self._size, self._timeout_s = runner, columns, size, timeout_s
+        self._count = len(columns[0])
+        self._process: Asked | None = None
+        self._made_at = time.monotonic()
+        self._asked, self._asked_at = 0, 0.0
+        self._alone = 0  # up to here: record by record
+        self._alone_since, self._alone_from, self._alone_failed, self._why = 0.0, 0, False, ""
+        self._cancelled = False
+
+    @property
+    def poisoned(self) -> bool:
+        return self.failures >= POISONED_AT
+
+    def go_on(self, until: float = float("inf")) -> bool:
+        """Work until it is done (True), or until it is better gone on with aside: that time (monotonic) has come, or a
+        process was lost. Raises PipelineError where no process can be started."""
+        while self._at < self._count and not self.poisoned:
+            try:
+                self._took(self._call(until))
+            except Late:
+                if time.monotonic() < self._asked_at + self._timeout_s:
+                    return False
+                self._lost(f"took longer than {self._timeout_s:g} s", HUNG)
+            except PipelineLost as e:
+                if not self._cancelled:
+                    self._lost(str(e), ENDED)
+            else:
+                continue
+            if self._cancelled:
+                self.park()
+                return False
+            if until != float("inf"):
+                return False
+        if self._process is not None:
+            self._runner.give(self._process)
+            self._process = None
+        return True
+
+    def park(self) -> None:
+        """It will take a while until it is gone on with: it holds no process meanwhile."""
+        process, self._process, self._asked = self._process, None, 0
+        if process is not None:
+            self._runner.drop(process)
+
+    def cancel(self) -> None:
+        """From another thread: nobody wants it any more."""
+        self._cancelled = True
+        if (process := self._process) is not None:
+            self._runner.drop(process)
+
+    def trouble(self) -> str:
+        """What is to be told of it while it is worked aside; empty as long as it is only a bit slow."""
+        if self._why:
+            return f"the pipeline {self._why}; its records are tried one by one ({self._at} of {self._count})"
+        since = self._asked_at if self._asked else self._made_at
+        for_s = time.monotonic() - since
+        if for_s < TOLD_AFTER_S:
+            return ""
+        if not self._asked:
+            return f"{self._count} records wait for {for_s:.0f} s until other lanes in trouble are done"
+        return f"the pipeline has worked on {self._asked} records for {for_s:.0f} s"
+
+    # ---- one call ----
+
+    @property
+    def _at(self) -> int:
+        return len(self.answers.kinds)
+
+    def _call(self, until: float) -> Answers:
+        if self._process is None:
+            self._process = self._runner.take()
+            self._asked = 0
+        if not self._asked:
+            at = self._at
+            size = 1 if at < self._alone else min(self._size.records, self._count - at)
+            key, value, src, ts_ms, cell = self._columns
+            end = at + size
+            self._asked, self._asked_at = size, time.monotonic()
+            self._process.ask((key[at:end], value[at:end], src[at:end], ts_ms[at:end], cell[at:end]), self.failures)
+        now = time.monotonic()
+        return self._process.answer(max(0.0, min(self._asked_at + self._timeout_s, until) - now))
+
+    def _took(self, answers: Answers) -> None:
+        asked, failures = self._asked, answers.failures(self.failures)
+        if len(answers.kinds) != asked and failures < POISONED_AT:
+            raise PipelineLost(f"gave {len(answers.kinds)} answers to {asked} records")
+        self._asked, self.failures = 0, failures
+        self.answers.extend(answers)
+        self._alone_failed |= bool(answers.errors)
+        if asked == self._size.records:
+            self._size.good()
+        self._tried()
+
+    def _lost(self, why: str, weight: int) -> None:
+        asked, self._asked = self._asked, 0
+        process, self._process = self._process, None
+        if process is not None:
+            self._runner.drop(process)
+        _log.warning("pipeline_lost", why=why, records=asked)
+        if asked > 1:
+            self._alone, self._alone_from, self._alone_failed = self._at + asked, self._at, False
+            self._alone_since, self._why = time.monotonic(), why
+            return
+        self.answers.fail(why)
+        self.failures += weight
+        self._alone_failed = True
+        self._tried()
+
+    def _tried(self) -> None:
+        """Whether all that were to be tried alone have been, and what follows from it."""
+        if not self._alone or self._at < self._alone:
+            return
+        if not self._alone_failed and not self._why.startswith("left"):
+            count, took_s = self._alone - self._alone_from, time.monotonic() - self._alone_since
+            at_once = int(count * _CALL_S / took_s) if took_s > 0 else count
+            self._size.less(min(count // 2, at_once) if self._why.startswith("took") else count // 2)
+        self._alone, self._why = 0, ""

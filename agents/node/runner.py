@@ -1,0 +1,326 @@
+"""The node's end of the processes that run its pipeline: started, asked, watched over, ended with all that they started.
+
+Everything here blocks and belongs into a thread; `pids` and `version` may be read from anywhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from socket import AF_UNIX, SOCK_STREAM, socketpair
+from typing import Protocol
+
+import msgspec
+import psutil
+
+from agents import log
+from agents.errors import PipelineError
+from agents.node.child import Ask, Hello, Ready, Reply, framed
+from agents.node.contract import Answers, Columns, shown
+
+START_S = 60.0
+"""An import may take this long."""
+SPARES = 2
+SPARE_S = 60.0
+"""A process that was not needed for this long is ended; one stays."""
+_END_S = 6.0
+_FRAME_BYTES = 1 << 30
+_LINE, _BURST, _REFILL_S = 500, 50, 0.5
+_NOT_THEIRS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
+
+_log = log.get("pipeline")
+_replies = msgspec.msgpack.Decoder(Reply)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Late(Exception):
+    """There is no answer yet. It may still come: ask `answer` again, or `close`."""
+
+
+class PipelineLost(PipelineError):
+    """The process that ran the pipeline has ended, or can no longer be talked to: how."""
+
+
+class Asked(Protocol):
+    """One process that runs a pipeline, or what stands for it in a test. One question at a time."""
+
+    def ask(self, columns: Columns, failures: int) -> None:
+        """Send a question. Raises PipelineLost."""
+
+    def answer(self, within_s: float) -> Answers:
+        """The answer to it. Raises Late, PipelineLost."""
+
+
+class Runner(Protocol):
+    """Where a stage gets them from. Any thread may call it."""
+
+    @property
+    def version(self) -> str:
+        """MODULE:FUNCTION@VERSION of the code that runs."""
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The processes that run it now."""
+
+    def take(self) -> Asked:
+        """One that nobody else uses. Raises PipelineError where none can be started."""
+
+    def give(self, process: Asked) -> None:
+        """It is well, and not used any more."""
+
+    def drop(self, process: Asked) -> None:
+        """End it, whatever it does."""
+
+
+class Said:
+    """What a pipeline prints, line by line in the log: bounded in length and number, what is left out is counted."""
+
+    def __init__(self, tell: Callable[[str, int], None] | None = None) -> None:
+        self._tell = tell or _logged
+        self._left, self._tokens, self._at = 0, float(_BURST), time.monotonic()
+        self._lock = threading.Lock()
+
+    def read(self, fd: int) -> None:
+        """Until its end: whoever prints must never wait for us."""
+        rest = b""
+        while True:
+            try:
+                got = os.read(fd, 1 << 16)
+            except OSError:
+                got = b""
+            *lines, rest = (rest + got).split(b"\n")
+            if not got or len(rest) > _LINE:
+                lines.append(rest)
+                rest = b""
+            for line in lines:
+                if line.strip():
+                    self._line(line[:_LINE])
+            if not got:
+                os.close(fd)
+                return
+
+    def _line(self, line: bytes) -> None:
+        with self._lock:
+            now = time.monotonic()
+            self._tokens = min(float(_BURST), self._tokens + (now - self._at) / _REFILL_S)
+            self._at = now
+            if self._tokens < 1:
+                self._left += 1
+                return
+            self._tokens -= 1
+            left, self._left = self._left, 0
+        self._tell(shown(line.decode("utf-8", "backslashreplace"), _LINE), left)
+
+
+def _logged(text: str, left_out: int) -> None:
+    _log.info("pipeline_printed", text=text, **({"lines_left_out": left_out} if left_out else {}))
+
+
+class Process:
+    """One of them. Making it waits until the pipeline is loaded. Raises PipelineError."""
+
+    def __init__(self, pipeline: str, memory_mb: int, said: Said, path: str = "") -> None:
+        self._n, self._got, self._want = 0, bytearray(), 0
+        self._node, data = socketpair(AF_UNIX, SOCK_STREAM)
+        self._control, control = socketpair(AF_UNIX, SOCK_STREAM)
+        read, write = os.pipe()
+        env = {name: value for name, value in os.environ.items() if name not in _NOT_THEIRS}
+        env["PYTHONPATH"] = os.pathsep.join(os.path.abspath(p) for p in ((path, *sys.path) if path else sys.path))
+        try:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-P", "-m", "agents.node.child", str(data.fileno()), str(control.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=write,
+                stderr=write,
+                pass_fds=(data.fileno(), control.fileno()),
+                start_new_session=True,
+                env=env,
+            )
+        except OSError as e:
+            os.close(read)
+            self._node.close()
+            self._control.close()
+            raise PipelineError(f"no process can be started for the pipeline: {e}") from e
+        finally:
+            os.close(write)
+            data.close()
+            control.close()
+        self.warden = self._popen.pid
+        threading.Thread(target=said.read, args=(read,), name="pipeline-said", daemon=True).start()
+        try:
+            self._send(_encode(Hello(pipeline, os.environ.get("PYTHONPATH"), memory_mb)), START_S)
+            ready = msgspec.msgpack.decode(self._frame(START_S), type=Ready)
+        except (Late, PipelineLost, msgspec.DecodeError) as e:
+            self.close()
+            why = f"it was not there within {START_S:g} s" if isinstance(e, Late) else str(e)
+            raise PipelineError(f"worker.pipeline: {pipeline!r} cannot be loaded: {why}") from None
+        if ready.error:
+            self.close()
+            raise PipelineError(ready.error)
+        if not ready.bounded:
+            _log.warning("pipeline_memory_not_bounded", memory_mb=memory_mb)
+        self.pid, self.version = ready.pid, ready.version
+
+    def ask(self, columns: Columns, failures: int) -> None:
+        self._n += 1
+        self._send(_encode(Ask(self._n, failures, columns)), START_S)
+
+    def answer(self, within_s: float) -> Answers:
+        try:
+            reply = _replies.decode(self._frame(within_s))
+        except msgspec.DecodeError:
+            raise PipelineLost("answered what cannot be read") from None
+        a = reply.answers
+        kinds = a.kinds
+        if (
+            reply.n != self._n
+            or sum(1 if k == -1 else max(k, 0) for k in kinds) != len(a.values)
+            or len(a.keys) != len(a.values)
+        ):
+            raise PipelineLost("answered something else than it was asked")
+        return a
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._node.shutdown(2)  # whoever waits for an answer hears it at once
+        self._node.close()
+        self._control.close()
+        try:
+            self._popen.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()  # the pipeline goes with its warden
+            self._popen.wait()
+
+    # ---- bytes ----
+
+    def _send(self, message: bytes, within_s: float) -> None:
+        try:
+            self._node.settimeout(within_s)
+            self._node.sendall(framed(message))
+        except OSError as e:  # a time-out, too
+            raise PipelineLost(self._how(str(e))) from None
+
+    def _frame(self, within_s: float) -> bytes:
+        until = time.monotonic() + within_s
+        while True:
+            if not self._want and len(self._got) >= 8:
+                self._want = 8 + int.from_bytes(self._got[:8], "big")
+                if self._want > _FRAME_BYTES:
+                    raise PipelineLost("answered what cannot be read")
+            if self._want and len(self._got) >= self._want:
+                message = bytes(self._got[8 : self._want])
+                self._got, self._want = bytearray(self._got[self._want :]), 0
+                return message
+            left_s = until - time.monotonic()
+            if left_s <= 0:
+                raise Late
+            try:
+                self._node.settimeout(left_s)
+                got = self._node.recv(1 << 18)
+            except TimeoutError:
+                raise Late from None
+            except OSError as e:
+                raise PipelineLost(self._how(str(e))) from None
+            if not got:
+                raise PipelineLost(self._how("closed its connection to the node"))
+            self._got += got
+
+    def _how(self, otherwise: str) -> str:
+        """What the warden says of the end."""
+        said = b""
+        with suppress(OSError):
+            self._control.settimeout(_END_S)
+            said = self._control.recv(200)
+        return said.decode("utf-8", "replace") or otherwise
+
+
+class Pipelines:
+    """All of a node's: one that works, more while lanes in trouble are worked aside, all of the same code. `path`: a folder
+    more to find it in; `printed`: gets its lines, and how many were left out before each, in place of the log."""
+
+    def __init__(
+        self, pipeline: str, memory_mb: int, *, path: str = "", printed: Callable[[str, int], None] | None = None
+    ) -> None:
+        self._pipeline, self._memory_mb, self._path = pipeline, memory_mb, path
+        self._said = Said(printed)
+        self._lock = threading.Lock()
+        self._all: set[Process] = set()
+        self._spare: list[tuple[float, Process]] = []
+        self._closed = False
+        self._version = ""
+
+    @property
+    def version(self) -> str:
+        return self._version
+
+    @property
+    def pids(self) -> Sequence[int]:
+        with self._lock:
+            return [p.pid for p in self._all]
+
+    def take(self) -> Process:
+        with self._lock:
+            if self._spare:
+                return self._spare.pop()[1]
+        process = Process(self._pipeline, self._memory_mb, self._said, self._path)
+        with self._lock:
+            closed = self._closed
+            if not closed:
+                self._all.add(process)
+                self._version = process.version
+        if closed:
+            process.close()
+            raise PipelineLost("the node ends")
+        return process
+
+    def give(self, process: Asked) -> None:
+        assert isinstance(process, Process)  # noqa: S101 - ours
+        now = time.monotonic()
+        with self._lock:
+            self._spare.append((now, process))
+            old = [p for at, p in self._spare[:-1] if now - at > SPARE_S] or [p for _, p in self._spare[:-SPARES]]
+            self._spare = [(at, p) for at, p in self._spare if p not in old]
+        for p in old:
+            self.drop(p)
+
+    def drop(self, process: Asked) -> None:
+        assert isinstance(process, Process)  # noqa: S101 - ours
+        with self._lock:
+            self._all.discard(process)
+        process.close()
+
+    def left(self) -> tuple[int, int]:
+        """How many processes and threads there are now that the pipeline has started."""
+        processes = threads = 0
+        with self._lock:
+            them = list(self._all)
+        for process in them:
+            with suppress(psutil.Error):
+                theirs = psutil.Process(process.pid)
+                processes += len(psutil.Process(process.warden).children(recursive=True)) - 1
+                threads += theirs.num_threads() - 1
+        return processes, threads
+
+    def close(self) -> None:
+        """End all of them."""
+        with self._lock:
+            self._closed = True
+            them = list(self._all)
+            self._all.clear()
+            self._spare.clear()
+        for process in them:
+            process.close()
+
+
+def tried(pipeline: str) -> str:
+    """Load it in a process that ends again; its version. Raises PipelineError."""
+    pipelines = Pipelines(pipeline, 0)
+    try:
+        pipelines.take()
+        return pipelines.version
+    finally:
+        pipelines.close()
