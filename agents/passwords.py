@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agents.errors import SettingsError
 from agents.replacing import alone, replace
+from agents.texts import text_of
 
 BYTES = 32
 
@@ -28,6 +29,8 @@ def made_once(file: Path) -> str:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text("ascii").strip()
+        return text_of(file.read_bytes(), file).strip()
     except FileNotFoundError:
         return ""
+    except OSError as e:
+        raise SettingsError(f"{file}: cannot be read ({e.strerror})") from e

@@ -109,7 +109,7 @@ def test_every_default_is_within_its_own_limits() -> None:
         ("[coordinator]\ncalm = 3\n", r"coordinator.calm: is a table, written \[coordinator.calm\]"),
         ("[xmpp]\nport = 70000\n", "xmpp.port: must be a whole number from 1 to 65535, not 70000"),
         ("[coordinator.calm]\nsettle_to = 1.5\n", "settle_to is 1.5, above coordinator.calm.act_above, which is 1.25"),
-        ("[worker\n", "mine.toml: is no TOML: "),
+        ("[worker\n", "mine.toml: is not valid TOML: "),
     ],
 )  # fmt: skip
 def test_a_mistake_in_the_file_names_file_key_and_what_would_be_right(of: Gather, text: str, says: str) -> None:

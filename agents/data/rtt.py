@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path
 
 import numpy as np
 
 from agents.errors import SettingsError
+from agents.texts import text_of
 from kernels import RttModel
 from kernels.geo import haversine_km_matrix, on_earth
 from kernels.tables import Bools, Floats
@@ -28,9 +30,9 @@ def read_rtt(path: Path = RTT_TABLE) -> RttModel:
     Cells are milliseconds from the row's region to the column's. A blank on the diagonal is 1 ms; any other blank pair
     was not measured, and gets the fitted line. Raises SettingsError naming file, line and column."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        text = text_of(path.read_bytes(), path)
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except (OSError, csv.Error) as e:
         raise SettingsError(f"{path}: the RTT table cannot be read ({e})") from e
     if not rows or rows[0][:3] != COLUMNS:
         raise SettingsError(f"{path}: the first line must be region,lat,lon and then the regions' names")

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from typing import IO
 
+from agents.errors import SettingsError
+from agents.texts import without_bom
+
 
 def events(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of an open binary file that are not empty; gzip is seen by its first bytes."""
+    """The lines of an open binary file that are not empty; gzip is seen by its first bytes.
+
+    Raises SettingsError for UTF-16, and when gzip is damaged or cut short."""
     head = file.peek(2)[:2] if isinstance(file, io.BufferedReader) else b""
     lines = gzip.GzipFile(fileobj=file) if head == b"\x1f\x8b" else file
-    for line in lines:
-        if event := line.strip():
+    name = getattr(file, "name", "the events")
+    try:
+        first = lines.readline()
+        if first.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+            first = without_bom(first, name)
+        if event := first.strip():
             yield event
+        for line in lines:
+            if event := line.strip():
+                yield event
+    except (EOFError, gzip.BadGzipFile, zlib.error) as e:
+        raise SettingsError(f"{name}: cannot be unpacked ({e}); is the file whole?") from e
 
 
 def keyed(file: IO[bytes]) -> Iterator[tuple[None, bytes]]:

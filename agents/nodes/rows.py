@@ -21,6 +21,7 @@ from agents.core.nearest import hint
 from agents.errors import SettingsError
 from agents.replacing import alone, replace
 from agents.settings import decode_toml
+from agents.texts import BOM, text_of
 
 _HEADER = re.compile(r"\s*\[")
 _NODE = re.compile(r"\s*\[\[\s*(node|'node'|\"node\")\s*\]\]")
@@ -126,10 +127,12 @@ def _blocks(lines: list[str]) -> Iterator[tuple[int, int, str]]:
 
 def _replace(path: Path, edit: Callable[[str], str], expect: Callable[[dict[str, Any]], None]) -> None:
     try:
-        text = path.read_text("utf-8")
+        data = path.read_bytes()
+        text = text_of(data, path)
         rows = msgspec.to_builtins(decode_toml(path, InventoryFile))
         expect(rows)
-        edited = edit(text)
+        # As somebody's editor left it: the mark of UTF-8 and the line ends of Windows stay.
+        edited = edit(text.replace("\r\n", "\n"))
         try:
             found = msgspec.convert(tomllib.loads(edited), InventoryFile)
         except (tomllib.TOMLDecodeError, msgspec.ValidationError) as e:
@@ -139,6 +142,8 @@ def _replace(path: Path, edit: Callable[[str], str], expect: Callable[[dict[str,
         Inventory.from_file(found, str(path))
         if msgspec.to_builtins(found) != rows:
             raise SettingsError(f"{path}: that row cannot be told from others by its text; {_BY_HAND}")
-        replace(path, edited)
+        if "\r\n" in text:
+            edited = edited.replace("\n", "\r\n")
+        replace(path, ("\ufeff" if data.startswith(BOM) else "") + edited)
     except OSError as e:
         raise SettingsError(f"{path}: cannot be written ({e.strerror}); who may write {path.parent}?") from e

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from agents.errors import SettingsError
+from agents.texts import text_of
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
@@ -20,13 +21,13 @@ def secret(path: str, *names: str) -> str:
         return ""
     try:
         mode = file.stat().st_mode
-        text = file.read_text("utf-8").split("\n", 1)[0].strip()
+        text = text_of(file.read_bytes(), f"{file}: the password").split("\n", 1)[0].strip()
     except OSError as e:
         raise SettingsError(f"{file}: the password cannot be read ({e.strerror})") from e
-    except UnicodeDecodeError as e:
-        raise SettingsError(f"{file}: the password cannot be read (it is not UTF-8)") from e
     if mode & _others(file):
         raise SettingsError(f"{file}: others can read this password; run: chmod 600 {file}")
+    if not text.isprintable():
+        raise SettingsError(f"{file}: the password has a control character")
     if not text:
         raise SettingsError(f"{file}: the password is empty")
     return text

@@ -18,6 +18,7 @@ from agents.errors import SettingsError
 from agents.settings.about import hints, meta_of, read, table_of, unit_of, wants
 from agents.settings.check import NO_SECRETS, is_secret, problems, unknown
 from agents.settings.tables import ORDERED, Settings
+from agents.texts import text_of
 
 PREFIX, JOINT = "GEOLANE_", "__"
 RESERVED = frozenset({"GEOLANE_PARENT"})
@@ -137,15 +138,15 @@ def decode_toml(path: Path, kind: type[T]) -> T:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Raises SettingsError when there is no such file or it is no TOML."""
+    """Raises SettingsError when there is no such file or it is not valid TOML."""
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(text_of(path.read_bytes(), path))
     except FileNotFoundError as e:
         raise SettingsError(f"{path}: no such file") from e
     except OSError as e:
         raise SettingsError(f"{path}: cannot be read ({e.strerror})") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise SettingsError(f"{path}: is no TOML: {e}") from e
+    except tomllib.TOMLDecodeError as e:
+        raise SettingsError(f"{path}: is not valid TOML: {e}") from e
 
 
 def _flat(data: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:

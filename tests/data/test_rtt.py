@@ -71,7 +71,7 @@ def test_missing_or_binary_file_is_a_settings_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         read_rtt(tmp_path / "nowhere.csv")
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00region")
-    with pytest.raises(SettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="is UTF-16"):
         read_rtt(tmp_path / "b.csv")
 
 

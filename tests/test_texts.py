@@ -1,0 +1,110 @@
+"""Files as people's editors leave them: a byte order mark, line ends of Windows, UTF-16, NUL bytes, a cut archive."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agents.core.inventory import InventoryFile
+from agents.data import RTT_TABLE, read_rtt
+from agents.embedded import lines
+from agents.embedded.stack import INVENTORY
+from agents.errors import SettingsError
+from agents.nodes import rows
+from agents.passwords import made_once
+from agents.settings import decode_toml, load, secret
+from agents.texts import BOM
+
+SETTINGS = b'[coordinator]\nlanes = 7 # caf\xc3\xa9\n[kafka]\nbootstrap = "a:1"\n'
+READERS: dict[str, tuple[bytes, Callable[[Path], object]]] = {
+    "settings": (SETTINGS, load),
+    "inventory": (INVENTORY.read_bytes(), lambda path: decode_toml(path, InventoryFile)),
+    "password": (b"sesame\n", lambda path: secret(str(path))),
+    "password made once": (b"sesame\n", made_once),
+    "rtt table": (RTT_TABLE.read_bytes(), lambda path: read_rtt(path).regions),
+}
+
+
+@pytest.fixture(params=READERS)
+def reader(request: pytest.FixtureRequest) -> tuple[bytes, Callable[[Path], object]]:
+    return READERS[request.param]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.touch(0o600)
+    return path
+
+
+@pytest.mark.parametrize("mark", [b"", BOM])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_byte_order_mark_and_any_line_end_change_nothing(
+    file: Path, reader: tuple[bytes, Callable[[Path], object]], mark: bytes, end: bytes
+) -> None:
+    data, read = reader
+    file.write_bytes(data)
+    plain = read(file)
+    file.write_bytes(mark + data.replace(b"\n", end))
+    assert read(file) == plain
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda data: data.decode().encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        (lambda data: data.decode().encode("utf-16-le"), "has a NUL byte at 1"),
+        (lambda data: data.replace(b"\n", b"\0\n", 1), "has a NUL byte"),
+        (lambda data: data.replace(b"\n", b"\xe9\n", 1), r"is not UTF-8 \(line 1\)"),
+    ],
+)
+def test_what_is_not_utf8_is_refused_by_name(
+    file: Path, reader: tuple[bytes, Callable[[Path], object]], change: Callable[[bytes], bytes], says: str
+) -> None:
+    data, read = reader
+    file.write_bytes(change(data))
+    with pytest.raises(SettingsError, match=f"{file}.*{says}"):
+        read(file)
+
+
+def test_a_row_is_added_in_the_files_own_line_ends_behind_its_mark(file: Path) -> None:
+    before = BOM + INVENTORY.read_bytes().replace(b"\n", b"\r\n")
+    file.write_bytes(before)
+    assert rows.add(file, rows.Row("iad-9", "iad", 1500.0))
+    added = file.read_bytes()
+    assert added.startswith(BOM)
+    assert added.count(b"\n") == added.count(b"\r\n") > before.count(b"\n")
+    rows.remove(file, "iad-9")
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_mark_before_the_first_event_is_not_part_of_it(pack: Callable[[bytes], bytes]) -> None:
+    file = io.BufferedReader(io.BytesIO(pack(BOM + b'{"id":"a"}\r\n\r\n{"id":"b"}')))
+    assert list(lines.events(file)) == [b'{"id":"a"}', b'{"id":"b"}']
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ('{"id":"a"}\n'.encode("utf-16"), "is UTF-16"),
+        (gzip.compress(b'{"id":"a"}\n' * 999)[:-9], "cannot be unpacked"),
+        (gzip.compress(b'{"id":"a"}\n')[:12] + b"\xff" * 20, "cannot be unpacked"),
+    ],
+)
+def test_a_file_of_events_that_cannot_be_read_is_refused(tmp_path: Path, data: bytes, says: str) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(data)
+    with path.open("rb") as file, pytest.raises(SettingsError, match=f"{path}: {says}"):
+        list(lines.events(file))
+
+
+def test_a_password_with_a_control_character_is_refused_and_not_repeated(file: Path) -> None:
+    file.write_bytes(b"ses\x1bame\n")
+    with pytest.raises(SettingsError, match="has a control character") as e:
+        secret(str(file))
+    assert "ame" not in str(e.value).replace(str(file), "")
