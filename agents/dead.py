@@ -63,7 +63,7 @@ def replay(kafka: Kafka, words: Sequence[str], by: str, *, yes: bool) -> int:
 
 
 def _json(x: Letter) -> dict[str, object]:
-    headers = {name: readable(content, 200) for name, content in x.headers}
+    headers = {readable(name.encode(), 80): readable(content, 200) for name, content in x.headers}
     return {"id": x.id, "ms": x.ms, "replayed": x.replayed, "headers": headers}
 
 

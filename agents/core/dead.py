@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from agents.core.nearest import hint
-from agents.core.records import DIED, LANE, OURS, REASON, REPLAYS, SRC, Reason
+from agents.core.records import DIED, LANE, OURS, REASON, REPLAYS, SRC, Reason, Unread
+from agents.core.records import source as source_of
 from agents.core.times import when_ms
 from agents.errors import OperatorError
 
@@ -136,7 +137,8 @@ class Finder:
     def add(self, x: Letter) -> None:
         if not self._query.takes(x):
             return
-        self._reasons[x.header(REASON) or "?"] += 1
+        reason = x.header(REASON)
+        self._reasons[reason if reason in set(Reason) else "?"] += 1
         if not self._query.one and x.value is not None:
             x = replace(x, value=x.value[:KEPT_BYTES])
         self._kept.append(x)
@@ -156,10 +158,11 @@ class Finder:
 def returned(x: Letter, by: str) -> list[tuple[str, bytes | None]]:
     """The headers with which it goes back: its source, so that it is counted as what it was; how often it went back; one
     line for each death (reason, when, where, who sent it back); and what was the sender's own."""
-    theirs = [h for h in x.headers if h[0] not in OURS]
-    deaths = [h for h in x.headers if h[0] == DIED]
-    story = f"{x.header(REASON) or '?'} {x.ms} events.dead/{x.id} {by}"
-    source = x.header(SRC) or f"events.dead/{x.id}"
+    theirs = [h for h in x.headers if h[0] not in OURS and type(h[0]) is not Unread]
+    deaths = [h for h in x.headers if h[0] == DIED and h[1] is not None]
+    story = f"{_word(x.header(REASON)) or '?'} {x.ms} events.dead/{x.id} {by}"
+    own = next((v for k, v in reversed(x.headers) if k == SRC), None)
+    source = source_of(own) or f"events.dead/{x.id}"
     return [(SRC, source.encode()), (REPLAYS, b"%d" % (x.replays + 1)), *deaths, (DIED, story.encode()), *theirs]
 
 
@@ -176,17 +179,28 @@ def summed(found: Found) -> str:
 
 def line(x: Letter) -> str:
     """A letter on one line."""
-    at = datetime.fromtimestamp(x.ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
-    lane = f" lane {x.header(LANE)}" if x.header(LANE) else ""
+    lane = f" lane {_word(x.header(LANE))}" if x.header(LANE) else ""
     again = " (went back)" if x.replayed else f" (died {x.replays + 1} times)" if x.replays else ""
-    return f"{x.id} {at} {x.header(REASON) or '?'}{lane}{again}"
+    return f"{x.id} {_when(x.ms)} {_word(x.header(REASON)) or '?'}{lane}{again}"
+
+
+def _when(ms: int) -> str:
+    """A topic that takes its senders' times may hold any number."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"at {ms} ms"
+
+
+def _word(text: str) -> str:
+    return readable(text.encode(), 40)
 
 
 def shown(x: Letter, characters: int) -> list[str]:
     """A letter with its headers and the beginning of its value; what is no text is escaped."""
     lines = [line(x)]
     for name, content in x.headers:
-        lines.append(f"{name}: {readable(content, 200)}")
+        lines.append(f"{readable(name.encode(), 80)}: {readable(content, 200)}")
     if x.key is not None:
         lines.append(f"key: {readable(x.key, 200)}")
     size = len(x.value) if x.value is not None else 0

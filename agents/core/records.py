@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -28,10 +29,55 @@ _MIN_MS, _MAX_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 99
 _SECONDS_FROM, _SECONDS_TO = 100_000_000, 31_536_000_000
 """Integers of this size are seconds (1973 to 2969): as ms they would all be within a year of 1970."""
 
+_SRC = re.compile(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,9}/[0-9]{1,19}", re.ASCII)
+
+
+class BadName(str):
+    """The name of a header that is not UTF-8, as it can be shown; `encode` gives its bytes back."""
+
+    __slots__ = ("raw",)
+    raw: bytes
+
+    def __new__(cls, raw: bytes) -> BadName:
+        name = super().__new__(cls, raw.decode("utf-8", "backslashreplace"))
+        name.raw = raw
+        return name
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return self.raw
+
+
+class Unread(str):
+    """Stands as the only header's name of a record that cannot be read: why."""
+
+    __slots__ = ()
+
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+def source(content: bytes | None) -> str:
+    """`TOPIC/PARTITION/OFFSET` from a header `geolane-src`; empty for what is not one."""
+    text = (content or b"").decode("ascii", "replace")
+    return text if _SRC.fullmatch(text) else ""
+
+
+def number(content: bytes | None, otherwise: int) -> int:
+    """The 64-bit integer that a header holds in decimal digits; `otherwise` where it holds none."""
+    if content is None or not 1 <= len(content) <= 20:
+        return otherwise
+    try:
+        value = int(content)
+    except ValueError:
+        return otherwise
+    return value if -(1 << 63) <= value < 1 << 63 else otherwise
+
 
 class Reason(StrEnum):
     """Why a record is in `events.dead`: the value of its header `geolane-reason`."""
 
+    UNREADABLE = "unreadable"
+    BAD_HEADER = "bad_header"
     TOO_LARGE = "too_large"
     NOT_JSON = "not_json"
     NOT_OBJECT = "not_object"
@@ -79,6 +125,16 @@ class Rejected:
 
     reason: Reason
     detail: str
+
+
+def unfit(headers: Headers) -> Rejected | None:
+    """Why no record with these headers is passed on; None for nearly all."""
+    for name, _ in headers:
+        if type(name) is Unread:
+            return Rejected(Reason.UNREADABLE, name[:200])
+        if type(name) is BadName:
+            return Rejected(Reason.BAD_HEADER, f"the name of a header is not UTF-8: {name[:80]!r}")
+    return None
 
 
 def parse(raw: bytes | None, append_ms: int, max_bytes: int, future_limit_ms: int) -> Event | Rejected:

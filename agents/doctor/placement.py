@@ -71,7 +71,7 @@ async def _batch(consumer: Any) -> list[Any]:
 
 
 def _take(table: dict[str, bytes], record: Any, leader_ms: int | None) -> int | None:
-    key = record.key.decode()
+    key = (record.key or b"").decode("utf-8", "backslashreplace")
     if record.value is None:
         table.pop(key, None)
     else:

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError as AnyKafkaError
 
@@ -30,7 +29,7 @@ from agents.core.model import (
     Kind,
     Partition,
 )
-from agents.core.records import PART, RAW_MS, REASON, REPLAYS, SRC
+from agents.core.records import PART, RAW_MS, REASON, REPLAYS, SRC, Reason, number, source
 from agents.embedded.histogram import Histogram
 from agents.embedded.ledger import Ledger
 from agents.embedded.rawcount import RawCount
@@ -39,11 +38,13 @@ from agents.kafka.admin import MAX_DEAD_BYTES
 from agents.kafka.closing import closed
 from agents.kafka.connection import as_ours, client_kwargs
 from agents.kafka.offsets import Offsets
+from agents.worker.lane import Counts
 
 OUTCOMES = {TOPIC_CLEAN: "clean", TOPIC_DEAD: "dead", TOPIC_UNPLACED: "unplaced"}
 MARKS = Partition(f"{CLUSTER}/{TOPIC_REPLAYED}", 0)
 POLL_S = 0.5
 WINDOW_S = 10.0
+_REASONS = frozenset(Reason)
 _log = log.get("embedded.accounting")
 
 
@@ -178,14 +179,16 @@ class Accounting:
         outcome = OUTCOMES[topic]
         for record in records:
             headers = dict(record.headers)
-            new = self.ledger.add(outcome, _source(headers), headers.get(PART, b"").decode())
+            part = (headers.get(PART) or b"").decode("ascii", "replace")
+            new = self.ledger.add(outcome, _source(headers), part)
             self.moved_at = time.monotonic()
             if outcome == "dead":
-                self.reasons[headers.get(REASON, b"?").decode()] += 1
+                reason = (headers.get(REASON) or b"?").decode("ascii", "replace")
+                self.reasons[reason if reason in _REASONS else "?"] += 1
             if not new or outcome != "clean":
                 continue
             self.lane_out[n] += 1
-            raw_ms = float(headers.get(RAW_MS, b"0"))
+            raw_ms = number(headers.get(RAW_MS), record.timestamp)
             self.processing.add(record.timestamp - raw_ms)
             self.visible.add(now_ms - raw_ms)
             self._window[1].add(record.timestamp - raw_ms)
@@ -220,17 +223,16 @@ class Accounting:
         committed = await self._nodes.committed(self.lanes)
         total = 0
         for entry in committed.values():
-            if entry is not None and entry[1]:
-                counts = orjson.loads(entry[1])
-                total += int(counts.get("filtered", 0))
+            if entry is not None:
+                total += Counts.decode(entry[1]).filtered
         return total
 
 
-def _source(headers: dict[str, bytes]) -> str:
+def _source(headers: dict[str, bytes | None]) -> str:
     """What the ledger knows the record by: its source, and of a replayed dead letter also which replay it was."""
-    src = headers.get(SRC, b"").decode()
-    again = headers.get(REPLAYS, b"").decode()
-    if not again:
+    src = source(headers.get(SRC))
+    again = number(headers.get(REPLAYS), 0)
+    if not again or not src:
         return src
     partition, _, offset = src.rpartition("/")
     return f"{partition}#{again}/{offset}"

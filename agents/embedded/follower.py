@@ -92,7 +92,7 @@ class Follower:
         said: Counter[tuple[str, str]] = Counter()
         lanes: dict[tuple[str, str], list[int]] = {}
         for record in (r for records in batches.values() for r in records):
-            key = record.key.decode()
+            key = (record.key or b"").decode("utf-8", "backslashreplace")
             if record.value is None or key == TUNING_KEY or intent_name(key) is not None:
                 continue
             try:

@@ -13,6 +13,12 @@ from dataclasses import dataclass, field
 BLOCK = 1 << 16
 OPEN_BLOCKS = 64
 OPEN_PARTS = 100_000
+MOST_PARTS = 10_000
+"""More outputs of one record are not told apart; nor more replays of one dead letter."""
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20
 
 
 @dataclass(slots=True)
@@ -51,16 +57,18 @@ class Ledger:
         """Take note of one record. True when it is new; `strangers` are records without a source of ours. What comes of a dead
         letter's n-th replay is a source of its own: `events.raw/3#n/17`."""
         partition, _, number = src.rpartition("/")
-        if "#" in partition and partition not in self._base and partition.partition("#")[0] in self._base:
-            self.begin(partition, 0)
-        if partition not in self._base or not number.isdigit():
+        if "#" in partition and partition not in self._base:
+            raw, _, again = partition.partition("#")
+            if raw in self._base and _is_number(again) and int(again) <= MOST_PARTS:
+                self.begin(partition, 0)
+        if partition not in self._base or not _is_number(number):
             self.strangers += 1
             return False
         offset = int(number)
         if offset < self._base[partition]:
             return False
         i, _, n = part.partition("/")
-        if not (i.isdigit() and n.isdigit() and int(n) > 1):
+        if not (_is_number(i) and _is_number(n) and 1 < int(n) <= MOST_PARTS and int(i) <= int(n)):
             return self._take(outcome, partition, offset)
         bit, whole = 1 << int(i), (1 << int(n)) - 1
         # Parts are numbered from 0 or from 1: both fill n bits.

@@ -13,8 +13,11 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 
 from agents import settings
 from agents.errors import GeolaneError, KafkaError, KafkaUnavailable, SettingsError
+from agents.kafka import foreign
 
 T = TypeVar("T")
+
+foreign.install()
 
 PAUSE_S = 0.005
 """Between two tries when the broker has answered "not yet" (PROTOCOL 2.2)."""

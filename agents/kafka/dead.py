@@ -22,6 +22,7 @@ from agents.errors import KafkaUnavailable, LeaseLost
 from agents.kafka.admin import MAX_DEAD_BYTES
 from agents.kafka.closing import closed
 from agents.kafka.connection import BOUND_S, as_ours, client_kwargs, is_fenced, lacks_right
+from agents.kafka.foreign import AnyNames, has_bad_name
 from agents.kafka.rights import REPLAYER
 from agents.kafka.tables import read_table
 
@@ -110,7 +111,7 @@ class DeadLetters:
             async with asyncio.timeout(TRANSACTION_MS / 1000 / 2):
                 await producer.begin_transaction()
                 sends = [
-                    *[await producer.send(self._raw, x.value, key=x.key, headers=returned(x, by)) for x in batch],
+                    *[await self._send_back(producer, x, by) for x in batch],
                     *[await producer.send(self._marks, mark, key=self._key(x), partition=0) for x in batch],
                 ]
                 for outcome in await asyncio.gather(*sends, return_exceptions=True):
@@ -128,6 +129,16 @@ class DeadLetters:
                 f"replay of {len(batch)} dead letters: outcome unknown ({e!r}); ask again, what went back does not go twice"
             ) from e
         return len(batch)
+
+    async def _send_back(self, producer: Any, x: Letter, by: str) -> Any:
+        headers = returned(x, by)
+        if not has_bad_name(headers):
+            return await producer.send(self._raw, x.value, key=x.key, headers=headers)
+        await producer.client._wait_on_metadata(self._raw)
+        n = producer._partition(self._raw, None, x.key, x.value, x.key, x.value)
+        batch = AnyNames(MAX_DEAD_BYTES)
+        batch.append(timestamp=None, key=x.key, value=x.value, headers=headers)
+        return await producer.send_batch(batch, self._raw, partition=n)
 
     def _key(self, x: Letter) -> bytes:
         return f"{CLUSTER}/{self._dead}/{x.id}".encode()

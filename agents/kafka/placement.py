@@ -32,7 +32,11 @@ _log = log.get("kafka.placement")
 
 async def read_placement(kafka: settings.Kafka) -> dict[str, bytes]:
     """The newest value of each key, for views and tools; who reads so has fenced nobody, and may not act on it."""
-    return {key.decode(): value for key, value in (await read_table(kafka, TOPIC_PLACEMENT)).items()}
+    return _as_text(await read_table(kafka, TOPIC_PLACEMENT))
+
+
+def _as_text(table: Mapping[bytes, bytes]) -> dict[str, bytes]:
+    return {key.decode("utf-8", "backslashreplace"): value for key, value in table.items()}
 
 
 class PlacementLog:
@@ -83,7 +87,7 @@ class PlacementLog:
         except (AnyKafkaError, OSError, TimeoutError) as e:
             raise as_ours(e, "start the coordinator's producer") from e
         table = await read_table(self._kafka, self._topic)
-        return {key.decode(): value for key, value in table.items()}
+        return _as_text(table)
 
     async def write(self, records: Mapping[str, bytes | None], offsets: Offsets = _NONE) -> None:
         """Commit all records in one transaction (None is a tombstone), each send awaited before the commit (PROTOCOL

@@ -24,6 +24,7 @@ from agents import settings
 from agents.core.model import LeaseCommand, Partition
 from agents.errors import KafkaError, LeaseLost
 from agents.kafka.connection import as_ours, client_kwargs, said
+from agents.kafka.foreign import AnyNames
 
 MAX_BATCH_BYTES = 1 << 20
 TRANSACTION_BOUND_S = 9.0
@@ -77,8 +78,11 @@ class LeasedProducer:
                 async with asyncio.timeout(1):
                     await self._producer.client.close()
 
-    def new_batch(self) -> Any:
-        """An empty batch of at most 1 MiB (or one larger record); `append` answers None when it is full. Any thread."""
+    def new_batch(self, *, any_names: bool = False) -> Any:
+        """An empty batch of at most 1 MiB (or one larger record); `append` answers None when it is full. Any thread.
+        `any_names`: for headers with a BadName, and slower."""
+        if any_names:
+            return AnyNames(MAX_BATCH_BYTES)
         return self._producer.create_batch()
 
     async def transact(self, batches: Batches, offsets: Mapping[Partition, tuple[int, str]], group: str) -> None:

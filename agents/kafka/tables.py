@@ -40,6 +40,8 @@ async def read_table(kafka: settings.Kafka, topic: str, bound_s: float = 30.0) -
             while await consumer.position(partition) < end:
                 for records in (await consumer.getmany(timeout_ms=100)).values():
                     for record in records:
+                        if record.key is None:  # somebody else's: no row has such a key
+                            continue
                         if record.value is None:
                             table.pop(record.key, None)
                         else:

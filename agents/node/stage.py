@@ -5,10 +5,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from agents.core.model import CLUSTER
-from agents.core.records import CELL, LANE, PART, RAW_MS, SRC, TS, Reason, Record
+from agents.core.records import (
+    CELL,
+    LANE,
+    MAP,
+    PART,
+    RAW_MS,
+    SRC,
+    TS,
+    Reason,
+    Record,
+    Rejected,
+    Unread,
+    number,
+    source,
+    unfit,
+)
 from agents.node.contract import FAILED, FILTERED, ONE, Answers, columns_of
 from agents.node.part import Part, Size
 from agents.node.runner import Runner
@@ -18,6 +34,10 @@ from agents.worker.stage import Inputs, Tally, Topics, sample
 ASIDE_AFTER_S = 2.0
 """A lane whose records take longer is worked aside: the others go on."""
 TIMEOUT_S = 30.0
+_ROUTERS = (SRC, CELL, TS, MAP)
+
+Flaws = Sequence[tuple[Any, Rejected]]
+"""Records that no pipeline is given (Any: aiokafka has no types), and why."""
 
 
 class NodeStage:
@@ -47,19 +67,30 @@ class NodeStage:
         self._failures.pop(n, None)
 
     def work(self, n: int, records: Inputs, out: Outbox) -> Tally:
-        columns = columns_of([as_record(r) for r in records])
-        part = Part(self._runner, columns, self._failures.get(n, 0), self._size, self._timeout_s)
-        if not part.go_on(time.monotonic() + ASIDE_AFTER_S):
-            return Tally(later=_Later(self, n, records, part))
-        return self.end(n, records, part, out)
+        inputs = [as_record(r) for r in records]
+        flaws: Flaws = ()
+        fit = [x for x in inputs if isinstance(x, Record)]
+        if len(fit) < len(inputs):
+            both = list(zip(records, inputs, strict=True))
+            flaws = [(r, x) for r, x in both if isinstance(x, Rejected)]
+            records = [r for r, x in both if isinstance(x, Record)]
+        part = Part(self._runner, columns_of(fit), self._failures.get(n, 0), self._size, self._timeout_s)
+        if fit and not part.go_on(time.monotonic() + ASIDE_AFTER_S):
+            return Tally(later=_Later(self, n, records, flaws, part))
+        return self.end(n, records, flaws, part, out)
 
-    def end(self, n: int, records: Inputs, part: Part, out: Outbox) -> Tally:
+    def end(self, n: int, records: Inputs, flaws: Flaws, part: Part, out: Outbox) -> Tally:
         """Of a part that is done."""
         self._failures[n] = part.failures
         if part.poisoned:
             in_a_row, last = part.answers.failures(0), part.answers.errors[-1]
             return Tally(fault=f"pipeline failed {in_a_row} times in a row: {last}")
-        return self._send(n, records, part.answers, out)
+        tally = self._send(n, records, part.answers, out)
+        for r, flaw in flaws:
+            headers = [h for h in _with_lane(r.headers, n) if type(h[0]) is not Unread]
+            out.add_dead(r.key, r.value, headers, flaw.reason, flaw.detail, self._dead)
+            tally.dead += 1
+        return tally
 
     def _send(self, n: int, records: Inputs, answers: Answers, out: Outbox) -> Tally:
         tally = Tally(raw_ms=[header_int(r, RAW_MS, 1, r.timestamp) for r in sample(records)])
@@ -103,14 +134,14 @@ class NodeStage:
 class _Later:
     """The rest of a part, to be worked aside."""
 
-    def __init__(self, stage: NodeStage, n: int, records: Inputs, part: Part) -> None:
-        self._stage, self._n, self._records, self._part = stage, n, records, part
+    def __init__(self, stage: NodeStage, n: int, records: Inputs, flaws: Flaws, part: Part) -> None:
+        self._stage, self._n, self._records, self._flaws, self._part = stage, n, records, flaws, part
         self.park, self.cancel, self.trouble = part.park, part.cancel, part.trouble
 
     def run(self, out: Outbox) -> Tally | None:
         if not self._part.go_on():
             return None
-        return self._stage.end(self._n, self._records, self._part, out)
+        return self._stage.end(self._n, self._records, self._flaws, self._part, out)
 
 
 def _with_lane(headers: Any, n: int) -> list[tuple[str, bytes | None]]:
@@ -118,26 +149,31 @@ def _with_lane(headers: Any, n: int) -> list[tuple[str, bytes | None]]:
     return [*(h for h in headers if h[0] != LANE), (LANE, b"%d" % n)]
 
 
-def as_record(r: Any) -> Record:
-    """A record of `events.lanes` as a pipeline sees it (Any: aiokafka has no types)."""
+def as_record(r: Any) -> Record | Rejected:
+    """A record of `events.lanes` as a pipeline sees it (Any: aiokafka has no types); Rejected for one
+    that no router has written and no pipeline may be given."""
     h = r.headers
-    if len(h) >= 4 and h[0][0] == SRC and h[2][0] == CELL and h[3][0] == TS:  # as the router writes them
-        return Record(r.key, r.value, h[0][1].decode(), int(h[3][1]), h[2][1].decode())
-    found = {name: content for name, content in h if content is not None}
-    src = found.get(SRC, f"{r.topic}/{r.partition}/{r.offset}".encode())
-    return Record(r.key, r.value, src.decode(), _int(found.get(TS), r.timestamp), found.get(CELL, b"").decode())
+    if len(h) == 5 and (h[0][0], h[2][0], h[3][0], h[4][0]) == _ROUTERS and r.value is not None:
+        with suppress(ValueError, AttributeError, TypeError):  # else somebody else's content
+            return Record(r.key, r.value, h[0][1].decode(), int(h[3][1][:18]), h[2][1].decode())
+    if (flaw := unfit(h)) is not None:
+        return flaw
+    if r.value is None:
+        return Rejected(Reason.NOT_JSON, "no value (a tombstone)")
+    return _record(r)
+
+
+def _record(r: Any) -> Record:
+    """Whoever wrote the record."""
+    found = {name: content for name, content in r.headers if content is not None}
+    src = source(found.get(SRC)) or f"{r.topic}/{r.partition}/{r.offset}"
+    cell = found.get(CELL, b"")[:20].decode("ascii", "replace")
+    return Record(r.key, r.value, src, number(found.get(TS), r.timestamp), cell)
 
 
 def header_int(r: Any, name: str, at: int, otherwise: int) -> int:
     """The number in header `name`, which usually is the `at`-th."""
     h = r.headers
     if len(h) > at and h[at][0] == name:
-        return _int(h[at][1], otherwise)
-    return _int(dict(h).get(name), otherwise)
-
-
-def _int(content: bytes | None, otherwise: int) -> int:
-    try:
-        return otherwise if content is None else int(content)
-    except ValueError:
-        return otherwise
+        return number(h[at][1], otherwise)
+    return number(dict(h).get(name), otherwise)

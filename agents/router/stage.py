@@ -6,12 +6,29 @@ from typing import Any
 
 from agents.core.lanemap import LaneMap
 from agents.core.model import CLUSTER
-from agents.core.records import CELL, DIED, MAP, OURS, RAW_MS, REPLAYS, SRC, TS, Reason, Rejected, parse
+from agents.core.records import (
+    CELL,
+    DIED,
+    MAP,
+    OURS,
+    RAW_MS,
+    REPLAYS,
+    SRC,
+    TS,
+    Reason,
+    Rejected,
+    Unread,
+    number,
+    parse,
+    source,
+    unfit,
+)
 from agents.worker.outbox import Outbox, size_of
 from agents.worker.stage import Inputs, Tally, Topics, sample
 
 _DROPPED = OURS - {REPLAYS, DIED}
 _HEADERS_BYTES = 256
+_MOST_REPLAYS = 999_999
 
 
 class RouterStage:
@@ -39,7 +56,7 @@ class RouterStage:
         for r in records:
             key, value = r.key, r.value
             raw_ms = r.timestamp
-            event = parse(value, raw_ms, max_bytes, future_limit_ms)
+            event = (unfit(r.headers) if r.headers else None) or parse(value, raw_ms, max_bytes, future_limit_ms)
             src, theirs = ((SRC, f"{prefix}{r.offset}".encode()), ()) if not r.headers else _source(r, prefix)
             if isinstance(event, Rejected):
                 headers = [src, (RAW_MS, b"%d" % raw_ms), *theirs]
@@ -67,8 +84,15 @@ class RouterStage:
 
 
 def _source(r: Any, prefix: str) -> tuple[tuple[str, bytes], tuple[tuple[str, bytes | None], ...]]:
-    """The record's source, which one that has been here before keeps (PROTOCOL 1), and the headers that stay: those that are
-    not ours, and the story of a dead letter."""
-    own = next((content for name, content in r.headers if name == SRC and content), None)
-    theirs = tuple(h for h in r.headers if h[0] not in _DROPPED)
-    return (SRC, own if own is not None else f"{prefix}{r.offset}".encode()), theirs
+    """The record's source, which one that has been here before keeps (PROTOCOL 1), and the headers
+    that stay: those that are not ours, and the story of a dead letter. What has one of our names and
+    not its form counts as not there: any program may write any header."""
+    own = next((x for name, content in r.headers if name == SRC and (x := source(content))), "")
+    theirs = tuple(h for h in r.headers if h[0] not in _DROPPED and _stays(*h))
+    return (SRC, (own or f"{prefix}{r.offset}").encode()), theirs
+
+
+def _stays(name: str, content: bytes | None) -> bool:
+    if name == REPLAYS:
+        return 0 < number(content, 0) <= _MOST_REPLAYS
+    return type(name) is not Unread and (name != DIED or content is not None)

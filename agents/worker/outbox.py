@@ -8,6 +8,7 @@ from typing import Any
 
 from agents.core.records import DETAIL, REASON, Reason
 from agents.errors import KafkaError
+from agents.kafka.foreign import has_bad_name
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -29,7 +30,7 @@ class Outbox:
 
     __slots__ = ("_new_batch", "_now_ms", "_open", "batches")
 
-    def __init__(self, new_batch: Callable[[], Any], now_ms: int) -> None:  # Any: aiokafka has no types
+    def __init__(self, new_batch: Callable[..., Any], now_ms: int) -> None:  # Any: aiokafka has no types
         self._new_batch = new_batch
         self._now_ms = now_ms
         self._open: dict[tuple[str, int], Any] = {}
@@ -43,7 +44,7 @@ class Outbox:
             batch.append(timestamp=self._now_ms, key=key, value=value, headers=headers) is not None
         ):
             return
-        batch = self._new_batch()
+        batch = self._new_batch(any_names=True) if has_bad_name(headers) else self._new_batch()
         if batch.append(timestamp=self._now_ms, key=key, value=value, headers=headers) is None:
             raise KafkaError(f"a record for {topic}/{n} does not fit into an empty batch")
         self._open[to] = batch
@@ -55,4 +56,6 @@ class Outbox:
         """A dead letter: the input byte for byte, with its headers, and why."""
         why = [(REASON, reason.value.encode()), (DETAIL, detail[:_DETAIL_CHARS].encode("utf-8", "replace"))]
         kept = [h for h in headers if h[0] not in (REASON, DETAIL)]
+        if has_bad_name(kept):
+            self._open.pop((topic, 0), None)
         self.add(topic, 0, key, value, [*kept, *why])

@@ -1,0 +1,262 @@
+"""Reads record batches as any program may have written them: what aiokafka's reader gives up on costs
+the record, never the consumer that meets it. And writes what it has read so.
+
+aiokafka decodes the names of headers as UTF-8 (a broker does not look at them) and ends its consumer
+at the first that is not; it decompresses without a bound, and one batch that it cannot take apart holds
+up every partition of the consumer. Here such a name becomes a `BadName`, and a record without readable
+content has one header, an `Unread` (core/records.py). A wrong checksum still raises: it is the disk's
+or the network's fault, not the sender's. Source: Kafka's documentation, "Record Batch", KIP-98.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import cramjam
+from aiokafka.consumer import fetcher
+from aiokafka.errors import CorruptRecordException
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchBuilderPy
+from aiokafka.record.memory_records import MemoryRecords
+
+from agents.core.records import BadName, Unread
+
+MAX_OPENED_BYTES = 128 << 20
+"""A compressed batch may hold this much: 16 times the largest that our topics take."""
+_HEAD = struct.Struct(">qiibIhiqqqhii")
+_LENGTH, _MAGIC, _ATTRIBUTES = 8, 16, 21
+_CODEC, _APPEND_TIME = 0x07, 0x08
+_GZIP, _SNAPPY, _LZ4, _ZSTD = 1, 2, 3, 4
+_XERIAL = b"\x82SNAPPY\x00"
+
+Headers = list[tuple[str, bytes | None]]
+
+
+class _Broken(Exception):
+    """The content of a batch cannot be read, and why."""
+
+
+_FAULTS = (_Broken, CorruptRecordException, ValueError, IndexError, struct.error)
+"""What a batch that is not as it should be makes a reader raise (UnicodeDecodeError is a ValueError)."""
+
+
+@dataclass(slots=True)
+class _Record:
+    """As aiokafka's own records."""
+
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    checksum: None = None
+
+
+class Batches:
+    """In place of aiokafka's MemoryRecords: the batches in what one partition's fetch has brought."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self._inner: Any = MemoryRecords(data)  # Any: aiokafka has no types
+
+    def size_in_bytes(self) -> int:
+        return int(self._inner.size_in_bytes())
+
+    def has_next(self) -> bool:
+        return bool(self._inner.has_next())
+
+    def next_batch(self) -> Any:
+        (length,) = struct.unpack_from(">i", self._data, self._at + _LENGTH)
+        begin, self._at = self._at, self._at + 12 + length
+        batch = self._inner.next_batch()
+        if batch is None or self._data[begin + _MAGIC] < 2:
+            return batch
+        return _Batch(batch, memoryview(self._data)[begin : self._at])
+
+
+class _Batch:
+    """One batch: all but its records is aiokafka's."""
+
+    def __init__(self, inner: Any, data: memoryview) -> None:
+        self._inner, self._data = inner, data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __next__(self) -> Any:
+        return next(self._inner)
+
+    def __iter__(self) -> Iterator[Any]:
+        """aiokafka's fast reader up to the first record that it cannot take, our own from there on."""
+        done = 0
+        try:
+            opened = _opened(self._data)
+            for record in self._inner if opened is None else DefaultRecordBatch(opened):
+                yield record
+                done += 1
+        except _FAULTS:
+            yield from islice(_records(self._data), done, None)
+
+
+def _opened(data: memoryview) -> bytes | None:
+    """The batch without compression; None where it has none. Raises _Broken."""
+    head = bytearray(data[: _HEAD.size])
+    (attributes,) = struct.unpack_from(">h", head, _ATTRIBUTES)
+    codec = attributes & _CODEC
+    if not codec:
+        return None
+    body = _decompressed(codec, data[_HEAD.size :])
+    struct.pack_into(">i", head, _LENGTH, _HEAD.size - 12 + len(body))
+    struct.pack_into(">h", head, _ATTRIBUTES, attributes & ~_CODEC)
+    return bytes(head) + body
+
+
+def _decompressed(codec: int, data: memoryview) -> bytes:
+    """At most 128 MiB of it. Raises _Broken."""
+    if codec == _GZIP:
+        return _gunzipped(data)
+    if codec == _SNAPPY:
+        return _unsnappied(bytes(data))
+    if codec not in (_LZ4, _ZSTD):
+        raise _Broken(f"compression codec {codec} is not known")
+    into = cramjam.lz4.decompress_into if codec == _LZ4 else cramjam.zstd.decompress_into
+    for room in (16 * len(data) + 65536, MAX_OPENED_BYTES):
+        out = bytearray(min(room, MAX_OPENED_BYTES))
+        try:
+            return bytes(memoryview(out)[: into(bytes(data), out)])
+        except cramjam.DecompressionError as e:
+            why = str(e)
+    raise _Broken(f"cannot be decompressed, or has more than {MAX_OPENED_BYTES:,} bytes: {why}")
+
+
+def _gunzipped(data: memoryview) -> bytes:
+    out, rest = b"", bytes(data)
+    try:
+        while rest:  # members follow each other
+            one = zlib.decompressobj(wbits=31)
+            out += one.decompress(rest, MAX_OPENED_BYTES - len(out) + 1)
+            if len(out) > MAX_OPENED_BYTES:
+                raise _Broken(f"has more than {MAX_OPENED_BYTES:,} bytes when it is decompressed")
+            if not one.eof:
+                raise _Broken("gzip: the end is missing")
+            rest = one.unused_data.lstrip(b"\0")
+    except zlib.error as e:
+        raise _Broken(f"gzip: {e}") from e
+    return out
+
+
+def _unsnappied(data: bytes) -> bytes:
+    """Raw, or in the blocks that Kafka's Java clients write."""
+    blocks, at = [], 16
+    while data.startswith(_XERIAL) and at < len(data):
+        (size,) = struct.unpack_from(">i", data, at)
+        if size < 0:
+            raise _Broken("snappy: a block of negative size")
+        blocks.append(data[at + 4 : at + 4 + size])
+        at += 4 + size
+    out = bytearray()
+    try:
+        for block in blocks or [data]:
+            if len(out) + cramjam.snappy.decompress_raw_len(block) > MAX_OPENED_BYTES:
+                raise _Broken(f"has more than {MAX_OPENED_BYTES:,} bytes when it is decompressed")
+            out += bytes(cramjam.snappy.decompress_raw(block))
+    except cramjam.DecompressionError as e:
+        raise _Broken(f"snappy: {e}") from e
+    return bytes(out)
+
+
+def _records(data: memoryview) -> Iterator[_Record]:
+    """One for each offset of the batch, whatever is in it."""
+    base, _, _, _, _, attributes, last, first_ms, max_ms, *_, count = _HEAD.unpack_from(data)
+    kind = int(bool(attributes & _APPEND_TIME))
+    follows = base  # the offset that comes next
+    try:
+        body = memoryview(_opened(data) or data)[_HEAD.size :]
+        at = 0
+        for _ in range(count):
+            length, at = _varint(body, at)
+            end = at + length
+            if length < 0 or end > len(body):
+                raise _Broken("a record ends behind its batch")
+            delta_ms, delta, key, value, headers = _fields(body[at:end])
+            ms = max_ms if kind else first_ms + delta_ms
+            follows = base + delta + 1
+            yield _Record(base + delta, ms, kind, key, value, headers)
+            at = end
+    except _FAULTS as e:
+        why = f"the record cannot be read: {e}"
+        for offset in range(follows, base + last + 1):
+            yield _Record(offset, max_ms, kind, None, None, [(Unread(why), None)])
+
+
+def _fields(body: memoryview) -> tuple[int, int, bytes | None, bytes | None, Headers]:
+    delta_ms, at = _varint(body, 1)  # one byte of attributes, which means nothing
+    delta, at = _varint(body, at)
+    key, at = _bytes(body, at)
+    value, at = _bytes(body, at)
+    count, at = _varint(body, at)
+    headers: Headers = []
+    for _ in range(count):
+        name, at = _bytes(body, at)
+        if name is None:
+            raise _Broken("a header without a name")
+        content, at = _bytes(body, at)
+        try:
+            headers.append((name.decode(), content))
+        except UnicodeDecodeError:
+            headers.append((BadName(name), content))
+    if at != len(body):
+        raise _Broken("a record is longer than what is in it")
+    return delta_ms, delta, key, value, headers
+
+
+def _bytes(body: memoryview, at: int) -> tuple[bytes | None, int]:
+    length, at = _varint(body, at)
+    if length < 0:
+        return None, at
+    if at + length > len(body):
+        raise _Broken("a field ends behind its record")
+    return bytes(body[at : at + length]), at + length
+
+
+def _varint(body: memoryview, at: int) -> tuple[int, int]:
+    """A zig-zag varint, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = body[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return (value >> 1) ^ -(value & 1), at
+        shift += 7
+        if shift > 63:
+            raise _Broken("a number of more than 64 bits")
+
+
+class AnyNames(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
+    """A batch to be sent in a transaction whose records may have a `BadName` among their headers:
+    aiokafka's fast builder takes UTF-8 alone, its Python one what `encode` answers."""
+
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__(max_bytes, 0, is_transactional=1)
+        self._builder: Any = _DefaultRecordBatchBuilderPy(2, 0, 1, -1, -1, 0, max_bytes)
+
+    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        self._builder.set_producer_state(producer_id, producer_epoch, base_sequence)
+
+
+def has_bad_name(headers: Iterable[tuple[str, bytes | None]]) -> bool:
+    return any(type(name) is BadName for name, _ in headers)
+
+
+def install() -> None:
+    """From now on every consumer of this process reads so: aiokafka has no place to ask for it. Pinned
+    by a test."""
+    fetcher.MemoryRecords = Batches
