@@ -34,6 +34,9 @@ from ejabberd.unprivileged import require_reachable, run_as
 
 TEMPLATE = Path(__file__).with_name("ejabberd.yml")
 ERLANG_LIBRARIES = "/usr/lib/*/ejabberd-*/ebin/ejabberd.app"
+INSIDE = Path("/proc/self/cwd")
+"""The server's own name for its folder, whatever that is called: ejabberd 23.01 opens no certificate and serves no page
+below a folder with letters beyond ASCII."""
 SOCKET_PATH_LIMIT = 107  # unix(7): sun_path holds 108 bytes with its end
 POLL_S = 0.05
 LOG = log.get("ejabberd")
@@ -65,10 +68,6 @@ class Server:
         self._has_served = False
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?", domain):
             raise SettingsError(f"domain {domain!r}: letters a to z, digits, dots and hyphens make a domain")
-        if re.search(r'["\\$\n]', str(self.folder)):
-            raise SettingsError(
-                f"{self.folder}: choose a folder without quotes, backslashes, dollar signs and line ends"
-            )
         if len(os.fsencode(self.api.socket_path)) > SOCKET_PATH_LIMIT:
             raise SettingsError(f"{self.folder}: too long by name for a unix socket in it; choose a shorter one")
 
@@ -201,13 +200,13 @@ class Server:
             .substitute(
                 domain=self.domain,
                 fleet=f"fleet.{self.domain}",
-                conf=conf,
-                ca_file=self.ca_file,
+                conf=INSIDE / "conf",
+                ca_file=INSIDE / "ca.pem",
                 c2s_port=self.c2s_port,
                 http_port=self.http_port,
-                api_socket=self.api.socket_path,
-                uploads=self.folder / "uploads",
-                web=self.web,
+                api_socket=INSIDE / "run" / "api.sock",
+                uploads=INSIDE / "uploads",
+                web=INSIDE / "web",
             )
             .encode(),
         )
@@ -232,21 +231,22 @@ class Server:
         f = self.folder
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
-            "HOME": str(f / "home"),
-            "EJABBERD_CONFIG_PATH": str(f / "conf" / "ejabberd.yml"),
-            "EJABBERD_LOG_PATH": str(f / "log" / "ejabberd.log"),
-            "CONTRIB_MODULES_PATH": str(f / "home" / "modules"),
+            "LC_ALL": "C.UTF-8",
+            "HOME": str(INSIDE / "home"),
+            "EJABBERD_CONFIG_PATH": str(INSIDE / "conf" / "ejabberd.yml"),
+            "EJABBERD_LOG_PATH": str(INSIDE / "log" / "ejabberd.log"),
+            "CONTRIB_MODULES_PATH": str(INSIDE / "home" / "modules"),
             "ERL_LIBS": erlang_libraries,
             "ERL_MAX_PORTS": "16384",
             "ERL_CRASH_DUMP_BYTES": "0",
         }
         # No -name, no -sname: no Erlang distribution, so no epmd, cookie or further port. +sbwt none: no busy waiting.
         quiet = ["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none", "+P", "262144"]
-        command = ["erl", "-noinput", *quiet, "-mnesia", "dir", self._spool_argument(), "-s", "ejabberd"]
+        command = ["erl", "-noinput", *quiet, "-mnesia", "dir", f'"{INSIDE}/spool"', "-s", "ejabberd", *self._mark()]
         with open(f / "server.out", "wb") as out:
             self._process = subprocess.Popen(
                 command,
-                cwd=f / "spool",
+                cwd=f,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -272,8 +272,9 @@ class Server:
 
     # ---- ending ----
 
-    def _spool_argument(self) -> str:
-        return f'"{self.folder / "spool"}"'
+    def _mark(self) -> list[str]:
+        """Arguments that mean nothing to Erlang, and by which the server of this folder is known."""
+        return ["-geolane", str(self.folder)]
 
     def _is_ours(self, pid: int) -> bool:
         """Whether `pid` runs (a zombie has no command line) and is the server of this very folder.
@@ -285,7 +286,7 @@ class Server:
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             return False
-        return os.fsencode(self._spool_argument()) in arguments
+        return os.fsencode(self.folder) in arguments
 
     async def _end(self, timeout_s: float) -> None:
         pid = self._process.pid if self._process is not None else self.pid

@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import signal
 import stat
@@ -23,19 +22,17 @@ from types import TracebackType
 from agents.errors import InstallError, SettingsError
 
 PROJECT = Path(__file__).resolve().parents[2]
-_SAFE = re.compile(r"[A-Za-z0-9/._-]{1,60}")
-"""Paths that need no quoting in a server's configuration and leave room for a unix socket's name (108 bytes,
-unix(7))."""
+_LONGEST = 60
+"""Bytes of a path that leave room for the name of a unix socket below it (108 bytes, unix(7))."""
 
 
 def default_folder() -> Path:
-    """`.run` in the project; where ejabberd's user could not reach that (a clone under /root) or its path is too long
-    or strange for a server's configuration, a private folder below /var/tmp whose name is made from the project's
-    path."""
+    """`.run` in the project; where ejabberd's user could not reach that (a clone under /root) or its path is too
+    long, a private folder below /var/tmp whose name is made from the project's path."""
     wish = PROJECT / ".run"
-    if _SAFE.fullmatch(str(wish)) and (os.getuid() != 0 or _others_can_enter(PROJECT)):
+    if len(os.fsencode(wish)) <= _LONGEST and (os.getuid() != 0 or _others_can_enter(PROJECT)):
         return wish
-    mark = hashlib.sha256(str(PROJECT).encode()).hexdigest()[:10]
+    mark = hashlib.sha256(os.fsencode(PROJECT)).hexdigest()[:10]
     return Path("/var/tmp", f"geolane-{os.getuid()}-{mark}")
 
 

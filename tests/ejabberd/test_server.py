@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -32,7 +33,9 @@ DOMAIN = "own.test"
 def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="geolane-own-", ignore_cleanup_errors=True) as name:
         os.chmod(name, 0o755)
-        yield Path(name)
+        folder = Path(name, 'für "ж" $1')  # letters, spaces and signs, with every server of this page
+        folder.mkdir(mode=0o755)
+        yield folder
 
 
 @pytest.fixture
@@ -177,7 +180,7 @@ async def test_a_folder_that_its_user_cannot_reach_is_an_error_that_says_where(f
     closed.mkdir(mode=0o700)
     assert barrier(closed / "deep" / "xmpp", run_as("ejabberd")) == closed
     assert barrier(folder / "xmpp", run_as("ejabberd")) is None
-    with pytest.raises(SettingsError, match=f"{closed} is closed to the user ejabberd"):
+    with pytest.raises(SettingsError, match=f"{re.escape(str(closed))} is closed to the user ejabberd"):
         await Server(closed / "deep" / "xmpp", DOMAIN).start()
     assert list(closed.iterdir()) == []
 
@@ -185,8 +188,6 @@ async def test_a_folder_that_its_user_cannot_reach_is_an_error_that_says_where(f
 def test_wrong_folders_and_domains_are_refused(folder: Path) -> None:
     with pytest.raises(SettingsError, match="too long"):
         Server(folder / ("x" * 120), DOMAIN)
-    with pytest.raises(SettingsError, match="without quotes"):
-        Server(folder / 'a"b', DOMAIN)
     with pytest.raises(SettingsError, match="domain"):
         Server(folder / "xmpp", 'a"b')
 
