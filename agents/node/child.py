@@ -31,10 +31,11 @@ from agents.node.version import version_of
 
 PROCESSES = 100
 """More processes than this that a pipeline has started and not waited for end it."""
+HEAD = 8
+"""Bytes of length ahead of each message."""
 CLOSED = 121
 """Exit code: the connection to the node does not work any more."""
 _YOUNG = 50_000  # as agents/worker/interpreter.py: batches make many objects and no cycles
-_HEAD = 8
 _LOOK_MS = 1000
 _SWEEP_S = 5.0
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -160,13 +161,13 @@ def _bound_memory(memory_mb: int) -> bool:
     return True
 
 
-def _frame(node: socket.socket) -> bytes | None:
+def _frame(node: socket.socket) -> bytearray | None:
     """The next message; None when the node has closed."""
-    head = _exactly(node, _HEAD)
+    head = _exactly(node, HEAD)
     return None if head is None else _exactly(node, int.from_bytes(head, "big"))
 
 
-def _exactly(node: socket.socket, count: int) -> bytes | None:
+def _exactly(node: socket.socket, count: int) -> bytearray | None:
     got = bytearray(count)
     view, at = memoryview(got), 0
     while at < count:
@@ -174,16 +175,17 @@ def _exactly(node: socket.socket, count: int) -> bytes | None:
         if not n:
             return None
         at += n
-    return bytes(got)
+    return got
 
 
 def _send(node: socket.socket, message: bytes) -> None:
-    node.sendall(framed(message))
+    node.sendall(head_of(message))
+    node.sendall(message)
 
 
-def framed(message: bytes) -> bytes:
-    """A message with its length ahead."""
-    return len(message).to_bytes(_HEAD, "big") + message
+def head_of(message: bytes) -> bytes:
+    """Its length, which goes ahead of each message."""
+    return len(message).to_bytes(HEAD, "big")
 
 
 # ---- the warden ----

@@ -52,6 +52,7 @@ class Part:
         self._alone = 0  # up to here: record by record
         self._alone_since, self._alone_from, self._alone_failed, self._why = 0.0, 0, False, ""
         self._cancelled = False
+        self._early: PipelineLost | None = None
 
     @property
     def poisoned(self) -> bool:
@@ -112,7 +113,23 @@ class Part:
     def _at(self) -> int:
         return len(self.answers.kinds)
 
+    def begin(self) -> None:
+        """Ask already now, so that the pipeline works while its node does something else; `go_on` waits for the answer."""
+        try:
+            if self._at < self._count and not self.poisoned:
+                self._ask()
+        except PipelineLost as e:
+            self._early = e
+
     def _call(self, until: float) -> Answers:
+        early, self._early = self._early, None
+        if early is not None:
+            raise early
+        process = self._ask()
+        now = time.monotonic()
+        return process.answer(max(0.0, min(self._asked_at + self._timeout_s, until) - now))
+
+    def _ask(self) -> Asked:
         if self._process is None:
             self._process = self._runner.take()
             self._asked = 0
@@ -123,8 +140,7 @@ class Part:
             end = at + size
             self._asked, self._asked_at = size, time.monotonic()
             self._process.ask((key[at:end], value[at:end], src[at:end], ts_ms[at:end], cell[at:end]), self.failures)
-        now = time.monotonic()
-        return self._process.answer(max(0.0, min(self._asked_at + self._timeout_s, until) - now))
+        return self._process
 
     def _took(self, answers: Answers) -> None:
         asked, failures = self._asked, answers.failures(self.failures)
@@ -140,12 +156,15 @@ class Part:
     def _lost(self, why: str, weight: int) -> None:
         asked, self._asked = self._asked, 0
         process, self._process = self._process, None
+        proven = weight == HUNG or process is None or process.fresh
         if process is not None:
             self._runner.drop(process)
         _log.warning("pipeline_lost", why=why, records=asked)
         if asked > 1:
             self._alone, self._alone_from, self._alone_failed = self._at + asked, self._at, False
             self._alone_since, self._why = time.monotonic(), why
+            return
+        if not proven:  # what came before may have brought it down: once more, in a new one
             return
         self.answers.fail(why)
         self.failures += weight

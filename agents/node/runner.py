@@ -19,7 +19,7 @@ import psutil
 
 from agents import log
 from agents.errors import PipelineError
-from agents.node.child import Ask, Hello, Ready, Reply, framed
+from agents.node.child import HEAD, Ask, Hello, Ready, Reply, head_of
 from agents.node.contract import Answers, Columns, shown
 
 START_S = 60.0
@@ -47,6 +47,10 @@ class PipelineLost(PipelineError):
 
 class Asked(Protocol):
     """One process that runs a pipeline, or what stands for it in a test. One question at a time."""
+
+    @property
+    def fresh(self) -> bool:
+        """It was asked nothing before the last question."""
 
     def ask(self, columns: Columns, failures: int) -> None:
         """Send a question. Raises PipelineLost."""
@@ -124,7 +128,8 @@ class Process:
     """One of them. Making it waits until the pipeline is loaded. Raises PipelineError."""
 
     def __init__(self, pipeline: str, memory_mb: int, said: Said, path: str = "") -> None:
-        self._n, self._got, self._want = 0, bytearray(), 0
+        self._n = 0
+        self._head, self._body, self._at = b"", bytearray(), 0
         self._node, data = socketpair(AF_UNIX, SOCK_STREAM)
         self._control, control = socketpair(AF_UNIX, SOCK_STREAM)
         read, write = os.pipe()
@@ -165,6 +170,10 @@ class Process:
             _log.warning("pipeline_memory_not_bounded", memory_mb=memory_mb)
         self.pid, self.version = ready.pid, ready.version
 
+    @property
+    def fresh(self) -> bool:
+        return self._n <= 1
+
     def ask(self, columns: Columns, failures: int) -> None:
         self._n += 1
         self._send(_encode(Ask(self._n, failures, columns)), START_S)
@@ -200,34 +209,40 @@ class Process:
     def _send(self, message: bytes, within_s: float) -> None:
         try:
             self._node.settimeout(within_s)
-            self._node.sendall(framed(message))
+            self._node.sendall(head_of(message))
+            self._node.sendall(message)
         except OSError as e:  # a time-out, too
             raise PipelineLost(self._how(str(e))) from None
 
-    def _frame(self, within_s: float) -> bytes:
+    def _frame(self, within_s: float) -> bytearray:
+        """The next message, in one or several calls: what has come is kept when it is Late."""
         until = time.monotonic() + within_s
-        while True:
-            if not self._want and len(self._got) >= 8:
-                self._want = 8 + int.from_bytes(self._got[:8], "big")
-                if self._want > _FRAME_BYTES:
+        while len(self._head) < HEAD:
+            self._head += self._some(until, bytearray(HEAD - len(self._head)))
+            if len(self._head) == HEAD:
+                size = int.from_bytes(self._head, "big")
+                if size > _FRAME_BYTES:
                     raise PipelineLost("answered what cannot be read")
-            if self._want and len(self._got) >= self._want:
-                message = bytes(self._got[8 : self._want])
-                self._got, self._want = bytearray(self._got[self._want :]), 0
-                return message
-            left_s = until - time.monotonic()
-            if left_s <= 0:
-                raise Late
-            try:
-                self._node.settimeout(left_s)
-                got = self._node.recv(1 << 18)
-            except TimeoutError:
-                raise Late from None
-            except OSError as e:
-                raise PipelineLost(self._how(str(e))) from None
-            if not got:
-                raise PipelineLost(self._how("closed its connection to the node"))
-            self._got += got
+                self._body, self._at = bytearray(size), 0
+        while self._at < len(self._body):
+            self._at += len(self._some(until, memoryview(self._body)[self._at :]))
+        body, self._head, self._body = self._body, b"", bytearray()
+        return body
+
+    def _some(self, until: float, into: bytearray | memoryview) -> bytearray | memoryview:
+        left_s = until - time.monotonic()
+        if left_s <= 0:
+            raise Late
+        try:
+            self._node.settimeout(left_s)
+            got = self._node.recv_into(into)
+        except TimeoutError:
+            raise Late from None
+        except OSError as e:
+            raise PipelineLost(self._how(str(e))) from None
+        if not got:
+            raise PipelineLost(self._how("closed its connection to the node"))
+        return into[:got]
 
     def _how(self, otherwise: str) -> str:
         """What the warden says of the end."""

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from agents.core.model import CLUSTER
@@ -40,6 +41,16 @@ Flaws = Sequence[tuple[Any, Rejected]]
 """Records that no pipeline is given (Any: aiokafka has no types), and why."""
 
 
+@dataclass(slots=True)
+class _Task:
+    """Lane `n`'s `records`, in the hands of the pipeline as `part`."""
+
+    n: int
+    records: Inputs
+    flaws: Flaws
+    part: Part
+
+
 class NodeStage:
     """`limit` is the largest key and value, in bytes, that goes to `events.clean`; a call of the pipeline that takes longer
     than `timeout_s` is ended."""
@@ -66,7 +77,22 @@ class NodeStage:
     def forget(self, n: int) -> None:
         self._failures.pop(n, None)
 
-    def work(self, n: int, records: Inputs, out: Outbox) -> Tally:
+    def work(self, got: Mapping[int, Inputs], out: Outbox) -> list[tuple[int, Tally]]:
+        found: list[tuple[int, Tally]] = []
+        left = iter(got.items())
+        task = self._begun(self._taken(next(left, None)))
+        while task is not None:
+            following = self._taken(next(left, None))  # while the pipeline computes
+            done = task.part.go_on(time.monotonic() + ASIDE_AFTER_S)
+            self._begun(following)
+            found.append((task.n, self.end(task, out) if done else Tally(later=_Later(self, task))))
+            task = following
+        return found
+
+    def _taken(self, lane: tuple[int, Inputs] | None) -> _Task | None:
+        if lane is None:
+            return None
+        n, records = lane
         inputs = [as_record(r) for r in records]
         flaws: Flaws = ()
         fit = [x for x in inputs if isinstance(x, Record)]
@@ -75,18 +101,23 @@ class NodeStage:
             flaws = [(r, x) for r, x in both if isinstance(x, Rejected)]
             records = [r for r, x in both if isinstance(x, Record)]
         part = Part(self._runner, columns_of(fit), self._failures.get(n, 0), self._size, self._timeout_s)
-        if fit and not part.go_on(time.monotonic() + ASIDE_AFTER_S):
-            return Tally(later=_Later(self, n, records, flaws, part))
-        return self.end(n, records, flaws, part, out)
+        return _Task(n, records, flaws, part)
 
-    def end(self, n: int, records: Inputs, flaws: Flaws, part: Part, out: Outbox) -> Tally:
+    @staticmethod
+    def _begun(task: _Task | None) -> _Task | None:
+        if task is not None:
+            task.part.begin()
+        return task
+
+    def end(self, task: _Task, out: Outbox) -> Tally:
         """Of a part that is done."""
+        n, part = task.n, task.part
         self._failures[n] = part.failures
         if part.poisoned:
             in_a_row, last = part.answers.failures(0), part.answers.errors[-1]
             return Tally(fault=f"pipeline failed {in_a_row} times in a row: {last}")
-        tally = self._send(n, records, part.answers, out)
-        for r, flaw in flaws:
+        tally = self._send(n, task.records, part.answers, out)
+        for r, flaw in task.flaws:
             headers = [h for h in _with_lane(r.headers, n) if type(h[0]) is not Unread]
             out.add_dead(r.key, r.value, headers, flaw.reason, flaw.detail, self._dead)
             tally.dead += 1
@@ -134,14 +165,12 @@ class NodeStage:
 class _Later:
     """The rest of a part, to be worked aside."""
 
-    def __init__(self, stage: NodeStage, n: int, records: Inputs, flaws: Flaws, part: Part) -> None:
-        self._stage, self._n, self._records, self._flaws, self._part = stage, n, records, flaws, part
-        self.park, self.cancel, self.trouble = part.park, part.cancel, part.trouble
+    def __init__(self, stage: NodeStage, task: _Task) -> None:
+        self._stage, self._task = stage, task
+        self.park, self.cancel, self.trouble = task.part.park, task.part.cancel, task.part.trouble
 
     def run(self, out: Outbox) -> Tally | None:
-        if not self._part.go_on():
-            return None
-        return self._stage.end(self._n, self._records, self._flaws, self._part, out)
+        return self._stage.end(self._task, out) if self._task.part.go_on() else None
 
 
 def _with_lane(headers: Any, n: int) -> list[tuple[str, bytes | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from agents.core.lanemap import LaneMap
@@ -47,7 +48,10 @@ class RouterStage:
     def forget(self, n: int) -> None:
         """Nothing is remembered of partitions."""
 
-    def work(self, n: int, records: Inputs, out: Outbox) -> Tally:
+    def work(self, got: Mapping[int, Inputs], out: Outbox) -> list[tuple[int, Tally]]:
+        return [(n, self._sort(n, records, out)) for n, records in got.items()]
+
+    def _sort(self, n: int, records: Inputs, out: Outbox) -> Tally:
         tally = Tally(raw_ms=[r.timestamp for r in sample(records)])
         max_bytes, future_limit_ms, version = self._max_bytes, self._future_limit_ms, self._version
         lanes, unplaced, dead = self._topics.lanes, self._topics.unplaced, self._topics.dead

@@ -386,7 +386,7 @@ class Engine:
         outbox = Outbox(producer.new_batch, int(time.time() * 1000))
 
         def job() -> list[tuple[int, Tally]]:
-            return [(n, self._stage.work(n, records, outbox)) for n, records in got.items()]
+            return self._stage.work(got, outbox)
 
         staged = _Staged([outbox], [])
         for n, tally in await thread.run(job):

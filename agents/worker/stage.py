@@ -4,7 +4,7 @@ event loop before the transaction begins, and may be run again on the same recor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -86,8 +86,9 @@ class Stage(Protocol):
     def pids(self) -> Sequence[int]:
         """Other processes that the work is done in."""
 
-    def work(self, n: int, records: Inputs, out: Outbox) -> Tally:
-        """Turn records of partition `n` into outputs. With a fault in the answer nothing was added to `out`."""
+    def work(self, got: Mapping[int, Inputs], out: Outbox) -> list[tuple[int, Tally]]:
+        """Turn records, by partition, into outputs. Of a partition whose tally has a fault, or says later, nothing was
+        added to `out`."""
 
     def forget(self, n: int) -> None:
         """Partition `n` starts anew: whatever was remembered of it is void."""

@@ -79,7 +79,7 @@ class Running:
 class Here:
     """A pipeline that is run in this process: for tests that look into it (the real thing: tests/node/test_runner.py)."""
 
-    version, pids = "test:pipeline@here", ()
+    version, pids, fresh = "test:pipeline@here", (), True
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
