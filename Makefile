@@ -1,11 +1,11 @@
 # Every target ends by itself and says what it does. `make run` and `make test` install first what is missing.
-.PHONY: help install run test bench clean
+.PHONY: help install run test chaos-requests bench clean
 .DEFAULT_GOAL := help
 
 PY := .venv/bin/python
 
 help:  ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 install:  ## Debian packages, .venv, Kafka's jars, the web chat: each once
 	@sh agents/embedded/install.sh
@@ -20,6 +20,10 @@ test:  ## lint, types, architecture, then all tests with real servers
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	$(PY) -m tests
+
+chaos-requests:  ## each request of a transaction held, lost, doubled, reset: 144 cases, by Kafka version; writes docs/chaos-requests.md
+	@GEOLANE_KAFKA="$(KAFKA)" sh agents/embedded/install.sh test
+	$(PY) -m tests.late_requests $(KAFKA)
 
 bench:  ## throughput, recovery, scoring, placement, policies, real RTTs, forecast, each beside others; writes docs/*.md
 	@sh agents/embedded/install.sh bench

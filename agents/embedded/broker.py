@@ -34,6 +34,9 @@ class Broker:
     `port` None takes a free one, kept in the folder for restarts. `heap_mb` bounds Java's heap; the process is about
     200 MB larger. Not tied to an event loop."""
 
+    jars = JARS
+    """A subclass may name the folder of another version's."""
+
     def __init__(self, folder: Path, *, port: int | None = None, heap_mb: int = 512) -> None:
         self.folder = folder.absolute()
         self.heap_mb = heap_mb
@@ -143,8 +146,8 @@ class Broker:
 
     def _launch(self) -> None:
         """All of the start that blocks: clear away, write the configuration, start Java."""
-        if not list(JARS.glob("kafka_2.13-*.jar")) or shutil.which("java") is None:
-            raise InstallError(f"Kafka's jars ({JARS}) or java are missing; run: make install")
+        if not list(self.jars.glob("kafka_2.13-*.jar")) or shutil.which("java") is None:
+            raise InstallError(f"Kafka's jars ({self.jars}) or java are missing; run: make install")
         self.reap()
         self._leave_taken_ports()
         self._prepare()
@@ -211,7 +214,7 @@ class Broker:
             "-Djava.awt.headless=true",
             "-Dlog4j2.configurationFile=log4j2.properties",
             "-cp",
-            f"{JARS}/*",
+            f"{self.jars}/*",
         ]
 
     def _spawn(self) -> None:

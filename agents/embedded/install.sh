@@ -19,6 +19,7 @@ need ejabberd /usr/sbin/ejabberdctl
 need python3 python3
 need openjdk-17-jre-headless java
 [ -e .local/kafka/.complete ] || need maven mvn
+[ -z "${GEOLANE_KAFKA:-}" ] || need maven mvn
 sums=agents/embedded/web/packages.sha512 # which npm packages, and of what content
 chat=.local/converse/.complete-$(cksum <$sums | cut -d' ' -f1)
 axe=.local/axe/axe.min.js
@@ -102,15 +103,20 @@ fi
 
 # ---- Kafka ----
 
-if [ ! -e .local/kafka/.complete ]; then
-  say "Apache Kafka's jars (44 MB) into .local/kafka"
-  rm -rf .local/kafka
+kafka() { # FOLDER [VERSION]: Kafka's jars, of the version in pom.xml unless another is named
+  [ ! -e "$1/.complete" ] || return 0
+  say "Apache Kafka's jars (44 MB) into $1"
+  rm -rf "$1"
   mvn -B -ntp -f agents/embedded/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
-    -DoutputDirectory="$PWD/.local/kafka" >.local/maven.log 2>&1 ||
+    ${2:+-Dkafka.version="$2"} -DoutputDirectory="$PWD/$1" >.local/maven.log 2>&1 ||
     { grep -E 'ERROR|BUILD' .local/maven.log | head -n 20 >&2; fail "Maven did not succeed; see .local/maven.log"; }
-  ls .local/kafka/kafka_2.13-*.jar >/dev/null
-  touch .local/kafka/.complete
-fi
+  ls "$1"/kafka_2.13-*.jar >/dev/null
+  touch "$1/.complete"
+}
+kafka .local/kafka
+for version in ${GEOLANE_KAFKA:-}; do # to be tested against: make chaos-requests KAFKA="..."
+  [ -e ".local/kafka/kafka_2.13-$version.jar" ] || kafka ".local/kafka-$version" "$version"
+done
 
 # ---- web chat ----
 

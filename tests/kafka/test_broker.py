@@ -119,6 +119,6 @@ async def test_a_kept_port_that_somebody_took_is_given_up(broker: Broker) -> Non
 async def test_missing_jars_name_the_command_that_brings_them(
     broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.embedded.broker.JARS", tmp_path)
+    monkeypatch.setattr(Broker, "jars", tmp_path)
     with pytest.raises(InstallError, match="make install"):
         await broker.start()
