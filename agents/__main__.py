@@ -9,7 +9,19 @@ from typing import Any, NoReturn
 import click
 
 from agents import streams
-from agents.commands import dead, nodes, people, pipeline, plans, processes, servers, settings, stack, watch
+from agents.commands import (
+    dead,
+    nodes,
+    people,
+    pipeline,
+    plans,
+    processes,
+    servers,
+    settings,
+    stack,
+    transactions,
+    watch,
+)
 from agents.errors import GeolaneError
 
 
@@ -49,7 +61,7 @@ def main() -> None:
 for command in (
     stack.up, processes.node, processes.router, processes.coordinator, servers.provision, servers.install_units,
     servers.doctor, nodes.nodes, nodes.invite, settings.settings_group, watch.watch, people.ctl, dead.dead,
-    pipeline.pipeline, plans.lanes, plans.replan,
+    pipeline.pipeline, plans.lanes, plans.replan, transactions.abort_transaction,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -40,6 +40,7 @@ from agents.kafka.dead import DeadLetters
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
+from agents.kafka.streams import StreamLooks
 from agents.metrics.endpoint import served
 from agents.settings import Settings
 from agents.settings.tunables import as_set
@@ -164,6 +165,7 @@ class Process:
                     *(Partition(RAW, n) for n in range(self.settings.coordinator.raw_partitions)),
                 ],
                 token=lambda: secrets.token_hex(2), now=_now(), clock=time.perf_counter,
+                bootstrap=self.settings.kafka.bootstrap,
             )  # fmt: skip
             core.membership.warn(bound.warnings)
             await _recall_forecast(core, journal)
@@ -189,6 +191,7 @@ class Process:
                 group.create_task(performer.run_talk())
                 group.create_task(performer.run_plans())
                 group.create_task(self._tick(performer))
+                group.create_task(StreamLooks(self.settings.kafka, offsets).run(self.tell))
                 group.create_task(self._keep_forecast(core, journal))
                 group.create_task(self.inventory.tell(bound, lanemap, self.tell))
                 await self._turn(core, performer, group)

@@ -78,6 +78,7 @@ from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.core.planning.placing import Placing
 from agents.core.planning.planner import Clock
 from agents.core.rollout import ROLLOUT
+from agents.core.streams import StreamsLooked
 from agents.core.summary import fleet_item, summarise, worker_rows
 from agents.core.tuner import Tuner
 from agents.settings.tunables import DEFAULTS, Number
@@ -97,7 +98,7 @@ class Now:
     ms: int
 
 
-Event = CoreEvent | XmppEvent
+Event = CoreEvent | XmppEvent | StreamsLooked
 
 
 class Coordinator:
@@ -120,6 +121,7 @@ class Coordinator:
         token: Callable[[], str],
         now: Now,
         clock: Clock = lambda: 0.0,
+        bootstrap: str = "BROKER:9092",
     ) -> None:
         self.fleet = Fleet(inventory, leader_epoch=leader_epoch, tuning=tuning)
         self.fleet.partitions.update(partitions)
@@ -144,7 +146,7 @@ class Coordinator:
         self._led = False
         self._cut_off = ROLLOUT in intents
         self._sample_at, self._turn, self._advanced_at = now.s, 0, now.s
-        self.lookout = Lookout(self.fleet, self.news.troubles, now.s)
+        self.lookout = Lookout(self.fleet, self.news, now.s, bootstrap)
         self.membership = Membership(self.fleet, self.placing, self.news)
         self.membership.fenced_strangers(leases)
 
@@ -234,6 +236,8 @@ class Coordinator:
                     yield from self._gone(worker, "silent, and no answer to a ping", now)
             case Planned(scored):
                 yield from self.placing.planned(scored, now.s, now.ms, commanding=self.liveness.watching())
+            case StreamsLooked():
+                yield from self.lookout.looked(event, now.s)
             case OffsetsRead(offsets):
                 self.liveness.offsets(self.fleet, offsets)
             case KafkaDown() | KafkaUp() | LinkUp() | LinkDown() | NotLeading() | Led():

@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from agents.core import troubles
+from agents.core.effects import Effect, Note
+from agents.core.feeds import Severity
 from agents.core.fleet import Fleet
-from agents.core.model import Kind
-from agents.core.troubles import Troubles
+from agents.core.model import TOPIC_RAW, Kind
+from agents.core.operators.news import News
+from agents.core.streams import Streams, StreamsLooked
 
 NO_ROUTER_S = 10.0  # a router that is started again is given a moment
 
 
 @dataclass(slots=True)
 class Lookout:
-    """`router_at`: when there was a router last, or the leader began (monotonic s)."""
+    """`router_at`: when there was a router last, or the leader began (monotonic s). `bootstrap`: where Kafka is, for commands
+    that are told."""
 
     fleet: Fleet
-    troubles: Troubles
+    news: News
     router_at: float
+    bootstrap: str
+    streams: Streams = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.streams = Streams(self.fleet, self.bootstrap)
 
     def advance(self, now: float, quiet_until: float) -> None:
         """`quiet_until`: before that nobody's absence means anything (liveness.py)."""
         if any(v.present and v.spec.kind is Kind.ROUTER for v in self.fleet.views.values()):
             self.router_at = now
-            self.troubles.clear(troubles.Kind.NO_ROUTER, "", now, "A router is there again.")
+            self.news.troubles.clear(troubles.Kind.NO_ROUTER, "", now, "A router is there again.")
         elif now - max(self.router_at, quiet_until) > NO_ROUTER_S:
             text = "No router: nothing reaches the lanes. Start one: geolane router, or its unit geolane-router@NAME."
-            self.troubles.set(troubles.Kind.NO_ROUTER, "", text, now)
+            self.news.troubles.set(troubles.Kind.NO_ROUTER, "", text, now)
+
+    def looked(self, seen: StreamsLooked, now: float) -> Iterator[Effect]:
+        """Kafka was looked at: new raw partitions are taken up, and what is wrong is told."""
+        grown = self.streams.grown(seen)
+        if grown:
+            had = len(self.fleet.of(Kind.ROUTER))
+            self.fleet.expect(grown)
+            text = f"{TOPIC_RAW} has {had + len(grown)} partitions now, {had} before: routers take up the new ones."
+            self.news.line(text)
+            self.news.alert(Severity.INFO, "raw_partitions", TOPIC_RAW, text)
+            yield Note("fleet", "", text, {"partitions": [p.n for p in grown]})
+        stand = self.news.troubles
+        stand.only(troubles.Kind.OFFSET_LOST, self.streams.offsets(seen), now)
+        stand.only(troubles.Kind.OPEN_TRANSACTION, self.streams.held_back(seen, now), now)
+        stand.only(troubles.Kind.TOPIC_CHANGED, self.streams.topics(seen), now)

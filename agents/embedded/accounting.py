@@ -1,7 +1,7 @@
 """Counts what came of every raw event, from outside and by Kafka alone: in = clean + filtered + dead + unplaced + open.
 
-`in` is by the ends of events.raw, or, once dead letters were replayed, by reading it: each replay goes in and comes out
-once more, as what it is. clean, dead and unplaced are what a read-committed reader gets, by source; filtered
+`in` is what a read-committed reader of events.raw gets: no transaction markers, nothing aborted, each replay of a dead
+letter once more. clean, dead and unplaced are what a read-committed reader gets, by source; filtered
 is what the offset commits' metadata say (PROTOCOL 1). What is still open when nothing moves any more is missing.
 """
 
@@ -18,13 +18,11 @@ from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import log, settings
 from agents.core.model import (
-    CLUSTER,
     LANES,
     RAW,
     TOPIC_CLEAN,
     TOPIC_DEAD,
     TOPIC_RAW,
-    TOPIC_REPLAYED,
     TOPIC_UNPLACED,
     Kind,
     Partition,
@@ -41,7 +39,6 @@ from agents.kafka.offsets import Offsets
 from agents.worker.lane import Counts
 
 OUTCOMES = {TOPIC_CLEAN: "clean", TOPIC_DEAD: "dead", TOPIC_UNPLACED: "unplaced"}
-MARKS = Partition(f"{CLUSTER}/{TOPIC_REPLAYED}", 0)
 POLL_S = 0.5
 WINDOW_S = 10.0
 _REASONS = frozenset(Reason)
@@ -69,7 +66,6 @@ class Accounting:
         self._consumer: Any = None  # aiokafka has no types
         self._base: dict[Partition, int] = {}
         self._filtered_before = 0
-        self._marks_before = 0
         self._raw_count: RawCount | None = None
         self._window: tuple[float, Histogram] = (time.monotonic(), Histogram())
 
@@ -79,7 +75,7 @@ class Accounting:
         self._base = await self._nodes.ends(self.raw)
         for part, end in self._base.items():
             self.ledger.begin(f"{TOPIC_RAW}/{part.n}", end)
-        self._marks_before = (await self._nodes.ends([MARKS]))[MARKS]
+        self._raw_count = RawCount(self._kafka, self._base, self._grew)
         self._filtered_before = await self._read_filtered()
         self._consumer = AIOKafkaConsumer(
             group_id=None,
@@ -117,7 +113,9 @@ class Accounting:
         """Count until cancelled; a broker that is away is waited for."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read())
-            tasks.create_task(self._poll(tasks))
+            if self._raw_count is not None:
+                tasks.create_task(self._raw_count.run())
+            tasks.create_task(self._poll())
 
     @property
     def clean(self) -> int:
@@ -195,25 +193,23 @@ class Accounting:
         if time.monotonic() - self._window[0] > WINDOW_S:
             self.recent, self._window = self._window[1], (time.monotonic(), Histogram())
 
-    async def _poll(self, tasks: asyncio.TaskGroup) -> None:
+    def _grew(self, n: int) -> None:
+        """events.raw has a partition more."""
+        self.raw.append(Partition(RAW, n))
+        self.ledger.begin(f"{TOPIC_RAW}/{n}", 0)
+
+    async def _poll(self) -> None:
         down = False
         while True:
             try:
-                # In this order: what is filtered by now had gone in by then.
                 filtered = await self._read_filtered() - self._filtered_before
-                ends = await self._nodes.ends([*self.raw, MARKS])
                 down = False
             except KafkaUnavailable as e:
                 if not down:
                     _log.warning("accounting_waits", error=str(e))
                 down = True
             else:
-                if ends.pop(MARKS) > self._marks_before and self._raw_count is None:
-                    self._raw_count = RawCount(self._kafka, self._base)
-                    tasks.create_task(self._raw_count.run())
-                events_in = sum(ends.values()) - sum(self._base.values())
-                if self._raw_count is not None:
-                    events_in = self._raw_count.count
+                events_in = self._raw_count.count if self._raw_count is not None else 0
                 if (filtered, events_in) != (self.filtered, self.events_in):
                     self.moved_at = time.monotonic()
                 self.filtered, self.events_in = filtered, events_in

@@ -17,7 +17,7 @@ from agents.core.model import CLUSTER, Partition
 from agents.kafka.connection import BOUND_S, Link
 
 _LATEST, _EARLIEST = -1, -2
-_READ_COMMITTED = 1
+_READ_UNCOMMITTED, _READ_COMMITTED = 0, 1
 ANSWER_BOUND_S = BOUND_S
 
 
@@ -63,6 +63,10 @@ class Offsets:
         One request per broker. Raises KafkaUnavailable (also for a partition that does not exist), KafkaError."""
         return await self._at(_LATEST, parts)
 
+    async def highs(self, parts: Iterable[Partition]) -> dict[Partition, int]:
+        """The offset behind the last record of all, those of open transactions too; raises as `ends`."""
+        return await self._at(_LATEST, parts, _READ_UNCOMMITTED)
+
     async def begins(self, parts: Iterable[Partition]) -> dict[Partition, int]:
         """The offset of the first record that is still there; raises as `ends`."""
         return await self._at(_EARLIEST, parts)
@@ -72,7 +76,7 @@ class Offsets:
         raises as `ends`."""
         return await self._at(max(0, ms), parts)
 
-    async def _at(self, ms: int, parts: Iterable[Partition]) -> dict[Partition, int]:
+    async def _at(self, ms: int, parts: Iterable[Partition], isolation: int = _READ_COMMITTED) -> dict[Partition, int]:
         wanted = [TopicPartition(p.kafka_topic, p.n) for p in parts]
         if not wanted:
             return {}
@@ -87,7 +91,7 @@ class Offsets:
                 by_leader[leader][tp.topic].append((tp.partition, ms))
             found: dict[Partition, int] = {}
             for leader, topics in by_leader.items():
-                response = await self._link.ask(leader, OffsetRequest(-1, _READ_COMMITTED, list(topics.items())))
+                response = await self._link.ask(leader, OffsetRequest(-1, isolation, list(topics.items())))
                 for topic, partitions in response.topics:
                     for n, code, _, offset, *_rest in partitions:
                         _check(code, topic)

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from agents import settings
 from agents.errors import KafkaError, KafkaUnavailable
-from agents.kafka.admin import Topic, await_leaders, check_partitions, configs, create, wrong
+from agents.kafka.admin import Topic, await_leaders, check_partitions, configs, create, fits, wrong
 from agents.kafka.connection import BOUND_S, as_ours, client_kwargs
 from agents.kafka.wire import IncrementalAlterConfigs
 
@@ -86,7 +86,7 @@ def _problems(wanted: tuple[Topic, ...], found: dict[str, list[int]], replicatio
         copies = found.get(topic.name)
         if copies is None:
             continue
-        if len(copies) != topic.partitions:
+        if not fits(topic, len(copies)):
             yield (
                 f"topic {topic.name} has {len(copies)} partitions, the settings say {topic.partitions}: correct coordinator.lanes "
                 "or coordinator.raw_partitions. Another number would move keys between lanes: where that is wanted, drain "

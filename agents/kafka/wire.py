@@ -17,6 +17,7 @@ from aiokafka.protocol.types import (
     Int8,
     Int16,
     Int32,
+    Int64,
     Schema,
     String,
     TaggedFields,
@@ -124,6 +125,121 @@ class AlterUserScramCredentials(Request[_AlterScram]):  # type: ignore[misc]
 
     def build(self, request_struct_class: type[_AlterScram]) -> _AlterScram:
         return request_struct_class([], self._credentials, {})
+
+
+class _DescribedProducers(Response):  # type: ignore[misc]
+    API_KEY, API_VERSION = 61, 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("name", _SHORT),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("partition", Int32),
+                        ("error_code", Int16),
+                        ("error_message", _SHORT),
+                        (
+                            "producers",
+                            CompactArray(
+                                ("producer_id", Int64),
+                                ("producer_epoch", Int32),
+                                ("last_sequence", Int32),
+                                ("last_timestamp", Int64),
+                                ("coordinator_epoch", Int32),
+                                ("transaction_start", Int64),
+                                ("tags", TaggedFields),
+                            ),
+                        ),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _DescribeProducers(RequestStruct):  # type: ignore[misc]
+    API_KEY, API_VERSION, RESPONSE_TYPE, FLEXIBLE_VERSION = 61, 0, _DescribedProducers, True
+    SCHEMA = Schema(
+        ("topics", CompactArray(("name", _SHORT), ("partitions", CompactArray(Int32)), ("tags", TaggedFields))),
+        ("tags", TaggedFields),
+    )
+
+
+class DescribeProducers(Request[_DescribeProducers]):  # type: ignore[misc]
+    """Who produces to a partition, and where each one's open transaction begins (-1: none); for its leader (KIP-664)."""
+
+    API_KEY = 61
+
+    def __init__(self, topic: str, partition: int) -> None:
+        self._topics: list[tuple[Any, ...]] = [(topic, [partition], {})]
+
+    def build(self, request_struct_class: type[_DescribeProducers]) -> _DescribeProducers:
+        return request_struct_class(self._topics, {})
+
+
+class _WroteMarkers(Response):  # type: ignore[misc]
+    API_KEY, API_VERSION = 27, 1
+    SCHEMA = Schema(
+        (
+            "markers",
+            CompactArray(
+                ("producer_id", Int64),
+                (
+                    "topics",
+                    CompactArray(
+                        ("name", _SHORT),
+                        (
+                            "partitions",
+                            CompactArray(("partition", Int32), ("error_code", Int16), ("tags", TaggedFields)),
+                        ),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _WriteMarkers(RequestStruct):  # type: ignore[misc]
+    API_KEY, API_VERSION, RESPONSE_TYPE, FLEXIBLE_VERSION = 27, 1, _WroteMarkers, True
+    SCHEMA = Schema(
+        (
+            "markers",
+            CompactArray(
+                ("producer_id", Int64),
+                ("producer_epoch", Int16),
+                ("committed", Boolean),
+                (
+                    "topics",
+                    CompactArray(("name", _SHORT), ("partitions", CompactArray(Int32)), ("tags", TaggedFields)),
+                ),
+                ("coordinator_epoch", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class WriteTxnMarkers(Request[_WriteMarkers]):  # type: ignore[misc]
+    """Abort what this producer has open in one partition; for its leader (KIP-664)."""
+
+    API_KEY = 27
+
+    def __init__(self, producer_id: int, epoch: int, coordinator_epoch: int, topic: str, partition: int) -> None:
+        topics: list[tuple[Any, ...]] = [(topic, [partition], {})]
+        self._markers: list[tuple[Any, ...]] = [(producer_id, epoch, False, topics, coordinator_epoch, {})]
+
+    def build(self, request_struct_class: type[_WriteMarkers]) -> _WriteMarkers:
+        return request_struct_class(self._markers, {})
 
 
 class CreateAcls(Request[CreateAclsRequest_v1]):  # type: ignore[misc]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from agents.doctor.verdict import Verdict, fault, ok, skipped, warning, worst
-from agents.kafka.admin import Topic
+from agents.kafka.admin import Topic, fits
 
 HEADERS_BYTES = 64 << 10
 """Our headers, and a record batch's own, around the largest event."""
@@ -62,7 +62,7 @@ def existence(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
             verdicts.append(fault(f"{topic.name} is missing", "make it: `geolane up` or the provisioning does"))
         elif seen.error:
             verdicts.append(fault(f"{topic.name}: {seen.error}", "let this account describe it (ACL Describe)"))
-        elif seen.partitions != topic.partitions:
+        elif not fits(topic, seen.partitions):
             verdicts.append(
                 fault(
                     f"{topic.name} has {seen.partitions} partitions, the settings say {topic.partitions}",

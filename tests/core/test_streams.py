@@ -1,0 +1,119 @@
+"""What is judged of Kafka's topics: two looks that agree, true words, and nothing told of what is only on its way."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from agents.core.model import LANES, RAW, TOPIC_CLEAN, TOPIC_DEAD, TOPIC_LANES, TOPIC_RAW, TOPIC_UNPLACED, Partition
+from agents.core.streams import OPEN_S, Extent, OpenTransaction, StreamsLooked, misplaced
+from agents.core.troubles import Kind
+from tests.core.world import World
+
+LANE = Partition(LANES, 3)
+COUNTS = {TOPIC_RAW: 1, TOPIC_LANES: 6, TOPIC_CLEAN: 6, TOPIC_UNPLACED: 1, TOPIC_DEAD: 1}
+
+
+@pytest.fixture
+def w() -> World:
+    world = World(nodes=3, lanes=6)
+    world.fair(10)
+    return world
+
+
+def well(w: World) -> StreamsLooked:
+    every = list(w.core.fleet.partitions)
+    return StreamsLooked(COUNTS, {p: Extent(0, 10**6, 10**6) for p in every}, {p: w.committed.get(p) for p in every})
+
+
+def texts(w: World, kind: Kind) -> list[str]:
+    return [t.text for t in w.core.news.troubles.standing() if t.kind is kind]
+
+
+def look(w: World, *looks: StreamsLooked, every_s: float = 5.0) -> None:
+    for one in looks:
+        w.tell(one)
+        w.now_s += every_s
+
+
+def test_a_fleet_that_is_well_has_no_trouble(w: World) -> None:
+    look(w, well(w), well(w))
+    assert not w.core.news.troubles.standing()
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "committed", "written", "why"),
+    [
+        (0, 9, 5, 5, ""),
+        (5, 9, 5, 5, ""),
+        (0, 5, 5, 2, ""),
+        (0, 9, None, 0, ""),
+        (0, 9, None, 7, "its committed offset is gone (the last one known is 7)"),
+        (4, 9, None, 0, "it was to begin at 0, and its log begins at 4"),
+        (6, 9, 5, 5, "its log begins at 6 (retention, or deleted records)"),
+        (0, 4, 5, 5, "its log ends at 4 (the topic was made anew, or lost its end)"),
+        (0, 9, 5, 10**15, "its record in placement says 1,000,000,000,000,000, and 5 is committed"),
+    ],
+)
+def test_an_offset_is_in_its_log_or_it_is_said_how_it_is_not(
+    begin: int, end: int, committed: int | None, written: int, why: str
+) -> None:
+    found = misplaced(begin, end, committed, written)
+    assert (why in found) if why else not found
+
+
+def test_an_offset_that_is_gone_is_told_at_the_second_look_with_what_mends_it(w: World) -> None:
+    look(w, well(w))
+    lost = replace(well(w), committed={**well(w).committed, LANE: None})
+    look(w, lost)
+    assert texts(w, Kind.OFFSET_LOST) == []
+    look(w, lost)
+    [text] = texts(w, Kind.OFFSET_LOST)
+    assert (
+        f"lane 3 cannot be worked: its committed offset is gone (the last one known is {w.committed[LANE]:,})" in text
+    )
+    assert "`reset 3` mends it" in text
+    look(w, well(w))
+    assert texts(w, Kind.OFFSET_LOST) == []
+
+
+def test_what_moves_on_between_two_readings_is_not_told(w: World) -> None:
+    first, second = well(w), well(w)
+    first = replace(first, committed={**first.committed, LANE: 0})
+    w.partitions[LANE] = w.core.fleet.partitions[LANE] = replace(w.core.fleet.partitions[LANE], offset=5)
+    look(w, first, second, first, second)
+    assert texts(w, Kind.OFFSET_LOST) == []
+
+
+def test_a_transaction_that_stays_open_is_told_and_one_that_moves_on_is_not(w: World) -> None:
+    raw = Partition(RAW, 0)
+
+    def held(stable: int) -> StreamsLooked:
+        extents = {**well(w).extents, raw: Extent(0, stable, 10**6)}
+        return replace(well(w), extents=extents, open={raw: OpenTransaction(4001, 2)})
+
+    for n in range(20):
+        look(w, held(100 + n))
+    assert texts(w, Kind.OPEN_TRANSACTION) == []
+    for _ in range(int(OPEN_S / 5) + 1):
+        look(w, held(200))
+    [text] = texts(w, Kind.OPEN_TRANSACTION)
+    assert "events.raw 0: a transaction of producer 4001 (epoch 2) has been open for" in text
+    assert "up to 999,800 records from offset 200 on wait" in text
+    assert "geolane abort-transaction events.raw 0 200" in text
+    look(w, well(w))
+    assert texts(w, Kind.OPEN_TRANSACTION) == []
+
+
+def test_new_raw_partitions_are_placed_and_lanes_that_nobody_maps_are_told(w: World) -> None:
+    look(w, replace(well(w), counts={**COUNTS, TOPIC_RAW: 3}))
+    w.fair(5)
+    assert w.all_at_work()
+    assert {p for p in w.partitions if p.topic == RAW} == {Partition(RAW, n) for n in range(3)}
+    assert any("events.raw has 3 partitions now, 1 before" in s for s in w.said)
+    look(w, replace(well(w), counts={**COUNTS, TOPIC_RAW: 3, TOPIC_LANES: 8, TOPIC_CLEAN: 4, TOPIC_DEAD: 0}))
+    found = "\n".join(texts(w, Kind.TOPIC_CHANGED))
+    assert "nothing is sent to lanes 6 to 7" in found
+    assert "lanes 4 to 5 stand still" in found
+    assert "There is no topic events.dead" in found
