@@ -307,8 +307,8 @@ class Coordinator:
             return
         view.heard_at, view.refusals = now.s, 0
         match e.command:
-            case LeaseCommand(producer_epoch=epoch) if epoch >= 0:
-                view.leased = epoch
+            case LeaseCommand() if e.command.producer_id >= 0:
+                view.leased = e.command.producer
                 self.placing.joined(now.s)
                 self.fleet.version += 1
             case AssignCommand(topic=topic, lanes=lanes):

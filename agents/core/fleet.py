@@ -52,7 +52,7 @@ class View:
     owned: dict[Partition, int] = field(default_factory=dict)
     said: dict[Partition, int] = field(default_factory=dict)
     lacking: Counter[Partition] = field(default_factory=Counter)
-    leased: int | None = None
+    leased: tuple[int, int] | None = None
     fencing: bool = False
     fenced_said_at: float = float("-inf")
     state: str = ""
@@ -251,7 +251,7 @@ class Fleet:
         view, lease = self.views.get(worker), self.leases.get(worker)
         return (
             view is not None and view.present and not view.fencing and tenancy(lease) is Tenancy.LIVE
-            and lease is not None and lease.boot == view.boot and view.leased == lease.producer_epoch
+            and lease is not None and lease.boot == view.boot and view.leased == lease.producer
         )  # fmt: skip
 
     def drained(self, worker: str) -> bool:

@@ -135,7 +135,10 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A worker's record: the producer id and epoch that the coordinator made for one boot. `fenced`: that boot is dead."""
+    """A worker's record: the producer id and epoch that the coordinator made for one boot. `fenced`: that boot is dead.
+
+    Where the cluster has transaction version 2, each commit of the worker's gives its producer the
+    next epoch, and in time another id. That is Kafka's to know; the record keeps what was made."""
 
     boot: str
     transactional_id: str
@@ -143,6 +146,11 @@ class Lease:
     producer_epoch: int
     leader_epoch: int
     fenced: bool = False
+
+    @property
+    def producer(self) -> tuple[int, int]:
+        """What was made. The epoch alone says nothing: with another id it begins at 0 again."""
+        return self.producer_id, self.producer_epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +226,10 @@ class LeaseCommand:
     transactional_id: str
     producer_id: int
     producer_epoch: int
+
+    @property
+    def producer(self) -> tuple[int, int]:
+        return self.producer_id, self.producer_epoch
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def _to_one(fleet: Fleet, view: View, written: Sequence[Partition], now: float) 
     elif lease is None or tenancy(lease) is Tenancy.FENCED or lease.boot != view.boot:
         if worker not in fleet.leaving:
             yield from wants_lease(fleet, view)
-    elif view.leased != lease.producer_epoch:
+    elif view.leased != lease.producer:
         if LeaseCommand not in view.inflight:
             yield _send(
                 view,

@@ -154,11 +154,7 @@ class Tenure:
             self.lease = c
             return [TakeLease(c)]
         mine = self.lease
-        if (c.transactional_id, c.producer_id, c.producer_epoch) == (
-            mine.transactional_id,
-            mine.producer_id,
-            mine.producer_epoch,
-        ):
+        if (c.transactional_id, c.producer) == (mine.transactional_id, mine.producer):
             return []
         return self._end(
             f"a second lease: {c.producer_id}/{c.producer_epoch}, mine {mine.producer_id}/{mine.producer_epoch}"

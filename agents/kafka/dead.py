@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
@@ -25,6 +25,7 @@ from agents.kafka.connection import BOUND_S, as_ours, client_kwargs, is_fenced, 
 from agents.kafka.foreign import AnyNames, has_bad_name
 from agents.kafka.rights import REPLAYER
 from agents.kafka.tables import read_table
+from agents.kafka.transactions import TransactionalProducer
 
 LOOKED_AT = 200_000  # letters, at most, in one look
 LOOK_S = 20.0
@@ -74,10 +75,13 @@ class DeadLetters:
 
         Raises LeaseLost when another replay has begun meanwhile, or the outcome of a transaction is not known: ask again
         then; KafkaUnavailable, KafkaError."""
-        producer: Any = AIOKafkaProducer(  # Any: aiokafka has no types
-            transactional_id=self._id, transaction_timeout_ms=TRANSACTION_MS, acks="all", retry_backoff_ms=5,
-            request_timeout_ms=10_000, max_request_size=MAX_DEAD_BYTES, **client_kwargs(self._kafka),
-        )  # fmt: skip
+        producer: Any = TransactionalProducer(  # Any: aiokafka has no types
+            self._kafka,
+            self._id,
+            transaction_timeout_ms=TRANSACTION_MS,
+            request_timeout_ms=10_000,
+            max_request_size=MAX_DEAD_BYTES,
+        )
         try:
             async with asyncio.timeout(BOUND_S):
                 await producer.start()

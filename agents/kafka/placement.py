@@ -7,16 +7,17 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError as AnyKafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from agents import log, settings
 from agents.core.model import TOPIC_PLACEMENT, Partition
 from agents.errors import KafkaUnavailable, LeadershipLost
-from agents.kafka.connection import as_ours, client_kwargs, is_fenced, said
+from agents.kafka.connection import as_ours, is_fenced, said
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.tables import read_table
+from agents.kafka.transactions import TransactionalProducer
 
 COORDINATOR_ID = "geolane-coordinator"
 TRANSACTION_TIMEOUT_MS = 10_000
@@ -70,13 +71,11 @@ class PlacementLog:
             producer_id, producer_epoch = await maker.make(self._transactional_id)
         finally:
             await maker.stop()
-        producer = AIOKafkaProducer(
-            transactional_id=self._transactional_id,
+        producer = TransactionalProducer(
+            self._kafka,
+            self._transactional_id,
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-            acks="all",
-            retry_backoff_ms=5,
             request_timeout_ms=5000,
-            **client_kwargs(self._kafka),
         )
         self._producer = producer
         # The id and epoch are given, as a worker's are: the producer never asks for others (pinned by a test).

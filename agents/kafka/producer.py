@@ -7,6 +7,7 @@ A broker answers a commit when it is decided, and writes the markers after that.
 controller and broker in one: `Couldn't find leader endpoint for partitions ... likely deleted already and hence can be skipped`): the
 transaction counts as committed, and read-committed readers stand still at what looks open. The markers of the same producer's next
 transaction mend it where they are written. So the first one after a connection was lost has the partitions of the one before in it.
+A later epoch's markers do as well, another producer id's do not.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiokafka.errors as kafka_errors
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from agents import settings
 from agents.core.model import LeaseCommand, Partition
 from agents.errors import KafkaError, LeaseLost
-from agents.kafka.connection import as_ours, client_kwargs, said
+from agents.kafka.connection import as_ours, said
 from agents.kafka.foreign import AnyNames
+from agents.kafka.transactions import TransactionalProducer
 
 MAX_BATCH_BYTES = 1 << 20
 TRANSACTION_BOUND_S = 9.0
@@ -48,14 +50,12 @@ class LeasedProducer:
         self._lost = ""
         self._before: set[Any] = set()  # partitions of the last transaction
         self._connections: tuple[Any, ...] = ()  # when its commit began
-        self._producer: Any = AIOKafkaProducer(  # Any: aiokafka has no types
-            transactional_id=lease.transactional_id,
-            acks="all",
+        self._producer: Any = TransactionalProducer(  # Any: aiokafka has no types
+            kafka,
+            lease.transactional_id,
             linger_ms=0,
-            retry_backoff_ms=5,
             request_timeout_ms=5000,
             max_batch_size=MAX_BATCH_BYTES,
-            **client_kwargs(kafka),
         )
         # A producer that has an id never asks for one: this line is why there is no InitProducerId (pinned by a test).
         self._producer._txn_manager.set_pid_and_epoch(lease.producer_id, lease.producer_epoch)
@@ -96,11 +96,13 @@ class LeasedProducer:
             TopicPartition(p.kafka_topic, p.n): OffsetAndMetadata(offset, metadata)
             for p, (offset, metadata) in offsets.items()
         }
-        marked = self._before | {TopicPartition(*p) for p in batches} if self.owes else set()
+        owes = self.owes
+        marked = self._before | {TopicPartition(*p) for p in batches} if owes else set()
         doing = "begin the transaction"
         try:
             async with asyncio.timeout(self._bound_s):
-                await self._producer.begin_transaction()
+                await self._producer.begin_transaction(keep_id=owes)
+                producer_id = self._producer.producer_id
                 for partition in sorted(marked):
                     self._producer._txn_manager.maybe_add_partition_to_txn(partition)
                 doing = "send"
@@ -118,6 +120,8 @@ class LeasedProducer:
                 raise LeaseLost(self._lost) from e
             raise
         self._before = marked or {TopicPartition(*p) for p in batches} or self._before
+        if producer_id != self._producer.producer_id:
+            self._before = set()
         self._connections = connections
 
     @property

@@ -1,13 +1,15 @@
-"""Requests of Kafka's admin protocol that aiokafka 0.14 lacks, as it declares its own, and nothing else. Their fields and numbers are
-those of https://kafka.apache.org/protocol.html."""
+"""Requests of Kafka's protocol that aiokafka 0.14 lacks, as it declares its own, and nothing else.
+Their fields and numbers are those of https://kafka.apache.org/protocol.html."""
 
 from __future__ import annotations
 
 from enum import IntEnum
+from io import BytesIO
 from typing import Any
 
 from aiokafka.protocol.admin import CreateAclsRequest_v1
-from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.api import Request, RequestStruct, Response, ResponseHeader_v0
+from aiokafka.protocol.transaction import EndTxnRequest
 from aiokafka.protocol.types import (
     Array,
     Boolean,
@@ -252,3 +254,89 @@ class CreateAcls(Request[CreateAclsRequest_v1]):  # type: ignore[misc]
 
     def build(self, request_struct_class: type[CreateAclsRequest_v1]) -> CreateAclsRequest_v1:
         return request_struct_class(self._rows)
+
+
+class _Features(Response):  # type: ignore[misc]
+    """What a broker supports, and what the cluster has agreed on."""
+
+    API_KEY, API_VERSION = 18, 3
+    SCHEMA = Schema(
+        ("error_code", Int16),
+        (
+            "apis",
+            CompactArray(
+                ("api_key", Int16),
+                ("min_version", Int16),
+                ("max_version", Int16),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("throttle_time_ms", Int32),
+        ("tags", TaggedFields),
+    )
+    _FINALIZED_TAG = 2
+    _FINALIZED = CompactArray(("name", _SHORT), ("max_level", Int16), ("min_level", Int16), ("tags", TaggedFields))
+
+    @property
+    def finalized(self) -> dict[str, int]:
+        """The level of each feature that the cluster has finalized (KIP-584)."""
+        found = self.tags.get(self._FINALIZED_TAG)
+        rows = self._FINALIZED.decode(BytesIO(found)) if found else ()
+        return {name: level for name, level, *_ in rows or ()}
+
+    @property
+    def versions(self) -> dict[int, int]:
+        """The highest version of each request that the broker takes, by the request's key."""
+        return {key: highest for key, _, highest, _ in self.apis}
+
+
+class _AskFeatures(RequestStruct):  # type: ignore[misc]
+    API_KEY, API_VERSION, RESPONSE_TYPE, FLEXIBLE_VERSION = 18, 3, _Features, True
+    SCHEMA = Schema(("software_name", _SHORT), ("software_version", _SHORT), ("tags", TaggedFields))
+
+    def parse_response_header(self, read_buffer: BytesIO | bytes) -> Any:  # Any: no types
+        """Of this one request the answer's header is the old one, whatever its version (KIP-511)."""
+        return ResponseHeader_v0.decode(read_buffer)
+
+
+class DescribeFeatures(Request[_AskFeatures]):  # type: ignore[misc]
+    """ApiVersions, version 3: aiokafka's own is too old to be told the finalized features."""
+
+    API_KEY = 18
+
+    def build(self, request_struct_class: type[_AskFeatures]) -> _AskFeatures:
+        return request_struct_class("geolane", "1", {})
+
+
+class _EndedTransaction(Response):  # type: ignore[misc]
+    API_KEY, API_VERSION = 26, 5
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        ("producer_id", Int64),
+        ("producer_epoch", Int16),
+        ("tags", TaggedFields),
+    )
+
+
+class _EndTransaction(RequestStruct):  # type: ignore[misc]
+    API_KEY, API_VERSION, RESPONSE_TYPE, FLEXIBLE_VERSION = 26, 5, _EndedTransaction, True
+    SCHEMA = Schema(
+        ("transactional_id", _SHORT),
+        ("producer_id", Int64),
+        ("producer_epoch", Int16),
+        ("commit", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class EndTransaction(Request[_EndTransaction]):  # type: ignore[misc]
+    """EndTxn, version 5: the answer has the producer id and epoch of the next transaction (KIP-890)."""
+
+    API_KEY = 26
+
+    def __init__(self, of: EndTxnRequest) -> None:
+        self._fields = (of._transactional_id, of._producer_id, of._producer_epoch, of._transaction_result)
+
+    def build(self, request_struct_class: type[_EndTransaction]) -> _EndTransaction:
+        return request_struct_class(*self._fields, {})

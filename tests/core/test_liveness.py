@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from agents.core import effects as fx
 from agents.core.events_xmpp import Led, LinkDown
 from agents.core.liveness import AWAY_GRACE_S
@@ -117,3 +119,13 @@ def test_another_boot_is_the_death_of_the_former_one() -> None:
     w.fair(20)
     assert w.all_at_work()
     assert all(w.partitions[p].epoch == 2 for p in before if p.kind is Kind.NODE)
+
+
+def test_a_lease_with_the_same_epoch_of_another_producer_id_is_another_lease() -> None:
+    """After 32,766 a lease's producer id changes, and its epochs begin at 0 again."""
+    w = at_work()
+    fleet = w.core.fleet
+    assert fleet.usable("node-1")
+    lease = fleet.leases["node-1"]
+    fleet.leases["node-1"] = replace(lease, producer_id=lease.producer_id + 1)
+    assert not fleet.usable("node-1")
