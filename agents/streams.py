@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -9,11 +10,13 @@ from contextlib import suppress
 from typing import Any
 
 STDOUT = "standard output"
+_LENIENT = "geolane-lenient"
 
 
 def prepare() -> None:
     """Open the null device for each standard stream that was closed at the start (`<&-`, `>&-`, `2>&-`), and let the
-    errors of standard output say that they are its: an OSError with the file name `STDOUT`.
+    errors of standard output say that they are its: an OSError with the file name `STDOUT`. A character that its
+    encoding lacks (LC_ALL=C) becomes a question mark; the bytes of a file's name stay what they are.
 
     The next file that a process opens gets the free number otherwise: a socket in the place of standard error, and
     libuv aborts when it closes one (uv__close, libuv's core.c)."""
@@ -28,9 +31,19 @@ def prepare() -> None:
         sys.stdout = io.TextIOWrapper(
             io.BufferedWriter(_Stdout(1, "w", closefd=False)),
             encoding=out.encoding,
-            errors=out.errors,
+            errors=_LENIENT,
             line_buffering=out.line_buffering,
         )
+
+
+def _lenient(e: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(e, UnicodeEncodeError):
+        raise e
+    lacking = map(ord, e.object[e.start : e.end])
+    return bytes(c - 0xDC00 if 0xDC80 <= c <= 0xDCFF else ord("?") for c in lacking), e.end
+
+
+codecs.register_error(_LENIENT, _lenient)
 
 
 class _Stdout(io.FileIO):

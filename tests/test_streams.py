@@ -56,6 +56,14 @@ def test_a_full_disk_under_standard_output_is_one_line(arguments: list[str]) -> 
     assert process.returncode == 2
 
 
+def test_what_standard_output_cannot_show_is_a_question_mark_and_a_files_name_stays() -> None:
+    environ = {**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    command = [sys.executable, "-c", "import os, sys; from agents import streams; streams.prepare(); "
+               "print('\\xfc\\u2502', os.fsdecode(sys.argv[1]))", "f-ü"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=environ)
+    assert (done.stdout, done.stderr) == ("?? f-ü\n".encode(), b"")
+
+
 def test_a_pipe_that_nobody_reads_ends_a_command_quietly() -> None:
     read, write = os.pipe()
     os.close(read)

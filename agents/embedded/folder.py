@@ -22,6 +22,7 @@ from types import TracebackType
 from agents.errors import InstallError, SettingsError
 
 PROJECT = Path(__file__).resolve().parents[2]
+_ANOTHER = "or name another folder with --folder"
 _LONGEST = 60
 """Bytes of a path that leave room for the name of a unix socket below it (108 bytes, unix(7))."""
 
@@ -76,7 +77,22 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         """Make the folder, take its lock, end and clear what a killed run left.
 
-        Raises SettingsError when another run has it or it is somebody else's."""
+        Raises SettingsError when another run has it, it is somebody else's, or nothing can be written there."""
+        try:
+            str(self.path).encode()
+            self._take()
+        except UnicodeEncodeError as e:
+            raise SettingsError(
+                f"{os.fsencode(self.path)!r}: its name is not UTF-8 in this locale; set LC_ALL=C.UTF-8, {_ANOTHER}"
+            ) from e
+        except OSError as e:
+            self.__exit__(None, None, None)
+            raise SettingsError(
+                f"{e.filename or self.path}: {e.strerror}; make room or rights there, {_ANOTHER}"
+            ) from e
+        return self
+
+    def _take(self) -> None:
         # ejabberd's own user passes through the folder when we are root; it may not list it.
         mode = 0o711 if os.getuid() == 0 else 0o700
         self.path.mkdir(mode=mode, parents=True, exist_ok=True)
@@ -91,7 +107,7 @@ class RunFolder:
             owner = os.read(lock, 20).decode("ascii", "replace").strip()
             os.close(lock)
             raise SettingsError(
-                f"{self.path}: another run has this folder (process {owner}); stop it, or name another with --folder"
+                f"{self.path}: another run has this folder (process {owner}); stop it, {_ANOTHER}"
             ) from e
         os.ftruncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
@@ -99,7 +115,6 @@ class RunFolder:
         for sub in (self.secrets, self.settings, self.log, self.pids):
             sub.mkdir(mode=0o700, exist_ok=True)
         self.end_leftovers()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

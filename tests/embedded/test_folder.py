@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,17 @@ import pytest
 from agents.embedded.folder import RunFolder, start_time
 from agents.errors import SettingsError
 
+_AS_ANOTHER = """if True:
+    import os, sys
+    from pathlib import Path
+    from agents.embedded.folder import RunFolder
+    from agents.errors import SettingsError
+    os.setgroups([]), os.setgid(65533), os.setuid(65533), os.chdir("/")
+    try:
+        RunFolder(Path(sys.argv[1])).__enter__()
+    except SettingsError as e:
+        print(e)
+"""
 _SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
@@ -46,6 +58,34 @@ def test_a_file_or_link_in_the_folders_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SettingsError, match="not a folder of ours"):
         RunFolder(tmp_path / "link").__enter__()
+
+
+def test_a_folder_where_nothing_can_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match=f"{tmp_path}/file/run: Not a directory; .* --folder"):
+        RunFolder(tmp_path / "file" / "run").__enter__()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log").write_text("")
+    with pytest.raises(SettingsError, match=f"{tmp_path}/run/log: File exists"):
+        RunFolder(tmp_path / "run").__enter__()
+    (tmp_path / "run" / "log").unlink()
+    with RunFolder(tmp_path / "run"):  # the lock was not kept
+        pass
+    with pytest.raises(SettingsError, match=r"set LC_ALL=C\.UTF-8"):
+        RunFolder(tmp_path / "\udcff").__enter__()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+@pytest.mark.parametrize("owner", [0, 65534])
+def test_a_read_only_or_foreign_folder_is_an_error_that_names_it(owner: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        os.chown(name, owner, owner)
+        done = subprocess.run(
+            [sys.executable, "-c", _AS_ANOTHER, f"{name}/run"],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.stdout.startswith(f"{name}/run: Permission denied; "), done.stderr
 
 
 def test_secrets_are_ours_alone(tmp_path: Path) -> None:
