@@ -1,5 +1,5 @@
 # Every target ends by itself and says what it does. `make run` and `make test` install first what is missing.
-.PHONY: help install run test chaos-requests bench clean
+.PHONY: help install run test chaos-requests fuzz-records bench clean
 .DEFAULT_GOAL := help
 
 PY := .venv/bin/python
@@ -24,6 +24,10 @@ test:  ## lint, types, architecture, then all tests with real servers
 chaos-requests:  ## each request of a transaction held, lost, doubled, reset: 144 cases, by Kafka version; writes docs/chaos-requests.md
 	@GEOLANE_KAFKA="$(KAFKA)" sh agents/embedded/install.sh test
 	$(PY) -m tests.late_requests $(KAFKA)
+
+fuzz-records:  ## 100,000 records of any kind through a live stack; RECORDS=, SECONDS=, SEED=
+	@sh agents/embedded/install.sh test
+	$(PY) -m tests.record_fuzz $(if $(RECORDS),--records $(RECORDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 bench:  ## throughput, recovery, scoring, placement, policies, real RTTs, forecast, each beside others; writes docs/*.md
 	@sh agents/embedded/install.sh bench

@@ -6,14 +6,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agents.core.records import DETAIL, REASON, Reason
+from agents.core.records import DETAIL, OURS, REASON, Reason
 from agents.errors import KafkaError
+from agents.kafka.admin import MAX_DEAD_BYTES
 from agents.kafka.foreign import has_bad_name
 
 Headers = Sequence[tuple[str, bytes | None]]
 
 _RECORD_OVERHEAD = 64
 _DETAIL_CHARS = 200
+_DEAD_BYTES = MAX_DEAD_BYTES - 4096
 
 
 def size_of(key: bytes | None, value: bytes | None, headers: Headers) -> int:
@@ -54,6 +56,11 @@ class Outbox:
         self, key: bytes | None, value: bytes | None, headers: Headers, reason: Reason, detail: str, topic: str
     ) -> None:
         """A dead letter: the input byte for byte, with its headers, and why."""
+        if size_of(key, value, headers) > _DEAD_BYTES:  # it came compressed
+            left = size_of(key, value, headers)
+            detail = f"left out here, {left:,} bytes being more than {topic} takes: {detail}"
+            value, key = None, key[:_DETAIL_CHARS] if key else None
+            headers = [h for h in headers if h[0] in OURS]
         why = [(REASON, reason.value.encode()), (DETAIL, detail[:_DETAIL_CHARS].encode("utf-8", "replace"))]
         kept = [h for h in headers if h[0] not in (REASON, DETAIL)]
         if has_bad_name(kept):

@@ -98,6 +98,19 @@ async def test_a_record_of_200_mb_in_a_small_batch_costs_itself(kafka_server: Ka
         assert dict(letter.headers)["geolane-reason"] == b"unreadable"
 
 
+async def test_a_record_larger_than_the_dead_letters_topic_takes_leaves_its_value(kafka_server: KafkaServer) -> None:
+    """20 MB that came as 20 kB; where it is stays known."""
+    async with rig(kafka_server, lanes=4, raw=1) as r, foreign.sender(r.kafka) as sender:
+        await sender.send(r.topics.raw, 0, foreign.batch([Foreign(bytes(20 << 20), b"k")], foreign.ZSTD))
+        w = await r.engine(router(r))
+        await w.assign((0, 1, 0))
+        [letter] = await r.read(r.topics.dead, 1)
+        headers = dict(letter.headers)
+        assert (letter.key, letter.value) == (b"k", None)
+        assert headers["geolane-src"] == f"{r.topics.raw}/0/0".encode()
+        assert (headers["geolane-reason"], headers["geolane-detail"][:8]) == (b"too_large", b"left out")
+
+
 def _lane(*headers: tuple[bytes, bytes | None], value: bytes | None = None) -> Foreign:
     usual: dict[bytes, bytes | None] = {
         b"geolane-src": b"raw/0/0", b"geolane-raw-ms": b"1", b"geolane-cell": b"842664dffffffff",
