@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -97,17 +98,24 @@ class Outcome:
 
 @asynccontextmanager
 async def started(
-    session: pytest.Session | Outcome, *, coordinators: int = 1, pipeline: str = "", metrics: bool = False
+    session: pytest.Session | Outcome,
+    *,
+    coordinators: int = 1,
+    pipeline: str = "",
+    worker: dict[str, Any] | None = None,
+    metrics: bool = False,
 ) -> AsyncIterator[Running]:
-    """A small stack; `pipeline`: the source of `shipped.pipeline`, found by every process; `metrics`: scraped from `first_port` on."""
+    """A small stack; `pipeline`: the source of `shipped.pipeline`, found by every process; `worker`: settings of that table;
+    `metrics`: scraped from `first_port` on."""
     # pytest's own folders are closed to ejabberd's user
     path = Path(tempfile.mkdtemp(prefix="geolane-stack-"))
     os.chmod(path, 0o711)
     settings = Settings(coordinator=Coordinator(lanes=12))
     if pipeline:
         (path / "shipped.py").write_text(pipeline)
-        worker = msgspec.structs.replace(settings.worker, pipeline="shipped:pipeline")
-        settings = msgspec.structs.replace(settings, worker=worker)
+        worker = {"pipeline": "shipped:pipeline", **(worker or {})}
+    if worker:
+        settings = msgspec.structs.replace(settings, worker=msgspec.structs.replace(settings.worker, **worker))
     first_port = ports.free(20) if metrics else 0
     plan = Plan(settings, nodes=3, coordinators=coordinators, metrics_from=first_port or None)
     with RunFolder(path) as folder, pytest.MonkeyPatch.context() as monkeypatch:
@@ -123,7 +131,8 @@ async def started(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
-    """A stack of the module's own, as its PIPELINE and METRICS say."""
+    """A stack of the module's own, as its PIPELINE, WORKER and METRICS say."""
     pipeline, metrics = getattr(request.module, "PIPELINE", ""), getattr(request.module, "METRICS", False)
-    async with started(request.session, pipeline=pipeline, metrics=metrics) as stack:
+    worker = getattr(request.module, "WORKER", None)
+    async with started(request.session, pipeline=pipeline, worker=worker, metrics=metrics) as stack:
         yield stack
