@@ -304,9 +304,13 @@ class Announcement:
     version: str = ""
 
 
+ASIDE = "aside: "
+"""Begins the fault of a lane whose records its worker works aside, because they take long."""
+
+
 @dataclass(frozen=True, slots=True)
 class LaneLoad:
-    """One partition in a worker's telemetry. `fault` is empty, or why the partition stands still."""
+    """One partition in a worker's telemetry. `fault` is empty, or why the partition stands still or is held up (ASIDE)."""
 
     topic: str
     n: int

@@ -33,6 +33,7 @@ class Kind(StrEnum):
     UNTRUE_ANSWER = "untrue_answer"
     TOPIC_CHANGED = "topic_changed"
     WORKER_HELD = "worker_held"
+    LANE_HELD_UP = "lane_held_up"
 
 
 _ORDER = {kind: i for i, kind in enumerate(Kind)}

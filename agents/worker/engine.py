@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from agents import log, settings
-from agents.core.model import Answer, Arrival, LaneLoad, WorkerCommand
+from agents.core.model import ASIDE, Answer, Arrival, LaneLoad, WorkerCommand
 from agents.core.tenure import Drain, Effect, End, GiveBack, Leave, Take, TakeLease, Tenure
 from agents.errors import CommandRefused, KafkaUnavailable, LeaseLost
 from agents.kafka.offsets import Offsets
@@ -166,7 +166,7 @@ class Engine:
 
     def _trouble(self, lane: Lane) -> str:
         aside = self._aside.get(lane)
-        return "" if aside is None or not (said := aside.later.trouble()) else f"held: {said}"
+        return "" if aside is None or not (said := aside.later.trouble()) else f"{ASIDE}{said}"
 
     @property
     def kafka_up(self) -> bool:

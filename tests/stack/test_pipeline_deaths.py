@@ -56,7 +56,7 @@ def hog():
 
 async def test_each_costs_its_record_and_nothing_else(running: Running) -> None:
     folder, a, family = running.stack.folder.path, running.stack.accounting, running.stack.family.children
-    ids = [orjson.loads(e.value)["id"] for e in itertools.islice(flights.stream(), EVENTS)]
+    ids = [orjson.loads(value)["id"] for _, value in itertools.islice(flights.stream(), EVENTS)]
     acts = {ids[500 * (i + 1)]: act for i, act in enumerate(ACTS)}
     (folder / "acts.json").write_bytes(orjson.dumps(acts))
     starts = {name: child.starts for name, child in family.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.core.fleet import Fleet, View
-from agents.core.model import PAUSE, Accelerator, Health, Kind, Partition, State, short_name
+from agents.core.model import ASIDE, PAUSE, Accelerator, Health, Kind, Partition, State, short_name
 from agents.core.planning.placing import Placing
 from agents.core.summary import health_word, lane_loads, node_rate_eps, summarise
 from agents.core.times import took
@@ -162,7 +162,9 @@ def lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_ms: int) 
             f"{load.rate_eps:,.0f} events/s, lag {load.lag_events:,}, p50 {load.p50_ms:,.0f} ms, p99 {load.p99_ms:,.0f} ms."
         )
         if load.fault:
-            lines.append(f"It stands still: {load.fault}")
+            held_up = load.fault.startswith(ASIDE)
+            what = "is held up" if held_up else "stands still"
+            lines.append(f"It {what}: {load.fault.removeprefix(ASIDE)}")
     arriving = placing.watch.rates.lane_eps(p.n, now)
     if arriving is not None:
         soon = float(placing.watch.foresight.ahead(now_ms / 1000)[p.n])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from agents.core.effects import Effect, Note, Publish, Say, Subject
 from agents.core.feeds import ALERTS, AlertItem, FeedItem, Severity
 from agents.core.fleet import Fleet
-from agents.core.model import Health, Kind, Partition, State, Telemetry, WorkerSpec, short_name
+from agents.core.model import ASIDE, Health, Kind, Partition, State, Telemetry, WorkerSpec, short_name
 from agents.core.troubles import Kind as TroubleKind
 from agents.core.troubles import Troubles
 
@@ -170,6 +170,12 @@ class News:
             placed = self.fleet.partitions.get(p)
             if placed is None or (placed.worker, placed.epoch) != (worker, lane.epoch):
                 continue
+            if lane.fault.startswith(ASIDE):
+                text = f"{p.label} is held up at {name}: {lane.fault.removeprefix(ASIDE)}. Its other lanes go on."
+                self.troubles.set(TroubleKind.LANE_HELD_UP, p.key, text, now, Severity.WARNING)
+                continue
+            ended = f"{p.label} is not held up any more."
+            self.troubles.clear(TroubleKind.LANE_HELD_UP, p.key, now, ended, holds_s=WELL_AGAIN_S)
             if lane.fault.startswith(HELD):
                 held = lane.fault.removeprefix(HELD)
             elif lane.fault:
