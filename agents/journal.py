@@ -131,6 +131,9 @@ class Journal:
 
     async def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(PermissionError):  # somebody else's; whether it can be written is seen below
+            self._path.touch(mode=0o600)
+            self._path.chmod(0o600)  # it tells who did what, and holds plans and sites; SQLite's -wal has its mode
         self._db = await aiosqlite.connect(self._path)
         await self._db.execute("PRAGMA journal_mode=WAL")
         await self._db.execute("PRAGMA synchronous=NORMAL")

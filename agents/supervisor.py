@@ -131,9 +131,11 @@ def run(
     The first SIGTERM or SIGINT cancels it; after `stop_s` seconds more, or at the second signal, it ends as it is. If it
     waits in `service.until_leaving`, there is one step before these: it may hand over for so long as it said there, or until
     the next signal. SIGHUP, when the terminal is closed, is as SIGTERM, unless it was ignored (nohup). With `tell` False
-    a GeolaneError or OSError is not logged but raised: for commands that a person runs."""
+    a GeolaneError or OSError is not logged but raised: for commands that a person runs. What it writes, its user alone
+    may read (0600)."""
     logger = _log
     service = service or Service()
+    umask = os.umask(0o077)  # journal, logs, run state
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
 
@@ -166,4 +168,5 @@ def run(
                 logger.error("ended", error="; ".join(str(e) for e in leaves(error)), exit=code)
             return code
         finally:
+            os.umask(umask)
             beat.cancel()

@@ -30,6 +30,7 @@ from agents.core.records import Event, parse
 from agents.embedded.broker import Broker
 from agents.embedded.flights import sample, stream
 from agents.kafka.admin import Topic, provision
+from agents.kafka.connection import client_kwargs
 from benchmarks.contestants import Figures, Task
 
 LANES, RAW, OUT_LANES = 8, 4, 32
@@ -45,9 +46,9 @@ WHAT = {
 TARGET = {"node": 50_000, "router": 40_000}
 
 
-async def fill(bootstrap: str, topic: str, records: Iterable[tuple[int, bytes, bytes, list[Any]]]) -> None:
+async def fill(kafka: settings.Kafka, topic: str, records: Iterable[tuple[int, bytes, bytes, list[Any]]]) -> None:
     """(partition, key, value, headers) each, in large batches, before anything is measured."""
-    producer: Any = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, max_batch_size=1 << 20)
+    producer: Any = AIOKafkaProducer(**client_kwargs(kafka), enable_idempotence=True, max_batch_size=1 << 20)
     await producer.start()
     open_: dict[int, Any] = {}
     sends = []
@@ -88,10 +89,10 @@ def raw_records(events: int) -> Iterator[tuple[int, bytes, bytes, list[Any]]]:
         yield i % RAW, key, value, []
 
 
-async def count(bootstrap: str, topic: str, partitions: int) -> int:
+async def count(kafka: settings.Kafka, topic: str, partitions: int) -> int:
     """Committed records in a topic."""
     consumer: Any = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, isolation_level="read_committed", auto_offset_reset="earliest"
+        **client_kwargs(kafka), isolation_level="read_committed", auto_offset_reset="earliest"
     )
     await consumer.start()
     tps = [TopicPartition(topic, n) for n in range(partitions)]
@@ -108,17 +109,18 @@ async def count(bootstrap: str, topic: str, partitions: int) -> int:
 async def measure(names: list[str], events: int, rounds: int) -> dict[str, list[Figures]]:
     found: dict[str, list[Figures]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory(prefix="geolane-bench-") as folder:
+        os.chmod(folder, 0o711)  # the broker's user passes
         broker = Broker(Path(folder), heap_mb=1024)
         await broker.start()
-        kafka = settings.Kafka(bootstrap=broker.bootstrap)
+        kafka = broker.kafka
         try:
             lanemap = build(sample(), OUT_LANES, 4, 1, total_eps=1000)
             await provision(kafka, (Topic("in-lanes", LANES, 4096), Topic("in-raw", RAW, 4096)))
             print(f"writing {events:,} events ...", file=sys.stderr)
             if set(names) & set(NODE_WORK):
-                await fill(kafka.bootstrap, "in-lanes", lane_records(events, lanemap))
+                await fill(kafka, "in-lanes", lane_records(events, lanemap))
             if "router" in names:
-                await fill(kafka.bootstrap, "in-raw", raw_records(events))
+                await fill(kafka, "in-raw", raw_records(events))
             for round_ in range(rounds):
                 for name in names:
                     source, partitions = ("in-raw", RAW) if name == "router" else ("in-lanes", LANES)
@@ -126,13 +128,13 @@ async def measure(names: list[str], events: int, rounds: int) -> dict[str, list[
                     sink, dead = f"out-{name}-{round_}", f"dead-{name}-{round_}"
                     await provision(kafka, (Topic(sink, sinks, 4096), Topic(dead, 1, 64)))
                     text = lanemap.encode().decode() if name == "router" else ""
-                    task = Task(kafka.bootstrap, source, sink, dead, partitions, sinks, events, text)
+                    task = Task(kafka, source, sink, dead, partitions, sinks, events, text)
                     command = [sys.executable, "-m", "benchmarks.contestants", name, msgspec.json.encode(task).decode()]
                     done = await asyncio.to_thread(
                         subprocess.run, command, check=True, stdout=subprocess.PIPE, cwd=ROOT, timeout=600
                     )
                     figures = msgspec.json.decode(done.stdout.splitlines()[-1], type=Figures)
-                    out = await count(kafka.bootstrap, sink, sinks)
+                    out = await count(kafka, sink, sinks)
                     found[name].append(figures)
                     print(
                         f"{name}: {figures.events / figures.seconds:,.0f}/s, "

@@ -1,6 +1,6 @@
 """One contestant in a process of its own: the same records in, the same work, exactly once out; its figures as a line of JSON.
 
-python -m benchmarks.contestants NAME '{"bootstrap": ..., "source": ..., "sink": ..., "events": N, ...}'
+python -m benchmarks.contestants NAME '{"kafka": {"bootstrap": ...},  "source": ..., "sink": ..., "events": N, ...}'
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ import msgspec
 import psutil
 import uvloop
 
+from agents import settings
+
 
 class Task(msgspec.Struct, frozen=True):
     """`source` and `sink` are topics of `partitions` and `sinks` partitions; `events` records lie in the source."""
 
-    bootstrap: str
+    kafka: settings.Kafka
     source: str
     sink: str
     dead: str
@@ -66,7 +68,6 @@ def _peak_mb(pid: int) -> float:
 
 async def geolane(task: Task, kind: str) -> Figures:
     """A node's or a router's engine, as its process runs it; the lease and the commands come from here."""
-    from agents import settings
     from agents.core.lanemap import LaneMap
     from agents.core.model import CLUSTER, AssignCommand, Grant, LeaseCommand, Partition
     from agents.kafka.leases import LeaseMaker
@@ -78,7 +79,7 @@ async def geolane(task: Task, kind: str) -> Figures:
     from agents.worker.interpreter import tune_interpreter
     from agents.worker.stage import Stage, Topics
 
-    kafka, worker = settings.Kafka(bootstrap=task.bootstrap), settings.Worker()
+    kafka, worker = task.kafka, settings.Worker()
     stage: Stage
     if kind == "node":
         topics = Topics(lanes=task.source, clean=task.sink, dead=task.dead, node_group=f"bench-{uuid.uuid4().hex}")
@@ -123,14 +124,15 @@ async def bare(task: Task) -> Figures:
     from aiokafka.structs import OffsetAndMetadata
 
     from agents.core.records import Record
+    from agents.kafka.connection import client_kwargs
     from agents.node.flights import pipeline
 
     name = f"bench-{uuid.uuid4().hex}"
     producer: Any = AIOKafkaProducer(
-        bootstrap_servers=task.bootstrap, transactional_id=name, retry_backoff_ms=5, max_batch_size=1 << 20
+        **client_kwargs(task.kafka), transactional_id=name, retry_backoff_ms=5, max_batch_size=1 << 20
     )
     consumer: Any = AIOKafkaConsumer(
-        bootstrap_servers=task.bootstrap,
+        **client_kwargs(task.kafka),
         enable_auto_commit=False,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
@@ -172,13 +174,20 @@ async def bare(task: Task) -> Figures:
 def quix(task: Task) -> Figures:
     """quixstreams with `processing_guarantee="exactly-once"`, its values as bytes, the pipeline applied to each."""
     from quixstreams import Application
+    from quixstreams.kafka import ConnectionConfig
 
     from agents.core.records import Record
     from agents.node.flights import enrich
 
-    name = f"bench-{uuid.uuid4().hex}"
+    kafka, name = task.kafka, f"bench-{uuid.uuid4().hex}"
     app = Application(
-        broker_address=task.bootstrap,
+        broker_address=ConnectionConfig(
+            bootstrap_servers=kafka.bootstrap,
+            security_protocol=kafka.security,
+            sasl_mechanism=kafka.sasl_mechanism,
+            sasl_username=kafka.username,
+            sasl_password=settings.secret(kafka.password_file),
+        ),
         consumer_group=name,
         auto_offset_reset="earliest",
         processing_guarantee="exactly-once",

@@ -28,9 +28,9 @@ from pathlib import Path
 
 from agents import log, ports
 from agents.errors import InstallError, NoAnswer, NotConnected, SettingsError, XmppError
+from agents.unprivileged import require_reachable, run_as
 from ejabberd import certificate
 from ejabberd.api import AdminApi
-from ejabberd.unprivileged import require_reachable, run_as
 
 TEMPLATE = Path(__file__).with_name("ejabberd.yml")
 ERLANG_LIBRARIES = "/usr/lib/*/ejabberd-*/ebin/ejabberd.app"
@@ -90,7 +90,8 @@ class Server:
             return
         erlang_libraries = await asyncio.to_thread(self._installed)
         require_reachable(self.folder, self.user)
-        self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o711 if self.user.switch else 0o700)  # its user passes through, and may not list it
         require_reachable(self.folder / "spool", self.user)
         self._take_lock()
         try:
@@ -179,22 +180,16 @@ class Server:
             os.close(self._lock)
             self._lock = None
 
-    def _own(self, path: Path, mode: int, *, give: bool) -> None:
-        """`give`: to the server's user; else it is ours and the server's group may have a part in it."""
-        if self.user.switch:
-            os.chown(path, self.user.uid if give else 0, self.user.gid)
-        path.chmod(mode)
-
     def _prepare(self) -> None:
         conf = self.folder / "conf"
         for folder, mode, give in ((conf, 0o750, False), *((self.folder / n, 0o700, True) for n in self._private())):
             folder.mkdir(mode=0o700, exist_ok=True)
-            self._own(folder, mode, give=give)
+            self.user.own(folder, mode, give=give)
         self.web.mkdir(exist_ok=True)
-        self._own(self.web, 0o750, give=False)
+        self.user.own(self.web, 0o750, give=False)
         (self.folder / "ports.json").write_text(json.dumps({"c2s": self.c2s_port, "http": self.http_port}), "ascii")
         (self.folder / "run" / "api.sock").unlink(missing_ok=True)
-        self._write(
+        self.user.write(
             conf / "ejabberd.yml",
             string.Template(TEMPLATE.read_text("utf-8"))
             .substitute(
@@ -215,17 +210,12 @@ class Server:
         names = hosts(self.domain)
         if not (self.ca_file.exists() and pem.exists() and certificate.serves(pem.read_bytes(), names, now)):
             ca, server = certificate.make(names, now)
-            self._write(pem, server)
+            self.user.write(pem, server)
             self.ca_file.write_bytes(ca)
             self.ca_file.chmod(0o644)
 
     def _private(self) -> tuple[str, ...]:
         return ("spool", "log", "run", "home", "uploads")
-
-    def _write(self, path: Path, content: bytes) -> None:
-        path.touch(mode=0o600)
-        self._own(path, 0o640, give=False)
-        path.write_bytes(content)
 
     def _spawn(self, erlang_libraries: str) -> None:
         f = self.folder
@@ -252,10 +242,7 @@ class Server:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                user=self.user.uid if self.user.switch else None,
-                group=self.user.gid if self.user.switch else None,
-                extra_groups=[] if self.user.switch else None,
-                umask=0o077,
+                **self.user.popen(),
             )
         (f / "server.pid").write_text(f"{self._process.pid}\n", "ascii")
 

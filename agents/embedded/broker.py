@@ -1,5 +1,12 @@
-"""One Kafka broker of our own on loopback: it starts on the same ports and data after any end, and never outlives its
-folder's next start."""
+"""One private Kafka broker per folder: loopback only, unprivileged, with passwords and rights; it starts on the same ports
+and data after any end, and never outlives its folder's next start.
+
+    ours    secrets/           passwords, 0700           its    data/   the topics
+            server.properties  written at each start            log/    bounded logs
+            ports, broker.pid  kept for restarts
+            java.out           what Java printed
+            jars/              only where its user cannot reach the project's
+"""
 
 from __future__ import annotations
 
@@ -20,7 +27,13 @@ from agents.core.model import Partition
 from agents.errors import InstallError, KafkaUnavailable
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
+from agents.passwords import made_once
+from agents.unprivileged import barrier, require_reachable, run_as
 
+USER = "geolane-kafka"
+"""The system user that the broker runs as when we are root (install.sh makes it)."""
+ADMIN, SELF = "admin", "broker"
+"""Kafka's accounts that may do everything: whoever has our passwords, and the broker among itself."""
 JARS = Path(__file__).parents[2] / ".local" / "kafka"
 TEMPLATES = Path(__file__).parent / "kafka"
 
@@ -29,8 +42,9 @@ _log = log.get("embedded.broker")
 
 
 class Broker:
-    """A KRaft broker (and its controller) in one JVM, with its data, ports, configuration and log in `folder`.
+    """A KRaft broker (and its controller) in one JVM, with its data, ports, passwords, configuration and log in `folder`.
 
+    Who has no password may do nothing, and only ADMIN may do everything: `kafka` are the settings with its password.
     `port` None takes a free one, kept in the folder for restarts. `heap_mb` bounds Java's heap; the process is about
     200 MB larger. Not tied to an event loop."""
 
@@ -40,6 +54,7 @@ class Broker:
     def __init__(self, folder: Path, *, port: int | None = None, heap_mb: int = 512) -> None:
         self.folder = folder.absolute()
         self.heap_mb = heap_mb
+        self.user = run_as(USER)
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: tuple[int, int] | None = None
@@ -50,6 +65,19 @@ class Broker:
         return f"127.0.0.1:{self._choose_ports()[0]}"
 
     @property
+    def kafka(self) -> settings.Kafka:
+        """How it is reached as ADMIN; known when it has started once."""
+        file = str(self._secrets / f"kafka-{ADMIN}")
+        return settings.Kafka(
+            bootstrap=self.bootstrap,
+            security="SASL_PLAINTEXT",
+            username=ADMIN,
+            password_file=file,
+            admin_username=ADMIN,
+            admin_password_file=file,
+        )
+
+    @property
     def pid(self) -> int | None:
         """The JVM's process id while it runs as our child."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
@@ -58,8 +86,8 @@ class Broker:
         """Start, and return when a client can commit. What an earlier, killed run left running in this folder is
         ended first.
 
-        Raises InstallError when Java or the jars are missing, KafkaUnavailable with the end of the log when it does
-        not come up."""
+        Raises InstallError when Java, the jars or the user are missing, SettingsError for a folder that the user cannot
+        reach, KafkaUnavailable with the end of the log when it does not come up."""
         if self.pid is not None:
             return
         deadline = time.monotonic() + timeout_s
@@ -115,6 +143,10 @@ class Broker:
                 time.sleep(_POLL_S)
 
     @property
+    def _secrets(self) -> Path:
+        return self.folder / "secrets"
+
+    @property
     def _pid_file(self) -> Path:
         return self.folder / "broker.pid"
 
@@ -140,7 +172,7 @@ class Broker:
                 self._ports = (kept[0], kept[1])
             else:
                 self._ports = (self._port or ports.free(), ports.free())
-                self.folder.mkdir(parents=True, exist_ok=True)
+                self._make_folder()
                 file.write_text("{} {}\n".format(*self._ports), "ascii")
         return self._ports
 
@@ -148,10 +180,17 @@ class Broker:
         """All of the start that blocks: clear away, write the configuration, start Java."""
         if not list(self.jars.glob("kafka_2.13-*.jar")) or shutil.which("java") is None:
             raise InstallError(f"Kafka's jars ({self.jars}) or java are missing; run: make install")
+        require_reachable(self.folder, self.user)
         self.reap()
         self._leave_taken_ports()
+        self._make_folder()
+        require_reachable(self.folder / "data", self.user)
         self._prepare()
         self._spawn()
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.user.own(self.folder, 0o750 if self.user.switch else 0o700, give=False)
 
     def _leave_taken_ports(self) -> None:
         """A port that somebody else has taken since this folder was last used is given up for another, if we may choose."""
@@ -161,29 +200,52 @@ class Broker:
             (self.folder / "ports").unlink()
 
     def _prepare(self) -> None:
-        """Configuration (written anew each time) and, once, the formatted storage."""
+        """Folders, passwords, configuration (written anew each time) and, once, the formatted storage."""
+        self._secrets.mkdir(mode=0o700, exist_ok=True)
+        for name in ("data", "log"):
+            (self.folder / name).mkdir(mode=0o700, exist_ok=True)
+            self.user.own(self.folder / name, 0o700, give=True)
         port, controller_port = self._choose_ports()
-        data = self.folder / "data"
-        values = {"port": port, "controller_port": controller_port}
+        values = {
+            "port": port,
+            "controller_port": controller_port,
+            "admin": ADMIN,
+            "broker": SELF,
+            "password": made_once(self._secrets / f"kafka-{SELF}"),
+        }
         for name, more in (("server.properties", self._more_properties()), ("log4j2.properties", "")):
             text = (TEMPLATES / name).read_text("utf-8")
             for key, value in values.items():
                 text = text.replace(f"@{key}@", str(value))
-            (self.folder / name).write_text(text + more, "utf-8")
-        if (data / "meta.properties").exists():
-            return
-        # Kafka's own tool, since it also writes the features (transaction.version, group.version) of a new cluster;
-        # meta.properties alone would leave them at their oldest.
+            self.user.write(self.folder / name, (text + more).encode())
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format()
+
+    def _format(self) -> None:
+        """By Kafka's own tool, since it also writes the features (transaction.version, group.version) of a new cluster;
+        meta.properties alone would leave them at their oldest."""
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "a")
         tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self.folder / "server.properties")]
-        done = subprocess.run(
-            [*self._java(64), *tool, *self._more_format_arguments()],
-            cwd=self.folder,
-            env=self._environment(),
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        for name in (ADMIN, SELF):
+            password = made_once(self._secrets / f"kafka-{name}")
+            tool += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
+        # Java reads them from a file: everybody may see a process's arguments.
+        arguments = self.folder / "format.args"
+        words = [*self._java(64)[1:], *tool, *self._more_format_arguments()]
+        quoted = ('"{}"'.format(word.replace("\\", r"\\").replace('"', r"\"")) for word in words)
+        self.user.write(arguments, "\n".join(quoted).encode())
+        try:
+            done = subprocess.run(
+                ["java", f"@{arguments.name}"],
+                cwd=self.folder,
+                env=self._environment(),
+                capture_output=True,
+                timeout=60,
+                check=False,
+                **self.user.popen(),
+            )
+        finally:
+            arguments.unlink()
         if done.returncode != 0:
             raise KafkaUnavailable(
                 f"Kafka's storage cannot be formatted: {done.stderr.decode(errors='replace')[-2000:]}"
@@ -202,6 +264,19 @@ class Broker:
         """Java takes file names for ASCII without a locale that says UTF-8."""
         return {**os.environ, "LC_ALL": "C.UTF-8"}
 
+    def _jars(self) -> Path:
+        """Where its user finds the jars: a copy, where a folder above the project is closed to it (a clone under /root)."""
+        if not self.user.switch or barrier(self.jars / "any", self.user) is None:
+            return self.jars
+        copy = self.folder / "jars"
+        copy.mkdir(exist_ok=True)
+        self.user.own(copy, 0o750, give=False)
+        for jar in self.jars.glob("*.jar"):
+            if not (copy / jar.name).exists() or (copy / jar.name).stat().st_size != jar.stat().st_size:
+                shutil.copyfile(jar, copy / jar.name)
+            self.user.own(copy / jar.name, 0o640, give=False)
+        return copy
+
     def _java(self, heap_mb: int) -> list[str]:
         return [
             "java",
@@ -210,11 +285,12 @@ class Broker:
             # The quick compiler alone: seen half the CPU of a start, a third of it for the first commits, 90 MB less.
             "-XX:TieredStopAtLevel=1",
             "-XX:+ExitOnOutOfMemoryError",
-            "-XX:ErrorFile=java_error.log",  # this and other names below are taken from where Java runs: the folder
+            "-XX:-UsePerfData",  # nothing in /tmp, which everybody reads
+            "-XX:ErrorFile=log/java_error.log",  # this and other names below are taken from where Java runs: the folder
             "-Djava.awt.headless=true",
             "-Dlog4j2.configurationFile=log4j2.properties",
             "-cp",
-            f"{self.jars}/*",
+            f"{self._jars()}/*",
         ]
 
     def _spawn(self) -> None:
@@ -229,6 +305,7 @@ class Broker:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
+                **self.user.popen(),
             )
         self._pid_file.write_text(f"{self._process.pid}\n", "ascii")
 
@@ -237,8 +314,7 @@ class Broker:
         while not await asyncio.to_thread(_listens, port):
             self._still_starting(deadline)
             await asyncio.sleep(_POLL_S)
-        kafka = settings.Kafka(bootstrap=self.bootstrap)
-        maker, offsets = LeaseMaker(kafka, 10_000), Offsets(kafka, "geolane-ready")
+        maker, offsets = LeaseMaker(self.kafka, 10_000), Offsets(self.kafka, "geolane-ready")
         try:
             await maker.start()
             await maker.make("geolane-ready", max(1.0, deadline - time.monotonic()))
@@ -260,8 +336,7 @@ class Broker:
     def log_tail(self, characters: int = 2000) -> str:
         """The end of the broker's log, and of what Java itself printed."""
         tail = ""
-        for name in ("broker.log", "java.out"):
-            file = self.folder / name
+        for file in (self.folder / "log" / "broker.log", self.folder / "java.out"):
             if file.exists():
                 tail += file.read_text("utf-8", errors="replace")[-characters:]
         return tail

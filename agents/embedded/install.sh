@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what a fresh Debian 12 lacks, each thing once, and says what it does: Debian packages (as root or by sudo), the virtual
-# environment in .venv, Kafka's jars in .local/kafka, the web chat in .local/converse. Nothing else outside the project's folder is touched.
+# environment in .venv, Kafka's jars in .local/kafka, the web chat in .local/converse; run by root, also the system user geolane-kafka,
+# since no server runs as root. Nothing else outside the project's folder is touched.
 #   install.sh [EXTRAS]     EXTRAS: extras of pyproject.toml, comma separated: "test" for example
 set -eu
 cd "$(dirname "$0")/../.."
@@ -62,6 +63,13 @@ if [ -e .local/disable ]; then # also when an earlier run was cut off after apt-
     done
   fi
   rm .local/disable
+fi
+
+# ---- the user that Kafka runs as when root starts it ----
+
+if [ "$(id -u)" = 0 ] && ! getent passwd geolane-kafka >/dev/null; then
+  say "system user geolane-kafka"
+  useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin geolane-kafka
 fi
 
 # ---- Python packages ----

@@ -7,6 +7,7 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
@@ -15,7 +16,11 @@ from agents.embedded import webchat
 from agents.embedded.broker import Broker
 from agents.embedded.folder import RunFolder
 from agents.errors import GeolaneError
-from agents.settings import Ejabberd, Kafka, Settings, Xmpp
+from agents.kafka.accounts import Accounts
+from agents.kafka.rights import CLIENT, COORDINATOR, client_rights, rights_of
+from agents.passwords import made_once
+from agents.replacing import replace
+from agents.settings import ACCOUNT, Ejabberd, Kafka, Settings, Xmpp, secret
 from agents.supervisor import leaves
 from ejabberd.provision import Person, provision
 from ejabberd.server import Server
@@ -66,7 +71,7 @@ class Servers:
         try:
             async with asyncio.TaskGroup() as both:
                 if kafka is None:
-                    both.create_task(servers._start_kafka(folder, say))
+                    both.create_task(servers._start_kafka(folder, workers, say))
                 if xmpp is None:
                     both.create_task(servers._start_ejabberd(folder, workers, say, web))
         except BaseException as error:
@@ -74,16 +79,19 @@ class Servers:
             raise next(leaves(error)) from error  # one reason says enough
         return servers
 
-    async def _start_kafka(self, folder: RunFolder, say: Say) -> None:
-        path = folder.path / "kafka"
-        broker = Broker(path)
+    async def _start_kafka(self, folder: RunFolder, workers: Sequence[str], say: Say) -> None:
+        broker = Broker(folder.path / "kafka")
         await asyncio.to_thread(broker.reap)
-        shutil.rmtree(path / "data", ignore_errors=True)  # each run begins with an empty stream
-        path.mkdir(mode=0o700, exist_ok=True)
+        # Each run begins with an empty stream.
+        await asyncio.to_thread(shutil.rmtree, broker.folder / "data", ignore_errors=True)
         self.broker = broker
         await broker.start()
-        self.kafka = Kafka(bootstrap=broker.bootstrap)
-        say(f"Kafka 4.3.1 at {broker.bootstrap}")
+        await _give_accounts(broker.kafka, folder.secrets, workers)
+        file = str(folder.secrets / f"kafka-{ACCOUNT}")
+        self.kafka = msgspec.structs.replace(broker.kafka, username=ACCOUNT, password_file=file)
+        client = folder.path / "kafka-client.properties"
+        await asyncio.to_thread(_write_client, client, self.kafka.of(CLIENT))
+        say(f"Kafka 4.3.1 at {broker.bootstrap}; your own programs log in as {client} says")
 
     async def _start_ejabberd(self, folder: RunFolder, workers: Sequence[str], say: Say, web: bool) -> None:
         self.server = server = Server(folder.path / "ejabberd", DOMAIN)
@@ -136,6 +144,35 @@ class Servers:
                 _log.error("server_not_stopped", error=str(result))
             elif isinstance(result, BaseException):
                 raise result
+
+
+async def _give_accounts(admin: Kafka, secrets: Path, workers: Sequence[str]) -> None:
+    """Each process, and the user's own programs, an account of its own with the rights it needs."""
+    processes = (COORDINATOR, *workers)
+    files = {user: secrets / f"kafka-{user}" for user in (*processes, CLIENT)}
+    for file in files.values():
+        await asyncio.to_thread(made_once, file)
+    accounts = Accounts(admin)
+    await accounts.start()
+    try:
+        await accounts.set_passwords(files)  # nobody has one yet: the data is new
+        wanted = [right for account in processes for right in rights_of(account)]
+        await accounts.rights([*wanted, *client_rights()], lambda did, what: None)
+    finally:
+        await accounts.stop()
+
+
+def _write_client(file: Path, kafka: Kafka) -> None:
+    """What Kafka's own tools and clients read."""
+    password = secret(kafka.password_file)
+    module = "org.apache.kafka.common.security.scram.ScramLoginModule"
+    replace(
+        file,
+        f"bootstrap.servers={kafka.bootstrap}\n"
+        f"security.protocol={kafka.security}\n"
+        f"sasl.mechanism={kafka.sasl_mechanism}\n"
+        f'sasl.jaas.config={module} required username="{kafka.username}" password="{password}";\n',
+    )
 
 
 def end_leftovers(folder: RunFolder) -> None:

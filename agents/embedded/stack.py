@@ -25,7 +25,8 @@ from agents.embedded.servers import PEOPLE, Say, Servers
 from agents.errors import KafkaUnavailable, SettingsError
 from agents.kafka import lanemap
 from agents.kafka.admin import provision_topics
-from agents.settings import Ejabberd, Metrics, Settings, decode_toml
+from agents.kafka.rights import COORDINATOR
+from agents.settings import Ejabberd, Kafka, Metrics, Settings, decode_toml
 
 REFUSALS = 3
 INVENTORY = Path(__file__).parent / "data" / "inventory.toml"
@@ -90,7 +91,6 @@ class Stack:
             web=self.plan.web,
         )
         servers = self.servers
-        self._theirs = msgspec.structs.replace(servers.kafka, admin_username="", admin_password_file="")
         self.base = msgspec.structs.replace(
             base, kafka=servers.kafka.admin, xmpp=servers.xmpp, ejabberd=servers.ejabberd
         )
@@ -125,7 +125,7 @@ class Stack:
             calm=msgspec.structs.replace(self.base.coordinator.calm, forecast_s=day_s / 8),
         )
         self.base = msgspec.structs.replace(self.base, coordinator=coordinator)
-        processes = ("geolane", *(w.worker for w in self.workers))
+        processes = (COORDINATOR, *(w.worker for w in self.workers))
         for i, account in enumerate((*processes, *(p.name for p in PEOPLE))):
             if not (self._secrets / account).exists() and account in {p.name for p in PEOPLE}:
                 continue
@@ -133,15 +133,23 @@ class Stack:
             metrics = self._metrics(i) if i < len(processes) else Metrics()
             is_worker = 0 < i < len(processes)  # they have no business at the admin API
             ejabberd = Ejabberd() if is_worker else self.base.ejabberd
-            kafka = self._theirs.of(account)
-            given = (self._secrets / f"kafka-{kafka.username}").absolute()
-            if kafka.username and not kafka.password_file and given.exists():
-                kafka = msgspec.structs.replace(kafka, password_file=str(given))
+            kafka = self._kafka_of(account if i < len(processes) else COORDINATOR)  # a person's: for `geolane dead`
+            if account == COORDINATOR and self.servers.broker is not None:
+                kafka = self.servers.kafka  # with the admin's password, for `geolane nodes`, which reads this file
             settings = msgspec.structs.replace(self.base, kafka=kafka, xmpp=xmpp, metrics=metrics, ejabberd=ejabberd)
             files.write(self.folder.settings / f"{account}.toml", settings)
         if (first := self.plan.metrics_from) is not None:
             upto = f"{', '.join(processes[1:2])} on {first + 1}, and so on to {first + len(processes) - 1}"
             self._say(f"metrics on 127.0.0.1: coordinator on {first}, {upto}")
+
+    def _kafka_of(self, account: str) -> Kafka:
+        """As that process uses it; how the admin logs in is not in it."""
+        theirs = msgspec.structs.replace(self.servers.kafka, admin_username="", admin_password_file="")
+        kafka = theirs.of(account)
+        given = (self._secrets / f"kafka-{kafka.username}").absolute()
+        if kafka.username and not kafka.password_file and given.exists():
+            kafka = msgspec.structs.replace(kafka, password_file=str(given))
+        return kafka
 
     def _metrics(self, i: int) -> Metrics:
         """Of the i-th process: none unless asked for, whatever the base says, since a port is for one process alone."""
@@ -157,7 +165,7 @@ class Stack:
     def _start_processes(self) -> None:
         # Stopped in reverse: first the coordinator, so that it fences nobody who only goes home.
         self.family.start(*(self._child(w.worker, w.worker, w.kind.value, "--name", w.name) for w in self.workers))
-        self.family.start(self._child("coordinator", "geolane", "coordinator"))
+        self.family.start(self._child("coordinator", COORDINATOR, "coordinator"))
         self._say(f"{len(self.workers)} workers and the coordinator are starting")
 
     async def until_ready(self, timeout_s: float = 120) -> None:
@@ -182,7 +190,7 @@ class Stack:
             await asyncio.sleep(0.05)
         # Now that `coordinator` leads, so that the names say who is who.
         for n in range(2, self.plan.coordinators + 1):
-            self.family.start(self._child(f"coordinator-{n}", "geolane", "coordinator"))
+            self.family.start(self._child(f"coordinator-{n}", COORDINATOR, "coordinator"))
 
     async def run(self) -> None:
         """Keep everything going until cancelled."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class Accounts:
         good = await asyncio.gather(*(self._logs_in(user, file) for user, file in files.items()))
         missing = {user: file for (user, file), fits in zip(files.items(), good, strict=True) if not fits}
         if missing and not dry:
-            await self._set(missing)
+            await self.set_passwords(missing)
             for user, file in missing.items():
                 await _until(partial(self._logs_in, user, file), f"Kafka's account {user} was made, and cannot log in")
         for user, file in files.items():
@@ -59,7 +59,8 @@ class Accounts:
             else:
                 tell("there", f"Kafka's account {user}")
 
-    async def _set(self, files: dict[str, Path]) -> None:
+    async def set_passwords(self, files: Mapping[str, Path]) -> None:
+        """Give each user the password of its file, whatever it has now. Raises KafkaError, KafkaUnavailable."""
         number, digest = SCRAM[self._kafka.sasl_mechanism]
         credentials = []
         for user, file in files.items():

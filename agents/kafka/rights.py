@@ -25,6 +25,8 @@ from agents.kafka.wire import Operation, Pattern, Resource
 
 COORDINATOR = "geolane"
 REPLAYER = "geolane-dead-replay"
+CLIENT = "client"
+"""The account that `geolane up` makes for its user's own producers and consumers."""
 R, W, D = Operation.READ, Operation.WRITE, Operation.DESCRIBE
 
 
@@ -44,7 +46,8 @@ class Right:
 
 
 _TOPICS: dict[str, dict[str, Operation]] = {
-    "coordinator": {TOPIC_LANEMAP: R, TOPIC_RAW: W, TOPIC_LANES: D, TOPIC_DEAD: R},  # dead letters go back to raw
+    # dead letters go back to raw; the events that a rewind brings again are counted in lanes
+    "coordinator": {TOPIC_LANEMAP: R, TOPIC_RAW: W, TOPIC_LANES: R, TOPIC_DEAD: R},
     "node": {TOPIC_LANES: R, TOPIC_CLEAN: W, TOPIC_DEAD: W},
     "router": {TOPIC_RAW: R, TOPIC_LANEMAP: R, TOPIC_LANES: W, TOPIC_UNPLACED: W, TOPIC_DEAD: W},
 }
@@ -63,12 +66,22 @@ def rights_of(account: str, user: str = "") -> Iterator[Right]:
                 yield Right(user, Resource.TOPIC, topic, operation)
         yield Right(user, Resource.TRANSACTIONAL_ID, REPLAYER, W)
         for kind in Kind:
-            yield Right(user, Resource.GROUP, kind.group, D)
+            # A rewind sets the offset of a lane.
+            yield Right(user, Resource.GROUP, kind.group, R if kind is Kind.NODE else D)
             yield Right(user, Resource.TRANSACTIONAL_ID, f"geolane-{kind.value}-", W, Pattern.PREFIXED)
         yield Right(user, Resource.TRANSACTIONAL_ID, "geolane-coordinator", W)
     else:
         yield Right(user, Resource.GROUP, Kind(role).group, R)
         yield Right(user, Resource.TRANSACTIONAL_ID, f"geolane-{account}", W)
+
+
+def client_rights() -> Iterator[Right]:
+    """Events go in, all that comes out is read; groups and transactional ids that begin with `client-`."""
+    yield Right(CLIENT, Resource.TOPIC, TOPIC_RAW, W)
+    for topic in (TOPIC_CLEAN, TOPIC_DEAD, TOPIC_UNPLACED):
+        yield Right(CLIENT, Resource.TOPIC, topic, R)
+    yield Right(CLIENT, Resource.GROUP, f"{CLIENT}-", R, Pattern.PREFIXED)
+    yield Right(CLIENT, Resource.TRANSACTIONAL_ID, f"{CLIENT}-", W, Pattern.PREFIXED)
 
 
 def rights(accounts: Iterable[str], user: str = "") -> list[Right]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -28,12 +26,14 @@ from agents.doctor.fleet import Fleet
 from agents.doctor.kafka import Kafka
 from agents.doctor.verdict import Finding, Level
 from agents.doctor.whom import Whom
+from agents.embedded.broker import SELF
 from agents.kafka import lanemap
 from agents.kafka.admin import Topic, topics
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
 from agents.settings import Coordinator
 from tests.doctor.findings import findings, loaded, named
+from tests.fixtures.kafka import folder_for_servers
 from tests.kafka.helpers import consumer, fill
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, make_certificate, secret
 
@@ -56,10 +56,10 @@ class Faulty(SecureBroker):
         plain, secure = f"PLAINTEXT://127.0.0.1:{port}", f"SASL_SSL://127.0.0.1:{self.secure_port}"
         return f"""{super()._more_properties()}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS
+super.users=User:ANONYMOUS;User:{SELF}
 listeners={plain},CONTROLLER://127.0.0.1:{controller_port},{secure},LOST://127.0.0.1:{self.lost_port}
 advertised.listeners={plain},{secure},LOST://127.0.0.1:1
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,LOST:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:SASL_PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,LOST:PLAINTEXT
 transaction.max.timeout.ms=30000
 offsets.retention.minutes=60
 auto.create.topics.enable=true
@@ -75,7 +75,7 @@ class Place:
 
     @property
     def kafka(self) -> settings.Kafka:
-        return settings.Kafka(bootstrap=self.broker.bootstrap)
+        return self.broker.kafka
 
     def secure(self, password: str = PASSWORD, ca: Path | None = None, host: str = "127.0.0.1") -> settings.Kafka:
         return settings.Kafka(
@@ -122,14 +122,13 @@ class Place:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def place() -> AsyncIterator[Place]:
-    folder = Path(tempfile.mkdtemp(prefix="geolane-faults-"))
-    broker = Faulty(folder / "kafka")
-    try:
-        await broker.start()
-        yield Place(broker, folder)
-    finally:
-        broker.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+    with folder_for_servers() as folder:
+        broker = Faulty(folder / "kafka")
+        try:
+            await broker.start()
+            yield Place(broker, folder)
+        finally:
+            broker.kill()
 
 
 def inventory(*workers: str) -> Inventory:

@@ -62,10 +62,10 @@ class OwnServer(Server):
         ):
             assert theirs in text, theirs
             text = text.replace(theirs, ours)
-        self._write(conf / "ejabberd.yml", text.encode())
+        self.user.write(conf / "ejabberd.yml", text.encode())
         names = [*hosts(self.domain), f"upload.{self.domain}", f"xmpp.{self.domain}"]
         ca, server = certificate.make(names, datetime.datetime.now(datetime.UTC))
-        self._write(conf / "server.pem", server)
+        self.user.write(conf / "server.pem", server)
         self.ca_file.write_bytes(ca)
 
     async def start(self, timeout_s: float = 30) -> None:

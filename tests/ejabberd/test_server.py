@@ -18,11 +18,11 @@ import psutil
 import pytest
 
 from agents.errors import CommandRefused, NotConnected, SettingsError, XmppError
+from agents.unprivileged import barrier, run_as
 from ejabberd import certificate
 from ejabberd.api import AdminApi
 from ejabberd.provision import Person, add_person, add_worker, provision
 from ejabberd.server import Server, hosts
-from ejabberd.unprivileged import barrier, run_as
 from tests.ejabberd.client import event_of, publish, session, subscribe
 from tests.fixtures.xmpp import XmppServer
 

@@ -11,37 +11,42 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agents import ports
-from agents.embedded.broker import Broker
+from agents import ports, settings
+from agents.embedded.broker import SELF, Broker
 
 USER, PASSWORD = "node-iad-1", "correct horse"
 
 
 class SecureBroker(Broker):
-    """A broker that also listens with SASL_SSL and knows one user, as a user's own cluster may. `denies`: what no ACL allows
-    is denied; USER may do everything."""
+    """A broker that listens with SASL_SSL and knows one user, as a user's own cluster may; and, for the test, without a
+    password. `denies`: what no ACL allows is denied; USER may do everything."""
 
     def __init__(self, folder: Path, *, denies: bool = False) -> None:
         super().__init__(folder, heap_mb=256)
         self.secure_port = ports.free()
         self._denies = denies
 
+    @property
+    def kafka(self) -> settings.Kafka:
+        return settings.Kafka(bootstrap=self.bootstrap)
+
     def _more_properties(self) -> str:
         port, controller_port = self._choose_ports()
-        self.folder.mkdir(exist_ok=True)
         make_certificate(self.folder / "server.pem", self.folder / "ca.pem")
+        self.user.own(self.folder / "server.pem", 0o640, give=False)
         plain, secure = f"PLAINTEXT://127.0.0.1:{port}", f"SASL_SSL://127.0.0.1:{self.secure_port}"
         module = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         # The port without TLS is the test's own, for the broker among itself: who comes there is ANONYMOUS.
         acls = f"""
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=false
-super.users=User:ANONYMOUS;User:{USER}
+super.users=User:ANONYMOUS;User:{SELF};User:{USER}
 """
-        return f"""{acls if self._denies else ""}
+        return f"""{acls if self._denies else "authorizer.class.name="}
 listeners={plain},CONTROLLER://127.0.0.1:{controller_port},{secure}
 advertised.listeners={plain},{secure}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
+listener.security.protocol.map=CONTROLLER:SASL_PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL
+inter.broker.listener.name=PLAINTEXT
 sasl.enabled.mechanisms=SCRAM-SHA-512
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={module}
 ssl.keystore.type=PEM

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from agents import settings
 from agents.embedded.broker import Broker
 from agents.errors import InstallError, KafkaUnavailable
 from agents.kafka.admin import Topic, provision
@@ -25,18 +24,18 @@ pytestmark = pytest.mark.stack
 
 
 @pytest_asyncio.fixture
-async def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
+async def broker(server_folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Broker]:
     """In a folder with letters, spaces and signs, started where nobody has set a locale."""
     for name in ("LC_ALL", "LANG", "LC_CTYPE"):
         monkeypatch.delenv(name, raising=False)
-    broker = Broker(tmp_path / 'Kafka für "ж" $1', heap_mb=256)
+    broker = Broker(server_folder / 'Kafka für "ж" $1', heap_mb=256)
     yield broker
     broker.kill()
 
 
 async def test_it_starts_again_on_the_same_data_after_kill_and_after_stop(broker: Broker) -> None:
     await broker.start()
-    bootstrap, kafka = broker.bootstrap, settings.Kafka(bootstrap=broker.bootstrap)
+    bootstrap, kafka = broker.bootstrap, broker.kafka
     await provision(kafka, (Topic("in", 2, 16),), embedded=True)
     await fill(kafka, "in", [b"1"])
     async with lease_maker(kafka) as maker:
@@ -77,7 +76,7 @@ async def test_what_a_killed_run_left_is_ended_by_the_next_start_which_is_quiet(
         assert following.pid not in (None, left)
         assert (broker.folder / "data" / "meta.properties").exists()
         assert [f.name for f in broker.folder.parent.iterdir()] == [broker.folder.name]
-        assert (broker.folder / "broker.log").stat().st_size < 20_000, "the log is not quiet"
+        assert (broker.folder / "log" / "broker.log").stat().st_size < 20_000, "the log is not quiet"
         assert (broker.folder / "java.out").read_text() == ""
         os.kill(following.pid or 0, signal.SIGKILL)
 
@@ -100,9 +99,9 @@ def test_a_process_that_only_has_the_pid_is_left_alone(broker: Broker) -> None:
         stranger.communicate(b"\n")
 
 
-async def test_a_start_that_fails_says_what_the_log_says(tmp_path: Path) -> None:
+async def test_a_start_that_fails_says_what_the_log_says(server_folder: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
-        broker = Broker(tmp_path / "kafka", port=taken.getsockname()[1], heap_mb=256)
+        broker = Broker(server_folder / "kafka", port=taken.getsockname()[1], heap_mb=256)
         with pytest.raises(KafkaUnavailable, match="Address already in use"):
             await broker.start(30)
     assert broker.pid is None

@@ -31,8 +31,8 @@ class Secured:
 
 
 @pytest_asyncio.fixture
-async def secured(tmp_path: Path) -> AsyncIterator[Secured]:
-    broker = SecureBroker(tmp_path / "kafka")
+async def secured(tmp_path: Path, server_folder: Path) -> AsyncIterator[Secured]:
+    broker = SecureBroker(server_folder / "kafka")
     await broker.start()
     make_certificate(tmp_path / "other.pem", tmp_path / "other-ca.pem")
 

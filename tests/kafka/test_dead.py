@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
@@ -80,6 +81,7 @@ async def test_letters_are_found_sent_back_once_and_marked(place: Place) -> None
 
 KILLED = """
 import asyncio, os, sys
+import msgspec
 from agents import settings
 from agents.core.dead import Query
 from agents.kafka import dead
@@ -91,14 +93,15 @@ async def cut(self, producer, batch, by, now_ms):
         producer.commit_transaction = lambda: os.kill(os.getpid(), 9)
     return await send(self, producer, batch, by, now_ms)
 dead.DeadLetters._send = cut
-letters = dead.DeadLetters(settings.Kafka(bootstrap=sys.argv[1]), topics=tuple(sys.argv[2:5]), transactional_id=sys.argv[5])
+kafka = msgspec.json.decode(sys.argv[1], type=settings.Kafka)
+letters = dead.DeadLetters(kafka, topics=tuple(sys.argv[2:5]), transactional_id=sys.argv[5])
 asyncio.run(letters.replay(Query(), "cut off", 1))
 """
 
 
 async def test_who_is_killed_in_the_middle_has_sent_nothing_twice_and_the_next_sends_the_rest(place: Place) -> None:
     await place.die(COUNT)
-    arguments = (place.kafka.bootstrap, *place.topics, place.id)
+    arguments = (msgspec.json.encode(place.kafka).decode(), *place.topics, place.id)
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, *arguments)
     assert await asyncio.wait_for(process.wait(), 60) == -9
     assert await place.letters().replay(Query(), "next", 2) == COUNT - 300

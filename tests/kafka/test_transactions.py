@@ -13,6 +13,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from agents import settings
 from agents.core.model import LeaseCommand
+from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer
 from tests.fixtures.kafka import KafkaServer
@@ -173,7 +174,7 @@ async def test_a_producer_refuses_what_is_above_its_own_limit(kafka_server: Kafk
 
 async def shrink(server: KafkaServer, topic: str, max_bytes: int) -> None:
     """Lower a topic's limit, as `provision` never would."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=server.broker.bootstrap)
+    admin = AIOKafkaAdminClient(**client_kwargs(server.kafka))
     await admin.start()
     try:
         config = {"max.message.bytes": str(max_bytes)}

@@ -4,6 +4,7 @@ epoch on."""
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import struct
 import tempfile
@@ -14,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiokafka import AIOKafkaProducer
 
 from agents import ports, settings
 from agents.embedded.broker import JARS, Broker
+from agents.kafka.connection import client_kwargs
 from tests.fixtures.request_proxy import RequestProxy, request_proxy
 
 OURS = "4.3.1"
@@ -49,15 +52,17 @@ class LateBroker(Broker):
 
     @property
     def proxied(self) -> settings.Kafka:
-        return settings.Kafka(bootstrap=f"127.0.0.1:{self.proxy_port}")
+        return msgspec.structs.replace(self.kafka, bootstrap=f"127.0.0.1:{self.proxy_port}")
 
     def _more_properties(self) -> str:
         port, controller_port = self._choose_ports()
-        plain = f"PLAINTEXT://127.0.0.1:{port}"
+        clients = f"CLIENTS://127.0.0.1:{port}"
+        module = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         return f"""
-listeners={plain},CONTROLLER://127.0.0.1:{controller_port},PROXIED://127.0.0.1:{self.listener_port}
-advertised.listeners={plain},PROXIED://127.0.0.1:{self.proxy_port}
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
+listeners={clients},CONTROLLER://127.0.0.1:{controller_port},PROXIED://127.0.0.1:{self.listener_port}
+advertised.listeners={clients},PROXIED://127.0.0.1:{self.proxy_port}
+listener.security.protocol.map=CONTROLLER:SASL_PLAINTEXT,CLIENTS:SASL_PLAINTEXT,PROXIED:SASL_PLAINTEXT
+listener.name.proxied.scram-sha-512.sasl.jaas.config={module}
 """
 
     def _more_format_arguments(self) -> list[str]:
@@ -68,6 +73,7 @@ listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:
 async def late_broker(setup: Setup) -> AsyncIterator[tuple[LateBroker, RequestProxy]]:
     """In a folder of its own, which is gone afterwards."""
     folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="geolane-late-"))
+    os.chmod(folder, 0o711)  # the user that the broker runs as passes through
     broker = LateBroker(folder, setup)
     try:
         await broker.start(120)
@@ -82,7 +88,7 @@ async def begin_at(broker: LateBroker, epochs: Mapping[str, int]) -> None:
     """Let the next lease of each transactional id be made after this epoch: written to Kafka's own
     log as its coordinator would, which reads it when it starts."""
     producer: Any = AIOKafkaProducer(  # only this client id may write to Kafka's own topics
-        bootstrap_servers=broker.bootstrap, client_id="__admin_client", acks="all"
+        client_id="__admin_client", acks="all", **client_kwargs(broker.kafka)
     )
     await producer.start()
     try:

@@ -20,6 +20,7 @@ from agents import settings
 from agents.core.model import CLUSTER, LeaseCommand, Partition
 from agents.core.records import SRC, Record
 from agents.errors import KafkaUnavailable
+from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.node.stage import NodeStage
@@ -242,7 +243,7 @@ class _Life:
     async def _fill(self, count: int) -> None:
         """That many more records, as a router writes them."""
         producer: Any = AIOKafkaProducer(  # Any: aiokafka has no types
-            bootstrap_servers=self._ground.direct.bootstrap, enable_idempotence=True, linger_ms=20
+            **client_kwargs(self._ground.direct), enable_idempotence=True, linger_ms=20
         )
         await producer.start()
         try:

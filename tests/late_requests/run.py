@@ -30,7 +30,7 @@ async def run(
     async with late_broker(setup) as (broker, proxy):
         prefix = f"late-{secrets.token_hex(3)}"
         lanes, clean = f"{prefix}-lanes", f"{prefix}-clean"
-        direct = settings.Kafka(bootstrap=broker.bootstrap)
+        direct = broker.kafka
         ground = Ground(direct, broker.proxied, proxy, lanes, clean, prefix)
         if epochs := {ground.owner(case): case.epoch for case in chosen if case.epoch}:
             await begin_at(broker, epochs)

@@ -148,8 +148,8 @@ async def test_a_count_goes_on_when_a_partition_comes_back_and_what_another_did_
         assert seen(r, b).value("geolane_events_in_total", topic=topic) == 30
 
 
-async def test_a_broker_that_is_gone_shows(tmp_path: Path) -> None:
-    broker = Broker(tmp_path, heap_mb=384)
+async def test_a_broker_that_is_gone_shows(server_folder: Path) -> None:
+    broker = Broker(server_folder, heap_mb=384)
     await broker.start(120)
     try:
         async with rig(KafkaServer(broker), lanes=1) as r:

@@ -16,9 +16,10 @@ import uvloop
 from aiokafka import AIOKafkaProducer
 
 from agents import settings
+from agents.coordinator.offsets import Rewinding
 from agents.core.dead import Query
 from agents.core.lanemap import build
-from agents.core.model import TOPIC_DEAD, Kind, LeaseCommand, Partition
+from agents.core.model import TOPIC_DEAD, TOPIC_LANES, Kind, LeaseCommand, Partition
 from agents.embedded import flights
 from agents.errors import KafkaError, KafkaUnavailable
 from agents.kafka import lanemap
@@ -34,6 +35,7 @@ from agents.kafka.rights import REPLAYER, Right, rights, rights_of
 from agents.kafka.upkeep import bring
 from agents.kafka.wire import Resource
 from agents.worker.reader import Reader
+from tests.fixtures.kafka import folder_for_servers
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, secret
 
 LANES, RAW = 6, 2
@@ -79,15 +81,23 @@ class Denying:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def denying(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Denying]:
-    denying = Denying(tmp_path_factory.mktemp("denying"))
-    await denying.broker.start()
+async def denying() -> AsyncIterator[Denying]:
+    with folder_for_servers() as folder:
+        denying = Denying(folder)
+        try:
+            await denying.broker.start()
+            await _fill(denying)
+            yield denying
+        finally:
+            denying.broker.kill()
+
+
+async def _fill(denying: Denying) -> None:
     await bring(denying.kafka.admin, topics(LANES, RAW), denying.tell)
     await lanemap.publish(denying.kafka.admin, build(flights.sample(), LANES, 4, 1, total_eps=1000.0))
     async with AIOKafkaProducer(**client_kwargs(denying.kafka.admin)) as producer:
+        await producer.send_and_wait(TOPIC_LANES, b"{}", partition=0)
         await producer.send_and_wait(TOPIC_DEAD, b"{", headers=[("geolane-reason", b"no_id")])
-    yield denying
-    denying.broker.kill()
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -250,6 +260,23 @@ async def _replay(kafka: settings.Kafka) -> None:
     assert await letters.replay(Query(replayed=True), "ana", 0)
 
 
+async def _rewind(kafka: settings.Kafka) -> None:
+    """The events that come again are counted, then record and offset are set in one transaction."""
+    await _offsets(kafka, Kind.NODE)
+    lane, offsets = Partition(Kind.NODE.topic, 0), Offsets(kafka, Kind.NODE.group)
+    await offsets.start()
+    try:
+        await Rewinding(kafka, {Kind.NODE: offsets})._count(lane, 0, 1)
+    finally:
+        await offsets.stop()
+    log = PlacementLog(kafka)
+    try:
+        await log.lead()
+        await log.write({"leader": b"1"}, {Kind.NODE.group: {lane: (0, "")}})
+    finally:
+        await log.stop()
+
+
 Step = Callable[[settings.Kafka], Awaitable[object]]
 
 
@@ -261,6 +288,7 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
             "events.dead": _replay, "events.dead.replayed": _replay, REPLAYER: _replay,
             "geolane-node-": lambda kafka: _lease(kafka, "node-a"), "geolane-router-": lambda kafka: _lease(kafka, "router-1"),
             **{name: partial(_offsets, kind=kind) for kind in Kind for name in (kind.group, kind.topic.removeprefix("main/"))},
+            Kind.NODE.group: _rewind, TOPIC_LANES: _rewind,
         }  # fmt: skip
     kind = Kind(account.partition("-")[0])
     out = ("events.clean", "events.dead") if kind is Kind.NODE else ("events.lanes", "events.unplaced", "events.dead")

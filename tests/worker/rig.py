@@ -25,6 +25,7 @@ from agents.core.model import (
 from agents.core.records import PART, SRC
 from agents.errors import LeaseLost
 from agents.kafka.admin import MAX_DEAD_BYTES, Topic, provision
+from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.node.contract import Answers, Columns, Pipeline, answered_each
@@ -155,7 +156,7 @@ class Rig:
     ) -> None:
         """Values (or (key, value) pairs) into one partition, in order."""
         producer = AIOKafkaProducer(
-            bootstrap_servers=self.kafka.bootstrap,
+            **client_kwargs(self.kafka),
             enable_idempotence=True,
             max_request_size=8 << 20,
             compression_type=codec,
@@ -172,7 +173,7 @@ class Rig:
 
     async def fill_lane(self, n: int, first: int, count: int) -> None:
         """Records of `events.lanes` as a router writes them; sources raw/N/I."""
-        producer = AIOKafkaProducer(bootstrap_servers=self.kafka.bootstrap, enable_idempotence=True)
+        producer = AIOKafkaProducer(**client_kwargs(self.kafka), enable_idempotence=True)
         await producer.start()
         try:
             sends = []
@@ -192,7 +193,7 @@ class Rig:
     async def read(self, topic: str, at_least: int = 0) -> list[Any]:
         """Everything committed there, once there are `at_least` records (a commit shows some ms after it returned)."""
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.kafka.bootstrap,
+            **client_kwargs(self.kafka),
             isolation_level="read_committed",
             auto_offset_reset="earliest",
             fetch_max_wait_ms=50,

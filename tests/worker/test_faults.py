@@ -15,6 +15,7 @@ from aiokafka.admin.records_to_delete import RecordsToDelete
 from agents.core.lanemap import build
 from agents.core.records import Record
 from agents.errors import LeaseLost
+from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
 from agents.node.stage import NodeStage
 from agents.router.stage import RouterStage
@@ -133,7 +134,7 @@ async def test_an_output_partition_that_is_not_there_yet_loses_nothing(kafka_ser
         await a.assign((0, 1, 0))
         await until(lambda: any("no partition" in load.fault for load in a.engine.load()[0]))
         assert await r.committed(r.topics.raw, 0, r.topics.router_group) is None
-        admin = AIOKafkaAdminClient(bootstrap_servers=r.kafka.bootstrap)
+        admin = AIOKafkaAdminClient(**client_kwargs(r.kafka))
         await admin.start()
         try:
             await admin.create_partitions({r.topics.lanes: NewPartitions(3)})
@@ -149,7 +150,7 @@ async def test_positions_that_are_gone_stop_the_lane(kafka_server: KafkaServer) 
     async with rig(kafka_server, lanes=2) as r:
         await r.fill_lane(0, 0, 20)
         await r.fill_lane(1, 0, 20)
-        admin = AIOKafkaAdminClient(bootstrap_servers=r.kafka.bootstrap)
+        admin = AIOKafkaAdminClient(**client_kwargs(r.kafka))
         await admin.start()
         try:
             await admin.delete_records({TopicPartition(r.topics.lanes, 0): RecordsToDelete(10)})

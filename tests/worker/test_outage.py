@@ -18,8 +18,8 @@ pytestmark = pytest.mark.stack
 
 
 @pytest.fixture
-async def own_broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    broker = Broker(tmp_path, heap_mb=384)
+async def own_broker(server_folder: Path) -> AsyncIterator[Broker]:
+    broker = Broker(server_folder, heap_mb=384)
     await broker.start(120)
     yield broker
     broker.kill()

@@ -14,6 +14,7 @@ from agents.core.model import TOPIC_DEAD
 from agents.core.records import REASON
 from agents.embedded import flights
 from agents.kafka.admin import MAX_DEAD_BYTES
+from agents.kafka.connection import client_kwargs
 from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
@@ -60,7 +61,7 @@ async def _dead_letters(running: Running, count: int) -> list[tuple[str, bytes]]
     """The newest records of events.dead: reason and value."""
     consumer = AIOKafkaConsumer(
         TOPIC_DEAD,
-        bootstrap_servers=running.stack.base.kafka.bootstrap,
+        **client_kwargs(running.stack.base.kafka),
         auto_offset_reset="earliest",
         isolation_level="read_committed",
         max_partition_fetch_bytes=MAX_DEAD_BYTES,

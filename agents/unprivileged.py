@@ -1,4 +1,4 @@
-"""Servers never run as root: who we are when we start one, and whether that user can reach the folder meant for it."""
+"""Servers never run as root: the user that one is started as, what is given to it, and whether it can reach its folder."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pwd
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agents.errors import InstallError, SettingsError
 
@@ -20,6 +21,23 @@ class RunAs:
     gid: int
     switch: bool
 
+    def own(self, path: Path, mode: int, *, give: bool) -> None:
+        """`give`: the path is the server's; else it is ours, and the server's group has the group's part of `mode`."""
+        if self.switch:
+            os.chown(path, self.uid if give else 0, self.gid)
+        path.chmod(mode)
+
+    def write(self, path: Path, content: bytes) -> None:
+        """A file of ours that the server reads, and nobody else."""
+        path.touch(mode=0o600)
+        self.own(path, 0o640 if self.switch else 0o600, give=False)
+        path.write_bytes(content)
+
+    def popen(self) -> dict[str, Any]:  # Any: arguments of subprocess.Popen
+        """Arguments of `subprocess.Popen` that start it as this user; what it writes is its own alone."""
+        switch: dict[str, Any] = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.switch else {}
+        return {**switch, "umask": 0o077}
+
 
 def run_as(name: str) -> RunAs:
     """The system user `name` when we are root, else ourselves. Raises InstallError when root lacks that user."""
@@ -32,7 +50,7 @@ def run_as(name: str) -> RunAs:
     try:
         entry = pwd.getpwnam(name)
     except KeyError as e:
-        raise InstallError(f"there is no system user {name}: install the Debian package {name} (make install)") from e
+        raise InstallError(f"there is no system user {name}: run make install, which makes it") from e
     return RunAs(name, entry.pw_uid, entry.pw_gid, switch=True)
 
 
