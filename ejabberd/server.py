@@ -39,6 +39,7 @@ INSIDE = Path("/proc/self/cwd")
 below a folder with letters beyond ASCII."""
 SOCKET_PATH_LIMIT = 107  # unix(7): sun_path holds 108 bytes with its end
 POLL_S = 0.05
+STACK_KILOWORDS = "8192"  # 64 MB, of which only what is used is taken
 LOG = log.get("ejabberd")
 
 
@@ -230,8 +231,9 @@ class Server:
             "ERL_MAX_PORTS": "16384",
             "ERL_CRASH_DUMP_BYTES": "0",
         }
+        # +sss: the XML library recurses on the scheduler's stack, 6,000 nested elements were more than its usual 1 MB (docs/security.md).
         # No -name, no -sname: no Erlang distribution, so no epmd, cookie or further port. +sbwt none: no busy waiting.
-        quiet = ["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none", "+P", "262144"]
+        quiet = ["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none", "+P", "262144", "+sss", STACK_KILOWORDS]
         command = ["erl", "-noinput", *quiet, "-mnesia", "dir", f'"{INSIDE}/spool"', "-s", "ejabberd", *self._mark()]
         with open(f / "server.out", "wb") as out:
             self._process = subprocess.Popen(

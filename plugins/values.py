@@ -6,6 +6,8 @@ import math
 import re
 import xml.etree.ElementTree as ET
 
+from agents.core.text import one_line
+
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?")
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
@@ -58,9 +60,9 @@ def topic(text: str | None, name: str) -> str:
     return text
 
 
-def sentence(text: str | None) -> str:
-    """Free text for people, cut at 1000 characters."""
-    return (text or "")[:TEXT_LIMIT]
+def sentence(text: str | None, at_most: int = TEXT_LIMIT) -> str:
+    """Free text for people: one line of at most so many characters, without control characters."""
+    return one_line(text or "", at_most)
 
 
 def show(value: float) -> str:

@@ -12,6 +12,7 @@ from agents.core.coordinator import Coordinator
 from agents.core.guard import FAULTS
 from agents.core.model import PAUSE, Health, Kind, State
 from agents.core.planning.placing import Placing
+from agents.core.plausible import WHAT
 from agents.journal import Journal
 from agents.metrics import declared as m
 from agents.metrics.samples import Samples
@@ -67,6 +68,8 @@ def look_at_leader(core: Coordinator, performer: Performer, out: Samples) -> Non
         out.add(m.TROUBLES, count, trouble)
     out.add(m.FENCES, performer.counts.fences)
     out.add(m.PAUSED, PAUSE in fleet.intents)
+    for what in WHAT:
+        out.add(m.REFUSED, core.refusals.counts[what], what)
     for what in FAULTS:
         out.add(m.COORDINATOR_FAULTS, core.guard.counts[what], what)
     out.add(m.DRAINED, sum(map(fleet.drained, fleet.views)))

@@ -39,10 +39,12 @@ from agents.core.events_xmpp import (
     AdHocList,
     AffiliationChanged,
     Asked,
+    Flooded,
     Led,
     LinkDown,
     LinkUp,
     NotLeading,
+    NotUnderstood,
     TelemetryIn,
     WorkerSeen,
     XmppEvent,
@@ -77,6 +79,7 @@ from agents.core.pictures import samples
 from agents.core.planning.inputs import LanePlaces, PlacingSettings
 from agents.core.planning.placing import Placing
 from agents.core.planning.planner import Clock
+from agents.core.plausible import Refusals
 from agents.core.rollout import ROLLOUT
 from agents.core.streams import StreamsLooked
 from agents.core.summary import fleet_item, summarise, worker_rows
@@ -133,6 +136,7 @@ class Coordinator:
                 self.fleet.views[worker].dead.add(lease.boot)
         self.liveness = Liveness()
         self.news = News(self.fleet)
+        self.refusals = Refusals(self.fleet, self.news)
         self.placing = Placing(self.fleet, lanes, numerics, settings, now.s, clock)
         self.tuner = Tuner(self.fleet, self.placing, base)
         self.desk = Desk(self.fleet, self.placing, self.news, token, self.tuner)
@@ -190,8 +194,14 @@ class Coordinator:
             case Tick() | Wake():
                 pass
             case WorkerSeen(said):
+                said = self.refusals.announcement(said, now.s)
                 self.membership.announced(said)
                 yield from self._seen(said, now) if said.worker in self.fleet.views else ()
+            case Flooded(sender, count):
+                why = f"sends more than is read: {count:,} stanzas of it were left out"
+                self.refusals.refuse("stanza", sender, why, now.s, count)
+            case NotUnderstood(sender, what, why):
+                self.refusals.refuse(what, sender, f"says what is not understood: {why}", now.s)
             case InventoryRead():
                 known = set(self.fleet.views)
                 yield from self.membership.read(event)
@@ -200,6 +210,8 @@ class Coordinator:
             case InventoryRefused():
                 self.membership.refuse(event)
             case TelemetryIn(worker, telemetry):
+                if worker in self.fleet.views:
+                    telemetry = self.refusals.telemetry(worker, telemetry, now.s)
                 if worker in self.fleet.views and self.fleet.reported(worker, telemetry, now.s):
                     self.liveness.returned(worker)
                     self.placing.watch.rates.heard(worker, telemetry, now.s)

@@ -71,6 +71,24 @@ class AffiliationChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class Flooded:
+    """`sender` (a bare JID, a feed, an occupant) sends more than is read: `count` stanzas of it were left out since the last
+    time."""
+
+    sender: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotUnderstood:
+    """What `worker` sent is no proper `what` (presence, telemetry), and `why`."""
+
+    worker: str
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class AdHocList:
     """Somebody's client asks which commands it may give (XEP-0050 2.2). `ref` names the request that waits for the answer."""
 
@@ -94,5 +112,16 @@ class AdHoc:
 
 
 XmppEvent = (
-    Led | NotLeading | LinkUp | LinkDown | WorkerSeen | TelemetryIn | Asked | AffiliationChanged | AdHocList | AdHoc
+    Led
+    | NotLeading
+    | LinkUp
+    | LinkDown
+    | WorkerSeen
+    | TelemetryIn
+    | Asked
+    | AffiliationChanged
+    | Flooded
+    | NotUnderstood
+    | AdHocList
+    | AdHoc
 )

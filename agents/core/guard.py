@@ -31,6 +31,8 @@ from agents.core.events_xmpp import (
     AdHocList,
     AffiliationChanged,
     Asked,
+    Flooded,
+    NotUnderstood,
     TelemetryIn,
     WorkerSeen,
 )
@@ -69,7 +71,7 @@ class Guard:
                 return self._found(event, work, now, now_ms)
             case (
                 WorkerSeen() | TelemetryIn() | Answered() | Refused() | Unanswered() | Ponged()
-                | AffiliationsRead() | AffiliationChanged()
+                | AffiliationsRead() | AffiliationChanged() | Flooded() | NotUnderstood()
             ):  # fmt: skip
                 return self._as_far_as_it_goes(event, work, now)
         return list(work)

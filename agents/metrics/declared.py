@@ -132,6 +132,9 @@ COORDINATOR_FAULTS = _counter(
     "faults of the coordinator's own at what people asked or workers said, which it outlived",
     "what",
 )
+REFUSED = _counter(
+    "coordinator_refused", "what workers and people sent that was left out: not possible, or too much", "what"
+)
 TELEMETRY_DROPPED = _counter("telemetry_dropped", "items of telemetry for which there was no room")
 QUEUE = _gauge("coordinator_queue_length", "XMPP and Kafka events that wait for the coordinator's core")
 
@@ -144,6 +147,6 @@ COORDINATOR = (
     LEADER, LEADER_EPOCH, STANDBYS, WORKERS, PARTITIONS, LANES_WAITING, LANES_STUCK, TROUBLES,
     PAUSED, DRAINED, MOVES, FENCES, PLAN_OBJECTIVE, PLAN_BOUND, PLAN_GAP, PLAN_SECONDS, PLAN_MOVES,
     MEAN_RTT, UTILISATION, FORECAST_ERROR, LAST_VALUE_ERROR, JOURNAL_DROPPED, TELEMETRY_DROPPED,
-    QUEUE, COORDINATOR_FAULTS,
+    QUEUE, COORDINATOR_FAULTS, REFUSED,
 )  # fmt: skip
 ALL = (*EVERY_PROCESS, *WORKER, *COORDINATOR)

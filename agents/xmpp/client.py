@@ -20,6 +20,7 @@ from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
 from agents import log, settings
+from agents.core.text import one_line
 from agents.errors import (
     CommandRefused,
     NameTaken,
@@ -30,6 +31,7 @@ from agents.errors import (
     StaleEpoch,
     XmppError,
 )
+from agents.xmpp.gate import Gate, Ticket
 from agents.xmpp.stream import Stream, tls_context
 from plugins import namespaces as ns
 from plugins.lanes import stale_seen
@@ -74,6 +76,8 @@ class Handlers:
     presence: Callable[[Presence], None] | None = None
     command: Callable[[Iq], None] | None = None
     items: Callable[[Iq], None] | None = None  # who asks for our items (XEP-0030); None: they are fixed
+    ticket: Callable[[ET.Element], Ticket | None] | None = None  # whose budget a stanza takes from (gate.py)
+    flooded: Callable[[str, int], None] = lambda sender, count: None  # whose stanzas were left out, and how many
 
 
 class Session:
@@ -108,6 +112,8 @@ class Session:
         context = await asyncio.to_thread(tls_context, xmpp.ca_file)
         self.stream = Stream(self.login.jid, password, context)
         self._listen(self._handlers)
+        if self._handlers.ticket is not None:
+            self.stream.gate = Gate(self._handlers.ticket, self._late, self._flooded)
         try:
             async with asyncio.timeout(LOGIN_TIMEOUT_S):  # the watchdog: a handshake that stalls never ends by itself
                 self.stream.connect(xmpp.host, xmpp.port)
@@ -172,6 +178,14 @@ class Session:
         self.stream.cancel_connection_attempt()
         self.stream.abort()
 
+    def _late(self, stanza: ET.Element) -> None:
+        if self.up:
+            self.stream.take(stanza)
+
+    def _flooded(self, sender: str, count: int) -> None:
+        LOG.warning("flooded", sender=one_line(sender), count=count)
+        self._handlers.flooded(sender, count)
+
     def _end(self, reason: str, error: type[NotConnected] = NotConnected) -> None:
         if not self._over.done():
             self._over.set_result(reason)
@@ -193,6 +207,8 @@ class Session:
             except (TimeoutError, OSError):
                 pass
         self.abort("closed")
+        if stream.gate is not None:
+            stream.gate.close()
         for _ in range(50):
             if stream.transport is None:
                 break
@@ -231,7 +247,8 @@ class Session:
             (f"iq/{{{ns.DISCO_ITEMS}}}query", handlers.items),
         ):
             if handler:
-                stream.register_handler(Callback(f"geolane {path}", MatchXPath(f"{{{ns.CLIENT}}}{path}"), handler))
+                matcher = MatchXPath(f"{{{ns.CLIENT}}}{path}")
+                stream.register_handler(Callback(f"geolane {path}", matcher, partial(_outlived, handler)))
         for stage in ("connected", "tls_success", "stream_negotiated", "auth_success", "session_bind"):
             stream.add_event_handler(stage, partial(self._reached, stage))
         stream.add_event_handler("session_bind", self._bound)
@@ -309,6 +326,14 @@ class Session:
                     self._pending.discard(answer)
         except (TimeoutError, IqTimeout):
             raise NoAnswer(f"{iq['to']}: no answer within {timeout_s:g} s") from None
+
+
+def _outlived(handler: Callable[[T], None], stanza: T) -> None:
+    """What one stanza leads to ends neither session nor process; else slixmpp would answer it with an error, whatever it is."""
+    try:
+        handler(stanza)
+    except Exception:
+        LOG.exception("fault_outlived", what="stanza", about=one_line(str(stanza), 1000))
 
 
 def _seen(answer: asyncio.Future[Iq]) -> None:

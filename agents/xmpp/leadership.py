@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+import xml.etree.ElementTree as ET
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -11,15 +12,24 @@ from slixmpp import JID, InvalidJID
 from slixmpp.stanza import Message, Presence
 
 from agents import log, settings
-from agents.core.events_xmpp import AffiliationChanged, Asked, TelemetryIn, WorkerSeen, XmppEvent
+from agents.core.events_xmpp import (
+    AffiliationChanged,
+    Asked,
+    Flooded,
+    NotUnderstood,
+    TelemetryIn,
+    WorkerSeen,
+    XmppEvent,
+)
 from agents.errors import CommandRefused, NoAnswer, NotConnected
 from agents.xmpp.client import IN_FLIGHT, Backoff, Handlers, Session
 from agents.xmpp.feeds import READERS, Publisher, ensure_subscribed
+from agents.xmpp.gate import Budget, Ticket
 from agents.xmpp.operators import Requests
 from agents.xmpp.room import Room, read_affiliations
 from agents.xmpp.upload import Uploads
 from plugins import health, telemetry
-from plugins.feeds import Published, published_in
+from plugins.feeds import Published, feed_of, published_in
 from plugins.room import Changed, Heard, Occupant, heard
 from plugins.values import BadStanza
 
@@ -28,6 +38,10 @@ NICK = "geolane"
 LEADER_PRIORITY = 10
 REMEMBERED = 2000
 EARLY_WORDS = 100
+# What one sender may have read. A worker tells of itself once or twice a second, a person types.
+STATE = Budget(20, 5)
+WORDS = Budget(60, 10)
+ANSWERS = Budget(2000, 200)
 
 
 class Seen:
@@ -64,7 +78,9 @@ class Leadership:
 
     @property
     def handlers(self) -> Handlers:
-        return Handlers(self._message, self._presence, self.requests.command, self.requests.items)
+        return Handlers(
+            self._message, self._presence, self.requests.command, self.requests.items, self._ticket, self._flooded
+        )
 
     @property
     def session(self) -> Session:
@@ -134,6 +150,29 @@ class Leadership:
 
     # ---- in: called by slixmpp's reader ----
 
+    def _ticket(self, stanza: ET.Element) -> Ticket | None:
+        """The server, the services and our colleagues may say what they like; anybody else has a budget."""
+        sender = stanza.get("from", "")
+        bare, what = sender.partition("/")[0], stanza.tag.rpartition("}")[2]
+        if bare == self._xmpp.pubsub:
+            feed = feed_of(stanza) if what == "message" else ""
+            return Ticket(feed, STATE, state=True) if feed else None
+        answers = what == "iq" and stanza.get("type") in ("result", "error")
+        if bare == self._xmpp.room:
+            if answers or "/" not in sender:
+                return None
+            return Ticket(sender, STATE, state=True) if what == "presence" else Ticket(sender, WORDS)
+        if "@" not in bare or bare == self._xmpp.coordinator:
+            return None
+        if what == "presence":
+            return Ticket(bare, STATE, state=True)
+        if answers:
+            return Ticket(f"{bare} answers", ANSWERS)
+        return Ticket(bare, WORDS)
+
+    def _flooded(self, sender: str, count: int) -> None:
+        self._emit(Flooded(sender, count))
+
     def _presence(self, presence: Presence) -> None:
         sender = _jid(presence.xml.get("from", ""))
         if sender is None:
@@ -147,7 +186,7 @@ class Leadership:
             try:
                 said = health.announcement(presence, worker)
             except BadStanza as e:
-                LOG.warning("presence_not_understood", worker=worker, why=str(e))
+                self._emit(NotUnderstood(worker, "presence", str(e)))
                 return
             if said:
                 if worker not in self._workers:
@@ -184,12 +223,13 @@ class Leadership:
         publisher = _jid(item.publisher)
         worker = health.worker_of(publisher, self._xmpp.fleet) if publisher else None
         if worker is None or item.feed != telemetry.telemetry_feed(worker):
-            LOG.warning("publisher_does_not_match", feed=item.feed, publisher=item.publisher)
+            why = f"an item from {item.publisher}"
+            self._emit(NotUnderstood(item.feed, "telemetry", why))
             return
         try:
             self._emit(TelemetryIn(worker, telemetry.telemetry_of(item.payload)))
         except BadStanza as e:
-            LOG.warning("telemetry_not_understood", worker=worker, why=str(e))
+            self._emit(NotUnderstood(worker, "telemetry", str(e)))
 
     def _heard_in_room(self, said: Heard, who: Occupant) -> None:
         if who.jid != self._xmpp.coordinator:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ssl
+import xml.etree.ElementTree as ET
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ from slixmpp import ClientXMPP
 from slixmpp.util.sasl import mechanisms
 
 import plugins.discovery  # noqa: F401  # registers itself with slixmpp
+from agents import log
+from agents.core.text import one_line
 from agents.errors import SettingsError
+from agents.xmpp.gate import Gate, refusal, too_deep
+
+LOG = log.get("xmpp")
+TOLD_EVERY_S = 60.0
 
 
 @lru_cache(maxsize=8)
@@ -61,11 +68,31 @@ class Stream(ClientXMPP):  # type: ignore[misc]
         self.auto_authorize = False
         self.auto_subscribe = False
         self.heard_s = self.loop.time()
+        self.gate: Gate | None = None
+        self._deep, self._deep_told_s = 0, float("-inf")
 
     def data_received(self, data: bytes | str) -> None:
         """Any byte is a sign of life."""
         self.heard_s = self.loop.time()
         super().data_received(data)
+
+    def _spawn_event(self, xml: ET.Element) -> None:
+        """Each stanza, once it is whole: what is too much or nested too deeply ends here, and the stream goes on."""
+        if self.gate is None or self.gate.passes(xml):
+            self.take(xml)
+
+    def take(self, stanza: ET.Element) -> None:
+        """Hand a stanza to its handlers."""
+        if not too_deep(stanza):
+            super()._spawn_event(stanza)
+            return
+        self._deep += 1
+        if self.loop.time() - self._deep_told_s >= TOLD_EVERY_S:
+            self._deep_told_s = self.loop.time()
+            sender = one_line(stanza.get("from", ""))
+            LOG.warning("stanza_too_deep", sender=sender, tag=one_line(stanza.tag), count=self._deep)
+        if answer := refusal(stanza):
+            self.send_raw(answer)
 
     def send_raw(self, data: str | bytes) -> None:
         """Nothing is sent after the end; slixmpp would log each stanza that was on its way."""

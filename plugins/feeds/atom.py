@@ -23,6 +23,7 @@ from agents.core.feeds import (
     WorkerRows,
 )
 from agents.core.model import LANES
+from agents.core.text import printable
 from plugins import namespaces as ns
 from plugins.values import BadStanza, clean, integer, number, only, sentence, show, topic, word
 
@@ -144,8 +145,8 @@ def entry_of(feed: str, item_id: str, entry: ET.Element) -> FeedItem:
     return FeedItem(
         feed=feed,
         item_id=item_id,
-        title=only(entry, f"{_A}title").text or "",
-        content=only(entry, f"{_A}content").text or "",
+        title=printable(only(entry, f"{_A}title").text or ""),
+        content=printable(only(entry, f"{_A}content").text or ""),
         element=_value(typed[0]),
         leader_epoch=integer(typed[0].get("leader_epoch"), "leader_epoch"),
     )

@@ -36,6 +36,12 @@ def _items(items: ET.Element, item_tag: str, *, kept: bool = False) -> list[Publ
     ]
 
 
+def feed_of(stanza: ET.Element) -> str:
+    """The feed that a notification is of, whoever sent it; empty for what is none."""
+    items = stanza.find(f"{_E}event/{_E}items")
+    return "" if items is None else items.get("node", "")
+
+
 def published_in(message: Message, service: str) -> list[Published]:
     """The items in a notification from `service`; none if anyone else sent it, or if it says something else.
 

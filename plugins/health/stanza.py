@@ -9,6 +9,7 @@ from slixmpp.stanza import Presence
 from slixmpp.xmlstream import ElementBase, register_stanza_plugin
 
 from agents.core.model import Announcement, Health
+from agents.core.text import SHOWN_AT_MOST
 from plugins import namespaces as ns
 from plugins.values import BadStanza, clean, number, optional_word, sentence, show, word
 
@@ -87,9 +88,9 @@ def announcement(presence: Presence, worker: str) -> Announcement | None:
         health=health,
         boot=word(node.get("boot"), "boot"),
         state=optional_word(node.get("state"), "state"),
-        status=sentence(presence.xml.findtext(f"{{{ns.CLIENT}}}status")),
-        site=sentence(node.get("site")),
+        status=sentence(presence.xml.findtext(f"{{{ns.CLIENT}}}status"), SHOWN_AT_MOST),
+        site=sentence(node.get("site"), 64),
         capacity_eps=number(node.get("capacity_eps"), "capacity_eps"),
-        accel=sentence(node.get("accel")) or "none",
-        version=sentence(node.get("version")),
+        accel=sentence(node.get("accel"), 64) or "none",
+        version=sentence(node.get("version"), 64),
     )

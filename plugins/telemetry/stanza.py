@@ -15,6 +15,7 @@ PREFIX = "telemetry/"
 LANES_LIMIT = 10_000
 PIPELINE_LIMIT = 200
 NAME_LIMIT = 128
+FAULT_LIMIT = 300  # of them at most is told
 
 _FIGURES = {
     "utilisation": devices.UTILISATION,
@@ -74,7 +75,7 @@ def telemetry_xml(value: Telemetry) -> ET.Element:
             "p99_ms": show(lane.p99_ms),
         }
         if lane.fault:
-            attributes["fault"] = clean(lane.fault)
+            attributes["fault"] = clean(lane.fault)[:FAULT_LIMIT]
         ET.SubElement(root, f"{{{ns.TELEMETRY}}}lane", attributes)
     for arrival in value.arrivals:
         ET.SubElement(root, f"{{{ns.TELEMETRY}}}arrival", n=str(arrival.n), rate_eps=show(arrival.rate_eps))
@@ -100,7 +101,7 @@ def telemetry_of(root: ET.Element) -> Telemetry:
     return Telemetry(
         boot=word(root.get("boot"), "boot"),
         seq=integer(root.get("seq"), "seq"),
-        ts=sentence(root.get("ts")),
+        ts=sentence(root.get("ts"), 64),
         cpu=number(root.get("cpu"), "cpu"),
         mem_mb=number(root.get("mem_mb"), "mem_mb"),
         tuning=integer(root.get("tuning", "0"), "tuning"),
@@ -110,7 +111,7 @@ def telemetry_of(root: ET.Element) -> Telemetry:
             for x in root.iterfind(f"{{{ns.TELEMETRY}}}arrival")
         ),
         accelerators=_accelerators(root),
-        pipeline=sentence(root.get("pipeline"))[:PIPELINE_LIMIT],
+        pipeline=sentence(root.get("pipeline"), PIPELINE_LIMIT),
     )
 
 
@@ -127,7 +128,7 @@ def _accelerator(x: ET.Element) -> Accelerator:
         raise BadStanza(f"faults: more than {devices.FAULTS_AT_MOST} words")
     return Accelerator(
         word(x.get("vendor"), "vendor"),
-        sentence(x.get("name"))[:NAME_LIMIT],
+        sentence(x.get("name"), NAME_LIMIT),
         **{n: number(x.get(n), n, low, high) for n, (low, high) in _FIGURES.items() if x.get(n) is not None},
         faults=tuple(word(f, "faults") for f in faults),
     )
@@ -142,5 +143,5 @@ def _lane(x: ET.Element) -> LaneLoad:
         lag_events=integer(x.get("lag_events"), "lag_events"),
         p50_ms=number(x.get("p50_ms"), "p50_ms"),
         p99_ms=number(x.get("p99_ms"), "p99_ms"),
-        fault=sentence(x.get("fault")),
+        fault=sentence(x.get("fault"), FAULT_LIMIT),
     )

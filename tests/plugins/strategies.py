@@ -41,10 +41,12 @@ from agents.core.model import (
     ResumeCommand,
     Telemetry,
 )
+from agents.core.text import one_line
 from plugins import namespaces as ns
 
 words = st.from_regex(r"[A-Za-z0-9_.:-]{1,40}", fullmatch=True)
 xml_text = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), max_size=60)
+line_text = xml_text.map(lambda text: one_line(text, 60))  # as what others wrote is read
 whole = st.integers(0, 10**15)
 amounts = st.integers(0, 10**12).map(lambda thousandths: thousandths / 1000)
 topics = st.sampled_from([LANES, RAW, "main/events_2.x-y"])
@@ -55,11 +57,11 @@ announcements = st.builds(
     health=st.sampled_from([Health.AVAILABLE, Health.DND, Health.XA]),
     boot=words,
     state=words,
-    status=xml_text,
-    site=xml_text,
+    status=line_text,
+    site=line_text,
     capacity_eps=amounts,
-    accel=xml_text.filter(bool),
-    version=xml_text,
+    accel=line_text.filter(bool),
+    version=line_text,
 )
 loads = st.builds(
     LaneLoad,
@@ -70,7 +72,7 @@ loads = st.builds(
     lag_events=whole,
     p50_ms=amounts,
     p99_ms=amounts,
-    fault=xml_text,
+    fault=line_text,
 )
 
 
@@ -81,7 +83,7 @@ def _figure(low: float, high: float) -> st.SearchStrategy[float | None]:
 accelerators = st.builds(
     Accelerator,
     vendor=words,
-    name=xml_text,
+    name=line_text,
     utilisation=_figure(0, 1),
     mem_used_mb=_figure(0, 1e9),
     mem_total_mb=_figure(0, 1e9),
@@ -93,14 +95,14 @@ telemetries = st.builds(
     Telemetry,
     boot=words,
     seq=whole,
-    ts=xml_text,
+    ts=line_text,
     cpu=amounts,
     mem_mb=amounts,
     tuning=whole,
     lanes=st.lists(loads, max_size=4).map(tuple),
     arrivals=st.lists(st.builds(Arrival, whole, amounts), max_size=4).map(tuple),
     accelerators=st.lists(accelerators, max_size=4).map(tuple),
-    pipeline=xml_text,
+    pipeline=line_text,
 )
 
 grants = st.lists(st.builds(Grant, whole, whole, whole), max_size=8, unique_by=lambda g: g.n).map(tuple)
@@ -122,27 +124,29 @@ commands = st.one_of(
 )
 answers = st.builds(Answer, grants)
 
-moves = st.builds(Move, whole, xml_text, xml_text, whole, st.integers(-(10**9), 10**9).map(lambda x: x / 1000), topics)
+moves = st.builds(
+    Move, whole, line_text, line_text, whole, st.integers(-(10**9), 10**9).map(lambda x: x / 1000), topics
+)
 parts_per_million = st.integers(0, 10**6).map(lambda x: x / 10**6)
 _degrees = st.integers(-90_000, 90_000).map(lambda x: x / 1000)
 worker_rows = st.builds(
     lambda turn, more, rows: WorkerRows(turn, turn + more, tuple(rows)),
     st.integers(0, 400), st.integers(1, 400),
     st.lists(
-        st.builds(WorkerRow, words, words, xml_text, _degrees, _degrees, words, whole, amounts, whole, amounts, amounts),
+        st.builds(WorkerRow, words, words, line_text, _degrees, _degrees, words, whole, amounts, whole, amounts, amounts),
         max_size=4,
     ),
 )  # fmt: skip
 trouble_rows = st.builds(
     TroubleRows,
     whole,
-    st.lists(st.builds(TroubleRow, words, xml_text, st.sampled_from(Severity), amounts, xml_text), max_size=4).map(
+    st.lists(st.builds(TroubleRow, words, line_text, st.sampled_from(Severity), amounts, line_text), max_size=4).map(
         tuple
     ),
 )
 elements = st.one_of(
     st.builds(PlacementFigures, amounts, amounts, parts_per_million, whole, amounts, whole),
-    st.builds(PlacementPlan, whole, xml_text, xml_text, st.lists(moves, max_size=4).map(tuple)),
+    st.builds(PlacementPlan, whole, line_text, line_text, st.lists(moves, max_size=4).map(tuple)),
     st.builds(
         FleetSummary,
         *[whole] * 7,
@@ -155,10 +159,10 @@ elements = st.one_of(
         workers=st.none() | worker_rows,
         troubles=st.none() | trouble_rows,
     ),
-    st.builds(AlertItem, st.sampled_from(Severity), xml_text, xml_text),
+    st.builds(AlertItem, st.sampled_from(Severity), line_text, line_text),
     st.builds(TuningValues, whole, st.lists(st.tuples(words, whole | amounts), max_size=4).map(tuple)),
 )
-feed_items = st.builds(FeedItem, words, words, xml_text, xml_text, elements, whole)
+feed_items = st.builds(FeedItem, words, words, line_text, line_text, elements, whole)
 
 # ---- forms ----
 

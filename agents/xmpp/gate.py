@@ -1,0 +1,137 @@
+"""What comes in is bounded before slixmpp makes a stanza of it: how deep it is nested, and how much of it one sender may have read.
+
+slixmpp copies a stanza for each handler, recursively: 1,500 nested elements end the session. And it takes ten times as long to make a
+stanza as to parse it: whoever sends thousands a second would keep us from answering the server's pings."""
+
+from __future__ import annotations
+
+import asyncio
+import xml.etree.ElementTree as ET
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from plugins import namespaces as ns
+
+DEPTH_AT_MOST = 64  # what we and people's clients say has 12 levels at most
+SENDERS = 20_000  # whose budgets are remembered
+WAITING = 5_000  # stanzas that wait for their sender's budget
+TOLD_EVERY_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """So many stanzas at once, and how many a second that comes back by."""
+
+    burst: float
+    per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Whose budget a stanza takes from. `state`: only the newest counts, so that one for which nothing is left waits until
+    something is, in place of the one before it; others are left out."""
+
+    key: str
+    budget: Budget
+    state: bool = False
+
+
+@dataclass(slots=True)
+class _Sender:
+    left: float
+    at: float
+    dropped: int = 0
+    told_at: float = float("-inf")
+
+
+class Gate:
+    """`ticket`: whose budget a stanza takes from, None: nobody's. `deliver`: takes a stanza that had to wait. `flooded` is
+    called at most every 30 s of a sender, with how many of its stanzas were left out or replaced since."""
+
+    def __init__(
+        self,
+        ticket: Callable[[ET.Element], Ticket | None],
+        deliver: Callable[[ET.Element], None],
+        flooded: Callable[[str, int], None],
+    ) -> None:
+        self._ticket, self._deliver, self._flooded = ticket, deliver, flooded
+        self._senders: OrderedDict[str, _Sender] = OrderedDict()
+        self._waiting: dict[str, ET.Element] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def passes(self, stanza: ET.Element) -> bool:
+        """Whether it may be taken now."""
+        ticket = self._ticket(stanza)
+        if ticket is None:
+            return True
+        sender = self._sender(ticket)
+        if sender.left >= 1 and ticket.key not in self._waiting:
+            sender.left -= 1
+            return True
+        if ticket.state and (ticket.key in self._waiting or len(self._waiting) < WAITING):
+            if self._waiting.get(ticket.key) is None:
+                wait_s = max(0.0, 1 - sender.left) / ticket.budget.per_s
+                self._timers[ticket.key] = self._loop.call_later(wait_s, self._late, ticket)
+            else:
+                sender.dropped += 1
+            self._waiting[ticket.key] = stanza
+        else:
+            sender.dropped += 1
+        if sender.dropped and sender.at - sender.told_at >= TOLD_EVERY_S:
+            sender.told_at = sender.at
+            self._flooded(ticket.key, sender.dropped)
+            sender.dropped = 0
+        return False
+
+    def close(self) -> None:
+        """Nothing is delivered any more."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._waiting.clear()
+
+    def _sender(self, ticket: Ticket) -> _Sender:
+        now, budget = self._loop.time(), ticket.budget
+        sender = self._senders.get(ticket.key)
+        if sender is None:
+            sender = self._senders[ticket.key] = _Sender(budget.burst, now)
+            if len(self._senders) > SENDERS:
+                self._senders.popitem(last=False)
+        else:
+            self._senders.move_to_end(ticket.key)
+        sender.left = min(budget.burst, sender.left + (now - sender.at) * budget.per_s)
+        sender.at = now
+        return sender
+
+    def _late(self, ticket: Ticket) -> None:
+        self._timers.pop(ticket.key, None)
+        stanza = self._waiting.pop(ticket.key, None)
+        if stanza is not None:
+            self._sender(ticket).left -= 1
+            self._deliver(stanza)
+
+
+def too_deep(stanza: ET.Element) -> bool:
+    """Whether it is nested deeper than DEPTH_AT_MOST; without recursion."""
+    level = [stanza]
+    for _ in range(DEPTH_AT_MOST):
+        level = [child for element in level for child in element]
+        if not level:
+            return False
+    return True
+
+
+def refusal(stanza: ET.Element) -> str:
+    """What answers a request that is nested too deeply (RFC 6120 8.3.3.12), empty for what is answered by nothing."""
+    if stanza.tag != f"{{{ns.CLIENT}}}iq" or stanza.get("type") not in ("get", "set"):
+        return ""
+    reply = ET.Element("iq", type="error", id=stanza.get("id", ""))
+    if sender := stanza.get("from"):
+        reply.set("to", sender)
+    error = ET.SubElement(reply, "error", type="modify")
+    ET.SubElement(error, "policy-violation", xmlns="urn:ietf:params:xml:ns:xmpp-stanzas")
+    text = ET.SubElement(error, "text", xmlns="urn:ietf:params:xml:ns:xmpp-stanzas")
+    text.text = f"nested deeper than {DEPTH_AT_MOST} elements"
+    return ET.tostring(reply, encoding="unicode")

@@ -1,0 +1,102 @@
+"""What one sender may make us read is bounded, and what is nested too deeply ends nobody, the server included."""
+
+from __future__ import annotations
+
+import asyncio
+import xml.etree.ElementTree as ET
+
+from agents.core.events_xmpp import Flooded, WorkerSeen
+from agents.core.model import Announcement, Health
+from agents.xmpp.client import Session
+from agents.xmpp.gate import DEPTH_AT_MOST, Budget, Gate, Ticket, refusal, too_deep
+from plugins import namespaces as ns
+from tests.security.rogues import nested
+from tests.xmpp.conftest import Links, until
+from tests.xmpp.test_strangers import session
+
+
+def test_depth_is_counted_without_recursion() -> None:
+    assert not too_deep(ET.fromstring(nested(DEPTH_AT_MOST)))
+    assert too_deep(ET.fromstring(nested(DEPTH_AT_MOST + 1)))
+    assert too_deep(ET.fromstring(nested(30_000)))
+
+
+def test_a_request_is_answered_and_a_message_is_not() -> None:
+    asked = ET.fromstring(f"<iq xmlns='{ns.CLIENT}' type='set' id='7&quot;' from='eve@d/x'/>")
+    assert "policy-violation" in refusal(asked)
+    assert ET.fromstring(refusal(asked)).get("id") == '7"'
+    assert refusal(ET.fromstring(f"<message xmlns='{ns.CLIENT}' from='eve@d/x'/>")) == ""
+    assert refusal(ET.fromstring(f"<iq xmlns='{ns.CLIENT}' type='error' id='7'/>")) == ""
+
+
+async def test_of_state_the_newest_comes_late_and_of_words_the_rest_is_left_out() -> None:
+    late: list[str] = []
+    told: list[tuple[str, int]] = []
+    gate = Gate(
+        lambda x: Ticket(x.get("from", ""), Budget(2, 50), state=x.tag == "presence"),
+        lambda x: late.append(x.get("n", "")),
+        lambda who, count: told.append((who, count)),
+    )
+    states = [gate.passes(ET.Element("presence", {"from": "a", "n": str(n)})) for n in range(100)]
+    words = [gate.passes(ET.Element("message", {"from": "b", "n": str(n)})) for n in range(100)]
+    assert states == [True, True] + [False] * 98
+    assert words == [True, True] + [False] * 98
+    await until(lambda: late)
+    assert late == ["99"], "the last one that it said is how it is"
+    assert [who for who, _ in told] == ["a", "b"], "told once"
+    gate.close()
+
+
+async def test_deep_nesting_ends_neither_agents_nor_the_server(links: Links) -> None:
+    """6,000 elements ended the server, 1,500 any agent."""
+    server = links.server
+    leader, worker = await links.coordinator(), await links.worker()
+    member = await server.person()
+    pid = server.server.pid
+    to = (f"{server.settings().coordinator}/leader", f"{server.jid(worker.account)}/etl")
+    async with session(server, await server.stranger()) as eve, session(server, member) as ana:
+        for depth in (100, 1_500, 6_000, 30_000):
+            for sender in (eve, ana):
+                for victim in to:
+                    await harass(sender, victim, depth)
+    assert server.server.pid == pid
+    assert leader.link.leading
+    assert worker.link.up
+
+
+async def harass(sender: Session, victim: str, depth: int) -> None:
+    """Deep stanzas of each kind, then a ping: who answers that has read them all."""
+    inside = nested(depth)
+    stanzas = (
+        f"<iq to='{victim}' type='set' id='d'><command xmlns='{ns.COMMANDS}' node='x'>{inside}</command></iq>",
+        f"<message to='{victim}' type='chat'>{inside}<body>x</body></message>",
+        f"<presence to='{victim}'>{inside}</presence>",
+        f"<iq to='{victim}' type='result' id='1'>{inside}</iq>",
+    )
+    for stanza in stanzas if depth < 10_000 else stanzas[:1]:  # the server reads 100 kB/s of a person
+        sender.stream.send_raw(stanza)
+    ping = sender.iq("get", victim)
+    ET.SubElement(ping.xml, f"{{{ns.PING}}}ping")
+    assert (await sender.ask(ping, 20))["type"] == "result", f"{victim}: {depth} deep"
+
+
+async def test_a_node_that_floods_presence_costs_the_leader_little_and_the_last_word_counts(links: Links) -> None:
+    leader, worker = await links.coordinator(), await links.worker()
+    await until(lambda: leader.of(WorkerSeen))
+    session = worker.link._session
+    assert session is not None
+    node = f"<node xmlns='{ns.NODE}' boot='boot1' state='s' site='iad' capacity_eps='1'/>"
+    for n in range(30_000):
+        session.stream.send_raw(f"<presence><show>{'dnd' if n % 2 else 'xa'}</show>{node}</presence>")
+        if n % 500 == 0:
+            await asyncio.sleep(0)
+    worker.link.announce(Health.DND, "last", "")
+
+    def last() -> bool:
+        said: list[Announcement] = [e.announcement for e in leader.of(WorkerSeen)]
+        return said[-1].state == "last"
+
+    await until(last, 60)
+    assert leader.link.leading, "it is not cut off"
+    assert leader.of(Flooded)
+    assert len(leader.of(WorkerSeen)) < 1000
