@@ -51,5 +51,6 @@ class Lookout:
             yield Note("fleet", "", text, {"partitions": [p.n for p in grown]})
         stand = self.news.troubles
         stand.only(troubles.Kind.OFFSET_LOST, self.streams.offsets(seen), now)
+        stand.only(troubles.Kind.OFFSET_WENT_BACK, self.streams.went_back(seen), now)
         stand.only(troubles.Kind.OPEN_TRANSACTION, self.streams.held_back(seen, now), now)
         stand.only(troubles.Kind.TOPIC_CHANGED, self.streams.topics(seen), now)

@@ -20,6 +20,8 @@ from agents.core.model import (
     TOPIC_UNPLACED,
     Kind,
     Partition,
+    State,
+    short_name,
 )
 
 TOPICS = (TOPIC_RAW, TOPIC_LANES, TOPIC_CLEAN, TOPIC_UNPLACED, TOPIC_DEAD)
@@ -85,6 +87,8 @@ class Streams:
     looked: StreamsLooked | None = None
     _odd: dict[Partition, str] = field(default_factory=dict)
     _still: dict[Partition, tuple[int, float]] = field(default_factory=dict)
+    _epochs: dict[Partition, int] = field(default_factory=dict)
+    _reached: dict[Partition, int] = field(default_factory=dict)
 
     def known(self, p: Partition) -> int:
         """At least so far was it worked: what its record says, or what was seen to be committed."""
@@ -116,6 +120,29 @@ class Streams:
             "what that loses or repeats."
             for p, why in stand.items()
         }
+
+    def went_back(self, now: StreamsLooked) -> dict[str, str]:
+        """What is told of partitions that have an owner, and whose committed offset is lower than it
+        was: its owner only goes forward, and a rewind is done while nobody has it.
+
+        Only what was read under an epoch that was there at the look before is taken for that epoch's:
+        what was read before a rewind may be heard after it."""
+        placed, before = self.fleet.partitions, self._epochs
+        self._epochs = {p: s.epoch for p, s in placed.items() if s.state is not State.ORPHAN}
+        told: dict[str, str] = {}
+        for p, committed in now.committed.items():
+            if committed is None or self._epochs.get(p) is None or before.get(p) != self._epochs[p]:
+                self._reached.pop(p, None)
+                continue
+            reached = self._reached[p] = max(committed, self._reached.get(p, committed))
+            if committed < reached:
+                told[p.key] = (
+                    f"{p.label}: its committed offset went back from {reached:,} to {committed:,} while "
+                    f"{short_name(placed[p].worker)} works it; from there its next owner would repeat. "
+                    f"Somebody else commits for group {p.kind.group}: look at who may (kafka-acls.sh "
+                    f"--list --group {p.kind.group})."
+                )
+        return told
 
     def held_back(self, now: StreamsLooked, at_s: float) -> dict[str, str]:
         """What is told of partitions whose last stable offset stands still below the end."""

@@ -24,6 +24,7 @@ class Kind(StrEnum):
 
     KAFKA_AWAY = "kafka_away"
     OFFSET_LOST = "offset_lost"
+    OFFSET_WENT_BACK = "offset_went_back"
     OPEN_TRANSACTION = "open_transaction"
     LANE_STOPPED = "lane_stopped"
     NO_ROUTER = "no_router"

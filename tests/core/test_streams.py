@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from agents.core.model import LANES, RAW, TOPIC_CLEAN, TOPIC_DEAD, TOPIC_LANES, TOPIC_RAW, TOPIC_UNPLACED, Partition
+from agents.core.model import (
+    LANES,
+    RAW,
+    TOPIC_CLEAN,
+    TOPIC_DEAD,
+    TOPIC_LANES,
+    TOPIC_RAW,
+    TOPIC_UNPLACED,
+    Partition,
+    State,
+)
 from agents.core.streams import OPEN_S, Extent, OpenTransaction, StreamsLooked, misplaced
 from agents.core.troubles import Kind
 from tests.core.world import World
@@ -73,7 +83,7 @@ def test_an_offset_that_is_gone_is_told_at_the_second_look_with_what_mends_it(w:
     assert (
         f"lane 3 cannot be worked: its committed offset is gone (the last one known is {w.committed[LANE]:,})" in text
     )
-    assert "`reset 3` mends it" in text
+    assert "'reset 3' mends it" in text
     look(w, well(w))
     assert texts(w, Kind.OFFSET_LOST) == []
 
@@ -117,3 +127,37 @@ def test_new_raw_partitions_are_placed_and_lanes_that_nobody_maps_are_told(w: Wo
     assert "nothing is sent to lanes 6 to 7" in found
     assert "lanes 4 to 5 stand still" in found
     assert "There is no topic events.dead" in found
+
+
+def test_an_offset_that_goes_back_while_its_owner_lives_is_told(w: World) -> None:
+    def at(offset: int) -> StreamsLooked:
+        return replace(well(w), committed={LANE: offset})
+
+    look(w, at(20), at(20), at(30))
+    assert texts(w, Kind.OFFSET_WENT_BACK) == []
+    look(w, at(10))
+    [text] = texts(w, Kind.OFFSET_WENT_BACK)
+    assert "lane 3: its committed offset went back from 30 to 10 while " in text
+    assert "--list --group geolane-node" in text
+    look(w, at(25))
+    assert "from 30 to 25" in texts(w, Kind.OFFSET_WENT_BACK)[0]
+    look(w, at(30))
+    assert texts(w, Kind.OFFSET_WENT_BACK) == []
+
+
+def test_another_owner_may_begin_further_back(w: World) -> None:
+    """A rewind: what was read before it may be heard when the lane has its next owner."""
+    fleet = w.core.fleet
+
+    def at(offset: int) -> StreamsLooked:
+        return replace(well(w), committed={LANE: offset})
+
+    look(w, at(20), at(20))
+    before = fleet.partitions[LANE]
+    fleet.partitions[LANE] = replace(before, state=State.ORPHAN)
+    look(w, at(20))
+    fleet.partitions[LANE] = replace(before, epoch=before.epoch + 1)
+    look(w, at(20), at(5), at(6))
+    assert texts(w, Kind.OFFSET_WENT_BACK) == []
+    look(w, at(4))
+    assert "from 6 to 4" in texts(w, Kind.OFFSET_WENT_BACK)[0]
