@@ -11,6 +11,7 @@ from enum import IntEnum
 
 from agents.core.effects import Effect, Write
 from agents.core.fleet import Fleet
+from agents.core.model import LANES, Partition, drain_intent
 from agents.core.operators import answers
 from agents.core.operators.arguments import Argument
 from agents.core.operators.errands import Errands
@@ -75,13 +76,31 @@ class Context:
 @dataclass(frozen=True, slots=True)
 class Dry:
     """`text` is the predicted effect; `act` does it, and is called with the context of the confirmation. `lanes`, `nodes`
-    (accounts): what it is about, so that `history` finds it."""
+    (accounts): what it is about, so that `history` finds it, and what the prediction rests on; `rests`: what else it does."""
 
     title: str
     text: str
     act: Callable[[Context], Iterator[Effect]]
     lanes: tuple[int, ...] = ()
     nodes: tuple[str, ...] = ()
+    rests: Callable[[Context], object] = lambda c: None
+
+    def rests_on(self, c: Context) -> object:
+        """What must be the same when it is confirmed: where its lanes are, else what its nodes have, and whether they are the
+        same processes. What others do, and health that comes and goes, void nothing: `act` checks what it needs of them."""
+        fleet = c.fleet
+        lanes = [fleet.partitions.get(Partition(LANES, n)) for n in self.lanes]
+        where = [(s.worker, s.epoch, s.state) if s else None for s in lanes]
+        nodes = [] if self.lanes else [_holding(fleet, worker) for worker in self.nodes]
+        return where, nodes, self.rests(c)
+
+
+def _holding(fleet: Fleet, worker: str) -> object:
+    view = fleet.views.get(worker)
+    if view is None:
+        return None
+    owned = [(p, fleet.partitions[p].epoch, fleet.partitions[p].state) for p in fleet.owned_by(worker)]
+    return view.present, view.boot, drain_intent(worker) in fleet.intents, owned
 
 
 @dataclass(frozen=True, slots=True)

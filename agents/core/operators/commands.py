@@ -10,6 +10,7 @@ import numpy as np
 
 from agents.core.effects import Effect, Send, Write
 from agents.core.feeds import FleetSummary
+from agents.core.fleet import View
 from agents.core.model import (
     LANES,
     PAUSE,
@@ -134,23 +135,31 @@ def _effect(scored: Scored, only: frozenset[str] | None = None) -> str:
     )
 
 
+def _emptied(c: Context, view: View) -> Scored:
+    """The plan without that node. Raises OperatorError when nobody else takes lanes."""
+    if not any(
+        c.fleet.takes(v.spec.worker) for v in c.fleet.views.values() if v is not view and v.spec.kind is Kind.NODE
+    ):
+        raise OperatorError(f"No other node takes lanes: {view.spec.name} would keep its lanes.")
+    return c.placing.what_if(c.now, c.now_ms, Change(empty=frozenset({view.spec.worker})))
+
+
 def _drain(c: Context, args: Sequence[str]) -> Dry:
     view = node_of(c.fleet, args[0])
     worker, name = view.spec.worker, view.spec.name
     if drain_intent(worker) in c.fleet.intents:
         raise OperatorError(f"{name} is drained already; resume {name} takes that back.")
-    others = [
-        v for v in c.fleet.views.values() if v is not view and v.spec.kind is Kind.NODE and c.fleet.takes(v.spec.worker)
-    ]
-    if not others:
-        raise OperatorError(f"No other node takes lanes: {name} would keep its lanes.")
-    scored = c.placing.what_if(c.now, c.now_ms, Change(empty=frozenset({worker})))
+    scored = _emptied(c, view)
     owned = c.fleet.owned_by(worker)
     text = f"Drain {name}: {names(owned)} would go, a few at a time.\n{_effect(scored, MUST)}"
     if scored.plan.stuck:
         text += f"\nNo room elsewhere for {len(scored.plan.stuck)} of them: they stay."
 
+    version, stuck = c.fleet.version, len(scored.plan.stuck)
+
     def act(done: Context) -> Iterator[Effect]:
+        if done.fleet.version != version and len(_emptied(done, view).plan.stuck) > stuck:
+            raise OperatorError(f"There is less room elsewhere by now. Ask again: drain {name}")
         intent = Intent(done.jid, done.now_ms)
         then: tuple[Effect, ...] = ()
         if view.present and view.boot:
@@ -184,12 +193,10 @@ def _resume(c: Context, args: Sequence[str]) -> Dry:
     )
 
 
-def _move(c: Context, args: Sequence[str]) -> Dry:
-    p, view = lane_of(c.fleet, args[0]), node_of(c.fleet, args[1])
-    worker, name = view.spec.worker, view.spec.name
-    s = c.fleet.partitions[p]
-    if s.worker == worker and s.state is State.ASSIGNED:
-        raise OperatorError(f"Lane {p.n} is at {name} already.")
+def _fits(c: Context, p: Partition, view: View) -> tuple[float, float, float]:
+    """What the lane would gain at that node in ms, what the node would have then and may have, in events/s. Raises OperatorError
+    when it may not be moved there now."""
+    worker, name, s = view.spec.worker, view.spec.name, c.fleet.partitions[p]
     if not c.fleet.takes(worker):
         raise OperatorError(f"{name} takes no lanes now: it is {health_word(c.fleet, view)}.")
     if not c.placing.can_move(p):
@@ -208,15 +215,25 @@ def _move(c: Context, args: Sequence[str]) -> Dry:
         raise OperatorError(
             f"Lane {p.n} does not fit: {name} would have {after:,.0f} of {limit:,.0f} events/s allowed."
         )
-    frm = short_name(s.worker)
+    return delta, after, limit
+
+
+def _move(c: Context, args: Sequence[str]) -> Dry:
+    p, view = lane_of(c.fleet, args[0]), node_of(c.fleet, args[1])
+    worker, name = view.spec.worker, view.spec.name
+    s = c.fleet.partitions[p]
+    if s.worker == worker and s.state is State.ASSIGNED:
+        raise OperatorError(f"Lane {p.n} is at {name} already.")
+    delta, after, limit = _fits(c, p, view)
+    version, frm = c.fleet.version, short_name(s.worker)
     text = (
         f"Move lane {p.n} from {frm} to {name}: {delta:+.1f} ms RTT (modelled).\n"
         f"{name} would have {after:,.0f} of {limit:,.0f} events/s allowed."
     )
 
     def act(done: Context) -> Iterator[Effect]:
-        if not done.placing.can_move(p):
-            raise OperatorError(f"Lane {p.n} cannot be moved now; ask again.")
+        if done.fleet.version != version or not done.placing.can_move(p):
+            _fits(done, p, view)
         done.placing.hold(p, done.now)
         done.news.asked(f"move lane {p.n} from {frm} to {name}", [p], done.nick, done.now)
         yield from done.placing.begin({p: Target(worker, f"asked by {done.nick}", done.jid, delta)}, done.now_ms)
@@ -242,7 +259,8 @@ def _rebalance(c: Context, args: Sequence[str]) -> Dry:
         )
         yield from done.placing.begin(targets, done.now_ms)
 
-    return Dry("rebalance", f"Rebalance now: {len(scored.plan.moves)} lanes would move.\n{_effect(scored)}", act)
+    text = f"Rebalance now: {len(scored.plan.moves)} lanes would move.\n{_effect(scored)}"
+    return Dry("rebalance", text, act, lanes=tuple(m.lane for m in scored.plan.moves))
 
 
 def _pause(c: Context, args: Sequence[str]) -> Dry:
@@ -253,7 +271,8 @@ def _pause(c: Context, args: Sequence[str]) -> Dry:
         done.news.line(f"{done.nick}: the planner is paused. Orphans are still placed, drains go on.")
         yield Write(intents={PAUSE: Intent(done.jid, done.now_ms)})
 
-    return Dry("pause", "Pause the planner: nothing moves to cut latency or load; orphans are still placed.", act)
+    text = "Pause the planner: nothing moves to cut latency or load; orphans are still placed."
+    return Dry("pause", text, act, rests=_paused)
 
 
 def _unpause(c: Context, args: Sequence[str]) -> Dry:
@@ -264,7 +283,12 @@ def _unpause(c: Context, args: Sequence[str]) -> Dry:
         done.news.line(f"{done.nick}: the planner works again.")
         yield Write(intents={PAUSE: None})
 
-    return Dry("unpause", f"Let the planner work again.\n{_effect(c.placing.what_if(c.now, c.now_ms))}", act)
+    text = f"Let the planner work again.\n{_effect(c.placing.what_if(c.now, c.now_ms))}"
+    return Dry("unpause", text, act, rests=_paused)
+
+
+def _paused(c: Context) -> bool:
+    return PAUSE in c.fleet.intents
 
 
 def find(word: str) -> Command:

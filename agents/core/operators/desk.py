@@ -1,6 +1,7 @@
 """Who asked what, whether they may, and what was promised to whom: from a line of chat to a command and its answer (PROTOCOL 4).
 
-`confirm ID` binds the asker's bare JID, the conversation, the fleet's version and 120 s; rights are looked up again on confirm."""
+`confirm ID` binds the asker's bare JID, the conversation, what the prediction rests on, and 120 s; rights are looked up again on
+confirm."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ class Promise:
     id: str
     jid: str
     conversation: str
-    version: int
+    rests_on: object
     until: float
     message_id: str
     dry: Dry
@@ -141,7 +142,7 @@ class Desk:
             self.token(),
             event.jid,
             _conversation(event),
-            self.fleet.version,
+            result.rests_on(c),
             c.now + CONFIRM_S,
             event.message_id,
             result,
@@ -172,9 +173,9 @@ class Desk:
         if promise.jid != event.jid or promise.conversation != _conversation(event):
             raise OperatorError("That id was given to somebody else, or elsewhere. Ask yourself.")
         del self.promises[promise.id]
-        if promise.version != self.fleet.version:
-            raise OperatorError(f"The fleet has changed since. Ask again: {promise.dry.title}")
-        effects = act(promise.dry, c, promise.version)
+        if promise.rests_on != promise.dry.rests_on(c):
+            raise OperatorError(f"What this is about has changed since. Ask again: {promise.dry.title}")
+        effects = act(promise.dry, c)
         yield answer(f"On it: {promise.dry.title}.")
         yield from effects
 
@@ -198,9 +199,9 @@ class Desk:
         return answer
 
 
-def act(dry: Dry, c: Context, version: int) -> list[Effect]:
-    """Do what was predicted at that version of the fleet, and note who asked. Raises OperatorError, and does nothing then."""
-    told: dict[str, object] = {"version": version}
+def act(dry: Dry, c: Context) -> list[Effect]:
+    """Do what was predicted, and note who asked. Raises OperatorError, and does nothing then."""
+    told: dict[str, object] = {"version": c.fleet.version}
     told |= {"lanes": list(dry.lanes)} if dry.lanes else {}
     told |= {"nodes": list(dry.nodes)} if dry.nodes else {}
     return [*dry.act(c), Note("action", c.jid, dry.title, told)]

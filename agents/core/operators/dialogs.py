@@ -1,7 +1,7 @@
 """Operator commands by forms (XEP-0050): who may see which, what is asked, the dry run as a step, and what ends a dialog.
 
 A dialog belongs to a bare JID and a command, and waits 120 s for its next step. Rights are looked up at every step; nothing is
-changed by any but the step that confirms a dry run, at the version of the fleet that the dry run was made for."""
+changed by any but the step that confirms a dry run, while what it rests on is the same."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _NOT_NOW = Refusal("bad-request", "That action cannot be done at this step.", "b
 
 @dataclass(slots=True)
 class _Dialog:
-    """`given`: what was filled in last. `dry`: the prediction that waits to be confirmed, made at the fleet's `version`.
+    """`given`: what was filled in last. `dry`: the prediction that waits to be confirmed, made when that was so which it `rests_on`.
     `waits`: for what is looked up; no step may be taken meanwhile. `need`: what it takes with the words that were given."""
 
     id: str
@@ -50,7 +50,7 @@ class _Dialog:
     until: float
     given: Mapping[str, str] = field(default_factory=dict)
     dry: Dry | None = None
-    version: int = 0
+    rests_on: object = None
     waits: bool = False
     need: Access = Access.LOOK
 
@@ -133,13 +133,14 @@ class Dialogs:
             return self._ask(dialog, c)
         if dialog.dry is None or given:  # a form sent twice is not a confirmation
             return self._run(dialog, event.ref, given, c, effects)
-        if dialog.version != c.fleet.version:
-            changed = Remark(Mood.WARN, "The fleet has changed since. Nothing was done; this is the prediction now.")
+        if dialog.rests_on != dialog.dry.rests_on(c):
+            words = "What this is about has changed since. Nothing was done; this is the prediction now."
+            changed = Remark(Mood.WARN, words)
             return self._run(dialog, event.ref, dialog.given, c, effects, changed)
         try:
             if why := self.desk.refused(dialog.command, dialog.jid, dialog.need):
                 raise OperatorError(why)
-            effects += act(dialog.dry, c, dialog.version)
+            effects += act(dialog.dry, c)
         except OperatorError as e:
             return self._end(dialog, str(e), Mood.ERROR)
         return self._end(dialog, f"On it: {dialog.dry.title}.")
@@ -206,7 +207,7 @@ class Dialogs:
                 raise OperatorError(KAFKA_AWAY)
             effects.append(done(result, c, AnswerAdHoc(ref, self._end(dialog, result.text))))
             return None
-        dialog.dry, dialog.version = result, c.fleet.version
+        dialog.dry, dialog.rests_on = result, result.rests_on(c)
         back = ("prev",) if command.args else ()
         return Reply(
             command.name, dialog.id, Status.EXECUTING,

@@ -38,7 +38,7 @@ def _rollout(c: Context, args: Sequence[str]) -> Result:
         done.news.line(f"{done.nick}: rollout of {len(here)} nodes begins.")
         yield from done.rollout.begin(here, done.nick, done.jid, done.now_ms)
 
-    return Dry(f"rollout {' '.join(args)}".strip(), text, act)
+    return Dry(f"rollout {' '.join(args)}".strip(), text, act, rests=lambda then: then.rollout.running)
 
 
 def _stopped(c: Context) -> Iterator[Effect]:

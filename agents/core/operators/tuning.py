@@ -97,7 +97,8 @@ def _change(c: Context, x: Tunable, text: str) -> Dry:
         else:
             yield Write(tuning=tuning, then=(Say(f"{words}; the planner has it."),))
 
-    return Dry(title, f"Tune {change}. {x.about}\n{limits}\n{who}", act)
+    said = f"Tune {change}. {x.about}\n{limits}\n{who}"
+    return Dry(title, said, act, rests=lambda then: then.tuner.value(x.name))
 
 
 def _check_order(tuner: Tuner, name: str, value: Number) -> None:

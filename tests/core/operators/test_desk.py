@@ -8,8 +8,18 @@ from dataclasses import replace
 import pytest
 
 from agents.core import effects as fx
-from agents.core.events_xmpp import AffiliationChanged, Asked
-from agents.core.model import LANES, PAUSE, DrainCommand, Kind, Partition, State, drain_intent
+from agents.core.events_xmpp import AffiliationChanged, Asked, WorkerSeen
+from agents.core.model import (
+    LANES,
+    PAUSE,
+    Announcement,
+    DrainCommand,
+    Health,
+    Kind,
+    Partition,
+    State,
+    drain_intent,
+)
 from agents.core.operators.desk import addressed
 from agents.core.planning.plan import Rule
 from tests.core.world import World
@@ -207,7 +217,7 @@ def test_pause_stops_what_the_planner_wants(w: World) -> None:
 
 
 def test_a_confirm_is_bound_to_asker_place_version_and_time(w: World) -> None:
-    one = confirm_id(ask(w, "!pause"))
+    one = confirm_id(ask(w, "!drain 0"))
     w.tell(fx.AffiliationsRead({ANA: "admin", BEN: "admin"}))
     assert "somebody else" in ask(w, f"!confirm {one}", BEN)
     assert "elsewhere" in ask(w, f"confirm {one}", ANA, room=False)
@@ -218,6 +228,42 @@ def test_a_confirm_is_bound_to_asker_place_version_and_time(w: World) -> None:
     w.now_s += 121
     assert "Nothing waits" in ask(w, f"!confirm {two}")
     assert not w.intents
+
+
+def test_a_node_that_flips_its_health_voids_nobodys_confirm(w: World) -> None:
+    """Each flip is another version of the fleet; what the prediction rests on is the same."""
+    asked = {}
+    for text in ("!pause", "!drain 1", "!rollout 1", "!tune commit_gap_ms 50", "!rebalance"):
+        w.tell(fx.AffiliationsRead({ANA: "owner", BEN: "member"}))
+        answer, w.now_s = ask(w, text), w.now_s + 5
+        if "confirm" in answer:
+            asked[text] = confirm_id(answer)
+    lane = next(p for p, s in w.partitions.items() if p.kind is Kind.NODE and s.worker == "node-1")
+    asked["move"] = confirm_id(ask(w, f"!move {lane.n} 2"))
+    version = w.core.fleet.version
+    boot = w.procs["node-0"].boot
+    for health in (Health.DND, Health.XA, Health.DND, Health.AVAILABLE) * 5:
+        w.tell(WorkerSeen(Announcement("node-0", health, boot, "odd", capacity_eps=2000.0)))
+    assert w.core.fleet.version > version
+    w.tell(WorkerSeen(Announcement("node-0", Health.DND, boot, "odd", capacity_eps=2000.0)))
+    for text in ("move", "!pause", "!drain 1", "!tune commit_gap_ms 50"):
+        w.now_s += 3
+        assert "On it" in ask(w, f"!confirm {asked[text]}"), text
+
+
+def test_a_move_is_void_when_its_lane_went_elsewhere_or_its_target_takes_none(w: World) -> None:
+    p = Partition(LANES, 0)
+    others = [n for n in ("node-0", "node-1", "node-2") if n != w.partitions[p].worker]
+    first, second = (confirm_id(ask(w, f"!move 0 {n.partition('-')[2]}")) for n in others)
+    boot = w.procs[others[0]].boot
+    w.tell(WorkerSeen(Announcement(others[0], Health.DND, boot, "odd", capacity_eps=2000.0)))
+    assert "takes no lanes now" in ask(w, f"!confirm {first}")
+    third = confirm_id(ask(w, f"!move 0 {others[1].partition('-')[2]}"))
+    assert "On it" in ask(w, f"!confirm {second}")
+    assert "cannot be moved now" in ask(w, f"!confirm {third}")
+    w.fair(60, revive=False)
+    assert w.partitions[p].worker == others[1]
+    assert not w.core.guard.counts
 
 
 def test_rights_are_looked_up_again_on_confirm(w: World) -> None:

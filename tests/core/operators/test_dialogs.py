@@ -206,13 +206,16 @@ def test_one_may_go_back_from_the_dry_run(w: World) -> None:
     assert refused.detail == "bad-action"
 
 
-def test_a_fleet_that_changed_is_predicted_anew_and_nothing_done(w: World) -> None:
-    dry = step(do(w, "pause"))
+def test_what_rests_on_what_has_changed_is_predicted_anew_and_nothing_done(w: World) -> None:
+    dry, other = step(do(w, "drain", node="0")), step(do(w, "pause"))
     w.crash("node-0")
-    again = step(do(w, "pause", session=dry.session, action="complete"))
+    again = step(do(w, "drain", session=dry.session, action="complete"))
     assert again.status is Status.EXECUTING
     assert again.remarks[0].mood is Mood.WARN
-    assert PAUSE not in w.intents
+    assert not w.intents
+    assert step(do(w, "pause", session=other.session, action="complete")).status is Status.COMPLETED
+    w.kafka_steps()
+    assert list(w.intents) == [PAUSE]
 
 
 def test_a_dialog_is_bound_to_its_person_its_command_and_its_time(w: World) -> None:
