@@ -206,6 +206,11 @@ class Journal:
             except sqlite3.Error as e:
                 _log.error("journal_write_failed", error=str(e))
                 await asyncio.sleep(1)
+            except (
+                ValueError,
+                OverflowError,
+            ) as e:  # a number or a text that SQLite has no place for: those rows are lost
+                _log.error("journal_rows_refused", error=repr(e)[:300])
 
     async def _write_some(self) -> int:
         rows = [await self._queue.get()]
@@ -230,7 +235,9 @@ class Journal:
             await db.executemany(samples.INSERT, moments)
             await self._write_ticks(db, ticks)
             await db.commit()
-        except sqlite3.Error:
+        except (sqlite3.Error, ValueError, OverflowError):
+            await db.rollback()
+            self.dropped += len(rows) - len(ticks)
             self.ticks_dropped += len(ticks)
             self._frame_written = None
             raise

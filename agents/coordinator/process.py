@@ -31,6 +31,7 @@ from agents.core.operators.letters import DeadLook, DeadReplay
 from agents.core.operators.looks import MapWanted, PlotWanted
 from agents.core.planning.inputs import PlacingSettings
 from agents.core.planning.planner import score
+from agents.core.plausible import most_arriving_eps
 from agents.core.rewinds import AwaitCommitted, LookBack, ReadCommitted
 from agents.data import RTT_TABLE, read_rtt
 from agents.errors import KafkaUnavailable, LeadershipLost, NotConnected, SettingsError, XmppError
@@ -270,7 +271,11 @@ class Process:
 async def _recall_forecast(core: Coordinator, journal: Journal) -> None:
     if state := await journal.kept(FORECAST):
         try:
-            core.placing.watch.foresight.forecast.restore(state)
+            most_eps = most_arriving_eps(core.fleet.inventory)
+            if forgotten := core.placing.watch.foresight.forecast.restore(state, most_eps):
+                _log.warning(
+                    "forecast_forgotten", lanes=forgotten, why=f"more than {most_eps:,.0f} events/s cannot have been"
+                )
         except ValueError as e:  # other lanes, or another day
             _log.warning("forecast_begins_anew", why=str(e))
 

@@ -240,8 +240,9 @@ class Forecast:
             name: base64.b64encode(array.astype("<f4").tobytes()).decode("ascii") for name, array in self._arrays()
         }  # fmt: skip
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there. Raises ValueError, and changes nothing, if it is not the state of a forecast like this one."""
+    def restore(self, state: Mapping[str, Any], most_eps: float = MOST_EPS) -> int:
+        """Go on from there. Lanes whose past has more than `most_eps` events/s in it have none: what was told was not so. How
+        many these are is returned. Raises ValueError, and changes nothing, if it is not the state of a forecast like this one."""
         for name, own in (
             ("version", VERSION),
             ("lanes", self.lanes),
@@ -250,21 +251,34 @@ class Forecast:
         ):
             if state.get(name) != own:
                 raise ValueError(f"forecast: {name} is {state.get(name)!r}, not {own!r}")
-        read: list[tuple[Floats, Floats]] = []
+        read: dict[str, Floats] = {}
         try:
             at_s = math.nan if state["at_s"] is None else float(state["at_s"])
             every_s, weight = float(state["every_s"]), float(state["weight"])
             for name, array in self._arrays():
                 values = np.frombuffer(base64.b64decode(state[name], validate=True), dtype="<f4").astype(np.float64)
-                read.append((array, values.reshape(array.shape)))
-        except (KeyError, TypeError, ValueError, binascii.Error) as e:
+                read[name] = values.reshape(array.shape)
+        except (KeyError, TypeError, ValueError, OverflowError, binascii.Error) as e:
             raise ValueError(f"forecast: this is no state of one: {e}") from e
-        sound = all(np.isfinite(values).all() and (values >= 0).all() for _, values in read)
+        sound = all(np.isfinite(values).all() and (values >= 0).all() for values in read.values())
         if not sound or not (0 < every_s < math.inf and 1 <= weight < math.inf):
             raise ValueError("forecast: this is no state of one: not all of it is finite and from 0")
-        for array, values in read:
-            array[...] = values
+        poisoned = self._impossible(read, most_eps)
+        for name, array in self._arrays():
+            if name.startswith(("fleet_", "share_", "usually_", "today_")):  # made of all lanes
+                array[...] = 0.0 if poisoned.any() else read[name]
+            else:
+                array[...] = np.where(poisoned[:, None] if array.ndim == 2 else poisoned, 0.0, read[name])
         self._at_s, self._every_s, self._weight = at_s, every_s, weight
+        return int(poisoned.sum())
+
+    def _impossible(self, read: Mapping[str, Floats], most_eps: float) -> Bools:
+        """Whose past has a rate above that, bool[L]."""
+        most = most_eps * 1.01  # what is kept is rounded
+        out: Bools = (read["came"] > most * read["watched_s"] + TINY).any(axis=1) | (read["before"] > most)
+        for name in ("ever", "level", "slow"):
+            out |= read[f"{name}_num"] > most * read[f"{name}_den"] + TINY
+        return out
 
     def _arrays(self) -> Iterator[tuple[str, Floats]]:
         yield from (("came", self._came), ("watched_s", self._watched_s), ("before", self._before))
