@@ -38,6 +38,7 @@ class Host:
             Check(GROUP, "memory", self._memory),
             Check(GROUP, "open files", self._files),
             Check(GROUP, "metrics port", self._port),
+            Check(GROUP, "ejabberd's stack", self._stack),
         ]
 
     async def _versions(self) -> Verdict:
@@ -69,6 +70,9 @@ class Host:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         return judge.files(soft)
 
+    async def _stack(self) -> Verdict:
+        return await asyncio.to_thread(_stack, self._settings.xmpp.port)
+
     async def _port(self) -> Verdict:
         host, port = self._settings.metrics.host, self._settings.metrics.port
         if not port:
@@ -86,6 +90,22 @@ class Host:
         if await _scraped(host, port):
             return ok(f"{host}:{port} is served by a process of ours")
         return fault(f"{host}:{port} is taken by another program", "choose another metrics.port, or end that program")
+
+
+def _stack(port: int) -> Verdict:
+    """Of the ejabberd that listens on that port of this machine, as its command line says."""
+    try:
+        listens = [
+            c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr[1:] == (port,)
+        ]
+        words = next((psutil.Process(pid).cmdline() for pid in listens if pid), [])
+    except psutil.Error as e:
+        raise NotLookedAt(f"this machine's connections may not be looked at ({e})") from e
+    if "ejabberd" not in words:
+        raise NotLookedAt(f"no ejabberd that may be looked at listens on port {port} of this machine")
+    at = words.index("-sss") if "-sss" in words else -1
+    given = words[at + 1] if at >= 0 else ""
+    return judge.stack(int(given) if given.isdigit() else judge.STACK_USUAL)
 
 
 def _installed() -> Verdict:

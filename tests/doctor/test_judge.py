@@ -279,3 +279,9 @@ def test_a_report_in_words_in_json_and_as_an_exit_code() -> None:
     ]
     assert (report.code, Report("a", found[:1]).code, Report("a", found, settings_wrong=True).code) == (1, 0, 2)
     assert '"counts":{"ok":1,"warning":0,"fault":1,"skipped":1}' in report.json()
+
+
+def test_a_small_stack_of_ejabberds_is_a_warning() -> None:
+    assert host.stack(8192).level is OK
+    verdict = host.stack(host.STACK_USUAL)
+    assert (verdict.level, "1 MB of stack" in verdict.found, "+sss 8192" in verdict.todo) == (WARNING, True, True)

@@ -179,7 +179,7 @@ class Changed(Server):
 
 class Faulty(Changed):
     replaced = (
-        ("    - none: agents", "    - normal: agents"),
+        ("    - none: coordinator", "    - normal: agents"),
         ("  person:\n", "  normal:\n    rate: 3000\n    burst_size: 20000\n  person:\n"),
         ("max_stanza_size: 262144", "max_stanza_size: 65536"),
         ("ping_interval: 2 seconds", "ping_interval: 20 seconds"),
@@ -208,7 +208,7 @@ async def test_what_the_server_does_wrong_is_seen_in_how_it_behaves(faulty: Xmpp
     await faulty.server.api.call("destroy_room", name="ops", service=f"conference.{DOMAIN}")
     xmpp = faulty.settings("node-a")
     found = await look(xmpp, "node-a", "xmpp shaper", "xmpp pings", "xmpp resumption", "xmpp stanza size")
-    named(found, "xmpp shaper", "of 192 kB", "shaper throttles agents", "none: agents")
+    named(found, "xmpp shaper", "of 192 kB", "shaper throttles agents", "none: coordinator")
     named(found, "xmpp pings", "no ping within", "ping_interval: 2 seconds")
     named(found, "xmpp resumption", f"fleet.{DOMAIN} offers stream management", "mod_stream_mgmt")
     named(found, "xmpp stanza size", "`xmpp shaper` is at fault", level=Level.SKIPPED)
@@ -221,7 +221,7 @@ async def test_what_the_server_does_wrong_is_seen_in_how_it_behaves(faulty: Xmpp
 async def test_a_stanza_limit_below_ours_is_named(faulty: XmppServer) -> None:
     server = faulty.server
     assert isinstance(server, Changed)
-    server.change(("    - normal: agents", "    - none: agents"))
+    server.change(("    - normal: agents", "    - none: coordinator"))
     await server.api.call("reload_config")
     found = await look(faulty.settings("node-a"), "node-a", "xmpp stanza size")
     named(found, "xmpp stanza size", "204,096 bytes", "max_stanza_size: 262144")

@@ -55,7 +55,7 @@ async def test_deep_nesting_ends_neither_agents_nor_the_server(links: Links) -> 
     pid = server.server.pid
     to = (f"{server.settings().coordinator}/leader", f"{server.jid(worker.account)}/etl")
     async with session(server, await server.stranger()) as eve, session(server, member) as ana:
-        for depth in (100, 1_500, 6_000, 30_000):
+        for depth in (100, 1_500, 6_000, 37_000):
             for sender in (eve, ana):
                 for victim in to:
                     await harass(sender, victim, depth)

@@ -14,6 +14,8 @@ MIB = 1 << 20
 SPARE_MB = 200  # beside the journal: logs, SQLite's own files
 FILES_FAULT, FILES_WARNING = 256, 1024
 MEMORY_FAULT_MB, MEMORY_WARNING_MB = 64, 256
+STACK_KILOWORDS = 4096  # 170 bytes an element, 37,400 elements in a stanza of 256 KiB: with room to spare
+STACK_USUAL = 128
 SKEW_WARNING_S, SKEW_FAULT_S = 2.0, 30.0
 
 
@@ -73,3 +75,14 @@ def clock(ahead_s: float, of: str) -> Verdict:
         level = fault if abs(ahead_s) >= SKEW_FAULT_S else warning
         return level(f"this clock is {how}", "run a time service (chrony, systemd-timesyncd) here and there")
     return ok(f"within {SKEW_WARNING_S:g} s of {of}")
+
+
+def stack(kilowords: int) -> Verdict:
+    """Of each of ejabberd's scheduler threads: its XML library recurses on it, once for each element within another."""
+    mb = kilowords * 8 / 1024
+    if kilowords < STACK_KILOWORDS:
+        return warning(
+            f"ejabberd's threads have {mb:g} MB of stack: one stanza of some thousand nested elements ends the server",
+            'start it with a larger one: ERL_OPTIONS="... +sss 8192" in /etc/default/ejabberd or ejabberdctl.cfg',
+        )
+    return ok(f"ejabberd's threads have {mb:g} MB of stack")

@@ -24,7 +24,7 @@ def speed(answered_bytes: int, sent_bytes: int, took_s: float, *, agent: bool) -
         return ok(said)
     whose = "agents" if agent else "people"
     todo = f"ejabberd's shaper throttles {whose}: in shaper_rules, c2s_shaper, give " + (
-        "`none: agents` (ejabberd/ejabberd.yml shows it)"
+        "`none: coordinator` and `worker: workers` (ejabberd/ejabberd.yml shows it)"
         if agent
         else "people a rate of 100000 and a burst_size of 1000000"
     )
