@@ -1,6 +1,7 @@
 """A worker's producer lives on a lease that it was given (PROTOCOL 2.1): nothing here can obtain another.
 
-A transaction ends in one of three ways: committed; `NotSent`, nothing has left and the same work may be tried again; or
+A transaction ends in one of four ways: committed; `NotSent`, nothing has left and the same work may be tried again;
+`Refused`, brokers have refused some of it and it is aborted, so that it may be sent without that (agents/kafka/refusals.py); or
 LeaseLost, after which the process must end, since what became of the transaction is for its successor to find out.
 
 A broker answers a commit when it is decided, and writes the markers after that. One that is killed in between can forget them (Kafka 4.3.1,
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import aiokafka.errors as kafka_errors
@@ -23,9 +25,18 @@ from aiokafka.structs import OffsetAndMetadata
 
 from agents import settings
 from agents.core.model import LeaseCommand, Partition
-from agents.errors import KafkaError, LeaseLost
+from agents.errors import LeaseLost
 from agents.kafka.connection import as_ours, said
 from agents.kafka.foreign import AnyNames
+from agents.kafka.refusals import (
+    NotSent,
+    Place,
+    Refusal,
+    Refused,
+    failures,
+    limit_of,
+    sequence_after,
+)
 from agents.kafka.transactions import TransactionalProducer
 
 MAX_BATCH_BYTES = 1 << 20
@@ -33,13 +44,10 @@ TRANSACTION_BOUND_S = 9.0
 """Below the transaction time-out of a lease (10 s), so that the broker does not abort what we still wait for."""
 _ABORT_BOUND_S = 1.0
 _STOP_BOUND_S = 3.0
+_LOOK_S = 0.001
 
 Batches = Mapping[tuple[str, int], Sequence[Any]]
 """Record batches of `new_batch` by (topic, partition); Any: aiokafka has no types."""
-
-
-class NotSent(KafkaError):
-    """Nothing of the transaction has left this process; it may be tried again under the same lease."""
 
 
 class LeasedProducer:
@@ -88,7 +96,7 @@ class LeasedProducer:
     async def transact(self, batches: Batches, offsets: Mapping[Partition, tuple[int, str]], group: str) -> None:
         """Send all batches and commit `offsets` (with their metadata) to `group`, in one transaction.
 
-        Raises NotSent or LeaseLost (also on cancellation after the first send: see the head of this file)."""
+        Raises NotSent, Refused or LeaseLost (also on cancellation after the first send: see the head of this file)."""
         if self._lost:
             raise LeaseLost(self._lost)
         await self._know_partitions(batches)
@@ -103,26 +111,35 @@ class LeasedProducer:
             async with asyncio.timeout(self._bound_s):
                 await self._producer.begin_transaction(keep_id=owes)
                 producer_id = self._producer.producer_id
-                for partition in sorted(marked):
-                    self._producer._txn_manager.maybe_add_partition_to_txn(partition)
-                doing = "send"
-                await self._send_all(batches)
-                doing = "send the offsets"
-                await self._producer.send_offsets_to_transaction(positions, group)
-                doing, connections = "commit", self._connected()
-                await self._producer.commit_transaction()
+                self._producer.heard.clear()
+                doing = "add the partitions"
+                refusals = await self._add(sorted(marked | {TopicPartition(*p) for p in batches}))
+                doing, added = "send", not refusals
+                refusals = refusals or await self._send_all(batches)
+                if refusals:
+                    doing, connections = "abort", self._connected()
+                    await self._producer.abort_transaction()
+                else:
+                    doing = "send the offsets"
+                    await self._producer.send_offsets_to_transaction(positions, group)
+                    doing, connections = "commit", self._connected()
+                    await self._producer.commit_transaction()
         except BaseException as e:
             text = said(e)
             self._lost = f"{doing}: {text}" if doing != "commit" else f"commit, outcome unknown: {text}"
-            if doing != "commit":
+            if doing not in ("abort", "commit"):
                 await self._abort()
             if isinstance(e, kafka_errors.KafkaError | OSError | TimeoutError | AssertionError):
                 raise LeaseLost(self._lost) from e
             raise
-        self._before = marked or {TopicPartition(*p) for p in batches} or self._before
-        if producer_id != self._producer.producer_id:
-            self._before = set()
-        self._connections = connections
+        if added:
+            self._before = set(marked or {TopicPartition(*p) for p in batches} or self._before)
+            if producer_id != self._producer.producer_id:
+                self._before = set()
+            self._connections = connections
+        if refusals:
+            self._before -= {TopicPartition(*x.place) for x in refusals}
+            raise Refused(await self._with_limits(refusals))
 
     @property
     def owes(self) -> bool:
@@ -142,27 +159,58 @@ class LeasedProducer:
                     if not wanted <= set(known):
                         await self._producer.client.force_metadata_update()
                         known = await self._producer.partitions_for(topic)
+            except kafka_errors.UnknownTopicOrPartitionError as e:
+                raise Refused([Refusal((topic, n), "there is no such topic") for n in sorted(wanted)]) from e
             except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
                 raise NotSent(f"topic {topic}: its partitions are not known: {said(e)}") from e
-            if not wanted <= set(known):
-                raise NotSent(f"topic {topic} has no partition {min(wanted - set(known))}, only {len(known)}")
+            if missing := sorted(wanted - set(known)):
+                raise Refused([Refusal((topic, n), f"it has no partition {n}, only {len(known)}") for n in missing])
 
-    async def _send_all(self, batches: Batches) -> None:
-        """Every send is awaited: one that failed would not fail the commit (PROTOCOL 3.2)."""
+    async def _add(self, partitions: Sequence[Any]) -> list[Refusal]:
+        """All in one request, of which a broker takes all or none, before anything is sent: so nothing
+        has happened when it refuses one of them."""
+        transactions = self._producer._txn_manager
+        for partition in partitions:
+            transactions.maybe_add_partition_to_txn(partition)
+        while not transactions.txn_partitions.issuperset(partitions):
+            ended = transactions.wait_for_transaction_end()
+            if ended.done() and ended.exception() is not None:
+                if heard := self._producer.heard.places():
+                    return [self._producer.heard.refusal(place) for place in sorted(heard)]
+                ended.result()
+            await asyncio.sleep(_LOOK_S)
+        return []
 
-        async def send(topic: str, n: int, parts: Sequence[Any]) -> None:
+    async def _send_all(self, batches: Batches) -> list[Refusal]:
+        """Every send is awaited: one that failed would not fail the commit (PROTOCOL 3.2). Answers what is
+        refused, and then sees to it that the next transaction goes on with the sequence numbers that the
+        brokers wait for. Raises any other failure."""
+        sequences = self._producer._txn_manager._sequence_numbers
+        starts = {place: sequences[TopicPartition(*place)] for place in batches}
+
+        async def send(topic: str, n: int, parts: Sequence[Any]) -> list[Any]:
             # One after the other: the order within a partition is the order of the batches.
             acks = [await self._producer.send_batch(batch, topic, partition=n) for batch in parts]
-            for answer in await asyncio.gather(*acks, return_exceptions=True):
-                if isinstance(answer, BaseException):
-                    raise answer
+            return await asyncio.gather(*acks, return_exceptions=True)
 
-        answers = await asyncio.gather(
+        sent = await asyncio.gather(
             *(send(topic, n, parts) for (topic, n), parts in batches.items()), return_exceptions=True
         )
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
+        outcomes: dict[Place, list[Any]] = {}
+        for place, answers in zip(batches, sent, strict=True):
+            if isinstance(answers, BaseException):
+                raise answers
+            outcomes[place] = answers
+        refusals = list(failures(self._producer.heard, batches, outcomes))
+        for place in {x.place for x in refusals}:
+            after = sequence_after(starts[place], batches[place], outcomes[place])
+            sequences[TopicPartition(*place)] = after
+        return refusals
+
+    async def _with_limits(self, refusals: Sequence[Refusal]) -> list[Refusal]:
+        topics = {x.place[0] for x in refusals if x.too_large}
+        limits = {topic: await limit_of(self._producer.client, topic) for topic in sorted(topics)}
+        return [replace(x, limit=limits.get(x.place[0], 0)) for x in refusals]
 
     async def _abort(self) -> None:
         """Best effort, so that the next owner need not wait for the fence to do it."""

@@ -29,6 +29,7 @@ from aiokafka.protocol.transaction import (
 
 from agents import settings
 from agents.kafka.connection import client_kwargs
+from agents.kafka.refusals import Heard
 from agents.kafka.wire import DescribeFeatures, EndTransaction
 
 LAST_EPOCH = 32_766
@@ -75,6 +76,11 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
         return self._requests.version
 
     @property
+    def heard(self) -> Heard:
+        """What brokers refuse; to be cleared when a transaction begins."""
+        return self._requests.heard
+
+    @property
     def producer_id(self) -> int:
         return int(self._txn_manager.producer_id)
 
@@ -103,6 +109,7 @@ class _Requests:
         self._client = client
         self._transactions = transactions
         self.version = 0
+        self.heard = Heard()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -121,6 +128,7 @@ class _Requests:
             raise Unanswered(request, e) from e
         if ends:
             self._take_next(response)
+        self.heard.take(request, response)
         return response
 
     def _take_next(self, response: Any) -> None:

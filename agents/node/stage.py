@@ -112,6 +112,7 @@ class NodeStage:
     def end(self, task: _Task, out: Outbox) -> Tally:
         """Of a part that is done."""
         n, part = task.n, task.part
+        out.of = n
         self._failures[n] = part.failures
         if part.poisoned:
             in_a_row, last = part.answers.failures(0), part.answers.errors[-1]
@@ -126,15 +127,18 @@ class NodeStage:
     def _send(self, n: int, records: Inputs, answers: Answers, out: Outbox) -> Tally:
         tally = Tally(raw_ms=[header_int(r, RAW_MS, 1, r.timestamp) for r in sample(records)])
         limit, clean, add = self._limit, self._clean, out.add
+        limited = out.limited(clean)
         came, errors = zip(answers.keys, answers.values, strict=True), iter(answers.errors)
         for r, kind in zip(records, answers.kinds, strict=True):
             if kind == ONE:
                 key, value = next(came)
-                if len(value) + (len(key) if key else 0) <= limit:
+                if len(value) + (len(key) if key else 0) > limit:
+                    self._too_large(n, r, self._over(value), out, tally)
+                elif limited and (why := out.refused(clean, key, value, list(r.headers))):
+                    self._too_large(n, r, why, out, tally)
+                else:
                     add(clean, n, key, value, list(r.headers))
                     tally.out += 1
-                else:
-                    self._too_large(n, r, value, out, tally)
             elif kind == FILTERED:
                 tally.filtered += 1
             elif kind == FAILED:
@@ -148,16 +152,20 @@ class NodeStage:
         self, n: int, r: Any, count: int, came: Iterator[tuple[bytes | None, bytes]], out: Outbox, tally: Tally
     ) -> None:
         several = [next(came) for _ in range(count)]
-        for key, value in several:
-            if size_of(key, value, ()) > self._limit:
-                self._too_large(n, r, value, out, tally)
+        headers = [[*r.headers, (PART, b"%d/%d" % (i, count))] for i in range(count)]
+        for (key, value), with_part in zip(several, headers, strict=True):
+            over = self._over(value) if size_of(key, value, ()) > self._limit else ""
+            if why := over or out.refused(self._clean, key, value, with_part):
+                self._too_large(n, r, why, out, tally)
                 return
-        for i, (key, value) in enumerate(several):
-            out.add(self._clean, n, key, value, [*r.headers, (PART, b"%d/%d" % (i, count))])
+        for (key, value), with_part in zip(several, headers, strict=True):
+            out.add(self._clean, n, key, value, with_part)
         tally.out += 1
 
-    def _too_large(self, n: int, r: Any, value: bytes, out: Outbox, tally: Tally) -> None:
-        detail = f"the pipeline's value has {len(value)} bytes, the limit is {self._limit}"
+    def _over(self, value: bytes) -> str:
+        return f"the pipeline's value has {len(value)} bytes, the limit is {self._limit}"
+
+    def _too_large(self, n: int, r: Any, detail: str, out: Outbox, tally: Tally) -> None:
         out.add_dead(r.key, r.value, _with_lane(r.headers, n), Reason.TOO_LARGE, detail, self._dead)
         tally.dead += 1
 

@@ -52,11 +52,12 @@ class RouterStage:
         return [(n, self._sort(n, records, out)) for n, records in got.items()]
 
     def _sort(self, n: int, records: Inputs, out: Outbox) -> Tally:
-        tally = Tally(raw_ms=[r.timestamp for r in sample(records)])
+        tally, out.of = Tally(raw_ms=[r.timestamp for r in sample(records)]), n
         max_bytes, future_limit_ms, version = self._max_bytes, self._future_limit_ms, self._version
         lanes, unplaced, dead = self._topics.lanes, self._topics.unplaced, self._topics.dead
         place, add, arrivals = self._map.place, out.add, tally.arrivals
         prefix = f"{records[0].topic}/{n}/" if records else ""
+        limited = out.limited(lanes) or out.limited(unplaced)
         for r in records:
             key, value = r.key, r.value
             raw_ms = r.timestamp
@@ -73,15 +74,20 @@ class RouterStage:
                 tally.dead += 1
                 continue
             if event.lat is None or event.lon is None:
+                to, lane, lane_key = unplaced, 0, event.id.encode()
                 headers = [src, (RAW_MS, b"%d" % raw_ms), (TS, b"%d" % event.ts_ms), *theirs]
-                add(unplaced, 0, event.id.encode(), value, headers)
             else:
-                lane_key = event.id.encode() if key is None else key
+                to, lane_key = lanes, event.id.encode() if key is None else key
                 cell, lane = place(event.lat, event.lon, lane_key)
                 headers = [src, (RAW_MS, b"%d" % raw_ms), (CELL, cell), (TS, b"%d" % event.ts_ms), (MAP, version)]
                 if theirs:
                     headers += theirs
-                add(lanes, lane, lane_key, value, headers)
+            if limited and (why := out.refused(to, lane_key, value, headers)):
+                out.add_dead(key, value, [src, (RAW_MS, b"%d" % raw_ms), *theirs], Reason.TOO_LARGE, why, dead)
+                tally.dead += 1
+                continue
+            add(to, lane, lane_key, value, headers)
+            if to is lanes:
                 arrivals[lane] += 1
             tally.out += 1
         return tally

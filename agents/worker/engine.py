@@ -24,10 +24,12 @@ from agents.core.model import ASIDE, Answer, Arrival, LaneLoad, WorkerCommand
 from agents.core.tenure import Drain, Effect, End, GiveBack, Leave, Take, TakeLease, Tenure
 from agents.errors import CommandRefused, KafkaUnavailable, LeaseLost
 from agents.kafka.offsets import Offsets
-from agents.kafka.producer import LeasedProducer, NotSent
+from agents.kafka.producer import LeasedProducer
+from agents.kafka.refusals import NotSent, Refused
 from agents.work_thread import WorkThread
 from agents.worker.arrivals import Arrivals
 from agents.worker.lane import Counts, Lane, Phase
+from agents.worker.limits import Limits
 from agents.worker.meters import Meters
 from agents.worker.outbox import Outbox
 from agents.worker.reader import Reader, Unreadable
@@ -118,6 +120,7 @@ class Engine:
         self._aside_slots = asyncio.Semaphore(_ASIDE_AT_ONCE)
         self._sent_at = 0.0
         self._held = ""
+        self._limits = Limits()
         self._arrivals = Arrivals()
         self._load_at = time.monotonic()
         self._reader: Reader | None = None
@@ -254,17 +257,19 @@ class Engine:
             await asyncio.sleep(_WATCH_S)
 
     async def _watch_ends(self, offsets: Offsets) -> None:
-        """The reader does not see how far behind a lane is that is worked aside."""
+        """The reader does not see how far behind a lane is that is worked aside, or held."""
         while True:
             await asyncio.sleep(_ENDS_S)
-            if not self._aside:
+            now = time.monotonic()
+            unread = [*self._aside, *(lane for lane in self._lanes.values() if lane.held_until > now)]
+            if not unread:
                 continue
             try:
-                ends = await offsets.ends([lane.partition for lane in self._aside])
+                ends = await offsets.ends([lane.partition for lane in unread])
             except KafkaUnavailable as e:
                 _log.warning("offsets_unavailable", error=str(e))
                 continue
-            for lane in self._aside:
+            for lane in unread:
                 if (end := ends.get(lane.partition)) is not None:
                     lane.behind, lane.end = max(0, end - lane.next), end
 
@@ -335,8 +340,11 @@ class Engine:
                     self._pending.set()
         for lane in [lane for lane in self._aside if lane.phase is not Phase.WORKING]:
             self._drop_aside(lane)
+        now = time.monotonic()
         working = {
-            n: lane for n, lane in self._lanes.items() if lane.phase is Phase.WORKING and lane not in self._aside
+            n: lane
+            for n, lane in self._lanes.items()
+            if lane.phase is Phase.WORKING and lane not in self._aside and lane.held_until <= now
         }
         if working != self._reading or self._reread:
             self._reading, self._reread = working, False
@@ -383,7 +391,7 @@ class Engine:
         thread: WorkThread,
         tasks: asyncio.TaskGroup,
     ) -> _Staged:
-        outbox = Outbox(producer.new_batch, int(time.time() * 1000))
+        outbox = self._new_outbox(producer)
 
         def job() -> list[tuple[int, Tally]]:
             return self._stage.work(got, outbox)
@@ -392,13 +400,21 @@ class Engine:
         for n, tally in await thread.run(job):
             lane, last_ms = self._reading[n], got[n][-1].timestamp
             if tally.later is not None:
-                made = Outbox(producer.new_batch, int(time.time() * 1000))
+                made = self._new_outbox(producer)
                 aside = self._aside[lane] = _Aside(tally.later, lane.next, ends[n], last_ms, made)
                 tasks.create_task(self._work_aside(lane, aside))
+                continue
+            if outbox.stuck:  # what the others have in it is done again without that lane
+                self._reread = True
+                if n in outbox.stuck:
+                    self._hold(lane, outbox.stuck[n])
                 continue
             if (part := self._worked(lane, ends[n], tally, last_ms)) is not None:
                 staged.parts.append(part)
         return staged
+
+    def _new_outbox(self, producer: LeasedProducer) -> Outbox:
+        return Outbox(producer.new_batch, int(time.time() * 1000), self._limits.now())
 
     def _worked(self, lane: Lane, end: int, tally: Tally, last_ms: int) -> _Part | None:
         if tally.fault:
@@ -433,6 +449,9 @@ class Engine:
             del self._aside[lane]
             if lane.phase is not Phase.WORKING or lane.next != aside.start:
                 continue
+            if aside.outbox.stuck:
+                self._hold(lane, *aside.outbox.stuck.values())
+                continue
             part = self._worked(lane, aside.end, aside.tally, aside.last_ms)
             if part is not None:
                 staged.parts.append(part)
@@ -450,6 +469,10 @@ class Engine:
         began = time.monotonic()
         try:
             await producer.transact(batches, offsets, self._stage.group)
+        except Refused as e:
+            self.meters.aborts += 1
+            self._hear_refusals(e, staged)
+            return False
         except NotSent as e:
             self.meters.aborts += 1
             _log.warning("not_sent", error=str(e))
@@ -462,12 +485,32 @@ class Engine:
             lane, tally = part.lane, part.tally
             lane.committed, lane.committed_counts, lane.committed_at = part.next, part.counts, now
             lane.done += tally.out + tally.filtered + tally.dead
+            lane.sent()
             lane.clear_ms = max(lane.clear_ms, part.last_ms)
             took_ms = [now_ms - raw_ms for raw_ms in tally.raw_ms]
             lane.latencies_ms.extend(took_ms)
             self.meters.worked(lane.partition.n, tally.out, tally.filtered, tally.dead, took_ms)
             self._arrivals.note(lane.partition.n, tally.arrivals, tally.raw_ms)
         return True
+
+    def _hear_refusals(self, refused: Refused, staged: _Staged) -> None:
+        """What was too large is made smaller, or costs its record; where a topic refuses anything else, what
+        leads to it is held, and the others go on."""
+        _log.warning("refused", error=str(refused), places=len(refused.refusals))
+        for refusal in refused.refusals:
+            if refusal.too_large:
+                self._limits.learn(refusal)
+                continue
+            topic, n = refusal.place
+            numbers = set[int]().union(*(x.writers.get(refusal.place, ()) for x in staged.outboxes))
+            for lane in [part.lane for part in staged.parts if part.lane.partition.n in numbers]:
+                self._hold(lane, f"{topic}/{n} refuses what comes of {lane.partition.label}: {refusal.why}")
+
+    def _hold(self, lane: Lane, why: str) -> None:
+        if not lane.holds:
+            self.meters.faults += 1
+            _log.error("partition_held", partition=lane.partition.label, epoch=lane.epoch, why=why)
+        lane.hold(why, time.monotonic())
 
     async def _rewind(self) -> None:
         """Nothing of the last batch, nor of the one behind it, was sent: every partition back to its start."""

@@ -11,6 +11,7 @@ import msgspec
 from agents.core.model import LaneLoad, Partition
 
 _LATENCIES = 2000
+HOLD_S, MAX_HOLD_S = 1.0, 30.0
 LOOKED_S = 5.0
 """A partition that was empty is believed to be so for this long: each is looked at twice a second, unless Kafka is away, a
 batch takes long, or the partition is stopped."""
@@ -56,7 +57,8 @@ class Lane:
     partition in this process, whose last commit must show first. `since`: when it began to wait (monotonic).
     `end`: behind the last record that may be read, -1 before that is known; `passed`: no event before that is left
     (transaction markers are behind what is committed); `clear_ms`: nor one that was appended before that (epoch ms, 0
-    before that is known)."""
+    before that is known). `held_until`: it is not worked before that (monotonic), since a topic refuses what becomes of it;
+    `holds`: how often in a row."""
 
     partition: Partition
     epoch: int
@@ -75,6 +77,8 @@ class Lane:
     passed: int = 0
     clear_ms: float = 0.0
     done: int = 0
+    holds: int = 0
+    held_until: float = 0.0
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
 
     def start(self, offset: int | None, metadata: str, now: float) -> None:
@@ -127,6 +131,17 @@ class Lane:
 
     def stop(self, fault: str) -> None:
         self.phase, self.fault = Phase.STOPPED, fault
+
+    def hold(self, why: str, now: float) -> None:
+        """Nothing of it is worked for a while, longer each time; then it is tried again."""
+        self.held_until = now + min(HOLD_S * 2.0**self.holds, MAX_HOLD_S)
+        self.holds = min(self.holds + 1, 30)
+        self.fault = f"held: {why}"
+
+    def sent(self) -> None:
+        """What became of it is taken."""
+        if self.holds:
+            self.holds, self.held_until, self.fault = 0, 0.0, ""
 
     @property
     def earliest(self) -> int:

@@ -3,19 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agents.core.records import DETAIL, OURS, REASON, Reason
+from agents.core.records import DETAIL, DIED, OURS, REASON, Reason
 from agents.errors import KafkaError
 from agents.kafka.admin import MAX_DEAD_BYTES
 from agents.kafka.foreign import has_bad_name
+from agents.worker.limits import Limit
 
 Headers = Sequence[tuple[str, bytes | None]]
 
 _RECORD_OVERHEAD = 64
 _DETAIL_CHARS = 200
 _DEAD_BYTES = MAX_DEAD_BYTES - 4096
+_UNLIMITED: Mapping[str, Limit] = {}
+_NO_BATCH: tuple[Any, set[int]] = (None, set())
 
 
 def size_of(key: bytes | None, value: bytes | None, headers: Headers) -> int:
@@ -28,41 +31,83 @@ def size_of(key: bytes | None, value: bytes | None, headers: Headers) -> int:
 
 class Outbox:
     """`new_batch` makes an empty Kafka batch (LeasedProducer.new_batch); `now_ms` stands in the records (the topics'
-    own time replaces it)."""
+    own time replaces it); `limits`: of topics that are known to take less than we send.
 
-    __slots__ = ("_new_batch", "_now_ms", "_open", "batches")
+    `of`: whose outputs are added now, to be set by who adds them. `writers`: who has added to each place;
+    `stuck`: whose outputs are not all here, since no topic takes even a dead letter of them, and why."""
 
-    def __init__(self, new_batch: Callable[..., Any], now_ms: int) -> None:  # Any: aiokafka has no types
+    __slots__ = ("_limits", "_new_batch", "_now_ms", "_open", "batches", "of", "stuck", "writers")
+
+    def __init__(
+        self,
+        new_batch: Callable[..., Any],  # Any: aiokafka has no types
+        now_ms: int,
+        limits: Mapping[str, Limit] = _UNLIMITED,
+    ) -> None:
         self._new_batch = new_batch
         self._now_ms = now_ms
-        self._open: dict[tuple[str, int], Any] = {}
+        self._limits = limits
+        self._open: dict[tuple[str, int], tuple[Any, set[int]]] = {}
         self.batches: dict[tuple[str, int], list[Any]] = {}
+        self.of = -1
+        self.writers: dict[tuple[str, int], set[int]] = {}
+        self.stuck: dict[int, str] = {}
+
+    def limited(self, topic: str) -> bool:
+        return topic in self._limits
+
+    def refused(self, topic: str, key: bytes | None, value: bytes | None, headers: list[Any]) -> str:
+        """Why the topic will not take this record; empty if it will."""
+        limit = self._limits.get(topic)
+        if limit is None or size_of(key, value, headers) <= limit.record:
+            return ""
+        alone = self._new_batch(any_names=has_bad_name(headers))
+        alone.append(timestamp=self._now_ms, key=key, value=value, headers=headers)
+        if (size := alone.size()) <= limit.record:
+            return ""
+        return f"{size:,} bytes for {topic}, which takes {limit.record:,} (max.message.bytes)"
 
     def add(self, topic: str, n: int, key: bytes | None, value: bytes | None, headers: list[Any]) -> None:
         """One more record for partition `n` of `topic`, behind those already there."""
         to = (topic, n)
-        batch = self._open.get(to)
-        if batch is not None and (
-            batch.append(timestamp=self._now_ms, key=key, value=value, headers=headers) is not None
+        batch, writers = self._open.get(to, _NO_BATCH)
+        limit = self._limits.get(topic) if self._limits else None
+        if (
+            batch is not None
+            and (limit is None or batch.size() + size_of(key, value, headers) <= limit.batch)
+            and batch.append(timestamp=self._now_ms, key=key, value=value, headers=headers) is not None
         ):
+            writers.add(self.of)
             return
-        batch = self._new_batch(any_names=True) if has_bad_name(headers) else self._new_batch()
+        batch = self._new_batch(any_names=has_bad_name(headers))
         if batch.append(timestamp=self._now_ms, key=key, value=value, headers=headers) is None:
             raise KafkaError(f"a record for {topic}/{n} does not fit into an empty batch")
-        self._open[to] = batch
+        writers = self.writers.setdefault(to, set())
+        writers.add(self.of)
+        self._open[to] = batch, writers
         self.batches.setdefault(to, []).append(batch)
 
     def add_dead(
         self, key: bytes | None, value: bytes | None, headers: Headers, reason: Reason, detail: str, topic: str
     ) -> None:
-        """A dead letter: the input byte for byte, with its headers, and why."""
-        if size_of(key, value, headers) > _DEAD_BYTES:  # it came compressed
-            left = size_of(key, value, headers)
-            detail = f"left out here, {left:,} bytes being more than {topic} takes: {detail}"
-            value, key = None, key[:_DETAIL_CHARS] if key else None
-            headers = [h for h in headers if h[0] in OURS]
-        why = [(REASON, reason.value.encode()), (DETAIL, detail[:_DETAIL_CHARS].encode("utf-8", "replace"))]
+        """A dead letter: the input byte for byte, with its headers, and why. What its topic does not take
+        goes without all that was the sender's."""
         kept = [h for h in headers if h[0] not in (REASON, DETAIL)]
+        letter = [*kept, *_why(reason, detail)]
+        large = size_of(key, value, headers)
+        if large > _DEAD_BYTES or self.refused(topic, key, value, letter):  # the first: it came compressed
+            detail = f"left out here, {large:,} bytes being more than {topic} takes: {detail}"
+            key, value = key if key and len(key) <= _DETAIL_CHARS else None, None
+            kept = [h for h in kept if h[0] in OURS and h[0] != DIED]
+            letter = [*kept, *_why(reason, detail)]
+            if why := self.refused(topic, key, value, letter):
+                self.stuck[self.of] = f"not even a bare dead letter is taken: {why}"
+                return
         if has_bad_name(kept):
             self._open.pop((topic, 0), None)
-        self.add(topic, 0, key, value, [*kept, *why])
+        self.add(topic, 0, key, value, letter)
+
+
+def _why(reason: Reason, detail: str) -> list[tuple[str, bytes | None]]:
+    text = detail[:_DETAIL_CHARS].encode("utf-8", "replace")
+    return [(REASON, reason.value.encode()), (DETAIL, text)]

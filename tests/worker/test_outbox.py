@@ -14,7 +14,7 @@ from agents.worker.outbox import Outbox, size_of
 
 
 def outbox(batch_bytes: int) -> Outbox:
-    return Outbox(lambda: BatchBuilder(batch_bytes, 0, is_transactional=1), 1)
+    return Outbox(lambda **_: BatchBuilder(batch_bytes, 0, is_transactional=1), 1)
 
 
 def contents(batches: list[Any]) -> list[tuple[bytes | None, bytes | None, list[Any]]]:
