@@ -53,7 +53,7 @@ def main() -> int:
         print("\n".join(page.HEAD), page.row(setup, runs[setup]), sep="\n", flush=True)
         if not only:
             page.write(runs)
-    return any(o.wrong for outcomes in runs.values() for o in outcomes)
+    return any(page.unexpected(setup, outcomes) for setup, outcomes in runs.items())
 
 
 if __name__ == "__main__":

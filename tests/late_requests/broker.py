@@ -3,11 +3,7 @@ epoch on."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import shutil
 import struct
-import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,19 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from aiokafka import AIOKafkaProducer
 
 from agents import ports, settings
-from agents.embedded.broker import JARS, Broker
+from agents.embedded.broker import ADMIN, JARS, SELF, Broker
 from agents.kafka.connection import client_kwargs
+from tests.fixtures.kafka import folder_for_servers
 from tests.fixtures.request_proxy import RequestProxy, request_proxy
 
 OURS = "4.3.1"
 """The version that `make install` brings (agents/embedded/kafka/pom.xml)."""
+FIRST_ID = 500
+"""Producer ids of leases that begin at an epoch: of the first block of 1,000, which is that of the
+broker's first run; the next run takes another block."""
 _STATE = "__transaction_state"
 _STATE_PARTITIONS = 4  # agents/embedded/kafka/server.properties
-_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +50,17 @@ class LateBroker(Broker):
 
     @property
     def proxied(self) -> settings.Kafka:
-        return msgspec.structs.replace(self.kafka, bootstrap=f"127.0.0.1:{self.proxy_port}")
+        return settings.Kafka(bootstrap=f"127.0.0.1:{self.proxy_port}")
 
     def _more_properties(self) -> str:
+        """The proxied listener asks for no password: a late copy comes on a connection of the proxy's own."""
         port, controller_port = self._choose_ports()
         clients = f"CLIENTS://127.0.0.1:{port}"
-        module = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         return f"""
 listeners={clients},CONTROLLER://127.0.0.1:{controller_port},PROXIED://127.0.0.1:{self.listener_port}
 advertised.listeners={clients},PROXIED://127.0.0.1:{self.proxy_port}
-listener.security.protocol.map=CONTROLLER:SASL_PLAINTEXT,CLIENTS:SASL_PLAINTEXT,PROXIED:SASL_PLAINTEXT
-listener.name.proxied.scram-sha-512.sasl.jaas.config={module}
+listener.security.protocol.map=CONTROLLER:SASL_PLAINTEXT,CLIENTS:SASL_PLAINTEXT,PROXIED:PLAINTEXT
+super.users=User:{ADMIN};User:{SELF};User:ANONYMOUS
 """
 
     def _more_format_arguments(self) -> list[str]:
@@ -72,16 +70,14 @@ listener.name.proxied.scram-sha-512.sasl.jaas.config={module}
 @asynccontextmanager
 async def late_broker(setup: Setup) -> AsyncIterator[tuple[LateBroker, RequestProxy]]:
     """In a folder of its own, which is gone afterwards."""
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="geolane-late-"))
-    os.chmod(folder, 0o711)  # the user that the broker runs as passes through
-    broker = LateBroker(folder, setup)
-    try:
-        await broker.start(120)
+    with folder_for_servers() as folder:
+        broker = LateBroker(folder / "kafka", setup)
         async with request_proxy(broker.proxy_port, broker.listener_port) as proxy:
-            yield broker, proxy
-    finally:
-        await broker.stop()
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            try:
+                await broker.start(120)
+                yield broker, proxy
+            finally:
+                await broker.stop()
 
 
 async def begin_at(broker: LateBroker, epochs: Mapping[str, int]) -> None:
@@ -93,8 +89,7 @@ async def begin_at(broker: LateBroker, epochs: Mapping[str, int]) -> None:
     await producer.start()
     try:
         for i, (name, epoch) in enumerate(epochs.items()):
-            # The first block of 1,000 ids is this run of the broker's; the next run takes another.
-            key, value = _state(name, 500 + i, epoch)
+            key, value = _state(name, FIRST_ID + i, epoch)
             await producer.send_and_wait(_STATE, value, key, _partition(name))
     finally:
         await producer.stop()
@@ -103,11 +98,11 @@ async def begin_at(broker: LateBroker, epochs: Mapping[str, int]) -> None:
 
 
 def _partition(name: str) -> int:
-    """Java's String.hashCode, as the broker takes it."""
+    """By Java's String.hashCode, without its sign, as the broker has it."""
     code = 0
     for character in name:
         code = (31 * code + ord(character)) & 0xFFFFFFFF
-    return (code & 0x7FFFFFFF) % _STATE_PARTITIONS
+    return min(code, 0x100000000 - code) % _STATE_PARTITIONS
 
 
 def _state(name: str, producer_id: int, epoch: int) -> tuple[bytes, bytes]:

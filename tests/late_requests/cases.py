@@ -47,6 +47,13 @@ class Case:
     pause_s: float
     epoch: int
 
+    def is_replayed(self, transactions: int) -> bool:
+        """Whether a copy of an *answered* request comes under an epoch that is still good, as it is
+        under `transaction.version` 0, and is one that changes a transaction. Nothing tells it from
+        a new one, and no client sends it: that takes somebody who plays the bytes of a connection
+        again, whom TLS keeps out."""
+        return transactions < 2 and self.do is Do.TWICE and self.request in (Api.END_TXN, Api.TXN_OFFSET_COMMIT)
+
     @property
     def words(self) -> str:
         also = f", {self.loss} {self.moment}" if self.loss else ""

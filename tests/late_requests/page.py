@@ -18,12 +18,26 @@ from tests.late_requests.cases import PLACES
 from tests.late_requests.life import Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "chaos-requests.md"
-HEAD = (
-    "| Kafka | transaction.version | leases from epoch | cases | clean | late copies taken, refused, unanswered "
-    "| workers that ended | producer ids changed | longest case |",
-    "|---|---|---|---|---|---|---|---|---|",
+_COLUMNS = (
+    "Kafka",
+    "transaction.version",
+    "leases from epoch",
+    "cases",
+    "clean",
+    "not clean",
+    "replays not clean",
+    "late copies: taken, refused, unanswered",
+    "workers that ended",
+    "producer id changed",
+    "longest case",
 )
+HEAD = (f"| {' | '.join(_COLUMNS)} |", "|---" * len(_COLUMNS) + "|")
 _ROW = re.compile(r"^\| (\d+\.\d+\.\d+) \| (\d) \| ([\d,]+) \|.*$", re.M)
+
+
+def unexpected(setup: Setup, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Those that are not clean, and should be."""
+    return [o for o in outcomes if o.wrong and not o.case.is_replayed(setup.transactions)]
 
 
 def row(setup: Setup, outcomes: Sequence[Outcome]) -> str:
@@ -35,6 +49,8 @@ def row(setup: Setup, outcomes: Sequence[Outcome]) -> str:
         f"{setup.first_epoch:,}",
         len(outcomes),
         sum(not o.wrong for o in outcomes),
+        len(unexpected(setup, outcomes)),
+        sum(bool(o.wrong) for o in outcomes) - len(unexpected(setup, outcomes)),
         f"{late['taken']}, {late['refused']}, {late['none']}",
         sum(o.lost for o in outcomes),
         sum(o.producer_ids > 1 for o in outcomes),
@@ -89,7 +105,8 @@ def write(runs: Mapping[Setup, Sequence[Outcome]]) -> None:
 
 def _wrong(runs: Mapping[Setup, Sequence[Outcome]]) -> list[str]:
     return [
-        f"- Kafka {s.kafka}, transaction.version {s.transactions}, case {o.case.n}: {o.case.words}: {'; '.join(o.wrong)}"
+        f"- Kafka {s.kafka}, transaction.version {s.transactions}, leases from epoch {s.first_epoch:,}: "
+        f"{o.case.words}: {'; '.join(o.wrong)}"
         for s, outcomes in runs.items()
         for o in outcomes
         if o.wrong
