@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agents import log
+from agents.embedded.endings import Endings, Logs
 from agents.embedded.folder import RunFolder
 from agents.settings.sources import PREFIX
 from agents.supervisor import LOST, PARENT, REFUSED
@@ -33,15 +34,24 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class Child:
-    """One process `geolane ARGUMENTS`, named NAME in logs and pid files."""
+    """One process `geolane ARGUMENTS`, named NAME in logs and pid files. `endings` is told when it ends by itself."""
 
-    def __init__(self, folder: RunFolder, name: str, arguments: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        name: str,
+        arguments: Sequence[str],
+        env: Mapping[str, str],
+        endings: Endings | None = None,
+    ) -> None:
         self.name = name
         self.starts = 0
         self.refusals = 0
         self._folder = folder
         self._arguments = arguments
         self._env = env
+        self._endings = endings
+        self.logs = Logs(self.log_file)
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -63,6 +73,8 @@ class Child:
                 if time.monotonic() - begun > _STEADY_S:
                     pause_s = _FIRST_PAUSE_S
                 _log.warning("process_ended", name=self.name, exit=code, log=str(self.log_file))
+                if self._endings is not None:
+                    self._endings.ended(self.name, code, await asyncio.to_thread(self.logs.last_words))
                 self.refusals += code == REFUSED
                 if code == LOST:
                     await asyncio.sleep(_FIRST_PAUSE_S)
@@ -91,6 +103,7 @@ class Child:
 
     async def _once(self) -> int:
         self.trim_log()
+        self.logs.mark()
         with self.log_file.open("ab") as out:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -105,6 +118,8 @@ class Child:
             )
         self.starts += 1
         self._folder.note(self.name, self._process.pid)
+        if self._endings is not None:
+            self._endings.back(self.name)
         return await self._process.wait()
 
     async def _end(self) -> None:

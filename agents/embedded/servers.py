@@ -14,6 +14,7 @@ import msgspec
 from agents import log
 from agents.embedded import webchat
 from agents.embedded.broker import Broker
+from agents.embedded.endings import Endings, Logs
 from agents.embedded.folder import RunFolder
 from agents.errors import GeolaneError
 from agents.kafka.accounts import Accounts
@@ -44,7 +45,9 @@ class Servers:
     broker: Broker | None = None
     server: Server | None = None
     web: str | None = None
+    endings: Endings | None = None
     _held: set[str] = field(default_factory=set)
+    _logs: dict[str, Logs] = field(default_factory=dict)
     _again: Callable[[], Awaitable[None]] | None = None
 
     @classmethod
@@ -58,6 +61,7 @@ class Servers:
         workers: Sequence[str],
         say: Say,
         web: bool = True,
+        endings: Endings | None = None,
     ) -> Servers:
         """Start what `kafka` (HOST:PORT) and `xmpp` (a domain) do not name; both at once, since each takes seconds. `web`: an
         ejabberd of ours serves the chat page too.
@@ -67,6 +71,7 @@ class Servers:
             kafka=msgspec.structs.replace(base.kafka, bootstrap=kafka) if kafka else Kafka(),
             xmpp=msgspec.structs.replace(base.xmpp, domain=xmpp) if xmpp else Xmpp(domain=DOMAIN),
             ejabberd=base.ejabberd if xmpp else Ejabberd(),
+            endings=endings,
         )
         try:
             async with asyncio.TaskGroup() as both:
@@ -85,6 +90,7 @@ class Servers:
         # Each run begins with an empty stream.
         await asyncio.to_thread(shutil.rmtree, broker.folder / "data", ignore_errors=True)
         self.broker = broker
+        self._logs["kafka"] = Logs(broker.folder / "broker.log", broker.folder / "java.out")
         await broker.start()
         await _give_accounts(broker.kafka, folder.secrets, workers)
         file = str(folder.secrets / f"kafka-{ACCOUNT}")
@@ -95,6 +101,7 @@ class Servers:
 
     async def _start_ejabberd(self, folder: RunFolder, workers: Sequence[str], say: Say, web: bool) -> None:
         self.server = server = Server(folder.path / "ejabberd", DOMAIN)
+        self._logs["ejabberd"] = Logs(server.folder / "log" / "ejabberd.log", server.folder / "server.out")
 
         async def start() -> None:
             await server.start()
@@ -123,11 +130,19 @@ class Servers:
             ):
                 if gone and again and name not in self._held:
                     _log.warning("server_gone", server=name)
+                    await self._tell(name, "it is started again")
+                    self._logs[name].mark()
                     try:
                         await again()
                         _log.info("server_back", server=name)
+                        if self.endings is not None:
+                            self.endings.back(name)
                     except GeolaneError as e:
                         _log.error("server_not_back", server=name, error=str(e))
+
+    async def _tell(self, name: str, how: str) -> None:
+        if self.endings is not None:
+            self.endings.ended(name, how, await asyncio.to_thread(self._logs[name].last_words))
 
     def hold(self, name: str) -> None:
         """Do not start `kafka` or `ejabberd` again until `release`: a test wants it gone for a while."""

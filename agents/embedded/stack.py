@@ -19,6 +19,7 @@ from agents.core.model import Kind, State, WorkerSpec
 from agents.embedded import files, flights
 from agents.embedded.accounting import Accounting
 from agents.embedded.children import Child, Family
+from agents.embedded.endings import Endings
 from agents.embedded.folder import RunFolder
 from agents.embedded.follower import Follower
 from agents.embedded.servers import PEOPLE, Say, Servers
@@ -60,6 +61,7 @@ class Stack:
         self.folder = folder
         self.plan = plan
         self.family = Family()
+        self.endings = Endings(say)
         self.inventory = Inventory.from_file(plan.read_inventory(), str(plan.inventory))
         self._say = say
         self._secrets = plan.secrets or folder.secrets
@@ -89,6 +91,7 @@ class Stack:
             workers=accounts,
             say=self._say,
             web=self.plan.web,
+            endings=self.endings,
         )
         servers = self.servers
         self.base = msgspec.structs.replace(
@@ -160,7 +163,7 @@ class Stack:
         env = {"PYTHONPATH": os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH", ""))))}
 
         file = self.folder.settings / f"{account}.toml"
-        return Child(self.folder, name, (*arguments, "--settings", str(file)), env)
+        return Child(self.folder, name, (*arguments, "--settings", str(file)), env, self.endings)
 
     def _start_processes(self) -> None:
         # Stopped in reverse: first the coordinator, so that it fences nobody who only goes home.
@@ -181,7 +184,8 @@ class Stack:
                 break
             for child in self.family.children.values():
                 if child.refusals >= REFUSALS:
-                    raise SettingsError(f"{child.name} refuses to start; the last lines of {child.log_file} say why")
+                    why = self.endings.last(child.name)
+                    raise SettingsError(f"{child.name} refuses to start; its log is {child.log_file}. {why}")
             if time.monotonic() > deadline:
                 missing = len(wanted - owned)
                 raise KafkaUnavailable(

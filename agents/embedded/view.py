@@ -84,6 +84,7 @@ def _look(stack: Stack, replay: Replay | None) -> Look:
     a, f = stack.accounting, stack.follower
     recent = a.recent.summary()
     extra = (
+        *stack.endings.lines(),
         f"{a.in_now:,} in, {a.clean:,} clean, {a.open_now:,} on the way, {a.doubled_now} duplicates; "
         f"{a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced",
         f"raw to clean {_ms(recent['p50'])} p50   {_ms(recent['p99'])} p99   {f.moves} moves   {f.fences} fences"
