@@ -53,7 +53,7 @@ class Look(Session):
         self.challenged = True
 
     def _note_refusal(self, _: Any) -> None:
-        self.refused = True
+        self.refused = not self.stream.not_offered()
 
     def _note_ping(self, iq: Any) -> None:
         if iq["type"] == "get" and self._pinged_at is None:

@@ -116,6 +116,18 @@ class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "systemd credential of the account's name."
         ),
     ] = ""
+    sasl: Annotated[
+        str,
+        choice(
+            "How the process proves who it is. SCRAM: SCRAM-SHA-256 or -512, and nothing that sends the password; "
+            "EXTERNAL: by cert_file, without a password.",
+            "SCRAM",
+            "EXTERNAL",
+        ),
+    ] = "SCRAM"
+    cert_file: Annotated[
+        str, _file("The process's own certificate and its private key (PEM), mode 0600, for sasl EXTERNAL.")
+    ] = ""
 
     @property
     def fleet(self) -> str:

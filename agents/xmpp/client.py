@@ -32,7 +32,7 @@ from agents.errors import (
     XmppError,
 )
 from agents.xmpp.gate import Gate, Ticket
-from agents.xmpp.stream import Stream, tls_context
+from agents.xmpp.stream import MECHANISMS, Stream, tls_context
 from plugins import namespaces as ns
 from plugins.lanes import stale_seen
 
@@ -103,14 +103,9 @@ class Session:
         """Log in; the same as entering."""
         xmpp = self.login.xmpp
         account = self.login.jid.partition("@")[0]
-        password = await asyncio.to_thread(settings.secret, xmpp.password_file, account)
-        if not password:
-            raise SettingsError(
-                f"xmpp.password_file: no password for {account}: name a file of mode 0600 that has it, or give the process "
-                f"the systemd credential {account}"
-            )
-        context = await asyncio.to_thread(tls_context, xmpp.ca_file)
-        self.stream = Stream(self.login.jid, password, context)
+        password = await asyncio.to_thread(_password, xmpp, account)
+        context = await asyncio.to_thread(tls_context, xmpp.ca_file, xmpp.cert_file)
+        self.stream = Stream(self.login.jid, password, context, xmpp.sasl)
         self._listen(self._handlers)
         if self._handlers.ticket is not None:
             self.stream.gate = Gate(self._handlers.ticket, self._late, self._flooded)
@@ -254,12 +249,21 @@ class Session:
         stream.add_event_handler("session_bind", self._bound)
         stream.add_event_handler("session_start", self._session_started)
         stream.add_event_handler("connection_failed", lambda why: self._end(f"cannot connect: {why}"))
-        stream.add_event_handler(
-            "failed_all_auth", lambda _: self._end("the server refuses the password", PasswordRefused)
-        )
+        stream.add_event_handler("failed_all_auth", self._let_in_no_way)
         stream.add_event_handler("ssl_invalid_chain", lambda why: self._end(f"the server's certificate: {why}"))
         stream.add_event_handler("stream_error", lambda error: self._end(f"stream error: {error['condition']}"))
         stream.add_event_handler("disconnected", lambda why: self._end(f"disconnected: {why or 'by the server'}"))
+
+    def _let_in_no_way(self, _: object) -> None:
+        if offered := self.stream.not_offered():
+            wanted = " or ".join(MECHANISMS[self.login.xmpp.sasl])
+            self._end(
+                f"the server offers {offered} to log in by, and none of {wanted} (xmpp.sasl); it was told no password",
+                PasswordRefused,
+            )
+        else:
+            proof = "password" if self.login.xmpp.sasl == "SCRAM" else "certificate (xmpp.cert_file)"
+            self._end(f"the server refuses the {proof}", PasswordRefused)
 
     def _reached(self, stage: str, _: object) -> None:
         self._stage = stage
@@ -334,6 +338,21 @@ def _outlived(handler: Callable[[T], None], stanza: T) -> None:
         handler(stanza)
     except Exception:
         LOG.exception("fault_outlived", what="stanza", about=one_line(str(stanza), 1000))
+
+
+def _password(xmpp: settings.Xmpp, account: str) -> str:
+    """Empty where a certificate proves who we are. Raises SettingsError. Blocks."""
+    if xmpp.sasl == "EXTERNAL":
+        if not settings.secret(xmpp.cert_file):  # others may not read it either
+            raise SettingsError("xmpp.sasl is EXTERNAL: xmpp.cert_file must name the process's certificate and key")
+        return ""
+    password = settings.secret(xmpp.password_file, account)
+    if not password:
+        raise SettingsError(
+            f"xmpp.password_file: no password for {account}: name a file of mode 0600 that has it, or give the process "
+            f"the systemd credential {account}"
+        )
+    return password
 
 
 def _seen(answer: asyncio.Future[Iq]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from slixmpp import ClientXMPP
 from slixmpp.util.sasl import mechanisms
+from slixmpp.util.sasl.client import SASLCancelled
 
 import plugins.discovery  # noqa: F401  # registers itself with slixmpp
 from agents import log
@@ -24,31 +25,45 @@ TOLD_EVERY_S = 60.0
 
 
 @lru_cache(maxsize=8)
-def _context(ca_file: str, _mtime_ns: int) -> ssl.SSLContext:
+def _context(ca_file: str, cert_file: str, _mtimes_ns: tuple[int, ...]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file:
         context.load_verify_locations(ca_file)
     else:
         context.load_default_certs()
+    if cert_file:
+        context.load_cert_chain(cert_file)
     return context
 
 
-def tls_context(ca_file: str) -> ssl.SSLContext:
-    """The one context of this process for `ca_file` (empty: the system's), which verifies chain and host name.
+def tls_context(ca_file: str, cert_file: str = "") -> ssl.SSLContext:
+    """The one context of this process for `ca_file` (empty: the system's), which verifies chain and host name, and shows
+    the server `cert_file`.
 
-    One for all clients: a new one costs 100 ms and 1 MB. Raises SettingsError when the file cannot be used."""
+    One for all clients: a new one costs 100 ms and 1 MB. Raises SettingsError when a file cannot be used."""
     try:
-        return _context(ca_file, Path(ca_file).stat().st_mtime_ns if ca_file else 0)
+        mtimes_ns = tuple(Path(file).stat().st_mtime_ns for file in (ca_file, cert_file) if file)
+        return _context(ca_file, cert_file, mtimes_ns)
     except (OSError, ssl.SSLError) as e:
-        raise SettingsError(f"{ca_file}: no usable certificate file ({e})") from e
+        files = " or ".join(filter(None, (ca_file, cert_file)))
+        raise SettingsError(f"{files}: no usable certificate file ({e})") from e
 
 
+MECHANISMS = {
+    "SCRAM": ("SCRAM-SHA-512-PLUS", "SCRAM-SHA-512", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"),
+    "EXTERNAL": ("EXTERNAL",),
+}
+"""By the setting `xmpp.sasl`. slixmpp alone would take any that the server offers: PLAIN too, also after it refused SCRAM."""
+ITERATIONS = (4096, 1_000_000)
+"""At least as RFC 7677, 4 has it, so that who hears the exchange cannot guess quickly; at most what takes a second."""
 SLOW_HI = mechanisms.SCRAM.Hi
 
 
 def pbkdf2(self: Any, text: Any, salt: bytes, iterations: int) -> bytes:
     """SCRAM's Hi (RFC 5802 2.2) by hashlib: slixmpp's is a loop in Python, more than half of a login."""
+    if not ITERATIONS[0] <= iterations <= ITERATIONS[1]:
+        raise SASLCancelled(f"the server asks for {iterations} iterations")
     return hashlib.pbkdf2_hmac(self.hash().name, text.encode() if isinstance(text, str) else text, salt, iterations)
 
 
@@ -57,9 +72,13 @@ class Stream(ClientXMPP):  # type: ignore[misc]
 
     Nothing of an old connection (queued stanzas, roster, half a handshake) can reach a new one that way."""
 
-    def __init__(self, jid: str, password: str, context: ssl.SSLContext) -> None:
+    def __init__(self, jid: str, password: str, context: ssl.SSLContext, sasl: str = "SCRAM") -> None:
         mechanisms.SCRAM.Hi = pbkdf2
-        super().__init__(jid, password, plugin_config={"xep_0115": {"caps_node": "urn:geolane"}}, ssl_context=context)
+        config = {
+            "xep_0115": {"caps_node": "urn:geolane"},
+            "feature_mechanisms": {"use_mechs": MECHANISMS[sasl], "encrypted_plain": False},
+        }
+        super().__init__(jid, password, plugin_config=config, ssl_context=context)
         self.enable_direct_tls = False
         self.enable_starttls = True
         self.enable_plaintext = False
@@ -70,6 +89,13 @@ class Stream(ClientXMPP):  # type: ignore[misc]
         self.heard_s = self.loop.time()
         self.gate: Gate | None = None
         self._deep, self._deep_told_s = 0, float("-inf")
+
+    def not_offered(self) -> str:
+        """Where the server offers no way in that we take: what it offers instead; else empty."""
+        sasl = self.plugin["feature_mechanisms"]
+        if sasl.attempted_mechs or sasl.mech_list & set(sasl.use_mechs):
+            return ""
+        return ", ".join(repr(name)[:40] for name in sorted(sasl.mech_list)[:10]) or "nothing"
 
     def data_received(self, data: bytes | str) -> None:
         """Any byte is a sign of life."""
