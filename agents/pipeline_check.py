@@ -15,7 +15,7 @@ from agents.embedded.flights import sample
 from agents.embedded.lines import events
 from agents.errors import PipelineError
 from agents.node.contract import FAILED, ONE, Answers, Columns, columns_of
-from agents.node.part import Part, Size
+from agents.node.part import Calls, Part
 from agents.node.runner import Pipelines
 from agents.settings import Worker
 
@@ -124,7 +124,7 @@ class _Trial:
     def _answers(self, begin: int, end: int, size: int = BATCH) -> Answers:
         key, value, src, ts_ms, cell = self._columns
         some = (key[begin:end], value[begin:end], src[begin:end], ts_ms[begin:end], cell[begin:end])
-        calls = Size()
+        calls = Calls()
         calls.records = size
         part = Part(self._runner, some, 0, calls, self._call_s)
         while not part.go_on(self._until):

@@ -68,10 +68,11 @@ def test_what_would_hurt_is_found(tmp_path: Path, body: str, wrong: str) -> None
 
 
 def test_one_that_hangs_is_ended(tmp_path: Path) -> None:
+    before = set(psutil.Process().children(recursive=True))
     v = check(written(tmp_path, "time.sleep(60)"), None, 3)
     assert "it was not done within 3 s" in v.wrong
     assert v.first_failure == "took longer than 0.75 s"
-    assert psutil.Process().children(recursive=True) == []
+    assert set(psutil.Process().children(recursive=True)) <= before
 
 
 def test_one_that_cannot_even_be_loaded_in_time_or_ends_there_is_said(tmp_path: Path) -> None:

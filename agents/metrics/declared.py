@@ -79,6 +79,11 @@ FAULT = _gauge("partition_fault", "1 while the partition stands still by a fault
 FAULTS = _counter(
     "faults", "times that a partition was stopped by a fault: the pipeline's, or its data's", "worker", "topic"
 )
+PIPELINE_LOST = _counter(
+    "pipeline_lost",
+    "times that the process of a node's pipeline ended in the middle of a call, or was ended because it took too long",
+    "worker",
+)
 PROCESSING = _histogram(
     "processing_seconds",
     "from an event's append to events.raw (the broker's clock) to its commit here (ours); by samples of each batch",
@@ -141,6 +146,7 @@ QUEUE = _gauge("coordinator_queue_length", "XMPP and Kafka events that wait for 
 EVERY_PROCESS = (XMPP_UP, KAFKA_UP)
 WORKER = (
     WORKER_INFO, LEASED, DRAINING, SEEN_EPOCH, EVENTS_IN, EVENTS_OUT, EVENTS_FILTERED, EVENTS_DEAD, LAG, OLDEST, EPOCH, FAULT, FAULTS,
+    PIPELINE_LOST,
     PROCESSING, COMMIT, ABORTS,
 )  # fmt: skip
 COORDINATOR = (

@@ -20,12 +20,13 @@ _GOOD_CALLS = 200
 _log = log.get("pipeline")
 
 
-class Size:
-    """How many records one call gets. Fewer where a call as a whole failed and none of its records alone does: too many at
-    once for the time or the memory that there is."""
+class Calls:
+    """How many records one call gets: fewer once a call as a whole failed and none of its records alone does, too many for
+    the time or the memory that there is. `lost`: how many calls were lost with their process."""
 
     def __init__(self) -> None:
         self.records, self._good = 1 << 30, 0
+        self.lost = 0
 
     def less(self, records: int) -> None:
         self.records, self._good = max(1, records), 0
@@ -41,10 +42,10 @@ class Part:
     """`columns`: the records, `failures`: in a row before them, `timeout_s`: of one call. `answers` is complete once `go_on`
     answers True, unless there are too many `failures` in a row then."""
 
-    def __init__(self, runner: Runner, columns: Columns, failures: int, size: Size, timeout_s: float) -> None:
+    def __init__(self, runner: Runner, columns: Columns, failures: int, calls: Calls, timeout_s: float) -> None:
         self.answers = Answers()
         self.failures = failures
-        self._runner, self._columns, self._size, self._timeout_s = runner, columns, size, timeout_s
+        self._runner, self._columns, self._calls, self._timeout_s = runner, columns, calls, timeout_s
         self._count = len(columns[0])
         self._process: Asked | None = None
         self._made_at = time.monotonic()
@@ -135,7 +136,7 @@ class Part:
             self._asked = 0
         if not self._asked:
             at = self._at
-            size = 1 if at < self._alone else min(self._size.records, self._count - at)
+            size = 1 if at < self._alone else min(self._calls.records, self._count - at)
             key, value, src, ts_ms, cell = self._columns
             end = at + size
             self._asked, self._asked_at = size, time.monotonic()
@@ -149,8 +150,8 @@ class Part:
         self._asked, self.failures = 0, failures
         self.answers.extend(answers)
         self._alone_failed |= bool(answers.errors)
-        if asked == self._size.records:
-            self._size.good()
+        if asked == self._calls.records:
+            self._calls.good()
         self._tried()
 
     def _lost(self, why: str, weight: int) -> None:
@@ -159,6 +160,7 @@ class Part:
         proven = weight == HUNG or process is None or process.fresh
         if process is not None:
             self._runner.drop(process)
+        self._calls.lost += 1
         _log.warning("pipeline_lost", why=why, records=asked)
         if asked > 1:
             self._alone, self._alone_from, self._alone_failed = self._at + asked, self._at, False
@@ -178,5 +180,5 @@ class Part:
         if not self._alone_failed and not self._why.startswith("left"):
             count, took_s = self._alone - self._alone_from, time.monotonic() - self._alone_since
             at_once = int(count * _CALL_S / took_s) if took_s > 0 else count
-            self._size.less(min(count // 2, at_once) if self._why.startswith("took") else count // 2)
+            self._calls.less(min(count // 2, at_once) if self._why.startswith("took") else count // 2)
         self._alone, self._why = 0, ""

@@ -27,7 +27,7 @@ from agents.core.records import (
     unfit,
 )
 from agents.node.contract import FAILED, FILTERED, ONE, Answers, columns_of
-from agents.node.part import Part, Size
+from agents.node.part import Calls, Part
 from agents.node.runner import Runner
 from agents.worker.outbox import Outbox, size_of
 from agents.worker.stage import Inputs, Tally, Topics, sample
@@ -63,12 +63,16 @@ class NodeStage:
         self._clean, self._dead = topics.clean, topics.dead
         self._runner, self._timeout_s = runner, timeout_s
         self._limit = limit
-        self._size = Size()
+        self._calls = Calls()
         self._failures: dict[int, int] = {}
 
     @property
     def code(self) -> str:
         return self._runner.version
+
+    @property
+    def lost(self) -> int:
+        return self._calls.lost
 
     @property
     def pids(self) -> Sequence[int]:
@@ -100,7 +104,7 @@ class NodeStage:
             both = list(zip(records, inputs, strict=True))
             flaws = [(r, x) for r, x in both if isinstance(x, Rejected)]
             records = [r for r, x in both if isinstance(x, Record)]
-        part = Part(self._runner, columns_of(fit), self._failures.get(n, 0), self._size, self._timeout_s)
+        part = Part(self._runner, columns_of(fit), self._failures.get(n, 0), self._calls, self._timeout_s)
         return _Task(n, records, flaws, part)
 
     @staticmethod

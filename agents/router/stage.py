@@ -43,7 +43,7 @@ class RouterStage:
         self._future_limit_ms = future_limit_ms
         self._version = str(lanemap.version).encode()
 
-    code, pids = "", ()
+    code, pids, lost = "", (), 0
 
     def forget(self, n: int) -> None:
         """Nothing is remembered of partitions."""

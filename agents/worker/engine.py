@@ -39,6 +39,8 @@ IDLE_COMMIT_S = 24 * 3600.0
 """An offset that did not move is committed anew this often: brokers forget offsets after 7 days (PROTOCOL 2.7)."""
 MISSING_AFTER_S = 10.0
 """So long may a committed offset that the coordinator told of take to show, before the partition stops with a fault."""
+TOLD_AFTER_S = 10.0
+"""A batch that takes longer is told of: nothing is committed meanwhile."""
 _RELEASE_BOUND_S = 30.0
 _WATCH_S = 0.01
 _LOOK_S = 0.5
@@ -118,7 +120,7 @@ class Engine:
         self._reread = False
         self._aside: dict[Lane, _Aside] = {}
         self._aside_slots = asyncio.Semaphore(_ASIDE_AT_ONCE)
-        self._sent_at = 0.0
+        self._sent_at = self._busy_at = 0.0
         self._held = ""
         self._limits = Limits()
         self._arrivals = Arrivals()
@@ -155,7 +157,10 @@ class Engine:
         on ours: good enough to steer by, not to report."""
         now = time.monotonic()
         over_s, self._load_at = now - self._load_at, now
-        lanes = tuple(lane.load(over_s, self._trouble(lane) or self._held) for lane in self.owned())
+        held = self._held
+        if (busy_s := self._busy_s()) > TOLD_AFTER_S:
+            held = f"held: a batch is not done after {busy_s:.0f} s"
+        lanes = tuple(lane.load(over_s, self._trouble(lane) or held) for lane in self.owned())
         return lanes, self._arrivals.take(over_s)
 
     def owned(self) -> list[Lane]:
@@ -166,6 +171,10 @@ class Engine:
     def stage(self) -> Stage:
         """What becomes of a batch."""
         return self._stage
+
+    def _busy_s(self) -> float:
+        """For how long the batch in hand has been worked on."""
+        return time.monotonic() - self._busy_at if self._busy_at else 0.0
 
     def _trouble(self, lane: Lane) -> str:
         aside = self._aside.get(lane)
@@ -257,19 +266,21 @@ class Engine:
             await asyncio.sleep(_WATCH_S)
 
     async def _watch_ends(self, offsets: Offsets) -> None:
-        """The reader does not see how far behind a lane is that is worked aside, or held."""
+        """How far behind lanes are that the reader does not see now: worked aside, held, or all while a batch takes long."""
         while True:
             await asyncio.sleep(_ENDS_S)
             now = time.monotonic()
-            unread = [*self._aside, *(lane for lane in self._lanes.values() if lane.held_until > now)]
+            held = [lane for lane in self._lanes.values() if lane.held_until > now]
+            busy = self._reading.values() if self._busy_s() > _ENDS_S else ()
+            unread = {lane.partition: lane for lane in (*self._aside, *held, *busy)}
             if not unread:
                 continue
             try:
-                ends = await offsets.ends([lane.partition for lane in unread])
+                ends = await offsets.ends(unread)
             except KafkaUnavailable as e:
                 _log.warning("offsets_unavailable", error=str(e))
                 continue
-            for lane in unread:
+            for lane in unread.values():
                 if (end := ends.get(lane.partition)) is not None:
                     lane.behind, lane.end = max(0, end - lane.next), end
 
@@ -397,7 +408,12 @@ class Engine:
             return self._stage.work(got, outbox)
 
         staged = _Staged([outbox], [])
-        for n, tally in await thread.run(job):
+        self._busy_at = time.monotonic()
+        try:
+            tallies = await thread.run(job)
+        finally:
+            self._busy_at = 0.0
+        for n, tally in tallies:
             lane, last_ms = self._reading[n], got[n][-1].timestamp
             if tally.later is not None:
                 made = self._new_outbox(producer)

@@ -35,6 +35,7 @@ def look(worker: str, engine: Engine, link: WorkerLink, out: Samples) -> None:
         if (oldest_s := lane.oldest_s(now_ms)) is not None:
             out.add(m.OLDEST, oldest_s, worker, topic, n)
     out.add(m.FAULTS, meters.faults, worker, topic)
+    out.add(m.PIPELINE_LOST, engine.stage.lost, worker)
     out.add(m.ABORTS, meters.aborts, worker, topic)
     out.add_histogram(m.PROCESSING, meters.processing, worker, topic)
     out.add_histogram(m.COMMIT, meters.commit, worker, topic)

@@ -83,6 +83,10 @@ class Stage(Protocol):
         """Whose code does the work, where that is the user's: MODULE:FUNCTION@VERSION."""
 
     @property
+    def lost(self) -> int:
+        """How many of its processes were lost: they ended, or took too long."""
+
+    @property
     def pids(self) -> Sequence[int]:
         """Other processes that the work is done in."""
 

@@ -6,7 +6,7 @@ from agents.core import effects as fx
 from agents.core.effects import Publish, Say, Subject
 from agents.core.events_xmpp import Asked, TelemetryIn
 from agents.core.feeds import AlertItem, FleetSummary, Severity
-from agents.core.model import LANES, LaneLoad, Partition, Telemetry
+from agents.core.model import ASIDE, LANES, LaneLoad, Partition, Telemetry
 from agents.core.operators.news import SUBJECT_AFTER_S, WELL_AGAIN_S, News
 from agents.core.troubles import PER_KIND, TEXT_AT_MOST, Kind, Troubles
 from tests.core.world import World
@@ -60,6 +60,25 @@ def test_a_lane_that_stands_still_leads_status_subject_and_feed_until_it_works_a
     w.pass_s(WELL_AGAIN_S / 2 + 1)
     assert alerts(w, Kind.LANE_STOPPED) == [Severity.CRITICAL, Severity.CALM]
     assert "stands still" not in ask(w, "!status")
+
+
+def test_a_lane_that_its_pipeline_holds_up_is_told_once() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(10)
+    w.published.clear()
+    for s in (10, 11):
+        report(w, f"{ASIDE}the pipeline has worked on 50 records for {s} s")
+    w.tell(fx.Tick())
+    assert alerts(w, Kind.LANE_HELD_UP) == [Severity.WARNING]
+    assert alerts(w, Kind.LANE_STOPPED) == []
+    status = ask(w, "!status").splitlines()[0]
+    assert "lane 3 is held up at " in status
+    assert "for 11 s. Its other lanes go on." in status
+    assert "It is held up: the pipeline has worked on 50 records" in ask(w, "!lane 3")
+    report(w, "")
+    w.pass_s(WELL_AGAIN_S + 1)
+    assert alerts(w, Kind.LANE_HELD_UP) == [Severity.WARNING, Severity.CALM]
+    assert "held up" not in ask(w, "!status")
 
 
 def test_a_worker_tells_of_its_own_lanes_alone() -> None:

@@ -17,7 +17,7 @@ import pytest
 from agents.core.records import Record
 from agents.errors import PipelineError
 from agents.node.contract import FAILED, Answers, Columns, columns_of
-from agents.node.part import Part, Size
+from agents.node.part import Calls, Part
 from agents.node.runner import Pipelines, tried
 
 HEAD = """
@@ -44,16 +44,17 @@ def written(tmp_path: Path) -> Callable[[str], str]:
 @contextmanager
 def running(path: str, memory_mb: int = 0, lines: list[str] | None = None) -> Iterator[Pipelines]:
     said = [] if lines is None else lines
+    before = set(psutil.Process().children(recursive=True))
     pipelines = Pipelines("mine:pipeline", memory_mb, path=path, printed=lambda text, _: said.append(text))
     try:
         yield pipelines
     finally:
         pipelines.close()
-        assert psutil.Process().children(recursive=True) == []
+        assert set(psutil.Process().children(recursive=True)) <= before
 
 
 def work(pipelines: Pipelines, some: Columns, timeout_s: float = 10.0) -> Answers:
-    part = Part(pipelines, some, 0, Size(), timeout_s)
+    part = Part(pipelines, some, 0, Calls(), timeout_s)
     assert part.go_on()
     return part.answers
 
@@ -158,7 +159,7 @@ def test_too_many_at_once_become_fewer(written: Callable[[str], str]) -> None:
         "import time\ndef pipeline(records):\n    time.sleep(0.02 * len(records))\n    return records\n"
     )
     with running(path) as pipelines:
-        size = Size()
+        size = Calls()
         for _ in range(2):
             part = Part(pipelines, columns(60), 0, size, 0.5)
             assert part.go_on()
@@ -168,7 +169,7 @@ def test_too_many_at_once_become_fewer(written: Callable[[str], str]) -> None:
 
 def test_slow_work_is_gone_on_with_where_it_was(written: Callable[[str], str]) -> None:
     with running(written("time.sleep(1); return r")) as pipelines:
-        part = Part(pipelines, columns(), 0, Size(), 10)
+        part = Part(pipelines, columns(), 0, Calls(), 10)
         assert not part.go_on(time.monotonic() + 0.2)
         assert part.trouble() == ""
         assert part.go_on()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from agents.core.records import Record
 from agents.node import part, stage
 from agents.node.runner import Pipelines
 from agents.node.stage import NodeStage
+from agents.worker import engine
 from tests.fixtures.kafka import KafkaServer
-from tests.worker.rig import Rig, Running, rig, until
+from tests.worker.rig import Here, Rig, Running, rig, until
 from tests.worker.test_engine import LIMIT, done
 
 PIPELINE = """
@@ -113,6 +116,30 @@ async def test_what_always_ends_or_hangs_stops_its_lane_and_no_other(
         assert (await w.release((0, 1))).lanes[0].offset == 0
         await r.fill_lane(1, 100, 100)
         await until(lambda: done(w) == 200)
+
+
+async def test_a_batch_that_takes_long_is_told_of_and_so_is_the_lag(
+    kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever holds up the worker itself: here, a stage that has no process to end."""
+    monkeypatch.setattr(engine, "TOLD_AFTER_S", 1.5)
+    go = threading.Event()
+
+    def stuck(batch: list[Record]) -> list[Record | None]:
+        go.wait(60)
+        return list(batch)
+
+    async with rig(kafka_server, lanes=1) as r:
+        await r.fill_lane(0, 0, 10)
+        w = await r.engine(NodeStage(Here(stuck), LIMIT, r.topics))
+        await w.assign((0, 1, 0))
+        await until(lambda: w.engine._busy_s() > 0)
+        await r.fill_lane(0, 10, 300)
+        await until(lambda: w.engine.load()[0][0].lag_events >= 310)
+        await until(lambda: "a batch is not done after" in w.engine.load()[0][0].fault)
+        go.set()
+        await until(lambda: done(w) == 310)
+        await until(lambda: (w.engine.load()[0][0].lag_events, w.engine.load()[0][0].fault) == (0, ""))
 
 
 async def test_three_lanes_in_trouble_at_once_wait_for_one_another(kafka_server: KafkaServer, tmp_path: Path) -> None:
