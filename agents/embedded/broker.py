@@ -333,10 +333,15 @@ class Broker:
         if time.monotonic() > deadline:
             raise KafkaUnavailable(f"Kafka at {self.bootstrap} was not up in time:\n{self.log_tail()}")
 
+    @property
+    def logs(self) -> tuple[Path, Path]:
+        """The broker's, and what Java itself printed."""
+        return self.folder / "log" / "broker.log", self.folder / "java.out"
+
     def log_tail(self, characters: int = 2000) -> str:
         """The end of the broker's log, and of what Java itself printed."""
         tail = ""
-        for file in (self.folder / "log" / "broker.log", self.folder / "java.out"):
+        for file in self.logs:
             if file.exists():
                 tail += file.read_text("utf-8", errors="replace")[-characters:]
         return tail

@@ -90,7 +90,7 @@ class Servers:
         # Each run begins with an empty stream.
         await asyncio.to_thread(shutil.rmtree, broker.folder / "data", ignore_errors=True)
         self.broker = broker
-        self._logs["kafka"] = Logs(broker.folder / "broker.log", broker.folder / "java.out")
+        self._logs["kafka"] = Logs(*broker.logs)
         await broker.start()
         await _give_accounts(broker.kafka, folder.secrets, workers)
         file = str(folder.secrets / f"kafka-{ACCOUNT}")
@@ -137,7 +137,7 @@ class Servers:
                         _log.info("server_back", server=name)
                         if self.endings is not None:
                             self.endings.back(name)
-                    except GeolaneError as e:
+                    except (GeolaneError, OSError) as e:  # OSError: its disk is full
                         _log.error("server_not_back", server=name, error=str(e))
 
     async def _tell(self, name: str, how: str) -> None:

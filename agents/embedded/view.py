@@ -28,7 +28,7 @@ console = Console()
 
 def say(text: str) -> None:
     """One step of the start or the stop."""
-    console.print(Text("· " + text, style="dim"))
+    console.print(Text("· " + text, style="dim"), soft_wrap=True)
 
 
 def joining(stack: Stack) -> str:

@@ -116,7 +116,7 @@ def fill(disk: Path) -> None:
 @pytest.mark.stack
 async def test_a_full_disk_is_kafkas_last_word(small_disk: Path) -> None:
     broker = Broker(small_disk / "kafka", heap_mb=256)
-    logs = Logs(broker.folder / "broker.log", broker.folder / "java.out")
+    logs = Logs(*broker.logs)
     try:
         await broker.start()
         logs.mark()
@@ -124,6 +124,6 @@ async def test_a_full_disk_is_kafkas_last_word(small_disk: Path) -> None:
             fill(small_disk)
         # Its controller writes twice a second, whether anybody sends something or not.
         await until(lambda: broker.pid is None, 60)
-        assert f"no space left in {broker.folder}" in logs.last_words()
+        assert f"no space left in {broker.folder}/log" in logs.last_words()
     finally:
         broker.kill()
