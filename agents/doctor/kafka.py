@@ -27,6 +27,7 @@ from agents.doctor.sockets import reach, tls
 from agents.doctor.verdict import NotLookedAt, Verdict, fault, ok
 from agents.doctor.whom import Role, Whom
 from agents.errors import KafkaUnavailable
+from agents.kafka import verification
 from agents.kafka.admin import Topic, topics
 from agents.kafka.connection import as_ours, client_kwargs
 from agents.kafka.metadata import NOT_TOLD, DescribeTopics
@@ -67,6 +68,7 @@ class Kafka:
             check("keeping", self._on_topics(judge.keeping), "cluster"),
             check("replicas", self._on_topics(judge.replicas), "cluster"),
             check("limits", self._limit, "listeners"),
+            check("late requests", self._late_requests, "listeners"),
             check("transactional id", self._transactional_id, "cluster"),
         ]
 
@@ -213,6 +215,9 @@ class Kafka:
         async with self._asking("read the broker's settings", address) as conn:
             found = await _configs(conn, ConfigResourceType.BROKER, [str(node)])
         return judge.limits(found.get(str(node)), self._loaded.settings.coordinator.transaction_timeout_ms)
+
+    async def _late_requests(self) -> Verdict:
+        return judge.verification(await verification.look(self._kafka))
 
     async def _transactional_id(self) -> Verdict:
         name = self._who.transactional_id

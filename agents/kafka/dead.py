@@ -19,6 +19,7 @@ from agents import settings
 from agents.core.dead import Finder, Found, Letter, Query, returned
 from agents.core.model import CLUSTER, TOPIC_DEAD, TOPIC_RAW, TOPIC_REPLAYED
 from agents.errors import KafkaUnavailable, LeaseLost
+from agents.kafka import verification
 from agents.kafka.admin import MAX_DEAD_BYTES
 from agents.kafka.closing import closed
 from agents.kafka.connection import BOUND_S, as_ours, client_kwargs, is_fenced, lacks_right
@@ -75,6 +76,7 @@ class DeadLetters:
 
         Raises LeaseLost when another replay has begun meanwhile, or the outcome of a transaction is not known: ask again
         then; KafkaUnavailable, KafkaError."""
+        await verification.require(self._kafka)
         producer: Any = TransactionalProducer(  # Any: aiokafka has no types
             self._kafka,
             self._id,

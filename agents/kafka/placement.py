@@ -14,6 +14,7 @@ from aiokafka.structs import OffsetAndMetadata
 from agents import log, settings
 from agents.core.model import TOPIC_PLACEMENT, Partition
 from agents.errors import KafkaUnavailable, LeadershipLost
+from agents.kafka import verification
 from agents.kafka.connection import as_ours, is_fenced, said
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.tables import read_table
@@ -61,9 +62,12 @@ class PlacementLog:
 
         Call it only while holding the name `leader` (PROTOCOL 2.11). Whoever led before is fenced when this returns,
         and what they committed is all in the answer. Raises KafkaUnavailable: before anybody was fenced (no broker
-        answers) it may be called again, else a second call raises LeadershipLost, since a process leads once."""
+        answers) it may be called again, else a second call raises LeadershipLost, since a process leads once.
+        Raises KafkaError, with nobody fenced, where a late request would break exactly once (verification.py): a
+        leader makes the leases, so without one nobody commits."""
         if self._led:
             raise LeadershipLost("this process has led before: it must end, and a new one may lead")
+        await verification.require(self._kafka)
         maker = LeaseMaker(self._kafka, TRANSACTION_TIMEOUT_MS)
         await maker.start(START_BOUND_S)
         try:

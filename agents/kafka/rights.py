@@ -21,7 +21,7 @@ from agents.core.model import (
     TOPIC_UNPLACED,
     Kind,
 )
-from agents.kafka.wire import Operation, Pattern, Resource
+from agents.kafka.wire import CLUSTER_NAME, Operation, Pattern, Resource
 
 COORDINATOR = "geolane"
 REPLAYER = "geolane-dead-replay"
@@ -42,7 +42,7 @@ class Right:
 
     def __str__(self) -> str:
         star = "*" if self.pattern is Pattern.PREFIXED else ""
-        return f"{self.operation.name.title()} on {self.resource.name.title().replace('_', '')} {self.name}{star}"
+        return f"{_camel(self.operation)} on {_camel(self.resource)} {self.name}{star}"
 
 
 _TOPICS: dict[str, dict[str, Operation]] = {
@@ -70,6 +70,7 @@ def rights_of(account: str, user: str = "") -> Iterator[Right]:
             yield Right(user, Resource.GROUP, kind.group, R if kind is Kind.NODE else D)
             yield Right(user, Resource.TRANSACTIONAL_ID, f"geolane-{kind.value}-", W, Pattern.PREFIXED)
         yield Right(user, Resource.TRANSACTIONAL_ID, "geolane-coordinator", W)
+        yield Right(user, Resource.CLUSTER, CLUSTER_NAME, Operation.DESCRIBE_CONFIGS)
     else:
         yield Right(user, Resource.GROUP, Kind(role).group, R)
         yield Right(user, Resource.TRANSACTIONAL_ID, f"geolane-{account}", W)
@@ -93,5 +94,10 @@ def command(right: Right) -> str:
     """The arguments of kafka-acls.sh that give it."""
     resource = right.resource.name.lower().replace("_", "-")
     pattern = " --resource-pattern-type prefixed" if right.pattern is Pattern.PREFIXED else ""
-    operation = right.operation.name.title()
-    return f"--add --allow-principal 'User:{right.user}' --operation {operation} --{resource} '{right.name}'{pattern}"
+    of = "" if right.resource is Resource.CLUSTER else f" '{right.name}'"
+    allow = f"--add --allow-principal 'User:{right.user}' --operation {_camel(right.operation)}"
+    return f"{allow} --{resource}{of}{pattern}"
+
+
+def _camel(of: Operation | Resource) -> str:
+    return of.name.title().replace("_", "")

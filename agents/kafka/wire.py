@@ -44,8 +44,11 @@ class Pattern(IntEnum):
 class Operation(IntEnum):
     """AclOperation."""
 
-    READ, WRITE, CREATE, ALTER, DESCRIBE = 3, 4, 5, 7, 8
+    READ, WRITE, CREATE, ALTER, DESCRIBE, DESCRIBE_CONFIGS = 3, 4, 5, 7, 8, 10
 
+
+CLUSTER_NAME = "kafka-cluster"
+"""Of the one resource that is the cluster."""
 
 ANY = 1
 ALLOW = 3

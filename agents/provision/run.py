@@ -12,7 +12,7 @@ from agents.core.lanemap import LaneMap, build
 from agents.core.model import TOPIC_LANEMAP
 from agents.embedded import lines
 from agents.errors import SettingsError
-from agents.kafka import lanemap
+from agents.kafka import lanemap, verification
 from agents.kafka.accounts import Accounts
 from agents.kafka.admin import topics
 from agents.kafka.upkeep import bring
@@ -70,6 +70,7 @@ async def _xmpp(asked: Options, tell: Callable[[str, str], None]) -> None:
 async def _kafka(asked: Options, tell: Callable[[str, str], None]) -> None:
     kafka, coordinator = asked.settings.kafka, asked.settings.coordinator
     await bring(kafka.admin, topics(coordinator.lanes, coordinator.raw_partitions, kafka.topics), tell, dry=asked.dry)
+    await verification.require(kafka.admin)
     users, rights = asked.kafka_users, asked.kafka_rights
     if users or rights:
         if not asked.dry:

@@ -16,6 +16,7 @@ from agents.doctor.judge.kafka import Cluster, Seen
 from agents.doctor.verdict import Finding, Level, Report, Verdict, fault, ok, skipped, warning, worst
 from agents.doctor.whom import Role, Whom, with_passwords
 from agents.kafka.admin import Topic, topics
+from agents.kafka.verification import BrokerLooked
 from agents.settings import Kafka, Settings, Xmpp
 
 OK, WARNING, FAULT, SKIPPED = Level.OK, Level.WARNING, Level.FAULT, Level.SKIPPED
@@ -109,6 +110,12 @@ def test_versions_are_compared_as_versions() -> None:
         (kafka.limits({"offsets.retention.minutes": "1439"}, 10_000), FAULT),
         (kafka.limits({"auto.create.topics.enable": "true"}, 10_000), WARNING),
         (kafka.limits(None, 10_000), SKIPPED),
+        (kafka.verification([BrokerLooked(1, 10, 5, 2, True)]), OK),
+        (kafka.verification([BrokerLooked(1, 8, 3, 0, True)]), OK),
+        (kafka.verification([BrokerLooked(1, 10, 5, 0, True)]), WARNING),
+        (kafka.verification([BrokerLooked(1, 10, 5, 2, None)]), SKIPPED),
+        (kafka.verification([BrokerLooked(1, 10, 5, 2, True), BrokerLooked(2, 10, 5, 2, False)]), FAULT),
+        (kafka.verification([BrokerLooked(1, 7, 3, 0, None)]), FAULT),
         (fleet.leadership(None, None, False), FAULT),
         (fleet.leadership(3, 1.0, True), OK),
         (fleet.leadership(3, 4.9, False), WARNING),

@@ -31,10 +31,11 @@ from agents.kafka import lanemap
 from agents.kafka.admin import Topic, topics
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
+from agents.kafka.verification import KEY
 from agents.settings import Coordinator
 from tests.doctor.findings import findings, loaded, named
 from tests.fixtures.kafka import folder_for_servers
-from tests.kafka.helpers import consumer, fill
+from tests.kafka.helpers import consumer, fill, unverified
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, make_certificate, secret
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -155,6 +156,7 @@ KAFKA = [
         "keeping",
         "replicas",
         "limits",
+        "late requests",
         "version",
     )
 ]
@@ -209,6 +211,13 @@ async def test_a_user_without_rights_is_told_so(place: Place) -> None:
     named(found, "kafka transactional id", f"no right to geolane-{USER}", "--transactional-id")
     named(found, "kafka time stamps", "may not read the topics' settings", level=Level.SKIPPED)
     named(found, "kafka limits", "may not read the broker's settings", level=Level.SKIPPED)
+    named(found, "kafka late requests", "lacks a right on Cluster kafka-cluster", level=Level.SKIPPED)
+
+
+async def test_a_broker_that_lets_late_requests_in_is_named(place: Place) -> None:
+    async with unverified(place.kafka):
+        found = await look(place.kafka, "kafka late requests")
+    named(found, "kafka late requests", f"broker 1: {KEY} is false", f"set {KEY}=true")
 
 
 # ---- topics ----

@@ -9,10 +9,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from agents import settings
+from agents.kafka import verification
 from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
 
@@ -110,6 +113,31 @@ async def work(producer: Any, c: Any, out: str, group: str, records: int, *, com
         await producer.send_offsets_to_transaction(offsets, group)
         await producer.commit_transaction()
     return sum(map(len, got.values()))
+
+
+@asynccontextmanager
+async def unverified(kafka: settings.Kafka) -> AsyncIterator[None]:
+    """The one broker there takes requests of transactions that are over, for now."""
+    admin: Any = AIOKafkaAdminClient(**client_kwargs(kafka))
+    await admin.start()
+
+    async def configure(values: dict[str, str]) -> None:
+        resource = ConfigResource(ConfigResourceType.BROKER, "1", configs=values)
+        await admin.alter_configs([resource])
+
+        async def so() -> bool:
+            return [b.verifies for b in await verification.look(kafka)] == [not values]
+
+        await until(so)
+
+    try:
+        await configure({verification.KEY: "false"})
+        try:
+            yield
+        finally:
+            await configure({})
+    finally:
+        await admin.close()
 
 
 async def until(condition: Callable[[], Awaitable[Any]], bound_s: float = 10.0) -> Any:

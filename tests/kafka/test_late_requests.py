@@ -22,18 +22,22 @@ from aiokafka.protocol.transaction import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
+from agents.core.dead import Query
 from agents.core.model import LeaseCommand, Partition
-from agents.errors import KafkaUnavailable, LeadershipLost, LeaseLost
+from agents.errors import KafkaError, KafkaUnavailable, LeadershipLost, LeaseLost
+from agents.kafka import verification
 from agents.kafka.connection import client_kwargs
+from agents.kafka.dead import DeadLetters
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
 from agents.kafka.producer import LeasedProducer
 from agents.kafka.tables import read_table
 from agents.kafka.transactions import LAST_EPOCH
+from agents.kafka.verification import KEY
 from agents.kafka.wire import EndTransaction
 from tests.fixtures.kafka import KafkaServer
-from tests.kafka.helpers import lease_maker, leased, quietly_stop, read_all, until
+from tests.kafka.helpers import lease_maker, leased, quietly_stop, read_all, until, unverified
 
 Kinds = tuple[type[Request], ...]
 ADD_PARTITIONS: Kinds = (AddPartitionsToTxnRequest,)
@@ -292,3 +296,20 @@ async def test_after_the_last_epoch_the_producer_goes_on_with_another_id(world: 
     await world.transact(successor, 8)
     await world.shows(8)
     assert await world.outputs() == [1, 2, 3, 4, 5, 6, 8]
+
+
+async def test_nobody_leads_or_replays_where_brokers_let_late_requests_in(
+    kafka_server: KafkaServer,
+) -> None:
+    transactional_id = kafka_server.name("geolane-coordinator")
+    async with lease_maker(kafka_server.kafka) as maker, unverified(kafka_server.kafka):
+        before = await maker.make(transactional_id)
+        log = PlacementLog(kafka_server.kafka, transactional_id=transactional_id)
+        with pytest.raises(KafkaError, match=f"broker 1: {KEY} is false.*set {KEY}=true"):
+            await log.lead()
+        letters = DeadLetters(kafka_server.kafka, transactional_id=transactional_id)
+        with pytest.raises(KafkaError, match=f"{KEY} is false"):
+            await letters.replay(Query(), "ana", 0)
+        assert await maker.make(transactional_id) == (before[0], before[1] + 1)  # nobody was fenced
+    [broker] = await verification.look(kafka_server.kafka)
+    assert (broker.verifies, broker.transaction_version, broker.could_do_better) == (True, 2, False)

@@ -22,7 +22,7 @@ from agents.core.lanemap import build
 from agents.core.model import TOPIC_DEAD, TOPIC_LANES, Kind, LeaseCommand, Partition
 from agents.embedded import flights
 from agents.errors import KafkaError, KafkaUnavailable
-from agents.kafka import lanemap
+from agents.kafka import lanemap, verification
 from agents.kafka.accounts import Accounts
 from agents.kafka.admin import topics
 from agents.kafka.connection import client_kwargs
@@ -33,7 +33,7 @@ from agents.kafka.placement import PlacementLog
 from agents.kafka.producer import LeasedProducer
 from agents.kafka.rights import REPLAYER, Right, rights, rights_of
 from agents.kafka.upkeep import bring
-from agents.kafka.wire import Resource
+from agents.kafka.wire import CLUSTER_NAME, Resource
 from agents.worker.reader import Reader
 from tests.fixtures.kafka import folder_for_servers
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, secret
@@ -277,6 +277,12 @@ async def _rewind(kafka: settings.Kafka) -> None:
         await log.stop()
 
 
+async def _verifies(kafka: settings.Kafka) -> None:
+    """A leader goes on without this right, and says so."""
+    if any(broker.verifies is None for broker in await verification.look(kafka)):
+        raise KafkaError(verification.UNREADABLE)
+
+
 Step = Callable[[settings.Kafka], Awaitable[object]]
 
 
@@ -285,7 +291,7 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
     if account == "geolane":
         return {
             "geolane-coordinator": _lead, "placement": _lead, "lanemap": lanemap.newest,
-            "events.dead": _replay, "events.dead.replayed": _replay, REPLAYER: _replay,
+            CLUSTER_NAME: _verifies, "events.dead": _replay, "events.dead.replayed": _replay, REPLAYER: _replay,
             "geolane-node-": lambda kafka: _lease(kafka, "node-a"), "geolane-router-": lambda kafka: _lease(kafka, "router-1"),
             **{name: partial(_offsets, kind=kind) for kind in Kind for name in (kind.group, kind.topic.removeprefix("main/"))},
             Kind.NODE.group: _rewind, TOPIC_LANES: _rewind,
@@ -312,7 +318,12 @@ async def test_each_right_is_needed_and_together_they_are_enough(denying: Denyin
     poor = {f"{account}-without-{i}": (missing, [r for r in every if r != missing]) for i, missing in enumerate(every)}
     await denying.accounts({u: [dataclasses.replace(r, user=u) for r in rest] for u, (_, rest) in poor.items()})
     for user, (missing, _) in poor.items():
-        kind = {Resource.TOPIC: "Topic", Resource.GROUP: "Group", Resource.TRANSACTIONAL_ID: "TransactionalId"}
+        kind = {
+            Resource.TOPIC: "Topic",
+            Resource.GROUP: "Group",
+            Resource.TRANSACTIONAL_ID: "TransactionalId",
+            Resource.CLUSTER: "Cluster",
+        }
         with pytest.raises(KafkaError, match=rf"lacks a right on {kind[missing.resource]} {missing.name}"):
             await steps[missing.name](denying.kafka.of(user))
 

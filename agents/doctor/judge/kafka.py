@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from agents.doctor.verdict import Verdict, fault, ok, skipped, warning, worst
 from agents.kafka.admin import Topic, fits
+from agents.kafka.verification import UNREADABLE, BrokerLooked, unsafe
 
 HEADERS_BYTES = 64 << 10
 """Our headers, and a record batch's own, around the largest event."""
@@ -50,7 +51,7 @@ def version(apis: Collection[int]) -> Verdict:
     for key, number in _APIS:
         if key in apis:
             return ok(f"Kafka {number} or newer")
-    return warning("Kafka is older than 3.0, the oldest that is known to work", "update the brokers")
+    return warning("Kafka is older than 3.0", "update the brokers to 3.6.1 or newer")
 
 
 def existence(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
@@ -238,6 +239,22 @@ def limits(found: Mapping[str, str] | None, transaction_timeout_ms: int) -> Verd
             )
         )
     return worst(f"transactions of {most / 1000:,.0f} s, offsets kept for {minutes // 1440} days", *verdicts)
+
+
+def verification(brokers: Sequence[BrokerLooked]) -> Verdict:
+    """Is a request that arrives late kept out of the next transaction. The coordinator refuses to
+    lead, and dead letters to be replayed, on a fault."""
+    if (wrong := unsafe(brokers)) is not None:
+        return fault(*wrong)
+    if any(b.verifies is None for b in brokers):
+        return skipped(UNREADABLE)
+    if any(b.could_do_better for b in brokers):
+        return warning(
+            "transaction.version is below 2: an unanswered request costs a worker its lease",
+            "once all brokers are 4.0 or newer: kafka-features.sh upgrade --feature transaction.version=2",
+        )
+    level = min(b.transaction_version for b in brokers)
+    return ok(f"{_many(len(brokers), 'broker', 'brokers')} verify transactions, of version {level}")
 
 
 def addresses(all_of_them: Mapping[str, str]) -> Verdict:

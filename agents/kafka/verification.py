@@ -1,0 +1,124 @@
+"""Whether a cluster keeps requests that arrive late out of transactions, asked before anybody writes.
+
+A broker must look whether a transaction is open before it takes a record or an offset for it
+(KIP-890, since Kafka 3.6; 3.6.0 has faults in it, and cannot be told from 3.6.1). Where none does, a
+request that was on its way when its worker was fenced opens a transaction that nobody ends, or is
+counted in a later one: exactly once cannot be had there, so nothing of ours starts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiokafka.errors as kafka_errors
+from aiokafka.admin.config_resource import ConfigResourceType
+from aiokafka.protocol.admin import DescribeConfigsRequest
+from aiokafka.protocol.offset import OffsetRequest
+
+from agents import log, settings
+from agents.errors import KafkaError, KafkaUnavailable
+from agents.kafka.connection import Link
+from agents.kafka.wire import CLUSTER_NAME, DescribeFeatures, EndTransaction
+
+KEY = "transaction.partition.verification.enable"
+UNREADABLE = (
+    f"{KEY} cannot be read: this Kafka account lacks a right on Cluster {CLUSTER_NAME} "
+    "(DescribeConfigs; `geolane provision` gives rights)"
+)
+_SINCE_3_6 = 8
+"""The highest version of ListOffsets; the release with verification brought it."""
+_SINCE_4_0 = 5
+"""Of EndTxn: the release that knows transaction version 2."""
+_ANSWER_S = 3.0
+
+_log = log.get("kafka.verification")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerLooked:
+    """`transaction_version`: what the cluster has finalized, as this broker knows it; `verifies`:
+    what its setting says, None where it cannot be read; the others: the highest versions of these
+    requests that it takes."""
+
+    node: int
+    list_offsets: int
+    end_txn: int
+    transaction_version: int
+    verifies: bool | None
+
+    @property
+    def could_do_better(self) -> bool:
+        """It knows transaction version 2, and the cluster has not been told to use it."""
+        return self.end_txn >= _SINCE_4_0 and self.transaction_version < 2
+
+
+def unsafe(brokers: Sequence[BrokerLooked]) -> tuple[str, str] | None:
+    """What is wrong, and what to do; None where nothing is known to be."""
+    old = [str(b.node) for b in brokers if b.list_offsets < _SINCE_3_6]
+    if old:
+        return (
+            f"broker {', '.join(old)}: Kafka is older than 3.6.1, and takes requests of a "
+            "transaction that has ended: events would be lost or doubled",
+            "update the brokers to 3.6.1 or newer",
+        )
+    off = [str(b.node) for b in brokers if b.verifies is False]
+    if off:
+        return (
+            f"broker {', '.join(off)}: {KEY} is false, so it takes requests of a transaction that "
+            "has ended: events would be lost or doubled",
+            f"set {KEY}=true on the brokers (it is Kafka's default)",
+        )
+    return None
+
+
+async def look(kafka: settings.Kafka) -> tuple[BrokerLooked, ...]:
+    """All brokers that answer. Raises KafkaUnavailable when none does, KafkaError."""
+    link = Link(kafka, "geolane-verification")
+    await link.start()
+    try:
+        nodes = sorted(broker.nodeId for broker in link.client.cluster.brokers())
+        found = await asyncio.gather(*(_look_at(link, node) for node in nodes))
+    finally:
+        await link.stop()
+    looked = tuple(broker for broker in found if broker is not None)
+    if not looked:
+        raise KafkaUnavailable(f"ask the brokers at {kafka.bootstrap} what they verify: no answer")
+    return looked
+
+
+async def require(kafka: settings.Kafka) -> None:
+    """Raises KafkaError where the cluster is known to be unsafe, KafkaUnavailable. Where its setting
+    cannot be read that is logged: an account of before may lack the right, and the default is safe."""
+    brokers = await look(kafka)
+    if (wrong := unsafe(brokers)) is not None:
+        raise KafkaError(f"{wrong[0]}; {wrong[1]}")
+    if any(b.verifies is None for b in brokers):
+        _log.warning("verification_unknown", why=UNREADABLE)
+
+
+async def _look_at(link: Link, node: int) -> BrokerLooked | None:
+    """None where it does not answer: a broker that is down lets nothing in."""
+    asked = DescribeConfigsRequest([(ConfigResourceType.BROKER, str(node), [KEY])])
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            features, configs = await link.ask(node, DescribeFeatures()), await link.ask(node, asked)
+    except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
+        _log.warning("broker_not_asked", node=node, error=repr(e))
+        return None
+    versions = features.versions
+    return BrokerLooked(
+        node,
+        versions.get(OffsetRequest.API_KEY, 0),
+        versions.get(EndTransaction.API_KEY, 0),
+        features.finalized.get("transaction.version", 0),
+        _verifies(configs),
+    )
+
+
+def _verifies(configs: Any) -> bool | None:  # Any: aiokafka has no types
+    for code, _, _, _, entries in configs.resources:
+        if not code:
+            return any(entry[0] == KEY and entry[1] == "true" for entry in entries)
+    return None
