@@ -37,7 +37,7 @@ BATCH_BYTES = 4096
 Produce requests."""
 PER_TRANSACTION = 4
 _VALUE = b'{"id":"e%d","pad":"' + b"x" * 1500 + b'"}'
-_BOUND_S = 90.0
+_BOUND_S = 240.0
 _SHOWN_S = 5.0
 _OPEN_S = 15.0
 _END_S = 20.0
@@ -91,7 +91,7 @@ async def live(ground: Ground, case: Case, lane: int) -> Outcome:
             await life.last_part()
             await life.account()
     except (TimeoutError, AssertionError, KafkaUnavailable) as e:
-        life.outcome.wrong.append(f"{type(e).__name__} {e}".strip())
+        life.outcome.wrong.append(f"{type(e).__name__} {e} {life.standing()}")
     finally:
         await life.stop()
     life.outcome.seconds = time.monotonic() - began
@@ -225,6 +225,19 @@ class _Life:
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             self.outcome.lost += 1
+
+    def standing(self) -> str:
+        """Where the last worker is, for who wants to know why nothing goes on."""
+        fault, last = self._fault, self._running[-1] if self._running else None
+        lanes = (
+            [(lane.phase.name, lane.committed, lane.next, lane.fault) for lane in last.engine.owned()] if last else []
+        )
+        ended = last.task.done() if last else None
+        return (
+            f"(boot {self.outcome.boots}, ended {ended}, lanes {lanes} of {self._filled}, "
+            f"transaction {self._ground.proxy.transactions(self._owner)}, fault taken {fault.taken.is_set()}, "
+            f"late {fault.delivered.is_set()})"
+        )
 
     async def _kill(self, running: Running) -> None:
         with contextlib.suppress(TimeoutError):
