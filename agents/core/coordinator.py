@@ -304,8 +304,8 @@ class Coordinator:
         before = view.health
         if self.fleet.announced(said, now.s):
             self.placing.joined(now.s)
-            if before is not said.health:
-                self.news.health(view.spec, before, said.health, said.status, now.s)
+            flipped = before is not said.health
+            if flipped and self.news.health(view.spec, before, said.health, said.status, now.s):
                 yield Note("fleet", said.worker, f"{said.worker} is {said.health}", {"boot": said.boot})
         if view.boot not in view.dead:
             self.liveness.returned(said.worker)

@@ -16,7 +16,7 @@ from plugins import namespaces as ns
 DEPTH_AT_MOST = 64  # what we and people's clients say has 12 levels at most
 SENDERS = 20_000  # whose budgets are remembered
 WAITING = 5_000  # stanzas that wait for their sender's budget
-TOLD_EVERY_S = 30.0
+TOLD_EVERY_S, TOLD_FROM = 30.0, 50  # seconds; stanzas
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Gate:
             self._waiting[ticket.key] = stanza
         else:
             sender.dropped += 1
-        if sender.dropped and sender.at - sender.told_at >= TOLD_EVERY_S:
+        if sender.dropped >= TOLD_FROM and sender.at - sender.told_at >= TOLD_EVERY_S:
             sender.told_at = sender.at
             self._flooded(ticket.key, sender.dropped)
             sender.dropped = 0

@@ -6,10 +6,10 @@
     stop.set()
     done = await rogue          # Counter: how often it did what
 
-Each does `per_s` things a second until `stop` is set, connects again when it is cut off, never raises for what the other side does,
-and does the same for the same seed. None is in anybody's way by rights: the guest may look, the outsider may nothing, and the node's
-account has to be free (its real process would hold the name). The node says `available`, so that it is given lanes, only with
-`takes=True`."""
+Each does `per_s` things a second until `stop` is set, connects again when it is cut off, never raises for what the
+other side does, and does the same for the same seed; `done` may be looked at meanwhile. None is in anybody's way by
+rights: the guest may look, the outsider may nothing, and the node's account has to be free (its real process would hold
+the name). The node says `available`, so that it is given lanes, only with `takes=True`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from plugins import namespaces as ns
 from plugins.room import join_presence
 from plugins.values import clean
 
-PATIENCE_S = 2.0
+PATIENCE_S = 1.0
 WORDS = (
     "0", "1", "5", "-1", "99999999999999999999", "iad-1", "router-1", "1m", "7d", "rewind", "drain", "lose", "add", "rate", "list",
     "show", "replay", "lag", "alerts", "kind=alert", "since=1h", "all", "nan", "x1e999", "\u202eevil", "\u0661", "=", "%s", "{0}",
@@ -58,11 +58,13 @@ Act = tuple[str, Callable[[Session], Awaitable[None]]]
 class _Rogue:
     """One account's life: connected again and again, one act after the other."""
 
-    def __init__(self, xmpp: settings.Xmpp, jid: str, stop: asyncio.Event, seed: int, per_s: float) -> None:
+    def __init__(
+        self, xmpp: settings.Xmpp, jid: str, stop: asyncio.Event, seed: int, per_s: float, done: Counter[str] | None
+    ) -> None:
         self.xmpp, self.jid, self.stop = xmpp, jid, stop
         self.rng = random.Random(seed)
         self.per_s = per_s
-        self.done: Counter[str] = Counter()
+        self.done: Counter[str] = Counter() if done is None else done
         self.heard: deque[str] = deque(maxlen=200)
 
     @property
@@ -158,10 +160,16 @@ class _Rogue:
 
 
 async def outsider(
-    xmpp: settings.Xmpp, account: str, stop: asyncio.Event, *, seed: int, per_s: float = 5.0
+    xmpp: settings.Xmpp,
+    account: str,
+    stop: asyncio.Event,
+    *,
+    seed: int,
+    per_s: float = 5.0,
+    done: Counter[str] | None = None,
 ) -> Counter[str]:
     """An account at DOMAIN that the room does not know."""
-    rogue = _Rogue(xmpp, f"{account}@{xmpp.domain}", stop, seed, per_s)
+    rogue = _Rogue(xmpp, f"{account}@{xmpp.domain}", stop, seed, per_s, done)
 
     async def presence(session: Session) -> None:
         session.stream.send_raw(
@@ -169,9 +177,7 @@ async def outsider(
         )
 
     async def enter(session: Session) -> None:
-        session.send(
-            join_presence(session.stream.Presence(), xmpp.room, rogue.rng.choice(("geolane", "eve", "\u202eev")))
-        )
+        session.send(join_presence(session.stream.Presence(), xmpp.room, rogue.rng.choice(("geolane", "eve", "ev-il"))))
 
     acts: list[Act] = [
         ("deep", rogue.deep), ("whisper", rogue.whisper), ("burst", rogue.burst), ("form", rogue.form), ("presence", presence),
@@ -181,10 +187,16 @@ async def outsider(
 
 
 async def guest(
-    xmpp: settings.Xmpp, account: str, stop: asyncio.Event, *, seed: int, per_s: float = 5.0
+    xmpp: settings.Xmpp,
+    account: str,
+    stop: asyncio.Event,
+    *,
+    seed: int,
+    per_s: float = 5.0,
+    done: Counter[str] | None = None,
 ) -> Counter[str]:
     """A member of the ops room: it looks at everything in every wrong way, and corrects what others said."""
-    rogue = _Rogue(xmpp, f"{account}@{xmpp.domain}", stop, seed, per_s)
+    rogue = _Rogue(xmpp, f"{account}@{xmpp.domain}", stop, seed, per_s, done)
 
     def hear(message: Message) -> None:
         if message.xml.get("id"):
@@ -224,10 +236,17 @@ async def guest(
 
 
 async def node(
-    xmpp: settings.Xmpp, worker: str, stop: asyncio.Event, *, seed: int, per_s: float = 5.0, takes: bool = False
+    xmpp: settings.Xmpp,
+    worker: str,
+    stop: asyncio.Event,
+    *,
+    seed: int,
+    per_s: float = 5.0,
+    takes: bool = False,
+    done: Counter[str] | None = None,
 ) -> Counter[str]:
     """A worker's account whose process somebody else has: it lies about itself, about others, and without end."""
-    rogue = _Rogue(xmpp, f"{worker}@{xmpp.fleet}/etl", stop, seed, per_s)
+    rogue = _Rogue(xmpp, f"{worker}@{xmpp.fleet}/etl", stop, seed, per_s, done)
     rng, feed = rogue.rng, f"telemetry/{worker}"
     boot, seq = "rogue0", 0
 

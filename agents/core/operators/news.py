@@ -17,6 +17,7 @@ from agents.core.troubles import Troubles
 
 BURST, REFILL_S = 4.0, 5.0  # messages at once, and seconds for one more
 CORRECT_EVERY_S = 3.0
+FLIPS, FLIP_S = 8.0, 30.0  # changes of one worker's health that are told at once, and seconds for one more
 SUBJECT_AFTER_S = 5.0  # so long must it hold
 WELL_AGAIN_S = 12.0  # a lane without a fault for so long: the next owner may find the same one (engine.MISSING_AFTER_S)
 HELD = "held: "  # a worker's fault that concerns all its lanes alike
@@ -70,6 +71,9 @@ class News:
     alerts: list[tuple[Severity, str, str, str]] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
     away: set[str] = field(default_factory=set)
+    flips: dict[str, tuple[float, float]] = field(
+        default_factory=dict
+    )  # how many changes of health may be told, and as of when
     troubles: Troubles = field(default_factory=Troubles)
     tokens: float = BURST
     refilled_at: float = 0.0
@@ -103,16 +107,27 @@ class News:
         self.line(f"{spec.name} has restarted. To be placed anew: {names(parts)}.")
         self.incidents.append(Incident(f"{names(parts)} of {spec.name}", self._epochs(parts), now, about=spec.worker))
 
-    def health(self, spec: WorkerSpec, before: Health, after: Health, status: str, now: float) -> None:
+    def health(self, spec: WorkerSpec, before: Health, after: Health, status: str, now: float) -> bool:
+        """Whether it is worth a note: of a worker that changes its health all the time only some of it is told."""
         if spec.worker in self.away and after is not Health.UNAVAILABLE:
             self.away.discard(spec.worker)
             self.line(f"{spec.name} is back.")
             self.alert(Severity.INFO, "worker_back", spec.worker, f"{spec.name} is back")
+        left, at = self.flips.get(spec.worker, (FLIPS, now))
+        left = min(FLIPS, left + (now - at) / FLIP_S)
+        self.flips[spec.worker] = (left - 1 if left >= 1 else left, now)
+        if left < 1:
+            return False
+        if left < 2:
+            text = f"{spec.name} changes its health all the time: told every {FLIP_S:.0f} s from now on"
+            self.line(f"{text}.")
+            self.alert(Severity.WARNING, "flapping", spec.worker, text)
         if after is Health.XA:
             self.line(f"{spec.name} is unhealthy: {status or 'no reason given'}. Its lanes are moved away.")
             self.alert(Severity.WARNING, "unhealthy", spec.worker, f"{spec.name} is unhealthy: {status}")
         elif before is Health.XA and after is Health.AVAILABLE:
             self.line(f"{spec.name} is healthy again.")
+        return True
 
     def kafka_down(self, now: float) -> None:
         self.kafka_down_at = now

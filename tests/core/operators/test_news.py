@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from agents.core import model
 from agents.core.effects import Publish, Say, Subject, Wake
+from agents.core.events_xmpp import WorkerSeen
 from agents.core.feeds import AlertItem
-from agents.core.model import LANES, Partition
+from agents.core.model import LANES, Announcement, Health, Partition
 from agents.core.operators.news import CHARACTERS, LINES, News, clip, names
 from agents.core.troubles import Kind
 from tests.core.world import World
@@ -95,3 +96,18 @@ def test_a_message_fits_a_phone() -> None:
     assert text.count("\n") < LINES
     assert "more lines" in text
     assert names([Partition(LANES, n) for n in range(9)]) == "lanes 0, 1, 2, 3, 4, 5 and 3 more"
+
+
+def test_a_worker_that_changes_its_health_all_the_time_is_told_now_and_then() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    w.noted.clear()
+    boot = w.procs["node-0"].boot
+    for n in range(600):
+        w.now_s += 0.1
+        health = (Health.XA, Health.DND)[n % 2]
+        w.tell(WorkerSeen(Announcement("node-0", health, boot, "odd", capacity_eps=2000.0)))
+    alerts = [n.data["kind"] for n in w.noted if n.kind == "alert"]
+    assert "flapping" in alerts
+    assert len(alerts) < 15
+    assert sum(n.kind == "fleet" for n in w.noted) < 15

@@ -1,0 +1,39 @@
+"""A guest, an outsider and a node that mean no good, beside a fleet at work: nobody is lost, nothing is missing, people are answered."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from agents.xmpp.person import Person
+from tests.security.at_work import rogues_at_work
+from tests.stack.conftest import Running, started
+
+pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
+    async with started(request.session) as stack:
+        yield stack
+
+
+async def test_a_fleet_goes_on_beside_rogues(running: Running) -> None:
+    replay, sending = running.replay(15_000)
+    async with (
+        rogues_at_work(running, seed=11, per_s=8.0) as rogues,
+        Person(running.login("ana"), "ana") as ana,
+    ):
+        ana.whisper(running.stack.base.xmpp.coordinator, "pause")
+        dry = await ana.hear(running.bot("To do it"), 30)
+        await running.account(replay, sending)
+        await running.until(
+            lambda: all(sum(x.values()) > 30 for x in rogues.done.values()), "the rogues did their worst"
+        )
+        ana.whisper(running.stack.base.xmpp.coordinator, f"confirm {dry.text.partition('confirm ')[2].split()[0]}")
+        await ana.hear(running.bot("On it: pause"), 30)
+        ana.whisper(running.stack.base.xmpp.coordinator, "node evil-1")
+        assert (await ana.hear(running.bot("evil-1 is"), 30)).text.isascii()
+    rogues.check(running)
