@@ -7,7 +7,7 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +24,7 @@ from agents.coordinator.pictures import Pictures
 from agents.core import effects as fx
 from agents.core.coordinator import Coordinator, Event, Now
 from agents.core.events_xmpp import Led, LinkDown, LinkUp, TelemetryIn, XmppEvent
-from agents.core.formats import read_table
+from agents.core.formats import Written, after_loss, is_row, lease_worker, read_table
 from agents.core.model import LANES, RAW, Kind, Leader, Partition
 from agents.core.operators.history import Search
 from agents.core.operators.letters import DeadLook, DeadReplay
@@ -33,6 +33,7 @@ from agents.core.planning.inputs import PlacingSettings
 from agents.core.planning.planner import score
 from agents.core.plausible import most_arriving_eps
 from agents.core.rewinds import AwaitCommitted, LookBack, ReadCommitted
+from agents.core.say import transactional_id
 from agents.data import RTT_TABLE, read_rtt
 from agents.errors import KafkaUnavailable, LeadershipLost, NotConnected, SettingsError, XmppError
 from agents.journal import Journal
@@ -144,12 +145,13 @@ class Process:
         )  # fmt: skip
         offsets = {kind: Offsets(self.settings.kafka, kind.group) for kind in Kind}
         try:
-            table = read_table(await _until_kafka(placement.lead))
+            table = read_table(await _until_kafka(lambda: placement.lead(is_row)))
             lanemap = await _until_kafka(lambda: lanemap_topic.newest(self.settings.kafka))
             if lanemap is None:
                 raise SettingsError("there is no lane map in the topic lanemap: see `geolane lanes --help`")
             bound = await asyncio.to_thread(bind_to, self.inventory.newest, lanemap)
             await _until_kafka(leases.start)
+            table = await _without_lost(table, placement.lost, leases)
             for reader in offsets.values():
                 await _until_kafka(reader.start)
             epoch = (table.leader.leader_epoch if table.leader else 0) + 1
@@ -266,6 +268,17 @@ class Process:
             except XmppError as e:
                 _log.warning("affiliations_unread", error=str(e))
                 await asyncio.sleep(1)
+
+
+async def _without_lost(table: Written, lost: Collection[str], leases: LeaseMaker) -> Written:
+    """Where it is not known who has a partition, each worker is fenced; their next processes go on."""
+    found = after_loss(table, lost)
+    if found.leases is not table.leases:
+        _log.error("placement_spoiled", keys=sorted(lost)[:5], count=len(lost), fenced=len(found.leases))
+        workers = {lease_worker(key) or "" for key in lost} | found.leases.keys()
+        for worker in sorted(filter(None, workers)):
+            await _until_kafka(partial(leases.make, transactional_id(worker)))
+    return found
 
 
 async def _recall_forecast(core: Coordinator, journal: Journal) -> None:

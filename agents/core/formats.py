@@ -8,17 +8,31 @@ main/tuning             Tuning   what operators have set over the settings
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import msgspec
 
-from agents.core.model import CLUSTER, UNTUNED, Intent, Leader, Lease, Partition, Placed, Tuning
+from agents.core.model import (
+    CLUSTER,
+    LANES,
+    RAW,
+    UNTUNED,
+    Intent,
+    Leader,
+    Lease,
+    Partition,
+    Placed,
+    State,
+    Tuning,
+)
 from agents.errors import KafkaError
 
 LEADER_KEY = "leader"
 TUNING_KEY = f"{CLUSTER}/tuning"
+EPOCHS_AHEAD = 1_000_000
+"""A leader that cannot know the last leader epoch begins so far behind the highest that it finds."""
 _LEASE_PREFIX = f"{CLUSTER}/lease/"
 _INTENT_PREFIX = f"{CLUSTER}/intent/"
 
@@ -125,6 +139,44 @@ def read_table(table: Mapping[str, bytes]) -> Written:
         except (KafkaError, ValueError) as e:
             raise KafkaError(f"topic placement, key {key!r}: {e}; was it written by another program or version?") from e
     return Written(leader, leases, placed, intents, tuning)
+
+
+def is_row(key: bytes, value: bytes | None) -> bool:
+    """Whether a coordinator can have written this: anybody who may write to the topic can have written
+    anything. Intents alone are taken back (None)."""
+    try:
+        text = key.decode()
+        if value is None:
+            return intent_name(text) is not None
+        read_table({text: value})
+    except (KafkaError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def after_loss(written: Written, lost: Collection[str]) -> Written:
+    """What is known where the newest records of the keys `lost` are not a coordinator's, and none before
+    them is left: who has those partitions is not known, so nobody may have any. All leases count as
+    fenced (to be fenced before this is acted on) and all partitions as orphans; and the leader epoch is
+    beyond all that anybody has seen."""
+    ours = [key for key in lost if key == LEADER_KEY or lease_worker(key) is not None or _is_partition(key)]
+    if not ours:
+        return written
+    seen = [x.leader_epoch for x in written.placed.values()]
+    seen += [x.leader_epoch for x in written.leases.values()]
+    leader = written.leader or Leader(max(seen, default=0) + EPOCHS_AHEAD, "")
+    if ours == [LEADER_KEY]:
+        return replace(written, leader=leader)
+    leases = {worker: replace(lease, fenced=True) for worker, lease in written.leases.items()}
+    placed = {p: replace(at, state=State.ORPHAN) for p, at in written.placed.items()}
+    return replace(written, leader=leader, leases=leases, placed=placed)
+
+
+def _is_partition(key: str) -> bool:
+    try:
+        return Partition.of_key(key).topic in (LANES, RAW)
+    except ValueError:
+        return False
 
 
 def _decode(value: bytes, kind: type[T]) -> T:

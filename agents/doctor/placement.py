@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
-from agents.core.formats import LEADER_KEY
+from agents.core.formats import LEADER_KEY, is_row
 from agents.core.model import TOPIC_PLACEMENT
 from agents.kafka.connection import as_ours, client_kwargs
 
@@ -71,7 +71,9 @@ async def _batch(consumer: Any) -> list[Any]:
 
 
 def _take(table: dict[str, bytes], record: Any, leader_ms: int | None) -> int | None:
-    key = (record.key or b"").decode("utf-8", "backslashreplace")
+    if not is_row(record.key or b"", record.value):  # a leader passes it over, too
+        return leader_ms
+    key = record.key.decode()
     if record.value is None:
         table.pop(key, None)
     else:

@@ -21,7 +21,7 @@ async def publish(kafka: settings.Kafka, lanemap: LaneMap, *, topic: str = TOPIC
 
     Raises SettingsError when that version is there with other content (routers may hold it), KafkaUnavailable."""
     key, value = str(lanemap.version).encode(), lanemap.encode()
-    there = (await read_table(kafka, topic)).get(key)
+    there = (await read_table(kafka, topic, _is_map)).get(key)
     if there == value:
         return
     if there is not None:
@@ -38,7 +38,15 @@ async def publish(kafka: settings.Kafka, lanemap: LaneMap, *, topic: str = TOPIC
 
 
 async def newest(kafka: settings.Kafka, *, topic: str = TOPIC_LANEMAP) -> LaneMap | None:
-    """The map that holds; None before the first is published. Raises KafkaUnavailable, SettingsError."""
-    table = await read_table(kafka, topic)
-    versions = {int(key): value for key, value in table.items() if key.isdigit()}
+    """The map that holds; None before the first is published. What is not a lane map is passed over.
+    Raises KafkaUnavailable."""
+    rows = await read_table(kafka, topic, _is_map)
+    versions = {int(key): value for key, value in rows.items()}
     return LaneMap.decode(versions[max(versions)]) if versions else None
+
+
+def _is_map(key: bytes, value: bytes | None) -> bool:
+    try:
+        return value is not None and str(LaneMap.decode(value).version).encode() == key
+    except SettingsError:
+        return False

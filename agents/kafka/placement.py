@@ -12,12 +12,13 @@ from aiokafka.errors import KafkaError as AnyKafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from agents import log, settings
+from agents.core.formats import is_row
 from agents.core.model import TOPIC_PLACEMENT, Partition
 from agents.errors import KafkaUnavailable, LeadershipLost
 from agents.kafka import verification
 from agents.kafka.connection import as_ours, is_fenced, said
 from agents.kafka.leases import LeaseMaker
-from agents.kafka.tables import read_table
+from agents.kafka.tables import IsRow, anything, read_rows, read_table
 from agents.kafka.transactions import TransactionalProducer
 
 COORDINATOR_ID = "geolane-coordinator"
@@ -34,7 +35,7 @@ _log = log.get("kafka.placement")
 
 async def read_placement(kafka: settings.Kafka) -> dict[str, bytes]:
     """The newest value of each key, for views and tools; who reads so has fenced nobody, and may not act on it."""
-    return _as_text(await read_table(kafka, TOPIC_PLACEMENT))
+    return _as_text(await read_table(kafka, TOPIC_PLACEMENT, is_row))
 
 
 def _as_text(table: Mapping[bytes, bytes]) -> dict[str, bytes]:
@@ -53,18 +54,22 @@ class PlacementLog:
         self._topic = topic
         self._transactional_id = transactional_id
         self._producer: Any = None  # aiokafka has no types
+        self.lost: frozenset[str] = frozenset()
         self._led = False
         self._over: str = ""
         self._one_at_a_time = asyncio.Lock()
 
-    async def lead(self) -> dict[str, bytes]:
+    async def lead(self, own: IsRow = anything) -> dict[str, bytes]:
         """Take the leadership and read the topic to its end: the newest value of each key (no tombstones).
 
         Call it only while holding the name `leader` (PROTOCOL 2.11). Whoever led before is fenced when this returns,
         and what they committed is all in the answer. Raises KafkaUnavailable: before anybody was fenced (no broker
         answers) it may be called again, else a second call raises LeadershipLost, since a process leads once.
         Raises KafkaError, with nobody fenced, where a late request would break exactly once (verification.py): a
-        leader makes the leases, so without one nobody commits."""
+        leader makes the leases, so without one nobody commits.
+
+        What somebody else wrote there and no coordinator can have written (`own` says so) is passed over: the value
+        before it holds, and is written again. Where there is none any more its key is in `lost`."""
         if self._led:
             raise LeadershipLost("this process has led before: it must end, and a new one may lead")
         await verification.require(self._kafka)
@@ -89,8 +94,13 @@ class PlacementLog:
                 await producer.start()
         except (AnyKafkaError, OSError, TimeoutError) as e:
             raise as_ours(e, "start the coordinator's producer") from e
-        table = await read_table(self._kafka, self._topic)
-        return _as_text(table)
+        table = await read_rows(self._kafka, self._topic, own)
+        rows = _as_text(table.rows)
+        spoiled = {key.decode("utf-8", "backslashreplace") for key in table.spoiled}
+        self.lost = frozenset(spoiled - rows.keys())
+        if again := {key: value for key, value in rows.items() if key in spoiled}:
+            await self.write(dict(again))
+        return rows
 
     async def write(self, records: Mapping[str, bytes | None], offsets: Offsets = _NONE) -> None:
         """Commit all records in one transaction (None is a tombstone), each send awaited before the commit (PROTOCOL

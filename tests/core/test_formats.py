@@ -61,3 +61,27 @@ def test_a_field_of_a_later_version_is_passed_over() -> None:
 def test_what_is_not_ours_is_an_error_that_names_the_key(key: str, value: bytes) -> None:
     with pytest.raises(KafkaError, match=key):
         formats.read_table({key: value})
+
+
+def test_where_nobody_knows_who_has_a_lane_nobody_has_any() -> None:
+    p, q = Partition(LANES, 0), Partition(LANES, 1)
+    written = formats.Written(Leader(4, "L"), {"node-iad-1": LEASE}, {p: PLACED})
+    found = formats.after_loss(written, [q.key, "somebody/else"])
+    assert found.leases["node-iad-1"].fenced
+    assert found.placed[p].state is State.ORPHAN
+    assert found.placed[p].epoch == PLACED.epoch
+    assert found.leader == written.leader
+
+
+@pytest.mark.parametrize("key", ["somebody/else", "main/tuning", "main/intent/pause", "\\xff", "main/other/1"])
+def test_the_loss_of_other_keys_changes_nothing(key: str) -> None:
+    written = formats.Written(Leader(4, "L"), {"node-iad-1": LEASE}, {Partition(LANES, 0): PLACED})
+    assert formats.after_loss(written, [key]) is written
+
+
+def test_a_leader_that_lost_count_begins_beyond_all_that_was_seen() -> None:
+    written = formats.Written(None, {"node-iad-1": LEASE}, {Partition(LANES, 0): PLACED})
+    found = formats.after_loss(written, ["leader"])
+    assert found.leader is not None
+    assert found.leader.leader_epoch > PLACED.leader_epoch + 1000
+    assert (found.leases, found.placed) == (written.leases, written.placed)

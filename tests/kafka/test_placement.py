@@ -11,11 +11,18 @@ import pytest
 import pytest_asyncio
 
 from agents import settings
+from agents.core.formats import encode_leader, encode_placed, is_row
+from agents.core.lanemap import build
+from agents.core.model import Leader, Placed, State
 from agents.errors import KafkaUnavailable, LeadershipLost
+from agents.kafka import lanemap
 from agents.kafka.placement import PlacementLog
 from agents.kafka.tables import read_table
+from tests.fixtures import foreign
+from tests.fixtures.foreign import Foreign
 from tests.fixtures.kafka import KafkaServer
 from tests.kafka.helpers import quietly_stop
+from tests.worker.rig import event
 
 NewLog = Callable[[], PlacementLog]
 
@@ -149,3 +156,57 @@ async def test_a_cancelled_write_ends_the_leadership(new_log: NewLog, kafka_serv
     await frozen_broker(kafka_server, write)
     with pytest.raises(LeadershipLost, match="must end"):
         await log.write({"leader": b"2"})
+
+
+async def _spoil(kafka: settings.Kafka, topic: str, *rows: tuple[bytes | None, bytes | None]) -> None:
+    """As any program might that has the right to write there."""
+    async with foreign.sender(kafka) as sender:
+        for key, value in rows:
+            code, _ = await sender.send(topic, 0, foreign.batch([Foreign(value, key)]))
+            assert code == (87 if key is None else 0)
+
+
+def _placed(epoch: int) -> bytes:
+    return encode_placed(Placed("node-a", "B", epoch, 1, State.ASSIGNED, 0, 0, ""))
+
+
+async def test_rubbish_is_passed_over_and_the_value_before_it_holds(
+    new_log: NewLog, kafka_server: KafkaServer, topic: str
+) -> None:
+    first, second, third = new_log(), new_log(), new_log()
+    await first.lead(is_row)
+    rows = {
+        "leader": encode_leader(Leader(1, "B")), "main/events.lanes/0": _placed(1), "main/events.lanes/1": _placed(2)
+    }  # fmt: skip
+    await first.write(dict(rows))
+    rubbish = (
+        (b"main/events.lanes/0", b"\xff\xfe"), (b"main/events.lanes/0", None), (b"leader", b"[]"), (b"\xff", b"x"),
+        (b"", b"x"), (b"main/lease/node-a", b"{}"), (b"somebody/else", b"1"), (None, b"1"), (b"main/tuning", b"7"),
+    )  # fmt: skip
+    await _spoil(kafka_server.kafka, topic, *rubbish)
+    assert await second.lead(is_row) == rows
+    assert second.lost >= {"main/lease/node-a", "main/tuning"}
+    assert not second.lost & rows.keys()
+    # What was spoiled is written again: the next leader finds it though the older is compacted away.
+    assert {k: v for k, v in (await read_table(kafka_server.kafka, topic)).items() if k.decode("latin-1") in rows} == {
+        k.encode(): v for k, v in rows.items()
+    }
+    assert await third.lead(is_row) == rows
+    assert not third.lost & rows.keys()
+
+
+async def test_a_lane_map_that_is_none_is_passed_over(kafka_server: KafkaServer) -> None:
+    topic = await kafka_server.topic("lanemap", cleanup_policy="compact")
+    holds = build([event(i) for i in range(10)], 4, 4, 7)
+    await lanemap.publish(kafka_server.kafka, holds, topic=topic)
+    rubbish = (
+        (b"7", b"\xff"),
+        (b"8", b"{}"),
+        (b"9" * 5000, b"x"),
+        (b"9", holds.encode()),
+        (b"7", None),
+        (b"\xff", b""),
+    )
+    await _spoil(kafka_server.kafka, topic, *rubbish)
+    assert await lanemap.newest(kafka_server.kafka, topic=topic) == holds
+    await lanemap.publish(kafka_server.kafka, holds, topic=topic)

@@ -10,10 +10,13 @@ from typing import TypeVar
 
 import orjson
 
+from agents.core.model import TOPIC_CLEAN, TOPIC_DEAD, TOPIC_LANES, TOPIC_UNPLACED
 from tests.fixtures import foreign
 from tests.fixtures.foreign import Foreign
 
 T = TypeVar("T")
+NOISE = "noise"
+"""What was written to where only results are, says that it comes from there."""
 MAX_EVENT_BYTES = 1 << 20
 OPENED_BYTES = 128 << 20
 PIPELINE = """
@@ -164,6 +167,24 @@ class Cases:
                 producer = (rng.randrange(1, 1 << 40), rng.randrange(0, 9), rng.randrange(0, 9))
                 data = foreign.batch(contents, producer=producer)
         return Batch(unread, data)
+
+    def beside(self) -> tuple[str, Batch]:
+        """Written by a foreign hand where only our workers write: lanes are worked, the others are read."""
+        rng = self.rng
+        self._count += 1
+        topic = rng.choice((TOPIC_LANES, TOPIC_LANES, TOPIC_CLEAN, TOPIC_DEAD, TOPIC_UNPLACED))
+        src = f"{'foreign' if topic == TOPIC_LANES else NOISE}/0/{self._count}"
+        rubbish = (None, b"", b"\xff\xfe", b"9" * 400, b"-1")
+        names = rng.sample([b"raw-ms", b"cell", b"ts", b"map", b"lane", b"replays", b"died", b"x"], rng.randrange(8))
+        headers: list[tuple[bytes, bytes | None]] = [(b"geolane-src", src.encode())]
+        headers += [(b"geolane-" + name, rng.choice(rubbish)) for name in names]
+        if rng.random() < 0.3:
+            headers.append((b"gr\xf6\xdfe", None))
+        rng.shuffle(headers)
+        value = rng.choice((None, self.event(), self.event(), self.event(), rng.randbytes(9)))
+        content = Foreign(value, self._key(), headers)
+        becomes = Becomes(1, ANY_DEAD.reasons)
+        return topic, Batch([Record(content, becomes, src)], foreign.batch([content], rng.choice((0, 1, 4))))
 
     def number(self) -> int:
         return self._count

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer
 
-from agents.core.model import TOPIC_RAW
+from agents.core.model import TOPIC_LANES, TOPIC_RAW
 from agents.kafka.connection import client_kwargs
 from tests.fixtures import foreign
 from tests.record_fuzz.books import Books
 from tests.record_fuzz.cases import Batch, Cases
+from tests.record_fuzz.changing import changing
 from tests.stack.conftest import Running
 
 Rogue = Callable[[Running], AbstractAsyncContextManager[None]]
@@ -26,15 +27,18 @@ OPEN_AT_MOST = 5_000
 STALLED_S = 60.0
 PROGRESS_S = 10.0
 _STOPPED = re.compile(r'.*"event": "partition_stopped".*')
+_HELD = re.compile(r'.*"event": "partition_(?:stopped|held)".*')
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`records`: how many are sent, at least; `seconds`: for how long at most (0: no bound)."""
+    """`records`: how many are sent, at least; `seconds`: for how long at most (0: no bound).
+    `settings`: those of topics change meanwhile, and lanes may be held for it."""
 
     seed: int
     records: int
     seconds: float = 0.0
+    settings: bool = False
 
 
 class Fuzz:
@@ -49,6 +53,7 @@ class Fuzz:
         self.aborted = 0
         self.kills: dict[str, int] = {}
         self._raw = running.stack.base.coordinator.raw_partitions
+        self.books.may_be_too_large = run.settings
 
     async def go(self, rogues: Sequence[Rogue] = ()) -> dict[str, object]:
         """The result, as it is printed; `ok` when all is as it has to be."""
@@ -59,6 +64,8 @@ class Fuzz:
         telling = asyncio.create_task(self._tell())
         try:
             async with AsyncExitStack() as stack:
+                if self.run.settings:
+                    await stack.enter_async_context(changing(self.kafka, self.run.seed, self.say))
                 for rogue in rogues:
                     await stack.enter_async_context(rogue(self.running))
                 await self._send(begun)
@@ -92,7 +99,8 @@ class Fuzz:
             for file in (child.log_file, child.log_file.with_suffix(".log.1")):
                 if file.exists():
                     text = file.read_text("utf-8", "replace")
-                    lines += [f"{child.name}: {x[:400]}" for x in _STOPPED.findall(text)]
+                    wanted = _STOPPED if self.run.settings else _HELD
+                    lines += [f"{child.name}: {x[:400]}" for x in wanted.findall(text)]
         return lines
 
     async def _send(self, begun: float) -> None:
@@ -106,6 +114,8 @@ class Fuzz:
                         break
                     batch = self.cases.batch()
                     n = self.cases.rng.randrange(self._raw)
+                    if self.cases.rng.random() < 0.02:
+                        await self._send_beside(sender)
                     if batch.transactional is None:
                         await self._send_raw(sender, batch, n)
                     else:
@@ -122,6 +132,12 @@ class Fuzz:
             return
         for i, r in enumerate(batch.records):
             self.books.expect(r.src or f"{TOPIC_RAW}/{n}/{first + i}", r.becomes)
+
+    async def _send_beside(self, sender: foreign.Sender) -> None:
+        topic, batch = self.cases.beside()
+        code, _ = await sender.send(topic, 0, batch.data)
+        if not code and topic == TOPIC_LANES:
+            self.books.expect(batch.records[0].src, batch.records[0].becomes)
 
     async def _send_transaction(self, producer: AIOKafkaProducer, batch: Batch, n: int) -> None:
         """Only what a library's producer can send: names of headers are UTF-8."""
