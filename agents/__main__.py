@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -35,6 +36,10 @@ class _Group(click.Group):
             return super().main(*args, **kwargs)
         except OSError as e:
             streams.give_up(e)
+            try:
+                os.getcwd()
+            except FileNotFoundError:
+                _end("the folder that you are in is not there any more; cd to another")
             if e.filename is None:
                 raise
             _end(f"{e.filename}: {e.strerror}")

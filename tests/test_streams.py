@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 GEOLANE = [sys.executable, "-m", "agents"]
+_HERE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
 CLOSED = [set(fds) for n in (1, 2, 3) for fds in itertools.combinations((0, 1, 2), n)]
 
 
@@ -62,6 +63,14 @@ def test_what_standard_output_cannot_show_is_a_question_mark_and_a_files_name_st
                "print('\\xfc\\u2502', os.fsdecode(sys.argv[1]))", "f-ü"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=environ)
     assert (done.stdout, done.stderr) == ("?? f-ü\n".encode(), b"")
+
+
+def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    code = "import os; os.mkdir('x'); os.chdir('x'); os.rmdir('../x'); from agents.__main__ import main; main()"
+    command = [sys.executable, "-c", code, "up", "--no-replay"]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, cwd=tmp_path, env=_HERE)
+    assert done.returncode == 2
+    assert done.stderr == b"geolane: the folder that you are in is not there any more; cd to another\n"
 
 
 def test_a_pipe_that_nobody_reads_ends_a_command_quietly() -> None:
