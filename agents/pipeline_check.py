@@ -15,7 +15,7 @@ from agents.embedded.flights import sample
 from agents.embedded.lines import events
 from agents.errors import PipelineError
 from agents.node.contract import FAILED, ONE, Answers, Columns, columns_of
-from agents.node.part import Calls, Part
+from agents.node.part import Calls, Failures, Part
 from agents.node.runner import Pipelines
 from agents.settings import Worker
 
@@ -59,7 +59,7 @@ def check(text: str, sample_file: Path | None, timeout_s: float) -> Verdict:
     name, folder = spec_of(text)
     some = columns_of(records(sample_file))
     memory_mb = Worker().pipeline_memory_mb
-    runner = Pipelines(name, memory_mb, path=str(folder or Path.cwd()), printed=_printed)
+    runner = Pipelines(name, memory_mb, path=str(folder or Path.cwd()), printed=_printed, start_s=timeout_s)
     try:
         return _Trial(runner, some, timeout_s).run()
     except PipelineError as e:
@@ -126,7 +126,7 @@ class _Trial:
         some = (key[begin:end], value[begin:end], src[begin:end], ts_ms[begin:end], cell[begin:end])
         calls = Calls()
         calls.records = size
-        part = Part(self._runner, some, 0, calls, self._call_s)
+        part = Part(self._runner, some, Failures(), calls, self._call_s)
         while not part.go_on(self._until):
             if time.monotonic() >= self._until:
                 self._verdict.wrong.append(f"it was not done within {self._timeout_s:g} s")
@@ -134,7 +134,7 @@ class _Trial:
                 break
         else:
             if part.poisoned:
-                in_a_row = part.answers.failures(0)
+                in_a_row = part.failures.records
                 self._verdict.wrong.append(f"{in_a_row} records in a row fail: a lane would stop there")
         return part.answers
 

@@ -6,6 +6,7 @@ It can be gone on with where it was, by another thread: a lane in trouble is wor
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from agents import log
 from agents.node.contract import POISONED_AT, Answers, Columns
@@ -38,11 +39,25 @@ class Calls:
             self.records, self._good = 2 * self.records, 0
 
 
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """In a row: how many `records`, and what they `count` for."""
+
+    records: int = 0
+    count: int = 0
+
+    def then(self, answers: Answers) -> Failures:
+        return Failures(answers.failures(self.records), answers.failures(self.count))
+
+    def more(self, weight: int) -> Failures:
+        return Failures(self.records + 1, self.count + weight)
+
+
 class Part:
     """`columns`: the records, `failures`: in a row before them, `timeout_s`: of one call. `answers` is complete once `go_on`
     answers True, unless there are too many `failures` in a row then."""
 
-    def __init__(self, runner: Runner, columns: Columns, failures: int, calls: Calls, timeout_s: float) -> None:
+    def __init__(self, runner: Runner, columns: Columns, failures: Failures, calls: Calls, timeout_s: float) -> None:
         self.answers = Answers()
         self.failures = failures
         self._runner, self._columns, self._calls, self._timeout_s = runner, columns, calls, timeout_s
@@ -57,7 +72,7 @@ class Part:
 
     @property
     def poisoned(self) -> bool:
-        return self.failures >= POISONED_AT
+        return self.failures.count >= POISONED_AT
 
     def go_on(self, until: float = float("inf")) -> bool:
         """Work until it is done (True), or until it is better gone on with aside: that time (monotonic) has come, or a
@@ -140,12 +155,14 @@ class Part:
             key, value, src, ts_ms, cell = self._columns
             end = at + size
             self._asked, self._asked_at = size, time.monotonic()
-            self._process.ask((key[at:end], value[at:end], src[at:end], ts_ms[at:end], cell[at:end]), self.failures)
+            self._process.ask(
+                (key[at:end], value[at:end], src[at:end], ts_ms[at:end], cell[at:end]), self.failures.count
+            )
         return self._process
 
     def _took(self, answers: Answers) -> None:
-        asked, failures = self._asked, answers.failures(self.failures)
-        if len(answers.kinds) != asked and failures < POISONED_AT:
+        asked, failures = self._asked, self.failures.then(answers)
+        if len(answers.kinds) != asked and failures.count < POISONED_AT:
             raise PipelineLost(f"gave {len(answers.kinds)} answers to {asked} records")
         self._asked, self.failures = 0, failures
         self.answers.extend(answers)
@@ -169,7 +186,7 @@ class Part:
         if not proven:  # what came before may have brought it down: once more, in a new one
             return
         self.answers.fail(why)
-        self.failures += weight
+        self.failures = self.failures.more(weight)
         self._alone_failed = True
         self._tried()
 

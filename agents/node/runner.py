@@ -125,9 +125,9 @@ def _logged(text: str, left_out: int) -> None:
 
 
 class Process:
-    """One of them. Making it waits until the pipeline is loaded. Raises PipelineError."""
+    """One of them: made, then `load`ed. Making it raises PipelineError where no process can be started."""
 
-    def __init__(self, pipeline: str, memory_mb: int, said: Said, path: str = "") -> None:
+    def __init__(self, said: Said, path: str = "") -> None:
         self._n = 0
         self._head, self._body, self._at = b"", bytearray(), 0
         self._node, data = socketpair(AF_UNIX, SOCK_STREAM)
@@ -156,15 +156,17 @@ class Process:
             control.close()
         self.warden = self._popen.pid
         threading.Thread(target=said.read, args=(read,), name="pipeline-said", daemon=True).start()
+        self.pid, self.version = self.warden, ""
+
+    def load(self, pipeline: str, memory_mb: int, within_s: float) -> None:
+        """Wait until the pipeline is there. Raises PipelineError."""
         try:
-            self._send(_encode(Hello(pipeline, os.environ.get("PYTHONPATH"), memory_mb)), START_S)
-            ready = msgspec.msgpack.decode(self._frame(START_S), type=Ready)
+            self._send(_encode(Hello(pipeline, os.environ.get("PYTHONPATH"), memory_mb)), within_s)
+            ready = msgspec.msgpack.decode(self._frame(within_s), type=Ready)
         except (Late, PipelineLost, msgspec.DecodeError) as e:
-            self.close()
-            why = f"it was not there within {START_S:g} s" if isinstance(e, Late) else str(e)
+            why = f"it was not there within {within_s:g} s" if isinstance(e, Late) else str(e)
             raise PipelineError(f"worker.pipeline: {pipeline!r} cannot be loaded: {why}") from None
         if ready.error:
-            self.close()
             raise PipelineError(ready.error)
         if not ready.bounded:
             _log.warning("pipeline_memory_not_bounded", memory_mb=memory_mb)
@@ -258,9 +260,15 @@ class Pipelines:
     more to find it in; `printed`: gets its lines, and how many were left out before each, in place of the log."""
 
     def __init__(
-        self, pipeline: str, memory_mb: int, *, path: str = "", printed: Callable[[str, int], None] | None = None
+        self,
+        pipeline: str,
+        memory_mb: int,
+        *,
+        path: str = "",
+        printed: Callable[[str, int], None] | None = None,
+        start_s: float = START_S,
     ) -> None:
-        self._pipeline, self._memory_mb, self._path = pipeline, memory_mb, path
+        self._pipeline, self._memory_mb, self._path, self._start_s = pipeline, memory_mb, path, start_s
         self._said = Said(printed)
         self._lock = threading.Lock()
         self._all: set[Process] = set()
@@ -281,15 +289,18 @@ class Pipelines:
         with self._lock:
             if self._spare:
                 return self._spare.pop()[1]
-        process = Process(self._pipeline, self._memory_mb, self._said, self._path)
+        process = Process(self._said, self._path)
         with self._lock:
             closed = self._closed
-            if not closed:
-                self._all.add(process)
-                self._version = process.version
-        if closed:
-            process.close()
-            raise PipelineLost("the node ends")
+            self._all.add(process)
+        try:
+            if closed:
+                raise PipelineLost("the node ends")
+            process.load(self._pipeline, self._memory_mb, self._start_s)
+        except PipelineError:
+            self.drop(process)
+            raise
+        self._version = process.version
         return process
 
     def give(self, process: Asked) -> None:

@@ -27,7 +27,7 @@ from agents.core.records import (
     unfit,
 )
 from agents.node.contract import FAILED, FILTERED, ONE, Answers, columns_of
-from agents.node.part import Calls, Part
+from agents.node.part import Calls, Failures, Part
 from agents.node.runner import Runner
 from agents.worker.outbox import Outbox, size_of
 from agents.worker.stage import Inputs, Tally, Topics, sample
@@ -64,7 +64,7 @@ class NodeStage:
         self._runner, self._timeout_s = runner, timeout_s
         self._limit = limit
         self._calls = Calls()
-        self._failures: dict[int, int] = {}
+        self._failures: dict[int, Failures] = {}
 
     @property
     def code(self) -> str:
@@ -104,7 +104,7 @@ class NodeStage:
             both = list(zip(records, inputs, strict=True))
             flaws = [(r, x) for r, x in both if isinstance(x, Rejected)]
             records = [r for r, x in both if isinstance(x, Record)]
-        part = Part(self._runner, columns_of(fit), self._failures.get(n, 0), self._calls, self._timeout_s)
+        part = Part(self._runner, columns_of(fit), self._failures.get(n, Failures()), self._calls, self._timeout_s)
         return _Task(n, records, flaws, part)
 
     @staticmethod
@@ -119,8 +119,8 @@ class NodeStage:
         out.of = n
         self._failures[n] = part.failures
         if part.poisoned:
-            in_a_row, last = part.answers.failures(0), part.answers.errors[-1]
-            return Tally(fault=f"pipeline failed {in_a_row} times in a row: {last}")
+            last = part.answers.errors[-1]
+            return Tally(fault=f"pipeline failed {part.failures.records} times in a row: {last}")
         tally = self._send(n, task.records, part.answers, out)
         for r, flaw in task.flaws:
             headers = [h for h in _with_lane(r.headers, n) if type(h[0]) is not Unread]

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import pytest
 from agents.core.records import Record
 from agents.errors import PipelineError
 from agents.node.contract import FAILED, Answers, Columns, columns_of
-from agents.node.part import Calls, Part
+from agents.node.part import Calls, Failures, Part
 from agents.node.runner import Pipelines, tried
 
 HEAD = """
@@ -54,7 +55,7 @@ def running(path: str, memory_mb: int = 0, lines: list[str] | None = None) -> It
 
 
 def work(pipelines: Pipelines, some: Columns, timeout_s: float = 10.0) -> Answers:
-    part = Part(pipelines, some, 0, Calls(), timeout_s)
+    part = Part(pipelines, some, Failures(), Calls(), timeout_s)
     assert part.go_on()
     return part.answers
 
@@ -161,7 +162,7 @@ def test_too_many_at_once_become_fewer(written: Callable[[str], str]) -> None:
     with running(path) as pipelines:
         size = Calls()
         for _ in range(2):
-            part = Part(pipelines, columns(60), 0, size, 0.5)
+            part = Part(pipelines, columns(60), Failures(), size, 0.5)
             assert part.go_on()
             assert part.answers.errors == []
         assert size.records <= 30
@@ -169,7 +170,7 @@ def test_too_many_at_once_become_fewer(written: Callable[[str], str]) -> None:
 
 def test_slow_work_is_gone_on_with_where_it_was(written: Callable[[str], str]) -> None:
     with running(written("time.sleep(1); return r")) as pipelines:
-        part = Part(pipelines, columns(), 0, Calls(), 10)
+        part = Part(pipelines, columns(), Failures(), Calls(), 10)
         assert not part.go_on(time.monotonic() + 0.2)
         assert part.trouble() == ""
         assert part.go_on()
@@ -197,6 +198,36 @@ time.sleep(600)
     node.communicate()
     _, alive = psutil.wait_procs(family, 10)
     assert alive == []
+
+
+def test_closing_does_not_wait_for_an_import(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import time\ntime.sleep(600)\n")
+    with running(str(tmp_path)) as pipelines:
+        failed: list[str] = []
+
+        def take() -> None:
+            try:
+                pipelines.take()
+            except PipelineError as e:
+                failed.append(str(e))
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while not pipelines.pids:
+            assert time.monotonic() < deadline
+        pipelines.close()
+        thread.join(10)
+        assert len(failed) == 1
+
+
+def test_an_import_is_waited_for_no_longer_than_said(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("import time\ntime.sleep(600)\n")
+    pipelines = Pipelines("mine:pipeline", 0, path=str(tmp_path), start_s=1)
+    with pytest.raises(PipelineError, match="it was not there within 1 s"):
+        pipelines.take()
+    assert not pipelines.pids
+    pipelines.close()
 
 
 def test_when_the_warden_is_killed_the_pipeline_goes_too(written: Callable[[str], str]) -> None:

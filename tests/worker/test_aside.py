@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -110,7 +111,7 @@ async def test_what_always_ends_or_hangs_stops_its_lane_and_no_other(
         w = await r.engine(one())
         await w.assign((0, 1, 0), (1, 1, 0))
         await until(lambda: done(w) == 100)
-        await until(lambda: "times in a row" in w.engine.load()[0][0].fault, 60)
+        await until(lambda: re.search(r"failed \d+ times in a row", w.engine.load()[0][0].fault), 60)
         assert await r.read(r.topics.dead) == []
         assert await r.committed(r.topics.lanes, 0, r.topics.node_group) is None
         assert (await w.release((0, 1))).lanes[0].offset == 0
