@@ -38,6 +38,7 @@ from agents.kafka.verification import KEY
 from agents.kafka.wire import EndTransaction
 from tests.fixtures.kafka import KafkaServer
 from tests.kafka.helpers import lease_maker, leased, quietly_stop, read_all, until, unverified
+from tests.late_requests.broker import Setup, begin_at, late_broker
 
 Kinds = tuple[type[Request], ...]
 ADD_PARTITIONS: Kinds = (AddPartitionsToTxnRequest,)
@@ -269,33 +270,42 @@ async def test_the_coordinators_writes_are_as_safe(kafka_server: KafkaServer) ->
 
 
 @pytest.mark.stack
-async def test_after_the_last_epoch_the_producer_goes_on_with_another_id(world: World) -> None:
-    """Also after a fence there; and a late request of the old id is refused. Takes 12 to 25 s."""
-    while (made := await world.maker.make(world.name))[1] < LAST_EPOCH - 4:
-        pass
-    producer, late = await world.worker()
-    transactions = producer._producer._txn_manager
-    assert transactions.producer_id == made[0]
-    seen = []
-    for offset in range(1, 7):
-        if offset == 4:
-            late.hold(OFFSETS)
-        if offset == 5:
-            late.let_go_before(END)
-        seen.append((transactions.producer_id - made[0] > 0, transactions.producer_epoch))
-        await world.transact(producer, offset, offset % 2)
-    assert late.held is None
-    # None is opened under the last epoch: an empty one is aborted there, which gives another id.
-    last = [(False, epoch) for epoch in range(LAST_EPOCH - 3, LAST_EPOCH + 1)]
-    assert seen == [*last, (True, 1), (True, 2)]
-    await world.shows(6)
-    assert await world.outputs() == [1, 2, 3, 4, 5, 6]
-    with pytest.raises(LeaseLost):
-        await world.transact(producer, 7)
-    successor, _ = await world.worker()
-    await world.transact(successor, 8)
+async def test_after_the_last_epoch_the_producer_goes_on_with_another_id() -> None:
+    """Also when it is fenced there with a transaction open; and a late request of the old id is
+    refused."""
+    names = {f"geolane-node-{epoch}": epoch for epoch in range(LAST_EPOCH - 2, LAST_EPOCH + 1)}
+    async with late_broker(Setup()) as (broker, _):
+        await begin_at(broker, names)
+        async with a_world(KafkaServer(broker)) as world:
+            for name in names:
+                world.name, world.group = name, world.server.name("group")
+                await _through_the_last_epoch(world)
+
+
+async def _through_the_last_epoch(world: World) -> None:
+    world.offsets = Offsets(world.server.kafka, world.group)
+    await world.offsets.start()
+    before, producer_ids = await world.outputs(), set()
+    for life in range(2):
+        producer, late = await world.worker()
+        for i in range(1, 5):
+            offset = life * 4 + i
+            if i == 2:
+                late.hold(OFFSETS)
+            if i == 3:
+                late.let_go_before(END)
+            await world.transact(producer, offset, offset % 2)
+            producer_ids.add(producer._producer.producer_id)
+        assert late.held is None
+        await producer._producer.begin_transaction()
+        assert producer._producer._txn_manager.producer_epoch < LAST_EPOCH
+        await (await producer._producer.send(world.out, b"-1", partition=0))  # stays open
     await world.shows(8)
-    assert await world.outputs() == [1, 2, 3, 4, 5, 6, 8]
+    with pytest.raises(LeaseLost):
+        await producer.transact({}, {world.part: (99, "")}, world.group)
+    assert await world.outputs() == sorted([*before, *range(1, 9)])
+    assert len(producer_ids - {500 + i for i in range(3)}) == 1  # `begin_at` gave it one of those
+    await world.offsets.stop()
 
 
 async def test_nobody_leads_or_replays_where_brokers_let_late_requests_in(
