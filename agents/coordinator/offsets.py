@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
 from agents.core.model import Kind, Partition
-from agents.core.rewinds import COUNTED_AT_MOST, AwaitCommitted, LookBack, Past, ReadCommitted
+from agents.core.rewinds import COUNTED_AT_MOST, AwaitCommitted, LookBack, LookOver, Past, ReadCommitted, Standing
 from agents.kafka.closing import closed
 from agents.kafka.connection import as_ours, client_kwargs
 from agents.kafka.offsets import Offsets
@@ -41,6 +41,20 @@ class Rewinding:
         if target is not None and begin <= target < committed and committed - target <= COUNTED_AT_MOST:
             events = await self._count(p, target, committed)
         return Past(begin, end, committed, target, events)
+
+    async def look_over(self, look: LookOver) -> dict[Partition, Standing]:
+        """Raises KafkaUnavailable, KafkaError."""
+        found = {}
+        for kind, reader in self._offsets.items():
+            some = [p for p in look.partitions if p.kind is kind]
+            begins, committed = await reader.begins(some), await reader.committed(some)
+            ends = await reader.ends(some)
+            since = await reader.since(look.since_ms, some) if look.since_ms is not None else {}
+            for p in some:
+                at = committed[p]
+                later = since.get(p, -1)
+                found[p] = Standing(begins[p], ends[p], None if at is None else at[0], later if later >= 0 else None)
+        return found
 
     async def _count(self, p: Partition, first: int, behind: int) -> int | None:
         """Records that count, of those offsets: markers and what was aborted are left out; None when it takes too long."""

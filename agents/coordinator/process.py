@@ -32,7 +32,7 @@ from agents.core.operators.looks import MapWanted, PlotWanted
 from agents.core.planning.inputs import PlacingSettings
 from agents.core.planning.planner import score
 from agents.core.plausible import most_arriving_eps
-from agents.core.rewinds import AwaitCommitted, LookBack, ReadCommitted
+from agents.core.rewinds import AwaitCommitted, LookBack, LookOver, ReadCommitted
 from agents.core.say import transactional_id
 from agents.data import RTT_TABLE, read_rtt
 from agents.errors import KafkaUnavailable, LeadershipLost, NotConnected, SettingsError, XmppError
@@ -213,6 +213,7 @@ class Process:
                 PlotWanted: pictures.plot,
                 Search: journal.search,
                 LookBack: back.look_back,
+                LookOver: back.look_over,
                 ReadCommitted: back.read_committed,
                 AwaitCommitted: back.await_committed,
                 DeadLook: lambda x: dead.find(x.query, x.most),

@@ -82,10 +82,11 @@ class View:
 
 @dataclass(slots=True)
 class Fleet:
-    """The whole of it. `version` grows with every change of membership or placement (not with telemetry); `writing` counts the
-    writes under way per partition: while there is one, no other step is begun. `held`: partitions that nobody is to be given for
-    now. `devices`: the coordinator's own accelerators. `leaving`: who is not in the inventory's file any more, and still has
-    something to give away."""
+    """The whole of it. `version` grows with every change of membership or placement (not with
+    telemetry); `writing` counts the writes under way per partition: while there is one, no other
+    step is begun. `held`: partitions that nobody is to be given for now. `committed`: the last
+    committed offsets that were seen. `devices`: the coordinator's own accelerators. `leaving`: who
+    is not in the inventory's file any more, and still has something to give away."""
 
     inventory: Inventory
     leader_epoch: int = 0
@@ -96,6 +97,7 @@ class Fleet:
     tuning: Tuning = UNTUNED
     writing: Counter[Partition] = field(default_factory=Counter)
     held: set[Partition] = field(default_factory=set)
+    committed: dict[Partition, int] = field(default_factory=dict)
     version: int = 0
     devices: tuple[Accelerator, ...] = ()
     leaving: set[str] = field(default_factory=set)
@@ -183,6 +185,10 @@ class Fleet:
         """Orphans that may be given to somebody: no write is under way, nothing holds them."""
         free = (p for p in self.of(kind) if not self.writing[p] and p not in self.held)
         return [p for p in free if self.partitions[p].state is State.ORPHAN]
+
+    def worked_to(self, p: Partition) -> int:
+        """At least so far was it worked: what its record says, or what was seen to be committed since."""
+        return max(self.partitions[p].offset, self.committed.get(p, 0))
 
     # ---- what is seen ----
 

@@ -15,13 +15,14 @@ from agents.errors import ImpossibleTransition
 
 class Step(StrEnum):
     """What can happen to a partition. The first three are the planner's and the owner's; a fence can come at any time; a
-    rewind is an operator's (core/rewinds.py)."""
+    rewind and a reset are an operator's (core/rewinds.py)."""
 
     PLACE = "place"
     MOVE = "move"
     RELEASED = "released"
     FENCE = "fence"
     REWIND = "rewind"
+    RESET = "reset"
 
 
 class Owner(StrEnum):
@@ -50,6 +51,7 @@ PARTITION: Mapping[tuple[State, Step], Rule] = {
     (State.ASSIGNED, Step.FENCE): Rule(State.ORPHAN, 0, Owner.SAME, "", "2.2"),
     (State.RELEASING, Step.FENCE): Rule(State.ORPHAN, 0, Owner.SAME, "", "2.2"),
     (State.ORPHAN, Step.REWIND): Rule(State.ORPHAN, 0, Owner.NONE, "", "2.3 2.6"),
+    (State.ORPHAN, Step.RESET): Rule(State.ORPHAN, 0, Owner.NONE, "", "2.3 2.6"),
 }
 
 
@@ -98,7 +100,8 @@ def step(
     worker: str = "", boot: str = "", offset: int | None = None,
 ) -> Placed:  # fmt: skip
     """The record to be written for `what`. `worker` and `boot` are the new owner's of a `place`; `offset` is what a release
-    or the read after a fence showed, and never takes a partition backwards; but for `rewind`, which does nothing else.
+    or the read after a fence showed, and never takes a partition backwards; but for `rewind`, which does nothing else, and
+    `reset`, which sets it anywhere.
 
     Raises ImpossibleTransition when the table has no such step."""
     rule = PARTITION.get((placed.state, what))
@@ -108,10 +111,12 @@ def step(
         raise ImpossibleTransition(f"{what} without a worker and its boot: {placed}")
     if what is Step.REWIND and (offset is None or not 0 <= offset < placed.offset):
         raise ImpossibleTransition(f"{what} to {offset}, which is not before what was committed: {placed}")
+    if what is Step.RESET and (offset is None or offset < 0):
+        raise ImpossibleTransition(f"{what} to {offset}: {placed}")
     forward = placed.offset if offset is None else max(offset, placed.offset)
     after = replace(
         placed, state=rule.then, epoch=placed.epoch + rule.epoch, leader_epoch=leader_epoch, since_ms=now_ms, why=why,
-        offset=offset if what is Step.REWIND and offset is not None else forward,
+        offset=offset if what in (Step.REWIND, Step.RESET) and offset is not None else forward,
     )  # fmt: skip
     if rule.owner is Owner.NEW:
         return replace(after, worker=worker, boot=boot)

@@ -1,4 +1,5 @@
-"""`lane N rewind TIME|OFFSET`: the lane's committed offset is set back, so that its events are processed once more.
+"""`lane N rewind TIME|OFFSET`: the lane's committed offset is set back, so that its events are processed once more; and `reset`: the
+offset of any partition is set to where its log has it, when it stands where there is nothing to read.
 
     released by its owner -> committed offset read -> set back -> seen to be set back -> given out again, with a new epoch
 
@@ -20,7 +21,7 @@ from enum import Enum, auto
 from agents.core.effects import Effect, Found, Note, Write
 from agents.core.fleet import Fleet
 from agents.core.handover import Step, step
-from agents.core.model import Partition, State, short_name
+from agents.core.model import Kind, Partition, State, short_name
 from agents.core.operators.errands import Errands
 from agents.core.operators.news import Incident
 from agents.errors import OperatorError
@@ -68,6 +69,25 @@ class AwaitCommitted:
     offset: int
 
 
+@dataclass(frozen=True, slots=True)
+class LookOver:
+    """Where these partitions stand; `since_ms`: and the first offset that was appended at that time or later (epoch ms)."""
+
+    partitions: tuple[Partition, ...]
+    since_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`begin` to `end`: what a reader may have; `committed`: None where nothing is; `since`: None where nothing was appended
+    since that time, or none was asked for."""
+
+    begin: int
+    end: int
+    committed: int | None
+    since: int | None = None
+
+
 # ---- what follows ----
 
 
@@ -85,6 +105,8 @@ class _Rewind:
     events: str
     by: str
     incident: Incident
+    reset: bool = False
+    committed: int | None = None
     phase: _Phase = _Phase.RELEASING
     not_before: float = 0.0
 
@@ -102,6 +124,15 @@ class Rewinds:
         self._open[p] = _Rewind(self.fleet.partitions[p].epoch, target, events, by, incident)
         self.fleet.held.add(p)
 
+    def reset(self, p: Partition, target: int, committed: int | None, said: str, by: str, incident: Incident) -> None:
+        """It is nobody's, or about to be asked back. `committed`: what was found, and what is to be found still; `said`: what
+        it loses or repeats, for the journal."""
+        self._open[p] = _Rewind(self.fleet.partitions[p].epoch, target, said, by, incident, True, committed)
+        self.fleet.held.add(p)
+
+    def under_way(self, p: Partition) -> bool:
+        return p in self._open
+
     def advance(self, now: float) -> Iterator[Effect]:
         """What is to be done now for each."""
         for p, r in list(self._open.items()):
@@ -109,14 +140,14 @@ class Rewinds:
             if self.fleet.writing[p] or now < r.not_before:
                 continue
             if r.phase is _Phase.RELEASING and s.state is State.ORPHAN and s.epoch == r.epoch:
-                if s.worker:
+                if s.worker and not r.reset:  # a reset goes where it goes, whoever had it: he is fenced
                     self._end(
                         p, f"lane {p.n} was NOT rewound, {short_name(s.worker)} went in the middle: at work again"
                     )
                 else:
                     yield from self._send(p, r, _Phase.READING, ReadCommitted(p), self._read, now)
             elif r.phase is _Phase.RELEASING and s.epoch != r.epoch:
-                self._end(p, f"lane {p.n} was NOT rewound, somebody else has it: at work again")
+                self._end(p, f"{p.label} was NOT {_done(r)}, somebody else has it: at work again")
             elif r.phase is _Phase.WRITING:
                 yield from self._send(p, r, _Phase.SHOWING, AwaitCommitted(p, r.target), self._shown, now)
 
@@ -134,6 +165,9 @@ class Rewinds:
 
     def _read(self, p: Partition, found: Found, now: float, now_ms: int) -> Iterator[Effect]:
         r, s = self._open[p], self.fleet.partitions[p]
+        if r.reset:
+            yield from self._read_for_reset(p, r, found, now_ms)
+            return
         at = found.result
         if found.error or not isinstance(at, tuple) or at[0] != s.offset or not r.target < at[0]:
             why = (
@@ -150,6 +184,21 @@ class Rewinds:
         told = {"lanes": [p.n], "from": s.offset, "to": r.target}
         yield Write({p: record}, offsets={p: (r.target, at[1])}, then=(Note("action", r.by, text, told),))
 
+    def _read_for_reset(self, p: Partition, r: _Rewind, found: Found, now_ms: int) -> Iterator[Effect]:
+        s = self.fleet.partitions[p]
+        at, counts = found.result if isinstance(found.result, tuple) else (None, "")
+        if found.error or at not in (r.committed, s.offset):
+            why = found.error or f"committed is {at}, it was {r.committed}"
+            self._end(p, f"{p.label} was NOT reset ({why}): ask again")
+            return
+        record = step(s, Step.RESET, leader_epoch=self.fleet.leader_epoch, now_ms=now_ms, why="reset", offset=r.target)
+        r.phase = _Phase.WRITING
+        self.fleet.begin_write([p])
+        frm = "none" if at is None else f"{at:,}"
+        text = f"{p.label} reset from offset {frm} to {r.target:,}: {r.events}"
+        told = {"lanes": [p.n] if p.kind is Kind.NODE else [], "from": at, "to": r.target, "partition": p.key}
+        yield Write({p: record}, offsets={p: (r.target, counts)}, then=(Note("action", r.by, text, told),))
+
     def _shown(self, p: Partition, found: Found, now: float, now_ms: int) -> Iterator[Effect]:
         if found.error:  # it is set back, and shows some time: until then nobody may begin
             self._open[p].phase, self._open[p].not_before = _Phase.WRITING, now + RETRY_S
@@ -163,3 +212,7 @@ class Rewinds:
         self.fleet.version += 1  # there is an orphan more to be placed
         if title:
             r.incident.title = title
+
+
+def _done(r: _Rewind) -> str:
+    return "reset" if r.reset else "rewound"

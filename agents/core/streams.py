@@ -78,21 +78,14 @@ def misplaced(begin: int, end: int, committed: int | None, written: int) -> str:
 
 @dataclass(slots=True)
 class Streams:
-    """What the looks of this leader have shown. `last`: the last committed offset that was seen of a partition, so that it is
-    known where the group's offsets are gone; `bootstrap`: for commands that are told."""
+    """What the looks of this leader have shown. `bootstrap`: for commands that are told."""
 
     fleet: Fleet
     bootstrap: str = "BROKER:9092"
-    last: dict[Partition, int] = field(default_factory=dict)
-    looked: StreamsLooked | None = None
     _odd: dict[Partition, str] = field(default_factory=dict)
     _still: dict[Partition, tuple[int, float]] = field(default_factory=dict)
     _epochs: dict[Partition, int] = field(default_factory=dict)
     _reached: dict[Partition, int] = field(default_factory=dict)
-
-    def known(self, p: Partition) -> int:
-        """At least so far was it worked: what its record says, or what was seen to be committed."""
-        return max(self.fleet.partitions[p].offset, self.last.get(p, 0))
 
     def grown(self, now: StreamsLooked) -> list[Partition]:
         """Partitions of events.raw that are new."""
@@ -108,15 +101,15 @@ class Streams:
                 continue
             committed = now.committed.get(p)
             if why := misplaced(
-                extent.begin, extent.end, committed, self.known(p) if committed is None else placed.offset
+                extent.begin, extent.end, committed, self.fleet.worked_to(p) if committed is None else placed.offset
             ):
                 odd[p] = why
             elif committed is not None:
-                self.last[p] = committed
+                self.fleet.committed[p] = committed
         stand = {p: why for p, why in odd.items() if self._odd.get(p) == why}
         self._odd = odd
         return {
-            p.key: f"{p.label} cannot be worked: {why}. `reset {p.label.removeprefix('lane ')}` mends it, and says first "
+            p.key: f"{p.label} cannot be worked: {why}. reset {p.label.removeprefix('lane ')} mends it, and says first "
             "what that loses or repeats."
             for p, why in stand.items()
         }

@@ -27,6 +27,7 @@ BATCH_BYTES = 8 << 20
 _POLL_MS = 25
 _START_BOUND_S = 10.0
 _STOP_BOUND_S = 3.0
+_LOOK_BOUND_S = 5.0
 
 
 class Unreadable(Exception):
@@ -105,12 +106,24 @@ class Reader:
             taken: dict[Any, list[Any]] = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=most)
         except kafka_errors.OffsetOutOfRangeError as e:
             tp, offset = next(iter(e.args[0].items()))
-            raise Unreadable(self._partition(tp), f"offset {offset} is out of range: its records are gone") from e
+            raise Unreadable(self._partition(tp), await self._why_not(tp, int(offset))) from e
         except kafka_errors.RecordTooLargeError as e:
             raise Unreadable(self._partition(e.args[1]), "a record is larger than a fetch may be") from e
         except (kafka_errors.KafkaError, OSError) as e:
             raise as_ours(e, "fetch") from e
         return taken
+
+    async def _why_not(self, tp: Any, offset: int) -> str:
+        """In words: what the log has instead of that offset."""
+        try:
+            async with asyncio.timeout(_LOOK_BOUND_S):
+                begin = (await self._consumer.beginning_offsets([tp]))[tp]
+                end = (await self._consumer.end_offsets([tp]))[tp]
+        except (kafka_errors.KafkaError, OSError, TimeoutError):
+            return f"offset {offset} is not in its log"
+        if offset < begin:
+            return f"offset {offset} is gone, its log begins at {begin} (retention, or deleted records): see reset"
+        return f"offset {offset} is beyond its log, which ends at {end} (made anew, or cut): see reset"
 
     async def positions(self, partitions: Iterable[int]) -> dict[int, int]:
         """The offset behind what was taken; behind the transaction marker too, where that has come."""

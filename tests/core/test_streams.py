@@ -83,7 +83,7 @@ def test_an_offset_that_is_gone_is_told_at_the_second_look_with_what_mends_it(w:
     assert (
         f"lane 3 cannot be worked: its committed offset is gone (the last one known is {w.committed[LANE]:,})" in text
     )
-    assert "'reset 3' mends it" in text
+    assert "reset 3 mends it" in text
     look(w, well(w))
     assert texts(w, Kind.OFFSET_LOST) == []
 

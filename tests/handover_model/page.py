@@ -11,6 +11,7 @@ MEANS: dict[Step, str] = {
     Step.RELEASED: "the owner has finished, and its committed offset shows",
     Step.FENCE: "the owner is gone, or has another boot",
     Step.REWIND: "an operator wants its events processed once more; the group's offset is set back in the same transaction",
+    Step.RESET: "its offset is not in its log, and an operator sets it where it can go on; the group's is set in the same transaction",
 }
 LEASE_MEANS: dict[LeaseStep, str] = {
     LeaseStep.WANTS_LEASE: "a boot is heard that has none",

@@ -12,17 +12,21 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.client import CoordinationType
+from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from agents.core.feeds import FLEET, FleetSummary, TroubleRow
-from agents.core.model import RAW, TOPIC_RAW, Partition, State
+from agents.core.model import LANES, RAW, TOPIC_LANES, TOPIC_RAW, Partition, State
 from agents.embedded import flights
-from agents.kafka.connection import client_kwargs
+from agents.kafka.connection import Link, client_kwargs
+from agents.kafka.offsets import Offsets
+from agents.settings import Kafka
 from agents.xmpp.person import Person
 from plugins.feeds import entry_of
 from tests.stack.conftest import Running
-from tests.stack.shared.asking import step, text
+from tests.stack.shared.asking import confirmed, step, text
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 
@@ -128,3 +132,54 @@ async def test_a_transaction_that_nobody_ends_is_told_with_what_ends_it(running:
         assert (await status(ana)).startswith("Calm")
         log = running.stack.family.children["coordinator"].log_file.read_text("utf-8")
         assert not [x for x in map(json.loads, log.splitlines()) if x.get("event") == "fault"]
+
+
+async def _delete_records(kafka: Kafka, topic: str, partitions: int) -> None:
+    """All that there is, as retention does."""
+    offsets = Offsets(kafka, "a-test")
+    admin: Any = AIOKafkaAdminClient(**client_kwargs(kafka))
+    await offsets.start()
+    await admin.start()
+    try:
+        ends = await offsets.highs(Partition(LANES, n) for n in range(partitions))
+        await admin.delete_records({TopicPartition(topic, p.n): RecordsToDelete(end) for p, end in ends.items()})
+    finally:
+        await admin.close()
+        await offsets.stop()
+
+
+async def _delete_group(kafka: Kafka, group: str) -> None:
+    link = Link(kafka, "a-test")
+    await link.start()
+    try:
+        node = await link.coordinator(CoordinationType.GROUP, group)
+        answer = await link.ask(node, DeleteGroupsRequest([group]))
+        assert [code for _, code in answer.results] == [0]
+    finally:
+        await link.stop()
+
+
+@pytest.mark.parametrize("what", ["records", "group"])
+async def test_lanes_whose_offset_is_not_in_their_log_are_told_and_one_command_mends_all(
+    running: Running, what: str
+) -> None:
+    kafka, lanes = running.stack.base.kafka, len(running.stack.accounting.lanes)
+    replay, sending = running.replay(500)
+    await running.account(replay, sending)
+    victim = running.stack.busiest()
+    mine = {p.key for p in running.stack.follower.lanes_of(victim.name)}
+    async with running.in_room() as ana:
+        if what == "records":
+            await _delete_records(kafka, TOPIC_LANES, lanes)
+        else:
+            await _delete_group(kafka, "geolane-node")
+        running.stack.kill(victim.name)
+        rows = await told(ana, lambda rows: mine & {r.about for r in rows if r.kind == "offset_lost"} == mine)
+        [row, *_] = [r for r in rows if r.about in mine and r.kind == "offset_lost"]
+        assert "cannot be worked: its committed offset is" in row.text
+        assert (await status(ana)).startswith("Critical")
+        done = text(await confirmed(ana, "reset", what="all"))
+        assert "reset all" in done
+        await told(ana, lambda rows: not rows)
+    replay, sending = running.replay(500)
+    await running.account(replay, sending)

@@ -43,6 +43,7 @@ from agents.core.operators.history import history
 from agents.core.operators.letters import LETTERS
 from agents.core.operators.looks import LOOKS
 from agents.core.operators.news import names
+from agents.core.operators.reset import RESET
 from agents.core.operators.rewind import REWIND, rewind
 from agents.core.operators.rollout import ROLLOUTS
 from agents.core.operators.tuning import DEFAULT, tune
@@ -376,6 +377,7 @@ _LIST = (
     Command("resume", (NODE,), Access.ACT, "let a drained node take lanes again", _resume),
     Command("move", (LANE, NODE), Access.ACT, "move one lane", _move),
     Command("rebalance", (), Access.ACT, "move now what would gain", _rebalance),
+    RESET,
     *ROLLOUTS,
     Command("pause", (), Access.ACT, "no moves but for orphans and drains", _pause),
     Command("unpause", (), Access.ACT, "let the planner work again", _unpause),

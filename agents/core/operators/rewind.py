@@ -63,12 +63,18 @@ def _predict(c: Context, look: LookBack, found: object, text: str) -> Dry:
 
 def _target(look: LookBack, found: Past) -> int:
     if found.committed < 0:
-        raise OperatorError(f"Lane {look.partition.n} has no committed offset yet: there is nothing to rewind.")
+        raise OperatorError(
+            f"Lane {look.partition.n} has no committed offset yet: there is nothing to rewind. "
+            f"If it had one: reset {look.partition.n}."
+        )
     if found.target is None:
         raise OperatorError(f"Nothing was appended to lane {look.partition.n} since then: there is nothing to rewind.")
     has = f"the broker has {found.begin:,} to {found.end:,}, and {found.committed:,} is committed"
     if look.offset is not None and not found.begin <= look.offset <= found.end:
-        raise OperatorError(f"Offset {look.offset:,} is not there: {has}.")
+        raise OperatorError(
+            f"Offset {look.offset:,} is not there: {has}."
+            + ("" if found.begin <= found.committed <= found.end else f" reset {look.partition.n} mends that.")
+        )
     if found.target > found.committed:
         raise OperatorError(f"Offset {found.target:,} is ahead: the events before it would be lost ({has}).")
     if found.target == found.committed:

@@ -1,0 +1,175 @@
+"""The command `reset`: sets the committed offset of partitions that stand where their log has nothing to where they can go on; what it
+sets going is core/rewinds.py.
+
+Without `to` nothing is lost that is still there: a partition goes on at the first event that it may not have worked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from agents.core.effects import Effect
+from agents.core.fleet import Fleet
+from agents.core.model import RAW, Kind, Partition, State
+from agents.core.operators.arguments import Argument, Type, keyed_of, lane_of
+from agents.core.operators.command import Access, Command, Context, Dry, Fetch
+from agents.core.operators.news import names
+from agents.core.planning.inputs import Target
+from agents.core.rewinds import LookOver, Standing
+from agents.core.streams import misplaced
+from agents.core.times import when_ms
+from agents.errors import OperatorError
+
+ALL, BEGIN, END = "all", "begin", "end"
+GOES = "reset LANE ... | raw N ... | all [to=begin|end|OFFSET|TIME]"
+SHOWN = 3  # partitions that a prediction names
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """`lost`: offsets that are never worked; `again`: that may be worked once more, at most; `fresh`: of a log that was made
+    anew, and that are worked for the first time. Transaction markers are among them all."""
+
+    partition: Partition
+    committed: int | None
+    target: int
+    lost: range
+    again: int
+    fresh: int
+
+    @property
+    def said(self) -> str:
+        parts = []
+        if self.lost:
+            parts.append(f"events {self.lost.start:,} to {self.lost.stop - 1:,} are lost")
+        if self.again:
+            parts.append(f"up to {self.again:,} events come again")
+        if self.fresh:
+            parts.append(f"{self.fresh:,} events of the new log are worked")
+        return ", ".join(parts) or "nothing is lost, nothing comes again"
+
+
+def _reset(c: Context, args: Sequence[str]) -> Fetch:
+    """Raises OperatorError."""
+    words, keyed = keyed_of(ARGUMENTS, args)
+    every = [w.lower() for w in words] == [ALL]
+    some = tuple(c.fleet.partitions) if every else tuple(_named(c.fleet, words))
+    to = keyed.get("to", "").lower()
+    timed = to and to not in (BEGIN, END) and not _is_offset(to)
+    look = LookOver(some, when_ms(keyed["to"], c.now_ms) if timed else None)
+    title = f"reset {' '.join(words)}{f' to={to}' if to else ''}"
+    return Fetch(look, lambda then, found: _predict(then, look, found, to, title, every=every))
+
+
+def _is_offset(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 19
+
+
+def _named(fleet: Fleet, words: Sequence[str]) -> Iterator[Partition]:
+    raw = False
+    for word in words:
+        if word.lower() == "raw":
+            raw = True
+        elif not raw:
+            yield lane_of(fleet, word)
+        else:
+            p = Partition(RAW, int(word)) if _is_offset(word) else None
+            if p is None or p not in fleet.partitions:
+                raise OperatorError(
+                    f"There is no raw partition {word[:40]!r}: they are 0 to {len(fleet.of(Kind.ROUTER)) - 1}."
+                )
+            yield p
+
+
+def setting(p: Partition, at: Standing, known: int, to: str) -> Setting:
+    """Where `p` is set, and what follows. `known`: at least so far it was worked, by what was ever seen of it.
+
+    Raises OperatorError for a `to` that is not in its log."""
+    was = known if at.committed is None else at.committed
+    anew = was > at.end  # what was worked is not in this log
+    if to == BEGIN:
+        target = at.begin
+    elif to == END:
+        target = at.end
+    elif _is_offset(to):
+        target = int(to)
+        if not at.begin <= target <= at.end:
+            raise OperatorError(f"Offset {target:,} is not in the log of {p.label}: it has {at.begin:,} to {at.end:,}.")
+    elif to:
+        target = at.end if at.since is None else at.since
+    else:
+        target = at.begin if anew else max(was, at.begin)
+    start = at.begin if anew else was
+    upto = at.end if at.committed is None and not anew else start
+    return Setting(
+        p, at.committed, target,
+        lost=range(start, target) if target > start else range(0),
+        again=0 if anew else max(0, upto - target),
+        fresh=at.end - target if anew else 0,
+    )  # fmt: skip
+
+
+def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, every: bool) -> Dry:
+    if not isinstance(found, Mapping):
+        raise OperatorError("Their offsets cannot be read.")
+    settings = []
+    for p in look.partitions:
+        at: Standing = found[p]
+        written = c.fleet.worked_to(p) if at.committed is None else c.fleet.partitions[p].offset
+        if (to and not every) or misplaced(at.begin, at.end, at.committed, written):
+            settings.append(setting(p, at, written, to))
+    if not settings:
+        which = "Every partition" if every else _names(look.partitions).capitalize()
+        raise OperatorError(f"{which} can go on: nothing to reset. With to= named ones are set all the same.")
+    if busy := [s.partition for s in settings if not _can(c, s.partition)]:
+        raise OperatorError(f"{_names(busy).capitalize()} cannot be reset now, something is under way: try again.")
+    shown = [
+        f"{s.partition.label}: {'none' if s.committed is None else f'{s.committed:,}'} -> {s.target:,}; {s.said}"
+        for s in settings[:SHOWN]
+    ]
+    if settings[SHOWN:]:
+        shown.append(f"and {len(settings) - SHOWN} more")
+    lost, again = sum(len(s.lost) for s in settings), sum(s.again for s in settings)
+    text = "\n".join([f"Reset {_names(s.partition for s in settings)}, offsets (markers among them):", *shown])
+    if settings[1:]:
+        text += f"\nIn all up to {lost:,} events are lost, up to {again:,} come again."
+
+    def act(done: Context) -> Iterator[Effect]:
+        if any(not _can(done, s.partition) for s in settings):
+            raise OperatorError("Something is under way with one of them; ask again.")
+        incident = done.news.asked(title, [s.partition for s in settings], done.nick, done.now)
+        back: dict[Partition, Target] = {}
+        for s in settings:
+            p, placed = s.partition, done.fleet.partitions[s.partition]
+            done.rewinds.reset(p, s.target, s.committed, s.said, done.jid, incident)
+            if placed.state is State.ASSIGNED:
+                back[p] = Target(placed.worker, f"reset, asked by {done.nick.partition('@')[0]}", done.jid)
+        yield from done.placing.begin(back, done.now_ms)
+
+    return Dry(title, text, act, lanes=tuple(s.partition.n for s in settings if s.partition.kind is Kind.NODE))
+
+
+def _can(c: Context, p: Partition) -> bool:
+    """Nobody's already, being given back, or at an owner who can give it back; and nothing is under way with it."""
+    if c.fleet.writing[p] or c.rewinds.under_way(p):
+        return False
+    return c.fleet.partitions[p].state is not State.ASSIGNED or c.placing.can_move(p)
+
+
+def _names(some: Iterable[Partition]) -> str:
+    parts = set(some)
+    return " and ".join(names(mine) for kind in Kind if (mine := [p for p in parts if p.kind is kind]))
+
+
+ARGUMENTS = (
+    Argument("what", Type.WORD, "lanes by number, raw N for raw partitions, or all that stand still", many=True),
+    Argument("to", Type.WORD, "begin, end, an offset, or a time; else where nothing is lost", keyed=True),
+)
+RESET = Command(
+    "reset",
+    ARGUMENTS,
+    Access.TUNE,
+    "set offsets that are not in their log to where the partitions can go on",
+    _reset,
+    goes=GOES,
+)

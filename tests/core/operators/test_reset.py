@@ -1,0 +1,162 @@
+"""`reset`: what it says before, and that a partition that stood still is worked again, whoever dies in the middle."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from agents.core import effects as fx
+from agents.core.events_xmpp import Asked
+from agents.core.model import LANES, RAW, Partition, State
+from agents.core.operators.reset import setting
+from agents.core.rewinds import AwaitCommitted, LookOver, ReadCommitted, Standing
+from agents.errors import OperatorError
+from tests.core.world import World
+
+ANA = "ana@d"
+P, Q = Partition(LANES, 3), Partition(LANES, 4)
+_ids = itertools.count()
+
+
+@pytest.fixture
+def w() -> World:
+    world = World(nodes=3, lanes=6)
+    world.fair(10)
+    world.tell(fx.AffiliationsRead({ANA: "owner", "ben@d": "admin"}))
+    world.said.clear()
+    return world
+
+
+def ask(w: World, text: str, who: str = ANA) -> str:
+    before, n = len(w.said), next(_ids)
+    w.core.desk._asks.clear()
+    w.tell(Asked(who, who.partition("@")[0], f"!{text}", True, f"s{n}", None, f"m{n}"))
+    return "\n".join(w.said[before:])
+
+
+def found(w: World, result: object = None) -> str:
+    before = len(w.said)
+    w.tell(fx.Found(w.errands.pop(0).ref, result, ""))
+    return "\n".join(w.said[before:])
+
+
+def confirm(w: World, dry: str) -> None:
+    assert "On it" in ask(w, f"confirm {dry.partition('confirm ')[2].split()[0]}")
+
+
+def go_on(w: World, rounds: int = 6) -> None:
+    """As far as it goes without an answer to an errand."""
+    for _ in range(rounds):
+        w.kafka_steps()
+        while w.sends:
+            w.deliver(0)
+        w.pass_s(1)
+
+
+@pytest.mark.parametrize(
+    ("at", "known", "to", "target", "said"),
+    [
+        (Standing(10, 90, 5), 5, "", 10, "events 5 to 9 are lost"),
+        (Standing(0, 40, 500), 500, "", 0, "40 events of the new log are worked"),
+        (Standing(7, 40, 500), 500, "end", 40, "events 7 to 39 are lost"),
+        (Standing(0, 90, None), 60, "", 60, "up to 30 events come again"),
+        (Standing(70, 90, None), 60, "", 70, "events 60 to 69 are lost, up to 20 events come again"),
+        (Standing(0, 90, 50), 10**15, "", 50, "nothing is lost, nothing comes again"),
+        (Standing(0, 90, 50), 50, "20", 20, "up to 30 events come again"),
+        (Standing(0, 90, 50), 50, "end", 90, "events 50 to 89 are lost"),
+        (Standing(0, 90, 50, since=60), 50, "-10m", 60, "events 50 to 59 are lost"),
+    ],
+)
+def test_where_it_is_set_and_what_that_loses_or_repeats(
+    at: Standing, known: int, to: str, target: int, said: str
+) -> None:
+    one = setting(P, at, known, to)
+    assert (one.target, one.said) == (target, said)
+
+
+def test_an_offset_that_is_not_there_is_refused() -> None:
+    with pytest.raises(OperatorError, match="Offset 91 is not in the log of lane 3: it has 10 to 90"):
+        setting(P, Standing(10, 90, 5), 5, "91")
+
+
+def test_it_is_for_an_owner_and_names_what_there_is(w: World) -> None:
+    assert "for an owner" in ask(w, "reset 3", "ben@d")
+    assert "There is no raw partition '7'" in ask(w, "reset raw 7")
+    ask(w, "reset 3 4")
+    ask(w, "reset raw 0 to=begin")
+    ask(w, "reset all")
+    assert [e.what for e in w.errands] == [
+        LookOver((P, Q)), LookOver((Partition(RAW, 0),)), LookOver(tuple(w.core.fleet.partitions))
+    ]  # fmt: skip
+
+
+def test_partitions_that_can_go_on_are_left_alone(w: World) -> None:
+    ask(w, "reset all")
+    every = {p: Standing(0, 10**6, w.committed.get(p)) for p in w.core.fleet.partitions}
+    assert "Every partition can go on: nothing to reset" in found(w, every)
+
+
+def test_some_lanes_are_reset_at_once_from_where_they_stand(w: World) -> None:
+    """One at its owner's, one nobody's."""
+    gone = w.partitions[Q].worker
+    w.core.fleet.held.add(Q)  # it stays nobody's
+    w.crash(gone)
+    go_on(w)
+    assert w.partitions[Q].state is State.ORPHAN
+    w.core.fleet.held.discard(Q)
+    at = w.committed[P]
+    del w.committed[Q]
+    w.core.fleet.held.add(Q)
+    ask(w, "reset 3 4")
+    dry = found(w, {P: Standing(at + 20, at + 50, at), Q: Standing(0, 100, None)})
+    assert f"lane 3: {at:,} -> {at + 20:,}; events {at} to {at + 19} are lost" in dry
+    assert "lane 4: none -> " in dry
+    assert "In all up to 20 events are lost" in dry
+    confirm(w, dry)
+    go_on(w)
+    assert {e.what for e in w.errands} == {ReadCommitted(P), ReadCommitted(Q)}
+    for errand in list(w.errands):
+        assert isinstance(errand.what, ReadCommitted)
+        found(w, (at, "{}") if errand.what.partition == P else None)
+    go_on(w)
+    assert {type(e.what) for e in w.errands} == {AwaitCommitted}
+    assert w.committed[P] == at + 20
+    for _ in range(2):
+        found(w)
+    w.fair(4)
+    assert w.all_at_work()
+    assert w.committed[P] > at + 20
+    assert w.partitions[P].offset == at + 20
+    noted = [e.text for e in w.noted if e.kind == "action" and e.text.startswith("lane 3 reset")]
+    assert noted == [f"lane 3 reset from offset {at} to {at + 20}: events {at} to {at + 19} are lost"]
+
+
+def test_a_poisoned_record_is_mended(w: World) -> None:
+    at = w.committed[P]
+    w.partitions[P] = w.core.fleet.partitions[P] = replace(w.core.fleet.partitions[P], offset=10**15)
+    ask(w, "reset 3")
+    dry = found(w, {P: Standing(0, at + 50, at)})
+    assert f"lane 3: {at:,} -> {at:,}; nothing is lost, nothing comes again" in dry
+    confirm(w, dry)
+    go_on(w)
+    found(w, (w.committed[P], "{}"))
+    go_on(w)
+    found(w)
+    w.fair(4)
+    assert w.partitions[P].offset < 10**15
+    assert w.all_at_work()
+
+
+def test_one_that_is_another_by_now_is_left_alone(w: World) -> None:
+    at = w.committed[P]
+    ask(w, "reset 3")
+    confirm(w, found(w, {P: Standing(at + 20, at + 50, at)}))
+    go_on(w)
+    w.committed[P] = at + 7
+    found(w, (at + 7, "{}"))
+    w.fair(4)
+    assert any("lane 3 was NOT reset" in s for s in w.said)
+    assert w.committed[P] > at + 7
+    assert not w.core.fleet.held
