@@ -24,6 +24,8 @@ from agents.systemd.notify import Service
 
 ENDED, FAULT, REFUSED, LOST = 0, 1, 2, 3
 PARENT = "GEOLANE_PARENT"
+LAST_END = "GEOLANE_LAST_END"
+"""How the process before this one ended, in words, where whoever keeps us knows."""
 _PR_SET_PDEATHSIG = 1
 _log = log.get("supervisor")
 

@@ -33,6 +33,7 @@ from agents.core.planning.plan import Frame, Moment, Scored
 from agents.core.replay.decisions import Decided
 from agents.errors import (
     CommandRefused,
+    KafkaError,
     KafkaUnavailable,
     LeadershipLost,
     NoAnswer,
@@ -69,7 +70,7 @@ class Performer:
         self._link, self._placement, self._leases, self._offsets = link, placement, leases, offsets
         self._journal, self._tell, self._leader, self._planner = journal, tell, leader, planner
         self._errands = errands or Errands({})
-        self._kafka: deque[fx.MakeLease | fx.Write | fx.ReadOffsets] = deque()
+        self._kafka: deque[fx.MakeLease | fx.Write | fx.ReadOffsets | fx.ReadRelease] = deque()
         self._kafka_wanted = asyncio.Event()
         self._plan: fx.PlanWanted | None = None
         self._plan_wanted = asyncio.Event()
@@ -84,7 +85,7 @@ class Performer:
         """Begin all of these; never waits."""
         for effect in effects:
             match effect:
-                case fx.MakeLease() | fx.Write() | fx.ReadOffsets():
+                case fx.MakeLease() | fx.Write() | fx.ReadOffsets() | fx.ReadRelease():
                     if len(self._kafka) >= KAFKA_QUEUE:
                         raise KafkaUnavailable(f"{KAFKA_QUEUE} steps wait for Kafka: this process must end")
                     self._kafka.append(effect)
@@ -174,6 +175,8 @@ class Performer:
                     await self._make_lease(effect)
                 case fx.ReadOffsets(partitions):
                     self._tell(fx.OffsetsRead(await self._committed(partitions)))
+                case fx.ReadRelease():
+                    self._tell(await self._read_release(effect))
                 case fx.Write():
                     writes = [effect]
                     while self._kafka and isinstance(self._kafka[0], fx.Write) and len(writes) < 500:
@@ -210,6 +213,19 @@ class Performer:
             return
         _log.info("lease_made", worker=e.worker, boot=e.new_boot, producer_epoch=producer_epoch)
         self._tell(fx.LeaseMade(e.worker, e.new_boot, e.transactional_id, producer_id, producer_epoch, offsets))
+
+    async def _read_release(self, e: fx.ReadRelease) -> fx.ReleaseRead:
+        parts = [Partition(e.command.topic, g.n) for g in e.answer.lanes]
+        try:
+            committed = await self._committed(parts)
+            lost = [p for p in parts if p not in committed]
+            ends: dict[Partition, int] = {}
+            for kind, reader in self._offsets.items():
+                ends |= await reader.highs([p for p in lost if p.kind is kind])
+        except KafkaError as error:
+            _log.warning("release_not_checked", worker=e.worker, error=str(error))
+            return fx.ReleaseRead(e.worker, e.command, e.answer, error=str(error))
+        return fx.ReleaseRead(e.worker, e.command, e.answer, committed, ends)
 
     async def _committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         found: dict[Partition, int] = {}

@@ -26,7 +26,9 @@ from agents.core.effects import (
     Planned,
     Ponged,
     Publish,
+    ReadRelease,
     Refused,
+    ReleaseRead,
     Sampled,
     Tick,
     Unanswered,
@@ -49,7 +51,7 @@ from agents.core.events_xmpp import (
     WorkerSeen,
     XmppEvent,
 )
-from agents.core.fleet import Fleet
+from agents.core.fleet import Fleet, View
 from agents.core.guard import Guard
 from agents.core.handover import Step, Tenancy, step, tenancy
 from agents.core.inventory import Inventory
@@ -61,6 +63,7 @@ from agents.core.model import (
     PAUSE,
     UNTUNED,
     Announcement,
+    Answer,
     AssignCommand,
     Health,
     Intent,
@@ -227,14 +230,18 @@ class Coordinator:
                 yield Note("alert", "", f"no lease for {worker}: {reason}", {})
             case Written(partitions, leases, intents, tuning):
                 self.fleet.written(partitions, leases, intents, tuning)
+                for p, placed in partitions.items():
+                    self.lookout.circles.given(p, placed, now.s)
                 if tuning is not None:
                     self.tuner.applied()
-            case Answered(worker) | Refused(worker) | Unanswered(worker) | Ponged(worker) if (
+            case Answered(worker) | ReleaseRead(worker) | Refused(worker) | Unanswered(worker) | Ponged(worker) if (
                 worker not in self.fleet.views
             ):
                 pass  # it has left the fleet meanwhile
             case Answered():
                 yield from self._answered(event, now)
+            case ReleaseRead():
+                yield from self._released(event, now)
             case Refused():
                 yield from self._refused(event, now)
             case Unanswered(worker, command):
@@ -301,8 +308,10 @@ class Coordinator:
             if self.fleet.left(said.worker, now.s):
                 self.liveness.departed(said.worker, now.s)
             return
-        before = view.health
+        before, boot = view.health, view.boot
         if self.fleet.announced(said, now.s):
+            if boot and boot != view.boot:
+                self.lookout.circles.started(view.spec, said.last_end, now.s)
             self.placing.joined(now.s)
             flipped = before is not said.health
             if flipped and self.news.health(view.spec, before, said.health, said.status, now.s):
@@ -314,7 +323,12 @@ class Coordinator:
         view = self.fleet.views[e.worker]
         if view.inflight.get(type(e.command)) is not e.command:
             return
-        del view.inflight[type(e.command)]
+        if isinstance(e.command, ReleaseCommand):  # under way until Kafka has been asked
+            asked = {(g.n, g.epoch) for g in e.command.lanes}
+            told = tuple(g for g in e.answer.lanes if (g.n, g.epoch) in asked)
+            yield ReadRelease(e.worker, e.command, Answer(told))
+        else:
+            del view.inflight[type(e.command)]
         if e.command.boot != view.boot:
             return
         view.heard_at, view.refusals = now.s, 0
@@ -331,31 +345,54 @@ class Coordinator:
                     else:  # stale for it: what is written is to be said again
                         view.said.pop(Partition(topic, g.n), None)
                         view.retry_at = now.s + RETRY_S
-            case ReleaseCommand(topic=topic):
-                yield from self._released(e, topic, now)
 
-    def _released(self, e: Answered, topic: str, now: Now) -> Iterator[Effect]:
-        records: dict[Partition, Placed] = {}
+    def _released(self, e: ReleaseRead, now: Now) -> Iterator[Effect]:
+        """What a worker says to have released counts as far as Kafka shows it (2.6): a number that cannot be is asked for
+        again, then the worker is fenced."""
         view = self.fleet.views[e.worker]
+        if view.inflight.get(ReleaseCommand) is not e.command:
+            return
+        del view.inflight[ReleaseCommand]
+        if e.command.boot != view.boot:
+            return
+        if e.error:
+            view.retry_at = now.s + RETRY_S
+            return
+        records: dict[Partition, Placed] = {}
+        untrue: dict[Partition, str] = {}
         for g in e.answer.lanes:
-            p = Partition(topic, g.n)
+            p = Partition(e.command.topic, g.n)
             placed = self.fleet.partitions.get(p)
-            mine = placed is not None and placed.worker == e.worker and placed.boot == e.command.boot
-            if (
-                placed
-                and mine
-                and placed.state is State.RELEASING
-                and placed.epoch == g.epoch
-                and not self.fleet.writing[p]
-            ):
-                records[p] = step(
-                    placed, Step.RELEASED, leader_epoch=self.fleet.leader_epoch, now_ms=now.ms, why=placed.why, offset=g.offset,
-                )  # fmt: skip
-                view.owned.pop(p, None)
-                view.tries.pop(p, None)
+            if placed is None or (placed.worker, placed.boot) != (e.worker, e.command.boot):
+                continue
+            if placed.state is not State.RELEASING or placed.epoch != g.epoch or self.fleet.writing[p]:
+                continue
+            shown = e.committed.get(p)
+            # Where the group's offsets are gone, the log's end is all that is known.
+            most = max(placed.offset, e.ends.get(p, 0) if shown is None else shown)
+            if g.offset > most:
+                untrue[p] = f"{p.label} at {g.offset:,}, Kafka shows {'none' if shown is None else f'{shown:,}'}"
+                continue
+            offset = max(g.offset, shown or 0)
+            records[p] = step(
+                placed, Step.RELEASED, leader_epoch=self.fleet.leader_epoch, now_ms=now.ms, why=placed.why,
+                offset=offset,
+            )  # fmt: skip
+            view.owned.pop(p, None)
+            view.tries.pop(p, None)
         if records:
             self.fleet.begin_write(records)
             yield Write(records)
+        if untrue:
+            yield from self._untrue(view, untrue, now)
+
+    def _untrue(self, view: View, untrue: Mapping[Partition, str], now: Now) -> Iterator[Effect]:
+        view.retry_at = now.s + RETRY_S
+        view.tries.update(list(untrue))
+        if any(view.tries[p] >= RELEASE_TRIES for p in untrue) and self.liveness.watching():
+            why = f"it says that it released {next(iter(untrue.values()))}"
+            self.lookout.untrue(view.spec, why, now.s)
+            yield from self._gone(view.spec.worker, why, now)
 
     def _refused(self, e: Refused, now: Now) -> Iterator[Effect]:
         """A worker that goes on refusing what is written is fenced: its next boot starts from what is written. Not at the first

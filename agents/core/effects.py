@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 from agents.core import forms
 from agents.core.feeds import FeedItem
 from agents.core.inventory import Inventory
-from agents.core.model import Accelerator, Answer, Intent, Lease, Partition, Placed, Tuning, WorkerCommand
+from agents.core.model import (
+    Accelerator,
+    Answer,
+    Intent,
+    Lease,
+    Partition,
+    Placed,
+    ReleaseCommand,
+    Tuning,
+    WorkerCommand,
+)
 from agents.core.pictures import Sample
 from agents.core.planning.inputs import LanePlaces
 from agents.core.planning.plan import Frame, Moment, Scored
@@ -104,6 +114,19 @@ class OffsetsRead:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseRead:
+    """What Kafka says of the partitions that `worker` answers to have released, read after the answer: the committed offset (absent
+    where nothing is) and the log's end. `error`: in words why it could not be read."""
+
+    worker: str
+    command: ReleaseCommand
+    answer: Answer
+    committed: Mapping[Partition, int] = field(default_factory=dict)
+    ends: Mapping[Partition, int] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AffiliationsRead:
     """All that the room knows: bare JID -> owner, admin, member."""
 
@@ -165,6 +188,7 @@ CoreEvent = (
     | Unanswered
     | Ponged
     | OffsetsRead
+    | ReleaseRead
     | AffiliationsRead
     | Found
     | InventoryRead
@@ -218,6 +242,15 @@ class Ping:
 @dataclass(frozen=True, slots=True)
 class ReadOffsets:
     partitions: tuple[Partition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRelease:
+    """Ask Kafka about the offsets that `worker` answers; ReleaseRead follows."""
+
+    worker: str
+    command: ReleaseCommand
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +362,7 @@ Effect = (
     | Send
     | Ping
     | ReadOffsets
+    | ReadRelease
     | Publish
     | Say
     | Whisper

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from agents.core import troubles
+from agents.core.circles import Circles
 from agents.core.effects import Effect, Note
 from agents.core.feeds import Severity
 from agents.core.fleet import Fleet
-from agents.core.model import TOPIC_RAW, Kind
+from agents.core.model import TOPIC_RAW, Kind, WorkerSpec
 from agents.core.operators.news import News
 from agents.core.streams import Streams, StreamsLooked
 
+FORGIVEN_S = 60.0
 NO_ROUTER_S = 10.0  # a router that is started again is given a moment
 
 
@@ -26,18 +28,33 @@ class Lookout:
     router_at: float
     bootstrap: str
     streams: Streams = field(init=False)
+    circles: Circles = field(init=False)
 
     def __post_init__(self) -> None:
+        self.circles = self.news.circles
         self.streams = Streams(self.fleet, self.bootstrap)
 
     def advance(self, now: float, quiet_until: float) -> None:
         """`quiet_until`: before that nobody's absence means anything (liveness.py)."""
+        self._forgive(now)
+        self.circles.advance(frozenset(w for w, v in self.fleet.views.items() if v.present), now)
         if any(v.present and v.spec.kind is Kind.ROUTER for v in self.fleet.views.values()):
             self.router_at = now
             self.news.troubles.clear(troubles.Kind.NO_ROUTER, "", now, "A router is there again.")
         elif now - max(self.router_at, quiet_until) > NO_ROUTER_S:
             text = "No router: nothing reaches the lanes. Start one: geolane router, or its unit geolane-router@NAME."
             self.news.troubles.set(troubles.Kind.NO_ROUTER, "", text, now)
+
+    def untrue(self, spec: WorkerSpec, why: str, now: float) -> None:
+        """A worker told what cannot be; it stands until its next boot has worked for a while."""
+        text = f"{spec.name} is fenced: {why}. Look at its process and who runs it; its lanes go elsewhere."
+        self.news.troubles.set(troubles.Kind.UNTRUE_ANSWER, spec.worker, text, now)
+
+    def _forgive(self, now: float) -> None:
+        for t in self.news.troubles.standing():
+            if t.kind is troubles.Kind.UNTRUE_ANSWER and self.fleet.usable(t.about):
+                ended = f"{t.about.partition('-')[2]} works again as it should."
+                self.news.troubles.clear(t.kind, t.about, now, ended, holds_s=FORGIVEN_S)
 
     def looked(self, seen: StreamsLooked, now: float) -> Iterator[Effect]:
         """Kafka was looked at: new raw partitions are taken up, and what is wrong is told."""

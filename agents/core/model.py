@@ -291,7 +291,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A worker's presence. `capacity_eps` and the rest may only lower what the inventory says."""
+    """A worker's presence. `capacity_eps` and the rest may only lower what the inventory says. `last_end`: how the boot before
+    this one ended, empty where that is not known."""
 
     worker: str
     health: Health
@@ -302,6 +303,7 @@ class Announcement:
     capacity_eps: float = 0.0
     accel: str = "none"
     version: str = ""
+    last_end: str = ""
 
 
 ASIDE = "aside: "

@@ -48,7 +48,7 @@ class OpenTransaction:
 
 @dataclass(frozen=True, slots=True)
 class StreamsLooked:
-    """`counts`: partitions by topic (0: there is no such topic). `extents`, `committed` (None: nothing is): of the partitions
+    """`counts`: partitions by topic (0: there is none; absent: not known). `extents`, `committed` (None: nothing is): of the partitions
     that exist, of raw and lanes. `open`: the first transaction of a partition whose last stable offset stands still, where the
     broker told it. The committed offsets were read after the logs' begins and before their ends."""
 
@@ -166,7 +166,9 @@ class Streams:
     def _topics(self, now: StreamsLooked) -> Iterator[tuple[str, str]]:
         lanes = len(self.fleet.of(Kind.NODE))
         for topic in TOPICS:
-            count, key = now.counts.get(topic, 0), f"{CLUSTER}/{topic}"
+            if (count := now.counts.get(topic)) is None:
+                continue
+            key = f"{CLUSTER}/{topic}"
             if count == 0:
                 yield key, f"There is no topic {topic}: geolane provision makes it anew."
             elif key == LANES and count > lanes:

@@ -18,10 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from agents import log
-from agents.embedded.endings import Endings, Logs
+from agents.embedded.endings import Endings, Logs, how_ended
 from agents.embedded.folder import RunFolder
 from agents.settings.sources import PREFIX
-from agents.supervisor import LOST, PARENT, REFUSED
+from agents.supervisor import LAST_END, LOST, PARENT, REFUSED
 
 LOG_BYTES = 4 << 20
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _STEADY_S = 0.2, 10.0, 30.0
@@ -53,6 +53,7 @@ class Child:
         self._endings = endings
         self.logs = Logs(self.log_file)
         self._process: asyncio.subprocess.Process | None = None
+        self._last_end = ""
 
     @property
     def pid(self) -> int | None:
@@ -73,8 +74,10 @@ class Child:
                 if time.monotonic() - begun > _STEADY_S:
                     pause_s = _FIRST_PAUSE_S
                 _log.warning("process_ended", name=self.name, exit=code, log=str(self.log_file))
+                words = await asyncio.to_thread(self.logs.last_words)
+                self._last_end = f"{how_ended(code)}{f': {words}' if words else ''}"
                 if self._endings is not None:
-                    self._endings.ended(self.name, code, await asyncio.to_thread(self.logs.last_words))
+                    self._endings.ended(self.name, code, words)
                 self.refusals += code == REFUSED
                 if code == LOST:
                     await asyncio.sleep(_FIRST_PAUSE_S)
@@ -104,6 +107,7 @@ class Child:
     async def _once(self) -> int:
         self.trim_log()
         self.logs.mark()
+        told = {LAST_END: self._last_end} if self._last_end else {}
         with self.log_file.open("ab") as out:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -113,7 +117,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                env={**inherited(os.environ), **self._env, PARENT: str(os.getpid())},
+                env={**inherited(os.environ), **self._env, PARENT: str(os.getpid()), **told},
                 start_new_session=True,  # Ctrl-C is for us; we end them in order
             )
         self.starts += 1

@@ -101,7 +101,7 @@ class Endings:
 
     def ended(self, name: str, how: int | str, words: str) -> None:
         """`how`: an exit code (negative: a signal), or words. It is shown until a minute after `back`."""
-        text = f"{name} ended ({_how(how)})" + (f": {words}" if words else "")
+        text = f"{name} ended ({how if isinstance(how, str) else how_ended(how)})" + (f": {words}" if words else "")
         before, now = self._last.get(name), self._now()
         if before is None or before.text != text or now - before.at >= SHOWN_S:
             self._say(text)
@@ -122,10 +122,9 @@ class Endings:
         return [f"! {e.text}, {now - e.at:.0f} s ago" for e in shown[:SHOWN]]
 
 
-def _how(how: int | str) -> str:
-    if isinstance(how, str):
-        return how
+def how_ended(code: int) -> str:
+    """An exit code, or (negative) a signal, in words."""
     try:
-        return signal.Signals(-how).name if how < 0 else f"exit {how}"
+        return signal.Signals(-code).name if code < 0 else f"exit {code}"
     except ValueError:
-        return f"signal {-how}"
+        return f"signal {-code}"

@@ -46,8 +46,8 @@ class Right:
 
 
 _TOPICS: dict[str, dict[str, Operation]] = {
-    # dead letters go back to raw; the events that a rewind brings again are counted in lanes
-    "coordinator": {TOPIC_LANEMAP: R, TOPIC_RAW: W, TOPIC_LANES: R, TOPIC_DEAD: R},
+    # the events that a rewind brings again are counted in lanes; how many partitions the outputs have is watched
+    "coordinator": {TOPIC_LANEMAP: R, TOPIC_LANES: R, TOPIC_DEAD: R, TOPIC_CLEAN: D, TOPIC_UNPLACED: D},
     "node": {TOPIC_LANES: R, TOPIC_CLEAN: W, TOPIC_DEAD: W},
     "router": {TOPIC_RAW: R, TOPIC_LANEMAP: R, TOPIC_LANES: W, TOPIC_UNPLACED: W, TOPIC_DEAD: W},
 }
@@ -61,13 +61,14 @@ def rights_of(account: str, user: str = "") -> Iterator[Right]:
     for topic, operation in _TOPICS[role].items():
         yield Right(user, Resource.TOPIC, topic, operation)
     if role == "coordinator":
-        for topic in (TOPIC_PLACEMENT, TOPIC_REPLAYED):
+        # Dead letters go back to raw, whose offsets a reset sets.
+        for topic in (TOPIC_PLACEMENT, TOPIC_REPLAYED, TOPIC_RAW):
             for operation in (R, W):
                 yield Right(user, Resource.TOPIC, topic, operation)
         yield Right(user, Resource.TRANSACTIONAL_ID, REPLAYER, W)
         for kind in Kind:
-            # A rewind sets the offset of a lane.
-            yield Right(user, Resource.GROUP, kind.group, R if kind is Kind.NODE else D)
+            # A rewind sets the offset of a lane, a reset that of any partition.
+            yield Right(user, Resource.GROUP, kind.group, R)
             yield Right(user, Resource.TRANSACTIONAL_ID, f"geolane-{kind.value}-", W, Pattern.PREFIXED)
         yield Right(user, Resource.TRANSACTIONAL_ID, "geolane-coordinator", W)
         yield Right(user, Resource.CLUSTER, CLUSTER_NAME, Operation.DESCRIBE_CONFIGS)

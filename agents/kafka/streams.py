@@ -19,6 +19,7 @@ from agents.kafka.offsets import Offsets
 from agents.kafka.wire import DescribeProducers
 
 LOOK_EVERY_S = 5.0
+WORKED = (TOPIC_RAW, TOPIC_LANES)
 ASKED_AT_MOST = 20
 """Partitions per look whose open transaction's producer is asked for."""
 _BOUND_S = 4.0
@@ -83,7 +84,7 @@ class StreamLooks:
         return StreamsLooked(counts, extents, committed, await self._transactions(extents))
 
     async def _partitions(self) -> dict[str, int]:
-        """How many each topic has; 0 where there is no such topic."""
+        """How many each topic has; 0 where there is no such topic; a topic is left out that we may not know of."""
 
         async def attempt() -> dict[str, int]:
             node = self._link.client.get_random_node()
@@ -93,6 +94,9 @@ class StreamLooks:
             found = dict.fromkeys(TOPICS, 0)
             for code, name, _, partitions, *_rest in answer.topics:
                 error = kafka_errors.for_code(code)
+                if error is kafka_errors.TopicAuthorizationFailedError and name not in WORKED:
+                    del found[name]  # not told to us: nothing is said of it
+                    continue
                 if error not in (kafka_errors.NoError, kafka_errors.UnknownTopicOrPartitionError):
                     raise error(name)
                 found[name] = len(partitions)

@@ -21,7 +21,7 @@ from agents.settings.tables import ORDERED, Settings
 from agents.texts import text_of
 
 PREFIX, JOINT = "GEOLANE_", "__"
-RESERVED = frozenset({"GEOLANE_PARENT"})
+RESERVED = frozenset({"GEOLANE_PARENT", "GEOLANE_LAST_END"})
 """Variables with our prefix that are no settings (agents/supervisor.py)."""
 DEFAULT = "default"
 FLAG = "--set "

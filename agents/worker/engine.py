@@ -37,6 +37,11 @@ from agents.worker.stage import Later, Stage, Tally
 
 IDLE_COMMIT_S = 24 * 3600.0
 """An offset that did not move is committed anew this often: brokers forget offsets after 7 days (PROTOCOL 2.7)."""
+PASSED_COMMIT_S = 10.0
+"""Where nothing but transaction markers came since the last commit, they are committed after this long: retention would delete
+them, and with them the offset at which the next owner begins."""
+RECOMMIT_AFTER_S = 1.0
+"""A commit of ours that does not show by then (the group's offsets were deleted) is committed once more before the release."""
 MISSING_AFTER_S = 10.0
 """So long may a committed offset that the coordinator told of take to show, before the partition stops with a fault."""
 TOLD_AFTER_S = 10.0
@@ -261,8 +266,13 @@ class Engine:
                 if lane.partition in shown and lane.phase is Phase.WAITING:
                     self._begin_if_shown(lane, shown[lane.partition], now)
             for lane in leaving:
-                if lane.partition in shown and (shown[lane.partition] or (0, ""))[0] >= lane.next:
+                if lane.partition not in shown:
+                    continue
+                if (shown[lane.partition] or (0, ""))[0] >= lane.next:
                     await self._let_go(lane, lane.next)
+                elif now - max(lane.asked_at, lane.committed_at) > RECOMMIT_AFTER_S:
+                    lane.recommit = True
+                    self._told.set()
             await asyncio.sleep(_WATCH_S)
 
     async def _watch_ends(self, offsets: Offsets) -> None:
@@ -347,7 +357,7 @@ class Engine:
                 if not lane.started:
                     await self._let_go(lane, lane.told)
                 elif lane.phase is not Phase.LEAVING:
-                    lane.phase = Phase.LEAVING
+                    lane.phase, lane.asked_at = Phase.LEAVING, time.monotonic()
                     self._pending.set()
         for lane in [lane for lane in self._aside if lane.phase is not Phase.WORKING]:
             self._drop_aside(lane)
@@ -368,6 +378,10 @@ class Engine:
         now = time.monotonic()
         if finished := self._finished_aside():
             return finished
+        if again := [lane for lane in self._lanes.values() if lane.recommit and lane.quiet]:
+            for lane in again:
+                lane.recommit = False
+            return _Staged([], [_Part(lane, lane.next, lane.counts, Tally()) for lane in again])
         if not self._reading:
             await _wait(self._told, _LOOK_S)
             return None
@@ -389,8 +403,13 @@ class Engine:
             lane.looked(reader.end(n), ends[n], got[n][0].timestamp if n in got else None, now_ms)
         parts = await self._stage_all(got, ends, producer, thread, tasks) if got else _Staged([], [])
         idle_before = time.monotonic() - (0.0 if producer.owes else self._idle_commit_s)
+        passed_before = time.monotonic() - PASSED_COMMIT_S
         for n, lane in self._reading.items():
-            if n not in got and lane.committed_at < idle_before and lane.quiet:
+            if n in got or not lane.quiet:
+                continue
+            behind = lane.passed > max(lane.committed, 0) and lane.committed_at < passed_before
+            if lane.committed_at < idle_before or behind:
+                lane.next = max(lane.next, lane.passed)
                 parts.parts.append(_Part(lane, lane.next, lane.counts, Tally()))
         return parts if parts.parts else None
 

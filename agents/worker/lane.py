@@ -54,7 +54,8 @@ class Phase(Enum):
 class Lane:
     """`told`: where to start at the earliest. `next`: the offset behind the last record that is committed or on its way
     to it; `committed`: behind the last that is committed (-1: nothing is). `after`: an earlier tenure of the same
-    partition in this process, whose last commit must show first. `since`: when it began to wait (monotonic).
+    partition in this process, whose last commit must show first. `since`: when it began to wait, `asked_at`: to leave
+    (monotonic); `recommit`: what it committed does not show, and is to be committed once more.
     `end`: behind the last record that may be read, -1 before that is known; `passed`: no event before that is left
     (transaction markers are behind what is committed); `clear_ms`: nor one that was appended before that (epoch ms, 0
     before that is known). `held_until`: it is not worked before that (monotonic), since a topic refuses what becomes of it;
@@ -71,6 +72,8 @@ class Lane:
     committed: int = -1
     committed_counts: Counts = field(default_factory=Counts)
     committed_at: float = 0.0
+    asked_at: float = 0.0
+    recommit: bool = False
     fault: str = ""
     behind: int = 0
     end: int = -1

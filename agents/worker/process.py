@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +16,7 @@ from agents.errors import LeaseLost
 from agents.metrics.endpoint import served
 from agents.settings import Settings
 from agents.settings import Worker as WorkerSettings
+from agents.supervisor import LAST_END
 from agents.systemd.notify import Service
 from agents.worker.engine import Engine
 from agents.worker.health import STARTING, Probe, judge
@@ -52,6 +54,7 @@ async def serve(settings: Settings, account: str, stage: Stage, service: Service
     link = WorkerLink(
         settings.xmpp, account, boot, engine.obey,
         site=site, capacity_eps=settings.worker.capacity_eps, ping_period_s=settings.worker.ping_period_s, tuned=dials.take,
+        last_end=os.environ.get(LAST_END, ""),
     )  # fmt: skip
     _log.info("worker_started", worker=account, boot=boot)
     try:

@@ -55,9 +55,11 @@ class WorkerLink:
         capacity_eps: float,
         ping_period_s: float = PING_PERIOD_S,
         tuned: Callable[[TuningValues], None] = lambda _: None,
+        last_end: str = "",
     ) -> None:
         self._xmpp, self._worker, self._boot, self._obey = xmpp, worker, boot, obey
         self._site, self._capacity_eps, self._ping_period_s = site, capacity_eps, ping_period_s
+        self._last_end = last_end
         self._tuning = TuningFeed(xmpp, tuned)
         self._session: Session | None = None
         self._said = self._announcement(Health.DND, "starting", "")
@@ -70,7 +72,15 @@ class WorkerLink:
 
     def _announcement(self, what: Health, state: str, status: str) -> Announcement:
         return Announcement(
-            self._worker, what, self._boot, state, status, self._site, self._capacity_eps, version=VERSION
+            self._worker,
+            what,
+            self._boot,
+            state,
+            status,
+            self._site,
+            self._capacity_eps,
+            version=VERSION,
+            last_end=self._last_end,
         )
 
     @property

@@ -25,14 +25,14 @@ class NodeStanza(ElementBase):  # type: ignore[misc]
         <presence from='node-fra-1@fleet.example.org/etl'>
          <show>dnd</show><status>draining: 3 lanes left</status><priority>-1</priority>
          <node xmlns='urn:geolane:node:1' boot='01JD8Q' state='draining' site='fra'
-               capacity_eps='2000' accel='none' version='0.1.0'/>
+               capacity_eps='2000' accel='none' version='0.1.0' last_end='exit -9 (SIGKILL)'/>
         </presence>
     """
 
     name = "node"
     namespace = ns.NODE
     plugin_attrib = "geolane_node"
-    interfaces = {"boot", "state", "site", "capacity_eps", "accel", "version"}  # noqa: RUF012  # slixmpp's form
+    interfaces = {"boot", "state", "site", "capacity_eps", "accel", "version", "last_end"}  # noqa: RUF012  # slixmpp's form
 
 
 register_stanza_plugin(Presence, NodeStanza)
@@ -61,6 +61,8 @@ def presence_of(presence: Presence, said: Announcement) -> Presence:
     node["capacity_eps"] = show(said.capacity_eps)
     node["accel"] = clean(said.accel)
     node["version"] = clean(said.version)
+    if said.last_end:
+        node["last_end"] = clean(said.last_end)
     return presence
 
 
@@ -93,4 +95,5 @@ def announcement(presence: Presence, worker: str) -> Announcement | None:
         capacity_eps=number(node.get("capacity_eps"), "capacity_eps"),
         accel=sentence(node.get("accel"), 64) or "none",
         version=sentence(node.get("version"), 64),
+        last_end=sentence(node.get("last_end"), SHOWN_AT_MOST),
     )

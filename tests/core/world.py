@@ -113,7 +113,7 @@ class World:
     procs: dict[str, Process] = field(default_factory=dict)
     boots: int = 0
     leader_epoch: int = 0
-    kafka: deque[fx.MakeLease | fx.Write | fx.ReadOffsets] = field(default_factory=deque)
+    kafka: deque[fx.MakeLease | fx.Write | fx.ReadOffsets | fx.ReadRelease] = field(default_factory=deque)
     sends: list[fx.Send] = field(default_factory=list)
     pings: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -177,7 +177,7 @@ class World:
 
     def _perform(self, effect: fx.Effect) -> None:
         match effect:
-            case fx.MakeLease() | fx.Write() | fx.ReadOffsets():
+            case fx.MakeLease() | fx.Write() | fx.ReadOffsets() | fx.ReadRelease():
                 self.kafka.append(effect)
             case fx.Send():
                 self.sends.append(effect)
@@ -223,6 +223,10 @@ class World:
                 self.tell(fx.Written(partitions, leases, intents, tuning))
                 for follow in then:
                     self._perform(follow)
+            case fx.ReadRelease(worker, command, answer):
+                parts = [Partition(command.topic, g.n) for g in answer.lanes]
+                found = {p: self.committed[p] for p in parts if p in self.committed}
+                self.tell(fx.ReleaseRead(worker, command, answer, found, dict.fromkeys(parts, self.records)))
             case fx.ReadOffsets(partitions):
                 self.tell(fx.OffsetsRead({p: self.committed.get(p, 0) for p in partitions}))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -18,6 +20,7 @@ from aiokafka.client import CoordinationType
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from agents.core.feeds import FLEET, FleetSummary, TroubleRow
+from agents.core.forms import Reply
 from agents.core.model import LANES, RAW, TOPIC_LANES, TOPIC_RAW, Partition, State
 from agents.embedded import flights
 from agents.kafka.connection import Link, client_kwargs
@@ -54,6 +57,17 @@ async def told(person: Person, wanted: Callable[[list[TroubleRow]], bool], timeo
             if wanted(list(summary.troubles.rows)):
                 return list(summary.troubles.rows)
     raise AssertionError("the feed ended")
+
+
+@asynccontextmanager
+async def operator(running: Running) -> AsyncIterator[Person]:
+    """Of the room's owners."""
+    async with Person(running.login("operator"), "operator") as person:
+        yield person
+
+
+def said(reply: Reply) -> str:
+    return "\n".join(remark.text for remark in reply.remarks)
 
 
 async def status(person: Person) -> str:
@@ -159,27 +173,71 @@ async def _delete_group(kafka: Kafka, group: str) -> None:
         await link.stop()
 
 
-@pytest.mark.parametrize("what", ["records", "group"])
-async def test_lanes_whose_offset_is_not_in_their_log_are_told_and_one_command_mends_all(
-    running: Running, what: str
-) -> None:
-    kafka, lanes = running.stack.base.kafka, len(running.stack.accounting.lanes)
+async def test_lanes_whose_group_is_gone_are_told_and_one_command_mends_all(running: Running) -> None:
+    kafka = running.stack.base.kafka
     replay, sending = running.replay(500)
     await running.account(replay, sending)
     victim = running.stack.busiest()
-    mine = {p.key for p in running.stack.follower.lanes_of(victim.name)}
-    async with running.in_room() as ana:
-        if what == "records":
-            await _delete_records(kafka, TOPIC_LANES, lanes)
-        else:
-            await _delete_group(kafka, "geolane-node")
+    async with operator(running) as ana:
+        await _delete_group(kafka, "geolane-node")
+        rows = await told(ana, lambda rows: any(r.kind == "offset_lost" for r in rows))
         running.stack.kill(victim.name)
-        rows = await told(ana, lambda rows: mine & {r.about for r in rows if r.kind == "offset_lost"} == mine)
-        [row, *_] = [r for r in rows if r.about in mine and r.kind == "offset_lost"]
-        assert "cannot be worked: its committed offset is" in row.text
+        assert "cannot be worked: its committed offset is gone (the last one known is" in rows[0].text
         assert (await status(ana)).startswith("Critical")
-        done = text(await confirmed(ana, "reset", what="all"))
-        assert "reset all" in done
-        await told(ana, lambda rows: not rows)
+        placed = running.stack.follower.placed
+        lanes = [p for p in placed if p.topic == LANES]
+        await running.until(lambda: all(placed[p].state is State.ASSIGNED for p in lanes), "all are with somebody")
+        assert "reset all" in said(await confirmed(ana, "reset", what="all"))
+        await told(ana, lambda rows: not rows, 90)
     replay, sending = running.replay(500)
     await running.account(replay, sending)
+
+
+async def test_a_lane_is_released_though_its_group_is_gone(running: Running) -> None:
+    """Its owner commits again what does not show any more."""
+    kafka, fences = running.stack.base.kafka, running.stack.follower.fences
+    lane = running.stack.follower.lanes_of(running.stack.busiest().name)[0]
+    owner = running.stack.follower.placed[lane].worker
+    other = next(w for w in running.stack.family.children if w.startswith("node") and w != owner)
+    await _delete_group(kafka, "geolane-node")
+    async with operator(running) as ana:
+        await confirmed(ana, "move", lane=str(lane.n), node=other.removeprefix("node-"))
+        placed = running.stack.follower.placed
+        await running.until(
+            lambda: placed[lane].worker == other and placed[lane].state is State.ASSIGNED, "it moved", 20
+        )
+        assert running.stack.follower.fences == fences
+        await confirmed(ana, "reset", what="all")
+        await told(ana, lambda rows: not rows, 90)
+    replay, sending = running.replay(500)
+    await running.account(replay, sending)
+
+
+async def test_lanes_whose_records_are_gone_go_on_where_their_log_begins(running: Running) -> None:
+    """The last of this module: its books do not close any more."""
+    kafka, lanes = running.stack.base.kafka, len(running.stack.accounting.lanes)
+    nodes = [c for name, c in running.stack.family.children.items() if name.startswith("node-")]
+    starts = {c.name: c.starts for c in nodes}
+    for node in nodes:
+        node.signal(signal.SIGSTOP)
+    _, sending = running.replay(300)
+    await sending
+    accounting = running.stack.accounting
+    await asyncio.sleep(1)  # the router passes them on
+    await _delete_records(kafka, TOPIC_LANES, lanes)
+    clean = accounting.clean
+    for node in nodes:
+        node.signal(signal.SIGCONT)
+        node.signal(signal.SIGKILL)
+    await running.until(lambda: all(c.starts > starts[c.name] for c in nodes), "they are started again")
+    async with operator(running) as ana:
+        rows = await told(ana, lambda rows: any(r.kind == "offset_lost" for r in rows))
+        assert re.search(r"its log begins at [0-9,]+ \(retention, or deleted records\)", rows[0].text)
+        placed = running.stack.follower.placed
+        all_lanes = [p for p in placed if p.topic == LANES]
+        await running.until(lambda: all(placed[p].state is State.ASSIGNED for p in all_lanes), "all are with somebody")
+        assert "reset all" in said(await confirmed(ana, "reset", what="all"))
+        await told(ana, lambda rows: not rows, 90)
+    _, sending = running.replay(300)
+    await sending
+    await running.until(lambda: accounting.clean >= clean + 290, "what comes now is worked")

@@ -31,7 +31,7 @@ class Type(Enum):
 class Argument:
     """`name` is also the form field's; `help` says what it is; `choices` are all that is allowed (empty: anything).
 
-    `many`: any number of words, only as the last one. `keyed`: written `name=value`, anywhere behind the name, and optional;
+    `many`: any number of words, only as the last that is not keyed. `keyed`: written `name=value`, anywhere behind the name, and optional;
     after those that are not. `low`, `high`: the range of a NUMBER."""
 
     name: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from agents.core.circles import Circles
 from agents.core.effects import Effect, Note, Publish, Say, Subject
 from agents.core.feeds import ALERTS, AlertItem, FeedItem, Severity
 from agents.core.fleet import Fleet
@@ -75,6 +76,7 @@ class News:
         default_factory=dict
     )  # how many changes of health may be told, and as of when
     troubles: Troubles = field(default_factory=Troubles)
+    circles: Circles = field(init=False)
     tokens: float = BURST
     refilled_at: float = 0.0
     subject: str = ""
@@ -85,11 +87,16 @@ class News:
     led: bool = False
     count: int = 0
 
+    def __post_init__(self) -> None:
+        self.circles = Circles(self.troubles)
+
     # ---- what happened ----
 
     def gone(self, spec: WorkerSpec, why: str, lost: Iterable[Partition], now: float) -> None:
         parts = set(lost)
         self.away.add(spec.worker)
+        if self.circles.loops(spec.worker):
+            return
         what = "router" if spec.kind is Kind.ROUTER else "node"
         self.line(f"{spec.name} is gone: {why}. To be moved: {names(parts)}.")
         self.alert(Severity.CRITICAL, f"{what}_gone", spec.worker, f"{spec.name} is gone: {why}")
@@ -104,6 +111,8 @@ class News:
 
     def restarted(self, spec: WorkerSpec, lost: Iterable[Partition], now: float) -> None:
         parts = set(lost)
+        if self.circles.loops(spec.worker):
+            return
         self.line(f"{spec.name} has restarted. To be placed anew: {names(parts)}.")
         self.incidents.append(Incident(f"{names(parts)} of {spec.name}", self._epochs(parts), now, about=spec.worker))
 
@@ -111,8 +120,9 @@ class News:
         """Whether it is worth a note: of a worker that changes its health all the time only some of it is told."""
         if spec.worker in self.away and after is not Health.UNAVAILABLE:
             self.away.discard(spec.worker)
-            self.line(f"{spec.name} is back.")
-            self.alert(Severity.INFO, "worker_back", spec.worker, f"{spec.name} is back")
+            if not self.circles.loops(spec.worker):
+                self.line(f"{spec.name} is back.")
+                self.alert(Severity.INFO, "worker_back", spec.worker, f"{spec.name} is back")
         left, at = self.flips.get(spec.worker, (FLIPS, now))
         left = min(FLIPS, left + (now - at) / FLIP_S)
         self.flips[spec.worker] = (left - 1 if left >= 1 else left, now)

@@ -149,6 +149,7 @@ def test_a_drain_is_done_when_what_came_meanwhile_has_gone_too(w: World) -> None
     ask(w, f"!confirm {confirm_id(ask(w, f'!move {other.n} {name}'))}")
     w.kafka_step()
     w.deliver(0)
+    w.kafka_step()
     w.kafka_step()  # it is released, and about to be written as the victim's
     ask(w, f"!confirm {confirm_id(ask(w, f'!drain {name}'))}")
     assert other not in w.core.news.incidents[-1].epochs

@@ -1,0 +1,71 @@
+"""What happens again and again is told once, with its last words, and once more when it has held."""
+
+from __future__ import annotations
+
+from agents.core.circles import HELD_S, STARTS
+from agents.core.events_xmpp import WorkerSeen
+from agents.core.feeds import AlertItem
+from agents.core.model import Announcement, Health
+from agents.core.troubles import Kind
+from tests.core.world import World
+
+
+def crash_and_start(w: World, worker: str, end: str) -> None:
+    w.crash(worker)
+    w.now_s += 0.5
+    w.fair(1, revive=False)
+    w.start(worker)
+    boot = w.procs[worker].boot
+    w.tell(WorkerSeen(Announcement(worker, Health.AVAILABLE, boot=boot, state="working", last_end=end)))
+    w.fair(3, revive=False)
+
+
+def test_a_worker_that_starts_again_and_again_is_told_once_with_its_last_words() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(10)
+    for n in range(STARTS + 2):
+        w.said.clear()
+        w.published.clear()
+        # The announcement that names how it ended comes before any other of that boot.
+        w.crash("node-1")
+        w.now_s += 0.5
+        w.fair(1, revive=False)
+        w.boots += 1
+        w.tell(
+            WorkerSeen(Announcement("node-1", Health.AVAILABLE, boot=f"x{n}", state="working", last_end=f"exit {n}"))
+        )
+        w.start("node-1")
+        w.fair(3, revive=False)
+    kinds = [p.item.element.kind for p in w.published if isinstance(p.item.element, AlertItem)]
+    assert not {"node_gone", "worker_back"} & set(kinds), "not each time"
+    assert not any("1 is gone" in s or "1 is back" in s for s in w.said)
+    [t] = [t for t in w.core.news.troubles.standing() if t.kind is Kind.CRASH_LOOP]
+    assert t.about == "node-1"
+    assert "1 starts again and again" in t.text
+    w.fair(int(HELD_S) + 2)
+    assert not [t for t in w.core.news.troubles.standing() if t.kind is Kind.CRASH_LOOP]
+    assert any("1 holds since" in s for s in w.said)
+
+
+def test_its_last_end_is_in_what_is_told() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(10)
+    view = w.core.fleet.views["node-1"]
+    for n in range(STARTS):
+        w.core.lookout.circles.started(view.spec, f"killed by SIGSEGV: fault: {n}", w.now_s + n)
+    [t] = w.core.news.troubles.standing()
+    assert "4 times in 3 s. Its last end: killed by SIGSEGV: fault: 3. Look at its log" in t.text
+    assert "journalctl -u geolane-node@1" in t.text
+
+
+def test_a_lane_that_goes_from_hand_to_hand_is_told() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(10)
+    p, placed = next((p, s) for p, s in w.partitions.items() if p.topic.endswith("lanes"))
+    for n in range(8):
+        w.core.lookout.circles.given(p, placed, w.now_s + n)
+    [t] = w.core.news.troubles.standing()
+    assert (t.kind, t.about) == (Kind.CIRCLES, p.key)
+    assert f"{p.label} goes from hand to hand, 9 times in" in t.text
+    w.fair(int(HELD_S) + 10)
+    assert not w.core.news.troubles.standing()
