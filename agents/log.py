@@ -9,12 +9,22 @@ from typing import Any
 
 import structlog
 
+from agents.core.text import printable
+
 SECRET_KEYS = frozenset({"password", "secret", "token", "authorization"})
 
 
 def _hide_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     for key in SECRET_KEYS & event.keys():
         event[key] = "***"
+    return event
+
+
+def _fit_for_terminals(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """What others wrote moves no cursor and turns no text round. JSON escapes all of it anyway."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = printable(value)
     return event
 
 
@@ -50,7 +60,9 @@ def setup(process: str, level: str = "INFO") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _hide_secrets,
     ]
-    renderer: Any = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    renderers: list[Any] = [structlog.processors.JSONRenderer()]
+    if sys.stderr.isatty():
+        renderers = [_fit_for_terminals, structlog.dev.ConsoleRenderer()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -58,7 +70,7 @@ def setup(process: str, level: str = "INFO") -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                renderer,
+                *renderers,
             ],
         )
     )

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from agents.core.nearest import hint
 from agents.core.records import DIED, LANE, OURS, REASON, REPLAYS, SRC, Reason, Unread
 from agents.core.records import source as source_of
+from agents.core.text import one_line
 from agents.core.times import when_ms
 from agents.errors import OperatorError
 
@@ -172,7 +173,7 @@ def returned(x: Letter, by: str) -> list[tuple[str, bytes | None]]:
 def summed(found: Found) -> str:
     """`12 dead letters: 10 pipeline_error, 2 not_json`."""
     word = "dead letter" if found.count == 1 else "dead letters"
-    by = ", ".join(f"{n:,} {reason}" for reason, n in found.reasons)
+    by = ", ".join(f"{n:,} {_word(reason)}" for reason, n in found.reasons)
     more = "" if found.whole else " (there are more that were not looked at: narrow it down by since=)"
     return f"{found.count:,} {word}{': ' + by if by else ''}{more}"
 
@@ -211,6 +212,4 @@ def shown(x: Letter, characters: int) -> list[str]:
 def readable(content: bytes | None, characters: int) -> str:
     if content is None:
         return "none"
-    text = content[: 4 * characters].decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text[:characters] + (" ..." if len(text) > characters or len(content) > 4 * characters else "")
+    return one_line(content[: 4 * characters].decode("utf-8", "backslashreplace"), characters)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agents.core.records import Record
+from agents.core.text import one_line
 from agents.errors import PipelineError
 
 Answer = Record | None | list[Record]
@@ -167,7 +168,4 @@ def told(error: BaseException) -> str:
 
 def shown(text: str, limit: int = _SHOWN) -> str:
     """Bounded, and no control character in it."""
-    text = text[:limit]
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)[:limit]
+    return one_line(text, limit)

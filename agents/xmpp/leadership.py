@@ -21,6 +21,7 @@ from agents.core.events_xmpp import (
     WorkerSeen,
     XmppEvent,
 )
+from agents.core.text import one_line
 from agents.errors import CommandRefused, NoAnswer, NotConnected
 from agents.xmpp.client import IN_FLIGHT, Backoff, Handlers, Session
 from agents.xmpp.feeds import READERS, Publisher, ensure_subscribed
@@ -38,6 +39,7 @@ NICK = "geolane"
 LEADER_PRIORITY = 10
 REMEMBERED = 2000
 EARLY_WORDS = 100
+NICK_LIMIT = 60
 # What one sender may have read. A worker tells of itself once or twice a second, a person types.
 STATE = Budget(20, 5)
 WORDS = Budget(60, 10)
@@ -233,7 +235,7 @@ class Leadership:
 
     def _heard_in_room(self, said: Heard, who: Occupant) -> None:
         if who.jid != self._xmpp.coordinator:
-            self._ask(said, who.jid, who.nick, room=True)
+            self._ask(said, who.jid, one_line(who.nick, NICK_LIMIT), room=True)
 
     def _heard_alone(self, said: Heard) -> None:
         sender = JID(said.sender).bare
