@@ -51,7 +51,6 @@ class Fuzz:
         self.cases = Cases(run.seed)
         self.refused = 0
         self.aborted = 0
-        self.kills: dict[str, int] = {}
         self._raw = running.stack.base.coordinator.raw_partitions
         self.books.may_be_too_large = run.settings
 
@@ -77,15 +76,14 @@ class Fuzz:
                 with suppress(asyncio.CancelledError):
                     await task
             await self.books.stop()
-        children = self.running.stack.family.children
-        restarted = {
-            name: child.starts - starts.get(name, 1) - self.kills.get(name, 0) for name, child in children.items()
-        }
+        children, killed = self.running.stack.family.children, self.running.killed
+        restarted = {name: child.starts - starts.get(name, 1) - killed[name] for name, child in children.items()}
         result |= {
             "seed": self.run.seed,
             "batches_refused": self.refused,
             "records_aborted": self.aborted,
             "restarts": {name: n for name, n in restarted.items() if n},
+            "killed": dict(killed),
             "stopped": self.stopped(),
             "seconds": round(time.monotonic() - begun, 1),
         }

@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Running:
         self.first_port = first_port  # of the metrics, where a module asks for them
         self.stream: Iterator[Event] = flights.stream()
         self.replays: list[Replay] = []
+        self.killed: Counter[str] = Counter()  # processes, by name, and how often
 
     def replay(self, events: int, stream: Iterator[Event] | None = None) -> tuple[Replay, asyncio.Task[None]]:
         """Send so many events more, at 1,000/s."""

@@ -5,16 +5,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+from msgspec.structs import replace
 
 from agents.core.records import Record
+from agents.embedded.broker import Broker
 from agents.kafka import producer as producer_module
 from agents.kafka.connection import client_kwargs
-from agents.kafka.wire import IncrementalAlterConfigs
+from agents.kafka.removal import Removal
+from agents.kafka.rights import Right
+from agents.kafka.wire import IncrementalAlterConfigs, Operation, Resource
 from agents.node.stage import NodeStage
 from tests.fixtures.kafka import KafkaServer
 from tests.router.test_router import router
@@ -192,3 +197,65 @@ async def test_a_topic_that_is_gone_holds_what_leads_to_it(kafka_server: KafkaSe
         await r.fill(r.topics.raw, 1, [event(i) for i in range(50)])
         assert len(await r.read(r.topics.lanes, 50)) == 50
         assert not w.task.done()
+
+
+async def test_a_right_that_is_taken_away_holds_what_needs_it(kafka_server: KafkaServer, tmp_path: Path) -> None:
+    """The router may write to lanes, and to the dead letters no more."""
+    async with rig(kafka_server, lanes=4, raw=2) as r:
+        t, user, file = r.topics, kafka_server.name("router"), tmp_path / "password"
+        file.write_text("correct horse")
+        file.chmod(0o600)
+        topics = {t.raw: Operation.READ, t.lanes: Operation.WRITE, t.dead: Operation.WRITE}
+        rights = [Right(user, Resource.TOPIC, name, operation) for name, operation in topics.items()]
+        rights.append(Right(user, Resource.GROUP, t.router_group, Operation.READ))
+        rights.append(Right(user, Resource.TRANSACTIONAL_ID, f"{t.raw}-w", Operation.WRITE))
+        accounts = Removal(r.kafka)
+        await accounts.start()
+        try:
+            await accounts.set_passwords({user: file})
+            await accounts.rights(rights, _nobody_hears)
+            admin_kafka, r.kafka = r.kafka, replace(r.kafka, username=user, password_file=str(file))
+            w = await r.engine(router(r))
+            await w.assign((0, 1, 0), (1, 1, 0))
+            r.kafka = admin_kafka
+            await r.fill(t.raw, 0, [b"no event"])
+            assert len(await r.read(t.dead, 1)) == 1
+            await accounts.taken([rights[2]], _nobody_hears)
+            await r.fill(t.raw, 0, [b"no event", event(0)])
+            await until(lambda: "lacks the right" in held(w, 0))
+            await r.fill(t.raw, 1, [event(i) for i in range(50)])
+            assert len(await r.read(t.lanes, 50)) == 50
+            await accounts.rights(rights, _nobody_hears)
+            assert len(await r.read(t.lanes, 51)) == 51
+            assert len(await r.read(t.dead, 2)) == 2
+        finally:
+            await accounts.stop()
+
+
+def _nobody_hears(did: str, what: str) -> None:
+    return None
+
+
+class _OldTransactions(Broker):
+    """Without transaction version 2 all transactions of a lease have one epoch, and its sequence numbers go on."""
+
+    def _more_format_arguments(self) -> list[str]:
+        return [*super()._more_format_arguments(), "--feature", "transaction.version=0"]
+
+
+async def test_sequence_numbers_go_on_behind_what_was_taken(server_folder: Path) -> None:
+    broker = _OldTransactions(server_folder)
+    await broker.start(120)
+    try:
+        async with rig(KafkaServer(broker), lanes=2) as r:
+            await alter(r, r.topics.clean, SMALL)
+            await fill_lane(r, 0, [*raw_values(2_000, 100), *raw_values(5_000, 100)])
+            await r.fill_lane(1, 0, 100)
+            w = await r.engine(node(r))
+            await w.assign((0, 1, 0), (1, 1, 0))
+            await until(lambda: done(w) == 300)
+            assert len(await r.read(r.topics.clean, 298)) == 298
+            assert len(await r.read(r.topics.dead, 2)) == 2
+            assert not w.task.done()
+    finally:
+        await broker.stop()

@@ -1,0 +1,74 @@
+"""Others that are at work while records are fuzzed (`--rogue tests.record_fuzz.rogues:NAME`)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from signal import SIGKILL
+
+import msgspec
+
+from agents.core.model import TOPIC_LANEMAP, TOPIC_PLACEMENT
+from tests.fixtures import foreign
+from tests.fixtures.foreign import Foreign
+from tests.security.rogues import guest, outsider
+from tests.stack.conftest import Running
+
+SPOIL_EVERY_S, KILL_EVERY_S = 5.0, 45.0
+
+
+@asynccontextmanager
+async def people(running: Running) -> AsyncIterator[None]:
+    """A member of the room and an account that the room does not know, neither of good will."""
+    xmpp, stop = running.stack.base.xmpp, asyncio.Event()
+    password = secrets.token_urlsafe(12)
+    file = running.stack.folder.secrets / "eve"
+    file.touch(0o600)
+    await asyncio.to_thread(file.write_text, password)
+    server = running.stack.servers.server
+    assert server is not None, "rogues have accounts on the embedded server"
+    await server.api.call("register", user="eve", host=xmpp.domain, password=password)
+    eve = msgspec.structs.replace(xmpp, password_file=str(file))
+    tasks = [
+        asyncio.create_task(guest(running.login("guest"), "guest", stop, seed=1)),
+        asyncio.create_task(outsider(eve, "eve", stop, seed=2)),
+    ]
+    try:
+        yield
+    finally:
+        stop.set()
+        async with asyncio.timeout(60):
+            await asyncio.gather(*tasks)
+
+
+@asynccontextmanager
+async def spoiler(running: Running) -> AsyncIterator[None]:
+    """Writes rubbish into `placement` and `lanemap`, and kills who leads: the next one has to read it."""
+    task = asyncio.create_task(_spoil(running, random.Random(5)))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _spoil(running: Running, rng: random.Random) -> None:
+    loop = asyncio.get_running_loop()
+    kill_at = loop.time() + KILL_EVERY_S
+    async with foreign.sender(running.stack.base.kafka) as sender:
+        while True:
+            key = rng.choice(
+                (b"main/events.lanes/%d" % rng.randrange(12), b"main/events.raw/0", b"leader", b"\xff", b"x/y/1", b"1", b"99")
+            )  # fmt: skip
+            value = rng.choice((None, b"", b"{}", b"\xff\xfe", rng.randbytes(20)))
+            topic = rng.choice((TOPIC_PLACEMENT, TOPIC_LANEMAP))
+            await sender.send(topic, 0, foreign.batch([Foreign(value, key, [(b"\xff", None)])]))
+            if loop.time() > kill_at:
+                leader = running.leader()
+                running.killed[leader.name] += leader.signal(SIGKILL)
+                kill_at = loop.time() + KILL_EVERY_S
+            await asyncio.sleep(SPOIL_EVERY_S)
