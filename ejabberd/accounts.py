@@ -16,8 +16,15 @@ from ejabberd.api import AdminApi
 TRIES = 5
 
 
-async def ensure(api: AdminApi, user: str, host: str, secrets: Path) -> Literal["made", "changed", "there"]:
-    """The account is there, with the password in its file."""
+async def ensure(
+    api: AdminApi, user: str, host: str, secrets: Path, *, reset: bool = False
+) -> Literal["made", "changed", "there"]:
+    """The account is there, with the password in its file.
+
+    One that is there without a file here was not made here: its password is replaced only with `reset`, that of the
+    account that asks never. Raises SettingsError then, XmppError."""
+    if not (reset or (secrets / user).exists()):
+        await refuse_foreign(api, user, host, secrets)
     text = await asyncio.to_thread(made_once, secrets / user)
     try:
         await asked(api, "register", user=user, host=host, password=text)
@@ -26,9 +33,24 @@ async def ensure(api: AdminApi, user: str, host: str, secrets: Path) -> Literal[
             raise
         if await is_password(api, user, host, text):
             return "there"
+        if api.account == f"{user}@{host}":
+            raise SettingsError(
+                f"{api.account} is the account that the server's API is asked with: its password is not changed; choose "
+                "another name"
+            ) from e
         await asked(api, "change_password", user=user, host=host, newpass=text)
         return "changed"
     return "made"
+
+
+async def refuse_foreign(api: AdminApi, user: str, host: str, secrets: Path) -> None:
+    """Raises SettingsError where the account is there and its password's file is not."""
+    # Who makes it at once with us has put the file there before the account.
+    if await exists(api, user, host) and not (secrets / user).exists():
+        raise SettingsError(
+            f"account {user}@{host} is there and was not made here: there is no {secrets / user}. Put its password into "
+            "that file (mode 0600), choose another name, or give --reset-password to replace it"
+        )
 
 
 async def exists(api: AdminApi, user: str, host: str) -> bool:

@@ -35,6 +35,7 @@ class AdminApi:
 
     def __init__(self, socket_path: Path, timeout_s: float = 10.0) -> None:
         self.socket_path = socket_path
+        self.account = ""  # the JID that asks, where one does
         self.timeout_s = timeout_s
         self._version: str | None = None  # what goes behind a command's name; None: not known yet
         self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore, asyncio.Lock] | None = None

@@ -37,6 +37,7 @@ class HttpsApi(AdminApi):
 
     def __init__(self, endpoint: Endpoint, timeout_s: float = 10.0) -> None:
         super().__init__(Path(), timeout_s)
+        self.account = endpoint.user
         self._at = endpoint
         url = urlsplit(endpoint.url)
         self._host, self._base = url.netloc, url.path.rstrip("/")

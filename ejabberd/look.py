@@ -12,14 +12,22 @@ from ejabberd.provision import COORDINATOR, NO_PRIVATE_MESSAGES, ROOM, ROOM_OPTI
 
 
 async def look(
-    api: AdminApi, domain: str, workers: Sequence[str], people: Sequence[Person], secrets: Path, tell: Tell
+    api: AdminApi,
+    domain: str,
+    workers: Sequence[str],
+    people: Sequence[Person],
+    secrets: Path,
+    tell: Tell,
+    *,
+    reset: bool = False,
 ) -> None:
-    """The lines of `provision` for the same arguments. Raises SettingsError (a password's file), XmppError."""
+    """The lines of `provision` for the same arguments. Raises SettingsError (a password's file, or none for an account that
+    is there), XmppError."""
     fleet = f"fleet.{domain}"
     for user in (COORDINATOR, *workers):
-        await _account(api, user, fleet, secrets, tell)
+        await _account(api, user, fleet, secrets, tell, reset)
     for person in people:
-        await _account(api, person.name, domain, secrets, tell)
+        await _account(api, person.name, domain, secrets, tell, reset)
     service = f"conference.{domain}"
     if f"{ROOM}@{service}" not in await api.call("muc_online_rooms", service=service):
         tell("made", f"room {ROOM}@{service}")
@@ -31,8 +39,10 @@ async def look(
     tell("set", f"shared rosters and feeds at {fleet}")
 
 
-async def _account(api: AdminApi, user: str, host: str, secrets: Path, tell: Tell) -> None:
+async def _account(api: AdminApi, user: str, host: str, secrets: Path, tell: Tell, reset: bool) -> None:
     account, file = f"account {user}@{host}", secrets / user
+    if not (reset or file.exists()):
+        await accounts.refuse_foreign(api, user, host, secrets)
     if not await accounts.exists(api, user, host):
         tell("made", account)
     elif file.exists() and await accounts.is_password(api, user, host, settings.secret(str(file))):

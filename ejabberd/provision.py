@@ -59,9 +59,9 @@ class Person:
     affiliation: Literal["member", "admin", "owner"]
 
 
-async def _account(api: AdminApi, user: str, host: str, secrets: Path) -> tuple[Did, str]:
+async def _account(api: AdminApi, user: str, host: str, secrets: Path, reset: bool) -> tuple[Did, str]:
     """What became of it, in words."""
-    did = await accounts.ensure(api, user, host, secrets)
+    did = await accounts.ensure(api, user, host, secrets, reset=reset)
     its = {
         "made": f", its password in {secrets / user}",
         "changed": f": its password is the one in {secrets / user} now",
@@ -86,10 +86,13 @@ async def _feed(api: AdminApi, domain: str, feed: feeds.Feed, *more: str) -> Non
     await pubsub(api, domain, feeds.create(feed), feeds.configure(feed), *more)
 
 
-async def add_worker(api: AdminApi, domain: str, worker: str, secrets: Path, tell: Tell = tell_nobody) -> None:
+async def add_worker(
+    api: AdminApi, domain: str, worker: str, secrets: Path, tell: Tell = tell_nobody, *, reset: bool = False
+) -> None:
     """Account, password file, place in the shared roster and telemetry feed of one worker (`node-iad-1`, `router-1`).
 
-    Also while the server is in use: who is online gets a roster push. Raises SettingsError (name), XmppError."""
+    Also while the server is in use: who is online gets a roster push. Raises SettingsError (name; an account that was not
+    made here, without `reset`), XmppError."""
     if not WORKER.fullmatch(worker):
         raise SettingsError(
             f"worker {worker!r}: an account is node-NAME or router-NAME, of a to z, digits, dots, hyphens"
@@ -97,7 +100,7 @@ async def add_worker(api: AdminApi, domain: str, worker: str, secrets: Path, tel
     fleet = f"fleet.{domain}"
     jid = f"{worker}@{fleet}"
     feed = feeds.telemetry(worker)
-    did, account = await _account(api, worker, fleet, secrets)
+    did, account = await _account(api, worker, fleet, secrets, reset)
     await asyncio.gather(
         api.call("srg_user_add", user=worker, host=fleet, group="workers", grouphost=fleet),
         _feed(
@@ -112,17 +115,19 @@ async def add_worker(api: AdminApi, domain: str, worker: str, secrets: Path, tel
     tell(did, f"{account}; roster and feed {feed.name} set")
 
 
-async def add_person(api: AdminApi, domain: str, person: Person, secrets: Path, tell: Tell = tell_nobody) -> None:
+async def add_person(
+    api: AdminApi, domain: str, person: Person, secrets: Path, tell: Tell = tell_nobody, *, reset: bool = False
+) -> None:
     """Account, password file, place in the room (unless the room knows them) and the right to read the operator feeds.
 
-    Raises SettingsError (name), XmppError."""
+    Raises SettingsError (name; an account that was not made here, without `reset`), XmppError."""
     if not PERSON.fullmatch(person.name) or WORKER.match(person.name) or person.name == COORDINATOR:
         raise SettingsError(
             f"person {person.name!r}: a to z, digits, dots, hyphens; not geolane, node-... or router-..."
         )
     jid = f"{person.name}@{domain}"
     room = {"name": ROOM, "service": f"conference.{domain}"}
-    did, account = await _account(api, person.name, domain, secrets)
+    did, account = await _account(api, person.name, domain, secrets, reset)
     now = (await api.call("get_room_affiliation", **room, jid=jid))["affiliation"]
     if now == "none":
         await api.call("set_room_affiliation", **room, jid=jid, affiliation=person.affiliation)
@@ -176,13 +181,15 @@ async def provision(
     people: Sequence[Person],
     secrets: Path,
     tell: Tell = tell_nobody,
+    *,
+    reset: bool = False,
 ) -> None:
     """Everything: the coordinator, the room, the operators' feeds, then each worker and person. Idempotent.
 
     `tell` hears what was done, a line a thing. Each account's password lies in `secrets`/ACCOUNT, mode 0600. Raises
-    SettingsError (name), XmppError (server)."""
+    SettingsError (name; an account that was not made here, without `reset`), XmppError (server)."""
     await asyncio.to_thread(secrets.mkdir, mode=0o700, parents=True, exist_ok=True)
-    tell(*await _account(api, COORDINATOR, f"fleet.{domain}", secrets))
+    tell(*await _account(api, COORDINATOR, f"fleet.{domain}", secrets, reset))
     try:
         async with asyncio.TaskGroup() as first:
             first.create_task(_roster(api, domain))
@@ -196,9 +203,9 @@ async def provision(
         )
         async with asyncio.TaskGroup() as then:
             for worker in workers:
-                then.create_task(add_worker(api, domain, worker, secrets, tell))
+                then.create_task(add_worker(api, domain, worker, secrets, tell, reset=reset))
             for person in people:
-                then.create_task(add_person(api, domain, person, secrets, tell))
+                then.create_task(add_person(api, domain, person, secrets, tell, reset=reset))
     except BaseExceptionGroup as group:
         known, others = group.split((XmppError, SettingsError))
         if known is None or others is not None:

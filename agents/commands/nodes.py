@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agents.commands.options import FILE, FOLDER, SET
+from agents.commands.options import FILE, FOLDER, RESET, SET
 from agents.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -75,9 +75,10 @@ def nodes_list(**given: Any) -> None:
         "--capacity", metavar="EPS", type=click.FloatRange(min=0, min_open=True), help="[default: worker.capacity_eps]"
     ),
     _INVENTORY,
+    RESET,
     click.option("--unit", is_flag=True, help="Install its systemd unit here, and start it."),
 )
-def nodes_add(name: str, site: str, capacity: float | None, unit: bool, **given: Any) -> None:
+def nodes_add(name: str, site: str, capacity: float | None, unit: bool, reset_password: bool, **given: Any) -> None:
     """Make node NAME: account, password, roster, feed, rights, and its row in the inventory. Again, it changes nothing."""
     from agents.nodes import unit as units
     from agents.nodes.work import add
@@ -87,7 +88,7 @@ def nodes_add(name: str, site: str, capacity: float | None, unit: bool, **given:
         units.check(asked)
 
     async def work() -> None:
-        await add(asked, name, site, capacity, click.echo)
+        await add(asked, name, site, capacity, click.echo, reset=reset_password)
         if unit:
             units.start(asked, name, click.echo)
 
@@ -127,11 +128,14 @@ def nodes_rotate(name: str, **given: Any) -> None:
         "--role", type=click.Choice(["member", "admin", "owner"]), default="member", show_default=True,
         help="In the ops room: look, act, or tune.",
     ),
+    RESET,
     click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="Write the QR code to this file, too."),
 )  # fmt: skip
-def invite(person: str, role: Any, png: Path | None, **given: Any) -> None:  # Any: one of the three
+def invite(
+    person: str, role: Any, png: Path | None, reset_password: bool, **given: Any
+) -> None:  # Any: one of the three
     """Make PERSON an account and a place in the ops room; print the link to it, and its QR code on a terminal."""
     from agents.nodes.invite import run
 
     asked = _asked(given)
-    _run(lambda: run(asked, person, role, png, click.echo, terminal=sys.stdout.isatty()))
+    _run(lambda: run(asked, person, role, png, click.echo, terminal=sys.stdout.isatty(), reset=reset_password))

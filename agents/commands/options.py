@@ -14,6 +14,11 @@ SET = click.option(
 )
 
 
+RESET = click.option(
+    "--reset-password", is_flag=True, help="Replace the password of an account that is there and was not made here."
+)
+
+
 def settings_option(f: Any) -> Any:  # Any: click's decorators are untyped in this direction
     """`--settings FILE`, which must be given, and `--set`."""
     return click.option("--settings", type=FILE, required=True, help="The settings file (TOML).")(SET(f))

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agents.commands.options import FILE, FOLDER, SET, settings_option
+from agents.commands.options import FILE, FOLDER, RESET, SET, settings_option
 
 
 @click.command("install-units")
@@ -37,6 +37,7 @@ def install_units(root: Path, settings: Path | None, user: bool) -> None:
 @click.option("--only", type=click.Choice(["xmpp", "kafka"]), help="One of the two servers.")
 @click.option("--lanemap", type=FILE, help="Publish this lane map (geolane lanes build) if there is none.")
 @click.option("--sample", type=FILE, help="Make the lane map from this sample, an event per line, if there is none.")
+@RESET
 @click.option("--dry-run", is_flag=True, help="Look, say what would be done, and do nothing.")
 @click.option(
     "--print", "print_", is_flag=True, help="Connect to nothing; print the commands an administrator can run."

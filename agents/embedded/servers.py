@@ -106,7 +106,8 @@ class Servers:
         async def start() -> None:
             await server.start()
             # Each time: what a killed ejabberd had not yet written to its disk is made again.
-            await provision(server.api, DOMAIN, workers, PEOPLE, folder.secrets)
+            # It is ours alone: where the passwords' folder was lost, new ones hold.
+            await provision(server.api, DOMAIN, workers, PEOPLE, folder.secrets, reset=True)
 
         self._again = start
         await start()

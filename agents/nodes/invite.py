@@ -42,13 +42,18 @@ def drawn(rows: Sequence[Sequence[bool]]) -> Iterator[str]:
 
 async def run(
     asked: Asked, name: str, role: Literal["member", "admin", "owner"], png: Path | None, say: Callable[[str], None],
-    *, terminal: bool,
+    *, terminal: bool, reset: bool = False,
 ) -> None:  # fmt: skip
-    """Raises SettingsError (name, files), XmppError."""
+    """Raises SettingsError (name, files; an account that was not made here, without `reset`), XmppError."""
     xmpp = asked.settings.xmpp
     await asyncio.to_thread(asked.make_secrets)
     await add_person(
-        api_of(asked.settings), xmpp.domain, Person(name, role), asked.secrets, lambda did, what: say(f"{did}: {what}")
+        api_of(asked.settings),
+        xmpp.domain,
+        Person(name, role),
+        asked.secrets,
+        lambda did, what: say(f"{did}: {what}"),
+        reset=reset,
     )
     address = link(xmpp.room)
     say(f"account:  {name}@{xmpp.domain}")

@@ -39,7 +39,7 @@ def listed(asked: Asked) -> Iterator[str]:
 # ---- add ----
 
 
-async def add(asked: Asked, node: str, site: str, capacity_eps: float | None, say: Say) -> None:
+async def add(asked: Asked, node: str, site: str, capacity_eps: float | None, say: Say, *, reset: bool = False) -> None:
     """`capacity_eps` None: as its row says, else as the settings do. Raises SettingsError, XmppError, KafkaError; what was
     done before that stays, and the next run goes on from there."""
     name = account(node)
@@ -52,7 +52,7 @@ async def add(asked: Asked, node: str, site: str, capacity_eps: float | None, sa
     tell = _teller(say)
     api = api_of(asked.settings)
     await asyncio.to_thread(asked.make_secrets)
-    await add_worker(api, asked.domain, name, asked.secrets, tell)
+    await add_worker(api, asked.domain, name, asked.secrets, tell, reset=reset)
     if (asked.secrets / COORDINATOR).exists():
         await check_feeds(asked.settings.xmpp, asked.secrets, [name])
     await _give_kafka(asked, name, tell)

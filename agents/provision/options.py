@@ -18,7 +18,8 @@ Affiliation = Literal["member", "admin", "owner"]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`workers`: accounts (`node-iad-1`). `only`: one of the servers. `lanemap`, `sample`: what a lane map is made from."""
+    """`workers`: accounts (`node-iad-1`). `only`: one of the servers. `lanemap`, `sample`: what a lane map is made from.
+    `reset`: replace the passwords of accounts that were not made here."""
 
     settings: Settings
     secrets: Path
@@ -29,6 +30,7 @@ class Options:
     sample: Path | None = None
     dry: bool = False
     printed: bool = False
+    reset: bool = False
 
     @classmethod
     def of(cls, settings: Settings, file: Path, given: Mapping[str, Any]) -> Options:
@@ -50,6 +52,7 @@ class Options:
             given["sample"],
             given["dry_run"],
             given["print_"],
+            given["reset_password"],
         )
 
     @property

@@ -24,6 +24,8 @@ class Recorder(AdminApi):
         self.lines: list[str] = []
 
     async def call(self, command: str, **arguments: Any) -> Any:  # Any: as AdminApi
+        if command == "check_account":
+            return 1  # there is none
         if command == "muc_online_rooms":
             return []
         if command == "get_room_options":

@@ -60,9 +60,9 @@ def _make_folder(secrets: Path) -> None:
 async def _xmpp(asked: Options, tell: Callable[[str, str], None]) -> None:
     api, xmpp = api_of(asked.settings), asked.settings.xmpp
     if asked.dry:
-        await look(api, xmpp.domain, asked.workers, asked.people, asked.secrets, tell)
+        await look(api, xmpp.domain, asked.workers, asked.people, asked.secrets, tell, reset=asked.reset)
         return
-    await provision(api, xmpp.domain, asked.workers, asked.people, asked.secrets, tell)
+    await provision(api, xmpp.domain, asked.workers, asked.people, asked.secrets, tell, reset=asked.reset)
     await check_feeds(xmpp, asked.secrets, asked.workers)
     tell("there", f"all feeds, as {xmpp.coordinator} sees them at {xmpp.host}:{xmpp.port}")
 

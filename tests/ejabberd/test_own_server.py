@@ -26,7 +26,7 @@ from agents.xmpp.client import Handlers, Login, Session
 from ejabberd import certificate
 from ejabberd.https import HttpsApi, api_of
 from ejabberd.provision import NO_PRIVATE_MESSAGES, Person
-from tests.ejabberd.own import OwnServer
+from tests.ejabberd.own import ADMIN_PASSWORD, OwnServer
 from tests.kafka.secured import secret
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -49,10 +49,11 @@ class Own:
         return self.folder / "secrets"
 
     async def provision(
-        self, *, dry: bool = False, people: tuple[Person, ...] = (Person("ana", "owner"),)
+        self, *, dry: bool = False, people: tuple[Person, ...] = (Person("ana", "owner"),), reset: bool = False
     ) -> list[str]:
         self.said.clear()
-        await run(Options(self.settings, self.secrets, WORKERS, people, "xmpp", dry=dry), self.said.append)
+        asked = Options(self.settings, self.secrets, WORKERS, people, "xmpp", dry=dry, reset=reset)
+        await run(asked, self.said.append)
         return self.said
 
     def changed(self, **keys: str) -> Settings:
@@ -91,6 +92,30 @@ async def test_twice_is_once(own: Own) -> None:
     assert not [
         line for line in await own.provision(dry=True) if line.startswith(("would be made", "would be changed"))
     ]
+
+
+async def test_an_account_that_was_not_made_here_keeps_its_password(own: Own) -> None:
+    """Not a person's own, not the administrator's, not that of a fleet provisioned from another machine."""
+    console, fleet = own.server.api, f"fleet.{DOMAIN}"
+    await console.call("register", user="bea", host=DOMAIN, password="bea's own")
+    for name in ("bea", "admin"):
+        for dry in (True, False):
+            with pytest.raises(SettingsError, match=rf"account {name}@{DOMAIN} is there and was not made here"):
+                await own.provision(dry=dry, people=(Person(name, "owner"),))
+        assert not (own.secrets / name).exists()
+    elsewhere = Options(own.settings, own.folder / "elsewhere", WORKERS, (), "xmpp")
+    with pytest.raises(SettingsError, match=rf"account geolane@{fleet} .* --reset-password"):
+        await run(elsewhere, own.said.append)
+    for user, password in (("bea", "bea's own"), ("admin", ADMIN_PASSWORD)):
+        assert await console.call("check_password", user=user, host=DOMAIN, password=password) == 0
+
+    assert any(
+        line.startswith(f"changed: account bea@{DOMAIN}")
+        for line in await own.provision(people=(Person("bea", "member"),), reset=True)
+    )
+    with pytest.raises(SettingsError, match=rf"admin@{DOMAIN} is the account that the server's API is asked with"):
+        await own.provision(people=(Person("admin", "owner"),), reset=True)
+    assert await console.call("check_password", user="admin", host=DOMAIN, password=ADMIN_PASSWORD) == 0
 
 
 async def test_what_somebody_changed_is_put_right_and_people_stay_as_the_room_has_them(own: Own) -> None:

@@ -19,7 +19,7 @@ from ejabberd.provision import Person
 
 GIVEN: dict[str, Any] = {
     "inventory": INVENTORY, "people": (), "secrets": None, "only": None, "lanemap": None, "sample": None, "dry_run": False,
-    "print_": False,
+    "print_": False, "reset_password": False,
 }  # fmt: skip
 
 
