@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import http.client
 import os
 import shlex
 import shutil
+import ssl
 import tempfile
+import xml.etree.ElementTree as ET
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -26,6 +31,7 @@ from agents.xmpp.client import Handlers, Login, Session
 from ejabberd import certificate
 from ejabberd.https import HttpsApi, api_of
 from ejabberd.provision import NO_PRIVATE_MESSAGES, Person
+from plugins import upload
 from tests.ejabberd.own import ADMIN_PASSWORD, OwnServer
 from tests.kafka.secured import secret
 
@@ -33,6 +39,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DOMAIN = "own.test"
 WORKERS = ("node-iad-1", "router-1")
+Answer = tuple[int, http.client.HTTPMessage]
 
 
 @dataclass
@@ -116,6 +123,58 @@ async def test_an_account_that_was_not_made_here_keeps_its_password(own: Own) ->
     with pytest.raises(SettingsError, match=rf"admin@{DOMAIN} is the account that the server's API is asked with"):
         await own.provision(people=(Person("admin", "owner"),), reset=True)
     assert await console.call("check_password", user="admin", host=DOMAIN, password=ADMIN_PASSWORD) == 0
+
+
+async def _put(own: Own, session: Session, name: str, content: bytes, kind: str) -> str:
+    """Upload a file as a client does (XEP-0363); its path at the server."""
+    ask = session.iq("get", f"upload.{DOMAIN}")
+    ask.append(
+        ET.fromstring(
+            f"<request xmlns='urn:xmpp:http:upload:0' filename='{name}' size='{len(content)}' content-type='{kind}'/>"
+        )
+    )
+    slot = upload.slot_of(await session.request(ask))
+    path = urlsplit(slot.put).path
+    status, _ = await asyncio.to_thread(_https, own, "PUT", path, content, {"Content-Type": kind, **dict(slot.headers)})
+    assert status == 201
+    return path
+
+
+def _https(own: Own, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
+    context = ssl.create_default_context(cafile=str(own.server.ca_file))
+    context.check_hostname = False  # its certificate is for a name, and this is loopback
+    connection = http.client.HTTPSConnection("127.0.0.1", own.server.http_port, timeout=20, context=context)
+    try:
+        connection.request(method, path, body or None, {"Host": f"xmpp.{DOMAIN}", **(headers or {})})
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, answer.headers
+    finally:
+        connection.close()
+
+
+async def test_an_uploaded_page_runs_no_script_and_nobody_fills_the_disk(own: Own) -> None:
+    xmpp = msgspec.structs.replace(own.settings.xmpp, password_file=str(own.secrets / "ana"))
+    async with Session(Login(xmpp, f"ana@{DOMAIN}/phone"), Handlers()) as session:
+        svg = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
+        path = await _put(own, session, "a.svg", svg, "image/svg+xml")
+        status, headers = await asyncio.to_thread(_https, own, "GET", path)
+        assert status == 200
+        assert headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        for n in range(7):
+            await _put(own, session, f"{n}.bin", bytes(9 << 20), "application/octet-stream")
+    kept = sum(f.stat().st_size for f in (own.server.folder / "spool" / "upload").rglob("*") if f.is_file())
+    assert 0 < kept <= 50 << 20, "the account's oldest files are gone"
+
+
+async def test_a_page_from_elsewhere_opens_no_websocket(own: Own) -> None:
+    upgrade = {
+        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Protocol": "xmpp",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }  # fmt: skip
+    for origin, status in (("https://evil.example", 403), (f"https://{DOMAIN}", 101)):
+        assert (await asyncio.to_thread(_https, own, "GET", "/ws", b"", upgrade | {"Origin": origin}))[0] == status
 
 
 async def test_what_somebody_changed_is_put_right_and_people_stay_as_the_room_has_them(own: Own) -> None:

@@ -226,7 +226,7 @@ async def test_provisioning_twice_is_provisioning_once(own: XmppServer) -> None:
 
 async def test_a_lost_password_file_is_made_anew_when_asked_for(own: XmppServer) -> None:
     (own.secrets / "node-a").unlink()
-    with pytest.raises(SettingsError, match="was not made here.*--reset-password"):
+    with pytest.raises(SettingsError, match=r"was not made here.*--reset-password"):
         await add_worker(own.server.api, DOMAIN, "node-a", own.secrets)
     await add_worker(own.server.api, DOMAIN, "node-a", own.secrets, reset=True)
     async with session(own, "node-a", priority=-1) as node:
