@@ -7,6 +7,7 @@ Memory is bounded by what one fetch may bring, whatever the lag.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -24,6 +25,9 @@ PARTITION_FETCH_BYTES = 1 << 20
 """Larger records still come, one at a time: a broker answers with the first batch whatever its size (KIP-74)."""
 BATCH_BYTES = 8 << 20
 """A batch is full at this many bytes of values, too."""
+CORRUPT_TIMES = 5
+"""A wrong checksum may be the network's: it is fetched again this often before its partition stops."""
+_PARTITION = re.compile(r"partition=([0-9]+)\)")
 _POLL_MS = 25
 _START_BOUND_S = 10.0
 _STOP_BOUND_S = 3.0
@@ -58,6 +62,7 @@ class Reader:
             **client_kwargs(kafka),
         )
         self._assigned: frozenset[int] = frozenset()
+        self._corrupt = 0
 
     async def start(self) -> None:
         """Raises KafkaUnavailable (it may be called again then)."""
@@ -109,8 +114,18 @@ class Reader:
             raise Unreadable(self._partition(tp), await self._why_not(tp, int(offset))) from e
         except kafka_errors.RecordTooLargeError as e:
             raise Unreadable(self._partition(e.args[1]), "a record is larger than a fetch may be") from e
+        except kafka_errors.CorruptRecordException as e:
+            self._corrupt += 1
+            n = _PARTITION.search(str(e))
+            if n is not None and self._corrupt >= CORRUPT_TIMES:
+                self._corrupt = 0
+                why = "a record batch has a wrong checksum: the disk it is on, or the network, has changed it"
+                raise Unreadable(Partition(self._topic, int(n[1])), why) from e
+            raise as_ours(e, "fetch") from e
         except (kafka_errors.KafkaError, OSError) as e:
             raise as_ours(e, "fetch") from e
+        if taken:
+            self._corrupt = 0
         return taken
 
     async def _why_not(self, tp: Any, offset: int) -> str:

@@ -14,7 +14,7 @@ from tests.fixtures import foreign
 from tests.fixtures.foreign import Foreign
 from tests.fixtures.kafka import KafkaServer
 from tests.router.test_router import router
-from tests.worker.rig import Here, Rig, event, rig
+from tests.worker.rig import Here, Rig, event, rig, until
 from tests.worker.test_engine import LIMIT, node
 
 LATIN = b"gr\xf6\xdfe"  # no UTF-8
@@ -192,3 +192,17 @@ async def test_batches_that_say_one_thing_and_hold_another(kafka_server: KafkaSe
         w = await r.engine(router(r))
         await w.assign((0, 1, 0))
         assert len(await r.read(r.topics.lanes, taken + 1)) == taken + 1
+
+
+async def test_a_batch_that_the_disk_has_changed_stops_its_partition_alone(kafka_server: KafkaServer) -> None:
+    async with rig(kafka_server, lanes=4, raw=2) as r:
+        await r.fill(r.topics.raw, 0, [event(0, pad="z" * 500)])
+        await r.fill(r.topics.raw, 1, [event(i) for i in range(20)])
+        for log in kafka_server.broker.folder.rglob(f"{r.topics.raw}-0/*.log"):
+            log.write_bytes(log.read_bytes().replace(b"z" * 100, b"y" * 100, 1))
+        w = await r.engine(router(r))
+        await w.assign((0, 1, 0), (1, 1, 0))
+        assert len(await r.read(r.topics.lanes, 20)) == 20
+        await until(lambda: "wrong checksum" in w.engine._lanes[0].fault)
+        await r.fill(r.topics.raw, 1, [event(i) for i in range(20)])
+        assert len(await r.read(r.topics.lanes, 40)) == 40
