@@ -96,7 +96,8 @@ class Broker:
             await asyncio.shield(launching)
             await self._ready(deadline)
         except BaseException:
-            await asyncio.wait([launching])  # a thread cannot be cancelled, and may just be starting Java
+            # A thread cannot be cancelled, and may just be starting Java; what it raises then is nobody's.
+            await asyncio.gather(launching, return_exceptions=True)
             self.kill()
             raise
         _log.info("broker_ready", bootstrap=self.bootstrap, pid=self.pid)
