@@ -41,6 +41,8 @@ from agents.worker.lane import Counts
 OUTCOMES = {TOPIC_CLEAN: "clean", TOPIC_DEAD: "dead", TOPIC_UNPLACED: "unplaced"}
 POLL_S = 0.5
 WINDOW_S = 10.0
+EARLY_AT_MOST = 10_000
+"""Outputs that name a partition of events.raw that was added a moment ago."""
 _REASONS = frozenset(Reason)
 _log = log.get("embedded.accounting")
 
@@ -67,6 +69,7 @@ class Accounting:
         self._base: dict[Partition, int] = {}
         self._filtered_before = 0
         self._raw_count: RawCount | None = None
+        self._early: list[tuple[str, int, Any]] = []
         self._window: tuple[float, Histogram] = (time.monotonic(), Histogram())
 
     async def start(self) -> None:
@@ -178,7 +181,11 @@ class Accounting:
         for record in records:
             headers = dict(record.headers)
             part = (headers.get(PART) or b"").decode("ascii", "replace")
-            new = self.ledger.add(outcome, _source(headers), part)
+            source = _source(headers)
+            if self._early_of(source) is not None and len(self._early) < EARLY_AT_MOST:
+                self._early.append((topic, n, record))
+                continue
+            new = self.ledger.add(outcome, source, part)
             self.moved_at = time.monotonic()
             if outcome == "dead":
                 reason = (headers.get(REASON) or b"?").decode("ascii", "replace")
@@ -197,6 +204,16 @@ class Accounting:
         """events.raw has a partition more."""
         self.raw.append(Partition(RAW, n))
         self.ledger.begin(f"{TOPIC_RAW}/{n}", 0)
+        early, self._early = self._early, []
+        for topic, lane, record in early:  # what came of it before we knew of it
+            self._take(topic, lane, [record], time.time() * 1000)
+
+    def _early_of(self, source: str) -> int | None:
+        """The partition of events.raw that the source names and that is not known yet."""
+        topic, _, n = source.rpartition("/")[0].rpartition("/")
+        if topic != TOPIC_RAW or not (n.isascii() and n.isdigit()) or len(n) > 6:
+            return None
+        return int(n) if Partition(RAW, int(n)) not in self.raw else None
 
     async def _poll(self) -> None:
         down = False

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from agents.core.fleet import Fleet, View
 from agents.core.model import ASIDE, PAUSE, Accelerator, Health, Kind, Partition, State, short_name
+from agents.core.planning.held import held_back
 from agents.core.planning.placing import Placing
 from agents.core.summary import health_word, lane_loads, node_rate_eps, summarise
 from agents.core.times import took
@@ -61,6 +62,7 @@ def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> st
         o = placing.last.plan.optimum
         moves = f"{o.moves} lanes to move" if o.moves else "nothing to move"
         lines.append(f"Within {o.gap:.1%} of the best placement ({moves}); planned in {placing.last.took_ms:.0f} ms.")
+    lines += held_back(placing, now)
     if (off := placing.watch.foresight.error()) is not None:
         ahead_s = placing.settings.calm.forecast_s
         lines.append(f"Forecast {ahead_s:,.0f} s ahead: off by {off[0]:.0%}; the last value would be by {off[1]:.0%}.")

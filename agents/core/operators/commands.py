@@ -50,6 +50,7 @@ from agents.core.operators.tuning import DEFAULT, tune
 from agents.core.operators.whatif import USAGE, whatif
 from agents.core.planning.calm import MUST
 from agents.core.planning.explain import explain
+from agents.core.planning.held import back_when
 from agents.core.planning.inputs import Change, Target
 from agents.core.planning.plan import Scored
 from agents.core.summary import health_word, summarise
@@ -188,7 +189,7 @@ def _resume(c: Context, args: Sequence[str]) -> Dry:
 
     return Dry(
         f"resume {name}",
-        f"Resume {name}: it may take lanes again; those that gain come back by and by.",
+        f"Resume {name}: it may take lanes again. {back_when(c.placing)}",
         act,
         nodes=(worker,),
     )

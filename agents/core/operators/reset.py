@@ -121,7 +121,9 @@ def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, 
     if not settings:
         which = "Every partition" if every else _names(look.partitions).capitalize()
         raise OperatorError(f"{which} can go on: nothing to reset. With to= named ones are set all the same.")
-    if busy := [s.partition for s in settings if not _can(c, s.partition)]:
+    busy = [s.partition for s in settings if not _can(c, s.partition)]
+    settings = [s for s in settings if s.partition not in busy]
+    if not settings:
         raise OperatorError(f"{_names(busy).capitalize()} cannot be reset now, something is under way: try again.")
     shown = [
         f"{s.partition.label}: {'none' if s.committed is None else f'{s.committed:,}'} -> {s.target:,}; {s.said}"
@@ -131,6 +133,8 @@ def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, 
         shown.append(f"and {len(settings) - SHOWN} more")
     lost, again = sum(len(s.lost) for s in settings), sum(s.again for s in settings)
     text = "\n".join([f"Reset {_names(s.partition for s in settings)}, offsets (markers among them):", *shown])
+    if busy:
+        text += f"\nNot {_names(busy)}, with which something is under way: ask again."
     if settings[1:]:
         text += f"\nIn all up to {lost:,} events are lost, up to {again:,} come again."
 

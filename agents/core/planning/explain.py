@@ -31,6 +31,13 @@ def explain(placing: Placing, p: Partition, now: float) -> str:
     return tell(scored, p, placed, now, paused=PAUSE in placing.fleet.intents, absent=absences(placing.fleet))
 
 
+def best_elsewhere(scored: Scored, p: Partition, worker: str) -> float:
+    """By how many ms an event the cheapest other node that has room for the lane is cheaper; 0 where none is."""
+    case = _Case(scored, p, scored.column(worker), {})
+    other = case.cheapest(case.may & case.takes & case.fits & ~case.taken)
+    return 0.0 if other < 0 else max(0.0, float(case.ms[case.here] - case.ms[other] - case.price[other]))
+
+
 def absences(fleet: Fleet) -> dict[str, str]:
     """Workers that take no lanes, each with a word for why."""
     words: dict[str, str] = {}

@@ -125,9 +125,12 @@ class Watch:
         slots, at = self.troubled[worker]
         return min(calm.in_flight, slots + int((now - at) / calm.window_s))
 
-    def gave(self, p: Partition, source: str, worker: str, now: float) -> None:
+    def gave(self, p: Partition, source: str, worker: str, now: float, *, rests: bool = True) -> None:
         """The lane went from `source` (empty: nobody) to `worker`: it cools down, the longer the more often it comes back
-        to where it just was."""
+        to where it just was. Not (`rests`) where an operator's drain sent it away: it may come back as soon as it gains."""
+        if not rests:
+            self.trails[p] = Trail(source, now)
+            return
         calm, before = self.settings.calm, self.trails.get(p)
         back = before is not None and before.worker == worker and now - before.left_s <= 2 * calm.cooldown_most_s
         returns = before.returns + 1 if before is not None and back else 0

@@ -13,7 +13,7 @@ from agents.core.feeds import CURRENT, PLACEMENT, FeedItem, Move, PlacementFigur
 from agents.core.fleet import Fleet
 from agents.core.handover import Step, step
 from agents.core.model import LANES, PAUSE, Kind, Partition, Placed, State, short_name
-from agents.core.planning.calm import MUST
+from agents.core.planning.calm import DRAINING, MUST
 from agents.core.planning.inputs import Change, LanePlaces, PlacingSettings, Target, Watch, changed
 from agents.core.planning.plan import Calm, Frame, Memory, Moment, Scored
 from agents.core.planning.planner import ORPHANED, Clock, score
@@ -125,7 +125,7 @@ class Placing:
             steps, moves = plans.setdefault((target.why, target.by), ({}, []))
             steps[p] = self._give(p, worker, now_ms, target.why or before.why)
             moves.append(_move(p, source, worker, steps[p].epoch, target.delta_ms))
-            self.watch.gave(p, source, worker, now)
+            self.watch.gave(p, source, worker, now, rests=target.why != DRAINING)
         for (why, by), (steps, moves) in plans.items():
             yield from self._write(steps, moves, why or "orphans placed", by)
 
