@@ -194,7 +194,10 @@ class Broker:
         self.user.own(self.folder, 0o750 if self.user.switch else 0o700, give=False)
 
     def _leave_taken_ports(self) -> None:
-        """A port that somebody else has taken since this folder was last used is given up for another, if we may choose."""
+        """A port that somebody else has taken since this folder was last used is given up for another, if we may choose.
+        Raises KafkaUnavailable if we may not: Java would say so later, and only in its log."""
+        if self._ports is None and self._port is not None and ports.taken(self._port):
+            raise KafkaUnavailable(f"port {self._port} of 127.0.0.1 is taken by another program; choose another")
         if self._ports is None and self._port is None and any(map(ports.taken, self._choose_ports())):
             _log.info("broker_ports_taken", ports=self._ports)
             self._ports = None
