@@ -29,6 +29,7 @@ TIMES, LEAST_EPS, MOST_EPS = 100.0, 100_000.0, 1e7
 capacity more than MOST_EPS events/s."""
 MOST_LAG = 10**12  # events
 MOST_MS = 1e10  # of processing: 115 days
+MOST_CPU, MOST_MEM_MB = 4096.0, 1e8  # cores; 100 TB
 LEAST_CAPACITY_EPS = 0.01
 TOLD_EVERY_S = 600.0  # the same of the same one
 REMEMBERED = 5_000
@@ -80,6 +81,10 @@ class Refusals:
         spec = self.fleet.views[worker].spec
         lanes = tuple(self._lanes(spec, t.lanes, now))
         arrivals = tuple(self._arrivals(spec, t.arrivals, now))
+        if not (0 <= t.cpu <= MOST_CPU and 0 <= t.mem_mb <= MOST_MEM_MB):
+            why = f"says that it takes {t.cpu:g} cores and {t.mem_mb:g} MB. That cannot be: left out"
+            self.refuse("number", worker, why, now)
+            t = replace(t, cpu=0.0, mem_mb=0.0)
         if lanes == t.lanes and arrivals == t.arrivals:
             return t
         return replace(t, lanes=lanes, arrivals=arrivals)

@@ -84,6 +84,17 @@ def test_a_lane_whose_numbers_cannot_be_is_still_had(w: World, figures: dict[str
     assert len(alerts(w)) == 1
 
 
+def test_cores_and_memory_that_cannot_be_are_left_out(w: World) -> None:
+    proc = w.procs["node-0"]
+    for cpu, mem_mb in ((1e15, 40.0), (0.5, 1e15), (math.nan, 40.0)):
+        proc.seq += 1
+        w.tell(TelemetryIn("node-0", Telemetry(proc.boot, proc.seq, "", cpu, mem_mb)))
+        seen = w.core.fleet.views["node-0"].telemetry
+        assert seen is not None
+        assert (seen.cpu, seen.mem_mb) == (0.0, 0.0)
+    assert w.core.refusals.counts["number"] == 3
+
+
 def test_invented_lanes_and_others_faults_are_not_kept(w: World) -> None:
     others = next(p for p, s in w.partitions.items() if p.topic == LANES and s.worker != "node-0")
     invented = tuple(
