@@ -158,7 +158,7 @@ async def test_positions_that_are_gone_stop_the_lane(kafka_server: KafkaServer) 
             await admin.close()
         a = await r.engine(node(r))
         await a.assign((0, 1, 0), (1, 1, 0))
-        await until(lambda: any("out of range" in load.fault for load in a.engine.load()[0]))
+        await until(lambda: any("is gone" in load.fault for load in a.engine.load()[0]))
         await until(lambda: done(a) == 20)
         answer = await a.release((0, 1))
         assert answer.lanes[0].offset == 0
