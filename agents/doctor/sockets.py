@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+
+import psutil
 
 from agents.doctor.judge.certificate import Certificate
 
@@ -55,6 +58,15 @@ async def reach(addresses: Iterable[tuple[str, int]]) -> dict[str, str]:
     wanted = list(dict.fromkeys(addresses))
     answers = await asyncio.gather(*(one(*address) for address in wanted))
     return {f"{host}:{port}": answer for (host, port), answer in zip(wanted, answers, strict=True)}
+
+
+def listens_to_others(port: int) -> bool:
+    """Whether something on this machine listens at `port` of another address than loopback. Blocks."""
+    found = psutil.net_connections("tcp")
+    listening = (c.laddr for c in found if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port)
+    # Java's and Erlang's sockets may be of both kinds: ::ffff:127.0.0.1
+    hosts = (address.ip.partition("%")[0].removeprefix("::ffff:") for address in listening)
+    return not all(ipaddress.ip_address(host).is_loopback for host in hosts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import ipaddress
 import secrets
+import socket
 import ssl
 import time
 import xml.etree.ElementTree as ET
@@ -19,7 +21,7 @@ from agents.doctor.judge import host as judge_host
 from agents.doctor.judge import xmpp as judge
 from agents.doctor.judge.certificate import certificate
 from agents.doctor.session import Look, opened
-from agents.doctor.sockets import reach
+from agents.doctor.sockets import listens_to_others, reach
 from agents.doctor.streams import greet
 from agents.doctor.verdict import NotLookedAt, Verdict, fault, ok, worst
 from agents.doctor.whom import Role, Whom
@@ -37,6 +39,7 @@ SPEED_S = 2.5
 SILENT_S = judge.GONE_S + 1
 ROSTER = "jabber:iq:roster"
 TIME = "urn:xmpp:time"
+EPMD = 4369
 DISCO_INFO = "http://jabber.org/protocol/disco#info"
 
 
@@ -66,6 +69,7 @@ class Xmpp:
             check("server", self._reached),
             check("hosts", self._hosts, "server"),
             check("certificate", self._certificate, "server"),
+            check("erlang", self._erlang),
             Check(GROUP, "login", self._login, ("xmpp server",), ("xmpp certificate",), bound_s=12.0),
             check("clock", self._clock, "login"),
             check("feeds", self._feeds, "login"),
@@ -91,6 +95,22 @@ class Xmpp:
                 "start ejabberd, correct xmpp.host and xmpp.port, or open the way to it (firewall)",
             )
         return ok(address)
+
+    async def _erlang(self) -> Verdict:
+        # On the server's own machine a connection says nothing: it goes by loopback.
+        if await asyncio.to_thread(self._is_loopback):
+            return judge.erlang(is_open=await asyncio.to_thread(listens_to_others, EPMD))
+        [away] = (await reach([(self._xmpp.host, EPMD)])).values()
+        return judge.erlang(is_open=not away)
+
+    def _is_loopback(self) -> bool:
+        try:
+            return all(
+                ipaddress.ip_address(found[4][0]).is_loopback
+                for found in socket.getaddrinfo(self._xmpp.host, None, type=socket.SOCK_STREAM)
+            )
+        except (OSError, ValueError):
+            return False
 
     async def _hosts(self) -> Verdict:
         wanted = (self._xmpp.fleet, self._xmpp.domain)

@@ -98,6 +98,16 @@ class Login:
     challenged: bool = False
 
 
+def erlang(*, is_open: bool) -> Verdict:
+    """`is_open`: epmd answers somewhere else than on loopback."""
+    if is_open:
+        return warning(
+            "epmd, Erlang's port mapper, can be reached on port 4369: whoever has the cookie runs any code there",
+            "bind it and the distribution port to loopback, or let a firewall close them (docs/deploy.md, 2)",
+        )
+    return ok("epmd is not open to others, as far as can be seen from here")
+
+
 def login(who: str, seen: Login, password_file: str) -> Verdict:
     """`who` is the bare JID."""
     where = password_file or "the systemd credential of its name"
