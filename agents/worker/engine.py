@@ -390,7 +390,9 @@ class Engine:
             got = await reader.gather(self._worker.batch_records, due, now + _LOOK_S, self._told.is_set)
             ends = await reader.positions(self._reading)
         except Unreadable as e:
-            self._stop_lane(self._reading[e.partition.n], str(e))
+            stopped = self._reading.get(e.partition.n)
+            if stopped is not None:  # else an error that was on its way when it stopped
+                self._stop_lane(stopped, str(e))
             self._reread = True
             return None
         except KafkaUnavailable as e:
