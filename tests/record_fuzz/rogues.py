@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from signal import SIGKILL
 
-import msgspec
-
 from agents.core.model import TOPIC_LANEMAP, TOPIC_PLACEMENT
 from tests.fixtures import foreign
 from tests.fixtures.foreign import Foreign
-from tests.security.rogues import guest, outsider
+from tests.security.at_work import rogues_at_work
 from tests.stack.conftest import Running
 
 SPOIL_EVERY_S, KILL_EVERY_S = 5.0, 45.0
@@ -22,26 +19,11 @@ SPOIL_EVERY_S, KILL_EVERY_S = 5.0, 45.0
 
 @asynccontextmanager
 async def people(running: Running) -> AsyncIterator[None]:
-    """A member of the room and an account that the room does not know, neither of good will."""
-    xmpp, stop = running.stack.base.xmpp, asyncio.Event()
-    password = secrets.token_urlsafe(12)
-    file = running.stack.folder.secrets / "eve"
-    file.touch(0o600)
-    await asyncio.to_thread(file.write_text, password)
-    server = running.stack.servers.server
-    assert server is not None, "rogues have accounts on the embedded server"
-    await server.api.call("register", user="eve", host=xmpp.domain, password=password)
-    eve = msgspec.structs.replace(xmpp, password_file=str(file))
-    tasks = [
-        asyncio.create_task(guest(running.login("guest"), "guest", stop, seed=1)),
-        asyncio.create_task(outsider(eve, "eve", stop, seed=2)),
-    ]
-    try:
+    """A guest, an outsider and a node of no good will; at the end the leader and ejabberd are those of
+    the beginning."""
+    async with rogues_at_work(running, seed=1) as rogues:
         yield
-    finally:
-        stop.set()
-        async with asyncio.timeout(60):
-            await asyncio.gather(*tasks)
+    rogues.check(running)
 
 
 @asynccontextmanager
