@@ -30,7 +30,8 @@ def lease_made(fleet: Fleet, placing: Placing, news: News, e: LeaseMade, now: fl
     records = {
         p: step(
             fleet.partitions[p], Step.FENCE, leader_epoch=fleet.leader_epoch, now_ms=now_ms, why=why,
-            offset=e.offsets.get(p),
+            # Where the group's offsets are gone: what was seen of them. A record that says 0 is begun at 0.
+            offset=e.offsets.get(p, fleet.committed.get(p)),
         )
         for p in lost
     }  # fmt: skip

@@ -161,3 +161,16 @@ def test_another_owner_may_begin_further_back(w: World) -> None:
     assert texts(w, Kind.OFFSET_WENT_BACK) == []
     look(w, at(4))
     assert "from 6 to 4" in texts(w, Kind.OFFSET_WENT_BACK)[0]
+
+
+def test_a_lane_whose_owner_dies_once_its_group_is_gone_is_not_begun_at_0(w: World) -> None:
+    """Its first owner was told 0, and its record says so until somebody releases it."""
+    at = w.committed[LANE]
+    assert w.partitions[LANE].offset == 0
+    look(w, well(w))
+    del w.committed[LANE]
+    w.core.fleet.held.add(LANE)
+    w.crash(w.partitions[LANE].worker)
+    w.now_s += 1
+    w.fair(3, revive=False)
+    assert w.partitions[LANE].offset == at

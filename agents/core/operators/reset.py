@@ -167,7 +167,9 @@ def _names(some: Iterable[Partition]) -> str:
 
 ARGUMENTS = (
     Argument("what", Type.WORD, "lanes by number, raw N for raw partitions, or all that stand still", many=True),
-    Argument("to", Type.WORD, "begin, end, an offset, or a time; else where nothing is lost", keyed=True),
+    Argument(
+        "to", Type.WORD, "begin, end, an offset, or a time; else where nothing is lost", optional=True, keyed=True
+    ),
 )
 RESET = Command(
     "reset",

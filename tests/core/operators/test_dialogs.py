@@ -316,3 +316,4 @@ def test_every_declaration_can_be_read_word_by_word(command: Command) -> None:
     assert all(not a.many for a in [a for a in args if not a.keyed][:-1])
     assert sorted(args, key=lambda a: a.optional) == list(args), "what may be left out comes last"
     assert len({a.name for a in args}) == len(args)
+    assert all(a.optional for a in args if a.keyed), "a form would ask for it"
