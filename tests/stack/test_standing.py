@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -12,17 +14,23 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
+from aiokafka.client import CoordinationType
+from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from agents.core.feeds import FLEET, FleetSummary, TroubleRow
-from agents.core.model import RAW, TOPIC_RAW, Partition, State
+from agents.core.forms import Mood, Reply, Status
+from agents.core.model import LANES, RAW, TOPIC_LANES, TOPIC_RAW, Partition, State
 from agents.embedded import flights
-from agents.kafka.connection import client_kwargs
+from agents.kafka.connection import Link, client_kwargs
+from agents.kafka.offsets import Offsets
+from agents.kafka.streams import LOOK_EVERY_S
+from agents.settings import Kafka
 from agents.xmpp.person import Person
 from plugins.feeds import entry_of
 from tests.stack.conftest import Running
-from tests.stack.shared.asking import step, text
+from tests.stack.shared.asking import confirmed, step, text
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 
@@ -50,6 +58,29 @@ async def told(person: Person, wanted: Callable[[list[TroubleRow]], bool], timeo
             if wanted(list(summary.troubles.rows)):
                 return list(summary.troubles.rows)
     raise AssertionError("the feed ended")
+
+
+@asynccontextmanager
+async def operator(running: Running) -> AsyncIterator[Person]:
+    """Of the room's owners."""
+    async with Person(running.login("operator"), "operator") as person:
+        yield person
+
+
+async def reset_all(person: Person) -> None:
+    """All that stand still, as often as it takes: what is under way is left out."""
+    async with asyncio.timeout(60):
+        while True:
+            reply = await step(person, "reset", fields={"what": "all"})
+            if reply.remarks and "can go on: nothing to reset" in said(reply):
+                return
+            while reply.status is Status.EXECUTING and not any(r.mood is Mood.ERROR for r in reply.remarks):
+                reply = await step(person, "reset", reply.session, "complete")
+            await asyncio.sleep(1)
+
+
+def said(reply: Reply) -> str:
+    return "\n".join(remark.text for remark in reply.remarks)
 
 
 async def status(person: Person) -> str:
@@ -128,3 +159,102 @@ async def test_a_transaction_that_nobody_ends_is_told_with_what_ends_it(running:
         assert (await status(ana)).startswith("Calm")
         log = running.stack.family.children["coordinator"].log_file.read_text("utf-8")
         assert not [x for x in map(json.loads, log.splitlines()) if x.get("event") == "fault"]
+
+
+async def _delete_records(kafka: Kafka, topic: str, partitions: int) -> None:
+    """All that there is, as retention does."""
+    offsets = Offsets(kafka, "a-test")
+    admin: Any = AIOKafkaAdminClient(**client_kwargs(kafka))
+    await offsets.start()
+    await admin.start()
+    try:
+        ends = await offsets.highs(Partition(LANES, n) for n in range(partitions))
+        await admin.delete_records({TopicPartition(topic, p.n): RecordsToDelete(end) for p, end in ends.items()})
+    finally:
+        await admin.close()
+        await offsets.stop()
+
+
+async def _delete_group(kafka: Kafka, group: str) -> None:
+    link = Link(kafka, "a-test")
+    await link.start()
+    try:
+        node = await link.coordinator(CoordinationType.GROUP, group)
+        answer = await link.ask(node, DeleteGroupsRequest([group]))
+        assert [code for _, code in answer.results] == [0]
+    finally:
+        await link.stop()
+
+
+async def test_lanes_whose_group_is_gone_are_told_and_one_command_mends_all(running: Running) -> None:
+    kafka = running.stack.base.kafka
+    replay, sending = running.replay(500)
+    await running.account(replay, sending)
+    nodes = [c for name, c in running.stack.family.children.items() if name.startswith("node-")]
+    await asyncio.sleep(2 * LOOK_EVERY_S)  # what is committed has been seen
+    async with operator(running) as ana:
+        for node in nodes:
+            node.signal(signal.SIGSTOP)  # who works a lane would commit again what does not show
+        await _delete_group(kafka, "geolane-node")
+        for node in nodes:
+            node.signal(signal.SIGKILL)
+        rows = await told(ana, lambda rows: any(r.kind == "offset_lost" for r in rows))
+        assert "cannot be worked: its committed offset is gone (the last one known is" in rows[0].text
+        assert (await status(ana)).startswith("Critical")
+        placed = running.stack.follower.placed
+        lanes = [p for p in placed if p.topic == LANES]
+        await running.until(lambda: all(placed[p].state is State.ASSIGNED for p in lanes), "all are with somebody")
+        await reset_all(ana)
+        await told(ana, lambda rows: not rows, 90)
+    replay, sending = running.replay(500)
+    await running.account(replay, sending)
+
+
+async def test_a_lane_is_released_though_its_group_is_gone(running: Running) -> None:
+    """Its owner commits again what does not show any more."""
+    kafka, fences = running.stack.base.kafka, running.stack.follower.fences
+    lane = running.stack.follower.lanes_of(running.stack.busiest().name)[0]
+    owner = running.stack.follower.placed[lane].worker
+    other = next(w for w in running.stack.family.children if w.startswith("node") and w != owner)
+    await _delete_group(kafka, "geolane-node")
+    async with operator(running) as ana:
+        await confirmed(ana, "move", lane=str(lane.n), node=other.removeprefix("node-"))
+        placed = running.stack.follower.placed
+        await running.until(
+            lambda: placed[lane].worker == other and placed[lane].state is State.ASSIGNED, "it moved", 20
+        )
+        assert running.stack.follower.fences == fences
+        await reset_all(ana)
+        await told(ana, lambda rows: not rows, 90)
+    replay, sending = running.replay(500)
+    await running.account(replay, sending)
+
+
+async def test_lanes_whose_records_are_gone_go_on_where_their_log_begins(running: Running) -> None:
+    """The last of this module: its books do not close any more."""
+    kafka, lanes = running.stack.base.kafka, len(running.stack.accounting.lanes)
+    nodes = [c for name, c in running.stack.family.children.items() if name.startswith("node-")]
+    starts = {c.name: c.starts for c in nodes}
+    for node in nodes:
+        node.signal(signal.SIGSTOP)
+    _, sending = running.replay(300)
+    await sending
+    accounting = running.stack.accounting
+    await asyncio.sleep(1)  # the router passes them on
+    await _delete_records(kafka, TOPIC_LANES, lanes)
+    clean = accounting.clean
+    for node in nodes:
+        node.signal(signal.SIGCONT)
+        node.signal(signal.SIGKILL)
+    await running.until(lambda: all(c.starts > starts[c.name] for c in nodes), "they are started again")
+    async with operator(running) as ana:
+        rows = await told(ana, lambda rows: any(r.kind == "offset_lost" for r in rows))
+        assert re.search(r"its log begins at [0-9,]+ \(retention, or deleted records\)", rows[0].text)
+        placed = running.stack.follower.placed
+        all_lanes = [p for p in placed if p.topic == LANES]
+        await running.until(lambda: all(placed[p].state is State.ASSIGNED for p in all_lanes), "all are with somebody")
+        await reset_all(ana)
+        await told(ana, lambda rows: not rows, 90)
+    _, sending = running.replay(300)
+    await sending
+    await running.until(lambda: accounting.clean >= clean + 290, "what comes now is worked")
