@@ -159,9 +159,13 @@ class Fuzz:
             self.books.expect(r.src or f"{TOPIC_RAW}/{n}/{offset}", r.becomes)
 
     async def _tell(self) -> None:
+        told = 0
         while True:
             await asyncio.sleep(PROGRESS_S)
             b = self.books
+            for text in b.wrong[told:]:
+                self.say(f"wrong: {text}")
+            told = len(b.wrong)
             self.say(
                 f"in {b.taken:,}, open {len(b.open):,}, duplicates {b.duplicates}, wrong {len(b.wrong)}, "
                 f"batches refused {self.refused}, stopped {len(self.stopped())}"
