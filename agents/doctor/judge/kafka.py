@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agents.doctor.verdict import Verdict, fault, ok, skipped, warning, worst
 from agents.kafka.admin import Topic, fits
-from agents.kafka.verification import UNREADABLE, BrokerLooked, unsafe
+from agents.kafka.verification import BEFORE_4_0, UNREADABLE, BrokerLooked, unsafe
 
 HEADERS_BYTES = 64 << 10
 """Our headers, and a record batch's own, around the largest event."""
@@ -248,6 +248,8 @@ def verification(brokers: Sequence[BrokerLooked]) -> Verdict:
         return fault(*wrong)
     if any(b.verifies is None for b in brokers):
         return skipped(UNREADABLE)
+    if any(b.before_4_0 for b in brokers):
+        return warning(BEFORE_4_0, "update the brokers to 4.0 or newer")
     if any(b.could_do_better for b in brokers):
         return warning(
             "transaction.version is below 2: an unanswered request costs a worker its lease",
