@@ -6,6 +6,7 @@
     ├── InstallError             something that `make install` brings is missing
     ├── KafkaError
     │   ├── KafkaUnavailable     no answer within the bound; trying again may help
+    │   │   └── TransactionUndecided  whether a fenced transaction was committed cannot be known
     │   ├── LeaseLost            our producer is fenced or its transaction cannot be known: the process ends
     │   ├── LeadershipLost       another coordinator has taken `geolane-coordinator`: the process ends
     │   └── OffsetMissing        a partition that is not new has no committed offset
@@ -47,6 +48,10 @@ class KafkaError(GeolaneError):
 
 class KafkaUnavailable(KafkaError):
     """No answer within the bound; trying again may help."""
+
+
+class TransactionUndecided(KafkaUnavailable):
+    """Its markers are missing, and how it ended is not known: nobody may go on from there until somebody ends it."""
 
 
 class LeaseLost(KafkaError):

@@ -39,6 +39,7 @@ from agents.errors import (
     NoAnswer,
     NotConnected,
     StaleEpoch,
+    TransactionUndecided,
     XmppError,
 )
 from agents.journal import Journal
@@ -209,7 +210,7 @@ class Performer:
             offsets = await self._committed(e.partitions)
         except KafkaUnavailable as error:
             _log.warning("lease_failed", worker=e.worker, error=str(error))
-            self._tell(fx.LeaseFailed(e.worker, str(error)))
+            self._tell(fx.LeaseFailed(e.worker, str(error), isinstance(error, TransactionUndecided)))
             return
         _log.info("lease_made", worker=e.worker, boot=e.new_boot, producer_epoch=producer_epoch)
         self._tell(fx.LeaseMade(e.worker, e.new_boot, e.transactional_id, producer_id, producer_epoch, offsets))

@@ -42,6 +42,7 @@ from agents.kafka.dead import DeadLetters
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
+from agents.kafka.rights import reach
 from agents.kafka.streams import StreamLooks
 from agents.metrics.endpoint import served
 from agents.settings import Settings
@@ -141,7 +142,7 @@ class Process:
 
     async def _lead(self, journal: Journal, numerics: Numerics) -> None:
         placement, leases = PlacementLog(self.settings.kafka), LeaseMaker(
-            self.settings.kafka, self.settings.coordinator.transaction_timeout_ms
+            self.settings.kafka, self.settings.coordinator.transaction_timeout_ms, reach
         )  # fmt: skip
         offsets = {kind: Offsets(self.settings.kafka, kind.group) for kind in Kind}
         try:

@@ -74,6 +74,7 @@ from agents.core.model import (
     ReleaseCommand,
     State,
     Tuning,
+    short_name,
 )
 from agents.core.operators.desk import Desk
 from agents.core.operators.dialogs import Dialogs
@@ -86,6 +87,7 @@ from agents.core.plausible import Refusals
 from agents.core.rollout import ROLLOUT
 from agents.core.streams import StreamsLooked
 from agents.core.summary import fleet_item, summarise, worker_rows
+from agents.core.troubles import Kind as TroubleKind
 from agents.core.tuner import Tuner
 from agents.settings.tunables import DEFAULTS, Number
 from kernels.tables import Numerics
@@ -220,8 +222,12 @@ class Coordinator:
                     self.placing.watch.rates.heard(worker, telemetry, now.s)
                     self.news.faults(worker, telemetry, now.s)
             case LeaseMade():
+                ended = f"It is decided what became of {short_name(event.worker)}'s last transaction."
+                self.news.troubles.clear(TroubleKind.TRANSACTION_UNDECIDED, event.worker, now.s, ended)
                 yield from lease_made(self.fleet, self.placing, self.news, event, now.s, now.ms)
-            case LeaseFailed(worker, reason):
+            case LeaseFailed(worker, reason, undecided):
+                if undecided:
+                    self.news.troubles.set(TroubleKind.TRANSACTION_UNDECIDED, worker, reason, now.s)
                 if worker in self.fleet.views:
                     view = self.fleet.views[worker]
                     view.fencing, view.retry_at = False, now.s + RETRY_S

@@ -57,8 +57,11 @@ class LeaseMade:
 
 @dataclass(frozen=True, slots=True)
 class LeaseFailed:
+    """`undecided`: it is fenced, but how its last transaction ended is not known, so nobody may go on from there."""
+
     worker: str
     reason: str
+    undecided: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class Kind(StrEnum):
     KAFKA_AWAY = "kafka_away"
     OFFSET_LOST = "offset_lost"
     OFFSET_WENT_BACK = "offset_went_back"
+    TRANSACTION_UNDECIDED = "transaction_undecided"
     OPEN_TRANSACTION = "open_transaction"
     LANE_STOPPED = "lane_stopped"
     NO_ROUTER = "no_router"

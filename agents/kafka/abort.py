@@ -27,7 +27,7 @@ async def abort(kafka: settings.Kafka, topic: str, n: int, offset: int) -> int:
             if leader is None or leader < 0:
                 await link.client.force_metadata_update()
                 raise kafka_errors.LeaderNotAvailableError(f"{topic}/{n}")
-            described = await link.ask(leader, DescribeProducers(topic, n))
+            described = await link.ask(leader, DescribeProducers({topic: [n]}))
             for _, partitions, _ in described.topics:
                 for _, code, message, producers, _ in partitions:
                     _check(code, message or topic)

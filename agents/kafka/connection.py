@@ -26,7 +26,7 @@ REST_S = 0.1
 BOUND_S = 10.0
 
 _FENCED = (kafka_errors.ProducerFenced, kafka_errors.InvalidProducerEpoch, kafka_errors.InvalidProducerIdMapping)
-_NOT_YET = (
+NOT_YET = (
     kafka_errors.ConcurrentTransactions,
     kafka_errors.CoordinatorLoadInProgressError,
     kafka_errors.NotCoordinatorError,
@@ -196,7 +196,7 @@ class Link:
                 while True:
                     try:
                         return await attempt()
-                    except _NOT_YET as e:
+                    except NOT_YET as e:
                         last, pause = e, PAUSE_S
                     except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
                         if not getattr(e, "retriable", True):

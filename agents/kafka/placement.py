@@ -13,11 +13,12 @@ from aiokafka.structs import OffsetAndMetadata
 
 from agents import log, settings
 from agents.core.formats import is_row
-from agents.core.model import TOPIC_PLACEMENT, Partition
+from agents.core.model import TOPIC_PLACEMENT, Kind, Partition
 from agents.errors import KafkaUnavailable, LeadershipLost
 from agents.kafka import verification
 from agents.kafka.connection import as_ours, is_fenced, said
 from agents.kafka.leases import LeaseMaker
+from agents.kafka.markers import Reach
 from agents.kafka.tables import IsRow, anything, read_rows, read_table
 from agents.kafka.transactions import TransactionalProducer
 
@@ -73,7 +74,8 @@ class PlacementLog:
         if self._led:
             raise LeadershipLost("this process has led before: it must end, and a new one may lead")
         await verification.require(self._kafka)
-        maker = LeaseMaker(self._kafka, TRANSACTION_TIMEOUT_MS)
+        reach = Reach((self._topic,), tuple(kind.group for kind in Kind))
+        maker = LeaseMaker(self._kafka, TRANSACTION_TIMEOUT_MS, lambda _: reach)
         await maker.start(START_BOUND_S)
         try:
             self._led = True

@@ -4,11 +4,8 @@ A transaction ends in one of four ways: committed; `NotSent`, nothing has left a
 `Refused`, brokers have refused some of it and it is aborted, so that it may be sent without that (agents/kafka/refusals.py); or
 LeaseLost, after which the process must end, since what became of the transaction is for its successor to find out.
 
-A broker answers a commit when it is decided, and writes the markers after that. One that is killed in between can forget them (Kafka 4.3.1,
-controller and broker in one: `Couldn't find leader endpoint for partitions ... likely deleted already and hence can be skipped`): the
-transaction counts as committed, and read-committed readers stand still at what looks open. The markers of the same producer's next
-transaction mend it where they are written. So the first one after a connection was lost has the partitions of the one before in it.
-A later epoch's markers do as well, another producer id's do not.
+A broker that is killed can forget the markers of a transaction that it has decided (agents/kafka/markers.py). So after a connection was
+lost, the one before is ended once more, as it was: its partitions and its offsets, and no record, since what follows may end otherwise.
 """
 
 from __future__ import annotations
@@ -26,7 +23,7 @@ from aiokafka.structs import OffsetAndMetadata
 from agents import settings
 from agents.core.model import LeaseCommand, Partition
 from agents.errors import LeaseLost
-from agents.kafka.connection import as_ours, said
+from agents.kafka.connection import NOT_YET, PAUSE_S, as_ours, said
 from agents.kafka.foreign import AnyNames
 from agents.kafka.refusals import (
     NotSent,
@@ -57,6 +54,7 @@ class LeasedProducer:
         self._bound_s = bound_s
         self._lost = ""
         self._before: set[Any] = set()  # partitions of the last transaction
+        self._was_committed = False
         self._connections: tuple[Any, ...] = ()  # when its commit began
         self._producer: Any = TransactionalProducer(  # Any: aiokafka has no types
             kafka,
@@ -104,16 +102,17 @@ class LeasedProducer:
             TopicPartition(p.kafka_topic, p.n): OffsetAndMetadata(offset, metadata)
             for p, (offset, metadata) in offsets.items()
         }
-        owes = self.owes
-        marked = self._before | {TopicPartition(*p) for p in batches} if owes else set()
-        doing = "begin the transaction"
+        doing = "end the transaction before once more"
         try:
             async with asyncio.timeout(self._bound_s):
-                await self._producer.begin_transaction(keep_id=owes)
+                if self.owes:
+                    await self._end_again(group)
+                doing = "begin the transaction"
+                await self._producer.begin_transaction()
                 producer_id = self._producer.producer_id
                 self._producer.heard.clear()
                 doing = "add the partitions"
-                refusals = await self._add(sorted(marked | {TopicPartition(*p) for p in batches}))
+                refusals = await self._add(sorted({TopicPartition(*p) for p in batches}))
                 doing, added = "send", not refusals
                 refusals = refusals or await self._send_all(batches)
                 if refusals:
@@ -133,9 +132,10 @@ class LeasedProducer:
                 raise LeaseLost(self._lost) from e
             raise
         if added:
-            self._before = set(marked or {TopicPartition(*p) for p in batches} or self._before)
-            if producer_id != self._producer.producer_id:
-                self._before = set()
+            self._before = {TopicPartition(*p) for p in batches}
+            self._was_committed = not refusals
+            if producer_id != self._producer.producer_id:  # another id's markers do not count
+                self._before, self._was_committed = set(), False
             self._connections = connections
         if refusals:
             self._before -= {TopicPartition(*x.place) for x in refusals}
@@ -144,7 +144,20 @@ class LeasedProducer:
     @property
     def owes(self) -> bool:
         """Whether a connection was lost since the last commit began, so that its markers may be missing."""
-        return bool(self._before) and self._connections != self._connected()
+        return (bool(self._before) or self._was_committed) and self._connections != self._connected()
+
+    async def _end_again(self, group: str) -> None:
+        partitions, committed = [tuple(tp) for tp in self._before], self._was_committed
+        while True:
+            try:
+                await self._producer.add_nothing(partitions, [group] if committed else [])
+                connections = self._connected()
+                await self._producer.end_nothing(committed)
+            except NOT_YET:
+                await asyncio.sleep(PAUSE_S)
+            else:
+                self._connections = connections
+                return
 
     def _connected(self) -> tuple[Any, ...]:
         return tuple(c for c in self._producer.client._conns.values() if c.connected())

@@ -21,13 +21,14 @@ from agents.core.model import (
     TOPIC_UNPLACED,
     Kind,
 )
+from agents.kafka.markers import OFFSETS, Reach
 from agents.kafka.wire import CLUSTER_NAME, Operation, Pattern, Resource
 
 COORDINATOR = "geolane"
 REPLAYER = "geolane-dead-replay"
 CLIENT = "client"
 """The account that `geolane up` makes for its user's own producers and consumers."""
-R, W, D = Operation.READ, Operation.WRITE, Operation.DESCRIBE
+R, W = Operation.READ, Operation.WRITE
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -46,11 +47,24 @@ class Right:
 
 
 _TOPICS: dict[str, dict[str, Operation]] = {
-    # the events that a rewind brings again are counted in lanes; how many partitions the outputs have is watched
-    "coordinator": {TOPIC_LANEMAP: R, TOPIC_LANES: R, TOPIC_DEAD: R, TOPIC_CLEAN: D, TOPIC_UNPLACED: D},
+    "coordinator": {TOPIC_LANEMAP: R},
     "node": {TOPIC_LANES: R, TOPIC_CLEAN: W, TOPIC_DEAD: W},
     "router": {TOPIC_RAW: R, TOPIC_LANEMAP: R, TOPIC_LANES: W, TOPIC_UNPLACED: W, TOPIC_DEAD: W},
 }
+
+
+OUTPUTS = (TOPIC_CLEAN, TOPIC_DEAD, TOPIC_LANES, TOPIC_UNPLACED)
+"""All that workers write to."""
+
+
+def reach(transactional_id: str) -> Reach:
+    """Where the transactions of a worker's lease may write: what it has the rights for."""
+    account = transactional_id.removeprefix("geolane-")
+    found = list(rights_of(account))
+    return Reach(
+        tuple(x.name for x in found if x.resource is Resource.TOPIC and x.operation is W),
+        tuple(x.name for x in found if x.resource is Resource.GROUP),
+    )
 
 
 def rights_of(account: str, user: str = "") -> Iterator[Right]:
@@ -61,8 +75,10 @@ def rights_of(account: str, user: str = "") -> Iterator[Right]:
     for topic, operation in _TOPICS[role].items():
         yield Right(user, Resource.TOPIC, topic, operation)
     if role == "coordinator":
-        # Dead letters go back to raw, whose offsets a reset sets.
-        for topic in (TOPIC_PLACEMENT, TOPIC_REPLAYED, TOPIC_RAW):
+        # Dead letters go back to raw, whose offsets a reset sets. In what workers write it writes the markers that a
+        # broker has forgotten (markers.py).
+        yield Right(user, Resource.TOPIC, OFFSETS, R)
+        for topic in (TOPIC_PLACEMENT, TOPIC_REPLAYED, TOPIC_RAW, *OUTPUTS):
             for operation in (R, W):
                 yield Right(user, Resource.TOPIC, topic, operation)
         yield Right(user, Resource.TRANSACTIONAL_ID, REPLAYER, W)

@@ -125,7 +125,7 @@ class StreamLooks:
             return None
         try:
             async with asyncio.timeout(_BOUND_S):
-                answer = await self._link.ask(leader, DescribeProducers(p.kafka_topic, p.n))
+                answer = await self._link.ask(leader, DescribeProducers({p.kafka_topic: [p.n]}))
         except (kafka_errors.KafkaError, OSError, TimeoutError):
             return None
         producers = [

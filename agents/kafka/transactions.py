@@ -14,11 +14,12 @@ under that producer id and epoch (KAFKA-17754). Two things keep it out:
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaProducer
-from aiokafka.client import ConnectionGroup
+from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.errors import IncompatibleBrokerVersion, OutOfOrderSequenceNumber
 from aiokafka.protocol.transaction import (
     AddOffsetsToTxnRequest,
@@ -28,6 +29,7 @@ from aiokafka.protocol.transaction import (
 )
 
 from agents import settings
+from agents.kafka import markers
 from agents.kafka.connection import client_kwargs
 from agents.kafka.refusals import Heard
 from agents.kafka.wire import DescribeFeatures, EndTransaction
@@ -90,16 +92,35 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
         self._requests.version = await _transaction_version(self.client)
         await self._sender.start()
 
-    async def begin_transaction(self, *, keep_id: bool = False) -> None:
+    async def begin_transaction(self) -> None:
         """Before Kafka 4.3.0 a transaction that is open under the last epoch may never end when it
         is fenced (KAFKA-20090). So none is opened there: an empty one is aborted, for which the
-        broker gives the next id. `keep_id`: not now, the id is still needed."""
+        broker gives the next id."""
         last = self.transaction_version >= 2 and self._txn_manager.producer_epoch >= LAST_EPOCH
-        if last and not keep_id:
+        if last:
             await super().begin_transaction()
             self._txn_manager.consumer_group_added("")  # or aiokafka would not send the EndTxn
             await self.abort_transaction()
         await super().begin_transaction()
+
+    async def add_nothing(self, partitions: Collection[tuple[str, int]], groups: Collection[str]) -> None:
+        """Begin a transaction without records and offsets over these, past aiokafka, which has none such.
+        It may be called again."""
+        await markers.add(self._ask, self._owner, partitions, groups)
+
+    async def end_nothing(self, committed: bool) -> None:
+        """End it."""
+        await markers.end(self._ask, self._owner, committed)
+
+    @property
+    def _owner(self) -> tuple[str, int, int]:
+        transactions = self._txn_manager
+        return transactions.transactional_id, transactions.producer_id, transactions.producer_epoch
+
+    async def _ask(self, request: Any) -> Any:  # Any: aiokafka has no types
+        kind = CoordinationType.TRANSACTION
+        node = await self.client.coordinator_lookup(kind, self._txn_manager.transactional_id)
+        return await self._requests.send(node, request, group=ConnectionGroup.COORDINATION)
 
 
 class _Requests:

@@ -3,6 +3,7 @@ Their fields and numbers are those of https://kafka.apache.org/protocol.html."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from io import BytesIO
 from typing import Any
@@ -177,15 +178,54 @@ class _DescribeProducers(RequestStruct):  # type: ignore[misc]
 
 
 class DescribeProducers(Request[_DescribeProducers]):  # type: ignore[misc]
-    """Who produces to a partition, and where each one's open transaction begins (-1: none); for its leader (KIP-664)."""
+    """Who produces to partitions, and where each one's open transaction begins (-1: none); for their leader (KIP-664)."""
 
     API_KEY = 61
 
-    def __init__(self, topic: str, partition: int) -> None:
-        self._topics: list[tuple[Any, ...]] = [(topic, [partition], {})]
+    def __init__(self, partitions: Mapping[str, Sequence[int]]) -> None:
+        self._topics: list[tuple[Any, ...]] = [(topic, list(ns), {}) for topic, ns in partitions.items()]
 
     def build(self, request_struct_class: type[_DescribeProducers]) -> _DescribeProducers:
         return request_struct_class(self._topics, {})
+
+
+class _DescribedTransactions(Response):  # type: ignore[misc]
+    API_KEY, API_VERSION = 65, 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "transactions",
+            CompactArray(
+                ("error_code", Int16),
+                ("transactional_id", _SHORT),
+                ("state", _SHORT),
+                ("timeout_ms", Int32),
+                ("start_ms", Int64),
+                ("producer_id", Int64),
+                ("producer_epoch", Int16),
+                ("topics", CompactArray(("name", _SHORT), ("partitions", CompactArray(Int32)), ("tags", TaggedFields))),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _DescribeTransactions(RequestStruct):  # type: ignore[misc]
+    API_KEY, API_VERSION, RESPONSE_TYPE, FLEXIBLE_VERSION = 65, 0, _DescribedTransactions, True
+    SCHEMA = Schema(("transactional_ids", CompactArray(_SHORT)), ("tags", TaggedFields))
+
+
+class DescribeTransactions(Request[_DescribeTransactions]):  # type: ignore[misc]
+    """The state of a transactional id's newest transaction; for its coordinator (KIP-664)."""
+
+    API_KEY = 65
+
+    def __init__(self, transactional_id: str) -> None:
+        self._ids = [transactional_id]
+
+    def build(self, request_struct_class: type[_DescribeTransactions]) -> _DescribeTransactions:
+        return request_struct_class(self._ids, {})
 
 
 class _WroteMarkers(Response):  # type: ignore[misc]

@@ -134,3 +134,18 @@ def test_who_looks_at_all_of_them_sets_exactly_those() -> None:
     t.only(Kind.OFFSET_LOST, {"b": "3", "c": "4"}, 5.0)
     assert [(x.about, x.text, x.since_s) for x in t.standing()] == [("b", "3", 0.0), ("c", "4", 5.0)]
     assert [bool(c.ended) for c in t.changes] == [False, False, True, False]
+
+
+def test_a_transaction_that_cannot_be_decided_is_told_until_its_worker_has_a_lease() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(10)
+    w.published.clear()
+    why = "geolane-node-0: its markers are missing at events.clean 3 17"
+    for _ in range(2):
+        w.tell(fx.LeaseFailed("node-0", why, undecided=True))
+        w.tell(fx.Tick())
+    assert alerts(w, Kind.TRANSACTION_UNDECIDED) == [Severity.CRITICAL]
+    assert "events.clean 3 17" in ask(w, "!status").splitlines()[0]
+    w.tell(fx.LeaseMade("node-0", "", "geolane-node-0", 1, 9, {}))
+    w.tell(fx.Tick())
+    assert alerts(w, Kind.TRANSACTION_UNDECIDED) == [Severity.CRITICAL, Severity.CALM]

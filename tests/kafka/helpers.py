@@ -18,11 +18,12 @@ from agents import settings
 from agents.kafka import verification
 from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
+from agents.kafka.markers import Reach
 
 
 @asynccontextmanager
-async def lease_maker(kafka: settings.Kafka) -> AsyncIterator[LeaseMaker]:
-    maker = LeaseMaker(kafka, 10_000)
+async def lease_maker(kafka: settings.Kafka, reach: Reach | None = None) -> AsyncIterator[LeaseMaker]:
+    maker = LeaseMaker(kafka, 10_000, (lambda _: reach) if reach else None)
     await maker.start()
     try:
         yield maker

@@ -19,19 +19,20 @@ from agents import settings
 from agents.coordinator.offsets import Rewinding
 from agents.core.dead import Query
 from agents.core.lanemap import build
-from agents.core.model import TOPIC_DEAD, TOPIC_LANES, Kind, LeaseCommand, Partition
+from agents.core.model import TOPIC_DEAD, TOPIC_LANES, TOPIC_RAW, Kind, LeaseCommand, Partition
 from agents.embedded import flights
 from agents.errors import KafkaError, KafkaUnavailable
 from agents.kafka import lanemap, verification
 from agents.kafka.accounts import Accounts
 from agents.kafka.admin import topics
-from agents.kafka.connection import client_kwargs
+from agents.kafka.connection import Link, client_kwargs
 from agents.kafka.dead import DeadLetters
 from agents.kafka.leases import LeaseMaker
+from agents.kafka.markers import OFFSETS, Markers, Open, Reach
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
 from agents.kafka.producer import LeasedProducer
-from agents.kafka.rights import REPLAYER, Right, rights, rights_of
+from agents.kafka.rights import OUTPUTS, REPLAYER, Right, reach, rights, rights_of
 from agents.kafka.upkeep import bring
 from agents.kafka.wire import CLUSTER_NAME, Resource
 from agents.worker.reader import Reader
@@ -260,21 +261,26 @@ async def _replay(kafka: settings.Kafka) -> None:
     assert await letters.replay(Query(replayed=True), "ana", 0)
 
 
-async def _rewind(kafka: settings.Kafka) -> None:
+async def _rewind(kafka: settings.Kafka, kind: Kind = Kind.NODE) -> None:
     """The events that come again are counted, then record and offset are set in one transaction."""
-    await _offsets(kafka, Kind.NODE)
-    lane, offsets = Partition(Kind.NODE.topic, 0), Offsets(kafka, Kind.NODE.group)
+    await _offsets(kafka, kind)
+    lane, offsets = Partition(kind.topic, 0), Offsets(kafka, kind.group)
     await offsets.start()
     try:
-        await Rewinding(kafka, {Kind.NODE: offsets})._count(lane, 0, 1)
+        await Rewinding(kafka, {kind: offsets})._count(lane, 0, 1)
     finally:
         await offsets.stop()
     log = PlacementLog(kafka)
     try:
         await log.lead()
-        await log.write({"leader": b"1"}, {Kind.NODE.group: {lane: (0, "")}})
+        await log.write({"leader": b"1"}, {kind.group: {lane: (0, "")}})
     finally:
         await log.stop()
+
+
+async def _raw(kafka: settings.Kafka) -> None:
+    await _rewind(kafka, Kind.ROUTER)
+    await _replay(kafka)
 
 
 async def _verifies(kafka: settings.Kafka) -> None:
@@ -286,6 +292,28 @@ async def _verifies(kafka: settings.Kafka) -> None:
 Step = Callable[[settings.Kafka], Awaitable[object]]
 
 
+async def _mend(kafka: settings.Kafka) -> None:
+    """As if markers were missing in all that workers write to."""
+    link = Link(kafka, "geolane-test")
+    await link.start()
+    try:
+        markers = Markers(link)
+        for account in ("node-a", "router-1"):
+            lease, name = await _lease(kafka, account), f"geolane-{account}"
+            topics = reach(name)
+
+            async def attempt(lease: LeaseCommand = lease, name: str = name, topics: Reach = topics) -> None:
+                await markers.undecided(lease.producer_id, topics)
+                places = [Open(topic, 0, 0) for topic in topics.topics]
+                await markers.decide(
+                    name, (lease.producer_id, lease.producer_epoch), places, topics.groups, committed=True
+                )
+
+            await link.persist("mend", attempt)
+    finally:
+        await link.stop()
+
+
 def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
     """What a process does at Kafka, by the name of what it needs a right on."""
     if account == "geolane":
@@ -294,7 +322,7 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
             CLUSTER_NAME: _verifies, "events.dead": _replay, "events.dead.replayed": _replay, REPLAYER: _replay,
             "geolane-node-": lambda kafka: _lease(kafka, "node-a"), "geolane-router-": lambda kafka: _lease(kafka, "router-1"),
             **{name: partial(_offsets, kind=kind) for kind in Kind for name in (kind.group, kind.topic.removeprefix("main/"))},
-            Kind.NODE.group: _rewind, TOPIC_LANES: _rewind,
+            Kind.NODE.group: _rewind, TOPIC_RAW: _raw, OFFSETS: _mend, **dict.fromkeys(OUTPUTS, _mend),
         }  # fmt: skip
     kind = Kind(account.partition("-")[0])
     out = ("events.clean", "events.dead") if kind is Kind.NODE else ("events.lanes", "events.unplaced", "events.dead")

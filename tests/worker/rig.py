@@ -27,6 +27,7 @@ from agents.errors import LeaseLost
 from agents.kafka.admin import MAX_DEAD_BYTES, Topic, provision
 from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
+from agents.kafka.markers import Reach
 from agents.kafka.offsets import Offsets
 from agents.node.contract import Answers, Columns, Pipeline, answered_each
 from agents.node.runner import Asked
@@ -112,7 +113,9 @@ class Rig:
         self.topics = Topics(
             *(f"{prefix}-{name}" for name in ("raw", "lanes", "clean", "unplaced", "dead", "gn", "gr"))
         )
-        self.makers = LeaseMaker(self.kafka, 10_000)
+        t = self.topics
+        reach = Reach((t.clean, t.dead, t.lanes, t.unplaced), (t.node_group, t.router_group))
+        self.makers = LeaseMaker(self.kafka, 10_000, lambda _: reach)
         self.running: list[Running] = []
 
     async def start(self) -> None:

@@ -1,0 +1,184 @@
+"""Writes the markers that a killed broker has forgotten, so that each transaction is seen as it was decided.
+
+A broker answers EndTxn when the transaction is decided, and writes the markers after that. One that is
+killed in between can forget them (Kafka 4.3.1, broker and controller in one: `Couldn't find leader
+endpoint for partitions ... likely deleted already and hence can be skipped`): then Kafka counts the
+transaction as ended, yet its records and its offset stay undecided. The markers of the same producer
+id's next transaction decide them, whichever way that one ends; a later epoch's do, another producer
+id's do not. So an empty transaction over the same partitions, ended as that one was, mends it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiokafka.errors as kafka_errors
+from aiokafka.client import ConnectionGroup, CoordinationType
+from aiokafka.protocol.transaction import (
+    AddOffsetsToTxnRequest,
+    AddPartitionsToTxnRequest,
+    EndTxnRequest,
+)
+
+from agents.kafka.connection import Link
+from agents.kafka.metadata import DescribeTopics
+from agents.kafka.wire import DescribeProducers, DescribeTransactions
+
+OFFSETS = "__consumer_offsets"
+_UNKNOWN_ID = 105
+_NOT_TRIED = 55  # since another one of the same request is refused
+_ENDED = {"CompleteCommit": True, "CompleteAbort": False}
+_ENDING = ("PrepareCommit", "PrepareAbort", "PrepareEpochFence")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where the transactions of a transactional id may write: topics, and groups whose offsets."""
+
+    topics: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest transaction of a transactional id. `committed`: how it ended, None where it has not
+    or where there was none under this epoch."""
+
+    producer_id: int
+    epoch: int
+    committed: bool | None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Open:
+    """A partition in which a producer has an open transaction, and where that begins."""
+
+    topic: str
+    n: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic} {self.n} {self.offset}"
+
+
+class Markers:
+    """Each call is one try: it raises aiokafka's errors, and is made inside `Link.persist`."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def newest(self, node: int, transactional_id: str) -> Newest | None:
+        """None where Kafka knows no such id. Raises ConcurrentTransactions while one is being ended.
+        `node`: the id's coordinator."""
+        answer = await self._ask(node, DescribeTransactions(transactional_id))
+        ((code, _, state, _, _, producer_id, epoch, *_),) = answer.transactions
+        if code == _UNKNOWN_ID:
+            return None
+        _check(code, transactional_id)
+        if state in _ENDING:
+            raise kafka_errors.ConcurrentTransactions(transactional_id)
+        return Newest(int(producer_id), int(epoch), _ENDED.get(state))
+
+    async def undecided(self, producer_id: int, reach: Reach) -> list[Open]:
+        """Where that producer has a transaction open. After a fence there is none, unless its markers
+        were forgotten."""
+        by_leader, groups = await self._partitions(reach)
+        found = []
+        for leader, partitions in by_leader.items():
+            answer = await self._link.ask(leader, DescribeProducers(partitions))
+            for topic, described, _ in answer.topics:
+                for n, code, _, producers, _ in described:
+                    _check(code, topic)
+                    found += [Open(topic, n, x[5]) for x in producers if x[0] == producer_id and x[5] >= 0]
+        return sorted(x for x in found if x.topic != OFFSETS or x.n in groups)
+
+    async def decide(
+        self,
+        transactional_id: str,
+        lease: tuple[int, int],
+        places: Collection[Open],
+        groups: Collection[str],
+        committed: bool,
+    ) -> None:
+        """Commit or abort an empty transaction over these places, under this lease. It may be called
+        again. `groups`: of the offsets among the places."""
+        node = await self._link.coordinator(CoordinationType.TRANSACTION, transactional_id)
+        owner = (transactional_id, *lease)
+
+        async def ask(request: object) -> Any:  # Any: aiokafka has no types
+            return await self._ask(node, request)
+
+        await add(ask, owner, [(x.topic, x.n) for x in places if x.topic != OFFSETS], groups)
+        await end(ask, owner, committed)
+
+    async def groups_of(self, places: Collection[Open], reach: Reach) -> list[str]:
+        """The groups whose offsets are among the places."""
+        _, groups = await self._partitions(reach)
+        return sorted({g for x in places if x.topic == OFFSETS for g in groups[x.n]})
+
+    async def _partitions(self, reach: Reach) -> tuple[Mapping[int, dict[str, list[int]]], dict[int, list[str]]]:
+        """By leader: the partitions in reach; and the groups by their partition of the offsets' topic."""
+        node = self._link.client.get_random_node()
+        if node is None:
+            raise kafka_errors.NodeNotReadyError("no broker is known")
+        answer = await self._link.ask(node, DescribeTopics([*reach.topics, OFFSETS]))
+        groups: dict[int, list[str]] = defaultdict(list)
+        by_leader: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for code, topic, _, partitions, _ in answer.topics:
+            if kafka_errors.for_code(code) is kafka_errors.UnknownTopicOrPartitionError:
+                continue
+            _check(code, topic)
+            if topic == OFFSETS:
+                for group in reach.groups:
+                    groups[_java_hash(group) % len(partitions)].append(group)
+            for _, n, leader, *_ in partitions:
+                if topic == OFFSETS and n not in groups:
+                    continue
+                if leader < 0:
+                    raise kafka_errors.LeaderNotAvailableError(f"{topic}/{n}")
+                by_leader[leader][topic].append(n)
+        return by_leader, groups
+
+    async def _ask(self, node: int, request: object) -> Any:  # Any: aiokafka has no types
+        return await self._link.ask(node, request, ConnectionGroup.COORDINATION)
+
+
+async def add(
+    ask: Callable[[Any], Awaitable[Any]],  # Any: aiokafka has no types
+    owner: tuple[str, int, int],
+    partitions: Collection[tuple[str, int]],
+    groups: Collection[str],
+) -> None:
+    """Add partitions, and groups' offsets, to the transaction of `owner`: transactional id, producer id, epoch."""
+    topics: dict[str, list[int]] = defaultdict(list)
+    for topic, n in sorted(partitions):
+        topics[topic].append(n)
+    if topics:
+        answer = await ask(AddPartitionsToTxnRequest(*owner, list(topics.items())))
+        refused = [(code, topic) for topic, ns in answer.errors for _, code in ns if code]
+        for code, topic in sorted(refused, key=lambda x: x[0] == _NOT_TRIED):
+            _check(code, topic)
+    for group in sorted(groups):
+        _check((await ask(AddOffsetsToTxnRequest(*owner, group))).error_code, group)
+
+
+async def end(ask: Callable[[Any], Awaitable[Any]], owner: tuple[str, int, int], committed: bool) -> None:
+    """End it."""
+    _check((await ask(EndTxnRequest(*owner, committed))).error_code, owner[0])
+
+
+def _java_hash(text: str) -> int:
+    """String.hashCode without its sign, as Kafka has it (Utils.abs)."""
+    code = 0
+    for character in text:
+        code = (31 * code + ord(character)) & 0xFFFFFFFF
+    return code if code < 0x80000000 else (0x100000000 - code) & 0x7FFFFFFF
+
+
+def _check(code: int, about: str) -> None:
+    error = kafka_errors.for_code(code)
+    if error is not kafka_errors.NoError:
+        raise error(about)
