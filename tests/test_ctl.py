@@ -64,7 +64,7 @@ def test_a_command_that_does_not_exist_needs_no_server(settings: str) -> None:
 
 
 def test_commands_nodes_and_choices_are_completed_without_the_network(settings: str) -> None:
-    assert complete("ctl", incomplete="re") == {"resume", "rebalance"}
+    assert complete("ctl", incomplete="re") == {"resume", "rebalance", "reset"}
     assert "confirm" not in complete("ctl")
     given = ("ctl", "--settings", settings)
     assert complete(*given, "drain", incomplete="iad") == {"iad-1"}

@@ -17,7 +17,7 @@ from agents.errors import SettingsError
 from agents.settings import Loaded, Settings, gather, load
 from agents.settings.sources import RESERVED, keys
 from agents.settings.tables import CalmKeys
-from agents.supervisor import PARENT
+from agents.supervisor import LAST_END, PARENT
 
 Gather = Callable[..., Loaded]
 
@@ -165,8 +165,11 @@ def test_everything_that_is_wrong_is_said_at_once(of: Gather) -> None:
 
 
 def test_others_variables_are_none_of_ours(of: Gather) -> None:
-    assert of("", {"GEOLANE_PARENT": "1", "geolane_x": "1", "GEOLANES": "1"}).settings == Settings()
-    assert {PARENT} == RESERVED
+    assert (
+        of("", {"GEOLANE_PARENT": "1", "GEOLANE_LAST_END": "x", "geolane_x": "1", "GEOLANES": "1"}).settings
+        == Settings()
+    )
+    assert {PARENT, LAST_END} == RESERVED
 
 
 @given(st.text(string.printable, max_size=30), st.text(string.printable, max_size=30))

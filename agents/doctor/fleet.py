@@ -140,6 +140,8 @@ class Fleet:
         """A consumer would have a broker make it that makes what is missing."""
         if name not in self._kafka.cluster.topics:
             raise NotLookedAt(f"the topic {name} is missing")
+        if self._kafka.hidden(name):
+            raise NotLookedAt(f"this account may not read {name} and need not (--as geolane)")
 
     async def _leadership(self) -> Verdict:
         watched = self._watched or Watched({}, None, None)

@@ -36,6 +36,7 @@ from agents.settings.sources import DEFAULT
 
 GROUP = "kafka"
 ANSWER_MS = 4000
+HIDDEN = kafka_errors.TopicAuthorizationFailedError.__name__
 _CLOSED = (kafka_errors.KafkaConnectionError, OSError)
 
 
@@ -74,12 +75,20 @@ class Kafka:
 
     @property
     def wanted(self) -> tuple[Topic, ...]:
-        """The topics as they must be; whose number of partitions this account's settings do not say, those may have any."""
+        """The topics as they must be; whose number of partitions this account's settings do not say, those may have any.
+        Without those that it has no business with and may not see."""
         c = self._loaded.settings.coordinator
-        return topics(
+        every = topics(
             self._count("coordinator.lanes", TOPIC_LANES, c.lanes),
             self._count("coordinator.raw_partitions", TOPIC_RAW, c.raw_partitions),
         )
+        return tuple(topic for topic in every if not self.hidden(topic.name))
+
+    def hidden(self, topic: str) -> bool:
+        """Whether brokers hide this topic from an account that does not need it."""
+        seen = self.cluster.topics.get(topic)
+        needed = not self._who.worker or topic in (*self._who.reads, *self._who.writes)
+        return not needed and seen is not None and seen.error == HIDDEN
 
     def _count(self, key: str, topic: str, said: int) -> int:
         seen = self.cluster.topics.get(topic)
