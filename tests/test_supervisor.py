@@ -61,7 +61,12 @@ sys.exit(supervisor.run(main, stop_s=0.5))
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_in_order(sign: signal.Signals) -> None:
-    with subprocess.Popen(_script(_HEAD.format(last="print('put away')")), stdout=subprocess.PIPE, text=True) as p:
+    with subprocess.Popen(
+        _script(_HEAD.format(last="print('put away')")),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests may run under nohup
+    ) as p:
         assert p.stdout is not None
         p.stdout.readline()
         p.send_signal(sign)
@@ -75,6 +80,7 @@ def test_it_ends_in_order_when_its_terminal_is_closed(tmp_path: Path) -> None:
     last = f"await asyncio.sleep(0.2); print('to nobody', flush=True); open({str(away)!r}, 'w').close()"
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
         os.execv(sys.executable, _script(_HEAD.format(last=last)))
     assert b"up" in os.read(terminal, 100)
     os.close(terminal)

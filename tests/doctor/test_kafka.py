@@ -207,7 +207,7 @@ async def test_an_address_that_a_broker_advertises_and_nobody_has_is_named(place
 async def test_a_user_without_rights_is_told_so(place: Place) -> None:
     await place.make()
     found = await look(place.secure(), *KAFKA, "kafka transactional id", account=USER)
-    named(found, "kafka topics", "events.raw: TopicAuthorizationFailedError", "ACL")
+    named(found, "kafka topics", "events.lanes: TopicAuthorizationFailedError", "ACL")
     named(found, "kafka transactional id", f"no right to geolane-{USER}", "--transactional-id")
     named(found, "kafka time stamps", "may not read the topics' settings", level=Level.SKIPPED)
     named(found, "kafka limits", "may not read the broker's settings", level=Level.SKIPPED)
