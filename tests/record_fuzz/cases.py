@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import orjson
@@ -47,11 +47,13 @@ def one(r):
 
 @dataclass(frozen=True, slots=True)
 class Becomes:
-    """`outputs`: in events.clean (0: filtered); None: elsewhere. `reasons`: of a dead letter."""
+    """`outputs`: in events.clean (0: filtered); None: elsewhere. `reasons`: of a dead letter. `any_number`: of
+    outputs will do, since what is left of the record's word to the pipeline is not known."""
 
     outputs: int | None = None
     reasons: frozenset[str] = frozenset()
     unplaced: bool = False
+    any_number: bool = False
 
 
 CLEAN, FILTERED, UNPLACED = Becomes(1), Becomes(0), Becomes(unplaced=True)
@@ -65,7 +67,7 @@ ANY_DEAD = dead(
     "not_json", "not_object", "no_id", "no_ts", "bad_ts", "future_ts", "no_origin", "bad_origin", "too_large",
     "pipeline_error", "bad_header", "unreadable",
 )  # fmt: skip
-ANY = Becomes(1, ANY_DEAD.reasons, True)
+ANY = Becomes(1, ANY_DEAD.reasons, True, True)
 
 
 @dataclass(slots=True)
@@ -120,7 +122,7 @@ class Cases:
         becomes = verdict or becomes
         size = 64 + len(key or b"") + len(value or b"") + sum(len(k) + len(v or b"") + 10 for k, v in headers)
         if size > MAX_EVENT_BYTES - 4096:
-            becomes = Becomes(becomes.outputs, becomes.reasons | {"too_large"}, becomes.unplaced)
+            becomes = replace(becomes, reasons=becomes.reasons | {"too_large"})
         return Record(Foreign(value, key, headers), becomes, src)
 
     def _key(self) -> bytes | None:
@@ -147,7 +149,7 @@ class Cases:
         records = [self.record() for _ in range(rng.randrange(1, 5))]
         contents = [r.content for r in records]
         plain = foreign.body(contents)
-        unread = [Record(r.content, ANY, r.src) for r in records]
+        unread = [Record(r.content, replace(ANY, outputs=r.becomes.outputs), r.src) for r in records]
         match rng.randrange(8):
             case 0:
                 data = foreign.batch(contents, rng.choice((5, 6, 7)))
