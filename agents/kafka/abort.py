@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 
 from agents import settings
 from agents.errors import KafkaError
-from agents.kafka.connection import BOUND_S, Link
+from agents.kafka.connection import BOUND_S, Link, raise_error
 from agents.kafka.wire import DescribeProducers, WriteTxnMarkers
 
 
@@ -30,7 +30,7 @@ async def abort(kafka: settings.Kafka, topic: str, n: int, offset: int) -> int:
             described = await link.ask(leader, DescribeProducers({topic: [n]}))
             for _, partitions, _ in described.topics:
                 for _, code, message, producers, _ in partitions:
-                    _check(code, message or topic)
+                    raise_error(code, message or topic)
                     for pid, epoch, _, _, coordinator_epoch, start, _ in producers:
                         if start == offset:
                             marker = WriteTxnMarkers(pid, epoch, max(0, coordinator_epoch), topic, n)
@@ -50,10 +50,4 @@ def _check_markers(response: object, topic: str) -> None:
     for _, topics, _ in response.markers:  # type: ignore[attr-defined]  # aiokafka has no types
         for _, partitions, _ in topics:
             for _, code, _ in partitions:
-                _check(code, topic)
-
-
-def _check(code: int, about: str) -> None:
-    error = kafka_errors.for_code(code)
-    if error is not kafka_errors.NoError:
-        raise error(about)
+                raise_error(code, topic)

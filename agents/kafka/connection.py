@@ -109,6 +109,13 @@ def is_refused(error: BaseException | None) -> bool:
     return type(error) is kafka_errors.KafkaConnectionError
 
 
+def raise_error(code: int, about: str) -> None:
+    """Raise aiokafka's error for the code of an answer about `about`, if it is one."""
+    error = kafka_errors.for_code(code)
+    if error is not kafka_errors.NoError:
+        raise error(about)
+
+
 def as_ours(error: BaseException, what: str) -> GeolaneError:
     """The error of ours for one of aiokafka's (or a time-out, or a socket's); `what` was being done.
 

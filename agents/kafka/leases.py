@@ -13,7 +13,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from agents import log, settings
 from agents.errors import TransactionUndecided
-from agents.kafka.connection import BOUND_S, Link, lacks_right, said
+from agents.kafka.connection import BOUND_S, Link, lacks_right, raise_error, said
 from agents.kafka.markers import OFFSETS, Markers, Newest, Open, Reach
 
 _log = log.get("kafka.leases")
@@ -55,9 +55,7 @@ class LeaseMaker:
                 self._ended[transactional_id] = newest
             request = InitProducerIdRequest(transactional_id, self._timeout_ms)
             response = await self._link.ask(node, request, ConnectionGroup.COORDINATION)
-            error = kafka_errors.for_code(response.error_code)
-            if error is not kafka_errors.NoError:
-                raise error(transactional_id)
+            raise_error(response.error_code, transactional_id)
             lease = int(response.producer_id), int(response.producer_epoch)
             if newest is not None and self._reach is not None:
                 if newest.committed is not None and lease != (newest.producer_id, newest.epoch + 1):

@@ -23,7 +23,7 @@ from aiokafka.protocol.transaction import (
     EndTxnRequest,
 )
 
-from agents.kafka.connection import Link
+from agents.kafka.connection import Link, raise_error
 from agents.kafka.metadata import DescribeTopics
 from agents.kafka.wire import DescribeProducers, DescribeTransactions
 
@@ -77,7 +77,7 @@ class Markers:
         ((code, _, state, _, _, producer_id, epoch, *_),) = answer.transactions
         if code == _UNKNOWN_ID:
             return None
-        _check(code, transactional_id)
+        raise_error(code, transactional_id)
         if state in _ENDING:
             raise kafka_errors.ConcurrentTransactions(transactional_id)
         return Newest(int(producer_id), int(epoch), _ENDED.get(state))
@@ -91,7 +91,7 @@ class Markers:
             answer = await self._link.ask(leader, DescribeProducers(partitions))
             for topic, described, _ in answer.topics:
                 for n, code, _, producers, _ in described:
-                    _check(code, topic)
+                    raise_error(code, topic)
                     found += [Open(topic, n, x[5]) for x in producers if x[0] == producer_id and x[5] >= 0]
         return sorted(x for x in found if x.topic != OFFSETS or x.n in groups)
 
@@ -130,7 +130,7 @@ class Markers:
         for code, topic, _, partitions, _ in answer.topics:
             if kafka_errors.for_code(code) is kafka_errors.UnknownTopicOrPartitionError:
                 continue
-            _check(code, topic)
+            raise_error(code, topic)
             if topic == OFFSETS:
                 for group in reach.groups:
                     groups[_java_hash(group) % len(partitions)].append(group)
@@ -160,14 +160,14 @@ async def add(
         answer = await ask(AddPartitionsToTxnRequest(*owner, list(topics.items())))
         refused = [(code, topic) for topic, ns in answer.errors for _, code in ns if code]
         for code, topic in sorted(refused, key=lambda x: x[0] == _NOT_TRIED):
-            _check(code, topic)
+            raise_error(code, topic)
     for group in sorted(groups):
-        _check((await ask(AddOffsetsToTxnRequest(*owner, group))).error_code, group)
+        raise_error((await ask(AddOffsetsToTxnRequest(*owner, group))).error_code, group)
 
 
 async def end(ask: Callable[[Any], Awaitable[Any]], owner: tuple[str, int, int], committed: bool) -> None:
     """End it."""
-    _check((await ask(EndTxnRequest(*owner, committed))).error_code, owner[0])
+    raise_error((await ask(EndTxnRequest(*owner, committed))).error_code, owner[0])
 
 
 def _java_hash(text: str) -> int:
@@ -176,9 +176,3 @@ def _java_hash(text: str) -> int:
     for character in text:
         code = (31 * code + ord(character)) & 0xFFFFFFFF
     return code if code < 0x80000000 else (0x100000000 - code) & 0x7FFFFFFF
-
-
-def _check(code: int, about: str) -> None:
-    error = kafka_errors.for_code(code)
-    if error is not kafka_errors.NoError:
-        raise error(about)

@@ -14,7 +14,7 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from agents import settings
 from agents.core.model import CLUSTER, Partition
-from agents.kafka.connection import BOUND_S, Link
+from agents.kafka.connection import BOUND_S, Link, raise_error
 
 _LATEST, _EARLIEST = -1, -2
 _READ_UNCOMMITTED, _READ_COMMITTED = 0, 1
@@ -47,11 +47,11 @@ class Offsets:
         async def attempt() -> dict[Partition, tuple[int, str] | None]:
             node = await self._link.coordinator(CoordinationType.GROUP, self._group)
             response = await self._link.ask(node, OffsetFetchRequest(self._group, list(wanted.items())))
-            _check(response.error_code, self._group)
+            raise_error(response.error_code, self._group)
             found: dict[Partition, tuple[int, str] | None] = {}
             for topic, partitions in response.topics:
                 for n, offset, metadata, code in partitions:
-                    _check(code, topic)
+                    raise_error(code, topic)
                     found[Partition(f"{CLUSTER}/{topic}", n)] = (offset, metadata or "") if offset >= 0 else None
             return found
 
@@ -94,7 +94,7 @@ class Offsets:
                 response = await self._link.ask(leader, OffsetRequest(-1, isolation, list(topics.items())))
                 for topic, partitions in response.topics:
                     for n, code, _, offset, *_rest in partitions:
-                        _check(code, topic)
+                        raise_error(code, topic)
                         found[Partition(f"{CLUSTER}/{topic}", n)] = int(offset)
             return found
 
@@ -106,9 +106,3 @@ def _by_topic(parts: Iterable[Partition]) -> dict[str, list[int]]:
     for part in parts:
         topics[part.kafka_topic].append(part.n)
     return topics
-
-
-def _check(code: int, name: str) -> None:
-    error = kafka_errors.for_code(code)
-    if error is not kafka_errors.NoError:
-        raise error(name)

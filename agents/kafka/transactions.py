@@ -30,7 +30,7 @@ from aiokafka.protocol.transaction import (
 
 from agents import settings
 from agents.kafka import markers
-from agents.kafka.connection import client_kwargs
+from agents.kafka.connection import client_kwargs, raise_error
 from agents.kafka.refusals import Heard
 from agents.kafka.wire import DescribeFeatures, EndTransaction
 
@@ -168,7 +168,5 @@ async def _transaction_version(client: Any) -> int:
     """What the cluster has finalized: a broker takes EndTxn of version 5 in any case."""
     node = client.get_random_node()
     answer = await client.send(node, DescribeFeatures())
-    error = kafka_errors.for_code(answer.error_code)
-    if error is not kafka_errors.NoError:
-        raise error("ApiVersions")
+    raise_error(answer.error_code, "ApiVersions")
     return int(answer.finalized.get("transaction.version", 0))
