@@ -32,6 +32,7 @@ from agents.kafka.refusals import (
     Refused,
     failures,
     limit_of,
+    not_allowed,
     sequence_after,
 )
 from agents.kafka.transactions import TransactionalProducer
@@ -174,6 +175,8 @@ class LeasedProducer:
                         known = await self._producer.partitions_for(topic)
             except kafka_errors.UnknownTopicOrPartitionError as e:
                 raise Refused([Refusal((topic, n), "there is no such topic") for n in sorted(wanted)]) from e
+            except kafka_errors.TopicAuthorizationFailedError as e:
+                raise Refused([not_allowed((topic, n)) for n in sorted(wanted)]) from e
             except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
                 raise NotSent(f"topic {topic}: its partitions are not known: {said(e)}") from e
             if missing := sorted(wanted - set(known)):

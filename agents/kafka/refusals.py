@@ -61,6 +61,11 @@ class Refusal:
     limit: int = 0
 
 
+def not_allowed(place: Place) -> Refusal:
+    """For a client that lacks the right to see the topic, and so has not even asked."""
+    return Refusal(place, _WORDS[_NOT_ALLOWED])
+
+
 class Refused(NotSent):
     """What these partitions were sent is refused, each time it is sent; all else may be sent without it."""
 

@@ -17,6 +17,7 @@ from agents.core.records import Record
 from agents.embedded.broker import Broker
 from agents.kafka import producer as producer_module
 from agents.kafka.connection import client_kwargs
+from agents.kafka.producer import Batches, LeasedProducer
 from agents.kafka.removal import Removal
 from agents.kafka.rights import Right
 from agents.kafka.wire import IncrementalAlterConfigs, Operation, Resource
@@ -199,8 +200,12 @@ async def test_a_topic_that_is_gone_holds_what_leads_to_it(kafka_server: KafkaSe
         assert not w.task.done()
 
 
-async def test_a_right_that_is_taken_away_holds_what_needs_it(kafka_server: KafkaServer, tmp_path: Path) -> None:
-    """The router may write to lanes, and to the dead letters no more."""
+@pytest.mark.parametrize("refreshed", [False, True], ids=["topic known", "metadata refreshed"])
+async def test_a_right_that_is_taken_away_holds_what_needs_it(
+    kafka_server: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refreshed: bool
+) -> None:
+    """The router may write to lanes, and to the dead letters no more. aiokafka refreshes what it knows of the topics
+    now and then: after that it does not know the forbidden one."""
     async with rig(kafka_server, lanes=4, raw=2) as r:
         t, user, file = r.topics, kafka_server.name("router"), tmp_path / "password"
         file.write_text("correct horse")
@@ -221,6 +226,8 @@ async def test_a_right_that_is_taken_away_holds_what_needs_it(kafka_server: Kafk
             await r.fill(t.raw, 0, [b"no event"])
             assert len(await r.read(t.dead, 1)) == 1
             await accounts.taken([rights[2]], _nobody_hears)
+            if refreshed:
+                monkeypatch.setattr(LeasedProducer, "_know_partitions", _refreshed)
             await r.fill(t.raw, 0, [b"no event", event(0)])
             await until(lambda: "lacks the right" in held(w, 0))
             await r.fill(t.raw, 1, [event(i) for i in range(50)])
@@ -230,6 +237,11 @@ async def test_a_right_that_is_taken_away_holds_what_needs_it(kafka_server: Kafk
             assert len(await r.read(t.dead, 2)) == 2
         finally:
             await accounts.stop()
+
+
+async def _refreshed(self: LeasedProducer, batches: Batches, know: Any = LeasedProducer._know_partitions) -> None:
+    await self._producer.client.force_metadata_update()
+    await know(self, batches)
 
 
 def _nobody_hears(did: str, what: str) -> None:
