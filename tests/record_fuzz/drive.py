@@ -33,12 +33,14 @@ _HELD = re.compile(r'.*"event": "partition_(?:stopped|held)".*')
 @dataclass(frozen=True, slots=True)
 class Run:
     """`records`: how many are sent, at least; `seconds`: for how long at most (0: no bound).
-    `settings`: those of topics change meanwhile, and lanes may be held for it."""
+    `settings`: those of topics change meanwhile, and lanes may be held for it. `max_eps`: records a second at most
+    (0: no bound)."""
 
     seed: int
     records: int
     seconds: float = 0.0
     settings: bool = False
+    max_eps: float = 0.0
 
 
 class Fuzz:
@@ -118,6 +120,8 @@ class Fuzz:
                         await self._send_raw(sender, batch, n)
                     else:
                         await self._send_transaction(producer, batch, n)
+                    if run.max_eps:
+                        await asyncio.sleep(begun + books.taken / run.max_eps - time.monotonic())
                     while books.unfinished > OPEN_AT_MOST and time.monotonic() - books.moved_at < STALLED_S:
                         await asyncio.sleep(0.05)
             finally:
