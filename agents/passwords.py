@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agents.errors import SettingsError
 from agents.replacing import alone, replace
-from agents.texts import text_of
+from agents.texts import SECRET_BYTES, read_whole, text_of
 
 BYTES = 32
 
@@ -29,7 +29,7 @@ def made_once(file: Path) -> str:
 
 def _text(file: Path) -> str:
     try:
-        return text_of(file.read_bytes(), file).strip()
+        return text_of(read_whole(file, SECRET_BYTES), file).strip()
     except FileNotFoundError:
         return ""
     except OSError as e:

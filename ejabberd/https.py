@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from agents import settings
 from agents.errors import CommandRefused, NotConnected, SettingsError, XmppError
+from agents.texts import read_whole
 from ejabberd.api import AdminApi
 
 
@@ -44,6 +45,8 @@ class HttpsApi(AdminApi):
         self._tls: ssl.SSLContext | None = None
         if url.scheme == "https":
             try:
+                if endpoint.ca_file:
+                    read_whole(Path(endpoint.ca_file))  # OpenSSL would read a device for ever
                 self._tls = ssl.create_default_context(cafile=endpoint.ca_file or None)
             except (OSError, ssl.SSLError) as e:
                 raise SettingsError(

@@ -1,4 +1,4 @@
-"""Files as people's editors leave them: a byte order mark, line ends of Windows, UTF-16, NUL bytes, a cut archive."""
+"""Files as people name them: with a byte order mark, line ends of Windows, UTF-16, NUL bytes, a cut archive, or without an end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from agents.data import RTT_TABLE, read_rtt
 from agents.embedded import lines
 from agents.embedded.stack import INVENTORY
 from agents.errors import SettingsError
+from agents.kafka.connection import client_kwargs
 from agents.nodes import rows
 from agents.passwords import made_once
-from agents.settings import decode_toml, load, secret
-from agents.texts import BOM
+from agents.settings import Kafka, decode_toml, load, secret
+from agents.texts import BOM, MAX_BYTES
+from agents.xmpp.stream import tls_context
+from ejabberd.https import Endpoint, HttpsApi
 
 SETTINGS = b'[coordinator]\nlanes = 7 # caf\xc3\xa9\n[kafka]\nbootstrap = "a:1"\n'
 READERS: dict[str, tuple[bytes, Callable[[Path], object]]] = {
@@ -108,3 +111,41 @@ def test_a_password_with_a_control_character_is_refused_and_not_repeated(file: P
     with pytest.raises(SettingsError, match="has a control character") as e:
         secret(str(file))
     assert "ame" not in str(e.value).replace(str(file), "")
+
+
+ENDLESS = Path("/dev/zero")
+
+
+def _api(ca_file: str) -> HttpsApi:
+    return HttpsApi(Endpoint("https://a.test/api", "admin@a.test", "x", "y", ca_file))
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        *(read for _, read in READERS.values()),
+        lambda path: tls_context(str(path)),
+        lambda path: tls_context("", str(path)),
+        lambda path: client_kwargs(Kafka(security="SSL", ca_file=str(path))),
+        lambda path: _api(str(path)),
+    ],
+    ids=[*READERS, "ca of XMPP", "certificate of XMPP", "ca of Kafka", "ca of the API"],
+)
+def test_a_file_without_an_end_is_refused_by_name(read: Callable[[Path], object]) -> None:
+    with pytest.raises(SettingsError, match=f"{ENDLESS}: is not read, it has more than"):
+        read(ENDLESS)
+
+
+def test_a_file_of_events_without_line_ends_is_refused(tmp_path: Path) -> None:
+    packed = tmp_path / "bomb.gz"
+    with gzip.open(packed, "wb", 1) as file:
+        for _ in range(20):
+            file.write(bytes(1 << 20))
+    for path in (ENDLESS, packed):
+        with path.open("rb") as some, pytest.raises(SettingsError, match=f"{path}: a line has more than"):
+            list(lines.events(some))
+
+
+def test_what_just_fits_is_read(file: Path) -> None:
+    file.write_bytes(b"#" * MAX_BYTES)
+    assert load(file)

@@ -21,6 +21,7 @@ from agents.core.planning.residency import bind
 from agents.data.countries import country_of
 from agents.errors import SettingsError
 from agents.settings import decode_toml
+from agents.texts import read_whole
 
 LOOK_EVERY_S = 1.0
 
@@ -61,8 +62,8 @@ class _Look:
 
 def _look(path: Path) -> _Look:
     try:
-        return _Look(path.read_bytes())
-    except OSError:
+        return _Look(read_whole(path))
+    except (OSError, SettingsError):
         return _Look(None)
 
 

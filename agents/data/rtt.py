@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.errors import SettingsError
-from agents.texts import text_of
+from agents.texts import read_whole, text_of
 from kernels import RttModel
 from kernels.geo import haversine_km_matrix, on_earth
 from kernels.tables import Bools, Floats
@@ -30,7 +30,7 @@ def read_rtt(path: Path = RTT_TABLE) -> RttModel:
     Cells are milliseconds from the row's region to the column's. A blank on the diagonal is 1 ms; any other blank pair
     was not measured, and gets the fitted line. Raises SettingsError naming file, line and column."""
     try:
-        text = text_of(path.read_bytes(), path)
+        text = text_of(read_whole(path), path)
         rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except (OSError, csv.Error) as e:
         raise SettingsError(f"{path}: the RTT table cannot be read ({e})") from e

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import aiokafka.errors as kafka_errors
@@ -14,6 +15,7 @@ from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from agents import settings
 from agents.errors import GeolaneError, KafkaError, KafkaUnavailable, SettingsError
 from agents.kafka import foreign
+from agents.texts import read_whole
 
 T = TypeVar("T")
 
@@ -49,6 +51,8 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
     kwargs: dict[str, Any] = {"bootstrap_servers": kafka.bootstrap, "security_protocol": kafka.security}
     if kafka.security.endswith("SSL"):
         try:
+            if kafka.ca_file:
+                read_whole(Path(kafka.ca_file))  # OpenSSL would read a device for ever
             kwargs["ssl_context"] = context = ssl.create_default_context(cafile=kafka.ca_file or None)
             context.sslobject_class = _Hasty
         except (OSError, ssl.SSLError) as e:

@@ -21,7 +21,7 @@ from agents.core.nearest import hint
 from agents.errors import SettingsError
 from agents.replacing import alone, replace
 from agents.settings import decode_toml
-from agents.texts import BOM, text_of
+from agents.texts import BOM, read_whole, text_of
 
 _HEADER = re.compile(r"\s*\[")
 _NODE = re.compile(r"\s*\[\[\s*(node|'node'|\"node\")\s*\]\]")
@@ -127,7 +127,7 @@ def _blocks(lines: list[str]) -> Iterator[tuple[int, int, str]]:
 
 def _replace(path: Path, edit: Callable[[str], str], expect: Callable[[dict[str, Any]], None]) -> None:
     try:
-        data = path.read_bytes()
+        data = read_whole(path)
         text = text_of(data, path)
         rows = msgspec.to_builtins(decode_toml(path, InventoryFile))
         expect(rows)

@@ -20,7 +20,7 @@ from agents.passwords import made_once
 from agents.provision import printed
 from agents.provision.feeds import check_feeds
 from agents.provision.options import Options
-from agents.texts import without_bom
+from agents.texts import read_whole, without_bom
 from ejabberd.https import api_of
 from ejabberd.look import look
 from ejabberd.provision import provision
@@ -115,7 +115,7 @@ async def _has_topic(asked: Options) -> bool:
 def _wanted_map(asked: Options, passed: Callable[[str], None]) -> LaneMap | None:
     lanes, resolution = asked.settings.coordinator.lanes, asked.settings.worker.cell_resolution
     if asked.lanemap is not None:
-        wanted = LaneMap.decode(without_bom(asked.lanemap.read_bytes(), asked.lanemap).strip())
+        wanted = LaneMap.decode(without_bom(read_whole(asked.lanemap), asked.lanemap).strip())
         if wanted.lanes != lanes:
             raise SettingsError(f"{asked.lanemap}: is for {wanted.lanes} lanes, coordinator.lanes is {lanes}")
         return wanted

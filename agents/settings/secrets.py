@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from agents.errors import SettingsError
-from agents.texts import text_of
+from agents.texts import SECRET_BYTES, read_whole, text_of
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
@@ -15,13 +15,13 @@ def secret(path: str, *names: str) -> str:
     """The first line of a secret's file; without a `path`, of the first systemd credential that has one of `names`. Empty
     when there is none.
 
-    Raises SettingsError when it cannot be read, is empty, or others can read it too."""
+    Raises SettingsError when it cannot be read, is empty or too large, or others can read it too."""
     file = Path(path) if path else _credential(names)
     if file is None:
         return ""
     try:
         mode = file.stat().st_mode
-        text = text_of(file.read_bytes(), f"{file}: the password").split("\n", 1)[0].strip()
+        text = text_of(read_whole(file, SECRET_BYTES), f"{file}: the password").split("\n", 1)[0].strip()
     except OSError as e:
         raise SettingsError(f"{file}: the password cannot be read ({e.strerror})") from e
     if mode & _others(file):

@@ -18,7 +18,7 @@ from agents.errors import SettingsError
 from agents.settings.about import hints, meta_of, read, table_of, unit_of, wants
 from agents.settings.check import NO_SECRETS, is_secret, problems, unknown
 from agents.settings.tables import ORDERED, Settings
-from agents.texts import text_of
+from agents.texts import read_whole, text_of
 
 PREFIX, JOINT = "GEOLANE_", "__"
 RESERVED = frozenset({"GEOLANE_PARENT", "GEOLANE_LAST_END"})
@@ -138,9 +138,9 @@ def decode_toml(path: Path, kind: type[T]) -> T:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Raises SettingsError when there is no such file or it is not valid TOML."""
+    """Raises SettingsError when there is no such file, or it is too large or not valid TOML."""
     try:
-        return tomllib.loads(text_of(path.read_bytes(), path))
+        return tomllib.loads(text_of(read_whole(path), path))
     except FileNotFoundError as e:
         raise SettingsError(f"{path}: no such file") from e
     except OSError as e:

@@ -18,6 +18,7 @@ import plugins.discovery  # noqa: F401  # registers itself with slixmpp
 from agents import log
 from agents.core.text import one_line
 from agents.errors import SettingsError
+from agents.texts import read_whole
 from agents.xmpp.gate import Gate, refusal, too_deep
 
 LOG = log.get("xmpp")
@@ -28,6 +29,8 @@ TOLD_EVERY_S = 60.0
 def _context(ca_file: str, cert_file: str, _mtimes_ns: tuple[int, ...]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for file in filter(None, (ca_file, cert_file)):
+        read_whole(Path(file))  # OpenSSL would read a device for ever
     if ca_file:
         context.load_verify_locations(ca_file)
     else:
