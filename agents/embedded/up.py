@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from agents.settings import Settings, load
 
 SAMPLE = 20_000
 STOP_S = 75.0
+MIN_FILES = 1024
+"""Kafka has 300 open with 32 lanes, and more with each segment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +111,26 @@ class Options:
 def main(options: Options) -> int:
     """Run until done, Ctrl-C or SIGTERM; the exit code."""
     log.setup("up", "WARNING")
+    require_open_files()
     # What is wrong with settings or pipeline is said before anything starts. Where the user stands is where theirs is found.
     sys.path.insert(0, os.getcwd())
     tried(options.base().worker.pipeline)
     return supervisor.run(lambda: run(options), stop_s=STOP_S, tell=False)
+
+
+def require_open_files() -> None:
+    """The soft limit is raised where it is too low, for all that is started from here too. Raises SettingsError where the
+    hard one is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if not 0 <= soft < MIN_FILES:  # -1: no limit
+        return
+    if not 0 <= hard < MIN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (MIN_FILES, hard))
+        return
+    raise SettingsError(
+        f"a process may open {hard:,} files here, and `geolane up` needs {MIN_FILES:,} at least: run `ulimit -n 4096` before, and "
+        "where the shell refuses that, raise the hard limit (nofile in /etc/security/limits.conf, LimitNOFILE= in a unit)"
+    )
 
 
 async def run(options: Options) -> int:
