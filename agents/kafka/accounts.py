@@ -19,15 +19,27 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.admin import DescribeAclsRequest
 
 from agents import settings
-from agents.errors import KafkaError, KafkaUnavailable
+from agents.errors import KafkaError, KafkaUnavailable, SettingsError
 from agents.kafka.connection import BOUND_S, Link, client_kwargs
 from agents.kafka.rights import Right
 from agents.kafka.upkeep import Tell
-from agents.kafka.wire import ALLOW, ANY, SCRAM, AlterUserScramCredentials, CreateAcls, Operation, Pattern, Resource
+from agents.kafka.wire import (
+    ALLOW,
+    ANY,
+    SCRAM,
+    AlterUserScramCredentials,
+    CreateAcls,
+    DescribeUserScramCredentials,
+    Operation,
+    Pattern,
+    Resource,
+)
+from agents.passwords import made_once
 
 _Row = tuple[int, str, int, str, str, int, int]
 ITERATIONS = 8192
 _SALT_BYTES = 32
+_NO_SUCH_USER = 91  # RESOURCE_NOT_FOUND, which aiokafka does not know
 
 
 class Accounts:
@@ -45,8 +57,16 @@ class Accounts:
     async def stop(self) -> None:
         await self._link.stop()
 
-    async def users(self, files: dict[str, Path], tell: Tell, *, dry: bool = False) -> None:
-        """Give each user the password of its file. Raises KafkaError, KafkaUnavailable."""
+    async def users(self, files: Mapping[str, Path], tell: Tell, *, dry: bool = False, reset: bool = False) -> None:
+        """Give each user the password of its file, which is made where there is none.
+
+        A user that is there without a file here was not made here: its password is replaced only with `reset`. Raises
+        SettingsError then, before anything is made or set; KafkaError, KafkaUnavailable."""
+        if not reset:
+            await self._refuse_foreign(files)
+        if not dry:
+            for file in files.values():
+                await asyncio.to_thread(made_once, file)
         good = await asyncio.gather(*(self._logs_in(user, file) for user, file in files.items()))
         missing = {user: file for (user, file), fits in zip(files.items(), good, strict=True) if not fits}
         if missing and not dry:
@@ -58,6 +78,30 @@ class Accounts:
                 tell("set", f"Kafka's account {user}: its password is the one in {file}")
             else:
                 tell("there", f"Kafka's account {user}")
+
+    async def _refuse_foreign(self, files: Mapping[str, Path]) -> None:
+        unknown = await asyncio.to_thread(_without_file, files)
+        there = await self._existing(list(unknown)) if unknown else set()
+        # Who makes one at once with us has put the file there before the account.
+        foreign = await asyncio.to_thread(_without_file, {user: files[user] for user in there})
+        if foreign:
+            raise SettingsError(
+                "\n".join(
+                    f"Kafka's account {user} is there and was not made here: there is no {file}. Put its password into "
+                    "that file (mode 0600), or give --reset-password to replace it"
+                    for user, file in sorted(foreign.items())
+                )
+            )
+
+    async def _existing(self, users: Sequence[str]) -> set[str]:
+        """Those of `users` that have a password at Kafka, of whatever SCRAM mechanism."""
+        response = await self._ask("look for Kafka's accounts", DescribeUserScramCredentials(users))
+        if response.error_code:
+            raise self._refused("Kafka's accounts cannot be seen", response.error_code, response.error_message)
+        for name, code, message, *_ in response.results:
+            if code not in (0, _NO_SUCH_USER):
+                raise self._refused(f"Kafka's account {name} cannot be seen", code, message)
+        return {name for name, code, *_ in response.results if not code}
 
     async def set_passwords(self, files: Mapping[str, Path]) -> None:
         """Give each user the password of its file, whatever it has now. Raises KafkaError, KafkaUnavailable."""
@@ -136,6 +180,10 @@ class Accounts:
                 "`geolane provision --only kafka --print` prints"
             )
         return KafkaError(f"{what}: {error.__name__} {message or ''}".rstrip())
+
+
+def _without_file(files: Mapping[str, Path]) -> dict[str, Path]:
+    return {user: file for user, file in files.items() if not file.exists()}
 
 
 async def _until(condition: Callable[[], Awaitable[bool]], what: str) -> None:

@@ -133,6 +133,43 @@ class AlterUserScramCredentials(Request[_AlterScram]):  # type: ignore[misc]
         return request_struct_class([], self._credentials, {})
 
 
+class _DescribedScram(Response):  # type: ignore[misc]
+    API_KEY, API_VERSION = 50, 0
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        ("error_message", _SHORT),
+        (
+            "results",
+            CompactArray(
+                ("user", _SHORT),
+                ("error_code", Int16),
+                ("error_message", _SHORT),
+                ("credentials", CompactArray(("mechanism", Int8), ("iterations", Int32), ("tags", TaggedFields))),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _DescribeScram(RequestStruct):  # type: ignore[misc]
+    API_KEY, API_VERSION, RESPONSE_TYPE, FLEXIBLE_VERSION = 50, 0, _DescribedScram, True
+    SCHEMA = Schema(("users", CompactArray(("name", _SHORT), ("tags", TaggedFields))), ("tags", TaggedFields))
+
+
+class DescribeUserScramCredentials(Request[_DescribeScram]):  # type: ignore[misc]
+    """Which of these users have credentials, of whatever mechanism (KIP-554)."""
+
+    API_KEY = 50
+
+    def __init__(self, users: Sequence[str]) -> None:
+        self._users: list[tuple[Any, ...]] = [(user, {}) for user in users]
+
+    def build(self, request_struct_class: type[_DescribeScram]) -> _DescribeScram:
+        return request_struct_class(self._users, {})
+
+
 class _DescribedProducers(Response):  # type: ignore[misc]
     API_KEY, API_VERSION = 61, 0
     SCHEMA = Schema(

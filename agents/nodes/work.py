@@ -15,7 +15,6 @@ from agents.kafka.removal import Removal
 from agents.kafka.rights import Right, rights
 from agents.nodes import rows
 from agents.nodes.asked import Asked, account
-from agents.passwords import made_once
 from agents.provision.feeds import check_feeds
 from ejabberd.accounts import rotate
 from ejabberd.changes import remove_worker
@@ -55,7 +54,7 @@ async def add(asked: Asked, node: str, site: str, capacity_eps: float | None, sa
     await add_worker(api, asked.domain, name, asked.secrets, tell, reset=reset)
     if (asked.secrets / COORDINATOR).exists():
         await check_feeds(asked.settings.xmpp, asked.secrets, [name])
-    await _give_kafka(asked, name, tell)
+    await _give_kafka(asked, name, tell, reset=reset)
     new = await asyncio.to_thread(rows.add, asked.inventory, row)
     tell("made" if new else "there", f"[[node]] {row.name} at {row.site} in {asked.inventory}")
     for line in _next_steps(asked, row.name):
@@ -67,7 +66,7 @@ def _rights(asked: Asked, name: str) -> list[Right]:
     return rights([name], kafka.of(name).username) if kafka.admin_username and kafka.username else []
 
 
-async def _give_kafka(asked: Asked, name: str, tell: Callable[[str, str], None]) -> None:
+async def _give_kafka(asked: Asked, name: str, tell: Callable[[str, str], None], *, reset: bool) -> None:
     wanted = _rights(asked, name)
     if not wanted:
         return
@@ -76,8 +75,7 @@ async def _give_kafka(asked: Asked, name: str, tell: Callable[[str, str], None])
     try:
         if asked.makes_kafka_accounts:
             user = asked.settings.kafka.of(name).username
-            await asyncio.to_thread(made_once, asked.secrets / f"kafka-{user}")
-            await accounts.users({user: asked.secrets / f"kafka-{user}"}, tell)
+            await accounts.users({user: asked.secrets / f"kafka-{user}"}, tell, reset=reset)
         await accounts.rights(wanted, tell)
     finally:
         await accounts.stop()

@@ -52,7 +52,6 @@ class Recorder(AdminApi):
 async def commands(asked: Options) -> list[str]:
     """A shell script, line by line. Raises SettingsError (a name)."""
     files = [*asked.accounts, *(p.name for p in asked.people)] if asked.only != "kafka" else []
-    files += [f"kafka-{user}" for user in asked.kafka_users] if asked.only != "xmpp" else []
     folder = quote(str(asked.secrets))
     out = ["#!/bin/sh", "set -eu", f"install -d -m 700 {folder}", "umask 077"]
     out += [f"for account in {' '.join(map(quote, files))}; do"] if files else []
@@ -97,13 +96,30 @@ def _kafka(asked: Options) -> list[str]:
             f"kafka-topics.sh $to --create --if-not-exists --topic {topic.name} --partitions {topic.partitions} "
             f"--replication-factor {copies} {config}"
         )
-    for user, file in asked.kafka_users.items():
-        out.append(
-            f"kafka-configs.sh $to --alter --entity-type users --entity-name {quote(user)} --add-config "
-            f'"{kafka.sasl_mechanism}=[password=$(cat {quote(str(file))})]"'
-        )
+    if users := asked.kafka_users:
+        out += _account(kafka.sasl_mechanism)
+        out += [f"account {quote(user)} {quote(str(file))}" for user, file in users.items()]
     out += [f"kafka-acls.sh $to {command(right)}" for right in asked.kafka_rights]
     out.append(
         "# And the lane map: geolane provision --only kafka --sample FILE, with an account that may write `lanemap`."
     )
     return out
+
+
+def _account(mechanism: str) -> list[str]:
+    """A function of the shell's, `account USER FILE`."""
+    return [
+        "",
+        "# An account that is there without a file here was not made here: its password stays.",
+        "account() {",
+        '  user="--entity-type users --entity-name $1"',
+        '  if ! test -s "$2"; then',
+        "    if kafka-configs.sh $to --describe $user | grep -q SCRAM-SHA-; then",
+        '      echo "refused: Kafka\'s account $1 is there, and there is no $2" >&2',
+        "      return",
+        "    fi",
+        '    openssl rand -base64 33 > "$2"',
+        "  fi",
+        f'  kafka-configs.sh $to --alter $user --add-config "{mechanism}=[password=$(cat "$2")]"',
+        "}",
+    ]

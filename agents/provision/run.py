@@ -16,7 +16,6 @@ from agents.kafka import lanemap, verification
 from agents.kafka.accounts import Accounts
 from agents.kafka.admin import topics
 from agents.kafka.upkeep import bring
-from agents.passwords import made_once
 from agents.provision import printed
 from agents.provision.feeds import check_feeds
 from agents.provision.options import Options
@@ -73,13 +72,10 @@ async def _kafka(asked: Options, tell: Callable[[str, str], None]) -> None:
     await verification.require(kafka.admin)
     users, rights = asked.kafka_users, asked.kafka_rights
     if users or rights:
-        if not asked.dry:
-            for user in users:
-                await asyncio.to_thread(made_once, asked.secrets / f"kafka-{user}")
         accounts = Accounts(kafka.admin)
         await accounts.start()
         try:
-            await accounts.users(users, tell, dry=asked.dry)
+            await accounts.users(users, tell, dry=asked.dry, reset=asked.reset)
             await accounts.rights(rights, tell, dry=asked.dry)
         finally:
             await accounts.stop()

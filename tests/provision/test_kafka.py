@@ -21,7 +21,7 @@ from agents.core.dead import Query
 from agents.core.lanemap import build
 from agents.core.model import TOPIC_DEAD, TOPIC_LANES, TOPIC_RAW, Kind, LeaseCommand, Partition
 from agents.embedded import flights
-from agents.errors import KafkaError, KafkaUnavailable
+from agents.errors import KafkaError, KafkaUnavailable, SettingsError
 from agents.kafka import lanemap, verification
 from agents.kafka.accounts import Accounts
 from agents.kafka.admin import topics
@@ -199,6 +199,51 @@ async def test_a_new_password_takes_the_old_ones_place(denying: Denying) -> None
     await accounts.users({"node-c": denying.folder / "kafka-node-c"}, denying.tell)
     await accounts.stop()
     assert denying.told[0].startswith("set: Kafka's account node-c")
+
+
+async def test_an_account_that_was_not_made_here_keeps_its_password(denying: Denying) -> None:
+    """Somebody else's at this Kafka, also with another mechanism than ours; the folder of passwords may be another machine's."""
+    await denying.accounts({"theirs": [], "node-e": []})
+    other = msgspec.structs.replace(denying.kafka.admin, sasl_mechanism="SCRAM-SHA-256")
+    for kafka, user in ((denying.kafka.admin, "node-d"), (other, "node-f")):
+        accounts = Accounts(denying.kafka.admin)
+        await accounts.start()
+        accounts._kafka = kafka
+        await accounts.set_passwords({user: Path(secret(denying.folder / "kafka-theirs", "its own"))})
+        await accounts.stop()
+    folder = denying.folder / "elsewhere"
+    folder.mkdir()
+    secret(folder / "kafka-node-e", "its own")
+    files = {user: folder / f"kafka-{user}" for user in ("node-d", "node-e", "node-f", "node-new")}
+    accounts = Accounts(denying.kafka.admin)
+    await accounts.start()
+    try:
+        denying.told.clear()
+        for dry in (True, False):
+            with pytest.raises(SettingsError) as refused:
+                await accounts.users(files, denying.tell, dry=dry)
+            assert str(refused.value).splitlines() == [
+                f"Kafka's account {user} is there and was not made here: there is no {folder}/kafka-{user}. Put its password "
+                "into that file (mode 0600), or give --reset-password to replace it"
+                for user in ("node-d", "node-f")
+            ]
+        assert denying.told == []
+        assert [file.name for file in folder.iterdir()] == ["kafka-node-e"], "nothing is made for the others either"
+        assert await accounts._logs_in("node-d", denying.folder / "kafka-theirs")
+
+        for dry in (True, False):
+            await accounts.users(files, denying.tell, dry=dry, reset=True)
+        said = [line.partition(":")[0] + line.partition("account")[2].partition(":")[0] for line in denying.told]
+        assert said == 2 * ["set node-d", "there node-e", "set node-f", "set node-new"]
+        assert not await accounts._logs_in("node-d", denying.folder / "kafka-theirs")
+        for user, file in files.items():
+            assert await accounts._logs_in(user, file)
+
+        denying.told.clear()
+        await accounts.users(files, denying.tell)
+        assert {line.partition(":")[0] for line in denying.told} == {"there"}
+    finally:
+        await accounts.stop()
 
 
 async def _lead(kafka: settings.Kafka) -> None:

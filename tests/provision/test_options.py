@@ -103,7 +103,7 @@ def test_what_is_printed_needs_no_server_and_writes_nothing(tmp_path: Path) -> N
     for words in (
         "ctl register geolane fleet.geolane.test",
         "kafka-topics.sh $to --create",
-        "--entity-name router-1",
+        "account router-1 ",
         "kafka-acls.sh",
     ):
         assert words in done.output
