@@ -23,9 +23,7 @@ def read_whole(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     with path.open("rb") as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise SettingsError(
-            f"{path}: is not read, it has more than {max_bytes >> 10:,} KiB; name the right file"
-        )
+        raise SettingsError(f"{path}: is not read, it has more than {max_bytes >> 10:,} KiB; name the right file")
     return data
 
 
