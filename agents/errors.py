@@ -12,7 +12,7 @@
     │   └── OffsetMissing        a partition that is not new has no committed offset
     ├── XmppError
     │   ├── NotConnected         no session now
-    │   │   └── PasswordRefused  the server does not take the password
+    │   │   └── PasswordRefused  the server does not take the password, or the certificate
     │   ├── NoAnswer             the other side did not answer in time; the command may have been obeyed
     │   ├── StaleEpoch           the worker has seen a higher epoch (`seen`)
     │   ├── CommandRefused       any other refusal, with its XMPP condition
@@ -75,7 +75,7 @@ class NotConnected(XmppError):
 
 
 class PasswordRefused(NotConnected):
-    """The server does not take the password; a worker tries again, since it may be rotated just now."""
+    """The server does not take the password or certificate; a worker tries again, since it may be rotated just now."""
 
 
 class NoAnswer(XmppError):

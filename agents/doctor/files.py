@@ -73,7 +73,11 @@ class Files:
         return inventory_of(self._settings)
 
     async def _password(self) -> Verdict:
-        file = self._settings.xmpp.password_file
+        file, cert_file = self._settings.xmpp.password_file, self._settings.xmpp.cert_file
+        if self._settings.xmpp.sasl == "EXTERNAL":
+            if (proof := settings_module.secret_file(cert_file, f"{self._who.account}.pem")) is not None:
+                return ok(f"none is needed: the certificate is {proof}, for us alone")
+            return fault("none, and no certificate", "name a file of mode 0600 in xmpp.cert_file")
         if not settings_module.secret(file, self._who.account):
             return fault(
                 f"none for {self._who.account}",
@@ -100,7 +104,7 @@ class Files:
         there = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
         names = {f.name for f in there}
         verdicts = [_folder(folder), *(_file(f) for f in there)]
-        if self._who.account not in names:
+        if self._who.account not in names and self._settings.xmpp.sasl != "EXTERNAL":
             verdicts.append(
                 fault(f"{self._who.account}: there is no password file", "run the provisioning: it makes one")
             )

@@ -145,6 +145,8 @@ class Xmpp:
         else:
             await session.close()
             seen = judge.Login(None)
+        if self._xmpp.sasl == "EXTERNAL":
+            return judge.login_by_certificate(self._bare, seen)
         return judge.login(self._bare, seen, self._xmpp.password_file)
 
     # ---- what this account may ----

@@ -18,7 +18,8 @@ _ITEMS = "http://jabber.org/protocol/disco#items"
 
 async def check_feeds(xmpp: settings.Xmpp, secrets: Path, workers: Sequence[str]) -> None:
     """Log in as `geolane` (no presence: nobody sees it) and look. Raises NotConnected, SettingsError, XmppError."""
-    own = msgspec.structs.replace(xmpp, password_file=str(secrets / "geolane"))
+    # By the password that was just made, whatever proves later who the processes are.
+    own = msgspec.structs.replace(xmpp, password_file=str(secrets / "geolane"), sasl="SCRAM", cert_file="")
     async with Session(Login(own, f"{xmpp.coordinator}/provision"), Handlers()) as session:
         iq = session.iq("get", xmpp.pubsub)
         iq.xml.append(ET.Element(f"{{{_ITEMS}}}query"))

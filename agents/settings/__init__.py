@@ -1,7 +1,7 @@
 """Settings are one TOML file, the environment over it, flags over that, read once at start; what is wrong is an error that names where
 it stands, the key, and what would be right."""
 
-from agents.settings.secrets import secret
+from agents.settings.secrets import secret, secret_file
 from agents.settings.sources import Loaded, decode_toml, gather, load
 from agents.settings.tables import ACCOUNT, Coordinator, Ejabberd, Kafka, Metrics, Settings, Topics, Worker, Xmpp
 
@@ -20,4 +20,5 @@ __all__ = [
     "gather",
     "load",
     "secret",
+    "secret_file",
 ]

@@ -16,21 +16,34 @@ def secret(path: str, *names: str) -> str:
     when there is none.
 
     Raises SettingsError when it cannot be read, is empty or too large, or others can read it too."""
-    file = Path(path) if path else _credential(names)
+    file = secret_file(path, *names)
     if file is None:
         return ""
     try:
-        mode = file.stat().st_mode
         text = text_of(read_whole(file, SECRET_BYTES), f"{file}: the password").split("\n", 1)[0].strip()
     except OSError as e:
         raise SettingsError(f"{file}: the password cannot be read ({e.strerror})") from e
-    if mode & _others(file):
-        raise SettingsError(f"{file}: others can read this password; run: chmod 600 {file}")
     if not text.isprintable():
         raise SettingsError(f"{file}: the password has a control character")
     if not text:
         raise SettingsError(f"{file}: the password is empty")
     return text
+
+
+def secret_file(path: str, *names: str) -> Path | None:
+    """Where a secret lies: `path`; without one, the first systemd credential that has one of `names`. None when there is none.
+
+    Raises SettingsError when there is no such file, or others can read it too."""
+    file = Path(path) if path else _credential(names)
+    if file is None:
+        return None
+    try:
+        mode = file.stat().st_mode
+    except OSError as e:
+        raise SettingsError(f"{file}: cannot be read ({e.strerror})") from e
+    if mode & _others(file):
+        raise SettingsError(f"{file}: others can read this secret; run: chmod 600 {file}")
+    return file
 
 
 def _folder() -> Path | None:

@@ -120,14 +120,22 @@ class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         choice(
             "How the process proves who it is. SCRAM: SCRAM-SHA-256 or -512, and nothing that sends the password; "
-            "EXTERNAL: by cert_file, without a password.",
+            "EXTERNAL: by cert_file, without a password (docs/deploy.md).",
             "SCRAM",
             "EXTERNAL",
         ),
     ] = "SCRAM"
     cert_file: Annotated[
-        str, _file("The process's own certificate and its private key (PEM), mode 0600, for sasl EXTERNAL.")
+        str,
+        _file(
+            "The process's own certificate and its private key (PEM), mode 0600, for sasl EXTERNAL. {account} in it stands "
+            "for the process's account. Left out: the systemd credential ACCOUNT.pem."
+        ),
     ] = ""
+
+    def of(self, account: str) -> Xmpp:
+        """As the process with the XMPP account `account` uses it: `{account}` is filled in."""
+        return msgspec.structs.replace(self, cert_file=self.cert_file.replace(ACCOUNT, account))
 
     @property
     def fleet(self) -> str:
@@ -308,7 +316,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def of(self, account: str) -> Settings:
         """As the process with the XMPP account `account` reads them."""
-        return msgspec.structs.replace(self, kafka=self.kafka.of(account))
+        return msgspec.structs.replace(self, kafka=self.kafka.of(account), xmpp=self.xmpp.of(account))
 
 
 ORDERED = (

@@ -96,15 +96,15 @@ class Session:
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._keepalive: asyncio.Task[None] | None = None
         self._stage = "nothing"
+        self._refusal = ""
 
     # ---- its life ----
 
     async def open(self) -> Self:
         """Log in; the same as entering."""
-        xmpp = self.login.xmpp
-        account = self.login.jid.partition("@")[0]
-        password = await asyncio.to_thread(_password, xmpp, account)
-        context = await asyncio.to_thread(tls_context, xmpp.ca_file, xmpp.cert_file)
+        xmpp, account = self.login.xmpp, self.login.jid.partition("@")[0]
+        password, cert_file = await asyncio.to_thread(_proof, xmpp, account)
+        context = await asyncio.to_thread(tls_context, xmpp.ca_file, cert_file)
         self.stream = Stream(self.login.jid, password, context, xmpp.sasl)
         self._listen(self._handlers)
         if self._handlers.ticket is not None:
@@ -249,10 +249,14 @@ class Session:
         stream.add_event_handler("session_bind", self._bound)
         stream.add_event_handler("session_start", self._session_started)
         stream.add_event_handler("connection_failed", lambda why: self._end(f"cannot connect: {why}"))
+        stream.add_event_handler("failed_auth", self._note_words)
         stream.add_event_handler("failed_all_auth", self._let_in_no_way)
         stream.add_event_handler("ssl_invalid_chain", lambda why: self._end(f"the server's certificate: {why}"))
         stream.add_event_handler("stream_error", lambda error: self._end(f"stream error: {error['condition']}"))
         stream.add_event_handler("disconnected", lambda why: self._end(f"disconnected: {why or 'by the server'}"))
+
+    def _note_words(self, failure: Any) -> None:  # Any: slixmpp has no types
+        self._refusal = one_line(failure["text"] or failure["condition"], 100)
 
     def _let_in_no_way(self, _: object) -> None:
         if offered := self.stream.not_offered():
@@ -261,9 +265,10 @@ class Session:
                 f"the server offers {offered} to log in by, and none of {wanted} (xmpp.sasl); it was told no password",
                 PasswordRefused,
             )
+        elif self.login.xmpp.sasl == "EXTERNAL":
+            self._end(f"the server refuses the certificate (xmpp.cert_file): {self._refusal}", PasswordRefused)
         else:
-            proof = "password" if self.login.xmpp.sasl == "SCRAM" else "certificate (xmpp.cert_file)"
-            self._end(f"the server refuses the {proof}", PasswordRefused)
+            self._end("the server refuses the password", PasswordRefused)
 
     def _reached(self, stage: str, _: object) -> None:
         self._stage = stage
@@ -272,6 +277,9 @@ class Session:
         # A refused bind looks like a session with an empty JID (slixmpp 1.17): stop there.
         wanted = JID(self.login.jid)
         if self._started.done() or (jid.bare == wanted.bare and wanted.resource in ("", jid.resource)):
+            return
+        if jid.bare not in ("", wanted.bare):  # a server that lets in by a certificate may choose whom it means
+            self._end(f"the server lets us in as {one_line(jid.bare, 200)}, not as {wanted.bare}", PasswordRefused)
             return
         self._started.set_exception(NameTaken(f"{wanted} is in use"))
         self._started.exception()
@@ -340,19 +348,24 @@ def _outlived(handler: Callable[[T], None], stanza: T) -> None:
         LOG.exception("fault_outlived", what="stanza", about=one_line(str(stanza), 1000))
 
 
-def _password(xmpp: settings.Xmpp, account: str) -> str:
-    """Empty where a certificate proves who we are. Raises SettingsError. Blocks."""
+def _proof(xmpp: settings.Xmpp, account: str) -> tuple[str, str]:
+    """Password and certificate's file; no password where the certificate proves who we are. Raises SettingsError. Blocks."""
+    cert_file = xmpp.of(account).cert_file
     if xmpp.sasl == "EXTERNAL":
-        if not settings.secret(xmpp.cert_file):  # others may not read it either
-            raise SettingsError("xmpp.sasl is EXTERNAL: xmpp.cert_file must name the process's certificate and key")
-        return ""
+        file = settings.secret_file(cert_file, f"{account}.pem")
+        if file is None:
+            raise SettingsError(
+                "xmpp.sasl is EXTERNAL: xmpp.cert_file must name the process's certificate and key, or give the process "
+                f"the systemd credential {account}.pem"
+            )
+        return "", str(file)
     password = settings.secret(xmpp.password_file, account)
     if not password:
         raise SettingsError(
             f"xmpp.password_file: no password for {account}: name a file of mode 0600 that has it, or give the process "
             f"the systemd credential {account}"
         )
-    return password
+    return password, cert_file
 
 
 def _seen(answer: asyncio.Future[Iq]) -> None:

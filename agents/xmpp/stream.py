@@ -82,6 +82,8 @@ class Stream(ClientXMPP):  # type: ignore[misc]
             "feature_mechanisms": {"use_mechs": MECHANISMS[sasl], "encrypted_plain": False},
         }
         super().__init__(jid, password, plugin_config=config, ssl_context=context)
+        if sasl == "EXTERNAL":  # who we say that we are, so that another's certificate is refused
+            self.credentials["authzid"] = self.requested_jid.bare
         self.enable_direct_tls = False
         self.enable_starttls = True
         self.enable_plaintext = False

@@ -103,7 +103,7 @@ async def test_passwords_that_others_can_read_or_that_are_missing_are_named(tmp_
     password(folder, "geolane", 0o644)
     password(folder, "node-iad-1", text="")
     found = await findings(files(tmp_path, secrets=folder).checks())
-    named(found, "files password", "others can read this password", "chmod 600")
+    named(found, "files password", "others can read this secret", "chmod 600")
     named(
         found,
         "files passwords",

@@ -64,6 +64,20 @@ async def test_a_server_that_refuses_scram_gets_nothing_weaker(place: tuple[sett
     _nothing_told(rogue)
 
 
+@pytest.mark.parametrize("offers", [("EXTERNAL", "PLAIN", "SCRAM-SHA-256"), ("PLAIN", "SCRAM-SHA-256")])
+async def test_who_logs_in_by_certificate_tells_no_password_even_where_there_is_one(
+    place: tuple[settings.Xmpp, Path], offers: tuple[str, ...]
+) -> None:
+    xmpp, pem = place
+    pem.chmod(0o600)
+    rogue = RogueServer(offers, pem)
+    by_certificate = msgspec.structs.replace(xmpp, sasl="EXTERNAL", cert_file=str(pem))
+    with pytest.raises(PasswordRefused, match=r"refuses the certificate|none of EXTERNAL"):
+        await log_in(by_certificate, rogue)
+    assert rogue.tried == [name for name in offers if name == "EXTERNAL"]
+    _nothing_told(rogue)
+
+
 @pytest.mark.parametrize("iterations", [1, 4095, 2_000_000_000])
 async def test_a_server_that_asks_for_too_little_or_too_much_work_gets_no_proof(
     place: tuple[settings.Xmpp, Path], iterations: int

@@ -120,6 +120,17 @@ def login(who: str, seen: Login, password_file: str) -> Verdict:
     return fault(f"{who}: {seen.error}", "look at the server's log")
 
 
+def login_by_certificate(who: str, seen: Login) -> Verdict:
+    """`who` is the bare JID."""
+    if seen.error is None:
+        return ok(f"as {who}, by certificate")
+    if seen.refused:
+        return fault(
+            f"{who}: {seen.error}", f"give it a certificate for {who} by the server's c2s_cafile (docs/deploy.md)"
+        )
+    return fault(f"{who}: {seen.error}", "look at the server's log")
+
+
 def room(who: Whom, room_jid: str, condition: str) -> Verdict:
     """How joining (or, for the coordinator, asking for the affiliations) was refused."""
     if condition == "item-not-found":
