@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agents.errors import SettingsError, XmppError
+from agents.errors import CommandRefused, SettingsError, XmppError
 from ejabberd import accounts, feeds
 from ejabberd.api import AdminApi
 
@@ -39,6 +39,8 @@ ROOM_OPTIONS = {
 }
 NO_PRIVATE_MESSAGES = {"allow_private_messages": "false", "allowpm": "none"}
 """The first up to 23.04, the second since; a room knows one of them."""
+OPERATORS = "operators"
+"""The group of the people at DOMAIN whom provisioning has put into the room: they may upload files."""
 ARCHIVE_DAYS = 90
 
 
@@ -118,7 +120,8 @@ async def add_worker(
 async def add_person(
     api: AdminApi, domain: str, person: Person, secrets: Path, tell: Tell = tell_nobody, *, reset: bool = False
 ) -> None:
-    """Account, password file, place in the room (unless the room knows them) and the right to read the operator feeds.
+    """Account, password file, place in the room (unless the room knows them), the right to read the operator feeds and the
+    right to upload.
 
     Raises SettingsError (name; an account that was not made here, without `reset`), XmppError."""
     if not PERSON.fullmatch(person.name) or WORKER.match(person.name) or person.name == COORDINATOR:
@@ -132,6 +135,8 @@ async def add_person(
     if now == "none":
         await api.call("set_room_affiliation", **room, jid=jid, affiliation=person.affiliation)
     if now != "outcast":
+        member = {"user": person.name, "host": domain, "group": OPERATORS, "grouphost": domain}
+        await _operators(api, "srg_user_add", **member)
         await pubsub(api, domain, *(feeds.affiliate(f.name, [(jid, "member")]) for f in feeds.OPERATOR_FEEDS))
     if now in ("none", person.affiliation):
         tell(did, f"{account}; {person.affiliation} in the room")
@@ -140,11 +145,23 @@ async def add_person(
 
 
 async def _roster(api: AdminApi, domain: str) -> None:
-    """Workers see the coordinator and it sees them, both ways; no worker sees another (O(N) presences)."""
+    """Workers see the coordinator and it sees them, both ways; no worker sees another (O(N) presences). People see nobody by
+    it."""
     fleet = f"fleet.{domain}"
     for group, shows in (("workers", "coordinator"), ("coordinator", "workers")):
         await api.call("srg_create", group=group, host=fleet, label=group, description=group, display=shows)
     await api.call("srg_user_add", user=COORDINATOR, host=fleet, group="coordinator", grouphost=fleet)
+    words = {"label": OPERATORS, "description": OPERATORS, "display": ""}
+    await _operators(api, "srg_create", group=OPERATORS, host=domain, **words)
+
+
+async def _operators(api: AdminApi, command: str, **arguments: str) -> None:
+    """Of the group at DOMAIN. A server whose configuration is older has no shared groups there, and any account may upload."""
+    try:
+        await api.call(command, **arguments)
+    except CommandRefused as e:
+        if e.condition != "http-500":
+            raise
 
 
 async def _room(api: AdminApi, domain: str, tell: Tell) -> None:

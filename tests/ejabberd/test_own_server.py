@@ -164,6 +164,11 @@ async def test_an_uploaded_page_runs_no_script_and_nobody_fills_the_disk(own: Ow
         assert headers["X-Content-Type-Options"] == "nosniff"
         for n in range(7):
             await _put(own, session, f"{n}.bin", bytes(9 << 20), "application/octet-stream")
+    await own.server.api.call("register", user="outsider", host=DOMAIN, password="x")
+    outsider = msgspec.structs.replace(xmpp, password_file=secret(own.folder / "outsider", "x"))
+    async with Session(Login(outsider, f"outsider@{DOMAIN}/phone"), Handlers()) as session:
+        with pytest.raises(CommandRefused, match="forbidden"):
+            await _put(own, session, "a.bin", b"x", "application/octet-stream")
     kept = sum(f.stat().st_size for f in (own.server.folder / "spool" / "upload").rglob("*") if f.is_file())
     assert 0 < kept <= 50 << 20, "the account's oldest files are gone"
 

@@ -8,6 +8,9 @@ import urllib.request
 import pytest
 
 from agents.errors import CommandRefused
+from agents.xmpp.client import Handlers, Login, Session
+from agents.xmpp.upload import Uploads
+from tests.fixtures.xmpp import XmppServer
 from tests.xmpp.conftest import Links
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
@@ -26,6 +29,17 @@ async def test_what_was_put_is_had_by_its_link(links: Links) -> None:
     assert await asyncio.to_thread(fetch, url) == (PNG, "image/png", "nosniff")
     again = await leader.link.upload("map.png", PNG, "image/png")
     assert again != url, "no link can be guessed from another"
+
+
+async def test_people_of_the_room_may_upload_and_other_accounts_may_not(xmpp_server: XmppServer) -> None:
+    async def put(account: str) -> str:
+        xmpp = xmpp_server.settings(account)
+        async with Session(Login(xmpp, f"{xmpp_server.jid(account)}/phone"), Handlers()) as session:
+            return await Uploads(session, xmpp.domain, xmpp.ca_file).put("a.png", PNG, "image/png")
+
+    assert (await put(await xmpp_server.person())).endswith("/a.png")
+    with pytest.raises(CommandRefused, match="forbidden"):
+        await put(await xmpp_server.stranger())
 
 
 async def test_what_is_too_large_is_not_sent(links: Links) -> None:
