@@ -153,6 +153,19 @@ def test_a_segfault_says_where(written: Callable[[str], str]) -> None:
     assert any("mine.py" in line for line in lines)
 
 
+@pytest.mark.parametrize(("hang", "timeouts", "poisoned"), [(1, 2, False), (50, 6, True)])
+def test_so_many_time_outs_it_takes_until_records_that_hang_are_known(
+    written: Callable[[str], str], hang: int, timeouts: int, poisoned: bool
+) -> None:
+    """As docs/pipelines.md says: the call with all, then each by itself; five in a row stop the lane."""
+    with running(written("time.sleep(600)")) as pipelines:
+        some = columns_of([Record(None, b"7" if i < hang else b"0", "", 0, "") for i in range(50)])
+        calls = Calls()
+        part = Part(pipelines, some, Failures(), calls, 0.3)
+        assert part.go_on()
+        assert (calls.lost, part.poisoned) == (timeouts, poisoned)
+
+
 def test_too_many_at_once_become_fewer(written: Callable[[str], str]) -> None:
     """The whole takes too long, none of its records does: nobody is a dead letter, and the next calls are smaller."""
     path = written("")
