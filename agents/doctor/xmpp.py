@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 
+from cryptography import x509
 from slixmpp.exceptions import IqError
 
 from agents.core.inventory import Inventory
@@ -26,7 +27,8 @@ from agents.doctor.streams import greet
 from agents.doctor.verdict import NotLookedAt, Verdict, fault, ok, worst
 from agents.doctor.whom import Role, Whom
 from agents.errors import CommandRefused, NoAnswer, NotConnected, XmppError
-from agents.settings import Settings
+from agents.settings import Settings, secret_file
+from agents.texts import read_whole
 from agents.xmpp.person import Person
 from agents.xmpp.room import read_affiliations
 from agents.xmpp.stream import tls_context
@@ -146,8 +148,19 @@ class Xmpp:
             await session.close()
             seen = judge.Login(None)
         if self._xmpp.sasl == "EXTERNAL":
-            return judge.login_by_certificate(self._bare, seen)
+            return judge.login_by_certificate(self._bare, seen, await asyncio.to_thread(self._days_left))
         return judge.login(self._bare, seen, self._xmpp.password_file)
+
+    def _days_left(self) -> float:
+        account = self._who.account
+        file = secret_file(self._xmpp.of(account).cert_file, f"{account}.pem")
+        if file is None:
+            return 0.0
+        try:
+            until = x509.load_pem_x509_certificate(read_whole(file)).not_valid_after_utc
+        except (OSError, ValueError):
+            return 0.0  # the login has said it
+        return (until.timestamp() - self._now()) / 86_400
 
     # ---- what this account may ----
 

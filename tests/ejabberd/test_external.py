@@ -37,6 +37,7 @@ FLEET = f"fleet.{DOMAIN}"
 NODE, OTHER = "node-a", "node-b"
 XMPP_ADDR = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.5")
 _NOW = datetime.datetime.now(datetime.UTC)
+DAY = datetime.timedelta(days=1)
 _PEM = serialization.Encoding.PEM
 
 
@@ -52,8 +53,9 @@ class Authority:
         self.pem = builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM)
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        day = datetime.timedelta(days=1)
-        return x509.CertificateBuilder(self._name, subject, key, x509.random_serial_number(), _NOW - day, _NOW + day)
+        return x509.CertificateBuilder(
+            self._name, subject, key, x509.random_serial_number(), _NOW - DAY, _NOW + 30 * DAY
+        )
 
     def sign(
         self,
@@ -205,13 +207,15 @@ async def test_people_and_provisioning_go_on_with_passwords(external: External) 
 async def test_the_doctor_says_whose_certificate_is_refused(external: External) -> None:
     own = external.certificate(NODE, address(f"{NODE}@{FLEET}"))
     wrong = external.certificate("wrong", address(f"{OTHER}@{FLEET}"))
-    for cert_file, level, said in (
-        (own, Level.OK, f"as {NODE}@{FLEET}, by certificate"),
-        (wrong, Level.FAULT, "Certificate JID mismatch"),
+    for cert_file, ahead_days, level, said in (
+        (own, 0, Level.OK, f"as {NODE}@{FLEET}, by certificate, which has 30 days left"),
+        (own, 28, Level.FAULT, "its certificate has 2.0 days left"),
+        (wrong, 0, Level.FAULT, "Certificate JID mismatch"),
     ):
         made, who = loaded(xmpp=external.xmpp(cert_file)), Whom(NODE)
         checks = [*DoctorFiles(made, who, external.folder / "secrets").checks()]
-        checks += Xmpp(made.settings, who, None).checks()
+        now = (_NOW + ahead_days * DAY).timestamp
+        checks += Xmpp(made.settings, who, None, now).checks()
         found = await findings(checks, "files password", "files passwords", "xmpp login")
         named(found, "xmpp login", said, level=level)
         named(found, "files password", f"none is needed: the certificate is {cert_file}", level=Level.OK)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from agents.doctor.judge.certificate import FAULT_DAYS, WARNING_DAYS
 from agents.doctor.verdict import Verdict, fault, ok, skipped, warning
 from agents.doctor.whom import Role, Whom
 from ejabberd import feeds
@@ -120,10 +121,13 @@ def login(who: str, seen: Login, password_file: str) -> Verdict:
     return fault(f"{who}: {seen.error}", "look at the server's log")
 
 
-def login_by_certificate(who: str, seen: Login) -> Verdict:
-    """`who` is the bare JID."""
+def login_by_certificate(who: str, seen: Login, days: float) -> Verdict:
+    """`who` is the bare JID, `days` how long its certificate is good for."""
+    if seen.error is None and days >= WARNING_DAYS:
+        return ok(f"as {who}, by certificate, which has {days:.0f} days left")
     if seen.error is None:
-        return ok(f"as {who}, by certificate")
+        how = fault if days < FAULT_DAYS else warning
+        return how(f"{who}: its certificate has {days:.1f} days left", "renew it in time: it cannot log in afterwards")
     if seen.refused:
         return fault(
             f"{who}: {seen.error}", f"give it a certificate for {who} by the server's c2s_cafile (docs/deploy.md)"
