@@ -18,7 +18,7 @@ from agents.kafka.connection import client_kwargs
 from agents.nodes import rows
 from agents.passwords import made_once
 from agents.settings import Kafka, decode_toml, load, secret
-from agents.texts import BOM, MAX_BYTES
+from agents.texts import BOM, MAX_BYTES, SECRET_BYTES
 from agents.xmpp.stream import tls_context
 from ejabberd.https import Endpoint, HttpsApi
 
@@ -132,8 +132,16 @@ def _api(ca_file: str) -> HttpsApi:
     ids=[*READERS, "ca of XMPP", "certificate of XMPP", "ca of Kafka", "ca of the API"],
 )
 def test_a_file_without_an_end_is_refused_by_name(read: Callable[[Path], object]) -> None:
-    with pytest.raises(SettingsError, match=f"{ENDLESS}: is not read, it has more than"):
+    refusals = "is not read, it has more than", "others can read this secret"
+    with pytest.raises(SettingsError, match=f"{ENDLESS}: ({'|'.join(refusals)})"):
         read(ENDLESS)
+
+
+def test_a_password_is_no_longer_than_one(file: Path) -> None:
+    file.chmod(0o600)
+    file.write_bytes(b"x" * (SECRET_BYTES + 1))
+    with pytest.raises(SettingsError, match=f"{file}: is not read, it has more than 64 KiB"):
+        secret(str(file))
 
 
 def test_a_file_of_events_without_line_ends_is_refused(tmp_path: Path) -> None:
