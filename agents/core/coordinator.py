@@ -202,8 +202,10 @@ class Coordinator:
                 said = self.refusals.announcement(said, now.s)
                 self.membership.announced(said)
                 yield from self._seen(said, now) if said.worker in self.fleet.views else ()
-            case Flooded(sender, count):
+            case Flooded(sender, count, blocked_s):
                 why = f"sends more than is read: {count:,} stanzas of it were left out"
+                if blocked_s:
+                    why += f", and the server holds back what it sends for {blocked_s:.0f} s"
                 self.refusals.refuse("stanza", sender, why, now.s, count)
             case NotUnderstood(sender, what, why):
                 self.refusals.refuse(what, sender, f"says what is not understood: {why}", now.s)

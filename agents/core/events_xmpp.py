@@ -73,10 +73,11 @@ class AffiliationChanged:
 @dataclass(frozen=True, slots=True)
 class Flooded:
     """`sender` (a bare JID, a feed, an occupant) sends more than is read: `count` stanzas of it were left out since the last
-    time."""
+    time. `blocked_s`: for how long the server holds back what it sends; 0: not."""
 
     sender: str
     count: int
+    blocked_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,12 @@ class Gate:
             sender.dropped = 0
         return False
 
+    def forget(self, key: str) -> None:
+        """What waits of it is not delivered."""
+        self._waiting.pop(key, None)
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
+
     def close(self) -> None:
         """Nothing is delivered any more."""
         for timer in self._timers.values():

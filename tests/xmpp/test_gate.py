@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import xml.etree.ElementTree as ET
+from collections import Counter
+
+import pytest
 
 from agents.core.events_xmpp import Flooded, WorkerSeen
 from agents.core.model import Announcement, Health
+from agents.xmpp import blocking, leadership
 from agents.xmpp.client import Session
 from agents.xmpp.gate import DEPTH_AT_MOST, Budget, Gate, Ticket, refusal, too_deep
 from plugins import namespaces as ns
 from tests.security.rogues import nested
 from tests.xmpp.conftest import Links, until
 from tests.xmpp.test_strangers import session
+
+
+@pytest.fixture(autouse=True)
+def blocks_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking, "BLOCK_S", 3.0)
+    monkeypatch.setattr(leadership, "BLOCK_S", 3.0)
 
 
 def test_depth_is_counted_without_recursion() -> None:
@@ -100,3 +110,48 @@ async def test_a_node_that_floods_presence_costs_the_leader_little_and_the_last_
     assert leader.link.leading, "it is not cut off"
     assert leader.of(Flooded)
     assert len(leader.of(WorkerSeen)) < 1000
+
+
+async def test_the_server_holds_back_who_floods_and_asks_how_they_are_afterwards(
+    links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, worker, other = await links.coordinator(), await links.worker(), await links.worker()
+    await until(lambda: len(leader.of(WorkerSeen)) >= 2)
+    session = worker.link._session
+    assert session is not None
+    node = f"<node xmlns='{ns.NODE}' boot='boot1' state='s' site='iad' capacity_eps='1'/>"
+    read = Counter[str]()
+    ours = leader.link._leader_session
+    assert ours is not None
+    assert ours.stream.gate is not None
+    passes = ours.stream.gate.passes
+
+    def counted(stanza: ET.Element) -> bool:
+        read[stanza.get("from", "").partition("@")[0]] += 1
+        return passes(stanza)
+
+    monkeypatch.setattr(ours.stream.gate, "passes", counted)
+
+    async def flood(count: int) -> None:
+        for n in range(count):
+            session.stream.send_raw(f"<presence><show>{'dnd' if n % 2 else 'xa'}</show>{node}</presence>")
+            if n % 100 == 0:
+                await asyncio.sleep(0)
+
+    def states(account: str) -> list[Health]:
+        return [e.announcement.health for e in leader.of(WorkerSeen) if e.announcement.worker == account]
+
+    await flood(200)
+    await until(lambda: leader.of(Flooded))
+    [flooded] = leader.of(Flooded)
+    assert (flooded.sender, flooded.blocked_s) == (links.server.jid(worker.account), 3.0)
+    assert states(worker.account)[-1] is Health.UNAVAILABLE
+    before = read[worker.account]
+    await flood(5000)
+    other.link.announce(Health.AVAILABLE, "heard", "")
+    await until(lambda: states(other.account)[-1] is Health.AVAILABLE)
+    assert read[worker.account] < before + 500, "what it sends ends at the server"
+    await until(lambda: not session.congested)  # else it is not said
+    worker.link.announce(Health.XA, "calm", "")
+    await until(lambda: leader.of(WorkerSeen)[-1].announcement.state == "calm", 30)
+    assert leader.link.leading
