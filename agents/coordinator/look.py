@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from typing import Any, Protocol
 
@@ -18,8 +17,6 @@ from agents.metrics import declared as m
 from agents.metrics.samples import Samples
 from agents.xmpp.coordinator import CoordinatorLink
 
-KAFKA_SILENT_S = 3.0
-"""A leader writes every second; without a commit for so long Kafka is away."""
 ME = "coordinator"
 
 
@@ -52,7 +49,7 @@ def look(process: Looked, out: Samples) -> None:
 def look_at_leader(core: Coordinator, performer: Performer, out: Samples) -> None:
     """The fleet and its plan, as the leader has them."""
     fleet = core.fleet
-    out.add(m.KAFKA_UP, time.monotonic() - performer.wrote_at <= KAFKA_SILENT_S, ME)
+    out.add(m.KAFKA_UP, performer.hears_kafka(), ME)
     out.add(m.LEADER_EPOCH, fleet.leader_epoch)
     workers = Counter((v.spec.kind, v.health if v.present else Health.UNAVAILABLE) for v in fleet.views.values())
     for kind in Kind:

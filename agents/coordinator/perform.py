@@ -1,7 +1,8 @@
 """Performs the core's effects against Kafka, XMPP and the journal, and tells their outcome back as events. It decides nothing.
 
-Kafka's are done one after the other, in order: a write that was queued before a fence is committed before it. XMPP commands go side
-by side; what is said to people goes in order; plans are made in a thread."""
+Kafka's are done one after the other, in order: a write that was queued before a fence is committed before it. One that the topic
+`placement` refuses is written again until it takes it, and whatever comes after it waits. XMPP commands go side by side; what is said
+to people goes in order; plans are made in a thread."""
 
 from __future__ import annotations
 
@@ -46,13 +47,18 @@ from agents.journal import Journal
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
+from agents.kafka.refusals import PATIENCE_S, NotSent, Refused
 from agents.work_thread import WorkThread
 from agents.xmpp.coordinator import CoordinatorLink
 
+KAFKA_SILENT_S = 3.0
+"""A leader writes every second; without an answer to that for so long Kafka is away."""
 COMMAND_S = 5.0
 PING_S = 3.0
 LEASE_S = 5.0
 PLAN_S = 60.0
+WRITE_EVERY_S = 1.0
+"""The record `leader` is rewritten as often, so that losing the leadership is noticed (PROTOCOL 2.11); what was refused, too."""
 KAFKA_QUEUE, TALK_QUEUE, SENDING = 10_000, 200, 5_000
 THREADS = 100
 FEEDS = (FLEET, PLACEMENT, ALERTS)
@@ -73,13 +79,17 @@ class Performer:
         self._errands = errands or Errands({})
         self._kafka: deque[fx.MakeLease | fx.Write | fx.ReadOffsets | fx.ReadRelease] = deque()
         self._kafka_wanted = asyncio.Event()
+        # To be written again before anything else is done in Kafka; an empty list: that we lead.
+        self._unwritten: list[fx.Write] | None = None
+        self._refused = ""
         self._plan: fx.PlanWanted | None = None
         self._plan_wanted = asyncio.Event()
         self._talk: asyncio.Queue[fx.Say | fx.Show | fx.Subject | fx.MirrorAffiliations] = asyncio.Queue(TALK_QUEUE)
         self._threads: dict[str, str] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
-        self.wrote_at = time.monotonic()
+        self._answered_at = time.monotonic()
+        self._tried_at = 0.0
         self.counts = counts or Counts()
 
     def perform(self, effects: Iterable[fx.Effect], now_ms: int) -> None:
@@ -135,8 +145,8 @@ class Performer:
     # ---- the planner ----
 
     async def run_plans(self) -> None:
-        """Makes plans in a thread, one at a time, for ever: meanwhile the loop hears who goes and places what they had. Raises
-        LeadershipLost when one takes longer than PLAN_S (a GPU that hangs)."""
+        """Makes plans in a thread, one at a time, for ever: meanwhile the loop hears who goes and places what they had. One that
+        fails is told. Raises LeadershipLost when one takes longer than PLAN_S (a GPU that hangs)."""
         thread = WorkThread("planner")
         try:
             while True:
@@ -144,28 +154,42 @@ class Performer:
                 self._plan_wanted.clear()
                 if (wanted := self._plan) is not None:
                     self._plan = None
-                    async with asyncio.timeout(PLAN_S):
-                        scored = await thread.run(partial(self._planner, wanted.frame, wanted.moment))
-                    self._tell(fx.Planned(scored))
-        except TimeoutError as e:
-            raise LeadershipLost(f"no plan was made in {PLAN_S:g} s: the leadership is given up") from e
+                    try:
+                        async with asyncio.timeout(PLAN_S) as bound:
+                            scored = await thread.run(partial(self._planner, wanted.frame, wanted.moment))
+                    except Exception as e:
+                        if bound.expired():
+                            raise LeadershipLost(f"no plan was made in {PLAN_S:g} s: the leadership is given up") from e
+                        self._tell(fx.PlanFailed(wanted.moment, e))
+                    else:
+                        self._tell(fx.Planned(scored))
         finally:
             thread.stop()
 
     # ---- Kafka ----
 
+    def hears_kafka(self) -> bool:
+        """Whether it has answered a write lately. Of what is refused the answer may take PATIENCE_S."""
+        refused_s = WRITE_EVERY_S + PATIENCE_S if self._refused else 0.0
+        return time.monotonic() - self._answered_at <= KAFKA_SILENT_S + refused_s
+
     async def begin(self) -> None:
-        """Commit the new leader epoch: only then may anything be said (PROTOCOL 2.3)."""
+        """Commit the new leader epoch: only then may anything be said (PROTOCOL 2.3). Where that is refused, WriteRefused is
+        told before anything else, and the core commands nothing."""
         await self._write([])
 
     async def run_kafka(self) -> None:
         """Performs Kafka's effects in order, for ever. Raises LeadershipLost or KafkaUnavailable when the process must end."""
         while True:
             self._kafka_wanted.clear()
+            rest_s = max(0.0, self._tried_at + WRITE_EVERY_S - time.monotonic())
+            if self._unwritten is not None:
+                await asyncio.sleep(rest_s)
+                await self._write(self._unwritten)
+                continue
             if not self._kafka:
-                # The record `leader` is rewritten every second, so that losing the leadership is noticed (PROTOCOL 2.11).
                 try:
-                    async with asyncio.timeout(max(0.0, self.wrote_at + 1.0 - time.monotonic())):
+                    async with asyncio.timeout(rest_s):
                         await self._kafka_wanted.wait()
                 except TimeoutError:
                     await self._write([])
@@ -180,14 +204,16 @@ class Performer:
                     self._tell(await self._read_release(effect))
                 case fx.Write():
                     writes = [effect]
-                    while self._kafka and isinstance(self._kafka[0], fx.Write) and len(writes) < 500:
-                        more = self._kafka.popleft()
-                        if isinstance(more, fx.Write):
-                            writes.append(more)
+                    while self._kafka and isinstance(more := self._kafka[0], fx.Write) and len(writes) < 500:
+                        if len({p.kind for w in (*writes, more) for p in w.offsets}) > 1:
+                            break  # a transaction has one consumer group
+                        writes.append(more)
+                        self._kafka.popleft()
                     await self._write(writes)
 
     async def _write(self, writes: list[fx.Write]) -> None:
-        """All of them in one transaction, in their order; then tell, and do what may be done now."""
+        """All of them in one transaction, in their order; then tell, and do what may be done now. Where nothing of it was
+        committed and we lead still, it stays to be written."""
         records: dict[str, bytes | None] = {LEADER_KEY: encode_leader(self._leader)}
         offsets: dict[str, dict[Partition, tuple[int, str]]] = {}
         for w in writes:
@@ -197,12 +223,34 @@ class Performer:
             records |= {TUNING_KEY: encode_tuning(w.tuning)} if w.tuning is not None else {}
             for p, at in w.offsets.items():
                 offsets.setdefault(p.kind.group, {})[p] = at
-        await self._placement.write(records, offsets)
-        self.wrote_at = time.monotonic()
+        self._unwritten = writes
+        try:
+            await self._placement.write(records, offsets)
+        except Refused as e:
+            self._hear_refusal(e)
+            return
+        except NotSent as e:
+            _log.warning("placement_not_written", error=str(e))
+            return
+        finally:
+            self._tried_at = time.monotonic()
+        self._answered_at, self._unwritten = self._tried_at, None
         for w in writes:
             self.counts.written(w.partitions, w.leases)
             self._tell(fx.Written(w.partitions, w.leases, w.intents, w.tuning))
             self.perform(w.then, int(time.time() * 1000))
+        if self._refused:
+            _log.info("placement_taken")
+            self._refused = ""
+            self._tell(fx.WriteTaken())
+
+    def _hear_refusal(self, refused: Refused) -> None:
+        """Kafka has answered; another leader would be refused as well."""
+        self._answered_at = time.monotonic()
+        if (why := str(refused)) != self._refused:
+            _log.error("placement_refused", error=why)
+            self._refused = why
+            self._tell(fx.WriteRefused(why))
 
     async def _make_lease(self, e: fx.MakeLease) -> None:
         try:

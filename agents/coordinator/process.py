@@ -4,6 +4,7 @@ loses either. Who is fenced ends (PROTOCOL 2.11); its supervisor starts another.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import secrets
 import time
@@ -17,7 +18,7 @@ from agents.accelerators import Watch
 from agents.coordinator.counts import Counts
 from agents.coordinator.errands import Errands
 from agents.coordinator.inventory import InventoryWatch, bind_to
-from agents.coordinator.look import KAFKA_SILENT_S, look
+from agents.coordinator.look import look
 from agents.coordinator.offsets import Rewinding
 from agents.coordinator.perform import Performer
 from agents.coordinator.pictures import Pictures
@@ -47,12 +48,15 @@ from agents.kafka.streams import StreamLooks
 from agents.metrics.endpoint import served
 from agents.settings import Settings
 from agents.settings.tunables import as_set
+from agents.supervisor import LAST_END
 from agents.systemd.notify import Service
 from agents.xmpp.coordinator import CoordinatorLink
 from kernels import Numerics, Weights
 
 EVENTS_AT_MOST = 20_000
 TICK_S = 1.0
+LEADERS_KEPT = 8
+"""So many times are in the record `leader`: enough to see a circle."""
 KEEP_EVERY_S = 60.0
 KEEP_LANES = 2_000
 FORECAST = "forecast"
@@ -156,7 +160,8 @@ class Process:
             for reader in offsets.values():
                 await _until_kafka(reader.start)
             epoch = (table.leader.leader_epoch if table.leader else 0) + 1
-            leader = Leader(epoch, self.boot)
+            before = table.leader.starts if table.leader else ()
+            leader = Leader(epoch, self.boot, (*before[1 - LEADERS_KEPT :], _now().ms))
             core = Coordinator(
                 bound.inventory,
                 bound.places,
@@ -172,6 +177,8 @@ class Process:
                 bootstrap=self.settings.kafka.bootstrap,
             )  # fmt: skip
             core.membership.warn(bound.warnings)
+            if told := core.lookout.circles.led(leader.starts, os.environ.get(LAST_END, ""), _now().s):
+                _log.error("leaders_end_again_and_again", text=told)
             await _recall_forecast(core, journal)
             counts = Counts.of(table)
             back = Rewinding(self.settings.kafka, offsets)
@@ -240,7 +247,7 @@ class Process:
         up = True
         while True:
             await asyncio.sleep(TICK_S)
-            alive = time.monotonic() - performer.wrote_at <= KAFKA_SILENT_S
+            alive = performer.hears_kafka()
             if alive != up:
                 up = alive
                 _log.warning("kafka_back" if up else "kafka_silent")

@@ -1,9 +1,10 @@
-"""What happens again and again: a worker that starts anew each few seconds, a partition that goes from hand to hand. It is told once as
-such, and once more when it has held."""
+"""What happens again and again: a worker or a leader that starts anew each few seconds, a partition that goes from hand to hand. It is
+told once as such, and once more when it has held."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agents.core.feeds import Severity
@@ -15,6 +16,7 @@ from agents.core.troubles import Troubles
 WINDOW_S = 120.0
 STARTS, HANDS = 4, 8  # within the window: from so many on it is a circle
 HELD_S = 60.0  # without another: it has held
+LEADER = "coordinator"
 REMEMBERED = 32
 
 
@@ -39,6 +41,7 @@ class Circles:
     troubles: Troubles
     _starts: dict[str, _Times] = field(default_factory=dict)
     _hands: dict[Partition, _Times] = field(default_factory=dict)
+    _led_at: float = float("-inf")
 
     def started(self, spec: WorkerSpec, last_end: str, now: float) -> None:
         """A worker has another boot than before; `last_end`: how the one before ended, as far as it knows."""
@@ -52,6 +55,21 @@ class Circles:
                 f"Look at its log (journalctl -u {unit}; of geolane up: log/{spec.worker}.log)."
             )
             self.troubles.set(Trouble.CRASH_LOOP, spec.worker, text, now)
+
+    def led(self, starts: Sequence[int], last_end: str, now: float) -> str:
+        """There is a new leader. `starts`: when it and those before it began (epoch ms), itself last; `last_end`: how its process
+        ended before. What is told, empty where it is no circle."""
+        lately = [ms for ms in starts if 0 <= starts[-1] - ms <= WINDOW_S * 1000]
+        if len(lately) < STARTS:
+            return ""
+        end = f"The last end of this one: {last_end.rstrip('. ')}. " if last_end else ""
+        text = (
+            f"Leaders end again and again, {len(lately)} have begun in {took((lately[-1] - lately[0]) / 1000)}. {end}"
+            "Look at their logs (journalctl -u geolane-coordinator; of geolane up: log/coordinator.log)."
+        )
+        self._led_at = now
+        self.troubles.set(Trouble.CRASH_LOOP, LEADER, text, now)
+        return text
 
     def loops(self, worker: str) -> bool:
         """Whether that is told of it; then each going and coming is not."""
@@ -79,6 +97,8 @@ class Circles:
                     f"{name} holds since {took(HELD_S)}." if worker in present else f"{name} does not start any more."
                 )
                 self.troubles.clear(Trouble.CRASH_LOOP, worker, now, ended)
+        if now - self._led_at >= HELD_S:
+            self.troubles.clear(Trouble.CRASH_LOOP, LEADER, now, f"The leader holds since {took(HELD_S)}.")
         for p, times in self._hands.items():
             if now - times.at[-1] >= HELD_S:
                 self.troubles.clear(Trouble.CIRCLES, p.key, now, f"{p.label} stays where it is.")

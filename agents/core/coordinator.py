@@ -1,7 +1,7 @@
 """The coordinator's core: one event in, the state advanced, effects out. It owns no decision itself: who is gone is liveness.py's,
 where partitions go placing.py's, what may change handover.py's, what is said say.py's and news.py's.
 
-While it does not lead, or XMPP or Kafka is away, it commands nothing (PROTOCOL 2.11)."""
+While it does not lead, XMPP or Kafka is away, or `placement` takes no record, it commands nothing (PROTOCOL 2.11)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from agents.core.effects import (
     LeaseMade,
     Note,
     OffsetsRead,
+    PlanFailed,
     Planned,
     Ponged,
     Publish,
@@ -34,6 +35,8 @@ from agents.core.effects import (
     Unanswered,
     Wake,
     Write,
+    WriteRefused,
+    WriteTaken,
     Written,
 )
 from agents.core.events_xmpp import (
@@ -151,7 +154,7 @@ class Coordinator:
             self.fleet, placing, placing.watch, self.news, self.news.troubles, self.tuner, self.dialogs,
             desk.errands, desk.rewinds, desk.rollout,
         )  # fmt: skip
-        self.guard = Guard(parts, self.news, token, desk.errands.found)
+        self.guard = Guard(parts, self.news, token, desk.errands.found, placing.failed)
         self._led = False
         self._cut_off = ROLLOUT in intents
         self._sample_at, self._turn, self._advanced_at = now.s, 0, now.s
@@ -263,11 +266,13 @@ class Coordinator:
                     yield from self._gone(worker, "silent, and no answer to a ping", now)
             case Planned(scored):
                 yield from self.placing.planned(scored, now.s, now.ms, commanding=self.liveness.watching())
+            case PlanFailed(_, error):
+                raise error
             case StreamsLooked():
                 yield from self.lookout.looked(event, now.s)
             case OffsetsRead(offsets):
                 self.liveness.offsets(self.fleet, offsets)
-            case KafkaDown() | KafkaUp() | LinkUp() | LinkDown() | NotLeading() | Led():
+            case KafkaDown() | KafkaUp() | WriteRefused() | WriteTaken() | LinkUp() | LinkDown() | NotLeading() | Led():
                 self._watch(event, now)
                 if isinstance(event, Led):  # the feed is a cache
                     yield Publish(self.tuner.item())
@@ -294,6 +299,13 @@ class Coordinator:
                     self.liveness.came_back(now.s)
                     self.news.kafka_up(now.s)
                 self.liveness.kafka_up = True
+            case WriteRefused(why):
+                self.liveness.writes_taken = False
+                self.news.write_refused(why, now.s)
+            case WriteTaken():
+                self.liveness.writes_taken = True
+                self.liveness.came_back(now.s)
+                self.news.write_taken(now.s)
             case LinkDown() | NotLeading():
                 if self.liveness.link_up:
                     self.news.link_down(now.s)
@@ -444,8 +456,9 @@ class Coordinator:
                     yield found
             yield from self.membership.advance(now.s)
             yield from self.desk.rewinds.advance(now.s)
-            yield from self.placing.place(now.s, now.ms)
-            yield from self.placing.improve(now.s, now.ms)
+            yield from self.guard.plans(self.placing.place(now.s, now.ms), now.s)
+            yield from self.guard.plans(self.placing.improve(now.s, now.ms), now.s)
+            self.news.plan_failed(self.placing.failing, now.s)
             yield from saying.say(self.fleet, now.s)
             if self._cut_off:
                 self._cut_off = False

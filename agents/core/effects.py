@@ -75,6 +75,19 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteRefused:
+    """The topic `placement` refuses what is to be written, `why` in words. Nothing of it is committed; it is tried again every
+    second, and all that is to be done in Kafka waits behind it."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTaken:
+    """It takes it again; what was refused is committed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """`worker` has obeyed `command`."""
 
@@ -180,12 +193,22 @@ class Planned:
     scored: Scored
 
 
+@dataclass(frozen=True, slots=True)
+class PlanFailed:
+    """The plan of a PlanWanted with that moment was not made."""
+
+    moment: Moment
+    error: Exception
+
+
 CoreEvent = (
     Tick
     | Wake
     | LeaseMade
     | LeaseFailed
     | Written
+    | WriteRefused
+    | WriteTaken
     | Answered
     | Refused
     | Unanswered
@@ -199,6 +222,7 @@ CoreEvent = (
     | KafkaDown
     | KafkaUp
     | Planned
+    | PlanFailed
 )
 
 # ---- effects ----

@@ -1,7 +1,10 @@
-"""A boundary round what people ask and what workers say: a fault of ours in there ends nobody. It is told once, with its story.
+"""A boundary round what people ask, what workers say, and what the planner does: a fault of ours in there ends nobody. It is told
+once, with its story.
 
 A command that fails has changed nothing: no effect of it is performed, and what it had changed of the core's state is put back.
-What a worker's word led to before the fault stands, for each effect goes with the state that it was made from."""
+What a worker's word or a plan led to before the fault stands, for each effect goes with the state that it was made from. Round the
+rest of a tick there is no boundary: state that was advanced half-way would stay so, and a new leader begins from what is written. That
+leaders end again and again is told (circles.py)."""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ from agents.core.effects import (
     Effect,
     Fault,
     Found,
+    PlanFailed,
+    Planned,
     Ponged,
     Refused,
     Say,
@@ -44,7 +49,7 @@ from agents.core.text import one_line
 TOLD_EVERY_S = 600.0  # the same fault of the same one
 REMEMBERED = 1000
 STORY_AT_MOST = 8000  # characters of a traceback; its end counts
-FAULTS = ("command", "form", "errand", "worker", "room", "summary")  # what may fail
+FAULTS = ("command", "form", "errand", "worker", "room", "plan", "summary")  # what may fail
 
 Undo = Callable[[], None]
 
@@ -52,18 +57,19 @@ Undo = Callable[[], None]
 @dataclass(slots=True)
 class Guard:
     """`parts`: whose state a command may change. `retry`: takes up what was found for a command once more, as words why not.
-    `counts`: faults since this leader leads, by what failed (FAULTS)."""
+    `plan_failed`: hears how a plan has failed, and when. `counts`: faults since this leader leads, by what failed (FAULTS)."""
 
     parts: tuple[Any, ...]  # Any: dataclasses of whatever kind
     news: News
     token: Callable[[], str]
     retry: Callable[[Found, float, int], Iterator[Effect]]
+    plan_failed: Callable[[str, float], None]
     counts: Counter[str] = field(default_factory=Counter)
     _told: dict[tuple[str, str, str], float] = field(default_factory=dict)
 
     def take(self, event: object, work: Iterator[Effect], now: float, now_ms: int) -> list[Effect]:
-        """The effects of `work`, which is what follows from `event`. Events that neither people nor workers cause have no
-        boundary: the process ends, and its successor begins from what is written."""
+        """The effects of `work`, which is what follows from `event`. Other events have no boundary: the process ends, and its
+        successor begins from what is written."""
         match event:
             case Asked() | AdHoc() | AdHocList():
                 return self._whole_or_nothing(event, work, now)
@@ -74,7 +80,19 @@ class Guard:
                 | AffiliationsRead() | AffiliationChanged() | Flooded() | NotUnderstood()
             ):  # fmt: skip
                 return self._as_far_as_it_goes(event, work, now)
+            case Planned() | PlanFailed():
+                return self.plans(work, now)
         return list(work)
+
+    def plans(self, work: Iterator[Effect], now: float) -> list[Effect]:
+        """What plans, or carries a plan out."""
+        effects: list[Effect] = []
+        try:
+            effects.extend(work)
+        except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
+            self.plan_failed(_cause(e), now)
+            effects += self._fault("plan", "", "plan", e, now)[1]
+        return effects
 
     def looks(self, what: str, work: Callable[[], list[Effect]], now: float) -> list[Effect]:
         """What only tells how things are."""
@@ -130,12 +148,15 @@ class Guard:
             if len(self._told) >= REMEMBERED:
                 self._told.clear()
             self._told[key] = now
-            cause = one_line(f"{type(e).__name__}: {e}", 120)
             by = f" of {who}" if who else ""
-            text = f"A fault of mine in a {what}{by}: {cause} ({name}). I go on; my log has its story."
+            text = f"A fault of mine in a {what}{by}: {_cause(e)} ({name}). I go on; my log has its story."
             self.news.alert(Severity.WARNING, "fault", who, text)
         story = "".join(traceback.format_exception(e))[-STORY_AT_MOST:]
         return words, [Fault(name, what, who, one_line(repr(event), 1000), story)]
+
+
+def _cause(e: Exception) -> str:
+    return one_line(f"{type(e).__name__}: {e}", 120)
 
 
 def remember(parts: tuple[Any, ...]) -> Undo:

@@ -34,6 +34,7 @@ class Liveness:
 
     link_up: bool = False
     kafka_up: bool = False
+    writes_taken: bool = True  # not while the topic `placement` refuses what is to be written
     quiet_until: float = 0.0
     departures: dict[str, float] = field(default_factory=dict)
     first_offsets: dict[Partition, int] | None = None
@@ -41,10 +42,10 @@ class Liveness:
     still: set[str] = field(default_factory=set)
 
     def watching(self) -> bool:
-        return self.link_up and self.kafka_up
+        return self.link_up and self.kafka_up and self.writes_taken
 
     def came_back(self, now: float) -> None:
-        """XMPP or Kafka is back: nobody is taken for dead by silence for a while."""
+        """XMPP or Kafka is back, or takes writes again: nobody is taken for dead by silence for a while."""
         self.quiet_until = now + AWAY_GRACE_S
         self._forget_mass()
 

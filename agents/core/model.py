@@ -155,10 +155,11 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """The record `leader`."""
+    """The record `leader`. `starts`: when this one and those before it began (epoch ms), the newest last."""
 
     leader_epoch: int
     boot: str
+    starts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ class LeasedProducer:
         self._lost = ""
         self._before: set[Any] = set()  # partitions of the last transaction
         self._was_committed = False
+        self._group = ""  # that it committed offsets to
         self._connections: tuple[Any, ...] = ()  # when its commit began
         self._producer: Any = TransactionalProducer(  # Any: aiokafka has no types
             kafka,
@@ -93,7 +94,8 @@ class LeasedProducer:
         return self._producer.create_batch()
 
     async def transact(self, batches: Batches, offsets: Mapping[Partition, tuple[int, str]], group: str) -> None:
-        """Send all batches and commit `offsets` (with their metadata) to `group`, in one transaction.
+        """Send all batches and commit `offsets` (with their metadata), if there are any, to `group`, in one
+        transaction. One group, since aiokafka adds no second one to a transaction.
 
         Raises NotSent, Refused or LeaseLost (also on cancellation after the first send: see the head of this file)."""
         if self._lost:
@@ -107,7 +109,7 @@ class LeasedProducer:
         try:
             async with asyncio.timeout(self._bound_s):
                 if self.owes:
-                    await self._end_again(group)
+                    await self._end_again()
                 doing = "begin the transaction"
                 await self._producer.begin_transaction()
                 producer_id = self._producer.producer_id
@@ -121,7 +123,8 @@ class LeasedProducer:
                     await self._producer.abort_transaction()
                 else:
                     doing = "send the offsets"
-                    await self._producer.send_offsets_to_transaction(positions, group)
+                    if positions:
+                        await self._producer.send_offsets_to_transaction(positions, group)
                     doing, connections = "commit", self._connected()
                     await self._producer.commit_transaction()
         except BaseException as e:
@@ -129,12 +132,14 @@ class LeasedProducer:
             self._lost = f"{doing}: {text}" if doing != "commit" else f"commit, outcome unknown: {text}"
             if doing not in ("abort", "commit"):
                 await self._abort()
+            self._hear_the_end()
             if isinstance(e, kafka_errors.KafkaError | OSError | TimeoutError | AssertionError):
                 raise LeaseLost(self._lost) from e
             raise
         if added:
             self._before = {TopicPartition(*p) for p in batches}
             self._was_committed = not refusals
+            self._group = group if positions and not refusals else ""
             if producer_id != self._producer.producer_id:  # another id's markers do not count
                 self._before, self._was_committed = set(), False
             self._connections = connections
@@ -147,11 +152,12 @@ class LeasedProducer:
         """Whether a connection was lost since the last commit began, so that its markers may be missing."""
         return (bool(self._before) or self._was_committed) and self._connections != self._connected()
 
-    async def _end_again(self, group: str) -> None:
+    async def _end_again(self) -> None:
         partitions, committed = [tuple(tp) for tp in self._before], self._was_committed
+        groups = [self._group] if self._group else []
         while True:
             try:
-                await self._producer.add_nothing(partitions, [group] if committed else [])
+                await self._producer.add_nothing(partitions, groups)
                 connections = self._connected()
                 await self._producer.end_nothing(committed)
             except NOT_YET:
@@ -227,6 +233,13 @@ class LeasedProducer:
         topics = {x.place[0] for x in refusals if x.too_large}
         limits = {topic: await limit_of(self._producer.client, topic) for topic in sorted(topics)}
         return [replace(x, limit=limits.get(x.place[0], 0)) for x in refusals]
+
+    def _hear_the_end(self) -> None:
+        """Take the error that a failed transaction also leaves in aiokafka's own future, else it is
+        logged as unheard."""
+        end = self._producer._txn_manager.wait_for_transaction_end()
+        if end is not None and end.done() and not end.cancelled():
+            end.exception()
 
     async def _abort(self) -> None:
         """Best effort, so that the next owner need not wait for the fence to do it."""

@@ -60,6 +60,11 @@ class Refusal:
     records: int = 0
     limit: int = 0
 
+    def __str__(self) -> str:
+        takes = f"; it takes {self.limit:,}" if self.limit else ""
+        size = f" ({self.size:,} bytes in {self.records:,} records{takes})" if self.too_large and self.size else ""
+        return f"{self.place[0]}/{self.place[1]} refuses: {self.why}{size}"
+
 
 def not_allowed(place: Place) -> Refusal:
     """For a client that lacks the right to see the topic, and so has not even asked."""
@@ -70,9 +75,8 @@ class Refused(NotSent):
     """What these partitions were sent is refused, each time it is sent; all else may be sent without it."""
 
     def __init__(self, refusals: Sequence[Refusal]) -> None:
-        first = refusals[0]
         more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
-        super().__init__(f"{first.place[0]}/{first.place[1]} refuses: {first.why}{more}")
+        super().__init__(f"{refusals[0]}{more}")
         self.refusals = tuple(refusals)
 
 

@@ -134,7 +134,7 @@ LAST_VALUE_ERROR = _gauge("forecast_last_value_error_ratio", "how far the last v
 JOURNAL_DROPPED = _counter("journal_dropped", "what the journal did not take (notes, ticks)", "what")
 COORDINATOR_FAULTS = _counter(
     "coordinator_faults",
-    "faults of the coordinator's own at what people asked or workers said, which it outlived",
+    "faults of the coordinator's own at what people asked, workers said or the planner did, which it outlived",
     "what",
 )
 REFUSED = _counter(

@@ -1,4 +1,5 @@
-"""Plans are made in a thread: the loop goes on meanwhile, only the newest that is wanted is made, and a planner that fails ends it all."""
+"""Plans are made in a thread: the loop goes on meanwhile, only the newest that is wanted is made, one that fails is told, and
+one that hangs ends it all."""
 
 from __future__ import annotations
 
@@ -76,12 +77,23 @@ async def test_a_planner_that_hangs_ends_the_leadership(monkeypatch: pytest.Monk
         go_on.set()
 
 
-async def test_a_planner_that_fails_is_not_passed_over() -> None:
-    def planner(frame: Frame, moment: Moment) -> Scored:
-        raise ZeroDivisionError("a flaw")
+async def test_a_planner_that_fails_is_told_and_asked_again() -> None:
+    made = asyncio.Queue[Event]()
 
-    hands = performer(planner, NOBODY)
-    hands.perform([wanted(1.0)], 0)
-    with pytest.raises(ZeroDivisionError):
-        async with asyncio.timeout(WAIT_S):
-            await hands.run_plans()
+    def planner(frame: Frame, moment: Moment) -> Scored:
+        if moment.now_s < 3:
+            raise (ZeroDivisionError if moment.now_s < 2 else TimeoutError)("a flaw")
+        return Scored([], [], frame, moment, NOBODY, NOBODY)
+
+    hands = performer(planner, made.put_nowait)
+    running = asyncio.create_task(hands.run_plans())
+    try:
+        for now_s in (1.0, 2.0, 3.0):
+            hands.perform([wanted(now_s)], 0)
+            async with asyncio.timeout(WAIT_S):
+                told = await made.get()
+            assert isinstance(told, fx.Planned if now_s == 3 else fx.PlanFailed)
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running

@@ -69,3 +69,19 @@ def test_a_lane_that_goes_from_hand_to_hand_is_told() -> None:
     assert f"{p.label} goes from hand to hand, 9 times in" in t.text
     w.fair(int(HELD_S) + 10)
     assert not w.core.news.troubles.standing()
+
+
+def test_leaders_that_end_again_and_again_are_told_once_with_the_last_end() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(10)
+    circles, ms = w.core.lookout.circles, w.now.ms
+    assert not circles.led([ms - 900_000, ms - 800_000, ms - 20_000, ms - 10_000, ms], "", w.now_s)
+    assert "coordinator" not in [t.about for t in w.core.news.troubles.standing()]
+    starts = [ms - 900_000, ms - 30_000, ms - 20_000, ms - 10_000, ms]
+    told = circles.led(starts, "exit 1: ZeroDivisionError: a flaw", w.now_s)
+    assert "4 have begun in 30 s. The last end of this one: exit 1: ZeroDivisionError: a flaw. Look at" in told
+    [t] = w.core.news.troubles.standing()
+    assert (t.kind, t.about, t.text) == (Kind.CRASH_LOOP, "coordinator", told)
+    w.fair(int(HELD_S) + 2)
+    assert not w.core.news.troubles.standing()
+    assert any("The leader holds since" in s for s in w.said)

@@ -1,4 +1,4 @@
-"""What people ask and workers say ends no leader: a fault is told, its state put back, its story kept."""
+"""What people ask, workers say and the planner does ends no leader: a fault is told, its state put back, its story kept."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from typing import Any
 import pytest
 
 from agents.core import effects as fx
+from agents.core import say
 from agents.core.events_xmpp import AdHoc, Asked, TelemetryIn, WorkerSeen
 from agents.core.forms import Refusal
-from agents.core.model import LANES, Accelerator, Announcement, Health, Intent, Partition, Telemetry
+from agents.core.model import LANES, RAW, Accelerator, Announcement, Health, Intent, Partition, State, Telemetry
 from agents.core.operators.command import Context, Dry, Fetch, Result
 from agents.core.operators.commands import COMMANDS
 from agents.core.operators.dialogs import BY_FORM
 from agents.core.operators.news import News
+from agents.core.planning import placing
+from agents.core.planning.plan import Moment
+from agents.core.troubles import Kind as Trouble
 from tests.core.world import World
 
 ANA, BEN = "ana@d", "ben@d"
@@ -135,6 +139,80 @@ def test_what_a_worker_says_ends_no_leader(w: World, monkeypatch: pytest.MonkeyP
     assert w.core.guard.counts["worker"] >= 3
     assert sum("A fault of mine in a worker" in n.text for n in w.noted if n.kind == "alert") <= 4, "told once for each"
     assert w.all_at_work()
+
+
+def no_plan(*_: object, **__: object) -> Any:
+    raise ZeroDivisionError("a flaw")
+
+
+def plan_failed(w: World) -> list[str]:
+    return [t.text for t in w.core.news.troubles.standing() if t.kind is Trouble.PLAN_FAILED]
+
+
+def test_a_plan_that_is_not_made_ends_no_leader_and_is_tried_again_ever_less_often(w: World) -> None:
+    before, w.plans_at_once, tries = dict(w.partitions), False, 0
+    for _ in range(300):
+        if w.plan is not None:
+            tries += 1
+            moment, w.plan = w.plan.moment, None
+            w.tell(fx.PlanFailed(moment, ZeroDivisionError("a flaw")))
+        w.pass_s(1.0)
+    assert 5 < tries < 15
+    assert w.partitions == before, "the last placement is kept"
+    assert "The planner fails: ZeroDivisionError: a flaw. Every lane stays where it is" in plan_failed(w)[0]
+    assert sum("The planner fails" in n.text for n in w.noted) == 1, "told once"
+    assert w.core.guard.counts["plan"] == tries
+    w.plans_at_once = True
+    w.fair(90)
+    assert not plan_failed(w)
+    assert any("The planner works again" in s for s in w.said)
+
+
+def test_a_planner_that_fails_while_lanes_are_nobodys_leaves_them_until_it_works(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placing, "score", no_plan)
+    orphans = [p for p, s in w.partitions.items() if s.worker == "node-1"]
+    w.crash("node-1")
+    w.fair(20, revive=False)
+    assert orphans
+    assert all(w.partitions[p].state is State.ORPHAN for p in orphans)
+    assert plan_failed(w)
+    w.crash("router-1")
+    w.fair(5)
+    assert w.partitions[Partition(RAW, 0)].state is State.ASSIGNED, "routers go on"
+    monkeypatch.undo()
+    w.fair(80)
+    assert w.all_at_work()
+    assert not plan_failed(w)
+
+
+def test_a_plan_that_fails_while_it_is_carried_out_stands_as_far_as_it_was_written(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placing.Placing, "_give_all", fails)
+    w.fair(5)
+    assert plan_failed(w)
+    assert w.all_at_work()
+    monkeypatch.undo()
+    w.fair(80)
+    assert not plan_failed(w)
+
+
+def test_the_story_of_a_plan_is_logged(w: World) -> None:
+    try:
+        no_plan()
+    except ZeroDivisionError as e:
+        error = e
+    (fault,) = faults(w, fx.PlanFailed(Moment(0.0, (), ()), error))
+    assert (fault.what, "no_plan" in fault.story) == ("plan", True)
+
+
+def test_a_fault_in_a_tick_ends_the_leader(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """State that was advanced half-way would stay so; whoever leads next begins from what is written."""
+    monkeypatch.setattr(say, "say", fails)
+    with pytest.raises(RuntimeError):
+        w.tell(fx.Tick())
 
 
 WORDS = (

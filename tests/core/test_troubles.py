@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from agents.core import effects as fx
 from agents.core.effects import Publish, Say, Subject
-from agents.core.events_xmpp import Asked, TelemetryIn
+from agents.core.events_xmpp import Asked, Led, TelemetryIn
 from agents.core.feeds import AlertItem, FleetSummary, Severity
 from agents.core.model import ASIDE, LANES, LaneLoad, Partition, Telemetry
 from agents.core.operators.news import SUBJECT_AFTER_S, WELL_AGAIN_S, News
 from agents.core.troubles import PER_KIND, TEXT_AT_MOST, Kind, Troubles
-from tests.core.world import World
+from tests.core.world import World, new_core
 
 P = Partition(LANES, 3)
 
@@ -149,3 +149,46 @@ def test_a_transaction_that_cannot_be_decided_is_told_until_its_worker_has_a_lea
     w.tell(fx.LeaseMade("node-0", "", "geolane-node-0", 1, 9, {}))
     w.tell(fx.Tick())
     assert alerts(w, Kind.TRANSACTION_UNDECIDED) == [Severity.CRITICAL, Severity.CALM]
+
+
+def test_a_leader_whose_record_is_refused_changes_nothing_and_goes_on_by_itself() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(10)
+    why = "placement/0 refuses: a record batch is larger than max.message.bytes (5,000 bytes in 9 records; it takes 3,000)"
+    before = dict(w.partitions)
+    w.published.clear()
+    for _ in range(2):
+        w.tell(fx.WriteRefused(why))
+    owner = w.partitions[P].worker
+    w.crash(owner)
+    for _ in range(30):
+        w.pass_s(1)
+    assert not w.kafka, "nothing is to be written, nobody to be fenced"
+    assert not w.sends
+    assert w.partitions == before
+    assert alerts(w, Kind.PLACEMENT_REFUSED) == [Severity.CRITICAL], "told once"
+    first = ask(w, "!status").splitlines()[0]
+    assert first.startswith("Critical, for ")
+    assert f"I cannot write who has what: {why}" in first
+    assert "refuses what I write" in ask(w, "!pause")
+    w.tell(fx.WriteTaken())
+    w.fair(20, revive=False)
+    assert w.partitions[P].worker != owner
+    assert alerts(w, Kind.PLACEMENT_REFUSED) == [Severity.CRITICAL, Severity.CALM]
+
+
+def test_a_new_leader_that_may_not_write_that_it_leads_commands_nobody() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(10)
+    w.core = new_core(w.inv, w.lanes, w.now, 2, w.partitions, w.leases, w.intents, w.tuning)
+    w.tell(Led())
+    w.tell(fx.WriteRefused("placement/0 refuses: x"))
+    w.tell(fx.KafkaUp())
+    for worker in list(w.procs):
+        w.announce(worker)
+    w.pass_s(30)
+    assert not w.kafka
+    assert not w.sends
+    w.tell(fx.WriteTaken())
+    w.fair(20)
+    assert w.all_at_work()

@@ -19,6 +19,7 @@ from agents.kafka import verification
 from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.markers import Reach
+from agents.kafka.wire import IncrementalAlterConfigs
 
 
 @asynccontextmanager
@@ -137,6 +138,17 @@ async def unverified(kafka: settings.Kafka) -> AsyncIterator[None]:
             yield
         finally:
             await configure({})
+    finally:
+        await admin.close()
+
+
+async def alter(kafka: settings.Kafka, topic: str, keys: dict[str, str]) -> None:
+    """Change these settings of a topic."""
+    admin: Any = AIOKafkaAdminClient(**client_kwargs(kafka))
+    await admin.start()
+    try:
+        response = await admin._send_request(IncrementalAlterConfigs({topic: keys}))
+        assert not response.responses[0][0], response
     finally:
         await admin.close()
 

@@ -244,7 +244,8 @@ async def test_the_coordinators_writes_are_as_safe(kafka_server: KafkaServer) ->
     async with a_world(kafka_server) as world:
         log = PlacementLog(kafka_server.kafka, topic=topic, transactional_id=transactional_id)
         await log.lead()
-        late = Late(log._producer.client, world.other)
+        assert log._producer is not None
+        late = Late(log._producer._producer.client, world.other)
         await log.write({"a": b"1"})
         late.hold(END)
         await log.write({"a": b"2"})
@@ -252,21 +253,22 @@ async def test_the_coordinators_writes_are_as_safe(kafka_server: KafkaServer) ->
         await log.write({"a": b"3"}, {world.group: {world.part: (7, "")}})
         assert late.held is None
         assert await read_table(kafka_server.kafka, topic) == {b"a": b"3"}
-        log._producer._requests.version = 0
+        log._producer._producer._requests.version = 0
         late.hold(OFFSETS)
         with pytest.raises(KafkaUnavailable, match="outcome unknown"):
             await log.write({"a": b"4"}, {world.group: {world.part: (5, "")}})
         with pytest.raises(LeadershipLost):
             await log.write({"a": b"5"})
-        await quietly_stop(log._producer)
+        await log.stop()
         after = PlacementLog(kafka_server.kafka, topic=topic, transactional_id=transactional_id)
         assert await after.lead() == {"a": b"3"}
-        then = Late(after._producer.client, world.other)
+        assert after._producer is not None
+        then = Late(after._producer._producer.client, world.other)
         then.held = late.held
         then.let_go_before(END)
         await after.write({"a": b"6"}, {world.group: {world.part: (9, "")}})
         await world.shows(9)
-        await quietly_stop(after._producer)
+        await after.stop()
 
 
 @pytest.mark.stack

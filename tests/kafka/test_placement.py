@@ -6,22 +6,31 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from agents import settings
 from agents.core.formats import encode_leader, encode_placed, is_row
 from agents.core.lanemap import build
-from agents.core.model import Leader, Placed, State
+from agents.core.model import Kind, Leader, Placed, State
 from agents.errors import KafkaUnavailable, LeadershipLost
 from agents.kafka import lanemap
+from agents.kafka.admin import MAX_MESSAGE_BYTES
+from agents.kafka.markers import OFFSETS
 from agents.kafka.placement import PlacementLog
+from agents.kafka.refusals import Refused
+from agents.kafka.removal import Removal
+from agents.kafka.rights import R, Right, W
 from agents.kafka.tables import read_table
+from agents.kafka.wire import Resource
 from tests.fixtures import foreign
 from tests.fixtures.foreign import Foreign
 from tests.fixtures.kafka import KafkaServer
-from tests.kafka.helpers import quietly_stop
+from tests.kafka.helpers import alter
 from tests.worker.rig import event
 
 NewLog = Callable[[], PlacementLog]
@@ -43,8 +52,7 @@ async def new_log(kafka_server: KafkaServer, topic: str) -> AsyncIterator[NewLog
 
     yield make
     for log in logs:
-        if log._producer is not None:
-            await quietly_stop(log._producer)
+        await log.stop()
 
 
 async def test_a_new_leader_reads_what_the_one_before_committed(new_log: NewLog) -> None:
@@ -75,8 +83,9 @@ async def test_what_the_deposed_one_had_open_is_not_read_and_never_will_be(
     old, new = new_log(), new_log()
     await old.lead()
     await old.write({"leader": b"old"})
-    await old._producer.begin_transaction()
-    await (await old._producer.send(topic, b"open", key=b"leader", partition=0))
+    assert old._producer is not None
+    await old._producer._producer.begin_transaction()
+    await (await old._producer._producer.send(topic, b"open", key=b"leader", partition=0))
     assert await new.lead() == {"leader": b"old"}
     assert await read_table(kafka_server.kafka, topic) == {b"leader": b"old"}
 
@@ -158,6 +167,80 @@ async def test_a_cancelled_write_ends_the_leadership(new_log: NewLog, kafka_serv
         await log.write({"leader": b"2"})
 
 
+BIG = {"main/events.lanes/0": b"x" * 500}
+
+
+@asynccontextmanager
+async def limited(server: KafkaServer, topic: str, size: str) -> AsyncIterator[None]:
+    await alter(server.kafka, topic, {"max.message.bytes": size})
+    yield
+    await alter(server.kafka, topic, {"max.message.bytes": str(MAX_MESSAGE_BYTES)})
+
+
+@asynccontextmanager
+async def right_taken_away(server: KafkaServer, right: Right) -> AsyncIterator[None]:
+    rights = Removal(server.kafka)
+    await rights.start()
+    try:
+        await rights.taken([right], _nobody_hears)
+        yield
+        await rights.rights([right], _nobody_hears)
+    finally:
+        await rights.stop()
+
+
+def _nobody_hears(did: str, what: str) -> None:
+    return None
+
+
+async def test_what_the_topic_refuses_is_not_committed_and_may_be_written_again(
+    new_log: NewLog, kafka_server: KafkaServer, topic: str
+) -> None:
+    why = r"refuses: .* max.message.bytes \([0-9]+ bytes in 2 .*; it takes 300\)"
+    log = new_log()
+    await log.lead()
+    await log.write({"leader": b"1"})
+    async with limited(kafka_server, topic, "300"):
+        for _ in range(2):
+            with pytest.raises(Refused, match=why):
+                await log.write({"leader": b"2", **BIG})
+        assert await read_table(kafka_server.kafka, topic) == {b"leader": b"1"}
+    await log.write({"leader": b"3", **BIG})
+    assert await new_log().lead() == {"leader": b"3", **BIG}
+    with pytest.raises(LeadershipLost, match="must end"):
+        await log.write({"leader": b"zombie"})
+
+
+async def test_a_right_that_is_taken_away_and_given_back(kafka_server: KafkaServer, topic: str, tmp_path: Path) -> None:
+    """The same producer goes on."""
+    user, name, file = kafka_server.name("geolane"), kafka_server.name("geolane-coordinator"), tmp_path / "password"
+    file.write_text("correct horse")
+    file.chmod(0o600)
+    rights = [Right(user, Resource.TOPIC, topic, R), Right(user, Resource.TOPIC, topic, W)]
+    rights += [Right(user, Resource.TOPIC, OFFSETS, R), Right(user, Resource.TRANSACTIONAL_ID, name, W)]
+    rights += [Right(user, Resource.GROUP, kind.group, R) for kind in Kind]
+    accounts = Removal(kafka_server.kafka)
+    await accounts.start()
+    try:
+        await accounts.set_passwords({user: file})
+        await accounts.rights(rights, _nobody_hears)
+    finally:
+        await accounts.stop()
+    as_them = replace(kafka_server.kafka, username=user, password_file=str(file))
+    log = PlacementLog(as_them, topic=topic, transactional_id=name)
+    try:
+        await log.lead()
+        await log.write({"leader": b"1"})
+        async with right_taken_away(kafka_server, rights[1]):
+            for _ in range(2):
+                with pytest.raises(Refused, match="lacks the right to write to it"):
+                    await log.write({"leader": b"2", **BIG})
+        await log.write({"leader": b"3", **BIG})
+    finally:
+        await log.stop()
+    assert await read_table(kafka_server.kafka, topic) == {b"leader": b"3", **{k.encode(): v for k, v in BIG.items()}}
+
+
 async def _spoil(kafka: settings.Kafka, topic: str, *rows: tuple[bytes | None, bytes | None]) -> None:
     """As any program might that has the right to write there."""
     async with foreign.sender(kafka) as sender:
@@ -187,6 +270,8 @@ async def test_rubbish_is_passed_over_and_the_value_before_it_holds(
     assert await second.lead(is_row) == rows
     assert second.lost >= {"main/lease/node-a", "main/tuning"}
     assert not second.lost & rows.keys()
+    rows["leader"] = encode_leader(Leader(2, "C"))
+    await second.write({"leader": rows["leader"]})
     # What was spoiled is written again: the next leader finds it though the older is compacted away.
     assert {k: v for k, v in (await read_table(kafka_server.kafka, topic)).items() if k.decode("latin-1") in rows} == {
         k.encode(): v for k, v in rows.items()

@@ -19,7 +19,7 @@ from agents.errors import KafkaUnavailable, LeadershipLost
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement import PlacementLog
 from tests.fixtures.kafka import KafkaServer
-from tests.kafka.helpers import fill, lease_maker, leased, quietly_stop, until
+from tests.kafka.helpers import fill, lease_maker, leased, until
 
 NewLog = Callable[[], PlacementLog]
 KEY = "main/events.lanes/0"
@@ -37,8 +37,7 @@ async def new_log(kafka_server: KafkaServer) -> AsyncIterator[NewLog]:
 
     yield make
     for log in logs:
-        if log._producer is not None:
-            await quietly_stop(log._producer)
+        await log.stop()
 
 
 @pytest_asyncio.fixture

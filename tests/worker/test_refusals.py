@@ -20,9 +20,10 @@ from agents.kafka.connection import client_kwargs
 from agents.kafka.producer import Batches, LeasedProducer
 from agents.kafka.removal import Removal
 from agents.kafka.rights import Right
-from agents.kafka.wire import IncrementalAlterConfigs, Operation, Resource
+from agents.kafka.wire import Operation, Resource
 from agents.node.stage import NodeStage
 from tests.fixtures.kafka import KafkaServer
+from tests.kafka import helpers
 from tests.router.test_router import router
 from tests.worker.rig import Here, Rig, Running, event, rig, until
 from tests.worker.test_engine import LIMIT, done, node
@@ -42,9 +43,7 @@ async def admin(r: Rig) -> AsyncIterator[Any]:
 
 
 async def alter(r: Rig, topic: str, keys: dict[str, str]) -> None:
-    async with admin(r) as client:
-        response = await client._send_request(IncrementalAlterConfigs({topic: keys}))
-        assert not response.responses[0][0], response
+    await helpers.alter(r.kafka, topic, keys)
 
 
 def raw_values(large: int, count: int = 200) -> list[bytes]:

@@ -23,7 +23,7 @@ from agents.core.tuner import Tuner
 from agents.errors import OperatorError
 
 CONFIRM_S = 120.0
-KAFKA_AWAY = "Kafka is away: until it is back I command nothing, and change nothing."
+NOT_COMMANDING = "Kafka is away, or refuses what I write (see status): until that is over I command and change nothing."
 PROMISES_AT_MOST = 100
 ASKS, ASKS_PER_S = 10.0, 1.0  # per person: at once, and how fast that comes back
 
@@ -103,7 +103,7 @@ class Desk:
         if why := self.refused(command, event.jid, need):
             raise OperatorError(why)
         if need > Access.LOOK and not c.commanding:
-            raise OperatorError(KAFKA_AWAY)
+            raise OperatorError(NOT_COMMANDING)
         if command.name == "confirm":
             yield from self._confirm(words, event, c, answer)
             return
@@ -210,7 +210,7 @@ def act(dry: Dry, c: Context) -> list[Effect]:
 def done(result: Done, c: Context, answer: Effect) -> Effect:
     """What is written, and the answer once it is. Raises OperatorError while nothing can be written."""
     if not c.commanding:
-        raise OperatorError(KAFKA_AWAY)
+        raise OperatorError(NOT_COMMANDING)
     return replace(result.write, then=(*result.write.then, answer))
 
 

@@ -27,7 +27,7 @@ from agents.core.forms import (
 from agents.core.operators.arguments import field_of, words_of
 from agents.core.operators.command import Access, Command, Context, Done, Dry, Fetch, Image, Result
 from agents.core.operators.commands import COMMANDS, run
-from agents.core.operators.desk import CONFIRM_S, KAFKA_AWAY, Desk, act, done
+from agents.core.operators.desk import CONFIRM_S, NOT_COMMANDING, Desk, act, done
 from agents.errors import OperatorError
 
 DIALOGS_AT_MOST = 100
@@ -103,7 +103,7 @@ class Dialogs:
         dialog = _Dialog(self._new_id(), event.jid, command, c.now + CONFIRM_S)
         given = _known(command, event.fields)
         if command.access > Access.LOOK and not c.commanding:
-            return self._end(dialog, KAFKA_AWAY, Mood.ERROR)
+            return self._end(dialog, NOT_COMMANDING, Mood.ERROR)
         mine = [d for d in self._open.values() if d.jid == event.jid]
         if len(mine) >= EACH_AT_MOST:
             del self._open[mine[0].id]
@@ -121,7 +121,7 @@ class Dialogs:
             return Reply(dialog.command.name, dialog.id, Status.CANCELED)
         need = Access.LOOK if dialog.dry is None else dialog.need
         if max(need, dialog.command.access) > Access.LOOK and not c.commanding:
-            return self._end(dialog, KAFKA_AWAY, Mood.ERROR)
+            return self._end(dialog, NOT_COMMANDING, Mood.ERROR)
         if dialog.waits:
             return _NOT_NOW
         dialog.until = c.now + CONFIRM_S
@@ -156,7 +156,7 @@ class Dialogs:
                 del self._open[dialog.id]
                 return Refusal("forbidden", why)
             if dialog.need > Access.LOOK and not c.commanding:
-                raise OperatorError(KAFKA_AWAY)
+                raise OperatorError(NOT_COMMANDING)
             result = run(dialog.command, c, words)
             return self._shown(dialog, ref, result, c, effects, remarks)
         except OperatorError as e:
@@ -204,7 +204,7 @@ class Dialogs:
             return self._end(dialog, result, figures=command.figures(c) if command.figures else {})
         if isinstance(result, Done):
             if not c.commanding:
-                raise OperatorError(KAFKA_AWAY)
+                raise OperatorError(NOT_COMMANDING)
             effects.append(done(result, c, AnswerAdHoc(ref, self._end(dialog, result.text))))
             return None
         dialog.dry, dialog.rests_on = result, result.rests_on(c)

@@ -150,6 +150,28 @@ class News:
             self.troubles.clear(TroubleKind.KAFKA_AWAY, "", now, ended)
         self.kafka_down_at = None
 
+    def write_refused(self, why: str, now: float) -> None:
+        text = (
+            f"I cannot write who has what: {why}. I command nothing until that is mended (geolane provision --only kafka "
+            "sets topics and rights); every lane stays where it is. I try again every second."
+        )
+        self.troubles.set(TroubleKind.PLACEMENT_REFUSED, "", text, now)
+
+    def write_taken(self, now: float) -> None:
+        ended = "The topic placement takes what I write again: I go on. Nobody was fenced meanwhile."
+        self.troubles.clear(TroubleKind.PLACEMENT_REFUSED, "", now, ended)
+
+    def plan_failed(self, why: str, now: float) -> None:
+        """`why`: how the last plan failed; empty where it did not."""
+        if why:
+            text = (
+                f"The planner fails: {why}. Every lane stays where it is, and lanes of nobody wait. I try again, at least "
+                "once a minute; the coordinator's log has the story (fault_outlived)."
+            )
+            self.troubles.set(TroubleKind.PLAN_FAILED, "", text, now)
+        else:
+            self.troubles.clear(TroubleKind.PLAN_FAILED, "", now, "The planner works again.", holds_s=WELL_AGAIN_S)
+
     def link_down(self, now: float) -> None:
         self.link_down_at = now
 

@@ -22,6 +22,7 @@ from kernels.tables import Numerics
 
 SETTLE_S = 3.0  # at the first placing: so long after the last worker came, unless all are there
 IMPROVE_EVERY_S = 1.0
+REST_S, MOST_REST_S = 2.0, 60.0  # after a plan that failed, twice as long each time
 BUSY_SHARE = 0.2  # of the time may go into planning; a fleet for which that is little is looked at less often
 HOLD_S = 600.0
 PARKED = "waits: there is no room that it may have"
@@ -42,12 +43,15 @@ class Placing:
     plans: int = 0
     waiting: tuple[Partition, ...] = ()
     moved: list[Partition] = field(default_factory=list)
+    failing: str = ""
     _opened: set[Kind] = field(default_factory=set)
     _joined_at: float = float("-inf")
     _improved_at: float = float("-inf")
     _asked: Moment | None = None
     _placed_version: int = -1
     _framed: bool = False
+    _failures: int = 0
+    _rests_until: float = float("-inf")
 
     def __post_init__(self) -> None:
         self.watch = Watch(self.fleet, self.places, self.settings)
@@ -75,13 +79,24 @@ class Placing:
         """Somebody new may be given partitions."""
         self._joined_at = now
 
+    # ---- plans that fail ----
+
+    def failed(self, why: str, now: float) -> None:
+        """A plan was not made, or could not be carried out: the last placement stays, and after a rest there is another try."""
+        self.failing, self._asked, self._placed_version = why, None, -1
+        self._rests_until = now + min(REST_S * 2**self._failures, MOST_REST_S)
+        self._failures = min(self._failures + 1, 10)
+
+    def _succeeded(self) -> None:
+        self.failing, self._failures = "", 0
+
     # ---- orphans, at once ----
 
     def place(self, now: float, now_ms: int) -> Iterator[Effect]:
         """Give orphans to workers. At the first time it waits a little for all to come, so that the first does not get all."""
         self.watch.seen(now, ramp=Kind.NODE in self._opened)
         for kind in Kind:
-            if kind is Kind.NODE and self.fleet.version == self._placed_version:
+            if kind is Kind.NODE and (self.fleet.version == self._placed_version or now < self._rests_until):
                 continue  # nobody has come, and nothing has changed hands, since they were looked at
             orphans = self.fleet.orphans(kind)
             if not orphans or not any(self.fleet.takes(w.worker) for w in self.fleet.inventory.of(kind)):
@@ -98,6 +113,7 @@ class Placing:
                     self._asked = None  # what is being planned does not know of them
                 yield from self._told(scored, "orphans")
                 yield from self._give_all(scored, now, now_ms)
+                self._succeeded()
 
     def _wait_s(self, kind: Kind, now: float) -> float:
         workers = self.fleet.inventory.of(kind)
@@ -178,7 +194,7 @@ class Placing:
                 self._wait_s(kind, now)
         if Kind.ROUTER in self._opened:
             yield from self._even_routers(now_ms)
-        if Kind.NODE not in self._opened:
+        if Kind.NODE not in self._opened or now < self._rests_until:
             return
         self.watch.observe(now, now_ms)
         moment = self.watch.moment(self.fleet.of(Kind.NODE), now, now_ms, self.memory)
@@ -194,6 +210,10 @@ class Placing:
         self._asked = None
         if scored.frame is not self.frame or not commanding:
             return
+        yield from self._carry_out(scored, now, now_ms)
+        self._succeeded()
+
+    def _carry_out(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
         self.last, self.memory = scored, scored.plan.memory
         yield from self._told(scored, "tick")
         yield from self._give_all(scored, now, now_ms)
