@@ -10,7 +10,7 @@ from agents.core.circles import Circles
 from agents.core.effects import Effect, Note
 from agents.core.feeds import Severity
 from agents.core.fleet import Fleet
-from agents.core.model import TOPIC_RAW, Kind, WorkerSpec
+from agents.core.model import TOPIC_RAW, Kind, WorkerSpec, short_name
 from agents.core.operators.news import News
 from agents.core.streams import Streams, StreamsLooked
 
@@ -46,14 +46,18 @@ class Lookout:
             self.news.troubles.set(troubles.Kind.NO_ROUTER, "", text, now)
 
     def untrue(self, spec: WorkerSpec, why: str, now: float) -> None:
-        """A worker told what cannot be; it stands until its next boot has worked for a while."""
+        """A worker told what cannot be; it stands until its next boot has worked for a while, or it has left the fleet."""
         text = f"{spec.name} is fenced: {why}. Look at its process and who runs it; its lanes go elsewhere."
         self.news.troubles.set(troubles.Kind.UNTRUE_ANSWER, spec.worker, text, now)
 
     def _forgive(self, now: float) -> None:
         for t in self.news.troubles.standing():
-            if t.kind is troubles.Kind.UNTRUE_ANSWER and self.fleet.usable(t.about):
-                ended = f"{t.about.partition('-')[2]} works again as it should."
+            if t.kind is not troubles.Kind.UNTRUE_ANSWER:
+                continue
+            if t.about not in self.fleet.views:
+                self.news.troubles.clear(t.kind, t.about, now, f"{short_name(t.about)} has left the fleet.")
+            elif self.fleet.usable(t.about):
+                ended = f"{short_name(t.about)} works again as it should."
                 self.news.troubles.clear(t.kind, t.about, now, ended, holds_s=FORGIVEN_S)
 
     def looked(self, seen: StreamsLooked, now: float) -> Iterator[Effect]:

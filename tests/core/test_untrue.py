@@ -54,6 +54,18 @@ def test_a_release_at_an_offset_that_kafka_does_not_show_is_asked_again_then_its
     assert not [t for t in w.core.news.troubles.standing() if t.kind is Kind.UNTRUE_ANSWER], "its next boot behaves"
 
 
+def test_it_is_over_too_once_the_worker_has_left_the_fleet() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(10)
+    owner = w.partitions[P].worker
+    w.crash(owner)
+    w.core.lookout.untrue(w.core.fleet.views[owner].spec, "a test", w.now_s)
+    w.read(w.without(owner))
+    w.fair(30)
+    assert not w.core.news.troubles.standing()
+    assert any("has left the fleet" in s for s in w.said)
+
+
 def test_a_release_below_what_is_committed_does_not_take_the_lane_back() -> None:
     w = World(nodes=3, lanes=6)
     w.fair(10)

@@ -69,10 +69,9 @@ async def rogues_at_work(
             await asyncio.gather(*tasks)
 
 
-async def _accounts(running: Running) -> dict[str, Xmpp]:
-    """A node of the inventory whose process nobody starts, a member of the room, and somebody whom nobody knows."""
-    folder, domain = running.stack.folder, running.stack.base.xmpp.domain
-    settings = folder.settings / "geolane.toml"
+async def node_account(running: Running) -> Xmpp:
+    """A node of the inventory whose process nobody starts."""
+    settings = running.stack.folder.settings / "geolane.toml"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "agents", "nodes", "add", NODE, "--site", "ric", f"--settings={settings}",
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
@@ -80,10 +79,17 @@ async def _accounts(running: Running) -> dict[str, Xmpp]:
     async with asyncio.timeout(60):
         said = (await process.communicate())[0].decode()
     assert process.returncode == 0, said
+    return running.login(f"node-{NODE}")
+
+
+async def _accounts(running: Running) -> dict[str, Xmpp]:
+    """That node, a member of the room, and somebody whom nobody knows."""
+    folder, domain = running.stack.folder, running.stack.base.xmpp.domain
+    node = await node_account(running)
     server = running.stack.servers.server
     assert server is not None
     await add_person(server.api, domain, Person(GUEST, "member"), folder.secrets)
     (folder.secrets / OUTSIDER).touch(mode=0o600)
     (folder.secrets / OUTSIDER).write_text(f"{PASSWORD}\n", "ascii")
     await server.api.call("register", user=OUTSIDER, host=domain, password=PASSWORD)
-    return {NODE: running.login(f"node-{NODE}"), GUEST: running.login(GUEST), OUTSIDER: running.login(OUTSIDER)}
+    return {NODE: node, GUEST: running.login(GUEST), OUTSIDER: running.login(OUTSIDER)}

@@ -26,9 +26,12 @@ from slixmpp.exceptions import IqError
 from slixmpp.stanza import Iq, Message
 
 from agents import settings
+from agents.core.model import Answer, Health, Kind, LaneLoad, Telemetry, WorkerCommand
 from agents.core.operators.commands import COMMANDS
+from agents.core.tenure import GiveBack, Tenure
 from agents.errors import XmppError
 from agents.xmpp.client import Handlers, Login, Session
+from agents.xmpp.worker import WorkerLink
 from plugins import commands, feeds
 from plugins import namespaces as ns
 from plugins.room import join_presence
@@ -327,3 +330,32 @@ async def node(
         ("answer", answer), ("deep", rogue.deep), ("publish", rogue.publish), ("command", rogue.command_worker), ("form", rogue.form),
     ]  # fmt: skip
     return await rogue.live(acts, Handlers(command=obey), enter=enter)
+
+
+async def liar(xmpp: settings.Xmpp, worker: str, stop: asyncio.Event, *, offset: int = 10**15) -> None:
+    """A node's account whose process somebody else has: it takes lanes as a node does, works none of them, and says that it
+    released each at `offset`."""
+    tenure = Tenure(Kind.NODE.topic, secrets.token_hex(6))
+
+    async def obey(command: WorkerCommand) -> Answer:
+        for effect in tenure.obey(command):
+            if isinstance(effect, GiveBack):
+                tenure.released(effect.partition, offset)
+        answer = tenure.answer(command)
+        assert answer is not None
+        return answer
+
+    link = WorkerLink(xmpp, worker, tenure.boot, obey, site="ric", capacity_eps=1000.0)
+    link.announce(Health.AVAILABLE, "working", "")
+    connected = asyncio.create_task(link.run())
+    seq = 0
+    while not stop.is_set():
+        seq += 1
+        lanes = tuple(LaneLoad(tenure.topic, n, epoch, 0.0, 0, 0.0, 0.0) for n, epoch in tenure.owned())
+        link.publish(Telemetry(tenure.boot, seq, "", 0.1, 40.0, lanes=lanes))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await stop.wait()
+    connected.cancel()
+    with suppress(asyncio.CancelledError):
+        await connected

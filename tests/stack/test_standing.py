@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,6 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.client import CoordinationType
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
-from agents.core.feeds import FLEET, FleetSummary, TroubleRow
 from agents.core.forms import Mood, Reply, Status
 from agents.core.model import LANES, RAW, TOPIC_LANES, TOPIC_RAW, Partition, State
 from agents.embedded import flights
@@ -28,9 +27,8 @@ from agents.kafka.offsets import Offsets
 from agents.kafka.streams import LOOK_EVERY_S
 from agents.settings import Kafka
 from agents.xmpp.person import Person
-from plugins.feeds import entry_of
 from tests.stack.conftest import Running
-from tests.stack.shared.asking import confirmed, step, text
+from tests.stack.shared.asking import confirmed, operator, status, step, told
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 
@@ -48,25 +46,6 @@ async def source(running: Running, transactional_id: str = "", **more: Any) -> A
         await producer.stop()
 
 
-async def told(person: Person, wanted: Callable[[list[TroubleRow]], bool], timeout_s: float = 60) -> list[TroubleRow]:
-    """The rows of the feed `fleet`, as soon as they are as wanted."""
-    async with asyncio.timeout(timeout_s):
-        async for item in person.watch(FLEET):
-            summary = entry_of(item.feed, item.item_id, item.payload).element
-            assert isinstance(summary, FleetSummary)
-            assert summary.troubles is not None
-            if wanted(list(summary.troubles.rows)):
-                return list(summary.troubles.rows)
-    raise AssertionError("the feed ended")
-
-
-@asynccontextmanager
-async def operator(running: Running) -> AsyncIterator[Person]:
-    """Of the room's owners."""
-    async with Person(running.login("operator"), "operator") as person:
-        yield person
-
-
 async def reset_all(person: Person) -> None:
     """All that stand still, as often as it takes: what is under way is left out."""
     async with asyncio.timeout(60):
@@ -81,10 +60,6 @@ async def reset_all(person: Person) -> None:
 
 def said(reply: Reply) -> str:
     return "\n".join(remark.text for remark in reply.remarks)
-
-
-async def status(person: Person) -> str:
-    return text(await step(person, "status"))
 
 
 async def test_a_transaction_of_one_event_is_one_event_in(running: Running) -> None:

@@ -1,13 +1,17 @@
-"""Operator commands as a person's client gives them, by form."""
+"""Operator commands as a person's client gives them, by form, and what the feeds tell a person."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 
+from agents.core.feeds import FLEET, FleetSummary, TroubleRow
 from agents.core.forms import TEXT, Reply, Status
 from agents.errors import CommandRefused
 from agents.xmpp.person import Person
+from plugins.feeds import entry_of
+from tests.stack.conftest import Running
 
 
 def text(reply: Reply) -> str:
@@ -37,3 +41,26 @@ async def confirmed(person: Person, command: str, **fields: str) -> Reply:
             break
         reply = await step(person, command, reply.session, "complete")
     return reply
+
+
+@asynccontextmanager
+async def operator(running: Running) -> AsyncIterator[Person]:
+    """Of the room's owners."""
+    async with Person(running.login("operator"), "operator") as person:
+        yield person
+
+
+async def status(person: Person) -> str:
+    return text(await step(person, "status"))
+
+
+async def told(person: Person, wanted: Callable[[list[TroubleRow]], bool], timeout_s: float = 60) -> list[TroubleRow]:
+    """The rows of the feed `fleet`, as soon as they are as wanted."""
+    async with asyncio.timeout(timeout_s):
+        async for item in person.watch(FLEET):
+            summary = entry_of(item.feed, item.item_id, item.payload).element
+            assert isinstance(summary, FleetSummary)
+            assert summary.troubles is not None
+            if wanted(list(summary.troubles.rows)):
+                return list(summary.troubles.rows)
+    raise AssertionError("the feed ended")
