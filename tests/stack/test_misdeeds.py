@@ -175,7 +175,7 @@ async def test_a_worker_that_starts_again_and_again_is_told_once_with_its_last_w
         return sum(a.kind == kind and a.about == node.name for a in alerts)
 
     async with hearing(running) as alerts, operator(running) as ana:
-        for n in range(STARTS + 2):
+        for n in range(STARTS + 1):
             boot = leases[node.name].boot
             node.signal(signal.SIGKILL)
             await running.until(
