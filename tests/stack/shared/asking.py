@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 from agents.core.feeds import FLEET, FleetSummary, TroubleRow
 from agents.core.forms import TEXT, Reply, Status
@@ -56,8 +56,8 @@ async def status(person: Person) -> str:
 
 async def told(person: Person, wanted: Callable[[list[TroubleRow]], bool], timeout_s: float = 60) -> list[TroubleRow]:
     """The rows of the feed `fleet`, as soon as they are as wanted."""
-    async with asyncio.timeout(timeout_s):
-        async for item in person.watch(FLEET):
+    async with asyncio.timeout(timeout_s), aclosing(person.watch(FLEET)) as items:
+        async for item in items:
             summary = entry_of(item.feed, item.item_id, item.payload).element
             assert isinstance(summary, FleetSummary)
             assert summary.troubles is not None
