@@ -8,13 +8,13 @@ help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-14s %s\n", $$1, $$2}' Makefile
 
 install:  ## Debian packages, .venv, Kafka's jars, the web chat: each once
-	@sh agents/embedded/install.sh
+	@sh agents/local/servers/install.sh
 
 run: install  ## servers, ten nodes, a replayed stream, shown live (Ctrl-C stops all)
 	@.venv/bin/geolane up
 
 test:  ## lint, types, architecture, then all tests with real servers
-	@sh agents/embedded/install.sh test
+	@sh agents/local/servers/install.sh test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
@@ -22,15 +22,15 @@ test:  ## lint, types, architecture, then all tests with real servers
 	$(PY) -m tests
 
 chaos-requests:  ## each request of a transaction held, lost, doubled, reset: 144 cases, by Kafka version; writes docs/chaos-requests.md
-	@GEOLANE_KAFKA="$(KAFKA)" sh agents/embedded/install.sh test
+	@GEOLANE_KAFKA="$(KAFKA)" sh agents/local/servers/install.sh test
 	$(PY) -m tests.late_requests $(KAFKA)
 
 fuzz-records:  ## 100,000 records of any kind through a live stack; RECORDS=, SECONDS=, SEED=
-	@sh agents/embedded/install.sh test
+	@sh agents/local/servers/install.sh test
 	$(PY) -m tests.record_fuzz $(if $(RECORDS),--records $(RECORDS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 bench:  ## throughput, recovery, scoring, placement, policies, real RTTs, forecast, each beside others; writes docs/*.md
-	@sh agents/embedded/install.sh bench
+	@sh agents/local/servers/install.sh bench
 	$(PY) -m benchmarks
 	$(PY) -m benchmarks.recovery
 	$(PY) -m benchmarks.scoring
@@ -40,6 +40,6 @@ bench:  ## throughput, recovery, scoring, placement, policies, real RTTs, foreca
 	$(PY) -m benchmarks.forecast
 
 clean:  ## ends what a killed run left; removes the run folder, .venv, all that was installed here, and caches
-	@if [ -x $(PY) ]; then $(PY) -m agents.embedded.clean; fi
+	@if [ -x $(PY) ]; then $(PY) -m agents.local.servers.servers; fi
 	rm -rf .run .venv .local *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,5 @@
-"""The command `geolane`. Its sub-commands are in agents/commands, by what they are for; each imports what it runs."""
+"""The command `geolane`. Its sub-commands are in agents/cli, by what they are for; each imports
+what it runs."""
 
 from __future__ import annotations
 
@@ -9,33 +10,31 @@ from typing import Any, NoReturn
 
 import click
 
-from agents import streams
-from agents.commands import (
-    dead,
+from agents.base import standard_streams
+from agents.base.errors import GeolaneError
+from agents.cli import (
+    dead_letters,
+    local,
     nodes,
-    people,
-    pipeline,
+    operator,
     plans,
     processes,
     servers,
-    settings,
-    stack,
     transactions,
     watch,
 )
-from agents.errors import GeolaneError
 
 
 class _Group(click.Group):
-    """An error of ours is one line on standard error and exit code 2; so is a file, or standard output, that the
-    system refuses."""
+    """An error of ours is one line on standard error and exit code 2; so is a file, or standard
+    output, that the system refuses."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # Any: click's own signature
-        streams.prepare()
+        standard_streams.prepare()
         try:
             return super().main(*args, **kwargs)
         except OSError as e:
-            streams.give_up(e)
+            standard_streams.give_up(e)
             try:
                 os.getcwd()
             except FileNotFoundError:
@@ -57,17 +56,33 @@ def _end(why: str) -> NoReturn:
     sys.exit(2)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="geolane", prog_name="geolane")
 def main() -> None:
     """Streaming ETL that stays close to its data, steered from an XMPP chat room."""
 
 
 for command in (
-    stack.up, processes.node, processes.router, processes.coordinator, servers.provision, servers.install_units,
-    servers.doctor, nodes.nodes, nodes.invite, settings.settings_group, watch.watch, people.ctl, dead.dead,
-    pipeline.pipeline, plans.lanes, plans.replan, transactions.abort_transaction,
-):  # fmt: skip
+    local.up,
+    processes.node,
+    processes.router,
+    processes.coordinator,
+    servers.provision,
+    servers.install_units,
+    servers.doctor,
+    nodes.nodes,
+    nodes.invite,
+    servers.settings_group,
+    watch.watch,
+    operator.ctl,
+    dead_letters.dead,
+    servers.pipeline,
+    plans.lanes,
+    plans.replan,
+    transactions.abort_transaction,
+):
     main.add_command(command)
 
 

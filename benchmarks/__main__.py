@@ -1,5 +1,6 @@
-"""How many events a second does one process take, exactly once, and what does it cost? Node and router beside quixstreams and
-a bare aiokafka loop, in one run on one broker; writes docs/benchmarks.md and a row of benchmarks/results.csv.
+"""How many events a second does one process take, exactly once, and what does it cost? Node and
+router beside quixstreams and a bare aiokafka loop, in one run on one broker; writes
+docs/benchmarks.md and a row of benchmarks/results.csv.
 
     python -m benchmarks [--events N] [--rounds N] [--only NAME,...] [--no-write]
 """
@@ -25,12 +26,12 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from agents import settings
-from agents.core.lanemap import LaneMap, build
-from agents.core.records import Event, parse
-from agents.embedded.broker import Broker
-from agents.embedded.flights import sample, stream
-from agents.kafka.admin import Topic, provision
+from agents.core.lanes.lane_map import LaneMap, build
+from agents.core.lanes.records import Event, parse
 from agents.kafka.connection import client_kwargs
+from agents.kafka.topics import Topic, provision
+from agents.local.demo.flights import sample, stream
+from agents.local.servers.broker import Broker
 from benchmarks.contestants import Figures, Task
 
 LANES, RAW, OUT_LANES = 8, 4, 32
@@ -46,15 +47,22 @@ WHAT = {
 TARGET = {"node": 50_000, "router": 40_000}
 
 
-async def fill(kafka: settings.Kafka, topic: str, records: Iterable[tuple[int, bytes, bytes, list[Any]]]) -> None:
+async def fill(
+    kafka: settings.Kafka, topic: str, records: Iterable[tuple[int, bytes, bytes, list[Any]]]
+) -> None:
     """(partition, key, value, headers) each, in large batches, before anything is measured."""
-    producer: Any = AIOKafkaProducer(**client_kwargs(kafka), enable_idempotence=True, max_batch_size=1 << 20)
+    producer: Any = AIOKafkaProducer(
+        **client_kwargs(kafka), enable_idempotence=True, max_batch_size=1 << 20
+    )
     await producer.start()
     open_: dict[int, Any] = {}
     sends = []
     for n, key, value, headers in records:
         batch = open_.get(n)
-        if batch is None or batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+        if (
+            batch is None
+            or batch.append(key=key, value=value, timestamp=None, headers=headers) is None
+        ):
             if batch is not None:
                 sends.append(await producer.send_batch(batch, topic, partition=n))
             batch = open_[n] = producer.create_batch()
@@ -123,22 +131,36 @@ async def measure(names: list[str], events: int, rounds: int) -> dict[str, list[
                 await fill(kafka, "in-raw", raw_records(events))
             for round_ in range(rounds):
                 for name in names:
-                    source, partitions = ("in-raw", RAW) if name == "router" else ("in-lanes", LANES)
+                    source, partitions = (
+                        ("in-raw", RAW) if name == "router" else ("in-lanes", LANES)
+                    )
                     sinks = OUT_LANES if name == "router" else LANES
                     sink, dead = f"out-{name}-{round_}", f"dead-{name}-{round_}"
                     await provision(kafka, (Topic(sink, sinks, 4096), Topic(dead, 1, 64)))
                     text = lanemap.encode().decode() if name == "router" else ""
                     task = Task(kafka, source, sink, dead, partitions, sinks, events, text)
-                    command = [sys.executable, "-m", "benchmarks.contestants", name, msgspec.json.encode(task).decode()]
+                    command = [
+                        sys.executable,
+                        "-m",
+                        "benchmarks.contestants",
+                        name,
+                        msgspec.json.encode(task).decode(),
+                    ]
                     done = await asyncio.to_thread(
-                        subprocess.run, command, check=True, stdout=subprocess.PIPE, cwd=ROOT, timeout=600
+                        subprocess.run,
+                        command,
+                        check=True,
+                        stdout=subprocess.PIPE,
+                        cwd=ROOT,
+                        timeout=600,
                     )
                     figures = msgspec.json.decode(done.stdout.splitlines()[-1], type=Figures)
                     out = await count(kafka, sink, sinks)
                     found[name].append(figures)
                     print(
                         f"{name}: {figures.events / figures.seconds:,.0f}/s, "
-                        f"{figures.events / figures.cpu_s:,.0f} per CPU-s, {figures.rss_mb:.0f} MB, {out:,} out",
+                        f"{figures.events / figures.cpu_s:,.0f} per CPU-s, {figures.rss_mb:.0f} "
+                        f"MB, {out:,} out",
                         file=sys.stderr,
                     )
         finally:
@@ -149,7 +171,11 @@ async def measure(names: list[str], events: int, rounds: int) -> dict[str, list[
 def spread(values: list[float]) -> str:
     """Median (lowest to highest)."""
     middle = statistics.median(values)
-    return f"{middle:,.0f}" if len(values) == 1 else f"{middle:,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+    return (
+        f"{middle:,.0f}"
+        if len(values) == 1
+        else f"{middle:,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+    )
 
 
 def table(found: dict[str, list[Figures]]) -> str:
@@ -166,11 +192,14 @@ def table(found: dict[str, list[Figures]]) -> str:
     for other in ("aiokafka", "quixstreams"):
         if "node" in found and other in found:
             ratios = [a.cpu_s / b.cpu_s for a, b in zip(found[other], found["node"], strict=True)]
-            times = [a.seconds / b.seconds for a, b in zip(found[other], found["node"], strict=True)]
+            times = [
+                a.seconds / b.seconds for a, b in zip(found[other], found["node"], strict=True)
+            ]
             lines += [
                 "",
                 f"node : {other} = {statistics.median(times):.2f} in events/s "
-                f"({min(times):.2f} to {max(times):.2f}), {statistics.median(ratios):.2f} per CPU-second "
+                f"({min(times):.2f} to {max(times):.2f}), {statistics.median(ratios):.2f} per "
+                "CPU-second "
                 f"({min(ratios):.2f} to {max(ratios):.2f}).",
             ]
     return "\n".join(lines)
@@ -178,10 +207,17 @@ def table(found: dict[str, list[Figures]]) -> str:
 
 def machine() -> str:
     model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.machine(),
     )
-    return f"{os.cpu_count()} cores ({model}), Python {platform.python_version()}, load {os.getloadavg()[0]:.1f} at the end"
+    return (
+        f"{os.cpu_count()} cores ({model}), Python {platform.python_version()}, load "
+        f"{os.getloadavg()[0]:.1f} at the end"
+    )
 
 
 def write(found: dict[str, list[Figures]], events: int) -> None:
@@ -213,19 +249,30 @@ highest), contestants by turns, each in a process of its own, timed from the fir
     with ROWS.open("a", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
         if is_new:
-            rows.writerow(["time", "contestant", "events", "seconds", "cpu_s", "rss_mb", "load1", "cores"])
+            rows.writerow(
+                ["time", "contestant", "events", "seconds", "cpu_s", "rss_mb", "load1", "cores"]
+            )
         for name, runs in found.items():
             for f in runs:
                 rows.writerow(
                     [
-                        *(now, name, f.events, f"{f.seconds:.3f}", f"{f.cpu_s:.3f}", f"{f.rss_mb:.0f}"),
+                        *(
+                            now,
+                            name,
+                            f.events,
+                            f"{f.seconds:.3f}",
+                            f"{f.cpu_s:.3f}",
+                            f"{f.rss_mb:.0f}",
+                        ),
                         *(f"{os.getloadavg()[0]:.1f}", os.cpu_count()),
                     ]
                 )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--events", type=int, default=400_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="node,aiokafka,quixstreams,router")

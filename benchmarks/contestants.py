@@ -1,4 +1,5 @@
-"""One contestant in a process of its own: the same records in, the same work, exactly once out; its figures as a line of JSON.
+"""One contestant in a process of its own: the same records in, the same work, exactly once out; its
+figures as a line of JSON.
 
 python -m benchmarks.contestants NAME '{"kafka": {"bootstrap": ...},  "source": ..., "sink": ..., "events": N, ...}'
 """
@@ -24,7 +25,8 @@ from agents import settings
 
 
 class Task(msgspec.Struct, frozen=True):
-    """`source` and `sink` are topics of `partitions` and `sinks` partitions; `events` records lie in the source."""
+    """`source` and `sink` are topics of `partitions` and `sinks` partitions; `events` records lie
+    in the source."""
 
     kafka: settings.Kafka
     source: str
@@ -37,7 +39,8 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """`seconds` and `cpu_s` from the first fetch to the last commit; `rss_mb` is the peak; both over all of its processes."""
+    """`seconds` and `cpu_s` from the first fetch to the last commit; `rss_mb` is the peak; both
+    over all of its processes."""
 
     events: int
     seconds: float
@@ -61,33 +64,46 @@ class Watch:
 
 
 def _peak_mb(pid: int) -> float:
-    """The most memory a process has had resident (getrusage would answer the parent's, where that was larger)."""
+    """The most memory a process has had resident (getrusage would answer the parent's, where that
+    was larger)."""
     status = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
     return int(next(line.split()[1] for line in status if line.startswith("VmHWM:"))) / 1024
 
 
 async def geolane(task: Task, kind: str) -> Figures:
-    """A node's or a router's engine, as its process runs it; the lease and the commands come from here."""
-    from agents.core.lanemap import LaneMap
-    from agents.core.model import CLUSTER, AssignCommand, Grant, LeaseCommand, Partition
+    """A node's or a router's engine, as its process runs it; the lease and the commands come from
+    here."""
+    from agents.core.lanes.lane_map import LaneMap
+    from agents.core.model.messages import AssignCommand, Grant, LeaseCommand
+    from agents.core.model.topology import CLUSTER, Partition
     from agents.kafka.leases import LeaseMaker
     from agents.kafka.offsets import Offsets
     from agents.node.runner import Pipelines
     from agents.node.stage import NodeStage
     from agents.router.stage import RouterStage
     from agents.worker.engine import Engine
-    from agents.worker.interpreter import tune_interpreter
+    from agents.worker.process import tune_interpreter
     from agents.worker.stage import Stage, Topics
 
     kafka, worker = task.kafka, settings.Worker()
     stage: Stage
     if kind == "node":
-        topics = Topics(lanes=task.source, clean=task.sink, dead=task.dead, node_group=f"bench-{uuid.uuid4().hex}")
+        topics = Topics(
+            lanes=task.source,
+            clean=task.sink,
+            dead=task.dead,
+            node_group=f"bench-{uuid.uuid4().hex}",
+        )
         pipelines = Pipelines(worker.pipeline, worker.pipeline_memory_mb)
         pipelines.give(pipelines.take())
         stage = NodeStage(pipelines, worker.max_event_bytes, topics)
     else:
-        topics = Topics(raw=task.source, lanes=task.sink, dead=task.dead, router_group=f"bench-{uuid.uuid4().hex}")
+        topics = Topics(
+            raw=task.source,
+            lanes=task.sink,
+            dead=task.dead,
+            router_group=f"bench-{uuid.uuid4().hex}",
+        )
         lanemap = LaneMap.decode(task.lanemap.encode())
         stage = RouterStage(lanemap, worker.max_event_bytes, worker.future_limit_s * 1000, topics)
     tune_interpreter()
@@ -101,7 +117,9 @@ async def geolane(task: Task, kind: str) -> Figures:
     await engine.obey(LeaseCommand(1, "BENCH", tid, producer_id, producer_epoch))
     parts = [Partition(f"{CLUSTER}/{task.source}", n) for n in range(task.partitions)]
     watch = Watch(stage.pids)
-    await engine.obey(AssignCommand(1, "BENCH", stage.topic, tuple(Grant(p.n, 1, 0) for p in parts)))
+    await engine.obey(
+        AssignCommand(1, "BENCH", stage.topic, tuple(Grant(p.n, 1, 0) for p in parts))
+    )
     done = 0
     while done < task.events:
         await asyncio.sleep(0.05)
@@ -118,18 +136,21 @@ async def geolane(task: Task, kind: str) -> Figures:
 
 
 async def bare(task: Task) -> Figures:
-    """The shortest correct loop over aiokafka that has the pipeline in it: no leases, no checks, no dead letters, no
-    counts, no headers."""
+    """The shortest correct loop over aiokafka that has the pipeline in it: no leases, no checks, no
+    dead letters, no counts, no headers."""
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
     from aiokafka.structs import OffsetAndMetadata
 
-    from agents.core.records import Record
+    from agents.core.lanes.records import Record
     from agents.kafka.connection import client_kwargs
     from agents.node.flights import pipeline
 
     name = f"bench-{uuid.uuid4().hex}"
     producer: Any = AIOKafkaProducer(
-        **client_kwargs(task.kafka), transactional_id=name, retry_backoff_ms=5, max_batch_size=1 << 20
+        **client_kwargs(task.kafka),
+        transactional_id=name,
+        retry_backoff_ms=5,
+        max_batch_size=1 << 20,
     )
     consumer: Any = AIOKafkaConsumer(
         **client_kwargs(task.kafka),
@@ -156,7 +177,9 @@ async def bare(task: Task) -> Figures:
                 if out is None:
                     continue
                 if batch.append(key=out.key, value=out.value, timestamp=None) is None:
-                    sends.append(await producer.send_batch(batch, task.sink, partition=tp.partition))
+                    sends.append(
+                        await producer.send_batch(batch, task.sink, partition=tp.partition)
+                    )
                     batch = producer.create_batch()
                     batch.append(key=out.key, value=out.value, timestamp=None)
             sends.append(await producer.send_batch(batch, task.sink, partition=tp.partition))
@@ -172,11 +195,12 @@ async def bare(task: Task) -> Figures:
 
 
 def quix(task: Task) -> Figures:
-    """quixstreams with `processing_guarantee="exactly-once"`, its values as bytes, the pipeline applied to each."""
+    """quixstreams with `processing_guarantee="exactly-once"`, its values as bytes, the pipeline
+    applied to each."""
     from quixstreams import Application
     from quixstreams.kafka import ConnectionConfig
 
-    from agents.core.records import Record
+    from agents.core.lanes.records import Record
     from agents.node.flights import enrich
 
     kafka, name = task.kafka, f"bench-{uuid.uuid4().hex}"
@@ -221,4 +245,6 @@ def main(name: str, task: Task) -> Figures:
 
 
 if __name__ == "__main__":
-    print(msgspec.json.encode(main(sys.argv[1], msgspec.json.decode(sys.argv[2], type=Task))).decode())
+    print(
+        msgspec.json.encode(main(sys.argv[1], msgspec.json.decode(sys.argv[2], type=Task))).decode()
+    )

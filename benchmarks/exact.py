@@ -1,4 +1,5 @@
-"""Placements by the solvers of others, to measure ours against: exact where lanes may be split, and simple ones that are not."""
+"""Placements by the solvers of others, to measure ours against: exact where lanes may be split, and
+simple ones that are not."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ MICRO = 1_000  # costs in whole microseconds
 
 
 class Exact(NamedTuple):
-    """`cost` in ms x events/s, without what waits; `waits`: share of the load; `seconds` that the solver took."""
+    """`cost` in ms x events/s, without what waits; `waits`: share of the load; `seconds` that the
+    solver took."""
 
     cost: float
     waits: float
@@ -33,10 +35,14 @@ def all_nodes(costs: Costs) -> Candidates:
 
 
 def flow(found: Candidates, load: Floats, room: Floats) -> Exact:
-    """The exact optimum where lanes may be split and be at their candidates only: min-cost flow by OR-tools."""
+    """The exact optimum where lanes may be split and be at their candidates only: min-cost flow by
+    OR-tools."""
     lanes, nodes = len(load), len(room)
     unit = SCALE * lanes / load.sum()
-    weight, space = np.maximum(1, np.round(load * unit)).astype(np.int64), np.floor(room * unit).astype(np.int64)
+    weight, space = (
+        np.maximum(1, np.round(load * unit)).astype(np.int64),
+        np.floor(room * unit).astype(np.int64),
+    )
     lane, column = np.nonzero(found.node >= 0)
     ms = np.round(found.cost_ms[lane, column].astype(np.float64) * MICRO).astype(np.int64)
     sink = lanes + nodes
@@ -45,7 +51,9 @@ def flow(found: Candidates, load: Floats, room: Floats) -> Exact:
     add(lane, lanes + found.node[lane, column].astype(np.int64), weight[lane], ms)
     add(np.arange(lanes), np.full(lanes, sink), weight, np.full(lanes, int(WAIT_MS * MICRO)))
     add(np.arange(lanes, sink), np.full(nodes, sink), space, np.zeros(nodes, dtype=np.int64))
-    solver.set_nodes_supplies(np.arange(sink + 1), np.concatenate((weight, np.zeros(nodes, np.int64), [-weight.sum()])))
+    solver.set_nodes_supplies(
+        np.arange(sink + 1), np.concatenate((weight, np.zeros(nodes, np.int64), [-weight.sum()]))
+    )
     start = time.perf_counter()
     if solver.solve() != solver.OPTIMAL:
         raise RuntimeError("OR-tools found no optimum")
@@ -56,12 +64,18 @@ def flow(found: Candidates, load: Floats, room: Floats) -> Exact:
 
 
 def highs(found: Candidates, load: Floats, room: Floats, *, whole: bool, limit_s: float) -> Exact:
-    """The same by HiGHS, as a linear program; or with `whole` lanes, as far as it gets within the limit."""
+    """The same by HiGHS, as a linear program; or with `whole` lanes, as far as it gets within the
+    limit."""
     lanes, nodes = len(load), len(room)
     lane, column = np.nonzero(found.node >= 0)
     weight = load * lanes / load.sum()
     solver = highspy.Highs()
-    for option, value in (("output_flag", False), ("time_limit", limit_s), ("threads", 1), ("mip_rel_gap", 1e-3)):
+    for option, value in (
+        ("output_flag", False),
+        ("time_limit", limit_s),
+        ("threads", 1),
+        ("mip_rel_gap", 1e-3),
+    ):
         solver.setOptionValue(option, value)
     program = highspy.HighsLp()
     count = len(lane)
@@ -72,7 +86,9 @@ def highs(found: Candidates, load: Floats, room: Floats, *, whole: bool, limit_s
     program.row_upper_ = np.concatenate((np.ones(lanes), room * lanes / load.sum()))
     program.a_matrix_.format_ = highspy.MatrixFormat.kColwise
     program.a_matrix_.start_ = np.arange(0, 2 * count + 1, 2)
-    program.a_matrix_.index_ = np.stack((lane, lanes + found.node[lane, column]), axis=1).ravel().astype(np.int32)
+    program.a_matrix_.index_ = (
+        np.stack((lane, lanes + found.node[lane, column]), axis=1).ravel().astype(np.int32)
+    )
     program.a_matrix_.value_ = np.stack((np.ones(count), weight[lane]), axis=1).ravel()
     if whole:
         program.integrality_ = [highspy.HighsVarType.kInteger] * count
@@ -81,7 +97,9 @@ def highs(found: Candidates, load: Floats, room: Floats, *, whole: bool, limit_s
     solver.run()
     seconds = time.perf_counter() - start
     objective = solver.getInfo().objective_function_value
-    return Exact(objective * float(load.sum()) / lanes if objective < 1e29 else float("inf"), 0.0, seconds)
+    return Exact(
+        objective * float(load.sum()) / lanes if objective < 1e29 else float("inf"), 0.0, seconds
+    )
 
 
 def greedy(found: Candidates, load: Floats, room: Floats) -> Exact:

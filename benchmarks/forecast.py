@@ -1,5 +1,5 @@
-"""How far off is the forecast of a lane's arrival rate, beside the last value, the last hour and the same time yesterday? On
-three months of real flights, learned online; writes docs/forecast.md.
+"""How far off is the forecast of a lane's arrival rate, beside the last value, the last hour and
+the same time yesterday? On three months of real flights, learned online; writes docs/forecast.md.
 
     python -m benchmarks.forecast [--quick] [--no-write]
 """
@@ -34,7 +34,8 @@ WHAT = {
 
 
 def foretell(rates: Floats, lon: Floats | None) -> tuple[dict[int, Floats], float]:
-    """What `Forecast` says after each bin, by minutes ahead, float64[T, L]; and the CPU-ms that a bin takes it."""
+    """What `Forecast` says after each bin, by minutes ahead, float64[T, L]; and the CPU-ms that a
+    bin takes it."""
     forecast = Forecast(rates.shape[1], lon=lon)
     said = {minutes: np.zeros_like(rates) for minutes in AHEAD_MIN}
     began = time.process_time()
@@ -42,12 +43,15 @@ def foretell(rates: Floats, lon: Floats | None) -> tuple[dict[int, Floats], floa
         now_s = (t + 1) * BIN_S
         forecast.observe(now_s, rate)
         for minutes, out in said.items():
-            out[t] = forecast.ahead(now_s, minutes * 60 - BIN_S / 2)  # the middle of the bin that is judged
+            out[t] = forecast.ahead(
+                now_s, minutes * 60 - BIN_S / 2
+            )  # the middle of the bin that is judged
     return said, (time.process_time() - began) * 1000 / len(rates)
 
 
 def naive(rates: Floats) -> dict[str, dict[int, Floats]]:
-    """What one would say without learning, after each bin; before the second day yesterday is the last value."""
+    """What one would say without learning, after each bin; before the second day yesterday is the
+    last value."""
     sums = np.vstack([np.zeros(rates.shape[1]), np.cumsum(rates, axis=0)])
     hour = 3600 // BIN_S
     since = np.maximum(np.arange(1, len(rates) + 1) - hour, 0)
@@ -57,13 +61,16 @@ def naive(rates: Floats) -> dict[str, dict[int, Floats]]:
         then = np.arange(len(rates)) + minutes * 60 // BIN_S - BINS
         found[BASE][minutes] = rates
         found["last hour"][minutes] = mean
-        found["yesterday"][minutes] = np.where((then >= 0)[:, None], rates[np.maximum(then, 0)], rates)
+        found["yesterday"][minutes] = np.where(
+            (then >= 0)[:, None], rates[np.maximum(then, 0)], rates
+        )
     return found
 
 
 def errors(said: Floats, rates: Floats, minutes: int) -> tuple[Floats, Floats]:
-    """By day and lane, events/h: the mean absolute error, and the same with each bin weighted by what the whole fleet got
-    in it; float64[days, L]. Day d is judged by what was said for its bins, whenever that was."""
+    """By day and lane, events/h: the mean absolute error, and the same with each bin weighted by
+    what the whole fleet got in it; float64[days, L]. Day d is judged by what was said for its bins,
+    whenever that was."""
     steps = minutes * 60 // BIN_S
     off = np.full_like(rates, np.nan)
     off[steps:] = np.abs(said[:-steps] - rates[steps:]) * 3600
@@ -83,15 +90,18 @@ def ratio(ours: Floats, other: Floats, seed: int = 0) -> tuple[float, float, flo
 
 
 def floor_eph(rates: Floats) -> float:
-    """The mean absolute error, events/h, of one who knows each bin's true rate, if flights left at random (Poisson) at the
-    rate of that lane and time of the week: what no forecast can go below by much."""
+    """The mean absolute error, events/h, of one who knows each bin's true rate, if flights left at
+    random (Poisson) at the rate of that lane and time of the week: what no forecast can go below by
+    much."""
     weeks = len(rates) // (7 * BINS)
     mean = rates[: weeks * 7 * BINS].reshape(weeks, 7 * BINS, -1).mean(axis=0) * BIN_S
     drawn = np.random.default_rng(0).poisson(mean, (20, *mean.shape))
     return float(np.abs(drawn - mean).mean() * 3600 / BIN_S)
 
 
-def page(stream: Flights, rates: Floats, said: Mapping[str, Mapping[int, Floats]], cpu_ms: float) -> str:
+def page(
+    stream: Flights, rates: Floats, said: Mapping[str, Mapping[int, Floats]], cpu_ms: float
+) -> str:
     days = len(rates) // BINS
     found = {name: {m: errors(out[m], rates, m) for m in AHEAD_MIN} for name, out in said.items()}
     head = " | ".join(f"{m} min" for m in AHEAD_MIN)
@@ -104,14 +114,24 @@ def page(stream: Flights, rates: Floats, said: Mapping[str, Mapping[int, Floats]
         return lines
 
     judged, second = slice(FIRST_DAY, days), slice(1, 2)
-    lines = ["Mean absolute error in events/h per lane, days 8 to the last:", "", *table(0, judged), ""]
+    lines = [
+        "Mean absolute error in events/h per lane, days 8 to the last:",
+        "",
+        *table(0, judged),
+        "",
+    ]
     lines += [
         "The same, with each five minutes weighted by what the whole fleet got in them:",
         "",
         *table(1, judged),
         "",
     ]
-    lines += ["Day 2 alone, when one day has been seen (mean absolute error, events/h):", "", *table(0, second), ""]
+    lines += [
+        "Day 2 alone, when one day has been seen (mean absolute error, events/h):",
+        "",
+        *table(0, second),
+        "",
+    ]
     lines += [f"| geolane's error as a share of | {head} |", "|---|" + "---|" * len(AHEAD_MIN)]
     for name in said:
         if name != OURS:
@@ -147,8 +167,12 @@ brackets: 95 % by resampling days. A bin takes {cpu_ms:.2f} ms of CPU for all la
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the first three weeks only; writes nothing")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="the first three weeks only; writes nothing"
+    )
     parser.add_argument("--no-write", action="store_true")
     options = parser.parse_args()
     need(FLIGHTS, AIRPORTS)

@@ -1,4 +1,5 @@
-"""Made-up fleets for benchmarks: lanes and nodes around large cities, few lanes with most of the load, nodes of unlike size."""
+"""Made-up fleets for benchmarks: lanes and nodes around large cities, few lanes with most of the
+load, nodes of unlike size."""
 
 from __future__ import annotations
 
@@ -34,14 +35,17 @@ Auckland -36.8 174.8 2, Novosibirsk 55.0 82.9 2, Dublin 53.4 -6.3 1, Helsinki 60
 PLACES = [city.split() for city in CITIES.replace("\n", " ").split(",")]
 CITY_LAT, CITY_LON, PEOPLE = np.array([[float(x) for x in place[1:]] for place in PLACES]).T
 
-HEAVIEST = 0.25  # share of the median node that a lane has at most: the lane map slices heavier cells
+HEAVIEST = (
+    0.25  # share of the median node that a lane has at most: the lane map slices heavier cells
+)
 REGIONS = 32  # cities that are regions of the RTT table
 MEASURED = 0.15  # share of their pairs that were measured
 A_MS, B_MS_PER_KM = 2.0, 0.015  # light in glass, there and back, by ways half as long again
 
 
 class Instance(NamedTuple):
-    """A problem, and what its lanes weigh and its nodes hold, in events/s: float64[L], float64[N]."""
+    """A problem, and what its lanes weigh and its nodes hold, in events/s: float64[L],
+    float64[N]."""
 
     problem: Problem
     load_eps: Floats
@@ -51,7 +55,8 @@ class Instance(NamedTuple):
 def scattered(
     rng: np.random.Generator, count: int, *, jitter: float, anywhere: float, power: float
 ) -> tuple[Floats, Floats]:
-    """Places around cities, the larger ones more often; `anywhere` of them anywhere on the inhabited globe."""
+    """Places around cities, the larger ones more often; `anywhere` of them anywhere on the
+    inhabited globe."""
     weight = PEOPLE**power
     city = rng.choice(len(PEOPLE), count, p=weight / weight.sum())
     lat = CITY_LAT[city] + rng.normal(0, jitter, count)
@@ -63,7 +68,8 @@ def scattered(
 
 
 def cut(load: Floats, most: float) -> Floats:
-    """Load of the same sum with nothing above `most`: what is cut off is spread over the others by their share."""
+    """Load of the same sum with nothing above `most`: what is cut off is spread over the others by
+    their share."""
     load = load.copy()
     for _ in range(100):
         over = load > most
@@ -77,19 +83,29 @@ def cut(load: Floats, most: float) -> Floats:
 
 
 def rtt_table(rng: np.random.Generator) -> RttModel:
-    """Round trips between the largest cities, a few of them measured and off the line, as real ones are."""
+    """Round trips between the largest cities, a few of them measured and off the line, as real ones
+    are."""
     largest = np.argsort(-PEOPLE, kind="stable")[:REGIONS]
     lat, lon = CITY_LAT[largest], CITY_LON[largest]
     line = A_MS + B_MS_PER_KM * haversine_km_matrix(lat, lon, lat, lon)
     measured = rng.random(line.shape) < MEASURED
     rtt = np.where(measured, 1 + line * rng.uniform(0.8, 1.6, line.shape), line)
-    return RttModel(tuple(PLACES[i][0] for i in largest), lat, lon, rtt, measured, A_MS, B_MS_PER_KM)
+    return RttModel(
+        tuple(PLACES[i][0] for i in largest), lat, lon, rtt, measured, A_MS, B_MS_PER_KM
+    )
 
 
 def instance(
-    lanes: int, nodes: int, utilisation: float, seed: int, *, move_ms: float = 2.0, zipf: float = 0.9
+    lanes: int,
+    nodes: int,
+    utilisation: float,
+    seed: int,
+    *,
+    move_ms: float = 2.0,
+    zipf: float = 0.9,
 ) -> Instance:
-    """`lanes` lanes of which nobody has one yet, and `nodes` nodes that their load fills to `utilisation`."""
+    """`lanes` lanes of which nobody has one yet, and `nodes` nodes that their load fills to
+    `utilisation`."""
     rng = np.random.default_rng([seed, lanes, nodes])
     rtt = rtt_table(rng)
     lat, lon = scattered(rng, nodes, jitter=0.5, anywhere=0.0, power=0.7)
@@ -104,7 +120,9 @@ def instance(
     return Instance(
         problem(
             lane_table(lane_lat, lane_lon),
-            node_table(lat, lon, site=site, egress_ms=rng.uniform(0, 4, nodes), degraded_ms=degraded),
+            node_table(
+                lat, lon, site=site, egress_ms=rng.uniform(0, 4, nodes), degraded_ms=degraded
+            ),
             rtt,
             Weights(move_ms=move_ms),
         ),

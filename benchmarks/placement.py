@@ -1,5 +1,5 @@
-"""How near the optimum are lanes placed, and how fast? Ours beside exact solvers and beside simple ways, on made-up fleets;
-writes docs/placement.md and rows of benchmarks/results.csv.
+"""How near the optimum are lanes placed, and how fast? Ours beside exact solvers and beside simple
+ways, on made-up fleets; writes docs/placement.md and rows of benchmarks/results.csv.
 
     python -m benchmarks.placement [--quick] [--seeds N] [--kernel NAME] [--no-write]
 """
@@ -17,19 +17,22 @@ import numpy as np
 from benchmarks import exact
 from benchmarks.instances import HEAVIEST, Instance, instance, owned
 from benchmarks.tables import ROOT, append, machine, now, spread
-from kernels.assign import FAR, FIRST_MS, LAST_MS
-from kernels.choose import choose
 from kernels.knapsack import STEPS, whole_bound
-from kernels.lists import Lists
+from kernels.placement.assign import FAR, FIRST_MS, LAST_MS
+from kernels.placement.candidates import Lists
+from kernels.placement.integral import begin, optimum
+from kernels.scoring.choose import choose
 from kernels.tables import Candidates, Costs, Floats, Ints, Numerics, Solution
-from kernels.whole import begin, optimum
 
 PAGE = ROOT / "docs" / "placement.md"
 SIZES = ((256, 6), (1_000, 60), (10_000, 60), (10_000, 100), (100_000, 1_000))
 QUICK = ((256, 6), (1_000, 60), (10_000, 100))
 UTILISATIONS = (0.70, 0.85)
 WHOLE = 1_000_000  # lanes x nodes up to which exact solvers get every node
-WHOLE_LANES, WHOLE_LIMIT_S = 60_000, 60.0  # lanes x nodes up to which HiGHS places whole lanes, and for how long
+WHOLE_LANES, WHOLE_LIMIT_S = (
+    60_000,
+    60.0,
+)  # lanes x nodes up to which HiGHS places whole lanes, and for how long
 SHORT, WIDE = 8, 64
 DRIFT, QUIET = 0.10, 0.01
 TICKS = 3
@@ -49,10 +52,11 @@ class Tick(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What one fleet showed. Shares: `gap` to our bound, `above` the exact split optimum (NaN where not computed), `waits` of
-    the load, `moved` of the lanes after the drift, `dearer` than a fresh solution then, and with what hand-overs cost
-    (`with_moves`), `drift_gap` to the bound then; `must_move`: of the lanes, for no more than TARGET_COST above a fresh
-    solution, proven (NaN where not computed)."""
+    """What one fleet showed. Shares: `gap` to our bound, `above` the exact split optimum (NaN where
+    not computed), `waits` of the load, `moved` of the lanes after the drift, `dearer` than a fresh
+    solution then, and with what hand-overs cost (`with_moves`), `drift_gap` to the bound then;
+    `must_move`: of the lanes, for no more than TARGET_COST above a fresh solution, proven (NaN
+    where not computed)."""
 
     lanes: int
     nodes: int
@@ -82,18 +86,26 @@ def tick(numerics: Numerics, fleet: Instance, owner: Ints, price: Floats | None)
 
 
 def drifted(fleet: Instance, seed: int, drift: float = DRIFT) -> Instance:
-    """Every rate changed by 10 % or so, and room by as much as their sum, so that the utilisation stays."""
-    load = fleet.load_eps * np.random.default_rng([seed, 1]).lognormal(0, drift, len(fleet.load_eps))
-    return fleet._replace(load_eps=load, room_eps=fleet.room_eps * (load.sum() / fleet.load_eps.sum()))
+    """Every rate changed by 10 % or so, and room by as much as their sum, so that the utilisation
+    stays."""
+    load = fleet.load_eps * np.random.default_rng([seed, 1]).lognormal(
+        0, drift, len(fleet.load_eps)
+    )
+    return fleet._replace(
+        load_eps=load, room_eps=fleet.room_eps * (load.sum() / fleet.load_eps.sum())
+    )
 
 
 def without_moves(costs: Costs, load: Floats, place: Ints) -> float:
-    """What a placement costs once everybody is there; `costs` of a problem in which nobody has a lane."""
+    """What a placement costs once everybody is there; `costs` of a problem in which nobody has a
+    lane."""
     at = np.flatnonzero(place >= 0).astype(np.int32)
     return float((load[at] * (costs.at(at, place[at]).astype(np.float64) - MOVE_MS)).sum())
 
 
-def measure(numerics: Numerics, lanes: int, nodes: int, utilisation: float, seed: int, *, first: bool) -> Run:
+def measure(
+    numerics: Numerics, lanes: int, nodes: int, utilisation: float, seed: int, *, first: bool
+) -> Run:
     fleet = instance(lanes, nodes, utilisation, seed, move_ms=MOVE_MS)
     nobody = np.full(lanes, -1, dtype=np.int32)
     cold = tick(numerics, fleet, nobody, None)
@@ -119,7 +131,9 @@ def measure(numerics: Numerics, lanes: int, nodes: int, utilisation: float, seed
         dearer=without_moves(costs, load, after.node) / without_moves(costs, load, fresh) - 1,
         drift_gap=after.objective / after.bound - 1,
         with_moves=after.objective / _with_moves(numerics, later, place, fresh) - 1,
-        must_move=must_move(costs, later, place, fresh, after) if lanes * nodes <= WHOLE_LANES else float("nan"),
+        must_move=must_move(costs, later, place, fresh, after)
+        if lanes * nodes <= WHOLE_LANES
+        else float("nan"),
         peers=peers,
     )
 
@@ -132,10 +146,12 @@ def _with_moves(numerics: Numerics, fleet: Instance, owner: Ints, place: Ints) -
 
 
 def must_move(costs: Costs, fleet: Instance, place: Ints, fresh: Ints, ours: Solution) -> float:
-    """Share of the lanes that has to move, at the least, for a cost within TARGET_COST of a fresh solution's.
+    """Share of the lanes that has to move, at the least, for a cost within TARGET_COST of a fresh
+    solution's.
 
-    With a price on each move, no placement is below the bound of `whole_bound`; what is within the cost must therefore
-    pay that price often enough. `costs` of a problem in which nobody has a lane."""
+    With a price on each move, no placement is below the bound of `whole_bound`; what is within the
+    cost must therefore pay that price often enough. `costs` of a problem in which nobody has a
+    lane."""
     lanes, nodes = costs.shape
     load, room = fleet.load_eps, fleet.room_eps
     every = exact.all_nodes(costs)
@@ -154,7 +170,9 @@ def must_move(costs: Costs, fleet: Instance, place: Ints, fresh: Ints, ours: Sol
         tree = begin(lists, room, np.zeros(nodes))
         optimum(lists, tree, FIRST_MS, LAST_MS / 10)
         prices = np.maximum(tree.price, 0.0)
-        below = whole_bound(dearer, wait, load, room, prices, now + price * moves, steps=BOUND_STEPS)
+        below = whole_bound(
+            dearer, wait, load, room, prices, now + price * moves, steps=BOUND_STEPS
+        )
         least = max(least, (below - most) / price / lanes)
     return least
 
@@ -175,7 +193,9 @@ def others(costs: Costs, fleet: Instance, ours: Solution, *, first: bool) -> dic
         if lanes * nodes <= WHOLE_LANES:
             start = time.perf_counter()
             cost, wait = every.cost_ms * load[:, None], exact.WAIT_MS * load
-            below = whole_bound(cost, wait, load, room, ours.price_ms, ours.objective, steps=BOUND_STEPS)
+            below = whole_bound(
+                cost, wait, load, room, ours.price_ms, ours.objective, steps=BOUND_STEPS
+            )
             found["bound"] = exact.Exact(below, 0.0, time.perf_counter() - start)
     elif first:
         found["greedy"] = exact.greedy(costs.candidates(WIDE), load, room)
@@ -204,7 +224,8 @@ def label(run: Run) -> str:
 
 def quality(found: list[list[Run]]) -> list[str]:
     lines = [
-        "| lanes x nodes, utilisation | gap to our own bound | above the exact split optimum | load that waits | ours, from nothing "
+        "| lanes x nodes, utilisation | gap to our own bound | above the exact split optimum | "
+        "load that waits | ours, from nothing "
         "| OR-tools | HiGHS LP | HiGHS, whole lanes | no whole lanes are below |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
@@ -213,17 +234,33 @@ def quality(found: list[list[Run]]) -> list[str]:
         for run in runs:
             if "whole" in run.peers:
                 split, peer = run.peers["flow"], run.peers["whole"]
-                best = f"{peer.cost / split.cost - 1:.3%} above, {peer.seconds:.0f} s (ours then {run.above:.3%})"
+                best = (
+                    f"{peer.cost / split.cost - 1:.3%} above, {peer.seconds:.0f} s (ours then "
+                    f"{run.above:.3%})"
+                )
         if "bound" in runs[0].peers:
             bounds = [run.peers["bound"] for run in runs]
-            above = percent([bound.cost / run.peers["flow"].cost - 1 for run, bound in zip(runs, bounds, strict=True)])
-            ours = percent(
-                [run.cold.solution.objective / bound.cost - 1 for run, bound in zip(runs, bounds, strict=True)]
+            above = percent(
+                [
+                    bound.cost / run.peers["flow"].cost - 1
+                    for run, bound in zip(runs, bounds, strict=True)
+                ]
             )
-            below = f"{above} above, {spread([bound.seconds for bound in bounds], '.1f')} s (ours {ours} above that)"
+            ours = percent(
+                [
+                    run.cold.solution.objective / bound.cost - 1
+                    for run, bound in zip(runs, bounds, strict=True)
+                ]
+            )
+            below = (
+                f"{above} above, {spread([bound.seconds for bound in bounds], '.1f')} s (ours "
+                f"{ours} above that)"
+            )
         lines.append(
-            f"| {label(runs[0])} | {percent([run.gap for run in runs])} | {percent([run.above for run in runs])} | "
-            f"{percent([run.waits for run in runs])} | {ms([run.cold.seconds for run in runs])} ms | "
+            f"| {label(runs[0])} | {percent([run.gap for run in runs])} | "
+            f"{percent([run.above for run in runs])} | "
+            f"{percent([run.waits for run in runs])} | {ms([run.cold.seconds for run in runs])} ms "
+            "| "
             f"{seconds(runs, 'flow')} | {seconds(runs, 'lp')} | {best} | {below} |"
         )
     return lines
@@ -231,18 +268,24 @@ def quality(found: list[list[Run]]) -> list[str]:
 
 def ticks(found: list[list[Run]]) -> list[str]:
     lines = [
-        "| lanes x nodes, utilisation | warm tick, ms | CPU, ms | quiet, ms | lanes moved | load moved | a fresh solution would move | "
-        "cost against a fresh solution | and with what hand-overs cost | lanes that must move | gap |",
+        "| lanes x nodes, utilisation | warm tick, ms | CPU, ms | quiet, ms | lanes moved | load "
+        "moved | a fresh solution would move | "
+        "cost against a fresh solution | and with what hand-overs cost | lanes that must move | "
+        "gap |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for runs in found:
         every = [t for run in runs for t in run.warm]
         lines.append(
-            f"| {label(runs[0])} | {ms([t.seconds for t in every])} | {ms([t.cpu_s for t in every])} | "
+            f"| {label(runs[0])} | {ms([t.seconds for t in every])} | "
+            f"{ms([t.cpu_s for t in every])} | "
             f"{ms([t.seconds for run in runs for t in run.quiet])} | "
-            f"{percent([run.moved for run in runs])} | {percent([run.moved_load for run in runs])} | "
-            f"{percent([run.fresh_moved for run in runs])} | {percent([run.dearer for run in runs])} | "
-            f"{percent([run.with_moves for run in runs])} | {percent([run.must_move for run in runs])} | "
+            f"{percent([run.moved for run in runs])} | {percent([run.moved_load for run in runs])} "
+            "| "
+            f"{percent([run.fresh_moved for run in runs])} | "
+            f"{percent([run.dearer for run in runs])} | "
+            f"{percent([run.with_moves for run in runs])} | "
+            f"{percent([run.must_move for run in runs])} | "
             f"{percent([run.drift_gap for run in runs])} |"
         )
     return lines
@@ -250,7 +293,8 @@ def ticks(found: list[list[Run]]) -> list[str]:
 
 def simple(found: list[list[Run]]) -> list[str]:
     lines = [
-        f"| lanes x nodes, utilisation | heaviest first, to the cheapest with room | the exact split optimum on the {SHORT} "
+        "| lanes x nodes, utilisation | heaviest first, to the cheapest with room | the exact "
+        f"split optimum on the {SHORT} "
         "cheapest nodes |",
         "|---|---|---|",
     ]
@@ -261,7 +305,8 @@ def simple(found: list[list[Run]]) -> list[str]:
             waits = [run.peers[name].waits for run in known]
             cost = percent([_dearer(run, name) for run in known])
             cells.append(
-                f"{cost} dearer" + (f", {percent(waits)} of the load waits" if max(waits) > 1e-9 else "")
+                f"{cost} dearer"
+                + (f", {percent(waits)} of the load waits" if max(waits) > 1e-9 else "")
                 if known
                 else "-"
             )
@@ -281,16 +326,26 @@ def verdict(found: list[list[Run]]) -> list[str]:
 
     def line(what: str, worst: float, target: float, where: str, form: str = ".3%") -> None:
         out.append(
-            f"- {what}: {'reached' if worst <= target else 'MISSED'}; at worst {worst:{form}} ({where}), target {target:{form}}."
+            f"- {what}: {'reached' if worst <= target else 'MISSED'}; at worst {worst:{form}} "
+            f"({where}), target {target:{form}}."
         )
 
     every = [run for runs in found for run in runs]
     worst = max(every, key=lambda run: run.gap)
     line("gap to our own bound", worst.gap, TARGET_GAP, label(worst))
-    rest = [run for run in every if run is not worst and (run.lanes, run.nodes) != (worst.lanes, worst.nodes)]
+    rest = [
+        run
+        for run in every
+        if run is not worst and (run.lanes, run.nodes) != (worst.lanes, worst.nodes)
+    ]
     if worst.gap > TARGET_GAP and rest:
         second = max(rest, key=lambda run: run.gap)
-        line(f"the same but for {worst.lanes:,} x {worst.nodes:,}", second.gap, TARGET_GAP, label(second))
+        line(
+            f"the same but for {worst.lanes:,} x {worst.nodes:,}",
+            second.gap,
+            TARGET_GAP,
+            label(second),
+        )
     worst = max(every, key=lambda run: run.waits)
     line("load that waits", worst.waits, 0.0, label(worst))
     large = [run for run in every if run.lanes >= 10_000]
@@ -311,7 +366,8 @@ def verdict(found: list[list[Run]]) -> list[str]:
             if at:
                 out.append(
                     f"- warm tick of {size[0]:,} x {size[1]:,} at {utilisation:.2f}: "
-                    f"{'reached' if float(np.median(at)) <= target else 'MISSED'}; {ms(at)} ms, target {1e3 * target:,.0f} ms."
+                    f"{'reached' if float(np.median(at)) <= target else 'MISSED'}; {ms(at)} ms, "
+                    f"target {1e3 * target:,.0f} ms."
                 )
     return out
 
@@ -320,8 +376,9 @@ def page(found: list[list[Run]], numerics: Numerics, seeds: int) -> str:
     text = "\n\n".join("\n".join(part(found)) for part in (quality, ticks, simple, verdict))
     return f"""# Placement
 
-How near the optimum does `kernels/assign.py` place lanes, and how fast? `make bench` measures it again and writes this page; every
-run adds rows to `benchmarks/results.csv`. How it works is in the docstrings of `kernels/assign.py` and `kernels/simplex.py`.
+How near the optimum does `kernels/placement/assign.py` place lanes, and how fast? `make bench` measures it again and writes this
+page; every run adds rows to `benchmarks/results.csv`.
+How it works is in the docstrings of `kernels/placement/assign.py` and `kernels/placement/simplex.py`.
 
 {text}
 
@@ -357,8 +414,12 @@ for each seed; of HiGHS the first alone. Wall time; ours with the kernel's table
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small fleets, two seeds, nothing written")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small fleets, two seeds, nothing written"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--kernel", default="auto")
     parser.add_argument("--no-write", action="store_true")
@@ -372,18 +433,32 @@ def main() -> None:
         for utilisation in UTILISATIONS:
             runs = []
             for seed in range(1, seeds + 1):
-                run = measure(numerics, lanes, nodes, utilisation, seed, first=seed == 1 and not options.quick)
+                run = measure(
+                    numerics, lanes, nodes, utilisation, seed, first=seed == 1 and not options.quick
+                )
                 print(
-                    f"{label(run)}, seed {seed}: gap {run.gap:.3%}, waits {run.waits:.2%}, cold {run.cold.seconds:.3f} s, "
+                    f"{label(run)}, seed {seed}: gap {run.gap:.3%}, waits {run.waits:.2%}, cold "
+                    f"{run.cold.seconds:.3f} s, "
                     f"warm {run.warm[-1].seconds:.3f} s, moved {run.moved:.2%}, {run.dearer:+.3%}",
                     file=sys.stderr,
                 )
                 runs.append(run)
             found.append(runs)
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            for name, at in (("cold", [r.cold for r in runs]), ("warm", [t for r in runs for t in r.warm])):
+            for name, at in (
+                ("cold", [r.cold for r in runs]),
+                ("warm", [t for r in runs for t in r.warm]),
+            ):
                 middle = sorted(at, key=lambda t: t.seconds)[len(at) // 2]
-                rows.append((f"placement {label(runs[0])} {name}", lanes, middle.seconds, middle.cpu_s, memory))
+                rows.append(
+                    (
+                        f"placement {label(runs[0])} {name}",
+                        lanes,
+                        middle.seconds,
+                        middle.cpu_s,
+                        memory,
+                    )
+                )
     text = page(found, numerics, seeds)
     print(text)
     if not options.no_write and not options.quick:

@@ -1,5 +1,6 @@
-"""What do events wait for under different ways to place lanes: round robin, power of two choices, nearest only, geolane's planner?
-The recorded flights in virtual time, the real core; writes docs/policies.md.
+"""What do events wait for under different ways to place lanes: round robin, power of two choices,
+nearest only, geolane's planner? The recorded flights in virtual time, the real core; writes
+docs/policies.md.
 
     python -m benchmarks.policies [--quick] [--no-write]
 """
@@ -18,10 +19,11 @@ from functools import cache
 
 import numpy as np
 
+from agents.core.model.plan import Lane, Memory, Moment, Node, NodePlace, PlanningFrame
 from agents.core.planning.forecast import Forecast
-from agents.core.planning.plan import Calm, Frame, Lane, Memory, Moment, Node, NodePlace
 from agents.core.planning.planner import plan
-from agents.data import read_rtt
+from agents.geodata import read_rtt
+from agents.settings.calm import Calm
 from benchmarks.__main__ import machine
 from benchmarks.recorded import AIRPORTS, DAY_S, FLIGHTS, ROOT, Flights, Floats, Ints, flights, need
 from benchmarks.virtual import (
@@ -40,7 +42,7 @@ from benchmarks.virtual import (
     trace,
 )
 from kernels import Numerics, RttModel, Weights
-from kernels.choose import choose
+from kernels.scoring.choose import choose
 
 PAGE = ROOT / "docs" / "policies.md"
 INVENTORY = ROOT / "agents" / "embedded" / "data" / "inventory.toml"
@@ -83,7 +85,8 @@ class Fleet:
 
 
 class RoundRobin:
-    """Lanes dealt to nodes in turn, once: as Kafka's RoundRobinAssignor does, from a shuffled list."""
+    """Lanes dealt to nodes in turn, once: as Kafka's RoundRobinAssignor does, from a shuffled
+    list."""
 
     def __init__(self, lanes: int, nodes: int, rng: np.random.Generator) -> None:
         self.owner: Ints = rng.permutation(np.arange(lanes) % nodes).astype(np.int32)
@@ -93,18 +96,22 @@ class RoundRobin:
 
 
 class PowerOfTwo:
-    """Each lane to the less loaded of two nodes drawn at random; while a node is hot, a lane of it is drawn anew each second,
-    and goes if that leaves both below what the hot one had."""
+    """Each lane to the less loaded of two nodes drawn at random; while a node is hot, a lane of it
+    is drawn anew each second, and goes if that leaves both below what the hot one had."""
 
     ACT_ABOVE = 1.25
 
-    def __init__(self, expected_eps: Floats, capacity_eps: Floats, rng: np.random.Generator) -> None:
+    def __init__(
+        self, expected_eps: Floats, capacity_eps: Floats, rng: np.random.Generator
+    ) -> None:
         self.expected_eps, self.capacity_eps, self.rng = expected_eps, capacity_eps, rng
 
     def place(self, now_s: float, rate_eps: Floats | None, owner: Ints) -> Ints:
         rate = self.expected_eps if rate_eps is None else rate_eps
         out = owner.copy()
-        use: Floats = np.bincount(out[out >= 0], rate[out >= 0], minlength=len(self.capacity_eps)).astype(np.float64)
+        use: Floats = np.bincount(
+            out[out >= 0], rate[out >= 0], minlength=len(self.capacity_eps)
+        ).astype(np.float64)
         for lane in np.flatnonzero(out < 0):
             to = self._draw(use, float(rate[lane]))
             out[lane] = to
@@ -134,13 +141,21 @@ class Nearest:
 
 
 class Geolane:
-    """The real planner at every tick, with the coordinator's book-keeping of cooldowns; a move is over before the next."""
+    """The real planner at every tick, with the coordinator's book-keeping of cooldowns; a move is
+    over before the next."""
 
     def __init__(
-        self, frame: Frame, numerics: Numerics, capacity_eps: Floats, expected_eps: Floats, forecast: Forecast
+        self,
+        frame: PlanningFrame,
+        numerics: Numerics,
+        capacity_eps: Floats,
+        expected_eps: Floats,
+        forecast: Forecast,
     ) -> None:
         self.frame, self.numerics = frame, numerics
-        self.nodes = tuple(Node(p.id, float(c)) for p, c in zip(frame.nodes, capacity_eps, strict=True))
+        self.nodes = tuple(
+            Node(p.id, float(c)) for p, c in zip(frame.nodes, capacity_eps, strict=True)
+        )
         self.expected_eps, self.forecast = expected_eps, forecast
         self.memory = Memory()
         self.cooldown_s = np.full(len(expected_eps), -np.inf)
@@ -184,13 +199,15 @@ class Geolane:
 
 
 def fleet_of(rng: np.random.Generator, busiest_eps: float, load: float) -> Fleet:
-    """The ten embedded sites; nodes from 0.6 to 1.4 of the mean, `load` of the fleet's capacity used in the busiest hour."""
+    """The ten embedded sites; nodes from 0.6 to 1.4 of the mean, `load` of the fleet's capacity
+    used in the busiest hour."""
     inventory = tomllib.loads(INVENTORY.read_text("utf-8"))
     rtt = read_rtt()
     row_of = {name: i for i, name in enumerate(rtt.regions)}
     sites = {s["name"]: s for s in inventory["site"]}
     places = tuple(
-        NodePlace(n["name"], (s := sites[n["site"]])["lat"], s["lon"], row_of[s["region"]]) for n in inventory["node"]
+        NodePlace(n["name"], (s := sites[n["site"]])["lat"], s["lon"], row_of[s["region"]])
+        for n in inventory["node"]
     )
     weight = rng.uniform(0.8, 1.2, len(places))
     return Fleet(places, busiest_eps / load * weight / weight.sum(), rtt)
@@ -204,17 +221,22 @@ def busiest_eps(stream: Stream) -> float:
 
 
 class Setting:
-    """One seed's world: which days are folded, what each node can do, where lanes are dealt to at first."""
+    """One seed's world: which days are folded, what each node can do, where lanes are dealt to at
+    first."""
 
     def __init__(self, recorded: Flights, seed: int, load: float) -> None:
         self.rng = np.random.default_rng(seed)
-        self.where, place = np.unique(np.stack([recorded.lat, recorded.lon], axis=1), axis=0, return_inverse=True)
+        self.where, place = np.unique(
+            np.stack([recorded.lat, recorded.lon], axis=1), axis=0, return_inverse=True
+        )
         days = self.rng.permutation(recorded.days)
         at = place.ravel().astype(np.int32)
         self.stream = folded(recorded, at, days[:FOLD_DAYS], self.rng)
         self.others = folded(recorded, at, days[FOLD_DAYS:], self.rng)
         self.fleet = fleet_of(self.rng, busiest_eps(self.stream), load)
-        self.lat, self.lon = (np.array(column) for column in zip(*recorded.lanemap.centroid, strict=True))
+        self.lat, self.lon = (
+            np.array(column) for column in zip(*recorded.lanemap.centroid, strict=True)
+        )
         expected = np.array(recorded.lanemap.rate_eps)
         self.expected_eps: Floats = expected * (MEAN_EPS / expected.sum())
 
@@ -226,10 +248,16 @@ class Setting:
             return PowerOfTwo(self.expected_eps, capacity_eps, self.rng)
         if name == NEAREST:
             return Nearest(self.fleet.rtt_ms(self.lat, self.lon))
-        frame = Frame(
-            tuple(self.lat.tolist()), tuple(self.lon.tolist()), (-1,) * lanes, self.fleet.places, (), self.fleet.rtt,
-            calm, Weights(),
-        )  # fmt: skip
+        frame = PlanningFrame(
+            tuple(self.lat.tolist()),
+            tuple(self.lon.tolist()),
+            (-1,) * lanes,
+            self.fleet.places,
+            (),
+            self.fleet.rtt,
+            calm,
+            Weights(),
+        )
         return Geolane(frame, numerics, capacity_eps, self.expected_eps, self._taught())
 
     def _taught(self) -> Forecast:
@@ -248,7 +276,8 @@ class Setting:
 
 
 def interval(values: Sequence[float], digits: int = 2) -> str:
-    """Geometric mean (95 % from to, by Student's t on the logarithms): latencies and ratios are skewed."""
+    """Geometric mean (95 % from to, by Student's t on the logarithms): latencies and ratios are
+    skewed."""
     logs = np.log(values)
     half = T_95[len(logs)] * float(np.std(logs, ddof=1)) / len(logs) ** 0.5
     mean, low, high = np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])
@@ -265,11 +294,14 @@ def percentile(runs: Sequence[Outcome], q: int) -> list[float]:
 
 def shares(found: dict[str, list[Outcome]], name: str, q: int, ours: str = OURS) -> list[float]:
     """Our percentile as a share of another's, by seed."""
-    return [a / b for a, b in zip(percentile(found[ours], q), percentile(found[name], q), strict=True)]
+    return [
+        a / b for a, b in zip(percentile(found[ours], q), percentile(found[name], q), strict=True)
+    ]
 
 
 def skews(found: dict[str, list[Outcome]], name: str) -> dict[str, list[float]]:
-    """Our skew as a share of another's, by seed: max/mean itself, and what of it is beyond an even load."""
+    """Our skew as a share of another's, by seed: max/mean itself, and what of it is beyond an even
+    load."""
     pairs = list(zip(found[OURS], found[name], strict=True))
     day = [(a.skew, b.skew) for a, b in pairs]
     busiest = [(a.hottest / a.utilisation, b.hottest / b.utilisation) for a, b in pairs]
@@ -283,7 +315,8 @@ def skews(found: dict[str, list[Outcome]], name: str) -> dict[str, list[float]]:
 
 def tables(found: dict[str, list[Outcome]]) -> str:
     lines = [
-        "| | p50, ms | p75, ms | p99, ms | mean round trip, ms | max/mean load, day | max/mean, busiest hour | moves/h |",
+        "| | p50, ms | p75, ms | p99, ms | mean round trip, ms | max/mean load, day | max/mean, "
+        "busiest hour | moves/h |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, what in WHAT.items():
@@ -292,7 +325,8 @@ def tables(found: dict[str, list[Outcome]]) -> str:
             f"| {what} | "
             + " | ".join(interval(percentile(runs, q), 0 if q == 99 else 1) for q in PERCENTILES)
             + f" | {np.mean([r.rtt_ms for r in runs]):.1f} | {interval([r.skew for r in runs])} | "
-            f"{interval([r.hottest / r.utilisation for r in runs])} | {np.mean([r.moves_per_hour for r in runs]):.0f} |"
+            f"{interval([r.hottest / r.utilisation for r in runs])} | "
+            f"{np.mean([r.moves_per_hour for r in runs]):.0f} |"
         )
     lines += [
         "",
@@ -311,10 +345,15 @@ def verdict(found: dict[str, list[Outcome]]) -> str:
     said = []
     for name, q in [(name, q) for name in (ROBIN, TWO) for q in (50, 99)] + [(NEAREST, 75)]:
         share = geometric_mean(shares(found, name, q))
-        said.append(f"p{q} {share:.2f} of {WHAT[name]} ({'reached' if share <= MOST else 'not reached'})")
+        said.append(
+            f"p{q} {share:.2f} of {WHAT[name]} ({'reached' if share <= MOST else 'not reached'})"
+        )
     for what, ratios in skews(found, NEAREST).items():
         share = geometric_mean(ratios)
-        said.append(f"{what} {share:.2f} of {WHAT[NEAREST]} ({'reached' if share <= 0.5 else 'not reached'})")
+        said.append(
+            f"{what} {share:.2f} of {WHAT[NEAREST]} "
+            f"({'reached' if share <= 0.5 else 'not reached'})"
+        )
     share = geometric_mean(shares(found, TWO, 99, FULLER))
     said.append(f"with `target_utilisation` {FULLER_TO:g} p99 {share:.2f} of {WHAT[TWO]}")
     return "; ".join(said)
@@ -324,7 +363,8 @@ def page(found: dict[float, dict[str, list[Outcome]]], numerics: Numerics) -> st
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     seeds = len(next(iter(found.values()))[OURS])
     parts = [
-        f"## {load:.0%} of the fleet in the busiest hour\n\n{tables(by_name)}\n\nTo reach was 0.70, and 0.50 of the skew: "
+        f"## {load:.0%} of the fleet in the busiest hour\n\n{tables(by_name)}\n\nTo reach was "
+        "0.70, and 0.50 of the skew: "
         f"{verdict(by_name)}."
         for load, by_name in found.items()
     ]
@@ -376,7 +416,9 @@ def one_seed(seed: int, load: float) -> dict[str, Outcome]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="two seeds, one load; writes nothing")
     parser.add_argument("--no-write", action="store_true")
     options = parser.parse_args()

@@ -1,5 +1,6 @@
-"""How much of real round-trip time does placement by our RTT model save, beside nearest by km, one hub and the true best? On
-measured RTTs between 242 cities, the model learned from one half of the pairs and judged on the other; writes docs/real-rtt.md.
+"""How much of real round-trip time does placement by our RTT model save, beside nearest by km, one
+hub and the true best? On measured RTTs between 242 cities, the model learned from one half of the
+pairs and judged on the other; writes docs/real-rtt.md.
 
     python -m benchmarks.real_rtt [--quick] [--no-write]
 """
@@ -44,7 +45,8 @@ def fitted(rtt_ms: Floats, km: Floats) -> tuple[float, float]:
 
 
 def model(places: Pings, rtt_ms: Floats, rows: Indices) -> RttModel:
-    """A table of the cities in `rows`, as the product reads one: what was not measured is left to the line."""
+    """A table of the cities in `rows`, as the product reads one: what was not measured is left to
+    the line."""
     km = haversine_km_matrix(places.lat, places.lon, places.lat, places.lon)
     a, b = fitted(rtt_ms, km)
     part, lat, lon = rtt_ms[np.ix_(rows, rows)].copy(), places.lat[rows], places.lon[rows]
@@ -55,11 +57,15 @@ def model(places: Pings, rtt_ms: Floats, rows: Indices) -> RttModel:
 
 
 def complete(rtt_ms: Floats, km: Floats) -> Floats:
-    """What was not measured, filled in from what was, float64[C, C]: each city's own way to the net, both ends', plus
-    the kilometres between (fitted robustly), plus how measured pairs of places near both ends differ from that."""
+    """What was not measured, filled in from what was, float64[C, C]: each city's own way to the
+    net, both ends', plus the kilometres between (fitted robustly), plus how measured pairs of
+    places near both ends differ from that."""
     known = np.isfinite(rtt_ms)
     cities, seen = len(rtt_ms), known.any(axis=1)
-    rtt, scale = np.where(known, rtt_ms, 0.0), known / np.sqrt(np.maximum(np.where(known, rtt_ms, 5.0), 5.0))
+    rtt, scale = (
+        np.where(known, rtt_ms, 0.0),
+        known / np.sqrt(np.maximum(np.where(known, rtt_ms, 5.0), 5.0)),
+    )
     weight = scale**2
     for _ in range(6):  # iteratively reweighted least squares (Huber)
         left = np.zeros((cities + 1, cities + 1))
@@ -73,7 +79,9 @@ def complete(rtt_ms: Floats, km: Floats) -> Floats:
         usual = 1.5 * 1.48 * float(np.median(off[known]))
         weight = scale**2 / np.maximum(1.0, off / usual)
     near = np.exp(-km / NEAR_KM)
-    own_ms = np.where(seen, own_ms, near[:, seen] @ own_ms[seen] / (near[:, seen].sum(axis=1) + 1e-12))
+    own_ms = np.where(
+        seen, own_ms, near[:, seen] @ own_ms[seen] / (near[:, seen].sum(axis=1) + 1e-12)
+    )
     line = own_ms[:, None] + own_ms[None, :] + b * km
     off = np.where(known, rtt - line, 0.0)
     line += near @ off @ near / (near @ known.astype(float) @ near + DOUBT)
@@ -82,8 +90,9 @@ def complete(rtt_ms: Floats, km: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Trial:
-    """Nodes at some cities, lanes at others. `taught`: the RTTs that may be learned from, NaN elsewhere, float64[C, C];
-    `open`: which nodes a lane may have, those it has never measured, bool[L, N]."""
+    """Nodes at some cities, lanes at others. `taught`: the RTTs that may be learned from, NaN
+    elsewhere, float64[C, C]; `open`: which nodes a lane may have, those it has never measured,
+    bool[L, N]."""
 
     nodes: Indices
     lanes: Indices
@@ -92,7 +101,8 @@ class Trial:
 
 
 def by_cities(places: Pings, count: int, rng: np.random.Generator) -> Trial:
-    """The lanes are at cities of which nothing is known: half of those without a node. Every pair with one is held back."""
+    """The lanes are at cities of which nothing is known: half of those without a node. Every pair
+    with one is held back."""
     order = rng.permutation(len(places.cities))
     nodes, others = order[:count], order[count:]
     lanes = others[: len(others) // 2]
@@ -102,7 +112,8 @@ def by_cities(places: Pings, count: int, rng: np.random.Generator) -> Trial:
 
 
 def by_pairs(places: Pings, count: int, rng: np.random.Generator) -> Trial:
-    """Half of all pairs are held back, whichever they are; a lane chooses among the nodes of its held-back pairs."""
+    """Half of all pairs are held back, whichever they are; a lane chooses among the nodes of its
+    held-back pairs."""
     order = rng.permutation(len(places.cities))
     held = np.triu(rng.random(places.rtt_ms.shape) < 0.5, 1)
     held |= held.T
@@ -123,7 +134,8 @@ def modelled(places: Pings, trial: Trial, rtt: RttModel, rows: Indices) -> Float
 
 
 def judge(places: Pings, trial: Trial) -> dict[str, Floats]:
-    """The true RTT of each lane to the node it is given, by contestant; NaN where the hub was measured (it has no choice)."""
+    """The true RTT of each lane to the node it is given, by contestant; NaN where the hub was
+    measured (it has no choice)."""
     km = haversine_km_matrix(places.lat, places.lon, places.lat, places.lon)
     pairs = np.ix_(trial.lanes, trial.nodes)
     truth = places.rtt_ms[pairs]
@@ -153,7 +165,8 @@ def spread(values: list[float]) -> str:
 
 def table(trials: dict[int, list[dict[str, Floats]]]) -> list[str]:
     lines = [
-        "| nodes | | mean RTT, ms | p99, ms | regret, ms | truly best | mean, of nearest by km | p99, of nearest by km |",
+        "| nodes | | mean RTT, ms | p99, ms | regret, ms | truly best | mean, of nearest by km | "
+        "p99, of nearest by km |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for count, runs in trials.items():
@@ -163,9 +176,12 @@ def table(trials: dict[int, list[dict[str, Floats]]]) -> list[str]:
             regret = [float(np.nanmean(r[name] - r[ORACLE])) for r in runs]
             best = [float(np.mean((r[name] <= r[ORACLE])[np.isfinite(r[name])])) for r in runs]
             to_mean = [m / float(r[NEAREST].mean()) for m, r in zip(mean, runs, strict=True)]
-            to_p99 = [p / float(np.percentile(r[NEAREST], 99)) for p, r in zip(p99, runs, strict=True)]
+            to_p99 = [
+                p / float(np.percentile(r[NEAREST], 99)) for p, r in zip(p99, runs, strict=True)
+            ]
             lines.append(
-                f"| {count} | {what} | {statistics.mean(mean):.1f} | {statistics.mean(p99):.0f} | {statistics.mean(regret):.1f} "
+                f"| {count} | {what} | {statistics.mean(mean):.1f} | {statistics.mean(p99):.0f} | "
+                f"{statistics.mean(regret):.1f} "
                 f"| {statistics.mean(best):.0%} | {spread(to_mean)} | {spread(to_p99)} |"
             )
     return lines
@@ -174,13 +190,18 @@ def table(trials: dict[int, list[dict[str, Floats]]]) -> list[str]:
 def no_worse(trials: dict[int, list[dict[str, Floats]]], name: str) -> str:
     """In how many draws nearest by km came within 2 % of the mean, or below it."""
     counts = [
-        f"{sum(r[NEAREST].mean() <= 1.02 * r[name].mean() for r in runs)} of {len(runs)} draws with {count} nodes"
+        f"{sum(r[NEAREST].mean() <= 1.02 * r[name].mean() for r in runs)} of {len(runs)} draws "
+        f"with {count} nodes"
         for count, runs in trials.items()
     ]
     return ", ".join(counts)
 
 
-def page(places: Pings, cities: dict[int, list[dict[str, Floats]]], pairs: dict[int, list[dict[str, Floats]]]) -> str:
+def page(
+    places: Pings,
+    cities: dict[int, list[dict[str, Floats]]],
+    pairs: dict[int, list[dict[str, Floats]]],
+) -> str:
     seeds = len(next(iter(cities.values())))
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"""# Placement on real round-trip times
@@ -217,7 +238,9 @@ that hold its pair back.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="five seeds; writes nothing")
     parser.add_argument("--no-write", action="store_true")
     options = parser.parse_args()
@@ -227,7 +250,10 @@ def main() -> None:
     for make in (by_cities, by_pairs):
         trials = {}
         for count in NODES:
-            rngs = [np.random.default_rng([seed, count]) for seed in range(5 if options.quick else SEEDS)]
+            rngs = [
+                np.random.default_rng([seed, count])
+                for seed in range(5 if options.quick else SEEDS)
+            ]
             trials[count] = [judge(places, make(places, count, rng)) for rng in rngs]
         found.append(trials)
     text = page(places, *found)

@@ -1,5 +1,5 @@
-"""The recorded streams and round-trip times that benchmarks read from `../shared/data` beside the project; without them a
-benchmark says so and ends."""
+"""The recorded streams and round-trip times that benchmarks read from `../shared/data` beside the
+project; without them a benchmark says so and ends."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from h3.api import basic_int
 
-from agents.core.lanemap import LaneMap, build, murmur2
-from agents.embedded.flights import sample
+from agents.core.lanes.lane_map import LaneMap, build, murmur2
+from agents.local.demo.flights import sample
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Longs: TypeAlias = npt.NDArray[np.int64]
@@ -40,8 +40,8 @@ def need(*files: Path) -> None:
 
 @dataclass(frozen=True)
 class Flights:
-    """Three months of departures by time. `at_s`: seconds since the epoch (whole minutes), int64[E]; `lane`: int32[E];
-    `lat`, `lon` of the origin in degrees, float64[E]."""
+    """Three months of departures by time. `at_s`: seconds since the epoch (whole minutes),
+    int64[E]; `lane`: int32[E]; `lat`, `lon` of the origin in degrees, float64[E]."""
 
     at_s: Longs
     lane: Ints
@@ -68,14 +68,16 @@ class Flights:
         at = (self.at_s - self.start_s) // bin_s
         inside = at < bins
         flat = at[inside] * self.lanemap.lanes + self.lane[inside]
-        counts = np.bincount(flat, minlength=bins * self.lanemap.lanes).reshape(bins, self.lanemap.lanes)
+        counts = np.bincount(flat, minlength=bins * self.lanemap.lanes).reshape(
+            bins, self.lanemap.lanes
+        )
         out: Floats = counts / bin_s
         return out
 
 
 def flights(lanes: int) -> Flights:
-    """The three months, keyed into lanes as the product does: the map from its sample of the embedded week, heavy cells
-    sliced by the event's key."""
+    """The three months, keyed into lanes as the product does: the map from its sample of the
+    embedded week, heavy cells sliced by the event's key."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(FLIGHTS)
@@ -83,7 +85,9 @@ def flights(lanes: int) -> Flights:
     origins = table["origin"].combine_chunks()
     index = origins.indices.to_numpy()
     with AIRPORTS.open(encoding="utf-8", newline="") as file:
-        places = {row["iata"]: (float(row["lat"]), float(row["lon"])) for row in csv.DictReader(file)}
+        places = {
+            row["iata"]: (float(row["lat"]), float(row["lon"])) for row in csv.DictReader(file)
+        }
     lanemap = build(sample(), lanes, 4, 1)
     lane: Ints = np.empty(len(at_s), dtype=np.int32)
     names = origins.dictionary.to_pylist()
@@ -92,14 +96,18 @@ def flights(lanes: int) -> Flights:
         cell = basic_int.int_to_str(basic_int.latlng_to_cell(*places[name], lanemap.resolution))
         rows = np.flatnonzero(index == i)
         among = lanemap.cell_lanes.get(cell) or (murmur2(cell.encode()) % lanes,)
-        lane[rows] = [among[murmur2(b"f-%07d" % n) % len(among)] for n in rows] if len(among) > 1 else among[0]
+        lane[rows] = (
+            [among[murmur2(b"f-%07d" % n) % len(among)] for n in rows]
+            if len(among) > 1
+            else among[0]
+        )
     return Flights(at_s, lane, where[index, 0], where[index, 1], lanemap)
 
 
 @dataclass(frozen=True)
 class Pings:
-    """Measured round trips between cities. `lat`, `lon`: degrees, float64[C]; `rtt_ms`: the mean of both directions where
-    both were measured, NaN where none was, float64[C, C]."""
+    """Measured round trips between cities. `lat`, `lon`: degrees, float64[C]; `rtt_ms`: the mean of
+    both directions where both were measured, NaN where none was, float64[C, C]."""
 
     cities: tuple[str, ...]
     lat: Floats

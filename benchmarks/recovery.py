@@ -1,7 +1,8 @@
-"""How long do a killed node's lanes stand still? `kill -9` of the busiest of ten nodes, again and again, in the middle of 1,000 events/s.
+"""How long do a killed node's lanes stand still? `kill -9` of the busiest of ten nodes, again and
+again, in the middle of 1,000 events/s.
 
-The question of the design: within 2 s at the 99th percentile of 30, nothing missing, nothing twice. Prints the table and writes
-docs/recovery.md (`python -m benchmarks.recovery [KILLS]`)."""
+The question of the design: within 2 s at the 99th percentile of 30, nothing missing, nothing twice.
+Prints the table and writes docs/recovery.md (`python -m benchmarks.recovery [KILLS]`)."""
 
 from __future__ import annotations
 
@@ -15,11 +16,12 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from agents.embedded import flights, headless
-from agents.embedded.folder import RunFolder
-from agents.embedded.recovery import kill_and_measure
-from agents.embedded.replay import Replay
-from agents.embedded.stack import Plan, Stack
+from agents.local import headless
+from agents.local.demo import flights
+from agents.local.demo.replay import Replay
+from agents.local.headless import kill_and_measure
+from agents.local.servers.folder import RunFolder
+from agents.local.stack import Stack, StackPlan
 from agents.settings import Settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "recovery.md"
@@ -43,14 +45,22 @@ async def measure(path: Path, kills: int) -> tuple[list[float], dict[str, int]]:
     """The recovery of each kill in ms, and the books at the end."""
     found: list[float] = []
     with RunFolder(path) as folder:
-        stack = Stack(folder, Plan(Settings()), lambda text: None)
+        stack = Stack(folder, StackPlan(Settings()), lambda text: None)
         async with stack.working(flights.sample(), RATE_EPS):
-            replay = Replay(stack.base.kafka, flights.stream(), len(stack.accounting.raw), RATE_EPS, LONGEST_EVENTS)
+            replay = Replay(
+                stack.base.kafka,
+                flights.stream(),
+                len(stack.accounting.raw),
+                RATE_EPS,
+                LONGEST_EVENTS,
+            )
             sending = asyncio.create_task(replay.run())
             await replay.until(5000)
             for _ in range(kills):
                 victim = stack.busiest().name
-                took_ms = await kill_and_measure(stack, lambda text: print(text, file=sys.stderr, flush=True))
+                took_ms = await kill_and_measure(
+                    stack, lambda text: print(text, file=sys.stderr, flush=True)
+                )
                 found.append(float("inf") if took_ms is None else took_ms)
                 await _back(stack, victim)
             sending.cancel()
@@ -58,19 +68,27 @@ async def measure(path: Path, kills: int) -> tuple[list[float], dict[str, int]]:
                 await sending
             await headless.settled(stack, replay.sent)
             a = stack.accounting
-            books = {"in": a.events_in, "clean": a.clean, "missing": max(0, a.open), "duplicates": a.duplicates}
+            books = {
+                "in": a.events_in,
+                "clean": a.clean,
+                "missing": max(0, a.open),
+                "duplicates": a.duplicates,
+            }
     return found, books
 
 
 def table(found: list[float], books: dict[str, int]) -> str:
     ms = sorted(found)
     worst = ms[min(len(ms) - 1, int(0.99 * len(ms)))]
-    return "\n".join([
-        "| kills | p50, ms | p99, ms | longest, ms | events in | missing | duplicates |",
-        "|---|---|---|---|---|---|---|",
-        f"| {len(ms)} | {statistics.median(ms):,.0f} | {worst:,.0f} | {ms[-1]:,.0f} | {books['in']:,} "
-        f"| {books['missing']} | {books['duplicates']} |",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "| kills | p50, ms | p99, ms | longest, ms | events in | missing | duplicates |",
+            "|---|---|---|---|---|---|---|",
+            f"| {len(ms)} | {statistics.median(ms):,.0f} | {worst:,.0f} | {ms[-1]:,.0f} | "
+            f"{books['in']:,} "
+            f"| {books['missing']} | {books['duplicates']} |",
+        ]
+    )
 
 
 def main() -> None:

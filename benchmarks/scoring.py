@@ -1,6 +1,8 @@
-"""How many pairs of lane and node are scored in a second, and how does that compare with libraries made for nearest neighbours?
+"""How many pairs of lane and node are scored in a second, and how does that compare with libraries
+made for nearest neighbours?
 
-The k cheapest nodes of every lane, at four sizes, by turns in one run; writes docs/scoring.md and rows of benchmarks/results.csv.
+The k cheapest nodes of every lane, at four sizes, by turns in one run; writes docs/scoring.md and
+rows of benchmarks/results.csv.
 
     python -m benchmarks.scoring [--quick] [--rounds N] [--no-write]
 """
@@ -21,10 +23,21 @@ from sklearn.neighbors import BallTree
 
 from benchmarks.instances import CITY_LAT, instance
 from benchmarks.tables import ROOT, append, machine, now, spread
-from kernels import gpu, ground
-from kernels.cpu import CpuCosts, cores
 from kernels.geo import unit
-from kernels.tables import Bools, Costs, Floats, Ints, Problem, Weights, lane_table, no_rtt_table, node_table, problem
+from kernels.scoring import gpu, nearest_nodes
+from kernels.scoring.cpu import CpuCosts, cores
+from kernels.tables import (
+    Bools,
+    Costs,
+    Floats,
+    Ints,
+    Problem,
+    Weights,
+    lane_table,
+    no_rtt_table,
+    node_table,
+    problem,
+)
 
 PAGE = ROOT / "docs" / "scoring.md"
 SIZES = ((256, 6, 4), (10_000, 100, 8), (100_000, 1_000, 8), (1_000_000, 10_000, 8))
@@ -46,7 +59,12 @@ Ask: TypeAlias = Callable[[Ints], Ints]
 """Answers for the lanes in the rows given: the rows of the k cheapest nodes, int32[R, k]."""
 
 OURS = "geolane, distance alone"
-PEERS = ("NumPy, matrix and argpartition", "SciPy cKDTree", "scikit-learn BallTree, haversine", "faiss-cpu IndexFlatIP")
+PEERS = (
+    "NumPy, matrix and argpartition",
+    "SciPy cKDTree",
+    "scikit-learn BallTree, haversine",
+    "faiss-cpu IndexFlatIP",
+)
 
 
 class Lap(NamedTuple):
@@ -111,7 +129,9 @@ def of_numpy(p: Problem, k: int) -> Ask:
 def of_ckdtree(p: Problem, k: int) -> Ask:
     def ask(rows: Ints) -> Ints:
         tree = cKDTree(unit(p.nodes.lat, p.nodes.lon))
-        found = tree.query(unit(p.lanes.lat[rows], p.lanes.lon[rows]), k=list(range(1, k + 1)), workers=cores())[1]
+        found = tree.query(
+            unit(p.lanes.lat[rows], p.lanes.lon[rows]), k=list(range(1, k + 1)), workers=cores()
+        )[1]
         return np.asarray(found, dtype=np.int32)
 
     return ask
@@ -131,15 +151,19 @@ def of_faiss(p: Problem, k: int) -> Ask:
         index: Any = faiss.IndexFlatIP(3)
         index.add(unit(p.nodes.lat, p.nodes.lon).astype(np.float32))
         return np.asarray(
-            index.search(unit(p.lanes.lat[rows], p.lanes.lon[rows]).astype(np.float32), k)[1], dtype=np.int32
+            index.search(unit(p.lanes.lat[rows], p.lanes.lon[rows]).astype(np.float32), k)[1],
+            dtype=np.int32,
         )
 
     faiss.omp_set_num_threads(cores())
     return ask
 
 
-def of_kernel(make: Callable[[Problem], Costs], p: Problem, k: int, price_ms: Floats | None = None) -> Ask:
-    """A tick, always of all lanes: checks, tables, kernel. Where lanes and nodes are is known from the tick before."""
+def of_kernel(
+    make: Callable[[Problem], Costs], p: Problem, k: int, price_ms: Floats | None = None
+) -> Ask:
+    """A tick, always of all lanes: checks, tables, kernel. Where lanes and nodes are is known from
+    the tick before."""
 
     def ask(_: Ints) -> Ints:
         return make(p).candidates(k, price_ms).node
@@ -151,10 +175,10 @@ def of_first_tick(p: Problem, k: int) -> Ask:
     """The same of a fleet never seen before: lanes and nodes are sorted too."""
 
     def ask(_: Ints) -> Ints:
-        kept = ground._kept.copy()
-        ground._kept.clear()
+        kept = nearest_nodes._kept.copy()
+        nearest_nodes._kept.clear()
         node = CpuCosts(p).candidates(k).node
-        ground._kept[:] = kept
+        nearest_nodes._kept[:] = kept
         return node
 
     return ask
@@ -179,7 +203,8 @@ def contestants(lanes: int, nodes: int, k: int) -> tuple[Problem, dict[str, Ask]
 
 
 def lap(ask: Ask, lanes: int, part: int) -> Lap:
-    """Asks for `part` of the lanes, evenly spread, for at least LEAST_S; the mean, scaled to all lanes."""
+    """Asks for `part` of the lanes, evenly spread, for at least LEAST_S; the mean, scaled to all
+    lanes."""
     rows = np.arange(part, dtype=np.int64) * lanes // part
     times, began, cpu = 0, time.perf_counter(), time.process_time()
     while not times or time.perf_counter() - began < LEAST_S:
@@ -190,7 +215,8 @@ def lap(ask: Ask, lanes: int, part: int) -> Lap:
 
 
 def right(p: Problem, mine: Ints, other: Ints, rows: Ints) -> bool:
-    """Whether both found nodes that are equally near: their cosines differ by float32's rounding at most."""
+    """Whether both found nodes that are equally near: their cosines differ by float32's rounding at
+    most."""
     lanes, nodes = unit(p.lanes.lat[rows], p.lanes.lon[rows]), unit(p.nodes.lat, p.nodes.lon)
     cosines = [np.einsum("rx,rkx->rk", lanes, nodes[found]) for found in (mine, other)]
     return bool(np.abs(cosines[0] - cosines[1]).max() < SAME)
@@ -201,7 +227,9 @@ def measure(size: tuple[int, int, int], rounds: int) -> Laps:
     near, asks = contestants(*size)
     part: dict[str, int] = {}
     found: Laps = {name: [] for name in asks}
-    sample = (np.arange(min(lanes, 2000), dtype=np.int64) * lanes // min(lanes, 2000)).astype(np.int32)
+    sample = (np.arange(min(lanes, 2000), dtype=np.int64) * lanes // min(lanes, 2000)).astype(
+        np.int32
+    )
     mine = asks[OURS](sample)[sample]  # compiles, sorts
     for name, ask in asks.items():
         part[name] = lanes
@@ -217,7 +245,11 @@ def measure(size: tuple[int, int, int], rounds: int) -> Laps:
     for _ in range(rounds):
         for name, ask in asks.items():
             found[name].append(lap(ask, lanes, part[name]))
-            print(f"{label(size)}: {name}: {found[name][-1].seconds * 1e3:,.2f} ms", file=sys.stderr, flush=True)
+            print(
+                f"{label(size)}: {name}: {found[name][-1].seconds * 1e3:,.2f} ms",
+                file=sys.stderr,
+                flush=True,
+            )
     return found
 
 
@@ -227,14 +259,19 @@ def label(size: tuple[int, int, int]) -> str:
 
 def table(title: str, names: list[str], cells: list[list[str]], sizes: list[str]) -> str:
     head = [f"| {title} | {' | '.join(sizes)} |", "|---" * (len(sizes) + 1) + "|"]
-    return "\n".join(head + [f"| {name} | {' | '.join(row)} |" for name, row in zip(names, cells, strict=True)])
+    return "\n".join(
+        head + [f"| {name} | {' | '.join(row)} |" for name, row in zip(names, cells, strict=True)]
+    )
 
 
 def tables(found: dict[tuple[int, int, int], Laps]) -> str:
     sizes, laps = [label(size) for size in found], list(found.values())
     names = list(laps[0])
     part = [
-        [f" on {runs[n][0].lanes:,} lanes" if runs[n][0].lanes < s[0] else "" for s, runs in found.items()]
+        [
+            f" on {runs[n][0].lanes:,} lanes" if runs[n][0].lanes < s[0] else ""
+            for s, runs in found.items()
+        ]
         for n in names
     ]
     ms = [[spread(one.seconds * 1e3 for one in runs[name]) for runs in laps] for name in names]
@@ -246,7 +283,10 @@ def tables(found: dict[tuple[int, int, int], Laps]) -> str:
         for name in names
     ]
     ratio = [
-        [spread(b.seconds / a.seconds for a, b in zip(runs[OURS], runs[name], strict=True)) for runs in laps]
+        [
+            spread(b.seconds / a.seconds for a, b in zip(runs[OURS], runs[name], strict=True))
+            for runs in laps
+        ]
         for name in PEERS
     ]
     return "\n\n".join(
@@ -267,7 +307,10 @@ def roofline(sizes: list[tuple[int, int, int]]) -> str:
     """What a GPU could do at best, if it looked at every pair."""
     rows = []
     for _, flops, bandwidth in DEVICES:
-        best = [max(n * m * FLOPS_A_PAIR / flops, n * (BYTES_A_LANE + 8 * k) / bandwidth) for n, m, k in sizes]
+        best = [
+            max(n * m * FLOPS_A_PAIR / flops, n * (BYTES_A_LANE + 8 * k) / bandwidth)
+            for n, m, k in sizes
+        ]
         rows.append([f"{s * 1e3:,.3f}" if s >= 1e-6 else "below 0.001" for s in best])
     works, why = gpu.available()
     rows.append([f"see above ({why})" if works else "not run: no GPU here"] * len(sizes))
@@ -320,8 +363,12 @@ can use them (BallTree and argpartition use one); ratios are taken round by roun
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="the two small sizes, two rounds, nothing written")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="the two small sizes, two rounds, nothing written"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-write", action="store_true")
     options = parser.parse_args()

@@ -1,4 +1,5 @@
-"""What the pages of the benchmarks have in common: the machine in words, a spread, a row of results.csv."""
+"""What the pages of the benchmarks have in common: the machine in words, a spread, a row of
+results.csv."""
 
 from __future__ import annotations
 
@@ -13,7 +14,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "benchmarks" / "results.csv"
 COLUMNS = ["time", "contestant", "events", "seconds", "cpu_s", "rss_mb", "load1", "cores"]
-VECTORS = (("avx512f", "AVX-512, 16 float32 wide"), ("avx2", "AVX2, 8 float32 wide"), ("asimd", "NEON, 4 float32 wide"))
+VECTORS = (
+    ("avx512f", "AVX-512, 16 float32 wide"),
+    ("avx2", "AVX2, 8 float32 wide"),
+    ("asimd", "NEON, 4 float32 wide"),
+)
 
 
 def now() -> str:
@@ -25,7 +30,9 @@ def _cpuinfo(*keys: str) -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return ""
-    return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() in keys), "")
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() in keys), ""
+    )
 
 
 def vector() -> str:
@@ -36,7 +43,10 @@ def vector() -> str:
 
 def machine() -> str:
     model = _cpuinfo("model name") or platform.machine()
-    return f"{os.cpu_count()} cores ({model}, {vector()}), Python {platform.python_version()}, load {os.getloadavg()[0]:.1f} at the end"
+    return (
+        f"{os.cpu_count()} cores ({model}, {vector()}), Python {platform.python_version()}, "
+        f"load {os.getloadavg()[0]:.1f} at the end"
+    )
 
 
 def spread(values: Iterable[float], form: str = ",.2f") -> str:
@@ -47,12 +57,19 @@ def spread(values: Iterable[float], form: str = ",.2f") -> str:
 
 
 def append(rows: Iterable[tuple[str, int, float, float, float]]) -> None:
-    """Adds (contestant, events or whatever it counts, seconds, CPU seconds, peak memory in MB) each to results.csv."""
+    """Adds (contestant, events or whatever it counts, seconds, CPU seconds, peak memory in MB) each
+    to results.csv."""
     is_new = not ROWS.exists()
     with ROWS.open("a", newline="", encoding="utf-8") as file:
         out = csv.writer(file, lineterminator="\n")
         if is_new:
             out.writerow(COLUMNS)
         for name, count, seconds, cpu_s, rss_mb in rows:
-            figures = [f"{seconds:.6g}", f"{cpu_s:.6g}", f"{rss_mb:.0f}", f"{os.getloadavg()[0]:.1f}", os.cpu_count()]
+            figures = [
+                f"{seconds:.6g}",
+                f"{cpu_s:.6g}",
+                f"{rss_mb:.0f}",
+                f"{os.getloadavg()[0]:.1f}",
+                os.cpu_count(),
+            ]
             out.writerow([now(), name, count, *figures])

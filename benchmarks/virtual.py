@@ -1,8 +1,10 @@
-"""A fleet in virtual time: recorded events, lanes, nodes with queues, and a policy that says every few seconds who has which lane.
+"""A fleet in virtual time: recorded events, lanes, nodes with queues, and a policy that says every
+few seconds who has which lane.
 
-Nodes are fluid queues in steps of 0.1 s: what comes in faster than a node's capacity waits, and is still there when the rush is
-over, which a steady-state formula (M/M/1) would not know. At a thousand events/s and node the wait of single events within a step
-is below a millisecond and left out. Latency is looked up for each recorded event at its own time and place."""
+Nodes are fluid queues in steps of 0.1 s: what comes in faster than a node's capacity waits, and is
+still there when the rush is over, which a steady-state formula (M/M/1) would not know. At a
+thousand events/s and node the wait of single events within a step is below a millisecond and left
+out. Latency is looked up for each recorded event at its own time and place."""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ STEP_S = 0.1
 STEPS = round(TICK_S / STEP_S)
 PAUSE_STEPS = 3  # a lane stands still for so long when it changes hands
 COMPRESS = 12  # a recorded minute is one tick
-JITTER_S = 300.0  # timetables are rounded, what happens is not (recorded seconds, standard deviation)
+JITTER_S = (
+    300.0  # timetables are rounded, what happens is not (recorded seconds, standard deviation)
+)
 NIGHT_S = 8 * 3600.0  # the day begins at 08:00 UTC, when the least is going on
 MEAN_EPS = 10_000.0
 PERCENTILES = (50, 75, 99)
@@ -28,8 +32,8 @@ WINDOW_TICKS = 12  # load and skew are looked at over a minute
 
 @dataclass(frozen=True)
 class Stream:
-    """A day. Recorded events: `at_s` (ascending), float64[E]; `lane`, `place` (row of the places), int32[E]. What they
-    stand for: `came`, events by step and lane, float32[T * STEPS, L]."""
+    """A day. Recorded events: `at_s` (ascending), float64[E]; `lane`, `place` (row of the places),
+    int32[E]. What they stand for: `came`, events by step and lane, float32[T * STEPS, L]."""
 
     at_s: Floats
     lane: Ints
@@ -45,18 +49,22 @@ class Stream:
 
 
 def folded(flights: Flights, place: Ints, days: Longs, rng: np.random.Generator) -> Stream:
-    """Some of the recorded days laid over one another by the time of the day, COMPRESS times as fast, each event moved by
-    the jitter. Each stands for so many events, spread about its time in the same way, that MEAN_EPS arrive on average;
-    when exactly is chance (Poisson)."""
+    """Some of the recorded days laid over one another by the time of the day, COMPRESS times as
+    fast, each event moved by the jitter. Each stands for so many events, spread about its time in
+    the same way, that MEAN_EPS arrive on average; when exactly is chance (Poisson)."""
     day = (flights.at_s - flights.start_s) // DAY_S
     rows = np.flatnonzero(np.isin(day, days))
     clock_s = flights.at_s[rows] - flights.start_s - NIGHT_S
     lanes, ticks = flights.lanemap.lanes, DAY_S // 60
     minute = (clock_s % DAY_S // 60).astype(np.int64)
-    counts = np.bincount(minute * lanes + flights.lane[rows], minlength=ticks * lanes).reshape(ticks, lanes)
+    counts = np.bincount(minute * lanes + flights.lane[rows], minlength=ticks * lanes).reshape(
+        ticks, lanes
+    )
     apart = np.minimum(np.arange(ticks), ticks - np.arange(ticks)) * 60.0
     kernel = np.exp(-((apart / JITTER_S) ** 2) / 2)
-    shape = np.fft.irfft(np.fft.rfft(counts, axis=0) * np.fft.rfft(kernel)[:, None], n=ticks, axis=0).clip(0.0)
+    shape = np.fft.irfft(
+        np.fft.rfft(counts, axis=0) * np.fft.rfft(kernel)[:, None], n=ticks, axis=0
+    ).clip(0.0)
     mean_step = shape * (MEAN_EPS * STEP_S * ticks / shape.sum())
     came = rng.poisson(np.repeat(mean_step, STEPS, axis=0)).astype(np.float64)
     at_s = (clock_s + rng.normal(30.0, JITTER_S, len(rows))) % DAY_S / COMPRESS
@@ -68,8 +76,8 @@ class Policy(Protocol):
     """Says who has which lane."""
 
     def place(self, now_s: float, rate_eps: Floats | None, owner: Ints) -> Ints:
-        """Rows of nodes, int32[L]. `rate_eps`: what arrived since the last time (None: nothing counted yet); `owner`:
-        who has the lanes now, -1 for nobody."""
+        """Rows of nodes, int32[L]. `rate_eps`: what arrived since the last time (None: nothing
+        counted yet); `owner`: who has the lanes now, -1 for nobody."""
 
 
 def trace(policy: Policy, stream: Stream) -> Ints:
@@ -85,9 +93,10 @@ def trace(policy: Policy, stream: Stream) -> Ints:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`latency_ms`: round trip, queue and work of an event, by percentile; `rtt_ms`: the round trip alone, its mean.
-    `skew`: the busiest node's utilisation over the fleet's, by minute, each minute weighted by its events. `utilisation`:
-    the fleet's in the busiest hour, `hottest`: that of its busiest node. `moves_per_hour` of virtual time."""
+    """`latency_ms`: round trip, queue and work of an event, by percentile; `rtt_ms`: the round trip
+    alone, its mean. `skew`: the busiest node's utilisation over the fleet's, by minute, each minute
+    weighted by its events. `utilisation`: the fleet's in the busiest hour, `hottest`: that of its
+    busiest node. `moves_per_hour` of virtual time."""
 
     latency_ms: dict[int, float]
     rtt_ms: float
@@ -97,14 +106,17 @@ class Outcome:
     moves_per_hour: float
 
 
-def rtt_ms(lat: Floats, lon: Floats, node_lat: Floats, node_lon: Floats, site: Ints, rtt: RttModel) -> Floats:
+def rtt_ms(
+    lat: Floats, lon: Floats, node_lat: Floats, node_lon: Floats, site: Ints, rtt: RttModel
+) -> Floats:
     """The modelled round trip from each place to each node, float64[P, N]."""
     nodes = node_table(node_lat, node_lon, site=site)
     return terms(problem(lane_table(lat, lon), nodes, rtt, Weights(move_ms=0.0))).rtt_ms
 
 
 def waits_s(came: Floats, capacity_eps: float) -> Floats:
-    """What an event waits that comes in the middle of each step to a queue that is empty at first; float64[steps]."""
+    """What an event waits that comes in the middle of each step to a queue that is empty at first;
+    float64[steps]."""
     net = came - capacity_eps * STEP_S
     total = np.concatenate([[0.0], np.cumsum(net)])
     left = (total - np.minimum.accumulate(total))[:-1]  # at the start of each step
@@ -113,7 +125,8 @@ def waits_s(came: Floats, capacity_eps: float) -> Floats:
 
 
 def play(stream: Stream, owner: Ints, capacity_eps: Floats, rtt: Floats) -> Outcome:
-    """What the events meet when lanes are where `owner` says, int32[T, L]. `rtt`: float64[places, N]."""
+    """What the events meet when lanes are where `owner` says, int32[T, L]. `rtt`: float64[places,
+    N]."""
     ticks = len(owner)
     moved = np.zeros(owner.shape, dtype=bool)
     moved[1:] = owner[1:] != owner[:-1]

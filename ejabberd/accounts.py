@@ -1,5 +1,5 @@
-"""Accounts, each with its password in a file of its name. Whoever makes one at once with others, or is cut off and does it again, ends
-with the server and the file agreeing."""
+"""Accounts, each with its password in a file of its name. Whoever makes one at once with others, or
+is cut off and does it again, ends with the server and the file agreeing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agents import settings
-from agents.errors import CommandRefused, SettingsError
-from agents.passwords import made_once
+from agents.base.errors import CommandRefused, SettingsError
+from agents.base.files import made_once
 from ejabberd.api import AdminApi
 
 TRIES = 5
@@ -21,8 +21,8 @@ async def ensure(
 ) -> Literal["made", "changed", "there"]:
     """The account is there, with the password in its file.
 
-    One that is there without a file here was not made here: its password is replaced only with `reset`, that of the
-    account that asks never. Raises SettingsError then, XmppError."""
+    One that is there without a file here was not made here: its password is replaced only with
+    `reset`, that of the account that asks never. Raises SettingsError then, XmppError."""
     if not (reset or (secrets / user).exists()):
         await refuse_foreign(api, user, host, secrets)
     text = await asyncio.to_thread(made_once, secrets / user)
@@ -35,7 +35,8 @@ async def ensure(
             return "there"
         if api.account == f"{user}@{host}":
             raise SettingsError(
-                f"{api.account} is the account that the server's API is asked with: its password is not changed; choose "
+                f"{api.account} is the account that the server's API is asked with: its password "
+                "is not changed; choose "
                 "another name"
             ) from e
         await asked(api, "change_password", user=user, host=host, newpass=text)
@@ -48,7 +49,8 @@ async def refuse_foreign(api: AdminApi, user: str, host: str, secrets: Path) -> 
     # Who makes it at once with us has put the file there before the account.
     if await exists(api, user, host) and not (secrets / user).exists():
         raise SettingsError(
-            f"account {user}@{host} is there and was not made here: there is no {secrets / user}. Put its password into "
+            f"account {user}@{host} is there and was not made here: there is no {secrets / user}. "
+            "Put its password into "
             "that file (mode 0600), choose another name, or give --reset-password to replace it"
         )
 
@@ -61,9 +63,12 @@ async def is_password(api: AdminApi, user: str, host: str, text: str) -> bool:
     return bool(await asked(api, "check_password", user=user, host=host, password=text) == 0)
 
 
-async def asked(api: AdminApi, command: str, **arguments: str) -> Any:  # Any: each command answers its own
-    """Of those who register one account at once, each one refused leaves ejabberd 23.01 with a cache entry on which every
-    command about the account fails, and every log-in: it is asked again without what it has cached."""
+async def asked(
+    api: AdminApi, command: str, **arguments: str
+) -> Any:  # Any: each command answers its own
+    """Of those who register one account at once, each one refused leaves ejabberd 23.01 with a
+    cache entry on which every command about the account fails, and every log-in: it is asked again
+    without what it has cached."""
     for _ in range(TRIES - 1):
         try:
             return await api.call(command, **arguments)
@@ -79,9 +84,12 @@ def next_file(secrets: Path, account: str) -> Path:
     return secrets / f"{account}.next"
 
 
-async def rotate(api: AdminApi, user: str, host: str, secrets: Path, tell: Callable[[str, str], None]) -> None:
-    """A new password of 256 bits. It lies in a file before the server knows it, and takes the old one's place as soon as the
-    server does: whenever this is cut off, doing it again ends with a file that has the password. Sessions live on.
+async def rotate(
+    api: AdminApi, user: str, host: str, secrets: Path, tell: Callable[[str, str], None]
+) -> None:
+    """A new password of 256 bits. It lies in a file before the server knows it, and takes the old
+    one's place as soon as the server does: whenever this is cut off, doing it again ends with a
+    file that has the password. Sessions live on.
 
     Raises SettingsError (no such account, the files), XmppError."""
     if not await exists(api, user, host):
@@ -92,8 +100,12 @@ async def rotate(api: AdminApi, user: str, host: str, secrets: Path, tell: Calla
     try:
         await asyncio.to_thread(coming.replace, file)
     except OSError as e:
-        if not (isinstance(e, FileNotFoundError) and settings.secret(str(file)) == text):  # one beside us has done it
-            raise SettingsError(f"{file}: cannot be replaced ({e.strerror}); its password is in {coming} now") from e
+        if not (
+            isinstance(e, FileNotFoundError) and settings.secret(str(file)) == text
+        ):  # one beside us has done it
+            raise SettingsError(
+                f"{file}: cannot be replaced ({e.strerror}); its password is in {coming} now"
+            ) from e
     tell("changed", f"password of {user}@{host}, the new one is in {file}")
 
 

@@ -1,5 +1,5 @@
-"""A certificate for hosts that no public authority knows: its own authority signs once, and that key is never
-stored."""
+"""A certificate for hosts that no public authority knows: its own authority signs once, and that
+key is never stored."""
 
 from __future__ import annotations
 
@@ -37,13 +37,16 @@ def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
 def make(hosts: Sequence[str], now: datetime.datetime) -> tuple[bytes, bytes]:
     """A certificate for `hosts` and 127.0.0.1, valid for a year from `now` (aware).
 
-    Returns (the authority's certificate, for clients; the server's certificate and private key), both PEM. The
-    authority may name nothing but `hosts` (RFC 5280, 4.2.1.10): who trusts it for us trusts it for nothing else."""
+    Returns (the authority's certificate, for clients; the server's certificate and private key),
+    both PEM. The authority may name nothing but `hosts` (RFC 5280, 4.2.1.10): who trusts it for us
+    trusts it for nothing else."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = _name(f"geolane {hosts[0]}")
     loopback = ipaddress.ip_address("127.0.0.1")
     not_before, not_after = now - datetime.timedelta(hours=1), now + LIFETIME
-    allowed = [x509.DNSName(h) for h in hosts] + [x509.IPAddress(ipaddress.ip_network("127.0.0.1/32"))]
+    allowed = [x509.DNSName(h) for h in hosts] + [
+        x509.IPAddress(ipaddress.ip_network("127.0.0.1/32"))
+    ]
     ca_identifier = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
     ca = (
         x509.CertificateBuilder()
@@ -55,7 +58,9 @@ def make(hosts: Sequence[str], now: datetime.datetime) -> tuple[bytes, bytes]:
         .not_valid_after(not_after)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(sign_certificates=True), critical=True)
-        .add_extension(x509.NameConstraints(permitted_subtrees=allowed, excluded_subtrees=None), critical=True)
+        .add_extension(
+            x509.NameConstraints(permitted_subtrees=allowed, excluded_subtrees=None), critical=True
+        )
         .add_extension(ca_identifier, critical=False)
         .sign(ca_key, hashes.SHA256())
     )
@@ -71,19 +76,29 @@ def make(hosts: Sequence[str], now: datetime.datetime) -> tuple[bytes, bytes]:
         .add_extension(_usage(sign_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(
-            x509.SubjectAlternativeName([*(x509.DNSName(h) for h in hosts), x509.IPAddress(loopback)]), critical=False
+            x509.SubjectAlternativeName(
+                [*(x509.DNSName(h) for h in hosts), x509.IPAddress(loopback)]
+            ),
+            critical=False,
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_identifier), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_identifier),
+            critical=False,
+        )
         .sign(ca_key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     return ca.public_bytes(pem), leaf.public_bytes(pem) + private
 
 
 def serves(server_pem: bytes, hosts: Sequence[str], now: datetime.datetime) -> bool:
     """Whether the server's certificate names all of `hosts` and lasts another month."""
     leaf = x509.load_pem_x509_certificate(server_pem)
-    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+    names = leaf.extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    ).value.get_values_for_type(x509.DNSName)
     return set(hosts) <= set(names) and leaf.not_valid_after_utc - now > RENEW_BEFORE

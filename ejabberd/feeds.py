@@ -1,12 +1,12 @@
 """The feeds (PubSub nodes, XEP-0060) that provisioning makes, and the stanzas that make them; pure.
 
-Rights are PROTOCOL 4, 'Who may what', 1: `geolane` owns every feed, access is by whitelist, a worker is publish-only
-on its own.
+Rights are PROTOCOL 4, 'Who may what', 1: `geolane` owns every feed, access is by whitelist, a
+worker is publish-only on its own.
 
-The coordinator is subscribed to telemetry by its *bare* JID. A headline to a bare JID goes to every session with a
-priority of 0 or more (RFC 6121, 8.5.2.1.1), so the leader (priority 10) gets it and standbys (-1) do not; and the
-subscription belongs to the account, so it survives a change of leader and a restart of the server. What is published
-while nobody leads is gone."""
+The coordinator is subscribed to telemetry by its *bare* JID. A headline to a bare JID goes to every
+session with a priority of 0 or more (RFC 6121, 8.5.2.1.1), so the leader (priority 10) gets it and
+standbys (-1) do not; and the subscription belongs to the account, so it survives a change of leader
+and a restart of the server. What is published while nobody leads is gone."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ PUBSUB = "http://jabber.org/protocol/pubsub"
 OWNER = f"{PUBSUB}#owner"
 MAX_PAYLOAD_BYTES = 200_000  # telemetry of 1,000 lanes; below the stanza limit of ejabberd.yml
 
-Affiliation = Literal["owner", "publisher", "publish-only", "member", "none", "outcast"]
+FeedAffiliation = Literal["owner", "publisher", "publish-only", "member", "none", "outcast"]
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """`keeps`: how many items the service holds (0: they only pass). `greets`: a new subscriber gets the last item."""
+    """`keeps`: how many items the service holds (0: they only pass). `greets`: a new subscriber
+    gets the last item."""
 
     name: str
     keeps: int
@@ -59,29 +60,41 @@ def telemetry(worker: str) -> Feed:
 
 
 def _form(kind: str, fields: Mapping[str, str]) -> str:
-    rows = "".join(f"<field var={quoteattr(k)}><value>{v}</value></field>" for k, v in fields.items())
+    rows = "".join(
+        f"<field var={quoteattr(k)}><value>{v}</value></field>" for k, v in fields.items()
+    )
     return (
-        f'<x xmlns="jabber:x:data" type="submit"><field var="FORM_TYPE" type="hidden"><value>{kind}</value></field>'
+        '<x xmlns="jabber:x:data" type="submit"><field var="FORM_TYPE" '
+        f'type="hidden"><value>{kind}</value></field>'
         f"{rows}</x>"
     )
 
 
 def _iq(namespace: str, content: str, name: str) -> str:
     return (
-        f'<iq xmlns="jabber:client" type="set" id={quoteattr(name)}><pubsub xmlns="{namespace}">{content}</pubsub></iq>'
+        f'<iq xmlns="jabber:client" type="set" id={quoteattr(name)}><pubsub '
+        f'xmlns="{namespace}">{content}</pubsub></iq>'
     )
 
 
 def create(feed: Feed) -> str:
     """Make the feed; answered with `conflict` where it is there."""
     form = _form(f"{PUBSUB}#node_config", feed.config())
-    return _iq(PUBSUB, f"<create node={quoteattr(feed.name)}/><configure>{form}</configure>", f"make {feed.name}")
+    return _iq(
+        PUBSUB,
+        f"<create node={quoteattr(feed.name)}/><configure>{form}</configure>",
+        f"make {feed.name}",
+    )
 
 
 def configure(feed: Feed) -> str:
     """Bring a feed that is there to this configuration."""
     form = _form(f"{PUBSUB}#node_config", feed.config())
-    return _iq(OWNER, f"<configure node={quoteattr(feed.name)}>{form}</configure>", f"configure {feed.name}")
+    return _iq(
+        OWNER,
+        f"<configure node={quoteattr(feed.name)}>{form}</configure>",
+        f"configure {feed.name}",
+    )
 
 
 def delete(feed: str) -> str:
@@ -89,13 +102,19 @@ def delete(feed: str) -> str:
     return _iq(OWNER, f"<delete node={quoteattr(feed)}/>", f"delete {feed}")
 
 
-def affiliate(feed: str, affiliations: Iterable[tuple[str, Affiliation]]) -> str:
+def affiliate(feed: str, affiliations: Iterable[tuple[str, FeedAffiliation]]) -> str:
     """Set the affiliations of these bare JIDs; others keep theirs."""
-    rows = "".join(f'<affiliation jid={quoteattr(jid)} affiliation="{a}"/>' for jid, a in affiliations)
-    return _iq(OWNER, f"<affiliations node={quoteattr(feed)}>{rows}</affiliations>", f"affiliate {feed}")
+    rows = "".join(
+        f'<affiliation jid={quoteattr(jid)} affiliation="{a}"/>' for jid, a in affiliations
+    )
+    return _iq(
+        OWNER, f"<affiliations node={quoteattr(feed)}>{rows}</affiliations>", f"affiliate {feed}"
+    )
 
 
 def subscribe(feed: str, jid: str) -> str:
     """Subscribe `jid` as the owner; again and again makes one subscription."""
     row = f'<subscription jid={quoteattr(jid)} subscription="subscribed"/>'
-    return _iq(OWNER, f"<subscriptions node={quoteattr(feed)}>{row}</subscriptions>", f"subscribe {feed}")
+    return _iq(
+        OWNER, f"<subscriptions node={quoteattr(feed)}>{row}</subscriptions>", f"subscribe {feed}"
+    )

@@ -1,8 +1,10 @@
-"""Provisioning brings accounts, roster, room and feeds to what PROTOCOL 4 says, from whatever state: twice is once.
+"""Provisioning brings accounts, roster, room and feeds to what PROTOCOL 4 says, from whatever
+state: twice is once.
 
-It adds and never takes away: who is in the room already keeps the affiliation that the room's owners gave (the room
-is the truth about people), and an account keeps its password as long as its file is there. PubSub has no admin API in
-ejabberd 23.01, so feeds are made by stanzas in the coordinator's name; the service's answers are not seen here."""
+It adds and never takes away: who is in the room already keeps the affiliation that the room's
+owners gave (the room is the truth about people), and an account keeps its password as long as its
+file is there. PubSub has no admin API in ejabberd 23.01, so feeds are made by stanzas in the
+coordinator's name; the service's answers are not seen here."""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agents.errors import CommandRefused, SettingsError, XmppError
+from agents import settings
+from agents.base.errors import CommandRefused, SettingsError, XmppError
 from ejabberd import accounts, feeds
 from ejabberd.api import AdminApi
 
@@ -40,12 +43,14 @@ ROOM_OPTIONS = {
 NO_PRIVATE_MESSAGES = {"allow_private_messages": "false", "allowpm": "none"}
 """The first up to 23.04, the second since; a room knows one of them."""
 OPERATORS = "operators"
-"""The group of the people at DOMAIN whom provisioning has put into the room: they may upload files."""
+"""The group of the people at DOMAIN whom provisioning has put into the room: they may upload
+files."""
 ARCHIVE_DAYS = 90
 
 
 Did = Literal["made", "changed", "set", "there"]
-"""What became of a thing; `set`: it is as it should be now, and what it was before cannot be seen."""
+"""What became of a thing; `set`: it is as it should be now, and what it was before cannot be
+seen."""
 Tell = Callable[[Did, str], None]
 
 
@@ -55,13 +60,16 @@ def tell_nobody(did: Did, what: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who has an account at DOMAIN and a place in the ops room: member = look, admin = act, owner = tune (DESIGN 4)."""
+    """Who has an account at DOMAIN and a place in the ops room: member = look, admin = act, owner =
+    tune (DESIGN 4)."""
 
     name: str
     affiliation: Literal["member", "admin", "owner"]
 
 
-async def _account(api: AdminApi, user: str, host: str, secrets: Path, reset: bool) -> tuple[Did, str]:
+async def _account(
+    api: AdminApi, user: str, host: str, secrets: Path, reset: bool
+) -> tuple[Did, str]:
     """What became of it, in words."""
     did = await accounts.ensure(api, user, host, secrets, reset=reset)
     its = {
@@ -73,13 +81,16 @@ async def _account(api: AdminApi, user: str, host: str, secrets: Path, reset: bo
 
 
 async def pubsub(api: AdminApi, domain: str, *stanzas: str) -> None:
-    """Send stanzas to the service in the coordinator's name. A call returns when the service has handled its stanza;
-    they go one at a time because ejabberd 23.01 gives up one of two requests whose transactions collide (`aborted,
-    cyclic`)."""
+    """Send stanzas to the service in the coordinator's name. A call returns when the service has
+    handled its stanza; they go one at a time because ejabberd 23.01 gives up one of two requests
+    whose transactions collide (`aborted, cyclic`)."""
     async with api.one_at_a_time():
         for stanza in stanzas:
             await api.call(
-                "send_stanza", from_=f"{COORDINATOR}@fleet.{domain}", to=f"pubsub.fleet.{domain}", stanza=stanza
+                "send_stanza",
+                from_=f"{COORDINATOR}@fleet.{domain}",
+                to=f"pubsub.fleet.{domain}",
+                stanza=stanza,
             )
 
 
@@ -89,15 +100,23 @@ async def _feed(api: AdminApi, domain: str, feed: feeds.Feed, *more: str) -> Non
 
 
 async def add_worker(
-    api: AdminApi, domain: str, worker: str, secrets: Path, tell: Tell = tell_nobody, *, reset: bool = False
+    api: AdminApi,
+    domain: str,
+    worker: str,
+    secrets: Path,
+    tell: Tell = tell_nobody,
+    *,
+    reset: bool = False,
 ) -> None:
-    """Account, password file, place in the shared roster and telemetry feed of one worker (`node-iad-1`, `router-1`).
+    """Account, password file, place in the shared roster and telemetry feed of one worker
+    (`node-iad-1`, `router-1`).
 
-    Also while the server is in use: who is online gets a roster push. Raises SettingsError (name; an account that was not
-    made here, without `reset`), XmppError."""
+    Also while the server is in use: who is online gets a roster push. Raises SettingsError (name;
+    an account that was not made here, without `reset`), XmppError."""
     if not WORKER.fullmatch(worker):
         raise SettingsError(
-            f"worker {worker!r}: an account is node-NAME or router-NAME, of a to z, digits, dots, hyphens"
+            f"worker {worker!r}: an account is node-NAME or router-NAME, of a to z, digits, dots, "
+            "hyphens"
         )
     fleet = f"fleet.{domain}"
     jid = f"{worker}@{fleet}"
@@ -118,15 +137,22 @@ async def add_worker(
 
 
 async def add_person(
-    api: AdminApi, domain: str, person: Person, secrets: Path, tell: Tell = tell_nobody, *, reset: bool = False
+    api: AdminApi,
+    domain: str,
+    person: Person,
+    secrets: Path,
+    tell: Tell = tell_nobody,
+    *,
+    reset: bool = False,
 ) -> None:
-    """Account, password file, place in the room (unless the room knows them), the right to read the operator feeds and the
-    right to upload.
+    """Account, password file, place in the room (unless the room knows them), the right to read the
+    operator feeds and the right to upload.
 
     Raises SettingsError (name; an account that was not made here, without `reset`), XmppError."""
     if not PERSON.fullmatch(person.name) or WORKER.match(person.name) or person.name == COORDINATOR:
         raise SettingsError(
-            f"person {person.name!r}: a to z, digits, dots, hyphens; not geolane, node-... or router-..."
+            f"person {person.name!r}: a to z, digits, dots, hyphens; not geolane, node-... or "
+            "router-..."
         )
     jid = f"{person.name}@{domain}"
     room = {"name": ROOM, "service": f"conference.{domain}"}
@@ -137,7 +163,9 @@ async def add_person(
     if now != "outcast":
         member = {"user": person.name, "host": domain, "group": OPERATORS, "grouphost": domain}
         await _operators(api, "srg_user_add", **member)
-        await pubsub(api, domain, *(feeds.affiliate(f.name, [(jid, "member")]) for f in feeds.OPERATOR_FEEDS))
+        await pubsub(
+            api, domain, *(feeds.affiliate(f.name, [(jid, "member")]) for f in feeds.OPERATOR_FEEDS)
+        )
     if now in ("none", person.affiliation):
         tell(did, f"{account}; {person.affiliation} in the room")
     else:
@@ -145,18 +173,23 @@ async def add_person(
 
 
 async def _roster(api: AdminApi, domain: str) -> None:
-    """Workers see the coordinator and it sees them, both ways; no worker sees another (O(N) presences). People see nobody by
-    it."""
+    """Workers see the coordinator and it sees them, both ways; no worker sees another (O(N)
+    presences). People see nobody by it."""
     fleet = f"fleet.{domain}"
     for group, shows in (("workers", "coordinator"), ("coordinator", "workers")):
-        await api.call("srg_create", group=group, host=fleet, label=group, description=group, display=shows)
-    await api.call("srg_user_add", user=COORDINATOR, host=fleet, group="coordinator", grouphost=fleet)
+        await api.call(
+            "srg_create", group=group, host=fleet, label=group, description=group, display=shows
+        )
+    await api.call(
+        "srg_user_add", user=COORDINATOR, host=fleet, group="coordinator", grouphost=fleet
+    )
     words = {"label": OPERATORS, "description": OPERATORS, "display": ""}
     await _operators(api, "srg_create", group=OPERATORS, host=domain, **words)
 
 
 async def _operators(api: AdminApi, command: str, **arguments: str) -> None:
-    """Of the group at DOMAIN. A server whose configuration is older has no shared groups there, and any account may upload."""
+    """Of the group at DOMAIN. A server whose configuration is older has no shared groups there, and
+    any account may upload."""
     try:
         await api.call(command, **arguments)
     except CommandRefused as e:
@@ -173,21 +206,36 @@ async def _room(api: AdminApi, domain: str, tell: Tell) -> None:
         options = [{"name": name, "value": value} for name, value in ROOM_OPTIONS.items()]
         await api.call("create_room_with_opts", **room, host=domain, options=options)
     now = await api.call("get_room_options", **room)
-    wanted = ROOM_OPTIONS | {name: value for name, value in NO_PRIVATE_MESSAGES.items() if name in now}
+    wanted = ROOM_OPTIONS | {
+        name: value for name, value in NO_PRIVATE_MESSAGES.items() if name in now
+    }
     wrong = {option: value for option, value in wanted.items() if now.get(option) != value}
     for option, value in wrong.items():
         await api.call("change_room_option", **room, option=option, value=value)
-    corrected = f": {', '.join(f'{option}={value}' for option, value in wrong.items())}" if there and wrong else ""
-    tell("made" if not there else "changed" if wrong else "there", f"room {ROOM}@{service}{corrected}")
+    corrected = (
+        f": {', '.join(f'{option}={value}' for option, value in wrong.items())}"
+        if there and wrong
+        else ""
+    )
+    tell(
+        "made" if not there else "changed" if wrong else "there",
+        f"room {ROOM}@{service}{corrected}",
+    )
     bot = f"{COORDINATOR}@fleet.{domain}"
     await api.call("set_room_affiliation", **room, jid=bot, affiliation="owner")
     await api.call("muc_register_nick", nick=COORDINATOR, jid=bot, service=service)
 
 
 async def _trim_archive(api: AdminApi, domain: str) -> None:
-    """Let go of messages older than ARCHIVE_DAYS, in the background (the archive's table may hold 2 GB)."""
+    """Let go of messages older than ARCHIVE_DAYS, in the background (the archive's table may hold 2
+    GB)."""
     await api.call(
-        "delete_old_mam_messages_batch", host=domain, type="all", days=ARCHIVE_DAYS, batch_size=1000, rate=10_000
+        "delete_old_mam_messages_batch",
+        host=domain,
+        type="all",
+        days=ARCHIVE_DAYS,
+        batch_size=1000,
+        rate=10_000,
     )
 
 
@@ -201,10 +249,12 @@ async def provision(
     *,
     reset: bool = False,
 ) -> None:
-    """Everything: the coordinator, the room, the operators' feeds, then each worker and person. Idempotent.
+    """Everything: the coordinator, the room, the operators' feeds, then each worker and person.
+    Idempotent.
 
-    `tell` hears what was done, a line a thing. Each account's password lies in `secrets`/ACCOUNT, mode 0600. Raises
-    SettingsError (name; an account that was not made here, without `reset`), XmppError (server)."""
+    `tell` hears what was done, a line a thing. Each account's password lies in `secrets`/ACCOUNT,
+    mode 0600. Raises SettingsError (name; an account that was not made here, without `reset`),
+    XmppError (server)."""
     await asyncio.to_thread(secrets.mkdir, mode=0o700, parents=True, exist_ok=True)
     tell(*await _account(api, COORDINATOR, f"fleet.{domain}", secrets, reset))
     try:
@@ -216,7 +266,9 @@ async def provision(
             first.create_task(_trim_archive(api, domain))
         tell("set", f"shared roster groups workers and coordinator at fleet.{domain}")
         tell(
-            "set", f"feeds at pubsub.fleet.{domain}: {', '.join(f.name for f in (feeds.TUNING, *feeds.OPERATOR_FEEDS))}"
+            "set",
+            f"feeds at pubsub.fleet.{domain}: "
+            f"{', '.join(f.name for f in (feeds.TUNING, *feeds.OPERATOR_FEEDS))}",
         )
         async with asyncio.TaskGroup() as then:
             for worker in workers:
@@ -228,3 +280,87 @@ async def provision(
         if known is None or others is not None:
             raise
         raise known.exceptions[0] from group
+
+
+# ---- What provisioning never does: a worker's place taken away again. It may be cut off at any
+# point, and done again.
+
+TellText = Callable[[str, str], None]
+
+
+async def remove_worker(
+    api: AdminApi, domain: str, worker: str, secrets: Path, tell: TellText
+) -> None:
+    """Account, place in the shared roster, feed and password file of one worker; its session ends.
+    Who leads must have fenced it before, else it does so now. Raises SettingsError (name, file),
+    XmppError."""
+    if not WORKER.fullmatch(worker):
+        raise SettingsError(f"worker {worker!r}: an account is node-NAME or router-NAME")
+    fleet, feed = f"fleet.{domain}", feeds.telemetry(worker).name
+    there = await accounts.exists(api, worker, fleet)
+    try:
+        await api.call("srg_user_del", user=worker, host=fleet, group="workers", grouphost=fleet)
+    except CommandRefused as e:
+        if there or e.condition in ("not-authorized", "forbidden"):
+            raise
+    await pubsub(
+        api,
+        domain,
+        feeds.affiliate(feeds.TUNING.name, [(f"{worker}@{fleet}", "none")]),
+        feeds.delete(feed),
+    )
+    if there:
+        await api.call("unregister", user=worker, host=fleet)
+    tell("gone", f"account {worker}@{fleet}, its place in the roster, feed {feed}")
+    await asyncio.to_thread(accounts.forget, secrets, worker)
+
+
+# ---- What provisioning would do, found by looking only. Feeds cannot be seen by the admin API:
+# they are always set anew.
+
+
+async def provision_dry_run(
+    api: AdminApi,
+    domain: str,
+    workers: Sequence[str],
+    people: Sequence[Person],
+    secrets: Path,
+    tell: Tell,
+    *,
+    reset: bool = False,
+) -> None:
+    """The lines of `provision` for the same arguments. Raises SettingsError (a password's file, or
+    none for an account that is there), XmppError."""
+    fleet = f"fleet.{domain}"
+    for user in (COORDINATOR, *workers):
+        await _look_at_account(api, user, fleet, secrets, tell, reset)
+    for person in people:
+        await _look_at_account(api, person.name, domain, secrets, tell, reset)
+    service = f"conference.{domain}"
+    if f"{ROOM}@{service}" not in await api.call("muc_online_rooms", service=service):
+        tell("made", f"room {ROOM}@{service}")
+    else:
+        now = await api.call("get_room_options", name=ROOM, service=service)
+        wanted = ROOM_OPTIONS | {
+            name: value for name, value in NO_PRIVATE_MESSAGES.items() if name in now
+        }
+        wrong = [f"{name}={value}" for name, value in wanted.items() if now.get(name) != value]
+        tell(
+            "changed" if wrong else "there",
+            f"room {ROOM}@{service}" + (f": {', '.join(wrong)}" if wrong else ""),
+        )
+    tell("set", f"shared rosters and feeds at {fleet}")
+
+
+async def _look_at_account(
+    api: AdminApi, user: str, host: str, secrets: Path, tell: Tell, reset: bool
+) -> None:
+    account, file = f"account {user}@{host}", secrets / user
+    if not (reset or file.exists()):
+        await accounts.refuse_foreign(api, user, host, secrets)
+    if not await accounts.exists(api, user, host):
+        tell("made", account)
+    elif file.exists() and await accounts.is_password(api, user, host, settings.secret(str(file))):
+        tell("there", account)
+    else:
+        tell("changed", f"{account}: its password would be the one in {file}")

@@ -1,5 +1,5 @@
-"""One private ejabberd per folder: loopback only, unprivileged, without Erlang distribution, and started again it has
-the same ports and data.
+"""One private ejabberd per folder: loopback only, unprivileged, without Erlang distribution, and
+started again it has the same ports and data.
 
     ours    ca.pem      for clients                     its    spool/   the database
             conf/       configuration, certificate             log/     bounded logs
@@ -26,17 +26,17 @@ import string
 import subprocess
 from pathlib import Path
 
-from agents import log, ports
-from agents.errors import InstallError, NoAnswer, NotConnected, SettingsError, XmppError
-from agents.unprivileged import require_reachable, run_as
+from agents.base import log, ports
+from agents.base.errors import InstallError, NoAnswer, NotConnected, SettingsError, XmppError
+from agents.base.unprivileged import require_reachable, run_as
 from ejabberd import certificate
 from ejabberd.api import AdminApi
 
 TEMPLATE = Path(__file__).with_name("ejabberd.yml")
 ERLANG_LIBRARIES = "/usr/lib/*/ejabberd-*/ebin/ejabberd.app"
 INSIDE = Path("/proc/self/cwd")
-"""The server's own name for its folder, whatever that is called: ejabberd 23.01 opens no certificate and serves no page
-below a folder with letters beyond ASCII."""
+"""The server's own name for its folder, whatever that is called: ejabberd 23.01 opens no
+certificate and serves no page below a folder with letters beyond ASCII."""
 SOCKET_PATH_LIMIT = 107  # unix(7): sun_path holds 108 bytes with its end
 POLL_S = 0.05
 STACK_KILOWORDS = "8192"  # 64 MB, of which only what is used is taken
@@ -44,16 +44,24 @@ LOG = log.get("ejabberd")
 
 
 def hosts(domain: str) -> list[str]:
-    """Every name that the server answers to, and that its certificate must hold; the people's domain first."""
+    """Every name that the server answers to, and that its certificate must hold; the people's
+    domain first."""
     services = ("fleet", "conference", "pubsub.fleet", "pubsub", "upload")
     return [domain, *(f"{service}.{domain}" for service in services)]
 
 
 class Server:
-    """A private ejabberd in `folder` for `domain`. Ports left out are those of the last run, else free ones;
-    until it has served, others when somebody took them."""
+    """A private ejabberd in `folder` for `domain`. Ports left out are those of the last run, else
+    free ones; until it has served, others when somebody took them."""
 
-    def __init__(self, folder: Path, domain: str, *, c2s_port: int | None = None, http_port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        domain: str,
+        *,
+        c2s_port: int | None = None,
+        http_port: int | None = None,
+    ) -> None:
         self.folder = folder.absolute()
         self.domain = domain
         kept = self._kept_ports()
@@ -68,9 +76,13 @@ class Server:
         self._lock: int | None = None
         self._has_served = False
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?", domain):
-            raise SettingsError(f"domain {domain!r}: letters a to z, digits, dots and hyphens make a domain")
+            raise SettingsError(
+                f"domain {domain!r}: letters a to z, digits, dots and hyphens make a domain"
+            )
         if len(os.fsencode(self.api.socket_path)) > SOCKET_PATH_LIMIT:
-            raise SettingsError(f"{self.folder}: too long by name for a unix socket in it; choose a shorter one")
+            raise SettingsError(
+                f"{self.folder}: too long by name for a unix socket in it; choose a shorter one"
+            )
 
     @property
     def pid(self) -> int | None:
@@ -82,17 +94,20 @@ class Server:
         return pid if self._is_ours(pid) else None
 
     async def start(self, timeout_s: float = 30) -> None:
-        """Start the server and wait until it serves; a server that a killed run left is ended first.
+        """Start the server and wait until it serves; a server that a killed run left is ended
+        first.
 
-        Does nothing when this object's own server runs. Raises InstallError (no ejabberd), SettingsError (folder or
-        port cannot be used), XmppError (it does not come up, with the end of its log; or another run uses the
-        folder)."""
+        Does nothing when this object's own server runs. Raises InstallError (no ejabberd),
+        SettingsError (folder or port cannot be used), XmppError (it does not come up, with the end
+        of its log; or another run uses the folder)."""
         if self._process is not None and self._is_ours(self._process.pid):
             return
         erlang_libraries = await asyncio.to_thread(self._installed)
         require_reachable(self.folder, self.user)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.folder.chmod(0o711 if self.user.switch else 0o700)  # its user passes through, and may not list it
+        self.folder.chmod(
+            0o711 if self.user.switch else 0o700
+        )  # its user passes through, and may not list it
         require_reachable(self.folder / "spool", self.user)
         self._take_lock()
         try:
@@ -106,7 +121,9 @@ class Server:
                 async with asyncio.timeout(timeout_s):
                     await self._until_serving()
             except TimeoutError as e:
-                raise XmppError(f"ejabberd does not serve after {timeout_s:g} s:\n{self.log_tail()}") from e
+                raise XmppError(
+                    f"ejabberd does not serve after {timeout_s:g} s:\n{self.log_tail()}"
+                ) from e
         except BaseException:
             await self._end(timeout_s=0)
             self._release_lock()
@@ -115,15 +132,17 @@ class Server:
         LOG.info("server_started", pid=self.pid, c2s_port=self.c2s_port)
 
     async def stop(self, timeout_s: float = 10) -> None:
-        """End the server, also one that a killed run left: asked first, killed after `timeout_s`. Nothing happens when it
-        does not run. Raises XmppError when it belongs to another run that is alive."""
+        """End the server, also one that a killed run left: asked first, killed after `timeout_s`.
+        Nothing happens when it does not run. Raises XmppError when it belongs to another run that
+        is alive."""
         if self._process is None and self.pid is not None:
             self._take_lock()
         await self._end(timeout_s)
         self._release_lock()
 
     def kill(self) -> None:
-        """SIGKILL at once, for tests of what follows; `start()` brings it back on the same ports and data."""
+        """SIGKILL at once, for tests of what follows; `start()` brings it back on the same ports
+        and data."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()  # a killed process ends within milliseconds
@@ -142,10 +161,13 @@ class Server:
     # ---- starting ----
 
     def _leave_taken_ports(self) -> None:
-        """Ports that somebody else has taken are given up for others, unless they were asked for or clients know them."""
+        """Ports that somebody else has taken are given up for others, unless they were asked for or
+        clients know them."""
         for port in filter(ports.taken, (self.c2s_port, self.http_port)):
             if self._asked or self._has_served:
-                raise SettingsError(f"port {port} of 127.0.0.1 is taken by another program; choose another")
+                raise SettingsError(
+                    f"port {port} of 127.0.0.1 is taken by another program; choose another"
+                )
             LOG.info("server_port_taken", port=port)
             self.c2s_port, self.http_port = ports.free(), ports.free()
             return
@@ -160,7 +182,9 @@ class Server:
     def _installed(self) -> str:
         found = sorted(glob.glob(ERLANG_LIBRARIES))
         if not found or shutil.which("erl") is None:
-            raise InstallError("ejabberd is not installed: apt-get install ejabberd (make install does it)")
+            raise InstallError(
+                "ejabberd is not installed: apt-get install ejabberd (make install does it)"
+            )
         return str(Path(found[-1]).parents[2])
 
     def _take_lock(self) -> None:
@@ -172,7 +196,8 @@ class Server:
         except BlockingIOError as e:
             os.close(lock)
             raise XmppError(
-                f"{self.folder}: another run is using this folder; stop it, or choose another folder"
+                f"{self.folder}: another run is using this folder; stop it, or choose another "
+                "folder"
             ) from e
         self._lock = lock
 
@@ -183,12 +208,17 @@ class Server:
 
     def _prepare(self) -> None:
         conf = self.folder / "conf"
-        for folder, mode, give in ((conf, 0o750, False), *((self.folder / n, 0o700, True) for n in self._private())):
+        for folder, mode, give in (
+            (conf, 0o750, False),
+            *((self.folder / n, 0o700, True) for n in self._private()),
+        ):
             folder.mkdir(mode=0o700, exist_ok=True)
             self.user.own(folder, mode, give=give)
         self.web.mkdir(exist_ok=True)
         self.user.own(self.web, 0o750, give=False)
-        (self.folder / "ports.json").write_text(json.dumps({"c2s": self.c2s_port, "http": self.http_port}), "ascii")
+        (self.folder / "ports.json").write_text(
+            json.dumps({"c2s": self.c2s_port, "http": self.http_port}), "ascii"
+        )
         (self.folder / "run" / "api.sock").unlink(missing_ok=True)
         self.user.write(
             conf / "ejabberd.yml",
@@ -209,7 +239,11 @@ class Server:
         now = datetime.datetime.now(datetime.UTC)
         pem = conf / "server.pem"
         names = hosts(self.domain)
-        if not (self.ca_file.exists() and pem.exists() and certificate.serves(pem.read_bytes(), names, now)):
+        if not (
+            self.ca_file.exists()
+            and pem.exists()
+            and certificate.serves(pem.read_bytes(), names, now)
+        ):
             ca, server = certificate.make(names, now)
             self.user.write(pem, server)
             self.ca_file.write_bytes(ca)
@@ -231,10 +265,32 @@ class Server:
             "ERL_MAX_PORTS": "16384",
             "ERL_CRASH_DUMP_BYTES": "0",
         }
-        # +sss: the XML library recurses on the scheduler's stack, 6,000 nested elements were more than its usual 1 MB (docs/security.md).
-        # No -name, no -sname: no Erlang distribution, so no epmd, cookie or further port. +sbwt none: no busy waiting.
-        quiet = ["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none", "+P", "262144", "+sss", STACK_KILOWORDS]
-        command = ["erl", "-noinput", *quiet, "-mnesia", "dir", f'"{INSIDE}/spool"', "-s", "ejabberd", *self._mark()]
+        # +sss: the XML library recurses on the scheduler's stack, 6,000 nested elements were more
+        # than its usual 1 MB (docs/security.md). No -name, no -sname: no Erlang distribution, so no
+        # epmd, cookie or further port. +sbwt none: no busy waiting.
+        quiet = [
+            "+sbwt",
+            "none",
+            "+sbwtdcpu",
+            "none",
+            "+sbwtdio",
+            "none",
+            "+P",
+            "262144",
+            "+sss",
+            STACK_KILOWORDS,
+        ]
+        command = [
+            "erl",
+            "-noinput",
+            *quiet,
+            "-mnesia",
+            "dir",
+            f'"{INSIDE}/spool"',
+            "-s",
+            "ejabberd",
+            *self._mark(),
+        ]
         with open(f / "server.out", "wb") as out:
             self._process = subprocess.Popen(
                 command,
@@ -262,13 +318,15 @@ class Server:
     # ---- ending ----
 
     def _mark(self) -> list[str]:
-        """Arguments that mean nothing to Erlang, and by which the server of this folder is known."""
+        """Arguments that mean nothing to Erlang, and by which the server of this folder is
+        known."""
         return ["-geolane", str(self.folder)]
 
     def _is_ours(self, pid: int) -> bool:
         """Whether `pid` runs (a zombie has no command line) and is the server of this very folder.
 
-        Our own child is asked as a child: while it turns from `erl` into the emulator its command line is empty."""
+        Our own child is asked as a child: while it turns from `erl` into the emulator its command
+        line is empty."""
         if self._process is not None and self._process.pid == pid:
             return self._process.poll() is None
         try:

@@ -1,13 +1,13 @@
-"""A small fleet of heavy lanes once more, part by part: a few nodes that compete for the same lanes are emptied and filled anew,
-and stay so where that is cheaper."""
+"""A small fleet of heavy lanes once more, part by part: a few nodes that compete for the same lanes
+are emptied and filled anew, and stay so where that is cheaper."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from kernels.lists import Lists, priced_ms
+from kernels.placement.candidates import Lists, priced_ms
+from kernels.placement.integral import begin, finish, now_ms, optimum, round_off
 from kernels.tables import Floats, Ints
-from kernels.whole import begin, finish, now_ms, optimum, round_off
 
 TOGETHER = 10  # nodes that are filled anew at a time
 MOST_NODES = 128  # that are tried as the middle of a part
@@ -16,15 +16,17 @@ GAIN = 1e-6  # share of what a part costs that must be won
 
 
 def again(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints) -> int:
-    """Changes `place` int32[L], each on its lane's list, where that is cheaper; returns the number of parts in which it did.
-    `price` float64[N]."""
+    """Changes `place` int32[L], each on its lane's list, where that is cheaper; returns the number
+    of parts in which it did. `price` float64[N]."""
     nodes = len(room)
     if (place < 0).any() or nodes <= TOGETHER:  # all of them together is what has been done already
         return 0
     priced = priced_ms(lists.node, lists.cost_ms, price)
     now = now_ms(lists, place) + price[place]
     used = np.bincount(place, lists.load, minlength=nodes)
-    worth = np.bincount(place, (now - priced.min(axis=1)) * lists.load, minlength=nodes) + price * (room - used)
+    worth = np.bincount(place, (now - priced.min(axis=1)) * lists.load, minlength=nodes) + price * (
+        room - used
+    )
     near = _near(lists, priced - now[:, None], place, nodes)
     won = 0
     for middle in np.argsort(-worth, kind="stable")[:MOST_NODES]:
@@ -33,8 +35,8 @@ def again(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints) ->
 
 
 def _near(lists: Lists, loss: Floats, place: Ints, nodes: int) -> Ints:
-    """For each node those that compete with it most, itself first: to which some lane would lose least by moving, or from
-    which. `loss` float64[L, W], of each lane at each node on its list."""
+    """For each node those that compete with it most, itself first: to which some lane would lose
+    least by moving, or from which. `loss` float64[L, W], of each lane at each node on its list."""
     lane, column = np.nonzero(lists.node >= 0)
     apart = np.full((nodes, nodes), np.inf)
     np.minimum.at(apart, (place[lane], lists.node[lane, column]), loss[lane, column])
@@ -44,7 +46,8 @@ def _near(lists: Lists, loss: Floats, place: Ints, nodes: int) -> Ints:
 
 
 def _anew(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, some: Ints) -> bool:
-    """Fills the nodes `some` anew with the lanes that they have; whether that is cheaper, and so was done."""
+    """Fills the nodes `some` anew with the lanes that they have; whether that is cheaper, and so
+    was done."""
     within = np.full(len(room) + 1, -1, dtype=np.int32)  # the last for those that are on no list
     within[some] = np.arange(len(some), dtype=np.int32)
     rows = np.flatnonzero(within[place] >= 0)

@@ -1,24 +1,24 @@
-"""A small fleet of heavy lanes searched further, by simulated annealing: lanes are moved and swapped at random, at first also where
-that costs something and beyond a node's room, for a price; what ends beyond it is fitted in again, and the search goes on
-within the room.
+"""A small fleet of heavy lanes searched further, by simulated annealing: lanes are moved and
+swapped at random, at first also where that costs something and beyond a node's room, for a price;
+what ends beyond it is fitted in again, and the search goes on within the room.
 
-Kirkpatrick, Gelatt, Vecchi, "Optimization by Simulated Annealing", Science 220 (1983). Random numbers: Marsaglia, "Xorshift
-RNGs", Journal of Statistical Software 8 (2003)."""
+Kirkpatrick, Gelatt, Vecchi, "Optimization by Simulated Annealing", Science 220 (1983). Random
+numbers: Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8 (2003)."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from kernels.jit import HAVE_NUMBA, njit
-from kernels.lists import Lists, matrix, priced_ms
+from kernels.placement.candidates import Lists, matrix, priced_ms
+from kernels.placement.integral import finish
 from kernels.tables import Floats, Ints
-from kernels.whole import finish
 
 STEPS, MOST_STEPS = 2_500, 2_500_000  # for each lane, and in all, in each phase
 NEAREST = 30  # nodes that a lane tries: the cheapest for it, their prices added
 PHASES = ((0.8, 0.1), (2.0, 0.3), (np.inf, 0.15))
-"""Of the search: times a node's price that room beyond it costs at first (none is used at inf), and what a step may cost at
-first, as a share of a node's part of the gap."""
+"""Of the search: times a node's price that room beyond it costs at first (none is used at inf), and
+what a step may cost at first, as a share of a node's part of the gap."""
 DEAR_LAST = 10.0  # times a node's price that room beyond it costs at last
 LEAST_PRICE = 0.1  # times the mean price that each node's is higher here: none is free
 OUT = 2  # lanes that make way for one at most
@@ -26,22 +26,38 @@ ELSEWHERE = 0.2  # of those that make way go to another node than the one whose 
 SEED = 88172645463325252
 
 
-def anneal(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, gap: float, least: float) -> Ints:
-    """A cheaper placement, int32[L], or `place` itself; that too where a lane waits, or without numba (it takes minutes then).
+def anneal(
+    lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, gap: float, least: float
+) -> Ints:
+    """A cheaper placement, int32[L], or `place` itself; that too where a lane waits, or without
+    numba (it takes minutes then).
 
-    `room`, `price` float64[N]; `gap`: what `place` costs more than is proven to be needed, and `least` what the last search must
-    save, in ms x events/s. The same input gives the same output."""
+    `room`, `price` float64[N]; `gap`: what `place` costs more than is proven to be needed, and
+    `least` what the last search must save, in ms x events/s. The same input gives the same
+    output."""
     if (place < 0).any() or gap <= 0 or not HAVE_NUMBA:
         return place
     lanes, nodes = len(place), len(room)
-    order = np.argsort(priced_ms(lists.node, lists.cost_ms, price), axis=1, kind="stable")[:, :NEAREST]
+    order = np.argsort(priced_ms(lists.node, lists.cost_ms, price), axis=1, kind="stable")[
+        :, :NEAREST
+    ]
     near = np.ascontiguousarray(np.take_along_axis(lists.node, order, axis=1))
     cost = matrix(lists.node, lists.cost_ms, lists.load, nodes)
     dear = price + LEAST_PRICE * price.mean()
     best = place
     for times, share in PHASES:
         new = best.copy()
-        _wander(near, cost, lists.load, room, dear, times, new, share * gap / nodes, min(MOST_STEPS, STEPS * lanes))
+        _wander(
+            near,
+            cost,
+            lists.load,
+            room,
+            dear,
+            times,
+            new,
+            share * gap / nodes,
+            min(MOST_STEPS, STEPS * lanes),
+        )
         _shed(lists.load, room, new)
         finish(lists, room, rank, price, new, least)
         if (new >= 0).all() and _value(cost, new) < _value(cost, best):
@@ -54,7 +70,8 @@ def _value(cost: Floats, place: Ints) -> float:
 
 
 def _shed(load: Floats, room: Floats, place: Ints) -> None:
-    """Takes the lightest lane that suffices, else the heaviest, from each node that is beyond its room, until none is."""
+    """Takes the lightest lane that suffices, else the heaviest, from each node that is beyond its
+    room, until none is."""
     free = room - np.bincount(place, load, minlength=len(room))
     for n in np.flatnonzero(free < -1e-9 * room):
         while free[n] < 0:
@@ -92,7 +109,8 @@ def _beyond(free: float, more: float) -> float:
 
 
 @njit(
-    "void(int32[:, ::1], float64[:, ::1], float64[::1], float64[::1], float64[::1], float64, int32[::1], float64, int64)"
+    "void(int32[:, ::1], float64[:, ::1], float64[::1], float64[::1], float64[::1], float64, "
+    "int32[::1], float64, int64)"
 )
 def _wander(
     near: Ints,
@@ -105,11 +123,13 @@ def _wander(
     step: float,
     steps: int,
 ) -> None:
-    """Steps at random from `place`, which it changes; what one may cost falls from about `step` ms x events/s to nothing.
+    """Steps at random from `place`, which it changes; what one may cost falls from about `step` ms
+    x events/s to nothing.
 
-    `near` [L, W]: nodes that a lane tries, `cost` [L, N]: of all its events. In each step a lane goes to a node, and where there
-    is no room for it up to OUT others leave. Beyond the room, at `dear` [N] for each event/s, first `dear_first` times that and at
-    last DEAR_LAST times, ending where it ends; or with inf for that within the room, ending at the best that was seen."""
+    `near` [L, W]: nodes that a lane tries, `cost` [L, N]: of all its events. In each step a lane
+    goes to a node, and where there is no room for it up to OUT others leave. Beyond the room, at
+    `dear` [N] for each event/s, first `dear_first` times that and at last DEAR_LAST times, ending
+    where it ends; or with inf for that within the room, ending at the best that was seen."""
     lanes, width = near.shape
     nodes = len(room)
     within = np.isinf(dear_first)
@@ -138,7 +158,9 @@ def _wander(
         most = left * step * 2 * (1 - u) / (1 + u)  # about -log(u), the same on every processor
         times = 0.0 if within else DEAR_LAST - (DEAR_LAST - dear_first) * left
         more = cost[lane, b] - cost[lane, a]
-        more += times * (dear[a] * _beyond(free[a], -load[lane]) + dear[b] * _beyond(free[b], load[lane]))
+        more += times * (
+            dear[a] * _beyond(free[a], -load[lane]) + dear[b] * _beyond(free[b], load[lane])
+        )
         free[a] += load[lane]
         free[b] -= load[lane]
         moved[0], to[0], some = lane, b, 1
@@ -161,7 +183,9 @@ def _wander(
             if c < 0 or c == b or (within and free[c] < load[other]):
                 break
             more += cost[other, c] - cost[other, b]
-            more += times * (dear[b] * _beyond(free[b], -load[other]) + dear[c] * _beyond(free[c], load[other]))
+            more += times * (
+                dear[b] * _beyond(free[b], -load[other]) + dear[c] * _beyond(free[c], load[other])
+            )
             free[b] += load[other]
             free[c] -= load[other]
             moved[some], to[some] = other, c

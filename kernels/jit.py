@@ -1,4 +1,5 @@
-"""numba where it is installed; where it is not, the same functions run as plain Python: slow, but right."""
+"""numba where it is installed; where it is not, the same functions run as plain Python: slow, but
+right."""
 
 from __future__ import annotations
 
@@ -16,9 +17,11 @@ HAVE_NUMBA = numba is not None
 
 
 def njit(*signature: str, **options: Any) -> Callable[[F], F]:
-    """Compiles a function to machine code that runs without the GIL, kept on disk from one process to the next.
+    """Compiles a function to machine code that runs without the GIL, kept on disk from one process
+    to the next.
 
-    With a signature it is compiled when its module is imported, else when it is first called. `options`: numba's own."""
+    With a signature it is compiled when its module is imported, else when it is first called.
+    `options`: numba's own."""
     if numba is None:
         return lambda function: function
     usual: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}

@@ -1,14 +1,16 @@
-"""How much whole lanes cost at all: a lower bound on every placement of whole lanes that is above the split optimum.
+"""How much whole lanes cost at all: a lower bound on every placement of whole lanes that is above
+the split optimum.
 
-Each lane gets a worth `u`, each node keeps the lanes that are worth most to it beyond their cost and fit into its room
-together (a 0/1 knapsack), and `sum u - sum of what the nodes gain` is below every placement of whole lanes, whatever `u` is:
-the Lagrangian bound of the generalized assignment problem (Fisher, "The Lagrangian relaxation method for solving integer
-programming problems", Management Science 27, 1981). From the prices of the split optimum `u` climbs by subgradient steps, in
-which a lane that two nodes want is worth less and one that none wants more.
+Each lane gets a worth `u`, each node keeps the lanes that are worth most to it beyond their cost
+and fit into its room together (a 0/1 knapsack), and `sum u - sum of what the nodes gain` is below
+every placement of whole lanes, whatever `u` is: the Lagrangian bound of the generalized assignment
+problem (Fisher, "The Lagrangian relaxation method for solving integer programming problems",
+Management Science 27, 1981). From the prices of the split optimum `u` climbs by subgradient steps,
+in which a lane that two nodes want is worth less and one that none wants more.
 
-The knapsacks are solved from the split one outwards (Pisinger, "A minimal algorithm for the 0-1 knapsack problem", Operations
-Research 45, 1997): what could be best is a list of undominated choices, in which one lane after the other is put in or
-taken out."""
+The knapsacks are solved from the split one outwards (Pisinger, "A minimal algorithm for the 0-1
+knapsack problem", Operations Research 45, 1997): what could be best is a list of undominated
+choices, in which one lane after the other is put in or taken out."""
 
 from __future__ import annotations
 
@@ -24,14 +26,19 @@ STEPS = 100
 PATIENCE = 12  # steps without a better bound until they are shorter
 FIRST, SHORTER, LAST = 0.1, 1.6, 1e-4  # steps, as shares of the way that is left
 SMOOTH = 0.6  # of the direction before
-NEAR = 1e-4  # how far from a knapsack's best its solution may be, as a share of a node's part of the cost
-CHOICES = 4096  # undominated ones that are kept; beyond them, and beyond CORE lanes, their bound is taken for the best
+# how far from a knapsack's best its solution may be, as a share of a node's part of the cost
+NEAR = 1e-4
+# undominated ones that are kept; beyond them, and beyond CORE lanes, their bound is taken for the
+# best
+CHOICES = 4096
 CORE = 60  # lanes about which a knapsack has to think
 
 Rows = npt.NDArray[np.int64]
 
 
-@njit("float64(float64[::1], float64[::1], int64, float64, float64, float64, float64, boolean[::1])")
+@njit(
+    "float64(float64[::1], float64[::1], int64, float64, float64, float64, float64, boolean[::1])"
+)
 def _thought_over(
     gain: Floats,
     load: Floats,
@@ -42,8 +49,9 @@ def _thought_over(
     near: float,
     taken: npt.NDArray[np.bool_],
 ) -> float:
-    """Goes on from the `some` densest, which gain `total` and leave room `left`: which of them may have to go, and which of the
-    others come in, for more than `best`? Returns what no choice gains more than, and writes one to `taken`."""
+    """Goes on from the `some` densest, which gain `total` and leave room `left`: which of them may
+    have to go, and which of the others come in, for more than `best`? Returns what no choice gains
+    more than, and writes one to `taken`."""
     lanes = len(gain)
     thick = gain[some - 1] / load[some - 1] if some > 0 else np.inf
     thin = gain[some] / load[some]
@@ -59,7 +67,11 @@ def _thought_over(
             into[intos] = i
             intos += 1
     room, worth, which = np.empty(CHOICES), np.empty(CHOICES), np.empty(CHOICES, dtype=np.uint64)
-    new_room, new_worth, new_which = np.empty(CHOICES), np.empty(CHOICES), np.empty(CHOICES, dtype=np.uint64)
+    new_room, new_worth, new_which = (
+        np.empty(CHOICES),
+        np.empty(CHOICES),
+        np.empty(CHOICES, dtype=np.uint64),
+    )
     room[0], worth[0], which[0] = left, total, np.uint64(0)
     core = np.empty(CORE, dtype=np.int64)
     found, better, choices, c, o, i = np.uint64(0), False, 1, 0, 0, 0
@@ -74,9 +86,12 @@ def _thought_over(
         core[c] = lane
         bit = np.uint64(1) << np.uint64(c)
         c += 1
-        rise = gain[into[i]] / load[into[i]] if i < intos else 0.0  # for each event/s of room that is left
+        rise = (
+            gain[into[i]] / load[into[i]] if i < intos else 0.0
+        )  # for each event/s of room that is left
         fall = gain[out[o]] / load[out[o]] if o < outs else np.inf  # for each that is missing
-        # both lists have the most room first; of those with less room only who is worth more is kept
+        # both lists have the most room first; of those with less room only who is worth more is
+        # kept
         x = y = kept = 0
         most, limit = -np.inf, -np.inf
         while x < choices or y < choices:
@@ -100,7 +115,14 @@ def _thought_over(
                 new_room[kept], new_worth[kept], new_which[kept] = r, v, w
                 kept += 1
         choices = kept
-        room, new_room, worth, new_worth, which, new_which = new_room, room, new_worth, worth, new_which, which
+        room, new_room, worth, new_worth, which, new_which = (
+            new_room,
+            room,
+            new_worth,
+            worth,
+            new_which,
+            which,
+        )
     if better:
         taken[:some] = True
         taken[some:] = False
@@ -111,11 +133,14 @@ def _thought_over(
 
 
 @njit("float64(float64[::1], float64[::1], float64, float64, int64[::1], float64[::1])")
-def best_choice(gain: Floats, load: Floats, room: float, near: float, which: Rows, takers: Floats) -> float:
-    """Not less than the most that lanes gain which fit into `room` together; adds 1 to `takers[which[i]]` for those of a choice
-    that gains as much within `near`, or the best one seen.
+def best_choice(
+    gain: Floats, load: Floats, room: float, near: float, which: Rows, takers: Floats
+) -> float:
+    """Not less than the most that lanes gain which fit into `room` together; adds 1 to
+    `takers[which[i]]` for those of a choice that gains as much within `near`, or the best one seen.
 
-    `gain` float64[K] > 0, `load` float64[K] > 0, no lane heavier than `room`, the densest (gain by load) first."""
+    `gain` float64[K] > 0, `load` float64[K] > 0, no lane heavier than `room`, the densest (gain by
+    load) first."""
     lanes = len(gain)
     taken = np.zeros(lanes, dtype=np.bool_)
     some, total, left = 0, 0.0, room
@@ -140,8 +165,11 @@ def best_choice(gain: Floats, load: Floats, room: float, near: float, which: Row
 
 
 @njit("float64(float64[::1], float64[:, ::1], float64[::1], float64[::1], float64, float64[::1])")
-def _bound(u: Floats, cost: Floats, load: Floats, room: Floats, near: float, takers: Floats) -> float:
-    """The bound at `u`; `cost` float64[N, L]. Writes how many nodes take each lane to `takers` float64[L]."""
+def _bound(
+    u: Floats, cost: Floats, load: Floats, room: Floats, near: float, takers: Floats
+) -> float:
+    """The bound at `u`; `cost` float64[N, L]. Writes how many nodes take each lane to `takers`
+    float64[L]."""
     takers[:] = 0
     value = 0.0
     for lane in range(len(u)):
@@ -167,10 +195,12 @@ def whole_bound(
     enough: float = math.inf,
     steps: int = STEPS,
 ) -> float:
-    """A cost that no placement of whole lanes is below, in ms x events/s; no more is done for it once it is `enough`.
+    """A cost that no placement of whole lanes is below, in ms x events/s; no more is done for it
+    once it is `enough`.
 
-    `cost` float64[L, N]: of all a lane's events at a node (inf: not there), `wait` float64[L]: of none placed; `load` > 0
-    float64[L] and `room` float64[N] in events/s; `price_ms` float64[N] of the split optimum; `above`: a placement's cost."""
+    `cost` float64[L, N]: of all a lane's events at a node (inf: not there), `wait` float64[L]: of
+    none placed; `load` > 0 float64[L] and `room` float64[N] in events/s; `price_ms` float64[N] of
+    the split optimum; `above`: a placement's cost."""
     u = np.minimum(wait, (cost + load[:, None] * price_ms).min(axis=1))
     by_node = np.ascontiguousarray(cost.T)
     near = NEAR * above / len(room)

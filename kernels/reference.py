@@ -1,4 +1,5 @@
-"""Costs in NumPy, the whole lanes x nodes matrix at once in float64: plain, exact, and the oracle for anything faster."""
+"""Costs in NumPy, the whole lanes x nodes matrix at once in float64: plain, exact, and the oracle
+for anything faster."""
 
 from __future__ import annotations
 
@@ -7,11 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from kernels.geo import haversine_km_matrix
-from kernels.tables import Bools, Candidates, Floats, Ints, Problem, Singles, Terms, check, check_price
+from kernels.tables import (
+    Bools,
+    Candidates,
+    Floats,
+    Ints,
+    Problem,
+    Singles,
+    Terms,
+    check,
+    check_price,
+)
 
 
 def terms(problem: Problem, rows: Ints | None = None) -> Terms:
-    """What each lane (or each of `rows`) costs at each node, term by term, in ms; filters are not applied.
+    """What each lane (or each of `rows`) costs at each node, term by term, in ms; filters are not
+    applied.
 
     Raises ValueError naming what is not finite or out of range."""
     check(problem)
@@ -26,11 +38,14 @@ def terms(problem: Problem, rows: Ints | None = None) -> Terms:
     move: Floats = np.where(own, 0.0, weights.move_ms)
     egress: Floats = np.broadcast_to(nodes.egress_ms, rtt.shape).copy()
     degraded: Floats = np.broadcast_to(nodes.degraded_ms, rtt.shape).copy()
-    return Terms(rtt, traffic, miss, egress, degraded, move, rtt + traffic + miss + egress + degraded + move)
+    return Terms(
+        rtt, traffic, miss, egress, degraded, move, rtt + traffic + miss + egress + degraded + move
+    )
 
 
 def may_be(problem: Problem, rows: Ints | None = None) -> Bools:
-    """Whether each lane (or each of `rows`) may be at each node, bool[R, N]: the filters of `Problem`."""
+    """Whether each lane (or each of `rows`) may be at each node, bool[R, N]: the filters of
+    `Problem`."""
     lanes, nodes = problem.lanes, problem.nodes
     chosen = np.arange(len(lanes.lat), dtype=np.int32) if rows is None else rows
     own = lanes.owner[chosen][:, None] == np.arange(len(nodes.lat))[None, :]
@@ -42,15 +57,18 @@ def may_be(problem: Problem, rows: Ints | None = None) -> Bools:
 
 
 def costs(problem: Problem) -> MatrixCosts:
-    """The costs of all pairs, summed in float64 and rounded once. Raises ValueError as `terms` does."""
+    """The costs of all pairs, summed in float64 and rounded once. Raises ValueError as `terms`
+    does."""
     total_ms = terms(problem).total_ms
-    return MatrixCosts(np.where(may_be(problem), total_ms, np.inf).astype(np.float32), problem.lanes.owner)
+    return MatrixCosts(
+        np.where(may_be(problem), total_ms, np.inf).astype(np.float32), problem.lanes.owner
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class MatrixCosts:
-    """Costs that are there already (see kernels.Costs). `cost`: float32[L, N] in ms, infinite where a lane may not be;
-    `own`: row of the node that has the lane, -1 for none, int32[L]."""
+    """Costs that are there already (see kernels.Costs). `cost`: float32[L, N] in ms, infinite where
+    a lane may not be; `own`: row of the node that has the lane, -1 for none, int32[L]."""
 
     cost: Singles
     own: Ints
@@ -60,7 +78,9 @@ class MatrixCosts:
         lanes, nodes = self.cost.shape
         return lanes, nodes
 
-    def candidates(self, k: int, price_ms: Floats | None = None, rows: Ints | None = None) -> Candidates:
+    def candidates(
+        self, k: int, price_ms: Floats | None = None, rows: Ints | None = None
+    ) -> Candidates:
         """See kernels.Costs. Raises ValueError for k < 1 and for a price that is not finite."""
         if k < 1:
             raise ValueError(f"k is {k}: at least one candidate is needed")

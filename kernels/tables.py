@@ -1,4 +1,5 @@
-"""The columns that go into a score and come out: one row per lane or node, units in the names, all finite.
+"""The columns that go into a score and come out: one row per lane or node, units in the names, all
+finite.
 
 These are the interface of this package. What computes them may change (DESIGN 7.1), they may not."""
 
@@ -15,14 +16,16 @@ Singles: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int32]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Marks: TypeAlias = npt.NDArray[np.int64]
-MOST_MS = 1e6  # costs and prices: what is dearer is an error, so that float32 keeps a sixteenth of a ms at least
+# costs and prices: what is dearer is an error, so that float32 keeps a sixteenth of a ms at least
+MOST_MS = 1e6
 
 
 class LaneTable(NamedTuple):
-    """L lanes. `lat`, `lon`: the rate-weighted middle of the lane's cells, degrees, float64[L]. `owner`: row of the node
-    that has it, -1 for none, int32[L]. `warm`: row of another node that still has the lane's caches, -1 for none,
-    int32[L]. `traffic`: what its network takes against what it takes when empty, 1 where nobody measures, float64[L],
-    from 0.25 to 16. `rule`: row of the residency rule that binds it, -1 for none, int32[L]."""
+    """L lanes. `lat`, `lon`: the rate-weighted middle of the lane's cells, degrees, float64[L].
+    `owner`: row of the node that has it, -1 for none, int32[L]. `warm`: row of another node that
+    still has the lane's caches, -1 for none, int32[L]. `traffic`: what its network takes against
+    what it takes when empty, 1 where nobody measures, float64[L], from 0.25 to 16. `rule`: row of
+    the residency rule that binds it, -1 for none, int32[L]."""
 
     lat: Floats
     lon: Floats
@@ -33,9 +36,10 @@ class LaneTable(NamedTuple):
 
 
 class NodeTable(NamedTuple):
-    """N nodes. `lat`, `lon` in degrees, float64[N]. `site`: row of the node's region in the RTT table, -1 if it is in
-    none, int32[N]. `takes`: whether it may be given lanes now, bool[N]; `keeps`: whether it may go on with those that
-    it has, bool[N]. `egress_ms`: what its site's way out costs, `degraded_ms`: what its health costs, float64[N]."""
+    """N nodes. `lat`, `lon` in degrees, float64[N]. `site`: row of the node's region in the RTT
+    table, -1 if it is in none, int32[N]. `takes`: whether it may be given lanes now, bool[N];
+    `keeps`: whether it may go on with those that it has, bool[N]. `egress_ms`: what its site's way
+    out costs, `degraded_ms`: what its health costs, float64[N]."""
 
     lat: Floats
     lon: Floats
@@ -47,11 +51,12 @@ class NodeTable(NamedTuple):
 
 
 class RttModel(NamedTuple):
-    """Round-trip times in ms between S regions, and what a kilometre costs where nothing was measured.
+    """Round-trip times in ms between S regions, and what a kilometre costs where nothing was
+    measured.
 
-    `regions`: their names, in the order of the rows. `lat`, `lon`: degrees, float64[S]. `rtt_ms`: float64[S, S], from
-    the row's region to the column's; a pair without a measurement (`measured` False) holds `a_ms + b_ms_per_km *
-    km`."""
+    `regions`: their names, in the order of the rows. `lat`, `lon`: degrees, float64[S]. `rtt_ms`:
+    float64[S, S], from the row's region to the column's; a pair without a measurement (`measured`
+    False) holds `a_ms + b_ms_per_km * km`."""
 
     regions: tuple[str, ...]
     lat: Floats
@@ -63,19 +68,21 @@ class RttModel(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Prices of a hand-over in ms: `move_ms` at every node but the lane's own, `miss_ms` at every node that has no warm
-    caches of the lane (its own always has)."""
+    """Prices of a hand-over in ms: `move_ms` at every node but the lane's own, `miss_ms` at every
+    node that has no warm caches of the lane (its own always has)."""
 
     move_ms: float = 2.0
     miss_ms: float = 0.0
 
 
 class Problem(NamedTuple):
-    """Everything a cost is made of (DESIGN 7). `allowed`: whether a rule lets its lanes be at a node, bool[Q, N].
+    """Everything a cost is made of (DESIGN 7). `allowed`: whether a rule lets its lanes be at a
+    node, bool[Q, N].
 
     cost(l, n) = traffic_l * rtt(l, n) + miss_ms * (n not warm) + egress_ms(n) + degraded_ms(n) + move_ms * (n not own)
     rtt(l, n)  = a_ms + b_ms_per_km * km(l, r) + table(r, region of n)  where r, the region of the table that is nearest
-                 to the lane (the first among equals), and the node's region were measured; else a_ms + b_ms_per_km * km(l, n)
+                 to the lane (the first among equals), and the node's region were measured; else
+                 a_ms + b_ms_per_km * km(l, n)
     filters:     a lane may be at its own node if that keeps lanes, at any other if that takes lanes; at either only if
                  its rule allows the node."""
 
@@ -87,9 +94,11 @@ class Problem(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What chosen lanes cost at every node, in ms, each float64[R, N]; `total_ms` is the sum of the others.
+    """What chosen lanes cost at every node, in ms, each float64[R, N]; `total_ms` is the sum of the
+    others.
 
-    `rtt_ms`: to the node and back on an empty network. `traffic_ms`: what traffic adds to it (or takes from it)."""
+    `rtt_ms`: to the node and back on an empty network. `traffic_ms`: what traffic adds to it (or
+    takes from it)."""
 
     rtt_ms: Floats
     traffic_ms: Floats
@@ -101,33 +110,38 @@ class Terms(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """K nodes for each lane asked about, the lowest cost plus price first (then the lower row): `node` int32[R, K], -1
-    where there are fewer; `cost_ms` float32[R, K], without the price, infinite there. A lane's own node is among them
-    whenever it may stay there, in place of the K-th if it has to be."""
+    """K nodes for each lane asked about, the lowest cost plus price first (then the lower row):
+    `node` int32[R, K], -1 where there are fewer; `cost_ms` float32[R, K], without the price,
+    infinite there. A lane's own node is among them whenever it may stay there, in place of the K-th
+    if it has to be."""
 
     node: Ints
     cost_ms: Singles
 
 
 class Costs(Protocol):
-    """The costs of one problem, computed when asked for. Row order is the problem's. All float32, equal on every kernel
-    that is exact; the matrix is never stored (but by the oracle)."""
+    """The costs of one problem, computed when asked for. Row order is the problem's. All float32,
+    equal on every kernel that is exact; the matrix is never stored (but by the oracle)."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """(L, N)."""
 
-    def candidates(self, k: int, price_ms: Floats | None = None, rows: Ints | None = None) -> Candidates:
-        """The K cheapest nodes (K = min(k, N)) once `price_ms`, float64[N], is added; for all lanes, or for `rows`."""
+    def candidates(
+        self, k: int, price_ms: Floats | None = None, rows: Ints | None = None
+    ) -> Candidates:
+        """The K cheapest nodes (K = min(k, N)) once `price_ms`, float64[N], is added; for all
+        lanes, or for `rows`."""
 
     def at(self, lane: Ints, node: Ints) -> Singles:
-        """The cost of each lane at the node beside it, float32 of the same length; infinite where it may not be."""
+        """The cost of each lane at the node beside it, float32 of the same length; infinite where
+        it may not be."""
 
 
 class Solution(NamedTuple):
-    """Where lanes are to be. `node` int32[L], -1 for a lane that waits. `price_ms` float64[N], what one event/s of room
-    costs at each node: 0 where there is room to spare. `objective` and `bound` in ms x events/s: the sum of load x cost,
-    and what no placement can go below (DESIGN 7.3)."""
+    """Where lanes are to be. `node` int32[L], -1 for a lane that waits. `price_ms` float64[N], what
+    one event/s of room costs at each node: 0 where there is room to spare. `objective` and `bound`
+    in ms x events/s: the sum of load x cost, and what no placement can go below (DESIGN 7.3)."""
 
     node: Ints
     price_ms: Floats
@@ -136,7 +150,7 @@ class Solution(NamedTuple):
 
 
 class Numerics(NamedTuple):
-    """What the planner computes with, chosen once (kernels/choose.py). `why` is logged."""
+    """What the planner computes with, chosen once (kernels/scoring/choose.py). `why` is logged."""
 
     name: str
     why: str
@@ -145,7 +159,8 @@ class Numerics(NamedTuple):
 
 
 class Solve(Protocol):
-    """Places lanes at the lowest cost within the room that there is; see kernels/assign.py."""
+    """Places lanes at the lowest cost within the room that there is; see
+    kernels/placement/assign.py."""
 
     def __call__(
         self,
@@ -192,7 +207,8 @@ def node_table(
     egress_ms: Sequence[float] | Floats | None = None,
     degraded_ms: Sequence[float] | Floats | None = None,
 ) -> NodeTable:
-    """A NodeTable; what is left out is neutral: outside the RTT table, healthy, takes and keeps lanes, free of cost."""
+    """A NodeTable; what is left out is neutral: outside the RTT table, healthy, takes and keeps
+    lanes, free of cost."""
     n = len(lat)
     return NodeTable(
         np.asarray(lat, dtype=np.float64),
@@ -208,22 +224,34 @@ def node_table(
 def no_rtt_table(a_ms: float, b_ms_per_km: float) -> RttModel:
     """An RTT model without any measurement: `a_ms + b_ms_per_km * km` everywhere."""
     none = np.zeros(0)
-    return RttModel((), none, none, np.zeros((0, 0)), np.zeros((0, 0), dtype=bool), a_ms, b_ms_per_km)
+    return RttModel(
+        (), none, none, np.zeros((0, 0)), np.zeros((0, 0), dtype=bool), a_ms, b_ms_per_km
+    )
 
 
 def problem(
-    lanes: LaneTable, nodes: NodeTable, rtt: RttModel, weights: Weights, allowed: Bools | None = None
+    lanes: LaneTable,
+    nodes: NodeTable,
+    rtt: RttModel,
+    weights: Weights,
+    allowed: Bools | None = None,
 ) -> Problem:
-    """A checked Problem; without `allowed` there are no rules. Raises ValueError by column and row."""
+    """A checked Problem; without `allowed` there are no rules. Raises ValueError by column and
+    row."""
     whole = Problem(
-        lanes, nodes, rtt, np.zeros((0, len(nodes.lat)), dtype=bool) if allowed is None else allowed, weights
+        lanes,
+        nodes,
+        rtt,
+        np.zeros((0, len(nodes.lat)), dtype=bool) if allowed is None else allowed,
+        weights,
     )
     check(whole)
     return whole
 
 
 def check(p: Problem) -> None:
-    """Raises ValueError that names the first column and row that is not finite, out of range or of the wrong length."""
+    """Raises ValueError that names the first column and row that is not finite, out of range or of
+    the wrong length."""
     lanes, nodes, rtt = p.lanes, p.nodes, p.rtt
     for table, name in ((lanes, "lanes"), (nodes, "nodes"), (rtt, "rtt")):
         _columns(table, name)
@@ -237,12 +265,20 @@ def check(p: Problem) -> None:
     _range(nodes.egress_ms, "nodes.egress_ms", 0.0, MOST_MS)
     _range(nodes.degraded_ms, "nodes.degraded_ms", 0.0, MOST_MS)
     _range(rtt.rtt_ms.ravel(), "rtt.rtt_ms (row by row)", 0.0, MOST_MS)
-    for name, value in (("rtt.a_ms", rtt.a_ms), ("rtt.b_ms_per_km", rtt.b_ms_per_km), *p.weights._asdict().items()):
+    for name, value in (
+        ("rtt.a_ms", rtt.a_ms),
+        ("rtt.b_ms_per_km", rtt.b_ms_per_km),
+        *p.weights._asdict().items(),
+    ):
         _range(np.array([value]), name, 0.0, MOST_MS)
     if rtt.rtt_ms.shape != (len(rtt.lat), len(rtt.lat)) or rtt.measured.shape != rtt.rtt_ms.shape:
-        raise ValueError(f"rtt.rtt_ms is {rtt.rtt_ms.shape}, not square in its {len(rtt.lat)} regions")
+        raise ValueError(
+            f"rtt.rtt_ms is {rtt.rtt_ms.shape}, not square in its {len(rtt.lat)} regions"
+        )
     if p.allowed.ndim != 2 or p.allowed.shape[1] != len(nodes.lat):
-        raise ValueError(f"allowed is {p.allowed.shape}: a row per rule, a column per node ({len(nodes.lat)})")
+        raise ValueError(
+            f"allowed is {p.allowed.shape}: a row per rule, a column per node ({len(nodes.lat)})"
+        )
 
 
 def check_price(price_ms: Floats, nodes: int) -> None:
@@ -263,4 +299,6 @@ def _range(values: Floats | Ints, name: str, low: float, high: float = float("in
     bad = ~(np.isfinite(values) & (values >= low) & (values <= high))
     if bad.any():
         row = int(np.argmax(bad))
-        raise ValueError(f"{name}[{row}] is {values[row]}: not a finite number from {low:g} to {high:g}")
+        raise ValueError(
+            f"{name}[{row}] is {values[row]}: not a finite number from {low:g} to {high:g}"
+        )

@@ -1,4 +1,5 @@
-"""The slixmpp plugin that says what we are (XEP-0030, XEP-0115): a bot with our namespaces. It asks nobody."""
+"""The slixmpp plugin that says what we are (XEP-0030, XEP-0115): a bot with our namespaces. It asks
+nobody."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ from plugins.lanes.stanza import NAMES, NODE_PREFIX
 
 
 class GeolaneDiscovery(BasePlugin):  # type: ignore[misc]
-    """Identity client/bot, our namespaces as features, and a worker's commands as items; operator commands are listed by
-    whoever knows the asker's rights, and only described here.
+    """Identity client/bot, our namespaces as features, and a worker's commands as items; operator
+    commands are listed by whoever knows the asker's rights, and only described here.
 
-    slixmpp's XEP-0115 would ask every sender of a presence for its features: that handler is taken out."""
+    slixmpp's XEP-0115 would ask every sender of a presence for its features: that handler is taken
+    out."""
 
     name = "geolane_discovery"
     description = "geolane: what we are"
@@ -26,7 +28,8 @@ class GeolaneDiscovery(BasePlugin):  # type: ignore[misc]
         self.xmpp.unregister_feature("caps", 10010)
 
     async def announce(self) -> None:
-        """After the session has begun, before the first presence: from then on each presence carries the caps hash."""
+        """After the session has begun, before the first presence: from then on each presence
+        carries the caps hash."""
         disco = self.xmpp.plugin["xep_0030"]
         await disco.add_identity(category="client", itype="bot", name="geolane")
         for feature in ns.OURS:
@@ -35,7 +38,10 @@ class GeolaneDiscovery(BasePlugin):  # type: ignore[misc]
             await disco.add_feature(ns.COMMANDS)
             for name in NAMES:
                 await disco.add_item(
-                    jid=self.xmpp.boundjid.full, name=name, node=ns.COMMANDS, subnode=NODE_PREFIX + name
+                    jid=self.xmpp.boundjid.full,
+                    name=name,
+                    node=ns.COMMANDS,
+                    subnode=NODE_PREFIX + name,
                 )
         if self.operated:
             await disco.add_feature(ns.COMMANDS)
@@ -43,7 +49,9 @@ class GeolaneDiscovery(BasePlugin):  # type: ignore[misc]
             await disco.add_identity(category="automation", itype="command-list", node=ns.COMMANDS)
             for name in self.operated:
                 node = OPERATOR_PREFIX + name
-                await disco.add_identity(category="automation", itype="command-node", name=name, node=node)
+                await disco.add_identity(
+                    category="automation", itype="command-node", name=name, node=node
+                )
                 for feature in (ns.COMMANDS, ns.DATA):
                     await disco.add_feature(feature, node=node)
         await self.xmpp.plugin["xep_0115"].update_caps(broadcast=False)

@@ -1,4 +1,5 @@
-"""Text from the wire becomes a bounded value here or raises BadStanza; text to the wire becomes valid XML."""
+"""Text from the wire becomes a bounded value here or raises BadStanza; text to the wire becomes
+valid XML."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import math
 import re
 import xml.etree.ElementTree as ET
 
-from agents.core.text import one_line
+from agents.base.text import one_line
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?")
@@ -19,11 +20,13 @@ TEXT_LIMIT = 1000
 
 
 class BadStanza(ValueError):
-    """What came is not what PROTOCOL 4 says. The message names the element or field; it may be sent back."""
+    """What came is not what PROTOCOL 4 says. The message names the element or field; it may be sent
+    back."""
 
 
 def clean(text: str) -> str:
-    """`text` with every character that XML 1.0 cannot carry replaced: one of them would end the stream."""
+    """`text` with every character that XML 1.0 cannot carry replaced: one of them would end the
+    stream."""
     return _NOT_XML.sub("\ufffd", text)
 
 
@@ -72,7 +75,8 @@ def show(value: float) -> str:
 
 
 def only(parent: ET.Element, tag: str) -> ET.Element:
-    """The one child of `parent` with this `{namespace}name`. Raises BadStanza when there are none or several."""
+    """The one child of `parent` with this `{namespace}name`. Raises BadStanza when there are none
+    or several."""
     found = parent.findall(tag)
     if len(found) != 1:
         raise BadStanza(f"{tag}: exactly one is needed")

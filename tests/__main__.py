@@ -1,5 +1,6 @@
-"""All tests: `python -m tests`. Those that start servers of their own and wait more than they compute run beside all others, each in a
-pytest of its own; what they said comes when the others are done."""
+"""All tests: `python -m tests`. Those that start servers of their own and wait more than they
+compute run beside all others, each in a pytest of its own; what they said comes when the others are
+done."""
 
 from __future__ import annotations
 

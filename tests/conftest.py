@@ -1,4 +1,5 @@
-"""Real servers, started once per session; each test asks them for users, topics and names of its own."""
+"""Real servers, started once per session; each test asks them for users, topics and names of its
+own."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ pytest_plugins = ["tests.fixtures.xmpp", "tests.fixtures.kafka"]
 
 @pytest.fixture(autouse=True)
 def nothing_waits_on_the_loop() -> Iterator[BlockBuster]:
-    """Our code fails at once with BlockingError where it waits on an event loop: for a socket, a database, a lock, a time.
+    """Our code fails at once with BlockingError where it waits on an event loop: for a socket, a
+    database, a lock, a time.
 
     Small files (settings, a password) may be read there."""
     with blockbuster_ctx(scanned_modules=["agents", "plugins", "ejabberd"]) as blockbuster:

@@ -1,4 +1,5 @@
-"""Parts of the pages in docs/ are made from the code: `python -m tests.pages` makes them anew, tests/test_pages.py says which are old.
+"""Parts of the pages in docs/ are made from the code: `python -m tests.pages` makes them anew,
+tests/test_pages.py says which are old.
 
 A part stands between `<!-- made: NAME -->` and `<!-- end -->`."""
 
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agents.core.operators.command import Access
-from agents.core.operators.commands import COMMANDS
+from agents.core.operators.registry import COMMANDS
 from tests.handover_model import page as handover
 
 DOCS = Path(__file__).parents[1] / "docs"

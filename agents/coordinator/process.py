@@ -1,5 +1,6 @@
-"""The coordinator as a process: stands by until it holds the name, takes the leadership in Kafka, then turns events into effects until it
-loses either. Who is fenced ends (PROTOCOL 2.11); its supervisor starts another."""
+"""The coordinator as a process: stands by until it holds the name, takes the leadership in Kafka,
+then turns events into effects until it loses either. Who is fenced ends (PROTOCOL 2.11); its
+supervisor starts another."""
 
 from __future__ import annotations
 
@@ -13,44 +14,55 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from agents import log
-from agents.accelerators import Watch
-from agents.coordinator.counts import Counts
-from agents.coordinator.errands import Errands
-from agents.coordinator.inventory import InventoryWatch, bind_to
-from agents.coordinator.look import look
-from agents.coordinator.offsets import Rewinding
-from agents.coordinator.perform import Performer
-from agents.coordinator.pictures import Pictures
-from agents.core import effects as fx
-from agents.core.coordinator import Coordinator, Event, Now
-from agents.core.events_xmpp import Led, LinkDown, LinkUp, TelemetryIn, XmppEvent
-from agents.core.formats import Written, after_loss, is_row, lease_worker, read_table
-from agents.core.model import LANES, RAW, Kind, Leader, Partition
+from agents.base import log
+from agents.base.errors import (
+    KafkaUnavailable,
+    LeadershipLost,
+    NotConnected,
+    SettingsError,
+    XmppError,
+)
+from agents.base.supervisor import LAST_END
+from agents.base.systemd_notify import Service
+from agents.coordinator.inventory_watch import InventoryWatch, bind_to
+from agents.coordinator.metrics import look
+from agents.coordinator.performer import Performer
+from agents.coordinator.queries import Pictures, QueryPerformer, Rewinding
+from agents.core import events as ev
+from agents.core.coordinator import AnyEvent, Coordinator, Now
+from agents.core.events import Led, LinkDown, LinkUp, TelemetryIn, XmppEvent
+from agents.core.fleet.counts import LeaderCounts
+from agents.core.fleet.placing_inputs import PlacingSettings
+from agents.core.fleet.plausibility import most_arriving_eps
+from agents.core.fleet.reconcile import transactional_id
+from agents.core.fleet.rewinds import AwaitCommitted, LookBack, LookOver, ReadCommitted
+from agents.core.model.placement import (
+    Leader,
+    PlacementTable,
+    after_loss,
+    is_row,
+    lease_worker,
+    read_table,
+)
+from agents.core.model.topology import LANES, RAW, Partition, WorkerKind
+from agents.core.operators.charts import MapWanted, PlotWanted
+from agents.core.operators.dead_letters import DeadLook, DeadReplay
 from agents.core.operators.history import Search
-from agents.core.operators.letters import DeadLook, DeadReplay
-from agents.core.operators.looks import MapWanted, PlotWanted
-from agents.core.planning.inputs import PlacingSettings
 from agents.core.planning.planner import score
-from agents.core.plausible import most_arriving_eps
-from agents.core.rewinds import AwaitCommitted, LookBack, LookOver, ReadCommitted
-from agents.core.say import transactional_id
-from agents.data import RTT_TABLE, read_rtt
-from agents.errors import KafkaUnavailable, LeadershipLost, NotConnected, SettingsError, XmppError
-from agents.journal import Journal
-from agents.kafka import lanemap as lanemap_topic
-from agents.kafka.dead import DeadLetters
+from agents.geodata import RTT_TABLE, read_rtt
+from agents.journal.store import Journal
+from agents.kafka import compacted as lanemap_topic
+from agents.kafka.dead_letters import DeadLetters
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
-from agents.kafka.placement import PlacementLog
+from agents.kafka.placement_log import PlacementLog
 from agents.kafka.rights import reach
-from agents.kafka.streams import StreamLooks
-from agents.metrics.endpoint import served
+from agents.kafka.topic_watch import StreamLooks
+from agents.observe.accelerators import AcceleratorWatch
+from agents.observe.metrics.endpoint import served
 from agents.settings import Settings
 from agents.settings.tunables import as_set
-from agents.supervisor import LAST_END
-from agents.systemd.notify import Service
-from agents.xmpp.coordinator import CoordinatorLink
+from agents.xmpp.election import CoordinatorLink
 from kernels import Numerics, Weights
 
 EVENTS_AT_MOST = 20_000
@@ -65,8 +77,9 @@ _log = log.get("coordinator")
 
 
 def choose_kernel(want: str) -> Numerics:
-    """What the planner computes with; blocks for seconds. Raises SettingsError for an unknown name."""
-    from kernels.choose import choose  # numba's memory is for the coordinator alone
+    """What the planner computes with; blocks for seconds. Raises SettingsError for an unknown
+    name."""
+    from kernels.scoring.choose import choose  # numba's memory is for the coordinator alone
 
     try:
         chosen = choose(want)
@@ -76,7 +89,7 @@ def choose_kernel(want: str) -> Numerics:
     return chosen
 
 
-class Process:
+class CoordinatorProcess:
     """Everything of one coordinator process. Build, then `run`."""
 
     def __init__(self, settings: Settings) -> None:
@@ -86,20 +99,25 @@ class Process:
         self.inventory = InventoryWatch(Path(c.inventory))
         self.rtt = read_rtt(Path(c.rtt_table) if c.rtt_table else RTT_TABLE)
         self.placing = PlacingSettings(
-            c.calm, self.rtt, Weights(c.move_ms, c.miss_ms), warm_s=c.warm_s, degraded_ms=c.degraded_ms, day_s=c.day_s
+            c.calm,
+            self.rtt,
+            Weights(c.move_ms, c.miss_ms),
+            warm_s=c.warm_s,
+            degraded_ms=c.degraded_ms,
+            day_s=c.day_s,
         )
-        self.events: asyncio.Queue[Event] = asyncio.Queue(EVENTS_AT_MOST)
+        self.events: asyncio.Queue[AnyEvent] = asyncio.Queue(EVENTS_AT_MOST)
         self.link = CoordinatorLink(settings.xmpp, self.boot, self.tell)
-        self.devices = Watch()
+        self.devices = AcceleratorWatch()
         self.flooded = asyncio.Event()
         self.dropped = 0
         self.xmpp_up = False
         self.journal: Journal | None = None
         self.leading: tuple[Coordinator, Performer] | None = None
 
-    def tell(self, event: Event | XmppEvent) -> None:
-        """Only enqueues. When the queue is full, telemetry is dropped (the next item makes up for it); anything else would be
-        missed for good, so the process ends."""
+    def tell(self, event: AnyEvent | XmppEvent) -> None:
+        """Only enqueues. When the queue is full, telemetry is dropped (the next item makes up for
+        it); anything else would be missed for good, so the process ends."""
         if isinstance(event, LinkUp | LinkDown):
             self.xmpp_up = isinstance(event, LinkUp)
         try:
@@ -113,7 +131,8 @@ class Process:
                 _log.warning("telemetry_dropped", count=self.dropped)
 
     async def run(self, service: Service) -> None:
-        """Until cancelled, or until the leadership is lost: raises LeadershipLost or KafkaUnavailable then."""
+        """Until cancelled, or until the leadership is lost: raises LeadershipLost or
+        KafkaUnavailable then."""
         c = self.settings.coordinator
         with self.devices:
             async with (
@@ -133,7 +152,9 @@ class Process:
 
     async def _end_when_flooded(self) -> None:
         await self.flooded.wait()
-        raise LeadershipLost(f"{EVENTS_AT_MOST} events wait: this coordinator cannot keep up, and must end")
+        raise LeadershipLost(
+            f"{EVENTS_AT_MOST} events wait: this coordinator cannot keep up, and must end"
+        )
 
     async def _stand_by(self, service: Service) -> None:
         while not isinstance(event := await self.events.get(), Led):
@@ -145,15 +166,20 @@ class Process:
         _log.info("name_held", boot=self.boot)
 
     async def _lead(self, journal: Journal, numerics: Numerics) -> None:
-        placement, leases = PlacementLog(self.settings.kafka), LeaseMaker(
-            self.settings.kafka, self.settings.coordinator.transaction_timeout_ms, reach
-        )  # fmt: skip
-        offsets = {kind: Offsets(self.settings.kafka, kind.group) for kind in Kind}
+        placement, leases = (
+            PlacementLog(self.settings.kafka),
+            LeaseMaker(
+                self.settings.kafka, self.settings.coordinator.transaction_timeout_ms, reach
+            ),
+        )
+        offsets = {kind: Offsets(self.settings.kafka, kind.group) for kind in WorkerKind}
         try:
             table = read_table(await _until_kafka(lambda: placement.lead(is_row)))
             lanemap = await _until_kafka(lambda: lanemap_topic.newest(self.settings.kafka))
             if lanemap is None:
-                raise SettingsError("there is no lane map in the topic lanemap: see `geolane lanes --help`")
+                raise SettingsError(
+                    "there is no lane map in the topic lanemap: see `geolane lanes --help`"
+                )
             bound = await asyncio.to_thread(bind_to, self.inventory.newest, lanemap)
             await _until_kafka(leases.start)
             table = await _without_lost(table, placement.lost, leases)
@@ -167,20 +193,28 @@ class Process:
                 bound.places,
                 numerics,
                 self.placing,
-                leader_epoch=epoch, partitions=table.placed, leases=table.leases, intents=table.intents,
-                tuning=table.tuning, base=as_set(self.settings.worker, self.settings.coordinator.calm),
+                leader_epoch=epoch,
+                partitions=table.placed,
+                leases=table.leases,
+                intents=table.intents,
+                tuning=table.tuning,
+                base=as_set(self.settings.worker, self.settings.coordinator.calm),
                 expected=[
                     *(Partition(LANES, n) for n in range(lanemap.lanes)),
                     *(Partition(RAW, n) for n in range(self.settings.coordinator.raw_partitions)),
                 ],
-                token=lambda: secrets.token_hex(2), now=_now(), clock=time.perf_counter,
+                token=lambda: secrets.token_hex(2),
+                now=_now(),
+                clock=time.perf_counter,
                 bootstrap=self.settings.kafka.bootstrap,
-            )  # fmt: skip
+            )
             core.membership.warn(bound.warnings)
-            if told := core.lookout.circles.led(leader.starts, os.environ.get(LAST_END, ""), _now().s):
+            if told := core.lookout.circles.led(
+                leader.starts, os.environ.get(LAST_END, ""), _now().s
+            ):
                 _log.error("leaders_end_again_and_again", text=told)
             await _recall_forecast(core, journal)
-            counts = Counts.of(table)
+            counts = LeaderCounts.of(table)
             back = Rewinding(self.settings.kafka, offsets)
             performer = Performer(
                 self.link,
@@ -213,9 +247,9 @@ class Process:
             for reader in offsets.values():
                 await reader.stop()
 
-    def _errands(self, journal: Journal, back: Rewinding) -> Errands:
+    def _errands(self, journal: Journal, back: Rewinding) -> QueryPerformer:
         pictures, dead = Pictures(journal, self.link), DeadLetters(self.settings.kafka)
-        return Errands(
+        return QueryPerformer(
             {
                 MapWanted: pictures.map,
                 PlotWanted: pictures.plot,
@@ -229,10 +263,12 @@ class Process:
             }
         )
 
-    async def _turn(self, core: Coordinator, performer: Performer, group: asyncio.TaskGroup) -> None:
+    async def _turn(
+        self, core: Coordinator, performer: Performer, group: asyncio.TaskGroup
+    ) -> None:
         """The loop: an event in, effects out."""
-        self.tell(fx.KafkaUp())
-        event: Event = Led()
+        self.tell(ev.KafkaUp())
+        event: AnyEvent = Led()
         try:
             while True:
                 now = _now()
@@ -251,15 +287,17 @@ class Process:
             if alive != up:
                 up = alive
                 _log.warning("kafka_back" if up else "kafka_silent")
-                self.tell(fx.KafkaUp() if up else fx.KafkaDown())
+                self.tell(ev.KafkaUp() if up else ev.KafkaDown())
                 if not up and self.link.standbys:
                     await self.link.step_down()
-                    raise LeadershipLost("Kafka does not answer and a standby waits: the name is given up")
-            self.tell(fx.Tick(self.devices.latest()))
+                    raise LeadershipLost(
+                        "Kafka does not answer and a standby waits: the name is given up"
+                    )
+            self.tell(ev.Tick(self.devices.latest()))
 
     async def _keep_forecast(self, core: Coordinator, journal: Journal) -> None:
-        """So that the next leader on this machine knows the day's shape. Not for so many lanes that it would take long:
-        3 kB a lane."""
+        """So that the next leader on this machine knows the day's shape. Not for so many lanes that
+        it would take long: 3 kB a lane."""
         if core.placing.watch.foresight.forecast.lanes > KEEP_LANES:
             return
         while True:
@@ -270,7 +308,7 @@ class Process:
         """Whenever we lead anew; afterwards the room tells changes."""
         while True:
             try:
-                self.tell(fx.AffiliationsRead(await self.link.affiliations()))
+                self.tell(ev.AffiliationsRead(await self.link.affiliations()))
                 return
             except NotConnected:
                 return
@@ -279,11 +317,16 @@ class Process:
                 await asyncio.sleep(1)
 
 
-async def _without_lost(table: Written, lost: Collection[str], leases: LeaseMaker) -> Written:
-    """Where it is not known who has a partition, each worker is fenced; their next processes go on."""
+async def _without_lost(
+    table: PlacementTable, lost: Collection[str], leases: LeaseMaker
+) -> PlacementTable:
+    """Where it is not known who has a partition, each worker is fenced; their next processes go
+    on."""
     found = after_loss(table, lost)
     if found.leases is not table.leases:
-        _log.error("placement_spoiled", keys=sorted(lost)[:5], count=len(lost), fenced=len(found.leases))
+        _log.error(
+            "placement_spoiled", keys=sorted(lost)[:5], count=len(lost), fenced=len(found.leases)
+        )
         workers = {lease_worker(key) or "" for key in lost} | found.leases.keys()
         for worker in sorted(filter(None, workers)):
             await _until_kafka(partial(leases.make, transactional_id(worker)))
@@ -296,7 +339,9 @@ async def _recall_forecast(core: Coordinator, journal: Journal) -> None:
             most_eps = most_arriving_eps(core.fleet.inventory)
             if forgotten := core.placing.watch.foresight.forecast.restore(state, most_eps):
                 _log.warning(
-                    "forecast_forgotten", lanes=forgotten, why=f"more than {most_eps:,.0f} events/s cannot have been"
+                    "forecast_forgotten",
+                    lanes=forgotten,
+                    why=f"more than {most_eps:,.0f} events/s cannot have been",
                 )
         except ValueError as e:  # other lanes, or another day
             _log.warning("forecast_begins_anew", why=str(e))
@@ -324,4 +369,4 @@ def _now() -> Now:
 
 async def run(settings: Settings, service: Service | None = None) -> None:
     """The sub-command `geolane coordinator`. Standing by counts as ready."""
-    await Process(settings).run(service or Service())
+    await CoordinatorProcess(settings).run(service or Service())

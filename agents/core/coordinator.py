@@ -1,119 +1,117 @@
-"""The coordinator's core: one event in, the state advanced, effects out. It owns no decision itself: who is gone is liveness.py's,
-where partitions go placing.py's, what may change handover.py's, what is said say.py's and news.py's.
+"""The coordinator's core: one event in, the state advanced, effects out. It owns no decision
+itself: who is gone is liveness.py's, where partitions go placing.py's, what may change
+handover.py's, what is said say.py's and news.py's.
 
-While it does not lead, XMPP or Kafka is away, or `placement` takes no record, it commands nothing (PROTOCOL 2.11)."""
+While it does not lead, XMPP or Kafka is away, or `placement` takes no record, it commands nothing
+(PROTOCOL 2.11)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from agents.core import say as saying
 from agents.core.effects import (
+    Effect,
+    Note,
+    PlanFailed,
+    Publish,
+    ReadRelease,
+    ReleaseRead,
+    Sampled,
+    Write,
+    WriteRefused,
+    WriteTaken,
+)
+from agents.core.events import (
+    AdHoc,
+    AdHocList,
+    AffiliationChanged,
     AffiliationsRead,
     Answered,
+    CommandUnanswered,
+    CommandWasRefused,
     CoreEvent,
-    Effect,
-    Found,
+    Flooded,
     InventoryRead,
     InventoryRefused,
     KafkaDown,
     KafkaUp,
     LeaseFailed,
     LeaseMade,
-    Note,
-    OffsetsRead,
-    PlanFailed,
-    Planned,
-    Ponged,
-    Publish,
-    ReadRelease,
-    Refused,
-    ReleaseRead,
-    Sampled,
-    Tick,
-    Unanswered,
-    Wake,
-    Write,
-    WriteRefused,
-    WriteTaken,
-    Written,
-)
-from agents.core.events_xmpp import (
-    AdHoc,
-    AdHocList,
-    AffiliationChanged,
-    Asked,
-    Flooded,
     Led,
     LinkDown,
     LinkUp,
     NotLeading,
     NotUnderstood,
+    OffsetsRead,
+    PlacementWritten,
+    Planned,
+    Ponged,
+    QueryFinished,
+    QuestionAsked,
     TelemetryIn,
+    Tick,
+    Wake,
     WorkerSeen,
     XmppEvent,
 )
-from agents.core.fleet import Fleet, View
+from agents.core.fleet import reconcile as saying
+from agents.core.fleet.fleet import Fleet, View
+from agents.core.fleet.handover import Step, Tenancy, step, tenancy
+from agents.core.fleet.incidents import News
+from agents.core.fleet.liveness import Gone, Liveness
+from agents.core.fleet.membership import Membership, lease_made
+from agents.core.fleet.placing import Placing
+from agents.core.fleet.placing_inputs import PlacingSettings
+from agents.core.fleet.plausibility import ImplausibleFigures
+from agents.core.fleet.rollout import ROLLOUT
+from agents.core.fleet.summary import fleet_item, samples, summarise, worker_rows
+from agents.core.fleet.topic_checks import StreamsLooked
+from agents.core.fleet.trouble_watch import Lookout
+from agents.core.fleet.troubles import TroubleKind
+from agents.core.fleet.tuner import Tuner
 from agents.core.guard import Guard
-from agents.core.handover import Step, Tenancy, step, tenancy
-from agents.core.inventory import Inventory
-from agents.core.leasing import lease_made
-from agents.core.liveness import Gone, Liveness
-from agents.core.lookout import Lookout
-from agents.core.membership import Membership
-from agents.core.model import (
-    PAUSE,
-    UNTUNED,
+from agents.core.model.inventory import Inventory
+from agents.core.model.messages import (
     Announcement,
-    Answer,
     AssignCommand,
     Health,
-    Intent,
-    Lease,
     LeaseCommand,
-    Partition,
-    Placed,
     ReleaseCommand,
-    State,
-    Tuning,
-    short_name,
+    WorkerAnswer,
 )
-from agents.core.operators.desk import Desk
-from agents.core.operators.dialogs import Dialogs
-from agents.core.operators.news import News
-from agents.core.pictures import samples
-from agents.core.planning.inputs import LanePlaces, PlacingSettings
-from agents.core.planning.placing import Placing
+from agents.core.model.placement import PAUSE, UNTUNED, Intent, Lease, Placed, State, Tuning
+from agents.core.model.plan import LanePlaces
+from agents.core.model.topology import Partition, short_name
+from agents.core.operators.chat import Desk
+from agents.core.operators.form_dialogs import Dialogs
 from agents.core.planning.planner import Clock
-from agents.core.plausible import Refusals
-from agents.core.rollout import ROLLOUT
-from agents.core.streams import StreamsLooked
-from agents.core.summary import fleet_item, summarise, worker_rows
-from agents.core.troubles import Kind as TroubleKind
-from agents.core.tuner import Tuner
 from agents.settings.tunables import DEFAULTS, Number
 from kernels.tables import Numerics
 
 SAMPLE_S = 10.0
-SPREAD_S = 0.1  # what follows from telemetry can wait so long: a large fleet tells of itself all the time
+SPREAD_S = (
+    0.1  # what follows from telemetry can wait so long: a large fleet tells of itself all the time
+)
 RELEASE_TRIES = 3  # asked again before it is fenced (2.4)
 RETRY_S, REFUSALS = 0.5, 4  # so many refusals in a row, then it is fenced
 
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """`s` is monotonic seconds; `ms` the wall clock's epoch milliseconds, shown and never compared."""
+    """`s` is monotonic seconds; `ms` the wall clock's epoch milliseconds, shown and never
+    compared."""
 
     s: float
     ms: int
 
 
-Event = CoreEvent | XmppEvent | StreamsLooked
+AnyEvent = CoreEvent | XmppEvent | StreamsLooked
 
 
 class Coordinator:
-    """One leader's life. Built after the topic `placement` was read to its end and `leader_epoch` was committed."""
+    """One leader's life. Built after the topic `placement` was read to its end and `leader_epoch`
+    was committed."""
 
     def __init__(
         self,
@@ -144,16 +142,24 @@ class Coordinator:
                 self.fleet.views[worker].dead.add(lease.boot)
         self.liveness = Liveness()
         self.news = News(self.fleet)
-        self.refusals = Refusals(self.fleet, self.news)
+        self.refusals = ImplausibleFigures(self.fleet, self.news)
         self.placing = Placing(self.fleet, lanes, numerics, settings, now.s, clock)
         self.tuner = Tuner(self.fleet, self.placing, base)
         self.desk = Desk(self.fleet, self.placing, self.news, token, self.tuner)
         self.dialogs = Dialogs(self.desk)
         desk, placing = self.desk, self.placing
         parts = (
-            self.fleet, placing, placing.watch, self.news, self.news.troubles, self.tuner, self.dialogs,
-            desk.errands, desk.rewinds, desk.rollout,
-        )  # fmt: skip
+            self.fleet,
+            placing,
+            placing.watch,
+            self.news,
+            self.news.troubles,
+            self.tuner,
+            self.dialogs,
+            desk.errands,
+            desk.rewinds,
+            desk.rollout,
+        )
         self.guard = Guard(parts, self.news, token, desk.errands.found, placing.failed)
         self._led = False
         self._cut_off = ROLLOUT in intents
@@ -162,7 +168,7 @@ class Coordinator:
         self.membership = Membership(self.fleet, self.placing, self.news)
         self.membership.fenced_strangers(leases)
 
-    def handle(self, event: Event, now: Now) -> list[Effect]:
+    def handle(self, event: AnyEvent, now: Now) -> list[Effect]:
         """Take one event at `now`; what is to be done, in order."""
         effects = self.guard.take(event, self._take(event, now), now.s, now.ms)
         if not isinstance(event, TelemetryIn) or now.s - self._advanced_at >= SPREAD_S:
@@ -197,7 +203,7 @@ class Coordinator:
 
     # ---- events ----
 
-    def _take(self, event: Event, now: Now) -> Iterator[Effect]:
+    def _take(self, event: AnyEvent, now: Now) -> Iterator[Effect]:
         match event:
             case Tick() | Wake():
                 pass
@@ -227,8 +233,12 @@ class Coordinator:
                     self.placing.watch.rates.heard(worker, telemetry, now.s)
                     self.news.faults(worker, telemetry, now.s)
             case LeaseMade():
-                ended = f"It is decided what became of {short_name(event.worker)}'s last transaction."
-                self.news.troubles.clear(TroubleKind.TRANSACTION_UNDECIDED, event.worker, now.s, ended)
+                ended = (
+                    f"It is decided what became of {short_name(event.worker)}'s last transaction."
+                )
+                self.news.troubles.clear(
+                    TroubleKind.TRANSACTION_UNDECIDED, event.worker, now.s, ended
+                )
                 yield from lease_made(self.fleet, self.placing, self.news, event, now.s, now.ms)
             case LeaseFailed(worker, reason, undecided):
                 if undecided:
@@ -239,48 +249,69 @@ class Coordinator:
                 else:
                     self.membership.strangers[worker] = now.s + RETRY_S
                 yield Note("alert", "", f"no lease for {worker}: {reason}", {})
-            case Written(partitions, leases, intents, tuning):
+            case PlacementWritten(partitions, leases, intents, tuning):
                 self.fleet.written(partitions, leases, intents, tuning)
                 for p, placed in partitions.items():
                     self.lookout.circles.given(p, placed, now.s)
                 if tuning is not None:
                     self.tuner.applied()
-            case Answered(worker) | ReleaseRead(worker) | Refused(worker) | Unanswered(worker) | Ponged(worker) if (
-                worker not in self.fleet.views
-            ):
+            case (
+                Answered(worker)
+                | ReleaseRead(worker)
+                | CommandWasRefused(worker)
+                | CommandUnanswered(worker)
+                | Ponged(worker)
+            ) if worker not in self.fleet.views:
                 pass  # it has left the fleet meanwhile
             case Answered():
                 yield from self._answered(event, now)
             case ReleaseRead():
                 yield from self._released(event, now)
-            case Refused():
+            case CommandWasRefused():
                 yield from self._refused(event, now)
-            case Unanswered(worker, command):
+            case CommandUnanswered(worker, command):
                 yield from self._unanswered(worker, type(command), now)
             case Ponged(worker, alive):
                 view = self.fleet.views[worker]
                 view.pinged_at = None
                 if alive:
                     view.heard_at = now.s
-                elif view.present and now.s >= self.liveness.quiet_until and self.liveness.watching():
+                elif (
+                    view.present and now.s >= self.liveness.quiet_until and self.liveness.watching()
+                ):
                     yield from self._gone(worker, "silent, and no answer to a ping", now)
             case Planned(scored):
-                yield from self.placing.planned(scored, now.s, now.ms, commanding=self.liveness.watching())
+                yield from self.placing.planned(
+                    scored, now.s, now.ms, commanding=self.liveness.watching()
+                )
             case PlanFailed(_, error):
                 raise error
             case StreamsLooked():
                 yield from self.lookout.looked(event, now.s)
             case OffsetsRead(offsets):
                 self.liveness.offsets(self.fleet, offsets)
-            case KafkaDown() | KafkaUp() | WriteRefused() | WriteTaken() | LinkUp() | LinkDown() | NotLeading() | Led():
+            case (
+                KafkaDown()
+                | KafkaUp()
+                | WriteRefused()
+                | WriteTaken()
+                | LinkUp()
+                | LinkDown()
+                | NotLeading()
+                | Led()
+            ):
                 self._watch(event, now)
                 if isinstance(event, Led):  # the feed is a cache
                     yield Publish(self.tuner.item())
-            case Asked():
-                yield from self.desk.asked(event, now.s, now.ms, commanding=self.liveness.watching())
+            case QuestionAsked():
+                yield from self.desk.asked(
+                    event, now.s, now.ms, commanding=self.liveness.watching()
+                )
             case AdHoc() | AdHocList():
-                yield from self.dialogs.asked(event, now.s, now.ms, commanding=self.liveness.watching())
-            case Found():
+                yield from self.dialogs.asked(
+                    event, now.s, now.ms, commanding=self.liveness.watching()
+                )
+            case QueryFinished():
                 yield from self.desk.errands.found(event, now.s, now.ms)
             case AffiliationsRead(affiliations):
                 self.desk.affiliations.clear()
@@ -288,7 +319,7 @@ class Coordinator:
             case AffiliationChanged(jid, affiliation):
                 yield from self.desk.affiliation({jid: affiliation})
 
-    def _watch(self, event: Event, now: Now) -> None:
+    def _watch(self, event: AnyEvent, now: Now) -> None:
         match event:
             case KafkaDown():
                 if self.liveness.kafka_up:
@@ -318,7 +349,8 @@ class Coordinator:
                 self.news.link_up(now.s)
                 if not self._led and self.fleet.leader_epoch > 1:
                     self.news.line(
-                        f"I lead now (leader epoch {self.fleet.leader_epoch}). The workers keep what they have."
+                        f"I lead now (leader epoch {self.fleet.leader_epoch}). The workers keep "
+                        "what they have."
                     )
                 self._led = True
 
@@ -335,7 +367,9 @@ class Coordinator:
             self.placing.joined(now.s)
             flipped = before is not said.health
             if flipped and self.news.health(view.spec, before, said.health, said.status, now.s):
-                yield Note("fleet", said.worker, f"{said.worker} is {said.health}", {"boot": said.boot})
+                yield Note(
+                    "fleet", said.worker, f"{said.worker} is {said.health}", {"boot": said.boot}
+                )
         if view.boot not in view.dead:
             self.liveness.returned(said.worker)
 
@@ -346,7 +380,7 @@ class Coordinator:
         if isinstance(e.command, ReleaseCommand):  # under way until Kafka has been asked
             asked = {(g.n, g.epoch) for g in e.command.lanes}
             told = tuple(g for g in e.answer.lanes if (g.n, g.epoch) in asked)
-            yield ReadRelease(e.worker, e.command, Answer(told))
+            yield ReadRelease(e.worker, e.command, WorkerAnswer(told))
         else:
             del view.inflight[type(e.command)]
         if e.command.boot != view.boot:
@@ -367,8 +401,8 @@ class Coordinator:
                         view.retry_at = now.s + RETRY_S
 
     def _released(self, e: ReleaseRead, now: Now) -> Iterator[Effect]:
-        """What a worker says to have released counts as far as Kafka shows it (2.6): a number that cannot be is asked for
-        again, then the worker is fenced."""
+        """What a worker says to have released counts as far as Kafka shows it (2.6): a number that
+        cannot be is asked for again, then the worker is fenced."""
         view = self.fleet.views[e.worker]
         if view.inflight.get(ReleaseCommand) is not e.command:
             return
@@ -385,19 +419,30 @@ class Coordinator:
             placed = self.fleet.partitions.get(p)
             if placed is None or (placed.worker, placed.boot) != (e.worker, e.command.boot):
                 continue
-            if placed.state is not State.RELEASING or placed.epoch != g.epoch or self.fleet.writing[p]:
+            if (
+                placed.state is not State.RELEASING
+                or placed.epoch != g.epoch
+                or self.fleet.writing[p]
+            ):
                 continue
             shown = e.committed.get(p)
             # Where the group's offsets are gone, the log's end is all that is known.
             most = max(placed.offset, e.ends.get(p, 0) if shown is None else shown)
             if g.offset > most:
-                untrue[p] = f"{p.label} at {g.offset:,}, Kafka shows {'none' if shown is None else f'{shown:,}'}"
+                untrue[p] = (
+                    f"{p.label} at {g.offset:,}, Kafka shows "
+                    f"{'none' if shown is None else f'{shown:,}'}"
+                )
                 continue
             offset = max(g.offset, shown or 0)
             records[p] = step(
-                placed, Step.RELEASED, leader_epoch=self.fleet.leader_epoch, now_ms=now.ms, why=placed.why,
+                placed,
+                Step.RELEASED,
+                leader_epoch=self.fleet.leader_epoch,
+                now_ms=now.ms,
+                why=placed.why,
                 offset=offset,
-            )  # fmt: skip
+            )
             view.owned.pop(p, None)
             view.tries.pop(p, None)
         if records:
@@ -414,9 +459,10 @@ class Coordinator:
             self.lookout.untrue(view.spec, why, now.s)
             yield from self._gone(view.spec.worker, why, now)
 
-    def _refused(self, e: Refused, now: Now) -> Iterator[Effect]:
-        """A worker that goes on refusing what is written is fenced: its next boot starts from what is written. Not at the first
-        time: it may be we who are behind, deposed without having noticed yet."""
+    def _refused(self, e: CommandWasRefused, now: Now) -> Iterator[Effect]:
+        """A worker that goes on refusing what is written is fenced: its next boot starts from what
+        is written. Not at the first time: it may be we who are behind, deposed without having
+        noticed yet."""
         view = self.fleet.views[e.worker]
         view.inflight.pop(type(e.command), None)
         if e.command.boot != view.boot:
@@ -428,7 +474,9 @@ class Coordinator:
             view.unsay(e.command)
         if view.refusals >= REFUSALS and self.liveness.watching():
             seen = f", it has seen epoch {e.seen}" if e.seen is not None else ""
-            yield from self._gone(e.worker, f"it refuses what is written ({e.condition}{seen})", now)
+            yield from self._gone(
+                e.worker, f"it refuses what is written ({e.condition}{seen})", now
+            )
 
     def _unanswered(self, worker: str, kind: type[object], now: Now) -> Iterator[Effect]:
         view = self.fleet.views[worker]
@@ -440,9 +488,14 @@ class Coordinator:
         if isinstance(command, ReleaseCommand) and self.liveness.watching() and view.present:
             slow = [Partition(command.topic, g.n) for g in command.lanes]
             view.tries.update(slow)
-            if any(view.tries[p] >= RELEASE_TRIES for p in slow) and now.s >= self.liveness.quiet_until:
+            if (
+                any(view.tries[p] >= RELEASE_TRIES for p in slow)
+                and now.s >= self.liveness.quiet_until
+            ):
                 yield from self._gone(
-                    worker, f"it did not release {slow[0].label} when asked {RELEASE_TRIES} times", now
+                    worker,
+                    f"it did not release {slow[0].label} when asked {RELEASE_TRIES} times",
+                    now,
                 )
 
     # ---- what follows ----

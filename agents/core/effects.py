@@ -1,83 +1,27 @@
 """What the coordinator's core is told (events) and what it wants done (effects). Values only.
 
-The shell performs effects of one kind in the order given and tells the outcome as an event; XMPP's own events are in events_xmpp.py."""
+The shell performs effects of one kind in the order given and tells the outcome as an event; XMPP's
+own events are in events_xmpp.py."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agents.core import forms
-from agents.core.feeds import FeedItem
-from agents.core.inventory import Inventory
-from agents.core.model import (
-    Accelerator,
-    Answer,
-    Intent,
-    Lease,
-    Partition,
-    Placed,
-    ReleaseCommand,
-    Tuning,
-    WorkerCommand,
-)
-from agents.core.pictures import Sample
-from agents.core.planning.inputs import LanePlaces
-from agents.core.planning.plan import Frame, Moment, Scored
-from agents.core.planning.residency import RuleWarning
-from agents.core.replay.decisions import Decided
-
-# ---- events ----
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Once a second. `devices`: the accelerators of the coordinator's own machine."""
-
-    devices: tuple[Accelerator, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """What `WakeAt` asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseMade:
-    """InitProducerId of `worker`'s transactional id succeeded, and so whoever had it is fenced. `offsets`: the committed offset
-    of each partition asked for, read after the fence; absent where nothing was ever committed."""
-
-    worker: str
-    new_boot: str
-    transactional_id: str
-    producer_id: int
-    producer_epoch: int
-    offsets: Mapping[Partition, int]
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseFailed:
-    """`undecided`: it is fenced, but how its last transaction ended is not known, so nobody may go on from there."""
-
-    worker: str
-    reason: str
-    undecided: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The transaction over these records is committed."""
-
-    partitions: Mapping[Partition, Placed]
-    leases: Mapping[str, Lease]
-    intents: Mapping[str, Intent | None]
-    tuning: Tuning | None = None
+from agents.core.model import forms
+from agents.core.model.charts import Sample
+from agents.core.model.feeds import FeedItem
+from agents.core.model.messages import ReleaseCommand, WorkerAnswer, WorkerCommand
+from agents.core.model.placement import Intent, Lease, Placed, Tuning
+from agents.core.model.plan import Decided, Moment, PlanningFrame
+from agents.core.model.topology import Partition
 
 
 @dataclass(frozen=True, slots=True)
 class WriteRefused:
-    """The topic `placement` refuses what is to be written, `why` in words. Nothing of it is committed; it is tried again every
-    second, and all that is to be done in Kafka waits behind it."""
+    """The topic `placement` refuses what is to be written, `why` in words. Nothing of it is
+    committed; it is tried again every second, and all that is to be done in Kafka waits behind
+    it."""
 
     why: str
 
@@ -88,109 +32,17 @@ class WriteTaken:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """`worker` has obeyed `command`."""
-
-    worker: str
-    command: WorkerCommand
-    answer: Answer
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """`worker` has refused `command`; `seen` is the higher epoch that it knows, when that was the reason."""
-
-    worker: str
-    command: WorkerCommand
-    condition: str
-    seen: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """Nothing came back in time, or there was no connection."""
-
-    worker: str
-    command: WorkerCommand
-
-
-@dataclass(frozen=True, slots=True)
-class Ponged:
-    """The outcome of a ping."""
-
-    worker: str
-    alive: bool
-
-
-@dataclass(frozen=True, slots=True)
-class OffsetsRead:
-    """Committed offsets, as asked by ReadOffsets."""
-
-    offsets: Mapping[Partition, int]
-
-
-@dataclass(frozen=True, slots=True)
 class ReleaseRead:
-    """What Kafka says of the partitions that `worker` answers to have released, read after the answer: the committed offset (absent
-    where nothing is) and the log's end. `error`: in words why it could not be read."""
+    """What Kafka says of the partitions that `worker` answers to have released, read after the
+    answer: the committed offset (absent where nothing is) and the log's end. `error`: in words why
+    it could not be read."""
 
     worker: str
     command: ReleaseCommand
-    answer: Answer
+    answer: WorkerAnswer
     committed: Mapping[Partition, int] = field(default_factory=dict)
     ends: Mapping[Partition, int] = field(default_factory=dict)
     error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AffiliationsRead:
-    """All that the room knows: bare JID -> owner, admin, member."""
-
-    affiliations: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The outcome of the Errand of that `ref`: what was found, or in words why not."""
-
-    ref: str
-    result: object = None
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class InventoryRead:
-    """The inventory's file is another, and in order. `places`: the lanes as its rules and priorities bind them;
-    `warnings`: what people should know of the rules."""
-
-    inventory: Inventory
-    places: LanePlaces
-    warnings: tuple[RuleWarning, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class InventoryRefused:
-    """The inventory's file `origin` is another, and `why` it cannot be taken up."""
-
-    origin: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaDown:
-    """The rewriting of `leader` fails."""
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaUp:
-    """It succeeds again, or for the first time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """The plan of a PlanWanted, which its moment tells."""
-
-    scored: Scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,37 +53,14 @@ class PlanFailed:
     error: Exception
 
 
-CoreEvent = (
-    Tick
-    | Wake
-    | LeaseMade
-    | LeaseFailed
-    | Written
-    | WriteRefused
-    | WriteTaken
-    | Answered
-    | Refused
-    | Unanswered
-    | Ponged
-    | OffsetsRead
-    | ReleaseRead
-    | AffiliationsRead
-    | Found
-    | InventoryRead
-    | InventoryRefused
-    | KafkaDown
-    | KafkaUp
-    | Planned
-    | PlanFailed
-)
-
 # ---- effects ----
 
 
 @dataclass(frozen=True, slots=True)
 class MakeLease:
-    """Call InitProducerId for `worker`'s transactional id, then read the committed offsets of `partitions`. This is the fence;
-    `new_boot` is whom the new lease is for, empty when it is for nobody."""
+    """Call InitProducerId for `worker`'s transactional id, then read the committed offsets of
+    `partitions`. This is the fence; `new_boot` is whom the new lease is for, empty when it is for
+    nobody."""
 
     worker: str
     new_boot: str
@@ -241,11 +70,12 @@ class MakeLease:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Commit these records to `placement` in one transaction; an intent of None is deleted. `then`: to be performed once
-    they are committed, since only then may what they say be said (PROTOCOL 2.3).
+    """Commit these records to `placement` in one transaction; an intent of None is deleted. `then`:
+    to be performed once they are committed, since only then may what they say be said (PROTOCOL
+    2.3).
 
-    `offsets`: in the same transaction, what the partition's consumer group is to have committed, and its metadata: for
-    partitions that nobody owns (core/rewinds.py)."""
+    `offsets`: in the same transaction, what the partition's consumer group is to have committed,
+    and its metadata: for partitions that nobody owns (core/fleet/rewinds.py)."""
 
     partitions: Mapping[Partition, Placed] = field(default_factory=dict)
     leases: Mapping[str, Lease] = field(default_factory=dict)
@@ -277,7 +107,7 @@ class ReadRelease:
 
     worker: str
     command: ReleaseCommand
-    answer: Answer
+    answer: WorkerAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +117,8 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """To the room. Effects with the same non-empty `thread` correct the first one's message (XEP-0308)."""
+    """To the room. Effects with the same non-empty `thread` correct the first one's message
+    (XEP-0308)."""
 
     text: str
     thread: str = ""
@@ -303,7 +134,8 @@ class Whisper:
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """A link that is shown as the picture it leads to: to the room, or to one person (`jid`, bare)."""
+    """A link that is shown as the picture it leads to: to the room, or to one person (`jid`,
+    bare)."""
 
     url: str
     jid: str = ""
@@ -321,13 +153,14 @@ class AnswerAdHoc:
     """The answer to the AdHoc or AdHocList with that `ref`."""
 
     ref: str
-    answer: forms.Answer
+    answer: forms.FormAnswer
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """To be looked up, or done, outside the core: `what` is one of the values that agents/coordinator/errands.py knows.
-    Found with the same `ref` follows, unless it takes too long."""
+    """To be looked up, or done, outside the core: `what` is one of the values that
+    agents/coordinator/queries.py knows. Found with the same `ref` follows, unless it takes too
+    long."""
 
     ref: str
     what: object
@@ -340,7 +173,8 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class MirrorAffiliations:
-    """Let exactly those read the operator feeds whom the room knows; anybody else loses the subscription."""
+    """Let exactly those read the operator feeds whom the room knows; anybody else loses the
+    subscription."""
 
     affiliations: Mapping[str, str]
 
@@ -357,8 +191,9 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something of ours failed at what `who` asked or said, and we go on: for the log. `name` is what people were told
-    (`fault 3f2a`), `what` a word for where it was, `event` what was to be done, `story` the traceback."""
+    """Something of ours failed at what `who` asked or said, and we go on: for the log. `name` is
+    what people were told (`fault 3f2a`), `what` a word for where it was, `event` what was to be
+    done, `story` the traceback."""
 
     name: str
     what: str
@@ -376,10 +211,10 @@ class WakeAt:
 
 @dataclass(frozen=True, slots=True)
 class PlanWanted:
-    """Make this plan (planner.score), beside everything else; Planned follows. One that is not yet begun when the next is
-    wanted need not be made."""
+    """Make this plan (planner.score), beside everything else; Planned follows. One that is not yet
+    begun when the next is wanted need not be made."""
 
-    frame: Frame
+    frame: PlanningFrame
     moment: Moment
 
 

@@ -1,10 +1,11 @@
-"""A boundary round what people ask, what workers say, and what the planner does: a fault of ours in there ends nobody. It is told
-once, with its story.
+"""A boundary round what people ask, what workers say, and what the planner does: a fault of ours in
+there ends nobody. It is told once, with its story.
 
-A command that fails has changed nothing: no effect of it is performed, and what it had changed of the core's state is put back.
-What a worker's word or a plan led to before the fault stands, for each effect goes with the state that it was made from. Round the
-rest of a tick there is no boundary: state that was advanced half-way would stay so, and a new leader begins from what is written. That
-leaders end again and again is told (circles.py)."""
+A command that fails has changed nothing: no effect of it is performed, and what it had changed of
+the core's state is put back. What a worker's word or a plan led to before the fault stands, for
+each effect goes with the state that it was made from. Round the rest of a tick there is no
+boundary: state that was advanced half-way would stay so, and a new leader begins from what is
+written. That leaders end again and again is told (circles.py)."""
 
 from __future__ import annotations
 
@@ -16,35 +17,28 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents.core.effects import (
-    AffiliationsRead,
-    AnswerAdHoc,
-    Answered,
-    Effect,
-    Fault,
-    Found,
-    PlanFailed,
-    Planned,
-    Ponged,
-    Refused,
-    Say,
-    Unanswered,
-    Whisper,
-)
-from agents.core.events_xmpp import (
+from agents.base.text import one_line
+from agents.core.effects import AnswerAdHoc, Effect, Fault, PlanFailed, Say, Whisper
+from agents.core.events import (
     AdHoc,
     AdHocList,
     AffiliationChanged,
-    Asked,
+    AffiliationsRead,
+    Answered,
+    CommandUnanswered,
+    CommandWasRefused,
     Flooded,
     NotUnderstood,
+    Planned,
+    Ponged,
+    QueryFinished,
+    QuestionAsked,
     TelemetryIn,
     WorkerSeen,
 )
-from agents.core.feeds import Severity
-from agents.core.forms import Refusal
-from agents.core.operators.news import News
-from agents.core.text import one_line
+from agents.core.fleet.incidents import News
+from agents.core.model.feeds import Severity
+from agents.core.model.forms import FormRefusal
 
 TOLD_EVERY_S = 600.0  # the same fault of the same one
 REMEMBERED = 1000
@@ -56,29 +50,38 @@ Undo = Callable[[], None]
 
 @dataclass(slots=True)
 class Guard:
-    """`parts`: whose state a command may change. `retry`: takes up what was found for a command once more, as words why not.
-    `plan_failed`: hears how a plan has failed, and when. `counts`: faults since this leader leads, by what failed (FAULTS)."""
+    """`parts`: whose state a command may change. `retry`: takes up what was found for a command
+    once more, as words why not. `plan_failed`: hears how a plan has failed, and when. `counts`:
+    faults since this leader leads, by what failed (FAULTS)."""
 
     parts: tuple[Any, ...]  # Any: dataclasses of whatever kind
     news: News
     token: Callable[[], str]
-    retry: Callable[[Found, float, int], Iterator[Effect]]
+    retry: Callable[[QueryFinished, float, int], Iterator[Effect]]
     plan_failed: Callable[[str, float], None]
     counts: Counter[str] = field(default_factory=Counter)
     _told: dict[tuple[str, str, str], float] = field(default_factory=dict)
 
     def take(self, event: object, work: Iterator[Effect], now: float, now_ms: int) -> list[Effect]:
-        """The effects of `work`, which is what follows from `event`. Other events have no boundary: the process ends, and its
-        successor begins from what is written."""
+        """The effects of `work`, which is what follows from `event`. Other events have no boundary:
+        the process ends, and its successor begins from what is written."""
         match event:
-            case Asked() | AdHoc() | AdHocList():
+            case QuestionAsked() | AdHoc() | AdHocList():
                 return self._whole_or_nothing(event, work, now)
-            case Found():
+            case QueryFinished():
                 return self._found(event, work, now, now_ms)
             case (
-                WorkerSeen() | TelemetryIn() | Answered() | Refused() | Unanswered() | Ponged()
-                | AffiliationsRead() | AffiliationChanged() | Flooded() | NotUnderstood()
-            ):  # fmt: skip
+                WorkerSeen()
+                | TelemetryIn()
+                | Answered()
+                | CommandWasRefused()
+                | CommandUnanswered()
+                | Ponged()
+                | AffiliationsRead()
+                | AffiliationChanged()
+                | Flooded()
+                | NotUnderstood()
+            ):
                 return self._as_far_as_it_goes(event, work, now)
             case Planned() | PlanFailed():
                 return self.plans(work, now)
@@ -101,17 +104,21 @@ class Guard:
         except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
             return self._fault(what, "", what, e, now)[1]
 
-    def _whole_or_nothing(self, event: Asked | AdHoc | AdHocList, work: Iterator[Effect], now: float) -> list[Effect]:
+    def _whole_or_nothing(
+        self, event: QuestionAsked | AdHoc | AdHocList, work: Iterator[Effect], now: float
+    ) -> list[Effect]:
         undo = remember(self.parts)
         try:
             return list(work)
         except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
             undo()
-            what = "command" if isinstance(event, Asked) else "form"
+            what = "command" if isinstance(event, QuestionAsked) else "form"
             words, effects = self._fault(what, event.jid, event, e, now, always=True)
             return [_answer(event, words), *effects]
 
-    def _found(self, event: Found, work: Iterator[Effect], now: float, now_ms: int) -> list[Effect]:
+    def _found(
+        self, event: QueryFinished, work: Iterator[Effect], now: float, now_ms: int
+    ) -> list[Effect]:
         undo = remember(self.parts)
         try:
             return list(work)
@@ -119,7 +126,7 @@ class Guard:
             undo()
             words, effects = self._fault("errand", "", event, e, now, always=True)
         try:
-            return [*self.retry(Found(event.ref, error=words), now, now_ms), *effects]
+            return [*self.retry(QueryFinished(event.ref, error=words), now, now_ms), *effects]
         except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
             return [*effects, *self._fault("errand", "", event, e, now)[1]]
 
@@ -135,7 +142,8 @@ class Guard:
     def _fault(
         self, what: str, who: str, event: object, e: Exception, now: float, *, always: bool = False
     ) -> tuple[str, list[Effect]]:
-        """The words for whoever asked, and what is told. `always`: each has an id that somebody may ask about."""
+        """The words for whoever asked, and what is told. `always`: each has an id that somebody may
+        ask about."""
         self.counts[what] += 1
         where = traceback.extract_tb(e.__traceback__)[-1]
         key = (what, who, f"{where.filename}:{where.lineno}")
@@ -143,13 +151,19 @@ class Guard:
         if not (fresh or always):
             return "", []
         name = f"fault {self.token()}"
-        words = f"Something in me failed at that ({name}). Nothing was changed; my log tells what it was."
+        words = (
+            f"Something in me failed at that ({name}). Nothing was changed; my log tells what "
+            "it was."
+        )
         if fresh:
             if len(self._told) >= REMEMBERED:
                 self._told.clear()
             self._told[key] = now
             by = f" of {who}" if who else ""
-            text = f"A fault of mine in a {what}{by}: {_cause(e)} ({name}). I go on; my log has its story."
+            text = (
+                f"A fault of mine in a {what}{by}: {_cause(e)} ({name}). I go on; my log has "
+                "its story."
+            )
             self.news.alert(Severity.WARNING, "fault", who, text)
         story = "".join(traceback.format_exception(e))[-STORY_AT_MOST:]
         return words, [Fault(name, what, who, one_line(repr(event), 1000), story)]
@@ -160,10 +174,12 @@ def _cause(e: Exception) -> str:
 
 
 def remember(parts: tuple[Any, ...]) -> Undo:
-    """Call what it returns to put every field of these back, the contents of their containers too. Values in containers
-    are not gone into: a command replaces them, or adds others."""
+    """Call what it returns to put every field of these back, the contents of their containers too.
+    Values in containers are not gone into: a command replaces them, or adds others."""
     kept = [
-        (part, f.name, value := getattr(part, f.name), _copy(value)) for part in parts for f in dataclasses.fields(part)
+        (part, f.name, value := getattr(part, f.name), _copy(value))
+        for part in parts
+        for f in dataclasses.fields(part)
     ]
 
     def undo() -> None:
@@ -186,9 +202,9 @@ def _copy(value: Any) -> Any:
     return copy.copy(value) if isinstance(value, dict | set | list | deque) else None
 
 
-def _answer(event: Asked | AdHoc | AdHocList, words: str) -> Effect:
-    if not isinstance(event, Asked):
-        return AnswerAdHoc(event.ref, Refusal("internal-server-error", words))
+def _answer(event: QuestionAsked | AdHoc | AdHocList, words: str) -> Effect:
+    if not isinstance(event, QuestionAsked):
+        return AnswerAdHoc(event.ref, FormRefusal("internal-server-error", words))
     return Say(words) if event.room else Whisper(event.jid, words)
 
 
@@ -196,6 +212,12 @@ def _who(event: object) -> str:
     match event:
         case WorkerSeen(said):
             return said.worker
-        case TelemetryIn(worker) | Answered(worker) | Refused(worker) | Unanswered(worker) | Ponged(worker):
+        case (
+            TelemetryIn(worker)
+            | Answered(worker)
+            | CommandWasRefused(worker)
+            | CommandUnanswered(worker)
+            | Ponged(worker)
+        ):
             return worker
     return ""

@@ -1,1 +1,2 @@
-"""Kafka, the data plane: connection, topics, leases, the placement log, offsets, and the leased producer."""
+"""Kafka, the data plane: connection, topics, leases, the placement log, offsets, and the leased
+producer."""

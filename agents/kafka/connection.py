@@ -1,11 +1,12 @@
-"""One way to reach the brokers, and one border: no error of aiokafka's leaves this package, every wait has a bound."""
+"""One way to reach the brokers, and one border: no error of aiokafka's leaves this package, every
+wait has a bound."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,9 +14,10 @@ import aiokafka.errors as kafka_errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 
 from agents import settings
-from agents.errors import GeolaneError, KafkaError, KafkaUnavailable, SettingsError
+from agents.base import log
+from agents.base.errors import GeolaneError, KafkaError, KafkaUnavailable, SettingsError
+from agents.base.files import read_whole
 from agents.kafka import foreign
-from agents.texts import read_whole
 
 T = TypeVar("T")
 
@@ -27,7 +29,11 @@ REST_S = 0.1
 """Between two tries when there was no answer at all."""
 BOUND_S = 10.0
 
-_FENCED = (kafka_errors.ProducerFenced, kafka_errors.InvalidProducerEpoch, kafka_errors.InvalidProducerIdMapping)
+_FENCED = (
+    kafka_errors.ProducerFenced,
+    kafka_errors.InvalidProducerEpoch,
+    kafka_errors.InvalidProducerIdMapping,
+)
 NOT_YET = (
     kafka_errors.ConcurrentTransactions,
     kafka_errors.CoordinatorLoadInProgressError,
@@ -42,35 +48,46 @@ NOT_YET = (
 def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
     """The arguments that producers, consumers, admin and plain clients of aiokafka share.
 
-    Raises SettingsError for a security protocol that does not exist, or a certificate or password that cannot be
-    read."""
+    Raises SettingsError for a security protocol that does not exist, or a certificate or password
+    that cannot be read."""
     if kafka.security not in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):
         raise SettingsError(
-            f"kafka.security: {kafka.security!r} is none of PLAINTEXT, SSL, SASL_PLAINTEXT and SASL_SSL"
+            f"kafka.security: {kafka.security!r} is none of PLAINTEXT, SSL, SASL_PLAINTEXT and "
+            "SASL_SSL"
         )
-    kwargs: dict[str, Any] = {"bootstrap_servers": kafka.bootstrap, "security_protocol": kafka.security}
+    kwargs: dict[str, Any] = {
+        "bootstrap_servers": kafka.bootstrap,
+        "security_protocol": kafka.security,
+    }
     if kafka.security.endswith("SSL"):
         try:
             if kafka.ca_file:
                 read_whole(Path(kafka.ca_file))  # OpenSSL would read a device for ever
-            kwargs["ssl_context"] = context = ssl.create_default_context(cafile=kafka.ca_file or None)
+            kwargs["ssl_context"] = context = ssl.create_default_context(
+                cafile=kafka.ca_file or None
+            )
             context.sslobject_class = _Hasty
         except (OSError, ssl.SSLError) as e:
-            raise SettingsError(f"kafka.ca_file: {kafka.ca_file}: no certificates can be read from it ({e})") from e
+            raise SettingsError(
+                f"kafka.ca_file: {kafka.ca_file}: no certificates can be read from it ({e})"
+            ) from e
     if kafka.security.startswith("SASL"):
         if kafka.sasl_mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
             raise SettingsError(
-                f"kafka.sasl_mechanism: {kafka.sasl_mechanism!r} is none of PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512"
+                f"kafka.sasl_mechanism: {kafka.sasl_mechanism!r} is none of PLAIN, SCRAM-SHA-256 "
+                "and SCRAM-SHA-512"
             )
         if settings.ACCOUNT in kafka.username:
             raise SettingsError(
-                f"kafka.username is {kafka.username!r}, each process's own account: `geolane provision` needs "
+                f"kafka.username is {kafka.username!r}, each process's own account: `geolane "
+                "provision` needs "
                 "kafka.admin_username, any other tool an account's name"
             )
         password = settings.secret(kafka.password_file, f"kafka-{kafka.username}", kafka.username)
         if not (kafka.username and password):
             raise SettingsError(
-                f"kafka.security is {kafka.security}: kafka.username and kafka.password_file are needed (or, for the password, "
+                f"kafka.security is {kafka.security}: kafka.username and kafka.password_file are "
+                "needed (or, for the password, "
                 "a systemd credential kafka-USERNAME)"
             )
         kwargs |= {
@@ -95,12 +112,20 @@ def said(error: BaseException) -> str:
     if kind is None:
         return str(error) or type(error).__name__
     of = error.args[0] if error.args else ""
-    name = ", ".join(sorted(map(str, of))) if isinstance(of, set | frozenset | list | tuple) else str(of)
-    return f"this Kafka account lacks a right on {f'{kind} {name}'.strip()} (`geolane provision` gives rights)"
+    name = (
+        ", ".join(sorted(map(str, of)))
+        if isinstance(of, set | frozenset | list | tuple)
+        else str(of)
+    )
+    return (
+        f"this Kafka account lacks a right on {f'{kind} {name}'.strip()} (`geolane provision` "
+        "gives rights)"
+    )
 
 
 def is_fenced(error: BaseException) -> bool:
-    """Whether the error says that our producer id and epoch are not the newest ones of their transactional id."""
+    """Whether the error says that our producer id and epoch are not the newest ones of their
+    transactional id."""
     return isinstance(error, _FENCED)
 
 
@@ -121,9 +146,11 @@ def raise_error(code: int, about: str) -> None:
 
 
 def as_ours(error: BaseException, what: str) -> GeolaneError:
-    """The error of ours for one of aiokafka's (or a time-out, or a socket's); `what` was being done.
+    """The error of ours for one of aiokafka's (or a time-out, or a socket's); `what` was being
+    done.
 
-    What trying again cannot mend (rights, sizes, versions) is a plain KafkaError, all else KafkaUnavailable."""
+    What trying again cannot mend (rights, sizes, versions) is a plain KafkaError, all else
+    KafkaUnavailable."""
     if isinstance(error, GeolaneError):
         return error
     hopeless = (
@@ -139,12 +166,17 @@ def as_ours(error: BaseException, what: str) -> GeolaneError:
         kafka_errors.UnsupportedVersionError,
     )
     text = said(error)
-    return KafkaError(f"{what}: {text}") if isinstance(error, hopeless) else KafkaUnavailable(f"{what}: {text}")
+    return (
+        KafkaError(f"{what}: {text}")
+        if isinstance(error, hopeless)
+        else KafkaUnavailable(f"{what}: {text}")
+    )
 
 
 class _Hasty(ssl.SSLObject):
-    """TLS that says goodbye and does not wait to hear it (RFC 8446, 6.1): uvloop would wait 30 s for a broker that has just
-    sent something else, with the lane map's reader, and so a router's start, behind it."""
+    """TLS that says goodbye and does not wait to hear it (RFC 8446, 6.1): uvloop would wait 30 s
+    for a broker that has just sent something else, with the lane map's reader, and so a router's
+    start, behind it."""
 
     def unwrap(self) -> None:
         with contextlib.suppress(ssl.SSLWantReadError):
@@ -152,7 +184,8 @@ class _Hasty(ssl.SSLObject):
 
 
 class Link:
-    """One plain client: requests to brokers and coordinators, tried again within a bound. Safe for concurrent calls."""
+    """One plain client: requests to brokers and coordinators, tried again within a bound. Safe for
+    concurrent calls."""
 
     def __init__(self, kafka: settings.Kafka, client_id: str) -> None:
         self._kafka = kafka
@@ -168,7 +201,9 @@ class Link:
 
     async def start(self, bound_s: float = BOUND_S) -> None:
         """Reach a broker. Raises KafkaUnavailable within `bound_s`; it may be called again then."""
-        client = AIOKafkaClient(client_id=self._client_id, request_timeout_ms=5000, **client_kwargs(self._kafka))
+        client = AIOKafkaClient(
+            client_id=self._client_id, request_timeout_ms=5000, **client_kwargs(self._kafka)
+        )
         try:
             await self.persist("reach Kafka at " + self._kafka.bootstrap, client.bootstrap, bound_s)
         except BaseException:
@@ -184,7 +219,8 @@ class Link:
                 await client.close()
 
     async def coordinator(self, kind: CoordinationType, key: str) -> int:
-        """The broker that coordinates a group or a transactional id; remembered until a request there fails."""
+        """The broker that coordinates a group or a transactional id; remembered until a request
+        there fails."""
         node = self._coordinators.get((kind, key))
         if node is None:
             try:
@@ -194,13 +230,17 @@ class Link:
             self._coordinators[kind, key] = node
         return node
 
-    async def ask(self, node: int, request: object, group: ConnectionGroup = ConnectionGroup.DEFAULT) -> Any:
+    async def ask(
+        self, node: int, request: object, group: ConnectionGroup = ConnectionGroup.DEFAULT
+    ) -> Any:
         """One request, one response; raises aiokafka's errors, so call it inside `persist`."""
         return await self.client.send(node, request, group=group)
 
-    async def persist(self, what: str, attempt: Callable[[], Awaitable[T]], bound_s: float = BOUND_S) -> T:
-        """Call `attempt` until it answers. Raises KafkaUnavailable after `bound_s`, KafkaError for what cannot mend
-        itself."""
+    async def persist(
+        self, what: str, attempt: Callable[[], Awaitable[T]], bound_s: float = BOUND_S
+    ) -> T:
+        """Call `attempt` until it answers. Raises KafkaUnavailable after `bound_s`, KafkaError for
+        what cannot mend itself."""
         last: BaseException | None = None
         try:
             async with asyncio.timeout(bound_s):
@@ -218,10 +258,37 @@ class Link:
                         self._refresh()
                     await asyncio.sleep(pause)
         except TimeoutError as e:
-            # aiokafka keeps the reason of a failed connection (port, certificate, password) to its log.
-            why = "no broker let us in: wrong address, certificate or password?" if is_refused(last) else repr(last)
+            # aiokafka keeps the reason of a failed connection (port, certificate, password) to its
+            # log.
+            why = (
+                "no broker let us in: wrong address, certificate or password?"
+                if is_refused(last)
+                else repr(last)
+            )
             raise KafkaUnavailable(f"{what}: not done within {bound_s:g} s ({why})") from e
 
     def _refresh(self) -> None:
         if self._client is not None:
             self._client.force_metadata_update()
+
+
+# ---- Ends a client of aiokafka within a bound, whatever state its broker is in: the last step of
+# a process must not fail or hang.
+
+_log = log.get("kafka.closing")
+
+
+async def closed(stop: Coroutine[Any, Any, None], bound_s: float = 5.0) -> None:
+    """Run a client's `stop()` in a task of its own and wait for it, `bound_s` seconds at most; what
+    it raises is logged.
+
+    aiokafka's consumer lets the CancelledError of its own fetching task out of `stop()` when the
+    broker is away. Raised in the caller, that would pass for the caller's own cancellation, and a
+    task group would take it for a quiet end."""
+    stopping = asyncio.create_task(stop)
+    _, late = await asyncio.wait({stopping}, timeout=bound_s)
+    if late:
+        stopping.cancel()
+        _log.warning("client_not_closed", bound_s=bound_s)
+    elif not stopping.cancelled() and (error := stopping.exception()) is not None:
+        _log.warning("client_not_closed", error=repr(error))

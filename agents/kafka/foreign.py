@@ -1,11 +1,12 @@
-"""Reads record batches as any program may have written them: what aiokafka's reader gives up on costs
-the record, never the consumer that meets it. And writes what it has read so.
+"""Reads record batches as any program may have written them: what aiokafka's reader gives up on
+costs the record, never the consumer that meets it. And writes what it has read so.
 
-aiokafka decodes the names of headers as UTF-8 (a broker does not look at them) and ends its consumer
-at the first that is not; it decompresses without a bound, and one batch that it cannot take apart holds
-up every partition of the consumer. Here such a name becomes a `BadName`, and a record without readable
-content has one header, an `Unread` (core/records.py). A wrong checksum still raises: it is the disk's
-or the network's fault, not the sender's. Source: Kafka's documentation, "Record Batch", KIP-98.
+aiokafka decodes the names of headers as UTF-8 (a broker does not look at them) and ends its
+consumer at the first that is not; it decompresses without a bound, and one batch that it cannot
+take apart holds up every partition of the consumer. Here such a name becomes a `BadName`, and a
+record without readable content has one header, an `Unread` (core/lanes/records.py). A wrong
+checksum still raises: it is the disk's or the network's fault, not the sender's. Source: Kafka's
+documentation, "Record Batch", KIP-98.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
 
-from agents.core.records import BadName, Unread
+from agents.core.lanes.records import BadName, Unread
 
 MAX_OPENED_BYTES = 128 << 20
 """A compressed batch may hold this much: 16 times the largest that our topics take."""
@@ -42,11 +43,12 @@ class _Broken(Exception):
 
 
 _FAULTS = (_Broken, CorruptRecordException, ValueError, IndexError, struct.error)
-"""What a batch that is not as it should be makes a reader raise (UnicodeDecodeError is a ValueError)."""
+"""What a batch that is not as it should be makes a reader raise (UnicodeDecodeError is a
+ValueError)."""
 
 
 @dataclass(slots=True)
-class _Record:
+class _FetchedRecord:
     """As aiokafka's own records."""
 
     offset: int
@@ -58,8 +60,9 @@ class _Record:
     checksum: None = None
 
 
-class Batches:
-    """In place of aiokafka's MemoryRecords: the batches in what one partition's fetch has brought."""
+class FetchedBatches:
+    """In place of aiokafka's MemoryRecords: the batches in what one partition's fetch has
+    brought."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -94,7 +97,8 @@ class _Batch:
         return next(self._inner)
 
     def __iter__(self) -> Iterator[Any]:
-        """aiokafka's fast reader up to the first record that it cannot take, our own from there on."""
+        """aiokafka's fast reader up to the first record that it cannot take, our own from there
+        on."""
         done = 0
         try:
             opened = _opened(self._data)
@@ -172,7 +176,7 @@ def _unsnappied(data: bytes) -> bytes:
     return bytes(out)
 
 
-def _records(data: memoryview) -> Iterator[_Record]:
+def _records(data: memoryview) -> Iterator[_FetchedRecord]:
     """One for each offset of the batch, whatever is in it."""
     base, _, _, _, _, attributes, last, first_ms, max_ms, *_, count = _HEAD.unpack_from(data)
     kind = int(bool(attributes & _APPEND_TIME))
@@ -188,12 +192,12 @@ def _records(data: memoryview) -> Iterator[_Record]:
             delta_ms, delta, key, value, headers = _fields(body[at:end])
             ms = max_ms if kind else first_ms + delta_ms
             follows = base + delta + 1
-            yield _Record(base + delta, ms, kind, key, value, headers)
+            yield _FetchedRecord(base + delta, ms, kind, key, value, headers)
             at = end
     except _FAULTS as e:
         why = f"the record cannot be read: {e}"
         for offset in range(follows, base + last + 1):
-            yield _Record(offset, max_ms, kind, None, None, [(Unread(why), None)])
+            yield _FetchedRecord(offset, max_ms, kind, None, None, [(Unread(why), None)])
 
 
 def _fields(body: memoryview) -> tuple[int, int, bytes | None, bytes | None, Headers]:
@@ -248,7 +252,9 @@ class AnyNames(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
         super().__init__(max_bytes, 0, is_transactional=1)
         self._builder: Any = _DefaultRecordBatchBuilderPy(2, 0, 1, -1, -1, 0, max_bytes)
 
-    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+    def _set_producer_state(
+        self, producer_id: int, producer_epoch: int, base_sequence: int
+    ) -> None:
         self._builder.set_producer_state(producer_id, producer_epoch, base_sequence)
 
 
@@ -257,6 +263,6 @@ def has_bad_name(headers: Iterable[tuple[str, bytes | None]]) -> bool:
 
 
 def install() -> None:
-    """From now on every consumer of this process reads so: aiokafka has no place to ask for it. Pinned
-    by a test."""
-    fetcher.MemoryRecords = Batches
+    """From now on every consumer of this process reads so: aiokafka has no place to ask for it.
+    Pinned by a test."""
+    fetcher.MemoryRecords = FetchedBatches

@@ -1,5 +1,5 @@
-"""A lease is a producer id and epoch made by InitProducerId; making it anew fences whoever held the old one (PROTOCOL
-2.1, 2.2).
+"""A lease is a producer id and epoch made by InitProducerId; making it anew fences whoever held the
+old one (PROTOCOL 2.1, 2.2).
 
 Only the coordinator imports this file: a worker has no way to a lease but being given one."""
 
@@ -11,8 +11,9 @@ import aiokafka.errors as kafka_errors
 from aiokafka.client import ConnectionGroup, CoordinationType
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
-from agents import log, settings
-from agents.errors import TransactionUndecided
+from agents import settings
+from agents.base import log
+from agents.base.errors import TransactionUndecided
 from agents.kafka.connection import BOUND_S, Link, lacks_right, raise_error, said
 from agents.kafka.markers import OFFSETS, Markers, Newest, Open, Reach
 
@@ -20,32 +21,40 @@ _log = log.get("kafka.leases")
 
 
 class LeaseMaker:
-    """InitProducerId for any transactional id, over one connection per broker. `timeout_ms` is the transaction
-    time-out of the leases that it makes: how long the broker lets a transaction of theirs stay open. `reach`: where the
-    transactions of an id may write; there the markers that a killed broker has forgotten are written (markers.py)."""
+    """InitProducerId for any transactional id, over one connection per broker. `timeout_ms` is the
+    transaction time-out of the leases that it makes: how long the broker lets a transaction of
+    theirs stay open. `reach`: where the transactions of an id may write; there the markers that a
+    killed broker has forgotten are written (markers.py)."""
 
-    def __init__(self, kafka: settings.Kafka, timeout_ms: int, reach: Callable[[str], Reach] | None = None) -> None:
+    def __init__(
+        self, kafka: settings.Kafka, timeout_ms: int, reach: Callable[[str], Reach] | None = None
+    ) -> None:
         self._link = Link(kafka, "geolane-leases")
         self._timeout_ms = timeout_ms
         self._reach = reach
         self._markers = Markers(self._link)
-        self._ended: dict[str, Newest] = {}  # how each id's transaction had ended when it was fenced
+        self._ended: dict[
+            str, Newest
+        ] = {}  # how each id's transaction had ended when it was fenced
         self._blind = False
 
     async def start(self, bound_s: float = BOUND_S) -> None:
-        """Raises KafkaUnavailable when no broker answers within the bound; it may be called again then."""
+        """Raises KafkaUnavailable when no broker answers within the bound; it may be called again
+        then."""
         await self._link.start(bound_s)
 
     async def stop(self) -> None:
         await self._link.stop()
 
     async def make(self, transactional_id: str, bound_s: float = BOUND_S) -> tuple[int, int]:
-        """A new lease: (producer_id, producer_epoch). 1 ms idle; with a transaction open, that is aborted first (8 ms).
+        """A new lease: (producer_id, producer_epoch). 1 ms idle; with a transaction open, that is
+        aborted first (8 ms).
 
-        When it returns, nobody with an earlier lease of this id can send, commit or move an offset, and a commit of
-        theirs that was on its way counts whole or not at all, and is seen so. Calls for different ids may run at the
-        same time; repeating a call is harmless. Raises KafkaUnavailable (the fence may or may not have happened),
-        TransactionUndecided (it has, and nobody may go on from there) and KafkaError (no right to the id)."""
+        When it returns, nobody with an earlier lease of this id can send, commit or move an offset,
+        and a commit of theirs that was on its way counts whole or not at all, and is seen so. Calls
+        for different ids may run at the same time; repeating a call is harmless. Raises
+        KafkaUnavailable (the fence may or may not have happened), TransactionUndecided (it has, and
+        nobody may go on from there) and KafkaError (no right to the id)."""
 
         async def attempt() -> tuple[int, int]:
             node = await self._link.coordinator(CoordinationType.TRANSACTION, transactional_id)
@@ -59,17 +68,24 @@ class LeaseMaker:
             lease = int(response.producer_id), int(response.producer_epoch)
             if newest is not None and self._reach is not None:
                 if newest.committed is not None and lease != (newest.producer_id, newest.epoch + 1):
-                    self._ended.pop(transactional_id, None)  # another one has ended since, or the id is a new one
+                    self._ended.pop(
+                        transactional_id, None
+                    )  # another one has ended since, or the id is a new one
                 reach = self._reach(transactional_id)
                 if not await self._is_decided(transactional_id, newest, lease, reach):
-                    raise kafka_errors.ConcurrentTransactions(transactional_id)  # once more, to see that it is
+                    raise kafka_errors.ConcurrentTransactions(
+                        transactional_id
+                    )  # once more, to see that it is
             self._ended.pop(transactional_id, None)
             return lease
 
         return await self._link.persist(f"make a lease for {transactional_id}", attempt, bound_s)
 
-    async def _is_decided(self, transactional_id: str, newest: Newest, lease: tuple[int, int], reach: Reach) -> bool:
-        """Whether nothing of the transactions before this lease is undecided; else it is decided now."""
+    async def _is_decided(
+        self, transactional_id: str, newest: Newest, lease: tuple[int, int], reach: Reach
+    ) -> bool:
+        """Whether nothing of the transactions before this lease is undecided; else it is decided
+        now."""
         ended = self._ended.get(transactional_id)
         try:
             places = await self._markers.undecided(newest.producer_id, reach)
@@ -104,7 +120,9 @@ def _words(transactional_id: str, places: list[Open]) -> str:
     first = next((x for x in places if x.topic != OFFSETS), places[0])
     more = f" (and {len(places) - 3} more)" if len(places) > 3 else ""
     return (
-        f"{transactional_id}: it cannot be known whether its last transaction was committed, and its markers are "
-        f"missing at {', '.join(map(str, places[:3]))}{more}. Unless some of it was read, end it at each: "
+        f"{transactional_id}: it cannot be known whether its last transaction was committed, and "
+        "its markers are "
+        f"missing at {', '.join(map(str, places[:3]))}{more}. Unless some of it was read, end it "
+        "at each: "
         f"geolane abort-transaction {first}"
     )

@@ -1,11 +1,13 @@
-"""Writes the markers that a killed broker has forgotten, so that each transaction is seen as it was decided.
+"""Writes the markers that a killed broker has forgotten, so that each transaction is seen as it was
+decided.
 
-A broker answers EndTxn when the transaction is decided, and writes the markers after that. One that is
-killed in between can forget them (Kafka 4.3.1, broker and controller in one: `Couldn't find leader
-endpoint for partitions ... likely deleted already and hence can be skipped`): then Kafka counts the
-transaction as ended, yet its records and its offset stay undecided. The markers of the same producer
-id's next transaction decide them, whichever way that one ends; a later epoch's do, another producer
-id's do not. So an empty transaction over the same partitions, ended as that one was, mends it.
+A broker answers EndTxn when the transaction is decided, and writes the markers after that. One that
+is killed in between can forget them (Kafka 4.3.1, broker and controller in one: `Couldn't find
+leader endpoint for partitions ... likely deleted already and hence can be skipped`): then Kafka
+counts the transaction as ended, yet its records and its offset stay undecided. The markers of the
+same producer id's next transaction decide them, whichever way that one ends; a later epoch's do,
+another producer id's do not. So an empty transaction over the same partitions, ended as that one
+was, mends it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from aiokafka.protocol.transaction import (
 )
 
 from agents.kafka.connection import Link, raise_error
-from agents.kafka.metadata import DescribeTopics
+from agents.kafka.topics import DescribeTopics
 from agents.kafka.wire import DescribeProducers, DescribeTransactions
 
 OFFSETS = "__consumer_offsets"
@@ -44,8 +46,8 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest transaction of a transactional id. `committed`: how it ended, None where it has not
-    or where there was none under this epoch."""
+    """The newest transaction of a transactional id. `committed`: how it ended, None where it has
+    not or where there was none under this epoch."""
 
     producer_id: int
     epoch: int
@@ -71,8 +73,8 @@ class Markers:
         self._link = link
 
     async def newest(self, node: int, transactional_id: str) -> Newest | None:
-        """None where Kafka knows no such id. Raises ConcurrentTransactions while one is being ended.
-        `node`: the id's coordinator."""
+        """None where Kafka knows no such id. Raises ConcurrentTransactions while one is being
+        ended. `node`: the id's coordinator."""
         answer = await self._ask(node, DescribeTransactions(transactional_id))
         ((code, _, state, _, _, producer_id, epoch, *_),) = answer.transactions
         if code == _UNKNOWN_ID:
@@ -83,8 +85,8 @@ class Markers:
         return Newest(int(producer_id), int(epoch), _ENDED.get(state))
 
     async def undecided(self, producer_id: int, reach: Reach) -> list[Open]:
-        """Where that producer has a transaction open. After a fence there is none, unless its markers
-        were forgotten."""
+        """Where that producer has a transaction open. After a fence there is none, unless its
+        markers were forgotten."""
         by_leader, groups = await self._partitions(reach)
         found = []
         for leader, partitions in by_leader.items():
@@ -92,7 +94,9 @@ class Markers:
             for topic, described, _ in answer.topics:
                 for n, code, _, producers, _ in described:
                     raise_error(code, topic)
-                    found += [Open(topic, n, x[5]) for x in producers if x[0] == producer_id and x[5] >= 0]
+                    found += [
+                        Open(topic, n, x[5]) for x in producers if x[0] == producer_id and x[5] >= 0
+                    ]
         return sorted(x for x in found if x.topic != OFFSETS or x.n in groups)
 
     async def decide(
@@ -103,8 +107,8 @@ class Markers:
         groups: Collection[str],
         committed: bool,
     ) -> None:
-        """Commit or abort an empty transaction over these places, under this lease. It may be called
-        again. `groups`: of the offsets among the places."""
+        """Commit or abort an empty transaction over these places, under this lease. It may be
+        called again. `groups`: of the offsets among the places."""
         node = await self._link.coordinator(CoordinationType.TRANSACTION, transactional_id)
         owner = (transactional_id, *lease)
 
@@ -119,8 +123,11 @@ class Markers:
         _, groups = await self._partitions(reach)
         return sorted({g for x in places if x.topic == OFFSETS for g in groups[x.n]})
 
-    async def _partitions(self, reach: Reach) -> tuple[Mapping[int, dict[str, list[int]]], dict[int, list[str]]]:
-        """By leader: the partitions in reach; and the groups by their partition of the offsets' topic."""
+    async def _partitions(
+        self, reach: Reach
+    ) -> tuple[Mapping[int, dict[str, list[int]]], dict[int, list[str]]]:
+        """By leader: the partitions in reach; and the groups by their partition of the offsets'
+        topic."""
         node = self._link.client.get_random_node()
         if node is None:
             raise kafka_errors.NodeNotReadyError("no broker is known")
@@ -152,7 +159,8 @@ async def add(
     partitions: Collection[tuple[str, int]],
     groups: Collection[str],
 ) -> None:
-    """Add partitions, and groups' offsets, to the transaction of `owner`: transactional id, producer id, epoch."""
+    """Add partitions, and groups' offsets, to the transaction of `owner`: transactional id,
+    producer id, epoch."""
     topics: dict[str, list[int]] = defaultdict(list)
     for topic, n in sorted(partitions):
         topics[topic].append(n)
@@ -165,7 +173,9 @@ async def add(
         raise_error((await ask(AddOffsetsToTxnRequest(*owner, group))).error_code, group)
 
 
-async def end(ask: Callable[[Any], Awaitable[Any]], owner: tuple[str, int, int], committed: bool) -> None:
+async def end(
+    ask: Callable[[Any], Awaitable[Any]], owner: tuple[str, int, int], committed: bool
+) -> None:
     """End it."""
     raise_error((await ask(EndTxnRequest(*owner, committed))).error_code, owner[0])
 

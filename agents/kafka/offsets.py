@@ -1,5 +1,5 @@
-"""Committed offsets and ends of partitions as the brokers have them now: nothing here is remembered between two
-calls."""
+"""Committed offsets and ends of partitions as the brokers have them now: nothing here is remembered
+between two calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from agents import settings
-from agents.core.model import CLUSTER, Partition
+from agents.core.model.topology import CLUSTER, Partition
 from agents.kafka.connection import BOUND_S, Link, raise_error
 
 _LATEST, _EARLIEST = -1, -2
@@ -35,36 +35,48 @@ class Offsets:
     async def stop(self) -> None:
         await self._link.stop()
 
-    async def committed(self, parts: Iterable[Partition]) -> dict[Partition, tuple[int, str] | None]:
-        """The committed offset and its metadata of each partition, None where there is none; one request for all.
+    async def committed(
+        self, parts: Iterable[Partition]
+    ) -> dict[Partition, tuple[int, str] | None]:
+        """The committed offset and its metadata of each partition, None where there is none; one
+        request for all.
 
-        Right after a commit the answer may still be the one before it (up to 26 ms, PROTOCOL 2.6); after a fence it is
-        final. Raises KafkaUnavailable, KafkaError."""
+        Right after a commit the answer may still be the one before it (up to 26 ms, PROTOCOL 2.6);
+        after a fence it is final. Raises KafkaUnavailable, KafkaError."""
         wanted = _by_topic(parts)
         if not wanted:
             return {}
 
         async def attempt() -> dict[Partition, tuple[int, str] | None]:
             node = await self._link.coordinator(CoordinationType.GROUP, self._group)
-            response = await self._link.ask(node, OffsetFetchRequest(self._group, list(wanted.items())))
+            response = await self._link.ask(
+                node, OffsetFetchRequest(self._group, list(wanted.items()))
+            )
             raise_error(response.error_code, self._group)
             found: dict[Partition, tuple[int, str] | None] = {}
             for topic, partitions in response.topics:
                 for n, offset, metadata, code in partitions:
                     raise_error(code, topic)
-                    found[Partition(f"{CLUSTER}/{topic}", n)] = (offset, metadata or "") if offset >= 0 else None
+                    found[Partition(f"{CLUSTER}/{topic}", n)] = (
+                        (offset, metadata or "") if offset >= 0 else None
+                    )
             return found
 
-        return await self._link.persist(f"read the offsets of group {self._group}", attempt, ANSWER_BOUND_S)
+        return await self._link.persist(
+            f"read the offsets of group {self._group}", attempt, ANSWER_BOUND_S
+        )
 
     async def ends(self, parts: Iterable[Partition]) -> dict[Partition, int]:
-        """The offset behind the last record that a read-committed consumer may have (the last stable offset).
+        """The offset behind the last record that a read-committed consumer may have (the last
+        stable offset).
 
-        One request per broker. Raises KafkaUnavailable (also for a partition that does not exist), KafkaError."""
+        One request per broker. Raises KafkaUnavailable (also for a partition that does not exist),
+        KafkaError."""
         return await self._at(_LATEST, parts)
 
     async def highs(self, parts: Iterable[Partition]) -> dict[Partition, int]:
-        """The offset behind the last record of all, those of open transactions too; raises as `ends`."""
+        """The offset behind the last record of all, those of open transactions too; raises as
+        `ends`."""
         return await self._at(_LATEST, parts, _READ_UNCOMMITTED)
 
     async def begins(self, parts: Iterable[Partition]) -> dict[Partition, int]:
@@ -72,17 +84,21 @@ class Offsets:
         return await self._at(_EARLIEST, parts)
 
     async def since(self, ms: int, parts: Iterable[Partition]) -> dict[Partition, int]:
-        """The offset of the first record that the broker appended at this time (epoch ms) or later, -1 where there is none;
-        raises as `ends`."""
+        """The offset of the first record that the broker appended at this time (epoch ms) or later,
+        -1 where there is none; raises as `ends`."""
         return await self._at(max(0, ms), parts)
 
-    async def _at(self, ms: int, parts: Iterable[Partition], isolation: int = _READ_COMMITTED) -> dict[Partition, int]:
+    async def _at(
+        self, ms: int, parts: Iterable[Partition], isolation: int = _READ_COMMITTED
+    ) -> dict[Partition, int]:
         wanted = [TopicPartition(p.kafka_topic, p.n) for p in parts]
         if not wanted:
             return {}
 
         async def attempt() -> dict[Partition, int]:
-            by_leader: dict[int, dict[str, list[tuple[int, int]]]] = defaultdict(lambda: defaultdict(list))
+            by_leader: dict[int, dict[str, list[tuple[int, int]]]] = defaultdict(
+                lambda: defaultdict(list)
+            )
             for tp in wanted:
                 leader = self._link.client.cluster.leader_for_partition(tp)
                 if leader is None or leader < 0:
@@ -91,7 +107,9 @@ class Offsets:
                 by_leader[leader][tp.topic].append((tp.partition, ms))
             found: dict[Partition, int] = {}
             for leader, topics in by_leader.items():
-                response = await self._link.ask(leader, OffsetRequest(-1, isolation, list(topics.items())))
+                response = await self._link.ask(
+                    leader, OffsetRequest(-1, isolation, list(topics.items()))
+                )
                 for topic, partitions in response.topics:
                     for n, code, _, offset, *_rest in partitions:
                         raise_error(code, topic)

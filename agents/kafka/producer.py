@@ -1,11 +1,14 @@
-"""A worker's producer lives on a lease that it was given (PROTOCOL 2.1): nothing here can obtain another.
+"""A worker's producer lives on a lease that it was given (PROTOCOL 2.1): nothing here can obtain
+another.
 
-A transaction ends in one of four ways: committed; `NotSent`, nothing has left and the same work may be tried again;
-`Refused`, brokers have refused some of it and it is aborted, so that it may be sent without that (agents/kafka/refusals.py); or
-LeaseLost, after which the process must end, since what became of the transaction is for its successor to find out.
+A transaction ends in one of four ways: committed; `NotSent`, nothing has left and the same work may
+be tried again; `TransactionRefused`, brokers have refused some of it and it is aborted, so that it
+may be sent without that (agents/kafka/refusals.py); or LeaseLost, after which the process must end,
+since what became of the transaction is for its successor to find out.
 
-A broker that is killed can forget the markers of a transaction that it has decided (agents/kafka/markers.py). So after a connection was
-lost, the one before is ended once more, as it was: its partitions and its offsets, and no record, since what follows may end otherwise.
+A broker that is killed can forget the markers of a transaction that it has decided
+(agents/kafka/markers.py). So after a connection was lost, the one before is ended once more, as it
+was: its partitions and its offsets, and no record, since what follows may end otherwise.
 """
 
 from __future__ import annotations
@@ -21,15 +24,16 @@ from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from agents import settings
-from agents.core.model import LeaseCommand, Partition
-from agents.errors import LeaseLost
+from agents.base.errors import LeaseLost
+from agents.core.model.messages import LeaseCommand
+from agents.core.model.topology import Partition
 from agents.kafka.connection import NOT_YET, PAUSE_S, as_ours, said
 from agents.kafka.foreign import AnyNames
 from agents.kafka.refusals import (
     NotSent,
-    Place,
-    Refusal,
-    Refused,
+    PartitionRefusal,
+    TopicPartitionName,
+    TransactionRefused,
     failures,
     limit_of,
     not_allowed,
@@ -39,7 +43,8 @@ from agents.kafka.transactions import TransactionalProducer
 
 MAX_BATCH_BYTES = 1 << 20
 TRANSACTION_BOUND_S = 9.0
-"""Below the transaction time-out of a lease (10 s), so that the broker does not abort what we still wait for."""
+"""Below the transaction time-out of a lease (10 s), so that the broker does not abort what we still
+wait for."""
 _ABORT_BOUND_S = 1.0
 _STOP_BOUND_S = 3.0
 _LOOK_S = 0.001
@@ -49,9 +54,12 @@ Batches = Mapping[tuple[str, int], Sequence[Any]]
 
 
 class LeasedProducer:
-    """One transactional producer under one lease. `transact` must not run twice at the same time."""
+    """One transactional producer under one lease. `transact` must not run twice at the same
+    time."""
 
-    def __init__(self, kafka: settings.Kafka, lease: LeaseCommand, *, bound_s: float = TRANSACTION_BOUND_S) -> None:
+    def __init__(
+        self, kafka: settings.Kafka, lease: LeaseCommand, *, bound_s: float = TRANSACTION_BOUND_S
+    ) -> None:
         self._bound_s = bound_s
         self._lost = ""
         self._before: set[Any] = set()  # partitions of the last transaction
@@ -65,7 +73,8 @@ class LeasedProducer:
             request_timeout_ms=5000,
             max_batch_size=MAX_BATCH_BYTES,
         )
-        # A producer that has an id never asks for one: this line is why there is no InitProducerId (pinned by a test).
+        # A producer that has an id never asks for one: this line is why there is no InitProducerId
+        # (pinned by a test).
         self._producer._txn_manager.set_pid_and_epoch(lease.producer_id, lease.producer_epoch)
 
     async def start(self) -> None:
@@ -77,7 +86,8 @@ class LeasedProducer:
             raise as_ours(e, "start the producer") from e
 
     async def stop(self) -> None:
-        """Close the connections, within 4 s. An open transaction stays for its fence or time-out."""
+        """Close the connections, within 4 s. An open transaction stays for its fence or
+        time-out."""
         try:
             async with asyncio.timeout(_STOP_BOUND_S):
                 await self._producer.stop()
@@ -87,17 +97,20 @@ class LeasedProducer:
                     await self._producer.client.close()
 
     def new_batch(self, *, any_names: bool = False) -> Any:
-        """An empty batch of at most 1 MiB (or one larger record); `append` answers None when it is full. Any thread.
-        `any_names`: for headers with a BadName, and slower."""
+        """An empty batch of at most 1 MiB (or one larger record); `append` answers None when it is
+        full. Any thread. `any_names`: for headers with a BadName, and slower."""
         if any_names:
             return AnyNames(MAX_BATCH_BYTES)
         return self._producer.create_batch()
 
-    async def transact(self, batches: Batches, offsets: Mapping[Partition, tuple[int, str]], group: str) -> None:
-        """Send all batches and commit `offsets` (with their metadata), if there are any, to `group`, in one
-        transaction. One group, since aiokafka adds no second one to a transaction.
+    async def transact(
+        self, batches: Batches, offsets: Mapping[Partition, tuple[int, str]], group: str
+    ) -> None:
+        """Send all batches and commit `offsets` (with their metadata), if there are any, to
+        `group`, in one transaction. One group, since aiokafka adds no second one to a transaction.
 
-        Raises NotSent, Refused or LeaseLost (also on cancellation after the first send: see the head of this file)."""
+        Raises NotSent, Refused or LeaseLost (also on cancellation after the first send: see the
+        head of this file)."""
         if self._lost:
             raise LeaseLost(self._lost)
         await self._know_partitions(batches)
@@ -129,7 +142,9 @@ class LeasedProducer:
                     await self._producer.commit_transaction()
         except BaseException as e:
             text = said(e)
-            self._lost = f"{doing}: {text}" if doing != "commit" else f"commit, outcome unknown: {text}"
+            self._lost = (
+                f"{doing}: {text}" if doing != "commit" else f"commit, outcome unknown: {text}"
+            )
             if doing not in ("abort", "commit"):
                 await self._abort()
             self._hear_the_end()
@@ -145,12 +160,15 @@ class LeasedProducer:
             self._connections = connections
         if refusals:
             self._before -= {TopicPartition(*x.place) for x in refusals}
-            raise Refused(await self._with_limits(refusals))
+            raise TransactionRefused(await self._with_limits(refusals))
 
     @property
     def owes(self) -> bool:
-        """Whether a connection was lost since the last commit began, so that its markers may be missing."""
-        return (bool(self._before) or self._was_committed) and self._connections != self._connected()
+        """Whether a connection was lost since the last commit began, so that its markers may be
+        missing."""
+        return (
+            bool(self._before) or self._was_committed
+        ) and self._connections != self._connected()
 
     async def _end_again(self) -> None:
         partitions, committed = [tuple(tp) for tp in self._before], self._was_committed
@@ -170,7 +188,8 @@ class LeasedProducer:
         return tuple(c for c in self._producer.client._conns.values() if c.connected())
 
     async def _know_partitions(self, batches: Batches) -> None:
-        """Sending to a partition that the client does not know raises in the middle of a transaction: look before."""
+        """Sending to a partition that the client does not know raises in the middle of a
+        transaction: look before."""
         for topic in {topic for topic, _ in batches}:
             wanted = {n for t, n in batches if t == topic}
             try:
@@ -180,17 +199,24 @@ class LeasedProducer:
                         await self._producer.client.force_metadata_update()
                         known = await self._producer.partitions_for(topic)
             except kafka_errors.UnknownTopicOrPartitionError as e:
-                raise Refused([Refusal((topic, n), "there is no such topic") for n in sorted(wanted)]) from e
+                raise TransactionRefused(
+                    [PartitionRefusal((topic, n), "there is no such topic") for n in sorted(wanted)]
+                ) from e
             except kafka_errors.TopicAuthorizationFailedError as e:
-                raise Refused([not_allowed((topic, n)) for n in sorted(wanted)]) from e
+                raise TransactionRefused([not_allowed((topic, n)) for n in sorted(wanted)]) from e
             except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
                 raise NotSent(f"topic {topic}: its partitions are not known: {said(e)}") from e
             if missing := sorted(wanted - set(known)):
-                raise Refused([Refusal((topic, n), f"it has no partition {n}, only {len(known)}") for n in missing])
+                raise TransactionRefused(
+                    [
+                        PartitionRefusal((topic, n), f"it has no partition {n}, only {len(known)}")
+                        for n in missing
+                    ]
+                )
 
-    async def _add(self, partitions: Sequence[Any]) -> list[Refusal]:
-        """All in one request, of which a broker takes all or none, before anything is sent: so nothing
-        has happened when it refuses one of them."""
+    async def _add(self, partitions: Sequence[Any]) -> list[PartitionRefusal]:
+        """All in one request, of which a broker takes all or none, before anything is sent: so
+        nothing has happened when it refuses one of them."""
         transactions = self._producer._txn_manager
         for partition in partitions:
             transactions.maybe_add_partition_to_txn(partition)
@@ -203,10 +229,10 @@ class LeasedProducer:
             await asyncio.sleep(_LOOK_S)
         return []
 
-    async def _send_all(self, batches: Batches) -> list[Refusal]:
-        """Every send is awaited: one that failed would not fail the commit (PROTOCOL 3.2). Answers what is
-        refused, and then sees to it that the next transaction goes on with the sequence numbers that the
-        brokers wait for. Raises any other failure."""
+    async def _send_all(self, batches: Batches) -> list[PartitionRefusal]:
+        """Every send is awaited: one that failed would not fail the commit (PROTOCOL 3.2). Answers
+        what is refused, and then sees to it that the next transaction goes on with the sequence
+        numbers that the brokers wait for. Raises any other failure."""
         sequences = self._producer._txn_manager._sequence_numbers
         starts = {place: sequences[TopicPartition(*place)] for place in batches}
 
@@ -216,9 +242,10 @@ class LeasedProducer:
             return await asyncio.gather(*acks, return_exceptions=True)
 
         sent = await asyncio.gather(
-            *(send(topic, n, parts) for (topic, n), parts in batches.items()), return_exceptions=True
+            *(send(topic, n, parts) for (topic, n), parts in batches.items()),
+            return_exceptions=True,
         )
-        outcomes: dict[Place, list[Any]] = {}
+        outcomes: dict[TopicPartitionName, list[Any]] = {}
         for place, answers in zip(batches, sent, strict=True):
             if isinstance(answers, BaseException):
                 raise answers
@@ -229,7 +256,7 @@ class LeasedProducer:
             sequences[TopicPartition(*place)] = after
         return refusals
 
-    async def _with_limits(self, refusals: Sequence[Refusal]) -> list[Refusal]:
+    async def _with_limits(self, refusals: Sequence[PartitionRefusal]) -> list[PartitionRefusal]:
         topics = {x.place[0] for x in refusals if x.too_large}
         limits = {topic: await limit_of(self._producer.client, topic) for topic in sorted(topics)}
         return [replace(x, limit=limits.get(x.place[0], 0)) for x in refusals]

@@ -1,9 +1,9 @@
-"""What a broker refuses of a transaction, by topic and partition: a record batch that is too large, a
-topic whose settings or rights do not allow it, a partition that is not there any more.
+"""What a broker refuses of a transaction, by topic and partition: a record batch that is too large,
+a topic whose settings or rights do not allow it, a partition that is not there any more.
 
-Nothing of such a batch was written, so the transaction can be aborted and the rest be sent without it
-under the same lease. aiokafka does not know every code, and asks on and on where a topic is gone or has
-too few replicas: here it is refused after 3 s. Source of the codes: Kafka's Errors.java."""
+Nothing of such a batch was written, so the transaction can be aborted and the rest be sent without
+it under the same lease. aiokafka does not know every code, and asks on and on where a topic is gone
+or has too few replicas: here it is refused after 3 s. Source of the codes: Kafka's Errors.java."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest
 
-from agents.errors import KafkaError
+from agents.base.errors import KafkaError
 
 PATIENCE_S = 3.0
 """A topic that is not there, or has too few replicas, may come back for this long."""
@@ -32,7 +32,8 @@ _WORDS = {
     17: "not a topic that can be written to",
     18: "a record batch is larger than segment.bytes",
     _FEW_REPLICAS: "it has fewer replicas in sync than min.insync.replicas",
-    _NOT_ALLOWED: "this Kafka account lacks the right to write to it (`geolane provision` gives rights)",
+    _NOT_ALLOWED: "this Kafka account lacks the right to write to it (`geolane provision` gives "
+    "rights)",
     32: "the time of a record is outside of what the topic takes",
     43: "its message format does not take such records",
     _POLICY: "a policy of the cluster does not allow it",
@@ -40,20 +41,21 @@ _WORDS = {
     87: "it does not take such a record (a compacted topic takes none without a key)",
 }
 
-Place = tuple[str, int]
+TopicPartitionName = tuple[str, int]
 """A topic and a partition of it."""
 
 
 class NotSent(KafkaError):
-    """Nothing of the transaction has left this process, or counts; it may be tried again under the same lease."""
+    """Nothing of the transaction has left this process, or counts; it may be tried again under the
+    same lease."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """One partition that refused. `size`: bytes of its record batch with `records` records, and `limit`
-    what it takes, where that is what was wrong; 0: not known."""
+class PartitionRefusal:
+    """One partition that refused. `size`: bytes of its record batch with `records` records, and
+    `limit` what it takes, where that is what was wrong; 0: not known."""
 
-    place: Place
+    place: TopicPartitionName
     why: str
     too_large: bool = False
     size: int = 0
@@ -62,40 +64,49 @@ class Refusal:
 
     def __str__(self) -> str:
         takes = f"; it takes {self.limit:,}" if self.limit else ""
-        size = f" ({self.size:,} bytes in {self.records:,} records{takes})" if self.too_large and self.size else ""
+        size = (
+            f" ({self.size:,} bytes in {self.records:,} records{takes})"
+            if self.too_large and self.size
+            else ""
+        )
         return f"{self.place[0]}/{self.place[1]} refuses: {self.why}{size}"
 
 
-def not_allowed(place: Place) -> Refusal:
+def not_allowed(place: TopicPartitionName) -> PartitionRefusal:
     """For a client that lacks the right to see the topic, and so has not even asked."""
-    return Refusal(place, _WORDS[_NOT_ALLOWED])
+    return PartitionRefusal(place, _WORDS[_NOT_ALLOWED])
 
 
-class Refused(NotSent):
-    """What these partitions were sent is refused, each time it is sent; all else may be sent without it."""
+class TransactionRefused(NotSent):
+    """What these partitions were sent is refused, each time it is sent; all else may be sent
+    without it."""
 
-    def __init__(self, refusals: Sequence[Refusal]) -> None:
+    def __init__(self, refusals: Sequence[PartitionRefusal]) -> None:
         more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
         super().__init__(f"{refusals[0]}{more}")
         self.refusals = tuple(refusals)
 
 
-class Heard:
+class BrokerRefusals:
     """What brokers have refused since the transaction began, as their answers pass by."""
 
     def __init__(self) -> None:
-        self._said: dict[Place, int] = {}
-        self._since: dict[Place, float] = {}
+        self._said: dict[TopicPartitionName, int] = {}
+        self._since: dict[TopicPartitionName, float] = {}
 
     def clear(self) -> None:
         self._said.clear()
         self._since.clear()
 
     def take(self, request: Any, response: Any) -> None:
-        """Any: aiokafka has no types. Changes a code that aiokafka would ask again for without an end."""
+        """Any: aiokafka has no types. Changes a code that aiokafka would ask again for without an
+        end."""
         if isinstance(request, ProduceRequest) and getattr(response, "topics", None):
             response.topics = [
-                (topic, [(n, self._produced(topic, n, code), *rest) for n, code, *rest in partitions])
+                (
+                    topic,
+                    [(n, self._produced(topic, n, code), *rest) for n, code, *rest in partitions],
+                )
                 for topic, partitions in response.topics
             ]
         elif isinstance(request, AddPartitionsToTxnRequest):
@@ -122,19 +133,23 @@ class Heard:
         self._said.setdefault((topic, n), code)
         return True
 
-    def places(self) -> set[Place]:
+    def places(self) -> set[TopicPartitionName]:
         return set(self._said)
 
-    def refusal(self, place: Place, size: int = 0, records: int = 0) -> Refusal:
+    def refusal(
+        self, place: TopicPartitionName, size: int = 0, records: int = 0
+    ) -> PartitionRefusal:
         code = self._said[place]
-        return Refusal(place, _WORDS[code], code in _TOO_LARGE, size, records)
+        return PartitionRefusal(place, _WORDS[code], code in _TOO_LARGE, size, records)
 
 
 def failures(
-    heard: Heard, batches: Mapping[Place, Sequence[Any]], outcomes: Mapping[Place, Sequence[Any]]
-) -> Iterator[Refusal]:
-    """The refusals among what became of each batch. Raises what is no refusal: then the outcome of the
-    transaction is for others to find out."""
+    heard: BrokerRefusals,
+    batches: Mapping[TopicPartitionName, Sequence[Any]],
+    outcomes: Mapping[TopicPartitionName, Sequence[Any]],
+) -> Iterator[PartitionRefusal]:
+    """The refusals among what became of each batch. Raises what is no refusal: then the outcome of
+    the transaction is for others to find out."""
     for place, answers in outcomes.items():
         failed = next((i for i, x in enumerate(answers) if isinstance(x, BaseException)), None)
         if failed is None:
@@ -153,8 +168,8 @@ def _is_answer(outcome: object) -> bool:
 
 
 def sequence_after(start: int, batches: Sequence[Any], answers: Sequence[Any]) -> int:
-    """The sequence number that a broker wants next in a partition whose numbers began at `start`: behind
-    the last batch that it has taken."""
+    """The sequence number that a broker wants next in a partition whose numbers began at `start`:
+    behind the last batch that it has taken."""
     taken = max((i for i, x in enumerate(answers) if not isinstance(x, BaseException)), default=-1)
     after = start + sum(int(batch.record_count()) for batch in batches[: taken + 1])
     return after if after < 1 << 31 else after - (1 << 32)

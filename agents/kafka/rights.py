@@ -1,16 +1,17 @@
-"""What each kind of process may do in Kafka, and no more; pure. Found by running all of it on a broker that denies what is not
-allowed, and taking rights away until something failed (tests/stack/test_existing_servers.py).
+"""What each kind of process may do in Kafka, and no more; pure. Found by running all of it on a
+broker that denies what is not allowed, and taking rights away until something failed
+(tests/stack/test_existing_servers.py).
 
-A worker's transactional id is in nobody else's rights but the coordinator's, who makes its leases (PROTOCOL 2.1). Kafka
-has one right for making a lease and for using it (Write on the id): that a worker makes none is in its code, not in its
-rights."""
+A worker's transactional id is in nobody else's rights but the coordinator's, who makes its leases
+(PROTOCOL 2.1). Kafka has one right for making a lease and for using it (Write on the id): that a
+worker makes none is in its code, not in its rights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from agents.core.model import (
+from agents.core.model.topology import (
     TOPIC_CLEAN,
     TOPIC_DEAD,
     TOPIC_LANEMAP,
@@ -19,7 +20,7 @@ from agents.core.model import (
     TOPIC_RAW,
     TOPIC_REPLAYED,
     TOPIC_UNPLACED,
-    Kind,
+    WorkerKind,
 )
 from agents.kafka.markers import OFFSETS, Reach
 from agents.kafka.wire import CLUSTER_NAME, Operation, Pattern, Resource
@@ -33,7 +34,8 @@ R, W = Operation.READ, Operation.WRITE
 
 @dataclass(frozen=True, slots=True, order=True)
 class Right:
-    """`user` may do `operation` to the resource `name`, or to all whose names begin with it. Read and Write imply Describe."""
+    """`user` may do `operation` to the resource `name`, or to all whose names begin with it. Read
+    and Write imply Describe."""
 
     user: str
     resource: Resource
@@ -68,33 +70,36 @@ def reach(transactional_id: str) -> Reach:
 
 
 def rights_of(account: str, user: str = "") -> Iterator[Right]:
-    """Of the process with the XMPP account `account` (`geolane`, `node-iad-1`, `router-1`), given to the Kafka user `user`
-    (empty: of the same name)."""
+    """Of the process with the XMPP account `account` (`geolane`, `node-iad-1`, `router-1`), given
+    to the Kafka user `user` (empty: of the same name)."""
     user = user or account
     role = "coordinator" if account == COORDINATOR else account.partition("-")[0]
     for topic, operation in _TOPICS[role].items():
         yield Right(user, Resource.TOPIC, topic, operation)
     if role == "coordinator":
-        # Dead letters go back to raw, whose offsets a reset sets. In what workers write it writes the markers that a
-        # broker has forgotten (markers.py).
+        # Dead letters go back to raw, whose offsets a reset sets. In what workers write it writes
+        # the markers that a broker has forgotten (markers.py).
         yield Right(user, Resource.TOPIC, OFFSETS, R)
         for topic in (TOPIC_PLACEMENT, TOPIC_REPLAYED, TOPIC_RAW, *OUTPUTS):
             for operation in (R, W):
                 yield Right(user, Resource.TOPIC, topic, operation)
         yield Right(user, Resource.TRANSACTIONAL_ID, REPLAYER, W)
-        for kind in Kind:
+        for kind in WorkerKind:
             # A rewind sets the offset of a lane, a reset that of any partition.
             yield Right(user, Resource.GROUP, kind.group, R)
-            yield Right(user, Resource.TRANSACTIONAL_ID, f"geolane-{kind.value}-", W, Pattern.PREFIXED)
+            yield Right(
+                user, Resource.TRANSACTIONAL_ID, f"geolane-{kind.value}-", W, Pattern.PREFIXED
+            )
         yield Right(user, Resource.TRANSACTIONAL_ID, "geolane-coordinator", W)
         yield Right(user, Resource.CLUSTER, CLUSTER_NAME, Operation.DESCRIBE_CONFIGS)
     else:
-        yield Right(user, Resource.GROUP, Kind(role).group, R)
+        yield Right(user, Resource.GROUP, WorkerKind(role).group, R)
         yield Right(user, Resource.TRANSACTIONAL_ID, f"geolane-{account}", W)
 
 
 def client_rights() -> Iterator[Right]:
-    """Events go in, all that comes out is read; groups and transactional ids that begin with `client-`."""
+    """Events go in, all that comes out is read; groups and transactional ids that begin with
+    `client-`."""
     yield Right(CLIENT, Resource.TOPIC, TOPIC_RAW, W)
     for topic in (TOPIC_CLEAN, TOPIC_DEAD, TOPIC_UNPLACED):
         yield Right(CLIENT, Resource.TOPIC, topic, R)

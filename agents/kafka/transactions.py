@@ -5,8 +5,9 @@ copy may still reach the broker, and the broker takes it for a part of whatever 
 under that producer id and epoch (KAFKA-17754). Two things keep it out:
 
 - Where the cluster has finalized transaction version 2, EndTxn is sent in version 5: the answer has
-  a new epoch, so a request of an earlier transaction is refused by its epoch. Within one transaction
-  each of them may be sent twice: it says the same, and the broker knows an EndTxn that it has done.
+  a new epoch, so a request of an earlier transaction is refused by its epoch. Within one
+  transaction each of them may be sent twice: it says the same, and the broker knows an EndTxn that
+  it has done.
 - Elsewhere all transactions of a lease have one epoch. There a request that changes the transaction
   is sent once: without an answer the producer has come to its end, and the fence of whoever comes
   next refuses the late copy. Produce may be repeated: it has sequence numbers.
@@ -31,7 +32,7 @@ from aiokafka.protocol.transaction import (
 from agents import settings
 from agents.kafka import markers
 from agents.kafka.connection import client_kwargs, raise_error
-from agents.kafka.refusals import Heard
+from agents.kafka.refusals import BrokerRefusals
 from agents.kafka.wire import DescribeFeatures, EndTransaction
 
 LAST_EPOCH = 32_766
@@ -45,7 +46,7 @@ _SENT_ONCE = (
 )
 
 
-class Unanswered(IncompatibleBrokerVersion, OutOfOrderSequenceNumber):  # type: ignore[misc]
+class RequestUnanswered(IncompatibleBrokerVersion, OutOfOrderSequenceNumber):  # type: ignore[misc]
     """A request of a transaction was sent, and no answer came: what became of it is not known.
 
     aiokafka does not retry after an error of the first kind, and its sender ends on one of the
@@ -78,7 +79,7 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
         return self._requests.version
 
     @property
-    def heard(self) -> Heard:
+    def heard(self) -> BrokerRefusals:
         """What brokers refuse; to be cleared when a transaction begins."""
         return self._requests.heard
 
@@ -103,9 +104,11 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
             await self.abort_transaction()
         await super().begin_transaction()
 
-    async def add_nothing(self, partitions: Collection[tuple[str, int]], groups: Collection[str]) -> None:
-        """Begin a transaction without records and offsets over these, past aiokafka, which has none such.
-        It may be called again."""
+    async def add_nothing(
+        self, partitions: Collection[tuple[str, int]], groups: Collection[str]
+    ) -> None:
+        """Begin a transaction without records and offsets over these, past aiokafka, which has none
+        such. It may be called again."""
         await markers.add(self._ask, self._owner, partitions, groups)
 
     async def end_nothing(self, committed: bool) -> None:
@@ -130,12 +133,14 @@ class _Requests:
         self._client = client
         self._transactions = transactions
         self.version = 0
-        self.heard = Heard()
+        self.heard = BrokerRefusals()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
-    async def send(self, node: int, request: Any, *, group: ConnectionGroup = ConnectionGroup.DEFAULT) -> Any:
+    async def send(
+        self, node: int, request: Any, *, group: ConnectionGroup = ConnectionGroup.DEFAULT
+    ) -> Any:
         """Raises Unanswered where a request must not be sent again."""
         ends = self.version >= 2 and isinstance(request, EndTxnRequest)
         try:
@@ -146,7 +151,7 @@ class _Requests:
         except kafka_errors.KafkaError as e:
             if self.version >= 2 or not isinstance(request, _SENT_ONCE):
                 raise
-            raise Unanswered(request, e) from e
+            raise RequestUnanswered(request, e) from e
         if ends:
             self._take_next(response)
         self.heard.take(request, response)

@@ -1,8 +1,9 @@
-"""Whether a cluster keeps requests that arrive late out of transactions, asked before anybody writes.
+"""Whether a cluster keeps requests that arrive late out of transactions, asked before anybody
+writes.
 
 A broker must look whether a transaction is open before it takes a record or an offset for it
-(KIP-890, since Kafka 3.6; 3.6.0 has faults in it, and cannot be told from 3.6.1). Where none does, a
-request that was on its way when its worker was fenced opens a transaction that nobody ends, or is
+(KIP-890, since Kafka 3.6; 3.6.0 has faults in it, and cannot be told from 3.6.1). Where none does,
+a request that was on its way when its worker was fenced opens a transaction that nobody ends, or is
 counted in a later one: exactly once cannot be had there, so nothing of ours starts."""
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from aiokafka.admin.config_resource import ConfigResourceType
 from aiokafka.protocol.admin import DescribeConfigsRequest
 from aiokafka.protocol.offset import OffsetRequest
 
-from agents import log, settings
-from agents.errors import KafkaError, KafkaUnavailable
+from agents import settings
+from agents.base import log
+from agents.base.errors import KafkaError, KafkaUnavailable
 from agents.kafka.connection import Link
 from agents.kafka.wire import CLUSTER_NAME, DescribeFeatures, EndTransaction
 
@@ -28,8 +30,10 @@ UNREADABLE = (
     "(DescribeConfigs; `geolane provision` gives rights)"
 )
 BEFORE_4_0 = (
-    "Kafka is older than 4.0: a late offset of a fenced worker is refused, and yet can take the offset "
-    "of the open transaction away; if its owner then ends before its next commit, events are doubled"
+    "Kafka is older than 4.0: a late offset of a fenced worker is refused, and yet can take the "
+    "offset "
+    "of the open transaction away; if its owner then ends before its next commit, events are "
+    "doubled"
 )
 """Seen on 3.9.1, not on 4.0.1 (docs/chaos-requests.md)."""
 _SINCE_3_6 = 8
@@ -99,8 +103,9 @@ async def look(kafka: settings.Kafka) -> tuple[BrokerLooked, ...]:
 
 
 async def require(kafka: settings.Kafka) -> None:
-    """Raises KafkaError where the cluster is known to be unsafe, KafkaUnavailable. Where its setting
-    cannot be read that is logged: an account of before may lack the right, and the default is safe."""
+    """Raises KafkaError where the cluster is known to be unsafe, KafkaUnavailable. Where its
+    setting cannot be read that is logged: an account of before may lack the right, and the default
+    is safe."""
     brokers = await look(kafka)
     if (wrong := unsafe(brokers)) is not None:
         raise KafkaError(f"{wrong[0]}; {wrong[1]}")
@@ -115,7 +120,10 @@ async def _look_at(link: Link, node: int) -> BrokerLooked | None:
     asked = DescribeConfigsRequest([(ConfigResourceType.BROKER, str(node), [KEY])])
     try:
         async with asyncio.timeout(_ANSWER_S):
-            features, configs = await link.ask(node, DescribeFeatures()), await link.ask(node, asked)
+            features, configs = (
+                await link.ask(node, DescribeFeatures()),
+                await link.ask(node, asked),
+            )
     except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
         _log.warning("broker_not_asked", node=node, error=repr(e))
         return None

@@ -63,7 +63,10 @@ class _AlteredConfigs(Response):  # type: ignore[misc]  # aiokafka has no types
     API_KEY, API_VERSION = 44, 0
     SCHEMA = Schema(
         ("throttle_time_ms", Int32),
-        ("responses", Array(("error_code", Int16), ("error_message", _TEXT), ("type", Int8), ("name", _TEXT))),
+        (
+            "responses",
+            Array(("error_code", Int16), ("error_message", _TEXT), ("type", Int8), ("name", _TEXT)),
+        ),
     )
 
 
@@ -72,19 +75,26 @@ class _AlterConfigs(RequestStruct):  # type: ignore[misc]
     SCHEMA = Schema(
         (
             "resources",
-            Array(("type", Int8), ("name", _TEXT), ("configs", Array(("key", _TEXT), ("how", Int8), ("value", _TEXT)))),
+            Array(
+                ("type", Int8),
+                ("name", _TEXT),
+                ("configs", Array(("key", _TEXT), ("how", Int8), ("value", _TEXT))),
+            ),
         ),
         ("validate_only", Boolean),
     )
 
 
 class IncrementalAlterConfigs(Request[_AlterConfigs]):  # type: ignore[misc]
-    """Set some configuration keys of topics; what is not named stays (AlterConfigs, which aiokafka has, resets it)."""
+    """Set some configuration keys of topics; what is not named stays (AlterConfigs, which aiokafka
+    has, resets it)."""
 
     API_KEY = 44
 
     def __init__(self, topics: dict[str, dict[str, str]]) -> None:
-        self._topics = [(TOPIC, name, [(k, SET, v) for k, v in keys.items()]) for name, keys in topics.items()]
+        self._topics = [
+            (TOPIC, name, [(k, SET, v) for k, v in keys.items()]) for name, keys in topics.items()
+        ]
 
     def build(self, request_struct_class: type[_AlterConfigs]) -> _AlterConfigs:
         return request_struct_class(self._topics, False)
@@ -96,7 +106,12 @@ class _AlteredScram(Response):  # type: ignore[misc]
         ("throttle_time_ms", Int32),
         (
             "results",
-            CompactArray(("user", _SHORT), ("error_code", Int16), ("error_message", _SHORT), ("tags", TaggedFields)),
+            CompactArray(
+                ("user", _SHORT),
+                ("error_code", Int16),
+                ("error_message", _SHORT),
+                ("tags", TaggedFields),
+            ),
         ),
         ("tags", TaggedFields),
     )
@@ -122,7 +137,8 @@ class _AlterScram(RequestStruct):  # type: ignore[misc]
 
 
 class AlterUserScramCredentials(Request[_AlterScram]):  # type: ignore[misc]
-    """Set credentials, each (user, mechanism's number, iterations, salt, salted password): no password is sent."""
+    """Set credentials, each (user, mechanism's number, iterations, salt, salted password): no
+    password is sent."""
 
     API_KEY = 51
 
@@ -145,7 +161,12 @@ class _DescribedScram(Response):  # type: ignore[misc]
                 ("user", _SHORT),
                 ("error_code", Int16),
                 ("error_message", _SHORT),
-                ("credentials", CompactArray(("mechanism", Int8), ("iterations", Int32), ("tags", TaggedFields))),
+                (
+                    "credentials",
+                    CompactArray(
+                        ("mechanism", Int8), ("iterations", Int32), ("tags", TaggedFields)
+                    ),
+                ),
                 ("tags", TaggedFields),
             ),
         ),
@@ -155,7 +176,9 @@ class _DescribedScram(Response):  # type: ignore[misc]
 
 class _DescribeScram(RequestStruct):  # type: ignore[misc]
     API_KEY, API_VERSION, RESPONSE_TYPE, FLEXIBLE_VERSION = 50, 0, _DescribedScram, True
-    SCHEMA = Schema(("users", CompactArray(("name", _SHORT), ("tags", TaggedFields))), ("tags", TaggedFields))
+    SCHEMA = Schema(
+        ("users", CompactArray(("name", _SHORT), ("tags", TaggedFields))), ("tags", TaggedFields)
+    )
 
 
 class DescribeUserScramCredentials(Request[_DescribeScram]):  # type: ignore[misc]
@@ -209,18 +232,26 @@ class _DescribedProducers(Response):  # type: ignore[misc]
 class _DescribeProducers(RequestStruct):  # type: ignore[misc]
     API_KEY, API_VERSION, RESPONSE_TYPE, FLEXIBLE_VERSION = 61, 0, _DescribedProducers, True
     SCHEMA = Schema(
-        ("topics", CompactArray(("name", _SHORT), ("partitions", CompactArray(Int32)), ("tags", TaggedFields))),
+        (
+            "topics",
+            CompactArray(
+                ("name", _SHORT), ("partitions", CompactArray(Int32)), ("tags", TaggedFields)
+            ),
+        ),
         ("tags", TaggedFields),
     )
 
 
 class DescribeProducers(Request[_DescribeProducers]):  # type: ignore[misc]
-    """Who produces to partitions, and where each one's open transaction begins (-1: none); for their leader (KIP-664)."""
+    """Who produces to partitions, and where each one's open transaction begins (-1: none); for
+    their leader (KIP-664)."""
 
     API_KEY = 61
 
     def __init__(self, partitions: Mapping[str, Sequence[int]]) -> None:
-        self._topics: list[tuple[Any, ...]] = [(topic, list(ns), {}) for topic, ns in partitions.items()]
+        self._topics: list[tuple[Any, ...]] = [
+            (topic, list(ns), {}) for topic, ns in partitions.items()
+        ]
 
     def build(self, request_struct_class: type[_DescribeProducers]) -> _DescribeProducers:
         return request_struct_class(self._topics, {})
@@ -240,7 +271,14 @@ class _DescribedTransactions(Response):  # type: ignore[misc]
                 ("start_ms", Int64),
                 ("producer_id", Int64),
                 ("producer_epoch", Int16),
-                ("topics", CompactArray(("name", _SHORT), ("partitions", CompactArray(Int32)), ("tags", TaggedFields))),
+                (
+                    "topics",
+                    CompactArray(
+                        ("name", _SHORT),
+                        ("partitions", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
                 ("tags", TaggedFields),
             ),
         ),
@@ -278,7 +316,9 @@ class _WroteMarkers(Response):  # type: ignore[misc]
                         ("name", _SHORT),
                         (
                             "partitions",
-                            CompactArray(("partition", Int32), ("error_code", Int16), ("tags", TaggedFields)),
+                            CompactArray(
+                                ("partition", Int32), ("error_code", Int16), ("tags", TaggedFields)
+                            ),
                         ),
                         ("tags", TaggedFields),
                     ),
@@ -301,7 +341,11 @@ class _WriteMarkers(RequestStruct):  # type: ignore[misc]
                 ("committed", Boolean),
                 (
                     "topics",
-                    CompactArray(("name", _SHORT), ("partitions", CompactArray(Int32)), ("tags", TaggedFields)),
+                    CompactArray(
+                        ("name", _SHORT),
+                        ("partitions", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
                 ),
                 ("coordinator_epoch", Int32),
                 ("tags", TaggedFields),
@@ -316,16 +360,21 @@ class WriteTxnMarkers(Request[_WriteMarkers]):  # type: ignore[misc]
 
     API_KEY = 27
 
-    def __init__(self, producer_id: int, epoch: int, coordinator_epoch: int, topic: str, partition: int) -> None:
+    def __init__(
+        self, producer_id: int, epoch: int, coordinator_epoch: int, topic: str, partition: int
+    ) -> None:
         topics: list[tuple[Any, ...]] = [(topic, [partition], {})]
-        self._markers: list[tuple[Any, ...]] = [(producer_id, epoch, False, topics, coordinator_epoch, {})]
+        self._markers: list[tuple[Any, ...]] = [
+            (producer_id, epoch, False, topics, coordinator_epoch, {})
+        ]
 
     def build(self, request_struct_class: type[_WriteMarkers]) -> _WriteMarkers:
         return request_struct_class(self._markers, {})
 
 
 class CreateAcls(Request[CreateAclsRequest_v1]):  # type: ignore[misc]
-    """Many ACLs at once, each (resource type, name, pattern type, principal, host, operation, permission)."""
+    """Many ACLs at once, each (resource type, name, pattern type, principal, host, operation,
+    permission)."""
 
     API_KEY = 30
 
@@ -355,7 +404,9 @@ class _Features(Response):  # type: ignore[misc]
         ("tags", TaggedFields),
     )
     _FINALIZED_TAG = 2
-    _FINALIZED = CompactArray(("name", _SHORT), ("max_level", Int16), ("min_level", Int16), ("tags", TaggedFields))
+    _FINALIZED = CompactArray(
+        ("name", _SHORT), ("max_level", Int16), ("min_level", Int16), ("tags", TaggedFields)
+    )
 
     @property
     def finalized(self) -> dict[str, int]:
@@ -375,7 +426,8 @@ class _AskFeatures(RequestStruct):  # type: ignore[misc]
     SCHEMA = Schema(("software_name", _SHORT), ("software_version", _SHORT), ("tags", TaggedFields))
 
     def parse_response_header(self, read_buffer: BytesIO | bytes) -> Any:  # Any: no types
-        """Of this one request the answer's header is the old one, whatever its version (KIP-511)."""
+        """Of this one request the answer's header is the old one, whatever its version
+        (KIP-511)."""
         return ResponseHeader_v0.decode(read_buffer)
 
 
@@ -411,12 +463,18 @@ class _EndTransaction(RequestStruct):  # type: ignore[misc]
 
 
 class EndTransaction(Request[_EndTransaction]):  # type: ignore[misc]
-    """EndTxn, version 5: the answer has the producer id and epoch of the next transaction (KIP-890)."""
+    """EndTxn, version 5: the answer has the producer id and epoch of the next transaction
+    (KIP-890)."""
 
     API_KEY = 26
 
     def __init__(self, of: EndTxnRequest) -> None:
-        self._fields = (of._transactional_id, of._producer_id, of._producer_epoch, of._transaction_result)
+        self._fields = (
+            of._transactional_id,
+            of._producer_id,
+            of._producer_epoch,
+            of._transaction_result,
+        )
 
     def build(self, request_struct_class: type[_EndTransaction]) -> _EndTransaction:
         return request_struct_class(*self._fields, {})

@@ -1,11 +1,12 @@
-"""The process that runs the user's pipeline, so that nothing it does ends a node: `python -m agents.node.child DATA CONTROL`,
-two sockets of the node's.
+"""The process that runs the user's pipeline, so that nothing it does ends a node: `python -m
+agents.node.child DATA CONTROL`, two sockets of the node's.
 
     node ── control ── warden ── forks ── pipeline ── data ── node
 
-The *warden* only waits. When the pipeline's process ends, or the node does (then `control` is closed), it kills all that is
-left of the pipeline, processes that were forked and have left their session too (it is their subreaper, prctl(2)), and
-says on `control` how the pipeline ended. Should the warden die, the kernel kills the pipeline."""
+The *warden* only waits. When the pipeline's process ends, or the node does (then `control` is
+closed), it kills all that is left of the pipeline, processes that were forked and have left their
+session too (it is their subreaper, prctl(2)), and says on `control` how the pipeline ended. Should
+the warden die, the kernel kills the pipeline."""
 
 from __future__ import annotations
 
@@ -25,9 +26,9 @@ from contextlib import suppress
 
 import msgspec
 
-from agents.errors import PipelineError
+from agents.base.errors import PipelineError
 from agents.node.contract import Answers, Columns, answered_each, load_pipeline, told
-from agents.node.version import version_of
+from agents.node.pipeline_version import version_of
 
 PROCESSES = 100
 """More processes than this that a pipeline has started and not waited for end it."""
@@ -35,14 +36,15 @@ HEAD = 8
 """Bytes of length ahead of each message."""
 CLOSED = 121
 """Exit code: the connection to the node does not work any more."""
-_YOUNG = 50_000  # as agents/worker/interpreter.py: batches make many objects and no cycles
+_YOUNG = 50_000  # as agents/worker/process.py: batches make many objects and no cycles
 _LOOK_MS = 1000
 _SWEEP_S = 5.0
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class Hello(msgspec.Struct, array_like=True, frozen=True):
-    """What the node says first. `pythonpath`: what the user's environment had. `memory_mb`: 0 is no limit."""
+    """What the node says first. `pythonpath`: what the user's environment had. `memory_mb`: 0 is no
+    limit."""
 
     pipeline: str
     pythonpath: str | None
@@ -50,7 +52,8 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Ready(msgspec.Struct, array_like=True, frozen=True):
-    """The answer to it: which code was loaded, or why none was. `bounded`: the memory is limited as asked."""
+    """The answer to it: which code was loaded, or why none was. `bounded`: the memory is limited as
+    asked."""
 
     pid: int
     version: str = ""
@@ -58,7 +61,7 @@ class Ready(msgspec.Struct, array_like=True, frozen=True):
     bounded: bool = True
 
 
-class Ask(msgspec.Struct, array_like=True, frozen=True):
+class PipelineRequest(msgspec.Struct, array_like=True, frozen=True):
     """Records; `failures` in a row are behind them."""
 
     n: int
@@ -66,7 +69,7 @@ class Ask(msgspec.Struct, array_like=True, frozen=True):
     columns: Columns
 
 
-class Reply(msgspec.Struct, array_like=True, frozen=True):
+class PipelineReply(msgspec.Struct, array_like=True, frozen=True):
     """What came of Ask `n`."""
 
     n: int
@@ -121,13 +124,18 @@ def work(node: socket.socket) -> None:
     _send(node, encode(ready))
     if ready.error:
         return
-    decode = msgspec.msgpack.Decoder(Ask).decode
+    decode = msgspec.msgpack.Decoder(PipelineRequest).decode
     while (frame := _frame(node)) is not None:
         ask = decode(frame)
         try:
-            reply = encode(Reply(ask.n, answered_each(pipeline, ask.columns, ask.failures)))
+            reply = encode(PipelineReply(ask.n, answered_each(pipeline, ask.columns, ask.failures)))
         except MemoryError as e:
-            reply = encode(Reply(ask.n, Answers([-2] * len(ask.columns[0]), errors=[told(e)] * len(ask.columns[0]))))
+            reply = encode(
+                PipelineReply(
+                    ask.n,
+                    Answers([-2] * len(ask.columns[0]), errors=[told(e)] * len(ask.columns[0])),
+                )
+            )
         if os.getpid() != me:
             os._exit(0)
         _send(node, reply)
@@ -138,11 +146,14 @@ def _settle_in(hello: Hello) -> None:
         os.environ.pop("PYTHONPATH", None)
     else:
         os.environ["PYTHONPATH"] = hello.pythonpath
-    # Told to stop are node and pipeline at once; the node hands over first. What the pipeline starts is told as usual.
+    # Told to stop are node and pipeline at once; the node hands over first. What the pipeline
+    # starts is told as usual.
     stops = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     for sign in stops:
         signal.signal(sign, lambda *_: None)
-    os.register_at_fork(after_in_child=lambda: [signal.signal(s, signal.SIG_DFL) for s in stops] and None)
+    os.register_at_fork(
+        after_in_child=lambda: [signal.signal(s, signal.SIG_DFL) for s in stops] and None
+    )
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
     faulthandler.enable()
@@ -245,13 +256,17 @@ def _ours() -> Iterator[int]:
     me = os.getpid()
     for name in os.listdir("/proc"):
         if name.isdigit():
-            with suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat", "rb") as file:
+            with (
+                suppress(OSError, ValueError, IndexError),
+                open(f"/proc/{name}/stat", "rb") as file,
+            ):
                 if int(file.read().rpartition(b")")[2].split()[1]) == me:
                     yield int(name)
 
 
 def _children(pid: int) -> int:
-    """How many processes `pid` has started that are still there; 0 where the kernel does not say."""
+    """How many processes `pid` has started that are still there; 0 where the kernel does not
+    say."""
     try:
         with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
             return len(file.read().split())
@@ -264,7 +279,11 @@ def _ended(status: int | None) -> str:
         return ""
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
-        return "closed its connection to the node" if code == CLOSED else f"ended the process (exit code {code})"
+        return (
+            "closed its connection to the node"
+            if code == CLOSED
+            else f"ended the process (exit code {code})"
+        )
     try:
         name = signal.Signals(-code).name
     except ValueError:

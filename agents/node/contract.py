@@ -1,7 +1,8 @@
-"""What a pipeline is, and what its answers must be (PROTOCOL 3.6): run where the user's code runs, in a process that may end.
+"""What a pipeline is, and what its answers must be (PROTOCOL 3.6): run where the user's code runs,
+in a process that may end.
 
-Records and answers are kept as columns, one list for each field: that is what passes between a node and its pipeline's
-process."""
+Records and answers are kept as columns, one list for each field: that is what passes between a node
+and its pipeline's process."""
 
 from __future__ import annotations
 
@@ -9,17 +10,18 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from agents.core.records import Record
-from agents.core.text import one_line
-from agents.errors import PipelineError
+from agents.base.errors import PipelineError
+from agents.base.text import one_line
+from agents.core.lanes.records import Record
 
-Answer = Record | None | list[Record]
-Pipeline = Callable[[list[Record]], Sequence[Answer]]
+PipelineAnswer = Record | None | list[Record]
+Pipeline = Callable[[list[Record]], Sequence[PipelineAnswer]]
 Columns = tuple[list[bytes | None], list[bytes], list[str], list[int], list[str]]
 """Of records: key, value, src, ts_ms, cell."""
 
 POISONED_AT = 100
-"""This many failures in a row stop the lane: a broken pipeline must not dead-letter a day (PROTOCOL 3.6)."""
+"""This many failures in a row stop the lane: a broken pipeline must not dead-letter a day (PROTOCOL
+3.6)."""
 ANSWER_BYTES = 64 << 20
 """What one call may answer, in bytes of keys and values."""
 ANSWER_RECORDS = 10_000
@@ -32,8 +34,9 @@ FILTERED, ONE, FAILED = 0, -1, -2
 
 @dataclass(slots=True)
 class Answers:
-    """`kinds` has a number for each record: ONE record came of it, FILTERED, FAILED, or a list of this many records. `keys`
-    and `values` are those of all records that came, `errors` those of the failures, in the same order."""
+    """`kinds` has a number for each record: ONE record came of it, FILTERED, FAILED, or a list of
+    this many records. `keys` and `values` are those of all records that came, `errors` those of the
+    failures, in the same order."""
 
     kinds: list[int] = field(default_factory=list)
     keys: list[bytes | None] = field(default_factory=list)
@@ -51,7 +54,8 @@ class Answers:
         self.errors.append(error)
 
     def failures(self, before: int) -> int:
-        """How many failures in a row there are at the end, when there were `before` of them ahead of these answers."""
+        """How many failures in a row there are at the end, when there were `before` of them ahead
+        of these answers."""
         at_end = 0
         for kind in reversed(self.kinds):
             if kind != FAILED:
@@ -61,7 +65,8 @@ class Answers:
 
 
 def load_pipeline(name: str) -> Pipeline:
-    """The function `module:function`. Raises PipelineError, saying what is wrong with the setting."""
+    """The function `module:function`. Raises PipelineError, saying what is wrong with the
+    setting."""
     module, _, function = name.partition(":")
     try:
         pipeline: object = getattr(importlib.import_module(module), function)
@@ -86,7 +91,8 @@ def columns_of(records: Sequence[Record]) -> Columns:
 
 
 def answered(pipeline: Pipeline, columns: Columns) -> Answers:
-    """The pipeline's answers to these records, checked. Raises PipelineError for whatever it does wrong."""
+    """The pipeline's answers to these records, checked. Raises PipelineError for whatever it does
+    wrong."""
     batch = list(map(Record, *columns))
     count = len(batch)
     try:
@@ -98,8 +104,8 @@ def answered(pipeline: Pipeline, columns: Columns) -> Answers:
 
 
 def answered_each(pipeline: Pipeline, columns: Columns, failures: int = 0) -> Answers:
-    """As `answered`; where that fails, each record by itself, up to POISONED_AT failures in a row (`failures` are there
-    before): then there are fewer answers than records."""
+    """As `answered`; where that fails, each record by itself, up to POISONED_AT failures in a row
+    (`failures` are there before): then there are fewer answers than records."""
     try:
         return answered(pipeline, columns)
     except PipelineError as e:
@@ -120,8 +126,14 @@ def answered_each(pipeline: Pipeline, columns: Columns, failures: int = 0) -> An
 
 def _checked(answers: object, count: int) -> Answers:
     if not isinstance(answers, list | tuple) or len(answers) != count:
-        what = f"{len(answers)} answers" if isinstance(answers, list | tuple) else type(answers).__name__
-        raise PipelineError(f"the pipeline must answer {count} records with a list as long, gave {what}")
+        what = (
+            f"{len(answers)} answers"
+            if isinstance(answers, list | tuple)
+            else type(answers).__name__
+        )
+        raise PipelineError(
+            f"the pipeline must answer {count} records with a list as long, gave {what}"
+        )
     kinds: list[int] = []
     keys: list[bytes | None] = []
     values: list[bytes] = []
@@ -134,14 +146,22 @@ def _checked(answers: object, count: int) -> Answers:
             kinds.append(FILTERED)
         elif type(answer) is list and all(isinstance(a, Record) for a in answer):
             if len(answer) > ANSWER_RECORDS:
-                raise PipelineError(f"a list of {len(answer)} records for one, the limit is {ANSWER_RECORDS}")
+                raise PipelineError(
+                    f"a list of {len(answer)} records for one, the limit is {ANSWER_RECORDS}"
+                )
             kinds.append(len(answer))
             keys += [a.key for a in answer]
             values += [a.value for a in answer]
         else:
-            raise PipelineError(f"an answer must be a Record, None or a list of Records, is {shown(repr(answer), 80)}")
+            raise PipelineError(
+                "an answer must be a Record, None or a list of Records, is "
+                f"{shown(repr(answer), 80)}"
+            )
     if len(kinds) != count:
-        raise PipelineError(f"the pipeline must answer {count} records with a list as long, gave {len(kinds)} answers")
+        raise PipelineError(
+            f"the pipeline must answer {count} records with a list as long, gave {len(kinds)} "
+            "answers"
+        )
     size = 0
     for value in values:
         if type(value) is not bytes:
@@ -150,10 +170,14 @@ def _checked(answers: object, count: int) -> Answers:
     for key in keys:
         if key is not None:
             if type(key) is not bytes:
-                raise PipelineError(f"a record's key must be bytes or None, is {type(key).__name__}")
+                raise PipelineError(
+                    f"a record's key must be bytes or None, is {type(key).__name__}"
+                )
             size += len(key)
     if size + _OVERHEAD * len(values) > ANSWER_BYTES:
-        raise PipelineError(f"{len(values)} records of {size} bytes in one answer, the limit is {ANSWER_BYTES}")
+        raise PipelineError(
+            f"{len(values)} records of {size} bytes in one answer, the limit is {ANSWER_BYTES}"
+        )
     return Answers(kinds, keys, values)
 
 

@@ -1,8 +1,9 @@
 """The example pipeline: US flights, each cleaned and enriched with its distance and a delay class.
 
-Copy this file to start your own, and name it in the settings: `worker.pipeline = "module:function"`. A pipeline gets a list
-of records and answers a list as long: a record with a new value, None to leave it out, or a list of records. It may be run
-again on the same records, so it changes nothing but what it returns.
+Copy this file to start your own, and name it in the settings: `worker.pipeline =
+"module:function"`. A pipeline gets a list of records and answers a list as long: a record with a
+new value, None to leave it out, or a list of records. It may be run again on the same records, so
+it changes nothing but what it returns.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ from math import asin, cos, radians, sin, sqrt
 
 import orjson
 
-from agents.core.records import Record
+from agents.core.lanes.records import Record
 
 EARTH_KM = 6371.0088
 KM_PER_MILE = 1.609344
 
 
 def pipeline(batch: list[Record]) -> list[Record | None]:
-    """Adds `distance_km` (great circle, from the timetable's miles where the destination is unknown), `delay_class`
-    (early, on_time, late, very_late, unknown) and `cell`; leaves out flights without destination or back to where they
-    started."""
+    """Adds `distance_km` (great circle, from the timetable's miles where the destination is
+    unknown), `delay_class` (early, on_time, late, very_late, unknown) and `cell`; leaves out
+    flights without destination or back to where they started."""
     return [enrich(record) for record in batch]
 
 

@@ -1,19 +1,21 @@
-"""One lane's share of a batch on its way through the pipeline: first as a whole, then, where that ended the process or took
-too long, record by record, until the culprit is known.
+"""One lane's share of a batch on its way through the pipeline: first as a whole, then, where that
+ended the process or took too long, record by record, until the culprit is known.
 
-It can be gone on with where it was, by another thread: a lane in trouble is worked aside, the others do not wait for it."""
+It can be gone on with where it was, by another thread: a lane in trouble is worked aside, the
+others do not wait for it."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
-from agents import log
+from agents.base import log
 from agents.node.contract import POISONED_AT, Answers, Columns
-from agents.node.runner import Asked, Late, PipelineLost, Runner
+from agents.node.runner import Late, PipelineLost, PipelineRunner, Runner
 
 ENDED, HUNG = 5, 20
-"""Failures that a record counts for that ended the process, or took too long: each costs much more than one that raises."""
+"""Failures that a record counts for that ended the process, or took too long: each costs much more
+than one that raises."""
 TOLD_AFTER_S = 10.0
 _CALL_S = 5.0
 _GOOD_CALLS = 200
@@ -22,8 +24,9 @@ _log = log.get("pipeline")
 
 
 class Calls:
-    """How many records one call gets: fewer once a call as a whole failed and none of its records alone does, too many for
-    the time or the memory that there is. `lost`: how many calls were lost with their process."""
+    """How many records one call gets: fewer once a call as a whole failed and none of its records
+    alone does, too many for the time or the memory that there is. `lost`: how many calls were lost
+    with their process."""
 
     def __init__(self) -> None:
         self.records, self._good = 1 << 30, 0
@@ -54,15 +57,22 @@ class Failures:
 
 
 class Part:
-    """`columns`: the records, `failures`: in a row before them, `timeout_s`: of one call. `answers` is complete once `go_on`
-    answers True, unless there are too many `failures` in a row then."""
+    """`columns`: the records, `failures`: in a row before them, `timeout_s`: of one call. `answers`
+    is complete once `go_on` answers True, unless there are too many `failures` in a row then."""
 
-    def __init__(self, runner: Runner, columns: Columns, failures: Failures, calls: Calls, timeout_s: float) -> None:
+    def __init__(
+        self, runner: Runner, columns: Columns, failures: Failures, calls: Calls, timeout_s: float
+    ) -> None:
         self.answers = Answers()
         self.failures = failures
-        self._runner, self._columns, self._calls, self._timeout_s = runner, columns, calls, timeout_s
+        self._runner, self._columns, self._calls, self._timeout_s = (
+            runner,
+            columns,
+            calls,
+            timeout_s,
+        )
         self._count = len(columns[0])
-        self._process: Asked | None = None
+        self._process: PipelineRunner | None = None
         self._made_at = time.monotonic()
         self._asked, self._asked_at = 0, 0.0
         self._alone = 0  # up to here: record by record
@@ -75,8 +85,9 @@ class Part:
         return self.failures.count >= POISONED_AT
 
     def go_on(self, until: float = float("inf")) -> bool:
-        """Work until it is done (True), or until it is better gone on with aside: that time (monotonic) has come, or a
-        process was lost. Raises PipelineError where no process can be started."""
+        """Work until it is done (True), or until it is better gone on with aside: that time
+        (monotonic) has come, or a process was lost. Raises PipelineError where no process can be
+        started."""
         while self._at < self._count and not self.poisoned:
             try:
                 self._took(self._call(until))
@@ -112,15 +123,23 @@ class Part:
             self._runner.drop(process)
 
     def trouble(self) -> str:
-        """What is to be told of it while it is worked aside; empty as long as it is only a bit slow."""
+        """What is to be told of it while it is worked aside; empty as long as it is only a bit
+        slow."""
         if self._why:
-            return f"the pipeline {self._why}; its records are tried one by one ({self._at} of {self._count})"
+            return (
+                f"the pipeline {self._why}; its records are tried one by one ({self._at} of "
+                f"{self._count})"
+            )
         since = self._asked_at if self._asked else self._made_at
         for_s = time.monotonic() - since
         if for_s < TOLD_AFTER_S:
             return ""
         if not self._asked:
-            return f"{self._count} records wait for {for_s:.0f} s until other lanes in trouble are done"
+            return (
+                f"{self._count} records wait for {for_s:.0f} s until other lanes in trouble "
+                "are "
+                "done"
+            )
         return f"the pipeline has worked on {self._asked} records for {for_s:.0f} s"
 
     # ---- one call ----
@@ -130,7 +149,8 @@ class Part:
         return len(self.answers.kinds)
 
     def begin(self) -> None:
-        """Ask already now, so that the pipeline works while its node does something else; `go_on` waits for the answer."""
+        """Ask already now, so that the pipeline works while its node does something else; `go_on`
+        waits for the answer."""
         try:
             if self._at < self._count and not self.poisoned:
                 self._ask()
@@ -145,7 +165,7 @@ class Part:
         now = time.monotonic()
         return process.answer(max(0.0, min(self._asked_at + self._timeout_s, until) - now))
 
-    def _ask(self) -> Asked:
+    def _ask(self) -> PipelineRunner:
         if self._process is None:
             self._process = self._runner.take()
             self._asked = 0
@@ -156,7 +176,8 @@ class Part:
             end = at + size
             self._asked, self._asked_at = size, time.monotonic()
             self._process.ask(
-                (key[at:end], value[at:end], src[at:end], ts_ms[at:end], cell[at:end]), self.failures.count
+                (key[at:end], value[at:end], src[at:end], ts_ms[at:end], cell[at:end]),
+                self.failures.count,
             )
         return self._process
 
@@ -197,5 +218,7 @@ class Part:
         if not self._alone_failed and not self._why.startswith("left"):
             count, took_s = self._alone - self._alone_from, time.monotonic() - self._alone_since
             at_once = int(count * _CALL_S / took_s) if took_s > 0 else count
-            self._calls.less(min(count // 2, at_once) if self._why.startswith("took") else count // 2)
+            self._calls.less(
+                min(count // 2, at_once) if self._why.startswith("took") else count // 2
+            )
         self._alone, self._why = 0, ""

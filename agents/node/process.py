@@ -1,18 +1,20 @@
-"""The process `geolane node`: a worker whose stage is the user's pipeline, which runs in a process of its own."""
+"""The process `geolane node`: a worker whose stage is the user's pipeline, which runs in a process
+of its own."""
 
 from __future__ import annotations
 
 import asyncio
 
+from agents.base.systemd_notify import Service
 from agents.node.runner import Pipelines
 from agents.node.stage import NodeStage
 from agents.settings import Settings
-from agents.systemd.notify import Service
 from agents.worker.process import serve
 
 
 async def run(settings: Settings, name: str, service: Service | None = None) -> None:
-    """Work lanes as `node-NAME` until cancelled or asked to leave. Raises what `serve` raises, and PipelineError."""
+    """Work lanes as `node-NAME` until cancelled or asked to leave. Raises what `serve` raises, and
+    PipelineError."""
     worker = settings.worker
     pipelines = Pipelines(worker.pipeline, worker.pipeline_memory_mb)
     try:

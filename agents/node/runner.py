@@ -1,4 +1,5 @@
-"""The node's end of the processes that run its pipeline: started, asked, watched over, ended with all that they started.
+"""The node's end of the processes that run its pipeline: started, asked, watched over, ended with
+all that they started.
 
 Everything here blocks and belongs into a thread; `pids` and `version` may be read from anywhere."""
 
@@ -17,9 +18,9 @@ from typing import Protocol
 import msgspec
 import psutil
 
-from agents import log
-from agents.errors import PipelineError
-from agents.node.child import HEAD, Ask, Hello, Ready, Reply, head_of
+from agents.base import log
+from agents.base.errors import PipelineError
+from agents.node.child import HEAD, Hello, PipelineReply, PipelineRequest, Ready, head_of
 from agents.node.contract import Answers, Columns, shown
 
 START_S = 60.0
@@ -33,7 +34,7 @@ _LINE, _BURST, _REFILL_S = 500, 50, 0.5
 _NOT_THEIRS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
 
 _log = log.get("pipeline")
-_replies = msgspec.msgpack.Decoder(Reply)
+_replies = msgspec.msgpack.Decoder(PipelineReply)
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -45,7 +46,7 @@ class PipelineLost(PipelineError):
     """The process that ran the pipeline has ended, or can no longer be talked to: how."""
 
 
-class Asked(Protocol):
+class PipelineRunner(Protocol):
     """One process that runs a pipeline, or what stands for it in a test. One question at a time."""
 
     @property
@@ -70,18 +71,19 @@ class Runner(Protocol):
     def pids(self) -> Sequence[int]:
         """The processes that run it now."""
 
-    def take(self) -> Asked:
+    def take(self) -> PipelineRunner:
         """One that nobody else uses. Raises PipelineError where none can be started."""
 
-    def give(self, process: Asked) -> None:
+    def give(self, process: PipelineRunner) -> None:
         """It is well, and not used any more."""
 
-    def drop(self, process: Asked) -> None:
+    def drop(self, process: PipelineRunner) -> None:
         """End it, whatever it does."""
 
 
-class Said:
-    """What a pipeline prints, line by line in the log: bounded in length and number, what is left out is counted."""
+class PipelineOutput:
+    """What a pipeline prints, line by line in the log: bounded in length and number, what is left
+    out is counted."""
 
     def __init__(self, tell: Callable[[str, int], None] | None = None) -> None:
         self._tell = tell or _logged
@@ -124,20 +126,30 @@ def _logged(text: str, left_out: int) -> None:
     _log.info("pipeline_printed", text=text, **({"lines_left_out": left_out} if left_out else {}))
 
 
-class Process:
-    """One of them: made, then `load`ed. Making it raises PipelineError where no process can be started."""
+class PipelineProcess:
+    """One of them: made, then `load`ed. Making it raises PipelineError where no process can be
+    started."""
 
-    def __init__(self, said: Said, path: str = "") -> None:
+    def __init__(self, said: PipelineOutput, path: str = "") -> None:
         self._n = 0
         self._head, self._body, self._at = b"", bytearray(), 0
         self._node, data = socketpair(AF_UNIX, SOCK_STREAM)
         self._control, control = socketpair(AF_UNIX, SOCK_STREAM)
         read, write = os.pipe()
         env = {name: value for name, value in os.environ.items() if name not in _NOT_THEIRS}
-        env["PYTHONPATH"] = os.pathsep.join(os.path.abspath(p) for p in ((path, *sys.path) if path else sys.path))
+        env["PYTHONPATH"] = os.pathsep.join(
+            os.path.abspath(p) for p in ((path, *sys.path) if path else sys.path)
+        )
         try:
             self._popen = subprocess.Popen(
-                [sys.executable, "-P", "-m", "agents.node.child", str(data.fileno()), str(control.fileno())],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "agents.node.child",
+                    str(data.fileno()),
+                    str(control.fileno()),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=write,
                 stderr=write,
@@ -178,7 +190,7 @@ class Process:
 
     def ask(self, columns: Columns, failures: int) -> None:
         self._n += 1
-        self._send(_encode(Ask(self._n, failures, columns)), START_S)
+        self._send(_encode(PipelineRequest(self._n, failures, columns)), START_S)
 
     def answer(self, within_s: float) -> Answers:
         try:
@@ -256,8 +268,9 @@ class Process:
 
 
 class Pipelines:
-    """All of a node's: one that works, more while lanes in trouble are worked aside, all of the same code. `path`: a folder
-    more to find it in; `printed`: gets its lines, and how many were left out before each, in place of the log."""
+    """All of a node's: one that works, more while lanes in trouble are worked aside, all of the
+    same code. `path`: a folder more to find it in; `printed`: gets its lines, and how many were
+    left out before each, in place of the log."""
 
     def __init__(
         self,
@@ -268,11 +281,16 @@ class Pipelines:
         printed: Callable[[str, int], None] | None = None,
         start_s: float = START_S,
     ) -> None:
-        self._pipeline, self._memory_mb, self._path, self._start_s = pipeline, memory_mb, path, start_s
-        self._said = Said(printed)
+        self._pipeline, self._memory_mb, self._path, self._start_s = (
+            pipeline,
+            memory_mb,
+            path,
+            start_s,
+        )
+        self._said = PipelineOutput(printed)
         self._lock = threading.Lock()
-        self._all: set[Process] = set()
-        self._spare: list[tuple[float, Process]] = []
+        self._all: set[PipelineProcess] = set()
+        self._spare: list[tuple[float, PipelineProcess]] = []
         self._closed = False
         self._version = ""
 
@@ -285,11 +303,11 @@ class Pipelines:
         with self._lock:
             return [p.pid for p in self._all]
 
-    def take(self) -> Process:
+    def take(self) -> PipelineProcess:
         with self._lock:
             if self._spare:
                 return self._spare.pop()[1]
-        process = Process(self._said, self._path)
+        process = PipelineProcess(self._said, self._path)
         with self._lock:
             closed = self._closed
             self._all.add(process)
@@ -303,18 +321,20 @@ class Pipelines:
         self._version = process.version
         return process
 
-    def give(self, process: Asked) -> None:
-        assert isinstance(process, Process)  # noqa: S101 - ours
+    def give(self, process: PipelineRunner) -> None:
+        assert isinstance(process, PipelineProcess)  # noqa: S101 - ours
         now = time.monotonic()
         with self._lock:
             self._spare.append((now, process))
-            old = [p for at, p in self._spare[:-1] if now - at > SPARE_S] or [p for _, p in self._spare[:-SPARES]]
+            old = [p for at, p in self._spare[:-1] if now - at > SPARE_S] or [
+                p for _, p in self._spare[:-SPARES]
+            ]
             self._spare = [(at, p) for at, p in self._spare if p not in old]
         for p in old:
             self.drop(p)
 
-    def drop(self, process: Asked) -> None:
-        assert isinstance(process, Process)  # noqa: S101 - ours
+    def drop(self, process: PipelineRunner) -> None:
+        assert isinstance(process, PipelineProcess)  # noqa: S101 - ours
         with self._lock:
             self._all.discard(process)
         process.close()

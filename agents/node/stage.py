@@ -1,5 +1,5 @@
-"""A node's batch: the user's pipeline over the records of each lane, and what it cannot take to the dead letters
-(PROTOCOL 3.6). Nothing is added to the outbox before the whole part is known."""
+"""A node's batch: the user's pipeline over the records of each lane, and what it cannot take to the
+dead letters (PROTOCOL 3.6). Nothing is added to the outbox before the whole part is known."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from agents.core.model import CLUSTER
-from agents.core.records import (
+from agents.core.lanes.records import (
     CELL,
     LANE,
     MAP,
@@ -26,11 +25,11 @@ from agents.core.records import (
     source,
     unfit,
 )
+from agents.core.model.topology import CLUSTER
 from agents.node.contract import FAILED, FILTERED, ONE, Answers, columns_of
 from agents.node.part import Calls, Failures, Part
 from agents.node.runner import Runner
-from agents.worker.outbox import Outbox, size_of
-from agents.worker.stage import Inputs, Tally, Topics, sample
+from agents.worker.stage import Inputs, Outbox, Tally, Topics, sample, size_of
 
 ASIDE_AFTER_S = 2.0
 """A lane whose records take longer is worked aside: the others go on."""
@@ -52,11 +51,16 @@ class _Task:
 
 
 class NodeStage:
-    """`limit` is the largest key and value, in bytes, that goes to `events.clean`; a call of the pipeline that takes longer
-    than `timeout_s` is ended."""
+    """`limit` is the largest key and value, in bytes, that goes to `events.clean`; a call of the
+    pipeline that takes longer than `timeout_s` is ended."""
 
     def __init__(
-        self, runner: Runner, limit: int, topics: Topics | None = None, *, timeout_s: float = TIMEOUT_S
+        self,
+        runner: Runner,
+        limit: int,
+        topics: Topics | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         topics = topics or Topics()
         self.topic, self.group = f"{CLUSTER}/{topics.lanes}", topics.node_group
@@ -104,7 +108,13 @@ class NodeStage:
             both = list(zip(records, inputs, strict=True))
             flaws = [(r, x) for r, x in both if isinstance(x, Rejected)]
             records = [r for r, x in both if isinstance(x, Record)]
-        part = Part(self._runner, columns_of(fit), self._failures.get(n, Failures()), self._calls, self._timeout_s)
+        part = Part(
+            self._runner,
+            columns_of(fit),
+            self._failures.get(n, Failures()),
+            self._calls,
+            self._timeout_s,
+        )
         return _Task(n, records, flaws, part)
 
     @staticmethod
@@ -146,14 +156,27 @@ class NodeStage:
             elif kind == FILTERED:
                 tally.filtered += 1
             elif kind == FAILED:
-                out.add_dead(r.key, r.value, _with_lane(r.headers, n), Reason.PIPELINE_ERROR, next(errors), self._dead)
+                out.add_dead(
+                    r.key,
+                    r.value,
+                    _with_lane(r.headers, n),
+                    Reason.PIPELINE_ERROR,
+                    next(errors),
+                    self._dead,
+                )
                 tally.dead += 1
             else:
                 self._send_several(n, r, kind, came, out, tally)
         return tally
 
     def _send_several(
-        self, n: int, r: Any, count: int, came: Iterator[tuple[bytes | None, bytes]], out: Outbox, tally: Tally
+        self,
+        n: int,
+        r: Any,
+        count: int,
+        came: Iterator[tuple[bytes | None, bytes]],
+        out: Outbox,
+        tally: Tally,
     ) -> None:
         several = [next(came) for _ in range(count)]
         headers = [[*r.headers, (PART, b"%d/%d" % (i, count))] for i in range(count)]
@@ -191,8 +214,8 @@ def _with_lane(headers: Any, n: int) -> list[tuple[str, bytes | None]]:
 
 
 def as_record(r: Any) -> Record | Rejected:
-    """A record of `events.lanes` as a pipeline sees it (Any: aiokafka has no types); Rejected for one
-    that no router has written and no pipeline may be given."""
+    """A record of `events.lanes` as a pipeline sees it (Any: aiokafka has no types); Rejected for
+    one that no router has written and no pipeline may be given."""
     h = r.headers
     if len(h) == 5 and (h[0][0], h[2][0], h[3][0], h[4][0]) == _ROUTERS and r.value is not None:
         with suppress(ValueError, AttributeError, TypeError):  # else somebody else's content

@@ -1,16 +1,17 @@
-"""The process `geolane router`: a worker that checks raw events and sorts them into lanes by the lane map that holds."""
+"""The process `geolane router`: a worker that checks raw events and sorts them into lanes by the
+lane map that holds."""
 
 from __future__ import annotations
 
 import asyncio
 
-from agents import log
-from agents.core.lanemap import LaneMap
-from agents.errors import KafkaUnavailable
-from agents.kafka.lanemap import newest
+from agents.base import log
+from agents.base.errors import KafkaUnavailable
+from agents.base.systemd_notify import Service
+from agents.core.lanes.lane_map import LaneMap
+from agents.kafka.compacted import newest
 from agents.router.stage import RouterStage
 from agents.settings import Kafka, Settings
-from agents.systemd.notify import Service
 from agents.worker.process import serve
 
 _REST_S = 1.0
@@ -18,12 +19,14 @@ _log = log.get("router")
 
 
 async def run(settings: Settings, name: str, service: Service | None = None) -> None:
-    """Work raw partitions as `router-NAME` until cancelled or asked to leave; waits for the first lane map. Raises what
-    `serve` raises."""
+    """Work raw partitions as `router-NAME` until cancelled or asked to leave; waits for the first
+    lane map. Raises what `serve` raises."""
     service = service or Service()
     service.status("waits for the lane map")
     lanemap = await _lane_map(settings.kafka)
-    _log.info("lane_map", version=lanemap.version, lanes=lanemap.lanes, cells=len(lanemap.cell_lanes))
+    _log.info(
+        "lane_map", version=lanemap.version, lanes=lanemap.lanes, cells=len(lanemap.cell_lanes)
+    )
     worker = settings.worker
     stage = RouterStage(lanemap, worker.max_event_bytes, worker.future_limit_s * 1000)
     await serve(settings, f"router-{name}", stage, service)

@@ -1,13 +1,13 @@
-"""A router's batch: every raw record goes to exactly one of its lane, the unplaced or the dead (DESIGN 3)."""
+"""A router's batch: every raw record goes to exactly one of its lane, the unplaced or the dead
+(DESIGN 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from agents.core.lanemap import LaneMap
-from agents.core.model import CLUSTER
-from agents.core.records import (
+from agents.core.lanes.lane_map import LaneMap
+from agents.core.lanes.records import (
     CELL,
     DIED,
     MAP,
@@ -24,8 +24,8 @@ from agents.core.records import (
     source,
     unfit,
 )
-from agents.worker.outbox import Outbox, size_of
-from agents.worker.stage import Inputs, Tally, Topics, sample
+from agents.core.model.topology import CLUSTER
+from agents.worker.stage import Inputs, Outbox, Tally, Topics, sample, size_of
 
 _DROPPED = OURS - {REPLAYS, DIED}
 _HEADERS_BYTES = 256
@@ -33,9 +33,12 @@ _MOST_REPLAYS = 999_999
 
 
 class RouterStage:
-    """`max_bytes` bounds an event; `future_limit_ms` how far ahead of its append its time may be."""
+    """`max_bytes` bounds an event; `future_limit_ms` how far ahead of its append its time may
+    be."""
 
-    def __init__(self, lanemap: LaneMap, max_bytes: int, future_limit_ms: int, topics: Topics | None = None) -> None:
+    def __init__(
+        self, lanemap: LaneMap, max_bytes: int, future_limit_ms: int, topics: Topics | None = None
+    ) -> None:
         self._topics = topics or Topics()
         self.topic, self.group = f"{CLUSTER}/{self._topics.raw}", self._topics.router_group
         self._map = lanemap
@@ -61,16 +64,31 @@ class RouterStage:
         for r in records:
             key, value = r.key, r.value
             raw_ms = r.timestamp
-            event = (unfit(r.headers) if r.headers else None) or parse(value, raw_ms, max_bytes, future_limit_ms)
-            src, theirs = ((SRC, f"{prefix}{r.offset}".encode()), ()) if not r.headers else _source(r, prefix)
+            event = (unfit(r.headers) if r.headers else None) or parse(
+                value, raw_ms, max_bytes, future_limit_ms
+            )
+            src, theirs = (
+                ((SRC, f"{prefix}{r.offset}".encode()), ()) if not r.headers else _source(r, prefix)
+            )
             if isinstance(event, Rejected):
                 headers = [src, (RAW_MS, b"%d" % raw_ms), *theirs]
                 out.add_dead(key, value, headers, event.reason, event.detail, dead)
                 tally.dead += 1
                 continue
             if (key or theirs) and size_of(key, value, theirs) > max_bytes + _HEADERS_BYTES:
-                detail = f"{size_of(key, value, theirs)} bytes with its key and headers, the limit is {max_bytes}"
-                out.add_dead(key, value, [src, (RAW_MS, b"%d" % raw_ms), *theirs], Reason.TOO_LARGE, detail, dead)
+                detail = (
+                    f"{size_of(key, value, theirs)} bytes with its key and headers, the "
+                    "limit "
+                    f"is {max_bytes}"
+                )
+                out.add_dead(
+                    key,
+                    value,
+                    [src, (RAW_MS, b"%d" % raw_ms), *theirs],
+                    Reason.TOO_LARGE,
+                    detail,
+                    dead,
+                )
                 tally.dead += 1
                 continue
             if event.lat is None or event.lon is None:
@@ -79,11 +97,24 @@ class RouterStage:
             else:
                 to, lane_key = lanes, event.id.encode() if key is None else key
                 cell, lane = place(event.lat, event.lon, lane_key)
-                headers = [src, (RAW_MS, b"%d" % raw_ms), (CELL, cell), (TS, b"%d" % event.ts_ms), (MAP, version)]
+                headers = [
+                    src,
+                    (RAW_MS, b"%d" % raw_ms),
+                    (CELL, cell),
+                    (TS, b"%d" % event.ts_ms),
+                    (MAP, version),
+                ]
                 if theirs:
                     headers += theirs
             if limited and (why := out.refused(to, lane_key, value, headers)):
-                out.add_dead(key, value, [src, (RAW_MS, b"%d" % raw_ms), *theirs], Reason.TOO_LARGE, why, dead)
+                out.add_dead(
+                    key,
+                    value,
+                    [src, (RAW_MS, b"%d" % raw_ms), *theirs],
+                    Reason.TOO_LARGE,
+                    why,
+                    dead,
+                )
                 tally.dead += 1
                 continue
             add(to, lane, lane_key, value, headers)
@@ -95,8 +126,8 @@ class RouterStage:
 
 def _source(r: Any, prefix: str) -> tuple[tuple[str, bytes], tuple[tuple[str, bytes | None], ...]]:
     """The record's source, which one that has been here before keeps (PROTOCOL 1), and the headers
-    that stay: those that are not ours, and the story of a dead letter. What has one of our names and
-    not its form counts as not there: any program may write any header."""
+    that stay: those that are not ours, and the story of a dead letter. What has one of our names
+    and not its form counts as not there: any program may write any header."""
     own = next((x for name, content in r.headers if name == SRC and (x := source(content))), "")
     theirs = tuple(h for h in r.headers if h[0] not in _DROPPED and _stays(*h))
     return (SRC, (own or f"{prefix}{r.offset}").encode()), theirs

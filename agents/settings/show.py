@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from agents.settings.about import hints, table_of
+from agents.settings.fields import hints, table_of
 from agents.settings.sources import Key, Loaded, keys
 from agents.settings.tables import Settings
 
@@ -32,19 +32,28 @@ def example() -> str:
 
 
 def effective(loaded: Loaded) -> str:
-    """Every key with its value, as a settings file, and behind each where it is from. Passwords are in files of their own
-    and are not read."""
+    """Every key with its value, as a settings file, and behind each where it is from. Passwords are
+    in files of their own and are not read."""
     out = []
     for table, rows in _tables():
-        lines = [(f"{key.name} = {_toml(_value(loaded.settings, key.path))}", loaded.origins[key.path]) for key in rows]
+        lines = [
+            (f"{key.name} = {_toml(_value(loaded.settings, key.path))}", loaded.origins[key.path])
+            for key in rows
+        ]
         wide = max(len(line) for line, _ in lines)
-        out.append(f"[{table}]\n" + "".join(f"{line:{wide}}  # {_one_line(origin)}\n" for line, origin in lines))
+        out.append(
+            f"[{table}]\n"
+            + "".join(f"{line:{wide}}  # {_one_line(origin)}\n" for line, origin in lines)
+        )
     return "\n".join(out)
 
 
 def as_json(loaded: Loaded) -> str:
     """One line: dotted key -> value and where it is from."""
-    rows = {path: {"value": _value(loaded.settings, path), "from": loaded.origins[path]} for path in keys()}
+    rows = {
+        path: {"value": _value(loaded.settings, path), "from": loaded.origins[path]}
+        for path in keys()
+    }
     return json.dumps(rows, ensure_ascii=False)
 
 
@@ -65,7 +74,9 @@ def _doc(table: str) -> str:
 def _comment(key: Key) -> str:
     unit = f"Unit: {key.unit}. " if key.unit else ""
     form = f"{key.wants[0].upper()}{key.wants[1:]}"
-    text = textwrap.wrap(key.text, _WIDE, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
+    text = textwrap.wrap(
+        key.text, _WIDE, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+    )
     return "\n".join([*text, f"# {unit}{form}. Default: {_toml(key.default)}. {key.variable}"])
 
 

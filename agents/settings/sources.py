@@ -1,5 +1,5 @@
-"""Where values come from: defaults, over them one TOML file, over it the environment, over that flags. All that is wrong is said at
-once, each with the file, variable or flag it came from."""
+"""Where values come from: defaults, over them one TOML file, over it the environment, over that
+flags. All that is wrong is said at once, each with the file, variable or flag it came from."""
 
 from __future__ import annotations
 
@@ -13,16 +13,26 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from agents.core.nearest import nearest
-from agents.errors import SettingsError
-from agents.settings.about import hints, meta_of, read, table_of, unit_of, wants
-from agents.settings.check import NO_SECRETS, is_secret, problems, unknown
+from agents.base.errors import SettingsError
+from agents.base.files import SECRET_BYTES, read_whole, text_of
+from agents.base.suggest import nearest
+from agents.settings.fields import (
+    NO_SECRETS,
+    hints,
+    is_secret,
+    meta_of,
+    problems,
+    read,
+    table_of,
+    unit_of,
+    unknown,
+    wants,
+)
 from agents.settings.tables import ORDERED, Settings
-from agents.texts import read_whole, text_of
 
 PREFIX, JOINT = "GEOLANE_", "__"
 RESERVED = frozenset({"GEOLANE_PARENT", "GEOLANE_LAST_END"})
-"""Variables with our prefix that are no settings (agents/supervisor.py)."""
+"""Variables with our prefix that are no settings (agents/base/supervisor.py)."""
 DEFAULT = "default"
 FLAG = "--set "
 
@@ -31,7 +41,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One setting. `path`: `coordinator.calm.window_s`; `hint`: its type with what is said of it."""
+    """One setting. `path`: `coordinator.calm.window_s`; `hint`: its type with what is said of
+    it."""
 
     path: str
     hint: Any
@@ -47,7 +58,8 @@ class Key:
 
     @property
     def variable(self) -> str:
-        """`GEOLANE_COORDINATOR__CALM__WINDOW_S`: names hold single underscores, so two stand for the dot."""
+        """`GEOLANE_COORDINATOR__CALM__WINDOW_S`: names hold single underscores, so two stand for
+        the dot."""
         return PREFIX + self.path.replace(".", JOINT).upper()
 
     @property
@@ -65,7 +77,8 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings in effect; `origins`: for each dotted key the file, variable or flag it is from, or `default`."""
+    """The settings in effect; `origins`: for each dotted key the file, variable or flag it is from,
+    or `default`."""
 
     settings: Settings
     origins: Mapping[str, str]
@@ -88,14 +101,18 @@ def _keys(kind: type, value: Any, at: str) -> Iterator[Key]:
         yield from _keys(*below)
 
 
-def load(path: Path | None, flags: Iterable[str] = (), environ: Mapping[str, str] | None = None) -> Settings:
+def load(
+    path: Path | None, flags: Iterable[str] = (), environ: Mapping[str, str] | None = None
+) -> Settings:
     """The settings in effect. Raises SettingsError."""
     return gather(path, flags, environ).settings
 
 
-def gather(path: Path | None, flags: Iterable[str] = (), environ: Mapping[str, str] | None = None) -> Loaded:
-    """The settings of the file at `path` (None: of none), over them those of `environ` (None: the process's), over them
-    `flags`, each `KEY=VALUE`.
+def gather(
+    path: Path | None, flags: Iterable[str] = (), environ: Mapping[str, str] | None = None
+) -> Loaded:
+    """The settings of the file at `path` (None: of none), over them those of `environ` (None: the
+    process's), over them `flags`, each `KEY=VALUE`.
 
     Raises SettingsError: a line for each thing that is wrong."""
     values: dict[str, Any] = {}
@@ -108,7 +125,10 @@ def gather(path: Path | None, flags: Iterable[str] = (), environ: Mapping[str, s
             found = dict(_flat(data))
             values |= found
             origins |= dict.fromkeys(found, str(path))
-    for source, key, text in (*_variables(os.environ if environ is None else environ), *_flags(flags)):
+    for source, key, text in (
+        *_variables(os.environ if environ is None else environ),
+        *_flags(flags),
+    ):
         if isinstance(key, str):
             wrong.append(f"{source}: {key}")
             continue
@@ -116,7 +136,9 @@ def gather(path: Path | None, flags: Iterable[str] = (), environ: Mapping[str, s
             values[key.path] = read(key.hint, text, text=True)
             origins[key.path] = source
         except ValueError as e:
-            wrong.append(f"{source}: {e}" if source.startswith(FLAG) else f"{source}: {key.path}: {e}")
+            wrong.append(
+                f"{source}: {e}" if source.startswith(FLAG) else f"{source}: {key.path}: {e}"
+            )
     if not wrong:
         wrong += _disorder(values, origins)
     if wrong:
@@ -127,7 +149,8 @@ def gather(path: Path | None, flags: Iterable[str] = (), environ: Mapping[str, s
 def decode_toml(path: Path, kind: type[T]) -> T:
     """The file at `path` as a value of `kind`, a struct.
 
-    Raises SettingsError: a line with file, key and what would be right for each thing that is wrong."""
+    Raises SettingsError: a line with file, key and what would be right for each thing that is
+    wrong."""
     data = read_toml(path)
     if wrong := problems(kind, data):
         raise SettingsError("\n".join(f"{path}: {p}" for p in wrong))
@@ -203,6 +226,74 @@ def _disorder(values: Mapping[str, Any], origins: Mapping[str, str]) -> list[str
         if a > b:
             first = low if origins[low] != DEFAULT else high
             out.append(
-                f"{origins[first]}: {low} is {a:g}, above {high}, which is {b:g} ({origins[low]}, {origins[high]})"
+                f"{origins[first]}: {low} is {a:g}, above {high}, which is {b:g} ({origins[low]}, "
+                f"{origins[high]})"
             )
     return out
+
+
+# ---- Passwords come from files of mode 0600, or from systemd (systemd.exec(5), LoadCredential);
+# from nowhere else.
+
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
+
+
+def secret(path: str, *names: str) -> str:
+    """The first line of a secret's file; without a `path`, of the first systemd credential that has
+    one of `names`. Empty when there is none.
+
+    Raises SettingsError when it cannot be read, is empty or too large, or others can read it too."""
+    file = secret_file(path, *names)
+    if file is None:
+        return ""
+    try:
+        text = (
+            text_of(read_whole(file, SECRET_BYTES), f"{file}: the password")
+            .split("\n", 1)[0]
+            .strip()
+        )
+    except OSError as e:
+        raise SettingsError(f"{file}: the password cannot be read ({e.strerror})") from e
+    if not text.isprintable():
+        raise SettingsError(f"{file}: the password has a control character")
+    if not text:
+        raise SettingsError(f"{file}: the password is empty")
+    return text
+
+
+def secret_file(path: str, *names: str) -> Path | None:
+    """Where a secret lies: `path`; without one, the first systemd credential that has one of
+    `names`. None when there is none.
+
+    Raises SettingsError when there is no such file, or others can read it too."""
+    file = Path(path) if path else _credential(names)
+    if file is None:
+        return None
+    try:
+        mode = file.stat().st_mode
+    except OSError as e:
+        raise SettingsError(f"{file}: cannot be read ({e.strerror})") from e
+    if mode & _others(file):
+        raise SettingsError(f"{file}: others can read this secret; run: chmod 600 {file}")
+    return file
+
+
+def _folder() -> Path | None:
+    folder = os.environ.get(CREDENTIALS, "")
+    return Path(folder) if folder else None
+
+
+def _credential(names: tuple[str, ...]) -> Path | None:
+    folder = _folder()
+    if folder is None:
+        return None
+    return next(
+        (file for name in names if name and "/" not in name and (file := folder / name).is_file()),
+        None,
+    )
+
+
+def _others(file: Path) -> int:
+    """The mode's bits that must not be set. systemd lets the unit's user read by an ACL, whose mask
+    shows as the group's."""
+    return 0o007 if file.parent == _folder() else 0o077

@@ -1,4 +1,5 @@
-"""What may be set while everything runs (`tune`): some keys of the tables, with what is said of them there and nowhere else."""
+"""What may be set while everything runs (`tune`): some keys of the tables, with what is said of
+them there and nowhere else."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from agents.core.planning.plan import Calm
-from agents.settings.about import hints, meta_of, read, unit_of, wants
+from agents.settings.calm import Calm
+from agents.settings.fields import hints, meta_of, read, unit_of, wants
 from agents.settings.tables import ORDERED, CalmKeys, Coordinator, Worker
 
 _OF_WORKERS = ("commit_gap_ms", "batch_records", "telemetry_period_s", "ping_period_s")
@@ -21,7 +22,8 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 @dataclass(frozen=True, slots=True)
 class Tunable:
-    """`by_worker`: each worker applies it; else the planner does. `hint`: its type with what is said of it."""
+    """`by_worker`: each worker applies it; else the planner does. `hint`: its type with what is
+    said of it."""
 
     name: str
     by_worker: bool
@@ -62,7 +64,9 @@ TUNABLES: Mapping[str, Tunable] = {
         *(Tunable(name, False, hint) for name, hint in hints(CalmKeys).items()),
     )
 }
-BELOW: tuple[tuple[str, str], ...] = tuple((a.rpartition(".")[2], b.rpartition(".")[2]) for a, b in ORDERED)
+BELOW: tuple[tuple[str, str], ...] = tuple(
+    (a.rpartition(".")[2], b.rpartition(".")[2]) for a, b in ORDERED
+)
 """The first is not above the second."""
 
 
@@ -77,4 +81,6 @@ DEFAULTS = as_set(Worker(), Coordinator().calm)
 def tuned(settings: S, values: Mapping[str, Number]) -> S:
     """These settings with what of `values` is among their fields."""
     fields = settings.__struct_fields__
-    return msgspec.structs.replace(settings, **{name: v for name, v in values.items() if name in fields})
+    return msgspec.structs.replace(
+        settings, **{name: v for name, v in values.items() if name in fields}
+    )

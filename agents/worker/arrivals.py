@@ -1,5 +1,5 @@
-"""What arrives for each lane, by when it was appended: a router that catches up sees ten seconds' events in one, and must not take
-its own haste for a flood."""
+"""What arrives for each lane, by when it was appended: a router that catches up sees ten seconds'
+events in one, and must not take its own haste for a flood."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from agents.core.model import Arrival
+from agents.core.model.messages import Arrival
 
 
 @dataclass(slots=True)
 class _Seen:
-    """Of one raw partition since the last look: records by lane, and the span of their appends in epoch ms."""
+    """Of one raw partition since the last look: records by lane, and the span of their appends in
+    epoch ms."""
 
     counts: Counter[int] = field(default_factory=Counter)
     oldest_ms: float = float("inf")
@@ -27,7 +28,8 @@ class Arrivals:
         self._lanes: set[int] = set()
 
     def note(self, n: int, counts: Mapping[int, int], raw_ms: Sequence[float]) -> None:
-        """A batch of the raw partition `n`: records by lane, and when some of them were appended (epoch ms)."""
+        """A batch of the raw partition `n`: records by lane, and when some of them were appended
+        (epoch ms)."""
         if not counts:
             return
         seen = self._seen.setdefault(n, _Seen())
@@ -36,7 +38,8 @@ class Arrivals:
         seen.newest_ms = max(seen.newest_ms, *raw_ms, seen.newest_ms)
 
     def take(self, over_s: float) -> tuple[Arrival, ...]:
-        """Events/s of each lane ever seen. `over_s`: seconds since the last time; where the appends span longer, they count."""
+        """Events/s of each lane ever seen. `over_s`: seconds since the last time; where the appends
+        span longer, they count."""
         eps = dict.fromkeys(self._lanes, 0.0)
         for seen in self._seen.values():
             span_s = max(over_s, (seen.newest_ms - seen.oldest_ms) / 1000)

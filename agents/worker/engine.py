@@ -1,10 +1,10 @@
-"""The transactional loop that node and router share (PROTOCOL 2.1, 2.6, 2.7 and 3): what was read is committed together
-with what became of it, under the one lease of this boot, or not at all.
+"""The transactional loop that node and router share (PROTOCOL 2.1, 2.6, 2.7 and 3): what was read
+is committed together with what became of it, under the one lease of this boot, or not at all.
 
     gather -> stage (in a thread) -> begin, send, offsets, commit        the next batch is gathered and staged meanwhile
 
-`Tenure` decides what may be worked; `Lane` says where each partition stands; this file moves them. Any doubt about a
-transaction ends `run` with LeaseLost, and with it the process.
+`Tenure` decides what may be worked; `WorkedPartition` says where each partition stands; this file
+moves them. Any doubt about a transaction ends `run` with LeaseLost, and with it the process.
 """
 
 from __future__ import annotations
@@ -19,31 +19,43 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from agents import log, settings
-from agents.core.model import ASIDE, Answer, Arrival, LaneLoad, WorkerCommand
-from agents.core.tenure import Drain, Effect, End, GiveBack, Leave, Take, TakeLease, Tenure
-from agents.errors import CommandRefused, KafkaUnavailable, LeaseLost
+from agents import settings
+from agents.base import log
+from agents.base.errors import CommandRefused, KafkaUnavailable, LeaseLost
+from agents.base.worker_thread import WorkThread
+from agents.core.lanes.tenure import (
+    Drain,
+    End,
+    GiveBack,
+    Leave,
+    Take,
+    TakeLease,
+    Tenure,
+    TenureEffect,
+)
+from agents.core.model.messages import Arrival, LaneLoad, WorkerAnswer, WorkerCommand
+from agents.core.model.topology import ASIDE
 from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer
-from agents.kafka.refusals import NotSent, Refused
-from agents.work_thread import WorkThread
+from agents.kafka.refusals import NotSent, TransactionRefused
 from agents.worker.arrivals import Arrivals
-from agents.worker.lane import Counts, Lane, Phase
-from agents.worker.limits import Limits
-from agents.worker.meters import Meters
-from agents.worker.outbox import Outbox
+from agents.worker.lane import Meters, Phase, RunningCounts, WorkedPartition
+from agents.worker.limits import BatchSizeLimits
 from agents.worker.reader import Reader, Unreadable
-from agents.worker.stage import Later, Stage, Tally
+from agents.worker.stage import Later, Outbox, Stage, Tally
 
 IDLE_COMMIT_S = 24 * 3600.0
-"""An offset that did not move is committed anew this often: brokers forget offsets after 7 days (PROTOCOL 2.7)."""
+"""An offset that did not move is committed anew this often: brokers forget offsets after 7 days
+(PROTOCOL 2.7)."""
 PASSED_COMMIT_S = 10.0
-"""Where nothing but transaction markers came since the last commit, they are committed after this long: retention would delete
-them, and with them the offset at which the next owner begins."""
+"""Where nothing but transaction markers came since the last commit, they are committed after this
+long: retention would delete them, and with them the offset at which the next owner begins."""
 RECOMMIT_AFTER_S = 1.0
-"""A commit of ours that does not show by then (the group's offsets were deleted) is committed once more before the release."""
+"""A commit of ours that does not show by then (the group's offsets were deleted) is committed once
+more before the release."""
 MISSING_AFTER_S = 10.0
-"""So long may a committed offset that the coordinator told of take to show, before the partition stops with a fault."""
+"""So long may a committed offset that the coordinator told of take to show, before the partition
+stops with a fault."""
 TOLD_AFTER_S = 10.0
 """A batch that takes longer is told of: nothing is committed meanwhile."""
 _RELEASE_BOUND_S = 30.0
@@ -57,12 +69,13 @@ _log = log.get("worker.engine")
 
 
 @dataclass(slots=True)
-class _Part:
-    """One partition's share of a batch: where it leads to, what became of it, and when its last was appended (epoch ms)."""
+class _StagedPart:
+    """One partition's share of a batch: where it leads to, what became of it, and when its last was
+    appended (epoch ms)."""
 
-    lane: Lane
+    lane: WorkedPartition
     next: int
-    counts: Counts
+    counts: RunningCounts
     tally: Tally
     last_ms: int = 0
 
@@ -72,7 +85,7 @@ class _Staged:
     """A batch that is ready to be sent."""
 
     outboxes: list[Outbox]
-    parts: list[_Part]
+    parts: list[_StagedPart]
 
     def batches(self) -> dict[tuple[str, int], list[Any]]:
         """What is sent, by topic and partition."""
@@ -85,7 +98,8 @@ class _Staged:
 
 @dataclass(slots=True, eq=False)
 class _Aside:
-    """One lane's records that take long: what is left to do, where the lane stood, and where it stands once that is done."""
+    """One lane's records that take long: what is left to do, where the lane stood, and where it
+    stands once that is done."""
 
     later: Later
     start: int
@@ -96,8 +110,8 @@ class _Aside:
 
 
 class Engine:
-    """One worker's data plane for one boot. `run` it in a task; the control side calls `obey` and reads `load`. `leave` is called
-    when it is told to restart: hand over, then end."""
+    """One worker's data plane for one boot. `run` it in a task; the control side calls `obey` and
+    reads `load`. `leave` is called when it is told to restart: hand over, then end."""
 
     def __init__(
         self,
@@ -120,14 +134,14 @@ class Engine:
         self._leased, self._ended = asyncio.Event(), asyncio.Event()
         self._told, self._pending = asyncio.Event(), asyncio.Event()
         self._released = asyncio.Condition()
-        self._lanes: dict[int, Lane] = {}
-        self._reading: dict[int, Lane] = {}
+        self._lanes: dict[int, WorkedPartition] = {}
+        self._reading: dict[int, WorkedPartition] = {}
         self._reread = False
-        self._aside: dict[Lane, _Aside] = {}
+        self._aside: dict[WorkedPartition, _Aside] = {}
         self._aside_slots = asyncio.Semaphore(_ASIDE_AT_ONCE)
         self._sent_at = self._busy_at = 0.0
         self._held = ""
-        self._limits = Limits()
+        self._limits = BatchSizeLimits()
         self._arrivals = Arrivals()
         self._load_at = time.monotonic()
         self._reader: Reader | None = None
@@ -135,8 +149,9 @@ class Engine:
 
     # ---- the control side ----
 
-    async def obey(self, command: WorkerCommand) -> Answer:
-        """Do as told and answer; a release answers only when OffsetFetch shows the offset (PROTOCOL 2.6).
+    async def obey(self, command: WorkerCommand) -> WorkerAnswer:
+        """Do as told and answer; a release answers only when OffsetFetch shows the offset (PROTOCOL
+        2.6).
 
         Raises StaleEpoch, CommandRefused (also when a release takes longer than 30 s: ask again)."""
         for effect in self.tenure.obey(command):
@@ -149,7 +164,9 @@ class Engine:
                 while (answer := self.tenure.answer(command)) is None:
                     await self._released.wait()
         except TimeoutError:
-            raise CommandRefused("resource-constraint", f"not released within {_RELEASE_BOUND_S:g} s") from None
+            raise CommandRefused(
+                "resource-constraint", f"not released within {_RELEASE_BOUND_S:g} s"
+            ) from None
         return answer
 
     def tune(self, worker: settings.Worker) -> None:
@@ -157,9 +174,9 @@ class Engine:
         self._worker = worker
 
     def load(self) -> tuple[tuple[LaneLoad, ...], tuple[Arrival, ...]]:
-        """What stands in telemetry: each owned partition's rate, lag and latencies since the last call, and what
-        arrived for each output lane (routers). Latency is from the append in raw, on the broker's clock, to the commit,
-        on ours: good enough to steer by, not to report."""
+        """What stands in telemetry: each owned partition's rate, lag and latencies since the last
+        call, and what arrived for each output lane (routers). Latency is from the append in raw, on
+        the broker's clock, to the commit, on ours: good enough to steer by, not to report."""
         now = time.monotonic()
         over_s, self._load_at = now - self._load_at, now
         held = self._held
@@ -168,7 +185,7 @@ class Engine:
         lanes = tuple(lane.load(over_s, self._trouble(lane) or held) for lane in self.owned())
         return lanes, self._arrivals.take(over_s)
 
-    def owned(self) -> list[Lane]:
+    def owned(self) -> list[WorkedPartition]:
         """Where each owned partition stands."""
         return [self._lanes[n] for n, _ in self.tenure.owned()]
 
@@ -181,7 +198,7 @@ class Engine:
         """For how long the batch in hand has been worked on."""
         return time.monotonic() - self._busy_at if self._busy_at else 0.0
 
-    def _trouble(self, lane: Lane) -> str:
+    def _trouble(self, lane: WorkedPartition) -> str:
         aside = self._aside.get(lane)
         return "" if aside is None or not (said := aside.later.trouble()) else f"{ASIDE}{said}"
 
@@ -190,12 +207,14 @@ class Engine:
         """Whether there is a connection to a broker now."""
         return self._reader is not None and self._reader.connected
 
-    def _do(self, effect: Effect) -> None:
+    def _do(self, effect: TenureEffect) -> None:
         match effect:
             case TakeLease():
                 self._leased.set()
             case Take(partition, epoch, offset):
-                self._lanes[partition.n] = Lane(partition, epoch, offset, after=self._lanes.get(partition.n))
+                self._lanes[partition.n] = WorkedPartition(
+                    partition, epoch, offset, after=self._lanes.get(partition.n)
+                )
                 _log.info("partition_taken", partition=partition.label, epoch=epoch, offset=offset)
             case GiveBack(partition, epoch):
                 _log.info("partition_asked_back", partition=partition.label, epoch=epoch)
@@ -213,7 +232,8 @@ class Engine:
     # ---- the life of this boot ----
 
     async def run(self) -> None:
-        """Wait for the lease, then work until cancelled. Raises LeaseLost: the process must end (PROTOCOL 2.1, 3.3)."""
+        """Wait for the lease, then work until cancelled. Raises LeaseLost: the process must end
+        (PROTOCOL 2.1, 3.3)."""
         reader = self._reader = Reader(self._kafka, self._stage.topic)
         offsets = Offsets(self._kafka, self._stage.group)
         thread = WorkThread("stage")
@@ -238,7 +258,9 @@ class Engine:
             thread.stop()
             for aside in self._aside.values():
                 threading.Thread(target=aside.later.cancel, daemon=True).start()
-            stops = [reader.stop(), offsets.stop()] + ([producer.stop()] if producer is not None else [])
+            stops = [reader.stop(), offsets.stop()] + (
+                [producer.stop()] if producer is not None else []
+            )
             await asyncio.gather(*stops)
 
     async def _end_when_told(self) -> None:
@@ -246,12 +268,17 @@ class Engine:
         raise LeaseLost(self.tenure.ended)
 
     async def _watch(self, offsets: Offsets) -> None:
-        """Lets partitions begin once the offset they were told shows, and go once their own does."""
+        """Lets partitions begin once the offset they were told shows, and go once their own
+        does."""
         while True:
             self._pending.clear()
             waiting = [lane for lane in self._lanes.values() if lane.phase is Phase.WAITING]
-            leaving = [lane for lane in self._lanes.values() if lane.phase is Phase.LEAVING and lane.quiet]
-            if not waiting and not any(lane.phase is Phase.LEAVING for lane in self._lanes.values()):
+            leaving = [
+                lane for lane in self._lanes.values() if lane.phase is Phase.LEAVING and lane.quiet
+            ]
+            if not waiting and not any(
+                lane.phase is Phase.LEAVING for lane in self._lanes.values()
+            ):
                 await self._pending.wait()
                 continue
             try:
@@ -276,7 +303,8 @@ class Engine:
             await asyncio.sleep(_WATCH_S)
 
     async def _watch_ends(self, offsets: Offsets) -> None:
-        """How far behind lanes are that the reader does not see now: worked aside, held, or all while a batch takes long."""
+        """How far behind lanes are that the reader does not see now: worked aside, held, or all
+        while a batch takes long."""
         while True:
             await asyncio.sleep(_ENDS_S)
             now = time.monotonic()
@@ -294,8 +322,11 @@ class Engine:
                 if (end := ends.get(lane.partition)) is not None:
                     lane.behind, lane.end = max(0, end - lane.next), end
 
-    def _begin_if_shown(self, lane: Lane, shown: tuple[int, str] | None, now: float) -> None:
-        """PROTOCOL 2.6 and 2.7: at what is committed, not before it is what we were told; from 0 only if told 0."""
+    def _begin_if_shown(
+        self, lane: WorkedPartition, shown: tuple[int, str] | None, now: float
+    ) -> None:
+        """PROTOCOL 2.6 and 2.7: at what is committed, not before it is what we were told; from 0
+        only if told 0."""
         lane.since = lane.since or now
         if lane.after is not None and not lane.after.quiet:
             return
@@ -311,24 +342,30 @@ class Engine:
             return
         lane.after = None
         self._stage.forget(lane.partition.n)
-        _log.info("partition_begun", partition=lane.partition.label, epoch=lane.epoch, offset=lane.next)
+        _log.info(
+            "partition_begun", partition=lane.partition.label, epoch=lane.epoch, offset=lane.next
+        )
         self._told.set()
 
-    async def _let_go(self, lane: Lane, offset: int) -> None:
+    async def _let_go(self, lane: WorkedPartition, offset: int) -> None:
         if self._lanes.get(lane.partition.n) is not lane:
             return
         del self._lanes[lane.partition.n]
         lane.phase = Phase.LEAVING
         self._drop_aside(lane)
         self.tenure.released(lane.partition, offset)
-        _log.info("partition_released", partition=lane.partition.label, epoch=lane.epoch, offset=offset)
+        _log.info(
+            "partition_released", partition=lane.partition.label, epoch=lane.epoch, offset=offset
+        )
         async with self._released:
             self._released.notify_all()
 
-    def _stop_lane(self, lane: Lane, fault: str) -> None:
+    def _stop_lane(self, lane: WorkedPartition, fault: str) -> None:
         lane.stop(fault)
         self.meters.faults += 1
-        _log.error("partition_stopped", partition=lane.partition.label, epoch=lane.epoch, fault=fault)
+        _log.error(
+            "partition_stopped", partition=lane.partition.label, epoch=lane.epoch, fault=fault
+        )
         self._told.set()
 
     # ---- the loop ----
@@ -381,13 +418,17 @@ class Engine:
         if again := [lane for lane in self._lanes.values() if lane.recommit and lane.quiet]:
             for lane in again:
                 lane.recommit = False
-            return _Staged([], [_Part(lane, lane.next, lane.counts, Tally()) for lane in again])
+            return _Staged(
+                [], [_StagedPart(lane, lane.next, lane.counts, Tally()) for lane in again]
+            )
         if not self._reading:
             await _wait(self._told, _LOOK_S)
             return None
         try:
             due = self._sent_at + self._worker.commit_gap_ms / 1000
-            got = await reader.gather(self._worker.batch_records, due, now + _LOOK_S, self._told.is_set)
+            got = await reader.gather(
+                self._worker.batch_records, due, now + _LOOK_S, self._told.is_set
+            )
             ends = await reader.positions(self._reading)
         except Unreadable as e:
             stopped = self._reading.get(e.partition.n)
@@ -403,7 +444,9 @@ class Engine:
         now_ms = time.time() * 1000 if reader.connected else None
         for n, lane in self._reading.items():
             lane.looked(reader.end(n), ends[n], got[n][0].timestamp if n in got else None, now_ms)
-        parts = await self._stage_all(got, ends, producer, thread, tasks) if got else _Staged([], [])
+        parts = (
+            await self._stage_all(got, ends, producer, thread, tasks) if got else _Staged([], [])
+        )
         idle_before = time.monotonic() - (0.0 if producer.owes else self._idle_commit_s)
         passed_before = time.monotonic() - PASSED_COMMIT_S
         for n, lane in self._reading.items():
@@ -412,7 +455,7 @@ class Engine:
             behind = lane.passed > max(lane.committed, 0) and lane.committed_at < passed_before
             if lane.committed_at < idle_before or behind:
                 lane.next = max(lane.next, lane.passed)
-                parts.parts.append(_Part(lane, lane.next, lane.counts, Tally()))
+                parts.parts.append(_StagedPart(lane, lane.next, lane.counts, Tally()))
         return parts if parts.parts else None
 
     async def _stage_all(
@@ -453,17 +496,19 @@ class Engine:
     def _new_outbox(self, producer: LeasedProducer) -> Outbox:
         return Outbox(producer.new_batch, int(time.time() * 1000), self._limits.now())
 
-    def _worked(self, lane: Lane, end: int, tally: Tally, last_ms: int) -> _Part | None:
+    def _worked(
+        self, lane: WorkedPartition, end: int, tally: Tally, last_ms: int
+    ) -> _StagedPart | None:
         if tally.fault:
             self._stop_lane(lane, tally.fault)
             return None
         lane.next = end
         lane.counts = lane.counts.plus(tally.out, tally.filtered, tally.dead)
-        return _Part(lane, lane.next, lane.counts, tally, last_ms)
+        return _StagedPart(lane, lane.next, lane.counts, tally, last_ms)
 
     # ---- lanes in trouble: worked aside, the others go on ----
 
-    async def _work_aside(self, lane: Lane, aside: _Aside) -> None:
+    async def _work_aside(self, lane: WorkedPartition, aside: _Aside) -> None:
         thread = WorkThread(f"aside-{lane.partition.n}")
         try:
             if self._aside_slots.locked():
@@ -495,7 +540,7 @@ class Engine:
                 staged.outboxes.append(aside.outbox)
         return staged if staged.parts else None
 
-    def _drop_aside(self, lane: Lane) -> None:
+    def _drop_aside(self, lane: WorkedPartition) -> None:
         if (aside := self._aside.pop(lane, None)) is not None:
             threading.Thread(target=aside.later.cancel, daemon=True).start()
 
@@ -506,7 +551,7 @@ class Engine:
         began = time.monotonic()
         try:
             await producer.transact(batches, offsets, self._stage.group)
-        except Refused as e:
+        except TransactionRefused as e:
             self.meters.aborts += 1
             self._hear_refusals(e, staged)
             return False
@@ -530,9 +575,9 @@ class Engine:
             self._arrivals.note(lane.partition.n, tally.arrivals, tally.raw_ms)
         return True
 
-    def _hear_refusals(self, refused: Refused, staged: _Staged) -> None:
-        """What was too large is made smaller, or costs its record; where a topic refuses anything else, what
-        leads to it is held, and the others go on."""
+    def _hear_refusals(self, refused: TransactionRefused, staged: _Staged) -> None:
+        """What was too large is made smaller, or costs its record; where a topic refuses anything
+        else, what leads to it is held, and the others go on."""
         _log.warning("refused", error=str(refused), places=len(refused.refusals))
         for refusal in refused.refusals:
             if refusal.too_large:
@@ -541,16 +586,19 @@ class Engine:
             topic, n = refusal.place
             numbers = set[int]().union(*(x.writers.get(refusal.place, ()) for x in staged.outboxes))
             for lane in [part.lane for part in staged.parts if part.lane.partition.n in numbers]:
-                self._hold(lane, f"{topic}/{n} refuses what comes of {lane.partition.label}: {refusal.why}")
+                self._hold(
+                    lane, f"{topic}/{n} refuses what comes of {lane.partition.label}: {refusal.why}"
+                )
 
-    def _hold(self, lane: Lane, why: str) -> None:
+    def _hold(self, lane: WorkedPartition, why: str) -> None:
         if not lane.holds:
             self.meters.faults += 1
             _log.error("partition_held", partition=lane.partition.label, epoch=lane.epoch, why=why)
         lane.hold(why, time.monotonic())
 
     async def _rewind(self) -> None:
-        """Nothing of the last batch, nor of the one behind it, was sent: every partition back to its start."""
+        """Nothing of the last batch, nor of the one behind it, was sent: every partition back to
+        its start."""
         before = (lane.after for lane in self._lanes.values() if lane.after is not None)
         for lane in (*self._reading.values(), *self._lanes.values(), *before):
             if lane.started:

@@ -1,4 +1,5 @@
-"""How this process is, in XMPP's words (DESIGN 4): `available` takes lanes, `dnd` keeps what it has, `xa` should lose it.
+"""How this process is, in XMPP's words (DESIGN 4): `available` takes lanes, `dnd` keeps what it
+has, `xa` should lose it.
 
 `judge` is pure; only `Probe` looks at the machine.
 """
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from agents.core.model import Health
+from agents.core.model.messages import Health
 
 FULL_CPU, FULL_FOR, CALM_CPU = 0.95, 10, 0.80
 LOW_MEMORY, SAFE_MEMORY = 0.03, 0.06
@@ -20,8 +21,8 @@ LOW_MEMORY, SAFE_MEMORY = 0.03, 0.06
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """`cpu` is the share of one core of this worker's busiest process, `mem_mb` the resident memory of all of them, `free` the
-    share of the machine's memory that is available."""
+    """`cpu` is the share of one core of this worker's busiest process, `mem_mb` the resident memory
+    of all of them, `free` the share of the machine's memory that is available."""
 
     cpu: float
     mem_mb: float
@@ -29,8 +30,9 @@ class Vitals:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """A presence: XMPP's health, one word of state, words for people; `busy_for`: items in a row above FULL_CPU."""
+class WorkerHealth:
+    """A presence: XMPP's health, one word of state, words for people; `busy_for`: items in a row
+    above FULL_CPU."""
 
     health: Health
     state: str
@@ -38,22 +40,29 @@ class Verdict:
     busy_for: int = 0
 
 
-STARTING = Verdict(Health.DND, "starting", "waits for its lease")
+STARTING = WorkerHealth(Health.DND, "starting", "waits for its lease")
 
 
-def judge(before: Verdict, vitals: Vitals, *, leased: bool, draining: bool, lanes: int, faults: int) -> Verdict:
-    """The verdict after one more look (one a second). What it takes to become well again is more than to stay well."""
+def judge(
+    before: WorkerHealth, vitals: Vitals, *, leased: bool, draining: bool, lanes: int, faults: int
+) -> WorkerHealth:
+    """The verdict after one more look (one a second). What it takes to become well again is more
+    than to stay well."""
     busy = before.busy_for + 1 if vitals.cpu >= FULL_CPU else 0
     noted = f"{lanes} lanes" + (f", {faults} stopped by a fault" if faults else "")
     if vitals.free < (SAFE_MEMORY if before.state == "unhealthy" else LOW_MEMORY):
-        return Verdict(Health.XA, "unhealthy", f"memory: {vitals.free:.0%} of the machine's is left", busy)
+        return WorkerHealth(
+            Health.XA, "unhealthy", f"memory: {vitals.free:.0%} of the machine's is left", busy
+        )
     if draining:
-        return Verdict(Health.DND, "draining", f"draining: {noted} left" if lanes else "drained", busy)
+        return WorkerHealth(
+            Health.DND, "draining", f"draining: {noted} left" if lanes else "drained", busy
+        )
     if not leased:
         return STARTING
     if busy >= FULL_FOR or (before.state == "full" and vitals.cpu >= CALM_CPU):
-        return Verdict(Health.DND, "full", f"full: {vitals.cpu:.0%} of a core, {noted}", busy)
-    return Verdict(Health.AVAILABLE, "ready", noted, busy)
+        return WorkerHealth(Health.DND, "full", f"full: {vitals.cpu:.0%} of a core, {noted}", busy)
+    return WorkerHealth(Health.AVAILABLE, "ready", noted, busy)
 
 
 class Probe:

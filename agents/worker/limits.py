@@ -1,5 +1,6 @@
-"""How large a record batch each topic takes, as far as brokers have refused one: known by asking, or, where
-this account may not ask, by halves. It is forgotten after a while, since somebody may raise it."""
+"""How large a record batch each topic takes, as far as brokers have refused one: known by asking,
+or, where this account may not ask, by halves. It is forgotten after a while, since somebody may
+raise it."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agents.kafka.refusals import Refusal
+from agents.kafka.refusals import PartitionRefusal
 
 KEPT_S, GUESSED_S = 60.0, 600.0
 
@@ -20,14 +21,14 @@ class Limit:
     record: int
 
 
-class Limits:
+class BatchSizeLimits:
     """`clock`: monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: dict[str, tuple[Limit, float]] = {}
 
-    def learn(self, refusal: Refusal) -> None:
+    def learn(self, refusal: PartitionRefusal) -> None:
         """From what was too large."""
         topic, now = refusal.place[0], self._clock()
         if refusal.limit:
@@ -37,11 +38,15 @@ class Limits:
         if refusal.records > 1:
             learnt = Limit(min(before.batch, refusal.size // 2), before.record)
         else:
-            learnt = Limit(min(before.batch, refusal.size - 1), min(before.record, refusal.size - 1))
+            learnt = Limit(
+                min(before.batch, refusal.size - 1), min(before.record, refusal.size - 1)
+            )
         self._known[topic] = learnt, now + GUESSED_S
 
     def now(self) -> dict[str, Limit]:
         """Of each topic of which one is known."""
         now = self._clock()
-        self._known = {topic: (limit, until) for topic, (limit, until) in self._known.items() if until > now}
+        self._known = {
+            topic: (limit, until) for topic, (limit, until) in self._known.items() if until > now
+        }
         return {topic: limit for topic, (limit, _) in self._known.items()}

@@ -1,31 +1,34 @@
-"""What a node's and a router's process have in common: engine, XMPP link and telemetry live and end together."""
+"""What a node's and a router's process have in common: engine, XMPP link and telemetry live and end
+together."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import secrets
+import sys
 from datetime import UTC, datetime
 from functools import partial
 
-from agents import log
-from agents.accelerators import Watch
-from agents.core.model import Telemetry, short_name
-from agents.errors import LeaseLost
-from agents.metrics.endpoint import served
+from agents.base import log
+from agents.base.errors import LeaseLost
+from agents.base.supervisor import LAST_END
+from agents.base.systemd_notify import Service
+from agents.core.model.messages import Telemetry
+from agents.core.model.topology import short_name
+from agents.observe.accelerators import AcceleratorWatch
+from agents.observe.metrics.endpoint import served
 from agents.settings import Settings
 from agents.settings import Worker as WorkerSettings
-from agents.supervisor import LAST_END
-from agents.systemd.notify import Service
 from agents.worker.engine import Engine
 from agents.worker.health import STARTING, Probe, judge
-from agents.worker.interpreter import tune_interpreter
-from agents.worker.leaving import Left, leave
-from agents.worker.look import look
+from agents.worker.metrics import look
+from agents.worker.shutdown import Left, leave
 from agents.worker.stage import Stage
 from agents.worker.tuning import Dials
-from agents.xmpp.worker import WorkerLink
+from agents.xmpp.worker_session import WorkerLink
 
 _BOOT_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 
@@ -37,9 +40,12 @@ def new_boot() -> str:
     return "".join(secrets.choice(_BOOT_ALPHABET) for _ in range(12))
 
 
-async def serve(settings: Settings, account: str, stage: Stage, service: Service | None = None) -> None:
-    """Work as `account` (`node-iad-1`) until cancelled, or until `service` asks to leave and all is handed over. Raises
-    LeaseLost: the process must end, and a new one may start; NameTaken, SettingsError."""
+async def serve(
+    settings: Settings, account: str, stage: Stage, service: Service | None = None
+) -> None:
+    """Work as `account` (`node-iad-1`) until cancelled, or until `service` asks to leave and all is
+    handed over. Raises LeaseLost: the process must end, and a new one may start; NameTaken,
+    SettingsError."""
     service = service or Service()
     tune_interpreter()
     boot = new_boot()
@@ -52,14 +58,23 @@ async def serve(settings: Settings, account: str, stage: Stage, service: Service
 
     dials = Dials(settings.worker, apply)
     link = WorkerLink(
-        settings.xmpp, account, boot, engine.obey,
-        site=site, capacity_eps=settings.worker.capacity_eps, ping_period_s=settings.worker.ping_period_s, tuned=dials.take,
+        settings.xmpp,
+        account,
+        boot,
+        engine.obey,
+        site=site,
+        capacity_eps=settings.worker.capacity_eps,
+        ping_period_s=settings.worker.ping_period_s,
+        tuned=dials.take,
         last_end=os.environ.get(LAST_END, ""),
-    )  # fmt: skip
+    )
     _log.info("worker_started", worker=account, boot=boot)
     try:
-        with Watch() as devices:
-            async with served(settings.metrics, partial(look, account, engine, link)), asyncio.TaskGroup() as tasks:
+        with AcceleratorWatch() as devices:
+            async with (
+                served(settings.metrics, partial(look, account, engine, link)),
+                asyncio.TaskGroup() as tasks,
+            ):
                 tasks.create_task(link.run())
                 tasks.create_task(_tell(engine, link, boot, dials, devices, service))
                 tasks.create_task(_work(engine))
@@ -75,8 +90,16 @@ async def _work(engine: Engine) -> None:
     raise LeaseLost("the engine has ended")
 
 
-async def _tell(engine: Engine, link: WorkerLink, boot: str, dials: Dials, devices: Watch, service: Service) -> None:
-    """Health and telemetry, every period, and when it is asked to leave; presence only when it changes."""
+async def _tell(
+    engine: Engine,
+    link: WorkerLink,
+    boot: str,
+    dials: Dials,
+    devices: AcceleratorWatch,
+    service: Service,
+) -> None:
+    """Health and telemetry, every period, and when it is asked to leave; presence only when it
+    changes."""
     probe, verdict, seq = Probe(lambda: engine.stage.pids), STARTING, 0
     link.announce(verdict.health, verdict.state, verdict.status)
     while True:
@@ -132,3 +155,22 @@ def _gravest(group: BaseException) -> BaseException:
     while isinstance(group, BaseExceptionGroup):
         group = group.exceptions[0]
     return group
+
+
+# ---- How Python itself is set in a worker, where one thread computes while another keeps two
+# servers waiting.
+
+YOUNG = 50_000
+SWITCH_S = 0.0005
+
+
+def tune_interpreter() -> None:
+    """Fewer collections, quicker turns between threads; for the whole process.
+
+    A batch makes tens of thousands of objects and no cycles: collecting after 50,000 instead of 700
+    took the flights pipeline from 17 us of CPU per event to 13. The event loop gets its turn within
+    0.5 ms instead of 5 while the pipeline computes: fetches and commits wait less."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG, 20, 20)
+    sys.setswitchinterval(SWITCH_S)

@@ -1,5 +1,5 @@
-"""Reads exactly the partitions it is told to, from exactly the offsets it is told (PROTOCOL 2.7): it joins no group,
-commits nothing and never chooses a position.
+"""Reads exactly the partitions it is told to, from exactly the offsets it is told (PROTOCOL 2.7):
+it joins no group, commits nothing and never chooses a position.
 
 Memory is bounded by what one fetch may bring, whatever the lag.
 """
@@ -16,17 +16,18 @@ import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from agents import settings
-from agents.core.model import Partition
-from agents.kafka.closing import closed
-from agents.kafka.connection import as_ours, client_kwargs
+from agents.core.model.topology import Partition
+from agents.kafka.connection import as_ours, client_kwargs, closed
 
 FETCH_BYTES = 8 << 20
 PARTITION_FETCH_BYTES = 1 << 20
-"""Larger records still come, one at a time: a broker answers with the first batch whatever its size (KIP-74)."""
+"""Larger records still come, one at a time: a broker answers with the first batch whatever its size
+(KIP-74)."""
 BATCH_BYTES = 8 << 20
 """A batch is full at this many bytes of values, too."""
 CORRUPT_TIMES = 5
-"""A wrong checksum may be the network's: it is fetched again this often before its partition stops."""
+"""A wrong checksum may be the network's: it is fetched again this often before its partition
+stops."""
 _PARTITION = re.compile(r"partition=([0-9]+)\)")
 _POLL_MS = 25
 _START_BOUND_S = 10.0
@@ -77,19 +78,23 @@ class Reader:
 
     @property
     def connected(self) -> bool:
-        """Whether a connection to a broker stands (a private attribute of aiokafka's, pinned by a test)."""
+        """Whether a connection to a broker stands (a private attribute of aiokafka's, pinned by a
+        test)."""
         return any(conn.connected() for conn in self._consumer._client._conns.values())
 
     def read(self, positions: dict[int, int]) -> None:
-        """From now on read these partitions, from these offsets; what was fetched and not taken is void."""
+        """From now on read these partitions, from these offsets; what was fetched and not taken is
+        void."""
         self._consumer.assign([self._tp(n) for n in sorted(positions)])
         for n, offset in positions.items():
             self._consumer.seek(self._tp(n), offset)
         self._assigned = frozenset(positions)
 
-    async def gather(self, full_at: int, due: float, until: float, stop: Callable[[], bool]) -> dict[int, list[Any]]:
-        """Records by partition. Returns with `full_at` of them; with what there is once `due` has come; with nothing once
-        `until` has come (both monotonic); and soon after `stop()` says so.
+    async def gather(
+        self, full_at: int, due: float, until: float, stop: Callable[[], bool]
+    ) -> dict[int, list[Any]]:
+        """Records by partition. Returns with `full_at` of them; with what there is once `due` has
+        come; with nothing once `until` has come (both monotonic); and soon after `stop()` says so.
 
         Raises Unreadable; KafkaUnavailable, KafkaError. Positions are void then: call `read` again."""
         found: dict[int, list[Any]] = {}
@@ -108,18 +113,26 @@ class Reader:
 
     async def _take(self, timeout_ms: int, most: int) -> dict[Any, list[Any]]:
         try:
-            taken: dict[Any, list[Any]] = await self._consumer.getmany(timeout_ms=timeout_ms, max_records=most)
+            taken: dict[Any, list[Any]] = await self._consumer.getmany(
+                timeout_ms=timeout_ms, max_records=most
+            )
         except kafka_errors.OffsetOutOfRangeError as e:
             tp, offset = next(iter(e.args[0].items()))
             raise Unreadable(self._partition(tp), await self._why_not(tp, int(offset))) from e
         except kafka_errors.RecordTooLargeError as e:
-            raise Unreadable(self._partition(e.args[1]), "a record is larger than a fetch may be") from e
+            raise Unreadable(
+                self._partition(e.args[1]), "a record is larger than a fetch may be"
+            ) from e
         except kafka_errors.CorruptRecordException as e:
             self._corrupt += 1
             n = _PARTITION.search(str(e))
             if n is not None and self._corrupt >= CORRUPT_TIMES:
                 self._corrupt = 0
-                why = "a record batch has a wrong checksum: the disk it is on, or the network, has changed it"
+                why = (
+                    "a record batch has a wrong checksum: the disk it is on, or the network, "
+                    "has "
+                    "changed it"
+                )
                 raise Unreadable(Partition(self._topic, int(n[1])), why) from e
             raise as_ours(e, "fetch") from e
         except (kafka_errors.KafkaError, OSError) as e:
@@ -137,11 +150,17 @@ class Reader:
         except (kafka_errors.KafkaError, OSError, TimeoutError):
             return f"offset {offset} is not in its log"
         if offset < begin:
-            return f"offset {offset} is gone, its log begins at {begin} (retention, or deleted records): see reset"
-        return f"offset {offset} is beyond its log, which ends at {end} (made anew, or cut): see reset"
+            return (
+                f"offset {offset} is gone, its log begins at {begin} (retention, or deleted "
+                "records): see reset"
+            )
+        return (
+            f"offset {offset} is beyond its log, which ends at {end} (made anew, or cut): see reset"
+        )
 
     async def positions(self, partitions: Iterable[int]) -> dict[int, int]:
-        """The offset behind what was taken; behind the transaction marker too, where that has come."""
+        """The offset behind what was taken; behind the transaction marker too, where that has
+        come."""
         return {n: int(await self._consumer.position(self._tp(n))) for n in partitions}
 
     def end(self, n: int) -> int | None:
@@ -152,7 +171,8 @@ class Reader:
         return lso
 
     async def lag(self, n: int) -> int:
-        """Records (and markers) between what was taken and the last stable offset; 0 while that is not known."""
+        """Records (and markers) between what was taken and the last stable offset; 0 while that is
+        not known."""
         end = self.end(n)
         return 0 if end is None else max(0, end - int(await self._consumer.position(self._tp(n))))
 

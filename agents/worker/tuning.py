@@ -1,23 +1,27 @@
 """What a worker works by: its settings, and over them what the feed `tuning` says.
 
-A value that is none here is refused, and the one before it holds; then the version is not acknowledged."""
+A value that is none here is refused, and the one before it holds; then the version is not
+acknowledged."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from agents import log, settings
-from agents.core.feeds import TuningValues
+from agents import settings
+from agents.base import log
+from agents.core.model.feeds import TuningValues
 from agents.settings.tunables import TUNABLES, Number, tuned
 
 _log = log.get("worker.tuning")
 
 
 class Dials:
-    """`version`: the last that was applied as a whole, 0: none; `worker`: what holds now; `apply` is called with it when it
-    changes."""
+    """`version`: the last that was applied as a whole, 0: none; `worker`: what holds now; `apply`
+    is called with it when it changes."""
 
-    def __init__(self, worker: settings.Worker, apply: Callable[[settings.Worker], None] = lambda _: None) -> None:
+    def __init__(
+        self, worker: settings.Worker, apply: Callable[[settings.Worker], None] = lambda _: None
+    ) -> None:
         self._settings, self._apply = worker, apply
         self._values: dict[str, Number] = {}
         self._seen: TuningValues | None = None

@@ -1,1 +1,2 @@
-"""The control plane's shell: XMPP on one side, the core's values on the other. It decides nothing."""
+"""The control plane's shell: XMPP on one side, the core's values on the other. It decides
+nothing."""

@@ -11,8 +11,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 from contextlib import suppress
 
-from agents import log
-from agents.errors import CommandRefused, NoAnswer
+from agents.base import log
+from agents.base.errors import CommandRefused, NoAnswer
 from agents.xmpp.client import Session
 from plugins import namespaces as ns
 
@@ -83,7 +83,9 @@ class Blocker:
             await self._session.request(iq)
         except CommandRefused as e:
             self._supported = False
-            LOG.warning("blocking_not_supported", why=str(e), todo="mod_blocking at the fleet's host")
+            LOG.warning(
+                "blocking_not_supported", why=str(e), todo="mod_blocking at the fleet's host"
+            )
         except NoAnswer as e:
             LOG.warning("blocking_unanswered", what=what, why=str(e))
             return False

@@ -1,6 +1,8 @@
-"""One place owns connecting: a Session is one connection, `keep_connected` makes them one after another.
+"""One place owns connecting: a Session is one connection, `keep_connected` makes them one after
+another.
 
-A session is up, or it is over for good and says why: slixmpp's own reconnecting, queueing and resumption stay unused."""
+A session is up, or it is over for good and says why: slixmpp's own reconnecting, queueing and
+resumption stay unused."""
 
 from __future__ import annotations
 
@@ -19,9 +21,9 @@ from slixmpp.stanza import Iq, Message, Presence
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import MatchXPath
 
-from agents import log, settings
-from agents.core.text import one_line
-from agents.errors import (
+from agents import settings
+from agents.base import log
+from agents.base.errors import (
     CommandRefused,
     NameTaken,
     NoAnswer,
@@ -31,6 +33,7 @@ from agents.errors import (
     StaleEpoch,
     XmppError,
 )
+from agents.base.text import one_line
 from agents.xmpp.gate import Gate, Ticket
 from agents.xmpp.stream import MECHANISMS, Stream, tls_context
 from plugins import namespaces as ns
@@ -56,7 +59,8 @@ _NOBODY = {
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who logs in where. `jid` full, or bare for a resource of the server's choice. The password is read each time.
+    """Who logs in where. `jid` full, or bare for a resource of the server's choice. The password is
+    read each time.
 
     Silence of `quiet_s` is asked about by a ping; `answer_s` more without any byte end the session."""
 
@@ -75,15 +79,22 @@ class Handlers:
     message: Callable[[Message], None] | None = None
     presence: Callable[[Presence], None] | None = None
     command: Callable[[Iq], None] | None = None
-    items: Callable[[Iq], None] | None = None  # who asks for our items (XEP-0030); None: they are fixed
-    ticket: Callable[[ET.Element], Ticket | None] | None = None  # whose budget a stanza takes from (gate.py)
-    flooded: Callable[[str, int], None] = lambda sender, count: None  # whose stanzas were left out, and how many
+    items: Callable[[Iq], None] | None = (
+        None  # who asks for our items (XEP-0030); None: they are fixed
+    )
+    ticket: Callable[[ET.Element], Ticket | None] | None = (
+        None  # whose budget a stanza takes from (gate.py)
+    )
+    flooded: Callable[[str, int], None] = lambda sender, count: (
+        None
+    )  # whose stanzas were left out, and how many
 
 
 class Session:
     """One connection from login to its end: ``async with Session(login, handlers) as session``.
 
-    Entering raises NotConnected, NameTaken (another session holds the JID) or SettingsError (password, certificate)."""
+    Entering raises NotConnected, NameTaken (another session holds the JID) or SettingsError
+    (password, certificate)."""
 
     def __init__(self, login: Login, handlers: Handlers) -> None:
         self.login, self._handlers = login, handlers
@@ -110,14 +121,18 @@ class Session:
         if self._handlers.ticket is not None:
             self.stream.gate = Gate(self._handlers.ticket, self._late, self._flooded)
         try:
-            async with asyncio.timeout(LOGIN_TIMEOUT_S):  # the watchdog: a handshake that stalls never ends by itself
+            async with asyncio.timeout(
+                LOGIN_TIMEOUT_S
+            ):  # the watchdog: a handshake that stalls never ends by itself
                 self.stream.connect(xmpp.host, xmpp.port)
                 await self._started
                 await self.stream.plugin["geolane_discovery"].announce()
         except TimeoutError:
             await self._close()
             where = f"{xmpp.host}:{xmpp.port}"
-            raise NotConnected(f"{where}: no session within {LOGIN_TIMEOUT_S:g} s, stuck after {self._stage}") from None
+            raise NotConnected(
+                f"{where}: no session within {LOGIN_TIMEOUT_S:g} s, stuck after {self._stage}"
+            ) from None
         except BaseException:
             await self._close()
             raise
@@ -134,7 +149,9 @@ class Session:
     async def __aenter__(self) -> Self:
         return await self.open()
 
-    async def __aexit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(
+        self, *_: type[BaseException] | BaseException | TracebackType | None
+    ) -> None:
         await self.close()
 
     @property
@@ -152,7 +169,8 @@ class Session:
         return self._over.result() if self._over.done() else ""
 
     async def lasting(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`, which is cancelled when the session ends first. Raises NotConnected then."""
+        """The result of `work`, which is cancelled when the session ends first. Raises NotConnected
+        then."""
         task: asyncio.Future[Any] = asyncio.create_task(work)
         try:
             await asyncio.wait({task, self._over}, return_when=asyncio.FIRST_COMPLETED)
@@ -221,7 +239,9 @@ class Session:
             ET.SubElement(ping.xml, f"{{{ns.PING}}}ping")
             ping.send(timeout=self.login.answer_s).add_done_callback(_seen)
             await asyncio.sleep(self.login.answer_s)
-            await asyncio.sleep(0.05)  # our own loop may have been blocked: let it read what lies there
+            await asyncio.sleep(
+                0.05
+            )  # our own loop may have been blocked: let it read what lies there
             if self.stream.heard_s < asked_s:
                 self.abort("the server is silent")
                 return
@@ -232,7 +252,9 @@ class Session:
         stream = self.stream
         stream.register_plugin("xep_0199")
         stream.register_plugin("xep_0115", {"caps_node": "urn:geolane"})
-        stream.register_plugin("geolane_discovery", {"worker": self.login.worker, "operated": self.login.operated})
+        stream.register_plugin(
+            "geolane_discovery", {"worker": self.login.worker, "operated": self.login.operated}
+        )
         if handlers.items:
             stream.remove_handler("Disco Items")
         for path, handler in (
@@ -243,17 +265,33 @@ class Session:
         ):
             if handler:
                 matcher = MatchXPath(f"{{{ns.CLIENT}}}{path}")
-                stream.register_handler(Callback(f"geolane {path}", matcher, partial(_outlived, handler)))
-        for stage in ("connected", "tls_success", "stream_negotiated", "auth_success", "session_bind"):
+                stream.register_handler(
+                    Callback(f"geolane {path}", matcher, partial(_outlived, handler))
+                )
+        for stage in (
+            "connected",
+            "tls_success",
+            "stream_negotiated",
+            "auth_success",
+            "session_bind",
+        ):
             stream.add_event_handler(stage, partial(self._reached, stage))
         stream.add_event_handler("session_bind", self._bound)
         stream.add_event_handler("session_start", self._session_started)
-        stream.add_event_handler("connection_failed", lambda why: self._end(f"cannot connect: {why}"))
+        stream.add_event_handler(
+            "connection_failed", lambda why: self._end(f"cannot connect: {why}")
+        )
         stream.add_event_handler("failed_auth", self._note_words)
         stream.add_event_handler("failed_all_auth", self._let_in_no_way)
-        stream.add_event_handler("ssl_invalid_chain", lambda why: self._end(f"the server's certificate: {why}"))
-        stream.add_event_handler("stream_error", lambda error: self._end(f"stream error: {error['condition']}"))
-        stream.add_event_handler("disconnected", lambda why: self._end(f"disconnected: {why or 'by the server'}"))
+        stream.add_event_handler(
+            "ssl_invalid_chain", lambda why: self._end(f"the server's certificate: {why}")
+        )
+        stream.add_event_handler(
+            "stream_error", lambda error: self._end(f"stream error: {error['condition']}")
+        )
+        stream.add_event_handler(
+            "disconnected", lambda why: self._end(f"disconnected: {why or 'by the server'}")
+        )
 
     def _note_words(self, failure: Any) -> None:  # Any: slixmpp has no types
         self._refusal = one_line(failure["text"] or failure["condition"], 100)
@@ -262,11 +300,15 @@ class Session:
         if offered := self.stream.not_offered():
             wanted = " or ".join(MECHANISMS[self.login.xmpp.sasl])
             self._end(
-                f"the server offers {offered} to log in by, and none of {wanted} (xmpp.sasl); it was told no password",
+                f"the server offers {offered} to log in by, and none of {wanted} (xmpp.sasl); it "
+                "was told no password",
                 PasswordRefused,
             )
         elif self.login.xmpp.sasl == "EXTERNAL":
-            self._end(f"the server refuses the certificate (xmpp.cert_file): {self._refusal}", PasswordRefused)
+            self._end(
+                f"the server refuses the certificate (xmpp.cert_file): {self._refusal}",
+                PasswordRefused,
+            )
         else:
             self._end("the server refuses the password", PasswordRefused)
 
@@ -276,10 +318,18 @@ class Session:
     def _bound(self, jid: JID) -> None:
         # A refused bind looks like a session with an empty JID (slixmpp 1.17): stop there.
         wanted = JID(self.login.jid)
-        if self._started.done() or (jid.bare == wanted.bare and wanted.resource in ("", jid.resource)):
+        if self._started.done() or (
+            jid.bare == wanted.bare and wanted.resource in ("", jid.resource)
+        ):
             return
-        if jid.bare not in ("", wanted.bare):  # a server that lets in by a certificate may choose whom it means
-            self._end(f"the server lets us in as {one_line(jid.bare, 200)}, not as {wanted.bare}", PasswordRefused)
+        if jid.bare not in (
+            "",
+            wanted.bare,
+        ):  # a server that lets in by a certificate may choose whom it means
+            self._end(
+                f"the server lets us in as {one_line(jid.bare, 200)}, not as {wanted.bare}",
+                PasswordRefused,
+            )
             return
         self._started.set_exception(NameTaken(f"{wanted} is in use"))
         self._started.exception()
@@ -298,7 +348,8 @@ class Session:
 
     @property
     def congested(self) -> bool:
-        """More than 1 MiB waits to be sent, or more than 1000 stanzas: what is stale soon is better dropped."""
+        """More than 1 MiB waits to be sent, or more than 1000 stanzas: what is stale soon is better
+        dropped."""
         transport = self.stream.transport
         waiting = transport.get_write_buffer_size() if transport is not None else 0
         return waiting > BACKLOG_BYTES or self.stream.waiting_queue.qsize() > 1000
@@ -311,10 +362,14 @@ class Session:
             raise NotConnected("the server takes nothing")
         stanza.send()
 
-    async def request(self, iq: Iq, timeout_s: float = REQUEST_TIMEOUT_S, slots: asyncio.Semaphore | None = None) -> Iq:
-        """Send `iq` and return its result; at most 20 wait at a time (`slots`: a limit of one's own).
+    async def request(
+        self, iq: Iq, timeout_s: float = REQUEST_TIMEOUT_S, slots: asyncio.Semaphore | None = None
+    ) -> Iq:
+        """Send `iq` and return its result; at most 20 wait at a time (`slots`: a limit of one's
+        own).
 
-        Raises NotConnected; NoAnswer (time-out, or nobody is at the full JID); StaleEpoch; CommandRefused."""
+        Raises NotConnected; NoAnswer (time-out, or nobody is at the full JID); StaleEpoch;
+        CommandRefused."""
         try:
             return await self.ask(iq, timeout_s, slots)
         except IqError as e:
@@ -324,8 +379,11 @@ class Session:
                 raise NoAnswer(f"{iq['to']}: {e.condition}") from None
             raise CommandRefused(e.condition, e.text) from None
 
-    async def ask(self, iq: Iq, timeout_s: float = REQUEST_TIMEOUT_S, slots: asyncio.Semaphore | None = None) -> Iq:
-        """Like `request`, but an error of whatever kind comes as slixmpp's IqError: for who must tell them apart."""
+    async def ask(
+        self, iq: Iq, timeout_s: float = REQUEST_TIMEOUT_S, slots: asyncio.Semaphore | None = None
+    ) -> Iq:
+        """Like `request`, but an error of whatever kind comes as slixmpp's IqError: for who must
+        tell them apart."""
         try:
             async with asyncio.timeout(timeout_s), slots or self._slots:
                 if not self.up:
@@ -341,7 +399,8 @@ class Session:
 
 
 def _outlived(handler: Callable[[T], None], stanza: T) -> None:
-    """What one stanza leads to ends neither session nor process; else slixmpp would answer it with an error, whatever it is."""
+    """What one stanza leads to ends neither session nor process; else slixmpp would answer it with
+    an error, whatever it is."""
     try:
         handler(stanza)
     except Exception:
@@ -349,20 +408,23 @@ def _outlived(handler: Callable[[T], None], stanza: T) -> None:
 
 
 def _proof(xmpp: settings.Xmpp, account: str) -> tuple[str, str]:
-    """Password and certificate's file; no password where the certificate proves who we are. Raises SettingsError. Blocks."""
+    """Password and certificate's file; no password where the certificate proves who we are. Raises
+    SettingsError. Blocks."""
     cert_file = xmpp.of(account).cert_file
     if xmpp.sasl == "EXTERNAL":
         file = settings.secret_file(cert_file, f"{account}.pem")
         if file is None:
             raise SettingsError(
-                "xmpp.sasl is EXTERNAL: xmpp.cert_file must name the process's certificate and key, or give the process "
+                "xmpp.sasl is EXTERNAL: xmpp.cert_file must name the process's certificate and "
+                "key, or give the process "
                 f"the systemd credential {account}.pem"
             )
         return "", str(file)
     password = settings.secret(xmpp.password_file, account)
     if not password:
         raise SettingsError(
-            f"xmpp.password_file: no password for {account}: name a file of mode 0600 that has it, or give the process "
+            f"xmpp.password_file: no password for {account}: name a file of mode 0600 that has it, "
+            "or give the process "
             f"the systemd credential {account}"
         )
     return password, cert_file
@@ -374,11 +436,17 @@ def _seen(answer: asyncio.Future[Iq]) -> None:
 
 
 class Backoff:
-    """Full jitter: each wait is anywhere between 0 and a window that starts at `first_s` and grows to `most_s`.
+    """Full jitter: each wait is anywhere between 0 and a window that starts at `first_s` and grows
+    to `most_s`.
 
     So a fleet that loses its server comes back spread over the window, not as one wave."""
 
-    def __init__(self, first_s: float = 1.0, most_s: float = 5.0, draw: Callable[[float, float], float] | None = None):
+    def __init__(
+        self,
+        first_s: float = 1.0,
+        most_s: float = 5.0,
+        draw: Callable[[float, float], float] | None = None,
+    ):
         self.first_s, self.most_s = first_s, most_s
         self.window_s = first_s
         self._draw = draw or random.uniform
@@ -401,7 +469,8 @@ async def keep_connected(
 ) -> NoReturn:
     """Connect, `serve` while the session lasts, wait, and again, until cancelled.
 
-    Passes on NameTaken and SettingsError; any other XmppError ends the session and is a reason to connect again."""
+    Passes on NameTaken and SettingsError; any other XmppError ends the session and is a reason to
+    connect again."""
     backoff = backoff or Backoff()
     down = False
     while True:

@@ -1,7 +1,9 @@
-"""What comes in is bounded before slixmpp makes a stanza of it: how deep it is nested, and how much of it one sender may have read.
+"""What comes in is bounded before slixmpp makes a stanza of it: how deep it is nested, and how much
+of it one sender may have read.
 
-slixmpp copies a stanza for each handler, recursively: 1,500 nested elements end the session. And it takes ten times as long to make a
-stanza as to parse it: whoever sends thousands a second would keep us from answering the server's pings."""
+slixmpp copies a stanza for each handler, recursively: 1,500 nested elements end the session. And it
+takes ten times as long to make a stanza as to parse it: whoever sends thousands a second would keep
+us from answering the server's pings."""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Whose budget a stanza takes from. `state`: only the newest counts, so that one for which nothing is left waits until
-    something is, in place of the one before it; others are left out."""
+    """Whose budget a stanza takes from. `state`: only the newest counts, so that one for which
+    nothing is left waits until something is, in place of the one before it; others are left out."""
 
     key: str
     budget: Budget
@@ -46,8 +48,9 @@ class _Sender:
 
 
 class Gate:
-    """`ticket`: whose budget a stanza takes from, None: nobody's. `deliver`: takes a stanza that had to wait. `flooded` is
-    called at most every 30 s of a sender, with how many of its stanzas were left out or replaced since."""
+    """`ticket`: whose budget a stanza takes from, None: nobody's. `deliver`: takes a stanza that
+    had to wait. `flooded` is called at most every 30 s of a sender, with how many of its stanzas
+    were left out or replaced since."""
 
     def __init__(
         self,
@@ -130,7 +133,8 @@ def too_deep(stanza: ET.Element) -> bool:
 
 
 def refusal(stanza: ET.Element) -> str:
-    """What answers a request that is nested too deeply (RFC 6120 8.3.3.12), empty for what is answered by nothing."""
+    """What answers a request that is nested too deeply (RFC 6120 8.3.3.12), empty for what is
+    answered by nothing."""
     if stanza.tag != f"{{{ns.CLIENT}}}iq" or stanza.get("type") not in ("get", "set"):
         return ""
     reply = ET.Element("iq", type="error", id=stanza.get("id", ""))

@@ -1,4 +1,5 @@
-"""Our place in the ops room: joined, kept (XEP-0410) and taken again when lost; who speaks is told by real JID."""
+"""Our place in the ops room: joined, kept (XEP-0410) and taken again when lost; who speaks is told
+by real JID."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ from collections.abc import Callable
 from slixmpp.exceptions import IqError
 from slixmpp.stanza import Message, Presence
 
-from agents import log
-from agents.errors import CommandRefused, NoAnswer, NotConnected
+from agents.base import log
+from agents.base.errors import CommandRefused, NoAnswer, NotConnected
 from agents.xmpp.client import Backoff, Session
 from plugins import namespaces as ns
 from plugins import room as stanzas
@@ -21,14 +22,16 @@ LOG = log.get("xmpp.room")
 JOIN_TIMEOUT_S = 10.0
 PING_PERIOD_S = 20.0
 SAY_PATIENCE_S = 5.0
-# XEP-0410 3.1: these errors come from one's own client, so one is in the room; others say that one is not.
+# XEP-0410 3.1: these errors come from one's own client, so one is in the room; others say that one
+# is not.
 _STILL_IN = {"service-unavailable", "feature-not-implemented", "item-not-found"}
 
 
 class Room:
     """`room` (bare JID) under `nick`, for as long as `session` lasts.
 
-    `heard` gets live words with who said them; `seen` every occupant's presence; `changed` what the room says of people."""
+    `heard` gets live words with who said them; `seen` every occupant's presence; `changed` what the
+    room says of people."""
 
     def __init__(
         self,
@@ -36,7 +39,7 @@ class Room:
         room: str,
         nick: str,
         *,
-        heard: Callable[[stanzas.Heard, stanzas.Occupant], None],
+        heard: Callable[[stanzas.HeardMessage, stanzas.Occupant], None],
         changed: Callable[[stanzas.Changed], None],
     ) -> None:
         self.session, self.room, self.nick = session, room, nick
@@ -80,7 +83,8 @@ class Room:
             self._lost.set()
 
     def message(self, message: Message) -> None:
-        """A message from an address of the room. Words of unknown occupants, and our own reflected ones, are nobody's."""
+        """A message from an address of the room. Words of unknown occupants, and our own reflected
+        ones, are nobody's."""
         room, _, nick = message.xml.get("from", "").partition("/")
         if room != self.room:
             return
@@ -96,7 +100,8 @@ class Room:
     # ---- its life ----
 
     async def stay(self) -> None:
-        """Join, look every 20 s whether we are still in, and join again when not, until cancelled."""
+        """Join, look every 20 s whether we are still in, and join again when not, until
+        cancelled."""
         backoff = Backoff()
         while True:
             try:
@@ -111,17 +116,22 @@ class Room:
             await asyncio.sleep(backoff.next_s())
 
     async def join(self) -> None:
-        """Enter, without history. Raises CommandRefused (the room's condition), NoAnswer, NotConnected."""
+        """Enter, without history. Raises CommandRefused (the room's condition), NoAnswer,
+        NotConnected."""
         self.occupants.clear()
         self._lost.clear()
         self._answered.clear()
         self._refused = ""
-        self.session.send(stanzas.join_presence(self.session.stream.Presence(), self.room, self.nick))
+        self.session.send(
+            stanzas.join_presence(self.session.stream.Presence(), self.room, self.nick)
+        )
         try:
             async with asyncio.timeout(JOIN_TIMEOUT_S):
                 await self._answered.wait()
         except TimeoutError:
-            raise NoAnswer(f"{self.room}: no answer to joining within {JOIN_TIMEOUT_S:g} s") from None
+            raise NoAnswer(
+                f"{self.room}: no answer to joining within {JOIN_TIMEOUT_S:g} s"
+            ) from None
         if self._refused:
             raise CommandRefused(self._refused, f"joining {self.room}")
 
@@ -143,13 +153,15 @@ class Room:
         except IqError as e:
             return e.condition in _STILL_IN
         except NoAnswer:
-            return True  # unknown (XEP-0410): the session's own keepalive tells whether the server is there
+            # unknown (XEP-0410): the session's own keepalive tells whether the server is there
+            return True
         return True
 
     # ---- out ----
 
     async def say(self, text: str, correct: str | None = None, *, link: bool = False) -> str:
-        """Say `text`, or correct what was first said under the id `correct`; returns the message's id. `link`: it is a URL.
+        """Say `text`, or correct what was first said under the id `correct`; returns the message's
+        id. `link`: it is a URL.
 
         Waits up to 5 s for the room to be joined. Raises NotConnected."""
         try:
@@ -168,9 +180,11 @@ class Room:
         self.session.send(message)
 
 
-def send_words(session: Session, to: str, kind: str, text: str, correct: str | None, *, link: bool = False) -> str:
-    """Send one message with an id of its own, which is returned. `link`: it is a URL, to be shown as what it leads to.
-    Raises NotConnected."""
+def send_words(
+    session: Session, to: str, kind: str, text: str, correct: str | None, *, link: bool = False
+) -> str:
+    """Send one message with an id of its own, which is returned. `link`: it is a URL, to be shown
+    as what it leads to. Raises NotConnected."""
     message = session.stream.Message(sto=to, stype=kind)
     message["body"] = clean(text)
     if not message["id"]:
@@ -180,7 +194,8 @@ def send_words(session: Session, to: str, kind: str, text: str, correct: str | N
 
 
 async def read_affiliations(session: Session, room: str) -> dict[str, str]:
-    """Bare JID -> owner, admin or member, as the room has it now. Raises NotConnected, NoAnswer, CommandRefused."""
+    """Bare JID -> owner, admin or member, as the room has it now. Raises NotConnected, NoAnswer,
+    CommandRefused."""
     found: dict[str, str] = {}
     for affiliation in ("owner", "admin", "member"):
         iq = stanzas.affiliation_lists_request(session.stream.Iq(), room, affiliation)

@@ -1,4 +1,5 @@
-"""slixmpp made fit for a fleet: one verified TLS context, fast logins, and no reconnecting of its own."""
+"""slixmpp made fit for a fleet: one verified TLS context, fast logins, and no reconnecting of its
+own."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ from slixmpp.util.sasl import mechanisms
 from slixmpp.util.sasl.client import SASLCancelled
 
 import plugins.discovery  # noqa: F401  # registers itself with slixmpp
-from agents import log
-from agents.core.text import one_line
-from agents.errors import SettingsError
-from agents.texts import read_whole
+from agents.base import log
+from agents.base.errors import SettingsError
+from agents.base.files import read_whole
+from agents.base.text import one_line
 from agents.xmpp.gate import Gate, refusal, too_deep
 
 LOG = log.get("xmpp")
@@ -41,10 +42,11 @@ def _context(ca_file: str, cert_file: str, _mtimes_ns: tuple[int, ...]) -> ssl.S
 
 
 def tls_context(ca_file: str, cert_file: str = "") -> ssl.SSLContext:
-    """The one context of this process for `ca_file` (empty: the system's), which verifies chain and host name, and shows
-    the server `cert_file`.
+    """The one context of this process for `ca_file` (empty: the system's), which verifies chain and
+    host name, and shows the server `cert_file`.
 
-    One for all clients: a new one costs 100 ms and 1 MB. Raises SettingsError when a file cannot be used."""
+    One for all clients: a new one costs 100 ms and 1 MB. Raises SettingsError when a file cannot be
+    used."""
     try:
         mtimes_ns = tuple(Path(file).stat().st_mtime_ns for file in (ca_file, cert_file) if file)
         return _context(ca_file, cert_file, mtimes_ns)
@@ -57,25 +59,34 @@ MECHANISMS = {
     "SCRAM": ("SCRAM-SHA-512-PLUS", "SCRAM-SHA-512", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"),
     "EXTERNAL": ("EXTERNAL",),
 }
-"""By the setting `xmpp.sasl`. slixmpp alone would take any that the server offers: PLAIN too, also after it refused SCRAM."""
+"""By the setting `xmpp.sasl`. slixmpp alone would take any that the server offers: PLAIN too, also
+after it refused SCRAM."""
 ITERATIONS = (4096, 1_000_000)
-"""At least as RFC 7677, 4 has it, so that who hears the exchange cannot guess quickly; at most what takes a second."""
+"""At least as RFC 7677, 4 has it, so that who hears the exchange cannot guess quickly; at most what
+takes a second."""
 SLOW_HI = mechanisms.SCRAM.Hi
 
 
 def pbkdf2(self: Any, text: Any, salt: bytes, iterations: int) -> bytes:
-    """SCRAM's Hi (RFC 5802 2.2) by hashlib: slixmpp's is a loop in Python, more than half of a login."""
+    """SCRAM's Hi (RFC 5802 2.2) by hashlib: slixmpp's is a loop in Python, more than half of a
+    login."""
     if not ITERATIONS[0] <= iterations <= ITERATIONS[1]:
         raise SASLCancelled(f"the server asks for {iterations} iterations")
-    return hashlib.pbkdf2_hmac(self.hash().name, text.encode() if isinstance(text, str) else text, salt, iterations)
+    return hashlib.pbkdf2_hmac(
+        self.hash().name, text.encode() if isinstance(text, str) else text, salt, iterations
+    )
 
 
 class Stream(ClientXMPP):  # type: ignore[misc]
-    """One connection, from connecting to its end; a new one is made for each attempt (agents/xmpp/client.py).
+    """One connection, from connecting to its end; a new one is made for each attempt
+    (agents/xmpp/client.py).
 
-    Nothing of an old connection (queued stanzas, roster, half a handshake) can reach a new one that way."""
+    Nothing of an old connection (queued stanzas, roster, half a handshake) can reach a new one that
+    way."""
 
-    def __init__(self, jid: str, password: str, context: ssl.SSLContext, sasl: str = "SCRAM") -> None:
+    def __init__(
+        self, jid: str, password: str, context: ssl.SSLContext, sasl: str = "SCRAM"
+    ) -> None:
         mechanisms.SCRAM.Hi = pbkdf2
         config = {
             "xep_0115": {"caps_node": "urn:geolane"},
@@ -108,7 +119,8 @@ class Stream(ClientXMPP):  # type: ignore[misc]
         super().data_received(data)
 
     def _spawn_event(self, xml: ET.Element) -> None:
-        """Each stanza, once it is whole: what is too much or nested too deeply ends here, and the stream goes on."""
+        """Each stanza, once it is whole: what is too much or nested too deeply ends here, and the
+        stream goes on."""
         if self.gate is None or self.gate.passes(xml):
             self.take(xml)
 
@@ -121,7 +133,9 @@ class Stream(ClientXMPP):  # type: ignore[misc]
         if self.loop.time() - self._deep_told_s >= TOLD_EVERY_S:
             self._deep_told_s = self.loop.time()
             sender = one_line(stanza.get("from", ""))
-            LOG.warning("stanza_too_deep", sender=sender, tag=one_line(stanza.tag), count=self._deep)
+            LOG.warning(
+                "stanza_too_deep", sender=sender, tag=one_line(stanza.tag), count=self._deep
+            )
         if answer := refusal(stanza):
             self.send_raw(answer)
 

@@ -6,7 +6,7 @@ import asyncio
 import http.client
 from urllib.parse import urlsplit
 
-from agents.errors import CommandRefused, NoAnswer, NotConnected
+from agents.base.errors import CommandRefused, NoAnswer, NotConnected
 from agents.xmpp.client import Session
 from agents.xmpp.stream import tls_context
 from plugins import upload as stanzas
@@ -16,7 +16,8 @@ PUT_S = 10.0
 
 
 class Uploads:
-    """`domain`: whose upload service is used; it is looked for once. `ca_file`: what its certificate is checked against."""
+    """`domain`: whose upload service is used; it is looked for once. `ca_file`: what its
+    certificate is checked against."""
 
     def __init__(self, session: Session, domain: str, ca_file: str) -> None:
         self._session, self._domain, self._ca_file = session, domain, ca_file
@@ -24,11 +25,17 @@ class Uploads:
         self._most: int | None = None
 
     async def put(self, name: str, content: bytes, content_type: str) -> str:
-        """Upload and return the URL to have it by. Raises NotConnected, NoAnswer, CommandRefused (no such service, too large)."""
+        """Upload and return the URL to have it by. Raises NotConnected, NoAnswer, CommandRefused
+        (no such service, too large)."""
         service = await self._find()
         if self._most is not None and len(content) > self._most:
-            raise CommandRefused("not-acceptable", f"{service} takes {self._most:,} bytes, {name} has {len(content):,}")
-        request = stanzas.slot_request(self._session.iq("get", service), name, len(content), content_type)
+            raise CommandRefused(
+                "not-acceptable",
+                f"{service} takes {self._most:,} bytes, {name} has {len(content):,}",
+            )
+        request = stanzas.slot_request(
+            self._session.iq("get", service), name, len(content), content_type
+        )
         try:
             slot = stanzas.slot_of(await self._session.request(request))
         except BadStanza as e:
@@ -38,10 +45,14 @@ class Uploads:
 
     async def _find(self) -> str:
         if not self._service:
-            items = await self._session.request(stanzas.items_request(self._session.iq("get", self._domain)))
+            items = await self._session.request(
+                stanzas.items_request(self._session.iq("get", self._domain))
+            )
             for jid in stanzas.items_of(items):
                 try:
-                    info = await self._session.request(stanzas.info_request(self._session.iq("get", jid)))
+                    info = await self._session.request(
+                        stanzas.info_request(self._session.iq("get", jid))
+                    )
                 except (CommandRefused, NoAnswer):
                     continue  # a service that does not answer is not the one
                 if stanzas.is_upload_service(info):
@@ -51,7 +62,8 @@ class Uploads:
             else:
                 raise CommandRefused(
                     "item-not-found",
-                    f"{self._domain} has no HTTP upload (XEP-0363): ejabberd's mod_http_upload gives it",
+                    f"{self._domain} has no HTTP upload (XEP-0363): ejabberd's mod_http_upload "
+                    "gives it",
                 )
         return self._service
 
@@ -61,13 +73,17 @@ class Uploads:
         host, port = parts.hostname or "", parts.port
         try:
             connection = (
-                http.client.HTTPSConnection(host, port, timeout=PUT_S, context=tls_context(self._ca_file))
+                http.client.HTTPSConnection(
+                    host, port, timeout=PUT_S, context=tls_context(self._ca_file)
+                )
                 if parts.scheme == "https"
                 else http.client.HTTPConnection(host, port, timeout=PUT_S)
             )
             try:
                 path = parts.path + (f"?{parts.query}" if parts.query else "")
-                connection.request("PUT", path, content, {**dict(slot.headers), "Content-Type": content_type})
+                connection.request(
+                    "PUT", path, content, {**dict(slot.headers), "Content-Type": content_type}
+                )
                 status = connection.getresponse().status
             finally:
                 connection.close()

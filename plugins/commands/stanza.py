@@ -1,4 +1,5 @@
-"""AdHoc and the answers to it <-> `<command/>` with forms; AdHocList and Listing <-> service discovery of commands.
+"""AdHoc and the answers to it <-> `<command/>` with forms; AdHocList and Listing <-> service
+discovery of commands.
 
 What comes from a client is bounded here: 50 fields of one value each, 1000 characters a value."""
 
@@ -9,18 +10,18 @@ from collections.abc import Mapping
 
 from slixmpp.stanza import Iq
 
-from agents.core.events_xmpp import AdHoc
-from agents.core.forms import (
-    Answer,
+from agents.core.events import AdHoc
+from agents.core.model.forms import (
     Field,
     FieldKind,
     Form,
+    FormAnswer,
+    FormRefusal,
+    FormReply,
     Listing,
     Mood,
     Option,
-    Refusal,
     Remark,
-    Reply,
     Status,
 )
 from plugins import namespaces as ns
@@ -32,7 +33,12 @@ ACTIONS = ("execute", "prev", "next", "complete", "cancel")
 FIELDS_LIMIT, OPTIONS_LIMIT, LISTED_LIMIT = 50, 1000, 200
 ANSWER_LIMIT = 100_000  # characters of a value in an answer
 
-_C, _D, _V, _I = f"{{{ns.COMMANDS}}}", f"{{{ns.DATA}}}", f"{{{ns.VALIDATE}}}", f"{{{ns.DISCO_ITEMS}}}"
+_C, _D, _V, _I = (
+    f"{{{ns.COMMANDS}}}",
+    f"{{{ns.DATA}}}",
+    f"{{{ns.VALIDATE}}}",
+    f"{{{ns.DISCO_ITEMS}}}",
+)
 _SHOWN = ("prev", "next", "complete")  # their order in `<actions/>` (XEP-0050, schema)
 
 
@@ -51,7 +57,8 @@ def asks_for_list(iq: Iq) -> bool:
 
 
 def asked_of(iq: Iq, ref: str, jid: str) -> AdHoc:
-    """One step of a command; `jid` is the sender's, bare. Raises BadStanza. A node that is not ours gives an empty name.
+    """One step of a command; `jid` is the sender's, bare. Raises BadStanza. A node that is not ours
+    gives an empty name.
 
     ::
 
@@ -67,7 +74,12 @@ def asked_of(iq: Iq, ref: str, jid: str) -> AdHoc:
     name = node.removeprefix(NODE_PREFIX) if node.startswith(NODE_PREFIX) else ""
     fields = {} if action in ("cancel", "prev") else _filled_in(root)
     return AdHoc(
-        ref, jid, optional_word(name, "node"), optional_word(root.get("sessionid"), "sessionid"), action, fields
+        ref,
+        jid,
+        optional_word(name, "node"),
+        optional_word(root.get("sessionid"), "sessionid"),
+        action,
+        fields,
     )
 
 
@@ -97,7 +109,10 @@ def _filled_in(root: ET.Element) -> dict[str, str]:
 
 
 def step_xml(
-    command: str, session: str = "", action: str = "execute", fields: Mapping[str, str] | None = None
+    command: str,
+    session: str = "",
+    action: str = "execute",
+    fields: Mapping[str, str] | None = None,
 ) -> ET.Element:
     """The `<command/>` that a client sends."""
     root = ET.Element(COMMAND_TAG, node=NODE_PREFIX + command, action=action)
@@ -107,7 +122,9 @@ def step_xml(
         form = ET.SubElement(root, f"{_D}x", type="submit")
         _form_type(form, command)
         for name, value in fields.items():
-            ET.SubElement(ET.SubElement(form, f"{_D}field", var=name), f"{_D}value").text = clean(value)
+            ET.SubElement(ET.SubElement(form, f"{_D}field", var=name), f"{_D}value").text = clean(
+                value
+            )
     return root
 
 
@@ -121,26 +138,30 @@ def items_request(iq: Iq) -> Iq:
 # ---- what it is answered ----
 
 
-def answer_to(iq: Iq, answer: Answer) -> Iq:
+def answer_to(iq: Iq, answer: FormAnswer) -> Iq:
     """The result or error that answers `iq`."""
-    if isinstance(answer, Refusal):
+    if isinstance(answer, FormRefusal):
         error = refusal(iq, answer.condition, clean(answer.text))
         if answer.detail:
             ET.SubElement(error["error"].xml, f"{_C}{answer.detail}")
         return error
     result = iq.reply()
-    result.xml.extend([_listing_xml(answer, str(iq["to"])) if isinstance(answer, Listing) else _reply_xml(answer)])
+    result.xml.extend(
+        [_listing_xml(answer, str(iq["to"])) if isinstance(answer, Listing) else _reply_xml(answer)]
+    )
     return result
 
 
 def _listing_xml(listing: Listing, jid: str) -> ET.Element:
     root = ET.Element(f"{_I}query", node=ns.COMMANDS)
     for option in listing.commands:
-        ET.SubElement(root, f"{_I}item", jid=jid, node=NODE_PREFIX + option.value, name=clean(option.label))
+        ET.SubElement(
+            root, f"{_I}item", jid=jid, node=NODE_PREFIX + option.value, name=clean(option.label)
+        )
     return root
 
 
-def _reply_xml(reply: Reply) -> ET.Element:
+def _reply_xml(reply: FormReply) -> ET.Element:
     """One stage, as a client shows it.
 
     ::
@@ -153,7 +174,12 @@ def _reply_xml(reply: Reply) -> ET.Element:
           <field var='FORM_TYPE' type='hidden'><value>urn:geolane:operator:1#drain</value></field>
           <field var='text' type='fixed'><value>Drain iad-1: lanes 3, 7 would go, a few at a time.</value></field></x></command>
     """
-    root = ET.Element(COMMAND_TAG, node=NODE_PREFIX + reply.command, sessionid=reply.session, status=reply.status.value)
+    root = ET.Element(
+        COMMAND_TAG,
+        node=NODE_PREFIX + reply.command,
+        sessionid=reply.session,
+        status=reply.status.value,
+    )
     if reply.actions:
         actions = ET.SubElement(root, f"{_C}actions", execute=reply.actions[0])
         for name in sorted(reply.actions, key=_SHOWN.index):
@@ -187,9 +213,9 @@ def _form_xml(form: Form, command: str) -> ET.Element:
         if f.value:
             ET.SubElement(x, f"{_D}value").text = clean(f.value)
         for option in f.options:
-            ET.SubElement(ET.SubElement(x, f"{_D}option", label=clean(option.label)), f"{_D}value").text = clean(
-                option.value
-            )
+            ET.SubElement(
+                ET.SubElement(x, f"{_D}option", label=clean(option.label)), f"{_D}value"
+            ).text = clean(option.value)
         if f.low is not None and f.high is not None:
             check = ET.SubElement(x, f"{_V}validate", datatype="xs:integer")
             ET.SubElement(check, f"{_V}range", min=str(f.low), max=str(f.high))
@@ -200,15 +226,20 @@ def _form_xml(form: Form, command: str) -> ET.Element:
 
 
 def listing_of(iq: Iq) -> Listing:
-    """The commands in an answer to `items_request`; items that are none of ours are left out. Raises BadStanza."""
+    """The commands in an answer to `items_request`; items that are none of ours are left out.
+    Raises BadStanza."""
     found = only(iq.xml, f"{_I}query").findall(f"{_I}item")[:LISTED_LIMIT]
     ours = [
-        (x.get("node", "").removeprefix(NODE_PREFIX), x) for x in found if x.get("node", "").startswith(NODE_PREFIX)
+        (x.get("node", "").removeprefix(NODE_PREFIX), x)
+        for x in found
+        if x.get("node", "").startswith(NODE_PREFIX)
     ]
-    return Listing(tuple(Option(word(name, "node"), x.get("name", "")[:TEXT_LIMIT]) for name, x in ours))
+    return Listing(
+        tuple(Option(word(name, "node"), x.get("name", "")[:TEXT_LIMIT]) for name, x in ours)
+    )
 
 
-def reply_of(iq: Iq) -> Reply:
+def reply_of(iq: Iq) -> FormReply:
     """The stage in a result. Raises BadStanza."""
     root = only(iq.xml, COMMAND_TAG)
     if not root.get("node", "").startswith(NODE_PREFIX):
@@ -222,10 +253,14 @@ def reply_of(iq: Iq) -> Reply:
     except ValueError:
         raise BadStanza("status or note: an unknown word") from None
     form = _form_of(only(root, f"{_D}x")) if root.find(f"{_D}x") is not None else None
-    return Reply(
-        word(root.get("node", "").removeprefix(NODE_PREFIX), "node"), word(root.get("sessionid"), "sessionid"), status,
-        form, remarks, _actions_of(root),
-    )  # fmt: skip
+    return FormReply(
+        word(root.get("node", "").removeprefix(NODE_PREFIX), "node"),
+        word(root.get("sessionid"), "sessionid"),
+        status,
+        form,
+        remarks,
+        _actions_of(root),
+    )
 
 
 def _actions_of(root: ET.Element) -> tuple[str, ...]:
@@ -245,9 +280,11 @@ def _form_of(root: ET.Element) -> Form:
         raise BadStanza(f"form: more than {FIELDS_LIMIT} fields")
     fields = tuple(_field_of(x) for x in found if x.get("type") != "hidden" and x.get("var"))
     return Form(
-        (root.findtext(f"{_D}title") or "")[:TEXT_LIMIT], (root.findtext(f"{_D}instructions") or "")[:TEXT_LIMIT], fields,
+        (root.findtext(f"{_D}title") or "")[:TEXT_LIMIT],
+        (root.findtext(f"{_D}instructions") or "")[:TEXT_LIMIT],
+        fields,
         root.get("type") == "result",
-    )  # fmt: skip
+    )
 
 
 def _field_of(x: ET.Element) -> Field:
@@ -264,13 +301,20 @@ def _field_of(x: ET.Element) -> Field:
     high = None if bounds is None else integer(bounds.get("max"), "max")
     value = "\n".join(v.text or "" for v in x.findall(f"{_D}value"))[:ANSWER_LIMIT]
     return Field(
-        word(x.get("var"), "field"), kind, x.get("label", "")[:TEXT_LIMIT], value, options,
-        x.find(f"{_D}required") is not None, (x.findtext(f"{_D}desc") or "")[:TEXT_LIMIT], low, high,
-    )  # fmt: skip
+        word(x.get("var"), "field"),
+        kind,
+        x.get("label", "")[:TEXT_LIMIT],
+        value,
+        options,
+        x.find(f"{_D}required") is not None,
+        (x.findtext(f"{_D}desc") or "")[:TEXT_LIMIT],
+        low,
+        high,
+    )
 
 
-def refusal_of(iq: Iq) -> Refusal:
+def refusal_of(iq: Iq) -> FormRefusal:
     """What an error says."""
     error = iq["error"]
     found = next((str(x.tag).removeprefix(_C) for x in error.xml if str(x.tag).startswith(_C)), "")
-    return Refusal(str(error["condition"]), str(error["text"])[:TEXT_LIMIT], found)
+    return FormRefusal(str(error["condition"]), str(error["text"])[:TEXT_LIMIT], found)

@@ -1,4 +1,5 @@
-"""FeedItem <-> one Atom entry (RFC 4287) with the typed element inside: an item may carry one payload only."""
+"""FeedItem <-> one Atom entry (RFC 4287) with the typed element inside: an item may carry one
+payload only."""
 
 from __future__ import annotations
 
@@ -7,12 +8,13 @@ import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from typing import Any
 
-from agents.core.feeds import (
+from agents.base.text import printable
+from agents.core.model.feeds import (
     AlertItem,
     FeedElement,
     FeedItem,
     FleetSummary,
-    Move,
+    MoveItem,
     PlacementFigures,
     PlacementPlan,
     Severity,
@@ -22,8 +24,7 @@ from agents.core.feeds import (
     WorkerRow,
     WorkerRows,
 )
-from agents.core.model import LANES
-from agents.core.text import printable
+from agents.core.model.topology import LANES
 from plugins import namespaces as ns
 from plugins.values import BadStanza, clean, integer, number, only, sentence, show, topic, word
 
@@ -40,7 +41,8 @@ ROWS_LIMIT = 1_000
 
 
 def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
-    """The entry; its id follows from feed and item id, so that publishing again does not make another entry.
+    """The entry; its id follows from feed and item id, so that publishing again does not make
+    another entry.
 
     ::
 
@@ -51,20 +53,24 @@ def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
           <move lane='12' from='fra-1' to='ams-2' epoch='8' delta_ms='2.1'/></placement>
         </entry>
 
-    On the same feed the item `current`, on every tick: ``<figures xmlns='urn:geolane:placement:1' leader_epoch='4'
-    objective='15204.2' bound='15180.1' gap='0.0016' moves='1' solve_ms='2.1' waiting='0'/>``. On the feed `fleet`:
-    ``<fleet xmlns='urn:geolane:feed:1' leader_epoch='4' nodes='10' ...>`` with ``<workers turn='0' turns='1'><worker
-    name='node-fra-1' site='fra' region='Germany West Central' lat='50.11' lon='8.68' state='ok' lanes='4' rate_eps='410'
-    lag_events='12' p99_ms='9.4' capacity_eps='2000'/>...</workers>`` inside, a share of the workers that changes from item
-    to item where there are many, and ``<troubles total='1'><trouble kind='lane_stopped' about='main/events.lanes/12'
-    severity='critical' for_s='74'>lane 12 stands still at fra-1: ...</trouble></troubles>``, the worst of what is wrong; on `alerts`:
-    ``<alert xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone' about='node-fra-1'/>``; on `tuning`, for
-    the workers: ``<tuning xmlns='urn:geolane:feed:1' leader_epoch='4' version='17'><set name='commit_gap_ms'
-    value='200'/></tuning>``."""
+    On the same feed the item `current`, on every tick: ``<figures xmlns='urn:geolane:placement:1'
+    leader_epoch='4' objective='15204.2' bound='15180.1' gap='0.0016' moves='1' solve_ms='2.1'
+    waiting='0'/>``. On the feed `fleet`: ``<fleet xmlns='urn:geolane:feed:1' leader_epoch='4'
+    nodes='10' ...>`` with ``<workers turn='0' turns='1'><worker name='node-fra-1' site='fra'
+    region='Germany West Central' lat='50.11' lon='8.68' state='ok' lanes='4' rate_eps='410'
+    lag_events='12' p99_ms='9.4' capacity_eps='2000'/>...</workers>`` inside, a share of the workers
+    that changes from item to item where there are many, and ``<troubles total='1'><trouble
+    kind='lane_stopped' about='main/events.lanes/12' severity='critical' for_s='74'>lane 12 stands
+    still at fra-1: ...</trouble></troubles>``, the worst of what is wrong; on `alerts`: ``<alert
+    xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone'
+    about='node-fra-1'/>``; on `tuning`, for the workers: ``<tuning xmlns='urn:geolane:feed:1'
+    leader_epoch='4' version='17'><set name='commit_gap_ms' value='200'/></tuning>``."""
     entry = ET.Element(f"{_A}entry")
     ET.SubElement(entry, f"{_A}id").text = uuid.uuid5(_URN, f"{item.feed}/{item.item_id}").urn
     ET.SubElement(entry, f"{_A}title").text = clean(item.title)
-    ET.SubElement(entry, f"{_A}updated").text = updated.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ET.SubElement(entry, f"{_A}updated").text = updated.astimezone(UTC).strftime(
+        "%Y-%m-%dT%H:%M:%SZ"
+    )
     ET.SubElement(ET.SubElement(entry, f"{_A}author"), f"{_A}name").text = "geolane"
     ET.SubElement(entry, f"{_A}content").text = clean(item.content)
     entry.append(_element(item.element, item.leader_epoch))
@@ -105,7 +111,11 @@ def _element(value: FeedElement, leader_epoch: int) -> ET.Element:
             return root
         case AlertItem():
             return ET.Element(
-                _ALERT, head, severity=value.severity.value, kind=clean(value.kind), about=clean(value.about)
+                _ALERT,
+                head,
+                severity=value.severity.value,
+                kind=clean(value.kind),
+                about=clean(value.about),
             )
         case TuningValues():
             root = ET.Element(_TUNING, head, version=str(value.version))
@@ -130,7 +140,9 @@ def _troubles_xml(value: TroubleRows) -> ET.Element:
     root = ET.Element(_TROUBLES, total=str(value.total))
     for row in value.rows:
         about, severity = clean(row.about), row.severity.value
-        x = ET.SubElement(root, _TROUBLE, kind=row.kind, about=about, severity=severity, for_s=show(row.for_s))
+        x = ET.SubElement(
+            root, _TROUBLE, kind=row.kind, about=about, severity=severity, for_s=show(row.for_s)
+        )
         x.text = clean(row.text)
     return root
 
@@ -153,9 +165,14 @@ def entry_of(feed: str, item_id: str, entry: ET.Element) -> FeedItem:
 
 
 def updated_of(entry: ET.Element) -> float:
-    """When it was made, by its sender's clock, in epoch seconds: to be shown, never compared. Raises BadStanza."""
+    """When it was made, by its sender's clock, in epoch seconds: to be shown, never compared.
+    Raises BadStanza."""
     try:
-        return datetime.fromisoformat(only(entry, f"{_A}updated").text or "").replace(tzinfo=UTC).timestamp()
+        return (
+            datetime.fromisoformat(only(entry, f"{_A}updated").text or "")
+            .replace(tzinfo=UTC)
+            .timestamp()
+        )
     except (ValueError, OverflowError):
         raise BadStanza("updated: a time is needed") from None
 
@@ -169,14 +186,23 @@ def _value(root: ET.Element) -> FeedElement:
             moves=tuple(_move(x) for x in root.iterfind(_MOVE)),
         )
     if root.tag == _FIGURES:
-        shares = {name: number(root.get(name), name) for name in ("objective", "bound", "gap", "solve_ms")}
+        shares = {
+            name: number(root.get(name), name) for name in ("objective", "bound", "gap", "solve_ms")
+        }
         return PlacementFigures(
-            **shares, moves=integer(root.get("moves"), "moves"), waiting=integer(root.get("waiting"), "waiting")
+            **shares,
+            moves=integer(root.get("moves"), "moves"),
+            waiting=integer(root.get("waiting"), "waiting"),
         )
     if root.tag == _FLEET:
-        fields: dict[str, Any] = {name: integer(root.get(name), name) for name in _WHOLE}  # int and float together
+        fields: dict[str, Any] = {
+            name: integer(root.get(name), name) for name in _WHOLE
+        }  # int and float together
         fields |= {name: number(root.get(name), name) for name in _RATES}
-        fields |= {"workers": _rows(root.find(_WORKERS)), "troubles": _troubles(root.find(_TROUBLES))}
+        fields |= {
+            "workers": _rows(root.find(_WORKERS)),
+            "troubles": _troubles(root.find(_TROUBLES)),
+        }
         return FleetSummary(**fields, paused=root.get("paused") == "true")
     if root.tag == _ALERT:
         return AlertItem(_severity(root), sentence(root.get("kind")), sentence(root.get("about")))
@@ -185,7 +211,9 @@ def _value(root: ET.Element) -> FeedElement:
             raise BadStanza(f"tuning: more than {SETS_LIMIT} settings")
         return TuningValues(
             integer(root.get("version"), "version"),
-            tuple((word(x.get("name"), "name"), _setting(x.get("value"))) for x in root.iterfind(_SET)),
+            tuple(
+                (word(x.get("name"), "name"), _setting(x.get("value"))) for x in root.iterfind(_SET)
+            ),
         )
     raise BadStanza(f"{root.tag}: not an element of ours")
 
@@ -221,7 +249,9 @@ def _troubles(root: ET.Element | None) -> TroubleRows | None:
         return None
     if len(root) > ROWS_LIMIT:
         raise BadStanza(f"troubles: more than {ROWS_LIMIT}")
-    return TroubleRows(integer(root.get("total"), "total"), tuple(_trouble(x) for x in root.iterfind(_TROUBLE)))
+    return TroubleRows(
+        integer(root.get("total"), "total"), tuple(_trouble(x) for x in root.iterfind(_TROUBLE))
+    )
 
 
 def _trouble(x: ET.Element) -> TroubleRow:
@@ -250,8 +280,8 @@ def _row(x: ET.Element) -> WorkerRow:
     )
 
 
-def _move(x: ET.Element) -> Move:
-    return Move(
+def _move(x: ET.Element) -> MoveItem:
+    return MoveItem(
         lane=integer(x.get("lane"), "lane"),
         source=sentence(x.get("from")),
         target=sentence(x.get("to")),

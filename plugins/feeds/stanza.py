@@ -1,4 +1,5 @@
-"""PubSub (XEP-0060) requests and notifications; a notification counts only if the service itself sent it."""
+"""PubSub (XEP-0060) requests and notifications; a notification counts only if the service itself
+sent it."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ _P, _O, _E = f"{{{ns.PUBSUB}}}", f"{{{ns.PUBSUB_OWNER}}}", f"{{{ns.PUBSUB_EVENT}
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One item as the service delivered it. `publisher` is the JID that the service stamped on it, empty if none; `kept`: we
-    asked for what it had from before."""
+    """One item as the service delivered it. `publisher` is the JID that the service stamped on it,
+    empty if none; `kept`: we asked for what it had from before."""
 
     feed: str
     item_id: str
@@ -30,7 +31,9 @@ class Published:
 
 def _items(items: ET.Element, item_tag: str, *, kept: bool = False) -> list[Published]:
     return [
-        Published(items.get("node", ""), item.get("id", ""), item.get("publisher", ""), item[0], kept)
+        Published(
+            items.get("node", ""), item.get("id", ""), item.get("publisher", ""), item[0], kept
+        )
         for item in items.iterfind(item_tag)
         if len(item) == 1
     ]
@@ -43,7 +46,8 @@ def feed_of(stanza: ET.Element) -> str:
 
 
 def published_in(message: Message, service: str) -> list[Published]:
-    """The items in a notification from `service`; none if anyone else sent it, or if it says something else.
+    """The items in a notification from `service`; none if anyone else sent it, or if it says
+    something else.
 
     ::
 
@@ -91,7 +95,9 @@ def subscribe_request(iq: Iq, service: str, feed: str, jid: str, *, undo: bool =
 
 def last_item_request(iq: Iq, service: str, feed: str, most: int = 1) -> Iq:
     """Ask for the newest item, or so many of the newest."""
-    ET.SubElement(_request(iq, "get", service, ns.PUBSUB), f"{_P}items", node=feed, max_items=str(most))
+    ET.SubElement(
+        _request(iq, "get", service, ns.PUBSUB), f"{_P}items", node=feed, max_items=str(most)
+    )
     return iq
 
 
@@ -104,7 +110,11 @@ def own_subscriptions_request(iq: Iq, service: str) -> Iq:
 def own_subscriptions_of(iq: Iq) -> set[tuple[str, str]]:
     """(feed, subscribed JID) in the result of `own_subscriptions_request`."""
     found = iq.xml.iterfind(f"{_P}pubsub/{_P}subscriptions/{_P}subscription")
-    return {(x.get("node", ""), x.get("jid", "")) for x in found if x.get("subscription") == "subscribed"}
+    return {
+        (x.get("node", ""), x.get("jid", ""))
+        for x in found
+        if x.get("subscription") == "subscribed"
+    }
 
 
 def own_affiliations_request(iq: Iq, service: str) -> Iq:
@@ -133,7 +143,9 @@ def affiliations_of(iq: Iq) -> dict[str, str]:
 
 def change_affiliations(iq: Iq, service: str, feed: str, changes: Mapping[str, str]) -> Iq:
     """Set, as owner, what each bare JID is on `feed`; `none` takes everything away."""
-    root = ET.SubElement(_request(iq, "set", service, ns.PUBSUB_OWNER), f"{_O}affiliations", node=feed)
+    root = ET.SubElement(
+        _request(iq, "set", service, ns.PUBSUB_OWNER), f"{_O}affiliations", node=feed
+    )
     for jid, affiliation in changes.items():
         ET.SubElement(root, f"{_O}affiliation", jid=jid, affiliation=affiliation)
     return iq
@@ -152,8 +164,11 @@ def subscribers_of(iq: Iq) -> list[str]:
 
 
 def drop_subscriptions(iq: Iq, service: str, feed: str, jids: Iterable[str]) -> Iq:
-    """End, as owner, the subscriptions of `jids` exactly as they stand in the list (PROTOCOL 4, who may what 2)."""
-    root = ET.SubElement(_request(iq, "set", service, ns.PUBSUB_OWNER), f"{_O}subscriptions", node=feed)
+    """End, as owner, the subscriptions of `jids` exactly as they stand in the list (PROTOCOL 4, who
+    may what 2)."""
+    root = ET.SubElement(
+        _request(iq, "set", service, ns.PUBSUB_OWNER), f"{_O}subscriptions", node=feed
+    )
     for jid in jids:
         ET.SubElement(root, f"{_O}subscription", jid=jid, subscription="none")
     return iq

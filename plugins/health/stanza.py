@@ -1,4 +1,5 @@
-"""A worker's presence <-> Announcement; `unavailable` needs no payload, everything else names its boot."""
+"""A worker's presence <-> Announcement; `unavailable` needs no payload, everything else names its
+boot."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ from slixmpp import JID
 from slixmpp.stanza import Presence
 from slixmpp.xmlstream import ElementBase, register_stanza_plugin
 
-from agents.core.model import Announcement, Health
-from agents.core.text import SHOWN_AT_MOST
+from agents.base.text import SHOWN_AT_MOST
+from agents.core.model.messages import Announcement, Health
 from plugins import namespaces as ns
 from plugins.values import BadStanza, clean, number, optional_word, sentence, show, word
 
@@ -39,8 +40,13 @@ register_stanza_plugin(Presence, NodeStanza)
 
 
 def worker_of(jid: JID, fleet_host: str) -> str | None:
-    """The worker's account if `jid` is a provisioned worker's session at `fleet_host`, else None."""
-    if jid.domain != fleet_host or jid.resource != WORKER_RESOURCE or not _WORKER.fullmatch(jid.user):
+    """The worker's account if `jid` is a provisioned worker's session at `fleet_host`, else
+    None."""
+    if (
+        jid.domain != fleet_host
+        or jid.resource != WORKER_RESOURCE
+        or not _WORKER.fullmatch(jid.user)
+    ):
         return None
     return str(jid.user)
 
@@ -67,7 +73,8 @@ def presence_of(presence: Presence, said: Announcement) -> Presence:
 
 
 def announcement(presence: Presence, worker: str) -> Announcement | None:
-    """What `worker`'s presence says; None for presences that are not about health (subscriptions, errors).
+    """What `worker`'s presence says; None for presences that are not about health (subscriptions,
+    errors).
 
     Raises BadStanza when an available presence carries no proper `<node/>`."""
     kind = presence.xml.get("type", "")

@@ -1,4 +1,5 @@
-"""WorkerCommand and Answer <-> XEP-0050 commands with XEP-0004 forms: every field exactly once, else BadStanza."""
+"""WorkerCommand and Answer <-> XEP-0050 commands with XEP-0004 forms: every field exactly once,
+else BadStanza."""
 
 from __future__ import annotations
 
@@ -8,8 +9,7 @@ from collections.abc import Iterable
 from slixmpp.stanza import Iq
 from slixmpp.xmlstream import ElementBase
 
-from agents.core.model import (
-    Answer,
+from agents.core.model.messages import (
     AssignCommand,
     DrainCommand,
     Grant,
@@ -18,6 +18,7 @@ from agents.core.model import (
     ReleaseCommand,
     RestartCommand,
     ResumeCommand,
+    WorkerAnswer,
     WorkerCommand,
 )
 from plugins import namespaces as ns
@@ -92,7 +93,8 @@ def _form(kind: str, node: str, fields: Iterable[tuple[str, list[str]]]) -> ET.E
 
 
 def _fields(command: ET.Element, kind: str) -> Fields:
-    """The fields of the command's one form of type `kind`, whose FORM_TYPE must be the command's node."""
+    """The fields of the command's one form of type `kind`, whose FORM_TYPE must be the command's
+    node."""
     form = only(command, f"{{{ns.DATA}}}x")
     if form.get("type") != kind:
         raise BadStanza(f"form: type {kind} is needed")
@@ -177,7 +179,9 @@ def command_of(iq: Iq) -> WorkerCommand:
             lanes = _lanes_value(fields, COMMAND_LANES_LIMIT)
             if len({grant.n for grant in lanes}) != len(lanes):
                 raise BadStanza("lanes: one lane twice")
-            return (AssignCommand if name == "assign" else ReleaseCommand)(leader_epoch, boot, where, lanes)
+            return (AssignCommand if name == "assign" else ReleaseCommand)(
+                leader_epoch, boot, where, lanes
+            )
         case "lanes":
             return LanesCommand(leader_epoch, boot)
         case "drain":
@@ -193,23 +197,24 @@ def command_of(iq: Iq) -> WorkerCommand:
 # ---- answers ----
 
 
-def answer_xml(node: str, answer: Answer) -> ET.Element:
+def answer_xml(node: str, answer: WorkerAnswer) -> ET.Element:
     """The completed `<command/>` that answers a command of this `node`."""
     root = ET.Element(COMMAND_TAG, node=node, status="completed")
     root.append(_form("result", node, [("lanes", _lanes_text(answer.lanes))]))
     return root
 
 
-def answer_of(iq: Iq) -> Answer:
+def answer_of(iq: Iq) -> WorkerAnswer:
     """The answer in a result. Raises BadStanza."""
     root = only(iq.xml, COMMAND_TAG)
     if root.get("status") != "completed":
         raise BadStanza("status: completed is needed")
-    return Answer(_lanes_value(_fields(root, "result"), ANSWER_LANES_LIMIT))
+    return WorkerAnswer(_lanes_value(_fields(root, "result"), ANSWER_LANES_LIMIT))
 
 
 def refusal(iq: Iq, condition: str, text: str = "", stale: int | None = None) -> Iq:
-    """The error that answers `iq` with an RFC 6120 `condition`; `stale` adds what epoch was seen."""
+    """The error that answers `iq` with an RFC 6120 `condition`; `stale` adds what epoch was
+    seen."""
     reply = iq.reply()
     reply["type"] = "error"
     error = reply["error"]

@@ -1,8 +1,9 @@
-"""The ops room (XEP-0045): what a message or presence of it says, and the stanzas that we send there."""
+"""The ops room (XEP-0045): what a message or presence of it says, and the stanzas that we send
+there."""
 
 from plugins.room.stanza import (
     Changed,
-    Heard,
+    HeardMessage,
     Occupant,
     affiliation_lists_request,
     affiliations_of,
@@ -16,7 +17,7 @@ from plugins.room.stanza import (
 
 __all__ = [
     "Changed",
-    "Heard",
+    "HeardMessage",
     "Occupant",
     "affiliation_lists_request",
     "affiliations_of",

@@ -1,4 +1,5 @@
-"""Room stanzas -> values. Who somebody is is the real JID that the room stamps, never the nick (PROTOCOL 4)."""
+"""Room stanzas -> values. Who somebody is is the real JID that the room stamps, never the nick
+(PROTOCOL 4)."""
 
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ _HISTORY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """A message with words. `sender` is its `from`, whole; `unique_id` the stanza-id by `by`, else the origin-id.
+class HeardMessage:
+    """A message with words. `sender` is its `from`, whole; `unique_id` the stanza-id by `by`, else
+    the origin-id.
 
     `unique_id` may be empty. `replaces` is the id of the message that it corrects (XEP-0308)."""
 
@@ -38,7 +40,8 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Occupant:
-    """An occupant's presence. `jid` is the real bare JID, empty if the room hides it; `codes` are the status codes."""
+    """An occupant's presence. `jid` is the real bare JID, empty if the room hides it; `codes` are
+    the status codes."""
 
     nick: str
     jid: str
@@ -69,8 +72,9 @@ def is_history(message: Message) -> bool:
     return any(message.xml.find(tag) is not None for tag in _HISTORY)
 
 
-def heard(message: Message, by: str) -> Heard | None:
-    """What a live message says, with the stanza-id that `by` stamped (XEP-0359; anyone can write others); else None.
+def heard(message: Message, by: str) -> HeardMessage | None:
+    """What a live message says, with the stanza-id that `by` stamped (XEP-0359; anyone can write
+    others); else None.
 
     A body beside a subject is no words (it is a change of subject); text is cut at 4000 characters."""
     if is_history(message) or message.xml.get("type") in ("error", "headline"):
@@ -79,13 +83,18 @@ def heard(message: Message, by: str) -> Heard | None:
     if not body or not body.strip():
         return None
     unique_id = next(
-        (x.get("id", "") for x in message.xml.iterfind(f"{{{ns.STANZA_ID}}}stanza-id") if x.get("by") == by), ""
+        (
+            x.get("id", "")
+            for x in message.xml.iterfind(f"{{{ns.STANZA_ID}}}stanza-id")
+            if x.get("by") == by
+        ),
+        "",
     )
     if not unique_id:
         origin = message.xml.find(f"{{{ns.STANZA_ID}}}origin-id")
         unique_id = "" if origin is None else origin.get("id", "")
     replace = message.xml.find(f"{{{ns.CORRECT}}}replace")
-    return Heard(
+    return HeardMessage(
         sender=message.xml.get("from", ""),
         text=body[:TEXT_LIMIT],
         message_id=message.xml.get("id", ""),
@@ -95,7 +104,8 @@ def heard(message: Message, by: str) -> Heard | None:
 
 
 def occupant(presence: Presence) -> Occupant | None:
-    """What a presence from `ROOM/NICK` says; None for errors and for presences without the room's stamp."""
+    """What a presence from `ROOM/NICK` says; None for errors and for presences without the room's
+    stamp."""
     kind = presence.xml.get("type", "")
     stamp = presence.xml.find(f"{_U}x")
     if kind not in ("", "unavailable") or stamp is None:
@@ -114,7 +124,8 @@ def occupant(presence: Presence) -> Occupant | None:
 
 
 def changed_in(message: Message) -> list[Changed]:
-    """Changes of affiliation in a message from the room itself: of people who are absent, and without a body."""
+    """Changes of affiliation in a message from the room itself: of people who are absent, and
+    without a body."""
     if message.xml.get("type") == "error" or is_history(message):
         return []
     return [
@@ -133,7 +144,8 @@ def join_presence(presence: Presence, room: str, nick: str) -> Presence:
 
 
 def correction(message: Message, replaces: str | None) -> Message:
-    """Give a message its origin-id and, with `replaces`, make it correct the message that first had that id."""
+    """Give a message its origin-id and, with `replaces`, make it correct the message that first had
+    that id."""
     ET.SubElement(message.xml, f"{{{ns.STANZA_ID}}}origin-id", id=message["id"])
     if replaces:
         ET.SubElement(message.xml, f"{{{ns.CORRECT}}}replace", id=replaces)

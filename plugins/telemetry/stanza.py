@@ -1,4 +1,5 @@
-"""`<telemetry/>` <-> Telemetry. By ElementTree: the coordinator reads one a second from every worker."""
+"""`<telemetry/>` <-> Telemetry. By ElementTree: the coordinator reads one a second from every
+worker."""
 
 from __future__ import annotations
 
@@ -6,8 +7,8 @@ import xml.etree.ElementTree as ET
 
 from slixmpp.xmlstream import ElementBase
 
-from agents.core import devices
-from agents.core.model import Accelerator, Arrival, LaneLoad, Telemetry
+from agents.core.model import messages
+from agents.core.model.messages import Accelerator, Arrival, LaneLoad, Telemetry
 from plugins import namespaces as ns
 from plugins.values import BadStanza, clean, integer, number, sentence, show, topic, word
 
@@ -18,16 +19,17 @@ NAME_LIMIT = 128
 FAULT_LIMIT = 300  # of them at most is told
 
 _FIGURES = {
-    "utilisation": devices.UTILISATION,
-    "mem_used_mb": devices.MEMORY_MB,
-    "mem_total_mb": devices.MEMORY_MB,
-    "temperature_c": devices.TEMPERATURE_C,
-    "power_w": devices.POWER_W,
+    "utilisation": messages.UTILISATION,
+    "mem_used_mb": messages.MEMORY_MB,
+    "mem_total_mb": messages.MEMORY_MB,
+    "temperature_c": messages.TEMPERATURE_C,
+    "power_w": messages.POWER_W,
 }
 
 
 class TelemetryStanza(ElementBase):  # type: ignore[misc]
-    """One item of `telemetry/ROLE-NAME`; `<arrival/>` from routers only; an `<accelerator/>` leaves out what it does not know.
+    """One item of `telemetry/ROLE-NAME`; `<arrival/>` from routers only; an `<accelerator/>` leaves
+    out what it does not know.
 
     ::
 
@@ -78,8 +80,10 @@ def telemetry_xml(value: Telemetry) -> ET.Element:
             attributes["fault"] = clean(lane.fault)[:FAULT_LIMIT]
         ET.SubElement(root, f"{{{ns.TELEMETRY}}}lane", attributes)
     for arrival in value.arrivals:
-        ET.SubElement(root, f"{{{ns.TELEMETRY}}}arrival", n=str(arrival.n), rate_eps=show(arrival.rate_eps))
-    for device in value.accelerators[: devices.DEVICES_AT_MOST]:
+        ET.SubElement(
+            root, f"{{{ns.TELEMETRY}}}arrival", n=str(arrival.n), rate_eps=show(arrival.rate_eps)
+        )
+    for device in value.accelerators[: messages.DEVICES_AT_MOST]:
         ET.SubElement(root, f"{{{ns.TELEMETRY}}}accelerator", _attributes(device))
     return root
 
@@ -88,7 +92,7 @@ def _attributes(device: Accelerator) -> dict[str, str]:
     said = {"vendor": device.vendor, "name": clean(device.name)[:NAME_LIMIT]}
     said |= {name: show(x) for name in _FIGURES if (x := getattr(device, name)) is not None}
     if device.faults:
-        said["faults"] = " ".join(device.faults[: devices.FAULTS_AT_MOST])
+        said["faults"] = " ".join(device.faults[: messages.FAULTS_AT_MOST])
     return said
 
 
@@ -117,19 +121,23 @@ def telemetry_of(root: ET.Element) -> Telemetry:
 
 def _accelerators(root: ET.Element) -> tuple[Accelerator, ...]:
     found = root.findall(f"{{{ns.TELEMETRY}}}accelerator")
-    if len(found) > devices.DEVICES_AT_MOST:
-        raise BadStanza(f"accelerator: more than {devices.DEVICES_AT_MOST} of them")
+    if len(found) > messages.DEVICES_AT_MOST:
+        raise BadStanza(f"accelerator: more than {messages.DEVICES_AT_MOST} of them")
     return tuple(_accelerator(x) for x in found)
 
 
 def _accelerator(x: ET.Element) -> Accelerator:
     faults = x.get("faults", "").split()
-    if len(faults) > devices.FAULTS_AT_MOST:
-        raise BadStanza(f"faults: more than {devices.FAULTS_AT_MOST} words")
+    if len(faults) > messages.FAULTS_AT_MOST:
+        raise BadStanza(f"faults: more than {messages.FAULTS_AT_MOST} words")
     return Accelerator(
         word(x.get("vendor"), "vendor"),
         sentence(x.get("name"), NAME_LIMIT),
-        **{n: number(x.get(n), n, low, high) for n, (low, high) in _FIGURES.items() if x.get(n) is not None},
+        **{
+            n: number(x.get(n), n, low, high)
+            for n, (low, high) in _FIGURES.items()
+            if x.get(n) is not None
+        },
         faults=tuple(word(f, "faults") for f in faults),
     )
 

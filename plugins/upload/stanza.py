@@ -1,5 +1,5 @@
-"""Slots of HTTP File Upload (XEP-0363 0.4 and later) <-> values; which service gives them (XEP-0030); a message that is a link
-(XEP-0066)."""
+"""Slots of HTTP File Upload (XEP-0363 0.4 and later) <-> values; which service gives them
+(XEP-0030); a message that is a link (XEP-0066)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ def slot_request(iq: Iq, filename: str, size: int, content_type: str) -> Iq:
 
 
 def slot_of(iq: Iq) -> Slot:
-    """Raises BadStanza. Headers that XEP-0363 does not allow, or that hold line ends, are left out."""
+    """Raises BadStanza. Headers that XEP-0363 does not allow, or that hold line ends, are left
+    out."""
     slot = only(iq.xml, f"{_U}slot")
     put, get = only(slot, f"{_U}put"), only(slot, f"{_U}get")
     headers = []

@@ -1,5 +1,5 @@
-"""Plans are made in a thread: the loop goes on meanwhile, only the newest that is wanted is made, one that fails is told, and
-one that hangs ends it all."""
+"""Plans are made in a thread: the loop goes on meanwhile, only the newest that is wanted is made,
+one that fails is told, and one that hangs ends it all."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from typing import Any, cast
 
 import pytest
 
-from agents.coordinator import perform
-from agents.coordinator.perform import Performer
+from agents.base.errors import LeadershipLost
+from agents.coordinator.performer import Performer
 from agents.core import effects as fx
-from agents.core.coordinator import Event
-from agents.core.model import Leader
-from agents.core.planning.plan import Frame, Moment, Scored
-from agents.errors import LeadershipLost
+from agents.core import events as ev
+from agents.core.coordinator import AnyEvent
+from agents.core.model.placement import Leader
+from agents.core.model.plan import Moment, PlanningFrame, Scored
 
 NOBODY = cast(Any, None)  # Any: what a performer has besides is not used here
 WAIT_S = 5.0
 
 
-def performer(planner: Callable[[Frame, Moment], Scored], tell: Callable[[Event], None]) -> Performer:
-    return Performer(NOBODY, NOBODY, NOBODY, {}, NOBODY, tell, leader=Leader(1, "b"), planner=planner)
+def new_performer(
+    planner: Callable[[PlanningFrame, Moment], Scored], tell: Callable[[AnyEvent], None]
+) -> Performer:
+    return Performer(
+        NOBODY, NOBODY, NOBODY, {}, NOBODY, tell, leader=Leader(1, "b"), planner=planner
+    )
 
 
 def wanted(now_s: float) -> fx.PlanWanted:
@@ -32,14 +36,14 @@ def wanted(now_s: float) -> fx.PlanWanted:
 
 
 async def test_the_loop_goes_on_and_only_the_newest_that_waits_is_made() -> None:
-    begun, go_on, made = threading.Event(), threading.Event(), asyncio.Queue[Event]()
+    begun, go_on, made = threading.Event(), threading.Event(), asyncio.Queue[AnyEvent]()
 
-    def planner(frame: Frame, moment: Moment) -> Scored:
+    def planner(frame: PlanningFrame, moment: Moment) -> Scored:
         begun.set()
         assert go_on.wait(WAIT_S)
         return Scored([], [], frame, moment, NOBODY, NOBODY)
 
-    hands = performer(planner, made.put_nowait)
+    hands = new_performer(planner, made.put_nowait)
     running = asyncio.create_task(hands.run_plans())
     try:
         hands.perform([wanted(1.0)], 0)
@@ -50,7 +54,7 @@ async def test_the_loop_goes_on_and_only_the_newest_that_waits_is_made() -> None
         go_on.set()
         async with asyncio.timeout(WAIT_S):
             told = [await made.get(), await made.get()]
-        assert [e.scored.moment.now_s for e in told if isinstance(e, fx.Planned)] == [1.0, 3.0]
+        assert [e.scored.moment.now_s for e in told if isinstance(e, ev.Planned)] == [1.0, 3.0]
         assert made.empty()
     finally:
         go_on.set()
@@ -60,14 +64,14 @@ async def test_the_loop_goes_on_and_only_the_newest_that_waits_is_made() -> None
 
 
 async def test_a_planner_that_hangs_ends_the_leadership(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perform, "PLAN_S", 0.05)
+    monkeypatch.setattr(new_performer, "PLAN_S", 0.05)
     go_on = threading.Event()
 
-    def planner(frame: Frame, moment: Moment) -> Scored:
+    def planner(frame: PlanningFrame, moment: Moment) -> Scored:
         assert go_on.wait(WAIT_S)
         raise AssertionError
 
-    hands = performer(planner, NOBODY)
+    hands = new_performer(planner, NOBODY)
     hands.perform([wanted(1.0)], 0)
     try:
         with pytest.raises(LeadershipLost, match=r"no plan was made in 0\.05 s"):
@@ -78,21 +82,21 @@ async def test_a_planner_that_hangs_ends_the_leadership(monkeypatch: pytest.Monk
 
 
 async def test_a_planner_that_fails_is_told_and_asked_again() -> None:
-    made = asyncio.Queue[Event]()
+    made = asyncio.Queue[AnyEvent]()
 
-    def planner(frame: Frame, moment: Moment) -> Scored:
+    def planner(frame: PlanningFrame, moment: Moment) -> Scored:
         if moment.now_s < 3:
             raise (ZeroDivisionError if moment.now_s < 2 else TimeoutError)("a flaw")
         return Scored([], [], frame, moment, NOBODY, NOBODY)
 
-    hands = performer(planner, made.put_nowait)
+    hands = new_performer(planner, made.put_nowait)
     running = asyncio.create_task(hands.run_plans())
     try:
         for now_s in (1.0, 2.0, 3.0):
             hands.perform([wanted(now_s)], 0)
             async with asyncio.timeout(WAIT_S):
                 told = await made.get()
-            assert isinstance(told, fx.Planned if now_s == 3 else fx.PlanFailed)
+            assert isinstance(told, ev.Planned if now_s == 3 else fx.PlanFailed)
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -1,4 +1,5 @@
-"""A leader whose record the topic `placement` refuses goes on, and does nothing that it could not write."""
+"""A leader whose record the topic `placement` refuses goes on, and does nothing that it could not
+write."""
 
 from __future__ import annotations
 
@@ -10,22 +11,26 @@ from typing import Any, cast
 
 import pytest
 
-from agents.coordinator import perform
-from agents.coordinator.perform import Performer
+from agents.coordinator import performer
+from agents.coordinator.performer import Performer
 from agents.core import effects as fx
-from agents.core.coordinator import Event
-from agents.core.formats import read_table
-from agents.core.model import LANES, RAW, Kind, Leader, Partition, Placed, State
+from agents.core import events as ev
+from agents.core.coordinator import AnyEvent
+from agents.core.model.placement import Leader, Placed, State, read_table
+from agents.core.model.topology import LANES, RAW, Partition, WorkerKind
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
-from agents.kafka.placement import Offsets as Written
-from agents.kafka.placement import PlacementLog
+from agents.kafka.placement_log import OffsetsByGroup as Written
+from agents.kafka.placement_log import PlacementLog
 from tests.fixtures.kafka import KafkaServer
-from tests.kafka.helpers import alter, until
+from tests.kafka.support import alter, until
 
 NOBODY = cast(Any, None)  # Any: what a performer has besides is not used here
 LIMIT = "max.message.bytes"
-FEW = {Partition(LANES, n): Placed("node-a", "B", 1, 1, State.ASSIGNED, 0, 0, "x" * 300) for n in range(3)}
+FEW = {
+    Partition(LANES, n): Placed("node-a", "B", 1, 1, State.ASSIGNED, 0, 0, "x" * 300)
+    for n in range(3)
+}
 
 
 class World:
@@ -33,24 +38,32 @@ class World:
 
     def __init__(self, server: KafkaServer, topic: str) -> None:
         self.server, self.topic = server, topic
-        self.heard: list[Event] = []
+        self.heard: list[AnyEvent] = []
         self.id = server.name("geolane-coordinator")
         self.log = PlacementLog(server.kafka, topic=topic, transactional_id=self.id)
         self.leases = LeaseMaker(server.kafka, 10_000)
-        offsets = {kind: Offsets(server.kafka, server.name(kind.group)) for kind in Kind}
+        offsets = {kind: Offsets(server.kafka, server.name(kind.group)) for kind in WorkerKind}
         tell = self.heard.append
         self.hands = Performer(
-            NOBODY, self.log, self.leases, offsets, NOBODY, tell, leader=Leader(1, "b"), planner=NOBODY
+            NOBODY,
+            self.log,
+            self.leases,
+            offsets,
+            NOBODY,
+            tell,
+            leader=Leader(1, "b"),
+            planner=NOBODY,
         )
 
     async def limit(self, size: int) -> None:
         await alter(self.server.kafka, self.topic, {LIMIT: str(size)})
 
-    def then(self) -> list[type[Event]]:
-        """What was told after it was refused (once more, should the limit change before it is looked up)."""
+    def then(self) -> list[type[AnyEvent]]:
+        """What was told after it was refused (once more, should the limit change before it is
+        looked up)."""
         return [type(e) for e in self.heard if not isinstance(e, fx.WriteRefused)]
 
-    async def hears(self, kind: type[Event]) -> None:
+    async def hears(self, kind: type[AnyEvent]) -> None:
         async def so() -> bool:
             return any(isinstance(e, kind) for e in self.heard)
 
@@ -81,7 +94,7 @@ async def leading(server: KafkaServer, limit: int = 8 << 20) -> AsyncIterator[Wo
 async def test_what_is_refused_is_told_and_written_once_the_topic_takes_it(
     kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(perform, "WRITE_EVERY_S", 0.1)
+    monkeypatch.setattr(performer, "WRITE_EVERY_S", 0.1)
     async with leading(kafka_server) as w:
         await w.limit(400)  # enough for the record `leader`
         worker = kafka_server.name("node")
@@ -95,14 +108,16 @@ async def test_what_is_refused_is_told_and_written_once_the_topic_takes_it(
                 return w.hands._tried_at > before
 
             await until(again)
-        assert [type(e) for e in w.heard] == [fx.WriteRefused], "told once; what comes after it waits"
+        assert [type(e) for e in w.heard] == [fx.WriteRefused], (
+            "told once; what comes after it waits"
+        )
         [refused] = w.heard
         assert isinstance(refused, fx.WriteRefused)
         assert w.topic in refused.why
         assert "it takes 400" in refused.why
         await w.limit(8 << 20)
-        await w.hears(fx.LeaseMade)
-        assert w.then() == [fx.Written, fx.WriteTaken, fx.LeaseMade]
+        await w.hears(ev.LeaseMade)
+        assert w.then() == [ev.PlacementWritten, fx.WriteTaken, ev.LeaseMade]
     after = PlacementLog(kafka_server.kafka, topic=w.topic, transactional_id=w.id)
     assert read_table(await after.lead()).placed == FEW
     await after.stop()
@@ -111,17 +126,18 @@ async def test_what_is_refused_is_told_and_written_once_the_topic_takes_it(
 async def test_a_leader_that_cannot_even_write_that_it_leads_waits_for_that(
     kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(perform, "WRITE_EVERY_S", 0.1)
+    monkeypatch.setattr(performer, "WRITE_EVERY_S", 0.1)
     async with leading(kafka_server, limit=100) as w:  # a transaction's marker has 78 bytes
         w.hands.perform([fx.Write(FEW)], 0)
         assert [type(e) for e in w.heard] == [fx.WriteRefused]
         await w.limit(8 << 20)
-        await w.hears(fx.Written)
-        assert w.then() == [fx.WriteTaken, fx.Written]
+        await w.hears(ev.PlacementWritten)
+        assert w.then() == [fx.WriteTaken, ev.PlacementWritten]
 
 
 class Transactions:
-    """What a PlacementLog is asked to write, in each transaction: the groups whose offsets are set."""
+    """What a PlacementLog is asked to write, in each transaction: the groups whose offsets are
+    set."""
 
     def __init__(self) -> None:
         self.groups: list[list[str]] = []
@@ -132,10 +148,26 @@ class Transactions:
 
 async def test_a_transaction_sets_offsets_of_one_group() -> None:
     """aiokafka would leave those of a second one out of the transaction."""
-    log, heard = Transactions(), list[Event]()
-    hands = Performer(NOBODY, cast(Any, log), NOBODY, {}, NOBODY, heard.append, leader=Leader(1, "b"), planner=NOBODY)
+    log, heard = Transactions(), list[AnyEvent]()
+    hands = Performer(
+        NOBODY,
+        cast(Any, log),
+        NOBODY,
+        {},
+        NOBODY,
+        heard.append,
+        leader=Leader(1, "b"),
+        planner=NOBODY,
+    )
     lane, raw = Partition(LANES, 0), Partition(RAW, 0)
-    hands.perform([fx.Write(FEW), *(fx.Write(offsets={p: (0, "")}) for p in (lane, lane, raw)), fx.Write(FEW)], 0)
+    hands.perform(
+        [
+            fx.Write(FEW),
+            *(fx.Write(offsets={p: (0, "")}) for p in (lane, lane, raw)),
+            fx.Write(FEW),
+        ],
+        0,
+    )
     work = asyncio.create_task(hands.run_kafka())
 
     async def all_written() -> bool:

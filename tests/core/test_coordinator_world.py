@@ -1,4 +1,5 @@
-"""The core in a hostile world: whatever order things come in, nothing is lost or doubled, and when faults stop, all lanes work again."""
+"""The core in a hostile world: whatever order things come in, nothing is lost or doubled, and when
+faults stop, all lanes work again."""
 
 from __future__ import annotations
 
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agents.core import effects as fx
+from agents.core import events as ev
 from agents.core.coordinator import SPREAD_S, Now
-from agents.core.effects import Wake
-from agents.core.model import Kind, State
+from agents.core.events import Wake
+from agents.core.model.placement import State
+from agents.core.model.topology import WorkerKind
 from tests.core.world import World
 
 WORKERS = st.sampled_from(["node-0", "node-1", "node-2", "router-1"])
@@ -100,7 +103,9 @@ class Hostile(RuleBasedStateMachine):
     @invariant()
     def written_and_known_agree(self) -> None:
         for p, s in self.w.partitions.items():
-            assert self.w.core.fleet.partitions[p] == s or self.w.core.fleet.writing[p] or self.w.kafka
+            assert (
+                self.w.core.fleet.partitions[p] == s or self.w.core.fleet.writing[p] or self.w.kafka
+            )
 
     def teardown(self) -> None:
         self.w.fair(80)
@@ -118,13 +123,13 @@ def test_cold_start_places_everything_once_all_are_there() -> None:
     w.fair(8)
     assert w.all_at_work()
     assert all(s.epoch == 1 for s in w.partitions.values())
-    assert len({s.worker for p, s in w.partitions.items() if p.kind is Kind.NODE}) > 1
+    assert len({s.worker for p, s in w.partitions.items() if p.kind is WorkerKind.NODE}) > 1
 
 
 def test_a_killed_node_loses_its_lanes_at_once_and_only_those_move() -> None:
     w = World(nodes=3, lanes=6)
     w.fair(8)
-    victim = next(s.worker for p, s in w.partitions.items() if p.kind is Kind.NODE)
+    victim = next(s.worker for p, s in w.partitions.items() if p.kind is WorkerKind.NODE)
     before = dict(w.partitions)
     w.crash(victim)
     w.now_s += 0.25
@@ -135,7 +140,9 @@ def test_a_killed_node_loses_its_lanes_at_once_and_only_those_move() -> None:
             w.deliver(0)
     moved = {p for p in before if w.partitions[p] != before[p]}
     assert moved == {p for p, s in before.items() if s.worker == victim}
-    assert all(w.partitions[p].state is State.ASSIGNED and w.partitions[p].epoch == 2 for p in moved)
+    assert all(
+        w.partitions[p].state is State.ASSIGNED and w.partitions[p].epoch == 2 for p in moved
+    )
 
 
 def test_a_new_leader_moves_nothing_without_need() -> None:
@@ -159,19 +166,21 @@ def test_nobody_is_fenced_while_the_coordinator_is_cut_off() -> None:
 def test_who_is_not_in_the_inventory_any_more_is_fenced_until_it_has_worked() -> None:
     w = World(nodes=3, lanes=6)
     w.fair(8)
-    w.leases["node-9"] = replace(w.leases["node-0"], boot="old", transactional_id="geolane-node-9", fenced=False)
+    w.leases["node-9"] = replace(
+        w.leases["node-0"], boot="old", transactional_id="geolane-node-9", fenced=False
+    )
     w.lead()
 
     def asked() -> int:
         return sum(isinstance(e, fx.MakeLease) and e.worker == "node-9" for e in w.kafka)
 
-    w.tell(fx.KafkaUp())
+    w.tell(ev.KafkaUp())
     assert asked() == 1
     w.kafka = deque(e for e in w.kafka if not isinstance(e, fx.MakeLease))
-    w.tell(fx.LeaseFailed("node-9", "Kafka is away"))
+    w.tell(ev.LeaseFailed("node-9", "Kafka is away"))
     assert asked() == 0
     w.now_s += 1.0
-    w.tell(fx.Tick())
+    w.tell(ev.Tick())
     assert asked() == 1
 
 
@@ -192,5 +201,5 @@ def test_what_follows_from_telemetry_is_done_a_few_times_a_second_however_many_t
             for worker in w.procs:
                 w.telemetry(worker)
         assert len(advanced) <= 1 + (w.now_s - began_s) / SPREAD_S
-        w.tell(fx.Tick())
+        w.tell(ev.Tick())
         assert advanced[-1] == w.now_s, "anything else is followed up at once"

@@ -1,4 +1,5 @@
-"""What people ask, workers say and the planner does ends no leader: a fault is told, its state put back, its story kept."""
+"""What people ask, workers say and the planner does ends no leader: a fault is told, its state put
+back, its story kept."""
 
 from __future__ import annotations
 
@@ -11,17 +12,19 @@ from typing import Any
 import pytest
 
 from agents.core import effects as fx
-from agents.core import say
-from agents.core.events_xmpp import AdHoc, Asked, TelemetryIn, WorkerSeen
-from agents.core.forms import Refusal
-from agents.core.model import LANES, RAW, Accelerator, Announcement, Health, Intent, Partition, State, Telemetry
+from agents.core import events as ev
+from agents.core.events import AdHoc, QuestionAsked, TelemetryIn, WorkerSeen
+from agents.core.fleet import placing, reconcile
+from agents.core.fleet.incidents import News
+from agents.core.fleet.troubles import TroubleKind as Trouble
+from agents.core.model.forms import FormRefusal
+from agents.core.model.messages import Accelerator, Announcement, Health, Telemetry
+from agents.core.model.placement import Intent, State
+from agents.core.model.plan import Moment
+from agents.core.model.topology import LANES, RAW, Partition
 from agents.core.operators.command import Context, Dry, Fetch, Result
-from agents.core.operators.commands import COMMANDS
-from agents.core.operators.dialogs import BY_FORM
-from agents.core.operators.news import News
-from agents.core.planning import placing
-from agents.core.planning.plan import Moment
-from agents.core.troubles import Kind as Trouble
+from agents.core.operators.form_dialogs import BY_FORM
+from agents.core.operators.registry import COMMANDS
 from tests.core.world import World
 
 ANA, BEN = "ana@d", "ben@d"
@@ -32,18 +35,20 @@ _ids = itertools.count()
 def w() -> World:
     world = World(nodes=3, lanes=6)
     world.fair(8)
-    world.tell(fx.AffiliationsRead({ANA: "owner", BEN: "member"}))
+    world.tell(ev.AffiliationsRead({ANA: "owner", BEN: "member"}))
     world.said.clear()
     return world
 
 
 def ask(w: World, text: str, who: str = ANA) -> str:
     before, n = len(w.said), next(_ids)
-    w.tell(Asked(who, who.partition("@")[0], text, True, f"s{n}", None, f"m{n}"))
+    w.tell(QuestionAsked(who, who.partition("@")[0], text, True, f"s{n}", None, f"m{n}"))
     return "\n".join(w.said[before:])
 
 
-def instead(monkeypatch: pytest.MonkeyPatch, name: str, run: Callable[[Context, Sequence[str]], Result]) -> None:
+def instead(
+    monkeypatch: pytest.MonkeyPatch, name: str, run: Callable[[Context, Sequence[str]], Result]
+) -> None:
     """The command `name` does this from now on."""
     other = replace(COMMANDS[name], run=run)
     monkeypatch.setitem(COMMANDS, name, other)
@@ -61,16 +66,18 @@ def faults(w: World, event: Any) -> list[fx.Fault]:
 def test_a_worker_that_was_never_heard_can_be_asked_about(w: World) -> None:
     w.procs.clear()
     w.lead()
-    w.tell(fx.AffiliationsRead({BEN: "member"}))
+    w.tell(ev.AffiliationsRead({BEN: "member"}))
     assert "Nothing is heard of it" in ask(w, "!node 1", BEN)
     assert not w.core.guard.counts
 
 
-def test_a_look_that_fails_is_answered_with_an_id_and_ends_nobody(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_that_fails_is_answered_with_an_id_and_ends_nobody(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     instead(monkeypatch, "status", fails)
     answer = ask(w, "!status", BEN)
     assert "failed at that (fault id" in answer
-    (fault,) = faults(w, Asked(BEN, "ben", "!status", True, "again", None, "again"))
+    (fault,) = faults(w, QuestionAsked(BEN, "ben", "!status", True, "again", None, "again"))
     assert "RuntimeError" in fault.story
     assert "test_guard.py" in fault.story
     assert "'!status'" in fault.event
@@ -86,12 +93,14 @@ def test_a_form_that_fails_is_refused_with_an_id(w: World, monkeypatch: pytest.M
     instead(monkeypatch, "status", fails)
     w.tell(AdHoc("r1", BEN, "status", "", "execute"))
     refusal = w.answered[-1].answer
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, FormRefusal)
     assert refusal.condition == "internal-server-error"
     assert "fault id" in refusal.text
 
 
-def test_an_act_that_fails_half_way_has_done_nothing(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_act_that_fails_half_way_has_done_nothing(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     p = Partition(LANES, 0)
 
     def half(c: Context, args: Sequence[str]) -> Dry:
@@ -118,16 +127,22 @@ def test_an_act_that_fails_half_way_has_done_nothing(w: World, monkeypatch: pyte
     assert not core.fleet.writing
     assert not core.fleet.held
     assert not core.desk.rollout.queue
-    assert (dict(core.placing.watch.cooldown), core.fleet.version, list(core.news.incidents)) == before
+    assert (
+        dict(core.placing.watch.cooldown),
+        core.fleet.version,
+        list(core.news.incidents),
+    ) == before
     w.fair(5)
     assert w.all_at_work()
 
 
-def test_what_was_found_and_fails_is_answered_all_the_same(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_found_and_fails_is_answered_all_the_same(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     instead(monkeypatch, "status", lambda c, args: Fetch("something", fails))
     assert ask(w, "!status", BEN) == ""
     before = len(w.said)
-    w.tell(fx.Found(w.errands[-1].ref, "found"))
+    w.tell(ev.QueryFinished(w.errands[-1].ref, "found"))
     assert "fault id" in w.said[before]
     assert w.core.guard.counts["errand"] == 1
 
@@ -137,7 +152,9 @@ def test_what_a_worker_says_ends_no_leader(w: World, monkeypatch: pytest.MonkeyP
     for _ in range(3):
         w.pass_s(1.0)
     assert w.core.guard.counts["worker"] >= 3
-    assert sum("A fault of mine in a worker" in n.text for n in w.noted if n.kind == "alert") <= 4, "told once for each"
+    assert (
+        sum("A fault of mine in a worker" in n.text for n in w.noted if n.kind == "alert") <= 4
+    ), "told once for each"
     assert w.all_at_work()
 
 
@@ -149,7 +166,9 @@ def plan_failed(w: World) -> list[str]:
     return [t.text for t in w.core.news.troubles.standing() if t.kind is Trouble.PLAN_FAILED]
 
 
-def test_a_plan_that_is_not_made_ends_no_leader_and_is_tried_again_ever_less_often(w: World) -> None:
+def test_a_plan_that_is_not_made_ends_no_leader_and_is_tried_again_ever_less_often(
+    w: World,
+) -> None:
     before, w.plans_at_once, tries = dict(w.partitions), False, 0
     for _ in range(300):
         if w.plan is not None:
@@ -159,7 +178,10 @@ def test_a_plan_that_is_not_made_ends_no_leader_and_is_tried_again_ever_less_oft
         w.pass_s(1.0)
     assert 5 < tries < 15
     assert w.partitions == before, "the last placement is kept"
-    assert "The planner fails: ZeroDivisionError: a flaw. Every lane stays where it is" in plan_failed(w)[0]
+    assert (
+        "The planner fails: ZeroDivisionError: a flaw. Every lane stays where it is"
+        in plan_failed(w)[0]
+    )
     assert sum("The planner fails" in n.text for n in w.noted) == 1, "told once"
     assert w.core.guard.counts["plan"] == tries
     w.plans_at_once = True
@@ -209,18 +231,68 @@ def test_the_story_of_a_plan_is_logged(w: World) -> None:
 
 
 def test_a_fault_in_a_tick_ends_the_leader(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """State that was advanced half-way would stay so; whoever leads next begins from what is written."""
-    monkeypatch.setattr(say, "say", fails)
+    """State that was advanced half-way would stay so; whoever leads next begins from what is
+    written."""
+    monkeypatch.setattr(reconcile, "say", fails)
     with pytest.raises(RuntimeError):
-        w.tell(fx.Tick())
+        w.tell(ev.Tick())
 
 
 WORDS = (
-    "0", "1", "5", "7", "-1", "99999999999999999999", "node-0", "node-1", "router-1", "1m", "7d", "0s", "-10m", "s0", "s1", "x4",
-    "xNaN", "x1e999", "rewind", "drain", "lose", "add", "rate", "list", "show", "replay", "lag", "alerts", "placement", "kind=alert",
-    "by=ana", "node=1", "lane=0", "since=1h", "page=2", "all", "stop", "cooldown_s", "commit_gap_ms", "nan", "inf", "default",
-    "\u202e", "\u0661", "=", "a=b", "'", "%s", "{0}", "10:00", "2026-13-01T00:00:00Z", "0.5", "1e9",
-)  # fmt: skip
+    "0",
+    "1",
+    "5",
+    "7",
+    "-1",
+    "99999999999999999999",
+    "node-0",
+    "node-1",
+    "router-1",
+    "1m",
+    "7d",
+    "0s",
+    "-10m",
+    "s0",
+    "s1",
+    "x4",
+    "xNaN",
+    "x1e999",
+    "rewind",
+    "drain",
+    "lose",
+    "add",
+    "rate",
+    "list",
+    "show",
+    "replay",
+    "lag",
+    "alerts",
+    "placement",
+    "kind=alert",
+    "by=ana",
+    "node=1",
+    "lane=0",
+    "since=1h",
+    "page=2",
+    "all",
+    "stop",
+    "cooldown_s",
+    "commit_gap_ms",
+    "nan",
+    "inf",
+    "default",
+    "\u202e",
+    "\u0661",
+    "=",
+    "a=b",
+    "'",
+    "%s",
+    "{0}",
+    "10:00",
+    "2026-13-01T00:00:00Z",
+    "0.5",
+    "1e9",
+)
 
 
 def test_no_words_in_any_state_of_the_fleet_make_a_command_fail(w: World) -> None:
@@ -234,9 +306,16 @@ def test_no_words_in_any_state_of_the_fleet_make_a_command_fail(w: World) -> Non
     def strange() -> None:
         w.start("node-1") if "node-1" not in w.procs else None
         boot = w.procs["node-1"].boot
-        w.tell(WorkerSeen(Announcement("node-1", Health.XA, boot, "odd", "x" * 1000, "nowhere", 1e-12)))
+        w.tell(
+            WorkerSeen(Announcement("node-1", Health.XA, boot, "odd", "x" * 1000, "nowhere", 1e-12))
+        )
         device = Accelerator("nvidia", "H100", 0.0, None, 1.0, None, None, ("lost",))
-        w.tell(TelemetryIn("node-1", Telemetry(boot, 10**6, "", 0.0, 0.0, accelerators=(device,), pipeline="p@1")))
+        w.tell(
+            TelemetryIn(
+                "node-1",
+                Telemetry(boot, 10**6, "", 0.0, 0.0, accelerators=(device,), pipeline="p@1"),
+            )
+        )
 
     def nothing() -> None:
         """As it is at work."""
@@ -250,12 +329,12 @@ def test_no_words_in_any_state_of_the_fleet_make_a_command_fail(w: World) -> Non
     )
     for state in states:
         state()
-        w.tell(fx.AffiliationsRead({ANA: "owner", BEN: "member"}))
+        w.tell(ev.AffiliationsRead({ANA: "owner", BEN: "member"}))
         for _ in range(100):
             words = [rng.choice(list(COMMANDS)), *rng.choices(WORDS, k=rng.randrange(5))]
             w.now_s += 2
             ask(w, "!" + " ".join(words))
             if w.errands and rng.random() < 0.5:
                 errand = w.errands.pop()
-                w.tell(fx.Found(errand.ref, error="nothing was found"))
+                w.tell(ev.QueryFinished(errand.ref, error="nothing was found"))
             assert not w.core.guard.counts, words

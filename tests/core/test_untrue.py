@@ -1,11 +1,15 @@
-"""What a worker answers is checked against Kafka before it is written: no number of its own invention ends in `placement`."""
+"""What a worker answers is checked against Kafka before it is written: no number of its own
+invention ends in `placement`."""
 
 from __future__ import annotations
 
 from agents.core import effects as fx
-from agents.core.model import LANES, Answer, Grant, Partition, ReleaseCommand, State
-from agents.core.planning.inputs import Target
-from agents.core.troubles import Kind
+from agents.core import events as ev
+from agents.core.fleet.placing_inputs import Target
+from agents.core.fleet.troubles import TroubleKind
+from agents.core.model.messages import Grant, ReleaseCommand, WorkerAnswer
+from agents.core.model.placement import State
+from agents.core.model.topology import LANES, Partition
 from tests.core.world import World
 
 P = Partition(LANES, 3)
@@ -24,12 +28,14 @@ def asked_back(w: World) -> fx.Send:
 
 def answer(w: World, send: fx.Send, offset: int) -> None:
     lanes = tuple(Grant(g.n, g.epoch, offset) for g in send.command.lanes)  # type: ignore[union-attr]
-    w.tell(fx.Answered(send.worker, send.command, Answer(lanes)))
+    w.tell(ev.Answered(send.worker, send.command, WorkerAnswer(lanes)))
     w.kafka_step()  # Kafka is asked
     w.kafka_step()  # what follows is written
 
 
-def test_a_release_at_an_offset_that_kafka_does_not_show_is_asked_again_then_its_worker_is_fenced() -> None:
+def test_a_release_at_an_offset_that_kafka_does_not_show_is_asked_again_then_its_worker_is_fenced() -> (
+    None
+):
     w = World(nodes=3, lanes=6)
     w.fair(20)
     owner, at = w.partitions[P].worker, w.committed[P]
@@ -45,13 +51,15 @@ def test_a_release_at_an_offset_that_kafka_does_not_show_is_asked_again_then_its
     assert w.leases[owner].fenced
     assert w.partitions[P].worker != owner
     assert w.partitions[P].offset == at
-    [told] = [t for t in w.core.news.troubles.standing() if t.kind is Kind.UNTRUE_ANSWER]
+    [told] = [t for t in w.core.news.troubles.standing() if t.kind is TroubleKind.UNTRUE_ANSWER]
     assert told.about == owner
     assert f"released lane 3 at 1,000,000,000,000,000, Kafka shows {at}" in told.text
     w.procs.pop(owner)
     w.fair(80)
     assert w.all_at_work()
-    assert not [t for t in w.core.news.troubles.standing() if t.kind is Kind.UNTRUE_ANSWER], "its next boot behaves"
+    assert not [
+        t for t in w.core.news.troubles.standing() if t.kind is TroubleKind.UNTRUE_ANSWER
+    ], "its next boot behaves"
 
 
 def test_it_is_over_too_once_the_worker_has_left_the_fleet() -> None:
@@ -87,5 +95,5 @@ def test_a_partition_that_was_not_asked_for_is_asked_of_nobody() -> None:
     w.fair(10)
     send = asked_back(w)
     lanes = tuple(Grant(n, 1, 5) for n in range(1000, 1010))
-    w.tell(fx.Answered(send.worker, send.command, Answer(lanes)))
+    w.tell(ev.Answered(send.worker, send.command, WorkerAnswer(lanes)))
     assert [e.answer.lanes for e in w.kafka if isinstance(e, fx.ReadRelease)] == [()]

@@ -1,7 +1,9 @@
-"""A small world around the real core and the real Tenure: Kafka's fencing, a lossy command channel, workers that crash and freeze.
+"""A small world around the real core and the real Tenure: Kafka's fencing, a lossy command channel,
+workers that crash and freeze.
 
-Time, order and loss are the caller's to choose. Kafka asserts what must never happen (named as in tests/handover_model):
-S1 an offset is committed once, in order; S2 after a hand-over the former owner commits nothing."""
+Time, order and loss are the caller's to choose. Kafka asserts what must never happen (named as in
+tests/handover_model): S1 an offset is committed once, in order; S2 after a hand-over the former
+owner commits nothing."""
 
 from __future__ import annotations
 
@@ -12,42 +14,33 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from agents.base.errors import CommandRefused, StaleEpoch
 from agents.core import effects as fx
-from agents.core.coordinator import Coordinator, Event, Now
-from agents.core.events_xmpp import Led, LinkDown, TelemetryIn, WorkerSeen
-from agents.core.inventory import Inventory
-from agents.core.model import (
-    LANES,
-    RAW,
-    UNTUNED,
+from agents.core import events as ev
+from agents.core.coordinator import AnyEvent, Coordinator, Now
+from agents.core.events import Led, LinkDown, TelemetryIn, WorkerSeen
+from agents.core.fleet.placing_inputs import PlacingSettings
+from agents.core.lanes.tenure import End, GiveBack, Take, TakeLease, Tenure
+from agents.core.model.inventory import Inventory
+from agents.core.model.messages import (
     Announcement,
-    Answer,
     AssignCommand,
     Grant,
     Health,
-    Intent,
-    Kind,
     LaneLoad,
-    Lease,
-    Partition,
-    Placed,
     ReleaseCommand,
-    Site,
-    State,
     Telemetry,
-    Tuning,
+    WorkerAnswer,
     WorkerCommand,
-    WorkerSpec,
 )
-from agents.core.planning.inputs import LanePlaces, PlacingSettings
-from agents.core.planning.plan import Calm
+from agents.core.model.placement import UNTUNED, Intent, Lease, Placed, State, Tuning
+from agents.core.model.plan import Decided, LanePlaces
+from agents.core.model.topology import LANES, RAW, Partition, Site, WorkerKind, WorkerSpec
 from agents.core.planning.planner import score
-from agents.core.replay.decisions import Decided
-from agents.core.tenure import End, GiveBack, Take, TakeLease, Tenure
-from agents.data import read_rtt
-from agents.errors import CommandRefused, StaleEpoch
+from agents.geodata import read_rtt
+from agents.settings.calm import Calm
 from kernels import Numerics
-from kernels.assign import solve
+from kernels.placement.assign import solve
 from kernels.reference import costs
 
 RTT = read_rtt()
@@ -58,19 +51,31 @@ def inventory(nodes: int, capacity_eps: float = 2000.0) -> Inventory:
     regions = RTT.regions
     sites = {
         f"s{i}": Site(
-            f"s{i}", float(RTT.lat[i % len(regions)]), float(RTT.lon[i % len(regions)]), regions[i % len(regions)]
+            f"s{i}",
+            float(RTT.lat[i % len(regions)]),
+            float(RTT.lon[i % len(regions)]),
+            regions[i % len(regions)],
         )
         for i in range(nodes)
     }
-    workers = {f"node-{i}": WorkerSpec(f"node-{i}", Kind.NODE, f"s{i}", capacity_eps) for i in range(nodes)}
-    workers["router-1"] = WorkerSpec("router-1", Kind.ROUTER, "s0", 50_000.0)
+    workers = {
+        f"node-{i}": WorkerSpec(f"node-{i}", WorkerKind.NODE, f"s{i}", capacity_eps)
+        for i in range(nodes)
+    }
+    workers["router-1"] = WorkerSpec("router-1", WorkerKind.ROUTER, "s0", 50_000.0)
     return Inventory(sites, workers)
 
 
 def new_core(
-    inv: Inventory, lanes: int, now: Now, epoch: int = 1, partitions: Mapping[Partition, Placed] | None = None,
-    leases: Mapping[str, Lease] | None = None, intents: Mapping[str, Intent] | None = None, tuning: Tuning = UNTUNED,
-) -> Coordinator:  # fmt: skip
+    inv: Inventory,
+    lanes: int,
+    now: Now,
+    epoch: int = 1,
+    partitions: Mapping[Partition, Placed] | None = None,
+    leases: Mapping[str, Lease] | None = None,
+    intents: Mapping[str, Intent] | None = None,
+    tuning: Tuning = UNTUNED,
+) -> Coordinator:
     ids = itertools.count(1)
     sites = list(inv.sites.values())
     beside = [sites[n % len(sites)] for n in range(lanes)]
@@ -79,10 +84,15 @@ def new_core(
         LanePlaces(tuple(x.lat for x in beside), tuple(x.lon for x in beside), (50.0,) * lanes),
         NUMERICS,
         PlacingSettings(Calm(), RTT),
-        leader_epoch=epoch, partitions=partitions or {}, leases=leases or {}, intents=intents or {}, tuning=tuning,
+        leader_epoch=epoch,
+        partitions=partitions or {},
+        leases=leases or {},
+        intents=intents or {},
+        tuning=tuning,
         expected=[*(Partition(LANES, n) for n in range(lanes)), Partition(RAW, 0)],
-        token=lambda: f"id{next(ids)}", now=now,
-    )  # fmt: skip
+        token=lambda: f"id{next(ids)}",
+        now=now,
+    )
 
 
 @dataclass
@@ -113,7 +123,9 @@ class World:
     procs: dict[str, Process] = field(default_factory=dict)
     boots: int = 0
     leader_epoch: int = 0
-    kafka: deque[fx.MakeLease | fx.Write | fx.ReadOffsets | fx.ReadRelease] = field(default_factory=deque)
+    kafka: deque[fx.MakeLease | fx.Write | fx.ReadOffsets | fx.ReadRelease] = field(
+        default_factory=deque
+    )
     sends: list[fx.Send] = field(default_factory=list)
     pings: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -144,9 +156,16 @@ class World:
         self.plan = None
         self.leader_epoch += 1
         self.core = new_core(
-            self.inv, self.lanes, self.now, self.leader_epoch, self.partitions, self.leases, self.intents, self.tuning
+            self.inv,
+            self.lanes,
+            self.now,
+            self.leader_epoch,
+            self.partitions,
+            self.leases,
+            self.intents,
+            self.tuning,
         )
-        self.tell(fx.KafkaUp())
+        self.tell(ev.KafkaUp())
         self.tell(Led())
         for worker in list(self.procs):
             self.announce(worker)
@@ -160,9 +179,9 @@ class World:
     def read(self, inv: Inventory) -> None:
         """The inventory's file is another one; whoever leads next reads that."""
         self.inv = inv
-        self.tell(fx.InventoryRead(inv, self.core.placing.places))
+        self.tell(ev.InventoryRead(inv, self.core.placing.places))
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: AnyEvent) -> None:
         for effect in self.core.handle(event, self.now):
             self._perform(effect)
         self.core.fleet.validate()
@@ -173,7 +192,7 @@ class World:
         """The plan that is wanted, if any, is made of what was known when it was asked for."""
         if (wanted := self.plan) is not None:
             self.plan = None
-            self.tell(fx.Planned(score(wanted.frame, wanted.moment, NUMERICS)))
+            self.tell(ev.Planned(score(wanted.frame, wanted.moment, NUMERICS)))
 
     def _perform(self, effect: fx.Effect) -> None:
         match effect:
@@ -209,7 +228,7 @@ class World:
             case fx.MakeLease(worker, boot, tid, partitions):
                 self.epochs[tid] = self.epochs.get(tid, -1) + 1
                 found = {p: self.committed[p] for p in partitions if p in self.committed}
-                self.tell(fx.LeaseMade(worker, boot, tid, 7, self.epochs[tid], found))
+                self.tell(ev.LeaseMade(worker, boot, tid, 7, self.epochs[tid], found))
             case fx.Write(partitions, leases, intents, then, tuning, offsets):
                 self.partitions |= partitions
                 self.leases |= leases
@@ -220,15 +239,19 @@ class World:
                         self.intents[name] = intent
                 self.tuning = tuning or self.tuning
                 self.committed |= {p: at for p, (at, _) in offsets.items()}
-                self.tell(fx.Written(partitions, leases, intents, tuning))
+                self.tell(ev.PlacementWritten(partitions, leases, intents, tuning))
                 for follow in then:
                     self._perform(follow)
             case fx.ReadRelease(worker, command, answer):
                 parts = [Partition(command.topic, g.n) for g in answer.lanes]
                 found = {p: self.committed[p] for p in parts if p in self.committed}
-                self.tell(fx.ReleaseRead(worker, command, answer, found, dict.fromkeys(parts, self.records)))
+                self.tell(
+                    fx.ReleaseRead(
+                        worker, command, answer, found, dict.fromkeys(parts, self.records)
+                    )
+                )
             case fx.ReadOffsets(partitions):
-                self.tell(fx.OffsetsRead({p: self.committed.get(p, 0) for p in partitions}))
+                self.tell(ev.OffsetsRead({p: self.committed.get(p, 0) for p in partitions}))
 
     def kafka_steps(self) -> None:
         """All of them, until nothing is left to be written."""
@@ -240,7 +263,7 @@ class World:
     def start(self, worker: str) -> None:
         self.boots += 1
         boot = f"b{self.boots}"
-        kind = Kind(worker.partition("-")[0])
+        kind = WorkerKind(worker.partition("-")[0])
         self.procs[worker] = Process(worker, boot, Tenure(kind.topic, boot))
         self.announce(worker)
 
@@ -248,7 +271,11 @@ class World:
         if worker in self.procs:  # the server answers for a frozen one too
             boot = self.procs[worker].boot
             self.tell(
-                WorkerSeen(Announcement(worker, Health.AVAILABLE, boot=boot, state="working", capacity_eps=2000.0))
+                WorkerSeen(
+                    Announcement(
+                        worker, Health.AVAILABLE, boot=boot, state="working", capacity_eps=2000.0
+                    )
+                )
             )
 
     def crash(self, worker: str) -> None:
@@ -259,29 +286,36 @@ class World:
         p = self.procs[worker]
         if not p.frozen:
             p.seq += 1
-            owned = tuple(LaneLoad(p.tenure.topic, n, epoch, 10.0, 0, 1.0, 2.0) for n, epoch in p.tenure.owned())
-            self.tell(TelemetryIn(worker, Telemetry(p.boot, p.seq, "", 0.1, 40.0, tuning=p.tuning, lanes=owned)))
+            owned = tuple(
+                LaneLoad(p.tenure.topic, n, epoch, 10.0, 0, 1.0, 2.0)
+                for n, epoch in p.tenure.owned()
+            )
+            self.tell(
+                TelemetryIn(
+                    worker, Telemetry(p.boot, p.seq, "", 0.1, 40.0, tuning=p.tuning, lanes=owned)
+                )
+            )
 
     def deliver(self, i: int) -> None:
         """One of the commands under way arrives (any order), is obeyed, and answered."""
         send = self.sends.pop(i % len(self.sends))
         p = self.procs.get(send.worker)
         if p is None or p.frozen:
-            self.tell(fx.Unanswered(send.worker, send.command))
+            self.tell(ev.CommandUnanswered(send.worker, send.command))
             return
         try:
             self._obey(p, send.command)
         except StaleEpoch as e:
-            self.tell(fx.Refused(send.worker, send.command, "conflict", e.seen))
+            self.tell(ev.CommandWasRefused(send.worker, send.command, "conflict", e.seen))
         except CommandRefused as e:
-            self.tell(fx.Refused(send.worker, send.command, e.condition))
+            self.tell(ev.CommandWasRefused(send.worker, send.command, e.condition))
         else:
             if send.worker in self.procs:
-                self.tell(fx.Answered(send.worker, send.command, self._answer(p, send.command)))
+                self.tell(ev.Answered(send.worker, send.command, self._answer(p, send.command)))
 
     def lose(self, i: int) -> None:
         send = self.sends.pop(i % len(self.sends))
-        self.tell(fx.Unanswered(send.worker, send.command))
+        self.tell(ev.CommandUnanswered(send.worker, send.command))
 
     def _obey(self, p: Process, command: WorkerCommand) -> None:
         for effect in p.tenure.obey(command):
@@ -296,17 +330,20 @@ class World:
                 case TakeLease():
                     pass
 
-    def _answer(self, p: Process, command: WorkerCommand) -> Answer:
+    def _answer(self, p: Process, command: WorkerCommand) -> WorkerAnswer:
         match command:
             case ReleaseCommand(lanes=grants):
                 at = [(g, p.tenure.released_at(g.n, g.epoch)) for g in grants]
-                return Answer(tuple(Grant(g.n, g.epoch, offset) for g, offset in at if offset is not None))
+                return WorkerAnswer(
+                    tuple(Grant(g.n, g.epoch, offset) for g, offset in at if offset is not None)
+                )
             case AssignCommand():
-                return Answer(tuple(Grant(n, epoch, 0) for n, epoch in p.tenure.owned()))
-        return Answer()
+                return WorkerAnswer(tuple(Grant(n, epoch, 0) for n, epoch in p.tenure.owned()))
+        return WorkerAnswer()
 
     def commit(self, worker: str, n: int = 1) -> None:
-        """It commits a batch of each partition that it owns, if Kafka lets it; a refused one ends it."""
+        """It commits a batch of each partition that it owns, if Kafka lets it; a refused one ends
+        it."""
         p = self.procs[worker]
         lease = p.tenure.lease
         if p.frozen or lease is None:
@@ -316,8 +353,12 @@ class World:
                 self.crash(worker)
                 return
             written = self.partitions[partition]
-            assert (written.worker, written.boot) == (worker, p.boot), f"S2 {partition}: {written} {p}"
-            assert written.epoch == p.tenure.owns(partition.n), f"S2 epoch {partition}: {written} {p}"
+            assert (written.worker, written.boot) == (worker, p.boot), (
+                f"S2 {partition}: {written} {p}"
+            )
+            assert written.epoch == p.tenure.owns(partition.n), (
+                f"S2 epoch {partition}: {written} {p}"
+            )
             assert p.position[partition] == self.committed.get(partition, 0), (
                 f"S1 {partition} at {p.position[partition]}"
             )
@@ -333,8 +374,8 @@ class World:
                 self.telemetry(worker)
         for worker in asked:
             proc = self.procs.get(worker)
-            self.tell(fx.Ponged(worker, proc is not None and not proc.frozen))
-        self.tell(fx.Tick())
+            self.tell(ev.Ponged(worker, proc is not None and not proc.frozen))
+        self.tell(ev.Tick())
 
     def cut(self) -> None:
         """The coordinator loses XMPP and is back."""
@@ -367,6 +408,8 @@ class World:
 
     def all_at_work(self) -> bool:
         return all(
-            s.state is State.ASSIGNED and s.worker in self.procs and p in self.procs[s.worker].position
+            s.state is State.ASSIGNED
+            and s.worker in self.procs
+            and p in self.procs[s.worker].position
             for p, s in self.core.fleet.partitions.items()
         )

@@ -1,4 +1,5 @@
-"""A raw slixmpp session for tests of what the *server* allows: no reconnect, no policy, every refusal is visible."""
+"""A raw slixmpp session for tests of what the *server* allows: no reconnect, no policy, every
+refusal is visible."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ EVENT = "{http://jabber.org/protocol/pubsub#event}"
 
 @dataclass
 class Client:
-    """`raw`: slixmpp's client (untyped). `messages`, `presences`: what came, in order, as XML. `end`: why the session ended."""
+    """`raw`: slixmpp's client (untyped). `messages`, `presences`: what came, in order, as XML.
+    `end`: why the session ended."""
 
     raw: Any
     messages: asyncio.Queue[ET.Element] = field(default_factory=asyncio.Queue)
@@ -46,7 +48,8 @@ class Client:
                     return found
 
     async def iq(self, kind: str, to: str, payload: str) -> ET.Element:
-        """Send one IQ and return the answer. Raises slixmpp's IqError with the server's condition."""
+        """Send one IQ and return the answer. Raises slixmpp's IqError with the server's
+        condition."""
         stanza = self.raw.make_iq(itype=kind, ito=to)
         stanza.append(ET.fromstring(payload))
         answer: ET.Element = (await stanza.send(timeout=WAIT_S)).xml
@@ -73,9 +76,15 @@ def _context(server: XmppServer) -> ssl.SSLContext:
 
 @contextlib.asynccontextmanager
 async def session(
-    server: XmppServer, account: str, resource: str = "etl", *, priority: int | None = 0, password: str | None = None
+    server: XmppServer,
+    account: str,
+    resource: str = "etl",
+    *,
+    priority: int | None = 0,
+    password: str | None = None,
 ) -> AsyncIterator[Client]:
-    """A session of `account`, with presence unless `priority` is None. Raises ConnectionRefusedError with the server's reason."""
+    """A session of `account`, with presence unless `priority` is None. Raises
+    ConnectionRefusedError with the server's reason."""
     jid = f"{server.jid(account)}/{resource}"
     raw = ClientXMPP(jid, password or server.password(account), ssl_context=_context(server))
     raw.enable_direct_tls = False
@@ -98,8 +107,12 @@ async def session(
     raw.add_event_handler("stream_error", lambda error: ended(error["condition"]))
     raw.add_event_handler("session_bind", lambda jid: None if jid.full else ended("conflict"))
     raw.add_event_handler("disconnected", ended)
-    every_message = StanzaPath("message")  # slixmpp's event `message` leaves out those without a body
-    raw.register_handler(Callback("all", every_message, lambda m: client.messages.put_nowait(m.xml)))
+    every_message = StanzaPath(
+        "message"
+    )  # slixmpp's event `message` leaves out those without a body
+    raw.register_handler(
+        Callback("all", every_message, lambda m: client.messages.put_nowait(m.xml))
+    )
     raw.add_event_handler("presence", lambda p: client.presences.put_nowait(p.xml))
     raw.add_event_handler("presence_error", lambda p: client.presences.put_nowait(p.xml))
     raw.connect("127.0.0.1", server.server.c2s_port)
@@ -110,7 +123,9 @@ async def session(
         yield client
     finally:
         raw.abort()
-        await asyncio.wait([asyncio.ensure_future(raw.disconnected)], timeout=1) if raw.transport else None
+        await asyncio.wait(
+            [asyncio.ensure_future(raw.disconnected)], timeout=1
+        ) if raw.transport else None
 
 
 # ---- XEP-0060, by hand: what is sent is what the test says ----
@@ -118,13 +133,17 @@ async def session(
 
 def publish(feed: str, content: str = "<x xmlns='urn:test'/>", item: str = "current") -> str:
     return (
-        f"<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='{feed}'><item id='{item}'>{content}</item>"
+        f"<pubsub xmlns='http://jabber.org/protocol/pubsub'><publish node='{feed}'><item "
+        f"id='{item}'>{content}</item>"
         "</publish></pubsub>"
     )
 
 
 def subscribe(feed: str, jid: str) -> str:
-    return f"<pubsub xmlns='http://jabber.org/protocol/pubsub'><subscribe node='{feed}' jid='{jid}'/></pubsub>"
+    return (
+        f"<pubsub xmlns='http://jabber.org/protocol/pubsub'><subscribe node='{feed}' "
+        f"jid='{jid}'/></pubsub>"
+    )
 
 
 def items(feed: str) -> str:

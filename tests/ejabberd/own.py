@@ -1,7 +1,9 @@
-"""A server of one's own: ejabberd/own.yml with another domain, free ports on loopback and folders of the test's, else as it is.
+"""A server of one's own: ejabberd/own.yml with another domain, free ports on loopback and folders
+of the test's, else as it is.
 
-Another version than the installed one: unpack its packages (dpkg -x) and say where their Erlang libraries are,
-EJABBERD_LIBRARIES=DIR/usr/lib/erlang/lib:DIR/usr/lib/x86_64-linux-gnu pytest tests/ejabberd/test_own_server.py"""
+Another version than the installed one: unpack its packages (dpkg -x) and say where their Erlang
+libraries are, EJABBERD_LIBRARIES=DIR/usr/lib/erlang/lib:DIR/usr/lib/x86_64-linux-gnu pytest
+tests/ejabberd/test_own_server.py"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ import datetime
 import os
 from pathlib import Path
 
-from agents import ports, settings
+from agents import settings
+from agents.base import ports
 from agents.settings import Ejabberd, Settings, Xmpp
 from ejabberd import certificate
 from ejabberd.server import Server, hosts
@@ -75,7 +78,9 @@ class OwnServer(Server):
     def settings(self, password_file: Path, password: str = ADMIN_PASSWORD) -> Settings:
         """As an administrator writes them; the password is put into `password_file`."""
         return settings.Settings(
-            xmpp=Xmpp(domain=self.domain, host="127.0.0.1", port=self.c2s_port, ca_file=str(self.ca_file)),
+            xmpp=Xmpp(
+                domain=self.domain, host="127.0.0.1", port=self.c2s_port, ca_file=str(self.ca_file)
+            ),
             ejabberd=Ejabberd(
                 api_url=f"https://127.0.0.1:{self.api_port}/api",
                 api_user=f"admin@{self.domain}",

@@ -1,4 +1,5 @@
-"""A real server that lets agents in by certificate (`xmpp.sasl = "EXTERNAL"`, XEP-0178): whose is right, and who is refused."""
+"""A real server that lets agents in by certificate (`xmpp.sasl = "EXTERNAL"`, XEP-0178): whose is
+right, and who is refused."""
 
 from __future__ import annotations
 
@@ -19,16 +20,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agents import settings
-from agents.doctor.files import Files as DoctorFiles
-from agents.doctor.verdict import Level
-from agents.doctor.whom import Whom
-from agents.doctor.xmpp import Xmpp
-from agents.errors import PasswordRefused, SettingsError
-from agents.provision.feeds import check_feeds
+from agents.admin.doctor.files import Files as DoctorFiles
+from agents.admin.doctor.judge.roles import Whom
+from agents.admin.doctor.judge.verdict import Level
+from agents.admin.doctor.xmpp import XmppCheck
+from agents.admin.provision.feeds import check_feeds
+from agents.base.errors import PasswordRefused, SettingsError
 from agents.xmpp.client import Handlers, Login, Session
 from ejabberd.provision import provision
 from ejabberd.server import Server
-from tests.doctor.findings import findings, loaded, named
+from tests.admin.doctor.support import findings, loaded, named
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -52,7 +53,9 @@ class Authority:
         )
         self.pem = builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM)
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey
+    ) -> x509.CertificateBuilder:
         return x509.CertificateBuilder(
             self._name, subject, key, x509.random_serial_number(), _NOW - DAY, _NOW + 30 * DAY
         )
@@ -66,13 +69,16 @@ class Authority:
         """A certificate for `names` and its key, in `file`."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, file.stem)])
-        builder = self._builder(subject, key.public_key()).add_extension(x509.ExtendedKeyUsage([usage]), False)
+        builder = self._builder(subject, key.public_key()).add_extension(
+            x509.ExtendedKeyUsage([usage]), False
+        )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM)
         file.touch(mode=0o600)
         file.write_bytes(
-            key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()) + certificate
+            key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+            + certificate
         )
         return str(file)
 
@@ -84,7 +90,8 @@ def address(jid: str) -> x509.OtherName:
 
 
 class ExternalServer(Server):
-    """The embedded server with the two lines of docs/deploy.md that let clients in by certificate."""
+    """The embedded server with the two lines of docs/deploy.md that let clients in by
+    certificate."""
 
     authority = Authority("agents")
 
@@ -155,14 +162,21 @@ async def test_a_worker_logs_in_by_its_certificate_and_has_no_password(external:
     external.certificate(NODE, address(f"{NODE}@{FLEET}"))
     external.certificate(OTHER, address(f"{OTHER}@{FLEET}"))
     for account in (NODE, OTHER):  # one settings file for all
-        assert await external.log_in(f"{external.folder}/{{account}}.pem", account) == f"{account}@{FLEET}/etl"
+        assert (
+            await external.log_in(f"{external.folder}/{{account}}.pem", account)
+            == f"{account}@{FLEET}/etl"
+        )
 
 
-async def test_a_systemd_credential_serves_too(external: External, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_systemd_credential_serves_too(
+    external: External, monkeypatch: pytest.MonkeyPatch
+) -> None:
     external.certificate(NODE, address(f"{NODE}@{FLEET}"))
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(external.folder))
     assert await external.log_in("") == f"{NODE}@{FLEET}/etl"
-    with pytest.raises(SettingsError, match=r"xmpp\.cert_file must name .* the systemd credential node-none\.pem"):
+    with pytest.raises(
+        SettingsError, match=r"xmpp\.cert_file must name .* the systemd credential node-none\.pem"
+    ):
         await external.log_in("", "node-none")
 
 
@@ -174,12 +188,15 @@ async def test_what_proves_somebody_else_or_nothing_is_refused(external: Externa
         ("signed by somebody else", make("c", own, by=Authority("elsewhere")), ""),
         ("a server's", make("d", own, usage=ExtendedKeyUsageOID.SERVER_AUTH), ""),
     ):
-        with pytest.raises(PasswordRefused, match=rf"refuses the certificate \(xmpp\.cert_file\): .*{why}"):
+        with pytest.raises(
+            PasswordRefused, match=rf"refuses the certificate \(xmpp\.cert_file\): .*{why}"
+        ):
             pytest.fail(f"{name}: let in as {await external.log_in(cert_file)}")
 
 
 async def test_what_the_authority_signs_is_believed(external: External) -> None:
-    """By ejabberd's rule, which docs/security.md tells: so it signs for agents alone, each with its address."""
+    """By ejabberd's rule, which docs/security.md tells: so it signs for agents alone, each with its
+    address."""
     nameless = external.certificate("nameless")
     everybody = external.certificate("everybody", address(FLEET))
     for cert_file in (nameless, everybody):
@@ -215,8 +232,13 @@ async def test_the_doctor_says_whose_certificate_is_refused(external: External) 
         made, who = loaded(xmpp=external.xmpp(cert_file)), Whom(NODE)
         checks = [*DoctorFiles(made, who, external.folder / "secrets").checks()]
         now = (_NOW + ahead_days * DAY).timestamp
-        checks += Xmpp(made.settings, who, None, now).checks()
+        checks += XmppCheck(made.settings, who, None, now).checks()
         found = await findings(checks, "files password", "files passwords", "xmpp login")
         named(found, "xmpp login", said, level=level)
-        named(found, "files password", f"none is needed: the certificate is {cert_file}", level=Level.OK)
+        named(
+            found,
+            "files password",
+            f"none is needed: the certificate is {cert_file}",
+            level=Level.OK,
+        )
         assert found["files passwords"].level is Level.OK

@@ -1,4 +1,5 @@
-"""PROTOCOL 4, 'Who may what', 1, against the real service: each right, and each thing that is nobody's right."""
+"""PROTOCOL 4, 'Who may what', 1, against the real service: each right, and each thing that is
+nobody's right."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ def service(xmpp_server: XmppServer) -> str:
     return f"pubsub.fleet.{xmpp_server.domain}"
 
 
-async def test_the_leader_hears_a_worker_with_its_name_stamped_on(xmpp_server: XmppServer, service: str) -> None:
+async def test_the_leader_hears_a_worker_with_its_name_stamped_on(
+    xmpp_server: XmppServer, service: str
+) -> None:
     worker = await xmpp_server.worker()
     feed = f"telemetry/{worker}"
     async with (
@@ -31,7 +34,9 @@ async def test_the_leader_hears_a_worker_with_its_name_stamped_on(xmpp_server: X
     assert item.get("publisher") == f"{xmpp_server.jid(worker)}/etl"
 
 
-async def test_a_standby_hears_nothing_until_it_leads(xmpp_server: XmppServer, service: str) -> None:
+async def test_a_standby_hears_nothing_until_it_leads(
+    xmpp_server: XmppServer, service: str
+) -> None:
     worker = await xmpp_server.worker("router")
     feed = f"telemetry/{worker}"
     async with (
@@ -54,17 +59,24 @@ async def test_a_standby_hears_nothing_until_it_leads(xmpp_server: XmppServer, s
     assert next(heard.iter(f"{EVENT}item")).get("id") == "second"
 
 
-async def test_a_worker_may_do_nothing_with_anothers_feed(xmpp_server: XmppServer, service: str) -> None:
+async def test_a_worker_may_do_nothing_with_anothers_feed(
+    xmpp_server: XmppServer, service: str
+) -> None:
     worker, other = await xmpp_server.worker(), await xmpp_server.worker()
     feed = f"telemetry/{other}"
     async with session(xmpp_server, worker, priority=-1) as node:
         assert await node.refused("set", service, publish(feed)) == "forbidden"
-        assert await node.refused("set", service, subscribe(feed, str(node.raw.boundjid))) == "not-allowed"
+        assert (
+            await node.refused("set", service, subscribe(feed, str(node.raw.boundjid)))
+            == "not-allowed"
+        )
         assert await node.refused("get", service, items(feed)) == "not-allowed"
 
 
 @pytest.mark.parametrize("feed", [f.name for f in (*feeds.OPERATOR_FEEDS, feeds.TUNING)])
-async def test_only_the_coordinator_publishes(xmpp_server: XmppServer, service: str, feed: str) -> None:
+async def test_only_the_coordinator_publishes(
+    xmpp_server: XmppServer, service: str, feed: str
+) -> None:
     worker, owner = await xmpp_server.worker(), await xmpp_server.person("owner")
     async with (
         session(xmpp_server, worker, priority=-1) as node,
@@ -76,26 +88,40 @@ async def test_only_the_coordinator_publishes(xmpp_server: XmppServer, service: 
         assert await leader.refused("set", service, publish(feed)) == "accepted"
 
 
-async def test_nobody_but_the_coordinator_makes_feeds(xmpp_server: XmppServer, service: str) -> None:
+async def test_nobody_but_the_coordinator_makes_feeds(
+    xmpp_server: XmppServer, service: str
+) -> None:
     worker, owner = await xmpp_server.worker(), await xmpp_server.person("owner")
-    async with session(xmpp_server, worker, priority=-1) as node, session(xmpp_server, owner) as person:
+    async with (
+        session(xmpp_server, worker, priority=-1) as node,
+        session(xmpp_server, owner) as person,
+    ):
         assert await node.refused("set", service, create("telemetry/node-own")) == "forbidden"
         assert await person.refused("set", service, create("mine")) == "forbidden"
-        assert await person.refused("set", f"pubsub.{xmpp_server.domain}", create("mine")) == "forbidden"
+        assert (
+            await person.refused("set", f"pubsub.{xmpp_server.domain}", create("mine"))
+            == "forbidden"
+        )
 
 
 async def test_a_stranger_reads_nothing(xmpp_server: XmppServer, service: str) -> None:
     worker, stranger = await xmpp_server.worker(), await xmpp_server.stranger()
     async with session(xmpp_server, stranger) as client:
         for feed in ("fleet", "placement", "alerts", "tuning", f"telemetry/{worker}"):
-            assert await client.refused("set", service, subscribe(feed, str(client.raw.boundjid.bare))) == "not-allowed"
+            assert (
+                await client.refused("set", service, subscribe(feed, str(client.raw.boundjid.bare)))
+                == "not-allowed"
+            )
             assert await client.refused("get", service, items(feed)) == "not-allowed"
 
 
 async def test_a_worker_reads_no_operator_feed(xmpp_server: XmppServer, service: str) -> None:
     worker = await xmpp_server.worker()
     async with session(xmpp_server, worker, priority=-1) as node:
-        assert await node.refused("set", service, subscribe("fleet", str(node.raw.boundjid))) == "not-allowed"
+        assert (
+            await node.refused("set", service, subscribe("fleet", str(node.raw.boundjid)))
+            == "not-allowed"
+        )
 
 
 async def test_a_member_gets_the_current_fleet_on_subscribing_then_every_item(
@@ -144,16 +170,22 @@ async def test_telemetry_is_not_kept(xmpp_server: XmppServer, service: str) -> N
 
 
 @pytest.mark.parametrize(
-    "feed", [*feeds.OPERATOR_FEEDS, feeds.TUNING, feeds.telemetry("node-WORKER")], ids=lambda f: f.name
+    "feed",
+    [*feeds.OPERATOR_FEEDS, feeds.TUNING, feeds.telemetry("node-WORKER")],
+    ids=lambda f: f.name,
 )
-async def test_feeds_are_configured_as_designed(xmpp_server: XmppServer, service: str, feed: feeds.Feed) -> None:
+async def test_feeds_are_configured_as_designed(
+    xmpp_server: XmppServer, service: str, feed: feeds.Feed
+) -> None:
     if feed.name.endswith("WORKER"):
         feed = feeds.telemetry(await xmpp_server.worker())
     ask = f"<pubsub xmlns='{feeds.OWNER}'><configure node='{feed.name}'/></pubsub>"
     async with session(xmpp_server, "geolane", "leader", priority=10) as leader:
         answer = await leader.iq("get", service, ask)
     fields = {
-        f.get("var"): f.findtext("{jabber:x:data}value") for f in answer.iter("{jabber:x:data}field") if f.get("var")
+        f.get("var"): f.findtext("{jabber:x:data}value")
+        for f in answer.iter("{jabber:x:data}field")
+        if f.get("var")
     }
     assert {name: fields.get(name) for name in feed.config()} == feed.config()
 
@@ -162,7 +194,8 @@ async def test_a_big_telemetry_item_passes(xmpp_server: XmppServer, service: str
     worker = await xmpp_server.worker()
     feed = f"telemetry/{worker}"
     lane = (
-        "<lane topic='main/events.lanes' n='12' epoch='7' rate_eps='812.5' lag_events='40' p50_ms='3.1' p99_ms='9.4'/>"
+        "<lane topic='main/events.lanes' n='12' epoch='7' rate_eps='812.5' lag_events='40' "
+        "p50_ms='3.1' p99_ms='9.4'/>"
     )
     content = f"<telemetry xmlns='urn:geolane:telemetry:1'>{lane * 1000}</telemetry>"
     async with (

@@ -1,4 +1,5 @@
-"""A server of one's own (ejabberd/own.yml), provisioned over HTTPS with an account and its password, as an administrator does it."""
+"""A server of one's own (ejabberd/own.yml), provisioned over HTTPS with an account and its
+password, as an administrator does it."""
 
 from __future__ import annotations
 
@@ -20,16 +21,16 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from agents.errors import CommandRefused, NotConnected, SettingsError
-from agents.provision.feeds import check_feeds
-from agents.provision.options import Options
-from agents.provision.printed import commands
-from agents.provision.run import run
+from agents.admin.provision.dry_run import commands
+from agents.admin.provision.feeds import check_feeds
+from agents.admin.provision.options import ProvisionOptions
+from agents.admin.provision.run import run
+from agents.base.errors import CommandRefused, NotConnected, SettingsError
 from agents.settings import Ejabberd, Settings
-from agents.xmpp import person
+from agents.xmpp import operator_client
 from agents.xmpp.client import Handlers, Login, Session
 from ejabberd import certificate
-from ejabberd.https import HttpsApi, api_of
+from ejabberd.api import HttpsApi, api_of
 from ejabberd.provision import NO_PRIVATE_MESSAGES, Person
 from plugins import upload
 from tests.ejabberd.own import ADMIN_PASSWORD, OwnServer
@@ -56,10 +57,16 @@ class Own:
         return self.folder / "secrets"
 
     async def provision(
-        self, *, dry: bool = False, people: tuple[Person, ...] = (Person("ana", "owner"),), reset: bool = False
+        self,
+        *,
+        dry: bool = False,
+        people: tuple[Person, ...] = (Person("ana", "owner"),),
+        reset: bool = False,
     ) -> list[str]:
         self.said.clear()
-        asked = Options(self.settings, self.secrets, WORKERS, people, "xmpp", dry=dry, reset=reset)
+        asked = ProvisionOptions(
+            self.settings, self.secrets, WORKERS, people, "xmpp", dry=dry, reset=reset
+        )
         await run(asked, self.said.append)
         return self.said
 
@@ -70,7 +77,9 @@ class Own:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def own() -> AsyncIterator[Own]:
-    folder = Path(tempfile.mkdtemp(prefix="geolane-own-xmpp-"))  # pytest's own folders are closed to the server's user
+    folder = Path(
+        tempfile.mkdtemp(prefix="geolane-own-xmpp-")
+    )  # pytest's own folders are closed to the server's user
     os.chmod(folder, 0o711)
     server = OwnServer(folder / "server", DOMAIN)
     try:
@@ -90,27 +99,36 @@ async def own() -> AsyncIterator[Own]:
 
 async def test_twice_is_once(own: Own) -> None:
     said = await own.provision()
-    accounts = [f"geolane@fleet.{DOMAIN}", *(f"{w}@fleet.{DOMAIN}" for w in WORKERS), f"ana@{DOMAIN}"]
+    accounts = [
+        f"geolane@fleet.{DOMAIN}",
+        *(f"{w}@fleet.{DOMAIN}" for w in WORKERS),
+        f"ana@{DOMAIN}",
+    ]
     for account in accounts:
         assert any(line.startswith(f"there: account {account}") for line in said), said
     assert f"there: room ops@conference.{DOMAIN}" in said
     assert said[-1].startswith("there: all feeds")
     assert not [line for line in said if line.startswith(("made", "changed"))]
     assert not [
-        line for line in await own.provision(dry=True) if line.startswith(("would be made", "would be changed"))
+        line
+        for line in await own.provision(dry=True)
+        if line.startswith(("would be made", "would be changed"))
     ]
 
 
 async def test_an_account_that_was_not_made_here_keeps_its_password(own: Own) -> None:
-    """Not a person's own, not the administrator's, not that of a fleet provisioned from another machine."""
+    """Not a person's own, not the administrator's, not that of a fleet provisioned from another
+    machine."""
     console, fleet = own.server.api, f"fleet.{DOMAIN}"
     await console.call("register", user="bea", host=DOMAIN, password="bea's own")
     for name in ("bea", "admin"):
         for dry in (True, False):
-            with pytest.raises(SettingsError, match=rf"account {name}@{DOMAIN} is there and was not made here"):
+            with pytest.raises(
+                SettingsError, match=rf"account {name}@{DOMAIN} is there and was not made here"
+            ):
                 await own.provision(dry=dry, people=(Person(name, "owner"),))
         assert not (own.secrets / name).exists()
-    elsewhere = Options(own.settings, own.folder / "elsewhere", WORKERS, (), "xmpp")
+    elsewhere = ProvisionOptions(own.settings, own.folder / "elsewhere", WORKERS, (), "xmpp")
     with pytest.raises(SettingsError, match=rf"account geolane@{fleet} .* --reset-password"):
         await run(elsewhere, own.said.append)
     for user, password in (("bea", "bea's own"), ("admin", ADMIN_PASSWORD)):
@@ -120,9 +138,14 @@ async def test_an_account_that_was_not_made_here_keeps_its_password(own: Own) ->
         line.startswith(f"changed: account bea@{DOMAIN}")
         for line in await own.provision(people=(Person("bea", "member"),), reset=True)
     )
-    with pytest.raises(SettingsError, match=rf"admin@{DOMAIN} is the account that the server's API is asked with"):
+    with pytest.raises(
+        SettingsError, match=rf"admin@{DOMAIN} is the account that the server's API is asked with"
+    ):
         await own.provision(people=(Person("admin", "owner"),), reset=True)
-    assert await console.call("check_password", user="admin", host=DOMAIN, password=ADMIN_PASSWORD) == 0
+    assert (
+        await console.call("check_password", user="admin", host=DOMAIN, password=ADMIN_PASSWORD)
+        == 0
+    )
 
 
 async def _put(own: Own, session: Session, name: str, content: bytes, kind: str) -> str:
@@ -130,22 +153,31 @@ async def _put(own: Own, session: Session, name: str, content: bytes, kind: str)
     ask = session.iq("get", f"upload.{DOMAIN}")
     ask.append(
         ET.fromstring(
-            f"<request xmlns='urn:xmpp:http:upload:0' filename='{name}' size='{len(content)}' content-type='{kind}'/>"
+            f"<request xmlns='urn:xmpp:http:upload:0' filename='{name}' size='{len(content)}' "
+            f"content-type='{kind}'/>"
         )
     )
     slot = upload.slot_of(await session.request(ask))
     path = urlsplit(slot.put).path
-    status, _ = await asyncio.to_thread(_https, own, "PUT", path, content, {"Content-Type": kind, **dict(slot.headers)})
+    status, _ = await asyncio.to_thread(
+        _https, own, "PUT", path, content, {"Content-Type": kind, **dict(slot.headers)}
+    )
     assert status == 201
     return path
 
 
-def _https(own: Own, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> Answer:
+def _https(
+    own: Own, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+) -> Answer:
     context = ssl.create_default_context(cafile=str(own.server.ca_file))
     context.check_hostname = False  # its certificate is for a name, and this is loopback
-    connection = http.client.HTTPSConnection("127.0.0.1", own.server.http_port, timeout=20, context=context)
+    connection = http.client.HTTPSConnection(
+        "127.0.0.1", own.server.http_port, timeout=20, context=context
+    )
     try:
-        connection.request(method, path, body or None, {"Host": f"xmpp.{DOMAIN}", **(headers or {})})
+        connection.request(
+            method, path, body or None, {"Host": f"xmpp.{DOMAIN}", **(headers or {})}
+        )
         answer = connection.getresponse()
         answer.read()
         return answer.status, answer.headers
@@ -169,26 +201,38 @@ async def test_an_uploaded_page_runs_no_script_and_nobody_fills_the_disk(own: Ow
     async with Session(Login(outsider, f"outsider@{DOMAIN}/phone"), Handlers()) as session:
         with pytest.raises(CommandRefused, match="forbidden"):
             await _put(own, session, "a.bin", b"x", "application/octet-stream")
-    kept = sum(f.stat().st_size for f in (own.server.folder / "spool" / "upload").rglob("*") if f.is_file())
+    kept = sum(
+        f.stat().st_size for f in (own.server.folder / "spool" / "upload").rglob("*") if f.is_file()
+    )
     assert 0 < kept <= 50 << 20, "the account's oldest files are gone"
 
 
 async def test_a_page_from_elsewhere_opens_no_websocket(own: Own) -> None:
     upgrade = {
-        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Protocol": "xmpp",
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Protocol": "xmpp",
         "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
-    }  # fmt: skip
+    }
     for origin, status in (("https://evil.example", 403), (f"https://{DOMAIN}", 101)):
-        assert (await asyncio.to_thread(_https, own, "GET", "/ws", b"", upgrade | {"Origin": origin}))[0] == status
+        assert (
+            await asyncio.to_thread(_https, own, "GET", "/ws", b"", upgrade | {"Origin": origin})
+        )[0] == status
 
 
-async def test_what_somebody_changed_is_put_right_and_people_stay_as_the_room_has_them(own: Own) -> None:
+async def test_what_somebody_changed_is_put_right_and_people_stay_as_the_room_has_them(
+    own: Own,
+) -> None:
     console, room = own.server.api, {"name": "ops", "service": f"conference.{DOMAIN}"}
-    await console.call("change_password", user="router-1", host=f"fleet.{DOMAIN}", newpass="another")
+    await console.call(
+        "change_password", user="router-1", host=f"fleet.{DOMAIN}", newpass="another"
+    )
     await console.call("change_room_option", **room, option="public", value="true")
     said = await own.provision(people=(Person("ana", "member"),))
     assert any(
-        line.startswith(f"changed: account router-1@fleet.{DOMAIN}: its password is the one in") for line in said
+        line.startswith(f"changed: account router-1@fleet.{DOMAIN}: its password is the one in")
+        for line in said
     )
     assert f"changed: room ops@conference.{DOMAIN}: public=false" in said
     assert f"there: account ana@{DOMAIN}; owner in the room, as its owners say, not member" in said
@@ -199,14 +243,15 @@ async def test_the_coordinator_a_worker_and_a_person_log_in_over_tls(own: Own) -
 
     def of(account: str) -> Login:
         return Login(
-            msgspec.structs.replace(xmpp, password_file=str(own.secrets / account)), f"{account}@fleet.{DOMAIN}/x"
+            msgspec.structs.replace(xmpp, password_file=str(own.secrets / account)),
+            f"{account}@fleet.{DOMAIN}/x",
         )
 
     for account in ("geolane", *WORKERS):
         async with Session(of(account), Handlers()) as session:
             assert session.up
     ana = msgspec.structs.replace(xmpp, password_file=str(own.secrets / "ana"))
-    async with person.Person(ana, "ana") as client:
+    async with operator_client.OperatorClient(ana, "ana") as client:
         await client.join()
 
 
@@ -215,18 +260,25 @@ async def test_another_authority_is_trusted_by_neither_side(own: Own) -> None:
     other = own.folder / "other.pem"
     other.write_bytes(ca)
     with pytest.raises(
-        NotConnected, match=rf"certificate is not trusted .* checked against {other} \(ejabberd\.ca_file\)"
+        NotConnected,
+        match=rf"certificate is not trusted .* checked against {other} \(ejabberd\.ca_file\)",
     ):
         await api_of(own.changed(ca_file=str(other))).call("status")
     with pytest.raises(NotConnected):
-        await check_feeds(msgspec.structs.replace(own.settings.xmpp, ca_file=str(other)), own.secrets, WORKERS)
+        await check_feeds(
+            msgspec.structs.replace(own.settings.xmpp, ca_file=str(other)), own.secrets, WORKERS
+        )
 
 
 async def test_a_wrong_password_names_its_file(own: Own) -> None:
     wrong = secret(own.folder / "wrong", "wrong")
-    for keys in ({"api_password_file": wrong}, {"api_user": f"nobody@{DOMAIN}", "api_password_file": wrong}):
+    for keys in (
+        {"api_password_file": wrong},
+        {"api_user": f"nobody@{DOMAIN}", "api_password_file": wrong},
+    ):
         with pytest.raises(
-            CommandRefused, match=rf"does not let in {keys.get('api_user', 'admin')}.* in {wrong} is wrong"
+            CommandRefused,
+            match=rf"does not let in {keys.get('api_user', 'admin')}.* in {wrong} is wrong",
         ):
             await api_of(own.changed(**keys)).call("status")
 
@@ -239,7 +291,9 @@ async def test_what_the_server_does_not_permit_is_named(own: Own) -> None:
         ) as refused:
             await api.call(command)
         assert refused.value.condition == "forbidden"
-    worker = own.changed(api_user=f"node-iad-1@fleet.{DOMAIN}", api_password_file=str(own.secrets / "node-iad-1"))
+    worker = own.changed(
+        api_user=f"node-iad-1@fleet.{DOMAIN}", api_password_file=str(own.secrets / "node-iad-1")
+    )
     with pytest.raises(CommandRefused, match=r"may not run `(register|status)`"):
         await api_of(worker).call("register", user="x", host=DOMAIN, password="x")
 
@@ -253,7 +307,8 @@ async def test_a_wrong_address_says_so(own: Own) -> None:
 
 
 async def test_the_printed_commands_make_the_same(own: Own) -> None:
-    """Each is given to the server with its arguments in their places, as ejabberdctl does; then there is nothing left to do."""
+    """Each is given to the server with its arguments in their places, as ejabberdctl does; then
+    there is nothing left to do."""
     fresh = Own(own.folder, OwnServer(own.folder / "fresh", DOMAIN), own.settings)
     names = {
         "register": ("user", "host", "password"),
@@ -269,10 +324,15 @@ async def test_the_printed_commands_make_the_same(own: Own) -> None:
     try:
         await fresh.server.start()
         fresh.settings = fresh.server.settings(own.folder / "admin")
-        asked = Options(fresh.settings, own.secrets, WORKERS, (Person("ana", "owner"),), "xmpp", printed=True)
+        asked = ProvisionOptions(
+            fresh.settings, own.secrets, WORKERS, (Person("ana", "owner"),), "xmpp", printed=True
+        )
         script = await commands(asked)
         accounts = ("geolane", *WORKERS, "ana")
-        passwords = {f"$(cat {own.secrets / name})": (own.secrets / name).read_text().strip() for name in accounts}
+        passwords = {
+            f"$(cat {own.secrets / name})": (own.secrets / name).read_text().strip()
+            for name in accounts
+        }
         assert not any(password in line for password in passwords.values() for line in script)
         for line in script:
             words = shlex.split(line, comments=True)
@@ -282,12 +342,18 @@ async def test_the_printed_commands_make_the_same(own: Own) -> None:
             arguments: dict[str, object] = dict(given)
             if "password" in given:
                 arguments["password"] = passwords[given["password"]]
-            arguments |= {name: int(given[name]) for name in ("days", "batch_size", "rate") if name in given}
+            arguments |= {
+                name: int(given[name]) for name in ("days", "batch_size", "rate") if name in given
+            }
             try:
                 await fresh.server.api.call(words[1], **arguments)
             except CommandRefused:
-                assert given.get("option") in NO_PRIVATE_MESSAGES, line  # one of the two words is another version's
-        assert not [line for line in await fresh.provision() if line.startswith(("made", "changed"))]
+                assert given.get("option") in NO_PRIVATE_MESSAGES, (
+                    line
+                )  # one of the two words is another version's
+        assert not [
+            line for line in await fresh.provision() if line.startswith(("made", "changed"))
+        ]
     finally:
         await fresh.server.stop()
 
@@ -299,7 +365,9 @@ async def test_settings_that_say_too_little_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"ejabberd\.api_url is not set"):
         api_of(Settings())
     url = "https://xmpp.example.org:5281/api"
-    with pytest.raises(SettingsError, match=r"ejabberd\.api_user and ejabberd\.api_password_file are needed"):
+    with pytest.raises(
+        SettingsError, match=r"ejabberd\.api_user and ejabberd\.api_password_file are needed"
+    ):
         api_of(Settings(ejabberd=Ejabberd(api_url=url)))
     file = secret(tmp_path / "pw", "x")
     full = Ejabberd(api_url=url, api_user="admin@example.org", api_password_file=file)
@@ -311,7 +379,9 @@ async def test_settings_that_say_too_little_are_refused(tmp_path: Path) -> None:
         api_of(Settings(ejabberd=full))
 
 
-async def test_a_systemd_credential_serves_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_systemd_credential_serves_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     secret(tmp_path / "ejabberd-admin", "from systemd")
     api = api_of(Settings(ejabberd=Ejabberd(api_url="https://a.test/api", api_user="admin@a.test")))

@@ -10,12 +10,17 @@ from tests.fixtures.xmpp import XmppServer
 async def test_a_provisioned_person_is_in_the_room(xmpp_server: XmppServer) -> None:
     name = await xmpp_server.person("admin")
     answer = await xmpp_server.server.api.call(
-        "get_room_affiliation", name="ops", service=f"conference.{xmpp_server.domain}", jid=xmpp_server.jid(name)
+        "get_room_affiliation",
+        name="ops",
+        service=f"conference.{xmpp_server.domain}",
+        jid=xmpp_server.jid(name),
     )
     assert answer == {"affiliation": "admin"}
 
 
-async def test_who_adds_one_worker_at_once_with_another_is_told_that_it_is_there(xmpp_server: XmppServer) -> None:
+async def test_who_adds_one_worker_at_once_with_another_is_told_that_it_is_there(
+    xmpp_server: XmppServer,
+) -> None:
     domain, secrets = xmpp_server.domain, xmpp_server.secrets
     apis = [AdminApi(xmpp_server.server.api.socket_path) for _ in range(6)]
     for n in range(6):  # which calls meet is the server's choice: nearly every time some do

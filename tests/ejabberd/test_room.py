@@ -1,4 +1,5 @@
-"""The ops room as PROTOCOL 4 says: members only, real JIDs shown, no private messages, archived, the bot's name its own."""
+"""The ops room as PROTOCOL 4 says: members only, real JIDs shown, no private messages, archived,
+the bot's name its own."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ def room(xmpp_server: XmppServer) -> str:
 async def join(client: Client, room: str, nick: str) -> str:
     """`joined`, or the condition of the refusal."""
     presence = client.raw.make_presence(pto=f"{room}/{nick}")
-    presence.append(ET.fromstring("<x xmlns='http://jabber.org/protocol/muc'><history maxstanzas='0'/></x>"))
+    presence.append(
+        ET.fromstring("<x xmlns='http://jabber.org/protocol/muc'><history maxstanzas='0'/></x>")
+    )
     presence.send()
     async with asyncio.timeout(WAIT_S):
         while True:
@@ -39,7 +42,9 @@ def say(client: Client, to: str, text: str, kind: str = "groupchat") -> None:
 
 
 def body(text: str, sender: str = "") -> object:
-    return lambda m: m.findtext("{jabber:client}body") == text and m.get("from", "").startswith(sender)
+    return lambda m: (
+        m.findtext("{jabber:client}body") == text and m.get("from", "").startswith(sender)
+    )
 
 
 async def test_only_members_come_in(xmpp_server: XmppServer, room: str) -> None:
@@ -64,20 +69,30 @@ async def test_everybody_sees_real_jids(xmpp_server: XmppServer, room: str) -> N
     assert [i.get("jid") for i in seen.iter(f"{USER}item")] == [f"{xmpp_server.jid(second)}/etl"]
 
 
-async def test_nobody_else_takes_the_bots_name_and_the_bot_owns_the_room(xmpp_server: XmppServer, room: str) -> None:
+async def test_nobody_else_takes_the_bots_name_and_the_bot_owns_the_room(
+    xmpp_server: XmppServer, room: str
+) -> None:
     owner = await xmpp_server.person("owner")
-    async with session(xmpp_server, owner) as person, session(xmpp_server, "geolane", "leader", priority=10) as bot:
+    async with (
+        session(xmpp_server, owner) as person,
+        session(xmpp_server, "geolane", "leader", priority=10) as bot,
+    ):
         assert await join(person, room, "geolane") == "conflict"
         assert await join(person, room, "Geolane") == "conflict"
         assert await join(bot, room, "geolane") == "joined"
-        query = "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='owner'/></query>"
+        query = (
+            "<query xmlns='http://jabber.org/protocol/muc#admin'><item "
+            "affiliation='owner'/></query>"
+        )
         owners = await bot.iq("get", room, query)
     assert f"geolane@fleet.{xmpp_server.domain}" in {
         i.get("jid") for i in owners.iter("{http://jabber.org/protocol/muc#admin}item")
     }
 
 
-async def test_private_messages_and_other_peoples_subjects_are_refused(xmpp_server: XmppServer, room: str) -> None:
+async def test_private_messages_and_other_peoples_subjects_are_refused(
+    xmpp_server: XmppServer, room: str
+) -> None:
     first, second = await xmpp_server.person(), await xmpp_server.person()
     async with session(xmpp_server, first) as one, session(xmpp_server, second) as two:
         assert await join(one, room, first) == "joined"
@@ -92,18 +107,26 @@ async def test_private_messages_and_other_peoples_subjects_are_refused(xmpp_serv
         assert refusal.find(".//{urn:ietf:params:xml:ns:xmpp-stanzas}forbidden") is not None
 
 
-async def test_what_is_said_is_archived_with_a_stanza_id(xmpp_server: XmppServer, room: str) -> None:
+async def test_what_is_said_is_archived_with_a_stanza_id(
+    xmpp_server: XmppServer, room: str
+) -> None:
     member = await xmpp_server.person()
     async with session(xmpp_server, member) as person:
         assert await join(person, room, member) == "joined"
         say(person, room, f"remember {member}")
-        heard = await person.message(lambda m: m.findtext("{jabber:client}body") == f"remember {member}")
+        heard = await person.message(
+            lambda m: m.findtext("{jabber:client}body") == f"remember {member}"
+        )
         stanza_id = heard.find("{urn:xmpp:sid:0}stanza-id")
         await person.iq(
-            "set", room, "<query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'/></query>"
+            "set",
+            room,
+            "<query xmlns='urn:xmpp:mam:2'><set xmlns='http://jabber.org/protocol/rsm'/></query>",
         )
         kept = await person.message(
-            lambda m: m.find("{urn:xmpp:mam:2}result") is not None and member in "".join(m.itertext())
+            lambda m: (
+                m.find("{urn:xmpp:mam:2}result") is not None and member in "".join(m.itertext())
+            )
         )
     assert stanza_id is not None
     assert stanza_id.get("by") == room
@@ -115,4 +138,7 @@ async def test_what_is_said_is_archived_with_a_stanza_id(xmpp_server: XmppServer
 async def test_people_make_no_rooms(xmpp_server: XmppServer) -> None:
     owner = await xmpp_server.person("owner")
     async with session(xmpp_server, owner) as person:
-        assert await join(person, f"mine@conference.{xmpp_server.domain}", "me") in ("forbidden", "not-allowed")
+        assert await join(person, f"mine@conference.{xmpp_server.domain}", "me") in (
+            "forbidden",
+            "not-allowed",
+        )

@@ -1,4 +1,5 @@
-"""The private server: where it listens, as whom it runs, and what a killed run, a killed server or a wrong folder lead to."""
+"""The private server: where it listens, as whom it runs, and what a killed run, a killed server or
+a wrong folder lead to."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agents.errors import CommandRefused, NotConnected, SettingsError, XmppError
-from agents.unprivileged import barrier, run_as
+from agents.base.errors import CommandRefused, NotConnected, SettingsError, XmppError
+from agents.base.unprivileged import barrier, run_as
 from ejabberd import certificate
 from ejabberd.api import AdminApi
 from ejabberd.provision import Person, add_person, add_worker, provision
@@ -33,7 +34,9 @@ DOMAIN = "own.test"
 def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="geolane-own-", ignore_cleanup_errors=True) as name:
         os.chmod(name, 0o755)
-        folder = Path(name, 'für "ж" $1')  # letters, spaces and signs, with every server of this page
+        folder = Path(
+            name, 'für "ж" $1'
+        )  # letters, spaces and signs, with every server of this page
         folder.mkdir(mode=0o755)
         yield folder
 
@@ -44,34 +47,49 @@ async def own(folder: Path) -> AsyncIterator[XmppServer]:
     server = Server(folder / "xmpp", DOMAIN)
     await server.start()
     try:
-        await provision(server.api, DOMAIN, ["node-a"], [Person("ana", "member")], folder / "secrets")
+        await provision(
+            server.api, DOMAIN, ["node-a"], [Person("ana", "member")], folder / "secrets"
+        )
         yield XmppServer(server, folder / "secrets")
     finally:
         await server.stop()
 
 
 async def on_disk(server: Server) -> None:
-    """Wait until all that the server has stored is in its log on disk: Mnesia writes up to 2 s late, in order."""
+    """Wait until all that the server has stored is in its log on disk: Mnesia writes up to 2 s
+    late, in order."""
     await server.api.call("register", user="end-of-log", host=server.domain, password="x")
     async with asyncio.timeout(10):
-        while not any(b"end-of-log" in f.read_bytes() for f in (server.folder / "spool").glob("*.LOG")):
+        while not any(
+            b"end-of-log" in f.read_bytes() for f in (server.folder / "spool").glob("*.LOG")
+        ):
             await asyncio.sleep(0.05)
 
 
-async def test_it_listens_on_loopback_only_without_distribution_and_unprivileged(xmpp_server: XmppServer) -> None:
+async def test_it_listens_on_loopback_only_without_distribution_and_unprivileged(
+    xmpp_server: XmppServer,
+) -> None:
     pid = xmpp_server.server.pid
     assert pid is not None
     process = psutil.Process(pid)
     listening = [c.laddr for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert {a.ip for a in listening} == {"127.0.0.1"}
-    assert {a.port for a in listening} == {xmpp_server.server.c2s_port, xmpp_server.server.http_port}
+    assert {a.port for a in listening} == {
+        xmpp_server.server.c2s_port,
+        xmpp_server.server.http_port,
+    }
     assert not process.net_connections("udp")
-    assert process.uids().real == process.uids().effective == run_as("ejabberd").uid != 0 or os.geteuid() != 0
+    assert (
+        process.uids().real == process.uids().effective == run_as("ejabberd").uid != 0
+        or os.geteuid() != 0
+    )
     assert process.gids().real != 0 or os.getegid() != 0
     assert (xmpp_server.server.folder / "run").stat().st_mode & 0o777 == 0o700
 
 
-async def test_killed_it_comes_back_with_ports_accounts_room_roster_and_feeds(own: XmppServer) -> None:
+async def test_killed_it_comes_back_with_ports_accounts_room_roster_and_feeds(
+    own: XmppServer,
+) -> None:
     service, member = f"pubsub.fleet.{DOMAIN}", own.jid("ana")
     ports = (own.server.c2s_port, own.server.http_port)
     async with session(own, "ana") as person:
@@ -95,7 +113,9 @@ async def test_killed_it_comes_back_with_ports_accounts_room_roster_and_feeds(ow
         await leader.iq("set", service, publish("alerts", item="one"))
         await person.message(event_of("alerts"))
     room = {"name": "ops", "service": f"conference.{DOMAIN}"}
-    assert await own.server.api.call("get_room_affiliation", **room, jid=member) == {"affiliation": "member"}
+    assert await own.server.api.call("get_room_affiliation", **room, jid=member) == {
+        "affiliation": "member"
+    }
 
 
 async def test_what_a_killed_run_left_is_ended_and_replaced(folder: Path) -> None:
@@ -105,7 +125,12 @@ async def test_what_a_killed_run_left_is_ended_and_replaced(folder: Path) -> Non
         "print(server.pid, flush=True); time.sleep(600)\n"
     )
     run = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, str(folder / "xmpp"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        sys.executable,
+        "-c",
+        program,
+        str(folder / "xmpp"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     assert run.stdout is not None
     left = 0
@@ -157,7 +182,9 @@ async def test_a_taken_port_is_an_error_that_names_it(folder: Path) -> None:
     await server.stop()
 
 
-async def test_a_port_that_was_not_asked_for_is_left_to_who_took_it_until_clients_know_it(folder: Path) -> None:
+async def test_a_port_that_was_not_asked_for_is_left_to_who_took_it_until_clients_know_it(
+    folder: Path,
+) -> None:
     server = Server(folder / "xmpp", DOMAIN)
     with socket.create_server(("127.0.0.1", server.c2s_port)) as taken:
         await server.start()
@@ -175,12 +202,16 @@ async def test_a_port_that_was_not_asked_for_is_left_to_who_took_it_until_client
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts it as another user")
-async def test_a_folder_that_its_user_cannot_reach_is_an_error_that_says_where(folder: Path) -> None:
+async def test_a_folder_that_its_user_cannot_reach_is_an_error_that_says_where(
+    folder: Path,
+) -> None:
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
     assert barrier(closed / "deep" / "xmpp", run_as("ejabberd")) == closed
     assert barrier(folder / "xmpp", run_as("ejabberd")) is None
-    with pytest.raises(SettingsError, match=f"{re.escape(str(closed))} is closed to the user ejabberd"):
+    with pytest.raises(
+        SettingsError, match=f"{re.escape(str(closed))} is closed to the user ejabberd"
+    ):
         await Server(closed / "deep" / "xmpp", DOMAIN).start()
     assert list(closed.iterdir()) == []
 
@@ -205,12 +236,18 @@ async def test_the_api_says_what_is_wrong_with_a_call(xmpp_server: XmppServer) -
 async def test_provisioning_twice_is_provisioning_once(own: XmppServer) -> None:
     before = {f.name: f.read_text() for f in own.secrets.iterdir()}
     room = {"name": "ops", "service": f"conference.{DOMAIN}"}
-    await own.server.api.call("set_room_affiliation", **room, jid=own.jid("ana"), affiliation="admin")
-    await provision(own.server.api, DOMAIN, ["node-a", "node-b"], [Person("ana", "member")], own.secrets)
+    await own.server.api.call(
+        "set_room_affiliation", **room, jid=own.jid("ana"), affiliation="admin"
+    )
+    await provision(
+        own.server.api, DOMAIN, ["node-a", "node-b"], [Person("ana", "member")], own.secrets
+    )
     after = {f.name: f.read_text() for f in own.secrets.iterdir()}
     assert before.items() <= after.items()
     assert set(after) == {"geolane", "node-a", "node-b", "ana"}
-    assert await own.server.api.call("get_room_affiliation", **room, jid=own.jid("ana")) == {"affiliation": "admin"}
+    assert await own.server.api.call("get_room_affiliation", **room, jid=own.jid("ana")) == {
+        "affiliation": "admin"
+    }
     async with (
         session(own, "geolane", "leader", priority=10) as leader,
         session(own, "node-a", priority=-1) as node,
@@ -220,7 +257,9 @@ async def test_provisioning_twice_is_provisioning_once(own: XmppServer) -> None:
         await node.iq("set", service, publish("telemetry/node-a", item="one"))
         await node.iq("set", service, publish("telemetry/node-a", item="two"))
         heard = [await leader.message(event_of("telemetry/node-a")) for _ in range(2)]
-    ids = [i.get("id") for m in heard for i in m.iter("{http://jabber.org/protocol/pubsub#event}item")]
+    ids = [
+        i.get("id") for m in heard for i in m.iter("{http://jabber.org/protocol/pubsub#event}item")
+    ]
     assert ids == ["one", "two"]  # one subscription, not two
 
 

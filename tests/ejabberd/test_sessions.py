@@ -1,4 +1,5 @@
-"""Who gets a session, who keeps it and who sees whom (PROTOCOL 4): names, passwords, frozen clients, the shared roster."""
+"""Who gets a session, who keeps it and who sees whom (PROTOCOL 4): names, passwords, frozen
+clients, the shared roster."""
 
 from __future__ import annotations
 
@@ -27,7 +28,10 @@ async def test_on_fleet_the_second_session_of_a_name_is_refused(xmpp_server: Xmp
 
 async def test_for_people_the_newer_session_wins(xmpp_server: XmppServer) -> None:
     person = await xmpp_server.person()
-    async with session(xmpp_server, person, "phone") as old, session(xmpp_server, person, "phone") as new:
+    async with (
+        session(xmpp_server, person, "phone") as old,
+        session(xmpp_server, person, "phone") as new,
+    ):
         assert await asyncio.wait_for(old.end, 5) == "conflict"
         await new.answers()
 
@@ -42,7 +46,10 @@ async def test_a_wrong_password_is_refused(xmpp_server: XmppServer) -> None:
 async def test_nothing_but_scram_over_tls_and_no_registration(xmpp_server: XmppServer) -> None:
     worker = await xmpp_server.worker()
     host = f"fleet.{xmpp_server.domain}"
-    opening = f"<stream:stream to='{host}' version='1.0' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
+    opening = (
+        f"<stream:stream to='{host}' version='1.0' xmlns='jabber:client' "
+        "xmlns:stream='http://etherx.jabber.org/streams'>"
+    )
     plain = "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>AHgAeA==</auth>"
     register = "<iq type='get' id='r'><query xmlns='jabber:iq:register'/></iq>"
     context = ssl.create_default_context(cafile=xmpp_server.server.ca_file)
@@ -86,7 +93,9 @@ async def test_a_frozen_worker_is_gone_within_six_seconds(xmpp_server: XmppServe
         assert loop.time() - frozen_at < 6.5
 
 
-async def test_a_worker_whose_loop_is_blocked_for_three_seconds_stays(xmpp_server: XmppServer) -> None:
+async def test_a_worker_whose_loop_is_blocked_for_three_seconds_stays(
+    xmpp_server: XmppServer,
+) -> None:
     worker = await xmpp_server.worker()
     async with session(xmpp_server, worker, priority=-1) as node:
         await node.answers()
@@ -97,7 +106,9 @@ async def test_a_worker_whose_loop_is_blocked_for_three_seconds_stays(xmpp_serve
         assert not done
 
 
-async def test_the_coordinator_and_the_workers_see_each_other_and_no_worker_another(xmpp_server: XmppServer) -> None:
+async def test_the_coordinator_and_the_workers_see_each_other_and_no_worker_another(
+    xmpp_server: XmppServer,
+) -> None:
     one, two = await xmpp_server.worker(), await xmpp_server.worker("router")
     async with (
         session(xmpp_server, "geolane", "leader", priority=10) as leader,
@@ -113,12 +124,18 @@ async def test_the_coordinator_and_the_workers_see_each_other_and_no_worker_anot
         while not first.presences.empty():
             seen.append(first.presences.get_nowait().get("from", ""))
         assert not any(s.startswith(xmpp_server.jid(two)) for s in seen)
-        roster = await leader.iq("get", str(leader.raw.boundjid.bare), "<query xmlns='jabber:iq:roster'/>")
-        listed = {i.get("jid"): i.get("subscription") for i in roster.iter("{jabber:iq:roster}item")}
+        roster = await leader.iq(
+            "get", str(leader.raw.boundjid.bare), "<query xmlns='jabber:iq:roster'/>"
+        )
+        listed = {
+            i.get("jid"): i.get("subscription") for i in roster.iter("{jabber:iq:roster}item")
+        }
         assert listed[xmpp_server.jid(one)] == listed[xmpp_server.jid(two)] == "both"
 
 
-async def test_a_worker_added_later_is_seen_by_a_leader_that_is_online(xmpp_server: XmppServer) -> None:
+async def test_a_worker_added_later_is_seen_by_a_leader_that_is_online(
+    xmpp_server: XmppServer,
+) -> None:
     async with session(xmpp_server, "geolane", "leader", priority=10) as leader:
         await leader.answers()
         worker = await xmpp_server.worker()
@@ -139,7 +156,10 @@ async def test_nobody_changes_rosters_on_fleet(xmpp_server: XmppServer) -> None:
     worker, stranger = await xmpp_server.worker(), await xmpp_server.stranger()
     item = f"<query xmlns='jabber:iq:roster'><item jid='{xmpp_server.jid(stranger)}'/></query>"
     async with session(xmpp_server, worker, priority=-1) as node:
-        assert await node.refused("set", xmpp_server.jid(worker), item) in ("not-allowed", "forbidden")
+        assert await node.refused("set", xmpp_server.jid(worker), item) in (
+            "not-allowed",
+            "forbidden",
+        )
 
 
 async def test_a_fleet_is_not_slowed_down(xmpp_server: XmppServer) -> None:
@@ -152,13 +172,16 @@ async def test_a_fleet_is_not_slowed_down(xmpp_server: XmppServer) -> None:
 
 
 async def resumption(client: Client) -> str:
-    """What the server answers when asked for a session that can be resumed (XEP-0198), and for how many seconds."""
+    """What the server answers when asked for a session that can be resumed (XEP-0198), and for how
+    many seconds."""
     answer: asyncio.Future[str] = asyncio.Future()
     for name in ("enabled", "failed"):
         handler = Callback(
             name,
             MatchXPath(f"{{urn:xmpp:sm:3}}{name}"),
-            lambda s: answer.set_result(f"{s.xml.tag.partition('}')[2]} {s.xml.get('max', '')}".strip()),
+            lambda s: answer.set_result(
+                f"{s.xml.tag.partition('}')[2]} {s.xml.get('max', '')}".strip()
+            ),
         )
         client.raw.register_handler(handler)
     client.raw.register_stanza(Enabled)
@@ -180,11 +203,16 @@ async def test_agents_cannot_resume_so_that_a_crash_shows_at_once(xmpp_server: X
             await asyncio.wait_for(resumption(node), 1)
 
 
-async def test_what_people_and_the_bot_write_to_each_other_is_archived(xmpp_server: XmppServer) -> None:
+async def test_what_people_and_the_bot_write_to_each_other_is_archived(
+    xmpp_server: XmppServer,
+) -> None:
     person = await xmpp_server.person()
     bot = f"geolane@fleet.{xmpp_server.domain}"
     query = "<query xmlns='urn:xmpp:mam:2'/>"
-    async with session(xmpp_server, "geolane", "leader", priority=10) as leader, session(xmpp_server, person) as phone:
+    async with (
+        session(xmpp_server, "geolane", "leader", priority=10) as leader,
+        session(xmpp_server, person) as phone,
+    ):
         await leader.answers()
         phone.raw.make_message(mto=bot, mbody=f"status? {person}", mtype="chat").send()
         await leader.message(lambda m: person in "".join(m.itertext()))
@@ -201,14 +229,17 @@ async def test_what_people_and_the_bot_write_to_each_other_is_archived(xmpp_serv
 async def test_a_stanza_of_more_than_256_kib_ends_the_session(xmpp_server: XmppServer) -> None:
     worker = await xmpp_server.worker()
     async with session(xmpp_server, worker, priority=-1) as node:
-        node.raw.send_raw(f"<message to='{xmpp_server.jid(worker)}'><body>{'x' * 300_000}</body></message>")
+        node.raw.send_raw(
+            f"<message to='{xmpp_server.jid(worker)}'><body>{'x' * 300_000}</body></message>"
+        )
         assert await asyncio.wait_for(node.end, 5) == "policy-violation"
 
 
 async def test_browsers_connect_by_websocket(xmpp_server: XmppServer) -> None:
     ask = (
         "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: xmpp\r\n\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: "
+        "13\r\nSec-WebSocket-Protocol: xmpp\r\n\r\n"
     )
     async with asyncio.timeout(5):
         reader, writer = await asyncio.open_connection("127.0.0.1", xmpp_server.server.http_port)

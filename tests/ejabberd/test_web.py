@@ -1,4 +1,5 @@
-"""What the server's HTTP listener gives a browser: the chat page and nothing else, a WebSocket to that page's scripts alone."""
+"""What the server's HTTP listener gives a browser: the chat page and nothing else, a WebSocket to
+that page's scripts alone."""
 
 from __future__ import annotations
 
@@ -8,13 +9,18 @@ import os
 
 import pytest
 
-from agents.embedded import webchat
+from agents.local.servers import webchat
 from tests.fixtures.xmpp import XmppServer
 
 
 async def asked(port: int, path: str, **headers: str) -> tuple[int, str]:
-    """One request; status and everything that came back (the headers alone where the connection stays open)."""
-    lines = {"Host": f"127.0.0.1:{port}", "Connection": "close", **{k.replace("_", "-"): v for k, v in headers.items()}}
+    """One request; status and everything that came back (the headers alone where the connection
+    stays open)."""
+    lines = {
+        "Host": f"127.0.0.1:{port}",
+        "Connection": "close",
+        **{k.replace("_", "-"): v for k, v in headers.items()},
+    }
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         async with asyncio.timeout(10):
@@ -25,9 +31,9 @@ async def asked(port: int, path: str, **headers: str) -> tuple[int, str]:
             )
             head = await reader.readuntil(b"\r\n\r\n")
             status = int(head.split()[1])
-            return status, (head + (await reader.read() if lines["Connection"] == "close" else b"")).decode(
-                "utf-8", "replace"
-            )
+            return status, (
+                head + (await reader.read() if lines["Connection"] == "close" else b"")
+            ).decode("utf-8", "replace")
     finally:
         writer.close()
 
@@ -60,7 +66,13 @@ async def test_a_page_of_ours_may_open_a_websocket(port: int, name: str) -> None
 
 @pytest.mark.parametrize(
     "origin",
-    ["http://evil.test", "http://127.0.0.1", "http://127.0.0.1:{port}.evil.test", "https://localhost:{port}", "null"],
+    [
+        "http://evil.test",
+        "http://127.0.0.1",
+        "http://127.0.0.1:{port}.evil.test",
+        "https://localhost:{port}",
+        "null",
+    ],
 )
 async def test_no_other_page_may(port: int, origin: str) -> None:
     assert await opened(port, Origin=origin.format(port=port)) == 403
@@ -76,10 +88,14 @@ async def test_a_name_that_was_bent_to_this_machine_finds_no_page(port: int) -> 
     assert await opened(port, Host=f"evil.test:{port}", Origin=f"http://evil.test:{port}") == 403
 
 
-@pytest.mark.parametrize("path", ["/", "/page.js", "/page.css", "/converse.min.js", "/converse.min.css"])
+@pytest.mark.parametrize(
+    "path", ["/", "/page.js", "/page.css", "/converse.min.js", "/converse.min.css"]
+)
 async def test_the_page_lets_nothing_in_from_elsewhere(port: int, path: str) -> None:
     status, answer = await asked(port, path)
-    policy = next(line for line in answer.splitlines() if line.lower().startswith("content-security-policy:"))
+    policy = next(
+        line for line in answer.splitlines() if line.lower().startswith("content-security-policy:")
+    )
     assert status == 200
     for wanted in (
         "default-src 'none'",
@@ -95,7 +111,14 @@ async def test_the_page_lets_nothing_in_from_elsewhere(port: int, path: str) -> 
 
 @pytest.mark.parametrize(
     "path",
-    ["/../conf/ejabberd.yml", "/..%2fconf%2fejabberd.yml", "/%2e%2e/ca.pem", "/images/", "/webfonts", "/ports.json"],
+    [
+        "/../conf/ejabberd.yml",
+        "/..%2fconf%2fejabberd.yml",
+        "/%2e%2e/ca.pem",
+        "/images/",
+        "/webfonts",
+        "/ports.json",
+    ],
 )
 async def test_nothing_beside_the_page_is_served(port: int, path: str) -> None:
     status, _ = await asked(port, path)

@@ -4,7 +4,7 @@
  * frozen is not to be scheduled. What is worse (a crash, a lost or doubled or overtaken command, a false suspicion, a
  * deposition, an abort, a request that is sent twice) costs one of FAULTS. So every run ends, and "eventually" is looked at where it ends.
  *
- * Steps have the names of agents/core/handover.py and agents/core/say.py, a worker's of agents/core/tenure.py.
+ * Steps have the names of agents/core/fleet/handover.py and agents/core/fleet/reconcile.py, a worker's of agents/core/lanes/tenure.py.
  *
  *   once       every input offset is committed exactly once, in order, with its output        (assert, in `commits`);
  *              from where it was set back on, once more

@@ -1,4 +1,5 @@
-"""A broker as a user's own may be: SASL over TLS, with a certificate authority of its own, and rights that somebody has to give."""
+"""A broker as a user's own may be: SASL over TLS, with a certificate authority of its own, and
+rights that somebody has to give."""
 
 from __future__ import annotations
 
@@ -11,15 +12,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from agents import ports, settings
-from agents.embedded.broker import SELF, Broker
+from agents import settings
+from agents.base import ports
+from agents.local.servers.broker import SELF, Broker
 
 USER, PASSWORD = "node-iad-1", "correct horse"
 
 
 class SecureBroker(Broker):
-    """A broker that listens with SASL_SSL and knows one user, as a user's own cluster may; and, for the test, without a
-    password. `denies`: what no ACL allows is denied; USER may do everything."""
+    """A broker that listens with SASL_SSL and knows one user, as a user's own cluster may; and, for
+    the test, without a password. `denies`: what no ACL allows is denied; USER may do everything."""
 
     def __init__(self, folder: Path, *, denies: bool = False) -> None:
         super().__init__(folder, heap_mb=256)
@@ -36,7 +38,8 @@ class SecureBroker(Broker):
         self.user.own(self.folder / "server.pem", 0o640, give=False)
         plain, secure = f"PLAINTEXT://127.0.0.1:{port}", f"SASL_SSL://127.0.0.1:{self.secure_port}"
         module = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-        # The port without TLS is the test's own, for the broker among itself: who comes there is ANONYMOUS.
+        # The port without TLS is the test's own, for the broker among itself: who comes there is
+        # ANONYMOUS.
         acls = f"""
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 allow.everyone.if.no.acl.found=false
@@ -69,7 +72,9 @@ def make_certificate(server: Path, ca: Path) -> None:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
         .sign(key, hashes.SHA256())
     )

@@ -1,4 +1,5 @@
-"""The embedded broker: the same ports and data after any end, nothing left behind, and an error that says why it is not up."""
+"""The embedded broker: the same ports and data after any end, nothing left behind, and an error
+that says why it is not up."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from agents.embedded.broker import Broker
-from agents.errors import InstallError, KafkaUnavailable
-from agents.kafka.admin import Topic, provision
-from tests.kafka.helpers import fill, lease_maker, leased, read_all, until
+from agents.base.errors import InstallError, KafkaUnavailable
+from agents.kafka.topics import Topic, provision
+from agents.local.servers.broker import Broker
+from tests.kafka.support import fill, lease_maker, leased, read_all, until
 
 pytestmark = pytest.mark.stack
 
@@ -49,7 +50,9 @@ async def test_it_starts_again_on_the_same_data_after_kill_and_after_stop(broker
             await maker.make("geolane-node-a", 0.3)
         await broker.start()
         assert broker.bootstrap == bootstrap
-        assert await maker.make("geolane-node-a") > first  # the client that was there before is at work again
+        assert (
+            await maker.make("geolane-node-a") > first
+        )  # the client that was there before is at work again
         await fill(kafka, "in", [b"2"])
 
         stopping = time.monotonic()
@@ -63,7 +66,9 @@ async def test_it_starts_again_on_the_same_data_after_kill_and_after_stop(broker
     assert [r.value for r in await read_all(kafka, "in")] == [b"1", b"2", b"3"]
 
 
-async def test_what_a_killed_run_left_is_ended_by_the_next_start_which_is_quiet(broker: Broker) -> None:
+async def test_what_a_killed_run_left_is_ended_by_the_next_start_which_is_quiet(
+    broker: Broker,
+) -> None:
     await broker.start()
     left, process = broker.pid, broker._process
     assert left is not None
@@ -76,7 +81,9 @@ async def test_what_a_killed_run_left_is_ended_by_the_next_start_which_is_quiet(
         assert following.pid not in (None, left)
         assert (broker.folder / "data" / "meta.properties").exists()
         assert [f.name for f in broker.folder.parent.iterdir()] == [broker.folder.name]
-        assert (broker.folder / "log" / "broker.log").stat().st_size < 20_000, "the log is not quiet"
+        assert (broker.folder / "log" / "broker.log").stat().st_size < 20_000, (
+            "the log is not quiet"
+        )
         assert (broker.folder / "java.out").read_text() == ""
         os.kill(following.pid or 0, signal.SIGKILL)
 

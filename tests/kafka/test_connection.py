@@ -13,14 +13,14 @@ import pytest_asyncio
 from aiokafka.client import CoordinationType
 
 from agents import settings
-from agents.errors import GeolaneError, KafkaError, KafkaUnavailable, SettingsError
-from agents.kafka.admin import Topic, provision
+from agents.base.errors import GeolaneError, KafkaError, KafkaUnavailable, SettingsError
+from agents.kafka.compacted import read_table
 from agents.kafka.connection import Link, as_ours, client_kwargs, is_fenced
 from agents.kafka.offsets import Offsets
-from agents.kafka.placement import PlacementLog
-from agents.kafka.tables import read_table
-from tests.kafka.helpers import lease_maker
+from agents.kafka.placement_log import PlacementLog
+from agents.kafka.topics import Topic, provision
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, make_certificate, secret
+from tests.kafka.support import lease_maker
 
 
 @dataclass
@@ -46,12 +46,15 @@ async def secured(tmp_path: Path, server_folder: Path) -> AsyncIterator[Secured]
         )
 
     ca = broker.folder / "ca.pem"
-    yield Secured(kafka(PASSWORD, ca), kafka("wrong", ca), kafka(PASSWORD, tmp_path / "other-ca.pem"))
+    yield Secured(
+        kafka(PASSWORD, ca), kafka("wrong", ca), kafka(PASSWORD, tmp_path / "other-ca.pem")
+    )
     broker.kill()
 
 
 async def test_everything_works_over_sasl_and_tls(secured: Secured) -> None:
-    """One broker for all of it: topics, a lease, the placement log, offsets, tables; then a wrong password and a wrong CA."""
+    """One broker for all of it: topics, a lease, the placement log, offsets, tables; then a wrong
+    password and a wrong CA."""
     await provision(secured.kafka, (Topic("placement", 1, 0, {"cleanup.policy": "compact"}),))
     log = PlacementLog(secured.kafka)
     assert await log.lead() == {}
@@ -72,10 +75,16 @@ async def test_everything_works_over_sasl_and_tls(secured: Secured) -> None:
     ("kafka", "what"),
     [
         (settings.Kafka(security="TLS"), r"kafka\.security: 'TLS'"),
-        (settings.Kafka(security="SASL_SSL", sasl_mechanism="GSSAPI"), r"kafka\.sasl_mechanism: 'GSSAPI'"),
+        (
+            settings.Kafka(security="SASL_SSL", sasl_mechanism="GSSAPI"),
+            r"kafka\.sasl_mechanism: 'GSSAPI'",
+        ),
         (settings.Kafka(security="SASL_PLAINTEXT", username="me"), r"kafka\.password_file"),
         (settings.Kafka(security="SSL", ca_file="/no/such/file"), r"kafka\.ca_file: /no/such/file"),
-        (settings.Kafka(security="SASL_PLAINTEXT", username="me", password_file="/no/such"), "/no/such"),
+        (
+            settings.Kafka(security="SASL_PLAINTEXT", username="me", password_file="/no/such"),
+            "/no/such",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named(kafka: settings.Kafka, what: str) -> None:
@@ -98,8 +107,15 @@ def test_tls_checks_the_brokers_name() -> None:
 
 def foreign_errors() -> list[BaseException]:
     """One of each that aiokafka has, and what sockets and time-outs raise."""
-    kinds = {k for k in vars(kafka_errors).values() if isinstance(k, type) and issubclass(k, kafka_errors.KafkaError)}
-    return [kind() for kind in kinds - {kafka_errors.BrokerResponseError}] + [TimeoutError(), OSError("refused")]
+    kinds = {
+        k
+        for k in vars(kafka_errors).values()
+        if isinstance(k, type) and issubclass(k, kafka_errors.KafkaError)
+    }
+    return [kind() for kind in kinds - {kafka_errors.BrokerResponseError}] + [
+        TimeoutError(),
+        OSError("refused"),
+    ]
 
 
 async def test_every_foreign_error_becomes_one_of_ours() -> None:

@@ -22,22 +22,23 @@ from aiokafka.protocol.transaction import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
-from agents.core.dead import Query
-from agents.core.model import LeaseCommand, Partition
-from agents.errors import KafkaError, KafkaUnavailable, LeadershipLost, LeaseLost
+from agents.base.errors import KafkaError, KafkaUnavailable, LeadershipLost, LeaseLost
+from agents.core.lanes.dead_letters import LetterQuery
+from agents.core.model.messages import LeaseCommand
+from agents.core.model.topology import Partition
 from agents.kafka import verification
+from agents.kafka.compacted import read_table
 from agents.kafka.connection import client_kwargs
-from agents.kafka.dead import DeadLetters
+from agents.kafka.dead_letters import DeadLetters
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
-from agents.kafka.placement import PlacementLog
+from agents.kafka.placement_log import PlacementLog
 from agents.kafka.producer import LeasedProducer
-from agents.kafka.tables import read_table
 from agents.kafka.transactions import LAST_EPOCH
 from agents.kafka.verification import KEY
 from agents.kafka.wire import EndTransaction
 from tests.fixtures.kafka import KafkaServer
-from tests.kafka.helpers import lease_maker, leased, quietly_stop, read_all, until, unverified
+from tests.kafka.support import lease_maker, leased, quietly_stop, read_all, until, unverified
 from tests.late_requests.broker import Setup, begin_at, late_broker
 
 Kinds = tuple[type[Request], ...]
@@ -86,7 +87,9 @@ class Late:
 class World:
     """One worker's transactions: each puts a record into `out` and says how far it has read."""
 
-    def __init__(self, server: KafkaServer, other: Any, maker: LeaseMaker, offsets: Offsets) -> None:
+    def __init__(
+        self, server: KafkaServer, other: Any, maker: LeaseMaker, offsets: Offsets
+    ) -> None:
         self.server, self.other, self.maker, self.offsets = server, other, maker, offsets
         self.group, self.name, self.out = offsets._group, server.name("geolane-node"), ""
         self.part = Partition("main/none", 0)
@@ -169,7 +172,9 @@ async def test_a_producer_of_aiokafka_lets_a_late_offset_commit_in(world: World)
 
 @pytest.mark.parametrize("before", BEFORE, ids=lambda kinds: f"before {kinds[0].__name__}")
 @pytest.mark.parametrize("held", OF_A_TRANSACTION, ids=NAMES)
-async def test_it_is_sent_again_and_the_late_copy_changes_nothing(world: World, held: Kinds, before: Kinds) -> None:
+async def test_it_is_sent_again_and_the_late_copy_changes_nothing(
+    world: World, held: Kinds, before: Kinds
+) -> None:
     producer, late = await world.worker()
     await world.transact(producer, 1)
     late.hold(held)
@@ -321,7 +326,7 @@ async def test_nobody_leads_or_replays_where_brokers_let_late_requests_in(
             await log.lead()
         letters = DeadLetters(kafka_server.kafka, transactional_id=transactional_id)
         with pytest.raises(KafkaError, match=f"{KEY} is false"):
-            await letters.replay(Query(), "ana", 0)
+            await letters.replay(LetterQuery(), "ana", 0)
         assert await maker.make(transactional_id) == (before[0], before[1] + 1)  # nobody was fenced
     [broker] = await verification.look(kafka_server.kafka)
     assert (broker.verifies, broker.transaction_version, broker.could_do_better) == (True, 2, False)

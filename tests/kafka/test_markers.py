@@ -1,5 +1,5 @@
-"""A broker that was killed has forgotten the markers of transactions that it had decided: whoever is given the next lease finds
-them as they were decided, or nobody is given one."""
+"""A broker that was killed has forgotten the markers of transactions that it had decided: whoever
+is given the next lease finds them as they were decided, or nobody is given one."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 from agents import settings
-from agents.core.model import CLUSTER, Partition
-from agents.embedded.broker import Broker
-from agents.errors import TransactionUndecided
-from agents.kafka.admin import Topic, provision
+from agents.base.errors import TransactionUndecided
+from agents.core.model.topology import CLUSTER, Partition
 from agents.kafka.connection import client_kwargs
 from agents.kafka.markers import Reach, _java_hash
 from agents.kafka.offsets import Offsets
-from tests.kafka.helpers import lease_maker, leased, read_all
+from agents.kafka.topics import Topic, provision
+from agents.local.servers.broker import Broker
+from tests.kafka.support import lease_maker, leased, read_all
 
 pytestmark = pytest.mark.stack
 
-STATE, STATE_PARTITIONS = "__transaction_state", 4  # agents/embedded/kafka/server.properties
+STATE, STATE_PARTITIONS = "__transaction_state", 4  # agents/local/servers/kafka/server.properties
 EMPTY, COMMITTED, ABORTED = 0, 4, 5
 CASES = {"committed": COMMITTED, "aborted": ABORTED, "unknown": EMPTY}
 GROUP, INPUT = "group", "in"
@@ -45,10 +45,14 @@ async def test_a_lease_decides_what_its_broker_has_forgotten(server_folder: Path
         assert await _offset(kafka, 0) is None
         assert await read_all(kafka, "committed") == []
         for n, (name, state) in enumerate(CASES.items()):
-            async with lease_maker(kafka, Reach((name, "no-such-topic"), (GROUP, "another"))) as maker:
+            async with lease_maker(
+                kafka, Reach((name, "no-such-topic"), (GROUP, "another"))
+            ) as maker:
                 if state is EMPTY:
                     for _ in range(2):
-                        with pytest.raises(TransactionUndecided, match=r"abort-transaction unknown 0 0$"):
+                        with pytest.raises(
+                            TransactionUndecided, match=r"abort-transaction unknown 0 0$"
+                        ):
                             await maker.make(name)
                     continue
                 lease = await maker.make(name)
@@ -90,7 +94,9 @@ async def _forget(kafka: settings.Kafka, name: str, state: int) -> None:
         client_id="__admin_client", acks="all", **client_kwargs(kafka)
     )
     producer_id, epoch = LEASES[name]
-    value = struct.pack(">hqhibiqq", 0, producer_id, epoch + 1, 10_000, state, 0, int(time.time() * 1000), -1)
+    value = struct.pack(
+        ">hqhibiqq", 0, producer_id, epoch + 1, 10_000, state, 0, int(time.time() * 1000), -1
+    )
     key = struct.pack(">hh", 0, len(name)) + name.encode()
     await producer.start()
     try:

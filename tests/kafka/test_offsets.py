@@ -1,4 +1,5 @@
-"""PROTOCOL 2.6 and 2.7: where a new owner starts comes fresh from the broker, and a release waits until its offset shows."""
+"""PROTOCOL 2.6 and 2.7: where a new owner starts comes fresh from the broker, and a release waits
+until its offset shows."""
 
 from __future__ import annotations
 
@@ -9,10 +10,10 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from agents.errors import KafkaUnavailable
+from agents.base.errors import KafkaUnavailable
 from agents.kafka.offsets import Offsets
 from tests.fixtures.kafka import KafkaServer
-from tests.kafka.helpers import consumer, fill, lease_maker, leased, until
+from tests.kafka.support import consumer, fill, lease_maker, leased, until
 
 
 @asynccontextmanager
@@ -34,13 +35,19 @@ async def test_a_group_that_never_committed_has_no_offset(kafka_server: KafkaSer
 
 
 async def test_metadata_of_a_commit_is_read_back(kafka_server: KafkaServer) -> None:
-    topic, group, name = await kafka_server.topic("in", 2), kafka_server.name("group"), kafka_server.name("tid")
+    topic, group, name = (
+        await kafka_server.topic("in", 2),
+        kafka_server.name("group"),
+        kafka_server.name("tid"),
+    )
     part, other = kafka_server.partition(topic, 0), kafka_server.partition(topic, 1)
     counts = '{"in":3,"out":2,"filtered":1,"dead":0}'
     async with lease_maker(kafka_server.kafka) as maker, offsets_of(kafka_server, group) as offsets:
         async with leased(kafka_server.kafka, name, await maker.make(name)) as producer:
             await producer.begin_transaction()
-            await producer.send_offsets_to_transaction({TopicPartition(topic, 0): OffsetAndMetadata(3, counts)}, group)
+            await producer.send_offsets_to_transaction(
+                {TopicPartition(topic, 0): OffsetAndMetadata(3, counts)}, group
+            )
             await producer.commit_transaction()
 
         async def shown() -> bool:
@@ -51,8 +58,8 @@ async def test_metadata_of_a_commit_is_read_back(kafka_server: KafkaServer) -> N
 
 
 async def test_once_an_offset_shows_it_shows_to_everybody(kafka_server: KafkaServer) -> None:
-    """The release rule: a commit is visible only some ms after it returned, so the old owner waits until it sees it;
-    from then on the new owner, on another connection, never reads less."""
+    """The release rule: a commit is visible only some ms after it returned, so the old owner waits
+    until it sees it; from then on the new owner, on another connection, never reads less."""
     width = 8
     out, topic, group = (
         await kafka_server.topic("out", width),
@@ -70,7 +77,9 @@ async def test_once_an_offset_shows_it_shows_to_everybody(kafka_server: KafkaSer
             await producer.begin_transaction()
             for sent in [await producer.send(out, b"x", partition=n) for n in range(width)]:
                 await sent
-            await producer.send_offsets_to_transaction({TopicPartition(topic, 0): OffsetAndMetadata(offset, "")}, group)
+            await producer.send_offsets_to_transaction(
+                {TopicPartition(topic, 0): OffsetAndMetadata(offset, "")}, group
+            )
             await producer.commit_transaction()
             wanted = {part: (offset, "")}
 
@@ -111,8 +120,11 @@ async def test_a_partition_that_does_not_exist_is_an_error_within_the_bound(
             await offsets.ends([kafka_server.partition("no-such-topic")])
 
 
-async def test_without_a_reset_a_missing_offset_does_not_start_anywhere(kafka_server: KafkaServer) -> None:
-    """Pins aiokafka for PROTOCOL 2.7: with `auto_offset_reset="none"` and an explicit seek nothing is ever guessed."""
+async def test_without_a_reset_a_missing_offset_does_not_start_anywhere(
+    kafka_server: KafkaServer,
+) -> None:
+    """Pins aiokafka for PROTOCOL 2.7: with `auto_offset_reset="none"` and an explicit seek nothing
+    is ever guessed."""
     topic = await kafka_server.topic("in")
     await fill(kafka_server.kafka, topic, [b"1", b"2", b"3"])
     async with consumer(kafka_server.kafka, None, [(topic, 0)], auto_offset_reset="none") as c:

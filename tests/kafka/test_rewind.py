@@ -1,5 +1,6 @@
-"""What `rewind` rests on: record and offset are set in one transaction of the leader's, who is deposed sets neither, and who leads
-next sees the offset that goes with the record it read (core/rewinds.py)."""
+"""What `rewind` rests on: record and offset are set in one transaction of the leader's, who is
+deposed sets neither, and who leads next sees the offset that goes with the record it read
+(core/fleet/rewinds.py)."""
 
 from __future__ import annotations
 
@@ -12,14 +13,14 @@ import pytest_asyncio
 from aiokafka import TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from agents.coordinator.offsets import Rewinding
-from agents.core.model import Kind
-from agents.core.rewinds import AwaitCommitted, LookBack, Past, ReadCommitted
-from agents.errors import KafkaUnavailable, LeadershipLost
+from agents.base.errors import KafkaUnavailable, LeadershipLost
+from agents.coordinator.queries import Rewinding
+from agents.core.fleet.rewinds import AwaitCommitted, LookBack, Past, ReadCommitted
+from agents.core.model.topology import WorkerKind
 from agents.kafka.offsets import Offsets
-from agents.kafka.placement import PlacementLog
+from agents.kafka.placement_log import PlacementLog
 from tests.fixtures.kafka import KafkaServer
-from tests.kafka.helpers import fill, lease_maker, leased, until
+from tests.kafka.support import fill, lease_maker, leased, until
 
 NewLog = Callable[[], PlacementLog]
 KEY = "main/events.lanes/0"
@@ -32,7 +33,9 @@ async def new_log(kafka_server: KafkaServer) -> AsyncIterator[NewLog]:
     transactional_id, logs = kafka_server.name("geolane-coordinator"), []
 
     def make() -> PlacementLog:
-        logs.append(PlacementLog(kafka_server.kafka, topic=topic, transactional_id=transactional_id))
+        logs.append(
+            PlacementLog(kafka_server.kafka, topic=topic, transactional_id=transactional_id)
+        )
         return logs[-1]
 
     yield make
@@ -58,7 +61,9 @@ async def test_a_worker_that_has_gone_is_set_back_with_the_record(
         leased(kafka_server.kafka, name, await maker.make(name)) as worker,
     ):
         await worker.begin_transaction()
-        await worker.send_offsets_to_transaction({TopicPartition(topic, 0): OffsetAndMetadata(9, "c")}, group._group)
+        await worker.send_offsets_to_transaction(
+            {TopicPartition(topic, 0): OffsetAndMetadata(9, "c")}, group._group
+        )
         await worker.commit_transaction()
     await log.lead()
     await log.write({KEY: b"back"}, {group._group: {part: (2, "c")}})
@@ -95,11 +100,15 @@ async def test_who_leads_next_sees_the_offset_of_the_record_that_it_read(
     await leader.write({KEY: b"100"}, {group._group: {part: (100, "")}})
     for i in range(99, 79, -1):
         following = new_log()
-        writing = asyncio.ensure_future(leader.write({KEY: b"%d" % i}, {group._group: {part: (i, "")}}))
+        writing = asyncio.ensure_future(
+            leader.write({KEY: b"%d" % i}, {group._group: {part: (i, "")}})
+        )
         if i % 2:
             await writing
         else:
-            await asyncio.sleep(i % 8 * 0.002)  # not waiting for anything: another interleaving each round
+            await asyncio.sleep(
+                i % 8 * 0.002
+            )  # not waiting for anything: another interleaving each round
         record = int((await following.lead())[KEY])
         shown = (await group.committed([part]))[part]
         assert shown == (record, ""), "the markers were written before InitProducerId answered"
@@ -110,7 +119,11 @@ async def test_who_leads_next_sees_the_offset_of_the_record_that_it_read(
 
 
 async def test_only_what_counts_is_counted(kafka_server: KafkaServer, group: Offsets) -> None:
-    topic, name, other = await kafka_server.topic("lanes"), kafka_server.name("tid"), kafka_server.name("other")
+    topic, name, other = (
+        await kafka_server.topic("lanes"),
+        kafka_server.name("tid"),
+        kafka_server.name("other"),
+    )
     part = kafka_server.partition(topic)
     begun_ms = int(time.time() * 1000)
     async with lease_maker(kafka_server.kafka) as maker:
@@ -126,18 +139,22 @@ async def test_only_what_counts_is_counted(kafka_server: KafkaServer, group: Off
                 {TopicPartition(topic, 0): OffsetAndMetadata(11, "c")}, group._group
             )
             await worker.commit_transaction()
-    back = Rewinding(kafka_server.kafka, {Kind.ROUTER: group})
+    back = Rewinding(kafka_server.kafka, {WorkerKind.ROUTER: group})
     async with asyncio.timeout(10):
         await back.await_committed(AwaitCommitted(part, 11))
     assert await back.read_committed(ReadCommitted(part)) == (11, "c")
-    assert await back.look_back(LookBack(part, offset=0)) == Past(0, 12, 11, 0, 6), "no markers, nothing aborted"
+    assert await back.look_back(LookBack(part, offset=0)) == Past(0, 12, 11, 0, 6), (
+        "no markers, nothing aborted"
+    )
     assert await back.look_back(LookBack(part, offset=2)) == Past(0, 12, 11, 2, 4)
     assert await back.look_back(LookBack(part, offset=12)) == Past(0, 12, 11, 12)
     assert await back.look_back(LookBack(part, since_ms=begun_ms - 60_000)) == Past(0, 12, 11, 0, 6)
     assert (await back.look_back(LookBack(part, since_ms=begun_ms + 3_600_000))).target is None
 
 
-async def test_the_first_that_is_still_there_is_told(kafka_server: KafkaServer, group: Offsets) -> None:
+async def test_the_first_that_is_still_there_is_told(
+    kafka_server: KafkaServer, group: Offsets
+) -> None:
     topic = await kafka_server.topic("lanes", 2)
     part, empty = kafka_server.partition(topic, 0), kafka_server.partition(topic, 1)
     await fill(kafka_server.kafka, topic, [b"1", b"2"])

@@ -1,4 +1,5 @@
-"""PROTOCOL 3, and 2.9: what Kafka and aiokafka do that the transaction loop has its rules for. Each test pins one trap."""
+"""PROTOCOL 3, and 2.9: what Kafka and aiokafka do that the transaction loop has its rules for. Each
+test pins one trap."""
 
 from __future__ import annotations
 
@@ -12,16 +13,17 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from aiokafka.structs import OffsetAndMetadata
 
 from agents import settings
-from agents.core.model import LeaseCommand
+from agents.core.model.messages import LeaseCommand
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer
 from tests.fixtures.kafka import KafkaServer
-from tests.kafka.helpers import consumer, fill, lease_maker, leased, read_all, until
+from tests.kafka.support import consumer, fill, lease_maker, leased, read_all, until
 
 
 async def test_a_failed_send_does_not_fail_the_commit(kafka_server: KafkaServer) -> None:
-    """Why every send is awaited before the offsets are sent (3.2): here the offset goes forward and the output is lost."""
+    """Why every send is awaited before the offsets are sent (3.2): here the offset goes forward and
+    the output is lost."""
     kafka, group, name = kafka_server.kafka, kafka_server.name("group"), kafka_server.name("tid")
     topic, out = await kafka_server.topic("in"), await kafka_server.topic("out")
     await shrink(kafka_server, out, 20_000)
@@ -29,12 +31,16 @@ async def test_a_failed_send_does_not_fail_the_commit(kafka_server: KafkaServer)
     await offsets.start()
     async with lease_maker(kafka) as maker:
         lease = await maker.make(name)
-        async with leased(kafka, name, lease, max_request_size=8 << 20, max_batch_size=100) as producer:
+        async with leased(
+            kafka, name, lease, max_request_size=8 << 20, max_batch_size=100
+        ) as producer:
             await producer.begin_transaction()
             failed = await producer.send(out, b"y" * 50_000, partition=0)
             done, _ = await asyncio.wait([failed], timeout=10)
             assert done
-            await producer.send_offsets_to_transaction({TopicPartition(topic, 0): OffsetAndMetadata(7, "")}, group)
+            await producer.send_offsets_to_transaction(
+                {TopicPartition(topic, 0): OffsetAndMetadata(7, "")}, group
+            )
             await producer.commit_transaction()
             with pytest.raises(KafkaError):
                 await failed
@@ -47,7 +53,9 @@ async def test_a_failed_send_does_not_fail_the_commit(kafka_server: KafkaServer)
     await offsets.stop()
 
 
-async def test_markers_are_written_once_more_when_a_connection_was_lost(kafka_server: KafkaServer) -> None:
+async def test_markers_are_written_once_more_when_a_connection_was_lost(
+    kafka_server: KafkaServer,
+) -> None:
     """A broker that was killed in the middle may have forgotten them."""
     kafka, name, group = kafka_server.kafka, kafka_server.name("tid"), kafka_server.name("group")
     topic, out = await kafka_server.topic("in"), await kafka_server.topic("out", 2)
@@ -58,7 +66,9 @@ async def test_markers_are_written_once_more_when_a_connection_was_lost(kafka_se
     async def transact(offset: int, n: int, *wanted: int) -> None:
         batch = producer.new_batch()
         batch.append(key=None, value=b"%d" % offset, timestamp=None)
-        await producer.transact({(out, n): [batch]}, {kafka_server.partition(topic): (offset, "")}, group)
+        await producer.transact(
+            {(out, n): [batch]}, {kafka_server.partition(topic): (offset, "")}, group
+        )
 
         async def there() -> bool:
             return await ends(kafka, out) == wanted
@@ -125,7 +135,8 @@ async def test_an_unknown_partition_raises_in_the_middle_and_the_transaction_wou
 
 
 async def test_offsets_are_accepted_from_who_is_not_in_the_group(kafka_server: KafkaServer) -> None:
-    """Why routers are leased too (2.9): aiokafka sends the group id only, so that the group's own fencing sees nothing."""
+    """Why routers are leased too (2.9): aiokafka sends the group id only, so that the group's own
+    fencing sees nothing."""
     kafka, group, name = kafka_server.kafka, kafka_server.name("group"), kafka_server.name("tid")
     topic = await kafka_server.topic("in")
     await fill(kafka, topic, [b"1"])
@@ -140,7 +151,9 @@ async def test_offsets_are_accepted_from_who_is_not_in_the_group(kafka_server: K
         member.subscribe([topic])
         assert await member.getmany(timeout_ms=10_000)
         await stranger.begin_transaction()
-        await stranger.send_offsets_to_transaction({TopicPartition(topic, 0): OffsetAndMetadata(999, "")}, group)
+        await stranger.send_offsets_to_transaction(
+            {TopicPartition(topic, 0): OffsetAndMetadata(999, "")}, group
+        )
         await stranger.commit_transaction()
 
         async def accepted() -> bool:
@@ -150,7 +163,9 @@ async def test_offsets_are_accepted_from_who_is_not_in_the_group(kafka_server: K
     await offsets.stop()
 
 
-async def test_a_batch_that_is_full_says_so_instead_of_taking_the_record(kafka_server: KafkaServer) -> None:
+async def test_a_batch_that_is_full_says_so_instead_of_taking_the_record(
+    kafka_server: KafkaServer,
+) -> None:
     """Why `append`'s answer is checked (3.4): None means that the record is not in the batch."""
     kafka, name = kafka_server.kafka, kafka_server.name("tid")
     async with (

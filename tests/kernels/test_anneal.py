@@ -1,4 +1,5 @@
-"""The search by simulated annealing: it ends at the best where every placement can be tried, and always within the room."""
+"""The search by simulated annealing: it ends at the best where every placement can be tried, and
+always within the room."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 from kernels.anneal import anneal
-from kernels.assign import WAIT_MS
-from kernels.lists import Lists, dearer_moves, listed, matrix
+from kernels.placement.assign import WAIT_MS
+from kernels.placement.candidates import Lists, dearer_moves, listed, matrix
 from kernels.reference import MatrixCosts
 from kernels.tables import Floats, Ints
 
@@ -22,7 +23,9 @@ def lists_of(cost: Floats, load: Floats, room: Floats) -> Lists:
 
 
 def found(lists: Lists, room: Floats, place: Ints, gap: float) -> Ints:
-    return anneal(lists, room, np.zeros(len(place), dtype=np.int32), np.zeros(len(room)), place, gap, 0.0)
+    return anneal(
+        lists, room, np.zeros(len(place), dtype=np.int32), np.zeros(len(room)), place, gap, 0.0
+    )
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -1,4 +1,5 @@
-"""Which kernel is chosen, that a broken one is passed over with the reason, and what stays unimported until then."""
+"""Which kernel is chosen, that a broken one is passed over with the reason, and what stays
+unimported until then."""
 
 from __future__ import annotations
 
@@ -9,9 +10,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kernels import choose, gpu, reference
+from kernels import reference
+from kernels.scoring import choose, gpu
 from kernels.tables import Candidates, Costs, Floats, Ints, Problem, Singles
-from tests.kernels import cases
+from tests.kernels import support
 
 
 @pytest.fixture
@@ -25,8 +27,8 @@ def test_without_a_gpu_numba_is_chosen_and_it_says_why() -> None:
     assert chosen.name == "cpu"
     assert "numba" in chosen.why
     assert "there is none in this test" in chosen.why
-    p = cases.random_problem(1, 50, 20)
-    cases.check(p, chosen.costs(p), 4)
+    p = support.random_problem(1, 50, 20)
+    support.check(p, chosen.costs(p), 4)
     load, room = np.ones(50), np.full(20, 10.0)
     placed = chosen.solve(chosen.costs(p), load, room, owner=p.lanes.owner)
     assert (np.bincount(placed.node[placed.node >= 0], minlength=20) <= room).all()
@@ -49,11 +51,12 @@ def test_without_numba_numpy_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_numba_cannot_be_had_lanes_are_placed_all_the_same() -> None:
-    """In a process of its own, in which importing numba fails: plain Python does what would be compiled."""
+    """In a process of its own, in which importing numba fails: plain Python does what would be
+    compiled."""
     code = """
 import sys
 sys.modules["numba"] = None
-from kernels.choose import choose
+from kernels.scoring.choose import choose
 chosen = choose()
 assert chosen.name == "numpy", chosen
 assert "cpu does not work here: numba cannot be imported" in chosen.why, chosen.why
@@ -69,14 +72,18 @@ def test_unknown_name_is_refused() -> None:
 class Broken:
     """The oracle, with one thing wrong."""
 
-    def __init__(self, problem: Problem, wrong: Callable[[Candidates], Candidates], at_ms: float = 0.0) -> None:
+    def __init__(
+        self, problem: Problem, wrong: Callable[[Candidates], Candidates], at_ms: float = 0.0
+    ) -> None:
         self._right, self._wrong, self._at_ms = reference.costs(problem), wrong, at_ms
 
     @property
     def shape(self) -> tuple[int, int]:
         return self._right.shape
 
-    def candidates(self, k: int, price_ms: Floats | None = None, rows: Ints | None = None) -> Candidates:
+    def candidates(
+        self, k: int, price_ms: Floats | None = None, rows: Ints | None = None
+    ) -> Candidates:
         return self._wrong(self._right.candidates(k, price_ms, rows))
 
     def at(self, lane: Ints, node: Ints) -> Singles:
@@ -134,5 +141,8 @@ def test_a_gpu_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_importing_the_package_imports_no_compiler() -> None:
     """numba takes 100 MB; the core and every process but the coordinator do without."""
-    code = "import sys, kernels, kernels.reference; assert not {'numba', 'cupy', 'llvmlite'} & set(sys.modules)"
+    code = (
+        "import sys, kernels, kernels.reference; assert not {'numba', 'cupy', 'llvmlite'} & "
+        "set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,4 +1,5 @@
-"""The numba kernel against the oracle, and to the bit against itself: whatever the threads, rows and pieces."""
+"""The numba kernel against the oracle, and to the bit against itself: whatever the threads, rows
+and pieces."""
 
 from __future__ import annotations
 
@@ -10,70 +11,92 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import cpu, prepare, scan
-from kernels.cpu import CpuCosts
 from kernels.reference import MatrixCosts, costs
-from kernels.tables import Candidates, Problem, Weights, lane_table, no_rtt_table, node_table, problem
-from tests.kernels import cases
+from kernels.scoring import cpu, prepare, scan
+from kernels.scoring.cpu import CpuCosts
+from kernels.tables import (
+    Candidates,
+    Problem,
+    Weights,
+    lane_table,
+    no_rtt_table,
+    node_table,
+    problem,
+)
+from tests.kernels import support
 
-ADVERSARIAL = cases.adversarial()
+ADVERSARIAL = support.adversarial()
 
 
 @pytest.mark.parametrize("k", [1, 2, 8, 1000])
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_adversarial_problems_agree_with_the_oracle(name: str, k: int) -> None:
     p = ADVERSARIAL[name]
-    cases.check(p, CpuCosts(p), k)
-    cases.check(p, CpuCosts(p), k, cases.price(1, len(p.nodes.lat)))
+    support.check(p, CpuCosts(p), k)
+    support.check(p, CpuCosts(p), k, support.price(1, len(p.nodes.lat)))
 
 
 @settings(max_examples=150, deadline=None)
-@given(cases.problems(), st.integers(1, 80), st.integers(0, 5))
+@given(support.problems(), st.integers(1, 80), st.integers(0, 5))
 def test_any_problem_agrees_with_the_oracle(p: Problem, k: int, seed: int) -> None:
-    cases.check(p, CpuCosts(p), k, cases.price(seed, len(p.nodes.lat)) if seed else None)
+    support.check(p, CpuCosts(p), k, support.price(seed, len(p.nodes.lat)) if seed else None)
 
 
-@pytest.mark.parametrize(("lanes", "nodes", "k"), [(5000, 300, 8), (3000, 1500, 16), (700, 3000, 3)])
+@pytest.mark.parametrize(
+    ("lanes", "nodes", "k"), [(5000, 300, 8), (3000, 1500, 16), (700, 3000, 3)]
+)
 @pytest.mark.parametrize("measured", [0.15, 0.6])
-def test_large_problems_agree_with_the_oracle(lanes: int, nodes: int, k: int, measured: float) -> None:
-    p = cases.random_problem(lanes, lanes, nodes, regions=20, measured=measured, rules=2)
+def test_large_problems_agree_with_the_oracle(
+    lanes: int, nodes: int, k: int, measured: float
+) -> None:
+    p = support.random_problem(lanes, lanes, nodes, regions=20, measured=measured, rules=2)
     kernel = CpuCosts(p)
-    cases.check(p, kernel, k)
+    support.check(p, kernel, k)
     rows = np.random.default_rng(0).integers(0, lanes, 900).astype(np.int32)
-    cases.check(p, kernel, k, cases.price(3, nodes), rows)
+    support.check(p, kernel, k, support.price(3, nodes), rows)
 
 
 @settings(max_examples=40, deadline=None)
-@given(cases.problems(lanes=30))
+@given(support.problems(lanes=30))
 def test_at_agrees_with_the_oracle_everywhere(p: Problem) -> None:
     oracle = costs(p)
     lane, node = (a.ravel().astype(np.int32) for a in np.indices(oracle.shape))
     at, expected = CpuCosts(p).at(lane, node), oracle.at(lane, node)
     assert (np.isfinite(at) == np.isfinite(expected)).all()
     some = np.isfinite(at)
-    assert np.abs(at[some] - expected[some]).max(initial=0.0) <= cases.slack_ms(p)
+    assert np.abs(at[some] - expected[some]).max(initial=0.0) <= support.slack_ms(p)
 
 
 def lowest_of_all(p: Problem, k: int) -> Candidates:
     """What `candidates` must be, to the bit, by `at` of every pair; nobody owns a lane."""
     lanes, nodes = len(p.lanes.lat), len(p.nodes.lat)
     lane, node = (a.ravel().astype(np.int32) for a in np.indices((lanes, nodes)))
-    return MatrixCosts(CpuCosts(p).at(lane, node).reshape(lanes, nodes), p.lanes.owner).candidates(k)
+    return MatrixCosts(CpuCosts(p).at(lane, node).reshape(lanes, nodes), p.lanes.owner).candidates(
+        k
+    )
 
 
 @pytest.mark.parametrize("spread_deg", [0.001, 0.03, 1.0, 30.0])
-@pytest.mark.parametrize(("k", "weights"), [(1, Weights()), (8, Weights()), (20, Weights(0.0, 0.0))])
-def test_nobody_is_passed_over_who_is_better_by_one_bit(spread_deg: float, k: int, weights: Weights) -> None:
-    """Nodes so close to each other, and to the lanes, that the slack of every bound is needed; for all nodes the same share,
-    and for each its own."""
+@pytest.mark.parametrize(
+    ("k", "weights"), [(1, Weights()), (8, Weights()), (20, Weights(0.0, 0.0))]
+)
+def test_nobody_is_passed_over_who_is_better_by_one_bit(
+    spread_deg: float, k: int, weights: Weights
+) -> None:
+    """Nodes so close to each other, and to the lanes, that the slack of every bound is needed; for
+    all nodes the same share, and for each its own."""
     rng = np.random.default_rng(k)
-    p = cases.random_problem(8, 1500, 700, regions=3, measured=0.2, taking=1.0)
-    lanes = p.lanes._replace(owner=np.full(1500, -1, np.int32), traffic=rng.choice([0.25, 1.0, 1.0, 16.0], 1500))
+    p = support.random_problem(8, 1500, 700, regions=3, measured=0.2, taking=1.0)
+    lanes = p.lanes._replace(
+        owner=np.full(1500, -1, np.int32), traffic=rng.choice([0.25, 1.0, 1.0, 16.0], 1500)
+    )
     lanes = lanes._replace(
-        lat=rng.normal(50, 2 * spread_deg, 1500).clip(-90, 90), lon=rng.normal(8, 2 * spread_deg, 1500).clip(-180, 180)
+        lat=rng.normal(50, 2 * spread_deg, 1500).clip(-90, 90),
+        lon=rng.normal(8, 2 * spread_deg, 1500).clip(-180, 180),
     )
     nodes = p.nodes._replace(
-        lat=rng.normal(50, spread_deg, 700).clip(-90, 90), lon=rng.normal(8, spread_deg, 700).clip(-180, 180)
+        lat=rng.normal(50, spread_deg, 700).clip(-90, 90),
+        lon=rng.normal(8, spread_deg, 700).clip(-180, 180),
     )
     for shares in (nodes.egress_ms, np.zeros(700)):
         p = p._replace(lanes=lanes, nodes=nodes._replace(egress_ms=shares), weights=weights)
@@ -86,15 +109,18 @@ def test_ties_go_to_the_lower_row_wherever_it_is() -> None:
     """Four nodes in the four winds of a lane, as far to the bit, in every order."""
     for order in itertools.permutations([(10.0, 0.0), (-10.0, 0.0), (0.0, 10.0), (0.0, -10.0)]):
         lat, lon = zip(*order, strict=True)
-        p = problem(lane_table([0.0], [0.0]), node_table(lat, lon), no_rtt_table(5.0, 0.01), Weights())
+        p = problem(
+            lane_table([0.0], [0.0]), node_table(lat, lon), no_rtt_table(5.0, 0.01), Weights()
+        )
         for k in (1, 2, 3, 4):
             assert CpuCosts(p).candidates(k).node.tolist() == [list(range(k))]
 
 
 @pytest.mark.parametrize("measured", [0.0, 0.3, 0.7, 1.0])
 def test_ties_between_measured_and_fitted_nodes_go_to_the_lower_row(measured: float) -> None:
-    """Nothing costs anything but being at an odd node: whichever way a node is found, its row decides."""
-    p = cases.random_problem(9, 60, 90, regions=4, measured=measured, rules=1, taking=1.0)
+    """Nothing costs anything but being at an odd node: whichever way a node is found, its row
+    decides."""
+    p = support.random_problem(9, 60, 90, regions=4, measured=measured, rules=1, taking=1.0)
     odd = np.arange(90) % 2
     p = p._replace(
         lanes=p.lanes._replace(owner=np.full(60, -1, np.int32), traffic=np.ones(60)),
@@ -109,7 +135,8 @@ def test_ties_between_measured_and_fitted_nodes_go_to_the_lower_row(measured: fl
 
 
 def test_ties_go_to_the_lower_row() -> None:
-    """Identical nodes, measured and not: equal to the bit, so the order of the rows decides, as in the oracle."""
+    """Identical nodes, measured and not: equal to the bit, so the order of the rows decides, as in
+    the oracle."""
     for name in ("identical nodes far away", "nothing costs anything"):
         p = ADVERSARIAL[name]
         for k in (1, 3, 7):
@@ -117,7 +144,8 @@ def test_ties_go_to_the_lower_row() -> None:
 
 
 def test_a_node_that_is_not_better_never_comes_before_the_own_one() -> None:
-    """Two identical nodes never trade a lane: moving costs, and without a price of moving the costs are equal."""
+    """Two identical nodes never trade a lane: moving costs, and without a price of moving the costs
+    are equal."""
     p = ADVERSARIAL["identical nodes far away"]
     owner = np.array([69, 3, 40], dtype=np.int32)
     p = p._replace(lanes=p.lanes._replace(owner=owner))
@@ -129,7 +157,7 @@ def test_a_node_that_is_not_better_never_comes_before_the_own_one() -> None:
 
 
 def test_results_do_not_depend_on_threads_pieces_or_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    p = cases.random_problem(11, 6000, 200)
+    p = support.random_problem(11, 6000, 200)
     plain, rows = CpuCosts(p, threads=1), np.arange(6000, dtype=np.int32)
     expected = plain.candidates(6)
     for least, threads in ((1024, 2), (100, 3), (7, 8), (100, 1)):
@@ -146,7 +174,7 @@ def test_results_do_not_depend_on_threads_pieces_or_runs(monkeypatch: pytest.Mon
 
 def test_many_callers_at_once_get_what_each_gets_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "LEAST_LANES", 50)
-    ps = [cases.random_problem(seed, 2000, 90) for seed in range(6)]
+    ps = [support.random_problem(seed, 2000, 90) for seed in range(6)]
     alone = [CpuCosts(p, threads=1).candidates(5) for p in ps]
     with ThreadPoolExecutor(6) as callers:
         for _ in range(4):
@@ -157,18 +185,19 @@ def test_many_callers_at_once_get_what_each_gets_alone(monkeypatch: pytest.Monke
 
 
 def test_a_problem_that_changed_is_not_answered_from_memory() -> None:
-    """The geometry is kept between ticks by its columns' contents: a column changed in place is another one."""
-    p = cases.random_problem(4, 100, 20)
-    cases.check(p, CpuCosts(p), 3)
+    """The geometry is kept between ticks by its columns' contents: a column changed in place is
+    another one."""
+    p = support.random_problem(4, 100, 20)
+    support.check(p, CpuCosts(p), 3)
     p.lanes.lat[:] = -p.lanes.lat
-    cases.check(p, CpuCosts(p), 3)
+    support.check(p, CpuCosts(p), 3)
     same = p._replace(lanes=p.lanes._replace(lat=p.lanes.lat.copy()))
     assert prepare.tick(p).ground is prepare.tick(same).ground
 
 
 def test_columns_of_other_types_and_strides_are_answered_by_the_same_code() -> None:
     """Compiling takes seconds: whatever the columns are, it is done once."""
-    p = cases.random_problem(4, 100, 20)
+    p = support.random_problem(4, 100, 20)
     odd = p._replace(
         lanes=p.lanes._replace(
             lat=np.repeat(p.lanes.lat, 2)[::2],
@@ -178,12 +207,12 @@ def test_columns_of_other_types_and_strides_are_answered_by_the_same_code() -> N
         allowed=np.asfortranarray(p.allowed),
     )
     odd.lanes.lat.flags.writeable = False
-    cases.check(odd, CpuCosts(odd), 3, rows=np.arange(0, 100, 7, dtype=np.int32)[::-1])
+    support.check(odd, CpuCosts(odd), 3, rows=np.arange(0, 100, 7, dtype=np.int32)[::-1])
     assert len(scan.search.signatures) == len(scan.at.signatures) == 1  # type: ignore[attr-defined]  # numba's
 
 
 def test_asking_for_no_lane_or_no_candidate() -> None:
-    p = cases.random_problem(4, 10, 20)
+    p = support.random_problem(4, 10, 20)
     assert CpuCosts(p).candidates(3, rows=np.zeros(0, dtype=np.int32)).node.shape == (0, 3)
     with pytest.raises(ValueError, match="k is 0"):
         CpuCosts(p).candidates(0)
@@ -192,4 +221,8 @@ def test_asking_for_no_lane_or_no_candidate() -> None:
     with pytest.raises(ValueError, match=r"lanes\.lat\[0\] is nan"):
         CpuCosts(p._replace(lanes=p.lanes._replace(lat=np.full(10, np.nan))))
     nobody = problem(lane_table([1.0] * 10, [2.0] * 10), node_table([], []), p.rtt, Weights())
-    assert CpuCosts(nobody).candidates(3).node.shape == costs(nobody).candidates(3).node.shape == (10, 0)
+    assert (
+        CpuCosts(nobody).candidates(3).node.shape
+        == costs(nobody).candidates(3).node.shape
+        == (10, 0)
+    )

@@ -1,4 +1,5 @@
-"""score.cu as CUDA's and ROCm's compilers take it: compiled for real devices, with nothing spilled. Nothing is run here."""
+"""score.cu as CUDA's and ROCm's compilers take it: compiled for real devices, with nothing spilled.
+Nothing is run here."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import re
 
 import pytest
 
-from kernels import gpu
+from kernels.scoring import gpu
 from tests.kernels.shim.devices import Compiled, CompileError, for_amd, for_nvidia
 
 NVIDIA, AMD = ("sm_80", "sm_90"), ("gfx90a", "gfx942", "gfx1100")
@@ -23,7 +24,9 @@ def compiled(arch: str, k: int = 8, *more: str) -> Compiled:
 def test_nothing_is_spilled_at_k_8(arch: str) -> None:
     made = compiled(arch)
     assert (made.spilled_bytes, made.stack_bytes) == (0, 0)
-    assert made.registers <= 96, "five blocks of 128 threads on a multiprocessor, or five waves on a SIMD"
+    assert made.registers <= 96, (
+        "five blocks of 128 threads on a multiprocessor, or five waves on a SIMD"
+    )
     assert made.shared_bytes <= 8192
 
 
@@ -39,7 +42,9 @@ def test_sums_are_not_contracted_and_roots_are_exact_on_nvidia() -> None:
 
     exact, contracted = compiled("sm_90").text, compiled("sm_90", 8, "--fmad=true").text
     assert fused(exact) < fused(contracted)
-    assert not re.search(r"\b(add|sub|mul)\.(ftz\.)?f32", exact), "one without .rn may be contracted by ptxas"
+    assert not re.search(r"\b(add|sub|mul)\.(ftz\.)?f32", exact), (
+        "one without .rn may be contracted by ptxas"
+    )
     assert "sqrt.rn" in exact
     assert not re.search(r"\.approx", exact)
 

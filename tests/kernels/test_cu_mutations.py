@@ -1,4 +1,5 @@
-"""score.cu with one thing wrong: each is caught on the host, so what passes there is right (and has every barrier that it needs)."""
+"""score.cu with one thing wrong: each is caught on the host, so what passes there is right (and has
+every barrier that it needs)."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from kernels import gpu
-from kernels.cpu import CpuCosts
+from kernels.scoring import gpu
+from kernels.scoring.cpu import CpuCosts
 from kernels.tables import Candidates, Floats, Problem
 from tests.kernels.shim.host import HostCupy, OutOfBounds
 from tests.kernels.shim.problems import busy, prices
@@ -44,14 +45,26 @@ MUTATIONS: dict[str, tuple[str, str]] = {
         "        __syncthreads();\n        for (int b = 0; b < size / BLOCK",
         "        for (int b = 0; b < size / BLOCK",
     ),
-    "no barrier before the nearest tile is read": ("        __syncthreads();\n    }\n\n", "    }\n\n"),
-    "threads without a lane leave early": ("    // An arc is never", "    if (!real) return;\n    // An arc is never"),
+    "no barrier before the nearest tile is read": (
+        "        __syncthreads();\n    }\n\n",
+        "    }\n\n",
+    ),
+    "threads without a lane leave early": (
+        "    // An arc is never",
+        "    if (!real) return;\n    // An arc is never",
+    ),
     "the filter passes over too much": ("1.0f - 2e-6f", "1.0f + 2e-3f"),
-    "a chord too long for the filter": ("2.0f * (mine.slope * mine.slope)", "2.2f * (mine.slope * mine.slope)"),
+    "a chord too long for the filter": (
+        "2.0f * (mine.slope * mine.slope)",
+        "2.2f * (mine.slope * mine.slope)",
+    ),
     "the base forgotten in the reach": (" + lane.slope * 1e-5f - lane.base", " - 3.0f * lane.base"),
     "a cap's radius ignored": ("arc(lane.at, cap) - radius", "arc(lane.at, cap)"),
     "the last nodes of a block left out": ("j < (b + 1) * BLOCK", "j < (b + 1) * BLOCK - STEP"),
-    "the last block of a tile left out": ("b = 0; b < size / BLOCK;", "b = 0; b < size / BLOCK - 1;"),
+    "the last block of a tile left out": (
+        "b = 0; b < size / BLOCK;",
+        "b = 0; b < size / BLOCK - 1;",
+    ),
     "the last tile left out": ("turn < tiles; ++turn", "turn < tiles - 1; ++turn"),
     "what the own node saves forgotten": ("i < -1 ? OWN : WARM", "i < -1 ? OTHER : WARM"),
     "the warm node forgotten": ("i < -1 ? OWN : WARM", "i < -1 ? OWN : OTHER"),
@@ -63,7 +76,10 @@ MUTATIONS: dict[str, tuple[str, str]] = {
     "another region's row of the table": ("    table += (long long)todo.w * regions;\n", ""),
     "ties to the higher row": ("row < other", "row > other"),
     "the last mile forgotten in a list": ("key = mine.last + list_ms[row]", "key = list_ms[row]"),
-    "the last mile forgotten at the own node": ("lane.last + (lane.traffic * rtt + ms)", "lane.traffic * rtt + ms"),
+    "the last mile forgotten at the own node": (
+        "lane.last + (lane.traffic * rtt + ms)",
+        "lane.traffic * rtt + ms",
+    ),
     "traffic forgotten at the own node": ("lane.traffic * rtt", "rtt"),
     "another lane's list": ("held[H_LIST * lanes + l] * depth", "todo.x * depth"),
     "far arcs taken for near ones": ("return far ? PI - r : r", "return r"),
@@ -72,11 +88,12 @@ MUTATIONS: dict[str, tuple[str, str]] = {
     "a node where there is none": ("best.row[i] == NO_ROW ? -1 : best.row[i]", "best.row[i]"),
     "nothing dearer is pushed on": ("        key = next_key;\n", ""),
     "another lane's answer": ("chosen[asked + todo.y + me]", "todo.y + me"),
-}  # fmt: skip
+}
 
 
 def answers(folder: Path, edit: Callable[[str], str] = str) -> tuple[list[Candidates], int]:
-    """To every question, for every order of threads; and in how many blocks threads missed each other at a barrier."""
+    """To every question, for every order of threads; and in how many blocks threads missed each
+    other at a barrier."""
     cupy = HostCupy(folder, edit=edit)
     device = gpu.Device(cupy)
     said = []
@@ -86,13 +103,18 @@ def answers(folder: Path, edit: Callable[[str], str] = str) -> tuple[list[Candid
             cupy.seed = seed
             said.append(costs.candidates(question.k, question.price_ms))
             if device.failed:
-                raise OutOfBounds if device.failed.startswith("OutOfBounds") else RuntimeError(device.failed)
+                raise (
+                    OutOfBounds
+                    if device.failed.startswith("OutOfBounds")
+                    else RuntimeError(device.failed)
+                )
     return said, cupy.divergent
 
 
 def same(one: list[Candidates], other: list[Candidates]) -> bool:
     return all(
-        np.array_equal(a.node, b.node) and np.array_equal(a.cost_ms, b.cost_ms) for a, b in zip(one, other, strict=True)
+        np.array_equal(a.node, b.node) and np.array_equal(a.cost_ms, b.cost_ms)
+        for a, b in zip(one, other, strict=True)
     )
 
 

@@ -1,5 +1,5 @@
-"""The GPU's source, unmodified, on the host: equal to the CPU's kernel to the bit, in whatever order its threads run; and what is
-around it, with this machine for a device."""
+"""The GPU's source, unmodified, on the host: equal to the CPU's kernel to the bit, in whatever
+order its threads run; and what is around it, with this machine for a device."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels import gpu
-from kernels.cpu import CpuCosts
-from kernels.gpu import Device, GpuCosts, NoGpu
+from kernels.scoring import gpu
+from kernels.scoring.cpu import CpuCosts
+from kernels.scoring.gpu import Device, GpuCosts, NoGpu
 from kernels.tables import Candidates, Floats, Ints, Problem
-from tests.kernels import cases
+from tests.kernels import support
 from tests.kernels.shim.host import HostCupy
 from tests.kernels.shim.problems import busy, prices
 
-ADVERSARIAL = cases.adversarial()
+ADVERSARIAL = support.adversarial()
 ORDERS = (0, 1, 2, 3)
 
 
@@ -41,13 +41,22 @@ def device(cupy: HostCupy) -> Device:
 
 
 def equal_to_the_bit(one: Candidates, other: Candidates) -> bool:
-    return one.node.tobytes() == other.node.tobytes() and one.cost_ms.tobytes() == other.cost_ms.tobytes()
+    return (
+        one.node.tobytes() == other.node.tobytes()
+        and one.cost_ms.tobytes() == other.cost_ms.tobytes()
+    )
 
 
 def agrees(
-    device: Device, cupy: HostCupy, p: Problem, k: int, price_ms: Floats | None = None, rows: Ints | None = None
+    device: Device,
+    cupy: HostCupy,
+    p: Problem,
+    k: int,
+    price_ms: Floats | None = None,
+    rows: Ints | None = None,
 ) -> None:
-    """The kernel answers as the CPU's does, for every order of threads, and all of them meet at every barrier."""
+    """The kernel answers as the CPU's does, for every order of threads, and all of them meet at
+    every barrier."""
     expected, launches = CpuCosts(p, threads=1).candidates(k, price_ms, rows), cupy.launches
     for cupy.seed in ORDERS:
         found = GpuCosts(p, device).candidates(k, price_ms, rows)
@@ -60,40 +69,47 @@ def agrees(
 
 @pytest.mark.parametrize("k", [1, 3, 8])
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_adversarial_problems_agree_to_the_bit(name: str, k: int, device: Device, cupy: HostCupy) -> None:
+def test_adversarial_problems_agree_to_the_bit(
+    name: str, k: int, device: Device, cupy: HostCupy
+) -> None:
     p = ADVERSARIAL[name]
     agrees(device, cupy, p, k)
-    agrees(device, cupy, p, k, cases.price(1, len(p.nodes.lat)))
+    agrees(device, cupy, p, k, support.price(1, len(p.nodes.lat)))
 
 
 @settings(max_examples=60, deadline=None)
-@given(p=cases.problems(lanes=40), k=st.integers(1, 8), seed=st.integers(0, 3))
+@given(p=support.problems(lanes=40), k=st.integers(1, 8), seed=st.integers(0, 3))
 def test_any_problem_agrees_to_the_bit(p: Problem, k: int, seed: int, folder: Path) -> None:
     cupy = HostCupy(folder)
-    agrees(Device(cupy), cupy, p, k, cases.price(seed, len(p.nodes.lat)) if seed else None)
+    agrees(Device(cupy), cupy, p, k, support.price(seed, len(p.nodes.lat)) if seed else None)
 
 
-@pytest.mark.parametrize(("lanes", "nodes", "k"), [(900, 100, 8), (700, 1500, 16), (300, 3000, 1), (400, 300, 12)])
-def test_larger_problems_agree_to_the_bit(lanes: int, nodes: int, k: int, device: Device, cupy: HostCupy) -> None:
-    agrees(device, cupy, cases.random_problem(lanes, lanes, nodes, measured=0.3, rules=2), k)
+@pytest.mark.parametrize(
+    ("lanes", "nodes", "k"), [(900, 100, 8), (700, 1500, 16), (300, 3000, 1), (400, 300, 12)]
+)
+def test_larger_problems_agree_to_the_bit(
+    lanes: int, nodes: int, k: int, device: Device, cupy: HostCupy
+) -> None:
+    agrees(device, cupy, support.random_problem(lanes, lanes, nodes, measured=0.3, rules=2), k)
     agrees(device, cupy, busy(lanes, nodes, regions=3, rules=1), k, prices(nodes))
 
 
 def test_it_agrees_with_the_oracle_too(device: Device) -> None:
-    p = cases.random_problem(7, 400, 300)
-    cases.check(p, GpuCosts(p, device), 8)
-    cases.check(p, GpuCosts(p, device), 4, cases.price(2, 300))
+    p = support.random_problem(7, 400, 300)
+    support.check(p, GpuCosts(p, device), 8)
+    support.check(p, GpuCosts(p, device), 4, support.price(2, 300))
 
 
 def test_some_rows_in_any_order_and_twice(device: Device, cupy: HostCupy) -> None:
-    p = cases.random_problem(8, 500, 80)
+    p = support.random_problem(8, 500, 80)
     rows = np.random.default_rng(0).integers(0, 500, 300).astype(np.int32)
-    agrees(device, cupy, p, 5, cases.price(1, 80), rows)
+    agrees(device, cupy, p, 5, support.price(1, 80), rows)
 
 
 def test_problems_in_turn_share_the_memory(device: Device) -> None:
-    """What the device holds of one problem is never taken for another's; and where places stay, they are not sent again."""
-    one, other = cases.random_problem(1, 300, 70), cases.random_problem(2, 40, 200)
+    """What the device holds of one problem is never taken for another's; and where places stay,
+    they are not sent again."""
+    one, other = support.random_problem(1, 300, 70), support.random_problem(2, 40, 200)
     tick = one._replace(lanes=one.lanes._replace(traffic=np.full(300, 2.0)))
     asked = [GpuCosts(p, device) for p in (one, other, tick)]
     expected = [CpuCosts(p).candidates(4) for p in (one, other, tick)]
@@ -106,23 +122,25 @@ def test_memory_is_kept_from_tick_to_tick(folder: Path) -> None:
     cupy = HostCupy(folder)
     device = Device(cupy)
     for traffic in (1.0, 1.5, 2.0):
-        p = cases.random_problem(3, 200, 50)
+        p = support.random_problem(3, 200, 50)
         p = p._replace(lanes=p.lanes._replace(traffic=np.full(200, traffic)))
         for k in (8, 1):
-            GpuCosts(p, device).candidates(k, cases.price(1, 50))
+            GpuCosts(p, device).candidates(k, support.price(1, 50))
     once = len(cupy.made)
     GpuCosts(p, device).candidates(8)
     assert len(cupy.made) == once == 15, "one for each array, made once"
 
 
-def test_what_the_kernel_is_too_narrow_for_comes_from_the_cpu(device: Device, cupy: HostCupy) -> None:
-    p, launches = cases.random_problem(4, 20, 60), cupy.launches
+def test_what_the_kernel_is_too_narrow_for_comes_from_the_cpu(
+    device: Device, cupy: HostCupy
+) -> None:
+    p, launches = support.random_problem(4, 20, 60), cupy.launches
     assert equal_to_the_bit(GpuCosts(p, device).candidates(50), CpuCosts(p).candidates(50))
     assert cupy.launches == launches
 
 
 def test_bad_questions_are_refused(device: Device) -> None:
-    p = cases.random_problem(4, 10, 20)
+    p = support.random_problem(4, 10, 20)
     with pytest.raises(ValueError, match="k is 0"):
         GpuCosts(p, device).candidates(0)
     with pytest.raises(ValueError, match=r"price_ms\[1\] is nan"):
@@ -135,7 +153,7 @@ def test_a_device_that_fails_is_given_up_for_the_cpu(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     cupy = HostCupy(folder)
-    device, p = Device(cupy), cases.random_problem(5, 60, 30)
+    device, p = Device(cupy), support.random_problem(5, 60, 30)
     costs, expected = GpuCosts(p, device), CpuCosts(p).candidates(4)
     assert equal_to_the_bit(costs.candidates(4), expected)
     monkeypatch.setattr(cupy, "empty", lambda *_, **__: 1 / 0)
@@ -152,7 +170,8 @@ def driver_says(reason: str) -> SimpleNamespace:
         raise RuntimeError(reason)
 
     return SimpleNamespace(
-        __version__="14", cuda=SimpleNamespace(runtime=SimpleNamespace(is_hip=False, getDeviceCount=count))
+        __version__="14",
+        cuda=SimpleNamespace(runtime=SimpleNamespace(is_hip=False, getDeviceCount=count)),
     )
 
 
@@ -177,4 +196,6 @@ def test_rocm_is_asked_for_the_same_arithmetic() -> None:
     assert "-ffp-contract=off" in gpu.options(8, rocm=True)
     assert "--fmad=false" in gpu.options(8, rocm=False)
     for rocm in (True, False):
-        assert not any("std" in option for option in gpu.options(8, rocm=rocm)), "hiprtc refuses -std"
+        assert not any("std" in option for option in gpu.options(8, rocm=rocm)), (
+            "hiprtc refuses -std"
+        )

@@ -1,4 +1,5 @@
-"""Distances against known ones, and the places where formulas break: poles, antipodes, the date line."""
+"""Distances against known ones, and the places where formulas break: poles, antipodes, the date
+line."""
 
 from __future__ import annotations
 
@@ -14,13 +15,16 @@ from kernels.geo import EARTH_KM, haversine_km, haversine_km_matrix, nearest, on
 LAT = st.floats(-90, 90)
 LON = st.floats(-180, 180)
 PLACES = st.lists(
-    st.tuples(LAT, LON) | st.sampled_from([(90.0, 0.0), (90.0, 5.0), (0.0, 180.0), (0.0, -180.0)]), min_size=1
+    st.tuples(LAT, LON) | st.sampled_from([(90.0, 0.0), (90.0, 5.0), (0.0, 180.0), (0.0, -180.0)]),
+    min_size=1,
 )
 HALF_WAY_ROUND_KM = math.pi * EARTH_KM
 
 
 def test_known_distance_between_two_airports() -> None:
-    assert haversine_km(40.6398, -73.7789, 33.9425, -118.4081) == pytest.approx(3974, abs=5)  # JFK, LAX
+    assert haversine_km(40.6398, -73.7789, 33.9425, -118.4081) == pytest.approx(
+        3974, abs=5
+    )  # JFK, LAX
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,9 @@ def test_edges_of_the_map(a: tuple[float, float], b: tuple[float, float], km: fl
 
 
 @given(LAT, LON, LAT, LON)
-def test_matrix_agrees_with_one_at_a_time(lat_a: float, lon_a: float, lat_b: float, lon_b: float) -> None:
+def test_matrix_agrees_with_one_at_a_time(
+    lat_a: float, lon_a: float, lat_b: float, lon_b: float
+) -> None:
     a = np.array([lat_a]), np.array([lon_a])
     b = np.array([lat_b]), np.array([lon_b])
     km = haversine_km_matrix(*a, *b)

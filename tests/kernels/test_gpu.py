@@ -1,4 +1,5 @@
-"""The kernel on a real GPU, where there is one: against the oracle, and to the bit against the CPU's. Not run on a GPU yet."""
+"""The kernel on a real GPU, where there is one: against the oracle, and to the bit against the
+CPU's. Not run on a GPU yet."""
 
 from __future__ import annotations
 
@@ -6,13 +7,13 @@ from itertools import product
 
 import pytest
 
-from kernels import gpu
-from kernels.cpu import CpuCosts
-from tests.kernels import cases
+from kernels.scoring import gpu
+from kernels.scoring.cpu import CpuCosts
+from tests.kernels import support
 
 USABLE, WHY = gpu.available()
 needs_a_gpu = pytest.mark.skipif(not USABLE, reason=f"no GPU: {WHY}")
-ADVERSARIAL = cases.adversarial()
+ADVERSARIAL = support.adversarial()
 
 
 def test_whether_there_is_a_gpu_is_said_in_words() -> None:
@@ -27,8 +28,8 @@ def test_whether_there_is_a_gpu_is_said_in_words() -> None:
 def test_adversarial_problems_agree_with_the_oracle_and_the_cpu() -> None:
     for name, p in ADVERSARIAL.items():
         for k, priced in product((1, 3, 8, 32), (False, True)):
-            price_ms = cases.price(1, len(p.nodes.lat)) if priced else None
-            cases.check(p, gpu.costs(p), k, price_ms)
+            price_ms = support.price(1, len(p.nodes.lat)) if priced else None
+            support.check(p, gpu.costs(p), k, price_ms)
             ours, cpu = gpu.costs(p).candidates(k, price_ms), CpuCosts(p).candidates(k, price_ms)
             assert ours.node.tobytes() == cpu.node.tobytes(), name
             assert ours.cost_ms.tobytes() == cpu.cost_ms.tobytes(), name
@@ -38,8 +39,8 @@ def test_adversarial_problems_agree_with_the_oracle_and_the_cpu() -> None:
 @needs_a_gpu
 def test_large_problems_agree_with_the_cpu_to_the_bit() -> None:
     for lanes, nodes, k in ((10_000, 100, 8), (100_000, 1000, 8), (20_000, 10_000, 1)):
-        p = cases.random_problem(lanes, lanes, nodes, regions=40, measured=0.2)
-        for price_ms in (None, cases.price(1, nodes)):
+        p = support.random_problem(lanes, lanes, nodes, regions=40, measured=0.2)
+        for price_ms in (None, support.price(1, nodes)):
             ours, cpu = gpu.costs(p).candidates(k, price_ms), CpuCosts(p).candidates(k, price_ms)
             assert ours.node.tobytes() == cpu.node.tobytes()
             assert ours.cost_ms.tobytes() == cpu.cost_ms.tobytes()

@@ -11,12 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.data import read_rtt
-from kernels import LaneTable, MatrixCosts, Problem, Weights, lane_table, no_rtt_table, node_table, problem, terms
+from agents.geodata import read_rtt
+from kernels import (
+    LaneTable,
+    MatrixCosts,
+    Problem,
+    Weights,
+    lane_table,
+    no_rtt_table,
+    node_table,
+    problem,
+    terms,
+)
 from kernels.geo import haversine_km
 from kernels.reference import costs, may_be
 from kernels.tables import check, check_price
-from tests.kernels import cases
+from tests.kernels import support
 
 RTT = read_rtt()
 EAST, WEST, MEXICO = (RTT.regions.index(name) for name in ("East US", "West US", "Mexico Central"))
@@ -49,7 +59,9 @@ def test_rtt_is_the_line_to_the_nearest_region_plus_the_table() -> None:
 
 def test_rtt_is_the_line_alone_where_either_end_was_not_measured() -> None:
     """A node outside the table; a pair that nobody measured; no table at all."""
-    near_east = int(np.argmin([haversine_km(*NEW_YORK, *at) for at in zip(RTT.lat, RTT.lon, strict=True)]))
+    near_east = int(
+        np.argmin([haversine_km(*NEW_YORK, *at) for at in zip(RTT.lat, RTT.lon, strict=True)])
+    )
     measured = RTT.measured.copy()
     measured[near_east, WEST] = False
     outside = node_table([10.0], [20.0])
@@ -68,7 +80,9 @@ def test_rtt_is_the_line_alone_where_either_end_was_not_measured() -> None:
 
 
 def test_every_term_stands_for_itself_and_the_total_is_their_sum() -> None:
-    nodes = NODES._replace(egress_ms=np.array([0.0, 4.0, 0.0]), degraded_ms=np.array([0.0, 0.0, 9.0]))
+    nodes = NODES._replace(
+        egress_ms=np.array([0.0, 4.0, 0.0]), degraded_ms=np.array([0.0, 0.0, 9.0])
+    )
     table = lanes(LOS_ANGELES, LOS_ANGELES, owner=[1, -1], warm=[0, 2], traffic=[1.5, 0.5])
     found = terms(problem(table, nodes, RTT, Weights(move_ms=2.5, miss_ms=7.0)))
     assert found.traffic_ms[0] == pytest.approx(found.rtt_ms[0] * 0.5)
@@ -82,7 +96,7 @@ def test_every_term_stands_for_itself_and_the_total_is_their_sum() -> None:
 
 
 def test_terms_of_chosen_rows_are_those_rows() -> None:
-    p = cases.random_problem(1, 20, 7)
+    p = support.random_problem(1, 20, 7)
     rows = np.array([5, 0, 19], dtype=np.int32)
     for part, whole in zip(terms(p, rows), terms(p), strict=True):
         assert (part == whole[rows]).all()
@@ -111,7 +125,7 @@ def test_filters_by_hand() -> None:
 
 
 def test_costs_are_the_totals_rounded_once() -> None:
-    p = cases.random_problem(2, 30, 9)
+    p = support.random_problem(2, 30, 9)
     allowed = may_be(p)
     assert (costs(p).cost[allowed] == terms(p).total_ms.astype(np.float32)[allowed]).all()
     at = costs(p).at(np.array([3, 3], dtype=np.int32), np.array([0, 8], dtype=np.int32))
@@ -119,13 +133,18 @@ def test_costs_are_the_totals_rounded_once() -> None:
 
 
 MATRIX = MatrixCosts(
-    np.array([[5, 3, 3, 9], [math.inf, 1, 2, 4], [math.inf] * 4], dtype=np.float32), np.array([3, 0, 2], dtype=np.int32)
+    np.array([[5, 3, 3, 9], [math.inf, 1, 2, 4], [math.inf] * 4], dtype=np.float32),
+    np.array([3, 0, 2], dtype=np.int32),
 )
 
 
 def test_candidates_are_the_cheapest_then_the_lower_row_and_the_own_node_is_kept() -> None:
     found = MATRIX.candidates(2)
-    assert found.node.tolist() == [[1, 3], [1, 2], [-1, -1]]  # lane 0: its own for the second; lane 1 may not stay
+    assert found.node.tolist() == [
+        [1, 3],
+        [1, 2],
+        [-1, -1],
+    ]  # lane 0: its own for the second; lane 1 may not stay
     assert found.cost_ms.tolist() == [[3, 9], [1, 2], [math.inf, math.inf]]
     assert MATRIX.candidates(9).node.tolist() == [[1, 2, 0, 3], [1, 2, 3, -1], [-1] * 4]
     assert MATRIX.candidates(1, rows=np.array([1], dtype=np.int32)).node.tolist() == [[1]]
@@ -151,18 +170,25 @@ def test_no_candidate_and_bad_prices_are_refused() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(cases.problems(), st.integers(1, 9), st.integers(0, 3))
+@given(support.problems(), st.integers(1, 9), st.integers(0, 3))
 def test_the_oracle_keeps_its_own_invariants(p: Problem, k: int, seed: int) -> None:
-    cases.check(p, costs(p), k, cases.price(seed, len(p.nodes.lat)) if seed else None)
+    support.check(p, costs(p), k, support.price(seed, len(p.nodes.lat)) if seed else None)
 
 
 @settings(max_examples=50, deadline=None)
-@given(cases.problems(), st.integers(0, 11), st.integers(0, 69))
+@given(support.problems(), st.integers(0, 11), st.integers(0, 69))
 def test_any_cost_agrees_with_the_formula(p: Problem, lane: int, node: int) -> None:
-    """cost = traffic * rtt + miss + egress + degraded + move, one pair at a time in plain Python."""
+    """cost = traffic * rtt + miss + egress + degraded + move, one pair at a time in plain
+    Python."""
     lane, node = lane % len(p.lanes.lat), node % len(p.nodes.lat)
-    at, to = (float(p.lanes.lat[lane]), float(p.lanes.lon[lane])), (float(p.nodes.lat[node]), float(p.nodes.lon[node]))
-    km = [haversine_km(*at, *region) for region in zip(p.rtt.lat.tolist(), p.rtt.lon.tolist(), strict=True)]
+    at, to = (
+        (float(p.lanes.lat[lane]), float(p.lanes.lon[lane])),
+        (float(p.nodes.lat[node]), float(p.nodes.lon[node])),
+    )
+    km = [
+        haversine_km(*at, *region)
+        for region in zip(p.rtt.lat.tolist(), p.rtt.lon.tolist(), strict=True)
+    ]
     least = min(km, default=0.0)
     # within rounding either of two regions at the same distance may count as the first
     nearest = [i for i, one in enumerate(km) if one <= least + 1e-6]
@@ -177,11 +203,17 @@ def test_any_cost_agrees_with_the_formula(p: Problem, lane: int, node: int) -> N
     rest = float(p.nodes.egress_ms[node] + p.nodes.degraded_ms[node])
     rest += (0.0 if own else p.weights.move_ms) + (0.0 if own or warm else p.weights.miss_ms)
     found = float(terms(p).total_ms[lane, node])
-    assert any(found == pytest.approx(float(p.lanes.traffic[lane]) * rtt + rest, rel=1e-6) for rtt in rtts)
+    assert any(
+        found == pytest.approx(float(p.lanes.traffic[lane]) * rtt + rest, rel=1e-6) for rtt in rtts
+    )
 
 
 P = problem(
-    lanes(NEW_YORK, LOS_ANGELES, owner=[0, -1], rule=[-1, 0]), NODES, RTT, Weights(), np.ones((1, 3), dtype=bool)
+    lanes(NEW_YORK, LOS_ANGELES, owner=[0, -1], rule=[-1, 0]),
+    NODES,
+    RTT,
+    Weights(),
+    np.ones((1, 3), dtype=bool),
 )
 TWO: Callable[[float, float], Any] = lambda a, b: np.array([a, b])  # noqa: E731
 
@@ -193,28 +225,72 @@ TWO: Callable[[float, float], Any] = lambda a, b: np.array([a, b])  # noqa: E731
         (P._replace(lanes=P.lanes._replace(lat=TWO(0, -90.1))), r"lanes\.lat\[1\] is -90\.1"),
         (P._replace(lanes=P.lanes._replace(lon=TWO(0, 181))), r"lanes\.lon\[1\] is 181"),
         (P._replace(lanes=P.lanes._replace(lon=TWO(math.nan, 0))), r"lanes\.lon\[0\] is nan"),
-        (P._replace(lanes=P.lanes._replace(traffic=TWO(1, math.nan))), r"lanes\.traffic\[1\] is nan"),
+        (
+            P._replace(lanes=P.lanes._replace(traffic=TWO(1, math.nan))),
+            r"lanes\.traffic\[1\] is nan",
+        ),
         (P._replace(lanes=P.lanes._replace(traffic=TWO(0.2, 1))), r"lanes\.traffic\[0\] is 0\.2"),
-        (P._replace(lanes=P.lanes._replace(traffic=np.ones(3))), r"lanes\.traffic has 3 rows, lanes\.lat has 2"),
-        (P._replace(lanes=P.lanes._replace(owner=np.array([3, 0], dtype=np.int32))), r"lanes\.owner\[0\] is 3"),
-        (P._replace(lanes=P.lanes._replace(warm=np.array([0, -2], dtype=np.int32))), r"lanes\.warm\[1\] is -2"),
-        (P._replace(lanes=P.lanes._replace(rule=np.array([1, 0], dtype=np.int32))), r"lanes\.rule\[0\] is 1"),
-        (P._replace(nodes=NODES._replace(lat=np.array([0, 0, math.nan]))), r"nodes\.lat\[2\] is nan"),
-        (P._replace(nodes=NODES._replace(lon=np.array([-181.0, 0, 0]))), r"nodes\.lon\[0\] is -181"),
-        (P._replace(nodes=NODES._replace(site=np.array([0, 12, 0], dtype=np.int32))), r"nodes\.site\[1\] is 12"),
-        (P._replace(nodes=NODES._replace(egress_ms=np.array([0, 0, math.inf]))), r"nodes\.egress_ms\[2\] is inf"),
-        (P._replace(nodes=NODES._replace(degraded_ms=np.array([-1.0, 0, 0]))), r"nodes\.degraded_ms\[0\] is -1"),
-        (P._replace(nodes=NODES._replace(takes=np.ones(2, dtype=bool))), r"nodes\.takes has 2 rows, nodes\.lat has 3"),
+        (
+            P._replace(lanes=P.lanes._replace(traffic=np.ones(3))),
+            r"lanes\.traffic has 3 rows, lanes\.lat has 2",
+        ),
+        (
+            P._replace(lanes=P.lanes._replace(owner=np.array([3, 0], dtype=np.int32))),
+            r"lanes\.owner\[0\] is 3",
+        ),
+        (
+            P._replace(lanes=P.lanes._replace(warm=np.array([0, -2], dtype=np.int32))),
+            r"lanes\.warm\[1\] is -2",
+        ),
+        (
+            P._replace(lanes=P.lanes._replace(rule=np.array([1, 0], dtype=np.int32))),
+            r"lanes\.rule\[0\] is 1",
+        ),
+        (
+            P._replace(nodes=NODES._replace(lat=np.array([0, 0, math.nan]))),
+            r"nodes\.lat\[2\] is nan",
+        ),
+        (
+            P._replace(nodes=NODES._replace(lon=np.array([-181.0, 0, 0]))),
+            r"nodes\.lon\[0\] is -181",
+        ),
+        (
+            P._replace(nodes=NODES._replace(site=np.array([0, 12, 0], dtype=np.int32))),
+            r"nodes\.site\[1\] is 12",
+        ),
+        (
+            P._replace(nodes=NODES._replace(egress_ms=np.array([0, 0, math.inf]))),
+            r"nodes\.egress_ms\[2\] is inf",
+        ),
+        (
+            P._replace(nodes=NODES._replace(degraded_ms=np.array([-1.0, 0, 0]))),
+            r"nodes\.degraded_ms\[0\] is -1",
+        ),
+        (
+            P._replace(nodes=NODES._replace(takes=np.ones(2, dtype=bool))),
+            r"nodes\.takes has 2 rows, nodes\.lat has 3",
+        ),
         (P._replace(rtt=RTT._replace(a_ms=math.nan)), r"rtt\.a_ms\[0\] is nan"),
         (P._replace(rtt=RTT._replace(b_ms_per_km=-0.1)), r"rtt\.b_ms_per_km\[0\] is -0\.1"),
-        (P._replace(rtt=RTT._replace(rtt_ms=np.full((12, 12), math.nan))), r"rtt\.rtt_ms \(row by row\)\[0\] is nan"),
-        (P._replace(rtt=RTT._replace(measured=np.ones((12, 3), dtype=bool))), r"not square in its 12 regions"),
+        (
+            P._replace(rtt=RTT._replace(rtt_ms=np.full((12, 12), math.nan))),
+            r"rtt\.rtt_ms \(row by row\)\[0\] is nan",
+        ),
+        (
+            P._replace(rtt=RTT._replace(measured=np.ones((12, 3), dtype=bool))),
+            r"not square in its 12 regions",
+        ),
         (P._replace(weights=Weights(math.inf)), r"move_ms\[0\] is inf"),
         (P._replace(weights=Weights(2.0, math.nan)), r"miss_ms\[0\] is nan"),
         (P._replace(allowed=np.ones((1, 4), dtype=bool)), r"allowed is \(1, 4\)"),
     ],
 )
 def test_bad_numbers_are_refused_by_name(bad: Problem, says: str) -> None:
-    for refuse in (check, costs, terms, lambda p: problem(p.lanes, p.nodes, p.rtt, p.weights, p.allowed)):
+    for refuse in (
+        check,
+        costs,
+        terms,
+        lambda p: problem(p.lanes, p.nodes, p.rtt, p.weights, p.allowed),
+    ):
         with pytest.raises(ValueError, match=says):
             refuse(bad)

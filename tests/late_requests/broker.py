@@ -13,19 +13,20 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from agents import ports, settings
-from agents.embedded.broker import ADMIN, JARS, SELF, Broker
+from agents import settings
+from agents.base import ports
 from agents.kafka.connection import client_kwargs
+from agents.local.servers.broker import ADMIN, JARS, SELF, Broker
 from tests.fixtures.kafka import folder_for_servers
 from tests.fixtures.request_proxy import RequestProxy, request_proxy
 
 OURS = "4.3.1"
-"""The version that `make install` brings (agents/embedded/kafka/pom.xml)."""
+"""The version that `make install` brings (agents/local/servers/kafka/pom.xml)."""
 FIRST_ID = 500
 """Producer ids of leases that begin at an epoch: of the first block of 1,000, which is that of the
 broker's first run; the next run takes another block."""
 _STATE = "__transaction_state"
-_STATE_PARTITIONS = 4  # agents/embedded/kafka/server.properties
+_STATE_PARTITIONS = 4  # agents/local/servers/kafka/server.properties
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class LateBroker(Broker):
         return settings.Kafka(bootstrap=f"127.0.0.1:{self.proxy_port}")
 
     def _more_properties(self) -> str:
-        """The proxied listener asks for no password: a late copy comes on a connection of the proxy's own."""
+        """The proxied listener asks for no password: a late copy comes on a connection of the
+        proxy's own."""
         port, controller_port = self._choose_ports()
         clients = f"CLIENTS://127.0.0.1:{port}"
         return f"""

@@ -52,13 +52,20 @@ class Case:
         under `transaction.version` 0, and is one that changes a transaction. Nothing tells it from
         a new one, and no client sends it: that takes somebody who plays the bytes of a connection
         again, whom TLS keeps out."""
-        return transactions < 2 and self.do is Do.TWICE and self.request in (Api.END_TXN, Api.TXN_OFFSET_COMMIT)
+        return (
+            transactions < 2
+            and self.do is Do.TWICE
+            and self.request in (Api.END_TXN, Api.TXN_OFFSET_COMMIT)
+        )
 
     @property
     def words(self) -> str:
         also = f", {self.loss} {self.moment}" if self.loss else ""
         since = f", from epoch {self.epoch}" if self.epoch else ""
-        return f"{self.request.words} {self.do.value}, late {self.place}{also}, after {self.warm}{since}"
+        return (
+            f"{self.request.words} {self.do.value}, late {self.place}{also}, after "
+            f"{self.warm}{since}"
+        )
 
 
 def cases(seed: int, *, first_epoch: int = 0) -> list[Case]:

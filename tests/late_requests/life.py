@@ -17,20 +17,21 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from agents import settings
-from agents.core.model import CLUSTER, LeaseCommand, Partition
-from agents.core.records import SRC, Record
-from agents.errors import KafkaUnavailable
+from agents.base.errors import KafkaUnavailable
+from agents.core.lanes.records import SRC, Record
+from agents.core.model.messages import LeaseCommand
+from agents.core.model.topology import CLUSTER, Partition
 from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.node.stage import NodeStage
 from agents.worker.engine import Engine
-from agents.worker.lane import Counts
+from agents.worker.lane import RunningCounts
 from agents.worker.stage import Topics
 from tests.fixtures.request_proxy import Api, Fault, RequestProxy, Rule
-from tests.kafka.helpers import consumer
+from tests.kafka.support import consumer
 from tests.late_requests.cases import MAX_EPOCH, PLACES, Case
-from tests.worker.rig import Here, Running
+from tests.worker.support import Here, Running
 
 BATCH_BYTES = 4096
 """What `agents.kafka.producer.MAX_BATCH_BYTES` is while a case runs, so that a transaction has two
@@ -103,7 +104,9 @@ class _Life:
         self._ground, self._case, self._lane = ground, case, lane
         self.outcome = Outcome(case)
         self._owner = ground.owner(case)
-        self._topics = Topics(lanes=ground.lanes, clean=ground.clean, node_group=f"{self._owner}-group")
+        self._topics = Topics(
+            lanes=ground.lanes, clean=ground.clean, node_group=f"{self._owner}-group"
+        )
         self._partition = Partition(f"{CLUSTER}/{ground.lanes}", lane)
         self._maker = LeaseMaker(ground.proxied, 10_000)
         self._offsets = Offsets(ground.direct, self._topics.node_group)
@@ -112,9 +115,14 @@ class _Life:
         self._epoch = 0
         init = case.request is Api.INIT_PRODUCER_ID
         rule = Rule(
-            self._owner, case.request, case.do, PLACES[case.place], case.warm + 1,
-            nth=2 if init and case.loss else 1, pause_s=case.pause_s,
-        )  # fmt: skip
+            self._owner,
+            case.request,
+            case.do,
+            PLACES[case.place],
+            case.warm + 1,
+            nth=2 if init and case.loss else 1,
+            pause_s=case.pause_s,
+        )
         self._fault: Fault = ground.proxy.add(rule)
 
     async def start(self) -> None:
@@ -134,7 +142,9 @@ class _Life:
         loss, fault = self._case.loss, self._fault
         moment = fault.taken if self._case.moment == "when it is taken" else fault.delivered
         if self._case.request is Api.INIT_PRODUCER_ID and loss:
-            moment = asyncio.Event()  # the lease that the loss makes necessary is the one whose making is harmed
+            moment = (
+                asyncio.Event()
+            )  # the lease that the loss makes necessary is the one whose making is harmed
         if loss == "killed":
             fault.silence_when = moment
         worker = await self._boot()
@@ -150,7 +160,9 @@ class _Life:
             elif self._is_done(worker):
                 if fault.delivered.is_set():
                     return
-                await self._fill(PER_TRANSACTION)  # one more transaction, for the late copy to come in
+                await self._fill(
+                    PER_TRANSACTION
+                )  # one more transaction, for the late copy to come in
             await asyncio.sleep(_POLL_S)
 
     def _has_begun(self, moment: asyncio.Event) -> bool:
@@ -181,13 +193,19 @@ class _Life:
         found = Counter(await self._sources())
         wanted = {self._source(i) for i in range(self._filled)}
         missing, twice = wanted - set(found), {s for s, times in found.items() if times > 1}
-        for what, sources in (("missing", missing), ("twice", twice), ("never sent", set(found) - wanted)):
+        for what, sources in (
+            ("missing", missing),
+            ("twice", twice),
+            ("never sent", set(found) - wanted),
+        ):
             if sources:
                 self.outcome.wrong.append(f"{what}: {len(sources)} of {self._filled}")
         shown = (await self._offsets.committed([self._partition]))[self._partition]
-        counts = Counts.decode(shown[1] if shown else "")
+        counts = RunningCounts.decode(shown[1] if shown else "")
         if (counts.taken, counts.out) != (self._filled, self._filled):
-            self.outcome.wrong.append(f"counts: {counts.taken} in, {counts.out} out of {self._filled}")
+            self.outcome.wrong.append(
+                f"counts: {counts.taken} in, {counts.out} out of {self._filled}"
+            )
         self.outcome.answer = self._fault.answer
         self.outcome.transactions = self._ground.proxy.transactions(self._owner)
         self.outcome.producer_ids = self._ground.proxy.producer_ids(self._owner)
@@ -201,7 +219,11 @@ class _Life:
         self._epoch += 1
         boot = f"{self._owner}-boot-{self._epoch}"
         producer_id, epoch = await self._lease()
-        if self._case.epoch and self.outcome.boots == 1 and self._case.request is not Api.INIT_PRODUCER_ID:
+        if (
+            self._case.epoch
+            and self.outcome.boots == 1
+            and self._case.request is not Api.INIT_PRODUCER_ID
+        ):
             assert epoch > self._case.epoch or self._case.epoch == MAX_EPOCH, f"began at {epoch}"
         shown = (await self._offsets.committed([self._partition]))[self._partition]
         stage = NodeStage(Here(_same), 1 << 20, self._topics)
@@ -220,7 +242,9 @@ class _Life:
             try:
                 return await self._maker.make(self._owner)
             except KafkaUnavailable:
-                await asyncio.sleep(_POLL_S)  # the coordinator tries again, too; the case has a bound
+                await asyncio.sleep(
+                    _POLL_S
+                )  # the coordinator tries again, too; the case has a bound
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -230,12 +254,18 @@ class _Life:
         """Where the last worker is, for who wants to know why nothing goes on."""
         fault, last = self._fault, self._running[-1] if self._running else None
         lanes = (
-            [(lane.phase.name, lane.committed, lane.next, lane.fault) for lane in last.engine.owned()] if last else []
+            [
+                (lane.phase.name, lane.committed, lane.next, lane.fault)
+                for lane in last.engine.owned()
+            ]
+            if last
+            else []
         )
         ended = last.task.done() if last else None
         return (
             f"(boot {self.outcome.boots}, ended {ended}, lanes {lanes} of {self._filled}, "
-            f"transaction {self._ground.proxy.transactions(self._owner)}, fault taken {fault.taken.is_set()}, "
+            f"transaction {self._ground.proxy.transactions(self._owner)}, fault taken "
+            f"{fault.taken.is_set()}, "
             f"late {fault.delivered.is_set()})"
         )
 
@@ -269,7 +299,9 @@ class _Life:
                     ("geolane-ts", b"978964500000"),
                 ]
                 sends.append(
-                    await producer.send(self._ground.lanes, _VALUE % i, b"k%d" % i, self._lane, headers=headers)
+                    await producer.send(
+                        self._ground.lanes, _VALUE % i, b"k%d" % i, self._lane, headers=headers
+                    )
                 )
             await asyncio.gather(*sends)
         finally:
@@ -284,7 +316,9 @@ class _Life:
             if shown is not None and shown[0] == self._filled:
                 return
             await asyncio.sleep(_POLL_S)
-        self.outcome.wrong.append(f"offset {shown[0] if shown else None}, the end is {self._filled}")
+        self.outcome.wrong.append(
+            f"offset {shown[0] if shown else None}, the end is {self._filled}"
+        )
 
     async def _sources(self) -> list[str]:
         tp = TopicPartition(self._ground.clean, self._lane)
@@ -301,7 +335,9 @@ class _Life:
         tp = TopicPartition(self._ground.clean, self._lane)
         async with (
             consumer(self._ground.direct, None, [tuple(tp)]) as committed,
-            consumer(self._ground.direct, None, [tuple(tp)], isolation_level="read_uncommitted") as all_of_it,
+            consumer(
+                self._ground.direct, None, [tuple(tp)], isolation_level="read_uncommitted"
+            ) as all_of_it,
         ):
             deadline = time.monotonic() + _OPEN_S
             while time.monotonic() < deadline:

@@ -42,7 +42,9 @@ def unexpected(setup: Setup, outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 def row(setup: Setup, outcomes: Sequence[Outcome]) -> str:
     """What became of one setup's cases, as a line of the table."""
-    late = Counter("none" if o.answer is None else "taken" if o.answer == 0 else "refused" for o in outcomes)
+    late = Counter(
+        "none" if o.answer is None else "taken" if o.answer == 0 else "refused" for o in outcomes
+    )
     figures = (
         setup.kafka,
         setup.transactions,
@@ -92,20 +94,24 @@ def write(runs: Mapping[Setup, Sequence[Outcome]]) -> None:
     parts = {
         "runs": "\n".join([*HEAD, *(rows[key] for key in sorted(rows))]),
         "wrong": "\n".join(_wrong(runs)) or "Every ledger of the last run is clean.",
-        "cases": f"Kafka {first.kafka}, transaction.version {first.transactions}, leases from epoch "
-        f"{first.first_epoch:,}; {now}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end.\n\n"
-        + cells(runs[first]),
+        "cases": f"Kafka {first.kafka}, transaction.version {first.transactions}, leases from "
+        "epoch "
+        f"{first.first_epoch:,}; {now}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at "
+        "the end.\n\n" + cells(runs[first]),
     }
 
     def part(m: re.Match[str]) -> str:
         return f"<!-- made: {m.group(1)} -->\n{parts[m.group(1)]}\n<!-- end -->"
 
-    PAGE.write_text(re.sub(r"<!-- made: (\w+) -->\n.*?<!-- end -->", part, old, flags=re.DOTALL), "utf-8")
+    PAGE.write_text(
+        re.sub(r"<!-- made: (\w+) -->\n.*?<!-- end -->", part, old, flags=re.DOTALL), "utf-8"
+    )
 
 
 def _wrong(runs: Mapping[Setup, Sequence[Outcome]]) -> list[str]:
     return [
-        f"- Kafka {s.kafka}, transaction.version {s.transactions}, leases from epoch {s.first_epoch:,}: "
+        f"- Kafka {s.kafka}, transaction.version {s.transactions}, leases from epoch "
+        f"{s.first_epoch:,}: "
         f"{o.case.words}: {'; '.join(o.wrong)}"
         for s, outcomes in runs.items()
         for o in outcomes

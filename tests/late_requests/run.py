@@ -13,9 +13,9 @@ from typing import Any
 from aiokafka.errors import KafkaError
 
 from agents import settings
-from agents.errors import KafkaUnavailable
+from agents.base.errors import KafkaUnavailable
 from agents.kafka import producer
-from agents.kafka.admin import Topic, provision
+from agents.kafka.topics import Topic, provision
 from tests.late_requests.broker import Setup, begin_at, late_broker
 from tests.late_requests.cases import Case
 from tests.late_requests.life import BATCH_BYTES, Ground, Outcome, live

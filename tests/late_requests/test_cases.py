@@ -1,4 +1,5 @@
-"""Exactly once whichever request arrives late: a sample of the 144 cases (docs/chaos-requests.md)."""
+"""Exactly once whichever request arrives late: a sample of the 144 cases
+(docs/chaos-requests.md)."""
 
 from __future__ import annotations
 
@@ -19,23 +20,29 @@ _WORST = {Api.END_TXN: "between the offsets' two", Api.TXN_OFFSET_COMMIT: "befor
 
 
 def sample(setup: Setup) -> list[Case]:
-    """One of each request and fault, of those that can do harm the worst; for an older cluster half of
-    the faults, since there the same rule answers both that go unanswered."""
+    """One of each request and fault, of those that can do harm the worst; for an older cluster half
+    of the faults, since there the same rule answers both that go unanswered."""
     rng, everything = random.Random(SEED), cases(SEED, first_epoch=setup.first_epoch)
-    picked = {(request, do): _WORST.get(request, rng.choice(list(PLACES))) for request in Api for do in Do}
+    picked = {
+        (request, do): _WORST.get(request, rng.choice(list(PLACES))) for request in Api for do in Do
+    }
     faults = tuple(Do) if setup.transactions >= 2 else (Do.LOSE_ANSWER, Do.RESET)
     return [c for c in everything if picked[c.request, c.do] == c.place and c.do in faults]
 
 
 @pytest.mark.stack
-@pytest.mark.parametrize("setup", [Setup(), Setup(transactions=0, first_epoch=MAX_EPOCH - 2)], ids=str)
+@pytest.mark.parametrize(
+    "setup", [Setup(), Setup(transactions=0, first_epoch=MAX_EPOCH - 2)], ids=str
+)
 async def test_every_input_once_and_the_offset_at_the_end(setup: Setup) -> None:
     outcomes = await run(setup, sample(setup))
     assert [f"{o.case.words}: {'; '.join(o.wrong)}" for o in outcomes if o.wrong] == []
 
 
 @pytest.mark.stack
-async def test_a_producer_that_sends_again_under_the_same_epoch_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_producer_that_sends_again_under_the_same_epoch_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The ledger sees what the rules of agents/kafka/transactions.py keep out."""
 
     async def of_old(client: object) -> int:
@@ -44,7 +51,9 @@ async def test_a_producer_that_sends_again_under_the_same_epoch_fails(monkeypatc
     monkeypatch.setattr(transactions, "_transaction_version", of_old)
     monkeypatch.setattr(transactions, "_SENT_ONCE", ())
     chosen = [
-        case for case in cases(SEED) if _WORST.get(case.request) == case.place and case.do is Do.RESET and not case.loss
+        case
+        for case in cases(SEED)
+        if _WORST.get(case.request) == case.place and case.do is Do.RESET and not case.loss
     ]
     torn, back = await run(Setup(), chosen)
     assert any(wrong.startswith("twice") for wrong in torn.wrong)

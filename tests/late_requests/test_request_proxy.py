@@ -1,4 +1,5 @@
-"""The proxy does to a request what its rule says, and to nothing else; what is behind it here only notes what comes."""
+"""The proxy does to a request what its rule says, and to nothing else; what is behind it here only
+notes what comes."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from agents import ports
+from agents.base import ports
 from tests.fixtures.request_proxy import Api, Do, Fault, Point, RequestProxy, Rule, request_proxy
 
 OWNER = "w"
@@ -24,14 +25,18 @@ def text(words: str) -> bytes:
 
 
 def request(key: int, correlation: int, epoch: int = 0) -> bytes:
-    """Of the oldest version that the proxy reads: transactional id, producer id and epoch, and no more."""
+    """Of the oldest version that the proxy reads: transactional id, producer id and epoch, and no
+    more."""
     head = struct.pack(">hhi", key, 0, correlation) + text("client")
-    return head + text(OWNER) + (b"" if key == Api.INIT_PRODUCER_ID else struct.pack(">qh", 7, epoch))
+    return (
+        head + text(OWNER) + (b"" if key == Api.INIT_PRODUCER_ID else struct.pack(">qh", 7, epoch))
+    )
 
 
 @dataclass
 class Broker:
-    """Notes (key, correlation id) of what comes, and answers each with error 0, and epoch 0 of producer 7."""
+    """Notes (key, correlation id) of what comes, and answers each with error 0, and epoch 0 of
+    producer 7."""
 
     came: list[tuple[int, int]] = field(default_factory=list)
 
@@ -94,7 +99,8 @@ class Line:
             client.writer.close()
 
     async def next_transaction(self, client: Client) -> None:
-        """After one whose end was answered: its partitions, and its end, before which the late copy comes."""
+        """After one whose end was answered: its partitions, and its end, before which the late copy
+        comes."""
         await client.ask(Api.ADD_PARTITIONS, 90)
         await client.ask(Api.END_TXN, 91)
 
@@ -115,7 +121,8 @@ async def line() -> AsyncIterator[Line]:
 
 
 async def begun(line: Line, do: Do, **more: int) -> tuple[Client, Fault]:
-    """A client that has its lease, and a rule for the EndTxn of its first transaction, which has begun."""
+    """A client that has its lease, and a rule for the EndTxn of its first transaction, which has
+    begun."""
     fault = line.proxy.add(Rule(OWNER, Api.END_TXN, do, BEFORE_END, **more))
     client = await line.client()
     await client.ask(Api.INIT_PRODUCER_ID, 1)
@@ -132,7 +139,11 @@ async def test_what_is_held_comes_at_its_point_and_not_before() -> None:
         assert fault.taken.is_set()
         assert (Api.END_TXN, 3) not in made.broker.came
         await made.next_transaction(again)
-        assert made.broker.came[-3:] == [(Api.ADD_PARTITIONS, 90), (Api.END_TXN, 3), (Api.END_TXN, 91)]
+        assert made.broker.came[-3:] == [
+            (Api.ADD_PARTITIONS, 90),
+            (Api.END_TXN, 3),
+            (Api.END_TXN, 91),
+        ]
         assert fault.answer == 0
 
 
@@ -140,7 +151,9 @@ async def test_an_answer_is_lost_and_a_copy_comes_later() -> None:
     async with line() as made:
         client, fault = await begun(made, Do.LOSE_ANSWER)
         await client.send(Api.END_TXN, 3)
-        await client.ask(_METADATA, 4)  # the broker answers in order: the next answer is of another request
+        await client.ask(
+            _METADATA, 4
+        )  # the broker answers in order: the next answer is of another request
         assert (Api.END_TXN, 3) in made.broker.came
         again = await made.client()
         await again.ask(Api.END_TXN, 5)
@@ -154,7 +167,11 @@ async def test_what_is_sent_twice_is_answered_once() -> None:
         client, _ = await begun(made, Do.TWICE)
         await client.ask(Api.END_TXN, 3)
         await made.next_transaction(client)
-        assert made.broker.came[-3:] == [(Api.ADD_PARTITIONS, 90), (Api.END_TXN, 3), (Api.END_TXN, 91)]
+        assert made.broker.came[-3:] == [
+            (Api.ADD_PARTITIONS, 90),
+            (Api.END_TXN, 3),
+            (Api.END_TXN, 91),
+        ]
 
 
 async def test_a_reset_is_seen_at_once_and_the_request_comes_later() -> None:

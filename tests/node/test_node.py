@@ -8,13 +8,13 @@ from typing import Any
 import orjson
 import pytest
 
-from agents.core.records import Record
-from agents.errors import PipelineError
+from agents.base.errors import PipelineError
+from agents.core.lanes.records import Record
 from agents.node import flights
 from agents.node.contract import POISONED_AT, load_pipeline
 from agents.node.stage import NodeStage
 from tests.fixtures.kafka import KafkaServer
-from tests.worker.rig import Here, Rig, Running, event, rig, until
+from tests.worker.support import Here, Rig, Running, event, rig, until
 from tests.worker.test_engine import LIMIT, done
 
 
@@ -85,15 +85,29 @@ async def test_none_filters_and_a_list_is_several(kafka_server: KafkaServer) -> 
     async with rig(kafka_server, lanes=1) as r:
         w = await work(r, several, 8)
         sources = await r.sources(r.topics.clean, 6)
-        assert sources == ["raw/0/1 0/2", "raw/0/1 1/2", "raw/0/3", "raw/0/5 0/2", "raw/0/5 1/2", "raw/0/7"]
+        assert sources == [
+            "raw/0/1 0/2",
+            "raw/0/1 1/2",
+            "raw/0/3",
+            "raw/0/5 0/2",
+            "raw/0/5 1/2",
+            "raw/0/7",
+        ]
         assert await counts(r, w) == {"in": 8, "out": 4, "filtered": 4, "dead": 0}
 
 
-async def test_what_grows_too_large_is_dead_lettered_before_it_is_sent(kafka_server: KafkaServer) -> None:
+async def test_what_grows_too_large_is_dead_lettered_before_it_is_sent(
+    kafka_server: KafkaServer,
+) -> None:
     def grow(batch: list[Record]) -> list[Record | list[Record]]:
         large = b'"' + b"x" * (2 << 20) + b'"'
         return [
-            r.with_value(large) if number(r) == 1 else [r, r.with_value(large)] if number(r) == 2 else r for r in batch
+            r.with_value(large)
+            if number(r) == 1
+            else [r, r.with_value(large)]
+            if number(r) == 2
+            else r
+            for r in batch
         ]
 
     async with rig(kafka_server, lanes=1) as r:
@@ -143,7 +157,8 @@ async def test_a_pipeline_sees_where_a_record_comes_from(kafka_server: KafkaServ
 
 
 @pytest.mark.parametrize(
-    "name", ["nothing", "agents.node.flights:nothing", "no_such_module:f", "agents.node.flights:km_"]
+    "name",
+    ["nothing", "agents.node.flights:nothing", "no_such_module:f", "agents.node.flights:km_"],
 )
 def test_a_pipeline_that_cannot_be_loaded_is_named(name: str) -> None:
     with pytest.raises(PipelineError, match=r"worker\.pipeline"):
@@ -186,7 +201,14 @@ def test_flights_to_nowhere_are_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("delay", "named"),
-    [(-3, "early"), (0, "on_time"), (14, "on_time"), (15, "late"), (60, "very_late"), (None, "unknown")],
+    [
+        (-3, "early"),
+        (0, "on_time"),
+        (14, "on_time"),
+        (15, "late"),
+        (60, "very_late"),
+        (None, "unknown"),
+    ],
 )
 def test_delay_classes(delay: int | None, named: str) -> None:
     out = flown(delay_min=delay)

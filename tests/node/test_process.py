@@ -1,4 +1,5 @@
-"""A whole worker process's wiring between both real servers: commands in, health and telemetry out."""
+"""A whole worker process's wiring between both real servers: commands in, health and telemetry
+out."""
 
 from __future__ import annotations
 
@@ -10,27 +11,27 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from agents import settings
-from agents.core.events_xmpp import Led, TelemetryIn, WorkerSeen, XmppEvent
-from agents.core.model import (
+from agents.base.errors import LeaseLost
+from agents.core.events import Led, TelemetryIn, WorkerSeen, XmppEvent
+from agents.core.lanes.records import Record
+from agents.core.model.messages import (
     Announcement,
-    Answer,
     AssignCommand,
     Grant,
     Health,
     LeaseCommand,
     ReleaseCommand,
     Telemetry,
+    WorkerAnswer,
     WorkerCommand,
 )
-from agents.core.records import Record
-from agents.errors import LeaseLost
 from agents.node.stage import NodeStage
 from agents.worker.process import new_boot, serve
 from agents.worker.stage import Stage
-from agents.xmpp.coordinator import CoordinatorLink
+from agents.xmpp.election import CoordinatorLink
 from tests.fixtures.kafka import KafkaServer
 from tests.fixtures.xmpp import XmppServer
-from tests.worker.rig import Here, Rig, rig, until
+from tests.worker.support import Here, Rig, rig, until
 from tests.worker.test_engine import LIMIT
 
 
@@ -60,7 +61,7 @@ class Fleet:
     def health(self) -> Health | None:
         return self.seen[-1].health if self.seen else None
 
-    async def tell(self, command: WorkerCommand) -> Answer:
+    async def tell(self, command: WorkerCommand) -> WorkerAnswer:
         return await self.link.command(self.account, command, 10)
 
     async def lease(self) -> None:
@@ -94,7 +95,9 @@ async def fleet(
                 await task
 
 
-async def test_a_worker_is_leased_works_and_tells(kafka_server: KafkaServer, xmpp_server: XmppServer) -> None:
+async def test_a_worker_is_leased_works_and_tells(
+    kafka_server: KafkaServer, xmpp_server: XmppServer
+) -> None:
     async with rig(kafka_server, lanes=1) as r:
         stage = NodeStage(Here(list), LIMIT, r.topics)
         async with fleet(xmpp_server, r, stage) as (f, process):
@@ -119,7 +122,8 @@ async def test_a_worker_is_leased_works_and_tells(kafka_server: KafkaServer, xmp
 async def test_a_pipeline_that_holds_the_gil_loses_no_session(
     kafka_server: KafkaServer, xmpp_server: XmppServer
 ) -> None:
-    """Three seconds in which nothing else of the process runs: the server's ping waits 4 s for its answer."""
+    """Three seconds in which nothing else of the process runs: the server's ping waits 4 s for its
+    answer."""
     hold = ctypes.PyDLL(None)  # calls through PyDLL keep the GIL
 
     def greedy(batch: list[Record]) -> list[Record]:

@@ -1,4 +1,5 @@
-"""Whatever a pipeline does to its process, its node learns of it, finds the record, and goes on; nothing is left behind."""
+"""Whatever a pipeline does to its process, its node learns of it, finds the record, and goes on;
+nothing is left behind."""
 
 from __future__ import annotations
 
@@ -15,15 +16,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agents.core.records import Record
-from agents.errors import PipelineError
+from agents.base.errors import PipelineError
+from agents.core.lanes.records import Record
 from agents.node.contract import FAILED, Answers, Columns, columns_of
 from agents.node.part import Calls, Failures, Part
 from agents.node.runner import Pipelines, tried
 
 HEAD = """
 import asyncio, ctypes, os, signal, sys, threading, time
-from agents.core.records import Record
+from agents.core.lanes.records import Record
 def pipeline(records):
     return [act(r) if r.value == b"7" else r for r in records]
 """
@@ -46,7 +47,9 @@ def written(tmp_path: Path) -> Callable[[str], str]:
 def running(path: str, memory_mb: int = 0, lines: list[str] | None = None) -> Iterator[Pipelines]:
     said = [] if lines is None else lines
     before = set(psutil.Process().children(recursive=True))
-    pipelines = Pipelines("mine:pipeline", memory_mb, path=path, printed=lambda text, _: said.append(text))
+    pipelines = Pipelines(
+        "mine:pipeline", memory_mb, path=path, printed=lambda text, _: said.append(text)
+    )
     try:
         yield pipelines
     finally:
@@ -73,20 +76,31 @@ def work(pipelines: Pipelines, some: Columns, timeout_s: float = 10.0) -> Answer
         ("raise asyncio.CancelledError", "CancelledError"),
         ("raise GeneratorExit", "GeneratorExit"),
         ("raise BaseException('x\\x1b[2J' * 1000)", "BaseException: x\\x1b[2J"),
-        ("return Record('k', r.value, r.src, r.ts_ms, r.cell)", "a record's key must be bytes or None, is str"),
+        (
+            "return Record('k', r.value, r.src, r.ts_ms, r.cell)",
+            "a record's key must be bytes or None, is str",
+        ),
         ("return r.with_value(bytearray(1))", "a record's value must be bytes, is bytearray"),
         ("return [r] * 20_000", "a list of 20000 records for one, the limit is 10000"),
         ("return r.with_value(bytes(100 << 20))", "1 records of 104857601 bytes in one answer"),
         ("os.closerange(0, 100)", "closed its connection to the node"),
         ("time.sleep(60)", "took longer than 0.5 s"),
-        ("threading.Lock().acquire() and 0; a = threading.Lock(); a.acquire(); a.acquire()", "took longer than"),
+        (
+            "threading.Lock().acquire() and 0; a = threading.Lock(); a.acquire(); a.acquire()",
+            "took longer than",
+        ),
         ("while True: pass", "took longer than 0.5 s"),
-        ("signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64)); time.sleep(60)", "took longer than 0.5 s"),
+        (
+            "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64)); time.sleep(60)",
+            "took longer than 0.5 s",
+        ),
         ("bytearray(1 << 40)", "MemoryError"),
         ("raise type('E', (Exception,), {'__str__': lambda s: 1 / 0})()", "E: ?"),
     ],
 )
-def test_the_record_is_found_and_the_others_come_out(written: Callable[[str], str], body: str, error: str) -> None:
+def test_the_record_is_found_and_the_others_come_out(
+    written: Callable[[str], str], body: str, error: str
+) -> None:
     with running(written(body)) as pipelines:
         found = work(pipelines, columns(), 0.5)
         assert [i for i, kind in enumerate(found.kinds) if kind == FAILED] == [7]
@@ -110,14 +124,18 @@ def test_the_record_is_found_and_the_others_come_out(written: Callable[[str], st
         "os.chdir('/'); os.environ.clear(); return r",
     ],
 )
-def test_what_is_only_odd_costs_nothing_and_leaves_no_process(written: Callable[[str], str], body: str) -> None:
+def test_what_is_only_odd_costs_nothing_and_leaves_no_process(
+    written: Callable[[str], str], body: str
+) -> None:
     with running(written(body)) as pipelines:
         for _ in range(3):
             assert work(pipelines, columns()).values == [b"%d" % i for i in range(20)]
         assert len(pipelines.pids) == 1
 
 
-def test_a_fork_for_each_event_is_ended_before_there_are_too_many(written: Callable[[str], str]) -> None:
+def test_a_fork_for_each_event_is_ended_before_there_are_too_many(
+    written: Callable[[str], str],
+) -> None:
     with running(written("os.fork() or time.sleep(600); return r")) as pipelines:
         some = columns_of([Record(None, b"7", "", 0, "")] * 150)
         assert len(work(pipelines, some, 20).values) == 150
@@ -138,7 +156,9 @@ def test_memory_is_bounded(written: Callable[[str], str]) -> None:
 
 def test_what_it_prints_is_bounded_and_escaped(written: Callable[[str], str]) -> None:
     lines: list[str] = []
-    with running(written("print('\\x1b[2J' + 'y' * 10_000)\n    return r"), lines=lines) as pipelines:
+    with running(
+        written("print('\\x1b[2J' + 'y' * 10_000)\n    return r"), lines=lines
+    ) as pipelines:
         for _ in range(200):
             work(pipelines, columns())
     assert 50 <= len(lines) < 100
@@ -157,7 +177,8 @@ def test_a_segfault_says_where(written: Callable[[str], str]) -> None:
 def test_so_many_time_outs_it_takes_until_records_that_hang_are_known(
     written: Callable[[str], str], hang: int, timeouts: int, poisoned: bool
 ) -> None:
-    """As docs/pipelines.md says: the call with all, then each by itself; five in a row stop the lane."""
+    """As docs/pipelines.md says: the call with all, then each by itself; five in a row stop the
+    lane."""
     with running(written("time.sleep(600)")) as pipelines:
         some = columns_of([Record(None, b"7" if i < hang else b"0", "", 0, "") for i in range(50)])
         calls = Calls()
@@ -167,10 +188,12 @@ def test_so_many_time_outs_it_takes_until_records_that_hang_are_known(
 
 
 def test_too_many_at_once_become_fewer(written: Callable[[str], str]) -> None:
-    """The whole takes too long, none of its records does: nobody is a dead letter, and the next calls are smaller."""
+    """The whole takes too long, none of its records does: nobody is a dead letter, and the next
+    calls are smaller."""
     path = written("")
     Path(path, "mine.py").write_text(
-        "import time\ndef pipeline(records):\n    time.sleep(0.02 * len(records))\n    return records\n"
+        "import time\ndef pipeline(records):\n    time.sleep(0.02 * len(records))\n    return "
+        "records\n"
     )
     with running(path) as pipelines:
         size = Calls()
@@ -191,7 +214,9 @@ def test_slow_work_is_gone_on_with_where_it_was(written: Callable[[str], str]) -
         assert len(pipelines.pids) == 1
 
 
-def test_when_the_node_is_killed_nothing_lives_on(written: Callable[[str], str], tmp_path: Path) -> None:
+def test_when_the_node_is_killed_nothing_lives_on(
+    written: Callable[[str], str], tmp_path: Path
+) -> None:
     path = written("os.fork() or os.setsid() and os.fork() or time.sleep(600); return r")
     code = f"""
 import sys, time

@@ -13,22 +13,39 @@ from hypothesis import strategies as st
 from slixmpp.stanza import Iq, Message, Presence
 
 from agents import settings
-from agents.core.events_xmpp import AdHoc, AdHocList, XmppEvent
-from agents.core.forms import Field, FieldKind, Form, Mood, Option, Refusal, Remark, Reply, Status
-from agents.core.model import Accelerator, AssignCommand, Grant, Telemetry
-from agents.xmpp.leadership import Leadership, Seen
-from agents.xmpp.operators import Requests
+from agents.core.events import AdHoc, AdHocList, XmppEvent
+from agents.core.model.forms import (
+    Field,
+    FieldKind,
+    Form,
+    FormRefusal,
+    FormReply,
+    Mood,
+    Option,
+    Remark,
+    Status,
+)
+from agents.core.model.messages import Accelerator, AssignCommand, Grant, Telemetry
+from agents.xmpp.adhoc import Requests
+from agents.xmpp.leader_session import Leadership, RecentKeys
 from agents.xmpp.room import Room
-from agents.xmpp.worker import WorkerLink
+from agents.xmpp.worker_session import WorkerLink
 from plugins import commands, feeds, health, lanes, room, telemetry
 from plugins import namespaces as ns
 from plugins.values import BadStanza, integer, number
-from tests.plugins import strategies as ours
+from tests.plugins import support as ours
 
 XMPP = settings.Xmpp()
 GOOD_COMMAND = lanes.command_xml(AssignCommand(4, "b", "main/x", (Grant(1, 2, 3), Grant(2, 3, 4))))
 GOOD_TELEMETRY = telemetry.telemetry_xml(
-    Telemetry("b", 1, "now", 0.5, 80.0, accelerators=(Accelerator("nvidia", "H100", 0.5, faults=("xid_79",)),))
+    Telemetry(
+        "b",
+        1,
+        "now",
+        0.5,
+        80.0,
+        accelerators=(Accelerator("nvidia", "H100", 0.5, faults=("xid_79",)),),
+    )
 )
 SENDERS = st.sampled_from(
     [
@@ -44,12 +61,25 @@ SENDERS = st.sampled_from(
     ]
 )
 KINDS = st.sampled_from(
-    ["", "error", "groupchat", "headline", "chat", "normal", "unavailable", "subscribe", "get", "set"]
+    [
+        "",
+        "error",
+        "groupchat",
+        "headline",
+        "chat",
+        "normal",
+        "unavailable",
+        "subscribe",
+        "get",
+        "set",
+    ]
 )
 
 
 def stanza(kind: Any, tag: str, sender: str, type_: str, children: list[ET.Element]) -> Any:
-    xml = ET.Element(f"{{{ns.CLIENT}}}{tag}", {"from": sender, "to": f"{XMPP.coordinator}/leader", "id": "1"})
+    xml = ET.Element(
+        f"{{{ns.CLIENT}}}{tag}", {"from": sender, "to": f"{XMPP.coordinator}/leader", "id": "1"}
+    )
     if type_:
         xml.set("type", type_)
     xml.extend(children)
@@ -80,11 +110,15 @@ def test_entries(xml: ET.Element) -> None:
 
 
 @given(SENDERS, KINDS, st.lists(ours.hostile(), max_size=4))
-def test_the_leaders_and_the_rooms_handlers(sender: str, kind: str, children: list[ET.Element]) -> None:
+def test_the_leaders_and_the_rooms_handlers(
+    sender: str, kind: str, children: list[ET.Element]
+) -> None:
     events: list[Any] = []
-    leadership = Leadership(XMPP, events.append, Seen())
+    leadership = Leadership(XMPP, events.append, RecentKeys())
     leadership.affiliations = {f"ana@{XMPP.domain}": "member"}
-    leadership._room = Room(None, XMPP.room, "geolane", heard=leadership._heard_in_room, changed=leadership._changed)  # type: ignore[arg-type]
+    leadership._room = Room(
+        None, XMPP.room, "geolane", heard=leadership._heard_in_room, changed=leadership._changed  # type: ignore[arg-type]
+    )
     leadership._presence(stanza(Presence, "presence", sender, kind, children))
     leadership._message(stanza(Message, "message", sender, kind, children))
     room.occupant(stanza(Presence, "presence", sender, kind, children))
@@ -113,21 +147,28 @@ def test_the_workers_handler_answers_everything(sender: str, kind: str, xml: ET.
 FORM = Form(
     "drain",
     "x",
-    (Field("node", FieldKind.LIST, "which", "a", (Option("a", "b"),)), Field("n", FieldKind.TEXT, low=0, high=3)),
+    (
+        Field("node", FieldKind.LIST, "which", "a", (Option("a", "b"),)),
+        Field("n", FieldKind.TEXT, low=0, high=3),
+    ),
 )
 NOTES = (Remark(Mood.WARN, "careful"),)
 GOOD_STEP = commands.step_xml("drain", "9f3a", "next", {"node": "iad-1", "lane": "3"})
-GOOD_REPLY = commands.answer_to(Iq(), Reply("drain", "9f3a", Status.EXECUTING, FORM, NOTES, ("complete", "prev"))).xml[
-    0
-]
+GOOD_REPLY = commands.answer_to(
+    Iq(), FormReply("drain", "9f3a", Status.EXECUTING, FORM, NOTES, ("complete", "prev"))
+).xml[0]
 
 
 @given(
     SENDERS,
     KINDS,
-    ours.hostile(f"{{{ns.COMMANDS}}}command") | ours.hostile(f"{{{ns.DISCO_ITEMS}}}query") | ours.spoiled(GOOD_STEP),
+    ours.hostile(f"{{{ns.COMMANDS}}}command")
+    | ours.hostile(f"{{{ns.DISCO_ITEMS}}}query")
+    | ours.spoiled(GOOD_STEP),
 )
-def test_the_leader_answers_every_request_once_and_hears_people_only(sender: str, kind: str, xml: ET.Element) -> None:
+def test_the_leader_answers_every_request_once_and_hears_people_only(
+    sender: str, kind: str, xml: ET.Element
+) -> None:
     events: list[XmppEvent] = []
     sent: list[Iq] = []
     requests = Requests(XMPP.domain, events.append, sent.append)
@@ -141,7 +182,7 @@ def test_the_leader_answers_every_request_once_and_hears_people_only(sender: str
     assert not events or sender == f"ana@{XMPP.domain}/phone"
     for event in events:
         assert isinstance(event, AdHoc | AdHocList)
-        requests.answer(event.ref, Refusal("forbidden", "no"))
+        requests.answer(event.ref, FormRefusal("forbidden", "no"))
         assert len(sent) == 1
 
 
@@ -169,13 +210,17 @@ def test_too_many_commands_are_told_to_wait() -> None:
         link = WorkerLink(XMPP, "node-a", "b", obey, site="iad", capacity_eps=1.0)
         link._session = Open()  # type: ignore[assignment]
         for _ in range(70):
-            link._command_came(stanza(Iq, "iq", f"{XMPP.coordinator}/leader", "set", [GOOD_COMMAND]))
+            link._command_came(
+                stanza(Iq, "iq", f"{XMPP.coordinator}/leader", "set", [GOOD_COMMAND])
+            )
 
     asyncio.run(main())
     assert [iq["error"]["condition"] for iq in sent] == ["resource-constraint"] * 6
 
 
-@pytest.mark.parametrize("text", ["", "1.0", "+1", " 1", "1 ", "٣", "0x1", "1e3", "9" * 30, "-1", None])
+@pytest.mark.parametrize(
+    "text", ["", "1.0", "+1", " 1", "1 ", "٣", "0x1", "1e3", "9" * 30, "-1", None]
+)
 def test_what_is_no_whole_number(text: str | None) -> None:
     with pytest.raises(BadStanza):
         integer(text, "n")

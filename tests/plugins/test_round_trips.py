@@ -9,13 +9,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slixmpp.stanza import Iq, Presence
 
-from agents.core.events_xmpp import AdHoc
-from agents.core.feeds import FeedItem
-from agents.core.forms import Field, FieldKind, Form, Listing, Mood, Refusal, Remark, Reply, Status
-from agents.core.model import Announcement, Answer, AssignCommand, Grant, Health, Telemetry, WorkerCommand
+from agents.core.events import AdHoc
+from agents.core.model.feeds import FeedItem
+from agents.core.model.forms import (
+    Field,
+    FieldKind,
+    Form,
+    FormRefusal,
+    FormReply,
+    Listing,
+    Mood,
+    Remark,
+    Status,
+)
+from agents.core.model.messages import (
+    Announcement,
+    AssignCommand,
+    Grant,
+    Health,
+    Telemetry,
+    WorkerAnswer,
+    WorkerCommand,
+)
 from plugins import commands, feeds, health, lanes, telemetry
 from plugins.values import clean
-from tests.plugins import strategies as ours
+from tests.plugins import support as ours
 
 
 def wire(element: ET.Element) -> ET.Element:
@@ -51,8 +69,10 @@ def test_a_command_survives(command: WorkerCommand) -> None:
 
 
 @given(ours.answers)
-def test_an_answer_survives(answer: Answer) -> None:
-    assert lanes.answer_of(iq_with(lanes.answer_xml(f"{lanes.NODE_PREFIX}assign", answer))) == answer
+def test_an_answer_survives(answer: WorkerAnswer) -> None:
+    assert (
+        lanes.answer_of(iq_with(lanes.answer_xml(f"{lanes.NODE_PREFIX}assign", answer))) == answer
+    )
 
 
 @given(ours.steps)
@@ -62,13 +82,13 @@ def test_a_step_of_an_operators_command_survives(asked: AdHoc) -> None:
 
 
 @given(ours.replies)
-def test_a_stage_with_its_form_survives(reply: Reply) -> None:
+def test_a_stage_with_its_form_survives(reply: FormReply) -> None:
     sent = commands.answer_to(iq_with(commands.step_xml("x")), reply)
     assert commands.reply_of(Iq(xml=wire(sent.xml))) == reply
 
 
 @given(ours.refusals)
-def test_a_refused_step_survives(refused: Refusal) -> None:
+def test_a_refused_step_survives(refused: FormRefusal) -> None:
     sent = commands.answer_to(iq_with(commands.step_xml("x")), refused)
     assert commands.refusal_of(Iq(xml=wire(sent.xml))) == refused
 
@@ -83,9 +103,15 @@ def test_a_list_of_commands_survives(listing: Listing) -> None:
 
 @given(st.integers(0, 10**15))
 def test_a_refusal_tells_the_epoch_that_was_seen(seen: int) -> None:
-    refused = lanes.refusal(iq_with(lanes.command_xml(AssignCommand(1, "b", "main/x", ()))), "conflict", "no", seen)
+    refused = lanes.refusal(
+        iq_with(lanes.command_xml(AssignCommand(1, "b", "main/x", ()))), "conflict", "no", seen
+    )
     read = Iq(xml=wire(refused.xml))
-    assert (read["type"], read["error"]["condition"], read["error"]["type"]) == ("error", "conflict", "cancel")
+    assert (read["type"], read["error"]["condition"], read["error"]["type"]) == (
+        "error",
+        "conflict",
+        "cancel",
+    )
     assert lanes.stale_seen(read) == seen
 
 
@@ -103,7 +129,9 @@ def test_clean_text_can_be_sent_and_read(text: str) -> None:
 
 
 def test_an_assign_looks_as_the_protocol_says() -> None:
-    command = AssignCommand(4, "01JD8Q", "main/events.lanes", (Grant(12, 7, 104422), Grant(31, 2, 0)))
+    command = AssignCommand(
+        4, "01JD8Q", "main/events.lanes", (Grant(12, 7, 104422), Grant(31, 2, 0))
+    )
     expected = """
     <command xmlns='http://jabber.org/protocol/commands' node='urn:geolane:lanes:1#assign' action='execute'>
      <x xmlns='jabber:x:data' type='submit'>
@@ -113,14 +141,24 @@ def test_an_assign_looks_as_the_protocol_says() -> None:
       <field var='topic'><value>main/events.lanes</value></field>
       <field var='lanes' type='text-multi'><value>12 7 104422</value><value>31 2 0</value></field>
      </x></command>"""
-    canonical = [ET.canonicalize(x, strip_text=True) for x in (ET.tostring(lanes.command_xml(command)), expected)]
+    canonical = [
+        ET.canonicalize(x, strip_text=True)
+        for x in (ET.tostring(lanes.command_xml(command)), expected)
+    ]
     assert _plain(canonical[0]) == _plain(canonical[1])
 
 
 def test_a_dry_run_looks_as_the_documentation_says() -> None:
-    form = Form("drain iad-1", "Read it.", (Field("text", FieldKind.FIXED, value="Lane 3 would go."),))
-    reply = Reply(
-        "drain", "9f3a", Status.EXECUTING, form, (Remark(Mood.WARN, "It has changed."),), ("complete", "prev")
+    form = Form(
+        "drain iad-1", "Read it.", (Field("text", FieldKind.FIXED, value="Lane 3 would go."),)
+    )
+    reply = FormReply(
+        "drain",
+        "9f3a",
+        Status.EXECUTING,
+        form,
+        (Remark(Mood.WARN, "It has changed."),),
+        ("complete", "prev"),
     )
     expected = """
     <command xmlns='http://jabber.org/protocol/commands' node='urn:geolane:operator:1#drain' sessionid='9f3a' status='executing'>

@@ -23,14 +23,17 @@ def iq(text: str) -> Iq:
 
 
 def test_a_slot_is_read_and_only_the_headers_that_may_be_sent() -> None:
-    slot = upload.slot_of(iq(SLOT.format(put="https://u.d:5443/a/b.png", get="https://u.d/a/b.png")))
+    slot = upload.slot_of(
+        iq(SLOT.format(put="https://u.d:5443/a/b.png", get="https://u.d/a/b.png"))
+    )
     assert slot == upload.Slot(
         "https://u.d:5443/a/b.png", "https://u.d/a/b.png", (("Authorization", "Basic Base64=="),)
     )
 
 
 @pytest.mark.parametrize(
-    "url", ["", "file:///etc/passwd", "https://", "https://a b/c", "ftp://x/y", "https://x/" + "y" * 2000]
+    "url",
+    ["", "file:///etc/passwd", "https://", "https://a b/c", "ftp://x/y", "https://x/" + "y" * 2000],
 )
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(BadStanza, match="URL is needed"):
@@ -53,7 +56,11 @@ def test_which_service_it_is_and_how_much_it_takes() -> None:
 
 def test_services_are_taken_as_far_as_they_are_addresses() -> None:
     many = "".join(f"<item jid='s{n}.d'/>" for n in range(70))
-    text = f"<iq xmlns='jabber:client'><query xmlns='http://jabber.org/protocol/disco#items'><item/><item jid='@@'/>{many}</query></iq>"
+    text = (
+        "<iq xmlns='jabber:client'><query "
+        "xmlns='http://jabber.org/protocol/disco#items'><item/><item "
+        f"jid='@@'/>{many}</query></iq>"
+    )
     assert upload.items_of(iq(text)) == [f"s{n}.d" for n in range(50)]
 
 

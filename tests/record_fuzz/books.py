@@ -1,5 +1,5 @@
-"""The books of a run, by source position: each record that a broker has taken comes out once, as what
-it has to become, and nothing else comes out."""
+"""The books of a run, by source position: each record that a broker has taken comes out once, as
+what it has to become, and nothing else comes out."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from agents import settings
-from agents.core.model import LANES, TOPIC_CLEAN, TOPIC_DEAD, TOPIC_UNPLACED, Kind, Partition
-from agents.kafka.admin import MAX_DEAD_BYTES
+from agents.core.model.topology import (
+    LANES,
+    TOPIC_CLEAN,
+    TOPIC_DEAD,
+    TOPIC_UNPLACED,
+    Partition,
+    WorkerKind,
+)
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
-from agents.worker.lane import Counts
+from agents.kafka.topics import MAX_DEAD_BYTES
+from agents.worker.lane import RunningCounts
 from tests.record_fuzz.cases import NOISE, Becomes
 
 FAULTS_KEPT = 20
@@ -24,7 +31,8 @@ FAULTS_KEPT = 20
 
 class Books:
     """`start`, then `run` until cancelled. `wrong`: what should not be, the first of them.
-    `may_be_too_large`: topics take less than usual at times, so that any record may be a dead letter."""
+    `may_be_too_large`: topics take less than usual at times, so that any record may be a dead
+    letter."""
 
     def __init__(self, kafka: settings.Kafka, lanes: int) -> None:
         self._kafka, self._lanes = kafka, lanes
@@ -43,7 +51,7 @@ class Books:
         self._filtered_before = 0
 
     async def start(self) -> None:
-        self._offsets = Offsets(self._kafka, Kind.NODE.group)
+        self._offsets = Offsets(self._kafka, WorkerKind.NODE.group)
         await self._offsets.start()
         self._filtered_before = await self._filtered_total()
         self._consumer: Any = AIOKafkaConsumer(  # Any: aiokafka has no types
@@ -85,7 +93,8 @@ class Books:
         for r in records:
             headers = {name: content or b"" for name, content in r.headers}
             src, part, reason = (
-                headers.get(f"geolane-{name}", b"").decode("ascii", "replace") for name in ("src", "part", "reason")
+                headers.get(f"geolane-{name}", b"").decode("ascii", "replace")
+                for name in ("src", "part", "reason")
             )
             if src in self.open or src in self._done:
                 self._came(src, topic, part, reason)
@@ -137,11 +146,14 @@ class Books:
             await asyncio.sleep(0.2)
 
     async def close(self) -> dict[str, object]:
-        """What the run comes to. Filtered records leave nothing but a count in their lanes' offsets."""
+        """What the run comes to. Filtered records leave nothing but a count in their lanes'
+        offsets."""
         filtered = await self._filtered_total() - self._filtered_before
         waiting = self.waiting()
         expected = len(self.open) - len(waiting)
-        perhaps = [src for src in waiting if self.open[src].any_number][: max(0, filtered - expected)]
+        perhaps = [src for src in waiting if self.open[src].any_number][
+            : max(0, filtered - expected)
+        ]
         waiting = [src for src in waiting if src not in perhaps]
         expected += len(perhaps)
         for src in waiting[:FAULTS_KEPT]:
@@ -164,4 +176,8 @@ class Books:
 
     async def _filtered_total(self) -> int:
         committed = await self._offsets.committed([Partition(LANES, n) for n in range(self._lanes)])
-        return sum(Counts.decode(entry[1]).filtered for entry in committed.values() if entry is not None)
+        return sum(
+            RunningCounts.decode(entry[1]).filtered
+            for entry in committed.values()
+            if entry is not None
+        )

@@ -1,5 +1,5 @@
-"""What a hostile or broken source might send, drawn from a seed: whole batches, and for each record in
-them what has to become of it."""
+"""What a hostile or broken source might send, drawn from a seed: whole batches, and for each record
+in them what has to become of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import orjson
 
-from agents.core.model import TOPIC_CLEAN, TOPIC_DEAD, TOPIC_LANES, TOPIC_UNPLACED
+from agents.core.model.topology import TOPIC_CLEAN, TOPIC_DEAD, TOPIC_LANES, TOPIC_UNPLACED
 from tests.fixtures import foreign
 from tests.fixtures.foreign import Foreign
 
@@ -47,8 +47,9 @@ def one(r):
 
 @dataclass(frozen=True, slots=True)
 class Becomes:
-    """`outputs`: in events.clean (0: filtered); None: elsewhere. `reasons`: of a dead letter. `any_number`: of
-    outputs will do, since what is left of the record's word to the pipeline is not known."""
+    """`outputs`: in events.clean (0: filtered); None: elsewhere. `reasons`: of a dead letter.
+    `any_number`: of outputs will do, since what is left of the record's word to the pipeline is not
+    known."""
 
     outputs: int | None = None
     reasons: frozenset[str] = frozenset()
@@ -64,9 +65,19 @@ def dead(*reasons: str) -> Becomes:
 
 
 ANY_DEAD = dead(
-    "not_json", "not_object", "no_id", "no_ts", "bad_ts", "future_ts", "no_origin", "bad_origin", "too_large",
-    "pipeline_error", "bad_header", "unreadable",
-)  # fmt: skip
+    "not_json",
+    "not_object",
+    "no_id",
+    "no_ts",
+    "bad_ts",
+    "future_ts",
+    "no_origin",
+    "bad_origin",
+    "too_large",
+    "pipeline_error",
+    "bad_header",
+    "unreadable",
+)
 ANY = Becomes(1, ANY_DEAD.reasons, True, True)
 
 
@@ -81,7 +92,8 @@ class Record:
 
 @dataclass(slots=True)
 class Batch:
-    """`data`: as it is sent. `transactional`: by a producer that commits (True) or aborts (False)."""
+    """`data`: as it is sent. `transactional`: by a producer that commits (True) or aborts
+    (False)."""
 
     records: list[Record] = field(default_factory=list)
     data: bytes = b""
@@ -120,7 +132,12 @@ class Cases:
         key = self._key()
         headers, src, verdict = self.rng.choice(self._headers)(self)
         becomes = verdict or becomes
-        size = 64 + len(key or b"") + len(value or b"") + sum(len(k) + len(v or b"") + 10 for k, v in headers)
+        size = (
+            64
+            + len(key or b"")
+            + len(value or b"")
+            + sum(len(k) + len(v or b"") + 10 for k, v in headers)
+        )
         if size > MAX_EVENT_BYTES - 4096:
             becomes = replace(becomes, reasons=becomes.reasons | {"too_large"})
         return Record(Foreign(value, key, headers), becomes, src)
@@ -149,14 +166,18 @@ class Cases:
         records = [self.record() for _ in range(rng.randrange(1, 5))]
         contents = [r.content for r in records]
         plain = foreign.body(contents)
-        unread = [Record(r.content, replace(ANY, outputs=r.becomes.outputs), r.src) for r in records]
+        unread = [
+            Record(r.content, replace(ANY, outputs=r.becomes.outputs), r.src) for r in records
+        ]
         match rng.randrange(8):
             case 0:
                 data = foreign.batch(contents, rng.choice((5, 6, 7)))
             case 1:
                 data = foreign.batch(contents, rng.randrange(1, 5), content=rng.randbytes(100))
             case 2:
-                data = foreign.batch(contents, 4, content=foreign.compress(4, plain)[: -rng.randrange(1, 9)])
+                data = foreign.batch(
+                    contents, 4, content=foreign.compress(4, plain)[: -rng.randrange(1, 9)]
+                )
             case 3:
                 data = foreign.batch(contents, content=plain + rng.randbytes(rng.randrange(1, 9)))
             case 4:
@@ -171,13 +192,17 @@ class Cases:
         return Batch(unread, data)
 
     def beside(self) -> tuple[str, Batch]:
-        """Written by a foreign hand where only our workers write: lanes are worked, the others are read."""
+        """Written by a foreign hand where only our workers write: lanes are worked, the others are
+        read."""
         rng = self.rng
         self._count += 1
         topic = rng.choice((TOPIC_LANES, TOPIC_LANES, TOPIC_CLEAN, TOPIC_DEAD, TOPIC_UNPLACED))
         src = f"{'foreign' if topic == TOPIC_LANES else NOISE}/0/{self._count}"
         rubbish = (None, b"", b"\xff\xfe", b"9" * 400, b"-1")
-        names = rng.sample([b"raw-ms", b"cell", b"ts", b"map", b"lane", b"replays", b"died", b"x"], rng.randrange(8))
+        names = rng.sample(
+            [b"raw-ms", b"cell", b"ts", b"map", b"lane", b"replays", b"died", b"x"],
+            rng.randrange(8),
+        )
         headers: list[tuple[bytes, bytes | None]] = [(b"geolane-src", src.encode())]
         headers += [(b"geolane-" + name, rng.choice(rubbish)) for name in names]
         if rng.random() < 0.3:
@@ -186,7 +211,9 @@ class Cases:
         value = rng.choice((None, self.event(), self.event(), self.event(), rng.randbytes(9)))
         content = Foreign(value, self._key(), headers)
         becomes = Becomes(1, ANY_DEAD.reasons)
-        return topic, Batch([Record(content, becomes, src)], foreign.batch([content], rng.choice((0, 1, 4))))
+        return topic, Batch(
+            [Record(content, becomes, src)], foreign.batch([content], rng.choice((0, 1, 4)))
+        )
 
     def number(self) -> int:
         return self._count
@@ -194,7 +221,9 @@ class Cases:
     def event(self, **changed: object) -> bytes:
         """A good event; `...` leaves a member out."""
         rng = self.rng
-        ts: object = rng.choice(("2001-01-08T14:35:00Z", 978_964_500_000, "2001-01-08t14:35:00.123456+01:00"))
+        ts: object = rng.choice(
+            ("2001-01-08T14:35:00Z", 978_964_500_000, "2001-01-08t14:35:00.123456+01:00")
+        )
         origin = {"lat": rng.uniform(-90, 90), "lon": rng.uniform(-180, 180)}
         event = {"id": f"e{self._count}", "ts": ts, "origin": origin} | changed
         return orjson.dumps({k: v for k, v in event.items() if v is not ...})
@@ -238,11 +267,15 @@ def _too_large(c: Cases) -> Value:
 
 def _edge(c: Cases) -> Value:
     """About as large as an event may be."""
-    return c.event(pad="x" * (MAX_EVENT_BYTES - c.rng.randrange(0, 400))), Becomes(1, frozenset({"too_large"}))
+    return c.event(pad="x" * (MAX_EVENT_BYTES - c.rng.randrange(0, 400))), Becomes(
+        1, frozenset({"too_large"})
+    )
 
 
 def _long_id(c: Cases) -> Value:
-    return c.event(id="i" * c.rng.choice((300, 70_000, 600_000))), Becomes(1, frozenset({"too_large"}))
+    return c.event(id="i" * c.rng.choice((300, 70_000, 600_000))), Becomes(
+        1, frozenset({"too_large"})
+    )
 
 
 VALUES: list[tuple[int, Callable[[Cases], Value]]] = [
@@ -270,7 +303,13 @@ VALUES: list[tuple[int, Callable[[Cases], Value]]] = [
     (5, lambda c: (c.event(id="\x00\n\u202e<b>"), CLEAN)),
     (5, lambda c: (c.event(ts=...), dead("no_ts"))),
     (5, lambda c: (c.event(ts="yesterday"), dead("bad_ts"))),
-    (5, lambda c: (c.event(ts=c.rng.choice((-(1 << 62), 1 << 63, 1.5, True))), dead("bad_ts", "future_ts"))),
+    (
+        5,
+        lambda c: (
+            c.event(ts=c.rng.choice((-(1 << 62), 1 << 63, 1.5, True))),
+            dead("bad_ts", "future_ts"),
+        ),
+    ),
     (5, lambda c: (c.event(ts="9999-12-31T23:59:59Z"), dead("future_ts"))),
     (5, lambda c: (c.event(origin=...), dead("no_origin"))),
     (5, lambda c: (c.event(origin={"lat": 91, "lon": 0}), dead("bad_origin"))),
@@ -280,7 +319,7 @@ VALUES: list[tuple[int, Callable[[Cases], Value]]] = [
     (1, _too_large),
     (1, _edge),
     (1, _long_id),
-]  # fmt: skip
+]
 
 
 def _none(c: Cases) -> Made:
@@ -288,7 +327,11 @@ def _none(c: Cases) -> Made:
 
 
 def _own(c: Cases) -> Made:
-    return [(b"trace", c.rng.randbytes(16)), (b"", None), (b"trace", b"again"), (b"a\nb\x1b[2J", b"")], "", None
+    return (
+        [(b"trace", c.rng.randbytes(16)), (b"", None), (b"trace", b"again"), (b"a\nb\x1b[2J", b"")],
+        "",
+        None,
+    )
 
 
 def _many(c: Cases) -> Made:
@@ -300,12 +343,25 @@ def _heavy(c: Cases) -> Made:
 
 
 def _latin(c: Cases) -> Made:
-    return [(b"ok", b"1"), (b"gr\xf6\xdfe", c.rng.randbytes(4)), (b"\xff\x00", None)], "", dead("bad_header")
+    return (
+        [(b"ok", b"1"), (b"gr\xf6\xdfe", c.rng.randbytes(4)), (b"\xff\x00", None)],
+        "",
+        dead("bad_header"),
+    )
 
 
 def _forged(c: Cases) -> Made:
     """Our own names, with content that is not ours."""
-    rubbish = (None, b"", b"\xff\xfe", b"9" * 400, b"-1", b"1/0", b"0/1000000000", "\u00b2".encode())
+    rubbish = (
+        None,
+        b"",
+        b"\xff\xfe",
+        b"9" * 400,
+        b"-1",
+        b"1/0",
+        b"0/1000000000",
+        "\u00b2".encode(),
+    )
     names = c.rng.sample(OURS, c.rng.randrange(1, len(OURS)))
     return [(b"geolane-" + name, c.rng.choice(rubbish)) for name in names], "", None
 
@@ -318,14 +374,31 @@ def _source(c: Cases) -> Made:
 
 def _replayed(c: Cases) -> Made:
     src = f"elsewhere/{c.rng.randrange(9)}/{c.number()}"
-    return [
-        (b"geolane-src", src.encode()),
-        (b"geolane-replays", b"%d" % c.rng.randrange(1, 4)),
-        (b"geolane-died", b"bad_ts 1 events.dead/0/1 ana"),
-    ], src, None  # fmt: skip
+    return (
+        [
+            (b"geolane-src", src.encode()),
+            (b"geolane-replays", b"%d" % c.rng.randrange(1, 4)),
+            (b"geolane-died", b"bad_ts 1 events.dead/0/1 ana"),
+        ],
+        src,
+        None,
+    )
 
 
-OURS = [b"src", b"raw-ms", b"cell", b"ts", b"map", b"part", b"reason", b"detail", b"lane", b"replays", b"died", b"x"]
+OURS = [
+    b"src",
+    b"raw-ms",
+    b"cell",
+    b"ts",
+    b"map",
+    b"part",
+    b"reason",
+    b"detail",
+    b"lane",
+    b"replays",
+    b"died",
+    b"x",
+]
 HEADERS: list[tuple[int, Callable[[Cases], Made]]] = [
     (500, _none),
     (60, _own),

@@ -11,9 +11,9 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 
 from agents import settings
-from agents.core.model import TOPIC_CLEAN, TOPIC_DEAD, TOPIC_LANES, TOPIC_UNPLACED
-from agents.kafka.admin import MAX_DEAD_BYTES, MAX_MESSAGE_BYTES
+from agents.core.model.topology import TOPIC_CLEAN, TOPIC_DEAD, TOPIC_LANES, TOPIC_UNPLACED
 from agents.kafka.connection import client_kwargs
+from agents.kafka.topics import MAX_DEAD_BYTES, MAX_MESSAGE_BYTES
 from agents.kafka.wire import IncrementalAlterConfigs
 
 FOR_S, BETWEEN_S = 4.0, 4.0
@@ -21,7 +21,9 @@ USUAL = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
 
 
 @asynccontextmanager
-async def changing(kafka: settings.Kafka, seed: int, say: Callable[[str], None]) -> AsyncIterator[None]:
+async def changing(
+    kafka: settings.Kafka, seed: int, say: Callable[[str], None]
+) -> AsyncIterator[None]:
     """Something is changed every few seconds; all is as usual when this ends."""
     client: Any = AIOKafkaAdminClient(**client_kwargs(kafka))  # Any: aiokafka has no types
     await client.start()

@@ -1,5 +1,5 @@
-"""A seeded fuzz of whole records against a running stack: sends, keeps the books, and looks whether any
-process ended or any lane stopped."""
+"""A seeded fuzz of whole records against a running stack: sends, keeps the books, and looks whether
+any process ended or any lane stopped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer
 
-from agents.core.model import TOPIC_LANES, TOPIC_RAW
+from agents.core.model.topology import TOPIC_LANES, TOPIC_RAW
 from agents.kafka.connection import client_kwargs
 from tests.fixtures import foreign
 from tests.record_fuzz.books import Books
@@ -33,8 +33,8 @@ _HELD = re.compile(r'.*"event": "partition_(?:stopped|held)".*')
 @dataclass(frozen=True, slots=True)
 class Run:
     """`records`: how many are sent, at least; `seconds`: for how long at most (0: no bound).
-    `settings`: those of topics change meanwhile, and lanes may be held for it. `max_eps`: records a second at most
-    (0: no bound)."""
+    `settings`: those of topics change meanwhile, and lanes may be held for it. `max_eps`: records a
+    second at most (0: no bound)."""
 
     seed: int
     records: int
@@ -46,7 +46,9 @@ class Run:
 class Fuzz:
     """One run against `running`."""
 
-    def __init__(self, running: Running, run: Run, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self, running: Running, run: Run, say: Callable[[str], None] = lambda text: None
+    ) -> None:
         self.running, self.run, self.say = running, run, say
         self.kafka = running.stack.base.kafka
         self.books = Books(self.kafka, running.stack.base.coordinator.lanes)
@@ -59,7 +61,9 @@ class Fuzz:
     async def go(self, rogues: Sequence[Rogue] = ()) -> dict[str, object]:
         """The result, as it is printed; `ok` when all is as it has to be."""
         begun = time.monotonic()
-        starts = {name: max(1, child.starts) for name, child in self.running.stack.family.children.items()}
+        starts = {
+            name: max(1, child.starts) for name, child in self.running.stack.family.children.items()
+        }
         await self.books.start()
         reading = asyncio.create_task(self.books.run())
         telling = asyncio.create_task(self._tell())
@@ -79,7 +83,10 @@ class Fuzz:
                     await task
             await self.books.stop()
         children, killed = self.running.stack.family.children, self.running.killed
-        restarted = {name: child.starts - starts.get(name, 1) - killed[name] for name, child in children.items()}
+        restarted = {
+            name: child.starts - starts.get(name, 1) - killed[name]
+            for name, child in children.items()
+        }
         result |= {
             "seed": self.run.seed,
             "batches_refused": self.refused,
@@ -89,7 +96,9 @@ class Fuzz:
             "stopped": self.stopped(),
             "seconds": round(time.monotonic() - begun, 1),
         }
-        result["ok"] = not any(result[key] for key in ("missing", "duplicates", "wrong", "restarts", "stopped"))
+        result["ok"] = not any(
+            result[key] for key in ("missing", "duplicates", "wrong", "restarts", "stopped")
+        )
         return result
 
     def stopped(self) -> list[str]:
@@ -106,7 +115,9 @@ class Fuzz:
     async def _send(self, begun: float) -> None:
         run, books = self.run, self.books
         async with foreign.sender(self.kafka) as sender:
-            producer = AIOKafkaProducer(transactional_id=f"foreign-{run.seed}", **client_kwargs(self.kafka))
+            producer = AIOKafkaProducer(
+                transactional_id=f"foreign-{run.seed}", **client_kwargs(self.kafka)
+            )
             await producer.start()
             try:
                 while books.taken < run.records or (run.seconds and not run.records):
@@ -122,7 +133,10 @@ class Fuzz:
                         await self._send_transaction(producer, batch, n)
                     if run.max_eps:
                         await asyncio.sleep(begun + books.taken / run.max_eps - time.monotonic())
-                    while books.unfinished > OPEN_AT_MOST and time.monotonic() - books.moved_at < STALLED_S:
+                    while (
+                        books.unfinished > OPEN_AT_MOST
+                        and time.monotonic() - books.moved_at < STALLED_S
+                    ):
                         await asyncio.sleep(0.05)
             finally:
                 await producer.stop()
@@ -171,7 +185,8 @@ class Fuzz:
                 self.say(f"wrong: {text}")
             told = len(b.wrong)
             self.say(
-                f"in {b.taken:,}, open {len(b.open):,}, duplicates {b.duplicates}, wrong {len(b.wrong)}, "
+                f"in {b.taken:,}, open {len(b.open):,}, duplicates {b.duplicates}, wrong "
+                f"{len(b.wrong)}, "
                 f"batches refused {self.refused}, stopped {len(self.stopped())}"
             )
 

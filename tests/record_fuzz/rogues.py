@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from signal import SIGKILL
 
-from agents.core.model import TOPIC_LANEMAP, TOPIC_PLACEMENT
+from agents.core.model.topology import TOPIC_LANEMAP, TOPIC_PLACEMENT
 from tests.fixtures import foreign
 from tests.fixtures.foreign import Foreign
 from tests.security.at_work import rogues_at_work
@@ -19,8 +19,8 @@ SPOIL_EVERY_S, KILL_EVERY_S = 5.0, 45.0
 
 @asynccontextmanager
 async def people(running: Running) -> AsyncIterator[None]:
-    """A guest, an outsider and a node of no good will; at the end the leader and ejabberd are those of
-    the beginning."""
+    """A guest, an outsider and a node of no good will; at the end the leader and ejabberd are those
+    of the beginning."""
     async with rogues_at_work(running, seed=1) as rogues:
         yield
     rogues.check(running)
@@ -28,7 +28,8 @@ async def people(running: Running) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def spoiler(running: Running) -> AsyncIterator[None]:
-    """Writes rubbish into `placement` and `lanemap`, and kills who leads: the next one has to read it."""
+    """Writes rubbish into `placement` and `lanemap`, and kills who leads: the next one has to read
+    it."""
     task = asyncio.create_task(_spoil(running, random.Random(5)))
     try:
         yield
@@ -44,8 +45,16 @@ async def _spoil(running: Running, rng: random.Random) -> None:
     async with foreign.sender(running.stack.base.kafka) as sender:
         while True:
             key = rng.choice(
-                (b"main/events.lanes/%d" % rng.randrange(12), b"main/events.raw/0", b"leader", b"\xff", b"x/y/1", b"1", b"99")
-            )  # fmt: skip
+                (
+                    b"main/events.lanes/%d" % rng.randrange(12),
+                    b"main/events.raw/0",
+                    b"leader",
+                    b"\xff",
+                    b"x/y/1",
+                    b"1",
+                    b"99",
+                )
+            )
             value = rng.choice((None, b"", b"{}", b"\xff\xfe", rng.randbytes(20)))
             topic = rng.choice((TOPIC_PLACEMENT, TOPIC_LANEMAP))
             await sender.send(topic, 0, foreign.batch([Foreign(value, key, [(b"\xff", None)])]))

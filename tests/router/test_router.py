@@ -1,4 +1,5 @@
-"""Raw events on their way through a real router: each to exactly one place, byte for byte (DESIGN 3, PROTOCOL 1)."""
+"""Raw events on their way through a real router: each to exactly one place, byte for byte (DESIGN
+3, PROTOCOL 1)."""
 
 from __future__ import annotations
 
@@ -8,13 +9,13 @@ import h3
 import orjson
 import pytest
 
-from agents.core.lanemap import LaneMap, build, murmur2
-from agents.core.records import Reason
-from agents.errors import SettingsError
-from agents.kafka.lanemap import newest, publish
+from agents.base.errors import SettingsError
+from agents.core.lanes.lane_map import LaneMap, build, murmur2
+from agents.core.lanes.records import Reason
+from agents.kafka.compacted import newest, publish
 from agents.router.stage import RouterStage
 from tests.fixtures.kafka import KafkaServer
-from tests.worker.rig import ORIGIN, Rig, event, rig
+from tests.worker.support import ORIGIN, Rig, event, rig
 from tests.worker.test_engine import LIMIT
 
 MAP = build([event(i) for i in range(10)], 4, 4, 7)
@@ -32,10 +33,18 @@ BAD: list[tuple[bytes | None, Reason]] = [
     (b'{"ts":1,"origin":{"lat":1,"lon":1}}', Reason.NO_ID),
     (b'{"id":"a","origin":{"lat":1,"lon":1}}', Reason.NO_TS),
     (b'{"id":"a","ts":"now","origin":{"lat":1,"lon":1}}', Reason.BAD_TS),
-    (orjson.dumps({"id": "a", "ts": int(time.time() * 1000) + 366 * 86_400_000, "origin": ORIGIN}), Reason.FUTURE_TS),
+    (
+        orjson.dumps(
+            {"id": "a", "ts": int(time.time() * 1000) + 366 * 86_400_000, "origin": ORIGIN}
+        ),
+        Reason.FUTURE_TS,
+    ),
     (b'{"id":"a","ts":1}', Reason.NO_ORIGIN),
     (b'{"id":"a","ts":1,"origin":{"lat":91,"lon":1}}', Reason.BAD_ORIGIN),
-    (b'{"id":"a","ts":1,"origin":{"lat":1,"lon":1},"pad":"' + b"x" * 5_000_000 + b'"}', Reason.TOO_LARGE),
+    (
+        b'{"id":"a","ts":1,"origin":{"lat":1,"lon":1},"pad":"' + b"x" * 5_000_000 + b'"}',
+        Reason.TOO_LARGE,
+    ),
     (None, Reason.NOT_JSON),
 ]
 
@@ -68,7 +77,12 @@ async def test_dead_letters_byte_for_byte_between_good_ones(kafka_server: KafkaS
 async def test_lanes_headers_and_keys(kafka_server: KafkaServer) -> None:
     async with rig(kafka_server, raw=1) as r:
         await r.fill(r.topics.raw, 0, [(b"key", event(1)), event(2), event(2)])
-        await r.fill(r.topics.raw, 0, [event(3)], headers=[("geolane-src", b"events.raw/9/9"), ("mine", b"x")])
+        await r.fill(
+            r.topics.raw,
+            0,
+            [event(3)],
+            headers=[("geolane-src", b"events.raw/9/9"), ("mine", b"x")],
+        )
         w = await r.engine(router(r))
         await w.assign((0, 1, 0))
         out = sorted(await r.read(r.topics.lanes, 4), key=lambda m: dict(m.headers)["geolane-src"])
@@ -105,7 +119,9 @@ async def test_sources_may_compress(kafka_server: KafkaServer, codec: str) -> No
         await r.fill(r.topics.raw, 0, [event(i) for i in range(50)], codec=codec)
         w = await r.engine(router(r))
         await w.assign((0, 1, 0))
-        assert sorted(m.value for m in await r.read(r.topics.lanes, 50)) == sorted(event(i) for i in range(50))
+        assert sorted(m.value for m in await r.read(r.topics.lanes, 50)) == sorted(
+            event(i) for i in range(50)
+        )
 
 
 async def test_a_huge_key_is_too_large_as_well(kafka_server: KafkaServer) -> None:

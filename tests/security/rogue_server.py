@@ -1,5 +1,5 @@
-"""A server with a certificate that is trusted and with bad intentions: it offers ways to log in that hand over the password,
-and keeps every byte that it is told."""
+"""A server with a certificate that is trusted and with bad intentions: it offers ways to log in
+that hand over the password, and keeps every byte that it is told."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _SASL = "urn:ietf:params:xml:ns:xmpp-sasl"
 
 @dataclass
 class RogueServer:
-    """`offers`: SASL mechanisms, in its words. `iterations`: what it asks of SCRAM. `heard`: all that came after TLS.
+    """`offers`: SASL mechanisms, in its words. `iterations`: what it asks of SCRAM. `heard`: all
+    that came after TLS.
 
     Whatever proof of SCRAM it gets, it says that it is wrong."""
 
@@ -45,7 +46,8 @@ class RogueServer:
             await writer.start_tls(context)
             names = "".join(f"<mechanism>{name}</mechanism>" for name in self.offers)
             writer.write(
-                f"{_OPEN}<stream:features><mechanisms xmlns='{_SASL}'>{names}</mechanisms></stream:features>".encode()
+                f"{_OPEN}<stream:features><mechanisms "
+                f"xmlns='{_SASL}'>{names}</mechanisms></stream:features>".encode()
             )
             while data := await reader.read(4096):
                 self.heard += data

@@ -1,4 +1,5 @@
-"""Accounts that mean no good, as clients that run beside a fleet: a guest of the room, an outsider, a node.
+"""Accounts that mean no good, as clients that run beside a fleet: a guest of the room, an outsider,
+a node.
 
     stop = asyncio.Event()
     rogue = asyncio.create_task(guest(server.settings("person7"), "person7", stop, seed=1))
@@ -6,10 +7,11 @@
     stop.set()
     done = await rogue          # Counter: how often it did what
 
-Each does `per_s` things a second until `stop` is set, connects again when it is cut off, never raises for what the
-other side does, and does the same for the same seed; `done` may be looked at meanwhile. None is in anybody's way by
-rights: the guest may look, the outsider may nothing, and the node's account has to be free (its real process would hold
-the name). The node says `available`, so that it is given lanes, only with `takes=True`."""
+Each does `per_s` things a second until `stop` is set, connects again when it is cut off, never
+raises for what the other side does, and does the same for the same seed; `done` may be looked at
+meanwhile. None is in anybody's way by rights: the guest may look, the outsider may nothing, and the
+node's account has to be free (its real process would hold the name). The node says `available`, so
+that it is given lanes, only with `takes=True`."""
 
 from __future__ import annotations
 
@@ -26,12 +28,13 @@ from slixmpp.exceptions import IqError
 from slixmpp.stanza import Iq, Message
 
 from agents import settings
-from agents.core.model import Answer, Health, Kind, LaneLoad, Telemetry, WorkerCommand
-from agents.core.operators.commands import COMMANDS
-from agents.core.tenure import GiveBack, Tenure
-from agents.errors import XmppError
+from agents.base.errors import XmppError
+from agents.core.lanes.tenure import GiveBack, Tenure
+from agents.core.model.messages import Health, LaneLoad, Telemetry, WorkerAnswer, WorkerCommand
+from agents.core.model.topology import WorkerKind
+from agents.core.operators.registry import COMMANDS
 from agents.xmpp.client import Handlers, Login, Session
-from agents.xmpp.worker import WorkerLink
+from agents.xmpp.worker_session import WorkerLink
 from plugins import commands, feeds
 from plugins import namespaces as ns
 from plugins.room import join_presence
@@ -39,15 +42,68 @@ from plugins.values import clean
 
 PATIENCE_S = 1.0
 WORDS = (
-    "0", "1", "5", "-1", "99999999999999999999", "iad-1", "router-1", "1m", "7d", "rewind", "drain", "lose", "add", "rate", "list",
-    "show", "replay", "lag", "alerts", "kind=alert", "since=1h", "all", "nan", "x1e999", "\u202eevil", "\u0661", "=", "%s", "{0}",
-    "confirm", "a" * 2000, "\u200b", "'; --", "```", "default", "stop",
-)  # fmt: skip
-NUMBERS = ("1e15", "1000000000000000", "NaN", "inf", "-5", "0", "1", "", "999999999999999999999", "1e308", "12.5", "x")
+    "0",
+    "1",
+    "5",
+    "-1",
+    "99999999999999999999",
+    "iad-1",
+    "router-1",
+    "1m",
+    "7d",
+    "rewind",
+    "drain",
+    "lose",
+    "add",
+    "rate",
+    "list",
+    "show",
+    "replay",
+    "lag",
+    "alerts",
+    "kind=alert",
+    "since=1h",
+    "all",
+    "nan",
+    "x1e999",
+    "\u202eevil",
+    "\u0661",
+    "=",
+    "%s",
+    "{0}",
+    "confirm",
+    "a" * 2000,
+    "\u200b",
+    "'; --",
+    "```",
+    "default",
+    "stop",
+)
+NUMBERS = (
+    "1e15",
+    "1000000000000000",
+    "NaN",
+    "inf",
+    "-5",
+    "0",
+    "1",
+    "",
+    "999999999999999999999",
+    "1e308",
+    "12.5",
+    "x",
+)
 TEXTS = (
-    "well", "x" * 5000, "two\nlines", "\u202egnp.exe", "\x1b[2J".replace("\x1b", "\u241b"), "``` <b>bold</b>", "@all https://evil.example/",
-    "\u2028line", "a" + "\u0301" * 500,
-)  # fmt: skip
+    "well",
+    "x" * 5000,
+    "two\nlines",
+    "\u202egnp.exe",
+    "\x1b[2J".replace("\x1b", "\u241b"),
+    "``` <b>bold</b>",
+    "@all https://evil.example/",
+    "\u2028line",
+    "a" + "\u0301" * 500,
+)
 
 
 def nested(depth: int) -> str:
@@ -62,7 +118,13 @@ class _Rogue:
     """One account's life: connected again and again, one act after the other."""
 
     def __init__(
-        self, xmpp: settings.Xmpp, jid: str, stop: asyncio.Event, seed: int, per_s: float, done: Counter[str] | None
+        self,
+        xmpp: settings.Xmpp,
+        jid: str,
+        stop: asyncio.Event,
+        seed: int,
+        per_s: float,
+        done: Counter[str] | None,
     ) -> None:
         self.xmpp, self.jid, self.stop = xmpp, jid, stop
         self.rng = random.Random(seed)
@@ -79,7 +141,9 @@ class _Rogue:
     ) -> Counter[str]:
         while not self.stop.is_set():
             try:
-                async with Session(Login(self.xmpp, self.jid, quiet_s=15, answer_s=8), handlers) as session:
+                async with Session(
+                    Login(self.xmpp, self.jid, quiet_s=15, answer_s=8), handlers
+                ) as session:
                     self.done["connected"] += 1
                     if enter is not None:
                         enter(session)
@@ -105,26 +169,39 @@ class _Rogue:
     # ---- what anybody does ----
 
     def words(self) -> str:
-        return " ".join([self.rng.choice(list(COMMANDS)), *self.rng.choices(WORDS, k=self.rng.randrange(4))])
+        return " ".join(
+            [self.rng.choice(list(COMMANDS)), *self.rng.choices(WORDS, k=self.rng.randrange(4))]
+        )
 
     def somebody(self) -> str:
         fleet, domain = self.xmpp.fleet, self.xmpp.domain
         return self.rng.choice(
-            (self.leader, self.xmpp.coordinator, self.xmpp.room, self.xmpp.pubsub, f"node-iad-1@{fleet}/etl", fleet, domain,
-             f"router-1@{fleet}/etl")
-        )  # fmt: skip
+            (
+                self.leader,
+                self.xmpp.coordinator,
+                self.xmpp.room,
+                self.xmpp.pubsub,
+                f"node-iad-1@{fleet}/etl",
+                fleet,
+                domain,
+                f"router-1@{fleet}/etl",
+            )
+        )
 
     async def deep(self, session: Session) -> None:
         depth, to = self.rng.choice((65, 1500, 6000, 20_000)), self.somebody()
         inside = nested(depth)
         session.stream.send_raw(
-            self.rng.choice((
-                f"<message to='{to}' type='chat' id='d'>{inside}</message>",
-                f"<presence to='{to}'>{inside}</presence>",
-                f"<iq to='{to}' type='set' id='d'><command xmlns='{ns.COMMANDS}' node='x'>{inside}</command></iq>",
-                f"<iq to='{to}' type='result' id='1'>{inside}</iq>",
-            ))
-        )  # fmt: skip
+            self.rng.choice(
+                (
+                    f"<message to='{to}' type='chat' id='d'>{inside}</message>",
+                    f"<presence to='{to}'>{inside}</presence>",
+                    f"<iq to='{to}' type='set' id='d'><command xmlns='{ns.COMMANDS}' "
+                    f"node='x'>{inside}</command></iq>",
+                    f"<iq to='{to}' type='result' id='1'>{inside}</iq>",
+                )
+            )
+        )
 
     async def whisper(self, session: Session) -> None:
         message = session.stream.Message(sto=self.somebody(), stype="chat")
@@ -135,10 +212,14 @@ class _Rogue:
         """A few hundred at once."""
         to = self.somebody()
         for n in range(self.rng.randrange(50, 300)):
-            session.stream.send_raw(f"<message to='{to}' type='chat' id='b{n}'><body>status</body></message>")
+            session.stream.send_raw(
+                f"<message to='{to}' type='chat' id='b{n}'><body>status</body></message>"
+            )
 
     async def form(self, session: Session) -> None:
-        fields = {self.rng.choice(("node", "lane", "what", "page", "x")): self.rng.choice(WORDS)[:900]}
+        fields = {
+            self.rng.choice(("node", "lane", "what", "page", "x")): self.rng.choice(WORDS)[:900]
+        }
         iq = session.iq("set", self.leader)
         action, step = (
             self.rng.choice(("execute", "next", "prev", "complete", "cancel")),
@@ -149,17 +230,25 @@ class _Rogue:
 
     async def command_worker(self, session: Session) -> None:
         iq = session.iq("set", f"node-iad-1@{self.xmpp.fleet}/etl")
-        ET.SubElement(iq.xml, f"{{{ns.COMMANDS}}}command", node=f"{ns.LANES}#drain", action="execute")
+        ET.SubElement(
+            iq.xml, f"{{{ns.COMMANDS}}}command", node=f"{ns.LANES}#drain", action="execute"
+        )
         await self.ask(session, iq)
 
     async def subscribe(self, session: Session) -> None:
         feed = self.rng.choice(("fleet", "alerts", "placement", "tuning", "telemetry/node-iad-1"))
-        await self.ask(session, feeds.subscribe_request(session.iq("set", ""), self.xmpp.pubsub, feed, session.jid))
+        await self.ask(
+            session,
+            feeds.subscribe_request(session.iq("set", ""), self.xmpp.pubsub, feed, session.jid),
+        )
 
     async def publish(self, session: Session) -> None:
         feed = self.rng.choice(("fleet", "alerts", "tuning", "telemetry/node-iad-1"))
         item = ET.fromstring(f"<telemetry xmlns='{ns.TELEMETRY}' boot='x' seq='1'/>")
-        await self.ask(session, feeds.publish_request(session.iq("set", ""), self.xmpp.pubsub, feed, "current", item))
+        await self.ask(
+            session,
+            feeds.publish_request(session.iq("set", ""), self.xmpp.pubsub, feed, "current", item),
+        )
 
 
 async def outsider(
@@ -176,16 +265,28 @@ async def outsider(
 
     async def presence(session: Session) -> None:
         session.stream.send_raw(
-            f"<presence to='{rogue.somebody()}'><node xmlns='{ns.NODE}' boot='x' state='s' capacity_eps='1'/></presence>"
+            f"<presence to='{rogue.somebody()}'><node xmlns='{ns.NODE}' boot='x' state='s' "
+            "capacity_eps='1'/></presence>"
         )
 
     async def enter(session: Session) -> None:
-        session.send(join_presence(session.stream.Presence(), xmpp.room, rogue.rng.choice(("geolane", "eve", "ev-il"))))
+        session.send(
+            join_presence(
+                session.stream.Presence(), xmpp.room, rogue.rng.choice(("geolane", "eve", "ev-il"))
+            )
+        )
 
     acts: list[Act] = [
-        ("deep", rogue.deep), ("whisper", rogue.whisper), ("burst", rogue.burst), ("form", rogue.form), ("presence", presence),
-        ("enter", enter), ("command", rogue.command_worker), ("subscribe", rogue.subscribe), ("publish", rogue.publish),
-    ]  # fmt: skip
+        ("deep", rogue.deep),
+        ("whisper", rogue.whisper),
+        ("burst", rogue.burst),
+        ("form", rogue.form),
+        ("presence", presence),
+        ("enter", enter),
+        ("command", rogue.command_worker),
+        ("subscribe", rogue.subscribe),
+        ("publish", rogue.publish),
+    ]
     return await rogue.live(acts, Handlers())
 
 
@@ -198,7 +299,8 @@ async def guest(
     per_s: float = 5.0,
     done: Counter[str] | None = None,
 ) -> Counter[str]:
-    """A member of the ops room: it looks at everything in every wrong way, and corrects what others said."""
+    """A member of the ops room: it looks at everything in every wrong way, and corrects what others
+    said."""
     rogue = _Rogue(xmpp, f"{account}@{xmpp.domain}", stop, seed, per_s, done)
 
     def hear(message: Message) -> None:
@@ -213,7 +315,9 @@ async def guest(
         body.text = text
         shown = ET.tostring(body, encoding="unicode")
         name = secrets.token_hex(4)
-        session.stream.send_raw(f"<message to='{xmpp.room}' type='groupchat' id='{name}'>{shown}{more}</message>")
+        session.stream.send_raw(
+            f"<message to='{xmpp.room}' type='groupchat' id='{name}'>{shown}{more}</message>"
+        )
 
     async def look(session: Session) -> None:
         say(session, f"!{rogue.words()}")
@@ -228,13 +332,26 @@ async def guest(
         say(session, f"!confirm {rogue.rng.randrange(1 << 16):04x}")
 
     async def nick(session: Session) -> None:
-        session.send(join_presence(session.stream.Presence(), xmpp.room, rogue.rng.choice((account, f"{account}2"))))
+        session.send(
+            join_presence(
+                session.stream.Presence(), xmpp.room, rogue.rng.choice((account, f"{account}2"))
+            )
+        )
 
     acts: list[Act] = [
-        ("look", look), ("look", look), ("correct", correct), ("confirm", confirm), ("nick", nick), ("deep", rogue.deep),
-        ("whisper", rogue.whisper), ("burst", rogue.burst), ("form", rogue.form), ("form", rogue.form),
-        ("command", rogue.command_worker), ("publish", rogue.publish),
-    ]  # fmt: skip
+        ("look", look),
+        ("look", look),
+        ("correct", correct),
+        ("confirm", confirm),
+        ("nick", nick),
+        ("deep", rogue.deep),
+        ("whisper", rogue.whisper),
+        ("burst", rogue.burst),
+        ("form", rogue.form),
+        ("form", rogue.form),
+        ("command", rogue.command_worker),
+        ("publish", rogue.publish),
+    ]
     return await rogue.live(acts, Handlers(message=hear), enter=enter)
 
 
@@ -248,7 +365,8 @@ async def node(
     takes: bool = False,
     done: Counter[str] | None = None,
 ) -> Counter[str]:
-    """A worker's account whose process somebody else has: it lies about itself, about others, and without end."""
+    """A worker's account whose process somebody else has: it lies about itself, about others, and
+    without end."""
     rogue = _Rogue(xmpp, f"{worker}@{xmpp.fleet}/etl", stop, seed, per_s, done)
     rng, feed = rogue.rng, f"telemetry/{worker}"
     boot, seq = "rogue0", 0
@@ -258,8 +376,14 @@ async def node(
         body = ET.Element("status")
         body.text = status
         words = ET.tostring(body, encoding="unicode")
-        said = f"boot='{boot}' state='odd' site='nowhere' capacity_eps='{capacity}' accel='none' version='0'"
-        return f"<presence>{show}{words}<priority>-1</priority><node xmlns='{ns.NODE}' {said}>{more}</node></presence>"
+        said = (
+            f"boot='{boot}' state='odd' site='nowhere' capacity_eps='{capacity}' accel='none' "
+            "version='0'"
+        )
+        return (
+            f"<presence>{show}{words}<priority>-1</priority><node xmlns='{ns.NODE}' "
+            f"{said}>{more}</node></presence>"
+        )
 
     def shows() -> str:
         return rng.choice(("dnd", "xa", "available") if takes else ("dnd", "xa"))
@@ -286,23 +410,37 @@ async def node(
         nonlocal seq
         seq += rng.choice((1, 1, 1, 1000, -5))
         root = ET.Element(
-            f"{{{ns.TELEMETRY}}}telemetry", boot=boot, seq=str(seq), ts=rng.choice(TEXTS)[:90], cpu=rng.choice(NUMBERS),
-            mem_mb=rng.choice(("40", *NUMBERS)), pipeline=rng.choice(TEXTS),
-        )  # fmt: skip
+            f"{{{ns.TELEMETRY}}}telemetry",
+            boot=boot,
+            seq=str(seq),
+            ts=rng.choice(TEXTS)[:90],
+            cpu=rng.choice(NUMBERS),
+            mem_mb=rng.choice(("40", *NUMBERS)),
+            pipeline=rng.choice(TEXTS),
+        )
         for _ in range(rng.choice((0, 3, 40, 1300))):
             n = str(rng.choice((rng.randrange(12), rng.randrange(10**15))))
-            figures = {name: rng.choice(("5", *NUMBERS[:2])) for name in ("rate_eps", "lag_events", "p50_ms", "p99_ms")}
+            figures = {
+                name: rng.choice(("5", *NUMBERS[:2]))
+                for name in ("rate_eps", "lag_events", "p50_ms", "p99_ms")
+            }
             topic = rng.choice(("main/events.lanes", "main/events.raw", "main/x"))
             ET.SubElement(
-                root, f"{{{ns.TELEMETRY}}}lane", {"topic": topic, "n": n, "epoch": "1", "fault": rng.choice(TEXTS), **figures}
-            )  # fmt: skip
+                root,
+                f"{{{ns.TELEMETRY}}}lane",
+                {"topic": topic, "n": n, "epoch": "1", "fault": rng.choice(TEXTS), **figures},
+            )
             ET.SubElement(root, f"{{{ns.TELEMETRY}}}arrival", n=n, rate_eps=rng.choice(NUMBERS[:2]))
-        await rogue.ask(session, feeds.publish_request(session.iq("set", ""), xmpp.pubsub, feed, "current", root))
+        await rogue.ask(
+            session,
+            feeds.publish_request(session.iq("set", ""), xmpp.pubsub, feed, "current", root),
+        )
 
     async def answer(session: Session) -> None:
         """What nobody asked."""
         session.stream.send_raw(
-            f"<iq to='{rogue.leader}' type='result' id='{rng.randrange(1000)}'><x xmlns='urn:x'/></iq>"
+            f"<iq to='{rogue.leader}' type='result' id='{rng.randrange(1000)}'><x "
+            "xmlns='urn:x'/></iq>"
         )
 
     def obey(iq: Iq) -> None:
@@ -312,9 +450,14 @@ async def node(
                 iq.reply().send()
             case 1:
                 reply = iq.reply()
-                x = "<x xmlns='jabber:x:data' type='result'><field var='lanes'><value>0 1 1000000000000000</value></field></x>"
+                x = (
+                    "<x xmlns='jabber:x:data' type='result'><field var='lanes'><value>0 1 "
+                    "1000000000000000</value></field></x>"
+                )
                 reply.xml.append(
-                    ET.fromstring(f"<command xmlns='{ns.COMMANDS}' node='x' status='completed'>{x}</command>")
+                    ET.fromstring(
+                        f"<command xmlns='{ns.COMMANDS}' node='x' status='completed'>{x}</command>"
+                    )
                 )
                 reply.send()
             case 2:
@@ -326,18 +469,30 @@ async def node(
                 pass
 
     acts: list[Act] = [
-        ("flip", flip), ("flip", flip), ("flood", flood), ("born", be_born), ("lie", lie), ("lie", lie), ("lie", lie),
-        ("answer", answer), ("deep", rogue.deep), ("publish", rogue.publish), ("command", rogue.command_worker), ("form", rogue.form),
-    ]  # fmt: skip
+        ("flip", flip),
+        ("flip", flip),
+        ("flood", flood),
+        ("born", be_born),
+        ("lie", lie),
+        ("lie", lie),
+        ("lie", lie),
+        ("answer", answer),
+        ("deep", rogue.deep),
+        ("publish", rogue.publish),
+        ("command", rogue.command_worker),
+        ("form", rogue.form),
+    ]
     return await rogue.live(acts, Handlers(command=obey), enter=enter)
 
 
-async def liar(xmpp: settings.Xmpp, worker: str, stop: asyncio.Event, *, offset: int = 10**15) -> None:
-    """A node's account whose process somebody else has: it takes lanes as a node does, works none of them, and says that it
-    released each at `offset`."""
-    tenure = Tenure(Kind.NODE.topic, secrets.token_hex(6))
+async def liar(
+    xmpp: settings.Xmpp, worker: str, stop: asyncio.Event, *, offset: int = 10**15
+) -> None:
+    """A node's account whose process somebody else has: it takes lanes as a node does, works none
+    of them, and says that it released each at `offset`."""
+    tenure = Tenure(WorkerKind.NODE.topic, secrets.token_hex(6))
 
-    async def obey(command: WorkerCommand) -> Answer:
+    async def obey(command: WorkerCommand) -> WorkerAnswer:
         for effect in tenure.obey(command):
             if isinstance(effect, GiveBack):
                 tenure.released(effect.partition, offset)
@@ -351,7 +506,9 @@ async def liar(xmpp: settings.Xmpp, worker: str, stop: asyncio.Event, *, offset:
     seq = 0
     while not stop.is_set():
         seq += 1
-        lanes = tuple(LaneLoad(tenure.topic, n, epoch, 0.0, 0, 0.0, 0.0) for n, epoch in tenure.owned())
+        lanes = tuple(
+            LaneLoad(tenure.topic, n, epoch, 0.0, 0, 0.0, 0.0) for n, epoch in tenure.owned()
+        )
         link.publish(Telemetry(tenure.boot, seq, "", 0.1, 40.0, lanes=lanes))
         with suppress(TimeoutError):
             async with asyncio.timeout(0.5):

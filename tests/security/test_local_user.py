@@ -1,4 +1,5 @@
-"""Another user of the machine that `geolane up` runs on: no password, no way in; no file that tells anything."""
+"""Another user of the machine that `geolane up` runs on: no password, no way in; no file that tells
+anything."""
 
 from __future__ import annotations
 
@@ -14,18 +15,17 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import TopicAuthorizationFailedError
 
 from agents import settings
-from agents.doctor.sockets import listens_to_others
-from agents.embedded.broker import USER
-from agents.errors import KafkaError, KafkaUnavailable
-from agents.journal import Journal
-from agents.kafka.accounts import Accounts
-from agents.kafka.admin import topics
+from agents.admin.doctor.sockets import listens_to_others
+from agents.base.errors import KafkaError, KafkaUnavailable
+from agents.base.unprivileged import run_as
+from agents.journal.store import Journal
+from agents.kafka.compacted import read_table
 from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.rights import CLIENT, client_rights
-from agents.kafka.tables import read_table
-from agents.kafka.upkeep import bring
-from agents.unprivileged import run_as
+from agents.kafka.topics import bring, topics
+from agents.kafka.users import Accounts
+from agents.local.servers.broker import USER
 from tests.fixtures.kafka import KafkaServer
 from tests.kafka.secured import secret
 
@@ -51,7 +51,9 @@ async def test_a_users_own_programs_may_send_events_and_cannot_be_the_leader(
     await accounts.set_passwords({CLIENT: Path(secret(tmp_path / "client", "the client's own"))})
     await accounts.rights(list(client_rights()), lambda did, what: None)
     await accounts.stop()
-    client = msgspec.structs.replace(kafka_server.kafka, username=CLIENT, password_file=str(tmp_path / "client"))
+    client = msgspec.structs.replace(
+        kafka_server.kafka, username=CLIENT, password_file=str(tmp_path / "client")
+    )
     async with AIOKafkaProducer(**client_kwargs(client), enable_idempotence=True) as producer:
         await producer.send_and_wait("events.raw", b"{}")
         with pytest.raises(TopicAuthorizationFailedError):
@@ -68,24 +70,33 @@ async def test_a_users_own_programs_may_send_events_and_cannot_be_the_leader(
         await read_table(client, "placement")
 
 
-def test_the_broker_is_not_root_and_its_passwords_are_nobody_elses(kafka_server: KafkaServer) -> None:
+def test_the_broker_is_not_root_and_its_passwords_are_nobody_elses(
+    kafka_server: KafkaServer,
+) -> None:
     broker = kafka_server.broker
     assert broker.pid is not None
     process = psutil.Process(broker.pid)
     assert process.uids().real == process.uids().effective == run_as(USER).uid
     assert process.uids().real != 0
-    passwords = [(broker.folder / "secrets" / f"kafka-{name}").read_text().strip() for name in ("admin", "broker")]
+    passwords = [
+        (broker.folder / "secrets" / f"kafka-{name}").read_text().strip()
+        for name in ("admin", "broker")
+    ]
     assert not [p for p in passwords if p in " ".join(process.cmdline())]
     assert not broker.folder.stat().st_mode & 0o007
     for file in broker.folder.rglob("*"):
         if file.is_file() and any(p.encode() in file.read_bytes() for p in passwords):
             assert not file.stat().st_mode & 0o007, file
     assert {
-        c.laddr.ip.removeprefix("::ffff:") for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN
+        c.laddr.ip.removeprefix("::ffff:")
+        for c in process.net_connections("inet")
+        if c.status == psutil.CONN_LISTEN
     } == {"127.0.0.1"}
 
 
-async def test_the_journal_is_its_owners_alone_also_one_of_an_earlier_version(tmp_path: Path) -> None:
+async def test_the_journal_is_its_owners_alone_also_one_of_an_earlier_version(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "journal.sqlite3"
     path.touch(mode=0o644)
     async with Journal(path):
@@ -97,7 +108,10 @@ async def test_the_journal_is_its_owners_alone_also_one_of_an_earlier_version(tm
 @pytest.fixture
 def listening() -> Iterator[tuple[int, int]]:
     """A port of loopback, and one of all addresses."""
-    with socket.create_server(("127.0.0.1", 0)) as ours, socket.create_server(("0.0.0.0", 0)) as all_:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as ours,
+        socket.create_server(("0.0.0.0", 0)) as all_,
+    ):
         yield ours.getsockname()[1], all_.getsockname()[1]
 
 

@@ -1,4 +1,5 @@
-"""Who stands where our server should stand gets no password, nor what it can be guessed from quickly."""
+"""Who stands where our server should stand gets no password, nor what it can be guessed from
+quickly."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from agents import settings
-from agents.errors import NotConnected, PasswordRefused
+from agents.base.errors import NotConnected, PasswordRefused
 from agents.xmpp.client import Handlers, Login, Session
 from ejabberd import certificate
 from ejabberd.server import hosts
@@ -29,7 +30,12 @@ def place(tmp_path: Path) -> tuple[settings.Xmpp, Path]:
     password = tmp_path / "password"
     password.touch(mode=0o600)
     password.write_text(PASSWORD)
-    xmpp = settings.Xmpp(domain=DOMAIN, host="127.0.0.1", ca_file=str(tmp_path / "ca.pem"), password_file=str(password))
+    xmpp = settings.Xmpp(
+        domain=DOMAIN,
+        host="127.0.0.1",
+        ca_file=str(tmp_path / "ca.pem"),
+        password_file=str(password),
+    )
     return xmpp, tmp_path / "server.pem"
 
 
@@ -42,20 +48,29 @@ async def log_in(xmpp: settings.Xmpp, rogue: RogueServer) -> None:
 
 @pytest.mark.parametrize(
     "offers",
-    [("PLAIN",), ("PLAIN", "LOGIN", "X-OAUTH2", "DIGEST-MD5", "CRAM-MD5", "ANONYMOUS"), ("SCRAM-SHA-1", "PLAIN"), ()],
+    [
+        ("PLAIN",),
+        ("PLAIN", "LOGIN", "X-OAUTH2", "DIGEST-MD5", "CRAM-MD5", "ANONYMOUS"),
+        ("SCRAM-SHA-1", "PLAIN"),
+        (),
+    ],
 )
 async def test_a_server_that_offers_no_scram_is_told_no_password(
     place: tuple[settings.Xmpp, Path], offers: tuple[str, ...]
 ) -> None:
     xmpp, pem = place
     rogue = RogueServer(offers, pem)
-    with pytest.raises(PasswordRefused, match=r"offers .* none of SCRAM-SHA-512-PLUS.*told no password"):
+    with pytest.raises(
+        PasswordRefused, match=r"offers .* none of SCRAM-SHA-512-PLUS.*told no password"
+    ):
         await log_in(xmpp, rogue)
     assert rogue.tried == []
     _nothing_told(rogue)
 
 
-async def test_a_server_that_refuses_scram_gets_nothing_weaker(place: tuple[settings.Xmpp, Path]) -> None:
+async def test_a_server_that_refuses_scram_gets_nothing_weaker(
+    place: tuple[settings.Xmpp, Path],
+) -> None:
     xmpp, pem = place
     rogue = RogueServer(("SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN"), pem)
     with pytest.raises(PasswordRefused, match="the server refuses the password"):
@@ -64,7 +79,9 @@ async def test_a_server_that_refuses_scram_gets_nothing_weaker(place: tuple[sett
     _nothing_told(rogue)
 
 
-@pytest.mark.parametrize("offers", [("EXTERNAL", "PLAIN", "SCRAM-SHA-256"), ("PLAIN", "SCRAM-SHA-256")])
+@pytest.mark.parametrize(
+    "offers", [("EXTERNAL", "PLAIN", "SCRAM-SHA-256"), ("PLAIN", "SCRAM-SHA-256")]
+)
 async def test_who_logs_in_by_certificate_tells_no_password_even_where_there_is_one(
     place: tuple[settings.Xmpp, Path], offers: tuple[str, ...]
 ) -> None:

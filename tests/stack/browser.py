@@ -1,4 +1,5 @@
-"""Debian's Chromium, driven by playwright: the chat page as a person uses it, and all that it asked for, said and was refused."""
+"""Debian's Chromium, driven by playwright: the chat page as a person uses it, and all that it asked
+for, said and was refused."""
 
 from __future__ import annotations
 
@@ -11,14 +12,20 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 CHROMIUM = "/usr/bin/chromium"
 # Nothing of Google's is asked for; no sandbox, since root has none.
 FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 WAIT_MS = 40_000
 
 
 class ChatPage:
-    """One tab. `asked`: each URL that the page asked for; `complaints`: errors and warnings of its console."""
+    """One tab. `asked`: each URL that the page asked for; `complaints`: errors and warnings of its
+    console."""
 
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
@@ -29,7 +36,10 @@ class ChatPage:
         page.on("request", lambda request: self.asked.append(request.url))
         page.on("websocket", lambda socket: self.asked.append(socket.url))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("console", lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda m: self.complaints.append(m.text) if m.type in ("error", "warning") else None,
+        )
 
     async def open(self) -> None:
         await self.page.goto(self.url)
@@ -50,7 +60,9 @@ class ChatPage:
 
     async def hears(self, text: str | re.Pattern[str]) -> None:
         """Wait until a message with this text is shown."""
-        await expect(self.page.locator("converse-chat-message", has_text=text).last).to_be_visible(timeout=WAIT_MS)
+        await expect(self.page.locator("converse-chat-message", has_text=text).last).to_be_visible(
+            timeout=WAIT_MS
+        )
 
     async def state(self, text: str | re.Pattern[str]) -> None:
         """Wait until the bar at the top says so."""

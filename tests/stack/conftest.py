@@ -1,5 +1,5 @@
-"""Small stacks: real servers, three nodes, twelve lanes, every process its own (PROTOCOL 5). A module has one of its own, but for
-those in shared/, which have one together."""
+"""Small stacks: real servers, three nodes, twelve lanes, every process its own (PROTOCOL 5). A
+module has one of its own, but for those in shared/, which have one together."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from agents import ports
-from agents.embedded import flights, headless
-from agents.embedded.children import Child
-from agents.embedded.folder import RunFolder
-from agents.embedded.replay import Event, Replay
-from agents.embedded.stack import Plan, Stack
+from agents.base import ports
+from agents.local import headless
+from agents.local.demo import flights
+from agents.local.demo.replay import KeyedValue, Replay
+from agents.local.servers.children import Child
+from agents.local.servers.folder import RunFolder
+from agents.local.stack import Stack, StackPlan
 from agents.settings import Coordinator, Settings, Xmpp
-from agents.xmpp.person import Person, Said
+from agents.xmpp.operator_client import ChatMessage, OperatorClient
 
 RATE_EPS = 1000.0
 
@@ -38,13 +39,21 @@ class Running:
     def __init__(self, stack: Stack, first_port: int = 0) -> None:
         self.stack = stack
         self.first_port = first_port  # of the metrics, where a module asks for them
-        self.stream: Iterator[Event] = flights.stream()
+        self.stream: Iterator[KeyedValue] = flights.stream()
         self.replays: list[Replay] = []
         self.killed: Counter[str] = Counter()  # processes, by name, and how often
 
-    def replay(self, events: int, stream: Iterator[Event] | None = None) -> tuple[Replay, asyncio.Task[None]]:
+    def replay(
+        self, events: int, stream: Iterator[KeyedValue] | None = None
+    ) -> tuple[Replay, asyncio.Task[None]]:
         """Send so many events more, at 1,000/s."""
-        replay = Replay(self.stack.base.kafka, stream or self.stream, len(self.stack.accounting.raw), RATE_EPS, events)
+        replay = Replay(
+            self.stack.base.kafka,
+            stream or self.stream,
+            len(self.stack.accounting.raw),
+            RATE_EPS,
+            events,
+        )
         self.replays.append(replay)
         return replay, asyncio.create_task(replay.run())
 
@@ -59,24 +68,32 @@ class Running:
         assert (a.events_in, a.open, a.duplicates) == (sent, 0, 0)
 
     @asynccontextmanager
-    async def in_room(self) -> AsyncIterator[Person]:
+    async def in_room(self) -> AsyncIterator[OperatorClient]:
         """Ana, who sits in the ops room with a chat client of hers."""
-        async with Person(self.login("ana"), "ana") as ana:
+        async with OperatorClient(self.login("ana"), "ana") as ana:
             await ana.join()
             yield ana
 
     def login(self, who: str) -> Xmpp:
         """Where and how that account logs in."""
-        return msgspec.structs.replace(self.stack.base.xmpp, password_file=str(self.stack.folder.secrets / who))
+        return msgspec.structs.replace(
+            self.stack.base.xmpp, password_file=str(self.stack.folder.secrets / who)
+        )
 
-    def bot(self, text: str, *, room: bool | None = None) -> Callable[[Said], bool]:
+    def bot(self, text: str, *, room: bool | None = None) -> Callable[[ChatMessage], bool]:
         """What the coordinator says that has `text`, a pattern; `room`: there, or one to one."""
         jid = self.stack.base.xmpp.coordinator
-        return lambda said: said.jid == jid and room in (None, said.room) and re.search(text, said.text) is not None
+        return lambda said: (
+            said.jid == jid and room in (None, said.room) and re.search(text, said.text) is not None
+        )
 
     def leader(self) -> Child:
         """The coordinator whose log's last word on it says that it leads."""
-        [leads] = [c for name, c in self.stack.family.children.items() if name.startswith("coordinator") and _leads(c)]
+        [leads] = [
+            c
+            for name, c in self.stack.family.children.items()
+            if name.startswith("coordinator") and _leads(c)
+        ]
         return leads
 
     async def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
@@ -107,8 +124,8 @@ async def started(
     worker: dict[str, Any] | None = None,
     metrics: bool = False,
 ) -> AsyncIterator[Running]:
-    """A small stack; `pipeline`: the source of `shipped.pipeline`, found by every process; `worker`: settings of that table;
-    `metrics`: scraped from `first_port` on."""
+    """A small stack; `pipeline`: the source of `shipped.pipeline`, found by every process;
+    `worker`: settings of that table; `metrics`: scraped from `first_port` on."""
     # pytest's own folders are closed to ejabberd's user
     path = Path(tempfile.mkdtemp(prefix="geolane-stack-"))
     os.chmod(path, 0o711)
@@ -117,9 +134,11 @@ async def started(
         (path / "shipped.py").write_text(pipeline)
         worker = {"pipeline": "shipped:pipeline", **(worker or {})}
     if worker:
-        settings = msgspec.structs.replace(settings, worker=msgspec.structs.replace(settings.worker, **worker))
+        settings = msgspec.structs.replace(
+            settings, worker=msgspec.structs.replace(settings.worker, **worker)
+        )
     first_port = ports.free(20) if metrics else 0
-    plan = Plan(settings, nodes=3, coordinators=coordinators, metrics_from=first_port or None)
+    plan = StackPlan(settings, nodes=3, coordinators=coordinators, metrics_from=first_port or None)
     with RunFolder(path) as folder, pytest.MonkeyPatch.context() as monkeypatch:
         stack = Stack(folder, plan, lambda text: None)
         monkeypatch.setenv("PYTHONPATH", str(path))
@@ -134,7 +153,10 @@ async def started(
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
     """A stack of the module's own, as its PIPELINE, WORKER and METRICS say."""
-    pipeline, metrics = getattr(request.module, "PIPELINE", ""), getattr(request.module, "METRICS", False)
+    pipeline, metrics = (
+        getattr(request.module, "PIPELINE", ""),
+        getattr(request.module, "METRICS", False),
+    )
     worker = getattr(request.module, "WORKER", None)
     async with started(request.session, pipeline=pipeline, worker=worker, metrics=metrics) as stack:
         yield stack

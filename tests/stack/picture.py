@@ -1,4 +1,5 @@
-"""Makes docs/webchat.png anew: ten nodes, a replay of 1,000 events/s, and one conversation in the chat page.
+"""Makes docs/webchat.png anew: ten nodes, a replay of 1,000 events/s, and one conversation in the
+chat page.
 
 python -m tests.stack.picture [FILE]"""
 
@@ -12,10 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from agents.embedded import flights
-from agents.embedded.folder import PROJECT, RunFolder
-from agents.embedded.replay import Replay
-from agents.embedded.stack import Plan, Stack
+from agents.local.demo import flights
+from agents.local.demo.replay import Replay
+from agents.local.servers.folder import PROJECT, RunFolder
+from agents.local.stack import Stack, StackPlan
 from agents.settings import Settings, secret
 from tests.stack.browser import ChatPage, chromium
 
@@ -29,9 +30,11 @@ async def main(file: Path) -> None:
     os.chmod(path, 0o711)  # ejabberd's user passes through
     try:
         with RunFolder(path) as folder:
-            stack = Stack(folder, Plan(Settings()), print)
+            stack = Stack(folder, StackPlan(Settings()), print)
             async with stack.working(flights.sample(), RATE_EPS), chromium() as browser:
-                replay = Replay(stack.base.kafka, flights.stream(), len(stack.accounting.raw), RATE_EPS, None)
+                replay = Replay(
+                    stack.base.kafka, flights.stream(), len(stack.accounting.raw), RATE_EPS, None
+                )
                 sending = asyncio.create_task(replay.run())
                 page = await browser.new_page(viewport={"width": 1280, "height": 800})
                 assert stack.servers.web is not None

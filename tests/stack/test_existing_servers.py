@@ -1,6 +1,6 @@
-"""Servers of one's own: a Kafka with SASL over TLS that denies what nobody allowed, an ejabberd with a certificate authority of its
-own (ejabberd/own.yml); `geolane provision` makes what is needed there, and `up` starts the processes only, each with an
-account of its own."""
+"""Servers of one's own: a Kafka with SASL over TLS that denies what nobody allowed, an ejabberd
+with a certificate authority of its own (ejabberd/own.yml); `geolane provision` makes what is needed
+there, and `up` starts the processes only, each with an account of its own."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agents.embedded import files, flights, headless
-from agents.embedded.folder import RunFolder
-from agents.embedded.replay import Replay
-from agents.embedded.stack import Plan, Stack
+from agents.local import headless
+from agents.local import stack as local_stack
+from agents.local.demo import flights
+from agents.local.demo.replay import Replay
+from agents.local.servers.folder import RunFolder
+from agents.local.stack import Stack, StackPlan
 from agents.settings import Coordinator, Kafka, Settings
 from tests.ejabberd.own import ADMIN_PASSWORD, OwnServer
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, secret
@@ -48,7 +50,9 @@ def _settings(folder: Path, broker: SecureBroker, server: OwnServer) -> Settings
         admin_password_file=secret(folder / "kafka-admin", PASSWORD),
     )
     coordinator = Coordinator(lanes=6, raw_partitions=2, inventory=str(folder / "inventory.toml"))
-    return msgspec.structs.replace(server.settings(folder / "xmpp-admin"), kafka=kafka, coordinator=coordinator)
+    return msgspec.structs.replace(
+        server.settings(folder / "xmpp-admin"), kafka=kafka, coordinator=coordinator
+    )
 
 
 async def _provision(folder: Path) -> str:
@@ -70,21 +74,31 @@ async def _provision(folder: Path) -> str:
     return said
 
 
-async def test_the_stream_is_worked_exactly_once_with_the_rights_that_provisioning_gave(folder: Path) -> None:
+async def test_the_stream_is_worked_exactly_once_with_the_rights_that_provisioning_gave(
+    folder: Path,
+) -> None:
     broker, server = SecureBroker(folder / "kafka", denies=True), OwnServer(folder / "xmpp", DOMAIN)
     try:
         await broker.start()
         await server.start()
         base = _settings(folder, broker, server)
-        files.write(folder / "own.toml", base)
+        local_stack.write_settings(folder / "own.toml", base)
         (folder / "sample").write_bytes(b"\n".join(flights.sample()))
-        plan = Plan(base, nodes=2, kafka=base.kafka.bootstrap, xmpp=DOMAIN, secrets=folder / "secrets")
-        (folder / "inventory.toml").write_text(files.inventory(plan.read_inventory()))
+        plan = StackPlan(
+            base, nodes=2, kafka=base.kafka.bootstrap, xmpp=DOMAIN, secrets=folder / "secrets"
+        )
+        (folder / "inventory.toml").write_text(local_stack.inventory_toml(plan.read_inventory()))
 
         first, again = await _provision(folder), await _provision(folder)
         assert "made: lane map, version 1" in first
-        assert not [line for line in again.splitlines() if line.startswith(("made", "changed"))], again
-        for secret_ in (PASSWORD, ADMIN_PASSWORD, (folder / "secrets" / "geolane").read_text().strip()):
+        assert not [line for line in again.splitlines() if line.startswith(("made", "changed"))], (
+            again
+        )
+        for secret_ in (
+            PASSWORD,
+            ADMIN_PASSWORD,
+            (folder / "secrets" / "geolane").read_text().strip(),
+        ):
             assert secret_ not in first
 
         with RunFolder(folder / "run") as run:

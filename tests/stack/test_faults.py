@@ -1,4 +1,5 @@
-"""Whatever is killed or frozen in the middle of the stream: nothing is missing, nothing comes twice, and the lanes go on."""
+"""Whatever is killed or frozen in the middle of the stream: nothing is missing, nothing comes
+twice, and the lanes go on."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ import time
 
 import pytest
 
-from agents.core.model import State
-from agents.embedded.recovery import kill_and_measure
+from agents.core.model.placement import State
+from agents.local.headless import kill_and_measure
 from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
@@ -30,7 +31,9 @@ async def test_the_coordinator_is_killed(running: Running) -> None:
     replay, sending = running.replay(EVENTS)
     await replay.until(MIDDLE)
     running.stack.kill("coordinator")
-    await running.until(lambda: running.stack.follower.leader_epoch > leader, "it is back and leads")
+    await running.until(
+        lambda: running.stack.follower.leader_epoch > leader, "it is back and leads"
+    )
     # It read what was written: nobody lost a lane for its sake.
     assert running.stack.follower.moves == moves
     await running.account(replay, sending)
@@ -59,8 +62,13 @@ async def test_a_busy_node_is_frozen_for_20_s_and_thawed(running: Running) -> No
     victim.signal(signal.SIGSTOP)
     try:
         follower = running.stack.follower
-        await running.until(lambda: not follower.lanes_of(victim.name), "its lanes are with others", 20)
-        assert all(follower.placed[lane].state is State.ASSIGNED for lane in lanes) or follower.fences > fences
+        await running.until(
+            lambda: not follower.lanes_of(victim.name), "its lanes are with others", 20
+        )
+        assert (
+            all(follower.placed[lane].state is State.ASSIGNED for lane in lanes)
+            or follower.fences > fences
+        )
         await asyncio.sleep(
             max(0.0, 20 - (time.monotonic() - begun))
         )  # frozen so long that every session of it is gone
@@ -68,7 +76,8 @@ async def test_a_busy_node_is_frozen_for_20_s_and_thawed(running: Running) -> No
         victim.signal(signal.SIGCONT)
     await running.account(replay, sending)
     await running.until(
-        lambda: victim.starts > starts and victim.pid not in (None, pid), "the fenced process has ended"
+        lambda: victim.starts > starts and victim.pid not in (None, pid),
+        "the fenced process has ended",
     )
 
 
@@ -81,7 +90,11 @@ async def test_the_router_is_killed(running: Running) -> None:
 
 async def test_ejabberd_is_killed_and_nobody_is_fenced(running: Running) -> None:
     fences = running.stack.follower.fences
-    starts = {name: child.starts for name, child in running.stack.family.children.items() if name != "coordinator"}
+    starts = {
+        name: child.starts
+        for name, child in running.stack.family.children.items()
+        if name != "coordinator"
+    }
     server = running.stack.servers.server
     assert server is not None
     replay, sending = running.replay(EVENTS)

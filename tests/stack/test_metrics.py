@@ -1,4 +1,5 @@
-"""The whole stack scraped: the leader's numbers, each worker's, and what a drain and a killed node change in them."""
+"""The whole stack scraped: the leader's numbers, each worker's, and what a drain and a killed node
+change in them."""
 
 from __future__ import annotations
 
@@ -9,12 +10,12 @@ import sys
 
 import pytest
 
-from agents.doctor.run import look
-from agents.doctor.verdict import Level, Report
-from agents.doctor.whom import Whom
-from agents.metrics import declared as m
+from agents.admin.doctor.judge.roles import Whom
+from agents.admin.doctor.judge.verdict import Level, Report
+from agents.admin.doctor.run import look
+from agents.observe.metrics import declared as m
 from agents.settings import gather
-from tests.metrics.scraping import scrape, scrape_until
+from tests.observe.metrics.support import scrape, scrape_until
 from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
@@ -35,15 +36,27 @@ async def test_the_leader_and_every_worker_are_scraped(running: Running) -> None
     assert leader.value("geolane_partitions", state="orphan") == 0
     assert leader.value("geolane_xmpp_up", worker="coordinator") == 1
     assert leader.value("geolane_kafka_up", worker="coordinator") == 1
-    assert (leader.value("geolane_plan_objective") or 0) >= (leader.value("geolane_plan_bound") or 0) > 0
+    assert (
+        (leader.value("geolane_plan_objective") or 0)
+        >= (leader.value("geolane_plan_bound") or 0)
+        > 0
+    )
     assert 0 < (leader.value("geolane_plan_mean_rtt_seconds") or 0) < 1
-    for name in ("geolane_fences_total", "geolane_journal_dropped_total", "geolane_lanes_waiting", "geolane_paused"):
+    for name in (
+        "geolane_fences_total",
+        "geolane_journal_dropped_total",
+        "geolane_lanes_waiting",
+        "geolane_paused",
+    ):
         assert leader.value(name) == 0
     assert leader.value("geolane_leader_epoch") == running.stack.follower.leader_epoch
     declared = {x.name for x in (*m.EVERY_PROCESS, *m.COORDINATOR)}
     found = {n for n in leader.names if n.startswith("geolane_")}
     assert found <= declared
-    assert declared - found <= {"geolane_forecast_error_ratio", "geolane_forecast_last_value_error_ratio"}
+    assert declared - found <= {
+        "geolane_forecast_error_ratio",
+        "geolane_forecast_last_value_error_ratio",
+    }
     events = 0.0
     for i, spec in enumerate(workers, 1):
         worker = await scrape(first + i)
@@ -54,12 +67,24 @@ async def test_the_leader_and_every_worker_are_scraped(running: Running) -> None
 
 
 async def test_the_doctor_finds_nothing_wrong_and_disturbs_nobody(running: Running) -> None:
-    """As the coordinator (the command itself), as a node and as a person, all at once: no warning either."""
+    """As the coordinator (the command itself), as a node and as a person, all at once: no warning
+    either."""
     stack, first_fences = running.stack, running.stack.follower.fences
     epoch, node = stack.follower.leader_epoch, stack.workers[0].worker
-    command = ("-m", "agents", "doctor", "--settings", f"{stack.folder.settings}/geolane.toml", "--json")
+    command = (
+        "-m",
+        "agents",
+        "doctor",
+        "--settings",
+        f"{stack.folder.settings}/geolane.toml",
+        "--json",
+    )
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, "--secrets", str(stack.folder.secrets), stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        *command,
+        "--secrets",
+        str(stack.folder.secrets),
+        stdout=asyncio.subprocess.PIPE,
     )
 
     async def look_as(account: str) -> Report:
@@ -97,7 +122,9 @@ async def test_a_killed_node_is_a_fence_and_its_lanes_move(running: Running) -> 
         return lambda s: (s.value(name) or 0) - (before.value(name) or 0) >= by
 
     after = await scrape_until(first, moved("geolane_moves_total", lanes))  # type: ignore[arg-type]
-    assert (after.value("geolane_fences_total") or 0) - (before.value("geolane_fences_total") or 0) == 1
+    assert (after.value("geolane_fences_total") or 0) - (
+        before.value("geolane_fences_total") or 0
+    ) == 1
     await running.account(replay, sending)
     follower = running.stack.follower
     last = await scrape(first)
@@ -111,7 +138,9 @@ async def test_a_process_whose_port_is_taken_says_so(running: Running) -> None:
     taken = stack.family.children[stack.workers[0].worker]
     file = stack.folder.settings / f"{taken.name}.toml"
     text = file.read_text("utf-8")
-    file.write_text(re.sub(r"(\[metrics\][^\[]*port = )\d+", rf"\g<1>{running.first_port}", text), "utf-8")
+    file.write_text(
+        re.sub(r"(\[metrics\][^\[]*port = )\d+", rf"\g<1>{running.first_port}", text), "utf-8"
+    )
     try:
         starts = taken.starts
         stack.kill(taken.name)
@@ -122,6 +151,13 @@ async def test_a_process_whose_port_is_taken_says_so(running: Running) -> None:
         file.write_text(text, "utf-8")
     lanes = {*stack.accounting.lanes}
     await running.until(
-        lambda: lanes <= {p for p, r in stack.follower.placed.items() if r.worker and r.state.value == "assigned"},
+        lambda: (
+            lanes
+            <= {
+                p
+                for p, r in stack.follower.placed.items()
+                if r.worker and r.state.value == "assigned"
+            }
+        ),
         "every lane is worked",
     )

@@ -1,4 +1,5 @@
-"""What one account, one process or one setting does wrong is told as such, with what mends it, and the lanes go on."""
+"""What one account, one process or one setting does wrong is told as such, with what mends it, and
+the lanes go on."""
 
 from __future__ import annotations
 
@@ -12,17 +13,18 @@ import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
-from agents.core.circles import STARTS
-from agents.core.feeds import ALERTS, AlertItem, Severity
-from agents.core.model import LANES, TOPIC_PLACEMENT, Kind, Partition, State
-from agents.kafka.admin import MAX_MESSAGE_BYTES
+from agents.core.fleet.crash_loops import STARTS
+from agents.core.model.feeds import ALERTS, AlertItem, Severity
+from agents.core.model.placement import State
+from agents.core.model.topology import LANES, TOPIC_PLACEMENT, Partition, WorkerKind
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
-from agents.kafka.streams import LOOK_EVERY_S
+from agents.kafka.topic_watch import LOOK_EVERY_S
+from agents.kafka.topics import MAX_MESSAGE_BYTES
 from agents.settings import Kafka
-from agents.xmpp.person import Person
+from agents.xmpp.operator_client import OperatorClient
 from plugins.feeds import entry_of
-from tests.kafka.helpers import alter
+from tests.kafka.support import alter
 from tests.security import rogues
 from tests.security.at_work import NODE, node_account
 from tests.stack.conftest import Running, started
@@ -44,11 +46,14 @@ async def works(running: Running, events: int = 500) -> None:
 
 
 async def commit_as(running: Running, account: str, lane: Partition, back: int) -> int:
-    """Commits for the nodes' group an offset that is lower by so many, with that account's password; what was committed."""
+    """Commits for the nodes' group an offset that is lower by so many, with that account's
+    password; what was committed."""
     kafka, part = running.stack._kafka_of(account), TopicPartition(lane.kafka_topic, lane.n)
-    offsets = Offsets(running.stack.base.kafka, Kind.NODE.group)
+    offsets = Offsets(running.stack.base.kafka, WorkerKind.NODE.group)
     await offsets.start()
-    consumer = AIOKafkaConsumer(group_id=Kind.NODE.group, enable_auto_commit=False, **client_kwargs(kafka))
+    consumer = AIOKafkaConsumer(
+        group_id=WorkerKind.NODE.group, enable_auto_commit=False, **client_kwargs(kafka)
+    )
     await consumer.start()
     try:
         found = (await offsets.committed([lane]))[lane]
@@ -61,18 +66,24 @@ async def commit_as(running: Running, account: str, lane: Partition, back: int) 
         await offsets.stop()
 
 
-async def test_an_offset_that_somebody_else_sets_back_is_told_until_its_owner_commits(running: Running) -> None:
+async def test_an_offset_that_somebody_else_sets_back_is_told_until_its_owner_commits(
+    running: Running,
+) -> None:
     await works(running, 1000)
     placed, owner = running.stack.follower.placed, running.stack.busiest().name
     lane = running.stack.follower.lanes_of(owner)[0]
-    other = next(name for name in running.stack.family.children if name.startswith("node-") and name != owner)
+    other = next(
+        name for name in running.stack.family.children if name.startswith("node-") and name != owner
+    )
     await asyncio.sleep(2 * LOOK_EVERY_S)  # what is committed has been seen
     async with operator(running) as ana:
         committed = await commit_as(running, other, lane, 1)
         rows = await told(ana, lambda rows: any(r.kind == "offset_went_back" for r in rows), 30)
         [row] = [r for r in rows if r.kind == "offset_went_back"]
         assert row.about == lane.key
-        back = f"{lane.label}: its committed offset went back from {committed:,} to {committed - 1:,}"
+        back = (
+            f"{lane.label}: its committed offset went back from {committed:,} to {committed - 1:,}"
+        )
         assert row.text.startswith(f"{back} while {owner.removeprefix('node-')} works it")
         shown = await status(ana)
         assert shown.startswith("Critical")
@@ -83,7 +94,9 @@ async def test_an_offset_that_somebody_else_sets_back_is_told_until_its_owner_co
     await works(running)
 
 
-async def test_a_node_that_lies_about_a_release_is_named_and_its_lane_goes_on(running: Running) -> None:
+async def test_a_node_that_lies_about_a_release_is_named_and_its_lane_goes_on(
+    running: Running,
+) -> None:
     placed, leases = running.stack.follower.placed, running.stack.follower.leases
     stop, rogue = asyncio.Event(), f"node-{NODE}"
     owner = running.stack.busiest().name
@@ -91,7 +104,9 @@ async def test_a_node_that_lies_about_a_release_is_named_and_its_lane_goes_on(ru
     lying = asyncio.create_task(rogues.liar(await node_account(running), rogue, stop))
     try:
         async with operator(running) as ana:
-            await running.until(lambda: rogue in leases and not leases[rogue].fenced, "it has a lease", 30)
+            await running.until(
+                lambda: rogue in leases and not leases[rogue].fenced, "it has a lease", 30
+            )
             await move(running, ana, lane, rogue)
             await move(running, ana, lane, owner)
             rows = await told(ana, lambda rows: any(r.kind == "untrue_answer" for r in rows), 30)
@@ -102,7 +117,9 @@ async def test_a_node_that_lies_about_a_release_is_named_and_its_lane_goes_on(ru
             )
             assert row.text in await status(ana)
             await running.until(
-                lambda: placed[lane].worker not in (rogue, "") and placed[lane].state is State.ASSIGNED,
+                lambda: (
+                    placed[lane].worker not in (rogue, "") and placed[lane].state is State.ASSIGNED
+                ),
                 "it goes on",
                 20,
             )
@@ -113,8 +130,9 @@ async def test_a_node_that_lies_about_a_release_is_named_and_its_lane_goes_on(ru
         await lying
 
 
-async def move(running: Running, person: Person, lane: Partition, worker: str) -> None:
-    """Have the lane moved there; asked again while it may not move yet. Returns when it has another owner."""
+async def move(running: Running, person: OperatorClient, lane: Partition, worker: str) -> None:
+    """Have the lane moved there; asked again while it may not move yet. Returns when it has another
+    owner."""
     placed = running.stack.follower.placed
     before = placed[lane].worker
     async with asyncio.timeout(30):
@@ -134,7 +152,9 @@ async def limited(kafka: Kafka, size: int) -> AsyncIterator[None]:
         await alter(kafka, TOPIC_PLACEMENT, {"max.message.bytes": str(MAX_MESSAGE_BYTES)})
 
 
-async def test_a_leader_whose_records_are_refused_keeps_its_lead_and_goes_on_by_itself(running: Running) -> None:
+async def test_a_leader_whose_records_are_refused_keeps_its_lead_and_goes_on_by_itself(
+    running: Running,
+) -> None:
     kafka, follower = running.stack.base.kafka, running.stack.follower
     leads = running.leader()
     before = (follower.leader_epoch, leads.name, leads.starts)
@@ -144,10 +164,15 @@ async def test_a_leader_whose_records_are_refused_keeps_its_lead_and_goes_on_by_
         running.stack.kill(victim.name)
         rows = await told(ana, lambda rows: any(r.kind == "placement_refused" for r in rows), 30)
         [row] = [r for r in rows if r.kind == "placement_refused"]
-        assert f"{TOPIC_PLACEMENT}/0 refuses: a record batch is larger than max.message.bytes" in row.text
+        assert (
+            f"{TOPIC_PLACEMENT}/0 refuses: a record batch is larger than max.message.bytes"
+            in row.text
+        )
         assert "geolane provision --only kafka" in row.text
         assert (await status(ana)).startswith("Critical")
-        assert [follower.placed[p].boot for p in lanes] == [boot] * len(lanes), "they stay where they are"
+        assert [follower.placed[p].boot for p in lanes] == [boot] * len(lanes), (
+            "they stay where they are"
+        )
     async with operator(running) as ana:
         await told(ana, lambda rows: not any(r.kind == "placement_refused" for r in rows), 30)
     await works(running)
@@ -177,7 +202,9 @@ async def hearing(running: Running) -> AsyncIterator[list[AlertItem]]:
             await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_a_worker_that_starts_again_and_again_is_told_once_with_its_last_words(running: Running) -> None:
+async def test_a_worker_that_starts_again_and_again_is_told_once_with_its_last_words(
+    running: Running,
+) -> None:
     """Last of the module: the trouble stands until it has held for a minute."""
     leases = running.stack.follower.leases
     node = running.stack.busiest()
@@ -185,7 +212,10 @@ async def test_a_worker_that_starts_again_and_again_is_told_once_with_its_last_w
 
     def of(kind: str, alerts: list[AlertItem]) -> int:
         """How often it was told, its end not counted."""
-        return sum((a.kind, a.about) == (kind, node.name) and a.severity is not Severity.CALM for a in alerts)
+        return sum(
+            (a.kind, a.about) == (kind, node.name) and a.severity is not Severity.CALM
+            for a in alerts
+        )
 
     async with hearing(running) as alerts, operator(running) as ana:
         for n in range(STARTS + 1):
@@ -193,8 +223,9 @@ async def test_a_worker_that_starts_again_and_again_is_told_once_with_its_last_w
             node.signal(signal.SIGKILL)
             await running.until(
                 lambda boot=boot: leases[node.name].boot != boot and not leases[node.name].fenced,  # type: ignore[misc]
-                f"start {n} has a lease", 30,
-            )  # fmt: skip
+                f"start {n} has a lease",
+                30,
+            )
             if n == STARTS - 1:
                 await running.until(lambda: of("crash_loop", alerts) == 1, "it is told", 10)
                 gone, back = of("node_gone", alerts), of("worker_back", alerts)
@@ -205,7 +236,9 @@ async def test_a_worker_that_starts_again_and_again_is_told_once_with_its_last_w
         rows = await told(ana, lambda rows: any(r.kind == "crash_loop" for r in rows), 10)
         assert [r.about for r in rows if r.kind == "crash_loop"] == [node.name]
         assert of("crash_loop", alerts) == 1, "told once"
-        assert (of("node_gone", alerts), of("worker_back", alerts)) == (gone, back), "and not each going and coming"
+        assert (of("node_gone", alerts), of("worker_back", alerts)) == (gone, back), (
+            "and not each going and coming"
+        )
         assert gone <= STARTS
     await works(running)
     placed = running.stack.follower.placed

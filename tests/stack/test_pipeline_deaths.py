@@ -1,5 +1,5 @@
-"""A pipeline that ends its process, hangs, forks, eats memory or answers nonsense on some events: each of these is one dead
-letter, all others come out once, and no node is lost."""
+"""A pipeline that ends its process, hangs, forks, eats memory or answers nonsense on some events:
+each of these is one dead letter, all others come out once, and no node is lost."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import orjson
 import psutil
 import pytest
 
-from agents.core.dead import Query
-from agents.embedded import flights
-from agents.kafka.dead import DeadLetters
+from agents.core.lanes.dead_letters import LetterQuery
+from agents.kafka.dead_letters import DeadLetters
+from agents.local.demo import flights
 from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
@@ -25,7 +25,8 @@ ACTS = {
     "sys.exit(4)": "SystemExit: 4",
     "raise asyncio.CancelledError": "CancelledError",
     "raise KeyboardInterrupt": "KeyboardInterrupt",
-    "return Record('k', r.value, r.src, r.ts_ms, r.cell)": "a record's key must be bytes or None, is str",
+    "return Record('k', r.value, r.src, r.ts_ms, r.cell)": "a record's key must be bytes or None, "
+    "is str",
     "os.closerange(0, 1000)": "closed its connection to the node",
     "os.fork() or time.sleep(600)": "",
     "print('x' * 100_000)": "",
@@ -33,7 +34,7 @@ ACTS = {
 WORKER = {"pipeline_timeout_s": 3.0, "pipeline_memory_mb": 300}
 PIPELINE = """
 import asyncio, ctypes, orjson, os, pathlib, sys, time
-from agents.core.records import Record
+from agents.core.lanes.records import Record
 HERE = pathlib.Path(__file__).parent
 ACTS = {}
 def pipeline(records):
@@ -55,7 +56,11 @@ def hog():
 
 
 async def test_each_costs_its_record_and_nothing_else(running: Running) -> None:
-    folder, a, family = running.stack.folder.path, running.stack.accounting, running.stack.family.children
+    folder, a, family = (
+        running.stack.folder.path,
+        running.stack.accounting,
+        running.stack.family.children,
+    )
     ids = [orjson.loads(value)["id"] for _, value in itertools.islice(flights.stream(), EVENTS)]
     acts = {ids[500 * (i + 1)]: act for i, act in enumerate(ACTS)}
     (folder / "acts.json").write_bytes(orjson.dumps(acts))
@@ -68,7 +73,7 @@ async def test_each_costs_its_record_and_nothing_else(running: Running) -> None:
     assert running.stack.follower.fences == 0
     assert {name: child.starts for name, child in family.items()} == starts
     assert {name: child.pid for name, child in family.items()} == pids
-    found = await DeadLetters(running.stack.base.kafka).find(Query(), 50)
+    found = await DeadLetters(running.stack.base.kafka).find(LetterQuery(), 50)
     assert found.reasons == (("pipeline_error", len(expected)),)
     assert sorted(letter.header("geolane-detail") for letter in found.letters) == expected
     for name, child in family.items():

@@ -1,4 +1,5 @@
-"""A broken pipeline is seen, mended, shipped node by node and its lanes go on; the dead letters that it made go back, each once."""
+"""A broken pipeline is seen, mended, shipped node by node and its lanes go on; the dead letters
+that it made go back, each once."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ import re
 
 import pytest
 
-from agents.core.dead import Query
-from agents.kafka.dead import DeadLetters
-from agents.xmpp.person import Person
+from agents.core.lanes.dead_letters import LetterQuery
+from agents.kafka.dead_letters import DeadLetters
+from agents.xmpp.operator_client import OperatorClient
 from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
@@ -30,7 +31,9 @@ def pipeline(records):
 MENDED = PIPELINE.replace('broken or value["destination"] in ("LAX", "ORD")', "False")
 
 
-async def test_a_poisoned_pipeline_is_seen_mended_shipped_and_nothing_is_lost(running: Running) -> None:
+async def test_a_poisoned_pipeline_is_seen_mended_shipped_and_nothing_is_lost(
+    running: Running,
+) -> None:
     folder, a = running.stack.folder.path, running.stack.accounting
     replay, sending = running.replay(2000)
     await running.account(replay, sending)
@@ -44,20 +47,22 @@ async def test_a_poisoned_pipeline_is_seen_mended_shipped_and_nothing_is_lost(ru
         (folder / "shipped.py").write_text(MENDED)
         await _ship(running, ana)
     await running.account(replay, sending)
-    assert a.dead - died < 100 * 12 * 3, "no more than 100 in a row of each lane, on each node that still runs it"
+    assert a.dead - died < 100 * 12 * 3, (
+        "no more than 100 in a row of each lane, on each node that still runs it"
+    )
 
     letters = DeadLetters(running.stack.base.kafka)
-    found = await letters.find(Query(), 5)
+    found = await letters.find(LetterQuery(), 5)
     assert (found.count, found.reasons) == (a.dead, (("pipeline_error", a.dead),))
     assert re.fullmatch(r"\d+", found.letters[0].header("geolane-lane"))
     dead, clean = a.dead, a.clean
-    assert await letters.replay(Query(), "the test", 1) == dead
+    assert await letters.replay(LetterQuery(), "the test", 1) == dead
     await running.until(lambda: a.clean - clean == dead, "what was sent back comes out clean", 60)
     await running.until(lambda: (a.open, a.duplicates) == (0, 0), "in = clean + dead", 30)
     assert a.dead == dead
 
 
-async def _ship(running: Running, ana: Person) -> None:
+async def _ship(running: Running, ana: OperatorClient) -> None:
     """By the room: the dry run, confirmed, to its end."""
     family = running.stack.family.children
     starts = {name: child.starts for name, child in family.items()}
@@ -67,4 +72,6 @@ async def _ship(running: Running, ana: Person) -> None:
     await ana.say(f"!confirm {dry.text.partition('confirm ')[2].split()[0]}")
     done = await ana.hear(running.bot(r"Rollout (done|stopped)"), 150)
     assert "Rollout done: 3 nodes restarted. All run shipped:pipeline@" in done.text
-    assert all(family[name].starts == n + 1 for name, n in starts.items() if name.startswith("node-"))
+    assert all(
+        family[name].starts == n + 1 for name, n in starts.items() if name.startswith("node-")
+    )

@@ -17,4 +17,6 @@ PIPELINE = SOURCE
 async def test_any_record_comes_out_once_and_nobody_stops(running: Running) -> None:
     result = await Fuzz(running, Run(seed=7, records=4_000)).go()
     assert result["ok"], result
-    assert result["in"] == sum(int(str(result[k])) for k in ("clean", "filtered", "dead", "unplaced"))
+    assert result["in"] == sum(
+        int(str(result[k])) for k in ("clean", "filtered", "dead", "unplaced")
+    )

@@ -1,4 +1,5 @@
-"""A guest, an outsider and a node that mean no good, beside a fleet at work: nobody is lost, nothing is missing, people are answered."""
+"""A guest, an outsider and a node that mean no good, beside a fleet at work: nobody is lost,
+nothing is missing, people are answered."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from agents.xmpp.person import Person
+from agents.xmpp.operator_client import OperatorClient
 from tests.security.at_work import rogues_at_work
 from tests.stack.conftest import Running, started
 
@@ -24,15 +25,19 @@ async def test_a_fleet_goes_on_beside_rogues(running: Running) -> None:
     replay, sending = running.replay(15_000)
     async with (
         rogues_at_work(running, seed=11, per_s=8.0) as rogues,
-        Person(running.login("ana"), "ana") as ana,
+        OperatorClient(running.login("ana"), "ana") as ana,
     ):
         ana.whisper(running.stack.base.xmpp.coordinator, "pause")
         dry = await ana.hear(running.bot("To do it"), 30)
         await running.account(replay, sending)
         await running.until(
-            lambda: all(sum(x.values()) > 30 for x in rogues.done.values()), "the rogues did their worst"
+            lambda: all(sum(x.values()) > 30 for x in rogues.done.values()),
+            "the rogues did their worst",
         )
-        ana.whisper(running.stack.base.xmpp.coordinator, f"confirm {dry.text.partition('confirm ')[2].split()[0]}")
+        ana.whisper(
+            running.stack.base.xmpp.coordinator,
+            f"confirm {dry.text.partition('confirm ')[2].split()[0]}",
+        )
         await ana.hear(running.bot("On it: pause"), 30)
         ana.whisper(running.stack.base.xmpp.coordinator, "node evil-1")
         said = (await ana.hear(running.bot("evil-1 is"), 30)).text

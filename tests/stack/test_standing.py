@@ -1,5 +1,5 @@
-"""What stands still is told, in every front, with the command that mends it: the last stable offset held back, partitions that were
-added, offsets that are not in their log."""
+"""What stands still is told, in every front, with the command that mends it: the last stable offset
+held back, partitions that were added, offsets that are not in their log."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from aiokafka.client import CoordinationType
 from aiokafka.protocol.admin import DeleteGroupsRequest
 
-from agents.core.forms import Mood, Reply, Status
-from agents.core.model import LANES, RAW, TOPIC_LANES, TOPIC_RAW, Partition, State
-from agents.embedded import flights
+from agents.core.model.forms import FormReply, Mood, Status
+from agents.core.model.placement import State
+from agents.core.model.topology import LANES, RAW, TOPIC_LANES, TOPIC_RAW, Partition
 from agents.kafka.connection import Link, client_kwargs
 from agents.kafka.offsets import Offsets
-from agents.kafka.streams import LOOK_EVERY_S
+from agents.kafka.topic_watch import LOOK_EVERY_S
+from agents.local.demo import flights
 from agents.settings import Kafka
-from agents.xmpp.person import Person
+from agents.xmpp.operator_client import OperatorClient
 from tests.stack.conftest import Running
 from tests.stack.shared.asking import confirmed, operator, status, step, told
 
@@ -37,7 +38,8 @@ pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 async def source(running: Running, transactional_id: str = "", **more: Any) -> AsyncIterator[Any]:
     """A producer of somebody else's."""
     producer = AIOKafkaProducer(
-        transactional_id=transactional_id or None, **(client_kwargs(running.stack.base.kafka) | more)
+        transactional_id=transactional_id or None,
+        **(client_kwargs(running.stack.base.kafka) | more),
     )
     await producer.start()
     try:
@@ -46,19 +48,21 @@ async def source(running: Running, transactional_id: str = "", **more: Any) -> A
         await producer.stop()
 
 
-async def reset_all(person: Person) -> None:
+async def reset_all(person: OperatorClient) -> None:
     """All that stand still, as often as it takes: what is under way is left out."""
     async with asyncio.timeout(60):
         while True:
             reply = await step(person, "reset", fields={"what": "all"})
             if reply.remarks and "can go on: nothing to reset" in said(reply):
                 return
-            while reply.status is Status.EXECUTING and not any(r.mood is Mood.ERROR for r in reply.remarks):
+            while reply.status is Status.EXECUTING and not any(
+                r.mood is Mood.ERROR for r in reply.remarks
+            ):
                 reply = await step(person, "reset", reply.session, "complete")
             await asyncio.sleep(1)
 
 
-def said(reply: Reply) -> str:
+def said(reply: FormReply) -> str:
     return "\n".join(remark.text for remark in reply.remarks)
 
 
@@ -94,17 +98,25 @@ async def test_partitions_that_are_added_to_raw_are_worked(running: Running) -> 
             await producer.send_and_wait(TOPIC_RAW, next(running.stream)[1], partition=n)
     new = [Partition(RAW, n) for n in range(had, 2 * had)]
     await running.until(
-        lambda: all(p in placed and placed[p].state is State.ASSIGNED for p in new), "routers have the new ones", 30
+        lambda: all(p in placed and placed[p].state is State.ASSIGNED for p in new),
+        "routers have the new ones",
+        30,
     )
     sent = sum(r.sent for r in running.replays) + had
     accounting = running.stack.accounting
-    await running.until(lambda: (accounting.events_in, accounting.open) == (sent, 0), "their events have come out", 30)
+    await running.until(
+        lambda: (accounting.events_in, accounting.open) == (sent, 0),
+        "their events have come out",
+        30,
+    )
     running.replays[-1].sent += had
 
 
 async def test_a_transaction_that_nobody_ends_is_told_with_what_ends_it(running: Running) -> None:
     producer: Any = AIOKafkaProducer(
-        transactional_id="dead-source", transaction_timeout_ms=600_000, **client_kwargs(running.stack.base.kafka)
+        transactional_id="dead-source",
+        transaction_timeout_ms=600_000,
+        **client_kwargs(running.stack.base.kafka),
     )
     async with running.in_room() as ana:
         await producer.start()
@@ -127,7 +139,9 @@ async def test_a_transaction_that_nobody_ends_is_told_with_what_ends_it(running:
         assert command == ["abort-transaction", TOPIC_RAW, "2", f"{first.offset}"]
         file = str(running.stack.folder.settings / "geolane.toml")
         full = [sys.executable, "-m", "agents", *command, "--settings", file]
-        done = await asyncio.to_thread(lambda: subprocess.run(full, capture_output=True, text=True, check=False))
+        done = await asyncio.to_thread(
+            lambda: subprocess.run(full, capture_output=True, text=True, check=False)
+        )
         assert f"producer {pid}" in done.stdout, done.stderr
         await told(ana, lambda rows: not rows)
         await running.account(replay, sending)
@@ -144,7 +158,9 @@ async def _delete_records(kafka: Kafka, topic: str, partitions: int) -> None:
     await admin.start()
     try:
         ends = await offsets.highs(Partition(LANES, n) for n in range(partitions))
-        await admin.delete_records({TopicPartition(topic, p.n): RecordsToDelete(end) for p, end in ends.items()})
+        await admin.delete_records(
+            {TopicPartition(topic, p.n): RecordsToDelete(end) for p, end in ends.items()}
+        )
     finally:
         await admin.close()
         await offsets.stop()
@@ -161,7 +177,9 @@ async def _delete_group(kafka: Kafka, group: str) -> None:
         await link.stop()
 
 
-async def test_lanes_whose_group_is_gone_are_told_and_one_command_mends_all(running: Running) -> None:
+async def test_lanes_whose_group_is_gone_are_told_and_one_command_mends_all(
+    running: Running,
+) -> None:
     kafka = running.stack.base.kafka
     replay, sending = running.replay(500)
     await running.account(replay, sending)
@@ -174,11 +192,15 @@ async def test_lanes_whose_group_is_gone_are_told_and_one_command_mends_all(runn
         for node in nodes:
             node.signal(signal.SIGKILL)
         rows = await told(ana, lambda rows: any(r.kind == "offset_lost" for r in rows))
-        assert "cannot be worked: its committed offset is gone (the last one known is" in rows[0].text
+        assert (
+            "cannot be worked: its committed offset is gone (the last one known is" in rows[0].text
+        )
         assert (await status(ana)).startswith("Critical")
         placed = running.stack.follower.placed
         lanes = [p for p in placed if p.topic == LANES]
-        await running.until(lambda: all(placed[p].state is State.ASSIGNED for p in lanes), "all are with somebody")
+        await running.until(
+            lambda: all(placed[p].state is State.ASSIGNED for p in lanes), "all are with somebody"
+        )
         await reset_all(ana)
         await told(ana, lambda rows: not rows, 90)
     replay, sending = running.replay(500)
@@ -196,7 +218,9 @@ async def test_a_lane_is_released_though_its_group_is_gone(running: Running) -> 
         await confirmed(ana, "move", lane=str(lane.n), node=other.removeprefix("node-"))
         placed = running.stack.follower.placed
         await running.until(
-            lambda: placed[lane].worker == other and placed[lane].state is State.ASSIGNED, "it moved", 20
+            lambda: placed[lane].worker == other and placed[lane].state is State.ASSIGNED,
+            "it moved",
+            20,
         )
         assert running.stack.follower.fences == fences
         await reset_all(ana)
@@ -221,13 +245,20 @@ async def test_lanes_whose_records_are_gone_go_on_where_their_log_begins(running
     for node in nodes:
         node.signal(signal.SIGCONT)
         node.signal(signal.SIGKILL)
-    await running.until(lambda: all(c.starts > starts[c.name] for c in nodes), "they are started again")
+    await running.until(
+        lambda: all(c.starts > starts[c.name] for c in nodes), "they are started again"
+    )
     async with operator(running) as ana:
         rows = await told(ana, lambda rows: any(r.kind == "offset_lost" for r in rows))
-        assert re.search(r"its log begins at [0-9,]+ \(retention, or deleted records\)", rows[0].text)
+        assert re.search(
+            r"its log begins at [0-9,]+ \(retention, or deleted records\)", rows[0].text
+        )
         placed = running.stack.follower.placed
         all_lanes = [p for p in placed if p.topic == LANES]
-        await running.until(lambda: all(placed[p].state is State.ASSIGNED for p in all_lanes), "all are with somebody")
+        await running.until(
+            lambda: all(placed[p].state is State.ASSIGNED for p in all_lanes),
+            "all are with somebody",
+        )
         await reset_all(ana)
         await told(ana, lambda rows: not rows, 90)
     _, sending = running.replay(300)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agents.core.model import Arrival
+from agents.core.model.messages import Arrival
 from agents.worker.arrivals import Arrivals
 
 
@@ -13,7 +13,9 @@ def test_in_step_with_the_stream_it_is_what_was_counted() -> None:
     a.note(0, {3: 100, 4: 50}, [1000.0, 1950.0])
     a.note(1, {3: 100}, [1010.0, 1990.0])
     assert a.take(1.0) == (Arrival(3, 200.0), Arrival(4, 50.0))
-    assert a.take(1.0) == (Arrival(3, 0.0), Arrival(4, 0.0)), "a lane that was seen is told to be silent"
+    assert a.take(1.0) == (Arrival(3, 0.0), Arrival(4, 0.0)), (
+        "a lane that was seen is told to be silent"
+    )
 
 
 def test_ten_seconds_caught_up_in_one_are_ten_seconds() -> None:

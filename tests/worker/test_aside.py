@@ -1,4 +1,5 @@
-"""A lane that its pipeline holds up is worked aside: the others go on, its lag is told, it can be given back at once."""
+"""A lane that its pipeline holds up is worked aside: the others go on, its lag is told, it can be
+given back at once."""
 
 from __future__ import annotations
 
@@ -12,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from agents.core.records import Record
+from agents.core.lanes.records import Record
 from agents.node import part, stage
 from agents.node.runner import Pipelines
 from agents.node.stage import NodeStage
 from agents.worker import engine
 from tests.fixtures.kafka import KafkaServer
-from tests.worker.rig import Here, Rig, Running, rig, until
+from tests.worker.support import Here, Rig, Running, rig, until
 from tests.worker.test_engine import LIMIT, done
 
 PIPELINE = """
@@ -39,7 +40,9 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def stages(tmp_path: Path, r: Rig, act: str, timeout_s: float) -> AsyncIterator[Callable[[], NodeStage]]:
+async def stages(
+    tmp_path: Path, r: Rig, act: str, timeout_s: float
+) -> AsyncIterator[Callable[[], NodeStage]]:
     (tmp_path / "held.py").write_text(PIPELINE.format(go=str(tmp_path / "go"), act=act))
     made: list[Pipelines] = []
 
@@ -61,7 +64,9 @@ def _has_done(w: Running, count: int) -> bool:
 HOLD = "while not GO.exists(): time.sleep(0.05)"
 
 
-async def test_the_others_go_on_and_its_lag_is_told(kafka_server: KafkaServer, tmp_path: Path) -> None:
+async def test_the_others_go_on_and_its_lag_is_told(
+    kafka_server: KafkaServer, tmp_path: Path
+) -> None:
     async with rig(kafka_server, lanes=2) as r, stages(tmp_path, r, HOLD, 60) as one:
         await r.fill_lane(0, 0, 50)
         w = await r.engine(one())
@@ -78,7 +83,9 @@ async def test_the_others_go_on_and_its_lag_is_told(kafka_server: KafkaServer, t
         await until(lambda: done(w) == 600)
         sources = await r.sources(r.topics.clean, 600)
         assert len(sources) == len(set(sources)) == 600
-        await until(lambda: (w.engine.load()[0][0].lag_events, w.engine.load()[0][0].fault) == (0, ""))
+        await until(
+            lambda: (w.engine.load()[0][0].lag_events, w.engine.load()[0][0].fault) == (0, "")
+        )
 
 
 async def test_it_is_given_back_at_once_and_its_next_owner_begins_anew(
@@ -111,7 +118,9 @@ async def test_what_always_ends_or_hangs_stops_its_lane_and_no_other(
         w = await r.engine(one())
         await w.assign((0, 1, 0), (1, 1, 0))
         await until(lambda: done(w) == 100)
-        await until(lambda: re.search(r"failed \d+ times in a row", w.engine.load()[0][0].fault), 60)
+        await until(
+            lambda: re.search(r"failed \d+ times in a row", w.engine.load()[0][0].fault), 60
+        )
         assert await r.read(r.topics.dead) == []
         assert await r.committed(r.topics.lanes, 0, r.topics.node_group) is None
         assert (await w.release((0, 1))).lanes[0].offset == 0
@@ -140,10 +149,14 @@ async def test_a_batch_that_takes_long_is_told_of_and_so_is_the_lag(
         await until(lambda: "a batch is not done after" in w.engine.load()[0][0].fault)
         go.set()
         await until(lambda: done(w) == 310)
-        await until(lambda: (w.engine.load()[0][0].lag_events, w.engine.load()[0][0].fault) == (0, ""))
+        await until(
+            lambda: (w.engine.load()[0][0].lag_events, w.engine.load()[0][0].fault) == (0, "")
+        )
 
 
-async def test_three_lanes_in_trouble_at_once_wait_for_one_another(kafka_server: KafkaServer, tmp_path: Path) -> None:
+async def test_three_lanes_in_trouble_at_once_wait_for_one_another(
+    kafka_server: KafkaServer, tmp_path: Path
+) -> None:
     act = "pass"
     async with rig(kafka_server, lanes=4) as r, stages(tmp_path, r, act, 60) as one:
         (tmp_path / "held.py").write_text(

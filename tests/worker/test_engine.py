@@ -7,11 +7,11 @@ from functools import partial
 import orjson
 import pytest
 
-from agents.core.records import Record
-from agents.errors import CommandRefused, LeaseLost, StaleEpoch
+from agents.base.errors import CommandRefused, LeaseLost, StaleEpoch
+from agents.core.lanes.records import Record
 from agents.node.stage import NodeStage
 from tests.fixtures.kafka import KafkaServer
-from tests.worker.rig import Here, Rig, Running, rig, until
+from tests.worker.support import Here, Rig, Running, rig, until
 
 LIMIT = 1 << 20
 
@@ -64,7 +64,9 @@ async def test_a_handover_loses_and_doubles_nothing(kafka_server: KafkaServer) -
             await other.assign((0, epoch, answer.lanes[0].offset))
             owner, other = other, owner
         await until(lambda: done(owner) == total)
-        assert sorted(await r.sources(r.topics.clean, total)) == sorted(f"raw/0/{i}" for i in range(total))
+        assert sorted(await r.sources(r.topics.clean, total)) == sorted(
+            f"raw/0/{i}" for i in range(total)
+        )
 
 
 async def test_who_is_fenced_commits_nothing_and_ends(kafka_server: KafkaServer) -> None:
@@ -82,7 +84,9 @@ async def test_who_is_fenced_commits_nothing_and_ends(kafka_server: KafkaServer)
         b = await r.engine(node(r), "b")
         await b.assign((0, 2, at[0] if at else 0))
         await until(lambda: done(b) == 1000)
-        assert sorted(await r.sources(r.topics.clean, 1000)) == sorted(f"raw/0/{i}" for i in range(1000))
+        assert sorted(await r.sources(r.topics.clean, 1000)) == sorted(
+            f"raw/0/{i}" for i in range(1000)
+        )
 
 
 async def test_told_to_end_by_the_coordinator(kafka_server: KafkaServer) -> None:

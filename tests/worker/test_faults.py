@@ -1,4 +1,5 @@
-"""Exactly once through whatever happens to a worker: killed, fenced at any moment, too few partitions, idle for days."""
+"""Exactly once through whatever happens to a worker: killed, fenced at any moment, too few
+partitions, idle for days."""
 
 from __future__ import annotations
 
@@ -12,21 +13,22 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
-from agents.core.lanemap import build
-from agents.core.records import Record
-from agents.errors import LeaseLost
+from agents.base.errors import LeaseLost
+from agents.core.lanes.lane_map import build
+from agents.core.lanes.records import Record
 from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
 from agents.node.stage import NodeStage
 from agents.router.stage import RouterStage
 from tests.fixtures.kafka import KafkaServer
-from tests.worker.rig import Here, event, rig, until
+from tests.worker.support import Here, event, rig, until
 from tests.worker.test_engine import LIMIT, done, node, same
 
 
 @pytest.mark.parametrize("how", ["killed", "fenced"])
 async def test_once_whenever_the_owner_is_lost(kafka_server: KafkaServer, how: str) -> None:
-    """Two lanes under load; their owner is lost at random moments, twelve times; the next starts as PROTOCOL 2.2 says."""
+    """Two lanes under load; their owner is lost at random moments, twelve times; the next starts as
+    PROTOCOL 2.2 says."""
     rng, total = random.Random(7), 0
     async with rig(kafka_server, lanes=2) as r:
         owner = await r.engine(node(r))
@@ -75,11 +77,14 @@ async def test_fenced_while_the_pipeline_computes(kafka_server: KafkaServer) -> 
         assert await r.committed(r.topics.lanes, 0, r.topics.node_group) is None
         b = await r.engine(node(r), "b")
         await b.assign((0, 2, 0))
-        assert sorted(await r.sources(r.topics.clean, 100)) == sorted(f"raw/0/{i}" for i in range(100))
+        assert sorted(await r.sources(r.topics.clean, 100)) == sorted(
+            f"raw/0/{i}" for i in range(100)
+        )
 
 
 async def test_a_lost_worker_never_makes_itself_a_lease(kafka_server: KafkaServer) -> None:
-    """Each InitProducerId raises the producer epoch by one: after a fence and all that follows, it went up by ours only."""
+    """Each InitProducerId raises the producer epoch by one: after a fence and all that follows, it
+    went up by ours only."""
     async with rig(kafka_server, lanes=1) as r:
         a = await r.engine(node(r), "a")
         await a.assign((0, 1, 0))
@@ -90,12 +95,17 @@ async def test_a_lost_worker_never_makes_itself_a_lease(kafka_server: KafkaServe
         maker = LeaseMaker(r.kafka, 10_000)
         await maker.start()
         try:
-            assert await maker.make(a.lease.transactional_id) == (a.lease.producer_id, a.lease.producer_epoch + 2)
+            assert await maker.make(a.lease.transactional_id) == (
+                a.lease.producer_id,
+                a.lease.producer_epoch + 2,
+            )
         finally:
             await maker.stop()
 
 
-async def test_a_stuck_pipeline_neither_stops_the_loop_nor_the_end(kafka_server: KafkaServer) -> None:
+async def test_a_stuck_pipeline_neither_stops_the_loop_nor_the_end(
+    kafka_server: KafkaServer,
+) -> None:
     go = threading.Event()
 
     def stuck(batch: list[Record]) -> list[Record | None]:
@@ -125,8 +135,11 @@ async def test_an_idle_offset_is_committed_anew(kafka_server: KafkaServer) -> No
         assert len(await r.sources(r.topics.clean, 5)) == 5
 
 
-async def test_an_output_partition_that_is_not_there_yet_loses_nothing(kafka_server: KafkaServer) -> None:
-    """A lane map may know lanes that the topic does not have: nothing is sent, nothing committed, until it has."""
+async def test_an_output_partition_that_is_not_there_yet_loses_nothing(
+    kafka_server: KafkaServer,
+) -> None:
+    """A lane map may know lanes that the topic does not have: nothing is sent, nothing committed,
+    until it has."""
     async with rig(kafka_server, lanes=1, raw=1) as r:
         lanemap = build([event(0)], 3, 4, 1)
         a = await r.engine(RouterStage(lanemap, LIMIT, 300_000, r.topics))
@@ -166,7 +179,9 @@ async def test_positions_that_are_gone_stop_the_lane(kafka_server: KafkaServer) 
 
 async def test_counts_go_on_with_the_next_owner(kafka_server: KafkaServer) -> None:
     def odd(batch: list[Record]) -> list[Record | None]:
-        return [record if orjson.loads(record.value)["id"][-1] in "13579" else None for record in batch]
+        return [
+            record if orjson.loads(record.value)["id"][-1] in "13579" else None for record in batch
+        ]
 
     async with rig(kafka_server, lanes=1) as r:
         a = await r.engine(NodeStage(Here(odd), LIMIT, r.topics), "a")

@@ -1,4 +1,5 @@
-"""A record may hold what no library of ours would write: it costs that record at most, and nobody stops."""
+"""A record may hold what no library of ours would write: it costs that record at most, and nobody
+stops."""
 
 from __future__ import annotations
 
@@ -8,13 +9,13 @@ from typing import Any
 import orjson
 import pytest
 
-from agents.core.records import Record
+from agents.core.lanes.records import Record
 from agents.node.stage import NodeStage
 from tests.fixtures import foreign
 from tests.fixtures.foreign import Foreign
 from tests.fixtures.kafka import KafkaServer
 from tests.router.test_router import router
-from tests.worker.rig import Here, Rig, event, rig, until
+from tests.worker.support import Here, Rig, event, rig, until
 from tests.worker.test_engine import LIMIT, node
 
 LATIN = b"gr\xf6\xdfe"  # no UTF-8
@@ -33,7 +34,10 @@ def _raw(headers: list[tuple[bytes, bytes | None]]) -> bytes:
 
 RAW = {
     "a name that is not UTF-8": (_raw([(LATIN, b"1")]), "bad_header"),
-    "the same, compressed": (foreign.batch([GOOD, Foreign(event(1), None, [(LATIN, None)]), GOOD], 4), "bad_header"),
+    "the same, compressed": (
+        foreign.batch([GOOD, Foreign(event(1), None, [(LATIN, None)]), GOOD], 4),
+        "bad_header",
+    ),
     "an empty name": (_raw([(b"", None)]), None),
     "a source that is none": (_raw([(b"geolane-src", b"\xff\xfe")]), None),
     "a source without a value": (_raw([(b"geolane-src", None)]), None),
@@ -42,7 +46,12 @@ RAW = {
     "replays that are no number": (_raw([(b"geolane-replays", b"\xb2")]), None),
     "a death without a value": (_raw([(b"geolane-died", None), (b"geolane-died", b"\xff")]), None),
     "all ours, forged": (
-        _raw([(b"geolane-" + x, b"\xff") for x in (b"raw-ms", b"ts", b"cell", b"map", b"part", b"lane")]),
+        _raw(
+            [
+                (b"geolane-" + x, b"\xff")
+                for x in (b"raw-ms", b"ts", b"cell", b"map", b"part", b"lane")
+            ]
+        ),
         None,
     ),
     "a key that is not UTF-8": (foreign.batch([GOOD, Foreign(event(1), b"\xff\x00"), GOOD]), None),
@@ -68,7 +77,9 @@ async def test_a_dead_letter_keeps_a_name_that_is_not_utf8(kafka_server: KafkaSe
     """Byte for byte, and so do those around it."""
     async with rig(kafka_server, lanes=4, raw=1) as r, foreign.sender(r.kafka) as sender:
         odd = Foreign(b"\xff", b"k", [(b"plain", b"1"), (LATIN, b"\x00"), (b"last", None)])
-        await sender.send(r.topics.raw, 0, foreign.batch([Foreign(b"no"), odd, Foreign(b"no"), odd]))
+        await sender.send(
+            r.topics.raw, 0, foreign.batch([Foreign(b"no"), odd, Foreign(b"no"), odd])
+        )
         w = await r.engine(router(r))
         await w.assign((0, 1, 0))
         dead = await r.read(r.topics.dead, 4)
@@ -78,7 +89,9 @@ async def test_a_dead_letter_keeps_a_name_that_is_not_utf8(kafka_server: KafkaSe
 
 
 @pytest.mark.parametrize("codec", [foreign.GZIP, foreign.SNAPPY, foreign.LZ4, foreign.ZSTD])
-async def test_compressed_records_are_read_whoever_wrote_them(kafka_server: KafkaServer, codec: int) -> None:
+async def test_compressed_records_are_read_whoever_wrote_them(
+    kafka_server: KafkaServer, codec: int
+) -> None:
     async with rig(kafka_server, lanes=4, raw=1) as r, foreign.sender(r.kafka) as sender:
         assert (await sender.send(r.topics.raw, 0, foreign.batch([GOOD] * 100, codec)))[0] == 0
         w = await r.engine(router(r))
@@ -87,7 +100,9 @@ async def test_compressed_records_are_read_whoever_wrote_them(kafka_server: Kafk
 
 
 @pytest.mark.parametrize("codec", [foreign.GZIP, foreign.ZSTD])
-async def test_a_record_of_200_mb_in_a_small_batch_costs_itself(kafka_server: KafkaServer, codec: int) -> None:
+async def test_a_record_of_200_mb_in_a_small_batch_costs_itself(
+    kafka_server: KafkaServer, codec: int
+) -> None:
     async with rig(kafka_server, lanes=4, raw=1) as r, foreign.sender(r.kafka) as sender:
         assert (await sender.send(r.topics.raw, 0, _bomb(codec)))[0] == 0
         await sender.send(r.topics.raw, 0, foreign.batch([GOOD]))
@@ -98,24 +113,34 @@ async def test_a_record_of_200_mb_in_a_small_batch_costs_itself(kafka_server: Ka
         assert dict(letter.headers)["geolane-reason"] == b"unreadable"
 
 
-async def test_a_record_larger_than_the_dead_letters_topic_takes_leaves_its_value(kafka_server: KafkaServer) -> None:
+async def test_a_record_larger_than_the_dead_letters_topic_takes_leaves_its_value(
+    kafka_server: KafkaServer,
+) -> None:
     """20 MB that came as 20 kB; where it is stays known."""
     async with rig(kafka_server, lanes=4, raw=1) as r, foreign.sender(r.kafka) as sender:
-        await sender.send(r.topics.raw, 0, foreign.batch([Foreign(bytes(20 << 20), b"k")], foreign.ZSTD))
+        await sender.send(
+            r.topics.raw, 0, foreign.batch([Foreign(bytes(20 << 20), b"k")], foreign.ZSTD)
+        )
         w = await r.engine(router(r))
         await w.assign((0, 1, 0))
         [letter] = await r.read(r.topics.dead, 1)
         headers = dict(letter.headers)
         assert (letter.key, letter.value) == (b"k", None)
         assert headers["geolane-src"] == f"{r.topics.raw}/0/0".encode()
-        assert (headers["geolane-reason"], headers["geolane-detail"][:8]) == (b"too_large", b"left out")
+        assert (headers["geolane-reason"], headers["geolane-detail"][:8]) == (
+            b"too_large",
+            b"left out",
+        )
 
 
 def _lane(*headers: tuple[bytes, bytes | None], value: bytes | None = None) -> Foreign:
     usual: dict[bytes, bytes | None] = {
-        b"geolane-src": b"raw/0/0", b"geolane-raw-ms": b"1", b"geolane-cell": b"842664dffffffff",
-        b"geolane-ts": b"978964500000", b"geolane-map": b"1",
-    }  # fmt: skip
+        b"geolane-src": b"raw/0/0",
+        b"geolane-raw-ms": b"1",
+        b"geolane-cell": b"842664dffffffff",
+        b"geolane-ts": b"978964500000",
+        b"geolane-map": b"1",
+    }
     return Foreign(value or event(1), b"k", list((usual | dict(headers)).items()))
 
 
@@ -138,7 +163,10 @@ LANES: dict[str, tuple[Foreign, str | None]] = {
 async def test_a_node_gets_past_any_record(kafka_server: KafkaServer, what: str) -> None:
     odd, reason = LANES[what]
     async with rig(kafka_server, lanes=1) as r, foreign.sender(r.kafka) as sender:
-        assert await sender.send(r.topics.lanes, 0, foreign.batch([_lane(), odd, _lane()])) == (0, 0)
+        assert await sender.send(r.topics.lanes, 0, foreign.batch([_lane(), odd, _lane()])) == (
+            0,
+            0,
+        )
         w = await r.engine(node(r))
         await w.assign((0, 1, 0))
         clean = await r.read(r.topics.clean, 2 if reason else 3)
@@ -149,7 +177,9 @@ async def test_a_node_gets_past_any_record(kafka_server: KafkaServer, what: str)
         assert not w.task.done()
 
 
-async def test_what_no_router_wrote_does_not_count_as_the_pipelines_failure(kafka_server: KafkaServer) -> None:
+async def test_what_no_router_wrote_does_not_count_as_the_pipelines_failure(
+    kafka_server: KafkaServer,
+) -> None:
     def strict(batch: list[Record]) -> list[Record | None]:
         assert batch
         return [r.with_value(orjson.dumps(orjson.loads(r.value))) for r in batch]
@@ -194,7 +224,9 @@ async def test_batches_that_say_one_thing_and_hold_another(kafka_server: KafkaSe
         assert len(await r.read(r.topics.lanes, taken + 1)) == taken + 1
 
 
-async def test_a_batch_that_the_disk_has_changed_stops_its_partition_alone(kafka_server: KafkaServer) -> None:
+async def test_a_batch_that_the_disk_has_changed_stops_its_partition_alone(
+    kafka_server: KafkaServer,
+) -> None:
     async with rig(kafka_server, lanes=4, raw=2) as r:
         await r.fill(r.topics.raw, 0, [event(0, pad="z" * 500)])
         await r.fill(r.topics.raw, 1, [event(i) for i in range(20)])

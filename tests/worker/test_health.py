@@ -7,16 +7,22 @@ import threading
 
 import pytest
 
-from agents.core.model import Health
-from agents.work_thread import WorkThread
-from agents.worker.health import FULL_FOR, STARTING, Probe, Verdict, Vitals, judge
+from agents.base.worker_thread import WorkThread
+from agents.core.model.messages import Health
+from agents.worker.health import FULL_FOR, STARTING, Probe, Vitals, WorkerHealth, judge
 
 CALM, BUSY, NARROW = Vitals(0.2, 60, 0.5), Vitals(0.99, 60, 0.5), Vitals(0.2, 60, 0.02)
 
 
 def look(
-    before: Verdict, vitals: Vitals, *, leased: bool = True, draining: bool = False, lanes: int = 3, faults: int = 0
-) -> Verdict:
+    before: WorkerHealth,
+    vitals: Vitals,
+    *,
+    leased: bool = True,
+    draining: bool = False,
+    lanes: int = 3,
+    faults: int = 0,
+) -> WorkerHealth:
     return judge(before, vitals, leased=leased, draining=draining, lanes=lanes, faults=faults)
 
 
@@ -30,7 +36,9 @@ def test_ready_once_leased() -> None:
 
 
 def test_draining_says_what_is_left() -> None:
-    assert look(READY, CALM, draining=True) == Verdict(Health.DND, "draining", "draining: 3 lanes left")
+    assert look(READY, CALM, draining=True) == WorkerHealth(
+        Health.DND, "draining", "draining: 3 lanes left"
+    )
     assert look(READY, CALM, draining=True, lanes=0).status == "drained"
 
 
@@ -61,7 +69,10 @@ def test_the_probe_sees_this_process() -> None:
 
 async def test_the_thread_answers_in_order_and_hands_on_errors() -> None:
     thread = WorkThread("test")
-    jobs = [asyncio.create_task(thread.run(lambda i=i: (i, threading.current_thread().name))) for i in range(5)]  # type: ignore[misc]
+    jobs = [
+        asyncio.create_task(thread.run(lambda i=i: (i, threading.current_thread().name)))  # type: ignore[misc]
+        for i in range(5)
+    ]
     assert await asyncio.gather(*jobs) == [(i, "test") for i in range(5)]
     with pytest.raises(ZeroDivisionError):
         await thread.run(lambda: 1 / 0)

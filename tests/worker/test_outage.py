@@ -1,4 +1,5 @@
-"""Kafka is away for a while: whoever works survives it or ends cleanly, and nothing is lost or doubled either way."""
+"""Kafka is away for a while: whoever works survives it or ends cleanly, and nothing is lost or
+doubled either way."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from agents.embedded.broker import Broker
-from agents.errors import LeaseLost
+from agents.base.errors import LeaseLost
+from agents.local.servers.broker import Broker
 from tests.fixtures.kafka import KafkaServer
-from tests.worker.rig import Rig, Running, rig, until
+from tests.worker.support import Rig, Running, rig, until
 from tests.worker.test_engine import done, node
 
 pytestmark = pytest.mark.stack
@@ -26,7 +27,8 @@ async def own_broker(server_folder: Path) -> AsyncIterator[Broker]:
 
 
 async def restarted(r: Rig, running: Running, epoch: int) -> Running:
-    """What supervisor and coordinator do with a worker that has ended: a new boot, its lease, its lanes."""
+    """What supervisor and coordinator do with a worker that has ended: a new boot, its lease, its
+    lanes."""
     again = await r.engine(node(r))
     found = await r.committed(r.topics.lanes, 0, r.topics.node_group)
     await again.assign((0, epoch, found[0] if found else 0))
@@ -58,7 +60,9 @@ async def test_a_killed_broker_comes_back(own_broker: Broker) -> None:
             await until(lambda: done(w) == 3500, 40)
         ended.cancel()
         await asyncio.gather(worked, ended, return_exceptions=True)
-        assert sorted(await r.sources(r.topics.clean, 3500)) == sorted(f"raw/0/{i}" for i in range(3500))
+        assert sorted(await r.sources(r.topics.clean, 3500)) == sorted(
+            f"raw/0/{i}" for i in range(3500)
+        )
 
 
 async def test_a_worker_may_start_before_kafka(own_broker: Broker) -> None:
@@ -69,7 +73,9 @@ async def test_a_worker_may_start_before_kafka(own_broker: Broker) -> None:
         await first.kill()
         late = type(first.engine)(r.kafka, first.engine._worker, node(r), "LATE")
         task = asyncio.create_task(late.run())
-        await late.obey(type(first.lease)(1, "LATE", first.lease.transactional_id, *first_lease(first)))
+        await late.obey(
+            type(first.lease)(1, "LATE", first.lease.transactional_id, *first_lease(first))
+        )
         await own_broker.start(120)
         running = Running(late, task, "LATE", first.lease, first.topic)
         r.running.append(running)

@@ -9,8 +9,8 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.core.records import Reason
-from agents.worker.outbox import Outbox, size_of
+from agents.core.lanes.records import Reason
+from agents.worker.stage import Outbox, size_of
 
 
 def outbox(batch_bytes: int) -> Outbox:
@@ -56,7 +56,9 @@ def test_the_size_is_an_upper_bound(records: list[Any]) -> None:
 
 def test_a_dead_letter_keeps_headers_and_says_why_once() -> None:
     out = outbox(1 << 20)
-    out.add_dead(None, None, [("mine", b"1"), ("geolane-reason", b"old")], Reason.NO_ID, "x" * 500, "dead")
+    out.add_dead(
+        None, None, [("mine", b"1"), ("geolane-reason", b"old")], Reason.NO_ID, "x" * 500, "dead"
+    )
     [(key, value, headers)] = contents(out.batches["dead", 0])
     assert (key, value) == (None, None)
     assert headers == [("mine", b"1"), ("geolane-reason", b"no_id"), ("geolane-detail", b"x" * 200)]

@@ -1,5 +1,5 @@
-"""A topic that refuses what it is sent costs one record, or holds one lane: never the process, nor its
-neighbours. What it refuses is told with the topic, and taken up again once it is allowed."""
+"""A topic that refuses what it is sent costs one record, or holds one lane: never the process, nor
+its neighbours. What it refuses is told with the topic, and taken up again once it is allowed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from msgspec.structs import replace
 
-from agents.core.records import Record
-from agents.embedded.broker import Broker
+from agents.core.lanes.records import Record
 from agents.kafka import producer as producer_module
 from agents.kafka.connection import client_kwargs
 from agents.kafka.producer import Batches, LeasedProducer
-from agents.kafka.removal import Removal
 from agents.kafka.rights import Right
+from agents.kafka.users import Removal
 from agents.kafka.wire import Operation, Resource
+from agents.local.servers.broker import Broker
 from agents.node.stage import NodeStage
 from tests.fixtures.kafka import KafkaServer
-from tests.kafka import helpers
+from tests.kafka import support
 from tests.router.test_router import router
-from tests.worker.rig import Here, Rig, Running, event, rig, until
+from tests.worker.support import Here, Rig, Running, event, rig, until
 from tests.worker.test_engine import LIMIT, done, node
 
 SMALL = {"max.message.bytes": "3000"}
@@ -43,7 +43,7 @@ async def admin(r: Rig) -> AsyncIterator[Any]:
 
 
 async def alter(r: Rig, topic: str, keys: dict[str, str]) -> None:
-    await helpers.alter(r.kafka, topic, keys)
+    await support.alter(r.kafka, topic, keys)
 
 
 def raw_values(large: int, count: int = 200) -> list[bytes]:
@@ -60,13 +60,18 @@ async def reasons(r: Rig, count: int) -> list[tuple[str, str]]:
 
 async def fill_lane(r: Rig, n: int, values: list[bytes]) -> None:
     headers = [
-        ("geolane-src", b"raw/0/0"), ("geolane-raw-ms", b"1"), ("geolane-cell", b"842664dffffffff"),
-        ("geolane-ts", b"978964500000"), ("geolane-map", b"1"),
-    ]  # fmt: skip
+        ("geolane-src", b"raw/0/0"),
+        ("geolane-raw-ms", b"1"),
+        ("geolane-cell", b"842664dffffffff"),
+        ("geolane-ts", b"978964500000"),
+        ("geolane-map", b"1"),
+    ]
     await r.fill(r.topics.lanes, n, [(b"k", value) for value in values], headers=headers)
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["the limit is told", "the limit may not be asked for"])
+@pytest.mark.parametrize(
+    "known", [True, False], ids=["the limit is told", "the limit may not be asked for"]
+)
 async def test_a_record_too_large_for_clean_costs_itself(
     kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
@@ -105,7 +110,10 @@ async def test_together_too_large_alone_not(kafka_server: KafkaServer) -> None:
 
 async def test_one_of_several_outputs_too_large(kafka_server: KafkaServer) -> None:
     def several(batch: list[Record]) -> list[list[Record]]:
-        return [[r, r.with_value(r.value + b" " * 5_000), r] if b'"e7"' in r.value else [r, r] for r in batch]
+        return [
+            [r, r.with_value(r.value + b" " * 5_000), r] if b'"e7"' in r.value else [r, r]
+            for r in batch
+        ]
 
     async with rig(kafka_server, lanes=1) as r:
         await alter(r, r.topics.clean, SMALL)
@@ -118,7 +126,9 @@ async def test_one_of_several_outputs_too_large(kafka_server: KafkaServer) -> No
 
 
 @pytest.mark.parametrize("topic", ["lanes", "unplaced"])
-async def test_a_router_dead_letters_what_a_topic_does_not_take(kafka_server: KafkaServer, topic: str) -> None:
+async def test_a_router_dead_letters_what_a_topic_does_not_take(
+    kafka_server: KafkaServer, topic: str
+) -> None:
     async with rig(kafka_server, lanes=4, raw=2) as r:
         name = getattr(r.topics, topic)
         await alter(r, name, SMALL)
@@ -134,7 +144,9 @@ async def test_a_router_dead_letters_what_a_topic_does_not_take(kafka_server: Ka
         assert (reason, f"for {name}, which takes 3,000" in detail) == ("too_large", True)
 
 
-async def test_a_dead_letter_too_large_for_its_topic_leaves_out_its_value(kafka_server: KafkaServer) -> None:
+async def test_a_dead_letter_too_large_for_its_topic_leaves_out_its_value(
+    kafka_server: KafkaServer,
+) -> None:
     async with rig(kafka_server, lanes=4, raw=1) as r:
         await alter(r, r.topics.dead, SMALL)
         await r.fill(r.topics.raw, 0, [event(0), b"x" * 5_000, b"short"])
@@ -151,7 +163,9 @@ def held(w: Running, n: int) -> str:
     return fault if fault.startswith("held: ") else ""
 
 
-async def test_where_not_even_a_bare_dead_letter_is_taken_its_lane_is_held(kafka_server: KafkaServer) -> None:
+async def test_where_not_even_a_bare_dead_letter_is_taken_its_lane_is_held(
+    kafka_server: KafkaServer,
+) -> None:
     async with rig(kafka_server, lanes=4, raw=2) as r:
         await alter(r, r.topics.dead, {"max.message.bytes": "150"})
         await r.fill(r.topics.raw, 0, [event(0), b"no event", event(1)])
@@ -170,7 +184,9 @@ async def test_where_not_even_a_bare_dead_letter_is_taken_its_lane_is_held(kafka
         await until(lambda: not held(w, 0))
 
 
-async def test_a_topic_that_takes_no_record_without_key_holds_the_lane(kafka_server: KafkaServer) -> None:
+async def test_a_topic_that_takes_no_record_without_key_holds_the_lane(
+    kafka_server: KafkaServer,
+) -> None:
     """cleanup.policy=compact: INVALID_RECORD, which aiokafka does not know."""
     async with rig(kafka_server, lanes=4, raw=2) as r:
         await alter(r, r.topics.dead, {"cleanup.policy": "compact"})
@@ -203,14 +219,16 @@ async def test_a_topic_that_is_gone_holds_what_leads_to_it(kafka_server: KafkaSe
 async def test_a_right_that_is_taken_away_holds_what_needs_it(
     kafka_server: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refreshed: bool
 ) -> None:
-    """The router may write to lanes, and to the dead letters no more. aiokafka refreshes what it knows of the topics
-    now and then: after that it does not know the forbidden one."""
+    """The router may write to lanes, and to the dead letters no more. aiokafka refreshes what it
+    knows of the topics now and then: after that it does not know the forbidden one."""
     async with rig(kafka_server, lanes=4, raw=2) as r:
         t, user, file = r.topics, kafka_server.name("router"), tmp_path / "password"
         file.write_text("correct horse")
         file.chmod(0o600)
         topics = {t.raw: Operation.READ, t.lanes: Operation.WRITE, t.dead: Operation.WRITE}
-        rights = [Right(user, Resource.TOPIC, name, operation) for name, operation in topics.items()]
+        rights = [
+            Right(user, Resource.TOPIC, name, operation) for name, operation in topics.items()
+        ]
         rights.append(Right(user, Resource.GROUP, t.router_group, Operation.READ))
         rights.append(Right(user, Resource.TRANSACTIONAL_ID, f"{t.raw}-w", Operation.WRITE))
         accounts = Removal(r.kafka)
@@ -238,7 +256,9 @@ async def test_a_right_that_is_taken_away_holds_what_needs_it(
             await accounts.stop()
 
 
-async def _refreshed(self: LeasedProducer, batches: Batches, know: Any = LeasedProducer._know_partitions) -> None:
+async def _refreshed(
+    self: LeasedProducer, batches: Batches, know: Any = LeasedProducer._know_partitions
+) -> None:
     await self._producer.client.force_metadata_update()
     await know(self, batches)
 
@@ -248,7 +268,8 @@ def _nobody_hears(did: str, what: str) -> None:
 
 
 class _OldTransactions(Broker):
-    """Without transaction version 2 all transactions of a lease have one epoch, and its sequence numbers go on."""
+    """Without transaction version 2 all transactions of a lease have one epoch, and its sequence
+    numbers go on."""
 
     def _more_format_arguments(self) -> list[str]:
         return [*super()._more_format_arguments(), "--feature", "transaction.version=0"]

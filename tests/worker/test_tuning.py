@@ -1,4 +1,5 @@
-"""What a worker does with what the feed `tuning` says: it works by it at once, refuses what is none, and acknowledges the whole."""
+"""What a worker does with what the feed `tuning` says: it works by it at once, refuses what is
+none, and acknowledges the whole."""
 
 from __future__ import annotations
 
@@ -7,13 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from agents.core.feeds import TuningValues
+from agents.core.model.feeds import TuningValues
 from agents.node.stage import NodeStage
 from agents.settings import Worker
 from agents.worker import tuning
 from agents.worker.tuning import Dials
 from tests.fixtures.kafka import KafkaServer
-from tests.worker.rig import Here, rig, until
+from tests.worker.support import Here, rig, until
 from tests.worker.test_engine import done
 
 BASE = Worker(commit_gap_ms=100, batch_records=50)
@@ -37,7 +38,11 @@ def test_values_hold_over_the_settings_until_they_are_no_longer_said() -> None:
     assert (w.dials.version, w.dials.worker) == (0, BASE)
     w.take(17, commit_gap_ms=250, telemetry_period_s=0.5)
     assert w.dials.version == 17
-    assert (w.by[-1].commit_gap_ms, w.by[-1].telemetry_period_s, w.by[-1].batch_records) == (250, 0.5, 50)
+    assert (w.by[-1].commit_gap_ms, w.by[-1].telemetry_period_s, w.by[-1].batch_records) == (
+        250,
+        0.5,
+        50,
+    )
     w.take(18)
     assert w.dials.version == 18
     assert w.by[-1] == BASE
@@ -61,20 +66,30 @@ def test_the_same_again_applies_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("commit_gap_ms", 60_001), ("commit_gap_ms", 0.5), ("telemetry_period_s", 0), ("windows", 3), ("pipeline", 1)],
+    [
+        ("commit_gap_ms", 60_001),
+        ("commit_gap_ms", 0.5),
+        ("telemetry_period_s", 0),
+        ("windows", 3),
+        ("pipeline", 1),
+    ],
 )
 def test_what_is_none_is_refused_told_and_not_acknowledged(
     name: str, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused: list[str] = []
-    log = SimpleNamespace(info=lambda event, **_: None, error=lambda event, **more: refused.append(more["name"]))
+    log = SimpleNamespace(
+        info=lambda event, **_: None, error=lambda event, **more: refused.append(more["name"])
+    )
     monkeypatch.setattr(tuning, "_log", log)
     w = Applied()
     w.take(1, commit_gap_ms=250, telemetry_period_s=0.5)
     w.take(2, **{"batch_records": 7, "commit_gap_ms": 250, "telemetry_period_s": 0.5, name: value})
     assert w.dials.version == 1
     assert w.dials.worker.batch_records == 7, "the others hold"
-    assert (w.dials.worker.commit_gap_ms, w.dials.worker.telemetry_period_s) == (250, 0.5), "and the one before"
+    assert (w.dials.worker.commit_gap_ms, w.dials.worker.telemetry_period_s) == (250, 0.5), (
+        "and the one before"
+    )
     assert refused == [name]
     w.take(3, batch_records=7)
     assert w.dials.version == 3

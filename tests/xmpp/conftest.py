@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from blockbuster import blockbuster_ctx
 
-from agents.core.events_xmpp import Led, XmppEvent
-from agents.core.model import Answer, WorkerCommand
-from agents.xmpp.coordinator import CoordinatorLink
-from agents.xmpp.worker import WorkerLink
+from agents.core.events import Led, XmppEvent
+from agents.core.model.messages import WorkerAnswer, WorkerCommand
+from agents.xmpp.election import CoordinatorLink
+from agents.xmpp.worker_session import WorkerLink
 from tests.fixtures.xmpp import XmppServer
 
 
@@ -52,11 +52,13 @@ class Worker:
     def __init__(self, server: XmppServer, account: str, boot: str = "boot1") -> None:
         self.account = account
         self.commands: list[WorkerCommand] = []
-        self.answer: Callable[[WorkerCommand], Answer] = lambda _: Answer()
-        self.link = WorkerLink(server.settings(account), account, boot, self._obey, site="iad", capacity_eps=2000.0)
+        self.answer: Callable[[WorkerCommand], WorkerAnswer] = lambda _: WorkerAnswer()
+        self.link = WorkerLink(
+            server.settings(account), account, boot, self._obey, site="iad", capacity_eps=2000.0
+        )
         self.task = asyncio.create_task(self.link.run())
 
-    async def _obey(self, command: WorkerCommand) -> Answer:
+    async def _obey(self, command: WorkerCommand) -> WorkerAnswer:
         self.commands.append(command)
         return self.answer(command)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agents.errors import SettingsError
+from agents.base.errors import SettingsError
 from agents.xmpp.client import Handlers, Login, Session
 from tests.fixtures.xmpp import XmppServer
 

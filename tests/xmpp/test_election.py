@@ -1,12 +1,13 @@
-"""Who leads: one session holds the name, the next takes it within a second, and nobody is led twice."""
+"""Who leads: one session holds the name, the next takes it within a second, and nobody is led
+twice."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
-from agents.core.events_xmpp import Led, LinkDown, LinkUp, NotLeading
-from agents.core.model import Health, LanesCommand
+from agents.core.events import Led, LinkDown, LinkUp, NotLeading
+from agents.core.model.messages import Health, LanesCommand
 from tests.xmpp.conftest import Links, until
 
 
@@ -21,7 +22,9 @@ async def test_the_second_stands_by_and_takes_over_within_a_second_of_a_crash(li
     await second.led()
     assert time.monotonic() - began < 1.0
     await second.link.command(worker.account, LanesCommand(5, "boot1"), 5.0)
-    assert [type(e) for e in second.events if isinstance(e, LinkUp | LinkDown | Led | NotLeading)] == [LinkUp, Led]
+    assert [
+        type(e) for e in second.events if isinstance(e, LinkUp | LinkDown | Led | NotLeading)
+    ] == [LinkUp, Led]
 
 
 async def test_of_three_exactly_one_leads_after_a_crash(links: Links) -> None:
@@ -66,7 +69,11 @@ async def test_a_session_that_is_replaced_by_the_administrator_is_not_leading(li
     leader = await links.coordinator()
     server = links.server
     await server.server.api.call(
-        "kick_session", user="geolane", host=f"fleet.{server.domain}", resource="leader", reason="test"
+        "kick_session",
+        user="geolane",
+        host=f"fleet.{server.domain}",
+        resource="leader",
+        reason="test",
     )
     await until(lambda: leader.of(NotLeading))
     await until(lambda: len(leader.of(Led)) == 2, 15.0)

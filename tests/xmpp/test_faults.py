@@ -1,4 +1,5 @@
-"""The server dies, freezes and comes back: every link is back by itself, spread in time, and nothing stale is sent."""
+"""The server dies, freezes and comes back: every link is back by itself, spread in time, and
+nothing stale is sent."""
 
 from __future__ import annotations
 
@@ -12,13 +13,13 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from agents.core.events_xmpp import Led, NotLeading, TelemetryIn, WorkerSeen
-from agents.core.model import Health, LanesCommand, Telemetry
-from agents.errors import NameTaken, NotConnected, SettingsError, XmppError
+from agents.base.errors import NameTaken, NotConnected, SettingsError, XmppError
+from agents.core.events import Led, NotLeading, TelemetryIn, WorkerSeen
+from agents.core.model.messages import Health, LanesCommand, Telemetry
 from agents.xmpp import client
-from agents.xmpp import worker as worker_module
+from agents.xmpp import worker_session as worker_module
 from agents.xmpp.client import Backoff, Handlers, Login, Session
-from agents.xmpp.person import Person
+from agents.xmpp.operator_client import OperatorClient
 from ejabberd.provision import provision
 from tests.xmpp.conftest import Links, Worker, until
 
@@ -46,14 +47,20 @@ async def test_a_killed_server_comes_back_and_so_does_everyone(links: Links) -> 
     workers[0].link.publish(Telemetry("boot1", 1, "stale", 0.0, 1.0))
     leader.events.clear()
     await links.server.server.start()
-    # What was provisioned in the last seconds before a kill may be lost; whoever starts the server provisions again.
+    # What was provisioned in the last seconds before a kill may be lost; whoever starts the server
+    # provisions again.
     api, secrets = links.server.server.api, links.server.secrets
     await provision(api, links.server.domain, [worker.account for worker in workers], [], secrets)
     await until(lambda: leader.of(Led) and all(w.link.up for w in workers), 20.0)
     back = {worker.account for worker in workers}
     await until(
         lambda: (
-            back <= {e.announcement.worker for e in leader.of(WorkerSeen) if e.announcement.health is Health.AVAILABLE}
+            back
+            <= {
+                e.announcement.worker
+                for e in leader.of(WorkerSeen)
+                if e.announcement.health is Health.AVAILABLE
+            }
         )
     )
     for worker in workers:
@@ -80,7 +87,9 @@ async def test_a_frozen_server_is_noticed_and_left_and_found_again(links: Links)
     await leader.link.ping(worker.account, 5.0)
 
 
-async def test_a_full_jid_that_stays_taken_ends_the_worker(links: Links, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_jid_that_stays_taken_ends_the_worker(
+    links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(worker_module, "NAME_TAKEN_LIMIT_S", 0.5)
     first = await links.worker()
     with pytest.raises(NameTaken):
@@ -98,7 +107,8 @@ async def test_an_error_of_obey_ends_the_link_with_that_error(links: Links) -> N
     worker.answer = fail  # type: ignore[assignment]
 
     async def ask() -> None:
-        """Until it arrives: a server that was frozen in the test before may still close a session or two."""
+        """Until it arrives: a server that was frozen in the test before may still close a session
+        or two."""
         while True:
             with contextlib.suppress(XmppError):
                 await leader.link.command(worker.account, LanesCommand(4, "boot1"), 5.0)
@@ -111,22 +121,30 @@ async def test_an_error_of_obey_ends_the_link_with_that_error(links: Links) -> N
     await asyncio.gather(asking, return_exceptions=True)
 
 
-async def test_a_wrong_password_a_wrong_certificate_and_a_closed_port_are_not_connected(links: Links) -> None:
+async def test_a_wrong_password_a_wrong_certificate_and_a_closed_port_are_not_connected(
+    links: Links,
+) -> None:
     server = links.server
     account = await server.person()
     right = server.settings(account)
     (server.secrets / account).write_text("wrong\n")
     with pytest.raises(NotConnected, match="password"):
-        await Person(right, account).__aenter__()
+        await OperatorClient(right, account).__aenter__()
     with pytest.raises(NotConnected, match="certificate"):
-        await Person(replace(right, ca_file=ssl.get_default_verify_paths().cafile or ""), account).__aenter__()
+        await OperatorClient(
+            replace(right, ca_file=ssl.get_default_verify_paths().cafile or ""), account
+        ).__aenter__()
     with pytest.raises(NotConnected, match="connect"):
-        await Person(replace(right, port=1), account).__aenter__()
+        await OperatorClient(replace(right, port=1), account).__aenter__()
     with pytest.raises(SettingsError):
-        await Person(replace(right, ca_file=str(server.secrets / account)), account).__aenter__()
+        await OperatorClient(
+            replace(right, ca_file=str(server.secrets / account)), account
+        ).__aenter__()
 
 
-async def test_a_handshake_that_stalls_is_given_up(links: Links, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_handshake_that_stalls_is_given_up(
+    links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(client, "LOGIN_TIMEOUT_S", 0.3)
     writers: list[asyncio.StreamWriter] = []
     silent = await asyncio.start_server(lambda _, writer: writers.append(writer), "127.0.0.1", 0)

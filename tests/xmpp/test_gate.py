@@ -1,4 +1,5 @@
-"""What one sender may make us read is bounded, and what is nested too deeply ends nobody, the server included."""
+"""What one sender may make us read is bounded, and what is nested too deeply ends nobody, the
+server included."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ from collections import Counter
 
 import pytest
 
-from agents.core.events_xmpp import Flooded, WorkerSeen
-from agents.core.model import Announcement, Health
-from agents.xmpp import blocking, leadership
+from agents.core.events import Flooded, WorkerSeen
+from agents.core.model.messages import Announcement, Health
+from agents.xmpp import blocking, leader_session
 from agents.xmpp.client import Session
 from agents.xmpp.gate import DEPTH_AT_MOST, Budget, Gate, Ticket, refusal, too_deep
 from plugins import namespaces as ns
@@ -22,7 +23,7 @@ from tests.xmpp.test_strangers import session
 @pytest.fixture(autouse=True)
 def blocks_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocking, "BLOCK_S", 3.0)
-    monkeypatch.setattr(leadership, "BLOCK_S", 3.0)
+    monkeypatch.setattr(leader_session, "BLOCK_S", 3.0)
 
 
 def test_depth_is_counted_without_recursion() -> None:
@@ -78,26 +79,33 @@ async def harass(sender: Session, victim: str, depth: int) -> None:
     """Deep stanzas of each kind, then a ping: who answers that has read them all."""
     inside = nested(depth)
     stanzas = (
-        f"<iq to='{victim}' type='set' id='d'><command xmlns='{ns.COMMANDS}' node='x'>{inside}</command></iq>",
+        f"<iq to='{victim}' type='set' id='d'><command xmlns='{ns.COMMANDS}' "
+        f"node='x'>{inside}</command></iq>",
         f"<message to='{victim}' type='chat'>{inside}<body>x</body></message>",
         f"<presence to='{victim}'>{inside}</presence>",
         f"<iq to='{victim}' type='result' id='1'>{inside}</iq>",
     )
-    for stanza in stanzas if depth < 10_000 else stanzas[:1]:  # the server reads 100 kB/s of a person
+    for stanza in (
+        stanzas if depth < 10_000 else stanzas[:1]
+    ):  # the server reads 100 kB/s of a person
         sender.stream.send_raw(stanza)
     ping = sender.iq("get", victim)
     ET.SubElement(ping.xml, f"{{{ns.PING}}}ping")
     assert (await sender.ask(ping, 20))["type"] == "result", f"{victim}: {depth} deep"
 
 
-async def test_a_node_that_floods_presence_costs_the_leader_little_and_the_last_word_counts(links: Links) -> None:
+async def test_a_node_that_floods_presence_costs_the_leader_little_and_the_last_word_counts(
+    links: Links,
+) -> None:
     leader, worker = await links.coordinator(), await links.worker()
     await until(lambda: leader.of(WorkerSeen))
     session = worker.link._session
     assert session is not None
     node = f"<node xmlns='{ns.NODE}' boot='boot1' state='s' site='iad' capacity_eps='1'/>"
     for n in range(30_000):
-        session.stream.send_raw(f"<presence><show>{'dnd' if n % 2 else 'xa'}</show>{node}</presence>")
+        session.stream.send_raw(
+            f"<presence><show>{'dnd' if n % 2 else 'xa'}</show>{node}</presence>"
+        )
         if n % 500 == 0:
             await asyncio.sleep(0)
     worker.link.announce(Health.DND, "last", "")
@@ -134,12 +142,16 @@ async def test_the_server_holds_back_who_floods_and_asks_how_they_are_afterwards
 
     async def flood(count: int) -> None:
         for n in range(count):
-            session.stream.send_raw(f"<presence><show>{'dnd' if n % 2 else 'xa'}</show>{node}</presence>")
+            session.stream.send_raw(
+                f"<presence><show>{'dnd' if n % 2 else 'xa'}</show>{node}</presence>"
+            )
             if n % 100 == 0:
                 await asyncio.sleep(0)
 
     def states(account: str) -> list[Health]:
-        return [e.announcement.health for e in leader.of(WorkerSeen) if e.announcement.worker == account]
+        return [
+            e.announcement.health for e in leader.of(WorkerSeen) if e.announcement.worker == account
+        ]
 
     await flood(200)
     await until(lambda: leader.of(Flooded))

@@ -6,16 +6,16 @@ from functools import partial
 
 import pytest
 
-from agents.core.events_xmpp import AffiliationChanged, Asked
-from agents.errors import CommandRefused
-from agents.xmpp.person import Person
+from agents.base.errors import CommandRefused
+from agents.core.events import AffiliationChanged, QuestionAsked
+from agents.xmpp.operator_client import OperatorClient
 from agents.xmpp.room import Room
 from tests.fixtures.xmpp import XmppServer
 from tests.xmpp.conftest import Coordinator, Links, until
 
 
-def person(server: XmppServer, account: str) -> Person:
-    return Person(server.settings(account), account)
+def person(server: XmppServer, account: str) -> OperatorClient:
+    return OperatorClient(server.settings(account), account)
 
 
 async def joined(leader: Coordinator) -> Room:
@@ -28,17 +28,28 @@ async def joined(leader: Coordinator) -> Room:
 async def set_affiliation(server: XmppServer, jid: str, affiliation: str) -> None:
     """As the room's owner would."""
     service = f"conference.{server.domain}"
-    await server.server.api.call("set_room_affiliation", name="ops", service=service, jid=jid, affiliation=affiliation)
+    await server.server.api.call(
+        "set_room_affiliation", name="ops", service=service, jid=jid, affiliation=affiliation
+    )
 
 
-async def test_a_member_asks_in_the_room_and_hears_the_answer_and_its_correction(links: Links) -> None:
+async def test_a_member_asks_in_the_room_and_hears_the_answer_and_its_correction(
+    links: Links,
+) -> None:
     leader = await links.coordinator()
     ana = await links.server.person()
     async with person(links.server, ana) as client:
         await client.join()
         asked_id = await client.say("!status")
-        asked: Asked = (await until(lambda: leader.of(Asked)))[0]
-        assert (asked.jid, asked.nick, asked.text, asked.room, asked.message_id, asked.replaces) == (
+        asked: QuestionAsked = (await until(lambda: leader.of(QuestionAsked)))[0]
+        assert (
+            asked.jid,
+            asked.nick,
+            asked.text,
+            asked.room,
+            asked.message_id,
+            asked.replaces,
+        ) == (
             links.server.jid(ana),
             ana,
             "!status",
@@ -55,11 +66,13 @@ async def test_a_member_asks_in_the_room_and_hears_the_answer_and_its_correction
         corrected = await client.hear(lambda s: s.replaces == said_id)
         assert corrected.text == "moving 3 lanes: 2 of 3"
         await client.say("!nodes", correct=asked_id)
-        again = await until(lambda: [e for e in leader.of(Asked) if e.replaces])
+        again = await until(lambda: [e for e in leader.of(QuestionAsked) if e.replaces])
         assert (again[0].replaces, again[0].text) == (asked_id, "!nodes")
         leader.link.subject("calm: 10 nodes")
         await until(lambda: client.subject == "calm: 10 nodes")
-        assert not [e for e in leader.of(Asked) if e.jid == links.server.settings().coordinator]
+        assert not [
+            e for e in leader.of(QuestionAsked) if e.jid == links.server.settings().coordinator
+        ]
 
 
 async def test_a_member_talks_one_to_one_and_a_stranger_is_not_heard(links: Links) -> None:
@@ -73,9 +86,14 @@ async def test_a_member_talks_one_to_one_and_a_stranger_is_not_heard(links: Link
         with pytest.raises(CommandRefused):
             await stranger.join()
         message_id = client.whisper(bot, "status")
-        asked: Asked = (await until(lambda: leader.of(Asked)))[0]
-        assert (asked.jid, asked.text, asked.room, asked.message_id) == (server.jid(ana), "status", False, message_id)
-        assert [e.text for e in leader.of(Asked)] == ["status"]
+        asked: QuestionAsked = (await until(lambda: leader.of(QuestionAsked)))[0]
+        assert (asked.jid, asked.text, asked.room, asked.message_id) == (
+            server.jid(ana),
+            "status",
+            False,
+            message_id,
+        )
+        assert [e.text for e in leader.of(QuestionAsked)] == ["status"]
         said_id = leader.link.whisper(asked.jid, "10 nodes, calm \x00\ud800")
         said = await client.hear(lambda s: s.message_id == said_id)
         assert (said.room, said.jid) == (False, bot)
@@ -91,11 +109,13 @@ async def test_what_was_said_while_nobody_led_is_not_acted_on(links: Links) -> N
         leader = await links.coordinator()
         await joined(leader)
         await client.say("!status")
-        await until(lambda: leader.of(Asked))
-        assert [e.text for e in leader.of(Asked)] == ["!status"]
+        await until(lambda: leader.of(QuestionAsked))
+        assert [e.text for e in leader.of(QuestionAsked)] == ["!status"]
 
 
-async def test_a_change_of_affiliation_is_told_of_who_is_there_and_of_who_is_absent(links: Links) -> None:
+async def test_a_change_of_affiliation_is_told_of_who_is_there_and_of_who_is_absent(
+    links: Links,
+) -> None:
     leader = await links.coordinator()
     server = links.server
     here, away = await server.person(), await server.person()
@@ -105,7 +125,11 @@ async def test_a_change_of_affiliation_is_told_of_who_is_there_and_of_who_is_abs
         await joined(leader)
         for account, affiliation in ((here, "admin"), (away, "none"), (here, "outcast")):
             await set_affiliation(server, server.jid(account), affiliation)
-            await until(partial(leader.events.__contains__, AffiliationChanged(server.jid(account), affiliation)))
+            await until(
+                partial(
+                    leader.events.__contains__, AffiliationChanged(server.jid(account), affiliation)
+                )
+            )
 
 
 async def test_the_room_is_joined_again_when_it_is_lost(links: Links) -> None:

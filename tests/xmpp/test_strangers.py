@@ -1,4 +1,5 @@
-"""Whoever is not who they should be is not obeyed, not seen and not believed (PROTOCOL 4, who may what)."""
+"""Whoever is not who they should be is not obeyed, not seen and not believed (PROTOCOL 4, who may
+what)."""
 
 from __future__ import annotations
 
@@ -10,8 +11,15 @@ import pytest
 from slixmpp.exceptions import IqError
 from slixmpp.stanza import Iq
 
-from agents.core.events_xmpp import TelemetryIn, WorkerSeen
-from agents.core.model import Announcement, DrainCommand, Health, LanesCommand, Telemetry, WorkerCommand
+from agents.core.events import TelemetryIn, WorkerSeen
+from agents.core.model.messages import (
+    Announcement,
+    DrainCommand,
+    Health,
+    LanesCommand,
+    Telemetry,
+    WorkerCommand,
+)
 from agents.xmpp.client import Handlers, Login, Session
 from plugins import feeds, health, lanes, telemetry
 from plugins import namespaces as ns
@@ -69,11 +77,15 @@ async def test_a_malformed_command_is_a_bad_request_and_the_worker_goes_on(links
             "",
             "<x xmlns='jabber:x:data' type='submit'/>",
             "<x xmlns='jabber:x:data' type='cancel'/>",
-            f"<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>{node}</value></field></x>" * 2,
-            f"<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>{node}</value></field>"
+            "<x xmlns='jabber:x:data' type='submit'><field "
+            f"var='FORM_TYPE'><value>{node}</value></field></x>" * 2,
+            "<x xmlns='jabber:x:data' type='submit'><field "
+            f"var='FORM_TYPE'><value>{node}</value></field>"
             "<field var='leader_epoch'><value>NaN</value></field></x>",
         ):
-            xml = f"<command xmlns='{ns.COMMANDS}' node='{node}' action='execute'>{inside}</command>"
+            xml = (
+                f"<command xmlns='{ns.COMMANDS}' node='{node}' action='execute'>{inside}</command>"
+            )
             assert await refused(leader, broken(xml)) == "bad-request"
         for xml in (
             f"<command xmlns='{ns.COMMANDS}' node='{ns.LANES}#destroy'/>",
@@ -91,12 +103,18 @@ async def test_only_the_worker_itself_at_its_resource_is_seen(links: Links) -> N
     victim, other = await server.worker(), await server.worker()
     to = f"{server.settings().coordinator}/leader"
     said = Announcement(victim, Health.XA, "boot1", "lying", "", "iad", 1.0)
-    for account, resource in ((await server.stranger(), "etl"), (await server.person("owner"), "etl"), (other, "x")):
+    for account, resource in (
+        (await server.stranger(), "etl"),
+        (await server.person("owner"), "etl"),
+        (other, "x"),
+    ):
         async with session(server, account, resource) as sender:
             presence = health.presence_of(sender.stream.Presence(), said)
             presence["to"] = to
             sender.send(presence)
-            await sender.ask(_ping(sender, to))  # the reader works in order: the presence has been read
+            await sender.ask(
+                _ping(sender, to)
+            )  # the reader works in order: the presence has been read
     assert [e for e in leader.of(WorkerSeen) if e.announcement.state == "lying"] == []
 
 
@@ -110,9 +128,13 @@ async def test_an_event_that_the_service_did_not_send_is_not_believed(links: Lin
         async with session(server, account, "etl") as sender:
             message = sender.stream.Message(sto=to, stype="headline")
             event = ET.SubElement(message.xml, f"{{{ns.PUBSUB_EVENT}}}event")
-            items = ET.SubElement(event, f"{{{ns.PUBSUB_EVENT}}}items", node=telemetry.telemetry_feed(victim))
+            items = ET.SubElement(
+                event, f"{{{ns.PUBSUB_EVENT}}}items", node=telemetry.telemetry_feed(victim)
+            )
             publisher = f"{server.jid(victim)}/etl"
-            item = ET.SubElement(items, f"{{{ns.PUBSUB_EVENT}}}item", id="current", publisher=publisher)
+            item = ET.SubElement(
+                items, f"{{{ns.PUBSUB_EVENT}}}item", id="current", publisher=publisher
+            )
             item.append(telemetry.telemetry_xml(value))
             sender.send(message)
             await sender.ask(_ping(sender, to))
@@ -127,7 +149,9 @@ async def test_telemetry_from_another_resource_of_the_worker_is_not_believed(lin
     for resource, seq in (("elsewhere", 1), ("etl", 2)):
         async with session(server, worker, resource) as sender:
             item = telemetry.telemetry_xml(Telemetry("boot1", seq, "now", 0.0, 1.0))
-            await sender.request(feeds.publish_request(sender.stream.Iq(), service, feed, "current", item))
+            await sender.request(
+                feeds.publish_request(sender.stream.Iq(), service, feed, "current", item)
+            )
             await sender.ask(_ping(sender, f"{server.settings().coordinator}/leader"))
     assert [e.telemetry.seq for e in leader.of(TelemetryIn)] == [2]
 
@@ -138,7 +162,9 @@ async def test_a_subscription_request_is_declined(links: Links) -> None:
     async with session(server, await server.stranger()) as sender:
         sender.stream.send_presence_subscription(pto=server.jid(worker.account))
         sender.send(sender.stream.Message(sto=f"{server.jid(worker.account)}/etl", stype="chat"))
-        assert await refused(sender, command(sender, worker, LanesCommand(1, "boot1"))) == "forbidden"
+        assert (
+            await refused(sender, command(sender, worker, LanesCommand(1, "boot1"))) == "forbidden"
+        )
     assert worker.link.up
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from slixmpp.util.sasl.mechanisms import SCRAM
 
-from agents.core.events_xmpp import Led
-from agents.core.model import Health
-from agents.errors import SettingsError
+from agents.base.errors import SettingsError
+from agents.core.events import Led
+from agents.core.model.messages import Health
 from agents.xmpp import room as room_module
 from agents.xmpp import stream
 from plugins import namespaces as ns
@@ -26,7 +26,9 @@ def test_the_fast_pbkdf2_is_the_slow_one(iterations: int) -> None:
 
     slow: Any = stream.SLOW_HI
     for text in (b"pencil", "p\N{LATIN SMALL LETTER E WITH ACUTE}ncil".encode()):
-        assert stream.pbkdf2(Sha256(), text, b"salt" * 4, iterations) == slow(Sha256(), text, b"salt" * 4, iterations)
+        assert stream.pbkdf2(Sha256(), text, b"salt" * 4, iterations) == slow(
+            Sha256(), text, b"salt" * 4, iterations
+        )
 
 
 def test_one_context_serves_all_clients(tmp_path: Any) -> None:
@@ -50,7 +52,9 @@ async def test_a_worker_tells_what_it_is_and_which_commands_it_has(links: Links)
     assert {node for _, node, _ in items} == {NODE_PREFIX + name for name in NAMES}
 
 
-async def test_the_self_ping_tells_whether_we_are_in_the_room(links: Links, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_self_ping_tells_whether_we_are_in_the_room(
+    links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
     leader = await links.coordinator()
     room = await until(lambda: leader.link._leadership and leader.link._leadership._room)
     await until(room.joined.is_set)
@@ -69,7 +73,9 @@ async def test_the_self_ping_brings_us_back(links: Links, monkeypatch: pytest.Mo
     heard = room.presence
     deaf = [True]
     monkeypatch.setattr(room, "presence", lambda p: None if deaf[0] else heard(p))
-    room.session.send(room.session.stream.Presence(sto=f"{room.room}/{room.nick}", stype="unavailable"))
+    room.session.send(
+        room.session.stream.Presence(sto=f"{room.room}/{room.nick}", stype="unavailable")
+    )
     await until(lambda: not room.joined.is_set())
     deaf[0] = False
     await until(room.joined.is_set)

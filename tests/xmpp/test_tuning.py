@@ -1,13 +1,14 @@
-"""The feed `tuning` over the real server: each worker hears it, and whoever connects later fetches it."""
+"""The feed `tuning` over the real server: each worker hears it, and whoever connects later fetches
+it."""
 
 from __future__ import annotations
 
 import asyncio
 
-from agents.core.events_xmpp import TelemetryIn
-from agents.core.feeds import CURRENT, TUNING, FeedItem, TuningValues
-from agents.core.model import Answer, Telemetry, WorkerCommand
-from agents.xmpp.worker import WorkerLink
+from agents.core.events import TelemetryIn
+from agents.core.model.feeds import CURRENT, TUNING, FeedItem, TuningValues
+from agents.core.model.messages import Telemetry, WorkerAnswer, WorkerCommand
+from agents.xmpp.worker_session import WorkerLink
 from tests.xmpp.conftest import Links, until
 
 
@@ -32,7 +33,7 @@ class Tuned:
         self.task = asyncio.create_task(self.link.run())
         links._tasks.append(self.task)
 
-    async def _obey(self, command: WorkerCommand) -> Answer:
+    async def _obey(self, command: WorkerCommand) -> WorkerAnswer:
         raise AssertionError(command)
 
     def last(self) -> TuningValues | None:

@@ -1,4 +1,5 @@
-"""A file that the leader puts is had by its link, as it was; without such a service the answer says so."""
+"""A file that the leader puts is had by its link, as it was; without such a service the answer says
+so."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from agents.errors import CommandRefused
+from agents.base.errors import CommandRefused
 from agents.xmpp.client import Handlers, Login, Session
 from agents.xmpp.upload import Uploads
 from tests.fixtures.xmpp import XmppServer
@@ -18,7 +19,11 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
 
 def fetch(url: str) -> tuple[bytes, str, str]:
     with urllib.request.urlopen(url, timeout=10) as answer:
-        return answer.read(), answer.headers["Content-Type"], answer.headers["X-Content-Type-Options"]
+        return (
+            answer.read(),
+            answer.headers["Content-Type"],
+            answer.headers["X-Content-Type-Options"],
+        )
 
 
 async def test_what_was_put_is_had_by_its_link(links: Links) -> None:
@@ -31,7 +36,9 @@ async def test_what_was_put_is_had_by_its_link(links: Links) -> None:
     assert again != url, "no link can be guessed from another"
 
 
-async def test_people_of_the_room_may_upload_and_other_accounts_may_not(xmpp_server: XmppServer) -> None:
+async def test_people_of_the_room_may_upload_and_other_accounts_may_not(
+    xmpp_server: XmppServer,
+) -> None:
     async def put(account: str) -> str:
         xmpp = xmpp_server.settings(account)
         async with Session(Login(xmpp, f"{xmpp_server.jid(account)}/phone"), Handlers()) as session:

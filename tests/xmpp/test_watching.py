@@ -1,4 +1,5 @@
-"""The live view's connection: back after a cut, heard again when another client of the account leaves, refused in words."""
+"""The live view's connection: back after a cut, heard again when another client of the account
+leaves, refused in words."""
 
 from __future__ import annotations
 
@@ -8,11 +9,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agents.errors import CommandRefused
-from agents.live import watcher
-from agents.live.figures import Board
-from agents.live.watcher import Watcher
-from tests.live.some import item, row, summary
+from agents.base.errors import CommandRefused
+from agents.observe.dashboard import watcher
+from agents.observe.dashboard.figures import Dashboard
+from agents.observe.dashboard.watcher import Watcher
+from tests.observe.dashboard.support import item, row, summary
 from tests.xmpp.conftest import Coordinator, Links, until
 
 
@@ -35,7 +36,7 @@ async def publishing(leader: Coordinator) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def lag(board: Board) -> int:
+def lag(board: Dashboard) -> int:
     s = board.figures(0.0).summary
     return s.lag_events if s is not None else 0
 
@@ -49,9 +50,11 @@ async def ended(*tasks: asyncio.Task[None]) -> None:
 async def test_a_cut_connection_is_told_once_and_comes_back(links: Links) -> None:
     leader = await links.coordinator()
     ana = await links.server.person()
-    board, told = Board("geolane.test"), list[str]()
+    board, told = Dashboard("geolane.test"), list[str]()
     async with publishing(leader):
-        task = asyncio.create_task(Watcher(links.server.settings(ana), ana, board, linked=told.append).run())
+        task = asyncio.create_task(
+            Watcher(links.server.settings(ana), ana, board, linked=told.append).run()
+        )
         await until(lambda: lag(board))
         await links.server.server.api.call("kick_user", user=ana, host=links.server.domain)
         await until(lambda: len(told) == 2)
@@ -69,7 +72,7 @@ async def test_who_watches_hears_on_when_another_client_of_the_account_leaves(
     monkeypatch.setattr(watcher, "STALE_S", 0.5)
     leader = await links.coordinator()
     ana = await links.server.person()
-    first, second = Board("geolane.test"), Board("geolane.test")
+    first, second = Dashboard("geolane.test"), Dashboard("geolane.test")
     async with publishing(leader):
         one = asyncio.create_task(Watcher(links.server.settings(ana), ana, first).run())
         await until(lambda: lag(first))  # its subscriptions are those of the account
@@ -85,5 +88,5 @@ async def test_who_may_not_read_is_told_so(links: Links) -> None:
     mallory = await links.server.stranger()
     with pytest.raises(CommandRefused, match=f"{mallory} may not read the feed") as refused:
         async with asyncio.timeout(20):
-            await Watcher(links.server.settings(mallory), mallory, Board("geolane.test")).run()
+            await Watcher(links.server.settings(mallory), mallory, Dashboard("geolane.test")).run()
     assert refused.value.condition == "not-allowed"

@@ -1,4 +1,5 @@
-"""Arguments of operator commands, each declared once: how it is written in chat, picked in a form, completed in a shell."""
+"""Arguments of operator commands, each declared once: how it is written in chat, picked in a form,
+completed in a shell."""
 
 from __future__ import annotations
 
@@ -7,17 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from agents.core.fleet import Fleet, View
-from agents.core.forms import Field, FieldKind, Option
-from agents.core.model import LANES, Kind, Partition, State, short_name
-from agents.core.summary import health_word
-from agents.errors import OperatorError
+from agents.base.errors import OperatorError
+from agents.core.fleet.fleet import Fleet, View
+from agents.core.fleet.summary import health_word
+from agents.core.model.forms import Field, FieldKind, Option
+from agents.core.model.placement import State
+from agents.core.model.topology import LANES, Partition, WorkerKind, short_name
 
 PICK_AT_MOST = 100  # options of a list; beyond that it is typed
 
 
 class Type(Enum):
-    """What an argument names. WORKER: a node or a router; COMMAND: a command's name; NUMBER: a whole number in a range."""
+    """What an argument names. WORKER: a node or a router; COMMAND: a command's name; NUMBER: a
+    whole number in a range."""
 
     WORD = auto()
     NODE = auto()
@@ -29,10 +32,12 @@ class Type(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """`name` is also the form field's; `help` says what it is; `choices` are all that is allowed (empty: anything).
+    """`name` is also the form field's; `help` says what it is; `choices` are all that is allowed
+    (empty: anything).
 
-    `many`: any number of words, only as the last that is not keyed. `keyed`: written `name=value`, anywhere behind the name, and optional;
-    after those that are not. `low`, `high`: the range of a NUMBER."""
+    `many`: any number of words, only as the last that is not keyed. `keyed`: written `name=value`,
+    anywhere behind the name, and optional; after those that are not. `low`, `high`: the range of a
+    NUMBER."""
 
     name: str
     type: Type
@@ -64,19 +69,27 @@ LANE = Argument("lane", Type.LANE, "which lane")
 def node_of(fleet: Fleet, name: str) -> View:
     """The node of that name (`iad-1`) or account. Raises OperatorError."""
     wanted = name.strip().lower()
-    by_name = {v.spec.name: v for v in fleet.views.values() if v.spec.kind is Kind.NODE}
+    by_name = {v.spec.name: v for v in fleet.views.values() if v.spec.kind is WorkerKind.NODE}
     view = by_name.get(wanted) or fleet.views.get(wanted)
     if view is None:
         near = difflib.get_close_matches(wanted, [*by_name, *fleet.views], 1)
-        hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(sorted(by_name)[:12])}."
+        hint = (
+            f" Did you mean {near[0]}?"
+            if near
+            else f" There are: {', '.join(sorted(by_name)[:12])}."
+        )
         raise OperatorError(f"No node is called {name[:40]!r}.{hint}")
     return view
 
 
 def lane_of(fleet: Fleet, text: str) -> Partition:
     """Raises OperatorError."""
-    count = len(fleet.of(Kind.NODE))
-    p = Partition(LANES, int(text)) if text.isascii() and text.isdigit() and len(text) < 10 else None
+    count = len(fleet.of(WorkerKind.NODE))
+    p = (
+        Partition(LANES, int(text))
+        if text.isascii() and text.isdigit() and len(text) < 10
+        else None
+    )
     if p is None or p not in fleet.partitions:
         raise OperatorError(f"{text[:40]!r} is no lane: they are 0 to {count - 1}.")
     return p
@@ -91,9 +104,11 @@ def page_of(args: Sequence[str]) -> int:
     return int(args[0])
 
 
-def keyed_of(arguments: Sequence[Argument], words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The words that stand by themselves, and those that are written `name=value`, by the argument's name. Raises
-    OperatorError for one that is there twice, or is none of its choices."""
+def keyed_of(
+    arguments: Sequence[Argument], words: Sequence[str]
+) -> tuple[list[str], dict[str, str]]:
+    """The words that stand by themselves, and those that are written `name=value`, by the
+    argument's name. Raises OperatorError for one that is there twice, or is none of its choices."""
     plain: list[str] = []
     keyed: dict[str, str] = {}
     known = {a.name: a for a in arguments if a.keyed}
@@ -115,7 +130,8 @@ def keyed_of(arguments: Sequence[Argument], words: Sequence[str]) -> tuple[list[
 
 
 def words_of(arguments: Sequence[Argument], given: Mapping[str, str]) -> list[str]:
-    """What was filled in, as the words that chat would have had. Raises OperatorError for what is missing."""
+    """What was filled in, as the words that chat would have had. Raises OperatorError for what is
+    missing."""
     words: list[str] = []
     left_out = ""
     for a in arguments:
@@ -142,8 +158,15 @@ def field_of(a: Argument, fleet: Fleet, commands: Sequence[str], value: str = ""
         return Field(a.name, FieldKind.LIST, a.help, known, options, required=not a.optional)
     ranged = f"{low} to {high}" if low is not None and a.type is Type.LANE else ""
     return Field(
-        a.name, FieldKind.TEXT, a.help, value, required=not a.optional, note=ranged, low=low, high=high
-    )  # fmt: skip
+        a.name,
+        FieldKind.TEXT,
+        a.help,
+        value,
+        required=not a.optional,
+        note=ranged,
+        low=low,
+        high=high,
+    )
 
 
 def _range(a: Argument, fleet: Fleet) -> tuple[int, int] | tuple[None, None]:
@@ -151,26 +174,35 @@ def _range(a: Argument, fleet: Fleet) -> tuple[int, int] | tuple[None, None]:
         case Type.NUMBER:
             return a.low, a.high
         case Type.LANE:
-            return 0, max(0, len(fleet.of(Kind.NODE)) - 1)
+            return 0, max(0, len(fleet.of(WorkerKind.NODE)) - 1)
     return None, None
 
 
 def _options(a: Argument, fleet: Fleet, commands: Sequence[str]) -> tuple[Option, ...]:
     match a.type:
         case Type.NODE | Type.WORKER:
-            views = [v for v in fleet.views.values() if a.type is Type.WORKER or v.spec.kind is Kind.NODE]
-            views.sort(key=lambda v: (v.spec.kind is Kind.ROUTER, v.spec.name))
+            views = [
+                v
+                for v in fleet.views.values()
+                if a.type is Type.WORKER or v.spec.kind is WorkerKind.NODE
+            ]
+            views.sort(key=lambda v: (v.spec.kind is WorkerKind.ROUTER, v.spec.name))
             return tuple(_worker(fleet, v) for v in views)
         case Type.LANE:
-            return tuple(Option(str(p.n), f"{p.n}: {_where(fleet, p)}") for p in sorted(fleet.of(Kind.NODE)))
+            return tuple(
+                Option(str(p.n), f"{p.n}: {_where(fleet, p)}")
+                for p in sorted(fleet.of(WorkerKind.NODE))
+            )
         case Type.COMMAND:
             return tuple(Option(name, name) for name in commands)
     return tuple(Option(word, word) for word in a.choices)
 
 
 def _worker(fleet: Fleet, view: View) -> Option:
-    name = view.spec.name if view.spec.kind is Kind.NODE else view.spec.worker
-    return Option(name, f"{name}: {health_word(fleet, view)}, has {len(fleet.owned_by(view.spec.worker))}")
+    name = view.spec.name if view.spec.kind is WorkerKind.NODE else view.spec.worker
+    return Option(
+        name, f"{name}: {health_word(fleet, view)}, has {len(fleet.owned_by(view.spec.worker))}"
+    )
 
 
 def _where(fleet: Fleet, p: Partition) -> str:

@@ -1,7 +1,9 @@
-"""What an operator command is, as values: who may, what it may look at, and what it answers with (commands.py has the list).
+"""What an operator command is, as values: who may, what it may look at, and what it answers with
+(commands.py has the list).
 
-What looks answers with text. What changes answers with a `Dry` run: its predicted effect, and how to do it once confirmed.
-What concerns the asker alone is `Done` at once. What has to be looked up outside the core first answers with `Fetch`."""
+What looks answers with text. What changes answers with a `Dry` run: its predicted effect, and how
+to do it once confirmed. What concerns the asker alone is `Done` at once. What has to be looked up
+outside the core first answers with `Fetch`."""
 
 from __future__ import annotations
 
@@ -10,16 +12,17 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from agents.core.effects import Effect, Write
-from agents.core.fleet import Fleet
-from agents.core.model import LANES, Partition, drain_intent
-from agents.core.operators import answers
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.incidents import News
+from agents.core.fleet.placing import Placing
+from agents.core.fleet.queries import PendingQueries
+from agents.core.fleet.rewinds import Rewinds
+from agents.core.fleet.rollout import Rollout
+from agents.core.fleet.tuner import Tuner
+from agents.core.model.placement import drain_intent
+from agents.core.model.topology import LANES, Partition
+from agents.core.operators import look
 from agents.core.operators.arguments import Argument
-from agents.core.operators.errands import Errands
-from agents.core.operators.news import News
-from agents.core.planning.placing import Placing
-from agents.core.rewinds import Rewinds
-from agents.core.rollout import Rollout
-from agents.core.tuner import Tuner
 
 
 class Access(IntEnum):
@@ -46,9 +49,10 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a command may look at. `jid` is the asker's bare JID, `nick` how the answer addresses them. `errands`: where what is
-    done outside the core is begun; `tuner`, `rewinds`, `rollout`: what goes on after a command was confirmed. `commanding`: whether
-    anything may be changed now. `access`: what they may do.
+    """What a command may look at. `jid` is the asker's bare JID, `nick` how the answer addresses
+    them. `errands`: where what is done outside the core is begun; `tuner`, `rewinds`, `rollout`:
+    what goes on after a command was confirmed. `commanding`: whether anything may be changed now.
+    `access`: what they may do.
 
     `chat`: the answer is read in a chat, maybe on a phone: short tables, and how to ask on."""
 
@@ -59,7 +63,7 @@ class Context:
     nick: str
     now: float
     now_ms: int
-    errands: Errands
+    errands: PendingQueries
     tuner: Tuner
     rewinds: Rewinds
     rollout: Rollout
@@ -70,13 +74,14 @@ class Context:
     @property
     def rows(self) -> int:
         """Of a table."""
-        return answers.ROWS if self.chat else answers.ROWS_ELSEWHERE
+        return look.ROWS if self.chat else look.ROWS_ELSEWHERE
 
 
 @dataclass(frozen=True, slots=True)
 class Dry:
-    """`text` is the predicted effect; `act` does it, and is called with the context of the confirmation. `lanes`, `nodes`
-    (accounts): what it is about, so that `history` finds it, and what the prediction rests on; `rests`: what else it does."""
+    """`text` is the predicted effect; `act` does it, and is called with the context of the
+    confirmation. `lanes`, `nodes` (accounts): what it is about, so that `history` finds it, and
+    what the prediction rests on; `rests`: what else it does."""
 
     title: str
     text: str
@@ -86,8 +91,9 @@ class Dry:
     rests: Callable[[Context], object] = lambda c: None
 
     def rests_on(self, c: Context) -> object:
-        """What must be the same when it is confirmed: where its lanes are, else what its nodes have, and whether they are the
-        same processes. What others do, and health that comes and goes, void nothing: `act` checks what it needs of them."""
+        """What must be the same when it is confirmed: where its lanes are, else what its nodes
+        have, and whether they are the same processes. What others do, and health that comes and
+        goes, void nothing: `act` checks what it needs of them."""
         fleet = c.fleet
         lanes = [fleet.partitions.get(Partition(LANES, n)) for n in self.lanes]
         where = [(s.worker, s.epoch, s.state) if s else None for s in lanes]
@@ -99,13 +105,16 @@ def _holding(fleet: Fleet, worker: str) -> object:
     view = fleet.views.get(worker)
     if view is None:
         return None
-    owned = [(p, fleet.partitions[p].epoch, fleet.partitions[p].state) for p in fleet.owned_by(worker)]
+    owned = [
+        (p, fleet.partitions[p].epoch, fleet.partitions[p].state) for p in fleet.owned_by(worker)
+    ]
     return view.present, view.boot, drain_intent(worker) in fleet.intents, owned
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Nothing to predict, since it concerns nobody but the asker: `text` is said once `write` is committed."""
+    """Nothing to predict, since it concerns nobody but the asker: `text` is said once `write` is
+    committed."""
 
     text: str
     write: Write
@@ -113,7 +122,8 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """`what` is for the shell to find (agents/coordinator/errands.py); `answer` then takes it, with the context of that moment."""
+    """`what` is for the shell to find (agents/coordinator/queries.py); `answer` then takes it, with
+    the context of that moment."""
 
     what: object
     answer: Callable[[Context, object], Result]
@@ -132,10 +142,12 @@ Result = str | Dry | Done | Fetch | Image
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`run` takes the words after the name. `chat_only`: it makes sense in a conversation alone. `goes`: how it is written,
-    where that is more than its arguments. `figures`: what the answer says in numbers, for programs.
+    """`run` takes the words after the name. `chat_only`: it makes sense in a conversation alone.
+    `goes`: how it is written, where that is more than its arguments. `figures`: what the answer
+    says in numbers, for programs.
 
-    `changes`: what it takes to give it with more than `looks` words; with fewer it only looks (None: `access` always)."""
+    `changes`: what it takes to give it with more than `looks` words; with fewer it only looks
+    (None: `access` always)."""
 
     name: str
     args: tuple[Argument, ...]

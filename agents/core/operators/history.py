@@ -1,15 +1,24 @@
-"""`history`: what happened, out of the journal of the coordinator that leads, newest first, as far as the filters say."""
+"""`history`: what happened, out of the journal of the coordinator that leads, newest first, as far
+as the filters say."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agents.core.model import LANES, Partition
-from agents.core.operators.arguments import PAGE, Argument, Type, keyed_of, lane_of, node_of, page_of
+from agents.base.errors import OperatorError
+from agents.core.model.times import clock, when_ms
+from agents.core.model.topology import LANES, Partition
+from agents.core.operators.arguments import (
+    PAGE,
+    Argument,
+    Type,
+    keyed_of,
+    lane_of,
+    node_of,
+    page_of,
+)
 from agents.core.operators.command import Context, Fetch, Remembered
-from agents.core.times import clock, when_ms
-from agents.errors import OperatorError
 
 KINDS = ("action", "decision", "alert")
 WIDTH = 90
@@ -20,14 +29,21 @@ ARGUMENTS = (
     Argument("by", Type.WORD, "who asked for it", optional=True, keyed=True),
     Argument("lane", Type.LANE, "about which lane", optional=True, keyed=True),
     Argument("node", Type.WORKER, "about which worker", optional=True, keyed=True),
-    Argument("since", Type.WORD, "since when: 1h, 10:00 (today, UTC), 2026-07-01T10:00:00Z", optional=True, keyed=True),
+    Argument(
+        "since",
+        Type.WORD,
+        "since when: 1h, 10:00 (today, UTC), 2026-07-01T10:00:00Z",
+        optional=True,
+        keyed=True,
+    ),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What the journal is asked for (agents/journal.py); empty or None: whatever. `by` is a bare JID or its first part, `worker` an
-    account, `lane_key` the partition's key. `rows` of the page `page` (from 1; beyond the last: the last)."""
+    """What the journal is asked for (agents/journal/store.py); empty or None: whatever. `by` is a
+    bare JID or its first part, `worker` an account, `lane_key` the partition's key. `rows` of the
+    page `page` (from 1; beyond the last: the last)."""
 
     page: int
     rows: int
@@ -54,7 +70,9 @@ def history(c: Context, args: Sequence[str]) -> Fetch:
     plain, by = keyed_of(ARGUMENTS, args)
     if len(plain) > 1 or (plain and "=" in plain[0]):
         known = ", ".join(f"{a.name}=" for a in ARGUMENTS if a.keyed)
-        raise OperatorError(f"{plain[-1][:40]!r} is neither a page nor a filter: those are {known}.")
+        raise OperatorError(
+            f"{plain[-1][:40]!r} is neither a page nor a filter: those are {known}."
+        )
     lane = lane_of(c.fleet, by["lane"]).n if "lane" in by else None
     worker = ""
     if "node" in by:
@@ -64,9 +82,15 @@ def history(c: Context, args: Sequence[str]) -> Fetch:
     if since[:1].isdigit() and since[-1:] in "smhd":
         since = f"-{since}"  # 1h is an hour ago
     what = Search(
-        page_of(plain), c.rows, by.get("kind", ""), by.get("by", ""), lane,
-        Partition(LANES, lane).key if lane is not None else "", worker, when_ms(since, c.now_ms) if since else None,
-    )  # fmt: skip
+        page_of(plain),
+        c.rows,
+        by.get("kind", ""),
+        by.get("by", ""),
+        lane,
+        Partition(LANES, lane).key if lane is not None else "",
+        worker,
+        when_ms(since, c.now_ms) if since else None,
+    )
     filters = [f"{name}={value}" for name, value in by.items()]
     return Fetch(what, lambda then, found: _shown(found, filters))
 
@@ -77,8 +101,15 @@ def _shown(found: object, filters: Sequence[str]) -> str:
     of = f" with {' '.join(filters)}" if filters else ""
     if not found.rows:
         return f"Nothing is noted{of}." if of else "Nothing has happened yet."
-    more = f" More: history {' '.join([str(found.page + 1), *filters])}" if found.page < found.pages else ""
+    more = (
+        f" More: history {' '.join([str(found.page + 1), *filters])}"
+        if found.page < found.pages
+        else ""
+    )
     day = "" if len({r.ms // 86_400_000 for r in found.rows}) == 1 else ", over several days"
-    lines = [f"{clock(r.ms)} {r.who.partition('@')[0] + ': ' if r.who else ''}{r.text}"[:WIDTH] for r in found.rows]
+    lines = [
+        f"{clock(r.ms)} {r.who.partition('@')[0] + ': ' if r.who else ''}{r.text}"[:WIDTH]
+        for r in found.rows
+    ]
     first = "The last" if found.page == 1 else f"Page {found.page} of {found.pages}"
     return f"{first} of {found.total:,} entries{of} (UTC{day}).{more}\n" + "\n".join(lines)

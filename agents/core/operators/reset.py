@@ -1,24 +1,26 @@
-"""The command `reset`: sets the committed offset of partitions that stand where their log has nothing to where they can go on; what it
-sets going is core/rewinds.py.
+"""The command `reset`: sets the committed offset of partitions that stand where their log has
+nothing to where they can go on; what it sets going is core/fleet/rewinds.py.
 
-Without `to` nothing is lost that is still there: a partition goes on at the first event that it may not have worked."""
+Without `to` nothing is lost that is still there: a partition goes on at the first event that it may
+not have worked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from agents.base.errors import OperatorError
 from agents.core.effects import Effect
-from agents.core.fleet import Fleet
-from agents.core.model import RAW, Kind, Partition, State
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.incidents import names
+from agents.core.fleet.placing_inputs import Target
+from agents.core.fleet.rewinds import LookOver, Standing
+from agents.core.fleet.topic_checks import misplaced
+from agents.core.model.placement import State
+from agents.core.model.times import when_ms
+from agents.core.model.topology import RAW, Partition, WorkerKind
 from agents.core.operators.arguments import Argument, Type, keyed_of, lane_of
 from agents.core.operators.command import Access, Command, Context, Dry, Fetch
-from agents.core.operators.news import names
-from agents.core.planning.inputs import Target
-from agents.core.rewinds import LookOver, Standing
-from agents.core.streams import misplaced
-from agents.core.times import when_ms
-from agents.errors import OperatorError
 
 ALL, BEGIN, END = "all", "begin", "end"
 GOES = "reset LANE ... | raw N ... | all [to=begin|end|OFFSET|TIME]"
@@ -27,8 +29,9 @@ SHOWN = 3  # partitions that a prediction names
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`lost`: offsets that are never worked; `again`: that may be worked once more, at most; `fresh`: of a log that was made
-    anew, and that are worked for the first time. Transaction markers are among them all."""
+    """`lost`: offsets that are never worked; `again`: that may be worked once more, at most;
+    `fresh`: of a log that was made anew, and that are worked for the first time. Transaction
+    markers are among them all."""
 
     partition: Partition
     committed: int | None
@@ -76,13 +79,15 @@ def _named(fleet: Fleet, words: Sequence[str]) -> Iterator[Partition]:
             p = Partition(RAW, int(word)) if _is_offset(word) else None
             if p is None or p not in fleet.partitions:
                 raise OperatorError(
-                    f"There is no raw partition {word[:40]!r}: they are 0 to {len(fleet.of(Kind.ROUTER)) - 1}."
+                    f"There is no raw partition {word[:40]!r}: they are 0 to "
+                    f"{len(fleet.of(WorkerKind.ROUTER)) - 1}."
                 )
             yield p
 
 
 def setting(p: Partition, at: Standing, known: int, to: str) -> Setting:
-    """Where `p` is set, and what follows. `known`: at least so far it was worked, by what was ever seen of it.
+    """Where `p` is set, and what follows. `known`: at least so far it was worked, by what was ever
+    seen of it.
 
     Raises OperatorError for a `to` that is not in its log."""
     was = known if at.committed is None else at.committed
@@ -94,7 +99,10 @@ def setting(p: Partition, at: Standing, known: int, to: str) -> Setting:
     elif _is_offset(to):
         target = int(to)
         if not at.begin <= target <= at.end:
-            raise OperatorError(f"Offset {target:,} is not in the log of {p.label}: it has {at.begin:,} to {at.end:,}.")
+            raise OperatorError(
+                f"Offset {target:,} is not in the log of {p.label}: it has {at.begin:,} to "
+                f"{at.end:,}."
+            )
     elif to:
         target = at.end if at.since is None else at.since
     else:
@@ -102,11 +110,13 @@ def setting(p: Partition, at: Standing, known: int, to: str) -> Setting:
     start = at.begin if anew else was
     upto = at.end if at.committed is None and not anew else start
     return Setting(
-        p, at.committed, target,
+        p,
+        at.committed,
+        target,
         lost=range(start, target) if target > start else range(0),
         again=0 if anew else max(0, upto - target),
         fresh=at.end - target if anew else 0,
-    )  # fmt: skip
+    )
 
 
 def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, every: bool) -> Dry:
@@ -120,19 +130,26 @@ def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, 
             settings.append(setting(p, at, written, to))
     if not settings:
         which = "Every partition" if every else _names(look.partitions).capitalize()
-        raise OperatorError(f"{which} can go on: nothing to reset. With to= named ones are set all the same.")
+        raise OperatorError(
+            f"{which} can go on: nothing to reset. With to= named ones are set all the same."
+        )
     busy = [s.partition for s in settings if not _can(c, s.partition)]
     settings = [s for s in settings if s.partition not in busy]
     if not settings:
-        raise OperatorError(f"{_names(busy).capitalize()} cannot be reset now, something is under way: try again.")
+        raise OperatorError(
+            f"{_names(busy).capitalize()} cannot be reset now, something is under way: try again."
+        )
     shown = [
-        f"{s.partition.label}: {'none' if s.committed is None else f'{s.committed:,}'} -> {s.target:,}; {s.said}"
+        f"{s.partition.label}: {'none' if s.committed is None else f'{s.committed:,}'} -> "
+        f"{s.target:,}; {s.said}"
         for s in settings[:SHOWN]
     ]
     if settings[SHOWN:]:
         shown.append(f"and {len(settings) - SHOWN} more")
     lost, again = sum(len(s.lost) for s in settings), sum(s.again for s in settings)
-    text = "\n".join([f"Reset {_names(s.partition for s in settings)}, offsets (markers among them):", *shown])
+    text = "\n".join(
+        [f"Reset {_names(s.partition for s in settings)}, offsets (markers among them):", *shown]
+    )
     if busy:
         text += f"\nNot {_names(busy)}, with which something is under way: ask again."
     if settings[1:]:
@@ -147,14 +164,22 @@ def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, 
             p, placed = s.partition, done.fleet.partitions[s.partition]
             done.rewinds.reset(p, s.target, s.committed, s.said, done.jid, incident)
             if placed.state is State.ASSIGNED:
-                back[p] = Target(placed.worker, f"reset, asked by {done.nick.partition('@')[0]}", done.jid)
+                back[p] = Target(
+                    placed.worker, f"reset, asked by {done.nick.partition('@')[0]}", done.jid
+                )
         yield from done.placing.begin(back, done.now_ms)
 
-    return Dry(title, text, act, lanes=tuple(s.partition.n for s in settings if s.partition.kind is Kind.NODE))
+    return Dry(
+        title,
+        text,
+        act,
+        lanes=tuple(s.partition.n for s in settings if s.partition.kind is WorkerKind.NODE),
+    )
 
 
 def _can(c: Context, p: Partition) -> bool:
-    """Nobody's already, being given back, or at an owner who can give it back; and nothing is under way with it."""
+    """Nobody's already, being given back, or at an owner who can give it back; and nothing is under
+    way with it."""
     if c.fleet.writing[p] or c.rewinds.under_way(p):
         return False
     return c.fleet.partitions[p].state is not State.ASSIGNED or c.placing.can_move(p)
@@ -162,13 +187,24 @@ def _can(c: Context, p: Partition) -> bool:
 
 def _names(some: Iterable[Partition]) -> str:
     parts = set(some)
-    return " and ".join(names(mine) for kind in Kind if (mine := [p for p in parts if p.kind is kind]))
+    return " and ".join(
+        names(mine) for kind in WorkerKind if (mine := [p for p in parts if p.kind is kind])
+    )
 
 
 ARGUMENTS = (
-    Argument("what", Type.WORD, "lanes by number, raw N for raw partitions, or all that stand still", many=True),
     Argument(
-        "to", Type.WORD, "begin, end, an offset, or a time; else where nothing is lost", optional=True, keyed=True
+        "what",
+        Type.WORD,
+        "lanes by number, raw N for raw partitions, or all that stand still",
+        many=True,
+    ),
+    Argument(
+        "to",
+        Type.WORD,
+        "begin, end, an offset, or a time; else where nothing is lost",
+        optional=True,
+        keyed=True,
     ),
 )
 RESET = Command(

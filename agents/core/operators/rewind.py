@@ -1,17 +1,17 @@
-"""The command `lane N rewind TIME|OFFSET`; what it sets going is core/rewinds.py."""
+"""The command `lane N rewind TIME|OFFSET`; what it sets going is core/fleet/rewinds.py."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from agents.base.errors import OperatorError
 from agents.core.effects import Effect
-from agents.core.model import short_name
+from agents.core.fleet.placing_inputs import Target
+from agents.core.fleet.rewinds import LookBack, Past
+from agents.core.model.times import utc, when_ms
+from agents.core.model.topology import short_name
 from agents.core.operators.arguments import lane_of
 from agents.core.operators.command import Context, Dry, Fetch
-from agents.core.planning.inputs import Target
-from agents.core.rewinds import LookBack, Past
-from agents.core.times import utc, when_ms
-from agents.errors import OperatorError
 
 REWIND = "rewind"
 
@@ -20,9 +20,13 @@ def rewind(c: Context, args: Sequence[str]) -> Fetch:
     """`args`: LANE rewind TO. Raises OperatorError."""
     p = lane_of(c.fleet, args[0])
     if args[1].lower() != REWIND:
-        raise OperatorError(f"{args[1][:40]!r} cannot be done to a lane: it goes lane N rewind TIME or OFFSET.")
+        raise OperatorError(
+            f"{args[1][:40]!r} cannot be done to a lane: it goes lane N rewind TIME or OFFSET."
+        )
     if len(args) < 3:
-        raise OperatorError("Rewind to when? -10m, 10:00 (today, UTC), 2026-07-01T10:00:00Z, or an offset.")
+        raise OperatorError(
+            "Rewind to when? -10m, 10:00 (today, UTC), 2026-07-01T10:00:00Z, or an offset."
+        )
     text = args[2].strip()
     if text.isascii() and text.isdigit() and len(text) < 19:
         look = LookBack(p, offset=int(text))
@@ -37,15 +41,20 @@ def _predict(c: Context, look: LookBack, found: object, text: str) -> Dry:
     p, target = look.partition, _target(look, found)
     if not c.placing.can_move(p):
         raise OperatorError(
-            f"Lane {p.n} cannot be rewound now: it is {c.fleet.partitions[p].state}. Wait until it is at work."
+            f"Lane {p.n} cannot be rewound now: it is {c.fleet.partitions[p].state}. Wait until it "
+            "is at work."
         )
     owner = short_name(c.fleet.partitions[p].worker)
-    again = f"{found.events:,}" if found.events is not None else f"up to {found.committed - target:,}"
+    again = (
+        f"{found.events:,}" if found.events is not None else f"up to {found.committed - target:,}"
+    )
     since = f", appended {utc(look.since_ms)} or later" if look.since_ms is not None else ""
     said = (
         f"Rewind lane {p.n} from offset {found.committed:,} to {target:,}{since}.\n"
-        f"{again} events will be processed again; events.clean will have them twice (dead letters too), each with the same "
-        f"geolane-src.\n{owner} gives the lane back, it is set back, and given out again: it stands still for a moment."
+        f"{again} events will be processed again; events.clean will have them twice (dead letters "
+        "too), each with the same "
+        f"geolane-src.\n{owner} gives the lane back, it is set back, and given out again: it "
+        "stands still for a moment."
     )
 
     def act(done: Context) -> Iterator[Effect]:
@@ -55,7 +64,9 @@ def _predict(c: Context, look: LookBack, found: object, text: str) -> Dry:
         incident = done.news.asked(title, [p], done.nick, done.now)
         done.rewinds.begin(p, target, again, done.jid, incident)
         who = done.nick.partition("@")[0]
-        back = Target(done.fleet.partitions[p].worker, f"rewind to {target}, asked by {who}", done.jid)
+        back = Target(
+            done.fleet.partitions[p].worker, f"rewind to {target}, asked by {who}", done.jid
+        )
         yield from done.placing.begin({p: back}, done.now_ms)
 
     return Dry(f"lane {p.n} {REWIND} {text}", said, act, lanes=(p.n,))
@@ -68,15 +79,26 @@ def _target(look: LookBack, found: Past) -> int:
             f"If it had one: reset {look.partition.n}."
         )
     if found.target is None:
-        raise OperatorError(f"Nothing was appended to lane {look.partition.n} since then: there is nothing to rewind.")
+        raise OperatorError(
+            f"Nothing was appended to lane {look.partition.n} since then: there is nothing to "
+            "rewind."
+        )
     has = f"the broker has {found.begin:,} to {found.end:,}, and {found.committed:,} is committed"
     if look.offset is not None and not found.begin <= look.offset <= found.end:
         raise OperatorError(
             f"Offset {look.offset:,} is not there: {has}."
-            + ("" if found.begin <= found.committed <= found.end else f" reset {look.partition.n} mends that.")
+            + (
+                ""
+                if found.begin <= found.committed <= found.end
+                else f" reset {look.partition.n} mends that."
+            )
         )
     if found.target > found.committed:
-        raise OperatorError(f"Offset {found.target:,} is ahead: the events before it would be lost ({has}).")
+        raise OperatorError(
+            f"Offset {found.target:,} is ahead: the events before it would be lost ({has})."
+        )
     if found.target == found.committed:
-        raise OperatorError(f"Lane {look.partition.n} is at {found.committed:,}: nothing to process again ({has}).")
+        raise OperatorError(
+            f"Lane {look.partition.n} is at {found.committed:,}: nothing to process again ({has})."
+        )
     return found.target

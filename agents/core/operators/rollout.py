@@ -4,32 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from agents.base.errors import OperatorError
 from agents.core.effects import Effect
-from agents.core.model import Kind, short_name
+from agents.core.fleet.rollout import BACK_S, versions
+from agents.core.model.topology import WorkerKind, short_name
 from agents.core.operators.arguments import Argument, Type, node_of
 from agents.core.operators.command import Access, Command, Context, Dry, Result
-from agents.core.rollout import BACK_S, versions
-from agents.errors import OperatorError
 
 
 def _rollout(c: Context, args: Sequence[str]) -> Result:
     if list(args) == ["stop"]:
         if not c.rollout.running:
             raise OperatorError("No rollout is under way.")
-        return Dry("rollout stop", "Stop the rollout: whoever was told to restart still does.", _stopped)
+        return Dry(
+            "rollout stop", "Stop the rollout: whoever was told to restart still does.", _stopped
+        )
     if c.rollout.running:
         raise OperatorError(
-            f"A rollout is under way: {c.rollout.done} done, {len(c.rollout.queue)} to go. rollout stop ends it."
+            f"A rollout is under way: {c.rollout.done} done, {len(c.rollout.queue)} to go. rollout "
+            "stop ends it."
         )
-    nodes = [node_of(c.fleet, name) for name in args] or [v for v in c.fleet.views.values() if v.spec.kind is Kind.NODE]
+    nodes = [node_of(c.fleet, name) for name in args] or [
+        v for v in c.fleet.views.values() if v.spec.kind is WorkerKind.NODE
+    ]
     here = sorted(v.spec.worker for v in nodes if v.present)
     if not here:
         raise OperatorError("None of them is here: they start with the new code by themselves.")
     lanes = sum(len(c.fleet.owned_by(w)) for w in here)
     some = ", ".join(short_name(w) for w in here[:6]) + (" ..." if len(here) > 6 else "")
     text = (
-        f"Restart {len(here)} nodes one after the other: {some}\nEach hands its lanes over first: {lanes} lanes move, and "
-        f"come back by and by. It stops at the first that is not back in {BACK_S:.0f} s or whose lanes stop.\n{versions(c.fleet)}"
+        f"Restart {len(here)} nodes one after the other: {some}\nEach hands its lanes over first: "
+        f"{lanes} lanes move, and "
+        f"come back by and by. It stops at the first that is not back in {BACK_S:.0f} s or whose "
+        f"lanes stop.\n{versions(c.fleet)}"
     )
 
     def act(done: Context) -> Iterator[Effect]:
@@ -38,7 +45,9 @@ def _rollout(c: Context, args: Sequence[str]) -> Result:
         done.news.line(f"{done.nick}: rollout of {len(here)} nodes begins.")
         yield from done.rollout.begin(here, done.nick, done.jid, done.now_ms)
 
-    return Dry(f"rollout {' '.join(args)}".strip(), text, act, rests=lambda then: then.rollout.running)
+    return Dry(
+        f"rollout {' '.join(args)}".strip(), text, act, rests=lambda then: then.rollout.running
+    )
 
 
 def _stopped(c: Context) -> Iterator[Effect]:
@@ -48,7 +57,15 @@ def _stopped(c: Context) -> Iterator[Effect]:
 ROLLOUTS = (
     Command(
         "rollout",
-        (Argument("nodes", Type.WORD, "NODE ..., all where none is named; stop ends it", optional=True, many=True),),
+        (
+            Argument(
+                "nodes",
+                Type.WORD,
+                "NODE ..., all where none is named; stop ends it",
+                optional=True,
+                many=True,
+            ),
+        ),
         Access.ACT,
         "restart nodes one by one, for new pipeline code",
         _rollout,

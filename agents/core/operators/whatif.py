@@ -1,5 +1,5 @@
-"""`whatif`: the plan as it would be after a change, in at most 8 lines of a phone. It plans and touches nothing. Budget and
-ramp are waived, so it says where the fleet would end, not how fast."""
+"""`whatif`: the plan as it would be after a change, in at most 8 lines of a phone. It plans and
+touches nothing. Budget and ramp are waived, so it says where the fleet would end, not how fast."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.core.fleet import Fleet
-from agents.core.model import LANES, Kind, Partition, short_name
-from agents.core.nearest import hint
+from agents.base.errors import OperatorError
+from agents.base.suggest import hint
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.incidents import names
+from agents.core.fleet.placing import Placing
+from agents.core.fleet.placing_inputs import FleetChange
+from agents.core.model.plan import Scored
+from agents.core.model.topology import LANES, Partition, WorkerKind, short_name
 from agents.core.operators.arguments import lane_of
-from agents.core.operators.news import names
-from agents.core.planning.explain import seats, use_eps
-from agents.core.planning.inputs import Change
-from agents.core.planning.placing import Placing
-from agents.core.planning.plan import Scored
-from agents.errors import OperatorError
+from agents.core.operators.explain import seats, use_eps
 from kernels.tables import Floats, Ints
 
 USAGE = "whatif drain NODE | lose REGION | add SITE CAPACITY | rate LANE xF"
@@ -28,9 +28,10 @@ NAMES = 4
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, as the planner takes it and in words. `eager`: whether other lanes may go at once too."""
+    """What is asked, as the planner takes it and in words. `eager`: whether other lanes may go at
+    once too."""
 
-    change: Change
+    change: FleetChange
     words: str
     eager: bool
 
@@ -38,8 +39,10 @@ class Question:
 def whatif(placing: Placing, now: float, now_ms: int, args: Sequence[str]) -> str:
     """The answer. Raises OperatorError for what names nothing or is no number."""
     q = ask(placing.fleet, args)
-    any_lane = placing.fleet.of(Kind.NODE)[0].n
-    same = Change(rate={any_lane: 1.0})  # a change that changes nothing: planned just as freely
+    any_lane = placing.fleet.of(WorkerKind.NODE)[0].n
+    same = FleetChange(
+        rate={any_lane: 1.0}
+    )  # a change that changes nothing: planned just as freely
     base = placing.what_if(now, now_ms, same, eager=q.eager)
     then = placing.what_if(now, now_ms, q.change, eager=q.eager)
     return "\n".join([f"What if {q.words} (nothing is touched):", *tell(base, then)])
@@ -64,13 +67,15 @@ def ask(fleet: Fleet, args: Sequence[str]) -> Question:
 
 
 def _drain(fleet: Fleet, text: str) -> Question:
-    by_name = {w.name: w.worker for w in fleet.inventory.of(Kind.NODE)}
+    by_name = {w.name: w.worker for w in fleet.inventory.of(WorkerKind.NODE)}
     worker = by_name.get(text.lower(), text.lower())
     if worker not in by_name.values():
         raise OperatorError(f"No node is called {text[:40]!r}. {hint(text, by_name)}")
     if fleet.drained(worker):
         raise OperatorError(f"{short_name(worker)} is drained already.")
-    return Question(Change(empty=frozenset({worker})), f"{short_name(worker)} were drained", eager=False)
+    return Question(
+        FleetChange(empty=frozenset({worker})), f"{short_name(worker)} were drained", eager=False
+    )
 
 
 def _lose(fleet: Fleet, text: str) -> Question:
@@ -81,12 +86,16 @@ def _lose(fleet: Fleet, text: str) -> Question:
     }
     wanted = {_plain(name): name for name in known}.get(_plain(text))
     if wanted is None:
-        raise OperatorError(f"No region or site is called {text[:40]!r}. {hint(text, {s.region for s in sites})}")
-    lost = frozenset(w.worker for w in fleet.inventory.of(Kind.NODE) if w.site in known[wanted])
+        raise OperatorError(
+            f"No region or site is called {text[:40]!r}. {hint(text, {s.region for s in sites})}"
+        )
+    lost = frozenset(
+        w.worker for w in fleet.inventory.of(WorkerKind.NODE) if w.site in known[wanted]
+    )
     if not lost:
         raise OperatorError(f"There is no node in {wanted}: nothing would be lost.")
     count = "its node" if len(lost) == 1 else f"its {len(lost)} nodes"
-    return Question(Change(lost=lost), f"{wanted} were lost, with {count}", eager=True)
+    return Question(FleetChange(lost=lost), f"{wanted} were lost, with {count}", eager=True)
 
 
 def _plain(text: str) -> str:
@@ -101,7 +110,9 @@ def _add(fleet: Fleet, site: str, capacity: str) -> Question:
     if not 0 < eps <= MOST_EPS:
         raise OperatorError(f"{capacity[:40]!r} is no capacity: give events/s, such as 2000.")
     return Question(
-        Change(added=((site.lower(), eps),)), f"{site.lower()} had another node of {eps:,.0f} events/s", eager=True
+        FleetChange(added=((site.lower(), eps),)),
+        f"{site.lower()} had another node of {eps:,.0f} events/s",
+        eager=True,
     )
 
 
@@ -109,8 +120,12 @@ def _rate(fleet: Fleet, lane: str, factor: str) -> Question:
     n = lane_of(fleet, lane).n
     times = _number(factor.lower().removeprefix("x"))
     if not 0 <= times <= MOST_TIMES:
-        raise OperatorError(f"{factor[:40]!r} is no factor: x2 doubles what arrives, x0.5 halves it.")
-    return Question(Change(rate={n: times}), f"lane {n} had {times:g} times its rate", eager=True)
+        raise OperatorError(
+            f"{factor[:40]!r} is no factor: x2 doubles what arrives, x0.5 halves it."
+        )
+    return Question(
+        FleetChange(rate={n: times}), f"lane {n} had {times:g} times its rate", eager=True
+    )
 
 
 def _number(text: str) -> float:
@@ -159,7 +174,10 @@ def _gains(then: Scored, there: Ints, moved: Ints) -> str:
     np.add.at(gained, there[moved], np.array(then.plan.load_eps)[moved])
     n = int(gained.argmax())
     lanes = int((there[moved] == n).sum())
-    return f"Most goes to {_node(then, n)}: {lanes} lane{'s' if lanes > 1 else ''}, {gained[n]:,.0f} events/s."
+    return (
+        f"Most goes to {_node(then, n)}: {lanes} lane{'s' if lanes > 1 else ''}, "
+        f"{gained[n]:,.0f} events/s."
+    )
 
 
 def _busiest(scored: Scored, sits: Ints) -> str:
@@ -176,7 +194,7 @@ def _busiest(scored: Scored, sits: Ints) -> str:
 
 
 def _node(scored: Scored, n: int) -> str:
-    known = scored.workers[n].startswith(f"{Kind.NODE.value}-")
+    known = scored.workers[n].startswith(f"{WorkerKind.NODE.value}-")
     return short_name(scored.workers[n]) if known else "the new node"
 
 

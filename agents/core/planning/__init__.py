@@ -1,1 +1,4 @@
-"""Where lanes go: `placing` asks, `planner` places, `calm` restrains, `fit` keeps to capacity, `explain` says why in ms."""
+"""Where lanes go: `placing` asks, `planner` places, `calm` restrains, `fit` keeps to capacity,
+`explain` says why in ms."""
+
+from __future__ import annotations

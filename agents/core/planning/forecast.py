@@ -1,14 +1,16 @@
-"""What will arrive for each lane a little later: where the day is known, its shape times how today compares with it; where
-it is not yet, the level and its damped trend.
+"""What will arrive for each lane a little later: where the day is known, its shape times how today
+compares with it; where it is not yet, the level and its damped trend.
 
-Pure NumPy over all lanes at once, time passed in. Every time constant is a share of the day, so that a replay in which a
-day takes a minute is forecast as a real one is. Measured in docs/forecast.md."""
+Pure NumPy over all lanes at once, time passed in. Every time constant is a share of the day, so
+that a replay in which a day takes a minute is forecast as a real one is. Measured in
+docs/forecast.md."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -16,7 +18,9 @@ import numpy as np
 
 from kernels.tables import Bools, Floats, Ints
 
-LEVEL_DAYS: Final = 1 / 24  # memory of the level; of what it is held against for a trend, and of the noise: three times
+LEVEL_DAYS: Final = (
+    1 / 24
+)  # memory of the level; of what it is held against for a trend, and of the noise: three times
 TODAY_DAYS: Final = 1 / 12  # memory of how today compares with other days
 TODAY_DOUBT_DAYS: Final = 1 / 144  # for so long nothing special is believed of today
 FADE_DAYS: Final = 1 / 9  # what is special about today fades out over this
@@ -29,7 +33,9 @@ FLEET_BUCKETS: Final = 96
 FLEET_DOUBT: Final = 1.0  # lanes x days after which the fleet's shape counts half
 FLEET_WORTH: Final = 0.7  # what it is worth at most, of a shape of one's own
 SHARE_DOUBT_DAYS: Final = 1 / 24  # for so long a lane counts as an average one
-MOST_TIMES: Final = 4.0  # today may be so many times any day; what is beyond is added, not multiplied
+MOST_TIMES: Final = (
+    4.0  # today may be so many times any day; what is beyond is added, not multiplied
+)
 SPIKE_SD: Final = 6.0  # what is further out is believed the second time
 MOST_EPS: Final = 1e12
 TINY: Final = 1e-9
@@ -37,7 +43,8 @@ VERSION: Final = 1
 
 
 class _Mean:
-    """A mean per lane in which what is `memory_s` old counts for 1/e: `num` over `den`, each float64[L]."""
+    """A mean per lane in which what is `memory_s` old counts for 1/e: `num` over `den`, each
+    float64[L]."""
 
     def __init__(self, lanes: int, memory_s: float) -> None:
         self.num: Floats = np.zeros(lanes)
@@ -56,14 +63,17 @@ class _Mean:
 
 
 class Forecast:
-    """Forecasts for L lanes, learned online: `observe`, then `ahead`, again and again. Equal calls, equal answers.
+    """Forecasts for L lanes, learned online: `observe`, then `ahead`, again and again. Equal calls,
+    equal answers.
 
-    `day_s`: how long a day is on the clock that is passed in, s. `buckets`: parts of the day that are learned apart;
-    none should be shorter than the time between two observations. `lon`: the lanes' degrees of longitude, float64[L]:
-    with it a lane whose day is not known yet goes by the fleet's day, shifted with the sun. Raises ValueError for what
-    is out of range."""
+    `day_s`: how long a day is on the clock that is passed in, s. `buckets`: parts of the day that
+    are learned apart; none should be shorter than the time between two observations. `lon`: the
+    lanes' degrees of longitude, float64[L]: with it a lane whose day is not known yet goes by the
+    fleet's day, shifted with the sun. Raises ValueError for what is out of range."""
 
-    def __init__(self, lanes: int, *, day_s: float = 86400.0, buckets: int = 288, lon: Floats | None = None) -> None:
+    def __init__(
+        self, lanes: int, *, day_s: float = 86400.0, buckets: int = 288, lon: Floats | None = None
+    ) -> None:
         if lanes < 0 or buckets < 1 or not (math.isfinite(day_s) and day_s > 0):
             raise ValueError(f"forecast: {lanes} lanes, {buckets} buckets, a day of {day_s} s")
         if lon is not None and (lon.shape != (lanes,) or not np.isfinite(lon).all()):
@@ -73,7 +83,8 @@ class Forecast:
         self._sun: Floats | None = None if lon is None else lon / 360.0
         self._at_s = math.nan
         self._every_s = self._bucket_s
-        # Forgetting in the shapes: what is new counts for more, by this factor, instead of all that is old for less.
+        # Forgetting in the shapes: what is new counts for more, by this factor, instead of all that
+        # is old for less.
         self._weight = 1.0
         # The day's shape, per lane and bucket: events that came, seconds that were watched.
         self._came: Floats = np.zeros((lanes, buckets))
@@ -82,8 +93,12 @@ class Forecast:
         self._fleet_came: Floats = np.zeros(FLEET_BUCKETS)
         self._fleet_watched_s: Floats = np.zeros(FLEET_BUCKETS)
         self._ever = _Mean(lanes, SHAPE_DAYS * self.day_s)  # the mean rate
-        self._share = _Mean(lanes, SHAPE_DAYS * self.day_s)  # how a lane compares with the fleet's day
-        self._today = _Mean(lanes, TODAY_DAYS * self.day_s)  # how today compares with the lane's own
+        self._share = _Mean(
+            lanes, SHAPE_DAYS * self.day_s
+        )  # how a lane compares with the fleet's day
+        self._today = _Mean(
+            lanes, TODAY_DAYS * self.day_s
+        )  # how today compares with the lane's own
         self._level = _Mean(lanes, LEVEL_DAYS * self.day_s)
         self._usually = _Mean(lanes, LEVEL_DAYS * self.day_s)  # what the level would be on any day
         self._slow = _Mean(lanes, 3 * LEVEL_DAYS * self.day_s)
@@ -91,9 +106,10 @@ class Forecast:
         self._before: Floats = np.zeros(lanes)
 
     def observe(self, at_s: float, rate_eps: Floats) -> None:
-        """What arrived for each lane since the last time, events/s, float64[L]; NaN (or anything that is no finite
-        number from 0) for unknown. `at_s`: a clock that goes with the day (seconds since the epoch); where it steps back
-        the day goes on from there; the same time again is passed over.
+        """What arrived for each lane since the last time, events/s, float64[L]; NaN (or anything
+        that is no finite number from 0) for unknown. `at_s`: a clock that goes with the day
+        (seconds since the epoch); where it steps back the day goes on from there; the same time
+        again is passed over.
 
         Raises ValueError for rates of another length or a time that is not finite."""
         if rate_eps.shape != (self.lanes,) or not math.isfinite(at_s):
@@ -117,13 +133,16 @@ class Forecast:
         self._slow.add(gone_s, came, watched)
 
     def ahead(self, at_s: float, horizon_s: float) -> Floats:
-        """Events/s that will arrive for each lane `horizon_s` after `at_s`, float64[L]: finite, from 0; NaN for a lane
-        of which nothing was told yet. Raises ValueError unless both are finite and the horizon is from 0."""
+        """Events/s that will arrive for each lane `horizon_s` after `at_s`, float64[L]: finite,
+        from 0; NaN for a lane of which nothing was told yet. Raises ValueError unless both are
+        finite and the horizon is from 0."""
         if not (math.isfinite(at_s) and math.isfinite(horizon_s) and horizon_s >= 0):
             raise ValueError(f"forecast: {horizon_s} s ahead of {at_s}")
         fade = math.exp(-horizon_s / (FADE_DAYS * self.day_s))
         doubt: Floats = np.maximum(self._ever.value(), TINY) * (TODAY_DOUBT_DAYS * self.day_s)
-        times: Floats = np.minimum((self._today.num + doubt) / (self._today.den + doubt), MOST_TIMES)
+        times: Floats = np.minimum(
+            (self._today.num + doubt) / (self._today.den + doubt), MOST_TIMES
+        )
         beyond: Floats = np.maximum(0.0, self._level.value() - MOST_TIMES * self._usually.value())
         shaped: Floats = self._usual(at_s + horizon_s) * (1 + (times - 1) * fade) + beyond * fade
         start, slope = self._trend()
@@ -136,8 +155,8 @@ class Forecast:
     # ---- the parts ----
 
     def _passed(self, at_s: float) -> tuple[float, float]:
-        """Seconds since the last observation (to forget by), and those that this one tells of: after a gap no more than
-        usual."""
+        """Seconds since the last observation (to forget by), and those that this one tells of:
+        after a gap no more than usual."""
         gone_s = at_s - self._at_s
         self._at_s = at_s
         if not gone_s > 0:  # the first, or a clock that stepped back
@@ -147,8 +166,11 @@ class Forecast:
         return min(gone_s, 10 * SHAPE_DAYS * self.day_s), seen_s
 
     def _without_spike(self, rate: Floats, known: Bools, usual: Floats) -> Floats:
-        """The rates, but one far above what was to be expected counts only as far as the one before it went."""
-        expected: Floats = np.maximum(self._level.value(), usual) + SPIKE_SD * np.sqrt(self._noise.value())
+        """The rates, but one far above what was to be expected counts only as far as the one before
+        it went."""
+        expected: Floats = np.maximum(self._level.value(), usual) + SPIKE_SD * np.sqrt(
+            self._noise.value()
+        )
         limit: Floats = np.maximum(expected, self._before)
         settled = self._noise.den > 6 * self._every_s
         self._before = np.where(known, rate, self._before)
@@ -170,11 +192,16 @@ class Forecast:
             self._share.add(gone_s, came, self._fleet_day(middle_s, self._sun) * watched)
 
     def _usual(self, at_s: float) -> Floats:
-        """Events/s on any day at that time: as far as it was watched the lane's own, else its part of the fleet's, else
-        its mean."""
+        """Events/s on any day at that time: as far as it was watched the lane's own, else its part
+        of the fleet's, else its mean."""
         prior = self._ever.value()
         if self._sun is not None:
-            doubt_s = SHARE_DOUBT_DAYS * self.day_s * self._fleet_came.sum() / max(self._fleet_watched_s.sum(), TINY)
+            doubt_s = (
+                SHARE_DOUBT_DAYS
+                * self.day_s
+                * self._fleet_came.sum()
+                / max(self._fleet_watched_s.sum(), TINY)
+            )
             share = (self._share.num + doubt_s) / np.maximum(self._share.den + doubt_s, TINY)
             prior = share * self._fleet_day(at_s, self._sun)
         came, watched_s = self._around(self._came, at_s), self._around(self._watched_s, at_s)
@@ -187,7 +214,9 @@ class Forecast:
         watched_s = self._around(self._watched_s, at_s)
         sure: Floats = watched_s / (watched_s + DOUBT_DAYS * self._bucket_s)
         if self._sun is not None:
-            watched_s = self._fleet_watched_s[self._solar(at_s, self._sun).astype(np.int32) % FLEET_BUCKETS]
+            watched_s = self._fleet_watched_s[
+                self._solar(at_s, self._sun).astype(np.int32) % FLEET_BUCKETS
+            ]
             fleet = FLEET_WORTH * watched_s / (watched_s + self._fleet_doubt_s())
             sure = np.maximum(sure, fleet)
         return sure
@@ -211,18 +240,21 @@ class Forecast:
         return FLEET_DOUBT * self._weight * self.day_s / FLEET_BUCKETS
 
     def _fleet_day(self, at_s: float, sun: Floats) -> Floats:
-        """Events/s of an average lane on any day, when the sun stands over it as it does over each lane now."""
+        """Events/s of an average lane on any day, when the sun stands over it as it does over each
+        lane now."""
         doubt_s = self._fleet_doubt_s()
         mean = self._fleet_came.sum() / max(self._fleet_watched_s.sum(), TINY)
         day: Floats = (self._fleet_came + doubt_s * mean) / (self._fleet_watched_s + doubt_s)
         at = self._solar(at_s, sun) - 0.5  # between the middles of two buckets
         low = np.floor(at).astype(np.int32)
-        out: Floats = day[low % FLEET_BUCKETS] * (low + 1 - at) + day[(low + 1) % FLEET_BUCKETS] * (at - low)
+        out: Floats = day[low % FLEET_BUCKETS] * (low + 1 - at) + day[(low + 1) % FLEET_BUCKETS] * (
+            at - low
+        )
         return out
 
     def _trend(self) -> tuple[Floats, Floats]:
-        """Where the rate is and by how much it grows in a second: as far as two means of different memory differ by more
-        than noise would make them."""
+        """Where the rate is and by how much it grows in a second: as far as two means of different
+        memory differ by more than noise would make them."""
         level, slow = self._level.value(), self._slow.value()
         apart: Floats = level - slow
         noise = TREND_DOUBT * self._noise.value() * self._every_s / (6 * self._level.memory_s)
@@ -232,17 +264,25 @@ class Forecast:
     # ---- across a restart ----
 
     def state(self) -> dict[str, Any]:
-        """All that was learned, in plain JSON values: about 3 kB a lane at 288 buckets (float32, base64)."""
+        """All that was learned, in plain JSON values: about 3 kB a lane at 288 buckets (float32,
+        base64)."""
         return {
-            "version": VERSION, "lanes": self.lanes, "day_s": self.day_s, "buckets": self.buckets,
-            "at_s": None if math.isnan(self._at_s) else self._at_s, "every_s": self._every_s, "weight": self._weight,
+            "version": VERSION,
+            "lanes": self.lanes,
+            "day_s": self.day_s,
+            "buckets": self.buckets,
+            "at_s": None if math.isnan(self._at_s) else self._at_s,
+            "every_s": self._every_s,
+            "weight": self._weight,
         } | {
-            name: base64.b64encode(array.astype("<f4").tobytes()).decode("ascii") for name, array in self._arrays()
-        }  # fmt: skip
+            name: base64.b64encode(array.astype("<f4").tobytes()).decode("ascii")
+            for name, array in self._arrays()
+        }
 
     def restore(self, state: Mapping[str, Any], most_eps: float = MOST_EPS) -> int:
-        """Go on from there. Lanes whose past has more than `most_eps` events/s in it have none: what was told was not so. How
-        many these are is returned. Raises ValueError, and changes nothing, if it is not the state of a forecast like this one."""
+        """Go on from there. Lanes whose past has more than `most_eps` events/s in it have none:
+        what was told was not so. How many these are is returned. Raises ValueError, and changes
+        nothing, if it is not the state of a forecast like this one."""
         for name, own in (
             ("version", VERSION),
             ("lanes", self.lanes),
@@ -256,26 +296,34 @@ class Forecast:
             at_s = math.nan if state["at_s"] is None else float(state["at_s"])
             every_s, weight = float(state["every_s"]), float(state["weight"])
             for name, array in self._arrays():
-                values = np.frombuffer(base64.b64decode(state[name], validate=True), dtype="<f4").astype(np.float64)
+                values = np.frombuffer(
+                    base64.b64decode(state[name], validate=True), dtype="<f4"
+                ).astype(np.float64)
                 read[name] = values.reshape(array.shape)
         except (KeyError, TypeError, ValueError, OverflowError, binascii.Error) as e:
             raise ValueError(f"forecast: this is no state of one: {e}") from e
         sound = all(np.isfinite(values).all() and (values >= 0).all() for values in read.values())
         if not sound or not (0 < every_s < math.inf and 1 <= weight < math.inf):
-            raise ValueError("forecast: this is no state of one: not all of it is finite and from 0")
+            raise ValueError(
+                "forecast: this is no state of one: not all of it is finite and from 0"
+            )
         poisoned = self._impossible(read, most_eps)
         for name, array in self._arrays():
             if name.startswith(("fleet_", "share_", "usually_", "today_")):  # made of all lanes
                 array[...] = 0.0 if poisoned.any() else read[name]
             else:
-                array[...] = np.where(poisoned[:, None] if array.ndim == 2 else poisoned, 0.0, read[name])
+                array[...] = np.where(
+                    poisoned[:, None] if array.ndim == 2 else poisoned, 0.0, read[name]
+                )
         self._at_s, self._every_s, self._weight = at_s, every_s, weight
         return int(poisoned.sum())
 
     def _impossible(self, read: Mapping[str, Floats], most_eps: float) -> Bools:
         """Whose past has a rate above that, bool[L]."""
         most = most_eps * 1.01  # what is kept is rounded
-        out: Bools = (read["came"] > most * read["watched_s"] + TINY).any(axis=1) | (read["before"] > most)
+        out: Bools = (read["came"] > most * read["watched_s"] + TINY).any(axis=1) | (
+            read["before"] > most
+        )
         for name in ("ever", "level", "slow"):
             out |= read[f"{name}_num"] > most * read[f"{name}_den"] + TINY
         return out
@@ -286,3 +334,55 @@ class Forecast:
         for name in ("ever", "share", "today", "level", "usually", "slow", "noise"):
             mean: _Mean = getattr(self, f"_{name}")
             yield from ((f"{name}_num", mean.num), (f"{name}_den", mean.den))
+
+
+# ---- The forecast at work: it is told what arrives, asked what will, and held to it: each
+# forecast is compared with what came, beside the last value that was known when it was made.
+
+WAITING = 4_000  # forecasts that wait for what comes
+MEMORY = 0.999  # what each comparison leaves of those before it
+
+
+class Foresight:
+    """`horizon_s`: how far ahead it looks, on the clock of `at_s`. Rates are events/s per lane,
+    float64[L]."""
+
+    def __init__(self, forecast: Forecast, horizon_s: float) -> None:
+        self.forecast, self.horizon_s = forecast, horizon_s
+        self._made: deque[tuple[float, Floats, Floats]] = deque(maxlen=WAITING)
+        self._off = self._off_last = self._came = 0.0
+
+    def observe(self, at_s: float, rate_eps: Floats) -> None:
+        """What arrives now, NaN for unknown."""
+        self.forecast.observe(at_s, rate_eps)
+        if self._made and at_s < self._made[-1][0] - self.horizon_s:  # the clock stepped back
+            self._made.clear()
+        while self._made and self._made[0][0] <= at_s:
+            due_s, ahead, last = self._made.popleft()
+            if at_s - due_s <= self.horizon_s:
+                self._compare(ahead, last, rate_eps)
+        if self.horizon_s > 0:
+            self._made.append((at_s + self.horizon_s, self.ahead(at_s), rate_eps))
+
+    def look(self, horizon_s: float) -> None:
+        """From now on so far ahead; what was foretold for another distance is not held against
+        it."""
+        if horizon_s != self.horizon_s:
+            self.horizon_s = horizon_s
+            self._made.clear()
+
+    def ahead(self, at_s: float) -> Floats:
+        """What will arrive `horizon_s` after `at_s`; NaN for a lane of which nothing was told
+        yet."""
+        return self.forecast.ahead(at_s, self.horizon_s)
+
+    def error(self) -> tuple[float, float] | None:
+        """How far the forecasts were off, and how far the last value would have been: shares of the
+        rate that came, summed over the lanes. None until one came due."""
+        return (self._off / self._came, self._off_last / self._came) if self._came > 0 else None
+
+    def _compare(self, ahead: Floats, last: Floats, came: Floats) -> None:
+        known = np.isfinite(ahead) & np.isfinite(last) & np.isfinite(came)
+        self._off = self._off * MEMORY + float(np.abs(ahead - came)[known].sum())
+        self._off_last = self._off_last * MEMORY + float(np.abs(last - came)[known].sum())
+        self._came = self._came * MEMORY + float(came[known].sum())

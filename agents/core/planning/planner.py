@@ -1,8 +1,10 @@
-"""A moment in, a plan out, pure and deterministic: the same inputs give the same plan, byte for byte (core/replay).
+"""A moment in, a plan out, pure and deterministic: the same inputs give the same plan, byte for
+byte (core/replay).
 
-The objective is kernels.Problem's cost times the load, summed over the lanes; the constraint is limits.py; where lanes are best
-numerics.solve finds, and says how far from the optimum that is at most; calm.py lets only some of it happen now. Orphans are an
-emergency: they are placed at once, and nobody else is touched."""
+The objective is kernels.Problem's cost times the load, summed over the lanes; the constraint is
+limits.py; where lanes are best numerics.solve finds, and says how far from the optimum that is at
+most; calm.py lets only some of it happen now. Orphans are an emergency: they are placed at once,
+and nobody else is touched."""
 
 from __future__ import annotations
 
@@ -11,10 +13,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from agents.core.model import LANES, Partition
-from agents.core.planning import calm
-from agents.core.planning.board import NOBODY, Board
-from agents.core.planning.plan import Assignment, Frame, Moment, Optimum, Plan, Scored
+from agents.core.model.plan import Assignment, Moment, Optimum, Plan, PlanningFrame, Scored
+from agents.core.model.topology import LANES, Partition
+from agents.core.planning import damping
+from agents.core.planning.scoreboard import NOBODY, Scoreboard
 from kernels.tables import Bools, Floats, Ints, Numerics, Solution
 
 MOVED, ORPHANED = "move", "orphan"
@@ -23,24 +25,33 @@ Clock = Callable[[], float]
 """Seconds that pass while something is computed: to say how long it took, never to decide."""
 
 
-def plan(frame: Frame, moment: Moment, numerics: Numerics) -> Plan:
-    """What to do now; row i of `moment.nodes` is `frame.nodes[i]`, and a lane's id is its place in the frame.
+def plan(frame: PlanningFrame, moment: Moment, numerics: Numerics) -> Plan:
+    """What to do now; row i of `moment.nodes` is `frame.nodes[i]`, and a lane's id is its place in
+    the frame.
 
     Raises ValueError for a rate, capacity or place that is no finite number within its range."""
     return score(frame, moment, numerics).plan
 
 
-def score(frame: Frame, moment: Moment, numerics: Numerics, clock: Clock = lambda: 0.0) -> Scored:
-    """`plan`, with all that it takes to explain it. Changes nothing, so that it may run in a thread of its own."""
+def score(
+    frame: PlanningFrame, moment: Moment, numerics: Numerics, clock: Clock = lambda: 0.0
+) -> Scored:
+    """`plan`, with all that it takes to explain it. Changes nothing, so that it may run in a thread
+    of its own."""
     began = clock()
     check(frame, moment)
-    board = Board(frame, moment, numerics)
+    board = Scoreboard(frame, moment, numerics)
     found = decide(board)
-    partitions, workers = [Partition(LANES, lane.id) for lane in moment.lanes], [n.id for n in moment.nodes]
-    return Scored(partitions, workers, frame, moment, board.problem, found, (clock() - began) * 1000)
+    partitions, workers = (
+        [Partition(LANES, lane.id) for lane in moment.lanes],
+        [n.id for n in moment.nodes],
+    )
+    return Scored(
+        partitions, workers, frame, moment, board.problem, found, (clock() - began) * 1000
+    )
 
 
-def decide(board: Board) -> Plan:
+def decide(board: Scoreboard) -> Plan:
     """`plan` on a board that is laid out already; it plays on it."""
     moment = board.moment
     before = board.figures(board.owner)
@@ -53,17 +64,24 @@ def decide(board: Board) -> Plan:
         new += [(int(r), int(found.node[r])) for r in np.flatnonzero(orphans & (found.node >= 0))]
         for r, to in new:
             board.settle(r, to)
-    placed += [_assignment(board, r, to, ORPHANED) for r, to in sorted(new, key=lambda x: board.rank(x[0]))]
+    placed += [
+        _assignment(board, r, to, ORPHANED) for r, to in sorted(new, key=lambda x: board.rank(x[0]))
+    ]
     if new or moment.orphans_only:
         if not orphans.any():
             found, room = board.best(fixed=stays)
-        target, calmed = board.sits, calm.Calmed([], (), (), calm.remembered(board, moment.memory))
+        target, calmed = (
+            board.sits,
+            damping.Calmed([], (), (), damping.remembered(board, moment.memory)),
+        )
     else:
         movable = _movable(board, stays)
         found, room = board.best(fixed=stays & ~movable)
         target = _giants_moved(board, found.node, movable)
-        calmed = calm.begin(board, target, found.price_ms, room, movable)
-    waiting = sorted((int(r) for r in np.flatnonzero((board.owner < 0) & (board.sits < 0))), key=board.rank)
+        calmed = damping.begin(board, target, found.price_ms, room, movable)
+    waiting = sorted(
+        (int(r) for r in np.flatnonzero((board.owner < 0) & (board.sits < 0))), key=board.rank
+    )
     return Plan(
         assignments=tuple(placed),
         moves=tuple(calmed.moves),
@@ -80,10 +98,14 @@ def decide(board: Board) -> Plan:
     )
 
 
-def check(frame: Frame, moment: Moment) -> None:
+def check(frame: PlanningFrame, moment: Moment) -> None:
     """Raises ValueError, see `plan`."""
     for lane in moment.lanes:
-        rates = ("rate_eps", lane.rate_eps), ("expected_eps", lane.expected_eps), ("forecast_eps", lane.forecast_eps)
+        rates = (
+            ("rate_eps", lane.rate_eps),
+            ("expected_eps", lane.expected_eps),
+            ("forecast_eps", lane.forecast_eps),
+        )
         for name, value in rates:
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"lane {lane.id}: {name} is {value}: not a finite number from 0")
@@ -91,13 +113,16 @@ def check(frame: Frame, moment: Moment) -> None:
             raise ValueError(f"lane {lane.id}: the frame has {len(frame.lat)} lanes")
     for node in moment.nodes:
         if not (math.isfinite(node.capacity_eps) and node.capacity_eps >= 0):
-            raise ValueError(f"node {node.id}: capacity_eps is {node.capacity_eps}: not a finite number from 0")
+            raise ValueError(
+                f"node {node.id}: capacity_eps is {node.capacity_eps}: not a finite number from 0"
+            )
     if [n.id for n in moment.nodes] != [n.id for n in frame.nodes]:
         raise ValueError("the moment's nodes are not the frame's, or not in its order")
 
 
-def _giants(board: Board) -> list[tuple[int, int]]:
-    """Gives each orphan that is too heavy for every node a largest one to itself, where there is one."""
+def _giants(board: Scoreboard) -> list[tuple[int, int]]:
+    """Gives each orphan that is too heavy for every node a largest one to itself, where there is
+    one."""
     given = []
     orphans = np.flatnonzero((board.owner < 0) & (board.sits < 0) & (board.load > board.largest))
     for row in sorted((int(r) for r in orphans), key=board.rank):
@@ -108,9 +133,9 @@ def _giants(board: Board) -> list[tuple[int, int]]:
     return given
 
 
-def _movable(board: Board, stays: Bools) -> Bools:
-    """Which lanes may be elsewhere in the best placement, bool[L]: those at work and not lately moved (giants stay too),
-    and whoever must leave in any case."""
+def _movable(board: Scoreboard, stays: Bools) -> Bools:
+    """Which lanes may be elsewhere in the best placement, bool[L]: those at work and not lately
+    moved (giants stay too), and whoever must leave in any case."""
     now_s, eager = board.moment.now_s, board.moment.eager
     cool = np.array([eager or lane.cooldown_until_s <= now_s for lane in board.lanes], dtype=bool)
     owned = (board.owner >= 0) & ~board.flying
@@ -118,7 +143,7 @@ def _movable(board: Board, stays: Bools) -> Bools:
     return out
 
 
-def _giants_moved(board: Board, target: Ints, movable: Bools) -> Ints:
+def _giants_moved(board: Scoreboard, target: Ints, movable: Bools) -> Ints:
     """`target` with a home for giants that must leave."""
     out = target.copy()
     for row in np.flatnonzero(movable & (board.load > board.largest)):
@@ -129,7 +154,7 @@ def _giants_moved(board: Board, target: Ints, movable: Bools) -> Ints:
     return out
 
 
-def _after(board: Board, calmed: calm.Calmed) -> Ints:
+def _after(board: Scoreboard, calmed: damping.Calmed) -> Ints:
     row_of = {lane.id: r for r, lane in enumerate(board.lanes)}
     after = board.sits.copy()
     for m in calmed.moves:
@@ -137,12 +162,12 @@ def _after(board: Board, calmed: calm.Calmed) -> Ints:
     return after
 
 
-def _assignment(board: Board, row: int, to: int, reason: str) -> Assignment:
+def _assignment(board: Scoreboard, row: int, to: int, reason: str) -> Assignment:
     one = np.array([row], dtype=np.int32), np.array([to], dtype=np.int32)
     return Assignment(board.lanes[row].id, to, round(float(board.resting_ms(*one)[0]), 3), reason)
 
 
-def _optimum(board: Board, found: Solution, target: Ints) -> Optimum:
+def _optimum(board: Scoreboard, found: Solution, target: Ints) -> Optimum:
     gap = max(0.0, (found.objective - found.bound) / found.bound) if found.bound > 0 else 0.0
     moves = int(((target != board.sits) & (target >= 0) & (board.owner >= 0) & ~board.flying).sum())
     return Optimum(round(found.objective, 3), round(found.bound, 3), round(gap, 6), moves)

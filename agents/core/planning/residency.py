@@ -1,7 +1,9 @@
-"""Which lane may be where, and which matters more: the inventory's rules and priorities, bound to lanes by their cells.
+"""Which lane may be where, and which matters more: the inventory's rules and priorities, bound to
+lanes by their cells.
 
-A lane is bound by every rule that any of its cells matches, since a lane cannot be in two places; several rules make one
-whose nodes are those that all of them allow. A lane's priority is the highest of its cells'."""
+A lane is bound by every rule that any of its cells matches, since a lane cannot be in two places;
+several rules make one whose nodes are those that all of them allow. A lane's priority is the
+highest of its cells'."""
 
 from __future__ import annotations
 
@@ -12,10 +14,10 @@ from functools import cached_property
 import h3
 import numpy as np
 
-from agents.core.inventory import Area, Inventory, ResidencyRule
-from agents.core.lanemap import murmur2
-from agents.core.planning.plan import Rule
-from agents.errors import SettingsError
+from agents.base.errors import SettingsError
+from agents.core.lanes.lane_map import murmur2
+from agents.core.model.inventory import Area, Inventory, ResidencyRule
+from agents.core.model.plan import AllowedNodes, RuleWarning
 from kernels.geo import nearest
 
 CountryOf = Callable[[float, float], str]
@@ -23,36 +25,30 @@ CountryOf = Callable[[float, float], str]
 
 
 @dataclass(frozen=True, slots=True)
-class RuleWarning:
-    """Something about the rules that people should know. `kind`: `unmet`, no node of the inventory may have these `lanes`,
-    which wait; `idle`, the rule binds no lane."""
-
-    kind: str
-    rule: str
-    lanes: tuple[int, ...]
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Residency:
-    """Per lane its `rule` (a row of `rules`, -1: none) and `priority`. `sites`: for each of `rules`, where its lanes may be:
-    what a node that is not there yet is judged by."""
+    """Per lane its `rule` (a row of `rules`, -1: none) and `priority`. `sites`: for each of
+    `rules`, where its lanes may be: what a node that is not there yet is judged by."""
 
     rule: tuple[int, ...]
-    rules: tuple[Rule, ...]
+    rules: tuple[AllowedNodes, ...]
     sites: tuple[frozenset[str], ...]
     priority: tuple[int, ...]
     warnings: tuple[RuleWarning, ...]
 
 
 def bind(
-    inventory: Inventory, cells_by_lane: Sequence[Sequence[str]], worker_names: Sequence[str], country_of: CountryOf
+    inventory: Inventory,
+    cells_by_lane: Sequence[Sequence[str]],
+    worker_names: Sequence[str],
+    country_of: CountryOf,
 ) -> Residency:
-    """What binds each lane. `cells_by_lane`: the lane map's cells of each lane, all of one resolution; `worker_names`: the
-    nodes' accounts in the order of the planner's rows; `country_of` is asked only if a row names a country.
+    """What binds each lane. `cells_by_lane`: the lane map's cells of each lane, all of one
+    resolution; `worker_names`: the nodes' accounts in the order of the planner's rows; `country_of`
+    is asked only if a row names a country.
 
-    A row that names a very cell which the lane map does not know binds the lane to which such events go by hash
-    (PROTOCOL 2.12). Raises SettingsError for a cell finer than the lane map's, and what `country_of` raises."""
+    A row that names a very cell which the lane map does not know binds the lane to which such
+    events go by hash (PROTOCOL 2.12). Raises SettingsError for a cell finer than the lane map's,
+    and what `country_of` raises."""
     ground = _Ground(inventory, cells_by_lane, country_of)
     bound: list[list[int]] = [[] for _ in cells_by_lane]
     for i, rule in enumerate(inventory.rules):
@@ -63,18 +59,26 @@ def bind(
     row = tuple(row_of.get(tuple(b), -1) for b in bound)
     sites = tuple(frozenset.intersection(*(inventory.rules[i].sites for i in b)) for b in kinds)
     rules = tuple(
-        Rule(
+        AllowedNodes(
             " + ".join(inventory.rules[i].name for i in b),
             tuple(inventory.workers[w].site in may for w in worker_names),
         )
         for b, may in zip(kinds, sites, strict=True)
     )
-    warnings = [*_unmet(rules, row, inventory, sites), *_idle(inventory.rules, {i for b in kinds for i in b})]
-    return Residency(row, rules, sites, _priority(inventory, cells_by_lane, ground), tuple(warnings))
+    warnings = [
+        *_unmet(rules, row, inventory, sites),
+        *_idle(inventory.rules, {i for b in kinds for i in b}),
+    ]
+    return Residency(
+        row, rules, sites, _priority(inventory, cells_by_lane, ground), tuple(warnings)
+    )
 
 
-def _priority(inventory: Inventory, cells_by_lane: Sequence[Sequence[str]], ground: _Ground) -> tuple[int, ...]:
-    """The highest of each lane's cells; a cell of several rows has the highest of those, one of none has 0."""
+def _priority(
+    inventory: Inventory, cells_by_lane: Sequence[Sequence[str]], ground: _Ground
+) -> tuple[int, ...]:
+    """The highest of each lane's cells; a cell of several rows has the highest of those, one of
+    none has 0."""
     of_cell: dict[str, int] = {}
     for p in inventory.priorities:
         for cell in ground.cells(p.area):
@@ -86,14 +90,23 @@ def _priority(inventory: Inventory, cells_by_lane: Sequence[Sequence[str]], grou
 
 
 def _unmet(
-    rules: Sequence[Rule], row: Sequence[int], inventory: Inventory, sites: Sequence[frozenset[str]]
+    rules: Sequence[AllowedNodes],
+    row: Sequence[int],
+    inventory: Inventory,
+    sites: Sequence[frozenset[str]],
 ) -> Iterable[RuleWarning]:
     for r, rule in enumerate(rules):
         if any(rule.allowed):
             continue
         lanes = tuple(n for n, at in enumerate(row) if at == r)
-        where = f"no node is at {', '.join(sorted(sites[r])[:4])}" if sites[r] else "they have no site in common"
-        yield RuleWarning("unmet", rule.name, lanes, f"Rule {rule.name} can be met by no node: {where}.")
+        where = (
+            f"no node is at {', '.join(sorted(sites[r])[:4])}"
+            if sites[r]
+            else "they have no site in common"
+        )
+        yield RuleWarning(
+            "unmet", rule.name, lanes, f"Rule {rule.name} can be met by no node: {where}."
+        )
 
 
 def _idle(rules: Sequence[ResidencyRule], used: set[int]) -> Iterable[RuleWarning]:
@@ -106,7 +119,9 @@ def _idle(rules: Sequence[ResidencyRule], used: set[int]) -> Iterable[RuleWarnin
 class _Ground:
     """The lane map's cells, and which of them lie where."""
 
-    def __init__(self, inventory: Inventory, cells_by_lane: Sequence[Sequence[str]], country_of: CountryOf) -> None:
+    def __init__(
+        self, inventory: Inventory, cells_by_lane: Sequence[Sequence[str]], country_of: CountryOf
+    ) -> None:
         self.inventory = inventory
         self.country_of = country_of
         self.count = len(cells_by_lane)
@@ -123,8 +138,13 @@ class _Ground:
         return sorted(found | {lane for _, lane in self.hashed(cells)})
 
     def hashed(self, cells: Iterable[str]) -> list[tuple[str, int]]:
-        """Of these the ones that the lane map does not know, with the lane that their events go to."""
-        return [(c, murmur2(c.encode()) % self.count) for c in cells if c not in self.lanes_of] if self.count else []
+        """Of these the ones that the lane map does not know, with the lane that their events go
+        to."""
+        return (
+            [(c, murmur2(c.encode()) % self.count) for c in cells if c not in self.lanes_of]
+            if self.count
+            else []
+        )
 
     def cells(self, area: Area) -> set[str]:
         """The cells in `area`: the lane map's, and what is named itself."""
@@ -145,11 +165,17 @@ class _Ground:
             if resolution > own:
                 cell = min(cells)
                 raise SettingsError(
-                    f"{self.inventory.origin}: {area.row}: cells: {cell!r} is of resolution {resolution}, finer than the "
-                    f"lane map's {own}. Name the cell that it is in: {h3.cell_to_parent(cell, own)!r}"
+                    f"{self.inventory.origin}: {area.row}: cells: {cell!r} is of resolution "
+                    f"{resolution}, finer than the "
+                    f"lane map's {own}. Name the cell that it is in: "
+                    f"{h3.cell_to_parent(cell, own)!r}"
                 )
         coarse = {resolution: cells for resolution, cells in named.items() if resolution < own}
-        found = {c for c in self.lanes_of if any(h3.cell_to_parent(c, r) in cells for r, cells in coarse.items())}
+        found = {
+            c
+            for c in self.lanes_of
+            if any(h3.cell_to_parent(c, r) in cells for r, cells in coarse.items())
+        }
         return found | named.get(own, set())
 
     @cached_property
@@ -158,8 +184,11 @@ class _Ground:
 
     @cached_property
     def region(self) -> dict[str, str]:
-        """The region of the site that is nearest to the cell's centre; among equals the first in the inventory."""
+        """The region of the site that is nearest to the cell's centre; among equals the first in
+        the inventory."""
         sites, cells = list(self.inventory.sites.values()), list(self.lanes_of)
         at = np.array([h3.cell_to_latlng(cell) for cell in cells], dtype=np.float64).reshape(-1, 2)
-        rows = nearest(at[:, 0], at[:, 1], np.array([s.lat for s in sites]), np.array([s.lon for s in sites]))
+        rows = nearest(
+            at[:, 0], at[:, 1], np.array([s.lat for s in sites]), np.array([s.lon for s in sites])
+        )
         return {cell: sites[int(row)].region for cell, row in zip(cells, rows, strict=True)}

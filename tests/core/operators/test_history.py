@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from agents.base.errors import JournalError
 from agents.core import effects as fx
-from agents.core.events_xmpp import Asked
+from agents.core import events as ev
+from agents.core.events import QuestionAsked
 from agents.core.operators.command import Remembered
 from agents.core.operators.history import Entries, Search
-from agents.errors import JournalError
-from agents.journal import Journal
+from agents.journal.store import Journal
 from tests.core.world import World
 
 BEN = "ben@d"
@@ -24,14 +25,14 @@ _ids = itertools.count()
 def w() -> World:
     world = World(nodes=3, lanes=6, now_s=1_000_000.0)
     world.fair(2)
-    world.tell(fx.AffiliationsRead({BEN: "member"}))
+    world.tell(ev.AffiliationsRead({BEN: "member"}))
     return world
 
 
 def ask(w: World, text: str) -> list[fx.Effect]:
     w.core.desk._asks.clear()
     n = next(_ids)
-    return w.core.handle(Asked(BEN, "ben", f"!{text}", True, f"s{n}", None, f"m{n}"), w.now)
+    return w.core.handle(QuestionAsked(BEN, "ben", f"!{text}", True, f"s{n}", None, f"m{n}"), w.now)
 
 
 def search(w: World, text: str) -> Search:
@@ -46,7 +47,9 @@ def said(effects: list[fx.Effect]) -> str:
 
 def test_filters_are_read_in_any_order(w: World) -> None:
     assert search(w, "history") == Search(1, 4)
-    assert search(w, "history lane=3 2 kind=alert by=ana") == Search(2, 4, "alert", "ana", 3, "main/events.lanes/3")
+    assert search(w, "history lane=3 2 kind=alert by=ana") == Search(
+        2, 4, "alert", "ana", 3, "main/events.lanes/3"
+    )
     assert search(w, "history node=1").worker == "node-1"
     assert search(w, "history node=router-1").worker == "router-1"
     assert search(w, "history since=1h").since_ms == w.now.ms - 3_600_000
@@ -73,16 +76,21 @@ def test_a_filter_that_makes_no_sense_is_told(w: World, text: str, why: str) -> 
 def test_a_page_is_shown_with_its_filters_and_where_more_is(w: World) -> None:
     (errand,) = [e for e in ask(w, "history by=ana") if isinstance(e, fx.Errand)]
     rows = tuple(Remembered(w.now.ms - n, "ana@d", f"move {n}") for n in range(4))
-    text = said(w.core.handle(fx.Found(errand.ref, Entries(9, 1, 3, rows)), w.now))
+    text = said(w.core.handle(ev.QueryFinished(errand.ref, Entries(9, 1, 3, rows)), w.now))
     assert text.split("\n")[0] == "The last of 9 entries with by=ana (UTC). More: history 2 by=ana"
     assert text.split("\n")[1].endswith("ana: move 0")
     (errand,) = [e for e in ask(w, "history by=eve") if isinstance(e, fx.Errand)]
-    assert said(w.core.handle(fx.Found(errand.ref, Entries(0, 1, 1, ())), w.now)) == "Nothing is noted with by=eve."
+    assert (
+        said(w.core.handle(ev.QueryFinished(errand.ref, Entries(0, 1, 1, ())), w.now))
+        == "Nothing is noted with by=eve."
+    )
 
 
 async def test_the_journal_finds_by_each_filter_and_by_all(tmp_path: Path) -> None:
     async with Journal(tmp_path / "j") as journal:
-        journal.note(1000, "decision", "", "3 placed", {"lanes": [1, 3], "nodes": ["node-a", "node-b"]})
+        journal.note(
+            1000, "decision", "", "3 placed", {"lanes": [1, 3], "nodes": ["node-a", "node-b"]}
+        )
         journal.note(2000, "action", "ana@d", "drain a", {"nodes": ["node-a"]})
         journal.note(3000, "alert", "", "lane 3 stands still", {"about": "main/events.lanes/3"})
         journal.note(4000, "alert", "", "a is gone", {"about": "node-a"})
@@ -94,15 +102,31 @@ async def test_the_journal_finds_by_each_filter_and_by_all(tmp_path: Path) -> No
             return [r.text for r in (await journal.search(what)).rows]
 
         try:
-            assert await found(Search(1, 9)) == ["pause", "a is gone", "lane 3 stands still", "drain a", "3 placed"]
+            assert await found(Search(1, 9)) == [
+                "pause",
+                "a is gone",
+                "lane 3 stands still",
+                "drain a",
+                "3 placed",
+            ]
             assert await found(Search(1, 9, kind="alert")) == ["a is gone", "lane 3 stands still"]
-            assert await found(Search(1, 9, by="ana")) == await found(Search(1, 9, by="ana@d")) == ["drain a"]
+            assert (
+                await found(Search(1, 9, by="ana"))
+                == await found(Search(1, 9, by="ana@d"))
+                == ["drain a"]
+            )
             assert await found(Search(1, 9, by="an_")) == ["pause"], "no pattern"
             lane = Search(1, 9, lane=3, lane_key="main/events.lanes/3")
             assert await found(lane) == ["lane 3 stands still", "3 placed"]
-            assert await found(Search(1, 9, worker="node-a")) == ["a is gone", "drain a", "3 placed"]
+            assert await found(Search(1, 9, worker="node-a")) == [
+                "a is gone",
+                "drain a",
+                "3 placed",
+            ]
             assert await found(Search(1, 9, since_ms=3000, worker="node-a")) == ["a is gone"]
-            assert await journal.search(Search(9, 2)) == Entries(5, 3, 3, (Remembered(1000, "", "3 placed"),))
+            assert await journal.search(Search(9, 2)) == Entries(
+                5, 3, 3, (Remembered(1000, "", "3 placed"),)
+            )
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)

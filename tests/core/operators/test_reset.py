@@ -1,4 +1,5 @@
-"""`reset`: what it says before, and that a partition that stood still is worked again, whoever dies in the middle."""
+"""`reset`: what it says before, and that a partition that stood still is worked again, whoever dies
+in the middle."""
 
 from __future__ import annotations
 
@@ -7,12 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from agents.core import effects as fx
-from agents.core.events_xmpp import Asked
-from agents.core.model import LANES, RAW, Partition, State
+from agents.base.errors import OperatorError
+from agents.core import events as ev
+from agents.core.events import QuestionAsked
+from agents.core.fleet.rewinds import AwaitCommitted, LookOver, ReadCommitted, Standing
+from agents.core.model.placement import State
+from agents.core.model.topology import LANES, RAW, Partition
 from agents.core.operators.reset import setting
-from agents.core.rewinds import AwaitCommitted, LookOver, ReadCommitted, Standing
-from agents.errors import OperatorError
 from tests.core.world import World
 
 ANA = "ana@d"
@@ -24,7 +26,7 @@ _ids = itertools.count()
 def w() -> World:
     world = World(nodes=3, lanes=6)
     world.fair(10)
-    world.tell(fx.AffiliationsRead({ANA: "owner", "ben@d": "admin"}))
+    world.tell(ev.AffiliationsRead({ANA: "owner", "ben@d": "admin"}))
     world.said.clear()
     return world
 
@@ -32,13 +34,13 @@ def w() -> World:
 def ask(w: World, text: str, who: str = ANA) -> str:
     before, n = len(w.said), next(_ids)
     w.core.desk._asks.clear()
-    w.tell(Asked(who, who.partition("@")[0], f"!{text}", True, f"s{n}", None, f"m{n}"))
+    w.tell(QuestionAsked(who, who.partition("@")[0], f"!{text}", True, f"s{n}", None, f"m{n}"))
     return "\n".join(w.said[before:])
 
 
 def found(w: World, result: object = None) -> str:
     before = len(w.said)
-    w.tell(fx.Found(w.errands.pop(0).ref, result, ""))
+    w.tell(ev.QueryFinished(w.errands.pop(0).ref, result, ""))
     return "\n".join(w.said[before:])
 
 
@@ -62,7 +64,13 @@ def go_on(w: World, rounds: int = 6) -> None:
         (Standing(0, 40, 500), 500, "", 0, "40 events of the new log are worked"),
         (Standing(7, 40, 500), 500, "end", 40, "events 7 to 39 are lost"),
         (Standing(0, 90, None), 60, "", 60, "up to 30 events come again"),
-        (Standing(70, 90, None), 60, "", 70, "events 60 to 69 are lost, up to 20 events come again"),
+        (
+            Standing(70, 90, None),
+            60,
+            "",
+            70,
+            "events 60 to 69 are lost, up to 20 events come again",
+        ),
         (Standing(0, 90, 50), 10**15, "", 50, "nothing is lost, nothing comes again"),
         (Standing(0, 90, 50), 50, "20", 20, "up to 30 events come again"),
         (Standing(0, 90, 50), 50, "end", 90, "events 50 to 89 are lost"),
@@ -77,7 +85,9 @@ def test_where_it_is_set_and_what_that_loses_or_repeats(
 
 
 def test_an_offset_that_is_not_there_is_refused() -> None:
-    with pytest.raises(OperatorError, match="Offset 91 is not in the log of lane 3: it has 10 to 90"):
+    with pytest.raises(
+        OperatorError, match="Offset 91 is not in the log of lane 3: it has 10 to 90"
+    ):
         setting(P, Standing(10, 90, 5), 5, "91")
 
 
@@ -88,8 +98,10 @@ def test_it_is_for_an_owner_and_names_what_there_is(w: World) -> None:
     ask(w, "reset raw 0 to=begin")
     ask(w, "reset all")
     assert [e.what for e in w.errands] == [
-        LookOver((P, Q)), LookOver((Partition(RAW, 0),)), LookOver(tuple(w.core.fleet.partitions))
-    ]  # fmt: skip
+        LookOver((P, Q)),
+        LookOver((Partition(RAW, 0),)),
+        LookOver(tuple(w.core.fleet.partitions)),
+    ]
 
 
 def test_partitions_that_can_go_on_are_left_alone(w: World) -> None:
@@ -130,12 +142,16 @@ def test_some_lanes_are_reset_at_once_from_where_they_stand(w: World) -> None:
     assert w.committed[P] > at + 20
     assert w.partitions[P].offset == at + 20
     noted = [e.text for e in w.noted if e.kind == "action" and e.text.startswith("lane 3 reset")]
-    assert noted == [f"lane 3 reset from offset {at} to {at + 20}: events {at} to {at + 19} are lost"]
+    assert noted == [
+        f"lane 3 reset from offset {at} to {at + 20}: events {at} to {at + 19} are lost"
+    ]
 
 
 def test_a_poisoned_record_is_mended(w: World) -> None:
     at = w.committed[P]
-    w.partitions[P] = w.core.fleet.partitions[P] = replace(w.core.fleet.partitions[P], offset=10**15)
+    w.partitions[P] = w.core.fleet.partitions[P] = replace(
+        w.core.fleet.partitions[P], offset=10**15
+    )
     ask(w, "reset 3")
     dry = found(w, {P: Standing(0, at + 50, at)})
     assert f"lane 3: {at:,} -> {at:,}; nothing is lost, nothing comes again" in dry

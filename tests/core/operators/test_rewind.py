@@ -1,4 +1,5 @@
-"""`lane N rewind`: what it says before, and that whoever dies in the middle, the lane is rewound or it is not."""
+"""`lane N rewind`: what it says before, and that whoever dies in the middle, the lane is rewound or
+it is not."""
 
 from __future__ import annotations
 
@@ -7,9 +8,11 @@ import itertools
 import pytest
 
 from agents.core import effects as fx
-from agents.core.events_xmpp import Asked
-from agents.core.model import LANES, Partition, Placed, State
-from agents.core.rewinds import AwaitCommitted, LookBack, Past, ReadCommitted
+from agents.core import events as ev
+from agents.core.events import QuestionAsked
+from agents.core.fleet.rewinds import AwaitCommitted, LookBack, Past, ReadCommitted
+from agents.core.model.placement import Placed, State
+from agents.core.model.topology import LANES, Partition
 from tests.core.world import World
 
 ANA = "ana@d"
@@ -29,19 +32,19 @@ def w() -> World:
 
 
 def know(w: World) -> None:
-    w.tell(fx.AffiliationsRead({ANA: "owner", "ben@d": "admin"}))
+    w.tell(ev.AffiliationsRead({ANA: "owner", "ben@d": "admin"}))
 
 
 def ask(w: World, text: str, who: str = ANA) -> str:
     before, n = len(w.said), next(_ids)
     w.core.desk._asks.clear()
-    w.tell(Asked(who, who.partition("@")[0], f"!{text}", True, f"s{n}", None, f"m{n}"))
+    w.tell(QuestionAsked(who, who.partition("@")[0], f"!{text}", True, f"s{n}", None, f"m{n}"))
     return "\n".join(w.said[before:])
 
 
 def found(w: World, result: object = None, error: str = "") -> None:
     """The next errand that was sent for comes back."""
-    w.tell(fx.Found(w.errands.pop(0).ref, result, error))
+    w.tell(ev.QueryFinished(w.errands.pop(0).ref, result, error))
 
 
 def predicted(w: World, to: str, past: Past) -> str:
@@ -86,13 +89,19 @@ def test_it_is_for_an_owner_and_looks_at_the_brokers_first(w: World) -> None:
     assert not w.errands
     ask(w, "lane 3 rewind 17")
     ask(w, "lane 3 rewind -10m")
-    assert [e.what for e in w.errands] == [LookBack(P, offset=17), LookBack(P, since_ms=w.now.ms - 600_000)]
+    assert [e.what for e in w.errands] == [
+        LookBack(P, offset=17),
+        LookBack(P, since_ms=w.now.ms - 600_000),
+    ]
 
 
 @pytest.mark.parametrize(
     ("past", "why"),
     [
-        (Past(5, 100, 50, 2), "Offset 2 is not there: the broker has 5 to 100, and 50 is committed"),
+        (
+            Past(5, 100, 50, 2),
+            "Offset 2 is not there: the broker has 5 to 100, and 50 is committed",
+        ),
         (Past(0, 100, 1, 2), "is ahead: the events before it would be lost"),
         (Past(0, 100, 2, 2), "nothing to process again"),
         (Past(0, 100, -1, 2), "no committed offset yet"),
@@ -105,7 +114,9 @@ def test_what_cannot_be_is_refused(w: World, past: Past, why: str) -> None:
 
 
 def test_too_many_to_count_are_told_as_a_limit(w: World) -> None:
-    assert "up to 999,998 events will be processed again" in predicted(w, "2", Past(0, 10**6, 10**6, 2))
+    assert "up to 999,998 events will be processed again" in predicted(
+        w, "2", Past(0, 10**6, 10**6, 2)
+    )
 
 
 def test_it_is_released_set_back_seen_and_given_out_again_with_a_new_epoch(w: World) -> None:
@@ -118,7 +129,9 @@ def test_it_is_released_set_back_seen_and_given_out_again_with_a_new_epoch(w: Wo
     assert w.partitions[P].state is State.ORPHAN, "nobody is given it meanwhile"
     found(w, (at, COUNTS))
     (write,) = [e for e in w.kafka if isinstance(e, fx.Write)]
-    assert write.offsets == {P: (2, COUNTS)}, "with the record, in one transaction; the counts go on"
+    assert write.offsets == {P: (2, COUNTS)}, (
+        "with the record, in one transaction; the counts go on"
+    )
     assert write.partitions[P].offset == 2
     kafka(w)
     assert w.errands[0].what == AwaitCommitted(P, 2)
@@ -128,7 +141,11 @@ def test_it_is_released_set_back_seen_and_given_out_again_with_a_new_epoch(w: Wo
     found(w)
     w.fair(3, revive=False)
     after = w.partitions[P]
-    assert (after.state, after.epoch, after.worker) == (State.ASSIGNED, before.epoch + 1, before.worker)
+    assert (after.state, after.epoch, after.worker) == (
+        State.ASSIGNED,
+        before.epoch + 1,
+        before.worker,
+    )
     assert after.offset == 2
     assert w.all_at_work()
     assert w.committed[P] > 2
@@ -141,7 +158,11 @@ def test_it_is_released_set_back_seen_and_given_out_again_with_a_new_epoch(w: Wo
 def test_other_lanes_are_placed_meanwhile(w: World) -> None:
     before = begin(w)
     released(w)
-    other = next(s.worker for p, s in w.partitions.items() if p != P and p.topic == LANES and s.worker != before.worker)
+    other = next(
+        s.worker
+        for p, s in w.partitions.items()
+        if p != P and p.topic == LANES and s.worker != before.worker
+    )
     w.crash(other)
     w.fair(8)
     assert w.partitions[P].state is State.ORPHAN

@@ -7,10 +7,12 @@ import itertools
 import pytest
 
 from agents.core import effects as fx
+from agents.core import events as ev
 from agents.core.coordinator import Now
-from agents.core.events_xmpp import Asked
-from agents.core.model import Intent, RestartCommand
-from agents.core.rollout import BACK_S, ROLLOUT
+from agents.core.events import QuestionAsked
+from agents.core.fleet.rollout import BACK_S, ROLLOUT
+from agents.core.model.messages import RestartCommand
+from agents.core.model.placement import Intent
 from tests.core.world import World
 
 ANA = "ana@d"
@@ -21,14 +23,14 @@ _ids = itertools.count()
 def w() -> World:
     world = World(nodes=3, lanes=6)
     world.fair(8)
-    world.tell(fx.AffiliationsRead({ANA: "admin"}))
+    world.tell(ev.AffiliationsRead({ANA: "admin"}))
     world.said.clear()
     return world
 
 
 def ask(w: World, text: str) -> str:
     before, n = len(w.said), next(_ids)
-    w.tell(Asked(ANA, "ana", text, True, f"s{n}", None, f"m{n}"))
+    w.tell(QuestionAsked(ANA, "ana", text, True, f"s{n}", None, f"m{n}"))
     return "\n".join(w.said[before:])
 
 
@@ -37,11 +39,15 @@ def begin(w: World) -> list[fx.Effect]:
     assert "Restart 3 nodes one after the other" in answer
     n = next(_ids)
     confirm = f"!confirm {answer.partition('confirm ')[2].split()[0]}"
-    return w.core.handle(Asked(ANA, "ana", confirm, True, f"s{n}", None, f"m{n}"), w.now)
+    return w.core.handle(QuestionAsked(ANA, "ana", confirm, True, f"s{n}", None, f"m{n}"), w.now)
 
 
 def told(effects: list[fx.Effect]) -> list[str]:
-    return [e.worker for e in effects if isinstance(e, fx.Send) and isinstance(e.command, RestartCommand)]
+    return [
+        e.worker
+        for e in effects
+        if isinstance(e, fx.Send) and isinstance(e.command, RestartCommand)
+    ]
 
 
 def said(w: World, effects: list[fx.Effect]) -> str:
@@ -58,14 +64,19 @@ def test_it_begins_with_one_node_and_tells_it_again_if_nothing_follows(w: World)
     effects = begin(w)
     assert told(effects) == ["node-0"]
     assert any(isinstance(e, fx.Write) and ROLLOUT in e.intents for e in effects)
-    assert told(w.core.handle(fx.Tick(), at(w, 1))) == []
-    assert told(w.core.handle(fx.Tick(), at(w, 6))) == ["node-0"]
+    assert told(w.core.handle(ev.Tick(), at(w, 1))) == []
+    assert told(w.core.handle(ev.Tick(), at(w, 6))) == ["node-0"]
 
 
 def test_it_stops_where_a_node_does_not_come_back(w: World) -> None:
     begin(w)
-    texts = [said(w, w.core.handle(fx.Tick(), at(w, s))) for s in (1, 30, BACK_S + 2, BACK_S + 20, BACK_S + 40)]
-    assert any("Rollout stopped: 0 is not back" in t and "0 done, not done: 0, 1, 2" in t for t in texts)
+    texts = [
+        said(w, w.core.handle(ev.Tick(), at(w, s)))
+        for s in (1, 30, BACK_S + 2, BACK_S + 20, BACK_S + 40)
+    ]
+    assert any(
+        "Rollout stopped: 0 is not back" in t and "0 done, not done: 0, 1, 2" in t for t in texts
+    )
     assert not w.core.desk.rollout.running
 
 
@@ -78,7 +89,7 @@ def test_a_second_one_is_refused_and_stop_ends_it(w: World) -> None:
 
 
 def test_who_may_not_act_may_not_roll_out(w: World) -> None:
-    w.tell(fx.AffiliationsRead({ANA: "member"}))
+    w.tell(ev.AffiliationsRead({ANA: "member"}))
     assert "is for an admin" in ask(w, "!rollout")
 
 

@@ -1,4 +1,5 @@
-"""What a change would do is foretold, nothing is touched, and what names nothing is answered with what is near."""
+"""What a change would do is foretold, nothing is touched, and what names nothing is answered with
+what is near."""
 
 from __future__ import annotations
 
@@ -7,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 
-from agents.core.inventory import Inventory
-from agents.core.model import LANES, Intent, Partition, Site, drain_intent
-from agents.core.operators.news import names
+from agents.base.errors import OperatorError
+from agents.core.fleet.incidents import names
+from agents.core.fleet.placing_inputs import FleetChange
+from agents.core.model.inventory import Inventory
+from agents.core.model.placement import Intent, drain_intent
+from agents.core.model.plan import AllowedNodes
+from agents.core.model.topology import LANES, Partition, Site
 from agents.core.operators.whatif import MOST_EPS, USAGE, whatif
-from agents.core.planning.inputs import Change
-from agents.core.planning.plan import Rule
-from agents.errors import OperatorError
 from tests.core.world import World
 
 
@@ -51,7 +53,9 @@ def test_a_drain_moves_all_that_the_node_has(w: World) -> None:
 def test_what_it_foretells_of_a_drain_is_what_the_drain_foretells(w: World) -> None:
     """Both go through the same plan: the confirmed command must not surprise who asked before."""
     worker = f"node-{home(w)}"
-    then = w.core.placing.what_if(w.now_s, int(w.now_s * 1000), Change(empty=frozenset({worker})))
+    then = w.core.placing.what_if(
+        w.now_s, int(w.now_s * 1000), FleetChange(empty=frozenset({worker}))
+    )
     figures = f"-> {then.plan.after.mean_rtt_ms:.1f} ms (modelled)"
     assert figures in ask(w, f"drain {home(w)}")
 
@@ -59,7 +63,11 @@ def test_what_it_foretells_of_a_drain_is_what_the_drain_foretells(w: World) -> N
 @pytest.mark.parametrize("ask_for", ["region", "site", "region without its blanks"])
 def test_a_region_or_site_is_lost_with_its_nodes(w: World, ask_for: str) -> None:
     site = w.inv.sites[w.inv.workers[f"node-{home(w)}"].site]
-    text = {"region": site.region, "site": site.name, "region without its blanks": site.region.lower().replace(" ", "")}
+    text = {
+        "region": site.region,
+        "site": site.name,
+        "region without its blanks": site.region.lower().replace(" ", ""),
+    }
     answer = ask(w, f"lose {text[ask_for]}")
     assert "were lost, with its node" in answer
     count = len(w.core.fleet.owned_by(f"node-{home(w)}"))
@@ -69,7 +77,9 @@ def test_a_region_or_site_is_lost_with_its_nodes(w: World, ask_for: str) -> None
 def test_when_nobody_is_left_the_lanes_wait(w: World) -> None:
     sites = {name: replace(site, region="everywhere") for name, site in w.inv.sites.items()}
     w.core.fleet.inventory = Inventory(sites, w.inv.workers)
-    assert "No room, so they wait and lag: lanes 0, 1, 2, 3 and 2 more." in ask(w, "lose everywhere")
+    assert "No room, so they wait and lag: lanes 0, 1, 2, 3 and 2 more." in ask(
+        w, "lose everywhere"
+    )
 
 
 def test_a_node_where_one_was_lost_would_get_its_lanes_back(w: World) -> None:
@@ -79,7 +89,9 @@ def test_a_node_where_one_was_lost_would_get_its_lanes_back(w: World) -> None:
     assert "What if s1 had another node of 5,000 events/s" in answer
     assert "2 of 6 lanes would move: lanes 1, 4." in answer
     assert "Most goes to the new node: 2 lanes, " in answer
-    before, after = (float(x) for x in answer.split("\n")[1].split("event ")[1].split(" ms")[0].split(" -> "))
+    before, after = (
+        float(x) for x in answer.split("\n")[1].split("event ")[1].split(" ms")[0].split(" -> ")
+    )
     assert after < before
 
 
@@ -120,26 +132,44 @@ def test_a_rule_holds_for_what_is_foretold_too(w: World) -> None:
     """Only the node that has them may have these lanes: drained, they stay, and that is said."""
     name, frame = home(w), w.core.placing.frame
     allowed = tuple(n.id == f"node-{name}" for n in frame.nodes)
-    w.core.placing.frame = replace(frame, rule=(0,) * len(frame.rule), rules=(Rule("here", allowed),))
+    w.core.placing.frame = replace(
+        frame, rule=(0,) * len(frame.rule), rules=(AllowedNodes("here", allowed),)
+    )
     answer = ask(w, f"drain {name}")
     assert "No lane would move." in answer
     assert "They should leave but fit nowhere: lanes " in answer
 
 
-@pytest.mark.parametrize("text", ["drain {home}", "lose s1", "add s0 2000", "rate 0 x50", "rate 5 0"])
+@pytest.mark.parametrize(
+    "text", ["drain {home}", "lose s1", "add s0 2000", "rate 0 x50", "rate 5 0"]
+)
 def test_nothing_is_touched(w: World, text: str) -> None:
     placing, fleet = w.core.placing, w.core.fleet
     keep = {
-        "last": placing.last, "memory": placing.memory, "frame": placing.frame, "plans": placing.plans,
-        "waiting": placing.waiting, "targets": dict(placing.watch.targets), "cooldown": dict(placing.watch.cooldown),
-        "version": fleet.version, "partitions": copy.deepcopy(fleet.partitions), "inventory": fleet.inventory,
-    }  # fmt: skip
+        "last": placing.last,
+        "memory": placing.memory,
+        "frame": placing.frame,
+        "plans": placing.plans,
+        "waiting": placing.waiting,
+        "targets": dict(placing.watch.targets),
+        "cooldown": dict(placing.watch.cooldown),
+        "version": fleet.version,
+        "partitions": copy.deepcopy(fleet.partitions),
+        "inventory": fleet.inventory,
+    }
     ask(w, text.format(home=home(w)))
     assert keep == {
-        "last": placing.last, "memory": placing.memory, "frame": placing.frame, "plans": placing.plans,
-        "waiting": placing.waiting, "targets": placing.watch.targets, "cooldown": placing.watch.cooldown,
-        "version": fleet.version, "partitions": fleet.partitions, "inventory": fleet.inventory,
-    }  # fmt: skip
+        "last": placing.last,
+        "memory": placing.memory,
+        "frame": placing.frame,
+        "plans": placing.plans,
+        "waiting": placing.waiting,
+        "targets": placing.watch.targets,
+        "cooldown": placing.watch.cooldown,
+        "version": fleet.version,
+        "partitions": fleet.partitions,
+        "inventory": fleet.inventory,
+    }
     assert not w.kafka
 
 

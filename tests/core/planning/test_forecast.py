@@ -1,4 +1,5 @@
-"""What is foreseen of arrival rates: days that repeat, waves that move with the sun, first days, and input nobody likes."""
+"""What is foreseen of arrival rates: days that repeat, waves that move with the sun, first days,
+and input nobody likes."""
 
 from __future__ import annotations
 
@@ -151,7 +152,9 @@ def test_a_clock_that_steps_back_is_believed() -> None:
     at_s = after(forecast, 5.0, lon) - 3 * DAY_S  # three days back, the same hour
     forecast.observe(at_s, day_curve(at_s, lon))
     forecast.observe(at_s + STEP_S, day_curve(at_s + STEP_S, lon))
-    assert forecast.ahead(at_s + STEP_S, 3600.0) == pytest.approx(day_curve(at_s + STEP_S + 3600.0, lon), rel=0.2)
+    assert forecast.ahead(at_s + STEP_S, 3600.0) == pytest.approx(
+        day_curve(at_s + STEP_S + 3600.0, lon), rel=0.2
+    )
 
 
 def test_the_same_time_twice_counts_once() -> None:
@@ -218,7 +221,9 @@ steps = st.one_of(st.floats(0.1, 2000.0), st.floats(-1e6, 1e6), st.floats(-1e300
 
 @settings(max_examples=80, deadline=None)
 @given(
-    story=st.lists(st.tuples(steps, st.lists(rates, min_size=3, max_size=3)), min_size=1, max_size=40),
+    story=st.lists(
+        st.tuples(steps, st.lists(rates, min_size=3, max_size=3)), min_size=1, max_size=40
+    ),
     horizon_s=st.floats(0.0, 1e9),
     day_s=st.sampled_from([0.5, 17.0, DAY_S]),
     with_sun=st.booleans(),
@@ -226,7 +231,9 @@ steps = st.one_of(st.floats(0.1, 2000.0), st.floats(-1e6, 1e6), st.floats(-1e300
 def test_whatever_it_is_told_it_says_finite_rates_from_0(
     story: list[tuple[float, list[float]]], horizon_s: float, day_s: float, with_sun: bool
 ) -> None:
-    forecast = Forecast(3, day_s=day_s, buckets=7, lon=np.array([-180.0, 0.0, 180.0]) if with_sun else None)
+    forecast = Forecast(
+        3, day_s=day_s, buckets=7, lon=np.array([-180.0, 0.0, 180.0]) if with_sun else None
+    )
     told = np.zeros(3, dtype=bool)
     at_s, last_s = 0.0, float("nan")
     for step_s, rate in story:
@@ -239,7 +246,9 @@ def test_whatever_it_is_told_it_says_finite_rates_from_0(
         assert np.isfinite(said).tolist() == told.tolist()
         assert np.isnan(said).tolist() == (~told).tolist()
         assert (said[told] >= 0).all()
-    copy = Forecast(3, day_s=day_s, buckets=7, lon=np.array([-180.0, 0.0, 180.0]) if with_sun else None)
+    copy = Forecast(
+        3, day_s=day_s, buckets=7, lon=np.array([-180.0, 0.0, 180.0]) if with_sun else None
+    )
     copy.restore(json.loads(json.dumps(forecast.state(), allow_nan=False)))
 
 
@@ -248,14 +257,21 @@ stories = st.lists(st.lists(st.floats(0.0, 1e5), min_size=2, max_size=2), min_si
 
 @settings(max_examples=40, deadline=None)
 @given(story=stories, faster=st.sampled_from([2.0, 4096.0]))
-def test_a_compressed_day_is_foreseen_as_a_long_one(story: list[list[float]], faster: float) -> None:
+def test_a_compressed_day_is_foreseen_as_a_long_one(
+    story: list[list[float]], faster: float
+) -> None:
     lon = np.array([-100.0, 20.0])
-    slow, fast = Forecast(2, buckets=24, lon=lon), Forecast(2, buckets=24, lon=lon, day_s=DAY_S / faster)
+    slow, fast = (
+        Forecast(2, buckets=24, lon=lon),
+        Forecast(2, buckets=24, lon=lon, day_s=DAY_S / faster),
+    )
     for i, rate in enumerate(story):
         slow.observe(i * 1800.0, np.array(rate))
         fast.observe(i * 1800.0 / faster, np.array(rate))
     at_s = (len(story) - 1) * 1800.0
-    assert fast.ahead(at_s / faster, 3600.0 / faster) == pytest.approx(slow.ahead(at_s, 3600.0), rel=1e-6, abs=1e-5)
+    assert fast.ahead(at_s / faster, 3600.0 / faster) == pytest.approx(
+        slow.ahead(at_s, 3600.0), rel=1e-6, abs=1e-5
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -267,7 +283,9 @@ def test_lanes_do_not_depend_on_their_order(story: list[list[float]]) -> None:
         one.observe(i * 1800.0, np.array(rate))
         other.observe(i * 1800.0, np.array(rate[::-1]))
     at_s = (len(story) - 1) * 1800.0
-    assert other.ahead(at_s, 900.0)[::-1] == pytest.approx(one.ahead(at_s, 900.0), rel=1e-9, abs=1e-9)
+    assert other.ahead(at_s, 900.0)[::-1] == pytest.approx(
+        one.ahead(at_s, 900.0), rel=1e-9, abs=1e-9
+    )
 
 
 def test_without_the_sun_lanes_know_nothing_of_each_other() -> None:

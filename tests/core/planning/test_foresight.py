@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from agents.core.planning.forecast import Forecast
-from agents.core.planning.foresight import Foresight
+from agents.core.planning.forecast import Forecast, Foresight
 
 
 def lived(days: int, horizon_s: float = 10.0) -> Foresight:

@@ -1,4 +1,5 @@
-"""What the planner does in named situations: where orphans go, who waits, when a lane moves and when it must not."""
+"""What the planner does in named situations: where orphans go, who waits, when a lane moves and
+when it must not."""
 
 from __future__ import annotations
 
@@ -10,10 +11,20 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as with_
 
-from agents.core.planning.plan import Calm, Frame, Lane, Memory, Moment, Node, NodePlace, Plan, Rule
+from agents.core.model.plan import (
+    AllowedNodes,
+    Lane,
+    Memory,
+    Moment,
+    Node,
+    NodePlace,
+    Plan,
+    PlanningFrame,
+)
 from agents.core.planning.planner import plan
+from agents.settings.calm import Calm
 from kernels import MatrixCosts, Numerics, Problem, Weights, no_rtt_table
-from kernels.assign import solve
+from kernels.placement.assign import solve
 from kernels.reference import may_be
 
 CALM, WEIGHTS = Calm(), Weights()
@@ -21,11 +32,19 @@ IDS = 1000
 Rtts = Sequence[Sequence[float]]
 
 
-def frame_of(nodes: Sequence[Node], calm: Calm, weights: Weights, rules: Sequence[Rule] = (), rule: int = -1) -> Frame:
+def frame_of(
+    nodes: Sequence[Node],
+    calm: Calm,
+    weights: Weights,
+    rules: Sequence[AllowedNodes] = (),
+    rule: int = -1,
+) -> PlanningFrame:
     """Lanes 0 to 999, all in one place; `rule` binds them all."""
     zeros = (0.0,) * IDS
     places = tuple(NodePlace(n.id, 0.0, 0.0) for n in nodes)
-    return Frame(zeros, zeros, (rule,) * IDS, places, tuple(rules), no_rtt_table(1.0, 0.02), calm, weights)
+    return PlanningFrame(
+        zeros, zeros, (rule,) * IDS, places, tuple(rules), no_rtt_table(1.0, 0.02), calm, weights
+    )
 
 
 def by_matrix(rtt: Rtts) -> Numerics:
@@ -44,10 +63,19 @@ def by_matrix(rtt: Rtts) -> Numerics:
 
 
 def decide(
-    lanes: Sequence[Lane], nodes: Sequence[Node], rtt: Rtts, *, calm: Calm = CALM, now_s: float = 0.0,
-    memory: Memory | None = None, orphans_only: bool = False, eager: bool = False, rules: Sequence[Rule] = (),
-    rule: int = -1, weights: Weights = WEIGHTS,
-) -> Plan:  # fmt: skip
+    lanes: Sequence[Lane],
+    nodes: Sequence[Node],
+    rtt: Rtts,
+    *,
+    calm: Calm = CALM,
+    now_s: float = 0.0,
+    memory: Memory | None = None,
+    orphans_only: bool = False,
+    eager: bool = False,
+    rules: Sequence[AllowedNodes] = (),
+    rule: int = -1,
+    weights: Weights = WEIGHTS,
+) -> Plan:
     moment = Moment(now_s, tuple(lanes), tuple(nodes), memory or Memory(), orphans_only, eager)
     return plan(frame_of(nodes, calm, weights, rules, rule), moment, by_matrix(rtt))
 
@@ -82,14 +110,20 @@ def test_orphan_goes_elsewhere_when_the_cheapest_is_full() -> None:
 
 
 def test_capacity_is_a_hard_limit_and_the_least_important_wait() -> None:
-    lanes = [Lane(0, 600, priority=0), Lane(1, 600, priority=2), Lane(2, 600, priority=1), Lane(3, 600, priority=2)]
+    lanes = [
+        Lane(0, 600, priority=0),
+        Lane(1, 600, priority=2),
+        Lane(2, 600, priority=1),
+        Lane(3, 600, priority=2),
+    ]
     p = decide(lanes, fleet(1200), [[5]] * 4)
     assert set(given(p)) == {1, 3}
     assert p.waiting == (2, 0)
 
 
 def test_packing_finds_room_that_the_nearest_choice_would_waste() -> None:
-    """The small lane first takes the near small node, and the next one fits nowhere: packed tightly, all fit."""
+    """The small lane first takes the near small node, and the next one fits nowhere: packed
+    tightly, all fit."""
     lanes = [Lane(0, 50, priority=1), Lane(1, 100)]
     p = decide(lanes, fleet(100, 60), [[1, 9], [1, 9]], calm=with_(CALM, target_utilisation=1.0))
     assert given(p) == {0: 1, 1: 0}
@@ -99,7 +133,9 @@ def test_lane_too_heavy_for_any_node_gets_an_empty_largest_one_and_stays_alone()
     lanes = [Lane(0, 9000), Lane(1, 10)]
     p = decide(lanes, fleet(1000, 2000, 1000), [[1, 5, 9], [9, 1, 5]])
     assert given(p) == {0: 1, 1: 2}
-    assert decide([lanes[0], Lane(1, 10, owner=1)], fleet(1000, 2000), [[1, 5], [5, 1]]).waiting == (0,)
+    assert decide(
+        [lanes[0], Lane(1, 10, owner=1)], fleet(1000, 2000), [[1, 5], [5, 1]]
+    ).waiting == (0,)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +161,8 @@ def test_expected_rate_stands_in_for_an_unknown_one_and_for_all_before_the_strea
 
 
 def test_full_fleet_shares_its_reserve_evenly() -> None:
-    """Both nodes would be above target_utilisation: they are filled alike, and nobody waits while there is capacity."""
+    """Both nodes would be above target_utilisation: they are filled alike, and nobody waits while
+    there is capacity."""
     lanes = [Lane(i, 100) for i in range(18)]
     p = decide(lanes, fleet(1000, 1000), [[5, 6]] * 18)
     assert p.waiting == ()
@@ -165,13 +202,18 @@ def test_draining_node_is_emptied_at_once_within_the_budget() -> None:
     nodes = [Node("n0", 4000, empty="draining"), Node("n1", 4000)]
     p = decide(lanes, nodes, [[5, 7.1]] * 20)
     assert [(m.lane, m.reason, round(m.delta_ms, 6)) for m in p.moves] == [(0, "draining", 2.1)]
-    assert decide(lanes[:2], nodes, [[5, 7.1]] * 2).moves[0].lane == 0  # one lane, however large its share
+    assert (
+        decide(lanes[:2], nodes, [[5, 7.1]] * 2).moves[0].lane == 0
+    )  # one lane, however large its share
 
 
 def test_no_move_while_the_budget_is_on_the_move() -> None:
     lanes = [Lane(i, 100, owner=0) for i in range(5)]
     lanes[0] = replace(lanes[0], moving=True, target=1)
-    assert decide(lanes, [Node("n0", 4000, empty="draining"), Node("n1", 4000)], [[5, 5]] * 5).moves == ()
+    assert (
+        decide(lanes, [Node("n0", 4000, empty="draining"), Node("n1", 4000)], [[5, 5]] * 5).moves
+        == ()
+    )
 
 
 def test_at_most_five_moves_in_flight_per_node() -> None:
@@ -183,7 +225,9 @@ def test_at_most_five_moves_in_flight_per_node() -> None:
 
 
 def test_lane_that_must_leave_and_fits_nowhere_is_named_and_stays() -> None:
-    p = decide([Lane(4, 1000, owner=0)], [Node("n0", 2000, empty="draining"), Node("n1", 100)], [[5, 5]])
+    p = decide(
+        [Lane(4, 1000, owner=0)], [Node("n0", 2000, empty="draining"), Node("n1", 100)], [[5, 5]]
+    )
     assert (p.moves, p.stuck) == ((), (4,))
 
 
@@ -212,19 +256,28 @@ def test_heat_that_passes_starts_the_windows_anew() -> None:
 
 
 def test_idle_imbalance_is_left_alone() -> None:
-    """All on one node, at a sixteenth of its capacity: nobody waits for anything, so nothing is worth a move."""
-    assert twice([Lane(i, 25, owner=0) for i in range(5)], fleet(2000, 2000), [[5, 5]] * 5).moves == ()
+    """All on one node, at a sixteenth of its capacity: nobody waits for anything, so nothing is
+    worth a move."""
+    assert (
+        twice([Lane(i, 25, owner=0) for i in range(5)], fleet(2000, 2000), [[5, 5]] * 5).moves == ()
+    )
 
 
 def test_nodes_that_are_away_count_for_nothing_in_the_mean() -> None:
-    """Two of four are away: the two that work are busy alike, and neither is hot beside the other."""
+    """Two of four are away: the two that work are busy alike, and neither is hot beside the
+    other."""
     lanes = [Lane(i, 400, owner=i % 2) for i in range(6)]
     nodes = [*fleet(2000, 2000), Node("n2", 2000, takes=False), Node("n3", 2000, takes=False)]
     assert twice(lanes, nodes, [[5, 5, 1, 1]] * 6).memory.hot_since_s == {}
 
 
 def test_node_over_capacity_is_relieved_even_when_all_are_busy() -> None:
-    lanes = [Lane(0, 900, owner=0), Lane(1, 900, owner=0), Lane(2, 200, owner=0), Lane(3, 1400, owner=1)]
+    lanes = [
+        Lane(0, 900, owner=0),
+        Lane(1, 900, owner=0),
+        Lane(2, 200, owner=0),
+        Lane(3, 1400, owner=1),
+    ]
     p = twice(lanes, fleet(2000, 2000), [[5, 5]] * 4)
     assert [(m.lane, m.reason) for m in p.moves] == [(2, "over capacity")]
 

@@ -1,4 +1,5 @@
-"""Rules and priorities reach every lane that has a cell of theirs, and several rules on a lane leave what all of them allow."""
+"""Rules and priorities reach every lane that has a cell of theirs, and several rules on a lane
+leave what all of them allow."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.core.inventory import Area, Inventory, Priority, ResidencyRule
-from agents.core.lanemap import murmur2
-from agents.core.model import Kind, Site, WorkerSpec
+from agents.base.errors import SettingsError
+from agents.core.lanes.lane_map import murmur2
+from agents.core.model.inventory import Area, Inventory, Priority, ResidencyRule
+from agents.core.model.topology import Site, WorkerKind, WorkerSpec
 from agents.core.planning.residency import Residency, bind
-from agents.errors import SettingsError
 
 SITES = {
     "fra": Site("fra", 50.1, 8.7, "Germany West", "DE"),
@@ -32,7 +33,7 @@ def country_of(lat: float, lon: float) -> str:
 
 
 def inventory(*rules: ResidencyRule, priorities: tuple[Priority, ...] = ()) -> Inventory:
-    workers = {n: WorkerSpec(n, Kind.NODE, n.split("-")[1], 100.0) for n in NODES}
+    workers = {n: WorkerSpec(n, WorkerKind.NODE, n.split("-")[1], 100.0) for n in NODES}
     return Inventory(SITES, workers, rules, priorities, "inventory.toml")
 
 
@@ -42,13 +43,19 @@ def rule(
     return ResidencyRule(name, Area(f"rule {name}", cells, country, region), frozenset(sites))
 
 
-def bound(cells_by_lane: list[list[str]], *rules: ResidencyRule, priorities: tuple[Priority, ...] = ()) -> Residency:
+def bound(
+    cells_by_lane: list[list[str]], *rules: ResidencyRule, priorities: tuple[Priority, ...] = ()
+) -> Residency:
     return bind(inventory(*rules, priorities=priorities), cells_by_lane, NODES, country_of)
 
 
 def allowed(found: Residency, lane: int) -> set[str]:
     row = found.rule[lane]
-    return set(NODES) if row < 0 else {n for n, ok in zip(NODES, found.rules[row].allowed, strict=True) if ok}
+    return (
+        set(NODES)
+        if row < 0
+        else {n for n, ok in zip(NODES, found.rules[row].allowed, strict=True) if ok}
+    )
 
 
 def test_without_rules_nothing_is_bound_and_no_country_is_asked_for() -> None:
@@ -57,18 +64,24 @@ def test_without_rules_nothing_is_bound_and_no_country_is_asked_for() -> None:
 
     found = bind(inventory(rule("x", {"fra"}, cells=(BERLIN,))), [[BERLIN], [PARIS]], NODES, never)
     assert found.rule == (0, -1)
-    assert bind(inventory(), [[BERLIN], []], NODES, never) == Residency((-1, -1), (), (), (0, 0), ())
+    assert bind(inventory(), [[BERLIN], []], NODES, never) == Residency(
+        (-1, -1), (), (), (0, 0), ()
+    )
 
 
 def test_a_lane_is_bound_by_the_country_of_any_of_its_cells() -> None:
-    found = bound([[PARIS], [PARIS, BERLIN], [BOSTON], [MUNICH]], rule("de", {"fra", "muc"}, country="DE"))
+    found = bound(
+        [[PARIS], [PARIS, BERLIN], [BOSTON], [MUNICH]], rule("de", {"fra", "muc"}, country="DE")
+    )
     assert found.rule == (-1, 0, -1, 0)
     assert allowed(found, 1) == {"node-fra-1", "node-muc-1"}
     assert found.warnings == ()
 
 
 def test_a_region_binds_the_cells_that_are_nearest_to_its_site() -> None:
-    found = bound([[BERLIN], [MUNICH], [PARIS], [BOSTON]], rule("south", {"muc"}, region="Germany South"))
+    found = bound(
+        [[BERLIN], [MUNICH], [PARIS], [BOSTON]], rule("south", {"muc"}, region="Germany South")
+    )
     assert found.rule == (-1, 0, -1, -1)
 
 
@@ -89,12 +102,18 @@ def test_a_cell_finer_than_the_lane_maps_is_refused_with_the_one_to_name() -> No
 
 
 def test_a_heavy_cell_binds_each_of_its_lanes() -> None:
-    assert bound([[BERLIN], [BERLIN], [PARIS]], rule("x", {"fra"}, cells=(BERLIN,))).rule == (0, 0, -1)
+    assert bound([[BERLIN], [BERLIN], [PARIS]], rule("x", {"fra"}, cells=(BERLIN,))).rule == (
+        0,
+        0,
+        -1,
+    )
 
 
 def test_a_named_cell_that_the_lane_map_does_not_know_binds_the_lane_of_its_hash() -> None:
     found = bound([[PARIS], [BOSTON], [MUNICH]], rule("x", {"fra"}, cells=(BERLIN,)))
-    assert [lane for lane, row in enumerate(found.rule) if row == 0] == [murmur2(BERLIN.encode()) % 3]
+    assert [lane for lane, row in enumerate(found.rule) if row == 0] == [
+        murmur2(BERLIN.encode()) % 3
+    ]
 
 
 def test_several_rules_leave_what_all_of_them_allow_under_both_names() -> None:
@@ -117,7 +136,9 @@ def test_a_rule_that_no_node_can_meet_is_said_with_its_lanes() -> None:
 
 
 def test_rules_that_exclude_each_other_are_said() -> None:
-    found = bound([[BERLIN, PARIS]], rule("de", {"fra"}, country="DE"), rule("fr", {"ams"}, country="FR"))
+    found = bound(
+        [[BERLIN, PARIS]], rule("de", {"fra"}, country="DE"), rule("fr", {"ams"}, country="FR")
+    )
     (warning,) = found.warnings
     assert (warning.kind, warning.rule, warning.lanes) == ("unmet", "de + fr", (0,))
     assert "no site in common" in warning.text
@@ -139,15 +160,21 @@ def test_a_lane_has_the_highest_priority_of_its_cells() -> None:
     assert bound(lanes, priorities=rows).priority == (-5, 0, 7, 0, 0)
 
 
-CELLS = sorted({h3.latlng_to_cell(lat, lon, 3) for lat in range(30, 60, 3) for lon in range(-120, 20, 7)})
-AREAS = st.one_of(
-    st.lists(st.sampled_from([*CELLS, *(h3.cell_to_parent(c, 1) for c in CELLS)]), min_size=1, max_size=4).map(
-        lambda c: Area("row", tuple(c))
-    ),
-    st.sampled_from(["DE", "FR", "US"]).map(lambda c: Area("row", country=c)),
-    st.sampled_from(sorted({s.region for s in SITES.values()})).map(lambda r: Area("row", region=r)),
+CELLS = sorted(
+    {h3.latlng_to_cell(lat, lon, 3) for lat in range(30, 60, 3) for lon in range(-120, 20, 7)}
 )
-RULES = st.lists(st.tuples(AREAS, st.frozensets(st.sampled_from(sorted(SITES)), min_size=1)), max_size=4)
+AREAS = st.one_of(
+    st.lists(
+        st.sampled_from([*CELLS, *(h3.cell_to_parent(c, 1) for c in CELLS)]), min_size=1, max_size=4
+    ).map(lambda c: Area("row", tuple(c))),
+    st.sampled_from(["DE", "FR", "US"]).map(lambda c: Area("row", country=c)),
+    st.sampled_from(sorted({s.region for s in SITES.values()})).map(
+        lambda r: Area("row", region=r)
+    ),
+)
+RULES = st.lists(
+    st.tuples(AREAS, st.frozensets(st.sampled_from(sorted(SITES)), min_size=1)), max_size=4
+)
 
 
 def matches(area: Area, cell: str) -> bool:
@@ -171,8 +198,15 @@ def test_no_cell_loses_a_rule_and_no_lane_gains_a_node(
     known = {cell for cells in lanes for cell in cells}
     for lane, cells in enumerate(lanes):
         mine = [r for r in rules if any(matches(r.area, cell) for cell in cells)]
-        stray = [c for r in rules for c in r.area.cells if c not in known and murmur2(c.encode()) % len(lanes) == lane]
-        must = set(NODES).intersection(*({n for n in NODES if n.split("-")[1] in r.sites} for r in mine))
+        stray = [
+            c
+            for r in rules
+            for c in r.area.cells
+            if c not in known and murmur2(c.encode()) % len(lanes) == lane
+        ]
+        must = set(NODES).intersection(
+            *({n for n in NODES if n.split("-")[1] in r.sites} for r in mine)
+        )
         assert allowed(found, lane) <= must, "no_cell_loses_its_rule"
         if not stray:
             assert allowed(found, lane) == must, "the_intersection_is_right"
@@ -181,4 +215,6 @@ def test_no_cell_loses_a_rule_and_no_lane_gains_a_node(
     for w in found.warnings:
         assert w.kind in ("unmet", "idle")
     stuck = {lane for w in found.warnings if w.kind == "unmet" for lane in w.lanes}
-    assert stuck == {lane for lane in range(len(lanes)) if not allowed(found, lane)}, "who_can_be_nowhere_is_said"
+    assert stuck == {lane for lane in range(len(lanes)) if not allowed(found, lane)}, (
+        "who_can_be_nowhere_is_said"
+    )

@@ -1,1 +1,2 @@
-"""kernels/score.cu without a GPU: run on the host, and compiled for each kind of device. For tests only."""
+"""kernels/scoring/score.cu without a GPU: run on the host, and compiled for each kind of device.
+For tests only."""

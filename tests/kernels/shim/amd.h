@@ -1,4 +1,4 @@
-// What the ROCm headers would bring, as far as kernels/score.cu uses it: enough to compile for AMD devices without them.
+// What the ROCm headers would bring, as far as kernels/scoring/score.cu uses it: enough to compile for AMD devices without them.
 #pragma once
 #define __global__ __attribute__((global))
 #define __device__ __attribute__((device))

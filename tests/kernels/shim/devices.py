@@ -1,7 +1,8 @@
-"""Compiles kernels/score.cu as CUDA and ROCm do, and reads from what comes out whether registers were spilled.
+"""Compiles kernels/scoring/score.cu as CUDA and ROCm do, and reads from what comes out whether
+registers were spilled.
 
-NVIDIA: NVRTC, the compiler that CuPy calls, from its wheel. AMD: clang, from the ziglang wheel, with amd.h in place of
-the ROCm headers. Neither needs a driver or a device; nothing is run."""
+NVIDIA: NVRTC, the compiler that CuPy calls, from its wheel. AMD: clang, from the ziglang wheel,
+with amd.h in place of the ROCm headers. Neither needs a driver or a device; nothing is run."""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SOURCE = HERE.parents[2] / "kernels" / "score.cu"
+SOURCE = HERE.parents[2] / "kernels" / "scoring" / "score.cu"
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """`registers` of a thread, `spilled_bytes` of them that went to memory, `stack_bytes` of a thread's private memory,
-    `shared_bytes` of a block; `text`: PTX or AMD's assembly."""
+    """`registers` of a thread, `spilled_bytes` of them that went to memory, `stack_bytes` of a
+    thread's private memory, `shared_bytes` of a block; `text`: PTX or AMD's assembly."""
 
     registers: int
     spilled_bytes: int
@@ -47,7 +48,9 @@ def for_nvidia(arch: str, options: Sequence[str], source: str | None = None) -> 
         raise CompileError(said)
     ptx = _text(nvrtc, program, "PTX")
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
+    spills = re.findall(
+        r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said
+    )
     used = re.search(r"Used (\d+) registers.*?(\d+) bytes smem", said)
     if not spills or not used:
         raise CompileError(f"ptxas did not say what it used: {said}")
@@ -63,8 +66,27 @@ def for_nvidia(arch: str, options: Sequence[str], source: str | None = None) -> 
 def for_amd(arch: str, options: Sequence[str], source: Path = SOURCE) -> Compiled:
     """For `gfx942`, by clang. Raises CompileError."""
     command = [
-        *(sys.executable, "-m", "ziglang", "clang", "-x", "hip", "--offload-device-only", f"--offload-arch={arch}"),
-        *("-nogpulib", "-nogpuinc", "-O3", "-S", f'-DSOURCE="{source}"', *options, str(HERE / "amd.h"), "-o", "-"),
+        *(
+            sys.executable,
+            "-m",
+            "ziglang",
+            "clang",
+            "-x",
+            "hip",
+            "--offload-device-only",
+            f"--offload-arch={arch}",
+        ),
+        *(
+            "-nogpulib",
+            "-nogpuinc",
+            "-O3",
+            "-S",
+            f'-DSOURCE="{source}"',
+            *options,
+            str(HERE / "amd.h"),
+            "-o",
+            "-",
+        ),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     if done.returncode:

@@ -1,7 +1,8 @@
-"""A stand-in for CuPy whose device is this machine: kernels/gpu.py runs on it unchanged, and so does the source it compiles.
+"""A stand-in for CuPy whose device is this machine: kernels/scoring/gpu.py runs on it unchanged,
+and so does the source it compiles.
 
-Memory has guards on both sides and is filled with nonsense when it is made, so that what reads or writes beside it, or reads what
-was never written, shows."""
+Memory has guards on both sides and is filled with nonsense when it is made, so that what reads or
+writes beside it, or reads what was never written, shows."""
 
 from __future__ import annotations
 
@@ -68,17 +69,22 @@ class Memory:
 
 
 class HostCupy:
-    """`folder`: where to keep what is compiled. `edit`: changes the source first. `seed`: the order in which threads run
-    between barriers, 0 for the order of their numbers; may be set between calls. `divergent`: blocks so far in which not
-    all threads came to the same barrier; `rocm`: what to pretend."""
+    """`folder`: where to keep what is compiled. `edit`: changes the source first. `seed`: the order
+    in which threads run between barriers, 0 for the order of their numbers; may be set between
+    calls. `divergent`: blocks so far in which not all threads came to the same barrier; `rocm`:
+    what to pretend."""
 
     __version__ = "host"
 
-    def __init__(self, folder: Path, *, edit: Callable[[str], str] = str, rocm: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, edit: Callable[[str], str] = str, rocm: bool = False
+    ) -> None:
         self.folder, self.edit, self.seed, self.divergent, self.launches = folder, edit, 0, 0, 0
         self.made: list[Memory] = []
         runtime = SimpleNamespace(
-            is_hip=rocm, getDeviceCount=lambda: 1, getDeviceProperties=lambda _: {"name": b"This machine"}
+            is_hip=rocm,
+            getDeviceCount=lambda: 1,
+            getDeviceProperties=lambda _: {"name": b"This machine"},
         )
         self.cuda = SimpleNamespace(runtime=runtime)
 
@@ -88,7 +94,9 @@ class HostCupy:
 
     def RawModule(self, *, code: str, options: Sequence[str]) -> SimpleNamespace:
         library = build(self.edit(code), options, self.folder)
-        return SimpleNamespace(get_function=lambda name: Kernel(self, getattr(library, f"launch_{name}")))
+        return SimpleNamespace(
+            get_function=lambda name: Kernel(self, getattr(library, f"launch_{name}"))
+        )
 
 
 class Kernel:
@@ -98,8 +106,13 @@ class Kernel:
         self._cupy, self._launch = cupy, launch
         launch.restype = ctypes.c_long
 
-    def __call__(self, grid: tuple[int], block: tuple[int], arguments: Sequence[Memory | np.generic]) -> None:
-        values = [np.array([x.address], dtype=np.uint64) if isinstance(x, Memory) else np.array([x]) for x in arguments]
+    def __call__(
+        self, grid: tuple[int], block: tuple[int], arguments: Sequence[Memory | np.generic]
+    ) -> None:
+        values = [
+            np.array([x.address], dtype=np.uint64) if isinstance(x, Memory) else np.array([x])
+            for x in arguments
+        ]
         pointers = (ctypes.c_void_p * len(values))(*(x.ctypes.data for x in values))
         (blocks,), (threads,), seed = grid, block, self._cupy.seed
         self._cupy.divergent += self._launch(
@@ -111,14 +124,24 @@ class Kernel:
 
 
 def build(code: str, options: Sequence[str], folder: Path) -> ctypes.CDLL:
-    """The source, compiled for the host with the macros among `options`. Raises RuntimeError with what g++ said."""
+    """The source, compiled for the host with the macros among `options`. Raises RuntimeError with
+    what g++ said."""
     macros = [x for x in options if x.startswith("-D")]
     name = hashlib.sha256(" ".join((code, *macros)).encode()).hexdigest()[:16]
     library, source = folder / f"{name}.so", folder / f"{name}.cu"
     if not library.exists():
         source.write_text(code)
         command = [
-            *("g++", "-std=c++17", "-O1", "-march=native", "-ffp-contract=off", "-shared", "-fPIC", "-w"),
+            *(
+                "g++",
+                "-std=c++17",
+                "-O1",
+                "-march=native",
+                "-ffp-contract=off",
+                "-shared",
+                "-fPIC",
+                "-w",
+            ),
             *(*macros, f'-DSOURCE="{source}"', str(HERE / "launch.cpp"), "-o", str(library)),
         ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.tables import Floats, Problem, RttModel, Weights, lane_table, no_rtt_table, node_table, problem
+from kernels.tables import (
+    Floats,
+    Problem,
+    RttModel,
+    Weights,
+    lane_table,
+    no_rtt_table,
+    node_table,
+    problem,
+)
 
 
 def busy(lanes: int, nodes: int, *, regions: int = 0, rules: int = 0, seed: int = 0) -> Problem:
-    """Lanes and nodes about the whole ball, a quarter of the nodes at another's place and otherwise equal to it (ties), a tenth of
-    the lanes at a node's. Some nodes take none, some keep none; most lanes have an own node, many a warm one, three
-    different traffics, and half of them a rule."""
+    """Lanes and nodes about the whole ball, a quarter of the nodes at another's place and otherwise
+    equal to it (ties), a tenth of the lanes at a node's. Some nodes take none, some keep none; most
+    lanes have an own node, many a warm one, three different traffics, and half of them a rule."""
     random = np.random.default_rng(seed)
     lane_lat, lane_lon = places(random, lanes)
     node_lat, node_lon = places(random, nodes)
@@ -25,7 +34,10 @@ def busy(lanes: int, nodes: int, *, regions: int = 0, rules: int = 0, seed: int 
     region_lat, region_lon = places(random, regions)
     rtt = no_rtt_table(5.0, 0.01)
     if regions:
-        measured_ms, measured = random.random((regions, regions)) * 150, random.random((regions, regions)) < 0.7
+        measured_ms, measured = (
+            random.random((regions, regions)) * 150,
+            random.random((regions, regions)) < 0.7,
+        )
         names = tuple(f"region-{i}" for i in range(regions))
         rtt = RttModel(names, region_lat, region_lon, measured_ms, measured, 5.0, 0.01)
     return problem(

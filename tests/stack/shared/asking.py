@@ -6,22 +6,26 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 
-from agents.core.feeds import FLEET, FleetSummary, TroubleRow
-from agents.core.forms import TEXT, Reply, Status
-from agents.errors import CommandRefused
-from agents.xmpp.person import Person
+from agents.base.errors import CommandRefused
+from agents.core.model.feeds import FLEET, FleetSummary, TroubleRow
+from agents.core.model.forms import TEXT, FormReply, Status
+from agents.xmpp.operator_client import OperatorClient
 from plugins.feeds import entry_of
 from tests.stack.conftest import Running
 
 
-def text(reply: Reply) -> str:
+def text(reply: FormReply) -> str:
     assert reply.form is not None
     return next(f.value for f in reply.form.fields if f.var == TEXT)
 
 
 async def step(
-    person: Person, command: str, session: str = "", action: str = "execute", fields: Mapping[str, str] | None = None
-) -> Reply:
+    person: OperatorClient,
+    command: str,
+    session: str = "",
+    action: str = "execute",
+    fields: Mapping[str, str] | None = None,
+) -> FormReply:
     """One step, again while the leader says to wait."""
     async with asyncio.timeout(30):
         while True:
@@ -33,7 +37,7 @@ async def step(
                 await asyncio.sleep(0.3)
 
 
-async def confirmed(person: Person, command: str, **fields: str) -> Reply:
+async def confirmed(person: OperatorClient, command: str, **fields: str) -> FormReply:
     """Confirm the dry run, anew when the fleet has changed meanwhile."""
     reply = await step(person, command, fields=fields)
     for _ in range(10):
@@ -44,17 +48,19 @@ async def confirmed(person: Person, command: str, **fields: str) -> Reply:
 
 
 @asynccontextmanager
-async def operator(running: Running) -> AsyncIterator[Person]:
+async def operator(running: Running) -> AsyncIterator[OperatorClient]:
     """Of the room's owners."""
-    async with Person(running.login("operator"), "operator") as person:
+    async with OperatorClient(running.login("operator"), "operator") as person:
         yield person
 
 
-async def status(person: Person) -> str:
+async def status(person: OperatorClient) -> str:
     return text(await step(person, "status"))
 
 
-async def told(person: Person, wanted: Callable[[list[TroubleRow]], bool], timeout_s: float = 60) -> list[TroubleRow]:
+async def told(
+    person: OperatorClient, wanted: Callable[[list[TroubleRow]], bool], timeout_s: float = 60
+) -> list[TroubleRow]:
     """The rows of the feed `fleet`, as soon as they are as wanted."""
     async with asyncio.timeout(timeout_s), aclosing(person.watch(FLEET)) as items:
         async for item in items:

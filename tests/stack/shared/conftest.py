@@ -1,4 +1,5 @@
-"""One stack, with two coordinators, for all modules in this folder, which leave it as they found it: three nodes, all lanes at work."""
+"""One stack, with two coordinators, for all modules in this folder, which leave it as they found
+it: three nodes, all lanes at work."""
 
 from __future__ import annotations
 

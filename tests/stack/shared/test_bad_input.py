@@ -14,19 +14,24 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from agents.core.model import TOPIC_DEAD
-from agents.core.records import REASON
-from agents.embedded import flights
-from agents.embedded.replay import Replay
-from agents.kafka.admin import MAX_DEAD_BYTES
+from agents.core.lanes.records import REASON
+from agents.core.model.topology import TOPIC_DEAD
 from agents.kafka.connection import client_kwargs
+from agents.kafka.topics import MAX_DEAD_BYTES
+from agents.local.demo import flights
+from agents.local.demo.replay import Replay
 from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
 
 
 def _event(**changed: Any) -> bytes:  # Any: bad values are the point
-    event = {"id": "x", "ts": "2001-01-08T00:00:00Z", "origin": {"lat": 40.0, "lon": -75.0}, "destination": "LAS"}
+    event = {
+        "id": "x",
+        "ts": "2001-01-08T00:00:00Z",
+        "origin": {"lat": 40.0, "lon": -75.0},
+        "destination": "LAS",
+    }
     return json.dumps({k: v for k, v in (event | changed).items() if v is not ...}).encode()
 
 
@@ -49,7 +54,9 @@ BAD = [
 ]
 
 
-async def test_bad_events_are_dead_letters_byte_for_byte_and_good_ones_go_on(running: Running) -> None:
+async def test_bad_events_are_dead_letters_byte_for_byte_and_good_ones_go_on(
+    running: Running,
+) -> None:
     accounting = running.stack.accounting
     before, unplaced, clean = Counter(accounting.reasons), accounting.unplaced, accounting.clean
     place = _event(origin={"place": "Portland, Oregon"})
@@ -95,5 +102,7 @@ async def test_a_users_own_producer_works_as_the_page_has_it(running: Running) -
     theirs = Replay(running.stack.base.kafka, iter(()), 1, 1.0, 0)
     theirs.sent = 1  # the books of the tests that follow know of it
     running.replays.append(theirs)
-    await running.until(lambda: running.stack.accounting.events_in == before + 1, "its event has come in")
+    await running.until(
+        lambda: running.stack.accounting.events_in == before + 1, "its event has come in"
+    )
     await running.until(lambda: running.stack.accounting.open == 0, "and out")

@@ -1,4 +1,5 @@
-"""Operator commands by form and by `geolane ctl`, against a real coordinator and a real ejabberd."""
+"""Operator commands by form and by `geolane ctl`, against a real coordinator and a real
+ejabberd."""
 
 from __future__ import annotations
 
@@ -12,12 +13,12 @@ import sys
 
 import pytest
 
-from agents.core.forms import Status
-from agents.embedded.inside import Inside
-from agents.errors import CommandRefused
-from agents.live.figures import Figures
-from agents.live.picture import Look, lines, plain
-from agents.xmpp.person import Person
+from agents.base.errors import CommandRefused
+from agents.core.model.forms import Status
+from agents.local.screen import Inside
+from agents.observe.dashboard.figures import DashboardFigures
+from agents.observe.dashboard.screen import ScreenLayout, lines, plain
+from agents.xmpp.operator_client import OperatorClient
 from tests.stack.conftest import Running
 from tests.stack.shared.asking import confirmed, step, text
 
@@ -28,14 +29,29 @@ async def ctl(running: Running, *words: str, user: str = "ana") -> tuple[int, st
     return await geolane(running, "ctl", *words, user=user)
 
 
-async def geolane(running: Running, *words: str, user: str, secret: str = "") -> tuple[int, str, str]:
-    """Exit code, standard output, standard error of a command of a person's, without a terminal. `secret`: another's password."""
+async def geolane(
+    running: Running, *words: str, user: str, secret: str = ""
+) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error of a command of a person's, without a terminal.
+    `secret`: another's password."""
     settings = running.stack.folder.settings / f"{user}.toml"
-    more = ("--set", f"xmpp.password_file={running.stack.folder.secrets / secret}") if secret else ()
+    more = (
+        ("--set", f"xmpp.password_file={running.stack.folder.secrets / secret}") if secret else ()
+    )
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "agents", *words, "--settings", str(settings), *more, "--user", user,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "agents",
+        *words,
+        "--settings",
+        str(settings),
+        *more,
+        "--user",
+        user,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
     async with asyncio.timeout(60):
         out, err = await process.communicate()
     return process.returncode or 0, out.decode(), err.decode()
@@ -46,7 +62,7 @@ def placed(running: Running, victim: str) -> list[object]:
 
 
 async def test_a_member_is_listed_what_looks_and_may_not_act(running: Running) -> None:
-    async with Person(running.login("guest"), "guest", seen=False) as guest:
+    async with OperatorClient(running.login("guest"), "guest", seen=False) as guest:
         status = await step(guest, "status")
         assert status.status is Status.COMPLETED
         assert "3/3 nodes, 12/12 lanes" in text(status)
@@ -64,7 +80,7 @@ async def test_a_stranger_is_forbidden_and_listed_nothing(running: Running) -> N
     secret = running.stack.folder.secrets / "eve"
     secret.touch(mode=0o600)
     secret.write_text("hers\n", "ascii")
-    async with Person(running.login("eve"), "eve", seen=False) as eve:
+    async with OperatorClient(running.login("eve"), "eve", seen=False) as eve:
         with pytest.raises(CommandRefused, match="forbidden"):
             await step(eve, "status")
         assert (await eve.commands()).commands == ()
@@ -73,7 +89,7 @@ async def test_a_stranger_is_forbidden_and_listed_nothing(running: Running) -> N
 async def test_an_admin_drains_by_form_and_cancel_does_nothing(running: Running) -> None:
     victim = running.stack.busiest().name
     name = victim.partition("-")[2]
-    async with Person(running.login("ana"), "ana", seen=False) as ana:
+    async with OperatorClient(running.login("ana"), "ana", seen=False) as ana:
         asked = await step(ana, "drain")
         assert asked.form is not None
         (node,) = asked.form.fields
@@ -123,9 +139,22 @@ async def test_ctl_asks_on_a_terminal(running: Running, typed: bytes, code: int)
     ours, theirs = pty.openpty()
     settings = running.stack.folder.settings / "ana.toml"
     process = await asyncio.create_subprocess_exec(
-        "setsid", "--ctty", "--wait", sys.executable, "-m", "agents", "ctl", "pause", "--settings", str(settings), "--user", "ana",
-        stdin=theirs, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
+        "setsid",
+        "--ctty",
+        "--wait",
+        sys.executable,
+        "-m",
+        "agents",
+        "ctl",
+        "pause",
+        "--settings",
+        str(settings),
+        "--user",
+        "ana",
+        stdin=theirs,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
     os.close(theirs)
     assert process.stderr is not None
     try:
@@ -169,26 +198,30 @@ async def test_watch_shows_the_fleet_in_lines_and_in_json(running: Running) -> N
 
 
 async def test_up_knows_its_run_before_the_feeds_say_anything(running: Running) -> None:
-    f = Inside(running.stack).figures(Figures("geolane.test"))
+    f = Inside(running.stack).figures(DashboardFigures("geolane.test"))
     assert f.summary is not None
     assert (f.summary.nodes_available, f.summary.routers, f.summary.lanes_assigned) == (3, 1, 12)
     assert sum(r.lanes for r in f.rows if r.worker.startswith("node-")) == 12
-    assert "● live" in plain(lines(f, Look(80, 24)))
+    assert "● live" in plain(lines(f, ScreenLayout(80, 24)))
 
 
 async def test_watch_with_a_wrong_password_is_one_line_and_exit_code_2(running: Running) -> None:
     code, out, err = await geolane(running, "watch", user="guest", secret="ana")
     assert (code, out) == (2, "")
-    assert re.fullmatch(r"geolane: guest@geolane\.test at [0-9.:]+: the server refuses the password\n", err)
+    assert re.fullmatch(
+        r"geolane: guest@geolane\.test at [0-9.:]+: the server refuses the password\n", err
+    )
 
 
 async def test_a_leader_that_changes_in_the_middle_has_done_nothing(running: Running) -> None:
     leader = running.stack.follower.leader_epoch
-    async with Person(running.login("ana"), "ana", seen=False) as ana:
+    async with OperatorClient(running.login("ana"), "ana", seen=False) as ana:
         dry = await step(ana, "pause")
         assert dry.status is Status.EXECUTING
         running.leader().signal(signal.SIGKILL)
-        await running.until(lambda: running.stack.follower.leader_epoch > leader, "the standby leads", 20)
+        await running.until(
+            lambda: running.stack.follower.leader_epoch > leader, "the standby leads", 20
+        )
         with pytest.raises(CommandRefused) as refused:
             await step(ana, "pause", dry.session, "complete")
         assert refused.value.detail == "bad-sessionid"

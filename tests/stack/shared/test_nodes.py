@@ -1,4 +1,5 @@
-"""A fleet that changes while the stream runs: a node comes, gets a new password, goes; nothing is missing, nothing comes twice."""
+"""A fleet that changes while the stream runs: a node comes, gets a new password, goes; nothing is
+missing, nothing comes twice."""
 
 from __future__ import annotations
 
@@ -11,10 +12,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from agents.embedded.children import Child
-from agents.embedded.replay import Event
-from agents.nodes import rows
-from agents.xmpp.person import Person
+from agents.admin.members import inventory_file
+from agents.local.demo.replay import KeyedValue
+from agents.local.servers.children import Child
+from agents.xmpp.operator_client import OperatorClient
 from ejabberd.accounts import next_file
 from tests.stack.conftest import Running
 from tests.stack.shared.asking import confirmed
@@ -31,7 +32,7 @@ CALM = ("window_s", "cooldown_s", "ramp_s")
 @pytest_asyncio.fixture(scope="module", loop_scope="package", autouse=True)
 async def hasty(running: Running) -> AsyncIterator[None]:
     """A planner that waits for nothing, so that a node that comes has lanes soon."""
-    async with Person(running.login("operator"), "operator", seen=False) as owner:
+    async with OperatorClient(running.login("operator"), "operator", seen=False) as owner:
         for name in CALM:
             await confirmed(owner, "tune", name=name, value="1")
         yield
@@ -39,7 +40,7 @@ async def hasty(running: Running) -> AsyncIterator[None]:
             await confirmed(owner, "tune", name=name, value="default")
 
 
-def until(enough: asyncio.Event, stream: Iterator[Event]) -> Iterator[Event]:
+def until(enough: asyncio.Event, stream: Iterator[KeyedValue]) -> Iterator[KeyedValue]:
     """The stream, for as long as it is not enough."""
     for event in stream:
         if enough.is_set():
@@ -58,9 +59,15 @@ def inventory(running: Running) -> Path:
 async def geolane(running: Running, *words: str) -> tuple[int, str]:
     """Exit code and what was said."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "agents", *words, f"--settings={settings(running)}",
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "agents",
+        *words,
+        f"--settings={settings(running)}",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
     async with asyncio.timeout(100):
         said = (await process.communicate())[0].decode()
     return process.returncode or 0, said
@@ -69,13 +76,22 @@ async def geolane(running: Running, *words: str) -> tuple[int, str]:
 def node(running: Running) -> Child:
     """The process, as the command says that it is started."""
     secret = running.stack.folder.secrets / NODE
-    arguments = ("node", "--name", NAME, "--settings", str(settings(running)), "--set", f"xmpp.password_file={secret}")
+    arguments = (
+        "node",
+        "--name",
+        NAME,
+        "--settings",
+        str(settings(running)),
+        "--set",
+        f"xmpp.password_file={secret}",
+    )
     return Child(running.stack.folder, NODE, arguments, {})
 
 
 async def test_a_node_is_added_and_gets_lanes(running: Running) -> None:
     (code, said), (code2, said2) = await asyncio.gather(
-        geolane(running, "nodes", "add", NAME, "--site", "ric"), geolane(running, "nodes", "add", NAME, "--site", "ric")
+        geolane(running, "nodes", "add", NAME, "--site", "ric"),
+        geolane(running, "nodes", "add", NAME, "--site", "ric"),
     )
     assert (code, code2) == (0, 0), said + said2
     assert sorted(line for line in (said + said2).splitlines() if "[[node]]" in line) == [
@@ -85,7 +101,10 @@ async def test_a_node_is_added_and_gets_lanes(running: Running) -> None:
     secret = running.stack.folder.secrets / NODE
     assert secret.stat().st_mode & 0o777 == 0o600
     assert secret.read_text().strip() not in said + said2
-    assert f"geolane node --name {NAME} --settings {settings(running)} --set xmpp.password_file={secret}" in said
+    assert (
+        f"geolane node --name {NAME} --settings {settings(running)} --set "
+        f"xmpp.password_file={secret}" in said
+    )
     running.stack.family.start(node(running))
     enough = asyncio.Event()
     replay, sending = running.replay(MANY, until(enough, running.stream))
@@ -130,7 +149,9 @@ async def test_a_file_that_is_wrong_is_told_and_changes_nothing(running: Running
         await ana.hear(lambda said: f"node {NAME}: there is no site 'rik'" in said.text, 20)
         file.write_text(text, "utf-8")
         log = running.leader().log_file
-        await running.until(lambda: _events(log)[-1:] == ["inventory_read"], "it is in order again", 20)
+        await running.until(
+            lambda: _events(log)[-1:] == ["inventory_read"], "it is in order again", 20
+        )
     assert "inventory_refused" in _events(log)
 
 
@@ -153,7 +174,7 @@ async def test_it_is_removed_and_its_lanes_go_elsewhere(running: Running) -> Non
     assert follower.fences == fences, "it had handed over what it had"
     enough.set()
     await running.account(replay, sending)
-    assert NODE not in rows.read(inventory(running)).workers
+    assert NODE not in inventory_file.read(inventory(running)).workers
     assert await server.api.call("check_account", user=NODE, host=f"fleet.{server.domain}") != 0
     assert not (running.stack.folder.secrets / NODE).exists()
     code, said = await geolane(running, "nodes", "remove", NAME)

@@ -1,4 +1,5 @@
-"""What people see of it: the room is asked and answers, tells once of what matters, and a second coordinator takes over in the middle."""
+"""What people see of it: the room is asked and answers, tells once of what matters, and a second
+coordinator takes over in the middle."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from contextlib import aclosing
 
 import pytest
 
-from agents.xmpp.person import Person
+from agents.xmpp.operator_client import OperatorClient
 from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
@@ -18,7 +19,10 @@ pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
 async def test_a_member_looks_and_an_admin_drains(running: Running) -> None:
     victim = running.stack.busiest().name
     name = victim.partition("-")[2]
-    async with Person(running.login("guest"), "guest") as guest, Person(running.login("ana"), "ana") as ana:
+    async with (
+        OperatorClient(running.login("guest"), "guest") as guest,
+        OperatorClient(running.login("ana"), "ana") as ana,
+    ):
         await guest.join()
         await ana.join()
         await guest.say("!status")
@@ -29,21 +33,29 @@ async def test_a_member_looks_and_an_admin_drains(running: Running) -> None:
         await ana.say(f"geolane: drain {name}")
         dry = await ana.hear(running.bot("To do it"))
         assert running.stack.follower.lanes_of(victim), "a dry run moves nothing"
-        ana.whisper(running.stack.base.xmpp.coordinator, f"confirm {dry.text.partition('confirm ')[2].split()[0]}")
+        ana.whisper(
+            running.stack.base.xmpp.coordinator,
+            f"confirm {dry.text.partition('confirm ')[2].split()[0]}",
+        )
         await ana.hear(running.bot("elsewhere"))
         await ana.say(f"!confirm {dry.text.partition('confirm ')[2].split()[0]}")
         await ana.hear(running.bot("ana: drain .* done in"), 30)
         # a lane that was on its way there when the drain began goes on at once
-        await running.until(lambda: not running.stack.follower.lanes_of(victim), "the node is empty", 30)
+        await running.until(
+            lambda: not running.stack.follower.lanes_of(victim), "the node is empty", 30
+        )
         await running.account(replay, sending)
         ana.whisper(running.stack.base.xmpp.coordinator, f"resume {name}")
         again = await ana.hear(running.bot("To do it"))
-        ana.whisper(running.stack.base.xmpp.coordinator, f"confirm {again.text.partition('confirm ')[2].split()[0]}")
+        ana.whisper(
+            running.stack.base.xmpp.coordinator,
+            f"confirm {again.text.partition('confirm ')[2].split()[0]}",
+        )
         await ana.hear(running.bot("takes lanes again"))
 
 
 async def test_pictures_are_answered_with_a_link_to_a_png(running: Running) -> None:
-    async with Person(running.login("guest"), "guest") as guest:
+    async with OperatorClient(running.login("guest"), "guest") as guest:
         await guest.join()
         for question in ("!map", "!plot rate 5m"):
             await guest.say(question)
@@ -58,17 +70,21 @@ def _fetched(url: str) -> bytes:
         return content
 
 
-async def test_the_leader_is_killed_and_the_standby_goes_on_with_what_is_written(running: Running) -> None:
+async def test_the_leader_is_killed_and_the_standby_goes_on_with_what_is_written(
+    running: Running,
+) -> None:
     moves, fences = running.stack.follower.moves, running.stack.follower.fences
     leader = running.stack.follower.leader_epoch
     replay, sending = running.replay(5000)
     await replay.until(2000)
     running.leader().signal(signal.SIGKILL)
-    await running.until(lambda: running.stack.follower.leader_epoch > leader, "the standby leads", 5)
+    await running.until(
+        lambda: running.stack.follower.leader_epoch > leader, "the standby leads", 5
+    )
     assert running.stack.follower.moves == moves
     await running.account(replay, sending)
     assert running.stack.follower.fences == fences
-    async with Person(running.login("guest"), "guest") as guest:
+    async with OperatorClient(running.login("guest"), "guest") as guest:
         guest.whisper(running.stack.base.xmpp.coordinator, "status")
         assert "12/12 lanes" in (await guest.hear(running.bot("nodes"), 20)).text
 
@@ -91,7 +107,7 @@ async def test_a_frozen_leader_loses_the_name_and_ends_when_it_thaws(running: Ru
 
 
 async def test_a_killed_node_is_told_once_with_its_end_and_on_the_feed(running: Running) -> None:
-    async with Person(running.login("guest"), "guest") as guest:
+    async with OperatorClient(running.login("guest"), "guest") as guest:
         await guest.join()
         async with aclosing(guest.watch("alerts")) as alerts:
             replay, sending = running.replay(4000)
@@ -100,7 +116,9 @@ async def test_a_killed_node_is_told_once_with_its_end_and_on_the_feed(running: 
             running.stack.kill(victim)
             name = victim.partition("-")[2]
             gone = await guest.hear(running.bot(f"{name} is gone"), 20)
-            if "Calm again" not in gone.text:  # else it was over before there was room for a message
+            if (
+                "Calm again" not in gone.text
+            ):  # else it was over before there was room for a message
                 await guest.hear(running.bot("Calm again"), 20)
             await running.account(replay, sending)
             async for item in alerts:

@@ -1,5 +1,5 @@
-"""The chat page in Chromium, on the whole stack: one logs in, the bot answers, a wrong password and a lost server are
-said; nothing is asked for elsewhere and nothing is kept."""
+"""The chat page in Chromium, on the whole stack: one logs in, the bot answers, a wrong password and
+a lost server are said; nothing is asked for elsewhere and nothing is kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 
-from agents.embedded.folder import PROJECT
+from agents.local.servers.folder import PROJECT
 from agents.settings import secret
 from tests.stack.browser import ChatPage, chromium
 from tests.stack.conftest import Running
@@ -41,10 +41,12 @@ def password(running: Running) -> str:
 
 
 async def inaccessible(chat: ChatPage) -> list[str]:
-    """What axe-core finds: rules of WCAG 2.2 A and AA and its good practice, contrast among them."""
+    """What axe-core finds: rules of WCAG 2.2 A and AA and its good practice, contrast among
+    them."""
     await chat.page.evaluate(AXE.read_text("utf-8"))
     found: list[str] = await chat.page.evaluate(
-        "axe.run().then(r => r.violations.flatMap(v => v.nodes.map(n => `${v.id}: ${n.html.slice(0, 200)}`)))"
+        "axe.run().then(r => r.violations.flatMap(v => v.nodes.map(n => `${v.id}: "
+        "${n.html.slice(0, 200)}`)))"
     )
     return found
 
@@ -85,7 +87,9 @@ async def test_one_logs_in_asks_and_is_answered_and_nothing_leaves_the_machine(
     assert await page.evaluate("sessionStorage.length") < 5
 
 
-async def test_what_is_wrong_is_said_and_a_keyboard_is_enough_for_the_rest(running: Running, chat: ChatPage) -> None:
+async def test_what_is_wrong_is_said_and_a_keyboard_is_enough_for_the_rest(
+    running: Running, chat: ChatPage
+) -> None:
     why, keys = chat.page.get_by_role("alert"), chat.page.keyboard
     await chat.log_in("operator@elsewhere.test", password(running))
     await expect(why).to_contain_text("ends in @geolane.test")
@@ -101,7 +105,9 @@ async def test_what_is_wrong_is_said_and_a_keyboard_is_enough_for_the_rest(runni
     await chat.hears("!status")
 
 
-async def test_a_lost_server_is_said_and_the_page_comes_back_by_itself(running: Running, chat: ChatPage) -> None:
+async def test_a_lost_server_is_said_and_the_page_comes_back_by_itself(
+    running: Running, chat: ChatPage
+) -> None:
     servers = running.stack.servers
     assert servers.server is not None
     await chat.log_in(OPERATOR, password(running))
@@ -113,8 +119,8 @@ async def test_a_lost_server_is_said_and_the_page_comes_back_by_itself(running: 
     await chat.state(f"{OPERATOR}: connected")
     await chat.in_room()
     # whoever of the two coordinators has the name now
-    await expect(chat.page.locator(".occupant-list li", has_text=re.compile(r"geolane(?!\.test)"))).to_be_visible(
-        timeout=30_000
-    )
+    await expect(
+        chat.page.locator(".occupant-list li", has_text=re.compile(r"geolane(?!\.test)"))
+    ).to_be_visible(timeout=30_000)
     await chat.say("!lanes")
     await chat.hears("12 of 12 lanes are placed")

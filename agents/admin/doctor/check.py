@@ -1,0 +1,73 @@
+"""Runs checks: each with a bound in time, all at once, none held up by another that fails; what
+needs one that failed is skipped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from agents.admin.doctor.judge.verdict import Finding, Level, NotLookedAt, Verdict, fault, skipped
+from agents.base.errors import GeolaneError, SettingsError
+
+BOUND_S = 5.0
+LOOK_THERE = "look at that server's log and load"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`needs`: checks (`kafka login`) that must not have failed, else this one cannot say anything;
+    `after`: those that must have ended, however. Both stand before it."""
+
+    group: str
+    name: str
+    look: Callable[[], Awaitable[Verdict]]
+    needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    bound_s: float = BOUND_S
+    todo: str = ""  # when `look` raises
+
+    @property
+    def key(self) -> str:
+        return f"{self.group} {self.name}"
+
+
+async def examine(checks: Sequence[Check]) -> list[Finding]:
+    """Make all the checks; one finding for each, in the same order."""
+    run = _Run()
+    async with asyncio.TaskGroup() as group:
+        for check in checks:
+            run.tasks[check.key] = group.create_task(run.one(check))
+    return [task.result() for task in run.tasks.values()]
+
+
+@dataclass(slots=True)
+class _Run:
+    tasks: dict[str, asyncio.Task[Finding]] = field(default_factory=dict)
+
+    async def one(self, check: Check) -> Finding:
+        verdict = await self._verdict(check)
+        return Finding(check.group, check.name, verdict.level, verdict.found, verdict.todo)
+
+    async def _verdict(self, check: Check) -> Verdict:
+        for key in check.needs:
+            need = await self.tasks[key]
+            if need.level is Level.FAULT:
+                return skipped(f"`{key}` is at fault")
+            if need.level is Level.SKIPPED:
+                return Verdict(Level.SKIPPED, need.found)  # the first reason, not a chain of them
+        for key in check.after:
+            await self.tasks[key]
+        try:
+            async with asyncio.timeout(check.bound_s):
+                return await check.look()
+        except NotLookedAt as e:
+            return skipped(str(e))
+        except TimeoutError:
+            return fault(f"no answer within {check.bound_s:g} s", check.todo or LOOK_THERE)
+        except SettingsError as e:
+            return fault(str(e), check.todo or "correct that setting: docs/settings.md")
+        except (GeolaneError, OSError) as e:
+            return fault(str(e) or type(e).__name__, check.todo or LOOK_THERE)
+        except Exception as e:  # noqa: BLE001 - the supervisor of checks: one that breaks must not hide the others
+            return fault(f"the check itself broke: {type(e).__name__}: {e}", "please report this")

@@ -1,0 +1,170 @@
+"""Settings, inventory and passwords: what lies in files here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+
+from agents import settings as settings_module
+from agents.admin.doctor.check import Check
+from agents.admin.doctor.judge.roles import Role, Whom
+from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, fault, ok, warning, worst
+from agents.base.errors import SettingsError
+from agents.core.model.inventory import Inventory, InventoryFile
+from agents.core.model.topology import WorkerKind
+from agents.node.runner import tried
+from agents.settings import Loaded, Settings, decode_toml
+from agents.settings.sources import DEFAULT
+
+GROUP = "files"
+
+
+def inventory_of(settings: Settings) -> Inventory:
+    """Raises SettingsError."""
+    path = Path(settings.coordinator.inventory)
+    return Inventory.from_file(decode_toml(path, InventoryFile), str(path))
+
+
+def inventory_or_none(settings: Settings) -> Inventory | None:
+    try:
+        return inventory_of(settings)
+    except SettingsError:
+        return None
+
+
+class Files:
+    """`secrets`: the folder with a password file per account, None where only this account's own is
+    known."""
+
+    def __init__(self, loaded: Loaded, who: Whom, secrets: Path | None) -> None:
+        self._loaded, self._who, self._secrets = loaded, who, secrets
+        self._settings = loaded.settings
+
+    def checks(self) -> list[Check]:
+        return [
+            Check(GROUP, "settings", self._read),
+            Check(
+                GROUP,
+                "inventory",
+                self._inventory,
+                todo="correct it: docs/settings.md; `geolane up` writes one",
+            ),
+            Check(
+                GROUP,
+                "password",
+                self._password,
+                todo="correct xmpp.password_file, or make the file",
+            ),
+            Check(GROUP, "passwords", self._passwords),
+            Check(
+                GROUP,
+                "pipeline",
+                self._pipeline,
+                todo="correct worker.pipeline; it is found from the current folder and PYTHONPATH",
+            ),
+        ]
+
+    async def _read(self) -> Verdict:
+        origins = self._loaded.origins.values()
+        set_here = sum(origin != DEFAULT for origin in origins)
+        return ok(f"{set_here} of {len(origins)} keys are set, all known")
+
+    async def _inventory(self) -> Verdict:
+        found = self._read_inventory()
+        nodes, routers = found.of(WorkerKind.NODE), found.of(WorkerKind.ROUTER)
+        total = sum(w.capacity_eps for w in nodes)
+        return ok(
+            f"nodes: {len(nodes)} ({total:,.0f} events/s), routers: {len(routers)}, sites: "
+            f"{len(found.sites)}"
+        )
+
+    def _read_inventory(self) -> Inventory:
+        file = Path(self._settings.coordinator.inventory)
+        if self._who.role is not Role.COORDINATOR and not file.exists():
+            raise NotLookedAt(f"{file} is not here, and only the coordinator needs it")
+        return inventory_of(self._settings)
+
+    async def _password(self) -> Verdict:
+        file, cert_file = self._settings.xmpp.password_file, self._settings.xmpp.cert_file
+        if self._settings.xmpp.sasl == "EXTERNAL":
+            if (
+                proof := settings_module.secret_file(cert_file, f"{self._who.account}.pem")
+            ) is not None:
+                return ok(f"none is needed: the certificate is {proof}, for us alone")
+            return fault("none, and no certificate", "name a file of mode 0600 in xmpp.cert_file")
+        if not settings_module.secret(file, self._who.account):
+            return fault(
+                f"none for {self._who.account}",
+                "name a file of mode 0600 in xmpp.password_file, or give the unit LoadCredential=",
+            )
+        return ok(f"in {file or 'a systemd credential'}, for us alone")
+
+    async def _pipeline(self) -> Verdict:
+        if self._who.role is not Role.NODE:
+            raise NotLookedAt("only nodes have one")
+        name = self._settings.worker.pipeline
+        return ok(f"{await asyncio.to_thread(tried, name)} is there")
+
+    async def _passwords(self) -> Verdict:
+        folder = self._secrets
+        if folder is None:
+            raise NotLookedAt("no folder of passwords is named (--secrets)")
+        if not folder.is_dir():
+            return fault(
+                f"{folder}: there is no such folder", "correct --secrets, or run the provisioning"
+            )
+        return await asyncio.to_thread(self._look_into, folder)
+
+    def _look_into(self, folder: Path) -> Verdict:
+        """All that lie there must be ours alone; the coordinator also looks for those of the
+        workers, which need not run here."""
+        there = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
+        names = {f.name for f in there}
+        verdicts = [_folder(folder), *(_file(f) for f in there)]
+        if self._who.account not in names and self._settings.xmpp.sasl != "EXTERNAL":
+            verdicts.append(
+                fault(
+                    f"{self._who.account}: there is no password file",
+                    "run the provisioning: it makes one",
+                )
+            )
+        inventory = (
+            inventory_or_none(self._settings) if self._who.role is Role.COORDINATOR else None
+        )
+        away = [w for w in (inventory.workers if inventory else ()) if w not in names]
+        if away:
+            said = (
+                f"{', '.join(away[:10])}: {'is' if len(away) == 1 else 'are'} in the "
+                "inventory, "
+                "without a password file"
+            )
+            verdicts.append(
+                warning(said, "well, if they run on other machines; else run the provisioning")
+            )
+        return worst(f"{len(there)} files of mode 0600 in {folder}", *verdicts)
+
+
+def _folder(folder: Path) -> Verdict:
+    about = folder.stat()
+    mode = stat.S_IMODE(about.st_mode)
+    if mode & 0o022:
+        return fault(
+            f"{folder} has mode {mode:04o}: others can put files there", f"chmod 700 {folder}"
+        )
+    if mode & 0o055:
+        return warning(f"{folder} has mode {mode:04o}: others can list it", f"chmod 700 {folder}")
+    if about.st_uid not in (0, os.geteuid()):
+        return fault(f"{folder} belongs to uid {about.st_uid}", f"chown {os.geteuid()} {folder}")
+    return ok("")
+
+
+def _file(file: Path) -> Verdict:
+    try:
+        settings_module.secret(str(file))
+    except SettingsError as e:
+        return fault(
+            str(e), f"chmod 600 {file}" if file.stat().st_mode & 0o077 else "run the provisioning"
+        )
+    return ok("")

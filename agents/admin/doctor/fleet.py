@@ -1,0 +1,303 @@
+"""The fleet, from outside: what Kafka says of it, and who of it answers over XMPP."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError as AnyKafkaError
+
+from agents import settings
+from agents.admin.doctor.check import Check
+from agents.admin.doctor.judge import fleet as judge
+from agents.admin.doctor.judge import host as judge_host
+from agents.admin.doctor.judge import xmpp as judge_xmpp
+from agents.admin.doctor.judge.roles import Role, Whom
+from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, ok, worst
+from agents.admin.doctor.kafka import KafkaCheck
+from agents.admin.doctor.session import opened
+from agents.admin.doctor.xmpp import ping, ping_all
+from agents.base.errors import KafkaError, KafkaUnavailable, NoAnswer
+from agents.core.model.inventory import Inventory
+from agents.core.model.messages import Health
+from agents.core.model.placement import LEADER_KEY, PlacementTable, is_row, read_table
+from agents.core.model.topology import (
+    LANES,
+    RAW,
+    TOPIC_LANEMAP,
+    TOPIC_PLACEMENT,
+    Partition,
+    WorkerKind,
+)
+from agents.kafka import compacted
+from agents.kafka.connection import as_ours, client_kwargs
+from agents.kafka.offsets import Offsets
+from agents.settings import Settings
+from plugins import health
+from plugins.values import BadStanza
+
+# ---- The topic `placement` with its times: what it says, and whether the leader writes while we
+# watch.
+
+WATCH_S = 2.5  # the leader writes each second
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """`table`: the newest value of each key. `leader_ms`: when the broker took the newest `leader`
+    record (epoch ms, its clock), None when there is none. `ahead_s`: how far our clock was ahead of
+    that when a new one came in while we watched, None when none came."""
+
+    table: dict[str, bytes]
+    leader_ms: int | None
+    ahead_s: float | None
+
+
+async def watch(
+    kafka: settings.Kafka, now: Callable[[], float], watch_s: float = WATCH_S
+) -> Watched:
+    """Read it to its end, then wait up to `watch_s` for the leader's next record. Raises
+    KafkaUnavailable, KafkaError."""
+    consumer: Any = AIOKafkaConsumer(  # Any: aiokafka has no types
+        group_id=None,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        request_timeout_ms=5000,
+        fetch_max_wait_ms=50,
+        **client_kwargs(kafka),
+    )
+    partition = TopicPartition(TOPIC_PLACEMENT, 0)
+    table: dict[str, bytes] = {}
+    leader_ms: int | None = None
+    try:
+        await consumer.start()
+        consumer.assign([partition])
+        await consumer.seek_to_beginning(partition)
+        end = (await consumer.end_offsets([partition]))[partition]
+        while await consumer.position(partition) < end:
+            for record in await _batch(consumer):
+                leader_ms = _take(table, record, leader_ms)
+        until_s = asyncio.get_running_loop().time() + watch_s
+        while asyncio.get_running_loop().time() < until_s:
+            batch = await _batch(consumer)
+            came_s = now()
+            for record in batch:
+                leader_ms = _take(table, record, leader_ms)
+                if record.key == LEADER_KEY.encode() and record.value is not None:
+                    return Watched(table, leader_ms, came_s - record.timestamp / 1000)
+    except (AnyKafkaError, OSError) as e:
+        raise as_ours(e, f"read the topic {TOPIC_PLACEMENT}") from e
+    finally:
+        await consumer.stop()
+    return Watched(table, leader_ms, None)
+
+
+async def _batch(consumer: Any) -> list[Any]:
+    return [r for records in (await consumer.getmany(timeout_ms=100)).values() for r in records]
+
+
+def _take(table: dict[str, bytes], record: Any, leader_ms: int | None) -> int | None:
+    if not is_row(record.key or b"", record.value):  # a leader passes it over, too
+        return leader_ms
+    key = record.key.decode()
+    if record.value is None:
+        table.pop(key, None)
+    else:
+        table[key] = record.value
+    return int(record.timestamp) if key == LEADER_KEY else leader_ms
+
+
+GROUP = "fleet"
+PROGRESS_S = 1.5
+ANSWER_S = 2.0
+
+
+class FleetCheck:
+    """`now` is this machine's clock, in epoch seconds; `watch_s`: for how long the leader's next
+    record is waited for."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        who: Whom,
+        inventory: Inventory | None,
+        kafka: KafkaCheck,
+        now: Callable[[], float] = time.time,
+        watch_s: float = WATCH_S,
+    ) -> None:
+        self._watch_s = watch_s
+        self._settings, self._who, self._now, self._kafka = settings, who, now, kafka
+        self._workers = list(inventory.workers) if inventory else None
+        self._watched: Watched | None = None
+        self._written = PlacementTable()
+
+    def checks(self) -> list[Check]:
+        def check(
+            name: str, look: Callable[[], Awaitable[Verdict]], *needs: str, bound_s: float = 5.0
+        ) -> Check:
+            return Check(GROUP, name, look, needs, bound_s=bound_s)
+
+        return [
+            check("leader", self._leader, "xmpp login"),
+            check("lane map", self._lanemap, "kafka listeners"),
+            check("placement", self._placement, "kafka listeners", bound_s=8.0),
+            check("leadership", self._leadership, "fleet placement"),
+            check("clock", self._clock, "fleet placement"),
+            check("owners", self._owners, "fleet placement"),
+            check("offsets", self._offsets, "fleet placement"),
+            check("progress", self._progress, "fleet placement", bound_s=8.0),
+            check("workers", self._present, "xmpp login", bound_s=8.0),
+            check("workers' versions", self._versions, "xmpp login", bound_s=8.0),
+        ]
+
+    # ---- by XMPP ----
+
+    async def _leader(self) -> Verdict:
+        jid = f"{self._settings.xmpp.coordinator}/leader"
+        async with opened(self._settings.xmpp, self._bare) as session:
+            try:
+                await ping(session, jid, ANSWER_S)
+            except NoAnswer as e:
+                return judge_xmpp.leader(str(e).removeprefix(f"{jid}: "), jid)
+        return judge_xmpp.leader("", jid)
+
+    @property
+    def _bare(self) -> str:
+        xmpp = self._settings.xmpp
+        return f"{self._who.account}@{xmpp.fleet if self._who.agent else xmpp.domain}"
+
+    @property
+    def _known(self) -> list[str]:
+        if self._workers is None:
+            raise NotLookedAt("there is no inventory here that names them")
+        return self._workers
+
+    async def _present(self) -> Verdict:
+        jids = {f"{w}@{self._settings.xmpp.fleet}/{health.WORKER_RESOURCE}": w for w in self._known}
+        async with opened(self._settings.xmpp, self._bare) as session:
+            answered = await ping_all(session, jids, ANSWER_S)
+        return judge_xmpp.workers(
+            {jids[j]: ms for j, ms in answered.items()},
+            [w for j, w in jids.items() if j not in answered],
+        )
+
+    async def _versions(self) -> Verdict:
+        """Only the coordinator's account may ask for their presences."""
+        if self._who.role is not Role.COORDINATOR:
+            raise NotLookedAt("only geolane's account sees their presences (--as geolane)")
+        fleet, loop = self._settings.xmpp.fleet, asyncio.get_running_loop()
+        wanted = set(self._known)
+        found: dict[str, str] = {}
+        async with opened(self._settings.xmpp, self._bare) as session:
+            for worker in wanted:
+                session.send(session.stream.make_presence(ptype="probe", pto=f"{worker}@{fleet}"))
+            until_s = loop.time() + ANSWER_S
+            while set(found) < wanted and loop.time() < until_s and session.up:
+                await asyncio.sleep(0.02)
+                for presence in session.presences:
+                    name = health.worker_of(presence["from"], fleet)
+                    if name is None or presence.xml.get("type"):
+                        continue
+                    try:
+                        said = health.announcement(presence, name)
+                    except BadStanza:
+                        continue
+                    if said is not None and said.health is not Health.UNAVAILABLE:
+                        found[name] = said.version
+        return judge_xmpp.worker_versions(importlib.metadata.version("geolane"), found)
+
+    # ---- by Kafka ----
+
+    async def _lanemap(self) -> Verdict:
+        self._needs_topic(TOPIC_LANEMAP)
+        wanted = next(t.partitions for t in self._kafka.wanted if t.name == LANES.partition("/")[2])
+        return judge.lane_map(await compacted.newest(self._settings.kafka), wanted)
+
+    async def _placement(self) -> Verdict:
+        self._needs_topic(TOPIC_PLACEMENT)
+        self._watched = await watch(self._settings.kafka, self._now, self._watch_s)
+        self._written = read_table(self._watched.table)
+        w = self._written
+        return ok(f"{len(w.placed)} partitions, {len(w.leases)} leases, {len(w.intents)} intents")
+
+    def _needs_topic(self, name: str) -> None:
+        """A consumer would have a broker make it that makes what is missing."""
+        if name not in self._kafka.cluster.topics:
+            raise NotLookedAt(f"the topic {name} is missing")
+        if self._kafka.hidden(name):
+            raise NotLookedAt(f"this account may not read {name} and need not (--as geolane)")
+
+    async def _leadership(self) -> Verdict:
+        watched = self._watched or Watched({}, None, None)
+        leader, at_ms = self._written.leader, watched.leader_ms
+        age_s = None if at_ms is None else max(0.0, self._now() - at_ms / 1000)
+        return judge.leadership(
+            leader.leader_epoch if leader else None, age_s, watched.ahead_s is not None
+        )
+
+    async def _clock(self) -> Verdict:
+        if self._watched is None or self._watched.ahead_s is None:
+            raise NotLookedAt("no leader writes to compare with")
+        return judge_host.clock(self._watched.ahead_s, "the brokers'")
+
+    def _partitions(self, kind: WorkerKind) -> list[Partition]:
+        counts = {t.name: t.partitions for t in self._kafka.wanted}
+        topic = LANES if kind is WorkerKind.NODE else RAW
+        seen = self._kafka.cluster.topics.get(topic.partition("/")[2])
+        there = seen.partitions if seen else 0
+        return [Partition(topic, n) for n in range(min(there, counts[topic.partition("/")[2]]))]
+
+    async def _owners(self) -> Verdict:
+        return judge.owners(
+            self._written, [p for kind in WorkerKind for p in self._partitions(kind)], self._workers
+        )
+
+    async def _offsets(self) -> Verdict:
+        verdicts, said = [], []
+        for kind in self._groups:
+            committed = {p: c and c[0] for p, c in (await self._committed(kind)).items()}
+            verdicts.append(judge.offsets(kind, self._written, committed))
+            said.append(verdicts[-1].found)
+        return worst("; ".join(said), *verdicts)
+
+    @property
+    def _groups(self) -> tuple[WorkerKind, ...]:
+        return self._who.groups or tuple(WorkerKind)
+
+    async def _committed(self, kind: WorkerKind) -> dict[Partition, tuple[int, str] | None]:
+        offsets = Offsets(self._settings.kafka, kind.group)
+        try:
+            await offsets.start()
+            return await offsets.committed(self._partitions(kind))
+        except KafkaUnavailable:
+            raise
+        except KafkaError as e:
+            if self._who.role is Role.PERSON:
+                raise NotLookedAt(f"this account may not read the offsets of {kind.group}") from e
+            raise
+        finally:
+            await offsets.stop()
+
+    async def _progress(self) -> Verdict:
+        parts = [p for kind in self._groups for p in self._partitions(kind)]
+        reader = Offsets(self._settings.kafka, "geolane-doctor")
+        try:
+            await reader.start()
+            before = await self._all_committed()
+            ends = await reader.ends(parts)
+        finally:
+            await reader.stop()
+        begun = asyncio.get_running_loop().time()
+        await asyncio.sleep(PROGRESS_S)
+        after = await self._all_committed()
+        return judge.progress(before, after, ends, asyncio.get_running_loop().time() - begun)
+
+    async def _all_committed(self) -> dict[Partition, int | None]:
+        answers = await asyncio.gather(*(self._committed(kind) for kind in self._groups))
+        return {p: c and c[0] for answer in answers for p, c in answer.items()}

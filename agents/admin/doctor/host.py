@@ -1,0 +1,186 @@
+"""This machine: what is installed, and room for the journal, for memory, for open files, for a
+port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import platform
+import resource
+import shutil
+import socket
+import sqlite3
+from pathlib import Path
+
+import psutil
+from packaging.utils import canonicalize_name
+
+from agents.admin.doctor.check import Check
+from agents.admin.doctor.judge import host as judge
+from agents.admin.doctor.judge.roles import Role, Whom
+from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, fault, ok
+from agents.admin.doctor.sockets import connected
+from agents.settings import Settings
+
+GROUP = "host"
+SCRAPE_S = 1.0
+
+
+class Host:
+    def __init__(self, settings: Settings, who: Whom) -> None:
+        self._settings, self._who = settings, who
+
+    def checks(self) -> list[Check]:
+        return [
+            Check(GROUP, "versions", self._versions),
+            Check(GROUP, "journal", self._journal),
+            Check(GROUP, "disk", self._disk),
+            Check(GROUP, "memory", self._memory),
+            Check(GROUP, "open files", self._files),
+            Check(GROUP, "metrics port", self._port),
+            Check(GROUP, "ejabberd's stack", self._stack),
+        ]
+
+    async def _versions(self) -> Verdict:
+        return await asyncio.to_thread(_installed)
+
+    @property
+    def _file(self) -> Path:
+        if self._who.role is not Role.COORDINATOR:
+            raise NotLookedAt("only the coordinator keeps a journal")
+        return Path(self._settings.coordinator.journal)
+
+    async def _journal(self) -> Verdict:
+        return await asyncio.to_thread(_written, self._file)
+
+    async def _disk(self) -> Verdict:
+        with contextlib.suppress(NotLookedAt):
+            file = self._file
+            size = file.stat().st_size if file.exists() else 0
+            if file.absolute().parent.is_dir():
+                usage = shutil.disk_usage(file.absolute().parent)
+                return judge.disk(
+                    file.absolute().parent, usage.free, size, self._settings.coordinator.journal_mb
+                )
+        here = Path.cwd()
+        return judge.disk(here, shutil.disk_usage(here).free, 0, 0)
+
+    async def _memory(self) -> Verdict:
+        return judge.memory(psutil.virtual_memory().available)
+
+    async def _files(self) -> Verdict:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return judge.files(soft)
+
+    async def _stack(self) -> Verdict:
+        return await asyncio.to_thread(_stack, self._settings.xmpp.port)
+
+    async def _port(self) -> Verdict:
+        host, port = self._settings.metrics.host, self._settings.metrics.port
+        if not port:
+            raise NotLookedAt("metrics.port is 0: nothing is served")
+        try:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, port))
+            return ok(f"{host}:{port} is free")
+        except PermissionError:
+            return fault(
+                f"{host}:{port}: no right to listen there",
+                "choose a port above 1023 in metrics.port",
+            )
+        except OSError as e:
+            if e.errno != 98:  # EADDRINUSE
+                return fault(
+                    f"{host}:{port}: {e.strerror}",
+                    "correct metrics.host: an address of this machine",
+                )
+        if await _scraped(host, port):
+            return ok(f"{host}:{port} is served by a process of ours")
+        return fault(
+            f"{host}:{port} is taken by another program",
+            "choose another metrics.port, or end that program",
+        )
+
+
+def _stack(port: int) -> Verdict:
+    """Of the ejabberd that listens on that port of this machine, as its command line says."""
+    try:
+        listens = [
+            c.pid
+            for c in psutil.net_connections("tcp")
+            if c.status == psutil.CONN_LISTEN and c.laddr[1:] == (port,)
+        ]
+        words = next((psutil.Process(pid).cmdline() for pid in listens if pid), [])
+    except psutil.Error as e:
+        raise NotLookedAt(f"this machine's connections may not be looked at ({e})") from e
+    if "ejabberd" not in words:
+        raise NotLookedAt(
+            f"no ejabberd that may be looked at listens on port {port} of this machine"
+        )
+    at = words.index("-sss") if "-sss" in words else -1
+    given = words[at + 1] if at >= 0 else ""
+    return judge.stack(int(given) if given.isdigit() else judge.STACK_USUAL)
+
+
+def _installed() -> Verdict:
+    wanted = [r for r in importlib.metadata.requires("geolane") or [] if "extra ==" not in r]
+    there = {
+        str(canonicalize_name(d.name)): d.version
+        for d in importlib.metadata.distributions()
+        if d.name
+    }
+    verdict = judge.versions(wanted, there)
+    ours = f"geolane {importlib.metadata.version('geolane')}, Python {platform.python_version()}"
+    return ok(f"{ours}, {len(wanted)} libraries as they must be") if not verdict.todo else verdict
+
+
+def _written(file: Path) -> Verdict:
+    """Whether SQLite can write there: for a file that is there, a transaction that is taken back;
+    else its folder."""
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        return fault(
+            f"{folder}: there is no such folder", "make it, or correct coordinator.journal"
+        )
+    if not file.exists():
+        try:
+            probe = folder / f".{file.name}.doctor"
+            probe.touch(exist_ok=True)
+            probe.unlink()
+        except OSError as e:
+            return fault(
+                f"{folder}: cannot be written to ({e.strerror})", "give this user the right to"
+            )
+        return ok(f"{file} will be made")
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=rw", uri=True, timeout=1)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            rows = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            db.execute("ROLLBACK")
+    except sqlite3.OperationalError as e:
+        return fault(f"{file}: {e}", "give this user the right to write it")
+    except sqlite3.DatabaseError as e:
+        return fault(
+            f"{file}: is no database ({e})",
+            "the coordinator sets it aside at its start, and begins a new one",
+        )
+    return ok(f"{file}, {file.stat().st_size / judge.MIB:,.1f} MB, {rows} tables and indexes")
+
+
+async def _scraped(host: str, port: int) -> bool:
+    """Whether it answers as a process of ours does."""
+    try:
+        async with asyncio.timeout(SCRAPE_S), connected(host, port) as (reader, writer):
+            writer.write(f"GET /metrics HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
+            page = b""
+            while (
+                b"geolane_" not in page
+                and len(page) < 1 << 20
+                and (more := await reader.read(1 << 16))
+            ):
+                page += more
+            return b"geolane_" in page
+    except OSError:
+        return False

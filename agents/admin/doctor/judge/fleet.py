@@ -1,0 +1,120 @@
+"""The fleet as the topic `placement` and the committed offsets show it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from agents.admin.doctor.judge.verdict import Verdict, fault, ok, warning
+from agents.core.lanes.lane_map import LaneMap
+from agents.core.model.placement import PlacementTable, State
+from agents.core.model.topology import Partition, WorkerKind
+
+LEADER_SILENT_S = 5.0
+MARKERS = 10
+"""Behind the last committed record stand markers of transactions, which nobody works: so few are
+taken for them."""
+STUCK_SHOWN = 12
+
+
+def leadership(epoch: int | None, age_s: float | None, came_anew: bool) -> Verdict:
+    """The record `leader`: its epoch (None: there is none), how old it is by this clock, whether a
+    newer one came while we watched. Each second it is written anew."""
+    if epoch is None:
+        return fault(
+            "nobody has ever led: the topic placement has no leader", "start geolane coordinator"
+        )
+    if came_anew:
+        return ok(f"epoch {epoch}, written anew while we watched")
+    if age_s is not None and age_s < LEADER_SILENT_S:
+        return warning(
+            f"epoch {epoch}, written {age_s:.1f} s ago and not since",
+            "look again; read the coordinator's log",
+        )
+    since = f", last written {age_s:,.0f} s ago" if age_s is not None else ""
+    return fault(
+        f"no one leads: epoch {epoch}{since}", "start geolane coordinator, and read its log"
+    )
+
+
+def owners(
+    written: PlacementTable, expected: Collection[Partition], workers: Collection[str] | None
+) -> Verdict:
+    """Has every partition an owner that the inventory knows (None: there is no inventory here)."""
+    orphans = [
+        p for p in expected if (s := written.placed.get(p)) is None or s.state is State.ORPHAN
+    ]
+    strange = sorted(
+        {s.worker for s in written.placed.values() if s.state is not State.ORPHAN and s.worker}
+        - set(workers or ())
+    )
+    if orphans:
+        return fault(
+            f"{len(orphans)} of {len(expected)} partitions have no owner: {_shown(orphans)}",
+            "start nodes and routers; `geolane ctl explain LANE` says why a lane waits",
+        )
+    if workers is not None and strange:
+        return warning(
+            f"{', '.join(strange)} own lanes and are not in the inventory",
+            "add them, or `geolane ctl drain` them",
+        )
+    return ok(f"all {len(expected)} partitions have an owner")
+
+
+def _shown(parts: Collection[Partition]) -> str:
+    labels = [p.label for p in sorted(parts)]
+    return ", ".join(labels[:STUCK_SHOWN]) + (" ..." if len(labels) > STUCK_SHOWN else "")
+
+
+Committed = Mapping[Partition, int | None]
+
+
+def offsets(kind: WorkerKind, written: PlacementTable, committed: Committed) -> Verdict:
+    """A partition that is past its start must have a committed offset (PROTOCOL 2.7)."""
+    lost = [
+        p
+        for p, offset in committed.items()
+        if offset is None and (s := written.placed.get(p)) and s.offset > 0
+    ]
+    if lost:
+        return fault(
+            f"{_shown(lost)}: no committed offset in {kind.group}, and not new: such a lane stops",
+            "commit one by hand (kafka-consumer-groups.sh --reset-offsets), with the lane's worker "
+            "stopped",
+        )
+    return ok(
+        f"{sum(o is not None for o in committed.values())} of {len(committed)} committed in "
+        f"{kind.group}, none lost"
+    )
+
+
+def progress(
+    before: Committed, after: Committed, ends: Mapping[Partition, int], watched_s: float
+) -> Verdict:
+    """Does every partition that has records waiting go forward. `ends` are those of `before`."""
+    waiting = {
+        p: ends[p] - (o or 0) for p, o in before.items() if ends.get(p, 0) > (o or 0) + MARKERS
+    }
+    stuck = [p for p in waiting if after.get(p) == before.get(p)]
+    lag = sum(ends[p] - (o or 0) for p, o in after.items() if p in ends and ends[p] > (o or 0))
+    if stuck:
+        return warning(
+            f"{_shown(stuck)}: {sum(waiting[p] for p in stuck):,} records wait, none was worked in "
+            f"{watched_s:.1f} s",
+            "`geolane ctl explain LANE`; a lane that its pipeline has stopped has an alert in the "
+            "room",
+        )
+    return ok(f"{len(before)} partitions, {lag:,} records wait, none stands still")
+
+
+def lane_map(found: LaneMap | None, lanes: int) -> Verdict:
+    if found is None:
+        return fault(
+            "no lane map is published",
+            "geolane lanes build SAMPLE > map.json, then provision; `geolane up` does it",
+        )
+    if found.lanes != lanes:
+        return fault(
+            f"version {found.version} is for {found.lanes} lanes, coordinator.lanes is {lanes}",
+            "correct coordinator.lanes, or publish a lane map for as many",
+        )
+    return ok(f"version {found.version}: {len(found.cell_lanes):,} cells on {found.lanes} lanes")

@@ -1,0 +1,341 @@
+"""Kafka's limits against ours: what loses records is a fault, what may lose some one day is a
+warning."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from agents.admin.doctor.judge.verdict import Verdict, fault, ok, skipped, warning, worst
+from agents.kafka.topics import Topic, fits
+from agents.kafka.verification import BEFORE_4_0, UNREADABLE, BrokerLooked, unsafe
+
+HEADERS_BYTES = 64 << 10
+"""Our headers, and a record batch's own, around the largest event."""
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+OFFSETS_AT_LEAST_MIN = 24 * 60  # idle lanes' offsets are committed anew daily (PROTOCOL 2.7)
+OPERATIONS = {
+    "read": 3,
+    "write": 4,
+    "describe": 8,
+}  # Kafka's AclOperation codes: the bits of the rights
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDescription:
+    """A topic as the brokers describe it. `replicas`, `in_sync`: per partition; `leaderless`:
+    partitions without a leader; `rights`: a bit per AclOperation, None where the broker does not
+    say; `config` None: it may not be read."""
+
+    partitions: int
+    replicas: tuple[int, ...] = ()
+    in_sync: tuple[int, ...] = ()
+    leaderless: tuple[int, ...] = ()
+    rights: int | None = None
+    config: Mapping[str, str] | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """`brokers`: id -> address; `topics`: by name, without those that are not there."""
+
+    brokers: Mapping[int, tuple[str, int]]
+    topics: Mapping[str, TopicDescription]
+
+
+def _alter(topic: str, key: str, value: str) -> str:
+    return f"kafka-configs.sh --alter --topic {topic} --add-config {key}={value}"
+
+
+_APIS = ((75, "3.8"), (71, "3.7"), (65, "3.0"))
+"""API keys and the version of Kafka that brought each."""
+
+
+def version(apis: Collection[int]) -> Verdict:
+    """`apis`: the keys of the requests that the broker answers; it does not say its version."""
+    for key, number in _APIS:
+        if key in apis:
+            return ok(f"Kafka {number} or newer")
+    return warning("Kafka is older than 3.0", "update the brokers to 3.6.1 or newer")
+
+
+def existence(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
+    """Are the topics there, with so many partitions."""
+    verdicts = []
+    for topic in wanted:
+        seen = cluster.topics.get(topic.name)
+        if seen is None:
+            verdicts.append(
+                fault(f"{topic.name} is missing", "make it: `geolane up` or the provisioning does")
+            )
+        elif seen.error:
+            verdicts.append(
+                fault(f"{topic.name}: {seen.error}", "let this account describe it (ACL Describe)")
+            )
+        elif not fits(topic, seen.partitions):
+            verdicts.append(
+                fault(
+                    f"{topic.name} has {seen.partitions} partitions, the settings say "
+                    f"{topic.partitions}",
+                    "correct coordinator.lanes or coordinator.raw_partitions (another number moves "
+                    "keys between lanes)",
+                )
+            )
+    return worst(f"all {len(wanted)}, {sum(t.partitions for t in wanted)} partitions", *verdicts)
+
+
+def rights(reads: Sequence[str], writes: Sequence[str], cluster: Cluster) -> Verdict:
+    """May this account read and write what it must."""
+    bad, known = [], 0
+    for operation, names in (("read", reads), ("write", writes)):
+        for name in names:
+            seen = cluster.topics.get(name)
+            if seen is None or seen.rights is None:
+                continue
+            known += 1
+            if not seen.rights >> OPERATIONS[operation] & 1:
+                bad.append(f"may not {operation} {name}")
+    if bad:
+        return fault(
+            "; ".join(bad),
+            "add the ACLs: kafka-acls.sh --add --allow-principal User:NAME --operation ... --topic "
+            "...",
+        )
+    if not known:
+        return skipped(
+            "the broker tells no rights" if reads or writes else "people need none in Kafka"
+        )
+    return ok(f"{known} rights on topics, all that are needed")
+
+
+def _configured(wanted: Sequence[Topic], cluster: Cluster) -> list[tuple[Topic, Mapping[str, str]]]:
+    return [
+        (t, seen.config)
+        for t in wanted
+        if (seen := cluster.topics.get(t.name)) is not None and seen.config is not None
+    ]
+
+
+NO_CONFIG = "this account may not read the topics' settings (ACL DescribeConfigs)"
+
+
+def time_stamps(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
+    """LogAppendTime everywhere: with an event's own time, old data is deleted at once and latencies
+    mean nothing."""
+    topics = _configured(wanted, cluster)
+    if not topics:
+        return skipped(NO_CONFIG)
+    key = "message.timestamp.type"
+    return worst(
+        f"LogAppendTime on {len(topics)} topics",
+        *(
+            fault(f"{t.name} has {config.get(key, 'none')}", _alter(t.name, key, "LogAppendTime"))
+            for t, config in topics
+            if config.get(key) != "LogAppendTime"
+        ),
+    )
+
+
+def sizes(wanted: Sequence[Topic], cluster: Cluster, max_event_bytes: int) -> Verdict:
+    """`max_event_bytes`: the largest event that is worked; it comes with headers. Below the size of
+    PROTOCOL 1 the topics' provisioning refuses to start."""
+    topics = _configured(wanted, cluster)
+    if not topics:
+        return skipped(NO_CONFIG)
+    key, need = "max.message.bytes", max_event_bytes + HEADERS_BYTES
+    verdicts = []
+    for t, config in topics:
+        have, ours = int(config.get(key, "0")), t.settings(False)[key]
+        todo = _alter(t.name, key, ours)
+        if have < need:
+            verdicts.append(
+                fault(
+                    f"{t.name} takes {have:,} bytes, an event may have {need:,} with headers", todo
+                )
+            )
+        elif have < int(ours):
+            verdicts.append(
+                warning(f"{t.name} takes {have:,} bytes, it should {int(ours):,}", todo)
+            )
+    return worst(f"records of {need:,} bytes fit everywhere", *verdicts)
+
+
+def keeping(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
+    """Clean-up: what is a table is compacted, what is a stream is deleted, neither too soon nor
+    never."""
+    topics = _configured(wanted, cluster)
+    if not topics:
+        return skipped(NO_CONFIG)
+    verdicts = []
+    for t, config in topics:
+        policy, have = t.settings(False)["cleanup.policy"], config.get("cleanup.policy", "none")
+        if have != policy:
+            verdicts.append(
+                fault(
+                    f"{t.name}: cleanup.policy is {have}", _alter(t.name, "cleanup.policy", policy)
+                )
+            )
+            continue
+        if policy == "delete":
+            verdicts.append(
+                _retention(
+                    t.name,
+                    int(config.get("retention.ms", "-1")),
+                    int(config.get("retention.bytes", "-1")),
+                )
+            )
+    return worst(f"{len(topics)} topics compacted or deleted as they must be", *verdicts)
+
+
+def _retention(topic: str, ms: int, size: int) -> Verdict:
+    if ms < 0 and size < 0:
+        return warning(
+            f"{topic} is kept without end: the disk fills",
+            _alter(topic, "retention.ms", str(7 * DAY_MS)),
+        )
+    if 0 <= ms < DAY_MS:
+        said = f"{topic} is kept for {ms / 60_000:,.0f} minutes: what is not worked by then is lost"
+        return (fault if ms < HOUR_MS else warning)(
+            said, _alter(topic, "retention.ms", str(7 * DAY_MS))
+        )
+    return ok(topic)
+
+
+def replicas(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
+    """Copies of each partition, and whether they are there."""
+    verdicts, brokers = [], len(cluster.brokers)
+    for t in wanted:
+        if (seen := cluster.topics.get(t.name)) is None or seen.error:
+            continue
+        if seen.leaderless:
+            verdicts.append(
+                fault(
+                    f"{t.name}: {len(seen.leaderless)} partitions have no leader",
+                    "start the missing brokers",
+                )
+            )
+        behind = sum(have < want for have, want in zip(seen.in_sync, seen.replicas, strict=True))
+        if behind:
+            verdicts.append(
+                warning(
+                    f"{t.name}: {behind} partitions are under-replicated",
+                    "look at the brokers' logs",
+                )
+            )
+        copies = min(seen.replicas, default=1)
+        if copies == 1 and brokers > 1:
+            verdicts.append(
+                warning(
+                    f"{t.name} has one copy of everything, on {brokers} brokers",
+                    "raise its replication factor: kafka-reassign-partitions.sh",
+                )
+            )
+        config = seen.config or {}
+        least = int(config.get("min.insync.replicas", "1"))
+        if least > copies:
+            verdicts.append(
+                fault(
+                    f"{t.name}: min.insync.replicas is {least}, there are {copies} copies: nothing "
+                    "can be written",
+                    _alter(t.name, "min.insync.replicas", str(max(1, copies - 1))),
+                )
+            )
+        elif copies >= 3 and least < 2:
+            verdicts.append(
+                warning(
+                    f"{t.name}: min.insync.replicas is 1",
+                    _alter(t.name, "min.insync.replicas", "2"),
+                )
+            )
+        if config.get("unclean.leader.election.enable") == "true" and brokers > 1:
+            verdicts.append(
+                warning(
+                    f"{t.name}: a broker that is behind may become leader, and records are lost",
+                    _alter(t.name, "unclean.leader.election.enable", "false"),
+                )
+            )
+    copies = min((min(s.replicas, default=1) for s in cluster.topics.values()), default=1)
+    return worst(
+        f"{_many(copies, 'copy', 'copies')} on {_many(brokers, 'broker', 'brokers')}, all in sync",
+        *verdicts,
+    )
+
+
+def _many(n: int, one: str, more: str) -> str:
+    return f"{n} {one if n == 1 else more}"
+
+
+def limits(found: Mapping[str, str] | None, transaction_timeout_ms: int) -> Verdict:
+    """The broker's own settings. `transaction_timeout_ms`: what we ask for."""
+    if found is None:
+        return skipped(
+            "this account may not read the broker's settings (ACL DescribeConfigs on the cluster)"
+        )
+    verdicts = []
+    most = int(found.get("transaction.max.timeout.ms", "900000"))
+    if most < transaction_timeout_ms:
+        verdicts.append(
+            fault(
+                f"transaction.max.timeout.ms is {most}, coordinator.transaction_timeout_ms is "
+                f"{transaction_timeout_ms}: no lease",
+                f"set the broker's to {transaction_timeout_ms} or more, or lower ours",
+            )
+        )
+    minutes = int(found.get("offsets.retention.minutes", "10080"))
+    if minutes < OFFSETS_AT_LEAST_MIN:
+        verdicts.append(
+            fault(
+                f"offsets.retention.minutes is {minutes}: idle lanes' offsets expire",
+                f"set it to {OFFSETS_AT_LEAST_MIN} or more (10080 is Kafka's default)",
+            )
+        )
+    if found.get("auto.create.topics.enable") == "true":
+        verdicts.append(
+            warning(
+                "auto.create.topics.enable is true: a misspelt topic is made, with wrong settings",
+                "set it to false on the brokers",
+            )
+        )
+    return worst(
+        f"transactions of {most / 1000:,.0f} s, offsets kept for {minutes // 1440} days", *verdicts
+    )
+
+
+def verification(brokers: Sequence[BrokerLooked]) -> Verdict:
+    """Is a request that arrives late kept out of the next transaction. The coordinator refuses to
+    lead, and dead letters to be replayed, on a fault."""
+    if (wrong := unsafe(brokers)) is not None:
+        return fault(*wrong)
+    if any(b.verifies is None for b in brokers):
+        return skipped(UNREADABLE)
+    if any(b.before_4_0 for b in brokers):
+        return warning(BEFORE_4_0, "update the brokers to 4.0 or newer")
+    if any(b.could_do_better for b in brokers):
+        return warning(
+            "transaction.version is below 2: an unanswered request costs a worker its lease",
+            "once all brokers are 4.0 or newer: kafka-features.sh upgrade --feature "
+            "transaction.version=2",
+        )
+    level = min(b.transaction_version for b in brokers)
+    return ok(f"{_many(len(brokers), 'broker', 'brokers')} verify transactions, of version {level}")
+
+
+def addresses(all_of_them: Mapping[str, str]) -> Verdict:
+    """`all_of_them`: HOST:PORT -> why it could not be reached, empty where it could."""
+    away = {address: why for address, why in all_of_them.items() if why}
+    if not away:
+        return ok(", ".join(all_of_them))
+    said = "; ".join(f"{address}: {why}" for address, why in away.items())
+    if len(away) == len(all_of_them):
+        return fault(said, "start Kafka, correct kafka.bootstrap, or open the way to it (firewall)")
+    return warning(said, "start that broker, or correct kafka.bootstrap")
+
+
+def listeners(all_of_them: Mapping[str, str]) -> Verdict:
+    """As `addresses`, for those that the brokers themselves tell clients."""
+    away = {address: why for address, why in all_of_them.items() if why}
+    if not away:
+        return ok(f"{len(all_of_them)} reached at what they advertise: {', '.join(all_of_them)}")
+    said = "; ".join(f"{address} is advertised, but {why}" for address, why in away.items())
+    return fault(said, "correct advertised.listeners on that broker, or its name (DNS) here")

@@ -1,0 +1,114 @@
+"""As whom the doctor looks: the account decides what it must find, and what it may see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from agents.core.model.topology import (
+    TOPIC_CLEAN,
+    TOPIC_DEAD,
+    TOPIC_LANEMAP,
+    TOPIC_LANES,
+    TOPIC_PLACEMENT,
+    TOPIC_RAW,
+    TOPIC_REPLAYED,
+    TOPIC_UNPLACED,
+    WorkerKind,
+)
+from agents.settings import Settings
+
+COORDINATOR = "geolane"
+
+
+class Role(StrEnum):
+    COORDINATOR = "coordinator"
+    NODE = "node"
+    ROUTER = "router"
+    PERSON = "person"
+
+
+@dataclass(frozen=True, slots=True)
+class Whom:
+    """An account of ours: `geolane`, `node-iad-1`, `router-1`, or a person's."""
+
+    account: str
+
+    @property
+    def role(self) -> Role:
+        if self.account == COORDINATOR:
+            return Role.COORDINATOR
+        kind = self.account.partition("-")[0]
+        return (
+            Role(kind) if kind in (Role.NODE, Role.ROUTER) and "-" in self.account else Role.PERSON
+        )
+
+    @property
+    def agent(self) -> bool:
+        """Whether it lives at fleet.DOMAIN."""
+        return self.role is not Role.PERSON
+
+    @property
+    def worker(self) -> bool:
+        return self.role in (Role.NODE, Role.ROUTER)
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The topics that it must be allowed to read."""
+        return {
+            Role.COORDINATOR: (TOPIC_PLACEMENT, TOPIC_LANEMAP, TOPIC_DEAD, TOPIC_REPLAYED),
+            Role.NODE: (TOPIC_LANES,),
+            Role.ROUTER: (TOPIC_RAW, TOPIC_LANEMAP),
+            Role.PERSON: (),
+        }[self.role]
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        """The topics that it must be allowed to write."""
+        return {
+            Role.COORDINATOR: (TOPIC_PLACEMENT, TOPIC_REPLAYED, TOPIC_RAW),
+            Role.NODE: (TOPIC_CLEAN, TOPIC_DEAD),
+            Role.ROUTER: (TOPIC_LANES, TOPIC_UNPLACED, TOPIC_DEAD),
+            Role.PERSON: (),
+        }[self.role]
+
+    @property
+    def groups(self) -> tuple[WorkerKind, ...]:
+        """Whose committed offsets it must be allowed to read."""
+        return {
+            Role.COORDINATOR: (WorkerKind.NODE, WorkerKind.ROUTER),
+            Role.NODE: (WorkerKind.NODE,),
+            Role.ROUTER: (WorkerKind.ROUTER,),
+            Role.PERSON: (),
+        }[self.role]
+
+    @property
+    def transactional_id(self) -> str:
+        """Of its producer; empty for people."""
+        return {Role.COORDINATOR: "geolane-coordinator", Role.PERSON: ""}.get(
+            self.role, f"geolane-{self.account}"
+        )
+
+    @classmethod
+    def of(cls, settings: Settings, given: str | None) -> Whom:
+        """`given`, else whose password the settings name, else the coordinator."""
+        return cls(given or Path(settings.xmpp.password_file).name or COORDINATOR)
+
+
+def with_passwords(settings: Settings, who: Whom, secrets: Path | None) -> Settings:
+    """The settings as that account uses them, with the password files of `secrets` where they name
+    none, or that of another account: run by hand, the doctor is given no systemd credentials."""
+    settings = settings.of(who.account)
+    if secrets is None:
+        return settings
+    xmpp, kafka = settings.xmpp, settings.kafka
+    if Path(xmpp.password_file).name != who.account:
+        xmpp = msgspec.structs.replace(xmpp, password_file=str(secrets / who.account))
+    if kafka.security.startswith("SASL") and not kafka.password_file:
+        names = (f"kafka-{kafka.username}", kafka.username)
+        name = next((name for name in names if name and (secrets / name).is_file()), names[0])
+        kafka = msgspec.structs.replace(kafka, password_file=str(secrets / name))
+    return msgspec.structs.replace(settings, xmpp=xmpp, kafka=kafka)

@@ -1,0 +1,97 @@
+"""The whole examination: which checks there are, in which order they are shown; and the command
+`geolane doctor`.
+
+0  no fault        1  at least one        2  the settings are wrong, and nothing else was looked at
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from agents.admin.doctor.check import Check, examine
+from agents.admin.doctor.files import Files, inventory_or_none
+from agents.admin.doctor.fleet import FleetCheck
+from agents.admin.doctor.host import Host
+from agents.admin.doctor.judge.roles import COORDINATOR, Whom, with_passwords
+from agents.admin.doctor.judge.verdict import Finding, Level, Report
+from agents.admin.doctor.kafka import KafkaCheck
+from agents.admin.doctor.xmpp import XmppCheck
+from agents.base.errors import SettingsError
+from agents.settings import Loaded, gather
+
+
+def checks(
+    loaded: Loaded, who: Whom, secrets: Path | None, now: Callable[[], float] = time.time
+) -> list[Check]:
+    """All of them. `now`: this machine's clock, in epoch seconds."""
+    settings = loaded.settings
+    inventory = inventory_or_none(settings)
+    kafka = KafkaCheck(loaded, who, now)
+    return [
+        *Files(loaded, who, secrets).checks(),
+        *Host(settings, who).checks(),
+        *kafka.checks(),
+        *XmppCheck(settings, who, inventory, now).checks(),
+        *FleetCheck(settings, who, inventory, kafka, now).checks(),
+    ]
+
+
+async def look(
+    loaded: Loaded, who: Whom, secrets: Path | None, now: Callable[[], float] = time.time
+) -> Report:
+    """Look at everything, at once; within about ten seconds."""
+    return Report(who.account, await examine(checks(loaded, who, secrets, now)))
+
+
+def refused(error: SettingsError, account: str | None) -> Report:
+    """For settings that are wrong: a finding for each thing that is."""
+    findings = [
+        Finding("files", "settings", Level.FAULT, line, "docs/settings.md")
+        for line in str(error).splitlines()
+    ]
+    return Report(account or COORDINATOR, findings, settings_wrong=True)
+
+
+def main(
+    settings: Path | None,
+    sets: Sequence[str],
+    account: str | None,
+    secrets: Path | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Print the report and answer the exit code."""
+    from agents.base import supervisor
+
+    for library in (
+        "aiokafka",
+        "slixmpp",
+        "asyncio",
+    ):  # what they say of a fault, the report says better
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+    reports: list[Report] = []
+
+    async def go() -> None:
+        reports.append(await look(loaded, who, secrets))
+
+    try:
+        if settings is None:
+            raise SettingsError(
+                "no stack of `geolane up` has run here; name a file with --settings"
+            )
+        loaded = gather(settings, sets)
+        who = Whom.of(loaded.settings, account)
+        loaded = Loaded(with_passwords(loaded.settings, who, secrets), loaded.origins)
+        supervisor.run(go, tell=False)
+    except SettingsError as e:
+        reports.append(refused(e, account))
+    if not reports:  # interrupted
+        return 1
+    report = reports[0]
+    click.echo(report.json() if as_json else report.text())
+    return report.code

@@ -1,0 +1,214 @@
+"""`geolane nodes`: a node comes, goes, gets a new password. Each is a row of steps that may be cut
+off anywhere and done again; the inventory's row is written last and taken out first, so that a
+coordinator that runs sees none that is half there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+from agents.admin.members import inventory_file
+from agents.admin.members.request import MemberRequest, account
+from agents.admin.provision.feeds import check_feeds
+from agents.base.errors import KafkaUnavailable, SettingsError
+from agents.core.model.placement import PlacementTable, State, read_table
+from agents.kafka.placement_log import read_placement
+from agents.kafka.rights import Right, rights
+from agents.kafka.users import Accounts, Removal
+from ejabberd.accounts import rotate
+from ejabberd.api import api_of
+from ejabberd.provision import COORDINATOR, add_worker, remove_worker
+
+Say = Callable[[str], None]
+LOOK_EVERY_S = 0.5
+NOT_BUSY_S = 3.0
+
+
+def listed(asked: MemberRequest) -> Iterator[str]:
+    """The inventory's workers, a line each. Raises SettingsError."""
+    inventory = inventory_file.read(asked.inventory)
+    wide = max(len(w) for w in inventory.workers)
+    for spec in inventory.workers.values():
+        has = "" if (asked.secrets / spec.worker).exists() else f"  no password in {asked.secrets}"
+        yield f"{spec.worker:{wide}}  {spec.site:8} {spec.capacity_eps:8,.0f} events/s{has}"
+
+
+# ---- add ----
+
+
+async def add(
+    asked: MemberRequest,
+    node: str,
+    site: str,
+    capacity_eps: float | None,
+    say: Say,
+    *,
+    reset: bool = False,
+) -> None:
+    """`capacity_eps` None: as its row says, else as the settings do. Raises SettingsError,
+    XmppError, KafkaError; what was done before that stays, and the next run goes on from there."""
+    name = account(node)
+    inventory = await asyncio.to_thread(inventory_file.read, asked.inventory)
+    if capacity_eps is None:
+        there = inventory.workers.get(name)
+        capacity_eps = there.capacity_eps if there else asked.settings.worker.capacity_eps
+    row = inventory_file.Row(node, site, capacity_eps)
+    inventory_file.check(inventory, row)
+    tell = _teller(say)
+    api = api_of(asked.settings)
+    await asyncio.to_thread(asked.make_secrets)
+    await add_worker(api, asked.domain, name, asked.secrets, tell, reset=reset)
+    if (asked.secrets / COORDINATOR).exists():
+        await check_feeds(asked.settings.xmpp, asked.secrets, [name])
+    await _give_kafka(asked, name, tell, reset=reset)
+    new = await asyncio.to_thread(inventory_file.add, asked.inventory, row)
+    tell("made" if new else "there", f"[[node]] {row.name} at {row.site} in {asked.inventory}")
+    for line in _next_steps(asked, row.name):
+        say(line)
+
+
+def _rights(asked: MemberRequest, name: str) -> list[Right]:
+    kafka = asked.settings.kafka
+    return (
+        rights([name], kafka.of(name).username) if kafka.admin_username and kafka.username else []
+    )
+
+
+async def _give_kafka(
+    asked: MemberRequest, name: str, tell: Callable[[str, str], None], *, reset: bool
+) -> None:
+    wanted = _rights(asked, name)
+    if not wanted:
+        return
+    accounts = Accounts(asked.settings.kafka.admin)
+    await accounts.start()
+    try:
+        if asked.makes_kafka_accounts:
+            user = asked.settings.kafka.of(name).username
+            await accounts.users({user: asked.secrets / f"kafka-{user}"}, tell, reset=reset)
+        await accounts.rights(wanted, tell)
+    finally:
+        await accounts.stop()
+
+
+def _next_steps(asked: MemberRequest, name: str) -> Iterator[str]:
+    files = [str(asked.secrets / account(name))]
+    if asked.makes_kafka_accounts:
+        files.append(
+            str(asked.secrets / f"kafka-{asked.settings.kafka.of(account(name)).username}")
+        )
+    yield "next, on the node's machine:"
+    yield (
+        f"  copy {' and '.join(files)} into its secrets, mode 0600, and {asked.file.name} "
+        "beside "
+        "them (docs/nodes.md)"
+    )
+    yield (
+        "  geolane install-units && systemctl daemon-reload && systemctl enable --now "
+        f"geolane-node@{name}"
+    )
+    yield "or, here and now:"
+    own = f" --set xmpp.password_file={files[0]}" if asked.settings.xmpp.password_file else ""
+    yield f"  geolane node --name {name} --settings {asked.file}{own}"
+
+
+# ---- remove ----
+
+
+async def remove(asked: MemberRequest, name: str, say: Say, *, now: bool, wait_s: float) -> None:
+    """Take the row out, wait until who leads has given its lanes to others and fenced it (`now`: do
+    not wait), then take account, feed, rights and files away. Raises SettingsError, XmppError,
+    KafkaError."""
+    worker, tell = account(name), _teller(say)
+    kafka_user = asked.settings.kafka.of(worker).username
+    known = await asyncio.to_thread(inventory_file.remove, asked.inventory, name)
+    tell(
+        "gone" if known else "there",
+        f"{'' if known else 'no '}[[node]] {name} in {asked.inventory}",
+    )
+    if not now:
+        await _until_left(asked, worker, say, wait_s)
+    await remove_worker(api_of(asked.settings), asked.domain, worker, asked.secrets, tell)
+    if taken := _rights(asked, worker):
+        removal = Removal(asked.settings.kafka.admin)
+        await removal.start()
+        try:
+            own = asked.makes_kafka_accounts
+            # One account for all keeps what the others need.
+            await removal.taken(
+                taken if own else [r for r in taken if r.name.endswith(f"-{worker}")], tell
+            )
+            if own:
+                await removal.user(kafka_user, tell)
+                await asyncio.to_thread(
+                    (asked.secrets / f"kafka-{kafka_user}").unlink, missing_ok=True
+                )
+        finally:
+            await removal.stop()
+    say(
+        f"next, on its machine: systemctl disable --now geolane-node@{name}, and remove its "
+        "secrets there"
+    )
+
+
+async def _until_left(asked: MemberRequest, worker: str, say: Say, wait_s: float) -> None:
+    """Until it is written that it owns nothing and is fenced. Raises KafkaUnavailable when that
+    takes too long."""
+    deadline = asyncio.get_running_loop().time() + wait_s
+    told = -1
+    while True:
+        written = read_table(await read_placement(asked.reads_kafka))
+        lanes = sum(
+            s.worker == worker and s.state is not State.ORPHAN for s in written.placed.values()
+        )
+        if not lanes and not _leased(written, worker):
+            return
+        if lanes != told:
+            say(
+                f"wait: {worker} has {lanes} lanes"
+                if lanes
+                else f"wait: {worker} has no lanes, and is not fenced yet"
+            )
+            told = lanes
+        if asyncio.get_running_loop().time() > deadline:
+            raise KafkaUnavailable(
+                f"{worker} still has {lanes} lanes after {wait_s:g} s. Its row is taken out. Does "
+                "a coordinator lead, is "
+                f"{asked.inventory} the file that it reads, and is there room at other nodes? Do "
+                "this again to go on waiting; "
+                "with --now it is cut off, and its lanes are placed anew"
+            )
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _leased(written: PlacementTable, worker: str) -> bool:
+    lease = written.leases.get(worker)
+    return lease is not None and not lease.fenced
+
+
+# ---- rotate ----
+
+
+async def renew(asked: MemberRequest, name: str, say: Say) -> None:
+    """Raises SettingsError, XmppError."""
+    worker = account(name)
+    if worker not in inventory_file.read(asked.inventory).workers:
+        raise SettingsError(f"{asked.inventory}: there is no node {name}: geolane nodes list")
+    await rotate(
+        api_of(asked.settings), worker, f"fleet.{asked.domain}", asked.secrets, _teller(say)
+    )
+    say(
+        f"its session lives on; it reads {asked.secrets / worker} at its next log-in. If it runs "
+        "elsewhere, copy the file there now"
+    )
+    say(
+        f"as a systemd unit it has a copy of its own: systemctl restart geolane-node@{name} (it "
+        "hands its lanes over first)"
+    )
+
+
+def _teller(say: Say) -> Callable[[str, str], None]:
+    def tell(did: str, what: str) -> None:
+        say(f"{did}: {what}")
+
+    return tell

@@ -1,0 +1,166 @@
+"""Rows of the inventory's file, written and taken out by text: comments and all other lines stay as
+somebody wrote them.
+
+Whatever was edited is read again before it is put in place: the file has that row more or less,
+and nothing else is different. It is replaced as a whole, so that a coordinator never reads half
+of it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agents.base.errors import SettingsError
+from agents.base.files import BOM, alone, read_whole, replace, text_of
+from agents.base.suggest import hint
+from agents.core.model.inventory import Inventory, InventoryFile
+from agents.core.model.topology import WorkerKind
+from agents.settings import decode_toml
+
+_HEADER = re.compile(r"\s*\[")
+_NODE = re.compile(r"\s*\[\[\s*(node|'node'|\"node\")\s*\]\]")
+_BY_HAND = "edit it by hand"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A `[[node]]`."""
+
+    name: str
+    site: str
+    capacity_eps: float
+
+    @property
+    def toml(self) -> str:
+        """A name and a site hold nothing that would have to be escaped."""
+        return (
+            f'[[node]]\nname = "{self.name}"\nsite = "{self.site}"\ncapacity_eps = '
+            f"{float(self.capacity_eps)!r}\n"
+        )
+
+
+def read(path: Path) -> Inventory:
+    """Raises SettingsError."""
+    return Inventory.from_file(decode_toml(path, InventoryFile), str(path))
+
+
+def check(inventory: Inventory, row: Row) -> bool:
+    """Whether the row is there already. Raises SettingsError when it cannot be: it would not be
+    valid, or says other than the one that is there."""
+    if row.site not in inventory.sites:
+        raise SettingsError(
+            f"{inventory.origin}: there is no site {row.site!r}. {hint(row.site, inventory.sites)} "
+            "A new one is a [[site]] there"
+        )
+    there = inventory.workers.get(f"{WorkerKind.NODE}-{row.name}")
+    if there is None:
+        return False
+    if there.site != row.site:
+        raise SettingsError(
+            f"{inventory.origin}: node {row.name} is there, at site {there.site}. To move it: "
+            f"geolane nodes remove {row.name} first; "
+            "or change its row, if the machine has moved"
+        )
+    if there.capacity_eps != row.capacity_eps:
+        raise SettingsError(
+            f"{inventory.origin}: node {row.name} is there, with capacity_eps = "
+            f"{there.capacity_eps:g}. Change its row: a coordinator "
+            "takes it up as it runs"
+        )
+    return True
+
+
+def add(path: Path, row: Row) -> bool:
+    """Write the row behind the last one of its kind; False: it was there. Raises SettingsError, and
+    changes nothing."""
+
+    def edit(text: str) -> str:
+        lines = text.splitlines(keepends=True)
+        at = max((end for _, end, _ in _blocks(lines)), default=len(lines))
+        before = "".join(lines[:at])
+        if before and not before.endswith("\n"):
+            before += "\n"
+        return before + ("\n" if before else "") + row.toml + "".join(lines[at:])
+
+    with alone(path):
+        if check(read(path), row):
+            return False
+        _replace(path, edit, lambda rows: rows["node"].append(msgspec.to_builtins(row)))
+        return True
+
+
+def remove(path: Path, name: str) -> bool:
+    """Take the row out; False: it was not there. Raises SettingsError, and changes nothing."""
+
+    def edit(text: str) -> str:
+        lines = text.splitlines(keepends=True)
+        for begin, end, named in _blocks(lines):
+            if named == name:
+                after = end + 1 if end < len(lines) and not lines[end].strip() else end
+                return "".join((*lines[:begin], *lines[after:]))
+        raise SettingsError(
+            f"{path}: the row of node {name} is not written as [[node]] with its keys below; "
+            f"{_BY_HAND}"
+        )
+
+    def expect(rows: dict[str, Any]) -> None:
+        rows["node"] = [r for r in rows["node"] if r["name"] != name]
+
+    with alone(path):
+        if f"{WorkerKind.NODE}-{name}" not in read(path).workers:
+            return False
+        _replace(path, edit, expect)
+        return True
+
+
+def _blocks(lines: list[str]) -> Iterator[tuple[int, int, str]]:
+    """Of each `[[node]]`: its first line, the one behind its last, its name. Comments and blank
+    lines at its end are the next table's."""
+    heads = [i for i, line in enumerate(lines) if _HEADER.match(line)]
+    for head, following in zip(heads, [*heads[1:], len(lines)], strict=True):
+        if not _NODE.match(lines[head]):
+            continue
+        end = following
+        while end > head + 1 and (
+            not lines[end - 1].strip() or lines[end - 1].lstrip().startswith("#")
+        ):
+            end -= 1
+        with suppress(tomllib.TOMLDecodeError):
+            yield head, end, str(tomllib.loads("".join(lines[head:end]))["node"][0].get("name"))
+
+
+def _replace(
+    path: Path, edit: Callable[[str], str], expect: Callable[[dict[str, Any]], None]
+) -> None:
+    try:
+        data = read_whole(path)
+        text = text_of(data, path)
+        rows = msgspec.to_builtins(decode_toml(path, InventoryFile))
+        expect(rows)
+        # As somebody's editor left it: the mark of UTF-8 and the line ends of Windows stay.
+        edited = edit(text.replace("\r\n", "\n"))
+        try:
+            found = msgspec.convert(tomllib.loads(edited), InventoryFile)
+        except (tomllib.TOMLDecodeError, msgspec.ValidationError) as e:
+            raise SettingsError(
+                f"{path}: its rows are not written as [[node]] with their keys below; {_BY_HAND}"
+            ) from e
+        Inventory.from_file(found, str(path))
+        if msgspec.to_builtins(found) != rows:
+            raise SettingsError(
+                f"{path}: that row cannot be told from others by its text; {_BY_HAND}"
+            )
+        if "\r\n" in text:
+            edited = edited.replace("\n", "\r\n")
+        replace(path, ("\ufeff" if data.startswith(BOM) else "") + edited)
+    except OSError as e:
+        raise SettingsError(
+            f"{path}: cannot be written ({e.strerror}); who may write {path.parent}?"
+        ) from e

@@ -1,0 +1,91 @@
+"""`geolane invite`: a person's account, their place in the ops room, and the way there as a link
+(XEP-0147) and a QR code.
+
+ejabberd 23.01 has no invitations of its own (XEP-0401): the account is made here. The password is
+never printed; it lies in a file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+import segno
+
+from agents.admin.members.request import MemberRequest
+from agents.base.errors import SettingsError
+from ejabberd.api import api_of
+from ejabberd.provision import Person, add_person
+
+QUIET = 4
+"""Light modules around the code (ISO/IEC 18004, 6.3.8)."""
+_BLOCKS = {(False, False): " ", (True, False): "▀", (False, True): "▄", (True, True): "█"}
+_BLACK_ON_WHITE, _RESET = "\x1b[30;107m", "\x1b[0m"
+
+
+def link(room: str) -> str:
+    """`xmpp:ops@conference.example.org?join`."""
+    return f"xmpp:{quote(room, safe='@')}?join"
+
+
+def modules(text: str) -> list[list[bool]]:
+    """The QR code of `text` with its quiet zone, row by row; True is dark."""
+    return [
+        [bool(m) for m in row] for row in segno.make_qr(text, error="m").matrix_iter(border=QUIET)
+    ]
+
+
+def drawn(rows: Sequence[Sequence[bool]]) -> Iterator[str]:
+    """Two rows of modules to a line, black on white whatever the terminal's colours are."""
+    for i in range(0, len(rows), 2):
+        below = rows[i + 1] if i + 1 < len(rows) else [False] * len(rows[i])
+        yield (
+            _BLACK_ON_WHITE
+            + "".join(_BLOCKS[pair] for pair in zip(rows[i], below, strict=True))
+            + _RESET
+        )
+
+
+async def run(
+    asked: MemberRequest,
+    name: str,
+    role: Literal["member", "admin", "owner"],
+    png: Path | None,
+    say: Callable[[str], None],
+    *,
+    terminal: bool,
+    reset: bool = False,
+) -> None:
+    """Raises SettingsError (name, files; an account that was not made here, without `reset`),
+    XmppError."""
+    xmpp = asked.settings.xmpp
+    await asyncio.to_thread(asked.make_secrets)
+    await add_person(
+        api_of(asked.settings),
+        xmpp.domain,
+        Person(name, role),
+        asked.secrets,
+        lambda did, what: say(f"{did}: {what}"),
+        reset=reset,
+    )
+    address = link(xmpp.room)
+    say(f"account:  {name}@{xmpp.domain}")
+    say(
+        f"password: in {asked.secrets / name}; hand it over by a way that nobody reads along, and "
+        "never by the room"
+    )
+    say(f"server:   {xmpp.host}:{xmpp.port}, if the client does not find it by itself")
+    say(f"room:     {address}  (log in first)")
+    if terminal:
+        for line in drawn(modules(address)):
+            say(line)
+    if png is not None:
+        try:
+            await asyncio.to_thread(
+                segno.make_qr(address, error="m").save, str(png), kind="png", scale=8, border=QUIET
+            )
+        except OSError as e:
+            raise SettingsError(f"{png}: cannot be written ({e.strerror})") from e
+        say(f"QR code:  {png}")

@@ -1,0 +1,55 @@
+"""A node's unit on this machine: written as `geolane install-units` does, then enabled and
+started."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from agents.admin.members.request import MemberRequest
+from agents.admin.systemd import install
+from agents.base.errors import InstallError
+
+RUNNING = Path("/run/systemd/system")
+COMMAND_S = 120.0
+
+
+def check(asked: MemberRequest) -> None:
+    """Raises InstallError where a unit could not do its work, before anything is made."""
+    if not RUNNING.is_dir():
+        raise InstallError(
+            "--unit: systemd does not run here (sd_booted(3)); leave --unit out, and start the "
+            "node otherwise"
+        )
+    if asked.file.absolute().parent / "secrets" != asked.secrets:
+        raise InstallError(
+            f"--unit: a unit finds its password in {asked.file.absolute().parent / 'secrets'}, not "
+            f"in {asked.secrets}"
+        )
+
+
+def commands(name: str) -> tuple[tuple[str, ...], ...]:
+    """What is run, in this order; each may be run again."""
+    return (
+        ("systemctl", "daemon-reload"),
+        ("systemctl", "enable", "--now", f"geolane-node@{name}"),
+    )
+
+
+def start(asked: MemberRequest, name: str, say: Callable[[str], None]) -> None:
+    """Raises SettingsError, InstallError."""
+    for file, change in install.write(install.place(Path("/"), asked.file.absolute(), user=False)):
+        say(f"{change.value}: {file}")
+    for command in commands(name):
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=COMMAND_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as e:
+            raise InstallError(f"{' '.join(command)}: {e}") from e
+        if done.returncode:
+            raise InstallError(
+                f"{' '.join(command)}: {done.stderr.strip() or f'exit code {done.returncode}'}"
+            )
+        say(f"done: {' '.join(command)}")

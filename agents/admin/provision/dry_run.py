@@ -1,0 +1,137 @@
+"""The commands with which an administrator does by hand what `geolane provision` does: ejabberd's
+are recorded from provisioning itself, Kafka's are written from the same topics and rights. No
+password stands in them, only the file that has it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from agents.admin.provision.options import ProvisionOptions
+from agents.kafka.rights import command
+from agents.kafka.topics import topics
+from ejabberd.api import AdminApi
+from ejabberd.provision import NO_PRIVATE_MESSAGES, ROOM_OPTIONS, provision
+
+
+class Recorder(AdminApi):
+    """An API of a server that has nothing yet; what it is asked becomes lines for ejabberdctl."""
+
+    def __init__(self, secrets: Path) -> None:
+        super().__init__(Path())
+        self._secrets = secrets
+        self.lines: list[str] = []
+
+    async def call(self, command: str, **arguments: Any) -> Any:  # Any: as AdminApi
+        if command == "check_account":
+            return 1  # there is none
+        if command == "muc_online_rooms":
+            return []
+        if command == "get_room_options":
+            # of a room just made; which of NO_PRIVATE_MESSAGES it knows is not known here
+            return ROOM_OPTIONS
+        if command == "get_room_affiliation":
+            return {"affiliation": "none"}
+        if command == "create_room_with_opts":  # ejabberdctl 23.01 cannot read a list of options
+            options = arguments.pop("options")
+            await self.call("create_room", **arguments)
+            for option in options:
+                room = {name: arguments[name] for name in ("name", "service")}
+                await self.call(
+                    "change_room_option", **room, option=option["name"], value=option["value"]
+                )
+            return 0
+        words = []
+        for name, value in arguments.items():
+            if name == "password":
+                words.append(f'"$(cat {quote(str(self._secrets / arguments["user"]))})"')
+            else:
+                words.append(quote(str(value)))
+        self.lines.append(" ".join(["ctl", command, *words]))
+        return 0
+
+
+async def commands(asked: ProvisionOptions) -> list[str]:
+    """A shell script, line by line. Raises SettingsError (a name)."""
+    files = [*asked.accounts, *(p.name for p in asked.people)] if asked.only != "kafka" else []
+    folder = quote(str(asked.secrets))
+    out = ["#!/bin/sh", "set -eu", f"install -d -m 700 {folder}", "umask 077"]
+    out += [f"for account in {' '.join(map(quote, files))}; do"] if files else []
+    out += (
+        [f'  test -s {folder}/"$account" || openssl rand -base64 33 > {folder}/"$account"', "done"]
+        if files
+        else []
+    )
+    if asked.only != "kafka":
+        out += await _xmpp(asked)
+    if asked.only != "xmpp":
+        out += _kafka(asked)
+    return out
+
+
+async def _xmpp(asked: ProvisionOptions) -> list[str]:
+    domain = asked.settings.xmpp.domain
+    with tempfile.TemporaryDirectory() as scratch:  # passwords that nobody gets to see
+        recorder = Recorder(asked.secrets)
+        await provision(recorder, domain, asked.workers, asked.people, Path(scratch))
+    first, second = NO_PRIVATE_MESSAGES.items()
+    return [
+        "",
+        "# On the XMPP server, as root or the user ejabberd. What is there already is refused, "
+        "which does no harm.",
+        "# Since ejabberd 24.02 write `ejabberdctl --version 0`.",
+        'ctl() { ejabberdctl "$@" || echo "refused: $1 $2" >&2; }',
+        *recorder.lines,
+        "# One of the two, as the room knows it: the first up to 23.01, the second since 23.04.",
+        f"ctl change_room_option ops conference.{domain} {' '.join(first)}",
+        f"ctl change_room_option ops conference.{domain} {' '.join(second)}",
+    ]
+
+
+def _kafka(asked: ProvisionOptions) -> list[str]:
+    kafka, coordinator = asked.settings.kafka, asked.settings.coordinator
+    copies = kafka.topics.replication or 3
+    out = [
+        "",
+        "# On a machine with Kafka's scripts; admin.properties has the security.protocol, "
+        "sasl.jaas.config and so on of an",
+        "# account that may. The passwords below are in that command's arguments while it runs.",
+        f"to='--bootstrap-server {kafka.bootstrap} --command-config admin.properties'",
+    ]
+    for topic in topics(coordinator.lanes, coordinator.raw_partitions, kafka.topics):
+        config = " ".join(f"--config {key}={value}" for key, value in topic.settings(False).items())
+        out.append(
+            f"kafka-topics.sh $to --create --if-not-exists --topic {topic.name} --partitions "
+            f"{topic.partitions} "
+            f"--replication-factor {copies} {config}"
+        )
+    if users := asked.kafka_users:
+        out += _account(kafka.sasl_mechanism)
+        out += [f"account {quote(user)} {quote(str(file))}" for user, file in users.items()]
+    out += [f"kafka-acls.sh $to {command(right)}" for right in asked.kafka_rights]
+    out.append(
+        "# And the lane map: geolane provision --only kafka --sample FILE, with an account that "
+        "may write `lanemap`."
+    )
+    return out
+
+
+def _account(mechanism: str) -> list[str]:
+    """A function of the shell's, `account USER FILE`."""
+    return [
+        "",
+        "# An account that is there without a file here was not made here: its password stays.",
+        "account() {",
+        '  user="--entity-type users --entity-name $1"',
+        '  if ! test -s "$2"; then',
+        "    if kafka-configs.sh $to --describe $user | grep -q SCRAM-SHA-; then",
+        '      echo "refused: Kafka\'s account $1 is there, and there is no $2" >&2',
+        "      return",
+        "    fi",
+        '    openssl rand -base64 33 > "$2"',
+        "  fi",
+        f'  kafka-configs.sh $to --alter $user --add-config "{mechanism}=[password=$(cat "$2")]"',
+        "}",
+    ]

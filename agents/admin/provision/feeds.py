@@ -1,0 +1,39 @@
+"""Whether the feeds are there, as the coordinator's account sees them: who makes them by the admin
+API hears no answer."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from agents import settings
+from agents.base.errors import XmppError
+from agents.xmpp.client import Handlers, Login, Session
+from ejabberd import feeds
+
+_ITEMS = "http://jabber.org/protocol/disco#items"
+
+
+async def check_feeds(xmpp: settings.Xmpp, secrets: Path, workers: Sequence[str]) -> None:
+    """Log in as `geolane` (no presence: nobody sees it) and look. Raises NotConnected,
+    SettingsError, XmppError."""
+    # By the password that was just made, whatever proves later who the processes are.
+    own = msgspec.structs.replace(
+        xmpp, password_file=str(secrets / "geolane"), sasl="SCRAM", cert_file=""
+    )
+    async with Session(Login(own, f"{xmpp.coordinator}/provision"), Handlers()) as session:
+        iq = session.iq("get", xmpp.pubsub)
+        iq.xml.append(ET.Element(f"{{{_ITEMS}}}query"))
+        answer = await session.request(iq)
+    found = {item.get("node", "") for item in answer.xml.iter(f"{{{_ITEMS}}}item")}
+    wanted = {f.name for f in (feeds.TUNING, *feeds.OPERATOR_FEEDS, *map(feeds.telemetry, workers))}
+    if missing := sorted(wanted - found):
+        raise XmppError(
+            f"{xmpp.pubsub}: {len(missing)} feeds could not be made, {missing[0]} for one: does "
+            "mod_pubsub there let "
+            f"{xmpp.coordinator} create nodes (access_createnode), with the plugin flat "
+            "(ejabberd/own.yml)?"
+        )

@@ -1,0 +1,102 @@
+"""What `geolane provision` is asked to do, checked before anything is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from agents.base.errors import SettingsError
+from agents.core.model.inventory import Inventory, InventoryFile
+from agents.kafka.rights import COORDINATOR, Right, rights
+from agents.settings import ACCOUNT, Settings, decode_toml
+from ejabberd.provision import PERSON, WORKER, Person
+
+RoomAffiliation = Literal["member", "admin", "owner"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProvisionOptions:
+    """`workers`: accounts (`node-iad-1`). `only`: one of the servers. `lanemap`, `sample`: what a
+    lane map is made from. `reset`: replace the passwords of accounts that were not made here."""
+
+    settings: Settings
+    secrets: Path
+    workers: tuple[str, ...]
+    people: tuple[Person, ...] = ()
+    only: Literal["xmpp", "kafka"] | None = None
+    lanemap: Path | None = None
+    sample: Path | None = None
+    dry: bool = False
+    printed: bool = False
+    reset: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings, file: Path, given: Mapping[str, Any]) -> ProvisionOptions:
+        """Of what the command line says. Raises SettingsError."""
+        inventory = given["inventory"] or Path(settings.coordinator.inventory)
+        workers = Inventory.from_file(decode_toml(inventory, InventoryFile), str(inventory)).workers
+        for worker in workers:
+            if not WORKER.fullmatch(worker):
+                raise SettingsError(f"{inventory}: {worker}: is no name for an account")
+        if given["lanemap"] and given["sample"]:
+            raise SettingsError("--lanemap and --sample: give one of them")
+        return cls(
+            settings,
+            (given["secrets"] or file.parent / "secrets").absolute(),
+            tuple(workers),
+            tuple(people(given["people"])),
+            given["only"],
+            given["lanemap"],
+            given["sample"],
+            given["dry_run"],
+            given["print_"],
+            given["reset_password"],
+        )
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The XMPP accounts of all processes."""
+        return (COORDINATOR, *self.workers)
+
+    @property
+    def kafka_users(self) -> dict[str, Path]:
+        """Kafka's accounts that are to be made, with their password files; none without an account
+        that may make them."""
+        kafka = self.settings.kafka
+        if not (
+            kafka.admin_username
+            and kafka.security.startswith("SASL")
+            and kafka.sasl_mechanism.startswith("SCRAM")
+        ):
+            return {}
+        users = dict.fromkeys(kafka.of(account).username for account in self.accounts)
+        return {
+            user: self.secrets / f"kafka-{user}"
+            for user in users
+            if user and user != kafka.admin_username
+        }
+
+    @property
+    def kafka_rights(self) -> list[Right]:
+        """What these accounts are to be allowed."""
+        kafka = self.settings.kafka
+        if not (kafka.admin_username and kafka.username):
+            return []
+        if ACCOUNT in kafka.username:
+            return sorted(
+                r
+                for account in self.accounts
+                for r in rights([account], kafka.of(account).username)
+            )
+        return rights(self.accounts, kafka.username)
+
+
+def people(given: Iterable[str]) -> Iterable[Person]:
+    """`ana:owner`, several with commas between. Raises SettingsError."""
+    for text in (part.strip() for option in given for part in option.split(",") if part.strip()):
+        name, colon, affiliation = text.partition(":")
+        if not colon or affiliation not in get_args(RoomAffiliation) or not PERSON.fullmatch(name):
+            raise SettingsError(f"--people {text!r}: write NAME:owner, NAME:admin or NAME:member")
+        yield Person(name, cast(RoomAffiliation, affiliation))

@@ -1,0 +1,154 @@
+"""`geolane provision`: XMPP, then Kafka; a line for each thing, whether it was made, changed or
+there already."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from agents.admin.provision import dry_run
+from agents.admin.provision.feeds import check_feeds
+from agents.admin.provision.options import ProvisionOptions
+from agents.base import json_lines
+from agents.base.errors import SettingsError
+from agents.base.files import read_whole, without_bom
+from agents.core.lanes.lane_map import LaneMap, build
+from agents.core.model.topology import TOPIC_LANEMAP
+from agents.kafka import compacted, verification
+from agents.kafka.topics import bring, topics
+from agents.kafka.users import Accounts
+from ejabberd.api import api_of
+from ejabberd.provision import provision, provision_dry_run
+
+Say = Callable[[str], None]
+
+
+async def run(asked: ProvisionOptions, say: Say) -> None:
+    """Raises SettingsError, XmppError, KafkaError; what was done before that stays, and the next
+    run goes on from there."""
+    logging.getLogger("aiokafka").setLevel(
+        logging.CRITICAL
+    )  # an account that cannot log in is an answer here
+    if asked.printed:
+        for line in await dry_run.commands(asked):
+            say(line)
+        return
+
+    if not asked.dry:
+        await asyncio.to_thread(_make_folder, asked.secrets)
+
+    def tell(did: str, what: str) -> None:
+        say(f"{f'would be {did}' if asked.dry and did not in ('there', 'note') else did}: {what}")
+
+    if asked.only != "kafka":
+        await _xmpp(asked, tell)
+    if asked.only != "xmpp":
+        await _kafka(asked, tell)
+
+
+def _make_folder(secrets: Path) -> None:
+    try:
+        secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as e:
+        raise SettingsError(
+            f"{secrets}: cannot be made ({e.strerror}); name another folder with --secrets"
+        ) from e
+    if not os.access(secrets, os.W_OK | os.X_OK):
+        raise SettingsError(
+            f"{secrets}: passwords cannot be written there; name another folder with --secrets"
+        )
+
+
+async def _xmpp(asked: ProvisionOptions, tell: Callable[[str, str], None]) -> None:
+    api, xmpp = api_of(asked.settings), asked.settings.xmpp
+    if asked.dry:
+        await provision_dry_run(
+            api, xmpp.domain, asked.workers, asked.people, asked.secrets, tell, reset=asked.reset
+        )
+        return
+    await provision(
+        api, xmpp.domain, asked.workers, asked.people, asked.secrets, tell, reset=asked.reset
+    )
+    await check_feeds(xmpp, asked.secrets, asked.workers)
+    tell("there", f"all feeds, as {xmpp.coordinator} sees them at {xmpp.host}:{xmpp.port}")
+
+
+async def _kafka(asked: ProvisionOptions, tell: Callable[[str, str], None]) -> None:
+    kafka, coordinator = asked.settings.kafka, asked.settings.coordinator
+    await bring(
+        kafka.admin,
+        topics(coordinator.lanes, coordinator.raw_partitions, kafka.topics),
+        tell,
+        dry=asked.dry,
+    )
+    await verification.require(kafka.admin)
+    users, rights = asked.kafka_users, asked.kafka_rights
+    if users or rights:
+        accounts = Accounts(kafka.admin)
+        await accounts.start()
+        try:
+            await accounts.users(users, tell, dry=asked.dry, reset=asked.reset)
+            await accounts.rights(rights, tell, dry=asked.dry)
+        finally:
+            await accounts.stop()
+    await _lane_map(asked, tell)
+
+
+async def _lane_map(asked: ProvisionOptions, tell: Callable[[str, str], None]) -> None:
+    """Publish one where there is none; where there is one, it stays."""
+    kafka = asked.settings.kafka.admin
+    passed: list[str] = []
+    wanted = await asyncio.to_thread(_wanted_map, asked, passed.append)
+    for line in passed:
+        tell("note", line)
+    there = await compacted.newest(kafka) if await _has_topic(asked) else None
+    if there is not None:
+        tell(
+            "there",
+            f"lane map, version {there.version}: {len(there.cell_lanes)} cells on {there.lanes} "
+            "lanes",
+        )
+    elif wanted is None:
+        tell(
+            "there",
+            "no lane map: routers wait for one. Give --sample FILE (events, a line each) or "
+            "--lanemap FILE",
+        )
+    else:
+        if not asked.dry:
+            await compacted.publish(kafka, wanted)
+        tell(
+            "made",
+            f"lane map, version {wanted.version}: {len(wanted.cell_lanes)} cells on {wanted.lanes} "
+            "lanes",
+        )
+
+
+async def _has_topic(asked: ProvisionOptions) -> bool:
+    found: list[str] = []
+    coordinator = asked.settings.coordinator
+    wanted = [
+        t for t in topics(coordinator.lanes, coordinator.raw_partitions) if t.name == TOPIC_LANEMAP
+    ]
+    await bring(
+        asked.settings.kafka.admin, tuple(wanted), lambda did, _: found.append(did), dry=True
+    )
+    return found != ["made"]
+
+
+def _wanted_map(asked: ProvisionOptions, passed: Callable[[str], None]) -> LaneMap | None:
+    lanes, resolution = asked.settings.coordinator.lanes, asked.settings.worker.cell_resolution
+    if asked.lanemap is not None:
+        wanted = LaneMap.decode(without_bom(read_whole(asked.lanemap), asked.lanemap).strip())
+        if wanted.lanes != lanes:
+            raise SettingsError(
+                f"{asked.lanemap}: is for {wanted.lanes} lanes, coordinator.lanes is {lanes}"
+            )
+        return wanted
+    if asked.sample is not None:
+        with asked.sample.open("rb") as file:
+            return build(json_lines.events(file), lanes, resolution, 1, tell=passed)
+    return None

@@ -1,0 +1,328 @@
+"""Plans of the past made again from the journal, by the same core and kernels: are they the same,
+byte for byte, and what would other settings have done? Reads only; a coordinator may be writing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from agents.base.errors import JournalError, OperatorError
+from agents.core.model.plan import Moment, PlanningFrame
+from agents.core.model.times import utc, when
+from agents.core.planning.recording import (
+    changed,
+    differences,
+    read_frame,
+    read_moment,
+    read_plan,
+    replan,
+)
+from agents.core.planning.replay import DecisionReplay, ReplayTotals
+from agents.journal.decisions import TickRow, Ticks, opened, unpack
+from kernels.tables import Numerics
+
+T = TypeVar("T")
+
+SHOWN, WORDS_SHOWN = 3, 6
+FIGURES = (
+    "before.",
+    "after.",
+    "optimum.",
+    "load_eps",
+    "room_eps",
+    "price_ms",
+    "what the next plan",
+)
+DAMAGED = "the plan in the journal is damaged: its bytes are not those that were written"
+
+
+class Span(NamedTuple):
+    """Epoch ms, both ends included; at most `limit` ticks of it, None: all."""
+
+    from_ms: int
+    to_ms: int
+    limit: int | None = None
+
+    def __str__(self) -> str:
+        return f"{utc(self.from_ms)} to {utc(self.to_ms)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Different:
+    """A tick whose plan came out otherwise; how, in words. `steps`: in what it does, not in its
+    figures alone."""
+
+    tick: int
+    at: str
+    kind: str
+    steps: bool
+    words: list[str]
+
+
+@dataclass(slots=True)
+class Again:
+    """What came of planning a span again. `made_by`: how many of its plans were made with which
+    kernels."""
+
+    first: str = ""
+    last: str = ""
+    ticks: int = 0
+    same: int = 0
+    kernels: str = ""
+    why: str = ""
+    made_by: Counter[str] = field(default_factory=Counter)
+    different: list[Different] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Otherwise:
+    """A span under other settings: as it was, the same settings followed through the model
+    (follow.py), the others so."""
+
+    first: str = ""
+    last: str = ""
+    kernels: str = ""
+    settings: dict[str, str] = field(default_factory=dict)
+    recorded: ReplayTotals = field(default_factory=ReplayTotals)
+    same_settings: ReplayTotals = field(default_factory=ReplayTotals)
+    other_settings: ReplayTotals = field(default_factory=ReplayTotals)
+
+
+def span_of(from_: str, to: str, limit: int | None, now: datetime) -> Span:
+    """Raises OperatorError for what is no time, or a span that ends before it begins."""
+    span = Span(when(from_, now), when(to, now), limit)
+    if span.from_ms > span.to_ms:
+        raise OperatorError(f"from {span}: that ends before it begins")
+    return span
+
+
+def pairs(texts: Iterable[str]) -> dict[str, str]:
+    """KEY=VALUE as pairs. Raises OperatorError."""
+    out = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise OperatorError(f"--with {text}: write KEY=VALUE")
+        out[key.strip()] = value.strip()
+    return out
+
+
+def look(path: Path, span: Span) -> int:
+    """How many plans the journal has of the span. Raises JournalError when there are none, naming
+    what there is."""
+    with opened(path) as ticks:
+        if found := ticks.count(span.from_ms, span.to_ms):
+            return found
+        whole = ticks.span()
+    if whole is None:
+        raise JournalError(f"{path}: no plan was ever made with this journal")
+    raise JournalError(
+        f"no plan was made from {span}; the journal has {whole[2]:,}, from "
+        f"{Span(whole[0], whole[1])}"
+    )
+
+
+def again(path: Path, span: Span, numerics: Numerics) -> Again:
+    """Every plan of the span once more. Raises JournalError when the journal cannot be read."""
+    out = Again(kernels=numerics.name, why=numerics.why)
+    with opened(path) as ticks:
+        for tick, frame in _ticks(ticks, span):
+            out.first, out.last = out.first or utc(tick.ms), utc(tick.ms)
+            out.ticks += 1
+            out.made_by[tick.numerics or "unknown"] += 1
+            words = _compare(tick, frame, numerics)
+            if words:
+                steps = not all(w.startswith(FIGURES) for w in words)
+                out.different.append(Different(tick.id, utc(tick.ms), tick.kind, steps, words))
+            else:
+                out.same += 1
+    return out
+
+
+def otherwise(path: Path, span: Span, numerics: Numerics, settings: Mapping[str, str]) -> Otherwise:
+    """The span with other settings. Raises as `again` does, and SettingsError for settings that are
+    none."""
+    out = Otherwise(kernels=numerics.name, settings=dict(settings))
+    followers: tuple[DecisionReplay, DecisionReplay] | None = None
+    life = -1
+    with opened(path) as ticks:
+        for tick, frame in _ticks(ticks, span):
+            out.first, out.last = out.first or utc(tick.ms), utc(tick.ms)
+            if followers is None or tick.frame_id != life:
+                life, slots = tick.frame_id, frame.calm.in_flight
+                followers = (
+                    DecisionReplay(frame, numerics, slots, out.same_settings),
+                    DecisionReplay(changed(frame, settings), numerics, slots, out.other_settings),
+                )
+            moment = _moment(tick)
+            out.recorded.add(_read(tick, read_plan, tick.plan, "plan"))
+            for follower in followers:
+                follower.step(moment)
+    return out
+
+
+def _ticks(ticks: Ticks, span: Span) -> Iterator[tuple[TickRow, PlanningFrame]]:
+    """Each tick of the span with its frame."""
+    held: tuple[int, PlanningFrame] | None = None
+    for tick in islice(ticks.between(span.from_ms, span.to_ms), span.limit):
+        if held is None or held[0] != tick.frame_id:
+            held = (
+                tick.frame_id,
+                _named(f"frame {tick.frame_id}", read_frame, ticks.frame(tick.frame_id)),
+            )
+        yield tick, held[1]
+
+
+def _compare(tick: TickRow, frame: PlanningFrame, numerics: Numerics) -> list[str]:
+    """How the plan comes out otherwise; empty: byte for byte the same."""
+    moment = _moment(tick)
+    try:
+        then = unpack(tick.plan, "the plan")
+    except JournalError:
+        return [DAMAGED]
+    if sha256(then).digest() != tick.sha256:
+        return [DAMAGED]
+    try:
+        now = replan(frame, moment, numerics)
+    except ValueError as e:
+        return [f"the planner refuses these inputs now: {e}"]
+    if then == now:
+        return []
+    return differences(frame, _named(_label(tick), read_plan, then), read_plan(now))
+
+
+def _moment(tick: TickRow) -> Moment:
+    return _read(tick, read_moment, tick.moment, "moment")
+
+
+def _read(tick: TickRow, read: Callable[[bytes], T], blob: bytes, what: str) -> T:
+    return _named(_label(tick), read, unpack(blob, f"{_label(tick)}: the {what}"))
+
+
+def _named(name: str, read: Callable[[bytes], T], data: bytes) -> T:
+    try:
+        return read(data)
+    except JournalError as e:
+        raise JournalError(f"{name}: {e}") from e
+
+
+def _label(tick: TickRow) -> str:
+    return f"tick {tick.id} ({utc(tick.ms)})"
+
+
+# ---- for people ----
+
+
+def tell_again(a: Again) -> str:
+    """As text: how many, how many the same, and the first differences."""
+    lines = [
+        f"{a.ticks:,} plans from {a.first} to {a.last}, made again with the kernels {a.kernels} "
+        f"({a.why})",
+        f"{a.same:,} are the same, byte for byte",
+    ]
+    if a.different:
+        steps = sum(d.steps for d in a.different)
+        rest = len(a.different) - steps
+        lines[-1] += (
+            f"; {len(a.different):,} are not ({steps:,} in what they do, {rest:,} in figures alone)"
+        )
+    others = [f"{name} ({n:,})" for name, n in sorted(a.made_by.items()) if name != a.kernels]
+    if others:
+        lines.append(
+            f"made with {', '.join(others)}: only equal kernels promise equal bytes (see --kernels)"
+        )
+    for d in a.different[:SHOWN]:
+        lines += [
+            "",
+            f"{d.at}  tick {d.tick}, {d.kind}:",
+            *(f"  {w}" for w in d.words[:WORDS_SHOWN]),
+        ]
+        if len(d.words) > WORDS_SHOWN:
+            lines.append(f"  and {len(d.words) - WORDS_SHOWN} more")
+    if len(a.different) > SHOWN:
+        lines += ["", f"and {len(a.different) - SHOWN:,} more"]
+    return "\n".join(lines)
+
+
+def tell_otherwise(o: Otherwise) -> str:
+    """As a table: the record, the same settings in the model, the others in the model."""
+    named = ", ".join(f"{k}={v}" for k, v in o.settings.items())
+    rows = [
+        ("as it was", o.recorded),
+        ("same settings, modelled", o.same_settings),
+        (f"{named}, modelled", o.other_settings),
+    ]
+    wide = max(len(name) for name, _ in rows)
+    lines = [
+        f"{o.recorded.ticks:,} plans from {o.first} to {o.last}, with the kernels {o.kernels}",
+        "",
+        f"{'':{wide}}  {'moves':>7}  {'mean RTT':>10}  {'busiest node':>18}  waiting",
+    ]
+    for name, t in rows:
+        busy = f"{t.mean_busiest:.0%} (most {t.busiest_most:.0%})"
+        waits = (
+            f"up to {t.waiting_most:,}, in {t.waiting_ticks:,} plans" if t.waiting_most else "none"
+        )
+        lines.append(f"{name:{wide}}  {t.moves:7,}  {t.mean_rtt_ms:7.2f} ms  {busy:>18}  {waits}")
+    lines += [
+        "",
+        "Modelled: load and health as recorded, lanes where the model's own plans put them, a move "
+        "done by the next plan.",
+    ]
+    return "\n".join(lines)
+
+
+def as_json(outcome: Again | Otherwise) -> str:
+    """One line; ms, and utilisation as a share of capacity."""
+    data: object = outcome
+    if isinstance(outcome, Otherwise):
+        tallies = {k: getattr(outcome, k) for k in ("recorded", "same_settings", "other_settings")}
+        data = {
+            "first": outcome.first,
+            "last": outcome.last,
+            "kernels": outcome.kernels,
+            "settings": outcome.settings,
+        }
+        data |= {k: _figures(t) for k, t in tallies.items()}
+    return msgspec.json.encode(data).decode()
+
+
+def _figures(t: ReplayTotals) -> dict[str, float]:
+    return {
+        "plans": t.ticks,
+        "moves": t.moves,
+        "placed": t.placed,
+        "mean_rtt_ms": t.mean_rtt_ms,
+        "busiest_mean": t.mean_busiest,
+        "busiest_most": t.busiest_most,
+        "waiting_most": t.waiting_most,
+        "waiting_plans": t.waiting_ticks,
+    }
+
+
+def run(
+    path: Path,
+    span: Span,
+    numerics: Numerics,
+    settings: Mapping[str, str],
+    *,
+    json: bool,
+    say: Callable[[str], None],
+) -> int:
+    """The sub-command: says what came of it; 1 if a plan came out otherwise under its own settings,
+    else 0."""
+    if settings:
+        other = otherwise(path, span, numerics, settings)
+        say(as_json(other) if json else tell_otherwise(other))
+        return 0
+    out = again(path, span, numerics)
+    say(as_json(out) if json else tell_again(out))
+    return 1 if out.different else 0

@@ -1,0 +1,283 @@
+"""`geolane install-units`: writes the units beside this file where systemd finds them, with this
+installation's paths in them. The same command again changes nothing.
+
+What stands in every service is said here once (`SANDBOX`); what a service has of its own stands in
+its file."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from agents.base.errors import InstallError
+from agents.settings import ACCOUNT, Settings, load
+
+TEMPLATES = Path(__file__).parent
+UNITS = (
+    "geolane.target",
+    "geolane-coordinator.service",
+    "geolane-router@.service",
+    "geolane-node@.service",
+)
+ACCOUNTS = dict(zip(UNITS[1:], ("geolane", "router-%i", "node-%i"), strict=True))
+"""The XMPP account of each service's process."""
+SYSTEM_FOLDER = Path("etc/systemd/system")
+SETTINGS = Path("/etc/geolane/geolane.toml")
+
+SANDBOX = """\
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+UMask=0077
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateUsers=yes
+PrivateIPC=yes
+PrivateMounts=yes
+RemoveIPC=yes
+DevicePolicy=closed
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+LockPersonality=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources @obsolete
+SystemCallErrorNumber=EPERM
+KeyringMode=private
+LimitCORE=0"""
+
+USER_KEEPS = frozenset(
+    {
+        "NoNewPrivileges",
+        "UMask",
+        "LockPersonality",
+        "RestrictRealtime",
+        "RestrictSUIDSGID",
+        "LimitCORE",
+        "SystemCallArchitectures",
+        "SystemCallFilter",
+        "SystemCallErrorNumber",
+        "RestrictAddressFamilies",
+    }
+)
+"""What of the sandbox a user's own service manager can set without privileges."""
+
+STEPS_SINCE = 254  # RestartSteps=
+RESTART_STEPS = "RestartSec=1\nRestartSteps=6\nRestartMaxDelaySec=30"
+RESTART_FLAT = "RestartSec=3"
+
+
+class FileChange(StrEnum):
+    """What became of one file."""
+
+    NEW = "written"
+    CHANGED = "changed"
+    SAME = "unchanged"
+
+
+@dataclass(frozen=True, slots=True)
+class InstallPlace:
+    """Where units go and what stands in them. `geolane`: the command; `settings`: the settings
+    file, `secrets`: the folder with a password file per account; `systemd`: the version that will
+    read them, 0: unknown."""
+
+    folder: Path
+    geolane: Path
+    settings: Path
+    secrets: Path
+    user: bool = False
+    kafka_username: str = ""
+    systemd: int = 0
+
+
+def version() -> int:
+    """This machine's systemd; 0: there is none."""
+    try:
+        said = subprocess.run(
+            ["systemctl", "--version"], capture_output=True, text=True, timeout=10, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    found = re.match(r"systemd (\d+)", said)
+    return int(found[1]) if found else 0
+
+
+def place(root: Path, settings: Path | None, *, user: bool) -> InstallPlace:
+    """Of what was asked for, with this interpreter's `geolane`. Raises SettingsError,
+    InstallError."""
+    home = Path.home()
+    file = settings or (home / ".config/geolane/geolane.toml" if user else SETTINGS)
+    if settings is not None and not settings.is_absolute():
+        file = Path.cwd() / settings
+    geolane = Path(sys.executable).parent / "geolane"
+    if not geolane.exists():
+        raise InstallError(
+            f"{geolane}: there is no such command; run `make install`, or pip install, into this "
+            "environment"
+        )
+    if not user and root == Path("/") and _hidden(geolane):
+        raise InstallError(
+            f"{geolane}: units do not see what is below /home, /root and /run/user; install "
+            "geolane elsewhere, for example "
+            "python3 -m venv /opt/geolane, or use --user"
+        )
+    folder = (home / ".config/systemd/user") if user else SYSTEM_FOLDER
+    there = root / file.relative_to("/")
+    loaded = load(there) if there.exists() else Settings()
+    return InstallPlace(
+        root / (folder.relative_to("/") if folder.is_absolute() else folder),
+        geolane,
+        file,
+        file.parent / "secrets",
+        user,
+        loaded.kafka.username,
+        version(),
+    )
+
+
+def _hidden(path: Path) -> bool:
+    """Whether ProtectHome hides it, or what it links to."""
+    homes = (Path("/home"), Path("/root"), Path("/run/user"))
+    return any(p.is_relative_to(h) for p in (path, path.resolve(), Path(sys.prefix)) for h in homes)
+
+
+def render(name: str, place: InstallPlace) -> str:
+    """The unit's text. Raises InstallError where a path cannot stand in a unit."""
+    for path in (place.geolane, place.settings, place.secrets):
+        if re.search(r"[\s%\"'\\;$]", str(path)):
+            raise InstallError(
+                f"{path}: a path in a unit may hold no space, quote, %, $, ; or backslash"
+            )
+    kafka = place.kafka_username.replace(ACCOUNT, ACCOUNTS.get(name, ""))
+    if kafka and not re.fullmatch(r"[\w.@-]+", kafka.replace("%i", "")):
+        raise InstallError(
+            f"kafka.username {kafka!r} cannot name a credential: letters, digits, dots, hyphens, "
+            "underscores"
+        )
+    values = {
+        "GEOLANE": str(place.geolane),
+        "SETTINGS": str(place.settings),
+        "FOLDER": str(place.settings.parent),
+        "SECRETS": str(place.secrets),
+        "KAFKA_CREDENTIAL": f"LoadCredential=kafka-{kafka}:{place.secrets}/kafka-{kafka}"
+        if kafka
+        else "",
+        "RESTART": RESTART_STEPS if place.systemd >= STEPS_SINCE else RESTART_FLAT,
+        "SANDBOX": SANDBOX,
+    }
+    text = re.sub(
+        r"@([A-Z_]+)@\n?",
+        lambda m: _value(values[m[1]], m[0]),
+        (TEMPLATES / name).read_text("utf-8"),
+    )
+    return _for_user(text) if place.user else text
+
+
+def _value(value: str, mark: str) -> str:
+    """An empty value takes its line away."""
+    return value + "\n" if mark.endswith("\n") and value else value
+
+
+def _for_user(text: str) -> str:
+    """What a user's manager can do: no other user, no file systems of its own; and it knows no
+    network-online.target."""
+    sandbox = {line.partition("=")[0] for line in SANDBOX.splitlines()} | {
+        "DynamicUser",
+        "ProcSubset",
+    }
+    lines = []
+    for line in text.splitlines():
+        key = line.partition("=")[0]
+        if key in sandbox - USER_KEEPS or key == "Wants":
+            continue
+        if key == "After":
+            line = re.sub(r"(network-online|time-sync)\.target ?", "", line).rstrip()
+            if line == "After=":
+                continue
+        lines.append(line.replace("multi-user.target", "default.target"))
+    return "\n".join(lines) + "\n"
+
+
+def write(place: InstallPlace) -> Iterator[tuple[Path, FileChange]]:
+    """Write what differs; each file is replaced as a whole. Raises InstallError without the rights
+    to."""
+    texts = {name: render(name, place) for name in UNITS}
+    try:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            file = place.folder / name
+            before = file.read_text("utf-8") if file.exists() else None
+            if before != text:
+                draft = file.with_name(f".{name}.{os.getpid()}")
+                draft.write_text(text, "utf-8")
+                draft.chmod(0o644)
+                draft.replace(file)
+            yield (
+                file,
+                FileChange.SAME
+                if before == text
+                else FileChange.NEW
+                if before is None
+                else FileChange.CHANGED,
+            )
+    except PermissionError as e:
+        raise InstallError(
+            f"{e.filename or place.folder}: may not be written; run this as root (sudo "
+            f"{place.geolane} install-units), or with "
+            "--user for units of your own, or with --root DIR to write them elsewhere"
+        ) from e
+    except OSError as e:
+        raise InstallError(f"{e.filename or place.folder}: cannot be written ({e.strerror})") from e
+
+
+def advice(place: InstallPlace, root: Path) -> Iterator[str]:
+    """What to do next, a line each; what is missing first."""
+    ctl = "systemctl --user" if place.user else "systemctl"
+    if not (root / place.settings.relative_to("/")).exists():
+        yield (
+            f"write the settings: {place.settings} (geolane settings example prints one), mode "
+            "0644: no password stands in it"
+        )
+    yield (
+        f"put each process's password into {place.secrets}/ACCOUNT (geolane, node-NAME, "
+        "router-NAME), mode 0600"
+    )
+    if place.kafka_username:
+        file = f"kafka-{place.kafka_username.replace(ACCOUNT, 'ACCOUNT')}"
+        yield (
+            f"and Kafka's into {place.secrets}/{file}; leave kafka.password_file out of the "
+            "settings"
+        )
+    if root == Path("/"):
+        yield f"{ctl} daemon-reload"
+    yield (
+        f"{ctl} enable --now geolane-coordinator geolane-router@NAME geolane-node@NAME "
+        "geolane.target"
+    )
+
+
+def run(root: Path, settings: Path | None, *, user: bool) -> Iterator[str]:
+    """All of it, a line for each thing done and each that is to be done. Raises SettingsError,
+    InstallError."""
+    where = place(root, settings, user=user)
+    changes = [f"{change.value}: {file}" for file, change in write(where)]
+    yield from changes
+    yield "next:"
+    yield from (f"  {line}" for line in advice(where, root))

@@ -1,0 +1,49 @@
+"""A user's own file of events: one per line, plain or gzip, handed on byte for byte."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from typing import IO
+
+from agents.base.errors import SettingsError
+from agents.base.files import MAX_BYTES, without_bom
+
+
+def events(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of an open binary file that are not empty; gzip is seen by its first bytes.
+
+    Raises SettingsError for UTF-16, for a line of more than MAX_BYTES, and when gzip is damaged or
+    cut short."""
+    head = file.peek(2)[:2] if isinstance(file, io.BufferedReader) else b""
+    lines = gzip.GzipFile(fileobj=file) if head == b"\x1f\x8b" else file
+    name = getattr(file, "name", "the events")
+    try:
+        first = _line(lines, name)
+        if first.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+            first = without_bom(first, name)
+        if event := first.strip():
+            yield event
+        while line := _line(lines, name):
+            if event := line.strip():
+                yield event
+    except (EOFError, gzip.BadGzipFile, zlib.error) as e:
+        raise SettingsError(f"{name}: cannot be unpacked ({e}); is the file whole?") from e
+
+
+def _line(lines: IO[bytes] | gzip.GzipFile, name: object) -> bytes:
+    """The next one, with its end; empty behind the last."""
+    line = lines.readline(MAX_BYTES + 1)
+    if len(line) > MAX_BYTES:
+        raise SettingsError(
+            f"{name}: a line has more than {MAX_BYTES >> 20} MiB; a file of events has one a line"
+        )
+    return line
+
+
+def keyed(file: IO[bytes]) -> Iterator[tuple[None, bytes]]:
+    """The same as (key, event) for `events.raw`; without a key the router takes the event's id."""
+    for event in events(file):
+        yield None, event

@@ -1,0 +1,48 @@
+"""Free ports on loopback for servers that this process starts: none is given twice.
+
+They lie below the range that the system gives to outgoing connections, so that they are still free
+at a restart."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+
+from agents.base.errors import SettingsError
+
+FIRST, END = 20_000, 32_000
+# how many a process looks through before all others: two that start servers at one moment seldom
+# meet
+_OWN = 200
+_given: set[int] = set()  # by this process; who asked may not have bound it yet
+
+
+def free(count: int = 1) -> int:
+    """A port of 127.0.0.1 that is free, as are the `count` - 1 after it; each is given once.
+
+    Raises SettingsError when there are none."""
+    own = FIRST + os.getpid() % ((END - FIRST) // _OWN) * _OWN
+    for first in (
+        *random.sample(range(own, own + _OWN), _OWN // 2),
+        *random.sample(range(FIRST, END), 2 * _OWN),
+    ):
+        ports = range(first, first + count)
+        if not _given.intersection(ports) and not any(map(taken, ports)):
+            _given.update(ports)
+            return first
+    raise SettingsError(
+        f"127.0.0.1 has too few free ports from {FIRST} to {END}: {count} in a row were wanted"
+    )
+
+
+def taken(port: int) -> bool:
+    """Whether another program listens at 127.0.0.1:`port`. Connections that have just ended do not
+    count."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+    return False

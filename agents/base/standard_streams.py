@@ -1,0 +1,65 @@
+"""Standard streams as a command finds them: closed, full, or a pipe that nobody reads any more."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+STDOUT = "standard output"
+_LENIENT = "geolane-lenient"
+
+
+def prepare() -> None:
+    """Open the null device for each standard stream that was closed at the start (`<&-`, `>&-`,
+    `2>&-`), and let the errors of standard output say that they are its: an OSError with the file
+    name `STDOUT`. A character that its encoding lacks (LC_ALL=C) becomes a question mark; the bytes
+    of a file's name stay what they are.
+
+    The next file that a process opens gets the free number otherwise: a socket in the place of
+    standard error, and libuv aborts when it closes one (uv__close, libuv's core.c)."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    for name, fd, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(fd, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 (as long as the process)
+    out = sys.stdout
+    if out is sys.__stdout__ and isinstance(out, io.TextIOWrapper):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Stdout(1, "w", closefd=False)),
+            encoding=out.encoding,
+            errors=_LENIENT,
+            line_buffering=out.line_buffering,
+        )
+
+
+def _lenient(e: UnicodeError) -> tuple[bytes, int]:
+    if not isinstance(e, UnicodeEncodeError):
+        raise e
+    lacking = map(ord, e.object[e.start : e.end])
+    return bytes(c - 0xDC00 if 0xDC80 <= c <= 0xDCFF else ord("?") for c in lacking), e.end
+
+
+codecs.register_error(_LENIENT, _lenient)
+
+
+class _Stdout(io.FileIO):
+    def write(self, data: Any, /) -> int:  # Any: a buffer, as FileIO has it
+        try:
+            return super().write(data)
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, STDOUT) from None
+
+
+def give_up(error: OSError) -> None:
+    """After an error of standard output, what is still to be written there goes nowhere: the
+    interpreter would try again as it ends."""
+    if error.filename == STDOUT:
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, 1)
+            os.close(nowhere)

@@ -1,0 +1,186 @@
+"""Runs one process: a main coroutine on uvloop; a signal lets it hand over, then cancels it;
+stopping is bounded, the exit code says how it ended.
+
+0  ended, or stopped by SIGTERM, SIGINT, SIGHUP  2  a GeolaneError, said in one line
+1  a fault of ours, logged with its traceback    3  lease or leadership lost: start it again at once, with a new boot
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+
+import uvloop
+
+from agents.base import log
+from agents.base.errors import GeolaneError, LeadershipLost, LeaseLost
+from agents.base.systemd_notify import Service
+
+ENDED, FAULT, REFUSED, LOST = 0, 1, 2, 3
+PARENT = "GEOLANE_PARENT"
+LAST_END = "GEOLANE_LAST_END"
+"""How the process before this one ended, in words, where whoever keeps us knows."""
+_PR_SET_PDEATHSIG = 1
+_log = log.get("supervisor")
+
+
+def die_with_parent() -> bool:
+    """If the environment names our parent (`GEOLANE_PARENT`, its id): the kernel kills us when it
+    dies (prctl(2)). Whether it does: then all processes end together, and there is nobody to hand
+    over to."""
+    parent = os.environ.pop(PARENT, "")
+    if not parent:
+        return False
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(parent):  # it died before we asked
+        os._exit(FAULT)
+    return True
+
+
+def dump_tasks() -> None:
+    """Write where each task of the running loop waits to standard error: what SIGUSR1 does, for a
+    process that hangs."""
+    for task in asyncio.all_tasks():
+        task.print_stack(limit=8, file=sys.stderr)
+    sys.stderr.flush()
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors inside task groups' groups."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error
+
+
+def exit_code(error: BaseException) -> int:
+    """What a process that ends by `error` answers. The gravest of a group counts: a lost lease
+    above all."""
+    errors = list(leaves(error))
+    if any(isinstance(e, LeaseLost | LeadershipLost) for e in errors):
+        return LOST
+    if all(isinstance(e, GeolaneError) for e in errors):
+        return REFUSED
+    return FAULT
+
+
+class _Stop:
+    """What signals do to the main task: hand over (if it waits for that), end in order, end as it
+    is."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        task: asyncio.Task[int | None],
+        service: Service,
+        stop_s: float,
+    ):
+        self._loop, self._task, self._service, self._stop_s = loop, task, service, stop_s
+        self.asked = self._cut = False
+        self._terminals = [
+            fd for fd in (0, 1, 2) if os.isatty(fd)
+        ]  # once it is gone, a terminal is none
+
+    def signal(self, name: str) -> None:
+        if self._cut:
+            os._exit(FAULT)
+        if self.asked:
+            self.cut()
+            return
+        self.asked = True
+        hand_over_s = self._service.drain_s
+        _log.info("stopping", signal=name, hand_over_s=hand_over_s)
+        self._service.stopping(hand_over_s + self._stop_s)
+        if hand_over_s:
+            self._service.leave.set()
+            self._loop.call_later(hand_over_s, self.cut)
+            self._end_after(hand_over_s + self._stop_s)  # should the loop hang meanwhile
+        else:
+            self.cut()
+
+    def hang_up(self) -> None:
+        """The terminal is gone, and nothing can be written to it any more. It is told once or
+        several times."""
+        if self.asked:
+            return
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for fd in self._terminals:
+            os.dup2(nowhere, fd)
+        self.signal("SIGHUP")
+
+    def cut(self) -> None:
+        if not self._cut and not self._task.done():
+            self._cut = True
+            self._end_after(self._stop_s)
+            self._task.cancel()
+
+    def _end_after(self, bound_s: float) -> None:
+        timer = threading.Timer(bound_s, self._hard_end, (bound_s,))
+        timer.daemon = True
+        timer.start()
+
+    @staticmethod
+    def _hard_end(bound_s: float) -> None:
+        _log.error("stop_took_too_long", bound_s=bound_s)
+        os._exit(FAULT)
+
+
+def run(
+    main: Callable[[], Awaitable[int | None]],
+    *,
+    stop_s: float = 10.0,
+    tell: bool = True,
+    service: Service | None = None,
+) -> int:
+    """Run `main()` to its end and answer the exit code; what it returns is the code, None is 0.
+
+    The first SIGTERM or SIGINT cancels it; after `stop_s` seconds more, or at the second signal, it
+    ends as it is. If it waits in `service.until_leaving`, there is one step before these: it may
+    hand over for so long as it said there, or until the next signal. SIGHUP, when the terminal is
+    closed, is as SIGTERM, unless it was ignored (nohup). With `tell` False a GeolaneError or
+    OSError is not logged but raised: for commands that a person runs. What it writes, its user
+    alone may read (0600)."""
+    logger = _log
+    service = service or Service()
+    umask = os.umask(0o077)  # journal, logs, run state
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        loop = runner.get_loop()
+
+        async def go() -> int | None:
+            return await main()
+
+        task = loop.create_task(go(), name="main")
+        stop = _Stop(loop, task, service, stop_s)
+        for s in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(s, stop.signal, s.name)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, stop.hang_up)
+        loop.add_signal_handler(signal.SIGUSR1, dump_tasks)
+        if service.watchdog_s:
+            faulthandler.enable()  # the watchdog's SIGABRT then shows where it hangs
+        beat = loop.create_task(service.beat(), name="watchdog")
+        try:
+            return loop.run_until_complete(task) or ENDED
+        except asyncio.CancelledError:
+            if stop.asked:
+                return ENDED
+            raise
+        except Exception as error:
+            code, first = exit_code(error), next(leaves(error))
+            if not tell and (code == REFUSED or isinstance(first, OSError)):
+                raise first from None
+            if code == FAULT:
+                logger.error("fault", exc_info=error)
+            else:
+                logger.error("ended", error="; ".join(str(e) for e in leaves(error)), exit=code)
+            return code
+        finally:
+            os.umask(umask)
+            beat.cancel()

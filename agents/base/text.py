@@ -1,0 +1,47 @@
+"""What others wrote, made fit to be shown under our name: in a room, a log, a terminal, a journal
+(PROTOCOL 4).
+
+Everything that a worker, a record or a stranger's nick says goes through `one_line` where it comes
+in."""
+
+from __future__ import annotations
+
+import unicodedata
+
+SHOWN_AT_MOST = 200  # characters of what others wrote
+_ODD = {
+    "C",
+    "Z",
+}  # Unicode's general categories: control, format (bidi overrides), surrogates; separators
+_MARKS_AT_MOST = 4  # combining marks on one letter
+_FENCE = str.maketrans({"`": "'"})  # a code block of XEP-0393 hides what follows
+
+
+def one_line(text: str, at_most: int = SHOWN_AT_MOST) -> str:
+    """`text` as one line of at most so many characters, cut with ` ...`: line ends, control
+    characters, bidi overrides, zero-width characters and the like are shown by their number
+    (`\\x1b`, `\\u202e`), backticks as apostrophes."""
+    text = text[: at_most + 1]
+    out = text if text.isascii() and text.isprintable() else "".join(_shown(text))
+    out = out.translate(_FENCE)
+    return out if len(out) <= at_most else out[: max(0, at_most - 4)].rstrip("\\") + " ..."
+
+
+def printable(text: str, at_most: int = 4000) -> str:
+    """As `one_line`, but of several lines: line ends and tabs stay. For what only we compose."""
+    return "\n".join(one_line(line, at_most) for line in text.replace("\t", " ").split("\n"))
+
+
+def _shown(text: str) -> list[str]:
+    out: list[str] = []
+    marks = 0
+    for c in text:
+        category = unicodedata.category(c)
+        marks = marks + 1 if category[0] == "M" else 0
+        if c == " ":
+            out.append(c)
+        elif category[0] in _ODD:
+            out.append(" " if category == "Zs" else c.encode("unicode_escape").decode("ascii"))
+        elif marks <= _MARKS_AT_MOST:
+            out.append(c)
+    return out

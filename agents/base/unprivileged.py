@@ -1,0 +1,92 @@
+"""Servers never run as root: the user that one is started as, what is given to it, and whether it
+can reach its folder."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agents.base.errors import InstallError, SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class RunAs:
+    """A user to start a process as; `switch` is False where we are that user already."""
+
+    name: str
+    uid: int
+    gid: int
+    switch: bool
+
+    def own(self, path: Path, mode: int, *, give: bool) -> None:
+        """`give`: the path is the server's; else it is ours, and the server's group has the group's
+        part of `mode`."""
+        if self.switch:
+            os.chown(path, self.uid if give else 0, self.gid)
+        path.chmod(mode)
+
+    def write(self, path: Path, content: bytes) -> None:
+        """A file of ours that the server reads, and nobody else."""
+        path.touch(mode=0o600)
+        self.own(path, 0o640 if self.switch else 0o600, give=False)
+        path.write_bytes(content)
+
+    def popen(self) -> dict[str, Any]:  # Any: arguments of subprocess.Popen
+        """Arguments of `subprocess.Popen` that start it as this user; what it writes is its own
+        alone."""
+        switch: dict[str, Any] = (
+            {"user": self.uid, "group": self.gid, "extra_groups": []} if self.switch else {}
+        )
+        return {**switch, "umask": 0o077}
+
+
+def run_as(name: str) -> RunAs:
+    """The system user `name` when we are root, else ourselves. Raises InstallError when root lacks
+    that user."""
+    if os.geteuid() != 0:
+        uid = os.geteuid()
+        try:
+            return RunAs(pwd.getpwuid(uid).pw_name, uid, os.getegid(), switch=False)
+        except KeyError:  # a uid without a name, as in containers
+            return RunAs(str(uid), uid, os.getegid(), switch=False)
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError as e:
+        raise InstallError(
+            f"there is no system user {name}: run make install, which makes it"
+        ) from e
+    return RunAs(name, entry.pw_uid, entry.pw_gid, switch=True)
+
+
+def barrier(folder: Path, user: RunAs) -> Path | None:
+    """The topmost parent of `folder` that `user` may not pass, or None. Folders that do not exist
+    yet bar nobody."""
+    for parent in reversed(folder.absolute().parents):
+        try:
+            info = parent.stat()
+        except FileNotFoundError:
+            return None
+        if info.st_uid == user.uid:
+            bit = stat.S_IXUSR
+        elif info.st_gid == user.gid:
+            bit = stat.S_IXGRP
+        else:
+            bit = stat.S_IXOTH
+        if not info.st_mode & bit:
+            return parent
+    return None
+
+
+def require_reachable(folder: Path, user: RunAs) -> None:
+    """Raises SettingsError, naming the parent that bars the way, when `user` cannot reach
+    `folder`."""
+    closed = barrier(folder, user) if user.switch else None
+    if closed is not None:
+        raise SettingsError(
+            f"{folder}: {closed} is closed to the user {user.name}; choose a folder elsewhere, "
+            "/var/tmp say"
+        )

@@ -1,0 +1,58 @@
+"""One daemon thread for blocking work: the event loop goes on meanwhile, and a stuck job never
+keeps the process alive."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_Job = tuple[
+    Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"
+]  # Any: whatever the job returns
+
+
+class WorkThread:
+    """Runs jobs one after the other, in order. `stop` when done with it; a job that hangs is left
+    behind."""
+
+    def __init__(self, name: str) -> None:
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    async def run(self, job: Callable[[], T]) -> T:
+        """What `job()` returns or raises. When this wait is cancelled the job still runs to its
+        end, unheard."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[T] = loop.create_future()
+        self._jobs.put((job, loop, done))
+        return await done
+
+    def stop(self) -> None:
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (item := self._jobs.get()) is not None:
+            job, loop, done = item
+            result, error = None, None
+            try:
+                result = job()
+            except BaseException as e:  # noqa: BLE001 - handed to whoever waits
+                error = e
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(_settle, done, result, error)
+            del item, job, done, result, error
+
+
+def _settle(done: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(result)
+    else:
+        done.set_exception(error)

@@ -1,0 +1,169 @@
+"""`geolane dead`: list, show, replay."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from agents.base.errors import OperatorError
+from agents.cli.options import FILE, SET, settings_of
+from agents.core.lanes.dead_letters import (
+    Letter,
+    LettersFound,
+    line,
+    query_of,
+    readable,
+    shown,
+    summed,
+)
+from agents.kafka.dead_letters import DeadLetters
+from agents.settings import Kafka
+
+
+@click.group()
+def dead() -> None:
+    """Dead letters: list them, show one, send them back.
+
+    FILTERs: reason=R since=1h until=10m source=TOPIC/PARTITION lane=N, or PARTITION/OFFSET;
+    `all` takes those too that went back already. Reads and writes Kafka with the account of the
+    settings."""
+
+
+_KAFKA = click.option(
+    "--settings",
+    type=FILE,
+    help="A settings file with [kafka] (default: that of the running stack).",
+)
+
+
+def _kafka(
+    settings: Path | None, sets: tuple[str, ...]
+) -> Any:  # Any: settings.Kafka, imported when needed
+    return settings_of(settings, sets, "operator").kafka
+
+
+@dead.command("list")
+@click.argument("filters", metavar="[FILTER]...", nargs=-1)
+@_KAFKA
+@SET
+@click.option(
+    "--count",
+    type=click.IntRange(1, 1000),
+    default=20,
+    show_default=True,
+    help="So many, the newest.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One object, with headers.")
+def dead_list(
+    filters: tuple[str, ...],
+    settings: Path | None,
+    sets: tuple[str, ...],
+    count: int,
+    as_json: bool,
+) -> None:
+    """List the newest, and count all by reason."""
+
+    sys.exit(listed(_kafka(settings, sets), filters, count, as_json=as_json))
+
+
+@dead.command("show")
+@click.argument("letter", metavar="PARTITION/OFFSET")
+@_KAFKA
+@SET
+@click.option("--raw", is_flag=True, help="Its value alone, byte for byte.")
+def dead_show(letter: str, settings: Path | None, sets: tuple[str, ...], raw: bool) -> None:
+    """Show one with its headers."""
+
+    sys.exit(show(_kafka(settings, sets), letter, raw=raw))
+
+
+@dead.command("replay")
+@click.argument("filters", metavar="[FILTER]...", nargs=-1)
+@_KAFKA
+@SET
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def dead_replay(
+    filters: tuple[str, ...], settings: Path | None, sets: tuple[str, ...], yes: bool
+) -> None:
+    """Send them back to events.raw, each exactly once."""
+    import getpass
+
+    sys.exit(replay(_kafka(settings, sets), filters, getpass.getuser(), yes=yes))
+
+
+LISTED, SHOWN_CHARACTERS = 1_000, 20_000
+DONE, NOTHING, NOT_CONFIRMED = 0, 1, 3
+
+
+def listed(kafka: Kafka, words: Sequence[str], count: int, *, as_json: bool) -> int:
+    """Print the newest, and how many there are. Raises OperatorError for a filter that makes no
+    sense, KafkaError."""
+    found = asyncio.run(DeadLetters(kafka).find(query_of(words, _now_ms()), min(count, LISTED)))
+    if as_json:
+        click.echo(
+            msgspec.json.encode(
+                {
+                    "count": found.count,
+                    "reasons": dict(found.reasons),
+                    "whole": found.whole,
+                    "letters": [_json(x) for x in found.letters],
+                }
+            )
+        )
+    else:
+        click.echo(f"{summed(found)}.")
+        for x in found.letters:
+            click.echo(line(x))
+    return DONE
+
+
+def show(kafka: Kafka, word: str, *, raw: bool) -> int:
+    """Print one letter; `raw`: its value alone, byte for byte."""
+    query = query_of([word], _now_ms())
+    if not query.one:
+        raise OperatorError(
+            f"{word[:40]!r} is no dead letter's name: PARTITION/OFFSET, as list prints them."
+        )
+    found = asyncio.run(DeadLetters(kafka).find(query, 1))
+    if not found.letters:
+        raise OperatorError(f"There is no dead letter {word} (any more).")
+    if raw:
+        sys.stdout.buffer.write(found.letters[0].value or b"")
+    else:
+        click.echo("\n".join(shown(found.letters[0], SHOWN_CHARACTERS)))
+    return DONE
+
+
+def replay(kafka: Kafka, words: Sequence[str], by: str, *, yes: bool) -> int:
+    """Say what would go back, ask, and send it back."""
+    letters, query = DeadLetters(kafka), query_of(words, _now_ms())
+    found: LettersFound = asyncio.run(letters.find(query, 1))
+    click.echo(f"{summed(found)}.")
+    if not found.count:
+        return NOTHING
+    if not yes and not (
+        sys.stdin.isatty() and click.confirm("Send them back to events.raw?", err=True)
+    ):
+        click.echo("Not confirmed: nothing was done.")
+        return NOT_CONFIRMED
+    sent = asyncio.run(
+        letters.replay(query, by, _now_ms(), dict(found.upto) if found.whole else None)
+    )
+    click.echo(f"{sent:,} went back.")
+    return DONE
+
+
+def _json(x: Letter) -> dict[str, object]:
+    headers = {readable(name.encode(), 80): readable(content, 200) for name, content in x.headers}
+    return {"id": x.id, "ms": x.ms, "replayed": x.replayed, "headers": headers}
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

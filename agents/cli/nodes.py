@@ -1,0 +1,179 @@
+"""The sub-commands `geolane nodes ...` and `geolane invite`. Each imports what it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agents.base.errors import SettingsError
+from agents.cli.options import FILE, FOLDER, RESET, SET
+
+if TYPE_CHECKING:
+    from agents.admin.members.request import MemberRequest
+
+_SITE = click.option("--site", required=True, help="A site of the inventory.")
+_OPTIONS = (
+    click.option(
+        "--settings",
+        type=FILE,
+        help="The settings file [default: the coordinator's of the running stack].",
+    ),
+    SET,
+    click.option("--secrets", type=FOLDER, help="Where passwords lie, a file per account."),
+)
+_INVENTORY = click.option(
+    "--inventory", type=FILE, help="Inventory (TOML) [default: coordinator.inventory]."
+)
+
+
+def _common(
+    *more: Any,
+) -> Callable[[Any], Any]:  # Any: click's decorators are untyped in this direction
+    def decorate(f: Any) -> Any:
+        for option in reversed((*more, *_OPTIONS)):
+            f = option(f)
+        return f
+
+    return decorate
+
+
+def _asked(given: dict[str, Any]) -> MemberRequest:
+    from agents.admin.members.request import MemberRequest
+    from agents.base import log
+    from agents.local.servers.folder import default_folder
+    from agents.settings import load
+
+    log.setup("nodes", "CRITICAL")  # what fails is said once, in the last line
+    file: Path = given.pop("settings") or default_folder() / "settings" / "geolane.toml"
+    if not file.exists():
+        raise SettingsError(f"{file}: no such file; name one with --settings")
+    return MemberRequest.of(
+        load(file, given.pop("sets")), file, given.pop("inventory", None), given.pop("secrets")
+    )
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    from agents.base import supervisor
+
+    sys.exit(supervisor.run(work, tell=False))
+
+
+@click.group()
+def nodes() -> None:
+    """Nodes come, go, and get new passwords, while the fleet runs."""
+
+
+@nodes.command("list")
+@_common(_INVENTORY)
+def nodes_list(**given: Any) -> None:
+    """Print the inventory's workers: account, site, capacity."""
+    from agents.admin.members.changes import listed
+
+    for line in listed(_asked(given)):
+        click.echo(line)
+
+
+@nodes.command("add")
+@click.argument("name")
+@_common(
+    _SITE,
+    click.option(
+        "--capacity",
+        metavar="EPS",
+        type=click.FloatRange(min=0, min_open=True),
+        help="[default: worker.capacity_eps]",
+    ),
+    _INVENTORY,
+    RESET,
+    click.option("--unit", is_flag=True, help="Install its systemd unit here, and start it."),
+)
+def nodes_add(
+    name: str, site: str, capacity: float | None, unit: bool, reset_password: bool, **given: Any
+) -> None:
+    """Make node NAME: account, password, roster, feed, rights, and its row in the inventory. Again,
+    it changes nothing."""
+    from agents.admin.members import unit as units
+    from agents.admin.members.changes import add
+
+    asked = _asked(given)
+    if unit:
+        units.check(asked)
+
+    async def work() -> None:
+        await add(asked, name, site, capacity, click.echo, reset=reset_password)
+        if unit:
+            units.start(asked, name, click.echo)
+
+    _run(work)
+
+
+@nodes.command("remove")
+@click.argument("name")
+@_common(
+    _INVENTORY,
+    click.option(
+        "--now", is_flag=True, help="Do not wait until it has given its lanes away: cut it off."
+    ),
+    click.option(
+        "--wait",
+        "wait_s",
+        metavar="S",
+        type=click.FloatRange(min=0),
+        default=300.0,
+        show_default=True,
+    ),
+)
+def nodes_remove(name: str, now: bool, wait_s: float, **given: Any) -> None:
+    """Take node NAME out: its row first, then, once its lanes are with others and it is fenced,
+    account, feed and secrets."""
+    from agents.admin.members.changes import remove
+
+    asked = _asked(given)
+    _run(lambda: remove(asked, name, click.echo, now=now, wait_s=wait_s))
+
+
+@nodes.command("rotate")
+@click.argument("name")
+@_common(_INVENTORY)
+def nodes_rotate(name: str, **given: Any) -> None:
+    """Give node NAME a new password; its session lives on, and the next log-in has the new one."""
+    from agents.admin.members.changes import renew
+
+    asked = _asked(given)
+    _run(lambda: renew(asked, name, click.echo))
+
+
+@click.command("invite")
+@click.argument("person")
+@_common(
+    click.option(
+        "--role",
+        type=click.Choice(["member", "admin", "owner"]),
+        default="member",
+        show_default=True,
+        help="In the ops room: look, act, or tune.",
+    ),
+    RESET,
+    click.option(
+        "--png",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Write the QR code to this file, too.",
+    ),
+)
+def invite(
+    person: str, role: Any, png: Path | None, reset_password: bool, **given: Any
+) -> None:  # Any: one of the three
+    """Make PERSON an account and a place in the ops room; print the link to it, and its QR code on
+    a terminal."""
+    from agents.admin.members.invitation import run
+
+    asked = _asked(given)
+    _run(
+        lambda: run(
+            asked, person, role, png, click.echo, terminal=sys.stdout.isatty(), reset=reset_password
+        )
+    )

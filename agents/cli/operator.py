@@ -1,0 +1,70 @@
+"""What a person tells the fleet over XMPP from a terminal: `geolane ctl`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agents.cli.options import FILE, SET, settings_of
+
+
+def _complete_command(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    from click.shell_completion import CompletionItem
+
+    from agents.cli.operator_console import command_names
+
+    return [CompletionItem(name, help=text) for name, text in command_names(incomplete)]
+
+
+def _complete_argument(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from agents.cli.operator_console import argument_values
+
+    p = ctx.params
+    words = [p.get("command") or "", *(p.get("args") or ())]
+    return argument_values(
+        words,
+        incomplete,
+        lambda: settings_of(p.get("settings"), p.get("sets") or (), p.get("user") or "operator"),
+    )
+
+
+@click.command(context_settings={"ignore_unknown_options": True})  # -10m is a time
+@click.argument("command", shell_complete=_complete_command)
+@click.argument("args", nargs=-1, shell_complete=_complete_argument)
+@click.option(
+    "--settings", type=FILE, help="The person's settings file (default: that of the running stack)."
+)
+@SET
+@click.option("--user", default="operator", show_default=True, help="The person's account.")
+@click.option("--yes", is_flag=True, help="Confirm what the dry run predicts.")
+@click.option("--json", "as_json", is_flag=True, help="One object: command, ok, text, fields.")
+def ctl(
+    command: str,
+    args: tuple[str, ...],
+    settings: Path | None,
+    sets: tuple[str, ...],
+    user: str,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Give an operator command: status, drain NODE ... (`geolane ctl help` lists them), with the
+    rights of --user.
+
+    What changes the fleet shows its dry run and asks. Exit code 0: done; 1: refused, or an error in
+    the command; 2: cannot connect, or wrong settings; 3: not confirmed, and nothing done."""
+    from agents.base import log
+    from agents.cli import operator_console as front
+
+    log.setup("ctl", "WARNING")
+    sys.exit(
+        front.main(
+            lambda: settings_of(settings, sets, user),
+            user,
+            [command, *args],
+            yes=yes,
+            as_json=as_json,
+        )
+    )

@@ -1,0 +1,302 @@
+"""`geolane ctl COMMAND`: one operator command over XMPP, as the person who logs in and with that
+person's rights.
+
+0  done        1  refused, or an error in the command        2  cannot connect, or the settings are wrong        3  not confirmed
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import msgspec
+
+from agents.base.errors import CommandRefused, GeolaneError, NoAnswer, NotConnected, OperatorError
+from agents.core.model.forms import TEXT, FieldKind, FormReply, Mood, Status
+from agents.core.operators.arguments import Argument, Type, keyed_of
+from agents.core.operators.command import Command
+from agents.core.operators.form_dialogs import BY_FORM
+from agents.core.operators.registry import find, fit
+from agents.settings import Settings
+from agents.xmpp.operator_client import OperatorClient
+
+DONE, REFUSED, AWAY, NOT_CONFIRMED = 0, 1, 2, 3
+AGAIN_S, PATIENCE_S = 0.5, 5.0  # a leader that has just begun, or is about to
+TRIES = 5  # how often a fleet that goes on changing is confirmed anew
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is printed with `--json`. `code` stays as it is when the command is interrupted."""
+
+    command: str
+    code: int = NOT_CONFIRMED
+    text: list[str] = field(default_factory=list)
+    fields: dict[str, str] = field(default_factory=dict)
+
+    def json(self) -> str:
+        """One line: command, ok, text, fields."""
+        shown = {
+            "command": self.command,
+            "ok": self.code == DONE,
+            "text": "\n".join(self.text),
+            "fields": self.fields,
+        }
+        return msgspec.json.encode(shown).decode()
+
+
+Confirm = Callable[[], Awaitable[bool]]
+
+
+def fields_of(command: Command, words: Sequence[str]) -> dict[str, str]:
+    """The words after the name, as the form's fields. Raises OperatorError for too few or too
+    many."""
+    fit(command, words)
+    plain, keyed = keyed_of(command.args, words)
+    positional = [a for a in command.args if not a.keyed]
+    return keyed | {
+        a.name: " ".join(plain[i:]) if a.many else plain[i]
+        for i, a in enumerate(positional)
+        if i < len(plain)
+    }
+
+
+async def run(
+    settings: Settings,
+    account: str,
+    words: Sequence[str],
+    outcome: Outcome,
+    confirm: Confirm,
+    tell: Callable[[str], None],
+) -> int:
+    """Run the command and answer the exit code. `confirm` is asked about a dry run that was told;
+    what it says decides.
+
+    Raises NotConnected, NoAnswer, SettingsError before the command has begun."""
+    try:
+        command = BY_FORM.get(find(words[0]).name)
+        if command is None:
+            raise OperatorError(f"{words[0]} is for the chat alone.")
+        fields = fields_of(command, words[1:])
+        async with OperatorClient(settings.xmpp, account, seen=False) as person:
+            outcome.code = await _converse(person, command.name, fields, outcome, confirm, tell)
+    except OperatorError as e:
+        outcome.code = _failed(outcome, tell, str(e))
+    except CommandRefused as e:
+        outcome.code = _failed(outcome, tell, e.text or e.condition)
+    return outcome.code
+
+
+async def _converse(
+    person: OperatorClient,
+    name: str,
+    fields: Mapping[str, str],
+    outcome: Outcome,
+    confirm: Confirm,
+    tell: Callable[[str], None],
+) -> int:
+    reply = await _begin(person, name, fields)
+    if _asks(reply):  # for words that may be left out
+        reply = await person.operate(name, reply.session, "complete", fields)
+    tries = 0
+    while True:
+        _take(reply, outcome, tell)
+        wrong = any(r.mood is Mood.ERROR for r in reply.remarks)
+        if reply.status is not Status.EXECUTING:
+            return REFUSED if wrong else DONE
+        if wrong or tries == TRIES or not await confirm():
+            await _cancel(person, reply)
+            if wrong:
+                return REFUSED
+            if tries == TRIES:
+                raise OperatorError(
+                    "The fleet changes faster than it can be confirmed: nothing was done."
+                )
+            tell("Not confirmed: nothing was done.")
+            return NOT_CONFIRMED
+        tries += 1
+        outcome.code = REFUSED  # should we be interrupted from here on
+        reply = await _confirm(person, reply)
+
+
+def _asks(reply: FormReply) -> bool:
+    """Whether it is a form to be filled in, with nothing wrong yet."""
+    fields = (
+        reply.form.fields if reply.form is not None and reply.status is Status.EXECUTING else ()
+    )
+    return not reply.remarks and any(f.kind is not FieldKind.FIXED for f in fields)
+
+
+async def _confirm(person: OperatorClient, reply: FormReply) -> FormReply:
+    try:
+        return await person.operate(reply.command, reply.session, "complete")
+    except CommandRefused as e:
+        if e.detail != "bad-sessionid":
+            raise
+        raise OperatorError(
+            "The leader has changed since, or it took too long: nothing was done. Ask again."
+        ) from None
+    except NoAnswer:
+        raise OperatorError(
+            "The leader did not answer: whether it was done is not known. `geolane ctl history` "
+            "tells."
+        ) from None
+    except NotConnected as e:
+        if person.session.up:
+            raise OperatorError(
+                "The leader is gone: nothing was done. Ask the next one again."
+            ) from None
+        raise OperatorError(
+            f"{e}: whether it was done is not known. `geolane ctl history` tells."
+        ) from None
+
+
+async def _begin(person: OperatorClient, name: str, fields: Mapping[str, str]) -> FormReply:
+    """The first step, again for 5 s while nobody leads or the leader says to wait: nothing has
+    begun then."""
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + PATIENCE_S
+    while True:
+        try:
+            return await person.operate(name, fields=fields)
+        except CommandRefused as e:
+            if e.condition != "resource-constraint" or loop.time() > until_s:
+                raise
+        except NotConnected:
+            if not person.session.up or loop.time() > until_s:
+                raise
+        await asyncio.sleep(AGAIN_S)
+
+
+async def _cancel(person: OperatorClient, reply: FormReply) -> None:
+    try:
+        await person.operate(reply.command, reply.session, "cancel")
+    except (CommandRefused, NoAnswer, NotConnected):
+        return  # it runs out by itself
+
+
+def _take(reply: FormReply, outcome: Outcome, tell: Callable[[str], None]) -> None:
+    said = [r.text for r in reply.remarks]
+    for f in reply.form.fields if reply.form is not None else ():
+        if f.var == TEXT:
+            said.append(f.value)
+        elif reply.status is Status.COMPLETED:
+            outcome.fields[f.var] = f.value
+    for text in said:
+        outcome.text.append(text)
+        tell(text)
+
+
+def _failed(outcome: Outcome, tell: Callable[[str], None], text: str) -> int:
+    outcome.text.append(text)
+    tell(text)
+    return REFUSED
+
+
+# ---- the terminal ----
+
+
+async def ask_terminal() -> bool:
+    """Ask on standard error and read a line of standard input, without blocking: the session must
+    be kept alive."""
+    click.echo("Do it? [y/N] ", nl=False, err=True)
+    loop = asyncio.get_running_loop()
+    there = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), there.set)
+    try:
+        await there.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def main(
+    load: Callable[[], Settings], account: str, words: Sequence[str], *, yes: bool, as_json: bool
+) -> int:
+    """The exit code. Without `yes`, what changes the fleet is asked about on a terminal, and is not
+    done without one."""
+    from agents.base import supervisor
+
+    asks = sys.stdin.isatty() and not yes
+
+    async def confirm() -> bool:
+        return await ask_terminal() if asks else yes
+
+    def tell(text: str) -> None:
+        if not as_json or asks:
+            click.echo(text, err=as_json)
+
+    outcome = Outcome(words[0])
+    try:
+        settings = load()
+        code = supervisor.run(
+            lambda: run(settings, account, words, outcome, confirm, tell), tell=False
+        )
+        outcome.code = code or outcome.code
+    except GeolaneError as e:
+        outcome.code = AWAY
+        outcome.text.append(str(e))
+        click.echo(f"geolane: {e}", err=True)
+    if as_json:
+        click.echo(outcome.json())
+    return outcome.code
+
+
+# ---- completion, without the network ----
+
+
+def command_names(incomplete: str) -> list[tuple[str, str]]:
+    """Commands that begin like that, and what each does."""
+    return [(c.name, c.help) for c in BY_FORM.values() if c.name.startswith(incomplete)]
+
+
+def argument_values(
+    words: Sequence[str], incomplete: str, settings: Callable[[], Settings]
+) -> list[str]:
+    """What may come after `words` (the command's name first); nothing where that is not known
+    here."""
+    command = BY_FORM.get(words[0]) if words else None
+    if command is None:
+        return []
+    given = {w.partition("=")[0] for w in words[1:]}
+    left = [a for a in command.args if a.keyed and a.name not in given]
+    found: list[str] = []
+    for a in left:
+        if incomplete.startswith(f"{a.name}="):
+            found += [f"{a.name}={x}" for x in _values(a, settings)]
+        else:
+            found.append(f"{a.name}=")
+    plain = [
+        w for w in words[1:] if w.partition("=")[0] not in {a.name for a in command.args if a.keyed}
+    ]
+    positional = [a for a in command.args if not a.keyed]
+    if len(plain) < len(positional):
+        found += _values(positional[len(plain)], settings)
+    return [x for x in found if x.startswith(incomplete)]
+
+
+def _values(a: Argument, settings: Callable[[], Settings]) -> list[str]:
+    match a.type:
+        case Type.COMMAND:
+            return list(BY_FORM)
+        case Type.NODE | Type.WORKER:
+            return _inventory(settings, routers=a.type is Type.WORKER)
+    return list(a.choices)
+
+
+def _inventory(settings: Callable[[], Settings], *, routers: bool) -> list[str]:
+    from agents.core.model.inventory import Inventory, InventoryFile
+    from agents.core.model.topology import WorkerKind
+    from agents.settings import decode_toml
+
+    try:
+        path = Path(settings().coordinator.inventory)
+        inventory = Inventory.from_file(decode_toml(path, InventoryFile), str(path))
+    except GeolaneError:
+        return []
+    names = [w.name for w in inventory.of(WorkerKind.NODE)]
+    return names + ([w.worker for w in inventory.of(WorkerKind.ROUTER)] if routers else [])

@@ -1,0 +1,42 @@
+"""What several sub-commands take: settings, and the account whose settings they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+SET = click.option(
+    "--set",
+    "sets",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Over file and environment: coordinator.calm.window_s=3.",
+)
+
+
+RESET = click.option(
+    "--reset-password",
+    is_flag=True,
+    help="Replace the password of an account that is there and was not made here.",
+)
+
+
+def settings_option(f: Any) -> Any:  # Any: click's decorators are untyped in this direction
+    """`--settings FILE`, which must be given, and `--set`."""
+    return click.option("--settings", type=FILE, required=True, help="The settings file (TOML).")(
+        SET(f)
+    )
+
+
+def settings_of(
+    settings: Path | None, sets: tuple[str, ...], user: str
+) -> Any:  # Any: Settings, imported when needed
+    """Those of the file; without one, of that account in the running stack."""
+    from agents.local.servers.folder import default_folder
+    from agents.settings import load
+
+    return load(settings or default_folder() / "settings" / f"{user}.toml", sets)

@@ -1,0 +1,92 @@
+"""The planner off line: `geolane lanes build`, `geolane replan`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agents.base.errors import GeolaneError
+from agents.cli.options import FILE
+
+
+@click.group()
+def lanes() -> None:
+    """The lane map: which cell of the map belongs to which lane."""
+
+
+@lanes.command("build")
+@click.argument("file", type=click.File("rb"))
+@click.option("--lanes", "count", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option(
+    "--resolution", type=click.IntRange(0, 15), default=4, show_default=True, help="H3 resolution."
+)
+@click.option("--version", type=click.IntRange(min=1), default=1, show_default=True)
+def lanes_build(
+    file: Any, count: int, resolution: int, version: int
+) -> None:  # Any: an open file, gzip or plain
+    """Print a lane map made from FILE, a sample with one event per line (.gz too; - is standard
+    input)."""
+    from agents.base.json_lines import events
+    from agents.core.lanes.lane_map import build
+
+    def tell(line: str) -> None:
+        click.echo(f"geolane: {line}", err=True)
+
+    click.echo(build(events(file), count, resolution, version, tell=tell).encode())
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]}
+)  # -2h is a time
+@click.argument("from_", metavar="FROM")
+@click.argument("to", metavar="[TO]", default="now")
+@click.option(
+    "--with",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="What other settings would have done.",
+)
+@click.option(
+    "--journal", type=FILE, help="The coordinator's journal (default: that of the running stack)."
+)
+@click.option(
+    "--kernel",
+    default="auto",
+    show_default=True,
+    help="Kernels to plan with: auto, gpu, cpu, numpy.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many plans.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+def replan(
+    from_: str,
+    to: str,
+    settings: tuple[str, ...],
+    journal: Path | None,
+    kernel: str,
+    limit: int | None,
+    as_json: bool,
+) -> None:
+    """Make the plans from FROM to TO again, from the journal: are they the same, byte for byte?
+
+    Times are 2026-07-01T10:00:00Z, or 10:00:00 (today, UTC), or -10m (s, m, h, d), or now. Exit
+    code 0: all the same; 1: some are not; 2: an error. With --with it shows what those settings
+    would have done, and exits with 0."""
+    from datetime import UTC, datetime
+
+    from agents.admin.replan import look, pairs, run, span_of
+    from agents.local.servers.folder import default_folder
+    from kernels.scoring.choose import choose
+
+    span = span_of(from_, to, limit, datetime.now(UTC))
+    path = journal or default_folder() / "journal.sqlite3"
+    chosen = pairs(settings)
+    look(path, span)  # before kernels are compiled
+    try:
+        numerics = choose(kernel)
+    except ValueError as e:
+        raise GeolaneError(f"--kernel {kernel}: {e}") from e
+    sys.exit(run(path, span, numerics, chosen, json=as_json, say=click.echo))

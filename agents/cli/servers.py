@@ -1,0 +1,187 @@
+"""On one's own servers: `geolane install-units`, `provision`, `doctor`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agents.cli.options import FILE, FOLDER, RESET, SET, settings_option
+
+
+@click.command("install-units")
+@click.option(
+    "--root",
+    type=FOLDER,
+    default=Path("/"),
+    show_default=True,
+    help="Write below this folder: for an image.",
+)
+@click.option(
+    "--settings",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="[default: /etc/geolane/geolane.toml]",
+)
+@click.option(
+    "--user", is_flag=True, help="For your own service manager: no other user, less of a sandbox."
+)
+def install_units(root: Path, settings: Path | None, user: bool) -> None:
+    """Write the systemd units of coordinator, routers and nodes; the same again changes nothing."""
+    from agents.admin.systemd import install
+
+    for line in install.run(root.absolute(), settings, user=user):
+        click.echo(line)
+
+
+@click.command()
+@settings_option
+@click.option(
+    "--inventory",
+    type=FILE,
+    help="Inventory (TOML) with the workers [default: coordinator.inventory].",
+)
+@click.option(
+    "--people",
+    metavar="NAME:AFFILIATION",
+    multiple=True,
+    help="Who may enter the room: ana:owner (admin, member).",
+)
+@click.option(
+    "--secrets",
+    type=FOLDER,
+    help="Where passwords lie, a file per account [default: secrets beside FILE].",
+)
+@click.option("--only", type=click.Choice(["xmpp", "kafka"]), help="One of the two servers.")
+@click.option(
+    "--lanemap", type=FILE, help="Publish this lane map (geolane lanes build) if there is none."
+)
+@click.option(
+    "--sample",
+    type=FILE,
+    help="Make the lane map from this sample, an event per line, if there is none.",
+)
+@RESET
+@click.option("--dry-run", is_flag=True, help="Look, say what would be done, and do nothing.")
+@click.option(
+    "--print",
+    "print_",
+    is_flag=True,
+    help="Connect to nothing; print the commands an administrator can run.",
+)
+def provision(
+    settings: Path, sets: tuple[str, ...], **options: Any
+) -> None:  # Any: as declared above
+    """Make accounts, room and feeds on your ejabberd, topics and rights on your Kafka; again, it
+    changes nothing."""
+    from agents.admin.provision.options import ProvisionOptions
+    from agents.admin.provision.run import run
+    from agents.base import log, supervisor
+    from agents.settings import load
+
+    log.setup("provision", "CRITICAL")  # what fails is said once, in the last line
+    asked = ProvisionOptions.of(load(settings, sets), settings, options)
+    sys.exit(supervisor.run(lambda: run(asked, click.echo), tell=False))
+
+
+@click.command()
+@click.option(
+    "--settings", type=FILE, help="The settings file (default: that of the running stack)."
+)
+@SET
+@click.option(
+    "--secrets", type=FOLDER, help="Folder with a password file per account, to be looked at too."
+)
+@click.option(
+    "--as",
+    "account",
+    metavar="ACCOUNT",
+    help="geolane, node-iad-1, ana (default: whose password it names).",
+)
+@click.option("--json", "as_json", is_flag=True, help="One object: ok, account, counts, findings.")
+def doctor(
+    settings: Path | None,
+    sets: tuple[str, ...],
+    secrets: Path | None,
+    account: str | None,
+    as_json: bool,
+) -> None:
+    """Look at everything that can be reached, and say what to do: files, this machine, Kafka, XMPP,
+    the fleet.
+
+    It changes nothing and fences nobody. Exit code 0: no fault; 1: at least one; 2: the settings
+    are wrong."""
+    from agents.admin.doctor.run import main as look
+    from agents.base import log
+    from agents.local.servers.folder import default_folder
+
+    log.setup("doctor", "CRITICAL")
+    if settings is None:
+        run = default_folder()
+        file = run / "settings" / f"{account or 'geolane'}.toml"
+        settings, secrets = file if file.exists() else None, secrets or run / "secrets"
+    sys.exit(look(settings, sets, account, secrets, as_json=as_json))
+
+
+# ---- `geolane pipeline check`.
+
+
+@click.group()
+def pipeline() -> None:
+    """Your pipeline's code: tried before it is shipped. `geolane ctl rollout` brings it into a
+    running fleet."""
+
+
+@pipeline.command("check")
+@click.argument("spec", metavar="FILE.py[:FUNCTION]|MODULE:FUNCTION")
+@click.option(
+    "--events",
+    type=FILE,
+    help="Sample events, one per line, .gz too [default: the packaged flights]",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(1, 600), default=60.0, show_default=True, help="Seconds."
+)
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+def pipeline_check(spec: str, events: Path | None, timeout: float, as_json: bool) -> None:
+    """Try a pipeline on sample events. Exit code 0: good to ship; 1: something is wrong; 2: it
+    cannot be tried."""
+    import msgspec
+
+    from agents.admin import pipeline_check as check
+    from agents.base import log
+
+    log.setup("pipeline check", "ERROR")
+    verdict = check.check(spec, events, timeout)
+    click.echo(msgspec.json.encode(verdict) if as_json else "\n".join(check.report(verdict)))
+    sys.exit(1 if verdict.wrong else 0)
+
+
+# ---- `geolane settings`: what can be set, and what is in effect.
+
+
+@click.group("settings")
+def settings_group() -> None:
+    """What can be set, and what is in effect."""
+
+
+@settings_group.command("example")
+def settings_example() -> None:
+    """Print a settings file with every key, its unit, limits and default, commented out."""
+    from agents.settings.show import example
+
+    click.echo(example(), nl=False)
+
+
+@settings_group.command("show")
+@click.option("--settings", type=FILE, help="The settings file (TOML).")
+@SET
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
+def settings_show(settings: Path | None, sets: tuple[str, ...], as_json: bool) -> None:
+    """Print the settings in effect, and of each the file, variable or flag that it is from. No
+    password is read."""
+    from agents.settings import gather, show
+
+    loaded = gather(settings, sets)
+    click.echo(f"{show.as_json(loaded)}\n" if as_json else show.effective(loaded), nl=False)

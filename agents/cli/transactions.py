@@ -1,0 +1,46 @@
+"""`geolane abort-transaction`: ends a transaction that nobody ends."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from agents.cli.options import FILE, SET, settings_of
+
+
+@click.command("abort-transaction")
+@click.argument("topic")
+@click.argument("partition", type=click.IntRange(0))
+@click.argument("offset", type=click.IntRange(0))
+@click.option(
+    "--settings", type=FILE, help="The settings file (default: that of the running stack)."
+)
+@SET
+def abort_transaction(
+    topic: str, partition: int, offset: int, settings: Path | None, sets: tuple[str, ...]
+) -> None:
+    """Abort the transaction that begins at OFFSET of that partition and that nobody ends: what it
+    wrote is void, what waits behind it goes on. `status` says when that is so, and for which
+    offset.
+
+    It needs the right ClusterAction: of kafka.admin_username, where the settings name one. Kafka's
+    own tool does the same: kafka-transactions.sh abort --topic TOPIC --partition PARTITION
+    --start-offset OFFSET."""
+    from agents.base import log, supervisor
+    from agents.kafka.abort_transaction import abort
+
+    log.setup("abort", "CRITICAL")
+
+    async def run() -> int:
+        pid = await abort(
+            settings_of(settings, sets, "geolane").kafka.admin, topic, partition, offset
+        )
+        click.echo(
+            f"{topic} {partition}: the transaction of producer {pid} from offset {offset:,} on is "
+            "aborted"
+        )
+        return 0
+
+    sys.exit(supervisor.run(run, tell=False))

@@ -1,0 +1,131 @@
+"""The inventory's file, watched: what it says is taken up as it changes, whole or not at all. What
+is wrong with it is told, and the inventory before stays in force.
+
+A standby watches too, so that it leads with the newest that was in order, however long it waited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from agents.base import log
+from agents.base.errors import SettingsError
+from agents.base.files import read_whole
+from agents.core.events import InventoryRead, InventoryRefused
+from agents.core.lanes.lane_map import LaneMap
+from agents.core.model.inventory import Inventory, InventoryFile
+from agents.core.model.plan import LanePlaces
+from agents.core.model.topology import WorkerKind
+from agents.core.planning.residency import bind
+from agents.geodata.countries import country_of
+from agents.settings import decode_toml
+
+LOOK_EVERY_S = 1.0
+
+_log = log.get("coordinator")
+
+
+def read_inventory(path: Path) -> Inventory:
+    """Raises SettingsError."""
+    return Inventory.from_file(decode_toml(path, InventoryFile), str(path))
+
+
+def bind_to(inventory: Inventory, lanemap: LaneMap) -> InventoryRead:
+    """The inventory with its rules bound to the lanes. Blocks for as long as it takes to read the
+    cities, if a rule names a country. Raises SettingsError."""
+    cells: list[list[str]] = [[] for _ in range(lanemap.lanes)]
+    for cell, lanes in lanemap.cell_lanes.items():
+        for n in lanes:
+            cells[n].append(cell)
+    residency = bind(
+        inventory, cells, [w.worker for w in inventory.of(WorkerKind.NODE)], country_of
+    )
+    places = LanePlaces(
+        tuple(c[0] for c in lanemap.centroid),
+        tuple(c[1] for c in lanemap.centroid),
+        tuple(lanemap.rate_eps),
+        residency.rule,
+        residency.priority,
+        residency.rules,
+        residency.sites,
+    )
+    return InventoryRead(inventory, places, residency.warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What lies at the path; None: nothing that can be read."""
+
+    data: bytes | None
+
+
+def _look(path: Path) -> _Look:
+    try:
+        return _Look(read_whole(path))
+    except (OSError, SettingsError):
+        return _Look(None)
+
+
+class InventoryWatch:
+    """`newest`: the inventory that was in order last; `problem`: what is wrong with the file that
+    lies there now, or empty.
+
+    Building it reads the file and raises SettingsError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._taken = _look(path)
+        self.newest = read_inventory(path)
+        self.problem = ""
+        self._changed = asyncio.Event()
+
+    async def run(self) -> NoReturn:
+        """Look again and again, until cancelled. A change counts when two looks have found the
+        same: a file that is being written is not read half."""
+        before = self._taken
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            now = await asyncio.to_thread(_look, self._path)
+            if now == before and now != self._taken:
+                await self._take(now)
+            before = now
+
+    async def _take(self, now: _Look) -> None:
+        try:
+            self.newest = await asyncio.to_thread(read_inventory, self._path)
+            self.problem = ""
+            _log.info("inventory_read", path=str(self._path), workers=len(self.newest.workers))
+        except SettingsError as e:
+            self.problem = str(e)
+            _log.error("inventory_refused", path=str(self._path), why=self.problem)
+        self._taken = now
+        self._changed.set()
+
+    async def tell(
+        self,
+        known: InventoryRead,
+        lanemap: LaneMap,
+        tell: Callable[[InventoryRead | InventoryRefused], None],
+    ) -> NoReturn:
+        """Tell a leader, who begins with `known`, of every change, until cancelled."""
+        told = ""
+        while True:
+            self._changed.clear()
+            problem, newest = self.problem, self.newest
+            if not problem and newest is not known.inventory:
+                try:
+                    bound = await asyncio.to_thread(bind_to, newest, lanemap)
+                except SettingsError as e:
+                    problem = str(e)
+                    if problem != told:
+                        _log.error("inventory_refused", path=str(self._path), why=problem)
+                else:
+                    known = bound
+                    tell(bound)
+            if problem and problem != told:
+                tell(InventoryRefused(str(self._path), problem))
+            told = problem
+            await self._changed.wait()

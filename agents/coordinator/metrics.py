@@ -1,0 +1,95 @@
+"""A coordinator in Prometheus' words: one look at the process, taken on its event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any, Protocol
+
+from agents.coordinator.performer import Performer
+from agents.core.coordinator import Coordinator
+from agents.core.fleet.placing import Placing
+from agents.core.fleet.plausibility import WHAT
+from agents.core.guard import FAULTS
+from agents.core.model.messages import Health
+from agents.core.model.placement import PAUSE, State
+from agents.core.model.topology import WorkerKind
+from agents.journal.store import Journal
+from agents.observe.metrics import declared as m
+from agents.observe.metrics.samples import Samples
+from agents.xmpp.election import CoordinatorLink
+
+ME = "coordinator"
+
+
+class Looked(Protocol):
+    """What is looked at of the process (agents/coordinator/process.py)."""
+
+    xmpp_up: bool
+    dropped: int
+    events: asyncio.Queue[Any]  # only its length is looked at
+    journal: Journal | None
+    link: CoordinatorLink
+    leading: tuple[Coordinator, Performer] | None
+
+
+def look(process: Looked, out: Samples) -> None:
+    """Adds everything there is to say; of a standby that is little."""
+    out.add(m.XMPP_UP, process.xmpp_up, ME)
+    out.add(m.QUEUE, process.events.qsize())
+    out.add(m.TELEMETRY_DROPPED, process.dropped)
+    if process.journal is not None:
+        out.add(m.JOURNAL_DROPPED, process.journal.dropped, "notes")
+        out.add(m.JOURNAL_DROPPED, process.journal.ticks_dropped, "ticks")
+    out.add(m.LEADER, process.leading is not None and process.link.leading)
+    if process.leading is not None:
+        core, performer = process.leading
+        out.add(m.STANDBYS, process.link.standbys)
+        look_at_leader(core, performer, out)
+
+
+def look_at_leader(core: Coordinator, performer: Performer, out: Samples) -> None:
+    """The fleet and its plan, as the leader has them."""
+    fleet = core.fleet
+    out.add(m.KAFKA_UP, performer.hears_kafka(), ME)
+    out.add(m.LEADER_EPOCH, fleet.leader_epoch)
+    workers = Counter(
+        (v.spec.kind, v.health if v.present else Health.UNAVAILABLE) for v in fleet.views.values()
+    )
+    for kind in WorkerKind:
+        for health in Health:
+            out.add(m.WORKERS, workers[kind, health], kind, health)
+    states = Counter((p.kind, placed.state) for p, placed in fleet.partitions.items())
+    for kind in WorkerKind:
+        topic = kind.topic.partition("/")[2]
+        for state in State:
+            out.add(m.PARTITIONS, states[kind, state], topic, state)
+        out.add(m.MOVES, performer.counts.moves[topic], topic)
+    for trouble, count in core.news.troubles.count().items():
+        out.add(m.TROUBLES, count, trouble)
+    out.add(m.FENCES, performer.counts.fences)
+    out.add(m.PAUSED, PAUSE in fleet.intents)
+    for what in WHAT:
+        out.add(m.REFUSED, core.refusals.counts[what], what)
+    for what in FAULTS:
+        out.add(m.COORDINATOR_FAULTS, core.guard.counts[what], what)
+    out.add(m.DRAINED, sum(map(fleet.drained, fleet.views)))
+    _plan(core.placing, out)
+
+
+def _plan(placing: Placing, out: Samples) -> None:
+    out.add(m.LANES_WAITING, len(placing.waiting))
+    if (error := placing.watch.foresight.error()) is not None:
+        out.add(m.FORECAST_ERROR, error[0])
+        out.add(m.LAST_VALUE_ERROR, error[1])
+    if (last := placing.last) is None:
+        return
+    plan = last.plan
+    out.add(m.LANES_STUCK, len(plan.stuck))
+    out.add(m.PLAN_OBJECTIVE, plan.optimum.objective / 1000)
+    out.add(m.PLAN_BOUND, plan.optimum.bound / 1000)
+    out.add(m.PLAN_GAP, plan.optimum.gap)
+    out.add(m.PLAN_MOVES, plan.optimum.moves)
+    out.add(m.PLAN_SECONDS, last.took_ms / 1000)
+    out.add(m.MEAN_RTT, plan.after.mean_rtt_ms / 1000)
+    out.add(m.UTILISATION, plan.after.utilisation)

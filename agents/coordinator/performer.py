@@ -1,0 +1,416 @@
+"""Performs the core's effects against Kafka, XMPP and the journal, and tells their outcome back as
+events. It decides nothing.
+
+Kafka's are done one after the other, in order: a write that was queued before a fence is committed
+before it. One that the topic `placement` refuses is written again until it takes it, and whatever
+comes after it waits. XMPP commands go side by side; what is said to people goes in order; plans are
+made in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+
+from agents.base import log
+from agents.base.errors import (
+    CommandRefused,
+    KafkaError,
+    KafkaUnavailable,
+    LeadershipLost,
+    NoAnswer,
+    NotConnected,
+    StaleEpoch,
+    TransactionUndecided,
+    XmppError,
+)
+from agents.base.worker_thread import WorkThread
+from agents.coordinator.queries import QueryPerformer
+from agents.core import effects as fx
+from agents.core import events as ev
+from agents.core.coordinator import AnyEvent
+from agents.core.fleet.counts import LeaderCounts
+from agents.core.model.feeds import ALERTS, FLEET, PLACEMENT
+from agents.core.model.messages import WorkerCommand
+from agents.core.model.placement import (
+    LEADER_KEY,
+    TUNING_KEY,
+    Leader,
+    encode_intent,
+    encode_leader,
+    encode_lease,
+    encode_placed,
+    encode_tuning,
+    intent_key,
+    lease_key,
+)
+from agents.core.model.plan import Decided, Moment, PlanningFrame, Scored
+from agents.core.model.topology import Partition, WorkerKind
+from agents.journal.store import Journal
+from agents.kafka.leases import LeaseMaker
+from agents.kafka.offsets import Offsets
+from agents.kafka.placement_log import PlacementLog
+from agents.kafka.refusals import PATIENCE_S, NotSent, TransactionRefused
+from agents.xmpp.election import CoordinatorLink
+
+KAFKA_SILENT_S = 3.0
+"""A leader writes every second; without an answer to that for so long Kafka is away."""
+COMMAND_S = 5.0
+PING_S = 3.0
+LEASE_S = 5.0
+PLAN_S = 60.0
+WRITE_EVERY_S = 1.0
+"""The record `leader` is rewritten as often, so that losing the leadership is noticed (PROTOCOL
+2.11); what was refused, too."""
+KAFKA_QUEUE, TALK_QUEUE, SENDING = 10_000, 200, 5_000
+THREADS = 100
+FEEDS = (FLEET, PLACEMENT, ALERTS)
+
+_log = log.get("coordinator")
+
+
+class Performer:
+    """One leader's hands. `tell` gives an event to the core's queue; `planner` makes a plan, in any
+    thread."""
+
+    def __init__(
+        self,
+        link: CoordinatorLink,
+        placement: PlacementLog,
+        leases: LeaseMaker,
+        offsets: dict[WorkerKind, Offsets],
+        journal: Journal,
+        tell: Callable[[AnyEvent], None],
+        *,
+        leader: Leader,
+        planner: Callable[[PlanningFrame, Moment], Scored],
+        errands: QueryPerformer | None = None,
+        counts: LeaderCounts | None = None,
+    ) -> None:
+        self._link, self._placement, self._leases, self._offsets = link, placement, leases, offsets
+        self._journal, self._tell, self._leader, self._planner = journal, tell, leader, planner
+        self._errands = errands or QueryPerformer({})
+        self._kafka: deque[fx.MakeLease | fx.Write | fx.ReadOffsets | fx.ReadRelease] = deque()
+        self._kafka_wanted = asyncio.Event()
+        # To be written again before anything else is done in Kafka; an empty list: that we lead.
+        self._unwritten: list[fx.Write] | None = None
+        self._refused = ""
+        self._plan: fx.PlanWanted | None = None
+        self._plan_wanted = asyncio.Event()
+        self._talk: asyncio.Queue[fx.Say | fx.Show | fx.Subject | fx.MirrorAffiliations] = (
+            asyncio.Queue(TALK_QUEUE)
+        )
+        self._threads: dict[str, str] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+        self._wake: asyncio.TimerHandle | None = None
+        self._answered_at = time.monotonic()
+        self._tried_at = 0.0
+        self.counts = counts or LeaderCounts()
+
+    def perform(self, effects: Iterable[fx.Effect], now_ms: int) -> None:
+        """Begin all of these; never waits."""
+        for effect in effects:
+            match effect:
+                case fx.MakeLease() | fx.Write() | fx.ReadOffsets() | fx.ReadRelease():
+                    if len(self._kafka) >= KAFKA_QUEUE:
+                        raise KafkaUnavailable(
+                            f"{KAFKA_QUEUE} steps wait for Kafka: this process must end"
+                        )
+                    self._kafka.append(effect)
+                    self._kafka_wanted.set()
+                case fx.Send(worker, command):
+                    self._start(self._send(worker, command))
+                case fx.Ping(worker):
+                    self._start(self._ping(worker))
+                case fx.Publish(item):
+                    self._link.publish(item)
+                case fx.Whisper(jid, text):
+                    self._whisper(jid, text)
+                case fx.Show(url, jid) if jid:
+                    self._whisper(jid, url, link=True)
+                case fx.AnswerAdHoc(ref, answer):
+                    self._link.answer(ref, answer)
+                case fx.Errand():
+                    self._start(self._errand(effect))
+                case fx.Say() | fx.Show() | fx.Subject() | fx.MirrorAffiliations():
+                    if self._talk.full():
+                        _log.warning("talk_dropped", what=str(self._talk.get_nowait()))
+                    self._talk.put_nowait(effect)
+                case fx.Note(kind, who, text, data):
+                    self._journal.note(now_ms, kind, who, text, data)
+                case fx.Fault(name, what, who, event, story):
+                    _log.error(
+                        "fault_outlived", name=name, what=what, who=who, about=event, story=story
+                    )
+                case fx.Sampled(samples):
+                    self._journal.sampled(now_ms, samples)
+                case Decided():
+                    self._journal.decided(now_ms, self._leader.leader_epoch, effect)
+                case fx.WakeAt(after_s):
+                    self._wake_at(after_s)
+                case fx.PlanWanted():
+                    self._plan = effect
+                    self._plan_wanted.set()
+
+    def _wake_at(self, after_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        when = loop.time() + after_s
+        if self._wake is not None and loop.time() <= self._wake.when() <= when:
+            return
+        if self._wake is not None:
+            self._wake.cancel()
+        self._wake = loop.call_at(when, lambda: self._tell(ev.Wake()))
+
+    # ---- the planner ----
+
+    async def run_plans(self) -> None:
+        """Makes plans in a thread, one at a time, for ever: meanwhile the loop hears who goes and
+        places what they had. One that fails is told. Raises LeadershipLost when one takes longer
+        than PLAN_S (a GPU that hangs)."""
+        thread = WorkThread("planner")
+        try:
+            while True:
+                await self._plan_wanted.wait()
+                self._plan_wanted.clear()
+                if (wanted := self._plan) is not None:
+                    self._plan = None
+                    try:
+                        async with asyncio.timeout(PLAN_S) as bound:
+                            scored = await thread.run(
+                                partial(self._planner, wanted.frame, wanted.moment)
+                            )
+                    except Exception as e:
+                        if bound.expired():
+                            raise LeadershipLost(
+                                f"no plan was made in {PLAN_S:g} s: the leadership is given up"
+                            ) from e
+                        self._tell(fx.PlanFailed(wanted.moment, e))
+                    else:
+                        self._tell(ev.Planned(scored))
+        finally:
+            thread.stop()
+
+    # ---- Kafka ----
+
+    def hears_kafka(self) -> bool:
+        """Whether it has answered a write lately. Of what is refused the answer may take
+        PATIENCE_S."""
+        refused_s = WRITE_EVERY_S + PATIENCE_S if self._refused else 0.0
+        return time.monotonic() - self._answered_at <= KAFKA_SILENT_S + refused_s
+
+    async def begin(self) -> None:
+        """Commit the new leader epoch: only then may anything be said (PROTOCOL 2.3). Where that is
+        refused, WriteRefused is told before anything else, and the core commands nothing."""
+        await self._write([])
+
+    async def run_kafka(self) -> None:
+        """Performs Kafka's effects in order, for ever. Raises LeadershipLost or KafkaUnavailable
+        when the process must end."""
+        while True:
+            self._kafka_wanted.clear()
+            rest_s = max(0.0, self._tried_at + WRITE_EVERY_S - time.monotonic())
+            if self._unwritten is not None:
+                await asyncio.sleep(rest_s)
+                await self._write(self._unwritten)
+                continue
+            if not self._kafka:
+                try:
+                    async with asyncio.timeout(rest_s):
+                        await self._kafka_wanted.wait()
+                except TimeoutError:
+                    await self._write([])
+                continue
+            effect = self._kafka.popleft()
+            match effect:
+                case fx.MakeLease():
+                    await self._make_lease(effect)
+                case fx.ReadOffsets(partitions):
+                    self._tell(ev.OffsetsRead(await self._committed(partitions)))
+                case fx.ReadRelease():
+                    self._tell(await self._read_release(effect))
+                case fx.Write():
+                    writes = [effect]
+                    while (
+                        self._kafka
+                        and isinstance(more := self._kafka[0], fx.Write)
+                        and len(writes) < 500
+                    ):
+                        if len({p.kind for w in (*writes, more) for p in w.offsets}) > 1:
+                            break  # a transaction has one consumer group
+                        writes.append(more)
+                        self._kafka.popleft()
+                    await self._write(writes)
+
+    async def _write(self, writes: list[fx.Write]) -> None:
+        """All of them in one transaction, in their order; then tell, and do what may be done now.
+        Where nothing of it was committed and we lead still, it stays to be written."""
+        records: dict[str, bytes | None] = {LEADER_KEY: encode_leader(self._leader)}
+        offsets: dict[str, dict[Partition, tuple[int, str]]] = {}
+        for w in writes:
+            records |= {p.key: encode_placed(s) for p, s in w.partitions.items()}
+            records |= {
+                lease_key(worker): encode_lease(lease) for worker, lease in w.leases.items()
+            }
+            records |= {
+                intent_key(name): encode_intent(i) if i else None for name, i in w.intents.items()
+            }
+            records |= {TUNING_KEY: encode_tuning(w.tuning)} if w.tuning is not None else {}
+            for p, at in w.offsets.items():
+                offsets.setdefault(p.kind.group, {})[p] = at
+        self._unwritten = writes
+        try:
+            await self._placement.write(records, offsets)
+        except TransactionRefused as e:
+            self._hear_refusal(e)
+            return
+        except NotSent as e:
+            _log.warning("placement_not_written", error=str(e))
+            return
+        finally:
+            self._tried_at = time.monotonic()
+        self._answered_at, self._unwritten = self._tried_at, None
+        for w in writes:
+            self.counts.written(w.partitions, w.leases)
+            self._tell(ev.PlacementWritten(w.partitions, w.leases, w.intents, w.tuning))
+            self.perform(w.then, int(time.time() * 1000))
+        if self._refused:
+            _log.info("placement_taken")
+            self._refused = ""
+            self._tell(fx.WriteTaken())
+
+    def _hear_refusal(self, refused: TransactionRefused) -> None:
+        """Kafka has answered; another leader would be refused as well."""
+        self._answered_at = time.monotonic()
+        if (why := str(refused)) != self._refused:
+            _log.error("placement_refused", error=why)
+            self._refused = why
+            self._tell(fx.WriteRefused(why))
+
+    async def _make_lease(self, e: fx.MakeLease) -> None:
+        try:
+            producer_id, producer_epoch = await self._leases.make(e.transactional_id, LEASE_S)
+            offsets = await self._committed(e.partitions)
+        except KafkaUnavailable as error:
+            _log.warning("lease_failed", worker=e.worker, error=str(error))
+            self._tell(
+                ev.LeaseFailed(e.worker, str(error), isinstance(error, TransactionUndecided))
+            )
+            return
+        _log.info("lease_made", worker=e.worker, boot=e.new_boot, producer_epoch=producer_epoch)
+        self._tell(
+            ev.LeaseMade(
+                e.worker, e.new_boot, e.transactional_id, producer_id, producer_epoch, offsets
+            )
+        )
+
+    async def _read_release(self, e: fx.ReadRelease) -> fx.ReleaseRead:
+        parts = [Partition(e.command.topic, g.n) for g in e.answer.lanes]
+        try:
+            committed = await self._committed(parts)
+            lost = [p for p in parts if p not in committed]
+            ends: dict[Partition, int] = {}
+            for kind, reader in self._offsets.items():
+                ends |= await reader.highs([p for p in lost if p.kind is kind])
+        except KafkaError as error:
+            _log.warning("release_not_checked", worker=e.worker, error=str(error))
+            return fx.ReleaseRead(e.worker, e.command, e.answer, error=str(error))
+        return fx.ReleaseRead(e.worker, e.command, e.answer, committed, ends)
+
+    async def _committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        found: dict[Partition, int] = {}
+        for kind, reader in self._offsets.items():
+            mine = [p for p in partitions if p.kind is kind]
+            if mine:
+                found |= {
+                    p: at[0] for p, at in (await reader.committed(mine)).items() if at is not None
+                }
+        return found
+
+    # ---- XMPP ----
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        if len(self._sending) >= SENDING:
+            raise NotConnected(f"{SENDING} commands wait for answers: this process must end")
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, worker: str, command: WorkerCommand) -> None:
+        try:
+            answer = await self._link.command(worker, command, COMMAND_S)
+        except StaleEpoch as e:
+            _log.warning(
+                "command_stale", worker=worker, command=type(command).__name__, seen=e.seen
+            )
+            self._tell(ev.CommandWasRefused(worker, command, "conflict", e.seen))
+        except CommandRefused as e:
+            _log.warning(
+                "command_refused", worker=worker, command=type(command).__name__, reason=str(e)
+            )
+            self._tell(ev.CommandWasRefused(worker, command, e.condition))
+        except (NoAnswer, NotConnected) as e:
+            _log.warning(
+                "command_unanswered", worker=worker, command=type(command).__name__, reason=str(e)
+            )
+            self._tell(ev.CommandUnanswered(worker, command))
+        except Exception:  # noqa: BLE001 - the boundary: it is logged and told
+            _log.exception(
+                "fault_outlived", what="answer", who=worker, command=type(command).__name__
+            )
+            self._tell(ev.CommandUnanswered(worker, command))
+        else:
+            self._tell(ev.Answered(worker, command, answer))
+
+    async def _ping(self, worker: str) -> None:
+        try:
+            await self._link.ping(worker, PING_S)
+        except (NoAnswer, NotConnected):
+            self._tell(ev.Ponged(worker, False))
+        except Exception:  # noqa: BLE001 - the boundary: it is logged and told
+            _log.exception("fault_outlived", what="ping", who=worker)
+            self._tell(ev.Ponged(worker, False))
+        else:
+            self._tell(ev.Ponged(worker, True))
+
+    async def _errand(self, errand: fx.Errand) -> None:
+        self._tell(await self._errands.run(errand))
+
+    def _whisper(self, jid: str, text: str, *, link: bool = False) -> None:
+        try:
+            self._link.whisper(jid, text, link=link)
+        except XmppError as e:
+            _log.warning("not_said", to=jid, error=str(e))
+
+    async def run_talk(self) -> None:
+        """Says things to people in order, for ever; what cannot be said is dropped and logged."""
+        while True:
+            effect = await self._talk.get()
+            try:
+                match effect:
+                    case fx.Say(text, thread):
+                        said = await self._link.say(
+                            text, correct=self._threads.get(thread) if thread else None
+                        )
+                        if thread:
+                            if len(self._threads) >= THREADS:
+                                self._threads.clear()
+                            self._threads.setdefault(thread, said)
+                    case fx.Show(url):
+                        await self._link.say(url, link=True)
+                    case fx.Subject(text):
+                        self._link.subject(text)
+                    case fx.MirrorAffiliations(affiliations):
+                        await self._link.mirror(affiliations, FEEDS)
+            except XmppError as e:
+                _log.warning("not_said", what=type(effect).__name__, error=str(e))
+
+    async def stop(self) -> None:
+        """Let go of what is under way; a command without an answer is asked again by whoever leads
+        next."""
+        if self._wake is not None:
+            self._wake.cancel()
+        for task in self._sending:
+            task.cancel()
+        await asyncio.gather(*self._sending, return_exceptions=True)

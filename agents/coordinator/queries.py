@@ -1,0 +1,188 @@
+"""What the core sends for (Errand) and who finds or does it: one entry for each kind of value. It
+decides nothing.
+
+A few go at a time, each within ERRAND_S; an error becomes words for whoever asked: one that we did
+not foresee is logged under an id that they are told, and ends nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError as AnyKafkaError
+
+from agents import settings
+from agents.base import log
+from agents.base.errors import GeolaneError
+from agents.core.effects import Errand
+from agents.core.events import QueryFinished
+from agents.core.fleet.queries import ERRAND_S
+from agents.core.fleet.rewinds import (
+    COUNTED_AT_MOST,
+    AwaitCommitted,
+    LookBack,
+    LookOver,
+    Past,
+    ReadCommitted,
+    Standing,
+)
+from agents.core.model.charts import Picture, Plot
+from agents.core.model.topology import Partition, WorkerKind
+from agents.core.operators.charts import Drawn, MapWanted, PlotWanted, plot_of
+from agents.journal.store import Journal
+from agents.kafka.connection import as_ours, client_kwargs, closed
+from agents.kafka.offsets import Offsets
+from agents.observe.charts import Drawing
+from agents.xmpp.election import CoordinatorLink
+
+TOGETHER = 4
+
+Run = Callable[[Any], Awaitable[object]]  # Any: each takes the value that it is entered for
+_log = log.get("coordinator")
+
+
+class QueryPerformer:
+    """`kinds`: the value's class -> who takes the value and returns what is found."""
+
+    def __init__(self, kinds: Mapping[type, Run]) -> None:
+        self._kinds = dict(kinds)
+        self._places = asyncio.Semaphore(TOGETHER)
+
+    async def run(self, errand: Errand) -> QueryFinished:
+        """Never raises: it is told in the answer."""
+        kind = type(errand.what)
+        try:
+            async with asyncio.timeout(ERRAND_S), self._places:
+                return QueryFinished(errand.ref, await self._kinds[kind](errand.what))
+        except TimeoutError:
+            why = f"No answer within {ERRAND_S:.0f} s; try again."
+        except GeolaneError as e:
+            why = str(e)
+        except Exception:  # noqa: BLE001 - the boundary: it is logged and told
+            name = f"fault {secrets.token_hex(2)}"
+            _log.exception(
+                "fault_outlived", name=name, what="errand", about=repr(errand.what)[:1000]
+            )
+            why = f"Something in me failed at that ({name}); my log tells what it was."
+        _log.warning("errand_failed", what=kind.__name__, error=why)
+        return QueryFinished(errand.ref, error=why)
+
+
+# ---- What `rewind` sends for (core/fleet/rewinds.py): where a lane stands, how many events lie
+# behind, and whether a commit shows.
+
+LOOK_S = 0.01
+COUNT_BOUND_S = 15.0
+
+
+class Rewinding:
+    """`offsets`: readers of the consumer groups."""
+
+    def __init__(self, kafka: settings.Kafka, offsets: Mapping[WorkerKind, Offsets]) -> None:
+        self._kafka, self._offsets = kafka, offsets
+
+    async def look_back(self, look: LookBack) -> Past:
+        """Raises KafkaUnavailable, KafkaError."""
+        p = look.partition
+        reader = self._offsets[p.kind]
+        begin, end = (await reader.begins([p]))[p], (await reader.ends([p]))[p]
+        found = await self.read_committed(ReadCommitted(p))
+        committed = found[0] if found is not None else -1
+        target = look.offset
+        if target is None:
+            at = (await reader.since(look.since_ms or 0, [p]))[p]
+            target = at if at >= 0 else None
+        events = None
+        if (
+            target is not None
+            and begin <= target < committed
+            and committed - target <= COUNTED_AT_MOST
+        ):
+            events = await self._count(p, target, committed)
+        return Past(begin, end, committed, target, events)
+
+    async def look_over(self, look: LookOver) -> dict[Partition, Standing]:
+        """Raises KafkaUnavailable, KafkaError."""
+        found = {}
+        for kind, reader in self._offsets.items():
+            some = [p for p in look.partitions if p.kind is kind]
+            begins, committed = await reader.begins(some), await reader.committed(some)
+            ends = await reader.ends(some)
+            since = await reader.since(look.since_ms, some) if look.since_ms is not None else {}
+            for p in some:
+                at = committed[p]
+                later = since.get(p, -1)
+                found[p] = Standing(
+                    begins[p], ends[p], None if at is None else at[0], later if later >= 0 else None
+                )
+        return found
+
+    async def _count(self, p: Partition, first: int, behind: int) -> int | None:
+        """Records that count, of those offsets: markers and what was aborted are left out; None
+        when it takes too long."""
+        consumer: Any = AIOKafkaConsumer(  # Any: aiokafka has no types
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=20,
+            max_partition_fetch_bytes=4 << 20,
+            **client_kwargs(self._kafka),
+        )
+        tp, count = TopicPartition(p.kafka_topic, p.n), 0
+        try:
+            async with asyncio.timeout(COUNT_BOUND_S):
+                await consumer.start()
+                consumer.assign([tp])
+                consumer.seek(tp, first)
+                while await consumer.position(tp) < behind:
+                    for records in (await consumer.getmany(timeout_ms=50)).values():
+                        count += sum(r.offset < behind for r in records)
+        except TimeoutError:
+            return None
+        except (AnyKafkaError, OSError) as e:
+            raise as_ours(e, f"count the events of {p.label}") from e
+        finally:
+            await closed(consumer.stop())
+        return count
+
+    async def read_committed(self, what: ReadCommitted) -> tuple[int, str] | None:
+        """Raises KafkaUnavailable, KafkaError."""
+        return (await self._offsets[what.partition.kind].committed([what.partition]))[
+            what.partition
+        ]
+
+    async def await_committed(self, what: AwaitCommitted) -> None:
+        """Has no bound of its own: an errand has one. Raises KafkaUnavailable, KafkaError."""
+        while True:
+            at = await self.read_committed(ReadCommitted(what.partition))
+            if at is not None and at[0] == what.offset:
+                return
+            await asyncio.sleep(LOOK_S)
+
+
+# ---- Draws what the core wants shown and puts it where people's clients can have it.
+
+
+class Pictures:
+    def __init__(self, journal: Journal, link: CoordinatorLink) -> None:
+        self._journal, self._link, self._drawing = journal, link, Drawing()
+
+    async def map(self, wanted: MapWanted) -> Drawn:
+        """Raises PictureError, XmppError."""
+        return await self._shown("map.png", wanted.map)
+
+    async def plot(self, wanted: PlotWanted) -> Drawn:
+        """Raises PictureError, XmppError, JournalError; OperatorError where there is nothing to
+        draw."""
+        column, span = wanted.measure.column, (wanted.since_ms, wanted.until_ms)
+        worst = await self._journal.worst(column, wanted.worst, *span) if wanted.worst else []
+        lines = await self._journal.lines(column, [*wanted.names, *worst], *span)
+        return await self._shown("plot.png", plot_of(wanted, lines))
+
+    async def _shown(self, name: str, picture: Picture) -> Drawn:
+        url = await self._link.upload(name, await self._drawing.png(picture), "image/png")
+        return Drawn(url, picture if isinstance(picture, Plot) else None)

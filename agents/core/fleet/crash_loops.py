@@ -1,0 +1,116 @@
+"""What happens again and again: a worker or a leader that starts anew each few seconds, a partition
+that goes from hand to hand. It is told once as such, and once more when it has held."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from agents.core.fleet.troubles import TroubleKind as Trouble
+from agents.core.fleet.troubles import Troubles
+from agents.core.model.feeds import Severity
+from agents.core.model.placement import Placed, State
+from agents.core.model.times import took
+from agents.core.model.topology import Partition, WorkerKind, WorkerSpec, short_name
+
+WINDOW_S = 120.0
+STARTS, HANDS = 4, 8  # within the window: from so many on it is a circle
+HELD_S = 60.0  # without another: it has held
+LEADER = "coordinator"
+REMEMBERED = 32
+
+
+@dataclass(slots=True)
+class _Times:
+    """When it happened, the newest last (monotonic s)."""
+
+    at: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+
+    def note(self, now: float) -> int:
+        """Once more; how often within the window."""
+        self.at.append(now)
+        return sum(now - t <= WINDOW_S for t in self.at)
+
+    def over_s(self, now: float) -> float:
+        """The time in which those of the window came."""
+        return now - min(t for t in self.at if now - t <= WINDOW_S)
+
+
+@dataclass(slots=True)
+class Circles:
+    troubles: Troubles
+    _starts: dict[str, _Times] = field(default_factory=dict)
+    _hands: dict[Partition, _Times] = field(default_factory=dict)
+    _led_at: float = float("-inf")
+
+    def started(self, spec: WorkerSpec, last_end: str, now: float) -> None:
+        """A worker has another boot than before; `last_end`: how the one before ended, as far as it
+        knows."""
+        times = self._starts.setdefault(spec.worker, _Times())
+        count = times.note(now)
+        if count >= STARTS or self.loops(spec.worker):
+            unit = f"geolane-{spec.kind.value}@{spec.name}"
+            end = f"Its last end: {last_end.rstrip('. ')}. " if last_end else ""
+            text = (
+                f"{spec.name} starts again and again, {count} times in {took(times.over_s(now))}. "
+                f"{end}"
+                f"Look at its log (journalctl -u {unit}; of geolane up: log/{spec.worker}.log)."
+            )
+            self.troubles.set(Trouble.CRASH_LOOP, spec.worker, text, now)
+
+    def led(self, starts: Sequence[int], last_end: str, now: float) -> str:
+        """There is a new leader. `starts`: when it and those before it began (epoch ms), itself
+        last; `last_end`: how its process ended before. What is told, empty where it is no
+        circle."""
+        lately = [ms for ms in starts if 0 <= starts[-1] - ms <= WINDOW_S * 1000]
+        if len(lately) < STARTS:
+            return ""
+        end = f"The last end of this one: {last_end.rstrip('. ')}. " if last_end else ""
+        text = (
+            f"Leaders end again and again, {len(lately)} have begun in "
+            f"{took((lately[-1] - lately[0]) / 1000)}. {end}"
+            "Look at their logs (journalctl -u geolane-coordinator; of geolane up: "
+            "log/coordinator.log)."
+        )
+        self._led_at = now
+        self.troubles.set(Trouble.CRASH_LOOP, LEADER, text, now)
+        return text
+
+    def loops(self, worker: str) -> bool:
+        """Whether that is told of it; then each going and coming is not."""
+        return self.troubles.stands(Trouble.CRASH_LOOP, worker)
+
+    def given(self, p: Partition, placed: Placed, now: float) -> None:
+        """A partition's record was written."""
+        if placed.state is not State.ASSIGNED:
+            return
+        times = self._hands.setdefault(p, _Times())
+        if (count := times.note(now)) >= HANDS:
+            text = (
+                f"{p.label} goes from hand to hand, {count} times in {took(times.over_s(now))}, "
+                "now to "
+                f"{short_name(placed.worker)} ({placed.why[:100]}). "
+                f"{'pause stops the planner; ' if p.kind is WorkerKind.NODE else ''}"
+                "history says why each time."
+            )
+            self.troubles.set(Trouble.CIRCLES, p.key, text, now, Severity.WARNING)
+
+    def advance(self, present: frozenset[str], now: float) -> None:
+        """Ends what has held. `present`: who is there."""
+        for worker, times in self._starts.items():
+            if self.loops(worker) and now - times.at[-1] >= HELD_S:
+                name = short_name(worker)
+                ended = (
+                    f"{name} holds since {took(HELD_S)}."
+                    if worker in present
+                    else f"{name} does not start any more."
+                )
+                self.troubles.clear(Trouble.CRASH_LOOP, worker, now, ended)
+        if now - self._led_at >= HELD_S:
+            self.troubles.clear(
+                Trouble.CRASH_LOOP, LEADER, now, f"The leader holds since {took(HELD_S)}."
+            )
+        for p, times in self._hands.items():
+            if now - times.at[-1] >= HELD_S:
+                self.troubles.clear(Trouble.CIRCLES, p.key, now, f"{p.label} stays where it is.")

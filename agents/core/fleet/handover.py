@@ -1,0 +1,170 @@
+"""The hand-over as a table: every way in which a partition or a lease may change, and nothing else
+changes them (PROTOCOL 2).
+
+The steps have the names of the model in tests/handover_model, which is checked exhaustively at
+small bounds; docs/handover.md is made from these tables. A step is *written* first; what follows
+from the written state is said afterwards, again and again, until it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from agents.base.errors import ImpossibleTransition
+from agents.core.model.placement import Lease, Placed, State
+
+
+class Step(StrEnum):
+    """What can happen to a partition. The first three are the planner's and the owner's; a fence
+    can come at any time; a rewind and a reset are an operator's (core/fleet/rewinds.py)."""
+
+    PLACE = "place"
+    MOVE = "move"
+    RELEASED = "released"
+    FENCE = "fence"
+    REWIND = "rewind"
+    RESET = "reset"
+
+
+class Owner(StrEnum):
+    """Who stands in the record after a step."""
+
+    NEW = "new"
+    SAME = "same"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class HandoverRule:
+    """The written outcome of a step, and what is then said until the owner shows it. `rule` is the
+    section of PROTOCOL."""
+
+    then: State
+    epoch: int
+    owner: Owner
+    say: str
+    rule: str
+
+
+PARTITION: Mapping[tuple[State, Step], HandoverRule] = {
+    (State.ORPHAN, Step.PLACE): HandoverRule(
+        State.ASSIGNED, +1, Owner.NEW, "say_assign", "2.3 2.4 2.7"
+    ),
+    (State.ASSIGNED, Step.MOVE): HandoverRule(State.RELEASING, 0, Owner.SAME, "ask_release", "2.6"),
+    (State.RELEASING, Step.RELEASED): HandoverRule(State.ORPHAN, 0, Owner.NONE, "", "2.6"),
+    (State.ASSIGNED, Step.FENCE): HandoverRule(State.ORPHAN, 0, Owner.SAME, "", "2.2"),
+    (State.RELEASING, Step.FENCE): HandoverRule(State.ORPHAN, 0, Owner.SAME, "", "2.2"),
+    (State.ORPHAN, Step.REWIND): HandoverRule(State.ORPHAN, 0, Owner.NONE, "", "2.3 2.6"),
+    (State.ORPHAN, Step.RESET): HandoverRule(State.ORPHAN, 0, Owner.NONE, "", "2.3 2.6"),
+}
+
+
+class Tenancy(StrEnum):
+    """A worker's lease as it is written."""
+
+    NONE = "none"
+    LIVE = "live"
+    FENCED = "fenced"
+
+
+class LeaseStep(StrEnum):
+    """What can happen to a lease. Each begins with InitProducerId; the record is written when that
+    has succeeded."""
+
+    WANTS_LEASE = "wants_lease"
+    OTHER_BOOT = "other_boot"
+    FENCE = "fence"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRule:
+    """`orphans`: in the same transaction all partitions of the boot that stood in the lease take
+    the step `fence`."""
+
+    then: Tenancy
+    orphans: bool
+    say: str
+    rule: str
+
+
+LEASE: Mapping[tuple[Tenancy, LeaseStep], LeaseRule] = {
+    (Tenancy.NONE, LeaseStep.WANTS_LEASE): LeaseRule(Tenancy.LIVE, False, "say_lease", "2.1"),
+    (Tenancy.FENCED, LeaseStep.WANTS_LEASE): LeaseRule(Tenancy.LIVE, True, "say_lease", "2.1"),
+    (Tenancy.LIVE, LeaseStep.OTHER_BOOT): LeaseRule(Tenancy.LIVE, True, "say_lease", "2.2 2.8"),
+    (Tenancy.LIVE, LeaseStep.FENCE): LeaseRule(Tenancy.FENCED, True, "say_fenced", "2.2"),
+}
+
+
+def tenancy(lease: Lease | None) -> Tenancy:
+    if lease is None:
+        return Tenancy.NONE
+    return Tenancy.FENCED if lease.fenced else Tenancy.LIVE
+
+
+def step(
+    placed: Placed,
+    what: Step,
+    *,
+    leader_epoch: int,
+    now_ms: int,
+    why: str,
+    worker: str = "",
+    boot: str = "",
+    offset: int | None = None,
+) -> Placed:
+    """The record to be written for `what`. `worker` and `boot` are the new owner's of a `place`;
+    `offset` is what a release or the read after a fence showed, and never takes a partition
+    backwards; but for `rewind`, which does nothing else, and `reset`, which sets it anywhere.
+
+    Raises ImpossibleTransition when the table has no such step."""
+    rule = PARTITION.get((placed.state, what))
+    if rule is None:
+        raise ImpossibleTransition(f"{what} of a partition that is {placed.state}: {placed}")
+    if rule.owner is Owner.NEW and not (worker and boot):
+        raise ImpossibleTransition(f"{what} without a worker and its boot: {placed}")
+    if what is Step.REWIND and (offset is None or not 0 <= offset < placed.offset):
+        raise ImpossibleTransition(
+            f"{what} to {offset}, which is not before what was committed: {placed}"
+        )
+    if what is Step.RESET and (offset is None or offset < 0):
+        raise ImpossibleTransition(f"{what} to {offset}: {placed}")
+    forward = placed.offset if offset is None else max(offset, placed.offset)
+    after = replace(
+        placed,
+        state=rule.then,
+        epoch=placed.epoch + rule.epoch,
+        leader_epoch=leader_epoch,
+        since_ms=now_ms,
+        why=why,
+        offset=offset if what in (Step.REWIND, Step.RESET) and offset is not None else forward,
+    )
+    if rule.owner is Owner.NEW:
+        return replace(after, worker=worker, boot=boot)
+    if rule.owner is Owner.NONE:
+        return replace(after, worker="", boot="")
+    return after
+
+
+def lease_step(
+    lease: Lease | None,
+    what: LeaseStep,
+    *,
+    new_boot: str,
+    transactional_id: str,
+    producer_id: int,
+    producer_epoch: int,
+    leader_epoch: int,
+) -> tuple[Lease, bool]:
+    """The lease to be written after InitProducerId gave `producer_id` and `producer_epoch`, and
+    whether the former boot's partitions are orphaned with it. Raises ImpossibleTransition."""
+    rule = LEASE.get((tenancy(lease), what))
+    if rule is None:
+        raise ImpossibleTransition(f"{what} of a lease that is {tenancy(lease)}: {lease}")
+    boot = new_boot if rule.then is Tenancy.LIVE else (lease.boot if lease else "")
+    if not boot:
+        raise ImpossibleTransition(f"{what} without a boot: {lease}")
+    fenced = rule.then is Tenancy.FENCED
+    return Lease(
+        boot, transactional_id, producer_id, producer_epoch, leader_epoch, fenced
+    ), rule.orphans

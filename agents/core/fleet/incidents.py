@@ -1,0 +1,419 @@
+"""What the room is told without having asked: what matters, once, briefly, never flooded (DESIGN 4,
+PROTOCOL 4 "On a phone").
+
+An incident opens with one message and ends with another, when every partition that it touched is at
+work again. Lines that come faster than the budget are joined into one message; what somebody asked
+for is one message, corrected as it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from agents.core.effects import Effect, Note, Publish, Say, Subject
+from agents.core.fleet.crash_loops import Circles
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.troubles import TroubleKind, Troubles
+from agents.core.model.feeds import ALERTS, AlertItem, FeedItem, Severity
+from agents.core.model.messages import Health, Telemetry
+from agents.core.model.placement import State
+from agents.core.model.topology import ASIDE, Partition, WorkerKind, WorkerSpec, short_name
+
+BURST, REFILL_S = 4.0, 5.0  # messages at once, and seconds for one more
+CORRECT_EVERY_S = 3.0
+FLIPS, FLIP_S = (
+    8.0,
+    30.0,
+)  # changes of one worker's health that are told at once, and seconds for one more
+SUBJECT_AFTER_S = 5.0  # so long must it hold
+# a lane without a fault for so long: the next owner may find the same one (engine.MISSING_AFTER_S)
+WELL_AGAIN_S = 12.0
+HELD = "held: "  # a worker's fault that concerns all its lanes alike
+SUBJECT_TEXT = 60
+PENDING_LINES, LINES, CHARACTERS = 50, 8, 600
+
+
+def names(partitions: Iterable[Partition], at_most: int = 6) -> str:
+    """`lanes 3, 7, 12`, `raw 0, 1`, `lanes 1, 2, 3 and 9 more`, or `nothing`."""
+    ps = sorted(partitions)
+    if not ps:
+        return "nothing"
+    word = "raw" if ps[0].kind is WorkerKind.ROUTER else ("lane" if len(ps) == 1 else "lanes")
+    more = f" and {len(ps) - at_most} more" if len(ps) > at_most else ""
+    return f"{word} {', '.join(str(p.n) for p in ps[:at_most])}{more}"
+
+
+def clip(lines: Iterable[str]) -> str:
+    """At most 8 lines and 600 characters, with what was left out said in the last."""
+    all_lines = [part for line in lines for part in line.split("\n")]
+    out = all_lines[:LINES]
+    while len(out) > 1 and (len("\n".join(out)) > CHARACTERS - 20):
+        out.pop()
+    if len(out) < len(all_lines):
+        out[-1:] = [f"and {len(all_lines) - len(out) + 1} more lines"]
+    return "\n".join(out)[:CHARACTERS]
+
+
+@dataclass(slots=True)
+class Incident:
+    """Something that is going on. `epochs`: its partitions, with the epoch that each has to get
+    beyond. `by` is the nick of who asked for it; then its progress is one corrected message.
+    `empties`: the worker that is to have nothing in the end."""
+
+    title: str
+    epochs: dict[Partition, int]
+    since: float
+    by: str = ""
+    thread: str = ""
+    told_at: float = 0.0
+    done: int = 0
+    about: str = ""
+    empties: str = ""
+
+
+@dataclass(slots=True)
+class News:
+    """Collects lines and incidents; `tell` turns them into effects. `troubles`: what is wrong and
+    stays so."""
+
+    fleet: Fleet
+    pending: list[str] = field(default_factory=list)
+    alerts: list[tuple[Severity, str, str, str]] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
+    away: set[str] = field(default_factory=set)
+    flips: dict[str, tuple[float, float]] = field(
+        default_factory=dict
+    )  # how many changes of health may be told, and as of when
+    troubles: Troubles = field(default_factory=Troubles)
+    circles: Circles = field(init=False)
+    tokens: float = BURST
+    refilled_at: float = 0.0
+    subject: str = ""
+    coming: str = ""
+    coming_at: float = 0.0
+    link_down_at: float | None = None
+    kafka_down_at: float | None = None
+    led: bool = False
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        self.circles = Circles(self.troubles)
+
+    # ---- what happened ----
+
+    def gone(self, spec: WorkerSpec, why: str, lost: Iterable[Partition], now: float) -> None:
+        parts = set(lost)
+        self.away.add(spec.worker)
+        if self.circles.loops(spec.worker):
+            return
+        what = "router" if spec.kind is WorkerKind.ROUTER else "node"
+        self.line(f"{spec.name} is gone: {why}. To be moved: {names(parts)}.")
+        self.alert(Severity.CRITICAL, f"{what}_gone", spec.worker, f"{spec.name} is gone: {why}")
+        self.incidents.append(
+            Incident(f"{names(parts)} of {spec.name}", self._epochs(parts), now, about=spec.worker)
+        )
+
+    def stopped(self, spec: WorkerSpec) -> None:
+        """It drained, and then went."""
+        self.away.add(spec.worker)
+        text = f"{spec.name} has stopped; it had handed over all it had"
+        self.line(f"{text}.")
+        self.alert(Severity.INFO, "worker_stopped", spec.worker, text)
+
+    def restarted(self, spec: WorkerSpec, lost: Iterable[Partition], now: float) -> None:
+        parts = set(lost)
+        if self.circles.loops(spec.worker):
+            return
+        self.line(f"{spec.name} has restarted. To be placed anew: {names(parts)}.")
+        self.incidents.append(
+            Incident(f"{names(parts)} of {spec.name}", self._epochs(parts), now, about=spec.worker)
+        )
+
+    def health(
+        self, spec: WorkerSpec, before: Health, after: Health, status: str, now: float
+    ) -> bool:
+        """Whether it is worth a note: of a worker that changes its health all the time only some of
+        it is told."""
+        if spec.worker in self.away and after is not Health.UNAVAILABLE:
+            self.away.discard(spec.worker)
+            if not self.circles.loops(spec.worker):
+                self.line(f"{spec.name} is back.")
+                self.alert(Severity.INFO, "worker_back", spec.worker, f"{spec.name} is back")
+        left, at = self.flips.get(spec.worker, (FLIPS, now))
+        left = min(FLIPS, left + (now - at) / FLIP_S)
+        self.flips[spec.worker] = (left - 1 if left >= 1 else left, now)
+        if left < 1:
+            return False
+        if left < 2:
+            text = (
+                f"{spec.name} changes its health all the time: told every {FLIP_S:.0f} s from "
+                "now on"
+            )
+            self.line(f"{text}.")
+            self.alert(Severity.WARNING, "flapping", spec.worker, text)
+        if after is Health.XA:
+            self.line(
+                f"{spec.name} is unhealthy: {status or 'no reason given'}. Its lanes are moved "
+                "away."
+            )
+            self.alert(
+                Severity.WARNING, "unhealthy", spec.worker, f"{spec.name} is unhealthy: {status}"
+            )
+        elif before is Health.XA and after is Health.AVAILABLE:
+            self.line(f"{spec.name} is healthy again.")
+        return True
+
+    def kafka_down(self, now: float) -> None:
+        self.kafka_down_at = now
+        text = (
+            "Kafka does not answer me. I command nothing until it does; the workers keep what "
+            "they have."
+        )
+        self.troubles.set(TroubleKind.KAFKA_AWAY, "", text, now)
+
+    def kafka_up(self, now: float) -> None:
+        if self.kafka_down_at is not None:
+            ended = (
+                f"Kafka is back after {now - self.kafka_down_at:.0f} s. Nobody was fenced "
+                "meanwhile."
+            )
+            self.troubles.clear(TroubleKind.KAFKA_AWAY, "", now, ended)
+        self.kafka_down_at = None
+
+    def write_refused(self, why: str, now: float) -> None:
+        text = (
+            f"I cannot write who has what: {why}. I command nothing until that is mended (geolane "
+            "provision --only kafka "
+            "sets topics and rights); every lane stays where it is. I try again every second."
+        )
+        self.troubles.set(TroubleKind.PLACEMENT_REFUSED, "", text, now)
+
+    def write_taken(self, now: float) -> None:
+        ended = (
+            "The topic placement takes what I write again: I go on. Nobody was fenced meanwhile."
+        )
+        self.troubles.clear(TroubleKind.PLACEMENT_REFUSED, "", now, ended)
+
+    def plan_failed(self, why: str, now: float) -> None:
+        """`why`: how the last plan failed; empty where it did not."""
+        if why:
+            text = (
+                f"The planner fails: {why}. Every lane stays where it is, and lanes of nobody "
+                "wait. I try again, at least "
+                "once a minute; the coordinator's log has the story (fault_outlived)."
+            )
+            self.troubles.set(TroubleKind.PLAN_FAILED, "", text, now)
+        else:
+            self.troubles.clear(
+                TroubleKind.PLAN_FAILED, "", now, "The planner works again.", holds_s=WELL_AGAIN_S
+            )
+
+    def link_down(self, now: float) -> None:
+        self.link_down_at = now
+
+    def link_up(self, now: float) -> None:
+        if self.link_down_at is not None:
+            self.line(
+                f"I was cut off from XMPP for {now - self.link_down_at:.0f} s. Nobody was fenced "
+                "meanwhile."
+            )
+        self.link_down_at = None
+
+    def asked(
+        self, title: str, partitions: Iterable[Partition], by: str, now: float, *, empties: str = ""
+    ) -> Incident:
+        """Somebody's confirmed command begins to move these; `empties`: and whatever else comes to
+        this worker meanwhile."""
+        self.count += 1
+        epochs = self._epochs(partitions)
+        self.incidents.append(
+            Incident(title, epochs, now, by, f"{self.count}", now, empties=empties)
+        )
+        return self.incidents[-1]
+
+    def resumed(self, worker: str) -> None:
+        """What was to empty it is not to any more."""
+        self.incidents = [i for i in self.incidents if i.empties != worker]
+
+    def moved(self, partitions: Iterable[Partition], now: float) -> None:
+        """The planner moves these on its own."""
+        for incident in self.incidents:
+            if incident.about == "planner":
+                incident.epochs.update(self._epochs(partitions))
+                return
+        self.incidents.append(
+            Incident("moved to cut latency", self._epochs(partitions), now, about="planner")
+        )
+
+    def waiting(self, partitions: Sequence[Partition], why: str, now: float) -> None:
+        """These lanes have no room, or none has to wait any more."""
+        if partitions:
+            text = (
+                f"No room for {names(partitions)}: {why}. They wait and lag; nothing is shed. "
+                "Add a node, or capacity."
+            )
+            self.troubles.set(TroubleKind.OVER_CAPACITY, "", text, now)
+        else:
+            self.troubles.clear(
+                TroubleKind.OVER_CAPACITY, "", now, "There is room for every lane again."
+            )
+
+    def faults(self, worker: str, telemetry: Telemetry, now: float) -> None:
+        """What its owner says of each partition that is written as its own: it stands still, or
+        works (again)."""
+        name, held = short_name(worker), ""
+        for lane in telemetry.lanes:
+            p = Partition(lane.topic, lane.n)
+            placed = self.fleet.partitions.get(p)
+            if placed is None or (placed.worker, placed.epoch) != (worker, lane.epoch):
+                continue
+            if lane.fault.startswith(ASIDE):
+                text = (
+                    f"{p.label} is held up at {name}: {lane.fault.removeprefix(ASIDE)}. Its "
+                    "other lanes go on."
+                )
+                self.troubles.set(TroubleKind.LANE_HELD_UP, p.key, text, now, Severity.WARNING)
+                continue
+            ended = f"{p.label} is not held up any more."
+            self.troubles.clear(TroubleKind.LANE_HELD_UP, p.key, now, ended, holds_s=WELL_AGAIN_S)
+            if lane.fault.startswith(HELD):
+                held = lane.fault.removeprefix(HELD)
+            elif lane.fault:
+                self.troubles.set(
+                    TroubleKind.LANE_STOPPED,
+                    p.key,
+                    f"{p.label} stands still at {name}: {lane.fault}.",
+                    now,
+                )
+            else:
+                ended = f"{p.label} is at work again, at {name}."
+                self.troubles.clear(
+                    TroubleKind.LANE_STOPPED, p.key, now, ended, holds_s=WELL_AGAIN_S
+                )
+        if held:
+            text = f"{name} cannot commit, all it has stands still: {held}."
+            self.troubles.set(TroubleKind.WORKER_HELD, worker, text, now, Severity.WARNING)
+        else:
+            self.troubles.clear(
+                TroubleKind.WORKER_HELD, worker, now, f"{name} commits again.", holds_s=WELL_AGAIN_S
+            )
+
+    def _epochs(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        return {p: self.fleet.partitions[p].epoch for p in partitions}
+
+    def line(self, text: str) -> None:
+        if len(self.pending) < PENDING_LINES:
+            self.pending.append(text)
+
+    def alert(self, severity: Severity, kind: str, about: str, text: str) -> None:
+        self.alerts.append((severity, kind, about, text))
+
+    # ---- telling it ----
+
+    def tell(self, now: float, *, paused: bool, connected: bool) -> Iterator[Effect]:
+        """What is to be said now. While not connected it is kept (50 lines at most)."""
+        yield from self._progress(now)
+        self._tell_troubles(now)
+        for severity, kind, about, text in self.alerts:
+            self.count += 1
+            item = FeedItem(
+                ALERTS,
+                f"alert-{self.fleet.leader_epoch}-{self.count}",
+                text,
+                text,
+                AlertItem(severity, kind, about),
+                self.fleet.leader_epoch,
+            )
+            yield Publish(item)
+            yield Note(
+                "alert", "", text, {"kind": kind, "about": about, "severity": severity.value}
+            )
+        self.alerts.clear()
+        self.tokens = min(BURST, self.tokens + (now - self.refilled_at) / REFILL_S)
+        self.refilled_at = now
+        if self.pending and connected and self.tokens >= 1:
+            self.tokens -= 1
+            yield Say(clip(self.pending))
+            self.pending.clear()
+        yield from self._subject(now, paused)
+
+    def _tell_troubles(self, now: float) -> None:
+        self.troubles.expire(now)
+        for change in self.troubles.changes:
+            t = change.trouble
+            self.line(change.ended or t.text)
+            severity = Severity.CALM if change.ended else t.severity
+            self.alert(severity, t.kind, t.about, change.ended or t.text)
+        self.troubles.changes.clear()
+
+    def _progress(self, now: float) -> Iterator[Effect]:
+        for incident in list(self.incidents):
+            emptied = not incident.empties or self._emptied(incident)
+            left = [p for p, epoch in incident.epochs.items() if not _at_work(self.fleet, p, epoch)]
+            total = len(incident.epochs)
+            if left or not emptied:
+                done = total - len(left)
+                if (
+                    incident.by
+                    and done != incident.done
+                    and now - incident.told_at >= CORRECT_EVERY_S
+                ):
+                    incident.done, incident.told_at = done, now
+                    yield Say(f"{incident.title}: {done} of {total} done", thread=incident.thread)
+                continue
+            self.incidents.remove(incident)
+            took = f"{now - incident.since:.1f} s"
+            if incident.by:
+                yield Say(f"{incident.by}: {incident.title}: done in {took}.")
+            elif incident.about == "planner":
+                where = ", ".join(
+                    f"{p.n} to {short_name(self.fleet.partitions[p].worker)}"
+                    for p in sorted(incident.epochs)[:6]
+                )
+                self.line(f"Moved to cut latency: {where}{' ...' if total > 6 else ''}.")
+            elif total:
+                self.line(f"Calm again: {incident.title} at work elsewhere, {took} after.")
+                self.alert(
+                    Severity.CALM,
+                    "node_gone",
+                    incident.about,
+                    f"{incident.title} at work after {took}",
+                )
+
+    def _emptied(self, incident: Incident) -> bool:
+        """Whether the worker has nothing and is given nothing. What came to it before that was
+        written has to go as well."""
+        worker = incident.empties
+        for p in self.fleet.owned_by(worker):
+            incident.epochs.setdefault(p, self.fleet.partitions[p].epoch)
+        return worker not in self.fleet.views or self.fleet.drained(worker)
+
+    def _subject(self, now: float, paused: bool) -> Iterator[Effect]:
+        fleet = self.fleet
+        nodes = [v for v in fleet.views.values() if v.spec.kind is WorkerKind.NODE]
+        lanes = fleet.of(WorkerKind.NODE)
+        placed = sum(fleet.partitions[p].state is State.ASSIGNED for p in lanes)
+        here = sum(fleet.usable(v.spec.worker) for v in nodes)
+        state = "Kafka away" if self.kafka_down_at is not None else ("paused" if paused else "calm")
+        if here < len(nodes) or placed < len(lanes):
+            state = "working" if state == "calm" else state
+        if (standing := self.troubles.standing()) and state != "Kafka away":
+            more = f" (+ {len(standing) - 1})" if standing[1:] else ""
+            state = f"{standing[0].text[:SUBJECT_TEXT].rstrip('. ')}{more}"
+        text = f"geolane: {state}, {here}/{len(nodes)} nodes, {placed}/{len(lanes)} lanes"
+        if text != self.coming:
+            self.coming, self.coming_at = text, now
+        if text != self.subject and now - self.coming_at >= SUBJECT_AFTER_S:
+            self.subject = text
+            yield Subject(text)
+
+
+def _at_work(fleet: Fleet, p: Partition, beyond: int) -> bool:
+    """Worked by its written owner, who got it after `beyond`."""
+    s = fleet.partitions[p]
+    return (
+        s.epoch > beyond
+        and s.state is State.ASSIGNED
+        and s.worker in fleet.views
+        and fleet.views[s.worker].owned.get(p) == s.epoch
+    )

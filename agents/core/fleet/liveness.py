@@ -1,0 +1,125 @@
+"""Who is gone. Presence is sufficient but not necessary (DESIGN 4), and absence is not death when
+the watcher was away (PROTOCOL 2.10).
+
+Everything counts from the coordinator's own monotonic clock, in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agents.core.effects import Effect, Ping, ReadOffsets, WakeAt
+from agents.core.fleet.fleet import Fleet, View
+from agents.core.fleet.handover import Tenancy, tenancy
+from agents.core.model.topology import Partition
+
+SILENT_S = 3.0  # without telemetry, then a ping; the shell waits for its answer as long again
+AWAY_GRACE_S = 15.0  # after the watcher is back
+LEFT_S = 0.2  # an `unavailable` is believed after this: it may be the server that goes
+MASS_S = 5.0
+MASS_SHARE = 0.30
+STAND_STILL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """This worker is to be fenced."""
+
+    worker: str
+    why: str
+
+
+@dataclass(slots=True)
+class Liveness:
+    """The suspicion, kept apart from the facts in Fleet."""
+
+    link_up: bool = False
+    kafka_up: bool = False
+    writes_taken: bool = True  # not while the topic `placement` refuses what is to be written
+    quiet_until: float = 0.0
+    departures: dict[str, float] = field(default_factory=dict)
+    first_offsets: dict[Partition, int] | None = None
+    read_at: float | None = None
+    still: set[str] = field(default_factory=set)
+
+    def watching(self) -> bool:
+        return self.link_up and self.kafka_up and self.writes_taken
+
+    def came_back(self, now: float) -> None:
+        """XMPP or Kafka is back, or takes writes again: nobody is taken for dead by silence for a
+        while."""
+        self.quiet_until = now + AWAY_GRACE_S
+        self._forget_mass()
+
+    def departed(self, worker: str, now: float) -> None:
+        self.departures[worker] = now
+
+    def returned(self, worker: str) -> None:
+        self.departures.pop(worker, None)
+        self.still.discard(worker)
+
+    def _forget_mass(self) -> None:
+        self.departures.clear()
+        self.still.clear()
+        self.first_offsets, self.read_at = None, None
+
+    def look(self, fleet: Fleet, now: float) -> Iterator[Effect | Gone]:
+        """Pings to send, offsets to read, and who is gone. Nothing at all while the watcher is
+        away."""
+        if not self.watching():
+            return
+        mass = self._is_mass(fleet, now)
+        if mass:
+            yield from self._watch_offsets(fleet, now)
+        else:
+            self.first_offsets, self.read_at = None, None
+        for view in fleet.views.values():
+            lease = fleet.leases.get(view.spec.worker)
+            if view.fencing or tenancy(lease) is not Tenancy.LIVE:
+                continue
+            yield from self._one(view, mass, now)
+
+    def _one(self, view: View, mass: bool, now: float) -> Iterator[Effect | Gone]:
+        worker = view.spec.worker
+        if view.present:
+            if (
+                now - view.heard_at > SILENT_S
+                and view.pinged_at is None
+                and now >= self.quiet_until
+            ):
+                view.pinged_at = now
+                yield Ping(worker)
+        elif view.left_at is not None:
+            if mass and worker not in self.still:
+                return
+            if now - view.left_at >= LEFT_S:
+                yield Gone(worker, "its session closed")
+            else:
+                yield WakeAt(view.left_at + LEFT_S - now + 0.005)
+        elif now >= self.quiet_until:
+            yield Gone(worker, "it did not come back")
+
+    # ---- more than 30 % within 5 s: only those whose committed offsets stand still as well ----
+
+    def _is_mass(self, fleet: Fleet, now: float) -> bool:
+        if self.first_offsets is None and self.read_at is None:
+            self.departures = {w: t for w, t in self.departures.items() if now - t <= MASS_S}
+        live = sum(tenancy(lease) is Tenancy.LIVE for lease in fleet.leases.values())
+        return len(self.departures) >= 2 and len(self.departures) > MASS_SHARE * live
+
+    def _watch_offsets(self, fleet: Fleet, now: float) -> Iterator[Effect]:
+        if self.read_at is None or now - self.read_at >= STAND_STILL_S:
+            self.read_at = now
+            mine = [p for w in self.departures for p in fleet.owned_by(w)]
+            yield ReadOffsets(tuple(mine))
+            yield WakeAt(STAND_STILL_S + 0.01)
+
+    def offsets(self, fleet: Fleet, offsets: Mapping[Partition, int]) -> None:
+        """What ReadOffsets brought. The second reading tells who stands still."""
+        before, self.first_offsets = self.first_offsets, dict(offsets)
+        if before is None:
+            return
+        for worker in self.departures:
+            owned = fleet.owned_by(worker)
+            if all(before.get(p) == offsets.get(p) for p in owned):
+                self.still.add(worker)

@@ -1,0 +1,249 @@
+"""Who belongs to the fleet, while it runs: the inventory as it was read last. Who is new is seen at
+once; who is not in it any more gives its lanes away first, is fenced when it has none, and is
+forgotten when its process is gone.
+
+Fencing is what counts (PROTOCOL 2.2): who leaves loses the lease before anything else is forgotten
+of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agents.core.effects import Effect, Note, Write
+from agents.core.events import InventoryRead, InventoryRefused, LeaseMade
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.handover import LeaseStep, Step, Tenancy, lease_step, step, tenancy
+from agents.core.fleet.incidents import News
+from agents.core.fleet.placing import Placing
+from agents.core.fleet.reconcile import make_lease
+from agents.core.model.feeds import Severity
+from agents.core.model.inventory import Inventory
+from agents.core.model.messages import Announcement, Health
+from agents.core.model.placement import Lease, drain_intent
+from agents.core.model.plan import RuleWarning
+from agents.core.model.topology import WorkerSpec, short_name
+
+GOODBYE_S = 10.0  # so long a fenced process that leaves is told to end, before it is forgotten
+REMEMBERED = 10_000
+NAMED = 6
+
+
+@dataclass(slots=True)
+class Membership:
+    """`strangers`: who has a live lease and was never seen in the inventory here, and when to fence
+    them (monotonic s)."""
+
+    fleet: Fleet
+    placing: Placing
+    news: News
+    strangers: dict[str, float] = field(default_factory=dict)
+    _present: dict[str, Announcement] = field(default_factory=dict)
+    _until: dict[str, float] = field(default_factory=dict)  # who leaves and is fenced
+    _refused: bool = False
+    _warned: set[RuleWarning] = field(default_factory=set)
+
+    def fenced_strangers(self, leases: Mapping[str, Lease]) -> None:
+        """Whoever has a live lease and is not in the inventory any more is to be fenced."""
+        self.strangers = {
+            w: 0.0 for w, x in leases.items() if w not in self.fleet.views and not x.fenced
+        }
+
+    def announced(self, said: Announcement) -> None:
+        """Somebody's presence, known or not: the inventory may name them later."""
+        if said.health is Health.UNAVAILABLE:
+            self._present.pop(said.worker, None)
+        elif said.worker in self._present or len(self._present) < REMEMBERED:
+            self._present[said.worker] = said
+
+    def lost_sight(self) -> None:
+        """We are the ones who are away: who is there is told anew."""
+        self._present.clear()
+
+    def warn(self, warnings: Iterable[RuleWarning]) -> None:
+        """Of these each once, for as long as it stands."""
+        now = set(warnings)
+        for w in sorted(now - self._warned, key=lambda w: (w.rule, w.kind)):
+            self.news.alert(Severity.WARNING, f"rule_{w.kind}", w.rule, w.text)
+        self._warned = now
+
+    # ---- another inventory ----
+
+    def read(self, event: InventoryRead) -> Iterator[Effect]:
+        """Take it up. Who comes is answered by `waiting`: they may be here already."""
+        fleet, wanted = self.fleet, event.inventory
+        before = dict(fleet.inventory.workers)
+        stay = {w: before[w] for w in before if w not in wanted.workers}
+        new = [w for w in wanted.workers if w not in before]
+        back = [w for w in wanted.workers if w in fleet.leaving]
+        gone = [w for w in stay if w not in fleet.leaving]
+        changed = [w for w, spec in wanted.workers.items() if w in before and before[w] != spec]
+        places = {spec.site: fleet.inventory.sites[spec.site] for spec in stay.values()}
+        fleet.inventory = Inventory(
+            places | dict(wanted.sites),
+            dict(wanted.workers) | stay,
+            wanted.rules,
+            wanted.priorities,
+            wanted.origin,
+        )
+        fleet.belongs(stay)
+        self._until = {w: at for w, at in self._until.items() if w in stay}
+        self.placing.reframe(event.places)
+        for worker in wanted.workers:
+            self.strangers.pop(worker, None)
+        self._tell(event, new, back, gone, changed)
+        self.warn(event.warnings)
+        yield Note(
+            "fleet", "", "the inventory was read", {"new": new, "leaving": gone, "changed": changed}
+        )
+
+    def waiting(self, known: Iterable[str]) -> list[Announcement]:
+        """Who of those whom the inventory names now, and not before (`known`), is here already."""
+        return [
+            said for w, said in self._present.items() if w in self.fleet.views and w not in known
+        ]
+
+    def refuse(self, event: InventoryRefused) -> None:
+        """It cannot be taken up; the one before stays in force."""
+        self._refused = True
+        self.news.line(
+            f"The inventory cannot be taken up, the one before stays in force: {event.why}"
+        )
+        self.news.alert(Severity.WARNING, "inventory_refused", event.origin, event.why)
+
+    def _tell(
+        self,
+        event: InventoryRead,
+        new: list[str],
+        back: list[str],
+        gone: list[str],
+        changed: list[str],
+    ) -> None:
+        if self._refused:
+            self._refused = False
+            self.news.alert(
+                Severity.CALM,
+                "inventory_refused",
+                event.inventory.origin,
+                "the inventory is in order again",
+            )
+        said = []
+        for workers, what in ((new, "new"), (back, "staying after all")):
+            if workers:
+                said.append(f"{_names(workers)} {'is' if len(workers) == 1 else 'are'} {what}")
+        if gone:
+            one = len(gone) == 1
+            said.append(
+                f"{_names(gone)} {'is' if one else 'are'} not in it any more: "
+                f"{'its' if one else 'their'} lanes go elsewhere"
+            )
+        said += [_said(event.inventory.workers[w]) for w in changed[:NAMED]]
+        if said:
+            self.news.line(f"Inventory read: {'; '.join(said)}.")
+
+    # ---- leaving ----
+
+    def advance(self, now: float) -> Iterator[Effect]:
+        """Fences who leaves and has nothing left, forgets who is fenced and gone."""
+        yield from self._fence_strangers(now)
+        for worker in sorted(self.fleet.leaving):
+            view, lease = self.fleet.views[worker], self.fleet.leases.get(worker)
+            if view.fencing or now < view.retry_at:
+                continue
+            if lease is not None and tenancy(lease) is Tenancy.LIVE:
+                other_boot = view.present and view.boot != lease.boot
+                if other_boot or not (self.fleet.owned_by(worker) or self._writing(worker)):
+                    view.fencing = True
+                    view.dead.add(lease.boot)
+                    yield make_lease(self.fleet, worker, "")
+            elif (
+                view.present
+                and view.boot in view.dead
+                and now < self._until.setdefault(worker, now + GOODBYE_S)
+            ):
+                pass  # it is told that it is fenced, and ends
+            else:
+                yield from self._forget(worker)
+
+    def _writing(self, worker: str) -> bool:
+        """Whether something of it is being written: what it is to be given, or has given back."""
+        return any(self.fleet.partitions[p].worker == worker for p in self.fleet.writing)
+
+    def _forget(self, worker: str) -> Iterator[Effect]:
+        self._until.pop(worker, None)
+        self.fleet.forget(worker)
+        self.placing.forget(worker)
+        self.placing.reframe()
+        self.news.line(f"{short_name(worker)} has left the fleet.")
+        self.news.alert(
+            Severity.INFO, "worker_left", worker, f"{short_name(worker)} has left the fleet"
+        )
+        if (
+            drain_intent(worker) in self.fleet.intents
+        ):  # else the next of that name would begin drained
+            yield Write(intents={drain_intent(worker): None})
+
+    def _fence_strangers(self, now: float) -> Iterator[Effect]:
+        for worker in [w for w, due_s in self.strangers.items() if now >= due_s]:
+            del self.strangers[worker]
+            yield make_lease(self.fleet, worker, "")
+
+
+def _names(workers: list[str]) -> str:
+    more = f" and {len(workers) - NAMED} more" if len(workers) > NAMED else ""
+    return ", ".join(short_name(w) for w in workers[:NAMED]) + more
+
+
+def _said(spec: WorkerSpec) -> str:
+    return f"{spec.name} is at {spec.site} with {spec.capacity_eps:,.0f} events/s"
+
+
+# ---- What follows from a lease that was made: it is written, with the orphaning of all that its
+# former boot had (PROTOCOL 2.2).
+
+
+def lease_made(
+    fleet: Fleet, placing: Placing, news: News, e: LeaseMade, now: float, now_ms: int
+) -> Iterator[Effect]:
+    """Fence first, then write: the lease and the orphans in one transaction."""
+    before = fleet.leases.get(e.worker)
+    what = LeaseStep.FENCE if not e.new_boot else LeaseStep.WANTS_LEASE
+    if e.new_boot and tenancy(before) is Tenancy.LIVE:
+        what = LeaseStep.OTHER_BOOT
+    if what is LeaseStep.FENCE and tenancy(before) is not Tenancy.LIVE:
+        if e.worker in fleet.views:
+            fleet.views[e.worker].fencing = False
+        return
+    lease, orphans = lease_step(
+        before,
+        what,
+        new_boot=e.new_boot,
+        transactional_id=e.transactional_id,
+        producer_id=e.producer_id,
+        producer_epoch=e.producer_epoch,
+        leader_epoch=fleet.leader_epoch,
+    )
+    lost = fleet.owned_by(e.worker) if orphans else []
+    why = f"{e.worker} restarted" if e.new_boot else f"{e.worker} is gone"
+    records = {
+        p: step(
+            fleet.partitions[p],
+            Step.FENCE,
+            leader_epoch=fleet.leader_epoch,
+            now_ms=now_ms,
+            why=why,
+            # Where the group's offsets are gone: what was seen of them. A record that says 0 is
+            # begun at 0.
+            offset=e.offsets.get(p, fleet.committed.get(p)),
+        )
+        for p in lost
+    }
+    if lost and e.new_boot:
+        news.restarted(fleet.inventory.workers[e.worker], lost, now)
+    placing.orphaned(lost)
+    fleet.begin_write(records)
+    yield Write(
+        records,
+        {e.worker: lease},
+        then=(Note("fleet", e.worker, f"{what} of {e.worker}", {"lanes": [p.n for p in lost]}),),
+    )

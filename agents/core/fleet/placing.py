@@ -1,0 +1,406 @@
+"""From plans to steps of the hand-over: lanes go where the planner says (planner.py), raw
+partitions are spread evenly over the routers. Orphans are placed as soon as there is somebody to
+take them; anything else at most once a second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from agents.core.effects import Effect, Note, PlanWanted, Publish, WakeAt, Write
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.handover import Step, step
+from agents.core.fleet.placing_inputs import (
+    FleetChange,
+    PlacingInputs,
+    PlacingSettings,
+    Target,
+    changed,
+)
+from agents.core.model.feeds import (
+    CURRENT,
+    PLACEMENT,
+    FeedItem,
+    MoveItem,
+    PlacementFigures,
+    PlacementPlan,
+)
+from agents.core.model.placement import PAUSE, Placed, State
+from agents.core.model.plan import Decided, LanePlaces, Memory, Moment, PlanningFrame, Scored
+from agents.core.model.topology import LANES, Partition, WorkerKind, short_name
+from agents.core.planning.damping import DRAINING, MUST
+from agents.core.planning.planner import ORPHANED, Clock, score
+from agents.settings.calm import Calm
+from kernels.tables import Numerics
+
+SETTLE_S = 3.0  # at the first placing: so long after the last worker came, unless all are there
+IMPROVE_EVERY_S = 1.0
+REST_S, MOST_REST_S = 2.0, 60.0  # after a plan that failed, twice as long each time
+# of the time may go into planning; a fleet for which that is little is looked at less often
+BUSY_SHARE = 0.2
+HOLD_S = 600.0
+PARKED = "waits: there is no room that it may have"
+
+
+@dataclass(slots=True)
+class Placing:
+    fleet: Fleet
+    places: LanePlaces
+    numerics: Numerics
+    settings: PlacingSettings
+    led_at: float
+    clock: Clock = lambda: 0.0
+    watch: PlacingInputs = field(init=False)
+    frame: PlanningFrame = field(init=False)
+    memory: Memory | None = None
+    last: Scored | None = None
+    plans: int = 0
+    waiting: tuple[Partition, ...] = ()
+    moved: list[Partition] = field(default_factory=list)
+    failing: str = ""
+    _opened: set[WorkerKind] = field(default_factory=set)
+    _joined_at: float = float("-inf")
+    _improved_at: float = float("-inf")
+    _asked: Moment | None = None
+    _placed_version: int = -1
+    _framed: bool = False
+    _failures: int = 0
+    _rests_until: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self.watch = PlacingInputs(self.fleet, self.places, self.settings)
+        self.frame = self.watch.frame()
+
+    def tune(self, calm: Calm) -> None:
+        """Other rules from the next plan on. The frame goes to the journal with it, so that
+        `replan` sees them."""
+        if calm == self.settings.calm:
+            return
+        self.settings = self.watch.settings = replace(self.settings, calm=calm)
+        self.watch.foresight.look(calm.forecast_s)
+        self.frame, self._framed = self.watch.frame(), False
+
+    def reframe(self, places: LanePlaces | None = None) -> None:
+        """The inventory is another, and perhaps what binds the lanes: what is planned from now on
+        is planned in a new frame."""
+        if places is not None:
+            self.places = self.watch.places = places
+        self.frame, self._framed, self.last = self.watch.frame(), False, None
+
+    def forget(self, worker: str) -> None:
+        """It has left the fleet."""
+        self.watch.forget(worker)
+
+    def joined(self, now: float) -> None:
+        """Somebody new may be given partitions."""
+        self._joined_at = now
+
+    # ---- plans that fail ----
+
+    def failed(self, why: str, now: float) -> None:
+        """A plan was not made, or could not be carried out: the last placement stays, and after a
+        rest there is another try."""
+        self.failing, self._asked, self._placed_version = why, None, -1
+        self._rests_until = now + min(REST_S * 2**self._failures, MOST_REST_S)
+        self._failures = min(self._failures + 1, 10)
+
+    def _succeeded(self) -> None:
+        self.failing, self._failures = "", 0
+
+    # ---- orphans, at once ----
+
+    def place(self, now: float, now_ms: int) -> Iterator[Effect]:
+        """Give orphans to workers. At the first time it waits a little for all to come, so that the
+        first does not get all."""
+        self.watch.seen(now, ramp=WorkerKind.NODE in self._opened)
+        for kind in WorkerKind:
+            if kind is WorkerKind.NODE and (
+                self.fleet.version == self._placed_version or now < self._rests_until
+            ):
+                # nobody has come, and nothing has changed hands, since they were looked at
+                continue
+            orphans = self.fleet.orphans(kind)
+            if not orphans or not any(
+                self.fleet.takes(w.worker) for w in self.fleet.inventory.of(kind)
+            ):
+                continue
+            wait_s = self._wait_s(kind, now)
+            if wait_s > 0:
+                yield WakeAt(wait_s + 0.01)
+            elif kind is WorkerKind.ROUTER:
+                yield from self._spread(orphans, now_ms)
+            else:
+                self._placed_version = self.fleet.version
+                self.last = scored = self._score(now, now_ms, orphans_only=True)
+                if any(a.reason == ORPHANED for a in scored.plan.assignments):
+                    self._asked = None  # what is being planned does not know of them
+                yield from self._told(scored, "orphans")
+                yield from self._give_all(scored, now, now_ms)
+                self._succeeded()
+
+    def _wait_s(self, kind: WorkerKind, now: float) -> float:
+        workers = self.fleet.inventory.of(kind)
+        if kind in self._opened or all(
+            self.fleet.takes(w.worker) or self.fleet.to_empty(w.worker) for w in workers
+        ):
+            self._opened.add(kind)
+            return 0.0
+        left = max(self.led_at, self._joined_at) + SETTLE_S - now
+        if left <= 0:
+            self._opened.add(kind)
+        return left
+
+    def _give_all(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
+        """Writes the plan's assignments, those of one reason and one asker as one plan."""
+        free = set(self.fleet.orphans(WorkerKind.NODE))
+        self.waiting = tuple(p for n in scored.plan.waiting if (p := Partition(LANES, n)) in free)
+        plans: dict[tuple[str, str], tuple[dict[Partition, Placed], list[MoveItem]]] = {}
+        for a in scored.plan.assignments:
+            p, worker = Partition(LANES, a.lane), scored.workers[a.to]
+            if p not in free or not self.fleet.takes(worker):
+                continue
+            target, before = self.watch.targets.pop(p, None), self.fleet.partitions[p]
+            source = target.source if target else before.worker
+            if target is None or target.worker != worker:  # nobody meant this lane to go there
+                target = Target(worker, "")
+            steps, moves = plans.setdefault((target.why, target.by), ({}, []))
+            steps[p] = self._give(p, worker, now_ms, target.why or before.why)
+            moves.append(_move(p, source, worker, steps[p].epoch, target.delta_ms))
+            self.watch.gave(p, source, worker, now, rests=target.why != DRAINING)
+        for (why, by), (steps, moves) in plans.items():
+            yield from self._write(steps, moves, why or "orphans placed", by)
+
+    def _give(self, p: Partition, worker: str, now_ms: int, why: str) -> Placed:
+        lease = self.fleet.leases[worker]
+        return step(
+            self.fleet.partitions[p],
+            Step.PLACE,
+            worker=worker,
+            boot=lease.boot,
+            leader_epoch=self.fleet.leader_epoch,
+            now_ms=now_ms,
+            why=why,
+        )
+
+    # ---- routers: evenly ----
+
+    def _spread(self, orphans: list[Partition], now_ms: int) -> Iterator[Effect]:
+        load = {
+            w.worker: len(self.fleet.owned_by(w.worker))
+            for w in self.fleet.inventory.of(WorkerKind.ROUTER)
+        }
+        load = {w: n for w, n in load.items() if self.fleet.takes(w)}
+        steps: dict[Partition, Placed] = {}
+        moves: list[MoveItem] = []
+        for p in orphans:
+            worker = min(load, key=lambda w: (load[w], w))
+            load[worker] += 1
+            before = self.fleet.partitions[p]
+            steps[p] = self._give(p, worker, now_ms, before.why)
+            moves.append(_move(p, before.worker, worker, steps[p].epoch, 0.0))
+        yield from self._write(steps, moves, "raw partitions spread", "")
+
+    def _even_routers(self, now_ms: int) -> Iterator[Effect]:
+        """One raw partition at a time from a router that is to be emptied, or has two more than
+        another."""
+        routers = [w.worker for w in self.fleet.inventory.of(WorkerKind.ROUTER)]
+        load = {w: len(self.fleet.owned_by(w)) for w in routers}
+        takers = sorted((w for w in routers if self.fleet.takes(w)), key=lambda w: (load[w], w))
+        if not takers or any(
+            self.fleet.partitions[p].state is State.RELEASING
+            for p in self.fleet.of(WorkerKind.ROUTER)
+        ):
+            return
+        for w in sorted(routers, key=lambda w: (not self.fleet.to_empty(w), -load[w], w)):
+            uneven = self.fleet.to_empty(w) or load[w] >= load[takers[0]] + 2
+            mine = [p for p in self.fleet.owned_by(w) if self.can_move(p)]
+            if w != takers[0] and mine and uneven:
+                yield from self.begin({mine[0]: Target(takers[0], "routers evened out")}, now_ms)
+                return
+
+    # ---- everything else, once a second ----
+
+    def improve(self, now: float, now_ms: int) -> Iterator[Effect]:
+        """Asks the planner what is to be moved, one plan at a time; `planned` follows. Routers are
+        evened out at once."""
+        took_s = self.last.took_ms / 1000 if self.last else 0.0
+        if self._asked is not None or now - self._improved_at < max(
+            IMPROVE_EVERY_S, took_s / BUSY_SHARE
+        ):
+            return
+        self._improved_at = now
+        for kind in WorkerKind:  # who leads a fleet without orphans may begin, too
+            if any(self.fleet.takes(w.worker) for w in self.fleet.inventory.of(kind)):
+                self._wait_s(kind, now)
+        if WorkerKind.ROUTER in self._opened:
+            yield from self._even_routers(now_ms)
+        if WorkerKind.NODE not in self._opened or now < self._rests_until:
+            return
+        self.watch.observe(now, now_ms)
+        moment = self.watch.moment(self.fleet.of(WorkerKind.NODE), now, now_ms, self.memory)
+        self._asked = moment
+        yield PlanWanted(self.frame, moment)
+
+    def planned(
+        self, scored: Scored, now: float, now_ms: int, *, commanding: bool
+    ) -> Iterator[Effect]:
+        """The plan that `improve` asked for is made, and time has passed. What it says of lanes and
+        nodes that are others by now is left out; all of it when the rules are others, when orphans
+        were placed of whom it did not know, or when nobody may be commanded just now. Soon there is
+        another plan."""
+        if scored.moment is not self._asked:
+            return
+        self._asked = None
+        if scored.frame is not self.frame or not commanding:
+            return
+        yield from self._carry_out(scored, now, now_ms)
+        self._succeeded()
+
+    def _carry_out(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
+        self.last, self.memory = scored, scored.plan.memory
+        yield from self._told(scored, "tick")
+        yield from self._give_all(scored, now, now_ms)
+        paused = PAUSE in self.fleet.intents
+        targets = {
+            Partition(LANES, m.lane): Target(scored.workers[m.to], m.reason, "", m.delta_ms)
+            for m in scored.plan.moves
+            if (not paused or m.reason in MUST) and self.fleet.takes(scored.workers[m.to])
+        }
+        if not paused:
+            targets |= {Partition(LANES, n): Target("", PARKED) for n in scored.plan.parked}
+        if targets:
+            had = {
+                x.id: scored.workers[x.owner] for x in scored.moment.lanes if x.owner is not None
+            }
+            targets = {
+                p: t for p, t in targets.items() if self.fleet.partitions[p].worker == had.get(p.n)
+            }
+            self.moved += [p for p, t in targets.items() if t.why not in MUST and self.can_move(p)]
+            yield from self.begin(targets, now_ms)
+
+    def can_move(self, p: Partition) -> bool:
+        """Its owner works it, and nothing is under way with it."""
+        return self.watch.can_move(p)
+
+    def begin(self, targets: dict[Partition, Target], now_ms: int) -> Iterator[Effect]:
+        """Begin to move these; where they are to end is remembered until they are released."""
+        steps: dict[Partition, Placed] = {}
+        for p, target in targets.items():
+            if self.can_move(p):
+                self.watch.targets[p] = replace(target, source=self.fleet.partitions[p].worker)
+                steps[p] = step(
+                    self.fleet.partitions[p],
+                    Step.MOVE,
+                    leader_epoch=self.fleet.leader_epoch,
+                    now_ms=now_ms,
+                    why=target.why,
+                )
+        if steps:
+            self.fleet.begin_write(steps)
+            yield Write(steps)
+
+    def hold(self, p: Partition, now: float) -> None:
+        """Somebody wants it where it goes: calm leaves it there for a while."""
+        self.watch.cooldown[p] = now + HOLD_S
+
+    def orphaned(self, partitions: Iterable[Partition]) -> None:
+        """They were fenced away: where they were to go no longer binds."""
+        for p in partitions:
+            self.watch.targets.pop(p, None)
+
+    # ---- asking the planner ----
+
+    def what_if(
+        self,
+        now: float,
+        now_ms: int,
+        change: FleetChange | None = None,
+        *,
+        eager: bool | None = None,
+    ) -> Scored:
+        """The plan as if `change` had happened, all its moves at once; nothing is changed. `eager`:
+        somebody asks for it, so windows and cooldowns are waived (they are anyway for changes of
+        rate and of capacity)."""
+        change = change or FleetChange()
+        if eager is None:
+            eager = bool(change.added or change.rate or change.lost)
+        return self._score(now, now_ms, change=change, eager=eager)
+
+    def _score(
+        self,
+        now: float,
+        now_ms: int,
+        *,
+        orphans_only: bool = False,
+        change: FleetChange | None = None,
+        eager: bool = False,
+    ) -> Scored:
+        moment = self.watch.moment(self.fleet.of(WorkerKind.NODE), now, now_ms, self.memory)
+        moment = replace(moment, orphans_only=orphans_only, eager=eager)
+        frame = self.frame
+        if change is not None:
+            sites = {site: self.watch.place_of(site, site) for site, _ in change.added}
+            frame, moment = changed(frame, moment, change, sites, self.places.rule_sites)
+            if change != FleetChange():
+                frame = replace(frame, calm=all_at_once(frame.calm))
+        return score(frame, moment, self.numerics, self.clock)
+
+    # ---- saying ----
+
+    def _told(self, scored: Scored, kind: str) -> Iterator[Effect]:
+        """Every plan: its inputs to the journal, its figures to the feed."""
+        yield Decided(
+            None if self._framed else self.frame,
+            scored.moment,
+            scored.plan,
+            kind,
+            self.numerics.name,
+        )
+        self._framed = True
+        o = scored.plan.optimum
+        figures = PlacementFigures(
+            o.objective, o.bound, o.gap, o.moves, round(scored.took_ms, 1), len(scored.plan.waiting)
+        )
+        title = f"Within {o.gap:.1%} of the best placement; {o.moves} lanes to move"
+        content = f"{title}; planned in {scored.took_ms:.0f} ms"
+        yield Publish(
+            FeedItem(PLACEMENT, CURRENT, title, content, figures, self.fleet.leader_epoch)
+        )
+
+    def _write(
+        self, steps: dict[Partition, Placed], moves: Sequence[MoveItem], reason: str, by: str
+    ) -> Iterator[Effect]:
+        if not steps:
+            return
+        self.plans += 1
+        self.fleet.begin_write(steps)
+        title = f"{len(moves)} placed: {reason}"
+        content = ", ".join(f"{m.lane}: {m.source or 'nobody'} to {m.target}" for m in moves)
+        item = FeedItem(
+            PLACEMENT,
+            f"plan-{self.fleet.leader_epoch}-{self.plans}",
+            title,
+            content,
+            PlacementPlan(self.plans, reason, by, tuple(moves)),
+            self.fleet.leader_epoch,
+        )
+        lanes = [p.n for p in steps if p.topic == LANES]
+        told = {
+            "plan": self.plans,
+            "reason": reason,
+            "lanes": lanes,
+            "nodes": sorted({s.worker for s in steps.values()}),
+        }
+        note = Note("decision", by, f"{title} ({content})"[:500], told)
+        yield Write(steps, then=(Publish(item), note))
+
+
+def all_at_once(calm: Calm) -> Calm:
+    """These rules without the budget and the ramp: to foretell a change's whole effect."""
+    return msgspec.structs.replace(calm, budget_share=1.0, in_flight=10_000, ramp_s=0.0)
+
+
+def _move(p: Partition, source: str, target: str, epoch: int, delta_ms: float) -> MoveItem:
+    return MoveItem(p.n, short_name(source), short_name(target), epoch, round(delta_ms, 1), p.topic)

@@ -1,0 +1,317 @@
+"""What the planner is told: the fleet, the inventory and what arrives, as a `Frame` and a `Moment`.
+Nothing is decided here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from agents.core.fleet.fleet import Fleet
+from agents.core.model.messages import Telemetry, degraded
+from agents.core.model.placement import State
+from agents.core.model.plan import (
+    AllowedNodes,
+    Lane,
+    LanePlaces,
+    Memory,
+    Moment,
+    Node,
+    NodePlace,
+    PlanningFrame,
+)
+from agents.core.model.topology import Partition, WorkerKind
+from agents.core.planning.forecast import Forecast, Foresight
+from agents.settings.calm import Calm
+from kernels.tables import RttModel, Weights
+
+# ---- What arrives for each lane, as the routers count it (DESIGN 1: what a node manages hides
+# its lag). Smoothed over about 5 s, added up over the routers; a router that has been silent for
+# 10 s no longer counts.
+
+SMOOTH_S = 5.0
+FORGET_S = 10.0
+
+
+@dataclass(slots=True)
+class ArrivalRates:
+    """Per lane and router: the smoothed rate in events/s and when it was heard (monotonic s)."""
+
+    of: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)
+
+    def heard(self, router: str, telemetry: Telemetry, now: float) -> None:
+        said = {a.n: a.rate_eps for a in telemetry.arrivals}
+        for lane in said.keys() | {n for n, by in self.of.items() if router in by}:
+            by = self.of.setdefault(lane, {})
+            new = said.get(lane, 0.0)
+            old, at = by.get(router, (new, now))
+            share = min(1.0, (now - at) / SMOOTH_S) if at < now else 1.0
+            by[router] = (old + share * (new - old), now)
+
+    def lane_eps(self, lane: int, now: float) -> float | None:
+        """Events/s that arrive for the lane; None when no router has told of it lately."""
+        known = [rate for rate, at in self.of.get(lane, {}).values() if now - at <= FORGET_S]
+        return sum(known) if known else None
+
+
+WEIGHTS = Weights()
+BUCKETS = 288  # of a day, in the forecast
+OBSERVED_S = 2.0  # what arrives is looked at once a second; a bucket is no shorter than two looks
+
+
+@dataclass(frozen=True, slots=True)
+class PlacingSettings:
+    """`rtt`: round-trip times between regions. `warm_s`: for how long a lane's caches stay where it
+    was. `degraded_ms`: what a node costs whose devices report errors. `day_s`: length of a day of
+    the stream (a replay may be compressed)."""
+
+    calm: Calm
+    rtt: RttModel
+    weights: Weights = WEIGHTS
+    warm_s: float = 300.0
+    degraded_ms: float = 20.0
+    day_s: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetChange:
+    """Something that may be asked as `what if`: workers emptied (drained) or lost (their lanes are
+    nobody's); nodes added, as (site, capacity in events/s); lanes whose rate is so many times what
+    it is."""
+
+    empty: frozenset[str] = frozenset()
+    lost: frozenset[str] = frozenset()
+    added: tuple[tuple[str, float], ...] = ()
+    rate: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Target:
+    """Where a move under way is to end; `source` is who has it while it is asked back."""
+
+    worker: str
+    why: str
+    by: str = ""
+    delta_ms: float = 0.0
+    source: str = ""
+
+
+@dataclass(slots=True)
+class Trail:
+    """Where a lane was before, since when it is not there (monotonic s), and how often it went back
+    and forth."""
+
+    worker: str
+    left_s: float
+    returns: int = 0
+
+
+@dataclass(slots=True)
+class PlacingInputs:
+    """What is known beside the fleet, per lane and node: moves under way, cooldowns, trails, when
+    nodes came, and how many moves each may have."""
+
+    fleet: Fleet
+    places: LanePlaces
+    settings: PlacingSettings
+    rates: ArrivalRates = field(default_factory=ArrivalRates)
+    targets: dict[Partition, Target] = field(default_factory=dict)
+    cooldown: dict[Partition, float] = field(default_factory=dict)
+    trails: dict[Partition, Trail] = field(default_factory=dict)
+    came: dict[str, float] = field(default_factory=dict)
+    troubled: dict[str, tuple[int, float]] = field(default_factory=dict)
+    foresight: Foresight = field(init=False)
+
+    def __post_init__(self) -> None:
+        day_s = self.settings.day_s
+        forecast = Forecast(
+            len(self.places.lat),
+            day_s=day_s,
+            buckets=max(1, min(BUCKETS, int(day_s / OBSERVED_S))),
+            lon=np.array(self.places.lon, dtype=np.float64),
+        )
+        self.foresight = Foresight(forecast, self.settings.calm.forecast_s)
+
+    # ---- what happened ----
+
+    def forget(self, worker: str) -> None:
+        """It has left the fleet: nothing is on its way to it any more."""
+        self.targets = {p: t for p, t in self.targets.items() if t.worker != worker}
+        self.came.pop(worker, None)
+        self.troubled.pop(worker, None)
+
+    def trouble(self, worker: str, now: float) -> None:
+        """A hand-over with it went wrong: it may have half as many at once, and one more again
+        after each window."""
+        self.troubled[worker] = (max(1, self.slots(worker, now) // 2), now)
+
+    def slots(self, worker: str, now: float) -> int:
+        calm = self.settings.calm
+        if worker not in self.troubled:
+            return calm.in_flight
+        slots, at = self.troubled[worker]
+        return min(calm.in_flight, slots + int((now - at) / calm.window_s))
+
+    def gave(
+        self, p: Partition, source: str, worker: str, now: float, *, rests: bool = True
+    ) -> None:
+        """The lane went from `source` (empty: nobody) to `worker`: it cools down, the longer the
+        more often it comes back to where it just was. Not (`rests`) where an operator's drain sent
+        it away: it may come back as soon as it gains."""
+        if not rests:
+            self.trails[p] = Trail(source, now)
+            return
+        calm, before = self.settings.calm, self.trails.get(p)
+        back = (
+            before is not None
+            and before.worker == worker
+            and now - before.left_s <= 2 * calm.cooldown_most_s
+        )
+        returns = before.returns + 1 if before is not None and back else 0
+        if source and source != worker:
+            self.trails[p] = Trail(source, now, returns)
+        rest_s = min(calm.cooldown_s * float(2**returns), calm.cooldown_most_s)
+        self.cooldown[p] = max(self.cooldown.get(p, 0.0), now + rest_s)
+
+    def observe(self, now: float, now_ms: int) -> None:
+        """Hands what arrives to the forecast."""
+        rates = [self.rates.lane_eps(n, now) for n in range(len(self.places.lat))]
+        known = np.array([np.nan if r is None else r for r in rates], dtype=np.float64)
+        self.foresight.observe(now_ms / 1000, known)
+
+    def seen(self, now: float, *, ramp: bool) -> None:
+        """Notes who takes lanes now; with `ramp`, who did not before has just come."""
+        for spec in self.fleet.inventory.of(WorkerKind.NODE):
+            if not self.fleet.views[spec.worker].present:
+                self.came.pop(spec.worker, None)
+            elif self.fleet.takes(spec.worker) and spec.worker not in self.came:
+                self.came[spec.worker] = now if ramp else float("-inf")
+
+    # ---- as the planner wants it ----
+
+    def frame(self) -> PlanningFrame:
+        """What stays the same until the inventory is another."""
+        s, places, specs = self.settings, self.places, self.fleet.inventory.of(WorkerKind.NODE)
+        nodes = tuple(self.place_of(spec.worker, spec.site) for spec in specs)
+        rule = places.rule or (-1,) * len(places.lat)
+        rules = tuple(
+            AllowedNodes(r.name, tuple(spec.site in may for spec in specs))
+            for r, may in zip(places.rules, places.rule_sites, strict=True)
+        )
+        return PlanningFrame(places.lat, places.lon, rule, nodes, rules, s.rtt, s.calm, s.weights)
+
+    def place_of(self, name: str, site_name: str) -> NodePlace:
+        """Where a node of this name is, if it is at that site."""
+        site, regions = self.fleet.inventory.sites[site_name], self.settings.rtt.regions
+        row = regions.index(site.region) if site.region in regions else -1
+        return NodePlace(name, site.lat, site.lon, row, site.egress_ms)
+
+    def moment(
+        self, partitions: list[Partition], now: float, now_ms: int, memory: Memory | None
+    ) -> Moment:
+        """`partitions`: the lanes, in the order of the rows."""
+        row_of = {w.worker: i for i, w in enumerate(self.fleet.inventory.of(WorkerKind.NODE))}
+        ahead = self.foresight.ahead(now_ms / 1000)
+        lanes = tuple(self._lane(p, row_of, now, float(ahead[p.n])) for p in partitions)
+        flying = [row for lane in lanes if lane.moving for row in {lane.owner, lane.target}]
+        nodes = tuple(self._node(w, flying.count(row), now) for w, row in row_of.items())
+        return Moment(now, lanes, nodes, memory or Memory())
+
+    def _lane(self, p: Partition, row_of: Mapping[str, int], now: float, ahead: float) -> Lane:
+        s = self.fleet.partitions[p]
+        held = s.state is not State.ORPHAN
+        target, trail = self.targets.get(p), self.trails.get(p)
+        aim = (
+            row_of.get(target.worker)
+            if target and target.worker and self.fleet.takes(target.worker)
+            else None
+        )
+        warm = (
+            row_of.get(trail.worker)
+            if trail and now - trail.left_s <= self.settings.warm_s
+            else None
+        )
+        return Lane(
+            p.n,
+            self.rates.lane_eps(p.n, now),
+            self.places.expected_eps[p.n],
+            owner=row_of.get(s.worker) if held else None,
+            target=None if s.state is State.ASSIGNED else aim,
+            moving=s.state is State.RELEASING or (held and not self.can_move(p)),
+            cooldown_until_s=self.cooldown.get(p, 0.0),
+            priority=self.places.priority[p.n] if self.places.priority else 0,
+            forecast_eps=ahead if ahead == ahead else None,
+            warm=warm,
+        )
+
+    def _node(self, worker: str, in_flight: int, now: float) -> Node:
+        fleet, view = self.fleet, self.fleet.views[worker]
+        why = ""
+        if view.present and fleet.to_empty(worker):
+            why = "draining" if fleet.drained(worker) else "unhealthy"
+        return Node(
+            worker,
+            view.capacity_eps,
+            fleet.takes(worker),
+            why,
+            in_flight,
+            self.slots(worker, now),
+            self.came.get(worker, float("-inf")),
+            self.settings.degraded_ms if degraded(view.telemetry) else 0.0,
+        )
+
+    def can_move(self, p: Partition) -> bool:
+        """Its owner works it, and nothing is under way with it."""
+        s = self.fleet.partitions[p]
+        return (
+            s.state is State.ASSIGNED
+            and not self.fleet.writing[p]
+            and self.fleet.usable(s.worker)
+            and self.fleet.views[s.worker].owned.get(p) == s.epoch
+        )
+
+
+def changed(
+    frame: PlanningFrame,
+    moment: Moment,
+    change: FleetChange,
+    sites: Mapping[str, NodePlace],
+    rule_sites: tuple[frozenset[str], ...],
+) -> tuple[PlanningFrame, Moment]:
+    """The inputs as they would be after `change`; `sites` has a node's place by the site's name,
+    `rule_sites` where the lanes of each rule may be."""
+    nodes = [
+        replace(n, takes=False, empty="draining")
+        if n.id in change.empty
+        else replace(n, takes=False, empty="lost")
+        if n.id in change.lost
+        else n
+        for n in moment.nodes
+    ]
+    lost = {row for row, n in enumerate(nodes) if n.id in change.lost}
+    lanes = []
+    for lane in moment.lanes:
+        factor = change.rate.get(lane.id, 1.0)
+        if factor != 1.0:
+            lane = replace(
+                lane,
+                rate_eps=(lane.rate_eps or lane.expected_eps) * factor,
+                expected_eps=lane.expected_eps * factor,
+                forecast_eps=None if lane.forecast_eps is None else lane.forecast_eps * factor,
+            )
+        if lane.owner in lost:
+            lane = replace(lane, owner=None, target=None, moving=False)
+        lanes.append(lane)
+    places, rules = list(frame.nodes), list(frame.rules)
+    for i, (site, capacity_eps) in enumerate(change.added):
+        places.append(replace(sites[site], id=f"added-{i}"))
+        nodes.append(Node(f"added-{i}", capacity_eps))
+        rules = [
+            AllowedNodes(r.name, (*r.allowed, site in may))
+            for r, may in zip(rules, rule_sites, strict=True)
+        ]
+    return (
+        replace(frame, nodes=tuple(places), rules=tuple(rules)),
+        replace(moment, lanes=tuple(lanes), nodes=tuple(nodes)),
+    )

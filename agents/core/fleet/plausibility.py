@@ -1,0 +1,164 @@
+"""What a worker says, held against what can be for it and its lanes: what cannot is left out before
+anything else sees it, is counted, and is told once.
+
+What arrives for a lane is a router's to tell. Numbers are bounded by the inventory's capacity,
+lanes by those that there are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from agents.base.text import one_line
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.incidents import News
+from agents.core.model.feeds import Severity
+from agents.core.model.inventory import Inventory
+from agents.core.model.messages import Announcement, Arrival, LaneLoad, Telemetry
+from agents.core.model.topology import Partition, WorkerKind, WorkerSpec
+
+TIMES, LEAST_EPS, MOST_EPS = 100.0, 100_000.0, 1e7
+"""A worker can be faster than the inventory says, while it catches up: so many times, and this at
+least; not even with the largest capacity more than MOST_EPS events/s."""
+MOST_LAG = 10**12  # events
+MOST_MS = 1e10  # of processing: 115 days
+MOST_CPU, MOST_MEM_MB = 4096.0, 1e8  # cores; 100 TB
+LEAST_CAPACITY_EPS = 0.01
+TOLD_EVERY_S = 600.0  # the same of the same one
+REMEMBERED = 5_000
+
+WHAT = ("stanza", "presence", "telemetry", "arrival", "lane", "number", "fault")
+"""What is refused; labels of the metric."""
+
+
+def most_eps(spec: WorkerSpec) -> float:
+    """Events/s that this worker may have, of one lane or of all."""
+    return min(MOST_EPS, max(LEAST_EPS, TIMES * spec.capacity_eps))
+
+
+def most_arriving_eps(inventory: Inventory) -> float:
+    """Events/s that may arrive for a lane, as all routers together could tell it."""
+    return max(LEAST_EPS, sum(most_eps(spec) for spec in inventory.of(WorkerKind.ROUTER)))
+
+
+@dataclass(slots=True)
+class ImplausibleFigures:
+    """`counts`: by WHAT, since this leader leads."""
+
+    fleet: Fleet
+    news: News
+    counts: Counter[str] = field(default_factory=Counter)
+    _told: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def refuse(self, what: str, who: str, why: str, now: float, count: int = 1) -> None:
+        """It is left out. `why` ends the sentence that begins with who it is."""
+        self.counts[what] += count
+        if now - self._told.get((what, who), float("-inf")) < TOLD_EVERY_S:
+            return
+        if len(self._told) >= REMEMBERED:
+            self._told.clear()
+        self._told[what, who] = now
+        text = f"{one_line(who, 120)} {one_line(why)}"
+        self.news.alert(Severity.WARNING, f"refused_{what}", one_line(who, 120), text)
+
+    def announcement(self, said: Announcement, now: float) -> Announcement:
+        """A presence, with the inventory's capacity in place of one that cannot be."""
+        eps = said.capacity_eps
+        if eps and not eps >= LEAST_CAPACITY_EPS:
+            self.refuse(
+                "number",
+                said.worker,
+                f"says that its capacity is {eps:g} events/s: not believed",
+                now,
+            )
+            return replace(said, capacity_eps=0.0)
+        return said
+
+    def telemetry(self, worker: str, t: Telemetry, now: float) -> Telemetry:
+        """An item, without what cannot be. A lane whose numbers cannot be is still one that it says
+        it has."""
+        spec = self.fleet.views[worker].spec
+        lanes = tuple(self._lanes(spec, t.lanes, now))
+        arrivals = tuple(self._arrivals(spec, t.arrivals, now))
+        if not (0 <= t.cpu <= MOST_CPU and 0 <= t.mem_mb <= MOST_MEM_MB):
+            why = (
+                f"says that it takes {t.cpu:g} cores and {t.mem_mb:g} MB. That cannot be: left out"
+            )
+            self.refuse("number", worker, why, now)
+            t = replace(t, cpu=0.0, mem_mb=0.0)
+        if lanes == t.lanes and arrivals == t.arrivals:
+            return t
+        return replace(t, lanes=lanes, arrivals=arrivals)
+
+    def _lanes(self, spec: WorkerSpec, lanes: Iterable[LaneLoad], now: float) -> Iterable[LaneLoad]:
+        most, seen, odd = most_eps(spec), set[Partition](), 0
+        for lane in lanes:
+            p = Partition(lane.topic, lane.n)
+            if p in seen or p.kind is not spec.kind or p not in self.fleet.partitions:
+                odd += 1
+                continue
+            seen.add(p)
+            yield self._lane(spec, p, lane, most, now)
+        if odd:
+            why = f"tells of {odd:,} lanes that there are not, or twice: left out"
+            self.refuse("lane", spec.worker, why, now, odd)
+
+    def _lane(
+        self, spec: WorkerSpec, p: Partition, lane: LaneLoad, most: float, now: float
+    ) -> LaneLoad:
+        can_be = (
+            0 <= lane.rate_eps <= most
+            and 0 <= lane.lag_events <= MOST_LAG
+            and 0 <= lane.p50_ms <= MOST_MS
+            and 0 <= lane.p99_ms <= MOST_MS
+        )
+        if not can_be:
+            told = (
+                f"{lane.rate_eps:g} events/s, lag {lane.lag_events:g}, p50 {lane.p50_ms:g} ms, "
+                f"p99 {lane.p99_ms:g} ms"
+            )
+            self.refuse(
+                "number", spec.worker, f"says of {p.label}: {told}. That cannot be: left out", now
+            )
+            lane = replace(lane, rate_eps=0.0, lag_events=0, p50_ms=0.0, p99_ms=0.0)
+        if lane.fault and self.fleet.partitions[p].worker != spec.worker:
+            self.refuse(
+                "fault",
+                spec.worker,
+                f"says that {p.label} stands still, which it does not have",
+                now,
+            )
+            lane = replace(lane, fault="")
+        return lane
+
+    def _arrivals(
+        self, spec: WorkerSpec, arrivals: Iterable[Arrival], now: float
+    ) -> Iterable[Arrival]:
+        arrivals = tuple(arrivals)
+        if not arrivals:
+            return
+        if spec.kind is not WorkerKind.ROUTER:
+            why = "tells what arrives for lanes, which is a router's to tell: left out"
+            self.refuse("arrival", spec.worker, why, now, len(arrivals))
+            return
+        most, lanes, seen, told, odd = (
+            most_eps(spec),
+            len(self.fleet.of(WorkerKind.NODE)),
+            set[int](),
+            0.0,
+            0,
+        )
+        for a in arrivals:
+            if not (0 <= a.n < lanes) or a.n in seen or not (0 <= a.rate_eps <= most - told):
+                odd += 1
+                continue
+            seen.add(a.n)
+            told += a.rate_eps
+            yield a
+        if odd:
+            why = (
+                f"tells of {odd:,} arrivals that cannot be (another lane, or more than "
+                f"{most:,.0f} events/s): left out"
+            )
+            self.refuse("arrival", spec.worker, why, now, odd)

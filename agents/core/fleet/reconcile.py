@@ -1,0 +1,143 @@
+"""What follows from the written state is said to the workers until they show it, never before it is
+written (PROTOCOL 2.3 to 2.5).
+
+Each function has the name of its step in tests/handover_model: say_fenced, wants_lease, say_lease,
+say_assign, ask_release."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from agents.core.effects import Effect, MakeLease, Send
+from agents.core.fleet.fleet import Fleet, View
+from agents.core.fleet.handover import Tenancy, tenancy
+from agents.core.model.messages import AssignCommand, Grant, LeaseCommand, ReleaseCommand
+from agents.core.model.placement import State
+from agents.core.model.topology import Partition
+
+LACKING_LIMIT = 2  # telemetry items without a partition before it is sent again (2.8)
+GRANTS_AT_MOST = 500  # per command (PROTOCOL 4)
+TELL_FENCED_EVERY_S = 1.0
+
+
+def transactional_id(worker: str) -> str:
+    """The coordinator's to choose (2.1); one per worker, so that making the lease anew fences
+    whoever had it."""
+    return f"geolane-{worker}"
+
+
+def say(fleet: Fleet, now: float) -> Iterator[Effect]:
+    """Everything that is to be said or begun now, given what is written and what each worker has
+    shown."""
+    written: dict[str, list[Partition]] = {}
+    for p, s in sorted(fleet.partitions.items()):
+        if not fleet.writing[p]:
+            written.setdefault(s.worker, []).append(p)
+    for view in fleet.views.values():
+        if view.present and view.boot and not view.fencing and now >= view.retry_at:
+            yield from _to_one(fleet, view, written.get(view.spec.worker, []), now)
+
+
+def _to_one(fleet: Fleet, view: View, written: Sequence[Partition], now: float) -> Iterator[Effect]:
+    worker = view.spec.worker
+    lease = fleet.leases.get(worker)
+    if view.boot in view.dead:
+        yield from say_fenced(fleet, view, now)
+    elif lease is None or tenancy(lease) is Tenancy.FENCED or lease.boot != view.boot:
+        if worker not in fleet.leaving:
+            yield from wants_lease(fleet, view)
+    elif view.leased != lease.producer:
+        if LeaseCommand not in view.inflight:
+            yield _send(
+                view,
+                LeaseCommand(
+                    fleet.leader_epoch,
+                    view.boot,
+                    lease.transactional_id,
+                    lease.producer_id,
+                    lease.producer_epoch,
+                ),
+            )
+    else:
+        yield from say_assign(fleet, view, written)
+        yield from ask_release(fleet, view, written)
+
+
+def say_fenced(fleet: Fleet, view: View, now: float) -> Iterator[Effect]:
+    """A fenced boot that is heard again is told so, and ends (2.2)."""
+    if now - view.fenced_said_at >= TELL_FENCED_EVERY_S and LeaseCommand not in view.inflight:
+        view.fenced_said_at = now
+        yield _send(
+            view,
+            LeaseCommand(fleet.leader_epoch, view.boot, transactional_id(view.spec.worker), -1, -1),
+        )
+
+
+def wants_lease(fleet: Fleet, view: View) -> Iterator[Effect]:
+    """A boot without a lease gets one; making it fences whoever had one (2.1, 2.8: a boot that
+    changes is a death)."""
+    view.fencing = True
+    yield make_lease(fleet, view.spec.worker, view.boot)
+
+
+def make_lease(fleet: Fleet, worker: str, new_boot: str) -> MakeLease:
+    """The lease anew, and with it the fence of whoever has it; for nobody when `new_boot` is empty
+    (2.2)."""
+    return MakeLease(worker, new_boot, transactional_id(worker), tuple(fleet.owned_by(worker)))
+
+
+def say_assign(fleet: Fleet, view: View, written: Sequence[Partition]) -> Iterator[Effect]:
+    """What is written as the worker's, and was not said to this boot or is missing from two of its
+    telemetry items (2.8)."""
+    if AssignCommand in view.inflight:
+        return
+    grants = []
+    for p in _in_state(fleet, view, written, State.ASSIGNED):
+        epoch = fleet.partitions[p].epoch
+        unsaid = view.said.get(p) != epoch and view.owned.get(p) != epoch
+        if unsaid or view.lacking[p] >= LACKING_LIMIT:
+            grants.append(Grant(p.n, epoch, fleet.partitions[p].offset))
+            view.said[p] = epoch
+            view.lacking.pop(p, None)
+    if grants:
+        yield _send(
+            view,
+            AssignCommand(
+                fleet.leader_epoch, view.boot, view.spec.kind.topic, tuple(grants[:GRANTS_AT_MOST])
+            ),
+        )
+        for g in grants[GRANTS_AT_MOST:]:
+            del view.said[Partition(view.spec.kind.topic, g.n)]
+
+
+def ask_release(fleet: Fleet, view: View, written: Sequence[Partition]) -> Iterator[Effect]:
+    """What is written as releasing, asked again while there is no answer (2.4, 2.6)."""
+    if ReleaseCommand in view.inflight:
+        return
+    grants = [
+        Grant(p.n, fleet.partitions[p].epoch, fleet.partitions[p].offset)
+        for p in _in_state(fleet, view, written, State.RELEASING)
+    ]
+    if grants:
+        yield _send(
+            view,
+            ReleaseCommand(
+                fleet.leader_epoch, view.boot, view.spec.kind.topic, tuple(grants[:GRANTS_AT_MOST])
+            ),
+        )
+
+
+def _in_state(
+    fleet: Fleet, view: View, written: Sequence[Partition], state: State
+) -> list[Partition]:
+    """Of what is written as the worker's: this boot's, in this state."""
+    return [
+        p
+        for p in written
+        if fleet.partitions[p].boot == view.boot and fleet.partitions[p].state is state
+    ]
+
+
+def _send(view: View, command: LeaseCommand | AssignCommand | ReleaseCommand) -> Send:
+    view.inflight[type(command)] = command
+    return Send(view.spec.worker, command)

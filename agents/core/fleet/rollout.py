@@ -1,0 +1,160 @@
+"""A rollout: nodes restarted one after the other, each after it has handed over what it had, so
+that new code comes into a fleet that goes on working.
+
+It stops at the first that does not come back in time or whose lanes stop, and says so. It lives
+with its leader: the next one finds the intent `rollout` in `placement`, takes it out, and tells
+that it was cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from agents.core.effects import Effect, Note, Send, Write
+from agents.core.fleet.fleet import Fleet, View
+from agents.core.fleet.incidents import News
+from agents.core.model.messages import Health, RestartCommand
+from agents.core.model.placement import Intent
+from agents.core.model.topology import WorkerKind, short_name
+
+ROLLOUT = "rollout"
+BACK_S = 120.0  # from being told to having lanes again, or to being well without
+AGAIN_S = 5.0
+QUIET_S = 6.0  # so long is one that came back watched for faults before the next goes
+
+
+@dataclass(slots=True)
+class Rollout:
+    """`queue`: workers still to go. `current` was told at `told_at`, in its life `boot`; `back_at`:
+    when it was back."""
+
+    fleet: Fleet
+    news: News
+    queue: list[str] = field(default_factory=list)
+    current: str = ""
+    boot: str = ""
+    began_at: float = 0.0
+    told_at: float = 0.0
+    back_at: float | None = None
+    by: str = ""
+    jid: str = ""
+    done: int = 0
+
+    @property
+    def running(self) -> bool:
+        return bool(self.current or self.queue)
+
+    def begin(self, workers: Sequence[str], nick: str, jid: str, now_ms: int) -> Iterator[Effect]:
+        self.queue, self.current, self.done, self.by, self.jid = list(workers), "", 0, nick, jid
+        yield Write(intents={ROLLOUT: Intent(jid, now_ms)})
+
+    def stop(self, why: str) -> Iterator[Effect]:
+        left = [short_name(w) for w in ([self.current] if self.current else []) + self.queue]
+        self.queue, self.current = [], ""
+        text = (
+            f"Rollout stopped: {why}. {self.done} done, not done: "
+            f"{', '.join(left[:8])}{' ...' if len(left) > 8 else ''}."
+        )
+        self.news.line(f"{self.by}: {text}" if self.by else text)
+        yield Note("decision", "", text, {})
+        yield Write(intents={ROLLOUT: None})
+
+    def cut_off(self) -> Iterator[Effect]:
+        """A new leader finds that one was under way."""
+        intent = self.fleet.intents.get(ROLLOUT)
+        if intent is not None and not self.running:
+            who = intent.by.partition("@")[0]
+            self.news.line(
+                f"The rollout that {who} asked for was cut off by a change of leader: nodes says "
+                "where it is, ask again."
+            )
+            yield Write(intents={ROLLOUT: None})
+
+    def advance(self, now: float) -> Iterator[Effect]:
+        """The next step, if it is time for one."""
+        if not self.running:
+            return
+        if not self.current:
+            yield from self._next(now)
+            return
+        view = self.fleet.views.get(self.current)
+        name = short_name(self.current)
+        if view is None:
+            yield from self.stop(f"{name} is not in the inventory any more")
+        elif fault := _fault(view, self.boot):
+            yield from self.stop(f"{name} has come back, but {fault}")
+        elif self._is_back(view):
+            self.back_at = now if self.back_at is None else self.back_at
+            if now - self.back_at >= QUIET_S:
+                self.done += 1
+                yield from self._next(now)
+        elif now - self.began_at > BACK_S:
+            yield from self.stop(f"{name} is not back {BACK_S:.0f} s after it was told to restart")
+        elif (
+            view.boot == self.boot
+            and view.present
+            and view.state != "draining"
+            and now - self.told_at > AGAIN_S
+        ):
+            self.told_at = now
+            yield Send(self.current, RestartCommand(self.fleet.leader_epoch, view.boot))
+
+    def _is_back(self, view: View) -> bool:
+        return (
+            view.present
+            and view.boot != self.boot
+            and view.health is Health.AVAILABLE
+            and self.fleet.usable(view.spec.worker)
+            and view.telemetry is not None
+            and view.telemetry.boot == view.boot
+        )
+
+    def _next(self, now: float) -> Iterator[Effect]:
+        self.current = ""
+        while self.queue:
+            worker = self.queue.pop(0)
+            view = self.fleet.views.get(worker)
+            if view is None or not view.present or not view.boot:
+                self.news.line(
+                    f"Rollout: {short_name(worker)} is not here; it starts with the new code by "
+                    "itself."
+                )
+                continue
+            self.current, self.boot, self.began_at, self.told_at, self.back_at = (
+                worker,
+                view.boot,
+                now,
+                now,
+                None,
+            )
+            yield Send(worker, RestartCommand(self.fleet.leader_epoch, view.boot))
+            return
+        text = f"Rollout done: {self.done} nodes restarted. {versions(self.fleet)}"
+        self.news.line(f"{self.by}: {text}")
+        yield Note("decision", "", text, {})
+        yield Write(intents={ROLLOUT: None})
+
+
+def _fault(view: View, old_boot: str) -> str:
+    t = view.telemetry
+    if t is None or t.boot == old_boot:
+        return ""
+    return next((f"lane {lane.n} stopped ({lane.fault})" for lane in t.lanes if lane.fault), "")
+
+
+def versions(fleet: Fleet) -> str:
+    """`All run mine:pipeline@3f2a`, or which how many run."""
+    by: dict[str, int] = {}
+    for view in fleet.views.values():
+        if (
+            view.spec.kind is WorkerKind.NODE
+            and view.present
+            and view.telemetry is not None
+            and view.telemetry.pipeline
+        ):
+            by[view.telemetry.pipeline] = by.get(view.telemetry.pipeline, 0) + 1
+    if len(by) == 1:
+        return f"All run {next(iter(by))}."
+    return (
+        ", ".join(f"{count} run {name}" for name, count in sorted(by.items())) + "." if by else ""
+    )

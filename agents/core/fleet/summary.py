@@ -1,0 +1,202 @@
+"""The fleet in numbers, for the feed `fleet` and for `status`: added up from what workers say,
+nothing invented."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from agents.core.fleet.fleet import Fleet, View
+from agents.core.fleet.placing_inputs import ArrivalRates
+from agents.core.fleet.troubles import Troubles
+from agents.core.model.charts import (
+    LANES_AT_MOST,
+    OF_FLEET,
+    OF_LANE,
+    OF_NODE,
+    Dot,
+    Map,
+    Sample,
+    Thread,
+)
+from agents.core.model.feeds import CURRENT, FLEET, FeedItem, FleetSummary, WorkerRow, WorkerRows
+from agents.core.model.messages import Health, LaneLoad
+from agents.core.model.placement import State
+from agents.core.model.topology import LANES, WorkerKind, short_name
+
+ROWS_AT_MOST = 50  # about 11 KB
+
+
+def lane_loads(fleet: Fleet) -> dict[int, LaneLoad]:
+    """What the written owner of each lane says of it."""
+    out: dict[int, LaneLoad] = {}
+    for p in fleet.of(WorkerKind.NODE):
+        s = fleet.partitions[p]
+        view = fleet.views.get(s.worker)
+        if view is not None and view.telemetry is not None and s.state is not State.ORPHAN:
+            for load in view.telemetry.lanes:
+                if load.topic == LANES and load.n == p.n:
+                    out[p.n] = load
+    return out
+
+
+def node_rate_eps(fleet: Fleet, worker: str) -> float:
+    """Events/s that it says it works."""
+    telemetry = fleet.views[worker].telemetry
+    return sum(lane.rate_eps for lane in telemetry.lanes) if telemetry else 0.0
+
+
+def health_word(fleet: Fleet, view: View) -> str:
+    """One word for people: gone, starting, draining, ok, full, sick."""
+    if not view.present:
+        return "gone"
+    if fleet.drained(view.spec.worker):
+        return "draining" if fleet.owned_by(view.spec.worker) else "drained"
+    if not fleet.usable(view.spec.worker):
+        return "starting"
+    return {"available": "ok", "dnd": "full", "xa": "sick"}.get(view.health.value, "gone")
+
+
+def summarise(
+    fleet: Fleet,
+    rates: ArrivalRates,
+    troubles: Troubles,
+    now: float,
+    *,
+    paused: bool,
+    workers: WorkerRows | None = None,
+) -> FleetSummary:
+    """`now` is monotonic seconds."""
+    nodes = [v for v in fleet.views.values() if v.spec.kind is WorkerKind.NODE]
+    routers = [v for v in fleet.views.values() if v.spec.kind is WorkerKind.ROUTER]
+    states = [fleet.partitions[p].state for p in fleet.of(WorkerKind.NODE)]
+    loads = lane_loads(fleet).values()
+    arrivals = [rates.lane_eps(p.n, now) or 0.0 for p in fleet.of(WorkerKind.NODE)]
+    return FleetSummary(
+        nodes=len(nodes),
+        nodes_available=sum(v.present and v.health is Health.AVAILABLE for v in nodes),
+        routers=sum(v.present for v in routers),
+        lanes=len(states),
+        lanes_assigned=states.count(State.ASSIGNED),
+        lanes_moving=states.count(State.RELEASING),
+        lanes_orphaned=states.count(State.ORPHAN),
+        rate_eps=round(sum(load.rate_eps for load in loads), 1),
+        arrival_eps=round(sum(arrivals), 1),
+        lag_events=sum(load.lag_events for load in loads),
+        p50_ms=round(max((load.p50_ms for load in loads), default=0.0), 1),
+        p99_ms=round(max((load.p99_ms for load in loads), default=0.0), 1),
+        paused=paused,
+        workers=workers,
+        troubles=troubles.rows(now),
+    )
+
+
+def worker_rows(fleet: Fleet, turn: int) -> WorkerRows:
+    """The rows of share `turn` (any whole number: it goes round), by name. No more than
+    ROWS_AT_MOST at once, so that an item stays small however large the fleet is."""
+    turns = max(1, -(-len(fleet.views) // ROWS_AT_MOST))
+    share = turn % turns
+    names = sorted(fleet.views)[share * ROWS_AT_MOST : (share + 1) * ROWS_AT_MOST]
+    owned = Counter(s.worker for s in fleet.partitions.values() if s.state is not State.ORPHAN)
+    return WorkerRows(
+        share, turns, tuple(_row(fleet, fleet.views[name], owned[name]) for name in names)
+    )
+
+
+def _row(fleet: Fleet, view: View, lanes: int) -> WorkerRow:
+    site = fleet.inventory.sites[view.spec.site]
+    loads = view.telemetry.lanes if view.present and view.telemetry is not None else ()
+    return WorkerRow(
+        worker=view.spec.worker,
+        site=site.name,
+        region=site.region,
+        lat=site.lat,
+        lon=site.lon,
+        state=health_word(fleet, view),
+        lanes=lanes,
+        rate_eps=round(sum(load.rate_eps for load in loads), 1),
+        lag_events=sum(load.lag_events for load in loads),
+        p99_ms=round(max((load.p99_ms for load in loads), default=0.0), 1),
+        capacity_eps=view.capacity_eps,
+    )
+
+
+def fleet_item(s: FleetSummary, leader_epoch: int) -> FeedItem:
+    """The item `current` of the feed `fleet`."""
+    title = (
+        f"{s.nodes_available}/{s.nodes} nodes, {s.lanes_assigned}/{s.lanes} lanes, "
+        f"{s.rate_eps:,.0f} events/s"
+    )
+    wrong = f"{s.troubles.rows[0].text}; " if s.troubles is not None and s.troubles.rows else ""
+    return FeedItem(FLEET, CURRENT, title, f"{wrong}{title}, lag {s.lag_events:,}", s, leader_epoch)
+
+
+# ---- What pictures show, as values; agents/observe/charts draws them.
+
+
+def samples(fleet: Fleet) -> tuple[Sample, ...]:
+    """The fleet, each node that has something, and, of not too many, each lane."""
+    loads = lane_loads(fleet)
+    by_node: dict[str, list[int]] = {}
+    for p in fleet.of(WorkerKind.NODE):
+        if p.n in loads:
+            by_node.setdefault(fleet.partitions[p].worker, []).append(p.n)
+    out = [_sum(OF_FLEET, loads, list(loads))]
+    out += [
+        _sum(OF_NODE + short_name(worker), loads, lanes)
+        for worker, lanes in sorted(by_node.items())
+    ]
+    if len(loads) <= LANES_AT_MOST:
+        out += [_sum(f"{OF_LANE}{n}", loads, [n]) for n in sorted(loads)]
+    return tuple(out)
+
+
+def _sum(name: str, loads: dict[int, LaneLoad], lanes: list[int]) -> Sample:
+    some = [loads[n] for n in lanes]
+    return Sample(
+        name,
+        round(sum(x.rate_eps for x in some), 1),
+        sum(x.lag_events for x in some),
+        max((x.p50_ms for x in some), default=0.0),
+        max((x.p99_ms for x in some), default=0.0),
+    )
+
+
+def drawn(fleet: Fleet, lat: tuple[float, ...], lon: tuple[float, ...]) -> Map:
+    """The sites that have nodes, and from where lanes come: `lat`, `lon` by lane."""
+    views = [v for v in fleet.views.values() if v.spec.kind is WorkerKind.NODE]
+    names = sorted({v.spec.site for v in views})
+    rows = {name: i for i, name in enumerate(names)}
+    loads = lane_loads(fleet)
+    room, used = [0.0] * len(names), [0.0] * len(names)
+    nodes, well = [0] * len(names), [0] * len(names)
+    for v in views:
+        i = rows[v.spec.site]
+        nodes[i] += 1
+        well[i] += fleet.takes(v.spec.worker)
+        room[i] += v.capacity_eps if v.present else 0.0
+    threads: list[Thread] = []
+    for p in fleet.of(WorkerKind.NODE):
+        s, load = fleet.partitions[p], loads.get(p.n)
+        view = fleet.views.get(s.worker) if s.state is not State.ORPHAN else None
+        i = rows[view.spec.site] if view is not None else -1
+        rate = load.rate_eps if load is not None else 0.0
+        if i >= 0:
+            used[i] += rate
+        if p.n < len(lat) and len(threads) < LANES_AT_MOST:
+            threads.append(Thread(lat[p.n], lon[p.n], i, rate))
+    sites = fleet.inventory.sites
+    dots = tuple(
+        Dot(
+            name,
+            sites[name].lat,
+            sites[name].lon,
+            used[i] / room[i] if room[i] else 0.0,
+            nodes[i],
+            well[i],
+        )
+        for i, name in enumerate(names)
+    )
+    total = sum(used)
+    return Map(
+        f"{sum(well)}/{sum(nodes)} nodes take lanes, {total:,.0f} events/s", dots, tuple(threads)
+    )

@@ -1,0 +1,225 @@
+"""What Kafka says of the topics that the fleet works, read every few seconds
+(agents/kafka/topic_watch.py), and what is wrong with it.
+
+It is judged here: a partition that grew is to be worked, an offset that its log does not hold is
+told, a transaction that nobody ends is told. Two looks in a row must agree, since what is written
+moves on between one reading and the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agents.core.fleet.fleet import Fleet
+from agents.core.model.placement import State
+from agents.core.model.topology import (
+    CLUSTER,
+    LANES,
+    RAW,
+    TOPIC_CLEAN,
+    TOPIC_DEAD,
+    TOPIC_LANES,
+    TOPIC_RAW,
+    TOPIC_UNPLACED,
+    Partition,
+    WorkerKind,
+    short_name,
+)
+
+TOPICS = (TOPIC_RAW, TOPIC_LANES, TOPIC_CLEAN, TOPIC_UNPLACED, TOPIC_DEAD)
+OPEN_S = 15.0
+"""A worker's transaction is ended by the broker within 10 s (coordinator.transaction_timeout_ms)
+and a little more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Offsets of one log: the first that is there, the last stable one (a read-committed reader
+    gets no further), the end."""
+
+    begin: int
+    stable: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTransaction:
+    """Of one partition, as its leader knows it (DescribeProducers): whose it is."""
+
+    producer_id: int
+    producer_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamsLooked:
+    """`counts`: partitions by topic (0: there is none; absent: not known). `extents`, `committed`
+    (None: nothing is): of the partitions that exist, of raw and lanes. `open`: the first
+    transaction of a partition whose last stable offset stands still, where the broker told it. The
+    committed offsets were read after the logs' begins and before their ends."""
+
+    counts: Mapping[str, int]
+    extents: Mapping[Partition, Extent]
+    committed: Mapping[Partition, int | None]
+    open: Mapping[Partition, OpenTransaction] = field(default_factory=dict)
+
+
+def misplaced(begin: int, end: int, committed: int | None, written: int) -> str:
+    """Why no worker can begin at the partition's offset, in words; empty when it can. `written`:
+    what its record says."""
+    if committed is None:
+        if written > 0:
+            return f"its committed offset is gone (the last one known is {written:,})"
+        return f"it was to begin at 0, and its log begins at {begin:,}" if begin > 0 else ""
+    if committed < begin:
+        return (
+            f"its committed offset is {committed:,}, and its log begins at {begin:,} "
+            "(retention, or deleted records)"
+        )
+    if committed > end:
+        return (
+            f"its committed offset is {committed:,}, and its log ends at {end:,} "
+            "(the topic was made anew, or lost its end)"
+        )
+    if written > committed:
+        return f"its record in placement says {written:,}, and {committed:,} is committed"
+    return ""
+
+
+@dataclass(slots=True)
+class Streams:
+    """What the looks of this leader have shown. `bootstrap`: for commands that are told."""
+
+    fleet: Fleet
+    bootstrap: str = "BROKER:9092"
+    _odd: dict[Partition, str] = field(default_factory=dict)
+    _still: dict[Partition, tuple[int, float]] = field(default_factory=dict)
+    _epochs: dict[Partition, int] = field(default_factory=dict)
+    _reached: dict[Partition, int] = field(default_factory=dict)
+
+    def grown(self, now: StreamsLooked) -> list[Partition]:
+        """Partitions of events.raw that are new."""
+        every = (Partition(RAW, n) for n in range(now.counts.get(TOPIC_RAW, 0)))
+        return [p for p in every if p not in self.fleet.partitions]
+
+    def offsets(self, now: StreamsLooked) -> dict[str, str]:
+        """What is told of partitions whose offset is not in their log, by key."""
+        odd: dict[Partition, str] = {}
+        for p, extent in now.extents.items():
+            placed = self.fleet.partitions.get(p)
+            if placed is None or p in self.fleet.held or self.fleet.writing[p]:
+                continue
+            committed = now.committed.get(p)
+            if why := misplaced(
+                extent.begin,
+                extent.end,
+                committed,
+                self.fleet.worked_to(p) if committed is None else placed.offset,
+            ):
+                odd[p] = why
+            elif committed is not None:
+                self.fleet.committed[p] = committed
+        stand = {p: why for p, why in odd.items() if self._odd.get(p) == why}
+        self._odd = odd
+        return {
+            p.key: f"{p.label} cannot be worked: {why}. reset {p.label.removeprefix('lane ')} "
+            "mends it, and says first "
+            "what that loses or repeats."
+            for p, why in stand.items()
+        }
+
+    def went_back(self, now: StreamsLooked) -> dict[str, str]:
+        """What is told of partitions that have an owner, and whose committed offset is lower than
+        it was: its owner only goes forward, and a rewind is done while nobody has it.
+
+        Only what was read under an epoch that was there at the look before is taken for that
+        epoch's: what was read before a rewind may be heard after it."""
+        placed, before = self.fleet.partitions, self._epochs
+        self._epochs = {p: s.epoch for p, s in placed.items() if s.state is not State.ORPHAN}
+        told: dict[str, str] = {}
+        for p, committed in now.committed.items():
+            if committed is None or self._epochs.get(p) is None or before.get(p) != self._epochs[p]:
+                self._reached.pop(p, None)
+                continue
+            reached = self._reached[p] = max(committed, self._reached.get(p, committed))
+            if committed < reached:
+                told[p.key] = (
+                    f"{p.label}: its committed offset went back from {reached:,} to {committed:,} "
+                    "while "
+                    f"{short_name(placed[p].worker)} works it; from there its next owner would "
+                    "repeat. "
+                    f"Somebody else commits for group {p.kind.group}: look at who may "
+                    "(kafka-acls.sh "
+                    f"--list --group {p.kind.group})."
+                )
+        return told
+
+    def held_back(self, now: StreamsLooked, at_s: float) -> dict[str, str]:
+        """What is told of partitions whose last stable offset stands still below the end."""
+        before, self._still = self._still, {}
+        told: dict[str, str] = {}
+        for p, extent in now.extents.items():
+            if extent.stable >= extent.end:
+                continue
+            was = before.get(p)
+            since_s = was[1] if was is not None and was[0] == extent.stable else at_s
+            self._still[p] = (extent.stable, since_s)
+            if at_s - since_s >= OPEN_S:
+                told[p.key] = self._transaction(p, extent, now.open.get(p), at_s - since_s)
+        return told
+
+    def _transaction(
+        self, p: Partition, extent: Extent, whose: OpenTransaction | None, for_s: float
+    ) -> str:
+        who = (
+            f" of producer {whose.producer_id} (epoch {whose.producer_epoch})"
+            if whose is not None
+            else ""
+        )
+        return (
+            f"{p.kafka_topic} {p.n}: a transaction{who} has been open for {for_s:.0f} s; up to "
+            f"{extent.end - extent.stable:,} records from offset {extent.stable:,} on wait for its "
+            "end. End it at its source, "
+            f"or: geolane abort-transaction {p.kafka_topic} {p.n} {extent.stable}"
+        )
+
+    def topics(self, now: StreamsLooked) -> dict[str, str]:
+        """What is told of topics that are gone, or have not as many partitions as there are
+        lanes."""
+        return dict(self._topics(now))
+
+    def _topics(self, now: StreamsLooked) -> Iterator[tuple[str, str]]:
+        lanes = len(self.fleet.of(WorkerKind.NODE))
+        for topic in TOPICS:
+            if (count := now.counts.get(topic)) is None:
+                continue
+            key = f"{CLUSTER}/{topic}"
+            if count == 0:
+                yield key, f"There is no topic {topic}: geolane provision makes it anew."
+            elif key == LANES and count > lanes:
+                yield (
+                    key,
+                    (
+                        f"{topic} has {count} partitions, the lane map {lanes} lanes: nothing is "
+                        f"sent to lanes {lanes} to "
+                        f"{count - 1}, and nobody works them. Build a lane map for {count} "
+                        "(geolane lanes build) and set "
+                        "coordinator.lanes."
+                    ),
+                )
+            elif key == RAW and count < (raw := len(self.fleet.of(WorkerKind.ROUTER))):
+                yield (
+                    key,
+                    f"{topic} has {count} partitions, {raw} were worked: it was made anew with "
+                    "fewer.",
+                )
+            elif topic in (TOPIC_LANES, TOPIC_CLEAN) and count < lanes:
+                yield (
+                    key,
+                    (
+                        f"{topic} has {count} partitions, and there are {lanes} lanes: lanes "
+                        f"{count} to {lanes - 1} stand "
+                        f"still. kafka-topics.sh --bootstrap-server {self.bootstrap} --alter "
+                        f"--topic {topic} --partitions "
+                        f"{lanes}"
+                    ),
+                )

@@ -1,0 +1,93 @@
+"""Which troubles stand, by what is known of the fleet as a whole: told to core/fleet/troubles.py,
+decided by nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from agents.core.effects import Effect, Note
+from agents.core.fleet import troubles
+from agents.core.fleet.crash_loops import Circles
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.incidents import News
+from agents.core.fleet.topic_checks import Streams, StreamsLooked
+from agents.core.model.feeds import Severity
+from agents.core.model.topology import TOPIC_RAW, WorkerKind, WorkerSpec, short_name
+
+FORGIVEN_S = 60.0
+NO_ROUTER_S = 10.0  # a router that is started again is given a moment
+
+
+@dataclass(slots=True)
+class Lookout:
+    """`router_at`: when there was a router last, or the leader began (monotonic s). `bootstrap`:
+    where Kafka is, for commands that are told."""
+
+    fleet: Fleet
+    news: News
+    router_at: float
+    bootstrap: str
+    streams: Streams = field(init=False)
+    circles: Circles = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.circles = self.news.circles
+        self.streams = Streams(self.fleet, self.bootstrap)
+
+    def advance(self, now: float, quiet_until: float) -> None:
+        """`quiet_until`: before that nobody's absence means anything (liveness.py)."""
+        self._forgive(now)
+        self.circles.advance(frozenset(w for w, v in self.fleet.views.items() if v.present), now)
+        if any(v.present and v.spec.kind is WorkerKind.ROUTER for v in self.fleet.views.values()):
+            self.router_at = now
+            self.news.troubles.clear(
+                troubles.TroubleKind.NO_ROUTER, "", now, "A router is there again."
+            )
+        elif now - max(self.router_at, quiet_until) > NO_ROUTER_S:
+            text = (
+                "No router: nothing reaches the lanes. Start one: geolane router, or its unit "
+                "geolane-router@NAME."
+            )
+            self.news.troubles.set(troubles.TroubleKind.NO_ROUTER, "", text, now)
+
+    def untrue(self, spec: WorkerSpec, why: str, now: float) -> None:
+        """A worker told what cannot be; it stands until its next boot has worked for a while, or it
+        has left the fleet."""
+        text = (
+            f"{spec.name} is fenced: {why}. Look at its process and who runs it; its lanes go "
+            "elsewhere."
+        )
+        self.news.troubles.set(troubles.TroubleKind.UNTRUE_ANSWER, spec.worker, text, now)
+
+    def _forgive(self, now: float) -> None:
+        for t in self.news.troubles.standing():
+            if t.kind is not troubles.TroubleKind.UNTRUE_ANSWER:
+                continue
+            if t.about not in self.fleet.views:
+                self.news.troubles.clear(
+                    t.kind, t.about, now, f"{short_name(t.about)} has left the fleet."
+                )
+            elif self.fleet.usable(t.about):
+                ended = f"{short_name(t.about)} works again as it should."
+                self.news.troubles.clear(t.kind, t.about, now, ended, holds_s=FORGIVEN_S)
+
+    def looked(self, seen: StreamsLooked, now: float) -> Iterator[Effect]:
+        """Kafka was looked at: new raw partitions are taken up, and what is wrong is told."""
+        grown = self.streams.grown(seen)
+        if grown:
+            had = len(self.fleet.of(WorkerKind.ROUTER))
+            self.fleet.expect(grown)
+            text = (
+                f"{TOPIC_RAW} has {had + len(grown)} partitions now, {had} before: routers "
+                "take "
+                "up the new ones."
+            )
+            self.news.line(text)
+            self.news.alert(Severity.INFO, "raw_partitions", TOPIC_RAW, text)
+            yield Note("fleet", "", text, {"partitions": [p.n for p in grown]})
+        stand = self.news.troubles
+        stand.only(troubles.TroubleKind.OFFSET_LOST, self.streams.offsets(seen), now)
+        stand.only(troubles.TroubleKind.OFFSET_WENT_BACK, self.streams.went_back(seen), now)
+        stand.only(troubles.TroubleKind.OPEN_TRANSACTION, self.streams.held_back(seen, now), now)
+        stand.only(troubles.TroubleKind.TOPIC_CHANGED, self.streams.topics(seen), now)

@@ -1,0 +1,152 @@
+"""`tune`: a setting that holds at once, for all workers or for the planner, until it is taken back.
+
+The truth is the record `tuning` in `placement`; the feed of that name tells the workers, who
+acknowledge its version in their telemetry. What each value may be is said in
+agents/settings/tables.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from agents.core.effects import Effect, Say
+from agents.core.fleet.fleet import Fleet, View
+from agents.core.fleet.placing import Placing
+from agents.core.model.feeds import CURRENT, TUNING, FeedItem, TuningValues
+from agents.core.model.placement import Tuned, Tuning
+from agents.core.model.topology import WorkerKind
+from agents.settings.calm import Calm
+from agents.settings.tunables import BELOW, DEFAULTS, TUNABLES, Number, Tunable, tuned
+
+FIRST_S = (
+    5.0  # for so long the room is told nothing, so that it mostly hears of all workers at once
+)
+CORRECT_EVERY_S = 3.0
+FOLLOWED_S = 600.0
+NAMED = 4
+
+
+@dataclass(slots=True)
+class _Change:
+    """What the room is told of one change: `words` before how many have it."""
+
+    words: str
+    version: int
+    since: float
+    told_at: float = float("-inf")
+    lacked: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Tuner:
+    """`base`: what the coordinator's settings say; `latest`: the record as it was last written, or
+    is about to be."""
+
+    fleet: Fleet
+    placing: Placing
+    base: Mapping[str, Number] = field(default_factory=lambda: DEFAULTS)
+    latest: Tuning = field(init=False)
+    _calm: Calm = field(init=False)
+    _following: _Change | None = None
+
+    def __post_init__(self) -> None:
+        self.latest = self.fleet.tuning
+        self._calm = self.placing.settings.calm
+        self.applied()
+
+    def applied(self) -> None:
+        """What is written holds for the planner; values that this version does not allow are left
+        out."""
+        values = {}
+        for name, value in self.fleet.tuning.values.items():
+            if name in TUNABLES:
+                try:
+                    values[name] = TUNABLES[name].check(value.value)
+                except ValueError:
+                    continue
+        calm = tuned(self._calm, values)
+        if all(getattr(calm, low, 0) <= getattr(calm, high, 0) for low, high in BELOW):
+            self.placing.tune(calm)
+
+    def value(self, name: str) -> Number:
+        """What holds, or is about to."""
+        return self.latest.values[name].value if name in self.latest.values else self.base[name]
+
+    def item(self) -> FeedItem:
+        """What workers are told: all that is set for them."""
+        ours = {
+            n: v.value
+            for n, v in self.latest.values.items()
+            if n in TUNABLES and TUNABLES[n].by_worker
+        }
+        words = (
+            ", ".join(f"{n} {TUNABLES[n].shown(v)}" for n, v in ours.items())
+            or "as in the settings"
+        )
+        title = f"Tuning {self.latest.version}: {words}"
+        values = TuningValues(self.latest.version, tuple(sorted(ours.items())))
+        return FeedItem(TUNING, CURRENT, title, title, values, self.fleet.leader_epoch)
+
+    def lacking(self) -> list[View]:
+        """The workers that have not acknowledged the version that is written; nothing was ever
+        tuned: none."""
+        if not self.fleet.tuning.version:
+            return []
+        return [v for v in self.fleet.views.values() if not self._has(v)]
+
+    def _has(self, view: View) -> bool:
+        t = view.telemetry
+        return view.present and t is not None and t.tuning == self.fleet.tuning.version
+
+    # ---- a change ----
+
+    def set(self, tunable: Tunable, value: Number | None, by: str, now_ms: int) -> Tuning:
+        """The record with this value, None: as in the settings."""
+        values = {n: v for n, v in self.latest.values.items() if n != tunable.name}
+        if value is not None:
+            values[tunable.name] = Tuned(value, by, now_ms)
+        self.latest = replace(self.latest, values=values)
+        if tunable.by_worker:
+            self.latest = replace(self.latest, version=self.latest.version + 1, since_ms=now_ms)
+        return self.latest
+
+    def follow(self, words: str, version: int, now: float) -> None:
+        """From now on the room hears who has it."""
+        self._following = _Change(words, version, now)
+
+    def tell(self, now: float) -> Iterator[Effect]:
+        """One message, corrected as more workers have it (at most every 3 s) until all do."""
+        change = self._following
+        if change is None or self.fleet.tuning.version != change.version:
+            return
+        lacking = tuple(sorted(v.spec.worker for v in self.lacking()))
+        if now - change.since > FOLLOWED_S:
+            self._following = None
+            return
+        due = change.since + FIRST_S if change.told_at < 0 else change.told_at + CORRECT_EVERY_S
+        fresh = change.told_at < 0 or lacking != change.lacked
+        if fresh and (now >= due or (not lacking and change.told_at < 0)):
+            change.told_at, change.lacked = max(now, 0.0), lacking
+            yield Say(f"{change.words}; {self.standing(now)}", thread=f"tuning-{change.version}")
+        if not lacking and change.lacked == () and change.told_at >= 0:
+            self._following = None
+
+    def standing(self, now: float) -> str:
+        """`10 of 11 workers have it, not yet iad-1 (gone)`."""
+        lacking = self.lacking()
+        total = len(self.fleet.views)
+        text = f"{total - len(lacking)} of {total} workers have it"
+        if lacking:
+            some = ", ".join(_why(v, now) for v in lacking[:NAMED])
+            text += f", not yet {some}" + (
+                f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
+            )
+        return text
+
+
+def _why(view: View, now: float) -> str:
+    name = view.spec.name if view.spec.kind is WorkerKind.NODE else view.spec.worker
+    if not view.present:
+        return f"{name} (gone)"
+    silent_s = now - view.heard_at
+    return f"{name} (silent for {silent_s:.0f} s)" if silent_s > CORRECT_EVERY_S else name

@@ -1,0 +1,237 @@
+"""Dead letters: which are meant, how they are shown, and what a letter carries when it goes back to
+`events.raw`.
+
+A letter is named PARTITION/OFFSET of `events.dead`. What was replayed stays there, and is marked in
+`events.dead.replayed`."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from agents.base.errors import OperatorError
+from agents.base.suggest import hint
+from agents.base.text import one_line
+from agents.core.lanes.records import DIED, LANE, OURS, REASON, REPLAYS, SRC, Reason, Unread
+from agents.core.lanes.records import source as source_of
+from agents.core.model.times import when_ms
+
+Headers = tuple[tuple[str, bytes | None], ...]
+ID = re.compile(r"[0-9]{1,9}/[0-9]{1,18}")
+SPAN = re.compile(r"[0-9]{1,6}[smhd]")
+KEPT_BYTES = 4096
+GOES = "reason=R since=1h until=10m source=TOPIC/PARTITION lane=N all"
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """`ms`: when it came here (the broker's clock); `replayed`: whether it has been sent back
+    already."""
+
+    partition: int
+    offset: int
+    ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    replayed: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.partition}/{self.offset}"
+
+    def header(self, name: str) -> str:
+        return next(
+            (
+                v.decode("utf-8", "replace")
+                for k, v in reversed(self.headers)
+                if k == name and v is not None
+            ),
+            "",
+        )
+
+    @property
+    def replays(self) -> int:
+        """How often it went back before it came here."""
+        text = self.header(REPLAYS)
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
+
+
+@dataclass(frozen=True, slots=True)
+class LetterQuery:
+    """Which letters: those for which all that is given holds. Times in epoch ms. `replayed`: those
+    too that went back."""
+
+    reason: str = ""
+    since_ms: int | None = None
+    until_ms: int | None = None
+    source: str = ""
+    lane: int | None = None
+    one: str = ""
+    replayed: bool = False
+
+    def takes(self, x: Letter) -> bool:
+        return (
+            (not self.one or x.id == self.one)
+            and (not self.reason or x.header(REASON) == self.reason)
+            and (self.since_ms is None or x.ms >= self.since_ms)
+            and (self.until_ms is None or x.ms <= self.until_ms)
+            and (not self.source or x.header(SRC).startswith(f"{self.source}/"))
+            and (self.lane is None or x.header(LANE) == str(self.lane))
+            and (self.replayed or not x.replayed)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LettersFound:
+    """What a look at `events.dead` gave: the newest letters that are meant, how many there are by
+    reason, how many of them went back before, and up to where it looked (partition -> offset).
+    `whole`: whether it saw all there is."""
+
+    letters: tuple[Letter, ...]
+    reasons: tuple[tuple[str, int], ...]
+    upto: tuple[tuple[int, int], ...]
+    whole: bool = True
+
+    @property
+    def count(self) -> int:
+        return sum(n for _, n in self.reasons)
+
+
+def query_of(words: Sequence[str], now_ms: int) -> LetterQuery:
+    """From `reason=not_json since=1h lane=3`, `0/17` or `all`. Raises OperatorError."""
+    q = LetterQuery()
+    for word in words:
+        name, sep, value = word.partition("=")
+        name, value = name.lower(), value.strip()
+        if not sep and ID.fullmatch(word):
+            q = replace(q, one=word, replayed=True)
+        elif not sep and name == "all":
+            q = replace(q, replayed=True)
+        elif not sep and name in set(Reason):
+            q = replace(q, reason=name)
+        elif name == "reason":
+            if value not in set(Reason):
+                raise OperatorError(f"{value[:40]!r} is no reason. {hint(value, list(Reason))}")
+            q = replace(q, reason=value)
+        elif name == "since":
+            q = replace(q, since_ms=time_of(value, now_ms))
+        elif name == "until":
+            q = replace(q, until_ms=time_of(value, now_ms))
+        elif name == "source":
+            q = replace(q, source=value.rstrip("/"))
+        elif name == "lane":
+            if not (value.isascii() and value.isdigit() and len(value) < 10):
+                raise OperatorError(f"{value[:40]!r} is no lane: give its number.")
+            q = replace(q, lane=int(value))
+        else:
+            raise OperatorError(
+                f"I do not understand {word[:40]!r}. Filters: {GOES}, or PARTITION/OFFSET."
+            )
+    return q
+
+
+def time_of(text: str, now_ms: int) -> int:
+    """Epoch ms of `1h` (ago) or of what `times.when` reads. Raises OperatorError."""
+    return when_ms(f"-{text.lower()}" if SPAN.fullmatch(text.lower()) else text, now_ms)
+
+
+class Finder:
+    """Takes letters one by one and keeps the newest `most` of those that are meant, of long values
+    only the beginning."""
+
+    def __init__(self, query: LetterQuery, most: int) -> None:
+        self._query, self._most = query, most
+        self._reasons: Counter[str] = Counter()
+        self._kept: list[Letter] = []
+
+    def add(self, x: Letter) -> None:
+        if not self._query.takes(x):
+            return
+        reason = x.header(REASON)
+        self._reasons[reason if reason in set(Reason) else "?"] += 1
+        if not self._query.one and x.value is not None:
+            x = replace(x, value=x.value[:KEPT_BYTES])
+        self._kept.append(x)
+        if len(self._kept) >= 2 * self._most:
+            self._trim()
+
+    def _trim(self) -> None:
+        self._kept = sorted(self._kept, key=lambda x: (-x.ms, x.partition, -x.offset))[: self._most]
+
+    def found(self, upto: Mapping[int, int], *, whole: bool = True) -> LettersFound:
+        """The newest first."""
+        self._trim()
+        by = tuple(sorted(self._reasons.items(), key=lambda item: (-item[1], item[0])))
+        return LettersFound(tuple(self._kept), by, tuple(sorted(upto.items())), whole)
+
+
+def returned(x: Letter, by: str) -> list[tuple[str, bytes | None]]:
+    """The headers with which it goes back: its source, so that it is counted as what it was; how
+    often it went back; one line for each death (reason, when, where, who sent it back); and what
+    was the sender's own."""
+    theirs = [h for h in x.headers if h[0] not in OURS and type(h[0]) is not Unread]
+    deaths = [h for h in x.headers if h[0] == DIED and h[1] is not None]
+    story = f"{_word(x.header(REASON)) or '?'} {x.ms} events.dead/{x.id} {by}"
+    own = next((v for k, v in reversed(x.headers) if k == SRC), None)
+    source = source_of(own) or f"events.dead/{x.id}"
+    return [
+        (SRC, source.encode()),
+        (REPLAYS, b"%d" % (x.replays + 1)),
+        *deaths,
+        (DIED, story.encode()),
+        *theirs,
+    ]
+
+
+# ---- shown ----
+
+
+def summed(found: LettersFound) -> str:
+    """`12 dead letters: 10 pipeline_error, 2 not_json`."""
+    word = "dead letter" if found.count == 1 else "dead letters"
+    by = ", ".join(f"{n:,} {_word(reason)}" for reason, n in found.reasons)
+    more = (
+        "" if found.whole else " (there are more that were not looked at: narrow it down by since=)"
+    )
+    return f"{found.count:,} {word}{': ' + by if by else ''}{more}"
+
+
+def line(x: Letter) -> str:
+    """A letter on one line."""
+    lane = f" lane {_word(x.header(LANE))}" if x.header(LANE) else ""
+    again = " (went back)" if x.replayed else f" (died {x.replays + 1} times)" if x.replays else ""
+    return f"{x.id} {_when(x.ms)} {_word(x.header(REASON)) or '?'}{lane}{again}"
+
+
+def _when(ms: int) -> str:
+    """A topic that takes its senders' times may hold any number."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"at {ms} ms"
+
+
+def _word(text: str) -> str:
+    return readable(text.encode(), 40)
+
+
+def shown(x: Letter, characters: int) -> list[str]:
+    """A letter with its headers and the beginning of its value; what is no text is escaped."""
+    lines = [line(x)]
+    for name, content in x.headers:
+        lines.append(f"{readable(name.encode(), 80)}: {readable(content, 200)}")
+    if x.key is not None:
+        lines.append(f"key: {readable(x.key, 200)}")
+    size = len(x.value) if x.value is not None else 0
+    lines.append(f"value, {size:,} bytes: {readable(x.value, characters)}")
+    return lines
+
+
+def readable(content: bytes | None, characters: int) -> str:
+    if content is None:
+        return "none"
+    return one_line(content[: 4 * characters].decode("utf-8", "backslashreplace"), characters)

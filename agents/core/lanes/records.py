@@ -1,0 +1,271 @@
+"""What an event is (DESIGN 3): raw bytes become a checked event or a reason to dead-letter them;
+nothing here raises.
+
+The reasons are those of PROTOCOL 1, checked in the order of `Reason`'s members after `too_large`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+import orjson
+
+# Headers of every record between topics (PROTOCOL 1).
+SRC, RAW_MS, CELL, TS, MAP = (
+    "geolane-src",
+    "geolane-raw-ms",
+    "geolane-cell",
+    "geolane-ts",
+    "geolane-map",
+)
+PART, REASON, DETAIL, LANE = "geolane-part", "geolane-reason", "geolane-detail", "geolane-lane"
+# Of a dead letter that went back: how often, and a line for each death
+# (core/lanes/dead_letters.py). They stay with what comes of it.
+REPLAYS, DIED = "geolane-replays", "geolane-died"
+OURS = frozenset({SRC, RAW_MS, CELL, TS, MAP, PART, REASON, DETAIL, LANE, REPLAYS, DIED})
+
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt "
+    r"][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})",
+    re.ASCII,
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MIN_MS, _MAX_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
+_SECONDS_FROM, _SECONDS_TO = 100_000_000, 31_536_000_000
+"""Integers of this size are seconds (1973 to 2969): as ms they would all be within a year of
+1970."""
+
+_SRC = re.compile(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,9}/[0-9]{1,19}", re.ASCII)
+
+
+class BadName(str):
+    """The name of a header that is not UTF-8, as it can be shown; `encode` gives its bytes back."""
+
+    __slots__ = ("raw",)
+    raw: bytes
+
+    def __new__(cls, raw: bytes) -> BadName:
+        name = super().__new__(cls, raw.decode("utf-8", "backslashreplace"))
+        name.raw = raw
+        return name
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return self.raw
+
+
+class Unread(str):
+    """Stands as the only header's name of a record that cannot be read: why."""
+
+    __slots__ = ()
+
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+def source(content: bytes | None) -> str:
+    """`TOPIC/PARTITION/OFFSET` from a header `geolane-src`; empty for what is not one."""
+    text = (content or b"").decode("ascii", "replace")
+    return text if _SRC.fullmatch(text) else ""
+
+
+def number(content: bytes | None, otherwise: int) -> int:
+    """The 64-bit integer that a header holds in decimal digits; `otherwise` where it holds none."""
+    if content is None or not 1 <= len(content) <= 20:
+        return otherwise
+    try:
+        value = int(content)
+    except ValueError:
+        return otherwise
+    return value if -(1 << 63) <= value < 1 << 63 else otherwise
+
+
+class Reason(StrEnum):
+    """Why a record is in `events.dead`: the value of its header `geolane-reason`."""
+
+    UNREADABLE = "unreadable"
+    BAD_HEADER = "bad_header"
+    TOO_LARGE = "too_large"
+    NOT_JSON = "not_json"
+    NOT_OBJECT = "not_object"
+    NO_ID = "no_id"
+    NO_TS = "no_ts"
+    BAD_TS = "bad_ts"
+    FUTURE_TS = "future_ts"
+    NO_ORIGIN = "no_origin"
+    BAD_ORIGIN = "bad_origin"
+    PIPELINE_ERROR = "pipeline_error"
+
+
+@dataclass(slots=True)
+class Record:
+    """What a user's pipeline sees of one event. Never change one: a pipeline may be run again on
+    the same records.
+
+    `src` names the raw record that it came from (TOPIC/PARTITION/OFFSET), `ts_ms` is event time in
+    epoch ms, `cell` the H3 cell (hex) of its origin. Source: PROTOCOL 3.6."""
+
+    key: bytes | None
+    value: bytes
+    src: str
+    ts_ms: int
+    cell: str
+
+    def with_value(self, value: bytes) -> Record:
+        """This record with another value: what a pipeline returns."""
+        return Record(self.key, value, self.src, self.ts_ms, self.cell)
+
+
+@dataclass(slots=True)
+class Event:
+    """A checked event: with coordinates in degrees, or (then `lat` and `lon` are None) with the
+    name of a place."""
+
+    id: str
+    ts_ms: int
+    lat: float | None
+    lon: float | None
+    place: str = ""
+
+
+@dataclass(slots=True)
+class Rejected:
+    """Not an event: why, and a detail for people of at most 200 characters."""
+
+    reason: Reason
+    detail: str
+
+
+def unfit(headers: Headers) -> Rejected | None:
+    """Why no record with these headers is passed on; None for nearly all."""
+    for name, _ in headers:
+        if type(name) is Unread:
+            return Rejected(Reason.UNREADABLE, name[:200])
+        if type(name) is BadName:
+            return Rejected(Reason.BAD_HEADER, f"the name of a header is not UTF-8: {name[:80]!r}")
+    return None
+
+
+def parse(
+    raw: bytes | None, append_ms: int, max_bytes: int, future_limit_ms: int
+) -> Event | Rejected:
+    """Check one raw value. `append_ms` is when the broker took it (epoch ms): a time later than
+    that by more than `future_limit_ms` is refused. Values over `max_bytes` are not looked into."""
+    if raw is None:
+        return Rejected(Reason.NOT_JSON, "no value (a tombstone)")
+    if len(raw) > max_bytes:
+        return Rejected(Reason.TOO_LARGE, f"{len(raw)} bytes, the limit is {max_bytes}")
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as e:
+        return Rejected(Reason.NOT_JSON, str(e)[:200])
+    if type(value) is not dict:
+        return Rejected(Reason.NOT_OBJECT, f"JSON {_json_type(value)}")
+    ident = value.get("id")
+    if type(ident) is not str or not ident:
+        return Rejected(
+            Reason.NO_ID, f"`id` must be a string that is not empty, is {_shown(ident)}"
+        )
+    ts = value.get("ts")
+    if ts is None:
+        return Rejected(Reason.NO_TS, "`ts` is missing")
+    ts_ms = parse_ts(ts)
+    if ts_ms is None:
+        return Rejected(
+            Reason.BAD_TS, f"`ts` {_unit_guessed(ts)}must be RFC 3339 or epoch ms, is {_shown(ts)}"
+        )
+    if ts_ms > append_ms + future_limit_ms:
+        return Rejected(
+            Reason.FUTURE_TS, f"`ts` is {(ts_ms - append_ms) // 1000} s after the append"
+        )
+    origin = value.get("origin")
+    if origin is None:
+        return Rejected(Reason.NO_ORIGIN, "`origin` is missing")
+    if type(origin) is not dict:
+        return Rejected(Reason.BAD_ORIGIN, f"`origin` must be an object, is {_shown(origin)}")
+    lat, lon = origin.get("lat"), origin.get("lon")
+    if lat is None and lon is None:
+        place = origin.get("place")
+        if place is None:
+            return Rejected(Reason.NO_ORIGIN, "`origin` has neither lat and lon nor place")
+        if type(place) is not str or not place.strip():
+            return Rejected(
+                Reason.BAD_ORIGIN, f"`place` must be a string that is not empty, is {_shown(place)}"
+            )
+        return Event(ident, ts_ms, None, None, place)
+    # Written so that bool and anything unordered fails.
+    if (type(lat) is float or type(lat) is int) and (type(lon) is float or type(lon) is int):
+        if -90.0 <= lat <= 90.0 and -180.0 <= lon <= 180.0:
+            return Event(ident, ts_ms, lat, lon)
+        return Rejected(
+            Reason.BAD_ORIGIN, f"outside lat -90..90, lon -180..180: {_shown(lat)}, {_shown(lon)}"
+        )
+    return Rejected(
+        Reason.BAD_ORIGIN, f"lat and lon must be numbers, are {_shown(lat)}, {_shown(lon)}"
+    )
+
+
+def parse_ts(ts: object) -> int | None:
+    """Epoch ms of an RFC 3339 string or of an integer of epoch ms; None for all else, and outside
+    years 1 to 9999.
+
+    An integer that can only be seconds is refused. A leap second, the 61st of the last minute (UTC)
+    of a month, is the second after it, as POSIX counts: `23:59:60.5Z` is half a second past
+    midnight."""
+    if type(ts) is str:
+        if _RFC3339.fullmatch(ts) is None:
+            return None
+        leap = ts[17:19] == "60"
+        try:
+            at = datetime.fromisoformat((f"{ts[:17]}59{ts[19:]}" if leap else ts).upper())
+            since = at + timedelta(seconds=leap) - _EPOCH
+        except (ValueError, OverflowError):
+            return None
+        if leap and ((_EPOCH + since).day, since.seconds) != (1, 0):
+            return None
+        return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
+    if type(ts) is int and _MIN_MS <= ts <= _MAX_MS and not _SECONDS_FROM <= abs(ts) < _SECONDS_TO:
+        return ts
+    return None
+
+
+def _unit_guessed(ts: object) -> str:
+    """What a number that is not epoch ms looks like, as words for people; "" when that cannot be
+    said."""
+    if type(ts) is not int and type(ts) is not float:
+        return ""
+    for unit, factor in (("seconds", 1), ("microseconds", 10**6), ("nanoseconds", 10**9)):
+        if _SECONDS_FROM * factor <= abs(ts) < _SECONDS_TO * factor:
+            return f"looks like {unit}; it "
+    return ""
+
+
+@dataclass(slots=True)
+class NotEvents:
+    """What of a sample is not an event: how much by reason, and the first of each."""
+
+    counts: Counter[Reason] = field(default_factory=Counter)
+    first: dict[Reason, str] = field(default_factory=dict)
+
+    def add(self, rejected: Rejected) -> None:
+        self.counts[rejected.reason] += 1
+        self.first.setdefault(rejected.reason, rejected.detail)
+
+    def so(self) -> str:
+        """The end of a sentence that says how many: `: 3 bad_ts (...), 1 not_json (...)`; "" when
+        there is none."""
+        said = (f"{n:,} {reason} ({self.first[reason]})" for reason, n in self.counts.most_common())
+        return f": {', '.join(said)}" if self.counts else ""
+
+
+def _json_type(value: object) -> str:
+    names = {list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return names.get(type(value), "number")
+
+
+def _shown(value: object) -> str:
+    return "missing" if value is None else repr(value)[:80]

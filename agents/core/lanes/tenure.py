@@ -1,0 +1,245 @@
+"""What a worker obeys (PROTOCOL 2.1 and 2.5): commands in, effects out; the names are those of the
+Spin model's `obey`.
+
+One table per boot: a partition is *owned* under an epoch, perhaps *asked* back, and its highest
+epoch ever released or dropped is remembered, so that a command that was repeated, delayed or
+overtaken changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from agents.base.errors import CommandRefused, StaleEpoch
+from agents.core.model.messages import (
+    AssignCommand,
+    DrainCommand,
+    Grant,
+    LanesCommand,
+    LeaseCommand,
+    ReleaseCommand,
+    RestartCommand,
+    ResumeCommand,
+    WorkerAnswer,
+    WorkerCommand,
+)
+from agents.core.model.topology import Partition
+
+# ---- effects: what the engine must now do ----
+
+
+@dataclass(frozen=True, slots=True)
+class TakeLease:
+    """Start the producer under this lease, the only one that this boot ever has."""
+
+    lease: LeaseCommand
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Work `partition` under `epoch`, from the committed offset once it shows at least `offset`."""
+
+    partition: Partition
+    epoch: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Finish the batch, and say `released` once the committed offset shows."""
+
+    partition: Partition
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Take no new partitions (`on`), or again."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The process must end: its lease is void."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Hand over what is owned, then end: whoever keeps the process starts it anew."""
+
+
+TenureEffect = TakeLease | Take | GiveBack | Drain | End | Leave
+
+
+@dataclass(slots=True)
+class _Own:
+    """epoch 0: not owned. `rel`: highest epoch released or dropped; `relo`: the offset of that
+    release."""
+
+    epoch: int = 0
+    asked: bool = False
+    rel: int = 0
+    relo: int = 0
+
+
+@dataclass(slots=True)
+class Tenure:
+    """One boot of one worker. `topic` is the one whose partitions it works: `main/events.lanes`."""
+
+    topic: str
+    boot: str
+    leader_epoch: int = 0
+    lease: LeaseCommand | None = None
+    draining: bool = False
+    ended: str = ""
+    _own: dict[int, _Own] = field(default_factory=dict)
+
+    def obey(self, command: WorkerCommand) -> list[TenureEffect]:
+        """Take a command. A repeated one has no effects.
+
+        Raises StaleEpoch when the leader's epoch, or the epoch of every partition named, is below
+        what was seen; CommandRefused for another boot (`gone`), another topic (`item-not-found`),
+        an assign before the lease or a release of an epoch above the owned one
+        (`unexpected-request`). Of several partitions in a command the stale ones are left out: see
+        `owned`."""
+        if command.boot != self.boot:
+            raise CommandRefused("gone", f"this is boot {self.boot}, not {command.boot}")
+        if command.leader_epoch < self.leader_epoch:
+            raise StaleEpoch(self.leader_epoch)
+        self.leader_epoch = command.leader_epoch
+        match command:
+            case LeaseCommand():
+                return self._take_lease(command)
+            case AssignCommand():
+                return self._assign(command)
+            case ReleaseCommand():
+                return self._release(command)
+            case DrainCommand():
+                return self._set_draining(True)
+            case ResumeCommand():
+                return self._set_draining(False)
+            case RestartCommand():
+                return [Leave()]
+            case LanesCommand():
+                return []
+
+    def released(self, partition: Partition, offset: int) -> None:
+        """The committed `offset` shows and no batch of `partition` is left: it is no longer
+        owned."""
+        own = self._own[partition.n]
+        own.rel, own.relo, own.epoch, own.asked = own.epoch, offset, 0, False
+
+    def released_at(self, n: int, epoch: int) -> int | None:
+        """The offset of the release of partition `n` under `epoch`, None while it is still
+        owned."""
+        own = self._own.get(n)
+        return own.relo if own is not None and own.rel == epoch and own.epoch == 0 else None
+
+    def owns(self, n: int) -> int:
+        """The epoch under which partition `n` is owned; 0: it is not."""
+        own = self._own.get(n)
+        return own.epoch if own is not None else 0
+
+    def asked(self, n: int) -> bool:
+        """It is owned, and was asked back."""
+        own = self._own.get(n)
+        return own is not None and own.asked
+
+    def owned(self) -> Iterator[tuple[int, int]]:
+        """(partition, epoch) of all that is owned, asked back or not, by partition."""
+        return ((n, own.epoch) for n, own in sorted(self._own.items()) if own.epoch)
+
+    def _take_lease(self, c: LeaseCommand) -> list[TenureEffect]:
+        if c.producer_id < 0:
+            return self._end("fenced: the coordinator says so")
+        if self.lease is None:
+            self.lease = c
+            return [TakeLease(c)]
+        mine = self.lease
+        if (c.transactional_id, c.producer) == (mine.transactional_id, mine.producer):
+            return []
+        return self._end(
+            f"a second lease: {c.producer_id}/{c.producer_epoch}, mine "
+            f"{mine.producer_id}/{mine.producer_epoch}"
+        )
+
+    def _end(self, why: str) -> list[TenureEffect]:
+        self.ended = why
+        return [End(why)]
+
+    def _assign(self, c: AssignCommand) -> list[TenureEffect]:
+        self._check_topic(c.topic)
+        if self.lease is None or self.ended:
+            raise CommandRefused(
+                "unexpected-request", "no lease yet" if self.lease is None else self.ended
+            )
+        effects: list[TenureEffect] = []
+        stale = 0
+        for grant in c.lanes:
+            own = self._own.setdefault(grant.n, _Own())
+            if own.epoch == grant.epoch:
+                continue
+            if grant.epoch <= max(own.epoch, own.rel):
+                stale = max(stale, own.epoch, own.rel)
+                continue
+            own.epoch, own.asked = grant.epoch, False
+            effects.append(Take(Partition(c.topic, grant.n), grant.epoch, grant.offset))
+        if stale and not effects and all(self.owns(g.n) != g.epoch for g in c.lanes):
+            raise StaleEpoch(stale)
+        return effects
+
+    def _release(self, c: ReleaseCommand) -> list[TenureEffect]:
+        self._check_topic(c.topic)
+        effects: list[TenureEffect] = []
+        stale, ahead, fine = 0, 0, False
+        for grant in c.lanes:
+            own = self._own.setdefault(grant.n, _Own())
+            if own.epoch and own.epoch == grant.epoch:
+                fine = True
+                if not own.asked:
+                    own.asked = True
+                    effects.append(GiveBack(Partition(c.topic, grant.n), grant.epoch))
+            elif own.epoch == 0 and grant.epoch >= own.rel:
+                fine = True
+                if grant.epoch > own.rel:  # never had: answered, and noted
+                    own.rel, own.relo = grant.epoch, grant.offset
+            elif grant.epoch < max(own.epoch, own.rel):
+                stale = max(stale, own.epoch, own.rel)
+            else:
+                ahead = (
+                    grant.epoch
+                )  # a leader asks back only what it knows to be ours: wrong, and changes nothing
+        if stale and not fine:
+            raise StaleEpoch(stale)
+        if ahead and not fine:
+            raise CommandRefused(
+                "unexpected-request", f"a release of epoch {ahead}, which is not owned yet"
+            )
+        return effects
+
+    def _set_draining(self, on: bool) -> list[TenureEffect]:
+        if self.draining == on:
+            return []
+        self.draining = on
+        return [Drain(on)]
+
+    def _check_topic(self, topic: str) -> None:
+        if topic != self.topic:
+            raise CommandRefused("item-not-found", f"this worker works {self.topic}, not {topic}")
+
+    def answer(self, command: WorkerCommand) -> WorkerAnswer | None:
+        """What to answer now; None while a release is not finished."""
+        if not isinstance(command, ReleaseCommand):
+            return WorkerAnswer(tuple(Grant(n, epoch, 0) for n, epoch in self.owned()))
+        lanes: list[Grant] = []
+        for grant in command.lanes:
+            offset = self.released_at(grant.n, grant.epoch)
+            if offset is not None:
+                lanes.append(Grant(grant.n, grant.epoch, offset))
+            elif self.owns(grant.n) == grant.epoch:
+                return None
+        return WorkerAnswer(tuple(lanes))

@@ -1,0 +1,288 @@
+"""What there is: sites, nodes and routers with their capacity, and what binds their lanes:
+residency rules and priorities. It comes from one TOML file and nothing else overrides it
+upwards."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import h3
+import msgspec
+
+from agents.base.errors import SettingsError
+from agents.base.suggest import hint
+from agents.core.model.topology import Site, WorkerKind, WorkerSpec, short_name
+
+LEVEL_AT_MOST = 100
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
+
+
+class _Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    name: str
+    lat: float
+    lon: float
+    region: str
+    country: str = ""
+    egress_ms: float = 0.0
+
+
+class _Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    site: str
+    capacity_eps: float
+
+
+class _Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    name: str
+    stays_in: list[str]
+    cells: list[str] | None = None
+    country: str | None = None
+    region: str | None = None
+
+
+class _Priority(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    level: int = 0
+    cells: list[str] | None = None
+    country: str | None = None
+    region: str | None = None
+
+
+class InventoryFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file as it is written: `[[site]]`, `[[node]]`, `[[router]]`, and where wanted `[[rule]]`,
+    `[[priority]]`."""
+
+    site: list[_Site]
+    node: list[_Worker]
+    router: list[_Worker]
+    rule: list[_Rule] = []
+    priority: list[_Priority] = []
+
+
+class Area(msgspec.Struct, frozen=True):
+    """What a row binds, in one of three ways: `cells`, H3 cells with all that is in them;
+    `country`, its ISO 3166 code; `region`, all cells whose nearest site is in it. `row` names the
+    row in messages: `rule eu`, `priority 2`."""
+
+    row: str
+    cells: tuple[str, ...] = ()
+    country: str = ""
+    region: str = ""
+
+    def __str__(self) -> str:
+        if self.country or self.region:
+            return f"country {self.country}" if self.country else f"region {self.region}"
+        return f"cell {self.cells[0]}" if len(self.cells) == 1 else f"{len(self.cells)} cells"
+
+
+class ResidencyRule(msgspec.Struct, frozen=True):
+    """Lanes with cells in `area` may only be at these `sites`."""
+
+    name: str
+    area: Area
+    sites: frozenset[str]
+
+
+class Priority(msgspec.Struct, frozen=True):
+    """Lanes with cells in `area` have this `level` (0 is everybody's): when not all fit, lower ones
+    wait."""
+
+    area: Area
+    level: int
+
+
+class Inventory(msgspec.Struct, frozen=True):
+    """Sites by name, workers by account name (`node-iad-1`). `origin` is the file that it is
+    from."""
+
+    sites: Mapping[str, Site]
+    workers: Mapping[str, WorkerSpec]
+    rules: tuple[ResidencyRule, ...] = ()
+    priorities: tuple[Priority, ...] = ()
+    origin: str = "inventory"
+
+    def of(self, kind: WorkerKind) -> list[WorkerSpec]:
+        return [w for w in self.workers.values() if w.kind is kind]
+
+    @classmethod
+    def from_file(cls, file: InventoryFile, origin: str) -> Inventory:
+        """Check what was read; `origin` names the file in errors. Raises SettingsError."""
+        sites = _sites(file.site, origin)
+        workers: dict[str, WorkerSpec] = {}
+        for kind, rows in ((WorkerKind.NODE, file.node), (WorkerKind.ROUTER, file.router)):
+            workers |= _workers(kind, rows, sites, origin)
+        if not any(w.kind is WorkerKind.NODE for w in workers.values()):
+            raise SettingsError(f"{origin}: there is no [[node]]")
+        if not any(w.kind is WorkerKind.ROUTER for w in workers.values()):
+            raise SettingsError(f"{origin}: there is no [[router]]")
+        rules = _rules(file.rule, sites, origin)
+        return cls(sites, workers, rules, _priorities(file.priority, sites, origin), origin)
+
+
+def _check_name(name: str, what: str, seen: Iterable[str], origin: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise SettingsError(
+            f"{origin}: {what} {name!r}: a name is lower-case letters, digits and '-', 41 at most"
+        )
+    if name in seen:
+        raise SettingsError(f"{origin}: {what} {name} stands there twice")
+
+
+def _sites(rows: Iterable[_Site], origin: str) -> dict[str, Site]:
+    out: dict[str, Site] = {}
+    for s in rows:
+        _check_name(s.name, "site", out, origin)
+        where = f"{origin}: site {s.name}"
+        if not (
+            math.isfinite(s.lat) and abs(s.lat) <= 90 and math.isfinite(s.lon) and abs(s.lon) <= 180
+        ):
+            raise SettingsError(f"{where}: lat {s.lat}, lon {s.lon} is no place on Earth")
+        if s.country and s.country not in CODES:
+            raise SettingsError(f"{where}: country {s.country!r} is none. {advice(s.country)}")
+        if not (math.isfinite(s.egress_ms) and 0 <= s.egress_ms <= 60_000):
+            raise SettingsError(f"{where}: egress_ms must be from 0 to 60000, not {s.egress_ms}")
+        out[s.name] = Site(s.name, s.lat, s.lon, s.region, s.country, s.egress_ms)
+    return out
+
+
+def _workers(
+    kind: WorkerKind, rows: Iterable[_Worker], sites: Mapping[str, Site], origin: str
+) -> dict[str, WorkerSpec]:
+    out: dict[str, WorkerSpec] = {}
+    for w in rows:
+        account = f"{kind.value}-{w.name}"
+        _check_name(w.name, kind.value, [short_name(n) for n in out], origin)
+        if w.site not in sites:
+            raise SettingsError(
+                f"{origin}: {kind.value} {w.name}: there is no site {w.site!r}. "
+                f"{hint(w.site, sites)}"
+            )
+        if not (math.isfinite(w.capacity_eps) and w.capacity_eps > 0):
+            raise SettingsError(
+                f"{origin}: {kind.value} {w.name}: capacity_eps must be above 0, not "
+                f"{w.capacity_eps}"
+            )
+        out[account] = WorkerSpec(account, kind, w.site, w.capacity_eps)
+    return out
+
+
+def _rules(
+    rows: Iterable[_Rule], sites: Mapping[str, Site], origin: str
+) -> tuple[ResidencyRule, ...]:
+    out: dict[str, ResidencyRule] = {}
+    for r in rows:
+        _check_name(r.name, "rule", out, origin)
+        area = _area(r, f"rule {r.name}", sites, origin)
+        if not r.stays_in:
+            raise SettingsError(
+                f"{origin}: {area.row}: stays_in is empty: name sites, regions or countries of "
+                "sites"
+            )
+        may = frozenset[str]().union(*(_stay(word, area.row, sites, origin) for word in r.stays_in))
+        out[r.name] = ResidencyRule(r.name, area, may)
+    return tuple(out.values())
+
+
+def _priorities(
+    rows: Sequence[_Priority], sites: Mapping[str, Site], origin: str
+) -> tuple[Priority, ...]:
+    out = []
+    for i, p in enumerate(rows):
+        area = _area(p, f"priority {i + 1}", sites, origin)
+        if abs(p.level) > LEVEL_AT_MOST:
+            raise SettingsError(
+                f"{origin}: {area.row}: level must be from {-LEVEL_AT_MOST} to {LEVEL_AT_MOST}, "
+                f"not {p.level}"
+            )
+        out.append(Priority(area, p.level))
+    return tuple(out)
+
+
+def _area(row: _Rule | _Priority, name: str, sites: Mapping[str, Site], origin: str) -> Area:
+    where = f"{origin}: {name}"
+    given = [key for key in ("cells", "country", "region") if getattr(row, key) is not None]
+    if len(given) != 1:
+        got = f"not {' and '.join(given)}" if given else "none is given"
+        raise SettingsError(f"{where}: it binds by exactly one of cells, country and region; {got}")
+    if row.cells is not None:
+        if not row.cells:
+            raise SettingsError(
+                f"{where}: cells is empty: name H3 cells, such as '842a107ffffffff'"
+            )
+        return Area(name, tuple(dict.fromkeys(_cell(c, where) for c in row.cells)))
+    if row.country is not None:
+        if row.country not in CODES:
+            raise SettingsError(f"{where}: country {row.country!r} is none. {advice(row.country)}")
+        return Area(name, country=row.country)
+    region = row.region or ""
+    regions = {s.region for s in sites.values()}
+    if region not in regions:
+        raise SettingsError(f"{where}: no site is in region {region!r}. {hint(region, regions)}")
+    return Area(name, region=region)
+
+
+def _cell(cell: str, where: str) -> str:
+    if not h3.is_valid_cell(cell):
+        raise SettingsError(
+            f"{where}: cells: {cell!r} is no H3 cell: one is 15 hexadecimal digits, as "
+            "'842a107ffffffff'"
+        )
+    return str(h3.int_to_str(h3.str_to_int(cell)))
+
+
+def _stay(word: str, row: str, sites: Mapping[str, Site], origin: str) -> frozenset[str]:
+    """The sites that `word` names. A word that names different sites as a site and as a region is
+    refused, not guessed."""
+    ways: list[Callable[[Site], str]] = [lambda s: s.name, lambda s: s.region, lambda s: s.country]
+    found = {
+        named
+        for way in ways
+        if (named := frozenset(s.name for s in sites.values() if word and way(s) == word))
+    }
+    if len(found) == 1:
+        return found.pop()
+    if found:
+        raise SettingsError(
+            f"{origin}: {row}: stays_in: {word!r} names a site and a region of other sites; rename "
+            "one"
+        )
+    if word in CODES:
+        raise SettingsError(
+            f"{origin}: {row}: stays_in: no site has country = {word!r}; say it at its [[site]]"
+        )
+    known = {name for s in sites.values() for name in (s.name, s.region, s.country) if name}
+    raise SettingsError(
+        f"{origin}: {row}: stays_in: {word!r} is no site, region or country of one. "
+        f"{hint(word, known)}"
+    )
+
+
+# ---- The two-letter codes of ISO 3166-1, and XK, which GeoNames uses for Kosovo: what a rule may
+# call a country.
+
+_TABLE = (
+    "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR "
+    "BS BT BV BW BY BZ CA "
+    "CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET "
+    "FI FJ FK FM FO FR GA "
+    "GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ "
+    "IR IS IT JE JM JO JP "
+    "KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML "
+    "MM MN MO MP MQ MR MS "
+    "MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS "
+    "PT PW PY QA RE RO RS "
+    "RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL "
+    "TM TN TO TR TT TV TW "
+    "TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW"
+)
+CODES = frozenset(_TABLE.split())
+_MEANT = {"UK": "GB", "EL": "GR", "USA": "US", "GER": "DE"}
+
+
+def advice(word: str) -> str:
+    """What would be right where `word` is no code."""
+    meant = word.upper() if word.upper() in CODES else _MEANT.get(word.upper(), "")
+    if meant:
+        return f"Did you mean {meant}?"
+    return "A country is two capital letters, such as DE or US (ISO 3166-1 alpha-2)."

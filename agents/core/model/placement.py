@@ -1,0 +1,287 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+
+from agents.base.errors import KafkaError
+from agents.core.model.topology import CLUSTER, LANES, RAW, Partition
+
+# ---- The values that everything else speaks in: frozen, with units in their names (DESIGN 1). No
+# behaviour beyond naming oneself.
+
+
+# ---- what the topic `placement` says (PROTOCOL 1) ----
+
+
+class State(StrEnum):
+    """A partition as it is written."""
+
+    ASSIGNED = "assigned"
+    RELEASING = "releasing"
+    ORPHAN = "orphan"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A partition's record. `worker` and `boot` of an orphan are its last owner's, empty when it
+    never had one or released it.
+
+    `offset` is where a new owner may start at the earliest: what the last release or fence showed;
+    `since_ms` is the epoch time of the write."""
+
+    worker: str
+    boot: str
+    epoch: int
+    leader_epoch: int
+    state: State
+    offset: int
+    since_ms: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A worker's record: the producer id and epoch that the coordinator made for one boot.
+    `fenced`: that boot is dead.
+
+    Where the cluster has transaction version 2, each commit of the worker's gives its producer the
+    next epoch, and in time another id. That is Kafka's to know; the record keeps what was made."""
+
+    boot: str
+    transactional_id: str
+    producer_id: int
+    producer_epoch: int
+    leader_epoch: int
+    fenced: bool = False
+
+    @property
+    def producer(self) -> tuple[int, int]:
+        """What was made. The epoch alone says nothing: with another id it begins at 0 again."""
+        return self.producer_id, self.producer_epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The record `leader`. `starts`: when this one and those before it began (epoch ms), the newest
+    last."""
+
+    leader_epoch: int
+    boot: str
+    starts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What an operator wants to last: a worker drained, or the planner paused. Written beside the
+    partitions, so that it outlives workers and coordinators; taken back by deleting the record."""
+
+    by: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A value that an operator has set over what the settings say."""
+
+    value: int | float
+    by: str
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The record `tuning`: by a setting's name, what holds over the settings. `version` grows by
+    one with each change of what workers are told, and `since_ms` is when that was; they acknowledge
+    it in their telemetry."""
+
+    version: int = 0
+    since_ms: int = 0
+    values: Mapping[str, Tuned] = field(default_factory=dict)
+
+
+UNTUNED = Tuning()
+
+PAUSE = "pause"
+FOLLOW = "follow/"
+
+
+def drain_intent(worker: str) -> str:
+    """The name of the intent that keeps `worker` empty."""
+    return f"drain/{worker}"
+
+
+def follow_intent(feed: str, jid: str) -> str:
+    """The name of the intent by which `jid` (bare) is told what is published on `feed`."""
+    return f"{FOLLOW}{feed}/{jid}"
+
+
+LEADER_KEY = "leader"
+TUNING_KEY = f"{CLUSTER}/tuning"
+EPOCHS_AHEAD = 1_000_000
+"""A leader that cannot know the last leader epoch begins so far behind the highest that it
+finds."""
+_LEASE_PREFIX = f"{CLUSTER}/lease/"
+_INTENT_PREFIX = f"{CLUSTER}/intent/"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementTable:
+    """All that the topic says: the latest value of each key."""
+
+    leader: Leader | None = None
+    leases: Mapping[str, Lease] = field(default_factory=dict)
+    placed: Mapping[Partition, Placed] = field(default_factory=dict)
+    intents: Mapping[str, Intent] = field(default_factory=dict)
+    tuning: Tuning = UNTUNED
+
+
+def lease_key(worker: str) -> str:
+    """The key of a worker's lease; `worker` is its account's name: `node-iad-1`."""
+    return _LEASE_PREFIX + worker
+
+
+def lease_worker(key: str) -> str | None:
+    """The worker whose lease the key names, None when it is no lease's key."""
+    return key.removeprefix(_LEASE_PREFIX) if key.startswith(_LEASE_PREFIX) else None
+
+
+def intent_key(name: str) -> str:
+    """The key of an intent; `name` is `pause` or `drain/node-iad-1`."""
+    return _INTENT_PREFIX + name
+
+
+def intent_name(key: str) -> str | None:
+    """The intent that the key names, None when it is no intent's key."""
+    return key.removeprefix(_INTENT_PREFIX) if key.startswith(_INTENT_PREFIX) else None
+
+
+def encode_intent(intent: Intent) -> bytes:
+    return msgspec.json.encode(intent)
+
+
+def decode_intent(value: bytes) -> Intent:
+    """Raises KafkaError when the value is not an intent."""
+    return _decode(value, Intent)
+
+
+def encode_tuning(tuning: Tuning) -> bytes:
+    return msgspec.json.encode(tuning)
+
+
+def decode_tuning(value: bytes) -> Tuning:
+    """Raises KafkaError when the value is not the record of tuning."""
+    return _decode(value, Tuning)
+
+
+def encode_placed(placed: Placed) -> bytes:
+    return msgspec.json.encode(placed)
+
+
+def encode_lease(lease: Lease) -> bytes:
+    return msgspec.json.encode(lease)
+
+
+def encode_leader(leader: Leader) -> bytes:
+    return msgspec.json.encode(leader)
+
+
+def decode_placed(value: bytes) -> Placed:
+    """Raises KafkaError when the value is not a partition's record. Fields that are not known here
+    are passed over."""
+    return _decode(value, Placed)
+
+
+def decode_lease(value: bytes) -> Lease:
+    """Raises KafkaError when the value is not a lease."""
+    return _decode(value, Lease)
+
+
+def decode_leader(value: bytes) -> Leader:
+    """Raises KafkaError when the value is not the leader's record."""
+    return _decode(value, Leader)
+
+
+def read_table(table: Mapping[str, bytes]) -> PlacementTable:
+    """What `PlacementLog.lead` and `read_placement` give, as values.
+
+    Raises KafkaError for a key or value that is not ours: a coordinator must not guess who owns a
+    partition."""
+    leader: Leader | None = None
+    leases: dict[str, Lease] = {}
+    placed: dict[Partition, Placed] = {}
+    intents: dict[str, Intent] = {}
+    tuning = UNTUNED
+    for key, value in table.items():
+        try:
+            if key == LEADER_KEY:
+                leader = decode_leader(value)
+            elif key == TUNING_KEY:
+                tuning = decode_tuning(value)
+            elif (worker := lease_worker(key)) is not None:
+                leases[worker] = decode_lease(value)
+            elif (name := intent_name(key)) is not None:
+                intents[name] = decode_intent(value)
+            else:
+                placed[Partition.of_key(key)] = decode_placed(value)
+        except (KafkaError, ValueError) as e:
+            raise KafkaError(
+                f"topic placement, key {key!r}: {e}; was it written by another program or version?"
+            ) from e
+    return PlacementTable(leader, leases, placed, intents, tuning)
+
+
+def is_row(key: bytes, value: bytes | None) -> bool:
+    """Whether a coordinator can have written this: anybody who may write to the topic can have
+    written anything. Intents alone are taken back (None)."""
+    try:
+        text = key.decode()
+        if value is None:
+            return intent_name(text) is not None
+        read_table({text: value})
+    except (KafkaError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def after_loss(written: PlacementTable, lost: Collection[str]) -> PlacementTable:
+    """What is known where the newest records of the keys `lost` are not a coordinator's, and none
+    before them is left: who has those partitions is not known, so nobody may have any. All leases
+    count as fenced (to be fenced before this is acted on) and all partitions as orphans; and the
+    leader epoch is beyond all that anybody has seen."""
+    ours = [
+        key
+        for key in lost
+        if key == LEADER_KEY or lease_worker(key) is not None or _is_partition(key)
+    ]
+    if not ours:
+        return written
+    seen = [x.leader_epoch for x in written.placed.values()]
+    seen += [x.leader_epoch for x in written.leases.values()]
+    leader = written.leader or Leader(max(seen, default=0) + EPOCHS_AHEAD, "")
+    if ours == [LEADER_KEY]:
+        return replace(written, leader=leader)
+    leases = {worker: replace(lease, fenced=True) for worker, lease in written.leases.items()}
+    placed = {p: replace(at, state=State.ORPHAN) for p, at in written.placed.items()}
+    return replace(written, leader=leader, leases=leases, placed=placed)
+
+
+def _is_partition(key: str) -> bool:
+    try:
+        return Partition.of_key(key).topic in (LANES, RAW)
+    except ValueError:
+        return False
+
+
+def _decode(value: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise KafkaError(f"not a {kind.__name__}: {e}") from e

@@ -1,0 +1,71 @@
+"""Times as people write them, and as they are shown: UTC, epoch ms. The clock is passed in."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from agents.base.errors import OperatorError
+
+_RELATIVE = re.compile(r"-(\d+(?:\.\d+)?)([smhd])", re.ASCII)
+_TODAY = re.compile(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def utc(ms: int) -> str:
+    """RFC 3339, to the ms: 2026-07-01T10:00:00.000Z."""
+    return (
+        datetime.fromtimestamp(ms / 1000, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
+
+
+def clock(ms: int) -> str:
+    """HH:MM:SS of its day."""
+    s = ms // 1000 % 86400
+    return f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}"
+
+
+def took(seconds: float) -> str:
+    """How long, with at most two digits that matter of the unit: `< 1 s`, `74 s`, `12 min`, `5 h`,
+    `3 d`."""
+    if seconds < 1:
+        return "< 1 s"
+    for unit_s, most, unit in ((1, 120, "s"), (60, 120, "min"), (3600, 48, "h")):
+        if seconds < most * unit_s:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
+def when(text: str, now: datetime) -> int:
+    """Epoch ms of an RFC 3339 time (UTC where it does not say), HH:MM[:SS] of today in UTC, `-10m`
+    before now (s, m, h, d), or `now`. Raises OperatorError."""
+    try:
+        if text == "now":
+            at = now
+        elif relative := _RELATIVE.fullmatch(text):
+            at = now - timedelta(**{_UNITS[relative[2]]: float(relative[1])})
+        elif _TODAY.fullmatch(text):
+            hour, _, rest = text.partition(":")
+            of_day = datetime.fromisoformat(f"2000-01-01T{hour:0>2}:{rest}")
+            at = now.astimezone(UTC).replace(
+                hour=of_day.hour,
+                minute=of_day.minute,
+                second=of_day.second,
+                microsecond=of_day.microsecond,
+            )
+        else:
+            at = datetime.fromisoformat(text)
+    except (ValueError, OverflowError) as e:
+        raise OperatorError(
+            f"{text[:40]!r} is no time; write 2026-07-01T10:00:00Z, or 10:00:00 (today, UTC), or "
+            "-10m (s, m, h, d), or now"
+        ) from e
+    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    return round(at.timestamp() * 1000)
+
+
+def when_ms(text: str, now_ms: int) -> int:
+    """As `when`, with the clock as epoch ms."""
+    return when(text, datetime.fromtimestamp(now_ms / 1000, UTC))

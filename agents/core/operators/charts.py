@@ -1,0 +1,174 @@
+"""`map` and `plot`: what is to be drawn, and what is said beside the picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agents.base.errors import OperatorError
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.summary import drawn
+from agents.core.model.charts import OF_FLEET, OF_LANE, OF_NODE, Line, Map, Plot
+from agents.core.operators.arguments import Argument, Type, lane_of, node_of
+from agents.core.operators.command import Access, Command, Context, Fetch, Image, Result
+
+SPAN = re.compile(r"([0-9]{1,4})([smhd])")
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+LEAST_S, MOST_S, USUAL = 60, 7 * 86_400, "1h"
+WORST = 3  # lanes beside the whole fleet
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """`column` of a Sample; `sums`: whether the fleet's is the sum of the lanes'."""
+
+    title: str
+    column: str
+    unit: str
+
+
+MEASURES = {
+    "lag": Measure("Lag", "lag_events", "events"),
+    "rate": Measure("Rate", "rate_eps", "events/s"),
+    "latency": Measure("Processing p99", "p99_ms", "ms"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PlotWanted:
+    """`names`: samples to draw (`node/iad-1`); `worst`: so many lanes more, those that had most."""
+
+    title: str
+    measure: Measure
+    names: tuple[str, ...]
+    worst: int
+    since_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MapWanted:
+    map: Map
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """`url` has the picture; of a plot also what it was made from."""
+
+    url: str
+    plot: Plot | None = None
+
+
+def _map(c: Context, args: Sequence[str]) -> Result:
+    picture = drawn(c.fleet, c.placing.places.lat, c.placing.places.lon)
+
+    def answer(then: Context, found: object) -> Result:
+        if not isinstance(found, Drawn):
+            raise TypeError(found)
+        return Image(found.url, f"{picture.title}.\n{_busiest(picture)}")
+
+    return Fetch(MapWanted(picture), answer)
+
+
+def _busiest(m: Map) -> str:
+    nobody = sum(t.site < 0 for t in m.threads)
+    well = sorted((d for d in m.dots if d.well), key=lambda d: (-d.load, d.name))[:3]
+    lines = ["Busiest: " + ", ".join(f"{d.name} {d.load:.0%}" for d in well) + "."] if well else []
+    if gone := [d.name for d in m.dots if not d.well]:
+        lines.append(
+            f"Nobody takes lanes at {', '.join(gone[:8])}{' ...' if len(gone) > 8 else ''}."
+        )
+    if nobody:
+        lines.append(f"{nobody} lanes are nobody's.")
+    return "\n".join(lines)
+
+
+def _plot(c: Context, args: Sequence[str]) -> Result:
+    if args[0].lower() not in MEASURES:
+        raise OperatorError(f"{args[0][:40]!r} cannot be drawn: {', '.join(MEASURES)} can.")
+    measure = MEASURES[args[0].lower()]
+    of, span = OF_FLEET, USUAL
+    for word in args[1:]:
+        if SPAN.fullmatch(word.lower()):
+            span = word.lower()
+        elif of != OF_FLEET:
+            raise OperatorError(f"It goes: {PLOT_GOES}")
+        else:
+            of = _subject(c.fleet, word)
+    seconds = _seconds(span)
+    wanted = PlotWanted(
+        f"{measure.title} of {_said(of)}, last {span}",
+        measure,
+        (of,),
+        WORST if of == OF_FLEET else 0,
+        c.now_ms - seconds * 1000,
+        c.now_ms,
+    )
+
+    def answer(then: Context, found: object) -> Result:
+        if not isinstance(found, Drawn) or found.plot is None:
+            raise TypeError(found)
+        return Image(found.url, _told(found.plot))
+
+    return Fetch(wanted, answer)
+
+
+def _subject(fleet: Fleet, word: str) -> str:
+    if word.isascii() and word.isdigit():
+        return f"{OF_LANE}{lane_of(fleet, word).n}"
+    return OF_NODE + node_of(fleet, word).spec.name
+
+
+def _seconds(span: str) -> int:
+    match = SPAN.fullmatch(span)
+    seconds = int(match[1]) * SECONDS[match[2]] if match else 0
+    if not LEAST_S <= seconds <= MOST_S:
+        raise OperatorError(f"{span} is too short or too long: 1m to 7d.")
+    return seconds
+
+
+def _said(name: str) -> str:
+    return "the fleet" if name == OF_FLEET else name.replace("/", " ")
+
+
+def plot_of(wanted: PlotWanted, lines: Sequence[Line]) -> Plot:
+    """Raises OperatorError where there is nothing to draw."""
+    shown = tuple(Line(_said(x.name), x.ms, x.values) for x in lines if x.ms)
+    if not shown:
+        raise OperatorError(f"{wanted.title}: nothing was seen in that time.")
+    return Plot(wanted.title, wanted.measure.unit, wanted.since_ms, wanted.until_ms, shown)
+
+
+def _told(plot: Plot) -> str:
+    lines = [f"{plot.title}:"]
+    for x in plot.lines:
+        top = max(range(len(x.values)), key=lambda i: x.values[i])
+        s = x.ms[top] // 1000 % 86_400
+        at = f"{s // 3600:02d}:{s // 60 % 60:02d}"
+        lines.append(
+            f"{x.name}: {x.values[-1]:,.0f} {plot.unit} now, at most {x.values[top]:,.0f} ({at} "
+            "UTC)"
+        )
+    return "\n".join(lines)
+
+
+PLOT_GOES = "plot lag|rate|latency [LANE|NODE] [1h]"
+LOOKS = (
+    Command(
+        "map", (), Access.LOOK, "a picture of sites, their load and where lanes are from", _map
+    ),
+    Command(
+        "plot",
+        (
+            Argument("what", Type.WORD, "what to draw", choices=tuple(MEASURES)),
+            Argument(
+                "of", Type.WORD, "LANE or NODE, and how far back: 1h", optional=True, many=True
+            ),
+        ),
+        Access.LOOK,
+        f"a picture of the last hour, or more: {PLOT_GOES}",
+        _plot,
+        goes=PLOT_GOES,
+    ),
+)

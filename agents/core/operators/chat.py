@@ -1,0 +1,283 @@
+"""Who asked what, whether they may, and what was promised to whom: from a line of chat to a command
+and its answer (PROTOCOL 4).
+
+`confirm ID` binds the asker's bare JID, the conversation, what the prediction rests on, and 120 s;
+rights are looked up again on confirm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from agents.base.errors import OperatorError
+from agents.core.effects import Effect, MirrorAffiliations, Note, Say, Show, Whisper
+from agents.core.events import QueryFinished, QuestionAsked
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.incidents import News, clip
+from agents.core.fleet.placing import Placing
+from agents.core.fleet.queries import PendingQueries
+from agents.core.fleet.rewinds import Rewinds
+from agents.core.fleet.rollout import Rollout
+from agents.core.fleet.tuner import Tuner
+from agents.core.operators.command import Access, Command, Context, Done, Dry, Fetch, Image, Result
+from agents.core.operators.registry import find, run
+from agents.core.operators.subscriptions import Follows
+
+CONFIRM_S = 120.0
+NOT_COMMANDING = (
+    "Kafka is away, or refuses what I write (see status): until that is over I "
+    "command and change nothing."
+)
+PROMISES_AT_MOST = 100
+ASKS, ASKS_PER_S = 10.0, 1.0  # per person: at once, and how fast that comes back
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A dry run that waits to be confirmed."""
+
+    id: str
+    jid: str
+    conversation: str
+    rests_on: object
+    until: float
+    message_id: str
+    dry: Dry
+
+
+@dataclass(slots=True)
+class Desk:
+    fleet: Fleet
+    placing: Placing
+    news: News
+    token: Callable[[], str]
+    tuner: Tuner
+    affiliations: dict[str, str] = field(default_factory=dict)
+    known: bool = False  # whether the room's affiliations have been read
+    promises: dict[str, Promise] = field(default_factory=dict)
+    errands: PendingQueries = field(default_factory=PendingQueries)
+    rewinds: Rewinds = field(init=False)
+    rollout: Rollout = field(init=False)
+    follows: Follows = field(init=False)
+    _asks: dict[str, tuple[float, float, bool]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rewinds = Rewinds(self.fleet, self.errands)
+        self.rollout = Rollout(self.fleet, self.news)
+        self.follows = Follows(
+            self.fleet, lambda jid: self.access(jid) > Access.NONE if self.known else None
+        )
+
+    def affiliation(self, changed: Mapping[str, str]) -> Iterator[Effect]:
+        """Feeds follow the room: who may not read the one may not read the others."""
+        self.affiliations |= changed
+        self.known = True
+        yield MirrorAffiliations(
+            {jid: a for jid, a in self.affiliations.items() if Access.of(a) > Access.NONE}
+        )
+
+    def asked(
+        self, event: QuestionAsked, now: float, now_ms: int, *, commanding: bool
+    ) -> Iterator[Effect]:
+        """A message that was said to us, or that we overhear in the room: then it counts only with
+        a prefix or our name."""
+        text = addressed(event.text, event.room)
+        if event.replaces is not None:
+            said = (event.jid, event.replaces)
+            self.promises = {
+                k: p for k, p in self.promises.items() if (p.jid, p.message_id) != said
+            }
+        if text is None:
+            return
+        answer = self._reply(event)
+        level = self.budget(event.jid, now)
+        if level == "deaf":
+            return
+        if level == "full":
+            yield answer("Slowly, please: ten questions at once are enough.")
+            return
+        context = self.context(
+            event.jid, event.nick or event.jid, now, now_ms, commanding=commanding
+        )
+        try:
+            yield from self._run(text.split(), event, context, answer)
+        except OperatorError as e:
+            yield answer(str(e))
+
+    def context(
+        self,
+        jid: str,
+        nick: str,
+        now: float,
+        now_ms: int,
+        *,
+        chat: bool = True,
+        commanding: bool = True,
+    ) -> Context:
+        return Context(
+            self.fleet,
+            self.placing,
+            self.news,
+            jid,
+            nick,
+            now,
+            now_ms,
+            self.errands,
+            self.tuner,
+            self.rewinds,
+            self.rollout,
+            access=self.access(jid),
+            chat=chat,
+            commanding=commanding,
+        )
+
+    def _run(
+        self, words: list[str], event: QuestionAsked, c: Context, answer: Callable[[str], Effect]
+    ) -> Iterator[Effect]:
+        command = find(words[0] if words else "help")
+        need = command.needs(len(words) - 1)
+        if why := self.refused(command, event.jid, need):
+            raise OperatorError(why)
+        if need > Access.LOOK and not c.commanding:
+            raise OperatorError(NOT_COMMANDING)
+        if command.name == "confirm":
+            yield from self._confirm(words, event, c, answer)
+            return
+        yield from self._answer(run(command, c, words[1:]), command, need, event, c, answer)
+
+    def _answer(
+        self,
+        result: Result,
+        command: Command,
+        need: Access,
+        event: QuestionAsked,
+        c: Context,
+        answer: Callable[[str], Effect],
+    ) -> Iterator[Effect]:
+        if isinstance(result, str):
+            yield answer(result)
+            return
+        if isinstance(result, Image):
+            yield answer(result.text)
+            yield Show(result.url, "" if event.room else event.jid)
+            return
+        if isinstance(result, Done):
+            yield done(result, c, answer(result.text))
+            return
+        if isinstance(result, Fetch):
+            fetch = result
+
+            def then(found: QueryFinished, now: float, now_ms: int) -> Iterator[Effect]:
+                try:
+                    if why := found.error or self.refused(command, event.jid, need):
+                        raise OperatorError(why)
+                    again = self.context(c.jid, c.nick, now, now_ms)
+                    yield from self._answer(
+                        fetch.answer(again, found.result), command, need, event, again, answer
+                    )
+                except OperatorError as e:
+                    yield answer(str(e))
+
+            yield self.errands.begin(fetch.what, then, c.now)
+            return
+        if len(self.promises) >= PROMISES_AT_MOST:
+            raise OperatorError("Too many things wait for a confirm; try again in two minutes.")
+        promise = Promise(
+            self.token(),
+            event.jid,
+            _conversation(event),
+            result.rests_on(c),
+            c.now + CONFIRM_S,
+            event.message_id,
+            result,
+        )
+        self.promises[promise.id] = promise
+        prefix = "!" if event.room else ""
+        yield answer(
+            f"{result.text}\nTo do it: {prefix}confirm {promise.id} (within {CONFIRM_S:.0f} s)"
+        )
+
+    def access(self, jid: str) -> Access:
+        """What that bare JID may do."""
+        return Access.of(self.affiliations.get(jid, "none"))
+
+    def refused(self, command: Command, jid: str, need: Access) -> str:
+        """Why `jid` may not give this command where it takes `need`; empty when they may."""
+        if self.access(jid) >= need:
+            return ""
+        have = self.affiliations.get(jid, "none")
+        who = {Access.LOOK: "a member", Access.ACT: "an admin", Access.TUNE: "an owner"}[need]
+        what = command.name if need is command.access else f"to change anything with {command.name}"
+        return f"{what} is for {who} of the ops room; you are {have}."
+
+    def _confirm(
+        self, words: list[str], event: QuestionAsked, c: Context, answer: Callable[[str], Effect]
+    ) -> Iterator[Effect]:
+        if len(words) != 2:
+            raise OperatorError("It goes: confirm ID")
+        promise = self.promises.get(words[1].lower())
+        if promise is None or c.now > promise.until:
+            raise OperatorError("Nothing waits under that id; it may have run out. Ask again.")
+        if promise.jid != event.jid or promise.conversation != _conversation(event):
+            raise OperatorError("That id was given to somebody else, or elsewhere. Ask yourself.")
+        del self.promises[promise.id]
+        if promise.rests_on != promise.dry.rests_on(c):
+            raise OperatorError(
+                f"What this is about has changed since. Ask again: {promise.dry.title}"
+            )
+        effects = act(promise.dry, c)
+        yield answer(f"On it: {promise.dry.title}.")
+        yield from effects
+
+    def expire(self, now: float) -> None:
+        self.promises = {k: p for k, p in self.promises.items() if p.until >= now}
+        self._asks = {k: v for k, v in self._asks.items() if now - v[1] < 60}
+
+    def budget(self, jid: str, now: float) -> str:
+        """`ok`, `full` once when the budget is spent, then `deaf` until some has come back."""
+        left, at, told = self._asks.get(jid, (ASKS, now, False))
+        left = min(ASKS, left + (now - at) * ASKS_PER_S)
+        verdict = "ok" if left >= 1 else ("deaf" if told else "full")
+        self._asks[jid] = (left - 1 if verdict == "ok" else left, now, verdict != "ok")
+        return verdict
+
+    @staticmethod
+    def _reply(event: QuestionAsked) -> Callable[[str], Effect]:
+        def answer(text: str) -> Effect:
+            return Say(clip([text])) if event.room else Whisper(event.jid, clip([text]))
+
+        return answer
+
+
+def act(dry: Dry, c: Context) -> list[Effect]:
+    """Do what was predicted, and note who asked. Raises OperatorError, and does nothing then."""
+    told: dict[str, object] = {"version": c.fleet.version}
+    told |= {"lanes": list(dry.lanes)} if dry.lanes else {}
+    told |= {"nodes": list(dry.nodes)} if dry.nodes else {}
+    return [*dry.act(c), Note("action", c.jid, dry.title, told)]
+
+
+def done(result: Done, c: Context, answer: Effect) -> Effect:
+    """What is written, and the answer once it is. Raises OperatorError while nothing can be
+    written."""
+    if not c.commanding:
+        raise OperatorError(NOT_COMMANDING)
+    return replace(result.write, then=(*result.write.then, answer))
+
+
+def _conversation(event: QuestionAsked) -> str:
+    return "room" if event.room else f"chat with {event.jid}"
+
+
+def addressed(text: str, room: bool) -> str | None:
+    """The command in `text`, without prefix; None when it is not for us. One to one everything
+    is."""
+    text = text.strip()
+    if text.startswith("!"):
+        return text[1:].strip()
+    head, sep, rest = text.partition(":")
+    if not sep:
+        head, sep, rest = text.partition(",")
+    if sep and head.strip().lower() == "geolane":
+        return rest.strip()
+    return None if room else text

@@ -1,0 +1,349 @@
+"""A decision in words and ms (DESIGN 7.6): current, chosen, runner-up, each term, the price of
+room, what binds, who was left out and why, what would revert it. At most 8 lines; the milliseconds
+between places are the RTT table's and a model's, and it says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.placing import Placing
+from agents.core.model.messages import Health
+from agents.core.model.placement import PAUSE, Placed, State
+from agents.core.model.plan import Scored
+from agents.core.model.topology import Partition, short_name
+from agents.core.planning.limits import ROUNDING
+from kernels.reference import may_be, terms
+from kernels.tables import Bools, Floats, Ints
+
+NAMES = 2  # of the nodes that are left out for one reason
+NOTICEABLE_MS = 0.05  # what is less is shown as 0.0
+_TERMS = (
+    ("rtt_ms", "RTT"),
+    ("traffic_ms", "traffic"),
+    ("miss_ms", "cold caches"),
+    ("egress_ms", "way out"),
+    ("degraded_ms", "poor health"),
+    ("move_ms", "moving"),
+)
+
+
+def explain(placing: Placing, p: Partition, now: float) -> str:
+    """Why the lane is where it is, by the last plan."""
+    scored, placed = placing.last, placing.fleet.partitions[p]
+    if scored is None or p not in scored.partitions:
+        return f"Lane {p.n} has not been scored yet; try again in a second."
+    return tell(
+        scored,
+        p,
+        placed,
+        now,
+        paused=PAUSE in placing.fleet.intents,
+        absent=absences(placing.fleet),
+    )
+
+
+def best_elsewhere(scored: Scored, p: Partition, worker: str) -> float:
+    """By how many ms an event the cheapest other node that has room for the lane is cheaper; 0
+    where none is."""
+    case = _Case(scored, p, scored.column(worker), {})
+    other = case.cheapest(case.may & case.takes & case.fits & ~case.taken)
+    return (
+        0.0
+        if other < 0
+        else max(0.0, float(case.ms[case.here] - case.ms[other] - case.price[other]))
+    )
+
+
+def absences(fleet: Fleet) -> dict[str, str]:
+    """Workers that take no lanes, each with a word for why."""
+    words: dict[str, str] = {}
+    for worker, view in fleet.views.items():
+        if not view.present:
+            words[worker] = "gone"
+        elif fleet.to_empty(worker):
+            words[worker] = "draining" if fleet.drained(worker) else "unhealthy"
+        elif not fleet.takes(worker):
+            words[worker] = "full, as it says" if view.health is Health.DND else "starting"
+    return words
+
+
+def tell(
+    scored: Scored,
+    p: Partition,
+    placed: Placed,
+    now: float,
+    *,
+    paused: bool,
+    absent: Mapping[str, str],
+) -> str:
+    """`explain` on values; `absent`: see `absences`."""
+    if placed.state is State.ORPHAN or placed.worker not in scored.workers:
+        if p.n not in scored.plan.waiting:
+            return f"Lane {p.n} is with nobody: it is about to be placed."
+        return "\n".join(_waits(_Case(scored, p, -1, absent)))
+    case = _Case(scored, p, scored.column(placed.worker), absent)
+    lines = [_current(case, placed), *_chosen(case, placed, paused)]
+    other = case.cheapest(case.may & ~case.taken)
+    if other >= 0:
+        price = (
+            f" (+ {case.price[other]:.1f} price of room)"
+            if case.price[other] >= NOTICEABLE_MS
+            else ""
+        )
+        lines.append(f"Runner-up {case.name(other)}: {case.sum(other)}{price}.")
+    lines += [_room(case), *_binds(case, other, now, paused)]
+    lines += _left_out(case)
+    lines.append(f"Placed there: {placed.why or 'at first'} (epoch {placed.epoch}).")
+    return "\n".join(lines)
+
+
+@dataclass
+class _Case:
+    """One lane in the last plan. `here`: row of its node, -1 for nobody. Per node: `ms` (its cost
+    without the price), `price`, `free` (events/s, with what the plan has begun), `may` (filters),
+    `takes`, and `allowed` by its rule."""
+
+    scored: Scored
+    p: Partition
+    here: int
+    absent: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        scored, row = self.scored, self.scored.row(self.p)
+        self.row, self.plan, self.lane = row, scored.plan, scored.moment.lanes[row]
+        owner = scored.problem.lanes.owner.copy()
+        owner[row] = self.here
+        self.problem = scored.problem._replace(lanes=scored.problem.lanes._replace(owner=owner))
+        one: Ints = np.array([row], dtype=np.int32)
+        self.terms = terms(self.problem, one)
+        self.ms: Floats = self.terms.total_ms[0]
+        self.price: Floats = np.array(self.plan.price_ms)
+        self.may: Bools = may_be(self.problem, one)[0]
+        self.takes: Bools = self.problem.nodes.takes
+        rule = int(self.problem.lanes.rule[row])
+        self.rule = scored.frame.rules[rule].name if rule >= 0 else ""
+        self.allowed: Bools = (
+            self.problem.allowed[rule] if rule >= 0 else np.ones(len(self.ms), dtype=bool)
+        )
+        self.eps = self.plan.load_eps[row]
+        self.use = use_eps(scored, seats(scored))
+        self.room: Floats = np.array(self.plan.room_eps)
+        self.fits: Bools = self.use + self.eps <= self.room * (1 + ROUNDING)
+        if self.here >= 0:
+            self.fits[self.here] = True
+        self.to = next((m.to for m in self.plan.moves if m.lane == self.lane.id), -1)
+        self.taken: Bools = np.isin(np.arange(len(self.ms)), [self.here, self.to])
+
+    def name(self, n: int) -> str:
+        return short_name(self.scored.workers[n]) or self.scored.workers[n]
+
+    def sum(self, n: int) -> str:
+        """`14.6 modelled ms = 12.6 RTT + 2.0 moving`; terms that are nothing are left out."""
+        parts = [(float(getattr(self.terms, field)[0, n]), word) for field, word in _TERMS]
+        shown = [(ms, word) for ms, word in parts if abs(ms) >= NOTICEABLE_MS or word == "RTT"]
+        text = "".join(f" {'-' if ms < 0 else '+'} {abs(ms):.1f} {word}" for ms, word in shown)
+        return f"{self.ms[n]:.1f} modelled ms = {text.removeprefix(' + ')}"
+
+    def cheapest(self, among: Bools) -> int:
+        """The row of the cheapest node, the price of room counted; -1 where there is none."""
+        if not among.any():
+            return -1
+        return int(np.where(among, self.ms + self.price, np.inf).argmin())
+
+
+def seats(scored: Scored) -> Ints:
+    """Row of the node that has each lane once what the plan begins is done, -1 for nobody,
+    int32[L]."""
+    row_of = {lane.id: row for row, lane in enumerate(scored.moment.lanes)}
+    sits = scored.problem.lanes.owner.copy()
+    for n in scored.plan.parked:
+        sits[row_of[n]] = -1
+    for a in scored.plan.assignments:
+        sits[row_of[a.lane]] = a.to
+    for m in scored.plan.moves:
+        sits[row_of[m.lane]] = m.to
+    return sits
+
+
+def use_eps(scored: Scored, sits: Ints) -> Floats:
+    """The load of each node when lanes are where `sits` says, events/s, float64[N]."""
+    use: Floats = np.zeros(len(scored.workers))
+    np.add.at(use, sits[sits >= 0], np.array(scored.plan.load_eps)[sits >= 0])
+    return use
+
+
+def _current(case: _Case, placed: Placed) -> str:
+    word = "is leaving" if placed.state is State.RELEASING else "is at"
+    return f"Lane {case.p.n} {word} {case.name(case.here)}: {case.sum(case.here)}."
+
+
+def _chosen(case: _Case, placed: Placed, paused: bool) -> list[str]:
+    """Where it is to go, if it is to go anywhere."""
+    move = next((m for m in case.plan.moves if m.lane == case.lane.id), None)
+    if placed.state is State.RELEASING:
+        to = case.lane.target
+        return (
+            []
+            if to is None or to == case.here
+            else [f"Chosen: {case.name(to)}; it is on its way there."]
+        )
+    if case.lane.id in case.plan.parked:
+        if case.allowed[case.here]:
+            return ["It is to wait: not all fit, and others matter more."]
+        return [
+            f"It is to wait: rule {case.rule} forbids {case.name(case.here)}, and no node that "
+            "meets it has room."
+        ]
+    if move is None:
+        return []
+    word = "paused, so it stays" if paused else "it goes now"
+    return [f"Chosen: {case.name(move.to)}, {case.sum(move.to)} ({move.reason}; {word})."]
+
+
+def _room(case: _Case) -> str:
+    n, price = case.here, float(case.price[case.here])
+    cost = f"room costs {price:.1f} ms" if price >= NOTICEABLE_MS else "room costs nothing"
+    return (
+        f"{case.name(n)}: {case.use[n]:,.0f} of {case.room[n]:,.0f} events/s allowed, "
+        f"{case.eps:,.0f} its own; {cost}."
+    )
+
+
+def _binds(case: _Case, other: int, now: float, paused: bool) -> list[str]:
+    """The constraint that keeps it from something cheaper, and what would change the decision."""
+    here, ms = case.here, case.ms
+    if case.to >= 0:
+        return []
+    if not case.may[here]:
+        why = case.scored.moment.nodes[here].empty or f"rule {case.rule}"
+        if case.lane.id in case.plan.stuck:
+            return [
+                f"It must leave ({why}), but nowhere that it may be is room for {case.eps:,.0f} "
+                "events/s: it stays."
+            ]
+        return (
+            []
+            if case.lane.id in case.plan.parked
+            else [f"It must leave ({why}), as soon as its turn comes."]
+        )
+    forbidden = np.where(case.takes & ~case.allowed, ms, np.inf)
+    open_ms = np.where(case.may, ms, np.inf)
+    banned, best = int(forbidden.argmin()), int(open_ms.argmin())
+    if forbidden[banned] < min(open_ms[best], ms[here]) - NOTICEABLE_MS:
+        gain = ms[here] - forbidden[banned]
+        return [
+            f"Residency binds: rule {case.rule} keeps it from {case.name(banned)}, {gain:.1f} ms "
+            "better.",
+            f"It would go there if rule {case.rule} let it.",
+        ]
+    if ms[best] >= ms[here] - NOTICEABLE_MS:
+        return ["Nothing binds: no other node would be better.", *_revert(case, other)]
+    gain = float(ms[here] - ms[best])
+    name, free = case.name(best), max(0.0, float(case.room[best] - case.use[best]))
+    if not case.fits[best]:
+        return [
+            f"Room binds: {name} is {gain:.1f} ms better, but has {free:,.0f} of {case.eps:,.0f} "
+            "events/s free.",
+            f"It would go there with {case.eps - free:,.0f} events/s more room.",
+        ]
+    dearer = float(case.price[best] - case.price[here])
+    if dearer >= gain:
+        return [
+            f"Room binds: {name} is {gain:.1f} ms better, but its room costs {dearer:.1f} ms more: "
+            "others need it.",
+            f"It would go there if {name} came {dearer - gain:.1f} ms nearer.",
+        ]
+    return [f"Calm binds: {name} is {gain:.1f} ms better; {_calm(case, best, now, paused)}."]
+
+
+def _revert(case: _Case, other: int) -> list[str]:
+    if other < 0:
+        return ["It would go elsewhere if there were another node for it."]
+    gap = float(case.ms[other] + case.price[other] - case.ms[case.here] - case.price[case.here])
+    short = float(case.use[other] + case.eps - case.room[other])
+    room = "" if case.fits[other] else f", with {short:,.0f} events/s more room"
+    return [f"It would go to {case.name(other)} if that came {max(gap, 0.1):.1f} ms nearer{room}."]
+
+
+def _calm(case: _Case, to: int, now: float, paused: bool) -> str:
+    """Why it does not go although it would be better off."""
+    calm, moment = case.scored.frame.calm, case.scored.moment
+    if paused:
+        return "the planner is paused"
+    if case.lane.moving:
+        return "something is under way with it"
+    if case.lane.cooldown_until_s > now:
+        return f"it moved lately, and stays for {case.lane.cooldown_until_s - now:.0f} s more"
+    saves = float(
+        case.ms[case.here] - case.ms[to] + case.terms.move_ms[0, to] + case.terms.miss_ms[0, to]
+    )
+    if saves * calm.horizon_s <= calm.pause_ms / 1000 * calm.pause_ms / 2:
+        return f"within {calm.horizon_s:.0f} s a move would not earn its cost"
+    if moment.orphans_only:
+        return "lanes without a node come first"
+    since = case.plan.memory.better_since_s.get(case.lane.id)
+    window_s = calm.window_s * (calm.windows - 1)
+    if since is not None and now - since < window_s:
+        return f"it goes if that lasts {window_s - (now - since):.0f} s more"
+    return "others go first, or the room is kept for them"
+
+
+def _waits(case: _Case) -> list[str]:
+    """A lane that nobody has."""
+    lines = [f"Lane {case.p.n} is with nobody and lags; nothing is lost."]
+    takers = case.takes & case.allowed
+    most = float(case.room[takers].max()) if takers.any() else 0.0
+    if not case.allowed.any():
+        lines.append(f"Residency binds: no node of the inventory meets rule {case.rule}.")
+    elif not takers.any():
+        whose = f"of rule {case.rule} " if case.rule else ""
+        lines.append(f"No node {whose}takes lanes now; it is placed as soon as one does.")
+    elif case.eps > most:
+        lines.append(
+            f"Too heavy: {case.eps:,.0f} events/s; no node that it may have takes more than "
+            f"{most:,.0f}."
+        )
+    else:
+        free = np.where(takers, case.room - case.use, -np.inf)
+        n = int(free.argmax())
+        lines.append(
+            f"Room binds: it needs {case.eps:,.0f} events/s, {case.name(n)} has the most: "
+            f"{max(free[n], 0):,.0f}."
+        )
+        if case.lane.priority < max(lane.priority for lane in case.scored.moment.lanes):
+            lines.append(
+                f"Its priority is {case.lane.priority}: lanes with a higher one have theirs."
+            )
+        lines.append(f"It is placed with {case.eps - max(free[n], 0):,.0f} events/s more room.")
+    return lines + _left_out(case)
+
+
+def _left_out(case: _Case) -> list[str]:
+    """Nodes that it could not have, by reason: who is absent, who is forbidden, who would be better
+    but is full."""
+    better = case.ms < (case.ms[case.here] - NOTICEABLE_MS if case.here >= 0 else np.inf)
+    by: dict[str, list[str]] = {}
+    for n, worker in enumerate(case.scored.workers):
+        if n == case.here:
+            continue
+        node = case.scored.moment.nodes[n]
+        if not case.takes[n]:
+            why = node.empty or case.absent.get(worker, "not taking lanes")
+        elif not case.allowed[n]:
+            why = f"rule {case.rule}"
+        elif better[n] and not case.fits[n]:
+            why = "full"
+        else:
+            continue
+        by.setdefault(why, []).append(case.name(n))
+    if not by:
+        return []
+    return ["Left out: " + "; ".join(f"{_some(names)} ({why})" for why, names in by.items()) + "."]
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMES]) + (f" + {len(names) - NAMES}" if names[NAMES:] else "")

@@ -1,0 +1,334 @@
+"""Operator commands by forms (XEP-0050): who may see which, what is asked, the dry run as a step,
+and what ends a dialog.
+
+A dialog belongs to a bare JID and a command, and waits 120 s for its next step. Rights are looked
+up at every step; nothing is changed by any but the step that confirms a dry run, while what it
+rests on is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agents.base.errors import OperatorError
+from agents.core.effects import AnswerAdHoc, Effect
+from agents.core.events import AdHoc, AdHocList, QueryFinished
+from agents.core.model.forms import (
+    TEXT,
+    Field,
+    FieldKind,
+    Form,
+    FormAnswer,
+    FormRefusal,
+    FormReply,
+    Listing,
+    Mood,
+    Option,
+    Remark,
+    Status,
+)
+from agents.core.operators.arguments import field_of, words_of
+from agents.core.operators.chat import CONFIRM_S, NOT_COMMANDING, Desk, act, done
+from agents.core.operators.command import Access, Command, Context, Done, Dry, Fetch, Image, Result
+from agents.core.operators.registry import COMMANDS, run
+
+DIALOGS_AT_MOST = 100
+EACH_AT_MOST = 5  # of one person; the oldest makes room
+
+_UNKNOWN = FormRefusal(
+    "bad-request",
+    "Nothing waits under that session: it ran out, or another coordinator leads now. Begin anew.",
+    "bad-sessionid",
+)
+_NOT_NOW = FormRefusal("bad-request", "That action cannot be done at this step.", "bad-action")
+
+
+@dataclass(slots=True)
+class _Dialog:
+    """`given`: what was filled in last. `dry`: the prediction that waits to be confirmed, made when
+    that was so which it `rests_on`. `waits`: for what is looked up; no step may be taken meanwhile.
+    `need`: what it takes with the words that were given."""
+
+    id: str
+    jid: str
+    command: Command
+    until: float
+    given: Mapping[str, str] = field(default_factory=dict)
+    dry: Dry | None = None
+    rests_on: object = None
+    waits: bool = False
+    need: Access = Access.LOOK
+
+
+@dataclass(slots=True)
+class Dialogs:
+    desk: Desk
+    _open: dict[str, _Dialog] = field(default_factory=dict)
+
+    def asked(
+        self, event: AdHoc | AdHocList, now: float, now_ms: int, *, commanding: bool
+    ) -> Iterator[Effect]:
+        """One answer for each event, before anything else is done; what has to be looked up first
+        is answered then."""
+        self._open = {k: d for k, d in self._open.items() if d.until >= now}
+        effects: list[Effect] = []
+        answer = self._answer(event, now, now_ms, commanding, effects)
+        if answer is not None:
+            yield AnswerAdHoc(event.ref, answer)
+        yield from effects
+
+    def _answer(
+        self,
+        event: AdHoc | AdHocList,
+        now: float,
+        now_ms: int,
+        commanding: bool,
+        effects: list[Effect],
+    ) -> FormAnswer | None:
+        desk = self.desk
+        if not desk.known:
+            return FormRefusal(
+                "resource-constraint",
+                "I do not know yet who is who in the ops room: ask again in a moment.",
+            )
+        if desk.budget(event.jid, now) != "ok":
+            return FormRefusal(
+                "resource-constraint", "Slowly, please: ten steps at once are enough."
+            )
+        if isinstance(event, AdHocList):
+            may = desk.access(event.jid)
+            return Listing(
+                tuple(
+                    Option(c.name, f"{c.name}: {c.help}")
+                    for c in BY_FORM.values()
+                    if c.access <= may
+                )
+            )
+        command = BY_FORM.get(event.command)
+        if command is None:
+            return FormRefusal("item-not-found", "There is no such command.")
+        if why := desk.refused(command, event.jid, command.access):
+            return FormRefusal("forbidden", why)
+        c = desk.context(event.jid, event.jid, now, now_ms, chat=False, commanding=commanding)
+        if not event.session:
+            if event.action != "execute":
+                return _NOT_NOW
+            return self._begin(command, event, c, effects)
+        dialog = self._open.get(event.session)
+        if dialog is None or dialog.jid != event.jid or dialog.command is not command:
+            return _UNKNOWN
+        return self._go_on(dialog, event, c, effects)
+
+    # ---- steps ----
+
+    def _begin(
+        self, command: Command, event: AdHoc, c: Context, effects: list[Effect]
+    ) -> FormAnswer | None:
+        dialog = _Dialog(self._new_id(), event.jid, command, c.now + CONFIRM_S)
+        given = _known(command, event.fields)
+        if command.access > Access.LOOK and not c.commanding:
+            return self._end(dialog, NOT_COMMANDING, Mood.ERROR)
+        mine = [d for d in self._open.values() if d.jid == event.jid]
+        if len(mine) >= EACH_AT_MOST:
+            del self._open[mine[0].id]
+        if len(self._open) >= DIALOGS_AT_MOST:
+            return FormRefusal(
+                "resource-constraint", "Too many dialogs wait; try again in two minutes."
+            )
+        self._open[dialog.id] = dialog
+        offers = command.asks or (
+            command.changes is not None and self.desk.access(event.jid) >= command.changes
+        )
+        if offers and not given:
+            return self._ask(dialog, c)
+        return self._run(dialog, event.ref, given, c, effects)
+
+    def _go_on(
+        self, dialog: _Dialog, event: AdHoc, c: Context, effects: list[Effect]
+    ) -> FormAnswer | None:
+        if event.action == "cancel":
+            del self._open[dialog.id]
+            return FormReply(dialog.command.name, dialog.id, Status.CANCELED)
+        need = Access.LOOK if dialog.dry is None else dialog.need
+        if max(need, dialog.command.access) > Access.LOOK and not c.commanding:
+            return self._end(dialog, NOT_COMMANDING, Mood.ERROR)
+        if dialog.waits:
+            return _NOT_NOW
+        dialog.until = c.now + CONFIRM_S
+        given = _known(dialog.command, event.fields)
+        if event.action == "prev":
+            if dialog.dry is None or not dialog.command.args:
+                return _NOT_NOW
+            dialog.dry = None
+            return self._ask(dialog, c)
+        if dialog.dry is None or given:  # a form sent twice is not a confirmation
+            return self._run(dialog, event.ref, given, c, effects)
+        if dialog.rests_on != dialog.dry.rests_on(c):
+            words = (
+                "What this is about has changed since. Nothing was done; this is the "
+                "prediction now."
+            )
+            changed = Remark(Mood.WARN, words)
+            return self._run(dialog, event.ref, dialog.given, c, effects, changed)
+        try:
+            if why := self.desk.refused(dialog.command, dialog.jid, dialog.need):
+                raise OperatorError(why)
+            effects += act(dialog.dry, c)
+        except OperatorError as e:
+            return self._end(dialog, str(e), Mood.ERROR)
+        return self._end(dialog, f"On it: {dialog.dry.title}.")
+
+    def _run(
+        self,
+        dialog: _Dialog,
+        ref: str,
+        given: Mapping[str, str],
+        c: Context,
+        effects: list[Effect],
+        *remarks: Remark,
+    ) -> FormAnswer | None:
+        dialog.given, dialog.dry = given, None
+        try:
+            words = words_of(dialog.command.args, given)
+            dialog.need = dialog.command.needs(len(words))
+            if why := self.desk.refused(dialog.command, dialog.jid, dialog.need):
+                del self._open[dialog.id]
+                return FormRefusal("forbidden", why)
+            if dialog.need > Access.LOOK and not c.commanding:
+                raise OperatorError(NOT_COMMANDING)
+            result = run(dialog.command, c, words)
+            return self._shown(dialog, ref, result, c, effects, remarks)
+        except OperatorError as e:
+            return self._wrong(dialog, c, str(e))
+
+    def _wrong(self, dialog: _Dialog, c: Context, why: str) -> FormReply:
+        return (
+            self._ask(dialog, c, Remark(Mood.ERROR, why))
+            if dialog.command.args
+            else self._end(dialog, why, Mood.ERROR)
+        )
+
+    def _fetch(
+        self, dialog: _Dialog, ref: str, fetch: Fetch, c: Context, remarks: tuple[Remark, ...]
+    ) -> Effect:
+        """Answers the step of that `ref` once it is found."""
+
+        def then(found: QueryFinished, now: float, now_ms: int) -> Iterator[Effect]:
+            dialog.waits = False
+            if dialog.id not in self._open:  # cancelled meanwhile
+                yield AnswerAdHoc(ref, _UNKNOWN)
+                return
+            again = self.desk.context(c.jid, c.nick, now, now_ms, chat=False)
+            effects: list[Effect] = []
+            try:
+                if why := found.error or self.desk.refused(dialog.command, dialog.jid, dialog.need):
+                    raise OperatorError(why)
+                answer = self._shown(
+                    dialog, ref, fetch.answer(again, found.result), again, effects, remarks
+                )
+            except OperatorError as e:
+                answer = self._wrong(dialog, again, str(e))
+            if answer is not None:
+                yield AnswerAdHoc(ref, answer)
+            yield from effects
+
+        errand = self.desk.errands.begin(fetch.what, then, c.now)
+        dialog.waits = True
+        return errand
+
+    def _shown(
+        self,
+        dialog: _Dialog,
+        ref: str,
+        result: Result,
+        c: Context,
+        effects: list[Effect],
+        remarks: tuple[Remark, ...],
+    ) -> FormAnswer | None:
+        command = dialog.command
+        if isinstance(result, Fetch):
+            effects.append(self._fetch(dialog, ref, result, c, remarks))
+            return None
+        if isinstance(result, Image):
+            return self._end(dialog, f"{result.text}\n{result.url}", figures={"url": result.url})
+        if isinstance(result, str):
+            return self._end(dialog, result, figures=command.figures(c) if command.figures else {})
+        if isinstance(result, Done):
+            if not c.commanding:
+                raise OperatorError(NOT_COMMANDING)
+            effects.append(done(result, c, AnswerAdHoc(ref, self._end(dialog, result.text))))
+            return None
+        dialog.dry, dialog.rests_on = result, result.rests_on(c)
+        back = ("prev",) if command.args else ()
+        return FormReply(
+            command.name,
+            dialog.id,
+            Status.EXECUTING,
+            Form(
+                result.title,
+                f"Completing does it (within {CONFIRM_S:.0f} s), cancelling does nothing.",
+                (_words(result.text),),
+            ),
+            remarks,
+            ("complete", *back),
+        )
+
+    def _ask(self, dialog: _Dialog, c: Context, *remarks: Remark) -> FormReply:
+        """The form with the command's arguments."""
+        command = dialog.command
+        fields = tuple(
+            field_of(a, c.fleet, tuple(BY_FORM), dialog.given.get(a.name, "")) for a in command.args
+        )
+        help_text = command.help[:1].upper() + command.help[1:] + "."
+        return FormReply(
+            command.name,
+            dialog.id,
+            Status.EXECUTING,
+            Form(command.name, help_text, fields),
+            remarks,
+            ("next",) if command.most > Access.LOOK else ("complete",),
+        )
+
+    def _end(
+        self,
+        dialog: _Dialog,
+        text: str,
+        mood: Mood = Mood.INFO,
+        figures: Mapping[str, str] | None = None,
+    ) -> FormReply:
+        """Completed: words in a form, what went wrong in a note."""
+        self._open.pop(dialog.id, None)
+        command = dialog.command
+        if mood is Mood.ERROR:
+            return FormReply(
+                command.name, dialog.id, Status.COMPLETED, remarks=(Remark(mood, text),)
+            )
+        told = [(a.name, dialog.given[a.name]) for a in command.args if a.name in dialog.given]
+        rows = (
+            Field(name, FieldKind.TEXT, name, value)
+            for name, value in (*told, *(figures or {}).items())
+        )
+        return FormReply(
+            command.name,
+            dialog.id,
+            Status.COMPLETED,
+            Form(command.name, "", (_words(text), *rows), result=True),
+        )
+
+    def _new_id(self) -> str:
+        while (wish := self.desk.token() + self.desk.token()) in self._open:
+            pass
+        return wish
+
+
+def _known(command: Command, fields: Mapping[str, str]) -> dict[str, str]:
+    """What was filled in for its arguments; anything else is left out."""
+    return {a.name: fields[a.name].strip() for a in command.args if fields.get(a.name, "").strip()}
+
+
+def _words(text: str) -> Field:
+    """Without chat's marks of a code block."""
+    return Field(TEXT, FieldKind.FIXED, value="\n".join(x for x in text.split("\n") if x != "```"))
+
+
+BY_FORM: Mapping[str, Command] = {c.name: c for c in COMMANDS.values() if not c.chat_only}

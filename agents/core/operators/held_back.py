@@ -1,0 +1,64 @@
+"""What the calm rules hold back just now, and until when: a placement that is not the best for a
+while, on purpose."""
+
+from __future__ import annotations
+
+from agents.core.fleet.placing import Placing
+from agents.core.model.placement import State
+from agents.core.model.times import took
+from agents.core.model.topology import LANES, Partition, short_name
+from agents.core.operators.explain import NOTICEABLE_MS, best_elsewhere
+
+LOOKED_AT = 50  # lanes
+NAMED = 3
+
+
+def held_back(placing: Placing, now: float) -> list[str]:
+    """Lines for people; none where calm holds nothing back."""
+    lines = []
+    cool = [p for p, until in placing.watch.cooldown.items() if until > now and p.topic == LANES]
+    offers = {p: ms for p in cool[:LOOKED_AT] if (ms := _offered_ms(placing, p)) >= NOTICEABLE_MS}
+    if offers:
+        until_s = max(placing.watch.cooldown[p] for p in offers) - now
+        best = max(offers, key=lambda p: offers[p])
+        many = f"{len(offers)} lane{'' if len(offers) == 1 else 's'}"
+        lines.append(
+            f"Calm leaves {many} alone that moved lately: up to {offers[best]:.1f} ms an event on "
+            f"offer (lane {best.n}), "
+            f"until in {took(until_s)}. rebalance does not wait."
+        )
+    ramp_s = placing.settings.calm.ramp_s
+    ramped = {
+        w: came + ramp_s - now for w, came in placing.watch.came.items() if came + ramp_s > now
+    }
+    if ramped:
+        some = ", ".join(short_name(w) for w in sorted(ramped)[:NAMED]) + (
+            " ..." if len(ramped) > NAMED else ""
+        )
+        lines.append(
+            f"{some} came lately, and may have all its room in {took(max(ramped.values()))}."
+        )
+    return lines
+
+
+def _offered_ms(placing: Placing, p: Partition) -> float:
+    """What the lane would save an event at the cheapest node that has room for it."""
+    scored, placed = placing.last, placing.fleet.partitions.get(p)
+    if (
+        scored is None
+        or placed is None
+        or placed.state is not State.ASSIGNED
+        or p not in scored.partitions
+    ):
+        return 0.0
+    return best_elsewhere(scored, p, placed.worker) if placed.worker in scored.workers else 0.0
+
+
+def back_when(placing: Placing) -> str:
+    """When lanes come to a node that takes them again."""
+    calm = placing.settings.calm
+    first_s = max(1.0, calm.window_s * (calm.windows - 1))
+    return (
+        f"Lanes that gain come back: the first in about {took(first_s)}, {calm.in_flight} at a "
+        "time."
+    )

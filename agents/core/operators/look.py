@@ -1,0 +1,234 @@
+"""What looking commands answer, readable on a phone: the answer in the first line, tables at most
+36 columns in a code block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agents.core.fleet.fleet import Fleet, View
+from agents.core.fleet.placing import Placing
+from agents.core.fleet.summary import health_word, lane_loads, node_rate_eps, summarise
+from agents.core.fleet.troubles import Troubles
+from agents.core.model.messages import Accelerator, Health
+from agents.core.model.placement import PAUSE, State
+from agents.core.model.times import took
+from agents.core.model.topology import ASIDE, Partition, WorkerKind, short_name
+from agents.core.operators.held_back import held_back
+
+ROWS = 4  # of a table, so that with fence, head and first line it is 8 lines
+TROUBLES = 3  # told by `status`
+ROWS_ELSEWHERE = 50  # in a form or on a terminal
+WIDTH = 36
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> str:
+    """A code block; the first column to the left, the others to the right."""
+
+    def line(cells: Sequence[str]) -> str:
+        first = cells[0][: widths[0]].ljust(widths[0])
+        return (
+            first + "".join(f" {c[:w]:>{w}}" for c, w in zip(cells[1:], widths[1:], strict=True))
+        )[:WIDTH]
+
+    return "\n".join(["```", line(head), *(line(r) for r in rows), "```"])
+
+
+def page_of(count: int, page: int, rows: int = ROWS) -> tuple[slice, int]:
+    """The rows of that page (from 1), and how many pages there are; a page beyond the last is the
+    last."""
+    pages = max(1, -(-count // rows))
+    at = min(max(page, 1), pages) - 1
+    return slice(at * rows, (at + 1) * rows), pages
+
+
+def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> str:
+    """It leads with what is wrong, the worst first."""
+    s = summarise(fleet, placing.watch.rates, troubles, now, paused=PAUSE in fleet.intents)
+    well = s.nodes_available == s.nodes and s.lanes_assigned == s.lanes and s.routers > 0
+    standing = troubles.standing()
+    word = (
+        "Paused" if s.paused else ("Trouble" if standing else "Calm" if well else "Working on it")
+    )
+    lines = [
+        f"{t.severity.value.capitalize()}, for {took(now - t.since_s)}: {t.text}"
+        for t in standing[:TROUBLES]
+    ]
+    if standing[TROUBLES:]:
+        lines.append(
+            f"{len(standing) - TROUBLES} more troubles: follow alerts, or geolane ctl status."
+        )
+    lines += [
+        f"{word}: {s.nodes_available}/{s.nodes} nodes, {s.lanes_assigned}/{s.lanes} lanes, "
+        f"{s.rate_eps:,.0f} events/s."
+    ]
+    loads = lane_loads(fleet)
+    if loads:
+        worst = max(loads.values(), key=lambda lane: lane.lag_events)
+        slow = max(loads.values(), key=lambda lane: lane.p99_ms)
+        lag = f"{s.lag_events:,} events, most in lane {worst.n} ({worst.lag_events:,})"
+        lines.append(f"Lag {lag}." if s.lag_events else "No lag.")
+        lines.append(f"Processing p99 {slow.p99_ms:,.0f} ms at worst (lane {slow.n}).")
+    if not s.routers:
+        lines.append("No router: nothing reaches the lanes.")
+    if placing.last is not None:
+        f = placing.last.plan.after
+        lines.append(
+            f"Network RTT {f.mean_rtt_ms:.1f} ms an event (modelled); busiest node at "
+            f"{f.utilisation:.0%}."
+        )
+        o = placing.last.plan.optimum
+        moves = f"{o.moves} lanes to move" if o.moves else "nothing to move"
+        lines.append(
+            f"Within {o.gap:.1%} of the best placement ({moves}); planned in "
+            f"{placing.last.took_ms:.0f} ms."
+        )
+    lines += held_back(placing, now)
+    if (off := placing.watch.foresight.error()) is not None:
+        ahead_s = placing.settings.calm.forecast_s
+        lines.append(
+            f"Forecast {ahead_s:,.0f} s ahead: off by {off[0]:.0%}; the last value would be by "
+            f"{off[1]:.0%}."
+        )
+    runs = {
+        v.telemetry.pipeline
+        for v in fleet.views.values()
+        if v.present and v.telemetry and v.telemetry.pipeline
+    }
+    if len(runs) > 1:
+        lines.append(f"{len(runs)} versions of the pipeline run: node NAME tells which.")
+    lines += [f"The coordinator's {device(x)}" for x in fleet.devices]
+    lines.append(f"Leader epoch {fleet.leader_epoch}.")
+    return "\n".join(lines)
+
+
+def device(x: Accelerator) -> str:
+    """One accelerator in a line, with what it says of itself."""
+    said = []
+    if x.utilisation is not None:
+        said.append(f"{x.utilisation:.0%} busy")
+    if x.mem_used_mb is not None and x.mem_total_mb is not None:
+        said.append(f"{x.mem_used_mb / 1024:.0f} of {x.mem_total_mb / 1024:.0f} GB")
+    if x.temperature_c is not None:
+        said.append(f"{x.temperature_c:.0f} C")
+    if x.faults:
+        said.append(f"faults: {', '.join(x.faults)}")
+    return f"{x.name}: {', '.join(said) or 'well'}."
+
+
+def nodes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
+    """Nodes, then routers, the ones that need attention first."""
+    views = sorted(
+        fleet.views.values(),
+        key=lambda v: (
+            health_word(fleet, v) == "ok",
+            v.spec.kind is WorkerKind.ROUTER,
+            v.spec.name,
+        ),
+    )
+    shown, pages = page_of(len(views), page, rows_at_most)
+    ok = sum(health_word(fleet, v) == "ok" for v in views)
+    rows = [
+        [
+            v.spec.worker if v.spec.kind is WorkerKind.ROUTER else v.spec.name,
+            health_word(fleet, v),
+            str(len(fleet.owned_by(v.spec.worker))),
+            f"{node_rate_eps(fleet, v.spec.worker):,.0f}",
+        ]
+        for v in views[shown]
+    ]
+    more = f" More: nodes {page + 1}" if page < pages else ""
+    return f"{ok} of {len(views)} workers are well.{more}\n" + table(
+        ("name", "state", "lanes", "ev/s"), rows, (14, 9, 5, 5)
+    )
+
+
+def node(fleet: Fleet, view: View, now: float) -> str:
+    spec, worker = view.spec, view.spec.worker
+    owned = fleet.owned_by(worker)
+    lines = [
+        f"{spec.name} is {health_word(fleet, view)}: {len(owned)} partitions, "
+        f"{node_rate_eps(fleet, worker):,.0f} events/s."
+    ]
+    site = fleet.inventory.sites[spec.site]
+    lines.append(f"At {spec.site} ({site.region}); capacity {view.capacity_eps:,.0f} events/s.")
+    if view.telemetry is not None:
+        t = view.telemetry
+        lines.append(
+            f"CPU {t.cpu:.0%} of a core, {t.mem_mb:.0f} MB; heard "
+            f"{max(0.0, now - view.heard_at):.1f} s ago."
+        )
+        lines += [device(x) for x in t.accelerators]
+    elif not view.present:
+        lines.append("Nothing is heard of it.")
+    if owned:
+        lines.append(
+            "Has "
+            + ", ".join(str(p.n) for p in owned[:20])
+            + (" ..." if len(owned) > 20 else "")
+            + "."
+        )
+    if view.telemetry is not None and view.telemetry.pipeline:
+        lines.append(f"It runs {view.telemetry.pipeline}.")
+    if view.status and view.health is not Health.AVAILABLE:
+        lines.append(f"It says: {view.status[:100]}")
+    return "\n".join(lines)
+
+
+def lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
+    """Lanes by lag, the most first."""
+    loads = lane_loads(fleet)
+    ps = sorted(
+        fleet.of(WorkerKind.NODE),
+        key=lambda p: (-(loads[p.n].lag_events if p.n in loads else 1 << 60), p.n),
+    )
+    shown, pages = page_of(len(ps), page, rows_at_most)
+    rows = []
+    for p in ps[shown]:
+        s, load = fleet.partitions[p], loads.get(p.n)
+        who = short_name(s.worker) if s.state is not State.ORPHAN else "nobody"
+        rows.append(
+            [
+                str(p.n),
+                who,
+                f"{load.rate_eps:,.0f}" if load else "-",
+                f"{load.lag_events:,}" if load else "-",
+                f"{load.p99_ms:,.0f}" if load else "-",
+            ]
+        )
+    placed = sum(fleet.partitions[p].state is State.ASSIGNED for p in ps)
+    more = f" More: lanes {page + 1}" if page < pages else ""
+    return f"{placed} of {len(ps)} lanes are placed.{more}\n" + table(
+        ("lane", "node", "ev/s", "lag", "p99"), rows, (4, 12, 5, 6, 5)
+    )
+
+
+def lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_ms: int) -> str:
+    s, load = fleet.partitions[p], lane_loads(fleet).get(p.n)
+    where = {
+        State.ASSIGNED: f"at {short_name(s.worker)}",
+        State.RELEASING: f"being released by {short_name(s.worker)}",
+        State.ORPHAN: "with nobody",
+    }[s.state]
+    lines = [f"Lane {p.n} is {where} (epoch {s.epoch}, {s.why or 'no reason noted'})."]
+    if load:
+        lines.append(
+            f"{load.rate_eps:,.0f} events/s, lag {load.lag_events:,}, p50 {load.p50_ms:,.0f} ms, "
+            f"p99 {load.p99_ms:,.0f} ms."
+        )
+        if load.fault:
+            held_up = load.fault.startswith(ASIDE)
+            what = "is held up" if held_up else "stands still"
+            lines.append(f"It {what}: {load.fault.removeprefix(ASIDE)}")
+    arriving = placing.watch.rates.lane_eps(p.n, now)
+    if arriving is not None:
+        soon = float(placing.watch.foresight.ahead(now_ms / 1000)[p.n])
+        expected = (
+            f"; {soon:,.0f} are expected in {placing.settings.calm.forecast_s:,.0f} s"
+            if soon == soon
+            else ""
+        )
+        lines.append(f"{arriving:,.0f} events/s arrive{expected}.")
+    lines.append(
+        f"Its events come from around {placing.places.lat[p.n]:.2f}, {placing.places.lon[p.n]:.2f}."
+    )
+    return "\n".join(lines)

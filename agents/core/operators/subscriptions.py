@@ -1,0 +1,145 @@
+"""`follow alerts`: what is published on a feed is also said to a person, one to one, by whoever
+leads.
+
+Who follows what is an intent in `placement`, so it outlives coordinators; it ends with the right to
+look. A person is told at most so many messages at once and so many a minute; what comes faster is
+one line: how many more there were."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from agents.base.errors import OperatorError
+from agents.base.suggest import hint
+from agents.core.effects import Effect, Whisper, Write
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.incidents import clip
+from agents.core.model.feeds import ALERTS, CURRENT, PLACEMENT, AlertItem, FeedItem, Severity
+from agents.core.model.placement import FOLLOW, Intent, follow_intent
+from agents.core.operators.command import Context, Done
+
+FEEDS = (ALERTS, PLACEMENT)
+FOLLOWERS_AT_MOST = 200
+BURST, REFILL_S = 5.0, 12.0  # messages at once, and seconds for one more: 5 a minute
+KEPT = 20  # lines that wait for one person; of more only their number is told
+
+_WORDS = {Severity.CRITICAL: "Critical: ", Severity.WARNING: "Warning: "}
+_ONE = {ALERTS: ("alert", "alerts"), PLACEMENT: ("plan", "plans")}
+
+
+# ---- the commands ----
+
+
+def follow(c: Context, args: Sequence[str]) -> str | Done:
+    """Raises OperatorError."""
+    mine = [feed for feed in FEEDS if follow_intent(feed, c.jid) in c.fleet.intents]
+    if not args:
+        now = f"You follow {' and '.join(mine)}." if mine else "You follow nothing."
+        return f"{now} What may be followed: {', '.join(FEEDS)}."
+    feed = _feed(args[0])
+    if feed in mine:
+        raise OperatorError(f"You follow {feed} already; unfollow {feed} ends that.")
+    if sum(name.startswith(FOLLOW) for name in c.fleet.intents) >= FOLLOWERS_AT_MOST:
+        raise OperatorError(
+            f"{FOLLOWERS_AT_MOST} follow something already: that is all I can tell."
+        )
+    text = (
+        f"I tell you {feed} here, one to one ({BURST:.0f} messages a minute at most), until "
+        "you "
+        f"unfollow {feed}."
+    )
+    return Done(text, Write(intents={follow_intent(feed, c.jid): Intent(c.jid, c.now_ms)}))
+
+
+def unfollow(c: Context, args: Sequence[str]) -> Done:
+    """Raises OperatorError."""
+    feed = _feed(args[0])
+    name = follow_intent(feed, c.jid)
+    if name not in c.fleet.intents:
+        raise OperatorError(f"You do not follow {feed}.")
+    return Done(f"You do not follow {feed} any more.", Write(intents={name: None}))
+
+
+def _feed(text: str) -> str:
+    if text.lower() not in FEEDS:
+        raise OperatorError(f"{text[:40]!r} cannot be followed. {hint(text, FEEDS)}")
+    return text.lower()
+
+
+# ---- the relay ----
+
+
+@dataclass(slots=True)
+class _Person:
+    lines: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=KEPT))
+    waiting: int = 0
+    tokens: float = BURST
+    refilled_at: float = float("-inf")
+
+
+@dataclass(slots=True)
+class Follows:
+    """`looks`: whether that bare JID may look; None while it is not known who is who in the
+    room."""
+
+    fleet: Fleet
+    looks: Callable[[str], bool | None]
+    _people: dict[str, _Person] = field(default_factory=dict)
+    _ending: set[str] = field(default_factory=set)
+
+    def published(self, item: FeedItem) -> None:
+        """Keeps it for those who follow that feed. What only says how things are is not news."""
+        if item.feed not in FEEDS or item.item_id == CURRENT:
+            return
+        text = _WORDS.get(item.element.severity, "") if isinstance(item.element, AlertItem) else ""
+        text += item.title if item.title == item.content else f"{item.title} ({item.content})"
+        for jid in self._followers(item.feed):
+            person = self._people.setdefault(jid, _Person())
+            person.lines.append((item.feed, text))
+            person.waiting += 1
+
+    def _followers(self, feed: str) -> list[str]:
+        prefix = follow_intent(feed, "")
+        return [name.removeprefix(prefix) for name in self.fleet.intents if name.startswith(prefix)]
+
+    def tell(self, now: float) -> Iterator[Effect]:
+        """What is to be said now; once it is known who may look."""
+        for jid, person in list(self._people.items()):
+            may = self.looks(jid)
+            if may is None:
+                return
+            person.tokens = min(
+                BURST, person.tokens + max(0.0, now - person.refilled_at) / REFILL_S
+            )
+            person.refilled_at = now
+            if not may or (not person.waiting and person.tokens == BURST):
+                del self._people[jid]
+            elif person.waiting and person.tokens >= 1:
+                person.tokens -= 1
+                yield Whisper(jid, _message(person))
+                person.lines.clear()
+                person.waiting = 0
+
+    def end_lost(self) -> Iterator[Effect]:
+        """Who may not look any more follows nothing any more."""
+        names = [n for n in self.fleet.intents if n.startswith(FOLLOW)]
+        self._ending &= set(names)
+        lost = [
+            n for n in names if n not in self._ending and self.looks(n.rpartition("/")[2]) is False
+        ]
+        if lost:
+            self._ending.update(lost)
+            yield Write(intents=dict.fromkeys(lost))
+
+
+def _message(person: _Person) -> str:
+    """The newest when there are many: how many more there were comes first."""
+    if person.waiting == 1:
+        return clip([person.lines[0][1]])
+    one, many = _ONE[person.lines[-1][0]]
+    if person.waiting <= 3:
+        return clip(text for _, text in person.lines)
+    more = person.waiting - 1
+    return clip([f"{more} more {many if more > 1 else one}; the newest:", person.lines[-1][1]])

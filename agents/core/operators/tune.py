@@ -1,0 +1,125 @@
+"""The command `tune [NAME [VALUE]]`; what it changes is kept by core/fleet/tuner.py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from agents.base.errors import OperatorError
+from agents.base.suggest import hint
+from agents.core.effects import Effect, Publish, Say, Write
+from agents.core.fleet.tuner import Tuner
+from agents.core.model.placement import Tuned
+from agents.core.model.times import clock
+from agents.core.operators.command import Context, Dry
+from agents.settings.tunables import BELOW, TUNABLES, Number, Tunable
+
+DEFAULT = "default"
+
+
+def tune(c: Context, args: Sequence[str]) -> str | Dry:
+    """Raises OperatorError for a name or value that is none."""
+    if not args:
+        return _all(c)
+    tunable = TUNABLES.get(args[0].strip().lower())
+    if tunable is None:
+        raise OperatorError(f"{args[0][:40]!r} cannot be tuned. {hint(args[0], TUNABLES)}")
+    return _one(c, tunable) if len(args) < 2 else _change(c, tunable, args[1])
+
+
+def _all(c: Context) -> str:
+    t, tuner = c.fleet.tuning, c.tuner
+    lines = [
+        f"{len(t.values)} of {len(TUNABLES)} settings are tuned."
+        if t.values
+        else "All is as in the settings."
+    ]
+    if t.version:
+        lines.append(
+            f"Version {t.version}, {(c.now_ms - t.since_ms) / 1000:,.0f} s old: "
+            f"{tuner.standing(c.now)}."
+        )
+    for name, v in t.values.items():
+        if name in TUNABLES:
+            lines.append(
+                f"{name} {TUNABLES[name].shown(v.value)}{_instead(tuner, name)}, {_who(v)}"
+            )
+    if c.chat:
+        workers = ", ".join(n for n, x in TUNABLES.items() if x.by_worker)
+        lines.insert(
+            1 + bool(t.version),
+            f"Workers: {workers}; planner: {len(TUNABLES) - workers.count(',') - 1} more.",
+        )
+    else:
+        lines += [f"{n} {TUNABLES[n].shown(tuner.base[n])}" for n in TUNABLES if n not in t.values]
+    return "\n".join(lines)
+
+
+def _one(c: Context, x: Tunable) -> str:
+    held = c.fleet.tuning.values.get(x.name)
+    lines = [
+        f"{x.name} is {x.shown(c.tuner.value(x.name))}"
+        + (_instead(c.tuner, x.name) if held else " (settings)")
+        + "."
+    ]
+    lines.append(f"{x.about} Must be {x.wants}{f' ({x.unit})' if x.unit else ''}.")
+    if held:
+        lines.append(f"Set {_who(held)}; tune {x.name} {DEFAULT} takes it back.")
+    if x.by_worker and c.fleet.tuning.version:
+        lines.append(f"Version {c.fleet.tuning.version}: {c.tuner.standing(c.now)}.")
+    return "\n".join(lines)
+
+
+def _instead(tuner: Tuner, name: str) -> str:
+    return f" (settings: {TUNABLES[name].shown(tuner.base[name])})"
+
+
+def _who(v: Tuned) -> str:
+    return f"by {v.by.partition('@')[0]} at {clock(v.since_ms)} UTC"
+
+
+def _change(c: Context, x: Tunable, text: str) -> Dry:
+    back = text.strip().lower() == DEFAULT
+    held = x.name in c.tuner.latest.values
+    try:
+        value = c.tuner.base[x.name] if back else x.read(text.strip())
+    except ValueError as e:
+        raise OperatorError(f"{x.name} {e}.") from None
+    before = c.tuner.value(x.name)
+    if (back and not held) or (not back and value == before and held):
+        raise OperatorError(
+            f"{x.name} is {x.shown(before)} already{'' if held else ', as in the settings'}."
+        )
+    _check_order(c.tuner, x.name, value)
+    if x.by_worker:
+        there = sum(v.present for v in c.fleet.views.values())
+        who = f"{len(c.fleet.views)} workers apply it without a restart; {there} are here now."
+    else:
+        who = "The planner applies it from its next plan on; no worker needs to."
+    change = f"{x.name} from {x.shown(before)} to {x.shown(value)}" + (
+        " (settings)" if back else ""
+    )
+    limits = f"It must be {x.wants}{f' ({x.unit})' if x.unit else ''}."
+    title = f"tune {x.name} {DEFAULT if back else text.strip()}"
+
+    def act(done: Context) -> Iterator[Effect]:
+        tuner = done.tuner
+        _check_order(tuner, x.name, value)
+        was = tuner.value(x.name)
+        tuning = tuner.set(x, None if back else value, done.jid, done.now_ms)
+        words = f"{done.nick.partition('@')[0]}: {x.name} is {x.shown(value)} (was {x.shown(was)})"
+        if x.by_worker:
+            tuner.follow(words, tuning.version, done.now)
+            yield Write(tuning=tuning, then=(Publish(tuner.item()),))
+        else:
+            yield Write(tuning=tuning, then=(Say(f"{words}; the planner has it."),))
+
+    said = f"Tune {change}. {x.about}\n{limits}\n{who}"
+    return Dry(title, said, act, rests=lambda then: then.tuner.value(x.name))
+
+
+def _check_order(tuner: Tuner, name: str, value: Number) -> None:
+    for low, high in BELOW:
+        if name in (low, high):
+            a, b = (value if n == name else tuner.value(n) for n in (low, high))
+            if a > b:
+                raise OperatorError(f"{low} would be {a:g}, above {high}, which would be {b:g}.")

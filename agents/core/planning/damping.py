@@ -1,0 +1,241 @@
+"""The calm rules (DESIGN 7.4): which of the moves that the best placement asks for are begun now.
+
+In this order: lanes that must leave where they are; lanes of hot nodes; lanes that are cheaper
+elsewhere. All share one budget. The last two need to have looked right for long enough and to leave
+alone what moved lately (the planner holds those still); the last must earn what a hand-over costs,
+each alone or together with the lanes that make room for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.core.model.plan import Memory, PlannedMove
+from agents.core.planning.limits import ROUNDING
+from agents.core.planning.scoreboard import NOBODY, Scoreboard
+from kernels.tables import Bools, Floats, Ints
+
+DRAINING, UNHEALTHY, RESIDENCY = "draining", "unhealthy", "residency"
+MUST = frozenset({DRAINING, UNHEALTHY, RESIDENCY})
+OVER, HOT, NEARER, MAKES_ROOM = "over capacity", "hot", "nearer", "makes room"
+PRESSING = MUST | {OVER}  # may take all the room there is
+CHAIN = 2  # how many lanes may make room for one another so that one gains
+
+
+@dataclass(frozen=True, slots=True)
+class Calmed:
+    """What is begun now (see Plan), and what to remember."""
+
+    moves: list[PlannedMove]
+    stuck: tuple[int, ...]
+    parked: tuple[int, ...]
+    memory: Memory
+
+
+def remembered(board: Scoreboard, memory: Memory) -> Memory:
+    """`memory` at this moment, when nothing was looked at but orphans: no window has passed, none
+    is broken."""
+    return Memory(board.moment.now_s, memory.hot_since_s, memory.better_since_s, memory.price_ms)
+
+
+def begin(board: Scoreboard, target: Ints, price: Floats, room: Floats, movable: Bools) -> Calmed:
+    """`target`: where each lane is best, row of a node, -1 for a lane that finds no room; `room`:
+    what each node may hold; `movable`: which lanes have a node, are not on their way, and may be
+    moved at all."""
+    calm, now_s, eager = board.calm, board.moment.now_s, board.moment.eager
+    known = board.moment.memory
+    if now_s - known.at_s > 2 * calm.window_s:  # a gap is no window
+        known = Memory()
+    hot = [
+        n
+        for n in _by_heat(board)
+        if board.use[n] > board.limits.hot[n] * (1 + ROUNDING) and not board.nodes[n].empty
+    ]
+    hot_since = {board.nodes[n].id: known.hot_since_s.get(board.nodes[n].id, now_s) for n in hot}
+    owned = (board.owner >= 0) & ~board.flying
+    wanted = [int(r) for r in np.flatnonzero(owned & movable & (target != board.owner))]
+    leave = {r: why for r in wanted if (why := _must_leave(board, r))}
+    since = {board.lanes[r].id: known.better_since_s.get(board.lanes[r].id, now_s) for r in wanted}
+    prices = {n.id: round(float(p), 3) for n, p in zip(board.nodes, price, strict=True) if p > 0}
+    memory = Memory(now_s, hot_since, since, prices)
+
+    def held(began_s: float) -> bool:
+        return eager or now_s - began_s >= calm.window_s * (calm.windows - 1)
+
+    way = _Way(board, target, room, [r for r in wanted if target[r] != NOBODY])
+    for r in sorted(leave, key=board.rank):
+        if target[r] != NOBODY:
+            way.move(r, leave[r])
+    for n in hot:
+        if held(hot_since[board.nodes[n].id]):
+            _cool(board, way, n)
+    for r in sorted(way.worth, key=lambda r: (-way.worth[r], board.lanes[r].id)):
+        if r not in leave and held(since[board.lanes[r].id]) and way.worth[r] > 0 and way.pays(r):
+            way.move(r, NEARER, chain=CHAIN)
+    yields = board.yields()
+    nowhere = [r for r in wanted if target[r] == NOBODY]
+    goes_short = [r for r in nowhere if leave.get(r) == RESIDENCY or (r not in leave and yields[r])]
+    stays = set(nowhere) - set(goes_short)
+    stuck = tuple(board.lanes[r].id for r in sorted(leave, key=board.rank) if r in stays)
+    parked = tuple(board.lanes[r].id for r in goes_short if held(since[board.lanes[r].id]))
+    return Calmed(way.moves, stuck, parked, memory)
+
+
+def _must_leave(board: Scoreboard, row: int) -> str:
+    """Why the lane may not stay at its node, or ""."""
+    n = int(board.owner[row])
+    if board.nodes[n].empty:
+        return board.nodes[n].empty
+    return "" if board.allows(row, n) else RESIDENCY
+
+
+def _by_heat(board: Scoreboard) -> Iterable[int]:
+    capacity = [n.capacity_eps for n in board.nodes]
+    return sorted(
+        (n for n, c in enumerate(capacity) if c > 0), key=lambda n: (-board.use[n] / capacity[n], n)
+    )
+
+
+def _cool(board: Scoreboard, way: _Way, n: int) -> None:
+    """Moves lanes off the hot node until it is settled: those that lose the fewest ms first, the
+    ones too light to matter last."""
+    reason = OVER if board.use[n] > board.limits.hard[n] * (1 + ROUNDING) else HOT
+    settled = float(board.limits.settled[n])
+    excess = float(board.use[n]) - settled
+    offers = []
+    for r, worth in way.worth.items():
+        if board.owner[r] == n and r not in way.moved:
+            light = float(board.load[r]) * board.calm.in_flight < excess
+            offers.append((light, -worth / float(board.load[r]), *board.rank(r), r))
+    for *_, r in sorted(offers):
+        if board.use[n] <= settled:
+            return
+        way.move(r, reason, chain=CHAIN if reason == OVER else 0)
+
+
+class _Way:
+    """The moves begun so far, within the budget: a share of the load (or one lane; off a node over
+    its capacity also with those that make room for it) over all, a number of moves per node, and
+    the room at the other end, lanes that leave it now counted as gone."""
+
+    def __init__(self, board: Scoreboard, target: Ints, room: Floats, rows: list[int]) -> None:
+        self.board, self.target, self.room = board, target, room
+        # Nobody is sent where it would be relieved at once.
+        self.settled = np.minimum(room, board.limits.room(board.use))
+        self.moves: list[PlannedMove] = []
+        self.moved: set[int] = set()
+        self.budget_eps = board.calm.budget_share * float(board.load.sum())
+        self.spent_eps = float(
+            board.load[board.flying | ((board.owner < 0) & (board.sits >= 0))].sum()
+        )
+        self.slots = [
+            (board.calm.in_flight if n.slots is None else n.slots) - n.in_flight
+            for n in board.nodes
+        ]
+        index = np.array(rows, dtype=np.int32)
+        to = target[index]
+        here = board.costs.at(index, board.owner[index]).astype(np.float64)
+        there = board.costs.at(index, to).astype(np.float64)
+        stays, rests = board.resting_ms(index, board.owner[index]), board.resting_ms(index, to)
+        load = board.load[index]
+        self.worth = {
+            r: float(w)
+            for r, w in zip(
+                rows, np.where(np.isfinite(here), (here - there) * load, np.inf), strict=True
+            )
+        }
+        self.saves_ms = {r: float(s) for r, s in zip(rows, stays - rests, strict=True)}
+        self.delta_ms = {r: round(-s, 3) for r, s in self.saves_ms.items()}
+
+    def pays(self, row: int) -> bool:
+        """Whether what it saves within the horizon is more than what the hand-over costs: the
+        events of the pause wait for half of it on average."""
+        calm = self.board.calm
+        return self.saves_ms[row] * calm.horizon_s > calm.pause_ms / 1000 * calm.pause_ms / 2
+
+    def move(self, row: int, reason: str, chain: int = 0) -> bool:
+        """Begins the move if it may be, after those that make room for it, up to `chain` of them
+        deep."""
+        room = self.room if reason in PRESSING else self.settled
+        budget_eps = self.budget_eps
+        if reason == OVER and self.spent_eps == 0:
+            self.budget_eps = math.inf  # for one lane, and those that make room for it
+        begun = self._move(
+            row, reason, room, chain, self.worth[row] if reason == NEARER else math.inf
+        )
+        self.budget_eps = budget_eps
+        return begun
+
+    def _move(self, row: int, reason: str, room: Floats, chain: int, gain: float) -> bool:
+        if row in self.moved or not self._allowed(row):
+            return False
+        before = self._state()
+        frm, to = int(self.board.owner[row]), int(self.target[row])
+        self.board.take(row, frm)
+        self.moved.add(row)
+        makes = self._fits(row, room) or (chain > 0 and self._make_room(row, room, chain, gain))
+        if not makes or not self._allowed(row):  # what made room may have taken the budget
+            self._back(before)
+            self.moved.discard(row)
+            return False
+        self.board.put(row, to)
+        self.slots[frm] -= 1
+        self.slots[to] -= 1
+        self.spent_eps += float(self.board.load[row])
+        self.moves.append(
+            PlannedMove(self.board.lanes[row].id, frm, to, self.delta_ms[row], reason)
+        )
+        return True
+
+    def _allowed(self, row: int) -> bool:
+        within = (
+            self.spent_eps == 0 or self.spent_eps + float(self.board.load[row]) <= self.budget_eps
+        )
+        return (
+            within
+            and self.slots[int(self.board.owner[row])] > 0
+            and self.slots[int(self.target[row])] > 0
+        )
+
+    def _fits(self, row: int, room: Floats) -> bool:
+        to = int(self.target[row])
+        if self.board.load[row] > self.board.largest:  # a giant has its node to itself
+            return int(self.board.count[to]) == 0
+        return bool(self.board.use[to] + self.board.load[row] <= room[to] * (1 + ROUNDING))
+
+    def _make_room(self, row: int, room: Floats, chain: int, gain: float) -> bool:
+        """Moves others on from where the lane is to go, as long as all of them together gain
+        something; `gain`: what it is worth that this one goes, ms x events/s."""
+        to = int(self.target[row])
+        others = [r for r in self.worth if self.board.owner[r] == to and r not in self.moved]
+        for r in sorted(others, key=lambda r: (-self.worth[r], self.board.lanes[r].id)):
+            if gain + self.worth[r] > 0 and self._move(
+                r, MAKES_ROOM, room, chain - 1, gain + self.worth[r]
+            ):
+                gain += self.worth[r]
+                if self._fits(row, room):
+                    return True
+        return False
+
+    def _state(self) -> tuple[Floats, Ints, list[int], float, int]:
+        return (
+            self.board.use.copy(),
+            self.board.count.copy(),
+            list(self.slots),
+            self.spent_eps,
+            len(self.moves),
+        )
+
+    def _back(self, state: tuple[Floats, Ints, list[int], float, int]) -> None:
+        self.board.use, self.board.count, self.slots, self.spent_eps, kept = state
+        ids = (
+            {lane.id: r for r, lane in enumerate(self.board.lanes)}
+            if len(self.moves) > kept
+            else {}
+        )
+        for m in self.moves[kept:]:
+            self.moved.discard(ids[m.lane])
+        del self.moves[kept:]

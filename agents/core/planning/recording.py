@@ -1,0 +1,189 @@
+"""Decisions, kept and made again: what went into a plan and what came out as exact JSON, and the
+same core run on it once more. Equal inputs and equal kernels give equal plans, byte for byte."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import typing
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from agents.base.errors import SettingsError
+from agents.core.model.plan import Moment, Plan, PlanningFrame
+from agents.core.model.topology import short_name
+from agents.core.planning.exact_json import Exact
+from agents.core.planning.planner import plan
+from agents.settings.calm import Calm
+from kernels.tables import MOST_MS, Numerics, Weights
+
+FORMAT = (
+    1  # another number whenever what a field means changes; fields that come or go are told by name
+)
+
+_FRAME = Exact(PlanningFrame, "frame", FORMAT)
+_MOMENT = Exact(Moment, "moment", FORMAT)
+_PLAN = Exact(Plan, "plan", FORMAT)
+
+
+def frame_json(frame: PlanningFrame) -> bytes:
+    """Raises JournalError when a field is not of its type; so do the other two."""
+    return _FRAME.encode(frame)
+
+
+def moment_json(moment: Moment) -> bytes:
+    return _MOMENT.encode(moment)
+
+
+def plan_json(plan: Plan) -> bytes:
+    return _PLAN.encode(plan)
+
+
+def read_frame(data: bytes) -> PlanningFrame:
+    """Raises JournalError for what is no frame of this format; so do the other two for theirs."""
+    return _FRAME.decode(data)
+
+
+def read_moment(data: bytes) -> Moment:
+    return _MOMENT.decode(data)
+
+
+def read_plan(data: bytes) -> Plan:
+    return _PLAN.decode(data)
+
+
+def replan(frame: PlanningFrame, moment: Moment, numerics: Numerics) -> bytes:
+    """The JSON of the plan for these inputs, made now. Raises ValueError as `plan` does."""
+    return plan_json(plan(frame, moment, numerics))
+
+
+# ---- other settings ----
+
+SHARES = frozenset({"target_utilisation", "comfortable", "budget_share", "ramp_from"})
+POSITIVE = frozenset({"target_utilisation", "window_s", "windows", "in_flight", "budget_share"})
+AT_LEAST_ONE = frozenset({"act_above", "settle_to"})
+ORDERED = (("settle_to", "act_above"), ("cooldown_s", "cooldown_most_s"))
+
+
+def changed(frame: PlanningFrame, values: Mapping[str, str]) -> PlanningFrame:
+    """The frame with other settings: each key is a field of Calm or Weights, each value its text.
+
+    Raises SettingsError for an unknown key (with the nearest known one), and for a value that is no
+    number of the field's type, or makes no sense."""
+    calm, weights = typing.get_type_hints(Calm), typing.get_type_hints(Weights)
+    new_calm: dict[str, float] = {}
+    new_weights: dict[str, float] = {}
+    for key, text in values.items():
+        if key in calm:
+            new_calm[key] = _number(key, text, calm[key])
+        elif key in weights:
+            new_weights[key] = _number(key, text, weights[key])
+            if new_weights[key] > MOST_MS:
+                raise SettingsError(f"{key}={text}: more than {MOST_MS:g} ms")
+        else:
+            known = sorted([*calm, *weights])
+            near = difflib.get_close_matches(key, known, 1, 0.4)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            raise SettingsError(f"{key} is no setting of the planner; {hint}")
+    out = msgspec.structs.replace(frame.calm, **new_calm)
+    for low, high in ORDERED:
+        if {low, high} & set(new_calm) and getattr(out, low) > getattr(out, high):
+            raise SettingsError(
+                f"{low} is {getattr(out, low):g}, above {high}, which is {getattr(out, high):g}"
+            )
+    return PlanningFrame(
+        frame.lat,
+        frame.lon,
+        frame.rule,
+        frame.nodes,
+        frame.rules,
+        frame.rtt,
+        out,
+        frame.weights._replace(**new_weights),
+    )
+
+
+def _number(key: str, text: str, kind: type) -> float:
+    try:
+        value: float = int(text) if kind is int else float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value < 0:
+        raise SettingsError(
+            f"{key}={text}: not {'a whole' if kind is int else 'a finite'} number from 0"
+        )
+    if key in POSITIVE and value == 0:
+        raise SettingsError(f"{key}={text}: must be above 0")
+    if key in SHARES and value > 1:
+        raise SettingsError(f"{key}={text}: a share, at most 1")
+    if key in AT_LEAST_ONE and value < 1:
+        raise SettingsError(f"{key}={text}: times the mean, at least 1")
+    return value
+
+
+# ---- two plans compared ----
+
+
+def differences(frame: PlanningFrame, then: Plan, now: Plan) -> list[str]:
+    """In words, what `now` has that `then` had not, and the other way round: lanes first, then
+    figures and prices. Empty only if their JSON is the same."""
+    if plan_json(then) == plan_json(now):
+        return []
+    return [*_lanes(frame, then, now), *_figures(then, now), *_columns(frame, then, now)] or [
+        "the same in another order, or but for the sign of a zero"
+    ]
+
+
+def _lanes(frame: PlanningFrame, then: Plan, now: Plan) -> Iterator[str]:
+    was, is_ = _wants(frame, then), _wants(frame, now)
+    for lane in sorted(was.keys() | is_.keys()):
+        if was.get(lane) != is_.get(lane):
+            yield f"lane {lane}: {was.get(lane, 'left alone')}, now {is_.get(lane, 'left alone')}"
+
+
+def _figures(then: Plan, now: Plan) -> Iterator[str]:
+    for name in ("before", "after", "optimum"):
+        old, new = getattr(then, name), getattr(now, name)
+        for field in old.__slots__:
+            if getattr(old, field) != getattr(new, field):
+                yield f"{name}.{field}: {getattr(old, field)!r}, now {getattr(new, field)!r}"
+
+
+def _columns(frame: PlanningFrame, then: Plan, now: Plan) -> Iterator[str]:
+    nodes = [_name(frame, row) for row in range(len(frame.nodes))]
+    lanes = [f"row {row}" for row in range(len(then.load_eps))]
+    for column, rows in (("load_eps", lanes), ("room_eps", nodes), ("price_ms", nodes)):
+        old, new = getattr(then, column), getattr(now, column)
+        if len(old) != len(new):
+            yield f"{column}: {len(old)} of them, now {len(new)}"
+            continue
+        yield from (
+            f"{column} of {r}: {o!r}, now {n!r}"
+            for r, o, n in zip(rows, old, new, strict=False)
+            if o != n
+        )
+    if then.memory != now.memory:
+        yield "what the next plan is told (memory) is another"
+
+
+def _name(frame: PlanningFrame, row: int) -> str:
+    node = frame.nodes[row].id if 0 <= row < len(frame.nodes) else f"row {row}"
+    return short_name(node) or node
+
+
+def _wants(frame: PlanningFrame, p: Plan) -> dict[int, str]:
+    """What a plan does with each lane that it does something with."""
+    out = dict.fromkeys(p.waiting, "waits")
+    out |= dict.fromkeys(p.stuck, "is stuck")
+    out |= dict.fromkeys(p.parked, "is parked")
+    out |= {
+        a.lane: f"given to {_name(frame, a.to)} ({a.reason}, {a.rtt_ms!r} ms)"
+        for a in p.assignments
+    }
+    out |= {
+        m.lane: f"moved from {_name(frame, m.frm)} to {_name(frame, m.to)} ({m.reason}, "
+        f"{m.delta_ms!r} ms)"
+        for m in p.moves
+    }
+    return out

@@ -1,0 +1,230 @@
+"""Who has what while a plan is being made, what that leaves, and what it costs. Nothing here
+decides who should go."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agents.core.model.plan import Moment, PlacementFigures, PlanningFrame
+from agents.core.planning.limits import LEAST_EPS, ROUNDING, limits, load_eps
+from kernels import Problem, lane_table, node_table, problem
+from kernels.tables import Bools, Costs, Floats, Ints, Numerics, Solution
+
+NOBODY = -1
+OVERFULL_TRIES = 4
+
+
+def _problem(frame: PlanningFrame, moment: Moment, sits: Ints, takes: Bools) -> Problem:
+    """The cost of every lane at every node, with `sits` as owners and who `takes` lanes now;
+    unevaluated."""
+    lanes, nodes = moment.lanes, moment.nodes
+    rows = [lane.id for lane in lanes]
+    return problem(
+        lane_table(
+            [frame.lat[i] for i in rows],
+            [frame.lon[i] for i in rows],
+            owner=sits,
+            warm=[NOBODY if lane.warm is None else lane.warm for lane in lanes],
+            traffic=[lane.traffic for lane in lanes],
+            rule=[frame.rule[i] for i in rows],
+        ),
+        node_table(
+            [p.lat for p in frame.nodes],
+            [p.lon for p in frame.nodes],
+            site=[p.site for p in frame.nodes],
+            takes=takes,
+            keeps=[not n.empty for n in nodes],
+            egress_ms=[p.egress_ms for p in frame.nodes],
+            degraded_ms=[n.degraded_ms for n in nodes],
+        ),
+        frame.rtt,
+        frame.weights,
+        np.array([rule.allowed for rule in frame.rules], dtype=bool).reshape(
+            len(frame.rules), len(nodes)
+        ),
+    )
+
+
+class Scoreboard:
+    """Per lane: `owner`, the row of the node that has it (-1: nobody); `flying`, being released
+    now; `sits`, where it counts: with its owner, or, on its way, where it is to end. `arriving`:
+    rows of lanes released and meant for a node. Per node: `use`, events/s given, a lane on its way
+    counted at both ends."""
+
+    def __init__(self, frame: PlanningFrame, moment: Moment, numerics: Numerics) -> None:
+        self.frame, self.moment, self.numerics, self.calm = frame, moment, numerics, frame.calm
+        self.lanes, self.nodes = moment.lanes, moment.nodes
+        self.load = load_eps(self.lanes, self.nodes, self.calm)
+        self.limits = limits(self.lanes, self.nodes, self.load, self.calm, moment.now_s)
+        self.priority: Ints = np.array([lane.priority for lane in self.lanes], dtype=np.int32)
+        self.takes: Bools = np.array(
+            [n.takes and not n.empty and n.capacity_eps > 0 for n in self.nodes], dtype=bool
+        )
+        self.owner: Ints = np.array(
+            [NOBODY if lane.owner is None else lane.owner for lane in self.lanes], dtype=np.int32
+        )
+        self.flying: Bools = np.array([lane.moving for lane in self.lanes], dtype=bool) & (
+            self.owner >= 0
+        )
+        self.sits: Ints = np.array([self._seat(r) for r in range(len(self.lanes))], dtype=np.int32)
+        self.use: Floats = np.zeros(len(self.nodes))
+        self.count: Ints = np.zeros(len(self.nodes), dtype=np.int32)
+        for row in range(len(self.lanes)):
+            for n in {int(self.sits[row]), int(self.owner[row])} - {NOBODY}:
+                self.put(row, n)
+        self.arriving = self._arriving()
+        self.problem = _problem(frame, moment, self.sits.copy(), self.takes)
+        self.costs = numerics.costs(self.problem)
+
+    def _seat(self, row: int) -> int:
+        """Where the lane counts; nobody when it is on its way to a node that takes it no more."""
+        lane = self.lanes[row]
+        if lane.owner is not None and not lane.moving:
+            return lane.owner
+        return NOBODY if lane.target is None or not self._may(row, lane.target) else lane.target
+
+    def _may(self, row: int, node: int) -> bool:
+        return bool(self.takes[node]) and self.allows(row, node)
+
+    def allows(self, row: int, node: int) -> bool:
+        """Whether no residency rule is against the lane being at the node."""
+        rule = self.frame.rule[self.lanes[row].id]
+        return rule < 0 or self.frame.rules[rule].allowed[node]
+
+    def _arriving(self) -> list[int]:
+        """Lanes that were released and may go where they were meant to, the most important first;
+        those for which the room has gone since then are nobody's again."""
+        rows = [r for r in range(len(self.lanes)) if self.owner[r] < 0 and self.sits[r] >= 0]
+        fit = []
+        for r in sorted(rows, key=self.rank, reverse=True):
+            to = int(self.sits[r])
+            if self.use[to] <= self.limits.hard[to] * (1 + ROUNDING) or self.count[to] == 1:
+                fit.append(r)
+            else:
+                self.take(r, to)
+                self.sits[r] = NOBODY
+        return fit[::-1]
+
+    # ---- who has what ----
+
+    def put(self, row: int, to: int) -> None:
+        self.use[to] += self.load[row]
+        self.count[to] += 1
+
+    def take(self, row: int, frm: int) -> None:
+        self.use[frm] -= self.load[row]
+        self.count[frm] -= 1
+
+    def settle(self, row: int, to: int) -> None:
+        """Gives a lane that nobody has to a node."""
+        if self.sits[row] != to:
+            self.sits[row] = to
+            self.put(row, to)
+
+    def rank(self, row: int) -> tuple[int, float, int]:
+        """The order of choosing: the more important, the heavier, the lower id first."""
+        return -self.lanes[row].priority, -float(self.load[row]), self.lanes[row].id
+
+    @property
+    def largest(self) -> float:
+        """The most that any node may be given."""
+        return float(self.limits.hard[self.takes].max()) if self.takes.any() else 0.0
+
+    def may_stay(self) -> Bools:
+        """Which lanes may be where they sit, bool[L]: the node keeps lanes and no rule is against
+        it."""
+        out: Bools = np.zeros(len(self.lanes), dtype=bool)
+        rows = np.flatnonzero(self.sits >= 0).astype(np.int32)
+        out[rows] = np.isfinite(self.costs.at(rows, self.sits[rows]))
+        return out
+
+    # ---- where they should be ----
+
+    def best(self, fixed: Bools, *, orphans_first: bool = False) -> tuple[Solution, Floats]:
+        """The cheapest placement in which `fixed` lanes stay where they sit, and the room (events/s
+        per node) it keeps to: the settled one, or, if that leaves lanes waiting, all there is. If
+        not even that will do, who has a node keeps it, unless others matter more. `orphans_first`:
+        whoever has a node takes no room from those that have none."""
+        settled = self.limits.room(self.use)
+        hard = np.maximum(settled, self.limits.hard)
+        if not self.nodes:
+            return Solution(self.sits, np.zeros(0), 0.0, 0.0), hard
+        # Who is asked back and meant for nobody is an orphan soon, and takes no room from those
+        # that are.
+        light = (self.owner >= 0) & ~fixed if orphans_first else self.flying & (self.sits < 0)
+        found = self._solve(fixed, settled, light)
+        if (found.node >= 0).all():
+            return found, settled
+        held, stays = fixed, self.may_stay() & ~self.yields()
+        for _ in range(OVERFULL_TRIES):
+            found = self._solve(held, hard, light)
+            if not (left := (found.node < 0) & stays).any():
+                break
+            held = held | left
+        return found, hard
+
+    def _solve(self, fixed: Bools, room: Floats, light: Bools) -> Solution:
+        price = np.array(
+            [self.moment.memory.price_ms.get(n.id, 0.0) for n in self.nodes], dtype=np.float64
+        )
+        here = self.sits >= 0
+        own = np.bincount(self.sits[here], self.load[here], minlength=len(self.nodes))
+        leaving = self.use - own  # what those on their way still hold where they come from
+        return self.numerics.solve(
+            self.costs,
+            np.where(light, LEAST_EPS, self.load),
+            np.maximum(0.0, room - leaving) * (1 + ROUNDING),
+            owner=self.sits,
+            fixed=fixed,
+            rank=self.priority,
+            price_ms=price,
+        )
+
+    def yields(self) -> Bools:
+        """Which lanes go short when not all fit, bool[L]: those that matter less than the most
+        important. Equals lag alike."""
+        out: Bools = self.priority < self.priority.max(initial=0)
+        return out
+
+    def home_for_giant(self, row: int) -> int | None:
+        """A largest node that has nothing, the cheapest, for a lane too heavy for every node."""
+        empty = np.flatnonzero(
+            self.takes & (self.count == 0) & (self.limits.hard >= self.largest * (1 - ROUNDING))
+        )
+        if not len(empty):
+            return None
+        cost = self.costs.at(np.full(len(empty), row, dtype=np.int32), empty.astype(np.int32))
+        return int(empty[int(cost.argmin())]) if np.isfinite(cost.min()) else None
+
+    # ---- figures ----
+
+    def resting_ms(self, rows: Ints, nodes: Ints) -> Floats:
+        """What each lane costs at the node beside it once it is there: all terms but those of the
+        hand-over, float64; also where it may not be."""
+        w, lanes = self.frame.weights, self.problem.lanes
+        cost = self.costs.at(rows, nodes).astype(np.float64)
+        if len(barred := np.flatnonzero(~np.isfinite(cost))):
+            cost[barred] = self._everywhere().at(rows[barred], nodes[barred])
+        own, warm = lanes.owner[rows] == nodes, lanes.warm[rows] == nodes
+        out: Floats = cost - np.where(own, 0.0, w.move_ms + np.where(warm, 0.0, w.miss_ms))
+        return out
+
+    def _everywhere(self) -> Costs:
+        """The costs as if every lane might be at every node."""
+        p, anywhere = self.problem, np.ones(len(self.nodes), dtype=bool)
+        nodes = p.nodes._replace(takes=anywhere, keeps=anywhere)
+        return self.numerics.costs(p._replace(nodes=nodes, allowed=np.ones_like(p.allowed)))
+
+    def figures(self, at: Ints) -> PlacementFigures:
+        """The placement `at` (row of a node per lane, -1: nobody) in numbers."""
+        rows = np.flatnonzero(at >= 0).astype(np.int32)
+        resting = self.resting_ms(rows, at[rows])
+        load = self.load[rows]
+        cost = float((load * resting).sum())  # not BLAS: its last digits depend on the processor
+        use = np.bincount(at[rows], weights=self.load[rows], minlength=len(self.nodes))
+        capacity = np.array([n.capacity_eps for n in self.nodes], dtype=np.float64)
+        busy = use[capacity > 0] / capacity[capacity > 0]
+        mean = cost / float(load.sum()) if len(rows) else 0.0
+        return PlacementFigures(
+            round(cost, 3), round(mean, 6), round(float(busy.max(initial=0.0)), 6)
+        )

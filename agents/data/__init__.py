@@ -1,5 +1,0 @@
-"""Public data that geolane ships: see README.md here for source and licence of each file."""
-
-from agents.data.rtt import RTT_TABLE, read_rtt
-
-__all__ = ["RTT_TABLE", "read_rtt"]

@@ -1,0 +1,5 @@
+"""Public data that geolane ships: see README.md here for source and licence of each file."""
+
+from agents.geodata.rtt import RTT_TABLE, read_rtt
+
+__all__ = ["RTT_TABLE", "read_rtt"]

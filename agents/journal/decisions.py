@@ -1,0 +1,171 @@
+"""Ticks in the journal's file: every plan that was made, with what went into it, packed small; and how they are read again, also while
+a coordinator writes.
+
+A frame stands once, the ticks that were planned in it name its row. JSON is that of core/planning/recording.py, compressed. The journal
+(journal.py) writes, through its own connection; what is here is the shape of it, and reading."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from agents.base.errors import JournalError
+from agents.core.model.plan import Decided, PlanningFrame
+from agents.core.planning.recording import frame_json, moment_json, plan_json
+
+LEVEL = 1  # of zlib: 6 takes five times as long at 10,000 lanes and saves a twentieth
+ROW_BYTES = 128  # what a row takes beside its blobs, about
+BATCH = 32
+BUSY_S = 5.0
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS frames (
+  id INTEGER PRIMARY KEY, ms INTEGER NOT NULL, leader_epoch INTEGER NOT NULL, bytes INTEGER NOT NULL, frame BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS ticks (
+  id INTEGER PRIMARY KEY, ms INTEGER NOT NULL, frame_id INTEGER NOT NULL, leader_epoch INTEGER NOT NULL,
+  kind TEXT NOT NULL, numerics TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 BLOB NOT NULL, moment BLOB NOT NULL, plan BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS ticks_by_ms ON ticks (ms, bytes);
+"""
+INSERT_FRAME = "INSERT INTO frames (ms, leader_epoch, bytes, frame) VALUES (?, ?, ?, ?)"
+INSERT_TICK = """INSERT INTO ticks (ms, frame_id, leader_epoch, kind, numerics, bytes, sha256, moment, plan)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+TOTAL_BYTES = "SELECT (SELECT total(bytes) FROM ticks) + (SELECT total(bytes) FROM frames)"
+OLDEST = "SELECT id, bytes FROM ticks WHERE id < (SELECT max(id) FROM ticks) ORDER BY id LIMIT 1000"
+DELETE_TICKS = "DELETE FROM ticks WHERE id <= ?"
+DELETE_FRAMES = """DELETE FROM frames WHERE id < (SELECT max(id) FROM frames)
+AND id < (SELECT frame_id FROM ticks ORDER BY id LIMIT 1)"""  # both tables grow together: the oldest tick has the oldest frame
+
+_READ = """SELECT id, ms, frame_id, leader_epoch, kind, numerics, sha256, moment, plan FROM ticks
+WHERE id > ? AND id <= ? AND +ms BETWEEN ? AND ? ORDER BY id LIMIT ?"""
+
+
+class Packed(NamedTuple):
+    """A row to insert, and how many bytes it counts for."""
+
+    row: tuple[object, ...]
+    bytes: int
+
+
+def pack_frame(ms: int, leader_epoch: int, frame: PlanningFrame) -> Packed:
+    """Some ms at 10,000 lanes: not on an event loop. Raises JournalError, as `pack_tick` does."""
+    blob = zlib.compress(frame_json(frame), LEVEL)
+    size = len(blob) + ROW_BYTES
+    return Packed((ms, leader_epoch, size, blob), size)
+
+
+def pack_tick(ms: int, frame_id: int, leader_epoch: int, decided: Decided) -> Packed:
+    plan = plan_json(decided.plan)
+    moment_blob, plan_blob = (
+        zlib.compress(moment_json(decided.moment), LEVEL),
+        zlib.compress(plan, LEVEL),
+    )
+    size = len(moment_blob) + len(plan_blob) + ROW_BYTES
+    return Packed(
+        (ms, frame_id, leader_epoch, decided.kind, decided.numerics, size, sha256(plan).digest(), moment_blob, plan_blob),
+        size,
+    )  # fmt: skip
+
+
+class TickRow(NamedTuple):
+    """A row of the table. `moment` and `plan` are packed; `sha256` is of the plan's JSON."""
+
+    id: int
+    ms: int
+    frame_id: int
+    leader_epoch: int
+    kind: str
+    numerics: str
+    sha256: bytes
+    moment: bytes
+    plan: bytes
+
+
+class Ticks:
+    """The ticks of one journal file, read. Each read is short, so that it never keeps the writer's log from being folded in;
+    what is pruned meanwhile is passed over."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self._db, self._path = db, path
+
+    def span(self) -> tuple[int, int, int] | None:
+        """The first and last epoch ms, and how many there are; None without any."""
+        first, last, count = self._rows("SELECT min(ms), max(ms), count(*) FROM ticks")[0]
+        return (int(first), int(last), int(count)) if count else None
+
+    def count(self, from_ms: int, to_ms: int) -> int:
+        return int(
+            self._rows("SELECT count(*) FROM ticks WHERE ms BETWEEN ? AND ?", from_ms, to_ms)[0][0]
+        )
+
+    def between(self, from_ms: int, to_ms: int) -> Iterator[TickRow]:
+        """Those of this span, both ends included, in the order in which they were made."""
+        low, high = self._rows(
+            "SELECT min(id), max(id) FROM ticks WHERE ms BETWEEN ? AND ?", from_ms, to_ms
+        )[0]
+        at = -1 if low is None else int(low) - 1
+        while rows := self._rows(_READ, at, high, from_ms, to_ms, BATCH):
+            yield from (TickRow(*row) for row in rows)
+            at = int(rows[-1][0])
+
+    def frame(self, number: int) -> bytes:
+        """Raises JournalError when it is not there, or damaged."""
+        rows = self._rows("SELECT frame FROM frames WHERE id = ?", number)
+        if not rows:
+            raise JournalError(f"{self._path}: frame {number} is not there (pruned meanwhile?)")
+        return unpack(rows[0][0], f"{self._path}: frame {number}")
+
+    def _rows(self, query: str, *values: int) -> list[tuple[Any, ...]]:  # Any: SQL's columns
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as e:
+            if "no such table" in str(e):
+                raise JournalError(
+                    f"{self._path}: a journal without ticks, of an older geolane"
+                ) from e
+            raise JournalError(f"{self._path}: cannot be read: {e}") from e
+
+
+def unpack(blob: bytes, what: str) -> bytes:
+    """Raises JournalError naming `what` when these are not the bytes that were packed."""
+    try:
+        return zlib.decompress(blob)
+    except zlib.error as e:
+        raise JournalError(f"{what} is damaged: {e}") from e
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Ticks]:
+    """The file, for reading only. Raises JournalError when there is none, or it is no journal."""
+    if not path.is_file():
+        raise JournalError(f"{path}: no such file; name the journal with --journal")
+    try:
+        db = _connect(path)
+    except sqlite3.Error as e:
+        raise JournalError(f"{path}: cannot be read: {e}") from e
+    with closing(db):
+        yield Ticks(db, path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Where nobody writes and we may not make the files that a shared log needs, the file alone is whole."""
+    uri = path.resolve().as_uri()
+    db = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=BUSY_S)
+    try:
+        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.OperationalError:
+        db.close()
+        if path.with_name(path.name + "-wal").exists():
+            raise
+        db = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True)
+        db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.Error:
+        db.close()
+        raise
+    return db

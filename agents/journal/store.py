@@ -1,0 +1,440 @@
+"""The coordinator's local journal in SQLite: decisions with their inputs, operator actions, alerts,
+and the fleet in numbers for plots (DESIGN 8).
+
+It is a memory, not the truth: that is the topic `placement`. Losing it loses history only, so it
+never stops the coordinator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import aiosqlite
+
+from agents.base import log
+from agents.base.errors import JournalError
+from agents.core.model.charts import Line, Sample
+from agents.core.model.plan import Decided, PlanningFrame
+from agents.core.operators.command import Remembered
+from agents.core.operators.history import Entries, Search
+from agents.journal.decisions import (
+    DELETE_FRAMES,
+    DELETE_TICKS,
+    INSERT_FRAME,
+    INSERT_TICK,
+    OLDEST,
+    SCHEMA,
+    TOTAL_BYTES,
+    pack_frame,
+    pack_tick,
+)
+
+QUEUE_AT_MOST = 5_000
+TICKS_WAITING = 30
+TICKS_BYTES = 256_000_000
+MAX_NOTE_ROWS = 200_000
+PRUNE_EVERY = 2_000
+FLUSH_S = 1.0
+PRUNE_TO = 0.95
+
+_log = log.get("journal")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS notes (
+  id INTEGER PRIMARY KEY, ms INTEGER NOT NULL, kind TEXT NOT NULL, who TEXT NOT NULL, text TEXT NOT NULL, data TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS notes_by_kind ON notes (kind, id);
+CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, ms INTEGER NOT NULL, data TEXT NOT NULL) STRICT;
+"""
+
+
+def _tests(what: Search) -> Iterator[tuple[object, ...]]:
+    """SQL conditions with the values of their question marks. What a row is about stands in its
+    JSON: `lanes`, `nodes`, or the one thing that it is `about`."""
+    if what.kind:
+        yield "kind = ?", what.kind
+    if what.by:
+        yield "(who = ? OR who LIKE ? ESCAPE '!')", what.by, _literal(what.by) + "@%"
+    if what.lane is not None:
+        lane = "EXISTS (SELECT 1 FROM json_each(data, '$.lanes') WHERE value = ?)"
+        yield f"({lane} OR data ->> '$.about' = ?)", what.lane, what.lane_key
+    if what.worker:
+        node = "EXISTS (SELECT 1 FROM json_each(data, '$.nodes') WHERE value = ?)"
+        yield f"({node} OR data ->> '$.about' = ?)", what.worker, what.worker
+    if what.since_ms is not None:
+        yield "ms >= ?", what.since_ms
+
+
+def _literal(text: str) -> str:
+    """For LIKE."""
+    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+
+
+_Note: TypeAlias = tuple[int, str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    ms: int
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tick:
+    ms: int
+    leader_epoch: int
+    frame_ms: int
+    frame: PlanningFrame
+    decided: Decided
+
+
+class Journal:
+    """Rows are queued and written by one task; when the queue is full the newest is dropped and
+    counted.
+
+    A file that is no database is set aside under the name FILE.broken, and a new one begun. Ticks
+    (ticks.py) and their frames take `ticks_bytes` at most, about; the oldest go first."""
+
+    def __init__(self, path: Path, ticks_bytes: int = TICKS_BYTES) -> None:
+        self._path = path
+        self._queue: asyncio.Queue[_Note | _Tick | _Samples] = asyncio.Queue(QUEUE_AT_MOST)
+        self._db: aiosqlite.Connection | None = None
+        self.dropped = 0
+        self.ticks_dropped = 0
+        self._writing: asyncio.Future[None] | None = None
+        self._nothing_waits = asyncio.Event()
+        self._nothing_waits.set()
+        self._ticks_bytes = ticks_bytes
+        self._ticks_waiting = 0
+        self._ticks_written = 0  # bytes of all that is in the file
+        self._frame: tuple[int, PlanningFrame] | None = None
+        self._frame_written: tuple[PlanningFrame, int] | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except sqlite3.DatabaseError as e:
+            broken = self._path.with_name(self._path.name + ".broken")
+            _log.error(
+                "journal_unreadable", path=str(self._path), set_aside=str(broken), error=str(e)
+            )
+            if self._db is not None:
+                await self._db.close()
+            self._path.rename(broken)
+            await self._open()
+        return self
+
+    async def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(PermissionError):  # somebody else's; whether it can be written is seen below
+            self._path.touch(mode=0o600)
+            self._path.chmod(
+                0o600
+            )  # it tells who did what, and holds plans and sites; SQLite's -wal has its mode
+        self._db = await aiosqlite.connect(self._path)
+        await self._db.execute("PRAGMA journal_mode=WAL")
+        await self._db.execute("PRAGMA synchronous=NORMAL")
+        await self._db.executescript(_SCHEMA + SCHEMA + SAMPLES_SCHEMA)
+        await self._db.commit()
+        self._ticks_written = await self._total_bytes(self._db)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._db is not None:
+            try:
+                async with asyncio.timeout(3):
+                    if self._writing is not None and not self._writing.done():
+                        await self._writing
+                    while not self._queue.empty():
+                        await self._write_some()
+            except (TimeoutError, sqlite3.Error) as e:
+                _log.warning("journal_not_flushed", rows=self._queue.qsize(), error=repr(e))
+            await self._db.close()
+            self._db = None
+
+    # ---- what is queued ----
+
+    def note(self, ms: int, kind: str, who: str, text: str, data: Mapping[str, object]) -> None:
+        """Queue one row; never waits."""
+        self._put((ms, kind, who, text, json.dumps(data, default=str)))
+
+    def sampled(self, ms: int, found: tuple[Sample, ...]) -> None:
+        """Queue one moment of the fleet; never waits."""
+        self._put(_Samples(ms, found))
+
+    def _put(self, row: _Note | _Samples) -> None:
+        try:
+            self._queue.put_nowait(row)
+            self._nothing_waits.clear()
+        except asyncio.QueueFull:
+            self.dropped += 1
+            if self.dropped in (1, 100, 10_000):
+                _log.warning("journal_full", dropped=self.dropped)
+
+    def decided(self, ms: int, leader_epoch: int, decided: Decided) -> None:
+        """Queue one tick; never waits. One that finds `TICKS_WAITING` before it, or no frame, is
+        dropped and counted."""
+        if decided.frame is not None:
+            self._frame = (ms, decided.frame)
+        if self._frame is None:
+            self._drop_tick("no frame was ever given")
+        elif self._ticks_waiting >= TICKS_WAITING or self._queue.full():
+            self._drop_tick(f"{self._ticks_waiting} ticks and {self._queue.qsize()} rows wait")
+        else:
+            self._ticks_waiting += 1
+            self._queue.put_nowait(_Tick(ms, leader_epoch, *self._frame, decided))
+
+    def _drop_tick(self, why: str) -> None:
+        self.ticks_dropped += 1
+        if self.ticks_dropped == 1:
+            _log.warning("tick_not_journaled", why=why)
+
+    # ---- what is written ----
+
+    async def run(self) -> None:
+        """Write what is queued, until cancelled."""
+        written = 0
+        while True:
+            try:
+                written += await self._write_some()
+                if written >= PRUNE_EVERY:
+                    written = 0
+                    await self._prune()
+            except sqlite3.Error as e:
+                _log.error("journal_write_failed", error=str(e))
+                await asyncio.sleep(1)
+            except (
+                ValueError,
+                OverflowError,
+            ) as e:  # a number or a text that SQLite has no place for: those rows are lost
+                _log.error("journal_rows_refused", error=repr(e)[:300])
+
+    async def _write_some(self) -> int:
+        rows = [await self._queue.get()]
+        while not self._queue.empty() and len(rows) < 500:
+            rows.append(self._queue.get_nowait())
+        self._writing = asyncio.ensure_future(self._write(rows))
+        await asyncio.shield(
+            self._writing
+        )  # who ends `run` in the middle of it loses nothing: __aexit__ waits
+        if self._queue.empty():
+            self._nothing_waits.set()
+        return sum(len(r.samples) if isinstance(r, _Samples) else 1 for r in rows)
+
+    async def _write(self, rows: Sequence[_Note | _Tick | _Samples]) -> None:
+        db = self._db
+        if db is None:
+            raise sqlite3.ProgrammingError("the journal is not open")
+        ticks = [r for r in rows if isinstance(r, _Tick)]
+        notes = [r for r in rows if isinstance(r, tuple)]
+        moments = [
+            row for r in rows if isinstance(r, _Samples) for row in sample_rows(r.ms, r.samples)
+        ]
+        self._ticks_waiting -= len(ticks)
+        try:
+            await db.executemany(
+                "INSERT INTO notes (ms, kind, who, text, data) VALUES (?, ?, ?, ?, ?)", notes
+            )
+            await db.executemany(INSERT_SAMPLE, moments)
+            await self._write_ticks(db, ticks)
+            await db.commit()
+        except (sqlite3.Error, ValueError, OverflowError):
+            await db.rollback()
+            self.dropped += len(rows) - len(ticks)
+            self.ticks_dropped += len(ticks)
+            self._frame_written = None
+            raise
+        if self._ticks_written > self._ticks_bytes:
+            await self._prune_ticks(db)
+
+    async def _write_ticks(self, db: aiosqlite.Connection, ticks: Sequence[_Tick]) -> None:
+        for tick in ticks:
+            try:
+                if self._frame_written is None or self._frame_written[0] is not tick.frame:
+                    packed = await asyncio.to_thread(
+                        pack_frame, tick.frame_ms, tick.leader_epoch, tick.frame
+                    )
+                    number = (await db.execute(INSERT_FRAME, packed.row)).lastrowid or 0
+                    self._ticks_written += packed.bytes
+                    self._frame_written = (tick.frame, number)
+                number = self._frame_written[1]
+                packed = await asyncio.to_thread(
+                    pack_tick, tick.ms, number, tick.leader_epoch, tick.decided
+                )
+            except JournalError as e:
+                self._drop_tick(str(e))
+            else:
+                await db.execute(INSERT_TICK, packed.row)
+                self._ticks_written += packed.bytes
+
+    async def _prune(self) -> None:
+        if self._db is not None:
+            await self._db.execute(
+                "DELETE FROM notes WHERE id <= (SELECT max(id) FROM notes) - ?", (MAX_NOTE_ROWS,)
+            )
+            await self._db.execute(PRUNE_SAMPLES, (MAX_SAMPLE_ROWS,))
+            await self._db.commit()
+
+    async def _prune_ticks(self, db: aiosqlite.Connection) -> None:
+        """Take out the oldest ticks, somewhat more than need be, and frames that no tick names; the
+        newest of both stay."""
+        excess = self._ticks_written - PRUNE_TO * self._ticks_bytes
+        while excess > 0 and (rows := list(await db.execute_fetchall(OLDEST))):
+            sizes = accumulate(size for _, size in rows)
+            upto = next(
+                (number for (number, _), size in zip(rows, sizes, strict=True) if size >= excess),
+                rows[-1][0],
+            )
+            excess -= sum(size for number, size in rows if number <= upto)
+            await db.execute(DELETE_TICKS, (upto,))
+            await db.execute(DELETE_FRAMES)
+            await db.commit()
+        self._ticks_written = await self._total_bytes(db)
+
+    async def _total_bytes(self, db: aiosqlite.Connection) -> int:
+        ((total,),) = await db.execute_fetchall(TOTAL_BYTES)
+        return int(total)
+
+    async def keep(self, name: str, ms: int, data: Mapping[str, object]) -> None:
+        """Write something that the next life may go on from, in place of what was kept before. What
+        cannot be written is logged."""
+        try:
+            if self._db is not None:
+                row = name, ms, json.dumps(data)
+                await self._db.execute(
+                    "INSERT OR REPLACE INTO kept (name, ms, data) VALUES (?, ?, ?)", row
+                )
+                await self._db.commit()
+        except sqlite3.Error as e:
+            _log.error("journal_write_failed", error=str(e))
+
+    async def kept(self, name: str) -> dict[str, Any]:
+        """What was kept last under this name; empty when nothing was, or it cannot be read."""
+        try:
+            rows = (
+                []
+                if self._db is None
+                else list(
+                    await self._db.execute_fetchall("SELECT data FROM kept WHERE name = ?", (name,))
+                )
+            )
+            found = json.loads(rows[0][0]) if rows else {}
+        except (sqlite3.Error, ValueError) as e:
+            _log.error("journal_unread", what=name, error=str(e))
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    async def search(self, what: Search) -> Entries:
+        """A page of what happened, newest first; what was noted just now is in it. Raises
+        JournalError."""
+        if self._db is None:
+            raise JournalError(f"{self._path}: the journal is not open")
+        tests, values = ["kind IN ('decision', 'action', 'alert')"], list[object]()
+        for test, *given in _tests(what):
+            tests.append(str(test))
+            values += given
+        where = " AND ".join(tests)
+        try:
+            await self._written()
+            ((total,),) = await self._db.execute_fetchall(
+                f"SELECT count(*) FROM notes WHERE {where}", values
+            )
+            pages = max(1, -(-int(total) // what.rows))
+            page = min(what.page, pages)
+            query = (
+                f"SELECT ms, who, text FROM notes WHERE {where} ORDER BY id DESC LIMIT ? OFFSET ?"
+            )
+            rows = await self._db.execute_fetchall(
+                query, [*values, what.rows, (page - 1) * what.rows]
+            )
+        except sqlite3.Error as e:
+            raise JournalError(f"{self._path}: the journal cannot be read: {e}") from e
+        return Entries(
+            int(total),
+            page,
+            pages,
+            tuple(Remembered(int(ms), str(w), str(text)) for ms, w, text in rows),
+        )
+
+    async def _written(self) -> None:
+        """Until what waits now is written, or for a second: then what is written has to do."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_S):
+                await self._nothing_waits.wait()
+
+    async def lines(
+        self, column: str, names: Sequence[str], since_ms: int, until_ms: int
+    ) -> list[Line]:
+        """What was sampled of each, oldest first; `column` is one of Sample's. Raises
+        JournalError."""
+        try:
+            read = READ.format(column=column)
+            return [
+                line(name, await self._select(read, (name, since_ms, until_ms))) for name in names
+            ]
+        except sqlite3.Error as e:
+            raise JournalError(f"the journal cannot be read: {e}") from e
+
+    async def worst(self, column: str, count: int, since_ms: int, until_ms: int) -> list[str]:
+        """The lanes (`lane/12`) that had the most of it. Raises JournalError."""
+        try:
+            found = await self._select(WORST.format(column=column), (since_ms, until_ms, count))
+        except sqlite3.Error as e:
+            raise JournalError(f"the journal cannot be read: {e}") from e
+        return [str(name) for (name,) in found]
+
+    async def _select(self, query: str, arguments: tuple[object, ...]) -> list[Any]:
+        return [] if self._db is None else list(await self._db.execute_fetchall(query, arguments))
+
+
+# ---- The fleet in numbers over time, in the journal's file: what `plot` draws. The journal
+# (journal.py) writes; what is here is the shape. No more than `ROWS_AT_MOST` are kept, the
+# newest: with 32 lanes and 10 nodes a sample each 10 s, that is two and a half days.
+
+MAX_SAMPLE_ROWS = 1_000_000
+POINTS_AT_MOST = 720  # of a line that is drawn
+
+SAMPLES_SCHEMA = """
+CREATE TABLE IF NOT EXISTS samples (
+  name TEXT NOT NULL, ms INTEGER NOT NULL, rate_eps REAL NOT NULL, lag_events INTEGER NOT NULL, p50_ms REAL NOT NULL,
+  p99_ms REAL NOT NULL, PRIMARY KEY (name, ms)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS samples_by_ms ON samples (ms);
+"""
+INSERT_SAMPLE = (
+    "INSERT OR REPLACE INTO samples (name, ms, rate_eps, lag_events, p50_ms, p99_ms) "
+    "VALUES (?, ?, ?, ?, ?, ?)"
+)
+PRUNE_SAMPLES = (
+    "DELETE FROM samples WHERE ms < (SELECT ms FROM samples ORDER BY ms DESC LIMIT 1 OFFSET ?)"
+)
+WORST = """SELECT name FROM samples WHERE name GLOB 'lane/*' AND ms BETWEEN ? AND ?
+GROUP BY name ORDER BY max({column}) DESC, name LIMIT ?"""
+READ = "SELECT ms, {column} FROM samples WHERE name = ? AND ms BETWEEN ? AND ? ORDER BY ms"
+
+
+def sample_rows(
+    ms: int, samples: Iterable[Sample]
+) -> list[tuple[str, int, float, int, float, float]]:
+    return [(s.name, ms, s.rate_eps, s.lag_events, s.p50_ms, s.p99_ms) for s in samples]
+
+
+def line(name: str, found: list[tuple[int, float]]) -> Line:
+    """Of too many points the highest of each few is kept: what stood out goes on standing out."""
+    every = -(-len(found) // POINTS_AT_MOST) or 1
+    kept = [
+        max(found[i : i + every], key=lambda point: point[1]) for i in range(0, len(found), every)
+    ]
+    return Line(name, tuple(int(ms) for ms, _ in kept), tuple(float(value) for _, value in kept))

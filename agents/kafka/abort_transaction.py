@@ -1,0 +1,58 @@
+"""Ends a transaction that nobody ends, as Kafka's own `kafka-transactions.sh abort` does (KIP-664):
+the partition's leader is told to write the abort marker. For people with the right ClusterAction;
+no process of ours does it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiokafka.errors as kafka_errors
+from aiokafka import TopicPartition
+
+from agents import settings
+from agents.base.errors import KafkaError
+from agents.kafka.connection import BOUND_S, Link, raise_error
+from agents.kafka.wire import DescribeProducers, WriteTxnMarkers
+
+
+async def abort(kafka: settings.Kafka, topic: str, n: int, offset: int) -> int:
+    """Abort the transaction whose first offset in that partition is `offset`; the id of its
+    producer.
+
+    Raises KafkaError where there is no such transaction, or no right to do it; KafkaUnavailable."""
+    link = Link(kafka, "geolane-abort")
+    await link.start()
+    try:
+
+        async def attempt() -> int:
+            leader = link.client.cluster.leader_for_partition(TopicPartition(topic, n))
+            if leader is None or leader < 0:
+                await link.client.force_metadata_update()
+                raise kafka_errors.LeaderNotAvailableError(f"{topic}/{n}")
+            described = await link.ask(leader, DescribeProducers({topic: [n]}))
+            for _, partitions, _ in described.topics:
+                for _, code, message, producers, _ in partitions:
+                    raise_error(code, message or topic)
+                    for pid, epoch, _, _, coordinator_epoch, start, _ in producers:
+                        if start == offset:
+                            marker = WriteTxnMarkers(
+                                pid, epoch, max(0, coordinator_epoch), topic, n
+                            )
+                            _check_markers(await link.ask(leader, marker), topic)
+                            return int(pid)
+            raise KafkaError(
+                f"{topic} {n}: no open transaction begins at offset {offset:,}: it has ended, or "
+                "never was"
+            )
+
+        async with asyncio.timeout(2 * BOUND_S):
+            return await link.persist(f"abort a transaction of {topic} {n}", attempt)
+    finally:
+        await link.stop()
+
+
+def _check_markers(response: object, topic: str) -> None:
+    for _, topics, _ in response.markers:  # type: ignore[attr-defined]  # aiokafka has no types
+        for _, partitions, _ in topics:
+            for _, code, _ in partitions:
+                raise_error(code, topic)

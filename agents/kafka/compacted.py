@@ -1,0 +1,147 @@
+"""A compacted topic is a table: the newest value of each key, read from its one partition up to its
+end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiokafka.errors as kafka_errors
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError as AnyKafkaError
+
+from agents import settings
+from agents.base import log
+from agents.base.errors import KafkaUnavailable, SettingsError
+from agents.core.lanes.lane_map import LaneMap
+from agents.core.model.topology import TOPIC_LANEMAP
+from agents.kafka.connection import BOUND_S, as_ours, client_kwargs
+
+IsRow = Callable[[bytes, bytes | None], bool]
+"""Whether a key and its value (None: a tombstone) can be the topic's own writer's."""
+
+_log = log.get("kafka.tables")
+
+
+def anything(key: bytes, value: bytes | None) -> bool:
+    return True
+
+
+@dataclass(slots=True)
+class Table:
+    """`rows`: the newest value of each key that can be one. `spoiled`: keys whose newest record can
+    not: an earlier value holds, where there is one, until the topic is compacted."""
+
+    rows: dict[bytes, bytes] = field(default_factory=dict)
+    spoiled: set[bytes] = field(default_factory=set)
+
+    def take(self, key: bytes, value: bytes | None, is_row: IsRow) -> None:
+        if not is_row(key, value):
+            self.spoiled.add(key)
+            return
+        self.spoiled.discard(key)
+        if value is None:
+            self.rows.pop(key, None)
+        else:
+            self.rows[key] = value
+
+
+async def read_table(
+    kafka: settings.Kafka, topic: str, is_row: IsRow = anything
+) -> dict[bytes, bytes]:
+    """The rows of `read_rows`."""
+    return (await read_rows(kafka, topic, is_row)).rows
+
+
+async def read_rows(
+    kafka: settings.Kafka, topic: str, is_row: IsRow = anything, bound_s: float = 30.0
+) -> Table:
+    """What the topic says now, committed records only; keys whose last value is a tombstone are
+    left out.
+
+    A transaction that is still open is not in it. Whoever has just fenced the topic's only writer
+    reads everything that it ever committed: no transaction of it is open then. Raises
+    KafkaUnavailable, KafkaError."""
+    consumer: Any = AIOKafkaConsumer(
+        group_id=None,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        request_timeout_ms=5000,
+        fetch_max_wait_ms=50,
+        **client_kwargs(kafka),
+    )
+    partition = TopicPartition(topic, 0)
+    table = Table()
+    what = f"read the topic {topic}"
+    try:
+        async with asyncio.timeout(bound_s):
+            await consumer.start()
+            await consumer._client._wait_on_metadata(
+                topic
+            )  # else a right that is missing is asked for on and on
+            consumer.assign([partition])
+            await consumer.seek_to_beginning(partition)
+            end = (await consumer.end_offsets([partition]))[partition]
+            while await consumer.position(partition) < end:
+                for records in (await consumer.getmany(timeout_ms=100)).values():
+                    for record in records:
+                        table.take(record.key or b"", record.value, is_row)
+    except TimeoutError as e:
+        raise KafkaUnavailable(f"{what}: its end was not reached within {bound_s:g} s") from e
+    except (kafka_errors.KafkaError, OSError) as e:
+        raise as_ours(e, what) from e
+    finally:
+        await consumer.stop()
+    if table.spoiled:
+        some = [key[:80].decode("utf-8", "backslashreplace") for key in sorted(table.spoiled)[:5]]
+        _log.warning("rows_not_understood", topic=topic, count=len(table.spoiled), keys=some)
+    return table
+
+
+# ---- The topic `lanemap`: every version that was ever published stays readable, the highest
+# holds (PROTOCOL 2.12).
+
+
+async def publish(kafka: settings.Kafka, lanemap: LaneMap, *, topic: str = TOPIC_LANEMAP) -> None:
+    """Write `lanemap` under its version; writing the same again is harmless.
+
+    Raises SettingsError when that version is there with other content (routers may hold it),
+    KafkaUnavailable."""
+    key, value = str(lanemap.version).encode(), lanemap.encode()
+    there = (await read_table(kafka, topic, _is_map)).get(key)
+    if there == value:
+        return
+    if there is not None:
+        raise SettingsError(
+            f"lane map: version {lanemap.version} is published with other content; choose a higher "
+            "one"
+        )
+    producer: Any = AIOKafkaProducer(
+        acks="all", enable_idempotence=True, **client_kwargs(kafka)
+    )  # Any: no types
+    try:
+        async with asyncio.timeout(BOUND_S):
+            await producer.start()
+            await producer.send_and_wait(topic, value, key)
+    except (AnyKafkaError, OSError, TimeoutError) as e:
+        raise as_ours(e, f"publish lane map {lanemap.version}") from e
+    finally:
+        await producer.stop()
+
+
+async def newest(kafka: settings.Kafka, *, topic: str = TOPIC_LANEMAP) -> LaneMap | None:
+    """The map that holds; None before the first is published. What is not a lane map is passed
+    over. Raises KafkaUnavailable."""
+    rows = await read_table(kafka, topic, _is_map)
+    versions = {int(key): value for key, value in rows.items()}
+    return LaneMap.decode(versions[max(versions)]) if versions else None
+
+
+def _is_map(key: bytes, value: bytes | None) -> bool:
+    try:
+        return value is not None and str(LaneMap.decode(value).version).encode() == key
+    except SettingsError:
+        return False

@@ -1,0 +1,157 @@
+"""Looks at the topics that the fleet works, every few seconds, for core/fleet/topic_checks.py to
+judge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+import aiokafka.errors as kafka_errors
+from aiokafka import TopicPartition
+
+from agents import settings
+from agents.base import log
+from agents.base.errors import KafkaError
+from agents.core.fleet.topic_checks import TOPICS, Extent, OpenTransaction, StreamsLooked
+from agents.core.model.topology import LANES, RAW, TOPIC_LANES, TOPIC_RAW, Partition, WorkerKind
+from agents.kafka.connection import Link
+from agents.kafka.offsets import Offsets
+from agents.kafka.topics import DescribeTopics
+from agents.kafka.wire import DescribeProducers
+
+LOOK_EVERY_S = 5.0
+WORKED = (TOPIC_RAW, TOPIC_LANES)
+ASKED_AT_MOST = 20
+"""Partitions per look whose open transaction's producer is asked for."""
+_BOUND_S = 4.0
+
+_log = log.get("kafka.streams")
+
+
+class StreamLooks:
+    """`offsets`: readers of the consumer groups, started by whoever made them."""
+
+    def __init__(
+        self,
+        kafka: settings.Kafka,
+        offsets: Mapping[WorkerKind, Offsets],
+        every_s: float = LOOK_EVERY_S,
+    ) -> None:
+        self._link = Link(kafka, "geolane-streams")
+        self._offsets, self._every_s = offsets, every_s
+        self._stable: dict[Partition, int] = {}
+        self._counts: dict[str, int] = {}
+
+    async def start(self) -> None:
+        """Raises KafkaUnavailable; it may be called again then."""
+        await self._link.start(_BOUND_S)
+
+    async def stop(self) -> None:
+        await self._link.stop()
+
+    async def run(self, tell: Callable[[StreamsLooked], None]) -> NoReturn:
+        """Tell of each look, until cancelled; while Kafka is away there is none."""
+        failed, started = "", False
+        try:
+            while True:
+                try:
+                    if not started:
+                        await self.start()
+                        started = True
+                    tell(await self.look())
+                    failed = ""
+                except KafkaError as e:
+                    if type(e).__name__ != failed:
+                        _log.warning("streams_not_seen", error=str(e))
+                    failed = type(e).__name__
+                await asyncio.sleep(self._every_s)
+        finally:
+            await self.stop()
+
+    async def look(self) -> StreamsLooked:
+        """Raises KafkaUnavailable, KafkaError. `start` comes first."""
+        counts = await self._partitions()
+        parts = {
+            WorkerKind.ROUTER: [Partition(RAW, n) for n in range(counts[TOPIC_RAW])],
+            WorkerKind.NODE: [Partition(LANES, n) for n in range(counts[TOPIC_LANES])],
+        }
+        begins, ends, stables = (
+            dict[Partition, int](),
+            dict[Partition, int](),
+            dict[Partition, int](),
+        )
+        committed: dict[Partition, int | None] = {}
+        # In this order: what is committed only grows, and so does a log's begin.
+        for kind, some in parts.items():
+            begins |= await self._offsets[kind].begins(some)
+        for kind, some in parts.items():
+            read = await self._offsets[kind].committed(some)
+            committed |= {p: at[0] if at is not None else None for p, at in read.items()}
+        for kind, some in parts.items():
+            stables |= await self._offsets[kind].ends(some)
+            ends |= await self._offsets[kind].highs(some)
+        extents = {p: Extent(begins[p], stables[p], max(ends[p], stables[p])) for p in begins}
+        return StreamsLooked(counts, extents, committed, await self._transactions(extents))
+
+    async def _partitions(self) -> dict[str, int]:
+        """How many each topic has; 0 where there is no such topic; a topic is left out that we may
+        not know of."""
+
+        async def attempt() -> dict[str, int]:
+            node = self._link.client.get_random_node()
+            if node is None:
+                raise kafka_errors.NodeNotReadyError("no broker is known")
+            answer = await self._link.ask(node, DescribeTopics(list(TOPICS)))
+            found = dict.fromkeys(TOPICS, 0)
+            for code, name, _, partitions, *_rest in answer.topics:
+                error = kafka_errors.for_code(code)
+                if error is kafka_errors.TopicAuthorizationFailedError and name not in WORKED:
+                    del found[name]  # not told to us: nothing is said of it
+                    continue
+                if error not in (kafka_errors.NoError, kafka_errors.UnknownTopicOrPartitionError):
+                    raise error(name)
+                found[name] = len(partitions)
+            return found
+
+        counts = await self._link.persist("look at the topics", attempt, _BOUND_S)
+        if counts != self._counts:  # another client learns of new partitions late
+            await self._link.client.force_metadata_update()
+        self._counts = counts
+        return counts
+
+    async def _transactions(
+        self, extents: Mapping[Partition, Extent]
+    ) -> dict[Partition, OpenTransaction]:
+        """Of partitions whose last stable offset stood still since the last look."""
+        before, self._stable = (
+            self._stable,
+            {p: x.stable for p, x in extents.items() if x.stable < x.end},
+        )
+        still = [p for p, stable in self._stable.items() if before.get(p) == stable]
+        found = {}
+        for p in still[:ASKED_AT_MOST]:
+            if (open_ := await self._transaction(p)) is not None:
+                found[p] = open_
+        return found
+
+    async def _transaction(self, p: Partition) -> OpenTransaction | None:
+        """The oldest one; None where the broker does not tell (an old one, or this account lacks
+        Read on the topic)."""
+        leader = self._link.client.cluster.leader_for_partition(TopicPartition(p.kafka_topic, p.n))
+        if leader is None or leader < 0:
+            return None
+        try:
+            async with asyncio.timeout(_BOUND_S):
+                answer = await self._link.ask(leader, DescribeProducers({p.kafka_topic: [p.n]}))
+        except (kafka_errors.KafkaError, OSError, TimeoutError):
+            return None
+        producers = [
+            x
+            for _, partitions, _ in answer.topics
+            for _, code, _, some, _ in partitions
+            if not code
+            for x in some
+        ]
+        first = min((x for x in producers if x[5] >= 0), key=lambda x: x[5], default=None)
+        return None if first is None else OpenTransaction(int(first[0]), int(first[1]))

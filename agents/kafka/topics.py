@@ -1,0 +1,428 @@
+"""The topics of PROTOCOL 1, made and checked: doing it twice changes nothing, and a topic that is
+there but wrong is an error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import aiokafka.errors as kafka_errors
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
+
+from agents import settings
+from agents.base.errors import KafkaError, KafkaUnavailable
+from agents.core.model.topology import (
+    CLUSTER,
+    TOPIC_CLEAN,
+    TOPIC_DEAD,
+    TOPIC_LANEMAP,
+    TOPIC_LANES,
+    TOPIC_PLACEMENT,
+    TOPIC_RAW,
+    TOPIC_REPLAYED,
+    TOPIC_UNPLACED,
+    Partition,
+)
+from agents.kafka.connection import BOUND_S, as_ours, client_kwargs
+from agents.kafka.offsets import Offsets
+from agents.kafka.wire import IncrementalAlterConfigs
+
+MIB = 1 << 20
+MAX_MESSAGE_BYTES = 8 * MIB
+"""The limit of a record (batch) on every topic; producers' `max_request_size` and consumers'
+fetches are raised with it."""
+MAX_DEAD_BYTES = MAX_MESSAGE_BYTES + MIB
+"""`events.dead` takes whatever `events.raw` took, and the headers that say why."""
+
+_SEGMENT = 10 * MIB  # above the largest record: a batch must fit into one segment
+_COMPACTED = {
+    "cleanup.policy": "compact",
+    "min.cleanable.dirty.ratio": "0.1",
+    "segment.ms": str(10 * 60 * 1000),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic to be; `config` holds Kafka's own keys. `keep_mb` bounds each partition on the
+    embedded broker's disk."""
+
+    name: str
+    partitions: int
+    keep_mb: int
+    config: dict[str, str] = field(default_factory=dict)
+
+    def settings(self, embedded: bool) -> dict[str, str]:
+        wanted = {
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+            "cleanup.policy": "delete",
+        } | self.config
+        if embedded:
+            wanted["segment.bytes"] = str(_SEGMENT)
+            if wanted["cleanup.policy"] == "delete":
+                wanted["retention.bytes"] = str(self.keep_mb * MIB)
+        return wanted
+
+
+def topics(lanes: int, raw_partitions: int, of: settings.Topics | None = None) -> tuple[Topic, ...]:
+    """The seven topics of PROTOCOL 1, and the marks of dead letters that went back; `of`: what the
+    settings say of them."""
+    of = of or settings.Topics()
+    isr = {"min.insync.replicas": str(of.min_isr)} if of.min_isr else {}
+
+    def kept(hours: float) -> dict[str, str]:
+        return isr | ({"retention.ms": str(round(hours * 3_600_000))} if hours else {})
+
+    return (
+        Topic(TOPIC_RAW, raw_partitions, 256, kept(of.raw_retention_h)),
+        Topic(TOPIC_LANES, lanes, 32, kept(of.lanes_retention_h)),
+        Topic(TOPIC_CLEAN, lanes, 32, kept(of.clean_retention_h)),
+        Topic(TOPIC_UNPLACED, 1, 128, kept(of.unplaced_retention_h)),
+        Topic(
+            TOPIC_DEAD,
+            1,
+            256,
+            kept(of.dead_retention_h) | {"max.message.bytes": str(MAX_DEAD_BYTES)},
+        ),
+        Topic(TOPIC_REPLAYED, 1, 0, isr | _COMPACTED),
+        Topic(TOPIC_PLACEMENT, 1, 0, isr | _COMPACTED),
+        Topic(TOPIC_LANEMAP, 1, 0, isr | _COMPACTED),
+    )
+
+
+async def provision_topics(
+    kafka: settings.Kafka, lanes: int, raw_partitions: int, *, embedded: bool = False
+) -> None:
+    """Make what is missing of the topics, then check all of them and wait until each partition has
+    a leader.
+
+    `embedded` also bounds their size on disk (3 GB in all with 32 lanes). Raises KafkaError for a
+    topic that exists with another number of partitions or with settings under which records would
+    be lost; KafkaUnavailable."""
+    await provision(kafka, topics(lanes, raw_partitions, kafka.topics), embedded=embedded)
+
+
+async def provision(
+    kafka: settings.Kafka, wanted: tuple[Topic, ...], *, embedded: bool = False
+) -> None:
+    """As `provision_topics`, for any topics."""
+    admin: Any = AIOKafkaAdminClient(request_timeout_ms=10_000, **client_kwargs(kafka))
+    try:
+        async with asyncio.timeout(3 * BOUND_S):
+            await admin.start()
+            brokers = len((await admin.describe_cluster())["brokers"])
+            await create(admin, wanted, kafka.topics.replication or min(3, brokers), embedded)
+            await check_partitions(admin, wanted)
+            await _check_settings(admin, wanted)
+        await await_leaders(kafka, wanted)
+    except TimeoutError as e:
+        raise KafkaUnavailable(
+            f"provision topics at {kafka.bootstrap}: not done within {3 * BOUND_S:g} s"
+        ) from e
+    except (kafka_errors.KafkaError, OSError) as e:
+        raise as_ours(e, f"provision topics at {kafka.bootstrap}") from e
+    finally:
+        await admin.close()
+
+
+async def create(admin: Any, wanted: tuple[Topic, ...], replicas: int, embedded: bool) -> None:
+    new = [
+        NewTopic(t.name, t.partitions, replicas, topic_configs=t.settings(embedded)) for t in wanted
+    ]
+    response = await admin.create_topics(new, timeout_ms=10_000)
+    for name, code, message in response.topic_errors:
+        error = kafka_errors.for_code(code)
+        if error not in (kafka_errors.NoError, kafka_errors.TopicAlreadyExistsError):
+            raise KafkaError(
+                f"topic {name} cannot be made: {error.__name__} {message or ''}".rstrip()
+            )
+
+
+def fits(topic: Topic, partitions: int) -> bool:
+    """Whether a topic that is there has as many as it must; of events.raw more are worked, too."""
+    return partitions == topic.partitions or (
+        topic.name == TOPIC_RAW and partitions > topic.partitions
+    )
+
+
+async def check_partitions(admin: Any, wanted: tuple[Topic, ...]) -> None:
+    while True:
+        found = {
+            t["topic"]: len(t["partitions"])
+            for t in await admin.describe_topics([t.name for t in wanted])
+        }
+        if all(found.get(t.name) for t in wanted):
+            break
+        await asyncio.sleep(0.05)
+    for topic in wanted:
+        if not fits(topic, found[topic.name]):
+            raise KafkaError(
+                f"topic {topic.name} has {found[topic.name]} partitions, the settings say "
+                f"{topic.partitions}: "
+                "correct coordinator.lanes or coordinator.raw_partitions (another number moves "
+                "keys between lanes)"
+            )
+
+
+async def await_leaders(kafka: settings.Kafka, wanted: tuple[Topic, ...]) -> None:
+    """Until every partition answers: a fresh one is in the metadata a moment before its leader
+    takes requests."""
+    offsets = Offsets(kafka, "geolane-provision")
+    await offsets.start()
+    try:
+        await offsets.ends(
+            [Partition(f"{CLUSTER}/{t.name}", n) for t in wanted for n in range(t.partitions)]
+        )
+    finally:
+        await offsets.stop()
+
+
+async def configs(admin: Any, names: list[str]) -> dict[str, dict[str, str]]:
+    """Each topic's configuration in effect. Raises KafkaError when one may not be described."""
+    found: dict[str, dict[str, str]] = {}
+    for answer in await admin.describe_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    ):
+        for code, message, _, name, entries in answer.resources:
+            if code:
+                raise KafkaError(
+                    f"topic {name} cannot be described: {kafka_errors.for_code(code).__name__} "
+                    f"{message}"
+                )
+            found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+def wrong(topic: Topic, found: dict[str, str], keys: tuple[str, ...]) -> dict[str, str]:
+    """Those of `keys` that are not as they must be, with what they must be; a size may be
+    larger."""
+    out = {}
+    for key in keys:
+        want, have = topic.settings(False).get(key), found.get(key, "")
+        if (
+            want is not None
+            and have != want
+            and not (key == "max.message.bytes" and int(have or 0) >= int(want))
+        ):
+            out[key] = want
+    return out
+
+
+async def _check_settings(admin: Any, wanted: tuple[Topic, ...]) -> None:
+    """What would lose records if it were different: the time stamp's type, clean-up, and sizes
+    below ours."""
+    found = await configs(admin, [t.name for t in wanted])
+    for topic in wanted:
+        keys = ("message.timestamp.type", "cleanup.policy", "max.message.bytes")
+        for key, want in wrong(topic, found[topic.name], keys).items():
+            raise KafkaError(
+                f"topic {topic.name}: {key} is {found[topic.name].get(key) or 'not set'}, it must "
+                f"be {want}; run: "
+                f"geolane provision --only kafka, or kafka-configs.sh --alter --topic {topic.name} "
+                f"--add-config {key}={want}"
+            )
+
+
+# ---- Metadata of the brokers as protocol version 8 has it: with our rights on each topic, and
+# without making topics that are missing. aiokafka's own stops at version 5 and lets the broker
+# create what it is asked about. Source: Kafka's MetadataRequest.json, KIP-430.
+
+NOT_TOLD = -(1 << 31)
+"""What a broker answers that tells no rights."""
+
+
+class MetadataResponse_v8(Response):  # type: ignore[misc]  # aiokafka has no types; its form of name
+    API_KEY = 3
+    API_VERSION = 8
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            Array(
+                ("node_id", Int32),
+                ("host", String("utf-8")),
+                ("port", Int32),
+                ("rack", String("utf-8")),
+            ),
+        ),
+        ("cluster_id", String("utf-8")),
+        ("controller_id", Int32),
+        (
+            "topics",
+            Array(
+                ("error_code", Int16),
+                ("topic", String("utf-8")),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    Array(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", Array(Int32)),
+                        ("isr", Array(Int32)),
+                        ("offline_replicas", Array(Int32)),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+            ),
+        ),
+        ("authorized_operations", Int32),
+    )
+
+
+class MetadataRequest_v8(RequestStruct):  # type: ignore[misc]
+    API_KEY = 3
+    API_VERSION = 8
+    RESPONSE_TYPE = MetadataResponse_v8
+    SCHEMA = Schema(
+        ("topics", Array(String("utf-8"))),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_cluster_authorized_operations", Boolean),
+        ("include_topic_authorized_operations", Boolean),
+    )
+
+
+class DescribeTopics(Request[MetadataRequest_v8]):  # type: ignore[misc]
+    """To be sent by a plain client, as `Link.ask` does."""
+
+    API_KEY = 3
+
+    def __init__(self, topics: list[str]) -> None:
+        self._topics = topics
+
+    def build(self, request_struct_class: Any) -> Any:  # Any: aiokafka has no types
+        return request_struct_class(self._topics, False, False, True)
+
+
+# ---- Brings the topics to what the settings say: makes those that are missing, alters what may
+# be altered, and refuses what may not, before it changes anything. Twice is once.
+
+Did = Literal["made", "changed", "set", "there"]
+Tell = Callable[[Did, str], None]
+
+KEYS = (
+    "message.timestamp.type",
+    "cleanup.policy",
+    "max.message.bytes",
+    "retention.ms",
+    "min.insync.replicas",
+    "segment.ms",
+    "min.cleanable.dirty.ratio",
+)
+"""What is altered where it is wrong, as far as the topic says anything of it."""
+
+
+async def bring(
+    kafka: settings.Kafka, wanted: tuple[Topic, ...], tell: Tell, *, dry: bool = False
+) -> None:
+    """`kafka`: of an account that may Create, Describe, DescribeConfigs and AlterConfigs topics.
+    `dry`: tell only.
+
+    Raises KafkaError for what cannot be altered and for missing rights, KafkaUnavailable."""
+    what = f"provision topics at {kafka.bootstrap}"
+    admin: Any = AIOKafkaAdminClient(
+        request_timeout_ms=10_000, **client_kwargs(kafka)
+    )  # Any: aiokafka has no types
+    try:
+        async with asyncio.timeout(3 * BOUND_S):
+            await admin.start()
+            brokers = len((await admin.describe_cluster())["brokers"])
+            copies = kafka.topics.replication or min(3, brokers)
+            if copies > brokers:
+                raise KafkaError(
+                    f"kafka.topics.replication is {copies}, and {kafka.bootstrap} has {brokers} "
+                    "brokers: lower it, or add brokers"
+                )
+            found = await _found(admin, wanted)
+            _refuse(wanted, found, kafka.topics.replication)
+            missing = tuple(t for t in wanted if t.name not in found)
+            there = tuple(t for t in wanted if t.name in found)
+            if missing and not dry:
+                await create(admin, missing, copies, False)
+                await check_partitions(admin, wanted)
+            for topic in missing:
+                tell("made", f"topic {topic.name}: partitions {topic.partitions}, copies {copies}")
+            await _alter(admin, there, tell, dry)
+        if missing and not dry:
+            await await_leaders(kafka, missing)
+    except TimeoutError as e:
+        raise KafkaUnavailable(f"{what}: not done within {3 * BOUND_S:g} s") from e
+    except kafka_errors.KafkaConnectionError as e:
+        raise KafkaUnavailable(
+            f"{what}: no broker let us in: wrong address, certificate or password?"
+        ) from e
+    except (kafka_errors.KafkaError, OSError) as e:
+        raise as_ours(e, what) from e
+    finally:
+        await admin.close()
+
+
+async def _found(admin: Any, wanted: tuple[Topic, ...]) -> dict[str, list[int]]:
+    """The number of copies of each partition of the topics that are there."""
+    found = {}
+    for topic in await admin.describe_topics([t.name for t in wanted]):
+        error = kafka_errors.for_code(topic["error_code"])
+        if error is kafka_errors.UnknownTopicOrPartitionError:
+            continue
+        if error is not kafka_errors.NoError:
+            raise error(topic["topic"])
+        found[topic["topic"]] = [len(p["replicas"]) for p in topic["partitions"]]
+    return found
+
+
+def _refuse(wanted: tuple[Topic, ...], found: dict[str, list[int]], replication: int) -> None:
+    for problem in _problems(wanted, found, replication):
+        raise KafkaError(problem)
+
+
+def _problems(
+    wanted: tuple[Topic, ...], found: dict[str, list[int]], replication: int
+) -> Iterator[str]:
+    for topic in wanted:
+        copies = found.get(topic.name)
+        if copies is None:
+            continue
+        if not fits(topic, len(copies)):
+            yield (
+                f"topic {topic.name} has {len(copies)} partitions, the settings say "
+                f"{topic.partitions}: correct coordinator.lanes "
+                "or coordinator.raw_partitions. Another number would move keys between lanes: "
+                "where that is wanted, drain "
+                "the stream, delete the topic and provision again"
+            )
+        elif replication and set(copies) != {replication}:
+            yield (
+                f"topic {topic.name} has {min(copies)} copies, kafka.topics.replication says "
+                f"{replication}: correct it, or let "
+                "kafka-reassign-partitions.sh --execute give its partitions other replicas"
+            )
+
+
+async def _alter(admin: Any, there: tuple[Topic, ...], tell: Tell, dry: bool) -> None:
+    found = await configs(admin, [t.name for t in there]) if there else {}
+    changes = {t.name: change for t in there if (change := wrong(t, found[t.name], KEYS))}
+    if changes and not dry:
+        response = await admin._send_request(IncrementalAlterConfigs(changes))
+        for code, message, _, name in response.responses:
+            if code:
+                raise KafkaError(
+                    f"topic {name} cannot be altered: {kafka_errors.for_code(code).__name__} "
+                    f"{message or ''}"
+                )
+    for topic in there:
+        change = changes.get(topic.name, {})
+        words = ", ".join(
+            f"{key} {found[topic.name].get(key, '')} -> {value}" for key, value in change.items()
+        )
+        tell(
+            "changed" if change else "there",
+            f"topic {topic.name}" + (f": {words}" if words else ""),
+        )

@@ -1,0 +1,298 @@
+"""Kafka's accounts (SCRAM) and rights (ACLs), made by its admin protocol with an account that may;
+it adds and never takes away.
+
+A password is not sent: the broker is given salt and salted password (RFC 5802). Whether an account
+has its password already is seen by logging in, as with ejabberd's accounts."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiokafka.errors as kafka_errors
+import msgspec
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.admin import DeleteAclsRequest, DescribeAclsRequest
+
+from agents import settings
+from agents.base.errors import KafkaError, KafkaUnavailable, SettingsError
+from agents.base.files import made_once
+from agents.kafka.connection import BOUND_S, Link, client_kwargs
+from agents.kafka.rights import Right
+from agents.kafka.topics import Tell
+from agents.kafka.wire import (
+    ALLOW,
+    ANY,
+    SCRAM,
+    AlterUserScramCredentials,
+    CreateAcls,
+    DescribeUserScramCredentials,
+    Operation,
+    Pattern,
+    Resource,
+    _AlterScram,
+)
+
+_Row = tuple[int, str, int, str, str, int, int]
+ITERATIONS = 8192
+_SALT_BYTES = 32
+_NO_SUCH_USER = 91  # RESOURCE_NOT_FOUND, which aiokafka does not know
+
+
+class Accounts:
+    """`kafka`: the settings of the account that may (Alter on the cluster, Describe for a dry run).
+    `start`, then use."""
+
+    def __init__(self, kafka: settings.Kafka) -> None:
+        self._kafka = kafka
+        self._link = Link(kafka, "geolane-provision")
+        self._at_once = asyncio.Semaphore(8)
+
+    async def start(self) -> None:
+        """Raises KafkaUnavailable, SettingsError."""
+        await self._link.start()
+
+    async def stop(self) -> None:
+        await self._link.stop()
+
+    async def users(
+        self, files: Mapping[str, Path], tell: Tell, *, dry: bool = False, reset: bool = False
+    ) -> None:
+        """Give each user the password of its file, which is made where there is none.
+
+        A user that is there without a file here was not made here: its password is replaced only
+        with `reset`. Raises SettingsError then, before anything is made or set; KafkaError,
+        KafkaUnavailable."""
+        if not reset:
+            await self._refuse_foreign(files)
+        if not dry:
+            for file in files.values():
+                await asyncio.to_thread(made_once, file)
+        good = await asyncio.gather(*(self._logs_in(user, file) for user, file in files.items()))
+        missing = {
+            user: file for (user, file), fits in zip(files.items(), good, strict=True) if not fits
+        }
+        if missing and not dry:
+            await self.set_passwords(missing)
+            for user, file in missing.items():
+                await _until(
+                    partial(self._logs_in, user, file),
+                    f"Kafka's account {user} was made, and cannot log in",
+                )
+        for user, file in files.items():
+            if user in missing:
+                tell("set", f"Kafka's account {user}: its password is the one in {file}")
+            else:
+                tell("there", f"Kafka's account {user}")
+
+    async def _refuse_foreign(self, files: Mapping[str, Path]) -> None:
+        unknown = await asyncio.to_thread(_without_file, files)
+        there = await self._existing(list(unknown)) if unknown else set()
+        # Who makes one at once with us has put the file there before the account.
+        foreign = await asyncio.to_thread(_without_file, {user: files[user] for user in there})
+        if foreign:
+            raise SettingsError(
+                "\n".join(
+                    f"Kafka's account {user} is there and was not made here: there is no {file}. "
+                    "Put its password into "
+                    "that file (mode 0600), or give --reset-password to replace it"
+                    for user, file in sorted(foreign.items())
+                )
+            )
+
+    async def _existing(self, users: Sequence[str]) -> set[str]:
+        """Those of `users` that have a password at Kafka, of whatever SCRAM mechanism."""
+        response = await self._ask("look for Kafka's accounts", DescribeUserScramCredentials(users))
+        if response.error_code:
+            raise self._refused(
+                "Kafka's accounts cannot be seen", response.error_code, response.error_message
+            )
+        for name, code, message, *_ in response.results:
+            if code not in (0, _NO_SUCH_USER):
+                raise self._refused(f"Kafka's account {name} cannot be seen", code, message)
+        return {name for name, code, *_ in response.results if not code}
+
+    async def set_passwords(self, files: Mapping[str, Path]) -> None:
+        """Give each user the password of its file, whatever it has now. Raises KafkaError,
+        KafkaUnavailable."""
+        number, digest = SCRAM[self._kafka.sasl_mechanism]
+        credentials = []
+        for user, file in files.items():
+            text, salt = settings.secret(str(file)), os.urandom(_SALT_BYTES)
+            salted = await asyncio.to_thread(
+                hashlib.pbkdf2_hmac, digest, text.encode(), salt, ITERATIONS
+            )
+            credentials.append((user, number, ITERATIONS, salt, salted))
+        response = await self._ask(
+            "set the passwords of Kafka's accounts", AlterUserScramCredentials(credentials)
+        )
+        for name, code, message, _ in response.results:
+            if code:
+                raise self._refused(f"Kafka's account {name} cannot be made", code, message)
+
+    async def _logs_in(self, user: str, file: Path) -> bool:
+        if not await asyncio.to_thread(file.exists):
+            return False
+        kafka = msgspec.structs.replace(self._kafka, username=user, password_file=str(file))
+        client = AIOKafkaClient(
+            client_id="geolane-provision", request_timeout_ms=5000, **client_kwargs(kafka)
+        )
+        try:
+            async with self._at_once, asyncio.timeout(BOUND_S):
+                await client.bootstrap()
+        except (kafka_errors.KafkaError, OSError):
+            return False
+        finally:
+            await client.close()
+        return True
+
+    async def rights(self, wanted: Sequence[Right], tell: Tell, *, dry: bool = False) -> None:
+        """Give the rights that are missing. Raises KafkaError (this account may not),
+        KafkaUnavailable."""
+        there = await self._there()
+        if there is None:
+            tell("there", "rights: this Kafka asks for none (it has no authorizer.class.name)")
+            return
+        missing = [right for right in wanted if _row(right) not in there]
+        if missing and not dry:
+            response = await self._ask(
+                "give rights", CreateAcls([_row(right) for right in missing])
+            )
+            for right, (code, message) in zip(missing, response.creation_responses, strict=True):
+                if code:
+                    raise self._refused(f"{right} cannot be given to {right.user}", code, message)
+            await _until(lambda: self._have(missing), "rights were given, and are not seen")
+        for user in dict.fromkeys(right.user for right in wanted):
+            new = [str(right) for right in missing if right.user == user]
+            count = sum(right.user == user for right in wanted)
+            tell(
+                "made" if new else "there",
+                f"rights of {user}: {'; '.join(new) if new else f'all {count}'}",
+            )
+
+    async def _have(self, rights: Sequence[Right]) -> bool:
+        return {_row(right) for right in rights} <= (await self._there() or set())
+
+    async def _there(self) -> set[_Row] | None:
+        """Every ACL that the broker has; None where it has no authorizer."""
+        every = DescribeAclsRequest(ANY, None, ANY, None, None, ANY, ANY)
+        response = await self._ask("read the rights", every)
+        error = kafka_errors.for_code(response.error_code)
+        if error is kafka_errors.SecurityDisabled:
+            return None
+        if error is not kafka_errors.NoError:
+            raise self._refused(
+                "the rights cannot be read", response.error_code, response.error_message
+            )
+        return {
+            (kind, name, pattern, principal, host, operation, permission)
+            for kind, name, pattern, acls in response.resources
+            for principal, host, operation, permission in acls
+        }
+
+    async def _ask(self, what: str, request: object) -> Any:  # Any: aiokafka has no types
+        async def attempt() -> Any:
+            return await self._link.ask(self._link.client.get_random_node(), request)
+
+        return await self._link.persist(what, attempt)
+
+    def _refused(self, what: str, code: int, message: str | None) -> KafkaError:
+        error = kafka_errors.for_code(code)
+        if error is kafka_errors.ClusterAuthorizationFailedError:
+            return KafkaError(
+                f"{what}: {self._kafka.username} may not; it needs Alter and Describe on Cluster. "
+                "Or let an administrator run what "
+                "`geolane provision --only kafka --print` prints"
+            )
+        return KafkaError(f"{what}: {error.__name__} {message or ''}".rstrip())
+
+
+def _without_file(files: Mapping[str, Path]) -> dict[str, Path]:
+    return {user: file for user, file in files.items() if not file.exists()}
+
+
+async def _until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Brokers hear of a change one after the other. Raises KafkaUnavailable when this one has not
+    within the bound."""
+    deadline = asyncio.get_running_loop().time() + BOUND_S
+    while not await condition():
+        if asyncio.get_running_loop().time() > deadline:
+            raise KafkaUnavailable(f"{what} {BOUND_S:g} s later")
+        await asyncio.sleep(0.05)
+
+
+def _row(right: Right) -> _Row:
+    kind, pattern, operation = (
+        Resource(right.resource),
+        Pattern(right.pattern),
+        Operation(right.operation),
+    )
+    return (int(kind), right.name, int(pattern), f"User:{right.user}", "*", int(operation), ALLOW)
+
+
+# ---- A worker's account and rights taken away at Kafka again: what agents/kafka/users.py gave,
+# and nothing else's.
+
+TellRemoval = Callable[[str, str], None]
+_NOT_THERE = {0, 91}  # RESOURCE_NOT_FOUND
+_NO_AUTHORIZER = 54  # SECURITY_DISABLED
+
+
+class _Forget(AlterUserScramCredentials):
+    """Take the user's credential of one mechanism away."""
+
+    def __init__(self, user: str, mechanism: int) -> None:
+        super().__init__([])
+        self._deletions: list[tuple[Any, ...]] = [(user, mechanism, {})]
+
+    def build(self, request_struct_class: type[_AlterScram]) -> _AlterScram:
+        return request_struct_class(self._deletions, [], {})
+
+
+class Removal(Accounts):
+    """As Accounts, the other way round: `start`, then use; doing it twice does no harm."""
+
+    async def user(self, user: str, tell: TellRemoval) -> None:
+        """It can log in no more; connections that it has live on. Raises KafkaError,
+        KafkaUnavailable."""
+        number, _ = SCRAM[self._kafka.sasl_mechanism]
+        response = await self._ask("take Kafka's account away", _Forget(user, number))
+        for _, code, message, _ in response.results:
+            if code not in _NOT_THERE:
+                raise self._refused(f"Kafka's account {user} cannot be taken away", code, message)
+        tell("gone", f"Kafka's account {user}")
+
+    async def taken(self, rights: Sequence[Right], tell: TellRemoval) -> None:
+        """They have these no more. Raises KafkaError, KafkaUnavailable."""
+        for right in rights:
+            kind, pattern, operation = (
+                Resource(right.resource),
+                Pattern(right.pattern),
+                Operation(right.operation),
+            )
+            request = DeleteAclsRequest(
+                int(kind),
+                right.name,
+                int(pattern),
+                f"User:{right.user}",
+                "*",
+                int(operation),
+                ALLOW,
+            )
+            response = await self._ask("take rights away", request)
+            for code, message, _ in response.filter_responses:
+                if code == _NO_AUTHORIZER:
+                    return
+                if code:
+                    raise self._refused(f"{right} cannot be taken from {right.user}", code, message)
+        await _until(lambda: self._none_of(rights), "rights were taken away, and are seen")
+        for user in dict.fromkeys(right.user for right in rights):
+            tell("gone", f"{sum(r.user == user for r in rights)} rights of {user}")
+
+    async def _none_of(self, rights: Sequence[Right]) -> bool:
+        return not any([await self._have([right]) for right in rights])

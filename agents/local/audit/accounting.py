@@ -1,0 +1,352 @@
+"""Counts what came of every raw event, from outside and by Kafka alone: in = clean + filtered +
+dead + unplaced + open.
+
+`in` is what a read-committed reader of events.raw gets: no transaction markers, nothing aborted,
+each replay of a dead letter once more. clean, dead and unplaced are what a read-committed reader
+gets, by source; filtered is what the offset commits' metadata say (PROTOCOL 1). What is still open
+when nothing moves any more is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError as AnyKafkaError
+
+from agents import settings
+from agents.base import log
+from agents.base.errors import KafkaUnavailable
+from agents.core.lanes.records import PART, RAW_MS, REASON, REPLAYS, SRC, Reason, number, source
+from agents.core.model.topology import (
+    LANES,
+    RAW,
+    TOPIC_CLEAN,
+    TOPIC_DEAD,
+    TOPIC_RAW,
+    TOPIC_UNPLACED,
+    Partition,
+    WorkerKind,
+)
+from agents.kafka.connection import as_ours, client_kwargs, closed
+from agents.kafka.offsets import Offsets
+from agents.kafka.topics import MAX_DEAD_BYTES
+from agents.local.audit.ledger import Ledger
+from agents.worker.lane import RunningCounts
+
+OUTCOMES = {TOPIC_CLEAN: "clean", TOPIC_DEAD: "dead", TOPIC_UNPLACED: "unplaced"}
+POLL_S = 0.5
+WINDOW_S = 10.0
+EARLY_AT_MOST = 10_000
+"""Outputs that name a partition of events.raw that was added a moment ago."""
+_REASONS = frozenset(Reason)
+_log = log.get("embedded.accounting")
+
+
+class Accounting:
+    """`start`, then `run` until cancelled. `lane_out` counts clean records by lane; `moved_at` is
+    when a number last changed (monotonic). `rewound`: by how many offsets each lane was set back
+    (Follower tells)."""
+
+    def __init__(self, kafka: settings.Kafka, lanes: int, raw_partitions: int) -> None:
+        self.events_in = 0
+        self.filtered = 0
+        self.ledger = Ledger()
+        self.processing, self.visible = LatencyHistogram(), LatencyHistogram()
+        self.recent = LatencyHistogram()
+        self.lane_out: Counter[int] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.moved_at = time.monotonic()
+        self.rewound: Mapping[int, int] = {}
+        self.lanes = [Partition(LANES, n) for n in range(lanes)]
+        self.raw = [Partition(RAW, n) for n in range(raw_partitions)]
+        self._kafka = kafka
+        self._nodes = Offsets(kafka, WorkerKind.NODE.group)
+        self._consumer: Any = None  # aiokafka has no types
+        self._base: dict[Partition, int] = {}
+        self._filtered_before = 0
+        self._raw_count: RawCount | None = None
+        self._early: list[tuple[str, int, Any]] = []
+        self._window: tuple[float, LatencyHistogram] = (time.monotonic(), LatencyHistogram())
+
+    async def start(self) -> None:
+        """Learn where everything stands: only what comes after this is counted. Raises
+        KafkaUnavailable, KafkaError."""
+        await self._nodes.start()
+        self._base = await self._nodes.ends(self.raw)
+        for part, end in self._base.items():
+            self.ledger.begin(f"{TOPIC_RAW}/{part.n}", end)
+        self._raw_count = RawCount(self._kafka, self._base, self._grew)
+        self._filtered_before = await self._read_filtered()
+        self._consumer = AIOKafkaConsumer(
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=20,
+            max_partition_fetch_bytes=MAX_DEAD_BYTES,
+            fetch_max_bytes=2 * MAX_DEAD_BYTES,
+            **client_kwargs(self._kafka),
+        )
+        outputs = [TopicPartition(TOPIC_CLEAN, p.n) for p in self.lanes]
+        outputs += [TopicPartition(t, 0) for t in (TOPIC_DEAD, TOPIC_UNPLACED)]
+        try:
+            async with asyncio.timeout(30):
+                await self._consumer.start()
+                outputs += [
+                    TopicPartition(t, n)
+                    for t in (TOPIC_DEAD, TOPIC_UNPLACED)
+                    for n in sorted(self._consumer.partitions_for_topic(t) or ())
+                    if n
+                ]
+                self._consumer.assign(outputs)
+                for partition, end in (await self._consumer.end_offsets(outputs)).items():
+                    self._consumer.seek(partition, end)
+        except (AnyKafkaError, OSError, TimeoutError) as e:
+            raise as_ours(e, "start the accounting's reader") from e
+
+    async def stop(self) -> None:
+        if self._consumer is not None:
+            await closed(self._consumer.stop())
+        await self._nodes.stop()
+
+    async def run(self) -> None:
+        """Count until cancelled; a broker that is away is waited for."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read())
+            if self._raw_count is not None:
+                tasks.create_task(self._raw_count.run())
+            tasks.create_task(self._poll())
+
+    @property
+    def clean(self) -> int:
+        return self.ledger.counts["clean"]
+
+    @property
+    def dead(self) -> int:
+        return self.ledger.counts["dead"]
+
+    @property
+    def unplaced(self) -> int:
+        return self.ledger.counts["unplaced"]
+
+    @property
+    def open(self) -> int:
+        """Events that went in and have not come out: in flight, or missing if that does not change
+        any more."""
+        return self.events_in - self.clean - self.dead - self.unplaced - self.filtered
+
+    @property
+    def in_now(self) -> int:
+        """Events that went in, those that came out before they were counted in among them: what may
+        be shown while everything moves. So is `open_now`."""
+        return self.events_in + max(0, -self.open)
+
+    @property
+    def open_now(self) -> int:
+        return max(0, self.open)
+
+    @property
+    def duplicates(self) -> int:
+        """Sources seen twice; also what came out beyond what went in (a filtered event that came
+        out as well). The second holds only when nothing moves any more: outputs are read at once,
+        `in` and `filtered` twice a second. Not those that somebody had processed `again`."""
+        return self._doubled - self.again
+
+    @property
+    def doubled_now(self) -> int:
+        """Sources seen twice, but for those of rewound lanes: what may be shown while everything
+        moves."""
+        return max(0, self.ledger.duplicates - sum(self.rewound.values()))
+
+    @property
+    def again(self) -> int:
+        """What was doubled because lanes were rewound: at most as many as lay behind."""
+        return min(self._doubled, sum(self.rewound.values()))
+
+    @property
+    def _doubled(self) -> int:
+        return self.ledger.duplicates + max(0, -self.open)
+
+    async def _read(self) -> None:
+        while True:
+            batches = await self._consumer.getmany(timeout_ms=200)
+            now_ms = time.time() * 1000
+            for partition, records in batches.items():
+                self._take(partition.topic, partition.partition, records, now_ms)
+                await asyncio.sleep(0)
+
+    def _take(self, topic: str, n: int, records: Iterable[Any], now_ms: float) -> None:
+        outcome = OUTCOMES[topic]
+        for record in records:
+            headers = dict(record.headers)
+            part = (headers.get(PART) or b"").decode("ascii", "replace")
+            source = _source(headers)
+            if self._early_of(source) is not None and len(self._early) < EARLY_AT_MOST:
+                self._early.append((topic, n, record))
+                continue
+            new = self.ledger.add(outcome, source, part)
+            self.moved_at = time.monotonic()
+            if outcome == "dead":
+                reason = (headers.get(REASON) or b"?").decode("ascii", "replace")
+                self.reasons[reason if reason in _REASONS else "?"] += 1
+            if not new or outcome != "clean":
+                continue
+            self.lane_out[n] += 1
+            raw_ms = number(headers.get(RAW_MS), record.timestamp)
+            self.processing.add(record.timestamp - raw_ms)
+            self.visible.add(now_ms - raw_ms)
+            self._window[1].add(record.timestamp - raw_ms)
+        if time.monotonic() - self._window[0] > WINDOW_S:
+            self.recent, self._window = self._window[1], (time.monotonic(), LatencyHistogram())
+
+    def _grew(self, n: int) -> None:
+        """events.raw has a partition more."""
+        self.raw.append(Partition(RAW, n))
+        self.ledger.begin(f"{TOPIC_RAW}/{n}", 0)
+        early, self._early = self._early, []
+        for topic, lane, record in early:  # what came of it before we knew of it
+            self._take(topic, lane, [record], time.time() * 1000)
+
+    def _early_of(self, source: str) -> int | None:
+        """The partition of events.raw that the source names and that is not known yet."""
+        topic, _, n = source.rpartition("/")[0].rpartition("/")
+        if topic != TOPIC_RAW or not (n.isascii() and n.isdigit()) or len(n) > 6:
+            return None
+        return int(n) if Partition(RAW, int(n)) not in self.raw else None
+
+    async def _poll(self) -> None:
+        down = False
+        while True:
+            try:
+                filtered = await self._read_filtered() - self._filtered_before
+                down = False
+            except KafkaUnavailable as e:
+                if not down:
+                    _log.warning("accounting_waits", error=str(e))
+                down = True
+            else:
+                events_in = self._raw_count.count if self._raw_count is not None else 0
+                if (filtered, events_in) != (self.filtered, self.events_in):
+                    self.moved_at = time.monotonic()
+                self.filtered, self.events_in = filtered, events_in
+            await asyncio.sleep(POLL_S)
+
+    async def _read_filtered(self) -> int:
+        committed = await self._nodes.committed(self.lanes)
+        total = 0
+        for entry in committed.values():
+            if entry is not None:
+                total += RunningCounts.decode(entry[1]).filtered
+        return total
+
+
+def _source(headers: dict[str, bytes | None]) -> str:
+    """What the ledger knows the record by: its source, and of a replayed dead letter also which
+    replay it was."""
+    src = source(headers.get(SRC))
+    again = number(headers.get(REPLAYS), 0)
+    if not again or not src:
+        return src
+    partition, _, offset = src.rpartition("/")
+    return f"{partition}#{again}/{offset}"
+
+
+# ---- Latencies in bounded memory: buckets that grow by 2 %, so a quantile is right to 1 %.
+
+_STEP = math.log(1.02)
+
+
+class LatencyHistogram:
+    """Values in ms, 0.1 at the least; 1,200 buckets reach past 30 years."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def add(self, value_ms: float, count: int = 1) -> None:
+        self._counts[round(math.log(max(value_ms, 0.1)) / _STEP)] += count
+
+    def quantile(self, q: float) -> float | None:
+        """The value below which the share `q` lies, in ms; None without values."""
+        rank = q * self._counts.total()
+        for bucket in sorted(self._counts):
+            rank -= self._counts[bucket]
+            if rank <= 0:
+                return round(math.exp(bucket * _STEP), 1)
+        return None
+
+    def summary(self) -> dict[str, float | None]:
+        """`{"p50": ms, "p99": ms}`"""
+        return {"p50": self.quantile(0.5), "p99": self.quantile(0.99)}
+
+
+# ---- Counts the events of events.raw one by one, as a read-committed reader gets them: the
+# topic's ends count transaction markers and aborted records, too.
+
+LOOK_EVERY_S = 2.0
+"""For partitions that were added."""
+
+
+class RawCount:
+    """`count`: committed events from `base` on that were read so far. `grew`: called with each
+    partition that was added; it is counted from its first event on."""
+
+    def __init__(
+        self,
+        kafka: settings.Kafka,
+        base: Mapping[Partition, int],
+        grew: Callable[[int], None] = lambda n: None,
+    ) -> None:
+        self.count = 0
+        self._grew = grew
+        self._at = {TopicPartition(p.kafka_topic, p.n): offset for p, offset in base.items()}
+        self._consumer: Any = AIOKafkaConsumer(  # Any: aiokafka has no types
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=100,
+            max_partition_fetch_bytes=MAX_DEAD_BYTES,
+            fetch_max_bytes=2 * MAX_DEAD_BYTES,
+            metadata_max_age_ms=round(LOOK_EVERY_S * 1000),
+            **client_kwargs(kafka),
+        )
+
+    async def run(self) -> None:
+        """Count until cancelled. Raises KafkaUnavailable where the broker cannot be reached at the
+        start."""
+        try:
+            await self._consumer.start()
+            self._assign()
+            looked_s = time.monotonic()
+            while True:
+                batches = await self._consumer.getmany(timeout_ms=200)
+                self.count += sum(len(records) for records in batches.values())
+                if time.monotonic() - looked_s > LOOK_EVERY_S:
+                    looked_s = time.monotonic()
+                    await self._look()
+        except (AnyKafkaError, OSError) as e:
+            raise as_ours(e, "count the records of events.raw") from e
+        finally:
+            await closed(self._consumer.stop())
+
+    def _assign(self) -> None:
+        self._consumer.assign(list(self._at))
+        for partition, offset in self._at.items():
+            self._consumer.seek(partition, offset)
+
+    async def _look(self) -> None:
+        known = {partition.partition for partition in self._at}
+        new = sorted((self._consumer.partitions_for_topic(TOPIC_RAW) or set()) - known)
+        if not new:
+            return
+        self._at = {partition: await self._consumer.position(partition) for partition in self._at}
+        for n in new:
+            self._at[TopicPartition(TOPIC_RAW, n)] = 0
+            self._grew(n)
+        self._assign()

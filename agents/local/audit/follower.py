@@ -1,0 +1,173 @@
+"""Follows the topic `placement` as anybody may: who has which lane, how often lanes moved and
+leases were fenced, and why."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError as AnyKafkaError
+
+from agents import settings
+from agents.base import log
+from agents.base.errors import KafkaError
+from agents.core.model.placement import (
+    LEADER_KEY,
+    TUNING_KEY,
+    Leader,
+    Lease,
+    Placed,
+    State,
+    decode_leader,
+    decode_lease,
+    decode_placed,
+    intent_name,
+    lease_worker,
+)
+from agents.core.model.topology import LANES, TOPIC_PLACEMENT, Partition
+from agents.kafka.connection import as_ours, client_kwargs, closed
+
+ACTS = 200
+_log = log.get("embedded.follower")
+
+
+class Follower:
+    """`start` reads what is written already, `run` follows until cancelled. `acts`: (epoch seconds,
+    text), the newest last.
+
+    A move is a lane that comes to another worker than it had before; a fence is a lease that died
+    before its worker let go. `rewound`: by how many offsets each lane was set back."""
+
+    def __init__(self, kafka: settings.Kafka) -> None:
+        self.placed: dict[Partition, Placed] = {}
+        self.leases: dict[str, Lease] = {}
+        self.moves = 0
+        self.fences = 0
+        self.leader_epoch = 0
+        self.rewound: Counter[int] = Counter()
+        self.acts: deque[tuple[float, str]] = deque(maxlen=ACTS)
+        self._last_owner: dict[Partition, str] = {}
+        self._kafka = kafka
+        self._consumer: Any = None  # aiokafka has no types
+
+    async def start(self) -> None:
+        """Raises KafkaUnavailable, KafkaError."""
+        self._consumer = AIOKafkaConsumer(
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=20,
+            **client_kwargs(self._kafka),
+        )
+        partition = TopicPartition(TOPIC_PLACEMENT, 0)
+        try:
+            async with asyncio.timeout(30):
+                await self._consumer.start()
+                self._consumer.assign([partition])
+                await self._consumer.seek_to_beginning(partition)
+                end = (await self._consumer.end_offsets([partition]))[partition]
+                while await self._consumer.position(partition) < end:
+                    self._take(await self._consumer.getmany(timeout_ms=100))
+        except (AnyKafkaError, OSError, TimeoutError) as e:
+            raise as_ours(e, "read the topic placement") from e
+        self.moves = self.fences = 0
+        self.rewound.clear()
+        self.acts.clear()
+
+    async def stop(self) -> None:
+        if self._consumer is not None:
+            await closed(self._consumer.stop())
+
+    async def run(self) -> None:
+        while True:
+            self._take(await self._consumer.getmany(timeout_ms=200))
+
+    def lanes_of(self, worker: str) -> list[Partition]:
+        """The lanes that are written to be with this worker (its account's name), in order."""
+        return sorted(
+            p
+            for p, r in self.placed.items()
+            if r.worker == worker and p.topic == LANES and r.state is not State.ORPHAN
+        )
+
+    def _take(self, batches: dict[TopicPartition, list[Any]]) -> None:
+        said: Counter[tuple[str, str]] = Counter()
+        lanes: dict[tuple[str, str], list[int]] = {}
+        for record in (r for records in batches.values() for r in records):
+            key = (record.key or b"").decode("utf-8", "backslashreplace")
+            if record.value is None or key == TUNING_KEY or intent_name(key) is not None:
+                continue
+            try:
+                if key == LEADER_KEY:
+                    self._lead(decode_leader(record.value))
+                    continue
+                if (worker := lease_worker(key)) is not None:
+                    self._lease(worker, decode_lease(record.value))
+                    continue
+                part, placed = Partition.of_key(key), decode_placed(record.value)
+            except (KafkaError, ValueError) as e:
+                _log.warning("placement_not_understood", key=key, error=str(e))
+                continue
+            if text := self._place(part, placed):
+                said[text, placed.why] += 1
+                lanes.setdefault((text, placed.why), []).append(part.n)
+        for (text, why), count in said.items():
+            numbers = ", ".join(map(str, sorted(lanes[text, why])[:8])) + (
+                " ..." if count > 8 else ""
+            )
+            self.acts.append((time.time(), f"{text.format(n=numbers)}{f': {why}' if why else ''}"))
+
+    def _lead(self, leader: Leader) -> None:
+        if leader.leader_epoch > self.leader_epoch:
+            self.leader_epoch = leader.leader_epoch
+            self.acts.append(
+                (time.time(), f"a coordinator leads, leader epoch {leader.leader_epoch}")
+            )
+
+    def _lease(self, worker: str, lease: Lease) -> None:
+        before = self.leases.get(worker)
+        self.leases[worker] = lease
+        if before is None or before.fenced:
+            if not lease.fenced:
+                self.acts.append((time.time(), f"{worker} has a lease"))
+            return
+        if lease.fenced or lease.boot != before.boot:
+            # What was released names nobody; what is taken by a fence still names who had it.
+            self.fences += any(placed.worker == worker for placed in self.placed.values())
+            self.acts.append(
+                (
+                    time.time(),
+                    f"{worker} is fenced"
+                    + ("" if lease.fenced else ", its new process has a lease"),
+                )
+            )
+
+    def _place(self, part: Partition, placed: Placed) -> str:
+        """Remember the record; answers what happened, in words with {n} for the numbers of
+        partitions."""
+        before = self.placed.get(part)
+        self.placed[part] = placed
+        what = "lane {n}" if part.topic == LANES else "raw {n}"
+        if before is not None and placed.offset < before.offset and part.topic == LANES:
+            self.rewound[part.n] += before.offset - placed.offset
+            return f"{what} set back"
+        if before is not None and (before.state, before.worker, before.epoch) == (
+            placed.state,
+            placed.worker,
+            placed.epoch,
+        ):
+            return ""
+        if placed.state is State.ORPHAN:
+            return f"{what} taken from {placed.worker}" if placed.worker else ""
+        if placed.state is State.RELEASING:
+            return f"{what} asked back from {placed.worker}"
+        last = self._last_owner.get(part, "")
+        self._last_owner[part] = placed.worker
+        if last and last != placed.worker:
+            self.moves += 1
+            return f"{what} from {last} to {placed.worker}"
+        return f"{what} to {placed.worker}"

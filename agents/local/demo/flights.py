@@ -1,0 +1,92 @@
+"""The real stream of the embedded stack: a week of US flights, each an event at its origin airport,
+looped with suffixed ids."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+
+import msgspec
+import orjson
+
+_DATA = files("agents.local.demo") / "data"
+DAYS = 7
+
+
+class Airport(msgspec.Struct, frozen=True):
+    """`lat`, `lon` in degrees."""
+
+    iata: str
+    city: str
+    lat: float
+    lon: float
+
+
+@cache
+def airports() -> dict[str, Airport]:
+    """The airports of the stream by IATA code."""
+    text = (_DATA / "airports.csv").read_text("utf-8")
+    return {
+        row["iata"]: Airport(row["iata"], row["city"], float(row["lat"]), float(row["lon"]))
+        for row in csv.DictReader(text.splitlines())
+    }
+
+
+def _rows() -> Iterator[list[str]]:
+    """The file's rows, unpacked as they are read: the whole week never lies in memory."""
+    with (
+        (_DATA / "flights-2001-01-08_14.csv.gz").open("rb") as packed,
+        gzip.open(packed, "rt", encoding="utf-8", newline="") as text,
+    ):
+        reader = csv.reader(text)
+        next(reader)
+        yield from reader
+
+
+def week(loop: int = 0) -> Iterator[tuple[bytes, bytes]]:
+    """The week once, by time, as (key, event) for `events.raw`; the key is the event's id.
+
+    `loop` > 0 suffixes every id, so that the same week can follow itself without repeating one."""
+    known = airports()
+    suffix = f".k{loop}" if loop else ""
+    for n, (utc, origin, destination, delay, distance) in enumerate(_rows()):
+        here, there = known[origin], known[destination]
+        flight = f"f-{n:07d}{suffix}"
+        event = {
+            "id": flight,
+            "ts": f"{utc}:00Z",
+            "origin": {"lat": here.lat, "lon": here.lon},
+            "type": "flight",
+            "origin_iata": origin,
+            "origin_city": here.city,
+            "destination": destination,
+            "dest_city": there.city,
+            "dest_lat": there.lat,
+            "dest_lon": there.lon,
+            "delay_min": int(delay),
+            "distance_mi": int(distance),
+        }
+        yield flight.encode(), orjson.dumps(event)
+
+
+def day_s(rate_eps: float) -> float:
+    """How long a day of the stream takes when it is replayed at this rate, in seconds."""
+    return sum(1 for _ in _rows()) / DAYS / rate_eps
+
+
+def stream() -> Iterator[tuple[bytes, bytes]]:
+    """The week, again and again, without end."""
+    loop = 0
+    while True:
+        yield from week(loop)
+        loop += 1
+
+
+def sample(every: int = 5) -> Iterator[bytes]:
+    """Every `every`-th event of the week: what the lane map is made from."""
+    for n, (_, event) in enumerate(week()):
+        if n % every == 0:
+            yield event

@@ -1,0 +1,187 @@
+"""Sends a stream into `events.raw` at a steady rate, each event once: what counts as sent is what
+the broker acknowledged.
+
+A batch per partition and tick, awaited before the next: that is the bound. The producer is
+idempotent and retries through a broker's restart; if it gives up all the same, the partition's end
+says whether the batch went in (nobody else writes there)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError as AnyKafkaError
+
+from agents import settings
+from agents.base import log
+from agents.base.errors import KafkaError, KafkaUnavailable
+from agents.core.model.topology import RAW, TOPIC_RAW, Partition
+from agents.kafka.connection import as_ours, client_kwargs, closed
+from agents.kafka.offsets import Offsets
+from agents.kafka.topics import MAX_MESSAGE_BYTES
+
+TICK_S = 0.02
+MOST_PER_TICK = 4000
+_BATCH_BYTES = 1 << 20
+_log = log.get("embedded.replay")
+
+KeyedValue = tuple[bytes | None, bytes]
+
+
+class Replay:
+    """`sent` counts acknowledged events; `waiting` is True while the broker does not answer."""
+
+    def __init__(
+        self,
+        kafka: settings.Kafka,
+        stream: Iterator[KeyedValue],
+        partitions: int,
+        rate_eps: float,
+        events: int | None = None,
+    ) -> None:
+        self.sent = 0
+        self.waiting = False
+        self._kafka = kafka
+        self._stream = stream if events is None else islice(stream, events)
+        self._rate_eps = rate_eps
+        self._ends = dict.fromkeys(range(partitions), 0)
+        self._producer: Any = None  # aiokafka has no types
+        self._offsets = Offsets(kafka, "geolane-replay")
+        self._next = 0
+        self._moved = asyncio.Event()
+        self._ended = False
+
+    async def until(self, sent: int) -> None:
+        """Return when so many events are acknowledged, or the stream has ended."""
+        while self.sent < sent and not self._ended:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def run(self) -> None:
+        """Send until the stream ends. Raises KafkaError for what trying again cannot mend (rights,
+        sizes)."""
+        try:
+            await self._connect()
+            due, last = 0.0, time.monotonic()
+            while True:
+                await asyncio.sleep(TICK_S)
+                now = time.monotonic()
+                # After a standstill at most a second's worth is caught up: it is a rate, not a
+                # debt.
+                due = min(due + (now - last) * self._rate_eps, max(self._rate_eps, 1.0))
+                last = now
+                events = list(islice(self._stream, min(int(due), MOST_PER_TICK)))
+                if not events and due >= 1:
+                    return
+                due -= len(events)
+                await self._send(events)
+                self._moved.set()
+        finally:
+            self._ended = True
+            self._moved.set()
+            await self._disconnect()
+            await self._offsets.stop()
+
+    async def _connect(self) -> None:
+        """Reach the broker, however long it takes, and learn where the partitions end."""
+        while True:
+            try:
+                await self._offsets.start()
+                ends = await self._offsets.ends(Partition(RAW, n) for n in self._ends)
+                self._ends = {p.n: end for p, end in ends.items()}
+                self._producer = AIOKafkaProducer(
+                    enable_idempotence=True,
+                    acks="all",
+                    linger_ms=0,
+                    max_batch_size=_BATCH_BYTES,
+                    max_request_size=MAX_MESSAGE_BYTES,
+                    retry_backoff_ms=50,
+                    **client_kwargs(self._kafka),
+                )
+                async with asyncio.timeout(30):
+                    await self._producer.start()
+                self._rest(False)
+                return
+            except (KafkaUnavailable, AnyKafkaError, OSError, TimeoutError) as e:
+                self._rest(True, e)
+                await self._disconnect()
+                await self._offsets.stop()
+                await asyncio.sleep(0.5)
+
+    async def _disconnect(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        await closed(producer.stop(), 3)
+
+    async def _send(self, events: list[KeyedValue]) -> None:
+        """Put the events into the partitions in turn, a batch each, and return when all are
+        acknowledged."""
+        shares: dict[int, list[KeyedValue]] = {}
+        for event in events:
+            shares.setdefault(self._next, []).append(event)
+            self._next = (self._next + 1) % len(self._ends)
+        while shares:
+            results = await asyncio.gather(
+                *(self._batch(n, s) for n, s in shares.items()), return_exceptions=True
+            )
+            failed: BaseException | None = None
+            for (n, share), result in zip(list(shares.items()), results, strict=True):
+                if isinstance(result, BaseException):
+                    failed = result
+                    continue
+                self._ends[n] += result
+                self.sent += result
+                del share[:result]
+                if not share:
+                    del shares[n]
+            if failed is not None:
+                await self._recover(failed, shares)
+
+    async def _batch(self, n: int, share: list[KeyedValue]) -> int:
+        """Send as much of the share as fits into one batch; answers how many events were
+        acknowledged."""
+        batch = self._producer.create_batch()
+        count = 0
+        for key, value in share:
+            if batch.append(key=key, value=value, timestamp=None) is None:
+                break
+            count += 1
+        if count == 0:  # larger than a batch: on its own, by the plain way
+            key, value = share[0]
+            await self._producer.send_and_wait(TOPIC_RAW, value, key=key, partition=n)
+            return 1
+        batch.close()
+        await (await self._producer.send_batch(batch, TOPIC_RAW, partition=n))
+        return count
+
+    async def _recover(self, error: BaseException, shares: dict[int, list[KeyedValue]]) -> None:
+        """After a failure whose outcome is unknown: drop from `shares` what the partitions' ends
+        show has gone in."""
+        if not isinstance(error, AnyKafkaError | OSError | TimeoutError):
+            raise error
+        ours = as_ours(error, "replay into events.raw")
+        if not isinstance(ours, KafkaUnavailable):
+            raise KafkaError(str(ours)) from error
+        self._rest(True, error)
+        before = dict(self._ends)
+        await self._disconnect()
+        await self._offsets.stop()
+        await self._connect()
+        for n, share in list(shares.items()):
+            appended = min(self._ends[n] - before[n], len(share))
+            self.sent += appended
+            del share[:appended]
+            if not share:
+                del shares[n]
+
+    def _rest(self, waiting: bool, error: BaseException | None = None) -> None:
+        if waiting and not self.waiting:
+            _log.warning("replay_waits", error=repr(error))
+        elif self.waiting and not waiting:
+            _log.info("replay_goes_on", sent=self.sent)
+        self.waiting = waiting

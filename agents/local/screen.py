@@ -1,0 +1,228 @@
+"""The live view: what happens, twice a second, on a terminal; on anything else a line every ten
+seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from dataclasses import replace
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.text import Text
+
+from agents.base.errors import GeolaneError
+from agents.core.model.feeds import FleetSummary, Severity, WorkerRow, WorkerRows
+from agents.core.model.placement import State
+from agents.core.model.topology import WorkerKind
+from agents.local.demo.replay import Replay
+from agents.local.stack import Stack
+from agents.observe.dashboard.figures import MOVE, Act, Dashboard, DashboardFigures
+from agents.observe.dashboard.screen import ScreenLayout, lines
+from agents.observe.dashboard.watcher import Watcher
+from agents.settings import load
+
+PERIOD_S = 0.5
+LINE_S = 10.0
+PANEL_LINES, TALL = 8, 40  # who has a lower terminal finds the panel by scrolling back
+OPERATOR = "operator"
+console = Console()
+
+
+def say(text: str) -> None:
+    """One step of the start or the stop."""
+    console.print(Text("· " + text, style="dim"), soft_wrap=True)
+
+
+def joining(stack: Stack) -> str:
+    """How to join the room with a browser, or any XMPP client."""
+    xmpp, name = stack.base.xmpp, OPERATOR
+    web = f"browser   {stack.servers.web}\n" if stack.servers.web else ""
+    return (
+        f"{web}"
+        f"room      {xmpp.room}      (write !help there)\n"
+        f"login     {name}@{xmpp.domain} at {xmpp.host} port {xmpp.port}, STARTTLS\n"
+        f"password  in {stack.folder.secrets / name}  (also: ana, guest)\n"
+        f"trust     {xmpp.ca_file}"
+    )
+
+
+async def run(stack: Stack, replay: Replay | None) -> None:
+    """Show the run until cancelled, or until the replay has sent all and everything is accounted
+    for."""
+    panel = Panel(joining(stack), title="join the room", expand=False)
+    console.print(panel)
+    sending = asyncio.create_task(replay.run()) if replay else None
+    board = Dashboard(stack.base.xmpp.domain)
+    following = asyncio.create_task(_follow(stack, board))
+    inside = Inside(stack)
+    try:
+        if not console.is_terminal:
+            await _lines(stack, sending, board)
+            return
+        with Live(console=console, auto_refresh=False, transient=False) as live:
+            while True:
+                if sending and sending.done():
+                    sending.result()
+                f = inside.figures(board.figures(time.monotonic()))
+                live.update(Group(*lines(f, _look(stack, replay))), refresh=True)
+                await asyncio.sleep(PERIOD_S)
+    finally:
+        for task in filter(None, (sending, following)):
+            task.cancel()
+        await asyncio.gather(*filter(None, (sending, following)), return_exceptions=True)
+
+
+async def _follow(stack: Stack, board: Dashboard) -> None:
+    """What the feeds say, read as `operator`; where that is not to be, the view goes on with what
+    is known inside."""
+    file = stack.folder.settings / f"{OPERATOR}.toml"
+    if not await asyncio.to_thread(file.exists):
+        return
+    try:
+        await Watcher((await asyncio.to_thread(load, file)).xmpp, OPERATOR, board).run()
+    except GeolaneError as e:
+        board.link = str(e)
+
+
+def _look(stack: Stack, replay: Replay | None) -> ScreenLayout:
+    a, f = stack.accounting, stack.follower
+    recent = a.recent.summary()
+    extra = (
+        *stack.endings.lines(),
+        f"{a.in_now:,} in, {a.clean:,} clean, {a.open_now:,} on the way, {a.doubled_now} "
+        "duplicates; "
+        f"{a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced",
+        f"raw to clean {_ms(recent['p50'])} p50   {_ms(recent['p99'])} p99   {f.moves} moves   "
+        f"{f.fences} fences" + ("   ! waiting for Kafka" if replay and replay.waiting else ""),
+    )
+    foot = f"Ctrl-C stops everything{f'; browser {stack.servers.web}' if stack.servers.web else ''}"
+    high = console.height - 1 - (PANEL_LINES if console.height >= TALL else 0)
+    return ScreenLayout(console.width, high, extra=extra, foot=foot)
+
+
+async def _lines(stack: Stack, sending: asyncio.Task[None] | None, board: Dashboard) -> None:
+    while True:
+        await asyncio.sleep(LINE_S)
+        if sending and sending.done():
+            sending.result()
+        a = stack.accounting
+        p = a.recent.summary()
+        heard = board.figures(time.monotonic()).summary
+        for trouble in (
+            heard.troubles.rows if heard is not None and heard.troubles is not None else ()
+        ):
+            console.print(f"{trouble.severity.value}: {trouble.text}", soft_wrap=True, markup=False)
+        console.print(
+            f"in {a.in_now} clean {a.clean} dead {a.dead} filtered {a.filtered} open {a.open_now} "
+            f"duplicates {a.doubled_now} p50 {p['p50']} ms p99 {p['p99']} ms",
+            soft_wrap=True,
+        )
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f} ms"
+
+
+# ---- What a run knows of itself without asking anybody: the topics it follows, the processes it
+# keeps. The view is made of it until the feeds say more.
+
+LAST = (Severity.INFO.value, Severity.CALM.value)
+
+
+def _order(act: Act) -> tuple[int, int]:
+    """Alerts come with whole seconds: within one, what began goes before the steps that follow,
+    what ended goes after."""
+    return int(act.at_s), 1 if act.kind == MOVE else 2 if act.kind in LAST else 0
+
+
+class EventRates:
+    """Counts now and some seconds ago, as events/s."""
+
+    def __init__(self, over_s: float = 5.0) -> None:
+        self._over_s = over_s
+        self._past: deque[tuple[float, Counter[str]]] = deque()
+
+    def note(self, counts: Counter[str]) -> dict[str, float]:
+        now = time.monotonic()
+        self._past.append((now, counts))
+        while len(self._past) > 2 and now - self._past[1][0] > self._over_s:
+            self._past.popleft()
+        then, before = self._past[0]
+        return {key: (counts[key] - before[key]) / max(now - then, 0.001) for key in counts}
+
+
+class Inside:
+    """Of one run."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._rates = EventRates()
+        self._since_s = time.time()  # the service may keep alerts of earlier runs
+
+    def figures(self, heard: DashboardFigures) -> DashboardFigures:
+        """`heard`, with every step that was written instead of the plans alone, and with our own
+        figures where none came."""
+        written = [Act(at_s, MOVE, text) for at_s, text in self._stack.follower.acts]
+        alerts = [act for act in heard.acts if act.kind != MOVE and act.at_s >= self._since_s]
+        acts = tuple(sorted([*written, *alerts], key=_order))
+        if heard.summary is not None:
+            return replace(heard, acts=acts)
+        summary, rows = self._own()
+        return replace(heard, acts=acts, summary=summary, rows=rows, silent_s=0.0)
+
+    def _own(self) -> tuple[FleetSummary, tuple[WorkerRow, ...]]:
+        stack, a = self._stack, self._stack.accounting
+        counts = Counter({"in": a.events_in, "clean": a.clean}) + Counter(
+            {f"{n}": c for n, c in a.lane_out.items()}
+        )
+        eps = self._rates.note(counts)
+        placed = stack.follower.placed
+        by_worker, lanes = Counter[str](), Counter[str]()
+        for p, record in placed.items():
+            if record.state is not State.ORPHAN:
+                lanes[record.worker] += 1
+                by_worker[record.worker] += (
+                    round(eps.get(f"{p.n}", 0.0)) if p.kind is WorkerKind.NODE else 0
+                )
+        rows = []
+        for spec in stack.workers:
+            site = stack.inventory.sites[spec.site]
+            alive = stack.family.children[spec.worker].pid is not None
+            rate = eps.get("in", 0.0) if spec.kind is WorkerKind.ROUTER else by_worker[spec.worker]
+            rows.append(
+                WorkerRow(
+                    spec.worker,
+                    site.name,
+                    site.region,
+                    site.lat,
+                    site.lon,
+                    "ok" if alive else "gone",
+                    lanes[spec.worker],
+                    rate,
+                    0,
+                    0.0,
+                    spec.capacity_eps,
+                )
+            )
+        states = [record.state for p, record in placed.items() if p.kind is WorkerKind.NODE]
+        well = [r for r in rows if r.state == "ok"]
+        recent = a.recent.summary()
+        summary = FleetSummary(
+            nodes=sum(spec.kind is WorkerKind.NODE for spec in stack.workers),
+            nodes_available=sum(r.worker.startswith("node-") for r in well),
+            routers=sum(r.worker.startswith("router-") for r in well),
+            lanes=len(states),
+            lanes_assigned=states.count(State.ASSIGNED),
+            lanes_moving=states.count(State.RELEASING),
+            lanes_orphaned=states.count(State.ORPHAN),
+            rate_eps=eps.get("clean", 0.0),
+            arrival_eps=eps.get("in", 0.0),
+            lag_events=max(0, a.open),
+            p50_ms=recent["p50"] or 0.0,
+            p99_ms=recent["p99"] or 0.0,
+            workers=WorkerRows(0, 1, tuple(rows)),
+        )
+        return summary, tuple(rows)

@@ -1,0 +1,398 @@
+"""One private Kafka broker per folder: loopback only, unprivileged, with passwords and rights; it
+starts on the same ports and data after any end, and never outlives its folder's next start.
+
+    ours    secrets/           passwords, 0700           its    data/   the topics
+            server.properties  written at each start            log/    bounded logs
+            ports, broker.pid  kept for restarts
+            java.out           what Java printed
+            jars/              only where its user cannot reach the project's
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from contextlib import closing
+from pathlib import Path
+
+from agents import settings
+from agents.base import log, ports
+from agents.base.errors import InstallError, KafkaUnavailable
+from agents.base.files import made_once
+from agents.base.unprivileged import barrier, require_reachable, run_as
+from agents.core.model.topology import Partition
+from agents.kafka.leases import LeaseMaker
+from agents.kafka.offsets import Offsets
+
+USER = "geolane-kafka"
+"""The system user that the broker runs as when we are root (install.sh makes it)."""
+ADMIN, SELF = "admin", "broker"
+"""Kafka's accounts that may do everything: whoever has our passwords, and the broker among
+itself."""
+JARS = Path(__file__).parents[3] / ".local" / "kafka"
+TEMPLATES = Path(__file__).parent / "kafka"
+
+_POLL_S = 0.05
+_log = log.get("embedded.broker")
+
+
+class Broker:
+    """A KRaft broker (and its controller) in one JVM, with its data, ports, passwords,
+    configuration and log in `folder`.
+
+    Who has no password may do nothing, and only ADMIN may do everything: `kafka` are the settings
+    with its password. `port` None takes a free one, kept in the folder for restarts. `heap_mb`
+    bounds Java's heap; the process is about 200 MB larger. Not tied to an event loop."""
+
+    jars = JARS
+    """A subclass may name the folder of another version's."""
+
+    def __init__(self, folder: Path, *, port: int | None = None, heap_mb: int = 512) -> None:
+        self.folder = folder.absolute()
+        self.heap_mb = heap_mb
+        self.user = run_as(USER)
+        self._port = port
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ports: tuple[int, int] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """`127.0.0.1:PORT`; known before the start too."""
+        return f"127.0.0.1:{self._choose_ports()[0]}"
+
+    @property
+    def kafka(self) -> settings.Kafka:
+        """How it is reached as ADMIN; known when it has started once."""
+        file = str(self._secrets / f"kafka-{ADMIN}")
+        return settings.Kafka(
+            bootstrap=self.bootstrap,
+            security="SASL_PLAINTEXT",
+            username=ADMIN,
+            password_file=file,
+            admin_username=ADMIN,
+            admin_password_file=file,
+        )
+
+    @property
+    def pid(self) -> int | None:
+        """The JVM's process id while it runs as our child."""
+        return (
+            self._process.pid
+            if self._process is not None and self._process.poll() is None
+            else None
+        )
+
+    async def start(self, timeout_s: float = 60) -> None:
+        """Start, and return when a client can commit. What an earlier, killed run left running in
+        this folder is ended first.
+
+        Raises InstallError when Java, the jars or the user are missing, SettingsError for a folder
+        that the user cannot reach, KafkaUnavailable with the end of the log when it does not come
+        up."""
+        if self.pid is not None:
+            return
+        deadline = time.monotonic() + timeout_s
+        launching = asyncio.ensure_future(asyncio.to_thread(self._launch))
+        try:
+            await asyncio.shield(launching)
+            await self._ready(deadline)
+        except BaseException:
+            # A thread cannot be cancelled, and may just be starting Java; what it raises then is
+            # nobody's.
+            await asyncio.gather(launching, return_exceptions=True)
+            self.kill()
+            raise
+        _log.info("broker_ready", bootstrap=self.bootstrap, pid=self.pid)
+
+    async def stop(self, timeout_s: float = 20) -> None:
+        """SIGTERM, and SIGKILL when it has not ended in time. Returns when the process is gone and
+        its port free."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        deadline = time.monotonic() + timeout_s
+        while process.poll() is None:
+            if time.monotonic() > deadline:
+                _log.warning("broker_killed", after_s=timeout_s, pid=process.pid)
+                process.kill()
+                await asyncio.to_thread(process.wait)
+                break
+            await asyncio.sleep(_POLL_S)
+        self._pid_file.unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would be; `start` works again afterwards, on the same ports and
+        data."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def reap(self) -> None:
+        """End a broker of this folder that an earlier run left behind; blocks for 20 s at most.
+        Harmless when there is none."""
+        pid = self._stale_pid()
+        if pid is None:
+            return
+        _log.info("stale_broker_ended", pid=pid, folder=str(self.folder))
+        for sign, patience_s in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
+            try:
+                os.kill(pid, sign)
+            except ProcessLookupError:
+                return
+            deadline = time.monotonic() + patience_s
+            while time.monotonic() < deadline:
+                if self._stale_pid() is None:
+                    return
+                time.sleep(_POLL_S)
+
+    @property
+    def _secrets(self) -> Path:
+        return self.folder / "secrets"
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.folder / "broker.pid"
+
+    def _stale_pid(self) -> int | None:
+        """The process that the pid file names, if it lives and is a broker of this folder (pids are
+        used again)."""
+        try:
+            pid = int(self._pid_file.read_text("ascii"))
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            return None
+        return pid if os.fsencode(self.folder / "server.properties") in arguments else None
+
+    def _choose_ports(self) -> tuple[int, int]:
+        """Broker's and controller's. Kept in the folder; below the range of outgoing connections,
+        which could take them while the broker is down."""
+        if self._ports is None:
+            file = self.folder / "ports"
+            try:
+                kept = [int(word) for word in file.read_text("ascii").split()]
+            except OSError:
+                kept = []
+            if len(kept) == 2 and self._port in (None, kept[0]):
+                self._ports = (kept[0], kept[1])
+            else:
+                self._ports = (self._port or ports.free(), ports.free())
+                self._make_folder()
+                file.write_text("{} {}\n".format(*self._ports), "ascii")
+        return self._ports
+
+    def _launch(self) -> None:
+        """All of the start that blocks: clear away, write the configuration, start Java."""
+        if not list(self.jars.glob("kafka_2.13-*.jar")) or shutil.which("java") is None:
+            raise InstallError(f"Kafka's jars ({self.jars}) or java are missing; run: make install")
+        require_reachable(self.folder, self.user)
+        self.reap()
+        self._leave_taken_ports()
+        self._make_folder()
+        require_reachable(self.folder / "data", self.user)
+        self._prepare()
+        self._spawn()
+
+    def _make_folder(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.user.own(self.folder, 0o750 if self.user.switch else 0o700, give=False)
+
+    def _leave_taken_ports(self) -> None:
+        """A port that somebody else has taken since this folder was last used is given up for
+        another, if we may choose. Raises KafkaUnavailable if we may not: Java would say so later,
+        and only in its log."""
+        if self._ports is None and self._port is not None and ports.taken(self._port):
+            raise KafkaUnavailable(
+                f"port {self._port} of 127.0.0.1 is taken by another program; choose another"
+            )
+        if (
+            self._ports is None
+            and self._port is None
+            and any(map(ports.taken, self._choose_ports()))
+        ):
+            _log.info("broker_ports_taken", ports=self._ports)
+            self._ports = None
+            (self.folder / "ports").unlink()
+
+    def _prepare(self) -> None:
+        """Folders, passwords, configuration (written anew each time) and, once, the formatted
+        storage."""
+        self._secrets.mkdir(mode=0o700, exist_ok=True)
+        for name in ("data", "log"):
+            (self.folder / name).mkdir(mode=0o700, exist_ok=True)
+            self.user.own(self.folder / name, 0o700, give=True)
+        port, controller_port = self._choose_ports()
+        values = {
+            "port": port,
+            "controller_port": controller_port,
+            "admin": ADMIN,
+            "broker": SELF,
+            "password": made_once(self._secrets / f"kafka-{SELF}"),
+        }
+        for name, more in (
+            ("server.properties", self._more_properties()),
+            ("log4j2.properties", ""),
+        ):
+            text = (TEMPLATES / name).read_text("utf-8")
+            for key, value in values.items():
+                text = text.replace(f"@{key}@", str(value))
+            self.user.write(self.folder / name, (text + more).encode())
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format()
+
+    def _format(self) -> None:
+        """By Kafka's own tool, since it also writes the features (transaction.version,
+        group.version) of a new cluster; meta.properties alone would leave them at their oldest."""
+        cluster_id = (
+            base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "a")
+        )
+        tool = [
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            cluster_id,
+            "-c",
+            str(self.folder / "server.properties"),
+        ]
+        for name in (ADMIN, SELF):
+            password = made_once(self._secrets / f"kafka-{name}")
+            tool += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
+        # Java reads them from a file: everybody may see a process's arguments.
+        arguments = self.folder / "format.args"
+        words = [*self._java(64)[1:], *tool, *self._more_format_arguments()]
+        quoted = ('"{}"'.format(word.replace("\\", r"\\").replace('"', r"\"")) for word in words)
+        self.user.write(arguments, "\n".join(quoted).encode())
+        try:
+            done = subprocess.run(
+                ["java", f"@{arguments.name}"],
+                cwd=self.folder,
+                env=self._environment(),
+                capture_output=True,
+                timeout=60,
+                check=False,
+                **self.user.popen(),
+            )
+        finally:
+            arguments.unlink()
+        if done.returncode != 0:
+            raise KafkaUnavailable(
+                "Kafka's storage cannot be formatted: "
+                f"{done.stderr.decode(errors='replace')[-2000:]}"
+            )
+
+    def _more_properties(self) -> str:
+        """For a subclass: lines that go behind (and so before, for Java) those of the template."""
+        return ""
+
+    def _more_format_arguments(self) -> list[str]:
+        """For a subclass: arguments of StorageTool's `format`, as `--add-scram`."""
+        return []
+
+    @staticmethod
+    def _environment() -> dict[str, str]:
+        """Java takes file names for ASCII without a locale that says UTF-8."""
+        return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+    def _jars(self) -> Path:
+        """Where its user finds the jars: a copy, where a folder above the project is closed to it
+        (a clone under /root)."""
+        if not self.user.switch or barrier(self.jars / "any", self.user) is None:
+            return self.jars
+        copy = self.folder / "jars"
+        copy.mkdir(exist_ok=True)
+        self.user.own(copy, 0o750, give=False)
+        for jar in self.jars.glob("*.jar"):
+            if (
+                not (copy / jar.name).exists()
+                or (copy / jar.name).stat().st_size != jar.stat().st_size
+            ):
+                shutil.copyfile(jar, copy / jar.name)
+            self.user.own(copy / jar.name, 0o640, give=False)
+        return copy
+
+    def _java(self, heap_mb: int) -> list[str]:
+        return [
+            "java",
+            f"-Xms{min(64, heap_mb)}m",
+            f"-Xmx{heap_mb}m",
+            # The quick compiler alone: seen half the CPU of a start, a third of it for the first
+            # commits, 90 MB less.
+            "-XX:TieredStopAtLevel=1",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-XX:-UsePerfData",  # nothing in /tmp, which everybody reads
+            # this and other names below are taken from where Java runs: the folder
+            "-XX:ErrorFile=log/java_error.log",
+            "-Djava.awt.headless=true",
+            "-Dlog4j2.configurationFile=log4j2.properties",
+            "-cp",
+            f"{self._jars()}/*",
+        ]
+
+    def _spawn(self) -> None:
+        command = [*self._java(self.heap_mb), "kafka.Kafka", str(self.folder / "server.properties")]
+        with (self.folder / "java.out").open("wb") as out:
+            # A session of its own: Ctrl-C reaches our process alone, which stops the broker last.
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                **self.user.popen(),
+            )
+        self._pid_file.write_text(f"{self._process.pid}\n", "ascii")
+
+    async def _ready(self, deadline: float) -> None:
+        port = self._choose_ports()[0]
+        while not await asyncio.to_thread(_listens, port):
+            self._still_starting(deadline)
+            await asyncio.sleep(_POLL_S)
+        maker, offsets = LeaseMaker(self.kafka, 10_000), Offsets(self.kafka, "geolane-ready")
+        try:
+            await maker.start()
+            await maker.make("geolane-ready", max(1.0, deadline - time.monotonic()))
+            await offsets.start()
+            await offsets.committed([Partition.of_key("main/events.raw/0")])
+        except KafkaUnavailable as e:
+            raise KafkaUnavailable(f"{e}\n{self.log_tail()}") from e
+        finally:
+            await maker.stop()
+            await offsets.stop()
+        self._still_starting(deadline)
+
+    def _still_starting(self, deadline: float) -> None:
+        if self.pid is None:
+            raise KafkaUnavailable(f"Kafka ended while it started:\n{self.log_tail()}")
+        if time.monotonic() > deadline:
+            raise KafkaUnavailable(
+                f"Kafka at {self.bootstrap} was not up in time:\n{self.log_tail()}"
+            )
+
+    @property
+    def logs(self) -> tuple[Path, Path]:
+        """The broker's, and what Java itself printed."""
+        return self.folder / "log" / "broker.log", self.folder / "java.out"
+
+    def log_tail(self, characters: int = 2000) -> str:
+        """The end of the broker's log, and of what Java itself printed."""
+        tail = ""
+        for file in self.logs:
+            if file.exists():
+                tail += file.read_text("utf-8", errors="replace")[-characters:]
+        return tail
+
+
+def _listens(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

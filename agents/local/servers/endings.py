@@ -1,0 +1,147 @@
+"""What ended by itself in a run: said once with its last words, and shown until it has been back
+for a while."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+TAIL_BYTES = 64 << 10
+WORDS = 200
+FULL_BYTES = 1 << 20
+SHOWN_S = 60.0
+SHOWN = 3
+_CAUSE = re.compile(r"^\S*(Exception|Error): \S")
+"""Java's and Python's line with a cause; the lines of the way there begin with a space."""
+_GRAVE = re.compile(r"(?i)\b(error|fatal|critical|assertion)\b")
+
+
+class Logs:
+    """The logs of one process, from where they ended when it started (`mark`)."""
+
+    def __init__(self, *files: Path) -> None:
+        self._files = files
+        self._from = dict.fromkeys(files, 0)
+
+    def mark(self) -> None:
+        self._from = {file: _size(file) for file in self._files}
+
+    def last_words(self) -> str:
+        """The line that says most of why the process ended; "" when none says anything. A full disk
+        is said first: the log that should say so lies there too."""
+        cause = grave = ""
+        for file in self._files:
+            for line in _tail(file, self._from[file]):
+                if line.startswith("{"):
+                    cause = _of_event(line) or cause
+                elif _CAUSE.search(line):
+                    cause = line
+                elif _GRAVE.search(line) and not line[0].isspace():
+                    grave = line
+        words = "".join(c if c.isprintable() else " " for c in cause or grave)[:WORDS].strip()
+        full = next((f.parent for f in self._files if _is_full(f.parent)), None)
+        return (
+            words if full is None else f"no space left in {full}" + (f"; {words}" if words else "")
+        )
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < FULL_BYTES
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
+def _tail(file: Path, begin: int) -> Sequence[str]:
+    try:
+        with file.open("rb") as f:
+            size = f.seek(0, os.SEEK_END)
+            f.seek(
+                max(begin if begin <= size else 0, size - TAIL_BYTES)
+            )  # a log that is shorter was begun anew
+            return [
+                line
+                for line in f.read(TAIL_BYTES).decode("utf-8", "replace").splitlines()
+                if line.strip()
+            ]
+    except OSError:
+        return ()
+
+
+def _of_event(line: str) -> str:
+    try:
+        event = orjson.loads(line)
+        if event.get("level") not in ("error", "critical"):
+            return ""
+        detail = event.get("error") or str(event.get("exception", "")).strip().rpartition("\n")[2]
+        return f"{event['event']}: {detail}" if detail else str(event["event"])
+    except (orjson.JSONDecodeError, AttributeError, KeyError):
+        return ""
+
+
+@dataclass(slots=True)
+class _Ending:
+    text: str
+    at: float
+    back: bool = False
+
+
+class Endings:
+    """`say` is told of each ending once; the same of the same process again only after a minute."""
+
+    def __init__(
+        self, say: Callable[[str], None], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._say, self._now = say, now
+        self._last: dict[str, _Ending] = {}
+
+    def ended(self, name: str, how: int | str, words: str) -> None:
+        """`how`: an exit code (negative: a signal), or words. It is shown until a minute after
+        `back`."""
+        text = f"{name} ended ({how if isinstance(how, str) else how_ended(how)})" + (
+            f": {words}" if words else ""
+        )
+        before, now = self._last.get(name), self._now()
+        if before is None or before.text != text or now - before.at >= SHOWN_S:
+            self._say(text)
+        self._last[name] = _Ending(text, now)
+
+    def back(self, name: str) -> None:
+        if name in self._last:
+            self._last[name].back = True
+
+    def last(self, name: str) -> str:
+        """How it ended last; "" when it has not."""
+        return self._last[name].text if name in self._last else ""
+
+    def lines(self) -> list[str]:
+        """What to show now, the newest first."""
+        now = self._now()
+        shown = sorted(
+            (e for e in self._last.values() if not e.back or now - e.at < SHOWN_S),
+            key=lambda e: -e.at,
+        )
+        return [f"! {e.text}, {now - e.at:.0f} s ago" for e in shown[:SHOWN]]
+
+
+def how_ended(code: int) -> str:
+    """An exit code, or (negative) a signal, in words."""
+    try:
+        return signal.Signals(-code).name if code < 0 else f"exit {code}"
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,165 @@
+"""The run folder: everything that a run writes lies in it; one run at a time has it, and clears
+away what a killed one left.
+
+ejabberd/ kafka/     the servers' own             settings/  one file per process
+secrets/ACCOUNT      passwords, mode 0600         log/       each process's log, bounded
+pids/NAME            process id and start time    journal.sqlite3, lock
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import stat
+import time
+from pathlib import Path
+from types import TracebackType
+
+from agents.base.errors import InstallError, SettingsError
+
+PROJECT = Path(__file__).resolve().parents[3]
+_ANOTHER = "or name another folder with --folder"
+_LONGEST = 60
+"""Bytes of a path that leave room for the name of a unix socket below it (108 bytes, unix(7))."""
+
+
+def default_folder() -> Path:
+    """`.run` in the project; where ejabberd's user could not reach that (a clone under /root) or
+    its path is too long, a private folder below /var/tmp whose name is made from the project's
+    path."""
+    wish = PROJECT / ".run"
+    if len(os.fsencode(wish)) <= _LONGEST and (os.getuid() != 0 or _others_can_enter(PROJECT)):
+        return wish
+    mark = hashlib.sha256(os.fsencode(PROJECT)).hexdigest()[:10]
+    return Path("/var/tmp", f"geolane-{os.getuid()}-{mark}")
+
+
+def _others_can_enter(folder: Path) -> bool:
+    return all(p.stat().st_mode & stat.S_IXOTH for p in (folder, *folder.parents))
+
+
+def start_time(pid: int) -> str:
+    """When the process was started (field 22 of /proc/PID/stat); with its id that names a process
+    for good. Empty: it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+class RunFolder:
+    """A context: inside it the folder is ours alone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self._lock: int | None = None
+
+    @property
+    def secrets(self) -> Path:
+        return self.path / "secrets"
+
+    @property
+    def settings(self) -> Path:
+        return self.path / "settings"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log"
+
+    @property
+    def pids(self) -> Path:
+        return self.path / "pids"
+
+    def __enter__(self) -> RunFolder:
+        """Make the folder, take its lock, end and clear what a killed run left.
+
+        Raises SettingsError when another run has it, it is somebody else's, or nothing can be
+        written there."""
+        try:
+            str(self.path).encode()
+            self._take()
+        except UnicodeEncodeError as e:
+            raise SettingsError(
+                f"{os.fsencode(self.path)!r}: its name is not UTF-8 in this locale; set "
+                f"LC_ALL=C.UTF-8, {_ANOTHER}"
+            ) from e
+        except OSError as e:
+            self.__exit__(None, None, None)
+            raise SettingsError(
+                f"{e.filename or self.path}: {e.strerror}; make room or rights there, {_ANOTHER}"
+            ) from e
+        return self
+
+    def _take(self) -> None:
+        # ejabberd's own user passes through the folder when we are root; it may not list it.
+        mode = 0o711 if os.getuid() == 0 else 0o700
+        self.path.mkdir(mode=mode, parents=True, exist_ok=True)
+        about = self.path.lstat()
+        if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
+            raise SettingsError(f"{self.path}: is not a folder of ours; name another with --folder")
+        self.path.chmod(mode)
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            owner = os.read(lock, 20).decode("ascii", "replace").strip()
+            os.close(lock)
+            raise SettingsError(
+                f"{self.path}: another run has this folder (process {owner}); stop it, {_ANOTHER}"
+            ) from e
+        os.ftruncate(lock, 0)
+        os.write(lock, str(os.getpid()).encode())
+        self._lock = lock
+        for sub in (self.secrets, self.settings, self.log, self.pids):
+            sub.mkdir(mode=0o700, exist_ok=True)
+        self.end_leftovers()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def end_leftovers(self) -> None:
+        """Kill the processes that a run before this one started and did not end; a process is known
+        by id and start time."""
+        for file in self.pids.iterdir():
+            pid, _, started = file.read_text("ascii", "replace").partition(" ")
+            if pid.isdigit() and started and start_time(int(pid)) == started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+                deadline = time.monotonic() + 5
+                while start_time(int(pid)) == started:
+                    if time.monotonic() > deadline:
+                        raise InstallError(
+                            f"process {pid}, left by a run before, does not end; end it, then try "
+                            "again"
+                        )
+                    time.sleep(0.01)
+            file.unlink()
+
+    def note(self, name: str, pid: int) -> None:
+        """Write down that process `pid` is ours, so that a later run can end it should we be
+        killed."""
+        (self.pids / name).write_text(f"{pid} {start_time(pid)}", "ascii")
+
+    def forget(self, name: str) -> None:
+        (self.pids / name).unlink(missing_ok=True)
+
+    def fresh(self, *names: str) -> None:
+        """Empty these parts of the folder: a run starts with no data of the one before."""
+        for name in names:
+            for path in self.path.glob(name):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()

@@ -1,0 +1,155 @@
+#!/bin/sh
+# Installs what a fresh Debian 12 lacks, each thing once, and says what it does: Debian packages (as root or by sudo), the virtual
+# environment in .venv, Kafka's jars in .local/kafka, the web chat in .local/converse; run by root, also the system user geolane-kafka,
+# since no server runs as root. Nothing else outside the project's folder is touched.
+#   install.sh [EXTRAS]     EXTRAS: extras of pyproject.toml, comma separated: "test" for example
+set -eu
+cd "$(dirname "$0")/../../.."
+extras=${1:-}
+mkdir -p .local
+say() { printf '== %s\n' "$*"; }
+fail() { printf 'install: %s\n' "$*" >&2; exit 1; }
+
+# ---- Debian packages ----
+
+missing=""
+need() { # PACKAGE THING: the package is wanted unless the command or file THING is there
+  if ! { command -v "$2" >/dev/null 2>&1 || [ -e "$2" ]; }; then missing="$missing $1"; fi
+}
+need ejabberd /usr/sbin/ejabberdctl
+need python3 python3
+need openjdk-17-jre-headless java
+[ -e .local/kafka/.complete ] || need maven mvn
+[ -z "${GEOLANE_KAFKA:-}" ] || need maven mvn
+sums=agents/local/servers/web/packages.sha512 # which npm packages, and of what content
+chat=.local/converse/.complete-$(cksum <$sums | cut -d' ' -f1)
+axe=.local/axe/axe.min.js
+case ",$extras," in *,test,*) ;; *) axe=.;; esac # the tests' alone
+[ -e "$chat" ] && [ -e "$axe" ] || need npm npm
+case ",$extras," in *,test,*) need chromium chromium; need spin spin; need gcc gcc; need g++ g++; need systemd systemd-analyze; need libc6-dev /usr/include/stdio.h; need prometheus promtool;; esac
+python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3-venv"
+
+sudo=""
+[ "$(id -u)" = 0 ] || sudo="sudo"
+
+if [ -n "$missing" ]; then
+  say "Debian packages:$missing"
+  command -v apt-get >/dev/null 2>&1 || fail "this is no Debian: install$missing in your system's way, then try again"
+  [ -z "$sudo" ] || command -v sudo >/dev/null 2>&1 || fail "run this as root once, or install$missing, then try again"
+  # ejabberd's package starts a server that listens on every address, and its Erlang a port mapper that does so too. A policy-rc.d
+  # that says no keeps both from starting now; it is ours alone, and gone afterwards whatever happens.
+  guard=/usr/sbin/policy-rc.d
+  if [ ! -e "$guard" ]; then
+    trap '$sudo rm -f "$guard"' EXIT
+    trap 'exit 130' INT TERM
+    printf '#!/bin/sh\nexit 101\n' | $sudo tee "$guard" >/dev/null
+    $sudo chmod 755 "$guard"
+  fi
+  # What this script brings it also keeps from starting at the next boot; what was here before is somebody's, and stays as it is.
+  case "$missing" in *ejabberd*)
+    printf ' ejabberd.service' >>.local/disable
+    command -v epmd >/dev/null 2>&1 || printf ' epmd.service epmd.socket' >>.local/disable;;
+  esac
+  case "$missing" in *prometheus*) printf ' prometheus.service' >>.local/disable;; esac # for promtool alone
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get update -q
+  # shellcheck disable=SC2086
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+fi
+if [ -e .local/disable ]; then # also when an earlier run was cut off after apt-get
+  if command -v systemctl >/dev/null 2>&1; then
+    for unit in $(cat .local/disable); do
+      [ ! -d /run/systemd/system ] || $sudo systemctl stop "$unit" || true
+      $sudo systemctl disable "$unit" >/dev/null 2>&1 || say "could not disable $unit: see whether it starts at boot"
+    done
+  fi
+  rm .local/disable
+fi
+
+# ---- the user that Kafka runs as when root starts it ----
+
+if [ "$(id -u)" = 0 ] && ! getent passwd geolane-kafka >/dev/null; then
+  say "system user geolane-kafka"
+  useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin geolane-kafka
+fi
+
+# ---- Python packages ----
+
+if [ ! -x .venv/bin/python ]; then
+  say "virtual environment in .venv"
+  python3 -m venv .venv
+fi
+want=$(cksum <pyproject.toml | cut -d' ' -f1)
+for extra in "" $(printf '%s' "$extras" | tr ',' ' '); do
+  stamp=.venv/.geolane-$want-${extra:-base}
+  if [ ! -e "$stamp" ]; then
+    say "Python packages${extra:+ for $extra}"
+    : >.local/pip.log # there before the loop below looks at it
+    .venv/bin/python -m pip install --disable-pip-version-check --no-input -e ".${extra:+[$extra]}" >.local/pip.log 2>&1 &
+    pip=$!
+    while kill -0 "$pip" 2>/dev/null; do # one line per package, since pip's own progress needs a terminal
+      lines=$(wc -l <.local/pip.log)
+      sed -n "$((${seen:-0} + 1)),${lines}s/^Collecting \([^ ]*\).*/   \1/p" .local/pip.log
+      seen=$lines
+      sleep 1
+    done
+    seen=0
+    wait "$pip" || { tail -n 20 .local/pip.log >&2; fail "pip did not succeed; all it said is in .local/pip.log"; }
+    rm -f .venv/.geolane-*-"${extra:-base}"
+    touch "$stamp"
+  fi
+done
+
+# ---- kernels ----
+
+compiled=.venv/.geolane-kernels-$(cat kernels/*.py | cksum | cut -d' ' -f1)
+if [ ! -e "$compiled" ]; then
+  say "the planner's kernels, compiled for this processor"
+  .venv/bin/python -c 'from kernels.scoring.choose import choose; print("  ", choose().why)'
+  rm -f .venv/.geolane-kernels-*
+  touch "$compiled"
+fi
+
+# ---- Kafka ----
+
+kafka() { # FOLDER [VERSION]: Kafka's jars, of the version in pom.xml unless another is named
+  [ ! -e "$1/.complete" ] || return 0
+  say "Apache Kafka's jars (44 MB) into $1"
+  rm -rf "$1"
+  mvn -B -ntp -f agents/local/servers/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
+    ${2:+-Dkafka.version="$2"} -DoutputDirectory="$PWD/$1" >.local/maven.log 2>&1 ||
+    { grep -E 'ERROR|BUILD' .local/maven.log | head -n 20 >&2; fail "Maven did not succeed; see .local/maven.log"; }
+  ls "$1"/kafka_2.13-*.jar >/dev/null
+  touch "$1/.complete"
+}
+kafka .local/kafka
+for version in ${GEOLANE_KAFKA:-}; do # to be tested against: make chaos-requests KAFKA="..."
+  [ -e ".local/kafka/kafka_2.13-$version.jar" ] || kafka ".local/kafka-$version" "$version"
+done
+
+# ---- web chat ----
+
+bring() { # NAME TO FILE...: from the npm package NAME the FILEs, into the folder TO. Its scripts are not run, what it depends on is not fetched.
+  name=$1 to=$2
+  shift 2
+  rm -rf .local/npm "$to"
+  mkdir -p .local/npm "$to"
+  {
+    version=$(sed -n "s/^[0-9a-f]*  $name-\(.*\)\.tgz$/\1/p" $sums) &&
+      (cd .local/npm && npm pack --silent --cache ./cache --ignore-scripts --no-update-notifier "$name@$version") &&
+      (cd .local/npm && sha512sum --check --strict --ignore-missing "../../$sums") &&
+      tar -xzf ".local/npm/$name-$version.tgz" -C .local/npm
+  } >.local/npm.log 2>&1 || { tail -n 20 .local/npm.log >&2; fail "npm did not bring $name; all it said is in .local/npm.log"; }
+  for file in "$@"; do cp -r ".local/npm/package/$file" "$to"; done
+  rm -rf .local/npm
+}
+if [ ! -e "$chat" ]; then
+  say "converse.js (9 MB), the web chat's client, into .local/converse"
+  rm -rf .local/converse
+  bring converse.js .local/converse/served LICENSE COPYRIGHT \
+    dist/converse.min.js dist/converse.min.css dist/emoji.json dist/images/favicon.ico dist/webfonts
+  touch "$chat"
+fi
+if [ ! -e "$axe" ]; then
+  say "axe-core, which looks over the web chat in the tests, into .local/axe"
+  bring axe-core .local/axe axe.min.js
+fi

@@ -1,0 +1,234 @@
+"""The two servers that a run starts for itself, or the ones that exist: either way what comes out
+is how to reach them."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from agents.base import log
+from agents.base.errors import GeolaneError
+from agents.base.files import made_once, replace
+from agents.base.supervisor import leaves
+from agents.kafka.rights import CLIENT, COORDINATOR, client_rights, rights_of
+from agents.kafka.users import Accounts
+from agents.local.servers import webchat
+from agents.local.servers.broker import Broker
+from agents.local.servers.endings import Endings, Logs
+from agents.local.servers.folder import RunFolder, default_folder
+from agents.settings import ACCOUNT, Ejabberd, Kafka, Settings, Xmpp, secret
+from ejabberd.provision import Person, provision
+from ejabberd.server import Server
+
+DOMAIN = "geolane.test"
+PEOPLE = (Person("operator", "owner"), Person("ana", "admin"), Person("guest", "member"))
+CHECK_S = 0.5
+_log = log.get("embedded.servers")
+
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Servers:
+    """`kafka`, `xmpp` and `ejabberd` (the admin API) are how to reach them, `web` is the chat
+    page's address. `broker` and `server` are None where they are somebody else's, `web` where no
+    page is served."""
+
+    kafka: Kafka
+    xmpp: Xmpp
+    ejabberd: Ejabberd
+    broker: Broker | None = None
+    server: Server | None = None
+    web: str | None = None
+    endings: Endings | None = None
+    _held: set[str] = field(default_factory=set)
+    _logs: dict[str, Logs] = field(default_factory=dict)
+    _again: Callable[[], Awaitable[None]] | None = None
+
+    @classmethod
+    async def start(
+        cls,
+        folder: RunFolder,
+        base: Settings,
+        *,
+        kafka: str | None,
+        xmpp: str | None,
+        workers: Sequence[str],
+        say: Say,
+        web: bool = True,
+        endings: Endings | None = None,
+    ) -> Servers:
+        """Start what `kafka` (HOST:PORT) and `xmpp` (a domain) do not name; both at once, since
+        each takes seconds. `web`: an ejabberd of ours serves the chat page too.
+
+        Raises InstallError, SettingsError, KafkaUnavailable, XmppError; nothing is left running
+        then."""
+        servers = cls(
+            kafka=msgspec.structs.replace(base.kafka, bootstrap=kafka) if kafka else Kafka(),
+            xmpp=msgspec.structs.replace(base.xmpp, domain=xmpp) if xmpp else Xmpp(domain=DOMAIN),
+            ejabberd=base.ejabberd if xmpp else Ejabberd(),
+            endings=endings,
+        )
+        try:
+            async with asyncio.TaskGroup() as both:
+                if kafka is None:
+                    both.create_task(servers._start_kafka(folder, workers, say))
+                if xmpp is None:
+                    both.create_task(servers._start_ejabberd(folder, workers, say, web))
+        except BaseException as error:
+            await servers.stop()
+            raise next(leaves(error)) from error  # one reason says enough
+        return servers
+
+    async def _start_kafka(self, folder: RunFolder, workers: Sequence[str], say: Say) -> None:
+        broker = Broker(folder.path / "kafka")
+        await asyncio.to_thread(broker.reap)
+        # Each run begins with an empty stream.
+        await asyncio.to_thread(shutil.rmtree, broker.folder / "data", ignore_errors=True)
+        self.broker = broker
+        self._logs["kafka"] = Logs(*broker.logs)
+        await broker.start()
+        await _give_accounts(broker.kafka, folder.secrets, workers)
+        file = str(folder.secrets / f"kafka-{ACCOUNT}")
+        self.kafka = msgspec.structs.replace(broker.kafka, username=ACCOUNT, password_file=file)
+        client = folder.path / "kafka-client.properties"
+        await asyncio.to_thread(_write_client, client, self.kafka.of(CLIENT))
+        say(f"Kafka 4.3.1 at {broker.bootstrap}; your own programs log in as {client} says")
+
+    async def _start_ejabberd(
+        self, folder: RunFolder, workers: Sequence[str], say: Say, web: bool
+    ) -> None:
+        self.server = server = Server(folder.path / "ejabberd", DOMAIN)
+        self._logs["ejabberd"] = Logs(
+            server.folder / "log" / "ejabberd.log", server.folder / "server.out"
+        )
+
+        async def start() -> None:
+            await server.start()
+            # Each time: what a killed ejabberd had not yet written to its disk is made again.
+            # It is ours alone: where the passwords' folder was lost, new ones hold.
+            await provision(server.api, DOMAIN, workers, PEOPLE, folder.secrets, reset=True)
+
+        self._again = start
+        await start()
+        self.xmpp = Xmpp(
+            domain=DOMAIN, host="127.0.0.1", port=server.c2s_port, ca_file=str(server.ca_file)
+        )
+        self.ejabberd = Ejabberd(api_socket=str(server.api.socket_path))
+        say(f"ejabberd at 127.0.0.1:{server.c2s_port}: accounts, room and feeds are there")
+        if not web:
+            await asyncio.to_thread(webchat.clear, server.web)
+        elif await asyncio.to_thread(webchat.lay, server.web, DOMAIN, self.xmpp.room):
+            self.web = f"http://127.0.0.1:{server.http_port}/"
+        else:
+            say("no web chat: converse.js is not there; `make install` brings it")
+
+    async def keep(self) -> None:
+        """Start a server of ours again when it ends by itself (or is killed); runs until
+        cancelled."""
+        while True:
+            await asyncio.sleep(CHECK_S)
+            for name, gone, again in (
+                (
+                    "kafka",
+                    self.broker is not None and self.broker.pid is None,
+                    self.broker and self.broker.start,
+                ),
+                ("ejabberd", self.server is not None and self.server.pid is None, self._again),
+            ):
+                if gone and again and name not in self._held:
+                    _log.warning("server_gone", server=name)
+                    await self._tell(name, "it is started again")
+                    self._logs[name].mark()
+                    try:
+                        await again()
+                        _log.info("server_back", server=name)
+                        if self.endings is not None:
+                            self.endings.back(name)
+                    except (GeolaneError, OSError) as e:  # OSError: its disk is full
+                        _log.error("server_not_back", server=name, error=str(e))
+
+    async def _tell(self, name: str, how: str) -> None:
+        if self.endings is not None:
+            self.endings.ended(name, how, await asyncio.to_thread(self._logs[name].last_words))
+
+    def hold(self, name: str) -> None:
+        """Do not start `kafka` or `ejabberd` again until `release`: a test wants it gone for a
+        while."""
+        self._held.add(name)
+
+    def release(self, name: str) -> None:
+        self._held.discard(name)
+
+    async def stop(self) -> None:
+        """Stop what is ours, both at once; bounded by the servers' own limits."""
+        stops = [s.stop() for s in (self.server, self.broker) if s is not None]
+        for result in await asyncio.gather(*stops, return_exceptions=True):
+            if isinstance(result, GeolaneError):
+                _log.error("server_not_stopped", error=str(result))
+            elif isinstance(result, BaseException):
+                raise result
+
+
+async def _give_accounts(admin: Kafka, secrets: Path, workers: Sequence[str]) -> None:
+    """Each process, and the user's own programs, an account of its own with the rights it needs."""
+    processes = (COORDINATOR, *workers)
+    files = {user: secrets / f"kafka-{user}" for user in (*processes, CLIENT)}
+    for file in files.values():
+        await asyncio.to_thread(made_once, file)
+    accounts = Accounts(admin)
+    await accounts.start()
+    try:
+        await accounts.set_passwords(files)  # nobody has one yet: the data is new
+        wanted = [right for account in processes for right in rights_of(account)]
+        await accounts.rights([*wanted, *client_rights()], lambda did, what: None)
+    finally:
+        await accounts.stop()
+
+
+def _write_client(file: Path, kafka: Kafka) -> None:
+    """What Kafka's own tools and clients read."""
+    password = secret(kafka.password_file)
+    module = "org.apache.kafka.common.security.scram.ScramLoginModule"
+    replace(
+        file,
+        f"bootstrap.servers={kafka.bootstrap}\n"
+        f"security.protocol={kafka.security}\n"
+        f"sasl.mechanism={kafka.sasl_mechanism}\n"
+        f'sasl.jaas.config={module} required username="{kafka.username}" password="{password}";\n',
+    )
+
+
+def end_leftovers(folder: RunFolder) -> None:
+    """End the servers that a killed run left in this folder."""
+    if (folder.path / "kafka").exists():
+        Broker(folder.path / "kafka").reap()
+    if (folder.path / "ejabberd").exists():
+        asyncio.run(Server(folder.path / "ejabberd", DOMAIN).stop())
+
+
+# ---- `make clean`: ends what a killed run left, and removes the run folder.
+
+
+def main() -> None:
+    """Raises SystemExit with one line while a run has the folder."""
+    path = default_folder()
+    if not path.exists():
+        return
+    try:
+        with RunFolder(path) as folder:
+            end_leftovers(folder)
+            shutil.rmtree(path)
+    except GeolaneError as e:
+        sys.exit(f"geolane: {e}")
+    print(f"removed {path}")
+
+
+if __name__ == "__main__":
+    main()

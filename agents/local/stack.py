@@ -1,0 +1,337 @@
+"""Everything that a run runs, in the order in which it starts and stops: servers, topics, lane map,
+processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from agents.base.errors import KafkaUnavailable, SettingsError
+from agents.core.lanes.lane_map import build
+from agents.core.model.inventory import Inventory, InventoryFile
+from agents.core.model.placement import State
+from agents.core.model.topology import WorkerKind, WorkerSpec
+from agents.kafka import compacted
+from agents.kafka.rights import COORDINATOR
+from agents.kafka.topics import provision_topics
+from agents.local.audit.accounting import Accounting
+from agents.local.audit.follower import Follower
+from agents.local.demo import flights
+from agents.local.servers.children import Child, Family
+from agents.local.servers.endings import Endings
+from agents.local.servers.folder import RunFolder
+from agents.local.servers.servers import PEOPLE, Say, Servers
+from agents.settings import Ejabberd, Kafka, Metrics, Settings, decode_toml
+
+REFUSALS = 3
+INVENTORY = Path(__file__).parent / "demo" / "data" / "inventory.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class StackPlan:
+    """What is to be run. `nodes` limits the inventory's nodes; `secrets` is the folder of existing
+    accounts' passwords; `metrics_from`: the coordinator serves its metrics on this port, each
+    worker on the next."""
+
+    base: Settings
+    inventory: Path = INVENTORY
+    nodes: int | None = None
+    kafka: str | None = None
+    xmpp: str | None = None
+    secrets: Path | None = None
+    coordinators: int = 1
+    metrics_from: int | None = None
+    web: bool = True
+
+    def read_inventory(self) -> InventoryFile:
+        """The inventory's file, with no more nodes than wanted. Raises SettingsError."""
+        file = decode_toml(self.inventory, InventoryFile)
+        return msgspec.structs.replace(file, node=file.node[: self.nodes])
+
+
+class Stack:
+    """One run's processes. `start`, `until_ready`, then `run` until cancelled, at last `stop`."""
+
+    def __init__(self, folder: RunFolder, plan: StackPlan, say: Say) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.family = Family()
+        self.endings = Endings(say)
+        self.inventory = Inventory.from_file(plan.read_inventory(), str(plan.inventory))
+        self._say = say
+        self._secrets = plan.secrets or folder.secrets
+        if plan.metrics_from is not None and plan.metrics_from + len(self.workers) > 65535:
+            raise SettingsError(
+                f"--metrics-from {plan.metrics_from}: {len(self.workers)} ports more are needed, "
+                "to 65535"
+            )
+        if plan.xmpp and not plan.secrets:
+            raise SettingsError(
+                "--xmpp needs --secrets: the folder with the accounts' password files"
+            )
+
+    @property
+    def workers(self) -> list[WorkerSpec]:
+        return list(self.inventory.workers.values())
+
+    async def start(self, sample: Iterable[bytes], rate_eps: float) -> None:
+        """Servers, topics, lane map, then the processes; `sample` and `rate_eps` are what the lane
+        map is made from.
+
+        Raises GeolaneError; `stop` is to be called then too."""
+        base = self.plan.base
+        self.folder.fresh("journal.sqlite3*", "log/*", "settings/*")
+        accounts = [w.worker for w in self.workers]
+        self.servers = await Servers.start(
+            self.folder,
+            base,
+            kafka=self.plan.kafka,
+            xmpp=self.plan.xmpp,
+            workers=accounts,
+            say=self._say,
+            web=self.plan.web,
+            endings=self.endings,
+        )
+        servers = self.servers
+        self.base = msgspec.structs.replace(
+            base, kafka=servers.kafka.admin, xmpp=servers.xmpp, ejabberd=servers.ejabberd
+        )
+        lanes, raw = base.coordinator.lanes, base.coordinator.raw_partitions
+        await provision_topics(self.base.kafka, lanes, raw, embedded=self.plan.kafka is None)
+        if (built := await compacted.newest(self.base.kafka)) is None:
+            passed: list[str] = []
+            resolution = base.worker.cell_resolution
+            built = await asyncio.to_thread(
+                build, sample, lanes, resolution, 1, total_eps=rate_eps, tell=passed.append
+            )
+            for line in passed:
+                self._say(line)
+            await compacted.publish(self.base.kafka, built)
+        self._say(f"topics and lane map: {len(built.cell_lanes)} cells on {lanes} lanes")
+        self.accounting = Accounting(self.base.kafka, lanes, raw)
+        self.follower = Follower(self.base.kafka)
+        self.accounting.rewound = self.follower.rewound
+        await self.accounting.start()
+        await self.follower.start()
+        self._before = (
+            self.follower.leader_epoch
+        )  # what older leaders wrote names processes that are gone
+        self._write_settings(day_s=await asyncio.to_thread(flights.day_s, rate_eps))
+        self._start_processes()
+
+    def _write_settings(self, *, day_s: float) -> None:
+        """`day_s`: the replay is compressed, and so is the forecast's day and how far it looks
+        ahead."""
+        inventory = self.folder.settings / "inventory.toml"
+        inventory.write_text(inventory_toml(self.plan.read_inventory()), "utf-8")
+        coordinator = msgspec.structs.replace(
+            self.base.coordinator,
+            inventory=str(inventory),
+            journal=str(self.folder.path / "journal.sqlite3"),
+            day_s=day_s,
+            calm=msgspec.structs.replace(self.base.coordinator.calm, forecast_s=day_s / 8),
+        )
+        self.base = msgspec.structs.replace(self.base, coordinator=coordinator)
+        processes = (COORDINATOR, *(w.worker for w in self.workers))
+        for i, account in enumerate((*processes, *(p.name for p in PEOPLE))):
+            if not (self._secrets / account).exists() and account in {p.name for p in PEOPLE}:
+                continue
+            xmpp = msgspec.structs.replace(
+                self.base.xmpp, password_file=str(self._secrets.absolute() / account)
+            )
+            metrics = self._metrics(i) if i < len(processes) else Metrics()
+            is_worker = 0 < i < len(processes)  # they have no business at the admin API
+            ejabberd = Ejabberd() if is_worker else self.base.ejabberd
+            kafka = self._kafka_of(
+                account if i < len(processes) else COORDINATOR
+            )  # a person's: for `geolane dead`
+            if account == COORDINATOR and self.servers.broker is not None:
+                kafka = (
+                    self.servers.kafka
+                )  # with the admin's password, for `geolane nodes`, which reads this file
+            settings = msgspec.structs.replace(
+                self.base, kafka=kafka, xmpp=xmpp, metrics=metrics, ejabberd=ejabberd
+            )
+            write_settings(self.folder.settings / f"{account}.toml", settings)
+        if (first := self.plan.metrics_from) is not None:
+            upto = (
+                f"{', '.join(processes[1:2])} on {first + 1}, and so on to "
+                f"{first + len(processes) - 1}"
+            )
+            self._say(f"metrics on 127.0.0.1: coordinator on {first}, {upto}")
+
+    def _kafka_of(self, account: str) -> Kafka:
+        """As that process uses it; how the admin logs in is not in it."""
+        theirs = msgspec.structs.replace(
+            self.servers.kafka, admin_username="", admin_password_file=""
+        )
+        kafka = theirs.of(account)
+        given = (self._secrets / f"kafka-{kafka.username}").absolute()
+        if kafka.username and not kafka.password_file and given.exists():
+            kafka = msgspec.structs.replace(kafka, password_file=str(given))
+        return kafka
+
+    def _metrics(self, i: int) -> Metrics:
+        """Of the i-th process: none unless asked for, whatever the base says, since a port is for
+        one process alone."""
+        return (
+            Metrics()
+            if self.plan.metrics_from is None
+            else Metrics(port=self.plan.metrics_from + i)
+        )
+
+    def _child(self, name: str, account: str, *arguments: str) -> Child:
+        # Where the user stands is where their pipeline is found.
+        env = {
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, (os.getcwd(), os.environ.get("PYTHONPATH", "")))
+            )
+        }
+
+        file = self.folder.settings / f"{account}.toml"
+        return Child(self.folder, name, (*arguments, "--settings", str(file)), env, self.endings)
+
+    def _start_processes(self) -> None:
+        # Stopped in reverse: first the coordinator, so that it fences nobody who only goes home.
+        self.family.start(
+            *(self._child(w.worker, w.worker, w.kind.value, "--name", w.name) for w in self.workers)
+        )
+        self.family.start(self._child("coordinator", COORDINATOR, "coordinator"))
+        self._say(f"{len(self.workers)} workers and the coordinator are starting")
+
+    async def until_ready(self, timeout_s: float = 120) -> None:
+        """Return when every partition has an owner. Raises KafkaUnavailable when that takes too
+        long, naming the logs."""
+        wanted = {*self.accounting.lanes, *self.accounting.raw}
+        deadline = time.monotonic() + timeout_s
+        while True:
+            placed = self.follower.placed.items()
+            owned = {
+                p for p, r in placed if r.state is State.ASSIGNED and r.leader_epoch > self._before
+            }
+            if wanted <= owned:
+                self._say(f"all {len(wanted)} partitions have an owner")
+                break
+            for child in self.family.children.values():
+                if child.refusals >= REFUSALS:
+                    why = self.endings.last(child.name)
+                    raise SettingsError(
+                        f"{child.name} refuses to start; its log is {child.log_file}. {why}"
+                    )
+            if time.monotonic() > deadline:
+                missing = len(wanted - owned)
+                raise KafkaUnavailable(
+                    f"{missing} of {len(wanted)} partitions have no owner after {timeout_s:g} s; "
+                    f"see {self.folder.log}"
+                )
+            await asyncio.sleep(0.05)
+        # Now that `coordinator` leads, so that the names say who is who.
+        for n in range(2, self.plan.coordinators + 1):
+            self.family.start(self._child(f"coordinator-{n}", COORDINATOR, "coordinator"))
+
+    async def run(self) -> None:
+        """Keep everything going until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.accounting.run())
+            tasks.create_task(self.follower.run())
+            tasks.create_task(self.family.watch())
+            tasks.create_task(self.servers.keep())
+
+    @asynccontextmanager
+    async def working(self, sample: Iterable[bytes], rate_eps: float) -> AsyncIterator[None]:
+        """Started, every partition owned, and kept going inside; stopped afterwards, also when it
+        could not start."""
+        keeping: asyncio.Task[None] | None = None
+        try:
+            await self.start(sample, rate_eps)
+            keeping = asyncio.create_task(self.run())
+            await self.until_ready()
+            yield
+        finally:
+            if keeping is not None:
+                keeping.cancel()
+                with suppress(asyncio.CancelledError):
+                    await keeping
+            await self.stop()
+
+    def busiest(self) -> Child:
+        """The node process with the most lanes. Raises SettingsError when none has one."""
+        nodes = [w.worker for w in self.inventory.of(WorkerKind.NODE)]
+        best = max(nodes, key=lambda w: (len(self.follower.lanes_of(w)), w))
+        if not self.follower.lanes_of(best):
+            raise SettingsError("no node has a lane: there is none to kill")
+        return self.family.children[best]
+
+    def kill(self, name: str) -> None:
+        """kill -9 one of the processes; its owner starts it again."""
+        self.family.children[name].signal(signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """End all of it, in order, each with a bound of its own."""
+        await self.family.stop()
+        for name in ("accounting", "follower", "servers"):
+            if (part := getattr(self, name, None)) is not None:
+                await part.stop()
+
+
+# ---- Settings files as the stack writes them: one per process, mode 0600, read back by
+# agents.settings like anybody's.
+
+
+def toml(settings: Settings) -> str:
+    """All tables with all keys. A JSON string, number or (lower-case) boolean is a TOML one too."""
+    tables = []
+    for table in msgspec.structs.fields(settings):
+        tables += _tables(table.name, getattr(settings, table.name))
+    return "\n".join(tables)
+
+
+def _tables(name: str, value: msgspec.Struct) -> list[str]:
+    """The table `name`, then those that lie in it."""
+    values = {f.name: getattr(value, f.name) for f in msgspec.structs.fields(value)}
+    lines = [
+        f"{k} = {json.dumps(v)}" for k, v in values.items() if not isinstance(v, msgspec.Struct)
+    ]
+    inner = [
+        t
+        for k, v in values.items()
+        if isinstance(v, msgspec.Struct)
+        for t in _tables(f"{name}.{k}", v)
+    ]
+    return [f"[{name}]\n" + "\n".join(lines) + "\n", *inner]
+
+
+def write_settings(path: Path, settings: Settings) -> Path:
+    """Write the file; it is there whole or not at all."""
+    new = path.with_suffix(".new")
+    new.write_text(toml(settings), "utf-8")
+    new.chmod(0o600)
+    return new.replace(path)
+
+
+def inventory_toml(file: InventoryFile) -> str:
+    """An inventory as TOML, to be read by the coordinator: every table, each key that has a
+    value."""
+    tables = (
+        (table.name, row)
+        for table in msgspec.structs.fields(file)
+        for row in getattr(file, table.name)
+    )
+    return "\n".join(
+        f"[[{name}]]\n"
+        + "".join(
+            f"{k} = {json.dumps(v)}\n"
+            for k, v in msgspec.structs.asdict(row).items()
+            if v is not None
+        )
+        for name, row in tables
+    )

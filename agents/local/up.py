@@ -1,0 +1,192 @@
+"""`geolane up`: makes a run of what was asked for, shows it, and leaves nothing running whatever
+happens."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agents.base import json_lines, log, supervisor
+from agents.base.errors import SettingsError
+from agents.local import headless, screen
+from agents.local.demo import flights
+from agents.local.demo.replay import KeyedValue, Replay
+from agents.local.servers.folder import RunFolder, default_folder
+from agents.local.stack import INVENTORY, Stack, StackPlan
+from agents.node.runner import tried
+from agents.settings import Settings, load
+
+SAMPLE = 20_000
+STOP_S = 75.0
+MIN_FILES = 1024
+"""Kafka has 300 open with 32 lanes, and more with each segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpOptions:
+    """What `geolane up` was told, as the command line names it."""
+
+    events: int | None = None
+    leave: bool = False
+    kill_node_at: float | None = None
+    rate: float = 1000.0
+    stream: Path | None = None
+    no_replay: bool = False
+    pipeline: str | None = None
+    nodes: int | None = None
+    lanes: int | None = None
+    kafka: str | None = None
+    xmpp: str | None = None
+    settings: Path | None = None
+    sets: tuple[str, ...] = ()
+    secrets: Path | None = None
+    inventory: Path | None = None
+    folder: Path | None = None
+    metrics_from: int | None = None
+    no_web: bool = False
+
+    @classmethod
+    def of(
+        cls, given: Mapping[str, Any]
+    ) -> UpOptions:  # Any: click's values, typed by its declarations
+        """Raises SettingsError for options that contradict each other."""
+        options = cls(**given)
+        if options.leave and options.events is None:
+            raise SettingsError("--exit needs --events: how many are to be accounted for")
+        if options.kill_node_at is not None and not options.leave:
+            raise SettingsError("--kill-node-at is for --events N --exit")
+        if options.no_replay and (options.events or options.stream):
+            raise SettingsError("--no-replay contradicts --events and --stream")
+        if options.xmpp and not options.secrets:
+            raise SettingsError(
+                "--xmpp needs --secrets: the folder with the accounts' password files"
+            )
+        return options
+
+    def base(self) -> Settings:
+        """The settings that every process's file is made from. Raises SettingsError."""
+        settings = load(self.settings, self.sets)
+        if self.pipeline:
+            settings = msgspec.structs.replace(
+                settings, worker=msgspec.structs.replace(settings.worker, pipeline=self.pipeline)
+            )
+        if self.lanes:
+            settings = msgspec.structs.replace(
+                settings,
+                coordinator=msgspec.structs.replace(settings.coordinator, lanes=self.lanes),
+            )
+        return settings
+
+    def plan(self) -> StackPlan:
+        return StackPlan(
+            base=self.base(),
+            inventory=self.inventory or INVENTORY,
+            nodes=self.nodes,
+            kafka=self.kafka,
+            xmpp=self.xmpp,
+            secrets=self.secrets,
+            metrics_from=self.metrics_from,
+            web=not self.no_web,
+        )
+
+    def sample(self) -> Iterator[bytes]:
+        """Events to make the lane map from: of the user's own stream, if there is one."""
+        if self.stream is None:
+            yield from flights.sample()
+            return
+        with self.stream.open("rb") as file:
+            yield from itertools.islice(json_lines.events(file), SAMPLE)
+
+    def events_of(self) -> Iterator[KeyedValue]:
+        if self.stream is None:
+            yield from flights.stream()
+            return
+        with self.stream.open("rb") as file:
+            yield from json_lines.keyed(file)
+
+
+def main(options: UpOptions) -> int:
+    """Run until done, Ctrl-C or SIGTERM; the exit code."""
+    log.setup("up", "WARNING")
+    require_open_files()
+    # What is wrong with settings or pipeline is said before anything starts. Where the user stands
+    # is where theirs is found.
+    sys.path.insert(0, os.getcwd())
+    tried(options.base().worker.pipeline)
+    return supervisor.run(lambda: run(options), stop_s=STOP_S, tell=False)
+
+
+def require_open_files() -> None:
+    """The soft limit is raised where it is too low, for all that is started from here too. Raises
+    SettingsError where the hard one is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if not 0 <= soft < MIN_FILES:  # -1: no limit
+        return
+    if not 0 <= hard < MIN_FILES:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (MIN_FILES, hard))
+        return
+    raise SettingsError(
+        f"a process may open {hard:,} files here, and `geolane up` needs {MIN_FILES:,} at least: "
+        "run `ulimit -n 4096` before, and "
+        "where the shell refuses that, raise the hard limit (nofile in /etc/security/limits.conf, "
+        "LimitNOFILE= in a unit)"
+    )
+
+
+async def run(options: UpOptions) -> int:
+    """One run in its folder. Raises GeolaneError when it cannot start."""
+    say: Callable[[str], None] = headless.say if options.leave else screen.say
+    with RunFolder(options.folder or default_folder()) as folder:
+        say(f"run folder {folder.path}")
+        if not options.leave and screen.console.is_terminal:
+            _log_to(folder.log / "up.log")  # the view has the terminal
+        stack = Stack(folder, options.plan(), say)
+        try:
+            await stack.start(options.sample(), options.rate)
+            return await _beside(stack.run(), _job(options, stack, say))
+        finally:
+            say("stopping")
+            await asyncio.shield(stack.stop())
+
+
+def _log_to(file: Path) -> None:
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(file.open("a", encoding="utf-8"))
+
+
+async def _job(options: UpOptions, stack: Stack, say: Callable[[str], None]) -> int:
+    await stack.until_ready()
+    replay = None
+    if not options.no_replay:
+        raw = options.base().coordinator.raw_partitions
+        replay = Replay(stack.base.kafka, options.events_of(), raw, options.rate, options.events)
+    if options.leave and replay and options.events:
+        return await headless.run(stack, replay, options.events, options.kill_node_at)
+    await screen.run(stack, replay)
+    return 0
+
+
+async def _beside(keeping: Any, job: Any) -> int:  # Any: coroutines
+    """Run the job while the rest is kept going; whichever ends first ends both."""
+    kept, done = asyncio.create_task(keeping), asyncio.create_task(job)
+    try:
+        await asyncio.wait({kept, done}, return_when=asyncio.FIRST_COMPLETED)
+        if kept.done():
+            await kept
+        return int(await done)
+    finally:
+        done.cancel()
+        await asyncio.wait({done})
+        kept.cancel()
+        await asyncio.gather(done, kept, return_exceptions=True)

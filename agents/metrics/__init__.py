@@ -1,1 +1,0 @@
-"""What a process tells Prometheus: names (declared.py), values of one look (samples.py), the endpoint (endpoint.py)."""

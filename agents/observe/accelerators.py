@@ -1,0 +1,385 @@
+"""Health of this machine's GPUs, for telemetry: NVIDIA's by NVML, AMD's by amdsmi. Whatever they
+do, nobody waits for them.
+
+Drivers hang when a device is lost, and both libraries fail in ways of their own where there is no
+driver; so one daemon thread looks, and everybody else takes what it saw last. Never run on a GPU:
+only against stand-ins, and against the real libraries on a machine without a device."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Protocol, Self
+
+from agents.base import log
+from agents.core.model import messages
+from agents.core.model.messages import Accelerator
+
+PERIOD_S = 2.0
+RETRY_S = 60.0
+SILENT_S = 10.0
+MIB = 1 << 20
+# Xids of a broken device; the others are a program's own faults (NVIDIA, "XID Errors", catalogue of
+# 2025).
+BROKEN_XIDS = frozenset({48, 54, 62, 64, 74, 79, 92, 94, 95, 110, 119, 120, 140, 143})
+
+_log = log.get("accelerators")
+
+
+class Unusable(Exception):
+    """A library is there and cannot be used, or a device can no longer be read; the message says
+    why."""
+
+
+class Library(Protocol):
+    """One vendor's devices. Building it opens the library. Blocking, and called from one thread
+    only."""
+
+    vendor: str
+
+    def look(self) -> tuple[Accelerator, ...]:
+        """Each device as it is now. May raise whatever the library does."""
+
+    def close(self) -> None:
+        """May raise whatever the library does."""
+
+
+class Nvidia:
+    """By NVML (nvidia-ml-py). `nvml`: its module, or a stand-in."""
+
+    vendor = "nvidia"
+
+    def __init__(self, nvml: Any = None) -> None:  # Any: the library has no types
+        self._nvml = nvml = _module("pynvml") if nvml is None else nvml
+        nvml.nvmlInit()
+        self._handles = [
+            nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())
+        ]
+        self._names = [_text(nvml.nvmlDeviceGetName(handle)) for handle in self._handles]
+        self._xids: dict[str, set[int]] = {}  # by UUID
+        self._events = self._watch()
+
+    def look(self) -> tuple[Accelerator, ...]:
+        self._collect_xids()
+        return tuple(
+            self._device(handle, name)
+            for handle, name in zip(self._handles, self._names, strict=True)
+        )
+
+    def close(self) -> None:
+        self._nvml.nvmlShutdown()
+
+    def _device(self, handle: Any, name: str) -> Accelerator:
+        nvml, lost = self._nvml, []
+
+        def read(function: str, *arguments: object) -> Any:
+            try:
+                return getattr(nvml, function)(handle, *arguments)
+            except (
+                nvml.NVMLError,
+                AttributeError,
+            ) as e:  # not supported by the device, or unknown to this version
+                if getattr(e, "value", None) == nvml.NVML_ERROR_GPU_IS_LOST:
+                    lost.append(function)
+                return None
+
+        rates = read("nvmlDeviceGetUtilizationRates")
+        memory = read("nvmlDeviceGetMemoryInfo")
+        power_mw = read("nvmlDeviceGetPowerUsage")
+        reasons = read("nvmlDeviceGetCurrentClocksEventReasons")
+        if reasons is None:
+            reasons = read("nvmlDeviceGetCurrentClocksThrottleReasons") or 0
+        ecc = read(
+            "nvmlDeviceGetTotalEccErrors",
+            nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
+            nvml.NVML_VOLATILE_ECC,
+        )
+        heat = (
+            nvml.nvmlClocksEventReasonSwThermalSlowdown
+            | nvml.nvmlClocksEventReasonHwThermalSlowdown
+        )
+        faults = [
+            *(["lost"] if lost else []),
+            *(["uncorrected_ecc"] if ecc else []),
+            *(
+                f"xid_{number}"
+                for number in sorted(self._xids.get(read("nvmlDeviceGetUUID") or "", ()))
+            ),
+            *(["slowed_heat"] if reasons & heat else []),
+            *(["slowed_power"] if reasons & nvml.nvmlClocksEventReasonHwPowerBrakeSlowdown else []),
+        ]
+        return _accelerator(
+            self.vendor,
+            name,
+            utilisation=None if rates is None else rates.gpu / 100,
+            mem_used_mb=None if memory is None else memory.used / MIB,
+            mem_total_mb=None if memory is None else memory.total / MIB,
+            temperature_c=read("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+            power_w=None if power_mw is None else power_mw / 1000,
+            faults=faults,
+        )
+
+    def _watch(self) -> Any:
+        """A set of events that tells Xids, or None where the driver has none to tell."""
+        nvml = self._nvml
+        try:
+            events = nvml.nvmlEventSetCreate()
+            for handle in self._handles:
+                nvml.nvmlDeviceRegisterEvents(handle, nvml.nvmlEventTypeXidCriticalError, events)
+        except (nvml.NVMLError, AttributeError):
+            return None
+        return events
+
+    def _collect_xids(self) -> None:
+        """What came since the last look. A broken device stays so until this process or its driver
+        begins anew."""
+        nvml = self._nvml
+        for _ in range(100 if self._events is not None else 0):
+            try:
+                event = nvml.nvmlEventSetWait_v2(self._events, 0)
+                uuid = nvml.nvmlDeviceGetUUID(event.device)
+            except nvml.NVMLError:  # most of all that none waits
+                return
+            if event.eventData in BROKEN_XIDS:
+                self._xids.setdefault(uuid, set()).add(int(event.eventData))
+
+
+class Amd:
+    """By amdsmi (ROCm). `smi`: its module, or a stand-in. Without ROCm importing it raises
+    KeyError, and prints."""
+
+    vendor = "amd"
+
+    def __init__(self, smi: Any = None) -> None:  # Any: the library has no types
+        self._smi = smi = _module("amdsmi") if smi is None else smi
+        smi.amdsmi_init()
+        self._handles = list(smi.amdsmi_get_processor_handles())
+        self._names = [
+            _text(smi.amdsmi_get_gpu_asic_info(handle).get("market_name"))
+            for handle in self._handles
+        ]
+
+    def look(self) -> tuple[Accelerator, ...]:
+        return tuple(
+            self._device(handle, name)
+            for handle, name in zip(self._handles, self._names, strict=True)
+        )
+
+    def close(self) -> None:
+        self._smi.amdsmi_shut_down()
+
+    def _device(self, handle: Any, name: str) -> Accelerator:
+        smi = self._smi
+
+        def read(function: str, *arguments: object) -> Any:
+            try:
+                return getattr(smi, function)(handle, *arguments)
+            except (
+                smi.AmdSmiException,
+                AttributeError,
+            ):  # not supported by the device, or unknown to this version
+                return None
+
+        activity = read("amdsmi_get_gpu_activity") or {}
+        memory = read("amdsmi_get_gpu_vram_usage") or {}
+        power = read("amdsmi_get_power_info") or {}
+        ecc = read("amdsmi_get_gpu_total_ecc_count") or {}
+        slowed = read("amdsmi_get_violation_status") or {}
+        busy = _number(activity.get("gfx_activity"))
+        watts = (
+            _number(power.get(key))
+            for key in ("current_socket_power", "average_socket_power", "socket_power")
+        )
+        hot = any(
+            slowed.get(f"active_{part}_thrm") is True for part in ("prochot", "socket", "vr", "hbm")
+        )
+        faults = [
+            *(["uncorrected_ecc"] if _number(ecc.get("uncorrectable_count")) else []),
+            *(["slowed_heat"] if hot else []),
+        ]
+        return _accelerator(
+            self.vendor,
+            name,
+            utilisation=None if busy is None else busy / 100,
+            mem_used_mb=_number(memory.get("vram_used")),
+            mem_total_mb=_number(memory.get("vram_total")),
+            temperature_c=_number(
+                read(
+                    "amdsmi_get_temp_metric",
+                    smi.AmdSmiTemperatureType.HOTSPOT,
+                    smi.AmdSmiTemperatureMetric.CURRENT,
+                )
+            ),
+            power_w=next((w for w in watts if w is not None), None),
+            faults=faults,
+        )
+
+
+@dataclass(slots=True)
+class _Vendor:
+    """How it goes with one library. `told`: its failure is in the log."""
+
+    open: Callable[[], Library]
+    name: str
+    library: Library | None = None
+    seen: tuple[Accelerator, ...] = ()
+    retry_at_s: float = 0.0
+    told: bool = False
+
+
+class AcceleratorWatch:
+    """Looks at all devices of this machine every `period_s`: `with Watch() as devices`, or `start`
+    and `stop`; meanwhile ask for the `latest` whenever you like."""
+
+    def __init__(
+        self,
+        libraries: Sequence[tuple[str, Callable[[], Library]]] | None = None,
+        *,
+        period_s: float = PERIOD_S,
+        retry_s: float = RETRY_S,
+        silent_s: float = SILENT_S,
+    ) -> None:
+        installed = [
+            (n, o)
+            for n, m, o in (("nvidia", "pynvml", Nvidia), ("amd", "amdsmi", Amd))
+            if find_spec(m)
+        ]
+        self._vendors = [
+            _Vendor(o, name) for name, o in (installed if libraries is None else libraries)
+        ]
+        self._period_s, self._retry_s, self._silent_s = period_s, retry_s, silent_s
+        self._seen: tuple[Accelerator, ...] = ()
+        self._seen_at_s = time.monotonic()
+        self._silent = False
+        self._ended = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Begins to look, if there is a library to look with; the extras `gpu-cuda` and `gpu-rocm`
+        bring them."""
+        if self._vendors:
+            threading.Thread(target=self._run, name="accelerators", daemon=True).start()
+
+    def stop(self) -> None:
+        """Does not wait: a driver that hangs must not keep the process."""
+        self._ended.set()
+
+    def latest(self) -> tuple[Accelerator, ...]:
+        """What was seen last, at once. If that is older than `silent_s`, each device has the fault
+        `silent`."""
+        seen = self._seen
+        silent = bool(seen) and time.monotonic() - self._seen_at_s > self._silent_s
+        if silent != self._silent:
+            self._silent = silent
+            _log.warning("accelerators_silent" if silent else "accelerators_answer_again")
+        return tuple(replace(x, faults=(*x.faults, "silent")) for x in seen) if silent else seen
+
+    def look(self, now_s: float) -> None:
+        """One look, in the caller's own thread. Never raises."""
+        for vendor in self._vendors:
+            self._look_at(vendor, now_s)
+        self._seen = tuple(x for vendor in self._vendors for x in vendor.seen)[
+            : messages.DEVICES_AT_MOST
+        ]
+        self._seen_at_s = time.monotonic()
+
+    def _look_at(self, vendor: _Vendor, now_s: float) -> None:
+        if vendor.library is None and now_s < vendor.retry_at_s:
+            return
+        try:
+            if vendor.library is None:
+                vendor.library = vendor.open()
+            seen = vendor.library.look()
+        except Exception as e:  # noqa: BLE001 - a foreign library: any failure of it is a device that cannot be read
+            if vendor.library is not None:
+                with contextlib.suppress(Exception):
+                    vendor.library.close()
+            vendor.library, vendor.retry_at_s = None, now_s + self._retry_s
+            vendor.seen = tuple(
+                Accelerator(x.vendor, x.name, faults=("silent",)) for x in vendor.seen
+            )
+            if not vendor.told:
+                vendor.told = True
+                _log.warning(
+                    "accelerators_unread",
+                    vendor=vendor.name,
+                    error=f"{type(e).__name__}: {e}"[:300],
+                )
+            return
+        vendor.seen = seen
+        if vendor.told:
+            vendor.told = False
+            _log.info("accelerators_read", vendor=vendor.name, messages=len(seen))
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self.look(time.monotonic())
+            self._ended.wait(self._period_s)
+        for vendor in self._vendors:
+            if vendor.library is not None:
+                with contextlib.suppress(Exception):
+                    vendor.library.close()
+
+
+def _module(name: str) -> Any:
+    """The library's module; what it prints while it is imported is part of the error. Raises
+    Unusable."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            return import_module(name)
+    except Exception as e:  # amdsmi raises KeyError where its shared library is not found
+        words = " ".join(said.getvalue().split())
+        raise Unusable(f"{name} cannot be imported: {words or e}") from e
+
+
+def _accelerator(
+    vendor: str,
+    name: str,
+    *,
+    utilisation: float | None,
+    mem_used_mb: float | None,
+    mem_total_mb: float | None,
+    temperature_c: float | None,
+    power_w: float | None,
+    faults: Sequence[str],
+) -> Accelerator:
+    """With figures out of their range taken for unknown: drivers write 65535, or millidegrees. A
+    device of which nothing can be read is `silent`."""
+    figures = (
+        _within(utilisation, messages.UTILISATION),
+        _within(mem_used_mb, messages.MEMORY_MB),
+        _within(mem_total_mb, messages.MEMORY_MB),
+        _within(temperature_c, messages.TEMPERATURE_C),
+        _within(power_w, messages.POWER_W),
+    )
+    if not faults and all(x is None for x in figures):
+        faults = ("silent",)
+    return Accelerator(vendor, name, *figures, faults=tuple(faults[: messages.FAULTS_AT_MOST]))
+
+
+def _within(value: float | None, limits: tuple[float, float]) -> float | None:
+    return float(value) if value is not None and limits[0] <= value <= limits[1] else None
+
+
+def _number(value: object) -> float | None:
+    """Of a figure that may be the word N/A."""
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _text(value: object) -> str:
+    return (value.decode(errors="replace") if isinstance(value, bytes) else str(value or "GPU"))[
+        :128
+    ]

@@ -1,0 +1,199 @@
+"""`python -m agents.observe.charts.draw plot|map`: a picture as JSON on standard input, a PNG on
+standard output.
+
+Made to be read on a phone: few words, large, and nothing told by colour alone."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.dates as mdates
+import matplotlib.pyplot as plt
+import msgspec
+import numpy as np
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.ticker import FuncFormatter
+
+from agents.core.model.charts import Dot, Map, Plot
+from agents.geodata.borders import read_borders
+
+INCHES, DPI = (5.4, 3.6), 200  # 1080 x 720 dots
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+INKS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+)  # Okabe and Ito's: told apart by all eyes
+BUSY, FULL = 0.6, 0.85
+LEAST_DEGREES = 6.0
+WIDE = 1.62  # a map's width by its height
+
+
+def plot(p: Plot) -> Any:  # Any: matplotlib is untyped here
+    figure, axes = plt.subplots(figsize=INCHES, dpi=DPI, layout="constrained")
+    for i, line in enumerate(p.lines):
+        at = [dt.datetime.fromtimestamp(ms / 1000, dt.UTC) for ms in line.ms]
+        axes.plot(
+            at,
+            line.values,
+            label=line.name,
+            color=INKS[i % len(INKS)],
+            linestyle=STYLES[i % len(STYLES)],
+            linewidth=2.0 if i == 0 else 1.4,
+            marker="o" if len(at) < 3 else None,
+        )
+    axes.set_xlim(
+        *(dt.datetime.fromtimestamp(ms / 1000, dt.UTC) for ms in (p.since_ms, p.until_ms))
+    )
+    axes.set_ylim(bottom=0)
+    axes.set_title(p.title, fontsize=12, loc="left", fontweight="bold")
+    axes.set_ylabel(p.unit, fontsize=11)
+    axes.set_xlabel("UTC", fontsize=9)
+    axes.xaxis.set_major_locator(mdates.AutoDateLocator(maxticks=6))
+    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda v, _: f"{v:,.0f}" if v >= 10 or v == int(v) else f"{v:.1f}")
+    )
+    axes.tick_params(labelsize=10)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    if len(p.lines) > 1:
+        axes.legend(fontsize=9, loc="upper left", framealpha=0.85)
+    return figure
+
+
+def chart(m: Map) -> Any:  # Any: as above
+    figure, axes = plt.subplots(figsize=INCHES, dpi=DPI, layout="constrained")
+    west, east, south, north = _frame(m)
+    axes.set_xlim(west, east)
+    axes.set_ylim(south, north)
+    axes.set_aspect(1 / _squeeze((south + north) / 2))
+    axes.set_facecolor("#e8f1f7")
+    axes.add_collection(
+        PolyCollection(read_borders(), facecolor="#f7f5ef", edgecolor="#b8b4a8", linewidth=0.5)
+    )
+    ways = [
+        [(t.lon, t.lat), (m.dots[t.site].lon, m.dots[t.site].lat)] for t in m.threads if t.site >= 0
+    ]
+    axes.add_collection(LineCollection(ways, color="#0072b2", alpha=0.35, linewidth=0.9))
+    for nobody, ink, mark in ((False, "#0072b2", "."), (True, "#d55e00", "x")):
+        some = [t for t in m.threads if (t.site < 0) == nobody]
+        axes.scatter(
+            [t.lon for t in some], [t.lat for t in some], s=14, marker=mark, color=ink, zorder=3
+        )
+    for dot in m.dots:
+        ink = (
+            "#999999"
+            if not dot.well
+            else "#009e73"
+            if dot.load < BUSY
+            else "#e69f00"
+            if dot.load < FULL
+            else "#d55e00"
+        )
+        axes.scatter(
+            [dot.lon],
+            [dot.lat],
+            s=60 + 260 * min(1.0, dot.load),
+            color=ink,
+            alpha=0.9,
+            edgecolor="black",
+            linewidth=0.8,
+            marker="o" if dot.well else "X",
+            zorder=4,
+        )
+    for dot, (x, y) in zip(m.dots, _beside(m.dots, east - west, north - south), strict=True):
+        axes.annotate(
+            _words(dot),
+            (dot.lon, dot.lat),
+            (x, y),
+            fontsize=8.5,
+            fontweight="bold",
+            zorder=5,
+            ha="left" if x >= dot.lon else "right",
+            va="center",
+            bbox={
+                "boxstyle": "round,pad=0.15",
+                "facecolor": "white",
+                "alpha": 0.75,
+                "edgecolor": "none",
+            },
+        )
+    axes.set_title(m.title, fontsize=12, loc="left", fontweight="bold")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_xlabel(
+        "circle: a site and its load; dot: where a lane's events are from; x: nobody works it",
+        fontsize=7.5,
+    )
+    return figure
+
+
+def _words(dot: Dot) -> str:
+    name = dot.name if dot.well == dot.nodes else f"{dot.name} {dot.well}/{dot.nodes}"
+    return f"{name} {dot.load:.0%}" if dot.well else f"{name} none"
+
+
+def _frame(m: Map) -> tuple[float, float, float, float]:
+    """West, east, south, north: around all that is shown, with a margin, and never so near that
+    nothing else is seen."""
+    lon = np.array([d.lon for d in m.dots] + [t.lon for t in m.threads] or [0.0])
+    lat = np.array([d.lat for d in m.dots] + [t.lat for t in m.threads] or [0.0])
+    x, y = (float(at.max() + at.min()) / 2 for at in (lon, lat))
+    wide, high = (max(float(at.max() - at.min()) * 1.12, LEAST_DEGREES) for at in (lon, lat))
+    high = max(high, wide * _squeeze(y) / WIDE)
+    wide = high * WIDE / _squeeze(y)
+    return x - wide / 2, x + wide / 2, y - high / 2, y + high / 2
+
+
+def _squeeze(lat: float) -> float:
+    """How wide a degree of longitude is there, by one of latitude."""
+    return max(0.2, math.cos(math.radians(lat)))
+
+
+def _beside(dots: Sequence[Dot], width: float, height: float) -> list[tuple[float, float]]:
+    """Where each label goes: right of its dot, or left, above, below, wherever it covers least of
+    the others."""
+    taken: list[tuple[float, float]] = [(d.lon, d.lat) for d in dots]
+    out = []
+    for dot in dots:
+        tries = [
+            (dot.lon + side * 0.022 * width, dot.lat + up * 0.06 * height)
+            for up in (0, 1, -1, 2, -2)
+            for side in (1, -1)
+        ]
+
+        def crowd(at: tuple[float, float], dot: Dot = dot) -> int:
+            middle = at[0] + math.copysign(0.09 * width, at[0] - dot.lon)
+            return sum(
+                abs(x - middle) < 0.11 * width and abs(y - at[1]) < 0.055 * height
+                for x, y in taken
+                if (x, y) != (dot.lon, dot.lat)
+            )
+
+        best = min(tries, key=crowd)
+        taken.append((best[0] + math.copysign(0.09 * width, best[0] - dot.lon), best[1]))
+        out.append(best)
+    return out
+
+
+def main(kind: str) -> None:
+    said = sys.stdin.buffer.read()
+    figure = (
+        chart(msgspec.json.decode(said, type=Map))
+        if kind == "map"
+        else plot(msgspec.json.decode(said, type=Plot))
+    )
+    figure.savefig(sys.stdout.buffer, format="png")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,197 @@
+"""What is shown, as values: `Dashboard` takes what the feeds say and answers the figures of now. It
+reads no clock."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from agents.core.model.feeds import (
+    AlertItem,
+    FeedItem,
+    FleetSummary,
+    PlacementFigures,
+    PlacementPlan,
+    Severity,
+    WorkerRow,
+)
+
+ACTS = 200
+WAYS_NAMED, LANES_NAMED = 3, 6
+STALE_S = 5.0  # the feed `fleet` says something every second
+MOVE = "move"
+WELL = frozenset({"ok", "full", "draining", "drained"})  # of its own or an operator's will
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """`at_s` is the epoch time, as it was sent; `kind` is `move`, or an alert's severity."""
+
+    at_s: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DashboardFigures:
+    """`silent_s`: since when nothing came of the fleet, None before the first time; `link` says why
+    there is no connection, empty while there is one. `rows` are complete once every share was heard
+    (`all_rows`)."""
+
+    source: str
+    summary: FleetSummary | None = None
+    placement: PlacementFigures | None = None
+    rows: tuple[WorkerRow, ...] = ()
+    acts: tuple[Act, ...] = ()
+    link: str = ""
+    silent_s: float | None = None
+    all_rows: bool = True
+
+    @property
+    def stale(self) -> bool:
+        return self.silent_s is not None and self.silent_s > STALE_S
+
+
+@dataclass(frozen=True, slots=True)
+class SiteOnMap:
+    """A site on the map: `load` is the share of its workers' capacity in use, `well` of its
+    `workers` are at work."""
+
+    name: str
+    lat: float
+    lon: float
+    load: float
+    workers: int
+    well: int
+
+
+def load_of(row: WorkerRow) -> float:
+    """The share of its capacity in use."""
+    return row.rate_eps / row.capacity_eps if row.capacity_eps > 0 else 0.0
+
+
+def well(row: WorkerRow) -> bool:
+    return row.state in WELL
+
+
+def places(rows: Iterable[WorkerRow]) -> tuple[SiteOnMap, ...]:
+    """The sites that have nodes, by name; routers are no load on the map."""
+    at: dict[str, list[WorkerRow]] = {}
+    for row in rows:
+        if not row.worker.startswith("router-"):
+            at.setdefault(row.site, []).append(row)
+    out = []
+    for name, here in sorted(at.items()):
+        room = sum(r.capacity_eps for r in here if well(r))
+        used = sum(r.rate_eps for r in here)
+        out.append(
+            SiteOnMap(
+                name,
+                here[0].lat,
+                here[0].lon,
+                used / room if room else 0.0,
+                len(here),
+                sum(map(well, here)),
+            )
+        )
+    return tuple(out)
+
+
+def ordered(rows: Sequence[WorkerRow], shown: int) -> list[WorkerRow]:
+    """The first `shown`: those in trouble first; then by name where all fit, so that nothing jumps
+    about, else by load."""
+    if len(rows) <= shown:
+        return sorted(rows, key=lambda r: (well(r), r.worker))
+    return sorted(rows, key=lambda r: (well(r), -round(load_of(r) * 20), r.worker))[:shown]
+
+
+class Dashboard:
+    """Takes items in any order of feeds. `now` is monotonic seconds, `at_s` the epoch seconds that
+    the item names."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.link = ""
+        self._last: tuple[float, FleetSummary] | None = None
+        self._placement: PlacementFigures | None = None
+        self._shares: dict[int, tuple[WorkerRow, ...]] = {}
+        self._turns = 1
+        self._acts: deque[tuple[Act, str]] = deque(maxlen=ACTS)
+        self._heard: float | None = None
+
+    def take(self, item: FeedItem, now: float, at_s: float, *, age_s: float = 0.0) -> Act | None:
+        """What is new in it to be told: a move or an alert, once. `age_s`: how old it is where it
+        was kept by the service."""
+        match item.element:
+            case FleetSummary() as summary:
+                if (at_s, summary) == self._last:
+                    return None  # who subscribes again is greeted with what it knows
+                self._last, self._heard = (at_s, summary), now - max(0.0, age_s)
+                self._rows(summary)
+            case PlacementFigures() as figures:
+                self._placement = figures
+            case PlacementPlan() as plan:
+                return self._act(Act(at_s, MOVE, _told(item, plan)), item)
+            case AlertItem(severity=severity):
+                return self._act(Act(at_s, severity.value, item.title), item)
+            case _:
+                pass
+        return None
+
+    def _act(self, act: Act, item: FeedItem) -> Act | None:
+        key = f"{item.feed}/{item.item_id}/{act.at_s}"
+        if any(key == known for _, known in self._acts):
+            return None  # after a reconnect the service gives its newest again
+        self._acts.append((act, key))
+        return act
+
+    def _rows(self, summary: FleetSummary) -> None:
+        if (said := summary.workers) is None:
+            return
+        if said.turns != self._turns:
+            self._shares.clear()
+            self._turns = said.turns
+        self._shares.pop(said.turn, None)
+        self._shares[said.turn] = said.rows  # the newest last
+
+    def figures(self, now: float) -> DashboardFigures:
+        rows = {row.worker: row for share in self._shares.values() for row in share}
+        return DashboardFigures(
+            source=self.source,
+            summary=self._last[1] if self._last else None,
+            placement=self._placement,
+            rows=tuple(rows[name] for name in sorted(rows)),
+            acts=tuple(sorted((act for act, _ in self._acts), key=lambda act: act.at_s)),
+            link=self.link,
+            silent_s=None if self._heard is None else max(0.0, now - self._heard),
+            all_rows=len(self._shares) >= self._turns,
+        )
+
+
+def _told(item: FeedItem, plan: PlacementPlan) -> str:
+    ways: dict[tuple[str, str], list[int]] = {}
+    for m in plan.moves:
+        ways.setdefault((m.source or "nobody", m.target), []).append(m.lane)
+    named = [
+        f"{source} to {target}: {_numbers(lanes)}"
+        for (source, target), lanes in list(ways.items())[:WAYS_NAMED]
+    ]
+    more = [f"{len(ways) - WAYS_NAMED} ways more"] if len(ways) > WAYS_NAMED else []
+    by = f", by {plan.by.partition('@')[0]}" if plan.by else ""
+    return f"{item.title}{by}{'; ' if named else ''}{'; '.join(named + more)}"
+
+
+def _numbers(lanes: list[int]) -> str:
+    return ", ".join(map(str, sorted(lanes)[:LANES_NAMED])) + (
+        " ..." if len(lanes) > LANES_NAMED else ""
+    )
+
+
+SYMBOLS = {
+    MOVE: "→",
+    Severity.INFO.value: "i",
+    Severity.WARNING.value: "!",
+    Severity.CRITICAL.value: "‼",
+    Severity.CALM.value: "✓",
+}

@@ -1,0 +1,176 @@
+"""Sites on a map of braille dots: outlines of countries, cropped to where the fleet is. Signs tell
+as much as colours do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from rich.text import Text
+
+from agents.geodata.borders import read_borders
+from agents.observe.dashboard.figures import SiteOnMap
+from kernels.tables import Floats
+
+LEAST_DEGREES = 8.0
+MARGIN = 1.25
+BUSY, FULL = 0.6, 0.85
+BRAILLE = 0x2800
+_BITS = (
+    (0x01, 0x08),
+    (0x02, 0x10),
+    (0x04, 0x20),
+    (0x40, 0x80),
+)  # by row, column of a cell's 4 x 2 dots
+LAND = "bright_black"
+
+
+@dataclass(frozen=True, slots=True)
+class GlobeView:
+    """What is seen, in degrees, on `columns` x `lines` cells of 2 x 4 dots."""
+
+    west: float
+    east: float
+    south: float
+    north: float
+    columns: int
+    lines: int
+
+    def dots(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
+        """Columns and rows of dots, from the top left; what is outside comes out outside."""
+        x = (lon - self.west) / (self.east - self.west) * self.columns * 2
+        y = (self.north - lat) / (self.north - self.south) * self.lines * 4
+        return x, y
+
+    def cell(self, lon: float, lat: float) -> tuple[int, int]:
+        """Column and line of a place that is inside."""
+        x, y = self.dots(np.array([lon]), np.array([lat]))
+        column, line = int(x[0]) // 2, int(y[0]) // 4
+        return min(self.columns - 1, max(0, column)), min(self.lines - 1, max(0, line))
+
+
+def frame(places: Sequence[SiteOnMap], columns: int, lines: int) -> GlobeView:
+    """Around all places, with a margin, and never so near that nothing else is seen. Dots are taken
+    to be square."""
+    lon, lat = [p.lon for p in places] or [0.0], [p.lat for p in places] or [0.0]
+    x, y = (max(lon) + min(lon)) / 2, (max(lat) + min(lat)) / 2
+    wide, high = (max((max(at) - min(at)) * MARGIN, LEAST_DEGREES) for at in (lon, lat))
+    squeeze = max(
+        0.2, math.cos(math.radians(y))
+    )  # how wide a degree of longitude is there, by one of latitude
+    shape = columns * 2 / (lines * 4)
+    high = max(high, wide * squeeze / shape)
+    wide = high * shape / squeeze
+    return GlobeView(x - wide / 2, x + wide / 2, y - high / 2, y + high / 2, columns, lines)
+
+
+@lru_cache(maxsize=1)
+def _borders() -> list[Floats]:
+    return read_borders()
+
+
+@lru_cache(maxsize=4)
+def outlines(f: GlobeView) -> tuple[str, ...]:
+    """The countries' outlines, a string per line."""
+    cells = np.zeros((f.lines, f.columns), dtype=np.int64)
+    bits = np.array(_BITS)
+    for ring in _borders():
+        x, y = f.dots(ring[:, 0], ring[:, 1])
+        if x.max() < 0 or y.max() < 0 or x.min() > f.columns * 2 or y.min() > f.lines * 4:
+            continue
+        steps = (
+            np.ceil(np.maximum(np.abs(np.diff(x)), np.abs(np.diff(y)))).astype(int).clip(1, 4000)
+        )
+        part = np.concatenate([np.arange(n) / n for n in steps])
+        at = np.repeat(np.arange(len(steps)), steps)
+        dx = np.floor(x[at] + np.diff(x)[at] * part).astype(int)
+        dy = np.floor(y[at] + np.diff(y)[at] * part).astype(int)
+        seen = (dx >= 0) & (dx < f.columns * 2) & (dy >= 0) & (dy < f.lines * 4)
+        np.bitwise_or.at(cells, (dy[seen] // 4, dx[seen] // 2), bits[dy[seen] % 4, dx[seen] % 2])
+    return tuple("".join(chr(BRAILLE + c) if c else " " for c in row) for row in cells.tolist())
+
+
+def sign(place: SiteOnMap) -> tuple[str, str]:
+    """Its sign and its colour."""
+    if not place.well:
+        return "✖", "bold red"
+    if place.well < place.workers:
+        return "▲", "bold yellow"
+    if place.load >= FULL:
+        return "█", "bold red"
+    if place.load >= BUSY:
+        return "◆", "bold yellow"
+    return ("●", "bold green") if place.load > 0 else ("○", "green")
+
+
+LEGEND = (
+    ("○", "idle"),
+    ("●", "at work"),
+    ("◆", "over 60 %"),
+    ("█", "over 85 %"),
+    ("▲", "a node gone"),
+    ("✖", "none left"),
+)
+
+
+def legend(places: Sequence[SiteOnMap], width: int) -> Text:
+    """What the signs that are seen mean, in one line."""
+    seen = {sign(p)[0] for p in places}
+    out = Text(no_wrap=True, overflow="ellipsis")
+    for mark, words in LEGEND:
+        if mark in seen:
+            out.append(("   " if out.plain else "") + mark, "bold").append(f" {words}", "dim")
+    out.truncate(width, overflow="ellipsis")
+    return out
+
+
+def chart(places: Sequence[SiteOnMap], columns: int, lines: int) -> list[Text]:
+    """`lines` lines, the last of them the legend."""
+    f = frame(places, columns, lines - 1)
+    chars = [list(row) for row in outlines(f)]
+    inks = [[LAND] * columns for _ in chars]
+    taken: set[tuple[int, int]] = set()
+
+    def put(text: str, column: int, line: int, ink: str) -> None:
+        for i, char in enumerate(text):
+            chars[line][column + i], inks[line][column + i] = char, ink
+            taken.add((column + i, line))
+
+    worst_last = sorted(places, key=lambda p: (p.well < p.workers, p.load))
+    at = {p.name: f.cell(p.lon, p.lat) for p in places}
+    for p in worst_last:
+        put(sign(p)[0], *at[p.name], sign(p)[1])
+    for p in reversed(worst_last):  # who needs a look is named first
+        words = f"{p.name} {p.load:.0%}" if p.well else f"{p.name} none"
+        spot = _beside(at[p.name], len(words), columns, len(chars), taken)
+        if spot is not None:
+            put(words, *spot, sign(p)[1].removeprefix("bold "))
+    return [*(_line(c, i) for c, i in zip(chars, inks, strict=True)), legend(places, columns)]
+
+
+def _beside(
+    at: tuple[int, int], length: int, columns: int, lines: int, taken: set[tuple[int, int]]
+) -> tuple[int, int] | None:
+    """Where a label of so many cells finds room next to its sign: right, left, then a line below
+    and above."""
+    x, y = at
+    tries = [(x + 1, y), (x - length, y)]
+    tries += [(x + dx, y + dy) for dy in (1, -1) for dx in (1, -length // 2, -length)]
+    for column, line in tries:
+        cells = {(column + i, line) for i in range(-1, length + 1)} - {at}
+        if column >= 0 and column + length <= columns and 0 <= line < lines and not cells & taken:
+            return column, line
+    return None
+
+
+def _line(chars: Sequence[str], inks: Sequence[str]) -> Text:
+    out = Text(no_wrap=True, overflow="crop")
+    start = 0
+    for i in range(1, len(chars) + 1):
+        if i == len(chars) or inks[i] != inks[start]:
+            out.append("".join(chars[start:i]), inks[start])
+            start = i
+    return out

@@ -1,0 +1,189 @@
+"""`geolane watch` without a feed: the picture on a terminal, lines elsewhere, until Ctrl-C or so
+many times."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Coroutine
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+
+from agents.base.errors import CommandRefused
+from agents.core.model.feeds import FLEET, FeedItem
+from agents.observe.dashboard import screen
+from agents.observe.dashboard.figures import Act, Dashboard, DashboardFigures
+from agents.observe.dashboard.screen import ScreenLayout, lines
+from agents.observe.dashboard.watcher import Watcher
+from agents.settings import Settings
+from agents.xmpp.operator_client import OperatorClient
+from plugins.feeds import Published, entry_of
+from plugins.telemetry import telemetry_of
+
+PERIOD_S = 0.5
+FIRST_S = 5.0
+
+
+class Mode(StrEnum):
+    PICTURE = "picture"
+    PLAIN = "plain"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """`every_s`: between two lines of the fleet; `count`: end after so many of them (of a picture:
+    so many items)."""
+
+    mode: Mode
+    every_s: float = 10.0
+    count: int | None = None
+    map: bool | None = None
+
+
+async def run(settings: Settings, account: str, how: How) -> None:
+    """Show the fleet until cancelled. Raises as Watcher.run."""
+    try:
+        await _View(settings, account, how).run()
+    except BrokenPipeError:  # who read us has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _View:
+    def __init__(self, settings: Settings, account: str, how: How) -> None:
+        self._how = how
+        self._board = Dashboard(settings.xmpp.domain)
+        self._watcher = Watcher(settings.xmpp, account, self._board, self._heard, self._linked)
+        self._news: asyncio.Queue[str] = asyncio.Queue(1000)  # lines; of more the oldest go
+        self._items = 0
+        self._whole = asyncio.Event()
+
+    async def run(self) -> None:
+        watching = asyncio.create_task(self._watcher.run())
+        showing = asyncio.create_task(self._show())
+        try:
+            await asyncio.wait({watching, showing}, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                await watching
+            await showing
+        finally:
+            for task in (showing, watching):
+                task.cancel()
+            await asyncio.gather(showing, watching, return_exceptions=True)
+
+    def _show(self) -> Coroutine[Any, Any, None]:
+        return {Mode.PICTURE: self._picture, Mode.PLAIN: self._lines, Mode.JSON: self._json}[
+            self._how.mode
+        ]()
+
+    def _figures(self) -> DashboardFigures:
+        return self._board.figures(time.monotonic())
+
+    # ---- what comes ----
+
+    def _heard(self, item: FeedItem, act: Act | None) -> None:
+        if item.feed == FLEET:
+            self._items += 1
+            if self._how.mode is Mode.JSON:
+                self._put(msgspec.json.encode(item).decode())
+        f = self._figures()
+        if f.summary is not None and f.placement is not None and f.all_rows:
+            self._whole.set()
+        if act is not None and self._how.mode is Mode.PLAIN:
+            self._put(screen.act_line(act))
+
+    def _linked(self, text: str) -> None:
+        if self._how.mode is Mode.PLAIN:
+            self._put(screen.link_line(text, time.time()))
+        elif self._how.mode is Mode.JSON:
+            click.echo(screen.link_line(text, time.time()), err=True)
+
+    def _put(self, line: str) -> None:
+        if self._news.full():
+            self._news.get_nowait()
+        self._news.put_nowait(line)
+
+    # ---- how it is shown ----
+
+    async def _json(self) -> None:
+        shown = 0
+        while shown != self._how.count:
+            click.echo(await self._news.get())
+            shown += 1
+
+    async def _lines(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FIRST_S):
+                await self._whole.wait()
+        shown = 0
+        while True:
+            click.echo(screen.fleet_line(self._figures(), time.time()))
+            shown += 1
+            if shown == self._how.count:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._how.every_s):
+                    while True:
+                        click.echo(await self._news.get())
+
+    async def _picture(self) -> None:
+        console = Console()
+        look = ScreenLayout(console.width, console.height, self._how.map)
+        with Live(console=console, auto_refresh=False, screen=True) as live:
+            try:
+                while self._how.count is None or self._items < self._how.count:
+                    look = ScreenLayout(console.width, console.height, self._how.map)
+                    live.update(Group(*lines(self._figures(), look)), refresh=True)
+                    await asyncio.sleep(PERIOD_S)
+            finally:
+                live.stop()  # back to the screen as it was; the last picture stays on it
+                if self._items:
+                    console.print(Group(*lines(self._figures(), look)))
+
+
+# ---- `geolane watch FEED`: prints what is published on one feed, as any member's client could.
+
+
+async def print_feed(
+    settings: Settings, account: str, feed: str, count: int | None, as_json: bool
+) -> None:
+    """Print items until cancelled, or until `count` are printed.
+
+    Raises NotConnected, NoAnswer, CommandRefused (no such feed, or this account may not read it)."""
+    async with OperatorClient(settings.xmpp, account) as person:
+        try:
+            async with aclosing(person.watch(feed)) as items:
+                async for item in items:
+                    click.echo(line(item, as_json))
+                    count = None if count is None else count - 1
+                    if count == 0:
+                        return
+        except CommandRefused as e:
+            raise CommandRefused(
+                e.condition, f"{account} may not read the feed {feed!r}, or there is none"
+            ) from e
+
+
+def line(item: Published, as_json: bool) -> str:
+    """One item in words, or as one line of JSON with all its values."""
+    value = (
+        telemetry_of(item.payload)
+        if item.feed.startswith("telemetry/")
+        else entry_of(item.feed, item.item_id, item.payload)
+    )
+    if as_json:
+        return msgspec.json.encode(value).decode()
+    now = time.strftime("%H:%M:%S")
+    title, content = getattr(value, "title", ""), getattr(value, "content", "")
+    if not title:
+        return f"{now}  {value}"
+    return f"{now}  {title}" + (f"\n          {content}" if content and content != title else "")

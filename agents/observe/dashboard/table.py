@@ -1,0 +1,151 @@
+"""Workers as rows of text that fit a width: who is in trouble first, what does not fit is
+counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from agents.core.model.feeds import WorkerRow
+from agents.observe.dashboard.figures import load_of, ordered, well
+
+STATES = {
+    "ok": ("●", "green"),
+    "full": ("■", "yellow"),
+    "draining": ("▽", "yellow"),
+    "drained": ("▽", "dim"),
+    "starting": ("…", "yellow"),
+    "sick": ("!", "bold red"),
+    "gone": ("✖", "bold red"),
+}
+UNKNOWN = ("?", "yellow")
+BAR_LEAST, BAR_MOST = 6, 20
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    title: str
+    width: int
+    right: bool = False
+
+
+COLUMNS = (
+    Column("worker", 13),
+    Column("region", 17),
+    Column("state", 8),
+    Column("lanes", 5, True),
+    Column("events/s", 8, True),
+    Column("lag", 7, True),
+    Column("p99 ms", 6, True),
+    Column("load", 4, True),
+)
+DROPPED = (
+    "region",
+    "p99 ms",
+    "lanes",
+    "state",
+    "load",
+)  # first what a narrow terminal misses least
+
+
+def columns(width: int) -> list[Column]:
+    """Those that fit, beside the sign in front of each row."""
+    kept = list(COLUMNS)
+    for title in DROPPED:
+        if _wide(kept) <= width:
+            break
+        kept = [c for c in kept if c.title != title]
+    return kept
+
+
+def _wide(some: Sequence[Column]) -> int:
+    return 1 + sum(1 + c.width for c in some)
+
+
+def amount(value: float, width: int) -> str:
+    """A number in at most `width` cells: in thousands, millions where it must."""
+    text = f"{value:,.0f}"
+    for unit in ("k", "M", "G", "T"):
+        if len(text) <= width:
+            break
+        value /= 1000
+        text = f"{value:,.0f}{unit}"
+    return text
+
+
+def bar(share: float, width: int) -> str:
+    """`share` of 1 as a bar of `width` cells, in eighths of a cell."""
+    eighths = round(min(1.0, max(0.0, share)) * width * 8)
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
+
+
+def table(rows: Sequence[WorkerRow], width: int, lines: int, *, silent: str = "") -> list[Text]:
+    """At most `lines` lines, the header among them. `silent` is said where there are no rows."""
+    kept = columns(width)
+    head = Text(" " + "".join(" " + _fit(c.title, c) for c in kept), "dim", no_wrap=True)
+    if not rows:
+        return _cut([head, Text(f"  {silent}", "dim")], width)[:lines]
+    room = lines - 1
+    fits = len(rows) <= room
+    shown = ordered(rows, room if fits else max(0, room - 1))
+    spare = width - _wide(kept) - 1
+    out = [head, *(_row(r, kept, min(BAR_MOST, spare)) for r in shown)]
+    if not fits:
+        rest = set(rows) - set(shown)
+        ill = sum(not well(r) for r in rest)
+        out.append(
+            Text(
+                f"  and {len(rest)} more, {f'{ill} of them not well' if ill else 'all well'}", "dim"
+            )
+        )
+    return _cut(out, width)[:lines]
+
+
+def _row(row: WorkerRow, kept: Sequence[Column], spare: int) -> Text:
+    mark, ink = STATES.get(row.state, UNKNOWN)
+    heard = row.state != "gone"
+    load = load_of(row)
+    values = {
+        "worker": row.worker.removeprefix("node-"),
+        "region": row.region,
+        "state": row.state,
+        "lanes": amount(row.lanes, 5),
+        "events/s": amount(row.rate_eps, 8) if heard else "-",
+        "lag": amount(row.lag_events, 7) if heard else "-",
+        "p99 ms": amount(row.p99_ms, 6) if heard and row.lanes else "-",
+        "load": f"{load:.0%}" if heard and load < 10 else "-",
+    }
+    out = Text(no_wrap=True).append(mark, ink)
+    for c in kept:
+        style = (
+            ink
+            if c.title == "state" or (c.title == "worker" and not well(row))
+            else "bold"
+            if c.title == "worker"
+            else ""
+        )
+        out.append(" ").append(_fit(values[c.title], c), style)
+    if spare >= BAR_LEAST:
+        out.append(" ").append(
+            bar(load, spare), "green" if load < 0.6 else "yellow" if load < 0.85 else "red"
+        )
+    return out
+
+
+def _fit(text: str, c: Column) -> str:
+    if c.right:
+        return " " * max(0, c.width - cell_len(text)) + text
+    return set_cell_size(
+        text if cell_len(text) <= c.width else set_cell_size(text, c.width - 1) + "…", c.width
+    )
+
+
+def _cut(lines: list[Text], width: int) -> list[Text]:
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return lines

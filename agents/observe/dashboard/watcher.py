@@ -1,0 +1,121 @@
+"""One owner of the connection: reads the operator feeds as a member, and connects again when it is
+lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import NoReturn
+
+from agents import settings
+from agents.base.errors import CommandRefused, NoAnswer, NotConnected, PasswordRefused
+from agents.base.supervisor import leaves
+from agents.core.model.feeds import ALERTS, FLEET, PLACEMENT, FeedItem
+from agents.observe.dashboard.figures import STALE_S, Act, Dashboard
+from agents.xmpp.client import Backoff
+from agents.xmpp.operator_client import OperatorClient
+from plugins.feeds import Published, entry_of, updated_of
+from plugins.values import BadStanza
+
+FEEDS = {FLEET: 1, PLACEMENT: 20, ALERTS: 20}  # and how many of the newest are read first
+LATER = (
+    "item-not-found",
+    "internal-server-error",
+    "service-unavailable",
+    "resource-constraint",
+)  # it may come back
+
+
+class Watcher:
+    """`run` feeds `board` until cancelled. `heard` is called with each item and what is new in it,
+    `linked` when the connection is lost (with the reason) and when it is back."""
+
+    def __init__(
+        self,
+        xmpp: settings.Xmpp,
+        account: str,
+        board: Dashboard,
+        heard: Callable[[FeedItem, Act | None], None] = lambda item, act: None,
+        linked: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._xmpp, self._account, self._board = xmpp, account, board
+        self._heard, self._linked = heard, linked
+        self._connections = 0
+
+    async def run(self) -> NoReturn:
+        """Raises NotConnected where the first connection fails, PasswordRefused and CommandRefused
+        (this account may not read a feed) at any time, SettingsError."""
+        backoff = Backoff(1.0, 15.0)
+        while True:
+            try:
+                await self._once(backoff)
+            except PasswordRefused as e:
+                raise PasswordRefused(f"{self._who}: {e}") from None
+            except CommandRefused as e:
+                if self._connections < 2 or e.condition not in LATER:
+                    raise
+                self._lost(str(e))
+            except (NotConnected, NoAnswer) as e:
+                if not self._connections:
+                    raise NotConnected(f"{self._who}: {e}") from None
+                self._lost(str(e))
+            await asyncio.sleep(backoff.next_s())
+
+    @property
+    def _who(self) -> str:
+        return f"{self._account}@{self._xmpp.domain} at {self._xmpp.host}:{self._xmpp.port}"
+
+    async def _once(self, backoff: Backoff) -> None:
+        async with OperatorClient(self._xmpp, self._account) as person:
+            self._connections += 1
+            backoff.reset()
+            if self._board.link:
+                self._board.link = ""
+                self._linked("connected again")
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for feed, newest in FEEDS.items():
+                        tasks.create_task(self._read(person, feed, newest))
+                    tasks.create_task(self._renew(person))
+            except BaseExceptionGroup as group:
+                errors = list(leaves(group))
+                raise next(
+                    (e for e in errors if isinstance(e, CommandRefused)), errors[0]
+                ) from None
+
+    def _lost(self, why: str) -> None:
+        if not self._board.link:
+            self._linked(f"lost: {why}")
+        self._board.link = why
+
+    async def _read(self, person: OperatorClient, feed: str, newest: int) -> None:
+        try:
+            async with aclosing(person.watch(feed, newest)) as items:
+                async for item in items:
+                    self._take(item)
+        except CommandRefused as e:
+            raise CommandRefused(
+                e.condition, f"{self._account} may not read the feed {feed!r}, or there is none"
+            ) from e
+
+    def _take(self, published: Published) -> None:
+        try:
+            item = entry_of(published.feed, published.item_id, published.payload)
+            at_s = updated_of(published.payload)
+        except BadStanza:
+            return  # of another version; the rest is still worth showing
+        age_s = time.time() - at_s if published.kept else 0.0
+        act = self._board.take(item, time.monotonic(), at_s, age_s=age_s)
+        self._heard(item, None if published.kept and self._connections == 1 else act)
+
+    async def _renew(self, person: OperatorClient) -> None:
+        """The feed `fleet` says something every second: after silence we subscribe again, and who
+        may not read any more hears of it."""
+        while True:
+            await asyncio.sleep(STALE_S)
+            silent_s = self._board.figures(time.monotonic()).silent_s
+            if silent_s is None or silent_s > STALE_S:
+                for feed in FEEDS:
+                    await person.subscribe(feed)

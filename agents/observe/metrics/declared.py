@@ -1,0 +1,255 @@
+"""Every metric of every process is declared here, once: the endpoint, docs/metrics.md, the alert
+rules and the dashboard know no other.
+
+Names as Prometheus wants them: `geolane_`, base units (seconds), `_total` for what only grows.
+Labels are bounded by the fleet: a worker's account (`coordinator` for itself), Kafka's topic and
+partition (of `events.lanes` that is the lane), and words from short lists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class MetricType(StrEnum):
+    """Prometheus' types."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """`text`: its meaning with unit, in one line; it stands in the exposition and in
+    docs/metrics.md."""
+
+    name: str
+    kind: MetricType
+    text: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The names under which it can be asked for."""
+        if self.kind is MetricType.HISTOGRAM:
+            return tuple(f"{self.name}_{part}" for part in ("bucket", "count", "sum"))
+        return (self.name,)
+
+
+def _counter(name: str, text: str, *labels: str) -> Metric:
+    return Metric(f"geolane_{name}_total", MetricType.COUNTER, text, labels)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Metric:
+    return Metric(f"geolane_{name}", MetricType.GAUGE, text, labels)
+
+
+def _histogram(name: str, text: str, *labels: str) -> Metric:
+    return Metric(f"geolane_{name}", MetricType.HISTOGRAM, text, labels)
+
+
+_PART = ("worker", "topic", "partition")
+
+# ---- every process ----
+
+XMPP_UP = _gauge("xmpp_up", "1 while there is an XMPP session", "worker")
+KAFKA_UP = _gauge(
+    "kafka_up",
+    "1 while a worker has a connection to a broker, and while a leader's writes are committed; a "
+    "standby has none to tell of",
+    "worker",
+)
+
+# ---- workers: nodes and routers ----
+
+WORKER_INFO = _gauge(
+    "worker_info", "always 1; its labels say who this is", "worker", "kind", "version"
+)
+LEASED = _gauge("worker_leased", "1 once this boot has its lease", "worker")
+DRAINING = _gauge("worker_draining", "1 while it was told to drain", "worker")
+SEEN_EPOCH = _gauge("worker_leader_epoch", "the highest leader epoch that it has obeyed", "worker")
+EVENTS_IN = _counter(
+    "events_in", "events read and committed by this process: out + filtered + dead", *_PART
+)
+EVENTS_OUT = _counter("events_out", "of those in: events with at least one output", *_PART)
+EVENTS_FILTERED = _counter(
+    "events_filtered", "of those in: events that the pipeline left out", *_PART
+)
+EVENTS_DEAD = _counter("events_dead", "of those in: events that went to the dead letters", *_PART)
+LAG = _gauge(
+    "partition_lag_events",
+    "offsets between what is committed and the end of what may be read",
+    *_PART,
+)
+OLDEST = _gauge(
+    "partition_oldest_seconds",
+    "how long ago the oldest event that is not committed yet was appended to this topic, at most; "
+    "0 when there is none",
+    *_PART,
+)
+EPOCH = _gauge("partition_epoch", "the epoch under which the partition is owned", *_PART)
+FAULT = _gauge(
+    "partition_fault", "1 while the partition stands still by a fault; the log says which", *_PART
+)
+FAULTS = _counter(
+    "faults",
+    "times that a partition was stopped by a fault: the pipeline's, or its data's",
+    "worker",
+    "topic",
+)
+PIPELINE_LOST = _counter(
+    "pipeline_lost",
+    "times that the process of a node's pipeline ended in the middle of a call, or was ended "
+    "because it took too long",
+    "worker",
+)
+PROCESSING = _histogram(
+    "processing_seconds",
+    "from an event's append to events.raw (the broker's clock) to its commit here (ours); by "
+    "samples of each batch",
+    "worker",
+    "topic",
+)
+COMMIT = _histogram(
+    "commit_seconds",
+    "of each committed transaction: begin, send, offsets, commit; its count is the commits",
+    "worker",
+    "topic",
+)
+ABORTS = _counter(
+    "aborts",
+    "transactions of which nothing was committed, whose work is done again (after a lost one the "
+    "process ends: see fences)",
+    "worker",
+    "topic",
+)
+
+# ---- the coordinator ----
+
+LEADER = _gauge(
+    "leader", "1 while this coordinator leads; of fleet, plans and moves a leader alone tells"
+)
+LEADER_EPOCH = _gauge("leader_epoch", "the leader epoch of this leader")
+STANDBYS = _gauge("standbys", "other coordinators that wait")
+WORKERS = _gauge(
+    "workers",
+    "workers of the inventory by health (available, dnd, xa, unavailable)",
+    "kind",
+    "health",
+)
+PARTITIONS = _gauge(
+    "partitions", "partitions by state (assigned, releasing, orphan)", "topic", "state"
+)
+LANES_WAITING = _gauge("lanes_waiting", "lanes that no node has room for, or may have")
+LANES_STUCK = _gauge("lanes_stuck", "lanes that should leave their node and fit nowhere else")
+TROUBLES = _gauge(
+    "troubles",
+    "standing troubles by kind: what is wrong until it is mended; `status` says what",
+    "kind",
+)
+PAUSED = _gauge("paused", "1 while an operator has paused the planner")
+DRAINED = _gauge(
+    "workers_drained", "workers that are kept empty: drained by an operator or by themselves"
+)
+MOVES = _counter(
+    "moves",
+    "partitions given to another worker than the one before, as written to placement",
+    "topic",
+)
+FENCES = _counter(
+    "fences", "workers fenced while they still had partitions: that boot can commit no more"
+)
+PLAN_OBJECTIVE = _gauge(
+    "plan_objective",
+    "cost of the placement that the last plan steers to: the sum of RTT (s) x rate (events/s), so "
+    "events on their way",
+)
+PLAN_BOUND = _gauge("plan_bound", "what no placement can go below, in the same unit")
+PLAN_GAP = _gauge("plan_gap_ratio", "how far the objective is above the bound, as a share of it")
+PLAN_SECONDS = _gauge("plan_seconds", "how long the last planning took, in s")
+PLAN_MOVES = _gauge(
+    "plan_moves", "lanes that are elsewhere now than the last plan wants them in the end"
+)
+MEAN_RTT = _gauge(
+    "plan_mean_rtt_seconds",
+    "mean RTT per event from lane to node once the last plan's steps are done, in s",
+)
+UTILISATION = _gauge(
+    "plan_utilisation_ratio",
+    "load of the busiest node once the last plan's steps are done, by its capacity",
+)
+FORECAST_ERROR = _gauge(
+    "forecast_error_ratio", "how far the forecasts were off lately, by the rate that came"
+)
+LAST_VALUE_ERROR = _gauge(
+    "forecast_last_value_error_ratio", "how far the last value would have been off, likewise"
+)
+JOURNAL_DROPPED = _counter(
+    "journal_dropped", "what the journal did not take (notes, ticks)", "what"
+)
+COORDINATOR_FAULTS = _counter(
+    "coordinator_faults",
+    "faults of the coordinator's own at what people asked, workers said or the planner did, which "
+    "it outlived",
+    "what",
+)
+REFUSED = _counter(
+    "coordinator_refused",
+    "what workers and people sent that was left out: not possible, or too much",
+    "what",
+)
+TELEMETRY_DROPPED = _counter("telemetry_dropped", "items of telemetry for which there was no room")
+QUEUE = _gauge(
+    "coordinator_queue_length", "XMPP and Kafka events that wait for the coordinator's core"
+)
+
+EVERY_PROCESS = (XMPP_UP, KAFKA_UP)
+WORKER = (
+    WORKER_INFO,
+    LEASED,
+    DRAINING,
+    SEEN_EPOCH,
+    EVENTS_IN,
+    EVENTS_OUT,
+    EVENTS_FILTERED,
+    EVENTS_DEAD,
+    LAG,
+    OLDEST,
+    EPOCH,
+    FAULT,
+    FAULTS,
+    PIPELINE_LOST,
+    PROCESSING,
+    COMMIT,
+    ABORTS,
+)
+COORDINATOR = (
+    LEADER,
+    LEADER_EPOCH,
+    STANDBYS,
+    WORKERS,
+    PARTITIONS,
+    LANES_WAITING,
+    LANES_STUCK,
+    TROUBLES,
+    PAUSED,
+    DRAINED,
+    MOVES,
+    FENCES,
+    PLAN_OBJECTIVE,
+    PLAN_BOUND,
+    PLAN_GAP,
+    PLAN_SECONDS,
+    PLAN_MOVES,
+    MEAN_RTT,
+    UTILISATION,
+    FORECAST_ERROR,
+    LAST_VALUE_ERROR,
+    JOURNAL_DROPPED,
+    TELEMETRY_DROPPED,
+    QUEUE,
+    COORDINATOR_FAULTS,
+    REFUSED,
+)
+ALL = (*EVERY_PROCESS, *WORKER, *COORDINATOR)

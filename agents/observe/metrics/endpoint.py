@@ -1,0 +1,174 @@
+"""`/metrics` of a process. HTTP and the writing of text have threads of their own; the event loop
+does no more than take one look at its own state, so that a look is consistent and a scraper that is
+slow, or many, hold up nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import errno
+import io
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client.core import Metric as Family
+from prometheus_client.exposition import ThreadingWSGIServer
+from prometheus_client.registry import Collector
+
+from agents import settings
+from agents.base import log
+from agents.base.errors import SettingsError
+from agents.observe.metrics.samples import Samples
+
+LOOK_BOUND_S = 5.0
+"""The event loop has so long to look; then the scrape fails, and with it `up` in Prometheus."""
+CLIENT_BOUND_S = 10.0
+CLIENTS = 20
+_LATE = [("Content-Type", "text/plain; charset=utf-8")]
+
+_log = log.get("metrics")
+
+
+class _Late(Exception):
+    """The event loop did not look in time."""
+
+
+class _Looks(Collector):
+    """Asks the event loop for a look, from a scraper's thread."""
+
+    def __init__(self, look: Callable[[Samples], None], loop: asyncio.AbstractEventLoop) -> None:
+        self._look, self._loop = look, loop
+
+    def collect(self) -> Iterator[Family]:
+        done: concurrent.futures.Future[Samples] = concurrent.futures.Future()
+
+        def take() -> None:
+            if done.set_running_or_notify_cancel():
+                samples = Samples()
+                try:
+                    self._look(samples)
+                except Exception as e:  # noqa: BLE001 - a scrape that fails must not end the process
+                    done.set_exception(e)
+                else:
+                    done.set_result(samples)
+
+        try:
+            self._loop.call_soon_threadsafe(take)
+            samples = done.result(LOOK_BOUND_S)
+        except TimeoutError:
+            done.cancel()
+            raise _Late(f"the event loop did not answer within {LOOK_BOUND_S:g} s") from None
+        except RuntimeError as e:
+            if self._loop.is_closed():
+                raise _Late("the process is ending") from e
+            raise
+        return samples.families()
+
+
+class _App:
+    """prometheus_client's own, with a bound on clients and an answer for a look that failed (each
+    kind is logged once)."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._app = make_wsgi_app(registry)
+        self._free = threading.BoundedSemaphore(CLIENTS)
+        self._said: set[str] = set()
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Any
+    ) -> Iterable[bytes]:  # Any: WSGI (PEP 3333)
+        if environ.get("PATH_INFO") not in ("/metrics", "/"):
+            start_response("404 Not Found", _LATE)
+            return [b"see /metrics\n"]
+        if not self._free.acquire(blocking=False):
+            start_response("503 Service Unavailable", _LATE)
+            return [b"too many clients\n"]
+        try:
+            answer: Iterable[bytes] = self._app(environ, start_response)
+        except Exception as e:  # noqa: BLE001 - the scraper hears of it
+            if (what := type(e).__name__) not in self._said:
+                self._said.add(what)
+                _log.warning(
+                    "scrape_failed", error=str(e) or what, exc_info=not isinstance(e, _Late)
+                )
+            start_response("503 Service Unavailable", _LATE)
+            return [f"{e or what}\n".encode()]
+        finally:
+            self._free.release()
+        self._said.clear()
+        return answer
+
+
+class _Server(ThreadingWSGIServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away or said nothing is no news."""
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = CLIENT_BOUND_S
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Requests are not logged."""
+
+    def get_stderr(self) -> Any:  # Any: as wsgiref has it
+        return io.StringIO()
+
+
+def _bind(where: settings.Metrics, app: _App) -> WSGIServer:
+    """Blocks for as long as the name takes to be found. Raises SettingsError."""
+    try:
+        family, *_, address = socket.getaddrinfo(
+            where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        server = type("Server", (_Server,), {"address_family": family})
+        return make_server(str(address[0]), where.port, app, server, _Handler)
+    except (OSError, OverflowError) as e:
+        what = f"{where.host}:{where.port}"
+        if isinstance(e, socket.gaierror):
+            raise SettingsError(
+                f"metrics.host: {where.host!r} is no address of this machine ({e.strerror})"
+            ) from e
+        if isinstance(e, OverflowError):
+            raise SettingsError(
+                f"metrics.port: {where.port} is no port; it is from 0 (none) to 65535"
+            ) from e
+        if e.errno == errno.EADDRINUSE:
+            raise SettingsError(
+                f"metrics.port: {what} is taken by another process; each process needs its own"
+            ) from e
+        if e.errno == errno.EADDRNOTAVAIL:
+            raise SettingsError(f"metrics.host: {where.host} is no address of this machine") from e
+        raise SettingsError(f"metrics: cannot listen on {what}: {e.strerror or e}") from e
+
+
+@contextlib.asynccontextmanager
+async def served(where: settings.Metrics, look: Callable[[Samples], None]) -> AsyncIterator[int]:
+    """Inside, `/metrics` of `where` answers with what `look` finds; port 0: nothing does. The value
+    is the port.
+
+    `look` is called on this event loop, once a scrape, and must not block. Raises SettingsError
+    when it cannot listen there."""
+    if where.port == 0:
+        yield 0
+        return
+    book = CollectorRegistry(auto_describe=False, support_collectors_without_names=True)
+    ProcessCollector(registry=book)
+    book.register(_Looks(look, asyncio.get_running_loop()))
+    server = await asyncio.to_thread(_bind, where, _App(book))
+    thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="metrics", daemon=True)
+    thread.start()
+    _log.info("metrics_served", host=where.host, port=where.port)
+    try:
+        yield where.port
+    finally:
+        await asyncio.to_thread(_close, server)
+
+
+def _close(server: WSGIServer) -> None:
+    server.shutdown()
+    server.server_close()

@@ -1,0 +1,41 @@
+"""The table of docs/metrics.md, made from declared.py: `python -m agents.observe.metrics.page
+docs/metrics.md` writes it anew."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from agents.observe.metrics.declared import COORDINATOR, EVERY_PROCESS, WORKER, Metric
+
+BEGIN, END = "<!-- made from agents/observe/metrics/declared.py -->\n", "<!-- end -->\n"
+_PARTS = (
+    ("Every process", EVERY_PROCESS),
+    ("Nodes and routers", WORKER),
+    ("The coordinator", COORDINATOR),
+)
+
+
+def tables() -> str:
+    """Markdown."""
+    return "\n".join(f"### {title}\n\n{_table(metrics)}" for title, metrics in _PARTS)
+
+
+def _table(metrics: Iterable[Metric]) -> str:
+    rows = [
+        f"| `{m.name}` | {m.kind.value} | {', '.join(m.labels)} | {m.text} |\n" for m in metrics
+    ]
+    return "| name | type | labels | meaning |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def renewed(page: str) -> str:
+    """The page with the tables of now. Raises ValueError where they do not stand in it."""
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    file = Path(sys.argv[1])
+    file.write_text(renewed(file.read_text("utf-8")), "utf-8")

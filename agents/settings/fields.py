@@ -1,0 +1,220 @@
+"""What is said of a key stands next to it, once: `Annotated[float, about("For how long.", "s",
+gt=0)]`. The example, the refusals and `geolane settings show` are all made from that."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import inspect
+
+from agents.base.suggest import hint, nearest
+
+SHOWN = 60
+
+
+def about(
+    text: str, unit: str = "", *, form: str = "", **limits: Any
+) -> msgspec.Meta:  # Any: msgspec.Meta's constraints
+    """`text` says what the key does, `unit` what its number counts, `form` what a text must look
+    like where a `pattern` is among the `limits`."""
+    return msgspec.Meta(description=text, extra={"unit": unit, "form": form}, **limits)
+
+
+def choice(text: str, *names: str) -> msgspec.Meta:
+    """A text that is one of `names`."""
+    pattern = rf"\A(?:{'|'.join(map(re.escape, names))})\Z"
+    return about(text, form=f"one of {', '.join(names[:-1])} and {names[-1]}", pattern=pattern)
+
+
+def told_by(keys: type) -> msgspec.Meta:
+    """For a table whose values are a struct that knows nothing of settings: `keys`, a TypedDict,
+    has the same names, with what is said of them."""
+    return msgspec.Meta(extra={"keys": keys})
+
+
+def hints(kind: type) -> dict[str, Any]:  # Any: types of any form
+    """The type of each key in the file, with what is said of it."""
+    return get_type_hints(kind, include_extras=True)
+
+
+def table_of(hint: Any) -> type | None:
+    """What says what keys a table has, a struct or TypedDict; None for what is no table."""
+    if get_origin(hint) is Annotated:
+        kind, *more = get_args(hint)
+        for meta in more:
+            if isinstance(meta, msgspec.Meta) and meta.extra and "keys" in meta.extra:
+                keys: type = meta.extra["keys"]
+                return keys
+        return table_of(kind)
+    return hint if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else None
+
+
+def rows_of(hint: Any) -> type | None:
+    """The struct of the rows of an array of tables; None for what is none."""
+    return table_of(get_args(hint)[0]) if get_origin(hint) is list else None
+
+
+def meta_of(hint: Any) -> msgspec.Meta:
+    found = (
+        [m for m in get_args(hint)[1:] if isinstance(m, msgspec.Meta)]
+        if get_origin(hint) is Annotated
+        else []
+    )
+    return found[0] if found else msgspec.Meta()
+
+
+def unit_of(hint: Any) -> str:
+    return str((meta_of(hint).extra or {}).get("unit", ""))
+
+
+def wants(hint: Any) -> str:
+    """What a value of this type must be, in words: `a whole number from 1 to 65535`."""
+    if form := (meta_of(hint).extra or {}).get("form"):
+        return str(form)
+    return _wants(inspect.type_info(hint))
+
+
+def _wants(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.Metadata():
+            return _wants(kind.type)
+        case inspect.IntType() | inspect.FloatType():
+            return (
+                "a whole number" if isinstance(kind, inspect.IntType) else "a number"
+            ) + _limits(kind)
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.StrType():
+            return "a text"
+        case inspect.ListType():
+            return f"a list, each of it {_wants(kind.item_type)}"
+        case inspect.UnionType():
+            return " or ".join(_wants(t) for t in kind.types if not isinstance(t, inspect.NoneType))
+        case _:
+            return "a value of another kind"
+
+
+def _limits(kind: inspect.IntType | inspect.FloatType) -> str:
+    ge, gt, le, lt = kind.ge, kind.gt, kind.le, kind.lt
+    if ge is not None and le is not None:
+        return f" from {ge:.15g} to {le:.15g}"
+    words = [(" above", gt), (" of at least", ge), (" below", lt), (" of at most", le)]
+    return ",".join(f"{word} {limit:.15g}" for word, limit in words if limit is not None)
+
+
+def read(hint: Any, value: Any, *, text: bool = False) -> Any:
+    """`value` as the type of a key. `text`: it comes from where all is text (a variable, a flag).
+
+    Raises ValueError that says what it must be."""
+    try:
+        got = msgspec.convert(value, hint, strict=not text)
+    except msgspec.ValidationError:
+        got = math.nan
+    if isinstance(got, float) and not math.isfinite(got):
+        raise ValueError(f"must be {wants(hint)}, not {shown(value)}")
+    return got
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it."""
+    if isinstance(value, dict | list):
+        return "a table" if isinstance(value, dict) else "a list"
+    words = (
+        str(value).lower()
+        if isinstance(value, bool)
+        else repr(value)
+        if isinstance(value, str)
+        else str(value)
+    )
+    return words if len(words) <= SHOWN else words[:SHOWN] + " ..."
+
+
+# ---- Everything that is wrong with a table as it was read, in words, each with its key and what
+# would be right.
+
+_SECRET = re.compile(r"passw(or)?d|passphrase|secret|token|credential", re.IGNORECASE)
+NO_SECRETS = (
+    "no password stands here. Write it to a file of mode 0600 and name that file in password_file; "
+    "or give the process a "
+    "systemd credential of the account's name (LoadCredential=NAME:FILE) and leave password_file "
+    "out"
+)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a key that does not exist looks like one for a password."""
+    return _SECRET.search(name) is not None
+
+
+def problems(
+    kind: type, data: Mapping[str, Any], at: str = "", every: Collection[str] = ()
+) -> list[str]:
+    """What keeps `data` from being a `kind`; empty: nothing. `at` stands before each key; `every`:
+    all dotted keys of the file, for those that stand in the wrong table."""
+    known = hints(kind)
+    out = []
+    for name, value in data.items():
+        if name in known:
+            out += _of_value(known[name], value, at, name, every)
+        else:
+            out.append(f"{at}{name}: {unknown(name, at, known, every)}")
+    return out + _missing(kind, data, at)
+
+
+def unknown(name: str, at: str, siblings: Collection[str], every: Collection[str] = ()) -> str:
+    """What is said of the key `name` that does not exist among its `siblings`."""
+    if is_secret(name):
+        return NO_SECRETS
+    leaves = {path.rpartition(".")[2]: path for path in every}
+    if name in leaves:
+        return f"there is no such key. Did you mean {leaves[name]}?"
+    if near := nearest(name, siblings) or _only_one_with(name, siblings):
+        return f"there is no such key. Did you mean {at if every else ''}{near}?"
+    if near := nearest(name, leaves) or _only_one_with(name, leaves):
+        return f"there is no such key. Did you mean {leaves[near]}?"
+    return f"there is no such key. {hint(name, siblings, at_most=20)}"
+
+
+def _only_one_with(part: str, names: Collection[str]) -> str | None:
+    """`batch_records` for `batch`, if no other name has it in it."""
+    found = [name for name in names if part.casefold() in name]
+    return found[0] if len(part) > 2 and len(found) == 1 else None
+
+
+def _of_value(
+    kind: Any, value: Any, at: str, name: str, every: Collection[str]
+) -> list[str]:  # Any: types and TOML
+    if table := table_of(kind):
+        if not isinstance(value, dict):
+            return [f"{at}{name}: is a table, written [{at}{name}] with its keys below"]
+        return problems(table, value, f"{at}{name}.", every)
+    if row := rows_of(kind):
+        if not (isinstance(value, list) and all(isinstance(v, dict) for v in value)):
+            return [f"{at}{name}: is written [[{at}{name}]], once for each, with its keys below"]
+        return [p for i, v in enumerate(value) for p in problems(row, v, _row(name, i, v))]
+    try:
+        read(kind, value)
+    except ValueError as e:
+        return [f"{at}{name}: {e}"]
+    return []
+
+
+def _row(table: str, i: int, row: Mapping[str, Any]) -> str:
+    name = row.get("name")
+    return f"{table} {name if isinstance(name, str) and name else i + 1}: "
+
+
+def _missing(kind: type, data: Mapping[str, Any], at: str) -> list[str]:
+    if not issubclass(kind, msgspec.Struct):
+        return []
+    known = hints(kind)
+    fields = [f.name for f in msgspec.structs.fields(kind) if f.required and f.name not in data]
+    return [
+        f"{at}{name}: is missing; write "
+        + (f"[[{name}]]" if rows_of(known[name]) else f"{name} = {wants(known[name])}")
+        for name in fields
+    ]

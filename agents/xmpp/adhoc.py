@@ -1,0 +1,102 @@
+"""Requests of people's clients that wait for the core's answer: each is checked for who sent it,
+becomes an event, and is answered once."""
+
+from __future__ import annotations
+
+import itertools
+import xml.etree.ElementTree as ET
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+
+from slixmpp import JID, InvalidJID
+from slixmpp.stanza import Iq
+
+from agents.base.errors import NotConnected
+from agents.core.events import AdHocList, XmppEvent
+from agents.core.model.forms import FormAnswer, FormRefusal
+from plugins import commands
+from plugins import namespaces as ns
+from plugins.values import BadStanza
+
+WAITING = 200
+
+
+class Requests:
+    """`people` is the host whose accounts are heard; `emit` only enqueues, `send` sends or raises
+    NotConnected."""
+
+    def __init__(
+        self, people: str, emit: Callable[[XmppEvent], None], send: Callable[[Iq], None]
+    ) -> None:
+        self._people, self._emit, self._send = people, emit, send
+        self._waiting: OrderedDict[str, Iq] = OrderedDict()
+        self._refs = itertools.count(1)
+
+    def items(self, iq: Iq) -> None:
+        """Called for every disco#items: the commands are for the core to list, and there is nothing
+        else."""
+        if not commands.is_items_request(iq):
+            return
+        if not commands.asks_for_list(iq):
+            reply = iq.reply()
+            query = iq.xml.find(f"{{{ns.DISCO_ITEMS}}}query")
+            reply.xml.append(ET.Element(query.tag, query.attrib))
+            self._say(reply)
+        elif jid := self._person(iq):
+            self._emit(AdHocList(self._wait(iq), jid))
+        else:
+            self._say(commands.answer_to(iq, FormRefusal("forbidden", _ONLY)))
+
+    def command(self, iq: Iq) -> None:
+        """Called for every IQ with a `<command/>`."""
+        if iq["type"] not in ("get", "set"):
+            return
+        jid = self._person(iq)
+        if not jid:
+            self._say(commands.answer_to(iq, FormRefusal("forbidden", _ONLY)))
+            return
+        try:
+            if iq["type"] != "set":
+                raise BadStanza("type: set is needed")
+            asked = commands.asked_of(iq, str(next(self._refs)), jid)
+        except BadStanza as e:
+            self._say(commands.answer_to(iq, FormRefusal("bad-request", str(e), "bad-payload")))
+            return
+        self._keep(asked.ref, iq)
+        self._emit(asked)
+
+    def answer(self, ref: str, answer: FormAnswer) -> None:
+        """Answer the request of that name; nothing happens if it does not wait any more."""
+        iq = self._waiting.pop(ref, None)
+        if iq is not None:
+            self._say(commands.answer_to(iq, answer))
+
+    def _person(self, iq: Iq) -> str:
+        try:
+            sender = JID(iq.xml.get("from", ""))
+        except InvalidJID:
+            return ""
+        return str(sender.bare) if sender.domain == self._people and sender.local else ""
+
+    def _wait(self, iq: Iq) -> str:
+        ref = str(next(self._refs))
+        self._keep(ref, iq)
+        return ref
+
+    def _keep(self, ref: str, iq: Iq) -> None:
+        self._waiting[ref] = iq
+        if len(self._waiting) > WAITING:
+            _, oldest = self._waiting.popitem(last=False)
+            self._say(
+                commands.answer_to(
+                    oldest, FormRefusal("resource-constraint", "Too many requests wait.")
+                )
+            )
+
+    def _say(self, reply: Iq) -> None:
+        with suppress(NotConnected):  # whoever asked sees that we are gone
+            self._send(reply)
+
+
+_ONLY = "Only people of this fleet's own server are answered here."

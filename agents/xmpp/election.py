@@ -1,0 +1,274 @@
+"""The coordinator's side: who holds the name `geolane@fleet.DOMAIN/leader` leads; everyone else
+watches it and waits.
+
+The server gives the name to one session only (`resource_conflict: closenew`). That is liveness;
+safety is Kafka's (DESIGN 8)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable, Mapping
+
+from slixmpp.exceptions import IqError
+from slixmpp.stanza import Presence
+
+from agents import settings
+from agents.base import log
+from agents.base.errors import NameTaken, NoAnswer, NotConnected, XmppError
+from agents.core.events import Led, LinkDown, LinkUp, NotLeading, XmppEvent
+from agents.core.model.feeds import FeedItem
+from agents.core.model.forms import FormAnswer as Answered
+from agents.core.model.messages import WorkerAnswer, WorkerCommand
+from agents.core.operators.form_dialogs import BY_FORM
+from agents.xmpp.client import Backoff, Handlers, Login, Session
+from agents.xmpp.leader_session import Leadership, RecentKeys
+from agents.xmpp.pubsub import mirror
+from agents.xmpp.room import send_words
+from plugins import lanes
+from plugins import namespaces as ns
+from plugins.health import WORKER_RESOURCE
+from plugins.values import BadStanza
+
+LOG = log.get("xmpp.coordinator")
+STANDBY_PRIORITY = -1
+LOOK_AGAIN_S = 10.0
+FIRST_LOOK_S = 1.0
+AFTER_GONE_S = (0.0, 0.1, 0.2, 0.4, 0.8)
+STEP_DOWN_S = 5.0
+
+
+class CoordinatorLink:
+    """The link of one coordinator process. `emit` is called for every event, from the event loop,
+    and only enqueues."""
+
+    def __init__(self, xmpp: settings.Xmpp, boot: str, emit: Callable[[XmppEvent], None]) -> None:
+        self._xmpp, self._boot, self._emit = xmpp, boot, emit
+        self._seen = RecentKeys()
+        self._leadership: Leadership | None = None
+        self._leader_session: Session | None = None
+        self._name_gone = asyncio.Event()
+        self._leader_there = False
+        self._not_before_s = 0.0
+        self._stepping_down = False
+
+    # ---- election ----
+
+    async def run(self) -> None:
+        """Lead when the name is free, else stand by, and connect again for ever, until cancelled.
+        Raises SettingsError."""
+        backoff = Backoff()
+        while True:
+            try:
+                await self._once()
+                backoff.reset()
+            except XmppError as e:
+                LOG.warning("xmpp_down", why=str(e))
+                await asyncio.sleep(backoff.next_s())
+
+    async def _once(self) -> None:
+        """One session as leader, or as standby until it leads, to its end."""
+        try:
+            if asyncio.get_running_loop().time() >= self._not_before_s:
+                try:
+                    await self._claim()
+                except NameTaken:
+                    self._leader_there = True
+                else:
+                    self._emit(LinkUp())
+            if self._leader_session is None:
+                await self._stand_by()
+            await self._lead()
+        finally:
+            if self._leader_session is not None:
+                await self._leader_session.close()
+                self._leader_session = None
+
+    async def _claim(self) -> None:
+        """Bind the name. Raises NameTaken, NotConnected."""
+        leadership = Leadership(self._xmpp, self._emit, self._seen)
+        login = Login(self._xmpp, f"{self._xmpp.coordinator}/leader", operated=tuple(BY_FORM))
+        session = Session(login, leadership.handlers)
+        await session.open()
+        leadership.take(session)
+        self._leadership, self._leader_session = leadership, session
+
+    async def _lead(self) -> None:
+        leadership, session = self._leadership, self._leader_session
+        if leadership is None or session is None:
+            return
+        LOG.info("leading", jid=session.jid)
+        self._emit(Led())
+        reason = "link_down"
+        try:
+            await session.lasting(leadership.lead())
+        except* NotConnected as e:
+            if session.reason.endswith("conflict"):
+                reason = "replaced"
+            LOG.warning("not_leading", why=str(e.exceptions[0]))
+        finally:
+            self._leadership = None
+            self._emit(NotLeading("stepped_down" if self._stepping_down else reason))
+            self._emit(LinkDown())
+            self._stepping_down = False
+
+    async def _stand_by(self) -> None:
+        """Wait on another resource until we hold the name. Raises NotConnected when this session
+        ends first."""
+        self._name_gone.clear()
+        login = Login(self._xmpp, f"{self._xmpp.coordinator}/standby-{self._boot}")
+        async with Session(login, Handlers(presence=self._colleague)) as session:
+            LOG.info("standing_by", jid=session.jid)
+            self._emit(LinkUp())
+            try:
+                session.send(
+                    session.stream.make_presence(ppriority=STANDBY_PRIORITY, pstatus="standing by")
+                )
+                await session.lasting(self._until_claimed())
+            except BaseException:
+                self._emit(LinkDown())
+                raise
+
+    def _colleague(self, presence: Presence) -> None:
+        if presence.xml.get("from") != f"{self._xmpp.coordinator}/leader":
+            return
+        kind = presence.xml.get("type", "")
+        if kind == "unavailable":
+            self._leader_there = False
+            self._name_gone.set()
+        elif kind == "":
+            self._leader_there = True
+
+    async def _until_claimed(self) -> None:
+        """Try when the leader goes, and every 10 s in case we missed it (1 s after we came if
+        nobody leads)."""
+        waits = [FIRST_LOOK_S]
+        while True:
+            try:
+                async with asyncio.timeout(
+                    waits.pop(0) if waits else LOOK_AGAIN_S * random.uniform(0.8, 1.2)
+                ):
+                    await self._name_gone.wait()
+                self._name_gone.clear()
+                # The name may be free a moment after its `unavailable`, and colleagues try too.
+                waits = [0.02 * random.random() + wait_s for wait_s in AFTER_GONE_S]
+                continue
+            except TimeoutError:
+                pass
+            now_s = asyncio.get_running_loop().time()
+            if now_s < self._not_before_s:
+                waits = [self._not_before_s - now_s]
+                continue
+            try:
+                await self._claim()
+                return
+            except NameTaken:
+                if self._leader_there:
+                    waits = []
+            except NotConnected as e:
+                LOG.warning("claim_failed", why=str(e))
+
+    @property
+    def leading(self) -> bool:
+        """Whether we hold the name now."""
+        return (
+            self._leadership is not None
+            and self._leader_session is not None
+            and self._leader_session.up
+        )
+
+    @property
+    def standbys(self) -> int:
+        """How many other coordinators wait, as the leader sees it; 0 when not leading."""
+        return len(self._leadership.standbys) if self._leadership and self.leading else 0
+
+    async def step_down(self) -> None:
+        """Give up the name and do not ask for it for 5 s, so that a standby gets it. NotLeading
+        follows."""
+        self._not_before_s = asyncio.get_running_loop().time() + STEP_DOWN_S
+        if self._leader_session is not None:
+            self._stepping_down = True
+            await self._leader_session.close()
+
+    # ---- what the leader may do ----
+
+    def _lead_or_raise(self) -> Leadership:
+        if self._leadership is None:
+            raise NotConnected("not leading")
+        return self._leadership
+
+    async def command(self, worker: str, command: WorkerCommand, timeout_s: float) -> WorkerAnswer:
+        """Send `command` to `worker` (account) and return its answer; at most 20 are on their way
+        at a time.
+
+        Raises NotConnected; NoAnswer (time-out, nobody there, or an answer that makes no sense: it
+        may have been obeyed); StaleEpoch; CommandRefused. ValueError for more than 500 lanes."""
+        session = self._lead_or_raise().session
+        iq = session.iq("set", self._full(worker))
+        iq.xml.append(lanes.command_xml(command))
+        result = await session.request(iq, timeout_s)
+        try:
+            return lanes.answer_of(result)
+        except BadStanza as e:
+            raise NoAnswer(f"{worker}: its answer cannot be read ({e})") from None
+
+    async def ping(self, worker: str, timeout_s: float) -> None:
+        """Return when `worker` has answered, whatever it says (XEP-0199). Raises NoAnswer,
+        NotConnected."""
+        leadership = self._lead_or_raise()
+        iq = leadership.session.iq("get", self._full(worker))
+        ET.SubElement(iq.xml, f"{{{ns.PING}}}ping")
+        try:
+            await leadership.session.ask(iq, timeout_s, leadership.pings)
+        except IqError as e:
+            if e.condition in ("service-unavailable", "recipient-unavailable", "item-not-found"):
+                raise NoAnswer(f"{worker}: nobody there") from None
+
+    def _full(self, worker: str) -> str:
+        return f"{worker}@{self._xmpp.fleet}/{WORKER_RESOURCE}"
+
+    def publish(self, item: FeedItem) -> None:
+        """Publish on an operator feed, in order; dropped while not leading (feeds are caches)."""
+        if self._leadership and self.leading:
+            self._leadership.publisher.put(item)
+
+    async def say(self, text: str, *, correct: str | None = None, link: bool = False) -> str:
+        """Say `text` in the room and return the message's id; `correct` is the id of the message
+        first said. `link`: it is a URL.
+
+        Waits up to 5 s for the room. Raises NotConnected."""
+        return await self._lead_or_raise().room.say(text, correct, link=link)
+
+    def whisper(
+        self, jid: str, text: str, *, correct: str | None = None, link: bool = False
+    ) -> str:
+        """Say `text` to `jid` (bare) alone and return the message's id. `link`: it is a URL. Raises
+        NotConnected."""
+        return send_words(self._lead_or_raise().session, jid, "chat", text, correct, link=link)
+
+    async def upload(self, name: str, content: bytes, content_type: str) -> str:
+        """Put a file where people's clients can have it and return the URL. Raises NotConnected,
+        NoAnswer, CommandRefused."""
+        return await self._lead_or_raise().uploads.put(name, content, content_type)
+
+    def answer(self, ref: str, answer: Answered) -> None:
+        """Answer the AdHoc or AdHocList of that `ref`; dropped while not leading, and when it does
+        not wait any more."""
+        if self._leadership and self.leading:
+            self._leadership.requests.answer(ref, answer)
+
+    def subject(self, text: str) -> None:
+        """Set the room's subject. Raises NotConnected, also while the room is not joined."""
+        self._lead_or_raise().room.subject(text)
+
+    async def affiliations(self) -> dict[str, str]:
+        """Bare JID -> owner, admin or member, read from the room now. Raises NotConnected,
+        NoAnswer, CommandRefused."""
+        return await self._lead_or_raise().refresh_affiliations()
+
+    async def mirror(self, affiliations: Mapping[str, str], feeds: Iterable[str]) -> None:
+        """Let exactly those people whom the room knows read `feeds`. Raises NotConnected, NoAnswer,
+        CommandRefused."""
+        session = self._lead_or_raise().session
+        await mirror(session, self._xmpp.pubsub, self._xmpp.domain, affiliations, feeds)

@@ -1,0 +1,301 @@
+"""What the leader does with its session: each stanza is checked for who sent it, then becomes an
+event; nothing is decided."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+import xml.etree.ElementTree as ET
+from collections import OrderedDict
+from collections.abc import Callable
+
+from slixmpp import JID, InvalidJID
+from slixmpp.stanza import Message, Presence
+
+from agents import settings
+from agents.base import log
+from agents.base.errors import CommandRefused, NoAnswer, NotConnected
+from agents.base.text import one_line
+from agents.core.events import (
+    AffiliationChanged,
+    Flooded,
+    NotUnderstood,
+    QuestionAsked,
+    TelemetryIn,
+    WorkerSeen,
+    XmppEvent,
+)
+from agents.core.model.messages import Announcement, Health
+from agents.xmpp.adhoc import Requests
+from agents.xmpp.blocking import BLOCK_S, Blocker
+from agents.xmpp.client import IN_FLIGHT, Backoff, Handlers, Session
+from agents.xmpp.gate import Budget, Ticket
+from agents.xmpp.pubsub import READERS, Publisher, ensure_subscribed
+from agents.xmpp.room import Room, read_affiliations
+from agents.xmpp.upload import Uploads
+from plugins import health, telemetry
+from plugins.feeds import Published, feed_of, published_in
+from plugins.room import Changed, HeardMessage, Occupant, heard
+from plugins.values import BadStanza
+
+LOG = log.get("xmpp.leader")
+NICK = "geolane"
+LEADER_PRIORITY = 10
+REMEMBERED = 2000
+EARLY_WORDS = 100
+NICK_LIMIT = 60
+# What one sender may have read. A worker tells of itself once or twice a second, a person types.
+STATE = Budget(20, 5)
+WORDS = Budget(60, 10)
+ANSWERS = Budget(2000, 200)
+ANSWERED = " answers"
+
+
+class RecentKeys:
+    """The last 2000 keys: `first` is true once for each."""
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def first(self, key: tuple[str, str]) -> bool:
+        if key in self._keys:
+            return False
+        self._keys[key] = None
+        if len(self._keys) > REMEMBERED:
+            self._keys.popitem(last=False)
+        return True
+
+
+class Leadership:
+    """The time from binding `/leader` to losing it. `emit` only enqueues. `seen` outlives it: a
+    rejoin repeats nothing."""
+
+    def __init__(
+        self, xmpp: settings.Xmpp, emit: Callable[[XmppEvent], None], seen: RecentKeys
+    ) -> None:
+        self._xmpp, self._emit, self._seen = xmpp, emit, seen
+        self.publisher = Publisher(xmpp.pubsub)
+        self.pings = asyncio.Semaphore(IN_FLIGHT)
+        self.standbys: set[str] = set()
+        self.affiliations: dict[str, str] | None = None
+        self.requests = Requests(xmpp.domain, emit, lambda iq: self.session.send(iq))
+        self._early: list[HeardMessage] = []
+        self._workers: set[str] = set()
+        self._new_worker = asyncio.Event()
+        self._session: Session | None = None
+        self._room: Room | None = None
+        self._uploads: Uploads | None = None
+        self._blocker: Blocker | None = None
+
+    @property
+    def handlers(self) -> Handlers:
+        return Handlers(
+            self._message,
+            self._presence,
+            self.requests.command,
+            self.requests.items,
+            self._ticket,
+            self._flooded,
+        )
+
+    @property
+    def session(self) -> Session:
+        """Raises NotConnected."""
+        if self._session is None or not self._session.up:
+            raise NotConnected("not leading")
+        return self._session
+
+    @property
+    def room(self) -> Room:
+        """Raises NotConnected."""
+        if self._room is None or not self.session.up:
+            raise NotConnected("not leading")
+        return self._room
+
+    @property
+    def uploads(self) -> Uploads:
+        """Raises NotConnected."""
+        if self._uploads is None or not self.session.up:
+            raise NotConnected("not leading")
+        return self._uploads
+
+    def take(self, session: Session) -> None:
+        """From now on commands can be sent over `session`; nothing comes in before `lead`."""
+        self._session = session
+        self._blocker = Blocker(session)
+        self._uploads = Uploads(session, self._xmpp.domain, self._xmpp.ca_file)
+        self._room = Room(
+            session, self._xmpp.room, NICK, heard=self._heard_in_room, changed=self._changed
+        )
+
+    async def lead(self) -> None:
+        """Show ourselves (the server then probes every worker for us), join the room, publish;
+        until cancelled."""
+        session = self.session
+        session.send(session.stream.make_presence(ppriority=LEADER_PRIORITY, pstatus="leading"))
+        async with asyncio.TaskGroup() as group:
+            if self._blocker is not None:
+                group.create_task(self._blocker.run())
+            group.create_task(self.room.stay())
+            group.create_task(self._learn_affiliations())
+            group.create_task(self._keep_subscribed())
+            group.create_task(self.publisher.run(session))
+
+    async def refresh_affiliations(self) -> dict[str, str]:
+        """Read them now; what was said before they were known is heard now."""
+        self.affiliations = await read_affiliations(self.session, self._xmpp.room)
+        early, self._early = self._early, []
+        for said in early:
+            self._heard_alone(said)
+        return dict(self.affiliations)
+
+    async def _learn_affiliations(self) -> None:
+        backoff = Backoff()
+        while self.affiliations is None:
+            try:
+                await self.refresh_affiliations()
+            except (CommandRefused, NoAnswer) as e:
+                LOG.warning("affiliations_unknown", why=str(e))
+                await asyncio.sleep(backoff.next_s())
+
+    async def _keep_subscribed(self) -> None:
+        me = self._xmpp.coordinator
+        while True:
+            await self._new_worker.wait()
+            await asyncio.sleep(0.2)  # a fleet comes at once: one look for all
+            self._new_worker.clear()
+            feeds = [telemetry.telemetry_feed(worker) for worker in self._workers]
+            try:
+                await ensure_subscribed(self.session, self._xmpp.pubsub, feeds, me)
+            except (CommandRefused, NoAnswer) as e:
+                LOG.warning("telemetry_not_subscribed", why=str(e))
+
+    # ---- in: called by slixmpp's reader ----
+
+    def _ticket(self, stanza: ET.Element) -> Ticket | None:
+        """The server, the services and our colleagues may say what they like; anybody else has a
+        budget."""
+        sender = stanza.get("from", "")
+        bare, what = sender.partition("/")[0], stanza.tag.rpartition("}")[2]
+        if bare == self._xmpp.pubsub:
+            feed = feed_of(stanza) if what == "message" else ""
+            return Ticket(feed, STATE, state=True) if feed else None
+        answers = what == "iq" and stanza.get("type") in ("result", "error")
+        if bare == self._xmpp.room:
+            if answers or "/" not in sender:
+                return None
+            return (
+                Ticket(sender, STATE, state=True) if what == "presence" else Ticket(sender, WORDS)
+            )
+        if "@" not in bare or bare == self._xmpp.coordinator:
+            return None
+        if what == "presence":
+            return Ticket(bare, STATE, state=True)
+        if answers:
+            return Ticket(f"{bare}{ANSWERED}", ANSWERS)
+        return Ticket(bare, WORDS)
+
+    def _flooded(self, sender: str, count: int) -> None:
+        """Called at most every 30 s of a sender: the server is asked to hold it back, and a worker
+        counts as gone until it is heard again."""
+        bare = sender.removesuffix(ANSWERED)
+        account = (
+            _jid(f"{bare}/{health.WORKER_RESOURCE}") if "/" not in bare and "@" in bare else None
+        )
+        blocked = account is not None and self._blocker is not None and self._blocker.block(bare)
+        self._emit(Flooded(bare, count, BLOCK_S if blocked else 0.0))
+        if blocked and self.session.stream.gate is not None:
+            self.session.stream.gate.forget(sender)
+        if blocked and account and (worker := health.worker_of(account, self._xmpp.fleet)):
+            self._emit(WorkerSeen(Announcement(worker, Health.UNAVAILABLE)))
+
+    def _presence(self, presence: Presence) -> None:
+        sender = _jid(presence.xml.get("from", ""))
+        if sender is None:
+            return
+        if sender.bare == self._xmpp.room:
+            if self._room:
+                self._room.presence(presence)
+        elif sender.bare == self._xmpp.coordinator:
+            self._colleague(sender.resource, presence.xml.get("type", ""))
+        elif worker := health.worker_of(sender, self._xmpp.fleet):
+            try:
+                said = health.announcement(presence, worker)
+            except BadStanza as e:
+                self._emit(NotUnderstood(worker, "presence", str(e)))
+                return
+            if said:
+                if worker not in self._workers:
+                    self._workers.add(worker)
+                    self._new_worker.set()
+                self._emit(WorkerSeen(said))
+
+    def _colleague(self, resource: str, kind: str) -> None:
+        if resource == "leader":
+            return
+        if kind == "":
+            self.standbys.add(resource)
+        elif kind == "unavailable":
+            self.standbys.discard(resource)
+
+    def _message(self, message: Message) -> None:
+        sender = _jid(message.xml.get("from", ""))
+        if sender is None:
+            return
+        if sender.full == self._xmpp.pubsub:
+            for item in published_in(message, self._xmpp.pubsub):
+                self._telemetry(item)
+        elif sender.bare == self._xmpp.room:
+            if self._room:
+                self._room.message(message)
+        elif sender.domain == self._xmpp.domain and message.xml.get("type", "normal") in (
+            "normal",
+            "chat",
+        ):
+            said = heard(message, self._xmpp.coordinator)
+            if said and self.affiliations is not None:
+                self._heard_alone(said)
+            elif said and len(self._early) < EARLY_WORDS:
+                self._early.append(said)
+
+    def _telemetry(self, item: Published) -> None:
+        publisher = _jid(item.publisher)
+        worker = health.worker_of(publisher, self._xmpp.fleet) if publisher else None
+        if worker is None or item.feed != telemetry.telemetry_feed(worker):
+            why = f"an item from {item.publisher}"
+            self._emit(NotUnderstood(item.feed, "telemetry", why))
+            return
+        try:
+            self._emit(TelemetryIn(worker, telemetry.telemetry_of(item.payload)))
+        except BadStanza as e:
+            self._emit(NotUnderstood(worker, "telemetry", str(e)))
+
+    def _heard_in_room(self, said: HeardMessage, who: Occupant) -> None:
+        if who.jid != self._xmpp.coordinator:
+            self._ask(said, who.jid, one_line(who.nick, NICK_LIMIT), room=True)
+
+    def _heard_alone(self, said: HeardMessage) -> None:
+        sender = JID(said.sender).bare
+        if (self.affiliations or {}).get(sender) in READERS:
+            self._ask(said, str(sender), "", room=False)
+
+    def _ask(self, said: HeardMessage, jid: str, nick: str, *, room: bool) -> None:
+        unique_id = said.unique_id or uuid.uuid4().hex
+        if self._seen.first((jid, unique_id)):
+            self._emit(
+                QuestionAsked(jid, nick, said.text, room, unique_id, said.replaces, said.message_id)
+            )
+
+    def _changed(self, change: Changed) -> None:
+        if self.affiliations is None or change.jid == self._xmpp.coordinator:
+            return
+        if self.affiliations.get(change.jid, "none") != change.affiliation:
+            self.affiliations[change.jid] = change.affiliation
+            self._emit(AffiliationChanged(change.jid, change.affiliation))
+
+
+def _jid(text: str) -> JID | None:
+    try:
+        return JID(text)
+    except InvalidJID:
+        return None

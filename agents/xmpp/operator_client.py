@@ -1,0 +1,251 @@
+"""A member's client: for `geolane watch`, `geolane ctl` and tests. It has no more rights than any
+chat client of that member."""
+
+from __future__ import annotations
+
+import asyncio
+import xml.etree.ElementTree as ET
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeVar
+
+from slixmpp.exceptions import IqError
+from slixmpp.stanza import Iq, Message, Presence
+
+from agents import settings
+from agents.base.errors import CommandRefused, NoAnswer, NotConnected
+from agents.core.model.forms import FormReply, Listing
+from agents.xmpp.client import Handlers, Login, Session
+from agents.xmpp.room import Room, send_words
+from plugins import commands, feeds
+from plugins.feeds import Published
+from plugins.room import Changed, HeardMessage, Occupant, heard
+from plugins.values import BadStanza
+
+REMEMBERED = 1000
+OPERATE_S = 15.0
+RENEW_S = 60.0  # without news, until a watcher subscribes again
+T = TypeVar("T")
+# What a server says when nobody is at the address; an answer of the leader's is none of these.
+_NOBODY = (
+    "service-unavailable",
+    "recipient-unavailable",
+    "gone",
+    "remote-server-not-found",
+    "remote-server-timeout",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """What somebody said: `jid` their bare JID, `room` whether it was in the room; see Heard for
+    the rest."""
+
+    jid: str
+    room: bool
+    text: str
+    message_id: str
+    replaces: str | None
+
+
+class OperatorClient:
+    """``async with Person(xmpp, "ana") as ana``: one session of the account `ana` at DOMAIN; `xmpp`
+    names its password's file.
+
+    Entering raises NotConnected, SettingsError. It does not reconnect: what waits raises
+    NotConnected when the session ends."""
+
+    def __init__(
+        self, xmpp: settings.Xmpp, account: str, *, resource: str = "", seen: bool = True
+    ) -> None:
+        """`seen`: whether presence is sent; without, what others say to that account still goes to
+        its other clients."""
+        self._xmpp, self.account, self._seen = xmpp, account, seen
+        self.jid = f"{account}@{xmpp.domain}"
+        login = Login(
+            xmpp, f"{self.jid}/{resource}" if resource else self.jid, quiet_s=15.0, answer_s=8.0
+        )
+        self.session = Session(login, Handlers(message=self._message, presence=self._presence))
+        self.room = Room(
+            self.session, xmpp.room, account, heard=self._heard_in_room, changed=self._changed
+        )
+        self.changes: deque[Changed] = deque(maxlen=REMEMBERED)
+        self._said: deque[ChatMessage] = deque(maxlen=REMEMBERED)
+        self._items: dict[str, asyncio.Queue[Published]] = {}
+        self._news = asyncio.Event()
+        self.subject = ""
+
+    async def __aenter__(self) -> Self:
+        await self.session.open()
+        if self._seen:
+            self.session.send(self.session.stream.make_presence())
+        return self
+
+    async def __aexit__(
+        self, *_: type[BaseException] | BaseException | TracebackType | None
+    ) -> None:
+        await self.session.close()
+
+    # ---- in ----
+
+    def _presence(self, presence: Presence) -> None:
+        if presence.xml.get("from", "").partition("/")[0] == self._xmpp.room:
+            self.room.presence(presence)
+
+    def _message(self, message: Message) -> None:
+        sender = message.xml.get("from", "")
+        if sender == self._xmpp.pubsub:
+            for item in feeds.published_in(message, self._xmpp.pubsub):
+                if queue := self._items.get(item.feed):
+                    if queue.full():
+                        queue.get_nowait()
+                    queue.put_nowait(item)
+        elif sender.partition("/")[0] == self._xmpp.room:
+            if subject := message.xml.findtext("{jabber:client}subject"):
+                self.subject = subject
+            self.room.message(message)
+        elif said := heard(message, self.jid):
+            self._add(
+                ChatMessage(
+                    sender.partition("/")[0], False, said.text, said.message_id, said.replaces
+                )
+            )
+
+    def _heard_in_room(self, said: HeardMessage, who: Occupant) -> None:
+        self._add(ChatMessage(who.jid, True, said.text, said.message_id, said.replaces))
+
+    def _add(self, said: ChatMessage) -> None:
+        self._said.append(said)
+        self._news.set()
+
+    def _changed(self, change: Changed) -> None:
+        self.changes.append(change)
+
+    # ---- what a person does ----
+
+    async def join(self) -> None:
+        """Enter the ops room. Raises CommandRefused (`registration-required`: not a member),
+        NoAnswer, NotConnected."""
+        await self.session.lasting(self.room.join())
+
+    async def say(self, text: str, *, correct: str | None = None) -> str:
+        """Say `text` in the room; returns the message's id."""
+        return await self.room.say(text, correct)
+
+    def whisper(self, jid: str, text: str, *, correct: str | None = None) -> str:
+        """Say `text` to `jid` alone; returns the message's id. Raises NotConnected."""
+        return send_words(self.session, jid, "chat", text, correct)
+
+    async def hear(
+        self, match: Callable[[ChatMessage], bool] = lambda _: True, timeout_s: float = 10.0
+    ) -> ChatMessage:
+        """The first thing said that matches and was not returned before. Raises NoAnswer after
+        `timeout_s`, NotConnected."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.session.lasting(self._hear(match))
+        except TimeoutError:
+            raise NoAnswer(f"nothing of that kind was said within {timeout_s:g} s") from None
+
+    async def _hear(self, match: Callable[[ChatMessage], bool]) -> ChatMessage:
+        while True:
+            for said in self._said:
+                if match(said):
+                    self._said.remove(said)
+                    return said
+            self._news.clear()
+            await self._news.wait()
+
+    @property
+    def _leader(self) -> str:
+        return f"{self._xmpp.coordinator}/leader"
+
+    async def commands(self) -> Listing:
+        """The operator commands that this person may give. Raises as `operate`."""
+        return await self._asked(
+            commands.items_request(self.session.iq("get", self._leader)), commands.listing_of
+        )
+
+    async def operate(
+        self,
+        command: str,
+        session: str = "",
+        action: str = "execute",
+        fields: Mapping[str, str] | None = None,
+    ) -> FormReply:
+        """One step of an operator command (XEP-0050).
+
+        Raises NotConnected (no session, or nobody leads: the step came to nobody), NoAnswer (it may
+        have been done), CommandRefused."""
+        iq = self.session.iq("set", self._leader)
+        iq.xml.append(commands.step_xml(command, session, action, fields))
+        return await self._asked(iq, commands.reply_of)
+
+    async def _asked(self, iq: Iq, read: Callable[[Iq], T]) -> T:
+        try:
+            return read(await self.session.ask(iq, OPERATE_S))
+        except IqError as e:
+            refused = commands.refusal_of(e.iq)
+            if refused.condition in _NOBODY:
+                raise NotConnected(f"no coordinator leads: nobody is at {self._leader}") from None
+            raise CommandRefused(refused.condition, refused.text, refused.detail) from None
+        except BadStanza as e:
+            raise NoAnswer(f"{self._leader}: its answer cannot be read ({e})") from None
+
+    async def watch(self, feed: str, newest: int = 1) -> AsyncGenerator[Published]:
+        """The newest item of `feed` (or so many), then each as it comes, until closed; of more than
+        1000 unread the oldest go.
+
+        Subscribes this session (its full JID), so that the account's other clients hear nothing of
+        it, and ends that afterwards. Raises CommandRefused (`closed-node` and the like come as the
+        service's condition), NoAnswer, NotConnected."""
+        service, stream = self._xmpp.pubsub, self.session.stream
+        queue = self._items[feed] = asyncio.Queue(REMEMBERED)
+        ours = False
+        try:
+            await self.subscribe(feed)
+            ours = True
+            request = feeds.last_item_request(stream.Iq(), service, feed, newest)
+            known = feeds.published_of_result(await self.session.request(request))[:newest]
+            for item in known:
+                yield item
+            while True:
+                item = await self._next(feed, queue)
+                if any(_same(item, before) for before in known):
+                    # a feed that greets subscribers sends it, too; so does one that the account is
+                    # subscribed to
+                    continue
+                known = [item]
+                yield item
+        finally:
+            del self._items[feed]
+            if ours and self.session.up:
+                request = feeds.subscribe_request(
+                    stream.Iq(), service, feed, self.session.jid, undo=True
+                )
+                with suppress(CommandRefused):  # somebody has ended it already
+                    await self.session.request(request)
+
+    async def _next(self, feed: str, queue: asyncio.Queue[Published]) -> Published:
+        """Where nothing comes it may be that the subscription was ended: who may not read any more
+        hears of it, else it is renewed."""
+        while True:
+            try:
+                async with asyncio.timeout(RENEW_S):
+                    return await self.session.lasting(queue.get())
+            except TimeoutError:
+                await self.subscribe(feed)
+
+    async def subscribe(self, feed: str) -> None:
+        """Subscribe this session, or subscribe it again. Raises as `watch`."""
+        service, stream = self._xmpp.pubsub, self.session.stream
+        await self.session.request(
+            feeds.subscribe_request(stream.Iq(), service, feed, self.session.jid)
+        )
+
+
+def _same(a: Published, b: Published) -> bool:
+    return a.item_id == b.item_id and ET.tostring(a.payload) == ET.tostring(b.payload)

@@ -1,0 +1,264 @@
+"""A worker's side: it obeys exactly `geolane@fleet.DOMAIN/leader`, tells its health, and publishes
+its load.
+
+What it obeys is decided by `obey`; this file turns stanzas into commands, and answers or refusals
+into stanzas."""
+
+from __future__ import annotations
+
+import asyncio
+import xml.etree.ElementTree as ET
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from slixmpp.stanza import Iq
+
+from agents import settings
+from agents.base import log
+from agents.base.errors import CommandRefused, NameTaken, NoAnswer, NotConnected, StaleEpoch
+from agents.core.model.feeds import TuningValues
+from agents.core.model.messages import Announcement, Health, Telemetry, WorkerAnswer, WorkerCommand
+from agents.xmpp.client import Backoff, Handlers, Login, Session, keep_connected
+from agents.xmpp.pubsub import TuningFeed
+from plugins import health, lanes
+from plugins import namespaces as ns
+from plugins import telemetry as telemetry_plugin
+from plugins.feeds import publish_request
+from plugins.values import BadStanza
+
+LOG = log.get("xmpp.worker")
+VERSION = "0.1.0"
+WAITING_COMMANDS = 64
+RUNNING_COMMANDS = 32
+NAME_TAKEN_LIMIT_S = 15.0
+PING_PERIOD_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    session: Session
+    iq: Iq
+    command: WorkerCommand
+
+
+class WorkerLink:
+    """The link of `worker` (its account, `node-iad-1`) in the life `boot`.
+
+    `obey` may raise StaleEpoch and CommandRefused, which are answered; anything else ends `run`."""
+
+    def __init__(
+        self,
+        xmpp: settings.Xmpp,
+        worker: str,
+        boot: str,
+        obey: Callable[[WorkerCommand], Awaitable[WorkerAnswer]],
+        *,
+        site: str,
+        capacity_eps: float,
+        ping_period_s: float = PING_PERIOD_S,
+        tuned: Callable[[TuningValues], None] = lambda _: None,
+        last_end: str = "",
+    ) -> None:
+        self._xmpp, self._worker, self._boot, self._obey = xmpp, worker, boot, obey
+        self._site, self._capacity_eps, self._ping_period_s = site, capacity_eps, ping_period_s
+        self._last_end = last_end
+        self._tuning = TuningFeed(xmpp, tuned)
+        self._session: Session | None = None
+        self._said = self._announcement(Health.DND, "starting", "")
+        self._commands: asyncio.Queue[_Received] = asyncio.Queue(WAITING_COMMANDS)
+        self._telemetry: Telemetry | None = None
+        self._telemetry_there = asyncio.Event()
+        self._open = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def _announcement(self, what: Health, state: str, status: str) -> Announcement:
+        return Announcement(
+            self._worker,
+            what,
+            self._boot,
+            state,
+            status,
+            self._site,
+            self._capacity_eps,
+            version=VERSION,
+            last_end=self._last_end,
+        )
+
+    @property
+    def up(self) -> bool:
+        """Whether there is a session now."""
+        return self._session is not None and self._session.up
+
+    def announce(self, what: Health, state: str, status: str) -> None:
+        """Say how we are, now if there is a session, and again after every reconnect. `state` is
+        one word."""
+        self._said = self._announcement(what, state, status)
+        self._say()
+
+    def tune(self, ping_period_s: float) -> None:
+        """Ask the server whether it is there after so long without a word of it."""
+        self._ping_period_s = ping_period_s
+        if self._session is not None:
+            self._session.quiet_s = ping_period_s
+
+    def publish(self, telemetry: Telemetry) -> None:
+        """Publish one item; dropped while offline. While one is on its way only the newest
+        waits."""
+        if self.up:
+            self._telemetry = telemetry
+            self._telemetry_there.set()
+
+    async def settled(self) -> None:
+        """Return when every command that came is answered and the server has the answers; without a
+        session there is nothing to wait for. Has no bound of its own."""
+        await self._idle.wait()
+        session = self._session
+        if session is not None and session.up:
+            ping = session.iq("get", self._xmpp.fleet)
+            ET.SubElement(ping.xml, f"{{{ns.PING}}}ping")
+            with suppress(NotConnected, NoAnswer, CommandRefused):
+                await session.request(ping)
+
+    async def run(self) -> None:
+        """Stay connected until cancelled. Raises SettingsError, and NameTaken when our JID stays
+        another's for 15 s."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._work_off())
+                await self._connect_and_serve()
+        except BaseExceptionGroup as e:
+            raise _sole(e) from e
+
+    async def _connect_and_serve(self) -> None:
+        handlers = Handlers(command=self._command_came, message=self._tuning.message)
+        login = Login(
+            self._xmpp, f"{self._worker}@{self._xmpp.fleet}/{health.WORKER_RESOURCE}", worker=True
+        )
+        loop = asyncio.get_running_loop()
+        taken_since_s: float | None = None
+        backoff = Backoff()
+
+        async def serve(session: Session) -> None:
+            nonlocal taken_since_s
+            taken_since_s = None
+            await self._serve(session)
+
+        while True:
+            try:
+                await keep_connected(lambda: Session(login, handlers), serve, backoff)
+            except NameTaken:
+                # Our predecessor's session may linger until the server's ping finds it dead (6 s).
+                taken_since_s = taken_since_s or loop.time()
+                if loop.time() - taken_since_s > NAME_TAKEN_LIMIT_S:
+                    raise
+                await asyncio.sleep(backoff.next_s())
+
+    async def _serve(self, session: Session) -> None:
+        self._session = session
+        session.quiet_s = self._ping_period_s
+        self._telemetry_there.clear()
+        self._say()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._tuning.fetch(session))
+                await self._publish(session)
+        except BaseExceptionGroup as e:
+            raise _sole(e) from e
+        finally:
+            self._session = None
+
+    async def _publish(self, session: Session) -> None:
+        feed = telemetry_plugin.telemetry_feed(self._worker)
+        while True:
+            await self._telemetry_there.wait()
+            self._telemetry_there.clear()
+            value, self._telemetry = self._telemetry, None
+            if value is None or session.congested:
+                continue
+            item = telemetry_plugin.telemetry_xml(value)
+            try:
+                await session.request(
+                    publish_request(
+                        session.iq("set", self._xmpp.pubsub),
+                        self._xmpp.pubsub,
+                        feed,
+                        "current",
+                        item,
+                    )
+                )
+            except (CommandRefused, NoAnswer) as e:
+                LOG.warning("telemetry_refused", feed=feed, why=str(e))
+
+    def _say(self) -> None:
+        session = self._session
+        if session is not None and session.up:
+            with suppress(NotConnected):
+                session.send(health.presence_of(session.stream.Presence(), self._said))
+
+    # ---- commands ----
+
+    def _command_came(self, iq: Iq) -> None:
+        """Called by slixmpp for every IQ with a `<command/>`: check who and what, then enqueue."""
+        if iq["type"] not in ("get", "set") or self._session is None:
+            return
+        if str(iq["from"].full) != f"{self._xmpp.coordinator}/leader":
+            self._refuse(self._session, iq, "forbidden", "only the leader is obeyed here")
+            return
+        try:
+            if iq["type"] != "set":
+                raise BadStanza("type: set is needed")
+            self._commands.put_nowait(_Received(self._session, iq, lanes.command_of(iq)))
+            self._open += 1
+            self._idle.clear()
+        except BadStanza as e:
+            self._refuse(self._session, iq, "bad-request", str(e))
+        except asyncio.QueueFull:
+            self._refuse(self._session, iq, "resource-constraint", "too many commands wait")
+
+    async def _work_off(self) -> None:
+        """Start commands in the order in which they came; slow ones (a release) do not hold up the
+        others."""
+        slots = asyncio.Semaphore(RUNNING_COMMANDS)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await slots.acquire()
+                received = await self._commands.get()
+                group.create_task(self._carry_out(received)).add_done_callback(
+                    lambda _: slots.release()
+                )
+
+    async def _carry_out(self, received: _Received) -> None:
+        session, iq = received.session, received.iq
+        try:
+            answer = await self._obey(received.command)
+        except StaleEpoch as e:
+            self._refuse(session, iq, "conflict", "a higher epoch was seen", stale=e.seen)
+        except CommandRefused as e:
+            self._refuse(session, iq, e.condition, str(e))
+        else:
+            reply = iq.reply()
+            reply.xml.append(lanes.answer_xml(iq.xml.find(lanes.COMMAND_TAG).get("node"), answer))
+            _send(session, reply)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._idle.set()
+
+    def _refuse(
+        self, session: Session, iq: Iq, condition: str, text: str, stale: int | None = None
+    ) -> None:
+        _send(session, lanes.refusal(iq, condition, text, stale))
+
+
+def _send(session: Session, reply: Iq) -> None:
+    # Without a session the answer is lost: the leader asks again (PROTOCOL 2.4).
+    with suppress(NotConnected):
+        session.send(reply)
+
+
+def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first leaf of a group: the one error that ended the others."""
+    first = group.exceptions[0]
+    return _sole(first) if isinstance(first, BaseExceptionGroup) else first

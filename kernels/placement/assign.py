@@ -1,0 +1,294 @@
+"""Who works which lane: the lowest sum of load x cost within the room of every node, and a proof of
+how low it could be.
+
+1. Each lane lists the nodes that come into question: all of them in a small fleet; else the cheapest once last tick's prices
+   are added, and again once the new prices are, until no lane would win by a node that it does not
+   list. (The cheapest nodes without prices are the wrong list: they are the full ones.)
+2. simplex.py finds the best placement that may split lanes, and the exact prices.
+3. whole.py makes it one that splits none, search.py fits in what waits and improves on it. While a small fleet's bound is far,
+   again.py solves it anew part by part, anneal.py searches on from there, and at last knapsack.py
+   raises the bound by what it costs that lanes are whole.
+4. Beside it stands the placement that keeps every lane where it is as far as it can (step 3 has a price on each move there).
+   It is preferred unless the other is cheaper by `STAY_SHARE`, which is not even tried while the
+   bound is near."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels.again import again
+from kernels.anneal import anneal
+from kernels.knapsack import whole_bound
+from kernels.placement.candidates import (
+    STILL_MS,
+    TIE_MS,
+    Lists,
+    dearer_moves,
+    extended,
+    listed,
+    matrix,
+    priced_ms,
+)
+from kernels.placement.integral import FEW, TURNS, Tree, begin, finish, optimum, round_off, value
+from kernels.placement.search import even_out
+from kernels.tables import Bools, Candidates, Costs, Floats, Ints, Solution, check_price
+
+WAIT_MS = 10_000.0
+"""What an event costs in the objective and in the bound while its lane waits; as much more for each
+rank."""
+FITS = 1 + 1e-9  # sums in another order fit too
+SINGLE = 1 - 1e-6  # costs come in float32: what is proven of them is so much lower
+SMALL = 100_000  # lanes x nodes up to which every node is listed
+WIDTH, MORE = 12, 8  # nodes on a list at first, and added at a time
+WIDENINGS = 8
+ENOUGH = 3e-4  # share of the cost by which longer lists must promise to lower it
+FIRST_MS, LAST_MS = 12.5, 0.02  # gains that the simplex goes after, from the first to the last
+LEAST = 1e-7  # share of the cost that a step of the search must save
+STAY_SHARE = 5e-4
+# share of a large fleet's cost within which what is kept is not weighed against what changes more
+SURE = 2.5e-3
+ALIKE = 1e-2  # share by which what waits may differ and count as the same
+# share of the cost by which the bound may be lower before a small fleet is searched further
+CLOSE = 1e-3
+MOVE_MS = 2.0  # what a hand-over must save in that search, for each event of a mean lane,
+MOVE_MOST_MS = 10.0  # and at most for each of a light one
+FAR = 3e-3  # as CLOSE, before the bound is raised by what it costs that lanes are whole
+
+
+def solve(
+    costs: Costs,
+    load_eps: Floats,
+    room_eps: Floats,
+    *,
+    owner: Ints,
+    fixed: Bools | None = None,
+    rank: Ints | None = None,
+    price_ms: Floats | None = None,
+) -> Solution:
+    """Places every lane that fits; see `kernels.tables.Solve`.
+
+    `load_eps` float64[L] > 0, `room_eps` float64[N] >= 0, in events/s. `owner` int32[L]: row of the
+    node that has the lane, -1 for none. `fixed` bool[L]: stays with its owner (or with nobody),
+    even beyond the room. `rank` int32[L]: where not all fit, the lower wait. `price_ms` float64[N]
+    of the solution before, to start from. The same input gives the same output. Raises ValueError
+    for a price that is not finite and from 0."""
+    lanes, nodes = costs.shape
+    guess = (
+        np.zeros(nodes) if price_ms is None else np.ascontiguousarray(price_ms, dtype=np.float64)
+    )
+    check_price(guess, nodes)
+    held = np.zeros(lanes, dtype=bool) if fixed is None else fixed
+    place = np.where(held, owner, -1).astype(np.int32)
+    here = np.flatnonzero(place >= 0).astype(np.int32)
+    used = np.bincount(place[here], load_eps[here], minlength=nodes)
+    there = costs.at(here, place[here]).astype(np.float64)
+    objective = _sum(load_eps[here], np.where(np.isfinite(there), there, WAIT_MS))
+    rows = np.flatnonzero(~held).astype(np.int32)
+    objective += WAIT_MS * float(load_eps[held & (place < 0)].sum())
+    bound, price = objective, np.zeros(nodes)
+    if len(rows) and nodes:
+        ranks = (
+            np.zeros(len(rows), dtype=np.int32)
+            if rank is None
+            else np.unique(rank[rows], return_inverse=True)[1]
+        )
+        load = np.ascontiguousarray(load_eps[rows], dtype=np.float64)
+        part = _Part(
+            costs,
+            rows,
+            load,
+            np.maximum(room_eps - used, 0.0) * FITS,
+            np.ascontiguousarray(room_eps, dtype=np.float64),
+            owner[rows].astype(np.int32),
+            ranks.astype(np.int32),
+            np.minimum(STILL_MS, TIE_MS * load.max() / load),
+            (1 + ranks.astype(np.float64)) * WAIT_MS,
+        )
+        lists, tree, below = _relaxed(part, guess)
+        price = np.maximum(tree.price, 0.0)
+        found = _best(part, lists, tree, price, below)
+        place[rows] = found
+        cost = _cost(part, found)
+        bound += _whole(part, price, below, cost) if _is_small(lists) else below
+        objective += cost
+    return Solution(place, price, objective, min(bound, objective))
+
+
+class _Part(NamedTuple):
+    """The lanes that are free to move, R of them: `rows` of the whole. `room` is what is left to
+    them, `whole_room` what their nodes may hold in all."""
+
+    costs: Costs
+    rows: Ints
+    load: Floats
+    room: Floats
+    whole_room: Floats
+    owner: Ints
+    rank: Ints
+    loyal_ms: Floats
+    wait_ms: Floats
+
+
+def _relaxed(part: _Part, guess: Floats) -> tuple[Lists, Tree, float]:
+    """The best placement that may split lanes, as a tree, on lists that are wide enough; and the
+    bound that it proves."""
+    nodes = len(part.room)
+    every = len(part.rows) * nodes <= SMALL
+    width = nodes if every else min(nodes, WIDTH)
+    lists = _lists(part, part.costs.candidates(width, guess, part.rows))
+    tree = begin(lists, part.room, guess)
+    for n in range(WIDENINGS + 1):
+        optimum(lists, tree, FIRST_MS, LAST_MS)
+        price = np.maximum(tree.price, 0.0)
+        # two at least: with one, the own node would take the place of the cheapest
+        found = part.costs.candidates(min(nodes, 2 if every else MORE), price, part.rows)
+        priced = priced_ms(found.node, found.cost_ms, price)
+        lowest = np.minimum(part.wait_ms, priced.min(axis=1) * SINGLE)
+        bound = _sum(part.load, lowest) - _sum(part.room, price)
+        priced -= np.where(found.node == part.owner[:, None], part.loyal_ms[:, None], 0.0)
+        promise = (
+            value(lists, tree)
+            - _sum(part.load, np.minimum(part.wait_ms, priced.min(axis=1)))
+            + _sum(part.room, price)
+        )
+        if every or n == WIDENINGS or promise <= ENOUGH * abs(bound):
+            break
+        lists = extended(lists, found, part.room, part.owner, part.loyal_ms)
+    return lists, tree, bound
+
+
+def _best(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) -> Ints:
+    """The placement that keeps what it can, or the one that changes what is worth it."""
+    least = LEAST * abs(value(lists, tree))
+
+    def changed() -> Ints:
+        return _finished(part, lists, price, round_off(lists, tree, LAST_MS), least)
+
+    if not (part.owner >= 0).any():
+        return _searched(part, lists, price, changed(), bound, least)
+    nobody = len(part.room)
+    kept = begin(
+        lists, part.room, price, np.where(part.owner >= 0, part.owner, nobody).astype(np.int32)
+    )
+    old = np.where(kept.home == part.owner, part.owner, -1).astype(np.int32)
+    new = None
+    if (old < 0).sum() > FEW:
+        new = changed()
+        if ((old < 0) & (new >= 0)).sum() > FEW:
+            return _searched(part, lists, price, new, bound, least)
+    old = _finished(part, lists, price, old, least, equals=False)
+    if _cost(part, old) - bound <= (CLOSE if _is_small(lists) else SURE) * abs(bound):
+        return old
+    old = _searched(part, lists, price, old, bound, least, MOVE_MS)
+    new = changed() if new is None else new
+    return _searched(part, lists, price, new, bound, least) if _is_worth_it(part, new, old) else old
+
+
+def _is_small(lists: Lists) -> bool:
+    return lists.node.size <= SMALL
+
+
+def _searched(
+    part: _Part,
+    lists: Lists,
+    price: Floats,
+    place: Ints,
+    bound: float,
+    least: float,
+    move_ms: float = 0.0,
+) -> Ints:
+    """Searches a small fleet further while the bound is far; a lane's move has to save `move_ms`
+    for each event of a mean lane. Changes `place`, and returns it or a better one."""
+    if not _is_small(lists) or _cost(part, place) - bound <= CLOSE * abs(bound):
+        return place
+    lists = _with_place(part, lists, place)
+    if move_ms:
+        lists = dearer_moves(
+            lists, part.owner, np.minimum(MOVE_MOST_MS, move_ms * part.load.mean() / part.load)
+        )
+    again(lists, part.room, part.rank, price, place)
+    gap = _cost(part, place) - bound
+    return _finished(
+        part, lists, price, anneal(lists, part.room, part.rank, price, place, gap, least), least
+    )
+
+
+def _with_place(part: _Part, lists: Lists, place: Ints) -> Lists:
+    """The lists with the nodes where the lanes are; what waited may have got room at one that is on
+    a longer list."""
+    off = (place >= 0) & (lists.node != place[:, None]).all(axis=1)
+    if not off.any():
+        return lists
+    node = np.where(off, place, -1).astype(np.int32)
+    found = Candidates(node[:, None], part.costs.at(part.rows, np.maximum(node, 0))[:, None])
+    return extended(lists, found, part.room, part.owner, part.loyal_ms)
+
+
+def _is_worth_it(part: _Part, new: Ints, old: Ints) -> bool:
+    """Whether clearly less waits, or else what is placed costs clearly less for each event."""
+    waits = [float((part.load * part.wait_ms)[place < 0].sum()) for place in (new, old)]
+    if abs(waits[0] - waits[1]) > ALIKE * waits[1]:
+        return waits[0] < waits[1]
+    each = [
+        (_cost(part, place) - wait) / max(float(part.load[place >= 0].sum()), 1e-300)
+        for place, wait in zip((new, old), waits, strict=True)
+    ]
+    return each[0] < each[1] - STAY_SHARE * abs(each[1])
+
+
+def _whole(part: _Part, price: Floats, bound: float, cost: float) -> float:
+    """The bound, raised by what it costs that lanes are whole where it is far below what was
+    found."""
+    if cost - bound <= FAR * abs(bound):
+        return bound
+    nodes = len(part.room)
+    found = part.costs.candidates(nodes, None, part.rows)
+    of_all = matrix(found.node, found.cost_ms, part.load, nodes) * SINGLE
+    wait = part.load * part.wait_ms
+    return max(
+        bound, whole_bound(of_all, wait, part.load, part.room, price, cost, enough=cost / (1 + FAR))
+    )
+
+
+def _finished(
+    part: _Part, lists: Lists, price: Floats, place: Ints, least: float, *, equals: bool = True
+) -> Ints:
+    """Fits in what waits, and searches for what is cheaper. Changes `place`, and returns it."""
+    nodes = len(part.room)
+    free = finish(
+        *(lists, part.room, part.rank, price, place, least),
+        lambda waits: _lists(part, part.costs.candidates(nodes, None, part.rows[waits]), waits),
+        equals=equals,
+    )
+    even_out(
+        lists.node,
+        lists.cost_ms,
+        part.load,
+        free,
+        place,
+        part.owner,
+        part.whole_room,
+        TIE_MS,
+        TURNS,
+    )
+    return place
+
+
+def _lists(part: _Part, found: Candidates, which: Ints | None = None) -> Lists:
+    i = slice(None) if which is None else which
+    return listed(found, part.load[i], part.room, part.owner[i], part.loyal_ms[i], part.wait_ms[i])
+
+
+def _cost(part: _Part, place: Ints) -> float:
+    """What a placement costs, in ms x events/s."""
+    at = np.flatnonzero(place >= 0).astype(np.int32)
+    ms = part.wait_ms.copy()
+    ms[at] = part.costs.at(part.rows[at], place[at])
+    return _sum(part.load, ms)
+
+
+def _sum(a: Floats, b: Floats) -> float:
+    """Sum of products. (BLAS gives other last digits on other processors.)"""
+    return float((a * b).sum())

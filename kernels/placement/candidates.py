@@ -1,0 +1,132 @@
+"""Which nodes come into question for a lane, and what it costs there: a short list for each lane,
+made longer when prices show that a node is missing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels.jit import njit
+from kernels.tables import Candidates, Floats, Ints, Singles
+
+LISTS = "int32[:, ::1], float32[:, ::1]"
+TIE_MS = 0.01  # what differs by less is the same
+STILL_MS = 1.0  # for less no lane leaves its owner, however light it is: a hand-over is work
+
+
+class Lists(NamedTuple):
+    """`node` int32[L, W], -1 ends a list, `cost_ms` float32[L, W]; `wait_ms` float64[L], what it
+    costs to wait; `load` float64[L] in events/s."""
+
+    node: Ints
+    cost_ms: Singles
+    wait_ms: Floats
+    load: Floats
+
+
+def listed(
+    found: Candidates, load: Floats, room: Floats, owner: Ints, loyal_ms: Floats, wait_ms: Floats
+) -> Lists:
+    """Candidates as lists: a lane's own node is cheaper by `loyal_ms`, float64[L]; nodes whose
+    `room` float64[N] could not hold the lane are left out."""
+    none = Lists(
+        np.empty((len(load), 0), dtype=np.int32),
+        np.empty((len(load), 0), dtype=np.float32),
+        wait_ms,
+        load,
+    )
+    return extended(none, found, room, owner, loyal_ms)
+
+
+def priced_ms(node: Ints, cost_ms: Singles, price: Floats) -> Floats:
+    """Cost and price of each node on a list, float64 of the lists' shape; inf where there is
+    none."""
+    out: Floats = np.where(node >= 0, cost_ms + price[node], np.inf)
+    return out
+
+
+def matrix(node: Ints, cost_ms: Singles, load: Floats, nodes: int) -> Floats:
+    """What all the events of each lane cost at each node, float64[L, N] in ms x events/s; inf where
+    that is not on its list."""
+    cost = np.full((len(load), nodes), np.inf)
+    lane, column = np.nonzero(node >= 0)
+    cost[lane, node[lane, column]] = cost_ms[lane, column] * load[lane]
+    return cost
+
+
+def dearer_moves(lists: Lists, owner: Ints, by_ms: Floats) -> Lists:
+    """The lists with each lane's own node cheaper by `by_ms`, float64[L]."""
+    own = (lists.node == owner[:, None]) & (lists.node >= 0)
+    return lists._replace(
+        cost_ms=np.where(own, lists.cost_ms - by_ms[:, None], lists.cost_ms).astype(np.float32)
+    )
+
+
+def extended(lists: Lists, found: Candidates, room: Floats, owner: Ints, loyal_ms: Floats) -> Lists:
+    """The lists with more candidates on them."""
+    lanes, width = lists.node.shape
+    node = np.empty((lanes, width + found.node.shape[1]), dtype=np.int32)
+    cost = np.empty(node.shape, dtype=np.float32)
+    more_node, more_cost = np.ascontiguousarray(found.node), np.ascontiguousarray(found.cost_ms)
+    longest = _join(
+        lists.node,
+        lists.cost_ms,
+        more_node,
+        more_cost,
+        lists.load,
+        room,
+        owner,
+        loyal_ms,
+        node,
+        cost,
+    )
+    if longest < node.shape[1]:
+        node, cost = (
+            np.ascontiguousarray(node[:, :longest]),
+            np.ascontiguousarray(cost[:, :longest]),
+        )
+    return lists._replace(node=node, cost_ms=cost)
+
+
+@njit(f"int64({LISTS}, {LISTS}, float64[::1], float64[::1], int32[::1], float64[::1], {LISTS})")
+def _join(
+    node: Ints,
+    cost_ms: Singles,
+    more_node: Ints,
+    more_cost_ms: Singles,
+    load: Floats,
+    room: Floats,
+    owner: Ints,
+    loyal_ms: Floats,
+    out_node: Ints,
+    out_cost_ms: Singles,
+) -> int:
+    """Writes the lists and what is not on them yet to `out_`; returns the length of the longest."""
+    longest = 0
+    for lane in range(len(out_node)):
+        known = 0
+        while known < node.shape[1] and node[lane, known] >= 0:
+            out_node[lane, known], out_cost_ms[lane, known] = (
+                node[lane, known],
+                cost_ms[lane, known],
+            )
+            known += 1
+        end = known
+        for w in range(more_node.shape[1]):
+            n, ms = more_node[lane, w], more_cost_ms[lane, w]
+            if n < 0 or load[lane] > room[n]:
+                continue
+            new = True
+            for v in range(known):
+                if node[lane, v] == n:
+                    new = False
+                    break
+            if new:
+                out_node[lane, end] = n
+                out_cost_ms[lane, end] = ms - np.float32(loyal_ms[lane]) if n == owner[lane] else ms
+                end += 1
+        longest = max(longest, end)
+        for w in range(end, out_node.shape[1]):
+            out_node[lane, w], out_cost_ms[lane, w] = -1, np.inf
+    return longest

@@ -1,0 +1,225 @@
+"""From a placement that splits a few lanes to one that splits none: the heaviest are settled first,
+and the lighter, which are many and small, find their places around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels.placement.candidates import Lists
+from kernels.placement.search import fit_in, improve
+from kernels.placement.simplex import reprice, settle, start
+from kernels.tables import Floats, Ints
+
+SPLIT_MS = 5_000.0
+"""What each event costs at a node that its lane is to leave: less than to wait, more than to move
+others."""
+STEP = 2.0**1.5  # each round settles the lanes that are heavier than this share of the round before
+LIGHTEST = 1e-5  # share of the heaviest lane, below which all are settled at once
+LOOKS = 300_000  # at pairs of lanes, in search of what could be swapped
+MANY = 2_000  # lanes that are fitted in where others can make room, at a time
+FEW, SCANS = (
+    500,
+    5_000_000,
+)  # that are fitted in where others must: so many, or fewer in a large fleet
+TURNS = 10  # of fitting in: who had to make way is fitted in next
+PIVOTS = 200  # for each lane, at most; some ten are usual
+
+
+class Tree(NamedTuple):
+    """See kernels/placement/simplex.py."""
+
+    home: Ints
+    rest: Floats
+    rest_ms: Floats
+    kid: Ints
+    peer: Ints
+    over: Ints
+    part: Floats
+    part_ms: Floats
+    twin: Ints
+    ward: Ints
+    price: Floats
+
+
+class Bans(NamedTuple):
+    """`only` int32[L]: the one node where the lane may be, -1 for any; `only_ms` float64[L]: what
+    it costs there."""
+
+    only: Ints
+    only_ms: Floats
+
+
+def begin(lists: Lists, room: Floats, guess_ms: Floats, place: Ints | None = None) -> Tree:
+    """The tree of a placement to start from; see `kernels.placement.simplex.start`."""
+    lanes, nodes = len(lists.load), len(room)
+    tree = Tree(
+        home=np.empty(lanes, dtype=np.int32),
+        rest=np.empty(lanes),
+        rest_ms=np.empty(lanes),
+        kid=np.empty(lanes, dtype=np.int32),
+        peer=np.empty(lanes, dtype=np.int32),
+        over=np.empty(nodes, dtype=np.int32),
+        part=np.empty(nodes),
+        part_ms=np.empty(nodes),
+        twin=np.empty(nodes, dtype=np.int32),
+        ward=np.empty(nodes + 1, dtype=np.int32),
+        price=np.empty(nodes),
+    )
+    where = np.full(lanes, -1, dtype=np.int32) if place is None else place
+    start(lists.node, lists.cost_ms, lists.load, room, lists.wait_ms, where, guess_ms, *tree)
+    return tree
+
+
+def optimum(
+    lists: Lists, tree: Tree, first_ms: float, last_ms: float, bans: Bans | None = None
+) -> None:
+    """Goes on to the best placement that may split lanes, within `last_ms`, by way of gains above
+    `first_ms`."""
+    only, only_ms = bans or Bans(
+        np.full(len(lists.load), -1, dtype=np.int32), np.zeros(len(lists.load))
+    )
+    settle(
+        lists.node,
+        lists.cost_ms,
+        lists.wait_ms,
+        only,
+        only_ms,
+        first_ms,
+        last_ms,
+        PIVOTS * len(lists.load),
+        *tree,
+    )
+
+
+def value(lists: Lists, tree: Tree) -> float:
+    """Its cost, in ms x events/s."""
+    shared = tree.over >= 0
+    return float(
+        (tree.rest * tree.rest_ms).sum() + (tree.part[shared] * tree.part_ms[shared]).sum()
+    )
+
+
+def round_off(lists: Lists, tree: Tree, last_ms: float, step: float = STEP) -> Ints:
+    """Settles lane after lane at the node that has most of it, and lets the others make way.
+    Returns the node of each lane in `place` int32[L], -1 for those that wait or are still split.
+    Changes the tree, prices too."""
+    lanes, nodes = len(lists.load), len(tree.over)
+    bans = Bans(np.full(lanes, -1, dtype=np.int32), np.zeros(lanes))
+    most = heavy = float(lists.load.max(initial=0.0))
+    while heavy > 0:
+        heavy = heavy / step if heavy > LIGHTEST * most else 0.0
+        at = np.flatnonzero(tree.over >= 0).astype(np.int32)
+        if not (bans.only[tree.over[at]] < 0).any():
+            break
+        settled = lists.load >= heavy
+        lane, node = _largest_parts(tree, at)
+        split = settled[lane] & (bans.only[lane] < 0) & (node < nodes)
+        lane, node = lane[split], node[split]
+        whole = np.flatnonzero(settled & (bans.only < 0) & (tree.kid < 0) & (tree.home < nodes))
+        bans.only[whole], bans.only_ms[whole] = tree.home[whole], tree.rest_ms[whole]
+        if not len(lane):
+            continue
+        bans.only[lane] = node
+        bans.only_ms[lane] = np.where(
+            lists.node[lane] == node[:, None], lists.cost_ms[lane], np.float32(np.inf)
+        ).min(axis=1)
+        goal = np.full(lanes, -1, dtype=np.int32)
+        goal[lane] = node
+        leaves = (goal[tree.over[at]] >= 0) & (goal[tree.over[at]] != at)
+        tree.part_ms[at[leaves]] += SPLIT_MS
+        tree.rest_ms[lane[tree.home[lane] != node]] += SPLIT_MS
+        reprice(*tree)
+        optimum(lists, tree, 5 * last_ms, last_ms, bans)
+    return np.where((tree.kid >= 0) | (tree.home == nodes), -1, tree.home).astype(np.int32)
+
+
+def finish(
+    lists: Lists,
+    room: Floats,
+    rank: Ints,
+    price: Floats,
+    place: Ints,
+    least: float,
+    wider: Callable[[Ints], Lists] | None = None,
+    *,
+    equals: bool = True,
+) -> Floats:
+    """Fits in what waits, then searches for what is cheaper by `least`. Changes `place`; returns
+    the room that is left.
+
+    `wider`: longer lists for the lanes in these rows. `equals`: whether a lane may have to wait for
+    a heavier one that matters as much."""
+    at = place >= 0
+    free: Floats = room - np.bincount(place[at], lists.load[at], minlength=len(room))
+    for _ in range(TURNS):
+        waits = _waiting(lists, rank, place)
+        easy = waits[lists.load[waits] <= 2 * free.max(initial=0.0)][
+            :MANY
+        ]  # one goes where another makes as much room
+        fitted = _fit(lists, free, place, rank, easy, wider, force=False, equals=False)
+        hard = _waiting(lists, rank, place)[: max(FEW // 10, min(FEW, SCANS // len(place)))]
+        if fitted + _fit(lists, free, place, rank, hard, wider, force=True, equals=equals) == 0:
+            break
+    order = np.argsort(-lists.load, kind="stable")
+    improve(lists.node, lists.cost_ms, lists.load, price, free, place, order, least, LOOKS)
+    return free
+
+
+def _waiting(lists: Lists, rank: Ints, place: Ints) -> Ints:
+    """Lanes that wait, the most important first, then the heaviest."""
+    waits = np.flatnonzero(place < 0).astype(np.int32)
+    return waits[np.lexsort((-lists.load[waits], -rank[waits]))]
+
+
+def _fit(
+    lists: Lists,
+    free: Floats,
+    place: Ints,
+    rank: Ints,
+    waits: Ints,
+    wider: Callable[[Ints], Lists] | None,
+    *,
+    force: bool,
+    equals: bool,
+) -> int:
+    if not len(waits):
+        return 0
+    node, cost = (lists.node[waits], lists.cost_ms[waits]) if wider is None else wider(waits)[:2]
+    return fit_in(
+        waits,
+        node,
+        cost,
+        lists.node,
+        lists.cost_ms,
+        lists.load,
+        lists.wait_ms,
+        free,
+        place,
+        rank,
+        force,
+        equals,
+    )
+
+
+def now_ms(lists: Lists, place: Ints) -> Floats:
+    """What an event of each lane costs where it is (or while it waits), float64[L]."""
+    here = (lists.node == place[:, None]) & (lists.node >= 0)
+    out: Floats = np.where(
+        here.any(axis=1), np.where(here, lists.cost_ms, 0).sum(axis=1), lists.wait_ms
+    )
+    return out
+
+
+def _largest_parts(tree: Tree, at: Ints) -> tuple[Ints, Ints]:
+    """Each split lane and the node that has most of it; `at`: nodes that hang from one."""
+    nodes = len(tree.over)
+    split = np.unique(tree.over[at])
+    lane = np.concatenate((tree.over[at], split))
+    node = np.concatenate((at, tree.home[split])).astype(np.int32)
+    part = np.where(node < nodes, np.concatenate((tree.part[at], tree.rest[split])), -1.0)
+    order = np.lexsort((part, lane))
+    last = order[np.append(lane[order][1:] != lane[order][:-1], True)] if len(order) else order
+    return lane[last], node[last]

@@ -1,0 +1,406 @@
+"""What is left to do for lanes that are whole: one that waits is fitted in by moving others; moves,
+swaps and chains of two are made while they make it cheaper; and what costs the same goes where
+there is less to do.
+
+`node`, `cost_ms` [L, W] are the lists, -1 ends one. `place` [L] (node, -1: it waits) and `free` [N]
+(room that is left) are changed in place by all functions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from kernels.jit import njit
+from kernels.tables import Floats, Ints, Marks, Singles
+
+LISTS = "int32[:, ::1], float32[:, ::1], float64[::1]"
+WORTH = 0.01  # share of what it costs a lane to wait that must be won for another to wait instead
+EXPONENTS = 1100  # of float64, either side of 0
+CHAIN = "int32[::1], int32[::1], int32[::1]"
+
+
+@njit(f"void(int32[::1], {CHAIN})")
+def _link(place: Ints, first: Ints, after: Ints, before: Ints) -> None:
+    """The lanes at each node, as a list that is linked both ways."""
+    for n in range(len(first)):
+        first[n] = -1
+    for lane in range(len(place) - 1, -1, -1):
+        after[lane] = before[lane] = -1
+        n = place[lane]
+        if n >= 0:
+            after[lane] = first[n]
+            if first[n] >= 0:
+                before[first[n]] = lane
+            first[n] = lane
+
+
+@njit(f"void(int64, int64, float64, float64[::1], int32[::1], {CHAIN})")
+def _put(
+    lane: int,
+    to: int,
+    load: float,
+    free: Floats,
+    place: Ints,
+    first: Ints,
+    after: Ints,
+    before: Ints,
+) -> None:
+    """Moves a lane; -1 makes it wait."""
+    was = place[lane]
+    if was >= 0:
+        free[was] += load
+        if before[lane] >= 0:
+            after[before[lane]] = after[lane]
+        else:
+            first[was] = after[lane]
+        if after[lane] >= 0:
+            before[after[lane]] = before[lane]
+    place[lane] = to
+    if to >= 0:
+        free[to] -= load
+        before[lane], after[lane] = -1, first[to]
+        if first[to] >= 0:
+            before[first[to]] = lane
+        first[to] = lane
+
+
+@njit(f"int64({LISTS}, float64[::1], float64[::1], int32[::1], int64[::1], float64, int64)")
+def improve(
+    node: Ints,
+    cost_ms: Singles,
+    load: Floats,
+    price: Floats,
+    free: Floats,
+    place: Ints,
+    order: Marks,
+    least: float,
+    looks: int,
+) -> int:
+    """Makes what moves, swaps and chains make it cheaper by more than `least` (ms x events/s),
+    lanes in this `order` [L], until there are none or after so many `looks` at a pair of lanes;
+    returns how many lanes it moved.
+
+    A lane may go where room is left, change places with another, or push another on to where room
+    is left. Prices (`price` [N]) say how little there is to win by most of these, and so which are
+    not worth a look: a lane that goes from b to c pays the difference of their prices at least,
+    unless it is not where cost and price are lowest."""
+    lanes, width = node.shape
+    nodes = len(free)
+    first = np.empty(nodes, dtype=np.int32)
+    after = np.empty(lanes, dtype=np.int32)
+    before = np.empty(lanes, dtype=np.int32)
+    _link(place, first, after, before)
+    now = np.zeros(lanes)
+    lowest = np.full(lanes, np.inf)  # cost and price, at the best node
+    for lane in range(lanes):
+        for w in range(width):
+            n = node[lane, w]
+            if n < 0:
+                break
+            lowest[lane] = min(lowest[lane], cost_ms[lane, w] + price[n])
+            if n == place[lane]:
+                now[lane] = cost_ms[lane, w]
+    dearest = np.empty(
+        2 * EXPONENTS
+    )  # price of any node that has so much room left, by the power of two
+    regret = np.empty(nodes)  # most that one of its lanes would win if prices were all
+    moves = 0
+    while looks > 0:
+        moved = moves
+        dearest[:] = -np.inf
+        regret[:] = 0.0
+        for n in range(nodes):
+            e = math.frexp(max(free[n], 0.0))[1] + EXPONENTS
+            dearest[e] = max(dearest[e], price[n])
+        for e in range(2 * EXPONENTS - 2, -1, -1):
+            dearest[e] = max(dearest[e], dearest[e + 1])
+        for lane in range(lanes):
+            n = place[lane]
+            if n >= 0:
+                regret[n] = max(regret[n], (now[lane] + price[n] - lowest[lane]) * load[lane])
+        for lane in order:
+            a = place[lane]
+            if a < 0:
+                continue
+            weight = load[lane]
+            gain = max(least, 1e-6 * weight)
+            to = other = onto = -1
+            to_ms = onto_ms = 0.0
+            for w in range(width):
+                b = node[lane, w]
+                if b < 0:
+                    break
+                won = (now[lane] - cost_ms[lane, w]) * weight
+                if b == a or won <= gain:
+                    continue
+                if free[b] >= weight:
+                    gain, to, to_ms, other = won, b, cost_ms[lane, w], -1
+                    continue
+                need = weight - free[b]
+                dear = max(dearest[math.frexp(need)[1] + EXPONENTS], price[a])
+                fall = price[b] - dear
+                if (
+                    won - need * max(fall, 0.0) + (weight + free[a]) * max(-fall, 0.0) + regret[b]
+                    <= gain
+                ):
+                    continue
+                third = first[b] if looks > 0 else -1
+                while third >= 0:
+                    looks -= 1
+                    more = load[third]
+                    if more < need or won - more * (lowest[third] - now[third] - dear) <= gain:
+                        third = after[third]
+                        continue
+                    most = now[third] + (won - gain) / more
+                    for v in range(width):
+                        c = node[third, v]
+                        if c < 0:
+                            break
+                        if cost_ms[third, v] >= most or c == b:
+                            continue
+                        if more <= free[c] + (weight if c == a else 0.0):
+                            most = cost_ms[third, v]
+                            gain = won - (most - now[third]) * more
+                            to, to_ms = b, cost_ms[lane, w]
+                            other, onto, onto_ms = third, c, most
+                    third = after[third]
+            if to < 0:
+                continue
+            if other >= 0:
+                _put(other, onto, load[other], free, place, first, after, before)
+                now[other] = onto_ms
+                moves += 1
+            _put(lane, to, weight, free, place, first, after, before)
+            now[lane] = to_ms
+            moves += 1
+        if moves == moved:
+            break
+    return moves
+
+
+@njit(
+    f"int64(int64, int32[::1], float32[::1], {LISTS}, float64[::1], float64[::1], int32[::1], "
+    f"int32[::1], boolean, {CHAIN})",
+)
+def _make_way(
+    lane: int,
+    wide_node: Ints,
+    wide_cost_ms: Singles,
+    node: Ints,
+    cost_ms: Singles,
+    load: Floats,
+    wait_ms: Floats,
+    free: Floats,
+    place: Ints,
+    rank: Ints,
+    equals: bool,
+    first: Ints,
+    after: Ints,
+    before: Ints,
+) -> int:
+    """Takes lanes that matter less from the node (`wide_node` [K]) where that costs least load; or,
+    where there are none, with `equals` one that matters as much, from where it is clearly cheaper
+    that it waits instead. Returns the node, -1 if there is none."""
+    weight = load[lane]
+    least, gain = np.inf, wait_ms[lane] * weight * WORTH
+    to = out = -1
+    for w in range(len(wide_node)):
+        b = wide_node[w]
+        if b < 0:
+            break
+        lower = free[b]
+        third = first[b]
+        while third >= 0:
+            more = load[third]
+            if rank[third] < rank[lane]:
+                lower += more
+                if free[b] + more >= weight and more < least:
+                    least, to, out = more, b, third
+            elif (
+                equals
+                and rank[third] == rank[lane]
+                and more < weight
+                and free[b] + more >= weight
+                and least == np.inf
+            ):
+                won = (wait_ms[lane] - wide_cost_ms[w]) * weight
+                for v in range(node.shape[1]):
+                    if node[third, v] == b:
+                        won -= (wait_ms[third] - cost_ms[third, v]) * more
+                        if won > gain:
+                            gain, to, out = won, b, third
+                        break
+            third = after[third]
+        if lower >= weight and weight - free[b] < least:
+            least, to, out = weight - free[b], b, -1
+    if out >= 0:
+        _put(out, -1, load[out], free, place, first, after, before)
+    while to >= 0 and free[to] < weight:  # the least important first, of these the heaviest
+        out = -1
+        third = first[to]
+        while third >= 0:
+            if rank[third] < rank[lane] and (
+                out < 0
+                or rank[third] < rank[out]
+                or (rank[third] == rank[out] and load[third] > load[out])
+            ):
+                out = third
+            third = after[third]
+        _put(out, -1, load[out], free, place, first, after, before)
+    return to
+
+
+@njit(
+    f"int64(int32[::1], int32[:, ::1], float32[:, ::1], {LISTS}, float64[::1], float64[::1], "
+    "int32[::1], int32[::1], boolean, boolean)"
+)
+def fit_in(
+    waits: Ints,
+    waits_node: Ints,
+    waits_cost_ms: Singles,
+    node: Ints,
+    cost_ms: Singles,
+    load: Floats,
+    wait_ms: Floats,
+    free: Floats,
+    place: Ints,
+    rank: Ints,
+    force: bool,
+    equals: bool,
+) -> int:
+    """Gives room to the lanes `waits` [R] one by one: where there is some; where one other lane can
+    go elsewhere; and with `force` where lanes of a lower `rank` [L] leave, or, with `equals`, one
+    of its own that is lighter and had better wait, at `wait_ms` [L]. Returns how many got room.
+
+    `waits_node`, `waits_cost_ms` [R, K]: their own lists, which may be wider."""
+    lanes, width = node.shape
+    first = np.empty(len(free), dtype=np.int32)
+    after = np.empty(lanes, dtype=np.int32)
+    before = np.empty(lanes, dtype=np.int32)
+    _link(place, first, after, before)
+    fitted = 0
+    for r in range(len(waits)):
+        lane = waits[r]
+        weight = load[lane]
+        gap = free.max()
+        best = np.inf
+        to = other = onto = -1
+        for w in range(waits_node.shape[1]):
+            b = waits_node[r, w]
+            if b < 0:
+                break
+            if free[b] >= weight and waits_cost_ms[r, w] * weight < best:
+                best, to = waits_cost_ms[r, w] * weight, b
+        for turn in range(2):  # the short list first
+            wide = turn == 1
+            if wide and to >= 0:
+                break
+            for w in range(waits_node.shape[1] if wide else width):
+                b = waits_node[r, w] if wide else node[lane, w]
+                if b < 0:
+                    break
+                mine = (waits_cost_ms[r, w] if wide else cost_ms[lane, w]) * weight
+                if free[b] >= weight or free[b] + gap < weight or mine >= best:
+                    continue
+                third = first[b]
+                while third >= 0:
+                    more = load[third]
+                    if free[b] + more >= weight and gap >= more:
+                        now = 0.0
+                        for v in range(width):
+                            if node[third, v] == b:
+                                now = cost_ms[third, v]
+                                break
+                        for v in range(width):
+                            c = node[third, v]
+                            if c < 0:
+                                break
+                            if (
+                                c != b
+                                and free[c] >= more
+                                and mine + (cost_ms[third, v] - now) * more < best
+                            ):
+                                best = mine + (cost_ms[third, v] - now) * more
+                                to, other, onto = b, third, c
+                    third = after[third]
+        if other >= 0:
+            _put(other, onto, load[other], free, place, first, after, before)
+        if to < 0 and force:
+            to = _make_way(
+                *(
+                    lane,
+                    waits_node[r],
+                    waits_cost_ms[r],
+                    node,
+                    cost_ms,
+                    load,
+                    wait_ms,
+                    free,
+                    place,
+                    rank,
+                ),
+                *(equals, first, after, before),
+            )
+        if to >= 0:
+            _put(lane, to, weight, free, place, first, after, before)
+            fitted += 1
+    return fitted
+
+
+@njit(f"int64({LISTS}, float64[::1], int32[::1], int32[::1], float64[::1], float64, int64)")
+def even_out(
+    node: Ints,
+    cost_ms: Singles,
+    load: Floats,
+    free: Floats,
+    place: Ints,
+    owner: Ints,
+    room: Floats,
+    tie_ms: float,
+    rounds: int,
+) -> int:
+    """Moves lanes that their `owner` has not to nodes that cost the same within `tie_ms` and are
+    less full for their size (`room` [N], what they may hold in all) even then; returns how many
+    moves that took."""
+    lanes, width = node.shape
+    moves = 0
+    for _ in range(rounds):
+        moved = moves
+        for lane in range(lanes):
+            a = place[lane]
+            if a < 0 or a == owner[lane] or room[a] <= 0:
+                continue
+            now = 0.0
+            for w in range(width):
+                if node[lane, w] == a:
+                    now = cost_ms[lane, w]
+            fullness = 1 - free[a] / room[a]
+            to = -1
+            for w in range(width):
+                b = node[lane, w]
+                if b < 0:
+                    break
+                if (
+                    b == a
+                    or cost_ms[lane, w] > now + tie_ms
+                    or cost_ms[lane, w] < now - tie_ms
+                    or free[b] < load[lane]
+                ):
+                    continue
+                if (
+                    room[b] <= 0
+                    or (fullness - (1 - (free[b] - load[lane]) / room[b]))
+                    <= 1e-9 * load[lane] / room[b]
+                ):
+                    continue
+                fullness = 1 - (free[b] - load[lane]) / room[b]
+                to = b
+            if to >= 0:
+                free[a] += load[lane]
+                free[to] -= load[lane]
+                place[lane] = to
+                moves += 1
+        if moves == moved:
+            break
+    return moves

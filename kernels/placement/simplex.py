@@ -1,0 +1,432 @@
+"""The best placement if lanes could be split, and with it the exact price of room at every node: a
+simplex method on a tree.
+
+Where lanes may be split, all but a few are whole at the best placement, and those few link the full
+nodes to a forest: so the tree that a network simplex keeps (Dantzig 1951; Cunningham 1976) is small
+here. A node hangs from the lane that it shares with another, or from nothing while it has room to
+spare (its price is 0 then); a lane from one of its nodes, or it waits. A pivot sends a lane where
+cost and price are lower, with as much load round the circle that this closes as there is, and cuts
+the tree.
+
+State, all changed in place, for L lanes and N nodes:
+
+`home`    int32[L]    node that the lane hangs from; N: it waits
+`rest`    float64[L]  events/s of it there
+`rest_ms` float64[L]  its cost there
+`kid`     int32[L]    first of the nodes that hang from the lane; -1: none, it is whole
+`peer`    int32[L]    next lane with kids that hangs from the same node; -1: none
+`over`    int32[N]    lane that the node hangs from; -1: it has room to spare
+`part`    float64[N]  events/s of that lane there, or room to spare
+`part_ms` float64[N]  cost of that lane there
+`twin`    int32[N]    next node that hangs from the same lane; -1: none
+`ward`    int32[N+1]  first lane with kids that hangs from the node (N: that waits); -1: none
+`price`   float64[N]  ms for each event/s of room
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.jit import njit
+from kernels.placement.candidates import LISTS
+from kernels.tables import Floats, Ints, Marks, Singles
+
+LINKS = "int32[::1], int32[::1], int32[::1], int32[::1], int32[::1]"
+TREE = (
+    "int32[::1], float64[::1], float64[::1], int32[::1], int32[::1], "
+    "int32[::1], float64[::1], float64[::1], int32[::1], int32[::1], float64[::1]"
+)
+STEP = 5.0  # large gains are gone after first: from `first_ms` down to `last_ms` by this factor
+ROUNDING_MS = 1e-7  # a price below 0 by less is 0
+
+
+@njit(f"void(int64, int64, int64, {LINKS})")
+def _rehang(
+    lane: int, was: int, now: int, home: Ints, kid: Ints, peer: Ints, twin: Ints, ward: Ints
+) -> None:
+    """Keeps the list of lanes with kids when `lane` hangs from the node `now` and not from `was`
+    any more (-1: none)."""
+    if was >= 0:
+        if ward[was] == lane:
+            ward[was] = peer[lane]
+        else:
+            other = ward[was]
+            while peer[other] != lane:
+                other = peer[other]
+            peer[other] = peer[lane]
+    if now >= 0:
+        peer[lane] = ward[now]
+        ward[now] = lane
+
+
+@njit(f"void(int64, int64, int64, {LINKS})")
+def _adopt(
+    node: int, was: int, now: int, home: Ints, kid: Ints, peer: Ints, twin: Ints, ward: Ints
+) -> None:
+    """Keeps the lists when `node` hangs from the lane `now` and not from `was` any more (-1: from
+    nothing)."""
+    if was >= 0:
+        if kid[was] == node:
+            kid[was] = twin[node]
+            if kid[was] < 0:
+                _rehang(was, home[was], -1, home, kid, peer, twin, ward)
+        else:
+            other = kid[was]
+            while twin[other] != node:
+                other = twin[other]
+            twin[other] = twin[node]
+    if now >= 0:
+        twin[node] = kid[now]
+        kid[now] = node
+        if twin[node] < 0:
+            _rehang(now, -1, home[now], home, kid, peer, twin, ward)
+
+
+@njit(f"void(int64, int64, float64, float64, {TREE}, int64[::1], int64[::1], int64, int32[::1])")
+def _pivot(
+    lane: int,
+    to: int,
+    to_ms: float,
+    gain_ms: float,
+    home: Ints,
+    rest: Floats,
+    rest_ms: Floats,
+    kid: Ints,
+    peer: Ints,
+    over: Ints,
+    part: Floats,
+    part_ms: Floats,
+    twin: Ints,
+    ward: Ints,
+    price: Floats,
+    node_mark: Marks,
+    lane_mark: Marks,
+    mark: int,
+    stack: Ints,
+) -> None:
+    """Lets `lane` go to the node `to` (N: it waits), where each of its events costs `to_ms` and,
+    prices included, `gain_ms` less. Without a lane (-1) it is room that goes there: the node keeps
+    some to spare."""
+    nodes = len(over)
+    x = to  # up from where it goes: nodes get rid of load, lanes take it further up
+    while x < nodes:
+        node_mark[x] = mark
+        above = over[x]
+        if above < 0:
+            break
+        lane_mark[above] = mark
+        x = home[above]
+    meet_lane, meet_node = -1, nodes
+    most, cut_lane, cut_node = np.inf, -1, -1
+    m = lane  # up from where it leaves: lanes get rid of load, nodes take it
+    while m >= 0:
+        if lane_mark[m] == mark:
+            meet_lane = m
+            break
+        if rest[m] < most:
+            most, cut_lane = rest[m], m
+        x = home[m]
+        if x == nodes:
+            break
+        if node_mark[x] == mark:
+            meet_node = x
+            break
+        m = over[x]
+    x = to
+    while x < nodes and x != meet_node:
+        if part[x] < most:
+            most, cut_lane, cut_node = part[x], -1, x
+        m = over[x]
+        if m < 0 or m == meet_lane:
+            break
+        x = home[m]
+    m = lane
+    while m >= 0 and m != meet_lane:
+        rest[m] -= most
+        x = home[m]
+        if x in (nodes, meet_node):
+            break
+        part[x] += most
+        m = over[x]
+    x = to
+    while x < nodes and x != meet_node:
+        part[x] -= most
+        m = over[x]
+        if m < 0 or m == meet_lane:
+            break
+        rest[m] += most
+        x = home[m]
+    left = 0
+    if cut_lane >= 0:  # what hung from there hangs from `to` now, turned round
+        m, x, load, ms = lane, to, most, to_ms
+        while True:
+            was, was_rest, was_ms = home[m], rest[m], rest_ms[m]
+            if kid[m] >= 0:
+                _rehang(m, was, x, home, kid, peer, twin, ward)
+            home[m], rest[m], rest_ms[m] = x, load, ms
+            if m == cut_lane:
+                break
+            above, load, ms = over[was], part[was], part_ms[was]
+            _adopt(was, above, m, home, kid, peer, twin, ward)
+            over[was], part[was], part_ms[was] = m, was_rest, was_ms
+            x, m = was, above
+        shift = -gain_ms
+        x = kid[lane]
+        while x >= 0:
+            stack[left] = x
+            left += 1
+            x = twin[x]
+    else:
+        x, m, load, ms = to, lane, most, to_ms
+        while True:
+            above, was_part, was_ms = over[x], part[x], part_ms[x]
+            _adopt(x, above, m, home, kid, peer, twin, ward)
+            over[x], part[x], part_ms[x] = m, load, ms
+            if x == cut_node:
+                break
+            was, load, ms = home[above], rest[above], rest_ms[above]
+            if kid[above] >= 0:
+                _rehang(above, was, x, home, kid, peer, twin, ward)
+            home[above], rest[above], rest_ms[above] = x, was_part, was_ms
+            m, x = above, was
+        shift = gain_ms
+        stack[0] = to
+        left = 1
+    while left > 0:  # prices change below the arc that is new, all by the same
+        left -= 1
+        n = stack[left]
+        price[n] += shift
+        m = ward[n]
+        while m >= 0:
+            x = kid[m]
+            while x >= 0:
+                stack[left] = x
+                left += 1
+                x = twin[x]
+            m = peer[m]
+
+
+@njit(f"int64({LISTS}, float64[::1], int32[::1], float64[::1], float64, float64, int64, {TREE})")
+def settle(
+    node: Ints,
+    cost_ms: Singles,
+    wait_ms: Floats,
+    only: Ints,
+    only_ms: Floats,
+    first_ms: float,
+    last_ms: float,
+    most_pivots: int,
+    home: Ints,
+    rest: Floats,
+    rest_ms: Floats,
+    kid: Ints,
+    peer: Ints,
+    over: Ints,
+    part: Floats,
+    part_ms: Floats,
+    twin: Ints,
+    ward: Ints,
+    price: Floats,
+) -> int:
+    """Goes on until no lane would gain more than `last_ms` elsewhere; returns the number of pivots.
+
+    `node`, `cost_ms` [L, W]: the lists, -1 ends one. `wait_ms` [L]: what it costs a lane to wait.
+    `only` [L]: the one node where the lane may be, at `only_ms`; -1 for any on its list."""
+    lanes, width = node.shape
+    nodes = len(over)
+    node_mark = np.zeros(nodes, dtype=np.int64)
+    lane_mark = np.zeros(lanes, dtype=np.int64)
+    stack = np.empty(nodes + 1, dtype=np.int32)
+    short = np.empty(
+        lanes, dtype=np.int32
+    )  # lanes that may gain, looked at again and again before all are
+    worth = max(first_ms, last_ms)
+    whole, listed, pivots = True, lanes, 0
+    while pivots < most_pivots:
+        kept = 0
+        for i in range(listed + nodes):
+            if i < listed:
+                lane = i if whole else short[i]
+                at = home[lane]
+                now = rest_ms[lane] + (price[at] if at < nodes else 0.0)
+                least, to, to_ms = now - worth, -1, 0.0
+                if only[lane] >= 0:
+                    if only[lane] != at and only_ms[lane] + price[only[lane]] < least:
+                        to, to_ms = only[lane], only_ms[lane]
+                        least = to_ms + price[to]
+                else:
+                    for w in range(width):
+                        n = node[lane, w]
+                        if n < 0:
+                            break
+                        ms = cost_ms[lane, w] + price[n]
+                        if ms < least:
+                            least, to, to_ms = ms, n, cost_ms[lane, w]
+                    if wait_ms[lane] < least:
+                        least, to, to_ms = wait_ms[lane], nodes, wait_ms[lane]
+                if to < 0:
+                    continue
+                short[kept] = lane
+                kept += 1
+                gain = now - least
+            else:
+                lane, to, to_ms = -1, i - listed, 0.0
+                gain = -price[to]
+                if gain <= ROUNDING_MS:
+                    continue
+            pivots += 1
+            _pivot(
+                *(
+                    lane,
+                    to,
+                    to_ms,
+                    gain,
+                    home,
+                    rest,
+                    rest_ms,
+                    kid,
+                    peer,
+                    over,
+                    part,
+                    part_ms,
+                    twin,
+                    ward,
+                    price,
+                ),
+                *(node_mark, lane_mark, pivots, stack),
+            )
+        if kept > 0:
+            whole, listed = False, kept
+        elif not whole:
+            whole, listed = True, lanes
+        elif worth > last_ms:
+            worth = max(worth / STEP, last_ms)
+        else:
+            break
+    return pivots
+
+
+@njit(f"void({TREE})")
+def reprice(
+    home: Ints,
+    rest: Floats,
+    rest_ms: Floats,
+    kid: Ints,
+    peer: Ints,
+    over: Ints,
+    part: Floats,
+    part_ms: Floats,
+    twin: Ints,
+    ward: Ints,
+    price: Floats,
+) -> None:
+    """Prices anew, after costs in `rest_ms` and `part_ms` were changed: a split lane is as well off
+    at one of its nodes as at another."""
+    nodes = len(over)
+    stack = np.empty(nodes + 1, dtype=np.int32)
+    left = 1
+    stack[0] = nodes  # of lanes that wait
+    for n in range(nodes):
+        if over[n] < 0:
+            price[n] = 0.0
+            stack[left] = n
+            left += 1
+    while left > 0:
+        left -= 1
+        n = stack[left]
+        m = ward[n]
+        while m >= 0:
+            x = kid[m]
+            while x >= 0:
+                price[x] = rest_ms[m] - part_ms[x] + (price[n] if n < nodes else 0.0)
+                stack[left] = x
+                left += 1
+                x = twin[x]
+            m = peer[m]
+
+
+@njit(f"void({LISTS}, float64[::1], float64[::1], float64[::1], int32[::1], float64[::1], {TREE})")
+def start(
+    node: Ints,
+    cost_ms: Singles,
+    load: Floats,
+    room: Floats,
+    wait_ms: Floats,
+    place: Ints,
+    guess_ms: Floats,
+    home: Ints,
+    rest: Floats,
+    rest_ms: Floats,
+    kid: Ints,
+    peer: Ints,
+    over: Ints,
+    part: Floats,
+    part_ms: Floats,
+    twin: Ints,
+    ward: Ints,
+    price: Floats,
+) -> None:
+    """Sets the state up from whole lanes: at `place` [L] (N: it waits), or for -1 where cost and
+    `guess_ms` [N], a price, are lowest. Where they do not fit into `room` [N], those wait for whom
+    another node would be next to as good."""
+    lanes, width = node.shape
+    nodes = len(room)
+    worse = np.full(lanes, np.inf)  # by how much the next best node is
+    first = np.full(nodes, -1, dtype=np.int32)
+    after = np.empty(lanes, dtype=np.int32)
+    ward[nodes] = -1
+    for n in range(nodes):
+        # rooms that differ by a trace: no two ways to make room are quite equal, so that no circle
+        # is gone round forever
+        over[n], part[n] = -1, room[n] * (1 + 1e-10 * ((n * 7919) % 1009))
+        twin[n] = ward[n] = -1
+        part_ms[n] = price[n] = 0.0
+    for lane in range(lanes):
+        kid[lane], peer[lane], rest[lane] = -1, -1, load[lane]
+        home[lane], rest_ms[lane] = nodes, wait_ms[lane]
+        least = there = wait_ms[lane]
+        to = -1
+        for w in range(width):
+            n = node[lane, w]
+            if n < 0:
+                break
+            ms = cost_ms[lane, w] + guess_ms[n]
+            if (place[lane] < 0 and ms < least) or n == place[lane]:
+                to, there, rest_ms[lane] = n, ms, cost_ms[lane, w]
+            least = min(least, ms)
+        if to < 0:
+            continue
+        next_best = wait_ms[lane]
+        for w in range(width):
+            n = node[lane, w]
+            if n < 0:
+                break
+            if n != to:
+                next_best = min(next_best, cost_ms[lane, w] + guess_ms[n])
+        home[lane], worse[lane] = to, next_best - there
+        part[to] -= load[lane]
+        after[lane], first[to] = first[to], lane
+    for n in range(nodes):
+        if part[n] >= 0:
+            continue
+        low = high = worse[
+            first[n]
+        ]  # of all who would lose less than `high`, so many leave that the others fit
+        lane = first[n]
+        while lane >= 0:
+            low, high = min(low, worse[lane]), max(high, worse[lane])
+            lane = after[lane]
+        for _ in range(40):
+            middle, left = (low + high) / 2, part[n]
+            lane = first[n]
+            while lane >= 0:
+                if worse[lane] <= middle:
+                    left += load[lane]
+                lane = after[lane]
+            low, high = (low, middle) if left >= 0 else (middle, high)
+        lane = first[n]
+        while lane >= 0:
+            if worse[lane] <= high:
+                home[lane], rest_ms[lane] = nodes, wait_ms[lane]
+                part[n] += load[lane]
+            lane = after[lane]

@@ -1,0 +1,158 @@
+"""Which kernel scores, chosen once and with the reason: a GPU that works, else numba on the CPU,
+else NumPy.
+
+A kernel works if it gives the oracle's answer to a small problem that has every term in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from kernels import reference
+from kernels.geo import haversine_km_matrix
+from kernels.jit import HAVE_NUMBA
+from kernels.placement.assign import solve
+from kernels.tables import (
+    Bools,
+    Candidates,
+    Costs,
+    Floats,
+    Numerics,
+    Problem,
+    RttModel,
+    Weights,
+    lane_table,
+    node_table,
+    problem,
+)
+
+KERNELS = ("gpu", "cpu", "numpy")
+SLACK_MS = 2e-3
+K = 8
+
+
+class Unfit(RuntimeError):
+    """A kernel that cannot be used here; the message says why."""
+
+
+def choose(want: str = "auto") -> Numerics:
+    """The kernel `want` (for `auto` the first of KERNELS), or the next of them that works, so that
+    lanes are placed whatever a driver or a wheel does; `Numerics.why` says what is wrong with those
+    that were passed over.
+
+    Takes seconds: libraries are imported, kernels and `solve` compiled. Raises ValueError for an
+    unknown name."""
+    if want not in ("auto", *KERNELS):
+        raise ValueError(f"kernel {want!r} is unknown: auto, {', '.join(KERNELS)}")
+    passed_over = []
+    first = 0 if want == "auto" else KERNELS.index(want)
+    for name in KERNELS[first:]:
+        try:
+            what, costs = OPENERS[name]()
+        except Unfit as e:
+            passed_over.append(f"{name} does not work here: {e}")
+        else:
+            return Numerics(name, "; ".join([what, *passed_over]), costs, solve)
+    raise Unfit("; ".join(passed_over))
+
+
+def try_out(costs: Callable[[Problem], Costs]) -> None:
+    """Asks a kernel everything that it will be asked, once, and has lanes placed by it. Raises
+    Unfit if an answer is not the oracle's."""
+    p = _sample()
+    lanes, nodes = len(p.lanes.lat), len(p.nodes.lat)
+    price_ms, rows = np.linspace(0.0, 30.0, nodes), np.arange(0, lanes, 3, dtype=np.int32)
+    kernel, oracle = costs(p), reference.costs(p)
+    for k, price, some in (
+        (K, None, None),
+        (1, price_ms, None),
+        (K, price_ms, rows),
+        (nodes, None, rows),
+    ):
+        found, best = kernel.candidates(k, price, some), oracle.candidates(k, price, some)
+        differ = np.abs(_keys(found, price) - _keys(best, price)).max()
+        if not differ <= SLACK_MS:
+            raise Unfit(f"its costs are {differ:g} ms from those of the oracle (k = {k})")
+    lane, node = (a.ravel().astype(np.int32) for a in np.indices((lanes, nodes)))
+    at, expected = kernel.at(lane, node), oracle.at(lane, node)
+    may = np.isfinite(expected)
+    if (np.isfinite(at) != may).any() or np.abs(at[may] - expected[may]).max() > SLACK_MS:
+        raise Unfit("its single costs are not those of the oracle")
+    solve(
+        kernel,
+        np.ones(lanes),
+        np.full(nodes, 1.5 * lanes / nodes),
+        owner=p.lanes.owner,
+        price_ms=price_ms,
+    )
+
+
+def _keys(found: Candidates, price_ms: Floats | None) -> Floats:
+    price = 0.0 if price_ms is None else price_ms[found.node]
+    return np.where(found.node < 0, -1.0, np.where(found.node < 0, 0.0, found.cost_ms) + price)
+
+
+def _sample() -> Problem:
+    """Lanes and nodes along a spiral over the whole Earth, with every term, some measured pairs and
+    a rule."""
+    lanes, nodes, regions = 150, 70, 5
+
+    def spiral(count: int, turn: float) -> tuple[Floats, Floats]:
+        step = np.arange(count, dtype=np.float64) + 0.5
+        return np.degrees(np.arcsin(1 - 2 * step / count)), (step * turn) % 360.0 - 180.0
+
+    lane, node = np.arange(lanes, dtype=np.float64), np.arange(nodes, dtype=np.float64)
+    region = spiral(regions, 100.0)
+    ms = 5.0 + 0.015 * haversine_km_matrix(*region, *region) * 1.2
+    measured: Bools = np.indices(ms.shape).sum(axis=0) % 2 == 0
+    allowed: Bools = node[None, :] % 3 > 0
+    return problem(
+        lane_table(
+            *spiral(lanes, 137.508),
+            owner=(lane * 7 % (nodes + 1) - 1).astype(np.int32),
+            warm=(lane * 11 % (nodes + 1) - 1).astype(np.int32),
+            traffic=1.0 + lane % 4 * 0.25,
+            rule=(lane % 2 - 1).astype(np.int32),
+        ),
+        node_table(
+            *spiral(nodes, 137.508),
+            site=(node % (regions + 1) - 1).astype(np.int32),
+            takes=node % 10 > 0,
+            keeps=node % 20 > 0,
+            egress_ms=node % 5,
+            degraded_ms=node % 7 * 2.0,
+        ),
+        RttModel(tuple(map(str, range(regions))), *region, ms, measured, 5.0, 0.015),
+        Weights(2.0, 3.0),
+        allowed,
+    )
+
+
+def _gpu() -> tuple[str, Callable[[Problem], Costs]]:
+    from kernels.scoring import gpu  # imports CuPy where there is one
+
+    works, what = gpu.available()
+    if not works:
+        raise Unfit(what)
+    try_out(gpu.costs)
+    if gpu.device().failed:  # the CPU has stood in
+        raise Unfit(gpu.device().failed)
+    return what, gpu.costs
+
+
+def _cpu() -> tuple[str, Callable[[Problem], Costs]]:
+    if not HAVE_NUMBA:
+        raise Unfit("numba cannot be imported")
+    from kernels.scoring import cpu  # imports numba's compiler
+
+    try_out(cpu.CpuCosts)
+    return f"numba, {cpu.cores()} threads", cpu.CpuCosts
+
+
+def _numpy() -> tuple[str, Callable[[Problem], Costs]]:
+    try_out(reference.costs)
+    return "NumPy, the whole matrix", reference.costs
+
+
+OPENERS = {"gpu": _gpu, "cpu": _cpu, "numpy": _numpy}

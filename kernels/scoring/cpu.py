@@ -1,0 +1,97 @@
+"""Costs on the CPU, by numba: exact, equal to the bit whatever the number of threads, and safe to
+ask from several threads.
+
+Threads are Python's own (the compiled code holds no GIL): numba's would need a library of the
+machine's or end the process when two callers meet."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from kernels.scoring import prepare, scan
+from kernels.tables import Candidates, Floats, Ints, Problem, Singles, check
+
+LEAST_LANES = 1024
+"""Lanes that a thread is worth being woken for."""
+
+PIECES = 4
+"""Pieces of work for each thread, so that the last one does not wait long for the others."""
+
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+
+
+class CpuCosts:
+    """The costs of one problem (see kernels.Costs). `threads`: how many work at it, all that there
+    are by default.
+
+    Raises ValueError naming what is not finite or out of range."""
+
+    def __init__(self, problem: Problem, *, threads: int | None = None) -> None:
+        check(problem)
+        self._problem, self._tick = problem, prepare.tick(problem)
+        self._threads = threads or cores()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self._problem.lanes.lat), len(self._problem.nodes.lat)
+
+    def candidates(
+        self, k: int, price_ms: Floats | None = None, rows: Ints | None = None
+    ) -> Candidates:
+        """See kernels.Costs. Raises ValueError for k < 1 and for a price that is not finite."""
+        if k < 1:
+            raise ValueError(f"k is {k}: at least one candidate is needed")
+        t, width = self._tick, min(k, self.shape[1])
+        chosen, q = (
+            prepare.select(t.ground, rows),
+            prepare.query(self._problem, t, max(1, width), price_ms),
+        )
+        lanes = len(chosen.place)
+        out = Candidates(
+            np.empty((lanes, width), dtype=np.int32), np.empty((lanes, width), dtype=np.float32)
+        )
+        pieces = list(self._pieces(lanes)) if width else []
+        if len(pieces) > 1:
+            list(
+                _threads().map(
+                    lambda piece: scan.search(t, q, chosen, piece[0], piece[1], *out), pieces
+                )
+            )
+        elif pieces:
+            scan.search(t, q, chosen, 0, lanes, *out)
+        return out
+
+    def at(self, lane: Ints, node: Ints) -> Singles:
+        """See kernels.Costs."""
+        out = np.empty(len(lane), dtype=np.float32)
+        scan.at(
+            self._tick, self._tick.ground.lane_place[lane], self._tick.ground.node_place[node], out
+        )
+        return out
+
+    def _pieces(self, lanes: int) -> Iterator[tuple[int, int]]:
+        step = (
+            max(LEAST_LANES, -(-lanes // (self._threads * PIECES)))
+            if self._threads > 1
+            else max(1, lanes)
+        )
+        return ((start, min(lanes, start + step)) for start in range(0, lanes, step))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _threads() -> ThreadPoolExecutor:
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(cores(), thread_name_prefix="scores")
+        return _pool

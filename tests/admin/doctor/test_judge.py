@@ -1,0 +1,383 @@
+"""What figures mean, by values: each threshold, and what is said on either side of it."""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+from pathlib import Path
+
+import pytest
+
+from agents.admin.doctor.judge import fleet, host, kafka, xmpp
+from agents.admin.doctor.judge.certificate import Certificate, certificate
+from agents.admin.doctor.judge.kafka import Cluster, TopicDescription
+from agents.admin.doctor.judge.roles import Role, Whom, with_passwords
+from agents.admin.doctor.judge.verdict import (
+    Finding,
+    Level,
+    Report,
+    Verdict,
+    fault,
+    ok,
+    skipped,
+    warning,
+    worst,
+)
+from agents.core.model.placement import Placed, PlacementTable, State
+from agents.core.model.topology import LANES, Partition, WorkerKind
+from agents.kafka.topics import Topic, topics
+from agents.kafka.verification import BrokerLooked
+from agents.settings import Kafka, Settings, Xmpp
+
+OK, WARNING, FAULT, SKIPPED = Level.OK, Level.WARNING, Level.FAULT, Level.SKIPPED
+MIB = 1 << 20
+NOW = datetime.datetime(2026, 7, 1, tzinfo=datetime.UTC)
+DAY = datetime.timedelta(days=1)
+
+
+def refused(code: int) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError("no")
+    error.verify_code, error.verify_message = code, "no"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("days", "since", "error", "level", "said"),
+    [
+        (30, -1, None, OK, "30 days left"),
+        (21, -1, None, OK, "21 days"),
+        (20.9, -1, None, WARNING, "20.9 days left"),
+        (3, -1, None, WARNING, "3.0 days"),
+        (2.9, -1, None, FAULT, "2.9 days left"),
+        (-0.5, -9, refused(10), FAULT, "expired 0.5 days ago"),
+        (30, 1, refused(9), FAULT, "not valid before 2026-07-02"),
+        (30, -1, refused(62), FAULT, "is for b.test"),
+        (30, -1, refused(64), FAULT, "is for b.test"),
+        (30, -1, refused(20), FAULT, "not signed by anybody in ca.pem"),
+    ],
+)
+def test_certificates(
+    days: float, since: float, error: ssl.SSLCertVerificationError, level: Level, said: str
+) -> None:
+    verdict = certificate(
+        "a.test",
+        Certificate(("b.test",), NOW + since * DAY, NOW + days * DAY),
+        error,
+        NOW,
+        "ca.pem",
+    )
+    assert (verdict.level, said in verdict.found, bool(verdict.todo)) == (
+        level,
+        True,
+        level is not OK,
+    ), verdict
+
+
+def test_versions_are_compared_as_versions() -> None:
+    wanted = ["slixmpp>=1.17,<2", "other>=1; python_version < '3'", "aiokafka<0.15,>=0.14"]
+    assert host.versions(wanted, {"slixmpp": "1.100", "aiokafka": "0.14.0"}).level is OK
+    verdict = host.versions(wanted, {"slixmpp": "1.9"})
+    assert (verdict.level, verdict.todo) == (FAULT, "run: make install")
+    assert "slixmpp is 1.9, it must be <2,>=1.17" in verdict.found
+    assert "aiokafka is missing" in verdict.found
+
+
+@pytest.mark.parametrize(
+    ("verdict", "level"),
+    [
+        (host.disk(Path("/d"), 199 * MIB, 0, 0), FAULT),
+        (host.disk(Path("/d"), 300 * MIB, 0, 256), WARNING),
+        (host.disk(Path("/d"), 300 * MIB, 200 * MIB, 256), OK),
+        (host.memory(63 * MIB), FAULT),
+        (host.memory(255 * MIB), WARNING),
+        (host.memory(256 * MIB), OK),
+        (host.files(255), FAULT),
+        (host.files(1023), WARNING),
+        (host.files(1024), OK),
+        (host.files(-1), OK),
+        (host.clock(1.9, "x"), OK),
+        (host.clock(-2.0, "x"), WARNING),
+        (host.clock(-30.0, "x"), FAULT),
+        (xmpp.speed(192_000, 192_000, 0.3, agent=True), OK),
+        (xmpp.speed(100_000, 192_000, 1.0, agent=True), WARNING),
+        (xmpp.speed(29_000, 192_000, 1.0, agent=True), FAULT),
+        (xmpp.pings(None, None, 9), FAULT),
+        (xmpp.pings(2.0, None, 9), FAULT),
+        (xmpp.pings(5.0, 7.9, 9), WARNING),
+        (xmpp.pings(2.0, 8.5, 9), WARNING),
+        (xmpp.pings(2.0, 6.0, 9), OK),
+        (xmpp.resumption(True, "h"), FAULT),
+        (xmpp.resumption(False, "h"), OK),
+        (xmpp.leader("", "l"), OK),
+        (xmpp.leader("recipient-unavailable", "l"), FAULT),
+        (xmpp.workers({}, []), SKIPPED),
+        (xmpp.workers({}, ["node-a"]), FAULT),
+        (xmpp.workers({"node-b": 2.0}, ["node-a"]), WARNING),
+        (xmpp.workers({"node-b": 2.0}, []), OK),
+        (xmpp.worker_versions("1", {}), SKIPPED),
+        (xmpp.worker_versions("1", {"node-a": "1"}), OK),
+        (xmpp.worker_versions("1", {"node-a": "1", "node-b": "0.9"}), WARNING),
+        (xmpp.roster(["a"], ["a", "b"]), OK),
+        (xmpp.roster(["a", "c"], ["a"]), FAULT),
+        (xmpp.login("a", xmpp.LoginOutcome("stuck"), ""), FAULT),
+        (kafka.version({1, 65}), OK),
+        (kafka.version({1}), WARNING),
+        (kafka.addresses({"a:1": ""}), OK),
+        (kafka.addresses({"a:1": "", "b:1": "away"}), WARNING),
+        (kafka.addresses({"a:1": "away"}), FAULT),
+        (kafka.listeners({"a:1": ""}), OK),
+        (kafka.listeners({"a:1": "", "b:1": "nothing listens there"}), FAULT),
+        (kafka.limits({"transaction.max.timeout.ms": "10000"}, 10_000), OK),
+        (kafka.limits({"transaction.max.timeout.ms": "9999"}, 10_000), FAULT),
+        (kafka.limits({"offsets.retention.minutes": "1439"}, 10_000), FAULT),
+        (kafka.limits({"auto.create.topics.enable": "true"}, 10_000), WARNING),
+        (kafka.limits(None, 10_000), SKIPPED),
+        (kafka.verification([BrokerLooked(1, 10, 5, 2, True)]), OK),
+        (kafka.verification([BrokerLooked(1, 8, 3, 0, True)]), WARNING),
+        (
+            kafka.verification([BrokerLooked(1, 10, 5, 2, True), BrokerLooked(2, 9, 4, 0, True)]),
+            WARNING,
+        ),
+        (kafka.verification([BrokerLooked(1, 10, 5, 0, True)]), WARNING),
+        (kafka.verification([BrokerLooked(1, 10, 5, 2, None)]), SKIPPED),
+        (
+            kafka.verification([BrokerLooked(1, 10, 5, 2, True), BrokerLooked(2, 10, 5, 2, False)]),
+            FAULT,
+        ),
+        (kafka.verification([BrokerLooked(1, 7, 3, 0, None)]), FAULT),
+        (fleet.leadership(None, None, False), FAULT),
+        (fleet.leadership(3, 1.0, True), OK),
+        (fleet.leadership(3, 4.9, False), WARNING),
+        (fleet.leadership(3, 5.0, False), FAULT),
+        (fleet.lane_map(None, 4), FAULT),
+    ],
+)
+def test_levels(verdict: Verdict, level: Level) -> None:
+    assert verdict.level is level, verdict
+    assert bool(verdict.todo) == (level in (WARNING, FAULT)), verdict
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("item-not-found", "ops@r is missing"),
+        ("registration-required", "ana is not a member"),
+        ("forbidden", "ana is banned"),
+        ("conflict", "ops@r: conflict"),
+    ],
+)
+def test_the_room(condition: str, said: str) -> None:
+    assert said in xmpp.room(Whom("ana"), "ops@r", condition).found
+
+
+# ---- Kafka ----
+
+STREAM, TABLE = Topic("events.raw", 2, 1), Topic("placement", 1, 0, {"cleanup.policy": "compact"})
+GOOD = {
+    "message.timestamp.type": "LogAppendTime",
+    "max.message.bytes": str(8 * MIB),
+    "cleanup.policy": "delete",
+    "retention.ms": str(7 * kafka.DAY_MS),
+    "retention.bytes": "-1",
+    "min.insync.replicas": "2",
+}
+
+
+def cluster(config: dict[str, str] | None = None, **seen: object) -> Cluster:
+    shown: dict[str, object] = {
+        "replicas": (3, 3),
+        "in_sync": (3, 3),
+        "config": GOOD | (config or {}),
+    }
+    return Cluster(
+        dict.fromkeys(range(3), ("h", 1)), {STREAM.name: TopicDescription(2, **(shown | seen))}  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdict", "level"),
+    [
+        (kafka.existence([STREAM], cluster()), OK),
+        (kafka.existence([STREAM, TABLE], cluster()), FAULT),
+        (kafka.existence([STREAM], cluster(error="TopicAuthorizationFailedError")), FAULT),
+        (kafka.time_stamps([STREAM], cluster()), OK),
+        (kafka.time_stamps([STREAM], Cluster({}, {STREAM.name: TopicDescription(2)})), SKIPPED),
+        (kafka.sizes([STREAM], cluster(), MIB), OK),
+        (kafka.sizes([STREAM], cluster({"max.message.bytes": str(MIB)}), MIB), FAULT),
+        (
+            kafka.sizes([STREAM], cluster({"max.message.bytes": str(MIB + (64 << 10))}), MIB),
+            WARNING,
+        ),
+        (kafka.keeping([STREAM], cluster()), OK),
+        (kafka.keeping([STREAM], cluster({"cleanup.policy": "compact"})), FAULT),
+        (kafka.keeping([STREAM], cluster({"retention.ms": "-1"})), WARNING),
+        (kafka.keeping([STREAM], cluster({"retention.ms": "-1", "retention.bytes": "1000"})), OK),
+        (kafka.keeping([STREAM], cluster({"retention.ms": str(kafka.HOUR_MS - 1)})), FAULT),
+        (kafka.keeping([STREAM], cluster({"retention.ms": str(kafka.DAY_MS - 1)})), WARNING),
+        (kafka.replicas([STREAM], cluster()), OK),
+        (kafka.replicas([STREAM], cluster(in_sync=(3, 2))), WARNING),
+        (
+            kafka.replicas(
+                [STREAM],
+                cluster(replicas=(1, 1), in_sync=(1, 1), config={"min.insync.replicas": "1"}),
+            ),
+            WARNING,
+        ),
+        (kafka.replicas([STREAM], cluster({"min.insync.replicas": "1"})), WARNING),
+        (kafka.replicas([STREAM], cluster({"min.insync.replicas": "4"})), FAULT),
+        (kafka.replicas([STREAM], cluster({"unclean.leader.election.enable": "true"})), WARNING),
+        (kafka.replicas([STREAM], cluster(leaderless=(1,))), FAULT),
+        (kafka.rights(["events.raw"], [], cluster(rights=1 << 3)), OK),
+        (kafka.rights(["events.raw"], ["events.raw"], cluster(rights=1 << 3)), FAULT),
+        (kafka.rights(["events.raw"], [], cluster(rights=None)), SKIPPED),
+        (kafka.rights([], [], cluster()), SKIPPED),
+    ],
+)
+def test_topics(verdict: Verdict, level: Level) -> None:
+    assert verdict.level is level, verdict
+    assert bool(verdict.todo) == (level in (WARNING, FAULT)), verdict
+
+
+def test_what_provisioning_makes_is_ok() -> None:
+    wanted = topics(4, 2)
+    seen = {
+        t.name: TopicDescription(
+            t.partitions,
+            (1,) * t.partitions,
+            (1,) * t.partitions,
+            config=t.settings(True) | {"retention.ms": "-1"},
+        )
+        for t in wanted
+    }
+    there = Cluster({1: ("h", 1)}, seen)
+    for judged in (kafka.existence, kafka.time_stamps, kafka.keeping, kafka.replicas):
+        assert judged(wanted, there).level is OK
+    assert kafka.sizes(wanted, there, 8 * MIB - kafka.HEADERS_BYTES).level is OK
+
+
+# ---- the fleet ----
+
+
+def lane(
+    n: int, offset: int = 0, state: State = State.ASSIGNED, worker: str = "node-a"
+) -> dict[Partition, Placed]:
+    return {Partition(LANES, n): Placed(worker, "b", 1, 1, state, offset, 0, "")}
+
+
+def test_owners_offsets_and_progress() -> None:
+    a, b = Partition(LANES, 0), Partition(LANES, 1)
+    assert fleet.owners(PlacementTable(placed=lane(0) | lane(1)), [a, b], ["node-a"]).level is OK
+    assert "lane 1" in fleet.owners(PlacementTable(placed=lane(0)), [a, b], None).found
+    assert (
+        fleet.owners(PlacementTable(placed=lane(0, state=State.RELEASING)), [a], ["node-a"]).level
+        is OK
+    )
+    assert fleet.owners(PlacementTable(placed=lane(0)), [a], []).level is WARNING
+    assert fleet.owners(PlacementTable(placed=lane(0)), [a], None).level is OK, "no inventory here"
+    assert fleet.offsets(WorkerKind.NODE, PlacementTable(placed=lane(0)), {a: None}).level is OK, (
+        "new"
+    )
+    assert (
+        fleet.offsets(WorkerKind.NODE, PlacementTable(placed=lane(0, 5)), {a: None}).level is FAULT
+    )
+    assert fleet.progress({a: 5}, {a: 5}, {a: 5 + fleet.MARKERS}, 1.5).level is OK, (
+        "markers of transactions"
+    )
+    assert fleet.progress({a: 5}, {a: 5}, {a: 6 + fleet.MARKERS}, 1.5).level is WARNING
+    assert fleet.progress({a: 5}, {a: 6}, {a: 600}, 1.5).level is OK
+    assert fleet.progress({a: None}, {a: None}, {a: 600}, 1.5).level is WARNING
+
+
+# ---- who looks, and what is shown ----
+
+
+def test_an_account_says_what_it_must_find() -> None:
+    assert [Whom(a).role for a in ("geolane", "node-a", "router-1", "ana", "node")] == [
+        Role.COORDINATOR,
+        Role.NODE,
+        Role.ROUTER,
+        Role.PERSON,
+        Role.PERSON,
+    ]
+    assert xmpp.expected_feeds(Whom("node-a"), [])["telemetry/node-a"][0] == "publish-only"
+    assert set(xmpp.expected_feeds(Whom("geolane"), ["node-a"])) >= {
+        "telemetry/node-a",
+        "tuning",
+        "fleet",
+    }
+    assert "tuning" not in xmpp.expected_feeds(Whom("ana"), ["node-a"])
+
+
+def test_a_folder_of_passwords_stands_in_for_credentials(tmp_path: Path) -> None:
+    """`--secrets` for an account whose password the settings do not name, as where systemd gives
+    it."""
+    (tmp_path / "acme").touch()
+    shared = Settings(
+        xmpp=Xmpp(password_file="x/geolane"), kafka=Kafka(security="SASL_SSL", username="acme")
+    )
+    made = with_passwords(shared, Whom("node-a"), tmp_path)
+    assert (made.xmpp.password_file, made.kafka.password_file) == (
+        f"{tmp_path}/node-a",
+        f"{tmp_path}/acme",
+    )
+    assert with_passwords(shared, Whom("geolane"), tmp_path).xmpp.password_file == "x/geolane"
+    assert with_passwords(shared, Whom("node-a"), None) == shared
+
+
+def test_each_process_looks_with_its_own_account_at_kafka(tmp_path: Path) -> None:
+    (tmp_path / "kafka-node-a").write_text("its own")
+    own = Settings(kafka=Kafka(security="SASL_SSL", username="{account}"))
+    made = with_passwords(own, Whom("node-a"), tmp_path).kafka
+    assert (made.username, made.password_file) == ("node-a", str(tmp_path / "kafka-node-a"))
+
+
+def test_one_verdict_for_many_is_the_gravest() -> None:
+    assert worst("fine", ok("a"), ok("b")) == ok("fine")
+    assert worst("fine", ok("a"), warning("b", "do b"), fault("c", "do c")) == fault(
+        "b; c", "do b; do c"
+    )
+
+
+def test_what_was_skipped_for_one_reason_is_one_line() -> None:
+    why = skipped("`kafka login` is at fault").found
+    found = [
+        Finding("kafka", "login", FAULT, "no", "do"),
+        *(Finding("kafka", n, SKIPPED, why) for n in ("a", "b")),
+    ]
+    assert "  skipped  2 checks  not looked at, because `kafka login` is at fault: a, b" in [
+        *Report("x", found).text().replace("2 checks ", "2 checks ").splitlines()
+    ]
+
+
+def test_a_report_in_words_in_json_and_as_an_exit_code() -> None:
+    found = [
+        Finding("kafka", "login", OK, "as anybody"),
+        Finding("kafka", "topics", FAULT, "two\nlines", "make it"),
+        Finding("xmpp", "clock", SKIPPED, skipped("of this").found),
+    ]
+    report = Report("geolane", found)
+    assert report.text().splitlines() == [
+        "kafka",
+        "  ok       login   as anybody",
+        "  fault    topics  two | lines",
+        "                   -> make it",
+        "xmpp",
+        "  skipped  clock   not looked at, because of this",
+        "as geolane: 1 ok, 1 fault, 1 skipped",
+    ]
+    assert (
+        report.code,
+        Report("a", found[:1]).code,
+        Report("a", found, settings_wrong=True).code,
+    ) == (1, 0, 2)
+    assert '"counts":{"ok":1,"warning":0,"fault":1,"skipped":1}' in report.json()
+
+
+def test_a_small_stack_of_ejabberds_is_a_warning() -> None:
+    assert host.stack(8192).level is OK
+    verdict = host.stack(host.STACK_USUAL)
+    assert (verdict.level, "1 MB of stack" in verdict.found, "+sss 8192" in verdict.todo) == (
+        WARNING,
+        True,
+        True,
+    )

@@ -1,0 +1,496 @@
+"""A Kafka of one's own that denies what nobody allowed: what provisioning makes there is enough for
+each process, and not more."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import pytest
+import pytest_asyncio
+import uvloop
+from aiokafka import AIOKafkaProducer
+
+from agents import settings
+from agents.base.errors import KafkaError, KafkaUnavailable, SettingsError
+from agents.coordinator.queries import Rewinding
+from agents.core.lanes.dead_letters import LetterQuery
+from agents.core.lanes.lane_map import build
+from agents.core.model.messages import LeaseCommand
+from agents.core.model.topology import TOPIC_DEAD, TOPIC_LANES, TOPIC_RAW, Partition, WorkerKind
+from agents.kafka import compacted, verification
+from agents.kafka.connection import Link, client_kwargs
+from agents.kafka.dead_letters import DeadLetters
+from agents.kafka.leases import LeaseMaker
+from agents.kafka.markers import OFFSETS, Markers, Open, Reach
+from agents.kafka.offsets import Offsets
+from agents.kafka.placement_log import PlacementLog
+from agents.kafka.producer import LeasedProducer
+from agents.kafka.rights import OUTPUTS, REPLAYER, Right, reach, rights, rights_of
+from agents.kafka.topics import bring, topics
+from agents.kafka.users import Accounts
+from agents.kafka.wire import CLUSTER_NAME, Resource
+from agents.local.demo import flights
+from agents.worker.reader import Reader
+from tests.fixtures.kafka import folder_for_servers
+from tests.kafka.secured import PASSWORD, USER, SecureBroker, secret
+
+LANES, RAW = 6, 2
+ACCOUNTS = ("geolane", "node-a", "router-1")
+
+
+class Denying:
+    """The broker, and what `geolane provision` heard about it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.broker = SecureBroker(folder / "kafka", denies=True)
+        self.told: list[str] = []
+
+    @property
+    def kafka(self) -> settings.Kafka:
+        return settings.Kafka(
+            bootstrap=f"127.0.0.1:{self.broker.secure_port}",
+            security="SASL_SSL",
+            username="{account}",
+            password_file=str(self.folder / "kafka-{account}"),
+            ca_file=str(self.broker.folder / "ca.pem"),
+            admin_username=USER,
+            admin_password_file=secret(self.folder / "admin", PASSWORD),
+        )
+
+    def tell(self, did: str, what: str) -> None:
+        self.told.append(f"{did}: {what}")
+
+    async def account(self, user: str, wanted: list[Right]) -> settings.Kafka:
+        """An account with just these rights."""
+        await self.accounts({user: wanted})
+        return self.kafka.of(user)
+
+    async def accounts(self, wanted: dict[str, list[Right]]) -> None:
+        """Each user with its rights."""
+        accounts = Accounts(self.kafka.admin)
+        await accounts.start()
+        files = {user: Path(secret(self.folder / f"kafka-{user}", "its own")) for user in wanted}
+        await accounts.users(files, self.tell)
+        await accounts.rights([right for rights in wanted.values() for right in rights], self.tell)
+        await accounts.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def denying() -> AsyncIterator[Denying]:
+    with folder_for_servers() as folder:
+        denying = Denying(folder)
+        try:
+            await denying.broker.start()
+            await _fill(denying)
+            yield denying
+        finally:
+            denying.broker.kill()
+
+
+async def _fill(denying: Denying) -> None:
+    await bring(denying.kafka.admin, topics(LANES, RAW), denying.tell)
+    await compacted.publish(
+        denying.kafka.admin, build(flights.sample(), LANES, 4, 1, total_eps=1000.0)
+    )
+    async with AIOKafkaProducer(**client_kwargs(denying.kafka.admin)) as producer:
+        await producer.send_and_wait(TOPIC_LANES, b"{}", partition=0)
+        await producer.send_and_wait(TOPIC_DEAD, b"{", headers=[("geolane-reason", b"no_id")])
+
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+# ---- topics ----
+
+
+async def test_topics_are_made_once_and_altered_where_they_may_be(denying: Denying) -> None:
+    assert denying.told[:8] == [
+        f"made: topic {name}: partitions {n}, copies 1"
+        for name, n in (
+            ("events.raw", RAW),
+            ("events.lanes", LANES),
+            ("events.clean", LANES),
+            ("events.unplaced", 1),
+            ("events.dead", 1),
+            ("events.dead.replayed", 1),
+            ("placement", 1),
+            ("lanemap", 1),
+        )
+    ]
+    wanted = topics(LANES, RAW, settings.Topics(raw_retention_h=48.0, min_isr=1))
+    for dry, did in ((True, "changed"), (False, "changed"), (False, "there"), (True, "there")):
+        denying.told.clear()
+        await bring(denying.kafka.admin, wanted, denying.tell, dry=dry)
+        words = ": retention.ms 604800000 -> 172800000" if did == "changed" else ""
+        assert denying.told[0] == f"{did}: topic events.raw{words}"
+        assert denying.told[1:] == [f"there: topic {t.name}" for t in wanted[1:]]
+
+
+async def test_a_topic_that_would_lose_records_is_put_right(denying: Denying) -> None:
+    [raw, *_] = topics(LANES, RAW)
+    theirs = dataclasses.replace(
+        raw,
+        name="theirs",
+        config={"message.timestamp.type": "CreateTime", "max.message.bytes": "1000"},
+    )
+    await bring(denying.kafka.admin, (theirs,), denying.tell)
+    denying.told.clear()
+    await bring(denying.kafka.admin, (dataclasses.replace(raw, name="theirs"),), denying.tell)
+    assert denying.told == [
+        "changed: topic theirs: message.timestamp.type CreateTime -> LogAppendTime, "
+        "max.message.bytes 1000 -> 8388608"
+    ]
+
+
+async def test_what_cannot_be_altered_is_refused_before_anything_is(denying: Denying) -> None:
+    kafka = denying.kafka.admin
+    copies = msgspec.structs.replace(kafka, topics=settings.Topics(replication=3))
+    for with_, wanted, why in (
+        (
+            kafka,
+            topics(LANES + 2, RAW),
+            r"events\.lanes has 6 partitions, the settings say 8: correct coordinator\.lanes",
+        ),
+        (copies, topics(LANES, RAW), r"kafka\.topics\.replication is 3, and .* has 1 brokers"),
+    ):
+        denying.told.clear()
+        with pytest.raises(KafkaError, match=why):
+            await bring(with_, wanted, denying.tell)
+        assert denying.told == []
+
+
+async def test_who_may_not_provision_is_told_what_is_missing(denying: Denying) -> None:
+    kafka = await denying.account("nobody", [])
+    with pytest.raises(
+        KafkaError, match=r"lacks a right on Topic \S+ \(`geolane provision` gives rights\)"
+    ):
+        await bring(kafka, topics(LANES, RAW), denying.tell)
+    accounts = Accounts(kafka)
+    await accounts.start()
+    with pytest.raises(
+        KafkaError,
+        match=r"rights cannot be read: nobody may not; it needs Alter and Describe on Cluster",
+    ):
+        await accounts.rights(rights(ACCOUNTS), denying.tell)
+    file = Path(secret(denying.folder / "kafka-other", "x"))
+    with pytest.raises(
+        KafkaError, match=r"account other cannot be made: nobody may not; it needs Alter .*--print"
+    ):
+        await accounts.users({"other": file}, denying.tell)
+    await accounts.stop()
+
+
+async def test_without_an_admins_right_password_it_says_so(denying: Denying) -> None:
+    wrong = msgspec.structs.replace(
+        denying.kafka.admin, password_file=secret(denying.folder / "wrong", "wrong")
+    )
+    with pytest.raises(
+        KafkaUnavailable, match="no broker let us in: wrong address, certificate or password"
+    ):
+        await bring(wrong, topics(LANES, RAW), denying.tell)
+
+
+# ---- accounts and rights ----
+
+
+async def test_accounts_and_rights_twice_are_once(denying: Denying) -> None:
+    for first in (True, False):
+        denying.told.clear()
+        await denying.account("node-b", rights(["node-b"]))
+        account, given = denying.told
+        assert account.startswith(
+            "set: Kafka's account node-b" if first else "there: Kafka's account node-b"
+        )
+        assert given.startswith(
+            "made: rights of node-b: Write on Topic events.clean"
+            if first
+            else "there: rights of node-b"
+        )
+
+
+async def test_a_new_password_takes_the_old_ones_place(denying: Denying) -> None:
+    await denying.account("node-c", [])
+    secret(denying.folder / "kafka-node-c", "another")
+    accounts = Accounts(denying.kafka.admin)
+    await accounts.start()
+    denying.told.clear()
+    await accounts.users({"node-c": denying.folder / "kafka-node-c"}, denying.tell)
+    await accounts.stop()
+    assert denying.told[0].startswith("set: Kafka's account node-c")
+
+
+async def test_an_account_that_was_not_made_here_keeps_its_password(denying: Denying) -> None:
+    """Somebody else's at this Kafka, also with another mechanism than ours; the folder of passwords
+    may be another machine's."""
+    await denying.accounts({"theirs": [], "node-e": []})
+    other = msgspec.structs.replace(denying.kafka.admin, sasl_mechanism="SCRAM-SHA-256")
+    for kafka, user in ((denying.kafka.admin, "node-d"), (other, "node-f")):
+        accounts = Accounts(denying.kafka.admin)
+        await accounts.start()
+        accounts._kafka = kafka
+        await accounts.set_passwords(
+            {user: Path(secret(denying.folder / "kafka-theirs", "its own"))}
+        )
+        await accounts.stop()
+    folder = denying.folder / "elsewhere"
+    folder.mkdir()
+    secret(folder / "kafka-node-e", "its own")
+    files = {user: folder / f"kafka-{user}" for user in ("node-d", "node-e", "node-f", "node-new")}
+    accounts = Accounts(denying.kafka.admin)
+    await accounts.start()
+    try:
+        denying.told.clear()
+        for dry in (True, False):
+            with pytest.raises(SettingsError) as refused:
+                await accounts.users(files, denying.tell, dry=dry)
+            assert str(refused.value).splitlines() == [
+                f"Kafka's account {user} is there and was not made here: there is no "
+                f"{folder}/kafka-{user}. Put its password "
+                "into that file (mode 0600), or give --reset-password to replace it"
+                for user in ("node-d", "node-f")
+            ]
+        assert denying.told == []
+        assert [file.name for file in folder.iterdir()] == ["kafka-node-e"], (
+            "nothing is made for the others either"
+        )
+        assert await accounts._logs_in("node-d", denying.folder / "kafka-theirs")
+
+        for dry in (True, False):
+            await accounts.users(files, denying.tell, dry=dry, reset=True)
+        said = [
+            line.partition(":")[0] + line.partition("account")[2].partition(":")[0]
+            for line in denying.told
+        ]
+        assert said == 2 * ["set node-d", "there node-e", "set node-f", "set node-new"]
+        assert not await accounts._logs_in("node-d", denying.folder / "kafka-theirs")
+        for user, file in files.items():
+            assert await accounts._logs_in(user, file)
+
+        denying.told.clear()
+        await accounts.users(files, denying.tell)
+        assert {line.partition(":")[0] for line in denying.told} == {"there"}
+    finally:
+        await accounts.stop()
+
+
+async def _lead(kafka: settings.Kafka) -> None:
+    log = PlacementLog(kafka)
+    try:
+        await log.lead()
+        await log.write({"leader": b"1"})
+    finally:
+        await log.stop()
+
+
+async def _lease(kafka: settings.Kafka, account: str) -> LeaseCommand:
+    maker = LeaseMaker(kafka, 10_000)
+    await maker.start()
+    try:
+        return LeaseCommand(
+            1, "boot", f"geolane-{account}", *await maker.make(f"geolane-{account}")
+        )
+    finally:
+        await maker.stop()
+
+
+async def _offsets(kafka: settings.Kafka, kind: WorkerKind) -> None:
+    offsets = Offsets(kafka, kind.group)
+    await offsets.start()
+    try:
+        await offsets.committed([Partition(kind.topic, 0)])
+        await offsets.ends([Partition(kind.topic, 0)])
+    finally:
+        await offsets.stop()
+
+
+async def _read(kafka: settings.Kafka, kind: WorkerKind) -> None:
+    """As a worker begins a partition: aiokafka's reader alone would wait without a word for what it
+    may not read."""
+    await _offsets(kafka, kind)
+    reader = Reader(kafka, kind.topic)
+    await reader.start()
+    try:
+        reader.read({0: 0})
+        soon = time.monotonic() + 0.3
+        await reader.gather(1, soon, soon, lambda: False)
+    finally:
+        await reader.stop()
+
+
+async def _transact(kafka: settings.Kafka, admin: settings.Kafka, account: str, topic: str) -> None:
+    kind = WorkerKind(account.partition("-")[0])
+    producer = LeasedProducer(kafka, await _lease(admin, account))
+    await producer.start()
+    try:
+        batch = producer.new_batch()
+        batch.append(key=None, value=b"x", timestamp=None)
+        await producer.transact(
+            {(topic, 0): [batch]}, {Partition(kind.topic, 0): (0, "")}, kind.group
+        )
+    finally:
+        await producer.stop()
+
+
+async def _replay(kafka: settings.Kafka) -> None:
+    """Whatever went back before, too; a letter lies there."""
+    letters = DeadLetters(kafka)
+    await letters.find(LetterQuery(), 10)
+    assert await letters.replay(LetterQuery(replayed=True), "ana", 0)
+
+
+async def _rewind(kafka: settings.Kafka, kind: WorkerKind = WorkerKind.NODE) -> None:
+    """The events that come again are counted, then record and offset are set in one transaction."""
+    await _offsets(kafka, kind)
+    lane, offsets = Partition(kind.topic, 0), Offsets(kafka, kind.group)
+    await offsets.start()
+    try:
+        await Rewinding(kafka, {kind: offsets})._count(lane, 0, 1)
+    finally:
+        await offsets.stop()
+    log = PlacementLog(kafka)
+    try:
+        await log.lead()
+        await log.write({"leader": b"1"}, {kind.group: {lane: (0, "")}})
+    finally:
+        await log.stop()
+
+
+async def _raw(kafka: settings.Kafka) -> None:
+    await _rewind(kafka, WorkerKind.ROUTER)
+    await _replay(kafka)
+
+
+async def _verifies(kafka: settings.Kafka) -> None:
+    """A leader goes on without this right, and says so."""
+    if any(broker.verifies is None for broker in await verification.look(kafka)):
+        raise KafkaError(verification.UNREADABLE)
+
+
+Step = Callable[[settings.Kafka], Awaitable[object]]
+
+
+async def _mend(kafka: settings.Kafka) -> None:
+    """As if markers were missing in all that workers write to."""
+    link = Link(kafka, "geolane-test")
+    await link.start()
+    try:
+        markers = Markers(link)
+        for account in ("node-a", "router-1"):
+            lease, name = await _lease(kafka, account), f"geolane-{account}"
+            topics = reach(name)
+
+            async def attempt(
+                lease: LeaseCommand = lease, name: str = name, topics: Reach = topics
+            ) -> None:
+                await markers.undecided(lease.producer_id, topics)
+                places = [Open(topic, 0, 0) for topic in topics.topics]
+                await markers.decide(
+                    name,
+                    (lease.producer_id, lease.producer_epoch),
+                    places,
+                    topics.groups,
+                    committed=True,
+                )
+
+            await link.persist("mend", attempt)
+    finally:
+        await link.stop()
+
+
+def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
+    """What a process does at Kafka, by the name of what it needs a right on."""
+    if account == "geolane":
+        return {
+            "geolane-coordinator": _lead,
+            "placement": _lead,
+            "lanemap": compacted.newest,
+            CLUSTER_NAME: _verifies,
+            "events.dead": _replay,
+            "events.dead.replayed": _replay,
+            REPLAYER: _replay,
+            "geolane-node-": lambda kafka: _lease(kafka, "node-a"),
+            "geolane-router-": lambda kafka: _lease(kafka, "router-1"),
+            **{
+                name: partial(_offsets, kind=kind)
+                for kind in WorkerKind
+                for name in (kind.group, kind.topic.removeprefix("main/"))
+            },
+            WorkerKind.NODE.group: _rewind,
+            TOPIC_RAW: _raw,
+            OFFSETS: _mend,
+            **dict.fromkeys(OUTPUTS, _mend),
+        }
+    kind = WorkerKind(account.partition("-")[0])
+    out = (
+        ("events.clean", "events.dead")
+        if kind is WorkerKind.NODE
+        else ("events.lanes", "events.unplaced", "events.dead")
+    )
+    send: dict[str, Step] = {
+        topic: partial(_transact, admin=admin, account=account, topic=topic) for topic in out
+    }
+    more: dict[str, Step] = {} if kind is WorkerKind.NODE else {"lanemap": compacted.newest}
+    return (
+        send
+        | more
+        | {
+            f"geolane-{account}": send["events.dead"],
+            kind.topic.removeprefix("main/"): partial(_read, kind=kind),
+            kind.group: partial(_offsets, kind=kind),
+        }
+    )
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+async def test_each_right_is_needed_and_together_they_are_enough(
+    denying: Denying, account: str
+) -> None:
+    """Every step that a process takes at Kafka, with all its rights, then without the one for it:
+    that is named."""
+    every, steps = list(rights_of(account)), _steps(account, denying.kafka.admin)
+    assert {right.name for right in every} == set(steps)
+    kafka = await denying.account(account, every)
+    for step in steps.values():
+        await step(kafka)
+    poor = {
+        f"{account}-without-{i}": (missing, [r for r in every if r != missing])
+        for i, missing in enumerate(every)
+    }
+    await denying.accounts(
+        {u: [dataclasses.replace(r, user=u) for r in rest] for u, (_, rest) in poor.items()}
+    )
+    for user, (missing, _) in poor.items():
+        kind = {
+            Resource.TOPIC: "Topic",
+            Resource.GROUP: "Group",
+            Resource.TRANSACTIONAL_ID: "TransactionalId",
+            Resource.CLUSTER: "Cluster",
+        }
+        lacks = (
+            rf"lacks a right on {kind[missing.resource]} {missing.name}",
+            rf"{missing.name}/0 refuses: this Kafka account lacks the right to write to it",
+        )
+        with pytest.raises(KafkaError, match="|".join(lacks)):
+            await steps[missing.name](denying.kafka.of(user))
+
+
+async def test_a_connection_over_tls_ends_at_once(denying: Denying) -> None:
+    """Under uvloop, as processes run: it waited 30 s for a broker that had just sent something
+    else."""
+
+    async def read() -> float:
+        longest = 0.0
+        for _ in range(8):
+            began = time.monotonic()
+            await compacted.newest(denying.kafka.admin)
+            longest = max(longest, time.monotonic() - began)
+        return longest
+
+    assert await asyncio.to_thread(uvloop.run, read()) < 10

@@ -1,0 +1,64 @@
+"""Moves and fences by what is written: a drained node that goes home is no fence, a lane that comes
+back to its node no move."""
+
+from __future__ import annotations
+
+from agents.core.fleet.counts import LeaderCounts
+from agents.core.model.placement import Lease, Placed, PlacementTable, State
+from agents.core.model.topology import LANES, Partition
+
+P = Partition(LANES, 3)
+
+
+def placed(worker: str, state: State, epoch: int = 1) -> dict[Partition, Placed]:
+    return {P: Placed(worker, "boot", epoch, 1, state, 0, 0, "")}
+
+
+def lease(boot: str, *, fenced: bool = False) -> Lease:
+    return Lease(boot, "t", 1, 1, 1, fenced)
+
+
+def test_a_hand_over_is_one_move_and_the_first_placing_none() -> None:
+    counts = LeaderCounts()
+    counts.written(placed("node-a-1", State.ASSIGNED), {})
+    counts.written(placed("node-a-1", State.RELEASING), {})
+    counts.written(placed("", State.ORPHAN), {})
+    assert counts.moves["events.lanes"] == 0
+    counts.written(placed("node-b-1", State.ASSIGNED, 2), {})
+    assert counts.moves["events.lanes"] == 1
+    counts.written(placed("", State.ORPHAN, 2), {})
+    counts.written(placed("node-b-1", State.ASSIGNED, 3), {})
+    assert counts.moves["events.lanes"] == 1
+
+
+def test_a_fence_is_of_one_who_had_something() -> None:
+    counts = LeaderCounts()
+    counts.written({}, {"node-a-1": lease("one")})
+    counts.written(placed("node-a-1", State.ASSIGNED), {})
+    assert counts.fences == 0
+    counts.written(placed("node-a-1", State.ORPHAN), {"node-a-1": lease("one", fenced=True)})
+    assert counts.fences == 1
+    counts.written({}, {"node-a-1": lease("one", fenced=True)})
+    counts.written({}, {"node-a-1": lease("two")})
+    assert counts.fences == 1, "a fenced one that comes back is not fenced again"
+
+
+def test_who_was_drained_and_ends_is_not_counted_and_who_restarts_with_lanes_is() -> None:
+    counts = LeaderCounts()
+    counts.written(
+        placed("node-a-1", State.ASSIGNED), {"node-a-1": lease("one"), "node-b-1": lease("one")}
+    )
+    counts.written({}, {"node-b-1": lease("one", fenced=True)})
+    assert counts.fences == 0
+    counts.written(placed("node-a-1", State.ORPHAN), {"node-a-1": lease("two")})
+    assert counts.fences == 1
+
+
+def test_what_was_written_before_counts_as_known() -> None:
+    before = PlacementTable(
+        None, {"node-a-1": lease("one")}, placed("node-a-1", State.ASSIGNED), {}
+    )
+    counts = LeaderCounts.of(before)
+    counts.written(placed("node-a-1", State.ORPHAN), {"node-a-1": lease("one", fenced=True)})
+    counts.written(placed("node-b-1", State.ASSIGNED, 2), {})
+    assert (counts.fences, counts.moves["events.lanes"]) == (1, 1)

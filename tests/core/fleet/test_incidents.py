@@ -1,0 +1,118 @@
+"""What the room hears unasked: once, with an end, never a flood."""
+
+from __future__ import annotations
+
+from agents.core.effects import Publish, Say, Subject
+from agents.core.events import Wake, WorkerSeen
+from agents.core.fleet.incidents import CHARACTERS, LINES, News, clip, names
+from agents.core.fleet.troubles import TroubleKind
+from agents.core.model import topology
+from agents.core.model.feeds import AlertItem
+from agents.core.model.messages import Announcement, Health
+from agents.core.model.topology import LANES, Partition
+from tests.core.world import World
+
+
+def test_a_killed_node_is_one_line_and_one_end() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    w.said.clear()
+    victim = next(s.worker for p, s in w.partitions.items() if p.kind is topology.WorkerKind.NODE)
+    w.crash(victim)
+    w.now_s += 0.3
+    w.tell(Wake())
+    w.fair(10)
+    name = victim.partition("-")[2]
+    assert sum(f"{name} is gone" in s for s in w.said) == 1
+    assert sum("Calm again" in s for s in w.said) == 1
+    assert sum(f"{name} is back" in s for s in w.said) == 1
+    kinds = [p.item.element.kind for p in w.published if isinstance(p.item.element, AlertItem)]
+    assert kinds.count("node_gone") == 2, "the alert, and its end"
+
+
+def test_a_flapping_fleet_is_told_in_few_messages() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    w.said.clear()
+    for _ in range(30):
+        w.crash("node-1")
+        w.now_s += 0.3
+        w.fair(1)
+    assert len(w.said) <= 4 + 30 * 1.3 / 5 + 2
+
+
+def test_the_end_is_not_told_before_the_lanes_work_again() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    news = News(w.core.fleet)
+    lane = Partition(LANES, 0)
+    news.gone(w.inv.workers[w.partitions[lane].worker], "test", [lane], 0.0)
+    said = [e for e in news.tell(5.0, paused=False, connected=True) if isinstance(e, Say)]
+    assert [s for s in said if "Calm" in s.text] == []
+
+
+def test_nothing_is_lost_while_the_room_cannot_be_reached() -> None:
+    w = World(nodes=3, lanes=6)
+    news = News(w.core.fleet)
+    news.line("kept")
+    assert not [e for e in news.tell(1.0, paused=False, connected=False) if isinstance(e, Say)]
+    assert [e.text for e in news.tell(2.0, paused=False, connected=True) if isinstance(e, Say)] == [
+        "kept"
+    ]
+
+
+def test_the_subject_changes_only_for_what_holds() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    news = News(w.core.fleet)
+
+    def subjects(now: float) -> list[str]:
+        return [
+            e.text for e in news.tell(now, paused=False, connected=True) if isinstance(e, Subject)
+        ]
+
+    w.core.fleet.views["node-1"].present = False
+    assert subjects(94.0) == [], "who begins to lead does not know them all yet"
+    w.core.fleet.views["node-1"].present = True
+    assert subjects(95.0) == []
+    assert subjects(100.0) == ["geolane: calm, 3/3 nodes, 6/6 lanes"]
+    w.core.fleet.views["node-1"].present = False
+    assert subjects(101.0) == []
+    w.core.fleet.views["node-1"].present = True
+    assert subjects(102.0) == subjects(120.0) == []
+    w.core.fleet.views["node-1"].present = False
+    assert subjects(121.0) == []
+    assert subjects(126.5) == ["geolane: working, 2/3 nodes, 6/6 lanes"]
+
+
+def test_alerts_are_published_even_where_the_room_is_spared() -> None:
+    w = World(nodes=3, lanes=6)
+    news = News(w.core.fleet)
+    for n in range(20):
+        news.troubles.set(TroubleKind.LANE_STOPPED, f"{n}", f"reason {n}", 0.0)
+    effects = list(news.tell(1.0, paused=False, connected=True))
+    assert sum(isinstance(e, Publish) for e in effects) == 20
+    assert sum(isinstance(e, Say) for e in effects) == 1
+
+
+def test_a_message_fits_a_phone() -> None:
+    text = clip([f"line {n} " + "x" * 100 for n in range(40)])
+    assert len(text) <= CHARACTERS
+    assert text.count("\n") < LINES
+    assert "more lines" in text
+    assert names([Partition(LANES, n) for n in range(9)]) == "lanes 0, 1, 2, 3, 4, 5 and 3 more"
+
+
+def test_a_worker_that_changes_its_health_all_the_time_is_told_now_and_then() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    w.noted.clear()
+    boot = w.procs["node-0"].boot
+    for n in range(600):
+        w.now_s += 0.1
+        health = (Health.XA, Health.DND)[n % 2]
+        w.tell(WorkerSeen(Announcement("node-0", health, boot, "odd", capacity_eps=2000.0)))
+    alerts = [n.data["kind"] for n in w.noted if n.kind == "alert"]
+    assert "flapping" in alerts
+    assert len(alerts) < 15
+    assert sum(n.kind == "fleet" for n in w.noted) < 15

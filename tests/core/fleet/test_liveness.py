@@ -1,0 +1,134 @@
+"""Who is taken for dead, and who is not (PROTOCOL 2.10)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agents.core import effects as fx
+from agents.core import events as ev
+from agents.core.events import Led, LinkDown
+from agents.core.fleet.liveness import AWAY_GRACE_S
+from agents.core.model.topology import WorkerKind
+from tests.core.world import World
+
+
+def at_work(nodes: int = 8) -> World:
+    w = World(nodes=nodes, lanes=16)
+    w.fair(8)
+    w.now_s += AWAY_GRACE_S
+    w.fair(2)
+    return w
+
+
+def fences(w: World) -> list[str]:
+    return [e.worker for e in w.kafka if isinstance(e, fx.MakeLease) and not e.new_boot]
+
+
+def test_a_closed_session_is_believed_after_a_moment() -> None:
+    w = at_work()
+    w.crash("node-1")
+    assert fences(w) == []
+    w.now_s += 0.21
+    w.tell(ev.Wake())
+    assert fences(w) == ["node-1"]
+
+
+def test_the_server_going_takes_nobody_with_it() -> None:
+    w = at_work()
+    for worker in list(w.procs):
+        w.crash(worker)  # the server says unavailable for each, and then is gone itself
+    w.tell(LinkDown())
+    w.now_s += 5
+    w.tell(ev.Tick())
+    assert fences(w) == []
+
+
+def test_silence_is_asked_about_before_it_counts() -> None:
+    w = at_work()
+    w.procs["node-1"].frozen = True
+    for _ in range(4):
+        w.pass_s(1.0)
+    assert w.pings == ["node-1"]
+    assert fences(w) == []
+    w.tell(ev.Ponged("node-1", False))
+    assert fences(w) == ["node-1"]
+
+
+def test_silence_does_not_count_soon_after_the_watcher_was_away() -> None:
+    w = at_work()
+    w.cut()
+    w.procs["node-1"].frozen = True
+    for _ in range(10):
+        w.pass_s(1.0)
+    assert fences(w) == []
+    assert w.pings == []
+
+
+def test_who_does_not_come_back_after_the_watcher_was_away_is_fenced_in_the_end() -> None:
+    w = at_work()
+    w.tell(LinkDown())
+    del w.procs["node-1"]
+    w.tell(Led())
+    for worker in list(w.procs):
+        w.announce(worker)
+    w.pass_s(AWAY_GRACE_S - 1)
+    assert fences(w) == []
+    w.pass_s(2)
+    assert fences(w) == ["node-1"]
+
+
+def test_when_many_go_at_once_only_those_who_stand_still_are_fenced() -> None:
+    w = at_work()
+    gone = [v for v in ("node-0", "node-1", "node-2", "node-3") if w.core.fleet.owned_by(v)][:3]
+    assert len(gone) >= 3, "the lanes are spread"
+    procs = {g: w.procs[g] for g in gone}
+    for worker in gone:
+        w.crash(worker)
+    alive = gone[0]
+    for _ in range(4):
+        w.now_s += 1.1
+        w.tell(ev.Tick())
+        while w.kafka and isinstance(w.kafka[0], fx.ReadOffsets):
+            w.kafka_step()
+        for p in w.core.fleet.owned_by(alive):  # it lost XMPP only, and goes on working
+            w.committed[p] = w.committed.get(p, 0) + 5
+    assert procs
+    assert alive not in fences(w)
+    assert set(fences(w)) == set(gone) - {alive}
+
+
+def test_nobody_is_fenced_while_kafka_is_away() -> None:
+    w = at_work()
+    w.tell(ev.KafkaDown())
+    w.crash("node-1")
+    w.now_s += 10
+    w.tell(ev.Tick())
+    assert fences(w) == []
+    w.tell(ev.KafkaUp())
+    w.now_s += 0.3
+    w.tell(ev.Tick())
+    assert fences(w) == ["node-1"]
+
+
+def test_another_boot_is_the_death_of_the_former_one() -> None:
+    w = at_work()
+    before = set(w.core.fleet.owned_by("node-1")) or set(w.core.fleet.owned_by("node-0"))
+    worker = "node-1" if w.core.fleet.owned_by("node-1") else "node-0"
+    w.start(worker)
+    made = [e for e in w.kafka if isinstance(e, fx.MakeLease)]
+    assert [(e.worker, e.new_boot, set(e.partitions)) for e in made] == [
+        (worker, w.procs[worker].boot, before)
+    ]
+    w.fair(20)
+    assert w.all_at_work()
+    assert all(w.partitions[p].epoch == 2 for p in before if p.kind is WorkerKind.NODE)
+
+
+def test_a_lease_with_the_same_epoch_of_another_producer_id_is_another_lease() -> None:
+    """After 32,766 a lease's producer id changes, and its epochs begin at 0 again."""
+    w = at_work()
+    fleet = w.core.fleet
+    assert fleet.usable("node-1")
+    lease = fleet.leases["node-1"]
+    fleet.leases["node-1"] = replace(lease, producer_id=lease.producer_id + 1)
+    assert not fleet.usable("node-1")

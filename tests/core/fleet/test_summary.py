@@ -1,0 +1,95 @@
+"""Rows of workers for the feed `fleet`: what is known, a bounded share at a time."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from agents.core import events as ev
+from agents.core.fleet.summary import ROWS_AT_MOST, fleet_item, worker_rows
+from agents.core.model.feeds import FLEET, FeedItem, FleetSummary, WorkerRow, WorkerRows
+from plugins import namespaces as ns
+from plugins.feeds import entry_of, entry_xml
+from tests.core.world import World
+
+ROW = WorkerRow(
+    "node-germanywestcentral-12",
+    "germanywestcentral",
+    "Germany West Central",
+    50.1109,
+    -108.6821,
+    "draining",
+    12,
+    1234.5,
+    12345,
+    310.4,
+    2000.0,
+)
+FIGURES = FleetSummary(200, 200, 1, 2000, 2000, 0, 0, 123456.1, 123456.1, 12345, 12.1, 310.4)
+
+
+def published(world: World) -> FleetSummary:
+    world.published.clear()
+    world.tell(ev.Tick())
+    summary = next(p.item.element for p in world.published if p.item.feed == FLEET)
+    assert isinstance(summary, FleetSummary)
+    return summary
+
+
+def test_each_worker_has_a_row_with_what_it_says_and_none_of_it_when_it_is_gone() -> None:
+    world = World(nodes=2, lanes=4)
+    for worker in world.inv.workers:
+        world.start(worker)
+    world.fair(8)
+    for worker in world.procs:
+        world.telemetry(worker)
+    said = published(world).workers
+    assert said is not None
+    rows = {r.worker: r for r in said.rows}
+    assert rows.keys() == world.inv.workers.keys()
+    assert sum(r.lanes for name, r in rows.items() if name.startswith("node-")) == 4
+    assert all(r.state == "ok" for r in rows.values())
+    one = rows["node-0"]
+    assert (one.rate_eps, one.p99_ms) == (10.0 * one.lanes, 2.0)
+    site = world.inv.sites[one.site]
+    assert (one.lat, one.lon, one.region) == (site.lat, site.lon, site.region)
+    world.crash("node-0")
+    again = published(world).workers
+    assert again is not None
+    gone = next(r for r in again.rows if r.worker == "node-0")
+    assert (gone.state, gone.rate_eps, gone.lag_events) == ("gone", 0.0, 0)
+
+
+def test_a_large_fleet_goes_round_in_shares() -> None:
+    world = World(nodes=2 * ROWS_AT_MOST + 7, lanes=4)
+    fleet = world.core.fleet
+    shares = [worker_rows(fleet, turn) for turn in range(3)]
+    assert {(s.turn, s.turns) for s in shares} == {(0, 3), (1, 3), (2, 3)}
+    assert max(len(s.rows) for s in shares) == ROWS_AT_MOST
+    assert sorted(r.worker for s in shares for r in s.rows) == sorted(fleet.views)
+    assert worker_rows(fleet, 3) == shares[0]
+    first, second = published(world).workers, published(world).workers
+    assert first is not None
+    assert second is not None
+    assert second.turn == (first.turn + 1) % 3
+
+
+def test_an_item_stays_small() -> None:
+    full = replace(FIGURES, workers=WorkerRows(0, 4, (ROW,) * ROWS_AT_MOST))
+    assert len(ET.tostring(entry_xml(fleet_item(full, 4), datetime.now(UTC)))) < 14_000
+
+
+def test_readers_and_coordinators_of_before_understand_each_other() -> None:
+    item = FeedItem(
+        FLEET, "current", "t", "c", replace(FIGURES, workers=WorkerRows(0, 1, (ROW,))), 4
+    )
+    xml = entry_xml(item, datetime.now(UTC))
+    (fleet,) = [
+        x for x in xml if x.tag == f"{{{ns.FEED}}}fleet"
+    ]  # one typed element, its figures where they were
+    assert fleet.get("nodes") == "200"
+    fleet.remove(fleet[0])
+    old = entry_of(FLEET, "current", xml).element
+    assert isinstance(old, FleetSummary)
+    assert old.workers is None

@@ -1,0 +1,153 @@
+"""What `map` and `plot` send for, and what is said beside the picture."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from agents.base.errors import OperatorError
+from agents.core import effects as fx
+from agents.core import events as ev
+from agents.core.events import AdHoc, QuestionAsked
+from agents.core.fleet.summary import samples
+from agents.core.model.charts import Line
+from agents.core.model.forms import FormReply
+from agents.core.operators.charts import Drawn, MapWanted, PlotWanted, plot_of
+from tests.core.world import World
+
+BEN = "ben@d"
+_ids = itertools.count()
+
+
+@pytest.fixture
+def w() -> World:
+    world = World(nodes=3, lanes=6)
+    world.fair(8)
+    world.tell(ev.AffiliationsRead({BEN: "member"}))
+    return world
+
+
+def ask(w: World, text: str, *, room: bool = True) -> list[fx.Effect]:
+    n = next(_ids)
+    return w.core.handle(QuestionAsked(BEN, "ben", text, room, f"s{n}", None, f"m{n}"), w.now)
+
+
+def sent(effects: list[fx.Effect]) -> fx.Errand:
+    (errand,) = [e for e in effects if isinstance(e, fx.Errand)]
+    return errand
+
+
+def words(effects: list[fx.Effect]) -> str:
+    return "\n".join(e.text for e in effects if isinstance(e, fx.Say | fx.Whisper))
+
+
+def test_a_map_has_every_site_and_every_lane_with_who_works_it(w: World) -> None:
+    wanted = sent(ask(w, "!map")).what
+    assert isinstance(wanted, MapWanted)
+    assert [(d.name, d.nodes, d.well) for d in wanted.map.dots] == [
+        ("s0", 1, 1),
+        ("s1", 1, 1),
+        ("s2", 1, 1),
+    ]
+    owners = [
+        w.core.fleet.partitions[p].worker
+        for p in sorted(w.core.fleet.partitions)
+        if p.topic == "main/events.lanes"
+    ]
+    assert [f"node-{t.site}" for t in wanted.map.threads] == owners
+    assert wanted.map.title.startswith("3/3 nodes take lanes")
+
+
+def test_a_picture_is_a_link_where_it_was_asked_for_and_words_before_it(w: World) -> None:
+    effects = w.core.handle(
+        ev.QueryFinished(sent(ask(w, "!map")).ref, Drawn("http://x/map.png")), w.now
+    )
+    told = [e for e in effects if isinstance(e, fx.Say | fx.Show)]
+    assert isinstance(told[0], fx.Say)
+    assert "3/3 nodes take lanes" in told[0].text
+    assert told[1] == fx.Show("http://x/map.png")
+    alone = w.core.handle(
+        ev.QueryFinished(sent(ask(w, "map", room=False)).ref, Drawn("http://x/map.png")), w.now
+    )
+    assert fx.Show("http://x/map.png", BEN) in alone
+
+
+def test_a_form_ends_with_the_link(w: World) -> None:
+    errand = sent(w.core.handle(AdHoc("i1", BEN, "map", "", "execute", {}), w.now))
+    effects = w.core.handle(ev.QueryFinished(errand.ref, Drawn("http://x/map.png")), w.now)
+    (answer,) = [e.answer for e in effects if isinstance(e, fx.AnswerAdHoc)]
+    assert isinstance(answer, FormReply)
+    assert answer.form is not None
+    assert {f.var: f.value for f in answer.form.fields}["url"] == "http://x/map.png"
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "worst", "span_s"),
+    [
+        ("!plot lag", ("fleet",), 3, 3600),
+        ("!plot rate 4", ("lane/4",), 0, 3600),
+        ("!plot latency 1 15m", ("lane/1",), 0, 900),
+        ("!plot LAG 2d", ("fleet",), 3, 172_800),
+        ("!plot lag 30m node-1", ("node/1",), 0, 1800),
+    ],
+)
+def test_a_plot_goes_by_lane_node_and_time(
+    w: World, text: str, names: tuple[str, ...], worst: int, span_s: int
+) -> None:
+    wanted = sent(ask(w, text)).what
+    assert isinstance(wanted, PlotWanted)
+    assert (wanted.names, wanted.worst) == (names, worst)
+    assert (wanted.since_ms, wanted.until_ms) == (w.now.ms - span_s * 1000, w.now.ms)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("!plot", "It goes: plot lag|rate|latency [LANE|NODE] [1h]"),
+        ("!plot heat", "'heat' cannot be drawn: lag, rate, latency can."),
+        ("!plot lag 77", "'77' is no lane: they are 0 to 5."),
+        ("!plot lag nobody", "No node is called 'nobody'."),
+        ("!plot lag 1 2", "It goes: plot"),
+        ("!plot lag 30d", "30d is too short or too long: 1m to 7d."),
+        ("!plot lag 5s", "5s is too short or too long: 1m to 7d."),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(w: World, text: str, answer: str) -> None:
+    effects = ask(w, text)
+    assert answer in words(effects)
+    assert not any(isinstance(e, fx.Errand) for e in effects)
+
+
+def test_a_plot_says_what_it_shows_and_that_it_has_nothing_to_show(w: World) -> None:
+    wanted = sent(ask(w, "!plot lag")).what
+    assert isinstance(wanted, PlotWanted)
+    with pytest.raises(
+        OperatorError, match="Lag of the fleet, last 1h: nothing was seen in that time"
+    ):
+        plot_of(wanted, [Line("fleet", (), ()), Line("lane/3", (), ())])
+    plot = plot_of(
+        wanted, [Line("fleet", (1000, 2000, 3000), (5.0, 1200.0, 40.0)), Line("lane/3", (), ())]
+    )
+    assert [x.name for x in plot.lines] == ["the fleet"]
+    effects = w.core.handle(
+        ev.QueryFinished(sent(ask(w, "!plot lag")).ref, Drawn("http://x/p.png", plot)), w.now
+    )
+    assert "the fleet: 40 events now, at most 1,200 (00:00 UTC)" in words(effects)
+
+
+def test_the_fleet_is_sampled_every_ten_seconds_with_its_nodes_and_lanes(w: World) -> None:
+    taken = [
+        e
+        for s in range(25)
+        for e in w.core.handle(ev.Tick(), type(w.now)(w.now.s + s, w.now.ms))
+        if isinstance(e, fx.Sampled)
+    ]
+    assert 2 <= len(taken) <= 3
+    names = [s.name for s in samples(w.core.fleet)]
+    assert names[0] == "fleet"
+    assert set(names) >= {f"lane/{n}" for n in range(6)}
+    by = {s.name: s for s in samples(w.core.fleet)}
+    assert by["fleet"].lag_events == sum(
+        s.lag_events for n, s in by.items() if n.startswith("lane/")
+    )

@@ -1,0 +1,310 @@
+"""Who may ask what, what a dry run promises, and what voids it (PROTOCOL 4)."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from agents.core import events as ev
+from agents.core.events import AffiliationChanged, QuestionAsked, WorkerSeen
+from agents.core.model.messages import Announcement, DrainCommand, Health
+from agents.core.model.placement import PAUSE, State, drain_intent
+from agents.core.model.plan import AllowedNodes
+from agents.core.model.topology import LANES, Partition, WorkerKind
+from agents.core.operators.chat import addressed
+from tests.core.world import World
+
+ANA, BEN, EVE = "ana@d", "ben@d", "eve@d"
+_ids = itertools.count()
+
+
+@pytest.fixture
+def w() -> World:
+    world = World(nodes=3, lanes=6)
+    world.fair(8)
+    world.tell(ev.AffiliationsRead({ANA: "admin", BEN: "member"}))
+    world.said.clear()
+    return world
+
+
+def ask(
+    w: World,
+    text: str,
+    who: str = ANA,
+    *,
+    room: bool = True,
+    replaces: str | None = None,
+    message_id: str = "",
+) -> str:
+    """Say it, and give the answer ('' when there is none)."""
+    before = len(w.said)
+    n = next(_ids)
+    w.tell(
+        QuestionAsked(
+            who, who.partition("@")[0], text, room, f"s{n}", replaces, message_id or f"m{n}"
+        )
+    )
+    return "\n".join(w.said[before:])
+
+
+def confirm_id(answer: str) -> str:
+    return answer.partition("confirm ")[2].split()[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "room", "command"),
+    [
+        ("!status", True, "status"),
+        ("geolane: status", True, "status"),
+        ("Geolane, status", True, "status"),
+        ("status", True, None),
+        ("status", False, "status"),
+        ("!status", False, "status"),
+        ("hello geolane: status", True, None),
+    ],
+)
+def test_addressing(text: str, room: bool, command: str | None) -> None:
+    assert addressed(text, room) == command
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "help",
+        "help drain",
+        "status",
+        "nodes",
+        "nodes 2",
+        "node 1",
+        "lanes",
+        "lanes 9",
+        "lane 3",
+        "explain 3",
+        "help whatif",
+        "whatif drain 0",
+        "whatif lose s1",
+        "whatif add s2 2000",
+        "whatif rate 3 x4",
+        "hotspots",
+        "tune",
+        "tune commit_gap_ms",
+        "tune cooldown_most_s",
+        "follow",
+        "help history",
+        "help tune",
+        "help lane",
+    ],
+)
+def test_every_look_is_answered_within_a_phone_screen(w: World, text: str) -> None:
+    answer = ask(w, "!" + text, BEN)
+    assert answer
+    assert len(answer.split("\n")) <= 8
+    assert len(answer) <= 600
+    if "```" in answer:
+        assert all(len(line) <= 36 for line in answer.split("```")[1].split("\n"))
+
+
+def test_people_outside_are_refused_and_the_room_is_not_disturbed_by_chatter(w: World) -> None:
+    assert "you are none" in ask(w, "!status", EVE)
+    assert ask(w, "status everybody?", ANA) == ""
+
+
+def test_a_member_looks_and_may_not_act(w: World) -> None:
+    assert "admin" in ask(w, "!drain 1", BEN)
+    assert not w.kafka
+
+
+def test_unknown_words_name_the_nearest(w: World) -> None:
+    assert "status" in ask(w, "!statsu")
+    assert "It goes: move LANE NODE" in ask(w, "!move 3")
+    assert "0 to 5" in ask(w, "!lane 77")
+    assert "no lane" in ask(w, "!lane \u0661"), "a digit, but none of ours"
+    assert "No node is called" in ask(w, "!drain nowhere")
+
+
+def test_explain_gives_each_term_in_ms(w: World) -> None:
+    answer = ask(w, "!explain 2")
+    assert "modelled ms = " in answer.split("\n")[0]
+    assert "RTT" in answer.split("\n")[0]
+    assert "Runner-up" in answer
+    assert "+ 2.0 moving" in answer
+    assert "room costs" in answer
+    assert "binds" in answer
+
+
+def test_a_move_that_a_rule_forbids_is_refused(w: World) -> None:
+    target = next(
+        n for n in ("node-0", "node-1", "node-2") if n != w.partitions[Partition(LANES, 0)].worker
+    )
+    frame = w.core.placing.frame
+    allowed = tuple(n.id != target for n in frame.nodes)
+    w.core.placing.frame = replace(
+        frame, rule=(0,) * len(frame.rule), rules=(AllowedNodes("eu", allowed),)
+    )
+    assert "may not be at" in ask(w, f"!move 0 {target.partition('-')[2]}")
+    assert not w.kafka
+
+
+def test_a_drain_is_done_when_what_came_meanwhile_has_gone_too(w: World) -> None:
+    fleet = w.core.fleet
+    victim = next(s.worker for p, s in w.partitions.items() if p.kind is WorkerKind.NODE)
+    name = victim.partition("-")[2]
+    other = next(
+        p for p, s in fleet.partitions.items() if p.kind is WorkerKind.NODE and s.worker != victim
+    )
+    ask(w, f"!confirm {confirm_id(ask(w, f'!move {other.n} {name}'))}")
+    w.kafka_step()
+    w.deliver(0)
+    w.kafka_step()
+    w.kafka_step()  # it is released, and about to be written as the victim's
+    ask(w, f"!confirm {confirm_id(ask(w, f'!drain {name}'))}")
+    assert other not in w.core.news.incidents[-1].epochs
+    w.kafka_step()
+    assert other in fleet.owned_by(victim)
+    assert other in w.core.news.incidents[-1].epochs
+    w.fair(40, revive=False)
+    assert not fleet.owned_by(victim)
+    assert [line for line in w.said if line.startswith("ana: drain") and "done in" in line]
+
+
+def test_a_drain_that_is_taken_back_is_never_told_to_be_done(w: World) -> None:
+    victim = next(s.worker for p, s in w.partitions.items() if p.kind is WorkerKind.NODE)
+    name = victim.partition("-")[2]
+    ask(w, f"!confirm {confirm_id(ask(w, f'!drain {name}'))}")
+    w.kafka_step()
+    ask(w, f"!confirm {confirm_id(ask(w, f'!resume {name}'))}")
+    w.fair(40, revive=False)
+    assert not w.core.news.incidents
+    assert not [line for line in w.said if "drain" in line and "done in" in line]
+
+
+def test_a_drain_is_predicted_confirmed_written_then_told(w: World) -> None:
+    victim = next(s.worker for p, s in w.partitions.items() if p.kind is WorkerKind.NODE)
+    name = victim.partition("-")[2]
+    answer = ask(w, f"!drain {name}")
+    assert "RTT an event" in answer
+    assert not w.intents, "a dry run changes nothing"
+    assert "On it" in ask(w, f"!confirm {confirm_id(answer)}")
+    assert not [s for s in w.sends if isinstance(s.command, DrainCommand)], (
+        "not said before it is written"
+    )
+    w.kafka_step()
+    assert drain_intent(victim) in w.intents
+    assert [s for s in w.sends if isinstance(s.command, DrainCommand)]
+    w.fair(40, revive=False)
+    assert not w.core.fleet.owned_by(victim)
+    assert w.all_at_work()
+    assert any(line.startswith("ana: drain") and "done in" in line for line in w.said)
+    w.lead()
+    w.fair(10, revive=False)
+    assert not w.core.fleet.owned_by(victim), "a drain outlives the coordinator"
+    w.tell(ev.AffiliationsRead({ANA: "admin"}))
+    ask(w, f"!confirm {confirm_id(ask(w, f'!resume {name}'))}")
+    w.fair(3, revive=False)
+    assert not w.intents
+
+
+def test_a_move_ends_where_it_was_asked_to_and_stays(w: World) -> None:
+    p = Partition(LANES, 0)
+    target = next(n for n in ("node-0", "node-1", "node-2") if n != w.partitions[p].worker)
+    answer = ask(w, f"!move 0 {target.partition('-')[2]}")
+    assert "ms RTT" in answer
+    ask(w, f"!confirm {confirm_id(answer)}")
+    w.fair(60, revive=False)
+    assert w.partitions[p].worker == target
+    assert w.partitions[p].state is State.ASSIGNED
+
+
+def test_pause_stops_what_the_planner_wants(w: World) -> None:
+    ask(w, f"!confirm {confirm_id(ask(w, '!pause'))}")
+    w.fair(1, revive=False)
+    assert PAUSE in w.intents
+    assert "Paused" in ask(w, "!status")
+    ask(w, f"!confirm {confirm_id(ask(w, '!unpause'))}")
+    w.fair(1, revive=False)
+    assert PAUSE not in w.intents
+
+
+def test_a_confirm_is_bound_to_asker_place_version_and_time(w: World) -> None:
+    one = confirm_id(ask(w, "!drain 0"))
+    w.tell(ev.AffiliationsRead({ANA: "admin", BEN: "admin"}))
+    assert "somebody else" in ask(w, f"!confirm {one}", BEN)
+    assert "elsewhere" in ask(w, f"confirm {one}", ANA, room=False)
+    w.crash("node-0")
+    assert "has changed" in ask(w, f"!confirm {one}")
+    w.fair(30)
+    two = confirm_id(ask(w, "!pause"))
+    w.now_s += 121
+    assert "Nothing waits" in ask(w, f"!confirm {two}")
+    assert not w.intents
+
+
+def test_a_node_that_flips_its_health_voids_nobodys_confirm(w: World) -> None:
+    """Each flip is another version of the fleet; what the prediction rests on is the same."""
+    asked = {}
+    for text in ("!pause", "!drain 1", "!rollout 1", "!tune commit_gap_ms 50", "!rebalance"):
+        w.tell(ev.AffiliationsRead({ANA: "owner", BEN: "member"}))
+        answer, w.now_s = ask(w, text), w.now_s + 5
+        if "confirm" in answer:
+            asked[text] = confirm_id(answer)
+    lane = next(
+        p for p, s in w.partitions.items() if p.kind is WorkerKind.NODE and s.worker == "node-1"
+    )
+    asked["move"] = confirm_id(ask(w, f"!move {lane.n} 2"))
+    version = w.core.fleet.version
+    boot = w.procs["node-0"].boot
+    for health in (Health.DND, Health.XA, Health.DND, Health.AVAILABLE) * 5:
+        w.tell(WorkerSeen(Announcement("node-0", health, boot, "odd", capacity_eps=2000.0)))
+    assert w.core.fleet.version > version
+    w.tell(WorkerSeen(Announcement("node-0", Health.DND, boot, "odd", capacity_eps=2000.0)))
+    for text in ("move", "!pause", "!drain 1", "!tune commit_gap_ms 50"):
+        w.now_s += 3
+        assert "On it" in ask(w, f"!confirm {asked[text]}"), text
+
+
+def test_a_move_is_void_when_its_lane_went_elsewhere_or_its_target_takes_none(w: World) -> None:
+    p = Partition(LANES, 0)
+    others = [n for n in ("node-0", "node-1", "node-2") if n != w.partitions[p].worker]
+    first, second = (confirm_id(ask(w, f"!move 0 {n.partition('-')[2]}")) for n in others)
+    boot = w.procs[others[0]].boot
+    w.tell(WorkerSeen(Announcement(others[0], Health.DND, boot, "odd", capacity_eps=2000.0)))
+    assert "takes no lanes now" in ask(w, f"!confirm {first}")
+    third = confirm_id(ask(w, f"!move 0 {others[1].partition('-')[2]}"))
+    assert "On it" in ask(w, f"!confirm {second}")
+    assert "cannot be moved now" in ask(w, f"!confirm {third}")
+    w.fair(60, revive=False)
+    assert w.partitions[p].worker == others[1]
+    assert not w.core.guard.counts
+
+
+def test_rights_are_looked_up_again_on_confirm(w: World) -> None:
+    one = confirm_id(ask(w, "!pause"))
+    w.tell(AffiliationChanged(ANA, "member"))
+    assert "is for an admin" in ask(w, f"!confirm {one}")
+
+
+def test_a_correction_voids_the_id(w: World) -> None:
+    one = confirm_id(ask(w, "!pause", message_id="first"))
+    ask(w, "!rebalance", replaces="first")
+    assert "Nothing waits" in ask(w, f"!confirm {one}")
+
+
+def test_a_correction_by_somebody_else_voids_nothing(w: World) -> None:
+    one = confirm_id(ask(w, "!pause", message_id="first"))
+    ask(w, "!status", BEN, replaces="first")
+    ask(w, "never mind", EVE, replaces="first")
+    assert "On it" in ask(w, f"!confirm {one}")
+
+
+def test_a_flood_of_questions_is_answered_once_with_slowly(w: World) -> None:
+    answers = [ask(w, "!status") for _ in range(30)]
+    assert sum("Slowly" in a for a in answers) == 1
+    assert sum(bool(a) for a in answers) == 11
+
+
+def test_nothing_is_changed_while_kafka_is_away(w: World) -> None:
+    w.tell(ev.KafkaDown())
+    assert "Kafka is away" in ask(w, "!pause")
+    assert ask(w, "!status")

@@ -1,0 +1,76 @@
+"""Whatever befalls a real coordinator, each of its plans comes out of the journal's bytes again,
+byte for byte."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from agents.core import effects as fx
+from agents.core.model.plan import Decided, PlanningFrame
+from agents.core.planning.recording import (
+    frame_json,
+    moment_json,
+    plan_json,
+    read_frame,
+    read_moment,
+    replan,
+)
+from tests.core.world import NUMERICS, World
+
+
+@dataclass
+class Recorded(World):
+    """The world, and every plan that its coordinators made, as bytes, with its frame."""
+
+    frame: PlanningFrame | None = None
+    recorded: list[tuple[bytes, bytes, bytes, Decided]] = field(default_factory=list)
+
+    def _perform(self, effect: fx.Effect) -> None:
+        if isinstance(effect, Decided):
+            self.frame = effect.frame or self.frame
+            assert self.frame is not None, "a leader's first plan comes with its frame"
+            self.recorded.append(
+                (frame_json(self.frame), moment_json(effect.moment), plan_json(effect.plan), effect)
+            )
+        super()._perform(effect)
+
+
+def troubled(seed: int) -> Recorded:
+    """Nodes crash, freeze and come back, a leader is followed by another."""
+    dice, w = random.Random(seed), Recorded(nodes=4, lanes=10)
+    w.fair(6)
+    for _ in range(6):
+        worker = dice.choice(sorted(w.procs))
+        match dice.choice(["crash", "freeze", "leader", "cut"]):
+            case "crash":
+                w.crash(worker)
+            case "freeze":
+                w.procs[worker].frozen = True
+                for _ in range(6):
+                    w.pass_s(1.0)
+            case "leader":
+                w.lead()
+            case _:
+                w.cut()
+        w.fair(5, revive=dice.random() < 0.5)
+    w.fair(6)
+    return w
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_plan_of_a_troubled_coordinator_is_made_again_byte_for_byte(seed: int) -> None:
+    w = troubled(seed)
+    assert len(w.recorded) > 20
+    assert sum(len(d.plan.assignments) for *_, d in w.recorded) >= 10
+    for frame, moment, plan, decided in w.recorded:
+        assert replan(read_frame(frame), read_moment(moment), NUMERICS) == plan
+        assert decided.numerics == NUMERICS.name
+
+
+def test_frame_comes_once_in_a_leaders_life() -> None:
+    w = troubled(2)
+    assert sum(d.frame is not None for *_, d in w.recorded) <= w.leader_epoch
+    assert w.recorded[0][3].frame is not None

@@ -1,0 +1,55 @@
+"""What was sampled is there after a restart; the newest stay when there is too much."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.core.model.charts import Sample
+from agents.journal import store
+from agents.journal.store import Journal
+
+
+def moment(n: int) -> tuple[Sample, ...]:
+    return tuple(
+        Sample(name, 1.0, n * (i + 1), 2.0, 3.0)
+        for i, name in enumerate(("fleet", "lane/1", "lane/2"))
+    )
+
+
+async def test_lines_are_read_by_name_and_time_and_the_worst_lanes_first(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    async with Journal(path) as one:
+        for n in range(10):
+            one.sampled(n * 1000, moment(n))
+        one.note(5, "action", "", "between", {})
+    async with Journal(path) as two:
+        (line,) = await two.lines("lag_events", ["lane/2"], 2000, 4000)
+        assert (line.ms, line.values) == ((2000, 3000, 4000), (6.0, 9.0, 12.0))
+        assert await two.worst("lag_events", 1, 0, 10_000) == ["lane/2"]
+        assert await two.worst("lag_events", 5, 0, 10_000) == ["lane/2", "lane/1"]
+        (none,) = await two.lines("lag_events", ["lane/9"], 0, 10_000)
+        assert none.ms == ()
+
+
+async def test_the_oldest_go_when_there_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "ROWS_AT_MOST", 30)
+    async with Journal(tmp_path / "j") as one:
+        for n in range(100):
+            one.sampled(n * 1000, moment(n))
+        while not one._queue.empty():
+            await one._write_some()
+        await one._prune()
+        (line,) = await one.lines("rate_eps", ["fleet"], 0, 1_000_000)
+    assert line.ms[-1] == 99_000
+    assert 10 <= len(line.ms) <= 11
+
+
+def test_of_many_points_the_highest_stay() -> None:
+    found = [(n, 100.0 if n == 4321 else 1.0) for n in range(10_000)]
+    line = store.line("x", found)
+    assert len(line.ms) <= store.POINTS_AT_MOST
+    assert max(line.values) == 100.0

@@ -1,0 +1,54 @@
+"""What the stack writes, everybody's reader reads back."""
+
+from __future__ import annotations
+
+import gzip
+import stat
+from pathlib import Path
+
+from agents.base import json_lines
+from agents.core.model.inventory import Inventory, InventoryFile
+from agents.geodata import read_rtt
+from agents.local import stack
+from agents.local.stack import INVENTORY
+from agents.settings import Kafka, Settings, Worker, decode_toml, load
+
+
+def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
+    settings = Settings(
+        kafka=Kafka(bootstrap='h"o\\st:1', ca_file="/a b/ä.pem"), worker=Worker(pipeline="a:b")
+    )
+    file = stack.write_settings(tmp_path / "node-x.toml", settings)
+    assert load(file) == settings
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_the_inventory_comes_back_as_it_was(tmp_path: Path) -> None:
+    there = decode_toml(INVENTORY, InventoryFile)
+    copy = tmp_path / "inventory.toml"
+    copy.write_text(stack.inventory_toml(there), "utf-8")
+    assert decode_toml(copy, InventoryFile) == there
+
+
+def test_the_embedded_inventory_is_ten_nodes_in_regions_with_measured_times() -> None:
+    inventory = Inventory.from_file(decode_toml(INVENTORY, InventoryFile), "inventory.toml")
+    regions = {site.region for site in inventory.sites.values()}
+    assert len(regions) == 10
+    assert regions <= set(read_rtt().regions)
+    assert sum(w.worker.startswith("node-") for w in inventory.workers.values()) == 10
+    assert [w.worker for w in inventory.workers.values() if w.worker.startswith("router-")] == [
+        "router-1"
+    ]
+
+
+def test_a_users_file_is_read_line_by_line_packed_or_not(tmp_path: Path) -> None:
+    text = b'{"a": 1}\n\n  {"a": 2} \n\xff\n'
+    (tmp_path / "plain").write_bytes(text)
+    (tmp_path / "packed").write_bytes(gzip.compress(text))
+    for name in ("plain", "packed"):
+        with (tmp_path / name).open("rb") as file:
+            assert list(json_lines.keyed(file)) == [
+                (None, b'{"a": 1}'),
+                (None, b'{"a": 2}'),
+                (None, b"\xff"),
+            ]

@@ -1,0 +1,59 @@
+"""Pictures are PNGs of the size of a phone's screen, of whatever is asked; what cannot be drawn is
+told."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+
+import pytest
+
+from agents.base.errors import PictureError
+from agents.core.model.charts import Dot, Line, Map, Plot, Thread
+from agents.observe.charts import Drawing, process
+
+SIZE = (1080, 720)
+
+
+def size(png: bytes) -> tuple[int, int]:
+    assert png.startswith(process.PNG)
+    width, height = struct.unpack(">II", png[16:24])
+    return width, height
+
+
+async def test_a_map_of_the_world_and_one_of_a_single_place() -> None:
+    drawing = Drawing()
+    dots = tuple(
+        Dot(f"s{i}", -60.0 + 12 * i, -170.0 + 34 * i, 0.1 * i, 2, i % 3) for i in range(11)
+    )
+    wide = await drawing.png(
+        Map("everywhere", dots, (Thread(10.0, 20.0, 3, 5.0), Thread(-30.0, 150.0, -1, 0.0)))
+    )
+    near = await drawing.png(Map("here", (Dot("a", 50.0, 8.0, 0.0, 1, 1),), ()))
+    assert size(wide) == size(near) == SIZE
+    assert wide != near
+
+
+async def test_a_plot_of_one_point_and_of_many_lines_at_once() -> None:
+    drawing = Drawing()
+    one = Plot("Lag", "events", 0, 60_000, (Line("lane 3", (1000,), (5.0,)),))
+    many = Plot(
+        "Lag",
+        "events",
+        0,
+        7200_000,
+        tuple(Line(f"lane {n}", (0, 3_600_000), (1.0, float(n))) for n in range(9)),
+    )
+    assert [size(x) for x in await asyncio.gather(drawing.png(one), drawing.png(many))] == [
+        SIZE,
+        SIZE,
+    ]
+
+
+async def test_what_cannot_be_drawn_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing = Drawing()
+    with pytest.raises(PictureError, match="could not be drawn: "):
+        await drawing.png(Plot("nothing", "x", 2**60, 2**61, ()))
+    monkeypatch.setattr(process, "DRAW_S", 0.05)
+    with pytest.raises(PictureError, match="not drawn within"):
+        await drawing.png(Map("late", (), ()))

@@ -1,0 +1,119 @@
+"""Passwords come from files and systemd credentials, are refused elsewhere, and are never shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agents.base.errors import SettingsError
+from agents.kafka.connection import client_kwargs
+from agents.settings import Kafka, gather, secret
+from agents.settings.show import as_json, effective
+
+Put = Callable[..., Path]
+
+
+@pytest.fixture
+def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+
+    def put(name: str, text: str, mode: int = 0o440) -> Path:
+        file = folder / name
+        file.write_text(text, "utf-8")
+        file.chmod(mode)
+        return file
+
+    return put
+
+
+def test_a_credential_of_the_accounts_name_stands_in_for_the_file(credentials: Put) -> None:
+    credentials("node-iad-1", "sesame\n")
+    assert secret("", "node-iad-1") == "sesame"
+    assert secret("", "node-iad-2") == ""
+
+
+def test_a_file_that_is_named_goes_before_the_credential(credentials: Put, tmp_path: Path) -> None:
+    credentials("geolane", "from systemd")
+    mine = tmp_path / "mine"
+    mine.write_text("from the file\n")
+    mine.chmod(0o600)
+    assert secret(str(mine), "geolane") == "from the file"
+
+
+def test_kafkas_credential_can_differ_from_that_of_the_xmpp_account_of_the_same_name(
+    credentials: Put,
+) -> None:
+    kafka = Kafka(security="SASL_PLAINTEXT", username="geolane")
+    credentials("geolane", "for both")
+    assert client_kwargs(kafka)["sasl_plain_password"] == "for both"
+    credentials("kafka-geolane", "for Kafka")
+    assert client_kwargs(kafka)["sasl_plain_password"] == "for Kafka"
+    assert secret("", "geolane") == "for both"
+
+
+def test_a_credential_that_all_can_read_is_refused(credentials: Put) -> None:
+    file = credentials("geolane", "sesame", 0o444)
+    with pytest.raises(SettingsError, match=f"{file}: others can read"):
+        secret("", "geolane")
+
+
+def test_a_file_that_the_group_can_read_is_refused_outside_of_the_credentials(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("sesame")
+    file.chmod(0o640)
+    with pytest.raises(SettingsError, match=f"chmod 600 {file}"):
+        secret(str(file))
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
+def test_a_file_without_a_password_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    file.chmod(0o600)
+    with pytest.raises(SettingsError, match=str(file)):
+        secret(str(file))
+
+
+@pytest.mark.parametrize("name", ["../geolane", "", "a/b"])
+def test_a_name_never_leads_out_of_the_credentials(credentials: Put, name: str) -> None:
+    credentials("x", "sesame").parent.with_name("geolane").write_text("another's")
+    assert secret("", name) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "flags"),
+    [
+        ('[kafka]\npassword = "sesame"\n', {}, ()),
+        ('[xmpp]\nPassword = "sesame"\n', {}, ()),
+        ('password = "sesame"\n', {}, ()),
+        ("", {"GEOLANE_KAFKA__PASSWORD": "sesame"}, ()),
+        ("", {"GEOLANE_PASSWD": "sesame"}, ()),
+        ("", {}, ("xmpp.password=sesame",)),
+    ],
+)
+def test_a_password_is_refused_outside_of_files_and_not_repeated(
+    tmp_path: Path, text: str, environ: dict[str, str], flags: tuple[str, ...]
+) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(
+        SettingsError, match=r"mode 0600.*password_file.*LoadCredential=NAME:FILE"
+    ) as error:
+        gather(file, flags, environ)
+    assert "sesame" not in str(error.value)
+
+
+def test_what_is_shown_holds_no_password(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("sesame")
+    password.chmod(0o600)
+    loaded = gather(None, [f"kafka.password_file={password}"], {})
+    for shown in (effective(loaded), as_json(loaded)):
+        assert str(password) in shown
+        assert "sesame" not in shown

@@ -1,0 +1,70 @@
+"""The example is made from the code, and what is shown as being in effect is."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.settings import Settings, gather, load
+from agents.settings.show import as_json, effective, example
+from agents.settings.sources import keys
+
+FILE = Path(__file__).parents[2] / "docs" / "settings.example.toml"
+
+
+def test_the_example_in_docs_is_what_the_code_makes() -> None:
+    assert FILE.read_text("utf-8") == example(), (
+        "run: geolane settings example > docs/settings.example.toml"
+    )
+
+
+def test_the_example_changes_nothing_with_its_keys_commented_out_or_not(tmp_path: Path) -> None:
+    assert load(FILE, environ={}) == Settings()
+    whole = tmp_path / "whole.toml"
+    whole.write_text(re.sub(r"(?m)^#(?=\w+ = )", "", example()), "utf-8")
+    found = gather(whole, environ={})
+    assert found.settings == Settings()
+    assert set(found.origins.values()) == {str(whole)}
+
+
+def test_the_example_says_of_every_key_what_it_does_its_unit_and_its_variable() -> None:
+    text = " ".join(line.removeprefix("# ") for line in example().splitlines())
+    for key in keys().values():
+        assert key.text in text
+        unit = f"Unit: {key.unit}. " if key.unit else ""
+        assert f"{unit}{key.wants[0].upper()}{key.wants[1:]}. Default: " in text
+        assert f"{key.variable} #{key.name} = " in text
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_what_is_shown_can_be_loaded_again(name: str) -> None:
+    shown = effective(gather(None, [f"kafka.username={name}"], {}))
+    assert tomllib_of(shown)["kafka"]["username"] == name
+
+
+def test_what_is_shown_says_where_each_value_is_from(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('[kafka]\nbootstrap = "a:1"\n')
+    loaded = gather(file, ["coordinator.lanes=7"], {"GEOLANE_XMPP__PORT": "6222"})
+    lines = [re.sub(" +", " ", line) for line in effective(loaded).splitlines()]
+    for line in (
+        f'bootstrap = "a:1" # {file}',
+        "port = 6222 # GEOLANE_XMPP__PORT",
+        "lanes = 7 # --set coordinator.lanes",
+        'kernel = "auto" # default',
+    ):
+        assert line in lines
+    assert json.loads(as_json(loaded))["coordinator.lanes"] == {
+        "value": 7,
+        "from": "--set coordinator.lanes",
+    }
+
+
+def tomllib_of(text: str) -> dict[str, dict[str, object]]:
+    import tomllib
+
+    return tomllib.loads(text)
