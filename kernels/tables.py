@@ -1,7 +1,7 @@
 """The columns that go into a score and come out: one row per lane or node, units in the names, all
 finite.
 
-These are the interface of this package. What computes them may change (DESIGN 7.1), they may not."""
+These are the interface of this package. What computes them may change, they may not."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Problem(NamedTuple):
                  to the lane (the first among equals), and the node's region were measured; else
                  a_ms + b_ms_per_km * km(l, n)
     filters:     a lane may be at its own node if that keeps lanes, at any other if that takes lanes; at either only if
-                 its rule allows the node."""
+                 its rule allows the node."""  # noqa: E501
 
     lanes: LaneTable
     nodes: NodeTable

@@ -1,25 +1,25 @@
 """Every error that geolane raises on purpose, in one tree.
 
     GeolaneError
-    ├── SettingsError            a key or value in a settings file, an inventory or a lane map is wrong
-    ├── JournalError             what the journal holds cannot be read here, or is not what was asked for
+    ├── SettingsError            a key or value in settings, inventory or lane map is wrong
+    ├── JournalError             what the journal holds cannot be read, or was not asked for
     ├── InstallError             something that `make install` brings is missing
     ├── KafkaError
     │   ├── KafkaUnavailable     no answer within the bound; trying again may help
     │   │   └── TransactionUndecided  whether a fenced transaction was committed cannot be known
-    │   ├── LeaseLost            our producer is fenced or its transaction cannot be known: the process ends
-    │   ├── LeadershipLost       another coordinator has taken `geolane-coordinator`: the process ends
+    │   ├── LeaseLost            our producer is fenced or its transaction cannot be known
+    │   ├── LeadershipLost       another coordinator has taken `geolane-coordinator`
     │   └── OffsetMissing        a partition that is not new has no committed offset
     ├── XmppError
     │   ├── NotConnected         no session now
     │   │   └── PasswordRefused  the server does not take the password, or the certificate
-    │   ├── NoAnswer             the other side did not answer in time; the command may have been obeyed
+    │   ├── NoAnswer             no answer in time; the command may have been obeyed
     │   ├── StaleEpoch           the worker has seen a higher epoch (`seen`)
     │   ├── CommandRefused       any other refusal, with its XMPP condition
     │   └── NameTaken            another session holds our full JID
     ├── PictureError             a picture could not be drawn
     ├── PipelineError            the user's pipeline cannot be loaded, or keeps its contract not
-    ├── ImpossibleTransition     the core was told something that cannot be; carries the story that led to it
+    ├── ImpossibleTransition     the core was told what cannot be; carries the story of it
     └── OperatorError            what somebody typed cannot be done; the text is the answer
 
 A message says what was wrong, where, and what to do. Errors of other libraries are mapped where

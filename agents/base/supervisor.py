@@ -2,7 +2,7 @@
 stopping is bounded, the exit code says how it ended.
 
 0  ended, or stopped by SIGTERM, SIGINT, SIGHUP  2  a GeolaneError, said in one line
-1  a fault of ours, logged with its traceback    3  lease or leadership lost: start it again at once, with a new boot
+1  a fault of ours, logged with its traceback    3  lease or leadership lost: start it again
 """
 
 from __future__ import annotations

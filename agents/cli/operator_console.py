@@ -1,7 +1,10 @@
 """`geolane ctl COMMAND`: one operator command over XMPP, as the person who logs in and with that
 person's rights.
 
-0  done        1  refused, or an error in the command        2  cannot connect, or the settings are wrong        3  not confirmed
+0  done
+1  refused, or an error in the command
+2  cannot connect, or the settings are wrong
+3  not confirmed
 """
 
 from __future__ import annotations

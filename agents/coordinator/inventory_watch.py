@@ -1,7 +1,7 @@
 """The inventory's file, watched: what it says is taken up as it changes, whole or not at all. What
 is wrong with it is told, and the inventory before stays in force.
 
-A standby watches too, so that it leads with the newest that was in order, however long it waited."""
+A standby watches too, so that it leads with the newest that was in order."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Ticks in the journal's file: every plan that was made, with what went into it, packed small; and how they are read again, also while
-a coordinator writes.
+"""Ticks in the journal's file: every plan that was made, with what went into it, packed small; and
+how they are read again, also while a coordinator writes.
 
-A frame stands once, the ticks that were planned in it name its row. JSON is that of core/planning/recording.py, compressed. The journal
+A frame stands once, the ticks that were planned in it name its row. JSON is that of
+core/planning/recording.py, compressed. The journal
 (journal.py) writes, through its own connection; what is here is the shape of it, and reading."""
 
 from __future__ import annotations
@@ -25,22 +26,26 @@ BUSY_S = 5.0
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS frames (
-  id INTEGER PRIMARY KEY, ms INTEGER NOT NULL, leader_epoch INTEGER NOT NULL, bytes INTEGER NOT NULL, frame BLOB NOT NULL
+  id INTEGER PRIMARY KEY, ms INTEGER NOT NULL, leader_epoch INTEGER NOT NULL,
+  bytes INTEGER NOT NULL, frame BLOB NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS ticks (
-  id INTEGER PRIMARY KEY, ms INTEGER NOT NULL, frame_id INTEGER NOT NULL, leader_epoch INTEGER NOT NULL,
-  kind TEXT NOT NULL, numerics TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 BLOB NOT NULL, moment BLOB NOT NULL, plan BLOB NOT NULL
+  id INTEGER PRIMARY KEY, ms INTEGER NOT NULL, frame_id INTEGER NOT NULL,
+  leader_epoch INTEGER NOT NULL,
+  kind TEXT NOT NULL, numerics TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 BLOB NOT NULL,
+  moment BLOB NOT NULL, plan BLOB NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS ticks_by_ms ON ticks (ms, bytes);
 """
 INSERT_FRAME = "INSERT INTO frames (ms, leader_epoch, bytes, frame) VALUES (?, ?, ?, ?)"
-INSERT_TICK = """INSERT INTO ticks (ms, frame_id, leader_epoch, kind, numerics, bytes, sha256, moment, plan)
+INSERT_TICK = """INSERT INTO ticks
+  (ms, frame_id, leader_epoch, kind, numerics, bytes, sha256, moment, plan)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 TOTAL_BYTES = "SELECT (SELECT total(bytes) FROM ticks) + (SELECT total(bytes) FROM frames)"
 OLDEST = "SELECT id, bytes FROM ticks WHERE id < (SELECT max(id) FROM ticks) ORDER BY id LIMIT 1000"
 DELETE_TICKS = "DELETE FROM ticks WHERE id <= ?"
 DELETE_FRAMES = """DELETE FROM frames WHERE id < (SELECT max(id) FROM frames)
-AND id < (SELECT frame_id FROM ticks ORDER BY id LIMIT 1)"""  # both tables grow together: the oldest tick has the oldest frame
+AND id < (SELECT frame_id FROM ticks ORDER BY id LIMIT 1)"""  # the oldest tick has the oldest frame
 
 _READ = """SELECT id, ms, frame_id, leader_epoch, kind, numerics, sha256, moment, plan FROM ticks
 WHERE id > ? AND id <= ? AND +ms BETWEEN ? AND ? ORDER BY id LIMIT ?"""
@@ -68,7 +73,10 @@ def pack_tick(ms: int, frame_id: int, leader_epoch: int, decided: Decided) -> Pa
     )
     size = len(moment_blob) + len(plan_blob) + ROW_BYTES
     return Packed(
-        (ms, frame_id, leader_epoch, decided.kind, decided.numerics, size, sha256(plan).digest(), moment_blob, plan_blob),
+        (
+            ms, frame_id, leader_epoch, decided.kind, decided.numerics, size,
+            sha256(plan).digest(), moment_blob, plan_blob,
+        ),
         size,
     )  # fmt: skip
 
@@ -88,7 +96,8 @@ class TickRow(NamedTuple):
 
 
 class Ticks:
-    """The ticks of one journal file, read. Each read is short, so that it never keeps the writer's log from being folded in;
+    """The ticks of one journal file, read. Each read is short, so that it never keeps the writer's
+    log from being folded in;
     what is pruned meanwhile is passed over."""
 
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
@@ -154,7 +163,8 @@ def opened(path: Path) -> Iterator[Ticks]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Where nobody writes and we may not make the files that a shared log needs, the file alone is whole."""
+    """Where nobody writes and we may not make the files that a shared log needs, the file alone is
+    whole."""
     uri = path.resolve().as_uri()
     db = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=BUSY_S)
     try:

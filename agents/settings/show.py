@@ -18,7 +18,7 @@ _HEAD = """\
 # away the # before what you change. Over the file goes the environment (the variable stands with each key), over that
 # --set TABLE.KEY=VALUE. Paths are looked for from the folder where a process was started. How passwords are given:
 # docs/settings.md.
-"""
+"""  # noqa: E501
 _WIDE = 118
 
 
@@ -68,7 +68,7 @@ def _doc(table: str) -> str:
     kind: type = Settings
     for name in table.split("."):
         kind = table_of(hints(kind)[name]) or kind
-    return (kind.__doc__ or "").split("\n", 1)[0]
+    return " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
 
 
 def _comment(key: Key) -> str:

@@ -242,7 +242,7 @@ def secret(path: str, *names: str) -> str:
     """The first line of a secret's file; without a `path`, of the first systemd credential that has
     one of `names`. Empty when there is none.
 
-    Raises SettingsError when it cannot be read, is empty or too large, or others can read it too."""
+    Raises SettingsError when it cannot be read, is empty, too large, or readable by others."""
     file = secret_file(path, *names)
     if file is None:
         return ""

@@ -1,7 +1,7 @@
 """The transactional loop that node and router share (PROTOCOL 2.1, 2.6, 2.7 and 3): what was read
 is committed together with what became of it, under the one lease of this boot, or not at all.
 
-    gather -> stage (in a thread) -> begin, send, offsets, commit        the next batch is gathered and staged meanwhile
+    gather -> stage (in a thread) -> begin, send, offsets, commit   (the next is staged meanwhile)
 
 `Tenure` decides what may be worked; `WorkedPartition` says where each partition stands; this file
 moves them. Any doubt about a transaction ends `run` with LeaseLost, and with it the process.
@@ -153,7 +153,7 @@ class Engine:
         """Do as told and answer; a release answers only when OffsetFetch shows the offset (PROTOCOL
         2.6).
 
-        Raises StaleEpoch, CommandRefused (also when a release takes longer than 30 s: ask again)."""
+        Raises StaleEpoch, CommandRefused (also when a release takes over 30 s: ask again)."""
         for effect in self.tenure.obey(command):
             self._do(effect)
         answer = self.tenure.answer(command)

@@ -96,7 +96,7 @@ class Reader:
         """Records by partition. Returns with `full_at` of them; with what there is once `due` has
         come; with nothing once `until` has come (both monotonic); and soon after `stop()` says so.
 
-        Raises Unreadable; KafkaUnavailable, KafkaError. Positions are void then: call `read` again."""
+        Raises Unreadable; KafkaUnavailable, KafkaError. Then call `read` again."""
         found: dict[int, list[Any]] = {}
         room, size = full_at, 0
         while True:

@@ -62,7 +62,7 @@ class Login:
     """Who logs in where. `jid` full, or bare for a resource of the server's choice. The password is
     read each time.
 
-    Silence of `quiet_s` is asked about by a ping; `answer_s` more without any byte end the session."""
+    Silence of `quiet_s` is asked about by a ping; `answer_s` more without a byte end it."""
 
     xmpp: settings.Xmpp
     jid: str

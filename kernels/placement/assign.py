@@ -1,16 +1,19 @@
 """Who works which lane: the lowest sum of load x cost within the room of every node, and a proof of
 how low it could be.
 
-1. Each lane lists the nodes that come into question: all of them in a small fleet; else the cheapest once last tick's prices
+1. Each lane lists the nodes that come into question: all of them in a small fleet; else the cheapest once
+   last tick's prices
    are added, and again once the new prices are, until no lane would win by a node that it does not
    list. (The cheapest nodes without prices are the wrong list: they are the full ones.)
 2. simplex.py finds the best placement that may split lanes, and the exact prices.
-3. whole.py makes it one that splits none, search.py fits in what waits and improves on it. While a small fleet's bound is far,
+3. whole.py makes it one that splits none, search.py fits in what waits and improves on it. While a
+   small fleet's bound is far,
    again.py solves it anew part by part, anneal.py searches on from there, and at last knapsack.py
    raises the bound by what it costs that lanes are whole.
-4. Beside it stands the placement that keeps every lane where it is as far as it can (step 3 has a price on each move there).
+4. Beside it stands the placement that keeps every lane where it is as far as it can (step 3 has
+   a price on each move there).
    It is preferred unless the other is cheaper by `STAY_SHARE`, which is not even tried while the
-   bound is near."""
+   bound is near."""  # noqa: E501
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from kernels.tables import Floats, Ints, Problem, Singles
 BLOCK = 64
 GRID = (
     2.0**26
-)  # unit vectors in steps of 1/GRID: no difference of two is so small that a device flushes its square to 0
+)  # in steps of 1/GRID: no difference of two is so small that a device flushes its square to 0
 NO_ROW = np.iinfo(np.int32).max
 KEPT = 4
 CAP_SLACK_RAD = 1e-3  # 1 - cos in float32 is off by up to 3e-7, which is 8e-4 rad at distance 0

@@ -80,7 +80,7 @@ longer than K for that reason.
 
 Passing over is safe by these bounds (T: the K-th key so far): arc >= chord, so n is out if 2 *
 slope^2 * (1 - cos) > (T - base - bias)^2 or T < base + bias, given room for rounding; a block is
-out if slope * max(0, arc to cap - cap_rad) + base + least > T."""
+out if slope * max(0, arc to cap - cap_rad) + base + least > T."""  # noqa: E501
 
 from __future__ import annotations
 

@@ -62,9 +62,11 @@ def asked_of(iq: Iq, ref: str, jid: str) -> AdHoc:
 
     ::
 
-        <command xmlns='http://jabber.org/protocol/commands' node='urn:geolane:operator:1#drain' sessionid='9f3a'
+        <command xmlns='http://jabber.org/protocol/commands'
+         node='urn:geolane:operator:1#drain' sessionid='9f3a'
                  action='next'>
-         <x xmlns='jabber:x:data' type='submit'><field var='node'><value>iad-1</value></field></x></command>
+         <x xmlns='jabber:x:data' type='submit'><field var='node'><value>iad-1</value></field></x>
+        </command>
     """
     root = only(iq.xml, COMMAND_TAG)
     action = root.get("action", "execute")
@@ -166,13 +168,17 @@ def _reply_xml(reply: FormReply) -> ET.Element:
 
     ::
 
-        <command xmlns='http://jabber.org/protocol/commands' node='urn:geolane:operator:1#drain' sessionid='9f3a'
+        <command xmlns='http://jabber.org/protocol/commands'
+         node='urn:geolane:operator:1#drain' sessionid='9f3a'
                  status='executing'>
          <actions execute='complete'><prev/><complete/></actions>
          <note type='warn'>The fleet has changed since.</note>
-         <x xmlns='jabber:x:data' type='form'><title>drain iad-1</title><instructions>...</instructions>
+         <x xmlns='jabber:x:data' type='form'><title>drain iad-1</title>
+          <instructions>...</instructions>
           <field var='FORM_TYPE' type='hidden'><value>urn:geolane:operator:1#drain</value></field>
-          <field var='text' type='fixed'><value>Drain iad-1: lanes 3, 7 would go, a few at a time.</value></field></x></command>
+          <field var='text' type='fixed'>
+            <value>Drain iad-1: lanes 3, 7 would go.</value></field></x>
+        </command>
     """
     root = ET.Element(
         COMMAND_TAG,

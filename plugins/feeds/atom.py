@@ -47,9 +47,11 @@ def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
     ::
 
         <entry xmlns='http://www.w3.org/2005/Atom'>
-         <id>urn:uuid:...</id><title>1 lane moved: fra-1 draining</title><updated>2026-11-22T22:08:12Z</updated>
+         <id>urn:uuid:...</id><title>1 lane moved: fra-1 draining</title>
+         <updated>2026-11-22T22:08:12Z</updated>
          <author><name>geolane</name></author><content>12: fra-1 to ams-2, +2.1 ms</content>
-         <placement xmlns='urn:geolane:placement:1' leader_epoch='4' plan='918' reason='drain' by='ana@example.org'>
+         <placement xmlns='urn:geolane:placement:1' leader_epoch='4' plan='918' reason='drain'
+           by='ana@example.org'>
           <move lane='12' from='fra-1' to='ams-2' epoch='8' delta_ms='2.1'/></placement>
         </entry>
 

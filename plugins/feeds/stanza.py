@@ -53,7 +53,8 @@ def published_in(message: Message, service: str) -> list[Published]:
 
         <message from='pubsub.fleet.example.org' type='headline'><event xmlns='http://jabber.org/protocol/pubsub#event'>
           <items node='telemetry/node-fra-1'>
-           <item id='current' publisher='node-fra-1@fleet.example.org/etl'><telemetry xmlns='...'/></item>
+           <item id='current' publisher='node-fra-1@fleet.example.org/etl'>
+             <telemetry xmlns='...'/></item>
           </items></event></message>
     """
     if message.xml.get("from") != service or message.xml.get("type") == "error":

@@ -76,7 +76,7 @@ def heard(message: Message, by: str) -> HeardMessage | None:
     """What a live message says, with the stanza-id that `by` stamped (XEP-0359; anyone can write
     others); else None.
 
-    A body beside a subject is no words (it is a change of subject); text is cut at 4000 characters."""
+    A body beside a subject is no words (it changes the subject); text is cut at 4000 characters."""
     if is_history(message) or message.xml.get("type") in ("error", "headline"):
         return None
     body = message.xml.findtext(f"{{{ns.CLIENT}}}body")

@@ -33,11 +33,15 @@ class TelemetryStanza(ElementBase):  # type: ignore[misc]
 
     ::
 
-        <telemetry xmlns='urn:geolane:telemetry:1' boot='01JD8Q' seq='812' ts='2026-11-22T22:08:11.204Z'
+        <telemetry xmlns='urn:geolane:telemetry:1' boot='01JD8Q' seq='812'
+          ts='2026-11-22T22:08:11.204Z'
                    tuning='17' cpu='0.61' mem_mb='88' pipeline='mine:pipeline@3f2a91c0'>
-         <lane topic='main/events.lanes' n='12' epoch='7' rate_eps='812.5' lag_events='40' p50_ms='3.1' p99_ms='9.4'/>
+         <lane topic='main/events.lanes' n='12' epoch='7' rate_eps='812.5'
+               lag_events='40' p50_ms='3.1'
+               p99_ms='9.4'/>
          <arrival n='12' rate_eps='815'/>
-         <accelerator vendor='nvidia' name='NVIDIA H100' utilisation='0.4' mem_used_mb='3100' mem_total_mb='81559'
+         <accelerator vendor='nvidia' name='NVIDIA H100' utilisation='0.4'
+                      mem_used_mb='3100' mem_total_mb='81559'
                       temperature_c='41' power_w='120' faults='xid_79 slowed_heat'/>
         </telemetry>
     """

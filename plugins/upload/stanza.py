@@ -68,7 +68,8 @@ def most_bytes(iq: Iq) -> int | None:
 def slot_request(iq: Iq, filename: str, size: int, content_type: str) -> Iq:
     """::
 
-    <request xmlns='urn:xmpp:http:upload:0' filename='map.png' size='23456' content-type='image/png'/>"""
+    <request xmlns='urn:xmpp:http:upload:0' filename='map.png' size='23456'
+      content-type='image/png'/>"""
     said = {"filename": filename, "size": str(size), "content-type": content_type}
     ET.SubElement(iq.xml, f"{_U}request", said)
     return iq

@@ -33,9 +33,7 @@ def answer(w: World, send: fx.Send, offset: int) -> None:
     w.kafka_step()  # what follows is written
 
 
-def test_a_release_at_an_offset_that_kafka_does_not_show_is_asked_again_then_its_worker_is_fenced() -> (
-    None
-):
+def test_a_release_that_kafka_does_not_show_is_asked_again_then_its_worker_is_fenced() -> None:
     w = World(nodes=3, lanes=6)
     w.fair(20)
     owner, at = w.partitions[P].worker, w.committed[P]

@@ -1,8 +1,8 @@
 """Checks handover.pml with Spin: nothing is violated with all rules, and something is without each.
 
-python -m tests.handover_model.check                    small bounds, and every rule taken out   (3 minutes)
-python -m tests.handover_model.check --wide             wider bounds as well                     (15 minutes, 2 GB)
-python -m tests.handover_model.check -DWITHOUT=SEEK     one check, and the short story of what breaks"""
+python -m tests.handover_model.check                  each rule taken out      (3 minutes)
+python -m tests.handover_model.check --wide           wider bounds as well     (15 minutes, 2 GB)
+python -m tests.handover_model.check -DWITHOUT=SEEK   one check, and the story of what breaks"""
 
 from __future__ import annotations
 

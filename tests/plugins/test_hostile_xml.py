@@ -117,7 +117,11 @@ def test_the_leaders_and_the_rooms_handlers(
     leadership = Leadership(XMPP, events.append, RecentKeys())
     leadership.affiliations = {f"ana@{XMPP.domain}": "member"}
     leadership._room = Room(
-        None, XMPP.room, "geolane", heard=leadership._heard_in_room, changed=leadership._changed  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        XMPP.room,
+        "geolane",
+        heard=leadership._heard_in_room,
+        changed=leadership._changed,
     )
     leadership._presence(stanza(Presence, "presence", sender, kind, children))
     leadership._message(stanza(Message, "message", sender, kind, children))

@@ -140,7 +140,7 @@ def test_an_assign_looks_as_the_protocol_says() -> None:
       <field var='boot'><value>01JD8Q</value></field>
       <field var='topic'><value>main/events.lanes</value></field>
       <field var='lanes' type='text-multi'><value>12 7 104422</value><value>31 2 0</value></field>
-     </x></command>"""
+     </x></command>"""  # noqa: E501
     canonical = [
         ET.canonicalize(x, strip_text=True)
         for x in (ET.tostring(lanes.command_xml(command)), expected)
@@ -165,7 +165,7 @@ def test_a_dry_run_looks_as_the_documentation_says() -> None:
      <actions execute='complete'><prev/><complete/></actions><note type='warn'>It has changed.</note>
      <x xmlns='jabber:x:data' type='form'><title>drain iad-1</title><instructions>Read it.</instructions>
       <field var='FORM_TYPE' type='hidden'><value>urn:geolane:operator:1#drain</value></field>
-      <field var='text' type='fixed'><value>Lane 3 would go.</value></field></x></command>"""
+      <field var='text' type='fixed'><value>Lane 3 would go.</value></field></x></command>"""  # noqa: E501
     sent = commands.answer_to(iq_with(commands.step_xml("x")), reply).xml[0]
     canonical = [ET.canonicalize(x, strip_text=True) for x in (ET.tostring(sent), expected)]
     assert _plain(canonical[0]) == _plain(canonical[1])

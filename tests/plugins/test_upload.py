@@ -12,10 +12,10 @@ from plugins.values import BadStanza
 
 SLOT = """<iq xmlns='jabber:client' type='result' id='a'><slot xmlns='urn:xmpp:http:upload:0'>
 <put url='{put}'><header name='Authorization'>Basic Base64==</header><header name='Host'>evil</header>
-<header name='Cookie'>a&#10;b</header></put><get url='{get}'/></slot></iq>"""
+<header name='Cookie'>a&#10;b</header></put><get url='{get}'/></slot></iq>"""  # noqa: E501
 INFO = """<iq xmlns='jabber:client' type='result'><query xmlns='http://jabber.org/protocol/disco#info'>
 <feature var='{feature}'/><x xmlns='jabber:x:data' type='result'><field var='max-file-size'><value>{most}</value></field></x>
-</query></iq>"""
+</query></iq>"""  # noqa: E501
 
 
 def iq(text: str) -> Iq:

@@ -1,8 +1,9 @@
 """The constraint (DESIGN 7): what each lane weighs, and what each node may be given. The objective
 is kernels.Problem's cost, the calm rules are calm.py's.
 
-    hard     target_utilisation of its capacity; an even share of the load, if the whole fleet is that full
-    settled  what it is given when there is a choice: ramped after it came, never so much that it would be relieved at once
+    hard     target_utilisation of its capacity; an even share, if the whole fleet is that full
+    settled  what it is given when there is a choice: ramped after it came, never so
+             much that it would be relieved at once
     hot      above it, it is relieved; in between it may keep what it has"""
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ async def print_feed(
 ) -> None:
     """Print items until cancelled, or until `count` are printed.
 
-    Raises NotConnected, NoAnswer, CommandRefused (no such feed, or this account may not read it)."""
+    Raises NotConnected, NoAnswer, CommandRefused (no such feed, or the account may not read it)."""
     async with OperatorClient(settings.xmpp, account) as person:
         try:
             async with aclosing(person.watch(feed)) as items:

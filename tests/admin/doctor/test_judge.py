@@ -190,7 +190,8 @@ def cluster(config: dict[str, str] | None = None, **seen: object) -> Cluster:
         "config": GOOD | (config or {}),
     }
     return Cluster(
-        dict.fromkeys(range(3), ("h", 1)), {STREAM.name: TopicDescription(2, **(shown | seen))}  # type: ignore[arg-type]
+        dict.fromkeys(range(3), ("h", 1)),
+        {STREAM.name: TopicDescription(2, **(shown | seen))},  # type: ignore[arg-type]
     )
 
 

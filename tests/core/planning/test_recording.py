@@ -178,7 +178,9 @@ def test_order_of_a_mapping_does_not_show(memory: Memory, random: Any) -> None:
 def test_whole_numbers_and_numpy_scalars_are_written_as_what_they_equal() -> None:
     plain = Moment(5.0, (Lane(3, 100.0, owner=1, moving=True),), ())
     odd = Moment(
-        5, (Lane(np.int32(3), np.float64(100), owner=np.int64(1), moving=np.bool_(True)),), ()  # type: ignore[arg-type]
+        5,
+        (Lane(np.int32(3), np.float64(100), owner=np.int64(1), moving=np.bool_(True)),),  # type: ignore[arg-type]
+        (),
     )  # as NumPy code hands over
     assert replay.moment_json(odd) == replay.moment_json(plain)
 

@@ -216,7 +216,8 @@ file = io.BytesIO(sys.stdin.buffer.read())
 cost, load, room = (np.load(file) for _ in range(3))
 nobody = np.full(len(load), -1, dtype=np.int32)
 found = solve(MatrixCosts(cost, nobody), load, room, owner=nobody)
-print(found.node.tobytes().hex(), found.price_ms.tobytes().hex(), found.objective.hex(), found.bound.hex())
+print(found.node.tobytes().hex(), found.price_ms.tobytes().hex())
+print(found.objective.hex(), found.bound.hex())
 """
     file = io.BytesIO()
     for array in (cost, load, room):

@@ -21,7 +21,7 @@ KAFKA = """\
 java.io.IOException: No space left on device
 \tat java.base/sun.nio.ch.FileDispatcherImpl.write0(Native Method)
 [2026-11-28 19:51:41,186] ERROR Shutdown broker because all log dirs in data have failed (kafka.log.LogManager)
-"""
+"""  # noqa: E501
 AGENT = """\
 {"signal":"x","event":"starting","level":"info"}
 {"error":"main/lease/node-a: fenced","exit":3,"event":"ended","level":"error"}
@@ -29,7 +29,7 @@ AGENT = """\
 """
 FAULT = """\
 {"event":"fault","level":"error","exception":"Traceback (most recent call last):\\n  File\\nValueError: no"}
-"""
+"""  # noqa: E501
 ABORT = "python: src/unix/core.c:646: uv__close: Assertion `fd > STDERR_FILENO' failed.\n"
 
 
