@@ -1,9 +1,9 @@
-"""The coordinator's core: one event in, the state advanced, effects out. It owns no decision
-itself: who is gone is liveness.py's, where partitions go placing.py's, what may change
-handover.py's, what is said say.py's and news.py's.
+"""The coordinator's core: it takes one event, advances the state and returns effects.
 
-While it does not lead, XMPP or Kafka is away, or `placement` takes no record, it commands nothing
-(PROTOCOL 2.11)."""
+It makes no decision itself. liveness.py decides which worker is gone, placing.py where partitions
+go, handover.py which changes are allowed; reconcile.py words the commands and incidents.py the
+messages. While this coordinator does not lead, XMPP or Kafka is away, or the topic `placement`
+accepts no record, it sends no command (PROTOCOL 2.11)."""
 
 from __future__ import annotations
 
@@ -90,16 +90,15 @@ from agents.settings.tunables import DEFAULTS, Number
 from kernels.tables import Numerics
 
 SAMPLE_S = 10.0
-SPREAD_S = (
-    0.1  # what follows from telemetry can wait so long: a large fleet tells of itself all the time
-)
-RELEASE_TRIES = 3  # asked again before it is fenced (2.4)
-RETRY_S, REFUSALS = 0.5, 4  # so many refusals in a row, then it is fenced
+# Telemetry advances the state at most this often: a large fleet sends it all the time.
+SPREAD_S = 0.1
+RELEASE_TRIES = 3  # releases that failed before the worker is fenced (2.4)
+RETRY_S, REFUSALS = 0.5, 4  # the pause before a retry; refusals in a row before a fence
 
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """`s` is monotonic seconds; `ms` the wall clock's epoch milliseconds, shown and never
+    """`s`: monotonic seconds. `ms`: the wall clock in epoch milliseconds; it is shown, never
     compared."""
 
     s: float
@@ -110,8 +109,8 @@ AnyEvent = CoreEvent | XmppEvent | StreamsLooked
 
 
 class Coordinator:
-    """One leader's life. Built after the topic `placement` was read to its end and `leader_epoch`
-    was committed."""
+    """One leader's life. Build it after the topic `placement` was read to its end and
+    `leader_epoch` was committed."""
 
     def __init__(
         self,
@@ -137,6 +136,7 @@ class Coordinator:
         self.fleet.leases.update(leases)
         self.fleet.intents.update(intents)
         self.fleet.expect(expected)
+        # A boot that an earlier leader fenced stays dead, even if its process still runs.
         for worker, lease in leases.items():
             if lease.fenced and worker in self.fleet.views:
                 self.fleet.views[worker].dead.add(lease.boot)
@@ -169,18 +169,28 @@ class Coordinator:
         self.membership.fenced_strangers(leases)
 
     def handle(self, event: AnyEvent, now: Now) -> list[Effect]:
-        """Take one event at `now`; what is to be done, in order."""
+        """Take one event at `now` and return the effects to perform, in order.
+
+        Raises ImpossibleTransition when the state contradicts itself: the process then ends, and
+        the next leader starts from what is written."""
+        # 1. The event itself. The guard catches our own errors in commands, in workers' messages
+        #    and in plans; any other error ends the leader (guard.py says why).
         effects = self.guard.take(event, self._take(event, now), now.s, now.ms)
+        # 2. Whatever follows from the new state.
         if not isinstance(event, TelemetryIn) or now.s - self._advanced_at >= SPREAD_S:
             self._advanced_at = now.s
             effects += self._advance(now)
         if isinstance(event, Tick):
+            # 3. Once a second. The check comes first, so that nothing more is built on a state
+            #    that contradicts itself. The summary comes last and reports the final state.
             self.fleet.validate()
             self.fleet.devices = event.devices
             self.desk.expire(now.s)
             effects += self.desk.errands.expire(now.s, now.ms)
             effects += self.desk.follows.end_lost() if self.liveness.watching() else ()
             effects += self.guard.looks("summary", lambda: self._summed_up(now), now.s)
+        # 4. Followers, after everything above has published. Items that a `Write` publishes once
+        #    it is committed count too.
         for effect in effects:
             for said in (effect, *(effect.then if isinstance(effect, Write) else ())):
                 if isinstance(said, Publish):
@@ -201,14 +211,14 @@ class Coordinator:
     def _paused(self) -> bool:
         return PAUSE in self.fleet.intents
 
-    # ---- events ----
-
     def _take(self, event: AnyEvent, now: Now) -> Iterator[Effect]:
+        """The effects of the event alone; `_advance` adds what follows from it."""
         match event:
             case Tick() | Wake():
                 pass
             case WorkerSeen(said):
                 said = self.refusals.announcement(said, now.s)
+                # An unknown worker's presence is kept: a later inventory may name it.
                 self.membership.announced(said)
                 yield from self._seen(said, now) if said.worker in self.fleet.views else ()
             case Flooded(sender, count, blocked_s):
@@ -226,6 +236,7 @@ class Coordinator:
             case InventoryRefused():
                 self.membership.refuse(event)
             case TelemetryIn(worker, telemetry):
+                # Implausible figures are removed before anything else sees them.
                 if worker in self.fleet.views:
                     telemetry = self.refusals.telemetry(worker, telemetry, now.s)
                 if worker in self.fleet.views and self.fleet.reported(worker, telemetry, now.s):
@@ -262,7 +273,7 @@ class Coordinator:
                 | CommandUnanswered(worker)
                 | Ponged(worker)
             ) if worker not in self.fleet.views:
-                pass  # it has left the fleet meanwhile
+                pass  # the worker has left the fleet meanwhile
             case Answered():
                 yield from self._answered(event, now)
             case ReleaseRead():
@@ -274,6 +285,7 @@ class Coordinator:
             case Ponged(worker, alive):
                 view = self.fleet.views[worker]
                 view.pinged_at = None
+                # A failed ping proves nothing while we were away ourselves (PROTOCOL 2.10).
                 if alive:
                     view.heard_at = now.s
                 elif (
@@ -285,7 +297,7 @@ class Coordinator:
                     scored, now.s, now.ms, commanding=self.liveness.watching()
                 )
             case PlanFailed(_, error):
-                raise error
+                raise error  # the guard catches it and reports the failed plan
             case StreamsLooked():
                 yield from self.lookout.looked(event, now.s)
             case OffsetsRead(offsets):
@@ -301,7 +313,7 @@ class Coordinator:
                 | Led()
             ):
                 self._watch(event, now)
-                if isinstance(event, Led):  # the feed is a cache
+                if isinstance(event, Led):  # feeds are caches: publish again after a reconnect
                     yield Publish(self.tuner.item())
             case QuestionAsked():
                 yield from self.desk.asked(
@@ -320,6 +332,8 @@ class Coordinator:
                 yield from self.desk.affiliation({jid: affiliation})
 
     def _watch(self, event: AnyEvent, now: Now) -> None:
+        """Note what we can reach. Whenever something is back, silence counts for nothing for a
+        while (`came_back`)."""
         match event:
             case KafkaDown():
                 if self.liveness.kafka_up:
@@ -355,6 +369,7 @@ class Coordinator:
                 self._led = True
 
     def _seen(self, said: Announcement, now: Now) -> Iterator[Effect]:
+        """A known worker's presence."""
         view = self.fleet.views[said.worker]
         if said.health is Health.UNAVAILABLE:
             if self.fleet.left(said.worker, now.s):
@@ -374,15 +389,19 @@ class Coordinator:
             self.liveness.returned(said.worker)
 
     def _answered(self, e: Answered, now: Now) -> Iterator[Effect]:
+        """A worker has obeyed a command. Of an answer to a release only the lanes that were asked
+        for count, and only as far as Kafka confirms them (`_released`)."""
         view = self.fleet.views[e.worker]
+        # An answer to a command that we no longer wait for changes nothing.
         if view.inflight.get(type(e.command)) is not e.command:
             return
-        if isinstance(e.command, ReleaseCommand):  # under way until Kafka has been asked
+        if isinstance(e.command, ReleaseCommand):  # it stays in flight until Kafka has answered
             asked = {(g.n, g.epoch) for g in e.command.lanes}
             told = tuple(g for g in e.answer.lanes if (g.n, g.epoch) in asked)
             yield ReadRelease(e.worker, e.command, WorkerAnswer(told))
         else:
             del view.inflight[type(e.command)]
+        # A former boot's answer says nothing about the present one.
         if e.command.boot != view.boot:
             return
         view.heard_at, view.refusals = now.s, 0
@@ -396,13 +415,13 @@ class Coordinator:
                 for g in lanes:
                     if has.get(g.n) == g.epoch:
                         view.owned[Partition(topic, g.n)] = g.epoch
-                    else:  # stale for it: what is written is to be said again
+                    else:  # stale for the worker: say again what is written
                         view.said.pop(Partition(topic, g.n), None)
                         view.retry_at = now.s + RETRY_S
 
     def _released(self, e: ReleaseRead, now: Now) -> Iterator[Effect]:
-        """What a worker says to have released counts as far as Kafka shows it (2.6): a number that
-        cannot be is asked for again, then the worker is fenced."""
+        """A release counts as far as Kafka's offsets confirm it (2.6). An offset that Kafka does
+        not show is asked for again; after RELEASE_TRIES the worker is fenced."""
         view = self.fleet.views[e.worker]
         if view.inflight.get(ReleaseCommand) is not e.command:
             return
@@ -415,6 +434,8 @@ class Coordinator:
         records: dict[Partition, Placed] = {}
         untrue: dict[Partition, str] = {}
         for g in e.answer.lanes:
+            # The record may have changed since the command: only the owner's release of this
+            # epoch counts, and only while no other write of the partition is under way.
             p = Partition(e.command.topic, g.n)
             placed = self.fleet.partitions.get(p)
             if placed is None or (placed.worker, placed.boot) != (e.worker, e.command.boot):
@@ -426,7 +447,7 @@ class Coordinator:
             ):
                 continue
             shown = e.committed.get(p)
-            # Where the group's offsets are gone, the log's end is all that is known.
+            # If the group's offsets are gone, the log's end is the only bound left.
             most = max(placed.offset, e.ends.get(p, 0) if shown is None else shown)
             if g.offset > most:
                 untrue[p] = (
@@ -434,7 +455,7 @@ class Coordinator:
                     f"{'none' if shown is None else f'{shown:,}'}"
                 )
                 continue
-            offset = max(g.offset, shown or 0)
+            offset = max(g.offset, shown or 0)  # the next owner may not start below either
             records[p] = step(
                 placed,
                 Step.RELEASED,
@@ -452,6 +473,7 @@ class Coordinator:
             yield from self._untrue(view, untrue, now)
 
     def _untrue(self, view: View, untrue: Mapping[Partition, str], now: Now) -> Iterator[Effect]:
+        """Released offsets that Kafka does not show: ask again, and fence at the last try."""
         view.retry_at = now.s + RETRY_S
         view.tries.update(list(untrue))
         if any(view.tries[p] >= RELEASE_TRIES for p in untrue) and self.liveness.watching():
@@ -460,9 +482,9 @@ class Coordinator:
             yield from self._gone(view.spec.worker, why, now)
 
     def _refused(self, e: CommandWasRefused, now: Now) -> Iterator[Effect]:
-        """A worker that goes on refusing what is written is fenced: its next boot starts from what
-        is written. Not at the first time: it may be we who are behind, deposed without having
-        noticed yet."""
+        """A worker that refuses what is written REFUSALS times in a row is fenced; its next boot
+        starts from what is written. One refusal is not enough: we may have been deposed without
+        having noticed it yet."""
         view = self.fleet.views[e.worker]
         view.inflight.pop(type(e.command), None)
         if e.command.boot != view.boot:
@@ -479,6 +501,8 @@ class Coordinator:
             )
 
     def _unanswered(self, worker: str, kind: type[object], now: Now) -> Iterator[Effect]:
+        """Send the command again later. Only a release is counted: a worker that does not answer
+        RELEASE_TRIES of them is fenced, since it holds lanes that somebody else is to have."""
         view = self.fleet.views[worker]
         command = view.inflight.pop(kind, None)
         view.retry_at = now.s + RETRY_S
@@ -498,26 +522,41 @@ class Coordinator:
                     now,
                 )
 
-    # ---- what follows ----
-
     def _advance(self, now: Now) -> Iterator[Effect]:
+        """Whatever follows from the present state, whichever event led to it. The order matters;
+        docs/core.md shows it too.
+
+        While Kafka, XMPP or the topic `placement` is away, people are told but nothing else
+        happens: silence then proves nothing, and a command must not say what cannot be written."""
         if self.liveness.watching():
+            # 1. Which workers are gone? First: nothing may be given to a worker that is about to
+            #    be fenced.
             for found in self.liveness.look(self.fleet, now.s):
                 if isinstance(found, Gone):
                     yield from self._gone(found.worker, found.why, now)
                 else:
                     yield found
+            # 2. Members that leave are fenced or forgotten, and rewinds take their next step:
+            #    before placing, which is to see only the workers and orphans that remain.
             yield from self.membership.advance(now.s)
             yield from self.desk.rewinds.advance(now.s)
+            # 3. Orphans are placed before the placement is improved: a lane without an owner never
+            #    waits behind a lane that could be better off.
             yield from self.guard.plans(self.placing.place(now.s, now.ms), now.s)
             yield from self.guard.plans(self.placing.improve(now.s, now.ms), now.s)
             self.news.plan_failed(self.placing.failing, now.s)
+            # 4. Workers are told what is written, after every decision of this turn: a partition
+            #    whose record has just begun to change, or a worker that is being fenced, is left
+            #    out until the change is committed.
             yield from saying.say(self.fleet, now.s)
+            # 5. A rollout restarts its next node. One that an earlier leader began is only
+            #    reported, once.
             if self._cut_off:
                 self._cut_off = False
                 yield from self.desk.rollout.cut_off()
             yield from self.desk.rollout.advance(now.s)
             self.lookout.advance(now.s, self.liveness.quiet_until)
+        # 6. People are told last, after everything that they could be told of.
         if self.placing.moved:
             self.news.moved(self.placing.moved, now.s)
             self.placing.moved.clear()
@@ -526,10 +565,11 @@ class Coordinator:
         yield from self.news.tell(now.s, paused=self._paused(), connected=self.liveness.link_up)
 
     def _gone(self, worker: str, why: str, now: Now) -> Iterator[Effect]:
-        """Fence: make the lease anew for nobody (2.2). Doing it twice is harmless."""
+        """Fence the worker: make its lease anew for nobody (2.2). Calling it twice is harmless."""
         view, lease = self.fleet.views[worker], self.fleet.leases.get(worker)
         if view.fencing or tenancy(lease) is not Tenancy.LIVE or lease is None:
             return
+        # Noted before the fence is performed: from here on nothing is given or said to this boot.
         view.fencing = True
         view.dead.add(lease.boot)
         fence = saying.make_lease(self.fleet, worker, "")

@@ -1,7 +1,7 @@
-"""What the coordinator's core is told (events) and what it wants done (effects). Values only.
+"""The core's output: effects as values, and the events that only report an effect's outcome.
 
-The shell performs effects of one kind in the order given and tells the outcome as an event; XMPP's
-own events are in events_xmpp.py."""
+The performer performs effects of one kind in the order given and reports each outcome as an event;
+the other events are in events.py."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ from agents.core.model.topology import Partition
 
 @dataclass(frozen=True, slots=True)
 class WriteRefused:
-    """The topic `placement` refuses what is to be written, `why` in words. Nothing of it is
-    committed; it is tried again every second, and all that is to be done in Kafka waits behind
-    it."""
+    """The topic `placement` refuses a write; `why` is for people. Nothing of it is committed. The
+    performer tries again every second, and all other Kafka effects wait behind it."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class WriteTaken:
-    """It takes it again; what was refused is committed."""
+    """The topic `placement` accepts writes again; the refused one is committed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRead:
-    """What Kafka says of the partitions that `worker` answers to have released, read after the
-    answer: the committed offset (absent where nothing is) and the log's end. `error`: in words why
-    it could not be read."""
+    """Kafka's offsets of the partitions that `worker` says it released, read after its answer: the
+    committed offset (absent where nothing is committed) and the log's end. `error`: why they could
+    not be read."""
 
     worker: str
     command: ReleaseCommand
@@ -47,20 +46,17 @@ class ReleaseRead:
 
 @dataclass(frozen=True, slots=True)
 class PlanFailed:
-    """The plan of a PlanWanted with that moment was not made."""
+    """The plan that a PlanWanted asked for could not be made."""
 
     moment: Moment
     error: Exception
 
 
-# ---- effects ----
-
-
 @dataclass(frozen=True, slots=True)
 class MakeLease:
     """Call InitProducerId for `worker`'s transactional id, then read the committed offsets of
-    `partitions`. This is the fence; `new_boot` is whom the new lease is for, empty when it is for
-    nobody."""
+    `partitions`. This call is the fence. `new_boot`: the boot that gets the new lease, empty for
+    none. LeaseMade or LeaseFailed follows."""
 
     worker: str
     new_boot: str
@@ -70,12 +66,12 @@ class MakeLease:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Commit these records to `placement` in one transaction; an intent of None is deleted. `then`:
-    to be performed once they are committed, since only then may what they say be said (PROTOCOL
-    2.3).
+    """Commit these records to `placement` in one transaction; an intent of None is deleted.
+    PlacementWritten follows.
 
-    `offsets`: in the same transaction, what the partition's consumer group is to have committed,
-    and its metadata: for partitions that nobody owns (core/fleet/rewinds.py)."""
+    `then`: effects to perform once the records are committed, since nothing may be said before
+    (PROTOCOL 2.3). `offsets`: the offset and metadata to commit for the partition's consumer group
+    in the same transaction; only for partitions that nobody owns (core/fleet/rewinds.py)."""
 
     partitions: Mapping[Partition, Placed] = field(default_factory=dict)
     leases: Mapping[str, Lease] = field(default_factory=dict)
@@ -87,23 +83,29 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Send:
+    """Send a command. Answered, CommandWasRefused or CommandUnanswered follows."""
+
     worker: str
     command: WorkerCommand
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
+    """Ping a worker. Ponged follows."""
+
     worker: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOffsets:
+    """Read the committed offsets. OffsetsRead follows."""
+
     partitions: tuple[Partition, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadRelease:
-    """Ask Kafka about the offsets that `worker` answers; ReleaseRead follows."""
+    """Read from Kafka the offsets that `worker` gave in its `answer`. ReleaseRead follows."""
 
     worker: str
     command: ReleaseCommand
@@ -112,13 +114,15 @@ class ReadRelease:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
+    """Publish an item on its operator feed."""
+
     item: FeedItem
 
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """To the room. Effects with the same non-empty `thread` correct the first one's message
-    (XEP-0308)."""
+    """Write to the room. Effects with the same `thread`, if not empty, correct the first one's
+    message (XEP-0308)."""
 
     text: str
     thread: str = ""
@@ -126,7 +130,7 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Whisper:
-    """To one person, one to one."""
+    """Write to one person (bare JID), one to one."""
 
     jid: str
     text: str
@@ -134,8 +138,7 @@ class Whisper:
 
 @dataclass(frozen=True, slots=True)
 class Show:
-    """A link that is shown as the picture it leads to: to the room, or to one person (`jid`,
-    bare)."""
+    """Show the picture at `url`: in the room, or to one person (`jid`, bare)."""
 
     url: str
     jid: str = ""
@@ -143,14 +146,14 @@ class Show:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """One moment of the fleet in numbers, for the journal."""
+    """Write one moment of the fleet, in numbers, to the journal."""
 
     samples: tuple[Sample, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerAdHoc:
-    """The answer to the AdHoc or AdHocList with that `ref`."""
+    """Answer the AdHoc or AdHocList of that `ref`."""
 
     ref: str
     answer: forms.FormAnswer
@@ -158,9 +161,9 @@ class AnswerAdHoc:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """To be looked up, or done, outside the core: `what` is one of the values that
-    agents/coordinator/queries.py knows. Found with the same `ref` follows, unless it takes too
-    long."""
+    """Look something up, or do it, outside the core. `what`: one of the values that
+    agents/coordinator/queries.py knows. QueryFinished with the same `ref` follows; one that comes
+    too late is ignored."""
 
     ref: str
     what: object
@@ -168,20 +171,23 @@ class Errand:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
+    """Set the room's subject."""
+
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class MirrorAffiliations:
-    """Let exactly those read the operator feeds whom the room knows; anybody else loses the
-    subscription."""
+    """Let exactly the people with an affiliation in the room read the operator feeds; everybody
+    else loses the subscription."""
 
     affiliations: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One row of the journal: `kind` is decision, action, alert or fleet; `data` is JSON-ready."""
+    """Write one row to the journal. `kind`: decision, action, alert or fleet. `data`: values that
+    JSON can hold."""
 
     kind: str
     who: str
@@ -191,9 +197,9 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something of ours failed at what `who` asked or said, and we go on: for the log. `name` is
-    what people were told (`fault 3f2a`), `what` a word for where it was, `event` what was to be
-    done, `story` the traceback."""
+    """Log an error of ours that the guard has caught. `name`: as people were told it (`fault
+    3f2a`). `what`: one of guard.FAULTS. `who`: the sender, empty if there is none. `event`: the
+    event that was handled. `story`: the traceback."""
 
     name: str
     what: str
@@ -204,15 +210,15 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class WakeAt:
-    """Ask for a Wake `after_s` seconds from now; an earlier one asked for stands."""
+    """Ask for a Wake `after_s` seconds from now; an earlier one that was asked for is kept."""
 
     after_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class PlanWanted:
-    """Make this plan (planner.score), beside everything else; Planned follows. One that is not yet
-    begun when the next is wanted need not be made."""
+    """Make this plan (planner.score) in a thread of its own; Planned or PlanFailed follows. A plan
+    that has not begun when the next is wanted may be skipped."""
 
     frame: PlanningFrame
     moment: Moment

@@ -1,4 +1,5 @@
-"""What the core is told: frozen values, each checked by the shell that made it."""
+"""The core's input: frozen events, each checked by the shell that made it (who sent an XMPP event
+is checked before the event exists, PROTOCOL 4)."""
 
 from __future__ import annotations
 
@@ -23,37 +24,38 @@ from agents.core.model.placement import Intent, Lease, Placed, Tuning
 from agents.core.model.plan import LanePlaces, RuleWarning, Scored
 from agents.core.model.topology import Partition
 
-# ---- What the XMPP shell tells the coordinator's core: who sent it was checked before the event
-# was made (PROTOCOL 4).
+# ---- from XMPP ----
 
 
 @dataclass(frozen=True, slots=True)
 class Led:
-    """We hold the name `geolane@fleet.DOMAIN/leader`; room, feeds and presences follow as
+    """We hold the address `geolane@fleet.DOMAIN/leader`. Room, feeds and presences follow as
     events."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotLeading:
-    """We held the name and do not any more. `reason`: `link_down`, `replaced`, `stepped_down`."""
+    """We no longer hold the leader's address. `reason`: `link_down`, `replaced`,
+    `stepped_down`."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class LinkUp:
-    """There is a session, leading or standing by."""
+    """There is an XMPP session, as leader or as standby."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkDown:
-    """The session is gone; what it told is history (absence is not death now, PROTOCOL 2.10)."""
+    """The XMPP session is gone, and with it all we knew of presences. A worker's absence does not
+    mean that it is dead (PROTOCOL 2.10)."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSeen:
-    """A provisioned worker's presence. `unavailable` comes with an empty boot: it says that the
-    session is gone."""
+    """A provisioned worker's presence. An `unavailable` has an empty boot: only the session is
+    known to be gone."""
 
     announcement: Announcement
 
@@ -68,12 +70,12 @@ class TelemetryIn:
 
 @dataclass(frozen=True, slots=True)
 class QuestionAsked:
-    """Somebody said something: in the room (`room`), or one to one.
+    """A chat message, in the room (`room`) or one to one.
 
-    `jid` is the bare real JID. `nick` is what the room calls them, empty one to one. `message_id`
-    is the message's own id, which a correction names; `replaces` is the id of the message that this
-    one corrects (XEP-0308), else None. `stanza_id` is the room's stanza-id, or one to one the
-    origin-id: no two events carry the same one."""
+    `jid`: the sender's bare real JID. `nick`: the sender's name in the room, empty one to one.
+    `message_id`: the message's own id, which a correction names. `replaces`: the id of the message
+    that this one corrects (XEP-0308), else None. `stanza_id`: the room's stanza-id, or one to one
+    the origin-id; unique among events."""
 
     jid: str
     nick: str
@@ -86,7 +88,8 @@ class QuestionAsked:
 
 @dataclass(frozen=True, slots=True)
 class AffiliationChanged:
-    """The room changed what `jid` (bare) is: owner, admin, member, or none and outcast."""
+    """The room has changed the affiliation of `jid` (bare): owner, admin, member, none or
+    outcast."""
 
     jid: str
     affiliation: str
@@ -94,9 +97,9 @@ class AffiliationChanged:
 
 @dataclass(frozen=True, slots=True)
 class Flooded:
-    """`sender` (a bare JID, a feed, an occupant) sends more than is read: `count` stanzas of it
-    were left out since the last time. `blocked_s`: for how long the server holds back what it
-    sends; 0: not."""
+    """`sender` (a bare JID, a feed, an occupant) sends more than we read: `count` of its stanzas
+    were dropped since the last report. `blocked_s`: for how long the server holds back its stanzas;
+    0: it does not."""
 
     sender: str
     count: int
@@ -105,7 +108,8 @@ class Flooded:
 
 @dataclass(frozen=True, slots=True)
 class NotUnderstood:
-    """What `worker` sent is no proper `what` (presence, telemetry), and `why`."""
+    """`worker` sent something that is not a valid `what` (presence, telemetry); `why` says what is
+    wrong with it."""
 
     worker: str
     what: str
@@ -114,8 +118,8 @@ class NotUnderstood:
 
 @dataclass(frozen=True, slots=True)
 class AdHocList:
-    """Somebody's client asks which commands it may give (XEP-0050 2.2). `ref` names the request
-    that waits for the answer."""
+    """A client asks which commands its user may give (XEP-0050 2.2). `ref` names the request that
+    waits for the answer."""
 
     ref: str
     jid: str
@@ -123,11 +127,11 @@ class AdHocList:
 
 @dataclass(frozen=True, slots=True)
 class AdHoc:
-    """Somebody's client gives a command, or goes on with one (XEP-0050 2.3).
+    """A client begins a command, or continues one (XEP-0050 2.3).
 
-    `jid` is the bare JID, `command` its name, `session` empty at the beginning, `action` one of
-    execute, next, prev, complete, cancel. `fields`: what was filled in, by the fields' names; empty
-    ones may be missing."""
+    `jid`: the user's bare JID. `command`: the command's name. `session`: empty at the beginning.
+    `action`: execute, next, prev, complete or cancel. `fields`: the values filled in, by field
+    name; empty ones may be missing."""
 
     ref: str
     jid: str
@@ -152,7 +156,7 @@ XmppEvent = (
     | AdHoc
 )
 
-# ---- events ----
+# ---- from Kafka, the clock and the shells' own work ----
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +168,12 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """What `WakeAt` asked for."""
+    """The time that `WakeAt` asked for has come."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseMade:
-    """InitProducerId of `worker`'s transactional id succeeded, and so whoever had it is fenced.
+    """InitProducerId of `worker`'s transactional id succeeded, so its former holder is fenced.
     `offsets`: the committed offset of each partition asked for, read after the fence; absent where
     nothing was ever committed."""
 
@@ -183,8 +187,8 @@ class LeaseMade:
 
 @dataclass(frozen=True, slots=True)
 class LeaseFailed:
-    """`undecided`: it is fenced, but how its last transaction ended is not known, so nobody may go
-    on from there."""
+    """No lease was made for `worker`. `undecided`: the worker is fenced, but the outcome of its
+    last transaction is unknown, so no other worker may continue from there."""
 
     worker: str
     reason: str
@@ -193,7 +197,8 @@ class LeaseFailed:
 
 @dataclass(frozen=True, slots=True)
 class PlacementWritten:
-    """The transaction over these records is committed."""
+    """The transaction that wrote these records to `placement` is committed. An intent of None is
+    deleted."""
 
     partitions: Mapping[Partition, Placed]
     leases: Mapping[str, Lease]
@@ -212,7 +217,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class CommandWasRefused:
-    """`worker` has refused `command`; `seen` is the higher epoch that it knows, when that was the
+    """`worker` has refused `command`. `seen`: the higher epoch that it knows, if that was the
     reason."""
 
     worker: str
@@ -223,7 +228,7 @@ class CommandWasRefused:
 
 @dataclass(frozen=True, slots=True)
 class CommandUnanswered:
-    """Nothing came back in time, or there was no connection."""
+    """No answer came in time, or there was no connection."""
 
     worker: str
     command: WorkerCommand
@@ -239,21 +244,21 @@ class Ponged:
 
 @dataclass(frozen=True, slots=True)
 class OffsetsRead:
-    """Committed offsets, as asked by ReadOffsets."""
+    """The committed offsets that ReadOffsets asked for."""
 
     offsets: Mapping[Partition, int]
 
 
 @dataclass(frozen=True, slots=True)
 class AffiliationsRead:
-    """All that the room knows: bare JID -> owner, admin, member."""
+    """All affiliations of the room: bare JID -> owner, admin, member."""
 
     affiliations: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class QueryFinished:
-    """The outcome of the Errand of that `ref`: what was found, or in words why not."""
+    """The outcome of the Errand `ref`: its `result`, or an `error` for people."""
 
     ref: str
     result: object = None
@@ -262,8 +267,8 @@ class QueryFinished:
 
 @dataclass(frozen=True, slots=True)
 class InventoryRead:
-    """The inventory's file is another, and in order. `places`: the lanes as its rules and
-    priorities bind them; `warnings`: what people should know of the rules."""
+    """The inventory file has changed and is valid. `places`: the lanes with its rules and
+    priorities. `warnings`: what people should know about its rules."""
 
     inventory: Inventory
     places: LanePlaces
@@ -272,7 +277,7 @@ class InventoryRead:
 
 @dataclass(frozen=True, slots=True)
 class InventoryRefused:
-    """The inventory's file `origin` is another, and `why` it cannot be taken up."""
+    """The inventory file `origin` has changed and cannot be used; `why` says why."""
 
     origin: str
     why: str
@@ -280,17 +285,17 @@ class InventoryRefused:
 
 @dataclass(frozen=True, slots=True)
 class KafkaDown:
-    """The rewriting of `leader` fails."""
+    """Writing the record `leader` again has failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaUp:
-    """It succeeds again, or for the first time."""
+    """Writing the record `leader` has succeeded again, or for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The plan of a PlanWanted, which its moment tells."""
+    """The plan that a PlanWanted asked for; `scored.moment` is that request's."""
 
     scored: Scored
 

@@ -1,11 +1,11 @@
-"""A boundary round what people ask, what workers say, and what the planner does: a fault of ours in
-there ends nobody. It is told once, with its story.
+"""The boundary around commands, workers' messages and plans: an error of ours in there does not end
+the leader. It is reported once, with its traceback.
 
-A command that fails has changed nothing: no effect of it is performed, and what it had changed of
-the core's state is put back. What a worker's word or a plan led to before the fault stands, for
-each effect goes with the state that it was made from. Round the rest of a tick there is no
-boundary: state that was advanced half-way would stay so, and a new leader begins from what is
-written. That leaders end again and again is told (circles.py)."""
+A command that fails has changed nothing: none of its effects is performed, and the state that it
+had changed is restored. Effects of a worker's message or of a plan that were made before the error
+are kept, since each belongs to the state that it was made from. There is no boundary around the
+rest of a tick: the state could stay advanced half-way, whereas a new leader starts from what is
+written. Leaders that keep ending are reported (core/fleet/crash_loops.py)."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ from agents.core.fleet.incidents import News
 from agents.core.model.feeds import Severity
 from agents.core.model.forms import FormRefusal
 
-TOLD_EVERY_S = 600.0  # the same fault of the same one
+TOLD_EVERY_S = 600.0  # per error and sender
 REMEMBERED = 1000
-STORY_AT_MOST = 8000  # characters of a traceback; its end counts
-FAULTS = ("command", "form", "errand", "worker", "room", "plan", "summary")  # what may fail
+STORY_AT_MOST = 8000  # characters of a traceback, counted from its end
+FAULTS = ("command", "form", "errand", "worker", "room", "plan", "summary")  # where it failed
 
 Undo = Callable[[], None]
 
 
 @dataclass(slots=True)
 class Guard:
-    """`parts`: whose state a command may change. `retry`: takes up what was found for a command
-    once more, as words why not. `plan_failed`: hears how a plan has failed, and when. `counts`:
-    faults since this leader leads, by what failed (FAULTS)."""
+    """`parts`: the objects whose state a command may change. `retry`: finishes the query of a
+    command once more, this time with an error text. `plan_failed`: is called with the cause and the
+    time of a failed plan. `counts`: errors since this leader began, by FAULTS."""
 
-    parts: tuple[Any, ...]  # Any: dataclasses of whatever kind
+    parts: tuple[Any, ...]  # Any: dataclasses of any class
     news: News
     token: Callable[[], str]
     retry: Callable[[QueryFinished, float, int], Iterator[Effect]]
@@ -63,8 +63,9 @@ class Guard:
     _told: dict[tuple[str, str, str], float] = field(default_factory=dict)
 
     def take(self, event: object, work: Iterator[Effect], now: float, now_ms: int) -> list[Effect]:
-        """The effects of `work`, which is what follows from `event`. Other events have no boundary:
-        the process ends, and its successor begins from what is written."""
+        """Run `work`, which handles `event`, and return its effects. Errors in events that are not
+        listed here are raised: the process ends, and the next leader starts from what is
+        written."""
         match event:
             case QuestionAsked() | AdHoc() | AdHocList():
                 return self._whole_or_nothing(event, work, now)
@@ -88,7 +89,7 @@ class Guard:
         return list(work)
 
     def plans(self, work: Iterator[Effect], now: float) -> list[Effect]:
-        """What plans, or carries a plan out."""
+        """Run `work` that plans or carries a plan out; an error counts as a failed plan."""
         effects: list[Effect] = []
         try:
             effects.extend(work)
@@ -98,7 +99,7 @@ class Guard:
         return effects
 
     def looks(self, what: str, work: Callable[[], list[Effect]], now: float) -> list[Effect]:
-        """What only tells how things are."""
+        """Run `work` that only reports; an error costs the report."""
         try:
             return work()
         except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
@@ -142,8 +143,9 @@ class Guard:
     def _fault(
         self, what: str, who: str, event: object, e: Exception, now: float, *, always: bool = False
     ) -> tuple[str, list[Effect]]:
-        """The words for whoever asked, and what is told. `always`: each has an id that somebody may
-        ask about."""
+        """The answer for the person who asked, and the effects that report the error. `always`:
+        report it even if the same error was reported within TOLD_EVERY_S, because the answer names
+        an id that the person may ask about."""
         self.counts[what] += 1
         where = traceback.extract_tb(e.__traceback__)[-1]
         key = (what, who, f"{where.filename}:{where.lineno}")
@@ -174,8 +176,10 @@ def _cause(e: Exception) -> str:
 
 
 def remember(parts: tuple[Any, ...]) -> Undo:
-    """Call what it returns to put every field of these back, the contents of their containers too.
-    Values in containers are not gone into: a command replaces them, or adds others."""
+    """Return a function that restores every field of `parts` and the contents of their containers.
+
+    The copy is shallow: a command replaces values in containers or adds some, and never changes a
+    value in place."""
     kept = [
         (part, f.name, value := getattr(part, f.name), _copy(value))
         for part in parts
