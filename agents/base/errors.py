@@ -2,28 +2,28 @@
 
     GeolaneError
     ├── SettingsError            a key or value in settings, inventory or lane map is wrong
-    ├── JournalError             what the journal holds cannot be read, or was not asked for
-    ├── InstallError             something that `make install` brings is missing
+    ├── JournalError             the journal cannot be read, or lacks what was asked for
+    ├── InstallError             something that `make install` installs is missing
     ├── KafkaError
-    │   ├── KafkaUnavailable     no answer within the bound; trying again may help
-    │   │   └── TransactionUndecided  whether a fenced transaction was committed cannot be known
-    │   ├── LeaseLost            our producer is fenced or its transaction cannot be known
+    │   ├── KafkaUnavailable     no answer in time; a retry may succeed
+    │   │   └── TransactionUndecided  whether a fenced transaction was committed is not known
+    │   ├── LeaseLost            our producer is fenced, or its transaction's outcome is not known
     │   ├── LeadershipLost       another coordinator has taken `geolane-coordinator`
     │   └── OffsetMissing        a partition that is not new has no committed offset
     ├── XmppError
-    │   ├── NotConnected         no session now
-    │   │   └── PasswordRefused  the server does not take the password, or the certificate
+    │   ├── NotConnected         there is no session now
+    │   │   └── PasswordRefused  the server refuses the password or certificate
     │   ├── NoAnswer             no answer in time; the command may have been obeyed
     │   ├── StaleEpoch           the worker has seen a higher epoch (`seen`)
     │   ├── CommandRefused       any other refusal, with its XMPP condition
     │   └── NameTaken            another session holds our full JID
     ├── PictureError             a picture could not be drawn
-    ├── PipelineError            the user's pipeline cannot be loaded, or keeps its contract not
-    ├── ImpossibleTransition     the core was told what cannot be; carries the story of it
-    └── OperatorError            what somebody typed cannot be done; the text is the answer
+    ├── PipelineError            the user's pipeline cannot be loaded, or violates its contract
+    ├── ImpossibleTransition     the core was given an impossible event; carries its story
+    └── OperatorError            a typed command cannot be done; the text is the answer
 
-A message says what was wrong, where, and what to do. Errors of other libraries are mapped where
-they enter (tests/test_errors.py).
+A message says what was wrong, where, and what to do. Errors of other libraries are mapped to
+these where they enter (tests/test_errors.py).
 """
 
 
@@ -32,16 +32,16 @@ class GeolaneError(Exception):
 
 
 class SettingsError(GeolaneError):
-    """Names the file, the key and what would be right."""
+    """The message names the file, the key and the right form."""
 
 
 class InstallError(GeolaneError):
-    """Names what is missing and the command that brings it."""
+    """The message names what is missing and the command that installs it."""
 
 
 class JournalError(GeolaneError):
-    """What the journal holds cannot be read by this version, is damaged, or is not what was asked
-    for."""
+    """The journal is damaged, was written by a version that this one cannot read, or does not hold
+    what was asked for."""
 
 
 class KafkaError(GeolaneError):
@@ -49,26 +49,26 @@ class KafkaError(GeolaneError):
 
 
 class KafkaUnavailable(KafkaError):
-    """No answer within the bound; trying again may help."""
+    """No answer in time; a retry may succeed."""
 
 
 class TransactionUndecided(KafkaUnavailable):
-    """Its markers are missing, and how it ended is not known: nobody may go on from there until
-    somebody ends it."""
+    """The transaction's markers are missing, so its outcome is not known. Nobody may continue from
+    there until it is ended."""
 
 
 class LeaseLost(KafkaError):
-    """Our producer is fenced, or the outcome of its transaction is unknown (PROTOCOL 2.1, 3.3): the
+    """Our producer is fenced, or the outcome of its transaction is unknown (PROTOCOL 2.1, 3.3). The
     process must end."""
 
 
 class LeadershipLost(KafkaError):
-    """The transactional id `geolane-coordinator` belongs to another process now (PROTOCOL 2.11):
-    this one must end."""
+    """Another process has taken the transactional id `geolane-coordinator` (PROTOCOL 2.11). This
+    process must end."""
 
 
 class OffsetMissing(KafkaError):
-    """A partition that is not new has no committed offset (PROTOCOL 2.7): it stops with an
+    """A partition that is not new has no committed offset (PROTOCOL 2.7). It stops with an
     alert."""
 
 
@@ -81,17 +81,16 @@ class NotConnected(XmppError):
 
 
 class PasswordRefused(NotConnected):
-    """The server does not take the password or certificate; a worker tries again, since it may be
-    rotated just now."""
+    """The server refuses the password or certificate. A worker retries, since a rotation may be
+    under way."""
 
 
 class NoAnswer(XmppError):
-    """Nothing came back within the bound; whether the command was obeyed is unknown (PROTOCOL
-    2.4)."""
+    """No answer came in time. Whether the command was obeyed is unknown (PROTOCOL 2.4)."""
 
 
 class StaleEpoch(XmppError):
-    """The worker has already seen the epoch `seen` for what was sent (PROTOCOL 2.5)."""
+    """The worker has already seen the higher epoch `seen` for this command (PROTOCOL 2.5)."""
 
     def __init__(self, seen: int) -> None:
         super().__init__(f"the worker has seen epoch {seen}")
@@ -99,8 +98,8 @@ class StaleEpoch(XmppError):
 
 
 class CommandRefused(XmppError):
-    """Refused with the XMPP error condition `condition`; `detail` is a protocol's own beside it
-    (`bad-sessionid`), `text` the other side's words."""
+    """Refused with the XMPP error condition `condition`. `detail` is the protocol's own condition
+    beside it (`bad-sessionid`); `text` is the other side's message."""
 
     def __init__(self, condition: str, text: str = "", detail: str = "") -> None:
         super().__init__(f"{condition}: {text}" if text else condition)
@@ -112,16 +111,17 @@ class NameTaken(XmppError):
 
 
 class PictureError(GeolaneError):
-    """A picture could not be drawn; the message has the last that was said of it."""
+    """A picture could not be drawn. The message ends with the last output of the process that drew
+    it."""
 
 
 class PipelineError(GeolaneError):
-    """The user's pipeline cannot be loaded, or answers with a list of another length."""
+    """The user's pipeline cannot be loaded, or returned a list of the wrong length."""
 
 
 class ImpossibleTransition(GeolaneError):
-    """The core was told something that cannot be; the message is the story that led to it."""
+    """The core was given an impossible event. The message is the story that led to it."""
 
 
 class OperatorError(GeolaneError):
-    """What somebody typed cannot be done; the text is the answer they get."""
+    """A command that somebody typed cannot be done. The message is the answer they get."""

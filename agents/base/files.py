@@ -1,4 +1,9 @@
-"""Files that several processes read and write: replaced as a whole, by one at a time."""
+"""Files that several processes read and write. A write replaces the whole file; one process writes
+at a time.
+
+Passwords that geolane makes lie each in a file of its own. Files that people name are read whole,
+up to a bound, as editors leave them: UTF-8, with or without a byte order mark, with any line
+ends."""
 
 from __future__ import annotations
 
@@ -19,9 +24,10 @@ _POLL_S = 0.01
 
 @contextmanager
 def alone(file: Path) -> Iterator[None]:
-    """One at a time, of all who write in this file's folder. The folder itself is locked, since
-    files in it are replaced; nothing is left there. Blocks, for LOCK_S at most. Raises
-    SettingsError."""
+    """Hold the lock on this file's folder, so that one process writes there at a time.
+
+    The folder itself is locked, since its files are replaced; no lock file is left behind. Blocks
+    for at most LOCK_S. Raises SettingsError."""
     try:
         folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as e:
@@ -44,9 +50,10 @@ def alone(file: Path) -> Iterator[None]:
 
 
 def replace(file: Path, text: str) -> None:
-    """The file with this text, on disk; whoever reads it finds the old one or the new one. Its mode
-    and owner stay; a new file is its owner's alone (0600). Raises OSError, and then changes
-    nothing."""
+    """Write `text` to the file and to the disk; a reader finds either the old or the new content.
+
+    The mode and owner stay; only the owner may read a new file (0600). Raises OSError and then
+    changes nothing."""
     draft = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
     try:
         with open(
@@ -66,15 +73,17 @@ def replace(file: Path, text: str) -> None:
         raise
 
 
-# ---- Passwords that geolane makes, each in a file of its own.
+# Passwords.
 
 BYTES = 32
 
 
 def made_once(file: Path) -> str:
-    """The password in the file; a random one of 256 bits is put there (mode 0600) where there is
-    none, or an empty file that a full disk left. Of those who come at once, the first one's counts.
-    Blocks. Raises SettingsError."""
+    """The password in the file. If there is no file, or an empty one that a full disk left, a
+    random password of 256 bits is written first (mode 0600).
+
+    If several processes call this at once, the first one's password counts. Blocks. Raises
+    SettingsError."""
     if text := _text(file):
         return text
     with alone(file):
@@ -96,22 +105,21 @@ def _text(file: Path) -> str:
         raise SettingsError(f"{file}: cannot be read ({e.strerror})") from e
 
 
-# ---- Files that people name: read whole within a bound; text as editors leave it: UTF-8, with or
-# without a byte order mark, any line ends.
+# Files that people name.
 
 BOM = codecs.BOM_UTF8
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 MAX_BYTES = 16 << 20
-"""Of settings, an inventory, a lane map, certificates; also of one line of a file of events."""
+"""For settings, an inventory, a lane map and certificates, and for one line of a file of events."""
 SECRET_BYTES = 64 << 10
-"""Of a password's file."""
+"""For a password's file."""
 
 
 def read_whole(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """A device such as /dev/zero has no end, and a file named by mistake may be larger than the
-    memory.
+    """The file's bytes. The bound matters: a device such as /dev/zero has no end, and a file named
+    by mistake may be larger than the memory.
 
-    Raises SettingsError for more than `max_bytes`, OSError."""
+    Raises SettingsError for more than `max_bytes`, and OSError."""
     with path.open("rb") as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
@@ -122,8 +130,10 @@ def read_whole(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def without_bom(data: bytes, origin: object) -> bytes:
-    """The same, without the mark of UTF-8. Raises SettingsError, naming `origin`, for UTF-16 (as
-    Windows' PowerShell writes with `>`) and for what holds NUL bytes."""
+    """`data` without the byte order mark of UTF-8.
+
+    Raises SettingsError, naming `origin`, for UTF-16 (PowerShell on Windows writes it with `>`) and
+    for NUL bytes."""
     if data.startswith(_UTF_16):
         raise SettingsError(f"{origin}: is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
     if (at := data.find(b"\0")) >= 0:
@@ -134,7 +144,7 @@ def without_bom(data: bytes, origin: object) -> bytes:
 
 
 def text_of(data: bytes, origin: object) -> str:
-    """Raises SettingsError when it is not UTF-8."""
+    """Raises SettingsError if `data` is not UTF-8."""
     try:
         return without_bom(data, origin).decode("utf-8")
     except UnicodeDecodeError as e:

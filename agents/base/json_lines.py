@@ -1,4 +1,4 @@
-"""A user's own file of events: one per line, plain or gzip, handed on byte for byte."""
+"""A user's own file of events: one event per line, plain or gzip, passed on byte for byte."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from agents.base.files import MAX_BYTES, without_bom
 
 
 def events(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of an open binary file that are not empty; gzip is seen by its first bytes.
+    """The non-empty lines of an open binary file. Its first bytes tell whether it is gzip.
 
-    Raises SettingsError for UTF-16, for a line of more than MAX_BYTES, and when gzip is damaged or
-    cut short."""
+    Raises SettingsError for UTF-16, for a line of more than MAX_BYTES, and for a gzip file that is
+    damaged or cut short."""
     head = file.peek(2)[:2] if isinstance(file, io.BufferedReader) else b""
     lines = gzip.GzipFile(fileobj=file) if head == b"\x1f\x8b" else file
     name = getattr(file, "name", "the events")
@@ -34,7 +34,7 @@ def events(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _line(lines: IO[bytes] | gzip.GzipFile, name: object) -> bytes:
-    """The next one, with its end; empty behind the last."""
+    """The next line with its line end; empty at the end of the file."""
     line = lines.readline(MAX_BYTES + 1)
     if len(line) > MAX_BYTES:
         raise SettingsError(
@@ -44,6 +44,7 @@ def _line(lines: IO[bytes] | gzip.GzipFile, name: object) -> bytes:
 
 
 def keyed(file: IO[bytes]) -> Iterator[tuple[None, bytes]]:
-    """The same as (key, event) for `events.raw`; without a key the router takes the event's id."""
+    """Each event as (key, event) for `events.raw`. The key is None: the router then uses the
+    event's id."""
     for event in events(file):
         yield None, event

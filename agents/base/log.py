@@ -1,5 +1,5 @@
-"""Logs are events, not sentences: one line of JSON (or, on a terminal, of words) on standard error
-per event."""
+"""Logs are events, not sentences: each is one line on standard error, as JSON, or as words on a
+terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def _hide_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[s
 
 
 def _fit_for_terminals(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """What others wrote moves no cursor and turns no text round. JSON escapes all of it anyway."""
+    """Text from others must not move the cursor or reverse the text. JSON escapes all of it
+    anyway."""
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable():
             event[key] = printable(value)
@@ -30,7 +31,7 @@ def _fit_for_terminals(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapp
 
 
 class RateLimit(logging.Filter):
-    """Lets each distinct message template of a noisy library through once in `every_s` seconds
+    """Lets each message template of a noisy library through at most once in `every_s` seconds
     (PROTOCOL 3.4)."""
 
     def __init__(self, every_s: float = 10.0) -> None:
@@ -49,8 +50,8 @@ class RateLimit(logging.Filter):
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """Not what slixmpp logs as an error with a traceback when a name is taken: so a standby finds
-    out that somebody leads."""
+    """Whether to log it. slixmpp logs an error with a traceback if a name is taken, but that is
+    only how a standby learns that another process leads."""
     error = record.exc_info[1] if record.exc_info else None
     return not (
         record.name.startswith("slixmpp.") and getattr(error, "condition", "") == "conflict"
@@ -58,8 +59,8 @@ def is_news(record: logging.LogRecord) -> bool:
 
 
 def setup(process: str, level: str = "INFO") -> None:
-    """Set up logging once for this process; `process` stands in every line. Libraries' own records
-    come out the same way."""
+    """Set up logging for this process, once. `process` is in every line. Records of libraries take
+    the same form."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

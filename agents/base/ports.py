@@ -1,6 +1,6 @@
-"""Free ports on loopback for servers that this process starts: none is given twice.
+"""Free ports on loopback for servers that this process starts. No port is handed out twice.
 
-They lie below the range that the system gives to outgoing connections, so that they are still free
+They lie below the range that the system uses for outgoing connections, so that they are still free
 at a restart."""
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import socket
 from agents.base.errors import SettingsError
 
 FIRST, END = 20_000, 32_000
-# how many a process looks through before all others: two that start servers at one moment seldom
-# meet
+# Each process tries this many ports of its own first, so that two that start servers at the same
+# moment seldom collide.
 _OWN = 200
-_given: set[int] = set()  # by this process; who asked may not have bound it yet
+_given: set[int] = set()  # by this process; its server may not have bound the port yet
 
 
 def free(count: int = 1) -> int:
-    """A port of 127.0.0.1 that is free, as are the `count` - 1 after it; each is given once.
+    """The first of `count` free ports in a row on 127.0.0.1. None of them is handed out again.
 
-    Raises SettingsError when there are none."""
+    Raises SettingsError if there are none."""
     own = FIRST + os.getpid() % ((END - FIRST) // _OWN) * _OWN
     for first in (
         *random.sample(range(own, own + _OWN), _OWN // 2),
@@ -37,7 +37,7 @@ def free(count: int = 1) -> int:
 
 
 def taken(port: int) -> bool:
-    """Whether another program listens at 127.0.0.1:`port`. Connections that have just ended do not
+    """Whether another program listens on 127.0.0.1:`port`. Connections that have just ended do not
     count."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Standard streams as a command finds them: closed, full, or a pipe that nobody reads any more."""
+"""Standard streams as a command may find them: closed, full, or a pipe without a reader."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ _LENIENT = "geolane-lenient"
 
 
 def prepare() -> None:
-    """Open the null device for each standard stream that was closed at the start (`<&-`, `>&-`,
-    `2>&-`), and let the errors of standard output say that they are its: an OSError with the file
-    name `STDOUT`. A character that its encoding lacks (LC_ALL=C) becomes a question mark; the bytes
-    of a file's name stay what they are.
+    """Make the standard streams safe to use.
 
-    The next file that a process opens gets the free number otherwise: a socket in the place of
-    standard error, and libuv aborts when it closes one (uv__close, libuv's core.c)."""
+    Each stream that was closed at the start (`<&-`, `>&-`, `2>&-`) is opened on the null device.
+    Otherwise the next file that the process opens would get the free number: a socket could take
+    the place of standard error, and libuv aborts when it closes one (uv__close, libuv's core.c).
+
+    An error of standard output is raised as an OSError with the file name `STDOUT`. A character
+    that the encoding lacks (LC_ALL=C) becomes a question mark; the bytes of a file's name are
+    unchanged."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)
@@ -56,8 +58,8 @@ class _Stdout(io.FileIO):
 
 
 def give_up(error: OSError) -> None:
-    """After an error of standard output, what is still to be written there goes nowhere: the
-    interpreter would try again as it ends."""
+    """After an error of standard output, discard what is still buffered for it. Otherwise the
+    interpreter would try to write it again as it exits."""
     if error.filename == STDOUT:
         with suppress(OSError):
             nowhere = os.open(os.devnull, os.O_RDWR)

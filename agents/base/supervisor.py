@@ -25,15 +25,17 @@ from agents.base.systemd_notify import Service
 ENDED, FAULT, REFUSED, LOST = 0, 1, 2, 3
 PARENT = "GEOLANE_PARENT"
 LAST_END = "GEOLANE_LAST_END"
-"""How the process before this one ended, in words, where whoever keeps us knows."""
+"""Environment variable: how the previous process ended, in words. Whatever restarts us sets it."""
 _PR_SET_PDEATHSIG = 1
 _log = log.get("supervisor")
 
 
 def die_with_parent() -> bool:
-    """If the environment names our parent (`GEOLANE_PARENT`, its id): the kernel kills us when it
-    dies (prctl(2)). Whether it does: then all processes end together, and there is nobody to hand
-    over to."""
+    """If the environment names our parent (`GEOLANE_PARENT`, its process id), have the kernel kill
+    us when the parent dies (prctl(2)).
+
+    Returns whether it does. All processes then end together, and there is nobody to hand over
+    to."""
     parent = os.environ.pop(PARENT, "")
     if not parent:
         return False
@@ -44,15 +46,15 @@ def die_with_parent() -> bool:
 
 
 def dump_tasks() -> None:
-    """Write where each task of the running loop waits to standard error: what SIGUSR1 does, for a
-    process that hangs."""
+    """Write to standard error where each task of the running loop waits. SIGUSR1 calls this, to
+    examine a process that hangs."""
     for task in asyncio.all_tasks():
         task.print_stack(limit=8, file=sys.stderr)
     sys.stderr.flush()
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors inside task groups' groups."""
+    """The errors inside nested exception groups."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from leaves(inner)
@@ -61,8 +63,8 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def exit_code(error: BaseException) -> int:
-    """What a process that ends by `error` answers. The gravest of a group counts: a lost lease
-    above all."""
+    """The exit code of a process that ends by `error`. The gravest error of a group counts: a lost
+    lease above all others."""
     errors = list(leaves(error))
     if any(isinstance(e, LeaseLost | LeadershipLost) for e in errors):
         return LOST
@@ -72,8 +74,8 @@ def exit_code(error: BaseException) -> int:
 
 
 class _Stop:
-    """What signals do to the main task: hand over (if it waits for that), end in order, end as it
-    is."""
+    """What each signal does to the main task: first hand over (if it waits for that), then cancel,
+    then exit at once."""
 
     def __init__(
         self,
@@ -86,7 +88,7 @@ class _Stop:
         self.asked = self._cut = False
         self._terminals = [
             fd for fd in (0, 1, 2) if os.isatty(fd)
-        ]  # once it is gone, a terminal is none
+        ]  # decided now: once hung up, a terminal no longer looks like one
 
     def signal(self, name: str) -> None:
         if self._cut:
@@ -106,8 +108,8 @@ class _Stop:
             self.cut()
 
     def hang_up(self) -> None:
-        """The terminal is gone, and nothing can be written to it any more. It is told once or
-        several times."""
+        """The terminal is gone, so nothing can be written to it any more. SIGHUP may come several
+        times."""
         if self.asked:
             return
         nowhere = os.open(os.devnull, os.O_RDWR)
@@ -139,17 +141,18 @@ def run(
     tell: bool = True,
     service: Service | None = None,
 ) -> int:
-    """Run `main()` to its end and answer the exit code; what it returns is the code, None is 0.
+    """Run `main()` to its end and return the exit code: what `main` returned, with 0 for None.
 
-    The first SIGTERM or SIGINT cancels it; after `stop_s` seconds more, or at the second signal, it
-    ends as it is. If it waits in `service.until_leaving`, there is one step before these: it may
-    hand over for so long as it said there, or until the next signal. SIGHUP, when the terminal is
-    closed, is as SIGTERM, unless it was ignored (nohup). With `tell` False a GeolaneError or
-    OSError is not logged but raised: for commands that a person runs. What it writes, its user
-    alone may read (0600)."""
+    The first SIGTERM or SIGINT cancels it. After `stop_s` more seconds, or at the second signal,
+    the process exits at once. A `main` that waits in `service.until_leaving` first gets time to
+    hand over: as long as it stated there, or until the next signal. SIGHUP (a closed terminal) acts
+    as SIGTERM unless it was ignored (nohup).
+
+    With `tell` False, a GeolaneError or OSError is raised instead of logged: for commands that a
+    person runs. Only the user may read the files that it writes (0600)."""
     logger = _log
     service = service or Service()
-    umask = os.umask(0o077)  # journal, logs, run state
+    umask = os.umask(0o077)  # for journal, logs and run state
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
 
@@ -164,7 +167,7 @@ def run(
             loop.add_signal_handler(signal.SIGHUP, stop.hang_up)
         loop.add_signal_handler(signal.SIGUSR1, dump_tasks)
         if service.watchdog_s:
-            faulthandler.enable()  # the watchdog's SIGABRT then shows where it hangs
+            faulthandler.enable()  # the watchdog's SIGABRT then shows where the process hangs
         beat = loop.create_task(service.beat(), name="watchdog")
         try:
             return loop.run_until_complete(task) or ENDED

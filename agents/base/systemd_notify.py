@@ -1,7 +1,7 @@
-"""What a process says to whoever keeps it, and hears from it (sd_notify(3)): ready, its state in a
-line, that its event loop turns, that it stops; and that it is asked to leave.
+"""What a process tells its service manager (sd_notify(3)): that it is ready, its state in a line,
+that its event loop runs, that it is stopping. The manager in turn asks it to leave.
 
-Without a notify socket all of it is said to nobody, and `leave` still works."""
+Without a notify socket nothing is sent, and `leave` still works."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ _log = log.get("systemd")
 
 @dataclass(slots=True)
 class Service:
-    """One long-lived process. `address`: the notify socket, empty for none. `watchdog_s`: without a
-    sign for so long it is ended and started again; 0: nobody watches. `hands_over`: whether there
-    is somebody to hand over to when it stops. `drain_s`: so long may that take; 0 while nobody
-    waits in `until_leaving`."""
+    """One long-lived process.
+
+    `address`: the notify socket; empty for none. `watchdog_s`: after this long without a sign of
+    life the manager restarts the process; 0: no watchdog. `hands_over`: whether another process can
+    take over its work. `drain_s`: how long the hand-over may take; 0 while no task waits in
+    `until_leaving`."""
 
     address: str = ""
     watchdog_s: float = 0.0
@@ -35,8 +37,8 @@ class Service:
 
     @classmethod
     def of(cls, environment: MutableMapping[str, str], *, hands_over: bool = True) -> Service:
-        """What the environment says of the socket and the watchdog; its variables are taken out of
-        it, so that no process started from here speaks for this one."""
+        """The socket and the watchdog named by the environment. Their variables are removed from
+        it, so that no child process speaks for this one."""
         pid, us = environment.pop("WATCHDOG_PID", ""), environment.pop("WATCHDOG_USEC", "")
         watched = us.isdigit() and pid in ("", str(os.getpid()))
         return cls(
@@ -44,7 +46,7 @@ class Service:
         )
 
     def ready(self, status: str) -> None:
-        """It does its work now. Only the first time counts; afterwards as `status`."""
+        """Report that the process does its work now. Later calls only set the status."""
         if self._is_ready:
             self.status(status)
             return
@@ -54,25 +56,26 @@ class Service:
             self._owed = ""
 
     def status(self, text: str) -> None:
-        """A line for `systemctl status`; said when it differs from the last."""
+        """Set the line that `systemctl status` shows; sent only if it differs from the last."""
         if text != self._status:
             self._status = text
             self._say(f"STATUS={text}")
 
     def stopping(self, within_s: float) -> None:
-        """It has been told to stop, and will have within `within_s` seconds."""
+        """Report that the process was told to stop and will end within `within_s` seconds."""
         self._say(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(within_s * 1e6)}")
 
     async def until_leaving(self, drain_s: float) -> None:
-        """Return when it is asked to stop. Whoever waits here hands over within `drain_s` and then
-        ends the process; while nobody waits, a signal ends it at once."""
+        """Return when the process is asked to stop. The caller then hands over within `drain_s` and
+        ends the process. If no task waits here, a signal ends the process at once."""
         self.drain_s = drain_s if self.hands_over else 0.0
         await self.leave.wait()
 
     async def beat(self) -> None:
-        """As long as this task gets its turn, the loop is alive: says so at half the time allowed,
-        until cancelled. While it is not ready yet it asks for as much time again: what waits for
-        its servers is no failed start."""
+        """Report, at half the allowed interval, that the loop is alive, until cancelled.
+
+        Until the process is ready this also asks for as much time again: waiting for servers is not
+        a failed start."""
         if not self.watchdog_s:
             return
         more = f"WATCHDOG=1\nEXTEND_TIMEOUT_USEC={round(self.watchdog_s * 1e6)}"
@@ -83,7 +86,8 @@ class Service:
             await asyncio.sleep(self.watchdog_s / 2)
 
     def _say(self, text: str) -> bool:
-        """False: it did not get through (that is logged once). Never raises, never waits."""
+        """Returns False if the message did not get through (logged once). Never raises, never
+        waits."""
         if not self.address:
             return True
         address = "\0" + self.address[1:] if self.address[0] == "@" else self.address

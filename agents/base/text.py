@@ -1,26 +1,27 @@
-"""What others wrote, made fit to be shown under our name: in a room, a log, a terminal, a journal
+"""Text from others, made safe to show under our name: in a room, a log, a terminal or a journal
 (PROTOCOL 4).
 
-Everything that a worker, a record or a stranger's nick says goes through `one_line` where it comes
+Everything from a worker, a record or a stranger's nick passes through `one_line` where it comes
 in."""
 
 from __future__ import annotations
 
 import unicodedata
 
-SHOWN_AT_MOST = 200  # characters of what others wrote
+SHOWN_AT_MOST = 200  # characters of others' text
 _ODD = {
     "C",
     "Z",
 }  # Unicode's general categories: control, format (bidi overrides), surrogates; separators
 _MARKS_AT_MOST = 4  # combining marks on one letter
-_FENCE = str.maketrans({"`": "'"})  # a code block of XEP-0393 hides what follows
+_FENCE = str.maketrans({"`": "'"})  # a code block of XEP-0393 would hide what follows
 
 
 def one_line(text: str, at_most: int = SHOWN_AT_MOST) -> str:
-    """`text` as one line of at most so many characters, cut with ` ...`: line ends, control
-    characters, bidi overrides, zero-width characters and the like are shown by their number
-    (`\\x1b`, `\\u202e`), backticks as apostrophes."""
+    """`text` as one line of at most `at_most` characters, cut with ` ...`.
+
+    Line ends, control characters, bidi overrides, zero-width characters and the like are shown by
+    their number (`\\x1b`, `\\u202e`), backticks as apostrophes."""
     text = text[: at_most + 1]
     out = text if text.isascii() and text.isprintable() else "".join(_shown(text))
     out = out.translate(_FENCE)
@@ -28,7 +29,7 @@ def one_line(text: str, at_most: int = SHOWN_AT_MOST) -> str:
 
 
 def printable(text: str, at_most: int = 4000) -> str:
-    """As `one_line`, but of several lines: line ends and tabs stay. For what only we compose."""
+    """As `one_line`, but keeps line ends, and tabs become spaces. Only for text that we compose."""
     return "\n".join(one_line(line, at_most) for line in text.replace("\t", " ").split("\n"))
 
 

@@ -1,5 +1,5 @@
-"""Servers never run as root: the user that one is started as, what is given to it, and whether it
-can reach its folder."""
+"""Servers never run as root: which user a server runs as, which files it gets, and whether it can
+reach its folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agents.base.errors import InstallError, SettingsError
 
 @dataclass(frozen=True, slots=True)
 class RunAs:
-    """A user to start a process as; `switch` is False where we are that user already."""
+    """A user to start a process as; `switch` is False if we are that user already."""
 
     name: str
     uid: int
@@ -23,21 +23,21 @@ class RunAs:
     switch: bool
 
     def own(self, path: Path, mode: int, *, give: bool) -> None:
-        """`give`: the path is the server's; else it is ours, and the server's group has the group's
-        part of `mode`."""
+        """Set owner and mode of `path`. With `give` the server owns it; otherwise we do, and the
+        server's group has the group's part of `mode`."""
         if self.switch:
             os.chown(path, self.uid if give else 0, self.gid)
         path.chmod(mode)
 
     def write(self, path: Path, content: bytes) -> None:
-        """A file of ours that the server reads, and nobody else."""
+        """Write a file of ours that the server, and nobody else, may read."""
         path.touch(mode=0o600)
         self.own(path, 0o640 if self.switch else 0o600, give=False)
         path.write_bytes(content)
 
     def popen(self) -> dict[str, Any]:  # Any: arguments of subprocess.Popen
-        """Arguments of `subprocess.Popen` that start it as this user; what it writes is its own
-        alone."""
+        """Arguments of `subprocess.Popen` that start it as this user. Only this user may read what
+        it writes."""
         switch: dict[str, Any] = (
             {"user": self.uid, "group": self.gid, "extra_groups": []} if self.switch else {}
         )
@@ -45,8 +45,9 @@ class RunAs:
 
 
 def run_as(name: str) -> RunAs:
-    """The system user `name` when we are root, else ourselves. Raises InstallError when root lacks
-    that user."""
+    """The system user `name` if we are root, otherwise ourselves.
+
+    Raises InstallError if we are root and there is no such user."""
     if os.geteuid() != 0:
         uid = os.geteuid()
         try:
@@ -63,8 +64,8 @@ def run_as(name: str) -> RunAs:
 
 
 def barrier(folder: Path, user: RunAs) -> Path | None:
-    """The topmost parent of `folder` that `user` may not pass, or None. Folders that do not exist
-    yet bar nobody."""
+    """The topmost parent of `folder` that `user` may not enter, or None. Folders that do not exist
+    yet do not count."""
     for parent in reversed(folder.absolute().parents):
         try:
             info = parent.stat()
@@ -82,8 +83,7 @@ def barrier(folder: Path, user: RunAs) -> Path | None:
 
 
 def require_reachable(folder: Path, user: RunAs) -> None:
-    """Raises SettingsError, naming the parent that bars the way, when `user` cannot reach
-    `folder`."""
+    """Raises SettingsError, naming the closed parent, if `user` cannot reach `folder`."""
     closed = barrier(folder, user) if user.switch else None
     if closed is not None:
         raise SettingsError(

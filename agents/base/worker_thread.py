@@ -1,5 +1,5 @@
-"""One daemon thread for blocking work: the event loop goes on meanwhile, and a stuck job never
-keeps the process alive."""
+"""One daemon thread for blocking work. The event loop keeps running, and a stuck job never keeps
+the process alive."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 _Job = tuple[
     Callable[[], Any], asyncio.AbstractEventLoop, "asyncio.Future[Any]"
-]  # Any: whatever the job returns
+]  # Any: the job's result
 
 
 class WorkThread:
-    """Runs jobs one after the other, in order. `stop` when done with it; a job that hangs is left
-    behind."""
+    """Runs jobs one after the other, in order. Call `stop` at the end; a job that hangs is
+    abandoned."""
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -26,8 +26,8 @@ class WorkThread:
         self._thread.start()
 
     async def run(self, job: Callable[[], T]) -> T:
-        """What `job()` returns or raises. When this wait is cancelled the job still runs to its
-        end, unheard."""
+        """Return or raise what `job()` does. If this wait is cancelled, the job still runs to its
+        end and its result is dropped."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self._jobs.put((job, loop, done))
@@ -42,9 +42,9 @@ class WorkThread:
             result, error = None, None
             try:
                 result = job()
-            except BaseException as e:  # noqa: BLE001 - handed to whoever waits
+            except BaseException as e:  # noqa: BLE001 - handed to the task that waits
                 error = e
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            with contextlib.suppress(RuntimeError):  # the loop is closed: no task waits
                 loop.call_soon_threadsafe(_settle, done, result, error)
             del item, job, done, result, error
 

@@ -1,5 +1,5 @@
-"""Settings are one TOML file, the environment over it, flags over that, read once at start; what is
-wrong is an error that names where it stands, the key, and what would be right."""
+"""Settings are read once, at the start: one TOML file, the environment over it, flags over that. An
+error names the place, the key, and the right form."""
 
 from agents.settings.sources import Loaded, decode_toml, gather, load, secret, secret_file
 from agents.settings.tables import (

@@ -6,19 +6,20 @@ import msgspec
 
 
 class Calm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The rules that keep a fleet calm (DESIGN 7.4); calm.py and limits.py apply them. Times in s
-    unless their name says ms.
+    """The rules that keep a fleet calm (DESIGN 7.4); calm.py and limits.py apply them. Times are in
+    seconds unless their name says ms.
 
-    `target_utilisation`: share of its capacity that a node is given at most, unless the whole fleet
-    is that full. `act_above`, `settle_to`: times the fleet's mean utilisation at which a node is
-    relieved, and to which; `comfortable`: utilisation up to which imbalance costs nobody anything,
-    so that no node is relieved below it. `window_s`, `windows`: for how long, without a break, a
-    move must look right. `horizon_s`: time in which a move has to earn what it costs; it costs the
-    events of `pause_ms` their wait. `cooldown_s`: how long a lane that moved is left alone, doubled
-    each time it comes back to where it just was, up to `cooldown_most_s`. `budget_share` of the
-    load may be on the move at once, or one lane. `in_flight`: moves from or to one node; halved on
-    trouble, one more again after each window without. `ramp_s`: a node that comes gets its room by
-    and by, from `ramp_from` of it. `forecast_s`: how far ahead the load is looked at."""
+    `target_utilisation`: the largest share of its capacity that a node is given, unless the whole
+    fleet is fuller than that. `act_above`, `settle_to`: multiples of the fleet's mean utilisation;
+    a node above the first is relieved down to the second. `comfortable`: no node is relieved below
+    this utilisation, since imbalance costs nothing there. `window_s`, `windows`: how long, without
+    a break, a move must look right. `horizon_s`: the time in which a move must earn its cost, which
+    is the wait of its events for `pause_ms`. `cooldown_s`: how long a moved lane is left alone,
+    doubled each time it returns to where it just was, up to `cooldown_most_s`. `budget_share`: the
+    share of the load that may be moving at once (or one lane, if that is more). `in_flight`: moves
+    from or to one node at once; halved on trouble, then one more after each window without trouble.
+    `ramp_s`: a new node gets its room gradually over this time, starting with the share
+    `ramp_from`. `forecast_s`: how far ahead the load is forecast."""
 
     target_utilisation: float = 0.85
     act_above: float = 1.25

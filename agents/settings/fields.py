@@ -1,5 +1,8 @@
-"""What is said of a key stands next to it, once: `Annotated[float, about("For how long.", "s",
-gt=0)]`. The example, the refusals and `geolane settings show` are all made from that."""
+"""Each key is described once, beside its type: `Annotated[float, about("For how long.", "s",
+gt=0)]`. The example, the refusals and `geolane settings show` are all made from that.
+
+`problems` lists everything that is wrong with a table as it was read, each with its key and the
+right form."""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ SHOWN = 60
 def about(
     text: str, unit: str = "", *, form: str = "", **limits: Any
 ) -> msgspec.Meta:  # Any: msgspec.Meta's constraints
-    """`text` says what the key does, `unit` what its number counts, `form` what a text must look
-    like where a `pattern` is among the `limits`."""
+    """Describe a key: `text` says what it does, `unit` what its number counts, `form` what a text
+    must look like if a `pattern` is among the `limits`."""
     return msgspec.Meta(description=text, extra={"unit": unit, "form": form}, **limits)
 
 
@@ -31,18 +34,18 @@ def choice(text: str, *names: str) -> msgspec.Meta:
 
 
 def told_by(keys: type) -> msgspec.Meta:
-    """For a table whose values are a struct that knows nothing of settings: `keys`, a TypedDict,
-    has the same names, with what is said of them."""
+    """For a table whose values are a struct that does not know settings. `keys` is a TypedDict with
+    the same names, each with its description."""
     return msgspec.Meta(extra={"keys": keys})
 
 
 def hints(kind: type) -> dict[str, Any]:  # Any: types of any form
-    """The type of each key in the file, with what is said of it."""
+    """The type of each key in the file, with its description."""
     return get_type_hints(kind, include_extras=True)
 
 
 def table_of(hint: Any) -> type | None:
-    """What says what keys a table has, a struct or TypedDict; None for what is no table."""
+    """The struct or TypedDict that lists a table's keys; None if `hint` is not a table."""
     if get_origin(hint) is Annotated:
         kind, *more = get_args(hint)
         for meta in more:
@@ -54,7 +57,7 @@ def table_of(hint: Any) -> type | None:
 
 
 def rows_of(hint: Any) -> type | None:
-    """The struct of the rows of an array of tables; None for what is none."""
+    """The struct of the rows of an array of tables; None if `hint` is not one."""
     return table_of(get_args(hint)[0]) if get_origin(hint) is list else None
 
 
@@ -72,7 +75,7 @@ def unit_of(hint: Any) -> str:
 
 
 def wants(hint: Any) -> str:
-    """What a value of this type must be, in words: `a whole number from 1 to 65535`."""
+    """The values that this type allows, in words: `a whole number from 1 to 65535`."""
     if form := (meta_of(hint).extra or {}).get("form"):
         return str(form)
     return _wants(inspect.type_info(hint))
@@ -107,7 +110,8 @@ def _limits(kind: inspect.IntType | inspect.FloatType) -> str:
 
 
 def read(hint: Any, value: Any, *, text: bool = False) -> Any:
-    """`value` as the type of a key. `text`: it comes from where all is text (a variable, a flag).
+    """`value` as the type of a key. `text`: it comes from a source where everything is text (a
+    variable, a flag).
 
     Raises ValueError that says what it must be."""
     try:
@@ -133,8 +137,7 @@ def shown(value: Any) -> str:
     return words if len(words) <= SHOWN else words[:SHOWN] + " ..."
 
 
-# ---- Everything that is wrong with a table as it was read, in words, each with its key and what
-# would be right.
+# Everything that is wrong with a table.
 
 _SECRET = re.compile(r"passw(or)?d|passphrase|secret|token|credential", re.IGNORECASE)
 NO_SECRETS = (
@@ -146,15 +149,17 @@ NO_SECRETS = (
 
 
 def is_secret(name: str) -> bool:
-    """Whether a key that does not exist looks like one for a password."""
+    """Whether an unknown key looks like one for a password."""
     return _SECRET.search(name) is not None
 
 
 def problems(
     kind: type, data: Mapping[str, Any], at: str = "", every: Collection[str] = ()
 ) -> list[str]:
-    """What keeps `data` from being a `kind`; empty: nothing. `at` stands before each key; `every`:
-    all dotted keys of the file, for those that stand in the wrong table."""
+    """What keeps `data` from being a `kind`; empty if nothing does.
+
+    `at` is put before each key. `every` holds all dotted keys of the file, to find a key that is in
+    the wrong table."""
     known = hints(kind)
     out = []
     for name, value in data.items():
@@ -166,7 +171,7 @@ def problems(
 
 
 def unknown(name: str, at: str, siblings: Collection[str], every: Collection[str] = ()) -> str:
-    """What is said of the key `name` that does not exist among its `siblings`."""
+    """The message for the key `name`, which does not exist among its `siblings`."""
     if is_secret(name):
         return NO_SECRETS
     leaves = {path.rpartition(".")[2]: path for path in every}
@@ -180,7 +185,7 @@ def unknown(name: str, at: str, siblings: Collection[str], every: Collection[str
 
 
 def _only_one_with(part: str, names: Collection[str]) -> str | None:
-    """`batch_records` for `batch`, if no other name has it in it."""
+    """`batch_records` for `batch`, if no other name contains it."""
     found = [name for name in names if part.casefold() in name]
     return found[0] if len(part) > 2 and len(found) == 1 else None
 

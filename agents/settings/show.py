@@ -1,4 +1,4 @@
-"""The settings as text: the commented example, and what is in effect with where it is from."""
+"""The settings as text: the commented example, and the values in effect with their origins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WIDE = 118
 
 
 def example() -> str:
-    """A settings file with every key, commented out, that changes nothing."""
+    """A settings file with every key, commented out; it changes nothing."""
     out = [_HEAD]
     for table, rows in _tables():
         out.append(f"\n# {_doc(table)}\n[{table}]\n")
@@ -32,8 +32,8 @@ def example() -> str:
 
 
 def effective(loaded: Loaded) -> str:
-    """Every key with its value, as a settings file, and behind each where it is from. Passwords are
-    in files of their own and are not read."""
+    """Every key with its value, as a settings file, each followed by its origin. Passwords lie in
+    files of their own and are not read."""
     out = []
     for table, rows in _tables():
         lines = [
@@ -49,7 +49,7 @@ def effective(loaded: Loaded) -> str:
 
 
 def as_json(loaded: Loaded) -> str:
-    """One line: dotted key -> value and where it is from."""
+    """One line: each dotted key with its value and its origin."""
     rows = {
         path: {"value": _value(loaded.settings, path), "from": loaded.origins[path]}
         for path in keys()
@@ -88,7 +88,7 @@ def _value(settings: msgspec.Struct, path: str) -> Any:  # Any: of whatever type
 
 
 def _toml(value: Any) -> str:
-    """A JSON string, number or boolean is a TOML one too, but for DEL."""
+    """A JSON string, number or boolean is also valid TOML, except for DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -1,5 +1,7 @@
 """Where values come from: defaults, over them one TOML file, over it the environment, over that
-flags. All that is wrong is said at once, each with the file, variable or flag it came from."""
+flags. All errors are reported at once, each with the file, variable or flag that it came from.
+
+Passwords come only from files of mode 0600 or from systemd (systemd.exec(5), LoadCredential)."""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ from agents.settings.tables import ORDERED, Settings
 
 PREFIX, JOINT = "GEOLANE_", "__"
 RESERVED = frozenset({"GEOLANE_PARENT", "GEOLANE_LAST_END"})
-"""Variables with our prefix that are no settings (agents/base/supervisor.py)."""
+"""Variables with our prefix that are not settings (agents/base/supervisor.py)."""
 DEFAULT = "default"
 FLAG = "--set "
 
@@ -41,8 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One setting. `path`: `coordinator.calm.window_s`; `hint`: its type with what is said of
-    it."""
+    """One setting. `path`: `coordinator.calm.window_s`. `hint`: its type with its description."""
 
     path: str
     hint: Any
@@ -58,7 +59,7 @@ class Key:
 
     @property
     def variable(self) -> str:
-        """`GEOLANE_COORDINATOR__CALM__WINDOW_S`: names hold single underscores, so two stand for
+        """`GEOLANE_COORDINATOR__CALM__WINDOW_S`: names contain single underscores, so two replace
         the dot."""
         return PREFIX + self.path.replace(".", JOINT).upper()
 
@@ -77,8 +78,8 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings in effect; `origins`: for each dotted key the file, variable or flag it is from,
-    or `default`."""
+    """The settings in effect. `origins`: for each dotted key, the file, variable or flag that set
+    it, or `default`."""
 
     settings: Settings
     origins: Mapping[str, str]
@@ -111,10 +112,10 @@ def load(
 def gather(
     path: Path | None, flags: Iterable[str] = (), environ: Mapping[str, str] | None = None
 ) -> Loaded:
-    """The settings of the file at `path` (None: of none), over them those of `environ` (None: the
+    """The settings of the file at `path` (None: no file), over them those of `environ` (None: the
     process's), over them `flags`, each `KEY=VALUE`.
 
-    Raises SettingsError: a line for each thing that is wrong."""
+    Raises SettingsError with one line per error."""
     values: dict[str, Any] = {}
     origins = dict.fromkeys(keys(), DEFAULT)
     wrong: list[str] = []
@@ -149,8 +150,7 @@ def gather(
 def decode_toml(path: Path, kind: type[T]) -> T:
     """The file at `path` as a value of `kind`, a struct.
 
-    Raises SettingsError: a line with file, key and what would be right for each thing that is
-    wrong."""
+    Raises SettingsError with one line per error: file, key and the right form."""
     data = read_toml(path)
     if wrong := problems(kind, data):
         raise SettingsError("\n".join(f"{path}: {p}" for p in wrong))
@@ -161,7 +161,7 @@ def decode_toml(path: Path, kind: type[T]) -> T:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Raises SettingsError when there is no such file, or it is too large or not valid TOML."""
+    """Raises SettingsError if there is no such file, or it is too large or not valid TOML."""
     try:
         return tomllib.loads(text_of(read_whole(path), path))
     except FileNotFoundError as e:
@@ -192,7 +192,7 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, Key | str, str]]:
-    """Per variable of ours: its name, its key or what is wrong, its text."""
+    """For each variable of ours: its name, its key (or the error message), its text."""
     known = {key.variable: key for key in keys().values()}
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in RESERVED:
@@ -232,17 +232,17 @@ def _disorder(values: Mapping[str, Any], origins: Mapping[str, str]) -> list[str
     return out
 
 
-# ---- Passwords come from files of mode 0600, or from systemd (systemd.exec(5), LoadCredential);
-# from nowhere else.
+# Passwords.
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 
 def secret(path: str, *names: str) -> str:
-    """The first line of a secret's file; without a `path`, of the first systemd credential that has
-    one of `names`. Empty when there is none.
+    """The first line of a secret's file. Without a `path`: of the first systemd credential with one
+    of `names`. Empty if there is none.
 
-    Raises SettingsError when it cannot be read, is empty, too large, or readable by others."""
+    Raises SettingsError if it is empty, too large, or cannot be read, or if others can read it
+    too."""
     file = secret_file(path, *names)
     if file is None:
         return ""
@@ -262,10 +262,10 @@ def secret(path: str, *names: str) -> str:
 
 
 def secret_file(path: str, *names: str) -> Path | None:
-    """Where a secret lies: `path`; without one, the first systemd credential that has one of
-    `names`. None when there is none.
+    """Where a secret lies: `path`, or else the first systemd credential with one of `names`. None
+    if there is none.
 
-    Raises SettingsError when there is no such file, or others can read it too."""
+    Raises SettingsError if there is no such file, or if others can read it too."""
     file = Path(path) if path else _credential(names)
     if file is None:
         return None
@@ -294,6 +294,6 @@ def _credential(names: tuple[str, ...]) -> Path | None:
 
 
 def _others(file: Path) -> int:
-    """The mode's bits that must not be set. systemd lets the unit's user read by an ACL, whose mask
-    shows as the group's."""
+    """The mode bits that must not be set. systemd lets the unit's user read through an ACL, whose
+    mask shows as the group's bits."""
     return 0o007 if file.parent == _folder() else 0o077

@@ -1,5 +1,5 @@
-"""What may be set while everything runs (`tune`): some keys of the tables, with what is said of
-them there and nowhere else."""
+"""What may be changed while everything runs (`tune`): some keys of the tables, described only
+there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agents.settings.fields import hints, meta_of, read, unit_of, wants
 from agents.settings.tables import ORDERED, CalmKeys, Coordinator, Worker
 
 _OF_WORKERS = ("commit_gap_ms", "batch_records", "telemetry_period_s", "ping_period_s")
-_DIGITS = 9  # that a value is kept to, so that it is the same in every form it travels in
+_DIGITS = 9  # digits that a value keeps, so that it is the same in every form in which it is sent
 
 Number = int | float
 S = TypeVar("S", bound=msgspec.Struct)
@@ -22,8 +22,8 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 @dataclass(frozen=True, slots=True)
 class Tunable:
-    """`by_worker`: each worker applies it; else the planner does. `hint`: its type with what is
-    said of it."""
+    """`by_worker`: each worker applies it; otherwise the planner does. `hint`: its type with its
+    description."""
 
     name: str
     by_worker: bool
@@ -39,7 +39,7 @@ class Tunable:
 
     @property
     def wants(self) -> str:
-        """What it must be: `a whole number from 0 to 60000`."""
+        """The values it allows: `a whole number from 0 to 60000`."""
         return wants(self.hint)
 
     def read(self, text: str) -> Number:
@@ -67,11 +67,11 @@ TUNABLES: Mapping[str, Tunable] = {
 BELOW: tuple[tuple[str, str], ...] = tuple(
     (a.rpartition(".")[2], b.rpartition(".")[2]) for a, b in ORDERED
 )
-"""The first is not above the second."""
+"""The first must not be above the second."""
 
 
 def as_set(worker: Worker, calm: Calm) -> dict[str, Number]:
-    """What these settings say of everything that may be tuned."""
+    """These settings' values of everything that may be tuned."""
     return {name: getattr(worker if t.by_worker else calm, name) for name, t in TUNABLES.items()}
 
 
@@ -79,7 +79,7 @@ DEFAULTS = as_set(Worker(), Coordinator().calm)
 
 
 def tuned(settings: S, values: Mapping[str, Number]) -> S:
-    """These settings with what of `values` is among their fields."""
+    """These settings with those of `values` that are among their fields."""
     fields = settings.__struct_fields__
     return msgspec.structs.replace(
         settings, **{name: v for name, v in values.items() if name in fields}

@@ -1,2 +1,2 @@
-"""`geolane doctor`: looks at everything that can be reached, and says of each what it found and
+"""`geolane doctor`: examines everything that it can reach. For each check it says what it found and
 what to do."""

@@ -1,5 +1,5 @@
-"""Runs checks: each with a bound in time, all at once, none held up by another that fails; what
-needs one that failed is skipped."""
+"""Runs all checks at once, each with a time limit, so that a failed check does not delay the
+others. A check is skipped if one that it needs has failed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ LOOK_THERE = "look at that server's log and load"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`needs`: checks (`kafka login`) that must not have failed, else this one cannot say anything;
-    `after`: those that must have ended, however. Both stand before it."""
+    """`needs`: checks (`kafka login`) without which this one is meaningless; it is skipped if one
+    of them failed. `after`: checks that must have ended, with any result. All of them come before
+    this one in the list."""
 
     group: str
     name: str
@@ -25,7 +26,7 @@ class Check:
     needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     bound_s: float = BOUND_S
-    todo: str = ""  # when `look` raises
+    todo: str = ""  # for an error that `look` raises
 
     @property
     def key(self) -> str:
@@ -33,7 +34,7 @@ class Check:
 
 
 async def examine(checks: Sequence[Check]) -> list[Finding]:
-    """Make all the checks; one finding for each, in the same order."""
+    """Run all the checks. Returns one finding for each, in the same order."""
     run = _Run()
     async with asyncio.TaskGroup() as group:
         for check in checks:

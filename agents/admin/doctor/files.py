@@ -1,4 +1,4 @@
-"""Settings, inventory and passwords: what lies in files here."""
+"""The files on this machine: settings, inventory and passwords."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def inventory_or_none(settings: Settings) -> Inventory | None:
 
 
 class Files:
-    """`secrets`: the folder with a password file per account, None where only this account's own is
-    known."""
+    """`secrets`: the folder with a password file per account; None if only this account's own file
+    is known."""
 
     def __init__(self, loaded: Loaded, who: Whom, secrets: Path | None) -> None:
         self._loaded, self._who, self._secrets = loaded, who, secrets
@@ -118,8 +118,8 @@ class Files:
         return await asyncio.to_thread(self._look_into, folder)
 
     def _look_into(self, folder: Path) -> Verdict:
-        """All that lie there must be ours alone; the coordinator also looks for those of the
-        workers, which need not run here."""
+        """Every file there must be readable by us alone. The coordinator also looks for the
+        workers' files, although workers need not run here."""
         there = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
         names = {f.name for f in there}
         verdicts = [_folder(folder), *(_file(f) for f in there)]

@@ -1,4 +1,7 @@
-"""The fleet, from outside: what Kafka says of it, and who of it answers over XMPP."""
+"""The fleet, seen from outside: what Kafka holds about it, and which workers answer over XMPP.
+
+`watch` reads the topic `placement` with its times: its content, and whether the leader writes while
+we watch."""
 
 from __future__ import annotations
 
@@ -41,17 +44,16 @@ from agents.settings import Settings
 from plugins import health
 from plugins.values import BadStanza
 
-# ---- The topic `placement` with its times: what it says, and whether the leader writes while we
-# watch.
+# The topic `placement`.
 
 WATCH_S = 2.5  # the leader writes each second
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """`table`: the newest value of each key. `leader_ms`: when the broker took the newest `leader`
-    record (epoch ms, its clock), None when there is none. `ahead_s`: how far our clock was ahead of
-    that when a new one came in while we watched, None when none came."""
+    """`table`: the newest value of each key. `leader_ms`: when the broker appended the newest
+    `leader` record (epoch ms, by its clock); None if there is none. `ahead_s`: how far our clock
+    was ahead of that time when a new record arrived while we watched; None if none arrived."""
 
     table: dict[str, bytes]
     leader_ms: int | None
@@ -61,8 +63,9 @@ class Watched:
 async def watch(
     kafka: settings.Kafka, now: Callable[[], float], watch_s: float = WATCH_S
 ) -> Watched:
-    """Read it to its end, then wait up to `watch_s` for the leader's next record. Raises
-    KafkaUnavailable, KafkaError."""
+    """Read the topic to its end, then wait up to `watch_s` for the leader's next record.
+
+    Raises KafkaUnavailable, KafkaError."""
     consumer: Any = AIOKafkaConsumer(  # Any: aiokafka has no types
         group_id=None,
         enable_auto_commit=False,
@@ -103,7 +106,7 @@ async def _batch(consumer: Any) -> list[Any]:
 
 
 def _take(table: dict[str, bytes], record: Any, leader_ms: int | None) -> int | None:
-    if not is_row(record.key or b"", record.value):  # a leader passes it over, too
+    if not is_row(record.key or b"", record.value):  # a leader skips it, too
         return leader_ms
     key = record.key.decode()
     if record.value is None:
@@ -119,8 +122,8 @@ ANSWER_S = 2.0
 
 
 class FleetCheck:
-    """`now` is this machine's clock, in epoch seconds; `watch_s`: for how long the leader's next
-    record is waited for."""
+    """`now`: this machine's clock, in epoch seconds. `watch_s`: how long to wait for the leader's
+    next record."""
 
     def __init__(
         self,
@@ -156,7 +159,7 @@ class FleetCheck:
             check("workers' versions", self._versions, "xmpp login", bound_s=8.0),
         ]
 
-    # ---- by XMPP ----
+    # By XMPP.
 
     async def _leader(self) -> Verdict:
         jid = f"{self._settings.xmpp.coordinator}/leader"
@@ -188,7 +191,7 @@ class FleetCheck:
         )
 
     async def _versions(self) -> Verdict:
-        """Only the coordinator's account may ask for their presences."""
+        """Only the coordinator's account may ask for the workers' presences."""
         if self._who.role is not Role.COORDINATOR:
             raise NotLookedAt("only geolane's account sees their presences (--as geolane)")
         fleet, loop = self._settings.xmpp.fleet, asyncio.get_running_loop()
@@ -212,7 +215,7 @@ class FleetCheck:
                         found[name] = said.version
         return judge_xmpp.worker_versions(importlib.metadata.version("geolane"), found)
 
-    # ---- by Kafka ----
+    # By Kafka.
 
     async def _lanemap(self) -> Verdict:
         self._needs_topic(TOPIC_LANEMAP)
@@ -227,7 +230,7 @@ class FleetCheck:
         return ok(f"{len(w.placed)} partitions, {len(w.leases)} leases, {len(w.intents)} intents")
 
     def _needs_topic(self, name: str) -> None:
-        """A consumer would have a broker make it that makes what is missing."""
+        """Some brokers create a topic that a consumer asks for, so do not ask for a missing one."""
         if name not in self._kafka.cluster.topics:
             raise NotLookedAt(f"the topic {name} is missing")
         if self._kafka.hidden(name):

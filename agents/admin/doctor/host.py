@@ -1,5 +1,5 @@
-"""This machine: what is installed, and room for the journal, for memory, for open files, for a
-port."""
+"""This machine: the installed versions, free disk and memory, the limit on open files, and the
+metrics port."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ class Host:
 
 
 def _stack(port: int) -> Verdict:
-    """Of the ejabberd that listens on that port of this machine, as its command line says."""
+    """The stack size of the ejabberd that listens on that port of this machine, from its command
+    line."""
     try:
         listens = [
             c.pid
@@ -137,8 +138,8 @@ def _installed() -> Verdict:
 
 
 def _written(file: Path) -> Verdict:
-    """Whether SQLite can write there: for a file that is there, a transaction that is taken back;
-    else its folder."""
+    """Whether SQLite can write there. An existing file is tested with a transaction that is rolled
+    back; otherwise the folder is tested."""
     folder = file.absolute().parent
     if not folder.is_dir():
         return fault(

@@ -1,6 +1,6 @@
-"""The brokers as this account finds them. Only describing requests are sent: nothing is produced,
-committed or made, and no producer id is asked for, since that would fence whoever works under it
-(PROTOCOL 2.1)."""
+"""The brokers as this account finds them. The doctor sends only requests that describe. It
+produces, commits and creates nothing. It requests no producer id, since that would fence the worker
+that uses it (PROTOCOL 2.1)."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _CLOSED = (kafka_errors.KafkaConnectionError, OSError)
 
 
 class KafkaCheck:
-    """`now` is this machine's clock, in epoch seconds. `cluster` is known once the check `kafka
+    """`now`: this machine's clock, in epoch seconds. `cluster` is known once the check `kafka
     cluster` was ok."""
 
     def __init__(self, loaded: Loaded, who: Whom, now: Callable[[], float] = time.time) -> None:
         self._loaded, self._who, self._now = loaded, who, now
         self._kafka = loaded.settings.kafka
-        self._address: tuple[str, int] = ("", 0)  # of the broker that was reached first
+        self._address: tuple[str, int] = ("", 0)  # of the first broker that was reached
         self._no_tls = False
         self.cluster = Cluster({}, {})
         self._limits: dict[str, str] | None = None
@@ -76,8 +76,9 @@ class KafkaCheck:
 
     @property
     def wanted(self) -> tuple[Topic, ...]:
-        """The topics as they must be; whose number of partitions this account's settings do not
-        say, those may have any. Without those that it has no business with and may not see."""
+        """The topics as they must be. If this account's settings do not state a topic's number of
+        partitions, any number is right. Topics that this account does not need and may not see are
+        left out."""
         c = self._loaded.settings.coordinator
         every = topics(
             self._count("coordinator.lanes", TOPIC_LANES, c.lanes),
@@ -96,7 +97,7 @@ class KafkaCheck:
         told = self._who.role is Role.COORDINATOR or self._loaded.origins[key] != DEFAULT
         return said if told or seen is None else seen.partitions
 
-    # ---- the way there ----
+    # The connection.
 
     async def _reached(self) -> Verdict:
         addresses = [_address(text) for text in self._kafka.bootstrap.split(",")]
@@ -180,7 +181,8 @@ class KafkaCheck:
     async def _connected(
         self, address: tuple[str, int] | None = None
     ) -> AsyncIterator[Any]:  # Any: aiokafka's connection
-        """One connection, to the broker that was reached. Raises aiokafka's errors."""
+        """A connection to the broker that was reached first, or to `address`. Raises aiokafka's
+        errors."""
         kwargs = await asyncio.to_thread(client_kwargs, self._kafka)
         del kwargs["bootstrap_servers"]
         host, port = address or self._address
@@ -197,14 +199,14 @@ class KafkaCheck:
     async def _asking(
         self, what: str, address: tuple[str, int] | None = None
     ) -> AsyncIterator[Any]:
-        """As `_connected`, with errors of ours."""
+        """As `_connected`, but raises our errors."""
         try:
             async with self._connected(address) as conn:
                 yield conn
         except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
             raise as_ours(e, what) from e
 
-    # ---- what is there ----
+    # What the brokers hold.
 
     async def _version(self) -> Verdict:
         async with self._asking("ask for its versions") as conn:
@@ -286,7 +288,7 @@ def _address(text: str) -> tuple[str, int]:
 async def _configs(
     conn: Any, kind: ConfigResourceType, names: list[str]
 ) -> dict[str, dict[str, str]]:
-    """Name -> its settings; those that may not be read are left out."""
+    """Name -> its settings, without those that may not be read."""
     response = await conn.send(DescribeConfigsRequest([(kind, name, None) for name in names]))
     found: dict[str, dict[str, str]] = {}
     for code, _, _, name, entries in response.resources:

@@ -1,7 +1,7 @@
-"""The whole examination: which checks there are, in which order they are shown; and the command
-`geolane doctor`.
+"""The whole examination: all checks in the order in which they are shown, and the command
+`geolane doctor`. Its exit codes:
 
-0  no fault        1  at least one        2  the settings are wrong, and nothing else was looked at
+0  no fault        1  at least one        2  the settings are wrong, and nothing else was examined
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from agents.settings import Loaded, gather
 def checks(
     loaded: Loaded, who: Whom, secrets: Path | None, now: Callable[[], float] = time.time
 ) -> list[Check]:
-    """All of them. `now`: this machine's clock, in epoch seconds."""
+    """All checks. `now`: this machine's clock, in epoch seconds."""
     settings = loaded.settings
     inventory = inventory_or_none(settings)
     kafka = KafkaCheck(loaded, who, now)
@@ -44,12 +44,12 @@ def checks(
 async def look(
     loaded: Loaded, who: Whom, secrets: Path | None, now: Callable[[], float] = time.time
 ) -> Report:
-    """Look at everything, at once; within about ten seconds."""
+    """Run all checks at once. Takes about ten seconds at most."""
     return Report(who.account, await examine(checks(loaded, who, secrets, now)))
 
 
 def refused(error: SettingsError, account: str | None) -> Report:
-    """For settings that are wrong: a finding for each thing that is."""
+    """The report if the settings are wrong: one finding per error."""
     findings = [
         Finding("files", "settings", Level.FAULT, line, "docs/settings.md")
         for line in str(error).splitlines()
@@ -65,14 +65,14 @@ def main(
     *,
     as_json: bool,
 ) -> int:
-    """Print the report and answer the exit code."""
+    """Print the report and return the exit code."""
     from agents.base import supervisor
 
     for library in (
         "aiokafka",
         "slixmpp",
         "asyncio",
-    ):  # what they say of a fault, the report says better
+    ):  # the report explains their faults better
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     reports: list[Report] = []
 

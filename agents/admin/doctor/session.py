@@ -1,4 +1,4 @@
-"""A session that notes what the server offers and does, for looking at it."""
+"""An XMPP session that records what the server offers and does."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _RESUMABLE = ("{urn:xmpp:sm:3}sm", "{urn:xmpp:sm:2}sm")
 
 
 def opened(xmpp: settings.Xmpp, bare: str) -> SessionProbe:
-    """A session of the account `bare`, to be entered. Its resource is nobody's: above all not
-    `leader`, and not a worker's."""
+    """A session of the account `bare`, to be used with `async with`. Nobody else uses its resource:
+    it is neither `leader` nor a worker's."""
     return SessionProbe(
         Login(xmpp, f"{bare}/doctor-{secrets.token_hex(4)}", quiet_s=30.0, answer_s=10.0),
         Handlers(),
@@ -30,8 +30,8 @@ def opened(xmpp: settings.Xmpp, bare: str) -> SessionProbe:
 
 
 class SessionProbe(Session):
-    """`challenged`: the server asked for the proof of a password; `refused`: it did not let us in;
-    `resumable`: it offers XEP-0198; `presences`: what came."""
+    """`challenged`: the server asked for the proof of a password. `refused`: it refused the login.
+    `resumable`: it offers XEP-0198. `presences`: all that arrived."""
 
     def __init__(self, login: Login, handlers: Handlers) -> None:
         super().__init__(login, handlers)
@@ -66,8 +66,8 @@ class SessionProbe(Session):
             self._pinged_at = asyncio.get_running_loop().time()
 
     async def stay_silent(self, bound_s: float) -> tuple[float | None, float | None]:
-        """Send nothing any more, as a frozen process would. Seconds until the server asked, and
-        until it ended the session; None for what did not happen within `bound_s`."""
+        """Send nothing from now on, as a frozen process would. Returns the seconds until the server
+        pinged and until it ended the session; None for what did not happen within `bound_s`."""
         loop = asyncio.get_running_loop()
         self.stream.send_raw = lambda data: None  # type: ignore[method-assign]
         begun, gone_s = loop.time(), None

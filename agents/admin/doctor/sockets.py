@@ -1,5 +1,7 @@
-"""The lowest layer: is a port open, does it speak TLS, with which certificate. No protocol of ours
-is spoken here."""
+"""The lowest layer: whether a port is open, speaks TLS, and with which certificate.
+
+`greet` also opens an XMPP stream by hand. It shows, before any login, which hosts the server
+serves, whether with STARTTLS, and with which certificate."""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ async def connected(
     try:
         yield reader, writer
     finally:
-        writer.transport.abort()  # not closed politely: over TLS that waits for the other side
+        writer.transport.abort()  # not an orderly close: over TLS that waits for the other side
         with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
             async with asyncio.timeout(1):
                 await writer.wait_closed()
@@ -54,7 +56,7 @@ def why(error: OSError | TimeoutError) -> str:
 
 
 async def reach(addresses: Iterable[tuple[str, int]]) -> dict[str, str]:
-    """HOST:PORT -> why it cannot be reached, empty where it can; all at once."""
+    """Try all addresses at once. Returns HOST:PORT -> why it cannot be reached; empty if it can."""
 
     async def one(host: str, port: int) -> str:
         try:
@@ -69,7 +71,7 @@ async def reach(addresses: Iterable[tuple[str, int]]) -> dict[str, str]:
 
 
 def listens_to_others(port: int) -> bool:
-    """Whether something on this machine listens at `port` of another address than loopback.
+    """Whether something on this machine listens at `port` on an address other than loopback.
     Blocks."""
     found = psutil.net_connections("tcp")
     listening = (
@@ -77,22 +79,22 @@ def listens_to_others(port: int) -> bool:
         for c in found
         if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port
     )
-    # Java's and Erlang's sockets may be of both kinds: ::ffff:127.0.0.1
+    # Java's and Erlang's sockets may serve IPv6 and IPv4 at once: ::ffff:127.0.0.1
     hosts = (address.ip.partition("%")[0].removeprefix("::ffff:") for address in listening)
     return not all(ipaddress.ip_address(host).is_loopback for host in hosts)
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """`certificate` None: no TLS is spoken there. `refused`: what is wrong with the certificate,
-    None for nothing."""
+    """`certificate`: None if the port does not speak TLS. `refused`: why the certificate was
+    refused, or None."""
 
     certificate: Certificate | None
     refused: ssl.SSLCertVerificationError | None = None
 
 
 def open_context() -> ssl.SSLContext:
-    """One that takes any certificate: to look at it, never to send anything over it."""
+    """A context that accepts any certificate. Use it to examine one, never to send anything."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -102,7 +104,7 @@ def open_context() -> ssl.SSLContext:
 async def start_tls(
     writer: asyncio.StreamWriter, context: ssl.SSLContext, name: str
 ) -> Certificate | None:
-    """TLS over a connection that is there. Raises SSLError, OSError, TimeoutError."""
+    """Start TLS on an open connection. Raises SSLError, OSError, TimeoutError."""
     async with asyncio.timeout(TLS_S):
         await writer.start_tls(context, server_hostname=name)
     der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
@@ -110,8 +112,9 @@ async def start_tls(
 
 
 async def tls(host: str, port: int, context: ssl.SSLContext | None) -> Handshake:
-    """Look at the certificate, then check it with `context` (None: do not). Raises OSError when
-    nobody is there."""
+    """Read the certificate, then verify it with `context` (None: do not).
+
+    Raises OSError if nothing answers."""
     async with connected(host, port) as (_, writer):
         try:
             seen = await start_tls(writer, open_context(), host)
@@ -127,8 +130,7 @@ async def tls(host: str, port: int, context: ssl.SSLContext | None) -> Handshake
     return Handshake(seen)
 
 
-# ---- The first words of an XMPP stream, said by hand: which hosts are served, with STARTTLS and
-# which certificate, before any login.
+# XMPP before a login.
 
 WORDS_S = 2.0
 MOST_BYTES = 64 << 10
@@ -137,8 +139,8 @@ _TLS = "urn:ietf:params:xml:ns:xmpp-tls"
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """How the server answered for one host. `began`: it was ready for TLS; `certificate`: where
-    that came about."""
+    """How the server answered for one host. `began`: it was ready for TLS. `certificate`: the one
+    it showed, if TLS succeeded."""
 
     verdict: Verdict
     certificate: Certificate | None = None
@@ -148,10 +150,10 @@ class Greeting:
 async def greet(
     address: str, port: int, host: str, *, tls: bool = False, context: ssl.SSLContext | None = None
 ) -> Greeting:
-    """Open a stream to `host`; with `tls`, begin TLS too, and check the certificate if a `context`
+    """Open a stream to `host`. With `tls`, begin TLS too, and verify the certificate if a `context`
     is given.
 
-    Raises SSLCertVerificationError (with a `context` alone), OSError, TimeoutError."""
+    Raises SSLCertVerificationError (only with a `context`), OSError, TimeoutError."""
     async with connected(address, port) as (reader, writer):
         writer.write(
             "<?xml version='1.0'?><stream:stream xmlns='jabber:client' "
@@ -199,7 +201,7 @@ async def greet(
 
 
 async def _until(reader: asyncio.StreamReader, *ends: bytes) -> bytes:
-    """What comes until one of `ends`, until the other side ends, or within 2 s."""
+    """What arrives until one of `ends`, the end of the stream, WORDS_S, or MOST_BYTES."""
     said = b""
     with suppress(TimeoutError):
         async with asyncio.timeout(WORDS_S):

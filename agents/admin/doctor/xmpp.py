@@ -1,4 +1,4 @@
-"""The XMPP server as this account finds it: each check logs in by itself, shows no presence but to
+"""The XMPP server as this account finds it. Each check logs in separately, sends presence only to
 the room, and changes nothing."""
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ DISCO_INFO = "http://jabber.org/protocol/disco#info"
 
 
 class XmppCheck:
-    """`now` is this machine's clock, in epoch seconds; `silent_s`: for how long the server is given
-    no sign of life."""
+    """`now`: this machine's clock, in epoch seconds. `silent_s`: for how long to send the server no
+    sign of life."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class XmppCheck:
     def _session(self) -> SessionProbe:
         return opened(self._xmpp, self._bare)
 
-    # ---- before a login ----
+    # Before a login.
 
     async def _reached(self) -> Verdict:
         (address, away), *_ = (await reach([(self._xmpp.host, self._xmpp.port)])).items()
@@ -106,7 +106,7 @@ class XmppCheck:
         return ok(address)
 
     async def _erlang(self) -> Verdict:
-        # On the server's own machine a connection says nothing: it goes by loopback.
+        # On the server's own machine a connection proves nothing, since it uses loopback.
         if await asyncio.to_thread(self._is_loopback):
             return judge.erlang(is_open=await asyncio.to_thread(listens_to_others, EPMD))
         [away] = (await reach([(self._xmpp.host, EPMD)])).values()
@@ -176,10 +176,10 @@ class XmppCheck:
         try:
             until = x509.load_pem_x509_certificate(read_whole(file)).not_valid_after_utc
         except (OSError, ValueError):
-            return 0.0  # the login has said it
+            return 0.0  # the check of the login has reported it
         return (until.timestamp() - self._now()) / 86_400
 
-    # ---- what this account may ----
+    # What this account may do.
 
     async def _clock(self) -> Verdict:
         async with self._session() as session:
@@ -251,7 +251,7 @@ class XmppCheck:
                 admins = sum(a in ("owner", "admin") for a in people.values())
                 return ok(f"{room} is ours: {len(people)} people, {admins} of them may act")
             async with self._session() as session:
-                await _exists(session, room)  # to join a room that is missing may make it
+                await _exists(session, room)  # joining a room that does not exist may create it
             async with OperatorClient(self._xmpp, self._who.account, seen=False) as person:
                 await person.join()
                 me = next(
@@ -263,7 +263,7 @@ class XmppCheck:
         except NoAnswer:
             return judge.room(self._who, room, "item-not-found")
 
-    # ---- how the server behaves ----
+    # How the server behaves.
 
     async def _resumption(self) -> Verdict:
         if not self._who.agent:
@@ -317,7 +317,7 @@ class XmppCheck:
 
 
 async def _echo(session: SessionProbe, host: str, size: int, slots: asyncio.Semaphore) -> None:
-    """Send about `size` bytes that the server must read to answer; whatever the answer."""
+    """Send about `size` bytes that the server must read before it answers. Any answer will do."""
     iq = session.iq("get", host)
     ping = ET.SubElement(iq.xml, f"{{{ns.PING}}}ping")
     ping.text = secrets.token_hex(size // 2)
@@ -336,7 +336,7 @@ async def _exists(session: SessionProbe, room: str) -> None:
 
 
 async def ping(session: SessionProbe, jid: str, timeout_s: float) -> float:
-    """ms until `jid` has answered. Raises XmppError."""
+    """Milliseconds until `jid` answered. Raises XmppError."""
     loop = asyncio.get_running_loop()
     iq = session.iq("get", jid)
     ET.SubElement(iq.xml, f"{{{ns.PING}}}ping")
@@ -348,7 +348,7 @@ async def ping(session: SessionProbe, jid: str, timeout_s: float) -> float:
 async def ping_all(
     session: SessionProbe, jids: Collection[str], timeout_s: float
 ) -> dict[str, float]:
-    """JID -> ms, of those that answered."""
+    """JID -> ms, for each JID that answered."""
 
     async def one(jid: str) -> float | None:
         try:

@@ -1,6 +1,8 @@
-"""`geolane nodes`: a node comes, goes, gets a new password. Each is a row of steps that may be cut
-off anywhere and done again; the inventory's row is written last and taken out first, so that a
-coordinator that runs sees none that is half there."""
+"""`geolane nodes`: a node is added, removed, or gets a new password.
+
+Each change is a series of idempotent steps: it may be interrupted anywhere and run again. The
+inventory's row is written last and removed first, so that a running coordinator never sees a
+half-made node."""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ NOT_BUSY_S = 3.0
 
 
 def listed(asked: MemberRequest) -> Iterator[str]:
-    """The inventory's workers, a line each. Raises SettingsError."""
+    """The inventory's workers, one line each. Raises SettingsError."""
     inventory = inventory_file.read(asked.inventory)
     wide = max(len(w) for w in inventory.workers)
     for spec in inventory.workers.values():
@@ -33,7 +35,7 @@ def listed(asked: MemberRequest) -> Iterator[str]:
         yield f"{spec.worker:{wide}}  {spec.site:8} {spec.capacity_eps:8,.0f} events/s{has}"
 
 
-# ---- add ----
+# Add.
 
 
 async def add(
@@ -45,8 +47,11 @@ async def add(
     *,
     reset: bool = False,
 ) -> None:
-    """`capacity_eps` None: as its row says, else as the settings do. Raises SettingsError,
-    XmppError, KafkaError; what was done before that stays, and the next run goes on from there."""
+    """Add a node, its account, rights and row. `capacity_eps` None: as its row says, or else as the
+    settings say.
+
+    Raises SettingsError, XmppError, KafkaError. Completed steps stay, and the next run continues
+    from there."""
     name = account(node)
     inventory = await asyncio.to_thread(inventory_file.read, asked.inventory)
     if capacity_eps is None:
@@ -112,13 +117,14 @@ def _next_steps(asked: MemberRequest, name: str) -> Iterator[str]:
     yield f"  geolane node --name {name} --settings {asked.file}{own}"
 
 
-# ---- remove ----
+# Remove.
 
 
 async def remove(asked: MemberRequest, name: str, say: Say, *, now: bool, wait_s: float) -> None:
-    """Take the row out, wait until who leads has given its lanes to others and fenced it (`now`: do
-    not wait), then take account, feed, rights and files away. Raises SettingsError, XmppError,
-    KafkaError."""
+    """Remove the row, then wait until the leader has given the node's lanes to others and fenced it
+    (`now`: do not wait). Then remove account, feed, rights and files.
+
+    Raises SettingsError, XmppError, KafkaError."""
     worker, tell = account(name), _teller(say)
     kafka_user = asked.settings.kafka.of(worker).username
     known = await asyncio.to_thread(inventory_file.remove, asked.inventory, name)
@@ -134,7 +140,7 @@ async def remove(asked: MemberRequest, name: str, say: Say, *, now: bool, wait_s
         await removal.start()
         try:
             own = asked.makes_kafka_accounts
-            # One account for all keeps what the others need.
+            # if all nodes share one account, keep the rights that the others need
             await removal.taken(
                 taken if own else [r for r in taken if r.name.endswith(f"-{worker}")], tell
             )
@@ -152,8 +158,9 @@ async def remove(asked: MemberRequest, name: str, say: Say, *, now: bool, wait_s
 
 
 async def _until_left(asked: MemberRequest, worker: str, say: Say, wait_s: float) -> None:
-    """Until it is written that it owns nothing and is fenced. Raises KafkaUnavailable when that
-    takes too long."""
+    """Wait until `placement` says that the worker owns nothing and is fenced.
+
+    Raises KafkaUnavailable after `wait_s`."""
     deadline = asyncio.get_running_loop().time() + wait_s
     told = -1
     while True:
@@ -186,11 +193,11 @@ def _leased(written: PlacementTable, worker: str) -> bool:
     return lease is not None and not lease.fenced
 
 
-# ---- rotate ----
+# Rotate.
 
 
 async def renew(asked: MemberRequest, name: str, say: Say) -> None:
-    """Raises SettingsError, XmppError."""
+    """Give the node's account a new password. Raises SettingsError, XmppError."""
     worker = account(name)
     if worker not in inventory_file.read(asked.inventory).workers:
         raise SettingsError(f"{asked.inventory}: there is no node {name}: geolane nodes list")

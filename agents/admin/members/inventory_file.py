@@ -1,9 +1,8 @@
-"""Rows of the inventory's file, written and taken out by text: comments and all other lines stay as
-somebody wrote them.
+"""Adds and removes rows of the inventory's file as text, so that comments and all other lines stay
+as they were written.
 
-Whatever was edited is read again before it is put in place: the file has that row more or less,
-and nothing else is different. It is replaced as a whole, so that a coordinator never reads half
-of it."""
+Each edited text is parsed before it replaces the file: it must differ by exactly that row. The file
+is replaced as a whole, so that a coordinator never reads half of it."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ class Row:
 
     @property
     def toml(self) -> str:
-        """A name and a site hold nothing that would have to be escaped."""
+        """The row as text. The characters allowed in a name and a site need no escaping."""
         return (
             f'[[node]]\nname = "{self.name}"\nsite = "{self.site}"\ncapacity_eps = '
             f"{float(self.capacity_eps)!r}\n"
@@ -52,8 +51,9 @@ def read(path: Path) -> Inventory:
 
 
 def check(inventory: Inventory, row: Row) -> bool:
-    """Whether the row is there already. Raises SettingsError when it cannot be: it would not be
-    valid, or says other than the one that is there."""
+    """Whether the row is there already.
+
+    Raises SettingsError if the row would not be valid, or contradicts the one that is there."""
     if row.site not in inventory.sites:
         raise SettingsError(
             f"{inventory.origin}: there is no site {row.site!r}. {hint(row.site, inventory.sites)} "
@@ -78,8 +78,9 @@ def check(inventory: Inventory, row: Row) -> bool:
 
 
 def add(path: Path, row: Row) -> bool:
-    """Write the row behind the last one of its kind; False: it was there. Raises SettingsError, and
-    changes nothing."""
+    """Write the row after the last one of its kind. Returns False if it was there.
+
+    Raises SettingsError and then changes nothing."""
 
     def edit(text: str) -> str:
         lines = text.splitlines(keepends=True)
@@ -97,7 +98,9 @@ def add(path: Path, row: Row) -> bool:
 
 
 def remove(path: Path, name: str) -> bool:
-    """Take the row out; False: it was not there. Raises SettingsError, and changes nothing."""
+    """Remove the row. Returns False if it was not there.
+
+    Raises SettingsError and then changes nothing."""
 
     def edit(text: str) -> str:
         lines = text.splitlines(keepends=True)
@@ -121,8 +124,8 @@ def remove(path: Path, name: str) -> bool:
 
 
 def _blocks(lines: list[str]) -> Iterator[tuple[int, int, str]]:
-    """Of each `[[node]]`: its first line, the one behind its last, its name. Comments and blank
-    lines at its end are the next table's."""
+    """For each `[[node]]`: its first line, the line after its last, and its name. Comments and
+    blank lines at its end belong to the next table."""
     heads = [i for i, line in enumerate(lines) if _HEADER.match(line)]
     for head, following in zip(heads, [*heads[1:], len(lines)], strict=True):
         if not _NODE.match(lines[head]):
@@ -144,7 +147,8 @@ def _replace(
         text = text_of(data, path)
         rows = msgspec.to_builtins(decode_toml(path, InventoryFile))
         expect(rows)
-        # As somebody's editor left it: the mark of UTF-8 and the line ends of Windows stay.
+        # Keep the form in which somebody's editor left it: the byte order mark and Windows' line
+        # ends.
         edited = edit(text.replace("\r\n", "\n"))
         try:
             found = msgspec.convert(tomllib.loads(edited), InventoryFile)

@@ -1,2 +1,2 @@
-"""What a figure means: values in, a Verdict out. No file here looks at anything, so that every
-threshold is tested by values."""
+"""What a figure means: values in, a Verdict out. No file here does I/O, so every threshold can be
+tested with values."""

@@ -1,4 +1,5 @@
-"""A server's certificate: for whom, until when, and whether whoever we trust has signed it."""
+"""A server's certificate: its names, its validity, and whether an authority that we trust has
+signed it."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ FAULT_DAYS, WARNING_DAYS = 3.0, 21.0
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What stands in it. `names`: DNS names and addresses; both times are aware."""
+    """The certificate's content. `names`: DNS names and addresses. Both times are aware."""
 
     names: tuple[str, ...]
     not_before: datetime.datetime
@@ -43,8 +44,9 @@ def certificate(
     now: datetime.datetime,
     ca: str,
 ) -> Verdict:
-    """Of the server that we call `name`. `refused`: what the check of chain and name said, None for
-    nothing; `ca`: the file of those whom we trust, for people."""
+    """The verdict on the certificate of the server that we call `name`. `refused`: the error of
+    checking chain and name, or None. `ca`: the file of the authorities that we trust, to show to
+    people."""
     until = seen.not_after.strftime("%Y-%m-%d %H:%M UTC")
     days = (seen.not_after - now).total_seconds() / 86_400
     if days <= 0:

@@ -11,14 +11,15 @@ from agents.core.model.topology import Partition, WorkerKind
 
 LEADER_SILENT_S = 5.0
 MARKERS = 10
-"""Behind the last committed record stand markers of transactions, which nobody works: so few are
-taken for them."""
+"""Up to this many offsets after the last committed record are taken for transaction markers, which
+nobody processes."""
 STUCK_SHOWN = 12
 
 
 def leadership(epoch: int | None, age_s: float | None, came_anew: bool) -> Verdict:
-    """The record `leader`: its epoch (None: there is none), how old it is by this clock, whether a
-    newer one came while we watched. Each second it is written anew."""
+    """Judge the record `leader`, which the leader writes each second. `epoch`: None if there is no
+    record. `age_s`: its age by this machine's clock. `came_anew`: a newer one arrived while we
+    watched."""
     if epoch is None:
         return fault(
             "nobody has ever led: the topic placement has no leader", "start geolane coordinator"
@@ -39,7 +40,8 @@ def leadership(epoch: int | None, age_s: float | None, came_anew: bool) -> Verdi
 def owners(
     written: PlacementTable, expected: Collection[Partition], workers: Collection[str] | None
 ) -> Verdict:
-    """Has every partition an owner that the inventory knows (None: there is no inventory here)."""
+    """Whether every partition has an owner, and the inventory knows it (None: there is no inventory
+    here)."""
     orphans = [
         p for p in expected if (s := written.placed.get(p)) is None or s.state is State.ORPHAN
     ]
@@ -90,7 +92,8 @@ def offsets(kind: WorkerKind, written: PlacementTable, committed: Committed) -> 
 def progress(
     before: Committed, after: Committed, ends: Mapping[Partition, int], watched_s: float
 ) -> Verdict:
-    """Does every partition that has records waiting go forward. `ends` are those of `before`."""
+    """Whether every partition with waiting records advances. `ends` are those at the time of
+    `before`."""
     waiting = {
         p: ends[p] - (o or 0) for p, o in before.items() if ends.get(p, 0) > (o or 0) + MARKERS
     }

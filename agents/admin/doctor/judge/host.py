@@ -15,15 +15,15 @@ SPARE_MB = 200  # beside the journal: logs, SQLite's own files
 FILES_FAULT, FILES_WARNING = 256, 1024
 MEMORY_FAULT_MB, MEMORY_WARNING_MB = 64, 256
 STACK_KILOWORDS = (
-    4096  # 170 bytes an element, 37,400 elements in a stanza of 256 KiB: with room to spare
+    4096  # 170 bytes per element, 37,400 elements in a stanza of 256 KiB, with room to spare
 )
 STACK_USUAL = 128
 SKEW_WARNING_S, SKEW_FAULT_S = 2.0, 30.0
 
 
 def versions(wanted: list[str], there: Mapping[str, str]) -> Verdict:
-    """`wanted`: requirements as in pyproject (`slixmpp>=1.17,<2`); `there`: what is installed, by
-    canonical name."""
+    """`wanted`: requirements as in pyproject (`slixmpp>=1.17,<2`). `there`: the installed versions
+    by canonical name."""
     bad = []
     for text in wanted:
         need = Requirement(text)
@@ -40,8 +40,8 @@ def versions(wanted: list[str], there: Mapping[str, str]) -> Verdict:
 
 
 def disk(path: Path, free_bytes: int, journal_bytes: int, journal_mb: int) -> Verdict:
-    """Where the journal is: `free_bytes` left, the journal has `journal_bytes` and may take
-    `journal_mb` MB."""
+    """The disk of the journal. `free_bytes` are left; the journal has `journal_bytes` and may grow
+    to `journal_mb` MB."""
     free_mb = free_bytes // MIB
     more_mb = max(0, journal_mb - journal_bytes // MIB)
     if free_mb < SPARE_MB:
@@ -79,7 +79,7 @@ def files(soft: int) -> Verdict:
 
 
 def clock(ahead_s: float, of: str) -> Verdict:
-    """This machine's clock is `ahead_s` seconds ahead of the one `of` a server (negative:
+    """This machine's clock is `ahead_s` seconds ahead of the clock named by `of` (negative:
     behind)."""
     how = f"{abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} {of}"
     if abs(ahead_s) >= SKEW_WARNING_S:
@@ -91,8 +91,8 @@ def clock(ahead_s: float, of: str) -> Verdict:
 
 
 def stack(kilowords: int) -> Verdict:
-    """Of each of ejabberd's scheduler threads: its XML library recurses on it, once for each
-    element within another."""
+    """The stack of each of ejabberd's scheduler threads. Its XML library recurses there once for
+    each level of nested elements."""
     mb = kilowords * 8 / 1024
     if kilowords < STACK_KILOWORDS:
         return warning(

@@ -1,5 +1,5 @@
-"""Kafka's limits against ours: what loses records is a fault, what may lose some one day is a
-warning."""
+"""Kafka's limits against ours. A limit that loses records is a fault; one that may lose some later
+is a warning."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from agents.kafka.topics import Topic, fits
 from agents.kafka.verification import BEFORE_4_0, UNREADABLE, BrokerLooked, unsafe
 
 HEADERS_BYTES = 64 << 10
-"""Our headers, and a record batch's own, around the largest event."""
+"""Our headers and the record batch's own, around the largest event."""
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
-OFFSETS_AT_LEAST_MIN = 24 * 60  # idle lanes' offsets are committed anew daily (PROTOCOL 2.7)
+OFFSETS_AT_LEAST_MIN = 24 * 60  # idle lanes' offsets are committed again daily (PROTOCOL 2.7)
 OPERATIONS = {
     "read": 3,
     "write": 4,
@@ -23,9 +23,9 @@ OPERATIONS = {
 
 @dataclass(frozen=True, slots=True)
 class TopicDescription:
-    """A topic as the brokers describe it. `replicas`, `in_sync`: per partition; `leaderless`:
-    partitions without a leader; `rights`: a bit per AclOperation, None where the broker does not
-    say; `config` None: it may not be read."""
+    """A topic as the brokers describe it. `replicas`, `in_sync`: their number for each partition.
+    `leaderless`: partitions without a leader. `rights`: one bit per AclOperation; None if the
+    broker does not report them. `config`: None if it may not be read."""
 
     partitions: int
     replicas: tuple[int, ...] = ()
@@ -38,7 +38,7 @@ class TopicDescription:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """`brokers`: id -> address; `topics`: by name, without those that are not there."""
+    """`brokers`: id -> address. `topics`: by name, only those that exist."""
 
     brokers: Mapping[int, tuple[str, int]]
     topics: Mapping[str, TopicDescription]
@@ -49,11 +49,11 @@ def _alter(topic: str, key: str, value: str) -> str:
 
 
 _APIS = ((75, "3.8"), (71, "3.7"), (65, "3.0"))
-"""API keys and the version of Kafka that brought each."""
+"""API keys, each with the version of Kafka that introduced it."""
 
 
 def version(apis: Collection[int]) -> Verdict:
-    """`apis`: the keys of the requests that the broker answers; it does not say its version."""
+    """`apis`: the keys of the requests that the broker answers. It does not report its version."""
     for key, number in _APIS:
         if key in apis:
             return ok(f"Kafka {number} or newer")
@@ -61,7 +61,7 @@ def version(apis: Collection[int]) -> Verdict:
 
 
 def existence(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
-    """Are the topics there, with so many partitions."""
+    """Whether the topics exist with the right number of partitions."""
     verdicts = []
     for topic in wanted:
         seen = cluster.topics.get(topic.name)
@@ -86,7 +86,7 @@ def existence(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
 
 
 def rights(reads: Sequence[str], writes: Sequence[str], cluster: Cluster) -> Verdict:
-    """May this account read and write what it must."""
+    """Whether this account may read and write the topics that it needs."""
     bad, known = [], 0
     for operation, names in (("read", reads), ("write", writes)):
         for name in names:
@@ -121,8 +121,8 @@ NO_CONFIG = "this account may not read the topics' settings (ACL DescribeConfigs
 
 
 def time_stamps(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
-    """LogAppendTime everywhere: with an event's own time, old data is deleted at once and latencies
-    mean nothing."""
+    """Every topic must use LogAppendTime. With an event's own time, Kafka deletes old data at once
+    and latencies mean nothing."""
     topics = _configured(wanted, cluster)
     if not topics:
         return skipped(NO_CONFIG)
@@ -138,8 +138,8 @@ def time_stamps(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
 
 
 def sizes(wanted: Sequence[Topic], cluster: Cluster, max_event_bytes: int) -> Verdict:
-    """`max_event_bytes`: the largest event that is worked; it comes with headers. Below the size of
-    PROTOCOL 1 the topics' provisioning refuses to start."""
+    """`max_event_bytes`: the largest event that is processed; its headers come on top. Provisioning
+    refuses to start below the size of PROTOCOL 1."""
     topics = _configured(wanted, cluster)
     if not topics:
         return skipped(NO_CONFIG)
@@ -162,8 +162,7 @@ def sizes(wanted: Sequence[Topic], cluster: Cluster, max_event_bytes: int) -> Ve
 
 
 def keeping(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
-    """Clean-up: what is a table is compacted, what is a stream is deleted, neither too soon nor
-    never."""
+    """Clean-up: tables must be compacted and streams deleted, neither too soon nor never."""
     topics = _configured(wanted, cluster)
     if not topics:
         return skipped(NO_CONFIG)
@@ -203,7 +202,7 @@ def _retention(topic: str, ms: int, size: int) -> Verdict:
 
 
 def replicas(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
-    """Copies of each partition, and whether they are there."""
+    """The number of copies of each partition, and whether they are in sync."""
     verdicts, brokers = [], len(cluster.brokers)
     for t in wanted:
         if (seen := cluster.topics.get(t.name)) is None or seen.error:
@@ -267,7 +266,7 @@ def _many(n: int, one: str, more: str) -> str:
 
 
 def limits(found: Mapping[str, str] | None, transaction_timeout_ms: int) -> Verdict:
-    """The broker's own settings. `transaction_timeout_ms`: what we ask for."""
+    """The broker's own settings. `transaction_timeout_ms`: the time-out that we request."""
     if found is None:
         return skipped(
             "this account may not read the broker's settings (ACL DescribeConfigs on the cluster)"
@@ -303,8 +302,8 @@ def limits(found: Mapping[str, str] | None, transaction_timeout_ms: int) -> Verd
 
 
 def verification(brokers: Sequence[BrokerLooked]) -> Verdict:
-    """Is a request that arrives late kept out of the next transaction. The coordinator refuses to
-    lead, and dead letters to be replayed, on a fault."""
+    """Whether a request that arrives late is kept out of the next transaction. On a fault the
+    coordinator refuses to lead, and dead letters cannot be replayed."""
     if (wrong := unsafe(brokers)) is not None:
         return fault(*wrong)
     if any(b.verifies is None for b in brokers):
@@ -322,7 +321,7 @@ def verification(brokers: Sequence[BrokerLooked]) -> Verdict:
 
 
 def addresses(all_of_them: Mapping[str, str]) -> Verdict:
-    """`all_of_them`: HOST:PORT -> why it could not be reached, empty where it could."""
+    """`all_of_them`: HOST:PORT -> why it could not be reached; empty if it could."""
     away = {address: why for address, why in all_of_them.items() if why}
     if not away:
         return ok(", ".join(all_of_them))
@@ -333,7 +332,7 @@ def addresses(all_of_them: Mapping[str, str]) -> Verdict:
 
 
 def listeners(all_of_them: Mapping[str, str]) -> Verdict:
-    """As `addresses`, for those that the brokers themselves tell clients."""
+    """As `addresses`, for the addresses that the brokers advertise to clients."""
     away = {address: why for address, why in all_of_them.items() if why}
     if not away:
         return ok(f"{len(all_of_them)} reached at what they advertise: {', '.join(all_of_them)}")

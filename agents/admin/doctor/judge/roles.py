@@ -1,4 +1,4 @@
-"""As whom the doctor looks: the account decides what it must find, and what it may see."""
+"""The account that the doctor uses. It decides what the doctor must find, and what it may see."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Whom:
 
     @property
     def agent(self) -> bool:
-        """Whether it lives at fleet.DOMAIN."""
+        """Whether the account is at fleet.DOMAIN."""
         return self.role is not Role.PERSON
 
     @property
@@ -77,7 +77,7 @@ class Whom:
 
     @property
     def groups(self) -> tuple[WorkerKind, ...]:
-        """Whose committed offsets it must be allowed to read."""
+        """The kinds of worker whose committed offsets it must be allowed to read."""
         return {
             Role.COORDINATOR: (WorkerKind.NODE, WorkerKind.ROUTER),
             Role.NODE: (WorkerKind.NODE,),
@@ -87,20 +87,21 @@ class Whom:
 
     @property
     def transactional_id(self) -> str:
-        """Of its producer; empty for people."""
+        """The transactional id of its producer; empty for people."""
         return {Role.COORDINATOR: "geolane-coordinator", Role.PERSON: ""}.get(
             self.role, f"geolane-{self.account}"
         )
 
     @classmethod
     def of(cls, settings: Settings, given: str | None) -> Whom:
-        """`given`, else whose password the settings name, else the coordinator."""
+        """`given`, or else the account whose password the settings name, or else the
+        coordinator."""
         return cls(given or Path(settings.xmpp.password_file).name or COORDINATOR)
 
 
 def with_passwords(settings: Settings, who: Whom, secrets: Path | None) -> Settings:
-    """The settings as that account uses them, with the password files of `secrets` where they name
-    none, or that of another account: run by hand, the doctor is given no systemd credentials."""
+    """The settings as that account uses them. They get password files from `secrets` if they name
+    none, or another account's: run by hand, the doctor has no systemd credentials."""
     settings = settings.of(who.account)
     if secrets is None:
         return settings

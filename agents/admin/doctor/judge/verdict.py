@@ -1,5 +1,5 @@
-"""What a check answers, and how the whole is shown: a line per check that is ok, two for a warning
-or fault, one for all that were skipped for the same reason."""
+"""What a check returns, and how the report shows it: one line per check that is ok, two for a
+warning or fault, one for all that were skipped for the same reason."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import msgspec
 
 
 class Level(StrEnum):
-    """`warning` costs something some day, `fault` stops or loses something; `skipped` was not
-    looked at, and `found` says why."""
+    """A `warning` will cost something one day; a `fault` stops or loses something now. A `skipped`
+    check was not made, and `found` says why."""
 
     OK = "ok"
     WARNING = "warning"
@@ -23,12 +23,12 @@ class Level(StrEnum):
 
 
 class NotLookedAt(Exception):
-    """A check cannot be made here; its text goes on from "not looked at, because"."""
+    """A check cannot be made here. Its text continues the phrase "not looked at, because"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`found`: figures with their units; `todo`: what to do, empty where there is nothing."""
+    """`found`: figures with their units. `todo`: what to do; empty if there is nothing to do."""
 
     level: Level
     found: str
@@ -37,7 +37,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A check's verdict: `group` is the outside system (`kafka`), `name` the check in it
+    """A check's verdict. `group` is the outside system (`kafka`), `name` the check in it
     (`login`)."""
 
     group: str
@@ -64,8 +64,8 @@ def skipped(why: str) -> Verdict:
 
 
 def worst(good: str, *verdicts: Verdict) -> Verdict:
-    """One verdict for several of the same thing: the gravest level, with what was found and what to
-    do of all that are not ok; `good` is what is said when all are."""
+    """One verdict for several of the same kind: the gravest level, with the findings and advice of
+    all that are not ok. `good` is the text if all are ok."""
     bad = [v for v in verdicts if v.level is not Level.OK]
     if not bad:
         return ok(good)
@@ -78,7 +78,7 @@ def worst(good: str, *verdicts: Verdict) -> Verdict:
 @dataclass(frozen=True, slots=True)
 class Report:
     """All findings, in the order in which they are shown. `settings_wrong`: nothing else could be
-    looked at."""
+    examined."""
 
     account: str
     findings: Sequence[Finding]
@@ -101,7 +101,7 @@ class Report:
         ).decode()
 
     def text(self) -> str:
-        """For people."""
+        """The report for people."""
         wide = max((len(f.name) for f in self.findings), default=0)
         lines = []
         for group, findings in groupby(self.findings, key=lambda f: f.group):
@@ -118,7 +118,8 @@ class Report:
 
 
 def _folded(findings: list[Finding]) -> list[Finding]:
-    """Those that were skipped for the same reason as one, in the place of the first."""
+    """The findings, with those skipped for the same reason merged into one, at the place of the
+    first."""
     out: list[Finding] = []
     for f in findings:
         alike = [x for x in findings if x.level is Level.SKIPPED and x.found == f.found]

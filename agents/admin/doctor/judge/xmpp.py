@@ -18,7 +18,7 @@ PROVISION = "run the provisioning again (it adds what is missing and takes nothi
 
 
 def speed(answered_bytes: int, sent_bytes: int, took_s: float, *, agent: bool) -> Verdict:
-    """Of `sent_bytes` sent at once `answered_bytes` were taken in within `took_s`."""
+    """Of `sent_bytes` sent at once, the server processed `answered_bytes` within `took_s`."""
     rate = answered_bytes / max(took_s, 1e-6)
     said = (
         f"{answered_bytes / 1000:.0f} of {sent_bytes / 1000:.0f} kB taken in {took_s:.2f} s, "
@@ -38,8 +38,8 @@ def speed(answered_bytes: int, sent_bytes: int, took_s: float, *, agent: bool) -
 
 
 def pings(first_s: float | None, gone_s: float | None, watched_s: float) -> Verdict:
-    """A session that was silent got a ping after `first_s` and was ended after `gone_s` (None: not
-    within `watched_s`)."""
+    """A silent session was pinged after `first_s` and ended after `gone_s` (None: not within
+    `watched_s`)."""
     todo = (
         "mod_ping on fleet.DOMAIN: send_pings: true, ping_interval: 2 seconds, "
         "ping_ack_timeout: 4 seconds, timeout_action: kill"
@@ -69,7 +69,8 @@ def resumption(offered: bool, host: str) -> Verdict:
 
 
 def expected_feeds(who: Whom, workers: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """What `who` must be on which feed (PROTOCOL 4); any of the affiliations will do."""
+    """The affiliations that `who` must have on each feed (PROTOCOL 4). Any one of them is
+    enough."""
     operator = (feed.name for feed in feeds.OPERATOR_FEEDS)
     if who.role is Role.COORDINATOR:
         names = (feeds.TUNING.name, *operator, *(feeds.telemetry(w).name for w in workers))
@@ -84,7 +85,7 @@ def expected_feeds(who: Whom, workers: Iterable[str]) -> dict[str, tuple[str, ..
 
 
 def rights(wanted: Mapping[str, tuple[str, ...]], there: Mapping[str, str]) -> Verdict:
-    """`there`: feed -> our affiliation, as the service says."""
+    """`there`: feed -> our affiliation, as the service reports it."""
     bad = []
     for feed, may in wanted.items():
         have = there.get(feed, "none")
@@ -100,7 +101,7 @@ def rights(wanted: Mapping[str, tuple[str, ...]], there: Mapping[str, str]) -> V
 
 
 def roster(wanted: Collection[str], both: Collection[str]) -> Verdict:
-    """`wanted`: accounts whose presence must be seen; `both`: those of the roster with subscription
+    """`wanted`: accounts whose presence we must receive. `both`: roster accounts with subscription
     `both`."""
     missing = sorted(set(wanted) - set(both))
     if missing:
@@ -112,7 +113,7 @@ def roster(wanted: Collection[str], both: Collection[str]) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class LoginOutcome:
-    """How a login ended: `error` None is well; `challenged`: the server had asked for the proof
+    """How a login ended. `error`: None on success. `challenged`: the server had asked for the proof
     before it refused."""
 
     error: str | None
@@ -121,7 +122,7 @@ class LoginOutcome:
 
 
 def erlang(*, is_open: bool) -> Verdict:
-    """`is_open`: epmd answers somewhere else than on loopback."""
+    """`is_open`: epmd answers on an address other than loopback."""
     if is_open:
         return warning(
             "epmd, Erlang's port mapper, can be reached on port 4369: whoever has the cookie runs "
@@ -133,7 +134,7 @@ def erlang(*, is_open: bool) -> Verdict:
 
 
 def login(who: str, seen: LoginOutcome, password_file: str) -> Verdict:
-    """`who` is the bare JID."""
+    """`who`: the bare JID."""
     where = password_file or "the systemd credential of its name"
     if seen.error is None:
         return ok(f"as {who}")
@@ -151,7 +152,7 @@ def login(who: str, seen: LoginOutcome, password_file: str) -> Verdict:
 
 
 def login_by_certificate(who: str, seen: LoginOutcome, days: float) -> Verdict:
-    """`who` is the bare JID, `days` how long its certificate is good for."""
+    """`who`: the bare JID. `days`: the remaining validity of its certificate."""
     if seen.error is None and days >= WARNING_DAYS:
         return ok(f"as {who}, by certificate, which has {days:.0f} days left")
     if seen.error is None:
@@ -169,7 +170,7 @@ def login_by_certificate(who: str, seen: LoginOutcome, days: float) -> Verdict:
 
 
 def room(who: Whom, room_jid: str, condition: str) -> Verdict:
-    """How joining (or, for the coordinator, asking for the affiliations) was refused."""
+    """`condition`: how joining was refused, or, for the coordinator, reading the affiliations."""
     if condition == "item-not-found":
         return fault(f"{room_jid} is missing", PROVISION)
     if condition in ("registration-required", "not-allowed"):
@@ -186,7 +187,7 @@ def room(who: Whom, room_jid: str, condition: str) -> Verdict:
 
 
 def leader(condition: str, jid: str) -> Verdict:
-    """How the leader's full JID answered a ping; empty: it did."""
+    """`condition`: how the leader's full JID refused a ping; empty if it answered."""
     if not condition:
         return ok(f"{jid} answers")
     return fault(
@@ -196,8 +197,8 @@ def leader(condition: str, jid: str) -> Verdict:
 
 
 def workers(answered: Mapping[str, float], absent: Collection[str]) -> Verdict:
-    """`answered`: account -> ms until its answer to a ping; `absent`: those of the inventory that
-    gave none."""
+    """`answered`: account -> ms until it answered a ping. `absent`: accounts of the inventory that
+    did not answer."""
     if not answered and not absent:
         return skipped("the inventory names nobody")
     total = len(answered) + len(absent)
@@ -212,7 +213,7 @@ def workers(answered: Mapping[str, float], absent: Collection[str]) -> Verdict:
 
 
 def worker_versions(ours: str, theirs: Mapping[str, str]) -> Verdict:
-    """`theirs`: account -> version, as its presence says."""
+    """`theirs`: account -> version, from its presence."""
     if not theirs:
         return skipped("no worker is there")
     other = {w: v for w, v in theirs.items() if v != ours}
