@@ -1,6 +1,7 @@
-"""Ends a transaction that nobody ends, as Kafka's own `kafka-transactions.sh abort` does (KIP-664):
-the partition's leader is told to write the abort marker. For people with the right ClusterAction;
-no process of ours does it."""
+"""Ends a transaction that its producer will never end, as Kafka's `kafka-transactions.sh abort`
+does (KIP-664): the partition's leader writes the abort marker.
+
+A person runs it, with an account that has the right ClusterAction. No process of the fleet does."""
 
 from __future__ import annotations
 
@@ -16,10 +17,10 @@ from agents.kafka.wire import DescribeProducers, WriteTxnMarkers
 
 
 async def abort(kafka: settings.Kafka, topic: str, n: int, offset: int) -> int:
-    """Abort the transaction whose first offset in that partition is `offset`; the id of its
-    producer.
+    """Abort the transaction that begins at `offset` in partition `n`. Returns its producer's id.
 
-    Raises KafkaError where there is no such transaction, or no right to do it; KafkaUnavailable."""
+    Raises KafkaError if there is no such transaction or the account lacks the right;
+    KafkaUnavailable."""
     link = Link(kafka, "geolane-abort")
     await link.start()
     try:

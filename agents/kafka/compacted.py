@@ -1,5 +1,7 @@
-"""A compacted topic is a table: the newest value of each key, read from its one partition up to its
-end."""
+"""Reads a compacted topic of one partition as a table: the newest value of each key.
+
+The topic `lanemap` is such a table: every published version stays readable, and the highest one is
+in force (PROTOCOL 2.12)."""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ from agents.core.model.topology import TOPIC_LANEMAP
 from agents.kafka.connection import BOUND_S, as_ours, client_kwargs
 
 IsRow = Callable[[bytes, bytes | None], bool]
-"""Whether a key and its value (None: a tombstone) can be the topic's own writer's."""
+"""Whether a key and its value (None: a tombstone) can come from the topic's own writer."""
 
 _log = log.get("kafka.tables")
 
@@ -31,8 +33,8 @@ def anything(key: bytes, value: bytes | None) -> bool:
 
 @dataclass(slots=True)
 class Table:
-    """`rows`: the newest value of each key that can be one. `spoiled`: keys whose newest record can
-    not: an earlier value holds, where there is one, until the topic is compacted."""
+    """`rows`: the newest valid value of each key. `spoiled`: keys whose newest record is not valid.
+    Such a key keeps its earlier value, if it has one, until the topic is compacted."""
 
     rows: dict[bytes, bytes] = field(default_factory=dict)
     spoiled: set[bytes] = field(default_factory=set)
@@ -58,12 +60,12 @@ async def read_table(
 async def read_rows(
     kafka: settings.Kafka, topic: str, is_row: IsRow = anything, bound_s: float = 30.0
 ) -> Table:
-    """What the topic says now, committed records only; keys whose last value is a tombstone are
-    left out.
+    """Read the topic to its end: committed records only, without keys whose newest value is a
+    tombstone.
 
-    A transaction that is still open is not in it. Whoever has just fenced the topic's only writer
-    reads everything that it ever committed: no transaction of it is open then. Raises
-    KafkaUnavailable, KafkaError."""
+    Records of an open transaction are left out. A caller that has just fenced the topic's only
+    writer reads everything that this writer committed, since no transaction of it is open then.
+    Raises KafkaUnavailable, also when the end is not reached within `bound_s`; KafkaError."""
     consumer: Any = AIOKafkaConsumer(
         group_id=None,
         enable_auto_commit=False,
@@ -81,7 +83,7 @@ async def read_rows(
             await consumer.start()
             await consumer._client._wait_on_metadata(
                 topic
-            )  # else a right that is missing is asked for on and on
+            )  # raises if a right is missing; without it the consumer retries without end
             consumer.assign([partition])
             await consumer.seek_to_beginning(partition)
             end = (await consumer.end_offsets([partition]))[partition]
@@ -101,15 +103,14 @@ async def read_rows(
     return table
 
 
-# ---- The topic `lanemap`: every version that was ever published stays readable, the highest
-# holds (PROTOCOL 2.12).
+# The lane map
 
 
 async def publish(kafka: settings.Kafka, lanemap: LaneMap, *, topic: str = TOPIC_LANEMAP) -> None:
-    """Write `lanemap` under its version; writing the same again is harmless.
+    """Publish `lanemap` under its version; idempotent.
 
-    Raises SettingsError when that version is there with other content (routers may hold it),
-    KafkaUnavailable."""
+    Raises SettingsError if that version is published with other content, since routers may use it
+    already; KafkaUnavailable."""
     key, value = str(lanemap.version).encode(), lanemap.encode()
     there = (await read_table(kafka, topic, _is_map)).get(key)
     if there == value:
@@ -133,8 +134,8 @@ async def publish(kafka: settings.Kafka, lanemap: LaneMap, *, topic: str = TOPIC
 
 
 async def newest(kafka: settings.Kafka, *, topic: str = TOPIC_LANEMAP) -> LaneMap | None:
-    """The map that holds; None before the first is published. What is not a lane map is passed
-    over. Raises KafkaUnavailable."""
+    """The lane map in force; None before the first one is published. Records that are not lane maps
+    are skipped. Raises KafkaUnavailable."""
     rows = await read_table(kafka, topic, _is_map)
     versions = {int(key): value for key, value in rows.items()}
     return LaneMap.decode(versions[max(versions)]) if versions else None

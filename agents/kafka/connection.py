@@ -1,5 +1,5 @@
-"""One way to reach the brokers, and one border: no error of aiokafka's leaves this package, every
-wait has a bound."""
+"""The one way to reach the brokers, and the border to aiokafka: none of its errors leaves this
+package, and every wait has a bound."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ T = TypeVar("T")
 foreign.install()
 
 PAUSE_S = 0.005
-"""Between two tries when the broker has answered "not yet" (PROTOCOL 2.2)."""
+"""Pause before a retry when the broker has answered "not yet" (PROTOCOL 2.2)."""
 REST_S = 0.1
-"""Between two tries when there was no answer at all."""
+"""Pause before a retry when no broker has answered."""
 BOUND_S = 10.0
 
 _FENCED = (
@@ -46,10 +46,10 @@ NOT_YET = (
 
 
 def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
-    """The arguments that producers, consumers, admin and plain clients of aiokafka share.
+    """The arguments that all of aiokafka's clients share.
 
-    Raises SettingsError for a security protocol that does not exist, or a certificate or password
-    that cannot be read."""
+    Raises SettingsError for an unknown security protocol or SASL mechanism, and for a certificate
+    or password that is missing or cannot be read."""
     if kafka.security not in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):
         raise SettingsError(
             f"kafka.security: {kafka.security!r} is none of PLAINTEXT, SSL, SASL_PLAINTEXT and "
@@ -62,7 +62,7 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
     if kafka.security.endswith("SSL"):
         try:
             if kafka.ca_file:
-                read_whole(Path(kafka.ca_file))  # OpenSSL would read a device for ever
+                read_whole(Path(kafka.ca_file))  # OpenSSL would read a device without end
             kwargs["ssl_context"] = context = ssl.create_default_context(
                 cafile=kafka.ca_file or None
             )
@@ -107,7 +107,8 @@ _DENIED = {
 
 
 def said(error: BaseException) -> str:
-    """An error of aiokafka's in words; a missing right is named, as far as the error knows it."""
+    """The text of an aiokafka error; for a missing right, it names the resource if the error
+    does."""
     kind = _DENIED.get(type(error))
     if kind is None:
         return str(error) or type(error).__name__
@@ -124,13 +125,13 @@ def said(error: BaseException) -> str:
 
 
 def is_fenced(error: BaseException) -> bool:
-    """Whether the error says that our producer id and epoch are not the newest ones of their
-    transactional id."""
+    """Whether the error says that a newer producer id or epoch of our transactional id exists."""
     return isinstance(error, _FENCED)
 
 
 def lacks_right(error: BaseException) -> bool:
-    """Whether the broker refused it for want of a right: then it has done nothing."""
+    """Whether the broker refused the request because a right is missing; it then has changed
+    nothing."""
     return type(error) in _DENIED
 
 
@@ -139,17 +140,17 @@ def is_refused(error: BaseException | None) -> bool:
 
 
 def raise_error(code: int, about: str) -> None:
-    """Raise aiokafka's error for the code of an answer about `about`, if it is one."""
+    """Raise aiokafka's error for this code, unless the code means success. `about` is its text."""
     error = kafka_errors.for_code(code)
     if error is not kafka_errors.NoError:
         raise error(about)
 
 
 def as_ours(error: BaseException, what: str) -> GeolaneError:
-    """The error of ours for one of aiokafka's (or a time-out, or a socket's); `what` was being
-    done.
+    """Map an error of aiokafka, a socket or a time-out to one of ours; `what` names the failed
+    action.
 
-    What trying again cannot mend (rights, sizes, versions) is a plain KafkaError, all else
+    Errors that a retry cannot mend (rights, sizes, versions) become a plain KafkaError, all others
     KafkaUnavailable."""
     if isinstance(error, GeolaneError):
         return error
@@ -174,9 +175,10 @@ def as_ours(error: BaseException, what: str) -> GeolaneError:
 
 
 class _Hasty(ssl.SSLObject):
-    """TLS that says goodbye and does not wait to hear it (RFC 8446, 6.1): uvloop would wait 30 s
-    for a broker that has just sent something else, with the lane map's reader, and so a router's
-    start, behind it."""
+    """TLS that sends close_notify without waiting for the peer's (RFC 8446, 6.1).
+
+    uvloop would wait 30 s when the broker has just sent something else. The reader of the lane map,
+    and with it the start of a router, would wait as long."""
 
     def unwrap(self) -> None:
         with contextlib.suppress(ssl.SSLWantReadError):
@@ -184,8 +186,8 @@ class _Hasty(ssl.SSLObject):
 
 
 class Link:
-    """One plain client: requests to brokers and coordinators, tried again within a bound. Safe for
-    concurrent calls."""
+    """One plain client for requests to brokers and coordinators, with retries within a bound. Safe
+    for concurrent calls."""
 
     def __init__(self, kafka: settings.Kafka, client_id: str) -> None:
         self._kafka = kafka
@@ -200,7 +202,7 @@ class Link:
         return self._client
 
     async def start(self, bound_s: float = BOUND_S) -> None:
-        """Reach a broker. Raises KafkaUnavailable within `bound_s`; it may be called again then."""
+        """Reach a broker. Raises KafkaUnavailable after `bound_s`; it may then be called again."""
         client = AIOKafkaClient(
             client_id=self._client_id, request_timeout_ms=5000, **client_kwargs(self._kafka)
         )
@@ -212,35 +214,36 @@ class Link:
         self._client = client
 
     async def stop(self) -> None:
-        """Close the connections; harmless when nothing was started."""
+        """Close the connections; idempotent."""
         client, self._client = self._client, None
         if client is not None:
             async with asyncio.timeout(BOUND_S):
                 await client.close()
 
     async def coordinator(self, kind: CoordinationType, key: str) -> int:
-        """The broker that coordinates a group or a transactional id; remembered until a request
-        there fails."""
+        """The broker that coordinates a group or a transactional id, cached until a request
+        fails."""
         node = self._coordinators.get((kind, key))
         if node is None:
             try:
                 node = int(await self.client.coordinator_lookup(kind, key))
             except tuple(_DENIED) as e:
-                raise type(e)(key) from e  # aiokafka does not say for which
+                raise type(e)(key) from e  # aiokafka's error does not name the resource
             self._coordinators[kind, key] = node
         return node
 
     async def ask(
         self, node: int, request: object, group: ConnectionGroup = ConnectionGroup.DEFAULT
     ) -> Any:
-        """One request, one response; raises aiokafka's errors, so call it inside `persist`."""
+        """Send one request and return its response. Raises aiokafka's errors, so call it inside
+        `persist`."""
         return await self.client.send(node, request, group=group)
 
     async def persist(
         self, what: str, attempt: Callable[[], Awaitable[T]], bound_s: float = BOUND_S
     ) -> T:
-        """Call `attempt` until it answers. Raises KafkaUnavailable after `bound_s`, KafkaError for
-        what cannot mend itself."""
+        """Retry `attempt` until it succeeds. Raises KafkaUnavailable after `bound_s`, KafkaError if
+        a retry cannot help."""
         last: BaseException | None = None
         try:
             async with asyncio.timeout(bound_s):
@@ -253,13 +256,15 @@ class Link:
                         if not getattr(e, "retriable", True):
                             raise as_ours(e, what) from e
                         last, pause = e, REST_S
+                    # The coordinator is known and only busy then; any other error may mean that
+                    # another broker leads or coordinates now.
                     if not isinstance(last, kafka_errors.ConcurrentTransactions):
                         self._coordinators.clear()
                         self._refresh()
                     await asyncio.sleep(pause)
         except TimeoutError as e:
-            # aiokafka keeps the reason of a failed connection (port, certificate, password) to its
-            # log.
+            # aiokafka logs why a connection failed (port, certificate, password) but does not
+            # raise it.
             why = (
                 "no broker let us in: wrong address, certificate or password?"
                 if is_refused(last)
@@ -272,19 +277,18 @@ class Link:
             self._client.force_metadata_update()
 
 
-# ---- Ends a client of aiokafka within a bound, whatever state its broker is in: the last step of
-# a process must not fail or hang.
+# Closing a client
 
 _log = log.get("kafka.closing")
 
 
 async def closed(stop: Coroutine[Any, Any, None], bound_s: float = 5.0) -> None:
-    """Run a client's `stop()` in a task of its own and wait for it, `bound_s` seconds at most; what
-    it raises is logged.
+    """Run a client's `stop()` for up to `bound_s` seconds and log its errors: the last step of a
+    process must not fail or hang.
 
-    aiokafka's consumer lets the CancelledError of its own fetching task out of `stop()` when the
-    broker is away. Raised in the caller, that would pass for the caller's own cancellation, and a
-    task group would take it for a quiet end."""
+    `stop()` gets a task of its own. When the broker is away, aiokafka's consumer lets the
+    CancelledError of its fetching task out of `stop()`. In the caller it would look like the
+    caller's own cancellation, and a task group would end without an error."""
     stopping = asyncio.create_task(stop)
     _, late = await asyncio.wait({stopping}, timeout=bound_s)
     if late:

@@ -1,9 +1,10 @@
-"""`events.dead` read and sent back, exactly once: letters go to `events.raw` and are marked as
-replayed in one transaction.
+"""Reads `events.dead` and sends letters back exactly once: one transaction writes the letters to
+`events.raw` and marks them as replayed.
 
-One transactional id for all who replay: who begins fences who was at it, and what that one had open
-is aborted. Marks are keys `main/events.dead/PARTITION/OFFSET` in a compacted topic; who replays
-reads them after the fence, so none is missed."""
+All replays share one transactional id. A replay that begins fences the one before it, and Kafka
+aborts the transaction which that one had open. A mark is the key
+`main/events.dead/PARTITION/OFFSET` in a compacted topic. A replay reads the marks after the fence,
+so it misses none."""
 
 from __future__ import annotations
 
@@ -29,22 +30,22 @@ from agents.kafka.rights import REPLAYER
 from agents.kafka.topics import MAX_DEAD_BYTES
 from agents.kafka.transactions import TransactionalProducer
 
-LOOKED_AT = 200_000  # letters, at most, in one look
+LOOKED_AT = 200_000  # the most letters that one `find` reads
 LOOK_S = 20.0
-TOGETHER, TOGETHER_BYTES = 500, 4 << 20  # letters in one transaction
+TOGETHER, TOGETHER_BYTES = 500, 4 << 20  # letters and bytes that fill one transaction
 TRANSACTION_MS = 60_000
 
 
 class Marks(msgspec.Struct, frozen=True):
-    """The value of a mark: when it went back (epoch ms), by whom."""
+    """The value of a mark: when the letter was sent back (epoch ms), and by whom."""
 
     ms: int
     by: str
 
 
 class DeadLetters:
-    """Each call has connections of its own. `topics`: dead, raw and marks, for tests that share a
-    broker."""
+    """Each call opens its own connections. `topics`: the names for dead letters, raw events and
+    marks, for tests that share a broker."""
 
     def __init__(
         self,
@@ -59,8 +60,8 @@ class DeadLetters:
     async def find(
         self, query: LetterQuery, most: int, upto: Mapping[int, int] | None = None
     ) -> LettersFound:
-        """The newest `most` letters that `query` takes, looking at 200,000 and for 20 s at most;
-        `upto`: not beyond these offsets. Raises KafkaUnavailable, KafkaError."""
+        """The newest `most` letters that match `query`. It reads up to 200,000 letters, for up to
+        20 s, and not beyond the offsets in `upto`. Raises KafkaUnavailable, KafkaError."""
         marked = await self._marked()
         finder, looked = Finder(query, most), 0
         async with self._reader() as reader:
@@ -80,11 +81,11 @@ class DeadLetters:
     async def replay(
         self, query: LetterQuery, by: str, now_ms: int, upto: Mapping[int, int] | None = None
     ) -> int:
-        """Send back what `query` takes, in transactions of 500; returns how many went. What a call
-        that was cut off had committed is not sent again by the next.
+        """Send back the letters that match `query`, in transactions of up to 500. Returns their
+        number. After an interrupted call, the next call does not send the committed ones again.
 
-        Raises LeaseLost when another replay has begun meanwhile, or the outcome of a transaction is
-        not known: ask again then; KafkaUnavailable, KafkaError."""
+        Raises LeaseLost if another replay has begun or the outcome of a transaction is unknown; the
+        caller may then ask again. Raises KafkaUnavailable, KafkaError."""
         await verification.require(self._kafka)
         producer: Any = TransactionalProducer(  # Any: aiokafka has no types
             self._kafka,
@@ -95,7 +96,7 @@ class DeadLetters:
         )
         try:
             async with asyncio.timeout(BOUND_S):
-                await producer.start()
+                await producer.start()  # the fence: the marks are read after it
         except (AnyKafkaError, OSError, TimeoutError) as e:
             await closed(producer.stop())
             raise as_ours(e, "begin to replay dead letters") from e
@@ -121,7 +122,7 @@ class DeadLetters:
         return sent
 
     async def _send(self, producer: Any, batch: Sequence[Letter], by: str, now_ms: int) -> int:
-        """All of them and their marks, or none."""
+        """Send all letters of the batch and their marks in one transaction."""
         if not batch:
             return 0
         mark = msgspec.json.encode(Marks(now_ms, by))
@@ -169,7 +170,7 @@ class DeadLetters:
     async def _marked(self) -> frozenset[bytes]:
         return frozenset(await read_table(self._kafka, self._marks))
 
-    # ---- reading ----
+    # Reading
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[Any]:
@@ -198,7 +199,7 @@ class DeadLetters:
     async def _begin(
         self, consumer: Any, query: LetterQuery, upto: Mapping[int, int] | None
     ) -> dict[TopicPartition, int]:
-        """Go to where the query begins; where each partition ends, as far as it is to be read."""
+        """Seek to where the query begins; returns the offset at which to stop in each partition."""
         async with asyncio.timeout(BOUND_S):
             numbers = sorted(await self._partitions(consumer))
             if query.one:
@@ -236,14 +237,13 @@ class DeadLetters:
         if found_ is None:
             found_ = await consumer._client._wait_on_metadata(
                 self._dead
-            )  # names a right that is missing
+            )  # its error names the missing right
         return found_ or set()
 
     async def _read(
         self, consumer: Any, ends: Mapping[TopicPartition, int], marked: frozenset[bytes]
     ) -> AsyncIterator[Letter]:
-        """Committed letters up to `ends`. Raises KafkaUnavailable where nothing comes for
-        BOUND_S."""
+        """Committed letters up to `ends`. Raises KafkaUnavailable if none arrives for BOUND_S."""
         open_ = {tp: end for tp, end in ends.items() if await consumer.position(tp) < end}
         loop = asyncio.get_running_loop()
         heard = loop.time()

@@ -1,12 +1,12 @@
-"""Reads record batches as any program may have written them: what aiokafka's reader gives up on
-costs the record, never the consumer that meets it. And writes what it has read so.
+"""Reads record batches that any program may have written, and can write such records again: an
+unreadable record costs that record, never the consumer.
 
-aiokafka decodes the names of headers as UTF-8 (a broker does not look at them) and ends its
-consumer at the first that is not; it decompresses without a bound, and one batch that it cannot
-take apart holds up every partition of the consumer. Here such a name becomes a `BadName`, and a
-record without readable content has one header, an `Unread` (core/lanes/records.py). A wrong
-checksum still raises: it is the disk's or the network's fault, not the sender's. Source: Kafka's
-documentation, "Record Batch", KIP-98.
+aiokafka decodes header names as UTF-8, which no broker checks, and its consumer ends at the first
+name that is not UTF-8. It decompresses without a bound, and one batch that it cannot decode blocks
+every partition of the consumer. Here such a name becomes a `BadName`, and a record without readable
+content has one header, an `Unread` (core/lanes/records.py). A wrong checksum still raises: its
+cause is the disk or the network, not the sender. Source: Kafka's documentation, "Record Batch",
+KIP-98.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from agents.core.lanes.records import BadName, Unread
 
 MAX_OPENED_BYTES = 128 << 20
-"""A compressed batch may hold this much: 16 times the largest that our topics take."""
+"""Limit of a decompressed batch: 16 times the largest batch that our topics take."""
 _HEAD = struct.Struct(">qiibIhiqqqhii")
 _LENGTH, _MAGIC, _ATTRIBUTES = 8, 16, 21
 _CODEC, _APPEND_TIME = 0x07, 0x08
@@ -43,13 +43,12 @@ class _Broken(Exception):
 
 
 _FAULTS = (_Broken, CorruptRecordException, ValueError, IndexError, struct.error)
-"""What a batch that is not as it should be makes a reader raise (UnicodeDecodeError is a
-ValueError)."""
+"""What a reader raises for a malformed batch (UnicodeDecodeError is a ValueError)."""
 
 
 @dataclass(slots=True)
 class _FetchedRecord:
-    """As aiokafka's own records."""
+    """Has the fields of aiokafka's own records."""
 
     offset: int
     timestamp: int
@@ -61,8 +60,8 @@ class _FetchedRecord:
 
 
 class FetchedBatches:
-    """In place of aiokafka's MemoryRecords: the batches in what one partition's fetch has
-    brought."""
+    """Replaces aiokafka's MemoryRecords: the batches that one fetch has returned for a
+    partition."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -85,7 +84,7 @@ class FetchedBatches:
 
 
 class _Batch:
-    """One batch: all but its records is aiokafka's."""
+    """One batch. Everything but its records comes from aiokafka."""
 
     def __init__(self, inner: Any, data: memoryview) -> None:
         self._inner, self._data = inner, data
@@ -97,8 +96,8 @@ class _Batch:
         return next(self._inner)
 
     def __iter__(self) -> Iterator[Any]:
-        """aiokafka's fast reader up to the first record that it cannot take, our own from there
-        on."""
+        """Uses aiokafka's fast reader up to the first record that it cannot read, and ours after
+        it."""
         done = 0
         try:
             opened = _opened(self._data)
@@ -110,7 +109,7 @@ class _Batch:
 
 
 def _opened(data: memoryview) -> bytes | None:
-    """The batch without compression; None where it has none. Raises _Broken."""
+    """The decompressed batch; None if it is not compressed. Raises _Broken."""
     head = bytearray(data[: _HEAD.size])
     (attributes,) = struct.unpack_from(">h", head, _ATTRIBUTES)
     codec = attributes & _CODEC
@@ -123,7 +122,7 @@ def _opened(data: memoryview) -> bytes | None:
 
 
 def _decompressed(codec: int, data: memoryview) -> bytes:
-    """At most 128 MiB of it. Raises _Broken."""
+    """Raises _Broken, also for content of more than 128 MiB."""
     if codec == _GZIP:
         return _gunzipped(data)
     if codec == _SNAPPY:
@@ -143,7 +142,7 @@ def _decompressed(codec: int, data: memoryview) -> bytes:
 def _gunzipped(data: memoryview) -> bytes:
     out, rest = b"", bytes(data)
     try:
-        while rest:  # members follow each other
+        while rest:  # gzip allows several members, one after the other
             one = zlib.decompressobj(wbits=31)
             out += one.decompress(rest, MAX_OPENED_BYTES - len(out) + 1)
             if len(out) > MAX_OPENED_BYTES:
@@ -157,7 +156,7 @@ def _gunzipped(data: memoryview) -> bytes:
 
 
 def _unsnappied(data: bytes) -> bytes:
-    """Raw, or in the blocks that Kafka's Java clients write."""
+    """Decompress raw Snappy, or the blocks that Kafka's Java clients write."""
     blocks, at = [], 16
     while data.startswith(_XERIAL) and at < len(data):
         (size,) = struct.unpack_from(">i", data, at)
@@ -177,10 +176,10 @@ def _unsnappied(data: bytes) -> bytes:
 
 
 def _records(data: memoryview) -> Iterator[_FetchedRecord]:
-    """One for each offset of the batch, whatever is in it."""
+    """One record for each offset of the batch, readable or not."""
     base, _, _, _, _, attributes, last, first_ms, max_ms, *_, count = _HEAD.unpack_from(data)
     kind = int(bool(attributes & _APPEND_TIME))
-    follows = base  # the offset that comes next
+    follows = base  # the offset of the next record; from here on they are unreadable after a fault
     try:
         body = memoryview(_opened(data) or data)[_HEAD.size :]
         at = 0
@@ -201,7 +200,7 @@ def _records(data: memoryview) -> Iterator[_FetchedRecord]:
 
 
 def _fields(body: memoryview) -> tuple[int, int, bytes | None, bytes | None, Headers]:
-    delta_ms, at = _varint(body, 1)  # one byte of attributes, which means nothing
+    delta_ms, at = _varint(body, 1)  # skips one byte of attributes, which is unused
     delta, at = _varint(body, at)
     key, at = _bytes(body, at)
     value, at = _bytes(body, at)
@@ -231,7 +230,7 @@ def _bytes(body: memoryview, at: int) -> tuple[bytes | None, int]:
 
 
 def _varint(body: memoryview, at: int) -> tuple[int, int]:
-    """A zig-zag varint, and where it ends."""
+    """Decode the zig-zag varint at `at`; returns it and the position behind it."""
     value = shift = 0
     while True:
         byte = body[at]
@@ -245,8 +244,10 @@ def _varint(body: memoryview, at: int) -> tuple[int, int]:
 
 
 class AnyNames(BatchBuilder):  # type: ignore[misc]  # aiokafka has no types
-    """A batch to be sent in a transaction whose records may have a `BadName` among their headers:
-    aiokafka's fast builder takes UTF-8 alone, its Python one what `encode` answers."""
+    """A transactional batch whose records may have a `BadName` among their headers.
+
+    aiokafka's fast builder takes UTF-8 only; its Python builder takes whatever bytes `encode`
+    returns."""
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(max_bytes, 0, is_transactional=1)
@@ -263,6 +264,6 @@ def has_bad_name(headers: Iterable[tuple[str, bytes | None]]) -> bool:
 
 
 def install() -> None:
-    """From now on every consumer of this process reads so: aiokafka has no place to ask for it.
-    Pinned by a test."""
+    """Make every consumer of this process read with FetchedBatches. aiokafka has no option for it,
+    so this replaces a name in its module; a test pins that name."""
     fetcher.MemoryRecords = FetchedBatches

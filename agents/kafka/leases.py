@@ -1,7 +1,7 @@
-"""A lease is a producer id and epoch made by InitProducerId; making it anew fences whoever held the
-old one (PROTOCOL 2.1, 2.2).
+"""A lease is a producer id and epoch made by InitProducerId; making a new one fences the process
+that holds the old one (PROTOCOL 2.1, 2.2).
 
-Only the coordinator imports this file: a worker has no way to a lease but being given one."""
+Only the coordinator makes leases. A worker can only be given one."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _log = log.get("kafka.leases")
 
 
 class LeaseMaker:
-    """InitProducerId for any transactional id, over one connection per broker. `timeout_ms` is the
-    transaction time-out of the leases that it makes: how long the broker lets a transaction of
-    theirs stay open. `reach`: where the transactions of an id may write; there the markers that a
-    killed broker has forgotten are written (markers.py)."""
+    """Makes leases for any transactional id, over one connection per broker.
+
+    `timeout_ms`: how long the broker lets a transaction of such a lease stay open. `reach`: where
+    the transactions of an id may write. There LeaseMaker writes the markers that a killed broker
+    has forgotten (markers.py)."""
 
     def __init__(
         self, kafka: settings.Kafka, timeout_ms: int, reach: Callable[[str], Reach] | None = None
@@ -35,30 +36,31 @@ class LeaseMaker:
         self._markers = Markers(self._link)
         self._ended: dict[
             str, Newest
-        ] = {}  # how each id's transaction had ended when it was fenced
+        ] = {}  # by transactional id: how its transaction had ended when it was fenced
         self._blind = False
 
     async def start(self, bound_s: float = BOUND_S) -> None:
-        """Raises KafkaUnavailable when no broker answers within the bound; it may be called again
-        then."""
+        """Raises KafkaUnavailable if no broker answers within `bound_s`; it may then be called
+        again."""
         await self._link.start(bound_s)
 
     async def stop(self) -> None:
         await self._link.stop()
 
     async def make(self, transactional_id: str, bound_s: float = BOUND_S) -> tuple[int, int]:
-        """A new lease: (producer_id, producer_epoch). 1 ms idle; with a transaction open, that is
-        aborted first (8 ms).
+        """Make a new lease: (producer_id, producer_epoch). It takes 1 ms, or 8 ms if the broker
+        first has to abort an open transaction.
 
-        When it returns, nobody with an earlier lease of this id can send, commit or move an offset,
-        and a commit of theirs that was on its way counts whole or not at all, and is seen so. Calls
-        for different ids may run at the same time; repeating a call is harmless. Raises
-        KafkaUnavailable (the fence may or may not have happened), TransactionUndecided (it has, and
-        nobody may go on from there) and KafkaError (no right to the id)."""
+        When it returns, no process with an earlier lease of this id can send, commit or move an
+        offset. A commit of theirs that was in flight is either complete or aborted, and readers see
+        it so. Calls for different ids may run concurrently; a call may be repeated. Raises
+        KafkaUnavailable (the fence may or may not have happened), TransactionUndecided (the fence
+        has happened, and no process may go on from there) and KafkaError (no right to the id)."""
 
         async def attempt() -> tuple[int, int]:
             node = await self._link.coordinator(CoordinationType.TRANSACTION, transactional_id)
-            # Before the fence, which hides it; kept, since the fence's answer may be lost.
+            # Read before the fence, which hides how the last transaction ended. Kept for the next
+            # attempt, since the fence's answer may be lost.
             newest = await self._markers.newest(node, transactional_id) if self._reach else None
             if newest is not None and newest.committed is not None:
                 self._ended[transactional_id] = newest
@@ -70,12 +72,12 @@ class LeaseMaker:
                 if newest.committed is not None and lease != (newest.producer_id, newest.epoch + 1):
                     self._ended.pop(
                         transactional_id, None
-                    )  # another one has ended since, or the id is a new one
+                    )  # another transaction has ended since, or the producer id is new
                 reach = self._reach(transactional_id)
                 if not await self._is_decided(transactional_id, newest, lease, reach):
                     raise kafka_errors.ConcurrentTransactions(
                         transactional_id
-                    )  # once more, to see that it is
+                    )  # retry, to see that the markers are there now
             self._ended.pop(transactional_id, None)
             return lease
 
@@ -84,8 +86,8 @@ class LeaseMaker:
     async def _is_decided(
         self, transactional_id: str, newest: Newest, lease: tuple[int, int], reach: Reach
     ) -> bool:
-        """Whether nothing of the transactions before this lease is undecided; else it is decided
-        now."""
+        """Whether all transactions before this lease are decided. If one is not, write its markers
+        now and return False. Raises TransactionUndecided if its outcome is not known."""
         ended = self._ended.get(transactional_id)
         try:
             places = await self._markers.undecided(newest.producer_id, reach)

@@ -1,13 +1,13 @@
-"""Writes the markers that a killed broker has forgotten, so that each transaction is seen as it was
-decided.
+"""Writes the markers that a killed broker has forgotten, so that readers see each transaction as it
+was decided.
 
-A broker answers EndTxn when the transaction is decided, and writes the markers after that. One that
-is killed in between can forget them (Kafka 4.3.1, broker and controller in one: `Couldn't find
-leader endpoint for partitions ... likely deleted already and hence can be skipped`): then Kafka
+A broker answers EndTxn when the transaction is decided, and writes the markers afterwards. A broker
+that is killed in between can forget them (Kafka 4.3.1, broker and controller in one: `Couldn't find
+leader endpoint for partitions ... likely deleted already and hence can be skipped`). Kafka then
 counts the transaction as ended, yet its records and its offset stay undecided. The markers of the
-same producer id's next transaction decide them, whichever way that one ends; a later epoch's do,
-another producer id's do not. So an empty transaction over the same partitions, ended as that one
-was, mends it.
+same producer id's next transaction decide them, in whichever way that one ends. Its epoch may be
+later, but another producer id does not count. So an empty transaction over the same partitions,
+ended in the same way, repairs it.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from agents.kafka.wire import DescribeProducers, DescribeTransactions
 
 OFFSETS = "__consumer_offsets"
 _UNKNOWN_ID = 105
-_NOT_TRIED = 55  # since another one of the same request is refused
+_NOT_TRIED = 55  # OPERATION_NOT_ATTEMPTED: another partition of the same request was refused
 _ENDED = {"CompleteCommit": True, "CompleteAbort": False}
 _ENDING = ("PrepareCommit", "PrepareAbort", "PrepareEpochFence")
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Where the transactions of a transactional id may write: topics, and groups whose offsets."""
+    """Where the transactions of a transactional id may write: topics, and offsets of groups."""
 
     topics: tuple[str, ...]
     groups: tuple[str, ...]
@@ -46,8 +46,8 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """The newest transaction of a transactional id. `committed`: how it ended, None where it has
-    not or where there was none under this epoch."""
+    """The newest transaction of a transactional id. `committed`: how it ended; None if it has not
+    ended, or if there was none under this epoch."""
 
     producer_id: int
     epoch: int
@@ -56,7 +56,8 @@ class Newest:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Open:
-    """A partition in which a producer has an open transaction, and where that begins."""
+    """A partition in which a producer has an open transaction, and the transaction's first
+    offset."""
 
     topic: str
     n: int
@@ -67,14 +68,14 @@ class Open:
 
 
 class Markers:
-    """Each call is one try: it raises aiokafka's errors, and is made inside `Link.persist`."""
+    """Each call is one attempt and raises aiokafka's errors, so call it inside `Link.persist`."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
     async def newest(self, node: int, transactional_id: str) -> Newest | None:
-        """None where Kafka knows no such id. Raises ConcurrentTransactions while one is being
-        ended. `node`: the id's coordinator."""
+        """The newest transaction of the id; None if Kafka does not know the id. `node`: the id's
+        coordinator. Raises ConcurrentTransactions while a transaction is being ended."""
         answer = await self._ask(node, DescribeTransactions(transactional_id))
         ((code, _, state, _, _, producer_id, epoch, *_),) = answer.transactions
         if code == _UNKNOWN_ID:
@@ -85,8 +86,8 @@ class Markers:
         return Newest(int(producer_id), int(epoch), _ENDED.get(state))
 
     async def undecided(self, producer_id: int, reach: Reach) -> list[Open]:
-        """Where that producer has a transaction open. After a fence there is none, unless its
-        markers were forgotten."""
+        """Where the producer has an open transaction. After a fence there is none, unless a broker
+        has forgotten its markers."""
         by_leader, groups = await self._partitions(reach)
         found = []
         for leader, partitions in by_leader.items():
@@ -108,7 +109,7 @@ class Markers:
         committed: bool,
     ) -> None:
         """Commit or abort an empty transaction over these places, under this lease. It may be
-        called again. `groups`: of the offsets among the places."""
+        called again. `groups`: the groups whose offsets are among the places."""
         node = await self._link.coordinator(CoordinationType.TRANSACTION, transactional_id)
         owner = (transactional_id, *lease)
 
@@ -126,8 +127,8 @@ class Markers:
     async def _partitions(
         self, reach: Reach
     ) -> tuple[Mapping[int, dict[str, list[int]]], dict[int, list[str]]]:
-        """By leader: the partitions in reach; and the groups by their partition of the offsets'
-        topic."""
+        """The partitions in reach by leader and topic, and the groups by their partition of
+        `__consumer_offsets`."""
         node = self._link.client.get_random_node()
         if node is None:
             raise kafka_errors.NodeNotReadyError("no broker is known")
@@ -159,14 +160,15 @@ async def add(
     partitions: Collection[tuple[str, int]],
     groups: Collection[str],
 ) -> None:
-    """Add partitions, and groups' offsets, to the transaction of `owner`: transactional id,
-    producer id, epoch."""
+    """Add partitions and the offsets of groups to the transaction of `owner` (transactional id,
+    producer id, epoch)."""
     topics: dict[str, list[int]] = defaultdict(list)
     for topic, n in sorted(partitions):
         topics[topic].append(n)
     if topics:
         answer = await ask(AddPartitionsToTxnRequest(*owner, list(topics.items())))
         refused = [(code, topic) for topic, ns in answer.errors for _, code in ns if code]
+        # The cause before the partitions that were not tried because of it.
         for code, topic in sorted(refused, key=lambda x: x[0] == _NOT_TRIED):
             raise_error(code, topic)
     for group in sorted(groups):
@@ -176,12 +178,12 @@ async def add(
 async def end(
     ask: Callable[[Any], Awaitable[Any]], owner: tuple[str, int, int], committed: bool
 ) -> None:
-    """End it."""
+    """Commit or abort the open transaction of `owner`."""
     raise_error((await ask(EndTxnRequest(*owner, committed))).error_code, owner[0])
 
 
 def _java_hash(text: str) -> int:
-    """String.hashCode without its sign, as Kafka has it (Utils.abs)."""
+    """Java's String.hashCode without its sign, as Kafka computes it (Utils.abs)."""
     code = 0
     for character in text:
         code = (31 * code + ord(character)) & 0xFFFFFFFF

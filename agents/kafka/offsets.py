@@ -1,5 +1,5 @@
-"""Committed offsets and ends of partitions as the brokers have them now: nothing here is remembered
-between two calls."""
+"""Asks the brokers for committed offsets and for the ends of partitions; nothing is cached between
+two calls."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Offsets:
         self._group = group
 
     async def start(self) -> None:
-        """Raises KafkaUnavailable when no broker answers; it may be called again then."""
+        """Raises KafkaUnavailable if no broker answers; it may then be called again."""
         await self._link.start()
 
     async def stop(self) -> None:
@@ -38,11 +38,11 @@ class Offsets:
     async def committed(
         self, parts: Iterable[Partition]
     ) -> dict[Partition, tuple[int, str] | None]:
-        """The committed offset and its metadata of each partition, None where there is none; one
+        """The committed offset of each partition with its metadata; None if there is none. One
         request for all.
 
-        Right after a commit the answer may still be the one before it (up to 26 ms, PROTOCOL 2.6);
-        after a fence it is final. Raises KafkaUnavailable, KafkaError."""
+        For up to 26 ms after a commit the answer may be the previous offset (PROTOCOL 2.6). After a
+        fence it is final. Raises KafkaUnavailable, KafkaError."""
         wanted = _by_topic(parts)
         if not wanted:
             return {}
@@ -67,25 +67,24 @@ class Offsets:
         )
 
     async def ends(self, parts: Iterable[Partition]) -> dict[Partition, int]:
-        """The offset behind the last record that a read-committed consumer may have (the last
-        stable offset).
+        """The last stable offset: the one behind the last record that a read-committed consumer may
+        read.
 
         One request per broker. Raises KafkaUnavailable (also for a partition that does not exist),
         KafkaError."""
         return await self._at(_LATEST, parts)
 
     async def highs(self, parts: Iterable[Partition]) -> dict[Partition, int]:
-        """The offset behind the last record of all, those of open transactions too; raises as
-        `ends`."""
+        """The offset behind the last record, open transactions included; raises as `ends`."""
         return await self._at(_LATEST, parts, _READ_UNCOMMITTED)
 
     async def begins(self, parts: Iterable[Partition]) -> dict[Partition, int]:
-        """The offset of the first record that is still there; raises as `ends`."""
+        """The offset of the first record that Kafka still keeps; raises as `ends`."""
         return await self._at(_EARLIEST, parts)
 
     async def since(self, ms: int, parts: Iterable[Partition]) -> dict[Partition, int]:
-        """The offset of the first record that the broker appended at this time (epoch ms) or later,
-        -1 where there is none; raises as `ends`."""
+        """The offset of the first record that the broker appended at this time (epoch ms) or later;
+        -1 if there is none. Raises as `ends`."""
         return await self._at(max(0, ms), parts)
 
     async def _at(

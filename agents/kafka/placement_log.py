@@ -1,5 +1,5 @@
-"""The topic `placement` is the truth about who owns what: one coordinator writes it, in
-transactions, before it speaks (PROTOCOL 2.3)."""
+"""The topic `placement` says who owns each partition. One coordinator writes it, in transactions,
+before it sends any command (PROTOCOL 2.3)."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ START_BOUND_S = 10.0
 _BATCH_BYTES = 16 << 10
 
 OffsetsByGroup = Mapping[str, Mapping[Partition, tuple[int, str]]]
-"""By consumer group, one at most: the offset to be committed, and its metadata."""
+"""By consumer group (at most one): the offset to commit for each partition, and its metadata."""
 _NONE: OffsetsByGroup = {}
 
 
 async def read_placement(kafka: settings.Kafka) -> dict[str, bytes]:
-    """The newest value of each key, for views and tools; who reads so has fenced nobody, and may
-    not act on it."""
+    """The newest value of each key, for views and tools. The reader has fenced nobody, so it must
+    not act on what it reads."""
     return _as_text(await read_table(kafka, TOPIC_PLACEMENT, is_row))
 
 
@@ -43,10 +43,11 @@ def _as_text(table: Mapping[bytes, bytes]) -> dict[str, bytes]:
 
 
 class PlacementLog:
-    """One process's leadership: `lead` once, then `write`; when either fails as unknown or lost,
-    the process must end.
+    """The leadership of one process: `lead` once, then `write`. If the leadership is lost or the
+    outcome of a write is unknown, the process must end.
 
-    `topic` and `transactional_id` are for tests, which share one broker."""
+    `topic` and `transactional_id` are for tests, which share one broker. `lost`: keys without a
+    valid value (see `lead`)."""
 
     def __init__(
         self,
@@ -69,16 +70,16 @@ class PlacementLog:
         """Take the leadership and read the topic to its end: the newest value of each key (no
         tombstones).
 
-        Call it only while holding the name `leader` (PROTOCOL 2.11). Whoever led before is fenced
-        when this returns, and what they committed is all in the answer. Raises KafkaUnavailable:
-        before anybody was fenced (no broker answers) it may be called again, else a second call
-        raises LeadershipLost, since a process leads once. Raises KafkaError, with nobody fenced,
-        where a late request would break exactly once (verification.py): a leader makes the leases,
-        so without one nobody commits.
+        Call it only while holding the name `leader` (PROTOCOL 2.11). When it returns, the previous
+        leader is fenced, and the answer has everything which that leader committed. Raises
+        KafkaUnavailable. If no broker has answered, nobody is fenced and it may be called again.
+        Otherwise a second call raises LeadershipLost, since a process leads once. Raises
+        KafkaError, with nobody fenced, on a cluster where a late request would break exactly once
+        (verification.py): the leader makes the leases, so without a leader nobody commits.
 
-        What somebody else wrote there and no coordinator can have written (`own` says so) is passed
-        over: the value before it holds, and is written again with the first write. Where there is
-        none any more its key is in `lost`."""
+        A record that no coordinator can have written, by `own`, is skipped. The key's earlier value
+        counts, and the first `write` writes it again. A key without an earlier value is in
+        `lost`."""
         if self._led:
             raise LeadershipLost("this process has led before: it must end, and a new one may lead")
         await verification.require(self._kafka)
@@ -104,21 +105,22 @@ class PlacementLog:
     async def write(
         self, records: Mapping[str, bytes | None], offsets: OffsetsByGroup = _NONE
     ) -> None:
-        """Commit all records in one transaction (None is a tombstone), each send awaited before the
-        commit (PROTOCOL 3.2); and with them `offsets`, of partitions that nobody owns: who is
-        fenced commits neither.
+        """Commit all records (None is a tombstone) in one transaction, and with them `offsets` of
+        partitions that nobody owns. A fenced coordinator commits neither. Each send is awaited
+        before the commit (PROTOCOL 3.2).
 
-        When it returns, they are there for whoever leads next. Raises NotSent, and Refused where
-        the topic does not take them: nothing is committed, and it may be called again. Either of
-        the others ends the leadership, and so the process, before it sends any command:
-        LeadershipLost when another coordinator has fenced us (it knows what counts, and acts on
-        it); KafkaUnavailable when the outcome is UNKNOWN, the records may stand or not. Every later
-        call raises LeadershipLost. The same holds after a cancellation."""
+        When it returns, the next leader will read the records. Raises NotSent, or its subclass
+        TransactionRefused if the topic does not take them: nothing is committed, and it may be
+        called again. The other two errors end the leadership, and the process must end before it
+        sends any command. LeadershipLost: another coordinator has fenced this one and acts on what
+        is committed. KafkaUnavailable: the outcome is unknown, the records may be committed or not.
+        Every later call raises LeadershipLost, also after a cancellation."""
         async with self._one_at_a_time:
             if self._over:
                 raise LeadershipLost(self._over)
             if self._producer is None:
                 raise LeadershipLost("lead() has not been called, or has failed")
+            # Set before the attempt, so that it also holds after a cancellation.
             self._over = "an earlier write ended with an unknown outcome: this process must end"
             batches = {(self._topic, 0): _batches(self._producer, {**self._spoiled, **records})}
             [(group, positions)] = offsets.items() or [("", {})]
@@ -143,15 +145,15 @@ class PlacementLog:
             self._over, self._spoiled = "", {}
 
     async def stop(self) -> None:
-        """Let go of the connections, whatever state the producer is in."""
+        """Close the connections, whatever state the producer is in."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.stop()
 
 
 def _batches(producer: LeasedProducer, records: Mapping[str, bytes | None]) -> list[Any]:
-    """In their order; none is filled far beyond 16 kB, so that a topic with a small limit takes
-    them."""
+    """The records in their order, in batches of about 16 kB, so that a topic with a small limit
+    takes them."""
     batches = [producer.new_batch()]
     for key, value in records.items():
         row = {"key": key.encode(), "value": value, "timestamp": None}

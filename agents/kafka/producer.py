@@ -1,14 +1,18 @@
-"""A worker's producer lives on a lease that it was given (PROTOCOL 2.1): nothing here can obtain
-another.
+"""A worker's transactional producer. It works under the lease that it was given (PROTOCOL 2.1) and
+cannot obtain another.
 
-A transaction ends in one of four ways: committed; `NotSent`, nothing has left and the same work may
-be tried again; `TransactionRefused`, brokers have refused some of it and it is aborted, so that it
-may be sent without that (agents/kafka/refusals.py); or LeaseLost, after which the process must end,
-since what became of the transaction is for its successor to find out.
+A transaction ends in one of four ways:
+
+- committed;
+- `NotSent`: nothing was sent, and the same work may be retried;
+- `TransactionRefused`: brokers refused a part and the transaction is aborted; the rest may be sent
+  without that part (agents/kafka/refusals.py);
+- LeaseLost: the process must end, and its successor finds out what became of the transaction.
 
 A broker that is killed can forget the markers of a transaction that it has decided
-(agents/kafka/markers.py). So after a connection was lost, the one before is ended once more, as it
-was: its partitions and its offsets, and no record, since what follows may end otherwise.
+(agents/kafka/markers.py). So after a lost connection, the producer ends its previous transaction
+once more in the same way, over the same partitions and offsets but without records. The next
+transaction might end differently, and its markers would decide the previous one too.
 """
 
 from __future__ import annotations
@@ -43,19 +47,18 @@ from agents.kafka.transactions import TransactionalProducer
 
 MAX_BATCH_BYTES = 1 << 20
 TRANSACTION_BOUND_S = 9.0
-"""Below the transaction time-out of a lease (10 s), so that the broker does not abort what we still
-wait for."""
+"""Below the transaction time-out of a lease (10 s), so that the broker does not abort a transaction
+that we still wait for."""
 _ABORT_BOUND_S = 1.0
 _STOP_BOUND_S = 3.0
 _LOOK_S = 0.001
 
 Batches = Mapping[tuple[str, int], Sequence[Any]]
-"""Record batches of `new_batch` by (topic, partition); Any: aiokafka has no types."""
+"""By (topic, partition): record batches made by `new_batch`. Any: aiokafka has no types."""
 
 
 class LeasedProducer:
-    """One transactional producer under one lease. `transact` must not run twice at the same
-    time."""
+    """One transactional producer under one lease. Calls of `transact` must not overlap."""
 
     def __init__(
         self, kafka: settings.Kafka, lease: LeaseCommand, *, bound_s: float = TRANSACTION_BOUND_S
@@ -64,8 +67,8 @@ class LeasedProducer:
         self._lost = ""
         self._before: set[Any] = set()  # partitions of the last transaction
         self._was_committed = False
-        self._group = ""  # that it committed offsets to
-        self._connections: tuple[Any, ...] = ()  # when its commit began
+        self._group = ""  # the group to which it committed offsets
+        self._connections: tuple[Any, ...] = ()  # those that were open when its commit began
         self._producer: Any = TransactionalProducer(  # Any: aiokafka has no types
             kafka,
             lease.transactional_id,
@@ -73,12 +76,11 @@ class LeasedProducer:
             request_timeout_ms=5000,
             max_batch_size=MAX_BATCH_BYTES,
         )
-        # A producer that has an id never asks for one: this line is why there is no InitProducerId
-        # (pinned by a test).
+        # aiokafka sends no InitProducerId for a producer that has an id already (pinned by a test).
         self._producer._txn_manager.set_pid_and_epoch(lease.producer_id, lease.producer_epoch)
 
     async def start(self) -> None:
-        """Reach the brokers. Raises KafkaUnavailable (it may be called again then), KafkaError."""
+        """Reach the brokers. Raises KafkaUnavailable (it may then be called again), KafkaError."""
         try:
             async with asyncio.timeout(self._bound_s):
                 await self._producer.start()
@@ -86,8 +88,8 @@ class LeasedProducer:
             raise as_ours(e, "start the producer") from e
 
     async def stop(self) -> None:
-        """Close the connections, within 4 s. An open transaction stays for its fence or
-        time-out."""
+        """Close the connections, within 4 s. An open transaction stays open until a fence or its
+        time-out ends it."""
         try:
             async with asyncio.timeout(_STOP_BOUND_S):
                 await self._producer.stop()
@@ -97,8 +99,8 @@ class LeasedProducer:
                     await self._producer.client.close()
 
     def new_batch(self, *, any_names: bool = False) -> Any:
-        """An empty batch of at most 1 MiB (or one larger record); `append` answers None when it is
-        full. Any thread. `any_names`: for headers with a BadName, and slower."""
+        """An empty batch of up to 1 MiB (or one larger record); its `append` returns None when it
+        is full. May be called in any thread. `any_names`: takes headers with a BadName, slower."""
         if any_names:
             return AnyNames(MAX_BATCH_BYTES)
         return self._producer.create_batch()
@@ -106,11 +108,11 @@ class LeasedProducer:
     async def transact(
         self, batches: Batches, offsets: Mapping[Partition, tuple[int, str]], group: str
     ) -> None:
-        """Send all batches and commit `offsets` (with their metadata), if there are any, to
-        `group`, in one transaction. One group, since aiokafka adds no second one to a transaction.
+        """Send all batches and commit `offsets` (with their metadata), if any, to `group`, in one
+        transaction. One group, since aiokafka cannot add a second one.
 
-        Raises NotSent, Refused or LeaseLost (also on cancellation after the first send: see the
-        head of this file)."""
+        Raises NotSent, TransactionRefused or LeaseLost (see the head of this file). A cancellation
+        after the first send also costs the lease: every later call raises LeaseLost."""
         if self._lost:
             raise LeaseLost(self._lost)
         await self._know_partitions(batches)
@@ -118,6 +120,7 @@ class LeasedProducer:
             TopicPartition(p.kafka_topic, p.n): OffsetAndMetadata(offset, metadata)
             for p, (offset, metadata) in offsets.items()
         }
+        # `doing` names the step that failed; only after "commit" is the outcome unknown.
         doing = "end the transaction before once more"
         try:
             async with asyncio.timeout(self._bound_s):
@@ -126,6 +129,7 @@ class LeasedProducer:
                 doing = "begin the transaction"
                 await self._producer.begin_transaction()
                 producer_id = self._producer.producer_id
+                # Refusals of the last transaction must not count for this one.
                 self._producer.heard.clear()
                 doing = "add the partitions"
                 refusals = await self._add(sorted({TopicPartition(*p) for p in batches}))
@@ -155,17 +159,18 @@ class LeasedProducer:
             self._before = {TopicPartition(*p) for p in batches}
             self._was_committed = not refusals
             self._group = group if positions and not refusals else ""
-            if producer_id != self._producer.producer_id:  # another id's markers do not count
+            if producer_id != self._producer.producer_id:  # a new id's markers would decide nothing
                 self._before, self._was_committed = set(), False
             self._connections = connections
         if refusals:
+            # A partition that refuses would refuse to be added again, too.
             self._before -= {TopicPartition(*x.place) for x in refusals}
             raise TransactionRefused(await self._with_limits(refusals))
 
     @property
     def owes(self) -> bool:
-        """Whether a connection was lost since the last commit began, so that its markers may be
-        missing."""
+        """Whether a connection was lost since the end of the last transaction began, so that its
+        markers may be missing."""
         return (
             bool(self._before) or self._was_committed
         ) and self._connections != self._connected()
@@ -188,8 +193,8 @@ class LeasedProducer:
         return tuple(c for c in self._producer.client._conns.values() if c.connected())
 
     async def _know_partitions(self, batches: Batches) -> None:
-        """Sending to a partition that the client does not know raises in the middle of a
-        transaction: look before."""
+        """Raise NotSent or TransactionRefused for unknown partitions before the transaction begins,
+        since aiokafka would raise in the middle of it."""
         for topic in {topic for topic, _ in batches}:
             wanted = {n for t, n in batches if t == topic}
             try:
@@ -215,8 +220,8 @@ class LeasedProducer:
                 )
 
     async def _add(self, partitions: Sequence[Any]) -> list[PartitionRefusal]:
-        """All in one request, of which a broker takes all or none, before anything is sent: so
-        nothing has happened when it refuses one of them."""
+        """Add all partitions in one request before any record is sent. A broker takes all of them
+        or none, so nothing has happened if it refuses one."""
         transactions = self._producer._txn_manager
         for partition in partitions:
             transactions.maybe_add_partition_to_txn(partition)
@@ -230,9 +235,9 @@ class LeasedProducer:
         return []
 
     async def _send_all(self, batches: Batches) -> list[PartitionRefusal]:
-        """Every send is awaited: one that failed would not fail the commit (PROTOCOL 3.2). Answers
-        what is refused, and then sees to it that the next transaction goes on with the sequence
-        numbers that the brokers wait for. Raises any other failure."""
+        """Send all batches and await each send, since a failed send does not fail the commit
+        (PROTOCOL 3.2). Returns the refusals; the next transaction then continues with the sequence
+        numbers that the brokers expect. Raises any other failure."""
         sequences = self._producer._txn_manager._sequence_numbers
         starts = {place: sequences[TopicPartition(*place)] for place in batches}
 
@@ -262,14 +267,14 @@ class LeasedProducer:
         return [replace(x, limit=limits.get(x.place[0], 0)) for x in refusals]
 
     def _hear_the_end(self) -> None:
-        """Take the error that a failed transaction also leaves in aiokafka's own future, else it is
-        logged as unheard."""
+        """Fetch the error that a failed transaction leaves in aiokafka's future, or asyncio logs it
+        as never retrieved."""
         end = self._producer._txn_manager.wait_for_transaction_end()
         if end is not None and end.done() and not end.cancelled():
             end.exception()
 
     async def _abort(self) -> None:
-        """Best effort, so that the next owner need not wait for the fence to do it."""
+        """Abort, as a best effort: the next owner then need not wait for the fence to do it."""
         with contextlib.suppress(kafka_errors.KafkaError, OSError, TimeoutError, AssertionError):
             async with asyncio.timeout(_ABORT_BOUND_S):
                 await self._producer.abort_transaction()

@@ -1,9 +1,10 @@
-"""What a broker refuses of a transaction, by topic and partition: a record batch that is too large,
-a topic whose settings or rights do not allow it, a partition that is not there any more.
+"""What brokers refuse of a transaction, by topic and partition: a record batch that is too large, a
+topic whose settings or rights do not allow it, a partition that no longer exists.
 
-Nothing of such a batch was written, so the transaction can be aborted and the rest be sent without
-it under the same lease. aiokafka does not know every code, and asks on and on where a topic is gone
-or has too few replicas: here it is refused after 3 s. Source of the codes: Kafka's Errors.java."""
+The broker has written nothing of a refused batch, so the transaction can be aborted and the rest
+sent without it under the same lease. aiokafka does not know every error code, and it retries
+without end when a topic is gone or has too few replicas. Here that counts as refused after 3 s.
+Source of the codes: Kafka's Errors.java."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from aiokafka.protocol.transaction import AddPartitionsToTxnRequest
 from agents.base.errors import KafkaError
 
 PATIENCE_S = 3.0
-"""A topic that is not there, or has too few replicas, may come back for this long."""
+"""How long a topic that is missing or has too few replicas may take to come back."""
 _GONE, _FEW_REPLICAS, _NOT_ALLOWED, _POLICY = 3, 19, 29, 44
 _MAY_COME_BACK = (_GONE, _FEW_REPLICAS)
 _TOO_LARGE = (10, 18)
@@ -42,18 +43,18 @@ _WORDS = {
 }
 
 TopicPartitionName = tuple[str, int]
-"""A topic and a partition of it."""
+"""A topic and the number of a partition."""
 
 
 class NotSent(KafkaError):
-    """Nothing of the transaction has left this process, or counts; it may be tried again under the
-    same lease."""
+    """Nothing of the transaction was sent, or it was aborted; it may be retried under the same
+    lease."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionRefusal:
-    """One partition that refused. `size`: bytes of its record batch with `records` records, and
-    `limit` what it takes, where that is what was wrong; 0: not known."""
+    """A refusal by one partition. If its record batch was too large, `size` is the batch's bytes,
+    `records` its number of records and `limit` the bytes that the topic takes; 0: not known."""
 
     place: TopicPartitionName
     why: str
@@ -73,12 +74,12 @@ class PartitionRefusal:
 
 
 def not_allowed(place: TopicPartitionName) -> PartitionRefusal:
-    """For a client that lacks the right to see the topic, and so has not even asked."""
+    """The refusal for a client that lacks the right to see the topic, and so cannot ask for it."""
     return PartitionRefusal(place, _WORDS[_NOT_ALLOWED])
 
 
 class TransactionRefused(NotSent):
-    """What these partitions were sent is refused, each time it is sent; all else may be sent
+    """These partitions refuse what they were sent, and would refuse it again; the rest may be sent
     without it."""
 
     def __init__(self, refusals: Sequence[PartitionRefusal]) -> None:
@@ -88,7 +89,7 @@ class TransactionRefused(NotSent):
 
 
 class BrokerRefusals:
-    """What brokers have refused since the transaction began, as their answers pass by."""
+    """Collects what brokers refuse in the current transaction, from their answers."""
 
     def __init__(self) -> None:
         self._said: dict[TopicPartitionName, int] = {}
@@ -99,8 +100,8 @@ class BrokerRefusals:
         self._since.clear()
 
     def take(self, request: Any, response: Any) -> None:
-        """Any: aiokafka has no types. Changes a code that aiokafka would ask again for without an
-        end."""
+        """Note the refusals in a response. A code that aiokafka would retry without end is replaced
+        by one that it does not retry. Any: aiokafka has no types."""
         if isinstance(request, ProduceRequest) and getattr(response, "topics", None):
             response.topics = [
                 (
@@ -124,7 +125,8 @@ class BrokerRefusals:
         return _NOT_ALLOWED if self._note(topic, n, code) and code in _MAY_COME_BACK else code
 
     def _note(self, topic: str, n: int, code: int) -> bool:
-        """Whether it is to be taken for an answer."""
+        """Note the code if it is a refusal; returns whether it is one. A code that may go away is
+        one only after PATIENCE_S."""
         if code not in _WORDS:
             return False
         now = time.monotonic()
@@ -148,8 +150,8 @@ def failures(
     batches: Mapping[TopicPartitionName, Sequence[Any]],
     outcomes: Mapping[TopicPartitionName, Sequence[Any]],
 ) -> Iterator[PartitionRefusal]:
-    """The refusals among what became of each batch. Raises what is no refusal: then the outcome of
-    the transaction is for others to find out."""
+    """The refusals among the outcomes of the batches. Raises a failure that is not a refusal: the
+    outcome of the transaction is then unknown."""
     for place, answers in outcomes.items():
         failed = next((i for i, x in enumerate(answers) if isinstance(x, BaseException)), None)
         if failed is None:
@@ -161,22 +163,22 @@ def failures(
 
 
 def _is_answer(outcome: object) -> bool:
-    """Not a connection that was lost, or a wait that was cut off."""
+    """Whether a broker has answered, rather than a connection being lost or a wait cut off."""
     return not isinstance(outcome, BaseException) or (
         isinstance(outcome, kafka_errors.BrokerResponseError) and not outcome.retriable
     )
 
 
 def sequence_after(start: int, batches: Sequence[Any], answers: Sequence[Any]) -> int:
-    """The sequence number that a broker wants next in a partition whose numbers began at `start`:
-    behind the last batch that it has taken."""
+    """The next sequence number that the broker expects in a partition whose numbers began at
+    `start`: the one behind the last batch that it has taken."""
     taken = max((i for i, x in enumerate(answers) if not isinstance(x, BaseException)), default=-1)
     after = start + sum(int(batch.record_count()) for batch in batches[: taken + 1])
     return after if after < 1 << 31 else after - (1 << 32)
 
 
 async def limit_of(client: Any, topic: str) -> int:
-    """The bytes that a record batch of the topic may have; 0 where this account may not know."""
+    """The most bytes that a record batch of the topic may have; 0 if it cannot be read."""
     keys = ["max.message.bytes", "segment.bytes"]
     request = DescribeConfigsRequest([(_TOPIC, topic, keys)])
     try:

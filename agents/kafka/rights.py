@@ -1,10 +1,10 @@
-"""What each kind of process may do in Kafka, and no more; pure. Found by running all of it on a
-broker that denies what is not allowed, and taking rights away until something failed
-(tests/stack/test_existing_servers.py).
+"""The rights in Kafka that each kind of process needs, and no more; pure. They were found by
+running everything on a broker that denies what is not allowed, and by removing rights until
+something failed (tests/stack/test_existing_servers.py).
 
-A worker's transactional id is in nobody else's rights but the coordinator's, who makes its leases
-(PROTOCOL 2.1). Kafka has one right for making a lease and for using it (Write on the id): that a
-worker makes none is in its code, not in its rights."""
+Only the worker itself and the coordinator, which makes its leases, have rights on a worker's
+transactional id (PROTOCOL 2.1). Kafka has one right (Write on the id) for making a lease and for
+using it. So a worker's code, not its rights, keeps it from making leases."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ R, W = Operation.READ, Operation.WRITE
 
 @dataclass(frozen=True, slots=True, order=True)
 class Right:
-    """`user` may do `operation` to the resource `name`, or to all whose names begin with it. Read
-    and Write imply Describe."""
+    """`user` may do `operation` on the resource `name` or, if PREFIXED, on all resources whose
+    names begin with it. Read and Write imply Describe."""
 
     user: str
     resource: Resource
@@ -56,11 +56,11 @@ _TOPICS: dict[str, dict[str, Operation]] = {
 
 
 OUTPUTS = (TOPIC_CLEAN, TOPIC_DEAD, TOPIC_LANES, TOPIC_UNPLACED)
-"""All that workers write to."""
+"""The topics that workers write to."""
 
 
 def reach(transactional_id: str) -> Reach:
-    """Where the transactions of a worker's lease may write: what it has the rights for."""
+    """Where the transactions of a worker's lease may write, taken from its rights."""
     account = transactional_id.removeprefix("geolane-")
     found = list(rights_of(account))
     return Reach(
@@ -70,22 +70,23 @@ def reach(transactional_id: str) -> Reach:
 
 
 def rights_of(account: str, user: str = "") -> Iterator[Right]:
-    """Of the process with the XMPP account `account` (`geolane`, `node-iad-1`, `router-1`), given
-    to the Kafka user `user` (empty: of the same name)."""
+    """The rights of the process with the XMPP account `account` (`geolane`, `node-iad-1`,
+    `router-1`), given to the Kafka user `user` (empty: the one of the same name)."""
     user = user or account
     role = "coordinator" if account == COORDINATOR else account.partition("-")[0]
     for topic, operation in _TOPICS[role].items():
         yield Right(user, Resource.TOPIC, topic, operation)
     if role == "coordinator":
-        # Dead letters go back to raw, whose offsets a reset sets. In what workers write it writes
-        # the markers that a broker has forgotten (markers.py).
+        # Read on __consumer_offsets, and Read and Write on what workers write: to find and write
+        # the markers that a broker has forgotten (markers.py). Raw: dead letters are sent back to
+        # it, and a reset sets its offsets.
         yield Right(user, Resource.TOPIC, OFFSETS, R)
         for topic in (TOPIC_PLACEMENT, TOPIC_REPLAYED, TOPIC_RAW, *OUTPUTS):
             for operation in (R, W):
                 yield Right(user, Resource.TOPIC, topic, operation)
         yield Right(user, Resource.TRANSACTIONAL_ID, REPLAYER, W)
         for kind in WorkerKind:
-            # A rewind sets the offset of a lane, a reset that of any partition.
+            # A rewind sets the offset of a lane, a reset sets the offset of any partition.
             yield Right(user, Resource.GROUP, kind.group, R)
             yield Right(
                 user, Resource.TRANSACTIONAL_ID, f"geolane-{kind.value}-", W, Pattern.PREFIXED
@@ -98,8 +99,8 @@ def rights_of(account: str, user: str = "") -> Iterator[Right]:
 
 
 def client_rights() -> Iterator[Right]:
-    """Events go in, all that comes out is read; groups and transactional ids that begin with
-    `client-`."""
+    """The rights of CLIENT: write events, read all outputs, use groups and transactional ids that
+    begin with `client-`."""
     yield Right(CLIENT, Resource.TOPIC, TOPIC_RAW, W)
     for topic in (TOPIC_CLEAN, TOPIC_DEAD, TOPIC_UNPLACED):
         yield Right(CLIENT, Resource.TOPIC, topic, R)
@@ -108,12 +109,12 @@ def client_rights() -> Iterator[Right]:
 
 
 def rights(accounts: Iterable[str], user: str = "") -> list[Right]:
-    """Of all of them, each once, in order."""
+    """The rights of all these accounts, sorted and without duplicates."""
     return sorted({right for account in accounts for right in rights_of(account, user)})
 
 
 def command(right: Right) -> str:
-    """The arguments of kafka-acls.sh that give it."""
+    """The arguments of kafka-acls.sh that give this right."""
     resource = right.resource.name.lower().replace("_", "-")
     pattern = " --resource-pattern-type prefixed" if right.pattern is Pattern.PREFIXED else ""
     of = "" if right.resource is Resource.CLUSTER else f" '{right.name}'"

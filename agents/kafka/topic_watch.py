@@ -1,5 +1,4 @@
-"""Looks at the topics that the fleet works, every few seconds, for core/fleet/topic_checks.py to
-judge."""
+"""Reads the state of the fleet's topics every few seconds; core/fleet/topic_checks.py judges it."""
 
 from __future__ import annotations
 
@@ -23,14 +22,14 @@ from agents.kafka.wire import DescribeProducers
 LOOK_EVERY_S = 5.0
 WORKED = (TOPIC_RAW, TOPIC_LANES)
 ASKED_AT_MOST = 20
-"""Partitions per look whose open transaction's producer is asked for."""
+"""In one look, the most partitions for whose open transaction the leader is asked."""
 _BOUND_S = 4.0
 
 _log = log.get("kafka.streams")
 
 
 class StreamLooks:
-    """`offsets`: readers of the consumer groups, started by whoever made them."""
+    """`offsets`: readers of the consumer groups, which the caller starts and stops."""
 
     def __init__(
         self,
@@ -44,14 +43,14 @@ class StreamLooks:
         self._counts: dict[str, int] = {}
 
     async def start(self) -> None:
-        """Raises KafkaUnavailable; it may be called again then."""
+        """Raises KafkaUnavailable; it may then be called again."""
         await self._link.start(_BOUND_S)
 
     async def stop(self) -> None:
         await self._link.stop()
 
     async def run(self, tell: Callable[[StreamsLooked], None]) -> NoReturn:
-        """Tell of each look, until cancelled; while Kafka is away there is none."""
+        """Call `tell` with each look until cancelled. There are no looks while Kafka is away."""
         failed, started = "", False
         try:
             while True:
@@ -70,7 +69,7 @@ class StreamLooks:
             await self.stop()
 
     async def look(self) -> StreamsLooked:
-        """Raises KafkaUnavailable, KafkaError. `start` comes first."""
+        """Read the topics once; call `start` first. Raises KafkaUnavailable, KafkaError."""
         counts = await self._partitions()
         parts = {
             WorkerKind.ROUTER: [Partition(RAW, n) for n in range(counts[TOPIC_RAW])],
@@ -82,7 +81,8 @@ class StreamLooks:
             dict[Partition, int](),
         )
         committed: dict[Partition, int | None] = {}
-        # In this order: what is committed only grows, and so does a log's begin.
+        # In this order, since a log's begin, committed offsets and ends only grow while we read:
+        # a committed offset must not seem to lie outside of its log.
         for kind, some in parts.items():
             begins |= await self._offsets[kind].begins(some)
         for kind, some in parts.items():
@@ -95,8 +95,8 @@ class StreamLooks:
         return StreamsLooked(counts, extents, committed, await self._transactions(extents))
 
     async def _partitions(self) -> dict[str, int]:
-        """How many each topic has; 0 where there is no such topic; a topic is left out that we may
-        not know of."""
+        """The number of partitions of each topic; 0 if the topic does not exist. A topic that our
+        account may not describe is left out."""
 
         async def attempt() -> dict[str, int]:
             node = self._link.client.get_random_node()
@@ -107,7 +107,7 @@ class StreamLooks:
             for code, name, _, partitions, *_rest in answer.topics:
                 error = kafka_errors.for_code(code)
                 if error is kafka_errors.TopicAuthorizationFailedError and name not in WORKED:
-                    del found[name]  # not told to us: nothing is said of it
+                    del found[name]
                     continue
                 if error not in (kafka_errors.NoError, kafka_errors.UnknownTopicOrPartitionError):
                     raise error(name)
@@ -115,7 +115,7 @@ class StreamLooks:
             return found
 
         counts = await self._link.persist("look at the topics", attempt, _BOUND_S)
-        if counts != self._counts:  # another client learns of new partitions late
+        if counts != self._counts:  # aiokafka's own metadata learns of new partitions late
             await self._link.client.force_metadata_update()
         self._counts = counts
         return counts
@@ -123,7 +123,8 @@ class StreamLooks:
     async def _transactions(
         self, extents: Mapping[Partition, Extent]
     ) -> dict[Partition, OpenTransaction]:
-        """Of partitions whose last stable offset stood still since the last look."""
+        """Open transactions of partitions whose last stable offset has not moved since the last
+        look."""
         before, self._stable = (
             self._stable,
             {p: x.stable for p, x in extents.items() if x.stable < x.end},
@@ -136,8 +137,8 @@ class StreamLooks:
         return found
 
     async def _transaction(self, p: Partition) -> OpenTransaction | None:
-        """The oldest one; None where the broker does not tell (an old one, or this account lacks
-        Read on the topic)."""
+        """The oldest open transaction of the partition; None if the broker does not tell (it is too
+        old, or this account lacks Read on the topic)."""
         leader = self._link.client.cluster.leader_for_partition(TopicPartition(p.kafka_topic, p.n))
         if leader is None or leader < 0:
             return None

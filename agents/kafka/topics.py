@@ -1,5 +1,7 @@
-"""The topics of PROTOCOL 1, made and checked: doing it twice changes nothing, and a topic that is
-there but wrong is an error."""
+"""Creates and checks the topics of PROTOCOL 1; doing it twice changes nothing.
+
+`provision` creates missing topics and refuses existing ones that differ. `bring` also alters the
+configuration keys that may be altered, and refuses everything else before it changes anything."""
 
 from __future__ import annotations
 
@@ -34,12 +36,12 @@ from agents.kafka.wire import IncrementalAlterConfigs
 
 MIB = 1 << 20
 MAX_MESSAGE_BYTES = 8 * MIB
-"""The limit of a record (batch) on every topic; producers' `max_request_size` and consumers'
-fetches are raised with it."""
+"""The limit of a record (batch) on every topic but `events.dead`; producers' `max_request_size` and
+consumers' fetch sizes must be raised with it."""
 MAX_DEAD_BYTES = MAX_MESSAGE_BYTES + MIB
-"""`events.dead` takes whatever `events.raw` took, and the headers that say why."""
+"""`events.dead` takes every record of `events.raw`, with more headers that give the reason."""
 
-_SEGMENT = 10 * MIB  # above the largest record: a batch must fit into one segment
+_SEGMENT = 10 * MIB  # above the largest record, since a batch must fit into one segment
 _COMPACTED = {
     "cleanup.policy": "compact",
     "min.cleanable.dirty.ratio": "0.1",
@@ -49,7 +51,7 @@ _COMPACTED = {
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A topic to be; `config` holds Kafka's own keys. `keep_mb` bounds each partition on the
+    """A topic as it must be. `config` has Kafka's own keys. `keep_mb` bounds each partition on the
     embedded broker's disk."""
 
     name: str
@@ -71,8 +73,8 @@ class Topic:
 
 
 def topics(lanes: int, raw_partitions: int, of: settings.Topics | None = None) -> tuple[Topic, ...]:
-    """The seven topics of PROTOCOL 1, and the marks of dead letters that went back; `of`: what the
-    settings say of them."""
+    """The seven topics of PROTOCOL 1, and the one with the marks of replayed dead letters. `of`:
+    their settings."""
     of = of or settings.Topics()
     isr = {"min.insync.replicas": str(of.min_isr)} if of.min_isr else {}
 
@@ -99,12 +101,11 @@ def topics(lanes: int, raw_partitions: int, of: settings.Topics | None = None) -
 async def provision_topics(
     kafka: settings.Kafka, lanes: int, raw_partitions: int, *, embedded: bool = False
 ) -> None:
-    """Make what is missing of the topics, then check all of them and wait until each partition has
-    a leader.
+    """Create the missing topics, then check all of them and wait until each partition has a leader.
 
-    `embedded` also bounds their size on disk (3 GB in all with 32 lanes). Raises KafkaError for a
-    topic that exists with another number of partitions or with settings under which records would
-    be lost; KafkaUnavailable."""
+    `embedded` also bounds their size on disk (3 GB in all with 32 lanes). Raises KafkaError if a
+    topic exists with another number of partitions or with settings under which records would be
+    lost; KafkaUnavailable."""
     await provision(kafka, topics(lanes, raw_partitions, kafka.topics), embedded=embedded)
 
 
@@ -145,7 +146,8 @@ async def create(admin: Any, wanted: tuple[Topic, ...], replicas: int, embedded:
 
 
 def fits(topic: Topic, partitions: int) -> bool:
-    """Whether a topic that is there has as many as it must; of events.raw more are worked, too."""
+    """Whether an existing topic has the right number of partitions. `events.raw` may have more, and
+    they are worked too."""
     return partitions == topic.partitions or (
         topic.name == TOPIC_RAW and partitions > topic.partitions
     )
@@ -171,7 +173,7 @@ async def check_partitions(admin: Any, wanted: tuple[Topic, ...]) -> None:
 
 
 async def await_leaders(kafka: settings.Kafka, wanted: tuple[Topic, ...]) -> None:
-    """Until every partition answers: a fresh one is in the metadata a moment before its leader
+    """Wait until every partition answers: a new one is in the metadata a moment before its leader
     takes requests."""
     offsets = Offsets(kafka, "geolane-provision")
     await offsets.start()
@@ -184,7 +186,7 @@ async def await_leaders(kafka: settings.Kafka, wanted: tuple[Topic, ...]) -> Non
 
 
 async def configs(admin: Any, names: list[str]) -> dict[str, dict[str, str]]:
-    """Each topic's configuration in effect. Raises KafkaError when one may not be described."""
+    """Each topic's configuration in effect. Raises KafkaError if a topic cannot be described."""
     found: dict[str, dict[str, str]] = {}
     for answer in await admin.describe_configs(
         [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
@@ -200,8 +202,7 @@ async def configs(admin: Any, names: list[str]) -> dict[str, dict[str, str]]:
 
 
 def wrong(topic: Topic, found: dict[str, str], keys: tuple[str, ...]) -> dict[str, str]:
-    """Those of `keys` that are not as they must be, with what they must be; a size may be
-    larger."""
+    """The `keys` whose value is wrong, with the right value. `max.message.bytes` may be larger."""
     out = {}
     for key in keys:
         want, have = topic.settings(False).get(key), found.get(key, "")
@@ -215,8 +216,8 @@ def wrong(topic: Topic, found: dict[str, str], keys: tuple[str, ...]) -> dict[st
 
 
 async def _check_settings(admin: Any, wanted: tuple[Topic, ...]) -> None:
-    """What would lose records if it were different: the time stamp's type, clean-up, and sizes
-    below ours."""
+    """Raise KafkaError for a setting that would lose records: another type of time stamp or
+    clean-up policy, or too small a size."""
     found = await configs(admin, [t.name for t in wanted])
     for topic in wanted:
         keys = ("message.timestamp.type", "cleanup.policy", "max.message.bytes")
@@ -229,12 +230,12 @@ async def _check_settings(admin: Any, wanted: tuple[Topic, ...]) -> None:
             )
 
 
-# ---- Metadata of the brokers as protocol version 8 has it: with our rights on each topic, and
-# without making topics that are missing. aiokafka's own stops at version 5 and lets the broker
-# create what it is asked about. Source: Kafka's MetadataRequest.json, KIP-430.
+# Metadata, version 8: it has our rights on each topic and does not create missing topics. aiokafka
+# stops at version 5 and lets the broker create the topics that it asks for. Source: Kafka's
+# MetadataRequest.json, KIP-430.
 
 NOT_TOLD = -(1 << 31)
-"""What a broker answers that tells no rights."""
+"""The answer of a broker that does not tell our rights."""
 
 
 class MetadataResponse_v8(Response):  # type: ignore[misc]  # aiokafka has no types; its form of name
@@ -291,7 +292,7 @@ class MetadataRequest_v8(RequestStruct):  # type: ignore[misc]
 
 
 class DescribeTopics(Request[MetadataRequest_v8]):  # type: ignore[misc]
-    """To be sent by a plain client, as `Link.ask` does."""
+    """Metadata of these topics; send it with `Link.ask`."""
 
     API_KEY = 3
 
@@ -302,8 +303,7 @@ class DescribeTopics(Request[MetadataRequest_v8]):  # type: ignore[misc]
         return request_struct_class(self._topics, False, False, True)
 
 
-# ---- Brings the topics to what the settings say: makes those that are missing, alters what may
-# be altered, and refuses what may not, before it changes anything. Twice is once.
+# Bringing topics to what the settings say
 
 Did = Literal["made", "changed", "set", "there"]
 Tell = Callable[[Did, str], None]
@@ -317,16 +317,17 @@ KEYS = (
     "segment.ms",
     "min.cleanable.dirty.ratio",
 )
-"""What is altered where it is wrong, as far as the topic says anything of it."""
+"""The keys that `bring` alters where they are wrong, if the topic has a value for them."""
 
 
 async def bring(
     kafka: settings.Kafka, wanted: tuple[Topic, ...], tell: Tell, *, dry: bool = False
 ) -> None:
-    """`kafka`: of an account that may Create, Describe, DescribeConfigs and AlterConfigs topics.
-    `dry`: tell only.
+    """Create missing topics and alter wrong configurations, and `tell` each step; `dry`: only tell.
+    The account of `kafka` needs Create, Describe, DescribeConfigs and AlterConfigs on topics.
 
-    Raises KafkaError for what cannot be altered and for missing rights, KafkaUnavailable."""
+    Raises KafkaError for a difference that cannot be altered and for missing rights;
+    KafkaUnavailable."""
     what = f"provision topics at {kafka.bootstrap}"
     admin: Any = AIOKafkaAdminClient(
         request_timeout_ms=10_000, **client_kwargs(kafka)
@@ -342,6 +343,7 @@ async def bring(
                     "brokers: lower it, or add brokers"
                 )
             found = await _found(admin, wanted)
+            # Before the first change, so that a refusal leaves everything as it was.
             _refuse(wanted, found, kafka.topics.replication)
             missing = tuple(t for t in wanted if t.name not in found)
             there = tuple(t for t in wanted if t.name in found)
@@ -366,7 +368,7 @@ async def bring(
 
 
 async def _found(admin: Any, wanted: tuple[Topic, ...]) -> dict[str, list[int]]:
-    """The number of copies of each partition of the topics that are there."""
+    """The number of replicas of each partition, for the topics that exist."""
     found = {}
     for topic in await admin.describe_topics([t.name for t in wanted]):
         error = kafka_errors.for_code(topic["error_code"])

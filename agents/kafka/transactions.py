@@ -1,16 +1,16 @@
-"""A transactional producer whose requests may arrive late and change nothing.
+"""A transactional producer whose late requests change nothing.
 
-aiokafka sends a request that was not answered in time once more, on another connection. The first
-copy may still reach the broker, and the broker takes it for a part of whatever transaction is open
-under that producer id and epoch (KAFKA-17754). Two things keep it out:
+aiokafka sends an unanswered request again, on another connection. The first copy may still reach
+the broker, which takes it as part of the transaction that is open under that producer id and epoch
+by then (KAFKA-17754). Two rules prevent this:
 
-- Where the cluster has finalized transaction version 2, EndTxn is sent in version 5: the answer has
-  a new epoch, so a request of an earlier transaction is refused by its epoch. Within one
-  transaction each of them may be sent twice: it says the same, and the broker knows an EndTxn that
-  it has done.
-- Elsewhere all transactions of a lease have one epoch. There a request that changes the transaction
-  is sent once: without an answer the producer has come to its end, and the fence of whoever comes
-  next refuses the late copy. Produce may be repeated: it has sequence numbers.
+- If the cluster has finalized transaction version 2, EndTxn is sent in version 5. Its answer has a
+  new epoch, so the broker refuses a request of an earlier transaction by its epoch. Within one
+  transaction a request may be sent twice: it repeats the same, and the broker recognizes an EndTxn
+  that it has done.
+- Otherwise all transactions of a lease have one epoch. A request that changes the transaction is
+  sent only once. If it is not answered, the producer must end, and its successor's fence makes the
+  broker refuse the late copy. Produce may be repeated, since it has sequence numbers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ from agents.kafka.refusals import BrokerRefusals
 from agents.kafka.wire import DescribeFeatures, EndTransaction
 
 LAST_EPOCH = 32_766
-"""Of a producer id: the transaction that ends under it gives its producer another id."""
+"""The last epoch of a producer id: when a transaction ends under it, the broker gives the producer
+another id."""
 _PRODUCER_FENCED, _INVALID_PRODUCER_EPOCH = 90, 47
 _SENT_ONCE = (
     AddPartitionsToTxnRequest,
@@ -47,9 +48,9 @@ _SENT_ONCE = (
 
 
 class RequestUnanswered(IncompatibleBrokerVersion, OutOfOrderSequenceNumber):  # type: ignore[misc]
-    """A request of a transaction was sent, and no answer came: what became of it is not known.
+    """A request of a transaction was sent and not answered: its outcome is unknown.
 
-    aiokafka does not retry after an error of the first kind, and its sender ends on one of the
+    The base classes are for aiokafka: it does not retry after the first, and its sender ends on the
     second without wrapping it."""
 
     def __init__(self, request: object, why: object) -> None:
@@ -60,7 +61,7 @@ class RequestUnanswered(IncompatibleBrokerVersion, OutOfOrderSequenceNumber):  #
 
 
 class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka has no types
-    """`more`: arguments of AIOKafkaProducer. Raises aiokafka's errors, as that does."""
+    """`more`: arguments for AIOKafkaProducer. Raises aiokafka's errors."""
 
     def __init__(self, kafka: settings.Kafka, transactional_id: str, **more: Any) -> None:
         super().__init__(
@@ -75,12 +76,12 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
 
     @property
     def transaction_version(self) -> int:
-        """What the cluster had finalized when this was started."""
+        """The transaction version that the cluster had finalized when the producer started."""
         return self._requests.version
 
     @property
     def heard(self) -> BrokerRefusals:
-        """What brokers refuse; to be cleared when a transaction begins."""
+        """What brokers have refused; the caller clears it when a transaction begins."""
         return self._requests.heard
 
     @property
@@ -88,31 +89,32 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
         return int(self._txn_manager.producer_id)
 
     async def start(self) -> None:
-        """As aiokafka's; but what kind of transactions there are is asked before any can begin."""
+        """As aiokafka's, and reads the cluster's transaction version before any transaction can
+        begin."""
         await self.client.bootstrap()
         self._requests.version = await _transaction_version(self.client)
         await self._sender.start()
 
     async def begin_transaction(self) -> None:
-        """Before Kafka 4.3.0 a transaction that is open under the last epoch may never end when it
-        is fenced (KAFKA-20090). So none is opened there: an empty one is aborted, for which the
-        broker gives the next id."""
+        """As aiokafka's, but never under the last epoch of a producer id: before Kafka 4.3.0 such a
+        transaction may never end when it is fenced (KAFKA-20090). An empty transaction is aborted
+        instead, for which the broker gives the next id."""
         last = self.transaction_version >= 2 and self._txn_manager.producer_epoch >= LAST_EPOCH
         if last:
             await super().begin_transaction()
-            self._txn_manager.consumer_group_added("")  # or aiokafka would not send the EndTxn
+            self._txn_manager.consumer_group_added("")  # else aiokafka would not send EndTxn
             await self.abort_transaction()
         await super().begin_transaction()
 
     async def add_nothing(
         self, partitions: Collection[tuple[str, int]], groups: Collection[str]
     ) -> None:
-        """Begin a transaction without records and offsets over these, past aiokafka, which has none
-        such. It may be called again."""
+        """Begin a transaction over these partitions and groups, without records and offsets. It
+        bypasses aiokafka, which has no such transactions. It may be called again."""
         await markers.add(self._ask, self._owner, partitions, groups)
 
     async def end_nothing(self, committed: bool) -> None:
-        """End it."""
+        """Commit or abort the transaction that `add_nothing` began."""
         await markers.end(self._ask, self._owner, committed)
 
     @property
@@ -127,7 +129,7 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
 
 
 class _Requests:
-    """The client that aiokafka's sender has: what it sends passes through here."""
+    """Stands between aiokafka's sender and its client, and sees every request and response."""
 
     def __init__(self, client: Any, transactions: Any) -> None:  # Any: aiokafka has no types
         self._client = client
@@ -141,13 +143,13 @@ class _Requests:
     async def send(
         self, node: int, request: Any, *, group: ConnectionGroup = ConnectionGroup.DEFAULT
     ) -> Any:
-        """Raises Unanswered where a request must not be sent again."""
+        """Raises RequestUnanswered if a request was not answered and must not be sent again."""
         ends = self.version >= 2 and isinstance(request, EndTxnRequest)
         try:
             sent = EndTransaction(request) if ends else request
             response = await self._client.send(node, sent, group=group)
         except (kafka_errors.NodeNotReadyError, IncompatibleBrokerVersion):
-            raise  # nothing has left
+            raise  # nothing was sent, so a retry is safe
         except kafka_errors.KafkaError as e:
             if self.version >= 2 or not isinstance(request, _SENT_ONCE):
                 raise
@@ -158,7 +160,8 @@ class _Requests:
         return response
 
     def _take_next(self, response: Any) -> None:
-        """The next transaction's producer id and epoch, and its sequence numbers from 0."""
+        """Give aiokafka the producer id and epoch of the next transaction, whose sequence numbers
+        begin at 0."""
         if response.error_code == _PRODUCER_FENCED:  # aiokafka knows the older error only
             response.error_code = _INVALID_PRODUCER_EPOCH
         if response.error_code:
@@ -170,7 +173,8 @@ class _Requests:
 
 
 async def _transaction_version(client: Any) -> int:
-    """What the cluster has finalized: a broker takes EndTxn of version 5 in any case."""
+    """The finalized version. The supported versions do not tell: a broker takes EndTxn version 5 in
+    any case."""
     node = client.get_random_node()
     answer = await client.send(node, DescribeFeatures())
     raise_error(answer.error_code, "ApiVersions")

@@ -1,8 +1,8 @@
-"""Kafka's accounts (SCRAM) and rights (ACLs), made by its admin protocol with an account that may;
-it adds and never takes away.
+"""Gives and removes Kafka's accounts (SCRAM) and rights (ACLs), with an administrator's account.
+`Accounts` only adds; `Removal` removes what `Accounts` gave, and nothing else.
 
-A password is not sent: the broker is given salt and salted password (RFC 5802). Whether an account
-has its password already is seen by logging in, as with ejabberd's accounts."""
+No password is sent: the broker receives the salt and the salted password (RFC 5802). A login shows
+whether an account has its password already, as with ejabberd's accounts."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ _NO_SUCH_USER = 91  # RESOURCE_NOT_FOUND, which aiokafka does not know
 
 
 class Accounts:
-    """`kafka`: the settings of the account that may (Alter on the cluster, Describe for a dry run).
-    `start`, then use."""
+    """`kafka`: settings of an account with Alter on the cluster (Describe for a dry run). Call
+    `start` before anything else."""
 
     def __init__(self, kafka: settings.Kafka) -> None:
         self._kafka = kafka
@@ -63,11 +63,11 @@ class Accounts:
     async def users(
         self, files: Mapping[str, Path], tell: Tell, *, dry: bool = False, reset: bool = False
     ) -> None:
-        """Give each user the password of its file, which is made where there is none.
+        """Give each user the password in its file; a missing file is created.
 
-        A user that is there without a file here was not made here: its password is replaced only
-        with `reset`. Raises SettingsError then, before anything is made or set; KafkaError,
-        KafkaUnavailable."""
+        A user that exists at Kafka without a file was not made here, and its password is replaced
+        only with `reset`. Without it, raises SettingsError before anything is created or set. Also
+        raises KafkaError, KafkaUnavailable."""
         if not reset:
             await self._refuse_foreign(files)
         if not dry:
@@ -93,7 +93,7 @@ class Accounts:
     async def _refuse_foreign(self, files: Mapping[str, Path]) -> None:
         unknown = await asyncio.to_thread(_without_file, files)
         there = await self._existing(list(unknown)) if unknown else set()
-        # Who makes one at once with us has put the file there before the account.
+        # Look for files again: a concurrent run creates the file before the account.
         foreign = await asyncio.to_thread(_without_file, {user: files[user] for user in there})
         if foreign:
             raise SettingsError(
@@ -106,7 +106,7 @@ class Accounts:
             )
 
     async def _existing(self, users: Sequence[str]) -> set[str]:
-        """Those of `users` that have a password at Kafka, of whatever SCRAM mechanism."""
+        """Those of `users` that have a password at Kafka, of any SCRAM mechanism."""
         response = await self._ask("look for Kafka's accounts", DescribeUserScramCredentials(users))
         if response.error_code:
             raise self._refused(
@@ -118,7 +118,7 @@ class Accounts:
         return {name for name, code, *_ in response.results if not code}
 
     async def set_passwords(self, files: Mapping[str, Path]) -> None:
-        """Give each user the password of its file, whatever it has now. Raises KafkaError,
+        """Give each user the password in its file and replace the present one. Raises KafkaError,
         KafkaUnavailable."""
         number, digest = SCRAM[self._kafka.sasl_mechanism]
         credentials = []
@@ -152,7 +152,7 @@ class Accounts:
         return True
 
     async def rights(self, wanted: Sequence[Right], tell: Tell, *, dry: bool = False) -> None:
-        """Give the rights that are missing. Raises KafkaError (this account may not),
+        """Give the missing rights. Raises KafkaError (our account may not give them),
         KafkaUnavailable."""
         there = await self._there()
         if there is None:
@@ -179,7 +179,7 @@ class Accounts:
         return {_row(right) for right in rights} <= (await self._there() or set())
 
     async def _there(self) -> set[_Row] | None:
-        """Every ACL that the broker has; None where it has no authorizer."""
+        """All ACLs of the broker; None if it has no authorizer."""
         every = DescribeAclsRequest(ANY, None, ANY, None, None, ANY, ANY)
         response = await self._ask("read the rights", every)
         error = kafka_errors.for_code(response.error_code)
@@ -217,8 +217,8 @@ def _without_file(files: Mapping[str, Path]) -> dict[str, Path]:
 
 
 async def _until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Brokers hear of a change one after the other. Raises KafkaUnavailable when this one has not
-    within the bound."""
+    """Wait for the condition, since brokers learn of a change one after the other. Raises
+    KafkaUnavailable after BOUND_S."""
     deadline = asyncio.get_running_loop().time() + BOUND_S
     while not await condition():
         if asyncio.get_running_loop().time() > deadline:
@@ -235,8 +235,7 @@ def _row(right: Right) -> _Row:
     return (int(kind), right.name, int(pattern), f"User:{right.user}", "*", int(operation), ALLOW)
 
 
-# ---- A worker's account and rights taken away at Kafka again: what agents/kafka/users.py gave,
-# and nothing else's.
+# Removal of a worker's account and rights
 
 TellRemoval = Callable[[str, str], None]
 _NOT_THERE = {0, 91}  # RESOURCE_NOT_FOUND
@@ -244,7 +243,7 @@ _NO_AUTHORIZER = 54  # SECURITY_DISABLED
 
 
 class _Forget(AlterUserScramCredentials):
-    """Take the user's credential of one mechanism away."""
+    """Delete the user's credential of one mechanism."""
 
     def __init__(self, user: str, mechanism: int) -> None:
         super().__init__([])
@@ -255,11 +254,11 @@ class _Forget(AlterUserScramCredentials):
 
 
 class Removal(Accounts):
-    """As Accounts, the other way round: `start`, then use; doing it twice does no harm."""
+    """Removes what Accounts gave; idempotent. Call `start` before anything else."""
 
     async def user(self, user: str, tell: TellRemoval) -> None:
-        """It can log in no more; connections that it has live on. Raises KafkaError,
-        KafkaUnavailable."""
+        """Remove the user's password: it cannot log in any more, but open connections stay. Raises
+        KafkaError, KafkaUnavailable."""
         number, _ = SCRAM[self._kafka.sasl_mechanism]
         response = await self._ask("take Kafka's account away", _Forget(user, number))
         for _, code, message, _ in response.results:
@@ -268,7 +267,7 @@ class Removal(Accounts):
         tell("gone", f"Kafka's account {user}")
 
     async def taken(self, rights: Sequence[Right], tell: TellRemoval) -> None:
-        """They have these no more. Raises KafkaError, KafkaUnavailable."""
+        """Remove these rights from their users. Raises KafkaError, KafkaUnavailable."""
         for right in rights:
             kind, pattern, operation = (
                 Resource(right.resource),

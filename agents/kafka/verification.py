@@ -1,10 +1,10 @@
-"""Whether a cluster keeps requests that arrive late out of transactions, asked before anybody
-writes.
+"""Checks that a cluster keeps late requests out of transactions, before anything is written.
 
-A broker must look whether a transaction is open before it takes a record or an offset for it
-(KIP-890, since Kafka 3.6; 3.6.0 has faults in it, and cannot be told from 3.6.1). Where none does,
-a request that was on its way when its worker was fenced opens a transaction that nobody ends, or is
-counted in a later one: exactly once cannot be had there, so nothing of ours starts."""
+A broker must verify that a transaction is open before it takes a record or an offset for it
+(KIP-890, since Kafka 3.6; 3.6.0 has faults in it, and cannot be told from 3.6.1). Without that, a
+request that was in flight when its worker was fenced opens a transaction that nobody ends, or
+counts in a later one. Exactly once is impossible on such a cluster, so no process of ours
+starts."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ BEFORE_4_0 = (
 )
 """Seen on 3.9.1, not on 4.0.1 (docs/chaos-requests.md)."""
 _SINCE_3_6 = 8
-"""The highest version of ListOffsets; the release with verification brought it."""
+"""A version of ListOffsets that came with the release that verifies."""
 _SINCE_4_0 = 5
-"""Of EndTxn: the release that knows transaction version 2."""
+"""A version of EndTxn that came with the release that knows transaction version 2."""
 _ANSWER_S = 3.0
 
 _log = log.get("kafka.verification")
@@ -47,8 +47,8 @@ _log = log.get("kafka.verification")
 
 @dataclass(frozen=True, slots=True)
 class BrokerLooked:
-    """`transaction_version`: what the cluster has finalized, as this broker knows it; `verifies`:
-    what its setting says, None where it cannot be read; the others: the highest versions of these
+    """`transaction_version`: the cluster's finalized version, as this broker knows it. `verifies`:
+    its setting; None if it cannot be read. `list_offsets`, `end_txn`: the highest versions of these
     requests that it takes."""
 
     node: int
@@ -59,17 +59,17 @@ class BrokerLooked:
 
     @property
     def before_4_0(self) -> bool:
-        """Its group coordinator is the old one (BEFORE_4_0)."""
+        """Whether its group coordinator is the old one (see BEFORE_4_0)."""
         return self.end_txn < _SINCE_4_0
 
     @property
     def could_do_better(self) -> bool:
-        """It knows transaction version 2, and the cluster has not been told to use it."""
+        """Whether it knows transaction version 2 but the cluster does not use it."""
         return not self.before_4_0 and self.transaction_version < 2
 
 
 def unsafe(brokers: Sequence[BrokerLooked]) -> tuple[str, str] | None:
-    """What is wrong, and what to do; None where nothing is known to be."""
+    """What is wrong and what to do about it; None if nothing is known to be wrong."""
     old = [str(b.node) for b in brokers if b.list_offsets < _SINCE_3_6]
     if old:
         return (
@@ -88,7 +88,7 @@ def unsafe(brokers: Sequence[BrokerLooked]) -> tuple[str, str] | None:
 
 
 async def look(kafka: settings.Kafka) -> tuple[BrokerLooked, ...]:
-    """All brokers that answer. Raises KafkaUnavailable when none does, KafkaError."""
+    """Look at all brokers that answer. Raises KafkaUnavailable if none does, KafkaError."""
     link = Link(kafka, "geolane-verification")
     await link.start()
     try:
@@ -103,9 +103,8 @@ async def look(kafka: settings.Kafka) -> tuple[BrokerLooked, ...]:
 
 
 async def require(kafka: settings.Kafka) -> None:
-    """Raises KafkaError where the cluster is known to be unsafe, KafkaUnavailable. Where its
-    setting cannot be read that is logged: an account of before may lack the right, and the default
-    is safe."""
+    """Raises KafkaError if the cluster is known to be unsafe, KafkaUnavailable. A setting that
+    cannot be read is only logged: an older account may lack the right, and the default is safe."""
     brokers = await look(kafka)
     if (wrong := unsafe(brokers)) is not None:
         raise KafkaError(f"{wrong[0]}; {wrong[1]}")
@@ -116,7 +115,7 @@ async def require(kafka: settings.Kafka) -> None:
 
 
 async def _look_at(link: Link, node: int) -> BrokerLooked | None:
-    """None where it does not answer: a broker that is down lets nothing in."""
+    """None if the broker does not answer: a broker that is down takes no late requests either."""
     asked = DescribeConfigsRequest([(ConfigResourceType.BROKER, str(node), [KEY])])
     try:
         async with asyncio.timeout(_ANSWER_S):

@@ -1,4 +1,4 @@
-"""Requests of Kafka's protocol that aiokafka 0.14 lacks, as it declares its own, and nothing else.
+"""Requests of Kafka's protocol that aiokafka 0.14 lacks, declared in its style, and nothing else.
 Their fields and numbers are those of https://kafka.apache.org/protocol.html."""
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Operation(IntEnum):
 
 
 CLUSTER_NAME = "kafka-cluster"
-"""Of the one resource that is the cluster."""
+"""The name of the one resource of type CLUSTER."""
 
 ANY = 1
 ALLOW = 3
@@ -86,8 +86,8 @@ class _AlterConfigs(RequestStruct):  # type: ignore[misc]
 
 
 class IncrementalAlterConfigs(Request[_AlterConfigs]):  # type: ignore[misc]
-    """Set some configuration keys of topics; what is not named stays (AlterConfigs, which aiokafka
-    has, resets it)."""
+    """Set these configuration keys of topics and keep the others. (AlterConfigs, which aiokafka
+    has, resets the others.)"""
 
     API_KEY = 44
 
@@ -137,8 +137,8 @@ class _AlterScram(RequestStruct):  # type: ignore[misc]
 
 
 class AlterUserScramCredentials(Request[_AlterScram]):  # type: ignore[misc]
-    """Set credentials, each (user, mechanism's number, iterations, salt, salted password): no
-    password is sent."""
+    """Set credentials, each (user, mechanism's number, iterations, salt, salted password). The
+    password itself is not sent."""
 
     API_KEY = 51
 
@@ -182,7 +182,7 @@ class _DescribeScram(RequestStruct):  # type: ignore[misc]
 
 
 class DescribeUserScramCredentials(Request[_DescribeScram]):  # type: ignore[misc]
-    """Which of these users have credentials, of whatever mechanism (KIP-554)."""
+    """Which of these users have credentials, of any mechanism (KIP-554)."""
 
     API_KEY = 50
 
@@ -243,8 +243,8 @@ class _DescribeProducers(RequestStruct):  # type: ignore[misc]
 
 
 class DescribeProducers(Request[_DescribeProducers]):  # type: ignore[misc]
-    """Who produces to partitions, and where each one's open transaction begins (-1: none); for
-    their leader (KIP-664)."""
+    """The producers of partitions, and the offset at which each one's open transaction begins (-1:
+    none). Sent to the partitions' leader (KIP-664)."""
 
     API_KEY = 61
 
@@ -292,7 +292,8 @@ class _DescribeTransactions(RequestStruct):  # type: ignore[misc]
 
 
 class DescribeTransactions(Request[_DescribeTransactions]):  # type: ignore[misc]
-    """The state of a transactional id's newest transaction; for its coordinator (KIP-664)."""
+    """The state of a transactional id's newest transaction. Sent to the id's coordinator
+    (KIP-664)."""
 
     API_KEY = 65
 
@@ -356,7 +357,8 @@ class _WriteMarkers(RequestStruct):  # type: ignore[misc]
 
 
 class WriteTxnMarkers(Request[_WriteMarkers]):  # type: ignore[misc]
-    """Abort what this producer has open in one partition; for its leader (KIP-664)."""
+    """Abort the open transaction of this producer in one partition. Sent to the partition's leader
+    (KIP-664)."""
 
     API_KEY = 27
 
@@ -373,8 +375,8 @@ class WriteTxnMarkers(Request[_WriteMarkers]):  # type: ignore[misc]
 
 
 class CreateAcls(Request[CreateAclsRequest_v1]):  # type: ignore[misc]
-    """Many ACLs at once, each (resource type, name, pattern type, principal, host, operation,
-    permission)."""
+    """Create several ACLs in one request, each (resource type, name, pattern type, principal, host,
+    operation, permission)."""
 
     API_KEY = 30
 
@@ -386,7 +388,7 @@ class CreateAcls(Request[CreateAclsRequest_v1]):  # type: ignore[misc]
 
 
 class _Features(Response):  # type: ignore[misc]
-    """What a broker supports, and what the cluster has agreed on."""
+    """What a broker supports, and what the cluster has finalized."""
 
     API_KEY, API_VERSION = 18, 3
     SCHEMA = Schema(
@@ -426,13 +428,12 @@ class _AskFeatures(RequestStruct):  # type: ignore[misc]
     SCHEMA = Schema(("software_name", _SHORT), ("software_version", _SHORT), ("tags", TaggedFields))
 
     def parse_response_header(self, read_buffer: BytesIO | bytes) -> Any:  # Any: no types
-        """Of this one request the answer's header is the old one, whatever its version
-        (KIP-511)."""
+        """For this request alone, the response has the old header in every version (KIP-511)."""
         return ResponseHeader_v0.decode(read_buffer)
 
 
 class DescribeFeatures(Request[_AskFeatures]):  # type: ignore[misc]
-    """ApiVersions, version 3: aiokafka's own is too old to be told the finalized features."""
+    """ApiVersions, version 3. aiokafka's version is too old to receive the finalized features."""
 
     API_KEY = 18
 
@@ -463,7 +464,7 @@ class _EndTransaction(RequestStruct):  # type: ignore[misc]
 
 
 class EndTransaction(Request[_EndTransaction]):  # type: ignore[misc]
-    """EndTxn, version 5: the answer has the producer id and epoch of the next transaction
+    """EndTxn, version 5. The answer has the producer id and epoch of the next transaction
     (KIP-890)."""
 
     API_KEY = 26
