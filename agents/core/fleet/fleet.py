@@ -1,8 +1,8 @@
-"""What is known of workers and partitions: what is *written* (placement, leases) and what is *seen*
-(presence, telemetry, answers).
+"""All that is known about workers and partitions: what is *written* (placement, leases) and what is
+*seen* (presence, telemetry, answers).
 
-Nothing here decides. Written state changes only by `written`; seen state only by what a worker
-said."""
+Nothing is decided here. Written state changes only by `Fleet.written`, seen state only by what
+workers send."""
 
 from __future__ import annotations
 
@@ -38,8 +38,13 @@ from agents.core.model.topology import Partition, WorkerKind, WorkerSpec
 
 @dataclass(slots=True)
 class View:
-    """One worker as it is seen. Times are the coordinator's monotonic seconds; a boot that is empty
-    was never heard."""
+    """One worker as it is seen. Times are the coordinator's monotonic seconds.
+
+    `boot`: empty until the worker is heard. `owned`: partitions that it says it works, with their
+    epochs. `said`: epochs that it was told of. `lacking`: in how many telemetry items in a row an
+    assigned partition was missing. `leased`: the producer id and epoch whose lease it confirmed.
+    `inflight`: by type, the command that it has not answered yet. `tries`: releases that failed, by
+    partition. `retry_at`: no command is sent before. `dead`: boots that are over or fenced."""
 
     spec: WorkerSpec
     boot: str = ""
@@ -66,12 +71,12 @@ class View:
     dead: set[str] = field(default_factory=set)
 
     def unsay(self, command: AssignCommand) -> None:
-        """It did not get through: what it granted is to be said again."""
+        """The command did not get through: its partitions must be said again."""
         for g in command.lanes:
             self.said.pop(Partition(command.topic, g.n), None)
 
     def forget_session(self) -> None:
-        """The boot is over: what it had said no longer counts."""
+        """The boot is over: nothing that it said counts any more."""
         self.owned.clear()
         self.said.clear()
         self.lacking.clear()
@@ -85,11 +90,13 @@ class View:
 
 @dataclass(slots=True)
 class Fleet:
-    """The whole of it. `version` grows with every change of membership or placement (not with
-    telemetry); `writing` counts the writes under way per partition: while there is one, no other
-    step is begun. `held`: partitions that nobody is to be given for now. `committed`: the last
-    committed offsets that were seen. `devices`: the coordinator's own accelerators. `leaving`: who
-    is not in the inventory's file any more, and still has something to give away."""
+    """The whole fleet.
+
+    `version` grows with every change of membership or placement, not with telemetry. `writing`:
+    how many writes of each partition are under way; while there is one, no other step begins.
+    `held`: partitions that must not be given to anybody for now. `committed`: the last committed
+    offsets that were seen. `devices`: the coordinator's own accelerators. `leaving`: workers that
+    the inventory file no longer names and that have not been forgotten yet."""
 
     inventory: Inventory
     leader_epoch: int = 0
@@ -110,11 +117,11 @@ class Fleet:
     def __post_init__(self) -> None:
         self.belongs(())
 
-    # ---- who belongs to it ----
+    # ---- members ----
 
     def belongs(self, leaving: Iterable[str]) -> None:
-        """The inventory is another one: everybody in it is seen from now on, for what it says they
-        are. `leaving`: who is in it only until they have given away what they have."""
+        """Adopt the workers of a new inventory, as it describes them. `leaving`: those that are in
+        it only until they have handed over their partitions."""
         for spec in self.inventory.workers.values():
             view = self.views.setdefault(spec.worker, View(spec))
             view.spec = spec
@@ -123,7 +130,7 @@ class Fleet:
         self.version += 1
 
     def forget(self, worker: str) -> None:
-        """It has left, and has nothing."""
+        """The worker has left, and owns nothing."""
         self.leaving.discard(worker)
         del self.views[worker]
         others = {name: spec for name, spec in self.inventory.workers.items() if name != worker}
@@ -133,14 +140,15 @@ class Fleet:
     # ---- what is written ----
 
     def expect(self, partitions: Iterable[Partition]) -> None:
-        """Partitions that exist; those without a record are new: orphans that start at 0 (PROTOCOL
-        2.7)."""
+        """These partitions exist. One without a record is new: an orphan that starts at offset 0
+        (PROTOCOL 2.7)."""
         for p in partitions:
             self.partitions.setdefault(
                 p, Placed("", "", 0, self.leader_epoch, State.ORPHAN, 0, 0, "new")
             )
 
     def begin_write(self, partitions: Iterable[Partition]) -> None:
+        """A write of these is on its way; `written` ends it."""
         self.writing.update(list(partitions))
 
     def written(
@@ -150,7 +158,7 @@ class Fleet:
         intents: Mapping[str, Intent | None],
         tuning: Tuning | None = None,
     ) -> None:
-        """These records are committed. Raises ImpossibleTransition if an epoch would go back."""
+        """These records are committed. Raises ImpossibleTransition if an epoch would decrease."""
         for p, placed in partitions.items():
             before = self.partitions.get(p)
             if before is not None and placed.epoch < before.epoch:
@@ -176,10 +184,10 @@ class Fleet:
                 self.intents[name] = intent
         self.tuning = tuning or self.tuning
         if partitions or leases or tuning or not all(name.startswith(FOLLOW) for name in intents):
-            self.version += 1  # who follows what concerns nobody else
+            self.version += 1  # a person's subscription changes nothing for the fleet
 
     def owned_by(self, worker: str) -> list[Partition]:
-        """The partitions that are written as this worker's, releasing ones too."""
+        """The partitions that are written as this worker's, including those being released."""
         return sorted(
             p
             for p, s in self.partitions.items()
@@ -187,7 +195,8 @@ class Fleet:
         )
 
     def of(self, kind: WorkerKind) -> list[Partition]:
-        if len(self.partitions) != self._sorted_count:  # partitions come, and never go
+        """The partitions that workers of this kind work, in order."""
+        if len(self.partitions) != self._sorted_count:  # partitions are added, never removed
             self._sorted_count = len(self.partitions)
             self._sorted = {
                 k: sorted(p for p in self.partitions if p.kind is k) for k in WorkerKind
@@ -195,19 +204,19 @@ class Fleet:
         return list(self._sorted[kind])
 
     def orphans(self, kind: WorkerKind) -> list[Partition]:
-        """Orphans that may be given to somebody: no write is under way, nothing holds them."""
+        """Orphans that may be placed: no write of them is under way, and they are not `held`."""
         free = (p for p in self.of(kind) if not self.writing[p] and p not in self.held)
         return [p for p in free if self.partitions[p].state is State.ORPHAN]
 
     def worked_to(self, p: Partition) -> int:
-        """At least so far was it worked: what its record says, or what was seen to be committed
-        since."""
+        """The offset up to which the partition was worked at least: the record's, or a later one
+        that was seen to be committed."""
         return max(self.partitions[p].offset, self.committed.get(p, 0))
 
     # ---- what is seen ----
 
     def announced(self, said: Announcement, now: float) -> bool:
-        """A worker's presence other than `unavailable`. True if membership changed."""
+        """Take a worker's presence other than `unavailable`. True if membership changed."""
         view = self.views[said.worker]
         changed = self.heard_boot(view, said.boot, now)
         changed |= view.health is not said.health
@@ -219,8 +228,8 @@ class Fleet:
         return changed
 
     def heard_boot(self, view: View, boot: str, now: float) -> bool:
-        """Something came from this boot. True if it is another one than before, or one that was
-        away."""
+        """This boot has sent something. True if it is a new boot, or one that was away."""
+        # A late stanza of an earlier boot must not replace the present one.
         if boot in view.dead and boot != view.boot:
             return False
         view.heard_at = now
@@ -234,9 +243,9 @@ class Fleet:
         return fresh
 
     def reported(self, worker: str, t: Telemetry, now: float) -> bool:
-        """Telemetry. False if it is old news of this boot, or of a boot that we do not see:
-        presence comes first in every session, and an item that was on its way when its publisher
-        went is no sign of life."""
+        """Take telemetry. False if it is outdated, or of a boot that is not present: presence comes
+        first in every session, and an item that was on its way when its publisher left is not a
+        sign of life."""
         view = self.views[worker]
         if not view.present or t.boot != view.boot:
             return False
@@ -256,7 +265,7 @@ class Fleet:
         return True
 
     def left(self, worker: str, now: float) -> bool:
-        """Its session is gone. True if it was there."""
+        """The worker's session is gone. True if it was present."""
         view = self.views[worker]
         was = view.present
         view.present, view.health = False, Health.UNAVAILABLE
@@ -266,7 +275,7 @@ class Fleet:
         return was
 
     def lost_sight(self) -> None:
-        """We are the ones who are away: nobody is present, nobody has left."""
+        """Our own link is gone: no worker counts as present, and none as having left."""
         for view in self.views.values():
             view.present, view.left_at, view.pinged_at, view.health = (
                 False,
@@ -277,8 +286,8 @@ class Fleet:
             view.inflight.clear()
 
     def usable(self, worker: str) -> bool:
-        """May be given partitions as far as leases go: present, its lease live, for this boot and
-        taken, no fence under way."""
+        """Whether its lease allows it to own partitions: it is present, no fence is under way, and
+        its lease is live, for this boot, and confirmed by it."""
         view, lease = self.views.get(worker), self.leases.get(worker)
         return (
             view is not None
@@ -291,7 +300,8 @@ class Fleet:
         )
 
     def drained(self, worker: str) -> bool:
-        """An operator keeps it empty, it drains itself, or it is not in the inventory any more."""
+        """Whether an operator drains it, it drains itself, or the inventory file no longer names
+        it."""
         return (
             worker in self.leaving
             or drain_intent(worker) in self.intents
@@ -299,7 +309,7 @@ class Fleet:
         )
 
     def takes(self, worker: str) -> bool:
-        """May be given partitions now (DESIGN 4: `available` takes lanes)."""
+        """Whether it may be given partitions now (DESIGN 4: `available` takes lanes)."""
         return (
             self.usable(worker)
             and self.views[worker].health is Health.AVAILABLE
@@ -307,11 +317,11 @@ class Fleet:
         )
 
     def to_empty(self, worker: str) -> bool:
-        """What it has is to be moved away: drained, or unhealthy."""
+        """Whether its partitions must be moved away: it is drained, or unhealthy."""
         return self.drained(worker) or self.views[worker].health is Health.XA
 
     def validate(self) -> None:
-        """Raise ImpossibleTransition if what is known contradicts itself."""
+        """Raises ImpossibleTransition if the state contradicts itself."""
         if (
             self.views.keys() != self.inventory.workers.keys()
             or not self.leaving <= self.views.keys()

@@ -1,9 +1,9 @@
-"""The hand-over as a table: every way in which a partition or a lease may change, and nothing else
-changes them (PROTOCOL 2).
+"""The hand-over as two tables: a partition or a lease changes only by a step that is listed here
+(PROTOCOL 2).
 
 The steps have the names of the model in tests/handover_model, which is checked exhaustively at
-small bounds; docs/handover.md is made from these tables. A step is *written* first; what follows
-from the written state is said afterwards, again and again, until it shows."""
+small bounds; docs/handover.md is made from these tables. A step is *written* first. The commands
+that follow from the written state are sent afterwards, and repeated until the worker shows it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from agents.core.model.placement import Lease, Placed, State
 
 
 class Step(StrEnum):
-    """What can happen to a partition. The first three are the planner's and the owner's; a fence
-    can come at any time; a rewind and a reset are an operator's (core/fleet/rewinds.py)."""
+    """What can happen to a partition. The planner or an operator causes `place` and `move`, the
+    owner `released`; a fence can come at any time; an operator causes `rewind` and `reset`
+    (core/fleet/rewinds.py)."""
 
     PLACE = "place"
     MOVE = "move"
@@ -28,7 +29,7 @@ class Step(StrEnum):
 
 
 class Owner(StrEnum):
-    """Who stands in the record after a step."""
+    """The worker that the record names after a step."""
 
     NEW = "new"
     SAME = "same"
@@ -37,8 +38,8 @@ class Owner(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HandoverRule:
-    """The written outcome of a step, and what is then said until the owner shows it. `rule` is the
-    section of PROTOCOL."""
+    """The written outcome of a step. `say`: the step by which the worker is then told, until it
+    shows the outcome (reconcile.py). `rule`: the section of PROTOCOL."""
 
     then: State
     epoch: int
@@ -61,7 +62,7 @@ PARTITION: Mapping[tuple[State, Step], HandoverRule] = {
 
 
 class Tenancy(StrEnum):
-    """A worker's lease as it is written."""
+    """The state of a worker's lease, as written."""
 
     NONE = "none"
     LIVE = "live"
@@ -69,8 +70,8 @@ class Tenancy(StrEnum):
 
 
 class LeaseStep(StrEnum):
-    """What can happen to a lease. Each begins with InitProducerId; the record is written when that
-    has succeeded."""
+    """What can happen to a lease. Each step begins with InitProducerId; the record is written once
+    that has succeeded."""
 
     WANTS_LEASE = "wants_lease"
     OTHER_BOOT = "other_boot"
@@ -79,8 +80,8 @@ class LeaseStep(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LeaseRule:
-    """`orphans`: in the same transaction all partitions of the boot that stood in the lease take
-    the step `fence`."""
+    """The written outcome of a step. `orphans`: in the same transaction, all partitions of the
+    boot that held the lease take the step `fence`."""
 
     then: Tenancy
     orphans: bool
@@ -113,11 +114,13 @@ def step(
     boot: str = "",
     offset: int | None = None,
 ) -> Placed:
-    """The record to be written for `what`. `worker` and `boot` are the new owner's of a `place`;
-    `offset` is what a release or the read after a fence showed, and never takes a partition
-    backwards; but for `rewind`, which does nothing else, and `reset`, which sets it anywhere.
+    """The record to be written for the step `what`.
 
-    Raises ImpossibleTransition when the table has no such step."""
+    `worker`, `boot`: the new owner, for `place` only. `offset`: the offset that a release or the
+    read after a fence has shown; it never moves a partition backwards, except by `rewind`, which
+    only moves it backwards, and by `reset`, which may set it anywhere.
+
+    Raises ImpossibleTransition when the table has no such step, or the arguments do not fit it."""
     rule = PARTITION.get((placed.state, what))
     if rule is None:
         raise ImpossibleTransition(f"{what} of a partition that is {placed.state}: {placed}")
@@ -156,8 +159,8 @@ def lease_step(
     producer_epoch: int,
     leader_epoch: int,
 ) -> tuple[Lease, bool]:
-    """The lease to be written after InitProducerId gave `producer_id` and `producer_epoch`, and
-    whether the former boot's partitions are orphaned with it. Raises ImpossibleTransition."""
+    """The lease to be written after InitProducerId returned `producer_id` and `producer_epoch`, and
+    whether the former boot's partitions become orphans with it. Raises ImpossibleTransition."""
     rule = LEASE.get((tenancy(lease), what))
     if rule is None:
         raise ImpossibleTransition(f"{what} of a lease that is {tenancy(lease)}: {lease}")

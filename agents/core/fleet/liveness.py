@@ -1,7 +1,7 @@
-"""Who is gone. Presence is sufficient but not necessary (DESIGN 4), and absence is not death when
-the watcher was away (PROTOCOL 2.10).
+"""Which workers are gone. Presence proves that a worker is alive, but its absence does not prove
+death (DESIGN 4), least of all when the coordinator itself was away (PROTOCOL 2.10).
 
-Everything counts from the coordinator's own monotonic clock, in seconds."""
+All times are the coordinator's own monotonic clock, in seconds."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from agents.core.fleet.fleet import Fleet, View
 from agents.core.fleet.handover import Tenancy, tenancy
 from agents.core.model.topology import Partition
 
-SILENT_S = 3.0  # without telemetry, then a ping; the shell waits for its answer as long again
-AWAY_GRACE_S = 15.0  # after the watcher is back
-LEFT_S = 0.2  # an `unavailable` is believed after this: it may be the server that goes
+SILENT_S = 3.0  # without a sign of life, then a ping; the shell waits as long for its answer
+AWAY_GRACE_S = 15.0  # after the coordinator is back, silence counts for nothing
+LEFT_S = 0.2  # until an `unavailable` is believed: the server itself may be going down
 MASS_S = 5.0
 MASS_SHARE = 0.30
-STAND_STILL_S = 2.0
+STAND_STILL_S = 2.0  # between two readings of the committed offsets
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """This worker is to be fenced."""
+    """This worker must be fenced."""
 
     worker: str
     why: str
@@ -31,11 +31,15 @@ class Gone:
 
 @dataclass(slots=True)
 class Liveness:
-    """The suspicion, kept apart from the facts in Fleet."""
+    """Suspicions; the facts are in Fleet. `departures`: when each worker's session closed, kept
+    until it returns. `still`: departed workers whose committed offsets do not advance.
+
+    If more than MASS_SHARE of the workers with a lease depart within MASS_S, the cause may be the
+    XMPP server: then only workers whose committed offsets stand still as well count as gone."""
 
     link_up: bool = False
     kafka_up: bool = False
-    writes_taken: bool = True  # not while the topic `placement` refuses what is to be written
+    writes_taken: bool = True  # False while the topic `placement` refuses our writes
     quiet_until: float = 0.0
     departures: dict[str, float] = field(default_factory=dict)
     first_offsets: dict[Partition, int] | None = None
@@ -43,11 +47,13 @@ class Liveness:
     still: set[str] = field(default_factory=set)
 
     def watching(self) -> bool:
+        """Whether XMPP and Kafka are reachable and writes accepted; if not, nothing may be
+        concluded or commanded."""
         return self.link_up and self.kafka_up and self.writes_taken
 
     def came_back(self, now: float) -> None:
-        """XMPP or Kafka is back, or takes writes again: nobody is taken for dead by silence for a
-        while."""
+        """XMPP or Kafka is back, or accepts writes again: for AWAY_GRACE_S no worker is taken for
+        dead because of silence."""
         self.quiet_until = now + AWAY_GRACE_S
         self._forget_mass()
 
@@ -64,10 +70,11 @@ class Liveness:
         self.first_offsets, self.read_at = None, None
 
     def look(self, fleet: Fleet, now: float) -> Iterator[Effect | Gone]:
-        """Pings to send, offsets to read, and who is gone. Nothing at all while the watcher is
-        away."""
+        """Pings to send, offsets to read, and the workers that are gone; nothing while not
+        `watching`."""
         if not self.watching():
             return
+        # The mass check comes first: it decides how a closed session is judged below.
         mass = self._is_mass(fleet, now)
         if mass:
             yield from self._watch_offsets(fleet, now)
@@ -99,9 +106,10 @@ class Liveness:
         elif now >= self.quiet_until:
             yield Gone(worker, "it did not come back")
 
-    # ---- more than 30 % within 5 s: only those whose committed offsets stand still as well ----
+    # ---- mass departures ----
 
     def _is_mass(self, fleet: Fleet, now: float) -> bool:
+        # Departures do not expire between the two readings: the second needs the same workers.
         if self.first_offsets is None and self.read_at is None:
             self.departures = {w: t for w, t in self.departures.items() if now - t <= MASS_S}
         live = sum(tenancy(lease) is Tenancy.LIVE for lease in fleet.leases.values())
@@ -115,7 +123,7 @@ class Liveness:
             yield WakeAt(STAND_STILL_S + 0.01)
 
     def offsets(self, fleet: Fleet, offsets: Mapping[Partition, int]) -> None:
-        """What ReadOffsets brought. The second reading tells who stands still."""
+        """The outcome of ReadOffsets. The second reading shows which workers stand still."""
         before, self.first_offsets = self.first_offsets, dict(offsets)
         if before is None:
             return

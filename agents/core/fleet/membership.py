@@ -1,9 +1,8 @@
-"""Who belongs to the fleet, while it runs: the inventory as it was read last. Who is new is seen at
-once; who is not in it any more gives its lanes away first, is fenced when it has none, and is
-forgotten when its process is gone.
+"""Which workers belong to the running fleet: those of the inventory as it was read last.
 
-Fencing is what counts (PROTOCOL 2.2): who leaves loses the lease before anything else is forgotten
-of it."""
+A new worker joins at once. A removed worker first hands its lanes over, is fenced when it has none,
+and is forgotten when its process is gone: it loses its lease before anything about it is forgotten
+(PROTOCOL 2.2)."""
 
 from __future__ import annotations
 
@@ -24,55 +23,57 @@ from agents.core.model.placement import Lease, drain_intent
 from agents.core.model.plan import RuleWarning
 from agents.core.model.topology import WorkerSpec, short_name
 
-GOODBYE_S = 10.0  # so long a fenced process that leaves is told to end, before it is forgotten
+GOODBYE_S = 10.0  # a removed worker that is fenced is told so for this long, then forgotten
 REMEMBERED = 10_000
 NAMED = 6
 
 
 @dataclass(slots=True)
 class Membership:
-    """`strangers`: who has a live lease and was never seen in the inventory here, and when to fence
-    them (monotonic s)."""
+    """`strangers`: workers that have a live lease although the inventory does not name them, and
+    when to fence each (monotonic s)."""
 
     fleet: Fleet
     placing: Placing
     news: News
     strangers: dict[str, float] = field(default_factory=dict)
     _present: dict[str, Announcement] = field(default_factory=dict)
-    _until: dict[str, float] = field(default_factory=dict)  # who leaves and is fenced
+    _until: dict[str, float] = field(default_factory=dict)  # fenced, and forgotten by then
     _refused: bool = False
     _warned: set[RuleWarning] = field(default_factory=set)
 
     def fenced_strangers(self, leases: Mapping[str, Lease]) -> None:
-        """Whoever has a live lease and is not in the inventory any more is to be fenced."""
+        """Note the workers that have a live lease and are not in the inventory: they are to be
+        fenced."""
         self.strangers = {
             w: 0.0 for w, x in leases.items() if w not in self.fleet.views and not x.fenced
         }
 
     def announced(self, said: Announcement) -> None:
-        """Somebody's presence, known or not: the inventory may name them later."""
+        """Note a worker's presence, whether or not the inventory names it: a later one may."""
         if said.health is Health.UNAVAILABLE:
             self._present.pop(said.worker, None)
         elif said.worker in self._present or len(self._present) < REMEMBERED:
             self._present[said.worker] = said
 
     def lost_sight(self) -> None:
-        """We are the ones who are away: who is there is told anew."""
+        """Our own link is gone: after it is back, presences are reported again."""
         self._present.clear()
 
     def warn(self, warnings: Iterable[RuleWarning]) -> None:
-        """Of these each once, for as long as it stands."""
+        """Report each of these once, for as long as it lasts."""
         now = set(warnings)
         for w in sorted(now - self._warned, key=lambda w: (w.rule, w.kind)):
             self.news.alert(Severity.WARNING, f"rule_{w.kind}", w.rule, w.text)
         self._warned = now
 
-    # ---- another inventory ----
+    # ---- a changed inventory ----
 
     def read(self, event: InventoryRead) -> Iterator[Effect]:
-        """Take it up. Who comes is answered by `waiting`: they may be here already."""
+        """Use the new inventory. New workers may be present already: see `waiting`."""
         fleet, wanted = self.fleet, event.inventory
         before = dict(fleet.inventory.workers)
+        # Removed workers stay in our inventory, with their sites, until they have handed over.
         stay = {w: before[w] for w in before if w not in wanted.workers}
         new = [w for w in wanted.workers if w not in before]
         back = [w for w in wanted.workers if w in fleet.leaving]
@@ -98,13 +99,14 @@ class Membership:
         )
 
     def waiting(self, known: Iterable[str]) -> list[Announcement]:
-        """Who of those whom the inventory names now, and not before (`known`), is here already."""
+        """The presences of workers that the inventory did not name before (`known`) and that are
+        here already."""
         return [
             said for w, said in self._present.items() if w in self.fleet.views and w not in known
         ]
 
     def refuse(self, event: InventoryRefused) -> None:
-        """It cannot be taken up; the one before stays in force."""
+        """Report an inventory that cannot be used; the one before stays in force."""
         self._refused = True
         self.news.line(
             f"The inventory cannot be taken up, the one before stays in force: {event.why}"
@@ -144,13 +146,16 @@ class Membership:
     # ---- leaving ----
 
     def advance(self, now: float) -> Iterator[Effect]:
-        """Fences who leaves and has nothing left, forgets who is fenced and gone."""
+        """Fence removed workers that have no partition left; forget those that are fenced and
+        gone."""
         yield from self._fence_strangers(now)
         for worker in sorted(self.fleet.leaving):
             view, lease = self.fleet.views[worker], self.fleet.leases.get(worker)
             if view.fencing or now < view.retry_at:
                 continue
             if lease is not None and tenancy(lease) is Tenancy.LIVE:
+                # Fence it only when it has nothing left, so that its lanes were handed over; or at
+                # once if it restarted, since the lease's boot is dead then.
                 other_boot = view.present and view.boot != lease.boot
                 if other_boot or not (self.fleet.owned_by(worker) or self._writing(worker)):
                     view.fencing = True
@@ -161,12 +166,12 @@ class Membership:
                 and view.boot in view.dead
                 and now < self._until.setdefault(worker, now + GOODBYE_S)
             ):
-                pass  # it is told that it is fenced, and ends
+                pass  # it is told that it is fenced (say_fenced), and ends
             else:
                 yield from self._forget(worker)
 
     def _writing(self, worker: str) -> bool:
-        """Whether something of it is being written: what it is to be given, or has given back."""
+        """Whether a write of one of its partitions is under way: a `place` or a `released`."""
         return any(self.fleet.partitions[p].worker == worker for p in self.fleet.writing)
 
     def _forget(self, worker: str) -> Iterator[Effect]:
@@ -178,9 +183,8 @@ class Membership:
         self.news.alert(
             Severity.INFO, "worker_left", worker, f"{short_name(worker)} has left the fleet"
         )
-        if (
-            drain_intent(worker) in self.fleet.intents
-        ):  # else the next of that name would begin drained
+        # Otherwise the next worker of that name would begin drained.
+        if drain_intent(worker) in self.fleet.intents:
             yield Write(intents={drain_intent(worker): None})
 
     def _fence_strangers(self, now: float) -> Iterator[Effect]:
@@ -198,18 +202,16 @@ def _said(spec: WorkerSpec) -> str:
     return f"{spec.name} is at {spec.site} with {spec.capacity_eps:,.0f} events/s"
 
 
-# ---- What follows from a lease that was made: it is written, with the orphaning of all that its
-# former boot had (PROTOCOL 2.2).
-
-
 def lease_made(
     fleet: Fleet, placing: Placing, news: News, e: LeaseMade, now: float, now_ms: int
 ) -> Iterator[Effect]:
-    """Fence first, then write: the lease and the orphans in one transaction."""
+    """Write a lease that was made, and in the same transaction its former boot's partitions as
+    orphans (PROTOCOL 2.2). Making the lease was the fence, so the order is: fence, then write."""
     before = fleet.leases.get(e.worker)
     what = LeaseStep.FENCE if not e.new_boot else LeaseStep.WANTS_LEASE
     if e.new_boot and tenancy(before) is Tenancy.LIVE:
         what = LeaseStep.OTHER_BOOT
+    # A second fence changes nothing that is written.
     if what is LeaseStep.FENCE and tenancy(before) is not Tenancy.LIVE:
         if e.worker in fleet.views:
             fleet.views[e.worker].fencing = False
@@ -232,8 +234,8 @@ def lease_made(
             leader_epoch=fleet.leader_epoch,
             now_ms=now_ms,
             why=why,
-            # Where the group's offsets are gone: what was seen of them. A record that says 0 is
-            # begun at 0.
+            # If the group's offsets are gone, the last ones that we saw: a new owner would start
+            # at 0 if the record said 0.
             offset=e.offsets.get(p, fleet.committed.get(p)),
         )
         for p in lost

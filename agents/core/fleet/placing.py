@@ -1,6 +1,6 @@
-"""From plans to steps of the hand-over: lanes go where the planner says (planner.py), raw
-partitions are spread evenly over the routers. Orphans are placed as soon as there is somebody to
-take them; anything else at most once a second."""
+"""From plans to steps of the hand-over: the planner (planner.py) chooses the node of each lane; raw
+partitions are spread evenly over the routers. Orphans are placed as soon as a worker can take them,
+everything else at most once a second."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from agents.core.planning.planner import ORPHANED, Clock, score
 from agents.settings.calm import Calm
 from kernels.tables import Numerics
 
-SETTLE_S = 3.0  # at the first placing: so long after the last worker came, unless all are there
+SETTLE_S = 3.0  # before the first placing: after the last worker came, unless all are there
 IMPROVE_EVERY_S = 1.0
-REST_S, MOST_REST_S = 2.0, 60.0  # after a plan that failed, twice as long each time
-# of the time may go into planning; a fleet for which that is little is looked at less often
+REST_S, MOST_REST_S = 2.0, 60.0  # after a plan that failed; doubled each time
+# Planning may take this share of the time: a fleet whose plans take long is planned less often.
 BUSY_SHARE = 0.2
 HOLD_S = 600.0
 PARKED = "waits: there is no room that it may have"
@@ -46,6 +46,11 @@ PARKED = "waits: there is no room that it may have"
 
 @dataclass(slots=True)
 class Placing:
+    """`led_at`: when this leader began (monotonic s). `watch`: the planner's inputs. `last`: the
+    last plan. `plans`: how many were written. `waiting`: lanes that fit on no node. `moved`: lanes
+    that the planner has begun to move, for the room; the reader clears it. `failing`: why the last
+    plan failed, empty if it did not."""
+
     fleet: Fleet
     places: LanePlaces
     numerics: Numerics
@@ -74,8 +79,8 @@ class Placing:
         self.frame = self.watch.frame()
 
     def tune(self, calm: Calm) -> None:
-        """Other rules from the next plan on. The frame goes to the journal with it, so that
-        `replan` sees them."""
+        """Use other damping rules from the next plan on. The frame is written to the journal with
+        that plan, so that `replan` sees the rules."""
         if calm == self.settings.calm:
             return
         self.settings = self.watch.settings = replace(self.settings, calm=calm)
@@ -83,25 +88,25 @@ class Placing:
         self.frame, self._framed = self.watch.frame(), False
 
     def reframe(self, places: LanePlaces | None = None) -> None:
-        """The inventory is another, and perhaps what binds the lanes: what is planned from now on
-        is planned in a new frame."""
+        """The inventory has changed, and with `places` perhaps the lanes' rules too: from now on
+        plans use a new frame."""
         if places is not None:
             self.places = self.watch.places = places
         self.frame, self._framed, self.last = self.watch.frame(), False, None
 
     def forget(self, worker: str) -> None:
-        """It has left the fleet."""
+        """The worker has left the fleet."""
         self.watch.forget(worker)
 
     def joined(self, now: float) -> None:
-        """Somebody new may be given partitions."""
+        """A new worker may be given partitions."""
         self._joined_at = now
 
     # ---- plans that fail ----
 
     def failed(self, why: str, now: float) -> None:
-        """A plan was not made, or could not be carried out: the last placement stays, and after a
-        rest there is another try."""
+        """A plan could not be made or carried out: the present placement stays, and planning is
+        tried again after a pause."""
         self.failing, self._asked, self._placed_version = why, None, -1
         self._rests_until = now + min(REST_S * 2**self._failures, MOST_REST_S)
         self._failures = min(self._failures + 1, 10)
@@ -112,14 +117,14 @@ class Placing:
     # ---- orphans, at once ----
 
     def place(self, now: float, now_ms: int) -> Iterator[Effect]:
-        """Give orphans to workers. At the first time it waits a little for all to come, so that the
-        first does not get all."""
+        """Give orphans to workers. The first placing waits up to SETTLE_S for more workers, so that
+        the first one does not get everything."""
         self.watch.seen(now, ramp=WorkerKind.NODE in self._opened)
         for kind in WorkerKind:
             if kind is WorkerKind.NODE and (
                 self.fleet.version == self._placed_version or now < self._rests_until
             ):
-                # nobody has come, and nothing has changed hands, since they were looked at
+                # Nothing has changed since the last try, or a failed plan is being backed off from.
                 continue
             orphans = self.fleet.orphans(kind)
             if not orphans or not any(
@@ -135,12 +140,14 @@ class Placing:
                 self._placed_version = self.fleet.version
                 self.last = scored = self._score(now, now_ms, orphans_only=True)
                 if any(a.reason == ORPHANED for a in scored.plan.assignments):
-                    self._asked = None  # what is being planned does not know of them
+                    self._asked = None  # the plan under way does not know where these went
                 yield from self._told(scored, "orphans")
                 yield from self._give_all(scored, now, now_ms)
                 self._succeeded()
 
     def _wait_s(self, kind: WorkerKind, now: float) -> float:
+        """How long the first placing of this kind still waits; 0 once it may begin, and ever
+        after."""
         workers = self.fleet.inventory.of(kind)
         if kind in self._opened or all(
             self.fleet.takes(w.worker) or self.fleet.to_empty(w.worker) for w in workers
@@ -153,17 +160,19 @@ class Placing:
         return left
 
     def _give_all(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
-        """Writes the plan's assignments, those of one reason and one asker as one plan."""
+        """Write the plan's assignments; those of one reason and one person make one `Write`."""
         free = set(self.fleet.orphans(WorkerKind.NODE))
         self.waiting = tuple(p for n in scored.plan.waiting if (p := Partition(LANES, n)) in free)
         plans: dict[tuple[str, str], tuple[dict[Partition, Placed], list[MoveItem]]] = {}
         for a in scored.plan.assignments:
             p, worker = Partition(LANES, a.lane), scored.workers[a.to]
+            # Time has passed since the plan's inputs were taken: the lane may no longer be an
+            # orphan, the node no longer take lanes.
             if p not in free or not self.fleet.takes(worker):
                 continue
             target, before = self.watch.targets.pop(p, None), self.fleet.partitions[p]
             source = target.source if target else before.worker
-            if target is None or target.worker != worker:  # nobody meant this lane to go there
+            if target is None or target.worker != worker:  # no move was meant to end there
                 target = Target(worker, "")
             steps, moves = plans.setdefault((target.why, target.by), ({}, []))
             steps[p] = self._give(p, worker, now_ms, target.why or before.why)
@@ -184,7 +193,7 @@ class Placing:
             why=why,
         )
 
-    # ---- routers: evenly ----
+    # ---- routers ----
 
     def _spread(self, orphans: list[Partition], now_ms: int) -> Iterator[Effect]:
         load = {
@@ -203,8 +212,8 @@ class Placing:
         yield from self._write(steps, moves, "raw partitions spread", "")
 
     def _even_routers(self, now_ms: int) -> Iterator[Effect]:
-        """One raw partition at a time from a router that is to be emptied, or has two more than
-        another."""
+        """Begin to move one raw partition, if none is being moved: from a router that must be
+        emptied, or that has at least two more than the one with the fewest."""
         routers = [w.worker for w in self.fleet.inventory.of(WorkerKind.ROUTER)]
         load = {w: len(self.fleet.owned_by(w)) for w in routers}
         takers = sorted((w for w in routers if self.fleet.takes(w)), key=lambda w: (load[w], w))
@@ -223,15 +232,15 @@ class Placing:
     # ---- everything else, once a second ----
 
     def improve(self, now: float, now_ms: int) -> Iterator[Effect]:
-        """Asks the planner what is to be moved, one plan at a time; `planned` follows. Routers are
-        evened out at once."""
+        """Ask for a plan of the moves, one at a time; `planned` takes it. Raw partitions are evened
+        out at once."""
         took_s = self.last.took_ms / 1000 if self.last else 0.0
         if self._asked is not None or now - self._improved_at < max(
             IMPROVE_EVERY_S, took_s / BUSY_SHARE
         ):
             return
         self._improved_at = now
-        for kind in WorkerKind:  # who leads a fleet without orphans may begin, too
+        for kind in WorkerKind:  # without orphans `place` would never open the first placing
             if any(self.fleet.takes(w.worker) for w in self.fleet.inventory.of(kind)):
                 self._wait_s(kind, now)
         if WorkerKind.ROUTER in self._opened:
@@ -246,10 +255,10 @@ class Placing:
     def planned(
         self, scored: Scored, now: float, now_ms: int, *, commanding: bool
     ) -> Iterator[Effect]:
-        """The plan that `improve` asked for is made, and time has passed. What it says of lanes and
-        nodes that are others by now is left out; all of it when the rules are others, when orphans
-        were placed of whom it did not know, or when nobody may be commanded just now. Soon there is
-        another plan."""
+        """Carry out the plan that `improve` asked for. Time has passed since: lanes and nodes that
+        have changed are left out. The whole plan is dropped when the rules have changed, when
+        orphans were placed meanwhile, or when no command may be sent now (`commanding`); another
+        plan follows soon."""
         if scored.moment is not self._asked:
             return
         self._asked = None
@@ -262,6 +271,7 @@ class Placing:
         self.last, self.memory = scored, scored.plan.memory
         yield from self._told(scored, "tick")
         yield from self._give_all(scored, now, now_ms)
+        # A pause stops all moves except those of lanes that must leave their node.
         paused = PAUSE in self.fleet.intents
         targets = {
             Partition(LANES, m.lane): Target(scored.workers[m.to], m.reason, "", m.delta_ms)
@@ -274,6 +284,7 @@ class Placing:
             had = {
                 x.id: scored.workers[x.owner] for x in scored.moment.lanes if x.owner is not None
             }
+            # A lane that has changed hands since the plan's inputs were taken stays where it is.
             targets = {
                 p: t for p, t in targets.items() if self.fleet.partitions[p].worker == had.get(p.n)
             }
@@ -281,11 +292,12 @@ class Placing:
             yield from self.begin(targets, now_ms)
 
     def can_move(self, p: Partition) -> bool:
-        """Its owner works it, and nothing is under way with it."""
+        """Whether its owner works it, and no step of it is under way."""
         return self.watch.can_move(p)
 
     def begin(self, targets: dict[Partition, Target], now_ms: int) -> Iterator[Effect]:
-        """Begin to move these; where they are to end is remembered until they are released."""
+        """Begin to move those of these that can be moved. Each target is remembered until the
+        partition is placed."""
         steps: dict[Partition, Placed] = {}
         for p, target in targets.items():
             if self.can_move(p):
@@ -302,11 +314,11 @@ class Placing:
             yield Write(steps)
 
     def hold(self, p: Partition, now: float) -> None:
-        """Somebody wants it where it goes: calm leaves it there for a while."""
+        """An operator wants the partition where it is going: damping leaves it there for HOLD_S."""
         self.watch.cooldown[p] = now + HOLD_S
 
     def orphaned(self, partitions: Iterable[Partition]) -> None:
-        """They were fenced away: where they were to go no longer binds."""
+        """These were orphaned by a fence: the targets of their moves no longer count."""
         for p in partitions:
             self.watch.targets.pop(p, None)
 
@@ -320,9 +332,9 @@ class Placing:
         *,
         eager: bool | None = None,
     ) -> Scored:
-        """The plan as if `change` had happened, all its moves at once; nothing is changed. `eager`:
-        somebody asks for it, so windows and cooldowns are waived (they are anyway for changes of
-        rate and of capacity)."""
+        """The plan as if `change` had happened, with all its moves at once; nothing is changed.
+        `eager`: ignore windows and cooldowns; the default is True for a change of rates or one that
+        adds or loses nodes."""
         change = change or FleetChange()
         if eager is None:
             eager = bool(change.added or change.rate or change.lost)
@@ -347,10 +359,10 @@ class Placing:
                 frame = replace(frame, calm=all_at_once(frame.calm))
         return score(frame, moment, self.numerics, self.clock)
 
-    # ---- saying ----
+    # ---- reports ----
 
     def _told(self, scored: Scored, kind: str) -> Iterator[Effect]:
-        """Every plan: its inputs to the journal, its figures to the feed."""
+        """For every plan: its inputs for the journal, its figures for the feed."""
         yield Decided(
             None if self._framed else self.frame,
             scored.moment,
@@ -398,7 +410,8 @@ class Placing:
 
 
 def all_at_once(calm: Calm) -> Calm:
-    """These rules without the budget and the ramp: to foretell a change's whole effect."""
+    """These rules without budget, limit of moves in flight and ramp: to predict the whole effect of
+    a change."""
     return msgspec.structs.replace(calm, budget_share=1.0, in_flight=10_000, ramp_s=0.0)
 
 

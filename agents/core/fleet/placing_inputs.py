@@ -1,5 +1,5 @@
-"""What the planner is told: the fleet, the inventory and what arrives, as a `Frame` and a `Moment`.
-Nothing is decided here."""
+"""The planner's inputs: the fleet, the inventory and the arrival rates, as a `PlanningFrame` and a
+`Moment`. Nothing is decided here."""
 
 from __future__ import annotations
 
@@ -26,17 +26,15 @@ from agents.core.planning.forecast import Forecast, Foresight
 from agents.settings.calm import Calm
 from kernels.tables import RttModel, Weights
 
-# ---- What arrives for each lane, as the routers count it (DESIGN 1: what a node manages hides
-# its lag). Smoothed over about 5 s, added up over the routers; a router that has been silent for
-# 10 s no longer counts.
-
 SMOOTH_S = 5.0
-FORGET_S = 10.0
+FORGET_S = 10.0  # a router that is silent for longer no longer counts
 
 
 @dataclass(slots=True)
 class ArrivalRates:
-    """Per lane and router: the smoothed rate in events/s and when it was heard (monotonic s)."""
+    """What arrives for each lane, as the routers count it: what a node processes would hide its lag
+    (DESIGN 1). `of`: per lane and router, the rate in events/s, smoothed over about SMOOTH_S, and
+    when it was heard (monotonic s)."""
 
     of: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
@@ -50,21 +48,22 @@ class ArrivalRates:
             by[router] = (old + share * (new - old), now)
 
     def lane_eps(self, lane: int, now: float) -> float | None:
-        """Events/s that arrive for the lane; None when no router has told of it lately."""
+        """Events/s that arrive for the lane, summed over the routers; None when no router has
+        reported it within FORGET_S."""
         known = [rate for rate, at in self.of.get(lane, {}).values() if now - at <= FORGET_S]
         return sum(known) if known else None
 
 
 WEIGHTS = Weights()
-BUCKETS = 288  # of a day, in the forecast
-OBSERVED_S = 2.0  # what arrives is looked at once a second; a bucket is no shorter than two looks
+BUCKETS = 288  # per day, in the forecast
+OBSERVED_S = 2.0  # the shortest bucket: two observations, which come once a second
 
 
 @dataclass(frozen=True, slots=True)
 class PlacingSettings:
-    """`rtt`: round-trip times between regions. `warm_s`: for how long a lane's caches stay where it
-    was. `degraded_ms`: what a node costs whose devices report errors. `day_s`: length of a day of
-    the stream (a replay may be compressed)."""
+    """`rtt`: round-trip times between regions. `warm_s`: how long a lane's caches last on the node
+    that it left. `degraded_ms`: the extra cost of a node whose devices report errors. `day_s`: the
+    length of the stream's day (a replay may be compressed)."""
 
     calm: Calm
     rtt: RttModel
@@ -76,9 +75,9 @@ class PlacingSettings:
 
 @dataclass(frozen=True, slots=True)
 class FleetChange:
-    """Something that may be asked as `what if`: workers emptied (drained) or lost (their lanes are
-    nobody's); nodes added, as (site, capacity in events/s); lanes whose rate is so many times what
-    it is."""
+    """A change to ask `whatif` about. `empty`: workers that are drained. `lost`: workers that are
+    gone, so that their lanes are orphans. `added`: new nodes, as (site, capacity in events/s).
+    `rate`: by lane, the factor of its rate."""
 
     empty: frozenset[str] = frozenset()
     lost: frozenset[str] = frozenset()
@@ -88,7 +87,8 @@ class FleetChange:
 
 @dataclass(slots=True)
 class Target:
-    """Where a move under way is to end; `source` is who has it while it is asked back."""
+    """Where a move under way will end. `source`: the worker that has the partition until it is
+    released. `by`: the person who asked for the move, or empty."""
 
     worker: str
     why: str
@@ -99,8 +99,7 @@ class Target:
 
 @dataclass(slots=True)
 class Trail:
-    """Where a lane was before, since when it is not there (monotonic s), and how often it went back
-    and forth."""
+    """Where a lane was before, when it left (monotonic s), and how often it returned."""
 
     worker: str
     left_s: float
@@ -109,8 +108,8 @@ class Trail:
 
 @dataclass(slots=True)
 class PlacingInputs:
-    """What is known beside the fleet, per lane and node: moves under way, cooldowns, trails, when
-    nodes came, and how many moves each may have."""
+    """What the planner needs beside the fleet: per lane, moves under way, cooldowns (until,
+    monotonic s) and trails; per node, when it came, and the limit of its moves after trouble."""
 
     fleet: Fleet
     places: LanePlaces
@@ -133,20 +132,21 @@ class PlacingInputs:
         )
         self.foresight = Foresight(forecast, self.settings.calm.forecast_s)
 
-    # ---- what happened ----
+    # ---- observations ----
 
     def forget(self, worker: str) -> None:
-        """It has left the fleet: nothing is on its way to it any more."""
+        """The worker has left the fleet: no move is on its way to it any more."""
         self.targets = {p: t for p, t in self.targets.items() if t.worker != worker}
         self.came.pop(worker, None)
         self.troubled.pop(worker, None)
 
     def trouble(self, worker: str, now: float) -> None:
-        """A hand-over with it went wrong: it may have half as many at once, and one more again
-        after each window."""
+        """A hand-over with the worker failed: halve the moves that it may have at once; each window
+        that passes allows one more again."""
         self.troubled[worker] = (max(1, self.slots(worker, now) // 2), now)
 
     def slots(self, worker: str, now: float) -> int:
+        """How many moves from or to the worker may be under way at once."""
         calm = self.settings.calm
         if worker not in self.troubled:
             return calm.in_flight
@@ -156,9 +156,9 @@ class PlacingInputs:
     def gave(
         self, p: Partition, source: str, worker: str, now: float, *, rests: bool = True
     ) -> None:
-        """The lane went from `source` (empty: nobody) to `worker`: it cools down, the longer the
-        more often it comes back to where it just was. Not (`rests`) where an operator's drain sent
-        it away: it may come back as soon as it gains."""
+        """The lane went from `source` (empty: it was an orphan) to `worker` and now cools down;
+        each return to where it just was doubles the time. Without `rests` it does not cool down:
+        after an operator's drain a lane may return as soon as that is better."""
         if not rests:
             self.trails[p] = Trail(source, now)
             return
@@ -175,23 +175,24 @@ class PlacingInputs:
         self.cooldown[p] = max(self.cooldown.get(p, 0.0), now + rest_s)
 
     def observe(self, now: float, now_ms: int) -> None:
-        """Hands what arrives to the forecast."""
+        """Pass the arrival rates to the forecast."""
         rates = [self.rates.lane_eps(n, now) for n in range(len(self.places.lat))]
         known = np.array([np.nan if r is None else r for r in rates], dtype=np.float64)
         self.foresight.observe(now_ms / 1000, known)
 
     def seen(self, now: float, *, ramp: bool) -> None:
-        """Notes who takes lanes now; with `ramp`, who did not before has just come."""
+        """Note which nodes take lanes now. With `ramp`, a node that did not before counts as just
+        come, and is loaded gradually."""
         for spec in self.fleet.inventory.of(WorkerKind.NODE):
             if not self.fleet.views[spec.worker].present:
                 self.came.pop(spec.worker, None)
             elif self.fleet.takes(spec.worker) and spec.worker not in self.came:
                 self.came[spec.worker] = now if ramp else float("-inf")
 
-    # ---- as the planner wants it ----
+    # ---- the planner's view ----
 
     def frame(self) -> PlanningFrame:
-        """What stays the same until the inventory is another."""
+        """The inputs that stay the same until the inventory or the damping rules change."""
         s, places, specs = self.settings, self.places, self.fleet.inventory.of(WorkerKind.NODE)
         nodes = tuple(self.place_of(spec.worker, spec.site) for spec in specs)
         rule = places.rule or (-1,) * len(places.lat)
@@ -202,7 +203,7 @@ class PlacingInputs:
         return PlanningFrame(places.lat, places.lon, rule, nodes, rules, s.rtt, s.calm, s.weights)
 
     def place_of(self, name: str, site_name: str) -> NodePlace:
-        """Where a node of this name is, if it is at that site."""
+        """The place of a node of this name at that site."""
         site, regions = self.fleet.inventory.sites[site_name], self.settings.rtt.regions
         row = regions.index(site.region) if site.region in regions else -1
         return NodePlace(name, site.lat, site.lon, row, site.egress_ms)
@@ -210,7 +211,7 @@ class PlacingInputs:
     def moment(
         self, partitions: list[Partition], now: float, now_ms: int, memory: Memory | None
     ) -> Moment:
-        """`partitions`: the lanes, in the order of the rows."""
+        """The inputs at this time. `partitions`: the lanes, in row order."""
         row_of = {w.worker: i for i, w in enumerate(self.fleet.inventory.of(WorkerKind.NODE))}
         ahead = self.foresight.ahead(now_ms / 1000)
         lanes = tuple(self._lane(p, row_of, now, float(ahead[p.n])) for p in partitions)
@@ -262,7 +263,7 @@ class PlacingInputs:
         )
 
     def can_move(self, p: Partition) -> bool:
-        """Its owner works it, and nothing is under way with it."""
+        """Whether its owner works it, and no step of it is under way."""
         s = self.fleet.partitions[p]
         return (
             s.state is State.ASSIGNED
@@ -279,8 +280,8 @@ def changed(
     sites: Mapping[str, NodePlace],
     rule_sites: tuple[frozenset[str], ...],
 ) -> tuple[PlanningFrame, Moment]:
-    """The inputs as they would be after `change`; `sites` has a node's place by the site's name,
-    `rule_sites` where the lanes of each rule may be."""
+    """The inputs as they would be after `change`. `sites`: a node's place, by site. `rule_sites`:
+    per rule, the sites where its lanes may be."""
     nodes = [
         replace(n, takes=False, empty="draining")
         if n.id in change.empty

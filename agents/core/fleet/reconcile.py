@@ -1,8 +1,8 @@
-"""What follows from the written state is said to the workers until they show it, never before it is
-written (PROTOCOL 2.3 to 2.5).
+"""Commands that follow from the written state: they are sent to a worker until it shows that state,
+and never before it is written (PROTOCOL 2.3 to 2.5).
 
-Each function has the name of its step in tests/handover_model: say_fenced, wants_lease, say_lease,
-say_assign, ask_release."""
+The functions have the names of their steps in tests/handover_model: say_fenced, wants_lease,
+say_assign, ask_release; the model's say_lease is in `_to_one`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from agents.core.model.messages import AssignCommand, Grant, LeaseCommand, Relea
 from agents.core.model.placement import State
 from agents.core.model.topology import Partition
 
-LACKING_LIMIT = 2  # telemetry items without a partition before it is sent again (2.8)
+LACKING_LIMIT = 2  # telemetry items that lack a partition before it is sent again (2.8)
 GRANTS_AT_MOST = 500  # per command (PROTOCOL 4)
 TELL_FENCED_EVERY_S = 1.0
 
 
 def transactional_id(worker: str) -> str:
-    """The coordinator's to choose (2.1); one per worker, so that making the lease anew fences
-    whoever had it."""
+    """The worker's transactional id (2.1). Each worker has one, so that making its lease anew
+    fences the boot that had it."""
     return f"geolane-{worker}"
 
 
 def say(fleet: Fleet, now: float) -> Iterator[Effect]:
-    """Everything that is to be said or begun now, given what is written and what each worker has
-    shown."""
+    """Every command to send and every lease to make now, given what is written and what each worker
+    has shown."""
+    # A partition with a write under way is left out: only what is committed may be said.
     written: dict[str, list[Partition]] = {}
     for p, s in sorted(fleet.partitions.items()):
         if not fleet.writing[p]:
@@ -39,6 +40,8 @@ def say(fleet: Fleet, now: float) -> Iterator[Effect]:
 
 
 def _to_one(fleet: Fleet, view: View, written: Sequence[Partition], now: float) -> Iterator[Effect]:
+    """One worker's commands. The order is that of its life: a fenced boot must end, a boot without
+    a lease gets one, a lease is sent, and only a boot that holds its lease is given lanes."""
     worker = view.spec.worker
     lease = fleet.leases.get(worker)
     if view.boot in view.dead:
@@ -64,7 +67,7 @@ def _to_one(fleet: Fleet, view: View, written: Sequence[Partition], now: float) 
 
 
 def say_fenced(fleet: Fleet, view: View, now: float) -> Iterator[Effect]:
-    """A fenced boot that is heard again is told so, and ends (2.2)."""
+    """Tell a fenced boot that is heard again that it is fenced, so that it ends (2.2)."""
     if now - view.fenced_said_at >= TELL_FENCED_EVERY_S and LeaseCommand not in view.inflight:
         view.fenced_said_at = now
         yield _send(
@@ -74,21 +77,21 @@ def say_fenced(fleet: Fleet, view: View, now: float) -> Iterator[Effect]:
 
 
 def wants_lease(fleet: Fleet, view: View) -> Iterator[Effect]:
-    """A boot without a lease gets one; making it fences whoever had one (2.1, 2.8: a boot that
-    changes is a death)."""
+    """Make a lease for a boot that has none. This fences the boot before it: a changed boot is a
+    death (2.1, 2.8)."""
     view.fencing = True
     yield make_lease(fleet, view.spec.worker, view.boot)
 
 
 def make_lease(fleet: Fleet, worker: str, new_boot: str) -> MakeLease:
-    """The lease anew, and with it the fence of whoever has it; for nobody when `new_boot` is empty
+    """Make the worker's lease anew, which fences its holder. An empty `new_boot` only fences
     (2.2)."""
     return MakeLease(worker, new_boot, transactional_id(worker), tuple(fleet.owned_by(worker)))
 
 
 def say_assign(fleet: Fleet, view: View, written: Sequence[Partition]) -> Iterator[Effect]:
-    """What is written as the worker's, and was not said to this boot or is missing from two of its
-    telemetry items (2.8)."""
+    """Assign the partitions that are written as the worker's and that this boot was not told of, or
+    that two of its telemetry items lack (2.8)."""
     if AssignCommand in view.inflight:
         return
     grants = []
@@ -111,7 +114,8 @@ def say_assign(fleet: Fleet, view: View, written: Sequence[Partition]) -> Iterat
 
 
 def ask_release(fleet: Fleet, view: View, written: Sequence[Partition]) -> Iterator[Effect]:
-    """What is written as releasing, asked again while there is no answer (2.4, 2.6)."""
+    """Ask for the partitions that are written as releasing, again while there is no answer (2.4,
+    2.6)."""
     if ReleaseCommand in view.inflight:
         return
     grants = [
@@ -130,7 +134,7 @@ def ask_release(fleet: Fleet, view: View, written: Sequence[Partition]) -> Itera
 def _in_state(
     fleet: Fleet, view: View, written: Sequence[Partition], state: State
 ) -> list[Partition]:
-    """Of what is written as the worker's: this boot's, in this state."""
+    """The partitions of `written` that are this boot's and in this state."""
     return [
         p
         for p in written
