@@ -1,5 +1,5 @@
-"""Accounts, each with its password in a file of its name. Whoever makes one at once with others, or
-is cut off and does it again, ends with the server and the file agreeing."""
+"""Accounts, each with its password in a file of the same name. Making an account is idempotent.
+Interrupted, or done by several at once, it ends with server and file agreeing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ TRIES = 5
 async def ensure(
     api: AdminApi, user: str, host: str, secrets: Path, *, reset: bool = False
 ) -> Literal["made", "changed", "there"]:
-    """The account is there, with the password in its file.
+    """Make sure that the account exists, with the password in its file.
 
-    One that is there without a file here was not made here: its password is replaced only with
-    `reset`, that of the account that asks never. Raises SettingsError then, XmppError."""
+    An account without a file here was not made here. Its password is replaced only with `reset`;
+    that of the account that makes the requests, never. In these cases raises SettingsError; also
+    raises XmppError."""
     if not (reset or (secrets / user).exists()):
         await refuse_foreign(api, user, host, secrets)
     text = await asyncio.to_thread(made_once, secrets / user)
@@ -45,8 +46,8 @@ async def ensure(
 
 
 async def refuse_foreign(api: AdminApi, user: str, host: str, secrets: Path) -> None:
-    """Raises SettingsError where the account is there and its password's file is not."""
-    # Who makes it at once with us has put the file there before the account.
+    """Raises SettingsError if the account exists and its password's file does not."""
+    # A process that makes the account at the same time writes the file before it makes the account.
     if await exists(api, user, host) and not (secrets / user).exists():
         raise SettingsError(
             f"account {user}@{host} is there and was not made here: there is no {secrets / user}. "
@@ -65,10 +66,11 @@ async def is_password(api: AdminApi, user: str, host: str, text: str) -> bool:
 
 async def asked(
     api: AdminApi, command: str, **arguments: str
-) -> Any:  # Any: each command answers its own
-    """Of those who register one account at once, each one refused leaves ejabberd 23.01 with a
-    cache entry on which every command about the account fails, and every log-in: it is asked again
-    without what it has cached."""
+) -> Any:  # Any: each command has its own answer
+    """Call the API, and call again after HTTP 500 with the cache cleared.
+
+    If several register one account at once, each refused request leaves a cache entry in ejabberd
+    23.01 on which every command about the account, and every log-in, fails."""
     for _ in range(TRIES - 1):
         try:
             return await api.call(command, **arguments)
@@ -80,16 +82,18 @@ async def asked(
 
 
 def next_file(secrets: Path, account: str) -> Path:
-    """Where the password that an account is to have lies until it has it."""
+    """The file of an account's next password, until the server has accepted it."""
     return secrets / f"{account}.next"
 
 
 async def rotate(
     api: AdminApi, user: str, host: str, secrets: Path, tell: Callable[[str, str], None]
 ) -> None:
-    """A new password of 256 bits. It lies in a file before the server knows it, and takes the old
-    one's place as soon as the server does: whenever this is cut off, doing it again ends with a
-    file that has the password. Sessions live on.
+    """Give the account a new password of 256 bits. Sessions live on.
+
+    The password is written to a file before the server gets it, and replaces the old file as soon
+    as the server has it. After an interruption, running this again ends with a file that has the
+    right password.
 
     Raises SettingsError (no such account, the files), XmppError."""
     if not await exists(api, user, host):
@@ -102,7 +106,7 @@ async def rotate(
     except OSError as e:
         if not (
             isinstance(e, FileNotFoundError) and settings.secret(str(file)) == text
-        ):  # one beside us has done it
+        ):  # a process beside us has done it
             raise SettingsError(
                 f"{file}: cannot be replaced ({e.strerror}); its password is in {coming} now"
             ) from e
@@ -110,7 +114,7 @@ async def rotate(
 
 
 def forget(secrets: Path, account: str) -> None:
-    """Its files are gone. Raises SettingsError."""
+    """Remove the account's files. Raises SettingsError."""
     for file in (secrets / account, next_file(secrets, account)):
         try:
             file.unlink(missing_ok=True)

@@ -1,11 +1,12 @@
-"""ejabberd's admin API, and nothing else: one call, one HTTP request. Over the unix socket who
-opens it is admin; over HTTPS (ejabberd/api.py) an account and its password say who asks.
+"""ejabberd's admin API: each call is one HTTP request. Over the unix socket, anyone who can open it
+is admin. Over HTTPS, each request carries an account's name and password (basic authentication);
+plain HTTP is for loopback only. A refusal says what to change, and where.
 
-Commands, their arguments and answers: as in ejabberd 23.01, modules mod_admin_extra, mod_muc_admin,
+Commands, arguments and answers are those of ejabberd 23.01, modules mod_admin_extra, mod_muc_admin,
 ejabberd_admin (https://docs.ejabberd.im/developer/ejabberd-api/admin-api/). Since 24.02 the API has
-versions, and its version 0 is that
-(https://docs.ejabberd.im/developer/ejabberd-api/api_versioning/): it is asked for by name, which
-23.01 does not understand."""
+versions, and version 0 is that API
+(https://docs.ejabberd.im/developer/ejabberd-api/api_versioning/). It must be requested by name,
+which 23.01 does not understand."""
 
 from __future__ import annotations
 
@@ -39,30 +40,30 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class AdminApi:
-    """`socket_path`: the server's unix socket. Holds no connection, so that it outlives a restart
-    of the server."""
+    """`socket_path`: the server's unix socket. It holds no connection, so it outlives a restart of
+    the server."""
 
     def __init__(self, socket_path: Path, timeout_s: float = 10.0) -> None:
         self.socket_path = socket_path
-        self.account = ""  # the JID that asks, where one does
+        self.account = ""  # the JID that makes the requests, if there is one
         self.timeout_s = timeout_s
-        self._version: str | None = None  # what goes behind a command's name; None: not known yet
+        self._version: str | None = None  # appended to a command's name; None: not known yet
         self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore, asyncio.Lock] | None = None
 
     async def call(
         self, command: str, **arguments: Any
-    ) -> Any:  # Any: each command answers JSON of its own
-        """Run an API command, of any version of ejabberd since 23.01. An argument named `from` is
-        written `from_`.
+    ) -> Any:  # Any: each command has its own JSON answer
+        """Run an API command, on any version of ejabberd since 23.01. Write an argument named
+        `from` as `from_`.
 
-        Raises NotConnected (no server), NoAnswer (none within `timeout_s`), CommandRefused (its
-        condition is `conflict` for what exists already, else `http-STATUS`)."""
+        Raises NotConnected (no server), NoAnswer (none within `timeout_s`), CommandRefused (with
+        the condition `conflict` for what exists already, otherwise `http-STATUS`)."""
         body = {name.rstrip("_"): value for name, value in arguments.items()}
         async with self._of_this_loop()[0]:
             return await asyncio.to_thread(self._call_versioned, command, body)
 
     def one_at_a_time(self) -> asyncio.Lock:
-        """To be held by who needs that no other holder's calls come in between."""
+        """A lock to hold while no other holder's calls may come in between."""
         return self._of_this_loop()[1]
 
     def _of_this_loop(self) -> tuple[asyncio.Semaphore, asyncio.Lock]:
@@ -73,7 +74,7 @@ class AdminApi:
 
     @property
     def where(self) -> str:
-        """What is asked, for people."""
+        """The API's address, for people."""
         return str(self.socket_path)
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -86,7 +87,7 @@ class AdminApi:
         return f"/api/{command}"
 
     def _lost(self, error: Exception) -> XmppError:
-        """What is to be said of a connection that could not be made, or broke."""
+        """The error for a connection that could not be made, or broke."""
         return NotConnected(f"ejabberd's admin API at {self.where} cannot be reached: {error!r}")
 
     def _refused(self, command: str, status: int, reason: str) -> CommandRefused:
@@ -134,15 +135,13 @@ class AdminApi:
         return answer
 
 
-# ---- The admin API over HTTPS, as one's own server offers it, with an account's name and
-# password in each request (basic authentication); over plain HTTP on loopback only. What is
-# refused says what is to be changed, and where.
+# Over HTTPS.
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`url`: https://HOST:PORT/api. `user`: a JID. `password_from` names for people where the
-    password is from."""
+    """`url`: https://HOST:PORT/api. `user`: a JID. `password_from`: where the password comes from,
+    for people."""
 
     url: str
     user: str
@@ -155,12 +154,12 @@ class Endpoint:
 
 
 class HttpsApi(AdminApi):
-    """As AdminApi, with the same calls; the server's certificate is checked against `ca_file`
+    """As AdminApi, with the same calls. The server's certificate is checked against `ca_file`
     (empty: the system's).
 
-    Raises SettingsError for a `ca_file` that holds no certificates. Calls raise NotConnected for a
-    certificate that is not trusted, CommandRefused `not-authorized` for a password that is wrong
-    and `forbidden` for missing rights."""
+    Raises SettingsError for a `ca_file` without certificates. Calls raise NotConnected for a
+    certificate that is not trusted, and CommandRefused `not-authorized` for a wrong password,
+    `forbidden` for missing rights."""
 
     def __init__(self, endpoint: Endpoint, timeout_s: float = 10.0) -> None:
         super().__init__(Path(), timeout_s)
@@ -234,9 +233,9 @@ class HttpsApi(AdminApi):
 
 
 def api_of(loaded: settings.Settings, timeout_s: float = 10.0) -> AdminApi:
-    """The admin API that the settings name: `ejabberd.api_socket`, else `ejabberd.api_url`.
+    """The admin API that the settings name: `ejabberd.api_socket`, or else `ejabberd.api_url`.
 
-    Raises SettingsError when they name none, or its password cannot be read."""
+    Raises SettingsError if they name neither, or if the password cannot be read."""
     at = loaded.ejabberd
     if at.api_socket:
         return AdminApi(Path(at.api_socket), timeout_s)

@@ -1,5 +1,5 @@
-"""A certificate for hosts that no public authority knows: its own authority signs once, and that
-key is never stored."""
+"""A certificate for hosts that no public authority knows. Its own authority signs it once, and the
+authority's key is never stored."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def make(hosts: Sequence[str], now: datetime.datetime) -> tuple[bytes, bytes]:
     """A certificate for `hosts` and 127.0.0.1, valid for a year from `now` (aware).
 
     Returns (the authority's certificate, for clients; the server's certificate and private key),
-    both PEM. The authority may name nothing but `hosts` (RFC 5280, 4.2.1.10): who trusts it for us
-    trusts it for nothing else."""
+    both PEM. The authority may sign for `hosts` only (RFC 5280, 4.2.1.10), so trusting it extends
+    to nothing else."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = _name(f"geolane {hosts[0]}")
     loopback = ipaddress.ip_address("127.0.0.1")
@@ -96,7 +96,7 @@ def make(hosts: Sequence[str], now: datetime.datetime) -> tuple[bytes, bytes]:
 
 
 def serves(server_pem: bytes, hosts: Sequence[str], now: datetime.datetime) -> bool:
-    """Whether the server's certificate names all of `hosts` and lasts another month."""
+    """Whether the server's certificate names all of `hosts` and is valid for another month."""
     leaf = x509.load_pem_x509_certificate(server_pem)
     names = leaf.extensions.get_extension_for_class(
         x509.SubjectAlternativeName

@@ -1,12 +1,12 @@
 """The feeds (PubSub nodes, XEP-0060) that provisioning makes, and the stanzas that make them; pure.
 
-Rights are PROTOCOL 4, 'Who may what', 1: `geolane` owns every feed, access is by whitelist, a
-worker is publish-only on its own.
+The rights are those of PROTOCOL 4, 'Who may what', 1: `geolane` owns every feed, access is by
+whitelist, and a worker is publish-only on its own feed.
 
-The coordinator is subscribed to telemetry by its *bare* JID. A headline to a bare JID goes to every
+The coordinator is subscribed to telemetry by its *bare* JID. A headline to a bare JID reaches every
 session with a priority of 0 or more (RFC 6121, 8.5.2.1.1), so the leader (priority 10) gets it and
-standbys (-1) do not; and the subscription belongs to the account, so it survives a change of leader
-and a restart of the server. What is published while nobody leads is gone."""
+standbys (-1) do not. The subscription belongs to the account, so it survives a change of leader and
+a restart of the server. Items that are published while there is no leader are lost."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ FeedAffiliation = Literal["owner", "publisher", "publish-only", "member", "none"
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """`keeps`: how many items the service holds (0: they only pass). `greets`: a new subscriber
-    gets the last item."""
+    """`keeps`: how many items the service stores (0: it only passes them on). `greets`: a new
+    subscriber gets the last item."""
 
     name: str
     keeps: int
@@ -78,7 +78,7 @@ def _iq(namespace: str, content: str, name: str) -> str:
 
 
 def create(feed: Feed) -> str:
-    """Make the feed; answered with `conflict` where it is there."""
+    """Make the feed. The answer is `conflict` if it exists."""
     form = _form(f"{PUBSUB}#node_config", feed.config())
     return _iq(
         PUBSUB,
@@ -88,7 +88,7 @@ def create(feed: Feed) -> str:
 
 
 def configure(feed: Feed) -> str:
-    """Bring a feed that is there to this configuration."""
+    """Give an existing feed this configuration."""
     form = _form(f"{PUBSUB}#node_config", feed.config())
     return _iq(
         OWNER,
@@ -98,7 +98,7 @@ def configure(feed: Feed) -> str:
 
 
 def delete(feed: str) -> str:
-    """Take the feed away, whatever it holds; answered with `item-not-found` where it is gone."""
+    """Delete the feed with all its items. The answer is `item-not-found` if it does not exist."""
     return _iq(OWNER, f"<delete node={quoteattr(feed)}/>", f"delete {feed}")
 
 
@@ -113,7 +113,7 @@ def affiliate(feed: str, affiliations: Iterable[tuple[str, FeedAffiliation]]) ->
 
 
 def subscribe(feed: str, jid: str) -> str:
-    """Subscribe `jid` as the owner; again and again makes one subscription."""
+    """Subscribe `jid`, as the owner. Idempotent."""
     row = f'<subscription jid={quoteattr(jid)} subscription="subscribed"/>'
     return _iq(
         OWNER, f"<subscriptions node={quoteattr(feed)}>{row}</subscriptions>", f"subscribe {feed}"

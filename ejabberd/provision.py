@@ -1,10 +1,12 @@
-"""Provisioning brings accounts, roster, room and feeds to what PROTOCOL 4 says, from whatever
-state: twice is once.
+"""Provisioning brings accounts, roster, room and feeds to the state of PROTOCOL 4, from any state.
+It is idempotent.
 
-It adds and never takes away: who is in the room already keeps the affiliation that the room's
-owners gave (the room is the truth about people), and an account keeps its password as long as its
-file is there. PubSub has no admin API in ejabberd 23.01, so feeds are made by stanzas in the
-coordinator's name; the service's answers are not seen here."""
+It adds and never removes. A member of the room keeps the affiliation that the room's owners gave,
+since the room is the truth about people. An account keeps its password as long as its file exists.
+PubSub has no admin API in ejabberd 23.01, so feeds are made by stanzas in the coordinator's name;
+the service's answers are not seen here.
+
+Only `remove_worker` removes. Each step may be interrupted anywhere and run again."""
 
 from __future__ import annotations
 
@@ -41,27 +43,26 @@ ROOM_OPTIONS = {
     "max_users": "500",
 }
 NO_PRIVATE_MESSAGES = {"allow_private_messages": "false", "allowpm": "none"}
-"""The first up to 23.04, the second since; a room knows one of them."""
+"""The first up to 23.01, the second since 23.04; a room has one of them."""
 OPERATORS = "operators"
-"""The group of the people at DOMAIN whom provisioning has put into the room: they may upload
+"""The group of the people at DOMAIN whom provisioning has put into the room. They may upload
 files."""
 ARCHIVE_DAYS = 90
 
 
 Did = Literal["made", "changed", "set", "there"]
-"""What became of a thing; `set`: it is as it should be now, and what it was before cannot be
-seen."""
+"""What happened to a thing. `set`: it is right now; its earlier state cannot be seen."""
 Tell = Callable[[Did, str], None]
 
 
 def tell_nobody(did: Did, what: str) -> None:
-    """For who wants no report."""
+    """For callers that want no report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who has an account at DOMAIN and a place in the ops room: member = look, admin = act, owner =
-    tune (DESIGN 4)."""
+    """A person with an account at DOMAIN and a place in the ops room. The affiliations: a member
+    may look, an admin act, an owner tune (DESIGN 4)."""
 
     name: str
     affiliation: Literal["member", "admin", "owner"]
@@ -70,7 +71,7 @@ class Person:
 async def _account(
     api: AdminApi, user: str, host: str, secrets: Path, reset: bool
 ) -> tuple[Did, str]:
-    """What became of it, in words."""
+    """What happened to the account, in words."""
     did = await accounts.ensure(api, user, host, secrets, reset=reset)
     its = {
         "made": f", its password in {secrets / user}",
@@ -81,9 +82,10 @@ async def _account(
 
 
 async def pubsub(api: AdminApi, domain: str, *stanzas: str) -> None:
-    """Send stanzas to the service in the coordinator's name. A call returns when the service has
-    handled its stanza; they go one at a time because ejabberd 23.01 gives up one of two requests
-    whose transactions collide (`aborted, cyclic`)."""
+    """Send stanzas to the service in the coordinator's name.
+
+    A call returns when the service has handled its stanza. Stanzas are sent one at a time, because
+    ejabberd 23.01 drops one of two requests whose transactions collide (`aborted, cyclic`)."""
     async with api.one_at_a_time():
         for stanza in stanzas:
             await api.call(
@@ -111,8 +113,8 @@ async def add_worker(
     """Account, password file, place in the shared roster and telemetry feed of one worker
     (`node-iad-1`, `router-1`).
 
-    Also while the server is in use: who is online gets a roster push. Raises SettingsError (name;
-    an account that was not made here, without `reset`), XmppError."""
+    This may run while the server is in use: sessions that are online get a roster push. Raises
+    SettingsError (name, or an account that was not made here, without `reset`), XmppError."""
     if not WORKER.fullmatch(worker):
         raise SettingsError(
             f"worker {worker!r}: an account is node-NAME or router-NAME, of a to z, digits, dots, "
@@ -145,10 +147,11 @@ async def add_person(
     *,
     reset: bool = False,
 ) -> None:
-    """Account, password file, place in the room (unless the room knows them), the right to read the
-    operator feeds and the right to upload.
+    """Account, password file, place in the room (unless the room has one for them), the right to
+    read the operator feeds and the right to upload.
 
-    Raises SettingsError (name; an account that was not made here, without `reset`), XmppError."""
+    Raises SettingsError (name, or an account that was not made here, without `reset`),
+    XmppError."""
     if not PERSON.fullmatch(person.name) or WORKER.match(person.name) or person.name == COORDINATOR:
         raise SettingsError(
             f"person {person.name!r}: a to z, digits, dots, hyphens; not geolane, node-... or "
@@ -173,8 +176,8 @@ async def add_person(
 
 
 async def _roster(api: AdminApi, domain: str) -> None:
-    """Workers see the coordinator and it sees them, both ways; no worker sees another (O(N)
-    presences). People see nobody by it."""
+    """Workers and the coordinator see each other's presence; no worker sees another's, which would
+    be O(N) presences each. People see nobody through it."""
     fleet = f"fleet.{domain}"
     for group, shows in (("workers", "coordinator"), ("coordinator", "workers")):
         await api.call(
@@ -188,8 +191,8 @@ async def _roster(api: AdminApi, domain: str) -> None:
 
 
 async def _operators(api: AdminApi, command: str, **arguments: str) -> None:
-    """Of the group at DOMAIN. A server whose configuration is older has no shared groups there, and
-    any account may upload."""
+    """A command on the group at DOMAIN. A server with an older configuration has no shared groups
+    there, and any account may upload."""
     try:
         await api.call(command, **arguments)
     except CommandRefused as e:
@@ -227,7 +230,7 @@ async def _room(api: AdminApi, domain: str, tell: Tell) -> None:
 
 
 async def _trim_archive(api: AdminApi, domain: str) -> None:
-    """Let go of messages older than ARCHIVE_DAYS, in the background (the archive's table may hold 2
+    """Delete messages older than ARCHIVE_DAYS, in the background (the archive's table may hold 2
     GB)."""
     await api.call(
         "delete_old_mam_messages_batch",
@@ -249,12 +252,12 @@ async def provision(
     *,
     reset: bool = False,
 ) -> None:
-    """Everything: the coordinator, the room, the operators' feeds, then each worker and person.
-    Idempotent.
+    """Provision everything: the coordinator, the room, the operators' feeds, then each worker and
+    person. Idempotent.
 
-    `tell` hears what was done, a line a thing. Each account's password lies in `secrets`/ACCOUNT,
-    mode 0600. Raises SettingsError (name; an account that was not made here, without `reset`),
-    XmppError (server)."""
+    `tell` gets one line per thing. Each account's password lies in `secrets`/ACCOUNT, mode 0600.
+    Raises SettingsError (name, or an account that was not made here, without `reset`), XmppError
+    (server)."""
     await asyncio.to_thread(secrets.mkdir, mode=0o700, parents=True, exist_ok=True)
     tell(*await _account(api, COORDINATOR, f"fleet.{domain}", secrets, reset))
     try:
@@ -270,6 +273,7 @@ async def provision(
             f"feeds at pubsub.fleet.{domain}: "
             f"{', '.join(f.name for f in (feeds.TUNING, *feeds.OPERATOR_FEEDS))}",
         )
+        # only now: workers and people are added to the groups, the room and the feeds made above
         async with asyncio.TaskGroup() as then:
             for worker in workers:
                 then.create_task(add_worker(api, domain, worker, secrets, tell, reset=reset))
@@ -282,8 +286,7 @@ async def provision(
         raise known.exceptions[0] from group
 
 
-# ---- What provisioning never does: a worker's place taken away again. It may be cut off at any
-# point, and done again.
+# Removing a worker, which provisioning never does.
 
 TellText = Callable[[str, str], None]
 
@@ -291,9 +294,10 @@ TellText = Callable[[str, str], None]
 async def remove_worker(
     api: AdminApi, domain: str, worker: str, secrets: Path, tell: TellText
 ) -> None:
-    """Account, place in the shared roster, feed and password file of one worker; its session ends.
-    Who leads must have fenced it before, else it does so now. Raises SettingsError (name, file),
-    XmppError."""
+    """Remove one worker's account, place in the shared roster, feed and password file; its session
+    ends. If the leader has not fenced the worker before, it does so now.
+
+    Raises SettingsError (name, file), XmppError."""
     if not WORKER.fullmatch(worker):
         raise SettingsError(f"worker {worker!r}: an account is node-NAME or router-NAME")
     fleet, feed = f"fleet.{domain}", feeds.telemetry(worker).name
@@ -315,8 +319,7 @@ async def remove_worker(
     await asyncio.to_thread(accounts.forget, secrets, worker)
 
 
-# ---- What provisioning would do, found by looking only. Feeds cannot be seen by the admin API:
-# they are always set anew.
+# A dry run. The admin API does not show feeds, so they always count as set.
 
 
 async def provision_dry_run(
@@ -329,8 +332,9 @@ async def provision_dry_run(
     *,
     reset: bool = False,
 ) -> None:
-    """The lines of `provision` for the same arguments. Raises SettingsError (a password's file, or
-    none for an account that is there), XmppError."""
+    """The lines of `provision` for the same arguments, found by reading only.
+
+    Raises SettingsError (a password's file, or none for an account that exists), XmppError."""
     fleet = f"fleet.{domain}"
     for user in (COORDINATOR, *workers):
         await _look_at_account(api, user, fleet, secrets, tell, reset)

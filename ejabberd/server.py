@@ -35,24 +35,25 @@ from ejabberd.api import AdminApi
 TEMPLATE = Path(__file__).with_name("ejabberd.yml")
 ERLANG_LIBRARIES = "/usr/lib/*/ejabberd-*/ebin/ejabberd.app"
 INSIDE = Path("/proc/self/cwd")
-"""The server's own name for its folder, whatever that is called: ejabberd 23.01 opens no
-certificate and serves no page below a folder with letters beyond ASCII."""
+"""The server's own name for its folder, whatever the real name is. ejabberd 23.01 cannot open a
+certificate or serve a page below a folder whose name has letters beyond ASCII."""
 SOCKET_PATH_LIMIT = 107  # unix(7): sun_path holds 108 bytes with its end
 POLL_S = 0.05
-STACK_KILOWORDS = "8192"  # 64 MB, of which only what is used is taken
+STACK_KILOWORDS = "8192"  # 64 MB, of which only the part in use takes memory
 LOG = log.get("ejabberd")
 
 
 def hosts(domain: str) -> list[str]:
-    """Every name that the server answers to, and that its certificate must hold; the people's
+    """Every name that the server answers to, all of which its certificate must hold; the people's
     domain first."""
     services = ("fleet", "conference", "pubsub.fleet", "pubsub", "upload")
     return [domain, *(f"{service}.{domain}" for service in services)]
 
 
 class Server:
-    """A private ejabberd in `folder` for `domain`. Ports left out are those of the last run, else
-    free ones; until it has served, others when somebody took them."""
+    """A private ejabberd in `folder` for `domain`. Ports that are not given are those of the last
+    run, or else free ones. Until the server has served once, it changes ports that another program
+    has taken."""
 
     def __init__(
         self,
@@ -86,7 +87,8 @@ class Server:
 
     @property
     def pid(self) -> int | None:
-        """The process id of this folder's server, whoever started it; None when it does not run."""
+        """The process id of this folder's server, whichever process started it; None if it does not
+        run."""
         try:
             pid = int((self.folder / "server.pid").read_text("ascii"))
         except (FileNotFoundError, ValueError):
@@ -94,10 +96,10 @@ class Server:
         return pid if self._is_ours(pid) else None
 
     async def start(self, timeout_s: float = 30) -> None:
-        """Start the server and wait until it serves; a server that a killed run left is ended
+        """Start the server and wait until it serves. A server that a killed run left is ended
         first.
 
-        Does nothing when this object's own server runs. Raises InstallError (no ejabberd),
+        Does nothing if this object's own server runs. Raises InstallError (no ejabberd),
         SettingsError (folder or port cannot be used), XmppError (it does not come up, with the end
         of its log; or another run uses the folder)."""
         if self._process is not None and self._is_ours(self._process.pid):
@@ -107,7 +109,7 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(
             0o711 if self.user.switch else 0o700
-        )  # its user passes through, and may not list it
+        )  # its user may pass through but not list it
         require_reachable(self.folder / "spool", self.user)
         self._take_lock()
         try:
@@ -132,17 +134,18 @@ class Server:
         LOG.info("server_started", pid=self.pid, c2s_port=self.c2s_port)
 
     async def stop(self, timeout_s: float = 10) -> None:
-        """End the server, also one that a killed run left: asked first, killed after `timeout_s`.
-        Nothing happens when it does not run. Raises XmppError when it belongs to another run that
-        is alive."""
+        """End the server, even one that a killed run left: first by SIGTERM, after `timeout_s` by
+        SIGKILL. Does nothing if it does not run.
+
+        Raises XmppError if it belongs to another run that is alive."""
         if self._process is None and self.pid is not None:
             self._take_lock()
         await self._end(timeout_s)
         self._release_lock()
 
     def kill(self) -> None:
-        """SIGKILL at once, for tests of what follows; `start()` brings it back on the same ports
-        and data."""
+        """SIGKILL at once, for tests of what follows. `start()` brings it back on the same ports
+        with its data."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()  # a killed process ends within milliseconds
@@ -158,11 +161,11 @@ class Server:
                 texts += file.read_text("utf-8", "replace").splitlines()[-lines:]
         return "\n".join(texts) or "(its logs are empty)"
 
-    # ---- starting ----
+    # Starting.
 
     def _leave_taken_ports(self) -> None:
-        """Ports that somebody else has taken are given up for others, unless they were asked for or
-        clients know them."""
+        """Replace ports that another program has taken, unless they were asked for or clients know
+        them."""
         for port in filter(ports.taken, (self.c2s_port, self.http_port)):
             if self._asked or self._has_served:
                 raise SettingsError(
@@ -265,9 +268,9 @@ class Server:
             "ERL_MAX_PORTS": "16384",
             "ERL_CRASH_DUMP_BYTES": "0",
         }
-        # +sss: the XML library recurses on the scheduler's stack, 6,000 nested elements were more
-        # than its usual 1 MB (docs/security.md). No -name, no -sname: no Erlang distribution, so no
-        # epmd, cookie or further port. +sbwt none: no busy waiting.
+        # +sss: the XML library recurses on the scheduler's stack. 6,000 nested elements overflowed
+        # its usual 1 MB (docs/security.md). No -name, no -sname: without Erlang distribution there
+        # is no epmd, cookie or further port. +sbwt none: no busy waiting.
         quiet = [
             "+sbwt",
             "none",
@@ -315,18 +318,17 @@ class Server:
                 return
             await asyncio.sleep(POLL_S)
 
-    # ---- ending ----
+    # Ending.
 
     def _mark(self) -> list[str]:
-        """Arguments that mean nothing to Erlang, and by which the server of this folder is
-        known."""
+        """Arguments that mean nothing to Erlang and identify the server of this folder."""
         return ["-geolane", str(self.folder)]
 
     def _is_ours(self, pid: int) -> bool:
-        """Whether `pid` runs (a zombie has no command line) and is the server of this very folder.
+        """Whether `pid` runs (a zombie has no command line) and is the server of this folder.
 
-        Our own child is asked as a child: while it turns from `erl` into the emulator its command
-        line is empty."""
+        Our own child is polled instead: its command line is empty while `erl` turns into the
+        emulator."""
         if self._process is not None and self._process.pid == pid:
             return self._process.poll() is None
         try:

@@ -1,5 +1,5 @@
-"""`geolane pipeline check`: a pipeline tried on sample records before it is shipped, in the same
-kind of process that a node runs it in, which may fail, hang, fork or eat memory without harm."""
+"""`geolane pipeline check`: tries a pipeline on sample records before it is shipped. It runs in the
+same kind of process as on a node, so it may fail, hang, fork or use up memory without harm."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ LIMIT = 1 << 20
 
 
 class PipelineVerdict(msgspec.Struct):
-    """`wrong`: what would hurt in production; `odd`: what only may. `ms`: p50 and p99 of a batch of
-    500."""
+    """`wrong`: faults that would do harm in production. `odd`: findings that only may. `p50_ms`,
+    `p99_ms`: the time for a batch of 500 records."""
 
     version: str = ""
     records: int = 0
@@ -41,8 +41,10 @@ class PipelineVerdict(msgspec.Struct):
 
 
 def spec_of(text: str) -> tuple[str, Path | None]:
-    """`mine.py`, `mine.py:function` or `module:function`: what to load, and the folder that it is
-    found in. Raises PipelineError."""
+    """From `mine.py`, `mine.py:function` or `module:function`: the name to load, and the folder to
+    find it in.
+
+    Raises PipelineError."""
     file, _, function = text.partition(":")
     if file.endswith(".py"):
         path = Path(file)
@@ -57,8 +59,9 @@ def spec_of(text: str) -> tuple[str, Path | None]:
 
 
 def check(text: str, sample_file: Path | None, timeout_s: float) -> PipelineVerdict:
-    """Try it. Raises PipelineError where it cannot even be begun; what the trial finds is in the
-    verdict."""
+    """Try the pipeline. Faults that the trial finds are in the verdict.
+
+    Raises PipelineError if the trial cannot even begin."""
     name, folder = spec_of(text)
     some = columns_of(records(sample_file))
     memory_mb = Worker().pipeline_memory_mb
@@ -74,8 +77,10 @@ def check(text: str, sample_file: Path | None, timeout_s: float) -> PipelineVerd
 
 
 def records(sample_file: Path | None) -> list[Record]:
-    """Sample events as a node sees them: the packaged flights, or an event per line. Raises
-    PipelineError."""
+    """Sample events as a node gets them: from a file with an event per line, or else the packaged
+    flights.
+
+    Raises PipelineError."""
     if sample_file:
         with sample_file.open("rb") as f:
             raw = [value for _, value in zip(range(RECORDS), events(f), strict=False)]
@@ -94,8 +99,8 @@ def records(sample_file: Path | None) -> list[Record]:
 
 
 class _Trial:
-    """`call_s`: what one call may take, shorter than in a node, so that several can be waited
-    for."""
+    """One trial. `_call_s` bounds one call. It is shorter than on a node, so that several calls can
+    time out within `timeout_s`."""
 
     def __init__(self, runner: Pipelines, columns: Columns, timeout_s: float) -> None:
         self._runner, self._columns = runner, columns
@@ -112,6 +117,7 @@ class _Trial:
             took.append(time.perf_counter() - begun)
             found.extend(answers)
             now = self._runner.left()
+            # what the first batch leaves is the base: a pipeline may start helpers once
             before = before or now
             if len(found.kinds) < min(v.records, at + BATCH):
                 break
@@ -194,7 +200,7 @@ def _printed(text: str, left_out: int) -> None:
 
 
 def report(v: PipelineVerdict) -> list[str]:
-    """In words."""
+    """The verdict in words."""
     lines = [
         f"{v.version or 'pipeline'}: {v.records:,} records, {v.out:,} out, {v.filtered:,} "
         f"filtered, {v.failed:,} failed"

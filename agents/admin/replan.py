@@ -1,5 +1,5 @@
-"""Plans of the past made again from the journal, by the same core and kernels: are they the same,
-byte for byte, and what would other settings have done? Reads only; a coordinator may be writing."""
+"""Makes past plans again from the journal, with the same core and kernels. Are they the same, byte
+for byte, and what would other settings have done? It only reads; a coordinator may be writing."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Different:
-    """A tick whose plan came out otherwise; how, in words. `steps`: in what it does, not in its
-    figures alone."""
+    """A tick whose plan came out differently, with the differences in words. `steps`: the plan's
+    actions differ, not only its figures."""
 
     tick: int
     at: str
@@ -69,7 +69,7 @@ class Different:
 
 @dataclass(slots=True)
 class Again:
-    """What came of planning a span again. `made_by`: how many of its plans were made with which
+    """The result of planning a span again. `made_by`: how many of its plans were made with which
     kernels."""
 
     first: str = ""
@@ -84,8 +84,8 @@ class Again:
 
 @dataclass(slots=True)
 class Otherwise:
-    """A span under other settings: as it was, the same settings followed through the model
-    (follow.py), the others so."""
+    """A span under other settings: as recorded, with the same settings followed through the model
+    (follow.py), and with the other settings followed the same way."""
 
     first: str = ""
     last: str = ""
@@ -97,7 +97,7 @@ class Otherwise:
 
 
 def span_of(from_: str, to: str, limit: int | None, now: datetime) -> Span:
-    """Raises OperatorError for what is no time, or a span that ends before it begins."""
+    """Raises OperatorError for an invalid time, or a span that ends before it begins."""
     span = Span(when(from_, now), when(to, now), limit)
     if span.from_ms > span.to_ms:
         raise OperatorError(f"from {span}: that ends before it begins")
@@ -116,8 +116,8 @@ def pairs(texts: Iterable[str]) -> dict[str, str]:
 
 
 def look(path: Path, span: Span) -> int:
-    """How many plans the journal has of the span. Raises JournalError when there are none, naming
-    what there is."""
+    """How many plans of the span the journal has. Raises JournalError if there are none, and says
+    which there are."""
     with opened(path) as ticks:
         if found := ticks.count(span.from_ms, span.to_ms):
             return found
@@ -131,7 +131,7 @@ def look(path: Path, span: Span) -> int:
 
 
 def again(path: Path, span: Span, numerics: Numerics) -> Again:
-    """Every plan of the span once more. Raises JournalError when the journal cannot be read."""
+    """Make every plan of the span again. Raises JournalError if the journal cannot be read."""
     out = Again(kernels=numerics.name, why=numerics.why)
     with opened(path) as ticks:
         for tick, frame in _ticks(ticks, span):
@@ -148,13 +148,14 @@ def again(path: Path, span: Span, numerics: Numerics) -> Again:
 
 
 def otherwise(path: Path, span: Span, numerics: Numerics, settings: Mapping[str, str]) -> Otherwise:
-    """The span with other settings. Raises as `again` does, and SettingsError for settings that are
-    none."""
+    """The span with other settings. Raises JournalError as `again` does, and SettingsError for
+    settings that are not valid."""
     out = Otherwise(kernels=numerics.name, settings=dict(settings))
     followers: tuple[DecisionReplay, DecisionReplay] | None = None
     life = -1
     with opened(path) as ticks:
         for tick, frame in _ticks(ticks, span):
+            # a new frame is another life of the leader: the model begins again from its state
             out.first, out.last = out.first or utc(tick.ms), utc(tick.ms)
             if followers is None or tick.frame_id != life:
                 life, slots = tick.frame_id, frame.calm.in_flight
@@ -182,7 +183,7 @@ def _ticks(ticks: Ticks, span: Span) -> Iterator[tuple[TickRow, PlanningFrame]]:
 
 
 def _compare(tick: TickRow, frame: PlanningFrame, numerics: Numerics) -> list[str]:
-    """How the plan comes out otherwise; empty: byte for byte the same."""
+    """How the plan differs now; empty if it is the same, byte for byte."""
     moment = _moment(tick)
     try:
         then = unpack(tick.plan, "the plan")
@@ -218,11 +219,11 @@ def _label(tick: TickRow) -> str:
     return f"tick {tick.id} ({utc(tick.ms)})"
 
 
-# ---- for people ----
+# For people.
 
 
 def tell_again(a: Again) -> str:
-    """As text: how many, how many the same, and the first differences."""
+    """As text: how many plans, how many are the same, and the first differences."""
     lines = [
         f"{a.ticks:,} plans from {a.first} to {a.last}, made again with the kernels {a.kernels} "
         f"({a.why})",
@@ -253,7 +254,7 @@ def tell_again(a: Again) -> str:
 
 
 def tell_otherwise(o: Otherwise) -> str:
-    """As a table: the record, the same settings in the model, the others in the model."""
+    """As a table: the record, the same settings in the model, the other settings in the model."""
     named = ", ".join(f"{k}={v}" for k, v in o.settings.items())
     rows = [
         ("as it was", o.recorded),
@@ -281,7 +282,7 @@ def tell_otherwise(o: Otherwise) -> str:
 
 
 def as_json(outcome: Again | Otherwise) -> str:
-    """One line; ms, and utilisation as a share of capacity."""
+    """One line; times in ms, utilisation as a share of capacity."""
     data: object = outcome
     if isinstance(outcome, Otherwise):
         tallies = {k: getattr(outcome, k) for k in ("recorded", "same_settings", "other_settings")}
@@ -317,8 +318,8 @@ def run(
     json: bool,
     say: Callable[[str], None],
 ) -> int:
-    """The sub-command: says what came of it; 1 if a plan came out otherwise under its own settings,
-    else 0."""
+    """Run the sub-command and print its result. Returns 1 if a plan came out differently under its
+    own settings, otherwise 0."""
     if settings:
         other = otherwise(path, span, numerics, settings)
         say(as_json(other) if json else tell_otherwise(other))

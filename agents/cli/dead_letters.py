@@ -103,8 +103,8 @@ DONE, NOTHING, NOT_CONFIRMED = 0, 1, 3
 
 
 def listed(kafka: Kafka, words: Sequence[str], count: int, *, as_json: bool) -> int:
-    """Print the newest, and how many there are. Raises OperatorError for a filter that makes no
-    sense, KafkaError."""
+    """Print the newest letters, and how many there are. Raises OperatorError for an invalid filter,
+    KafkaError."""
     found = asyncio.run(DeadLetters(kafka).find(query_of(words, _now_ms()), min(count, LISTED)))
     if as_json:
         click.echo(
@@ -125,7 +125,7 @@ def listed(kafka: Kafka, words: Sequence[str], count: int, *, as_json: bool) -> 
 
 
 def show(kafka: Kafka, word: str, *, raw: bool) -> int:
-    """Print one letter; `raw`: its value alone, byte for byte."""
+    """Print one letter; `raw`: only its value, byte for byte."""
     query = query_of([word], _now_ms())
     if not query.one:
         raise OperatorError(
@@ -142,7 +142,7 @@ def show(kafka: Kafka, word: str, *, raw: bool) -> int:
 
 
 def replay(kafka: Kafka, words: Sequence[str], by: str, *, yes: bool) -> int:
-    """Say what would go back, ask, and send it back."""
+    """Say what would be sent back, ask, and send it."""
     letters, query = DeadLetters(kafka), query_of(words, _now_ms())
     found: LettersFound = asyncio.run(letters.find(query, 1))
     click.echo(f"{summed(found)}.")

@@ -1,4 +1,4 @@
-"""The sub-commands `geolane nodes ...` and `geolane invite`. Each imports what it runs."""
+"""The sub-commands `geolane nodes ...` and `geolane invite`. Each imports only what it runs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _asked(given: dict[str, Any]) -> MemberRequest:
     from agents.local.servers.folder import default_folder
     from agents.settings import load
 
-    log.setup("nodes", "CRITICAL")  # what fails is said once, in the last line
+    log.setup("nodes", "CRITICAL")  # an error is reported once, in the last line
     file: Path = given.pop("settings") or default_folder() / "settings" / "geolane.toml"
     if not file.exists():
         raise SettingsError(f"{file}: no such file; name one with --settings")

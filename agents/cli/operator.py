@@ -1,4 +1,4 @@
-"""What a person tells the fleet over XMPP from a terminal: `geolane ctl`."""
+"""`geolane ctl`: a person commands the fleet over XMPP from a terminal."""
 
 from __future__ import annotations
 

@@ -28,13 +28,13 @@ from agents.settings import Settings
 from agents.xmpp.operator_client import OperatorClient
 
 DONE, REFUSED, AWAY, NOT_CONFIRMED = 0, 1, 2, 3
-AGAIN_S, PATIENCE_S = 0.5, 5.0  # a leader that has just begun, or is about to
-TRIES = 5  # how often a fleet that goes on changing is confirmed anew
+AGAIN_S, PATIENCE_S = 0.5, 5.0  # for a leader that has just begun, or is about to
+TRIES = 5  # how often a dry run is confirmed again when the fleet keeps changing
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What is printed with `--json`. `code` stays as it is when the command is interrupted."""
+    """What `--json` prints. `code` is also the exit code if the command is interrupted."""
 
     command: str
     code: int = NOT_CONFIRMED
@@ -76,8 +76,8 @@ async def run(
     confirm: Confirm,
     tell: Callable[[str], None],
 ) -> int:
-    """Run the command and answer the exit code. `confirm` is asked about a dry run that was told;
-    what it says decides.
+    """Run the command and return the exit code. `confirm` is asked after a dry run was shown; its
+    result decides.
 
     Raises NotConnected, NoAnswer, SettingsError before the command has begun."""
     try:
@@ -103,7 +103,7 @@ async def _converse(
     tell: Callable[[str], None],
 ) -> int:
     reply = await _begin(person, name, fields)
-    if _asks(reply):  # for words that may be left out
+    if _asks(reply):  # the form has fields that may be left out
         reply = await person.operate(name, reply.session, "complete", fields)
     tries = 0
     while True:
@@ -122,12 +122,12 @@ async def _converse(
             tell("Not confirmed: nothing was done.")
             return NOT_CONFIRMED
         tries += 1
-        outcome.code = REFUSED  # should we be interrupted from here on
+        outcome.code = REFUSED  # in case of an interrupt from here on
         reply = await _confirm(person, reply)
 
 
 def _asks(reply: FormReply) -> bool:
-    """Whether it is a form to be filled in, with nothing wrong yet."""
+    """Whether the reply is a form to fill in, with no error yet."""
     fields = (
         reply.form.fields if reply.form is not None and reply.status is Status.EXECUTING else ()
     )
@@ -159,8 +159,8 @@ async def _confirm(person: OperatorClient, reply: FormReply) -> FormReply:
 
 
 async def _begin(person: OperatorClient, name: str, fields: Mapping[str, str]) -> FormReply:
-    """The first step, again for 5 s while nobody leads or the leader says to wait: nothing has
-    begun then."""
+    """Send the first step. Retries for 5 s while there is no leader, or while the leader asks to
+    wait: nothing has begun then."""
     loop = asyncio.get_running_loop()
     until_s = loop.time() + PATIENCE_S
     while True:
@@ -179,7 +179,7 @@ async def _cancel(person: OperatorClient, reply: FormReply) -> None:
     try:
         await person.operate(reply.command, reply.session, "cancel")
     except (CommandRefused, NoAnswer, NotConnected):
-        return  # it runs out by itself
+        return  # the session expires by itself
 
 
 def _take(reply: FormReply, outcome: Outcome, tell: Callable[[str], None]) -> None:
@@ -200,12 +200,12 @@ def _failed(outcome: Outcome, tell: Callable[[str], None], text: str) -> int:
     return REFUSED
 
 
-# ---- the terminal ----
+# The terminal.
 
 
 async def ask_terminal() -> bool:
-    """Ask on standard error and read a line of standard input, without blocking: the session must
-    be kept alive."""
+    """Ask on standard error and read a line of standard input without blocking, since the session
+    must be kept alive."""
     click.echo("Do it? [y/N] ", nl=False, err=True)
     loop = asyncio.get_running_loop()
     there = asyncio.Event()
@@ -220,8 +220,8 @@ async def ask_terminal() -> bool:
 def main(
     load: Callable[[], Settings], account: str, words: Sequence[str], *, yes: bool, as_json: bool
 ) -> int:
-    """The exit code. Without `yes`, what changes the fleet is asked about on a terminal, and is not
-    done without one."""
+    """Returns the exit code. Without `yes`, a change to the fleet must be confirmed on a terminal;
+    without a terminal it is not made."""
     from agents.base import supervisor
 
     asks = sys.stdin.isatty() and not yes
@@ -249,19 +249,18 @@ def main(
     return outcome.code
 
 
-# ---- completion, without the network ----
+# Completion, without the network.
 
 
 def command_names(incomplete: str) -> list[tuple[str, str]]:
-    """Commands that begin like that, and what each does."""
+    """The commands with this prefix, and what each does."""
     return [(c.name, c.help) for c in BY_FORM.values() if c.name.startswith(incomplete)]
 
 
 def argument_values(
     words: Sequence[str], incomplete: str, settings: Callable[[], Settings]
 ) -> list[str]:
-    """What may come after `words` (the command's name first); nothing where that is not known
-    here."""
+    """What may follow `words` (the command's name first); empty if that is not known here."""
     command = BY_FORM.get(words[0]) if words else None
     if command is None:
         return []

@@ -1,4 +1,4 @@
-"""What several sub-commands take: settings, and the account whose settings they are."""
+"""Options that several sub-commands take: the settings, and the account that they belong to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RESET = click.option(
 
 
 def settings_option(f: Any) -> Any:  # Any: click's decorators are untyped in this direction
-    """`--settings FILE`, which must be given, and `--set`."""
+    """`--settings FILE`, which is required, and `--set`."""
     return click.option("--settings", type=FILE, required=True, help="The settings file (TOML).")(
         SET(f)
     )
@@ -35,7 +35,7 @@ def settings_option(f: Any) -> Any:  # Any: click's decorators are untyped in th
 def settings_of(
     settings: Path | None, sets: tuple[str, ...], user: str
 ) -> Any:  # Any: Settings, imported when needed
-    """Those of the file; without one, of that account in the running stack."""
+    """The settings of the file; without one, those of that account in the running stack."""
     from agents.local.servers.folder import default_folder
     from agents.settings import load
 

@@ -1,4 +1,4 @@
-"""The planner off line: `geolane lanes build`, `geolane replan`."""
+"""The planner offline: `geolane lanes build`, `geolane replan`."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def replan(
     span = span_of(from_, to, limit, datetime.now(UTC))
     path = journal or default_folder() / "journal.sqlite3"
     chosen = pairs(settings)
-    look(path, span)  # before kernels are compiled
+    look(path, span)  # fail before kernels are compiled
     try:
         numerics = choose(kernel)
     except ValueError as e:

@@ -57,7 +57,7 @@ def coordinator(settings: Path, sets: tuple[str, ...]) -> None:
 
 
 def _start(settings: Path, process: str) -> Service:
-    """What every long-lived process does first; `settings` is named in the first log line."""
+    """What every long-lived process does first. `settings` is named in the first log line."""
     from agents.base import log, supervisor
     from agents.base.systemd_notify import Service
 

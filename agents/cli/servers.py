@@ -1,4 +1,5 @@
-"""On one's own servers: `geolane install-units`, `provision`, `doctor`."""
+"""On your own servers: `geolane install-units`, `provision`, `doctor`; also `pipeline check` and
+`settings`."""
 
 from __future__ import annotations
 
@@ -80,7 +81,7 @@ def provision(
     from agents.base import log, supervisor
     from agents.settings import load
 
-    log.setup("provision", "CRITICAL")  # what fails is said once, in the last line
+    log.setup("provision", "CRITICAL")  # an error is reported once, in the last line
     asked = ProvisionOptions.of(load(settings, sets), settings, options)
     sys.exit(supervisor.run(lambda: run(asked, click.echo), tell=False))
 
@@ -124,7 +125,7 @@ def doctor(
     sys.exit(look(settings, sets, account, secrets, as_json=as_json))
 
 
-# ---- `geolane pipeline check`.
+# `geolane pipeline check`.
 
 
 @click.group()
@@ -158,7 +159,7 @@ def pipeline_check(spec: str, events: Path | None, timeout: float, as_json: bool
     sys.exit(1 if verdict.wrong else 0)
 
 
-# ---- `geolane settings`: what can be set, and what is in effect.
+# `geolane settings`.
 
 
 @click.group("settings")

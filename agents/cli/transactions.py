@@ -1,4 +1,4 @@
-"""`geolane abort-transaction`: ends a transaction that nobody ends."""
+"""`geolane abort-transaction`: ends a transaction that hangs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sub-command `geolane watch`: the whole fleet, or the items of one feed."""
+"""`geolane watch`: the whole fleet, or the items of one feed."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def watch(
         raise SettingsError("--plain, --every and --map are for the whole fleet: leave FEED out")
     if plain and as_json:
         raise SettingsError("--plain and --json contradict each other")
-    log.setup("watch", "CRITICAL")  # what fails is said once, in the last line or in the view
+    log.setup("watch", "CRITICAL")  # an error is reported once, in the last line or in the view
     logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
     loaded = settings_of(settings, sets, user)
     if feed:

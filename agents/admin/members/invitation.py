@@ -1,8 +1,8 @@
-"""`geolane invite`: a person's account, their place in the ops room, and the way there as a link
+"""`geolane invite`: makes a person's account and place in the ops room, and prints the link to it
 (XEP-0147) and a QR code.
 
-ejabberd 23.01 has no invitations of its own (XEP-0401): the account is made here. The password is
-never printed; it lies in a file."""
+ejabberd 23.01 does not support invitations (XEP-0401), so the account is made here. The password is
+written to a file and never printed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def modules(text: str) -> list[list[bool]]:
 
 
 def drawn(rows: Sequence[Sequence[bool]]) -> Iterator[str]:
-    """Two rows of modules to a line, black on white whatever the terminal's colours are."""
+    """Two rows of modules per line, black on white whatever the terminal's colours are."""
     for i in range(0, len(rows), 2):
         below = rows[i + 1] if i + 1 < len(rows) else [False] * len(rows[i])
         yield (
@@ -58,7 +58,10 @@ async def run(
     terminal: bool,
     reset: bool = False,
 ) -> None:
-    """Raises SettingsError (name, files; an account that was not made here, without `reset`),
+    """Make the account, then print how to join, with the QR code if `terminal`; also write it to
+    `png` if given.
+
+    Raises SettingsError (name, files, or an account that was not made here, without `reset`),
     XmppError."""
     xmpp = asked.settings.xmpp
     await asyncio.to_thread(asked.make_secrets)

@@ -1,5 +1,5 @@
-"""What `geolane nodes` is asked to do, checked before anything is done: the node, the settings, and
-where things lie."""
+"""A request of `geolane nodes`, checked before anything is done: the node, the settings, and where
+the files lie."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 
 @dataclass(frozen=True, slots=True)
 class MemberRequest:
-    """`file`: the settings file; `inventory`, `secrets`: where they lie."""
+    """`file`: the settings file. `inventory`, `secrets`: their paths."""
 
     settings: Settings
     file: Path
@@ -28,8 +28,8 @@ class MemberRequest:
     def of(
         cls, settings: Settings, file: Path, inventory: Path | None, secrets: Path | None
     ) -> MemberRequest:
-        """Passwords lie beside the coordinator's, where the settings name that; else in `secrets`
-        beside the settings."""
+        """Passwords lie beside the coordinator's password if the settings name its file, otherwise
+        in `secrets` beside the settings."""
         own = settings.xmpp.password_file
         folder = secrets or (Path(own).parent if own else file.parent / "secrets")
         return cls(
@@ -40,7 +40,7 @@ class MemberRequest:
         )
 
     def make_secrets(self) -> None:
-        """The folder of the passwords. Raises SettingsError where it cannot be written to."""
+        """Make the folder for the passwords. Raises SettingsError if it cannot be written to."""
         try:
             self.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as e:
@@ -59,21 +59,21 @@ class MemberRequest:
 
     @property
     def makes_kafka_accounts(self) -> bool:
-        """Whether each process has an account of its own at Kafka, and we are told who may make
-        them."""
+        """Whether each process has its own Kafka account, and the settings name an account that may
+        make them."""
         kafka = self.settings.kafka
         scram = kafka.security.startswith("SASL") and kafka.sasl_mechanism.startswith("SCRAM")
         return bool(kafka.admin_username) and ACCOUNT in kafka.username and scram
 
     @property
     def reads_kafka(self) -> Kafka:
-        """As whom we read the topic `placement`."""
+        """Kafka's settings, with the account that reads the topic `placement`."""
         kafka = self.settings.kafka
         return kafka.admin if kafka.admin_username else kafka.of("geolane")
 
 
 def account(name: str) -> str:
-    """The account of the node NAME. Raises SettingsError for what is no name."""
+    """The account of the node NAME. Raises SettingsError if the name is not valid."""
     if name.startswith(f"{WorkerKind.NODE}-") and _NAME.fullmatch(name):
         raise SettingsError(
             f"{name!r}: give the name without the prefix: "

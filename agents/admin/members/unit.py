@@ -1,4 +1,4 @@
-"""A node's unit on this machine: written as `geolane install-units` does, then enabled and
+"""A node's systemd unit on this machine: written as `geolane install-units` does, then enabled and
 started."""
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ COMMAND_S = 120.0
 
 
 def check(asked: MemberRequest) -> None:
-    """Raises InstallError where a unit could not do its work, before anything is made."""
+    """Raises InstallError, before anything is made, if a unit could not work here."""
     if not RUNNING.is_dir():
         raise InstallError(
             "--unit: systemd does not run here (sd_booted(3)); leave --unit out, and start the "
@@ -30,7 +30,7 @@ def check(asked: MemberRequest) -> None:
 
 
 def commands(name: str) -> tuple[tuple[str, ...], ...]:
-    """What is run, in this order; each may be run again."""
+    """The commands to run, in this order. Each may be run again."""
     return (
         ("systemctl", "daemon-reload"),
         ("systemctl", "enable", "--now", f"geolane-node@{name}"),
@@ -38,7 +38,7 @@ def commands(name: str) -> tuple[tuple[str, ...], ...]:
 
 
 def start(asked: MemberRequest, name: str, say: Callable[[str], None]) -> None:
-    """Raises SettingsError, InstallError."""
+    """Write the units, then enable and start this node's. Raises SettingsError, InstallError."""
     for file, change in install.write(install.place(Path("/"), asked.file.absolute(), user=False)):
         say(f"{change.value}: {file}")
     for command in commands(name):

@@ -1,6 +1,6 @@
-"""The commands with which an administrator does by hand what `geolane provision` does: ejabberd's
-are recorded from provisioning itself, Kafka's are written from the same topics and rights. No
-password stands in them, only the file that has it."""
+"""The commands with which an administrator does by hand what `geolane provision` does. Those for
+ejabberd are recorded from provisioning itself; those for Kafka are written from the same topics and
+rights. They name the files of the passwords and never contain a password."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ejabberd.provision import NO_PRIVATE_MESSAGES, ROOM_OPTIONS, provision
 
 
 class Recorder(AdminApi):
-    """An API of a server that has nothing yet; what it is asked becomes lines for ejabberdctl."""
+    """Behaves as the API of an empty server. Each call becomes a line for ejabberdctl."""
 
     def __init__(self, secrets: Path) -> None:
         super().__init__(Path())
@@ -26,11 +26,11 @@ class Recorder(AdminApi):
 
     async def call(self, command: str, **arguments: Any) -> Any:  # Any: as AdminApi
         if command == "check_account":
-            return 1  # there is none
+            return 1  # there is no account
         if command == "muc_online_rooms":
             return []
         if command == "get_room_options":
-            # of a room just made; which of NO_PRIVATE_MESSAGES it knows is not known here
+            # a new room's options; which of NO_PRIVATE_MESSAGES the server has is not known here
             return ROOM_OPTIONS
         if command == "get_room_affiliation":
             return {"affiliation": "none"}
@@ -73,7 +73,7 @@ async def commands(asked: ProvisionOptions) -> list[str]:
 
 async def _xmpp(asked: ProvisionOptions) -> list[str]:
     domain = asked.settings.xmpp.domain
-    with tempfile.TemporaryDirectory() as scratch:  # passwords that nobody gets to see
+    with tempfile.TemporaryDirectory() as scratch:  # passwords that nobody sees
         recorder = Recorder(asked.secrets)
         await provision(recorder, domain, asked.workers, asked.people, Path(scratch))
     first, second = NO_PRIVATE_MESSAGES.items()
@@ -119,7 +119,7 @@ def _kafka(asked: ProvisionOptions) -> list[str]:
 
 
 def _account(mechanism: str) -> list[str]:
-    """A function of the shell's, `account USER FILE`."""
+    """The shell function `account USER FILE`."""
     return [
         "",
         "# An account that is there without a file here was not made here: its password stays.",

@@ -1,5 +1,5 @@
-"""Whether the feeds are there, as the coordinator's account sees them: who makes them by the admin
-API hears no answer."""
+"""Checks that the feeds exist, as the coordinator's account sees them. The admin API makes them but
+does not report whether that worked."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _ITEMS = "http://jabber.org/protocol/disco#items"
 
 
 async def check_feeds(xmpp: settings.Xmpp, secrets: Path, workers: Sequence[str]) -> None:
-    """Log in as `geolane` (no presence: nobody sees it) and look. Raises NotConnected,
-    SettingsError, XmppError."""
-    # By the password that was just made, whatever proves later who the processes are.
+    """Log in as `geolane` (without presence, so that nobody sees it) and look for the feeds.
+
+    Raises NotConnected, SettingsError, XmppError."""
+    # Use the password that was just made, however the processes will later prove who they are.
     own = msgspec.structs.replace(
         xmpp, password_file=str(secrets / "geolane"), sasl="SCRAM", cert_file=""
     )

@@ -1,4 +1,4 @@
-"""What `geolane provision` is asked to do, checked before anything is done."""
+"""A request of `geolane provision`, checked before anything is done."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ RoomAffiliation = Literal["member", "admin", "owner"]
 
 @dataclass(frozen=True, slots=True)
 class ProvisionOptions:
-    """`workers`: accounts (`node-iad-1`). `only`: one of the servers. `lanemap`, `sample`: what a
-    lane map is made from. `reset`: replace the passwords of accounts that were not made here."""
+    """`workers`: accounts (`node-iad-1`). `only`: one of the servers. `lanemap`, `sample`: the
+    source of a lane map. `reset`: replace the passwords of accounts that were not made here."""
 
     settings: Settings
     secrets: Path
@@ -34,7 +34,7 @@ class ProvisionOptions:
 
     @classmethod
     def of(cls, settings: Settings, file: Path, given: Mapping[str, Any]) -> ProvisionOptions:
-        """Of what the command line says. Raises SettingsError."""
+        """From the options of the command line. Raises SettingsError."""
         inventory = given["inventory"] or Path(settings.coordinator.inventory)
         workers = Inventory.from_file(decode_toml(inventory, InventoryFile), str(inventory)).workers
         for worker in workers:
@@ -62,8 +62,8 @@ class ProvisionOptions:
 
     @property
     def kafka_users(self) -> dict[str, Path]:
-        """Kafka's accounts that are to be made, with their password files; none without an account
-        that may make them."""
+        """The Kafka accounts to make, with their password files; none if the settings name no
+        account that may make them."""
         kafka = self.settings.kafka
         if not (
             kafka.admin_username
@@ -80,7 +80,7 @@ class ProvisionOptions:
 
     @property
     def kafka_rights(self) -> list[Right]:
-        """What these accounts are to be allowed."""
+        """The rights that these accounts get."""
         kafka = self.settings.kafka
         if not (kafka.admin_username and kafka.username):
             return []
@@ -94,7 +94,7 @@ class ProvisionOptions:
 
 
 def people(given: Iterable[str]) -> Iterable[Person]:
-    """`ana:owner`, several with commas between. Raises SettingsError."""
+    """`ana:owner`, or several, separated by commas. Raises SettingsError."""
     for text in (part.strip() for option in given for part in option.split(",") if part.strip()):
         name, colon, affiliation = text.partition(":")
         if not colon or affiliation not in get_args(RoomAffiliation) or not PERSON.fullmatch(name):

@@ -1,5 +1,5 @@
-"""`geolane provision`: XMPP, then Kafka; a line for each thing, whether it was made, changed or
-there already."""
+"""`geolane provision`: XMPP, then Kafka. It prints a line for each thing: whether it was made,
+changed or there already."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Say = Callable[[str], None]
 
 
 async def run(asked: ProvisionOptions, say: Say) -> None:
-    """Raises SettingsError, XmppError, KafkaError; what was done before that stays, and the next
-    run goes on from there."""
+    """Raises SettingsError, XmppError, KafkaError. Completed steps stay, and the next run continues
+    from there."""
     logging.getLogger("aiokafka").setLevel(
         logging.CRITICAL
-    )  # an account that cannot log in is an answer here
+    )  # an account that cannot log in is a result here, not an error
     if asked.printed:
         for line in await dry_run.commands(asked):
             say(line)
@@ -98,7 +98,7 @@ async def _kafka(asked: ProvisionOptions, tell: Callable[[str, str], None]) -> N
 
 
 async def _lane_map(asked: ProvisionOptions, tell: Callable[[str, str], None]) -> None:
-    """Publish one where there is none; where there is one, it stays."""
+    """Publish a lane map if there is none. An existing one stays."""
     kafka = asked.settings.kafka.admin
     passed: list[str] = []
     wanted = await asyncio.to_thread(_wanted_map, asked, passed.append)

@@ -1,8 +1,7 @@
-"""`geolane install-units`: writes the units beside this file where systemd finds them, with this
-installation's paths in them. The same command again changes nothing.
+"""`geolane install-units`: writes the units beside this file to systemd's folder, with this
+installation's paths. It is idempotent.
 
-What stands in every service is said here once (`SANDBOX`); what a service has of its own stands in
-its file."""
+Lines that all services share are here (`SANDBOX`); a service's own lines are in its file."""
 
 from __future__ import annotations
 
@@ -77,15 +76,15 @@ USER_KEEPS = frozenset(
         "RestrictAddressFamilies",
     }
 )
-"""What of the sandbox a user's own service manager can set without privileges."""
+"""The settings of the sandbox that a user's own service manager can apply without privileges."""
 
-STEPS_SINCE = 254  # RestartSteps=
+STEPS_SINCE = 254  # the first version with RestartSteps=
 RESTART_STEPS = "RestartSec=1\nRestartSteps=6\nRestartMaxDelaySec=30"
 RESTART_FLAT = "RestartSec=3"
 
 
 class FileChange(StrEnum):
-    """What became of one file."""
+    """What happened to one file."""
 
     NEW = "written"
     CHANGED = "changed"
@@ -94,9 +93,9 @@ class FileChange(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InstallPlace:
-    """Where units go and what stands in them. `geolane`: the command; `settings`: the settings
-    file, `secrets`: the folder with a password file per account; `systemd`: the version that will
-    read them, 0: unknown."""
+    """Where units are written, and what they contain. `geolane`: the command. `settings`: the
+    settings file. `secrets`: the folder with a password file per account. `systemd`: the version
+    that will read the units; 0: unknown."""
 
     folder: Path
     geolane: Path
@@ -108,7 +107,7 @@ class InstallPlace:
 
 
 def version() -> int:
-    """This machine's systemd; 0: there is none."""
+    """The version of this machine's systemd; 0 if there is none."""
     try:
         said = subprocess.run(
             ["systemctl", "--version"], capture_output=True, text=True, timeout=10, check=False
@@ -120,7 +119,7 @@ def version() -> int:
 
 
 def place(root: Path, settings: Path | None, *, user: bool) -> InstallPlace:
-    """Of what was asked for, with this interpreter's `geolane`. Raises SettingsError,
+    """The place for these options, with this interpreter's `geolane`. Raises SettingsError,
     InstallError."""
     home = Path.home()
     file = settings or (home / ".config/geolane/geolane.toml" if user else SETTINGS)
@@ -153,13 +152,13 @@ def place(root: Path, settings: Path | None, *, user: bool) -> InstallPlace:
 
 
 def _hidden(path: Path) -> bool:
-    """Whether ProtectHome hides it, or what it links to."""
+    """Whether ProtectHome hides the path, or the file it links to."""
     homes = (Path("/home"), Path("/root"), Path("/run/user"))
     return any(p.is_relative_to(h) for p in (path, path.resolve(), Path(sys.prefix)) for h in homes)
 
 
 def render(name: str, place: InstallPlace) -> str:
-    """The unit's text. Raises InstallError where a path cannot stand in a unit."""
+    """The unit's text. Raises InstallError if a unit cannot contain one of the paths."""
     for path in (place.geolane, place.settings, place.secrets):
         if re.search(r"[\s%\"'\\;$]", str(path)):
             raise InstallError(
@@ -191,13 +190,13 @@ def render(name: str, place: InstallPlace) -> str:
 
 
 def _value(value: str, mark: str) -> str:
-    """An empty value takes its line away."""
+    """An empty value removes its line."""
     return value + "\n" if mark.endswith("\n") and value else value
 
 
 def _for_user(text: str) -> str:
-    """What a user's manager can do: no other user, no file systems of its own; and it knows no
-    network-online.target."""
+    """The unit as a user's manager can run it. It cannot switch users or set up file systems, and
+    it has no network-online.target."""
     sandbox = {line.partition("=")[0] for line in SANDBOX.splitlines()} | {
         "DynamicUser",
         "ProcSubset",
@@ -216,8 +215,8 @@ def _for_user(text: str) -> str:
 
 
 def write(place: InstallPlace) -> Iterator[tuple[Path, FileChange]]:
-    """Write what differs; each file is replaced as a whole. Raises InstallError without the rights
-    to."""
+    """Write the units that differ; each file is replaced as a whole. Raises InstallError if that is
+    not allowed."""
     texts = {name: render(name, place) for name in UNITS}
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
@@ -248,7 +247,7 @@ def write(place: InstallPlace) -> Iterator[tuple[Path, FileChange]]:
 
 
 def advice(place: InstallPlace, root: Path) -> Iterator[str]:
-    """What to do next, a line each; what is missing first."""
+    """What to do next, one line each, beginning with what is missing."""
     ctl = "systemctl --user" if place.user else "systemctl"
     if not (root / place.settings.relative_to("/")).exists():
         yield (
@@ -274,8 +273,8 @@ def advice(place: InstallPlace, root: Path) -> Iterator[str]:
 
 
 def run(root: Path, settings: Path | None, *, user: bool) -> Iterator[str]:
-    """All of it, a line for each thing done and each that is to be done. Raises SettingsError,
-    InstallError."""
+    """Write the units. Yields a line for each file, then one for each remaining step. Raises
+    SettingsError, InstallError."""
     where = place(root, settings, user=user)
     changes = [f"{change.value}: {file}" for file, change in write(where)]
     yield from changes
