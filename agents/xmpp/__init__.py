@@ -1,2 +1,2 @@
-"""The control plane's shell: XMPP on one side, the core's values on the other. It decides
+"""The control plane's shell: it translates between XMPP and the core's values, and decides
 nothing."""

@@ -1,5 +1,5 @@
-"""Requests of people's clients that wait for the core's answer: each is checked for who sent it,
-becomes an event, and is answered once."""
+"""Requests from people's clients that wait for the core's answer. The sender of each is checked;
+then it becomes an event and is answered once."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ WAITING = 200
 
 
 class Requests:
-    """`people` is the host whose accounts are heard; `emit` only enqueues, `send` sends or raises
-    NotConnected."""
+    """Accepts requests from the accounts of the host `people`. `emit` only enqueues; `send` sends
+    or raises NotConnected. Up to WAITING requests wait; beyond that, the oldest is refused."""
 
     def __init__(
         self, people: str, emit: Callable[[XmppEvent], None], send: Callable[[Iq], None]
@@ -34,8 +34,7 @@ class Requests:
         self._refs = itertools.count(1)
 
     def items(self, iq: Iq) -> None:
-        """Called for every disco#items: the commands are for the core to list, and there is nothing
-        else."""
+        """Called for every disco#items. The core lists the commands; every other list is empty."""
         if not commands.is_items_request(iq):
             return
         if not commands.asks_for_list(iq):
@@ -67,7 +66,7 @@ class Requests:
         self._emit(asked)
 
     def answer(self, ref: str, answer: FormAnswer) -> None:
-        """Answer the request of that name; nothing happens if it does not wait any more."""
+        """Answer the request `ref`; nothing happens if it no longer waits."""
         iq = self._waiting.pop(ref, None)
         if iq is not None:
             self._say(commands.answer_to(iq, answer))
@@ -95,7 +94,7 @@ class Requests:
             )
 
     def _say(self, reply: Iq) -> None:
-        with suppress(NotConnected):  # whoever asked sees that we are gone
+        with suppress(NotConnected):  # the client sees that we are offline
             self._send(reply)
 
 

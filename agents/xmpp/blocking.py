@@ -1,8 +1,8 @@
-"""Has the server hold back what one account sends us, for a while (XEP-0191).
+"""Makes the server block the stanzas of one account for a while (XEP-0191).
 
-A budget per sender (gate.py) makes a flood cheap to read, but all of it still comes down the one
-connection of the leader, before the answers and pings that it waits for. Blocked, it ends at the
-server. The server keeps the list: each leader begins with an empty one."""
+A budget per sender (gate.py) makes a flood cheap to read. The flood still uses the leader's one
+connection, ahead of the answers and pings that the leader waits for; a block stops it at the
+server. The server stores the block list, so each leader begins by clearing it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ PROBE_AFTER_S = (0.0, 3.0, 15.0)
 
 
 class Blocker:
-    """The accounts that the server holds back for `session`, each for BLOCK_S."""
+    """Blocks accounts for `session`, each for BLOCK_S and at most MAX_BLOCKED at a time."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._until: dict[str, float] = {}  # by bare JID; the event loop's time
         self._new: list[str] = []
         self._told = asyncio.Event()
-        self._probes: list[tuple[float, str]] = []  # when, whom
+        self._probes: list[tuple[float, str]] = []  # when to probe, and whom
         self._supported = True
 
     def block(self, bare: str) -> bool:
-        """Whether it is, or will be at once. Only enqueues."""
+        """Block the account, or extend its block. Only enqueues. Returns False if the server cannot
+        block or too many accounts are blocked."""
         if not self._supported or (bare not in self._until and len(self._until) >= MAX_BLOCKED):
             return False
         if bare not in self._until:
@@ -44,7 +45,7 @@ class Blocker:
         return True
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Block and unblock accounts until cancelled."""
         loop = asyncio.get_running_loop()
         await self._change("unblock", ())
         while True:
@@ -64,8 +65,10 @@ class Blocker:
                     await self._told.wait()
 
     def _probe(self) -> None:
-        """The server says nothing of what it has held back, and goes on holding back for a moment
-        (ejabberd 23.01): ask how they are, and again after that moment."""
+        """Ask for the presence of accounts that were unblocked, now and again a little later.
+
+        The server does not tell what it has blocked, and continues to block for a moment (ejabberd
+        23.01)."""
         now = asyncio.get_running_loop().time()
         for at, bare in list(self._probes):
             if at <= now:
@@ -73,7 +76,8 @@ class Blocker:
                 self._session.send(self._session.stream.make_presence(pto=bare, ptype="probe"))
 
     async def _change(self, what: str, accounts: Iterable[str]) -> bool:
-        """Whether it is done. `unblock` without accounts: all."""
+        """Send the change; returns False if it was not answered. `unblock` without accounts
+        unblocks all."""
         iq = self._session.stream.Iq()
         iq["type"] = "set"
         command = ET.SubElement(iq.xml, f"{{{ns.BLOCKING}}}{what}")

@@ -1,8 +1,8 @@
-"""One place owns connecting: a Session is one connection, `keep_connected` makes them one after
-another.
+"""The one place that connects: a Session is one connection, and `keep_connected` makes them one
+after the other.
 
-A session is up, or it is over for good and says why: slixmpp's own reconnecting, queueing and
-resumption stay unused."""
+A session is up, or it is over for good and says why. slixmpp's own reconnection, queueing and
+resumption are not used."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LOGIN_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 5.0
 IN_FLIGHT = 20
 BACKLOG_BYTES = 1 << 20
-# What a server says when nobody is at the address: the command reached no one.
+# The server's conditions when nobody is at the address: the command has reached no one.
 _NOBODY = {
     "service-unavailable",
     "recipient-unavailable",
@@ -59,35 +59,37 @@ _NOBODY = {
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Who logs in where. `jid` full, or bare for a resource of the server's choice. The password is
-    read each time.
+    """Who logs in where. `jid`: full, or bare to let the server choose the resource. The password
+    is read at each login.
 
-    Silence of `quiet_s` is asked about by a ping; `answer_s` more without a byte end it."""
+    After `quiet_s` without a byte the session sends a ping; after `answer_s` more it ends. `worker`
+    and `operated`: what discovery says of us (plugins/discovery.py)."""
 
     xmpp: settings.Xmpp
     jid: str
     quiet_s: float = 2.0
     answer_s: float = 4.0
     worker: bool = False
-    operated: tuple[str, ...] = ()  # the operator commands that it takes
+    operated: tuple[str, ...] = ()  # the operator commands that the session takes
 
 
 @dataclass(slots=True)
 class Handlers:
-    """What comes in. Each is called from slixmpp's reader and may only look and enqueue."""
+    """Handlers of incoming stanzas. slixmpp's reader calls them, so they may only check and
+    enqueue."""
 
     message: Callable[[Message], None] | None = None
     presence: Callable[[Presence], None] | None = None
     command: Callable[[Iq], None] | None = None
     items: Callable[[Iq], None] | None = (
-        None  # who asks for our items (XEP-0030); None: they are fixed
+        None  # requests for our items (XEP-0030); None: the items are fixed
     )
     ticket: Callable[[ET.Element], Ticket | None] | None = (
-        None  # whose budget a stanza takes from (gate.py)
+        None  # the sender's budget that a stanza uses (gate.py)
     )
     flooded: Callable[[str, int], None] = lambda sender, count: (
         None
-    )  # whose stanzas were left out, and how many
+    )  # a sender whose stanzas were dropped, and their number
 
 
 class Session:
@@ -109,10 +111,10 @@ class Session:
         self._stage = "nothing"
         self._refusal = ""
 
-    # ---- its life ----
+    # Life cycle
 
     async def open(self) -> Self:
-        """Log in; the same as entering."""
+        """Log in, as entering does."""
         xmpp, account = self.login.xmpp, self.login.jid.partition("@")[0]
         password, cert_file = await asyncio.to_thread(_proof, xmpp, account)
         context = await asyncio.to_thread(tls_context, xmpp.ca_file, cert_file)
@@ -121,9 +123,7 @@ class Session:
         if self._handlers.ticket is not None:
             self.stream.gate = Gate(self._handlers.ticket, self._late, self._flooded)
         try:
-            async with asyncio.timeout(
-                LOGIN_TIMEOUT_S
-            ):  # the watchdog: a handshake that stalls never ends by itself
+            async with asyncio.timeout(LOGIN_TIMEOUT_S):  # a stalled handshake never ends by itself
                 self.stream.connect(xmpp.host, xmpp.port)
                 await self._started
                 await self.stream.plugin["geolane_discovery"].announce()
@@ -140,7 +140,7 @@ class Session:
         return self
 
     async def close(self) -> None:
-        """Say goodbye and end; the same as leaving."""
+        """Close the stream and end the session, as leaving does."""
         if self._keepalive:
             self._keepalive.cancel()
             await asyncio.wait({self._keepalive})
@@ -169,8 +169,8 @@ class Session:
         return self._over.result() if self._over.done() else ""
 
     async def lasting(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of `work`, which is cancelled when the session ends first. Raises NotConnected
-        then."""
+        """Run `work` and return its result. If the session ends first, cancel `work` and raise
+        NotConnected."""
         task: asyncio.Future[Any] = asyncio.create_task(work)
         try:
             await asyncio.wait({task, self._over}, return_when=asyncio.FIRST_COMPLETED)
@@ -183,10 +183,10 @@ class Session:
                 task.cancel()
                 await asyncio.wait({task})
                 if not task.cancelled():
-                    task.exception()  # seen: the end of the session is what is told
+                    task.exception()  # retrieved; the caller is told of the session's end instead
 
     def abort(self, reason: str) -> None:
-        """End at once, as a crash would."""
+        """End the session at once, as a crash would."""
         self._end(reason)
         self.stream.cancel_connection_attempt()
         self.stream.abort()
@@ -204,13 +204,14 @@ class Session:
             self._over.set_result(reason)
         if not self._started.done():
             self._started.set_exception(error(reason))
-            self._started.exception()  # seen, also where nobody waits
+            self._started.exception()  # retrieved, also if nobody waits for it
         for future in self._pending:
             if not future.done():
                 future.set_exception(NotConnected(reason))
 
     async def _close(self) -> None:
-        """Say goodbye, within a second, then cut."""
+        """Close the stream, wait up to 1 s for the server to do the same, then cut the
+        connection."""
         stream = self.stream
         if self.up and stream.transport is not None:
             try:
@@ -241,12 +242,12 @@ class Session:
             await asyncio.sleep(self.login.answer_s)
             await asyncio.sleep(
                 0.05
-            )  # our own loop may have been blocked: let it read what lies there
+            )  # our own loop may have been blocked: let it read what has arrived
             if self.stream.heard_s < asked_s:
                 self.abort("the server is silent")
                 return
 
-    # ---- in ----
+    # Incoming stanzas
 
     def _listen(self, handlers: Handlers) -> None:
         stream = self.stream
@@ -316,7 +317,7 @@ class Session:
         self._stage = stage
 
     def _bound(self, jid: JID) -> None:
-        # A refused bind looks like a session with an empty JID (slixmpp 1.17): stop there.
+        # A refused bind looks like a session with an empty JID (slixmpp 1.17).
         wanted = JID(self.login.jid)
         if self._started.done() or (
             jid.bare == wanted.bare and wanted.resource in ("", jid.resource)
@@ -325,7 +326,7 @@ class Session:
         if jid.bare not in (
             "",
             wanted.bare,
-        ):  # a server that lets in by a certificate may choose whom it means
+        ):  # with a certificate, the server may choose the account
             self._end(
                 f"the server lets us in as {one_line(jid.bare, 200)}, not as {wanted.bare}",
                 PasswordRefused,
@@ -338,7 +339,7 @@ class Session:
         if not self._started.done():
             self._started.set_result(None)
 
-    # ---- out ----
+    # Outgoing stanzas
 
     def iq(self, kind: str, to: str) -> Iq:
         iq = self.stream.Iq()
@@ -348,14 +349,14 @@ class Session:
 
     @property
     def congested(self) -> bool:
-        """More than 1 MiB waits to be sent, or more than 1000 stanzas: what is stale soon is better
-        dropped."""
+        """Whether more than 1 MiB or 1,000 stanzas wait to be sent. Stanzas that soon are stale
+        should then be dropped."""
         transport = self.stream.transport
         waiting = transport.get_write_buffer_size() if transport is not None else 0
         return waiting > BACKLOG_BYTES or self.stream.waiting_queue.qsize() > 1000
 
     def send(self, stanza: Message | Presence | Iq) -> None:
-        """Send without an answer. Raises NotConnected, also when the way out is full."""
+        """Send a stanza that needs no answer. Raises NotConnected, also while congested."""
         if not self.up:
             raise NotConnected("there is no session")
         if self.congested:
@@ -365,8 +366,8 @@ class Session:
     async def request(
         self, iq: Iq, timeout_s: float = REQUEST_TIMEOUT_S, slots: asyncio.Semaphore | None = None
     ) -> Iq:
-        """Send `iq` and return its result; at most 20 wait at a time (`slots`: a limit of one's
-        own).
+        """Send `iq` and return its result. At most 20 requests are in flight; `slots` replaces this
+        limit.
 
         Raises NotConnected; NoAnswer (time-out, or nobody is at the full JID); StaleEpoch;
         CommandRefused."""
@@ -382,7 +383,7 @@ class Session:
     async def ask(
         self, iq: Iq, timeout_s: float = REQUEST_TIMEOUT_S, slots: asyncio.Semaphore | None = None
     ) -> Iq:
-        """Like `request`, but an error of whatever kind comes as slixmpp's IqError: for who must
+        """Like `request`, but every error answer raises slixmpp's IqError, for callers that must
         tell them apart."""
         try:
             async with asyncio.timeout(timeout_s), slots or self._slots:
@@ -399,8 +400,8 @@ class Session:
 
 
 def _outlived(handler: Callable[[T], None], stanza: T) -> None:
-    """What one stanza leads to ends neither session nor process; else slixmpp would answer it with
-    an error, whatever it is."""
+    """Call the handler and log its exceptions: a fault in one stanza must end neither session nor
+    process, and slixmpp would answer any stanza with an error."""
     try:
         handler(stanza)
     except Exception:
@@ -408,8 +409,8 @@ def _outlived(handler: Callable[[T], None], stanza: T) -> None:
 
 
 def _proof(xmpp: settings.Xmpp, account: str) -> tuple[str, str]:
-    """Password and certificate's file; no password where the certificate proves who we are. Raises
-    SettingsError. Blocks."""
+    """The password and the certificate's file. With SASL EXTERNAL the password is empty, since the
+    certificate proves who we are. Blocks. Raises SettingsError."""
     cert_file = xmpp.of(account).cert_file
     if xmpp.sasl == "EXTERNAL":
         file = settings.secret_file(cert_file, f"{account}.pem")
@@ -436,10 +437,10 @@ def _seen(answer: asyncio.Future[Iq]) -> None:
 
 
 class Backoff:
-    """Full jitter: each wait is anywhere between 0 and a window that starts at `first_s` and grows
-    to `most_s`.
+    """Back-off with full jitter: each wait is random between 0 and a window that doubles from
+    `first_s` to `most_s`.
 
-    So a fleet that loses its server comes back spread over the window, not as one wave."""
+    A fleet that loses its server so reconnects spread over the window, not all at once."""
 
     def __init__(
         self,
@@ -452,13 +453,13 @@ class Backoff:
         self._draw = draw or random.uniform
 
     def next_s(self) -> float:
-        """How long to wait now, in seconds."""
+        """How long to wait before the next attempt, in seconds."""
         wait_s = self._draw(0.0, self.window_s)
         self.window_s = min(self.most_s, self.window_s * 2)
         return wait_s
 
     def reset(self) -> None:
-        """A session came up."""
+        """Start again at `first_s`; call it when a session is up."""
         self.window_s = self.first_s
 
 
@@ -467,10 +468,9 @@ async def keep_connected(
     serve: Callable[[Session], Coroutine[Any, Any, None]],
     backoff: Backoff | None = None,
 ) -> NoReturn:
-    """Connect, `serve` while the session lasts, wait, and again, until cancelled.
+    """Connect, `serve` while the session lasts, back off and connect again, until cancelled.
 
-    Passes on NameTaken and SettingsError; any other XmppError ends the session and is a reason to
-    connect again."""
+    NameTaken and SettingsError are raised; after any other XmppError it connects again."""
     backoff = backoff or Backoff()
     down = False
     while True:

@@ -1,8 +1,8 @@
-"""The coordinator's side: who holds the name `geolane@fleet.DOMAIN/leader` leads; everyone else
-watches it and waits.
+"""The election: the coordinator that holds the name `geolane@fleet.DOMAIN/leader` leads; the others
+are standbys that watch the name.
 
-The server gives the name to one session only (`resource_conflict: closenew`). That is liveness;
-safety is Kafka's (DESIGN 8)."""
+The server gives the name to one session only (`resource_conflict: closenew`). This gives liveness;
+Kafka gives safety (DESIGN 8)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ STEP_DOWN_S = 5.0
 
 
 class CoordinatorLink:
-    """The link of one coordinator process. `emit` is called for every event, from the event loop,
+    """The XMPP link of one coordinator process. `emit` is called on the event loop for every event
     and only enqueues."""
 
     def __init__(self, xmpp: settings.Xmpp, boot: str, emit: Callable[[XmppEvent], None]) -> None:
@@ -53,11 +53,11 @@ class CoordinatorLink:
         self._not_before_s = 0.0
         self._stepping_down = False
 
-    # ---- election ----
+    # Election
 
     async def run(self) -> None:
-        """Lead when the name is free, else stand by, and connect again for ever, until cancelled.
-        Raises SettingsError."""
+        """Lead if the name is free, else stand by; connect again until cancelled. Raises
+        SettingsError."""
         backoff = Backoff()
         while True:
             try:
@@ -68,7 +68,8 @@ class CoordinatorLink:
                 await asyncio.sleep(backoff.next_s())
 
     async def _once(self) -> None:
-        """One session as leader, or as standby until it leads, to its end."""
+        """Connect once: as leader, or as standby until we lead. Returns or raises at the end of the
+        session."""
         try:
             if asyncio.get_running_loop().time() >= self._not_before_s:
                 try:
@@ -86,7 +87,7 @@ class CoordinatorLink:
                 self._leader_session = None
 
     async def _claim(self) -> None:
-        """Bind the name. Raises NameTaken, NotConnected."""
+        """Log in under the leader's name. Raises NameTaken, NotConnected."""
         leadership = Leadership(self._xmpp, self._emit, self._seen)
         login = Login(self._xmpp, f"{self._xmpp.coordinator}/leader", operated=tuple(BY_FORM))
         session = Session(login, leadership.handlers)
@@ -114,7 +115,7 @@ class CoordinatorLink:
             self._stepping_down = False
 
     async def _stand_by(self) -> None:
-        """Wait on another resource until we hold the name. Raises NotConnected when this session
+        """Wait under another resource until we hold the name. Raises NotConnected if this session
         ends first."""
         self._name_gone.clear()
         login = Login(self._xmpp, f"{self._xmpp.coordinator}/standby-{self._boot}")
@@ -141,8 +142,8 @@ class CoordinatorLink:
             self._leader_there = True
 
     async def _until_claimed(self) -> None:
-        """Try when the leader goes, and every 10 s in case we missed it (1 s after we came if
-        nobody leads)."""
+        """Claim the name when the leader's session ends. Also try 1 s after the start, and every
+        10 s in case we missed that."""
         waits = [FIRST_LOOK_S]
         while True:
             try:
@@ -151,7 +152,8 @@ class CoordinatorLink:
                 ):
                     await self._name_gone.wait()
                 self._name_gone.clear()
-                # The name may be free a moment after its `unavailable`, and colleagues try too.
+                # The server may free the name a moment after its `unavailable`, and other standbys
+                # try as well.
                 waits = [0.02 * random.random() + wait_s for wait_s in AFTER_GONE_S]
                 continue
             except TimeoutError:
@@ -180,18 +182,18 @@ class CoordinatorLink:
 
     @property
     def standbys(self) -> int:
-        """How many other coordinators wait, as the leader sees it; 0 when not leading."""
+        """The number of standbys that the leader sees; 0 while not leading."""
         return len(self._leadership.standbys) if self._leadership and self.leading else 0
 
     async def step_down(self) -> None:
-        """Give up the name and do not ask for it for 5 s, so that a standby gets it. NotLeading
-        follows."""
+        """Give up the name and do not claim it for 5 s, so that a standby gets it. The event
+        NotLeading follows."""
         self._not_before_s = asyncio.get_running_loop().time() + STEP_DOWN_S
         if self._leader_session is not None:
             self._stepping_down = True
             await self._leader_session.close()
 
-    # ---- what the leader may do ----
+    # The leader's actions
 
     def _lead_or_raise(self) -> Leadership:
         if self._leadership is None:
@@ -199,11 +201,11 @@ class CoordinatorLink:
         return self._leadership
 
     async def command(self, worker: str, command: WorkerCommand, timeout_s: float) -> WorkerAnswer:
-        """Send `command` to `worker` (account) and return its answer; at most 20 are on their way
-        at a time.
+        """Send `command` to `worker` (its account) and return the answer. At most 20 commands are
+        in flight.
 
-        Raises NotConnected; NoAnswer (time-out, nobody there, or an answer that makes no sense: it
-        may have been obeyed); StaleEpoch; CommandRefused. ValueError for more than 500 lanes."""
+        Raises NotConnected; NoAnswer (time-out, nobody there, or an unreadable answer: the worker
+        may have obeyed); StaleEpoch; CommandRefused; ValueError for more than 500 lanes."""
         session = self._lead_or_raise().session
         iq = session.iq("set", self._full(worker))
         iq.xml.append(lanes.command_xml(command))
@@ -214,8 +216,7 @@ class CoordinatorLink:
             raise NoAnswer(f"{worker}: its answer cannot be read ({e})") from None
 
     async def ping(self, worker: str, timeout_s: float) -> None:
-        """Return when `worker` has answered, whatever it says (XEP-0199). Raises NoAnswer,
-        NotConnected."""
+        """Ping `worker` (XEP-0199); any answer counts. Raises NoAnswer, NotConnected."""
         leadership = self._lead_or_raise()
         iq = leadership.session.iq("get", self._full(worker))
         ET.SubElement(iq.xml, f"{{{ns.PING}}}ping")
@@ -229,13 +230,14 @@ class CoordinatorLink:
         return f"{worker}@{self._xmpp.fleet}/{WORKER_RESOURCE}"
 
     def publish(self, item: FeedItem) -> None:
-        """Publish on an operator feed, in order; dropped while not leading (feeds are caches)."""
+        """Publish an item on an operator feed, in order. Dropped while not leading: feeds are
+        caches."""
         if self._leadership and self.leading:
             self._leadership.publisher.put(item)
 
     async def say(self, text: str, *, correct: str | None = None, link: bool = False) -> str:
-        """Say `text` in the room and return the message's id; `correct` is the id of the message
-        first said. `link`: it is a URL.
+        """Say `text` in the room and return the message's id. `correct`: the id of the original
+        message, which this one replaces. `link`: `text` is a URL.
 
         Waits up to 5 s for the room. Raises NotConnected."""
         return await self._lead_or_raise().room.say(text, correct, link=link)
@@ -243,18 +245,18 @@ class CoordinatorLink:
     def whisper(
         self, jid: str, text: str, *, correct: str | None = None, link: bool = False
     ) -> str:
-        """Say `text` to `jid` (bare) alone and return the message's id. `link`: it is a URL. Raises
-        NotConnected."""
+        """Say `text` to `jid` (bare) only and return the message's id. `correct` and `link` as in
+        `say`. Raises NotConnected."""
         return send_words(self._lead_or_raise().session, jid, "chat", text, correct, link=link)
 
     async def upload(self, name: str, content: bytes, content_type: str) -> str:
-        """Put a file where people's clients can have it and return the URL. Raises NotConnected,
-        NoAnswer, CommandRefused."""
+        """Upload a file for people's clients and return its URL. Raises NotConnected, NoAnswer,
+        CommandRefused."""
         return await self._lead_or_raise().uploads.put(name, content, content_type)
 
     def answer(self, ref: str, answer: Answered) -> None:
-        """Answer the AdHoc or AdHocList of that `ref`; dropped while not leading, and when it does
-        not wait any more."""
+        """Answer the AdHoc or AdHocList request `ref`. Dropped while not leading, or if the request
+        no longer waits."""
         if self._leadership and self.leading:
             self._leadership.requests.answer(ref, answer)
 
@@ -268,7 +270,7 @@ class CoordinatorLink:
         return await self._lead_or_raise().refresh_affiliations()
 
     async def mirror(self, affiliations: Mapping[str, str], feeds: Iterable[str]) -> None:
-        """Let exactly those people whom the room knows read `feeds`. Raises NotConnected, NoAnswer,
-        CommandRefused."""
+        """Let exactly the owners, admins and members of the room read `feeds`. Raises NotConnected,
+        NoAnswer, CommandRefused."""
         session = self._lead_or_raise().session
         await mirror(session, self._xmpp.pubsub, self._xmpp.domain, affiliations, feeds)

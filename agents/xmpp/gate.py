@@ -1,9 +1,8 @@
-"""What comes in is bounded before slixmpp makes a stanza of it: how deep it is nested, and how much
-of it one sender may have read.
+"""Limits incoming XML before slixmpp makes a stanza of it: its depth, and its rate per sender.
 
-slixmpp copies a stanza for each handler, recursively: 1,500 nested elements end the session. And it
-takes ten times as long to make a stanza as to parse it: whoever sends thousands a second would keep
-us from answering the server's pings."""
+slixmpp copies a stanza recursively for each handler, and 1,500 nested elements end the session.
+Making a stanza takes ten times as long as parsing it. Without a limit, a sender of thousands of
+stanzas per second would keep us from answering the server's pings."""
 
 from __future__ import annotations
 
@@ -15,15 +14,15 @@ from dataclasses import dataclass
 
 from plugins import namespaces as ns
 
-DEPTH_AT_MOST = 64  # what we and people's clients say has 12 levels at most
-SENDERS = 20_000  # whose budgets are remembered
-WAITING = 5_000  # stanzas that wait for their sender's budget
-TOLD_EVERY_S, TOLD_FROM = 30.0, 50  # seconds; stanzas
+DEPTH_AT_MOST = 64  # our stanzas and those of people's clients have at most 12 levels
+SENDERS = 20_000  # the most senders whose budgets are remembered
+WAITING = 5_000  # the most stanzas that wait for their sender's budget
+TOLD_EVERY_S, TOLD_FROM = 30.0, 50  # the shortest time between reports; the fewest stanzas in one
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """So many stanzas at once, and how many a second that comes back by."""
+    """A token bucket: up to `burst` stanzas at once, refilled by `per_s` stanzas per second."""
 
     burst: float
     per_s: float
@@ -31,8 +30,8 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Whose budget a stanza takes from. `state`: only the newest counts, so that one for which
-    nothing is left waits until something is, in place of the one before it; others are left out."""
+    """The budget that a stanza uses. `state`: only the newest such stanza counts. If the budget is
+    used up, it replaces a waiting one and waits; any other stanza is dropped."""
 
     key: str
     budget: Budget
@@ -48,9 +47,11 @@ class _Sender:
 
 
 class Gate:
-    """`ticket`: whose budget a stanza takes from, None: nobody's. `deliver`: takes a stanza that
-    had to wait. `flooded` is called at most every 30 s of a sender, with how many of its stanzas
-    were left out or replaced since."""
+    """Passes, delays or drops stanzas by their sender's budget.
+
+    `ticket`: the budget that a stanza uses; None: no limit. `deliver` takes a stanza that had to
+    wait. `flooded` is called at most every 30 s per sender, with the number of its stanzas that
+    were dropped or replaced since."""
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class Gate:
         self._loop = asyncio.get_running_loop()
 
     def passes(self, stanza: ET.Element) -> bool:
-        """Whether it may be taken now."""
+        """Whether the stanza may be handled now. If not, it waits or is dropped."""
         ticket = self._ticket(stanza)
         if ticket is None:
             return True
@@ -89,13 +90,13 @@ class Gate:
         return False
 
     def forget(self, key: str) -> None:
-        """What waits of it is not delivered."""
+        """Drop the waiting stanza of this key."""
         self._waiting.pop(key, None)
         if timer := self._timers.pop(key, None):
             timer.cancel()
 
     def close(self) -> None:
-        """Nothing is delivered any more."""
+        """Drop all waiting stanzas."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -123,7 +124,7 @@ class Gate:
 
 
 def too_deep(stanza: ET.Element) -> bool:
-    """Whether it is nested deeper than DEPTH_AT_MOST; without recursion."""
+    """Whether it is nested deeper than DEPTH_AT_MOST; computed without recursion."""
     level = [stanza]
     for _ in range(DEPTH_AT_MOST):
         level = [child for element in level for child in element]
@@ -133,8 +134,8 @@ def too_deep(stanza: ET.Element) -> bool:
 
 
 def refusal(stanza: ET.Element) -> str:
-    """What answers a request that is nested too deeply (RFC 6120 8.3.3.12), empty for what is
-    answered by nothing."""
+    """The answer to a request that is nested too deeply (RFC 6120 8.3.3.12); empty for a stanza
+    that needs no answer."""
     if stanza.tag != f"{{{ns.CLIENT}}}iq" or stanza.get("type") not in ("get", "set"):
         return ""
     reply = ET.Element("iq", type="error", id=stanza.get("id", ""))

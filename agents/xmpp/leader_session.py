@@ -1,5 +1,5 @@
-"""What the leader does with its session: each stanza is checked for who sent it, then becomes an
-event; nothing is decided."""
+"""The leader's session: it checks the sender of each stanza and makes an event of it. It decides
+nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LEADER_PRIORITY = 10
 REMEMBERED = 2000
 EARLY_WORDS = 100
 NICK_LIMIT = 60
-# What one sender may have read. A worker tells of itself once or twice a second, a person types.
+# Budgets per sender. A worker sends its state once or twice per second; a person types.
 STATE = Budget(20, 5)
 WORDS = Budget(60, 10)
 ANSWERS = Budget(2000, 200)
@@ -52,7 +52,7 @@ ANSWERED = " answers"
 
 
 class RecentKeys:
-    """The last 2000 keys: `first` is true once for each."""
+    """Remembers the last 2,000 keys; `first` is true once for each key."""
 
     def __init__(self) -> None:
         self._keys: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -67,8 +67,8 @@ class RecentKeys:
 
 
 class Leadership:
-    """The time from binding `/leader` to losing it. `emit` only enqueues. `seen` outlives it: a
-    rejoin repeats nothing."""
+    """One leadership, from binding `/leader` to losing it. `emit` only enqueues. `seen` is shared
+    by all leaderships of a process, so that a question is not asked again after a rejoin."""
 
     def __init__(
         self, xmpp: settings.Xmpp, emit: Callable[[XmppEvent], None], seen: RecentKeys
@@ -120,7 +120,8 @@ class Leadership:
         return self._uploads
 
     def take(self, session: Session) -> None:
-        """From now on commands can be sent over `session`; nothing comes in before `lead`."""
+        """Use `session` from now on: commands can be sent. Workers and room are not heard before
+        `lead`."""
         self._session = session
         self._blocker = Blocker(session)
         self._uploads = Uploads(session, self._xmpp.domain, self._xmpp.ca_file)
@@ -129,7 +130,7 @@ class Leadership:
         )
 
     async def lead(self) -> None:
-        """Show ourselves (the server then probes every worker for us), join the room, publish;
+        """Send presence (the server then probes every worker for us), join the room and publish,
         until cancelled."""
         session = self.session
         session.send(session.stream.make_presence(ppriority=LEADER_PRIORITY, pstatus="leading"))
@@ -142,7 +143,7 @@ class Leadership:
             group.create_task(self.publisher.run(session))
 
     async def refresh_affiliations(self) -> dict[str, str]:
-        """Read them now; what was said before they were known is heard now."""
+        """Read the affiliations, and handle the messages that arrived before they were known."""
         self.affiliations = await read_affiliations(self.session, self._xmpp.room)
         early, self._early = self._early, []
         for said in early:
@@ -162,7 +163,7 @@ class Leadership:
         me = self._xmpp.coordinator
         while True:
             await self._new_worker.wait()
-            await asyncio.sleep(0.2)  # a fleet comes at once: one look for all
+            await asyncio.sleep(0.2)  # a fleet arrives at once: one request for all
             self._new_worker.clear()
             feeds = [telemetry.telemetry_feed(worker) for worker in self._workers]
             try:
@@ -170,11 +171,11 @@ class Leadership:
             except (CommandRefused, NoAnswer) as e:
                 LOG.warning("telemetry_not_subscribed", why=str(e))
 
-    # ---- in: called by slixmpp's reader ----
+    # Incoming stanzas (called by slixmpp's reader)
 
     def _ticket(self, stanza: ET.Element) -> Ticket | None:
-        """The server, the services and our colleagues may say what they like; anybody else has a
-        budget."""
+        """The budget that a stanza uses. The server, its services and the other coordinators have
+        no limit."""
         sender = stanza.get("from", "")
         bare, what = sender.partition("/")[0], stanza.tag.rpartition("}")[2]
         if bare == self._xmpp.pubsub:
@@ -196,8 +197,8 @@ class Leadership:
         return Ticket(bare, WORDS)
 
     def _flooded(self, sender: str, count: int) -> None:
-        """Called at most every 30 s of a sender: the server is asked to hold it back, and a worker
-        counts as gone until it is heard again."""
+        """Ask the server to block the sender; a worker then counts as gone until it is heard again.
+        Called at most every 30 s per sender."""
         bare = sender.removesuffix(ANSWERED)
         account = (
             _jid(f"{bare}/{health.WORKER_RESOURCE}") if "/" not in bare and "@" in bare else None

@@ -1,5 +1,5 @@
-"""A member's client: for `geolane watch`, `geolane ctl` and tests. It has no more rights than any
-chat client of that member."""
+"""A member's client, for `geolane watch`, `geolane ctl` and tests. It has the rights of any chat
+client of that member."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from plugins.values import BadStanza
 
 REMEMBERED = 1000
 OPERATE_S = 15.0
-RENEW_S = 60.0  # without news, until a watcher subscribes again
+RENEW_S = 60.0  # a watcher that has received nothing for this long subscribes again
 T = TypeVar("T")
-# What a server says when nobody is at the address; an answer of the leader's is none of these.
+# The server's conditions when nobody is at the address. The leader never answers with these.
 _NOBODY = (
     "service-unavailable",
     "recipient-unavailable",
@@ -41,8 +41,8 @@ _NOBODY = (
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """What somebody said: `jid` their bare JID, `room` whether it was in the room; see Heard for
-    the rest."""
+    """A message: `jid` is the sender's bare JID, `room` whether it was said in the room; for the
+    rest see HeardMessage."""
 
     jid: str
     room: bool
@@ -52,17 +52,17 @@ class ChatMessage:
 
 
 class OperatorClient:
-    """``async with Person(xmpp, "ana") as ana``: one session of the account `ana` at DOMAIN; `xmpp`
-    names its password's file.
+    """``async with OperatorClient(xmpp, "ana") as ana``: one session of the account `ana` at
+    DOMAIN. `xmpp` names the file with its password.
 
-    Entering raises NotConnected, SettingsError. It does not reconnect: what waits raises
-    NotConnected when the session ends."""
+    Entering raises NotConnected, SettingsError. It does not reconnect: when the session ends,
+    waiting calls raise NotConnected."""
 
     def __init__(
         self, xmpp: settings.Xmpp, account: str, *, resource: str = "", seen: bool = True
     ) -> None:
-        """`seen`: whether presence is sent; without, what others say to that account still goes to
-        its other clients."""
+        """`seen`: whether to send presence. Without presence, messages to the account still go to
+        its other clients only."""
         self._xmpp, self.account, self._seen = xmpp, account, seen
         self.jid = f"{account}@{xmpp.domain}"
         login = Login(
@@ -89,7 +89,7 @@ class OperatorClient:
     ) -> None:
         await self.session.close()
 
-    # ---- in ----
+    # Incoming stanzas
 
     def _presence(self, presence: Presence) -> None:
         if presence.xml.get("from", "").partition("/")[0] == self._xmpp.room:
@@ -124,25 +124,26 @@ class OperatorClient:
     def _changed(self, change: Changed) -> None:
         self.changes.append(change)
 
-    # ---- what a person does ----
+    # A member's actions
 
     async def join(self) -> None:
-        """Enter the ops room. Raises CommandRefused (`registration-required`: not a member),
+        """Join the ops room. Raises CommandRefused (`registration-required`: not a member),
         NoAnswer, NotConnected."""
         await self.session.lasting(self.room.join())
 
     async def say(self, text: str, *, correct: str | None = None) -> str:
-        """Say `text` in the room; returns the message's id."""
+        """Say `text` in the room and return the message's id. `correct`: the id of the message that
+        it replaces. Raises NotConnected."""
         return await self.room.say(text, correct)
 
     def whisper(self, jid: str, text: str, *, correct: str | None = None) -> str:
-        """Say `text` to `jid` alone; returns the message's id. Raises NotConnected."""
+        """Say `text` to `jid` only and return the message's id. Raises NotConnected."""
         return send_words(self.session, jid, "chat", text, correct)
 
     async def hear(
         self, match: Callable[[ChatMessage], bool] = lambda _: True, timeout_s: float = 10.0
     ) -> ChatMessage:
-        """The first thing said that matches and was not returned before. Raises NoAnswer after
+        """The first matching message that was not returned before. Raises NoAnswer after
         `timeout_s`, NotConnected."""
         try:
             async with asyncio.timeout(timeout_s):
@@ -164,7 +165,7 @@ class OperatorClient:
         return f"{self._xmpp.coordinator}/leader"
 
     async def commands(self) -> Listing:
-        """The operator commands that this person may give. Raises as `operate`."""
+        """The operator commands that this account may give. Raises as `operate`."""
         return await self._asked(
             commands.items_request(self.session.iq("get", self._leader)), commands.listing_of
         )
@@ -176,10 +177,10 @@ class OperatorClient:
         action: str = "execute",
         fields: Mapping[str, str] | None = None,
     ) -> FormReply:
-        """One step of an operator command (XEP-0050).
+        """Send one step of an operator command (XEP-0050).
 
-        Raises NotConnected (no session, or nobody leads: the step came to nobody), NoAnswer (it may
-        have been done), CommandRefused."""
+        Raises NotConnected (no session, or no coordinator leads: nobody received the step),
+        NoAnswer (it may have been done), CommandRefused."""
         iq = self.session.iq("set", self._leader)
         iq.xml.append(commands.step_xml(command, session, action, fields))
         return await self._asked(iq, commands.reply_of)
@@ -196,12 +197,12 @@ class OperatorClient:
             raise NoAnswer(f"{self._leader}: its answer cannot be read ({e})") from None
 
     async def watch(self, feed: str, newest: int = 1) -> AsyncGenerator[Published]:
-        """The newest item of `feed` (or so many), then each as it comes, until closed; of more than
-        1000 unread the oldest go.
+        """Yield the `newest` items of `feed`, then each item as it arrives, until closed. Of more
+        than 1,000 unread items the oldest are dropped.
 
-        Subscribes this session (its full JID), so that the account's other clients hear nothing of
-        it, and ends that afterwards. Raises CommandRefused (`closed-node` and the like come as the
-        service's condition), NoAnswer, NotConnected."""
+        Subscribes this session only (its full JID), so that the account's other clients receive
+        nothing, and unsubscribes at the end. Raises CommandRefused (with the service's condition,
+        such as `closed-node`), NoAnswer, NotConnected."""
         service, stream = self._xmpp.pubsub, self.session.stream
         queue = self._items[feed] = asyncio.Queue(REMEMBERED)
         ours = False
@@ -215,8 +216,8 @@ class OperatorClient:
             while True:
                 item = await self._next(feed, queue)
                 if any(_same(item, before) for before in known):
-                    # a feed that greets subscribers sends it, too; so does one that the account is
-                    # subscribed to
+                    # Sent again: the feed sends its last item to new subscribers, or the account is
+                    # subscribed, too.
                     continue
                 known = [item]
                 yield item
@@ -230,8 +231,8 @@ class OperatorClient:
                     await self.session.request(request)
 
     async def _next(self, feed: str, queue: asyncio.Queue[Published]) -> Published:
-        """Where nothing comes it may be that the subscription was ended: who may not read any more
-        hears of it, else it is renewed."""
+        """The next item. After RENEW_S without one it subscribes again, since the subscription may
+        have ended; this raises if we may no longer read the feed."""
         while True:
             try:
                 async with asyncio.timeout(RENEW_S):
@@ -240,7 +241,7 @@ class OperatorClient:
                 await self.subscribe(feed)
 
     async def subscribe(self, feed: str) -> None:
-        """Subscribe this session, or subscribe it again. Raises as `watch`."""
+        """Subscribe this session; idempotent. Raises as `watch`."""
         service, stream = self._xmpp.pubsub, self.session.stream
         await self.session.request(
             feeds.subscribe_request(stream.Iq(), service, feed, self.session.jid)

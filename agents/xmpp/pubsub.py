@@ -1,5 +1,6 @@
-"""The coordinator's feeds: items go out in order and never pile up; who may read follows the room's
-affiliations."""
+"""Feeds. The coordinator publishes items in order, in a queue of limited length, and the room's
+affiliations say who may read. A worker reads the feed `tuning`, where only the coordinator may
+publish (PROTOCOL 4, who may what 1)."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ READERS = ("owner", "admin", "member")
 
 
 class Publisher:
-    """Publishes one item at a time. Of an item `current` only the newest waits; of 200 waiting
-    items the oldest goes."""
+    """Publishes one item at a time. Of items `current` only the newest waits; if 200 items wait,
+    the oldest is dropped."""
 
     def __init__(self, service: str) -> None:
         self._service = service
@@ -36,7 +37,7 @@ class Publisher:
         self._there = asyncio.Event()
 
     def put(self, item: FeedItem) -> None:
-        """Enqueue."""
+        """Enqueue an item."""
         if item.item_id == CURRENT:
             self._waiting = deque(
                 x for x in self._waiting if (x.feed, x.item_id) != (item.feed, CURRENT)
@@ -48,7 +49,8 @@ class Publisher:
         self._there.set()
 
     async def run(self, session: Session) -> None:
-        """Work off until cancelled or NotConnected; an item that is refused is logged and left."""
+        """Publish items until cancelled. A refused item is logged and dropped. Raises
+        NotConnected."""
         while True:
             await self._there.wait()
             if not self._waiting:
@@ -66,10 +68,11 @@ class Publisher:
 
 
 async def ensure_subscribed(session: Session, service: str, feeds: Iterable[str], jid: str) -> None:
-    """Subscribe `jid` (bare: it outlives the session) to those of `feeds` to which it is not.
+    """Subscribe `jid` (bare, so that the subscription outlives the session) to those `feeds` to
+    which it is not subscribed.
 
-    Provisioning has done so already; this mends what a lost database took. A feed that is missing
-    is logged. Raises NotConnected, NoAnswer."""
+    Provisioning has subscribed it; this repairs the loss of a database. A missing feed is logged.
+    Raises NotConnected, NoAnswer, CommandRefused (no subscriptions can be read)."""
     request = stanzas.own_subscriptions_request(session.stream.Iq(), service)
     subscribed = {
         feed
@@ -92,12 +95,12 @@ async def mirror(
     affiliations: Mapping[str, str],
     feeds: Iterable[str],
 ) -> None:
-    """Make the readers of each feed those whom the room knows (PROTOCOL 4, who may what 2).
+    """Give each feed the readers that the room's affiliations name (PROTOCOL 4, who may what 2).
 
-    Only JIDs at `people_host` are touched. Who may not read any more also loses the subscription:
-    the service goes on sending to a subscriber whose affiliation is gone. Of somebody with more
-    than SESSIONS subscribed sessions all go, since most were left by programs that were killed;
-    those that live subscribe again. Raises NotConnected, NoAnswer, CommandRefused."""
+    Only JIDs at `people_host` are changed. A person who may no longer read also loses the
+    subscription, since the service continues to send to a subscriber without an affiliation. An
+    account with more than SESSIONS subscribed sessions loses all of them: most are left by killed
+    programs, and live ones subscribe again. Raises NotConnected, NoAnswer, CommandRefused."""
     may = {jid for jid, what in affiliations.items() if what in READERS and _at(jid, people_host)}
     for feed in feeds:
         now = stanzas.affiliations_of(
@@ -135,19 +138,18 @@ def _at(jid: str, host: str) -> bool:
     return jid.partition("/")[0].endswith(f"@{host}")
 
 
-# ---- A worker's subscription to the feed `tuning`: with its full JID, and fetched after every
-# connect (PROTOCOL 4, who may what 1). The service lets nobody but the coordinator publish there;
-# what came last holds.
+# A worker's subscription to the feed `tuning`
 
 TUNING_LOG = log.get("xmpp.tuning")
 
 
 class TuningFeed:
-    """`tuned` is given what the workers are told, each time it comes."""
+    """Subscribes with the worker's full JID, so it must be fetched after every connect. `tuned` is
+    called with each item; the last one is in force."""
 
     def __init__(self, xmpp: settings.Xmpp, tuned: Callable[[TuningValues], None]) -> None:
         self._xmpp, self._tuned = xmpp, tuned
-        self._told = 0  # items that came by themselves
+        self._told = 0  # the number of items that were pushed to us
 
     def message(self, message: Message) -> None:
         """Called by slixmpp's reader for every message."""
@@ -156,10 +158,10 @@ class TuningFeed:
             self._take(item)
 
     async def fetch(self, session: Session) -> None:
-        """Subscribe, and read the newest item; again until that has worked or the session is over.
+        """Subscribe and read the newest item; retry until it succeeds or the session ends.
 
-        An item that comes by itself meanwhile is newer than what is read: the server may answer
-        after it."""
+        An item that is pushed meanwhile is newer than the one read, since the answer may arrive
+        after it; the read item is then ignored."""
         service, backoff = self._xmpp.pubsub, Backoff()
         while True:
             try:

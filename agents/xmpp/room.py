@@ -1,5 +1,5 @@
-"""Our place in the ops room: joined, kept (XEP-0410) and taken again when lost; who speaks is told
-by real JID."""
+"""Our occupancy of the ops room: join, check that we are still in (XEP-0410), rejoin. Speakers are
+identified by their real JID."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ LOG = log.get("xmpp.room")
 JOIN_TIMEOUT_S = 10.0
 PING_PERIOD_S = 20.0
 SAY_PATIENCE_S = 5.0
-# XEP-0410 3.1: these errors come from one's own client, so one is in the room; others say that one
-# is not.
+# XEP-0410 3.1: these errors come from our own client, so we are in the room. Others say that we are
+# not.
 _STILL_IN = {"service-unavailable", "feature-not-implemented", "item-not-found"}
 
 
 class Room:
-    """`room` (bare JID) under `nick`, for as long as `session` lasts.
+    """Our occupancy of `room` (bare JID) under `nick`, while `session` lasts.
 
-    `heard` gets live words with who said them; `seen` every occupant's presence; `changed` what the
-    room says of people."""
+    `heard` receives live messages with their speaker, `changed` the affiliations that the room
+    tells."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class Room:
         self._answered = asyncio.Event()
         self._heard, self._changed = heard, changed
 
-    # ---- in (called by slixmpp's reader) ----
+    # Incoming stanzas (called by slixmpp's reader)
 
     def presence(self, presence: Presence) -> None:
-        """A presence from an address of the room."""
+        """Handle a presence from an address of the room."""
         if presence.xml.get("type") == "error":
             if not self.joined.is_set():
                 self._refused = str(presence["error"]["condition"]) or "undefined-condition"
@@ -83,8 +83,8 @@ class Room:
             self._lost.set()
 
     def message(self, message: Message) -> None:
-        """A message from an address of the room. Words of unknown occupants, and our own reflected
-        ones, are nobody's."""
+        """Handle a message from an address of the room. Messages of unknown occupants are
+        ignored."""
         room, _, nick = message.xml.get("from", "").partition("/")
         if room != self.room:
             return
@@ -97,11 +97,10 @@ class Room:
         if said and who and who.jid and message.xml.get("type") == "groupchat":
             self._heard(said, who)
 
-    # ---- its life ----
+    # Life cycle
 
     async def stay(self) -> None:
-        """Join, look every 20 s whether we are still in, and join again when not, until
-        cancelled."""
+        """Join, check every 20 s that we are still in, and rejoin if not, until cancelled."""
         backoff = Backoff()
         while True:
             try:
@@ -116,7 +115,7 @@ class Room:
             await asyncio.sleep(backoff.next_s())
 
     async def join(self) -> None:
-        """Enter, without history. Raises CommandRefused (the room's condition), NoAnswer,
+        """Join without history. Raises CommandRefused (with the room's condition), NoAnswer,
         NotConnected."""
         self.occupants.clear()
         self._lost.clear()
@@ -153,15 +152,15 @@ class Room:
         except IqError as e:
             return e.condition in _STILL_IN
         except NoAnswer:
-            # unknown (XEP-0410): the session's own keepalive tells whether the server is there
+            # Unknown (XEP-0410); the session's own keepalive checks the server.
             return True
         return True
 
-    # ---- out ----
+    # Outgoing stanzas
 
     async def say(self, text: str, correct: str | None = None, *, link: bool = False) -> str:
-        """Say `text`, or correct what was first said under the id `correct`; returns the message's
-        id. `link`: it is a URL.
+        """Say `text` and return the message's id. `correct`: the id of the original message, which
+        this one replaces. `link`: `text` is a URL.
 
         Waits up to 5 s for the room to be joined. Raises NotConnected."""
         try:
@@ -172,7 +171,7 @@ class Room:
         return send_words(self.session, self.room, "groupchat", text, correct, link=link)
 
     def subject(self, text: str) -> None:
-        """Set the subject. Raises NotConnected."""
+        """Set the room's subject. Raises NotConnected."""
         if not self.joined.is_set():
             raise NotConnected(f"{self.room} is not joined")
         message = self.session.stream.Message(sto=self.room, stype="groupchat")
@@ -183,8 +182,8 @@ class Room:
 def send_words(
     session: Session, to: str, kind: str, text: str, correct: str | None, *, link: bool = False
 ) -> str:
-    """Send one message with an id of its own, which is returned. `link`: it is a URL, to be shown
-    as what it leads to. Raises NotConnected."""
+    """Send one message and return its id. `link`: `text` is a URL, and clients show what it leads
+    to. Raises NotConnected."""
     message = session.stream.Message(sto=to, stype=kind)
     message["body"] = clean(text)
     if not message["id"]:
@@ -194,7 +193,7 @@ def send_words(
 
 
 async def read_affiliations(session: Session, room: str) -> dict[str, str]:
-    """Bare JID -> owner, admin or member, as the room has it now. Raises NotConnected, NoAnswer,
+    """Bare JID -> owner, admin or member, read from the room now. Raises NotConnected, NoAnswer,
     CommandRefused."""
     found: dict[str, str] = {}
     for affiliation in ("owner", "admin", "member"):

@@ -1,4 +1,4 @@
-"""slixmpp made fit for a fleet: one verified TLS context, fast logins, and no reconnecting of its
+"""slixmpp adapted to a fleet: one verified TLS context, fast logins, and no reconnection of its
 own."""
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _context(ca_file: str, cert_file: str, _mtimes_ns: tuple[int, ...]) -> ssl.S
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     for file in filter(None, (ca_file, cert_file)):
-        read_whole(Path(file))  # OpenSSL would read a device for ever
+        read_whole(Path(file))  # OpenSSL would read a device without end
     if ca_file:
         context.load_verify_locations(ca_file)
     else:
@@ -42,11 +42,11 @@ def _context(ca_file: str, cert_file: str, _mtimes_ns: tuple[int, ...]) -> ssl.S
 
 
 def tls_context(ca_file: str, cert_file: str = "") -> ssl.SSLContext:
-    """The one context of this process for `ca_file` (empty: the system's), which verifies chain and
-    host name, and shows the server `cert_file`.
+    """The shared context for `ca_file` (empty: the system's certificates). It verifies chain and
+    host name, and presents `cert_file` to the server.
 
-    One for all clients: a new one costs 100 ms and 1 MB. Raises SettingsError when a file cannot be
-    used."""
+    All clients share it, since a new one costs 100 ms and 1 MB. Raises SettingsError if a file
+    cannot be used."""
     try:
         mtimes_ns = tuple(Path(file).stat().st_mtime_ns for file in (ca_file, cert_file) if file)
         return _context(ca_file, cert_file, mtimes_ns)
@@ -59,17 +59,17 @@ MECHANISMS = {
     "SCRAM": ("SCRAM-SHA-512-PLUS", "SCRAM-SHA-512", "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"),
     "EXTERNAL": ("EXTERNAL",),
 }
-"""By the setting `xmpp.sasl`. slixmpp alone would take any that the server offers: PLAIN too, also
-after it refused SCRAM."""
+"""The mechanisms that we accept, by the setting `xmpp.sasl`. By itself slixmpp would use any that
+the server offers, even PLAIN after the server has refused SCRAM."""
 ITERATIONS = (4096, 1_000_000)
-"""At least as RFC 7677, 4 has it, so that who hears the exchange cannot guess quickly; at most what
-takes a second."""
+"""Lower and upper limit. The lower one is that of RFC 7677, 4: an eavesdropper must not guess
+quickly. The upper one takes about a second."""
 SLOW_HI = mechanisms.SCRAM.Hi
 
 
 def pbkdf2(self: Any, text: Any, salt: bytes, iterations: int) -> bytes:
-    """SCRAM's Hi (RFC 5802 2.2) by hashlib: slixmpp's is a loop in Python, more than half of a
-    login."""
+    """SCRAM's Hi (RFC 5802 2.2) with hashlib. slixmpp has a loop in Python, which takes more than
+    half of a login's time."""
     if not ITERATIONS[0] <= iterations <= ITERATIONS[1]:
         raise SASLCancelled(f"the server asks for {iterations} iterations")
     return hashlib.pbkdf2_hmac(
@@ -78,11 +78,9 @@ def pbkdf2(self: Any, text: Any, salt: bytes, iterations: int) -> bytes:
 
 
 class Stream(ClientXMPP):  # type: ignore[misc]
-    """One connection, from connecting to its end; a new one is made for each attempt
-    (agents/xmpp/client.py).
+    """One connection from start to end; each attempt makes a new one (agents/xmpp/client.py).
 
-    Nothing of an old connection (queued stanzas, roster, half a handshake) can reach a new one that
-    way."""
+    So nothing of an old connection (queued stanzas, roster, half a handshake) reaches a new one."""
 
     def __init__(
         self, jid: str, password: str, context: ssl.SSLContext, sasl: str = "SCRAM"
@@ -93,7 +91,7 @@ class Stream(ClientXMPP):  # type: ignore[misc]
             "feature_mechanisms": {"use_mechs": MECHANISMS[sasl], "encrypted_plain": False},
         }
         super().__init__(jid, password, plugin_config=config, ssl_context=context)
-        if sasl == "EXTERNAL":  # who we say that we are, so that another's certificate is refused
+        if sasl == "EXTERNAL":  # names our account, so that a certificate of another is refused
             self.credentials["authzid"] = self.requested_jid.bare
         self.enable_direct_tls = False
         self.enable_starttls = True
@@ -107,25 +105,25 @@ class Stream(ClientXMPP):  # type: ignore[misc]
         self._deep, self._deep_told_s = 0, float("-inf")
 
     def not_offered(self) -> str:
-        """Where the server offers no way in that we take: what it offers instead; else empty."""
+        """The mechanisms that the server offers if we accept none of them; else empty."""
         sasl = self.plugin["feature_mechanisms"]
         if sasl.attempted_mechs or sasl.mech_list & set(sasl.use_mechs):
             return ""
         return ", ".join(repr(name)[:40] for name in sorted(sasl.mech_list)[:10]) or "nothing"
 
     def data_received(self, data: bytes | str) -> None:
-        """Any byte is a sign of life."""
+        """Note that the server has sent something: any byte is a sign of life."""
         self.heard_s = self.loop.time()
         super().data_received(data)
 
     def _spawn_event(self, xml: ET.Element) -> None:
-        """Each stanza, once it is whole: what is too much or nested too deeply ends here, and the
-        stream goes on."""
+        """Handle a complete stanza, unless its sender's budget is used up."""
         if self.gate is None or self.gate.passes(xml):
             self.take(xml)
 
     def take(self, stanza: ET.Element) -> None:
-        """Hand a stanza to its handlers."""
+        """Give a stanza to its handlers. One that is nested too deeply is refused, and the stream
+        continues."""
         if not too_deep(stanza):
             super()._spawn_event(stanza)
             return
@@ -140,16 +138,16 @@ class Stream(ClientXMPP):  # type: ignore[misc]
             self.send_raw(answer)
 
     def send_raw(self, data: str | bytes) -> None:
-        """Nothing is sent after the end; slixmpp would log each stanza that was on its way."""
+        """Send, unless the connection has ended: slixmpp would log each stanza that was left."""
         if self.transport is not None:
             super().send_raw(data)
 
     def reschedule_connection_attempt(self) -> None:
-        """Do not try again: whoever owns this stream does."""
+        """Do nothing: the owner of this stream retries."""
         return
 
     async def stop_sending(self) -> None:
-        """End slixmpp's sending task, which otherwise lives until garbage collection."""
+        """Cancel slixmpp's sending task, which otherwise lives until garbage collection."""
         task = self._run_out_filters
         if task is not None and not task.done():
             task.cancel()

@@ -1,4 +1,4 @@
-"""Puts a file where people's clients can have it: a slot by XMPP, the file by HTTP (XEP-0363)."""
+"""Uploads files for people's clients: XMPP gives the slot, HTTP takes the file (XEP-0363)."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ PUT_S = 10.0
 
 
 class Uploads:
-    """`domain`: whose upload service is used; it is looked for once. `ca_file`: what its
-    certificate is checked against."""
+    """Uses the upload service of `domain`, which it discovers once. `ca_file`: verifies the
+    service's certificate."""
 
     def __init__(self, session: Session, domain: str, ca_file: str) -> None:
         self._session, self._domain, self._ca_file = session, domain, ca_file
@@ -25,8 +25,8 @@ class Uploads:
         self._most: int | None = None
 
     async def put(self, name: str, content: bytes, content_type: str) -> str:
-        """Upload and return the URL to have it by. Raises NotConnected, NoAnswer, CommandRefused
-        (no such service, too large)."""
+        """Upload a file and return its download URL. Raises NotConnected, NoAnswer, CommandRefused
+        (no such service, file too large)."""
         service = await self._find()
         if self._most is not None and len(content) > self._most:
             raise CommandRefused(
@@ -54,7 +54,7 @@ class Uploads:
                         stanzas.info_request(self._session.iq("get", jid))
                     )
                 except (CommandRefused, NoAnswer):
-                    continue  # a service that does not answer is not the one
+                    continue  # not the upload service, or it is down
                 if stanzas.is_upload_service(info):
                     self._most = stanzas.most_bytes(info)
                     self._service = jid
@@ -68,7 +68,7 @@ class Uploads:
         return self._service
 
     def _put(self, slot: stanzas.Slot, content: bytes, content_type: str) -> None:
-        """Blocks for at most about PUT_S."""
+        """Put the file. Blocks; each network operation may take up to PUT_S."""
         parts = urlsplit(slot.put)
         host, port = parts.hostname or "", parts.port
         try:

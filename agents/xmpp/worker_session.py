@@ -1,8 +1,8 @@
-"""A worker's side: it obeys exactly `geolane@fleet.DOMAIN/leader`, tells its health, and publishes
-its load.
+"""A worker's XMPP link. It takes commands from `geolane@fleet.DOMAIN/leader` only, announces the
+worker's health and publishes its load.
 
-What it obeys is decided by `obey`; this file turns stanzas into commands, and answers or refusals
-into stanzas."""
+`obey` decides about a command. This file turns stanzas into commands, and answers and refusals into
+stanzas."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ class _Received:
 
 
 class WorkerLink:
-    """The link of `worker` (its account, `node-iad-1`) in the life `boot`.
+    """The link of `worker` (its account, `node-iad-1`) for one `boot`.
 
-    `obey` may raise StaleEpoch and CommandRefused, which are answered; anything else ends `run`."""
+    StaleEpoch and CommandRefused from `obey` are answered to the leader; any other error ends
+    `run`."""
 
     def __init__(
         self,
@@ -92,27 +93,27 @@ class WorkerLink:
         return self._session is not None and self._session.up
 
     def announce(self, what: Health, state: str, status: str) -> None:
-        """Say how we are, now if there is a session, and again after every reconnect. `state` is
-        one word."""
+        """Announce our health now, if there is a session, and after every reconnect. `state` is one
+        word."""
         self._said = self._announcement(what, state, status)
         self._say()
 
     def tune(self, ping_period_s: float) -> None:
-        """Ask the server whether it is there after so long without a word of it."""
+        """Ping the server after `ping_period_s` seconds without a byte from it."""
         self._ping_period_s = ping_period_s
         if self._session is not None:
             self._session.quiet_s = ping_period_s
 
     def publish(self, telemetry: Telemetry) -> None:
-        """Publish one item; dropped while offline. While one is on its way only the newest
+        """Publish one item; dropped while offline. While one is in flight, only the newest
         waits."""
         if self.up:
             self._telemetry = telemetry
             self._telemetry_there.set()
 
     async def settled(self) -> None:
-        """Return when every command that came is answered and the server has the answers; without a
-        session there is nothing to wait for. Has no bound of its own."""
+        """Wait until all commands are answered and the server has the answers. Without a session it
+        does not wait for the server. The caller sets the time limit."""
         await self._idle.wait()
         session = self._session
         if session is not None and session.up:
@@ -122,8 +123,8 @@ class WorkerLink:
                 await session.request(ping)
 
     async def run(self) -> None:
-        """Stay connected until cancelled. Raises SettingsError, and NameTaken when our JID stays
-        another's for 15 s."""
+        """Stay connected until cancelled. Raises SettingsError, and NameTaken if another session
+        holds our JID for 15 s."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._work_off())
@@ -149,7 +150,7 @@ class WorkerLink:
             try:
                 await keep_connected(lambda: Session(login, handlers), serve, backoff)
             except NameTaken:
-                # Our predecessor's session may linger until the server's ping finds it dead (6 s).
+                # Our predecessor's session may last until the server's ping finds it dead (6 s).
                 taken_since_s = taken_since_s or loop.time()
                 if loop.time() - taken_since_s > NAME_TAKEN_LIMIT_S:
                     raise
@@ -197,10 +198,11 @@ class WorkerLink:
             with suppress(NotConnected):
                 session.send(health.presence_of(session.stream.Presence(), self._said))
 
-    # ---- commands ----
+    # Commands
 
     def _command_came(self, iq: Iq) -> None:
-        """Called by slixmpp for every IQ with a `<command/>`: check who and what, then enqueue."""
+        """Called by slixmpp for every IQ with a `<command/>`: check sender and content, then
+        enqueue."""
         if iq["type"] not in ("get", "set") or self._session is None:
             return
         if str(iq["from"].full) != f"{self._xmpp.coordinator}/leader":
@@ -218,7 +220,7 @@ class WorkerLink:
             self._refuse(self._session, iq, "resource-constraint", "too many commands wait")
 
     async def _work_off(self) -> None:
-        """Start commands in the order in which they came; slow ones (a release) do not hold up the
+        """Start commands in the order of their arrival; a slow one (a release) does not block the
         others."""
         slots = asyncio.Semaphore(RUNNING_COMMANDS)
         async with asyncio.TaskGroup() as group:
@@ -253,12 +255,12 @@ class WorkerLink:
 
 
 def _send(session: Session, reply: Iq) -> None:
-    # Without a session the answer is lost: the leader asks again (PROTOCOL 2.4).
+    # Without a session the answer is lost, and the leader asks again (PROTOCOL 2.4).
     with suppress(NotConnected):
         session.send(reply)
 
 
 def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first leaf of a group: the one error that ended the others."""
+    """The first error in a group: the one that ended the others."""
     first = group.exceptions[0]
     return _sole(first) if isinstance(first, BaseExceptionGroup) else first
