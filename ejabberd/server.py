@@ -1,12 +1,12 @@
-"""One private ejabberd per folder: loopback only, unprivileged, without Erlang distribution, and
-started again it has the same ports and data.
+"""One private ejabberd per folder: loopback only, unprivileged, without Erlang distribution. It has
+the same ports and data after a restart.
 
     ours    ca.pem      for clients                     its    spool/   the database
             conf/       configuration, certificate             log/     bounded logs
             ports.json  kept for restarts                      run/     the admin API's socket, 0700
             server.pid  the running server                     home/    empty
             server.out  what it printed
-            web/        the chat page; empty unless laid there
+            web/        the chat page; empty unless installed
             lock        held by the process that started it
 """
 

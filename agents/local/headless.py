@@ -1,5 +1,5 @@
-"""`geolane up --events N --exit`: replay N events, account for each, and say in one line of JSON
-how it went."""
+"""`geolane up --events N --exit`: replays N events, accounts for each, and prints the result as one
+line of JSON."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PROGRESS_S = 10.0
 
 
 def say(text: str) -> None:
-    """Progress goes to standard error: standard output holds the result alone."""
+    """Print progress to standard error; standard output holds only the result."""
     print(text, file=sys.stderr, flush=True)
 
 
 async def run(stack: Stack, replay: Replay, events: int, kill_at: float | None) -> int:
-    """0 only if nothing is missing and nothing doubled (and, after a kill, all lanes moved on)."""
+    """Returns 0 only if nothing is missing or doubled and, after a kill, all lanes moved on."""
     moves, fences = stack.follower.moves, stack.follower.fences
     begun = time.monotonic()
     recovery_ms: float | None = None
@@ -65,8 +65,8 @@ async def run(stack: Stack, replay: Replay, events: int, kill_at: float | None) 
 
 
 async def settled(stack: Stack, sent: int) -> None:
-    """Return when all that went in has come out and nothing follows, or when nothing has moved for
-    45 s."""
+    """Return when all events that went in have come out and nothing follows, or when nothing has
+    moved for 45 s."""
     a = stack.accounting
     while True:
         still_s = time.monotonic() - a.moved_at
@@ -85,19 +85,18 @@ async def _progress(stack: Stack, replay: Replay) -> None:
         )
 
 
-# ---- How long a killed node's lanes stood still: until each one's committed offset has grown
-# under another owner.
+# How long a killed node's lanes pause: until each one's committed offset has grown under another
+# owner.
 
 POLL_S = 0.02
 LONGEST_S = 120.0
 
 
 async def kill_and_measure(stack: Stack, say: Callable[[str], None]) -> float | None:
-    """kill -9 the node with the most lanes. Answers the ms until all of them moved on, None when
-    they did not in 120 s.
+    """kill -9 the node with the most lanes. Returns the milliseconds until all of them moved on, or
+    None if they did not within 120 s.
 
-    A lane for which nothing was waiting and nothing came since counts as soon as it has another
-    owner."""
+    A lane without waiting or new events counts as soon as it has another owner."""
     offsets = Offsets(stack.base.kafka, WorkerKind.NODE.group)
     await offsets.start()
     try:
@@ -141,8 +140,8 @@ async def _moved_on(
         now = await offsets.ends(lanes)
     except KafkaUnavailable:
         return set()
-    # Behind the last record of a transaction lies its marker, which nobody consumes: one offset is
-    # no backlog.
+    # The offset after a transaction's last record holds its marker, which nobody consumes, so one
+    # offset is not a backlog.
     return {
         lane
         for lane in lanes

@@ -1,4 +1,4 @@
-"""The live view: what happens, twice a second, on a terminal; on anything else a line every ten
+"""The live view of a run: refreshed twice a second on a terminal; elsewhere one line every ten
 seconds."""
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from agents.settings import load
 
 PERIOD_S = 0.5
 LINE_S = 10.0
-PANEL_LINES, TALL = 8, 40  # who has a lower terminal finds the panel by scrolling back
+PANEL_LINES, TALL = 8, 40  # on a lower terminal, scroll back to the panel
 OPERATOR = "operator"
 console = Console()
 
 
 def say(text: str) -> None:
-    """One step of the start or the stop."""
+    """Print one step of the start or the stop."""
     console.print(Text("· " + text, style="dim"), soft_wrap=True)
 
 
 def joining(stack: Stack) -> str:
-    """How to join the room with a browser, or any XMPP client."""
+    """How to join the room with a browser or any XMPP client."""
     xmpp, name = stack.base.xmpp, OPERATOR
     web = f"browser   {stack.servers.web}\n" if stack.servers.web else ""
     return (
@@ -50,8 +50,7 @@ def joining(stack: Stack) -> str:
 
 
 async def run(stack: Stack, replay: Replay | None) -> None:
-    """Show the run until cancelled, or until the replay has sent all and everything is accounted
-    for."""
+    """Show the run until cancelled. The view stays after the replay has sent all its events."""
     panel = Panel(joining(stack), title="join the room", expand=False)
     console.print(panel)
     sending = asyncio.create_task(replay.run()) if replay else None
@@ -76,8 +75,8 @@ async def run(stack: Stack, replay: Replay | None) -> None:
 
 
 async def _follow(stack: Stack, board: Dashboard) -> None:
-    """What the feeds say, read as `operator`; where that is not to be, the view goes on with what
-    is known inside."""
+    """Read the feeds as `operator`. If that fails, the view continues with what the run knows
+    itself."""
     file = stack.folder.settings / f"{OPERATOR}.toml"
     if not await asyncio.to_thread(file.exists):
         return
@@ -126,20 +125,20 @@ def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f} ms"
 
 
-# ---- What a run knows of itself without asking anybody: the topics it follows, the processes it
-# keeps. The view is made of it until the feeds say more.
+# What a run knows without asking: the topics that it follows and the processes that it keeps. The
+# view shows this until the feeds say more.
 
 LAST = (Severity.INFO.value, Severity.CALM.value)
 
 
 def _order(act: Act) -> tuple[int, int]:
-    """Alerts come with whole seconds: within one, what began goes before the steps that follow,
-    what ended goes after."""
+    """Alerts have whole seconds. Within one second, what began comes before the steps that follow,
+    and what ended comes after them."""
     return int(act.at_s), 1 if act.kind == MOVE else 2 if act.kind in LAST else 0
 
 
 class EventRates:
-    """Counts now and some seconds ago, as events/s."""
+    """Turns growing counts into events/s over the last seconds."""
 
     def __init__(self, over_s: float = 5.0) -> None:
         self._over_s = over_s
@@ -155,7 +154,7 @@ class EventRates:
 
 
 class Inside:
-    """Of one run."""
+    """The figures of one run, from inside."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
@@ -163,8 +162,8 @@ class Inside:
         self._since_s = time.time()  # the service may keep alerts of earlier runs
 
     def figures(self, heard: DashboardFigures) -> DashboardFigures:
-        """`heard`, with every step that was written instead of the plans alone, and with our own
-        figures where none came."""
+        """`heard`, with every written step in place of the plans, and with our own figures if none
+        arrived."""
         written = [Act(at_s, MOVE, text) for at_s, text in self._stack.follower.acts]
         alerts = [act for act in heard.acts if act.kind != MOVE and act.at_s >= self._since_s]
         acts = tuple(sorted([*written, *alerts], key=_order))

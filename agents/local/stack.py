@@ -1,5 +1,5 @@
-"""Everything that a run runs, in the order in which it starts and stops: servers, topics, lane map,
-processes."""
+"""All parts of a run, in the order in which they start: servers, topics, lane map, processes. They
+stop in reverse."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ INVENTORY = Path(__file__).parent / "demo" / "data" / "inventory.toml"
 
 @dataclass(frozen=True, slots=True)
 class StackPlan:
-    """What is to be run. `nodes` limits the inventory's nodes; `secrets` is the folder of existing
-    accounts' passwords; `metrics_from`: the coordinator serves its metrics on this port, each
+    """What to run. `nodes` limits the inventory's nodes. `secrets` is the folder of existing
+    accounts' passwords. `metrics_from`: the coordinator serves its metrics on this port, each
     worker on the next."""
 
     base: Settings
@@ -53,13 +53,14 @@ class StackPlan:
     web: bool = True
 
     def read_inventory(self) -> InventoryFile:
-        """The inventory's file, with no more nodes than wanted. Raises SettingsError."""
+        """The inventory's file, with at most `nodes` nodes. Raises SettingsError."""
         file = decode_toml(self.inventory, InventoryFile)
         return msgspec.structs.replace(file, node=file.node[: self.nodes])
 
 
 class Stack:
-    """One run's processes. `start`, `until_ready`, then `run` until cancelled, at last `stop`."""
+    """One run's processes. Call `start`, `until_ready`, then `run` until cancelled, and finally
+    `stop`."""
 
     def __init__(self, folder: RunFolder, plan: StackPlan, say: Say) -> None:
         self.folder = folder
@@ -84,10 +85,10 @@ class Stack:
         return list(self.inventory.workers.values())
 
     async def start(self, sample: Iterable[bytes], rate_eps: float) -> None:
-        """Servers, topics, lane map, then the processes; `sample` and `rate_eps` are what the lane
-        map is made from.
+        """Start servers, topics, lane map, then the processes. The lane map is made from `sample`
+        and `rate_eps`.
 
-        Raises GeolaneError; `stop` is to be called then too."""
+        Raises GeolaneError; call `stop` even then."""
         base = self.plan.base
         self.folder.fresh("journal.sqlite3*", "log/*", "settings/*")
         accounts = [w.worker for w in self.workers]
@@ -117,6 +118,7 @@ class Stack:
                 self._say(line)
             await compacted.publish(self.base.kafka, built)
         self._say(f"topics and lane map: {len(built.cell_lanes)} cells on {lanes} lanes")
+        # before the processes start, so that nothing goes uncounted
         self.accounting = Accounting(self.base.kafka, lanes, raw)
         self.follower = Follower(self.base.kafka)
         self.accounting.rewound = self.follower.rewound
@@ -124,13 +126,13 @@ class Stack:
         await self.follower.start()
         self._before = (
             self.follower.leader_epoch
-        )  # what older leaders wrote names processes that are gone
+        )  # records of older leaders name processes that are gone
         self._write_settings(day_s=await asyncio.to_thread(flights.day_s, rate_eps))
         self._start_processes()
 
     def _write_settings(self, *, day_s: float) -> None:
-        """`day_s`: the replay is compressed, and so is the forecast's day and how far it looks
-        ahead."""
+        """`day_s`: how long a replayed day takes. The replay is compressed, so the forecast's day
+        and its look ahead are, too."""
         inventory = self.folder.settings / "inventory.toml"
         inventory.write_text(inventory_toml(self.plan.read_inventory()), "utf-8")
         coordinator = msgspec.structs.replace(
@@ -149,7 +151,7 @@ class Stack:
                 self.base.xmpp, password_file=str(self._secrets.absolute() / account)
             )
             metrics = self._metrics(i) if i < len(processes) else Metrics()
-            is_worker = 0 < i < len(processes)  # they have no business at the admin API
+            is_worker = 0 < i < len(processes)  # workers do not use the admin API
             ejabberd = Ejabberd() if is_worker else self.base.ejabberd
             kafka = self._kafka_of(
                 account if i < len(processes) else COORDINATOR
@@ -170,7 +172,7 @@ class Stack:
             self._say(f"metrics on 127.0.0.1: coordinator on {first}, {upto}")
 
     def _kafka_of(self, account: str) -> Kafka:
-        """As that process uses it; how the admin logs in is not in it."""
+        """Kafka's settings as that process uses them, without the admin's login."""
         theirs = msgspec.structs.replace(
             self.servers.kafka, admin_username="", admin_password_file=""
         )
@@ -181,8 +183,8 @@ class Stack:
         return kafka
 
     def _metrics(self, i: int) -> Metrics:
-        """Of the i-th process: none unless asked for, whatever the base says, since a port is for
-        one process alone."""
+        """The metrics of the i-th process: none unless asked for, whatever the base says, since
+        each process needs its own port."""
         return (
             Metrics()
             if self.plan.metrics_from is None
@@ -190,7 +192,7 @@ class Stack:
         )
 
     def _child(self, name: str, account: str, *arguments: str) -> Child:
-        # Where the user stands is where their pipeline is found.
+        # The user's pipeline is found from the user's current folder.
         env = {
             "PYTHONPATH": os.pathsep.join(
                 filter(None, (os.getcwd(), os.environ.get("PYTHONPATH", "")))
@@ -201,7 +203,8 @@ class Stack:
         return Child(self.folder, name, (*arguments, "--settings", str(file)), env, self.endings)
 
     def _start_processes(self) -> None:
-        # Stopped in reverse: first the coordinator, so that it fences nobody who only goes home.
+        # They stop in reverse order: the coordinator first, so that it does not fence workers that
+        # only shut down.
         self.family.start(
             *(self._child(w.worker, w.worker, w.kind.value, "--name", w.name) for w in self.workers)
         )
@@ -209,8 +212,8 @@ class Stack:
         self._say(f"{len(self.workers)} workers and the coordinator are starting")
 
     async def until_ready(self, timeout_s: float = 120) -> None:
-        """Return when every partition has an owner. Raises KafkaUnavailable when that takes too
-        long, naming the logs."""
+        """Return when every partition has an owner. Raises KafkaUnavailable, naming the logs, if
+        that takes too long."""
         wanted = {*self.accounting.lanes, *self.accounting.raw}
         deadline = time.monotonic() + timeout_s
         while True:
@@ -234,12 +237,12 @@ class Stack:
                     f"see {self.folder.log}"
                 )
             await asyncio.sleep(0.05)
-        # Now that `coordinator` leads, so that the names say who is who.
+        # Only once `coordinator` leads, so that the names tell which one leads.
         for n in range(2, self.plan.coordinators + 1):
             self.family.start(self._child(f"coordinator-{n}", COORDINATOR, "coordinator"))
 
     async def run(self) -> None:
-        """Keep everything going until cancelled."""
+        """Keep everything running until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.accounting.run())
             tasks.create_task(self.follower.run())
@@ -248,8 +251,8 @@ class Stack:
 
     @asynccontextmanager
     async def working(self, sample: Iterable[bytes], rate_eps: float) -> AsyncIterator[None]:
-        """Started, every partition owned, and kept going inside; stopped afterwards, also when it
-        could not start."""
+        """Inside, everything is started, every partition has an owner, and all is kept running. It
+        is stopped afterwards, even if it could not start."""
         keeping: asyncio.Task[None] | None = None
         try:
             await self.start(sample, rate_eps)
@@ -264,7 +267,7 @@ class Stack:
             await self.stop()
 
     def busiest(self) -> Child:
-        """The node process with the most lanes. Raises SettingsError when none has one."""
+        """The node process with the most lanes. Raises SettingsError if no node has a lane."""
         nodes = [w.worker for w in self.inventory.of(WorkerKind.NODE)]
         best = max(nodes, key=lambda w: (len(self.follower.lanes_of(w)), w))
         if not self.follower.lanes_of(best):
@@ -276,19 +279,20 @@ class Stack:
         self.family.children[name].signal(signal.SIGKILL)
 
     async def stop(self) -> None:
-        """End all of it, in order, each with a bound of its own."""
+        """End everything, in order, each part with its own bound."""
         await self.family.stop()
         for name in ("accounting", "follower", "servers"):
             if (part := getattr(self, name, None)) is not None:
                 await part.stop()
 
 
-# ---- Settings files as the stack writes them: one per process, mode 0600, read back by
-# agents.settings like anybody's.
+# Settings files as the stack writes them: one per process, mode 0600, read by agents.settings like
+# any other.
 
 
 def toml(settings: Settings) -> str:
-    """All tables with all keys. A JSON string, number or (lower-case) boolean is a TOML one too."""
+    """All tables with all keys. A JSON string, number or (lower-case) boolean is also valid
+    TOML."""
     tables = []
     for table in msgspec.structs.fields(settings):
         tables += _tables(table.name, getattr(settings, table.name))
@@ -296,7 +300,7 @@ def toml(settings: Settings) -> str:
 
 
 def _tables(name: str, value: msgspec.Struct) -> list[str]:
-    """The table `name`, then those that lie in it."""
+    """The table `name`, then the tables inside it."""
     values = {f.name: getattr(value, f.name) for f in msgspec.structs.fields(value)}
     lines = [
         f"{k} = {json.dumps(v)}" for k, v in values.items() if not isinstance(v, msgspec.Struct)
@@ -311,7 +315,7 @@ def _tables(name: str, value: msgspec.Struct) -> list[str]:
 
 
 def write_settings(path: Path, settings: Settings) -> Path:
-    """Write the file; it is there whole or not at all."""
+    """Write the file; it is there as a whole or not at all."""
     new = path.with_suffix(".new")
     new.write_text(toml(settings), "utf-8")
     new.chmod(0o600)
@@ -319,8 +323,7 @@ def write_settings(path: Path, settings: Settings) -> Path:
 
 
 def inventory_toml(file: InventoryFile) -> str:
-    """An inventory as TOML, to be read by the coordinator: every table, each key that has a
-    value."""
+    """An inventory as TOML for the coordinator: every table, each key that has a value."""
     tables = (
         (table.name, row)
         for table in msgspec.structs.fields(file)

@@ -1,4 +1,4 @@
-"""`geolane up`: makes a run of what was asked for, shows it, and leaves nothing running whatever
+"""`geolane up`: makes a run from its options, shows it, and leaves nothing running whatever
 happens."""
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from agents.settings import Settings, load
 SAMPLE = 20_000
 STOP_S = 75.0
 MIN_FILES = 1024
-"""Kafka has 300 open with 32 lanes, and more with each segment."""
+"""Kafka has 300 files open with 32 lanes, and more with each segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpOptions:
-    """What `geolane up` was told, as the command line names it."""
+    """The options of `geolane up`, named as on the command line."""
 
     events: int | None = None
     leave: bool = False
@@ -116,19 +116,19 @@ class UpOptions:
 
 
 def main(options: UpOptions) -> int:
-    """Run until done, Ctrl-C or SIGTERM; the exit code."""
+    """Run until done, Ctrl-C or SIGTERM. Returns the exit code."""
     log.setup("up", "WARNING")
     require_open_files()
-    # What is wrong with settings or pipeline is said before anything starts. Where the user stands
-    # is where theirs is found.
+    # Errors in settings or pipeline are reported before anything starts. The user's pipeline is
+    # found from the user's current folder.
     sys.path.insert(0, os.getcwd())
     tried(options.base().worker.pipeline)
     return supervisor.run(lambda: run(options), stop_s=STOP_S, tell=False)
 
 
 def require_open_files() -> None:
-    """The soft limit is raised where it is too low, for all that is started from here too. Raises
-    SettingsError where the hard one is."""
+    """Raise the soft limit if it is too low; child processes inherit it. Raises SettingsError if
+    the hard limit is too low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if not 0 <= soft < MIN_FILES:  # -1: no limit
         return
@@ -144,7 +144,7 @@ def require_open_files() -> None:
 
 
 async def run(options: UpOptions) -> int:
-    """One run in its folder. Raises GeolaneError when it cannot start."""
+    """One run in its folder. Raises GeolaneError if it cannot start."""
     say: Callable[[str], None] = headless.say if options.leave else screen.say
     with RunFolder(options.folder or default_folder()) as folder:
         say(f"run folder {folder.path}")
@@ -178,7 +178,7 @@ async def _job(options: UpOptions, stack: Stack, say: Callable[[str], None]) -> 
 
 
 async def _beside(keeping: Any, job: Any) -> int:  # Any: coroutines
-    """Run the job while the rest is kept going; whichever ends first ends both."""
+    """Run the job while the rest is kept running. When either ends, both end."""
     kept, done = asyncio.create_task(keeping), asyncio.create_task(job)
     try:
         await asyncio.wait({kept, done}, return_when=asyncio.FIRST_COMPLETED)

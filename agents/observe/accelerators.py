@@ -1,9 +1,9 @@
-"""Health of this machine's GPUs, for telemetry: NVIDIA's by NVML, AMD's by amdsmi. Whatever they
-do, nobody waits for them.
+"""Health of this machine's GPUs, for telemetry: NVIDIA's by NVML, AMD's by amdsmi. Nobody waits for
+the drivers.
 
-Drivers hang when a device is lost, and both libraries fail in ways of their own where there is no
-driver; so one daemon thread looks, and everybody else takes what it saw last. Never run on a GPU:
-only against stand-ins, and against the real libraries on a machine without a device."""
+Drivers hang when a device is lost, and both libraries fail in their own ways without a driver. So
+one daemon thread reads the devices, and everybody else takes its last result. This has never run on
+a GPU: only against stand-ins, and against the real libraries on a machine without a device."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PERIOD_S = 2.0
 RETRY_S = 60.0
 SILENT_S = 10.0
 MIB = 1 << 20
-# Xids of a broken device; the others are a program's own faults (NVIDIA, "XID Errors", catalogue of
+# Xids of a broken device; others are a program's own faults (NVIDIA, "XID Errors", catalogue of
 # 2025).
 BROKEN_XIDS = frozenset({48, 54, 62, 64, 74, 79, 92, 94, 95, 110, 119, 120, 140, 143})
 
@@ -33,21 +33,21 @@ _log = log.get("accelerators")
 
 
 class Unusable(Exception):
-    """A library is there and cannot be used, or a device can no longer be read; the message says
-    why."""
+    """A library is installed but cannot be used, or a device can no longer be read. The message
+    says why."""
 
 
 class Library(Protocol):
-    """One vendor's devices. Building it opens the library. Blocking, and called from one thread
-    only."""
+    """One vendor's devices. The constructor opens the library. All calls block and come from one
+    thread."""
 
     vendor: str
 
     def look(self) -> tuple[Accelerator, ...]:
-        """Each device as it is now. May raise whatever the library does."""
+        """Each device's present state. May raise any error of the library."""
 
     def close(self) -> None:
-        """May raise whatever the library does."""
+        """May raise any error of the library."""
 
 
 class Nvidia:
@@ -126,7 +126,7 @@ class Nvidia:
         )
 
     def _watch(self) -> Any:
-        """A set of events that tells Xids, or None where the driver has none to tell."""
+        """A set of events that reports Xids, or None if the driver does not support it."""
         nvml = self._nvml
         try:
             events = nvml.nvmlEventSetCreate()
@@ -137,22 +137,22 @@ class Nvidia:
         return events
 
     def _collect_xids(self) -> None:
-        """What came since the last look. A broken device stays so until this process or its driver
-        begins anew."""
+        """Collect the Xids since the last call. A broken device stays broken until this process or
+        its driver restarts."""
         nvml = self._nvml
         for _ in range(100 if self._events is not None else 0):
             try:
                 event = nvml.nvmlEventSetWait_v2(self._events, 0)
                 uuid = nvml.nvmlDeviceGetUUID(event.device)
-            except nvml.NVMLError:  # most of all that none waits
+            except nvml.NVMLError:  # usually: there is none waiting
                 return
             if event.eventData in BROKEN_XIDS:
                 self._xids.setdefault(uuid, set()).add(int(event.eventData))
 
 
 class Amd:
-    """By amdsmi (ROCm). `smi`: its module, or a stand-in. Without ROCm importing it raises
-    KeyError, and prints."""
+    """By amdsmi (ROCm). `smi`: its module, or a stand-in. Without ROCm, importing it prints text
+    and raises KeyError."""
 
     vendor = "amd"
 
@@ -223,7 +223,7 @@ class Amd:
 
 @dataclass(slots=True)
 class _Vendor:
-    """How it goes with one library. `told`: its failure is in the log."""
+    """The state of one library. `told`: its failure has been logged."""
 
     open: Callable[[], Library]
     name: str
@@ -234,8 +234,8 @@ class _Vendor:
 
 
 class AcceleratorWatch:
-    """Looks at all devices of this machine every `period_s`: `with Watch() as devices`, or `start`
-    and `stop`; meanwhile ask for the `latest` whenever you like."""
+    """Reads all devices of this machine every `period_s`: `with AcceleratorWatch() as devices`, or
+    `start` and `stop`. Ask for the `latest` at any time."""
 
     def __init__(
         self,
@@ -267,17 +267,17 @@ class AcceleratorWatch:
         self.stop()
 
     def start(self) -> None:
-        """Begins to look, if there is a library to look with; the extras `gpu-cuda` and `gpu-rocm`
-        bring them."""
+        """Begin to read the devices, if a library is installed (the extras `gpu-cuda` and
+        `gpu-rocm` install them)."""
         if self._vendors:
             threading.Thread(target=self._run, name="accelerators", daemon=True).start()
 
     def stop(self) -> None:
-        """Does not wait: a driver that hangs must not keep the process."""
+        """Does not wait: a driver that hangs must not keep the process alive."""
         self._ended.set()
 
     def latest(self) -> tuple[Accelerator, ...]:
-        """What was seen last, at once. If that is older than `silent_s`, each device has the fault
+        """The last result, at once. If it is older than `silent_s`, each device has the fault
         `silent`."""
         seen = self._seen
         silent = bool(seen) and time.monotonic() - self._seen_at_s > self._silent_s
@@ -287,7 +287,7 @@ class AcceleratorWatch:
         return tuple(replace(x, faults=(*x.faults, "silent")) for x in seen) if silent else seen
 
     def look(self, now_s: float) -> None:
-        """One look, in the caller's own thread. Never raises."""
+        """Read the devices once, in the caller's thread. Never raises."""
         for vendor in self._vendors:
             self._look_at(vendor, now_s)
         self._seen = tuple(x for vendor in self._vendors for x in vendor.seen)[
@@ -334,13 +334,13 @@ class AcceleratorWatch:
 
 
 def _module(name: str) -> Any:
-    """The library's module; what it prints while it is imported is part of the error. Raises
+    """The library's module. What it prints while it is imported is part of the error. Raises
     Unusable."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):
             return import_module(name)
-    except Exception as e:  # amdsmi raises KeyError where its shared library is not found
+    except Exception as e:  # amdsmi raises KeyError if its shared library is not found
         words = " ".join(said.getvalue().split())
         raise Unusable(f"{name} cannot be imported: {words or e}") from e
 
@@ -356,8 +356,8 @@ def _accelerator(
     power_w: float | None,
     faults: Sequence[str],
 ) -> Accelerator:
-    """With figures out of their range taken for unknown: drivers write 65535, or millidegrees. A
-    device of which nothing can be read is `silent`."""
+    """An Accelerator whose figures outside their range count as unknown: drivers write 65535, or
+    millidegrees. A device without any readable figure is `silent`."""
     figures = (
         _within(utilisation, messages.UTILISATION),
         _within(mem_used_mb, messages.MEMORY_MB),
@@ -375,7 +375,7 @@ def _within(value: float | None, limits: tuple[float, float]) -> float | None:
 
 
 def _number(value: object) -> float | None:
-    """Of a figure that may be the word N/A."""
+    """A number from a figure that may be the word N/A."""
     return float(value) if isinstance(value, (int, float)) else None
 
 

@@ -1,11 +1,10 @@
-"""Counts what came of every raw event, from outside and by Kafka alone: in = clean + filtered +
-dead + unplaced + open.
+"""Counts what became of every raw event, from outside and through Kafka only: in = clean + filtered
++ dead + unplaced + open.
 
 `in` is what a read-committed reader of events.raw gets: no transaction markers, nothing aborted,
-each replay of a dead letter once more. clean, dead and unplaced are what a read-committed reader
-gets, by source; filtered is what the offset commits' metadata say (PROTOCOL 1). What is still open
-when nothing moves any more is missing.
-"""
+and each replay of a dead letter once more. clean, dead and unplaced are what a read-committed
+reader gets, by source. filtered is the sum in the metadata of the offset commits (PROTOCOL 1).
+Events that are still open when nothing moves any more are missing."""
 
 from __future__ import annotations
 
@@ -43,15 +42,16 @@ OUTCOMES = {TOPIC_CLEAN: "clean", TOPIC_DEAD: "dead", TOPIC_UNPLACED: "unplaced"
 POLL_S = 0.5
 WINDOW_S = 10.0
 EARLY_AT_MOST = 10_000
-"""Outputs that name a partition of events.raw that was added a moment ago."""
+"""Outputs from a partition of events.raw that was added so recently that it is not known here
+yet."""
 _REASONS = frozenset(Reason)
 _log = log.get("embedded.accounting")
 
 
 class Accounting:
-    """`start`, then `run` until cancelled. `lane_out` counts clean records by lane; `moved_at` is
-    when a number last changed (monotonic). `rewound`: by how many offsets each lane was set back
-    (Follower tells)."""
+    """Call `start`, then `run` until cancelled. `lane_out` counts clean records by lane. `moved_at`
+    is when a number last changed (monotonic). `rewound`: by how many offsets each lane was rewound
+    (from the Follower)."""
 
     def __init__(self, kafka: settings.Kafka, lanes: int, raw_partitions: int) -> None:
         self.events_in = 0
@@ -75,8 +75,8 @@ class Accounting:
         self._window: tuple[float, LatencyHistogram] = (time.monotonic(), LatencyHistogram())
 
     async def start(self) -> None:
-        """Learn where everything stands: only what comes after this is counted. Raises
-        KafkaUnavailable, KafkaError."""
+        """Read the current ends: only events after them are counted. Raises KafkaUnavailable,
+        KafkaError."""
         await self._nodes.start()
         self._base = await self._nodes.ends(self.raw)
         for part, end in self._base.items():
@@ -116,7 +116,7 @@ class Accounting:
         await self._nodes.stop()
 
     async def run(self) -> None:
-        """Count until cancelled; a broker that is away is waited for."""
+        """Count until cancelled; waits for a broker that is away."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read())
             if self._raw_count is not None:
@@ -137,14 +137,13 @@ class Accounting:
 
     @property
     def open(self) -> int:
-        """Events that went in and have not come out: in flight, or missing if that does not change
-        any more."""
+        """Events that went in and have not come out: in flight, or missing if the number stays."""
         return self.events_in - self.clean - self.dead - self.unplaced - self.filtered
 
     @property
     def in_now(self) -> int:
-        """Events that went in, those that came out before they were counted in among them: what may
-        be shown while everything moves. So is `open_now`."""
+        """Events that went in, including those that came out before they were counted in. This and
+        `open_now` may be shown while everything moves."""
         return self.events_in + max(0, -self.open)
 
     @property
@@ -153,20 +152,21 @@ class Accounting:
 
     @property
     def duplicates(self) -> int:
-        """Sources seen twice; also what came out beyond what went in (a filtered event that came
-        out as well). The second holds only when nothing moves any more: outputs are read at once,
-        `in` and `filtered` twice a second. Not those that somebody had processed `again`."""
+        """Sources seen twice, and events that came out beyond those that went in (a filtered event
+        that also came out). The second part is right only when nothing moves any more: outputs are
+        read at once, `in` and `filtered` twice a second. Events that were processed `again` on
+        purpose do not count."""
         return self._doubled - self.again
 
     @property
     def doubled_now(self) -> int:
-        """Sources seen twice, but for those of rewound lanes: what may be shown while everything
+        """Sources seen twice, except those of rewound lanes. This may be shown while everything
         moves."""
         return max(0, self.ledger.duplicates - sum(self.rewound.values()))
 
     @property
     def again(self) -> int:
-        """What was doubled because lanes were rewound: at most as many as lay behind."""
+        """Duplicates because lanes were rewound: at most as many as the rewound offsets."""
         return min(self._doubled, sum(self.rewound.values()))
 
     @property
@@ -206,15 +206,15 @@ class Accounting:
             self.recent, self._window = self._window[1], (time.monotonic(), LatencyHistogram())
 
     def _grew(self, n: int) -> None:
-        """events.raw has a partition more."""
+        """events.raw has one more partition."""
         self.raw.append(Partition(RAW, n))
         self.ledger.begin(f"{TOPIC_RAW}/{n}", 0)
         early, self._early = self._early, []
-        for topic, lane, record in early:  # what came of it before we knew of it
+        for topic, lane, record in early:  # outputs that arrived before the partition was known
             self._take(topic, lane, [record], time.time() * 1000)
 
     def _early_of(self, source: str) -> int | None:
-        """The partition of events.raw that the source names and that is not known yet."""
+        """The partition of events.raw that the source names, if it is not known yet."""
         topic, _, n = source.rpartition("/")[0].rpartition("/")
         if topic != TOPIC_RAW or not (n.isascii() and n.isdigit()) or len(n) > 6:
             return None
@@ -247,8 +247,8 @@ class Accounting:
 
 
 def _source(headers: dict[str, bytes | None]) -> str:
-    """What the ledger knows the record by: its source, and of a replayed dead letter also which
-    replay it was."""
+    """The ledger's key for the record: its source, and for a replayed dead letter also the number
+    of the replay."""
     src = source(headers.get(SRC))
     again = number(headers.get(REPLAYS), 0)
     if not again or not src:
@@ -257,13 +257,13 @@ def _source(headers: dict[str, bytes | None]) -> str:
     return f"{partition}#{again}/{offset}"
 
 
-# ---- Latencies in bounded memory: buckets that grow by 2 %, so a quantile is right to 1 %.
+# Latencies in bounded memory: buckets grow by 2 %, so a quantile is right to 1 %.
 
 _STEP = math.log(1.02)
 
 
 class LatencyHistogram:
-    """Values in ms, 0.1 at the least; 1,200 buckets reach past 30 years."""
+    """Values in ms, at least 0.1; 1,200 buckets reach past 30 years."""
 
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
@@ -272,7 +272,7 @@ class LatencyHistogram:
         self._counts[round(math.log(max(value_ms, 0.1)) / _STEP)] += count
 
     def quantile(self, q: float) -> float | None:
-        """The value below which the share `q` lies, in ms; None without values."""
+        """The value below which the share `q` of the values lies, in ms; None without values."""
         rank = q * self._counts.total()
         for bucket in sorted(self._counts):
             rank -= self._counts[bucket]
@@ -285,16 +285,16 @@ class LatencyHistogram:
         return {"p50": self.quantile(0.5), "p99": self.quantile(0.99)}
 
 
-# ---- Counts the events of events.raw one by one, as a read-committed reader gets them: the
-# topic's ends count transaction markers and aborted records, too.
+# Counting events.raw. The events are read one by one by a read-committed reader, because the
+# topic's ends also count transaction markers and aborted records.
 
 LOOK_EVERY_S = 2.0
-"""For partitions that were added."""
+"""For added partitions."""
 
 
 class RawCount:
     """`count`: committed events from `base` on that were read so far. `grew`: called with each
-    partition that was added; it is counted from its first event on."""
+    added partition, whose events are counted from the first on."""
 
     def __init__(
         self,
@@ -318,7 +318,7 @@ class RawCount:
         )
 
     async def run(self) -> None:
-        """Count until cancelled. Raises KafkaUnavailable where the broker cannot be reached at the
+        """Count until cancelled. Raises KafkaUnavailable if the broker cannot be reached at the
         start."""
         try:
             await self._consumer.start()
@@ -345,6 +345,7 @@ class RawCount:
         new = sorted((self._consumer.partitions_for_topic(TOPIC_RAW) or set()) - known)
         if not new:
             return
+        # assigning again resets the positions, so remember them first
         self._at = {partition: await self._consumer.position(partition) for partition in self._at}
         for n in new:
             self._at[TopicPartition(TOPIC_RAW, n)] = 0

@@ -1,5 +1,5 @@
-"""Follows the topic `placement` as anybody may: who has which lane, how often lanes moved and
-leases were fenced, and why."""
+"""Follows the topic `placement`, as any reader may: which worker owns which lane, how often lanes
+moved and leases were fenced, and why."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _log = log.get("embedded.follower")
 
 
 class Follower:
-    """`start` reads what is written already, `run` follows until cancelled. `acts`: (epoch seconds,
+    """`start` reads what is already written; `run` follows until cancelled. `acts`: (epoch seconds,
     text), the newest last.
 
-    A move is a lane that comes to another worker than it had before; a fence is a lease that died
-    before its worker let go. `rewound`: by how many offsets each lane was set back."""
+    A move is a lane that comes to another worker than before. A fence is a lease that ended before
+    its worker had released everything. `rewound`: by how many offsets each lane was rewound."""
 
     def __init__(self, kafka: settings.Kafka) -> None:
         self.placed: dict[Partition, Placed] = {}
@@ -87,7 +87,7 @@ class Follower:
             self._take(await self._consumer.getmany(timeout_ms=200))
 
     def lanes_of(self, worker: str) -> list[Partition]:
-        """The lanes that are written to be with this worker (its account's name), in order."""
+        """The lanes that `placement` gives to this worker (its account's name), in order."""
         return sorted(
             p
             for p, r in self.placed.items()
@@ -136,7 +136,8 @@ class Follower:
                 self.acts.append((time.time(), f"{worker} has a lease"))
             return
         if lease.fenced or lease.boot != before.boot:
-            # What was released names nobody; what is taken by a fence still names who had it.
+            # A released partition names no worker; one that was taken by a fence still names its
+            # last owner.
             self.fences += any(placed.worker == worker for placed in self.placed.values())
             self.acts.append(
                 (
@@ -147,7 +148,7 @@ class Follower:
             )
 
     def _place(self, part: Partition, placed: Placed) -> str:
-        """Remember the record; answers what happened, in words with {n} for the numbers of
+        """Remember the record. Returns what happened, in words with {n} for the numbers of
         partitions."""
         before = self.placed.get(part)
         self.placed[part] = placed

@@ -1,9 +1,9 @@
-"""Who came out where, by source: each (`geolane-src`, `geolane-part`) may be seen once, in one of
-the outcomes (PROTOCOL 1).
+"""Which source came out with which outcome: each (`geolane-src`, `geolane-part`) may be seen once,
+in one of the outcomes (PROTOCOL 1).
 
-Pure. Memory is bounded: one bit per raw offset in blocks of 65,536, a block is let go when it is
-full, and the oldest one when a partition has more than 64 open; what comes later than that is
-counted as `late` and not checked for duplicates."""
+Pure. Memory is bounded: one bit per raw offset, in blocks of 65,536. A block is dropped when it is
+full; the oldest one is dropped when a partition has more than 64 open. Records that arrive for it
+later count as `late` and are not checked for duplicates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ BLOCK = 1 << 16
 OPEN_BLOCKS = 64
 OPEN_PARTS = 100_000
 MOST_PARTS = 10_000
-"""More outputs of one record are not told apart; nor more replays of one dead letter."""
+"""Beyond this, the outputs of one record are not distinguished, nor the replays of one dead
+letter."""
 
 
 def _is_number(text: str) -> bool:
@@ -23,7 +24,7 @@ def _is_number(text: str) -> bool:
 
 @dataclass(slots=True)
 class _Partition:
-    """`first`: the lowest block still open; below it everything is closed."""
+    """`first`: the lowest block that is still open; all blocks below it are closed."""
 
     first: int = 0
     blocks: dict[int, bytearray] = field(default_factory=dict)
@@ -31,8 +32,8 @@ class _Partition:
 
 
 class Ledger:
-    """`counts` per outcome in sources (a raw record that yields three records is one source,
-    counted when all three are in)."""
+    """`counts`: sources per outcome. A raw record that yields three records is one source, counted
+    when all three have arrived."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -45,7 +46,7 @@ class Ledger:
 
     @property
     def open_blocks(self) -> int:
-        """Blocks that are kept, over all partitions."""
+        """How many blocks are kept, over all partitions."""
         return sum(len(p.blocks) for p in self._partitions.values())
 
     def begin(self, partition: str, offset: int) -> None:
@@ -54,8 +55,10 @@ class Ledger:
         self._partitions[partition] = _Partition(first=offset // BLOCK)
 
     def add(self, outcome: str, src: str, part: str = "") -> bool:
-        """Take note of one record. True when it is new; `strangers` are records without a source
-        of ours. What comes of a dead letter's n-th replay is a source of its own:
+        """Note one record. Returns True if it is new; `strangers` counts records without a source
+        of ours.
+
+        The outputs of a dead letter's n-th replay have a source of their own:
         `events.raw/3#n/17`."""
         partition, _, number = src.rpartition("/")
         if "#" in partition and partition not in self._base:
@@ -72,7 +75,7 @@ class Ledger:
         if not (_is_number(i) and _is_number(n) and 1 < int(n) <= MOST_PARTS and int(i) <= int(n)):
             return self._take(outcome, partition, offset)
         bit, whole = 1 << int(i), (1 << int(n)) - 1
-        # Parts are numbered from 0 or from 1: both fill n bits.
+        # Parts are numbered from 0 or from 1; both fill n bits.
         if int(i) == int(n):
             bit = 1
         if self._known(partition, offset):
@@ -103,7 +106,7 @@ class Ledger:
             return True
         block = p.blocks.get(number)
         if block is None:
-            if p.seen[number] == BLOCK:  # full, and let go
+            if p.seen[number] == BLOCK:  # full, and dropped
                 self.duplicates += 1
                 return False
             block = p.blocks[number] = bytearray(BLOCK >> 3)

@@ -1,5 +1,5 @@
-"""Cuts the week of flights that the repo carries from the three months of the source; run once, by
-hand (extra `data`).
+"""Cuts the repository's week of flights out of the source's three months; run once, by hand (extra
+`data`).
 
 python -m agents.local.demo.cut_flights SHARED_DATA
 """
@@ -46,7 +46,7 @@ def main(shared: Path) -> None:
     out = csv.writer(text, lineterminator="\n")
     out.writerow(("utc", "origin", "destination", "delay_min", "distance_mi"))
     out.writerows(flights)
-    # No name and no time in the gzip header: the same input gives the same bytes.
+    # Without name and time in the gzip header, the same input gives the same bytes.
     packed = gzip.compress(text.getvalue().encode(), compresslevel=9, mtime=0)
     (HERE / "flights-2001-01-08_14.csv.gz").write_bytes(packed)
     used = {airport for row in flights for airport in row[1:3]}

@@ -1,5 +1,5 @@
 """The real stream of the embedded stack: a week of US flights, each an event at its origin airport,
-looped with suffixed ids."""
+repeated with suffixed ids."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def airports() -> dict[str, Airport]:
 
 
 def _rows() -> Iterator[list[str]]:
-    """The file's rows, unpacked as they are read: the whole week never lies in memory."""
+    """The file's rows, unpacked as they are read, so that the week is never in memory as a
+    whole."""
     with (
         (_DATA / "flights-2001-01-08_14.csv.gz").open("rb") as packed,
         gzip.open(packed, "rt", encoding="utf-8", newline="") as text,
@@ -49,7 +50,7 @@ def _rows() -> Iterator[list[str]]:
 def week(loop: int = 0) -> Iterator[tuple[bytes, bytes]]:
     """The week once, by time, as (key, event) for `events.raw`; the key is the event's id.
 
-    `loop` > 0 suffixes every id, so that the same week can follow itself without repeating one."""
+    `loop` > 0 suffixes every id, so that the week can be repeated without repeating an id."""
     known = airports()
     suffix = f".k{loop}" if loop else ""
     for n, (utc, origin, destination, delay, distance) in enumerate(_rows()):
@@ -73,12 +74,12 @@ def week(loop: int = 0) -> Iterator[tuple[bytes, bytes]]:
 
 
 def day_s(rate_eps: float) -> float:
-    """How long a day of the stream takes when it is replayed at this rate, in seconds."""
+    """How long a day of the stream takes at this rate, in seconds."""
     return sum(1 for _ in _rows()) / DAYS / rate_eps
 
 
 def stream() -> Iterator[tuple[bytes, bytes]]:
-    """The week, again and again, without end."""
+    """The week, repeated without end."""
     loop = 0
     while True:
         yield from week(loop)
@@ -86,7 +87,7 @@ def stream() -> Iterator[tuple[bytes, bytes]]:
 
 
 def sample(every: int = 5) -> Iterator[bytes]:
-    """Every `every`-th event of the week: what the lane map is made from."""
+    """Every `every`-th event of the week, to make the lane map from."""
     for n, (_, event) in enumerate(week()):
         if n % every == 0:
             yield event

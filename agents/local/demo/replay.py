@@ -1,9 +1,9 @@
-"""Sends a stream into `events.raw` at a steady rate, each event once: what counts as sent is what
-the broker acknowledged.
+"""Sends a stream into `events.raw` at a steady rate, each event once. An event counts as sent when
+the broker has acknowledged it.
 
-A batch per partition and tick, awaited before the next: that is the bound. The producer is
-idempotent and retries through a broker's restart; if it gives up all the same, the partition's end
-says whether the batch went in (nobody else writes there)."""
+Each tick sends at most one batch per partition at a time and waits for all of them, which bounds
+what is in flight. The producer is idempotent and retries through a broker's restart. If it gives up
+anyway, the partition's end tells whether the batch was appended, since nobody else writes there."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class Replay:
         self._ended = False
 
     async def until(self, sent: int) -> None:
-        """Return when so many events are acknowledged, or the stream has ended."""
+        """Return when this many events are acknowledged, or the stream has ended."""
         while self.sent < sent and not self._ended:
             self._moved.clear()
             await self._moved.wait()
 
     async def run(self) -> None:
-        """Send until the stream ends. Raises KafkaError for what trying again cannot mend (rights,
+        """Send until the stream ends. Raises KafkaError for what a retry cannot fix (rights,
         sizes)."""
         try:
             await self._connect()
@@ -70,8 +70,7 @@ class Replay:
             while True:
                 await asyncio.sleep(TICK_S)
                 now = time.monotonic()
-                # After a standstill at most a second's worth is caught up: it is a rate, not a
-                # debt.
+                # After a pause, catch up on at most one second's worth: it is a rate, not a debt.
                 due = min(due + (now - last) * self._rate_eps, max(self._rate_eps, 1.0))
                 last = now
                 events = list(islice(self._stream, min(int(due), MOST_PER_TICK)))
@@ -87,7 +86,7 @@ class Replay:
             await self._offsets.stop()
 
     async def _connect(self) -> None:
-        """Reach the broker, however long it takes, and learn where the partitions end."""
+        """Connect to the broker, however long that takes, and read the partitions' ends."""
         while True:
             try:
                 await self._offsets.start()
@@ -119,7 +118,7 @@ class Replay:
         await closed(producer.stop(), 3)
 
     async def _send(self, events: list[KeyedValue]) -> None:
-        """Put the events into the partitions in turn, a batch each, and return when all are
+        """Send the events to the partitions in turn, in batches. Returns when all are
         acknowledged."""
         shares: dict[int, list[KeyedValue]] = {}
         for event in events:
@@ -143,7 +142,7 @@ class Replay:
                 await self._recover(failed, shares)
 
     async def _batch(self, n: int, share: list[KeyedValue]) -> int:
-        """Send as much of the share as fits into one batch; answers how many events were
+        """Send as much of the share as fits into one batch. Returns how many events were
         acknowledged."""
         batch = self._producer.create_batch()
         count = 0
@@ -151,7 +150,7 @@ class Replay:
             if batch.append(key=key, value=value, timestamp=None) is None:
                 break
             count += 1
-        if count == 0:  # larger than a batch: on its own, by the plain way
+        if count == 0:  # larger than a batch: sent alone
             key, value = share[0]
             await self._producer.send_and_wait(TOPIC_RAW, value, key=key, partition=n)
             return 1
@@ -160,8 +159,8 @@ class Replay:
         return count
 
     async def _recover(self, error: BaseException, shares: dict[int, list[KeyedValue]]) -> None:
-        """After a failure whose outcome is unknown: drop from `shares` what the partitions' ends
-        show has gone in."""
+        """After a failure with an unknown outcome: drop from `shares` the events that were appended
+        according to the partitions' ends."""
         if not isinstance(error, AnyKafkaError | OSError | TimeoutError):
             raise error
         ours = as_ours(error, "replay into events.raw")

@@ -1,11 +1,12 @@
-"""One private Kafka broker per folder: loopback only, unprivileged, with passwords and rights; it
-starts on the same ports and data after any end, and never outlives its folder's next start.
+"""One private Kafka broker per folder: loopback only, unprivileged, with passwords and rights. It
+restarts on the same ports and data after any end, and the next start in its folder ends a leftover
+one.
 
-    ours    secrets/           passwords, 0700           its    data/   the topics
-            server.properties  written at each start            log/    bounded logs
+    ours    secrets/           passwords, 0700       its    data/   the topics
+            server.properties  written at each start        log/    bounded logs
             ports, broker.pid  kept for restarts
             java.out           what Java printed
-            jars/              only where its user cannot reach the project's
+            jars/              only if its user cannot reach the project's
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 
 USER = "geolane-kafka"
-"""The system user that the broker runs as when we are root (install.sh makes it)."""
+"""The system user that the broker runs as if we are root (install.sh makes it)."""
 ADMIN, SELF = "admin", "broker"
-"""Kafka's accounts that may do everything: whoever has our passwords, and the broker among
+"""Kafka's accounts that may do everything: one for the holder of our passwords, one for the broker
 itself."""
 JARS = Path(__file__).parents[3] / ".local" / "kafka"
 TEMPLATES = Path(__file__).parent / "kafka"
@@ -47,12 +48,12 @@ class Broker:
     """A KRaft broker (and its controller) in one JVM, with its data, ports, passwords,
     configuration and log in `folder`.
 
-    Who has no password may do nothing, and only ADMIN may do everything: `kafka` are the settings
-    with its password. `port` None takes a free one, kept in the folder for restarts. `heap_mb`
+    Without a password nothing is allowed; only ADMIN may do everything. `kafka` holds the settings
+    with its password. `port` None takes a free port, kept in the folder for restarts. `heap_mb`
     bounds Java's heap; the process is about 200 MB larger. Not tied to an event loop."""
 
     jars = JARS
-    """A subclass may name the folder of another version's."""
+    """A subclass may name another version's folder."""
 
     def __init__(self, folder: Path, *, port: int | None = None, heap_mb: int = 512) -> None:
         self.folder = folder.absolute()
@@ -64,12 +65,12 @@ class Broker:
 
     @property
     def bootstrap(self) -> str:
-        """`127.0.0.1:PORT`; known before the start too."""
+        """`127.0.0.1:PORT`; known even before the start."""
         return f"127.0.0.1:{self._choose_ports()[0]}"
 
     @property
     def kafka(self) -> settings.Kafka:
-        """How it is reached as ADMIN; known when it has started once."""
+        """How to reach it as ADMIN; known after the first start."""
         file = str(self._secrets / f"kafka-{ADMIN}")
         return settings.Kafka(
             bootstrap=self.bootstrap,
@@ -90,11 +91,11 @@ class Broker:
         )
 
     async def start(self, timeout_s: float = 60) -> None:
-        """Start, and return when a client can commit. What an earlier, killed run left running in
+        """Start, and return when a client can commit. A process that an earlier, killed run left in
         this folder is ended first.
 
-        Raises InstallError when Java, the jars or the user are missing, SettingsError for a folder
-        that the user cannot reach, KafkaUnavailable with the end of the log when it does not come
+        Raises InstallError if Java, the jars or the user are missing, SettingsError if the user
+        cannot reach the folder, KafkaUnavailable, with the end of the log, if it does not come
         up."""
         if self.pid is not None:
             return
@@ -104,16 +105,16 @@ class Broker:
             await asyncio.shield(launching)
             await self._ready(deadline)
         except BaseException:
-            # A thread cannot be cancelled, and may just be starting Java; what it raises then is
-            # nobody's.
+            # A thread cannot be cancelled, and may be starting Java right now. Its error is
+            # ignored.
             await asyncio.gather(launching, return_exceptions=True)
             self.kill()
             raise
         _log.info("broker_ready", bootstrap=self.bootstrap, pid=self.pid)
 
     async def stop(self, timeout_s: float = 20) -> None:
-        """SIGTERM, and SIGKILL when it has not ended in time. Returns when the process is gone and
-        its port free."""
+        """SIGTERM, then SIGKILL if it has not ended in time. Returns when the process is gone and
+        its port is free."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -129,16 +130,15 @@ class Broker:
         self._pid_file.unlink(missing_ok=True)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would be; `start` works again afterwards, on the same ports and
-        data."""
+        """SIGKILL, like a crash. `start` works again afterwards, on the same ports and data."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
 
     def reap(self) -> None:
-        """End a broker of this folder that an earlier run left behind; blocks for 20 s at most.
-        Harmless when there is none."""
+        """End a broker that an earlier run left in this folder, if there is one. Blocks for at most
+        20 s."""
         pid = self._stale_pid()
         if pid is None:
             return
@@ -163,8 +163,8 @@ class Broker:
         return self.folder / "broker.pid"
 
     def _stale_pid(self) -> int | None:
-        """The process that the pid file names, if it lives and is a broker of this folder (pids are
-        used again)."""
+        """The process that the pid file names, if it is alive and a broker of this folder (pids are
+        reused)."""
         try:
             pid = int(self._pid_file.read_text("ascii"))
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -173,8 +173,8 @@ class Broker:
         return pid if os.fsencode(self.folder / "server.properties") in arguments else None
 
     def _choose_ports(self) -> tuple[int, int]:
-        """Broker's and controller's. Kept in the folder; below the range of outgoing connections,
-        which could take them while the broker is down."""
+        """The broker's and the controller's port, kept in the folder. They lie below the range of
+        outgoing connections, which could take them while the broker is down."""
         if self._ports is None:
             file = self.folder / "ports"
             try:
@@ -190,10 +190,11 @@ class Broker:
         return self._ports
 
     def _launch(self) -> None:
-        """All of the start that blocks: clear away, write the configuration, start Java."""
+        """The blocking part of the start: clean up, write the configuration, start Java."""
         if not list(self.jars.glob("kafka_2.13-*.jar")) or shutil.which("java") is None:
             raise InstallError(f"Kafka's jars ({self.jars}) or java are missing; run: make install")
         require_reachable(self.folder, self.user)
+        # before the ports: a leftover broker still holds them
         self.reap()
         self._leave_taken_ports()
         self._make_folder()
@@ -206,9 +207,10 @@ class Broker:
         self.user.own(self.folder, 0o750 if self.user.switch else 0o700, give=False)
 
     def _leave_taken_ports(self) -> None:
-        """A port that somebody else has taken since this folder was last used is given up for
-        another, if we may choose. Raises KafkaUnavailable if we may not: Java would say so later,
-        and only in its log."""
+        """Replace a port that another program has taken since this folder was last used, if we may
+        choose.
+
+        Raises KafkaUnavailable if we may not: Java would report it later, and only in its log."""
         if self._ports is None and self._port is not None and ports.taken(self._port):
             raise KafkaUnavailable(
                 f"port {self._port} of 127.0.0.1 is taken by another program; choose another"
@@ -223,7 +225,7 @@ class Broker:
             (self.folder / "ports").unlink()
 
     def _prepare(self) -> None:
-        """Folders, passwords, configuration (written anew each time) and, once, the formatted
+        """Folders, passwords, configuration (written at each start) and, once, the formatted
         storage."""
         self._secrets.mkdir(mode=0o700, exist_ok=True)
         for name in ("data", "log"):
@@ -249,8 +251,9 @@ class Broker:
             self._format()
 
     def _format(self) -> None:
-        """By Kafka's own tool, since it also writes the features (transaction.version,
-        group.version) of a new cluster; meta.properties alone would leave them at their oldest."""
+        """Format the storage with Kafka's own tool, since it also writes a new cluster's features
+        (transaction.version, group.version). With meta.properties alone they would stay at their
+        oldest."""
         cluster_id = (
             base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode().replace("-", "a")
         )
@@ -265,7 +268,7 @@ class Broker:
         for name in (ADMIN, SELF):
             password = made_once(self._secrets / f"kafka-{name}")
             tool += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
-        # Java reads them from a file: everybody may see a process's arguments.
+        # Java reads the arguments from a file, since anybody may see a process's arguments.
         arguments = self.folder / "format.args"
         words = [*self._java(64)[1:], *tool, *self._more_format_arguments()]
         quoted = ('"{}"'.format(word.replace("\\", r"\\").replace('"', r"\"")) for word in words)
@@ -289,21 +292,21 @@ class Broker:
             )
 
     def _more_properties(self) -> str:
-        """For a subclass: lines that go behind (and so before, for Java) those of the template."""
+        """For a subclass: lines to append to the template; for Java they override its lines."""
         return ""
 
     def _more_format_arguments(self) -> list[str]:
-        """For a subclass: arguments of StorageTool's `format`, as `--add-scram`."""
+        """For a subclass: arguments for StorageTool's `format`, like `--add-scram`."""
         return []
 
     @staticmethod
     def _environment() -> dict[str, str]:
-        """Java takes file names for ASCII without a locale that says UTF-8."""
+        """Java takes file names for ASCII unless the locale is UTF-8."""
         return {**os.environ, "LC_ALL": "C.UTF-8"}
 
     def _jars(self) -> Path:
-        """Where its user finds the jars: a copy, where a folder above the project is closed to it
-        (a clone under /root)."""
+        """A folder where its user can read the jars: a copy if a folder above the project is closed
+        to the user (a clone under /root)."""
         if not self.user.switch or barrier(self.jars / "any", self.user) is None:
             return self.jars
         copy = self.folder / "jars"
@@ -323,12 +326,12 @@ class Broker:
             "java",
             f"-Xms{min(64, heap_mb)}m",
             f"-Xmx{heap_mb}m",
-            # The quick compiler alone: seen half the CPU of a start, a third of it for the first
-            # commits, 90 MB less.
+            # The quick compiler only. Measured: half the CPU of a start, a third of it for the
+            # first commits, 90 MB less.
             "-XX:TieredStopAtLevel=1",
             "-XX:+ExitOnOutOfMemoryError",
-            "-XX:-UsePerfData",  # nothing in /tmp, which everybody reads
-            # this and other names below are taken from where Java runs: the folder
+            "-XX:-UsePerfData",  # nothing in /tmp, where everybody reads
+            # names here and below are relative to Java's working folder, the broker's folder
             "-XX:ErrorFile=log/java_error.log",
             "-Djava.awt.headless=true",
             "-Dlog4j2.configurationFile=log4j2.properties",
@@ -339,7 +342,8 @@ class Broker:
     def _spawn(self) -> None:
         command = [*self._java(self.heap_mb), "kafka.Kafka", str(self.folder / "server.properties")]
         with (self.folder / "java.out").open("wb") as out:
-            # A session of its own: Ctrl-C reaches our process alone, which stops the broker last.
+            # A session of its own: Ctrl-C then reaches only our process, which stops the broker
+            # last.
             self._process = subprocess.Popen(
                 command,
                 cwd=self.folder,
@@ -357,6 +361,7 @@ class Broker:
         while not await asyncio.to_thread(_listens, port):
             self._still_starting(deadline)
             await asyncio.sleep(_POLL_S)
+        # the port opens before the broker can coordinate: try a lease and a commit's read
         maker, offsets = LeaseMaker(self.kafka, 10_000), Offsets(self.kafka, "geolane-ready")
         try:
             await maker.start()
@@ -380,7 +385,7 @@ class Broker:
 
     @property
     def logs(self) -> tuple[Path, Path]:
-        """The broker's, and what Java itself printed."""
+        """The broker's log, and what Java itself printed."""
         return self.folder / "log" / "broker.log", self.folder / "java.out"
 
     def log_tail(self, characters: int = 2000) -> str:

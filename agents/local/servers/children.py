@@ -1,8 +1,8 @@
-"""Processes of ours, kept alive: each has one owner here, dies with it, is started again when it
+"""Child processes, kept alive: each has one owner here, dies with it, is started again when it
 ends, and has a bounded log.
 
 exit 0 while it should run, 1, 2, a signal     again after a pause that doubles from 0.2 s to 10 s
-exit 3 (lease or leadership lost)              again at once, as a new boot
+exit 3 (lease or leadership lost)              again after 0.2 s, as a new boot
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _log = log.get("embedded.children")
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """What a child's environment takes over. Not settings: those are in its file, and over it they
-    would count again."""
+    """The part of the environment that a child inherits. It excludes settings: they are in the
+    child's file, and the environment would override it."""
     return {name: value for name, value in environ.items() if not name.startswith(PREFIX)}
 
 
 class Child:
-    """One process `geolane ARGUMENTS`, named NAME in logs and pid files. `endings` is told when it
+    """One process `geolane ARGUMENTS`, called NAME in logs and pid files. `endings` is told when it
     ends by itself."""
 
     def __init__(
@@ -71,8 +71,8 @@ class Child:
         return self._folder.log / f"{self.name}.log"
 
     async def run(self) -> None:
-        """Start it, and again whenever it ends, until cancelled; then it is ended: SIGTERM, after
-        10 s SIGKILL."""
+        """Start it, and start it again whenever it ends, until cancelled. Then end it: SIGTERM, and
+        SIGKILL after 10 s."""
         pause_s = _FIRST_PAUSE_S
         try:
             while True:
@@ -95,7 +95,7 @@ class Child:
             await self._end()
 
     def signal(self, sign: signal.Signals) -> bool:
-        """Send it a signal; False when it does not run."""
+        """Send it a signal. Returns False if it does not run."""
         if self.pid is None or self._process is None:
             return False
         with suppress(ProcessLookupError):
@@ -104,7 +104,7 @@ class Child:
         return False
 
     def trim_log(self) -> None:
-        """Keep the log bounded: past 4 MiB it becomes NAME.log.1 and begins anew (the process
+        """Keep the log bounded: beyond 4 MiB it is copied to NAME.log.1 and truncated (the process
         appends to the same file)."""
         with suppress(FileNotFoundError):
             if self.log_file.stat().st_size > LOG_BYTES:
@@ -125,7 +125,7 @@ class Child:
                 stdout=out,
                 stderr=out,
                 env={**inherited(os.environ), **self._env, PARENT: str(os.getpid()), **told},
-                start_new_session=True,  # Ctrl-C is for us; we end them in order
+                start_new_session=True,  # Ctrl-C is for us; we end the children in order
             )
         self.starts += 1
         self._folder.note(self.name, self._process.pid)
@@ -149,21 +149,22 @@ class Child:
 
 
 class Family:
-    """All children; they are ended in the reverse order of their start, group by group."""
+    """All children. They are ended group by group, in the reverse order of their start."""
 
     def __init__(self) -> None:
         self.children: dict[str, Child] = {}
         self._groups: list[list[asyncio.Task[None]]] = []
 
     def start(self, *children: Child) -> None:
-        """Start these together; they are one group when it comes to stopping."""
+        """Start these together. They form one group for stopping."""
         self.children |= {c.name: c for c in children}
         self._groups.append(
             [asyncio.create_task(c.run(), name=f"child-{c.name}") for c in children]
         )
 
     async def watch(self) -> None:
-        """Keep logs bounded; raises what a child's owner task raised (it could not be started)."""
+        """Keep logs bounded. Raises the error of a child's owner task (the child could not be
+        started)."""
         while True:
             for child in self.children.values():
                 await asyncio.to_thread(child.trim_log)

@@ -1,5 +1,5 @@
-"""What ended by itself in a run: said once with its last words, and shown until it has been back
-for a while."""
+"""What ended by itself in a run: reported once with its last words, and shown until it has been
+back for a while."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FULL_BYTES = 1 << 20
 SHOWN_S = 60.0
 SHOWN = 3
 _CAUSE = re.compile(r"^\S*(Exception|Error): \S")
-"""Java's and Python's line with a cause; the lines of the way there begin with a space."""
+"""The line of Java or Python with the cause; the lines of the trace begin with a space."""
 _GRAVE = re.compile(r"(?i)\b(error|fatal|critical|assertion)\b")
 
 
@@ -34,8 +34,8 @@ class Logs:
         self._from = {file: _size(file) for file in self._files}
 
     def last_words(self) -> str:
-        """The line that says most of why the process ended; "" when none says anything. A full disk
-        is said first: the log that should say so lies there too."""
+        """The line that best explains why the process ended; "" if none does. A full disk is named
+        first, since the log that should report it lies on that disk."""
         cause = grave = ""
         for file in self._files:
             for line in _tail(file, self._from[file]):
@@ -73,7 +73,7 @@ def _tail(file: Path, begin: int) -> Sequence[str]:
             size = f.seek(0, os.SEEK_END)
             f.seek(
                 max(begin if begin <= size else 0, size - TAIL_BYTES)
-            )  # a log that is shorter was begun anew
+            )  # a shorter log was begun anew
             return [
                 line
                 for line in f.read(TAIL_BYTES).decode("utf-8", "replace").splitlines()
@@ -102,7 +102,8 @@ class _Ending:
 
 
 class Endings:
-    """`say` is told of each ending once; the same of the same process again only after a minute."""
+    """`say` gets each ending once; the same ending of the same process again only after a
+    minute."""
 
     def __init__(
         self, say: Callable[[str], None], now: Callable[[], float] = time.monotonic
@@ -111,8 +112,8 @@ class Endings:
         self._last: dict[str, _Ending] = {}
 
     def ended(self, name: str, how: int | str, words: str) -> None:
-        """`how`: an exit code (negative: a signal), or words. It is shown until a minute after
-        `back`."""
+        """`how`: an exit code (negative: a signal), or words. The ending is shown while the process
+        is away, and for at least a minute."""
         text = f"{name} ended ({how if isinstance(how, str) else how_ended(how)})" + (
             f": {words}" if words else ""
         )
@@ -126,11 +127,11 @@ class Endings:
             self._last[name].back = True
 
     def last(self, name: str) -> str:
-        """How it ended last; "" when it has not."""
+        """How it ended last; "" if it has not."""
         return self._last[name].text if name in self._last else ""
 
     def lines(self) -> list[str]:
-        """What to show now, the newest first."""
+        """The endings to show now, the newest first."""
         now = self._now()
         shown = sorted(
             (e for e in self._last.values() if not e.back or now - e.at < SHOWN_S),

@@ -1,5 +1,5 @@
-"""The run folder: everything that a run writes lies in it; one run at a time has it, and clears
-away what a killed one left.
+"""The run folder holds everything that a run writes. One run at a time holds it, and removes what
+a killed one left.
 
 ejabberd/ kafka/     the servers' own             settings/  one file per process
 secrets/ACCOUNT      passwords, mode 0600         log/       each process's log, bounded
@@ -28,9 +28,8 @@ _LONGEST = 60
 
 
 def default_folder() -> Path:
-    """`.run` in the project; where ejabberd's user could not reach that (a clone under /root) or
-    its path is too long, a private folder below /var/tmp whose name is made from the project's
-    path."""
+    """`.run` in the project. If ejabberd's user could not reach that (a clone under /root), or its
+    path is too long: a private folder below /var/tmp, named after the project's path."""
     wish = PROJECT / ".run"
     if len(os.fsencode(wish)) <= _LONGEST and (os.getuid() != 0 or _others_can_enter(PROJECT)):
         return wish
@@ -43,8 +42,8 @@ def _others_can_enter(folder: Path) -> bool:
 
 
 def start_time(pid: int) -> str:
-    """When the process was started (field 22 of /proc/PID/stat); with its id that names a process
-    for good. Empty: it is gone."""
+    """When the process was started (field 22 of /proc/PID/stat). With the pid, that identifies a
+    process for good. Empty if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
     except OSError:
@@ -53,7 +52,7 @@ def start_time(pid: int) -> str:
 
 
 class RunFolder:
-    """A context: inside it the folder is ours alone."""
+    """A context manager: inside it the folder is ours alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -76,10 +75,10 @@ class RunFolder:
         return self.path / "pids"
 
     def __enter__(self) -> RunFolder:
-        """Make the folder, take its lock, end and clear what a killed run left.
+        """Make the folder, take its lock, and end what a killed run left.
 
-        Raises SettingsError when another run has it, it is somebody else's, or nothing can be
-        written there."""
+        Raises SettingsError if another run holds it, if it belongs to another user, or if nothing
+        can be written there."""
         try:
             str(self.path).encode()
             self._take()
@@ -96,7 +95,7 @@ class RunFolder:
         return self
 
     def _take(self) -> None:
-        # ejabberd's own user passes through the folder when we are root; it may not list it.
+        # If we are root, ejabberd's own user may pass through the folder but not list it.
         mode = 0o711 if os.getuid() == 0 else 0o700
         self.path.mkdir(mode=mode, parents=True, exist_ok=True)
         about = self.path.lstat()
@@ -130,8 +129,8 @@ class RunFolder:
             self._lock = None
 
     def end_leftovers(self) -> None:
-        """Kill the processes that a run before this one started and did not end; a process is known
-        by id and start time."""
+        """Kill the processes that an earlier run started and did not end. A process is identified
+        by pid and start time."""
         for file in self.pids.iterdir():
             pid, _, started = file.read_text("ascii", "replace").partition(" ")
             if pid.isdigit() and started and start_time(int(pid)) == started:
@@ -148,15 +147,14 @@ class RunFolder:
             file.unlink()
 
     def note(self, name: str, pid: int) -> None:
-        """Write down that process `pid` is ours, so that a later run can end it should we be
-        killed."""
+        """Record that process `pid` is ours, so that a later run can end it if we are killed."""
         (self.pids / name).write_text(f"{pid} {start_time(pid)}", "ascii")
 
     def forget(self, name: str) -> None:
         (self.pids / name).unlink(missing_ok=True)
 
     def fresh(self, *names: str) -> None:
-        """Empty these parts of the folder: a run starts with no data of the one before."""
+        """Empty these parts of the folder: a run starts without the data of the one before."""
         for name in names:
             for path in self.path.glob(name):
                 if path.is_dir() and not path.is_symlink():

@@ -1,5 +1,5 @@
-"""The two servers that a run starts for itself, or the ones that exist: either way what comes out
-is how to reach them."""
+"""The two servers of a run: started here, or existing ones. Either way the result is how to reach
+them."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Servers:
-    """`kafka`, `xmpp` and `ejabberd` (the admin API) are how to reach them, `web` is the chat
-    page's address. `broker` and `server` are None where they are somebody else's, `web` where no
-    page is served."""
+    """`kafka`, `xmpp` and `ejabberd` (the admin API) say how to reach them; `web` is the chat
+    page's address. `broker` and `server` are None if the servers are not ours, `web` if no page is
+    served."""
 
     kafka: Kafka
     xmpp: Xmpp
@@ -64,11 +64,11 @@ class Servers:
         web: bool = True,
         endings: Endings | None = None,
     ) -> Servers:
-        """Start what `kafka` (HOST:PORT) and `xmpp` (a domain) do not name; both at once, since
-        each takes seconds. `web`: an ejabberd of ours serves the chat page too.
+        """Start the servers that `kafka` (HOST:PORT) and `xmpp` (a domain) do not name, both at
+        once, since each takes seconds. `web`: an ejabberd of ours also serves the chat page.
 
-        Raises InstallError, SettingsError, KafkaUnavailable, XmppError; nothing is left running
-        then."""
+        Raises InstallError, SettingsError, KafkaUnavailable, XmppError; then nothing is left
+        running."""
         servers = cls(
             kafka=msgspec.structs.replace(base.kafka, bootstrap=kafka) if kafka else Kafka(),
             xmpp=msgspec.structs.replace(base.xmpp, domain=xmpp) if xmpp else Xmpp(domain=DOMAIN),
@@ -83,7 +83,7 @@ class Servers:
                     both.create_task(servers._start_ejabberd(folder, workers, say, web))
         except BaseException as error:
             await servers.stop()
-            raise next(leaves(error)) from error  # one reason says enough
+            raise next(leaves(error)) from error  # one reason is enough
         return servers
 
     async def _start_kafka(self, folder: RunFolder, workers: Sequence[str], say: Say) -> None:
@@ -111,8 +111,9 @@ class Servers:
 
         async def start() -> None:
             await server.start()
-            # Each time: what a killed ejabberd had not yet written to its disk is made again.
-            # It is ours alone: where the passwords' folder was lost, new ones hold.
+            # At each start, since a killed ejabberd may have lost what it had not yet written to
+            # disk. The server is ours alone, so if the folder of passwords was lost, new ones
+            # replace them.
             await provision(server.api, DOMAIN, workers, PEOPLE, folder.secrets, reset=True)
 
         self._again = start
@@ -159,15 +160,15 @@ class Servers:
             self.endings.ended(name, how, await asyncio.to_thread(self._logs[name].last_words))
 
     def hold(self, name: str) -> None:
-        """Do not start `kafka` or `ejabberd` again until `release`: a test wants it gone for a
-        while."""
+        """Do not start `kafka` or `ejabberd` again until `release`: for a test that needs it away
+        for a while."""
         self._held.add(name)
 
     def release(self, name: str) -> None:
         self._held.discard(name)
 
     async def stop(self) -> None:
-        """Stop what is ours, both at once; bounded by the servers' own limits."""
+        """Stop our servers, both at once; bounded by their own limits."""
         stops = [s.stop() for s in (self.server, self.broker) if s is not None]
         for result in await asyncio.gather(*stops, return_exceptions=True):
             if isinstance(result, GeolaneError):
@@ -177,7 +178,8 @@ class Servers:
 
 
 async def _give_accounts(admin: Kafka, secrets: Path, workers: Sequence[str]) -> None:
-    """Each process, and the user's own programs, an account of its own with the rights it needs."""
+    """Give each process, and the user's own programs, an account of its own with the rights it
+    needs."""
     processes = (COORDINATOR, *workers)
     files = {user: secrets / f"kafka-{user}" for user in (*processes, CLIENT)}
     for file in files.values():
@@ -185,7 +187,7 @@ async def _give_accounts(admin: Kafka, secrets: Path, workers: Sequence[str]) ->
     accounts = Accounts(admin)
     await accounts.start()
     try:
-        await accounts.set_passwords(files)  # nobody has one yet: the data is new
+        await accounts.set_passwords(files)  # none exists yet: the data is new
         wanted = [right for account in processes for right in rights_of(account)]
         await accounts.rights([*wanted, *client_rights()], lambda did, what: None)
     finally:
@@ -193,7 +195,7 @@ async def _give_accounts(admin: Kafka, secrets: Path, workers: Sequence[str]) ->
 
 
 def _write_client(file: Path, kafka: Kafka) -> None:
-    """What Kafka's own tools and clients read."""
+    """Write the file that Kafka's own tools and clients read."""
     password = secret(kafka.password_file)
     module = "org.apache.kafka.common.security.scram.ScramLoginModule"
     replace(
@@ -213,11 +215,11 @@ def end_leftovers(folder: RunFolder) -> None:
         asyncio.run(Server(folder.path / "ejabberd", DOMAIN).stop())
 
 
-# ---- `make clean`: ends what a killed run left, and removes the run folder.
+# `make clean`: ends what a killed run left, and removes the run folder.
 
 
 def main() -> None:
-    """Raises SystemExit with one line while a run has the folder."""
+    """Raises SystemExit with one line while a run holds the folder."""
     path = default_folder()
     if not path.exists():
         return

@@ -1,8 +1,7 @@
-"""The chat page: what install.sh brought and what lies in web/, filled in and laid where the
-embedded server's HTTP listener serves it.
+"""The chat page: the files that install.sh installed and those of web/, filled in and copied to
+where the embedded server's HTTP listener serves them.
 
-Page and WebSocket have one origin, which is why the server can check it. No password passes through
-here."""
+Page and WebSocket have one origin, so the server can check it. No password passes through here."""
 
 from __future__ import annotations
 
@@ -18,8 +17,8 @@ _SERVED = ("page.js", "page.css")
 
 
 def lay(web: Path, domain: str, room: str) -> bool:
-    """Make `web` hold the page and nothing else. False, and `web` empty, where converse.js is not
-    installed."""
+    """Make `web` hold the page and nothing else. Returns False, and leaves `web` empty, if
+    converse.js is not installed."""
     clear(web)
     if not BROUGHT.exists():
         return False

@@ -1,5 +1,5 @@
-"""Pictures for people: what is drawn is agents/core/model/charts.py's, drawing is a process of its
-own."""
+"""Pictures for people. agents/core/model/charts.py decides what is drawn; a separate process draws
+it."""
 
 from agents.observe.charts.process import Drawing
 

@@ -1,7 +1,7 @@
-"""`python -m agents.observe.charts.draw plot|map`: a picture as JSON on standard input, a PNG on
-standard output.
+"""`python -m agents.observe.charts.draw plot|map`: reads a picture as JSON from standard input, and
+writes a PNG to standard output.
 
-Made to be read on a phone: few words, large, and nothing told by colour alone."""
+Made for a phone: few words, large, and nothing shown by colour alone."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ INKS = (
     "#cc79a7",
     "#e69f00",
     "#56b4e9",
-)  # Okabe and Ito's: told apart by all eyes
+)  # Okabe and Ito's, which colour-blind people can distinguish
 BUSY, FULL = 0.6, 0.85
 LEAST_DEGREES = 6.0
-WIDE = 1.62  # a map's width by its height
+WIDE = 1.62  # a map's width divided by its height
 
 
 def plot(p: Plot) -> Any:  # Any: matplotlib is untyped here
@@ -143,8 +143,8 @@ def _words(dot: Dot) -> str:
 
 
 def _frame(m: Map) -> tuple[float, float, float, float]:
-    """West, east, south, north: around all that is shown, with a margin, and never so near that
-    nothing else is seen."""
+    """West, east, south, north: around everything that is shown, with a margin, and never so close
+    that nothing else is visible."""
     lon = np.array([d.lon for d in m.dots] + [t.lon for t in m.threads] or [0.0])
     lat = np.array([d.lat for d in m.dots] + [t.lat for t in m.threads] or [0.0])
     x, y = (float(at.max() + at.min()) / 2 for at in (lon, lat))
@@ -155,13 +155,14 @@ def _frame(m: Map) -> tuple[float, float, float, float]:
 
 
 def _squeeze(lat: float) -> float:
-    """How wide a degree of longitude is there, by one of latitude."""
+    """The width of a degree of longitude at this latitude, divided by that of a degree of
+    latitude."""
     return max(0.2, math.cos(math.radians(lat)))
 
 
 def _beside(dots: Sequence[Dot], width: float, height: float) -> list[tuple[float, float]]:
-    """Where each label goes: right of its dot, or left, above, below, wherever it covers least of
-    the others."""
+    """The place of each label: right of its dot, or left, above or below, wherever it covers the
+    fewest others."""
     taken: list[tuple[float, float]] = [(d.lon, d.lat) for d in dots]
     out = []
     for dot in dots:

@@ -1,5 +1,5 @@
-"""One picture at a time, drawn by a process that ends with it: matplotlib's second of work and 100
-MB are not the coordinator's."""
+"""Draws one picture at a time, each in a process of its own: matplotlib takes a second of work and
+100 MB, which the coordinator is spared."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
-"""The live view of a fleet: what the operator feeds say, as figures, and figures as text, on a
-terminal or in a log."""
+"""The live view of a fleet: turns the operator feeds into figures, and figures into text, for a
+terminal or a log."""

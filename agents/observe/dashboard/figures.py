@@ -1,5 +1,5 @@
-"""What is shown, as values: `Dashboard` takes what the feeds say and answers the figures of now. It
-reads no clock."""
+"""What is shown, as values: `Dashboard` takes items of the feeds and returns the present figures.
+It reads no clock."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from agents.core.model.feeds import (
 
 ACTS = 200
 WAYS_NAMED, LANES_NAMED = 3, 6
-STALE_S = 5.0  # the feed `fleet` says something every second
+STALE_S = 5.0  # the feed `fleet` has an item every second
 MOVE = "move"
-WELL = frozenset({"ok", "full", "draining", "drained"})  # of its own or an operator's will
+WELL = frozenset({"ok", "full", "draining", "drained"})  # intended, by it or an operator
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """`at_s` is the epoch time, as it was sent; `kind` is `move`, or an alert's severity."""
+    """`at_s`: the epoch time in the item. `kind`: `move`, or an alert's severity."""
 
     at_s: float
     kind: str
@@ -35,9 +35,9 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class DashboardFigures:
-    """`silent_s`: since when nothing came of the fleet, None before the first time; `link` says why
-    there is no connection, empty while there is one. `rows` are complete once every share was heard
-    (`all_rows`)."""
+    """`silent_s`: seconds since the last item of the fleet; None before the first. `link`: why
+    there is no connection; empty while there is one. `rows` are complete once every share has
+    arrived (`all_rows`)."""
 
     source: str
     summary: FleetSummary | None = None
@@ -55,7 +55,7 @@ class DashboardFigures:
 
 @dataclass(frozen=True, slots=True)
 class SiteOnMap:
-    """A site on the map: `load` is the share of its workers' capacity in use, `well` of its
+    """A site on the map. `load`: the share of its workers' capacity in use. `well`: how many of its
     `workers` are at work."""
 
     name: str
@@ -76,7 +76,7 @@ def well(row: WorkerRow) -> bool:
 
 
 def places(rows: Iterable[WorkerRow]) -> tuple[SiteOnMap, ...]:
-    """The sites that have nodes, by name; routers are no load on the map."""
+    """The sites that have nodes, by name. Routers do not count as load on the map."""
     at: dict[str, list[WorkerRow]] = {}
     for row in rows:
         if not row.worker.startswith("router-"):
@@ -99,16 +99,16 @@ def places(rows: Iterable[WorkerRow]) -> tuple[SiteOnMap, ...]:
 
 
 def ordered(rows: Sequence[WorkerRow], shown: int) -> list[WorkerRow]:
-    """The first `shown`: those in trouble first; then by name where all fit, so that nothing jumps
-    about, else by load."""
+    """The first `shown` rows, workers in trouble first. If all fit they are ordered by name, so
+    that rows do not jump; otherwise by load."""
     if len(rows) <= shown:
         return sorted(rows, key=lambda r: (well(r), r.worker))
     return sorted(rows, key=lambda r: (well(r), -round(load_of(r) * 20), r.worker))[:shown]
 
 
 class Dashboard:
-    """Takes items in any order of feeds. `now` is monotonic seconds, `at_s` the epoch seconds that
-    the item names."""
+    """Takes items in any order of feeds. `now`: monotonic seconds. `at_s`: the epoch seconds in the
+    item."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -121,12 +121,12 @@ class Dashboard:
         self._heard: float | None = None
 
     def take(self, item: FeedItem, now: float, at_s: float, *, age_s: float = 0.0) -> Act | None:
-        """What is new in it to be told: a move or an alert, once. `age_s`: how old it is where it
-        was kept by the service."""
+        """Returns the news in the item: a move or an alert, once. `age_s`: the item's age if the
+        service kept it."""
         match item.element:
             case FleetSummary() as summary:
                 if (at_s, summary) == self._last:
-                    return None  # who subscribes again is greeted with what it knows
+                    return None  # a new subscription gets the last item again
                 self._last, self._heard = (at_s, summary), now - max(0.0, age_s)
                 self._rows(summary)
             case PlacementFigures() as figures:
@@ -142,7 +142,7 @@ class Dashboard:
     def _act(self, act: Act, item: FeedItem) -> Act | None:
         key = f"{item.feed}/{item.item_id}/{act.at_s}"
         if any(key == known for _, known in self._acts):
-            return None  # after a reconnect the service gives its newest again
+            return None  # after a reconnect the service sends its newest items again
         self._acts.append((act, key))
         return act
 
@@ -153,7 +153,7 @@ class Dashboard:
             self._shares.clear()
             self._turns = said.turns
         self._shares.pop(said.turn, None)
-        self._shares[said.turn] = said.rows  # the newest last
+        self._shares[said.turn] = said.rows  # re-inserted, so that the newest share comes last
 
     def figures(self, now: float) -> DashboardFigures:
         rows = {row.worker: row for share in self._shares.values() for row in share}

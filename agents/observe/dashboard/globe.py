@@ -1,5 +1,5 @@
-"""Sites on a map of braille dots: outlines of countries, cropped to where the fleet is. Signs tell
-as much as colours do."""
+"""Sites on a map of braille dots: outlines of countries, cropped to the fleet. The signs carry the
+meaning as well as the colours."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _BITS = (
     (0x02, 0x10),
     (0x04, 0x20),
     (0x40, 0x80),
-)  # by row, column of a cell's 4 x 2 dots
+)  # by row and column of a cell's 4 x 2 dots
 LAND = "bright_black"
 
 
 @dataclass(frozen=True, slots=True)
 class GlobeView:
-    """What is seen, in degrees, on `columns` x `lines` cells of 2 x 4 dots."""
+    """The visible part, in degrees, on `columns` x `lines` cells of 2 x 4 dots."""
 
     west: float
     east: float
@@ -40,27 +40,27 @@ class GlobeView:
     lines: int
 
     def dots(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
-        """Columns and rows of dots, from the top left; what is outside comes out outside."""
+        """Columns and rows of dots, from the top left. Places outside get numbers outside."""
         x = (lon - self.west) / (self.east - self.west) * self.columns * 2
         y = (self.north - lat) / (self.north - self.south) * self.lines * 4
         return x, y
 
     def cell(self, lon: float, lat: float) -> tuple[int, int]:
-        """Column and line of a place that is inside."""
+        """Column and line of a place inside."""
         x, y = self.dots(np.array([lon]), np.array([lat]))
         column, line = int(x[0]) // 2, int(y[0]) // 4
         return min(self.columns - 1, max(0, column)), min(self.lines - 1, max(0, line))
 
 
 def frame(places: Sequence[SiteOnMap], columns: int, lines: int) -> GlobeView:
-    """Around all places, with a margin, and never so near that nothing else is seen. Dots are taken
-    to be square."""
+    """A view around all places, with a margin, and never so close that nothing else is visible.
+    Assumes square dots."""
     lon, lat = [p.lon for p in places] or [0.0], [p.lat for p in places] or [0.0]
     x, y = (max(lon) + min(lon)) / 2, (max(lat) + min(lat)) / 2
     wide, high = (max((max(at) - min(at)) * MARGIN, LEAST_DEGREES) for at in (lon, lat))
     squeeze = max(
         0.2, math.cos(math.radians(y))
-    )  # how wide a degree of longitude is there, by one of latitude
+    )  # width of a degree of longitude there, divided by one of latitude
     shape = columns * 2 / (lines * 4)
     high = max(high, wide * squeeze / shape)
     wide = high * shape / squeeze
@@ -74,7 +74,7 @@ def _borders() -> list[Floats]:
 
 @lru_cache(maxsize=4)
 def outlines(f: GlobeView) -> tuple[str, ...]:
-    """The countries' outlines, a string per line."""
+    """The countries' outlines, one string per line."""
     cells = np.zeros((f.lines, f.columns), dtype=np.int64)
     bits = np.array(_BITS)
     for ring in _borders():
@@ -94,7 +94,7 @@ def outlines(f: GlobeView) -> tuple[str, ...]:
 
 
 def sign(place: SiteOnMap) -> tuple[str, str]:
-    """Its sign and its colour."""
+    """The site's sign and colour."""
     if not place.well:
         return "✖", "bold red"
     if place.well < place.workers:
@@ -117,7 +117,7 @@ LEGEND = (
 
 
 def legend(places: Sequence[SiteOnMap], width: int) -> Text:
-    """What the signs that are seen mean, in one line."""
+    """What the visible signs mean, in one line."""
     seen = {sign(p)[0] for p in places}
     out = Text(no_wrap=True, overflow="ellipsis")
     for mark, words in LEGEND:
@@ -128,7 +128,7 @@ def legend(places: Sequence[SiteOnMap], width: int) -> Text:
 
 
 def chart(places: Sequence[SiteOnMap], columns: int, lines: int) -> list[Text]:
-    """`lines` lines, the last of them the legend."""
+    """The map in `lines` lines; the last one is the legend."""
     f = frame(places, columns, lines - 1)
     chars = [list(row) for row in outlines(f)]
     inks = [[LAND] * columns for _ in chars]
@@ -141,9 +141,10 @@ def chart(places: Sequence[SiteOnMap], columns: int, lines: int) -> list[Text]:
 
     worst_last = sorted(places, key=lambda p: (p.well < p.workers, p.load))
     at = {p.name: f.cell(p.lon, p.lat) for p in places}
+    # signs first, the worst last so that they stay on top; then labels where room is left
     for p in worst_last:
         put(sign(p)[0], *at[p.name], sign(p)[1])
-    for p in reversed(worst_last):  # who needs a look is named first
+    for p in reversed(worst_last):  # sites in trouble get their label first
         words = f"{p.name} {p.load:.0%}" if p.well else f"{p.name} none"
         spot = _beside(at[p.name], len(words), columns, len(chars), taken)
         if spot is not None:
@@ -154,8 +155,8 @@ def chart(places: Sequence[SiteOnMap], columns: int, lines: int) -> list[Text]:
 def _beside(
     at: tuple[int, int], length: int, columns: int, lines: int, taken: set[tuple[int, int]]
 ) -> tuple[int, int] | None:
-    """Where a label of so many cells finds room next to its sign: right, left, then a line below
-    and above."""
+    """Where a label of `length` cells fits next to its sign: right, left, then a line below and
+    above. None if nowhere."""
     x, y = at
     tries = [(x + 1, y), (x - length, y)]
     tries += [(x + dx, y + dy) for dy in (1, -1) for dx in (1, -length // 2, -length)]

@@ -1,5 +1,5 @@
-"""`geolane watch` without a feed: the picture on a terminal, lines elsewhere, until Ctrl-C or so
-many times."""
+"""`geolane watch`: the picture on a terminal, lines elsewhere, until Ctrl-C or a given count. With
+a feed's name it prints the items of that feed, as any member's client could."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """`every_s`: between two lines of the fleet; `count`: end after so many of them (of a picture:
-    so many items)."""
+    """`every_s`: between two lines of the fleet. `count`: end after this many of them (for the
+    picture: after this many items)."""
 
     mode: Mode
     every_s: float = 10.0
@@ -54,7 +54,7 @@ async def run(settings: Settings, account: str, how: How) -> None:
     """Show the fleet until cancelled. Raises as Watcher.run."""
     try:
         await _View(settings, account, how).run()
-    except BrokenPipeError:  # who read us has gone
+    except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -63,7 +63,7 @@ class _View:
         self._how = how
         self._board = Dashboard(settings.xmpp.domain)
         self._watcher = Watcher(settings.xmpp, account, self._board, self._heard, self._linked)
-        self._news: asyncio.Queue[str] = asyncio.Queue(1000)  # lines; of more the oldest go
+        self._news: asyncio.Queue[str] = asyncio.Queue(1000)  # lines; if full, drops the oldest
         self._items = 0
         self._whole = asyncio.Event()
 
@@ -88,7 +88,7 @@ class _View:
     def _figures(self) -> DashboardFigures:
         return self._board.figures(time.monotonic())
 
-    # ---- what comes ----
+    # Input.
 
     def _heard(self, item: FeedItem, act: Act | None) -> None:
         if item.feed == FLEET:
@@ -112,7 +112,7 @@ class _View:
             self._news.get_nowait()
         self._news.put_nowait(line)
 
-    # ---- how it is shown ----
+    # Output.
 
     async def _json(self) -> None:
         shown = 0
@@ -145,12 +145,12 @@ class _View:
                     live.update(Group(*lines(self._figures(), look)), refresh=True)
                     await asyncio.sleep(PERIOD_S)
             finally:
-                live.stop()  # back to the screen as it was; the last picture stays on it
+                live.stop()  # back to the previous screen; the last picture is printed there
                 if self._items:
                     console.print(Group(*lines(self._figures(), look)))
 
 
-# ---- `geolane watch FEED`: prints what is published on one feed, as any member's client could.
+# `geolane watch FEED`.
 
 
 async def print_feed(

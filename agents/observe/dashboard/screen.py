@@ -1,5 +1,7 @@
-"""Figures in, lines of text out: never more of them than the terminal has, and none wider than it
-is."""
+"""Figures in, lines of text out: never more lines than the terminal has, and none wider.
+
+`fleet_line`, `act_line` and `link_line` are the view for logs and pipes: one line for the fleet at
+intervals, and one for each move and alert."""
 
 from __future__ import annotations
 
@@ -19,10 +21,10 @@ SIDE_WIDTH, WIDE_TABLE, TABLE = (
     120,
     92,
     78,
-)  # from here on the map is beside the table, which then has so much
+)  # from the first width on, the map is beside the table, which then gets the second or third
 MAP_LEAST, MAP_MOST = 10, 40  # lines
 ROWS_LEAST = 4
-TROUBLES = 3  # shown at most
+TROUBLES = 3  # the most that are shown
 LIVE = "● live"
 INKS = {
     MOVE: "cyan",
@@ -35,8 +37,8 @@ INKS = {
 
 @dataclass(frozen=True, slots=True)
 class ScreenLayout:
-    """The terminal, and what is wanted on it. `map` None: where there is room. `extra`: lines of
-    whoever shows more."""
+    """The terminal, and what is wanted on it. `map` None: show the map if there is room. `extra`:
+    lines of a caller that shows more."""
 
     width: int
     height: int
@@ -65,11 +67,11 @@ def lines(f: DashboardFigures, look: ScreenLayout) -> list[Text]:
     return out[: look.height]
 
 
-# ---- the head ----
+# The head.
 
 
 def state(f: DashboardFigures) -> tuple[str, str]:
-    """What there is to say of the connection, with a sign, and its colour."""
+    """The state of the connection in words, with a sign, and its colour."""
     heard = "" if f.silent_s is None else f"last heard {_ago(f.silent_s)} ago"
     if f.link:
         return f"✖ {heard + '; ' if heard else ''}not connected: {f.link}", "bold red"
@@ -122,7 +124,7 @@ def _head(f: DashboardFigures) -> list[Text]:
 
 
 def _troubles(s: FleetSummary, dim: str) -> list[Text]:
-    """What is wrong, before all figures."""
+    """What is wrong; shown before all figures."""
     if s.troubles is None:
         return []
     rows = s.troubles.rows[:TROUBLES]
@@ -156,7 +158,7 @@ def _rule(title: str, width: int) -> Text:
     )
 
 
-# ---- table and map ----
+# Table and map.
 
 
 def _middle(f: DashboardFigures, look: ScreenLayout, room: int) -> list[Text]:
@@ -190,17 +192,17 @@ def _beside(left: Text, width: int, right: Text) -> Text:
     return Text.assemble(left, " ", right)
 
 
-# ---- what happened ----
+# What happened.
 
 
 def _acts(f: DashboardFigures, most: int) -> list[Text]:
     shown = f.acts[-most:]
     out = [_act(act) for act in shown] or [Text("none yet", "dim")]
-    return out + [Text() for _ in range(most - len(out))]  # or the map would move with each
+    return out + [Text() for _ in range(most - len(out))]  # a fixed height keeps the map still
 
 
 def when(at_s: float) -> str:
-    """The time of day, and the day where that is not today."""
+    """The time of day, and the date unless it is today."""
     then = time.localtime(at_s)
     return time.strftime("%H:%M:%S" if then[:3] == time.localtime()[:3] else "%d %b %H:%M", then)
 
@@ -218,14 +220,13 @@ def plain(some: Sequence[Text]) -> str:
     return "\n".join(line.plain.rstrip() for line in some)
 
 
-# ---- The view for logs and pipes: a line for the fleet now and then, a line for each move and
-# alert.
+# For logs and pipes.
 
 NAMED = 6
 
 
 def fleet_line(f: DashboardFigures, at_s: float) -> str:
-    """The fleet in one line; the word after the time tells lines apart: `fleet`, `move`, `alert`,
+    """The fleet in one line. The word after the time distinguishes lines: `fleet`, `move`, `alert`,
     `link`."""
     told = state(f)[0]
     s = f.summary
@@ -268,10 +269,10 @@ def act_line(act: Act) -> str:
 
 
 def link_line(text: str, at_s: float) -> str:
-    """The connection came or went."""
+    """The connection was lost or is back."""
     return f"{stamp(at_s)} link {text}"
 
 
 def stamp(at_s: float) -> str:
-    """As in our logs: UTC."""
+    """UTC, as in our logs."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_s))

@@ -1,4 +1,4 @@
-"""Workers as rows of text that fit a width: who is in trouble first, what does not fit is
+"""Workers as rows of text that fit a width. Those in trouble come first; those that do not fit are
 counted."""
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ DROPPED = (
     "lanes",
     "state",
     "load",
-)  # first what a narrow terminal misses least
+)  # the least important column on a narrow terminal first
 
 
 def columns(width: int) -> list[Column]:
-    """Those that fit, beside the sign in front of each row."""
+    """The columns that fit beside the sign at the start of each row."""
     kept = list(COLUMNS)
     for title in DROPPED:
         if _wide(kept) <= width:
@@ -67,7 +67,7 @@ def _wide(some: Sequence[Column]) -> int:
 
 
 def amount(value: float, width: int) -> str:
-    """A number in at most `width` cells: in thousands, millions where it must."""
+    """A number in at most `width` cells, in thousands or millions if necessary."""
     text = f"{value:,.0f}"
     for unit in ("k", "M", "G", "T"):
         if len(text) <= width:
@@ -85,7 +85,7 @@ def bar(share: float, width: int) -> str:
 
 
 def table(rows: Sequence[WorkerRow], width: int, lines: int, *, silent: str = "") -> list[Text]:
-    """At most `lines` lines, the header among them. `silent` is said where there are no rows."""
+    """At most `lines` lines, including the header. `silent` is the text if there are no rows."""
     kept = columns(width)
     head = Text(" " + "".join(" " + _fit(c.title, c) for c in kept), "dim", no_wrap=True)
     if not rows:

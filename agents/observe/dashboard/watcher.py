@@ -1,4 +1,4 @@
-"""One owner of the connection: reads the operator feeds as a member, and connects again when it is
+"""The one owner of the connection: reads the operator feeds as a member, and reconnects when it is
 lost."""
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from agents.xmpp.operator_client import OperatorClient
 from plugins.feeds import Published, entry_of, updated_of
 from plugins.values import BadStanza
 
-FEEDS = {FLEET: 1, PLACEMENT: 20, ALERTS: 20}  # and how many of the newest are read first
+FEEDS = {FLEET: 1, PLACEMENT: 20, ALERTS: 20}  # with the number of newest items to read first
 LATER = (
     "item-not-found",
     "internal-server-error",
     "service-unavailable",
     "resource-constraint",
-)  # it may come back
+)  # the feed may come back
 
 
 class Watcher:
-    """`run` feeds `board` until cancelled. `heard` is called with each item and what is new in it,
-    `linked` when the connection is lost (with the reason) and when it is back."""
+    """`run` feeds `board` until cancelled. `heard` is called with each item and its news, `linked`
+    when the connection is lost (with the reason) and when it is back."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class Watcher:
         self._connections = 0
 
     async def run(self) -> NoReturn:
-        """Raises NotConnected where the first connection fails, PasswordRefused and CommandRefused
-        (this account may not read a feed) at any time, SettingsError."""
+        """Raises NotConnected if the first connection fails; PasswordRefused and CommandRefused
+        (this account may not read a feed) at any time; SettingsError."""
         backoff = Backoff(1.0, 15.0)
         while True:
             try:
@@ -105,14 +105,14 @@ class Watcher:
             item = entry_of(published.feed, published.item_id, published.payload)
             at_s = updated_of(published.payload)
         except BadStanza:
-            return  # of another version; the rest is still worth showing
+            return  # from another version; the rest is still worth showing
         age_s = time.time() - at_s if published.kept else 0.0
         act = self._board.take(item, time.monotonic(), at_s, age_s=age_s)
         self._heard(item, None if published.kept and self._connections == 1 else act)
 
     async def _renew(self, person: OperatorClient) -> None:
-        """The feed `fleet` says something every second: after silence we subscribe again, and who
-        may not read any more hears of it."""
+        """Subscribe again after silence, since the feed `fleet` has an item every second. An
+        account that may no longer read the feed then gets an error."""
         while True:
             await asyncio.sleep(STALE_S)
             silent_s = self._board.figures(time.monotonic()).silent_s

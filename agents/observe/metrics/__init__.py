@@ -1,2 +1,2 @@
-"""What a process tells Prometheus: names (declared.py), values of one look (samples.py), the
-endpoint (endpoint.py)."""
+"""What a process reports to Prometheus: names (declared.py), the values of one scrape (samples.py),
+the endpoint (endpoint.py)."""

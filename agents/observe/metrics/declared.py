@@ -1,9 +1,9 @@
-"""Every metric of every process is declared here, once: the endpoint, docs/metrics.md, the alert
-rules and the dashboard know no other.
+"""Every metric of every process is declared here, once. The endpoint, docs/metrics.md, the alert
+rules and the dashboard have no others.
 
-Names as Prometheus wants them: `geolane_`, base units (seconds), `_total` for what only grows.
-Labels are bounded by the fleet: a worker's account (`coordinator` for itself), Kafka's topic and
-partition (of `events.lanes` that is the lane), and words from short lists."""
+Names follow Prometheus: `geolane_`, base units (seconds), `_total` for what only grows. Labels are
+bounded by the fleet: a worker's account (`coordinator` for itself), Kafka's topic and partition (of
+`events.lanes` that is the lane), and words from short lists."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MetricType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """`text`: its meaning with unit, in one line; it stands in the exposition and in
+    """`text`: its meaning with unit, in one line; shown in the exposition and in
     docs/metrics.md."""
 
     name: str
@@ -31,7 +31,7 @@ class Metric:
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The names under which it can be asked for."""
+        """The names of its time series."""
         if self.kind is MetricType.HISTOGRAM:
             return tuple(f"{self.name}_{part}" for part in ("bucket", "count", "sum"))
         return (self.name,)
@@ -51,7 +51,7 @@ def _histogram(name: str, text: str, *labels: str) -> Metric:
 
 _PART = ("worker", "topic", "partition")
 
-# ---- every process ----
+# Every process.
 
 XMPP_UP = _gauge("xmpp_up", "1 while there is an XMPP session", "worker")
 KAFKA_UP = _gauge(
@@ -61,7 +61,7 @@ KAFKA_UP = _gauge(
     "worker",
 )
 
-# ---- workers: nodes and routers ----
+# Workers: nodes and routers.
 
 WORKER_INFO = _gauge(
     "worker_info", "always 1; its labels say who this is", "worker", "kind", "version"
@@ -125,7 +125,7 @@ ABORTS = _counter(
     "topic",
 )
 
-# ---- the coordinator ----
+# The coordinator.
 
 LEADER = _gauge(
     "leader", "1 while this coordinator leads; of fleet, plans and moves a leader alone tells"

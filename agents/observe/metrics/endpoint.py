@@ -1,6 +1,5 @@
-"""`/metrics` of a process. HTTP and the writing of text have threads of their own; the event loop
-does no more than take one look at its own state, so that a look is consistent and a scraper that is
-slow, or many, hold up nobody."""
+"""`/metrics` of a process. Threads of its own serve HTTP and write the text. The event loop only
+copies its own state, so that a scrape is consistent, and slow or many scrapers delay nobody."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ from agents.base.errors import SettingsError
 from agents.observe.metrics.samples import Samples
 
 LOOK_BOUND_S = 5.0
-"""The event loop has so long to look; then the scrape fails, and with it `up` in Prometheus."""
+"""The event loop has this long to answer; then the scrape fails, and with it `up` in Prometheus."""
 CLIENT_BOUND_S = 10.0
 CLIENTS = 20
 _LATE = [("Content-Type", "text/plain; charset=utf-8")]
@@ -35,11 +34,11 @@ _log = log.get("metrics")
 
 
 class _Late(Exception):
-    """The event loop did not look in time."""
+    """The event loop did not answer in time."""
 
 
 class _Looks(Collector):
-    """Asks the event loop for a look, from a scraper's thread."""
+    """Asks the event loop for samples, from a scraper's thread."""
 
     def __init__(self, look: Callable[[Samples], None], loop: asyncio.AbstractEventLoop) -> None:
         self._look, self._loop = look, loop
@@ -52,7 +51,7 @@ class _Looks(Collector):
                 samples = Samples()
                 try:
                     self._look(samples)
-                except Exception as e:  # noqa: BLE001 - a scrape that fails must not end the process
+                except Exception as e:  # noqa: BLE001 - a failed scrape must not end the process
                     done.set_exception(e)
                 else:
                     done.set_result(samples)
@@ -71,8 +70,8 @@ class _Looks(Collector):
 
 
 class _App:
-    """prometheus_client's own, with a bound on clients and an answer for a look that failed (each
-    kind is logged once)."""
+    """prometheus_client's app, with a bound on clients and an answer for a failed scrape. Each kind
+    of failure is logged once, until a scrape succeeds."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._app = make_wsgi_app(registry)
@@ -90,7 +89,7 @@ class _App:
             return [b"too many clients\n"]
         try:
             answer: Iterable[bytes] = self._app(environ, start_response)
-        except Exception as e:  # noqa: BLE001 - the scraper hears of it
+        except Exception as e:  # noqa: BLE001 - the scraper gets the error
             if (what := type(e).__name__) not in self._said:
                 self._said.add(what)
                 _log.warning(
@@ -106,7 +105,7 @@ class _App:
 
 class _Server(ThreadingWSGIServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that went away or said nothing is no news."""
+        """A client that went away or sent nothing is not worth a log line."""
 
 
 class _Handler(WSGIRequestHandler):
@@ -120,7 +119,7 @@ class _Handler(WSGIRequestHandler):
 
 
 def _bind(where: settings.Metrics, app: _App) -> WSGIServer:
-    """Blocks for as long as the name takes to be found. Raises SettingsError."""
+    """Blocks while the name is resolved. Raises SettingsError."""
     try:
         family, *_, address = socket.getaddrinfo(
             where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -148,11 +147,11 @@ def _bind(where: settings.Metrics, app: _App) -> WSGIServer:
 
 @contextlib.asynccontextmanager
 async def served(where: settings.Metrics, look: Callable[[Samples], None]) -> AsyncIterator[int]:
-    """Inside, `/metrics` of `where` answers with what `look` finds; port 0: nothing does. The value
-    is the port.
+    """Inside, `/metrics` at `where` serves the samples of `look`; port 0: nothing is served. Yields
+    the port.
 
-    `look` is called on this event loop, once a scrape, and must not block. Raises SettingsError
-    when it cannot listen there."""
+    `look` is called on this event loop, once per scrape, and must not block. Raises SettingsError
+    if the port cannot be opened."""
     if where.port == 0:
         yield 0
         return

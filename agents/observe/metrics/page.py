@@ -1,5 +1,5 @@
-"""The table of docs/metrics.md, made from declared.py: `python -m agents.observe.metrics.page
-docs/metrics.md` writes it anew."""
+"""The tables of docs/metrics.md, made from declared.py: `python -m agents.observe.metrics.page
+docs/metrics.md` renews them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PARTS = (
 
 
 def tables() -> str:
-    """Markdown."""
+    """The tables as Markdown."""
     return "\n".join(f"### {title}\n\n{_table(metrics)}" for title, metrics in _PARTS)
 
 
@@ -30,7 +30,7 @@ def _table(metrics: Iterable[Metric]) -> str:
 
 
 def renewed(page: str) -> str:
-    """The page with the tables of now. Raises ValueError where they do not stand in it."""
+    """The page with the present tables. Raises ValueError if the page has no place for them."""
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n{tables()}\n{END}{after}"

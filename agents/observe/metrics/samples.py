@@ -1,5 +1,5 @@
-"""The values of one look at a process, taken on its event loop, and their way into Prometheus'
-words. Nothing is kept between two looks but counts that the process keeps itself."""
+"""The values of one scrape, taken on the process's event loop, and their translation for
+Prometheus. Nothing is kept between two scrapes except counts that the process keeps itself."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ BOUNDS_S = (
 
 @dataclass(slots=True)
 class BucketCounts:
-    """Counts by upper bound (s, the last without), and the sum of all. `add` is for the event loop,
-    once per batch."""
+    """Counts by upper bound (s; the last has none), and the sum of all values. The event loop calls
+    `add`, once per batch."""
 
     counts: list[float] = field(default_factory=lambda: [0.0] * (len(BOUNDS_S) + 1))
     total_s: float = 0.0
 
     def add(self, seconds: Sequence[float], weight: float = 1.0) -> None:
-        """Each of these stands for `weight` observations; below 0 (two machines' clocks) counts as
-        0."""
+        """Each value stands for `weight` observations. A value below 0 (two machines' clocks)
+        counts as 0."""
         for value in seconds:
             at_least = max(0.0, value)
             self.counts[bisect_left(BOUNDS_S, at_least)] += weight
             self.total_s += at_least * weight
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Cumulative, as Prometheus has them."""
+        """Cumulative, as Prometheus expects."""
         out, upto = [], 0.0
         for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), self.counts, strict=True):
             upto += count
@@ -59,7 +59,7 @@ class BucketCounts:
 
 
 class Samples:
-    """What one look found."""
+    """The values of one scrape."""
 
     def __init__(self) -> None:
         self._numbers: dict[Metric, list[tuple[tuple[str, ...], float]]] = {}
@@ -68,20 +68,20 @@ class Samples:
         ] = {}
 
     def add(self, metric: Metric, value: float, *labels: object) -> None:
-        """One number; `labels` in the order of the declaration."""
+        """Add one number; `labels` in the order of the declaration."""
         if len(labels) != len(metric.labels):
             raise ValueError(f"{metric.name}: labels {metric.labels}, got {labels}")
         self._numbers.setdefault(metric, []).append((tuple(map(str, labels)), float(value)))
 
     def add_histogram(self, metric: Metric, histogram: BucketCounts, *labels: object) -> None:
-        """A copy of it as it is now."""
+        """Add a copy of its present state."""
         if len(labels) != len(metric.labels):
             raise ValueError(f"{metric.name}: labels {metric.labels}, got {labels}")
         row = tuple(map(str, labels)), histogram.buckets(), histogram.total_s
         self._histograms.setdefault(metric, []).append(row)
 
     def families(self) -> Iterator[Family]:
-        """As prometheus_client writes them."""
+        """The families as prometheus_client writes them."""
         for metric, rows in self._numbers.items():
             family = (
                 CounterMetricFamily if metric.kind is MetricType.COUNTER else GaugeMetricFamily
