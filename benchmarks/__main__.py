@@ -226,22 +226,22 @@ def write(found: dict[str, list[Figures]], events: int) -> None:
     PAGE.write_text(
         f"""# Benchmarks
 
-How many events a second does one process take, exactly once, and what does it cost? `make bench` measures it again and
-writes this page; every run adds rows to `benchmarks/results.csv`.
+How many events a second does one process handle, exactly once, and at what cost? `make bench` measures it again and writes this
+page; every run adds rows to `benchmarks/results.csv`.
 
 {table(found)}
 
 {now}; {machine()}; broker and contestant on the same machine; {events:,} real flight events of about 290 bytes (and 150 of
-headers), all there before the start: that is the lag. Median of {len(next(iter(found.values())))} rounds (lowest to
-highest), contestants by turns, each in a process of its own, timed from the first fetch to the last visible commit.
+headers), all in the topic before the start. Median of {len(next(iter(found.values())))} rounds (lowest to highest); the contestants take
+turns, each in a separate process; the time runs from the first fetch to the last visible commit.
 
-- **node** does what a node does: decode, check, enrich, encode, headers copied, sizes checked, counts in the offset's
-  metadata, one transaction per 5,000 records or 100 ms.
-- **bare aiokafka loop** is the least that is still exactly once: the same pipeline and batches, no headers, no dead letters, no
-  counts, no lease, nothing that survives a second process. It shows what the rest costs.
-- **quixstreams** with `processing_guarantee="exactly-once"` and a commit per 5,000 records, values as bytes, the same
+- **node** does all the work of a node: it decodes, checks, enriches and encodes events, copies headers, checks sizes, puts counts into
+  the offset's metadata, and commits one transaction per 5,000 records or 100 ms.
+- **bare aiokafka loop** is the minimum that is still exactly once: the same pipeline and batches, but no headers, dead letters, counts or
+  lease, and no protection from a second process. It shows the cost of these.
+- **quixstreams** runs with `processing_guarantee="exactly-once"` and a commit per 5,000 records, on values as bytes, with the same
   function applied to each.
-- Wall time depends on what else the machine does (the broker alone takes half a core): compare events per CPU-second.
+- Wall time depends on the other load of the machine (the broker alone takes half a core), so compare events per CPU-second.
 """,
         "utf-8",
     )

@@ -146,23 +146,23 @@ def page(
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"""# Forecast
 
-How far off is the forecast of a lane's arrival rate (`agents/core/planning/forecast.py`), beside simpler ones?
+How far off is the forecast of a lane's arrival rate (`agents/core/planning/forecast.py`), compared with simpler forecasts?
 `python -m benchmarks.forecast` measures it again and writes this page.
 
 {chr(10).join(lines)}
 
-{now}; {machine()}. {len(stream.at_s):,} US flights of {days} days (BTS, 2001), keyed into {LANES} lanes by the product's own
-map, counted by {BIN_S // 60} minutes; what is judged is the rate of the five minutes that end 15, 30 or 60 minutes from now. All of
-it is learned online: nothing is known that had not happened yet (but the lane map's cells, cut from the week of 8 January). In
-brackets: 95 % by resampling days. A bin takes {cpu_ms:.2f} ms of CPU for all lanes: one `observe`, three `ahead`.
+{now}; {machine()}. {len(stream.at_s):,} US flights of {days} days (BTS, 2001), divided into {LANES} lanes by the product's own
+lane map and counted in bins of {BIN_S // 60} minutes. Each forecast is judged on the rate of the five minutes that end 15, 30 or 60 minutes
+later. All learning is online: at each time only the past is known (except the cells of the lane map, which come from the week of
+8 January). Brackets: 95 %, by resampling days. A bin takes {cpu_ms:.2f} ms of CPU for all lanes: one `observe`, three `ahead`.
 
-- A lane gets {mean:.1f} flights an hour on average, 1 or 2 in five minutes: most of any error here is chance. Flights that left
-  at random at the true rate of their lane and time of the week would give {floor_eph(rates):.2f} events/h to one who knew
-  that rate; timetables repeat to the minute, so less is possible.
-- "Last value" is that chance, taken for news; the mean of the last hour is the fairer opponent on day 1, the same time
+- A lane gets {mean:.1f} flights an hour on average, or 1 or 2 in five minutes, so most of each error is chance. If flights left at
+  random at the true rate of their lane and time of the week, a forecast that knew this rate would still be off by
+  {floor_eph(rates):.2f} events/h. Timetables repeat to the minute, so a smaller error is possible.
+- "Last value" mistakes that chance for information. The mean of the last hour is the fairer comparison on day 1, the same time
   yesterday from day 2 on.
-- With one day seen, what a lane has of its own is that one day; the fleet's day, shifted with the sun, is what helps it then.
-- The constants were chosen on the first 30 days; the other {days - 30} are new to it.
+- After one day, a lane's own history is that one day. The day of the whole fleet, shifted with the sun, helps it then.
+- The constants were chosen on the first 30 days; the other {days - 30} days are new to the forecast.
 """
 
 

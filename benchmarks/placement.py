@@ -377,39 +377,39 @@ def page(found: list[list[Run]], numerics: Numerics, seeds: int) -> str:
     return f"""# Placement
 
 How near the optimum does `kernels/placement/assign.py` place lanes, and how fast? `make bench` measures it again and writes this
-page; every run adds rows to `benchmarks/results.csv`.
-How it works is in the docstrings of `kernels/placement/assign.py` and `kernels/placement/simplex.py`.
+page; every run adds rows to `benchmarks/results.csv`. The docstrings of `kernels/placement/assign.py` and
+`kernels/placement/simplex.py` explain the method.
 
 {text}
 
-{now()}; {machine()}; kernel: {numerics.name} ({numerics.why}). Median of {seeds} made-up fleets (lowest to highest), a different one
-for each seed; of HiGHS the first alone. Wall time; ours with the kernel's tables and queries.
+{now()}; {machine()}; kernel: {numerics.name} ({numerics.why}). Median of {seeds} made-up fleets (lowest to highest), one for each
+seed; HiGHS solves the first only. Times are wall time; ours include the kernel's tables and queries.
 
 - **The fleets**: lanes and nodes around a hundred large cities, in proportion to their people; load by Zipf's law with exponent
-  0.9, where no lane has more than {HEAVIEST:g} of the median node's room, as the lane map slices heavier cells; rooms lognormal
-  (sigma 0.5); 15 % of the pairs of regions with a measured RTT that is off the line. `utilisation` is the whole load against
-  the whole room: most nodes near many people are full at both.
-- **The exact split optimum** may split lanes, so no placement of whole lanes is below it: what ours is above it is in part what
-  whole lanes cost at all. That part is largest with few lanes for each node, some of them a quarter of it (1,000 x 60). The
-  last column proves some of it (`kernels/knapsack.py`: each node's room as a 0/1 knapsack, in Lagrange's way, {BOUND_STEPS} steps);
-  *our own bound* has the same in it where the split one is more than {FAR:.1%} away, in up to {STEPS} steps and no further than
-  {FAR:.1%}. HiGHS, which places whole lanes too, proves the best for 256 x 6, and runs into its limit of {WHOLE_LIMIT_S:.0f} s for
-  1,000 x 60. OR-tools solves the min-cost flow on every node for every lane (to 100,000 x 1,000 that is too much: there the
-  bound stands alone).
-- **Warm tick**: every rate has drifted by {DRIFT:.0%}, room with their sum; the lanes are where the tick before put them, last tick's
-  prices are known, a hand-over costs {MOVE_MS:g} ms for each event. *Quiet*: the rates have drifted by {QUIET:.0%} alone.
-  *Cost* is without those {MOVE_MS:g} ms. A fresh solution is cheaper without them and dearer with them, since it moves several
-  times as many lanes. *Lanes that must move*: no placement of
-  whole lanes moves fewer for at most {TARGET_COST:.1%} more than the fresh solution, proven by the same bound with a price on
-  each move; what is between that and ours is not known.
-- **On other machines** the same fleets of 10,000 lanes and more came out the same to the digit. The warm ticks at 0.70 and 0.85 took
+  0.9, where no lane has more than {HEAVIEST:g} of the median node's room (the lane map divides heavier cells); rooms lognormal
+  (sigma 0.5); 15 % of the pairs of regions with a measured RTT that is off the line. `utilisation` is the total load divided by
+  the total room; at both values most nodes near many people are full.
+- **The exact split optimum** may split lanes, so no placement of whole lanes is below it. Part of our distance from it is the
+  unavoidable cost of whole lanes. That part is largest with few lanes per node, some of which fill a quarter of a node (1,000 x 60). The
+  last column proves some of it (`kernels/knapsack.py`: each node's room as a 0/1 knapsack, with Lagrange multipliers, {BOUND_STEPS} steps).
+  *Our own bound* includes the same proof where the split bound is more than {FAR:.1%} away; it takes up to {STEPS} steps and stops at
+  {FAR:.1%}. HiGHS, which places whole lanes too, proves the optimum for 256 x 6, and reaches its time limit of {WHOLE_LIMIT_S:.0f} s for
+  1,000 x 60. OR-tools solves the min-cost flow with every node for every lane (100,000 x 1,000 is too large for it, so only our
+  bound is given there).
+- **Warm tick**: every rate has drifted by {DRIFT:.0%}, and room with their sum. The lanes are where the previous tick put them, the prices of
+  that tick are known, and a hand-over costs {MOVE_MS:g} ms for each event. *Quiet*: the rates have drifted by {QUIET:.0%} only.
+  *Cost* leaves out those {MOVE_MS:g} ms. A fresh solution is cheaper without them and dearer with them, since it moves several
+  times as many lanes. *Lanes that must move*: every placement of whole lanes that costs at most {TARGET_COST:.1%} more than the fresh
+  solution moves at least this many. The proof is the same bound with a price on each move. Whether a placement exists between that number
+  and ours is not known.
+- **On other machines** the same fleets of 10,000 lanes and more gave the same result to the digit. The warm ticks at 0.70 and 0.85 took
   37 and 42 ms for 10,000 x 100, 613 and 809 ms for 100,000 x 1,000 on two cores of an AMD EPYC (2026-11-24), and 76, 97,
-  1,141 and 1,536 ms on those of another Xeon, shared and slower in all that is timed here (2026-11-28 00:16 UTC): these
-  targets hang on the machine.
-- **The simple ways**: the cheapest nodes are the ones that are full. Greedy fills them with whoever comes first. The exact optimum
-  on the {SHORT} cheapest nodes is good while each lane finds room among them (it may split lanes, so it can come out below
-  ours), and where one does not, load waits that need not; which of the two it is, nothing says without a bound. (Of
-  100,000 x 1,000 greedy gets the {WIDE} cheapest, and both run on the first fleet alone.)
+  1,141 and 1,536 ms on two cores of another Xeon, shared and slower in every measurement here (2026-11-28 00:16 UTC). These
+  targets depend on the machine.
+- **The simple ways**: the cheapest nodes are the ones that are full. Greedy fills them with the lanes that come first. The exact optimum
+  on the {SHORT} cheapest nodes is good while each lane finds room among them (it may split lanes, so it can be below ours). Where a lane
+  finds none, load waits needlessly. Without a bound, nothing shows which of the two cases holds. (For 100,000 x 1,000 greedy gets
+  the {WIDE} cheapest nodes, and both run on the first fleet only.)
 """
 
 

@@ -363,43 +363,43 @@ def page(found: dict[float, dict[str, list[Outcome]]], numerics: Numerics) -> st
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     seeds = len(next(iter(found.values()))[OURS])
     parts = [
-        f"## {load:.0%} of the fleet in the busiest hour\n\n{tables(by_name)}\n\nTo reach was "
-        "0.70, and 0.50 of the skew: "
+        f"## {load:.0%} of the fleet in the busiest hour\n\n{tables(by_name)}\n\nThe targets "
+        "were 0.70, and 0.50 for the skew: "
         f"{verdict(by_name)}."
         for load, by_name in found.items()
     ]
     return f"""# Policies
 
-What do events wait for under different ways to place lanes? A day of recorded flights in virtual time, the real core (planner,
-calm rules, forecast, kernel `{numerics.name}`) beside three simple policies. `python -m benchmarks.policies` measures it again and
-writes this page.
+How long do events take under different ways to place lanes? A day of recorded flights runs in virtual time through the real core
+(planner, calm rules, forecast, kernel `{numerics.name}`) and through three simple policies. `python -m benchmarks.policies` measures it
+again and writes this page.
 
 {(chr(10) * 2).join(parts)}
 
-{now}; {machine()}; {seeds} seeds, geometric means, in brackets 95 % by Student's t. Latency is the modelled round
-trip from an event's own airport to the node, plus its wait in the node's queue, plus its work; medians and percentiles over
-{FOLD_DAYS} recorded days' events (about a million).
+{now}; {machine()}; {seeds} seeds; geometric means; brackets: 95 % by Student's t. Latency is the modelled round trip
+from an event's own airport to the node, plus its wait in the node's queue, plus its processing time. Medians and percentiles are over the
+events of {FOLD_DAYS} recorded days (about a million).
 
 - **The day**: {FOLD_DAYS} of the 89 recorded days, drawn by the seed, laid over one another, {COMPRESS} times as fast (a day in two hours).
-  Timetables are rounded, so each event is moved at random (standard deviation {JITTER_S / 60:.0f} min), and stands for as many as give
-  {MEAN_EPS:,.0f} events/s on average. It begins at 08:00 UTC, when the least is going on, and the lanes are nobody's. The forecast has seen
-  the other days, twice.
-- **The fleet**: a node at each of the ten embedded sites, from 0.8 to 1.2 of the mean capacity, drawn by the seed; {LANES} lanes by the
-  product's own lane map. Round trips are the product's model (Azure's measured medians and the fitted line): a model here too.
-- **The queue**: fluid, first in first out, in steps of 0.1 s (`benchmarks/virtual.py` says why). A move holds the lane's events
-  back for 300 ms. Every policy is asked each {TICK_S:.0f} s and sees the same rates.
+  Timetables are rounded, so each event is shifted at random (standard deviation {JITTER_S / 60:.0f} min). Each event counts as several, so that
+  the average is {MEAN_EPS:,.0f} events/s. The day begins at 08:00 UTC, when traffic is lowest, and no lane has an owner then. The forecast has
+  seen the other days, twice.
+- **The fleet**: a node at each of the ten embedded sites, from 0.8 to 1.2 of the mean capacity, drawn by the seed; {LANES} lanes from the
+  product's own lane map. Round trips come from the product's model (Azure's measured medians and the fitted line), not from a network.
+- **The queue**: fluid, first in first out, in steps of 0.1 s (`benchmarks/virtual.py` says why). A move delays the lane's
+  events by 300 ms. Every policy decides each {TICK_S:.0f} s and sees the same rates.
 - **Round robin**: lanes dealt in turn, once, from a shuffled list. **Power of two choices**: each lane to the less loaded of two
   nodes drawn at random; a node above 1.25 x mean has one of its lanes drawn again at each tick. **Nearest only**: the shortest
-  modelled round trip, whatever the load. None of them looks at distance and load together: that is the point.
-- **Max/mean load** is the busiest node's utilisation over the fleet's, by minute, weighted by events; *beyond even* is what of
-  it is above 1, that of an even load. (Half of nearest only's max/mean itself would be all but even, at any distance.) geolane
-  lets nodes differ while none is above `comfortable` or `settle_to` x mean, since that costs nobody anything; the busiest hour
-  is where it matters.
-- **`target_utilisation`** is {Calm().target_utilisation:g} unless set: how full a node may get before lanes go further away.
-  The queue here is fluid: nothing waits below the capacity, so {FULLER_TO:g} looks better than where events come in bursts.
-- **Nearest only at 50 %** waits at few nodes, and gives each lane the shortest round trip there is: no way to place lanes can
-  be much below its p75 then.
-- Moves are counted per hour of virtual time, in which {COMPRESS} recorded hours pass.
+  modelled round trip, whatever the load. None of them weighs distance and load together, as geolane does.
+- **Max/mean load** is the busiest node's utilisation over the fleet's, by minute, weighted by events; *beyond even* is its
+  excess over 1, the value of an even load. (Half of nearest only's max/mean would be nearly even already, at any distance.) geolane lets
+  nodes differ while none is above `comfortable` or `settle_to` x mean, since that does no harm; the busiest hour is where it
+  matters.
+- **`target_utilisation`** is {Calm().target_utilisation:g} by default: the limit to which a node is filled before lanes are placed further away.
+  The queue here is fluid, so nothing waits below the capacity, and {FULLER_TO:g} looks better than it is where events arrive in bursts.
+- **Nearest only at 50 %** has queues at few nodes, and gives each lane the shortest possible round trip. No placement can be much below
+  its p75 then.
+- Moves are counted per hour of virtual time; {COMPRESS} recorded hours pass in it.
 """
 
 

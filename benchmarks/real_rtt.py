@@ -206,34 +206,34 @@ def page(
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"""# Placement on real round-trip times
 
-How much of real round-trip time does our RTT model save (`kernels/tables.py`: a table of measured pairs, from the lane to the nearest
-place in it by the fitted line), beside nearest by km, one hub and the true best? `python -m benchmarks.real_rtt` measures it again
-and writes this page.
+How much real round-trip time does our RTT model save, compared with nearest by km, one hub and the true best? (The model is in
+`kernels/tables.py`: a table of measured pairs, and a fitted line from the lane to the nearest place in the table.)
+`python -m benchmarks.real_rtt` measures it again and writes this page.
 
-**Lanes where nothing was ever measured.** Nodes at random cities, lanes at half of the others; every RTT of those lanes is held
-back, the table holds the rest. This is how the product is used: nodes can be measured, where the data comes from seldom.
+**Lanes where nothing was ever measured.** Nodes are at random cities, lanes at half of the others. Every RTT of those lanes is held
+back; the table has the rest. The product is used like this: nodes can be measured, sources of data seldom.
 
 {chr(10).join(table(cities))}
 
 **Any half of the pairs.** Half of all pairs are held back at random; a lane (at any city without a node) chooses among the nodes of its
-held-back pairs only. As measured, the table then has nothing to say of these choices, and the line alone decides: that is nearest
-by km, by construction. Completed, it does.
+held-back pairs only. The table as measured then has no value for these choices, and the line alone decides, which equals nearest
+by km by construction. The completed table has values for them.
 
 {chr(10).join(table(pairs))}
 
 {now}; {machine()}. RTTs of 10 November 2018 between {len(places.cities)} cities
-(WonderNetwork), both directions averaged; {seeds} seeds for each number of nodes, each with its own cities, split, table and line. No
-capacity: each lane takes its best. Regret: above the true best of the same choice. In brackets: from the tenth to the ninetieth
-percentile of the seeds. "One hub": the node with the lowest mean RTT in what was learned; in the second table over the lanes
-that hold its pair back.
+(WonderNetwork), both directions averaged; {seeds} seeds for each number of nodes, each with its own cities, split, table and line. There are
+no limits of capacity: each lane takes its best node. Regret is the excess over the true best of the same choice. Brackets: from the tenth
+to the ninetieth percentile of the seeds. "One hub" is the node with the lowest mean RTT in the learned half; in the second table, over
+the lanes whose pair with it is held back.
 
-- **As measured** is the product's own formula through its own kernel: a lane goes by the nearest city that was measured.
-- **Completed** fills the gaps of the table, before it is handed to the same formula, with what the measured pairs around them
-  say (`complete` in benchmarks/real_rtt.py), and gives each lane's city a row in that way: a way of making a table, not a part of
-  the product.
+- **As measured** is the product's own formula in its own kernel: a lane uses the nearest city that was measured.
+- **Completed** first fills the gaps of the table from the measured pairs around them (`complete` in benchmarks/real_rtt.py), and so
+  gives each lane's city a row. The same formula then uses this table. Completing is a way to make a table; it is not part of the
+  product.
 - **Nearest by km is as good** (within 2 % of the mean, or better) as the table as measured in {no_worse(cities, MEASURED)} of the first
-  kind; as the completed one in {no_worse(cities, COMPLETED)}.
-- How far the true best is away from both says what no table of other places can know: routes of single networks.
+  kind; and as the completed table in {no_worse(cities, COMPLETED)}.
+- The distance of both from the true best shows what no table of other places can know: the routes of single networks.
 """
 
 

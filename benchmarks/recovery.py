@@ -101,13 +101,13 @@ def main() -> None:
     PAGE.write_text(
         f"""# Recovery
 
-`kill -9` of the busiest of ten nodes, again and again, while 1,000 events/s come in. The time is from the kill until each of its lanes
-has committed something under another owner: the server sees the socket close, the coordinator waits 0.2 s (it may be the server that
-goes), fences, writes, assigns; the new owner reads on. `make bench` measures it again and writes this page.
+The benchmark kills the busiest of ten nodes with `kill -9`, again and again, while 1,000 events/s arrive. The time runs from the kill until
+each of its lanes has a commit under another owner. In that time the server sees the socket close; the coordinator waits 0.2 s (in case the
+server itself is ending), fences, writes and assigns; and the new owner continues. `make bench` measures it again and writes this page.
 
 {table(found, books)}
 
-{now}; {os.cpu_count()} cores for everything: broker, server, agents and the measuring; load {os.getloadavg()[0]:.1f} at the end.
+{now}; {os.cpu_count()} cores for broker, server, agents and measurement together; load {os.getloadavg()[0]:.1f} at the end.
 """,
         "utf-8",
     )

@@ -323,29 +323,29 @@ def write(found: dict[tuple[int, int, int], Laps]) -> None:
     PAGE.write_text(
         f"""# Scoring
 
-How many pairs of lane and node are scored in a second (`kernels/`), beside libraries made for nearest neighbours? Each gives the k
+How many pairs of lane and node can `kernels/` score in a second, compared with libraries for nearest neighbours? Each finds the k
 cheapest nodes of every lane. `make bench` measures it again and writes this page; every run adds rows to `benchmarks/results.csv`.
 
 {tables(found)}
 
 {roofline(list(found))}
 
-{now()}; {machine()}. Median of {rounds} rounds (lowest to highest), contestants by turns in one process, with all cores where they
-can use them (BallTree and argpartition use one); ratios are taken round by round.
+{now()}; {machine()}. Median of {rounds} rounds (lowest to highest), contestants take turns in one process and use all cores if they
+can (BallTree and argpartition use one); ratios are computed per round.
 
-- **Distance alone** is the problem that all solve: no table of round trips, no owners, no prices; a cost is a distance. They are
-  checked to find the same nodes. **Every term and filter**: owners, warm caches, four values of traffic, a table of 32 regions of whose
-  pairs 15 % were measured, egress, health, three residency rules, nodes that take nothing; no peer can do that in one go.
-- A **tick** is all that is done each time: the check of every number, tables, kernel, results in the callers' order. The order of lanes and
-  nodes in memory is kept from the tick before; **first tick** includes making it. A peer's time includes building its tree or index
-  over the nodes, which takes it little.
+- **Distance alone** is the problem that all of them solve: no table of round trips, no owners, no prices; the cost is the distance. A check
+  makes sure that all find the same nodes. **Every term and filter** adds owners, warm caches, four values of traffic, a table of 32 regions
+  with 15 % of the pairs measured, egress, health, three residency rules, and nodes that take no lanes. No peer can do that in one pass.
+- A **tick** is the whole work each time: check every number, build tables, run the kernel, return results in the caller's order. The order of
+  lanes and nodes in memory is kept from the previous tick; **first tick** includes making it. A peer's time includes building its tree or
+  index over the nodes, which is a small part.
 - Lanes and nodes lie around {len(CITY_LAT)} large cities, more of both where more people live; 15 % of the lanes lie anywhere.
-- Where it says "on n lanes", a peer would have taken more than {MOST_S:g} s: it was measured on so many, evenly spread, and scaled.
-- Few pairs are computed: whole blocks of nodes are out of reach for whole bunches of neighbouring lanes, and the bound is tight
-  from the start. Pairs/s counts all pairs, as it does for the peers' trees. The result is exact all the same, and equal to the bit
-  to that of the GPU's kernel.
-- The estimate for GPUs, which look at more: {FLOPS_A_PAIR} FLOPs for each pair, {BYTES_A_LANE} bytes in and 8 k out for each lane,
-  the larger of the two; nodes stay in the cache. Launches and copies come on top.
+- "On n lanes": a peer would have taken more than {MOST_S:g} s, so it was measured on n lanes, evenly spread, and the time was scaled.
+- geolane computes few pairs: whole blocks of nodes are out of reach for whole groups of neighbouring lanes, and the bound is tight
+  from the start. Pairs/s counts all pairs, as it does for the peers' trees. The result is still exact, and equal bit for bit to that of the
+  GPU kernel.
+- The estimate for GPUs, which compute more of the pairs, is the larger of {FLOPS_A_PAIR} FLOPs for each pair, and {BYTES_A_LANE} bytes in and 8 k bytes out
+  for each lane; nodes stay in the cache. Launches and copies are not included.
 """,
         "utf-8",
     )
