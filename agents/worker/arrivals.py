@@ -1,5 +1,5 @@
-"""What arrives for each lane, by when it was appended: a router that catches up sees ten seconds'
-events in one, and must not take its own haste for a flood."""
+"""The rate at which events arrive for each lane, by the time of their append: a router that catches
+up reads ten seconds of events in one second, and must not report that as a flood."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from agents.core.model.messages import Arrival
 
 @dataclass(slots=True)
 class _Seen:
-    """Of one raw partition since the last look: records by lane, and the span of their appends in
-    epoch ms."""
+    """What one raw partition has brought since the last `take`: records by lane, and the span of
+    their appends in epoch ms."""
 
     counts: Counter[int] = field(default_factory=Counter)
     oldest_ms: float = float("inf")
@@ -21,15 +21,15 @@ class _Seen:
 
 
 class Arrivals:
-    """`note` what was committed, `take` the rates since the last time."""
+    """`note` each committed batch; `take` returns the rates since its last call."""
 
     def __init__(self) -> None:
         self._seen: dict[int, _Seen] = {}
         self._lanes: set[int] = set()
 
     def note(self, n: int, counts: Mapping[int, int], raw_ms: Sequence[float]) -> None:
-        """A batch of the raw partition `n`: records by lane, and when some of them were appended
-        (epoch ms)."""
+        """Note a batch of the raw partition `n`: `counts` of records by lane, and the time at which
+        a sample of them was appended (epoch ms)."""
         if not counts:
             return
         seen = self._seen.setdefault(n, _Seen())
@@ -38,8 +38,8 @@ class Arrivals:
         seen.newest_ms = max(seen.newest_ms, *raw_ms, seen.newest_ms)
 
     def take(self, over_s: float) -> tuple[Arrival, ...]:
-        """Events/s of each lane ever seen. `over_s`: seconds since the last time; where the appends
-        span longer, they count."""
+        """Events/s of each lane ever seen. `over_s`: seconds since the last call; if the appends
+        span a longer time, that time counts."""
         eps = dict.fromkeys(self._lanes, 0.0)
         for seen in self._seen.values():
             span_s = max(over_s, (seen.newest_ms - seen.oldest_ms) / 1000)

@@ -1,10 +1,11 @@
-"""The transactional loop that node and router share (PROTOCOL 2.1, 2.6, 2.7 and 3): what was read
-is committed together with what became of it, under the one lease of this boot, or not at all.
+"""The transactional loop that node and router share (PROTOCOL 2.1, 2.6, 2.7 and 3): outputs and
+consumed offsets are committed together, under the one lease of this boot, or not at all.
 
     gather -> stage (in a thread) -> begin, send, offsets, commit   (the next is staged meanwhile)
 
-`Tenure` decides what may be worked; `WorkedPartition` says where each partition stands; this file
-moves them. Any doubt about a transaction ends `run` with LeaseLost, and with it the process.
+`Tenure` decides which partitions may be worked, `WorkedPartition` has the progress of each, and
+this file advances them. Any doubt about a transaction ends `run` with LeaseLost, and with it the
+process.
 """
 
 from __future__ import annotations
@@ -45,19 +46,20 @@ from agents.worker.reader import Reader, Unreadable
 from agents.worker.stage import Later, Outbox, Stage, Tally
 
 IDLE_COMMIT_S = 24 * 3600.0
-"""An offset that did not move is committed anew this often: brokers forget offsets after 7 days
+"""Interval at which an unchanged offset is committed again: brokers forget offsets after 7 days
 (PROTOCOL 2.7)."""
 PASSED_COMMIT_S = 10.0
-"""Where nothing but transaction markers came since the last commit, they are committed after this
-long: retention would delete them, and with them the offset at which the next owner begins."""
+"""If only transaction markers have come since the last commit, the offset behind them is committed
+after this time. Retention would delete them, and with them the offset at which the next owner
+begins."""
 RECOMMIT_AFTER_S = 1.0
-"""A commit of ours that does not show by then (the group's offsets were deleted) is committed once
-more before the release."""
+"""A commit of ours that does not show by then (the group's offsets were deleted) is repeated before
+the release."""
 MISSING_AFTER_S = 10.0
-"""So long may a committed offset that the coordinator told of take to show, before the partition
-stops with a fault."""
+"""How long the committed offset that the coordinator named may take to show. After that the
+partition stops with a fault."""
 TOLD_AFTER_S = 10.0
-"""A batch that takes longer is told of: nothing is committed meanwhile."""
+"""A batch that takes longer is reported, since nothing is committed meanwhile."""
 _RELEASE_BOUND_S = 30.0
 _WATCH_S = 0.01
 _LOOK_S = 0.5
@@ -70,8 +72,8 @@ _log = log.get("worker.engine")
 
 @dataclass(slots=True)
 class _StagedPart:
-    """One partition's share of a batch: where it leads to, what became of it, and when its last was
-    appended (epoch ms)."""
+    """One partition's share of a batch: the offset and counts to commit, the tally, and when its
+    last record was appended (epoch ms)."""
 
     lane: WorkedPartition
     next: int
@@ -88,7 +90,7 @@ class _Staged:
     parts: list[_StagedPart]
 
     def batches(self) -> dict[tuple[str, int], list[Any]]:
-        """What is sent, by topic and partition."""
+        """The record batches to send, by (topic, partition)."""
         found: dict[tuple[str, int], list[Any]] = {}
         for outbox in self.outboxes:
             for to, batches in outbox.batches.items():
@@ -98,8 +100,8 @@ class _Staged:
 
 @dataclass(slots=True, eq=False)
 class _Aside:
-    """One lane's records that take long: what is left to do, where the lane stood, and where it
-    stands once that is done."""
+    """One lane's records that take long: the work left to do, the lane's offset before them, and
+    the one after them."""
 
     later: Later
     start: int
@@ -111,7 +113,8 @@ class _Aside:
 
 class Engine:
     """One worker's data plane for one boot. `run` it in a task; the control side calls `obey` and
-    reads `load`. `leave` is called when it is told to restart: hand over, then end."""
+    reads `load`. `leave` is called when the coordinator orders a restart: the process must hand
+    over, then end."""
 
     def __init__(
         self,
@@ -147,13 +150,14 @@ class Engine:
         self._reader: Reader | None = None
         self.meters = Meters()
 
-    # ---- the control side ----
+    # The control side
 
     async def obey(self, command: WorkerCommand) -> WorkerAnswer:
-        """Do as told and answer; a release answers only when OffsetFetch shows the offset (PROTOCOL
-        2.6).
+        """Carry out a command and return the answer. A release is answered only when OffsetFetch
+        shows the offset (PROTOCOL 2.6).
 
-        Raises StaleEpoch, CommandRefused (also when a release takes over 30 s: ask again)."""
+        Raises StaleEpoch, CommandRefused (also when a release takes over 30 s; the coordinator may
+        ask again)."""
         for effect in self.tenure.obey(command):
             self._do(effect)
         answer = self.tenure.answer(command)
@@ -170,13 +174,13 @@ class Engine:
         return answer
 
     def tune(self, worker: settings.Worker) -> None:
-        """Work by these from the next batch on."""
+        """Use these settings from the next batch on."""
         self._worker = worker
 
     def load(self) -> tuple[tuple[LaneLoad, ...], tuple[Arrival, ...]]:
-        """What stands in telemetry: each owned partition's rate, lag and latencies since the last
-        call, and what arrived for each output lane (routers). Latency is from the append in raw, on
-        the broker's clock, to the commit, on ours: good enough to steer by, not to report."""
+        """For telemetry: each owned partition's rate, lag and latencies since the last call, and
+        (routers) the arrivals for each lane. Latency is from the append in raw, by the broker's
+        clock, to the commit, by ours: good enough to steer by, not to report."""
         now = time.monotonic()
         over_s, self._load_at = now - self._load_at, now
         held = self._held
@@ -186,16 +190,16 @@ class Engine:
         return lanes, self._arrivals.take(over_s)
 
     def owned(self) -> list[WorkedPartition]:
-        """Where each owned partition stands."""
+        """The partitions that this worker owns, with their progress."""
         return [self._lanes[n] for n, _ in self.tenure.owned()]
 
     @property
     def stage(self) -> Stage:
-        """What becomes of a batch."""
+        """The stage that turns batches into outputs."""
         return self._stage
 
     def _busy_s(self) -> float:
-        """For how long the batch in hand has been worked on."""
+        """How long the present batch has been in the stage; 0 if there is none."""
         return time.monotonic() - self._busy_at if self._busy_at else 0.0
 
     def _trouble(self, lane: WorkedPartition) -> str:
@@ -229,7 +233,7 @@ class Engine:
         self._told.set()
         self._pending.set()
 
-    # ---- the life of this boot ----
+    # The life of this boot
 
     async def run(self) -> None:
         """Wait for the lease, then work until cancelled. Raises LeaseLost: the process must end
@@ -256,7 +260,7 @@ class Engine:
             raise _first(lost) if lost is not None else group from None
         finally:
             thread.stop()
-            for aside in self._aside.values():
+            for aside in self._aside.values():  # in threads, since `cancel` may block
                 threading.Thread(target=aside.later.cancel, daemon=True).start()
             stops = [reader.stop(), offsets.stop()] + (
                 [producer.stop()] if producer is not None else []
@@ -268,8 +272,8 @@ class Engine:
         raise LeaseLost(self.tenure.ended)
 
     async def _watch(self, offsets: Offsets) -> None:
-        """Lets partitions begin once the offset they were told shows, and go once their own
-        does."""
+        """Begin a waiting partition once its told offset shows; let a leaving one go once its own
+        commit shows."""
         while True:
             self._pending.clear()
             waiting = [lane for lane in self._lanes.values() if lane.phase is Phase.WAITING]
@@ -285,7 +289,7 @@ class Engine:
                 shown = await offsets.committed({lane.partition for lane in (*waiting, *leaving)})
             except KafkaUnavailable as e:
                 _log.warning("offsets_unavailable", error=str(e))
-                for lane in waiting:
+                for lane in waiting:  # MISSING_AFTER_S counts only while Kafka answers
                     lane.since = 0.0
                 shown = {}
             now = time.monotonic()
@@ -303,8 +307,8 @@ class Engine:
             await asyncio.sleep(_WATCH_S)
 
     async def _watch_ends(self, offsets: Offsets) -> None:
-        """How far behind lanes are that the reader does not see now: worked aside, held, or all
-        while a batch takes long."""
+        """Measure the lag of lanes that the reader does not read at present: those worked aside,
+        those held, and all lanes while a batch takes long."""
         while True:
             await asyncio.sleep(_ENDS_S)
             now = time.monotonic()
@@ -325,8 +329,8 @@ class Engine:
     def _begin_if_shown(
         self, lane: WorkedPartition, shown: tuple[int, str] | None, now: float
     ) -> None:
-        """PROTOCOL 2.6 and 2.7: at what is committed, not before it is what we were told; from 0
-        only if told 0."""
+        """Begin at the committed offset, once it is at least the told one; at 0 only if told 0
+        (PROTOCOL 2.6, 2.7)."""
         lane.since = lane.since or now
         if lane.after is not None and not lane.after.quiet:
             return
@@ -368,7 +372,7 @@ class Engine:
         )
         self._told.set()
 
-    # ---- the loop ----
+    # The loop
 
     async def _work(
         self, reader: Reader, producer: LeasedProducer, thread: WorkThread, tasks: asyncio.TaskGroup
@@ -377,6 +381,8 @@ class Engine:
         while True:
             await self._settle(reader)
             staged = await self._prepare(reader, producer, thread, tasks)
+            # One transaction at a time. If it was not sent, the batch staged behind it is void,
+            # too: it begins at offsets that were not committed.
             if sending is not None and (staged is not None or sending.done()):
                 if not await sending:
                     staged = None
@@ -387,7 +393,7 @@ class Engine:
                 sending = tasks.create_task(self._commit(producer, staged))
 
     async def _settle(self, reader: Reader) -> None:
-        """Let the reader read what is worked now, no more and no less."""
+        """Make the reader read exactly the partitions that are worked now."""
         self._told.clear()
         for lane in list(self._lanes.values()):
             if self.tenure.asked(lane.partition.n):
@@ -411,11 +417,12 @@ class Engine:
     async def _prepare(
         self, reader: Reader, producer: LeasedProducer, thread: WorkThread, tasks: asyncio.TaskGroup
     ) -> _Staged | None:
-        """The next batch, staged; None when there is nothing to send."""
+        """Stage the next batch; None if there is nothing to send."""
         now = time.monotonic()
         if finished := self._finished_aside():
             return finished
         if again := [lane for lane in self._lanes.values() if lane.recommit and lane.quiet]:
+            # Offsets only, since their records are committed (RECOMMIT_AFTER_S).
             for lane in again:
                 lane.recommit = False
             return _Staged(
@@ -432,7 +439,7 @@ class Engine:
             ends = await reader.positions(self._reading)
         except Unreadable as e:
             stopped = self._reading.get(e.partition.n)
-            if stopped is not None:  # else an error that was on its way when it stopped
+            if stopped is not None:  # else the error was in flight when the partition stopped
                 self._stop_lane(stopped, str(e))
             self._reread = True
             return None
@@ -447,6 +454,7 @@ class Engine:
         parts = (
             await self._stage_all(got, ends, producer, thread, tasks) if got else _Staged([], [])
         )
+        # A producer that owes markers writes them before its next transaction, so it gets one now.
         idle_before = time.monotonic() - (0.0 if producer.owes else self._idle_commit_s)
         passed_before = time.monotonic() - PASSED_COMMIT_S
         for n, lane in self._reading.items():
@@ -484,7 +492,7 @@ class Engine:
                 aside = self._aside[lane] = _Aside(tally.later, lane.next, ends[n], last_ms, made)
                 tasks.create_task(self._work_aside(lane, aside))
                 continue
-            if outbox.stuck:  # what the others have in it is done again without that lane
+            if outbox.stuck:  # the other lanes' outputs are staged again, without the stuck lane
                 self._reread = True
                 if n in outbox.stuck:
                     self._hold(lane, outbox.stuck[n])
@@ -506,7 +514,7 @@ class Engine:
         lane.counts = lane.counts.plus(tally.out, tally.filtered, tally.dead)
         return _StagedPart(lane, lane.next, lane.counts, tally, last_ms)
 
-    # ---- lanes in trouble: worked aside, the others go on ----
+    # Lanes in trouble: worked aside, so that the others continue
 
     async def _work_aside(self, lane: WorkedPartition, aside: _Aside) -> None:
         thread = WorkThread(f"aside-{lane.partition.n}")
@@ -523,7 +531,7 @@ class Engine:
         self._told.set()
 
     def _finished_aside(self) -> _Staged | None:
-        """What has been done aside, and is still wanted: its lanes are read again."""
+        """Batches that were finished aside and are still valid; their lanes are read again."""
         staged = _Staged([], [])
         for lane, aside in list(self._aside.items()):
             if aside.tally is None:
@@ -545,7 +553,8 @@ class Engine:
             threading.Thread(target=aside.later.cancel, daemon=True).start()
 
     async def _commit(self, producer: LeasedProducer, staged: _Staged) -> bool:
-        """One transaction; False: nothing has left, and it may be tried again. Raises LeaseLost."""
+        """Commit a batch in one transaction. False: nothing is committed, and it may be retried.
+        Raises LeaseLost."""
         offsets = {part.lane.partition: (part.next, part.counts.encode()) for part in staged.parts}
         batches = staged.batches()
         began = time.monotonic()
@@ -576,8 +585,9 @@ class Engine:
         return True
 
     def _hear_refusals(self, refused: TransactionRefused, staged: _Staged) -> None:
-        """What was too large is made smaller, or costs its record; where a topic refuses anything
-        else, what leads to it is held, and the others go on."""
+        """Learn the limit of a topic that refuses a batch as too large: batches become smaller, or
+        the record becomes a dead letter. After any other refusal, hold the lanes that write to the
+        partition; the others continue."""
         _log.warning("refused", error=str(refused), places=len(refused.refusals))
         for refusal in refused.refusals:
             if refusal.too_large:
@@ -597,22 +607,22 @@ class Engine:
         lane.hold(why, time.monotonic())
 
     async def _rewind(self) -> None:
-        """Nothing of the last batch, nor of the one behind it, was sent: every partition back to
-        its start."""
+        """Set every partition back to its committed offset: neither the last batch nor the one
+        staged behind it was sent."""
         before = (lane.after for lane in self._lanes.values() if lane.after is not None)
         for lane in (*self._reading.values(), *self._lanes.values(), *before):
             if lane.started:
                 lane.rewind()
                 self._stage.forget(lane.partition.n)
         for lane, aside in list(self._aside.items()):
-            if lane.next != aside.start:  # what it goes on from was not committed
+            if lane.next != aside.start:  # the batch before it was not committed
                 self._drop_aside(lane)
         self._reread = True
         await asyncio.sleep(_REST_S)
 
 
 async def _persist(what: str, start: Callable[[], Awaitable[None]]) -> None:
-    """Start it as soon as the brokers can be reached."""
+    """Retry `start` until the brokers can be reached."""
     said = False
     while True:
         try:

@@ -1,7 +1,7 @@
-"""How this process is, in XMPP's words (DESIGN 4): `available` takes lanes, `dnd` keeps what it
-has, `xa` should lose it.
+"""The health of a worker, in XMPP's words (DESIGN 4): `available` takes lanes, `dnd` keeps its
+lanes, `xa` should lose them.
 
-`judge` is pure; only `Probe` looks at the machine.
+`judge` is pure; only `Probe` reads the machine's state.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ LOW_MEMORY, SAFE_MEMORY = 0.03, 0.06
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """`cpu` is the share of one core of this worker's busiest process, `mem_mb` the resident memory
-    of all of them, `free` the share of the machine's memory that is available."""
+    """`cpu`: the share of one core that the worker's busiest process uses. `mem_mb`: the resident
+    memory of all its processes. `free`: the share of the machine's memory that is available."""
 
     cpu: float
     mem_mb: float
@@ -31,8 +31,8 @@ class Vitals:
 
 @dataclass(frozen=True, slots=True)
 class WorkerHealth:
-    """A presence: XMPP's health, one word of state, words for people; `busy_for`: items in a row
-    above FULL_CPU."""
+    """A presence: XMPP's health, one word of state, and a text for people. `busy_for`: how many
+    looks in a row have found FULL_CPU or more."""
 
     health: Health
     state: str
@@ -46,8 +46,8 @@ STARTING = WorkerHealth(Health.DND, "starting", "waits for its lease")
 def judge(
     before: WorkerHealth, vitals: Vitals, *, leased: bool, draining: bool, lanes: int, faults: int
 ) -> WorkerHealth:
-    """The verdict after one more look (one a second). What it takes to become well again is more
-    than to stay well."""
+    """The health after one more look (one per telemetry period). The limits for recovery are
+    stricter than those for staying healthy."""
     busy = before.busy_for + 1 if vitals.cpu >= FULL_CPU else 0
     noted = f"{lanes} lanes" + (f", {faults} stopped by a fault" if faults else "")
     if vitals.free < (SAFE_MEMORY if before.state == "unhealthy" else LOW_MEMORY):
@@ -66,7 +66,7 @@ def judge(
 
 
 class Probe:
-    """Looks at this process, those of `pids()`, and their machine."""
+    """Measures this process, those of `pids()`, and the machine."""
 
     def __init__(self, pids: Callable[[], Iterable[int]] = tuple) -> None:
         self._pids = pids
@@ -74,7 +74,7 @@ class Probe:
         self._processes[os.getpid()].cpu_percent()
 
     def look(self) -> Vitals:
-        """Since the last look. Takes a fraction of a millisecond."""
+        """CPU since the last call, memory now. Takes a fraction of a millisecond."""
         memory = psutil.virtual_memory()
         now = {}
         cpu = mem_mb = 0.0

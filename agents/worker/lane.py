@@ -1,5 +1,5 @@
-"""What the engine knows of one partition that it works: where it stands, its running counts, its
-recent speed."""
+"""What the engine knows of one partition that it works: its progress, running counts and recent
+speed. The counters for metrics are here, too; they change once per batch, never per event."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from agents.observe.metrics.samples import BucketCounts
 _LATENCIES = 2000
 HOLD_S, MAX_HOLD_S = 1.0, 30.0
 LOOKED_S = 5.0
-"""A partition that was empty is believed to be so for this long: each is looked at twice a second,
-unless Kafka is away, a batch takes long, or the partition is stopped."""
+"""How long a partition that was empty counts as empty. Each is looked at twice per second, unless
+Kafka is away, a batch takes long, or the partition is stopped."""
 
 
 class RunningCounts(msgspec.Struct, frozen=True):
-    """A partition's running counts by input record, since its first: they travel as metadata of its
-    committed offset (PROTOCOL 1). in = out + filtered + dead."""
+    """A partition's counts of input records since its first one, kept as metadata of its committed
+    offset (PROTOCOL 1). in = out + filtered + dead."""
 
     taken: int = msgspec.field(default=0, name="in")
     out: int = 0
@@ -43,8 +43,8 @@ class RunningCounts(msgspec.Struct, frozen=True):
 
     @classmethod
     def decode(cls, metadata: str) -> RunningCounts:
-        """What a former owner committed; zeros where somebody else set the offset (a tool that
-        resets offsets does)."""
+        """The counts that a former owner committed; zeros if another program set the offset (such
+        as a tool that resets offsets)."""
         try:
             return msgspec.json.decode(metadata, type=cls)
         except msgspec.DecodeError:
@@ -52,7 +52,7 @@ class RunningCounts(msgspec.Struct, frozen=True):
 
 
 class Phase(Enum):
-    """WAITING for the told offset to show -> WORKING -> LEAVING until its own offset shows; or
+    """WAITING until the told offset shows -> WORKING -> LEAVING until its own offset shows; or
     STOPPED by a fault."""
 
     WAITING = auto()
@@ -63,15 +63,21 @@ class Phase(Enum):
 
 @dataclass(slots=True, eq=False)
 class WorkedPartition:
-    """`told`: where to start at the earliest. `next`: the offset behind the last record that is
-    committed or on its way to it; `committed`: behind the last that is committed (-1: nothing is).
+    """One tenure of a partition.
+
+    `told`: the lowest offset at which work may start.
     `after`: an earlier tenure of the same partition in this process, whose last commit must show
-    first. `since`: when it began to wait, `asked_at`: to leave (monotonic); `recommit`: what it
-    committed does not show, and is to be committed once more. `end`: behind the last record that
-    may be read, -1 before that is known; `passed`: no event before that is left (transaction
-    markers are behind what is committed); `clear_ms`: nor one that was appended before that (epoch
-    ms, 0 before that is known). `held_until`: it is not worked before that (monotonic), since a
-    topic refuses what becomes of it; `holds`: how often in a row."""
+    first.
+    `next`: the offset behind the last record that is committed or staged for a commit.
+    `committed`: the offset behind the last committed record; -1 if there is none.
+    `since`, `asked_at`: when it began to wait, and to leave (monotonic).
+    `recommit`: its commit does not show and must be repeated.
+    `end`: the offset behind the last record that may be read; -1 until that is known.
+    `passed`: no event is left before this offset. It can be beyond `committed`, since transaction
+    markers follow the records.
+    `clear_ms`: no event is left that was appended before this time (epoch ms; 0 until known).
+    `held_until`: it is not worked before this time (monotonic), since a topic refuses its outputs.
+    `holds`: how often it was held in a row."""
 
     partition: Partition
     epoch: int
@@ -97,7 +103,7 @@ class WorkedPartition:
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
 
     def start(self, offset: int | None, metadata: str, now: float) -> None:
-        """Work from here (None: nothing was ever committed, so from 0)."""
+        """Begin to work at `offset` (None: nothing was ever committed, so at 0)."""
         self.phase = Phase.WORKING
         self.committed = -1 if offset is None else offset
         self.committed_counts = RunningCounts.decode(metadata)
@@ -105,7 +111,7 @@ class WorkedPartition:
         self.rewind()
 
     def rewind(self) -> None:
-        """What was on its way is void: back to what is committed (PROTOCOL 3.3)."""
+        """Go back to the committed offset: staged records were not committed (PROTOCOL 3.3)."""
         self.next = max(self.committed, 0)
         self.counts = self.committed_counts
 
@@ -115,15 +121,15 @@ class WorkedPartition:
 
     @property
     def quiet(self) -> bool:
-        """Nothing is on its way to be committed."""
+        """Whether nothing is staged or in flight."""
         return self.next == max(self.committed, 0)
 
     def looked(
         self, end: int | None, position: int, first_ms: int | None, now_ms: float | None
     ) -> None:
-        """The reader is at `position` of `end` now (None: not known); `first_ms`: when the first of
-        the records that it took was appended, None if there were none; `now_ms`: None where the
-        broker cannot be asked, so that nothing is known of what came since."""
+        """Note that the reader is at `position` of `end` (None: not known). `first_ms`: when the
+        first of the records just read was appended; None if there were none. `now_ms`: None if no
+        broker can be asked, so that later appends are not known."""
         if first_ms is None and self.quiet:
             self.passed = position
         if first_ms is not None and not self.clear_ms:
@@ -135,7 +141,7 @@ class WorkedPartition:
 
     @property
     def lag_events(self) -> int | None:
-        """Offsets that are not committed yet; None while that is not known."""
+        """The number of offsets that are not committed yet; None until it is known."""
         return (
             None
             if self.end < 0 or not self.started
@@ -143,8 +149,8 @@ class WorkedPartition:
         )
 
     def oldest_s(self, now_ms: float) -> float | None:
-        """For how long the oldest event that is not committed has waited, in s and at most; 0 where
-        there is none, None while that is not known."""
+        """How long the oldest uncommitted event has waited at most, in s; 0 if there is none, None
+        until it is known."""
         if not self.clear_ms:
             return None
         ago_s = max(0.0, now_ms - self.clear_ms) / 1000
@@ -154,24 +160,24 @@ class WorkedPartition:
         self.phase, self.fault = Phase.STOPPED, fault
 
     def hold(self, why: str, now: float) -> None:
-        """Nothing of it is worked for a while, longer each time; then it is tried again."""
+        """Do not work it for HOLD_S, doubled each time up to MAX_HOLD_S; then it is retried."""
         self.held_until = now + min(HOLD_S * 2.0**self.holds, MAX_HOLD_S)
         self.holds = min(self.holds + 1, 30)
         self.fault = f"held: {why}"
 
     def sent(self) -> None:
-        """What became of it is taken."""
+        """Note that its outputs were committed: it is no longer held."""
         if self.holds:
             self.holds, self.held_until, self.fault = 0, 0.0, ""
 
     @property
     def earliest(self) -> int:
-        """What OffsetFetch must show before work may start."""
+        """The lowest offset that OffsetFetch must show before work may start."""
         return max(self.told, self.after.next if self.after is not None else 0)
 
     def load(self, over_s: float, held: str) -> LaneLoad:
-        """For telemetry; the rate is over the last `over_s` seconds and starts anew. `held`: why
-        nothing can be sent."""
+        """The load for telemetry over the last `over_s` seconds; rate and latencies then start
+        again. `held`: why nothing can be sent."""
         done, self.done = self.done, 0
         p50, p99 = percentiles(self.latencies_ms)
         self.latencies_ms.clear()
@@ -188,22 +194,18 @@ class WorkedPartition:
 
 
 def percentiles(values: deque[float]) -> tuple[float, float]:
-    """p50 and p99; zeros when there is nothing."""
+    """p50 and p99; zeros if there are no values."""
     if not values:
         return 0.0, 0.0
     ordered = sorted(values)
     return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
 
 
-# ---- What the engine counts for its metrics, once per batch and never per event; the rest is
-# read from it when somebody looks.
-
-
 @dataclass(slots=True)
 class Meters:
-    """What this process has done since its start. `done`: by partition, whether it still has it or
-    not, so that no count goes back when a partition returns. `processing`: from the append in raw
-    to the commit; `commit`: of transactions."""
+    """The work of this process since its start. `done`: by partition, whether it still owns it or
+    not, so that no count decreases when a partition returns. `processing`: the time from the append
+    in raw to the commit. `commit`: the duration of transactions."""
 
     done: dict[int, RunningCounts] = field(default_factory=dict)
     processing: BucketCounts = field(default_factory=BucketCounts)
@@ -212,7 +214,7 @@ class Meters:
     faults: int = 0
 
     def worked(self, n: int, out: int, filtered: int, dead: int, took_ms: Sequence[float]) -> None:
-        """A committed batch of partition `n`: events by what became of them, and how long a sample
+        """Count a committed batch of partition `n`: input records by outcome, and how long a sample
         of them took."""
         self.done[n] = self.done.get(n, RunningCounts()).plus(out, filtered, dead)
         if took_ms:

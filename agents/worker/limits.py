@@ -1,6 +1,6 @@
-"""How large a record batch each topic takes, as far as brokers have refused one: known by asking,
-or, where this account may not ask, by halves. It is forgotten after a while, since somebody may
-raise it."""
+"""The largest record batch that each topic takes, learnt when a broker refuses one. The limit is
+read from the topic or, if this account may not read it, found by halving. It is forgotten after a
+while, since an administrator may raise it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ KEPT_S, GUESSED_S = 60.0, 600.0
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Bytes: `batch` of one with several records, `record` of one with a single record."""
+    """In bytes: `batch` for a batch of several records, `record` for one with a single record."""
 
     batch: int
     record: int
 
 
 class BatchSizeLimits:
-    """`clock`: monotonic seconds."""
+    """The known limits by topic. `clock`: monotonic seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._known: dict[str, tuple[Limit, float]] = {}
 
     def learn(self, refusal: PartitionRefusal) -> None:
-        """From what was too large."""
+        """Learn from a batch that was too large."""
         topic, now = refusal.place[0], self._clock()
         if refusal.limit:
             self._known[topic] = Limit(refusal.limit, refusal.limit), now + KEPT_S
@@ -44,7 +44,7 @@ class BatchSizeLimits:
         self._known[topic] = learnt, now + GUESSED_S
 
     def now(self) -> dict[str, Limit]:
-        """Of each topic of which one is known."""
+        """The limits that are known now, by topic."""
         now = self._clock()
         self._known = {
             topic: (limit, until) for topic, (limit, until) in self._known.items() if until > now

@@ -1,4 +1,4 @@
-"""A worker in Prometheus' words: one look at engine and link, taken on their event loop."""
+"""A worker's Prometheus metrics, read from engine and link on their event loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agents.xmpp.worker_session import VERSION, WorkerLink
 
 
 def look(worker: str, engine: Engine, link: WorkerLink, out: Samples) -> None:
-    """Adds everything there is to say of `worker` (its account: node-iad-1)."""
+    """Add all metrics of `worker` (its account: node-iad-1)."""
     tenure, meters = engine.tenure, engine.meters
     out.add(m.WORKER_INFO, 1, worker, worker.partition("-")[0], VERSION)
     out.add(m.XMPP_UP, link.up, worker)

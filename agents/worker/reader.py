@@ -1,7 +1,7 @@
-"""Reads exactly the partitions it is told to, from exactly the offsets it is told (PROTOCOL 2.7):
-it joins no group, commits nothing and never chooses a position.
+"""Reads exactly the partitions that it is given, from exactly the offsets that it is given
+(PROTOCOL 2.7). It joins no group, commits nothing and never chooses a position.
 
-Memory is bounded by what one fetch may bring, whatever the lag.
+The size of a fetch bounds its memory, whatever the lag.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from agents.kafka.connection import as_ours, client_kwargs, closed
 
 FETCH_BYTES = 8 << 20
 PARTITION_FETCH_BYTES = 1 << 20
-"""Larger records still come, one at a time: a broker answers with the first batch whatever its size
+"""Larger records still arrive, one at a time: a broker sends the first batch whatever its size
 (KIP-74)."""
 BATCH_BYTES = 8 << 20
-"""A batch is full at this many bytes of values, too."""
+"""A batch with this many bytes of values is full, too."""
 CORRUPT_TIMES = 5
-"""A wrong checksum may be the network's: it is fetched again this often before its partition
-stops."""
+"""The partition stops at this many wrong checksums in a row. Fewer are retried, since the network
+may be the cause."""
 _PARTITION = re.compile(r"partition=([0-9]+)\)")
 _POLL_MS = 25
 _START_BOUND_S = 10.0
@@ -36,7 +36,7 @@ _LOOK_BOUND_S = 5.0
 
 
 class Unreadable(Exception):
-    """Offset `offset` of `partition` cannot be read, and trying again will not help: why."""
+    """`partition` cannot be read any further, and a retry will not help. The text says why."""
 
     def __init__(self, partition: Partition, why: str) -> None:
         super().__init__(why)
@@ -44,7 +44,7 @@ class Unreadable(Exception):
 
 
 class Reader:
-    """One read-committed consumer with explicit positions, of one topic."""
+    """One read-committed consumer of one topic, with explicit positions."""
 
     def __init__(self, kafka: settings.Kafka, topic: str) -> None:
         self._topic = topic
@@ -56,7 +56,7 @@ class Reader:
             isolation_level="read_committed",
             fetch_max_bytes=FETCH_BYTES,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
-            # A fetch that waits also holds up the next one, with the new partitions in it.
+            # A waiting fetch also delays the next one, which has the new partitions.
             fetch_max_wait_ms=100,
             request_timeout_ms=5000,
             retry_backoff_ms=50,
@@ -66,7 +66,7 @@ class Reader:
         self._corrupt = 0
 
     async def start(self) -> None:
-        """Raises KafkaUnavailable (it may be called again then)."""
+        """Raises KafkaUnavailable; it may then be called again."""
         try:
             async with asyncio.timeout(_START_BOUND_S):
                 await self._consumer.start()
@@ -78,13 +78,13 @@ class Reader:
 
     @property
     def connected(self) -> bool:
-        """Whether a connection to a broker stands (a private attribute of aiokafka's, pinned by a
-        test)."""
+        """Whether there is a connection to a broker (by a private attribute of aiokafka, which a
+        test pins)."""
         return any(conn.connected() for conn in self._consumer._client._conns.values())
 
     def read(self, positions: dict[int, int]) -> None:
-        """From now on read these partitions, from these offsets; what was fetched and not taken is
-        void."""
+        """Read these partitions from these offsets from now on; records that were fetched but not
+        taken are dropped."""
         self._consumer.assign([self._tp(n) for n in sorted(positions)])
         for n, offset in positions.items():
             self._consumer.seek(self._tp(n), offset)
@@ -93,10 +93,10 @@ class Reader:
     async def gather(
         self, full_at: int, due: float, until: float, stop: Callable[[], bool]
     ) -> dict[int, list[Any]]:
-        """Records by partition. Returns with `full_at` of them; with what there is once `due` has
-        come; with nothing once `until` has come (both monotonic); and soon after `stop()` says so.
+        """Records by partition. Returns when there are `full_at` of them; at `due` if there are
+        any; at `until` if there are none (both monotonic); and soon after `stop()` is true.
 
-        Raises Unreadable; KafkaUnavailable, KafkaError. Then call `read` again."""
+        Raises Unreadable, KafkaUnavailable, KafkaError; call `read` again after an error."""
         found: dict[int, list[Any]] = {}
         room, size = full_at, 0
         while True:
@@ -142,7 +142,7 @@ class Reader:
         return taken
 
     async def _why_not(self, tp: Any, offset: int) -> str:
-        """In words: what the log has instead of that offset."""
+        """Why the log does not have that offset, as a text."""
         try:
             async with asyncio.timeout(_LOOK_BOUND_S):
                 begin = (await self._consumer.beginning_offsets([tp]))[tp]
@@ -159,8 +159,8 @@ class Reader:
         )
 
     async def positions(self, partitions: Iterable[int]) -> dict[int, int]:
-        """The offset behind what was taken; behind the transaction marker too, where that has
-        come."""
+        """By partition: the offset behind the last record taken, and behind the transaction marker
+        after it if that has arrived."""
         return {n: int(await self._consumer.position(self._tp(n))) for n in partitions}
 
     def end(self, n: int) -> int | None:
@@ -171,8 +171,8 @@ class Reader:
         return lso
 
     async def lag(self, n: int) -> int:
-        """Records (and markers) between what was taken and the last stable offset; 0 while that is
-        not known."""
+        """The number of offsets (records and markers) between the position and the last stable
+        offset; 0 until it is known."""
         end = self.end(n)
         return 0 if end is None else max(0, end - int(await self._consumer.position(self._tp(n))))
 

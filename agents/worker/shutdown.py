@@ -1,5 +1,5 @@
-"""How a worker goes when it is told to stop: it says that it drains, works on until the coordinator
-has taken away what it has, and ends when nothing is left, or nobody takes it."""
+"""The orderly end of a worker: it announces that it drains, works on until the coordinator has
+asked back all its lanes, and ends when nothing is left or nobody takes over."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from agents.core.lanes.tenure import Tenure
 from agents.xmpp.worker_session import WorkerLink
 
 NOBODY_S = 6.0
-"""So long is nothing asked back and nothing gone: then nobody takes over (a fleet that stops, one
-router, no coordinator)."""
+"""If nothing is asked back and nothing changes for this long, nobody takes over (the whole fleet
+stops, this is the only router, or there is no coordinator)."""
 _FLUSH_S = 2.0
 _LINGER_S = (
-    0.5  # what was answered last is written before the session ends: nothing is left to be fenced
+    0.5  # the coordinator commits the last release before the session ends, so it need not fence us
 )
 _LOOK_S = 0.05
 
@@ -25,12 +25,12 @@ _log = log.get("worker.leaving")
 
 
 class Left(Exception):
-    """The worker has ended as it was told to. Never leaves `serve`."""
+    """The worker has handed over and ends as ordered. `serve` does not raise it."""
 
 
 async def leave(service: Service, tenure: Tenure, link: WorkerLink, drain_s: float) -> None:
-    """Wait until asked to stop, hand over, then raise Left; after `drain_s` seconds the supervisor
-    ends it all the same."""
+    """Wait until asked to stop, hand over, then raise Left. After `drain_s` seconds the supervisor
+    ends the process in any case."""
     await service.until_leaving(drain_s)
     begun = since = time.monotonic()
     last: list[tuple[int, int, bool]] = []

@@ -1,6 +1,8 @@
-"""The one place where node and router differ: what becomes of a batch (DESIGN 2). A stage is
-synchronous, runs off the event loop before the transaction begins, and may be run again on the same
-records (PROTOCOL 3.1)."""
+"""A stage turns a batch of records into outputs; node and router differ only in it (DESIGN 2).
+
+It is synchronous, runs off the event loop before the transaction begins, and may run again on the
+same records (PROTOCOL 3.1). Its outputs go to an Outbox, which checks their size before anything is
+sent (PROTOCOL 3.4)."""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ Inputs = Sequence[Any]
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Kafka's names of the topics and consumer groups (PROTOCOL 1); others only where tests share a
-    broker."""
+    """Kafka's names of the topics and consumer groups (PROTOCOL 1). Only tests, which share a
+    broker, use others."""
 
     raw: str = TOPIC_RAW
     lanes: str = TOPIC_LANES
@@ -43,11 +45,11 @@ class Topics:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of one partition's records, by input: `out` yielded at least one output,
-    `filtered` none, `dead` a dead letter. `raw_ms`: a sample of when they were appended to raw
-    (epoch ms). `arrivals`: records by output lane (routers). `fault`: the partition must stop,
-    nothing of this part may be sent, and why. `later`: it takes long, and is to be worked aside;
-    nothing is known yet."""
+    """The outcome of one partition's input records: `out` yielded at least one output, `filtered`
+    none, `dead` a dead letter. `raw_ms`: when a sample of them was appended to raw (epoch ms).
+    `arrivals`: records by output lane (routers). `fault`: why the partition must stop; nothing of
+    this part may then be sent. `later`: the part takes long and must be worked aside; its outcome
+    is not known yet."""
 
     out: int = 0
     filtered: int = 0
@@ -59,28 +61,28 @@ class Tally:
 
 
 class Later(Protocol):
-    """One partition's records that take long. `run` is called once, in a thread; the others from
-    anywhere."""
+    """One partition's records that take long. `run` is called once, in a thread; the other methods
+    may be called in any thread."""
 
     def run(self, out: Outbox) -> Tally | None:
-        """The rest of the work; None when it was cancelled."""
+        """Do the rest of the work; None if it was cancelled."""
 
     def park(self) -> None:
-        """`run` comes a while later: hold nothing that costs (it may block)."""
+        """Release costly resources, since `run` is called only later (it may block)."""
 
     def cancel(self) -> None:
-        """Nobody wants the outcome any more (it may block)."""
+        """Stop the work: the outcome is no longer wanted (it may block)."""
 
     def trouble(self) -> str:
-        """What people are to be told of it; empty where it is only slow."""
+        """What people must know of it; empty if it is only slow."""
 
 
 class Stage(Protocol):
-    """What the engine asks of a node or a router."""
+    """What the engine needs from a node or a router."""
 
     @property
     def topic(self) -> str:
-        """The topic, with its cluster, whose partitions are worked: `main/events.lanes`."""
+        """The input topic with its cluster: `main/events.lanes`."""
 
     @property
     def group(self) -> str:
@@ -88,34 +90,33 @@ class Stage(Protocol):
 
     @property
     def code(self) -> str:
-        """Whose code does the work, where that is the user's: MODULE:FUNCTION@VERSION."""
+        """The user's code that does the work: MODULE:FUNCTION@VERSION; empty for a router."""
 
     @property
     def lost(self) -> int:
-        """How many of its processes were lost: they ended, or took too long."""
+        """How many calls were lost with their process, which ended or took too long."""
 
     @property
     def pids(self) -> Sequence[int]:
-        """Other processes that the work is done in."""
+        """The other processes that do the work."""
 
     def work(self, got: Mapping[int, Inputs], out: Outbox) -> list[tuple[int, Tally]]:
-        """Turn records, by partition, into outputs. Of a partition whose tally has a fault, or says
-        later, nothing was added to `out`."""
+        """Turn records, by partition, into outputs. Nothing is added to `out` for a partition whose
+        tally has `fault` or `later`."""
 
     def forget(self, n: int) -> None:
-        """Partition `n` starts anew: whatever was remembered of it is void."""
+        """Discard what is remembered of partition `n`: it starts again."""
 
 
 SAMPLES = 32
 
 
 def sample(records: Inputs) -> Inputs:
-    """At most 32 of them, evenly spread: enough for the latencies."""
+    """Up to 32 of the records, evenly spread: enough for the latencies."""
     return records[:: len(records) // SAMPLES + 1]
 
 
-# ---- What a batch will send, as Kafka record batches by output partition: built off the event
-# loop, checked before sending (PROTOCOL 3.1, 3.4).
+# The outbox
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -127,7 +128,7 @@ _NO_BATCH: tuple[Any, set[int]] = (None, set())
 
 
 def size_of(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-    """An upper bound of a record's serialised size in bytes."""
+    """An upper bound of a record's serialized size in bytes."""
     size = _RECORD_OVERHEAD + (len(key) if key else 0) + (len(value) if value else 0)
     for name, content in headers:
         size += len(name) + (len(content) if content else 0) + 10
@@ -135,13 +136,13 @@ def size_of(key: bytes | None, value: bytes | None, headers: Headers) -> int:
 
 
 class Outbox:
-    """`new_batch` makes an empty Kafka batch (LeasedProducer.new_batch); `now_ms` stands in the
-    records (the topics' own time replaces it); `limits`: of topics that are known to take less than
-    we send.
+    """The outputs of a batch, as Kafka record batches by (topic, partition).
 
-    `of`: whose outputs are added now, to be set by who adds them. `writers`: who has added to each
-    place; `stuck`: whose outputs are not all here, since no topic takes even a dead letter of them,
-    and why."""
+    `new_batch` makes an empty Kafka batch (LeasedProducer.new_batch). `now_ms`: the records' time,
+    which the topics replace by their own. `limits`: of topics that are known to take less than we
+    send. `of`: the input partition whose outputs are added; the caller sets it. `writers`: the
+    input partitions that have written to each (topic, partition). `stuck`: input partitions whose
+    outputs are incomplete, since not even a dead letter is taken, with the reason."""
 
     __slots__ = ("_limits", "_new_batch", "_now_ms", "_open", "batches", "of", "stuck", "writers")
 
@@ -166,7 +167,7 @@ class Outbox:
     def refused(
         self, topic: str, key: bytes | None, value: bytes | None, headers: list[Any]
     ) -> str:
-        """Why the topic will not take this record; empty if it will."""
+        """Why the topic would refuse this record; empty if it takes it."""
         limit = self._limits.get(topic)
         if limit is None or size_of(key, value, headers) <= limit.record:
             return ""
@@ -179,7 +180,7 @@ class Outbox:
     def add(
         self, topic: str, n: int, key: bytes | None, value: bytes | None, headers: list[Any]
     ) -> None:
-        """One more record for partition `n` of `topic`, behind those already there."""
+        """Add a record for partition `n` of `topic`, behind those already there."""
         to = (topic, n)
         batch, writers = self._open.get(to, _NO_BATCH)
         limit = self._limits.get(topic) if self._limits else None
@@ -208,14 +209,14 @@ class Outbox:
         detail: str,
         topic: str,
     ) -> None:
-        """A dead letter: the input byte for byte, with its headers, and why. What its topic does
-        not take goes without all that was the sender's."""
+        """Add a dead letter: the input unchanged, with its headers and the reason. If the topic
+        would refuse it as too large, leave out the value and the sender's headers."""
         kept = [h for h in headers if h[0] not in (REASON, DETAIL)]
         letter = [*kept, *_why(reason, detail)]
         large = size_of(key, value, headers)
         if large > _DEAD_BYTES or self.refused(
             topic, key, value, letter
-        ):  # the first: it came compressed
+        ):  # the first can happen since compressed input may be larger than the topic's limit
             detail = f"left out here, {large:,} bytes being more than {topic} takes: {detail}"
             key, value = key if key and len(key) <= _DETAIL_CHARS else None, None
             kept = [h for h in kept if h[0] in OURS and h[0] != DIED]

@@ -1,6 +1,6 @@
-"""What a worker works by: its settings, and over them what the feed `tuning` says.
+"""The settings in force at a worker: its own, overridden by the feed `tuning`.
 
-A value that is none here is refused, and the one before it holds; then the version is not
+An invalid value is refused and the previous one stays in force. The version is then not
 acknowledged."""
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _log = log.get("worker.tuning")
 
 
 class Dials:
-    """`version`: the last that was applied as a whole, 0: none; `worker`: what holds now; `apply`
-    is called with it when it changes."""
+    """`version`: the last one that was applied completely; 0: none. `worker`: the settings in
+    force; `apply` is called with them when they change."""
 
     def __init__(
         self, worker: settings.Worker, apply: Callable[[settings.Worker], None] = lambda _: None
@@ -29,7 +29,7 @@ class Dials:
         self.version = 0
 
     def take(self, said: TuningValues) -> None:
-        """Everything that is not in it is as in the settings again."""
+        """Apply these values. A setting that is not among them returns to its configured value."""
         if said == self._seen:
             return
         self._seen = said
