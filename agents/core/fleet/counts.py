@@ -1,5 +1,5 @@
-"""Moves and fences, counted where they are committed: by what is written to `placement`, as any
-reader of it would."""
+"""Moves and fences, counted by what is committed to `placement`, as any reader of that topic could
+count them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from agents.core.model.topology import Partition
 
 @dataclass(slots=True)
 class LeaderCounts:
-    """Since this coordinator leads. `moves`: by topic, partitions given to another worker than the
-    one before. `fences`: leases made anew over a live one that still had partitions."""
+    """Counts since this coordinator began to lead. `moves`: by topic, partitions that were given to
+    another worker than before. `fences`: live leases that were made anew while the worker still had
+    partitions."""
 
     moves: Counter[str] = field(default_factory=Counter)
     fences: int = 0
@@ -25,7 +26,7 @@ class LeaderCounts:
 
     @classmethod
     def of(cls, before: PlacementTable) -> LeaderCounts:
-        """`before`: what was written when this coordinator began."""
+        """`before`: the records that this coordinator found when it began."""
         named = {p: placed.worker for p, placed in before.placed.items() if placed.worker}
         return cls(_last_owner=dict(named), _named=named, _leases=dict(before.leases))
 

@@ -1,5 +1,5 @@
-"""What happens again and again: a worker or a leader that starts anew each few seconds, a partition
-that goes from hand to hand. It is told once as such, and once more when it has held."""
+"""Things that keep repeating: a worker or a leader that restarts every few seconds, a partition
+that keeps changing its owner. The repetition is reported once, and its end once."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ from agents.core.model.times import took
 from agents.core.model.topology import Partition, WorkerKind, WorkerSpec, short_name
 
 WINDOW_S = 120.0
-STARTS, HANDS = 4, 8  # within the window: from so many on it is a circle
-HELD_S = 60.0  # without another: it has held
+STARTS, HANDS = 4, 8  # this many starts, or changes of owner, within the window are a loop
+HELD_S = 60.0  # without another: the loop is over
 LEADER = "coordinator"
 REMEMBERED = 32
 
 
 @dataclass(slots=True)
 class _Times:
-    """When it happened, the newest last (monotonic s)."""
+    """The times of something that repeats, the newest last (monotonic s)."""
 
     at: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
     def note(self, now: float) -> int:
-        """Once more; how often within the window."""
+        """It happened again. Returns how often it did within the window."""
         self.at.append(now)
         return sum(now - t <= WINDOW_S for t in self.at)
 
     def over_s(self, now: float) -> float:
-        """The time in which those of the window came."""
+        """The time from the first one within the window until now."""
         return now - min(t for t in self.at if now - t <= WINDOW_S)
 
 
 @dataclass(slots=True)
 class Circles:
+    """Counts starts and changes of owner, and keeps `troubles` up to date."""
+
     troubles: Troubles
     _starts: dict[str, _Times] = field(default_factory=dict)
     _hands: dict[Partition, _Times] = field(default_factory=dict)
     _led_at: float = float("-inf")
 
     def started(self, spec: WorkerSpec, last_end: str, now: float) -> None:
-        """A worker has another boot than before; `last_end`: how the one before ended, as far as it
-        knows."""
+        """A worker has a new boot. `last_end`: how the boot before it ended, empty if unknown."""
         times = self._starts.setdefault(spec.worker, _Times())
         count = times.note(now)
         if count >= STARTS or self.loops(spec.worker):
@@ -60,9 +61,9 @@ class Circles:
             self.troubles.set(Trouble.CRASH_LOOP, spec.worker, text, now)
 
     def led(self, starts: Sequence[int], last_end: str, now: float) -> str:
-        """There is a new leader. `starts`: when it and those before it began (epoch ms), itself
-        last; `last_end`: how its process ended before. What is told, empty where it is no
-        circle."""
+        """A new leader has begun. `starts`: when it and the leaders before it began (epoch ms), the
+        newest last. `last_end`: how its own process ended before. Returns the reported text, empty
+        if this is not a loop."""
         lately = [ms for ms in starts if 0 <= starts[-1] - ms <= WINDOW_S * 1000]
         if len(lately) < STARTS:
             return ""
@@ -78,7 +79,8 @@ class Circles:
         return text
 
     def loops(self, worker: str) -> bool:
-        """Whether that is told of it; then each going and coming is not."""
+        """Whether the worker is reported as restarting again and again; each single departure and
+        return is then not reported."""
         return self.troubles.stands(Trouble.CRASH_LOOP, worker)
 
     def given(self, p: Partition, placed: Placed, now: float) -> None:
@@ -97,7 +99,7 @@ class Circles:
             self.troubles.set(Trouble.CIRCLES, p.key, text, now, Severity.WARNING)
 
     def advance(self, present: frozenset[str], now: float) -> None:
-        """Ends what has held. `present`: who is there."""
+        """End the loops that are over. `present`: the workers that are present."""
         for worker, times in self._starts.items():
             if self.loops(worker) and now - times.at[-1] >= HELD_S:
                 name = short_name(worker)

@@ -1,9 +1,9 @@
-"""What the room is told without having asked: what matters, once, briefly, never flooded (DESIGN 4,
-PROTOCOL 4 "On a phone").
+"""Messages that the room gets without having asked: what matters, once, briefly, and never in a
+flood (DESIGN 4, PROTOCOL 4 "On a phone").
 
 An incident opens with one message and ends with another, when every partition that it touched is at
-work again. Lines that come faster than the budget are joined into one message; what somebody asked
-for is one message, corrected as it goes on."""
+work again. Lines that come faster than the budget are joined into one message. The progress of a
+command is one message that is corrected."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ from agents.core.model.topology import ASIDE, Partition, WorkerKind, WorkerSpec,
 
 BURST, REFILL_S = 4.0, 5.0  # messages at once, and seconds for one more
 CORRECT_EVERY_S = 3.0
-FLIPS, FLIP_S = (
-    8.0,
-    30.0,
-)  # changes of one worker's health that are told at once, and seconds for one more
-SUBJECT_AFTER_S = 5.0  # so long must it hold
-# a lane without a fault for so long: the next owner may find the same one (engine.MISSING_AFTER_S)
+FLIPS, FLIP_S = 8.0, 30.0  # of one worker's health: changes at once, and seconds for one more
+SUBJECT_AFTER_S = 5.0  # a new subject must have held for this long
+# A lane must have no fault for this long: its next owner may find the same one
+# (engine.MISSING_AFTER_S).
 WELL_AGAIN_S = 12.0
-HELD = "held: "  # a worker's fault that concerns all its lanes alike
+HELD = "held: "  # begins a worker's fault that concerns all its lanes alike
 SUBJECT_TEXT = 60
 PENDING_LINES, LINES, CHARACTERS = 50, 8, 600
 
@@ -44,7 +42,7 @@ def names(partitions: Iterable[Partition], at_most: int = 6) -> str:
 
 
 def clip(lines: Iterable[str]) -> str:
-    """At most 8 lines and 600 characters, with what was left out said in the last."""
+    """At most 8 lines and 600 characters; the last line says how many are left out."""
     all_lines = [part for line in lines for part in line.split("\n")]
     out = all_lines[:LINES]
     while len(out) > 1 and (len("\n".join(out)) > CHARACTERS - 20):
@@ -56,9 +54,9 @@ def clip(lines: Iterable[str]) -> str:
 
 @dataclass(slots=True)
 class Incident:
-    """Something that is going on. `epochs`: its partitions, with the epoch that each has to get
-    beyond. `by` is the nick of who asked for it; then its progress is one corrected message.
-    `empties`: the worker that is to have nothing in the end."""
+    """An incident that is not over. `epochs`: its partitions; it is over when each is at work under
+    a higher epoch. `by`: the nick of the person who asked for it, whose progress message is then
+    corrected (`thread`). `empties`: the worker that must have no partition in the end."""
 
     title: str
     epochs: dict[Partition, int]
@@ -73,17 +71,16 @@ class Incident:
 
 @dataclass(slots=True)
 class News:
-    """Collects lines and incidents; `tell` turns them into effects. `troubles`: what is wrong and
-    stays so."""
+    """Collects lines, alerts and incidents; `tell` turns them into effects. `troubles`: whatever is
+    wrong until it is mended."""
 
     fleet: Fleet
     pending: list[str] = field(default_factory=list)
     alerts: list[tuple[Severity, str, str, str]] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
     away: set[str] = field(default_factory=set)
-    flips: dict[str, tuple[float, float]] = field(
-        default_factory=dict
-    )  # how many changes of health may be told, and as of when
+    # How many changes of a worker's health may still be told, and as of when.
+    flips: dict[str, tuple[float, float]] = field(default_factory=dict)
     troubles: Troubles = field(default_factory=Troubles)
     circles: Circles = field(init=False)
     tokens: float = BURST
@@ -99,7 +96,7 @@ class News:
     def __post_init__(self) -> None:
         self.circles = Circles(self.troubles)
 
-    # ---- what happened ----
+    # ---- events ----
 
     def gone(self, spec: WorkerSpec, why: str, lost: Iterable[Partition], now: float) -> None:
         parts = set(lost)
@@ -114,7 +111,7 @@ class News:
         )
 
     def stopped(self, spec: WorkerSpec) -> None:
-        """It drained, and then went."""
+        """A drained worker has left."""
         self.away.add(spec.worker)
         text = f"{spec.name} has stopped; it had handed over all it had"
         self.line(f"{text}.")
@@ -132,8 +129,8 @@ class News:
     def health(
         self, spec: WorkerSpec, before: Health, after: Health, status: str, now: float
     ) -> bool:
-        """Whether it is worth a note: of a worker that changes its health all the time only some of
-        it is told."""
+        """A worker's health has changed. False if the change is one of too many to report."""
+        # Its return is always told, so it comes before the budget of changes.
         if spec.worker in self.away and after is not Health.UNAVAILABLE:
             self.away.discard(spec.worker)
             if not self.circles.loops(spec.worker):
@@ -195,7 +192,7 @@ class News:
         self.troubles.clear(TroubleKind.PLACEMENT_REFUSED, "", now, ended)
 
     def plan_failed(self, why: str, now: float) -> None:
-        """`why`: how the last plan failed; empty where it did not."""
+        """`why`: how the last plan failed; empty if it did not."""
         if why:
             text = (
                 f"The planner fails: {why}. Every lane stays where it is, and lanes of nobody "
@@ -222,8 +219,8 @@ class News:
     def asked(
         self, title: str, partitions: Iterable[Partition], by: str, now: float, *, empties: str = ""
     ) -> Incident:
-        """Somebody's confirmed command begins to move these; `empties`: and whatever else comes to
-        this worker meanwhile."""
+        """A confirmed command begins to move these; with `empties` also whatever else that worker
+        gets meanwhile."""
         self.count += 1
         epochs = self._epochs(partitions)
         self.incidents.append(
@@ -232,11 +229,11 @@ class News:
         return self.incidents[-1]
 
     def resumed(self, worker: str) -> None:
-        """What was to empty it is not to any more."""
+        """A worker is no longer to be emptied: end the incidents of its drain."""
         self.incidents = [i for i in self.incidents if i.empties != worker]
 
     def moved(self, partitions: Iterable[Partition], now: float) -> None:
-        """The planner moves these on its own."""
+        """The planner begins to move these by itself; one incident collects them."""
         for incident in self.incidents:
             if incident.about == "planner":
                 incident.epochs.update(self._epochs(partitions))
@@ -246,7 +243,7 @@ class News:
         )
 
     def waiting(self, partitions: Sequence[Partition], why: str, now: float) -> None:
-        """These lanes have no room, or none has to wait any more."""
+        """These lanes have no room; none: every lane has room again."""
         if partitions:
             text = (
                 f"No room for {names(partitions)}: {why}. They wait and lag; nothing is shed. "
@@ -259,8 +256,8 @@ class News:
             )
 
     def faults(self, worker: str, telemetry: Telemetry, now: float) -> None:
-        """What its owner says of each partition that is written as its own: it stands still, or
-        works (again)."""
+        """Take a worker's faults: for each partition that is written as its own, whether it has
+        stopped, is held up, or works (again). Faults of other partitions are ignored."""
         name, held = short_name(worker), ""
         for lane in telemetry.lanes:
             p = Partition(lane.topic, lane.n)
@@ -308,10 +305,11 @@ class News:
     def alert(self, severity: Severity, kind: str, about: str, text: str) -> None:
         self.alerts.append((severity, kind, about, text))
 
-    # ---- telling it ----
+    # ---- effects ----
 
     def tell(self, now: float, *, paused: bool, connected: bool) -> Iterator[Effect]:
-        """What is to be said now. While not connected it is kept (50 lines at most)."""
+        """The messages for now. While not `connected`, up to 50 lines are kept."""
+        # Incidents and troubles first: both add lines and alerts that are sent below.
         yield from self._progress(now)
         self._tell_troubles(now)
         for severity, kind, about, text in self.alerts:
@@ -348,6 +346,7 @@ class News:
 
     def _progress(self, now: float) -> Iterator[Effect]:
         for incident in list(self.incidents):
+            # First, because it adds the partitions that have come to the worker since.
             emptied = not incident.empties or self._emptied(incident)
             left = [p for p, epoch in incident.epochs.items() if not _at_work(self.fleet, p, epoch)]
             total = len(incident.epochs)
@@ -381,8 +380,8 @@ class News:
                 )
 
     def _emptied(self, incident: Incident) -> bool:
-        """Whether the worker has nothing and is given nothing. What came to it before that was
-        written has to go as well."""
+        """Whether the worker is drained, or has left the fleet. The partitions that it has now
+        become part of the incident, including those that it got before the drain was written."""
         worker = incident.empties
         for p in self.fleet.owned_by(worker):
             incident.epochs.setdefault(p, self.fleet.partitions[p].epoch)
@@ -403,13 +402,14 @@ class News:
         text = f"geolane: {state}, {here}/{len(nodes)} nodes, {placed}/{len(lanes)} lanes"
         if text != self.coming:
             self.coming, self.coming_at = text, now
+        # A state that lasts only a moment does not become the subject.
         if text != self.subject and now - self.coming_at >= SUBJECT_AFTER_S:
             self.subject = text
             yield Subject(text)
 
 
 def _at_work(fleet: Fleet, p: Partition, beyond: int) -> bool:
-    """Worked by its written owner, who got it after `beyond`."""
+    """Whether its written owner works it, under an epoch above `beyond`."""
     s = fleet.partitions[p]
     return (
         s.epoch > beyond

@@ -1,8 +1,8 @@
-"""What a worker says, held against what can be for it and its lanes: what cannot is left out before
-anything else sees it, is counted, and is told once.
+"""Checks of what workers send: implausible figures are removed before anything else sees them,
+counted, and reported once.
 
-What arrives for a lane is a router's to tell. Numbers are bounded by the inventory's capacity,
-lanes by those that there are."""
+Only a router may report arrival rates. The inventory's capacity bounds a worker's rates, and only
+existing lanes of its own kind count."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from agents.core.model.messages import Announcement, Arrival, LaneLoad, Telemetr
 from agents.core.model.topology import Partition, WorkerKind, WorkerSpec
 
 TIMES, LEAST_EPS, MOST_EPS = 100.0, 100_000.0, 1e7
-"""A worker can be faster than the inventory says, while it catches up: so many times, and this at
-least; not even with the largest capacity more than MOST_EPS events/s."""
+"""While it catches up, a worker can be faster than its capacity in the inventory: up to TIMES that,
+or LEAST_EPS if that is more, but never above MOST_EPS (events/s)."""
 MOST_LAG = 10**12  # events
 MOST_MS = 1e10  # of processing: 115 days
 MOST_CPU, MOST_MEM_MB = 4096.0, 1e8  # cores; 100 TB
 LEAST_CAPACITY_EPS = 0.01
-TOLD_EVERY_S = 600.0  # the same of the same one
+TOLD_EVERY_S = 600.0  # per kind of figure and sender
 REMEMBERED = 5_000
 
 WHAT = ("stanza", "presence", "telemetry", "arrival", "lane", "number", "fault")
-"""What is refused; labels of the metric."""
+"""What may be refused; labels of the metric."""
 
 
 def most_eps(spec: WorkerSpec) -> float:
-    """Events/s that this worker may have, of one lane or of all."""
+    """The most events/s that this worker may report, for one lane or for all."""
     return min(MOST_EPS, max(LEAST_EPS, TIMES * spec.capacity_eps))
 
 
 def most_arriving_eps(inventory: Inventory) -> float:
-    """Events/s that may arrive for a lane, as all routers together could tell it."""
+    """The most events/s that all routers together may report for a lane."""
     return max(LEAST_EPS, sum(most_eps(spec) for spec in inventory.of(WorkerKind.ROUTER)))
 
 
 @dataclass(slots=True)
 class ImplausibleFigures:
-    """`counts`: by WHAT, since this leader leads."""
+    """`counts`: refusals since this leader began, by WHAT."""
 
     fleet: Fleet
     news: News
@@ -52,7 +52,8 @@ class ImplausibleFigures:
     _told: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def refuse(self, what: str, who: str, why: str, now: float, count: int = 1) -> None:
-        """It is left out. `why` ends the sentence that begins with who it is."""
+        """Count a refusal and report it, at most every TOLD_EVERY_S. `why`: the rest of a sentence
+        that begins with `who`."""
         self.counts[what] += count
         if now - self._told.get((what, who), float("-inf")) < TOLD_EVERY_S:
             return
@@ -63,7 +64,7 @@ class ImplausibleFigures:
         self.news.alert(Severity.WARNING, f"refused_{what}", one_line(who, 120), text)
 
     def announcement(self, said: Announcement, now: float) -> Announcement:
-        """A presence, with the inventory's capacity in place of one that cannot be."""
+        """The presence; an implausible capacity becomes 0, so that the inventory's counts."""
         eps = said.capacity_eps
         if eps and not eps >= LEAST_CAPACITY_EPS:
             self.refuse(
@@ -76,8 +77,8 @@ class ImplausibleFigures:
         return said
 
     def telemetry(self, worker: str, t: Telemetry, now: float) -> Telemetry:
-        """An item, without what cannot be. A lane whose numbers cannot be is still one that it says
-        it has."""
+        """The telemetry without implausible figures. A lane with implausible figures is kept, with
+        zeros: the worker still says that it has it."""
         spec = self.fleet.views[worker].spec
         lanes = tuple(self._lanes(spec, t.lanes, now))
         arrivals = tuple(self._arrivals(spec, t.arrivals, now))

@@ -1,8 +1,7 @@
-"""Commands whose answer lies outside the core: what was sent for, who waits for it, and until when.
+"""Queries that the shell answers outside the core: what was asked, and what to do with the answer.
 
-A command answers with `Fetch`; the shell is given the Errand, and what it found goes to the
-command's own `answer`. No errand is waited for longer than ERRAND_S, and no more than
-ERRANDS_AT_MOST at a time."""
+A command returns `Fetch`; the shell gets an Errand, and its result goes to the command's `answer`.
+A query waits for at most ERRAND_S, and at most ERRANDS_AT_MOST wait at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ ERRAND_S = 30.0
 ERRANDS_AT_MOST = 20
 
 Then = Callable[[QueryFinished, float, int], Iterator[Effect]]
-"""Takes what was found, at `now` (monotonic seconds) and `now_ms`."""
+"""Takes the result, `now` (monotonic seconds) and `now_ms`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +28,14 @@ class _Waiting:
 
 @dataclass(slots=True)
 class PendingQueries:
+    """The queries that have not been answered yet, by their `ref`."""
+
     _refs: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _open: dict[str, _Waiting] = field(default_factory=dict)
 
     def begin(self, what: object, then: Then, now: float) -> Errand:
-        """The effect that sends for `what`; `then` is called once. Raises OperatorError when too
-        many wait."""
+        """The effect that asks for `what`. `then` is called once, with the result or an error.
+        Raises OperatorError when too many queries are waiting."""
         if len(self._open) >= ERRANDS_AT_MOST:
             raise OperatorError("Too many questions wait for their answers; try again in a moment.")
         ref = str(next(self._refs))
@@ -42,12 +43,12 @@ class PendingQueries:
         return Errand(ref, what)
 
     def found(self, event: QueryFinished, now: float, now_ms: int) -> Iterator[Effect]:
-        """Nothing, if it is not waited for any more."""
+        """Finish the query; a result that is no longer waited for is ignored."""
         if (waiting := self._open.pop(event.ref, None)) is not None:
             yield from waiting.then(event, now, now_ms)
 
     def expire(self, now: float, now_ms: int) -> Iterator[Effect]:
-        """Tells those that wait too long."""
+        """Finish the queries that have waited too long, with an error."""
         for ref in [k for k, w in self._open.items() if w.until < now]:
             yield from self.found(
                 QueryFinished(ref, error=f"No answer within {ERRAND_S:.0f} s; try again."),

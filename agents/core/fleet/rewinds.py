@@ -1,20 +1,25 @@
-"""`lane N rewind TIME|OFFSET`: the lane's committed offset is set back, so that its events are
-processed once more; and `reset`: the offset of any partition is set to where its log has it, when
-it stands where there is nothing to read.
+"""Setting committed offsets: `lane N rewind TIME|OFFSET` sets a lane's offset back, so that its
+events are processed once more; `reset` sets a partition's offset to one that its log has, when
+there is nothing to read at the present one.
 
-    released by its owner -> committed offset read -> set back -> seen to be set back -> given out
-    again, with a new epoch
+    owner releases -> committed offset is read -> offset is set -> offset is seen to be set ->
+    partition is placed again, with a new epoch
 
-No rule of PROTOCOL 2 changes. The lane is released as for any move, so nobody owns it and nobody
-may commit for it (2.4, 2.6); it is held here, so nobody is given it (Fleet.held). Then one
-transaction of the coordinator's own producer writes the record's offset and commits the consumer
-group's: a coordinator that was deposed meanwhile is fenced, and does neither; one that dies has
-done both or neither (2.3). A worker begins at what is committed once that is not *below* what it
-was told, so it could begin behind a commit that does not show yet: the lane is given to nobody
-before the offset shows (2.6, from the other side). Who leads next has called InitProducerId, which
-waits for the markers of that transaction, before it reads `placement`. The model has it
-(tests/handover_model: BACK_WHOLE, BACK_NOBODYS, BACK_SHOWN). So the worst case is `not rewound` or
-`rewound`. What is worked again comes out again, on purpose."""
+No rule of PROTOCOL 2 changes:
+
+- The owner releases the partition as for any move, so no worker owns it and none may commit for it
+  (2.4, 2.6). `Fleet.held` keeps it from being placed.
+- One transaction of the coordinator's own producer writes the record's offset and commits the
+  consumer group's. A coordinator that was deposed meanwhile is fenced and does neither; one that
+  dies has done both or neither (2.3).
+- A worker starts once the committed offset is not *below* the one that it was given. It could
+  therefore start at the old offset while a commit that sets it back does not show yet. So the
+  partition is placed only after the new offset shows (2.6, from the other side).
+- The next leader calls InitProducerId, which waits for the markers of that transaction, before it
+  reads `placement`.
+
+The model covers this (tests/handover_model: BACK_WHOLE, BACK_NOBODYS, BACK_SHOWN). At worst, a
+partition is not rewound, or it is. Events that are processed again come out again, on purpose."""
 
 from __future__ import annotations
 
@@ -34,16 +39,16 @@ from agents.core.model.topology import Partition, WorkerKind, short_name
 
 RETRY_S = 1.0
 COUNTED_AT_MOST = 200_000
-"""Offsets that are read to say how many events lie behind them; of more only that many at most is
-said."""
+"""Up to this many offsets are read to count the events among them; beyond it only an upper bound is
+told."""
 
-# ---- what the shell is sent for (agents/coordinator/queries.py) ----
+# ---- queries for the shell (agents/coordinator/queries.py) ----
 
 
 @dataclass(frozen=True, slots=True)
 class LookBack:
-    """Where a partition could be set back to: that offset, or the first that was appended at that
-    time or later (epoch ms)."""
+    """Find where a partition could be set back to: that offset, or the first one that was appended
+    at that time (epoch ms) or later. Past is the answer."""
 
     partition: Partition
     offset: int | None = None
@@ -52,9 +57,9 @@ class LookBack:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """`begin` to `end`: what the broker has; `committed`: -1 where nothing is; `target`: None where
-    nothing was appended since that time; `events`: how many lie between target and committed, None
-    where they are too many to be counted."""
+    """`begin`, `end`: the offsets that the broker has. `committed`: -1 if there is none. `target`:
+    None if nothing was appended since that time. `events`: how many there are between target and
+    committed; None if they are too many to count."""
 
     begin: int
     end: int
@@ -65,14 +70,14 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class ReadCommitted:
-    """The committed offset and its metadata, None where there is none."""
+    """Read the committed offset and its metadata; None if there is none."""
 
     partition: Partition
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitCommitted:
-    """Until exactly this offset shows as committed."""
+    """Wait until exactly this offset shows as committed."""
 
     partition: Partition
     offset: int
@@ -80,8 +85,8 @@ class AwaitCommitted:
 
 @dataclass(frozen=True, slots=True)
 class LookOver:
-    """Where these partitions stand; `since_ms`: and the first offset that was appended at that time
-    or later (epoch ms)."""
+    """Read the offsets of these partitions; with `since_ms` also the first offset that was appended
+    at that time (epoch ms) or later. The answer is a Standing for each."""
 
     partitions: tuple[Partition, ...]
     since_ms: int | None = None
@@ -89,8 +94,8 @@ class LookOver:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`begin` to `end`: what a reader may have; `committed`: None where nothing is; `since`: None
-    where nothing was appended since that time, or none was asked for."""
+    """`begin`, `end`: the offsets that a reader may have. `committed`: None if there is none.
+    `since`: None if nothing was appended since that time, or no time was asked for."""
 
     begin: int
     end: int
@@ -98,7 +103,7 @@ class Standing:
     since: int | None = None
 
 
-# ---- what follows ----
+# ---- the steps ----
 
 
 class _Phase(Enum):
@@ -123,16 +128,16 @@ class _Rewind:
 
 @dataclass(slots=True)
 class Rewinds:
-    """Those that this leader has begun; it remembers them only: who leads next finds them done, or
-    not begun."""
+    """The rewinds and resets that this leader has begun. They are not written anywhere: the next
+    leader finds each of them either done or not done."""
 
     fleet: Fleet
     errands: PendingQueries
     _open: dict[Partition, _Rewind] = field(default_factory=dict)
 
     def begin(self, p: Partition, target: int, events: str, by: str, incident: Incident) -> None:
-        """The lane is about to be asked back; when it is released, nobody else is given it before
-        it is set back."""
+        """Begin a rewind of a lane that is about to be released: it is held until its offset is set
+        back."""
         self._open[p] = _Rewind(self.fleet.partitions[p].epoch, target, events, by, incident)
         self.fleet.held.add(p)
 
@@ -145,8 +150,9 @@ class Rewinds:
         by: str,
         incident: Incident,
     ) -> None:
-        """It is nobody's, or about to be asked back. `committed`: what was found, and what is to be
-        found still; `said`: what it loses or repeats, for the journal."""
+        """Begin a reset of a partition that is an orphan or about to be released. `committed`: the
+        offset that was found, which must not have changed when it is set. `said`: what the reset
+        loses or repeats, for the journal."""
         self._open[p] = _Rewind(
             self.fleet.partitions[p].epoch, target, said, by, incident, True, committed
         )
@@ -156,15 +162,15 @@ class Rewinds:
         return p in self._open
 
     def advance(self, now: float) -> Iterator[Effect]:
-        """What is to be done now for each."""
+        """The next step of each, if it is due."""
         for p, r in list(self._open.items()):
             s = self.fleet.partitions[p]
             if self.fleet.writing[p] or now < r.not_before:
                 continue
             if r.phase is _Phase.RELEASING and s.state is State.ORPHAN and s.epoch == r.epoch:
-                if (
-                    s.worker and not r.reset
-                ):  # a reset goes where it goes, whoever had it: he is fenced
+                # An orphan that still names its owner was fenced, not released. That ends a rewind;
+                # a reset sets the offset anyway, since the owner is fenced.
+                if s.worker and not r.reset:
                     self._end(
                         p,
                         f"lane {p.n} was NOT rewound, {short_name(s.worker)} went in the middle: "
@@ -192,7 +198,7 @@ class Rewinds:
             errand = self.errands.begin(
                 what, lambda found, at, at_ms: then(p, found, at, at_ms), now
             )
-        except OperatorError:  # too many wait
+        except OperatorError:  # too many queries are waiting
             r.not_before = now + RETRY_S
             return
         r.phase = phase
@@ -206,6 +212,7 @@ class Rewinds:
             yield from self._read_for_reset(p, r, found, now_ms)
             return
         at = found.result
+        # What is committed must be what the owner released, and still after the target.
         if found.error or not isinstance(at, tuple) or at[0] != s.offset or not r.target < at[0]:
             why = (
                 found.error
@@ -238,6 +245,7 @@ class Rewinds:
     ) -> Iterator[Effect]:
         s = self.fleet.partitions[p]
         at, counts = found.result if isinstance(found.result, tuple) else (None, "")
+        # The prediction that was confirmed holds only for that offset, or the one just released.
         if found.error or at not in (r.committed, s.offset):
             why = found.error or f"committed is {at}, it was {r.committed}"
             self._end(p, f"{p.label} was NOT reset ({why}): ask again")
@@ -267,7 +275,7 @@ class Rewinds:
     def _shown(
         self, p: Partition, found: QueryFinished, now: float, now_ms: int
     ) -> Iterator[Effect]:
-        if found.error:  # it is set back, and shows some time: until then nobody may begin
+        if found.error:  # it is set but does not show yet: ask again, no worker may start before
             self._open[p].phase, self._open[p].not_before = _Phase.WRITING, now + RETRY_S
             return
         self._end(p)
@@ -276,7 +284,7 @@ class Rewinds:
     def _end(self, p: Partition, title: str = "") -> None:
         r = self._open.pop(p)
         self.fleet.held.discard(p)
-        self.fleet.version += 1  # there is an orphan more to be placed
+        self.fleet.version += 1  # so that the orphan is placed
         if title:
             r.incident.title = title
 

@@ -1,9 +1,9 @@
-"""A rollout: nodes restarted one after the other, each after it has handed over what it had, so
-that new code comes into a fleet that goes on working.
+"""A rollout: nodes restart one after the other, each after it has handed its lanes over, so that
+new code reaches a fleet that keeps working.
 
-It stops at the first that does not come back in time or whose lanes stop, and says so. It lives
-with its leader: the next one finds the intent `rollout` in `placement`, takes it out, and tells
-that it was cut off."""
+The rollout stops at the first node that does not come back in time or whose lanes stop, and says
+so. It ends with its leader: the next leader finds the intent `rollout` in `placement`, deletes it,
+and reports that the rollout was cut off."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from agents.core.model.placement import Intent
 from agents.core.model.topology import WorkerKind, short_name
 
 ROLLOUT = "rollout"
-BACK_S = 120.0  # from being told to having lanes again, or to being well without
-AGAIN_S = 5.0
-QUIET_S = 6.0  # so long is one that came back watched for faults before the next goes
+BACK_S = 120.0  # from the command to being back, or the rollout stops
+AGAIN_S = 5.0  # until the command is sent again
+QUIET_S = 6.0  # a node that is back is watched for faults for this long before the next restarts
 
 
 @dataclass(slots=True)
 class Rollout:
-    """`queue`: workers still to go. `current` was told at `told_at`, in its life `boot`; `back_at`:
-    when it was back."""
+    """`queue`: workers that have not been restarted. `current`: the one being restarted, whose old
+    boot is `boot`; it was told at `told_at`, first at `began_at`, and back at `back_at` (monotonic
+    s). `by`, `jid`: the nick and bare JID of the person who asked. `done`: how many are done."""
 
     fleet: Fleet
     news: News
@@ -49,6 +50,7 @@ class Rollout:
         yield Write(intents={ROLLOUT: Intent(jid, now_ms)})
 
     def stop(self, why: str) -> Iterator[Effect]:
+        """End it early; a node that was told to restart still does."""
         left = [short_name(w) for w in ([self.current] if self.current else []) + self.queue]
         self.queue, self.current = [], ""
         text = (
@@ -60,7 +62,7 @@ class Rollout:
         yield Write(intents={ROLLOUT: None})
 
     def cut_off(self) -> Iterator[Effect]:
-        """A new leader finds that one was under way."""
+        """Report, once per leader, that an earlier leader's rollout was cut off."""
         intent = self.fleet.intents.get(ROLLOUT)
         if intent is not None and not self.running:
             who = intent.by.partition("@")[0]
@@ -71,7 +73,7 @@ class Rollout:
             yield Write(intents={ROLLOUT: None})
 
     def advance(self, now: float) -> Iterator[Effect]:
-        """The next step, if it is time for one."""
+        """The next step, if it is due."""
         if not self.running:
             return
         if not self.current:
@@ -143,7 +145,7 @@ def _fault(view: View, old_boot: str) -> str:
 
 
 def versions(fleet: Fleet) -> str:
-    """`All run mine:pipeline@3f2a`, or which how many run."""
+    """`All run mine:pipeline@3f2a.`, or how many nodes run which version."""
     by: dict[str, int] = {}
     for view in fleet.views.values():
         if (

@@ -1,5 +1,5 @@
-"""The fleet in numbers, for the feed `fleet` and for `status`: added up from what workers say,
-nothing invented."""
+"""The fleet in numbers, for the feed `fleet`, for `status` and for pictures: sums of what workers
+report, and nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROWS_AT_MOST = 50  # about 11 KB
 
 
 def lane_loads(fleet: Fleet) -> dict[int, LaneLoad]:
-    """What the written owner of each lane says of it."""
+    """The load of each lane, as its written owner reports it."""
     out: dict[int, LaneLoad] = {}
     for p in fleet.of(WorkerKind.NODE):
         s = fleet.partitions[p]
@@ -40,13 +40,13 @@ def lane_loads(fleet: Fleet) -> dict[int, LaneLoad]:
 
 
 def node_rate_eps(fleet: Fleet, worker: str) -> float:
-    """Events/s that it says it works."""
+    """The events/s that the worker reports to process."""
     telemetry = fleet.views[worker].telemetry
     return sum(lane.rate_eps for lane in telemetry.lanes) if telemetry else 0.0
 
 
 def health_word(fleet: Fleet, view: View) -> str:
-    """One word for people: gone, starting, draining, ok, full, sick."""
+    """One word for people: gone, starting, draining, drained, ok, full, sick."""
     if not view.present:
         return "gone"
     if fleet.drained(view.spec.worker):
@@ -91,8 +91,8 @@ def summarise(
 
 
 def worker_rows(fleet: Fleet, turn: int) -> WorkerRows:
-    """The rows of share `turn` (any whole number: it goes round), by name. No more than
-    ROWS_AT_MOST at once, so that an item stays small however large the fleet is."""
+    """The rows of share `turn` (any whole number; it wraps around), by name. At most ROWS_AT_MOST,
+    so that an item stays small in a fleet of any size."""
     turns = max(1, -(-len(fleet.views) // ROWS_AT_MOST))
     share = turn % turns
     names = sorted(fleet.views)[share * ROWS_AT_MOST : (share + 1) * ROWS_AT_MOST]
@@ -130,11 +130,12 @@ def fleet_item(s: FleetSummary, leader_epoch: int) -> FeedItem:
     return FeedItem(FLEET, CURRENT, title, f"{wrong}{title}, lag {s.lag_events:,}", s, leader_epoch)
 
 
-# ---- What pictures show, as values; agents/observe/charts draws them.
+# ---- pictures (agents/observe/charts draws them) ----
 
 
 def samples(fleet: Fleet) -> tuple[Sample, ...]:
-    """The fleet, each node that has something, and, of not too many, each lane."""
+    """Samples of the fleet, of each node that has lanes, and of each lane if there are at most
+    LANES_AT_MOST."""
     loads = lane_loads(fleet)
     by_node: dict[str, list[int]] = {}
     for p in fleet.of(WorkerKind.NODE):
@@ -162,7 +163,8 @@ def _sum(name: str, loads: dict[int, LaneLoad], lanes: list[int]) -> Sample:
 
 
 def drawn(fleet: Fleet, lat: tuple[float, ...], lon: tuple[float, ...]) -> Map:
-    """The sites that have nodes, and from where lanes come: `lat`, `lon` by lane."""
+    """The map: the sites that have nodes, and where the events of each lane come from (`lat`,
+    `lon`, by lane)."""
     views = [v for v in fleet.views.values() if v.spec.kind is WorkerKind.NODE]
     names = sorted({v.spec.site for v in views})
     rows = {name: i for i, name in enumerate(names)}

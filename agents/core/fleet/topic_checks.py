@@ -1,9 +1,9 @@
-"""What Kafka says of the topics that the fleet works, read every few seconds
-(agents/kafka/topic_watch.py), and what is wrong with it.
+"""Checks of the topics that the fleet works, by what Kafka says of them every few seconds
+(agents/kafka/topic_watch.py).
 
-It is judged here: a partition that grew is to be worked, an offset that its log does not hold is
-told, a transaction that nobody ends is told. Two looks in a row must agree, since what is written
-moves on between one reading and the next."""
+New raw partitions are found, and these problems are reported: offsets that their log does not have,
+offsets that went back, transactions that stay open, topics of the wrong size. A missing offset must
+show in two readings in a row, because offsets move on while they are read."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from agents.core.model.topology import (
 
 TOPICS = (TOPIC_RAW, TOPIC_LANES, TOPIC_CLEAN, TOPIC_UNPLACED, TOPIC_DEAD)
 OPEN_S = 15.0
-"""A worker's transaction is ended by the broker within 10 s (coordinator.transaction_timeout_ms)
-and a little more."""
+"""The broker ends a worker's transaction within 10 s (coordinator.transaction_timeout_ms) and a
+little more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """Offsets of one log: the first that is there, the last stable one (a read-committed reader
-    gets no further), the end."""
+    """Offsets of one log: the first that it has, the last stable one (a read-committed reader gets
+    no further), and the end."""
 
     begin: int
     stable: int
@@ -44,7 +44,8 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class OpenTransaction:
-    """Of one partition, as its leader knows it (DescribeProducers): whose it is."""
+    """The producer of a partition's open transaction, as the partition's leader knows it
+    (DescribeProducers)."""
 
     producer_id: int
     producer_epoch: int
@@ -52,10 +53,10 @@ class OpenTransaction:
 
 @dataclass(frozen=True, slots=True)
 class StreamsLooked:
-    """`counts`: partitions by topic (0: there is none; absent: not known). `extents`, `committed`
-    (None: nothing is): of the partitions that exist, of raw and lanes. `open`: the first
-    transaction of a partition whose last stable offset stands still, where the broker told it. The
-    committed offsets were read after the logs' begins and before their ends."""
+    """One reading. `counts`: partitions by topic (0: there is no such topic; absent: not known).
+    `extents`, `committed` (None: nothing is): for the existing partitions of raw and lanes. `open`:
+    the first open transaction of a partition whose last stable offset stands still, if the broker
+    told it. The committed offsets were read after the logs' begins and before their ends."""
 
     counts: Mapping[str, int]
     extents: Mapping[Partition, Extent]
@@ -64,8 +65,8 @@ class StreamsLooked:
 
 
 def misplaced(begin: int, end: int, committed: int | None, written: int) -> str:
-    """Why no worker can begin at the partition's offset, in words; empty when it can. `written`:
-    what its record says."""
+    """Why no worker can start at the partition's offset, for people; empty if one can. `written`:
+    the offset in its record."""
     if committed is None:
         if written > 0:
             return f"its committed offset is gone (the last one known is {written:,})"
@@ -87,7 +88,8 @@ def misplaced(begin: int, end: int, committed: int | None, written: int) -> str:
 
 @dataclass(slots=True)
 class Streams:
-    """What the looks of this leader have shown. `bootstrap`: for commands that are told."""
+    """The readings of this leader. `bootstrap`: Kafka's address, for commands that people are told
+    to run."""
 
     fleet: Fleet
     bootstrap: str = "BROKER:9092"
@@ -97,15 +99,16 @@ class Streams:
     _reached: dict[Partition, int] = field(default_factory=dict)
 
     def grown(self, now: StreamsLooked) -> list[Partition]:
-        """Partitions of events.raw that are new."""
+        """The partitions of events.raw that are new."""
         every = (Partition(RAW, n) for n in range(now.counts.get(TOPIC_RAW, 0)))
         return [p for p in every if p not in self.fleet.partitions]
 
     def offsets(self, now: StreamsLooked) -> dict[str, str]:
-        """What is told of partitions whose offset is not in their log, by key."""
+        """The partitions whose offset is not in their log, by key, each with a text for people."""
         odd: dict[Partition, str] = {}
         for p, extent in now.extents.items():
             placed = self.fleet.partitions.get(p)
+            # While a rewind holds it or a write is under way, its offsets are about to change.
             if placed is None or p in self.fleet.held or self.fleet.writing[p]:
                 continue
             committed = now.committed.get(p)
@@ -128,11 +131,12 @@ class Streams:
         }
 
     def went_back(self, now: StreamsLooked) -> dict[str, str]:
-        """What is told of partitions that have an owner, and whose committed offset is lower than
-        it was: its owner only goes forward, and a rewind is done while nobody has it.
+        """The owned partitions whose committed offset is lower than it was, by key, each with a
+        text for people. An owner only moves it forward, and a rewind is done while the partition
+        has no owner.
 
-        Only what was read under an epoch that was there at the look before is taken for that
-        epoch's: what was read before a rewind may be heard after it."""
+        Offsets are compared only if the partition had the same epoch at the reading before: an
+        offset that was read before a rewind may arrive after it."""
         placed, before = self.fleet.partitions, self._epochs
         self._epochs = {p: s.epoch for p, s in placed.items() if s.state is not State.ORPHAN}
         told: dict[str, str] = {}
@@ -154,7 +158,8 @@ class Streams:
         return told
 
     def held_back(self, now: StreamsLooked, at_s: float) -> dict[str, str]:
-        """What is told of partitions whose last stable offset stands still below the end."""
+        """The partitions whose last stable offset has stood still below the end for OPEN_S, by key,
+        each with a text for people."""
         before, self._still = self._still, {}
         told: dict[str, str] = {}
         for p, extent in now.extents.items():
@@ -183,8 +188,8 @@ class Streams:
         )
 
     def topics(self, now: StreamsLooked) -> dict[str, str]:
-        """What is told of topics that are gone, or have not as many partitions as there are
-        lanes."""
+        """The topics that are missing or have the wrong number of partitions, by key, each with a
+        text for people."""
         return dict(self._topics(now))
 
     def _topics(self, now: StreamsLooked) -> Iterator[tuple[str, str]]:

@@ -1,5 +1,5 @@
-"""Which troubles stand, by what is known of the fleet as a whole: told to core/fleet/troubles.py,
-decided by nobody else."""
+"""Troubles that only the fleet as a whole shows: missing routers, loops, broken topics, and workers
+that gave untrue answers. They are decided here and kept in core/fleet/troubles.py."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from agents.core.fleet.topic_checks import Streams, StreamsLooked
 from agents.core.model.feeds import Severity
 from agents.core.model.topology import TOPIC_RAW, WorkerKind, WorkerSpec, short_name
 
-FORGIVEN_S = 60.0
-NO_ROUTER_S = 10.0  # a router that is started again is given a moment
+FORGIVEN_S = 60.0  # a worker that gave an untrue answer has worked properly for this long
+NO_ROUTER_S = 10.0  # a router that restarts needs a moment
 
 
 @dataclass(slots=True)
 class Lookout:
-    """`router_at`: when there was a router last, or the leader began (monotonic s). `bootstrap`:
-    where Kafka is, for commands that are told."""
+    """`router_at`: when a router was last present, or the leader began (monotonic s). `bootstrap`:
+    Kafka's address, for commands that people are told to run."""
 
     fleet: Fleet
     news: News
@@ -36,7 +36,7 @@ class Lookout:
         self.streams = Streams(self.fleet, self.bootstrap)
 
     def advance(self, now: float, quiet_until: float) -> None:
-        """`quiet_until`: before that nobody's absence means anything (liveness.py)."""
+        """`quiet_until`: before that time, absence proves nothing (liveness.py)."""
         self._forgive(now)
         self.circles.advance(frozenset(w for w, v in self.fleet.views.items() if v.present), now)
         if any(v.present and v.spec.kind is WorkerKind.ROUTER for v in self.fleet.views.values()):
@@ -52,8 +52,8 @@ class Lookout:
             self.news.troubles.set(troubles.TroubleKind.NO_ROUTER, "", text, now)
 
     def untrue(self, spec: WorkerSpec, why: str, now: float) -> None:
-        """A worker told what cannot be; it stands until its next boot has worked for a while, or it
-        has left the fleet."""
+        """A worker gave an untrue answer. The trouble ends when its next boot has worked for
+        FORGIVEN_S, or when the worker has left the fleet."""
         text = (
             f"{spec.name} is fenced: {why}. Look at its process and who runs it; its lanes go "
             "elsewhere."
@@ -73,7 +73,7 @@ class Lookout:
                 self.news.troubles.clear(t.kind, t.about, now, ended, holds_s=FORGIVEN_S)
 
     def looked(self, seen: StreamsLooked, now: float) -> Iterator[Effect]:
-        """Kafka was looked at: new raw partitions are taken up, and what is wrong is told."""
+        """Take a reading of the topics: adopt new raw partitions, and report what is wrong."""
         grown = self.streams.grown(seen)
         if grown:
             had = len(self.fleet.of(WorkerKind.ROUTER))

@@ -1,8 +1,8 @@
-"""What is wrong and stays wrong until something or somebody mends it: the one list that `status`,
-the room's subject, the feeds `fleet` and `alerts`, the metrics and the live views show.
+"""Troubles: whatever is wrong until it is mended. This is the one list that `status`, the room's
+subject, the feeds `fleet` and `alerts`, the metrics and the live views show.
 
-Whoever knows the fact calls `set` when it begins (again and again is harmless) and `clear` when it
-is over; both are told once, by News."""
+The code that knows the fact calls `set` when it begins (repeated calls are harmless) and `clear`
+when it is over. News reports each once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from agents.base.text import one_line
 from agents.core.model.feeds import Severity, TroubleRow, TroubleRows
 
 PER_KIND = 50
-"""Of one kind; what is beyond is told as soon as there is room."""
+"""Troubles of one kind; further ones are listed as soon as there is room."""
 TEXT_AT_MOST = 400
 ROWS_AT_MOST = 10  # in one item of the feed `fleet`
 
 
 class TroubleKind(StrEnum):
-    """What kinds there are, the gravest first; each is a label of the metric."""
+    """The kinds of trouble, the gravest first; each is a label of the metric."""
 
     KAFKA_AWAY = "kafka_away"
     PLACEMENT_REFUSED = "placement_refused"
@@ -46,8 +46,8 @@ _GRAVITY = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2, Severit
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """`about`: a worker, a partition's key, or empty. `text`: what is wrong, where, and the command
-    that mends it. `since_s`: monotonic."""
+    """`about`: a worker, a partition's key, or empty. `text`: what is wrong, where, and which
+    command mends it. `since_s`: monotonic."""
 
     kind: TroubleKind
     about: str
@@ -58,7 +58,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class TroubleChange:
-    """To be told: `trouble` stands, or (`ended`, in words) does not any more."""
+    """A change to report: `trouble` has begun, or, with `ended` for people, it is over."""
 
     trouble: Trouble
     ended: str = ""
@@ -66,7 +66,7 @@ class TroubleChange:
 
 @dataclass(slots=True)
 class Troubles:
-    """`changes`: what is to be told; whoever tells it takes it out."""
+    """`changes`: not reported yet; News reports and removes them."""
 
     changes: list[TroubleChange] = field(default_factory=list)
     _standing: dict[tuple[TroubleKind, str], Trouble] = field(default_factory=dict)
@@ -80,7 +80,8 @@ class Troubles:
         now: float,
         severity: Severity = Severity.CRITICAL,
     ) -> None:
-        """It stands. Of one that stood before the text is renewed, and nothing is told."""
+        """This trouble is there. If it was there before, only its text and severity change, and
+        nothing is reported."""
         key, text = (kind, about), one_line(text, TEXT_AT_MOST)
         self._ending.pop(key, None)
         before = self._standing.get(key)
@@ -93,9 +94,9 @@ class Troubles:
     def clear(
         self, kind: TroubleKind, about: str, now: float, ended: str = "", *, holds_s: float = 0.0
     ) -> None:
-        """It is over; nothing follows where it did not stand. `ended` says so in words. With
-        `holds_s` it is over once it was not set again for so long: what comes and goes is told
-        once."""
+        """This trouble is over; nothing happens if it was not there. `ended`: the text that says
+        so. With `holds_s` it ends only if it is not set again for that long, so that a trouble that
+        comes and goes is reported once."""
         if (kind, about) in self._standing:
             self._ending.setdefault((kind, about), (now + holds_s, one_line(ended, TEXT_AT_MOST)))
             self.expire(now)
@@ -107,15 +108,15 @@ class Troubles:
         now: float,
         severity: Severity = Severity.CRITICAL,
     ) -> None:
-        """Of this kind exactly these stand (text by what it is about): for whoever looks at all of
-        them at once."""
+        """Of this kind exactly these are there (`texts`: text by `about`): for a check that sees
+        all of them at once."""
         for key in [k for k in self._standing if k[0] is kind and k[1] not in texts]:
             self.clear(*key, now)
         for about, text in texts.items():
             self.set(kind, about, text, now, severity)
 
     def expire(self, now: float) -> None:
-        """Ends what was cleared and has held."""
+        """End the troubles that were cleared and not set again for long enough."""
         for key in [k for k, (until_s, _) in self._ending.items() if now >= until_s]:
             _, ended = self._ending.pop(key)
             trouble = self._standing.pop(key)
@@ -136,11 +137,11 @@ class Troubles:
         )
 
     def count(self) -> Mapping[TroubleKind, int]:
-        """How many stand, of every kind."""
+        """How many there are of every kind."""
         return {kind: sum(k is kind for k, _ in self._standing) for kind in TroubleKind}
 
     def rows(self, now: float) -> TroubleRows:
-        """For the feed `fleet`: the worst, and how many there are in all."""
+        """For the feed `fleet`: the worst ROWS_AT_MOST, and how many there are in all."""
         standing = self.standing()
         return TroubleRows(
             len(standing),

@@ -1,8 +1,8 @@
-"""`tune`: a setting that holds at once, for all workers or for the planner, until it is taken back.
+"""`tune`: settings that apply at once, to all workers or to the planner, until they are taken back.
 
-The truth is the record `tuning` in `placement`; the feed of that name tells the workers, who
-acknowledge its version in their telemetry. What each value may be is said in
-agents/settings/tables.py."""
+The record `tuning` in `placement` is the truth. The feed of that name tells the workers, which
+acknowledge its version in their telemetry. agents/settings/tables.py has the limits of each
+value."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from agents.core.model.topology import WorkerKind
 from agents.settings.calm import Calm
 from agents.settings.tunables import BELOW, DEFAULTS, TUNABLES, Number, Tunable, tuned
 
-FIRST_S = (
-    5.0  # for so long the room is told nothing, so that it mostly hears of all workers at once
-)
+FIRST_S = 5.0  # before the first message, so that it mostly covers all workers
 CORRECT_EVERY_S = 3.0
 FOLLOWED_S = 600.0
 NAMED = 4
@@ -28,7 +26,8 @@ NAMED = 4
 
 @dataclass(slots=True)
 class _Change:
-    """What the room is told of one change: `words` before how many have it."""
+    """A change whose progress the room is told. `words` begin the message; how many workers have
+    the change follows."""
 
     words: str
     version: int
@@ -39,8 +38,8 @@ class _Change:
 
 @dataclass(slots=True)
 class Tuner:
-    """`base`: what the coordinator's settings say; `latest`: the record as it was last written, or
-    is about to be."""
+    """`base`: the coordinator's settings. `latest`: the record as last written, or about to be
+    written."""
 
     fleet: Fleet
     placing: Placing
@@ -55,8 +54,8 @@ class Tuner:
         self.applied()
 
     def applied(self) -> None:
-        """What is written holds for the planner; values that this version does not allow are left
-        out."""
+        """Apply the written values to the planner. Values that this version does not allow are
+        ignored, since another version may have written them."""
         values = {}
         for name, value in self.fleet.tuning.values.items():
             if name in TUNABLES:
@@ -69,11 +68,11 @@ class Tuner:
             self.placing.tune(calm)
 
     def value(self, name: str) -> Number:
-        """What holds, or is about to."""
+        """The value that applies, or is about to."""
         return self.latest.values[name].value if name in self.latest.values else self.base[name]
 
     def item(self) -> FeedItem:
-        """What workers are told: all that is set for them."""
+        """The feed item for the workers: all values that are tuned for them."""
         ours = {
             n: v.value
             for n, v in self.latest.values.items()
@@ -88,8 +87,8 @@ class Tuner:
         return FeedItem(TUNING, CURRENT, title, title, values, self.fleet.leader_epoch)
 
     def lacking(self) -> list[View]:
-        """The workers that have not acknowledged the version that is written; nothing was ever
-        tuned: none."""
+        """The workers that have not acknowledged the written version; none if nothing was ever
+        tuned."""
         if not self.fleet.tuning.version:
             return []
         return [v for v in self.fleet.views.values() if not self._has(v)]
@@ -101,7 +100,7 @@ class Tuner:
     # ---- a change ----
 
     def set(self, tunable: Tunable, value: Number | None, by: str, now_ms: int) -> Tuning:
-        """The record with this value, None: as in the settings."""
+        """The record with this value; None takes the setting back."""
         values = {n: v for n, v in self.latest.values.items() if n != tunable.name}
         if value is not None:
             values[tunable.name] = Tuned(value, by, now_ms)
@@ -111,12 +110,14 @@ class Tuner:
         return self.latest
 
     def follow(self, words: str, version: int, now: float) -> None:
-        """From now on the room hears who has it."""
+        """From now on `tell` reports how many workers have this version."""
         self._following = _Change(words, version, now)
 
     def tell(self, now: float) -> Iterator[Effect]:
-        """One message, corrected as more workers have it (at most every 3 s) until all do."""
+        """One message, corrected at most every 3 s as more workers have the change, until all
+        have it or FOLLOWED_S is over."""
         change = self._following
+        # Nothing is said before the change is written.
         if change is None or self.fleet.tuning.version != change.version:
             return
         lacking = tuple(sorted(v.spec.worker for v in self.lacking()))

@@ -1,8 +1,8 @@
-"""Dead letters: which are meant, how they are shown, and what a letter carries when it goes back to
-`events.raw`.
+"""Dead letters: how they are selected and shown, and which headers a letter has when it is sent
+back to `events.raw`.
 
-A letter is named PARTITION/OFFSET of `events.dead`. What was replayed stays there, and is marked in
-`events.dead.replayed`."""
+A letter's id is its PARTITION/OFFSET in `events.dead`. A replayed letter stays there and is marked
+in `events.dead.replayed`."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ GOES = "reason=R since=1h until=10m source=TOPIC/PARTITION lane=N all"
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """`ms`: when it came here (the broker's clock); `replayed`: whether it has been sent back
-    already."""
+    """`ms`: when it was appended to `events.dead` (the broker's clock). `replayed`: whether it has
+    been sent back."""
 
     partition: int
     offset: int
@@ -55,15 +55,15 @@ class Letter:
 
     @property
     def replays(self) -> int:
-        """How often it went back before it came here."""
+        """How often the event was replayed before it became this letter."""
         text = self.header(REPLAYS)
         return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
 
 
 @dataclass(frozen=True, slots=True)
 class LetterQuery:
-    """Which letters: those for which all that is given holds. Times in epoch ms. `replayed`: those
-    too that went back."""
+    """Selects the letters that match every field that is set. Times are epoch ms. `one`: a letter's
+    id. `replayed`: include those that were replayed."""
 
     reason: str = ""
     since_ms: int | None = None
@@ -87,9 +87,9 @@ class LetterQuery:
 
 @dataclass(frozen=True, slots=True)
 class LettersFound:
-    """What a look at `events.dead` gave: the newest letters that are meant, how many there are by
-    reason, how many of them went back before, and up to where it looked (partition -> offset).
-    `whole`: whether it saw all there is."""
+    """The result of reading `events.dead`. `letters`: the newest that match. `reasons`: how many
+    match, by reason. `upto`: the offset up to which each partition was read. `whole`: whether all
+    of it was read."""
 
     letters: tuple[Letter, ...]
     reasons: tuple[tuple[str, int], ...]
@@ -102,7 +102,8 @@ class LettersFound:
 
 
 def query_of(words: Sequence[str], now_ms: int) -> LetterQuery:
-    """From `reason=not_json since=1h lane=3`, `0/17` or `all`. Raises OperatorError."""
+    """The query for words such as `reason=not_json since=1h lane=3`, `0/17` or `all`. Raises
+    OperatorError."""
     q = LetterQuery()
     for word in words:
         name, sep, value = word.partition("=")
@@ -135,13 +136,13 @@ def query_of(words: Sequence[str], now_ms: int) -> LetterQuery:
 
 
 def time_of(text: str, now_ms: int) -> int:
-    """Epoch ms of `1h` (ago) or of what `times.when` reads. Raises OperatorError."""
+    """Epoch ms of `1h` (ago), or of a time that `times.when` reads. Raises OperatorError."""
     return when_ms(f"-{text.lower()}" if SPAN.fullmatch(text.lower()) else text, now_ms)
 
 
 class Finder:
-    """Takes letters one by one and keeps the newest `most` of those that are meant, of long values
-    only the beginning."""
+    """Takes letters one by one and keeps the newest `most` that match; of long values it keeps only
+    the beginning, unless the query names one letter."""
 
     def __init__(self, query: LetterQuery, most: int) -> None:
         self._query, self._most = query, most
@@ -170,9 +171,9 @@ class Finder:
 
 
 def returned(x: Letter, by: str) -> list[tuple[str, bytes | None]]:
-    """The headers with which it goes back: its source, so that it is counted as what it was; how
-    often it went back; one line for each death (reason, when, where, who sent it back); and what
-    was the sender's own."""
+    """The headers of a letter that is sent back: its source, so that the event is still counted as
+    the same one; how often it was replayed; one line for each death (reason, time, id, and who sent
+    it back); and the sender's own headers."""
     theirs = [h for h in x.headers if h[0] not in OURS and type(h[0]) is not Unread]
     deaths = [h for h in x.headers if h[0] == DIED and h[1] is not None]
     story = f"{_word(x.header(REASON)) or '?'} {x.ms} events.dead/{x.id} {by}"
@@ -187,7 +188,7 @@ def returned(x: Letter, by: str) -> list[tuple[str, bytes | None]]:
     ]
 
 
-# ---- shown ----
+# ---- for people ----
 
 
 def summed(found: LettersFound) -> str:
@@ -208,7 +209,7 @@ def line(x: Letter) -> str:
 
 
 def _when(ms: int) -> str:
-    """A topic that takes its senders' times may hold any number."""
+    """The time for people. A topic that keeps its senders' times may hold any number."""
     try:
         return datetime.fromtimestamp(ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
@@ -220,7 +221,8 @@ def _word(text: str) -> str:
 
 
 def shown(x: Letter, characters: int) -> list[str]:
-    """A letter with its headers and the beginning of its value; what is no text is escaped."""
+    """A letter with its headers and the beginning of its value; bytes that are not text are
+    escaped."""
     lines = [line(x)]
     for name, content in x.headers:
         lines.append(f"{readable(name.encode(), 80)}: {readable(content, 200)}")

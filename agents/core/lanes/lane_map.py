@@ -1,9 +1,8 @@
-"""Cell to lane (PROTOCOL 1, topic `lanemap`): the same map, cell and key give the same lane in
-every process, for ever.
+"""From cell to lane (PROTOCOL 1, topic `lanemap`): the same map, cell and key always give the same
+lane, in every process.
 
-A light cell is in one lane; a heavy one is spread over several by Kafka's murmur2 of the key; an
-unknown one goes to murmur2(cell) mod lanes (PROTOCOL 2.12).
-"""
+A light cell is in one lane. A heavy cell is spread over several lanes by Kafka's murmur2 of the
+key. A cell that the map does not have is in lane murmur2(cell) mod lanes (PROTOCOL 2.12)."""
 
 from __future__ import annotations
 
@@ -56,8 +55,8 @@ class _Wire(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class LaneMap:
-    """`cell_lanes`: H3 cell (hex) to its lanes. Per lane, as expected when the map was built:
-    `rate_eps` and `centroid` (lat, lon in degrees, rate-weighted)."""
+    """`cell_lanes`: the lanes of each H3 cell (hex). Per lane, as expected when the map was built:
+    `rate_eps` (events/s) and `centroid` (lat, lon in degrees, weighted by rate)."""
 
     version: int
     lanes: int
@@ -77,8 +76,8 @@ class LaneMap:
         return lanes[0] if len(lanes) == 1 else lanes[murmur2(key) % len(lanes)]
 
     def place(self, lat: float, lon: float, key: bytes) -> tuple[bytes, int]:
-        """(cell as hex, lane) of an event at these coordinates in degrees: `lane_of`, fast by
-        remembering cells."""
+        """(cell as hex, lane) of an event at these coordinates in degrees. Like `lane_of`, but
+        faster, because cells are cached."""
         index = basic_int.latlng_to_cell(lat, lon, self.resolution)
         seen = self._seen.get(index)
         if seen is None:
@@ -154,14 +153,14 @@ def build(
     total_eps: float | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> LaneMap:
-    """A lane map from a sample of raw events. What is not an event with coordinates is passed over,
-    and `tell` is called with a line on it.
+    """A lane map from a sample of raw events. Records that are not events with coordinates are
+    skipped; `tell` gets a line about the invalid ones.
 
-    Cells heavier than one lane's share get several lanes of their own; the others are laid along a
-    Hilbert curve and cut into runs of nearly equal rate: a lane is both balanced and compact. Rates
-    are scaled to `total_eps` events/s, by default to the sample's own rate in event time.
-    Deterministic: the order of the sample does not matter. Raises SettingsError when the sample has
-    no event with coordinates."""
+    Cells heavier than one lane's share get several lanes of their own. The others are put along a
+    Hilbert curve and cut into runs of nearly equal rate, so that lanes are balanced and compact.
+    Rates are scaled to `total_eps` events/s, by default to the sample's own rate in event time. The
+    result does not depend on the order of the sample. Raises SettingsError when the sample has no
+    event with coordinates."""
     if lanes < 1:
         raise SettingsError(f"lane map: lanes must be at least 1, is {lanes}")
     counts: Counter[int] = Counter()
@@ -186,6 +185,7 @@ def build(
     if total_eps is None:
         total_eps = total * 1000 / max(last - first, 1000)
     of_cell = _share_out(counts, lanes)
+    # Centroids are rate-weighted means of unit vectors, turned back into degrees at the end.
     weight = [0.0] * lanes
     at = [[0.0, 0.0, 0.0] for _ in range(lanes)]
     for cell in sorted(of_cell):
@@ -206,7 +206,7 @@ def build(
 
 
 def _share_out(counts: Mapping[int, int], lanes: int) -> dict[int, list[int]]:
-    """Lanes of each cell: the lightest load of the heaviest lane for which all cells fit in `lanes`
+    """The lanes of each cell, so that the heaviest lane is as light as possible with `lanes`
     lanes."""
     along = sorted(counts, key=_hilbert)
 
@@ -214,6 +214,7 @@ def _share_out(counts: Mapping[int, int], lanes: int) -> dict[int, list[int]]:
         heavy = {c: ceil(counts[c] / limit) for c in along if counts[c] > limit}
         return heavy, _fill([c for c in along if c not in heavy], counts, limit)
 
+    # Search by halving for the lowest limit of a lane's load at which all cells fit.
     total = sum(counts.values())
     low, high = total / lanes, float(total)
     best = cut(high)
@@ -225,9 +226,8 @@ def _share_out(counts: Mapping[int, int], lanes: int) -> dict[int, list[int]]:
         else:
             low = mid
     heavy, runs = best
-    for _ in range(
-        lanes - sum(heavy.values()) - len(runs)
-    ):  # lanes to spare: halve the heaviest run, or slice a cell more
+    # For each lane to spare: halve the heaviest run, or split the heaviest cell once more.
+    for _ in range(lanes - sum(heavy.values()) - len(runs)):
         i = max(range(len(runs)), key=lambda i: sum(counts[c] for c in runs[i]), default=-1)
         top = max(heavy, key=lambda c: (counts[c] / heavy[c], c), default=-1)
         if top >= 0 and (i < 0 or counts[top] / heavy[top] >= sum(counts[c] for c in runs[i])):
@@ -236,6 +236,7 @@ def _share_out(counts: Mapping[int, int], lanes: int) -> dict[int, list[int]]:
             runs[i : i + 1] = _halve(runs[i], counts)
         else:
             heavy[runs.pop(i)[0]] = 2
+    # Runs get the first lanes, heavy cells the rest, both along the curve.
     of_cell = {c: [n] for n, run in enumerate(runs) for c in run}
     n = len(runs)
     for c in along:
@@ -246,7 +247,7 @@ def _share_out(counts: Mapping[int, int], lanes: int) -> dict[int, list[int]]:
 
 
 def _fill(cells: Sequence[int], counts: Mapping[int, int], limit: float) -> list[list[int]]:
-    """The fewest runs of `cells`, in order, none heavier than `limit` (no cell is)."""
+    """The fewest runs of `cells`, in order, each at most `limit` heavy; no cell is heavier."""
     runs: list[list[int]] = [[]] if cells else []
     load = 0
     for c in cells:
@@ -259,7 +260,7 @@ def _fill(cells: Sequence[int], counts: Mapping[int, int], limit: float) -> list
 
 
 def _halve(cells: Sequence[int], counts: Mapping[int, int]) -> list[list[int]]:
-    """Two runs, none empty, as even as can be."""
+    """Two runs, neither empty, as even as possible."""
     total = sum(counts[c] for c in cells)
     left = list(accumulate(counts[c] for c in cells))
     at = min(range(1, len(cells)), key=lambda i: (max(left[i - 1], total - left[i - 1]), i))
@@ -267,8 +268,8 @@ def _halve(cells: Sequence[int], counts: Mapping[int, int]) -> list[list[int]]:
 
 
 def _hilbert(cell: int) -> tuple[int, int]:
-    """Place of a cell's centre on a Hilbert curve over the map, 65,536 steps a side; then its
-    index, to break ties."""
+    """The position of a cell's centre on a Hilbert curve over the map, 65,536 steps a side; then
+    its index, which breaks ties."""
     lat, lon = basic_int.cell_to_latlng(cell)
     side = 1 << 16
     x = min(int((lon + 180) / 360 * side), side - 1)

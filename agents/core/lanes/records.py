@@ -1,8 +1,8 @@
-"""What an event is (DESIGN 3): raw bytes become a checked event or a reason to dead-letter them;
-nothing here raises.
+"""What a valid event is (DESIGN 3): raw bytes become a checked event, or the reason why they are a
+dead letter. Nothing here raises.
 
-The reasons are those of PROTOCOL 1, checked in the order of `Reason`'s members after `too_large`.
-"""
+The reasons are those of PROTOCOL 1, checked in the order of `Reason`'s members from `too_large`
+on."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SRC, RAW_MS, CELL, TS, MAP = (
     "geolane-map",
 )
 PART, REASON, DETAIL, LANE = "geolane-part", "geolane-reason", "geolane-detail", "geolane-lane"
-# Of a dead letter that went back: how often, and a line for each death
-# (core/lanes/dead_letters.py). They stay with what comes of it.
+# Of a replayed dead letter: how often it was replayed, and a line for each death
+# (core/lanes/dead_letters.py). Its results keep them.
 REPLAYS, DIED = "geolane-replays", "geolane-died"
 OURS = frozenset({SRC, RAW_MS, CELL, TS, MAP, PART, REASON, DETAIL, LANE, REPLAYS, DIED})
 
@@ -37,14 +37,15 @@ _RFC3339 = re.compile(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MIN_MS, _MAX_MS = -62_135_596_800_000, 253_402_300_799_999  # the years 1 to 9999
 _SECONDS_FROM, _SECONDS_TO = 100_000_000, 31_536_000_000
-"""Integers of this size are seconds (1973 to 2969): as ms they would all be within a year of
+"""Integers in this range are taken for seconds (1973 to 2969); as ms they would be within a year of
 1970."""
 
 _SRC = re.compile(r"[A-Za-z0-9._-]{1,249}/[0-9]{1,9}/[0-9]{1,19}", re.ASCII)
 
 
 class BadName(str):
-    """The name of a header that is not UTF-8, as it can be shown; `encode` gives its bytes back."""
+    """A header's name that is not UTF-8, in a form that can be shown; `encode` returns its
+    bytes."""
 
     __slots__ = ("raw",)
     raw: bytes
@@ -59,7 +60,7 @@ class BadName(str):
 
 
 class Unread(str):
-    """Stands as the only header's name of a record that cannot be read: why."""
+    """The only header's name of a record that cannot be read; it says why."""
 
     __slots__ = ()
 
@@ -68,13 +69,13 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 def source(content: bytes | None) -> str:
-    """`TOPIC/PARTITION/OFFSET` from a header `geolane-src`; empty for what is not one."""
+    """`TOPIC/PARTITION/OFFSET` from a header `geolane-src`; empty if it is not valid."""
     text = (content or b"").decode("ascii", "replace")
     return text if _SRC.fullmatch(text) else ""
 
 
 def number(content: bytes | None, otherwise: int) -> int:
-    """The 64-bit integer that a header holds in decimal digits; `otherwise` where it holds none."""
+    """The 64-bit integer that a header holds as decimal digits, or `otherwise`."""
     if content is None or not 1 <= len(content) <= 20:
         return otherwise
     try:
@@ -85,7 +86,7 @@ def number(content: bytes | None, otherwise: int) -> int:
 
 
 class Reason(StrEnum):
-    """Why a record is in `events.dead`: the value of its header `geolane-reason`."""
+    """Why a record is a dead letter: the value of its header `geolane-reason`."""
 
     UNREADABLE = "unreadable"
     BAD_HEADER = "bad_header"
@@ -103,11 +104,11 @@ class Reason(StrEnum):
 
 @dataclass(slots=True)
 class Record:
-    """What a user's pipeline sees of one event. Never change one: a pipeline may be run again on
-    the same records.
+    """One event as a user's pipeline sees it. A pipeline must not change it, because it may be run
+    again on the same records.
 
-    `src` names the raw record that it came from (TOPIC/PARTITION/OFFSET), `ts_ms` is event time in
-    epoch ms, `cell` the H3 cell (hex) of its origin. Source: PROTOCOL 3.6."""
+    `src`: the raw record that it came from (TOPIC/PARTITION/OFFSET). `ts_ms`: event time in epoch
+    ms. `cell`: the H3 cell (hex) of its origin. Source: PROTOCOL 3.6."""
 
     key: bytes | None
     value: bytes
@@ -122,8 +123,8 @@ class Record:
 
 @dataclass(slots=True)
 class Event:
-    """A checked event: with coordinates in degrees, or (then `lat` and `lon` are None) with the
-    name of a place."""
+    """A checked event with coordinates in degrees, or with the name of a place (then `lat` and
+    `lon` are None)."""
 
     id: str
     ts_ms: int
@@ -134,14 +135,14 @@ class Event:
 
 @dataclass(slots=True)
 class Rejected:
-    """Not an event: why, and a detail for people of at most 200 characters."""
+    """Not a valid event: the reason, and a detail for people of at most 200 characters."""
 
     reason: Reason
     detail: str
 
 
 def unfit(headers: Headers) -> Rejected | None:
-    """Why no record with these headers is passed on; None for nearly all."""
+    """Why a record with these headers is not passed on; None if it is."""
     for name, _ in headers:
         if type(name) is Unread:
             return Rejected(Reason.UNREADABLE, name[:200])
@@ -153,8 +154,8 @@ def unfit(headers: Headers) -> Rejected | None:
 def parse(
     raw: bytes | None, append_ms: int, max_bytes: int, future_limit_ms: int
 ) -> Event | Rejected:
-    """Check one raw value. `append_ms` is when the broker took it (epoch ms): a time later than
-    that by more than `future_limit_ms` is refused. Values over `max_bytes` are not looked into."""
+    """Check one raw value. `append_ms`: when the broker appended it (epoch ms); an event time later
+    than that by more than `future_limit_ms` is refused. Values over `max_bytes` are not parsed."""
     if raw is None:
         return Rejected(Reason.NOT_JSON, "no value (a tombstone)")
     if len(raw) > max_bytes:
@@ -197,7 +198,7 @@ def parse(
                 Reason.BAD_ORIGIN, f"`place` must be a string that is not empty, is {_shown(place)}"
             )
         return Event(ident, ts_ms, None, None, place)
-    # Written so that bool and anything unordered fails.
+    # By exact type, since a bool is an int too; the comparisons also refuse a NaN.
     if (type(lat) is float or type(lat) is int) and (type(lon) is float or type(lon) is int):
         if -90.0 <= lat <= 90.0 and -180.0 <= lon <= 180.0:
             return Event(ident, ts_ms, lat, lon)
@@ -210,11 +211,11 @@ def parse(
 
 
 def parse_ts(ts: object) -> int | None:
-    """Epoch ms of an RFC 3339 string or of an integer of epoch ms; None for all else, and outside
-    years 1 to 9999.
+    """Epoch ms of an RFC 3339 string, or of an integer that is epoch ms; None for anything else,
+    and outside the years 1 to 9999.
 
     An integer that can only be seconds is refused. A leap second, the 61st of the last minute (UTC)
-    of a month, is the second after it, as POSIX counts: `23:59:60.5Z` is half a second past
+    of a month, counts as the second after it, as in POSIX: `23:59:60.5Z` is half a second past
     midnight."""
     if type(ts) is str:
         if _RFC3339.fullmatch(ts) is None:
@@ -234,8 +235,8 @@ def parse_ts(ts: object) -> int | None:
 
 
 def _unit_guessed(ts: object) -> str:
-    """What a number that is not epoch ms looks like, as words for people; "" when that cannot be
-    said."""
+    """The unit that a number seems to have if it is not epoch ms, for people; "" if it is not
+    clear."""
     if type(ts) is not int and type(ts) is not float:
         return ""
     for unit, factor in (("seconds", 1), ("microseconds", 10**6), ("nanoseconds", 10**9)):
@@ -246,7 +247,8 @@ def _unit_guessed(ts: object) -> str:
 
 @dataclass(slots=True)
 class NotEvents:
-    """What of a sample is not an event: how much by reason, and the first of each."""
+    """The records of a sample that are not valid events: how many by reason, and the first detail
+    of each."""
 
     counts: Counter[Reason] = field(default_factory=Counter)
     first: dict[Reason, str] = field(default_factory=dict)
@@ -256,8 +258,8 @@ class NotEvents:
         self.first.setdefault(rejected.reason, rejected.detail)
 
     def so(self) -> str:
-        """The end of a sentence that says how many: `: 3 bad_ts (...), 1 not_json (...)`; "" when
-        there is none."""
+        """The end of a sentence that tells how many: `: 3 bad_ts (...), 1 not_json (...)`; "" if
+        there are none."""
         said = (f"{n:,} {reason} ({self.first[reason]})" for reason, n in self.counts.most_common())
         return f": {', '.join(said)}" if self.counts else ""
 

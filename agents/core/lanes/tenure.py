@@ -1,10 +1,9 @@
-"""What a worker obeys (PROTOCOL 2.1 and 2.5): commands in, effects out; the names are those of the
-Spin model's `obey`.
+"""A worker's side of the hand-over (PROTOCOL 2.1 and 2.5): it takes commands and returns effects.
+The names are those of `obey` in the Spin model.
 
-One table per boot: a partition is *owned* under an epoch, perhaps *asked* back, and its highest
-epoch ever released or dropped is remembered, so that a command that was repeated, delayed or
-overtaken changes nothing.
-"""
+Each boot has one table: a partition is *owned* under an epoch and perhaps *asked* back. The highest
+epoch that was ever released or dropped is remembered, so that a command that is repeated, delayed
+or overtaken changes nothing."""
 
 from __future__ import annotations
 
@@ -26,12 +25,12 @@ from agents.core.model.messages import (
 )
 from agents.core.model.topology import Partition
 
-# ---- effects: what the engine must now do ----
+# ---- effects, for the engine ----
 
 
 @dataclass(frozen=True, slots=True)
 class TakeLease:
-    """Start the producer under this lease, the only one that this boot ever has."""
+    """Start the producer under this lease, the only one that this boot ever gets."""
 
     lease: LeaseCommand
 
@@ -47,7 +46,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class GiveBack:
-    """Finish the batch, and say `released` once the committed offset shows."""
+    """Finish the batch, and call `released` once the committed offset shows."""
 
     partition: Partition
     epoch: int
@@ -55,7 +54,7 @@ class GiveBack:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Take no new partitions (`on`), or again."""
+    """Stop taking new partitions (`on`), or take them again."""
 
     on: bool
 
@@ -69,7 +68,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Hand over what is owned, then end: whoever keeps the process starts it anew."""
+    """Hand all partitions over, then end; the process supervisor starts a new process."""
 
 
 TenureEffect = TakeLease | Take | GiveBack | Drain | End | Leave
@@ -77,8 +76,8 @@ TenureEffect = TakeLease | Take | GiveBack | Drain | End | Leave
 
 @dataclass(slots=True)
 class _Own:
-    """epoch 0: not owned. `rel`: highest epoch released or dropped; `relo`: the offset of that
-    release."""
+    """`epoch`: 0 if not owned. `rel`: the highest epoch released or dropped. `relo`: the offset of
+    that release."""
 
     epoch: int = 0
     asked: bool = False
@@ -88,7 +87,7 @@ class _Own:
 
 @dataclass(slots=True)
 class Tenure:
-    """One boot of one worker. `topic` is the one whose partitions it works: `main/events.lanes`."""
+    """One boot of one worker. `topic`: the topic whose partitions it works, `main/events.lanes`."""
 
     topic: str
     boot: str
@@ -99,13 +98,14 @@ class Tenure:
     _own: dict[int, _Own] = field(default_factory=dict)
 
     def obey(self, command: WorkerCommand) -> list[TenureEffect]:
-        """Take a command. A repeated one has no effects.
+        """Take a command. A repeated command has no effects.
 
-        Raises StaleEpoch when the leader's epoch, or the epoch of every partition named, is below
-        what was seen; CommandRefused for another boot (`gone`), another topic (`item-not-found`),
-        an assign before the lease or a release of an epoch above the owned one
-        (`unexpected-request`). Of several partitions in a command the stale ones are left out: see
-        `owned`."""
+        Raises StaleEpoch when the leader's epoch, or the epochs of all partitions named, are below
+        those seen; CommandRefused for another boot (`gone`), another topic (`item-not-found`), an
+        assign before the lease, or a release of an epoch above the owned one
+        (`unexpected-request`). If only some partitions of a command are stale, they are left out:
+        see `owned`."""
+        # The boot first: a command for another boot must not raise our leader epoch.
         if command.boot != self.boot:
             raise CommandRefused("gone", f"this is boot {self.boot}, not {command.boot}")
         if command.leader_epoch < self.leader_epoch:
@@ -128,29 +128,28 @@ class Tenure:
                 return []
 
     def released(self, partition: Partition, offset: int) -> None:
-        """The committed `offset` shows and no batch of `partition` is left: it is no longer
+        """The committed `offset` shows and no batch of `partition` is left, so it is no longer
         owned."""
         own = self._own[partition.n]
         own.rel, own.relo, own.epoch, own.asked = own.epoch, offset, 0, False
 
     def released_at(self, n: int, epoch: int) -> int | None:
-        """The offset of the release of partition `n` under `epoch`, None while it is still
-        owned."""
+        """The offset at which partition `n` was released under `epoch`; None if it was not."""
         own = self._own.get(n)
         return own.relo if own is not None and own.rel == epoch and own.epoch == 0 else None
 
     def owns(self, n: int) -> int:
-        """The epoch under which partition `n` is owned; 0: it is not."""
+        """The epoch under which partition `n` is owned, 0 if it is not."""
         own = self._own.get(n)
         return own.epoch if own is not None else 0
 
     def asked(self, n: int) -> bool:
-        """It is owned, and was asked back."""
+        """Whether partition `n` is owned and was asked back."""
         own = self._own.get(n)
         return own is not None and own.asked
 
     def owned(self) -> Iterator[tuple[int, int]]:
-        """(partition, epoch) of all that is owned, asked back or not, by partition."""
+        """(partition, epoch) of every owned partition, asked back or not, in order."""
         return ((n, own.epoch) for n, own in sorted(self._own.items()) if own.epoch)
 
     def _take_lease(self, c: LeaseCommand) -> list[TenureEffect]:
@@ -205,14 +204,15 @@ class Tenure:
                     effects.append(GiveBack(Partition(c.topic, grant.n), grant.epoch))
             elif own.epoch == 0 and grant.epoch >= own.rel:
                 fine = True
-                if grant.epoch > own.rel:  # never had: answered, and noted
+                # Not owned now: answered anyway, and the epoch noted, so that an assign of it that
+                # arrives later is stale.
+                if grant.epoch > own.rel:
                     own.rel, own.relo = grant.epoch, grant.offset
             elif grant.epoch < max(own.epoch, own.rel):
                 stale = max(stale, own.epoch, own.rel)
             else:
-                ahead = (
-                    grant.epoch
-                )  # a leader asks back only what it knows to be ours: wrong, and changes nothing
+                # A leader asks back only partitions that it knows to be ours: an error.
+                ahead = grant.epoch
         if stale and not fine:
             raise StaleEpoch(stale)
         if ahead and not fine:
@@ -232,7 +232,7 @@ class Tenure:
             raise CommandRefused("item-not-found", f"this worker works {self.topic}, not {topic}")
 
     def answer(self, command: WorkerCommand) -> WorkerAnswer | None:
-        """What to answer now; None while a release is not finished."""
+        """The answer to give now; None while a release is not finished."""
         if not isinstance(command, ReleaseCommand):
             return WorkerAnswer(tuple(Grant(n, epoch, 0) for n, epoch in self.owned()))
         lanes: list[Grant] = []

@@ -1,10 +1,8 @@
-"""TODO."""
+"""What pictures show, as values; agents/observe/charts draws them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-# ---- What pictures show, as values; agents/pictures draws them.
 
 OF_FLEET, OF_NODE, OF_LANE = "fleet", "node/", "lane/"
 LANES_AT_MOST = 1_000
@@ -12,8 +10,8 @@ LANES_AT_MOST = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One moment of the fleet, a node or a lane (`lane/12`): events/s worked, lag in events,
-    processing time in ms."""
+    """One moment of the fleet, of a node or of a lane (`lane/12`): events/s processed, lag in
+    events, processing time in ms."""
 
     name: str
     rate_eps: float
@@ -24,7 +22,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`ms`: epoch milliseconds, rising; `values`: as many."""
+    """`ms`: epoch milliseconds, ascending. `values`: one for each."""
 
     name: str
     ms: tuple[int, ...]
@@ -44,8 +42,8 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """A site: `load` is the share of its nodes' capacity in use; `well` of its `nodes` take
-    lanes."""
+    """A site. `load`: the share of its nodes' capacity in use. `nodes`: how many it has; `well`:
+    how many of them take lanes."""
 
     name: str
     lat: float
@@ -57,7 +55,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """A lane: where its events come from, the row of the site that works it (-1: nobody),
+    """A lane: where its events come from (degrees), the row of the site that works it (-1: none),
     events/s."""
 
     lat: float
@@ -68,6 +66,8 @@ class Thread:
 
 @dataclass(frozen=True, slots=True)
 class Map:
+    """Sites and lanes on a map of the world."""
+
     title: str
     dots: tuple[Dot, ...]
     threads: tuple[Thread, ...]

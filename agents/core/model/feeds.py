@@ -1,5 +1,4 @@
-"""What the coordinator publishes on the operator feeds, as values (PROTOCOL 4); plugins/feeds puts
-them into Atom."""
+"""The items of the operator feeds, as values (PROTOCOL 4); plugins/feeds turns them into Atom."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ CURRENT = "current"
 
 
 class Severity(StrEnum):
-    """How much an alert matters; `CALM` ends what an earlier one with the same `about` began."""
+    """How much an alert matters. `CALM` ends an earlier alert with the same `about`."""
 
     INFO = "info"
     WARNING = "warning"
@@ -23,10 +22,8 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MoveItem:
-    """One partition of a plan. `source` (XML: from) is empty when nobody had it; names have no
-    prefix (`fra-1`).
-
-    `delta_ms` is the predicted change of latency, negative is better."""
+    """One partition of a plan. `source` (XML: from): empty if the partition was an orphan. Names
+    have no prefix (`fra-1`). `delta_ms`: the predicted change of latency; negative is better."""
 
     lane: int
     source: str
@@ -38,8 +35,8 @@ class MoveItem:
 
 @dataclass(frozen=True, slots=True)
 class PlacementPlan:
-    """A plan and why. `by` is the bare JID of who asked for it, empty when the coordinator decided
-    alone."""
+    """A plan and its reason. `by`: the bare JID of the person who asked for it, empty if the
+    coordinator decided alone."""
 
     plan: int
     reason: str
@@ -49,9 +46,9 @@ class PlacementPlan:
 
 @dataclass(frozen=True, slots=True)
 class PlacementFigures:
-    """How good the placement is, on every tick (DESIGN 7.3). `objective` and `bound` in ms x
-    events/s, `gap` the share by which the one is above the other at most; `moves`: lanes that would
-    have to move; `waiting`: lanes without room."""
+    """How good the placement is, with every plan (DESIGN 7.3). `objective`, `bound`: ms x events/s.
+    `gap`: by how much the objective is above the bound, as a share of it. `moves`: lanes that would
+    have to move. `waiting`: lanes without room."""
 
     objective: float
     bound: float
@@ -63,9 +60,9 @@ class PlacementFigures:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """One worker in the feed `fleet`. `worker` is its account's name, `state` the word that people
-    read (`ok`, `gone`, `draining`); `lanes` counts its partitions, `p99_ms` is the worst one's;
-    what it does not say while it is away is 0."""
+    """One worker in the feed `fleet`. `worker`: its account's name. `state`: a word for people
+    (`ok`, `gone`, `draining`). `lanes`: how many partitions it has. `p99_ms`: of its slowest one.
+    Figures of an absent worker are 0."""
 
     worker: str
     site: str
@@ -82,8 +79,8 @@ class WorkerRow:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRows:
-    """As many rows as one item may carry: share `turn` of `turns`, counted from 0. A reader keeps
-    the newest of each share."""
+    """The rows that one item carries: share `turn` of `turns`, counted from 0. A reader keeps the
+    newest of each share."""
 
     turn: int
     turns: int
@@ -92,7 +89,7 @@ class WorkerRows:
 
 @dataclass(frozen=True, slots=True)
 class TroubleRow:
-    """One standing trouble (core/fleet/troubles.py) in the feed `fleet`: it has stood `for_s`
+    """One trouble (core/fleet/troubles.py) in the feed `fleet`; it has lasted for `for_s`
     seconds."""
 
     kind: str
@@ -104,7 +101,7 @@ class TroubleRow:
 
 @dataclass(frozen=True, slots=True)
 class TroubleRows:
-    """The worst of `total` standing troubles, the worst first."""
+    """The worst of `total` troubles, the worst first."""
 
     total: int
     rows: tuple[TroubleRow, ...]
@@ -112,9 +109,8 @@ class TroubleRows:
 
 @dataclass(frozen=True, slots=True)
 class FleetSummary:
-    """The fleet in numbers, once a second. Rates are events/s over all lanes; `p99_ms` is the worst
-    lane's. `workers` is None from a coordinator that does not tell of each, `troubles` from one
-    that does not tell of those."""
+    """The fleet in numbers, once a second. Rates are events/s over all lanes. `p50_ms`, `p99_ms`:
+    of the slowest lane. `workers`, `troubles`: None from a coordinator that does not send them."""
 
     nodes: int
     nodes_available: int
@@ -140,8 +136,8 @@ class FleetSummary:
 
 @dataclass(frozen=True, slots=True)
 class AlertItem:
-    """Something an operator should know. `kind` is a word (`node_gone`), `about` a worker, a lane
-    or empty."""
+    """Something an operator should know. `kind`: a word (`node_gone`). `about`: a worker, a
+    partition's key or another name; may be empty."""
 
     severity: Severity
     kind: str
@@ -150,8 +146,8 @@ class AlertItem:
 
 @dataclass(frozen=True, slots=True)
 class TuningValues:
-    """For the workers: settings by name, and what they are to be from now on; what is not named is
-    as each worker's own settings say. `version` is what they acknowledge."""
+    """For the workers: the values of tuned settings, by name; for all others each worker's own
+    settings apply. `version`: what they acknowledge."""
 
     version: int
     values: tuple[tuple[str, int | float], ...] = ()
@@ -162,9 +158,9 @@ FeedElement = FleetSummary | PlacementPlan | PlacementFigures | AlertItem | Tuni
 
 @dataclass(frozen=True, slots=True)
 class FeedItem:
-    """One item of `feed`. `title` and `content` are for people, `element` for machines.
-
-    `item_id` names it within the feed: `current` for the feed `fleet`, `plan-4-918` for a plan."""
+    """One item of `feed`. `title` and `content` are for people, `element` is for machines.
+    `item_id`: its name within the feed, such as `current` in `fleet`, or `plan-4-918` for a
+    plan."""
 
     feed: str
     item_id: str

@@ -1,8 +1,7 @@
-"""What an operator's client is shown and sends back, as values: forms (XEP-0004) in the dialogs of
-commands (XEP-0050).
+"""The forms (XEP-0004) and dialogs (XEP-0050) of operator commands, as values.
 
-The core makes them, plugins/commands turns them into XML and back. A command goes by its name
-(`drain`), without namespace."""
+The core makes them; plugins/commands turns them into XML and back. A command is identified by its
+name (`drain`), without namespace."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from enum import StrEnum
 
 
 class FieldKind(StrEnum):
-    """XEP-0004 3.3; a FIXED field is words to read, nothing to fill in."""
+    """The field types of XEP-0004 3.3; a FIXED field is text to read."""
 
     FIXED = "fixed"
     LIST = "list-single"
@@ -19,7 +18,7 @@ class FieldKind(StrEnum):
 
 
 class Status(StrEnum):
-    """XEP-0050 2.4."""
+    """The status of a dialog (XEP-0050 2.4)."""
 
     EXECUTING = "executing"
     COMPLETED = "completed"
@@ -27,7 +26,7 @@ class Status(StrEnum):
 
 
 class Mood(StrEnum):
-    """What kind of remark: XEP-0050's note types."""
+    """The type of a remark: XEP-0050's note types."""
 
     INFO = "info"
     WARN = "warn"
@@ -36,7 +35,7 @@ class Mood(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One thing to pick: what is sent back, and what people read."""
+    """One choice: the value that is sent back, and the label that people read."""
 
     value: str
     label: str
@@ -44,8 +43,8 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """`low` and `high`: the range of a whole number (XEP-0122), both or neither; `note` says more
-    (XEP-0004 `<desc/>`)."""
+    """`low`, `high`: the range of a whole number (XEP-0122), both or neither. `note`: the longer
+    description (XEP-0004 `<desc/>`)."""
 
     var: str
     kind: FieldKind
@@ -60,7 +59,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """`result`: only to be read; otherwise it is to be sent back."""
+    """`result`: the form is only to be read; otherwise it is to be filled in and sent back."""
 
     title: str
     instructions: str = ""
@@ -78,8 +77,8 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class FormReply:
-    """One stage of a dialog. `actions`: what may be done next (`next`, `complete`, `prev`), the
-    default first; `cancel` always may."""
+    """One stage of a dialog. `actions`: the actions that are allowed next (`next`, `complete`,
+    `prev`), the default first; `cancel` is always allowed."""
 
     command: str
     session: str
@@ -91,8 +90,8 @@ class FormReply:
 
 @dataclass(frozen=True, slots=True)
 class FormRefusal:
-    """The stanza's error: an RFC 6120 condition, and XEP-0050 4.5's own beside it (`bad-sessionid`
-    ...) where there is one."""
+    """An error stanza: `condition` of RFC 6120, and `detail`, XEP-0050 4.5's own condition
+    (`bad-sessionid`), if there is one."""
 
     condition: str
     text: str
@@ -101,7 +100,7 @@ class FormRefusal:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The commands that the asker may give: name and what it does."""
+    """The commands that the person may give: name and what it does."""
 
     commands: tuple[Option, ...]
 
@@ -109,4 +108,4 @@ class Listing:
 FormAnswer = FormReply | FormRefusal | Listing
 
 TEXT = "text"
-"""The field that holds a result's words."""
+"""The field that holds the text of a result."""

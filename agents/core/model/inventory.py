@@ -1,6 +1,5 @@
-"""What there is: sites, nodes and routers with their capacity, and what binds their lanes:
-residency rules and priorities. It comes from one TOML file and nothing else overrides it
-upwards."""
+"""The inventory: sites, nodes and routers with their capacity, residency rules and priorities. It
+comes from one TOML file; a worker may only lower what it says."""
 
 from __future__ import annotations
 
@@ -50,8 +49,8 @@ class _Priority(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 
 class InventoryFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file as it is written: `[[site]]`, `[[node]]`, `[[router]]`, and where wanted `[[rule]]`,
-    `[[priority]]`."""
+    """The file as it is written: `[[site]]`, `[[node]]`, `[[router]]`, and optionally `[[rule]]`
+    and `[[priority]]`."""
 
     site: list[_Site]
     node: list[_Worker]
@@ -61,9 +60,9 @@ class InventoryFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Area(msgspec.Struct, frozen=True):
-    """What a row binds, in one of three ways: `cells`, H3 cells with all that is in them;
-    `country`, its ISO 3166 code; `region`, all cells whose nearest site is in it. `row` names the
-    row in messages: `rule eu`, `priority 2`."""
+    """The cells that a rule or priority binds, given in one of three ways. `cells`: H3 cells with
+    everything inside them. `country`: an ISO 3166 code. `region`: all cells whose nearest site is
+    in that region. `row`: the name in messages, `rule eu` or `priority 2`."""
 
     row: str
     cells: tuple[str, ...] = ()
@@ -85,15 +84,15 @@ class ResidencyRule(msgspec.Struct, frozen=True):
 
 
 class Priority(msgspec.Struct, frozen=True):
-    """Lanes with cells in `area` have this `level` (0 is everybody's): when not all fit, lower ones
-    wait."""
+    """Lanes with cells in `area` have this `level`; all others have 0. When not all lanes fit,
+    those with a lower level wait."""
 
     area: Area
     level: int
 
 
 class Inventory(msgspec.Struct, frozen=True):
-    """Sites by name, workers by account name (`node-iad-1`). `origin` is the file that it is
+    """Sites by name, workers by account name (`node-iad-1`). `origin`: the file that it came
     from."""
 
     sites: Mapping[str, Site]
@@ -107,7 +106,8 @@ class Inventory(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_file(cls, file: InventoryFile, origin: str) -> Inventory:
-        """Check what was read; `origin` names the file in errors. Raises SettingsError."""
+        """The inventory from the file's content; `origin` names the file in errors. Raises
+        SettingsError when something in it is wrong."""
         sites = _sites(file.site, origin)
         workers: dict[str, WorkerSpec] = {}
         for kind, rows in ((WorkerKind.NODE, file.node), (WorkerKind.ROUTER, file.router)):
@@ -232,8 +232,8 @@ def _cell(cell: str, where: str) -> str:
 
 
 def _stay(word: str, row: str, sites: Mapping[str, Site], origin: str) -> frozenset[str]:
-    """The sites that `word` names. A word that names different sites as a site and as a region is
-    refused, not guessed."""
+    """The sites that `word` names. If it names a site and a region of other sites, that is an
+    error: the meaning is not guessed."""
     ways: list[Callable[[Site], str]] = [lambda s: s.name, lambda s: s.region, lambda s: s.country]
     found = {
         named
@@ -258,8 +258,8 @@ def _stay(word: str, row: str, sites: Mapping[str, Site], origin: str) -> frozen
     )
 
 
-# ---- The two-letter codes of ISO 3166-1, and XK, which GeoNames uses for Kosovo: what a rule may
-# call a country.
+# The countries that a rule may name: the codes of ISO 3166-1 alpha-2, and XK, which GeoNames uses
+# for Kosovo.
 
 _TABLE = (
     "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR "
@@ -281,7 +281,7 @@ _MEANT = {"UK": "GB", "EL": "GR", "USA": "US", "GER": "DE"}
 
 
 def advice(word: str) -> str:
-    """What would be right where `word` is no code."""
+    """A hint for a `word` that is not a country code."""
     meant = word.upper() if word.upper() in CODES else _MEANT.get(word.upper(), "")
     if meant:
         return f"Did you mean {meant}?"

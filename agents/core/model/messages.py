@@ -1,13 +1,12 @@
-"""TODO."""
+"""What the coordinator and its workers say to one another, as frozen values with units in their
+names (DESIGN 1, PROTOCOL 4): commands, answers, presence and telemetry."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-# ---- What a worker's accelerators mean for placing lanes: one that reports a fault makes its
-# node degraded (DESIGN 7).
-
+# Accelerators: the range of each figure, and how many are read.
 UTILISATION = (0.0, 1.0)
 MEMORY_MB = (0.0, 1e9)
 TEMPERATURE_C = (-100.0, 300.0)
@@ -17,25 +16,21 @@ FAULTS_AT_MOST = 8
 
 
 def degraded(telemetry: Telemetry | None) -> bool:
-    """Whether any accelerator of the worker that sent this reports a fault. Nothing heard is
-    nothing known: not degraded."""
+    """Whether an accelerator of the worker that sent this reports a fault; such a node costs more
+    (DESIGN 7). False without telemetry."""
     return telemetry is not None and any(device.faults for device in telemetry.accelerators)
 
 
 def faults(telemetry: Telemetry | None) -> str:
-    """For people: which device has which fault, `NVIDIA H100: xid_79, uncorrected_ecc`; empty when
-    all are well."""
+    """The faults of each device, for people: `NVIDIA H100: xid_79, uncorrected_ecc`; empty if there
+    are none."""
     if telemetry is None:
         return ""
     return "; ".join(f"{d.name}: {', '.join(d.faults)}" for d in telemetry.accelerators if d.faults)
 
 
-# ---- The values that everything else speaks in: frozen, with units in their names (DESIGN 1). No
-# behaviour beyond naming oneself.
-
-
 class Health(StrEnum):
-    """Presence is health (DESIGN 4): XMPP's own words."""
+    """A worker's health is its presence, in XMPP's own words (DESIGN 4)."""
 
     AVAILABLE = "available"
     DND = "dnd"
@@ -43,7 +38,7 @@ class Health(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-# ---- what the coordinator tells a worker (PROTOCOL 4) ----
+# ---- commands to a worker (PROTOCOL 4) ----
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +52,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class LeaseCommand:
-    """producer_id < 0 says: your boot is fenced, end."""
+    """The lease of this boot. `producer_id` < 0: the boot is fenced and must end."""
 
     leader_epoch: int
     boot: str
@@ -72,6 +67,8 @@ class LeaseCommand:
 
 @dataclass(frozen=True, slots=True)
 class AssignCommand:
+    """Work these partitions of `topic`."""
+
     leader_epoch: int
     boot: str
     topic: str
@@ -80,6 +77,8 @@ class AssignCommand:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseCommand:
+    """Release these partitions of `topic`."""
+
     leader_epoch: int
     boot: str
     topic: str
@@ -88,26 +87,32 @@ class ReleaseCommand:
 
 @dataclass(frozen=True, slots=True)
 class LanesCommand:
+    """Tell which partitions you own."""
+
     leader_epoch: int
     boot: str
 
 
 @dataclass(frozen=True, slots=True)
 class DrainCommand:
+    """Take no new partitions."""
+
     leader_epoch: int
     boot: str
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeCommand:
+    """Take new partitions again."""
+
     leader_epoch: int
     boot: str
 
 
 @dataclass(frozen=True, slots=True)
 class RestartCommand:
-    """Hand over what you have and end; who keeps you starts you anew, with the code as it is
-    then."""
+    """Hand over your partitions and end; the process supervisor starts you again, with the code as
+    it is then."""
 
     leader_epoch: int
     boot: str
@@ -126,19 +131,19 @@ WorkerCommand = (
 
 @dataclass(frozen=True, slots=True)
 class WorkerAnswer:
-    """A worker's answer. `release`: the released lanes with the offset that shows. `assign`,
-    `lanes`: all that is owned."""
+    """A worker's answer: to `release` the released partitions with the committed offset that shows;
+    to any other command all partitions that it owns."""
 
     lanes: tuple[Grant, ...] = ()
 
 
-# ---- what a worker says of itself ----
+# ---- presence and telemetry of a worker ----
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """A worker's presence. `capacity_eps` and the rest may only lower what the inventory says.
-    `last_end`: how the boot before this one ended, empty where that is not known."""
+    """A worker's presence. `capacity_eps` may only lower what the inventory says. `last_end`: how
+    the boot before this one ended, empty if unknown."""
 
     worker: str
     health: Health
@@ -154,8 +159,8 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class LaneLoad:
-    """One partition in a worker's telemetry. `fault` is empty, or why the partition stands still or
-    is held up (ASIDE)."""
+    """One partition in a worker's telemetry. `fault`: why the partition has stopped or is held up
+    (then it begins with ASIDE), else empty."""
 
     topic: str
     n: int
@@ -169,7 +174,7 @@ class LaneLoad:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Routers only: what arrives for a lane."""
+    """What arrives for a lane, as one router counts it; only routers send it."""
 
     n: int
     rate_eps: float
@@ -177,11 +182,11 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """One GPU of a worker's machine; None where its library does not say. `utilisation` is a share
-    of time from 0 to 1.
+    """One GPU of a worker's machine; None for a figure that its library does not tell.
+    `utilisation`: a share of time, 0 to 1.
 
-    `faults`: a word for each thing that is wrong with it, empty when it is well: `uncorrected_ecc`,
-    `xid_79` (NVIDIA's number of the error), `slowed_heat`, `slowed_power`, `lost`, `silent`."""
+    `faults`: one word for each fault, empty if there is none: `uncorrected_ecc`, `xid_79` (NVIDIA's
+    number of the error), `slowed_heat`, `slowed_power`, `lost`, `silent`."""
 
     vendor: str
     name: str
@@ -195,8 +200,9 @@ class Accelerator:
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """One item of `telemetry/ROLE-NAME`. `ts` is shown, never compared; `cpu` is a share of one
-    core; `pipeline`: what a node runs, `MODULE:FUNCTION@VERSION`, empty for a router."""
+    """One item of the feed `telemetry/ROLE-NAME`. `ts`: shown, never compared. `cpu`: a share of
+    one core. `tuning`: the version that the worker has applied. `pipeline`: the pipeline that a
+    node runs, `MODULE:FUNCTION@VERSION`; empty for a router."""
 
     boot: str
     seq: int

@@ -1,4 +1,5 @@
-"""TODO."""
+"""The records of the topic `placement`, as frozen values, with their keys and JSON (PROTOCOL 1):
+who owns which partition, who has a lease, and what operators want to last."""
 
 from __future__ import annotations
 
@@ -12,15 +13,9 @@ import msgspec
 from agents.base.errors import KafkaError
 from agents.core.model.topology import CLUSTER, LANES, RAW, Partition
 
-# ---- The values that everything else speaks in: frozen, with units in their names (DESIGN 1). No
-# behaviour beyond naming oneself.
-
-
-# ---- what the topic `placement` says (PROTOCOL 1) ----
-
 
 class State(StrEnum):
-    """A partition as it is written."""
+    """The written state of a partition."""
 
     ASSIGNED = "assigned"
     RELEASING = "releasing"
@@ -29,11 +24,9 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A partition's record. `worker` and `boot` of an orphan are its last owner's, empty when it
-    never had one or released it.
-
-    `offset` is where a new owner may start at the earliest: what the last release or fence showed;
-    `since_ms` is the epoch time of the write."""
+    """A partition's record. `worker`, `boot`: the owner; for an orphan the last one, empty if it
+    never had one or the owner released it. `offset`: the lowest offset at which a new owner may
+    start, as the last release or fence showed it. `since_ms`: when it was written (epoch ms)."""
 
     worker: str
     boot: str
@@ -50,8 +43,8 @@ class Lease:
     """A worker's record: the producer id and epoch that the coordinator made for one boot.
     `fenced`: that boot is dead.
 
-    Where the cluster has transaction version 2, each commit of the worker's gives its producer the
-    next epoch, and in time another id. That is Kafka's to know; the record keeps what was made."""
+    In a cluster with transaction version 2, every commit gives the worker's producer the next
+    epoch, and in time another id. Only Kafka knows those; the record keeps what was made."""
 
     boot: str
     transactional_id: str
@@ -62,14 +55,15 @@ class Lease:
 
     @property
     def producer(self) -> tuple[int, int]:
-        """What was made. The epoch alone says nothing: with another id it begins at 0 again."""
+        """The producer id and epoch. The epoch alone identifies nothing: it starts at 0 with every
+        new id."""
         return self.producer_id, self.producer_epoch
 
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """The record `leader`. `starts`: when this one and those before it began (epoch ms), the newest
-    last."""
+    """The record `leader`. `starts`: when this leader and those before it began (epoch ms), the
+    newest last."""
 
     leader_epoch: int
     boot: str
@@ -78,8 +72,9 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What an operator wants to last: a worker drained, or the planner paused. Written beside the
-    partitions, so that it outlives workers and coordinators; taken back by deleting the record."""
+    """Something that a person wants to last, such as a drained worker or a paused planner. It is
+    written beside the partitions, so that it outlives workers and coordinators; deleting the record
+    takes it back. `by`: the person's bare JID."""
 
     by: str
     since_ms: int
@@ -87,7 +82,7 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """A value that an operator has set over what the settings say."""
+    """A value that an operator has set in place of the settings'."""
 
     value: int | float
     by: str
@@ -96,9 +91,9 @@ class Tuned:
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """The record `tuning`: by a setting's name, what holds over the settings. `version` grows by
-    one with each change of what workers are told, and `since_ms` is when that was; they acknowledge
-    it in their telemetry."""
+    """The record `tuning`: values that replace the settings', by the setting's name. `version`
+    grows by one with each change that concerns workers, at `since_ms`; workers acknowledge it in
+    their telemetry."""
 
     version: int = 0
     since_ms: int = 0
@@ -117,15 +112,14 @@ def drain_intent(worker: str) -> str:
 
 
 def follow_intent(feed: str, jid: str) -> str:
-    """The name of the intent by which `jid` (bare) is told what is published on `feed`."""
+    """The name of the intent by which `jid` (bare) follows `feed`."""
     return f"{FOLLOW}{feed}/{jid}"
 
 
 LEADER_KEY = "leader"
 TUNING_KEY = f"{CLUSTER}/tuning"
 EPOCHS_AHEAD = 1_000_000
-"""A leader that cannot know the last leader epoch begins so far behind the highest that it
-finds."""
+"""A leader that cannot know the last leader epoch adds this to the highest epoch that it finds."""
 _LEASE_PREFIX = f"{CLUSTER}/lease/"
 _INTENT_PREFIX = f"{CLUSTER}/intent/"
 
@@ -134,7 +128,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PlacementTable:
-    """All that the topic says: the latest value of each key."""
+    """The whole topic: the latest value of each key."""
 
     leader: Leader | None = None
     leases: Mapping[str, Lease] = field(default_factory=dict)
@@ -149,7 +143,7 @@ def lease_key(worker: str) -> str:
 
 
 def lease_worker(key: str) -> str | None:
-    """The worker whose lease the key names, None when it is no lease's key."""
+    """The worker whose lease the key names; None if it is not a lease's key."""
     return key.removeprefix(_LEASE_PREFIX) if key.startswith(_LEASE_PREFIX) else None
 
 
@@ -159,7 +153,7 @@ def intent_key(name: str) -> str:
 
 
 def intent_name(key: str) -> str | None:
-    """The intent that the key names, None when it is no intent's key."""
+    """The intent that the key names; None if it is not an intent's key."""
     return key.removeprefix(_INTENT_PREFIX) if key.startswith(_INTENT_PREFIX) else None
 
 
@@ -194,8 +188,7 @@ def encode_leader(leader: Leader) -> bytes:
 
 
 def decode_placed(value: bytes) -> Placed:
-    """Raises KafkaError when the value is not a partition's record. Fields that are not known here
-    are passed over."""
+    """Raises KafkaError when the value is not a partition's record. Unknown fields are ignored."""
     return _decode(value, Placed)
 
 
@@ -210,10 +203,10 @@ def decode_leader(value: bytes) -> Leader:
 
 
 def read_table(table: Mapping[str, bytes]) -> PlacementTable:
-    """What `PlacementLog.lead` and `read_placement` give, as values.
+    """The raw records of `PlacementLog.lead` or `read_placement` as values.
 
-    Raises KafkaError for a key or value that is not ours: a coordinator must not guess who owns a
-    partition."""
+    Raises KafkaError for a key or value that is not ours: a coordinator must not guess the owner of
+    a partition."""
     leader: Leader | None = None
     leases: dict[str, Lease] = {}
     placed: dict[Partition, Placed] = {}
@@ -239,8 +232,8 @@ def read_table(table: Mapping[str, bytes]) -> PlacementTable:
 
 
 def is_row(key: bytes, value: bytes | None) -> bool:
-    """Whether a coordinator can have written this: anybody who may write to the topic can have
-    written anything. Intents alone are taken back (None)."""
+    """Whether a coordinator can have written this record; others with the right to write to the
+    topic may have written anything. Only an intent may be deleted (None)."""
     try:
         text = key.decode()
         if value is None:
@@ -252,10 +245,10 @@ def is_row(key: bytes, value: bytes | None) -> bool:
 
 
 def after_loss(written: PlacementTable, lost: Collection[str]) -> PlacementTable:
-    """What is known where the newest records of the keys `lost` are not a coordinator's, and none
-    before them is left: who has those partitions is not known, so nobody may have any. All leases
-    count as fenced (to be fenced before this is acted on) and all partitions as orphans; and the
-    leader epoch is beyond all that anybody has seen."""
+    """What may be assumed if the newest records of the keys `lost` are not a coordinator's and no
+    earlier ones are left. The owners of those partitions are unknown, so no worker may own any: all
+    leases count as fenced (the caller must fence them before acting on this), all partitions as
+    orphans, and the leader epoch is above any that a worker can have seen."""
     ours = [
         key
         for key in lost

@@ -1,8 +1,8 @@
-"""What goes into the planner and what comes out: frozen values, in JSON for the journal too
-(core/replay). Lanes and nodes are named by their row in the input.
+"""The planner's input and output as frozen values; planning/recording.py writes them to the journal
+as JSON. Lanes and nodes are named by their row in the input.
 
-`Frame` is what a leader's life does not change, `Moment` what one tick sees; `plan(frame, moment)`
-is the whole decision."""
+`plan(frame, moment)` is the whole decision: a `PlanningFrame` has what stays the same, a `Moment`
+what one tick sees."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from kernels.tables import Problem, RttModel, Weights
 class Lane:
     """A lane as the planner sees it.
 
-    `rate_eps`: what arrives now, events/s; None when nobody has counted yet. `expected_eps`: what
-    the lane map expects; it stands in for an unknown rate, and for all while hardly anything
-    arrives. `forecast_eps`: what will arrive `Calm.forecast_s` from now; None without a forecast.
-    `owner`: row of the node that has the lane; None for an orphan. `target`: row of the node where
-    a move under way is to end. `warm`: row of another node that still has its caches. `moving`:
-    being released now. `cooldown_until_s`: calm leaves it alone until then. `priority`: when not
-    all fit, the lower wait. `traffic`: see kernels.LaneTable."""
+    `rate_eps`: events/s that arrive now; None if no router has counted them. `expected_eps`: the
+    rate that the lane map expects; it replaces an unknown rate, and every rate while hardly
+    anything arrives. `forecast_eps`: events/s expected `Calm.forecast_s` from now; None without a
+    forecast. `owner`: row of the node that has the lane; None for an orphan. `target`: row of the
+    node where a move under way will end. `warm`: row of another node that still has its caches.
+    `moving`: it is being released now. `cooldown_until_s`: damping leaves it alone until then.
+    `priority`: when not all lanes fit, those with a lower one wait. `traffic`: see
+    kernels.LaneTable."""
 
     id: int
     rate_eps: float | None
@@ -43,10 +44,10 @@ class Lane:
 class Node:
     """A node as the planner sees it.
 
-    `takes`: whether it may be given lanes (available, with a lease). `empty`: why its lanes must go
-    (`draining`, `unhealthy`), else "". `in_flight`: moves from or to it that are under way, of
-    `slots` that it may have (None: `Calm.in_flight`). `came_s`: since when it takes lanes, on the
-    clock of `Moment.now_s`: it is ramped from then on. `degraded_ms`: what its health costs."""
+    `takes`: whether it may be given lanes (available, with a lease). `empty`: why its lanes must
+    leave (`draining`, `unhealthy`), else "". `in_flight`: moves from or to it that are under way.
+    `slots`: how many it may have (None: `Calm.in_flight`). `came_s`: when it began to take lanes,
+    on the clock of `Moment.now_s`; its ramp begins then. `degraded_ms`: the cost of its health."""
 
     id: str
     capacity_eps: float
@@ -60,8 +61,8 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class NodePlace:
-    """Where a node is: degrees, row of its region in the RTT table (-1: none), what its site's way
-    out costs."""
+    """Where a node is: `lat`, `lon` in degrees. `site`: row of its region in the RTT table (-1:
+    none). `egress_ms`: the cost of its site's way out."""
 
     id: str
     lat: float
@@ -72,7 +73,7 @@ class NodePlace:
 
 @dataclass(frozen=True, slots=True)
 class AllowedNodes:
-    """A residency rule: its name, and for each node whether its lanes may be there."""
+    """A residency rule: its name, and per node whether its lanes may be there."""
 
     name: str
     allowed: tuple[bool, ...]
@@ -80,8 +81,8 @@ class AllowedNodes:
 
 @dataclass(frozen=True, slots=True)
 class PlanningFrame:
-    """What stays the same in a leader's life, or until the inventory is another. Per lane: `lat`,
-    `lon` (degrees) and `rule` (row of `rules`, -1: none); per node: `nodes`."""
+    """The inputs that stay the same until the inventory or the settings change. Per lane: `lat`,
+    `lon` (degrees) and `rule` (row of `rules`, -1: none). Per node: `nodes`."""
 
     lat: tuple[float, ...]
     lon: tuple[float, ...]
@@ -95,9 +96,9 @@ class PlanningFrame:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What one plan hands to the next: since when (s, the caller's clock) a node is hot, by its
-    name, and a lane would be better off elsewhere, by its id; the price of room in ms, by node.
-    Losing it costs a delay, nothing else."""
+    """What one plan passes on to the next; losing it only causes a delay. Times are seconds on the
+    caller's clock. `hot_since_s`: when a node became hot, by its name. `better_since_s`: since when
+    a lane would be better off elsewhere, by its id. `price_ms`: the price of room, by node."""
 
     at_s: float = float("-inf")
     hot_since_s: Mapping[str, float] = field(default_factory=dict)
@@ -107,9 +108,9 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What one tick sees. `now_s` is on the caller's monotonic clock, as is every other time in
-    here. `orphans_only`: nothing else moves (paused). `eager`: somebody asks for it, so windows and
-    cooldowns are waived."""
+    """The inputs of one tick. `now_s`: on the caller's monotonic clock, like every other time here.
+    `orphans_only`: only orphans are placed. `eager`: windows and cooldowns are ignored, because a
+    person asks."""
 
     now_s: float
     lanes: tuple[Lane, ...]
@@ -121,7 +122,8 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Give the orphan `lane` to the node in row `to`; `rtt_ms` from the lane to it."""
+    """Give the orphan `lane` to the node in row `to`. `rtt_ms`: the modelled cost of the lane there
+    (Scoreboard.resting_ms)."""
 
     lane: int
     to: int
@@ -131,8 +133,8 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class PlannedMove:
-    """Hand `lane` over between the nodes in rows `frm` and `to`; `delta_ms` is what its RTT grows
-    by (negative: shorter)."""
+    """Hand `lane` over from the node in row `frm` to the one in row `to`. `delta_ms`: by how much
+    its modelled cost grows; negative is better."""
 
     lane: int
     frm: int
@@ -143,9 +145,9 @@ class PlannedMove:
 
 @dataclass(frozen=True, slots=True)
 class PlacementFigures:
-    """A placement in numbers. `cost`: sum of rate x RTT in ms x events/s, over the lanes that are
-    placed; `mean_rtt_ms`: the same per event; `utilisation`: of the busiest node, a share of its
-    whole capacity."""
+    """A placement in numbers. `cost`: the sum of load x modelled ms over the lanes that are placed,
+    in ms x events/s. `mean_rtt_ms`: the same per event. `utilisation`: of the busiest node, a share
+    of its whole capacity."""
 
     cost: float
     mean_rtt_ms: float
@@ -155,8 +157,8 @@ class PlacementFigures:
 @dataclass(frozen=True, slots=True)
 class Optimum:
     """How good the placement is that this plan steers to (DESIGN 7.3). `objective`: its cost in ms
-    x events/s; `bound`: what no placement can go below; `gap`: how far the first is above the
-    second, as a share of it. `moves`: lanes that are elsewhere now."""
+    x events/s. `bound`: a lower bound of every placement's cost. `gap`: by how much the objective
+    is above the bound, as a share of it. `moves`: lanes that are elsewhere now."""
 
     objective: float
     bound: float
@@ -167,10 +169,10 @@ class Optimum:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to do now. `waiting`: orphans that fit nowhere, by id, the most important first.
-    `stuck`: lanes that must leave their node and fit nowhere else; they stay. `parked`: lanes to be
-    taken from their node and given to nobody, since the load does not fit and others matter more.
-    `load_eps`: the load that was reckoned with, per lane; `price_ms`: of room, `room_eps`: what the
-    node may be given, per node, in the input's order."""
+    `stuck`: lanes that must leave their node but fit nowhere else; they stay. `parked`: lanes to
+    take from their node without giving them to another, because not all fit and others matter more.
+    Per lane, in the input's order: `load_eps`, the load that was assumed. Per node: `room_eps`,
+    what it may be given, and `price_ms`, the price of its room."""
 
     assignments: tuple[Assignment, ...]
     moves: tuple[PlannedMove, ...]
@@ -188,8 +190,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A plan with what it was made from, kept so that it can be explained. Rows: `partitions` are
-    the moment's lanes, `workers` its nodes. `took_ms`: how long the planning took."""
+    """A plan with its inputs, kept so that it can be explained. `partitions`: the moment's lanes,
+    row by row. `workers`: its nodes. `took_ms`: how long planning took."""
 
     partitions: list[Partition]
     workers: list[str]
@@ -208,9 +210,10 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class LanePlaces:
-    """Per lane: where its data is (lat, lon in degrees), the rate that the lane map expects
-    (events/s), the row of its residency rule in `rules` (-1: none), and its priority; `rule_sites`:
-    where the lanes of each rule may be. Rules and priorities may be left out."""
+    """Per lane: where its events come from (`lat`, `lon` in degrees), the rate that the lane map
+    expects (events/s), the row of its residency rule in `rules` (-1: none), and its priority.
+    `rule_sites`: per rule, the sites where its lanes may be. Rules and priorities may be left
+    out."""
 
     lat: tuple[float, ...]
     lon: tuple[float, ...]
@@ -223,8 +226,8 @@ class LanePlaces:
 
 @dataclass(frozen=True, slots=True)
 class RuleWarning:
-    """Something about the rules that people should know. `kind`: `unmet`, no node of the inventory
-    may have these `lanes`, which wait; `idle`, the rule binds no lane."""
+    """Something about the rules that people should know. `kind`: `unmet` if no node of the
+    inventory may have these `lanes`, which then wait; `idle` if the rule binds no lane."""
 
     kind: str
     rule: str
@@ -234,9 +237,9 @@ class RuleWarning:
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A plan was made. `frame`: given with a leader's first plan, and whenever it is another; None:
-    the last one given. `kind`: for what (`orphans`, `tick`). `numerics`: the name of the kernels
-    that it was made with."""
+    """Write a plan and its inputs to the journal. `frame`: with a leader's first plan and whenever
+    it has changed; None means the last one. `kind`: what the plan was for (`orphans`, `tick`).
+    `numerics`: the name of the kernels that made it."""
 
     frame: PlanningFrame | None
     moment: Moment

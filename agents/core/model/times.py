@@ -1,4 +1,4 @@
-"""Times as people write them, and as they are shown: UTC, epoch ms. The clock is passed in."""
+"""Times as people write and read them: UTC, epoch ms. The clock is passed in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def utc(ms: int) -> str:
-    """RFC 3339, to the ms: 2026-07-01T10:00:00.000Z."""
+    """RFC 3339 with milliseconds: 2026-07-01T10:00:00.000Z."""
     return (
         datetime.fromtimestamp(ms / 1000, UTC)
         .isoformat(timespec="milliseconds")
@@ -22,14 +22,13 @@ def utc(ms: int) -> str:
 
 
 def clock(ms: int) -> str:
-    """HH:MM:SS of its day."""
+    """The time of day in UTC: HH:MM:SS."""
     s = ms // 1000 % 86400
     return f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}"
 
 
 def took(seconds: float) -> str:
-    """How long, with at most two digits that matter of the unit: `< 1 s`, `74 s`, `12 min`, `5 h`,
-    `3 d`."""
+    """A duration for people, in whole units: `< 1 s`, `74 s`, `12 min`, `5 h`, `3 d`."""
     if seconds < 1:
         return "< 1 s"
     for unit_s, most, unit in ((1, 120, "s"), (60, 120, "min"), (3600, 48, "h")):
@@ -39,8 +38,8 @@ def took(seconds: float) -> str:
 
 
 def when(text: str, now: datetime) -> int:
-    """Epoch ms of an RFC 3339 time (UTC where it does not say), HH:MM[:SS] of today in UTC, `-10m`
-    before now (s, m, h, d), or `now`. Raises OperatorError."""
+    """Epoch ms of `text`: an RFC 3339 time (UTC if it has no zone), HH:MM[:SS] of today in UTC,
+    `-10m` (that long before now, in s, m, h or d), or `now`. Raises OperatorError."""
     try:
         if text == "now":
             at = now
@@ -67,5 +66,5 @@ def when(text: str, now: datetime) -> int:
 
 
 def when_ms(text: str, now_ms: int) -> int:
-    """As `when`, with the clock as epoch ms."""
+    """Like `when`, with the clock as epoch ms."""
     return when(text, datetime.fromtimestamp(now_ms / 1000, UTC))

@@ -1,12 +1,9 @@
-"""TODO."""
+"""Names of what the fleet consists of: cluster, topics, partitions, worker kinds, sites."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-
-# ---- The values that everything else speaks in: frozen, with units in their names (DESIGN 1). No
-# behaviour beyond naming oneself.
 
 CLUSTER = "main"
 RAW = f"{CLUSTER}/events.raw"
@@ -66,15 +63,16 @@ class Partition:
 
 
 def short_name(worker: str) -> str:
-    """An account's name without its kind, as people say it: `iad-1` of `node-iad-1`; empty of
-    nobody."""
+    """A worker's account name without its kind, as people see it: `iad-1` for `node-iad-1`; empty
+    for an empty name."""
     return worker.partition("-")[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place that holds nodes; `region` is a row of the RTT table, `country` its ISO 3166 code
-    (empty: not told), `egress_ms` what its way out costs beside the RTT."""
+    """A place that has nodes. `lat`, `lon`: degrees. `region`: a row of the RTT table. `country`:
+    ISO 3166 code, empty if not given. `egress_ms`: the cost of its way out, in addition to the
+    RTT."""
 
     name: str
     lat: float
@@ -86,8 +84,8 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What a worker is, from the coordinator's inventory. `worker` is its account's name:
-    `node-iad-1`, `router-1`."""
+    """A worker as the inventory describes it. `worker`: its account's name, `node-iad-1` or
+    `router-1`."""
 
     worker: str
     kind: WorkerKind
@@ -101,4 +99,5 @@ class WorkerSpec:
 
 
 ASIDE = "aside: "
-"""Begins the fault of a lane whose records its worker works aside, because they take long."""
+"""Begins the fault of a lane that is held up: its worker processes the records aside, because they
+take long."""
