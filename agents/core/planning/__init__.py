@@ -1,4 +1,4 @@
-"""Where lanes go: `placing` asks, `planner` places, `calm` restrains, `fit` keeps to capacity,
-`explain` says why in ms."""
+"""Where lanes go: `planner` makes a plan, `limits` and `residency` constrain it, `damping` holds
+moves back, `recording` and `replay` make recorded plans again."""
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The calm rules (DESIGN 7.4): which of the moves that the best placement asks for are begun now.
+"""Damping (the calm rules, DESIGN 7.4): which moves towards the best placement begin now.
 
-In this order: lanes that must leave where they are; lanes of hot nodes; lanes that are cheaper
-elsewhere. All share one budget. The last two need to have looked right for long enough and to leave
-alone what moved lately (the planner holds those still); the last must earn what a hand-over costs,
-each alone or together with the lanes that make room for it."""
+In this order: lanes that must leave their node, lanes of hot nodes, lanes that are cheaper
+elsewhere. All share one budget. Moves of the last two kinds must have looked right for long enough;
+lanes that moved lately are left alone (the planner fixes them). A move of the last kind must also
+earn the cost of its hand-over; lanes that make room for it count together with it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from kernels.tables import Bools, Floats, Ints
 DRAINING, UNHEALTHY, RESIDENCY = "draining", "unhealthy", "residency"
 MUST = frozenset({DRAINING, UNHEALTHY, RESIDENCY})
 OVER, HOT, NEARER, MAKES_ROOM = "over capacity", "hot", "nearer", "makes room"
-PRESSING = MUST | {OVER}  # may take all the room there is
-CHAIN = 2  # how many lanes may make room for one another so that one gains
+PRESSING = MUST | {OVER}  # these moves may use all the room of a node, up to its hard limit
+CHAIN = 2  # how deep moves that make room for one another may be nested
 
 
 @dataclass(frozen=True, slots=True)
 class Calmed:
-    """What is begun now (see Plan), and what to remember."""
+    """The moves that begin now (see Plan), and what the next plan needs."""
 
     moves: list[PlannedMove]
     stuck: tuple[int, ...]
@@ -36,18 +36,17 @@ class Calmed:
 
 
 def remembered(board: Scoreboard, memory: Memory) -> Memory:
-    """`memory` at this moment, when nothing was looked at but orphans: no window has passed, none
-    is broken."""
+    """`memory` after a plan for orphans only: its windows neither pass nor break."""
     return Memory(board.moment.now_s, memory.hot_since_s, memory.better_since_s, memory.price_ms)
 
 
 def begin(board: Scoreboard, target: Ints, price: Floats, room: Floats, movable: Bools) -> Calmed:
-    """`target`: where each lane is best, row of a node, -1 for a lane that finds no room; `room`:
-    what each node may hold; `movable`: which lanes have a node, are not on their way, and may be
-    moved at all."""
+    """Choose the moves that begin now. `target`: row of the best node of each lane, -1 for a lane
+    without room. `price`: of room, in ms, per node. `room`: events/s that each node may hold.
+    `movable`: the lanes that have a node, are not on their way, and may move."""
     calm, now_s, eager = board.calm, board.moment.now_s, board.moment.eager
     known = board.moment.memory
-    if now_s - known.at_s > 2 * calm.window_s:  # a gap is no window
+    if now_s - known.at_s > 2 * calm.window_s:  # nothing was seen in the gap: windows start anew
         known = Memory()
     hot = [
         n
@@ -65,6 +64,7 @@ def begin(board: Scoreboard, target: Ints, price: Floats, room: Floats, movable:
     def held(began_s: float) -> bool:
         return eager or now_s - began_s >= calm.window_s * (calm.windows - 1)
 
+    # The order is that of the module's docstring: what comes first gets the budget.
     way = _Way(board, target, room, [r for r in wanted if target[r] != NOBODY])
     for r in sorted(leave, key=board.rank):
         if target[r] != NOBODY:
@@ -75,6 +75,8 @@ def begin(board: Scoreboard, target: Ints, price: Floats, room: Floats, movable:
     for r in sorted(way.worth, key=lambda r: (-way.worth[r], board.lanes[r].id)):
         if r not in leave and held(since[board.lanes[r].id]) and way.worth[r] > 0 and way.pays(r):
             way.move(r, NEARER, chain=CHAIN)
+    # Lanes without room: parked if a residency rule or more important lanes take their place,
+    # else they stay where they are.
     yields = board.yields()
     nowhere = [r for r in wanted if target[r] == NOBODY]
     goes_short = [r for r in nowhere if leave.get(r) == RESIDENCY or (r not in leave and yields[r])]
@@ -85,7 +87,7 @@ def begin(board: Scoreboard, target: Ints, price: Floats, room: Floats, movable:
 
 
 def _must_leave(board: Scoreboard, row: int) -> str:
-    """Why the lane may not stay at its node, or ""."""
+    """Why the lane must leave its node, or ""."""
     n = int(board.owner[row])
     if board.nodes[n].empty:
         return board.nodes[n].empty
@@ -100,8 +102,8 @@ def _by_heat(board: Scoreboard) -> Iterable[int]:
 
 
 def _cool(board: Scoreboard, way: _Way, n: int) -> None:
-    """Moves lanes off the hot node until it is settled: those that lose the fewest ms first, the
-    ones too light to matter last."""
+    """Move lanes off the hot node until it is settled: those that lose the fewest ms first, those
+    that are too light to help last."""
     reason = OVER if board.use[n] > board.limits.hard[n] * (1 + ROUNDING) else HOT
     settled = float(board.limits.settled[n])
     excess = float(board.use[n]) - settled
@@ -117,13 +119,13 @@ def _cool(board: Scoreboard, way: _Way, n: int) -> None:
 
 
 class _Way:
-    """The moves begun so far, within the budget: a share of the load (or one lane; off a node over
-    its capacity also with those that make room for it) over all, a number of moves per node, and
-    the room at the other end, lanes that leave it now counted as gone."""
+    """The moves that were begun so far, within three bounds: a share of the load over all moves (or
+    one lane; from a node over its capacity also with the lanes that make room for it), a number of
+    moves per node, and the room at the target, where lanes that leave it now no longer count."""
 
     def __init__(self, board: Scoreboard, target: Ints, room: Floats, rows: list[int]) -> None:
         self.board, self.target, self.room = board, target, room
-        # Nobody is sent where it would be relieved at once.
+        # No lane is sent to a node that would be relieved at once.
         self.settled = np.minimum(room, board.limits.room(board.use))
         self.moves: list[PlannedMove] = []
         self.moved: set[int] = set()
@@ -151,18 +153,18 @@ class _Way:
         self.delta_ms = {r: round(-s, 3) for r, s in self.saves_ms.items()}
 
     def pays(self, row: int) -> bool:
-        """Whether what it saves within the horizon is more than what the hand-over costs: the
-        events of the pause wait for half of it on average."""
+        """Whether the lane saves more within the horizon than its hand-over costs: the events of
+        the pause wait for half of it on average."""
         calm = self.board.calm
         return self.saves_ms[row] * calm.horizon_s > calm.pause_ms / 1000 * calm.pause_ms / 2
 
     def move(self, row: int, reason: str, chain: int = 0) -> bool:
-        """Begins the move if it may be, after those that make room for it, up to `chain` of them
-        deep."""
+        """Begin the move if the bounds allow it, after the moves that make room for it, nested up
+        to `chain` deep. False if it did not begin."""
         room = self.room if reason in PRESSING else self.settled
         budget_eps = self.budget_eps
         if reason == OVER and self.spent_eps == 0:
-            self.budget_eps = math.inf  # for one lane, and those that make room for it
+            self.budget_eps = math.inf  # for one lane and those that make room for it
         begun = self._move(
             row, reason, room, chain, self.worth[row] if reason == NEARER else math.inf
         )
@@ -177,7 +179,8 @@ class _Way:
         self.board.take(row, frm)
         self.moved.add(row)
         makes = self._fits(row, room) or (chain > 0 and self._make_room(row, room, chain, gain))
-        if not makes or not self._allowed(row):  # what made room may have taken the budget
+        # Checked again, since the moves that made room may have used up the budget.
+        if not makes or not self._allowed(row):
             self._back(before)
             self.moved.discard(row)
             return False
@@ -202,13 +205,13 @@ class _Way:
 
     def _fits(self, row: int, room: Floats) -> bool:
         to = int(self.target[row])
-        if self.board.load[row] > self.board.largest:  # a giant has its node to itself
+        if self.board.load[row] > self.board.largest:  # a giant gets a node to itself
             return int(self.board.count[to]) == 0
         return bool(self.board.use[to] + self.board.load[row] <= room[to] * (1 + ROUNDING))
 
     def _make_room(self, row: int, room: Floats, chain: int, gain: float) -> bool:
-        """Moves others on from where the lane is to go, as long as all of them together gain
-        something; `gain`: what it is worth that this one goes, ms x events/s."""
+        """Move other lanes away from the lane's target, as long as all of them together gain.
+        `gain`: the worth of this lane's move, ms x events/s."""
         to = int(self.target[row])
         others = [r for r in self.worth if self.board.owner[r] == to and r not in self.moved]
         for r in sorted(others, key=lambda r: (-self.worth[r], self.board.lanes[r].id)):

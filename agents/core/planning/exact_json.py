@@ -1,10 +1,10 @@
-"""Exact JSON of typed values: what is read back equals what was written, bit for bit, and the same
-value gives the same bytes.
+"""Exact JSON of typed values: a value that is read back equals the one that was written, bit for
+bit, and equal values give equal bytes.
 
-The shape comes from the type hints. A record is an object of its fields in their order; a tuple of
-records is an object of columns, which is small and quick at 10,000 rows; a mapping is a list of
-sorted keys and one of values; an array has its shape beside its values. A float is written in the
-fewest digits that give it back; what JSON has no number for is "inf", "-inf" or "nan"."""
+The type hints give the shape. A record is an object of its fields, in order. A tuple of records is
+an object of columns, which is small and fast at 10,000 rows. A mapping is a list of sorted keys and
+a list of values. An array has its shape beside its values. A float has the fewest digits that give
+it back exactly; without a JSON number it is "inf", "-inf" or "nan"."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _ODD = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
 class Exact(Generic[T]):
-    """Writes and reads values of `kind`: a frozen dataclass, a NamedTuple or a msgspec struct of
-    such, of scalars, tuples, mappings and NumPy arrays. Raises TypeError for a type hint that it
-    does not know."""
+    """Writes and reads values of `kind`: a frozen dataclass, a NamedTuple or a msgspec struct, made
+    of such records, scalars, tuples, mappings and NumPy arrays. Raises TypeError for any other type
+    hint."""
 
     def __init__(self, kind: type[T], name: str, format_: int) -> None:
         self.name, self.format = name, format_
@@ -53,7 +53,7 @@ class Exact(Generic[T]):
             raise JournalError(f"this {self.name} cannot be written as JSON: {e}") from e
 
     def decode(self, data: bytes) -> T:
-        """Raises JournalError that says where the data is not what it should be."""
+        """Raises JournalError that says where the data is wrong."""
         try:
             head = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
@@ -74,7 +74,7 @@ class Exact(Generic[T]):
 
 
 class _Column(ABC):
-    """Values of one type to JSON-ready items and back; a value alone is a column of one."""
+    """Turns values of one type into items for JSON and back; a single value is a column of one."""
 
     @abstractmethod
     def dump(self, values: Sequence[Any]) -> list[Any]:
@@ -87,7 +87,8 @@ class _Column(ABC):
 
 @dataclass(frozen=True, slots=True)
 class _Scalar(_Column):
-    """bool, int, float or str; `blank`: None too. NumPy's scalars are written as Python's."""
+    """bool, int, float or str. `blank`: None is allowed too. NumPy's scalars are written as
+    Python's."""
 
     kind: type
     blank: bool = False
@@ -129,7 +130,7 @@ class _Scalar(_Column):
 
 @dataclass(frozen=True, slots=True)
 class _Tuple(_Column):
-    """tuple[X, ...]; of records as columns."""
+    """tuple[X, ...]; a tuple of records is written as columns."""
 
     item: _Column
 
@@ -203,7 +204,7 @@ class _Array(_Column):
 
 @dataclass(frozen=True, slots=True)
 class _Record(_Column):
-    """A class whose constructor takes its fields in their order."""
+    """A class whose constructor takes its fields in order."""
 
     kind: type
     fields: Mapping[str, _Column]

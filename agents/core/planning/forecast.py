@@ -1,8 +1,8 @@
-"""What will arrive for each lane a little later: where the day is known, its shape times how today
-compares with it; where it is not yet, the level and its damped trend.
+"""Forecast of the arrival rate of each lane: if the shape of its day is known, that shape times how
+today compares with it; if not, the level and its damped trend.
 
-Pure NumPy over all lanes at once, time passed in. Every time constant is a share of the day, so
-that a replay in which a day takes a minute is forecast as a real one is. Measured in
+Pure NumPy over all lanes at once, with time passed in. Every time constant is a share of the day,
+so that a replay in which a day takes a minute is forecast like a real one. Measured in
 docs/forecast.md."""
 
 from __future__ import annotations
@@ -18,33 +18,32 @@ import numpy as np
 
 from kernels.tables import Bools, Floats, Ints
 
-LEVEL_DAYS: Final = (
-    1 / 24
-)  # memory of the level; of what it is held against for a trend, and of the noise: three times
+# Memory of the level; three times as long for the slow level that it is compared with to find a
+# trend, and for the noise.
+LEVEL_DAYS: Final = 1 / 24
 TODAY_DAYS: Final = 1 / 12  # memory of how today compares with other days
-TODAY_DOUBT_DAYS: Final = 1 / 144  # for so long nothing special is believed of today
-FADE_DAYS: Final = 1 / 9  # what is special about today fades out over this
-TREND_DAYS: Final = 1 / 36  # a trend goes on for this long in all
-TREND_DOUBT: Final = 3.0  # a trend counts as far as its square exceeds so many times the noise's
+TODAY_DOUBT_DAYS: Final = 1 / 144  # until then, today counts as an ordinary day
+FADE_DAYS: Final = 1 / 9  # today's difference from other days fades out over this time
+TREND_DAYS: Final = 1 / 36  # a trend lasts for this long in all
+TREND_DOUBT: Final = 3.0  # a trend's square counts as far as it exceeds this times the noise's
 SHAPE_DAYS: Final = 21.0  # memory of the shape
-DOUBT_DAYS: Final = 0.5  # a shape watched for so many days counts half
-BESIDE: Final = 0.2  # what the buckets before and after tell of this one
+DOUBT_DAYS: Final = 0.5  # a shape that was watched for this long counts half
+BESIDE: Final = 0.2  # weight of the buckets before and after
 FLEET_BUCKETS: Final = 96
 FLEET_DOUBT: Final = 1.0  # lanes x days after which the fleet's shape counts half
-FLEET_WORTH: Final = 0.7  # what it is worth at most, of a shape of one's own
-SHARE_DOUBT_DAYS: Final = 1 / 24  # for so long a lane counts as an average one
-MOST_TIMES: Final = (
-    4.0  # today may be so many times any day; what is beyond is added, not multiplied
-)
-SPIKE_SD: Final = 6.0  # what is further out is believed the second time
+FLEET_WORTH: Final = 0.7  # the most that it counts, compared with a lane's own shape
+SHARE_DOUBT_DAYS: Final = 1 / 24  # until then, a lane counts as an average one
+# Today may be up to this many times an ordinary day; anything beyond is added, not multiplied.
+MOST_TIMES: Final = 4.0
+SPIKE_SD: Final = 6.0  # a rate further out than this is believed only the second time
 MOST_EPS: Final = 1e12
 TINY: Final = 1e-9
 VERSION: Final = 1
 
 
 class _Mean:
-    """A mean per lane in which what is `memory_s` old counts for 1/e: `num` over `den`, each
-    float64[L]."""
+    """A mean per lane, `num` over `den`, each float64[L]; a value that is `memory_s` old counts
+    1/e."""
 
     def __init__(self, lanes: int, memory_s: float) -> None:
         self.num: Floats = np.zeros(lanes)
@@ -57,19 +56,19 @@ class _Mean:
         self.den = self.den * keep + den
 
     def value(self) -> Floats:
-        """0 where nothing is known."""
+        """The mean; 0 for a lane of which nothing is known."""
         out: Floats = self.num / np.maximum(self.den, TINY)
         return out
 
 
 class Forecast:
-    """Forecasts for L lanes, learned online: `observe`, then `ahead`, again and again. Equal calls,
-    equal answers.
+    """Forecasts for L lanes, learned online: call `observe`, then `ahead`, repeatedly. Equal calls
+    give equal answers.
 
-    `day_s`: how long a day is on the clock that is passed in, s. `buckets`: parts of the day that
-    are learned apart; none should be shorter than the time between two observations. `lon`: the
-    lanes' degrees of longitude, float64[L]: with it a lane whose day is not known yet goes by the
-    fleet's day, shifted with the sun. Raises ValueError for what is out of range."""
+    `day_s`: the length of a day in seconds, on the clock that is passed in. `buckets`: parts of the
+    day that are learned separately; none should be shorter than the time between two observations.
+    `lon`: the lanes' longitude in degrees, float64[L]; with it, a lane whose day is not known yet
+    follows the fleet's day, shifted by the sun. Raises ValueError for an argument out of range."""
 
     def __init__(
         self, lanes: int, *, day_s: float = 86400.0, buckets: int = 288, lon: Floats | None = None
@@ -83,33 +82,29 @@ class Forecast:
         self._sun: Floats | None = None if lon is None else lon / 360.0
         self._at_s = math.nan
         self._every_s = self._bucket_s
-        # Forgetting in the shapes: what is new counts for more, by this factor, instead of all that
-        # is old for less.
+        # Shapes forget by giving new values this growing weight, instead of shrinking all old ones.
         self._weight = 1.0
-        # The day's shape, per lane and bucket: events that came, seconds that were watched.
+        # The day's shape, per lane and bucket: events that arrived, and seconds watched.
         self._came: Floats = np.zeros((lanes, buckets))
         self._watched_s: Floats = np.zeros((lanes, buckets))
-        # The fleet's, by the sun: events and lane-seconds.
+        # The fleet's shape, by the sun: events and lane-seconds.
         self._fleet_came: Floats = np.zeros(FLEET_BUCKETS)
         self._fleet_watched_s: Floats = np.zeros(FLEET_BUCKETS)
         self._ever = _Mean(lanes, SHAPE_DAYS * self.day_s)  # the mean rate
-        self._share = _Mean(
-            lanes, SHAPE_DAYS * self.day_s
-        )  # how a lane compares with the fleet's day
-        self._today = _Mean(
-            lanes, TODAY_DAYS * self.day_s
-        )  # how today compares with the lane's own
+        # How a lane compares with the fleet's day, and today with the lane's own day.
+        self._share = _Mean(lanes, SHAPE_DAYS * self.day_s)
+        self._today = _Mean(lanes, TODAY_DAYS * self.day_s)
         self._level = _Mean(lanes, LEVEL_DAYS * self.day_s)
-        self._usually = _Mean(lanes, LEVEL_DAYS * self.day_s)  # what the level would be on any day
+        self._usually = _Mean(lanes, LEVEL_DAYS * self.day_s)  # the level on an ordinary day
         self._slow = _Mean(lanes, 3 * LEVEL_DAYS * self.day_s)
-        self._noise = _Mean(lanes, 3 * LEVEL_DAYS * self.day_s)  # variance about the level
+        self._noise = _Mean(lanes, 3 * LEVEL_DAYS * self.day_s)  # variance around the level
         self._before: Floats = np.zeros(lanes)
 
     def observe(self, at_s: float, rate_eps: Floats) -> None:
-        """What arrived for each lane since the last time, events/s, float64[L]; NaN (or anything
-        that is no finite number from 0) for unknown. `at_s`: a clock that goes with the day
-        (seconds since the epoch); where it steps back the day goes on from there; the same time
-        again is passed over.
+        """Learn what arrived for each lane since the last call. `rate_eps`: events/s, float64[L];
+        NaN, or any value that is not a finite number from 0, means unknown. `at_s`: seconds on a
+        clock that runs with the day, such as the epoch's. If the clock steps back, the day goes on
+        from there; a repeated time is ignored.
 
         Raises ValueError for rates of another length or a time that is not finite."""
         if rate_eps.shape != (self.lanes,) or not math.isfinite(at_s):
@@ -133,9 +128,9 @@ class Forecast:
         self._slow.add(gone_s, came, watched)
 
     def ahead(self, at_s: float, horizon_s: float) -> Floats:
-        """Events/s that will arrive for each lane `horizon_s` after `at_s`, float64[L]: finite,
-        from 0; NaN for a lane of which nothing was told yet. Raises ValueError unless both are
-        finite and the horizon is from 0."""
+        """The events/s that will arrive for each lane `horizon_s` after `at_s`, float64[L]: finite
+        and from 0, or NaN for a lane of which nothing is known yet. Raises ValueError unless both
+        are finite and the horizon is at least 0."""
         if not (math.isfinite(at_s) and math.isfinite(horizon_s) and horizon_s >= 0):
             raise ValueError(f"forecast: {horizon_s} s ahead of {at_s}")
         fade = math.exp(-horizon_s / (FADE_DAYS * self.day_s))
@@ -155,8 +150,8 @@ class Forecast:
     # ---- the parts ----
 
     def _passed(self, at_s: float) -> tuple[float, float]:
-        """Seconds since the last observation (to forget by), and those that this one tells of:
-        after a gap no more than usual."""
+        """The seconds since the last observation, by which to forget, and the seconds that this one
+        covers: after a gap, no more than usual."""
         gone_s = at_s - self._at_s
         self._at_s = at_s
         if not gone_s > 0:  # the first, or a clock that stepped back
@@ -166,8 +161,8 @@ class Forecast:
         return min(gone_s, 10 * SHAPE_DAYS * self.day_s), seen_s
 
     def _without_spike(self, rate: Floats, known: Bools, usual: Floats) -> Floats:
-        """The rates, but one far above what was to be expected counts only as far as the one before
-        it went."""
+        """The rates, in which one that is far above the expected value counts only up to the
+        observation before it."""
         expected: Floats = np.maximum(self._level.value(), usual) + SPIKE_SD * np.sqrt(
             self._noise.value()
         )
@@ -192,8 +187,8 @@ class Forecast:
             self._share.add(gone_s, came, self._fleet_day(middle_s, self._sun) * watched)
 
     def _usual(self, at_s: float) -> Floats:
-        """Events/s on any day at that time: as far as it was watched the lane's own, else its part
-        of the fleet's, else its mean."""
+        """The events/s of an ordinary day at that time: the lane's own as far as it was watched,
+        else its share of the fleet's, else its mean."""
         prior = self._ever.value()
         if self._sun is not None:
             doubt_s = (
@@ -210,7 +205,7 @@ class Forecast:
         return out
 
     def _sureness(self, at_s: float) -> Floats:
-        """From 0 to 1, how much of the day's shape at that time is known."""
+        """How much of the day's shape at that time is known, 0 to 1."""
         watched_s = self._around(self._watched_s, at_s)
         sure: Floats = watched_s / (watched_s + DOUBT_DAYS * self._bucket_s)
         if self._sun is not None:
@@ -222,7 +217,7 @@ class Forecast:
         return sure
 
     def _around(self, shape: Floats, at_s: float) -> Floats:
-        """The bucket of that time, and a little of those beside it, float64[L]."""
+        """The value of that time's bucket, with a little of its neighbours', float64[L]."""
         b = self._bucket(at_s)
         beside: Floats = shape[:, b - 1] + shape[:, (b + 1) % self.buckets]
         out: Floats = (shape[:, b] + BESIDE * beside) / self._weight
@@ -232,7 +227,7 @@ class Forecast:
         return min(int(at_s % self.day_s / self._bucket_s), self.buckets - 1)
 
     def _solar(self, at_s: float, sun: Floats) -> Floats:
-        """Where each lane is in the fleet's day, in buckets."""
+        """The position of each lane in the fleet's day, in buckets."""
         out: Floats = (at_s % self.day_s / self.day_s + sun) % 1.0 * FLEET_BUCKETS
         return out
 
@@ -240,8 +235,7 @@ class Forecast:
         return FLEET_DOUBT * self._weight * self.day_s / FLEET_BUCKETS
 
     def _fleet_day(self, at_s: float, sun: Floats) -> Floats:
-        """Events/s of an average lane on any day, when the sun stands over it as it does over each
-        lane now."""
+        """The events/s of an average lane on an ordinary day, at each lane's own solar time."""
         doubt_s = self._fleet_doubt_s()
         mean = self._fleet_came.sum() / max(self._fleet_watched_s.sum(), TINY)
         day: Floats = (self._fleet_came + doubt_s * mean) / (self._fleet_watched_s + doubt_s)
@@ -253,19 +247,19 @@ class Forecast:
         return out
 
     def _trend(self) -> tuple[Floats, Floats]:
-        """Where the rate is and by how much it grows in a second: as far as two means of different
-        memory differ by more than noise would make them."""
+        """The rate and its growth per second, as far as two means of different memory differ by
+        more than noise explains."""
         level, slow = self._level.value(), self._slow.value()
         apart: Floats = level - slow
         noise = TREND_DOUBT * self._noise.value() * self._every_s / (6 * self._level.memory_s)
         real: Floats = apart * np.maximum(0.0, 1 - noise / np.maximum(apart * apart, TINY * TINY))
         return level + real / 2, real / (2 * self._level.memory_s)
 
-    # ---- across a restart ----
+    # ---- across restarts ----
 
     def state(self) -> dict[str, Any]:
-        """All that was learned, in plain JSON values: about 3 kB a lane at 288 buckets (float32,
-        base64)."""
+        """Everything that was learned, as values for JSON: about 3 kB per lane at 288 buckets
+        (float32, base64)."""
         return {
             "version": VERSION,
             "lanes": self.lanes,
@@ -280,9 +274,9 @@ class Forecast:
         }
 
     def restore(self, state: Mapping[str, Any], most_eps: float = MOST_EPS) -> int:
-        """Go on from there. Lanes whose past has more than `most_eps` events/s in it have none:
-        what was told was not so. How many these are is returned. Raises ValueError, and changes
-        nothing, if it is not the state of a forecast like this one."""
+        """Continue from a `state`. A lane whose past has a rate above `most_eps` events/s starts
+        without a past, since such a rate is implausible; returns the number of these lanes. Raises
+        ValueError, and changes nothing, if it is not the state of a forecast like this one."""
         for name, own in (
             ("version", VERSION),
             ("lanes", self.lanes),
@@ -309,7 +303,8 @@ class Forecast:
             )
         poisoned = self._impossible(read, most_eps)
         for name, array in self._arrays():
-            if name.startswith(("fleet_", "share_", "usually_", "today_")):  # made of all lanes
+            # These are made from all lanes, so one implausible lane spoils them.
+            if name.startswith(("fleet_", "share_", "usually_", "today_")):
                 array[...] = 0.0 if poisoned.any() else read[name]
             else:
                 array[...] = np.where(
@@ -319,8 +314,8 @@ class Forecast:
         return int(poisoned.sum())
 
     def _impossible(self, read: Mapping[str, Floats], most_eps: float) -> Bools:
-        """Whose past has a rate above that, bool[L]."""
-        most = most_eps * 1.01  # what is kept is rounded
+        """Which lanes' past has a rate above `most_eps`, bool[L]."""
+        most = most_eps * 1.01  # stored values are rounded
         out: Bools = (read["came"] > most * read["watched_s"] + TINY).any(axis=1) | (
             read["before"] > most
         )
@@ -336,16 +331,14 @@ class Forecast:
             yield from ((f"{name}_num", mean.num), (f"{name}_den", mean.den))
 
 
-# ---- The forecast at work: it is told what arrives, asked what will, and held to it: each
-# forecast is compared with what came, beside the last value that was known when it was made.
-
-WAITING = 4_000  # forecasts that wait for what comes
-MEMORY = 0.999  # what each comparison leaves of those before it
+WAITING = 4_000  # forecasts that are not due yet
+MEMORY = 0.999  # the weight that each comparison leaves to the earlier ones
 
 
 class Foresight:
-    """`horizon_s`: how far ahead it looks, on the clock of `at_s`. Rates are events/s per lane,
-    float64[L]."""
+    """A forecast in use: it compares each forecast with what then arrived, beside the last value
+    that was known when the forecast was made. `horizon_s`: how far it looks ahead, on the clock of
+    `at_s`. Rates are events/s per lane, float64[L]."""
 
     def __init__(self, forecast: Forecast, horizon_s: float) -> None:
         self.forecast, self.horizon_s = forecast, horizon_s
@@ -353,7 +346,7 @@ class Foresight:
         self._off = self._off_last = self._came = 0.0
 
     def observe(self, at_s: float, rate_eps: Floats) -> None:
-        """What arrives now, NaN for unknown."""
+        """Take the present rates; NaN means unknown."""
         self.forecast.observe(at_s, rate_eps)
         if self._made and at_s < self._made[-1][0] - self.horizon_s:  # the clock stepped back
             self._made.clear()
@@ -365,20 +358,18 @@ class Foresight:
             self._made.append((at_s + self.horizon_s, self.ahead(at_s), rate_eps))
 
     def look(self, horizon_s: float) -> None:
-        """From now on so far ahead; what was foretold for another distance is not held against
-        it."""
+        """Look this far ahead from now on; forecasts for another horizon are not compared."""
         if horizon_s != self.horizon_s:
             self.horizon_s = horizon_s
             self._made.clear()
 
     def ahead(self, at_s: float) -> Floats:
-        """What will arrive `horizon_s` after `at_s`; NaN for a lane of which nothing was told
-        yet."""
+        """The rates `horizon_s` after `at_s`; NaN for a lane of which nothing is known yet."""
         return self.forecast.ahead(at_s, self.horizon_s)
 
     def error(self) -> tuple[float, float] | None:
-        """How far the forecasts were off, and how far the last value would have been: shares of the
-        rate that came, summed over the lanes. None until one came due."""
+        """The error of the forecasts, and the error that the last value would have had: shares of
+        the rate that arrived, summed over the lanes. None until a forecast was due."""
         return (self._off / self._came, self._off_last / self._came) if self._came > 0 else None
 
     def _compare(self, ahead: Floats, last: Floats, came: Floats) -> None:

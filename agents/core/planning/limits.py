@@ -1,10 +1,11 @@
-"""The constraint (DESIGN 7): what each lane weighs, and what each node may be given. The objective
-is kernels.Problem's cost, the calm rules are calm.py's.
+"""The planner's constraint (DESIGN 7): the load of each lane, and what each node may be given.
 
-    hard     target_utilisation of its capacity; an even share, if the whole fleet is that full
-    settled  what it is given when there is a choice: ramped after it came, never so
+A node has three limits, in events/s:
+
+    hard     target_utilisation of its capacity; an even share if the whole fleet is fuller
+    settled  what it is given when there is a choice: gradually more after it came, and never so
              much that it would be relieved at once
-    hot      above it, it is relieved; in between it may keep what it has"""
+    hot      above this it is relieved; below it may keep what it has"""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """Events/s per node, float64[N]; `mean` is the fleet's mean utilisation, a share of
+    """The limits in events/s per node, float64[N]. `mean`: the fleet's mean utilisation, a share of
     capacity."""
 
     hard: Floats
@@ -34,8 +35,7 @@ class RateLimits:
     mean: float
 
     def room(self, use: Floats) -> Floats:
-        """What each node may hold now that it holds `use`: whoever is not hot may keep what it
-        has."""
+        """What each node may hold when it holds `use` now: a node that is not hot may keep it."""
         out: Floats = np.where(
             use <= self.hot * (1 + ROUNDING), np.maximum(self.settled, use), self.settled
         )
@@ -45,6 +45,8 @@ class RateLimits:
 def limits(
     lanes: Sequence[Lane], nodes: Sequence[Node], load: Floats, calm: Calm, now_s: float
 ) -> RateLimits:
+    """The limits of each node. `load`: events/s per lane, float64[L]. `now_s`: on the clock of
+    `Node.came_s`."""
     capacity: Floats = np.array([n.capacity_eps for n in nodes], dtype=np.float64)
     carrying = float(capacity[carriers(lanes, nodes)].sum())
     mean = float(load.sum()) / carrying if carrying > 0 else 0.0
@@ -58,21 +60,21 @@ def limits(
 
 
 def ramped(age_s: float, calm: Calm) -> float:
-    """The share of its room that a node is given `age_s` after it came: a line from `ramp_from` to
-    1 over `ramp_s`."""
+    """The share of its room that a node gets `age_s` after it came: linear from `ramp_from` to 1
+    over `ramp_s`."""
     if calm.ramp_s <= 0 or age_s >= calm.ramp_s:
         return 1.0
     return calm.ramp_from + (1 - calm.ramp_from) * max(0.0, age_s) / calm.ramp_s
 
 
 def load_eps(lanes: Sequence[Lane], nodes: Sequence[Node], calm: Calm) -> Floats:
-    """Events/s to reckon with, float64[L]: what arrives or is about to; what the lane map expects
-    where that is not known, or while hardly anything arrives at all, as before a stream begins; and
-    never nothing.
+    """The load to plan with, in events/s, float64[L]: the higher of the present rate and the
+    forecast. The lane map's expected rate replaces an unknown rate, and every rate while hardly
+    anything arrives, as before a stream begins.
 
     Expected rates are a guess: together they fill at most half of what the fleet may be given, so
-    that a lane map made from a faster stream leaves nobody waiting. The last floor, a thousandth of
-    the fleet over all lanes, spreads silent lanes."""
+    that with a lane map of a faster stream no lane has to wait. The smallest load is a thousandth
+    of the fleet over the number of lanes; it spreads silent lanes."""
     carrying = carriers(lanes, nodes)
     usable = calm.target_utilisation * sum(
         n.capacity_eps for n, c in zip(nodes, carrying, strict=True) if c
@@ -94,8 +96,8 @@ def load_eps(lanes: Sequence[Lane], nodes: Sequence[Node], calm: Calm) -> Floats
 
 
 def carriers(lanes: Sequence[Lane], nodes: Sequence[Node]) -> Bools:
-    """Over which nodes the load is to be reckoned as spread, bool[N]: those that take lanes, or
-    have some and may keep them."""
+    """The nodes that carry the load, bool[N]: those that take lanes, or have some and may keep
+    them."""
     having = {lane.owner for lane in lanes}
     return np.array(
         [not n.empty and (n.takes or row in having) for row, n in enumerate(nodes)], dtype=bool

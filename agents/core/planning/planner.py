@@ -1,10 +1,10 @@
-"""A moment in, a plan out, pure and deterministic: the same inputs give the same plan, byte for
-byte (core/replay).
+"""The planner: it takes a moment and returns a plan. It is pure and deterministic: the same inputs
+give the same plan, byte for byte (recording.py).
 
-The objective is kernels.Problem's cost times the load, summed over the lanes; the constraint is
-limits.py; where lanes are best numerics.solve finds, and says how far from the optimum that is at
-most; calm.py lets only some of it happen now. Orphans are an emergency: they are placed at once,
-and nobody else is touched."""
+The objective is kernels.Problem's cost times the load, summed over the lanes; limits.py is the
+constraint. numerics.solve finds the best placement and a bound on its distance from the optimum;
+damping.py lets only some of the moves begin now. Orphans are an emergency: they are placed at once,
+and no other lane moves in the same plan."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from kernels.tables import Bools, Floats, Ints, Numerics, Solution
 MOVED, ORPHANED = "move", "orphan"
 
 Clock = Callable[[], float]
-"""Seconds that pass while something is computed: to say how long it took, never to decide."""
+"""Returns seconds; used to report how long planning took, never for a decision."""
 
 
 def plan(frame: PlanningFrame, moment: Moment, numerics: Numerics) -> Plan:
-    """What to do now; row i of `moment.nodes` is `frame.nodes[i]`, and a lane's id is its place in
+    """The plan for now. Row i of `moment.nodes` is `frame.nodes[i]`; a lane's id is its index in
     the frame.
 
-    Raises ValueError for a rate, capacity or place that is no finite number within its range."""
+    Raises ValueError for a rate or capacity that is not a finite number from 0, for a lane that the
+    frame does not have, and for nodes that differ from the frame's."""
     return score(frame, moment, numerics).plan
 
 
 def score(
     frame: PlanningFrame, moment: Moment, numerics: Numerics, clock: Clock = lambda: 0.0
 ) -> Scored:
-    """`plan`, with all that it takes to explain it. Changes nothing, so that it may run in a thread
-    of its own."""
+    """Like `plan`, with everything that is needed to explain the plan. It changes none of its
+    inputs, so it may run in a thread of its own."""
     began = clock()
     check(frame, moment)
     board = Scoreboard(frame, moment, numerics)
@@ -52,10 +53,12 @@ def score(
 
 
 def decide(board: Scoreboard) -> Plan:
-    """`plan` on a board that is laid out already; it plays on it."""
+    """Like `plan`, on a board that is set up already; the board is changed."""
     moment = board.moment
     before = board.figures(board.owner)
+    # Lanes that were released go where they were meant to, if there is still room.
     placed = [_assignment(board, r, int(board.sits[r]), MOVED) for r in board.arriving]
+    # Giants first: each needs an empty node, which other orphans could take.
     new = _giants(board)
     stays = board.may_stay()
     orphans: Bools = (board.owner < 0) & (board.sits < 0)
@@ -67,6 +70,7 @@ def decide(board: Scoreboard) -> Plan:
     placed += [
         _assignment(board, r, to, ORPHANED) for r, to in sorted(new, key=lambda x: board.rank(x[0]))
     ]
+    # With new orphans, or if only orphans were asked for, nothing else moves.
     if new or moment.orphans_only:
         if not orphans.any():
             found, room = board.best(fixed=stays)
@@ -99,7 +103,7 @@ def decide(board: Scoreboard) -> Plan:
 
 
 def check(frame: PlanningFrame, moment: Moment) -> None:
-    """Raises ValueError, see `plan`."""
+    """Raises ValueError for inputs that `plan` does not accept."""
     for lane in moment.lanes:
         rates = (
             ("rate_eps", lane.rate_eps),
@@ -121,8 +125,8 @@ def check(frame: PlanningFrame, moment: Moment) -> None:
 
 
 def _giants(board: Scoreboard) -> list[tuple[int, int]]:
-    """Gives each orphan that is too heavy for every node a largest one to itself, where there is
-    one."""
+    """Give each orphan that is too heavy for every node one of the largest nodes to itself, if one
+    is empty."""
     given = []
     orphans = np.flatnonzero((board.owner < 0) & (board.sits < 0) & (board.load > board.largest))
     for row in sorted((int(r) for r in orphans), key=board.rank):
@@ -134,8 +138,8 @@ def _giants(board: Scoreboard) -> list[tuple[int, int]]:
 
 
 def _movable(board: Scoreboard, stays: Bools) -> Bools:
-    """Which lanes may be elsewhere in the best placement, bool[L]: those at work and not lately
-    moved (giants stay too), and whoever must leave in any case."""
+    """Which lanes may be elsewhere in the best placement, bool[L]: those that are at work, not
+    cooling down and not giants, and all that must leave their node."""
     now_s, eager = board.moment.now_s, board.moment.eager
     cool = np.array([eager or lane.cooldown_until_s <= now_s for lane in board.lanes], dtype=bool)
     owned = (board.owner >= 0) & ~board.flying
@@ -144,11 +148,11 @@ def _movable(board: Scoreboard, stays: Bools) -> Bools:
 
 
 def _giants_moved(board: Scoreboard, target: Ints, movable: Bools) -> Ints:
-    """`target` with a home for giants that must leave."""
+    """`target` with a node for the giants that must leave theirs."""
     out = target.copy()
     for row in np.flatnonzero(movable & (board.load > board.largest)):
         if board.load[row] <= board.limits.hard[board.owner[row]]:
-            continue  # it came from a node that could hold it, and waits for another such
+            continue  # its own node could hold it: it waits for another one that can
         home = board.home_for_giant(int(row))
         out[row] = NOBODY if home is None else home
     return out

@@ -1,5 +1,5 @@
-"""Decisions, kept and made again: what went into a plan and what came out as exact JSON, and the
-same core run on it once more. Equal inputs and equal kernels give equal plans, byte for byte."""
+"""Recorded decisions: a plan and its inputs as exact JSON, and the plan made again from them. Equal
+inputs and equal kernels give equal plans, byte for byte."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from agents.core.planning.planner import plan
 from agents.settings.calm import Calm
 from kernels.tables import MOST_MS, Numerics, Weights
 
-FORMAT = (
-    1  # another number whenever what a field means changes; fields that come or go are told by name
-)
+# Increase it when a field changes its meaning; added and removed fields are noticed by name.
+FORMAT = 1
 
 _FRAME = Exact(PlanningFrame, "frame", FORMAT)
 _MOMENT = Exact(Moment, "moment", FORMAT)
@@ -28,7 +27,7 @@ _PLAN = Exact(Plan, "plan", FORMAT)
 
 
 def frame_json(frame: PlanningFrame) -> bytes:
-    """Raises JournalError when a field is not of its type; so do the other two."""
+    """Raises JournalError when a field is not of its type; so do `moment_json` and `plan_json`."""
     return _FRAME.encode(frame)
 
 
@@ -41,7 +40,8 @@ def plan_json(plan: Plan) -> bytes:
 
 
 def read_frame(data: bytes) -> PlanningFrame:
-    """Raises JournalError for what is no frame of this format; so do the other two for theirs."""
+    """Raises JournalError when the data is not a frame of this format; so do `read_moment` and
+    `read_plan` for theirs."""
     return _FRAME.decode(data)
 
 
@@ -54,7 +54,7 @@ def read_plan(data: bytes) -> Plan:
 
 
 def replan(frame: PlanningFrame, moment: Moment, numerics: Numerics) -> bytes:
-    """The JSON of the plan for these inputs, made now. Raises ValueError as `plan` does."""
+    """The JSON of a plan that is made now from these inputs. Raises ValueError as `plan` does."""
     return plan_json(plan(frame, moment, numerics))
 
 
@@ -67,10 +67,10 @@ ORDERED = (("settle_to", "act_above"), ("cooldown_s", "cooldown_most_s"))
 
 
 def changed(frame: PlanningFrame, values: Mapping[str, str]) -> PlanningFrame:
-    """The frame with other settings: each key is a field of Calm or Weights, each value its text.
+    """The frame with other settings. `values`: by field of Calm or Weights, the value as text.
 
-    Raises SettingsError for an unknown key (with the nearest known one), and for a value that is no
-    number of the field's type, or makes no sense."""
+    Raises SettingsError for an unknown key (it names the nearest known one), and for a value that
+    is not a number of the field's type or is out of range."""
     calm, weights = typing.get_type_hints(Calm), typing.get_type_hints(Weights)
     new_calm: dict[str, float] = {}
     new_weights: dict[str, float] = {}
@@ -126,8 +126,8 @@ def _number(key: str, text: str, kind: type) -> float:
 
 
 def differences(frame: PlanningFrame, then: Plan, now: Plan) -> list[str]:
-    """In words, what `now` has that `then` had not, and the other way round: lanes first, then
-    figures and prices. Empty only if their JSON is the same."""
+    """The differences between the plans, for people: lanes first, then figures and prices. Empty
+    only if their JSON is the same."""
     if plan_json(then) == plan_json(now):
         return []
     return [*_lanes(frame, then, now), *_figures(then, now), *_columns(frame, then, now)] or [
@@ -173,7 +173,7 @@ def _name(frame: PlanningFrame, row: int) -> str:
 
 
 def _wants(frame: PlanningFrame, p: Plan) -> dict[int, str]:
-    """What a plan does with each lane that it does something with."""
+    """By lane, what the plan does with it; lanes that it leaves alone are left out."""
     out = dict.fromkeys(p.waiting, "waits")
     out |= dict.fromkeys(p.stuck, "is stuck")
     out |= dict.fromkeys(p.parked, "is parked")

@@ -1,9 +1,9 @@
-"""What other settings would have done: the load and the fleet as they were recorded, the lanes
-where our own plans put them.
+"""What other settings would have done: the recorded load and fleet, with lanes where the new plans
+put them.
 
-A model, and a kind one: whatever a plan begins is done by the next moment. Everything else is taken
-from the record: what arrives, which nodes are there, how healthy they are. A node is gone when it
-takes no lanes, is not being emptied and, in the record, has none."""
+This is a model, and an optimistic one: every move that a plan begins is done by the next moment.
+Everything else comes from the record: arrival rates, nodes and their health. A node counts as gone
+if it takes no lanes, is not being emptied, and has no lane in the record."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ WARM_S = 300.0
 
 @dataclass(slots=True)
 class ReplayTotals:
-    """Plans added up: hand-overs begun, orphans placed, and the placements that they end in, every
-    plan counting the same."""
+    """Totals over the plans, each counting the same: `moves` begun, orphans `placed`, and the
+    figures of the placements that the plans lead to."""
 
     ticks: int = 0
     moves: int = 0
@@ -48,14 +48,13 @@ class ReplayTotals:
 
     @property
     def mean_busiest(self) -> float:
-        """Mean over the plans of the busiest node's utilisation, a share of its capacity."""
+        """The busiest node's utilisation, a share of its capacity; mean over the plans."""
         return self.busiest / self.ticks if self.ticks else 0.0
 
 
 @dataclass(slots=True)
 class _Trail:
-    """Where a lane was before (row of a node), since when it is not there, and how often it went
-    back and forth."""
+    """Where a lane was before (row of a node), when it left, and how often it returned."""
 
     node: int
     left_s: float
@@ -64,8 +63,8 @@ class _Trail:
 
 @dataclass(slots=True)
 class DecisionReplay:
-    """One leader's life again, under the settings of `frame`; `in_flight`: what the recorded
-    settings had for it."""
+    """One leader's life again, under the settings of `frame`. `in_flight`: its value in the
+    recorded settings."""
 
     frame: PlanningFrame
     numerics: Numerics
@@ -77,8 +76,8 @@ class DecisionReplay:
     _memory: Memory | None = None
 
     def step(self, recorded: Moment) -> tuple[Moment, Plan]:
-        """The moment as it would have been, and its plan, which is done. Raises ValueError as
-        `plan` does."""
+        """The moment as it would have been, and its plan, whose moves are then done. Raises
+        ValueError as `plan` does."""
         moment = self._moment(recorded)
         out = plan(self.frame, moment, self.numerics)
         self._memory = out.memory
@@ -124,14 +123,14 @@ class DecisionReplay:
         )
 
     def _node(self, node: Node) -> Node:
-        """Nothing is on its way; slots that trouble had halved stay so, any others are those of the
-        settings."""
+        """The node without moves in flight. Slots that trouble had reduced stay reduced; all others
+        are those of the new settings."""
         slots = None if node.slots is None or node.slots >= self.in_flight else node.slots
         return replace(node, in_flight=0, slots=slots)
 
     def _move(self, lane: int, to: int, now_s: float) -> None:
-        """It rests then, the longer the more often it came back to where it just was, as in a
-        coordinator."""
+        """Move the lane and let it cool down, with the time doubled at each return, as a
+        coordinator does (PlacingInputs.gave)."""
         calm, before, source = self.frame.calm, self._trail.get(lane), self._at.get(lane)
         back = (
             before is not None

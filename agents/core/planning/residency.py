@@ -1,9 +1,8 @@
-"""Which lane may be where, and which matters more: the inventory's rules and priorities, bound to
-lanes by their cells.
+"""Residency rules and priorities of lanes: the inventory's rows, applied to lanes by their cells.
 
-A lane is bound by every rule that any of its cells matches, since a lane cannot be in two places;
-several rules make one whose nodes are those that all of them allow. A lane's priority is the
-highest of its cells'."""
+A rule binds a lane if it matches any of its cells, since a lane cannot be in two places. Several
+rules of a lane are combined into one, whose nodes are those that all of them allow. A lane has the
+highest priority of its cells."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ CountryOf = Callable[[float, float], str]
 @dataclass(frozen=True, slots=True)
 class Residency:
     """Per lane its `rule` (a row of `rules`, -1: none) and `priority`. `sites`: for each of
-    `rules`, where its lanes may be: what a node that is not there yet is judged by."""
+    `rules`, the sites where its lanes may be; nodes that do not exist yet are judged by them."""
 
     rule: tuple[int, ...]
     rules: tuple[AllowedNodes, ...]
@@ -42,13 +41,13 @@ def bind(
     worker_names: Sequence[str],
     country_of: CountryOf,
 ) -> Residency:
-    """What binds each lane. `cells_by_lane`: the lane map's cells of each lane, all of one
-    resolution; `worker_names`: the nodes' accounts in the order of the planner's rows; `country_of`
-    is asked only if a row names a country.
+    """The rules and priorities of each lane. `cells_by_lane`: the lane map's cells of each lane,
+    all of one resolution. `worker_names`: the nodes' accounts, in the order of the planner's rows.
+    `country_of`: called only if a row names a country.
 
-    A row that names a very cell which the lane map does not know binds the lane to which such
-    events go by hash (PROTOCOL 2.12). Raises SettingsError for a cell finer than the lane map's,
-    and what `country_of` raises."""
+    A row that names a single cell which the lane map does not have binds the lane that such events
+    reach by hash (PROTOCOL 2.12). Raises SettingsError for a cell finer than the lane map's, and
+    whatever `country_of` raises."""
     ground = _Ground(inventory, cells_by_lane, country_of)
     bound: list[list[int]] = [[] for _ in cells_by_lane]
     for i, rule in enumerate(inventory.rules):
@@ -77,8 +76,8 @@ def bind(
 def _priority(
     inventory: Inventory, cells_by_lane: Sequence[Sequence[str]], ground: _Ground
 ) -> tuple[int, ...]:
-    """The highest of each lane's cells; a cell of several rows has the highest of those, one of
-    none has 0."""
+    """Each lane's priority: the highest of its cells. A cell has the highest level of its rows, 0
+    without any."""
     of_cell: dict[str, int] = {}
     for p in inventory.priorities:
         for cell in ground.cells(p.area):
@@ -117,7 +116,7 @@ def _idle(rules: Sequence[ResidencyRule], used: set[int]) -> Iterable[RuleWarnin
 
 
 class _Ground:
-    """The lane map's cells, and which of them lie where."""
+    """The lane map's cells, with their countries and regions."""
 
     def __init__(
         self, inventory: Inventory, cells_by_lane: Sequence[Sequence[str]], country_of: CountryOf
@@ -138,8 +137,7 @@ class _Ground:
         return sorted(found | {lane for _, lane in self.hashed(cells)})
 
     def hashed(self, cells: Iterable[str]) -> list[tuple[str, int]]:
-        """Of these the ones that the lane map does not know, with the lane that their events go
-        to."""
+        """Those of `cells` that the lane map does not have, each with the lane of its events."""
         return (
             [(c, murmur2(c.encode()) % self.count) for c in cells if c not in self.lanes_of]
             if self.count
@@ -147,7 +145,7 @@ class _Ground:
         )
 
     def cells(self, area: Area) -> set[str]:
-        """The cells in `area`: the lane map's, and what is named itself."""
+        """The lane map's cells in `area`, and the cells that it names itself."""
         if area.country:
             return {cell for cell, country in self.country.items() if country == area.country}
         if area.region:
@@ -184,8 +182,8 @@ class _Ground:
 
     @cached_property
     def region(self) -> dict[str, str]:
-        """The region of the site that is nearest to the cell's centre; among equals the first in
-        the inventory."""
+        """By cell, the region of the site nearest to its centre; among equals the first in the
+        inventory."""
         sites, cells = list(self.inventory.sites.values()), list(self.lanes_of)
         at = np.array([h3.cell_to_latlng(cell) for cell in cells], dtype=np.float64).reshape(-1, 2)
         rows = nearest(

@@ -1,5 +1,5 @@
-"""Who has what while a plan is being made, what that leaves, and what it costs. Nothing here
-decides who should go."""
+"""The state of a plan while it is made: which node has which lane, the room that is left, and the
+costs. Which lanes should move is decided elsewhere."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ OVERFULL_TRIES = 4
 
 
 def _problem(frame: PlanningFrame, moment: Moment, sits: Ints, takes: Bools) -> Problem:
-    """The cost of every lane at every node, with `sits` as owners and who `takes` lanes now;
-    unevaluated."""
+    """The cost of every lane at every node, not evaluated yet. `sits`: row of each lane's owner.
+    `takes`: which nodes take lanes now."""
     lanes, nodes = moment.lanes, moment.nodes
     rows = [lane.id for lane in lanes]
     return problem(
@@ -46,10 +46,10 @@ def _problem(frame: PlanningFrame, moment: Moment, sits: Ints, takes: Bools) -> 
 
 
 class Scoreboard:
-    """Per lane: `owner`, the row of the node that has it (-1: nobody); `flying`, being released
-    now; `sits`, where it counts: with its owner, or, on its way, where it is to end. `arriving`:
-    rows of lanes released and meant for a node. Per node: `use`, events/s given, a lane on its way
-    counted at both ends."""
+    """Per lane: `owner`, the row of its node (-1: none); `flying`, whether it is being released;
+    `sits`, the row where it counts: its owner, or, if it is on its way, its target. `arriving`:
+    rows of lanes that were released and have a target. Per node: `use`, the events/s it was given;
+    a lane on its way counts at both ends."""
 
     def __init__(self, frame: PlanningFrame, moment: Moment, numerics: Numerics) -> None:
         self.frame, self.moment, self.numerics, self.calm = frame, moment, numerics, frame.calm
@@ -77,7 +77,8 @@ class Scoreboard:
         self.costs = numerics.costs(self.problem)
 
     def _seat(self, row: int) -> int:
-        """Where the lane counts; nobody when it is on its way to a node that takes it no more."""
+        """The row where the lane counts; NOBODY if it is on its way to a node that no longer takes
+        it."""
         lane = self.lanes[row]
         if lane.owner is not None and not lane.moving:
             return lane.owner
@@ -87,13 +88,13 @@ class Scoreboard:
         return bool(self.takes[node]) and self.allows(row, node)
 
     def allows(self, row: int, node: int) -> bool:
-        """Whether no residency rule is against the lane being at the node."""
+        """Whether the residency rules allow the lane at the node."""
         rule = self.frame.rule[self.lanes[row].id]
         return rule < 0 or self.frame.rules[rule].allowed[node]
 
     def _arriving(self) -> list[int]:
-        """Lanes that were released and may go where they were meant to, the most important first;
-        those for which the room has gone since then are nobody's again."""
+        """Released lanes whose target still has room, the most important first. The others become
+        orphans without a target; the least important lose theirs first."""
         rows = [r for r in range(len(self.lanes)) if self.owner[r] < 0 and self.sits[r] >= 0]
         fit = []
         for r in sorted(rows, key=self.rank, reverse=True):
@@ -105,56 +106,61 @@ class Scoreboard:
                 self.sits[r] = NOBODY
         return fit[::-1]
 
-    # ---- who has what ----
+    # ---- which node has which lane ----
 
     def put(self, row: int, to: int) -> None:
+        """Count the lane at the node."""
         self.use[to] += self.load[row]
         self.count[to] += 1
 
     def take(self, row: int, frm: int) -> None:
+        """Count the lane at the node no more."""
         self.use[frm] -= self.load[row]
         self.count[frm] -= 1
 
     def settle(self, row: int, to: int) -> None:
-        """Gives a lane that nobody has to a node."""
+        """Give an orphan to a node."""
         if self.sits[row] != to:
             self.sits[row] = to
             self.put(row, to)
 
     def rank(self, row: int) -> tuple[int, float, int]:
-        """The order of choosing: the more important, the heavier, the lower id first."""
+        """The order in which lanes choose: by priority, then the heavier, then the lower id
+        first."""
         return -self.lanes[row].priority, -float(self.load[row]), self.lanes[row].id
 
     @property
     def largest(self) -> float:
-        """The most that any node may be given."""
+        """The most events/s that a node may be given."""
         return float(self.limits.hard[self.takes].max()) if self.takes.any() else 0.0
 
     def may_stay(self) -> Bools:
-        """Which lanes may be where they sit, bool[L]: the node keeps lanes and no rule is against
-        it."""
+        """Which lanes may stay where they sit, bool[L]: the node keeps its lanes, and the rules
+        allow it."""
         out: Bools = np.zeros(len(self.lanes), dtype=bool)
         rows = np.flatnonzero(self.sits >= 0).astype(np.int32)
         out[rows] = np.isfinite(self.costs.at(rows, self.sits[rows]))
         return out
 
-    # ---- where they should be ----
+    # ---- the best placement ----
 
     def best(self, fixed: Bools, *, orphans_first: bool = False) -> tuple[Solution, Floats]:
-        """The cheapest placement in which `fixed` lanes stay where they sit, and the room (events/s
-        per node) it keeps to: the settled one, or, if that leaves lanes waiting, all there is. If
-        not even that will do, who has a node keeps it, unless others matter more. `orphans_first`:
-        whoever has a node takes no room from those that have none."""
+        """The cheapest placement in which `fixed` lanes stay where they sit, and the room that it
+        uses (events/s per node): the settled limit, or the hard one if lanes would have to wait. If
+        even that is too little, lanes keep their node unless others matter more. `orphans_first`:
+        lanes that have a node take no room from orphans."""
         settled = self.limits.room(self.use)
         hard = np.maximum(settled, self.limits.hard)
         if not self.nodes:
             return Solution(self.sits, np.zeros(0), 0.0, 0.0), hard
-        # Who is asked back and meant for nobody is an orphan soon, and takes no room from those
-        # that are.
+        # A lane that is being released without a target is soon an orphan, and must not take room
+        # from those that are orphans now.
         light = (self.owner >= 0) & ~fixed if orphans_first else self.flying & (self.sits < 0)
         found = self._solve(fixed, settled, light)
         if (found.node >= 0).all():
             return found, settled
+        # Too little room: fix every lane that would lose its node to one that matters no more than
+        # itself, and try again. The tries are bounded.
         held, stays = fixed, self.may_stay() & ~self.yields()
         for _ in range(OVERFULL_TRIES):
             found = self._solve(held, hard, light)
@@ -169,7 +175,7 @@ class Scoreboard:
         )
         here = self.sits >= 0
         own = np.bincount(self.sits[here], self.load[here], minlength=len(self.nodes))
-        leaving = self.use - own  # what those on their way still hold where they come from
+        leaving = self.use - own  # lanes on their way still use room where they come from
         return self.numerics.solve(
             self.costs,
             np.where(light, LEAST_EPS, self.load),
@@ -181,13 +187,14 @@ class Scoreboard:
         )
 
     def yields(self) -> Bools:
-        """Which lanes go short when not all fit, bool[L]: those that matter less than the most
-        important. Equals lag alike."""
+        """Which lanes may have to wait when not all fit, bool[L]: those with less than the highest
+        priority. Among equals none has to yield."""
         out: Bools = self.priority < self.priority.max(initial=0)
         return out
 
     def home_for_giant(self, row: int) -> int | None:
-        """A largest node that has nothing, the cheapest, for a lane too heavy for every node."""
+        """The row of a node for a lane that is too heavy for every node: the cheapest of the
+        largest nodes that are empty; None if there is none."""
         empty = np.flatnonzero(
             self.takes & (self.count == 0) & (self.limits.hard >= self.largest * (1 - ROUNDING))
         )
@@ -199,8 +206,8 @@ class Scoreboard:
     # ---- figures ----
 
     def resting_ms(self, rows: Ints, nodes: Ints) -> Floats:
-        """What each lane costs at the node beside it once it is there: all terms but those of the
-        hand-over, float64; also where it may not be."""
+        """The cost in ms of each lane at the node beside it once it is there, float64: all terms
+        except those of the hand-over. Also for nodes where the lane may not be."""
         w, lanes = self.frame.weights, self.problem.lanes
         cost = self.costs.at(rows, nodes).astype(np.float64)
         if len(barred := np.flatnonzero(~np.isfinite(cost))):
@@ -210,17 +217,17 @@ class Scoreboard:
         return out
 
     def _everywhere(self) -> Costs:
-        """The costs as if every lane might be at every node."""
+        """The costs as if every lane could be at every node."""
         p, anywhere = self.problem, np.ones(len(self.nodes), dtype=bool)
         nodes = p.nodes._replace(takes=anywhere, keeps=anywhere)
         return self.numerics.costs(p._replace(nodes=nodes, allowed=np.ones_like(p.allowed)))
 
     def figures(self, at: Ints) -> PlacementFigures:
-        """The placement `at` (row of a node per lane, -1: nobody) in numbers."""
+        """The placement `at` (row of a node per lane, -1: none) in numbers."""
         rows = np.flatnonzero(at >= 0).astype(np.int32)
         resting = self.resting_ms(rows, at[rows])
         load = self.load[rows]
-        cost = float((load * resting).sum())  # not BLAS: its last digits depend on the processor
+        cost = float((load * resting).sum())  # not by BLAS, whose last digits depend on the CPU
         use = np.bincount(at[rows], weights=self.load[rows], minlength=len(self.nodes))
         capacity = np.array([n.capacity_eps for n in self.nodes], dtype=np.float64)
         busy = use[capacity > 0] / capacity[capacity > 0]
