@@ -1,6 +1,6 @@
-"""How many events a second does one process take, exactly once, and what does it cost? Node and
-router beside quixstreams and a bare aiokafka loop, in one run on one broker; writes
-docs/benchmarks.md and a row of benchmarks/results.csv.
+"""How many events per second does one process handle, exactly once, and at what cost? Compares node
+and router with quixstreams and a bare aiokafka loop, in one run on one broker. Writes
+docs/benchmarks.md and rows of benchmarks/results.csv.
 
     python -m benchmarks [--events N] [--rounds N] [--only NAME,...] [--no-write]
 """
@@ -50,7 +50,8 @@ TARGET = {"node": 50_000, "router": 40_000}
 async def fill(
     kafka: settings.Kafka, topic: str, records: Iterable[tuple[int, bytes, bytes, list[Any]]]
 ) -> None:
-    """(partition, key, value, headers) each, in large batches, before anything is measured."""
+    """Write the records, each (partition, key, value, headers), in large batches, before anything
+    is measured."""
     producer: Any = AIOKafkaProducer(
         **client_kwargs(kafka), enable_idempotence=True, max_batch_size=1 << 20
     )
@@ -74,7 +75,7 @@ async def fill(
 
 
 def lane_records(events: int, lanemap: LaneMap) -> Iterator[tuple[int, bytes, bytes, list[Any]]]:
-    """As a router writes them, spread evenly: the same load on each lane."""
+    """Records as a router writes them, spread evenly: the same load on each lane."""
     for i, (key, value) in enumerate(islice(stream(), events)):
         event = parse(value, 1 << 60, 1 << 20, 0)
         assert isinstance(event, Event)  # noqa: S101
@@ -92,13 +93,13 @@ def lane_records(events: int, lanemap: LaneMap) -> Iterator[tuple[int, bytes, by
 
 
 def raw_records(events: int) -> Iterator[tuple[int, bytes, bytes, list[Any]]]:
-    """As a source sends them."""
+    """Records as a source sends them."""
     for i, (key, value) in enumerate(islice(stream(), events)):
         yield i % RAW, key, value, []
 
 
 async def count(kafka: settings.Kafka, topic: str, partitions: int) -> int:
-    """Committed records in a topic."""
+    """How many committed records a topic has."""
     consumer: Any = AIOKafkaConsumer(
         **client_kwargs(kafka), isolation_level="read_committed", auto_offset_reset="earliest"
     )
@@ -117,7 +118,7 @@ async def count(kafka: settings.Kafka, topic: str, partitions: int) -> int:
 async def measure(names: list[str], events: int, rounds: int) -> dict[str, list[Figures]]:
     found: dict[str, list[Figures]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory(prefix="geolane-bench-") as folder:
-        os.chmod(folder, 0o711)  # the broker's user passes
+        os.chmod(folder, 0o711)  # the broker's user may pass through
         broker = Broker(Path(folder), heap_mb=1024)
         await broker.start()
         kafka = broker.kafka

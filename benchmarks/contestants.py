@@ -1,5 +1,5 @@
-"""One contestant in a process of its own: the same records in, the same work, exactly once out; its
-figures as a line of JSON.
+"""Runs one contestant in a process of its own: the same records in, the same work, exactly once out.
+Prints its figures as one line of JSON.
 
 python -m benchmarks.contestants NAME '{"kafka": {"bootstrap": ...},  "source": ..., "sink": ..., "events": N, ...}'
 """
@@ -25,8 +25,8 @@ from agents import settings
 
 
 class Task(msgspec.Struct, frozen=True):
-    """`source` and `sink` are topics of `partitions` and `sinks` partitions; `events` records lie
-    in the source."""
+    """`source` and `sink` are topics of `partitions` and `sinks` partitions. The source holds
+    `events` records."""
 
     kafka: settings.Kafka
     source: str
@@ -39,8 +39,8 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """`seconds` and `cpu_s` from the first fetch to the last commit; `rss_mb` is the peak; both
-    over all of its processes."""
+    """`seconds` and `cpu_s` are from the first fetch to the last commit; `rss_mb` is the peak. Both
+    memory and CPU are over all of its processes."""
 
     events: int
     seconds: float
@@ -49,7 +49,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 class Watch:
-    """Wall and CPU time since it was made, of this process and of others that work for it."""
+    """Wall and CPU time since it was made, of this process and of those that work for it."""
 
     def __init__(self, pids: Sequence[int] = ()) -> None:
         self._pids = (os.getpid(), *pids)
@@ -64,14 +64,14 @@ class Watch:
 
 
 def _peak_mb(pid: int) -> float:
-    """The most memory a process has had resident (getrusage would answer the parent's, where that
-    was larger)."""
+    """The most memory that a process has had resident. (getrusage would return the parent's if that
+    was larger.)"""
     status = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()
     return int(next(line.split()[1] for line in status if line.startswith("VmHWM:"))) / 1024
 
 
 async def geolane(task: Task, kind: str) -> Figures:
-    """A node's or a router's engine, as its process runs it; the lease and the commands come from
+    """A node's or a router's engine, as its process runs it. The lease and the commands come from
     here."""
     from agents.core.lanes.lane_map import LaneMap
     from agents.core.model.messages import AssignCommand, Grant, LeaseCommand
@@ -136,8 +136,8 @@ async def geolane(task: Task, kind: str) -> Figures:
 
 
 async def bare(task: Task) -> Figures:
-    """The shortest correct loop over aiokafka that has the pipeline in it: no leases, no checks, no
-    dead letters, no counts, no headers."""
+    """The shortest correct loop over aiokafka that contains the pipeline: no leases, checks, dead
+    letters, counts or headers."""
     from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
     from aiokafka.structs import OffsetAndMetadata
 
@@ -195,8 +195,8 @@ async def bare(task: Task) -> Figures:
 
 
 def quix(task: Task) -> Figures:
-    """quixstreams with `processing_guarantee="exactly-once"`, its values as bytes, the pipeline
-    applied to each."""
+    """quixstreams with `processing_guarantee="exactly-once"`, values as bytes, the pipeline applied
+    to each."""
     from quixstreams import Application
     from quixstreams.kafka import ConnectionConfig
 

@@ -1,5 +1,5 @@
-"""Placements by the solvers of others, to measure ours against: exact where lanes may be split, and
-simple ones that are not."""
+"""Placements by other solvers, to compare ours with: exact if lanes may be split, and simple ones
+that are not exact."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ortools.graph.python import min_cost_flow
 
 from kernels.tables import Candidates, Costs, Floats, Ints
 
-WAIT_MS = 1_000.0  # what an event costs whose lane waits: more than any way round
-SCALE = 1_000_000  # load and room in whole units, so many for a mean lane
-MICRO = 1_000  # costs in whole microseconds
+WAIT_MS = 1_000.0  # an event's cost while its lane waits: more than any round trip
+SCALE = 1_000_000  # load and room are in whole units, this many for a mean lane
+MICRO = 1_000  # costs are in whole microseconds
 
 
 class Exact(NamedTuple):
-    """`cost` in ms x events/s, without what waits; `waits`: share of the load; `seconds` that the
-    solver took."""
+    """`cost` in ms x events/s, without waiting lanes. `waits`: share of the load that waits.
+    `seconds`: what the solver took."""
 
     cost: float
     waits: float
@@ -35,7 +35,7 @@ def all_nodes(costs: Costs) -> Candidates:
 
 
 def flow(found: Candidates, load: Floats, room: Floats) -> Exact:
-    """The exact optimum where lanes may be split and be at their candidates only: min-cost flow by
+    """The exact optimum if lanes may be split but only among their candidates: min-cost flow by
     OR-tools."""
     lanes, nodes = len(load), len(room)
     unit = SCALE * lanes / load.sum()
@@ -103,7 +103,7 @@ def highs(found: Candidates, load: Floats, room: Floats, *, whole: bool, limit_s
 
 
 def greedy(found: Candidates, load: Floats, room: Floats) -> Exact:
-    """Lane after lane, the heaviest first, to its cheapest candidate that has room."""
+    """Places lane after lane, the heaviest first, at its cheapest candidate with room."""
     start = time.perf_counter()
     free, cost, waits = room.copy(), 0.0, 0.0
     order = np.argsort(found.cost_ms, axis=1, kind="stable")

@@ -1,5 +1,6 @@
-"""How far off is the forecast of a lane's arrival rate, beside the last value, the last hour and
-the same time yesterday? On three months of real flights, learned online; writes docs/forecast.md.
+"""How far off is the forecast of a lane's arrival rate, compared with the last value, the last hour
+and the same time yesterday? Uses three months of real flights, learned online. Writes
+docs/forecast.md.
 
     python -m benchmarks.forecast [--quick] [--no-write]
 """
@@ -34,8 +35,8 @@ WHAT = {
 
 
 def foretell(rates: Floats, lon: Floats | None) -> tuple[dict[int, Floats], float]:
-    """What `Forecast` says after each bin, by minutes ahead, float64[T, L]; and the CPU-ms that a
-    bin takes it."""
+    """What `Forecast` predicts after each bin, by minutes ahead, float64[T, L]; and the CPU time in
+    ms that a bin takes."""
     forecast = Forecast(rates.shape[1], lon=lon)
     said = {minutes: np.zeros_like(rates) for minutes in AHEAD_MIN}
     began = time.process_time()
@@ -50,8 +51,8 @@ def foretell(rates: Floats, lon: Floats | None) -> tuple[dict[int, Floats], floa
 
 
 def naive(rates: Floats) -> dict[str, dict[int, Floats]]:
-    """What one would say without learning, after each bin; before the second day yesterday is the
-    last value."""
+    """Predictions without learning, after each bin. Before the second day, "yesterday" is the last
+    value."""
     sums = np.vstack([np.zeros(rates.shape[1]), np.cumsum(rates, axis=0)])
     hour = 3600 // BIN_S
     since = np.maximum(np.arange(1, len(rates) + 1) - hour, 0)
@@ -68,9 +69,9 @@ def naive(rates: Floats) -> dict[str, dict[int, Floats]]:
 
 
 def errors(said: Floats, rates: Floats, minutes: int) -> tuple[Floats, Floats]:
-    """By day and lane, events/h: the mean absolute error, and the same with each bin weighted by
-    what the whole fleet got in it; float64[days, L]. Day d is judged by what was said for its bins,
-    whenever that was."""
+    """The mean absolute error by day and lane, events/h, and the same with each bin weighted by the
+    whole fleet's events in it; float64[days, L]. Day d is judged by the predictions for its bins,
+    whenever they were made."""
     steps = minutes * 60 // BIN_S
     off = np.full_like(rates, np.nan)
     off[steps:] = np.abs(said[:-steps] - rates[steps:]) * 3600
@@ -82,7 +83,7 @@ def errors(said: Floats, rates: Floats, minutes: int) -> tuple[Floats, Floats]:
 
 
 def ratio(ours: Floats, other: Floats, seed: int = 0) -> tuple[float, float, float]:
-    """Of the mean errors by day, with its 95 % interval by resampling days."""
+    """The ratio of the mean errors, with its 95 % interval by resampling days."""
     picks = np.random.default_rng(seed).integers(0, len(ours), (2000, len(ours)))
     many = ours[picks].mean(axis=1) / other[picks].mean(axis=1)
     low, high = np.percentile(many, [2.5, 97.5])
@@ -90,9 +91,9 @@ def ratio(ours: Floats, other: Floats, seed: int = 0) -> tuple[float, float, flo
 
 
 def floor_eph(rates: Floats) -> float:
-    """The mean absolute error, events/h, of one who knows each bin's true rate, if flights left at
-    random (Poisson) at the rate of that lane and time of the week: what no forecast can go below by
-    much."""
+    """The mean absolute error, events/h, of an oracle that knows each bin's true rate, if flights
+    left at random (Poisson) at the rate of that lane and time of the week. No forecast can be much
+    below it."""
     weeks = len(rates) // (7 * BINS)
     mean = rates[: weeks * 7 * BINS].reshape(weeks, 7 * BINS, -1).mean(axis=0) * BIN_S
     drawn = np.random.default_rng(0).poisson(mean, (20, *mean.shape))

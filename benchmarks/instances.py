@@ -1,5 +1,5 @@
 """Made-up fleets for benchmarks: lanes and nodes around large cities, few lanes with most of the
-load, nodes of unlike size."""
+load, nodes of different sizes."""
 
 from __future__ import annotations
 
@@ -35,17 +35,14 @@ Auckland -36.8 174.8 2, Novosibirsk 55.0 82.9 2, Dublin 53.4 -6.3 1, Helsinki 60
 PLACES = [city.split() for city in CITIES.replace("\n", " ").split(",")]
 CITY_LAT, CITY_LON, PEOPLE = np.array([[float(x) for x in place[1:]] for place in PLACES]).T
 
-HEAVIEST = (
-    0.25  # share of the median node that a lane has at most: the lane map slices heavier cells
-)
-REGIONS = 32  # cities that are regions of the RTT table
-MEASURED = 0.15  # share of their pairs that were measured
-A_MS, B_MS_PER_KM = 2.0, 0.015  # light in glass, there and back, by ways half as long again
+HEAVIEST = 0.25  # a lane's largest share of the median node: the lane map slices heavier cells
+REGIONS = 32  # how many cities are regions of the RTT table
+MEASURED = 0.15  # share of their pairs that are measured
+A_MS, B_MS_PER_KM = 2.0, 0.015  # light in glass, there and back, on routes half as long again
 
 
 class Instance(NamedTuple):
-    """A problem, and what its lanes weigh and its nodes hold, in events/s: float64[L],
-    float64[N]."""
+    """A problem with its lanes' load and its nodes' room, in events/s: float64[L], float64[N]."""
 
     problem: Problem
     load_eps: Floats
@@ -55,7 +52,7 @@ class Instance(NamedTuple):
 def scattered(
     rng: np.random.Generator, count: int, *, jitter: float, anywhere: float, power: float
 ) -> tuple[Floats, Floats]:
-    """Places around cities, the larger ones more often; `anywhere` of them anywhere on the
+    """Places around cities, more at larger ones. A share `anywhere` of them lies anywhere on the
     inhabited globe."""
     weight = PEOPLE**power
     city = rng.choice(len(PEOPLE), count, p=weight / weight.sum())
@@ -68,8 +65,8 @@ def scattered(
 
 
 def cut(load: Floats, most: float) -> Floats:
-    """Load of the same sum with nothing above `most`: what is cut off is spread over the others by
-    their share."""
+    """Load of the same sum with nothing above `most`: the excess is spread over the others in
+    proportion."""
     load = load.copy()
     for _ in range(100):
         over = load > most
@@ -83,8 +80,8 @@ def cut(load: Floats, most: float) -> Floats:
 
 
 def rtt_table(rng: np.random.Generator) -> RttModel:
-    """Round trips between the largest cities, a few of them measured and off the line, as real ones
-    are."""
+    """Round trips between the largest cities. A few are measured and off the line, like real
+    ones."""
     largest = np.argsort(-PEOPLE, kind="stable")[:REGIONS]
     lat, lon = CITY_LAT[largest], CITY_LON[largest]
     line = A_MS + B_MS_PER_KM * haversine_km_matrix(lat, lon, lat, lon)
@@ -104,8 +101,7 @@ def instance(
     move_ms: float = 2.0,
     zipf: float = 0.9,
 ) -> Instance:
-    """`lanes` lanes of which nobody has one yet, and `nodes` nodes that their load fills to
-    `utilisation`."""
+    """`lanes` lanes without owners, and `nodes` nodes that their load fills to `utilisation`."""
     rng = np.random.default_rng([seed, lanes, nodes])
     rtt = rtt_table(rng)
     lat, lon = scattered(rng, nodes, jitter=0.5, anywhere=0.0, power=0.7)

@@ -1,5 +1,5 @@
-"""How near the optimum are lanes placed, and how fast? Ours beside exact solvers and beside simple
-ways, on made-up fleets; writes docs/placement.md and rows of benchmarks/results.csv.
+"""How near the optimum are lanes placed, and how fast? Compares ours with exact solvers and simple
+methods, on made-up fleets. Writes docs/placement.md and rows of benchmarks/results.csv.
 
     python -m benchmarks.placement [--quick] [--seeds N] [--kernel NAME] [--no-write]
 """
@@ -32,19 +32,19 @@ WHOLE = 1_000_000  # lanes x nodes up to which exact solvers get every node
 WHOLE_LANES, WHOLE_LIMIT_S = (
     60_000,
     60.0,
-)  # lanes x nodes up to which HiGHS places whole lanes, and for how long
+)  # lanes x nodes up to which HiGHS places whole lanes, and its time limit
 SHORT, WIDE = 8, 64
 DRIFT, QUIET = 0.10, 0.01
 TICKS = 3
 MOVE_MS = 2.0
-BOUND_STEPS = 400  # where it is what is asked for
-MOVE_PRICES = (0.1, 0.2, 0.3, 0.5, 0.8, 1.2)  # of a lane, by the mean cost of one
+BOUND_STEPS = 400  # for the bound that is reported
+MOVE_PRICES = (0.1, 0.2, 0.3, 0.5, 0.8, 1.2)  # prices of a move, as shares of a lane's mean cost
 TARGET_GAP, TARGET_MOVED, TARGET_COST = 0.005, 0.03, 0.001
 TARGET_TICK_S = {(10_000, 100): 0.05, (100_000, 1_000): 1.0}
 
 
 class Tick(NamedTuple):
-    """One solution and what it took."""
+    """One solution and the time it took."""
 
     solution: Solution
     seconds: float
@@ -52,11 +52,11 @@ class Tick(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What one fleet showed. Shares: `gap` to our bound, `above` the exact split optimum (NaN where
-    not computed), `waits` of the load, `moved` of the lanes after the drift, `dearer` than a fresh
-    solution then, and with what hand-overs cost (`with_moves`), `drift_gap` to the bound then;
-    `must_move`: of the lanes, for no more than TARGET_COST above a fresh solution, proven (NaN
-    where not computed)."""
+    """The results for one fleet. Shares: `gap` to our bound; `above` the exact split optimum (NaN
+    if not computed); `waits` of the load; `moved` of the lanes after the drift; `dearer` than a
+    fresh solution then; `with_moves`, the same including the cost of hand-overs; `drift_gap` to the
+    bound then; `must_move`: of the lanes, proven, for a cost of at most TARGET_COST above a fresh
+    solution (NaN if not computed)."""
 
     lanes: int
     nodes: int
@@ -86,7 +86,7 @@ def tick(numerics: Numerics, fleet: Instance, owner: Ints, price: Floats | None)
 
 
 def drifted(fleet: Instance, seed: int, drift: float = DRIFT) -> Instance:
-    """Every rate changed by 10 % or so, and room by as much as their sum, so that the utilisation
+    """Changes every rate by about 10 %, and room in proportion to the sum, so that the utilisation
     stays."""
     load = fleet.load_eps * np.random.default_rng([seed, 1]).lognormal(
         0, drift, len(fleet.load_eps)
@@ -97,8 +97,8 @@ def drifted(fleet: Instance, seed: int, drift: float = DRIFT) -> Instance:
 
 
 def without_moves(costs: Costs, load: Floats, place: Ints) -> float:
-    """What a placement costs once everybody is there; `costs` of a problem in which nobody has a
-    lane."""
+    """A placement's cost once all moves are over; `costs` of a problem in which no lane has an
+    owner."""
     at = np.flatnonzero(place >= 0).astype(np.int32)
     return float((load[at] * (costs.at(at, place[at]).astype(np.float64) - MOVE_MS)).sum())
 
@@ -139,19 +139,19 @@ def measure(
 
 
 def _with_moves(numerics: Numerics, fleet: Instance, owner: Ints, place: Ints) -> float:
-    """What a placement costs with the hand-overs that lead to it."""
+    """A placement's cost, including the hand-overs that lead to it."""
     lanes = np.arange(len(place), dtype=np.int32)
     ms = numerics.costs(owned(fleet.problem, owner)).at(lanes, place).astype(np.float64)
     return float((fleet.load_eps * ms).sum())
 
 
 def must_move(costs: Costs, fleet: Instance, place: Ints, fresh: Ints, ours: Solution) -> float:
-    """Share of the lanes that has to move, at the least, for a cost within TARGET_COST of a fresh
+    """The least share of the lanes that must move for a cost within TARGET_COST of a fresh
     solution's.
 
-    With a price on each move, no placement is below the bound of `whole_bound`; what is within the
-    cost must therefore pay that price often enough. `costs` of a problem in which nobody has a
-    lane."""
+    With a price on each move, no placement is below the bound of `whole_bound`. A placement within
+    the cost must therefore pay that price often enough. `costs` of a problem in which no lane has
+    an owner."""
     lanes, nodes = costs.shape
     load, room = fleet.load_eps, fleet.room_eps
     every = exact.all_nodes(costs)
@@ -178,7 +178,7 @@ def must_move(costs: Costs, fleet: Instance, place: Ints, fresh: Ints, ours: Sol
 
 
 def others(costs: Costs, fleet: Instance, ours: Solution, *, first: bool) -> dict[str, exact.Exact]:
-    """Exact solvers and simple ways on the same fleet; the slow ones on the first seed alone."""
+    """Exact solvers and simple methods on the same fleet; the slow ones on the first seed only."""
     load, room = fleet.load_eps, fleet.room_eps
     lanes, nodes = costs.shape
     found: dict[str, exact.Exact] = {}
@@ -315,13 +315,13 @@ def simple(found: list[list[Run]]) -> list[str]:
 
 
 def _dearer(run: Run, name: str) -> float:
-    """Than ours, for each event that is placed."""
+    """The cost per placed event, compared with ours."""
     peer = run.peers[name]
     return peer.cost / (1 - peer.waits) / run.cold.solution.objective * (1 - run.waits) - 1
 
 
 def verdict(found: list[list[Run]]) -> list[str]:
-    """What was to be reached, and whether it was, on every seed."""
+    """The targets, and whether every seed reached them."""
     out = []
 
     def line(what: str, worst: float, target: float, where: str, form: str = ".3%") -> None:
@@ -428,7 +428,7 @@ def main() -> None:
     seeds = min(2, options.seeds) if options.quick else options.seeds
     found: list[list[Run]] = []
     rows = []
-    measure(numerics, 200, 12, 0.7, 0, first=False)  # what is slow the first time
+    measure(numerics, 200, 12, 0.7, 0, first=False)  # compiles, so that no measured run does
     for lanes, nodes in QUICK if options.quick else SIZES:
         for utilisation in UTILISATIONS:
             runs = []

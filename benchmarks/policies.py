@@ -1,6 +1,6 @@
-"""What do events wait for under different ways to place lanes: round robin, power of two choices,
-nearest only, geolane's planner? The recorded flights in virtual time, the real core; writes
-docs/policies.md.
+"""How long do events take under different ways to place lanes: round robin, power of two choices,
+nearest only, geolane's planner? Replays the recorded flights in virtual time through the real core.
+Writes docs/policies.md.
 
     python -m benchmarks.policies [--quick] [--no-write]
 """
@@ -67,7 +67,7 @@ T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # Student's t, two-sided, by numbe
 
 @dataclass(frozen=True)
 class Fleet:
-    """The embedded sites, a node at each, with what it can do (events/s, float64[N])."""
+    """The embedded sites, with one node at each and its capacity (events/s, float64[N])."""
 
     places: tuple[NodePlace, ...]
     capacity_eps: Floats
@@ -85,8 +85,8 @@ class Fleet:
 
 
 class RoundRobin:
-    """Lanes dealt to nodes in turn, once: as Kafka's RoundRobinAssignor does, from a shuffled
-    list."""
+    """Lanes are dealt to nodes in turn, once, from a shuffled list, as Kafka's RoundRobinAssignor
+    does."""
 
     def __init__(self, lanes: int, nodes: int, rng: np.random.Generator) -> None:
         self.owner: Ints = rng.permutation(np.arange(lanes) % nodes).astype(np.int32)
@@ -96,8 +96,8 @@ class RoundRobin:
 
 
 class PowerOfTwo:
-    """Each lane to the less loaded of two nodes drawn at random; while a node is hot, a lane of it
-    is drawn anew each second, and goes if that leaves both below what the hot one had."""
+    """Each lane goes to the less loaded of two nodes drawn at random. While a node is hot, one of
+    its lanes is drawn at each tick and moves if that leaves both nodes below the hot one's load."""
 
     ACT_ABOVE = 1.25
 
@@ -131,7 +131,7 @@ class PowerOfTwo:
 
 
 class Nearest:
-    """Each lane to the node with the shortest modelled round trip, whatever the load."""
+    """Each lane goes to the node with the shortest modelled round trip, whatever the load."""
 
     def __init__(self, rtt: Floats) -> None:
         self.owner: Ints = rtt.argmin(axis=1).astype(np.int32)
@@ -141,8 +141,8 @@ class Nearest:
 
 
 class Geolane:
-    """The real planner at every tick, with the coordinator's book-keeping of cooldowns; a move is
-    over before the next."""
+    """The real planner at every tick, with the coordinator's record of cooldowns. A move is over
+    before the next tick."""
 
     def __init__(
         self,
@@ -199,8 +199,8 @@ class Geolane:
 
 
 def fleet_of(rng: np.random.Generator, busiest_eps: float, load: float) -> Fleet:
-    """The ten embedded sites; nodes from 0.6 to 1.4 of the mean, `load` of the fleet's capacity
-    used in the busiest hour."""
+    """The ten embedded sites. Their nodes have 0.8 to 1.2 of the mean capacity; `load` of the
+    fleet's capacity is used in the busiest hour."""
     inventory = tomllib.loads(INVENTORY.read_text("utf-8"))
     rtt = read_rtt()
     row_of = {name: i for i, name in enumerate(rtt.regions)}
@@ -221,7 +221,7 @@ def busiest_eps(stream: Stream) -> float:
 
 
 class Setting:
-    """One seed's world: which days are folded, what each node can do, where lanes are dealt to at
+    """One seed's world: which days are folded, each node's capacity, where lanes are dealt at
     first."""
 
     def __init__(self, recorded: Flights, seed: int, load: float) -> None:
@@ -263,7 +263,7 @@ class Setting:
     def _taught(self) -> Forecast:
         """A forecast that has seen the days that are not folded into this one."""
         day_s = DAY_S / COMPRESS
-        # The virtual day begins at NIGHT_S: on its clock the sun stands that much further east.
+        # The virtual day begins at NIGHT_S, so on its clock the sun is that much further east.
         forecast = Forecast(len(self.lon), day_s=day_s, lon=self.lon + NIGHT_S / DAY_S * 360.0)
         for day in range(WARM_DAYS):
             for t, rate in enumerate(self.others.rate_eps):
@@ -276,8 +276,8 @@ class Setting:
 
 
 def interval(values: Sequence[float], digits: int = 2) -> str:
-    """Geometric mean (95 % from to, by Student's t on the logarithms): latencies and ratios are
-    skewed."""
+    """Geometric mean (95 % from to, by Student's t on the logarithms), since latencies and ratios
+    are skewed."""
     logs = np.log(values)
     half = T_95[len(logs)] * float(np.std(logs, ddof=1)) / len(logs) ** 0.5
     mean, low, high = np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])
@@ -300,7 +300,7 @@ def shares(found: dict[str, list[Outcome]], name: str, q: int, ours: str = OURS)
 
 
 def skews(found: dict[str, list[Outcome]], name: str) -> dict[str, list[float]]:
-    """Our skew as a share of another's, by seed: max/mean itself, and what of it is beyond an even
+    """Our skew as a share of another's, by seed: max/mean itself, and its part beyond an even
     load."""
     pairs = list(zip(found[OURS], found[name], strict=True))
     day = [(a.skew, b.skew) for a, b in pairs]
@@ -341,7 +341,7 @@ def tables(found: dict[str, list[Outcome]]) -> str:
 
 
 def verdict(found: dict[str, list[Outcome]]) -> str:
-    """What was to be reached, and whether it was."""
+    """The targets, and whether they were reached."""
     said = []
     for name, q in [(name, q) for name in (ROBIN, TWO) for q in (50, 99)] + [(NEAREST, 75)]:
         share = geometric_mean(shares(found, name, q))
@@ -405,7 +405,7 @@ events of {FOLD_DAYS} recorded days (about a million).
 
 @cache
 def _given() -> tuple[Flights, Numerics]:
-    """What every seed needs, once a process."""
+    """What every seed needs, once per process."""
     return flights(LANES), choose()
 
 

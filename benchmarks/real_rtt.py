@@ -1,6 +1,6 @@
-"""How much of real round-trip time does placement by our RTT model save, beside nearest by km, one
-hub and the true best? On measured RTTs between 242 cities, the model learned from one half of the
-pairs and judged on the other; writes docs/real-rtt.md.
+"""How much of real round-trip time does placement by our RTT model save, compared with nearest by km,
+one hub and the true best? Uses measured RTTs between 242 cities; the model learns from one part of
+the pairs and is judged on the rest. Writes docs/real-rtt.md.
 
     python -m benchmarks.real_rtt [--quick] [--no-write]
 """
@@ -23,8 +23,8 @@ from kernels.geo import haversine_km_matrix
 PAGE = ROOT / "docs" / "real-rtt.md"
 NODES = (6, 16, 60)
 SEEDS = 40
-NEAR_KM = 400.0  # within about this, cities tell of one another
-DOUBT = 0.1  # so much nearness tells nothing
+NEAR_KM = 400.0  # within about this distance, cities predict one another
+DOUBT = 0.1  # weight of no information, in the same unit as nearness
 NEAREST, HUB, MEASURED, COMPLETED, ORACLE = "nearest", "hub", "measured", "completed", "oracle"
 WHAT = {
     MEASURED: "geolane, table as measured",
@@ -38,14 +38,14 @@ Indices = npt.NDArray[np.intp]
 
 
 def fitted(rtt_ms: Floats, km: Floats) -> tuple[float, float]:
-    """`a_ms`, `b_ms_per_km` through the pairs that are known."""
+    """`a_ms`, `b_ms_per_km` fitted to the known pairs."""
     known = np.isfinite(rtt_ms)
     b, a = np.polyfit(km[known], rtt_ms[known], 1)
     return max(0.0, float(a)), float(b)
 
 
 def model(places: Pings, rtt_ms: Floats, rows: Indices) -> RttModel:
-    """A table of the cities in `rows`, as the product reads one: what was not measured is left to
+    """A table of the cities in `rows`, as the product reads one: pairs that were not measured use
     the line."""
     km = haversine_km_matrix(places.lat, places.lon, places.lat, places.lon)
     a, b = fitted(rtt_ms, km)
@@ -57,9 +57,9 @@ def model(places: Pings, rtt_ms: Floats, rows: Indices) -> RttModel:
 
 
 def complete(rtt_ms: Floats, km: Floats) -> Floats:
-    """What was not measured, filled in from what was, float64[C, C]: each city's own way to the
-    net, both ends', plus the kilometres between (fitted robustly), plus how measured pairs of
-    places near both ends differ from that."""
+    """The table with its gaps filled from what was measured, float64[C, C]. A gap gets both cities'
+    own access times, plus the distance between them (fitted robustly), plus how measured pairs near
+    both ends differ from that."""
     known = np.isfinite(rtt_ms)
     cities, seen = len(rtt_ms), known.any(axis=1)
     rtt, scale = (
@@ -91,7 +91,7 @@ def complete(rtt_ms: Floats, km: Floats) -> Floats:
 @dataclass(frozen=True)
 class Trial:
     """Nodes at some cities, lanes at others. `taught`: the RTTs that may be learned from, NaN
-    elsewhere, float64[C, C]; `open`: which nodes a lane may have, those it has never measured,
+    elsewhere, float64[C, C]. `open`: which nodes a lane may have, only those it has never measured,
     bool[L, N]."""
 
     nodes: Indices
@@ -102,7 +102,7 @@ class Trial:
 
 def by_cities(places: Pings, count: int, rng: np.random.Generator) -> Trial:
     """The lanes are at cities of which nothing is known: half of those without a node. Every pair
-    with one is held back."""
+    with one of them is held back."""
     order = rng.permutation(len(places.cities))
     nodes, others = order[:count], order[count:]
     lanes = others[: len(others) // 2]
@@ -112,7 +112,7 @@ def by_cities(places: Pings, count: int, rng: np.random.Generator) -> Trial:
 
 
 def by_pairs(places: Pings, count: int, rng: np.random.Generator) -> Trial:
-    """Half of all pairs are held back, whichever they are; a lane chooses among the nodes of its
+    """Half of all pairs, chosen at random, are held back. A lane chooses among the nodes of its
     held-back pairs."""
     order = rng.permutation(len(places.cities))
     held = np.triu(rng.random(places.rtt_ms.shape) < 0.5, 1)
@@ -125,7 +125,7 @@ def by_pairs(places: Pings, count: int, rng: np.random.Generator) -> Trial:
 
 
 def modelled(places: Pings, trial: Trial, rtt: RttModel, rows: Indices) -> Floats:
-    """RTTs as the kernels reckon them, float64[L, N]."""
+    """RTTs as the kernels compute them, float64[L, N]."""
     row_of = {int(city): i for i, city in enumerate(rows)}
     lanes = lane_table(places.lat[trial.lanes], places.lon[trial.lanes])
     site = [row_of[int(city)] for city in trial.nodes]
@@ -134,8 +134,8 @@ def modelled(places: Pings, trial: Trial, rtt: RttModel, rows: Indices) -> Float
 
 
 def judge(places: Pings, trial: Trial) -> dict[str, Floats]:
-    """The true RTT of each lane to the node it is given, by contestant; NaN where the hub was
-    measured (it has no choice)."""
+    """The true RTT of each lane to the node that it is given, by contestant; NaN where the lane's
+    pair with the hub is not held back (the hub has no choice)."""
     km = haversine_km_matrix(places.lat, places.lon, places.lat, places.lon)
     pairs = np.ix_(trial.lanes, trial.nodes)
     truth = places.rtt_ms[pairs]
@@ -158,7 +158,7 @@ def judge(places: Pings, trial: Trial) -> dict[str, Floats]:
 
 
 def spread(values: list[float]) -> str:
-    """Median (a tenth below to a tenth above)."""
+    """Median (tenth to ninetieth percentile)."""
     low, high = np.percentile(values, [10, 90])
     return f"{statistics.median(values):.2f} ({low:.2f} to {high:.2f})"
 

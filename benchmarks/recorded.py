@@ -1,5 +1,5 @@
 """The recorded streams and round-trip times that benchmarks read from `../shared/data` beside the
-project; without them a benchmark says so and ends."""
+project. Without them a benchmark says so and ends."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DAY_S = 86_400
 
 
 def need(*files: Path) -> None:
-    """Ends the benchmark, without failing it, when a file is not there."""
+    """Ends the benchmark, without failing it, if a file is missing."""
     missing = [str(file.relative_to(ROOT.parent)) for file in files if not file.exists()]
     if missing:
         print(f"skipped: it needs {', '.join(missing)} beside the project", file=sys.stderr)
@@ -41,7 +41,7 @@ def need(*files: Path) -> None:
 @dataclass(frozen=True)
 class Flights:
     """Three months of departures by time. `at_s`: seconds since the epoch (whole minutes),
-    int64[E]; `lane`: int32[E]; `lat`, `lon` of the origin in degrees, float64[E]."""
+    int64[E]. `lane`: int32[E]. `lat`, `lon` of the origin in degrees, float64[E]."""
 
     at_s: Longs
     lane: Ints
@@ -59,7 +59,7 @@ class Flights:
         return int(self.at_s[0] // DAY_S * DAY_S)
 
     def lane_lon(self) -> Floats:
-        """Of the lanes' middles, degrees, float64[L]."""
+        """Longitudes of the lanes' middles, degrees, float64[L]."""
         return np.array([lon for _, lon in self.lanemap.centroid])
 
     def rates_eps(self, bin_s: int) -> Floats:
@@ -76,8 +76,8 @@ class Flights:
 
 
 def flights(lanes: int) -> Flights:
-    """The three months, keyed into lanes as the product does: the map from its sample of the
-    embedded week, heavy cells sliced by the event's key."""
+    """The three months, keyed into lanes as the product does: the map is made from its sample of
+    the embedded week, heavy cells are sliced by the event's key."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(FLIGHTS)
@@ -106,8 +106,8 @@ def flights(lanes: int) -> Flights:
 
 @dataclass(frozen=True)
 class Pings:
-    """Measured round trips between cities. `lat`, `lon`: degrees, float64[C]; `rtt_ms`: the mean of
-    both directions where both were measured, NaN where none was, float64[C, C]."""
+    """Measured round trips between cities. `lat`, `lon`: degrees, float64[C]. `rtt_ms`: the mean of
+    the measured directions, NaN if none was measured, float64[C, C]."""
 
     cities: tuple[str, ...]
     lat: Floats

@@ -1,8 +1,9 @@
-"""How long do a killed node's lanes stand still? `kill -9` of the busiest of ten nodes, again and
-again, in the middle of 1,000 events/s.
+"""How long do a killed node's lanes pause? `kill -9` of the busiest of ten nodes, again and again,
+while 1,000 events/s come in.
 
-The question of the design: within 2 s at the 99th percentile of 30, nothing missing, nothing twice.
-Prints the table and writes docs/recovery.md (`python -m benchmarks.recovery [KILLS]`)."""
+The target of the design: within 2 s at the 99th percentile of 30 kills, with nothing missing and no
+duplicates. Prints the table and writes docs/recovery.md (`python -m benchmarks.recovery
+[KILLS]`)."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ LONGEST_EVENTS = 10_000_000
 
 
 async def _back(stack: Stack, name: str) -> None:
-    """Until the killed node has a lease again, so that each kill meets ten nodes."""
+    """Wait until the killed node has a lease again, so that each kill finds ten nodes."""
     for _ in range(round(BACK_S / 0.05)):
         lease = stack.follower.leases.get(name)
         if lease is not None and not lease.fenced:
@@ -42,7 +43,7 @@ async def _back(stack: Stack, name: str) -> None:
 
 
 async def measure(path: Path, kills: int) -> tuple[list[float], dict[str, int]]:
-    """The recovery of each kill in ms, and the books at the end."""
+    """The recovery of each kill in ms, and the accounting at the end."""
     found: list[float] = []
     with RunFolder(path) as folder:
         stack = Stack(folder, StackPlan(Settings()), lambda text: None)
@@ -93,7 +94,7 @@ def table(found: list[float], books: dict[str, int]) -> str:
 
 def main() -> None:
     path = Path(tempfile.mkdtemp(prefix="geolane-recovery-"))
-    path.chmod(0o711)  # ejabberd's own user passes through
+    path.chmod(0o711)  # ejabberd's own user may pass through
     found, books = asyncio.run(measure(path, int(sys.argv[1]) if len(sys.argv) > 1 else 30))
     shutil.rmtree(path)
     print(table(found, books))

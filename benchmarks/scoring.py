@@ -1,8 +1,8 @@
-"""How many pairs of lane and node are scored in a second, and how does that compare with libraries
-made for nearest neighbours?
+"""How many pairs of lane and node are scored per second, compared with libraries for nearest
+neighbours?
 
-The k cheapest nodes of every lane, at four sizes, by turns in one run; writes docs/scoring.md and
-rows of benchmarks/results.csv.
+Each contestant finds the k cheapest nodes of every lane, at four sizes, by turns in one run. Writes
+docs/scoring.md and rows of benchmarks/results.csv.
 
     python -m benchmarks.scoring [--quick] [--rounds N] [--no-write]
 """
@@ -42,10 +42,10 @@ from kernels.tables import (
 PAGE = ROOT / "docs" / "scoring.md"
 SIZES = ((256, 6, 4), (10_000, 100, 8), (100_000, 1_000, 8), (1_000_000, 10_000, 8))
 MOST_S = 60.0  # a peer that would take longer is measured on a part of the lanes
-PART_S = 4.0  # and on so many lanes that a round takes about this
-LEAST_S = 0.05  # what is shorter is repeated within a round
+PART_S = 4.0  # a part that makes a round take about this long
+LEAST_S = 0.05  # a shorter run is repeated within a round
 BLOCK_PAIRS = 1 << 24  # NumPy's matrix, a block of lanes at a time: 64 MB
-SAME = 1e-6  # by so much the cosines may differ of nodes that count as equally near
+SAME = 1e-6  # how far the cosines of equally near nodes may differ
 B_MS_PER_KM = 0.015
 
 FLOPS_A_PAIR = 9  # three fused multiply-adds, a difference, a square, a comparison
@@ -53,10 +53,10 @@ BYTES_A_LANE = 44  # its columns
 DEVICES = (
     ("NVIDIA H100 SXM", 67e12, 3.35e12),
     ("AMD MI300X", 163e12, 5.3e12),
-)  # float32 FLOP/s, bytes/s, as their makers say
+)  # float32 FLOP/s, bytes/s, according to their makers
 
 Ask: TypeAlias = Callable[[Ints], Ints]
-"""Answers for the lanes in the rows given: the rows of the k cheapest nodes, int32[R, k]."""
+"""Answers for the lanes in the given rows: the rows of the k cheapest nodes, int32[R, k]."""
 
 OURS = "geolane, distance alone"
 PEERS = (
@@ -68,7 +68,8 @@ PEERS = (
 
 
 class Lap(NamedTuple):
-    """One round: seconds and CPU seconds for all lanes, and on how many they were measured."""
+    """One round: seconds and CPU seconds for all lanes, and on how many lanes they were
+    measured."""
 
     seconds: float
     cpu_s: float
@@ -79,7 +80,7 @@ Laps: TypeAlias = dict[str, list[Lap]]
 
 
 def geometry(whole: Problem) -> Problem:
-    """The same places and nothing else: distance is all that counts, as for the peers."""
+    """The same places and nothing else: only distance counts, as for the peers."""
     return problem(
         lane_table(whole.lanes.lat, whole.lanes.lon),
         node_table(whole.nodes.lat, whole.nodes.lon),
@@ -162,8 +163,8 @@ def of_faiss(p: Problem, k: int) -> Ask:
 def of_kernel(
     make: Callable[[Problem], Costs], p: Problem, k: int, price_ms: Floats | None = None
 ) -> Ask:
-    """A tick, always of all lanes: checks, tables, kernel. Where lanes and nodes are is known from
-    the tick before."""
+    """A tick, always of all lanes: checks, tables, kernel. The positions of lanes and nodes are
+    known from the previous tick."""
 
     def ask(_: Ints) -> Ints:
         return make(p).candidates(k, price_ms).node
@@ -172,7 +173,7 @@ def of_kernel(
 
 
 def of_first_tick(p: Problem, k: int) -> Ask:
-    """The same of a fleet never seen before: lanes and nodes are sorted too."""
+    """The same for a fleet never seen before: lanes and nodes are sorted, too."""
 
     def ask(_: Ints) -> Ints:
         kept = nearest_nodes._kept.copy()
@@ -185,7 +186,7 @@ def of_first_tick(p: Problem, k: int) -> Ask:
 
 
 def contestants(lanes: int, nodes: int, k: int) -> tuple[Problem, dict[str, Ask]]:
-    """The problem of distance alone that all but one or two solve, and who is to solve it."""
+    """The problem of distance alone, which most contestants solve, and the contestants."""
     whole = instance(lanes, nodes, 0.8, 1).problem
     near, full = geometry(whole), everything(whole, 2)
     price_ms = np.random.default_rng(3).choice([0.0, 0.0, 5.0, 30.0], nodes)
@@ -203,8 +204,8 @@ def contestants(lanes: int, nodes: int, k: int) -> tuple[Problem, dict[str, Ask]
 
 
 def lap(ask: Ask, lanes: int, part: int) -> Lap:
-    """Asks for `part` of the lanes, evenly spread, for at least LEAST_S; the mean, scaled to all
-    lanes."""
+    """Asks for `part` of the lanes, evenly spread, for at least LEAST_S. Returns the mean, scaled
+    to all lanes."""
     rows = np.arange(part, dtype=np.int64) * lanes // part
     times, began, cpu = 0, time.perf_counter(), time.process_time()
     while not times or time.perf_counter() - began < LEAST_S:
@@ -215,8 +216,8 @@ def lap(ask: Ask, lanes: int, part: int) -> Lap:
 
 
 def right(p: Problem, mine: Ints, other: Ints, rows: Ints) -> bool:
-    """Whether both found nodes that are equally near: their cosines differ by float32's rounding at
-    most."""
+    """Whether both found nodes that are equally near: their cosines differ by at most float32's
+    rounding."""
     lanes, nodes = unit(p.lanes.lat[rows], p.lanes.lon[rows]), unit(p.nodes.lat, p.nodes.lon)
     cosines = [np.einsum("rx,rkx->rk", lanes, nodes[found]) for found in (mine, other)]
     return bool(np.abs(cosines[0] - cosines[1]).max() < SAME)
@@ -230,7 +231,7 @@ def measure(size: tuple[int, int, int], rounds: int) -> Laps:
     sample = (np.arange(min(lanes, 2000), dtype=np.int64) * lanes // min(lanes, 2000)).astype(
         np.int32
     )
-    mine = asks[OURS](sample)[sample]  # compiles, sorts
+    mine = asks[OURS](sample)[sample]  # compiles and sorts, before anything is measured
     for name, ask in asks.items():
         part[name] = lanes
         if name in PEERS:
@@ -304,7 +305,7 @@ def tables(found: dict[tuple[int, int, int], Laps]) -> str:
 
 
 def roofline(sizes: list[tuple[int, int, int]]) -> str:
-    """What a GPU could do at best, if it looked at every pair."""
+    """The best that a GPU could do if it looked at every pair."""
     rows = []
     for _, flops, bandwidth in DEVICES:
         best = [

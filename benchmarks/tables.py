@@ -1,5 +1,4 @@
-"""What the pages of the benchmarks have in common: the machine in words, a spread, a row of
-results.csv."""
+"""What the benchmarks' pages share: the machine in words, a spread, a row of results.csv."""
 
 from __future__ import annotations
 
@@ -57,8 +56,8 @@ def spread(values: Iterable[float], form: str = ",.2f") -> str:
 
 
 def append(rows: Iterable[tuple[str, int, float, float, float]]) -> None:
-    """Adds (contestant, events or whatever it counts, seconds, CPU seconds, peak memory in MB) each
-    to results.csv."""
+    """Appends rows to results.csv, each (contestant, events or whatever it counts, seconds, CPU
+    seconds, peak memory in MB)."""
     is_new = not ROWS.exists()
     with ROWS.open("a", newline="", encoding="utf-8") as file:
         out = csv.writer(file, lineterminator="\n")

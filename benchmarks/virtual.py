@@ -1,10 +1,10 @@
-"""A fleet in virtual time: recorded events, lanes, nodes with queues, and a policy that says every
-few seconds who has which lane.
+"""A fleet in virtual time: recorded events, lanes, nodes with queues, and a policy that decides
+every few seconds which node has which lane.
 
-Nodes are fluid queues in steps of 0.1 s: what comes in faster than a node's capacity waits, and is
-still there when the rush is over, which a steady-state formula (M/M/1) would not know. At a
-thousand events/s and node the wait of single events within a step is below a millisecond and left
-out. Latency is looked up for each recorded event at its own time and place."""
+Nodes are fluid queues in steps of 0.1 s. Events that come in faster than a node's capacity wait,
+and are still there after the rush, which a steady-state formula (M/M/1) would miss. At a thousand
+events/s per node, a single event's wait within a step is below a millisecond, and is left out.
+Latency is looked up for each recorded event at its own time and place."""
 
 from __future__ import annotations
 
@@ -16,24 +16,22 @@ import numpy as np
 from benchmarks.recorded import DAY_S, Flights, Floats, Ints, Longs
 from kernels import RttModel, Weights, lane_table, node_table, problem, terms
 
-TICK_S = 5.0  # policies are asked so often
+TICK_S = 5.0  # how often policies are asked
 STEP_S = 0.1
 STEPS = round(TICK_S / STEP_S)
-PAUSE_STEPS = 3  # a lane stands still for so long when it changes hands
+PAUSE_STEPS = 3  # how long a lane pauses when it changes hands
 COMPRESS = 12  # a recorded minute is one tick
-JITTER_S = (
-    300.0  # timetables are rounded, what happens is not (recorded seconds, standard deviation)
-)
-NIGHT_S = 8 * 3600.0  # the day begins at 08:00 UTC, when the least is going on
+JITTER_S = 300.0  # timetables are rounded, reality is not (recorded seconds, standard deviation)
+NIGHT_S = 8 * 3600.0  # the day begins at 08:00 UTC, the quietest time
 MEAN_EPS = 10_000.0
 PERCENTILES = (50, 75, 99)
-WINDOW_TICKS = 12  # load and skew are looked at over a minute
+WINDOW_TICKS = 12  # load and skew are averaged over a minute
 
 
 @dataclass(frozen=True)
 class Stream:
     """A day. Recorded events: `at_s` (ascending), float64[E]; `lane`, `place` (row of the places),
-    int32[E]. What they stand for: `came`, events by step and lane, float32[T * STEPS, L]."""
+    int32[E]. The events that they stand for: `came`, by step and lane, float32[T * STEPS, L]."""
 
     at_s: Floats
     lane: Ints
@@ -49,9 +47,9 @@ class Stream:
 
 
 def folded(flights: Flights, place: Ints, days: Longs, rng: np.random.Generator) -> Stream:
-    """Some of the recorded days laid over one another by the time of the day, COMPRESS times as
-    fast, each event moved by the jitter. Each stands for so many events, spread about its time in
-    the same way, that MEAN_EPS arrive on average; when exactly is chance (Poisson)."""
+    """Some of the recorded days laid over one another by time of day, COMPRESS times as fast, each
+    event moved by the jitter. Each stands for several events, spread around its time in the same
+    way, so that MEAN_EPS arrive on average; their exact times are random (Poisson)."""
     day = (flights.at_s - flights.start_s) // DAY_S
     rows = np.flatnonzero(np.isin(day, days))
     clock_s = flights.at_s[rows] - flights.start_s - NIGHT_S
@@ -73,15 +71,15 @@ def folded(flights: Flights, place: Ints, days: Longs, rng: np.random.Generator)
 
 
 class Policy(Protocol):
-    """Says who has which lane."""
+    """Decides which node has which lane."""
 
     def place(self, now_s: float, rate_eps: Floats | None, owner: Ints) -> Ints:
-        """Rows of nodes, int32[L]. `rate_eps`: what arrived since the last time (None: nothing
-        counted yet); `owner`: who has the lanes now, -1 for nobody."""
+        """Rows of nodes, int32[L]. `rate_eps`: what arrived since the last call (None: nothing
+        counted yet). `owner`: the lanes' present nodes, -1 for none."""
 
 
 def trace(policy: Policy, stream: Stream) -> Ints:
-    """Who has which lane from each tick on, int32[T, L]."""
+    """Which node has which lane from each tick on, int32[T, L]."""
     rates = stream.rate_eps
     now: Ints = np.full(rates.shape[1], -1, dtype=np.int32)
     owner: Ints = np.empty(rates.shape, dtype=np.int32)
@@ -93,10 +91,10 @@ def trace(policy: Policy, stream: Stream) -> Ints:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`latency_ms`: round trip, queue and work of an event, by percentile; `rtt_ms`: the round trip
-    alone, its mean. `skew`: the busiest node's utilisation over the fleet's, by minute, each minute
-    weighted by its events. `utilisation`: the fleet's in the busiest hour, `hottest`: that of its
-    busiest node. `moves_per_hour` of virtual time."""
+    """`latency_ms`: round trip, queue and work of an event, by percentile. `rtt_ms`: the mean round
+    trip alone. `skew`: the busiest node's utilisation divided by the fleet's, by minute, each
+    minute weighted by its events. `utilisation`: the fleet's in the busiest hour; `hottest`: that
+    of its busiest node. `moves_per_hour`: of virtual time."""
 
     latency_ms: dict[int, float]
     rtt_ms: float
@@ -115,8 +113,8 @@ def rtt_ms(
 
 
 def waits_s(came: Floats, capacity_eps: float) -> Floats:
-    """What an event waits that comes in the middle of each step to a queue that is empty at first;
-    float64[steps]."""
+    """How long an event waits that comes in the middle of each step to a queue that is empty at
+    first; float64[steps]."""
     net = came - capacity_eps * STEP_S
     total = np.concatenate([[0.0], np.cumsum(net)])
     left = (total - np.minimum.accumulate(total))[:-1]  # at the start of each step
@@ -125,12 +123,13 @@ def waits_s(came: Floats, capacity_eps: float) -> Floats:
 
 
 def play(stream: Stream, owner: Ints, capacity_eps: Floats, rtt: Floats) -> Outcome:
-    """What the events meet when lanes are where `owner` says, int32[T, L]. `rtt`: float64[places,
-    N]."""
+    """The result for the events if lanes are where `owner` says, int32[T, L]. `rtt`:
+    float64[places, N]."""
     ticks = len(owner)
     moved = np.zeros(owner.shape, dtype=bool)
     moved[1:] = owner[1:] != owner[:-1]
     came = stream.came.copy()
+    # events of a moved lane wait for the end of the pause and arrive together then
     for t, lane in zip(*np.nonzero(moved), strict=True):
         paused = slice(t * STEPS, t * STEPS + PAUSE_STEPS)
         came[t * STEPS + PAUSE_STEPS, lane] += came[paused, lane].sum()
@@ -152,6 +151,7 @@ def play(stream: Stream, owner: Ints, capacity_eps: Floats, rtt: Floats) -> Outc
     latency = way + (ready_s - stream.at_s + wait_s) * 1000
     minutes = load.reshape(-1, WINDOW_TICKS, len(capacity_eps)).mean(axis=1)
     mean = minutes.sum(axis=1) / capacity_eps.sum()
+    # the busiest hour
     hour = len(minutes) // 24
     running = np.convolve(mean, np.ones(hour) / hour, mode="valid")
     busy = slice(int(running.argmax()), int(running.argmax()) + hour)

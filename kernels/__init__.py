@@ -1,8 +1,8 @@
 """Numerics: what every lane would cost at every node, and where lanes are best placed.
 `kernels.scoring.choose` picks the kernel.
 
-Only names that need NumPy alone are handed on here; the fast kernels are imported where they are
-chosen."""
+Only names that need nothing but NumPy are exported here; the fast kernels are imported where they
+are chosen."""
 
 from kernels.reference import MatrixCosts, terms
 from kernels.tables import (

@@ -1,5 +1,5 @@
-"""A small fleet of heavy lanes once more, part by part: a few nodes that compete for the same lanes
-are emptied and filled anew, and stay so where that is cheaper."""
+"""Solves a small fleet of heavy lanes again, part by part: a few nodes that compete for the same
+lanes are emptied and refilled, and the result is kept if it is cheaper."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from kernels.placement.candidates import Lists, priced_ms
 from kernels.placement.integral import begin, finish, now_ms, optimum, round_off
 from kernels.tables import Floats, Ints
 
-TOGETHER = 10  # nodes that are filled anew at a time
-MOST_NODES = 128  # that are tried as the middle of a part
+TOGETHER = 10  # nodes that are refilled at a time
+MOST_NODES = 128  # nodes that are tried as the middle of a part
 FIRST_MS, LAST_MS = 5.0, 0.02
-GAIN = 1e-6  # share of what a part costs that must be won
+GAIN = 1e-6  # share of a part's cost that must be saved
 
 
 def again(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints) -> int:
-    """Changes `place` int32[L], each on its lane's list, where that is cheaper; returns the number
-    of parts in which it did. `price` float64[N]."""
+    """Changes `place` int32[L] where that is cheaper; each lane stays on its list. Returns the
+    number of parts that it changed. `price` float64[N]."""
     nodes = len(room)
-    if (place < 0).any() or nodes <= TOGETHER:  # all of them together is what has been done already
+    if (place < 0).any() or nodes <= TOGETHER:  # that few nodes were already solved all together
         return 0
     priced = priced_ms(lists.node, lists.cost_ms, price)
     now = now_ms(lists, place) + price[place]
@@ -35,8 +35,8 @@ def again(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints) ->
 
 
 def _near(lists: Lists, loss: Floats, place: Ints, nodes: int) -> Ints:
-    """For each node those that compete with it most, itself first: to which some lane would lose
-    least by moving, or from which. `loss` float64[L, W], of each lane at each node on its list."""
+    """For each node, the nodes that compete with it most, itself first: those between which some
+    lane would lose least by moving. `loss` float64[L, W], of each lane at each node on its list."""
     lane, column = np.nonzero(lists.node >= 0)
     apart = np.full((nodes, nodes), np.inf)
     np.minimum.at(apart, (place[lane], lists.node[lane, column]), loss[lane, column])
@@ -46,9 +46,9 @@ def _near(lists: Lists, loss: Floats, place: Ints, nodes: int) -> Ints:
 
 
 def _anew(lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, some: Ints) -> bool:
-    """Fills the nodes `some` anew with the lanes that they have; whether that is cheaper, and so
-    was done."""
-    within = np.full(len(room) + 1, -1, dtype=np.int32)  # the last for those that are on no list
+    """Refills the nodes `some` with the lanes that they have. Returns whether that is cheaper, and
+    so was done."""
+    within = np.full(len(room) + 1, -1, dtype=np.int32)  # the last for -1, a list's end
     within[some] = np.arange(len(some), dtype=np.int32)
     rows = np.flatnonzero(within[place] >= 0)
     if not len(rows):

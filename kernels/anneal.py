@@ -1,6 +1,8 @@
-"""A small fleet of heavy lanes searched further, by simulated annealing: lanes are moved and
-swapped at random, at first also where that costs something and beyond a node's room, for a price;
-what ends beyond it is fitted in again, and the search goes on within the room.
+"""Searches a small fleet of heavy lanes further, by simulated annealing.
+
+Lanes are moved and swapped at random. At first a step may also cost something, and may exceed a
+node's room for a price. Lanes that end beyond the room are then fitted in again, and the search
+continues within the room.
 
 Kirkpatrick, Gelatt, Vecchi, "Optimization by Simulated Annealing", Science 220 (1983). Random
 numbers: Marsaglia, "Xorshift RNGs", Journal of Statistical Software 8 (2003)."""
@@ -14,27 +16,27 @@ from kernels.placement.candidates import Lists, matrix, priced_ms
 from kernels.placement.integral import finish
 from kernels.tables import Floats, Ints
 
-STEPS, MOST_STEPS = 2_500, 2_500_000  # for each lane, and in all, in each phase
-NEAREST = 30  # nodes that a lane tries: the cheapest for it, their prices added
+STEPS, MOST_STEPS = 2_500, 2_500_000  # for each lane, and in total, in each phase
+NEAREST = 30  # nodes that a lane tries: the cheapest for it, prices included
 PHASES = ((0.8, 0.1), (2.0, 0.3), (np.inf, 0.15))
-"""Of the search: times a node's price that room beyond it costs at first (none is used at inf), and
-what a step may cost at first, as a share of a node's part of the gap."""
-DEAR_LAST = 10.0  # times a node's price that room beyond it costs at last
-LEAST_PRICE = 0.1  # times the mean price that each node's is higher here: none is free
-OUT = 2  # lanes that make way for one at most
-ELSEWHERE = 0.2  # of those that make way go to another node than the one whose lane comes
+"""For each phase of the search: the price of exceeding a node's room at the start, as a multiple of
+the node's price (inf: the room is never exceeded); and what a step may cost at the start, as a
+share of a node's part of the gap."""
+DEAR_LAST = 10.0  # that multiple at the end
+LEAST_PRICE = 0.1  # share of the mean price that is added to each node's here, so that none is free
+OUT = 2  # the most lanes that make way for one
+ELSEWHERE = 0.2  # share of those making way that do not go where the new lane comes from
 SEED = 88172645463325252
 
 
 def anneal(
     lists: Lists, room: Floats, rank: Ints, price: Floats, place: Ints, gap: float, least: float
 ) -> Ints:
-    """A cheaper placement, int32[L], or `place` itself; that too where a lane waits, or without
-    numba (it takes minutes then).
+    """A cheaper placement, int32[L], or `place` itself. Also `place` itself if a lane waits, or
+    without numba, which would take minutes.
 
-    `room`, `price` float64[N]; `gap`: what `place` costs more than is proven to be needed, and
-    `least` what the last search must save, in ms x events/s. The same input gives the same
-    output."""
+    `room`, `price` float64[N]. `gap`: what `place` costs above the proven bound. `least`: what the
+    last search must save, in ms x events/s. The same input gives the same output."""
     if (place < 0).any() or gap <= 0 or not HAVE_NUMBA:
         return place
     lanes, nodes = len(place), len(room)
@@ -70,8 +72,8 @@ def _value(cost: Floats, place: Ints) -> float:
 
 
 def _shed(load: Floats, room: Floats, place: Ints) -> None:
-    """Takes the lightest lane that suffices, else the heaviest, from each node that is beyond its
-    room, until none is."""
+    """Until no node exceeds its room, takes one lane from each that does: the lightest that is
+    enough, or else the heaviest."""
     free = room - np.bincount(place, load, minlength=len(room))
     for n in np.flatnonzero(free < -1e-9 * room):
         while free[n] < 0:
@@ -92,19 +94,19 @@ def _next(x: np.uint64) -> np.uint64:
 
 @njit("float64(uint64)")
 def _low(x: np.uint64) -> float:
-    """From 0 to 1, by the lower half of a random number."""
+    """From 0 to 1, from the lower half of a random number."""
     return float(x & np.uint64(0xFFFFFFFF)) * 2.0**-32
 
 
 @njit("float64(uint64)")
 def _high(x: np.uint64) -> float:
-    """From 0 to 1, by the upper half."""
+    """From 0 to 1, from the upper half."""
     return float(x >> np.uint64(32)) * 2.0**-32
 
 
 @njit("float64(float64, float64)")
 def _beyond(free: float, more: float) -> float:
-    """How much further beyond its room a node is with `more` to do."""
+    """How much further the node exceeds its room with `more` load added."""
     return max(more - free, 0.0) - max(-free, 0.0)
 
 
@@ -123,13 +125,14 @@ def _wander(
     step: float,
     steps: int,
 ) -> None:
-    """Steps at random from `place`, which it changes; what one may cost falls from about `step` ms
-    x events/s to nothing.
+    """Takes random steps from `place`, which it changes. What a step may cost falls from about
+    `step` ms x events/s to nothing.
 
-    `near` [L, W]: nodes that a lane tries, `cost` [L, N]: of all its events. In each step a lane
-    goes to a node, and where there is no room for it up to OUT others leave. Beyond the room, at
-    `dear` [N] for each event/s, first `dear_first` times that and at last DEAR_LAST times, ending
-    where it ends; or with inf for that within the room, ending at the best that was seen."""
+    `near` [L, W]: nodes that a lane tries. `cost` [L, N]: of all its events. Each step moves a lane
+    to a node. If there is no room for it, up to OUT other lanes leave. With a finite `dear_first`
+    the room may be exceeded: that costs `dear` [N] for each event/s, at first `dear_first` times
+    and at last DEAR_LAST times that; the result is the last placement. With inf the room is never
+    exceeded, and the result is the best placement seen."""
     lanes, width = near.shape
     nodes = len(room)
     within = np.isinf(dear_first)
@@ -137,7 +140,7 @@ def _wander(
     free = room.copy()
     count = np.zeros(nodes, dtype=np.int32)
     at = np.empty((nodes, lanes), dtype=np.int32)  # the lanes at each node, in any order
-    rank = np.empty(lanes, dtype=np.int32)  # where in it a lane is
+    rank = np.empty(lanes, dtype=np.int32)  # the lane's index in that list
     for lane in range(lanes):
         n = place[lane]
         at[n, count[n]], rank[lane] = lane, count[n]
@@ -150,6 +153,7 @@ def _wander(
         left = 1.0 - s / steps
         x = _next(x)
         lane, u = int(_low(x) * lanes), _high(x)
+        # u * u: nearer nodes are tried more often
         a, b = place[lane], near[lane, int(u * u * width)]
         if b < 0 or b == a:
             continue
@@ -164,6 +168,7 @@ def _wander(
         free[a] += load[lane]
         free[b] -= load[lane]
         moved[0], to[0], some = lane, b, 1
+        # make room at b: a lane from there goes to a, or sometimes elsewhere
         while free[b] < 0 and some <= OUT and count[b] > 0:
             x = _next(x)
             other, u = at[b, int(_high(x) * count[b])], _low(x)
@@ -190,11 +195,13 @@ def _wander(
             free[c] -= load[other]
             moved[some], to[some] = other, c
             some += 1
+        # refused: undo the loads, the only thing changed so far
         if more > most or (within and free[b] < 0):
             for i in range(some):
                 free[place[moved[i]]] -= load[moved[i]]
                 free[to[i]] += load[moved[i]]
             continue
+        # accepted: keep the lists of lanes by node
         for i in range(some):
             one, n = moved[i], place[moved[i]]
             count[n] -= 1

@@ -1,4 +1,4 @@
-"""Distance on the sphere: every kilometre in geolane is a great circle on a ball of radius
+"""Distance on the sphere: every kilometre in geolane is along a great circle on a ball of radius
 6,371.0088 km (IUGG)."""
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 EARTH_KM = 6371.0088
-# cosines nearer than this to the best are told apart by haversine, which is exact at small
-# distances
+# cosines closer than this to the best are compared by haversine, which is exact at small distances
 CLOSE = 1e-9
 ROWS = 1 << 16
 
@@ -19,14 +18,14 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 def on_earth(lat: float, lon: float) -> bool:
-    """Whether these degrees name a place: finite, latitude within 90, longitude within 180 (either
-    end)."""
+    """Whether these degrees are a place: finite, latitude within 90, longitude within 180 (ends
+    included)."""
     return -90.0 <= lat <= 90.0 and -180.0 <= lon <= 180.0
 
 
 def haversine_km(lat_a: float, lon_a: float, lat_b: float, lon_b: float) -> float:
-    """Kilometres between two places in degrees, by the haversine formula; good near antipodes and
-    poles too."""
+    """Kilometres between two places in degrees, by the haversine formula; also accurate near
+    antipodes and poles."""
     a, b = math.radians(lat_a), math.radians(lat_b)
     h = (
         math.sin((b - a) / 2) ** 2
@@ -36,8 +35,8 @@ def haversine_km(lat_a: float, lon_a: float, lat_b: float, lon_b: float) -> floa
 
 
 def haversine_km_rows(lat_a: Floats, lon_a: Floats, lat_b: Floats, lon_b: Floats) -> Floats:
-    """Kilometres between places row by row, float64 of the shape that the four (in degrees)
-    broadcast to."""
+    """Kilometres between places row by row. The four inputs are in degrees; the result is float64
+    of the shape to which they broadcast."""
     a, b = np.radians(lat_a), np.radians(lat_b)
     h = (
         np.sin((b - a) / 2) ** 2
@@ -48,8 +47,8 @@ def haversine_km_rows(lat_a: Floats, lon_a: Floats, lat_b: Floats, lon_b: Floats
 
 
 def haversine_km_matrix(lat_a: Floats, lon_a: Floats, lat_b: Floats, lon_b: Floats) -> Floats:
-    """Kilometres between each of A places and each of B places: float64[A, B]; degrees in, each
-    float64[A] or float64[B]."""
+    """Kilometres between each of A places and each of B places, float64[A, B]. The inputs are in
+    degrees, float64[A] or float64[B]."""
     return haversine_km_rows(lat_a[:, None], lon_a[:, None], lat_b[None, :], lon_b[None, :])
 
 
@@ -63,8 +62,8 @@ def unit(lat: Floats, lon: Floats) -> Floats:
 
 
 def nearest(lat: Floats, lon: Floats, lat_b: Floats, lon_b: Floats) -> npt.NDArray[np.int32]:
-    """Row of the nearest of B > 0 places (the first among equals) for each of A, int32[A]: the
-    argmin of `haversine_km_matrix`, several times as fast."""
+    """For each of A places, the row of the nearest of B > 0 places (the first among equals),
+    int32[A]: the argmin of `haversine_km_matrix`, several times as fast."""
     out = np.empty(len(lat), dtype=np.int32)
     places = unit(lat_b, lon_b)
     for start in range(0, len(lat), ROWS):

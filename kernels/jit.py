@@ -1,5 +1,4 @@
-"""numba where it is installed; where it is not, the same functions run as plain Python: slow, but
-right."""
+"""numba if it is installed. Without it the same functions run as plain Python: slow, but right."""
 
 from __future__ import annotations
 
@@ -17,10 +16,9 @@ HAVE_NUMBA = numba is not None
 
 
 def njit(*signature: str, **options: Any) -> Callable[[F], F]:
-    """Compiles a function to machine code that runs without the GIL, kept on disk from one process
-    to the next.
+    """Compiles a function to machine code that runs without the GIL and is cached on disk.
 
-    With a signature it is compiled when its module is imported, else when it is first called.
+    With a signature it is compiled when its module is imported, otherwise at its first call.
     `options`: numba's own."""
     if numba is None:
         return lambda function: function

@@ -1,16 +1,17 @@
-"""How much whole lanes cost at all: a lower bound on every placement of whole lanes that is above
-the split optimum.
+"""What it costs that lanes are whole: a lower bound on every placement of whole lanes, above the
+split optimum.
 
-Each lane gets a worth `u`, each node keeps the lanes that are worth most to it beyond their cost
-and fit into its room together (a 0/1 knapsack), and `sum u - sum of what the nodes gain` is below
-every placement of whole lanes, whatever `u` is: the Lagrangian bound of the generalized assignment
-problem (Fisher, "The Lagrangian relaxation method for solving integer programming problems",
-Management Science 27, 1981). From the prices of the split optimum `u` climbs by subgradient steps,
-in which a lane that two nodes want is worth less and one that none wants more.
+Each lane gets a worth `u`. Each node keeps the lanes that fit into its room together and gain most,
+where a lane's gain is its worth minus its cost (a 0/1 knapsack). Then `sum u - sum of the nodes'
+gains` is below every placement of whole lanes, whatever `u` is. This is the Lagrangian bound of the
+generalized assignment problem (Fisher, "The Lagrangian relaxation method for solving integer
+programming problems", Management Science 27, 1981). From the prices of the split optimum `u` climbs
+by subgradient steps: a lane that two nodes want becomes worth less, one that no node wants becomes
+worth more.
 
-The knapsacks are solved from the split one outwards (Pisinger, "A minimal algorithm for the 0-1
-knapsack problem", Operations Research 45, 1997): what could be best is a list of undominated
-choices, in which one lane after the other is put in or taken out."""
+The knapsacks are solved from the split item outwards (Pisinger, "A minimal algorithm for the 0-1
+knapsack problem", Operations Research 45, 1997): a list of undominated choices is kept, to which
+one lane after the other is added or removed."""
 
 from __future__ import annotations
 
@@ -23,15 +24,15 @@ from kernels.jit import njit
 from kernels.tables import Floats
 
 STEPS = 100
-PATIENCE = 12  # steps without a better bound until they are shorter
-FIRST, SHORTER, LAST = 0.1, 1.6, 1e-4  # steps, as shares of the way that is left
-SMOOTH = 0.6  # of the direction before
-# how far from a knapsack's best its solution may be, as a share of a node's part of the cost
+PATIENCE = 12  # steps without a better bound before they get shorter
+FIRST, SHORTER, LAST = 0.1, 1.6, 1e-4  # step sizes, as shares of the remaining distance
+SMOOTH = 0.6  # weight of the previous direction
+# how far a knapsack's solution may be from its best, as a share of a node's part of the cost
 NEAR = 1e-4
-# undominated ones that are kept; beyond them, and beyond CORE lanes, their bound is taken for the
-# best
+# the most undominated choices that are kept; beyond them, and beyond CORE lanes, their bound stands
+# for the best
 CHOICES = 4096
-CORE = 60  # lanes about which a knapsack has to think
+CORE = 60  # the most lanes that one knapsack considers
 
 Rows = npt.NDArray[np.int64]
 
@@ -49,14 +50,16 @@ def _thought_over(
     near: float,
     taken: npt.NDArray[np.bool_],
 ) -> float:
-    """Goes on from the `some` densest, which gain `total` and leave room `left`: which of them may
-    have to go, and which of the others come in, for more than `best`? Returns what no choice gains
-    more than, and writes one to `taken`."""
+    """Continues from the `some` densest lanes, which gain `total` and leave room `left`: which of
+    them must go, and which others come in, to gain more than `best`?
+
+    Returns a value that no choice exceeds, and writes a choice to `taken`."""
     lanes = len(gain)
     thick = gain[some - 1] / load[some - 1] if some > 0 else np.inf
     thin = gain[some] / load[some]
     out, into = np.empty(lanes, dtype=np.int64), np.empty(lanes, dtype=np.int64)
     outs = intos = 0
+    # candidates: only lanes whose change could still beat `best` by a split bound
     for i in range(some - 1, -1, -1):
         if total - gain[i] + (left + load[i]) * thin > best + near:
             out[outs] = i
@@ -88,10 +91,10 @@ def _thought_over(
         c += 1
         rise = (
             gain[into[i]] / load[into[i]] if i < intos else 0.0
-        )  # for each event/s of room that is left
-        fall = gain[out[o]] / load[out[o]] if o < outs else np.inf  # for each that is missing
-        # both lists have the most room first; of those with less room only who is worth more is
-        # kept
+        )  # per event/s of room that is left
+        fall = gain[out[o]] / load[out[o]] if o < outs else np.inf  # per event/s that is missing
+        # Both lists are sorted by room, the most first. Of the choices with less room, only those
+        # worth more are kept.
         x = y = kept = 0
         most, limit = -np.inf, -np.inf
         while x < choices or y < choices:
@@ -136,11 +139,12 @@ def _thought_over(
 def best_choice(
     gain: Floats, load: Floats, room: float, near: float, which: Rows, takers: Floats
 ) -> float:
-    """Not less than the most that lanes gain which fit into `room` together; adds 1 to
-    `takers[which[i]]` for those of a choice that gains as much within `near`, or the best one seen.
+    """At least the most that lanes which fit into `room` together can gain. Adds 1 to
+    `takers[which[i]]` for the lanes of one choice: one within `near` of the best, or the best one
+    seen.
 
-    `gain` float64[K] > 0, `load` float64[K] > 0, no lane heavier than `room`, the densest (gain by
-    load) first."""
+    `gain` float64[K] > 0, `load` float64[K] > 0. No lane is heavier than `room`. The densest (gain
+    divided by load) come first."""
     lanes = len(gain)
     taken = np.zeros(lanes, dtype=np.bool_)
     some, total, left = 0, 0.0, room
@@ -150,7 +154,7 @@ def best_choice(
         taken[some] = True
         some += 1
     best, rest = total, left
-    for i in range(some, lanes):  # whatever still fits
+    for i in range(some, lanes):  # add whatever still fits
         if load[i] <= rest:
             best += gain[i]
             rest -= load[i]
@@ -168,8 +172,8 @@ def best_choice(
 def _bound(
     u: Floats, cost: Floats, load: Floats, room: Floats, near: float, takers: Floats
 ) -> float:
-    """The bound at `u`; `cost` float64[N, L]. Writes how many nodes take each lane to `takers`
-    float64[L]."""
+    """The bound at `u`; `cost` float64[N, L]. Writes to `takers` float64[L] how many nodes take
+    each lane."""
     takers[:] = 0
     value = 0.0
     for lane in range(len(u)):
@@ -195,12 +199,12 @@ def whole_bound(
     enough: float = math.inf,
     steps: int = STEPS,
 ) -> float:
-    """A cost that no placement of whole lanes is below, in ms x events/s; no more is done for it
-    once it is `enough`.
+    """A cost that no placement of whole lanes is below, in ms x events/s. Stops once it reaches
+    `enough`.
 
-    `cost` float64[L, N]: of all a lane's events at a node (inf: not there), `wait` float64[L]: of
-    none placed; `load` > 0 float64[L] and `room` float64[N] in events/s; `price_ms` float64[N] of
-    the split optimum; `above`: a placement's cost."""
+    `cost` float64[L, N]: of all a lane's events at a node (inf: not allowed there). `wait`
+    float64[L]: of a lane that is not placed. `load` > 0 float64[L] and `room` float64[N] in
+    events/s. `price_ms` float64[N]: of the split optimum. `above`: a placement's cost."""
     u = np.minimum(wait, (cost + load[:, None] * price_ms).min(axis=1))
     by_node = np.ascontiguousarray(cost.T)
     near = NEAR * above / len(room)

@@ -1,5 +1,5 @@
 """Costs in NumPy, the whole lanes x nodes matrix at once in float64: plain, exact, and the oracle
-for anything faster."""
+for everything faster."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from kernels.tables import (
 
 
 def terms(problem: Problem, rows: Ints | None = None) -> Terms:
-    """What each lane (or each of `rows`) costs at each node, term by term, in ms; filters are not
+    """The cost of each lane (or each of `rows`) at each node, term by term, in ms; filters are not
     applied.
 
-    Raises ValueError naming what is not finite or out of range."""
+    Raises ValueError naming the value that is not finite or out of range."""
     check(problem)
     lanes, nodes, weights = problem.lanes, problem.nodes, problem.weights
     chosen = np.arange(len(lanes.lat), dtype=np.int32) if rows is None else rows
@@ -67,8 +67,8 @@ def costs(problem: Problem) -> MatrixCosts:
 
 @dataclass(frozen=True, slots=True)
 class MatrixCosts:
-    """Costs that are there already (see kernels.Costs). `cost`: float32[L, N] in ms, infinite where
-    a lane may not be; `own`: row of the node that has the lane, -1 for none, int32[L]."""
+    """Costs that are already computed (see kernels.Costs). `cost`: float32[L, N] in ms, infinite
+    where a lane may not be. `own`: row of the node that has the lane, -1 for none, int32[L]."""
 
     cost: Singles
     own: Ints
@@ -81,7 +81,8 @@ class MatrixCosts:
     def candidates(
         self, k: int, price_ms: Floats | None = None, rows: Ints | None = None
     ) -> Candidates:
-        """See kernels.Costs. Raises ValueError for k < 1 and for a price that is not finite."""
+        """See kernels.Costs. Raises ValueError for k < 1 and for a price that is negative or not
+        finite."""
         if k < 1:
             raise ValueError(f"k is {k}: at least one candidate is needed")
         count = self.shape[1]

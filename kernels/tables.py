@@ -1,7 +1,7 @@
-"""The columns that go into a score and come out: one row per lane or node, units in the names, all
-finite.
+"""The columns that go into a score and come out of it: one row per lane or node, units in the
+names, all finite.
 
-These are the interface of this package. What computes them may change, they may not."""
+They are the interface of this package: what computes them may change, they may not."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ Singles: TypeAlias = npt.NDArray[np.float32]
 Ints: TypeAlias = npt.NDArray[np.int32]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Marks: TypeAlias = npt.NDArray[np.int64]
-# costs and prices: what is dearer is an error, so that float32 keeps a sixteenth of a ms at least
+# the highest cost or price; more is an error, so that float32 keeps at least a sixteenth of a ms
 MOST_MS = 1e6
 
 
 class LaneTable(NamedTuple):
     """L lanes. `lat`, `lon`: the rate-weighted middle of the lane's cells, degrees, float64[L].
     `owner`: row of the node that has it, -1 for none, int32[L]. `warm`: row of another node that
-    still has the lane's caches, -1 for none, int32[L]. `traffic`: what its network takes against
-    what it takes when empty, 1 where nobody measures, float64[L], from 0.25 to 16. `rule`: row of
+    still has the lane's caches, -1 for none, int32[L]. `traffic`: the network's present round-trip
+    time divided by that when empty, 1 if not measured, float64[L], from 0.25 to 16. `rule`: row of
     the residency rule that binds it, -1 for none, int32[L]."""
 
     lat: Floats
@@ -37,9 +37,9 @@ class LaneTable(NamedTuple):
 
 class NodeTable(NamedTuple):
     """N nodes. `lat`, `lon` in degrees, float64[N]. `site`: row of the node's region in the RTT
-    table, -1 if it is in none, int32[N]. `takes`: whether it may be given lanes now, bool[N];
-    `keeps`: whether it may go on with those that it has, bool[N]. `egress_ms`: what its site's way
-    out costs, `degraded_ms`: what its health costs, float64[N]."""
+    table, -1 if it is not in it, int32[N]. `takes`: whether it may be given lanes now, bool[N].
+    `keeps`: whether it may keep those that it has, bool[N]. `egress_ms`: the cost of its site's
+    egress; `degraded_ms`: the cost of its health, float64[N]."""
 
     lat: Floats
     lon: Floats
@@ -51,7 +51,7 @@ class NodeTable(NamedTuple):
 
 
 class RttModel(NamedTuple):
-    """Round-trip times in ms between S regions, and what a kilometre costs where nothing was
+    """Round-trip times in ms between S regions, and the cost of a kilometre where nothing was
     measured.
 
     `regions`: their names, in the order of the rows. `lat`, `lon`: degrees, float64[S]. `rtt_ms`:
@@ -68,22 +68,22 @@ class RttModel(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """Prices of a hand-over in ms: `move_ms` at every node but the lane's own, `miss_ms` at every
-    node that has no warm caches of the lane (its own always has)."""
+    """The costs of a hand-over in ms: `move_ms` at every node but the lane's own, `miss_ms` at
+    every node without warm caches of the lane (its own always has them)."""
 
     move_ms: float = 2.0
     miss_ms: float = 0.0
 
 
 class Problem(NamedTuple):
-    """Everything a cost is made of (DESIGN 7). `allowed`: whether a rule lets its lanes be at a
+    """Everything that a cost is made of (DESIGN 7). `allowed`: whether a rule allows its lanes at a
     node, bool[Q, N].
 
     cost(l, n) = traffic_l * rtt(l, n) + miss_ms * (n not warm) + egress_ms(n) + degraded_ms(n) + move_ms * (n not own)
     rtt(l, n)  = a_ms + b_ms_per_km * km(l, r) + table(r, region of n)  where r, the region of the table that is nearest
                  to the lane (the first among equals), and the node's region were measured; else
                  a_ms + b_ms_per_km * km(l, n)
-    filters:     a lane may be at its own node if that keeps lanes, at any other if that takes lanes; at either only if
+    filters:     a lane may be at its own node if that keeps lanes, and at any other if that takes lanes; at either only if
                  its rule allows the node."""  # noqa: E501
 
     lanes: LaneTable
@@ -94,11 +94,11 @@ class Problem(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What chosen lanes cost at every node, in ms, each float64[R, N]; `total_ms` is the sum of the
-    others.
+    """The costs of the chosen lanes at every node, in ms, each float64[R, N]; `total_ms` is the sum
+    of the others.
 
     `rtt_ms`: to the node and back on an empty network. `traffic_ms`: what traffic adds to it (or
-    takes from it)."""
+    removes)."""
 
     rtt_ms: Floats
     traffic_ms: Floats
@@ -110,18 +110,18 @@ class Terms(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """K nodes for each lane asked about, the lowest cost plus price first (then the lower row):
-    `node` int32[R, K], -1 where there are fewer; `cost_ms` float32[R, K], without the price,
-    infinite there. A lane's own node is among them whenever it may stay there, in place of the K-th
-    if it has to be."""
+    """K nodes for each lane asked about, the lowest cost plus price first (then the lower row).
+    `node` int32[R, K], -1 where there are fewer. `cost_ms` float32[R, K], without the price,
+    infinite there. A lane's own node is always among them if it may stay there, in the K-th place
+    if necessary."""
 
     node: Ints
     cost_ms: Singles
 
 
 class Costs(Protocol):
-    """The costs of one problem, computed when asked for. Row order is the problem's. All float32,
-    equal on every kernel that is exact; the matrix is never stored (but by the oracle)."""
+    """The costs of one problem, computed on demand. Row order is the problem's. All are float32,
+    equal on every exact kernel. The matrix is never stored (except by the oracle)."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -139,9 +139,9 @@ class Costs(Protocol):
 
 
 class Solution(NamedTuple):
-    """Where lanes are to be. `node` int32[L], -1 for a lane that waits. `price_ms` float64[N], what
-    one event/s of room costs at each node: 0 where there is room to spare. `objective` and `bound`
-    in ms x events/s: the sum of load x cost, and what no placement can go below (DESIGN 7.3)."""
+    """Where lanes are to be. `node` int32[L], -1 for a lane that waits. `price_ms` float64[N]: the
+    cost of one event/s of room at each node, 0 if there is room to spare. `objective` and `bound`
+    in ms x events/s: the sum of load x cost, and what no placement can be below (DESIGN 7.3)."""
 
     node: Ints
     price_ms: Floats
@@ -159,7 +159,7 @@ class Numerics(NamedTuple):
 
 
 class Solve(Protocol):
-    """Places lanes at the lowest cost within the room that there is; see
+    """Places lanes at the lowest cost within the available room; see
     kernels/placement/assign.py."""
 
     def __call__(
@@ -184,7 +184,7 @@ def lane_table(
     traffic: Sequence[float] | Floats | None = None,
     rule: Sequence[int] | Ints | None = None,
 ) -> LaneTable:
-    """A LaneTable; what is left out is neutral: nobody's, cold, no traffic, no rule."""
+    """A LaneTable. Omitted columns are neutral: no owner, cold, no traffic, no rule."""
     n = len(lat)
     none = np.full(n, -1, dtype=np.int32)
     return LaneTable(
@@ -207,8 +207,8 @@ def node_table(
     egress_ms: Sequence[float] | Floats | None = None,
     degraded_ms: Sequence[float] | Floats | None = None,
 ) -> NodeTable:
-    """A NodeTable; what is left out is neutral: outside the RTT table, healthy, takes and keeps
-    lanes, free of cost."""
+    """A NodeTable. Omitted columns are neutral: outside the RTT table, healthy, takes and keeps
+    lanes, no cost."""
     n = len(lat)
     return NodeTable(
         np.asarray(lat, dtype=np.float64),
@@ -236,7 +236,7 @@ def problem(
     weights: Weights,
     allowed: Bools | None = None,
 ) -> Problem:
-    """A checked Problem; without `allowed` there are no rules. Raises ValueError by column and
+    """A checked Problem; without `allowed` there are no rules. Raises ValueError naming column and
     row."""
     whole = Problem(
         lanes,
@@ -250,8 +250,8 @@ def problem(
 
 
 def check(p: Problem) -> None:
-    """Raises ValueError that names the first column and row that is not finite, out of range or of
-    the wrong length."""
+    """Raises ValueError naming the first column and row that is not finite, out of range or of the
+    wrong length."""
     lanes, nodes, rtt = p.lanes, p.nodes, p.rtt
     for table, name in ((lanes, "lanes"), (nodes, "nodes"), (rtt, "rtt")):
         _columns(table, name)
@@ -282,7 +282,7 @@ def check(p: Problem) -> None:
 
 
 def check_price(price_ms: Floats, nodes: int) -> None:
-    """Raises ValueError unless it is float64[N], finite, from 0."""
+    """Raises ValueError unless it is float64[N], finite, and not negative."""
     if price_ms.shape != (nodes,):
         raise ValueError(f"price_ms is {price_ms.shape}, there are {nodes} nodes")
     _range(price_ms, "price_ms", 0.0, MOST_MS)

@@ -1,5 +1,5 @@
-"""The slixmpp plugin that says what we are (XEP-0030, XEP-0115): a bot with our namespaces. It asks
-nobody."""
+"""The slixmpp plugin that tells others what we are (XEP-0030, XEP-0115): a bot with our namespaces.
+It never asks others."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from plugins.lanes.stanza import NAMES, NODE_PREFIX
 
 
 class GeolaneDiscovery(BasePlugin):  # type: ignore[misc]
-    """Identity client/bot, our namespaces as features, and a worker's commands as items; operator
-    commands are listed by whoever knows the asker's rights, and only described here.
+    """Identity client/bot, our namespaces as features, and a worker's commands as items. Operator
+    commands are only described here; the code that knows the asker's rights lists them.
 
-    slixmpp's XEP-0115 would ask every sender of a presence for its features: that handler is taken
-    out."""
+    slixmpp's XEP-0115 would ask every sender of a presence for its features, so that handler is
+    removed."""
 
     name = "geolane_discovery"
     description = "geolane: what we are"
@@ -28,8 +28,8 @@ class GeolaneDiscovery(BasePlugin):  # type: ignore[misc]
         self.xmpp.unregister_feature("caps", 10010)
 
     async def announce(self) -> None:
-        """After the session has begun, before the first presence: from then on each presence
-        carries the caps hash."""
+        """Call this after the session has begun and before the first presence: from then on each
+        presence carries the caps hash."""
         disco = self.xmpp.plugin["xep_0030"]
         await disco.add_identity(category="client", itype="bot", name="geolane")
         for feature in ns.OURS:

@@ -1,4 +1,4 @@
-"""Text from the wire becomes a bounded value here or raises BadStanza; text to the wire becomes
+"""Text from the wire becomes a bounded value here or raises BadStanza. Text to the wire becomes
 valid XML."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TEXT_LIMIT = 1000
 
 
 class BadStanza(ValueError):
-    """What came is not what PROTOCOL 4 says. The message names the element or field; it may be sent
+    """The input violates PROTOCOL 4. The message names the element or field, and may be sent
     back."""
 
 
@@ -64,19 +64,20 @@ def topic(text: str | None, name: str) -> str:
 
 
 def sentence(text: str | None, at_most: int = TEXT_LIMIT) -> str:
-    """Free text for people: one line of at most so many characters, without control characters."""
+    """Free text for people: one line of at most `at_most` characters, without control
+    characters."""
     return one_line(text or "", at_most)
 
 
 def show(value: float) -> str:
-    """A number for the wire, to three decimals; what is not finite is 0."""
+    """A number for the wire, to three decimals; 0 if it is not finite."""
     rounded = round(value, 3) if math.isfinite(value) else 0.0
     return str(int(rounded)) if rounded == int(rounded) else repr(rounded)
 
 
 def only(parent: ET.Element, tag: str) -> ET.Element:
-    """The one child of `parent` with this `{namespace}name`. Raises BadStanza when there are none
-    or several."""
+    """The one child of `parent` with this `{namespace}name`. Raises BadStanza if there is none, or
+    more than one."""
     found = parent.findall(tag)
     if len(found) != 1:
         raise BadStanza(f"{tag}: exactly one is needed")

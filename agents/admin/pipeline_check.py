@@ -117,7 +117,7 @@ class _Trial:
             took.append(time.perf_counter() - begun)
             found.extend(answers)
             now = self._runner.left()
-            # what the first batch leaves is the base: a pipeline may start helpers once
+            # what the first batch leaves counts as normal; more after that does not
             before = before or now
             if len(found.kinds) < min(v.records, at + BATCH):
                 break

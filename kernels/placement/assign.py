@@ -1,19 +1,18 @@
-"""Who works which lane: the lowest sum of load x cost within the room of every node, and a proof of
-how low it could be.
+"""Which node works which lane: the lowest sum of load x cost within the room of every node, and a
+proof of how low it could be.
 
-1. Each lane lists the nodes that come into question: all of them in a small fleet; else the cheapest once
-   last tick's prices
-   are added, and again once the new prices are, until no lane would win by a node that it does not
-   list. (The cheapest nodes without prices are the wrong list: they are the full ones.)
+1. Each lane lists the nodes to consider: all of them in a small fleet, otherwise the cheapest with
+   last tick's prices added. The list grows with the new prices until no lane would gain by a node
+   that it does not list. (The cheapest nodes without prices are the wrong list: they are full.)
 2. simplex.py finds the best placement that may split lanes, and the exact prices.
-3. whole.py makes it one that splits none, search.py fits in what waits and improves on it. While a
-   small fleet's bound is far,
-   again.py solves it anew part by part, anneal.py searches on from there, and at last knapsack.py
-   raises the bound by what it costs that lanes are whole.
-4. Beside it stands the placement that keeps every lane where it is as far as it can (step 3 has
-   a price on each move there).
-   It is preferred unless the other is cheaper by `STAY_SHARE`, which is not even tried while the
-   bound is near."""  # noqa: E501
+3. integral.py turns it into one that splits none; search.py fits in the lanes that wait and
+   improves on it. While a small fleet's bound is far below, again.py solves it again part by part,
+   anneal.py searches on from there, and at last knapsack.py raises the bound by what it costs that
+   lanes are whole.
+4. A second placement keeps every lane where it is as far as it can (step 3 then has a price on each
+   move). It is preferred unless the first is cheaper by `STAY_SHARE`; while the bound is near, the
+   first is not even tried.
+"""
 
 from __future__ import annotations
 
@@ -39,25 +38,26 @@ from kernels.placement.search import even_out
 from kernels.tables import Bools, Candidates, Costs, Floats, Ints, Solution, check_price
 
 WAIT_MS = 10_000.0
-"""What an event costs in the objective and in the bound while its lane waits; as much more for each
-rank."""
-FITS = 1 + 1e-9  # sums in another order fit too
-SINGLE = 1 - 1e-6  # costs come in float32: what is proven of them is so much lower
+"""The cost of an event, in the objective and in the bound, while its lane waits. Each rank adds as
+much again."""
+FITS = 1 + 1e-9  # so that sums in another order also fit
+SINGLE = 1 - 1e-6  # costs are float32, so what is proven from them is lowered by this much
 SMALL = 100_000  # lanes x nodes up to which every node is listed
-WIDTH, MORE = 12, 8  # nodes on a list at first, and added at a time
+WIDTH, MORE = 12, 8  # nodes on a list at first, and how many are added at a time
 WIDENINGS = 8
-ENOUGH = 3e-4  # share of the cost by which longer lists must promise to lower it
-FIRST_MS, LAST_MS = 12.5, 0.02  # gains that the simplex goes after, from the first to the last
+ENOUGH = 3e-4  # share of the cost that longer lists must promise to save
+FIRST_MS, LAST_MS = 12.5, 0.02  # the smallest gain that the simplex follows, at first and at last
 LEAST = 1e-7  # share of the cost that a step of the search must save
 STAY_SHARE = 5e-4
-# share of a large fleet's cost within which what is kept is not weighed against what changes more
+# Share of a large fleet's cost: within this of the bound, a placement that keeps lanes is not
+# compared with one that changes more.
 SURE = 2.5e-3
-ALIKE = 1e-2  # share by which what waits may differ and count as the same
+ALIKE = 1e-2  # waiting loads that differ by less than this share count as equal
 # share of the cost by which the bound may be lower before a small fleet is searched further
 CLOSE = 1e-3
-MOVE_MS = 2.0  # what a hand-over must save in that search, for each event of a mean lane,
-MOVE_MOST_MS = 10.0  # and at most for each of a light one
-FAR = 3e-3  # as CLOSE, before the bound is raised by what it costs that lanes are whole
+MOVE_MS = 2.0  # in that search, what a move must save for each event of a mean lane
+MOVE_MOST_MS = 10.0  # and at most for each event of a light one
+FAR = 3e-3  # as CLOSE, before the bound is raised because lanes are whole
 
 
 def solve(
@@ -73,16 +73,19 @@ def solve(
     """Places every lane that fits; see `kernels.tables.Solve`.
 
     `load_eps` float64[L] > 0, `room_eps` float64[N] >= 0, in events/s. `owner` int32[L]: row of the
-    node that has the lane, -1 for none. `fixed` bool[L]: stays with its owner (or with nobody),
-    even beyond the room. `rank` int32[L]: where not all fit, the lower wait. `price_ms` float64[N]
-    of the solution before, to start from. The same input gives the same output. Raises ValueError
-    for a price that is not finite and from 0."""
+    node that has the lane, -1 for none. `fixed` bool[L]: the lane stays with its owner (or without
+    one), even beyond the room. `rank` int32[L]: if not all lanes fit, those of lower rank wait.
+    `price_ms` float64[N]: prices of the previous solution, to start from. The same input gives the
+    same output.
+
+    Raises ValueError for a price that is negative or not finite."""
     lanes, nodes = costs.shape
     guess = (
         np.zeros(nodes) if price_ms is None else np.ascontiguousarray(price_ms, dtype=np.float64)
     )
     check_price(guess, nodes)
     held = np.zeros(lanes, dtype=bool) if fixed is None else fixed
+    # fixed lanes first: they take their room whatever the others do
     place = np.where(held, owner, -1).astype(np.int32)
     here = np.flatnonzero(place >= 0).astype(np.int32)
     used = np.bincount(place[here], load_eps[here], minlength=nodes)
@@ -120,8 +123,8 @@ def solve(
 
 
 class _Part(NamedTuple):
-    """The lanes that are free to move, R of them: `rows` of the whole. `room` is what is left to
-    them, `whole_room` what their nodes may hold in all."""
+    """The lanes that may move, R of them: `rows` of all lanes. `room`: the room left to them.
+    `whole_room`: what the nodes may hold in total."""
 
     costs: Costs
     rows: Ints
@@ -145,7 +148,7 @@ def _relaxed(part: _Part, guess: Floats) -> tuple[Lists, Tree, float]:
     for n in range(WIDENINGS + 1):
         optimum(lists, tree, FIRST_MS, LAST_MS)
         price = np.maximum(tree.price, 0.0)
-        # two at least: with one, the own node would take the place of the cheapest
+        # at least two: with one, the own node would replace the cheapest
         found = part.costs.candidates(min(nodes, 2 if every else MORE), price, part.rows)
         priced = priced_ms(found.node, found.cost_ms, price)
         lowest = np.minimum(part.wait_ms, priced.min(axis=1) * SINGLE)
@@ -163,7 +166,8 @@ def _relaxed(part: _Part, guess: Floats) -> tuple[Lists, Tree, float]:
 
 
 def _best(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) -> Ints:
-    """The placement that keeps what it can, or the one that changes what is worth it."""
+    """The placement that keeps lanes where it can, or the one that changes all that is worth a
+    move."""
     least = LEAST * abs(value(lists, tree))
 
     def changed() -> Ints:
@@ -202,8 +206,8 @@ def _searched(
     least: float,
     move_ms: float = 0.0,
 ) -> Ints:
-    """Searches a small fleet further while the bound is far; a lane's move has to save `move_ms`
-    for each event of a mean lane. Changes `place`, and returns it or a better one."""
+    """Searches a small fleet further while the bound is far below. A lane's move must save
+    `move_ms` for each event of a mean lane. Changes `place`, and returns it or a better one."""
     if not _is_small(lists) or _cost(part, place) - bound <= CLOSE * abs(bound):
         return place
     lists = _with_place(part, lists, place)
@@ -219,8 +223,8 @@ def _searched(
 
 
 def _with_place(part: _Part, lists: Lists, place: Ints) -> Lists:
-    """The lists with the nodes where the lanes are; what waited may have got room at one that is on
-    a longer list."""
+    """The lists, extended by the nodes where the lanes are: a waiting lane may have got room at a
+    node of a longer list."""
     off = (place >= 0) & (lists.node != place[:, None]).all(axis=1)
     if not off.any():
         return lists
@@ -230,7 +234,8 @@ def _with_place(part: _Part, lists: Lists, place: Ints) -> Lists:
 
 
 def _is_worth_it(part: _Part, new: Ints, old: Ints) -> bool:
-    """Whether clearly less waits, or else what is placed costs clearly less for each event."""
+    """Whether clearly less load waits or, if that is equal, the placed load costs clearly less per
+    event."""
     waits = [float((part.load * part.wait_ms)[place < 0].sum()) for place in (new, old)]
     if abs(waits[0] - waits[1]) > ALIKE * waits[1]:
         return waits[0] < waits[1]
@@ -242,8 +247,8 @@ def _is_worth_it(part: _Part, new: Ints, old: Ints) -> bool:
 
 
 def _whole(part: _Part, price: Floats, bound: float, cost: float) -> float:
-    """The bound, raised by what it costs that lanes are whole where it is far below what was
-    found."""
+    """The bound. If it is far below the cost that was found, it is raised by what it costs that
+    lanes are whole."""
     if cost - bound <= FAR * abs(bound):
         return bound
     nodes = len(part.room)
@@ -258,7 +263,8 @@ def _whole(part: _Part, price: Floats, bound: float, cost: float) -> float:
 def _finished(
     part: _Part, lists: Lists, price: Floats, place: Ints, least: float, *, equals: bool = True
 ) -> Ints:
-    """Fits in what waits, and searches for what is cheaper. Changes `place`, and returns it."""
+    """Fits in the lanes that wait, and searches for a cheaper placement. Changes `place`, and
+    returns it."""
     nodes = len(part.room)
     free = finish(
         *(lists, part.room, part.rank, price, place, least),
@@ -285,7 +291,7 @@ def _lists(part: _Part, found: Candidates, which: Ints | None = None) -> Lists:
 
 
 def _cost(part: _Part, place: Ints) -> float:
-    """What a placement costs, in ms x events/s."""
+    """A placement's cost, in ms x events/s."""
     at = np.flatnonzero(place >= 0).astype(np.int32)
     ms = part.wait_ms.copy()
     ms[at] = part.costs.at(part.rows[at], place[at])

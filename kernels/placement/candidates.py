@@ -1,5 +1,5 @@
-"""Which nodes come into question for a lane, and what it costs there: a short list for each lane,
-made longer when prices show that a node is missing."""
+"""The nodes considered for a lane, and its cost at each: a short list per lane, extended when
+prices show that a node is missing."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from kernels.jit import njit
 from kernels.tables import Candidates, Floats, Ints, Singles
 
 LISTS = "int32[:, ::1], float32[:, ::1]"
-TIE_MS = 0.01  # what differs by less is the same
-STILL_MS = 1.0  # for less no lane leaves its owner, however light it is: a hand-over is work
+TIE_MS = 0.01  # costs that differ by less are equal
+STILL_MS = 1.0  # no lane leaves its owner to save less, however light it is: a hand-over is work
 
 
 class Lists(NamedTuple):
-    """`node` int32[L, W], -1 ends a list, `cost_ms` float32[L, W]; `wait_ms` float64[L], what it
-    costs to wait; `load` float64[L] in events/s."""
+    """`node` int32[L, W], where -1 ends a list. `cost_ms` float32[L, W]. `wait_ms` float64[L]: the
+    cost of waiting. `load` float64[L] in events/s."""
 
     node: Ints
     cost_ms: Singles
@@ -28,7 +28,7 @@ class Lists(NamedTuple):
 def listed(
     found: Candidates, load: Floats, room: Floats, owner: Ints, loyal_ms: Floats, wait_ms: Floats
 ) -> Lists:
-    """Candidates as lists: a lane's own node is cheaper by `loyal_ms`, float64[L]; nodes whose
+    """Candidates as lists. A lane's own node is cheaper by `loyal_ms`, float64[L]. Nodes whose
     `room` float64[N] could not hold the lane are left out."""
     none = Lists(
         np.empty((len(load), 0), dtype=np.int32),
@@ -40,15 +40,15 @@ def listed(
 
 
 def priced_ms(node: Ints, cost_ms: Singles, price: Floats) -> Floats:
-    """Cost and price of each node on a list, float64 of the lists' shape; inf where there is
-    none."""
+    """Cost plus price of each node on a list, float64 of the lists' shape; inf after a list's
+    end."""
     out: Floats = np.where(node >= 0, cost_ms + price[node], np.inf)
     return out
 
 
 def matrix(node: Ints, cost_ms: Singles, load: Floats, nodes: int) -> Floats:
-    """What all the events of each lane cost at each node, float64[L, N] in ms x events/s; inf where
-    that is not on its list."""
+    """The cost of all a lane's events at each node, float64[L, N] in ms x events/s; inf for nodes
+    that are not on its list."""
     cost = np.full((len(load), nodes), np.inf)
     lane, column = np.nonzero(node >= 0)
     cost[lane, node[lane, column]] = cost_ms[lane, column] * load[lane]
@@ -64,7 +64,7 @@ def dearer_moves(lists: Lists, owner: Ints, by_ms: Floats) -> Lists:
 
 
 def extended(lists: Lists, found: Candidates, room: Floats, owner: Ints, loyal_ms: Floats) -> Lists:
-    """The lists with more candidates on them."""
+    """The lists with more candidates."""
     lanes, width = lists.node.shape
     node = np.empty((lanes, width + found.node.shape[1]), dtype=np.int32)
     cost = np.empty(node.shape, dtype=np.float32)
@@ -102,7 +102,8 @@ def _join(
     out_node: Ints,
     out_cost_ms: Singles,
 ) -> int:
-    """Writes the lists and what is not on them yet to `out_`; returns the length of the longest."""
+    """Writes the lists, followed by the candidates that they lack, to `out_`. Returns the length of
+    the longest."""
     longest = 0
     for lane in range(len(out_node)):
         known = 0

@@ -1,5 +1,5 @@
-"""From a placement that splits a few lanes to one that splits none: the heaviest are settled first,
-and the lighter, which are many and small, find their places around them."""
+"""Turns a placement that splits a few lanes into one that splits none. The heaviest lanes are
+settled first; the lighter ones, which are many and small, fit around them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from kernels.placement.simplex import reprice, settle, start
 from kernels.tables import Floats, Ints
 
 SPLIT_MS = 5_000.0
-"""What each event costs at a node that its lane is to leave: less than to wait, more than to move
+"""What each event costs at a node that its lane is to leave: less than waiting, more than moving
 others."""
-STEP = 2.0**1.5  # each round settles the lanes that are heavier than this share of the round before
-LIGHTEST = 1e-5  # share of the heaviest lane, below which all are settled at once
-LOOKS = 300_000  # at pairs of lanes, in search of what could be swapped
-MANY = 2_000  # lanes that are fitted in where others can make room, at a time
+STEP = 2.0**1.5  # from round to round, the limit above which lanes are settled falls by this factor
+LIGHTEST = 1e-5  # share of the heaviest lane's load below which all lanes are settled at once
+LOOKS = 300_000  # pairs of lanes that the search for swaps considers
+MANY = 2_000  # lanes per turn that are fitted in where others can make room
 FEW, SCANS = (
     500,
     5_000_000,
-)  # that are fitted in where others must: so many, or fewer in a large fleet
-TURNS = 10  # of fitting in: who had to make way is fitted in next
-PIVOTS = 200  # for each lane, at most; some ten are usual
+)  # lanes per turn that are fitted in where others must make room; fewer in a large fleet
+TURNS = 10  # turns of fitting in: a lane that had to make way is fitted in next
+PIVOTS = 200  # limit per lane; about ten are usual
 
 
 class Tree(NamedTuple):
@@ -45,8 +45,8 @@ class Tree(NamedTuple):
 
 
 class Bans(NamedTuple):
-    """`only` int32[L]: the one node where the lane may be, -1 for any; `only_ms` float64[L]: what
-    it costs there."""
+    """`only` int32[L]: the one node where the lane may be, -1 for any. `only_ms` float64[L]: its
+    cost there."""
 
     only: Ints
     only_ms: Floats
@@ -76,8 +76,8 @@ def begin(lists: Lists, room: Floats, guess_ms: Floats, place: Ints | None = Non
 def optimum(
     lists: Lists, tree: Tree, first_ms: float, last_ms: float, bans: Bans | None = None
 ) -> None:
-    """Goes on to the best placement that may split lanes, within `last_ms`, by way of gains above
-    `first_ms`."""
+    """Continues to the best placement that may split lanes, within `last_ms`. Gains above
+    `first_ms` are made first."""
     only, only_ms = bans or Bans(
         np.full(len(lists.load), -1, dtype=np.int32), np.zeros(len(lists.load))
     )
@@ -95,7 +95,7 @@ def optimum(
 
 
 def value(lists: Lists, tree: Tree) -> float:
-    """Its cost, in ms x events/s."""
+    """The placement's cost, in ms x events/s."""
     shared = tree.over >= 0
     return float(
         (tree.rest * tree.rest_ms).sum() + (tree.part[shared] * tree.part_ms[shared]).sum()
@@ -103,9 +103,10 @@ def value(lists: Lists, tree: Tree) -> float:
 
 
 def round_off(lists: Lists, tree: Tree, last_ms: float, step: float = STEP) -> Ints:
-    """Settles lane after lane at the node that has most of it, and lets the others make way.
-    Returns the node of each lane in `place` int32[L], -1 for those that wait or are still split.
-    Changes the tree, prices too."""
+    """Settles each split lane at the node that has most of it, and lets the others make way.
+
+    Returns the node of each lane, int32[L], -1 for lanes that wait or are still split. Changes the
+    tree, including its prices."""
     lanes, nodes = len(lists.load), len(tree.over)
     bans = Bans(np.full(lanes, -1, dtype=np.int32), np.zeros(lanes))
     most = heavy = float(lists.load.max(initial=0.0))
@@ -118,6 +119,7 @@ def round_off(lists: Lists, tree: Tree, last_ms: float, step: float = STEP) -> I
         lane, node = _largest_parts(tree, at)
         split = settled[lane] & (bans.only[lane] < 0) & (node < nodes)
         lane, node = lane[split], node[split]
+        # whole lanes of this weight are kept where they are while the split ones move
         whole = np.flatnonzero(settled & (bans.only < 0) & (tree.kid < 0) & (tree.home < nodes))
         bans.only[whole], bans.only_ms[whole] = tree.home[whole], tree.rest_ms[whole]
         if not len(lane):
@@ -128,6 +130,7 @@ def round_off(lists: Lists, tree: Tree, last_ms: float, step: float = STEP) -> I
         ).min(axis=1)
         goal = np.full(lanes, -1, dtype=np.int32)
         goal[lane] = node
+        # a price on the wrong parts makes the simplex itself move them
         leaves = (goal[tree.over[at]] >= 0) & (goal[tree.over[at]] != at)
         tree.part_ms[at[leaves]] += SPLIT_MS
         tree.rest_ms[lane[tree.home[lane] != node]] += SPLIT_MS
@@ -147,18 +150,18 @@ def finish(
     *,
     equals: bool = True,
 ) -> Floats:
-    """Fits in what waits, then searches for what is cheaper by `least`. Changes `place`; returns
-    the room that is left.
+    """Fits in the lanes that wait, then searches for moves that save at least `least`. Changes
+    `place`. Returns the remaining room.
 
     `wider`: longer lists for the lanes in these rows. `equals`: whether a lane may have to wait for
-    a heavier one that matters as much."""
+    a heavier one of the same rank."""
     at = place >= 0
     free: Floats = room - np.bincount(place[at], lists.load[at], minlength=len(room))
     for _ in range(TURNS):
         waits = _waiting(lists, rank, place)
         easy = waits[lists.load[waits] <= 2 * free.max(initial=0.0)][
             :MANY
-        ]  # one goes where another makes as much room
+        ]  # at a node where one other lane can make enough room
         fitted = _fit(lists, free, place, rank, easy, wider, force=False, equals=False)
         hard = _waiting(lists, rank, place)[: max(FEW // 10, min(FEW, SCANS // len(place)))]
         if fitted + _fit(lists, free, place, rank, hard, wider, force=True, equals=equals) == 0:
@@ -169,7 +172,7 @@ def finish(
 
 
 def _waiting(lists: Lists, rank: Ints, place: Ints) -> Ints:
-    """Lanes that wait, the most important first, then the heaviest."""
+    """Lanes that wait: the most important first, then the heaviest."""
     waits = np.flatnonzero(place < 0).astype(np.int32)
     return waits[np.lexsort((-lists.load[waits], -rank[waits]))]
 
@@ -205,7 +208,7 @@ def _fit(
 
 
 def now_ms(lists: Lists, place: Ints) -> Floats:
-    """What an event of each lane costs where it is (or while it waits), float64[L]."""
+    """The cost of an event of each lane where it is (or while it waits), float64[L]."""
     here = (lists.node == place[:, None]) & (lists.node >= 0)
     out: Floats = np.where(
         here.any(axis=1), np.where(here, lists.cost_ms, 0).sum(axis=1), lists.wait_ms
@@ -214,7 +217,7 @@ def now_ms(lists: Lists, place: Ints) -> Floats:
 
 
 def _largest_parts(tree: Tree, at: Ints) -> tuple[Ints, Ints]:
-    """Each split lane and the node that has most of it; `at`: nodes that hang from one."""
+    """Each split lane and the node that has most of it. `at`: nodes that hang from one."""
     nodes = len(tree.over)
     split = np.unique(tree.over[at])
     lane = np.concatenate((tree.over[at], split))

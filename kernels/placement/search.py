@@ -1,9 +1,9 @@
-"""What is left to do for lanes that are whole: one that waits is fitted in by moving others; moves,
-swaps and chains of two are made while they make it cheaper; and what costs the same goes where
-there is less to do.
+"""Improves a placement of whole lanes. A waiting lane is fitted in by moving others. Moves, swaps
+and chains of two are made while they save cost. Among nodes of equal cost, lanes go where the load
+is lower.
 
-`node`, `cost_ms` [L, W] are the lists, -1 ends one. `place` [L] (node, -1: it waits) and `free` [N]
-(room that is left) are changed in place by all functions."""
+`node`, `cost_ms` [L, W] are the lists, where -1 ends one. All functions change `place` [L] (node,
+-1: it waits) and `free` [N] (remaining room) in place."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from kernels.jit import njit
 from kernels.tables import Floats, Ints, Marks, Singles
 
 LISTS = "int32[:, ::1], float32[:, ::1], float64[::1]"
-WORTH = 0.01  # share of what it costs a lane to wait that must be won for another to wait instead
-EXPONENTS = 1100  # of float64, either side of 0
+WORTH = 0.01  # share of a lane's cost of waiting to save before another waits in its place
+EXPONENTS = 1100  # of float64, on either side of 0
 CHAIN = "int32[::1], int32[::1], int32[::1]"
 
 
 @njit(f"void(int32[::1], {CHAIN})")
 def _link(place: Ints, first: Ints, after: Ints, before: Ints) -> None:
-    """The lanes at each node, as a list that is linked both ways."""
+    """The lanes at each node, as a doubly linked list."""
     for n in range(len(first)):
         first[n] = -1
     for lane in range(len(place) - 1, -1, -1):
@@ -77,14 +77,14 @@ def improve(
     least: float,
     looks: int,
 ) -> int:
-    """Makes what moves, swaps and chains make it cheaper by more than `least` (ms x events/s),
-    lanes in this `order` [L], until there are none or after so many `looks` at a pair of lanes;
-    returns how many lanes it moved.
+    """Makes the moves, swaps and chains that save more than `least` (ms x events/s), for lanes in
+    this `order` [L]. Stops when there are none, or after `looks` pairs of lanes. Returns how many
+    lanes it moved.
 
-    A lane may go where room is left, change places with another, or push another on to where room
-    is left. Prices (`price` [N]) say how little there is to win by most of these, and so which are
-    not worth a look: a lane that goes from b to c pays the difference of their prices at least,
-    unless it is not where cost and price are lowest."""
+    A lane may go where there is room, swap with another, or push another on to where there is room.
+    Prices (`price` [N]) bound what most of these can save, so that those not worth a look are
+    skipped: a lane that goes from b to c pays at least the difference of their prices, unless it is
+    not where its cost plus price is lowest."""
     lanes, width = node.shape
     nodes = len(free)
     first = np.empty(nodes, dtype=np.int32)
@@ -92,7 +92,7 @@ def improve(
     before = np.empty(lanes, dtype=np.int32)
     _link(place, first, after, before)
     now = np.zeros(lanes)
-    lowest = np.full(lanes, np.inf)  # cost and price, at the best node
+    lowest = np.full(lanes, np.inf)  # cost plus price at the best node
     for lane in range(lanes):
         for w in range(width):
             n = node[lane, w]
@@ -103,9 +103,10 @@ def improve(
                 now[lane] = cost_ms[lane, w]
     dearest = np.empty(
         2 * EXPONENTS
-    )  # price of any node that has so much room left, by the power of two
-    regret = np.empty(nodes)  # most that one of its lanes would win if prices were all
+    )  # highest price of a node with that much room left, by power of two
+    regret = np.empty(nodes)  # the most that one of its lanes would save if only prices counted
     moves = 0
+    # bounds for this round, to skip pairs of lanes
     while looks > 0:
         moved = moves
         dearest[:] = -np.inf
@@ -137,6 +138,7 @@ def improve(
                 if free[b] >= weight:
                     gain, to, to_ms, other = won, b, cost_ms[lane, w], -1
                     continue
+                # no room at b: skip it if even the best swap or chain could not save enough
                 need = weight - free[b]
                 dear = max(dearest[math.frexp(need)[1] + EXPONENTS], price[a])
                 fall = price[b] - dear
@@ -199,9 +201,11 @@ def _make_way(
     after: Ints,
     before: Ints,
 ) -> int:
-    """Takes lanes that matter less from the node (`wide_node` [K]) where that costs least load; or,
-    where there are none, with `equals` one that matters as much, from where it is clearly cheaper
-    that it waits instead. Returns the node, -1 if there is none."""
+    """Makes room for `lane` at one of the nodes `wide_node` [K]: removes lanes of lower rank where
+    that costs least load. If there are none, and with `equals`: removes one of the same rank where
+    it is clearly cheaper that it waits instead.
+
+    Returns the node, or -1."""
     weight = load[lane]
     least, gain = np.inf, wait_ms[lane] * weight * WORTH
     to = out = -1
@@ -236,7 +240,7 @@ def _make_way(
             least, to, out = weight - free[b], b, -1
     if out >= 0:
         _put(out, -1, load[out], free, place, first, after, before)
-    while to >= 0 and free[to] < weight:  # the least important first, of these the heaviest
+    while to >= 0 and free[to] < weight:  # the least important first; of these, the heaviest
         out = -1
         third = first[to]
         while third >= 0:
@@ -269,11 +273,12 @@ def fit_in(
     force: bool,
     equals: bool,
 ) -> int:
-    """Gives room to the lanes `waits` [R] one by one: where there is some; where one other lane can
-    go elsewhere; and with `force` where lanes of a lower `rank` [L] leave, or, with `equals`, one
-    of its own that is lighter and had better wait, at `wait_ms` [L]. Returns how many got room.
+    """Gives room to the lanes `waits` [R] one by one: where there is some, or where one other lane
+    can go elsewhere. With `force` also where lanes of a lower `rank` [L] must leave, or, with
+    `equals`, one lighter lane of the same rank for which waiting, at `wait_ms` [L], costs less.
+    Returns how many got room.
 
-    `waits_node`, `waits_cost_ms` [R, K]: their own lists, which may be wider."""
+    `waits_node`, `waits_cost_ms` [R, K]: these lanes' own lists, which may be wider."""
     lanes, width = node.shape
     first = np.empty(len(free), dtype=np.int32)
     after = np.empty(lanes, dtype=np.int32)
@@ -360,9 +365,9 @@ def even_out(
     tie_ms: float,
     rounds: int,
 ) -> int:
-    """Moves lanes that their `owner` has not to nodes that cost the same within `tie_ms` and are
-    less full for their size (`room` [N], what they may hold in all) even then; returns how many
-    moves that took."""
+    """Moves lanes that are not at their `owner` to nodes of the same cost within `tie_ms` that stay
+    less full in proportion to `room` [N], what they may hold in total. Returns the number of
+    moves."""
     lanes, width = node.shape
     moves = 0
     for _ in range(rounds):

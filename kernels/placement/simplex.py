@@ -1,12 +1,12 @@
 """The best placement if lanes could be split, and with it the exact price of room at every node: a
 simplex method on a tree.
 
-Where lanes may be split, all but a few are whole at the best placement, and those few link the full
-nodes to a forest: so the tree that a network simplex keeps (Dantzig 1951; Cunningham 1976) is small
-here. A node hangs from the lane that it shares with another, or from nothing while it has room to
-spare (its price is 0 then); a lane from one of its nodes, or it waits. A pivot sends a lane where
-cost and price are lower, with as much load round the circle that this closes as there is, and cuts
-the tree.
+If lanes may be split, all but a few are whole at the best placement, and those few link the full
+nodes into a forest. So the tree of a network simplex (Dantzig 1951; Cunningham 1976) is small here.
+A node hangs from the lane that it shares with another node; while it has room to spare it hangs
+from nothing and its price is 0. A lane hangs from one of its nodes, or waits. A pivot sends a lane
+to where cost plus price is lower. That closes a circle, round which as much load moves as there
+is, and then the tree is cut.
 
 State, all changed in place, for L lanes and N nodes:
 
@@ -36,16 +36,16 @@ TREE = (
     "int32[::1], float64[::1], float64[::1], int32[::1], int32[::1], "
     "int32[::1], float64[::1], float64[::1], int32[::1], int32[::1], float64[::1]"
 )
-STEP = 5.0  # large gains are gone after first: from `first_ms` down to `last_ms` by this factor
-ROUNDING_MS = 1e-7  # a price below 0 by less is 0
+STEP = 5.0  # large gains are made first: from `first_ms` down to `last_ms` by this factor
+ROUNDING_MS = 1e-7  # a price that is below 0 by less than this counts as 0
 
 
 @njit(f"void(int64, int64, int64, {LINKS})")
 def _rehang(
     lane: int, was: int, now: int, home: Ints, kid: Ints, peer: Ints, twin: Ints, ward: Ints
 ) -> None:
-    """Keeps the list of lanes with kids when `lane` hangs from the node `now` and not from `was`
-    any more (-1: none)."""
+    """Updates the list of lanes with kids: `lane` now hangs from the node `now` instead of `was`
+    (-1: none)."""
     if was >= 0:
         if ward[was] == lane:
             ward[was] = peer[lane]
@@ -63,8 +63,7 @@ def _rehang(
 def _adopt(
     node: int, was: int, now: int, home: Ints, kid: Ints, peer: Ints, twin: Ints, ward: Ints
 ) -> None:
-    """Keeps the lists when `node` hangs from the lane `now` and not from `was` any more (-1: from
-    nothing)."""
+    """Updates the lists: `node` now hangs from the lane `now` instead of `was` (-1: none)."""
     if was >= 0:
         if kid[was] == node:
             kid[was] = twin[node]
@@ -104,11 +103,11 @@ def _pivot(
     mark: int,
     stack: Ints,
 ) -> None:
-    """Lets `lane` go to the node `to` (N: it waits), where each of its events costs `to_ms` and,
-    prices included, `gain_ms` less. Without a lane (-1) it is room that goes there: the node keeps
-    some to spare."""
+    """Sends `lane` to the node `to` (N: it waits), where each of its events costs `to_ms` and,
+    prices included, `gain_ms` less. Without a lane (-1), room is sent there: the node keeps some to
+    spare."""
     nodes = len(over)
-    x = to  # up from where it goes: nodes get rid of load, lanes take it further up
+    x = to  # mark the way up from `to`: nodes there lose load, lanes take it further up
     while x < nodes:
         node_mark[x] = mark
         above = over[x]
@@ -118,7 +117,7 @@ def _pivot(
         x = home[above]
     meet_lane, meet_node = -1, nodes
     most, cut_lane, cut_node = np.inf, -1, -1
-    m = lane  # up from where it leaves: lanes get rid of load, nodes take it
+    m = lane  # up from where it leaves: lanes lose load, nodes take it; ends at a mark
     while m >= 0:
         if lane_mark[m] == mark:
             meet_lane = m
@@ -132,6 +131,7 @@ def _pivot(
             meet_node = x
             break
         m = over[x]
+    # the smallest part on the way limits how much can move, and is where the tree is cut
     x = to
     while x < nodes and x != meet_node:
         if part[x] < most:
@@ -140,6 +140,7 @@ def _pivot(
         if m < 0 or m == meet_lane:
             break
         x = home[m]
+    # move the load along both sides of the circle
     m = lane
     while m >= 0 and m != meet_lane:
         rest[m] -= most
@@ -157,7 +158,7 @@ def _pivot(
         rest[m] += most
         x = home[m]
     left = 0
-    if cut_lane >= 0:  # what hung from there hangs from `to` now, turned round
+    if cut_lane >= 0:  # what hung below the cut now hangs from `to`, in reverse order
         m, x, load, ms = lane, to, most, to_ms
         while True:
             was, was_rest, was_ms = home[m], rest[m], rest_ms[m]
@@ -192,7 +193,7 @@ def _pivot(
         shift = gain_ms
         stack[0] = to
         left = 1
-    while left > 0:  # prices change below the arc that is new, all by the same
+    while left > 0:  # all prices below the new arc change by the same amount
         left -= 1
         n = stack[left]
         price[n] += shift
@@ -228,9 +229,10 @@ def settle(
     ward: Ints,
     price: Floats,
 ) -> int:
-    """Goes on until no lane would gain more than `last_ms` elsewhere; returns the number of pivots.
+    """Continues until no lane would gain more than `last_ms` elsewhere. Returns the number of
+    pivots.
 
-    `node`, `cost_ms` [L, W]: the lists, -1 ends one. `wait_ms` [L]: what it costs a lane to wait.
+    `node`, `cost_ms` [L, W]: the lists, where -1 ends one. `wait_ms` [L]: a lane's cost of waiting.
     `only` [L]: the one node where the lane may be, at `only_ms`; -1 for any on its list."""
     lanes, width = node.shape
     nodes = len(over)
@@ -239,7 +241,7 @@ def settle(
     stack = np.empty(nodes + 1, dtype=np.int32)
     short = np.empty(
         lanes, dtype=np.int32
-    )  # lanes that may gain, looked at again and again before all are
+    )  # lanes that may gain; they are tried again before all lanes are
     worth = max(first_ms, last_ms)
     whole, listed, pivots = True, lanes, 0
     while pivots < most_pivots:
@@ -320,12 +322,12 @@ def reprice(
     ward: Ints,
     price: Floats,
 ) -> None:
-    """Prices anew, after costs in `rest_ms` and `part_ms` were changed: a split lane is as well off
-    at one of its nodes as at another."""
+    """Computes the prices anew, after costs in `rest_ms` and `part_ms` were changed: a split lane
+    must cost the same, price included, at each of its nodes."""
     nodes = len(over)
     stack = np.empty(nodes + 1, dtype=np.int32)
     left = 1
-    stack[0] = nodes  # of lanes that wait
+    stack[0] = nodes  # stands for the lanes that wait
     for n in range(nodes):
         if over[n] < 0:
             price[n] = 0.0
@@ -366,18 +368,18 @@ def start(
     ward: Ints,
     price: Floats,
 ) -> None:
-    """Sets the state up from whole lanes: at `place` [L] (N: it waits), or for -1 where cost and
-    `guess_ms` [N], a price, are lowest. Where they do not fit into `room` [N], those wait for whom
-    another node would be next to as good."""
+    """Sets up the state from whole lanes: at `place` [L] (N: it waits), or for -1 where cost plus
+    `guess_ms` [N], a price, is lowest. If they do not fit into `room` [N], those wait that would
+    lose least at another node."""
     lanes, width = node.shape
     nodes = len(room)
-    worse = np.full(lanes, np.inf)  # by how much the next best node is
+    worse = np.full(lanes, np.inf)  # by how much the next best node is worse
     first = np.full(nodes, -1, dtype=np.int32)
     after = np.empty(lanes, dtype=np.int32)
     ward[nodes] = -1
     for n in range(nodes):
-        # rooms that differ by a trace: no two ways to make room are quite equal, so that no circle
-        # is gone round forever
+        # Rooms differ by a trace, so that no two ways to make room are quite equal; otherwise
+        # pivots could go round in a circle forever.
         over[n], part[n] = -1, room[n] * (1 + 1e-10 * ((n * 7919) % 1009))
         twin[n] = ward[n] = -1
         part_ms[n] = price[n] = 0.0
@@ -411,7 +413,7 @@ def start(
             continue
         low = high = worse[
             first[n]
-        ]  # of all who would lose less than `high`, so many leave that the others fit
+        ]  # search for the loss below which lanes leave, so that the others just fit
         lane = first[n]
         while lane >= 0:
             low, high = min(low, worse[lane]), max(high, worse[lane])

@@ -1,7 +1,7 @@
-"""Which kernel scores, chosen once and with the reason: a GPU that works, else numba on the CPU,
-else NumPy.
+"""Chooses the kernel that scores, once and with the reason: a GPU that works, else numba on the
+CPU, else NumPy.
 
-A kernel works if it gives the oracle's answer to a small problem that has every term in it."""
+A kernel works if it gives the oracle's answer to a small problem that contains every term."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ K = 8
 
 
 class Unfit(RuntimeError):
-    """A kernel that cannot be used here; the message says why."""
+    """A kernel that cannot be used here. The message says why."""
 
 
 def choose(want: str = "auto") -> Numerics:
-    """The kernel `want` (for `auto` the first of KERNELS), or the next of them that works, so that
-    lanes are placed whatever a driver or a wheel does; `Numerics.why` says what is wrong with those
-    that were passed over.
+    """The kernel `want` (for `auto` the first of KERNELS), or the next one that works, so that
+    lanes are placed even with a broken driver or wheel. `Numerics.why` says what is wrong with the
+    skipped ones.
 
     Takes seconds: libraries are imported, kernels and `solve` compiled. Raises ValueError for an
     unknown name."""
@@ -58,8 +58,8 @@ def choose(want: str = "auto") -> Numerics:
 
 
 def try_out(costs: Callable[[Problem], Costs]) -> None:
-    """Asks a kernel everything that it will be asked, once, and has lanes placed by it. Raises
-    Unfit if an answer is not the oracle's."""
+    """Asks a kernel every kind of question once, and has lanes placed by it. Raises Unfit if an
+    answer differs from the oracle's."""
     p = _sample()
     lanes, nodes = len(p.lanes.lat), len(p.nodes.lat)
     price_ms, rows = np.linspace(0.0, 30.0, nodes), np.arange(0, lanes, 3, dtype=np.int32)
@@ -130,13 +130,13 @@ def _sample() -> Problem:
 
 
 def _gpu() -> tuple[str, Callable[[Problem], Costs]]:
-    from kernels.scoring import gpu  # imports CuPy where there is one
+    from kernels.scoring import gpu  # imports CuPy if it is installed
 
     works, what = gpu.available()
     if not works:
         raise Unfit(what)
     try_out(gpu.costs)
-    if gpu.device().failed:  # the CPU has stood in
+    if gpu.device().failed:  # the CPU answered in its place
         raise Unfit(gpu.device().failed)
     return what, gpu.costs
 

@@ -1,8 +1,8 @@
-"""Costs on the CPU, by numba: exact, equal to the bit whatever the number of threads, and safe to
-ask from several threads.
+"""Costs on the CPU, by numba: exact, equal to the bit for any number of threads, and safe to ask
+from several threads.
 
-Threads are Python's own (the compiled code holds no GIL): numba's would need a library of the
-machine's or end the process when two callers meet."""
+Threads are Python's own, since the compiled code does not hold the GIL. numba's threads would need
+a library of the machine, or end the process when two callers meet."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from kernels.scoring import prepare, scan
 from kernels.tables import Candidates, Floats, Ints, Problem, Singles, check
 
 LEAST_LANES = 1024
-"""Lanes that a thread is worth being woken for."""
+"""Lanes for which it is worth waking a thread."""
 
 PIECES = 4
-"""Pieces of work for each thread, so that the last one does not wait long for the others."""
+"""Pieces of work per thread, so that no thread waits long for the last one."""
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 
 
 class CpuCosts:
-    """The costs of one problem (see kernels.Costs). `threads`: how many work at it, all that there
-    are by default.
+    """The costs of one problem (see kernels.Costs). `threads`: how many to use; by default one per
+    core.
 
-    Raises ValueError naming what is not finite or out of range."""
+    Raises ValueError naming the value that is not finite or out of range."""
 
     def __init__(self, problem: Problem, *, threads: int | None = None) -> None:
         check(problem)
@@ -44,7 +44,8 @@ class CpuCosts:
     def candidates(
         self, k: int, price_ms: Floats | None = None, rows: Ints | None = None
     ) -> Candidates:
-        """See kernels.Costs. Raises ValueError for k < 1 and for a price that is not finite."""
+        """See kernels.Costs. Raises ValueError for k < 1 and for a price that is negative or not
+        finite."""
         if k < 1:
             raise ValueError(f"k is {k}: at least one candidate is needed")
         t, width = self._tick, min(k, self.shape[1])

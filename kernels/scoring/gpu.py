@@ -1,9 +1,9 @@
-"""Scores on a GPU: runs score.cu through CuPy, on NVIDIA's and AMD's devices alike. Where the
-device fails, the CPU goes on.
+"""Scores on a GPU: runs score.cu through CuPy, on NVIDIA's and AMD's devices. If the device fails,
+the CPU takes over.
 
-Not run on a GPU yet: its tests run the same source on the host, in place of the device
-(tests/kernels/shim). CuPy always flushes subnormals to zero, which prepare.py allows for. On ROCm
-it compiles by hiprtc, and needs `hipcc` on PATH to find headers."""
+Not run on a GPU yet: the tests run the same source on the host instead (tests/kernels/shim). CuPy
+always flushes subnormals to zero, which prepare.py allows for. On ROCm it compiles by hiprtc, and
+needs `hipcc` on PATH to find headers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kernels.tables import Candidates, Costs, Floats, Ints, Problem, Singles, ch
 
 SOURCE = Path(__file__).with_name("score.cu")
 THREADS = 128
-WIDTHS = (1, 8, 16, 32)  # what TOP_K is compiled for; asked for more, the CPU answers
+WIDTHS = (1, 8, 16, 32)  # values that TOP_K is compiled for; for more, the CPU answers
 
 _log = logging.getLogger("geolane.kernels")
 _lock = threading.Lock()
@@ -30,11 +30,11 @@ _device: Device | None = None
 
 
 class NoGpu(RuntimeError):
-    """There is no GPU that can be used; the message says why."""
+    """There is no usable GPU. The message says why."""
 
 
 def available() -> tuple[bool, str]:
-    """Whether there is a GPU, and which, or why not. The first time takes seconds: CuPy is
+    """Whether there is a GPU, and its name or why not. The first call takes seconds: CuPy is
     imported."""
     try:
         return True, device().name
@@ -52,13 +52,13 @@ def device() -> Device:
 
 
 def costs(problem: Problem) -> Costs:
-    """The costs of a problem, computed on the GPU when asked for. Raises NoGpu, and ValueError by
+    """The costs of a problem, computed on the GPU on demand. Raises NoGpu, and ValueError naming
     column and row."""
     return GpuCosts(problem, device())
 
 
 def options(k: int, *, rocm: bool) -> tuple[str, ...]:
-    """What score.cu is compiled with, so that nothing is contracted and nothing spilled."""
+    """The options that compile score.cu without contraction and without spills."""
     exact = (
         ("-ffp-contract=off", "-DBLOCKS_RESIDENT=1")
         if rocm
@@ -68,11 +68,11 @@ def options(k: int, *, rocm: bool) -> tuple[str, ...]:
 
 
 class Device:
-    """A GPU with the kernels compiled for it, and memory that is kept from one tick to the next.
-    One call at a time.
+    """A GPU with the kernels compiled for it, and memory that is kept from one tick to the next. It
+    runs one call at a time.
 
-    `cupy`: the module, or a stand-in. `failed`: why it is given up; then the CPU answers. Raises
-    NoGpu where there is no device."""
+    `cupy`: the module, or a stand-in. `failed`: why the device was given up; from then on the CPU
+    answers. Raises NoGpu if there is no device."""
 
     def __init__(self, cupy: Any) -> None:  # Any: CuPy has no types
         self._cupy = cupy
@@ -83,7 +83,7 @@ class Device:
             if cupy.cuda.runtime.getDeviceCount() < 1:
                 raise NoGpu("CuPy finds no device")
             found = cupy.cuda.runtime.getDeviceProperties(0)["name"]
-        except RuntimeError as e:  # among others: no driver, or one that is too old
+        except RuntimeError as e:  # for example no driver, or one that is too old
             raise NoGpu(f"CuPy finds no device: {e}") from e
         said = found.decode(errors="replace") if isinstance(found, bytes) else str(found)
         self.name = f"{said} ({'ROCm' if self.rocm else 'CUDA'}, CuPy {cupy.__version__})"
@@ -95,8 +95,8 @@ class Device:
         self._lock = threading.Lock()
 
     def candidates(self, t: ScoringTick, q: NearestQuery, chosen: Selection, k: int) -> Candidates:
-        """What the kernel answers for a selection that is not empty, `k` from 1 to the largest of
-        WIDTHS. Raises whatever CuPy does."""
+        """The kernel's answer for a selection that is not empty, with `k` from 1 to the largest of
+        WIDTHS. Raises any error of CuPy."""
         with self._lock:
             return self._candidates(t, q, chosen, k)
 
@@ -138,8 +138,8 @@ class Device:
         )
 
     def _hold(self, t: ScoringTick) -> None:
-        """Moves to the device what it does not hold already: a Ground for as long as places stay, a
-        Tick for all its queries."""
+        """Copies to the device what it does not hold yet. A Ground stays while places stay; a Tick
+        serves all its queries."""
         g = t.ground
         lanes, nodes = len(g.lane_row), len(g.node_row)
         if self._ground is not g:
@@ -160,15 +160,15 @@ class Device:
             self._tick = t
 
     def _put(self, name: str, values: Singles | Ints, start: int = 0, room: int = 0) -> Any:
-        """Copies `values` to the memory of that name, from its item `start` on; `room`: items that
-        it is to have."""
+        """Copies `values` to the memory of that name, from item `start` on. `room`: the items that
+        the memory must have."""
         memory = self._space(name, max(room, start + values.size), values.dtype.type)
         if values.size:
             memory[start : start + values.size].set(np.ascontiguousarray(values).ravel())
         return memory
 
     def _space(self, name: str, items: int, dtype: type[np.float32] | type[np.int32]) -> Any:
-        """Memory of at least that many items; what was in it is lost only where it grows."""
+        """Memory of at least that many items. Its content is lost only when it grows."""
         memory = self._memory.get(name)
         if memory is None or len(memory) < items:
             memory = self._memory[name] = self._cupy.empty(max(1, items), dtype=dtype)
@@ -185,8 +185,8 @@ class Device:
 
 
 class GpuCosts:
-    """Costs (see kernels.tables) by the kernel. `at`, and what is wider than the kernel, comes from
-    the CPU: the same numbers."""
+    """Costs (see kernels.tables) by the kernel. `at`, and queries wider than the kernel, are
+    answered by the CPU, with the same numbers."""
 
     def __init__(self, problem: Problem, device: Device) -> None:
         check(problem)
@@ -201,7 +201,7 @@ class GpuCosts:
     def candidates(
         self, k: int, price_ms: Floats | None = None, rows: Ints | None = None
     ) -> Candidates:
-        """Raises ValueError for `k` below 1 and for a price that is not finite or negative."""
+        """Raises ValueError for `k` below 1 and for a price that is negative or not finite."""
         if k < 1:
             raise ValueError(f"k is {k}: at least one candidate is needed")
         lanes, nodes = self.shape
@@ -213,7 +213,7 @@ class GpuCosts:
             return self._device.candidates(
                 self._tick, query, prepare.select(self._tick.ground, rows), width
             )
-        except Exception as e:  # noqa: BLE001 - whatever the device, its driver or its compiler do, lanes must be placed
+        except Exception as e:  # noqa: BLE001 - whatever the device, its driver or its compiler does, lanes must be placed
             self._device.failed = f"{type(e).__name__}: {e}"
             _log.warning("gpu_failed: the CPU scores from now on: %s", self._device.failed[:1000])
             return self._cpu().candidates(k, price_ms, rows)
@@ -222,7 +222,7 @@ class GpuCosts:
         return self._cpu().at(lane, node)
 
     def _cpu(self) -> Costs:
-        from kernels.scoring.cpu import CpuCosts  # only where it is needed: it compiles
+        from kernels.scoring.cpu import CpuCosts  # only here: importing it compiles
 
         if self._by_cpu is None:
             self._by_cpu = CpuCosts(self._problem)
@@ -230,8 +230,8 @@ class GpuCosts:
 
 
 def _work(chosen: Selection, filter_region: Ints) -> Ints:
-    """What each block of threads does: filter group, first of the chosen, how many, and the group's
-    region; int32[B, 4]."""
+    """The work of each block of threads: filter group, first of the chosen, how many, and the
+    group's region; int32[B, 4]."""
     size = np.diff(chosen.first)
     blocks = -(-size // THREADS)
     group = np.repeat(np.arange(len(size)), blocks)
@@ -242,11 +242,11 @@ def _work(chosen: Selection, filter_region: Ints) -> Ints:
 
 
 def _cupy() -> Any:
-    """The module. Raises NoGpu: the CUDA wheel can be imported anywhere, the one for ROCm only
-    where ROCm is."""
+    """The module. Raises NoGpu. The CUDA wheel can be imported anywhere, the ROCm wheel only with
+    ROCm."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it finds no CUDA
+            warnings.simplefilter("ignore")  # its warning that it finds no CUDA
             import cupy
     except ModuleNotFoundError:
         raise NoGpu("CuPy is not installed: the extras gpu-cuda and gpu-rocm bring it") from None

@@ -1,8 +1,8 @@
-"""What stays the same between ticks: where lanes and nodes are, sorted so that neighbours on the
-map are neighbours in memory.
+"""The tables that stay the same between ticks: where lanes and nodes are, sorted so that neighbours
+on the map are neighbours in memory.
 
-Made once for the same columns of places, sites and rules, and kept (`ground`); the arrays are
-described in prepare.py."""
+They are made once for the same columns of places, sites and rules, and kept (`ground`). prepare.py
+describes the arrays."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from kernels.geo import haversine_km_rows, nearest, unit
 from kernels.tables import Floats, Ints, Problem, Singles
 
 BLOCK = 64
-GRID = (
-    2.0**26
-)  # in steps of 1/GRID: no difference of two is so small that a device flushes its square to 0
+GRID = 2.0**26  # steps of 1/GRID: no difference is so small that a device flushes its square to 0
 NO_ROW = np.iinfo(np.int32).max
 KEPT = 4
 CAP_SLACK_RAD = 1e-3  # 1 - cos in float32 is off by up to 3e-7, which is 8e-4 rad at distance 0
@@ -30,7 +28,7 @@ SPREAD = (
     (8, 0x100F00F00F00F00F),
     (4, 0x10C30C30C30C30C3),
     (2, 0x1249249249249249),
-)  # moves the bits of a 20-bit number three apart
+)  # spreads the bits of a 20-bit number three apart
 
 Keys: TypeAlias = npt.NDArray[np.uint64]
 Column: TypeAlias = Floats | Ints
@@ -61,8 +59,8 @@ _kept: list[tuple[tuple[Column, ...], Ground]] = []
 
 
 def ground(p: Problem) -> Ground:
-    """The Ground of a checked problem: one that was made before, if its columns are equal. Safe to
-    call from threads."""
+    """The Ground of a checked problem; one that was made before is reused if its columns are equal.
+    Thread-safe."""
     lanes, nodes = p.lanes, p.nodes
     columns: tuple[Column, ...] = (
         lanes.lat,
@@ -150,9 +148,9 @@ def _nodes(lat: Floats, lon: Floats) -> tuple[Ints, Ints, Singles, Floats]:
 
 
 def halved(vectors: Floats, rows: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[np.intp]]:
-    """Rows of `vectors`, float64[A, 3], in compact blocks (the last one may be smaller): what is
-    more than a block is cut in two where it is longest. Blocks of a Z-order curve reach twice as
-    far."""
+    """Rows of `vectors`, float64[A, 3], in compact blocks (the last one may be smaller): more than
+    a block is cut in two across its longest side. Blocks of a Z-order curve would be twice as
+    wide."""
     if len(rows) <= BLOCK:
         yield rows
         return
@@ -164,8 +162,8 @@ def halved(vectors: Floats, rows: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[
 
 
 def morton(vectors: Floats) -> Keys:
-    """Place of each unit vector (float64[A, 3]) on a Z-order curve through the cube about the ball,
-    uint64[A]."""
+    """Place of each unit vector (float64[A, 3]) on a Z-order curve through the cube around the
+    ball, uint64[A]."""
     steps = ((vectors + 1.0) * 0.5 * ((1 << 20) - 1)).astype(np.uint64)
     for shift, mask in SPREAD:
         steps = (steps | (steps << np.uint64(shift))) & np.uint64(mask)

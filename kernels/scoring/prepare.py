@@ -1,17 +1,17 @@
-"""The tables that every exact kernel reads, and the arithmetic that they share: float32 to the bit,
-whatever the device.
+"""The tables that every exact kernel reads, and the arithmetic that they share: float32, equal to
+the bit on any device.
 
 A **place** is a row after sorting: lanes by filter group and then along a Z-order curve, nodes into
 compact blocks. There are L lanes and N nodes; P is N rounded up to a multiple of 64 (BLOCK), S the
 number of regions in the RTT table, F the number of filter groups (pairs of nearest region and rule
 that occur), G that of list groups (filter group and traffic), D = min(k + 1, N).
 
-`Ground`, made once for the same places, sites and rules (ground.py):
+`Ground`, made once for the same places, sites and rules (nearest_nodes.py):
 
     lane_row       int32[L]     row of the lane at each place
     lane_place     int32[L]     place of each row
     lane_xyz       float32[3,L] unit vector, by place; in steps of 2^-26, as is node_xyz (so nothing below is ever subnormal)
-    lane_filter    int32[L]     filter group, by place; never falls
+    lane_filter    int32[L]     filter group, by place; never decreases
     region         int32[L]     region of the table nearest to the lane, by place; 0 when S = 0
     near_km        float64[L]   kilometres from there to it, by place
     first          int32[F+1]   first place of each filter group, and L
@@ -36,7 +36,7 @@ that occur), G that of list groups (filter group and traffic), D = min(k + 1, N)
     warm           int32[L]     place of a node with warm caches; -1 for none, if it may not be there, and if it is the own
     node_ms        float32[3,P] egress + degraded (row 0, OWN); + move (row 1, WARM); + move + miss (row 2, OTHER)
     may_take       bool[Q+1,P]  whether each of the Q rules (in the last row: none) leaves a node that takes lanes to be given some
-    table          float32[S+1,S+1] ms from the row's region to the column's; -1 where not measured, and in the last row and
+    table          float32[S+1,S+1] ms from the row's region to the column's; -1 if not measured, and in the last row and
                                 column
     list_of        int32[L]     list group, by place
     list_filter    int32[G]     filter group of each list group
@@ -67,18 +67,18 @@ and none is contracted but the written fma:
                 if m >= 0:  last[l] + ((traffic[l] * m) + ms)
                 else:       fma(slope[l], arc(l, n), base[l] + ms)
 
-`key(l, n)` is the same with key_ms in place of node_ms. A query's answer is fixed by that alone, so
-a kernel may visit nodes in any order and pass over those that cannot be among the best: of all n
+`key(l, n)` is the same with key_ms in place of node_ms. It alone fixes a query's answer, so a kernel
+may visit nodes in any order and skip those that cannot be among the best. The candidates are all n
 that are
 
     own[l], if stays[l];  warm[l], if >= 0;  and any other n with bias[f, n] < NEVER, or in the lane's list,
 
-the K lowest by (key, node_row). If stays[l] and own[l] is not among them, it takes the K-th place.
-Handed back are node_row (-1) and the cost without price (infinite where there are fewer). Note that
-the own node is never taken from a list or by its bias, even if it may not stay. A list is one
-longer than K for that reason.
+and the answer is the K lowest by (key, node_row). If stays[l] and own[l] is not among them, it takes
+the K-th place. The result holds node_row and the cost without price; where there are fewer than K, -1
+and infinity. The own node is never taken from a list or by its bias, even if it may not stay; so a
+list is one longer than K.
 
-Passing over is safe by these bounds (T: the K-th key so far): arc >= chord, so n is out if 2 *
+Skipping is safe by these bounds (T: the K-th key so far): arc >= chord, so n is out if 2 *
 slope^2 * (1 - cos) > (T - base - bias)^2 or T < base + bias, given room for rounding; a block is
 out if slope * max(0, arc to cap - cap_rad) + base + least > T."""  # noqa: E501
 
@@ -95,7 +95,7 @@ from kernels.tables import Bools, Floats, Ints, Problem, Singles, check_price
 NEVER = np.float32(1e17)
 FEASIBLE = np.float32(
     1e15
-)  # every cost is below, NEVER and what is added to it above; the square of either is a float32
+)  # above every cost, below NEVER plus anything added to it; the square of either is a float32
 OWN, WARM, OTHER = 0, 1, 2
 ARC = (
     1.0,
@@ -107,11 +107,11 @@ ARC = (
     -2.2960515707382e-05,
     6.833550742157968e-06,
 )
-"""2 asin(sqrt(q) / 2) / sqrt(q) for q in [0, 2], exact in float32 each; the arc is off by 2.4e-7
-rad at most."""
+"""2 asin(sqrt(q) / 2) / sqrt(q) for q in [0, 2]. Each coefficient is exact in float32; the arc is
+off by at most 2.4e-7 rad."""
 
 LEAST_SLOPE = 1e-9
-LISTED = 1 << 22  # pairs of list and node looked at in one go
+LISTED = 1 << 22  # pairs of list and node handled at a time
 MOST_CODES = 1 << 24
 
 
@@ -147,8 +147,8 @@ class NearestQuery(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """Which lanes are asked about, sorted by place: `place` int32[R]; `out` int32[R], the row of
-    the answer that each gets; `first` int32[F + 1], where each filter group begins, and R."""
+    """The lanes asked about, sorted by place. `place` int32[R]. `out` int32[R]: the row of the
+    answer for each. `first` int32[F + 1]: where each filter group begins, and R."""
 
     place: Ints
     out: Ints
@@ -182,8 +182,8 @@ def tick(p: Problem) -> ScoringTick:
 
 
 def query(p: Problem, t: ScoringTick, k: int, price_ms: Floats | None) -> NearestQuery:
-    """The tables for the `k` best at this price. Raises ValueError for a price that is not finite
-    or negative."""
+    """The tables for the `k` best at this price. Raises ValueError for a price that is negative or
+    not finite."""
     if price_ms is not None:
         check_price(price_ms, len(p.nodes.lat))
     g = t.ground
@@ -210,8 +210,8 @@ def select(g: Ground, rows: Ints | None) -> Selection:
 
 
 def _held(p: Problem) -> tuple[Ints, Bools, Ints]:
-    """By row of the lane: the own node's row, whether it may stay, a warm node that it may be at
-    (rows, -1 for none)."""
+    """By row of the lane: the own node's row, whether it may stay there, and a warm node where it
+    may be (rows, -1 for none)."""
     lanes, nodes = p.lanes, p.nodes
     may = np.vstack((p.allowed, np.ones((1, len(nodes.lat)), dtype=bool)))
     stays, warm = np.zeros(len(lanes.lat), dtype=bool), np.full(len(lanes.lat), -1, dtype=np.int32)
@@ -249,7 +249,7 @@ def _may_take(p: Problem, g: Ground) -> Bools:
 
 def _groups(g: Ground, traffic: Singles) -> tuple[Ints, Ints, Singles]:
     """The list of each lane, int32[L], and each list's filter group, int32[G], and traffic,
-    float32[G]. It may be that every lane has its own; mostly there are few."""
+    float32[G]. Each lane may have its own list; usually there are few."""
     values = np.unique(traffic)
     code = g.lane_filter.astype(np.int64) * len(values)
     if len(values) > 1:
@@ -270,8 +270,8 @@ def _groups(g: Ground, traffic: Singles) -> tuple[Ints, Ints, Singles]:
 
 
 def _lists(t: ScoringTick, key_ms: Singles, depth: int) -> tuple[Ints, Singles]:
-    """The best measured nodes of each list group. Only the `depth` best of a site can be among the
-    best of all."""
+    """The best measured nodes of each list group. Only the `depth` best nodes of a site can be
+    among the best of all."""
     g, none, group_filter, group_traffic = t.ground, len(t.table) - 1, t.list_filter, t.list_traffic
     list_node = np.full((len(group_filter), depth), -1, dtype=np.int32)
     list_ms = np.full((len(group_filter), depth), NEVER, dtype=np.float32)
@@ -281,6 +281,7 @@ def _lists(t: ScoringTick, key_ms: Singles, depth: int) -> tuple[Ints, Singles]:
         begins = np.searchsorted(g.site[nodes], np.arange(none + 1))
         nodes = nodes[np.arange(len(nodes)) - begins[g.site[nodes]] < depth]
         if not len(nodes):
+            # cost and row in one integer, so that one sort orders by both
             continue
         width = min(depth, len(nodes))
         groups = np.flatnonzero(g.filter_rule[group_filter] == rule)

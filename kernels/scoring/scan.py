@@ -1,10 +1,10 @@
 """The fused score and top-k for the CPU: each lane looks at few nodes, and the matrix is never
 stored.
 
-The arithmetic and the arrays are those of prepare.py, to the bit. It is fast by what it passes
-over. The winners of the lane before, a neighbour, are tried first, so that the bound is tight from
-the start. Blocks of nodes too far from a whole bunch of lanes are left out for all of it. In the
-others, 64 nodes at a time are asked, without a root, whether they can win at all."""
+Arithmetic and arrays are those of prepare.py, to the bit. It is fast by skipping. The winners of
+the previous lane, a neighbour, are tried first, so that the bound is tight from the start. Blocks
+of nodes too far from a whole bunch of lanes are left out for all of it. In the other blocks, 64
+nodes at a time are tested, without a square root, for whether they can win at all."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
 A0, A1, A2, A3, A4, A5, A6, A7 = (np.float32(a) for a in ARC)
 COSINE_SLACK = np.float32(
     2e-6
-)  # 1 - cos of two unit vectors in float32, and what follows from it, is off by less
-ARC_SLACK = np.float32(1e-5)  # radians: more than an arc may come out shorter than the chord
+)  # more than the error of 1 - cos of two unit vectors in float32, and of what follows from it
+ARC_SLACK = np.float32(1e-5)  # radians: more than an arc may come out shorter than its chord
 ROUNDING = np.float32(
     1e-6
-)  # more than a sum of three float32 may be off, as a share of the largest
+)  # more than the error of a sum of three float32, as a share of the largest
 
 
 @njit()
 def arc(xyz: Singles, i: int, others: Singles, j: int) -> Single:
-    """Radians between the unit vectors in column i of `xyz` and j of `others`. Has no branch, so
-    that loops of it become vectors."""
+    """Radians between the unit vectors in column i of `xyz` and j of `others`. It has no branch, so
+    that loops over it are vectorised."""
     x, y, z, u, v, w = xyz[0, i], xyz[1, i], xyz[2, i], others[0, j], others[1, j], others[2, j]
     d0, d1, d2 = x - u, y - v, z - w
     q = fma(d0, d0, fma(d1, d1, d2 * d2))
@@ -67,7 +67,7 @@ def cost(
     base: Single,
     ms: Single,
 ) -> Single:
-    """What a lane costs at a node whose own share is `ms`, measured or not."""
+    """A lane's cost at a node whose own share is `ms`, whether the pair was measured or not."""
     if measured >= ZERO:
         return last + (traffic * measured + ms)
     return fma(slope, radians, base + ms)
@@ -75,8 +75,8 @@ def cost(
 
 @njit()
 def insert(keys: Singles, nodes: Ints, size: int, key: Single, node: int, node_row: Ints) -> int:
-    """Puts a node among the `size` best (sorted by key, then row), if it is good enough; returns
-    how many there are then."""
+    """Inserts a node among the `size` best (sorted by key, then row) if it is good enough. Returns
+    the new size."""
     last = len(keys) - 1
     if size > last:
         if key > keys[last] or (key == keys[last] and node_row[node] > node_row[nodes[last]]):
@@ -98,8 +98,8 @@ def insert(keys: Singles, nodes: Ints, size: int, key: Single, node: int, node_r
 def bunch(
     place: Ints, begin: int, end: int, lane_filter: Ints, slope: Singles, lane_xyz: Singles
 ) -> tuple[int, int, Single, Single, Single]:
-    """The lanes from `begin` that are of one filter group: where they end, one in their middle, how
-    far in radians they are from it at most, and their least and greatest slope."""
+    """The lanes from `begin` that share one filter group: where they end, one in their middle,
+    their largest distance from it in radians, and their least and greatest slope."""
     end = min(end, begin + BUNCH)
     while lane_filter[place[end - 1]] != lane_filter[place[begin]]:
         end -= 1
@@ -113,7 +113,7 @@ def bunch(
 
 @njit()
 def highest(key: Single, base: Single, slope: Single) -> Single:
-    """What a node may cost beside `base` if its key is to be at most `key`, and a little more."""
+    """What a node may cost beside `base` for its key to be at most `key`, and a little more."""
     return fma(key, ROUNDING, fma(slope, ARC_SLACK, key - base))
 
 
@@ -127,10 +127,9 @@ def search(
     out_node: Ints,
     out_ms: Singles,
 ) -> None:
-    """The best nodes of the chosen lanes from `begin` to `end`: writes their rows of `out_node`,
+    """The best nodes of the chosen lanes from `begin` to `end`. Writes their rows of `out_node`,
     int32[R, K], and `out_ms`, float32[R, K]."""
-    # Names of their own: a named tuple's array is counted as used and unused again each time that
-    # it is touched.
+    # Local names: numba counts references to a named tuple's array at each access.
     place, out, g = chosen.place, chosen.out, t.ground
     lane_xyz, lane_filter, lane_region, node_xyz, node_row = (
         g.lane_xyz,
@@ -170,6 +169,7 @@ def search(
         lane = place[i]
         f, region, mine, caches = lane_filter[lane], lane_region[lane], own[lane], warm[lane]
         base, slope, last, traffic = bases[lane], slopes[lane], lasts[lane], traffics[lane]
+        # a new bunch: bound each block of nodes for all its lanes
         if i == bunch_end:
             bunch_end, middle, radius, least_slope, greatest_slope = bunch(
                 place, i, end, lane_filter, slopes, lane_xyz
@@ -180,6 +180,8 @@ def search(
             reach, differ = -NEVER, greatest_slope * radius
         size = 0
         own_key = NEVER
+        # the own and the warm node have costs of their own, so they never come from a list or a
+        # block
         if stays[lane]:
             radians = arc(lane_xyz, lane, node_xyz, mine)
             own_key = cost(
@@ -198,6 +200,7 @@ def search(
                 key_ms[WARM, caches],
             )
             size = insert(keys, nodes, size, key, caches, node_row)
+        # the previous lane's winners make the bound tight early
         for j in range(tried):
             trial[j] = fma(
                 slope, arc(lane_xyz, lane, node_xyz, before[j]), base + bias[f, before[j]]
@@ -219,6 +222,7 @@ def search(
             for b in range(blocks):
                 near[count] = b
                 count += int(bound[b] <= reach)
+        # now the nodes that were not measured, block by block, while they may beat the K-th
         square = TWO * slope * slope
         x, y, z = (
             -square * lane_xyz[0, lane],
@@ -246,6 +250,7 @@ def search(
         for j in range(size):
             before[j] = nodes[j]
             missing &= nodes[j] != mine
+        # the own node takes the last place if it may stay and did not win
         if missing:
             keys[k - 1], nodes[k - 1] = own_key, mine
         for j in range(size):
@@ -270,7 +275,8 @@ def search(
 
 @njit()
 def at(t: ScoringTick, lanes: Ints, nodes: Ints, out_ms: Singles) -> None:
-    """Writes the cost of each lane at the node beside it (places), infinite where it may not be."""
+    """Writes the cost of each lane at the node beside it (places); infinite where the lane may not
+    be."""
     g = t.ground
     for i in range(len(lanes)):
         lane, node = lanes[i], nodes[i]

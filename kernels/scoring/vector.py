@@ -1,5 +1,5 @@
-"""What numba has no words for: a fused multiply-add, and 64 nodes looked at in one go, written in
-LLVM's vectors of 16.
+"""What numba cannot express: a fused multiply-add, and a test of 64 nodes at once, written as LLVM
+vectors of 16.
 
 LLVM turns them into whatever the machine has (AVX-512, AVX2, NEON, or single numbers), with the
 same result."""

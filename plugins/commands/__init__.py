@@ -1,5 +1,5 @@
-"""Operator commands on the leader: XEP-0050 dialogs with XEP-0004 forms, and who is offered which
-(XEP-0030)."""
+"""Operator commands on the leader: XEP-0050 dialogs with XEP-0004 forms, and the list of commands
+that each person is offered (XEP-0030)."""
 
 from plugins.commands.stanza import (
     NODE_PREFIX,

@@ -1,7 +1,7 @@
-"""AdHoc and the answers to it <-> `<command/>` with forms; AdHocList and Listing <-> service
-discovery of commands.
+"""AdHoc and its answers <-> `<command/>` with forms; AdHocList and Listing <-> service discovery of
+commands.
 
-What comes from a client is bounded here: 50 fields of one value each, 1000 characters a value."""
+Input from a client is bounded here: 50 fields with one value each, 1000 characters per value."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ _C, _D, _V, _I = (
 _SHOWN = ("prev", "next", "complete")  # their order in `<actions/>` (XEP-0050, schema)
 
 
-# ---- what a client asks ----
+# What a client asks.
 
 
 def is_items_request(iq: Iq) -> bool:
-    """Whether somebody asks for our items, of whatever kind."""
+    """Whether this asks for our items, of any kind."""
     return iq["type"] == "get" and iq.xml.find(f"{_I}query") is not None
 
 
 def asks_for_list(iq: Iq) -> bool:
-    """Whether somebody asks which commands they may give."""
+    """Whether this asks for the commands that the sender may give."""
     query = iq.xml.find(f"{_I}query")
     return query is not None and query.get("node") == ns.COMMANDS
 
 
 def asked_of(iq: Iq, ref: str, jid: str) -> AdHoc:
-    """One step of a command; `jid` is the sender's, bare. Raises BadStanza. A node that is not ours
-    gives an empty name.
+    """One step of a command. `jid` is the sender's bare JID. A node that is not ours gives an empty
+    name. Raises BadStanza.
 
     ::
 
@@ -137,7 +137,7 @@ def items_request(iq: Iq) -> Iq:
     return iq
 
 
-# ---- what it is answered ----
+# The answers.
 
 
 def answer_to(iq: Iq, answer: FormAnswer) -> Iq:
@@ -164,7 +164,7 @@ def _listing_xml(listing: Listing, jid: str) -> ET.Element:
 
 
 def _reply_xml(reply: FormReply) -> ET.Element:
-    """One stage, as a client shows it.
+    """One stage, in the form that clients show.
 
     ::
 
@@ -228,12 +228,12 @@ def _form_xml(form: Form, command: str) -> ET.Element:
     return root
 
 
-# ---- what a client reads ----
+# What a client reads.
 
 
 def listing_of(iq: Iq) -> Listing:
-    """The commands in an answer to `items_request`; items that are none of ours are left out.
-    Raises BadStanza."""
+    """The commands in an answer to `items_request`, without items that are not ours. Raises
+    BadStanza."""
     found = only(iq.xml, f"{_I}query").findall(f"{_I}item")[:LISTED_LIMIT]
     ours = [
         (x.get("node", "").removeprefix(NODE_PREFIX), x)
@@ -320,7 +320,7 @@ def _field_of(x: ET.Element) -> Field:
 
 
 def refusal_of(iq: Iq) -> FormRefusal:
-    """What an error says."""
+    """The content of an error."""
     error = iq["error"]
     found = next((str(x.tag).removeprefix(_C) for x in error.xml if str(x.tag).startswith(_C)), "")
     return FormRefusal(str(error["condition"]), str(error["text"])[:TEXT_LIMIT], found)

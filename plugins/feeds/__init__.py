@@ -1,5 +1,5 @@
-"""Operator feeds: Atom entries with a typed element inside, and the PubSub (XEP-0060) requests
-about feeds."""
+"""Operator feeds: Atom entries with a typed element inside, and the PubSub (XEP-0060) requests for
+feeds."""
 
 from plugins.feeds.atom import entry_of, entry_xml, updated_of
 from plugins.feeds.stanza import (

@@ -1,5 +1,5 @@
-"""FeedItem <-> one Atom entry (RFC 4287) with the typed element inside: an item may carry one
-payload only."""
+"""FeedItem <-> one Atom entry (RFC 4287) with the typed element inside, since an item may carry
+only one payload."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ ROWS_LIMIT = 1_000
 
 
 def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
-    """The entry; its id follows from feed and item id, so that publishing again does not make
-    another entry.
+    """The entry. Its id follows from feed and item id, so publishing it again does not make another
+    entry.
 
     ::
 
@@ -55,17 +55,17 @@ def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
           <move lane='12' from='fra-1' to='ams-2' epoch='8' delta_ms='2.1'/></placement>
         </entry>
 
-    On the same feed the item `current`, on every tick: ``<figures xmlns='urn:geolane:placement:1'
+    On the same feed, on every tick, the item `current`: ``<figures xmlns='urn:geolane:placement:1'
     leader_epoch='4' objective='15204.2' bound='15180.1' gap='0.0016' moves='1' solve_ms='2.1'
     waiting='0'/>``. On the feed `fleet`: ``<fleet xmlns='urn:geolane:feed:1' leader_epoch='4'
     nodes='10' ...>`` with ``<workers turn='0' turns='1'><worker name='node-fra-1' site='fra'
     region='Germany West Central' lat='50.11' lon='8.68' state='ok' lanes='4' rate_eps='410'
-    lag_events='12' p99_ms='9.4' capacity_eps='2000'/>...</workers>`` inside, a share of the workers
-    that changes from item to item where there are many, and ``<troubles total='1'><trouble
+    lag_events='12' p99_ms='9.4' capacity_eps='2000'/>...</workers>`` inside (if there are
+    many workers, a different share of them in each item) and ``<troubles total='1'><trouble
     kind='lane_stopped' about='main/events.lanes/12' severity='critical' for_s='74'>lane 12 stands
-    still at fra-1: ...</trouble></troubles>``, the worst of what is wrong; on `alerts`: ``<alert
+    still at fra-1: ...</trouble></troubles>``, the worst troubles. On `alerts`: ``<alert
     xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone'
-    about='node-fra-1'/>``; on `tuning`, for the workers: ``<tuning xmlns='urn:geolane:feed:1'
+    about='node-fra-1'/>``. On `tuning`, for the workers: ``<tuning xmlns='urn:geolane:feed:1'
     leader_epoch='4' version='17'><set name='commit_gap_ms' value='200'/></tuning>``."""
     entry = ET.Element(f"{_A}entry")
     ET.SubElement(entry, f"{_A}id").text = uuid.uuid5(_URN, f"{item.feed}/{item.item_id}").urn
@@ -167,8 +167,8 @@ def entry_of(feed: str, item_id: str, entry: ET.Element) -> FeedItem:
 
 
 def updated_of(entry: ET.Element) -> float:
-    """When it was made, by its sender's clock, in epoch seconds: to be shown, never compared.
-    Raises BadStanza."""
+    """When the entry was made, by its sender's clock, in epoch seconds: to be shown, never
+    compared. Raises BadStanza."""
     try:
         return (
             datetime.fromisoformat(only(entry, f"{_A}updated").text or "")

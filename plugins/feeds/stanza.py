@@ -1,4 +1,4 @@
-"""PubSub (XEP-0060) requests and notifications; a notification counts only if the service itself
+"""PubSub (XEP-0060) requests and notifications. A notification counts only if the service itself
 sent it."""
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _P, _O, _E = f"{{{ns.PUBSUB}}}", f"{{{ns.PUBSUB_OWNER}}}", f"{{{ns.PUBSUB_EVENT}
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One item as the service delivered it. `publisher` is the JID that the service stamped on it,
-    empty if none; `kept`: we asked for what it had from before."""
+    """One item as the service delivered it. `publisher`: the JID that the service stamped on it,
+    empty if none. `kept`: an older item that we asked for."""
 
     feed: str
     item_id: str
@@ -26,7 +26,7 @@ class Published:
     kept: bool = False
 
 
-# ---- notifications ----
+# Notifications.
 
 
 def _items(items: ET.Element, item_tag: str, *, kept: bool = False) -> list[Published]:
@@ -40,14 +40,14 @@ def _items(items: ET.Element, item_tag: str, *, kept: bool = False) -> list[Publ
 
 
 def feed_of(stanza: ET.Element) -> str:
-    """The feed that a notification is of, whoever sent it; empty for what is none."""
+    """The feed of a notification, whichever sender it has; empty if this is not a notification."""
     items = stanza.find(f"{_E}event/{_E}items")
     return "" if items is None else items.get("node", "")
 
 
 def published_in(message: Message, service: str) -> list[Published]:
-    """The items in a notification from `service`; none if anyone else sent it, or if it says
-    something else.
+    """The items in a notification from `service`; none if anyone else sent it, or if it is not a
+    notification of items.
 
     ::
 
@@ -69,7 +69,7 @@ def published_of_result(iq: Iq) -> list[Published]:
     return [] if items is None else _items(items, f"{_P}item", kept=True)
 
 
-# ---- requests ----
+# Requests.
 
 
 def _request(iq: Iq, kind: str, service: str, namespace: str) -> ET.Element:
@@ -88,14 +88,14 @@ def publish_request(iq: Iq, service: str, feed: str, item_id: str, payload: ET.E
 
 
 def subscribe_request(iq: Iq, service: str, feed: str, jid: str, *, undo: bool = False) -> Iq:
-    """Subscribe (or, `undo`, unsubscribe) `jid`."""
+    """Subscribe (or with `undo` unsubscribe) `jid`."""
     name = "unsubscribe" if undo else "subscribe"
     ET.SubElement(_request(iq, "set", service, ns.PUBSUB), f"{_P}{name}", node=feed, jid=jid)
     return iq
 
 
 def last_item_request(iq: Iq, service: str, feed: str, most: int = 1) -> Iq:
-    """Ask for the newest item, or so many of the newest."""
+    """Ask for the newest item, or for the `most` newest."""
     ET.SubElement(
         _request(iq, "get", service, ns.PUBSUB), f"{_P}items", node=feed, max_items=str(most)
     )
@@ -119,7 +119,7 @@ def own_subscriptions_of(iq: Iq) -> set[tuple[str, str]]:
 
 
 def own_affiliations_request(iq: Iq, service: str) -> Iq:
-    """Ask what we are on which feed."""
+    """Ask for our affiliations with all feeds."""
     ET.SubElement(_request(iq, "get", service, ns.PUBSUB), f"{_P}affiliations")
     return iq
 
@@ -131,7 +131,7 @@ def own_affiliations_of(iq: Iq) -> dict[str, str]:
 
 
 def affiliations_request(iq: Iq, service: str, feed: str) -> Iq:
-    """Ask, as owner, who is what on `feed`."""
+    """Ask, as owner, for all affiliations with `feed`."""
     ET.SubElement(_request(iq, "get", service, ns.PUBSUB_OWNER), f"{_O}affiliations", node=feed)
     return iq
 
@@ -143,7 +143,8 @@ def affiliations_of(iq: Iq) -> dict[str, str]:
 
 
 def change_affiliations(iq: Iq, service: str, feed: str, changes: Mapping[str, str]) -> Iq:
-    """Set, as owner, what each bare JID is on `feed`; `none` takes everything away."""
+    """Set, as owner, the affiliation of each bare JID with `feed`; `none` removes all its
+    rights."""
     root = ET.SubElement(
         _request(iq, "set", service, ns.PUBSUB_OWNER), f"{_O}affiliations", node=feed
     )
@@ -153,7 +154,7 @@ def change_affiliations(iq: Iq, service: str, feed: str, changes: Mapping[str, s
 
 
 def subscribers_request(iq: Iq, service: str, feed: str) -> Iq:
-    """Ask, as owner, who is subscribed to `feed`."""
+    """Ask, as owner, for the subscribers of `feed`."""
     ET.SubElement(_request(iq, "get", service, ns.PUBSUB_OWNER), f"{_O}subscriptions", node=feed)
     return iq
 
@@ -165,7 +166,7 @@ def subscribers_of(iq: Iq) -> list[str]:
 
 
 def drop_subscriptions(iq: Iq, service: str, feed: str, jids: Iterable[str]) -> Iq:
-    """End, as owner, the subscriptions of `jids` exactly as they stand in the list (PROTOCOL 4, who
+    """End, as owner, the subscriptions of `jids`, exactly as they are in the list (PROTOCOL 4, who
     may what 2)."""
     root = ET.SubElement(
         _request(iq, "set", service, ns.PUBSUB_OWNER), f"{_O}subscriptions", node=feed

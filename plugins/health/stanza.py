@@ -1,4 +1,4 @@
-"""A worker's presence <-> Announcement; `unavailable` needs no payload, everything else names its
+"""A worker's presence <-> Announcement. `unavailable` needs no payload; everything else names its
 boot."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WORKER = re.compile(r"(node|router)-[a-z0-9][a-z0-9.-]{0,60}")
 
 
 class NodeStanza(ElementBase):  # type: ignore[misc]
-    """What a worker says of itself.
+    """A worker's report about itself.
 
     ::
 
@@ -40,7 +40,7 @@ register_stanza_plugin(Presence, NodeStanza)
 
 
 def worker_of(jid: JID, fleet_host: str) -> str | None:
-    """The worker's account if `jid` is a provisioned worker's session at `fleet_host`, else
+    """The worker's account if `jid` is a provisioned worker's session at `fleet_host`, otherwise
     None."""
     if (
         jid.domain != fleet_host
@@ -52,7 +52,7 @@ def worker_of(jid: JID, fleet_host: str) -> str | None:
 
 
 def presence_of(presence: Presence, said: Announcement) -> Presence:
-    """Fill an empty presence with `said`. Priority is -1: nobody chats with a worker."""
+    """Fill an empty presence with `said`. Its priority is -1, since nobody chats with a worker."""
     if said.health is Health.UNAVAILABLE:
         presence["type"] = "unavailable"
         return presence
@@ -76,7 +76,7 @@ def announcement(presence: Presence, worker: str) -> Announcement | None:
     """What `worker`'s presence says; None for presences that are not about health (subscriptions,
     errors).
 
-    Raises BadStanza when an available presence carries no proper `<node/>`."""
+    Raises BadStanza if an available presence carries no valid `<node/>`."""
     kind = presence.xml.get("type", "")
     if kind == "unavailable":
         return Announcement(worker, Health.UNAVAILABLE)

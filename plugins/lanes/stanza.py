@@ -1,5 +1,5 @@
-"""WorkerCommand and Answer <-> XEP-0050 commands with XEP-0004 forms: every field exactly once,
-else BadStanza."""
+"""WorkerCommand and Answer <-> XEP-0050 commands with XEP-0004 forms. Every field must occur
+exactly once; otherwise BadStanza."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Fields = dict[str, list[str]]
 
 
 class StaleStanza(ElementBase):  # type: ignore[misc]
-    """Beside `<conflict/>`: the epoch that the worker has already seen.
+    """The epoch that the worker has already seen; sent beside `<conflict/>`.
 
     ::
 
@@ -76,7 +76,7 @@ def is_ours(iq: Iq) -> bool:
     return command is not None and command.get("node", "").startswith(NODE_PREFIX)
 
 
-# ---- forms ----
+# Forms.
 
 
 def _form(kind: str, node: str, fields: Iterable[tuple[str, list[str]]]) -> ET.Element:
@@ -134,11 +134,11 @@ def _lanes_value(fields: Fields, limit: int) -> tuple[Grant, ...]:
     return tuple(grants)
 
 
-# ---- commands ----
+# Commands.
 
 
 def command_xml(command: WorkerCommand) -> ET.Element:
-    """The `<command/>` that is sent. Raises ValueError for more than 500 lanes: split before."""
+    """The `<command/>` to send. Raises ValueError for more than 500 lanes: split them first."""
     fields = [("leader_epoch", [str(command.leader_epoch)]), ("boot", [command.boot])]
     if isinstance(command, LeaseCommand):
         fields += [
@@ -157,7 +157,7 @@ def command_xml(command: WorkerCommand) -> ET.Element:
 
 
 def command_of(iq: Iq) -> WorkerCommand:
-    """The command in `iq`. Raises BadStanza for anything but a proper single-step execute."""
+    """The command in `iq`. Raises BadStanza for anything but a valid single-step execute."""
     root = only(iq.xml, COMMAND_TAG)
     if root.get("action", "execute") != "execute" or root.get("sessionid"):
         raise BadStanza("action: these commands have one step, execute")
@@ -194,7 +194,7 @@ def command_of(iq: Iq) -> WorkerCommand:
             raise BadStanza("node: no such command")
 
 
-# ---- answers ----
+# Answers.
 
 
 def answer_xml(node: str, answer: WorkerAnswer) -> ET.Element:
@@ -213,7 +213,7 @@ def answer_of(iq: Iq) -> WorkerAnswer:
 
 
 def refusal(iq: Iq, condition: str, text: str = "", stale: int | None = None) -> Iq:
-    """The error that answers `iq` with an RFC 6120 `condition`; `stale` adds what epoch was
+    """The error that answers `iq` with an RFC 6120 `condition`; `stale` adds the epoch that was
     seen."""
     reply = iq.reply()
     reply["type"] = "error"
@@ -230,7 +230,7 @@ def refusal(iq: Iq, condition: str, text: str = "", stale: int | None = None) ->
 
 
 def stale_seen(iq: Iq) -> int | None:
-    """The epoch of the `<stale/>` in an error, None without a proper one."""
+    """The epoch of the `<stale/>` in an error; None without a valid one."""
     found = iq.xml.find(f"{{{ns.CLIENT}}}error/{{{ns.LANES}}}stale")
     try:
         return None if found is None else integer(found.get("seen"), "seen")

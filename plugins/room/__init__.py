@@ -1,4 +1,4 @@
-"""The ops room (XEP-0045): what a message or presence of it says, and the stanzas that we send
+"""The ops room (XEP-0045): the content of its messages and presences, and the stanzas that we send
 there."""
 
 from plugins.room.stanza import (

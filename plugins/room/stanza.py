@@ -1,5 +1,5 @@
-"""Room stanzas -> values. Who somebody is is the real JID that the room stamps, never the nick
-(PROTOCOL 4)."""
+"""Room stanzas -> values. A person is identified by the real JID that the room stamps, never by the
+nick (PROTOCOL 4)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from plugins import namespaces as ns
 _U = f"{{{ns.MUC_USER}}}"
 AFFILIATIONS = ("owner", "admin", "member", "outcast", "none")
 TEXT_LIMIT = 4000
-# What marks a message as old or as somebody's copy: never acted on (PROTOCOL 4, who may what 6).
+# Marks of an old message or of somebody's copy, which is never acted on (PROTOCOL 4, who may what
+# 6).
 _HISTORY = (
     f"{{{ns.DELAY}}}delay",
     f"{{{ns.DELAY_OLD}}}x",
@@ -26,10 +27,9 @@ _HISTORY = (
 
 @dataclass(frozen=True, slots=True)
 class HeardMessage:
-    """A message with words. `sender` is its `from`, whole; `unique_id` the stanza-id by `by`, else
-    the origin-id.
-
-    `unique_id` may be empty. `replaces` is the id of the message that it corrects (XEP-0308)."""
+    """A message with text. `sender` is its whole `from`. `unique_id` is the stanza-id by `by`, or
+    else the origin-id; it may be empty. `replaces` is the id of the message that it corrects
+    (XEP-0308)."""
 
     sender: str
     text: str
@@ -40,7 +40,7 @@ class HeardMessage:
 
 @dataclass(frozen=True, slots=True)
 class Occupant:
-    """An occupant's presence. `jid` is the real bare JID, empty if the room hides it; `codes` are
+    """An occupant's presence. `jid` is the real bare JID, empty if the room hides it. `codes` are
     the status codes."""
 
     nick: str
@@ -53,14 +53,14 @@ class Occupant:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The room says what `jid` (bare) is now."""
+    """The room says which affiliation `jid` (bare) has now."""
 
     jid: str
     affiliation: str
 
 
 def bare(text: str) -> str:
-    """The bare JID of `text`, empty if it is none."""
+    """The bare JID of `text`; empty if it is not a valid JID."""
     try:
         return str(JID(text).bare)
     except InvalidJID:
@@ -73,10 +73,10 @@ def is_history(message: Message) -> bool:
 
 
 def heard(message: Message, by: str) -> HeardMessage | None:
-    """What a live message says, with the stanza-id that `by` stamped (XEP-0359; anyone can write
-    others); else None.
+    """The content of a live message, with the stanza-id that `by` stamped (XEP-0359; anyone can
+    write others); otherwise None.
 
-    A body beside a subject is no words (it changes the subject); text is cut at 4000 characters."""
+    Text is cut at 4000 characters."""
     if is_history(message) or message.xml.get("type") in ("error", "headline"):
         return None
     body = message.xml.findtext(f"{{{ns.CLIENT}}}body")
@@ -104,8 +104,8 @@ def heard(message: Message, by: str) -> HeardMessage | None:
 
 
 def occupant(presence: Presence) -> Occupant | None:
-    """What a presence from `ROOM/NICK` says; None for errors and for presences without the room's
-    stamp."""
+    """The content of a presence from `ROOM/NICK`; None for errors and for presences without the
+    room's stamp."""
     kind = presence.xml.get("type", "")
     stamp = presence.xml.find(f"{_U}x")
     if kind not in ("", "unavailable") or stamp is None:
@@ -124,8 +124,8 @@ def occupant(presence: Presence) -> Occupant | None:
 
 
 def changed_in(message: Message) -> list[Changed]:
-    """Changes of affiliation in a message from the room itself: of people who are absent, and
-    without a body."""
+    """Changes of affiliation in a message from the room itself, for people who are absent; such a
+    message has no body."""
     if message.xml.get("type") == "error" or is_history(message):
         return []
     return [
@@ -144,7 +144,7 @@ def join_presence(presence: Presence, room: str, nick: str) -> Presence:
 
 
 def correction(message: Message, replaces: str | None) -> Message:
-    """Give a message its origin-id and, with `replaces`, make it correct the message that first had
+    """Give a message its origin-id. With `replaces`, make it correct the message that first had
     that id."""
     ET.SubElement(message.xml, f"{{{ns.STANZA_ID}}}origin-id", id=message["id"])
     if replaces:

@@ -1,5 +1,5 @@
-"""`<telemetry/>` <-> Telemetry. By ElementTree: the coordinator reads one a second from every
-worker."""
+"""`<telemetry/>` <-> Telemetry. It uses ElementTree, since the coordinator reads one a second from
+every worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREFIX = "telemetry/"
 LANES_LIMIT = 10_000
 PIPELINE_LIMIT = 200
 NAME_LIMIT = 128
-FAULT_LIMIT = 300  # of them at most is told
+FAULT_LIMIT = 300  # characters of a fault that are sent
 
 _FIGURES = {
     "utilisation": messages.UTILISATION,
@@ -28,8 +28,8 @@ _FIGURES = {
 
 
 class TelemetryStanza(ElementBase):  # type: ignore[misc]
-    """One item of `telemetry/ROLE-NAME`; `<arrival/>` from routers only; an `<accelerator/>` leaves
-    out what it does not know.
+    """One item of `telemetry/ROLE-NAME`. Only routers send `<arrival/>`. An `<accelerator/>` omits
+    unknown figures.
 
     ::
 
@@ -53,12 +53,12 @@ class TelemetryStanza(ElementBase):  # type: ignore[misc]
 
 
 def telemetry_feed(worker: str) -> str:
-    """The feed on which `worker` alone publishes."""
+    """The feed on which only `worker` publishes."""
     return PREFIX + worker
 
 
 def telemetry_xml(value: Telemetry) -> ET.Element:
-    """The element that is published."""
+    """The element to publish."""
     root = ET.Element(
         f"{{{ns.TELEMETRY}}}telemetry",
         boot=value.boot,

@@ -1,4 +1,4 @@
-"""HTTP File Upload (XEP-0363) and the link to what was uploaded (XEP-0066)."""
+"""HTTP File Upload (XEP-0363) and the link to an uploaded file (XEP-0066)."""
 
 from plugins.upload.stanza import (
     Slot,

@@ -1,4 +1,4 @@
-"""Slots of HTTP File Upload (XEP-0363 0.4 and later) <-> values; which service gives them
+"""Slots of HTTP File Upload (XEP-0363 0.4 and later) <-> values; the service that offers them
 (XEP-0030); a message that is a link (XEP-0066)."""
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from plugins.values import BadStanza, integer, only
 
 ITEMS_LIMIT = 50
 URL_LIMIT = 2000
-_HEADERS = ("authorization", "cookie", "expires")  # XEP-0363 5: no others may be sent along
+_HEADERS = ("authorization", "cookie", "expires")  # XEP-0363 5: no others may be sent
 _D, _I, _U = f"{{{ns.DATA}}}", f"{{{ns.DISCO_INFO}}}", f"{{{ns.UPLOAD}}}"
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """`put`: where the file goes, with these `headers`; `get`: where it can be had then."""
+    """`put`: where to send the file, with these `headers`. `get`: where to fetch it afterwards."""
 
     put: str
     get: str
@@ -34,7 +34,7 @@ def items_request(iq: Iq) -> Iq:
 
 
 def items_of(iq: Iq) -> list[str]:
-    """The JIDs of a server's services, at most 50; what is no JID is left out."""
+    """The JIDs of a server's services, at most 50, without invalid ones."""
     found = []
     for item in iq.xml.iterfind(f"{{{ns.DISCO_ITEMS}}}query/{{{ns.DISCO_ITEMS}}}item"):
         try:
@@ -50,12 +50,12 @@ def info_request(iq: Iq) -> Iq:
 
 
 def is_upload_service(iq: Iq) -> bool:
-    """Whether who answers so gives slots."""
+    """Whether the service that sent this answer offers slots."""
     return any(x.get("var") == ns.UPLOAD for x in iq.xml.iterfind(f"{_I}query/{_I}feature"))
 
 
 def most_bytes(iq: Iq) -> int | None:
-    """The largest file that it takes; None where it does not say."""
+    """The largest file that it takes; None if it does not say."""
     for field in iq.xml.iterfind(f"{_I}query/{_D}x/{_D}field"):
         if field.get("var") == "max-file-size":
             try:
@@ -76,7 +76,7 @@ def slot_request(iq: Iq, filename: str, size: int, content_type: str) -> Iq:
 
 
 def slot_of(iq: Iq) -> Slot:
-    """Raises BadStanza. Headers that XEP-0363 does not allow, or that hold line ends, are left
+    """Raises BadStanza. Headers that XEP-0363 does not allow, or that contain line ends, are left
     out."""
     slot = only(iq.xml, f"{_U}slot")
     put, get = only(slot, f"{_U}put"), only(slot, f"{_U}get")
@@ -96,7 +96,7 @@ def _url(text: str, name: str) -> str:
 
 
 def linked(message: Message) -> Message:
-    """The message's words are a URL: say so, and clients show the picture itself."""
+    """Mark the message's text as a URL, so that clients show the picture itself."""
     oob = ET.SubElement(message.xml, f"{{{ns.OOB}}}x")
     ET.SubElement(oob, f"{{{ns.OOB}}}url").text = message["body"]
     return message
