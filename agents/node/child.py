@@ -1,12 +1,12 @@
-"""The process that runs the user's pipeline, so that nothing it does ends a node: `python -m
-agents.node.child DATA CONTROL`, two sockets of the node's.
+"""The process that runs the user's pipeline, so that a pipeline cannot end its node: `python -m
+agents.node.child DATA CONTROL`, with two sockets of the node.
 
     node ── control ── warden ── forks ── pipeline ── data ── node
 
-The *warden* only waits. When the pipeline's process ends, or the node does (then `control` is
-closed), it kills all that is left of the pipeline, processes that were forked and have left their
-session too (it is their subreaper, prctl(2)), and says on `control` how the pipeline ended. Should
-the warden die, the kernel kills the pipeline."""
+The *warden* only waits. When the pipeline's process or the node ends (the node's end closes
+`control`), the warden kills everything that is left of the pipeline. This includes forked processes
+that have left their session, since the warden is their subreaper (prctl(2)). It then says on
+`control` how the pipeline ended. If the warden dies, the kernel kills the pipeline."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from agents.node.contract import Answers, Columns, answered_each, load_pipeline,
 from agents.node.pipeline_version import version_of
 
 PROCESSES = 100
-"""More processes than this that a pipeline has started and not waited for end it."""
+"""A pipeline with more child processes than this is ended."""
 HEAD = 8
-"""Bytes of length ahead of each message."""
+"""Each message begins with its length, in this many bytes."""
 CLOSED = 121
-"""Exit code: the connection to the node does not work any more."""
-_YOUNG = 50_000  # as agents/worker/process.py: batches make many objects and no cycles
+"""Exit code: the connection to the node has failed."""
+_YOUNG = 50_000  # as in agents/worker/process.py: batches make many objects and no cycles
 _LOOK_MS = 1000
 _SWEEP_S = 5.0
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class Hello(msgspec.Struct, array_like=True, frozen=True):
-    """What the node says first. `pythonpath`: what the user's environment had. `memory_mb`: 0 is no
-    limit."""
+    """The node's first message. `pythonpath`: the value in the user's environment. `memory_mb`: 0
+    is no limit."""
 
     pipeline: str
     pythonpath: str | None
@@ -52,8 +52,8 @@ class Hello(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Ready(msgspec.Struct, array_like=True, frozen=True):
-    """The answer to it: which code was loaded, or why none was. `bounded`: the memory is limited as
-    asked."""
+    """The answer to Hello: which code was loaded, or why none was. `bounded`: whether the memory is
+    limited as asked."""
 
     pid: int
     version: str = ""
@@ -62,7 +62,7 @@ class Ready(msgspec.Struct, array_like=True, frozen=True):
 
 
 class PipelineRequest(msgspec.Struct, array_like=True, frozen=True):
-    """Records; `failures` in a row are behind them."""
+    """Records for the pipeline. `failures`: how many in a row came before them."""
 
     n: int
     failures: int
@@ -70,7 +70,7 @@ class PipelineRequest(msgspec.Struct, array_like=True, frozen=True):
 
 
 class PipelineReply(msgspec.Struct, array_like=True, frozen=True):
-    """What came of Ask `n`."""
+    """The answers to PipelineRequest `n`."""
 
     n: int
     answers: Answers
@@ -80,14 +80,14 @@ def main(data: int, control: int) -> None:
     warden = os.getpid()
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    gc.freeze()  # what both have is shared
+    gc.freeze()  # both processes share the memory of what was loaded so far
     pid = os.fork()
     if pid:
         os.close(data)
         guard(pid, control)
         return
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != warden:
+    if os.getppid() != warden:  # the warden died before the kernel was told to watch it
         os._exit(CLOSED)
     os.close(control)
     os.setsid()
@@ -97,19 +97,19 @@ def main(data: int, control: int) -> None:
         code = 0
     except OSError:
         code = CLOSED
-    except BaseException:  # noqa: BLE001 - said, and it ends
+    except BaseException:  # noqa: BLE001 - it is printed, and the process ends
         traceback.print_exc()
     finally:
         with suppress(Exception):
             sys.stdout.flush()
-        os._exit(code)  # no handler, no thread of the user's holds it up
+        os._exit(code)  # not exit(): the user's handlers and threads could delay it
 
 
-# ---- the pipeline's process ----
+# The pipeline's process
 
 
 def work(node: socket.socket) -> None:
-    """Answer until the node closes the connection. Raises OSError where it does not work."""
+    """Answer requests until the node closes the connection. Raises OSError if it fails."""
     hello = msgspec.msgpack.decode(_frame(node) or b"", type=Hello)
     _settle_in(hello)
     bounded = _bound_memory(hello.memory_mb)
@@ -119,7 +119,7 @@ def work(node: socket.socket) -> None:
         ready = Ready(me, version_of(hello.pipeline), bounded=bounded)
     except PipelineError as e:
         ready = Ready(me, error=str(e))
-    if os.getpid() != me:  # it forked, and this is the copy
+    if os.getpid() != me:  # the user's code has forked, and this is the copy
         os._exit(0)
     _send(node, encode(ready))
     if ready.error:
@@ -146,8 +146,8 @@ def _settle_in(hello: Hello) -> None:
         os.environ.pop("PYTHONPATH", None)
     else:
         os.environ["PYTHONPATH"] = hello.pythonpath
-    # Told to stop are node and pipeline at once; the node hands over first. What the pipeline
-    # starts is told as usual.
+    # A stop signal reaches node and pipeline at once, but the node must hand over first, so the
+    # pipeline ignores it. Processes that the pipeline starts handle signals as usual.
     stops = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     for sign in stops:
         signal.signal(sign, lambda *_: None)
@@ -159,7 +159,7 @@ def _settle_in(hello: Hello) -> None:
     faulthandler.enable()
     gc.set_threshold(_YOUNG, 20, 20)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write("500")  # the kernel takes this one first when memory runs out
+        file.write("500")  # when memory runs out, the kernel kills this process first
 
 
 def _bound_memory(memory_mb: int) -> bool:
@@ -195,15 +195,15 @@ def _send(node: socket.socket, message: bytes) -> None:
 
 
 def head_of(message: bytes) -> bytes:
-    """Its length, which goes ahead of each message."""
+    """The message's length, which is sent before it."""
     return len(message).to_bytes(HEAD, "big")
 
 
-# ---- the warden ----
+# The warden
 
 
 def guard(pid: int, control: int) -> None:
-    """Wait for the end of the pipeline `pid` or of the node, then leave nothing behind."""
+    """Wait for the end of the pipeline `pid` or of the node, then kill all that is left of it."""
     for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(sign, signal.SIG_IGN)
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -226,7 +226,7 @@ def guard(pid: int, control: int) -> None:
 
 
 def _reap(pid: int) -> int | None:
-    """Take note of who has ended; the status of `pid`, if it is among them."""
+    """Reap all children that have ended. Returns the status of `pid` if it is among them."""
     found = None
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -236,7 +236,8 @@ def _reap(pid: int) -> int | None:
 
 
 def _sweep(pid: int, status: int | None) -> int | None:
-    """Kill all who are ours, and who becomes ours by that, until nobody is left."""
+    """Kill and reap our children until none is left; a killed child's own children become ours.
+    Returns the status of `pid`, if known."""
     deadline = time.monotonic() + _SWEEP_S
     while time.monotonic() < deadline:
         for child in _ours():
@@ -265,8 +266,7 @@ def _ours() -> Iterator[int]:
 
 
 def _children(pid: int) -> int:
-    """How many processes `pid` has started that are still there; 0 where the kernel does not
-    say."""
+    """The number of child processes of `pid`; 0 if the kernel does not tell."""
     try:
         with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
             return len(file.read().split())

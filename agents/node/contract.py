@@ -1,8 +1,8 @@
-"""What a pipeline is, and what its answers must be (PROTOCOL 3.6): run where the user's code runs,
-in a process that may end.
+"""The contract of a pipeline and the checks of its answers (PROTOCOL 3.6). This code runs in the
+pipeline's process, beside the user's code.
 
-Records and answers are kept as columns, one list for each field: that is what passes between a node
-and its pipeline's process."""
+A node and its pipeline's process exchange records and answers as columns, one list for each
+field."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from agents.core.lanes.records import Record
 PipelineAnswer = Record | None | list[Record]
 Pipeline = Callable[[list[Record]], Sequence[PipelineAnswer]]
 Columns = tuple[list[bytes | None], list[bytes], list[str], list[int], list[str]]
-"""Of records: key, value, src, ts_ms, cell."""
+"""The fields of records: key, value, src, ts_ms, cell."""
 
 POISONED_AT = 100
-"""This many failures in a row stop the lane: a broken pipeline must not dead-letter a day (PROTOCOL
-3.6)."""
+"""This many failures in a row stop the lane: a broken pipeline must not make dead letters of a
+whole day (PROTOCOL 3.6)."""
 ANSWER_BYTES = 64 << 20
-"""What one call may answer, in bytes of keys and values."""
+"""The most bytes of keys and values that one call may return."""
 ANSWER_RECORDS = 10_000
-"""What one record may yield."""
+"""The most records that one record may yield."""
 _OVERHEAD = 64
 _SHOWN = 200
 
@@ -34,9 +34,9 @@ FILTERED, ONE, FAILED = 0, -1, -2
 
 @dataclass(slots=True)
 class Answers:
-    """`kinds` has a number for each record: ONE record came of it, FILTERED, FAILED, or a list of
-    this many records. `keys` and `values` are those of all records that came, `errors` those of the
-    failures, in the same order."""
+    """`kinds` has a number for each input record: ONE (it yielded one record), FILTERED, FAILED, or
+    the length of the list that it yielded. `keys` and `values` are those of all yielded records,
+    `errors` those of the failures, in the same order."""
 
     kinds: list[int] = field(default_factory=list)
     keys: list[bytes | None] = field(default_factory=list)
@@ -54,8 +54,8 @@ class Answers:
         self.errors.append(error)
 
     def failures(self, before: int) -> int:
-        """How many failures in a row there are at the end, when there were `before` of them ahead
-        of these answers."""
+        """The number of failures in a row at the end, if `before` of them preceded these
+        answers."""
         at_end = 0
         for kind in reversed(self.kinds):
             if kind != FAILED:
@@ -65,8 +65,8 @@ class Answers:
 
 
 def load_pipeline(name: str) -> Pipeline:
-    """The function `module:function`. Raises PipelineError, saying what is wrong with the
-    setting."""
+    """Import the function `module:function`. Raises PipelineError, which says what is wrong with
+    the setting."""
     module, _, function = name.partition(":")
     try:
         pipeline: object = getattr(importlib.import_module(module), function)
@@ -91,8 +91,8 @@ def columns_of(records: Sequence[Record]) -> Columns:
 
 
 def answered(pipeline: Pipeline, columns: Columns) -> Answers:
-    """The pipeline's answers to these records, checked. Raises PipelineError for whatever it does
-    wrong."""
+    """The pipeline's answers to these records, checked. Raises PipelineError for every error of the
+    pipeline."""
     batch = list(map(Record, *columns))
     count = len(batch)
     try:
@@ -104,8 +104,8 @@ def answered(pipeline: Pipeline, columns: Columns) -> Answers:
 
 
 def answered_each(pipeline: Pipeline, columns: Columns, failures: int = 0) -> Answers:
-    """As `answered`; where that fails, each record by itself, up to POISONED_AT failures in a row
-    (`failures` are there before): then there are fewer answers than records."""
+    """As `answered`. If that fails, each record is tried alone, up to POISONED_AT failures in a row
+    (`failures` of them came before); then there are fewer answers than records."""
     try:
         return answered(pipeline, columns)
     except PipelineError as e:
@@ -182,7 +182,7 @@ def _checked(answers: object, count: int) -> Answers:
 
 
 def told(error: BaseException) -> str:
-    """An error of the user's in one bounded line."""
+    """An error of the user's code as one line of limited length."""
     try:
         text = str(error)
     except BaseException:  # noqa: BLE001 - their __str__
@@ -191,5 +191,5 @@ def told(error: BaseException) -> str:
 
 
 def shown(text: str, limit: int = _SHOWN) -> str:
-    """Bounded, and no control character in it."""
+    """The text with limited length and without control characters."""
     return one_line(text, limit)

@@ -1,9 +1,9 @@
-"""The example pipeline: US flights, each cleaned and enriched with its distance and a delay class.
+"""The example pipeline: it cleans US flights and adds a distance and a delay class to each.
 
-Copy this file to start your own, and name it in the settings: `worker.pipeline =
-"module:function"`. A pipeline gets a list of records and answers a list as long: a record with a
-new value, None to leave it out, or a list of records. It may be run again on the same records, so
-it changes nothing but what it returns.
+Copy this file to write your own pipeline, and name it in the settings: `worker.pipeline =
+"module:function"`. A pipeline takes a list of records and returns a list of the same length. Each
+element is a record with a new value, None to leave the record out, or a list of records. It may run
+again on the same records, so it must have no side effects.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ KM_PER_MILE = 1.609344
 
 
 def pipeline(batch: list[Record]) -> list[Record | None]:
-    """Adds `distance_km` (great circle, from the timetable's miles where the destination is
-    unknown), `delay_class` (early, on_time, late, very_late, unknown) and `cell`; leaves out
-    flights without destination or back to where they started."""
+    """Add `distance_km` (great circle; from the timetable's miles if the destination's place is
+    unknown), `delay_class` (early, on_time, late, very_late, unknown) and `cell`. Leave out flights
+    without a destination and those that return to their origin."""
     return [enrich(record) for record in batch]
 
 
 def enrich(record: Record) -> Record | None:
-    """One flight. Raises KeyError, TypeError or ValueError for what is no flight."""
+    """Enrich one flight. Raises KeyError, TypeError or ValueError if it is not a valid flight."""
     flight = orjson.loads(record.value)
     destination = flight["destination"]
     if not destination or destination == flight["origin_iata"]:
@@ -42,7 +42,7 @@ def enrich(record: Record) -> Record | None:
 
 
 def delay_class(delay_min: float | None) -> str:
-    """The industry's quarter of an hour: a flight is on time below 15 minutes."""
+    """The delay's class. As in the industry, a flight is on time below 15 minutes."""
     if delay_min is None:
         return "unknown"
     if delay_min < 0:
@@ -53,7 +53,7 @@ def delay_class(delay_min: float | None) -> str:
 
 
 def km(lat: float, lon: float, lat2: float, lon2: float) -> float:
-    """Great-circle distance in km (haversine), of points in degrees."""
+    """Great-circle distance in km (haversine) of two points in degrees."""
     a, b = radians(lat), radians(lat2)
     h = sin((b - a) / 2) ** 2 + cos(a) * cos(b) * sin(radians(lon2 - lon) / 2) ** 2
     return 2 * EARTH_KM * asin(sqrt(min(1.0, h)))

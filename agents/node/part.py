@@ -1,8 +1,8 @@
-"""One lane's share of a batch on its way through the pipeline: first as a whole, then, where that
-ended the process or took too long, record by record, until the culprit is known.
+"""Runs one lane's share of a batch through the pipeline: first as a whole and, if that ended the
+process or took too long, record by record, until the cause is known.
 
-It can be gone on with where it was, by another thread: a lane in trouble is worked aside, the
-others do not wait for it."""
+Another thread can continue the work where it stopped: a lane in trouble is worked aside, so that
+the others need not wait for it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from agents.node.contract import POISONED_AT, Answers, Columns
 from agents.node.runner import Late, PipelineLost, PipelineRunner, Runner
 
 ENDED, HUNG = 5, 20
-"""Failures that a record counts for that ended the process, or took too long: each costs much more
-than one that raises."""
+"""The number of failures that a record counts for which ended the process, or took too long: it
+costs much more than one that raises."""
 TOLD_AFTER_S = 10.0
 _CALL_S = 5.0
 _GOOD_CALLS = 200
@@ -24,9 +24,9 @@ _log = log.get("pipeline")
 
 
 class Calls:
-    """How many records one call gets: fewer once a call as a whole failed and none of its records
-    alone does, too many for the time or the memory that there is. `lost`: how many calls were lost
-    with their process."""
+    """How many records one call may have. The number is reduced when a call fails as a whole but
+    none of its records fails alone: it was too large for the time or memory available. `lost`: how
+    many calls were lost with their process."""
 
     def __init__(self) -> None:
         self.records, self._good = 1 << 30, 0
@@ -44,7 +44,7 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """In a row: how many `records`, and what they `count` for."""
+    """Failures in a row: how many `records`, and how many failures they `count` for."""
 
     records: int = 0
     count: int = 0
@@ -57,8 +57,8 @@ class Failures:
 
 
 class Part:
-    """`columns`: the records, `failures`: in a row before them, `timeout_s`: of one call. `answers`
-    is complete once `go_on` answers True, unless there are too many `failures` in a row then."""
+    """`columns`: the records. `failures`: those in a row before them. `timeout_s`: the limit of one
+    call. `answers` is complete once `go_on` returns True, unless the part is then `poisoned`."""
 
     def __init__(
         self, runner: Runner, columns: Columns, failures: Failures, calls: Calls, timeout_s: float
@@ -75,7 +75,7 @@ class Part:
         self._process: PipelineRunner | None = None
         self._made_at = time.monotonic()
         self._asked, self._asked_at = 0, 0.0
-        self._alone = 0  # up to here: record by record
+        self._alone = 0  # records before this index are tried one by one
         self._alone_since, self._alone_from, self._alone_failed, self._why = 0.0, 0, False, ""
         self._cancelled = False
         self._early: PipelineLost | None = None
@@ -85,9 +85,9 @@ class Part:
         return self.failures.count >= POISONED_AT
 
     def go_on(self, until: float = float("inf")) -> bool:
-        """Work until it is done (True), or until it is better gone on with aside: that time
-        (monotonic) has come, or a process was lost. Raises PipelineError where no process can be
-        started."""
+        """Work until everything is done (True), or until it should continue aside (False): at
+        `until` (monotonic), or after the loss of a process. Without `until` a loss does not
+        interrupt it; a cancellation does. Raises PipelineError if no process can be started."""
         while self._at < self._count and not self.poisoned:
             try:
                 self._took(self._call(until))
@@ -111,20 +111,19 @@ class Part:
         return True
 
     def park(self) -> None:
-        """It will take a while until it is gone on with: it holds no process meanwhile."""
+        """End our process, since the work will continue only later."""
         process, self._process, self._asked = self._process, None, 0
         if process is not None:
             self._runner.drop(process)
 
     def cancel(self) -> None:
-        """From another thread: nobody wants it any more."""
+        """Stop the work, which is no longer wanted. May be called in another thread."""
         self._cancelled = True
         if (process := self._process) is not None:
             self._runner.drop(process)
 
     def trouble(self) -> str:
-        """What is to be told of it while it is worked aside; empty as long as it is only a bit
-        slow."""
+        """What people must know while it is worked aside; empty if it is only a little slow."""
         if self._why:
             return (
                 f"the pipeline {self._why}; its records are tried one by one ({self._at} of "
@@ -142,15 +141,15 @@ class Part:
             )
         return f"the pipeline has worked on {self._asked} records for {for_s:.0f} s"
 
-    # ---- one call ----
+    # One call
 
     @property
     def _at(self) -> int:
         return len(self.answers.kinds)
 
     def begin(self) -> None:
-        """Ask already now, so that the pipeline works while its node does something else; `go_on`
-        waits for the answer."""
+        """Send the first request now, so that the pipeline works while the node does something
+        else; `go_on` waits for the answer."""
         try:
             if self._at < self._count and not self.poisoned:
                 self._ask()
@@ -204,7 +203,7 @@ class Part:
             self._alone, self._alone_from, self._alone_failed = self._at + asked, self._at, False
             self._alone_since, self._why = time.monotonic(), why
             return
-        if not proven:  # what came before may have brought it down: once more, in a new one
+        if not proven:  # an earlier record may be the cause: try again in a new process
             return
         self.answers.fail(why)
         self.failures = self.failures.more(weight)
@@ -212,7 +211,8 @@ class Part:
         self._tried()
 
     def _tried(self) -> None:
-        """Whether all that were to be tried alone have been, and what follows from it."""
+        """End the trial of single records once all were tried. If none failed alone, the call was
+        too large: make calls smaller."""
         if not self._alone or self._at < self._alone:
             return
         if not self._alone_failed and not self._why.startswith("left"):

@@ -1,5 +1,5 @@
-"""Which code a pipeline is: its name and what its source amounts to, so that a fleet in the middle
-of a rollout can be told apart."""
+"""Identifies a pipeline's code by name and version, so that people can see which nodes run which
+code during a rollout."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ DIGITS = 8
 
 
 def version_of(name: str) -> str:
-    """`MODULE:FUNCTION@VERSION` of a pipeline that is loaded: its module's `__version__`, else the
-    first digits of the SHA-256 of its source: the module's file, or all of the package that it is
-    in."""
+    """`MODULE:FUNCTION@VERSION` of a loaded pipeline. The version is the module's `__version__`,
+    else the first 8 digits of the SHA-256 of its source: the module's file, or all of the package
+    that contains it."""
     module = sys.modules.get(name.partition(":")[0])
     said = getattr(module, "__version__", None)
     if isinstance(said, str) and said:

@@ -1,5 +1,5 @@
-"""The process `geolane node`: a worker whose stage is the user's pipeline, which runs in a process
-of its own."""
+"""The process `geolane node`: a worker whose stage is the user's pipeline. The pipeline runs in
+another process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from agents.worker.process import serve
 
 
 async def run(settings: Settings, name: str, service: Service | None = None) -> None:
-    """Work lanes as `node-NAME` until cancelled or asked to leave. Raises what `serve` raises, and
-    PipelineError."""
+    """Work lanes as `node-NAME` until cancelled or asked to leave. Raises PipelineError, and the
+    errors of `serve`."""
     worker = settings.worker
     pipelines = Pipelines(worker.pipeline, worker.pipeline_memory_mb)
     try:

@@ -1,7 +1,7 @@
-"""The node's end of the processes that run its pipeline: started, asked, watched over, ended with
-all that they started.
+"""The node's side of the processes that run its pipeline: it starts them, sends them requests, and
+ends them with everything that they have started.
 
-Everything here blocks and belongs into a thread; `pids` and `version` may be read from anywhere."""
+Everything here blocks and must run in a thread; `pids` and `version` may be read in any thread."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from agents.node.child import HEAD, Hello, PipelineReply, PipelineRequest, Ready
 from agents.node.contract import Answers, Columns, shown
 
 START_S = 60.0
-"""An import may take this long."""
+"""How long the import of the pipeline may take."""
 SPARES = 2
 SPARE_S = 60.0
-"""A process that was not needed for this long is ended; one stays."""
+"""A process that was not needed for this long is ended; one spare process always stays."""
 _END_S = 6.0
 _FRAME_BYTES = 1 << 30
 _LINE, _BURST, _REFILL_S = 500, 50, 0.5
@@ -39,29 +39,30 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Late(Exception):
-    """There is no answer yet. It may still come: ask `answer` again, or `close`."""
+    """There is no answer yet. It may still arrive: call `answer` again, or `close`."""
 
 
 class PipelineLost(PipelineError):
-    """The process that ran the pipeline has ended, or can no longer be talked to: how."""
+    """The process that ran the pipeline has ended or can no longer be reached. The text says
+    how."""
 
 
 class PipelineRunner(Protocol):
-    """One process that runs a pipeline, or what stands for it in a test. One question at a time."""
+    """One process that runs a pipeline, or its substitute in a test. One request at a time."""
 
     @property
     def fresh(self) -> bool:
-        """It was asked nothing before the last question."""
+        """Whether it had no request before the last one."""
 
     def ask(self, columns: Columns, failures: int) -> None:
-        """Send a question. Raises PipelineLost."""
+        """Send a request. Raises PipelineLost."""
 
     def answer(self, within_s: float) -> Answers:
-        """The answer to it. Raises Late, PipelineLost."""
+        """Wait for the answer to the request. Raises Late, PipelineLost."""
 
 
 class Runner(Protocol):
-    """Where a stage gets them from. Any thread may call it."""
+    """Gives a stage its pipeline processes. Any thread may call it."""
 
     @property
     def version(self) -> str:
@@ -69,21 +70,21 @@ class Runner(Protocol):
 
     @property
     def pids(self) -> Sequence[int]:
-        """The processes that run it now."""
+        """The processes that run the pipeline now."""
 
     def take(self) -> PipelineRunner:
-        """One that nobody else uses. Raises PipelineError where none can be started."""
+        """A process for the caller alone. Raises PipelineError if none can be started."""
 
     def give(self, process: PipelineRunner) -> None:
-        """It is well, and not used any more."""
+        """Return a process that works and is no longer needed."""
 
     def drop(self, process: PipelineRunner) -> None:
-        """End it, whatever it does."""
+        """End a process, whatever it does."""
 
 
 class PipelineOutput:
-    """What a pipeline prints, line by line in the log: bounded in length and number, what is left
-    out is counted."""
+    """Logs what a pipeline prints, line by line, with a limit on length and rate. Lines that are
+    left out are counted."""
 
     def __init__(self, tell: Callable[[str, int], None] | None = None) -> None:
         self._tell = tell or _logged
@@ -91,7 +92,7 @@ class PipelineOutput:
         self._lock = threading.Lock()
 
     def read(self, fd: int) -> None:
-        """Until its end: whoever prints must never wait for us."""
+        """Read `fd` to its end, so that a process that prints never waits for us."""
         rest = b""
         while True:
             try:
@@ -127,8 +128,8 @@ def _logged(text: str, left_out: int) -> None:
 
 
 class PipelineProcess:
-    """One of them: made, then `load`ed. Making it raises PipelineError where no process can be
-    started."""
+    """One process that runs the pipeline; call `load` after making it. Making it raises
+    PipelineError if no process can be started."""
 
     def __init__(self, said: PipelineOutput, path: str = "") -> None:
         self._n = 0
@@ -171,7 +172,7 @@ class PipelineProcess:
         self.pid, self.version = self.warden, ""
 
     def load(self, pipeline: str, memory_mb: int, within_s: float) -> None:
-        """Wait until the pipeline is there. Raises PipelineError."""
+        """Load the pipeline and wait until that is done. Raises PipelineError."""
         try:
             self._send(_encode(Hello(pipeline, os.environ.get("PYTHONPATH"), memory_mb)), within_s)
             ready = msgspec.msgpack.decode(self._frame(within_s), type=Ready)
@@ -209,16 +210,16 @@ class PipelineProcess:
 
     def close(self) -> None:
         with suppress(OSError):
-            self._node.shutdown(2)  # whoever waits for an answer hears it at once
+            self._node.shutdown(2)  # wakes a thread that waits for an answer
         self._node.close()
         self._control.close()
         try:
             self._popen.wait(_END_S)
         except subprocess.TimeoutExpired:
-            self._popen.kill()  # the pipeline goes with its warden
+            self._popen.kill()  # the kernel then kills the pipeline, too
             self._popen.wait()
 
-    # ---- bytes ----
+    # Messages as bytes
 
     def _send(self, message: bytes, within_s: float) -> None:
         try:
@@ -229,7 +230,7 @@ class PipelineProcess:
             raise PipelineLost(self._how(str(e))) from None
 
     def _frame(self, within_s: float) -> bytearray:
-        """The next message, in one or several calls: what has come is kept when it is Late."""
+        """The next message. After Late, a later call continues with the bytes that have arrived."""
         until = time.monotonic() + within_s
         while len(self._head) < HEAD:
             self._head += self._some(until, bytearray(HEAD - len(self._head)))
@@ -259,7 +260,7 @@ class PipelineProcess:
         return into[:got]
 
     def _how(self, otherwise: str) -> str:
-        """What the warden says of the end."""
+        """How the process ended, as the warden says; `otherwise` if it says nothing."""
         said = b""
         with suppress(OSError):
             self._control.settimeout(_END_S)
@@ -268,9 +269,9 @@ class PipelineProcess:
 
 
 class Pipelines:
-    """All of a node's: one that works, more while lanes in trouble are worked aside, all of the
-    same code. `path`: a folder more to find it in; `printed`: gets its lines, and how many were
-    left out before each, in place of the log."""
+    """All pipeline processes of a node, with the same code: one that works, and more while lanes in
+    trouble are worked aside. `path`: one more folder to import from. `printed`: takes the printed
+    lines, with the number left out before each, in place of the log."""
 
     def __init__(
         self,
@@ -340,7 +341,8 @@ class Pipelines:
         process.close()
 
     def left(self) -> tuple[int, int]:
-        """How many processes and threads there are now that the pipeline has started."""
+        """The number of processes and of threads that the pipeline has started and that still
+        run."""
         processes = threads = 0
         with self._lock:
             them = list(self._all)
@@ -352,7 +354,7 @@ class Pipelines:
         return processes, threads
 
     def close(self) -> None:
-        """End all of them."""
+        """End all processes."""
         with self._lock:
             self._closed = True
             them = list(self._all)
@@ -363,7 +365,8 @@ class Pipelines:
 
 
 def tried(pipeline: str) -> str:
-    """Load it in a process that ends again; its version. Raises PipelineError."""
+    """Load the pipeline in a process of its own, then end that; returns the pipeline's version.
+    Raises PipelineError."""
     pipelines = Pipelines(pipeline, 0)
     try:
         pipelines.take()

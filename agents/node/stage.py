@@ -1,5 +1,6 @@
-"""A node's batch: the user's pipeline over the records of each lane, and what it cannot take to the
-dead letters (PROTOCOL 3.6). Nothing is added to the outbox before the whole part is known."""
+"""A node's stage: it runs the user's pipeline over the records of each lane, and makes dead letters
+of records that the pipeline cannot take (PROTOCOL 3.6). Nothing is added to the outbox before the
+outcome of the lane's whole part is known."""
 
 from __future__ import annotations
 
@@ -32,17 +33,17 @@ from agents.node.runner import Runner
 from agents.worker.stage import Inputs, Outbox, Tally, Topics, sample, size_of
 
 ASIDE_AFTER_S = 2.0
-"""A lane whose records take longer is worked aside: the others go on."""
+"""A lane whose records take longer is worked aside, so that the others can continue."""
 TIMEOUT_S = 30.0
 _ROUTERS = (SRC, CELL, TS, MAP)
 
 Flaws = Sequence[tuple[Any, Rejected]]
-"""Records that no pipeline is given (Any: aiokafka has no types), and why."""
+"""Records that the pipeline does not receive (Any: aiokafka has no types), and why."""
 
 
 @dataclass(slots=True)
 class _Task:
-    """Lane `n`'s `records`, in the hands of the pipeline as `part`."""
+    """Lane `n`'s `records`; the pipeline works on them as `part`."""
 
     n: int
     records: Inputs
@@ -51,8 +52,8 @@ class _Task:
 
 
 class NodeStage:
-    """`limit` is the largest key and value, in bytes, that goes to `events.clean`; a call of the
-    pipeline that takes longer than `timeout_s` is ended."""
+    """`limit`: the most bytes of key and value that are sent to `events.clean`. `timeout_s`: a call
+    of the pipeline that takes longer is ended."""
 
     def __init__(
         self,
@@ -90,7 +91,9 @@ class NodeStage:
         left = iter(got.items())
         task = self._begun(self._taken(next(left, None)))
         while task is not None:
-            following = self._taken(next(left, None))  # while the pipeline computes
+            # The next part is prepared while the pipeline works on this one, and sent to it before
+            # this one's outputs are built.
+            following = self._taken(next(left, None))
             done = task.part.go_on(time.monotonic() + ASIDE_AFTER_S)
             self._begun(following)
             found.append((task.n, self.end(task, out) if done else Tally(later=_Later(self, task))))
@@ -124,7 +127,7 @@ class NodeStage:
         return task
 
     def end(self, task: _Task, out: Outbox) -> Tally:
-        """Of a part that is done."""
+        """Add the outputs and dead letters of a finished part to `out`; returns the tally."""
         n, part = task.n, task.part
         out.of = n
         self._failures[n] = part.failures
@@ -198,7 +201,7 @@ class NodeStage:
 
 
 class _Later:
-    """The rest of a part, to be worked aside."""
+    """The rest of a part, which is worked aside."""
 
     def __init__(self, stage: NodeStage, task: _Task) -> None:
         self._stage, self._task = stage, task
@@ -209,16 +212,16 @@ class _Later:
 
 
 def _with_lane(headers: Any, n: int) -> list[tuple[str, bytes | None]]:
-    """A dead letter's headers say which lane it died in."""
+    """The headers of a dead letter, with the lane in which the record failed."""
     return [*(h for h in headers if h[0] != LANE), (LANE, b"%d" % n)]
 
 
 def as_record(r: Any) -> Record | Rejected:
-    """A record of `events.lanes` as a pipeline sees it (Any: aiokafka has no types); Rejected for
-    one that no router has written and no pipeline may be given."""
+    """A record of `events.lanes` as a pipeline sees it (Any: aiokafka has no types). Rejected if
+    the pipeline must not receive it, which another program than a router has written."""
     h = r.headers
     if len(h) == 5 and (h[0][0], h[2][0], h[3][0], h[4][0]) == _ROUTERS and r.value is not None:
-        with suppress(ValueError, AttributeError, TypeError):  # else somebody else's content
+        with suppress(ValueError, AttributeError, TypeError):  # not a router's content after all
             return Record(r.key, r.value, h[0][1].decode(), int(h[3][1][:18]), h[2][1].decode())
     if (flaw := unfit(h)) is not None:
         return flaw
@@ -228,7 +231,7 @@ def as_record(r: Any) -> Record | Rejected:
 
 
 def _record(r: Any) -> Record:
-    """Whoever wrote the record."""
+    """As `as_record`, for a record that any program may have written."""
     found = {name: content for name, content in r.headers if content is not None}
     src = source(found.get(SRC)) or f"{r.topic}/{r.partition}/{r.offset}"
     cell = found.get(CELL, b"")[:20].decode("ascii", "replace")
@@ -236,7 +239,8 @@ def _record(r: Any) -> Record:
 
 
 def header_int(r: Any, name: str, at: int, otherwise: int) -> int:
-    """The number in header `name`, which usually is the `at`-th."""
+    """The number in header `name`, which usually is at index `at`; `otherwise` if it is missing or
+    not a number."""
     h = r.headers
     if len(h) > at and h[at][0] == name:
         return number(h[at][1], otherwise)

@@ -1,5 +1,5 @@
-"""The process `geolane router`: a worker that checks raw events and sorts them into lanes by the
-lane map that holds."""
+"""The process `geolane router`: a worker that checks raw events and sorts them into lanes, by the
+lane map that is in force when it starts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _log = log.get("router")
 
 
 async def run(settings: Settings, name: str, service: Service | None = None) -> None:
-    """Work raw partitions as `router-NAME` until cancelled or asked to leave; waits for the first
-    lane map. Raises what `serve` raises."""
+    """Work raw partitions as `router-NAME` until cancelled or asked to leave. It first waits until
+    a lane map is published. Raises the errors of `serve`."""
     service = service or Service()
     service.status("waits for the lane map")
     lanemap = await _lane_map(settings.kafka)

@@ -1,5 +1,5 @@
-"""A router's batch: every raw record goes to exactly one of its lane, the unplaced or the dead
-(DESIGN 3)."""
+"""A router's stage: it sends every raw record to exactly one of its lane, the unplaced and the dead
+letters (DESIGN 3)."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _MOST_REPLAYS = 999_999
 
 
 class RouterStage:
-    """`max_bytes` bounds an event; `future_limit_ms` how far ahead of its append its time may
-    be."""
+    """`max_bytes`: the size limit of an event. `future_limit_ms`: how far its time may be ahead of
+    its append."""
 
     def __init__(
         self, lanemap: LaneMap, max_bytes: int, future_limit_ms: int, topics: Topics | None = None
@@ -49,7 +49,7 @@ class RouterStage:
     code, pids, lost = "", (), 0
 
     def forget(self, n: int) -> None:
-        """Nothing is remembered of partitions."""
+        """Nothing to do: a router remembers nothing of partitions."""
 
     def work(self, got: Mapping[int, Inputs], out: Outbox) -> list[tuple[int, Tally]]:
         return [(n, self._sort(n, records, out)) for n, records in got.items()]
@@ -125,9 +125,11 @@ class RouterStage:
 
 
 def _source(r: Any, prefix: str) -> tuple[tuple[str, bytes], tuple[tuple[str, bytes | None], ...]]:
-    """The record's source, which one that has been here before keeps (PROTOCOL 1), and the headers
-    that stay: those that are not ours, and the story of a dead letter. What has one of our names
-    and not its form counts as not there: any program may write any header."""
+    """The record's source, which a replayed record keeps (PROTOCOL 1), and the headers to keep:
+    those that are not ours, and the history of a dead letter.
+
+    A header with one of our names but without its form is dropped: any program may write any
+    header."""
     own = next((x for name, content in r.headers if name == SRC and (x := source(content))), "")
     theirs = tuple(h for h in r.headers if h[0] not in _DROPPED and _stays(*h))
     return (SRC, (own or f"{prefix}{r.offset}").encode()), theirs
