@@ -115,6 +115,7 @@ class Server:
         try:
             if (stale := self.pid) is not None:
                 LOG.warning("stale_server_ended", pid=stale, folder=str(self.folder))
+            # before the ports are checked: a server that was left holds them
             await self._end(timeout_s=5)
             self._leave_taken_ports()
             await asyncio.to_thread(self._prepare)

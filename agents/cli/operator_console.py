@@ -111,6 +111,8 @@ async def _converse(
         wrong = any(r.mood is Mood.ERROR for r in reply.remarks)
         if reply.status is not Status.EXECUTING:
             return REFUSED if wrong else DONE
+        # Still executing: a dry run to confirm. After a confirmation it comes again if the fleet
+        # has changed since.
         if wrong or tries == TRIES or not await confirm():
             await _cancel(person, reply)
             if wrong:

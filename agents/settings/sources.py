@@ -140,6 +140,7 @@ def gather(
             wrong.append(
                 f"{source}: {e}" if source.startswith(FLAG) else f"{source}: {key.path}: {e}"
             )
+    # two values are compared only once each is valid by itself
     if not wrong:
         wrong += _disorder(values, origins)
     if wrong:

@@ -151,6 +151,7 @@ def _relaxed(part: _Part, guess: Floats) -> tuple[Lists, Tree, float]:
         # at least two: with one, the own node would replace the cheapest
         found = part.costs.candidates(min(nodes, 2 if every else MORE), price, part.rows)
         priced = priced_ms(found.node, found.cost_ms, price)
+        # the bound at these prices, and what longer lists could still save
         lowest = np.minimum(part.wait_ms, priced.min(axis=1) * SINGLE)
         bound = _sum(part.load, lowest) - _sum(part.room, price)
         priced -= np.where(found.node == part.owner[:, None], part.loyal_ms[:, None], 0.0)
@@ -173,6 +174,7 @@ def _best(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) ->
     def changed() -> Ints:
         return _finished(part, lists, price, round_off(lists, tree, LAST_MS), least)
 
+    # without owners there is nothing to keep
     if not (part.owner >= 0).any():
         return _searched(part, lists, price, changed(), bound, least)
     nobody = len(part.room)
@@ -181,11 +183,13 @@ def _best(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) ->
     )
     old = np.where(kept.home == part.owner, part.owner, -1).astype(np.int32)
     new = None
+    # many lanes cannot stay: take the other placement if it places many of them
     if (old < 0).sum() > FEW:
         new = changed()
         if ((old < 0) & (new >= 0)).sum() > FEW:
             return _searched(part, lists, price, new, bound, least)
     old = _finished(part, lists, price, old, least, equals=False)
+    # near enough to the bound: the other cannot be clearly cheaper
     if _cost(part, old) - bound <= (CLOSE if _is_small(lists) else SURE) * abs(bound):
         return old
     old = _searched(part, lists, price, old, bound, least, MOVE_MS)

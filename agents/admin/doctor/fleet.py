@@ -83,6 +83,7 @@ async def watch(
         consumer.assign([partition])
         await consumer.seek_to_beginning(partition)
         end = (await consumer.end_offsets([partition]))[partition]
+        # first all that is written, then only what comes
         while await consumer.position(partition) < end:
             for record in await _batch(consumer):
                 leader_ms = _take(table, record, leader_ms)

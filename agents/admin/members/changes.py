@@ -66,6 +66,7 @@ async def add(
     if (asked.secrets / COORDINATOR).exists():
         await check_feeds(asked.settings.xmpp, asked.secrets, [name])
     await _give_kafka(asked, name, tell, reset=reset)
+    # last: the row is what a running coordinator sees
     new = await asyncio.to_thread(inventory_file.add, asked.inventory, row)
     tell("made" if new else "there", f"[[node]] {row.name} at {row.site} in {asked.inventory}")
     for line in _next_steps(asked, row.name):
@@ -127,6 +128,7 @@ async def remove(asked: MemberRequest, name: str, say: Say, *, now: bool, wait_s
     Raises SettingsError, XmppError, KafkaError."""
     worker, tell = account(name), _teller(say)
     kafka_user = asked.settings.kafka.of(worker).username
+    # first: without the row the leader drains the node and fences it
     known = await asyncio.to_thread(inventory_file.remove, asked.inventory, name)
     tell(
         "gone" if known else "there",

@@ -94,6 +94,7 @@ class Servers:
         self.broker = broker
         self._logs["kafka"] = Logs(*broker.logs)
         await broker.start()
+        # the data is new, and so are the accounts in it
         await _give_accounts(broker.kafka, folder.secrets, workers)
         file = str(folder.secrets / f"kafka-{ACCOUNT}")
         self.kafka = msgspec.structs.replace(broker.kafka, username=ACCOUNT, password_file=file)
