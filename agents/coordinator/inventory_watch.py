@@ -1,7 +1,7 @@
-"""The inventory's file, watched: what it says is taken up as it changes, whole or not at all. What
-is wrong with it is told, and the inventory before stays in force.
+"""Watches the inventory's file and applies each change as a whole or not at all. If the file is not
+valid, the error is reported and the previous inventory stays in force.
 
-A standby watches too, so that it leads with the newest that was in order."""
+A standby watches too, so that it leads with the newest valid inventory."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _log = log.get("coordinator")
 
 
 def read_inventory(path: Path) -> Inventory:
-    """Raises SettingsError."""
+    """Read and check the inventory. Raises SettingsError."""
     return Inventory.from_file(decode_toml(path, InventoryFile), str(path))
 
 
 def bind_to(inventory: Inventory, lanemap: LaneMap) -> InventoryRead:
-    """The inventory with its rules bound to the lanes. Blocks for as long as it takes to read the
-    cities, if a rule names a country. Raises SettingsError."""
+    """The inventory with its residency rules bound to the lanes. Blocks while it reads the cities,
+    if a rule names a country. Raises SettingsError."""
     cells: list[list[str]] = [[] for _ in range(lanemap.lanes)]
     for cell, lanes in lanemap.cell_lanes.items():
         for n in lanes:
@@ -57,7 +57,7 @@ def bind_to(inventory: Inventory, lanemap: LaneMap) -> InventoryRead:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What lies at the path; None: nothing that can be read."""
+    """The file's content; None if it cannot be read."""
 
     data: bytes | None
 
@@ -70,8 +70,7 @@ def _look(path: Path) -> _Look:
 
 
 class InventoryWatch:
-    """`newest`: the inventory that was in order last; `problem`: what is wrong with the file that
-    lies there now, or empty.
+    """`newest`: the last valid inventory. `problem`: what is wrong with the present file, or empty.
 
     Building it reads the file and raises SettingsError."""
 
@@ -83,8 +82,8 @@ class InventoryWatch:
         self._changed = asyncio.Event()
 
     async def run(self) -> NoReturn:
-        """Look again and again, until cancelled. A change counts when two looks have found the
-        same: a file that is being written is not read half."""
+        """Read the file every LOOK_EVERY_S until cancelled. A change counts when two reads in a row
+        agree, so that a half-written file is not used."""
         before = self._taken
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
@@ -110,7 +109,7 @@ class InventoryWatch:
         lanemap: LaneMap,
         tell: Callable[[InventoryRead | InventoryRefused], None],
     ) -> NoReturn:
-        """Tell a leader, who begins with `known`, of every change, until cancelled."""
+        """Report every change to a leader, which begins with `known`, until cancelled."""
         told = ""
         while True:
             self._changed.clear()

@@ -1,4 +1,4 @@
-"""A coordinator in Prometheus' words: one look at the process, taken on its event loop."""
+"""A coordinator's Prometheus metrics, read from the process on its event loop."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ ME = "coordinator"
 
 
 class Looked(Protocol):
-    """What is looked at of the process (agents/coordinator/process.py)."""
+    """The part of the process (agents/coordinator/process.py) that the metrics read."""
 
     xmpp_up: bool
     dropped: int
-    events: asyncio.Queue[Any]  # only its length is looked at
+    events: asyncio.Queue[Any]  # only its length is read
     journal: Journal | None
     link: CoordinatorLink
     leading: tuple[Coordinator, Performer] | None
 
 
 def look(process: Looked, out: Samples) -> None:
-    """Adds everything there is to say; of a standby that is little."""
+    """Add all metrics of the process. A standby has only a few."""
     out.add(m.XMPP_UP, process.xmpp_up, ME)
     out.add(m.QUEUE, process.events.qsize())
     out.add(m.TELEMETRY_DROPPED, process.dropped)
@@ -49,7 +49,7 @@ def look(process: Looked, out: Samples) -> None:
 
 
 def look_at_leader(core: Coordinator, performer: Performer, out: Samples) -> None:
-    """The fleet and its plan, as the leader has them."""
+    """Add the leader's metrics of the fleet and its plan."""
     fleet = core.fleet
     out.add(m.KAFKA_UP, performer.hears_kafka(), ME)
     out.add(m.LEADER_EPOCH, fleet.leader_epoch)

@@ -1,10 +1,10 @@
-"""Performs the core's effects against Kafka, XMPP and the journal, and tells their outcome back as
-events. It decides nothing.
+"""Performs the core's effects on Kafka, XMPP and the journal, and returns their outcomes as events.
+It decides nothing.
 
-Kafka's are done one after the other, in order: a write that was queued before a fence is committed
-before it. One that the topic `placement` refuses is written again until it takes it, and whatever
-comes after it waits. XMPP commands go side by side; what is said to people goes in order; plans are
-made in a thread."""
+Kafka's effects are performed one after the other, in order: a write that is queued before a fence
+is committed before the fence. A write that the topic `placement` refuses is repeated until the
+topic takes it, and all later ones wait. XMPP commands run concurrently, messages to people are sent
+in order, and plans are made in a thread."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ from agents.kafka.refusals import PATIENCE_S, NotSent, TransactionRefused
 from agents.xmpp.election import CoordinatorLink
 
 KAFKA_SILENT_S = 3.0
-"""A leader writes every second; without an answer to that for so long Kafka is away."""
+"""A leader writes every second; if no write is answered for this long, Kafka is away."""
 COMMAND_S = 5.0
 PING_S = 3.0
 LEASE_S = 5.0
 PLAN_S = 60.0
 WRITE_EVERY_S = 1.0
-"""The record `leader` is rewritten as often, so that losing the leadership is noticed (PROTOCOL
-2.11); what was refused, too."""
+"""Interval at which the record `leader` is written again, so that a loss of the leadership is
+noticed (PROTOCOL 2.11), and at which a refused write is retried."""
 KAFKA_QUEUE, TALK_QUEUE, SENDING = 10_000, 200, 5_000
 THREADS = 100
 FEEDS = (FLEET, PLACEMENT, ALERTS)
@@ -72,8 +72,8 @@ _log = log.get("coordinator")
 
 
 class Performer:
-    """One leader's hands. `tell` gives an event to the core's queue; `planner` makes a plan, in any
-    thread."""
+    """Performs effects for one leadership. `tell` puts an event into the core's queue; `planner`
+    makes a plan and may run in any thread."""
 
     def __init__(
         self,
@@ -94,7 +94,8 @@ class Performer:
         self._errands = errands or QueryPerformer({})
         self._kafka: deque[fx.MakeLease | fx.Write | fx.ReadOffsets | fx.ReadRelease] = deque()
         self._kafka_wanted = asyncio.Event()
-        # To be written again before anything else is done in Kafka; an empty list: that we lead.
+        # The write to repeat before any other effect in Kafka; an empty list: the record `leader`
+        # alone; None: nothing to repeat.
         self._unwritten: list[fx.Write] | None = None
         self._refused = ""
         self._plan: fx.PlanWanted | None = None
@@ -110,7 +111,7 @@ class Performer:
         self.counts = counts or LeaderCounts()
 
     def perform(self, effects: Iterable[fx.Effect], now_ms: int) -> None:
-        """Begin all of these; never waits."""
+        """Begin to perform the effects; never waits."""
         for effect in effects:
             match effect:
                 case fx.MakeLease() | fx.Write() | fx.ReadOffsets() | fx.ReadRelease():
@@ -163,12 +164,12 @@ class Performer:
             self._wake.cancel()
         self._wake = loop.call_at(when, lambda: self._tell(ev.Wake()))
 
-    # ---- the planner ----
+    # The planner
 
     async def run_plans(self) -> None:
-        """Makes plans in a thread, one at a time, for ever: meanwhile the loop hears who goes and
-        places what they had. One that fails is told. Raises LeadershipLost when one takes longer
-        than PLAN_S (a GPU that hangs)."""
+        """Make plans in a thread, one at a time, until cancelled. Meanwhile the event loop hears of
+        workers that are gone and places their partitions. A failed plan is reported to the core.
+        Raises LeadershipLost if a plan takes longer than PLAN_S (a GPU that hangs)."""
         thread = WorkThread("planner")
         try:
             while True:
@@ -192,22 +193,22 @@ class Performer:
         finally:
             thread.stop()
 
-    # ---- Kafka ----
+    # Kafka
 
     def hears_kafka(self) -> bool:
-        """Whether it has answered a write lately. Of what is refused the answer may take
-        PATIENCE_S."""
+        """Whether Kafka has answered a write within KAFKA_SILENT_S. A refusal may take PATIENCE_S
+        longer."""
         refused_s = WRITE_EVERY_S + PATIENCE_S if self._refused else 0.0
         return time.monotonic() - self._answered_at <= KAFKA_SILENT_S + refused_s
 
     async def begin(self) -> None:
-        """Commit the new leader epoch: only then may anything be said (PROTOCOL 2.3). Where that is
-        refused, WriteRefused is told before anything else, and the core commands nothing."""
+        """Commit the new leader epoch; before that, no command may be sent (PROTOCOL 2.3). If the
+        write is refused, the core first receives WriteRefused, and sends no commands."""
         await self._write([])
 
     async def run_kafka(self) -> None:
-        """Performs Kafka's effects in order, for ever. Raises LeadershipLost or KafkaUnavailable
-        when the process must end."""
+        """Perform Kafka's effects in order, until cancelled. Raises LeadershipLost or
+        KafkaUnavailable if the process must end."""
         while True:
             self._kafka_wanted.clear()
             rest_s = max(0.0, self._tried_at + WRITE_EVERY_S - time.monotonic())
@@ -244,8 +245,8 @@ class Performer:
                     await self._write(writes)
 
     async def _write(self, writes: list[fx.Write]) -> None:
-        """All of them in one transaction, in their order; then tell, and do what may be done now.
-        Where nothing of it was committed and we lead still, it stays to be written."""
+        """Commit all writes in one transaction, in their order; then report them and perform their
+        `then`. If nothing was committed and we still lead, the writes are kept to be repeated."""
         records: dict[str, bytes | None] = {LEADER_KEY: encode_leader(self._leader)}
         offsets: dict[str, dict[Partition, tuple[int, str]]] = {}
         for w in writes:
@@ -271,6 +272,7 @@ class Performer:
         finally:
             self._tried_at = time.monotonic()
         self._answered_at, self._unwritten = self._tried_at, None
+        # Only what is committed may be said, so `then` comes last.
         for w in writes:
             self.counts.written(w.partitions, w.leases)
             self._tell(ev.PlacementWritten(w.partitions, w.leases, w.intents, w.tuning))
@@ -281,7 +283,8 @@ class Performer:
             self._tell(fx.WriteTaken())
 
     def _hear_refusal(self, refused: TransactionRefused) -> None:
-        """Kafka has answered; another leader would be refused as well."""
+        """Report the refusal. Kafka has answered and would refuse another leader as well, so this
+        one stays."""
         self._answered_at = time.monotonic()
         if (why := str(refused)) != self._refused:
             _log.error("placement_refused", error=why)
@@ -328,7 +331,7 @@ class Performer:
                 }
         return found
 
-    # ---- XMPP ----
+    # XMPP
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         if len(self._sending) >= SENDING:
@@ -355,7 +358,7 @@ class Performer:
                 "command_unanswered", worker=worker, command=type(command).__name__, reason=str(e)
             )
             self._tell(ev.CommandUnanswered(worker, command))
-        except Exception:  # noqa: BLE001 - the boundary: it is logged and told
+        except Exception:  # noqa: BLE001 - the boundary: it is logged and reported
             _log.exception(
                 "fault_outlived", what="answer", who=worker, command=type(command).__name__
             )
@@ -368,7 +371,7 @@ class Performer:
             await self._link.ping(worker, PING_S)
         except (NoAnswer, NotConnected):
             self._tell(ev.Ponged(worker, False))
-        except Exception:  # noqa: BLE001 - the boundary: it is logged and told
+        except Exception:  # noqa: BLE001 - the boundary: it is logged and reported
             _log.exception("fault_outlived", what="ping", who=worker)
             self._tell(ev.Ponged(worker, False))
         else:
@@ -384,7 +387,8 @@ class Performer:
             _log.warning("not_said", to=jid, error=str(e))
 
     async def run_talk(self) -> None:
-        """Says things to people in order, for ever; what cannot be said is dropped and logged."""
+        """Send messages to people in order, until cancelled; one that cannot be sent is logged and
+        dropped."""
         while True:
             effect = await self._talk.get()
             try:
@@ -407,8 +411,8 @@ class Performer:
                 _log.warning("not_said", what=type(effect).__name__, error=str(e))
 
     async def stop(self) -> None:
-        """Let go of what is under way; a command without an answer is asked again by whoever leads
-        next."""
+        """Cancel commands and queries in flight. The next leader repeats a command that was not
+        answered."""
         if self._wake is not None:
             self._wake.cancel()
         for task in self._sending:

@@ -1,6 +1,6 @@
-"""The coordinator as a process: stands by until it holds the name, takes the leadership in Kafka,
-then turns events into effects until it loses either. Who is fenced ends (PROTOCOL 2.11); its
-supervisor starts another."""
+"""The coordinator's process. It is a standby until it holds the name, then takes the leadership in
+Kafka and turns events into effects until it loses either. A fenced coordinator ends (PROTOCOL
+2.11), and its supervisor starts another."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ from kernels import Numerics, Weights
 EVENTS_AT_MOST = 20_000
 TICK_S = 1.0
 LEADERS_KEPT = 8
-"""So many times are in the record `leader`: enough to see a circle."""
+"""How many start times the record `leader` has: enough to recognize a crash loop."""
 KEEP_EVERY_S = 60.0
 KEEP_LANES = 2_000
 FORECAST = "forecast"
@@ -77,9 +77,8 @@ _log = log.get("coordinator")
 
 
 def choose_kernel(want: str) -> Numerics:
-    """What the planner computes with; blocks for seconds. Raises SettingsError for an unknown
-    name."""
-    from kernels.scoring.choose import choose  # numba's memory is for the coordinator alone
+    """Choose the planner's kernel; blocks for seconds. Raises SettingsError for an unknown name."""
+    from kernels.scoring.choose import choose  # here, so that only a coordinator loads numba
 
     try:
         chosen = choose(want)
@@ -90,7 +89,7 @@ def choose_kernel(want: str) -> Numerics:
 
 
 class CoordinatorProcess:
-    """Everything of one coordinator process. Build, then `run`."""
+    """One coordinator process: build it, then `run` it."""
 
     def __init__(self, settings: Settings) -> None:
         c = settings.coordinator
@@ -116,8 +115,8 @@ class CoordinatorProcess:
         self.leading: tuple[Coordinator, Performer] | None = None
 
     def tell(self, event: AnyEvent | XmppEvent) -> None:
-        """Only enqueues. When the queue is full, telemetry is dropped (the next item makes up for
-        it); anything else would be missed for good, so the process ends."""
+        """Enqueue an event. If the queue is full, telemetry is dropped, since the next item
+        replaces it. Any other event would be lost for good, so the process ends instead."""
         if isinstance(event, LinkUp | LinkDown):
             self.xmpp_up = isinstance(event, LinkUp)
         try:
@@ -131,8 +130,8 @@ class CoordinatorProcess:
                 _log.warning("telemetry_dropped", count=self.dropped)
 
     async def run(self, service: Service) -> None:
-        """Until cancelled, or until the leadership is lost: raises LeadershipLost or
-        KafkaUnavailable then."""
+        """Run until cancelled. Raises LeadershipLost or KafkaUnavailable if the leadership is
+        lost."""
         c = self.settings.coordinator
         with self.devices:
             async with (
@@ -141,7 +140,7 @@ class CoordinatorProcess:
                 asyncio.TaskGroup() as group,
             ):
                 self.journal = journal
-                # In a thread: numba's import alone takes a second, and compiling many.
+                # In a thread: numba's import alone takes a second, and compilation many seconds.
                 kernel = group.create_task(asyncio.to_thread(choose_kernel, c.kernel))
                 group.create_task(journal.run())
                 group.create_task(self.link.run())
@@ -174,6 +173,8 @@ class CoordinatorProcess:
         )
         offsets = {kind: Offsets(self.settings.kafka, kind.group) for kind in WorkerKind}
         try:
+            # First, since it fences the previous leader: everything below builds on a table that
+            # nobody else can change.
             table = read_table(await _until_kafka(lambda: placement.lead(is_row)))
             lanemap = await _until_kafka(lambda: lanemap_topic.newest(self.settings.kafka))
             if lanemap is None:
@@ -228,7 +229,7 @@ class CoordinatorProcess:
                 errands=self._errands(journal, back),
                 counts=counts,
             )
-            await performer.begin()
+            await performer.begin()  # commits our epoch: no command may be sent before that
             self.leading = core, performer
             _log.info("leading", leader_epoch=epoch, boot=self.boot, partitions=len(table.placed))
             async with asyncio.TaskGroup() as group:
@@ -266,7 +267,7 @@ class CoordinatorProcess:
     async def _turn(
         self, core: Coordinator, performer: Performer, group: asyncio.TaskGroup
     ) -> None:
-        """The loop: an event in, effects out."""
+        """The main loop: each event goes into the core, and its effects to the performer."""
         self.tell(ev.KafkaUp())
         event: AnyEvent = Led()
         try:
@@ -296,8 +297,8 @@ class CoordinatorProcess:
             self.tell(ev.Tick(self.devices.latest()))
 
     async def _keep_forecast(self, core: Coordinator, journal: Journal) -> None:
-        """So that the next leader on this machine knows the day's shape. Not for so many lanes that
-        it would take long: 3 kB a lane."""
+        """Store the forecast, so that the next leader on this machine knows the shape of the day.
+        Not with more than KEEP_LANES lanes, since it takes 3 kB per lane."""
         if core.placing.watch.foresight.forecast.lanes > KEEP_LANES:
             return
         while True:
@@ -305,7 +306,7 @@ class CoordinatorProcess:
             await journal.keep(FORECAST, _now().ms, core.placing.watch.foresight.forecast.state())
 
     async def _read_affiliations(self) -> None:
-        """Whenever we lead anew; afterwards the room tells changes."""
+        """Read the affiliations when a leadership begins; later the room tells their changes."""
         while True:
             try:
                 self.tell(ev.AffiliationsRead(await self.link.affiliations()))
@@ -320,8 +321,8 @@ class CoordinatorProcess:
 async def _without_lost(
     table: PlacementTable, lost: Collection[str], leases: LeaseMaker
 ) -> PlacementTable:
-    """Where it is not known who has a partition, each worker is fenced; their next processes go
-    on."""
+    """If records of `placement` were lost, the owners of partitions are not known: then fence every
+    worker, and their next processes continue."""
     found = after_loss(table, lost)
     if found.leases is not table.leases:
         _log.error(
@@ -343,7 +344,7 @@ async def _recall_forecast(core: Coordinator, journal: Journal) -> None:
                     lanes=forgotten,
                     why=f"more than {most_eps:,.0f} events/s cannot have been",
                 )
-        except ValueError as e:  # other lanes, or another day
+        except ValueError as e:  # stored by another version, for other lanes or another day length
             _log.warning("forecast_begins_anew", why=str(e))
 
 
@@ -351,7 +352,7 @@ T = TypeVar("T")
 
 
 async def _until_kafka(attempt: Callable[[], Awaitable[T]]) -> T:
-    """`attempt` until a broker answers; it may be called again after KafkaUnavailable."""
+    """Retry `attempt` while it raises KafkaUnavailable."""
     told = False
     while True:
         try:
@@ -368,5 +369,5 @@ def _now() -> Now:
 
 
 async def run(settings: Settings, service: Service | None = None) -> None:
-    """The sub-command `geolane coordinator`. Standing by counts as ready."""
+    """Run `geolane coordinator`. A standby counts as ready."""
     await CoordinatorProcess(settings).run(service or Service())

@@ -1,8 +1,8 @@
-"""What the core sends for (Errand) and who finds or does it: one entry for each kind of value. It
-decides nothing.
+"""Performs the core's queries (Errand): one function for each kind of value. It decides nothing.
 
-A few go at a time, each within ERRAND_S; an error becomes words for whoever asked: one that we did
-not foresee is logged under an id that they are told, and ends nobody."""
+Up to TOGETHER queries run at a time, each within ERRAND_S. An error becomes a text for the person
+who asked. An unforeseen error is logged under an id, which the text names, and does not end the
+process."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ _log = log.get("coordinator")
 
 
 class QueryPerformer:
-    """`kinds`: the value's class -> who takes the value and returns what is found."""
+    """`kinds`: the value's class -> the function that takes the value and returns the result."""
 
     def __init__(self, kinds: Mapping[type, Run]) -> None:
         self._kinds = dict(kinds)
         self._places = asyncio.Semaphore(TOGETHER)
 
     async def run(self, errand: Errand) -> QueryFinished:
-        """Never raises: it is told in the answer."""
+        """Perform the query. Never raises: the answer has the error."""
         kind = type(errand.what)
         try:
             async with asyncio.timeout(ERRAND_S), self._places:
@@ -61,7 +61,7 @@ class QueryPerformer:
             why = f"No answer within {ERRAND_S:.0f} s; try again."
         except GeolaneError as e:
             why = str(e)
-        except Exception:  # noqa: BLE001 - the boundary: it is logged and told
+        except Exception:  # noqa: BLE001 - the boundary: it is logged and reported
             name = f"fault {secrets.token_hex(2)}"
             _log.exception(
                 "fault_outlived", name=name, what="errand", about=repr(errand.what)[:1000]
@@ -71,21 +71,22 @@ class QueryPerformer:
         return QueryFinished(errand.ref, error=why)
 
 
-# ---- What `rewind` sends for (core/fleet/rewinds.py): where a lane stands, how many events lie
-# behind, and whether a commit shows.
+# Queries of `rewind` (core/fleet/rewinds.py)
 
 LOOK_S = 0.01
 COUNT_BOUND_S = 15.0
 
 
 class Rewinding:
-    """`offsets`: readers of the consumer groups."""
+    """Reads the extent, the commits and the event counts of partitions. `offsets`: readers of the
+    consumer groups."""
 
     def __init__(self, kafka: settings.Kafka, offsets: Mapping[WorkerKind, Offsets]) -> None:
         self._kafka, self._offsets = kafka, offsets
 
     async def look_back(self, look: LookBack) -> Past:
-        """Raises KafkaUnavailable, KafkaError."""
+        """The past of one partition, with the rewind's target and the number of events after it.
+        Raises KafkaUnavailable, KafkaError."""
         p = look.partition
         reader = self._offsets[p.kind]
         begin, end = (await reader.begins([p]))[p], (await reader.ends([p]))[p]
@@ -105,7 +106,8 @@ class Rewinding:
         return Past(begin, end, committed, target, events)
 
     async def look_over(self, look: LookOver) -> dict[Partition, Standing]:
-        """Raises KafkaUnavailable, KafkaError."""
+        """Extent and committed offset of several partitions. Raises KafkaUnavailable,
+        KafkaError."""
         found = {}
         for kind, reader in self._offsets.items():
             some = [p for p in look.partitions if p.kind is kind]
@@ -121,8 +123,8 @@ class Rewinding:
         return found
 
     async def _count(self, p: Partition, first: int, behind: int) -> int | None:
-        """Records that count, of those offsets: markers and what was aborted are left out; None
-        when it takes too long."""
+        """The number of committed records from offset `first` up to `behind`, without markers and
+        aborted records; None if counting takes too long."""
         consumer: Any = AIOKafkaConsumer(  # Any: aiokafka has no types
             group_id=None,
             enable_auto_commit=False,
@@ -150,13 +152,14 @@ class Rewinding:
         return count
 
     async def read_committed(self, what: ReadCommitted) -> tuple[int, str] | None:
-        """Raises KafkaUnavailable, KafkaError."""
+        """The committed offset and its metadata. Raises KafkaUnavailable, KafkaError."""
         return (await self._offsets[what.partition.kind].committed([what.partition]))[
             what.partition
         ]
 
     async def await_committed(self, what: AwaitCommitted) -> None:
-        """Has no bound of its own: an errand has one. Raises KafkaUnavailable, KafkaError."""
+        """Wait until the commit shows. The query's time limit bounds it. Raises KafkaUnavailable,
+        KafkaError."""
         while True:
             at = await self.read_committed(ReadCommitted(what.partition))
             if at is not None and at[0] == what.offset:
@@ -164,20 +167,22 @@ class Rewinding:
             await asyncio.sleep(LOOK_S)
 
 
-# ---- Draws what the core wants shown and puts it where people's clients can have it.
+# Pictures
 
 
 class Pictures:
+    """Draws pictures and uploads them for people's clients."""
+
     def __init__(self, journal: Journal, link: CoordinatorLink) -> None:
         self._journal, self._link, self._drawing = journal, link, Drawing()
 
     async def map(self, wanted: MapWanted) -> Drawn:
-        """Raises PictureError, XmppError."""
+        """Draw the map. Raises PictureError, XmppError."""
         return await self._shown("map.png", wanted.map)
 
     async def plot(self, wanted: PlotWanted) -> Drawn:
-        """Raises PictureError, XmppError, JournalError; OperatorError where there is nothing to
-        draw."""
+        """Draw a plot from the journal. Raises PictureError, XmppError, JournalError; OperatorError
+        if there is nothing to draw."""
         column, span = wanted.measure.column, (wanted.since_ms, wanted.until_ms)
         worst = await self._journal.worst(column, wanted.worst, *span) if wanted.worst else []
         lines = await self._journal.lines(column, [*wanted.names, *worst], *span)

@@ -1,4 +1,5 @@
-"""Public data that geolane ships: see README.md here for source and licence of each file."""
+"""Public data that geolane ships; README.md in this folder has the source and licence of each
+file."""
 
 from agents.geodata.rtt import RTT_TABLE, read_rtt
 

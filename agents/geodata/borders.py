@@ -1,4 +1,4 @@
-"""Outlines of the countries, to see where on the map something is."""
+"""Outlines of countries, for orientation on a map."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BORDERS = Path(__file__).with_name("countries.json.gz")
 
 
 def read_borders() -> list[Floats]:
-    """Closed lines, float64[N, 2]: longitude and latitude in degrees, to about 0.1. For
-    orientation, not for measuring."""
+    """Closed lines, float64[N, 2]: longitude and latitude in degrees, accurate to about 0.1
+    degrees. For orientation, not for measuring."""
     rings = msgspec.json.decode(gzip.decompress(BORDERS.read_bytes()), type=list[list[float]])
     return [np.array(ring, dtype=np.float64).reshape(-1, 2) for ring in rings]

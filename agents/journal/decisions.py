@@ -1,9 +1,9 @@
-"""Ticks in the journal's file: every plan that was made, with what went into it, packed small; and
-how they are read again, also while a coordinator writes.
+"""The ticks in the journal's file: every plan with its inputs, compressed. This file has the schema
+and the reader, which also works while a coordinator writes; store.py writes, over its own
+connection.
 
-A frame stands once, the ticks that were planned in it name its row. JSON is that of
-core/planning/recording.py, compressed. The journal
-(journal.py) writes, through its own connection; what is here is the shape of it, and reading."""
+A frame is stored once, and the ticks that were planned in it name its row. The compressed JSON is
+that of core/planning/recording.py."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from agents.base.errors import JournalError
 from agents.core.model.plan import Decided, PlanningFrame
 from agents.core.planning.recording import frame_json, moment_json, plan_json
 
-LEVEL = 1  # of zlib: 6 takes five times as long at 10,000 lanes and saves a twentieth
-ROW_BYTES = 128  # what a row takes beside its blobs, about
+LEVEL = 1  # of zlib: level 6 takes five times as long at 10,000 lanes and saves 5 %
+ROW_BYTES = 128  # about the size of a row without its blobs
 BATCH = 32
 BUSY_S = 5.0
 
@@ -52,14 +52,15 @@ WHERE id > ? AND id <= ? AND +ms BETWEEN ? AND ? ORDER BY id LIMIT ?"""
 
 
 class Packed(NamedTuple):
-    """A row to insert, and how many bytes it counts for."""
+    """A row to insert, and the bytes that it counts for."""
 
     row: tuple[object, ...]
     bytes: int
 
 
 def pack_frame(ms: int, leader_epoch: int, frame: PlanningFrame) -> Packed:
-    """Some ms at 10,000 lanes: not on an event loop. Raises JournalError, as `pack_tick` does."""
+    """Takes some ms at 10,000 lanes, so do not call it on an event loop. Raises JournalError, as
+    `pack_tick` does."""
     blob = zlib.compress(frame_json(frame), LEVEL)
     size = len(blob) + ROW_BYTES
     return Packed((ms, leader_epoch, size, blob), size)
@@ -82,7 +83,8 @@ def pack_tick(ms: int, frame_id: int, leader_epoch: int, decided: Decided) -> Pa
 
 
 class TickRow(NamedTuple):
-    """A row of the table. `moment` and `plan` are packed; `sha256` is of the plan's JSON."""
+    """A row of the table `ticks`. `moment` and `plan` are compressed; `sha256` is the digest of the
+    plan's JSON."""
 
     id: int
     ms: int
@@ -96,15 +98,15 @@ class TickRow(NamedTuple):
 
 
 class Ticks:
-    """The ticks of one journal file, read. Each read is short, so that it never keeps the writer's
-    log from being folded in;
-    what is pruned meanwhile is passed over."""
+    """Reads the ticks of one journal file. Each read is short, so that it never delays the
+    checkpoint of the writer's log. Ticks that are pruned meanwhile are skipped."""
 
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         self._db, self._path = db, path
 
     def span(self) -> tuple[int, int, int] | None:
-        """The first and last epoch ms, and how many there are; None without any."""
+        """The times of the first and last tick (epoch ms) and the number of ticks; None if there
+        are none."""
         first, last, count = self._rows("SELECT min(ms), max(ms), count(*) FROM ticks")[0]
         return (int(first), int(last), int(count)) if count else None
 
@@ -114,7 +116,7 @@ class Ticks:
         )
 
     def between(self, from_ms: int, to_ms: int) -> Iterator[TickRow]:
-        """Those of this span, both ends included, in the order in which they were made."""
+        """The ticks of this span, both ends included, in the order in which they were made."""
         low, high = self._rows(
             "SELECT min(id), max(id) FROM ticks WHERE ms BETWEEN ? AND ?", from_ms, to_ms
         )[0]
@@ -124,7 +126,7 @@ class Ticks:
             at = int(rows[-1][0])
 
     def frame(self, number: int) -> bytes:
-        """Raises JournalError when it is not there, or damaged."""
+        """The JSON of a frame. Raises JournalError if it is missing or damaged."""
         rows = self._rows("SELECT frame FROM frames WHERE id = ?", number)
         if not rows:
             raise JournalError(f"{self._path}: frame {number} is not there (pruned meanwhile?)")
@@ -142,7 +144,7 @@ class Ticks:
 
 
 def unpack(blob: bytes, what: str) -> bytes:
-    """Raises JournalError naming `what` when these are not the bytes that were packed."""
+    """Decompress a blob. Raises JournalError, which names `what`, if it is damaged."""
     try:
         return zlib.decompress(blob)
     except zlib.error as e:
@@ -151,7 +153,8 @@ def unpack(blob: bytes, what: str) -> bytes:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Ticks]:
-    """The file, for reading only. Raises JournalError when there is none, or it is no journal."""
+    """Open a journal for reading only. Raises JournalError if there is no such file or it is not a
+    database."""
     if not path.is_file():
         raise JournalError(f"{path}: no such file; name the journal with --journal")
     try:
@@ -163,8 +166,8 @@ def opened(path: Path) -> Iterator[Ticks]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Where nobody writes and we may not make the files that a shared log needs, the file alone is
-    whole."""
+    """Connect read-only. If we may not create the files that SQLite's shared log needs, and there
+    is no log, nobody writes: then the file alone is complete and is opened as immutable."""
     uri = path.resolve().as_uri()
     db = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=BUSY_S)
     try:

@@ -1,8 +1,8 @@
 """The coordinator's local journal in SQLite: decisions with their inputs, operator actions, alerts,
-and the fleet in numbers for plots (DESIGN 8).
+and samples of the fleet for plots (DESIGN 8).
 
-It is a memory, not the truth: that is the topic `placement`. Losing it loses history only, so it
-never stops the coordinator."""
+The topic `placement` holds the truth, not the journal. Losing the journal loses only history, so a
+fault in it never stops the coordinator."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ CREATE TABLE IF NOT EXISTS kept (
 
 
 def _tests(what: Search) -> Iterator[tuple[object, ...]]:
-    """SQL conditions with the values of their question marks. What a row is about stands in its
-    JSON: `lanes`, `nodes`, or the one thing that it is `about`."""
+    """SQL conditions, each with the values of its question marks. A row's JSON says what the row is
+    about: `lanes`, `nodes`, or one thing as `about`."""
     if what.kind:
         yield "kind = ?", what.kind
     if what.by:
@@ -77,7 +77,7 @@ def _tests(what: Search) -> Iterator[tuple[object, ...]]:
 
 
 def _literal(text: str) -> str:
-    """For LIKE."""
+    """The text with LIKE's special characters escaped."""
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
 
@@ -100,11 +100,12 @@ class _Tick:
 
 
 class Journal:
-    """Rows are queued and written by one task; when the queue is full the newest is dropped and
+    """Rows are queued, and one task writes them. If the queue is full, a new row is dropped and
     counted.
 
-    A file that is no database is set aside under the name FILE.broken, and a new one begun. Ticks
-    (ticks.py) and their frames take `ticks_bytes` at most, about; the oldest go first."""
+    A file that is not a database is renamed to FILE.broken, and a new one is created. Ticks
+    (decisions.py) and their frames take up to about `ticks_bytes`; the oldest are removed
+    first."""
 
     def __init__(self, path: Path, ticks_bytes: int = TICKS_BYTES) -> None:
         self._path = path
@@ -117,7 +118,7 @@ class Journal:
         self._nothing_waits.set()
         self._ticks_bytes = ticks_bytes
         self._ticks_waiting = 0
-        self._ticks_written = 0  # bytes of all that is in the file
+        self._ticks_written = 0  # bytes of all ticks and frames in the file
         self._frame: tuple[int, PlanningFrame] | None = None
         self._frame_written: tuple[PlanningFrame, int] | None = None
 
@@ -137,11 +138,11 @@ class Journal:
 
     async def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(PermissionError):  # somebody else's; whether it can be written is seen below
+        with suppress(PermissionError):  # another user's file; the statements below will tell
             self._path.touch(mode=0o600)
             self._path.chmod(
                 0o600
-            )  # it tells who did what, and holds plans and sites; SQLite's -wal has its mode
+            )  # it has people's actions, plans and sites; SQLite's -wal file gets the same mode
         self._db = await aiosqlite.connect(self._path)
         await self._db.execute("PRAGMA journal_mode=WAL")
         await self._db.execute("PRAGMA synchronous=NORMAL")
@@ -167,14 +168,14 @@ class Journal:
             await self._db.close()
             self._db = None
 
-    # ---- what is queued ----
+    # Queueing
 
     def note(self, ms: int, kind: str, who: str, text: str, data: Mapping[str, object]) -> None:
         """Queue one row; never waits."""
         self._put((ms, kind, who, text, json.dumps(data, default=str)))
 
     def sampled(self, ms: int, found: tuple[Sample, ...]) -> None:
-        """Queue one moment of the fleet; never waits."""
+        """Queue one sample of the fleet; never waits."""
         self._put(_Samples(ms, found))
 
     def _put(self, row: _Note | _Samples) -> None:
@@ -187,8 +188,8 @@ class Journal:
                 _log.warning("journal_full", dropped=self.dropped)
 
     def decided(self, ms: int, leader_epoch: int, decided: Decided) -> None:
-        """Queue one tick; never waits. One that finds `TICKS_WAITING` before it, or no frame, is
-        dropped and counted."""
+        """Queue one tick; never waits. It is dropped and counted if TICKS_WAITING ticks wait, the
+        queue is full, or there was no frame yet."""
         if decided.frame is not None:
             self._frame = (ms, decided.frame)
         if self._frame is None:
@@ -204,10 +205,10 @@ class Journal:
         if self.ticks_dropped == 1:
             _log.warning("tick_not_journaled", why=why)
 
-    # ---- what is written ----
+    # Writing and reading
 
     async def run(self) -> None:
-        """Write what is queued, until cancelled."""
+        """Write queued rows until cancelled."""
         written = 0
         while True:
             try:
@@ -221,7 +222,7 @@ class Journal:
             except (
                 ValueError,
                 OverflowError,
-            ) as e:  # a number or a text that SQLite has no place for: those rows are lost
+            ) as e:  # a number or text that SQLite cannot store: these rows are lost
                 _log.error("journal_rows_refused", error=repr(e)[:300])
 
     async def _write_some(self) -> int:
@@ -231,7 +232,7 @@ class Journal:
         self._writing = asyncio.ensure_future(self._write(rows))
         await asyncio.shield(
             self._writing
-        )  # who ends `run` in the middle of it loses nothing: __aexit__ waits
+        )  # a cancellation of `run` loses no rows: __aexit__ waits for this write
         if self._queue.empty():
             self._nothing_waits.set()
         return sum(len(r.samples) if isinstance(r, _Samples) else 1 for r in rows)
@@ -291,8 +292,8 @@ class Journal:
             await self._db.commit()
 
     async def _prune_ticks(self, db: aiosqlite.Connection) -> None:
-        """Take out the oldest ticks, somewhat more than need be, and frames that no tick names; the
-        newest of both stay."""
+        """Delete the oldest ticks, down to PRUNE_TO of the limit, and frames that no tick names.
+        The newest of both stay."""
         excess = self._ticks_written - PRUNE_TO * self._ticks_bytes
         while excess > 0 and (rows := list(await db.execute_fetchall(OLDEST))):
             sizes = accumulate(size for _, size in rows)
@@ -311,8 +312,8 @@ class Journal:
         return int(total)
 
     async def keep(self, name: str, ms: int, data: Mapping[str, object]) -> None:
-        """Write something that the next life may go on from, in place of what was kept before. What
-        cannot be written is logged."""
+        """Store `data` under `name` for the next process, in place of the previous value. A failure
+        is logged."""
         try:
             if self._db is not None:
                 row = name, ms, json.dumps(data)
@@ -324,7 +325,7 @@ class Journal:
             _log.error("journal_write_failed", error=str(e))
 
     async def kept(self, name: str) -> dict[str, Any]:
-        """What was kept last under this name; empty when nothing was, or it cannot be read."""
+        """The value stored last under `name`; empty if there is none or it cannot be read."""
         try:
             rows = (
                 []
@@ -340,7 +341,7 @@ class Journal:
         return found if isinstance(found, dict) else {}
 
     async def search(self, what: Search) -> Entries:
-        """A page of what happened, newest first; what was noted just now is in it. Raises
+        """One page of entries, newest first, with those that were queued just now. Raises
         JournalError."""
         if self._db is None:
             raise JournalError(f"{self._path}: the journal is not open")
@@ -372,7 +373,7 @@ class Journal:
         )
 
     async def _written(self) -> None:
-        """Until what waits now is written, or for a second: then what is written has to do."""
+        """Wait until all queued rows are written, but at most FLUSH_S."""
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_S):
                 await self._nothing_waits.wait()
@@ -380,7 +381,7 @@ class Journal:
     async def lines(
         self, column: str, names: Sequence[str], since_ms: int, until_ms: int
     ) -> list[Line]:
-        """What was sampled of each, oldest first; `column` is one of Sample's. Raises
+        """The samples of each name, oldest first. `column`: a column of Sample. Raises
         JournalError."""
         try:
             read = READ.format(column=column)
@@ -391,7 +392,7 @@ class Journal:
             raise JournalError(f"the journal cannot be read: {e}") from e
 
     async def worst(self, column: str, count: int, since_ms: int, until_ms: int) -> list[str]:
-        """The lanes (`lane/12`) that had the most of it. Raises JournalError."""
+        """The `count` lanes (`lane/12`) with the highest value in `column`. Raises JournalError."""
         try:
             found = await self._select(WORST.format(column=column), (since_ms, until_ms, count))
         except sqlite3.Error as e:
@@ -402,12 +403,11 @@ class Journal:
         return [] if self._db is None else list(await self._db.execute_fetchall(query, arguments))
 
 
-# ---- The fleet in numbers over time, in the journal's file: what `plot` draws. The journal
-# (journal.py) writes; what is here is the shape. No more than `ROWS_AT_MOST` are kept, the
-# newest: with 32 lanes and 10 nodes a sample each 10 s, that is two and a half days.
+# Samples of the fleet over time, which `plot` draws. The newest MAX_SAMPLE_ROWS are kept: with 32
+# lanes, 10 nodes and a sample every 10 s, that is two and a half days.
 
 MAX_SAMPLE_ROWS = 1_000_000
-POINTS_AT_MOST = 720  # of a line that is drawn
+POINTS_AT_MOST = 720  # the most points of a line in a plot
 
 SAMPLES_SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
@@ -436,7 +436,8 @@ def sample_rows(
 
 
 def line(name: str, found: list[tuple[int, float]]) -> Line:
-    """Of too many points the highest of each few is kept: what stood out goes on standing out."""
+    """A line for a plot. If there are too many points, each group of neighbours keeps its highest,
+    so that peaks stay visible."""
     every = -(-len(found) // POINTS_AT_MOST) or 1
     kept = [
         max(found[i : i + every], key=lambda point: point[1]) for i in range(0, len(found), every)
