@@ -136,7 +136,7 @@ class Performer:
                 case fx.Errand():
                     self._start(self._errand(effect))
                 case fx.Say() | fx.Show() | fx.Subject() | fx.MirrorAffiliations():
-                    if self._talk.full():
+                    if self._talk.full():  # drop the oldest message
                         _log.warning("talk_dropped", what=str(self._talk.get_nowait()))
                     self._talk.put_nowait(effect)
                 case fx.Note(kind, who, text, data):

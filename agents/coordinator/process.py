@@ -321,8 +321,8 @@ class CoordinatorProcess:
 async def _without_lost(
     table: PlacementTable, lost: Collection[str], leases: LeaseMaker
 ) -> PlacementTable:
-    """If records of `placement` were lost, the owners of partitions are not known: then fence every
-    worker, and their next processes continue."""
+    """Fence every worker if the `lost` records of `placement` leave the owners of partitions
+    unknown; the workers' next processes continue."""
     found = after_loss(table, lost)
     if found.leases is not table.leases:
         _log.error(

@@ -136,6 +136,7 @@ class DeadLetters:
                         for x in batch
                     ],
                 ]
+                # A failed send would not fail the commit (PROTOCOL 3.2).
                 for outcome in await asyncio.gather(*sends, return_exceptions=True):
                     if isinstance(outcome, BaseException):
                         raise outcome
@@ -146,7 +147,7 @@ class DeadLetters:
                     "another replay of dead letters has begun: this one has ended, nothing went "
                     "twice"
                 ) from e
-            if lacks_right(e):
+            if lacks_right(e):  # the broker has changed nothing, so the outcome is known
                 raise as_ours(e, f"replay of {len(batch)} dead letters, of which none went") from e
             raise LeaseLost(
                 f"replay of {len(batch)} dead letters: outcome unknown ({e!r}); ask again, what "
@@ -224,7 +225,7 @@ class DeadLetters:
                     else ends[tp]
                 )
                 if upto is not None and tp.partition not in upto:
-                    end = start
+                    end = start  # a partition that `upto` does not name is not read
                 if query.one:
                     start = max(start, int(query.one.partition("/")[2]))
                     end = min(end, start + 1) if start < end else start

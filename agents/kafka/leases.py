@@ -94,12 +94,14 @@ class LeaseMaker:
         except kafka_errors.KafkaError as e:
             if not lacks_right(e):
                 raise
+            # Without the right nothing can be seen. That is logged once, and does not stop us.
             if not self._blind:
                 _log.warning("undecided_transactions_not_seen", error=said(e))
             self._blind = True
             return True
         if not places:
             return True
+        # Another producer id's markers would decide nothing (markers.py).
         if ended is None or ended.committed is None or ended.producer_id != lease[0]:
             raise TransactionUndecided(_words(transactional_id, places))
         try:

@@ -87,6 +87,7 @@ class PlacementLog:
         maker = LeaseMaker(self._kafka, TRANSACTION_TIMEOUT_MS, lambda _: reach)
         await maker.start(START_BOUND_S)
         try:
+            # From here on the previous leader may be fenced, so a second call must fail.
             self._led = True
             lease = await maker.make(self._transactional_id)
         finally:
@@ -95,6 +96,7 @@ class PlacementLog:
             self._kafka, LeaseCommand(0, "", self._transactional_id, *lease)
         )
         await self._producer.start()
+        # Read after the fence: nobody can add to the topic any more.
         table = await read_rows(self._kafka, self._topic, own)
         rows = _as_text(table.rows)
         spoiled = {key.decode("utf-8", "backslashreplace") for key in table.spoiled}

@@ -129,7 +129,7 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
 
 
 class _Requests:
-    """Stands between aiokafka's sender and its client, and sees every request and response."""
+    """Sits between aiokafka's sender and its client, and sees every request and response."""
 
     def __init__(self, client: Any, transactions: Any) -> None:  # Any: aiokafka has no types
         self._client = client

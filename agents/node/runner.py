@@ -163,7 +163,7 @@ class PipelineProcess:
             self._node.close()
             self._control.close()
             raise PipelineError(f"no process can be started for the pipeline: {e}") from e
-        finally:
+        finally:  # the child has its own copies of these
             os.close(write)
             data.close()
             control.close()

@@ -75,6 +75,7 @@ class RouterStage:
                 out.add_dead(key, value, headers, event.reason, event.detail, dead)
                 tally.dead += 1
                 continue
+            # `parse` limits the value alone; key and headers count, too.
             if (key or theirs) and size_of(key, value, theirs) > max_bytes + _HEADERS_BYTES:
                 detail = (
                     f"{size_of(key, value, theirs)} bytes with its key and headers, the "
@@ -106,6 +107,7 @@ class RouterStage:
                 ]
                 if theirs:
                     headers += theirs
+            # Only if a topic is known to take less than we send.
             if limited and (why := out.refused(to, lane_key, value, headers)):
                 out.add_dead(
                     key,

@@ -570,6 +570,7 @@ class Engine:
             self._held = f"held: {e}"
             return False
         self._held = ""
+        # Progress is recorded only after the commit: a rewind goes back to it.
         now, now_ms = time.monotonic(), time.time() * 1000
         self.meters.commit.add([now - began])
         for part in staged.parts:

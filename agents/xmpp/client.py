@@ -256,7 +256,7 @@ class Session:
         stream.register_plugin(
             "geolane_discovery", {"worker": self.login.worker, "operated": self.login.operated}
         )
-        if handlers.items:
+        if handlers.items:  # ours replaces slixmpp's own answer
             stream.remove_handler("Disco Items")
         for path, handler in (
             ("message", handlers.message),
