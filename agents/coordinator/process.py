@@ -174,7 +174,7 @@ class CoordinatorProcess:
         offsets = {kind: Offsets(self.settings.kafka, kind.group) for kind in WorkerKind}
         try:
             # First, since it fences the previous leader: everything below builds on a table that
-            # nobody else can change.
+            # no earlier leader can change.
             table = read_table(await _until_kafka(lambda: placement.lead(is_row)))
             lanemap = await _until_kafka(lambda: lanemap_topic.newest(self.settings.kafka))
             if lanemap is None:

@@ -96,7 +96,7 @@ class PlacementLog:
             self._kafka, LeaseCommand(0, "", self._transactional_id, *lease)
         )
         await self._producer.start()
-        # Read after the fence: nobody can add to the topic any more.
+        # Read after the fence: no earlier leader can add to the topic any more.
         table = await read_rows(self._kafka, self._topic, own)
         rows = _as_text(table.rows)
         spoiled = {key.decode("utf-8", "backslashreplace") for key in table.spoiled}
