@@ -1,2 +1,2 @@
-"""What people ask and hear: `desk` takes a line of chat, `commands` declares each command once,
-`answers` and `news` word it."""
+"""Operator commands: `registry` declares each once, `chat` takes chat messages, `form_dialogs`
+takes forms; most other files are one command each."""

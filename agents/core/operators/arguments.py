@@ -1,5 +1,5 @@
-"""Arguments of operator commands, each declared once: how it is written in chat, picked in a form,
-completed in a shell."""
+"""Arguments of operator commands, each declared once: for chat, for forms and for completion in a
+shell."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from agents.core.model.forms import Field, FieldKind, Option
 from agents.core.model.placement import State
 from agents.core.model.topology import LANES, Partition, WorkerKind, short_name
 
-PICK_AT_MOST = 100  # options of a list; beyond that it is typed
+PICK_AT_MOST = 100  # options of a list; with more the value is typed
 
 
 class Type(Enum):
-    """What an argument names. WORKER: a node or a router; COMMAND: a command's name; NUMBER: a
+    """What an argument names. WORKER: a node or a router. COMMAND: a command's name. NUMBER: a
     whole number in a range."""
 
     WORD = auto()
@@ -32,12 +32,10 @@ class Type(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """`name` is also the form field's; `help` says what it is; `choices` are all that is allowed
-    (empty: anything).
-
-    `many`: any number of words, only as the last that is not keyed. `keyed`: written `name=value`,
-    anywhere behind the name, and optional; after those that are not. `low`, `high`: the range of a
-    NUMBER."""
+    """One argument. `name`: also the form field's. `help`: says what it is. `choices`: the allowed
+    values (empty: any). `many`: any number of words; only for the last one that is not keyed.
+    `keyed`: optional, written `name=value` anywhere after the command's name; declared after those
+    that are not. `low`, `high`: the range of a NUMBER."""
 
     name: str
     type: Type
@@ -63,11 +61,11 @@ WORKER = Argument("node", Type.WORKER, "which worker")
 LANE = Argument("lane", Type.LANE, "which lane")
 
 
-# ---- what was said ----
+# ---- chat ----
 
 
 def node_of(fleet: Fleet, name: str) -> View:
-    """The node of that name (`iad-1`) or account. Raises OperatorError."""
+    """The node of that name (`iad-1`), or the worker of that account. Raises OperatorError."""
     wanted = name.strip().lower()
     by_name = {v.spec.name: v for v in fleet.views.values() if v.spec.kind is WorkerKind.NODE}
     view = by_name.get(wanted) or fleet.views.get(wanted)
@@ -83,7 +81,7 @@ def node_of(fleet: Fleet, name: str) -> View:
 
 
 def lane_of(fleet: Fleet, text: str) -> Partition:
-    """Raises OperatorError."""
+    """The lane of that number. Raises OperatorError."""
     count = len(fleet.of(WorkerKind.NODE))
     p = (
         Partition(LANES, int(text))
@@ -96,7 +94,7 @@ def lane_of(fleet: Fleet, text: str) -> Partition:
 
 
 def page_of(args: Sequence[str]) -> int:
-    """Raises OperatorError."""
+    """The page that the first word names, 1 without words. Raises OperatorError."""
     if not args:
         return 1
     if not (args[0].isascii() and args[0].isdigit() and len(args[0]) < 6 and int(args[0]) > 0):
@@ -107,8 +105,8 @@ def page_of(args: Sequence[str]) -> int:
 def keyed_of(
     arguments: Sequence[Argument], words: Sequence[str]
 ) -> tuple[list[str], dict[str, str]]:
-    """The words that stand by themselves, and those that are written `name=value`, by the
-    argument's name. Raises OperatorError for one that is there twice, or is none of its choices."""
+    """The plain words, and the values of those written `name=value`, by the argument's name. Raises
+    OperatorError for one that is given twice or is not one of its choices."""
     plain: list[str] = []
     keyed: dict[str, str] = {}
     known = {a.name: a for a in arguments if a.keyed}
@@ -130,8 +128,7 @@ def keyed_of(
 
 
 def words_of(arguments: Sequence[Argument], given: Mapping[str, str]) -> list[str]:
-    """What was filled in, as the words that chat would have had. Raises OperatorError for what is
-    missing."""
+    """The filled-in values as the words of a chat line. Raises OperatorError for a missing one."""
     words: list[str] = []
     left_out = ""
     for a in arguments:
@@ -150,7 +147,7 @@ def words_of(arguments: Sequence[Argument], given: Mapping[str, str]) -> list[st
 
 
 def field_of(a: Argument, fleet: Fleet, commands: Sequence[str], value: str = "") -> Field:
-    """The field to fill in: a list where there are at most 100 to pick from."""
+    """The form field: a list if there are at most 100 options, else text."""
     options = _options(a, fleet, commands)
     low, high = _range(a, fleet)
     if options and len(options) <= PICK_AT_MOST:

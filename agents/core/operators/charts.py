@@ -1,4 +1,4 @@
-"""`map` and `plot`: what is to be drawn, and what is said beside the picture."""
+"""The commands `map` and `plot`: what is drawn, and the text beside the picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORST = 3  # lanes beside the whole fleet
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """`column` of a Sample; `sums`: whether the fleet's is the sum of the lanes'."""
+    """Something to plot: a `column` of Sample, with its title and unit."""
 
     title: str
     column: str
@@ -37,7 +37,8 @@ MEASURES = {
 
 @dataclass(frozen=True, slots=True)
 class PlotWanted:
-    """`names`: samples to draw (`node/iad-1`); `worst`: so many lanes more, those that had most."""
+    """A plot for the shell to draw. `names`: samples (`node/iad-1`). `worst`: also this many lanes,
+    those with the highest values."""
 
     title: str
     measure: Measure
@@ -49,12 +50,14 @@ class PlotWanted:
 
 @dataclass(frozen=True, slots=True)
 class MapWanted:
+    """A map for the shell to draw."""
+
     map: Map
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """`url` has the picture; of a plot also what it was made from."""
+    """A picture at `url`; for a plot also its values."""
 
     url: str
     plot: Plot | None = None
@@ -133,7 +136,7 @@ def _said(name: str) -> str:
 
 
 def plot_of(wanted: PlotWanted, lines: Sequence[Line]) -> Plot:
-    """Raises OperatorError where there is nothing to draw."""
+    """The plot of these lines. Raises OperatorError when there is nothing to draw."""
     shown = tuple(Line(_said(x.name), x.ms, x.values) for x in lines if x.ms)
     if not shown:
         raise OperatorError(f"{wanted.title}: nothing was seen in that time.")

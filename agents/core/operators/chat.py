@@ -1,8 +1,8 @@
-"""Who asked what, whether they may, and what was promised to whom: from a line of chat to a command
-and its answer (PROTOCOL 4).
+"""From a line of chat to a command and its answer: who asks, whether they may, and which dry runs
+wait to be confirmed (PROTOCOL 4).
 
-`confirm ID` binds the asker's bare JID, the conversation, what the prediction rests on, and 120 s;
-rights are looked up again on confirm."""
+`confirm ID` holds only for the same bare JID, in the same conversation, while what the prediction
+rests on is unchanged, within 120 s. Rights are checked again at the confirmation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOT_COMMANDING = (
     "command and change nothing."
 )
 PROMISES_AT_MOST = 100
-ASKS, ASKS_PER_S = 10.0, 1.0  # per person: at once, and how fast that comes back
+ASKS, ASKS_PER_S = 10.0, 1.0  # requests per person: at once, and how many more each second
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,9 @@ class Promise:
 
 @dataclass(slots=True)
 class Desk:
+    """Takes chat messages. `affiliations`: of the room, by bare JID. `promises`: dry runs that wait
+    to be confirmed, by id."""
+
     fleet: Fleet
     placing: Placing
     news: News
@@ -69,7 +72,8 @@ class Desk:
         )
 
     def affiliation(self, changed: Mapping[str, str]) -> Iterator[Effect]:
-        """Feeds follow the room: who may not read the one may not read the others."""
+        """Note changed affiliations and mirror them: who may not read the room may not read the
+        feeds."""
         self.affiliations |= changed
         self.known = True
         yield MirrorAffiliations(
@@ -79,9 +83,9 @@ class Desk:
     def asked(
         self, event: QuestionAsked, now: float, now_ms: int, *, commanding: bool
     ) -> Iterator[Effect]:
-        """A message that was said to us, or that we overhear in the room: then it counts only with
-        a prefix or our name."""
+        """Take a chat message. In the room it counts only with a prefix or our name."""
         text = addressed(event.text, event.room)
+        # A corrected command voids its dry run, even if the correction is not for us.
         if event.replaces is not None:
             said = (event.jid, event.replaces)
             self.promises = {
@@ -114,6 +118,7 @@ class Desk:
         chat: bool = True,
         commanding: bool = True,
     ) -> Context:
+        """The context of a command that this person gives now."""
         return Context(
             self.fleet,
             self.placing,
@@ -168,6 +173,7 @@ class Desk:
             fetch = result
 
             def then(found: QueryFinished, now: float, now_ms: int) -> Iterator[Effect]:
+                # Time has passed: the rights are checked again, in a fresh context.
                 try:
                     if why := found.error or self.refused(command, event.jid, need):
                         raise OperatorError(why)
@@ -198,11 +204,11 @@ class Desk:
         )
 
     def access(self, jid: str) -> Access:
-        """What that bare JID may do."""
+        """What the bare JID may do."""
         return Access.of(self.affiliations.get(jid, "none"))
 
     def refused(self, command: Command, jid: str, need: Access) -> str:
-        """Why `jid` may not give this command where it takes `need`; empty when they may."""
+        """Why `jid` may not give this command if it needs `need`; empty if it may."""
         if self.access(jid) >= need:
             return ""
         have = self.affiliations.get(jid, "none")
@@ -220,6 +226,7 @@ class Desk:
             raise OperatorError("Nothing waits under that id; it may have run out. Ask again.")
         if promise.jid != event.jid or promise.conversation != _conversation(event):
             raise OperatorError("That id was given to somebody else, or elsewhere. Ask yourself.")
+        # Removed before anything is done: a confirmation counts once.
         del self.promises[promise.id]
         if promise.rests_on != promise.dry.rests_on(c):
             raise OperatorError(
@@ -234,7 +241,8 @@ class Desk:
         self._asks = {k: v for k, v in self._asks.items() if now - v[1] < 60}
 
     def budget(self, jid: str, now: float) -> str:
-        """`ok`, `full` once when the budget is spent, then `deaf` until some has come back."""
+        """Spend one request of the person's budget: `ok`; `full`, once, when the budget is spent;
+        then `deaf` until there is some again."""
         left, at, told = self._asks.get(jid, (ASKS, now, False))
         left = min(ASKS, left + (now - at) * ASKS_PER_S)
         verdict = "ok" if left >= 1 else ("deaf" if told else "full")
@@ -250,7 +258,8 @@ class Desk:
 
 
 def act(dry: Dry, c: Context) -> list[Effect]:
-    """Do what was predicted, and note who asked. Raises OperatorError, and does nothing then."""
+    """The effects of a confirmed dry run, and a note of who asked. Raises OperatorError, and
+    changes nothing then."""
     told: dict[str, object] = {"version": c.fleet.version}
     told |= {"lanes": list(dry.lanes)} if dry.lanes else {}
     told |= {"nodes": list(dry.nodes)} if dry.nodes else {}
@@ -258,8 +267,8 @@ def act(dry: Dry, c: Context) -> list[Effect]:
 
 
 def done(result: Done, c: Context, answer: Effect) -> Effect:
-    """What is written, and the answer once it is. Raises OperatorError while nothing can be
-    written."""
+    """The write, with the answer to give once it is committed. Raises OperatorError while nothing
+    can be written."""
     if not c.commanding:
         raise OperatorError(NOT_COMMANDING)
     return replace(result.write, then=(*result.write.then, answer))
@@ -270,7 +279,7 @@ def _conversation(event: QuestionAsked) -> str:
 
 
 def addressed(text: str, room: bool) -> str | None:
-    """The command in `text`, without prefix; None when it is not for us. One to one everything
+    """The command in `text`, without its prefix; None if it is not for us. One to one, everything
     is."""
     text = text.strip()
     if text.startswith("!"):

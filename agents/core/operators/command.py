@@ -1,9 +1,9 @@
-"""What an operator command is, as values: who may, what it may look at, and what it answers with
-(commands.py has the list).
+"""Operator commands as values: who may give them, what they may read, and what they return
+(registry.py has the list).
 
-What looks answers with text. What changes answers with a `Dry` run: its predicted effect, and how
-to do it once confirmed. What concerns the asker alone is `Done` at once. What has to be looked up
-outside the core first answers with `Fetch`."""
+A command that only reads returns text. One that changes something returns a `Dry` run: its
+predicted effect, and how to do it once confirmed. One that concerns only the person who asks
+returns `Done`. One that first needs something from outside the core returns `Fetch`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from agents.core.operators.arguments import Argument
 
 
 class Access(IntEnum):
-    """By the real JID's affiliation in the ops room: member looks, admin acts, owner tunes."""
+    """What a person may do, by the affiliation of the real JID in the ops room: a member looks, an
+    admin also acts, an owner also tunes."""
 
     NONE = 0
     LOOK = 1
@@ -40,7 +41,7 @@ class Access(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """One line of `history`: epoch ms, who (empty: the coordinator itself), what."""
+    """One line of `history`. `ms`: epoch ms. `who`: a bare JID, empty for the coordinator."""
 
     ms: int
     who: str
@@ -49,12 +50,11 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a command may look at. `jid` is the asker's bare JID, `nick` how the answer addresses
-    them. `errands`: where what is done outside the core is begun; `tuner`, `rewinds`, `rollout`:
-    what goes on after a command was confirmed. `commanding`: whether anything may be changed now.
-    `access`: what they may do.
-
-    `chat`: the answer is read in a chat, maybe on a phone: short tables, and how to ask on."""
+    """What a command may read. `jid`: the person's bare JID. `nick`: how the answer addresses the
+    person. `errands`: begins queries outside the core. `tuner`, `rewinds`, `rollout`: carry on
+    after a command was confirmed. `access`: what the person may do. `commanding`: whether anything
+    may be changed now. `chat`: the answer is read in a chat, perhaps on a phone, so tables are
+    short and say how to see more."""
 
     fleet: Fleet
     placing: Placing
@@ -73,15 +73,15 @@ class Context:
 
     @property
     def rows(self) -> int:
-        """Of a table."""
+        """The rows of a table."""
         return look.ROWS if self.chat else look.ROWS_ELSEWHERE
 
 
 @dataclass(frozen=True, slots=True)
 class Dry:
-    """`text` is the predicted effect; `act` does it, and is called with the context of the
-    confirmation. `lanes`, `nodes` (accounts): what it is about, so that `history` finds it, and
-    what the prediction rests on; `rests`: what else it does."""
+    """A change that waits to be confirmed. `text`: the predicted effect. `act`: does it; it gets
+    the context of the confirmation. `lanes`, `nodes` (accounts): what it is about, for `history`,
+    and what the prediction rests on. `rests`: what else the prediction rests on."""
 
     title: str
     text: str
@@ -91,9 +91,9 @@ class Dry:
     rests: Callable[[Context], object] = lambda c: None
 
     def rests_on(self, c: Context) -> object:
-        """What must be the same when it is confirmed: where its lanes are, else what its nodes
-        have, and whether they are the same processes. What others do, and health that comes and
-        goes, void nothing: `act` checks what it needs of them."""
+        """A value that must be the same at the confirmation: where its lanes are; without lanes,
+        what its nodes own and whether they are the same processes. Other workers and changes of
+        health do not void it: `act` checks what it needs of them."""
         fleet = c.fleet
         lanes = [fleet.partitions.get(Partition(LANES, n)) for n in self.lanes]
         where = [(s.worker, s.epoch, s.state) if s else None for s in lanes]
@@ -113,8 +113,8 @@ def _holding(fleet: Fleet, worker: str) -> object:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Nothing to predict, since it concerns nobody but the asker: `text` is said once `write` is
-    committed."""
+    """A change without a dry run, since it concerns only the person who asks. `text` is said once
+    `write` is committed."""
 
     text: str
     write: Write
@@ -122,8 +122,8 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """`what` is for the shell to find (agents/coordinator/queries.py); `answer` then takes it, with
-    the context of that moment."""
+    """A query for the shell (agents/coordinator/queries.py). `answer` gets its result, with the
+    context of that moment."""
 
     what: object
     answer: Callable[[Context, object], Result]
@@ -131,7 +131,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture that was put where people's clients can have it, and what it shows in words."""
+    """A picture at an address that people's clients can load, and what it shows as text."""
 
     url: str
     text: str
@@ -142,12 +142,10 @@ Result = str | Dry | Done | Fetch | Image
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`run` takes the words after the name. `chat_only`: it makes sense in a conversation alone.
-    `goes`: how it is written, where that is more than its arguments. `figures`: what the answer
-    says in numbers, for programs.
-
-    `changes`: what it takes to give it with more than `looks` words; with fewer it only looks
-    (None: `access` always)."""
+    """One command. `run`: gets the words after the name. `chat_only`: it makes sense only in a
+    conversation. `goes`: its usage, if that is more than its arguments. `figures`: the answer's
+    numbers, for programs. `changes`: the access that it needs with more than `looks` words; with
+    fewer it only looks (None: always `access`)."""
 
     name: str
     args: tuple[Argument, ...]
@@ -166,20 +164,20 @@ class Command:
 
     @property
     def brief(self) -> str:
-        """Usage for a list of many, of what it looks at: without filters."""
+        """The usage in a list of commands: only the words that look, without filters."""
         args = self.args if self.changes is None else self.args[: self.looks]
         return " ".join((self.name, *(a.usage for a in args if not a.keyed)))
 
     @property
     def most(self) -> Access:
-        """What it takes to do all that it can."""
+        """The access that its most powerful form needs."""
         return self.changes or self.access
 
     def needs(self, words: int) -> Access:
-        """What it takes to give it with so many words."""
+        """The access that it needs with this number of words."""
         return self.changes if self.changes is not None and words > self.looks else self.access
 
     @property
     def asks(self) -> bool:
-        """Whether it cannot be run without arguments."""
+        """Whether it needs arguments."""
         return any(not a.optional for a in self.args)

@@ -1,4 +1,4 @@
-"""`dead`: dead letters listed, shown and sent back from chat, a form or a shell."""
+"""The command `dead`: lists, shows and replays dead letters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ USAGE = "dead list | show ID | replay, each with filters"
 
 @dataclass(frozen=True, slots=True)
 class DeadLook:
-    """Wants a Found of the newest `most`."""
+    """Find the newest `most` dead letters that match. The answer is LettersFound."""
 
     query: LetterQuery
     most: int
@@ -35,7 +35,8 @@ class DeadLook:
 
 @dataclass(frozen=True, slots=True)
 class DeadReplay:
-    """Wants them sent back, none beyond the offsets `upto`; the answer is how many went."""
+    """Send back the dead letters that match, none beyond the offsets `upto` (partition, offset).
+    The answer is how many were sent."""
 
     query: LetterQuery
     upto: tuple[tuple[int, int], ...]

@@ -1,6 +1,7 @@
-"""A decision in words and ms (DESIGN 7.6): current, chosen, runner-up, each term, the price of
-room, what binds, who was left out and why, what would revert it. At most 8 lines; the milliseconds
-between places are the RTT table's and a model's, and it says so."""
+"""`explain`: a decision in words and ms (DESIGN 7.6). It tells the present node, the chosen one and
+the runner-up, each term of their costs, the price of room, what binds, which nodes were left out
+and why, and what would change the decision. At most 8 lines. Milliseconds between places come from
+the RTT table and a model, and the text says so."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ from agents.core.planning.limits import ROUNDING
 from kernels.reference import may_be, terms
 from kernels.tables import Bools, Floats, Ints
 
-NAMES = 2  # of the nodes that are left out for one reason
-NOTICEABLE_MS = 0.05  # what is less is shown as 0.0
+NAMES = 2  # nodes named per reason to leave them out
+NOTICEABLE_MS = 0.05  # anything less is shown as 0.0
 _TERMS = (
     ("rtt_ms", "RTT"),
     ("traffic_ms", "traffic"),
@@ -32,7 +33,7 @@ _TERMS = (
 
 
 def explain(placing: Placing, p: Partition, now: float) -> str:
-    """Why the lane is where it is, by the last plan."""
+    """Why the lane is where it is, according to the last plan."""
     scored, placed = placing.last, placing.fleet.partitions[p]
     if scored is None or p not in scored.partitions:
         return f"Lane {p.n} has not been scored yet; try again in a second."
@@ -47,8 +48,8 @@ def explain(placing: Placing, p: Partition, now: float) -> str:
 
 
 def best_elsewhere(scored: Scored, p: Partition, worker: str) -> float:
-    """By how many ms an event the cheapest other node that has room for the lane is cheaper; 0
-    where none is."""
+    """How many ms per event the lane would save at the cheapest other node that has room for it; 0
+    if none is cheaper."""
     case = _Case(scored, p, scored.column(worker), {})
     other = case.cheapest(case.may & case.takes & case.fits & ~case.taken)
     return (
@@ -59,7 +60,7 @@ def best_elsewhere(scored: Scored, p: Partition, worker: str) -> float:
 
 
 def absences(fleet: Fleet) -> dict[str, str]:
-    """Workers that take no lanes, each with a word for why."""
+    """The workers that take no lanes, each with a word that says why."""
     words: dict[str, str] = {}
     for worker, view in fleet.views.items():
         if not view.present:
@@ -80,7 +81,7 @@ def tell(
     paused: bool,
     absent: Mapping[str, str],
 ) -> str:
-    """`explain` on values; `absent`: see `absences`."""
+    """Like `explain`, on values. `absent`: see `absences`."""
     if placed.state is State.ORPHAN or placed.worker not in scored.workers:
         if p.n not in scored.plan.waiting:
             return f"Lane {p.n} is with nobody: it is about to be placed."
@@ -103,9 +104,10 @@ def tell(
 
 @dataclass
 class _Case:
-    """One lane in the last plan. `here`: row of its node, -1 for nobody. Per node: `ms` (its cost
-    without the price), `price`, `free` (events/s, with what the plan has begun), `may` (filters),
-    `takes`, and `allowed` by its rule."""
+    """One lane in the last plan. `here`: row of its node, -1 for an orphan. `to`: row of the node
+    that the plan moves it to, or -1. Per node: `ms` (the lane's cost there, without the price),
+    `price`, `use` and `room` (events/s, with the moves of the plan done), `fits`, `may` (whether
+    the lane may be there), `takes`, and `allowed` by its rule."""
 
     scored: Scored
     p: Partition
@@ -142,22 +144,21 @@ class _Case:
         return short_name(self.scored.workers[n]) or self.scored.workers[n]
 
     def sum(self, n: int) -> str:
-        """`14.6 modelled ms = 12.6 RTT + 2.0 moving`; terms that are nothing are left out."""
+        """`14.6 modelled ms = 12.6 RTT + 2.0 moving`; terms of 0 are left out."""
         parts = [(float(getattr(self.terms, field)[0, n]), word) for field, word in _TERMS]
         shown = [(ms, word) for ms, word in parts if abs(ms) >= NOTICEABLE_MS or word == "RTT"]
         text = "".join(f" {'-' if ms < 0 else '+'} {abs(ms):.1f} {word}" for ms, word in shown)
         return f"{self.ms[n]:.1f} modelled ms = {text.removeprefix(' + ')}"
 
     def cheapest(self, among: Bools) -> int:
-        """The row of the cheapest node, the price of room counted; -1 where there is none."""
+        """The row of the cheapest node, including the price of room; -1 if there is none."""
         if not among.any():
             return -1
         return int(np.where(among, self.ms + self.price, np.inf).argmin())
 
 
 def seats(scored: Scored) -> Ints:
-    """Row of the node that has each lane once what the plan begins is done, -1 for nobody,
-    int32[L]."""
+    """The row of each lane's node once the plan is carried out, -1 for none, int32[L]."""
     row_of = {lane.id: row for row, lane in enumerate(scored.moment.lanes)}
     sits = scored.problem.lanes.owner.copy()
     for n in scored.plan.parked:
@@ -170,7 +171,7 @@ def seats(scored: Scored) -> Ints:
 
 
 def use_eps(scored: Scored, sits: Ints) -> Floats:
-    """The load of each node when lanes are where `sits` says, events/s, float64[N]."""
+    """The load of each node with the lanes at `sits`, in events/s, float64[N]."""
     use: Floats = np.zeros(len(scored.workers))
     np.add.at(use, sits[sits >= 0], np.array(scored.plan.load_eps)[sits >= 0])
     return use
@@ -182,7 +183,7 @@ def _current(case: _Case, placed: Placed) -> str:
 
 
 def _chosen(case: _Case, placed: Placed, paused: bool) -> list[str]:
-    """Where it is to go, if it is to go anywhere."""
+    """Where the lane will go, if it will move."""
     move = next((m for m in case.plan.moves if m.lane == case.lane.id), None)
     if placed.state is State.RELEASING:
         to = case.lane.target
@@ -214,7 +215,9 @@ def _room(case: _Case) -> str:
 
 
 def _binds(case: _Case, other: int, now: float, paused: bool) -> list[str]:
-    """The constraint that keeps it from something cheaper, and what would change the decision."""
+    """The constraint that keeps the lane from a cheaper node, and what would change the decision.
+
+    The first constraint that applies is told: having to leave, residency, room, then damping."""
     here, ms = case.here, case.ms
     if case.to >= 0:
         return []
@@ -270,7 +273,7 @@ def _revert(case: _Case, other: int) -> list[str]:
 
 
 def _calm(case: _Case, to: int, now: float, paused: bool) -> str:
-    """Why it does not go although it would be better off."""
+    """Why the lane stays although another node would be better."""
     calm, moment = case.scored.frame.calm, case.scored.moment
     if paused:
         return "the planner is paused"
@@ -293,7 +296,7 @@ def _calm(case: _Case, to: int, now: float, paused: bool) -> str:
 
 
 def _waits(case: _Case) -> list[str]:
-    """A lane that nobody has."""
+    """The lines for an orphan that waits."""
     lines = [f"Lane {case.p.n} is with nobody and lags; nothing is lost."]
     takers = case.takes & case.allowed
     most = float(case.room[takers].max()) if takers.any() else 0.0
@@ -323,8 +326,8 @@ def _waits(case: _Case) -> list[str]:
 
 
 def _left_out(case: _Case) -> list[str]:
-    """Nodes that it could not have, by reason: who is absent, who is forbidden, who would be better
-    but is full."""
+    """The nodes that were left out, by reason: those that take no lanes, those that a rule forbids,
+    and those that would be better but are full."""
     better = case.ms < (case.ms[case.here] - NOTICEABLE_MS if case.here >= 0 else np.inf)
     by: dict[str, list[str]] = {}
     for n, worker in enumerate(case.scored.workers):

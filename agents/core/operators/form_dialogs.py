@@ -1,9 +1,9 @@
-"""Operator commands by forms (XEP-0050): who may see which, what is asked, the dry run as a step,
-and what ends a dialog.
+"""Operator commands by forms (XEP-0050): the list of commands, the steps of a dialog with the dry
+run as one of them, and its end.
 
-A dialog belongs to a bare JID and a command, and waits 120 s for its next step. Rights are looked
-up at every step; nothing is changed by any but the step that confirms a dry run, while what it
-rests on is the same."""
+A dialog belongs to a bare JID and a command, and waits 120 s for its next step. Rights are checked
+at every step. Apart from commands that need no dry run (`Done`), only the step that confirms a dry
+run changes anything, and only while what the prediction rests on is unchanged."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from agents.core.operators.command import Access, Command, Context, Done, Dry, F
 from agents.core.operators.registry import COMMANDS, run
 
 DIALOGS_AT_MOST = 100
-EACH_AT_MOST = 5  # of one person; the oldest makes room
+EACH_AT_MOST = 5  # per person; a new dialog ends the oldest
 
 _UNKNOWN = FormRefusal(
     "bad-request",
@@ -45,9 +45,9 @@ _NOT_NOW = FormRefusal("bad-request", "That action cannot be done at this step."
 
 @dataclass(slots=True)
 class _Dialog:
-    """`given`: what was filled in last. `dry`: the prediction that waits to be confirmed, made when
-    that was so which it `rests_on`. `waits`: for what is looked up; no step may be taken meanwhile.
-    `need`: what it takes with the words that were given."""
+    """One dialog. `given`: the values that were filled in last. `dry`: the dry run that waits to be
+    confirmed; `rests_on`: what it rested on when it was made. `waits`: a query is under way, and no
+    step is allowed meanwhile. `need`: the access that the given words need."""
 
     id: str
     jid: str
@@ -62,14 +62,16 @@ class _Dialog:
 
 @dataclass(slots=True)
 class Dialogs:
+    """The dialogs that are not over, by session id."""
+
     desk: Desk
     _open: dict[str, _Dialog] = field(default_factory=dict)
 
     def asked(
         self, event: AdHoc | AdHocList, now: float, now_ms: int, *, commanding: bool
     ) -> Iterator[Effect]:
-        """One answer for each event, before anything else is done; what has to be looked up first
-        is answered then."""
+        """One answer for each event, before its other effects. If a query is needed first, the
+        answer follows when it is finished."""
         self._open = {k: d for k, d in self._open.items() if d.until >= now}
         effects: list[Effect] = []
         answer = self._answer(event, now, now_ms, commanding, effects)
@@ -85,6 +87,7 @@ class Dialogs:
         commanding: bool,
         effects: list[Effect],
     ) -> FormAnswer | None:
+        # Rights and the person's budget are checked before anything is done or remembered.
         desk = self.desk
         if not desk.known:
             return FormRefusal(
@@ -146,6 +149,7 @@ class Dialogs:
     def _go_on(
         self, dialog: _Dialog, event: AdHoc, c: Context, effects: list[Effect]
     ) -> FormAnswer | None:
+        # Cancelling is always possible, even while a query is under way or Kafka is away.
         if event.action == "cancel":
             del self._open[dialog.id]
             return FormReply(dialog.command.name, dialog.id, Status.CANCELED)
@@ -211,11 +215,11 @@ class Dialogs:
     def _fetch(
         self, dialog: _Dialog, ref: str, fetch: Fetch, c: Context, remarks: tuple[Remark, ...]
     ) -> Effect:
-        """Answers the step of that `ref` once it is found."""
+        """Begin the query; the step of that `ref` is answered when it is finished."""
 
         def then(found: QueryFinished, now: float, now_ms: int) -> Iterator[Effect]:
             dialog.waits = False
-            if dialog.id not in self._open:  # cancelled meanwhile
+            if dialog.id not in self._open:  # it was cancelled or has timed out
                 yield AnswerAdHoc(ref, _UNKNOWN)
                 return
             again = self.desk.context(c.jid, c.nick, now, now_ms, chat=False)
@@ -296,7 +300,7 @@ class Dialogs:
         mood: Mood = Mood.INFO,
         figures: Mapping[str, str] | None = None,
     ) -> FormReply:
-        """Completed: words in a form, what went wrong in a note."""
+        """The last reply of a dialog: text in a form, an error in a note."""
         self._open.pop(dialog.id, None)
         command = dialog.command
         if mood is Mood.ERROR:
@@ -322,12 +326,12 @@ class Dialogs:
 
 
 def _known(command: Command, fields: Mapping[str, str]) -> dict[str, str]:
-    """What was filled in for its arguments; anything else is left out."""
+    """The values that were filled in for the command's arguments; others are ignored."""
     return {a.name: fields[a.name].strip() for a in command.args if fields.get(a.name, "").strip()}
 
 
 def _words(text: str) -> Field:
-    """Without chat's marks of a code block."""
+    """A field with the text, without chat's marks of a code block."""
     return Field(TEXT, FieldKind.FIXED, value="\n".join(x for x in text.split("\n") if x != "```"))
 
 

@@ -1,5 +1,5 @@
-"""What the calm rules hold back just now, and until when: a placement that is not the best for a
-while, on purpose."""
+"""The moves that damping holds back now, and until when: for a while the placement is, on purpose,
+not the best."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMED = 3
 
 
 def held_back(placing: Placing, now: float) -> list[str]:
-    """Lines for people; none where calm holds nothing back."""
+    """Lines for people; none if nothing is held back."""
     lines = []
     cool = [p for p, until in placing.watch.cooldown.items() if until > now and p.topic == LANES]
     offers = {p: ms for p in cool[:LOOKED_AT] if (ms := _offered_ms(placing, p)) >= NOTICEABLE_MS}
@@ -42,7 +42,7 @@ def held_back(placing: Placing, now: float) -> list[str]:
 
 
 def _offered_ms(placing: Placing, p: Partition) -> float:
-    """What the lane would save an event at the cheapest node that has room for it."""
+    """The ms per event that the lane would save at the cheapest node that has room for it."""
     scored, placed = placing.last, placing.fleet.partitions.get(p)
     if (
         scored is None
@@ -55,7 +55,7 @@ def _offered_ms(placing: Placing, p: Partition) -> float:
 
 
 def back_when(placing: Placing) -> str:
-    """When lanes come to a node that takes them again."""
+    """When lanes return to a node that takes them again, for people."""
     calm = placing.settings.calm
     first_s = max(1.0, calm.window_s * (calm.windows - 1))
     return (

@@ -1,5 +1,4 @@
-"""`history`: what happened, out of the journal of the coordinator that leads, newest first, as far
-as the filters say."""
+"""The command `history`: entries of the leader's journal that match the filters, newest first."""
 
 from __future__ import annotations
 
@@ -41,9 +40,9 @@ ARGUMENTS = (
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What the journal is asked for (agents/journal/store.py); empty or None: whatever. `by` is a
-    bare JID or its first part, `worker` an account, `lane_key` the partition's key. `rows` of the
-    page `page` (from 1; beyond the last: the last)."""
+    """A query of the journal (agents/journal/store.py); an empty filter or None matches anything.
+    `by`: a bare JID or its first part. `worker`: an account. `lane_key`: the partition's key.
+    `page`: from 1, of `rows` entries each; a page beyond the last counts as the last."""
 
     page: int
     rows: int
@@ -57,7 +56,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """One page, newest first, of `total` that were found."""
+    """One page of the `total` entries that match, newest first."""
 
     total: int
     page: int
@@ -66,7 +65,7 @@ class Entries:
 
 
 def history(c: Context, args: Sequence[str]) -> Fetch:
-    """Raises OperatorError for a filter that makes no sense."""
+    """The query of the journal. Raises OperatorError for an invalid filter."""
     plain, by = keyed_of(ARGUMENTS, args)
     if len(plain) > 1 or (plain and "=" in plain[0]):
         known = ", ".join(f"{a.name}=" for a in ARGUMENTS if a.keyed)

@@ -1,5 +1,5 @@
-"""What looking commands answer, readable on a phone: the answer in the first line, tables at most
-36 columns in a code block."""
+"""The answers of commands that look, readable on a phone: the answer is in the first line, and
+tables are code blocks of at most 36 columns."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from agents.core.model.times import took
 from agents.core.model.topology import ASIDE, Partition, WorkerKind, short_name
 from agents.core.operators.held_back import held_back
 
-ROWS = 4  # of a table, so that with fence, head and first line it is 8 lines
-TROUBLES = 3  # told by `status`
-ROWS_ELSEWHERE = 50  # in a form or on a terminal
+ROWS = 4  # of a table in chat: with the first line, head and fences that is 8 lines
+TROUBLES = 3  # shown by `status`
+ROWS_ELSEWHERE = 50  # of a table in a form or on a terminal
 WIDTH = 36
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> str:
-    """A code block; the first column to the left, the others to the right."""
+    """A table as a code block; the first column is aligned left, the others right."""
 
     def line(cells: Sequence[str]) -> str:
         first = cells[0][: widths[0]].ljust(widths[0])
@@ -34,15 +34,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[i
 
 
 def page_of(count: int, page: int, rows: int = ROWS) -> tuple[slice, int]:
-    """The rows of that page (from 1), and how many pages there are; a page beyond the last is the
-    last."""
+    """The rows of that page (from 1), and how many pages there are. A page beyond the last counts
+    as the last."""
     pages = max(1, -(-count // rows))
     at = min(max(page, 1), pages) - 1
     return slice(at * rows, (at + 1) * rows), pages
 
 
 def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> str:
-    """It leads with what is wrong, the worst first."""
+    """The fleet in a few lines, beginning with the troubles, the worst first."""
     s = summarise(fleet, placing.watch.rates, troubles, now, paused=PAUSE in fleet.intents)
     well = s.nodes_available == s.nodes and s.lanes_assigned == s.lanes and s.routers > 0
     standing = troubles.standing()
@@ -102,7 +102,7 @@ def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> st
 
 
 def device(x: Accelerator) -> str:
-    """One accelerator in a line, with what it says of itself."""
+    """One accelerator in a line, with its figures."""
     said = []
     if x.utilisation is not None:
         said.append(f"{x.utilisation:.0%} busy")
@@ -116,7 +116,7 @@ def device(x: Accelerator) -> str:
 
 
 def nodes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
-    """Nodes, then routers, the ones that need attention first."""
+    """Nodes, then routers; those that need attention come first."""
     views = sorted(
         fleet.views.values(),
         key=lambda v: (
@@ -175,7 +175,7 @@ def node(fleet: Fleet, view: View, now: float) -> str:
 
 
 def lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
-    """Lanes by lag, the most first."""
+    """Lanes by lag, the largest first."""
     loads = lane_loads(fleet)
     ps = sorted(
         fleet.of(WorkerKind.NODE),

@@ -1,5 +1,5 @@
-"""Operator commands, each declared once: name, arguments, who may, what it changes. Fronts only
-render them (DESIGN 4)."""
+"""Operator commands, each declared once: its name, arguments, access and effect. Chat, forms and
+the command line only render them (DESIGN 4)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from agents.settings.tunables import TUNABLES
 from kernels import terms as terms_of
 from kernels.reference import may_be
 
-# ---- looking ----
+# ---- commands that look ----
 
 
 def _help(c: Context, args: Sequence[str]) -> str:
@@ -118,11 +118,11 @@ def _one_lane(c: Context, args: Sequence[str]) -> str | Fetch:
     return look.lane(c.fleet, c.placing, lane_of(c.fleet, args[0]), c.now, c.now_ms)
 
 
-# ---- changing ----
+# ---- commands that change something ----
 
 
 def _effect(scored: Scored, only: frozenset[str] | None = None) -> str:
-    """The predicted effect of a plan: moves, ms, load."""
+    """The predicted effect of a plan, for people: moves, ms, load."""
     moves = [m for m in scored.plan.moves if only is None or m.reason in only]
     before, after = scored.plan.before, scored.plan.after
     if not moves:
@@ -138,7 +138,7 @@ def _effect(scored: Scored, only: frozenset[str] | None = None) -> str:
 
 
 def _emptied(c: Context, view: View) -> Scored:
-    """The plan without that node. Raises OperatorError when nobody else takes lanes."""
+    """The plan with that node drained. Raises OperatorError when no other node takes lanes."""
     if not any(
         c.fleet.takes(v.spec.worker)
         for v in c.fleet.views.values()
@@ -198,8 +198,8 @@ def _resume(c: Context, args: Sequence[str]) -> Dry:
 
 
 def _fits(c: Context, p: Partition, view: View) -> tuple[float, float, float]:
-    """What the lane would gain at that node in ms, what the node would have then and may have, in
-    events/s. Raises OperatorError when it may not be moved there now."""
+    """If the lane were moved to that node: the change of RTT in ms, the node's load, and its limit
+    (events/s). Raises OperatorError when the lane may not be moved there now."""
     worker, name, s = view.spec.worker, view.spec.name, c.fleet.partitions[p]
     if not c.fleet.takes(worker):
         raise OperatorError(f"{name} takes no lanes now: it is {health_word(c.fleet, view)}.")
@@ -312,7 +312,7 @@ def _paused(c: Context) -> bool:
 
 
 def find(word: str) -> Command:
-    """Raises OperatorError with the nearest known name."""
+    """The command of that name. Raises OperatorError with the nearest known name."""
     command = COMMANDS.get(word.lower())
     if command is None:
         near = difflib.get_close_matches(word.lower(), COMMANDS, 1)
@@ -335,7 +335,8 @@ def fit(command: Command, args: Sequence[str]) -> None:
 
 
 def run(command: Command, context: Context, args: Sequence[str]) -> Result:
-    """Raises OperatorError for a wrong number of arguments or an argument that names nothing."""
+    """Run the command. Raises OperatorError for a wrong number of arguments, or an argument that
+    names nothing."""
     fit(command, args)
     return command.run(context, args)
 

@@ -1,8 +1,8 @@
-"""The command `reset`: sets the committed offset of partitions that stand where their log has
-nothing to where they can go on; what it sets going is core/fleet/rewinds.py.
+"""The command `reset`: it sets the committed offset of partitions whose log does not have it, so
+that they can continue; core/fleet/rewinds.py carries it out.
 
-Without `to` nothing is lost that is still there: a partition goes on at the first event that it may
-not have worked."""
+Without `to` no event is lost that is still there: a partition continues at the first event that may
+not have been processed."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ SHOWN = 3  # partitions that a prediction names
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`lost`: offsets that are never worked; `again`: that may be worked once more, at most;
-    `fresh`: of a log that was made anew, and that are worked for the first time. Transaction
-    markers are among them all."""
+    """The offset that a partition is set to, and what follows. `lost`: offsets that are never
+    processed. `again`: at most this many are processed once more. `fresh`: this many, of a log that
+    was made anew, are processed for the first time. All include transaction markers."""
 
     partition: Partition
     committed: int | None
@@ -53,7 +53,7 @@ class Setting:
 
 
 def _reset(c: Context, args: Sequence[str]) -> Fetch:
-    """Raises OperatorError."""
+    """The query for the partitions' offsets; its answer is a dry run. Raises OperatorError."""
     words, keyed = keyed_of(ARGUMENTS, args)
     every = [w.lower() for w in words] == [ALL]
     some = tuple(c.fleet.partitions) if every else tuple(_named(c.fleet, words))
@@ -86,12 +86,12 @@ def _named(fleet: Fleet, words: Sequence[str]) -> Iterator[Partition]:
 
 
 def setting(p: Partition, at: Standing, known: int, to: str) -> Setting:
-    """Where `p` is set, and what follows. `known`: at least so far it was worked, by what was ever
-    seen of it.
+    """The offset that `p` is set to, and what follows. `known`: the offset up to which it was
+    processed at least, by everything that was seen of it.
 
-    Raises OperatorError for a `to` that is not in its log."""
+    Raises OperatorError for an offset `to` that its log does not have."""
     was = known if at.committed is None else at.committed
-    anew = was > at.end  # what was worked is not in this log
+    anew = was > at.end  # the log was made anew: it does not have what was processed
     if to == BEGIN:
         target = at.begin
     elif to == END:
@@ -178,8 +178,8 @@ def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, 
 
 
 def _can(c: Context, p: Partition) -> bool:
-    """Nobody's already, being given back, or at an owner who can give it back; and nothing is under
-    way with it."""
+    """Whether `p` can be reset now: it is an orphan, being released, or at an owner that can
+    release it, and neither a write nor a rewind of it is under way."""
     if c.fleet.writing[p] or c.rewinds.under_way(p):
         return False
     return c.fleet.partitions[p].state is not State.ASSIGNED or c.placing.can_move(p)

@@ -1,4 +1,4 @@
-"""The command `lane N rewind TIME|OFFSET`; what it sets going is core/fleet/rewinds.py."""
+"""The command `lane N rewind TIME|OFFSET`; core/fleet/rewinds.py carries it out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ REWIND = "rewind"
 
 
 def rewind(c: Context, args: Sequence[str]) -> Fetch:
-    """`args`: LANE rewind TO. Raises OperatorError."""
+    """The query for the lane's offsets; its answer is a dry run. `args`: LANE rewind TO. Raises
+    OperatorError."""
     p = lane_of(c.fleet, args[0])
     if args[1].lower() != REWIND:
         raise OperatorError(

@@ -1,4 +1,4 @@
-"""`rollout`: new pipeline code, node by node."""
+"""The command `rollout`: new pipeline code, node by node; core/fleet/rollout.py carries it out."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""`follow alerts`: what is published on a feed is also said to a person, one to one, by whoever
-leads.
+"""The commands `follow` and `unfollow`: the leader also sends a feed's items to a person, one to
+one.
 
-Who follows what is an intent in `placement`, so it outlives coordinators; it ends with the right to
-look. A person is told at most so many messages at once and so many a minute; what comes faster is
-one line: how many more there were."""
+A subscription is an intent in `placement`, so it outlives coordinators; it ends with the person's
+right to look. Messages to a person are limited (BURST, REFILL_S): many items become one message,
+with the newest item and the number of the others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from agents.core.operators.command import Context, Done
 FEEDS = (ALERTS, PLACEMENT)
 FOLLOWERS_AT_MOST = 200
 BURST, REFILL_S = 5.0, 12.0  # messages at once, and seconds for one more: 5 a minute
-KEPT = 20  # lines that wait for one person; of more only their number is told
+KEPT = 20  # lines that wait for one person; of any more only the number is told
 
 _WORDS = {Severity.CRITICAL: "Critical: ", Severity.WARNING: "Warning: "}
 _ONE = {ALERTS: ("alert", "alerts"), PLACEMENT: ("plan", "plans")}
@@ -33,7 +33,7 @@ _ONE = {ALERTS: ("alert", "alerts"), PLACEMENT: ("plan", "plans")}
 
 
 def follow(c: Context, args: Sequence[str]) -> str | Done:
-    """Raises OperatorError."""
+    """Follow a feed; without words, which feeds the person follows. Raises OperatorError."""
     mine = [feed for feed in FEEDS if follow_intent(feed, c.jid) in c.fleet.intents]
     if not args:
         now = f"You follow {' and '.join(mine)}." if mine else "You follow nothing."
@@ -54,7 +54,7 @@ def follow(c: Context, args: Sequence[str]) -> str | Done:
 
 
 def unfollow(c: Context, args: Sequence[str]) -> Done:
-    """Raises OperatorError."""
+    """End a subscription. Raises OperatorError."""
     feed = _feed(args[0])
     name = follow_intent(feed, c.jid)
     if name not in c.fleet.intents:
@@ -81,8 +81,8 @@ class _Person:
 
 @dataclass(slots=True)
 class Follows:
-    """`looks`: whether that bare JID may look; None while it is not known who is who in the
-    room."""
+    """Messages that wait for followers. `looks`: whether the bare JID may look; None while the
+    room's affiliations are not known."""
 
     fleet: Fleet
     looks: Callable[[str], bool | None]
@@ -90,7 +90,8 @@ class Follows:
     _ending: set[str] = field(default_factory=set)
 
     def published(self, item: FeedItem) -> None:
-        """Keeps it for those who follow that feed. What only says how things are is not news."""
+        """Keep the item for the feed's followers. An item that only shows the present state is not
+        sent."""
         if item.feed not in FEEDS or item.item_id == CURRENT:
             return
         text = _WORDS.get(item.element.severity, "") if isinstance(item.element, AlertItem) else ""
@@ -105,7 +106,7 @@ class Follows:
         return [name.removeprefix(prefix) for name in self.fleet.intents if name.startswith(prefix)]
 
     def tell(self, now: float) -> Iterator[Effect]:
-        """What is to be said now; once it is known who may look."""
+        """The messages for now; none before the room's affiliations are known."""
         for jid, person in list(self._people.items()):
             may = self.looks(jid)
             if may is None:
@@ -123,7 +124,7 @@ class Follows:
                 person.waiting = 0
 
     def end_lost(self) -> Iterator[Effect]:
-        """Who may not look any more follows nothing any more."""
+        """Delete the subscriptions of people who may no longer look."""
         names = [n for n in self.fleet.intents if n.startswith(FOLLOW)]
         self._ending &= set(names)
         lost = [
@@ -135,7 +136,8 @@ class Follows:
 
 
 def _message(person: _Person) -> str:
-    """The newest when there are many: how many more there were comes first."""
+    """The text of one message: up to 3 items, or, if there are more, the newest after the number of
+    the others."""
     if person.waiting == 1:
         return clip([person.lines[0][1]])
     one, many = _ONE[person.lines[-1][0]]

@@ -1,4 +1,4 @@
-"""The command `tune [NAME [VALUE]]`; what it changes is kept by core/fleet/tuner.py."""
+"""The command `tune [NAME [VALUE]]`; core/fleet/tuner.py keeps the values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ DEFAULT = "default"
 
 
 def tune(c: Context, args: Sequence[str]) -> str | Dry:
-    """Raises OperatorError for a name or value that is none."""
+    """The tuned values, one setting, or the dry run of a change. Raises OperatorError for an
+    unknown name or an invalid value."""
     if not args:
         return _all(c)
     tunable = TUNABLES.get(args[0].strip().lower())

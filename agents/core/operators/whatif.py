@@ -1,5 +1,5 @@
-"""`whatif`: the plan as it would be after a change, in at most 8 lines of a phone. It plans and
-touches nothing. Budget and ramp are waived, so it says where the fleet would end, not how fast."""
+"""`whatif`: the plan as it would be after a change, in at most 8 lines. It changes nothing. Budget
+and ramp are ignored, so it tells where the fleet would end, not how fast."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ NAMES = 4
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, as the planner takes it and in words. `eager`: whether other lanes may go at
-    once too."""
+    """The change for the planner, and its words. `eager`: whether windows and cooldowns are ignored
+    for all lanes."""
 
     change: FleetChange
     words: str
@@ -37,12 +37,11 @@ class Question:
 
 
 def whatif(placing: Placing, now: float, now_ms: int, args: Sequence[str]) -> str:
-    """The answer. Raises OperatorError for what names nothing or is no number."""
+    """The answer. Raises OperatorError for an argument that names nothing or is not a number."""
     q = ask(placing.fleet, args)
+    # The baseline is a change that changes nothing, so that it is planned with the same freedom.
     any_lane = placing.fleet.of(WorkerKind.NODE)[0].n
-    same = FleetChange(
-        rate={any_lane: 1.0}
-    )  # a change that changes nothing: planned just as freely
+    same = FleetChange(rate={any_lane: 1.0})
     base = placing.what_if(now, now_ms, same, eager=q.eager)
     then = placing.what_if(now, now_ms, q.change, eager=q.eager)
     return "\n".join([f"What if {q.words} (nothing is touched):", *tell(base, then)])
@@ -52,7 +51,7 @@ def whatif(placing: Placing, now: float, now_ms: int, args: Sequence[str]) -> st
 
 
 def ask(fleet: Fleet, args: Sequence[str]) -> Question:
-    """Reads the arguments. Raises OperatorError."""
+    """The question that the arguments ask. Raises OperatorError."""
     kind, rest = args[0].lower() if args else "", args[1:]
     match kind, len(rest):
         case "drain", 1:
@@ -79,7 +78,7 @@ def _drain(fleet: Fleet, text: str) -> Question:
 
 
 def _lose(fleet: Fleet, text: str) -> Question:
-    """A region, or one site of it; how it is spaced and capitalised does not matter."""
+    """A region or a site; spaces and capitals do not matter."""
     sites = fleet.inventory.sites.values()
     known = {s.region: {x.name for x in sites if x.region == s.region} for s in sites} | {
         s.name: {s.name} for s in sites
@@ -139,7 +138,7 @@ def _number(text: str) -> float:
 
 
 def tell(base: Scored, then: Scored) -> list[str]:
-    """What is different in `then`, the plan after the change, from `base`, the plan without it."""
+    """The differences of `then`, the plan after the change, from `base`, the plan without it."""
     here: Ints = base.problem.lanes.owner
     there, anyway = seats(then), seats(base)
     moved: Ints = np.flatnonzero((there != here) & (there >= 0)).astype(np.int32)
@@ -181,7 +180,8 @@ def _gains(then: Scored, there: Ints, moved: Ints) -> str:
 
 
 def _busiest(scored: Scored, sits: Ints) -> str:
-    """`71% (ric-1, 1.3 x mean)`: of its capacity; the mean is over the nodes that work."""
+    """`71% (ric-1, 1.3 x mean)`: the busiest node's load as a share of its capacity, compared with
+    the mean of the nodes that work."""
     use = use_eps(scored, sits)
     capacity = np.array([n.capacity_eps for n in scored.moment.nodes], dtype=np.float64)
     works = (capacity > 0) & ((use > 0) | scored.problem.nodes.takes)

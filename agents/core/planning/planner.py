@@ -29,8 +29,8 @@ def plan(frame: PlanningFrame, moment: Moment, numerics: Numerics) -> Plan:
     """The plan for now. Row i of `moment.nodes` is `frame.nodes[i]`; a lane's id is its index in
     the frame.
 
-    Raises ValueError for a rate or capacity that is not a finite number from 0, for a lane that the
-    frame does not have, and for nodes that differ from the frame's."""
+    Raises ValueError for a rate, capacity or place that is not a finite number within its range,
+    for a lane that the frame does not have, and for nodes that differ from the frame's."""
     return score(frame, moment, numerics).plan
 
 

@@ -159,8 +159,8 @@ class Scoreboard:
         found = self._solve(fixed, settled, light)
         if (found.node >= 0).all():
             return found, settled
-        # Too little room: fix every lane that would lose its node to one that matters no more than
-        # itself, and try again. The tries are bounded.
+        # Too little room: a lane of the highest priority must not lose its node to another, so
+        # those that did are fixed and the rest is solved again. The tries are bounded.
         held, stays = fixed, self.may_stay() & ~self.yields()
         for _ in range(OVERFULL_TRIES):
             found = self._solve(held, hard, light)
