@@ -549,14 +549,14 @@ class Coordinator:
             #    whose record has just begun to change, or a worker that is being fenced, is left
             #    out until the change is committed.
             yield from saying.say(self.fleet, now.s)
-            # 5. A rollout restarts its next node. One that an earlier leader began is only
-            #    reported, once.
+            #    A rollout may send a command too: it restarts its next node. A rollout of an
+            #    earlier leader is only reported as cut off, once.
             if self._cut_off:
                 self._cut_off = False
                 yield from self.desk.rollout.cut_off()
             yield from self.desk.rollout.advance(now.s)
             self.lookout.advance(now.s, self.liveness.quiet_until)
-        # 6. People are told last, after everything that they could be told of.
+        # 5. People are told last, after everything that they could be told of.
         if self.placing.moved:
             self.news.moved(self.placing.moved, now.s)
             self.placing.moved.clear()

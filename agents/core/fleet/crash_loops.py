@@ -84,7 +84,7 @@ class Circles:
         return self.troubles.stands(Trouble.CRASH_LOOP, worker)
 
     def given(self, p: Partition, placed: Placed, now: float) -> None:
-        """A partition's record was written."""
+        """A partition's record was written; a new owner counts as a change."""
         if placed.state is not State.ASSIGNED:
             return
         times = self._hands.setdefault(p, _Times())

@@ -273,7 +273,7 @@ class News:
                 continue
             ended = f"{p.label} is not held up any more."
             self.troubles.clear(TroubleKind.LANE_HELD_UP, p.key, now, ended, holds_s=WELL_AGAIN_S)
-            if lane.fault.startswith(HELD):
+            if lane.fault.startswith(HELD):  # one trouble of the worker, not one for each lane
                 held = lane.fault.removeprefix(HELD)
             elif lane.fault:
                 self.troubles.set(

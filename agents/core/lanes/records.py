@@ -158,6 +158,7 @@ def parse(
     than that by more than `future_limit_ms` is refused. Values over `max_bytes` are not parsed."""
     if raw is None:
         return Rejected(Reason.NOT_JSON, "no value (a tombstone)")
+    # The size is checked before parsing: it bounds the work.
     if len(raw) > max_bytes:
         return Rejected(Reason.TOO_LARGE, f"{len(raw)} bytes, the limit is {max_bytes}")
     try:

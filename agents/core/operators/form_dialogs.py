@@ -167,6 +167,7 @@ class Dialogs:
             return self._ask(dialog, c)
         if dialog.dry is None or given:  # a form sent twice is not a confirmation
             return self._run(dialog, event.ref, given, c, effects)
+        # The person confirms only what was predicted; if that has changed, a new dry run is shown.
         if dialog.rests_on != dialog.dry.rests_on(c):
             words = (
                 "What this is about has changed since. Nothing was done; this is the "

@@ -162,6 +162,7 @@ def _drain(c: Context, args: Sequence[str]) -> Dry:
     version, stuck = c.fleet.version, len(scored.plan.stuck)
 
     def act(done: Context) -> Iterator[Effect]:
+        # Planned again only if the fleet has changed: more lanes without room void the dry run.
         if done.fleet.version != version and len(_emptied(done, view).plan.stuck) > stuck:
             raise OperatorError(f"There is less room elsewhere by now. Ask again: drain {name}")
         intent = Intent(done.jid, done.now_ms)
@@ -246,7 +247,7 @@ def _move(c: Context, args: Sequence[str]) -> Dry:
 
     def act(done: Context) -> Iterator[Effect]:
         if done.fleet.version != version or not done.placing.can_move(p):
-            _fits(done, p, view)
+            _fits(done, p, view)  # raises if the move is no longer possible
         done.placing.hold(p, done.now)
         done.news.asked(f"move lane {p.n} from {frm} to {name}", [p], done.nick, done.now)
         yield from done.placing.begin(

@@ -133,6 +133,7 @@ def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, 
         raise OperatorError(
             f"{which} can go on: nothing to reset. With to= named ones are set all the same."
         )
+    # A partition with a step under way is left out now; the confirmation checks the others again.
     busy = [s.partition for s in settings if not _can(c, s.partition)]
     settings = [s for s in settings if s.partition not in busy]
     if not settings:
@@ -163,7 +164,7 @@ def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, 
         for s in settings:
             p, placed = s.partition, done.fleet.partitions[s.partition]
             done.rewinds.reset(p, s.target, s.committed, s.said, done.jid, incident)
-            if placed.state is State.ASSIGNED:
+            if placed.state is State.ASSIGNED:  # an owner must release it first
                 back[p] = Target(
                     placed.worker, f"reset, asked by {done.nick.partition('@')[0]}", done.jid
                 )

@@ -168,7 +168,7 @@ def _moves(then: Scored, moved: Ints, anyway: int) -> list[str]:
 
 
 def _gains(then: Scored, there: Ints, moved: Ints) -> str:
-    """The node that gets most of the load that moves."""
+    """The node that gets most of the moving load, for people."""
     gained: Floats = np.zeros(len(then.workers))
     np.add.at(gained, there[moved], np.array(then.plan.load_eps)[moved])
     n = int(gained.argmax())

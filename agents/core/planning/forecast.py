@@ -285,6 +285,7 @@ class Forecast:
         ):
             if state.get(name) != own:
                 raise ValueError(f"forecast: {name} is {state.get(name)!r}, not {own!r}")
+        # Everything is read and checked before the first change.
         read: dict[str, Floats] = {}
         try:
             at_s = math.nan if state["at_s"] is None else float(state["at_s"])

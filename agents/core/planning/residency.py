@@ -53,6 +53,7 @@ def bind(
     for i, rule in enumerate(inventory.rules):
         for lane in ground.lanes(rule.area):
             bound[lane].append(i)
+    # Every combination of rules that binds some lane becomes one row.
     kinds = sorted({tuple(b) for b in bound if b}, key=lambda b: (len(b), b))
     row_of = {b: row for row, b in enumerate(kinds)}
     row = tuple(row_of.get(tuple(b), -1) for b in bound)
