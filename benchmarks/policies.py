@@ -45,7 +45,7 @@ from kernels import Numerics, RttModel, Weights
 from kernels.scoring.choose import choose
 
 PAGE = ROOT / "docs" / "policies.md"
-INVENTORY = ROOT / "agents" / "embedded" / "data" / "inventory.toml"
+INVENTORY = ROOT / "agents" / "local" / "demo" / "data" / "inventory.toml"
 LANES = 64
 FOLD_DAYS = 60
 SEEDS = 5

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from agents.base.errors import LeadershipLost
+from agents.coordinator import performer
 from agents.coordinator.performer import Performer
 from agents.core import effects as fx
 from agents.core import events as ev
@@ -64,7 +65,7 @@ async def test_the_loop_goes_on_and_only_the_newest_that_waits_is_made() -> None
 
 
 async def test_a_planner_that_hangs_ends_the_leadership(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(new_performer, "PLAN_S", 0.05)
+    monkeypatch.setattr(performer, "PLAN_S", 0.05)
     go_on = threading.Event()
 
     def planner(frame: PlanningFrame, moment: Moment) -> Scored:

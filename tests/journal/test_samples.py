@@ -36,7 +36,7 @@ async def test_lines_are_read_by_name_and_time_and_the_worst_lanes_first(tmp_pat
 async def test_the_oldest_go_when_there_are_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "ROWS_AT_MOST", 30)
+    monkeypatch.setattr(store, "MAX_SAMPLE_ROWS", 30)
     async with Journal(tmp_path / "j") as one:
         for n in range(100):
             one.sampled(n * 1000, moment(n))
