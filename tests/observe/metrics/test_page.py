@@ -133,7 +133,7 @@ def test_the_page_has_the_tables_of_now() -> None:
 
 def test_the_log_events_of_the_page_are_logged() -> None:
     source = "\n".join(f.read_text("utf-8") for f in (ROOT / "agents").rglob("*.py"))
-    section = PAGE.read_text("utf-8").partition("## The same words in the logs")[2]
+    section = PAGE.read_text("utf-8").partition("## Log events and their metrics")[2]
     rows = re.findall(r"^\| (`[^|]*) \| (`[^|]*) \|$", section, re.MULTILINE)
     assert len(rows) > 5
     for events, metrics in rows:
