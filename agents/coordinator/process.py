@@ -29,7 +29,14 @@ from agents.coordinator.metrics import look
 from agents.coordinator.performer import Performer
 from agents.coordinator.queries import Pictures, QueryPerformer, Rewinding
 from agents.core import events as ev
-from agents.core.coordinator import AnyEvent, Coordinator, Now
+from agents.core.coordinator import (
+    AnyEvent,
+    Coordinator,
+    Inherited,
+    Now,
+    OperatorSetup,
+    PlanningSetup,
+)
 from agents.core.events import Led, LinkDown, LinkUp, TelemetryIn, XmppEvent
 from agents.core.fleet.counts import LeaderCounts
 from agents.core.fleet.placing_inputs import PlacingSettings
@@ -189,25 +196,20 @@ class CoordinatorProcess:
             epoch = (table.leader.leader_epoch if table.leader else 0) + 1
             before = table.leader.starts if table.leader else ()
             leader = Leader(epoch, self.boot, (*before[1 - LEADERS_KEPT :], _now().ms))
+            expected = [
+                *(Partition(LANES, n) for n in range(lanemap.lanes)),
+                *(Partition(RAW, n) for n in range(self.settings.coordinator.raw_partitions)),
+            ]
             core = Coordinator(
                 bound.inventory,
-                bound.places,
-                numerics,
-                self.placing,
-                leader_epoch=epoch,
-                partitions=table.placed,
-                leases=table.leases,
-                intents=table.intents,
-                tuning=table.tuning,
-                base=as_set(self.settings.worker, self.settings.coordinator.calm),
-                expected=[
-                    *(Partition(LANES, n) for n in range(lanemap.lanes)),
-                    *(Partition(RAW, n) for n in range(self.settings.coordinator.raw_partitions)),
-                ],
-                token=lambda: secrets.token_hex(2),
-                now=_now(),
-                clock=time.perf_counter,
-                bootstrap=self.settings.kafka.bootstrap,
+                Inherited(epoch, expected, table.placed, table.leases, table.intents, table.tuning),
+                PlanningSetup(bound.places, numerics, self.placing, time.perf_counter),
+                OperatorSetup(
+                    lambda: secrets.token_hex(2),
+                    as_set(self.settings.worker, self.settings.coordinator.calm),
+                    self.settings.kafka.bootstrap,
+                ),
+                _now(),
             )
             core.membership.warn(bound.warnings)
             if told := core.lookout.circles.led(

@@ -8,7 +8,8 @@ accepts no record, it sends no command (PROTOCOL 2.11)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from agents.core.effects import (
     Effect,
@@ -108,6 +109,39 @@ class Now:
 AnyEvent = CoreEvent | XmppEvent | StreamsLooked
 
 
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """What the topic `placement` says when this leader begins; `expected`: the partitions that
+    there have to be."""
+
+    leader_epoch: int
+    expected: Iterable[Partition]
+    partitions: Mapping[Partition, Placed] = field(default_factory=dict)
+    leases: Mapping[str, Lease] = field(default_factory=dict)
+    intents: Mapping[str, Intent] = field(default_factory=dict)
+    tuning: Tuning = UNTUNED
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningSetup:
+    """What plans are made with. `clock`: seconds, to measure how long one takes."""
+
+    lanes: LanePlaces
+    numerics: Numerics
+    settings: PlacingSettings
+    clock: Clock = lambda: 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorSetup:
+    """What people are told and may set. `token`: a new id of a dry run; `tunables`: the values of
+    the settings file; `bootstrap`: the broker that commands name."""
+
+    token: Callable[[], str]
+    tunables: Mapping[str, Number] = field(default_factory=lambda: DEFAULTS)
+    bootstrap: str = "BROKER:9092"
+
+
 class Coordinator:
     """One leader's life. Build it after the topic `placement` was read to its end and
     `leader_epoch` was committed."""
@@ -115,37 +149,28 @@ class Coordinator:
     def __init__(
         self,
         inventory: Inventory,
-        lanes: LanePlaces,
-        numerics: Numerics,
-        settings: PlacingSettings,
-        *,
-        leader_epoch: int,
-        partitions: Mapping[Partition, Placed],
-        leases: Mapping[str, Lease],
-        intents: Mapping[str, Intent],
-        tuning: Tuning = UNTUNED,
-        base: Mapping[str, Number] = DEFAULTS,
-        expected: Iterable[Partition],
-        token: Callable[[], str],
+        inherited: Inherited,
+        planning: PlanningSetup,
+        operators: OperatorSetup,
         now: Now,
-        clock: Clock = lambda: 0.0,
-        bootstrap: str = "BROKER:9092",
     ) -> None:
-        self.fleet = Fleet(inventory, leader_epoch=leader_epoch, tuning=tuning)
-        self.fleet.partitions.update(partitions)
+        leases, intents = inherited.leases, inherited.intents
+        self.fleet = Fleet(inventory, leader_epoch=inherited.leader_epoch, tuning=inherited.tuning)
+        self.fleet.partitions.update(inherited.partitions)
         self.fleet.leases.update(leases)
         self.fleet.intents.update(intents)
-        self.fleet.expect(expected)
-        # A boot that an earlier leader fenced stays dead, even if its process still runs.
+        self.fleet.expect(inherited.expected)
         for worker, lease in leases.items():
             if lease.fenced and worker in self.fleet.views:
                 self.fleet.views[worker].dead.add(lease.boot)
         self.liveness = Liveness()
         self.news = News(self.fleet)
         self.refusals = ImplausibleFigures(self.fleet, self.news)
-        self.placing = Placing(self.fleet, lanes, numerics, settings, now.s, clock)
-        self.tuner = Tuner(self.fleet, self.placing, base)
-        self.desk = Desk(self.fleet, self.placing, self.news, token, self.tuner)
+        self.placing = Placing(
+            self.fleet, planning.lanes, planning.numerics, planning.settings, now.s, planning.clock
+        )
+        self.tuner = Tuner(self.fleet, self.placing, operators.tunables)
+        self.desk = Desk(self.fleet, self.placing, self.news, operators.token, self.tuner)
         self.dialogs = Dialogs(self.desk)
         desk, placing = self.desk, self.placing
         parts = (
@@ -160,11 +185,11 @@ class Coordinator:
             desk.rewinds,
             desk.rollout,
         )
-        self.guard = Guard(parts, self.news, token, desk.errands.found, placing.failed)
+        self.guard = Guard(parts, self.news, operators.token, desk.errands.found, placing.failed)
         self._led = False
         self._cut_off = ROLLOUT in intents
         self._sample_at, self._turn, self._advanced_at = now.s, 0, now.s
-        self.lookout = Lookout(self.fleet, self.news, now.s, bootstrap)
+        self.lookout = Lookout(self.fleet, self.news, now.s, operators.bootstrap)
         self.membership = Membership(self.fleet, self.placing, self.news)
         self.membership.fenced_strangers(leases)
 
@@ -211,125 +236,118 @@ class Coordinator:
     def _paused(self) -> bool:
         return PAUSE in self.fleet.intents
 
+    # ---- the event alone: one handler for each kind ----
+
     def _take(self, event: AnyEvent, now: Now) -> Iterator[Effect]:
         """The effects of the event alone; `_advance` adds what follows from it."""
-        match event:
-            case Tick() | Wake():
-                pass
-            case WorkerSeen(said):
-                said = self.refusals.announcement(said, now.s)
-                # An unknown worker's presence is kept: a later inventory may name it.
-                self.membership.announced(said)
-                yield from self._seen(said, now) if said.worker in self.fleet.views else ()
-            case Flooded(sender, count, blocked_s):
-                why = f"sends more than is read: {count:,} stanzas of it were left out"
-                if blocked_s:
-                    why += f", and the server holds back what it sends for {blocked_s:.0f} s"
-                self.refusals.refuse("stanza", sender, why, now.s, count)
-            case NotUnderstood(sender, what, why):
-                self.refusals.refuse(what, sender, f"says what is not understood: {why}", now.s)
-            case InventoryRead():
-                known = set(self.fleet.views)
-                yield from self.membership.read(event)
-                for said in self.membership.waiting(known):
-                    yield from self._seen(said, now)
-            case InventoryRefused():
-                self.membership.refuse(event)
-            case TelemetryIn(worker, telemetry):
-                # Implausible figures are removed before anything else sees them.
-                if worker in self.fleet.views:
-                    telemetry = self.refusals.telemetry(worker, telemetry, now.s)
-                if worker in self.fleet.views and self.fleet.reported(worker, telemetry, now.s):
-                    self.liveness.returned(worker)
-                    self.placing.watch.rates.heard(worker, telemetry, now.s)
-                    self.news.faults(worker, telemetry, now.s)
-            case LeaseMade():
-                ended = (
-                    f"It is decided what became of {short_name(event.worker)}'s last transaction."
-                )
-                self.news.troubles.clear(
-                    TroubleKind.TRANSACTION_UNDECIDED, event.worker, now.s, ended
-                )
-                yield from lease_made(self.fleet, self.placing, self.news, event, now.s, now.ms)
-            case LeaseFailed(worker, reason, undecided):
-                if undecided:
-                    self.news.troubles.set(TroubleKind.TRANSACTION_UNDECIDED, worker, reason, now.s)
-                if worker in self.fleet.views:
-                    view = self.fleet.views[worker]
-                    view.fencing, view.retry_at = False, now.s + RETRY_S
-                else:
-                    self.membership.strangers[worker] = now.s + RETRY_S
-                yield Note("alert", "", f"no lease for {worker}: {reason}", {})
-            case PlacementWritten(partitions, leases, intents, tuning):
-                self.fleet.written(partitions, leases, intents, tuning)
-                for p, placed in partitions.items():
-                    self.lookout.circles.given(p, placed, now.s)
-                if tuning is not None:
-                    self.tuner.applied()
-            case (
-                Answered(worker)
-                | ReleaseRead(worker)
-                | CommandWasRefused(worker)
-                | CommandUnanswered(worker)
-                | Ponged(worker)
-            ) if worker not in self.fleet.views:
-                pass  # the worker has left the fleet meanwhile
-            case Answered():
-                yield from self._answered(event, now)
-            case ReleaseRead():
-                yield from self._released(event, now)
-            case CommandWasRefused():
-                yield from self._refused(event, now)
-            case CommandUnanswered(worker, command):
-                yield from self._unanswered(worker, type(command), now)
-            case Ponged(worker, alive):
-                view = self.fleet.views[worker]
-                view.pinged_at = None
-                # A failed ping proves nothing while we were away ourselves (PROTOCOL 2.10).
-                if alive:
-                    view.heard_at = now.s
-                elif (
-                    view.present and now.s >= self.liveness.quiet_until and self.liveness.watching()
-                ):
-                    yield from self._gone(worker, "silent, and no answer to a ping", now)
-            case Planned(scored):
-                yield from self.placing.planned(
-                    scored, now.s, now.ms, commanding=self.liveness.watching()
-                )
-            case PlanFailed(_, error):
-                raise error  # the guard catches it and reports the failed plan
-            case StreamsLooked():
-                yield from self.lookout.looked(event, now.s)
-            case OffsetsRead(offsets):
-                self.liveness.offsets(self.fleet, offsets)
-            case (
-                KafkaDown()
-                | KafkaUp()
-                | WriteRefused()
-                | WriteTaken()
-                | LinkUp()
-                | LinkDown()
-                | NotLeading()
-                | Led()
-            ):
-                self._watch(event, now)
-                if isinstance(event, Led):  # feeds are caches: publish again after a reconnect
-                    yield Publish(self.tuner.item())
-            case QuestionAsked():
-                yield from self.desk.asked(
-                    event, now.s, now.ms, commanding=self.liveness.watching()
-                )
-            case AdHoc() | AdHocList():
-                yield from self.dialogs.asked(
-                    event, now.s, now.ms, commanding=self.liveness.watching()
-                )
-            case QueryFinished():
-                yield from self.desk.errands.found(event, now.s, now.ms)
-            case AffiliationsRead(affiliations):
-                self.desk.affiliations.clear()
-                yield from self.desk.affiliation(affiliations)
-            case AffiliationChanged(jid, affiliation):
-                yield from self.desk.affiliation({jid: affiliation})
+        if isinstance(event, _OF_A_WORKER) and event.worker not in self.fleet.views:
+            return  # the worker has left the fleet meanwhile
+        yield from _HANDLERS[type(event)](self, event, now) or ()
+
+    def _time_passed(self, event: Tick | Wake, now: Now) -> None:
+        """Nothing by itself: `_advance` looks at the time."""
+
+    def _worker_seen(self, event: WorkerSeen, now: Now) -> Iterable[Effect]:
+        said = self.refusals.announcement(event.announcement, now.s)
+        # An unknown worker's presence is kept: a later inventory may name it.
+        self.membership.announced(said)
+        return self._seen(said, now) if said.worker in self.fleet.views else ()
+
+    def _flooded(self, event: Flooded, now: Now) -> None:
+        why = f"sends more than is read: {event.count:,} stanzas of it were left out"
+        if event.blocked_s:
+            why += f", and the server holds back what it sends for {event.blocked_s:.0f} s"
+        self.refusals.refuse("stanza", event.sender, why, now.s, event.count)
+
+    def _not_understood(self, event: NotUnderstood, now: Now) -> None:
+        why = f"says what is not understood: {event.why}"
+        self.refusals.refuse(event.what, event.worker, why, now.s)
+
+    def _inventory_read(self, event: InventoryRead, now: Now) -> Iterator[Effect]:
+        known = set(self.fleet.views)
+        yield from self.membership.read(event)
+        for said in self.membership.waiting(known):
+            yield from self._seen(said, now)
+
+    def _inventory_refused(self, event: InventoryRefused, now: Now) -> None:
+        self.membership.refuse(event)
+
+    def _telemetry_came(self, event: TelemetryIn, now: Now) -> None:
+        worker = event.worker
+        if worker not in self.fleet.views:
+            return
+        # Implausible figures are removed before anything else sees them.
+        telemetry = self.refusals.telemetry(worker, event.telemetry, now.s)
+        if self.fleet.reported(worker, telemetry, now.s):
+            self.liveness.returned(worker)
+            self.placing.watch.rates.heard(worker, telemetry, now.s)
+            self.news.faults(worker, telemetry, now.s)
+
+    def _lease_made(self, event: LeaseMade, now: Now) -> Iterable[Effect]:
+        ended = f"It is decided what became of {short_name(event.worker)}'s last transaction."
+        self.news.troubles.clear(TroubleKind.TRANSACTION_UNDECIDED, event.worker, now.s, ended)
+        return lease_made(self.fleet, self.placing, self.news, event, now.s, now.ms)
+
+    def _lease_failed(self, event: LeaseFailed, now: Now) -> Iterator[Effect]:
+        worker, reason = event.worker, event.reason
+        if event.undecided:
+            self.news.troubles.set(TroubleKind.TRANSACTION_UNDECIDED, worker, reason, now.s)
+        if worker in self.fleet.views:
+            view = self.fleet.views[worker]
+            view.fencing, view.retry_at = False, now.s + RETRY_S
+        else:
+            self.membership.strangers[worker] = now.s + RETRY_S
+        yield Note("alert", "", f"no lease for {worker}: {reason}", {})
+
+    def _placement_written(self, event: PlacementWritten, now: Now) -> None:
+        self.fleet.written(event.partitions, event.leases, event.intents, event.tuning)
+        for p, placed in event.partitions.items():
+            self.lookout.circles.given(p, placed, now.s)
+        if event.tuning is not None:
+            self.tuner.applied()
+
+    def _ponged(self, event: Ponged, now: Now) -> Iterator[Effect]:
+        view = self.fleet.views[event.worker]
+        view.pinged_at = None
+        # A failed ping proves nothing while we were away ourselves (PROTOCOL 2.10).
+        if event.alive:
+            view.heard_at = now.s
+        elif view.present and now.s >= self.liveness.quiet_until and self.liveness.watching():
+            yield from self._gone(event.worker, "silent, and no answer to a ping", now)
+
+    def _planned(self, event: Planned, now: Now) -> Iterable[Effect]:
+        commanding = self.liveness.watching()
+        return self.placing.planned(event.scored, now.s, now.ms, commanding=commanding)
+
+    def _plan_failed(self, event: PlanFailed, now: Now) -> None:
+        raise event.error  # the guard catches it and reports the failed plan
+
+    def _streams_looked(self, event: StreamsLooked, now: Now) -> Iterable[Effect]:
+        return self.lookout.looked(event, now.s)
+
+    def _offsets_read(self, event: OffsetsRead, now: Now) -> None:
+        self.liveness.offsets(self.fleet, event.offsets)
+
+    def _question_asked(self, event: QuestionAsked, now: Now) -> Iterable[Effect]:
+        return self.desk.asked(event, now.s, now.ms, commanding=self.liveness.watching())
+
+    def _form_asked(self, event: AdHoc | AdHocList, now: Now) -> Iterable[Effect]:
+        return self.dialogs.asked(event, now.s, now.ms, commanding=self.liveness.watching())
+
+    def _query_finished(self, event: QueryFinished, now: Now) -> Iterable[Effect]:
+        return self.desk.errands.found(event, now.s, now.ms)
+
+    def _affiliations_read(self, event: AffiliationsRead, now: Now) -> Iterable[Effect]:
+        self.desk.affiliations.clear()
+        return self.desk.affiliation(event.affiliations)
+
+    def _affiliation_changed(self, event: AffiliationChanged, now: Now) -> Iterable[Effect]:
+        return self.desk.affiliation({event.jid: event.affiliation})
+
+    def _connection_changed(self, event: AnyEvent, now: Now) -> Iterator[Effect]:
+        self._watch(event, now)
+        if isinstance(event, Led):  # feeds are caches: publish again after a reconnect
+            yield Publish(self.tuner.item())
 
     def _watch(self, event: AnyEvent, now: Now) -> None:
         """Note what we can reach. Whenever something is back, silence counts for nothing for a
@@ -500,9 +518,10 @@ class Coordinator:
                 e.worker, f"it refuses what is written ({e.condition}{seen})", now
             )
 
-    def _unanswered(self, worker: str, kind: type[object], now: Now) -> Iterator[Effect]:
+    def _unanswered(self, event: CommandUnanswered, now: Now) -> Iterator[Effect]:
         """Send the command again later. Only a release is counted: a worker that does not answer
         RELEASE_TRIES of them is fenced, since it holds lanes that somebody else is to have."""
+        worker, kind = event.worker, type(event.command)
         view = self.fleet.views[worker]
         command = view.inflight.pop(kind, None)
         view.retry_at = now.s + RETRY_S
@@ -578,3 +597,50 @@ class Coordinator:
         else:
             self.news.gone(view.spec, why, fence.partitions, now.s)
         yield fence
+
+
+_OF_A_WORKER = (Answered, ReleaseRead, CommandWasRefused, CommandUnanswered, Ponged)
+
+# Any: each handler takes the event of its own line.
+_HANDLERS: Mapping[type, Callable[[Coordinator, Any, Now], Iterable[Effect] | None]] = {
+    Tick: Coordinator._time_passed,
+    Wake: Coordinator._time_passed,
+    # what workers say
+    WorkerSeen: Coordinator._worker_seen,
+    TelemetryIn: Coordinator._telemetry_came,
+    Flooded: Coordinator._flooded,
+    NotUnderstood: Coordinator._not_understood,
+    # what became of commands to them
+    Answered: Coordinator._answered,
+    ReleaseRead: Coordinator._released,
+    CommandWasRefused: Coordinator._refused,
+    CommandUnanswered: Coordinator._unanswered,
+    Ponged: Coordinator._ponged,
+    # what Kafka and the inventory say
+    LeaseMade: Coordinator._lease_made,
+    LeaseFailed: Coordinator._lease_failed,
+    PlacementWritten: Coordinator._placement_written,
+    OffsetsRead: Coordinator._offsets_read,
+    StreamsLooked: Coordinator._streams_looked,
+    InventoryRead: Coordinator._inventory_read,
+    InventoryRefused: Coordinator._inventory_refused,
+    # plans
+    Planned: Coordinator._planned,
+    PlanFailed: Coordinator._plan_failed,
+    # people
+    QuestionAsked: Coordinator._question_asked,
+    AdHoc: Coordinator._form_asked,
+    AdHocList: Coordinator._form_asked,
+    QueryFinished: Coordinator._query_finished,
+    AffiliationsRead: Coordinator._affiliations_read,
+    AffiliationChanged: Coordinator._affiliation_changed,
+    # our own connections
+    KafkaDown: Coordinator._connection_changed,
+    KafkaUp: Coordinator._connection_changed,
+    WriteRefused: Coordinator._connection_changed,
+    WriteTaken: Coordinator._connection_changed,
+    LinkUp: Coordinator._connection_changed,
+    LinkDown: Coordinator._connection_changed,
+    NotLeading: Coordinator._connection_changed,
+    Led: Coordinator._connection_changed,
+}

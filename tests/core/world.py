@@ -17,7 +17,14 @@ import msgspec
 from agents.base.errors import CommandRefused, StaleEpoch
 from agents.core import effects as fx
 from agents.core import events as ev
-from agents.core.coordinator import AnyEvent, Coordinator, Now
+from agents.core.coordinator import (
+    AnyEvent,
+    Coordinator,
+    Inherited,
+    Now,
+    OperatorSetup,
+    PlanningSetup,
+)
 from agents.core.events import Led, LinkDown, TelemetryIn, WorkerSeen
 from agents.core.fleet.placing_inputs import PlacingSettings
 from agents.core.lanes.tenure import End, GiveBack, Take, TakeLease, Tenure
@@ -79,20 +86,17 @@ def new_core(
     ids = itertools.count(1)
     sites = list(inv.sites.values())
     beside = [sites[n % len(sites)] for n in range(lanes)]
-    return Coordinator(
-        inv,
-        LanePlaces(tuple(x.lat for x in beside), tuple(x.lon for x in beside), (50.0,) * lanes),
-        NUMERICS,
-        PlacingSettings(Calm(), RTT),
-        leader_epoch=epoch,
-        partitions=partitions or {},
-        leases=leases or {},
-        intents=intents or {},
-        tuning=tuning,
-        expected=[*(Partition(LANES, n) for n in range(lanes)), Partition(RAW, 0)],
-        token=lambda: f"id{next(ids)}",
-        now=now,
+    places = LanePlaces(tuple(x.lat for x in beside), tuple(x.lon for x in beside), (50.0,) * lanes)
+    inherited = Inherited(
+        epoch,
+        [*(Partition(LANES, n) for n in range(lanes)), Partition(RAW, 0)],
+        partitions or {},
+        leases or {},
+        intents or {},
+        tuning,
     )
+    planning = PlanningSetup(places, NUMERICS, PlacingSettings(Calm(), RTT))
+    return Coordinator(inv, inherited, planning, OperatorSetup(lambda: f"id{next(ids)}"), now)
 
 
 @dataclass
