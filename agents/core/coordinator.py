@@ -201,8 +201,13 @@ class Coordinator:
         # 1. The event itself. The guard catches our own errors in commands, in workers' messages
         #    and in plans; any other error ends the leader (guard.py says why).
         effects = self.guard.take(event, self._take(event, now), now.s, now.ms)
-        # 2. Whatever follows from the new state.
-        if not isinstance(event, TelemetryIn) or now.s - self._advanced_at >= SPREAD_S:
+        # 2. Whatever follows from the new state. A question that has written nothing changes
+        #    nothing that the next tick could not wait for.
+        if isinstance(event, _OF_PEOPLE):
+            follows = any(isinstance(effect, Write) for effect in effects)
+        else:
+            follows = not isinstance(event, TelemetryIn) or now.s - self._advanced_at >= SPREAD_S
+        if follows:
             self._advanced_at = now.s
             effects += self._advance(now)
         if isinstance(event, Tick):
@@ -599,6 +604,7 @@ class Coordinator:
         yield fence
 
 
+_OF_PEOPLE = (QuestionAsked, AdHoc, AdHocList, QueryFinished)
 _OF_A_WORKER = (Answered, ReleaseRead, CommandWasRefused, CommandUnanswered, Ponged)
 
 # Any: each handler takes the event of its own line.

@@ -82,6 +82,7 @@ def test_a_look_that_fails_is_answered_with_an_id_and_ends_nobody(
     assert "test_guard.py" in fault.story
     assert "'!status'" in fault.event
     assert w.core.guard.counts["command"] == 2
+    w.tell(ev.Tick())
     alerts = [n for n in w.noted if n.kind == "alert"]
     assert len(alerts) == 1, "told once; each asker has an id of their own"
     assert "\\x1b[31m way\\n" in alerts[0].text
