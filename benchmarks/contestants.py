@@ -1,5 +1,5 @@
-"""Runs one contestant in a process of its own: the same records in, the same work, exactly once out.
-Prints its figures as one line of JSON.
+"""Runs one contestant in a process of its own: the same records in, the same work, exactly once
+out. Prints its figures as one line of JSON.
 
 python -m benchmarks.contestants NAME '{"kafka": {"bootstrap": ...},  "source": ..., "sink": ..., "events": N, ...}'
 """

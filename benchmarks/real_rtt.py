@@ -1,6 +1,6 @@
-"""How much of real round-trip time does placement by our RTT model save, compared with nearest by km,
-one hub and the true best? Uses measured RTTs between 242 cities; the model learns from one part of
-the pairs and is judged on the rest. Writes docs/real-rtt.md.
+"""How much of real round-trip time does placement by our RTT model save, compared with nearest by
+km, one hub and the true best? Uses measured RTTs between 242 cities; the model learns from one part
+of the pairs and is judged on the rest. Writes docs/real-rtt.md.
 
     python -m benchmarks.real_rtt [--quick] [--no-write]
 """

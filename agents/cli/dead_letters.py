@@ -129,7 +129,8 @@ def show(kafka: Kafka, word: str, *, raw: bool) -> int:
     query = query_of([word], _now_ms())
     if not query.one:
         raise OperatorError(
-            f"{word[:40]!r} is no dead letter's name: PARTITION/OFFSET, as list prints them."
+            f"{word[:40]!r} is not the name of a dead letter: PARTITION/OFFSET, as list prints "
+            "them."
         )
     found = asyncio.run(DeadLetters(kafka).find(query, 1))
     if not found.letters:

@@ -20,7 +20,9 @@ from agents.cli.options import FILE, SET, settings_of
 @SET
 @click.option("--user", default="operator", show_default=True, help="The member's account.")
 @click.option(
-    "--plain", is_flag=True, help="Lines for a log; so it is where standard output is no terminal."
+    "--plain",
+    is_flag=True,
+    help="Lines for a log; the default where standard output is not a terminal.",
 )
 @click.option(
     "--json", "as_json", is_flag=True, help="A line of JSON per item of the feed (default: fleet)."

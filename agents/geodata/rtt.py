@@ -59,7 +59,7 @@ def read_rtt(path: Path = RTT_TABLE) -> RttModel:
             for cell, name in zip(row[1:3], COLUMNS[1:], strict=True)
         )
         if not on_earth(lat[i], lon[i]):
-            raise SettingsError(f"{where}: lat {row[1]}, lon {row[2]} is no place")
+            raise SettingsError(f"{where}: lat {row[1]}, lon {row[2]} is not a place")
         for j, cell in enumerate(row[3:]):
             if cell.strip():
                 rtt_ms[i, j] = _number(cell, f"{where} to {regions[j]}", above=0.0)

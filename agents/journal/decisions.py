@@ -75,11 +75,18 @@ def pack_tick(ms: int, frame_id: int, leader_epoch: int, decided: Decided) -> Pa
     size = len(moment_blob) + len(plan_blob) + ROW_BYTES
     return Packed(
         (
-            ms, frame_id, leader_epoch, decided.kind, decided.numerics, size,
-            sha256(plan).digest(), moment_blob, plan_blob,
+            ms,
+            frame_id,
+            leader_epoch,
+            decided.kind,
+            decided.numerics,
+            size,
+            sha256(plan).digest(),
+            moment_blob,
+            plan_blob,
         ),
         size,
-    )  # fmt: skip
+    )
 
 
 class TickRow(NamedTuple):

@@ -386,7 +386,7 @@ class CalmKeys(TypedDict, total=False):
         ),
     ]
     ramp_s: Annotated[
-        float, about("A node that comes gets its room by and by, in this time.", "s", ge=0)
+        float, about("A node that joins gets its room gradually, in this time.", "s", ge=0)
     ]
     ramp_from: Annotated[float, about("From this share of it.", "share", ge=0, le=1)]
     forecast_s: Annotated[float, about("How far ahead the load is looked at.", "s", ge=0)]

@@ -280,7 +280,7 @@ def test_model_follows_its_own_lanes_and_not_the_record(hour: Path) -> None:
             "journal has 720, "
             "from 2026-07-01T10:00:00.000Z to 2026-07-01T10:59:55.000Z",
         ),
-        (["teatime", "now"], "'teatime' is no time; write 2026-07-01T10:00:00Z"),
+        (["teatime", "now"], "'teatime' is not a valid time; write 2026-07-01T10:00:00Z"),
         (["-5m", "-10m"], "that ends before it begins"),
         ([*AN_HOUR, "--with", "windows"], "--with windows: write KEY=VALUE"),
         ([*AN_HOUR, "--with", "window=3"], "did you mean windows?"),
@@ -363,7 +363,7 @@ def test_times_are_read_as_people_write_them(text: str, at: str) -> None:
     "text", ["", "25:00", "-10", "10m", "yesterday", "-99999999999d", "2026-13-01"]
 )
 def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(OperatorError, match="is no time"):
+    with pytest.raises(OperatorError, match="is not a valid time"):
         when(text, NOW)
 
 

@@ -37,7 +37,7 @@ def test_words_become_fields() -> None:
         "what": "East US",
     }
     assert fields_of(COMMANDS["lanes"], []) == {}
-    with pytest.raises(OperatorError, match="It goes: move LANE NODE"):
+    with pytest.raises(OperatorError, match="Usage: move LANE NODE"):
         fields_of(COMMANDS["move"], ["3"])
 
 

@@ -28,7 +28,7 @@ async def test_what_was_noted_is_there_after_a_restart_newest_first(tmp_path: Pa
 
 async def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite3"
-    path.write_bytes(b"this is no database, and long enough to be one" * 50)
+    path.write_bytes(b"this is not a database, and long enough to be one" * 50)
     async with Journal(path) as one:
         one.note(1, "action", "", "anew", {})
     async with Journal(path) as two:

@@ -80,13 +80,13 @@ async def test_a_refusal_comes_as_an_error_with_its_reason(links: Links) -> None
     async with OperatorClient(links.server.settings(name), name) as ana:
         waiting = asyncio.create_task(ana.operate("drain", "s1", "complete"))
         event = await asked(leader, AdHoc)
-        leader.link.answer(event.ref, FormRefusal("bad-request", "Begin anew.", "bad-sessionid"))
+        leader.link.answer(event.ref, FormRefusal("bad-request", "Begin again.", "bad-sessionid"))
         with pytest.raises(CommandRefused) as refused:
             await waiting
         error = refused.value
         assert (error.condition, error.text, error.detail) == (
             "bad-request",
-            "Begin anew.",
+            "Begin again.",
             "bad-sessionid",
         )
 

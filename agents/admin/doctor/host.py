@@ -164,7 +164,7 @@ def _written(file: Path) -> Verdict:
         return fault(f"{file}: {e}", "give this user the right to write it")
     except sqlite3.DatabaseError as e:
         return fault(
-            f"{file}: is no database ({e})",
+            f"{file}: is not a database ({e})",
             "the coordinator sets it aside at its start, and begins a new one",
         )
     return ok(f"{file}, {file.stat().st_size / judge.MIB:,.1f} MB, {rows} tables and indexes")

@@ -185,7 +185,7 @@ async def _until_left(asked: MemberRequest, worker: str, say: Say, wait_s: float
                 "a coordinator lead, is "
                 f"{asked.inventory} the file that it reads, and is there room at other nodes? Do "
                 "this again to go on waiting; "
-                "with --now it is cut off, and its lanes are placed anew"
+                "with --now it is cut off, and its lanes are placed again"
             )
         await asyncio.sleep(LOOK_EVERY_S)
 

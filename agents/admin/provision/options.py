@@ -39,7 +39,7 @@ class ProvisionOptions:
         workers = Inventory.from_file(decode_toml(inventory, InventoryFile), str(inventory)).workers
         for worker in workers:
             if not WORKER.fullmatch(worker):
-                raise SettingsError(f"{inventory}: {worker}: is no name for an account")
+                raise SettingsError(f"{inventory}: {worker}: is not a valid account name")
         if given["lanemap"] and given["sample"]:
             raise SettingsError("--lanemap and --sample: give one of them")
         return cls(

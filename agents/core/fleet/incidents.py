@@ -121,7 +121,7 @@ class News:
         parts = set(lost)
         if self.circles.loops(spec.worker):
             return
-        self.line(f"{spec.name} has restarted. To be placed anew: {names(parts)}.")
+        self.line(f"{spec.name} has restarted. To be placed again: {names(parts)}.")
         self.incidents.append(
             Incident(f"{names(parts)} of {spec.name}", self._epochs(parts), now, about=spec.worker)
         )
@@ -279,7 +279,7 @@ class News:
                 self.troubles.set(
                     TroubleKind.LANE_STOPPED,
                     p.key,
-                    f"{p.label} stands still at {name}: {lane.fault}.",
+                    f"{p.label} has stopped on {name}: {lane.fault}.",
                     now,
                 )
             else:
@@ -288,7 +288,7 @@ class News:
                     TroubleKind.LANE_STOPPED, p.key, now, ended, holds_s=WELL_AGAIN_S
                 )
         if held:
-            text = f"{name} cannot commit, all it has stands still: {held}."
+            text = f"{name} cannot commit, and all its lanes have stopped: {held}."
             self.troubles.set(TroubleKind.WORKER_HELD, worker, text, now, Severity.WARNING)
         else:
             self.troubles.clear(

@@ -127,7 +127,7 @@ class ImplausibleFigures:
             self.refuse(
                 "fault",
                 spec.worker,
-                f"says that {p.label} stands still, which it does not have",
+                f"says that {p.label} has stopped, which it does not own",
                 now,
             )
             lane = replace(lane, fault="")

@@ -79,7 +79,7 @@ def misplaced(begin: int, end: int, committed: int | None, written: int) -> str:
     if committed > end:
         return (
             f"its committed offset is {committed:,}, and its log ends at {end:,} "
-            "(the topic was made anew, or lost its end)"
+            "(the topic was made again, or lost its end)"
         )
     if written > committed:
         return f"its record in placement says {written:,}, and {committed:,} is committed"
@@ -199,7 +199,7 @@ class Streams:
                 continue
             key = f"{CLUSTER}/{topic}"
             if count == 0:
-                yield key, f"There is no topic {topic}: geolane provision makes it anew."
+                yield key, f"There is no topic {topic}: geolane provision makes it again."
             elif key == LANES and count > lanes:
                 yield (
                     key,
@@ -214,7 +214,7 @@ class Streams:
             elif key == RAW and count < (raw := len(self.fleet.of(WorkerKind.ROUTER))):
                 yield (
                     key,
-                    f"{topic} has {count} partitions, {raw} were worked: it was made anew with "
+                    f"{topic} has {count} partitions, {raw} were worked: it was made again with "
                     "fewer.",
                 )
             elif topic in (TOPIC_LANES, TOPIC_CLEAN) and count < lanes:
@@ -222,8 +222,8 @@ class Streams:
                     key,
                     (
                         f"{topic} has {count} partitions, and there are {lanes} lanes: lanes "
-                        f"{count} to {lanes - 1} stand "
-                        f"still. kafka-topics.sh --bootstrap-server {self.bootstrap} --alter "
+                        f"{count} to {lanes - 1} have stopped. "
+                        f"kafka-topics.sh --bootstrap-server {self.bootstrap} --alter "
                         f"--topic {topic} --partitions "
                         f"{lanes}"
                     ),

@@ -116,7 +116,7 @@ def query_of(words: Sequence[str], now_ms: int) -> LetterQuery:
             q = replace(q, reason=name)
         elif name == "reason":
             if value not in set(Reason):
-                raise OperatorError(f"{value[:40]!r} is no reason. {hint(value, list(Reason))}")
+                raise OperatorError(f"{value[:40]!r} is not a reason. {hint(value, list(Reason))}")
             q = replace(q, reason=value)
         elif name == "since":
             q = replace(q, since_ms=time_of(value, now_ms))
@@ -126,7 +126,7 @@ def query_of(words: Sequence[str], now_ms: int) -> LetterQuery:
             q = replace(q, source=value.rstrip("/"))
         elif name == "lane":
             if not (value.isascii() and value.isdigit() and len(value) < 10):
-                raise OperatorError(f"{value[:40]!r} is no lane: give its number.")
+                raise OperatorError(f"{value[:40]!r} is not a lane: give its number.")
             q = replace(q, lane=int(value))
         else:
             raise OperatorError(

@@ -122,7 +122,7 @@ class LaneMap:
                 or basic_int.get_resolution(_cell_index(cell)) != w.resolution
             ):
                 raise SettingsError(
-                    f"lane map: {cell!r} is no H3 cell of resolution {w.resolution}"
+                    f"lane map: {cell!r} is not a valid H3 cell of resolution {w.resolution}"
                 )
             if (
                 not lanes

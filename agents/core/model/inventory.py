@@ -126,7 +126,7 @@ def _check_name(name: str, what: str, seen: Iterable[str], origin: str) -> None:
             f"{origin}: {what} {name!r}: a name is lower-case letters, digits and '-', 41 at most"
         )
     if name in seen:
-        raise SettingsError(f"{origin}: {what} {name} stands there twice")
+        raise SettingsError(f"{origin}: {what} {name} is listed twice")
 
 
 def _sites(rows: Iterable[_Site], origin: str) -> dict[str, Site]:
@@ -137,7 +137,7 @@ def _sites(rows: Iterable[_Site], origin: str) -> dict[str, Site]:
         if not (
             math.isfinite(s.lat) and abs(s.lat) <= 90 and math.isfinite(s.lon) and abs(s.lon) <= 180
         ):
-            raise SettingsError(f"{where}: lat {s.lat}, lon {s.lon} is no place on Earth")
+            raise SettingsError(f"{where}: lat {s.lat}, lon {s.lon} is not a place on Earth")
         if s.country and s.country not in CODES:
             raise SettingsError(f"{where}: country {s.country!r} is none. {advice(s.country)}")
         if not (math.isfinite(s.egress_ms) and 0 <= s.egress_ms <= 60_000):
@@ -225,7 +225,7 @@ def _area(row: _Rule | _Priority, name: str, sites: Mapping[str, Site], origin: 
 def _cell(cell: str, where: str) -> str:
     if not h3.is_valid_cell(cell):
         raise SettingsError(
-            f"{where}: cells: {cell!r} is no H3 cell: one is 15 hexadecimal digits, as "
+            f"{where}: cells: {cell!r} is not a valid H3 cell: one is 15 hexadecimal digits, as "
             "'842a107ffffffff'"
         )
     return str(h3.int_to_str(h3.str_to_int(cell)))
@@ -253,7 +253,7 @@ def _stay(word: str, row: str, sites: Mapping[str, Site], origin: str) -> frozen
         )
     known = {name for s in sites.values() for name in (s.name, s.region, s.country) if name}
     raise SettingsError(
-        f"{origin}: {row}: stays_in: {word!r} is no site, region or country of one. "
+        f"{origin}: {row}: stays_in: {word!r} is not a site, a region or the country of a site. "
         f"{hint(word, known)}"
     )
 

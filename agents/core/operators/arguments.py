@@ -89,7 +89,7 @@ def lane_of(fleet: Fleet, text: str) -> Partition:
         else None
     )
     if p is None or p not in fleet.partitions:
-        raise OperatorError(f"{text[:40]!r} is no lane: they are 0 to {count - 1}.")
+        raise OperatorError(f"{text[:40]!r} is not a lane: they are 0 to {count - 1}.")
     return p
 
 
@@ -98,7 +98,7 @@ def page_of(args: Sequence[str]) -> int:
     if not args:
         return 1
     if not (args[0].isascii() and args[0].isdigit() and len(args[0]) < 6 and int(args[0]) > 0):
-        raise OperatorError(f"{args[0][:40]!r} is no page: give a number from 1.")
+        raise OperatorError(f"{args[0][:40]!r} is not a page: give a number from 1.")
     return int(args[0])
 
 

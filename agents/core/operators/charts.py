@@ -96,7 +96,7 @@ def _plot(c: Context, args: Sequence[str]) -> Result:
         if SPAN.fullmatch(word.lower()):
             span = word.lower()
         elif of != OF_FLEET:
-            raise OperatorError(f"It goes: {PLOT_GOES}")
+            raise OperatorError(f"Usage: {PLOT_GOES}")
         else:
             of = _subject(c.fleet, word)
     seconds = _seconds(span)

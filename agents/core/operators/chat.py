@@ -98,7 +98,7 @@ class Desk:
         if level == "deaf":
             return
         if level == "full":
-            yield answer("Slowly, please: ten questions at once are enough.")
+            yield answer("Too many requests (limit: 10); try again in a few seconds.")
             return
         context = self.context(
             event.jid, event.nick or event.jid, now, now_ms, commanding=commanding
@@ -220,7 +220,7 @@ class Desk:
         self, words: list[str], event: QuestionAsked, c: Context, answer: Callable[[str], Effect]
     ) -> Iterator[Effect]:
         if len(words) != 2:
-            raise OperatorError("It goes: confirm ID")
+            raise OperatorError("Usage: confirm ID")
         promise = self.promises.get(words[1].lower())
         if promise is None or c.now > promise.until:
             raise OperatorError("Nothing waits under that id; it may have run out. Ask again.")

@@ -37,7 +37,7 @@ EACH_AT_MOST = 5  # per person; a new dialog ends the oldest
 
 _UNKNOWN = FormRefusal(
     "bad-request",
-    "Nothing waits under that session: it ran out, or another coordinator leads now. Begin anew.",
+    "Nothing waits under that session: it ran out, or another coordinator leads now. Begin again.",
     "bad-sessionid",
 )
 _NOT_NOW = FormRefusal("bad-request", "That action cannot be done at this step.", "bad-action")
@@ -96,7 +96,7 @@ class Dialogs:
             )
         if desk.budget(event.jid, now) != "ok":
             return FormRefusal(
-                "resource-constraint", "Slowly, please: ten steps at once are enough."
+                "resource-constraint", "Too many steps (limit: 10); try again in a few seconds."
             )
         if isinstance(event, AdHocList):
             may = desk.access(event.jid)

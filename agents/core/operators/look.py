@@ -217,7 +217,7 @@ def lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_ms: int) 
         )
         if load.fault:
             held_up = load.fault.startswith(ASIDE)
-            what = "is held up" if held_up else "stands still"
+            what = "is held up" if held_up else "has stopped"
             lines.append(f"It {what}: {load.fault.removeprefix(ASIDE)}")
     arriving = placing.watch.rates.lane_eps(p.n, now)
     if arriving is not None:

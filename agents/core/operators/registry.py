@@ -332,7 +332,7 @@ def fit(command: Command, args: Sequence[str]) -> None:
     needed = sum(not a.optional for a in positional)
     most = len(plain) if positional and positional[-1].many else len(positional)
     if not needed <= len(plain) <= most:
-        raise OperatorError(f"It goes: {command.goes or command.usage}")
+        raise OperatorError(f"Usage: {command.goes or command.usage}")
 
 
 def run(command: Command, context: Context, args: Sequence[str]) -> Result:

@@ -31,7 +31,7 @@ SHOWN = 3  # partitions that a prediction names
 class Setting:
     """The offset that a partition is set to, and what follows. `lost`: offsets that are never
     processed. `again`: at most this many are processed once more. `fresh`: this many, of a log that
-    was made anew, are processed for the first time. All include transaction markers."""
+    was made again, are processed for the first time. All include transaction markers."""
 
     partition: Partition
     committed: int | None
@@ -91,7 +91,7 @@ def setting(p: Partition, at: Standing, known: int, to: str) -> Setting:
 
     Raises OperatorError for an offset `to` that its log does not have."""
     was = known if at.committed is None else at.committed
-    anew = was > at.end  # the log was made anew: it does not have what was processed
+    anew = was > at.end  # the log was made again: it does not have what was processed
     if to == BEGIN:
         target = at.begin
     elif to == END:
@@ -197,7 +197,7 @@ ARGUMENTS = (
     Argument(
         "what",
         Type.WORD,
-        "lanes by number, raw N for raw partitions, or all that stand still",
+        "lanes by number, raw N for raw partitions, or all that have stopped",
         many=True,
     ),
     Argument(

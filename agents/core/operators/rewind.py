@@ -55,7 +55,7 @@ def _predict(c: Context, look: LookBack, found: object, text: str) -> Dry:
         f"{again} events will be processed again; events.clean will have them twice (dead letters "
         "too), each with the same "
         f"geolane-src.\n{owner} gives the lane back, it is set back, and given out again: it "
-        "stands still for a moment."
+        "stops for a moment."
     )
 
     def act(done: Context) -> Iterator[Effect]:

@@ -17,7 +17,9 @@ def _rollout(c: Context, args: Sequence[str]) -> Result:
         if not c.rollout.running:
             raise OperatorError("No rollout is under way.")
         return Dry(
-            "rollout stop", "Stop the rollout: whoever was told to restart still does.", _stopped
+            "rollout stop",
+            "Stop the rollout: workers that were told to restart still do.",
+            _stopped,
         )
     if c.rollout.running:
         raise OperatorError(
@@ -35,7 +37,8 @@ def _rollout(c: Context, args: Sequence[str]) -> Result:
     text = (
         f"Restart {len(here)} nodes one after the other: {some}\nEach hands its lanes over first: "
         f"{lanes} lanes move, and "
-        f"come back by and by. It stops at the first that is not back in {BACK_S:.0f} s or whose "
+        f"come back one after the other. It stops at the first that is not back in {BACK_S:.0f} s "
+        "or whose "
         f"lanes stop.\n{versions(c.fleet)}"
     )
 

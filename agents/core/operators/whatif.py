@@ -62,7 +62,7 @@ def ask(fleet: Fleet, args: Sequence[str]) -> Question:
             return _add(fleet, *rest)
         case "rate", 2:
             return _rate(fleet, *rest)
-    raise OperatorError(f"It goes: {USAGE}")
+    raise OperatorError(f"Usage: {USAGE}")
 
 
 def _drain(fleet: Fleet, text: str) -> Question:
@@ -107,7 +107,9 @@ def _add(fleet: Fleet, site: str, capacity: str) -> Question:
         raise OperatorError(f"No site is called {site[:40]!r}. {hint(site, sites)}")
     eps = _number(capacity)
     if not 0 < eps <= MOST_EPS:
-        raise OperatorError(f"{capacity[:40]!r} is no capacity: give events/s, such as 2000.")
+        raise OperatorError(
+            f"{capacity[:40]!r} is not a valid capacity: give events/s, such as 2000."
+        )
     return Question(
         FleetChange(added=((site.lower(), eps),)),
         f"{site.lower()} had another node of {eps:,.0f} events/s",
@@ -120,7 +122,7 @@ def _rate(fleet: Fleet, lane: str, factor: str) -> Question:
     times = _number(factor.lower().removeprefix("x"))
     if not 0 <= times <= MOST_TIMES:
         raise OperatorError(
-            f"{factor[:40]!r} is no factor: x2 doubles what arrives, x0.5 halves it."
+            f"{factor[:40]!r} is not a valid factor: x2 doubles what arrives, x0.5 halves it."
         )
     return Question(
         FleetChange(rate={n: times}), f"lane {n} had {times:g} times its rate", eager=True

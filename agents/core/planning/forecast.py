@@ -296,11 +296,11 @@ class Forecast:
                 ).astype(np.float64)
                 read[name] = values.reshape(array.shape)
         except (KeyError, TypeError, ValueError, OverflowError, binascii.Error) as e:
-            raise ValueError(f"forecast: this is no state of one: {e}") from e
+            raise ValueError(f"forecast: this is not a valid state: {e}") from e
         sound = all(np.isfinite(values).all() and (values >= 0).all() for values in read.values())
         if not sound or not (0 < every_s < math.inf and 1 <= weight < math.inf):
             raise ValueError(
-                "forecast: this is no state of one: not all of it is finite and from 0"
+                "forecast: this is not a valid state: not all of it is finite and from 0"
             )
         poisoned = self._impossible(read, most_eps)
         for name, array in self._arrays():

@@ -85,7 +85,7 @@ def changed(frame: PlanningFrame, values: Mapping[str, str]) -> PlanningFrame:
             known = sorted([*calm, *weights])
             near = difflib.get_close_matches(key, known, 1, 0.4)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise SettingsError(f"{key} is no setting of the planner; {hint}")
+            raise SettingsError(f"{key} is not a setting of the planner; {hint}")
     out = msgspec.structs.replace(frame.calm, **new_calm)
     for low, high in ORDERED:
         if {low, high} & set(new_calm) and getattr(out, low) > getattr(out, high):

@@ -90,7 +90,9 @@ OLDEST = _gauge(
 )
 EPOCH = _gauge("partition_epoch", "the epoch under which the partition is owned", *_PART)
 FAULT = _gauge(
-    "partition_fault", "1 while the partition stands still by a fault; the log says which", *_PART
+    "partition_fault",
+    "1 while the partition has stopped because of a fault; the log says which",
+    *_PART,
 )
 FAULTS = _counter(
     "faults",

@@ -130,18 +130,20 @@ def _bind(where: settings.Metrics, app: _App) -> WSGIServer:
         what = f"{where.host}:{where.port}"
         if isinstance(e, socket.gaierror):
             raise SettingsError(
-                f"metrics.host: {where.host!r} is no address of this machine ({e.strerror})"
+                f"metrics.host: {where.host!r} is not an address of this machine ({e.strerror})"
             ) from e
         if isinstance(e, OverflowError):
             raise SettingsError(
-                f"metrics.port: {where.port} is no port; it is from 0 (none) to 65535"
+                f"metrics.port: {where.port} is not a valid port; it is from 0 (none) to 65535"
             ) from e
         if e.errno == errno.EADDRINUSE:
             raise SettingsError(
                 f"metrics.port: {what} is taken by another process; each process needs its own"
             ) from e
         if e.errno == errno.EADDRNOTAVAIL:
-            raise SettingsError(f"metrics.host: {where.host} is no address of this machine") from e
+            raise SettingsError(
+                f"metrics.host: {where.host} is not an address of this machine"
+            ) from e
         raise SettingsError(f"metrics: cannot listen on {what}: {e.strerror or e}") from e
 
 

@@ -199,7 +199,7 @@ async def test_a_journal_that_cannot_be_written_is_named(tmp_path: Path) -> None
     named(
         await findings(host(tmp_path, journal="text").checks(), "host journal"),
         "host journal",
-        "is no database",
+        "is not a database",
     )
     with closing(sqlite3.connect(tmp_path / "j.sqlite3")) as db:
         db.execute("CREATE TABLE notes (id)")

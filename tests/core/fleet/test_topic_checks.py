@@ -65,7 +65,7 @@ def test_a_fleet_that_is_well_has_no_trouble(w: World) -> None:
         (0, 9, None, 7, "its committed offset is gone (the last one known is 7)"),
         (4, 9, None, 0, "it was to begin at 0, and its log begins at 4"),
         (6, 9, 5, 5, "its log begins at 6 (retention, or deleted records)"),
-        (0, 4, 5, 5, "its log ends at 4 (the topic was made anew, or lost its end)"),
+        (0, 4, 5, 5, "its log ends at 4 (the topic was made again, or lost its end)"),
         (0, 9, 5, 10**15, "its record in placement says 1,000,000,000,000,000, and 5 is committed"),
     ],
 )
@@ -136,7 +136,7 @@ def test_new_raw_partitions_are_placed_and_lanes_that_nobody_maps_are_told(w: Wo
     )
     found = "\n".join(texts(w, TroubleKind.TOPIC_CHANGED))
     assert "nothing is sent to lanes 6 to 7" in found
-    assert "lanes 4 to 5 stand still" in found
+    assert "lanes 4 to 5 have stopped" in found
     assert "There is no topic events.dead" in found
 
 

@@ -49,7 +49,7 @@ def test_a_lane_that_stands_still_leads_status_subject_and_feed_until_it_works_a
     assert alerts(w, TroubleKind.LANE_STOPPED) == [Severity.CRITICAL], "told once"
     status = ask(w, "!status")
     assert status.startswith("Critical, for ")
-    assert "lane 3 stands still at " in status.splitlines()[0]
+    assert "lane 3 has stopped on " in status.splitlines()[0]
     assert "Calm" not in status
     summary = [p.item.element for p in w.published if isinstance(p.item.element, FleetSummary)][-1]
     assert summary.troubles is not None
@@ -64,7 +64,7 @@ def test_a_lane_that_stands_still_leads_status_subject_and_feed_until_it_works_a
     )
     w.pass_s(WELL_AGAIN_S / 2 + 1)
     assert alerts(w, TroubleKind.LANE_STOPPED) == [Severity.CRITICAL, Severity.CALM]
-    assert "stands still" not in ask(w, "!status")
+    assert "has stopped" not in ask(w, "!status")
 
 
 def test_a_lane_that_its_pipeline_holds_up_is_told_once() -> None:
@@ -112,11 +112,11 @@ def test_the_subject_names_the_worst() -> None:
     w.fair(8)
     news = News(w.core.fleet)
     news.troubles.set(TroubleKind.WORKER_HELD, "node-1", "1 cannot commit", 90.0, Severity.WARNING)
-    news.troubles.set(TroubleKind.LANE_STOPPED, P.key, "lane 3 stands still at 1: no reason.", 95.0)
+    news.troubles.set(TroubleKind.LANE_STOPPED, P.key, "lane 3 has stopped on 1: no reason.", 95.0)
     said = [*news.tell(95.0, paused=False, connected=True)]
     said += news.tell(95.0 + SUBJECT_AFTER_S, paused=False, connected=True)
     assert [e.text for e in said if isinstance(e, Subject)] == [
-        "geolane: lane 3 stands still at 1: no reason (+ 1), 3/3 nodes, 6/6 lanes"
+        "geolane: lane 3 has stopped on 1: no reason (+ 1), 3/3 nodes, 6/6 lanes"
     ]
     assert sum(isinstance(e, Publish) for e in said) == 2
     assert sum(isinstance(e, Say) for e in said) == 1, "in one message"

@@ -56,9 +56,9 @@ def test_filters(words: str, query: LetterQuery) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ("reason=not_jsn", "'not_jsn' is no reason. Did you mean not_json?"),
-        ("since=soon", "'soon' is no time"),
-        ("lane=x", "'x' is no lane"),
+        ("reason=not_jsn", "'not_jsn' is not a reason. Did you mean not_json?"),
+        ("since=soon", "'soon' is not a valid time"),
+        ("lane=x", "'x' is not a lane"),
         ("color=red", "I do not understand 'color=red'"),
         ("0/x", "I do not understand '0/x'"),
     ],

@@ -140,7 +140,7 @@ STAYS = 'stays_in = ["fra"]\n'
             RULE + STAYS + 'country = "DE"\nstay = 1\n',
             ["rule eu: stay: there is no such key. Did you mean stays_in?"],
         ),
-        (2 * (RULE + STAYS + 'country = "DE"\n'), ["rule eu stands there twice"]),
+        (2 * (RULE + STAYS + 'country = "DE"\n'), ["rule eu is listed twice"]),
         ('[[rule]]\nname = "a + b"\ncountry = "DE"\n' + STAYS, ["rule 'a + b'", "a name is"]),
         (
             '[[priority]]\ncountry = "DE"\nlevel = 101\n',

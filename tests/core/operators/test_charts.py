@@ -104,11 +104,11 @@ def test_a_plot_goes_by_lane_node_and_time(
 @pytest.mark.parametrize(
     ("text", "answer"),
     [
-        ("!plot", "It goes: plot lag|rate|latency [LANE|NODE] [1h]"),
+        ("!plot", "Usage: plot lag|rate|latency [LANE|NODE] [1h]"),
         ("!plot heat", "'heat' cannot be drawn: lag, rate, latency can."),
-        ("!plot lag 77", "'77' is no lane: they are 0 to 5."),
+        ("!plot lag 77", "'77' is not a lane: they are 0 to 5."),
         ("!plot lag nobody", "No node is called 'nobody'."),
-        ("!plot lag 1 2", "It goes: plot"),
+        ("!plot lag 1 2", "Usage: plot"),
         ("!plot lag 30d", "30d is too short or too long: 1m to 7d."),
         ("!plot lag 5s", "5s is too short or too long: 1m to 7d."),
     ],

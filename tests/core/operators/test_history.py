@@ -60,13 +60,13 @@ def test_filters_are_read_in_any_order(w: World) -> None:
     ("text", "why"),
     [
         ("history kind=noise", "kind is one of action, decision, alert"),
-        ("history lane=99", "is no lane"),
+        ("history lane=99", "is not a lane"),
         ("history node=nowhere", "No node is called"),
-        ("history since=yesterday", "is no time"),
+        ("history since=yesterday", "is not a valid time"),
         ("history who=ana", "neither a page nor a filter"),
         ("history by=ana by=ben", "by= is there twice"),
-        ("history 1 2", "It goes: history"),
-        ("history 0", "is no page"),
+        ("history 1 2", "Usage: history"),
+        ("history 0", "is not a page"),
     ],
 )
 def test_a_filter_that_makes_no_sense_is_told(w: World, text: str, why: str) -> None:

@@ -84,7 +84,7 @@ def released(w: World) -> None:
 def test_it_is_for_an_owner_and_looks_at_the_brokers_first(w: World) -> None:
     assert "for an owner" in ask(w, "lane 3 rewind 0", "ben@d")
     assert "Rewind to when?" in ask(w, "lane 3 rewind")
-    assert "is no time" in ask(w, "lane 3 rewind soon")
+    assert "is not a valid time" in ask(w, "lane 3 rewind soon")
     assert "it goes lane N rewind" in ask(w, "lane 3 forward 0")
     assert not w.errands
     ask(w, "lane 3 rewind 17")

@@ -58,10 +58,10 @@ async def test_a_taken_port_is_an_error_of_the_settings() -> None:
 @pytest.mark.parametrize(
     ("where", "said"),
     [
-        (Metrics(port=70_000), r"metrics\.port: 70000 is no port"),
+        (Metrics(port=70_000), r"metrics\.port: 70000 is not a valid port"),
         (
             Metrics(host="192.0.2.1", port=9464),
-            r"metrics\.host: 192\.0\.2\.1 is no address of this machine",
+            r"metrics\.host: 192\.0\.2\.1 is not an address of this machine",
         ),
         (
             Metrics(host="no.such.host.invalid", port=9464),

@@ -177,7 +177,7 @@ async def test_ctl_says_what_is_wrong_and_exits_with_1(running: Running) -> None
     code, out, _ = await ctl(running, "drian", "x")
     assert (code, "Did you mean drain?" in out) == (1, True)
     code, out, _ = await ctl(running, "move", "3")
-    assert (code, "It goes: move LANE NODE" in out) == (1, True)
+    assert (code, "Usage: move LANE NODE" in out) == (1, True)
 
 
 async def test_watch_shows_the_fleet_in_lines_and_in_json(running: Running) -> None:

@@ -25,7 +25,7 @@ def leadership(epoch: int | None, age_s: float | None, came_anew: bool) -> Verdi
             "nobody has ever led: the topic placement has no leader", "start geolane coordinator"
         )
     if came_anew:
-        return ok(f"epoch {epoch}, written anew while we watched")
+        return ok(f"epoch {epoch}, written again while we watched")
     if age_s is not None and age_s < LEADER_SILENT_S:
         return warning(
             f"epoch {epoch}, written {age_s:.1f} s ago and not since",
@@ -106,7 +106,7 @@ def progress(
             "`geolane ctl explain LANE`; a lane that its pipeline has stopped has an alert in the "
             "room",
         )
-    return ok(f"{len(before)} partitions, {lag:,} records wait, none stands still")
+    return ok(f"{len(before)} partitions, {lag:,} records wait, none has stopped")
 
 
 def lane_map(found: LaneMap | None, lanes: int) -> Verdict:

@@ -125,7 +125,8 @@ def erlang(*, is_open: bool) -> Verdict:
     """`is_open`: epmd answers on an address other than loopback."""
     if is_open:
         return warning(
-            "epmd, Erlang's port mapper, can be reached on port 4369: whoever has the cookie runs "
+            "epmd, Erlang's port mapper, can be reached on port 4369: anybody who has the cookie "
+            "runs "
             "any code there",
             "bind it and the distribution port to loopback, or let a firewall close them "
             "(docs/deploy.md, 2)",
@@ -141,7 +142,7 @@ def login(who: str, seen: LoginOutcome, password_file: str) -> Verdict:
     if seen.refused and seen.challenged:
         return fault(
             f"{who}: the password is wrong",
-            f"put the account's password into {where}, or set it anew",
+            f"put the account's password into {where}, or set it again",
         )
     if seen.refused:
         return fault(
@@ -178,7 +179,7 @@ def room(who: Whom, room_jid: str, condition: str) -> Verdict:
             f"{who.account} is not a member of {room_jid}", "let an owner of the room make it one"
         )
     if condition == "forbidden" and who.role is Role.COORDINATOR:
-        return fault(f"geolane is no owner of {room_jid}", PROVISION)
+        return fault(f"geolane is not an owner of {room_jid}", PROVISION)
     if condition == "forbidden":
         return fault(
             f"{who.account} is banned from {room_jid}", "let an owner of the room lift the ban"
