@@ -85,7 +85,7 @@ class Again:
 @dataclass(slots=True)
 class Otherwise:
     """A span under other settings: as recorded, with the same settings followed through the model
-    (follow.py), and with the other settings followed the same way."""
+    (replay.py), and with the other settings followed the same way."""
 
     first: str = ""
     last: str = ""

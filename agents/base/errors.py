@@ -8,8 +8,7 @@
     │   ├── KafkaUnavailable     no answer in time; a retry may succeed
     │   │   └── TransactionUndecided  whether a fenced transaction was committed is not known
     │   ├── LeaseLost            our producer is fenced, or its transaction's outcome is not known
-    │   ├── LeadershipLost       another coordinator has taken `geolane-coordinator`
-    │   └── OffsetMissing        a partition that is not new has no committed offset
+    │   └── LeadershipLost       another coordinator has taken `geolane-coordinator`
     ├── XmppError
     │   ├── NotConnected         there is no session now
     │   │   └── PasswordRefused  the server refuses the password or certificate
@@ -23,7 +22,7 @@
     └── OperatorError            a typed command cannot be done; the text is the answer
 
 A message says what was wrong, where, and what to do. Errors of other libraries are mapped to
-these where they enter (tests/test_errors.py).
+these where they enter.
 """
 
 
@@ -65,11 +64,6 @@ class LeaseLost(KafkaError):
 class LeadershipLost(KafkaError):
     """Another process has taken the transactional id `geolane-coordinator` (PROTOCOL 2.11). This
     process must end."""
-
-
-class OffsetMissing(KafkaError):
-    """A partition that is not new has no committed offset (PROTOCOL 2.7). It stops with an
-    alert."""
 
 
 class XmppError(GeolaneError):

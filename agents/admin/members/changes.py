@@ -23,7 +23,6 @@ from ejabberd.provision import COORDINATOR, add_worker, remove_worker
 
 Say = Callable[[str], None]
 LOOK_EVERY_S = 0.5
-NOT_BUSY_S = 3.0
 
 
 def listed(asked: MemberRequest) -> Iterator[str]:

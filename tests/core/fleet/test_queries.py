@@ -1,5 +1,5 @@
 """Answers that are looked up outside the core: told once, to whom asked, or why not
-(errands.py)."""
+(queries.py)."""
 
 from __future__ import annotations
 

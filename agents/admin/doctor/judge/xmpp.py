@@ -13,7 +13,6 @@ from ejabberd import feeds
 FAULT_BPS, WARNING_BPS = 30_000.0, 200_000.0
 PING_S, GONE_S = 3.5, 8.0
 LARGEST_STANZA = feeds.MAX_PAYLOAD_BYTES + 4096
-TELEMETRY_BYTES_PER_LANE = 200
 PROVISION = "run the provisioning again (it adds what is missing and takes nothing away)"
 
 
