@@ -62,6 +62,11 @@ def leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
+def first_leaf(error: BaseException) -> BaseException:
+    """The first error inside nested exception groups: the others follow from it."""
+    return next(leaves(error))
+
+
 def exit_code(error: BaseException) -> int:
     """The exit code of a process that ends by `error`. The gravest error of a group counts: a lost
     lease above all others."""

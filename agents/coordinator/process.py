@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection
@@ -16,7 +15,6 @@ from typing import TypeVar
 
 from agents.base import log
 from agents.base.errors import (
-    KafkaUnavailable,
     LeadershipLost,
     NotConnected,
     SettingsError,
@@ -59,6 +57,7 @@ from agents.core.planning.planner import score
 from agents.geodata import RTT_TABLE, read_rtt
 from agents.journal.store import Journal
 from agents.kafka import compacted as lanemap_topic
+from agents.kafka.connection import until_available
 from agents.kafka.dead_letters import DeadLetters
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
@@ -354,16 +353,7 @@ T = TypeVar("T")
 
 
 async def _until_kafka(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Retry `attempt` while it raises KafkaUnavailable."""
-    told = False
-    while True:
-        try:
-            return await attempt()
-        except KafkaUnavailable as e:
-            if not told:
-                _log.warning("kafka_away", error=str(e))
-                told = True
-            await asyncio.sleep(random.uniform(0.2, 1.0))
+    return await until_available(attempt, lambda e: _log.warning("kafka_away", error=str(e)))
 
 
 def _now() -> Now:

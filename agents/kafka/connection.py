@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -296,3 +297,18 @@ async def closed(stop: Coroutine[Any, Any, None], bound_s: float = 5.0) -> None:
         _log.warning("client_not_closed", bound_s=bound_s)
     elif not stopping.cancelled() and (error := stopping.exception()) is not None:
         _log.warning("client_not_closed", error=repr(error))
+
+
+async def until_available(
+    attempt: Callable[[], Awaitable[T]], tell: Callable[[KafkaUnavailable], None]
+) -> T:
+    """Retry `attempt` while it raises KafkaUnavailable; `tell` hears of the first time."""
+    told = False
+    while True:
+        try:
+            return await attempt()
+        except KafkaUnavailable as e:
+            if not told:
+                tell(e)
+                told = True
+            await asyncio.sleep(random.uniform(0.1, 0.5))

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 from agents import settings
 from agents.base import log
 from agents.base.errors import CommandRefused, KafkaUnavailable, LeaseLost
+from agents.base.supervisor import first_leaf
 from agents.base.worker_thread import WorkThread
 from agents.core.lanes.tenure import (
     Drain,
@@ -36,6 +36,7 @@ from agents.core.lanes.tenure import (
 )
 from agents.core.model.messages import Arrival, LaneLoad, WorkerAnswer, WorkerCommand
 from agents.core.model.topology import ASIDE
+from agents.kafka.connection import until_available
 from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer
 from agents.kafka.refusals import NotSent, TransactionRefused
@@ -245,19 +246,19 @@ class Engine:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._end_when_told())
-                await _persist("consumer", reader.start)
-                await _persist("offsets", offsets.start)
+                await until_available(reader.start, _told_unavailable("consumer"))
+                await until_available(offsets.start, _told_unavailable("offsets"))
                 await self._leased.wait()
                 if self.tenure.lease is None:
                     raise LeaseLost("no lease")
                 producer = LeasedProducer(self._kafka, self.tenure.lease)
-                await _persist("producer", producer.start)
+                await until_available(producer.start, _told_unavailable("producer"))
                 tasks.create_task(self._watch(offsets))
                 tasks.create_task(self._watch_ends(offsets))
                 await self._work(reader, producer, thread, tasks)
         except BaseExceptionGroup as group:
             lost, _ = group.split(LeaseLost)
-            raise _first(lost) if lost is not None else group from None
+            raise first_leaf(lost) if lost is not None else group from None
         finally:
             thread.stop()
             for aside in self._aside.values():  # in threads, since `cancel` may block
@@ -622,28 +623,11 @@ class Engine:
         await asyncio.sleep(_REST_S)
 
 
-async def _persist(what: str, start: Callable[[], Awaitable[None]]) -> None:
-    """Retry `start` until the brokers can be reached."""
-    said = False
-    while True:
-        try:
-            await start()
-        except KafkaUnavailable as e:
-            if not said:
-                _log.warning("kafka_unavailable", what=what, error=str(e))
-            said = True
-            await asyncio.sleep(_REST_S * (1 + random.random()))
-        else:
-            return
+def _told_unavailable(what: str) -> Callable[[KafkaUnavailable], None]:
+    return lambda e: _log.warning("kafka_unavailable", what=what, error=str(e))
 
 
 async def _wait(event: asyncio.Event, bound_s: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(bound_s):
             await event.wait()
-
-
-def _first(group: BaseException) -> BaseException:
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
-    return group

@@ -14,7 +14,7 @@ from functools import partial
 
 from agents.base import log
 from agents.base.errors import LeaseLost
-from agents.base.supervisor import LAST_END
+from agents.base.supervisor import LAST_END, first_leaf
 from agents.base.systemd_notify import Service
 from agents.core.model.messages import Telemetry
 from agents.core.model.topology import short_name
@@ -80,7 +80,7 @@ async def serve(
                 tasks.create_task(_work(engine))
                 tasks.create_task(leave(service, engine.tenure, link, settings.worker.drain_s))
     except BaseExceptionGroup as group:
-        if not isinstance(error := _gravest(group), Left):
+        if not isinstance(error := first_leaf(group), Left):
             raise error from None
 
 
@@ -147,13 +147,6 @@ async def _pause(leave: asyncio.Event, period_s: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(period_s):
             await leave.wait()
-
-
-def _gravest(group: BaseException) -> BaseException:
-    """The first error in a group; the others follow from it."""
-    while isinstance(group, BaseExceptionGroup):
-        group = group.exceptions[0]
-    return group
 
 
 # The interpreter: one thread computes while the event loop serves Kafka and XMPP.

@@ -17,6 +17,7 @@ from slixmpp.stanza import Iq
 from agents import settings
 from agents.base import log
 from agents.base.errors import CommandRefused, NameTaken, NoAnswer, NotConnected, StaleEpoch
+from agents.base.supervisor import first_leaf
 from agents.core.model.feeds import TuningValues
 from agents.core.model.messages import Announcement, Health, Telemetry, WorkerAnswer, WorkerCommand
 from agents.xmpp.client import Backoff, Handlers, Login, Session, keep_connected
@@ -130,7 +131,7 @@ class WorkerLink:
                 group.create_task(self._work_off())
                 await self._connect_and_serve()
         except BaseExceptionGroup as e:
-            raise _sole(e) from e
+            raise first_leaf(e) from e
 
     async def _connect_and_serve(self) -> None:
         handlers = Handlers(command=self._command_came, message=self._tuning.message)
@@ -166,7 +167,7 @@ class WorkerLink:
                 group.create_task(self._tuning.fetch(session))
                 await self._publish(session)
         except BaseExceptionGroup as e:
-            raise _sole(e) from e
+            raise first_leaf(e) from e
         finally:
             self._session = None
 
@@ -258,9 +259,3 @@ def _send(session: Session, reply: Iq) -> None:
     # Without a session the answer is lost, and the leader asks again (PROTOCOL 2.4).
     with suppress(NotConnected):
         session.send(reply)
-
-
-def _sole(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first error in a group: the one that ended the others."""
-    first = group.exceptions[0]
-    return _sole(first) if isinstance(first, BaseExceptionGroup) else first
