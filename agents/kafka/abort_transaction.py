@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from agents import settings
 from agents.base.errors import KafkaError
 from agents.kafka.connection import BOUND_S, Link, raise_error
-from agents.kafka.wire import DescribeProducers, WriteTxnMarkers
+from agents.kafka.wire import DescribeProducers, WriteTxnMarkers, producers_of
 
 
 async def abort(kafka: settings.Kafka, topic: str, n: int, offset: int) -> int:
@@ -31,16 +31,15 @@ async def abort(kafka: settings.Kafka, topic: str, n: int, offset: int) -> int:
                 await link.client.force_metadata_update()
                 raise kafka_errors.LeaderNotAvailableError(f"{topic}/{n}")
             described = await link.ask(leader, DescribeProducers({topic: [n]}))
-            for _, partitions, _ in described.topics:
-                for _, code, message, producers, _ in partitions:
-                    raise_error(code, message or topic)
-                    for pid, epoch, _, _, coordinator_epoch, start, _ in producers:
-                        if start == offset:
-                            marker = WriteTxnMarkers(
-                                pid, epoch, max(0, coordinator_epoch), topic, n
-                            )
-                            _check_markers(await link.ask(leader, marker), topic)
-                            return int(pid)
+            for partition in producers_of(described):
+                raise_error(partition.code, partition.message or topic)
+                for x in partition.producers:
+                    if x.first_offset == offset:
+                        marker = WriteTxnMarkers(
+                            x.producer_id, x.producer_epoch, max(0, x.coordinator_epoch), topic, n
+                        )
+                        _check_markers(await link.ask(leader, marker), topic)
+                        return x.producer_id
             raise KafkaError(
                 f"{topic} {n}: no open transaction begins at offset {offset:,}: it has ended, or "
                 "never was"

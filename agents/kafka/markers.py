@@ -27,7 +27,7 @@ from aiokafka.protocol.transaction import (
 
 from agents.kafka.connection import Link, raise_error
 from agents.kafka.topics import DescribeTopics
-from agents.kafka.wire import DescribeProducers, DescribeTransactions
+from agents.kafka.wire import DescribeProducers, DescribeTransactions, producers_of
 
 OFFSETS = "__consumer_offsets"
 _UNKNOWN_ID = 105
@@ -92,12 +92,13 @@ class Markers:
         found = []
         for leader, partitions in by_leader.items():
             answer = await self._link.ask(leader, DescribeProducers(partitions))
-            for topic, described, _ in answer.topics:
-                for n, code, _, producers, _ in described:
-                    raise_error(code, topic)
-                    found += [
-                        Open(topic, n, x[5]) for x in producers if x[0] == producer_id and x[5] >= 0
-                    ]
+            for partition in producers_of(answer):
+                raise_error(partition.code, partition.topic)
+                found += [
+                    Open(partition.topic, partition.n, x.first_offset)
+                    for x in partition.producers
+                    if x.producer_id == producer_id and x.first_offset >= 0
+                ]
         return sorted(x for x in found if x.topic != OFFSETS or x.n in groups)
 
     async def decide(

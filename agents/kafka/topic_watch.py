@@ -17,7 +17,7 @@ from agents.core.model.topology import LANES, RAW, TOPIC_LANES, TOPIC_RAW, Parti
 from agents.kafka.connection import Link
 from agents.kafka.offsets import Offsets
 from agents.kafka.topics import DescribeTopics
-from agents.kafka.wire import DescribeProducers
+from agents.kafka.wire import DescribeProducers, producers_of
 
 LOOK_EVERY_S = 5.0
 WORKED = (TOPIC_RAW, TOPIC_LANES)
@@ -147,12 +147,10 @@ class StreamLooks:
                 answer = await self._link.ask(leader, DescribeProducers({p.kafka_topic: [p.n]}))
         except (kafka_errors.KafkaError, OSError, TimeoutError):
             return None
-        producers = [
-            x
-            for _, partitions, _ in answer.topics
-            for _, code, _, some, _ in partitions
-            if not code
-            for x in some
-        ]
-        first = min((x for x in producers if x[5] >= 0), key=lambda x: x[5], default=None)
-        return None if first is None else OpenTransaction(int(first[0]), int(first[1]))
+        producers = [x for p in producers_of(answer) if not p.code for x in p.producers]
+        first = min(
+            (x for x in producers if x.first_offset >= 0),
+            key=lambda x: x.first_offset,
+            default=None,
+        )
+        return None if first is None else OpenTransaction(first.producer_id, first.producer_epoch)

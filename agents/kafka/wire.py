@@ -4,6 +4,7 @@ Their fields and numbers are those of https://kafka.apache.org/protocol.html."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from io import BytesIO
 from typing import Any
@@ -255,6 +256,45 @@ class DescribeProducers(Request[_DescribeProducers]):  # type: ignore[misc]
 
     def build(self, request_struct_class: type[_DescribeProducers]) -> _DescribeProducers:
         return request_struct_class(self._topics, {})
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionProducer:
+    """One producer of a partition. `first_offset`: where its open transaction begins; -1: none."""
+
+    producer_id: int
+    producer_epoch: int
+    coordinator_epoch: int
+    first_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionProducers:
+    """The producers of one partition, or an error code (0: none) and its message."""
+
+    topic: str
+    n: int
+    code: int
+    message: str
+    producers: tuple[PartitionProducer, ...]
+
+
+def producers_of(answer: Any) -> list[PartitionProducers]:
+    """The answer to DescribeProducers. Any: aiokafka has no types."""
+    return [
+        PartitionProducers(
+            topic,
+            n,
+            code,
+            message or "",
+            tuple(
+                PartitionProducer(int(pid), int(epoch), int(coordinator_epoch), int(first))
+                for pid, epoch, _, _, coordinator_epoch, first, _ in producers
+            ),
+        )
+        for topic, partitions, _ in answer.topics
+        for n, code, message, producers, _ in partitions
+    ]
 
 
 class _DescribedTransactions(Response):  # type: ignore[misc]
