@@ -34,11 +34,11 @@ class Blocker:
         self._supported = True
 
     def block(self, bare: str) -> bool:
-        """Block the account, or extend its block. Only enqueues. Returns False if the server cannot
-        block or too many accounts are blocked."""
+        """Whether it is blocked, or will be at once. Only enqueues. An account that is blocked and
+        still floods is blocked again: the server may have forgotten it."""
         if not self._supported or (bare not in self._until and len(self._until) >= MAX_BLOCKED):
             return False
-        if bare not in self._until:
+        if bare not in self._new:
             self._new.append(bare)
             self._told.set()
         self._until[bare] = asyncio.get_running_loop().time() + BLOCK_S
@@ -51,15 +51,18 @@ class Blocker:
         while True:
             self._told.clear()
             new, self._new = self._new, []
-            if new:
-                await self._change("block", new)
+            if new and not await self._change("block", new):
+                self._new += [bare for bare in new if bare not in self._new]
             over = [bare for bare, until in self._until.items() if until <= loop.time()]
             if over and await self._change("unblock", over):
                 for bare in over:
+                    if bare in self._new:
+                        continue  # it has flooded meanwhile, and is blocked again in the next turn
                     del self._until[bare]
                     self._probes += [(loop.time() + after_s, bare) for after_s in PROBE_AFTER_S]
             self._probe()
-            due = [*self._until.values(), *(at for at, _ in self._probes), loop.time() + BLOCK_S]
+            next_turn_s = loop.time() + (1.0 if self._new else BLOCK_S)
+            due = [*self._until.values(), *(at for at, _ in self._probes), next_turn_s]
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(max(min(due), loop.time() + 1.0)):
                     await self._told.wait()

@@ -11,7 +11,7 @@ import pytest
 
 from agents.core.events import Flooded, WorkerSeen
 from agents.core.model.messages import Announcement, Health
-from agents.xmpp import blocking, leader_session
+from agents.xmpp import blocking, gate, leader_session
 from agents.xmpp.client import Session
 from agents.xmpp.gate import DEPTH_AT_MOST, Budget, Gate, Ticket, refusal, too_deep
 from plugins import namespaces as ns
@@ -166,4 +166,44 @@ async def test_the_server_holds_back_who_floods_and_asks_how_they_are_afterwards
     await until(lambda: not session.congested)  # else it is not said
     worker.link.announce(Health.XA, "calm", "")
     await until(lambda: leader.of(WorkerSeen)[-1].announcement.state == "calm", 30)
+    assert leader.link.leading
+
+
+async def test_an_account_that_floods_although_it_is_blocked_is_blocked_again(
+    links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may have done an unblock that it did not answer in time."""
+    monkeypatch.setattr(gate, "TOLD_EVERY_S", 0.5)
+    monkeypatch.setattr(blocking, "BLOCK_S", 30.0)
+    leader, worker = await links.coordinator(), await links.worker()
+    await until(lambda: leader.of(WorkerSeen))
+    flooding = worker.link._session
+    assert flooding is not None
+    node = f"<node xmlns='{ns.NODE}' boot='boot1' state='s' site='iad' capacity_eps='1'/>"
+
+    async def flood(until_told: int) -> None:
+        while len(leader.of(Flooded)) < until_told:
+            for n in range(50):
+                flooding.stream.send_raw(
+                    f"<presence><show>{'dnd' if n % 2 else 'xa'}</show>{node}</presence>"
+                )
+            await asyncio.sleep(0.02)
+
+    async def blocked(colleague: Session) -> list[str | None]:
+        asked = colleague.stream.Iq()
+        asked["type"] = "get"
+        ET.SubElement(asked.xml, f"{{{ns.BLOCKING}}}blocklist")
+        answer = await colleague.ask(asked)
+        return [x.get("jid") for x in answer.xml.iter(f"{{{ns.BLOCKING}}}item")]
+
+    async with session(links.server, "geolane", "standby-y") as colleague:
+        for times in (1, 2):
+            async with asyncio.timeout(20):
+                await flood(times)
+                while await blocked(colleague) != [links.server.jid(worker.account)]:
+                    await asyncio.sleep(0.02)
+            forget = colleague.stream.Iq()
+            forget["type"] = "set"
+            ET.SubElement(forget.xml, f"{{{ns.BLOCKING}}}unblock")
+            await colleague.request(forget)
     assert leader.link.leading
