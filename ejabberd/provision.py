@@ -50,7 +50,7 @@ files."""
 ARCHIVE_DAYS = 90
 
 
-Did = Literal["made", "changed", "set", "there"]
+Did = Literal["made", "changed", "set", "there", "gone"]
 """What happened to a thing. `set`: it is right now; its earlier state cannot be seen."""
 Tell = Callable[[Did, str], None]
 
@@ -288,12 +288,8 @@ async def provision(
 
 # Removing a worker, which provisioning never does.
 
-TellText = Callable[[str, str], None]
 
-
-async def remove_worker(
-    api: AdminApi, domain: str, worker: str, secrets: Path, tell: TellText
-) -> None:
+async def remove_worker(api: AdminApi, domain: str, worker: str, secrets: Path, tell: Tell) -> None:
     """Remove one worker's account, place in the shared roster, feed and password file; its session
     ends. If the leader has not fenced the worker before, it does so now.
 

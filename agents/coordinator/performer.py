@@ -187,7 +187,7 @@ class Performer:
                             raise LeadershipLost(
                                 f"no plan was made in {PLAN_S:g} s: the leadership is given up"
                             ) from e
-                        self._tell(fx.PlanFailed(wanted.moment, e))
+                        self._tell(ev.PlanFailed(wanted.moment, e))
                     else:
                         self._tell(ev.Planned(scored))
         finally:
@@ -280,7 +280,7 @@ class Performer:
         if self._refused:
             _log.info("placement_taken")
             self._refused = ""
-            self._tell(fx.WriteTaken())
+            self._tell(ev.WriteTaken())
 
     def _hear_refusal(self, refused: TransactionRefused) -> None:
         """Report the refusal. Kafka has answered and would refuse another leader as well, so this
@@ -289,7 +289,7 @@ class Performer:
         if (why := str(refused)) != self._refused:
             _log.error("placement_refused", error=why)
             self._refused = why
-            self._tell(fx.WriteRefused(why))
+            self._tell(ev.WriteRefused(why))
 
     async def _make_lease(self, e: fx.MakeLease) -> None:
         try:
@@ -308,7 +308,7 @@ class Performer:
             )
         )
 
-    async def _read_release(self, e: fx.ReadRelease) -> fx.ReleaseRead:
+    async def _read_release(self, e: fx.ReadRelease) -> ev.ReleaseRead:
         parts = [Partition(e.command.topic, g.n) for g in e.answer.lanes]
         try:
             committed = await self._committed(parts)
@@ -318,8 +318,8 @@ class Performer:
                 ends |= await reader.highs([p for p in lost if p.kind is kind])
         except KafkaError as error:
             _log.warning("release_not_checked", worker=e.worker, error=str(error))
-            return fx.ReleaseRead(e.worker, e.command, e.answer, error=str(error))
-        return fx.ReleaseRead(e.worker, e.command, e.answer, committed, ends)
+            return ev.ReleaseRead(e.worker, e.command, e.answer, error=str(error))
+        return ev.ReleaseRead(e.worker, e.command, e.answer, committed, ends)
 
     async def _committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         found: dict[Partition, int] = {}

@@ -14,14 +14,10 @@ from typing import Any
 from agents.core.effects import (
     Effect,
     Note,
-    PlanFailed,
     Publish,
     ReadRelease,
-    ReleaseRead,
     Sampled,
     Write,
-    WriteRefused,
-    WriteTaken,
 )
 from agents.core.events import (
     AdHoc,
@@ -46,14 +42,18 @@ from agents.core.events import (
     NotUnderstood,
     OffsetsRead,
     PlacementWritten,
+    PlanFailed,
     Planned,
     Ponged,
     QueryFinished,
     QuestionAsked,
+    ReleaseRead,
     TelemetryIn,
     Tick,
     Wake,
     WorkerSeen,
+    WriteRefused,
+    WriteTaken,
     XmppEvent,
 )
 from agents.core.fleet import reconcile as saying

@@ -1,7 +1,7 @@
-"""The core's output: effects as values, and the events that only report an effect's outcome.
+"""The core's output: effects as values.
 
-The performer performs effects of one kind in the order given and reports each outcome as an event;
-the other events are in events.py."""
+The performer performs effects of one kind in the order given and reports each outcome as an event
+(events.py)."""
 
 from __future__ import annotations
 
@@ -15,41 +15,6 @@ from agents.core.model.messages import ReleaseCommand, WorkerAnswer, WorkerComma
 from agents.core.model.placement import Intent, Lease, Placed, Tuning
 from agents.core.model.plan import Decided, Moment, PlanningFrame
 from agents.core.model.topology import Partition
-
-
-@dataclass(frozen=True, slots=True)
-class WriteRefused:
-    """The topic `placement` refuses a write; `why` is for people. Nothing of it is committed. The
-    performer tries again every second, and all other Kafka effects wait behind it."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class WriteTaken:
-    """The topic `placement` accepts writes again; the refused one is committed."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseRead:
-    """Kafka's offsets of the partitions that `worker` says it released, read after its answer: the
-    committed offset (absent where nothing is committed) and the log's end. `error`: why they could
-    not be read."""
-
-    worker: str
-    command: ReleaseCommand
-    answer: WorkerAnswer
-    committed: Mapping[Partition, int] = field(default_factory=dict)
-    ends: Mapping[Partition, int] = field(default_factory=dict)
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanFailed:
-    """The plan that a PlanWanted asked for could not be made."""
-
-    moment: Moment
-    error: Exception
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,22 +6,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agents.core.effects import (
-    PlanFailed,
-    ReleaseRead,
-    WriteRefused,
-    WriteTaken,
-)
 from agents.core.model.inventory import Inventory
 from agents.core.model.messages import (
     Accelerator,
     Announcement,
+    ReleaseCommand,
     Telemetry,
     WorkerAnswer,
     WorkerCommand,
 )
 from agents.core.model.placement import Intent, Lease, Placed, Tuning
-from agents.core.model.plan import LanePlaces, RuleWarning, Scored
+from agents.core.model.plan import LanePlaces, Moment, RuleWarning, Scored
 from agents.core.model.topology import Partition
 
 # ---- from XMPP ----
@@ -155,6 +150,41 @@ XmppEvent = (
 )
 
 # ---- from Kafka, the clock and the shells' own work ----
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRefused:
+    """The topic `placement` refuses a write; `why` is for people. Nothing of it is committed. The
+    performer tries again every second, and all other Kafka effects wait behind it."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteTaken:
+    """The topic `placement` accepts writes again; the refused one is committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRead:
+    """Kafka's offsets of the partitions that `worker` says it released, read after its answer: the
+    committed offset (absent where nothing is committed) and the log's end. `error`: why they could
+    not be read."""
+
+    worker: str
+    command: ReleaseCommand
+    answer: WorkerAnswer
+    committed: Mapping[Partition, int] = field(default_factory=dict)
+    ends: Mapping[Partition, int] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFailed:
+    """The plan that a PlanWanted asked for could not be made."""
+
+    moment: Moment
+    error: Exception
 
 
 @dataclass(frozen=True, slots=True)

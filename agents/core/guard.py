@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agents.base.text import one_line
-from agents.core.effects import AnswerAdHoc, Effect, Fault, PlanFailed, Say, Whisper
+from agents.core.effects import AnswerAdHoc, Effect, Fault, Say, Whisper
 from agents.core.events import (
     AdHoc,
     AdHocList,
@@ -29,6 +29,7 @@ from agents.core.events import (
     CommandWasRefused,
     Flooded,
     NotUnderstood,
+    PlanFailed,
     Planned,
     Ponged,
     QueryFinished,

@@ -305,7 +305,7 @@ class DescribeTopics(Request[MetadataRequest_v8]):  # type: ignore[misc]
 
 # Bringing topics to what the settings say
 
-Did = Literal["made", "changed", "set", "there"]
+Did = Literal["made", "changed", "set", "there", "gone"]
 Tell = Callable[[Did, str], None]
 
 KEYS = (

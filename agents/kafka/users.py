@@ -237,7 +237,6 @@ def _row(right: Right) -> _Row:
 
 # Removal of a worker's account and rights
 
-TellRemoval = Callable[[str, str], None]
 _NOT_THERE = {0, 91}  # RESOURCE_NOT_FOUND
 _NO_AUTHORIZER = 54  # SECURITY_DISABLED
 
@@ -256,7 +255,7 @@ class _Forget(AlterUserScramCredentials):
 class Removal(Accounts):
     """Removes what Accounts gave; idempotent. Call `start` before anything else."""
 
-    async def user(self, user: str, tell: TellRemoval) -> None:
+    async def user(self, user: str, tell: Tell) -> None:
         """Remove the user's password: it cannot log in any more, but open connections stay. Raises
         KafkaError, KafkaUnavailable."""
         number, _ = SCRAM[self._kafka.sasl_mechanism]
@@ -266,7 +265,7 @@ class Removal(Accounts):
                 raise self._refused(f"Kafka's account {user} cannot be taken away", code, message)
         tell("gone", f"Kafka's account {user}")
 
-    async def taken(self, rights: Sequence[Right], tell: TellRemoval) -> None:
+    async def taken(self, rights: Sequence[Right], tell: Tell) -> None:
         """Remove these rights from their users. Raises KafkaError, KafkaUnavailable."""
         for right in rights:
             kind, pattern, operation = (

@@ -97,7 +97,7 @@ async def test_a_planner_that_fails_is_told_and_asked_again() -> None:
             hands.perform([wanted(now_s)], 0)
             async with asyncio.timeout(WAIT_S):
                 told = await made.get()
-            assert isinstance(told, ev.Planned if now_s == 3 else fx.PlanFailed)
+            assert isinstance(told, ev.Planned if now_s == 3 else ev.PlanFailed)
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -61,7 +61,7 @@ class World:
     def then(self) -> list[type[AnyEvent]]:
         """What was told after it was refused (once more, should the limit change before it is
         looked up)."""
-        return [type(e) for e in self.heard if not isinstance(e, fx.WriteRefused)]
+        return [type(e) for e in self.heard if not isinstance(e, ev.WriteRefused)]
 
     async def hears(self, kind: type[AnyEvent]) -> None:
         async def so() -> bool:
@@ -99,7 +99,7 @@ async def test_what_is_refused_is_told_and_written_once_the_topic_takes_it(
         await w.limit(400)  # enough for the record `leader`
         worker = kafka_server.name("node")
         w.hands.perform([fx.Write(FEW), fx.MakeLease(worker, "B", worker, ())], 0)
-        await w.hears(fx.WriteRefused)
+        await w.hears(ev.WriteRefused)
         assert w.hands.hears_kafka()
         for _ in range(3):
             tried = w.hands._tried_at
@@ -108,16 +108,16 @@ async def test_what_is_refused_is_told_and_written_once_the_topic_takes_it(
                 return w.hands._tried_at > before
 
             await until(again)
-        assert [type(e) for e in w.heard] == [fx.WriteRefused], (
+        assert [type(e) for e in w.heard] == [ev.WriteRefused], (
             "told once; what comes after it waits"
         )
         [refused] = w.heard
-        assert isinstance(refused, fx.WriteRefused)
+        assert isinstance(refused, ev.WriteRefused)
         assert w.topic in refused.why
         assert "it takes 400" in refused.why
         await w.limit(8 << 20)
         await w.hears(ev.LeaseMade)
-        assert w.then() == [ev.PlacementWritten, fx.WriteTaken, ev.LeaseMade]
+        assert w.then() == [ev.PlacementWritten, ev.WriteTaken, ev.LeaseMade]
     after = PlacementLog(kafka_server.kafka, topic=w.topic, transactional_id=w.id)
     assert read_table(await after.lead()).placed == FEW
     await after.stop()
@@ -129,10 +129,10 @@ async def test_a_leader_that_cannot_even_write_that_it_leads_waits_for_that(
     monkeypatch.setattr(performer, "WRITE_EVERY_S", 0.1)
     async with leading(kafka_server, limit=100) as w:  # a transaction's marker has 78 bytes
         w.hands.perform([fx.Write(FEW)], 0)
-        assert [type(e) for e in w.heard] == [fx.WriteRefused]
+        assert [type(e) for e in w.heard] == [ev.WriteRefused]
         await w.limit(8 << 20)
         await w.hears(ev.PlacementWritten)
-        assert w.then() == [fx.WriteTaken, ev.PlacementWritten]
+        assert w.then() == [ev.WriteTaken, ev.PlacementWritten]
 
 
 class Transactions:

@@ -175,7 +175,7 @@ def test_a_plan_that_is_not_made_ends_no_leader_and_is_tried_again_ever_less_oft
         if w.plan is not None:
             tries += 1
             moment, w.plan = w.plan.moment, None
-            w.tell(fx.PlanFailed(moment, ZeroDivisionError("a flaw")))
+            w.tell(ev.PlanFailed(moment, ZeroDivisionError("a flaw")))
         w.pass_s(1.0)
     assert 5 < tries < 15
     assert w.partitions == before, "the last placement is kept"
@@ -227,7 +227,7 @@ def test_the_story_of_a_plan_is_logged(w: World) -> None:
         no_plan()
     except ZeroDivisionError as e:
         error = e
-    (fault,) = faults(w, fx.PlanFailed(Moment(0.0, (), ()), error))
+    (fault,) = faults(w, ev.PlanFailed(Moment(0.0, (), ()), error))
     assert (fault.what, "no_plan" in fault.story) == ("plan", True)
 
 

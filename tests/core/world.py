@@ -250,7 +250,7 @@ class World:
                 parts = [Partition(command.topic, g.n) for g in answer.lanes]
                 found = {p: self.committed[p] for p in parts if p in self.committed}
                 self.tell(
-                    fx.ReleaseRead(
+                    ev.ReleaseRead(
                         worker, command, answer, found, dict.fromkeys(parts, self.records)
                     )
                 )

@@ -3,7 +3,6 @@ them."""
 
 from __future__ import annotations
 
-from agents.core import effects as fx
 from agents.core import events as ev
 from agents.core.effects import Publish, Say, Subject
 from agents.core.events import Led, QuestionAsked, TelemetryIn
@@ -169,7 +168,7 @@ def test_a_leader_whose_record_is_refused_changes_nothing_and_goes_on_by_itself(
     before = dict(w.partitions)
     w.published.clear()
     for _ in range(2):
-        w.tell(fx.WriteRefused(why))
+        w.tell(ev.WriteRefused(why))
     owner = w.partitions[P].worker
     w.crash(owner)
     for _ in range(30):
@@ -182,7 +181,7 @@ def test_a_leader_whose_record_is_refused_changes_nothing_and_goes_on_by_itself(
     assert first.startswith("Critical, for ")
     assert f"I cannot write who has what: {why}" in first
     assert "refuses what I write" in ask(w, "!pause")
-    w.tell(fx.WriteTaken())
+    w.tell(ev.WriteTaken())
     w.fair(20, revive=False)
     assert w.partitions[P].worker != owner
     assert alerts(w, TroubleKind.PLACEMENT_REFUSED) == [Severity.CRITICAL, Severity.CALM]
@@ -193,13 +192,13 @@ def test_a_new_leader_that_may_not_write_that_it_leads_commands_nobody() -> None
     w.fair(10)
     w.core = new_core(w.inv, w.lanes, w.now, 2, w.partitions, w.leases, w.intents, w.tuning)
     w.tell(Led())
-    w.tell(fx.WriteRefused("placement/0 refuses: x"))
+    w.tell(ev.WriteRefused("placement/0 refuses: x"))
     w.tell(ev.KafkaUp())
     for worker in list(w.procs):
         w.announce(worker)
     w.pass_s(30)
     assert not w.kafka
     assert not w.sends
-    w.tell(fx.WriteTaken())
+    w.tell(ev.WriteTaken())
     w.fair(20)
     assert w.all_at_work()
