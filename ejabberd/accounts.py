@@ -37,8 +37,7 @@ async def ensure(
         if api.account == f"{user}@{host}":
             raise SettingsError(
                 f"{api.account} is the account that the server's API is asked with: its password "
-                "is not changed; choose "
-                "another name"
+                "is not changed; choose another name"
             ) from e
         await asked(api, "change_password", user=user, host=host, newpass=text)
         return "changed"

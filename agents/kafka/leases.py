@@ -125,8 +125,6 @@ def _words(transactional_id: str, places: list[Open]) -> str:
     more = f" (and {len(places) - 3} more)" if len(places) > 3 else ""
     return (
         f"{transactional_id}: it cannot be known whether its last transaction was committed, and "
-        "its markers are "
-        f"missing at {', '.join(map(str, places[:3]))}{more}. Unless some of it was read, end it "
-        "at each: "
-        f"geolane abort-transaction {first}"
+        f"its markers are missing at {', '.join(map(str, places[:3]))}{more}. Unless some of it "
+        f"was read, end it at each: geolane abort-transaction {first}"
     )

@@ -31,9 +31,8 @@ UNREADABLE = (
 )
 BEFORE_4_0 = (
     "Kafka is older than 4.0: a late offset of a fenced worker is refused, and yet can take the "
-    "offset "
-    "of the open transaction away; if its owner then ends before its next commit, events are "
-    "doubled"
+    "offset of the open transaction away; if its owner then ends before its next commit, events "
+    "are doubled"
 )
 """Seen on 3.9.1, not on 4.0.1 (docs/chaos-requests.md)."""
 _SINCE_3_6 = 8

@@ -41,11 +41,9 @@ def joining(stack: Stack) -> str:
     xmpp, name = stack.base.xmpp, OPERATOR
     web = f"browser   {stack.servers.web}\n" if stack.servers.web else ""
     return (
-        f"{web}"
-        f"room      {xmpp.room}      (write !help there)\n"
-        f"login     {name}@{xmpp.domain} at {xmpp.host} port {xmpp.port}, STARTTLS\n"
-        f"password  in {stack.folder.secrets / name}  (also: ana, guest)\n"
-        f"trust     {xmpp.ca_file}"
+        f"{web}room      {xmpp.room}      (write !help there)\nlogin     {name}@{xmpp.domain} at "
+        f"{xmpp.host} port {xmpp.port}, STARTTLS\npassword  in {stack.folder.secrets / name}  "
+        f"(also: ana, guest)\ntrust     {xmpp.ca_file}"
     )
 
 
@@ -92,8 +90,7 @@ def _look(stack: Stack, replay: Replay | None) -> ScreenLayout:
     extra = (
         *stack.endings.lines(),
         f"{a.in_now:,} in, {a.clean:,} clean, {a.open_now:,} on the way, {a.doubled_now} "
-        "duplicates; "
-        f"{a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced",
+        f"duplicates; {a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced",
         f"raw to clean {_ms(recent['p50'])} p50   {_ms(recent['p99'])} p99   {f.moves} moves   "
         f"{f.fences} fences" + ("   ! waiting for Kafka" if replay and replay.waiting else ""),
     )

@@ -135,8 +135,7 @@ class Part:
             return ""
         if not self._asked:
             return (
-                f"{self._count} records wait for {for_s:.0f} s until other lanes in trouble "
-                "are "
+                f"{self._count} records wait for {for_s:.0f} s until other lanes in trouble are "
                 "done"
             )
         return f"the pipeline has worked on {self._asked} records for {for_s:.0f} s"

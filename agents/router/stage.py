@@ -78,9 +78,8 @@ class RouterStage:
             # `parse` limits the value alone; key and headers count, too.
             if (key or theirs) and size_of(key, value, theirs) > max_bytes + _HEADERS_BYTES:
                 detail = (
-                    f"{size_of(key, value, theirs)} bytes with its key and headers, the "
-                    "limit "
-                    f"is {max_bytes}"
+                    f"{size_of(key, value, theirs)} bytes with its key and headers, the limit is "
+                    f"{max_bytes}"
                 )
                 out.add_dead(
                     key,

@@ -141,10 +141,9 @@ def shown(value: Any) -> str:
 
 _SECRET = re.compile(r"passw(or)?d|passphrase|secret|token|credential", re.IGNORECASE)
 NO_SECRETS = (
-    "no password stands here. Write it to a file of mode 0600 and name that file in password_file; "
-    "or give the process a "
-    "systemd credential of the account's name (LoadCredential=NAME:FILE) and leave password_file "
-    "out"
+    "no password stands here. Write it to a file of mode 0600 and name that file in "
+    "password_file; or give the process a systemd credential of the account's name "
+    "(LoadCredential=NAME:FILE) and leave password_file out"
 )
 
 

@@ -129,8 +129,7 @@ class Reader:
             if n is not None and self._corrupt >= CORRUPT_TIMES:
                 self._corrupt = 0
                 why = (
-                    "a record batch has a wrong checksum: the disk it is on, or the network, "
-                    "has "
+                    "a record batch has a wrong checksum: the disk it is on, or the network, has "
                     "changed it"
                 )
                 raise Unreadable(Partition(self._topic, int(n[1])), why) from e

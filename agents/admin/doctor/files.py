@@ -136,8 +136,7 @@ class Files:
         away = [w for w in (inventory.workers if inventory else ()) if w not in names]
         if away:
             said = (
-                f"{', '.join(away[:10])}: {'is' if len(away) == 1 else 'are'} in the "
-                "inventory, "
+                f"{', '.join(away[:10])}: {'is' if len(away) == 1 else 'are'} in the inventory, "
                 "without a password file"
             )
             verdicts.append(

@@ -104,8 +104,7 @@ def _next_steps(asked: MemberRequest, name: str) -> Iterator[str]:
         )
     yield "next, on the node's machine:"
     yield (
-        f"  copy {' and '.join(files)} into its secrets, mode 0600, and {asked.file.name} "
-        "beside "
+        f"  copy {' and '.join(files)} into its secrets, mode 0600, and {asked.file.name} beside "
         "them (docs/nodes.md)"
     )
     yield (

@@ -91,10 +91,9 @@ class Circles:
         if (count := times.note(now)) >= HANDS:
             text = (
                 f"{p.label} goes from hand to hand, {count} times in {took(times.over_s(now))}, "
-                "now to "
-                f"{short_name(placed.worker)} ({placed.why[:100]}). "
-                f"{'pause stops the planner; ' if p.kind is WorkerKind.NODE else ''}"
-                "history says why each time."
+                f"now to {short_name(placed.worker)} ({placed.why[:100]}). "
+                f"{'pause stops the planner; ' if p.kind is WorkerKind.NODE else ''}history says "
+                "why each time."
             )
             self.troubles.set(Trouble.CIRCLES, p.key, text, now, Severity.WARNING)
 

@@ -148,12 +148,9 @@ class Streams:
             if committed < reached:
                 told[p.key] = (
                     f"{p.label}: its committed offset went back from {reached:,} to {committed:,} "
-                    "while "
-                    f"{short_name(placed[p].worker)} works it; from there its next owner would "
-                    "repeat. "
-                    f"Somebody else commits for group {p.kind.group}: look at who may "
-                    "(kafka-acls.sh "
-                    f"--list --group {p.kind.group})."
+                    f"while {short_name(placed[p].worker)} works it; from there its next owner "
+                    f"would repeat. Somebody else commits for group {p.kind.group}: look at who "
+                    f"may (kafka-acls.sh --list --group {p.kind.group})."
                 )
         return told
 
@@ -222,9 +219,7 @@ class Streams:
                     key,
                     (
                         f"{topic} has {count} partitions, and there are {lanes} lanes: lanes "
-                        f"{count} to {lanes - 1} have stopped. "
-                        f"kafka-topics.sh --bootstrap-server {self.bootstrap} --alter "
-                        f"--topic {topic} --partitions "
-                        f"{lanes}"
+                        f"{count} to {lanes - 1} have stopped. kafka-topics.sh --bootstrap-server "
+                        f"{self.bootstrap} --alter --topic {topic} --partitions {lanes}"
                     ),
                 )

@@ -79,9 +79,8 @@ class Lookout:
             had = len(self.fleet.of(WorkerKind.ROUTER))
             self.fleet.expect(grown)
             text = (
-                f"{TOPIC_RAW} has {had + len(grown)} partitions now, {had} before: routers "
-                "take "
-                "up the new ones."
+                f"{TOPIC_RAW} has {had + len(grown)} partitions now, {had} before: routers take up "
+                "the new ones."
             )
             self.news.line(text)
             self.news.alert(Severity.INFO, "raw_partitions", TOPIC_RAW, text)

@@ -59,8 +59,7 @@ def when(text: str, now: datetime) -> int:
     except (ValueError, OverflowError) as e:
         raise OperatorError(
             f"{text[:40]!r} is not a valid time; write 2026-07-01T10:00:00Z, or 10:00:00 (today, "
-            "UTC), or "
-            "-10m (s, m, h, d), or now"
+            "UTC), or -10m (s, m, h, d), or now"
         ) from e
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
     return round(at.timestamp() * 1000)

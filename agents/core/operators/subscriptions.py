@@ -46,8 +46,7 @@ def follow(c: Context, args: Sequence[str]) -> str | Done:
             f"{FOLLOWERS_AT_MOST} follow something already: that is all I can tell."
         )
     text = (
-        f"I tell you {feed} here, one to one ({BURST:.0f} messages a minute at most), until "
-        "you "
+        f"I tell you {feed} here, one to one ({BURST:.0f} messages a minute at most), until you "
         f"unfollow {feed}."
     )
     return Done(text, Write(intents={follow_intent(feed, c.jid): Intent(c.jid, c.now_ms)}))

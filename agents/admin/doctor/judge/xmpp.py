@@ -125,8 +125,7 @@ def erlang(*, is_open: bool) -> Verdict:
     if is_open:
         return warning(
             "epmd, Erlang's port mapper, can be reached on port 4369: anybody who has the cookie "
-            "runs "
-            "any code there",
+            "runs any code there",
             "bind it and the distribution port to loopback, or let a firewall close them "
             "(docs/deploy.md, 2)",
         )
