@@ -11,6 +11,7 @@ OPERATOR = "urn:geolane:operator:1"
 OURS = (NODE, TELEMETRY, LANES, PLACEMENT, FEED)
 
 ATOM = "http://www.w3.org/2005/Atom"
+BLOCKING = "urn:xmpp:blocking"
 CARBONS = "urn:xmpp:carbons:2"
 CLIENT = "jabber:client"
 COMMANDS = "http://jabber.org/protocol/commands"

@@ -260,6 +260,8 @@ class Coordinator:
 
     def _flooded(self, event: Flooded, now: Now) -> None:
         why = f"sends more than is read: {event.count:,} stanzas of it were left out"
+        if event.blocked_s:
+            why += f", and the server holds back what it sends for {event.blocked_s:.0f} s"
         self.refusals.refuse("stanza", event.sender, why, now.s, event.count)
 
     def _not_understood(self, event: NotUnderstood, now: Now) -> None:

@@ -93,10 +93,12 @@ class AffiliationChanged:
 @dataclass(frozen=True, slots=True)
 class Flooded:
     """`sender` (a bare JID, a feed, an occupant) sends more than we read: `count` of its stanzas
-    were dropped since the last report."""
+    were dropped since the last report. `blocked_s`: for how long the server holds back its stanzas;
+    0: it does not."""
 
     sender: str
     count: int
+    blocked_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

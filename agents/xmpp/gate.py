@@ -89,6 +89,12 @@ class Gate:
             sender.dropped = 0
         return False
 
+    def forget(self, key: str) -> None:
+        """Drop the waiting stanza of this key."""
+        self._waiting.pop(key, None)
+        if timer := self._timers.pop(key, None):
+            timer.cancel()
+
     def close(self) -> None:
         """Drop all waiting stanzas."""
         for timer in self._timers.values():

@@ -25,7 +25,9 @@ from agents.core.events import (
     WorkerSeen,
     XmppEvent,
 )
+from agents.core.model.messages import Announcement, Health
 from agents.xmpp.adhoc import Requests
+from agents.xmpp.blocking import BLOCK_S, Blocker
 from agents.xmpp.client import IN_FLIGHT, Backoff, Handlers, Session
 from agents.xmpp.gate import Budget, Ticket
 from agents.xmpp.pubsub import READERS, Publisher, ensure_subscribed
@@ -46,6 +48,7 @@ NICK_LIMIT = 60
 STATE = Budget(20, 5)
 WORDS = Budget(60, 10)
 ANSWERS = Budget(2000, 200)
+ANSWERED = " answers"
 
 
 class RecentKeys:
@@ -82,6 +85,7 @@ class Leadership:
         self._session: Session | None = None
         self._room: Room | None = None
         self._uploads: Uploads | None = None
+        self._blocker: Blocker | None = None
 
     @property
     def handlers(self) -> Handlers:
@@ -119,6 +123,7 @@ class Leadership:
         """Use `session` from now on: commands can be sent. Workers and room are not heard before
         `lead`."""
         self._session = session
+        self._blocker = Blocker(session)
         self._uploads = Uploads(session, self._xmpp.domain, self._xmpp.ca_file)
         self._room = Room(
             session, self._xmpp.room, NICK, heard=self._heard_in_room, changed=self._changed
@@ -130,6 +135,8 @@ class Leadership:
         session = self.session
         session.send(session.stream.make_presence(ppriority=LEADER_PRIORITY, pstatus="leading"))
         async with asyncio.TaskGroup() as group:
+            if self._blocker is not None:
+                group.create_task(self._blocker.run())
             group.create_task(self.room.stay())
             group.create_task(self._learn_affiliations())
             group.create_task(self._keep_subscribed())
@@ -186,11 +193,22 @@ class Leadership:
         if what == "presence":
             return Ticket(bare, STATE, state=True)
         if answers:
-            return Ticket(f"{bare} answers", ANSWERS)
+            return Ticket(f"{bare}{ANSWERED}", ANSWERS)
         return Ticket(bare, WORDS)
 
     def _flooded(self, sender: str, count: int) -> None:
-        self._emit(Flooded(sender, count))
+        """Ask the server to block the sender; a worker then counts as gone until it is heard again.
+        Called at most every 30 s per sender."""
+        bare = sender.removesuffix(ANSWERED)
+        account = (
+            _jid(f"{bare}/{health.WORKER_RESOURCE}") if "/" not in bare and "@" in bare else None
+        )
+        blocked = account is not None and self._blocker is not None and self._blocker.block(bare)
+        self._emit(Flooded(bare, count, BLOCK_S if blocked else 0.0))
+        if blocked and self.session.stream.gate is not None:
+            self.session.stream.gate.forget(sender)
+        if blocked and account and (worker := health.worker_of(account, self._xmpp.fleet)):
+            self._emit(WorkerSeen(Announcement(worker, Health.UNAVAILABLE)))
 
     def _presence(self, presence: Presence) -> None:
         sender = _jid(presence.xml.get("from", ""))

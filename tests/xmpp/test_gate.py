@@ -5,15 +5,25 @@ from __future__ import annotations
 
 import asyncio
 import xml.etree.ElementTree as ET
+from collections import Counter
+
+import pytest
 
 from agents.core.events import Flooded, WorkerSeen
 from agents.core.model.messages import Announcement, Health
+from agents.xmpp import blocking, gate, leader_session
 from agents.xmpp.client import Session
 from agents.xmpp.gate import DEPTH_AT_MOST, Budget, Gate, Ticket, refusal, too_deep
 from plugins import namespaces as ns
 from tests.security.rogues import nested
 from tests.xmpp.conftest import Links, until
 from tests.xmpp.test_strangers import session
+
+
+@pytest.fixture(autouse=True)
+def blocks_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocking, "BLOCK_S", 3.0)
+    monkeypatch.setattr(leader_session, "BLOCK_S", 3.0)
 
 
 def test_depth_is_counted_without_recursion() -> None:
@@ -108,3 +118,92 @@ async def test_a_node_that_floods_presence_costs_the_leader_little_and_the_last_
     assert leader.link.leading, "it is not cut off"
     assert leader.of(Flooded)
     assert len(leader.of(WorkerSeen)) < 1000
+
+
+async def test_the_server_holds_back_who_floods_and_asks_how_they_are_afterwards(
+    links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leader, worker, other = await links.coordinator(), await links.worker(), await links.worker()
+    await until(lambda: len(leader.of(WorkerSeen)) >= 2)
+    session = worker.link._session
+    assert session is not None
+    node = f"<node xmlns='{ns.NODE}' boot='boot1' state='s' site='iad' capacity_eps='1'/>"
+    read = Counter[str]()
+    ours = leader.link._leader_session
+    assert ours is not None
+    assert ours.stream.gate is not None
+    passes = ours.stream.gate.passes
+
+    def counted(stanza: ET.Element) -> bool:
+        read[stanza.get("from", "").partition("@")[0]] += 1
+        return passes(stanza)
+
+    monkeypatch.setattr(ours.stream.gate, "passes", counted)
+
+    async def flood(count: int) -> None:
+        for n in range(count):
+            session.stream.send_raw(
+                f"<presence><show>{'dnd' if n % 2 else 'xa'}</show>{node}</presence>"
+            )
+            if n % 100 == 0:
+                await asyncio.sleep(0)
+
+    def states(account: str) -> list[Health]:
+        return [
+            e.announcement.health for e in leader.of(WorkerSeen) if e.announcement.worker == account
+        ]
+
+    await flood(200)
+    await until(lambda: leader.of(Flooded))
+    [flooded] = leader.of(Flooded)
+    assert (flooded.sender, flooded.blocked_s) == (links.server.jid(worker.account), 3.0)
+    assert states(worker.account)[-1] is Health.UNAVAILABLE
+    before = read[worker.account]
+    await flood(5000)
+    other.link.announce(Health.AVAILABLE, "heard", "")
+    await until(lambda: states(other.account)[-1] is Health.AVAILABLE)
+    assert read[worker.account] < before + 500, "what it sends ends at the server"
+    await until(lambda: not session.congested)  # else it is not said
+    worker.link.announce(Health.XA, "calm", "")
+    await until(lambda: leader.of(WorkerSeen)[-1].announcement.state == "calm", 30)
+    assert leader.link.leading
+
+
+async def test_an_account_that_floods_although_it_is_blocked_is_blocked_again(
+    links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may have done an unblock that it did not answer in time."""
+    monkeypatch.setattr(gate, "TOLD_EVERY_S", 0.5)
+    monkeypatch.setattr(blocking, "BLOCK_S", 30.0)
+    leader, worker = await links.coordinator(), await links.worker()
+    await until(lambda: leader.of(WorkerSeen))
+    flooding = worker.link._session
+    assert flooding is not None
+    node = f"<node xmlns='{ns.NODE}' boot='boot1' state='s' site='iad' capacity_eps='1'/>"
+
+    async def flood(until_told: int) -> None:
+        while len(leader.of(Flooded)) < until_told:
+            for n in range(50):
+                flooding.stream.send_raw(
+                    f"<presence><show>{'dnd' if n % 2 else 'xa'}</show>{node}</presence>"
+                )
+            await asyncio.sleep(0.02)
+
+    async def blocked(colleague: Session) -> list[str | None]:
+        asked = colleague.stream.Iq()
+        asked["type"] = "get"
+        ET.SubElement(asked.xml, f"{{{ns.BLOCKING}}}blocklist")
+        answer = await colleague.ask(asked)
+        return [x.get("jid") for x in answer.xml.iter(f"{{{ns.BLOCKING}}}item")]
+
+    async with session(links.server, "geolane", "standby-y") as colleague:
+        for times in (1, 2):
+            async with asyncio.timeout(20):
+                await flood(times)
+                while await blocked(colleague) != [links.server.jid(worker.account)]:
+                    await asyncio.sleep(0.02)
+            forget = colleague.stream.Iq()
+            forget["type"] = "set"
+            ET.SubElement(forget.xml, f"{{{ns.BLOCKING}}}unblock")
+            await colleague.request(forget)
+    assert leader.link.leading

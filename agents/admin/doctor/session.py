@@ -37,7 +37,7 @@ class SessionProbe(Session):
         super().__init__(login, handlers)
         self.challenged = self.refused = self.resumable = False
         self.presences: list[Presence] = []
-        self._pinged_at: float | None = None
+        self._pings: list[float] = []
 
     def _listen(self, handlers: Handlers) -> None:
         handlers.presence = self.presences.append
@@ -62,19 +62,19 @@ class SessionProbe(Session):
         self.refused = not self.stream.not_offered()
 
     def _note_ping(self, iq: Any) -> None:
-        if iq["type"] == "get" and self._pinged_at is None:
-            self._pinged_at = asyncio.get_running_loop().time()
+        if iq["type"] == "get" and len(self._pings) < 10:
+            self._pings.append(asyncio.get_running_loop().time())
 
-    async def stay_silent(self, bound_s: float) -> tuple[float | None, float | None]:
-        """Send nothing from now on, as a frozen process would. Returns the seconds until the server
-        pinged and until it ended the session; None for what did not happen within `bound_s`."""
+    async def stay_silent(self, bound_s: float) -> tuple[list[float], float | None]:
+        """Send nothing from now on, as a frozen process would. Returns the seconds until each ping,
+        and until the server ended the session (None: not within `bound_s`)."""
         loop = asyncio.get_running_loop()
         self.stream.send_raw = lambda data: None  # type: ignore[method-assign]
         begun, gone_s = loop.time(), None
-        self._pinged_at = None
+        self._pings = []
         with suppress(TimeoutError):
             async with asyncio.timeout(bound_s):
                 await asyncio.shield(self._over)
                 gone_s = loop.time() - begun
         self.abort("watched")
-        return (None if self._pinged_at is None else self._pinged_at - begun), gone_s
+        return [at - begun for at in self._pings], gone_s

@@ -312,8 +312,8 @@ class XmppCheck:
                 f"people are asked each minute; agents' accounts see {self._xmpp.fleet}"
             )
         async with self._session() as session:
-            first_s, gone_s = await session.stay_silent(self._silent_s)
-        return judge.pings(first_s, gone_s, self._silent_s)
+            pings_s, gone_s = await session.stay_silent(self._silent_s)
+        return judge.pings(pings_s, gone_s, self._silent_s)
 
 
 async def _echo(session: SessionProbe, host: str, size: int, slots: asyncio.Semaphore) -> None:

@@ -217,7 +217,7 @@ class Faulty(Changed):
         ("    - none: coordinator", "    - normal: agents"),
         ("  person:\n", "  normal:\n    rate: 3000\n    burst_size: 20000\n  person:\n"),
         ("max_stanza_size: 262144", "max_stanza_size: 65536"),
-        ("ping_interval: 2 seconds", "ping_interval: 20 seconds"),
+        ("ping_interval: 3200 milliseconds", "ping_interval: 20 seconds"),
         (
             "      mod_shared_roster: {}\n",
             "      mod_shared_roster: {}\n      mod_stream_mgmt: {}\n",
@@ -251,7 +251,7 @@ async def test_what_the_server_does_wrong_is_seen_in_how_it_behaves(faulty: Xmpp
         xmpp, "node-a", "xmpp shaper", "xmpp pings", "xmpp resumption", "xmpp stanza size"
     )
     named(found, "xmpp shaper", "of 192 kB", "shaper throttles agents", "none: coordinator")
-    named(found, "xmpp pings", "no ping within", "ping_interval: 2 seconds")
+    named(found, "xmpp pings", "no ping within", "ping_interval: 3200 milliseconds")
     named(found, "xmpp resumption", f"fleet.{DOMAIN} offers stream management", "mod_stream_mgmt")
     named(found, "xmpp stanza size", "`xmpp shaper` is at fault", level=Level.SKIPPED)
     named(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agents.admin.doctor.judge.certificate import FAULT_DAYS, WARNING_DAYS
@@ -36,23 +36,29 @@ def speed(answered_bytes: int, sent_bytes: int, took_s: float, *, agent: bool) -
     return warning(said, todo)
 
 
-def pings(first_s: float | None, gone_s: float | None, watched_s: float) -> Verdict:
-    """A silent session was pinged after `first_s` and ended after `gone_s` (None: not within
-    `watched_s`)."""
+def pings(pings_s: Sequence[float], gone_s: float | None, watched_s: float) -> Verdict:
+    """A silent session was pinged after each of `pings_s` and ended after `gone_s` (None: not
+    within `watched_s`)."""
     todo = (
-        "mod_ping on fleet.DOMAIN: send_pings: true, ping_interval: 2 seconds, "
-        "ping_ack_timeout: 4 seconds, timeout_action: kill"
+        "mod_ping on fleet.DOMAIN: send_pings: true, ping_interval: 3200 milliseconds, "
+        "ping_ack_timeout: 3100 milliseconds, timeout_action: kill"
     )
-    if first_s is None:
+    if not pings_s:
         return fault(f"no ping within {watched_s:.0f} s: a frozen worker keeps its lanes", todo)
-    said = f"asked after {first_s:.1f} s of silence"
+    said = f"asked after {pings_s[0]:.1f} s of silence"
     if gone_s is None:
         return fault(
             f"{said}, and not ended within {watched_s:.0f} s: a frozen worker keeps its lanes", todo
         )
     said += f", gone after {gone_s:.1f} s"
-    if first_s > PING_S or gone_s > GONE_S:
+    if pings_s[0] > PING_S or gone_s > GONE_S:
         return warning(f"{said}: a frozen worker is noticed late", todo)
+    if len(pings_s) > 1:
+        return warning(
+            f"{said}, but pinged {len(pings_s)} times before that: the server ends the next "
+            "session under the same name too",
+            todo,
+        )
     return ok(said)
 
 
