@@ -73,7 +73,7 @@ def look_at_leader(core: Coordinator, performer: Performer, out: Samples) -> Non
         out.add(m.REFUSED, core.refusals.counts[what], what)
     for what in FAULTS:
         out.add(m.COORDINATOR_FAULTS, core.guard.counts[what], what)
-    out.add(m.DRAINED, sum(map(fleet.drained, fleet.views)))
+    out.add(m.DRAINED, sum(status.drained for status in fleet.statuses.values()))
     _plan(core.placing, out)
 
 

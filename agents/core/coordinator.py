@@ -58,7 +58,7 @@ from agents.core.events import (
 )
 from agents.core.fleet import reconcile as saying
 from agents.core.fleet.fleet import Fleet, View
-from agents.core.fleet.handover import Step, Tenancy, step, tenancy
+from agents.core.fleet.handover import Step, step
 from agents.core.fleet.incidents import News
 from agents.core.fleet.liveness import Gone, Liveness
 from agents.core.fleet.membership import Membership, lease_made
@@ -155,10 +155,14 @@ class Coordinator:
         now: Now,
     ) -> None:
         leases, intents = inherited.leases, inherited.intents
-        self.fleet = Fleet(inventory, leader_epoch=inherited.leader_epoch, tuning=inherited.tuning)
-        self.fleet.partitions.update(inherited.partitions)
-        self.fleet.leases.update(leases)
-        self.fleet.intents.update(intents)
+        self.fleet = Fleet(
+            inventory,
+            inherited.leader_epoch,
+            dict(inherited.partitions),
+            dict(leases),
+            dict(intents),
+            tuning=inherited.tuning,
+        )
         self.fleet.expect(inherited.expected)
         for worker, lease in leases.items():
             if lease.fenced and worker in self.fleet.views:
@@ -298,8 +302,8 @@ class Coordinator:
         if event.undecided:
             self.news.troubles.set(TroubleKind.TRANSACTION_UNDECIDED, worker, reason, now.s)
         if worker in self.fleet.views:
-            view = self.fleet.views[worker]
-            view.fencing, view.retry_at = False, now.s + RETRY_S
+            self.fleet.end_fence(worker)
+            self.fleet.views[worker].retry_at = now.s + RETRY_S
         else:
             self.membership.strangers[worker] = now.s + RETRY_S
         yield Note("alert", "", f"no lease for {worker}: {reason}", {})
@@ -430,9 +434,8 @@ class Coordinator:
         view.heard_at, view.refusals = now.s, 0
         match e.command:
             case LeaseCommand() if e.command.producer_id >= 0:
-                view.leased = e.command.producer
+                self.fleet.confirmed(e.worker, e.command.producer)
                 self.placing.joined(now.s)
-                self.fleet.version += 1
             case AssignCommand(topic=topic, lanes=lanes):
                 has = {g.n: g.epoch for g in e.answer.lanes}
                 for g in lanes:
@@ -590,12 +593,11 @@ class Coordinator:
 
     def _gone(self, worker: str, why: str, now: Now) -> Iterator[Effect]:
         """Fence the worker: make its lease anew for nobody (2.2). Calling it twice is harmless."""
-        view, lease = self.fleet.views[worker], self.fleet.leases.get(worker)
-        if view.fencing or tenancy(lease) is not Tenancy.LIVE or lease is None:
+        view = self.fleet.views[worker]
+        if view.fencing or not self.fleet.statuses[worker].lease_live:
             return
         # Noted before the fence is performed: from here on nothing is given or said to this boot.
-        view.fencing = True
-        view.dead.add(lease.boot)
+        self.fleet.begin_fence(worker, self.fleet.leases[worker].boot)
         fence = saying.make_lease(self.fleet, worker, "")
         if view.state == "draining" and not fence.partitions:
             self.news.stopped(view.spec)

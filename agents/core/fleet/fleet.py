@@ -2,7 +2,11 @@
 *seen* (presence, telemetry, answers).
 
 Nothing is decided here. Written state changes only by `Fleet.written`, seen state only by what
-workers send."""
+workers send.
+
+What follows from both is worked out once for each worker, as its `WorkerStatus`. It is never out of
+date: every method of Fleet that changes a fact works out the status of the workers concerned before
+it returns, other code changes these facts only by these methods, and `Fleet.validate` compares."""
 
 from __future__ import annotations
 
@@ -13,7 +17,6 @@ from dataclasses import dataclass, field
 import msgspec
 
 from agents.base.errors import ImpossibleTransition
-from agents.core.fleet.handover import Tenancy, tenancy
 from agents.core.model.inventory import Inventory
 from agents.core.model.messages import (
     Accelerator,
@@ -36,6 +39,33 @@ from agents.core.model.placement import (
 from agents.core.model.topology import Partition, WorkerKind, WorkerSpec
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """What the facts about one worker mean for the hand-over.
+
+    `lease_live`: its lease is live, as written. `holds_lease`: that lease is for its present boot.
+    `confirmed`: its present boot has also confirmed it. `usable`: its lease allows it to own
+    partitions, since it is also present and no fence of it is under way. `drained`: an operator
+    drains it, it drains itself, or the inventory file no longer names it. `takes`: it may be given
+    partitions now (DESIGN 4: `available` takes lanes). `to_empty`: its partitions must be moved
+    away, since it is drained or unhealthy."""
+
+    lease_live: bool
+    holds_lease: bool
+    confirmed: bool
+    usable: bool
+    drained: bool
+    takes: bool
+    to_empty: bool
+
+
+class _Statuses(dict[str, WorkerStatus]):
+    """By worker. One that is not in the fleet has no rights, and nothing to be emptied of."""
+
+    def __missing__(self, worker: str) -> WorkerStatus:
+        return WorkerStatus(False, False, False, False, False, False, False)
+
+
 @dataclass(slots=True)
 class View:
     """One worker as it is seen. Times are the coordinator's monotonic seconds.
@@ -43,8 +73,9 @@ class View:
     `boot`: empty until the worker is heard. `owned`: partitions that it says it works, with their
     epochs. `said`: epochs that it was told of. `lacking`: in how many telemetry items in a row an
     assigned partition was missing. `leased`: the producer id and epoch whose lease it confirmed.
-    `inflight`: by type, the command that it has not answered yet. `tries`: releases that failed, by
-    partition. `retry_at`: no command is sent before. `dead`: boots that are over or fenced."""
+    `fencing`: its lease is being made anew. `inflight`: by type, the command that it has not
+    answered yet. `tries`: releases that failed, by partition. `retry_at`: no command is sent
+    before. `dead`: boots that are over or fenced."""
 
     spec: WorkerSpec
     boot: str = ""
@@ -92,11 +123,12 @@ class View:
 class Fleet:
     """The whole fleet.
 
-    `version` grows with every change of membership or placement, not with telemetry. `writing`:
-    how many writes of each partition are under way; while there is one, no other step begins.
-    `held`: partitions that must not be given to anybody for now. `committed`: the last committed
-    offsets that were seen. `devices`: the coordinator's own accelerators. `leaving`: workers that
-    the inventory file no longer names and that have not been forgotten yet."""
+    `version` grows with every change of membership or placement, not with telemetry. `statuses`: of
+    each worker in `views`. `writing`: how many writes of each partition are under way; while there
+    is one, no other step begins. `held`: partitions that must not be given to anybody for now.
+    `committed`: the last committed offsets that were seen. `devices`: the coordinator's own
+    accelerators. `leaving`: workers that the inventory file no longer names and that have not been
+    forgotten yet."""
 
     inventory: Inventory
     leader_epoch: int = 0
@@ -104,6 +136,7 @@ class Fleet:
     leases: dict[str, Lease] = field(default_factory=dict)
     intents: dict[str, Intent] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
+    statuses: _Statuses = field(default_factory=_Statuses)
     tuning: Tuning = UNTUNED
     writing: Counter[Partition] = field(default_factory=Counter)
     held: set[Partition] = field(default_factory=set)
@@ -127,12 +160,13 @@ class Fleet:
             view.spec = spec
             view.capacity_eps = min(view.said_eps or spec.capacity_eps, spec.capacity_eps)
         self.leaving = set(leaving)
+        self._update_statuses(self.views)
         self.version += 1
 
     def forget(self, worker: str) -> None:
         """The worker has left, and owns nothing."""
         self.leaving.discard(worker)
-        del self.views[worker]
+        del self.views[worker], self.statuses[worker]
         others = {name: spec for name, spec in self.inventory.workers.items() if name != worker}
         self.inventory = msgspec.structs.replace(self.inventory, workers=others)
         self.version += 1
@@ -182,9 +216,25 @@ class Fleet:
                 self.intents.pop(name, None)
             else:
                 self.intents[name] = intent
+        self._update_statuses(self.views if intents else leases)
         self.tuning = tuning or self.tuning
         if partitions or leases or tuning or not all(name.startswith(FOLLOW) for name in intents):
             self.version += 1  # a person's subscription changes nothing for the fleet
+
+    def begin_fence(self, worker: str, ended: str = "") -> None:
+        """The worker's lease is being made anew; until `written` or `end_fence`, it is given and
+        told nothing. `ended`: the boot that is over with this."""
+        view = self.views[worker]
+        view.fencing = True
+        if ended:
+            view.dead.add(ended)
+        self._update_statuses((worker,))
+
+    def end_fence(self, worker: str) -> None:
+        """No lease was made, or none that changes what is written."""
+        if worker in self.views:
+            self.views[worker].fencing = False
+            self._update_statuses((worker,))
 
     def owned_by(self, worker: str) -> list[Partition]:
         """The partitions that are written as this worker's, including those being released."""
@@ -218,16 +268,17 @@ class Fleet:
     def announced(self, said: Announcement, now: float) -> bool:
         """Take a worker's presence other than `unavailable`. True if membership changed."""
         view = self.views[said.worker]
-        changed = self.heard_boot(view, said.boot, now)
+        changed = self._heard_boot(view, said.boot, now)
         changed |= view.health is not said.health
         view.health, view.state, view.status = said.health, said.state, said.status
         view.said_eps = said.capacity_eps
         view.capacity_eps = min(said.capacity_eps or view.spec.capacity_eps, view.spec.capacity_eps)
+        self._update_statuses((said.worker,))
         if changed:
             self.version += 1
         return changed
 
-    def heard_boot(self, view: View, boot: str, now: float) -> bool:
+    def _heard_boot(self, view: View, boot: str, now: float) -> bool:
         """This boot has sent something. True if it is a new boot, or one that was away."""
         # A late stanza of an earlier boot must not replace the present one.
         if boot in view.dead and boot != view.boot:
@@ -264,11 +315,18 @@ class Fleet:
                 view.lacking.pop(p, None)
         return True
 
+    def confirmed(self, worker: str, producer: tuple[int, int]) -> None:
+        """The worker's present boot has confirmed the lease of this producer id and epoch."""
+        self.views[worker].leased = producer
+        self._update_statuses((worker,))
+        self.version += 1
+
     def left(self, worker: str, now: float) -> bool:
         """The worker's session is gone. True if it was present."""
         view = self.views[worker]
         was = view.present
         view.present, view.health = False, Health.UNAVAILABLE
+        self._update_statuses((worker,))
         if was:
             view.left_at = now
             self.version += 1
@@ -284,41 +342,37 @@ class Fleet:
                 Health.UNAVAILABLE,
             )
             view.inflight.clear()
+        self._update_statuses(self.views)
 
-    def usable(self, worker: str) -> bool:
-        """Whether its lease allows it to own partitions: it is present, no fence is under way, and
-        its lease is live, for this boot, and confirmed by it."""
-        view, lease = self.views.get(worker), self.leases.get(worker)
-        return (
-            view is not None
-            and view.present
-            and not view.fencing
-            and tenancy(lease) is Tenancy.LIVE
-            and lease is not None
-            and lease.boot == view.boot
-            and view.leased == lease.producer
-        )
+    # ---- what follows from both ----
 
-    def drained(self, worker: str) -> bool:
-        """Whether an operator drains it, it drains itself, or the inventory file no longer names
-        it."""
-        return (
-            worker in self.leaving
-            or drain_intent(worker) in self.intents
-            or self.views[worker].state == "draining"
-        )
+    def _update_statuses(self, workers: Iterable[str]) -> None:
+        self.statuses |= self._statuses(w for w in workers if w in self.views)
 
-    def takes(self, worker: str) -> bool:
-        """Whether it may be given partitions now (DESIGN 4: `available` takes lanes)."""
-        return (
-            self.usable(worker)
-            and self.views[worker].health is Health.AVAILABLE
-            and not self.drained(worker)
-        )
-
-    def to_empty(self, worker: str) -> bool:
-        """Whether its partitions must be moved away: it is drained, or unhealthy."""
-        return self.drained(worker) or self.views[worker].health is Health.XA
+    def _statuses(self, workers: Iterable[str]) -> dict[str, WorkerStatus]:
+        """The statuses of these workers, from the facts."""
+        out = {}
+        for worker in workers:
+            view, lease = self.views[worker], self.leases.get(worker)
+            live = lease is not None and not lease.fenced
+            holds = live and lease is not None and lease.boot == view.boot
+            confirmed = holds and lease is not None and lease.producer == view.leased
+            usable = confirmed and view.present and not view.fencing
+            drained = (
+                worker in self.leaving
+                or view.state == "draining"
+                or drain_intent(worker) in self.intents
+            )
+            out[worker] = WorkerStatus(
+                lease_live=live,
+                holds_lease=holds,
+                confirmed=confirmed,
+                usable=usable,
+                drained=drained,
+                takes=usable and not drained and view.health is Health.AVAILABLE,
+                to_empty=drained or view.health is Health.XA,
+            )
+        return out
 
     def validate(self) -> None:
         """Raises ImpossibleTransition if the state contradicts itself."""
@@ -331,6 +385,9 @@ class Fleet:
                 | (self.leaving - self.views.keys())
             )
             raise ImpossibleTransition(f"seen and in the inventory are not the same workers: {odd}")
+        if self.statuses != (statuses := self._statuses(self.views)):
+            odd = sorted(w for w, x in statuses.items() if self.statuses[w] != x)
+            raise ImpossibleTransition(f"the status of these workers is out of date: {odd}")
         for p, s in self.partitions.items():
             if s.state is not State.ORPHAN:
                 lease = self.leases.get(s.worker)

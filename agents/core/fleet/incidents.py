@@ -385,14 +385,14 @@ class News:
         worker = incident.empties
         for p in self.fleet.owned_by(worker):
             incident.epochs.setdefault(p, self.fleet.partitions[p].epoch)
-        return worker not in self.fleet.views or self.fleet.drained(worker)
+        return worker not in self.fleet.views or self.fleet.statuses[worker].drained
 
     def _subject(self, now: float, paused: bool) -> Iterator[Effect]:
         fleet = self.fleet
         nodes = [v for v in fleet.views.values() if v.spec.kind is WorkerKind.NODE]
         lanes = fleet.of(WorkerKind.NODE)
         placed = sum(fleet.partitions[p].state is State.ASSIGNED for p in lanes)
-        here = sum(fleet.usable(v.spec.worker) for v in nodes)
+        here = sum(fleet.statuses[v.spec.worker].usable for v in nodes)
         state = "Kafka away" if self.kafka_down_at is not None else ("paused" if paused else "calm")
         if here < len(nodes) or placed < len(lanes):
             state = "working" if state == "calm" else state

@@ -81,10 +81,8 @@ class Liveness:
         else:
             self.first_offsets, self.read_at = None, None
         for view in fleet.views.values():
-            lease = fleet.leases.get(view.spec.worker)
-            if view.fencing or tenancy(lease) is not Tenancy.LIVE:
-                continue
-            yield from self._one(view, mass, now)
+            if fleet.statuses[view.spec.worker].lease_live and not view.fencing:
+                yield from self._one(view, mass, now)
 
     def _one(self, view: View, mass: bool, now: float) -> Iterator[Effect | Gone]:
         worker = view.spec.worker

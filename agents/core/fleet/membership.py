@@ -150,16 +150,15 @@ class Membership:
         gone."""
         yield from self._fence_strangers(now)
         for worker in sorted(self.fleet.leaving):
-            view, lease = self.fleet.views[worker], self.fleet.leases.get(worker)
+            view = self.fleet.views[worker]
             if view.fencing or now < view.retry_at:
                 continue
-            if lease is not None and tenancy(lease) is Tenancy.LIVE:
+            if self.fleet.statuses[worker].lease_live:
                 # Fence it only when it has nothing left, so that its lanes were handed over; or at
                 # once if it restarted, since the lease's boot is dead then.
-                other_boot = view.present and view.boot != lease.boot
+                other_boot = view.present and not self.fleet.statuses[worker].holds_lease
                 if other_boot or not (self.fleet.owned_by(worker) or self._writing(worker)):
-                    view.fencing = True
-                    view.dead.add(lease.boot)
+                    self.fleet.begin_fence(worker, self.fleet.leases[worker].boot)
                     yield make_lease(self.fleet, worker, "")
             elif (
                 view.present
@@ -213,8 +212,7 @@ def lease_made(
         what = LeaseStep.OTHER_BOOT
     # A second fence changes nothing that is written.
     if what is LeaseStep.FENCE and tenancy(before) is not Tenancy.LIVE:
-        if e.worker in fleet.views:
-            fleet.views[e.worker].fencing = False
+        fleet.end_fence(e.worker)
         return
     lease, orphans = lease_step(
         before,

@@ -128,7 +128,7 @@ class Placing:
                 continue
             orphans = self.fleet.orphans(kind)
             if not orphans or not any(
-                self.fleet.takes(w.worker) for w in self.fleet.inventory.of(kind)
+                self.fleet.statuses[w.worker].takes for w in self.fleet.inventory.of(kind)
             ):
                 continue
             wait_s = self._wait_s(kind, now)
@@ -150,7 +150,7 @@ class Placing:
         after."""
         workers = self.fleet.inventory.of(kind)
         if kind in self._opened or all(
-            self.fleet.takes(w.worker) or self.fleet.to_empty(w.worker) for w in workers
+            (status := self.fleet.statuses[w.worker]).takes or status.to_empty for w in workers
         ):
             self._opened.add(kind)
             return 0.0
@@ -168,7 +168,7 @@ class Placing:
             p, worker = Partition(LANES, a.lane), scored.workers[a.to]
             # Time has passed since the plan's inputs were taken: the lane may no longer be an
             # orphan, the node no longer take lanes.
-            if p not in free or not self.fleet.takes(worker):
+            if p not in free or not self.fleet.statuses[worker].takes:
                 continue
             target, before = self.watch.targets.pop(p, None), self.fleet.partitions[p]
             source = target.source if target else before.worker
@@ -200,7 +200,7 @@ class Placing:
             w.worker: len(self.fleet.owned_by(w.worker))
             for w in self.fleet.inventory.of(WorkerKind.ROUTER)
         }
-        load = {w: n for w, n in load.items() if self.fleet.takes(w)}
+        load = {w: n for w, n in load.items() if self.fleet.statuses[w].takes}
         steps: dict[Partition, Placed] = {}
         moves: list[MoveItem] = []
         for p in orphans:
@@ -216,14 +216,16 @@ class Placing:
         emptied, or that has at least two more than the one with the fewest."""
         routers = [w.worker for w in self.fleet.inventory.of(WorkerKind.ROUTER)]
         load = {w: len(self.fleet.owned_by(w)) for w in routers}
-        takers = sorted((w for w in routers if self.fleet.takes(w)), key=lambda w: (load[w], w))
+        takers = sorted(
+            (w for w in routers if self.fleet.statuses[w].takes), key=lambda w: (load[w], w)
+        )
         if not takers or any(
             self.fleet.partitions[p].state is State.RELEASING
             for p in self.fleet.of(WorkerKind.ROUTER)
         ):
             return
-        for w in sorted(routers, key=lambda w: (not self.fleet.to_empty(w), -load[w], w)):
-            uneven = self.fleet.to_empty(w) or load[w] >= load[takers[0]] + 2
+        for w in sorted(routers, key=lambda w: (not self.fleet.statuses[w].to_empty, -load[w], w)):
+            uneven = self.fleet.statuses[w].to_empty or load[w] >= load[takers[0]] + 2
             mine = [p for p in self.fleet.owned_by(w) if self.can_move(p)]
             if w != takers[0] and mine and uneven:
                 yield from self.begin({mine[0]: Target(takers[0], "routers evened out")}, now_ms)
@@ -241,7 +243,7 @@ class Placing:
             return
         self._improved_at = now
         for kind in WorkerKind:  # without orphans `place` would never open the first placing
-            if any(self.fleet.takes(w.worker) for w in self.fleet.inventory.of(kind)):
+            if any(self.fleet.statuses[w.worker].takes for w in self.fleet.inventory.of(kind)):
                 self._wait_s(kind, now)
         if WorkerKind.ROUTER in self._opened:
             yield from self._even_routers(now_ms)
@@ -276,7 +278,7 @@ class Placing:
         targets = {
             Partition(LANES, m.lane): Target(scored.workers[m.to], m.reason, "", m.delta_ms)
             for m in scored.plan.moves
-            if (not paused or m.reason in MUST) and self.fleet.takes(scored.workers[m.to])
+            if (not paused or m.reason in MUST) and self.fleet.statuses[scored.workers[m.to]].takes
         }
         if not paused:
             targets |= {Partition(LANES, n): Target("", PARKED) for n in scored.plan.parked}

@@ -186,7 +186,7 @@ class PlacingInputs:
         for spec in self.fleet.inventory.of(WorkerKind.NODE):
             if not self.fleet.views[spec.worker].present:
                 self.came.pop(spec.worker, None)
-            elif self.fleet.takes(spec.worker) and spec.worker not in self.came:
+            elif self.fleet.statuses[spec.worker].takes and spec.worker not in self.came:
                 self.came[spec.worker] = now if ramp else float("-inf")
 
     # ---- the planner's view ----
@@ -216,7 +216,10 @@ class PlacingInputs:
         ahead = self.foresight.ahead(now_ms / 1000)
         lanes = tuple(self._lane(p, row_of, now, float(ahead[p.n])) for p in partitions)
         flying = [row for lane in lanes if lane.moving for row in {lane.owner, lane.target}]
-        nodes = tuple(self._node(w, flying.count(row), now) for w, row in row_of.items())
+        worse = {w for w in row_of if degraded(self.fleet.views[w].telemetry)}
+        nodes = tuple(
+            self._node(w, flying.count(row), w in worse, now) for w, row in row_of.items()
+        )
         return Moment(now, lanes, nodes, memory or Memory())
 
     def _lane(self, p: Partition, row_of: Mapping[str, int], now: float, ahead: float) -> Lane:
@@ -225,7 +228,7 @@ class PlacingInputs:
         target, trail = self.targets.get(p), self.trails.get(p)
         aim = (
             row_of.get(target.worker)
-            if target and target.worker and self.fleet.takes(target.worker)
+            if target and target.worker and self.fleet.statuses[target.worker].takes
             else None
         )
         warm = (
@@ -246,20 +249,20 @@ class PlacingInputs:
             warm=warm,
         )
 
-    def _node(self, worker: str, in_flight: int, now: float) -> Node:
-        fleet, view = self.fleet, self.fleet.views[worker]
+    def _node(self, worker: str, in_flight: int, worse: bool, now: float) -> Node:
+        view, status = self.fleet.views[worker], self.fleet.statuses[worker]
         why = ""
-        if view.present and fleet.to_empty(worker):
-            why = "draining" if fleet.drained(worker) else "unhealthy"
+        if view.present and status.to_empty:
+            why = "draining" if status.drained else "unhealthy"
         return Node(
             worker,
             view.capacity_eps,
-            fleet.takes(worker),
+            status.takes,
             why,
             in_flight,
             self.slots(worker, now),
             self.came.get(worker, float("-inf")),
-            self.settings.degraded_ms if degraded(view.telemetry) else 0.0,
+            self.settings.degraded_ms if worse else 0.0,
         )
 
     def can_move(self, p: Partition) -> bool:
@@ -268,7 +271,7 @@ class PlacingInputs:
         return (
             s.state is State.ASSIGNED
             and not self.fleet.writing[p]
-            and self.fleet.usable(s.worker)
+            and self.fleet.statuses[s.worker].usable
             and self.fleet.views[s.worker].owned.get(p) == s.epoch
         )
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 
 from agents.core.effects import Effect, MakeLease, Send
 from agents.core.fleet.fleet import Fleet, View
-from agents.core.fleet.handover import Tenancy, tenancy
 from agents.core.model.messages import AssignCommand, Grant, LeaseCommand, ReleaseCommand
 from agents.core.model.placement import State
 from agents.core.model.topology import Partition
@@ -43,14 +42,15 @@ def _to_one(fleet: Fleet, view: View, written: Sequence[Partition], now: float) 
     """One worker's commands. The order is that of its life: a fenced boot must end, a boot without
     a lease gets one, a lease is sent, and only a boot that holds its lease is given lanes."""
     worker = view.spec.worker
-    lease = fleet.leases.get(worker)
+    status = fleet.statuses[worker]
     if view.boot in view.dead:
         yield from say_fenced(fleet, view, now)
-    elif lease is None or tenancy(lease) is Tenancy.FENCED or lease.boot != view.boot:
+    elif not status.holds_lease:
         if worker not in fleet.leaving:
             yield from wants_lease(fleet, view)
-    elif view.leased != lease.producer:
+    elif not status.confirmed:
         if LeaseCommand not in view.inflight:
+            lease = fleet.leases[worker]
             yield _send(
                 view,
                 LeaseCommand(
@@ -79,7 +79,7 @@ def say_fenced(fleet: Fleet, view: View, now: float) -> Iterator[Effect]:
 def wants_lease(fleet: Fleet, view: View) -> Iterator[Effect]:
     """Make a lease for a boot that has none. This fences the boot before it: a changed boot is a
     death (2.1, 2.8)."""
-    view.fencing = True
+    fleet.begin_fence(view.spec.worker)
     yield make_lease(fleet, view.spec.worker, view.boot)
 
 

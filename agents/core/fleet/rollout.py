@@ -106,7 +106,7 @@ class Rollout:
             view.present
             and view.boot != self.boot
             and view.health is Health.AVAILABLE
-            and self.fleet.usable(view.spec.worker)
+            and self.fleet.statuses[view.spec.worker].usable
             and view.telemetry is not None
             and view.telemetry.boot == view.boot
         )

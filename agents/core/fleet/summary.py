@@ -49,9 +49,10 @@ def health_word(fleet: Fleet, view: View) -> str:
     """One word for people: gone, starting, draining, drained, ok, full, sick."""
     if not view.present:
         return "gone"
-    if fleet.drained(view.spec.worker):
+    status = fleet.statuses[view.spec.worker]
+    if status.drained:
         return "draining" if fleet.owned_by(view.spec.worker) else "drained"
-    if not fleet.usable(view.spec.worker):
+    if not status.usable:
         return "starting"
     return {"available": "ok", "dnd": "full", "xa": "sick"}.get(view.health.value, "gone")
 
@@ -140,12 +141,9 @@ def samples(fleet: Fleet) -> tuple[Sample, ...]:
     by_node: dict[str, list[int]] = {}
     for p in fleet.of(WorkerKind.NODE):
         if p.n in loads:
-            by_node.setdefault(fleet.partitions[p].worker, []).append(p.n)
+            by_node.setdefault(short_name(fleet.partitions[p].worker), []).append(p.n)
     out = [_sum(OF_FLEET, loads, list(loads))]
-    out += [
-        _sum(OF_NODE + short_name(worker), loads, lanes)
-        for worker, lanes in sorted(by_node.items())
-    ]
+    out += [_sum(OF_NODE + name, loads, lanes) for name, lanes in sorted(by_node.items())]
     if len(loads) <= LANES_AT_MOST:
         out += [_sum(f"{OF_LANE}{n}", loads, [n]) for n in sorted(loads)]
     return tuple(out)
@@ -174,7 +172,7 @@ def drawn(fleet: Fleet, lat: tuple[float, ...], lon: tuple[float, ...]) -> Map:
     for v in views:
         i = rows[v.spec.site]
         nodes[i] += 1
-        well[i] += fleet.takes(v.spec.worker)
+        well[i] += fleet.statuses[v.spec.worker].takes
         room[i] += v.capacity_eps if v.present else 0.0
     threads: list[Thread] = []
     for p in fleet.of(WorkerKind.NODE):

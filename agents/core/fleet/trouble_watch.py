@@ -68,7 +68,7 @@ class Lookout:
                 self.news.troubles.clear(
                     t.kind, t.about, now, f"{short_name(t.about)} has left the fleet."
                 )
-            elif self.fleet.usable(t.about):
+            elif self.fleet.statuses[t.about].usable:
                 ended = f"{short_name(t.about)} works again as it should."
                 self.news.troubles.clear(t.kind, t.about, now, ended, holds_s=FORGIVEN_S)
 

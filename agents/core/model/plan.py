@@ -201,12 +201,6 @@ class Scored:
     plan: Plan
     took_ms: float = 0.0
 
-    def row(self, p: Partition) -> int:
-        return self.partitions.index(p)
-
-    def column(self, worker: str) -> int:
-        return self.workers.index(worker)
-
 
 @dataclass(frozen=True, slots=True)
 class LanePlaces:

@@ -47,16 +47,17 @@ def explain(placing: Placing, p: Partition, now: float) -> str:
     )
 
 
-def best_elsewhere(scored: Scored, p: Partition, worker: str) -> float:
-    """How many ms per event the lane would save at the cheapest other node that has room for it; 0
-    if none is cheaper."""
-    case = _Case(scored, p, scored.column(worker), {})
-    other = case.cheapest(case.may & case.takes & case.fits & ~case.taken)
-    return (
-        0.0
-        if other < 0
-        else max(0.0, float(case.ms[case.here] - case.ms[other] - case.price[other]))
-    )
+def gains_elsewhere_ms(scored: Scored, owners: Mapping[Partition, str]) -> dict[Partition, float]:
+    """How many ms per event each of these lanes would save at the cheapest other node that has room
+    for it; lanes that would save nothing are left out. `owners`: by lane, the node that has it."""
+    gains: dict[Partition, float] = {}
+    for p, worker in owners.items():
+        case = _Case(scored, p, scored.workers.index(worker), {})
+        other = case.cheapest(case.may & case.takes & case.fits & ~case.taken)
+        if other >= 0:
+            gain_ms = float(case.ms[case.here] - case.ms[other] - case.price[other])
+            gains |= {p: gain_ms} if gain_ms > 0 else {}
+    return gains
 
 
 def absences(fleet: Fleet) -> dict[str, str]:
@@ -65,9 +66,9 @@ def absences(fleet: Fleet) -> dict[str, str]:
     for worker, view in fleet.views.items():
         if not view.present:
             words[worker] = "gone"
-        elif fleet.to_empty(worker):
-            words[worker] = "draining" if fleet.drained(worker) else "unhealthy"
-        elif not fleet.takes(worker):
+        elif (status := fleet.statuses[worker]).to_empty:
+            words[worker] = "draining" if status.drained else "unhealthy"
+        elif not status.takes:
             words[worker] = "full, as it says" if view.health is Health.DND else "starting"
     return words
 
@@ -86,7 +87,7 @@ def tell(
         if p.n not in scored.plan.waiting:
             return f"Lane {p.n} is with nobody: it is about to be placed."
         return "\n".join(_waits(_Case(scored, p, -1, absent)))
-    case = _Case(scored, p, scored.column(placed.worker), absent)
+    case = _Case(scored, p, scored.workers.index(placed.worker), absent)
     lines = [_current(case, placed), *_chosen(case, placed, paused)]
     other = case.cheapest(case.may & ~case.taken)
     if other >= 0:
@@ -115,7 +116,7 @@ class _Case:
     absent: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        scored, row = self.scored, self.scored.row(self.p)
+        scored, row = self.scored, self.scored.partitions.index(self.p)
         self.row, self.plan, self.lane = row, scored.plan, scored.moment.lanes[row]
         owner = scored.problem.lanes.owner.copy()
         owner[row] = self.here

@@ -7,7 +7,7 @@ from agents.core.fleet.placing import Placing
 from agents.core.model.placement import State
 from agents.core.model.times import took
 from agents.core.model.topology import LANES, Partition, short_name
-from agents.core.operators.explain import NOTICEABLE_MS, best_elsewhere
+from agents.core.operators.explain import NOTICEABLE_MS, gains_elsewhere_ms
 
 LOOKED_AT = 50  # lanes
 NAMED = 3
@@ -17,7 +17,8 @@ def held_back(placing: Placing, now: float) -> list[str]:
     """Lines for people; none if nothing is held back."""
     lines = []
     cool = [p for p, until in placing.watch.cooldown.items() if until > now and p.topic == LANES]
-    offers = {p: ms for p in cool[:LOOKED_AT] if (ms := _offered_ms(placing, p)) >= NOTICEABLE_MS}
+    gains_ms = _gains_ms(placing, cool[:LOOKED_AT])
+    offers = {p: ms for p, ms in gains_ms.items() if ms >= NOTICEABLE_MS}
     if offers:
         until_s = max(placing.watch.cooldown[p] for p in offers) - now
         best = max(offers, key=lambda p: offers[p])
@@ -41,17 +42,20 @@ def held_back(placing: Placing, now: float) -> list[str]:
     return lines
 
 
-def _offered_ms(placing: Placing, p: Partition) -> float:
-    """The ms per event that the lane would save at the cheapest node that has room for it."""
-    scored, placed = placing.last, placing.fleet.partitions.get(p)
-    if (
-        scored is None
-        or placed is None
-        or placed.state is not State.ASSIGNED
-        or p not in scored.partitions
-    ):
-        return 0.0
-    return best_elsewhere(scored, p, placed.worker) if placed.worker in scored.workers else 0.0
+def _gains_ms(placing: Placing, lanes: list[Partition]) -> dict[Partition, float]:
+    """The ms per event that these lanes would save elsewhere, according to the last plan."""
+    scored, written = placing.last, placing.fleet.partitions
+    if scored is None:
+        return {}
+    owners = {
+        p: placed.worker
+        for p in lanes
+        if (placed := written.get(p)) is not None
+        and placed.state is State.ASSIGNED
+        and p in scored.partitions
+        and placed.worker in scored.workers
+    }
+    return gains_elsewhere_ms(scored, owners)
 
 
 def back_when(placing: Placing) -> str:

@@ -140,7 +140,7 @@ def _effect(scored: Scored, only: frozenset[str] | None = None) -> str:
 def _emptied(c: Context, view: View) -> Scored:
     """The plan with that node drained. Raises OperatorError when no other node takes lanes."""
     if not any(
-        c.fleet.takes(v.spec.worker)
+        c.fleet.statuses[v.spec.worker].takes
         for v in c.fleet.views.values()
         if v is not view and v.spec.kind is WorkerKind.NODE
     ):
@@ -179,7 +179,7 @@ def _drain(c: Context, args: Sequence[str]) -> Dry:
 def _resume(c: Context, args: Sequence[str]) -> Dry:
     view = node_of(c.fleet, args[0])
     worker, name = view.spec.worker, view.spec.name
-    if not c.fleet.drained(worker):
+    if not c.fleet.statuses[worker].drained:
         raise OperatorError(f"{name} is not drained.")
 
     def act(done: Context) -> Iterator[Effect]:
@@ -202,14 +202,15 @@ def _fits(c: Context, p: Partition, view: View) -> tuple[float, float, float]:
     """If the lane were moved to that node: the change of RTT in ms, the node's load, and its limit
     (events/s). Raises OperatorError when the lane may not be moved there now."""
     worker, name, s = view.spec.worker, view.spec.name, c.fleet.partitions[p]
-    if not c.fleet.takes(worker):
+    if not c.fleet.statuses[worker].takes:
         raise OperatorError(f"{name} takes no lanes now: it is {health_word(c.fleet, view)}.")
     if not c.placing.can_move(p):
         raise OperatorError(
             f"Lane {p.n} cannot be moved now: it is {s.state}. Try again when it is at work."
         )
     scored = c.placing.what_if(c.now, c.now_ms)
-    row, to, own = scored.row(p), scored.column(worker), scored.column(s.worker)
+    row = scored.partitions.index(p)
+    to, own = scored.workers.index(worker), scored.workers.index(s.worker)
     one = np.array([row], dtype=np.int32)
     terms = terms_of(scored.problem, one)
     if not may_be(scored.problem, one)[0, to]:

@@ -70,7 +70,7 @@ def _drain(fleet: Fleet, text: str) -> Question:
     worker = by_name.get(text.lower(), text.lower())
     if worker not in by_name.values():
         raise OperatorError(f"No node is called {text[:40]!r}. {hint(text, by_name)}")
-    if fleet.drained(worker):
+    if fleet.statuses[worker].drained:
         raise OperatorError(f"{short_name(worker)} is drained already.")
     return Question(
         FleetChange(empty=frozenset({worker})), f"{short_name(worker)} were drained", eager=False

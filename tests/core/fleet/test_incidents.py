@@ -65,22 +65,23 @@ def test_the_subject_changes_only_for_what_holds() -> None:
     w = World(nodes=3, lanes=6)
     w.fair(8)
     news = News(w.core.fleet)
+    here = Announcement("node-1", Health.AVAILABLE, boot=w.procs["node-1"].boot, state="working")
 
     def subjects(now: float) -> list[str]:
         return [
             e.text for e in news.tell(now, paused=False, connected=True) if isinstance(e, Subject)
         ]
 
-    w.core.fleet.views["node-1"].present = False
+    w.core.fleet.left("node-1", w.now_s)
     assert subjects(94.0) == [], "who begins to lead does not know them all yet"
-    w.core.fleet.views["node-1"].present = True
+    w.core.fleet.announced(here, w.now_s)
     assert subjects(95.0) == []
     assert subjects(100.0) == ["geolane: calm, 3/3 nodes, 6/6 lanes"]
-    w.core.fleet.views["node-1"].present = False
+    w.core.fleet.left("node-1", w.now_s)
     assert subjects(101.0) == []
-    w.core.fleet.views["node-1"].present = True
+    w.core.fleet.announced(here, w.now_s)
     assert subjects(102.0) == subjects(120.0) == []
-    w.core.fleet.views["node-1"].present = False
+    w.core.fleet.left("node-1", w.now_s)
     assert subjects(121.0) == []
     assert subjects(126.5) == ["geolane: working, 2/3 nodes, 6/6 lanes"]
 

@@ -128,7 +128,7 @@ def test_a_lease_with_the_same_epoch_of_another_producer_id_is_another_lease() -
     """After 32,766 a lease's producer id changes, and its epochs begin at 0 again."""
     w = at_work()
     fleet = w.core.fleet
-    assert fleet.usable("node-1")
+    assert fleet.statuses["node-1"].usable
     lease = fleet.leases["node-1"]
-    fleet.leases["node-1"] = replace(lease, producer_id=lease.producer_id + 1)
-    assert not fleet.usable("node-1")
+    fleet.written({}, {"node-1": replace(lease, producer_id=lease.producer_id + 1)}, {})
+    assert not fleet.statuses["node-1"].usable

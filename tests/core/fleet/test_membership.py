@@ -117,7 +117,7 @@ def test_who_is_named_again_before_it_has_left_stays() -> None:
     w.fair(20, revive=False)
     assert w.procs["node-1"].boot == boot
     assert not fenced(w, "node-1")
-    assert w.core.fleet.takes("node-1")
+    assert w.core.fleet.statuses["node-1"].takes
 
 
 def test_an_answer_of_who_has_left_is_passed_over() -> None:
@@ -133,8 +133,8 @@ def test_an_answer_of_who_has_left_is_passed_over() -> None:
 def test_a_drain_that_was_ordered_leaves_with_the_node() -> None:
     w = at_work()
     intent = drain_intent("node-1")
-    w.tell(ev.PlacementWritten({}, {}, {}))
-    w.intents[intent] = w.core.fleet.intents[intent] = Intent("ana@d", 1)
+    w.intents[intent] = Intent("ana@d", 1)
+    w.tell(ev.PlacementWritten({}, {}, {intent: w.intents[intent]}))
     w.read(w.without("node-1"))
     w.fair(30, revive=False)
     assert intent not in w.intents
@@ -230,6 +230,6 @@ def test_a_fleet_that_does_not_see_whom_the_inventory_names_contradicts_itself()
 def test_health_of_who_leaves_is_draining() -> None:
     w = at_work()
     w.read(w.without("node-1"))
-    assert w.core.fleet.to_empty("node-1")
-    assert not w.core.fleet.takes("node-1")
+    assert w.core.fleet.statuses["node-1"].to_empty
+    assert not w.core.fleet.statuses["node-1"].takes
     assert w.core.fleet.views["node-1"].health is Health.AVAILABLE
