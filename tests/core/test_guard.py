@@ -67,7 +67,7 @@ def test_a_worker_that_was_never_heard_can_be_asked_about(w: World) -> None:
     w.procs.clear()
     w.lead()
     w.tell(ev.AffiliationsRead({BEN: "member"}))
-    assert "Nothing is heard of it" in ask(w, "!node 1", BEN)
+    assert "Nothing has been heard from it" in ask(w, "!node 1", BEN)
     assert not w.core.guard.counts
 
 
@@ -87,7 +87,7 @@ def test_a_look_that_fails_is_answered_with_an_id_and_ends_nobody(
     assert len(alerts) == 1, "told once; each asker has an id of their own"
     assert "\\x1b[31m way\\n" in alerts[0].text
     assert "3/3 nodes" not in answer
-    assert "workers are well" in ask(w, "!nodes", BEN)
+    assert "workers are ok" in ask(w, "!nodes", BEN)
 
 
 def test_a_form_that_fails_is_refused_with_an_id(w: World, monkeypatch: pytest.MonkeyPatch) -> None:

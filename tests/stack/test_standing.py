@@ -53,7 +53,7 @@ async def reset_all(person: OperatorClient) -> None:
     async with asyncio.timeout(60):
         while True:
             reply = await step(person, "reset", fields={"what": "all"})
-            if reply.remarks and "can go on: nothing to reset" in said(reply):
+            if reply.remarks and "can continue: nothing to reset" in said(reply):
                 return
             while reply.status is Status.EXECUTING and not any(
                 r.mood is Mood.ERROR for r in reply.remarks

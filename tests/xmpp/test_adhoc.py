@@ -26,7 +26,7 @@ from plugins import namespaces as ns
 from plugins.commands import NODE_PREFIX, items_request, step_xml
 from tests.xmpp.conftest import Coordinator, Links, until
 
-LISTED = Listing((Option("status", "status: how the fleet is"),))
+LISTED = Listing((Option("status", "status: the state of the fleet"),))
 
 
 async def asked(leader: Coordinator, kind: Any, count: int = 1) -> Any:

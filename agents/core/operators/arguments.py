@@ -89,7 +89,7 @@ def lane_of(fleet: Fleet, text: str) -> Partition:
         else None
     )
     if p is None or p not in fleet.partitions:
-        raise OperatorError(f"{text[:40]!r} is not a lane: they are 0 to {count - 1}.")
+        raise OperatorError(f"{text[:40]!r} is not a valid lane: lanes are 0 to {count - 1}.")
     return p
 
 
@@ -98,7 +98,7 @@ def page_of(args: Sequence[str]) -> int:
     if not args:
         return 1
     if not (args[0].isascii() and args[0].isdigit() and len(args[0]) < 6 and int(args[0]) > 0):
-        raise OperatorError(f"{args[0][:40]!r} is not a page: give a number from 1.")
+        raise OperatorError(f"{args[0][:40]!r} is not a valid page: give a number from 1.")
     return int(args[0])
 
 
@@ -116,7 +116,7 @@ def keyed_of(
         if a is None:
             plain.append(word)
         elif a.name in keyed:
-            raise OperatorError(f"{a.name}= is there twice.")
+            raise OperatorError(f"{a.name}= is given twice.")
         elif a.choices and value not in a.choices:
             raise OperatorError(f"{a.name} is one of {', '.join(a.choices)}, not {value[:40]!r}.")
         else:
@@ -140,7 +140,7 @@ def words_of(arguments: Sequence[Argument], given: Mapping[str, str]) -> list[st
         elif a.keyed:
             words.append(f"{a.name}={text}")
         elif left_out:
-            raise OperatorError(f"{a.name} needs {left_out}, too.")
+            raise OperatorError(f"{a.name} also needs {left_out}.")
         else:
             words += text.split() if a.many else [text]
     return words
@@ -204,4 +204,4 @@ def _worker(fleet: Fleet, view: View) -> Option:
 
 def _where(fleet: Fleet, p: Partition) -> str:
     s = fleet.partitions[p]
-    return "with nobody" if s.state is State.ORPHAN else short_name(s.worker)
+    return "no owner" if s.state is State.ORPHAN else short_name(s.worker)

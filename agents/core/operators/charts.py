@@ -80,16 +80,18 @@ def _busiest(m: Map) -> str:
     lines = ["Busiest: " + ", ".join(f"{d.name} {d.load:.0%}" for d in well) + "."] if well else []
     if gone := [d.name for d in m.dots if not d.well]:
         lines.append(
-            f"Nobody takes lanes at {', '.join(gone[:8])}{' ...' if len(gone) > 8 else ''}."
+            f"No node takes lanes at {', '.join(gone[:8])}{' ...' if len(gone) > 8 else ''}."
         )
     if nobody:
-        lines.append(f"{nobody} lanes are nobody's.")
+        lines.append(f"{nobody} lane{' has' if nobody == 1 else 's have'} no owner.")
     return "\n".join(lines)
 
 
 def _plot(c: Context, args: Sequence[str]) -> Result:
     if args[0].lower() not in MEASURES:
-        raise OperatorError(f"{args[0][:40]!r} cannot be drawn: {', '.join(MEASURES)} can.")
+        raise OperatorError(
+            f"{args[0][:40]!r} cannot be plotted: choose one of {', '.join(MEASURES)}."
+        )
     measure = MEASURES[args[0].lower()]
     of, span = OF_FLEET, USUAL
     for word in args[1:]:
@@ -127,7 +129,7 @@ def _seconds(span: str) -> int:
     match = SPAN.fullmatch(span)
     seconds = int(match[1]) * SECONDS[match[2]] if match else 0
     if not LEAST_S <= seconds <= MOST_S:
-        raise OperatorError(f"{span} is too short or too long: 1m to 7d.")
+        raise OperatorError(f"{span} is not between 1m and 7d.")
     return seconds
 
 
@@ -139,7 +141,7 @@ def plot_of(wanted: PlotWanted, lines: Sequence[Line]) -> Plot:
     """The plot of these lines. Raises OperatorError when there is nothing to draw."""
     shown = tuple(Line(_said(x.name), x.ms, x.values) for x in lines if x.ms)
     if not shown:
-        raise OperatorError(f"{wanted.title}: nothing was seen in that time.")
+        raise OperatorError(f"{wanted.title}: there is no data for that time.")
     return Plot(wanted.title, wanted.measure.unit, wanted.since_ms, wanted.until_ms, shown)
 
 
@@ -150,27 +152,24 @@ def _told(plot: Plot) -> str:
         s = x.ms[top] // 1000 % 86_400
         at = f"{s // 3600:02d}:{s // 60 % 60:02d}"
         lines.append(
-            f"{x.name}: {x.values[-1]:,.0f} {plot.unit} now, at most {x.values[top]:,.0f} ({at} "
-            "UTC)"
+            f"{x.name}: {x.values[-1]:,.0f} {plot.unit} now, peak {x.values[top]:,.0f} ({at} UTC)"
         )
     return "\n".join(lines)
 
 
 PLOT_GOES = "plot lag|rate|latency [LANE|NODE] [1h]"
 LOOKS = (
-    Command(
-        "map", (), Access.LOOK, "a picture of sites, their load and where lanes are from", _map
-    ),
+    Command("map", (), Access.LOOK, "a map of sites, their load and the origins of lanes", _map),
     Command(
         "plot",
         (
-            Argument("what", Type.WORD, "what to draw", choices=tuple(MEASURES)),
+            Argument("what", Type.WORD, "what to plot", choices=tuple(MEASURES)),
             Argument(
                 "of", Type.WORD, "LANE or NODE, and how far back: 1h", optional=True, many=True
             ),
         ),
         Access.LOOK,
-        f"a picture of the last hour, or more: {PLOT_GOES}",
+        f"a plot of the last hour, or more: {PLOT_GOES}",
         _plot,
         goes=PLOT_GOES,
     ),

@@ -25,8 +25,8 @@ from agents.core.operators.subscriptions import Follows
 
 CONFIRM_S = 120.0
 NOT_COMMANDING = (
-    "Kafka is away, or refuses what I write (see status): until that is over I "
-    "command and change nothing."
+    "Kafka is away or refuses my writes (see status): until it is back, I send no commands and "
+    "change nothing."
 )
 PROMISES_AT_MOST = 100
 ASKS, ASKS_PER_S = 10.0, 1.0  # requests per person: at once, and how many more each second
@@ -187,7 +187,7 @@ class Desk:
             yield self.errands.begin(fetch.what, then, c.now)
             return
         if len(self.promises) >= PROMISES_AT_MOST:
-            raise OperatorError("Too many things wait for a confirm; try again in two minutes.")
+            raise OperatorError("Too many dry runs wait for a confirm; try again in two minutes.")
         promise = Promise(
             self.token(),
             event.jid,
@@ -213,8 +213,8 @@ class Desk:
             return ""
         have = self.affiliations.get(jid, "none")
         who = {Access.LOOK: "a member", Access.ACT: "an admin", Access.TUNE: "an owner"}[need]
-        what = command.name if need is command.access else f"to change anything with {command.name}"
-        return f"{what} is for {who} of the ops room; you are {have}."
+        what = command.name if need is command.access else f"changing anything with {command.name}"
+        return f"{what} needs {who} of the ops room; your affiliation is {have}."
 
     def _confirm(
         self, words: list[str], event: QuestionAsked, c: Context, answer: Callable[[str], Effect]
@@ -223,14 +223,14 @@ class Desk:
             raise OperatorError("Usage: confirm ID")
         promise = self.promises.get(words[1].lower())
         if promise is None or c.now > promise.until:
-            raise OperatorError("Nothing waits under that id; it may have run out. Ask again.")
+            raise OperatorError("There is no dry run with that id; it may have expired. Ask again.")
         if promise.jid != event.jid or promise.conversation != _conversation(event):
-            raise OperatorError("That id was given to somebody else, or elsewhere. Ask yourself.")
+            raise OperatorError("That id belongs to another person or conversation. Ask here.")
         # Removed before anything is done: a confirmation counts once.
         del self.promises[promise.id]
         if promise.rests_on != promise.dry.rests_on(c):
             raise OperatorError(
-                f"What this is about has changed since. Ask again: {promise.dry.title}"
+                f"What this dry run rests on has changed. Ask again: {promise.dry.title}"
             )
         effects = act(promise.dry, c)
         yield answer(f"On it: {promise.dry.title}.")

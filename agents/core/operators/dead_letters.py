@@ -51,12 +51,12 @@ def _dead(c: Context, args: Sequence[str]) -> Result:
     query = query_of(words, c.now_ms)
     if what == "show":
         if not query.one:
-            raise OperatorError("Which one? dead list names them: dead show 0/17.")
+            raise OperatorError("Usage: dead show ID, such as 0/17 (dead list shows the ids).")
         return Fetch(DeadLook(query, 1), _shown)
     if what == "list":
         return Fetch(DeadLook(query, c.rows + 1), _listed)
     if c.access < Access.ACT:
-        raise OperatorError("dead replay is for an admin of the ops room.")
+        raise OperatorError("dead replay needs an admin of the ops room.")
     return Fetch(DeadLook(query, 1), lambda then, found: _dry(then, found, query, " ".join(words)))
 
 
@@ -79,7 +79,7 @@ def _listed(c: Context, found: object) -> Result:
 def _shown(c: Context, found: object) -> Result:
     f = _found(found)
     if not f.letters:
-        raise OperatorError("There is no such dead letter (any more).")
+        raise OperatorError("There is no such dead letter; it may have expired.")
     return "\n".join(shown(f.letters[0], SHOWN_CHARACTERS))
 
 
@@ -87,22 +87,22 @@ def _dry(c: Context, found: object, query: LetterQuery, words: str) -> Dry:
     f = _found(found)
     if not f.count:
         raise OperatorError(
-            "Nothing to replay: no dead letter is meant, or all went back already (all takes those "
-            "too)."
+            "Nothing to replay: no dead letter matches, or all were replayed already (all "
+            "includes those)."
         )
     if not f.whole:
-        raise OperatorError(f"{summed(f)}: too many to foretell.")
+        raise OperatorError(f"{summed(f)}: too many to predict.")
 
     def act(done: Context) -> Iterator[Effect]:
         if done.access < Access.ACT:
-            raise OperatorError("dead replay is for an admin of the ops room.")
+            raise OperatorError("dead replay needs an admin of the ops room.")
 
         def told(answer: Answer, now: float, now_ms: int) -> Iterator[Effect]:
             if answer.error:
                 done.news.line(f"{done.nick}: replay of dead letters failed: {answer.error}")
             else:
                 done.news.line(
-                    f"{done.nick}: {answer.result} dead letters went back to events.raw."
+                    f"{done.nick}: {answer.result} dead letters were sent back to events.raw."
                 )
             yield Note(
                 "action", done.jid, f"dead replay {words}: {answer.error or answer.result}", {}
@@ -111,8 +111,8 @@ def _dry(c: Context, found: object, query: LetterQuery, words: str) -> Dry:
         yield done.errands.begin(DeadReplay(query, f.upto, done.jid, done.now_ms), told, done.now)
 
     text = (
-        f"Replay {summed(f)}. They go back to events.raw, each once, and say how they died; "
-        "those that die again come back here."
+        f"Replay {summed(f)}. Each goes back to events.raw once, with its reason in a header; one "
+        "that fails again becomes a dead letter again."
     )
     return Dry(f"dead replay {words}".strip(), text, act)
 
@@ -131,7 +131,7 @@ LETTERS = (
             Argument("which", Type.WORD, f"an ID, or {GOES}", optional=True, many=True),
         ),
         Access.LOOK,
-        f"dead letters: {USAGE} ({GOES}); replay is for admins",
+        f"dead letters: {USAGE} ({GOES}); replay needs admin",
         _dead,
         goes=USAGE,
     ),

@@ -26,8 +26,8 @@ _TERMS = (
     ("rtt_ms", "RTT"),
     ("traffic_ms", "traffic"),
     ("miss_ms", "cold caches"),
-    ("egress_ms", "way out"),
-    ("degraded_ms", "poor health"),
+    ("egress_ms", "egress"),
+    ("degraded_ms", "degraded"),
     ("move_ms", "moving"),
 )
 
@@ -69,7 +69,7 @@ def absences(fleet: Fleet) -> dict[str, str]:
         elif (status := fleet.statuses[worker]).to_empty:
             words[worker] = "draining" if status.drained else "unhealthy"
         elif not status.takes:
-            words[worker] = "full, as it says" if view.health is Health.DND else "starting"
+            words[worker] = "full, by its own report" if view.health is Health.DND else "starting"
     return words
 
 
@@ -85,7 +85,7 @@ def tell(
     """Like `explain`, on values. `absent`: see `absences`."""
     if placed.state is State.ORPHAN or placed.worker not in scored.workers:
         if p.n not in scored.plan.waiting:
-            return f"Lane {p.n} is with nobody: it is about to be placed."
+            return f"Lane {p.n} has no owner: it is about to be placed."
         return "\n".join(_waits(_Case(scored, p, -1, absent)))
     case = _Case(scored, p, scored.workers.index(placed.worker), absent)
     lines = [_current(case, placed), *_chosen(case, placed, paused)]
@@ -99,7 +99,7 @@ def tell(
         lines.append(f"Runner-up {case.name(other)}: {case.sum(other)}{price}.")
     lines += [_room(case), *_binds(case, other, now, paused)]
     lines += _left_out(case)
-    lines.append(f"Placed there: {placed.why or 'at first'} (epoch {placed.epoch}).")
+    lines.append(f"Placed there: {placed.why or 'initial placement'} (epoch {placed.epoch}).")
     return "\n".join(lines)
 
 
@@ -179,7 +179,7 @@ def use_eps(scored: Scored, sits: Ints) -> Floats:
 
 
 def _current(case: _Case, placed: Placed) -> str:
-    word = "is leaving" if placed.state is State.RELEASING else "is at"
+    word = "is leaving" if placed.state is State.RELEASING else "is on"
     return f"Lane {case.p.n} {word} {case.name(case.here)}: {case.sum(case.here)}."
 
 
@@ -191,18 +191,18 @@ def _chosen(case: _Case, placed: Placed, paused: bool) -> list[str]:
         return (
             []
             if to is None or to == case.here
-            else [f"Chosen: {case.name(to)}; it is on its way there."]
+            else [f"Chosen: {case.name(to)}; it is moving there."]
         )
     if case.lane.id in case.plan.parked:
         if case.allowed[case.here]:
-            return ["It is to wait: not all fit, and others matter more."]
+            return ["It has to wait: not all lanes fit, and others come first."]
         return [
-            f"It is to wait: rule {case.rule} forbids {case.name(case.here)}, and no node that "
+            f"It has to wait: rule {case.rule} forbids {case.name(case.here)}, and no node that "
             "meets it has room."
         ]
     if move is None:
         return []
-    word = "paused, so it stays" if paused else "it goes now"
+    word = "the planner is paused, so it stays" if paused else "it moves now"
     return [f"Chosen: {case.name(move.to)}, {case.sum(move.to)} ({move.reason}; {word})."]
 
 
@@ -211,7 +211,7 @@ def _room(case: _Case) -> str:
     cost = f"room costs {price:.1f} ms" if price >= NOTICEABLE_MS else "room costs nothing"
     return (
         f"{case.name(n)}: {case.use[n]:,.0f} of {case.room[n]:,.0f} events/s allowed, "
-        f"{case.eps:,.0f} its own; {cost}."
+        f"{case.eps:,.0f} for this lane; {cost}."
     )
 
 
@@ -226,7 +226,7 @@ def _binds(case: _Case, other: int, now: float, paused: bool) -> list[str]:
         why = case.scored.moment.nodes[here].empty or f"rule {case.rule}"
         if case.lane.id in case.plan.stuck:
             return [
-                f"It must leave ({why}), but nowhere that it may be is room for {case.eps:,.0f} "
+                f"It must leave ({why}), but no allowed node has room for {case.eps:,.0f} "
                 "events/s: it stays."
             ]
         return (
@@ -242,7 +242,7 @@ def _binds(case: _Case, other: int, now: float, paused: bool) -> list[str]:
         return [
             f"Residency binds: rule {case.rule} keeps it from {case.name(banned)}, {gain:.1f} ms "
             "better.",
-            f"It would go there if rule {case.rule} let it.",
+            f"It would move there if rule {case.rule} allowed it.",
         ]
     if ms[best] >= ms[here] - NOTICEABLE_MS:
         return ["Nothing binds: no other node would be better.", *_revert(case, other)]
@@ -252,25 +252,27 @@ def _binds(case: _Case, other: int, now: float, paused: bool) -> list[str]:
         return [
             f"Room binds: {name} is {gain:.1f} ms better, but has {free:,.0f} of {case.eps:,.0f} "
             "events/s free.",
-            f"It would go there with {case.eps - free:,.0f} events/s more room.",
+            f"It would move there with {case.eps - free:,.0f} events/s more room.",
         ]
     dearer = float(case.price[best] - case.price[here])
     if dearer >= gain:
         return [
             f"Room binds: {name} is {gain:.1f} ms better, but its room costs {dearer:.1f} ms more: "
             "others need it.",
-            f"It would go there if {name} came {dearer - gain:.1f} ms nearer.",
+            f"It would move there if {name} were {dearer - gain:.1f} ms closer.",
         ]
     return [f"Calm binds: {name} is {gain:.1f} ms better; {_calm(case, best, now, paused)}."]
 
 
 def _revert(case: _Case, other: int) -> list[str]:
     if other < 0:
-        return ["It would go elsewhere if there were another node for it."]
+        return ["It would move if there were another node for it."]
     gap = float(case.ms[other] + case.price[other] - case.ms[case.here] - case.price[case.here])
     short = float(case.use[other] + case.eps - case.room[other])
     room = "" if case.fits[other] else f", with {short:,.0f} events/s more room"
-    return [f"It would go to {case.name(other)} if that came {max(gap, 0.1):.1f} ms nearer{room}."]
+    return [
+        f"It would move to {case.name(other)} if that were {max(gap, 0.1):.1f} ms closer{room}."
+    ]
 
 
 def _calm(case: _Case, to: int, now: float, paused: bool) -> str:
@@ -279,9 +281,9 @@ def _calm(case: _Case, to: int, now: float, paused: bool) -> str:
     if paused:
         return "the planner is paused"
     if case.lane.moving:
-        return "something is under way with it"
+        return "it is already being moved"
     if case.lane.cooldown_until_s > now:
-        return f"it moved lately, and stays for {case.lane.cooldown_until_s - now:.0f} s more"
+        return f"it moved recently and stays for {case.lane.cooldown_until_s - now:.0f} s more"
     saves = float(
         case.ms[case.here] - case.ms[to] + case.terms.move_ms[0, to] + case.terms.miss_ms[0, to]
     )
@@ -292,13 +294,13 @@ def _calm(case: _Case, to: int, now: float, paused: bool) -> str:
     since = case.plan.memory.better_since_s.get(case.lane.id)
     window_s = calm.window_s * (calm.windows - 1)
     if since is not None and now - since < window_s:
-        return f"it goes if that lasts {window_s - (now - since):.0f} s more"
-    return "others go first, or the room is kept for them"
+        return f"it moves if that lasts {window_s - (now - since):.0f} s more"
+    return "other lanes move first, or the room is kept for them"
 
 
 def _waits(case: _Case) -> list[str]:
     """The lines for an orphan that waits."""
-    lines = [f"Lane {case.p.n} is with nobody and lags; nothing is lost."]
+    lines = [f"Lane {case.p.n} has no owner and lags; nothing is lost."]
     takers = case.takes & case.allowed
     most = float(case.room[takers].max()) if takers.any() else 0.0
     if not case.allowed.any():
@@ -308,21 +310,20 @@ def _waits(case: _Case) -> list[str]:
         lines.append(f"No node {whose}takes lanes now; it is placed as soon as one does.")
     elif case.eps > most:
         lines.append(
-            f"Too heavy: {case.eps:,.0f} events/s; no node that it may have takes more than "
-            f"{most:,.0f}."
+            f"Too heavy: {case.eps:,.0f} events/s; no allowed node takes more than {most:,.0f}."
         )
     else:
         free = np.where(takers, case.room - case.use, -np.inf)
         n = int(free.argmax())
         lines.append(
-            f"Room binds: it needs {case.eps:,.0f} events/s, {case.name(n)} has the most: "
+            f"Room binds: it needs {case.eps:,.0f} events/s, {case.name(n)} has the most room, "
             f"{max(free[n], 0):,.0f}."
         )
         if case.lane.priority < max(lane.priority for lane in case.scored.moment.lanes):
             lines.append(
-                f"Its priority is {case.lane.priority}: lanes with a higher one have theirs."
+                f"Its priority is {case.lane.priority}: lanes with a higher one are placed first."
             )
-        lines.append(f"It is placed with {case.eps - max(free[n], 0):,.0f} events/s more room.")
+        lines.append(f"It can be placed with {case.eps - max(free[n], 0):,.0f} events/s more room.")
     return lines + _left_out(case)
 
 

@@ -37,10 +37,10 @@ EACH_AT_MOST = 5  # per person; a new dialog ends the oldest
 
 _UNKNOWN = FormRefusal(
     "bad-request",
-    "Nothing waits under that session: it ran out, or another coordinator leads now. Begin again.",
+    "There is no such session: it has expired, or another coordinator leads now. Begin again.",
     "bad-sessionid",
 )
-_NOT_NOW = FormRefusal("bad-request", "That action cannot be done at this step.", "bad-action")
+_NOT_NOW = FormRefusal("bad-request", "That action is not allowed at this step.", "bad-action")
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class Dialogs:
         if not desk.known:
             return FormRefusal(
                 "resource-constraint",
-                "I do not know yet who is who in the ops room: ask again in a moment.",
+                "I have not read the ops room's affiliations yet: ask again in a moment.",
             )
         if desk.budget(event.jid, now) != "ok":
             return FormRefusal(
@@ -136,7 +136,7 @@ class Dialogs:
             del self._open[mine[0].id]
         if len(self._open) >= DIALOGS_AT_MOST:
             return FormRefusal(
-                "resource-constraint", "Too many dialogs wait; try again in two minutes."
+                "resource-constraint", "Too many dialogs are open; try again in two minutes."
             )
         self._open[dialog.id] = dialog
         offers = command.asks or (
@@ -170,7 +170,7 @@ class Dialogs:
         # The person confirms only what was predicted; if that has changed, a new dry run is shown.
         if dialog.rests_on != dialog.dry.rests_on(c):
             words = (
-                "What this is about has changed since. Nothing was done; this is the "
+                "What this dry run rests on has changed. Nothing was done; this is the "
                 "prediction now."
             )
             changed = Remark(Mood.WARN, words)
@@ -271,7 +271,7 @@ class Dialogs:
             Status.EXECUTING,
             Form(
                 result.title,
-                f"Completing does it (within {CONFIRM_S:.0f} s), cancelling does nothing.",
+                f"Complete to do it (within {CONFIRM_S:.0f} s), cancel to change nothing.",
                 (_words(result.text),),
             ),
             remarks,

@@ -24,9 +24,9 @@ def held_back(placing: Placing, now: float) -> list[str]:
         best = max(offers, key=lambda p: offers[p])
         many = f"{len(offers)} lane{'' if len(offers) == 1 else 's'}"
         lines.append(
-            f"Calm leaves {many} alone that moved lately: up to {offers[best]:.1f} ms an event on "
-            f"offer (lane {best.n}), "
-            f"until in {took(until_s)}. rebalance does not wait."
+            f"{many} moved recently and may not move for up to {took(until_s)}, although up to "
+            f"{offers[best]:.1f} ms an event could be saved (lane {best.n}). rebalance does not "
+            "wait."
         )
     ramp_s = placing.settings.calm.ramp_s
     ramped = {
@@ -36,9 +36,7 @@ def held_back(placing: Placing, now: float) -> list[str]:
         some = ", ".join(short_name(w) for w in sorted(ramped)[:NAMED]) + (
             " ..." if len(ramped) > NAMED else ""
         )
-        lines.append(
-            f"{some} came lately, and may have all its room in {took(max(ramped.values()))}."
-        )
+        lines.append(f"{some} joined recently; full capacity in {took(max(ramped.values()))}.")
     return lines
 
 

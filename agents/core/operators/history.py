@@ -24,7 +24,9 @@ WIDTH = 90
 
 ARGUMENTS = (
     PAGE,
-    Argument("kind", Type.WORD, "only such entries", optional=True, keyed=True, choices=KINDS),
+    Argument(
+        "kind", Type.WORD, "only entries of this kind", optional=True, keyed=True, choices=KINDS
+    ),
     Argument("by", Type.WORD, "who asked for it", optional=True, keyed=True),
     Argument("lane", Type.LANE, "about which lane", optional=True, keyed=True),
     Argument("node", Type.WORKER, "about which worker", optional=True, keyed=True),
@@ -69,9 +71,7 @@ def history(c: Context, args: Sequence[str]) -> Fetch:
     plain, by = keyed_of(ARGUMENTS, args)
     if len(plain) > 1 or (plain and "=" in plain[0]):
         known = ", ".join(f"{a.name}=" for a in ARGUMENTS if a.keyed)
-        raise OperatorError(
-            f"{plain[-1][:40]!r} is neither a page nor a filter: those are {known}."
-        )
+        raise OperatorError(f"{plain[-1][:40]!r} is not a page or a filter; filters are {known}.")
     lane = lane_of(c.fleet, by["lane"]).n if "lane" in by else None
     worker = ""
     if "node" in by:
@@ -99,7 +99,7 @@ def _shown(found: object, filters: Sequence[str]) -> str:
         raise OperatorError("The journal cannot be read.")
     of = f" with {' '.join(filters)}" if filters else ""
     if not found.rows:
-        return f"Nothing is noted{of}." if of else "Nothing has happened yet."
+        return f"No entries{of}." if of else "Nothing has happened yet."
     more = (
         f" More: history {' '.join([str(found.page + 1), *filters])}"
         if found.page < found.pages
@@ -110,5 +110,5 @@ def _shown(found: object, filters: Sequence[str]) -> str:
         f"{clock(r.ms)} {r.who.partition('@')[0] + ': ' if r.who else ''}{r.text}"[:WIDTH]
         for r in found.rows
     ]
-    first = "The last" if found.page == 1 else f"Page {found.page} of {found.pages}"
+    first = "The newest" if found.page == 1 else f"Page {found.page} of {found.pages}"
     return f"{first} of {found.total:,} entries{of} (UTC{day}).{more}\n" + "\n".join(lines)

@@ -86,8 +86,8 @@ def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> st
     if (off := placing.watch.foresight.error()) is not None:
         ahead_s = placing.settings.calm.forecast_s
         lines.append(
-            f"Forecast {ahead_s:,.0f} s ahead: off by {off[0]:.0%}; the last value would be by "
-            f"{off[1]:.0%}."
+            f"Forecast {ahead_s:,.0f} s ahead: off by {off[0]:.0%}; the last value would be off "
+            f"by {off[1]:.0%}."
         )
     runs = {
         v.telemetry.pipeline
@@ -95,7 +95,7 @@ def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> st
         if v.present and v.telemetry and v.telemetry.pipeline
     }
     if len(runs) > 1:
-        lines.append(f"{len(runs)} versions of the pipeline run: node NAME tells which.")
+        lines.append(f"{len(runs)} versions of the pipeline run; node NAME shows which.")
     lines += [f"The coordinator's {device(x)}" for x in fleet.devices]
     lines.append(f"Leader epoch {fleet.leader_epoch}.")
     return "\n".join(lines)
@@ -112,7 +112,7 @@ def device(x: Accelerator) -> str:
         said.append(f"{x.temperature_c:.0f} C")
     if x.faults:
         said.append(f"faults: {', '.join(x.faults)}")
-    return f"{x.name}: {', '.join(said) or 'well'}."
+    return f"{x.name}: {', '.join(said) or 'ok'}."
 
 
 def nodes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
@@ -137,7 +137,7 @@ def nodes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
         for v in views[shown]
     ]
     more = f" More: nodes {page + 1}" if page < pages else ""
-    return f"{ok} of {len(views)} workers are well.{more}\n" + table(
+    return f"{ok} of {len(views)} workers are ok.{more}\n" + table(
         ("name", "state", "lanes", "ev/s"), rows, (14, 9, 5, 5)
     )
 
@@ -154,15 +154,15 @@ def node(fleet: Fleet, view: View, now: float) -> str:
     if view.telemetry is not None:
         t = view.telemetry
         lines.append(
-            f"CPU {t.cpu:.0%} of a core, {t.mem_mb:.0f} MB; heard "
+            f"CPU {t.cpu:.0%} of a core, {t.mem_mb:.0f} MB; last heard "
             f"{max(0.0, now - view.heard_at):.1f} s ago."
         )
         lines += [device(x) for x in t.accelerators]
     elif not view.present:
-        lines.append("Nothing is heard of it.")
+        lines.append("Nothing has been heard from it.")
     if owned:
         lines.append(
-            "Has "
+            "Owns "
             + ", ".join(str(p.n) for p in owned[:20])
             + (" ..." if len(owned) > 20 else "")
             + "."
@@ -185,7 +185,7 @@ def lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
     rows = []
     for p in ps[shown]:
         s, load = fleet.partitions[p], loads.get(p.n)
-        who = short_name(s.worker) if s.state is not State.ORPHAN else "nobody"
+        who = short_name(s.worker) if s.state is not State.ORPHAN else "no owner"
         rows.append(
             [
                 str(p.n),
@@ -205,11 +205,11 @@ def lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
 def lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_ms: int) -> str:
     s, load = fleet.partitions[p], lane_loads(fleet).get(p.n)
     where = {
-        State.ASSIGNED: f"at {short_name(s.worker)}",
+        State.ASSIGNED: f"on {short_name(s.worker)}",
         State.RELEASING: f"being released by {short_name(s.worker)}",
-        State.ORPHAN: "with nobody",
+        State.ORPHAN: "without an owner",
     }[s.state]
-    lines = [f"Lane {p.n} is {where} (epoch {s.epoch}, {s.why or 'no reason noted'})."]
+    lines = [f"Lane {p.n} is {where} (epoch {s.epoch}, {s.why or 'no reason recorded'})."]
     if load:
         lines.append(
             f"{load.rate_eps:,.0f} events/s, lag {load.lag_events:,}, p50 {load.p50_ms:,.0f} ms, "

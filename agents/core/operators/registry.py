@@ -57,17 +57,17 @@ from kernels.reference import may_be
 def _help(c: Context, args: Sequence[str]) -> str:
     if args:
         command = find(args[0])
-        needs = {Access.ACT: " Needs admin.", Access.TUNE: " To change anything needs owner."}.get(
+        needs = {Access.ACT: " Needs admin.", Access.TUNE: " Changing anything needs owner."}.get(
             command.most, ""
         )
-        return f"{command.goes or command.usage}: {command.help}.{needs}"
+        return f"Usage: {command.goes or command.usage}\n{command.help}.{needs}"
     shown = [x for x in COMMANDS.values() if c.chat or not x.chat_only]
     look = ", ".join(x.brief for x in shown if x.access is Access.LOOK)
     act = ", ".join(x.brief for x in shown if x.access is Access.ACT)
     own = ", ".join(x.goes for x in shown if x.most is Access.TUNE)
-    ask = "Ask with a ! before it here, or without one to one.\n" if c.chat else ""
+    ask = "In the room, begin with !; one to one, without it.\n" if c.chat else ""
     return (
-        f"{ask}Look: {look}.\nAct (admin): {act}.\nTune (owner): {own}.\nhelp COMMAND tells more."
+        f"{ask}Look: {look}.\nAct (admin): {act}.\nTune (owner): {own}.\nhelp COMMAND shows more."
     )
 
 
@@ -152,10 +152,12 @@ def _drain(c: Context, args: Sequence[str]) -> Dry:
     view = node_of(c.fleet, args[0])
     worker, name = view.spec.worker, view.spec.name
     if drain_intent(worker) in c.fleet.intents:
-        raise OperatorError(f"{name} is drained already; resume {name} takes that back.")
+        raise OperatorError(f"{name} is already drained; resume {name} undoes that.")
     scored = _emptied(c, view)
     owned = c.fleet.owned_by(worker)
-    text = f"Drain {name}: {names(owned)} would go, a few at a time.\n{_effect(scored, MUST)}"
+    text = (
+        f"Drain {name}: {names(owned)} would move away, a few at a time.\n{_effect(scored, MUST)}"
+    )
     if scored.plan.stuck:
         text += f"\nNo room elsewhere for {len(scored.plan.stuck)} of them: they stay."
 
@@ -164,7 +166,7 @@ def _drain(c: Context, args: Sequence[str]) -> Dry:
     def act(done: Context) -> Iterator[Effect]:
         # Planned again only if the fleet has changed: more lanes without room void the dry run.
         if done.fleet.version != version and len(_emptied(done, view).plan.stuck) > stuck:
-            raise OperatorError(f"There is less room elsewhere by now. Ask again: drain {name}")
+            raise OperatorError(f"There is less room elsewhere now. Ask again: drain {name}")
         intent = Intent(done.jid, done.now_ms)
         then: tuple[Effect, ...] = ()
         if view.present and view.boot:
@@ -206,7 +208,7 @@ def _fits(c: Context, p: Partition, view: View) -> tuple[float, float, float]:
         raise OperatorError(f"{name} takes no lanes now: it is {health_word(c.fleet, view)}.")
     if not c.placing.can_move(p):
         raise OperatorError(
-            f"Lane {p.n} cannot be moved now: it is {s.state}. Try again when it is at work."
+            f"Lane {p.n} cannot be moved now: it is {s.state}. Try again when it is assigned."
         )
     scored = c.placing.what_if(c.now, c.now_ms)
     row = scored.partitions.index(p)
@@ -215,7 +217,7 @@ def _fits(c: Context, p: Partition, view: View) -> tuple[float, float, float]:
     terms = terms_of(scored.problem, one)
     if not may_be(scored.problem, one)[0, to]:
         raise OperatorError(
-            f"Lane {p.n} may not be at {name}: explain {p.n} tells which rule is against it."
+            f"Lane {p.n} may not be placed on {name}: explain {p.n} shows which rule forbids it."
         )
     delta = float(terms.rtt_ms[0, to] - terms.rtt_ms[0, own])
     load = sum(
@@ -238,7 +240,7 @@ def _move(c: Context, args: Sequence[str]) -> Dry:
     worker, name = view.spec.worker, view.spec.name
     s = c.fleet.partitions[p]
     if s.worker == worker and s.state is State.ASSIGNED:
-        raise OperatorError(f"Lane {p.n} is at {name} already.")
+        raise OperatorError(f"Lane {p.n} is already on {name}.")
     delta, after, limit = _fits(c, p, view)
     version, frm = c.fleet.version, short_name(s.worker)
     text = (
@@ -285,11 +287,11 @@ def _rebalance(c: Context, args: Sequence[str]) -> Dry:
 
 def _pause(c: Context, args: Sequence[str]) -> Dry:
     if PAUSE in c.fleet.intents:
-        raise OperatorError("The planner is paused already; unpause takes that back.")
+        raise OperatorError("The planner is already paused; unpause ends that.")
 
     def act(done: Context) -> Iterator[Effect]:
         done.news.line(
-            f"{done.nick}: the planner is paused. Orphans are still placed, drains go on."
+            f"{done.nick}: the planner is paused. Orphans are still placed, and drains continue."
         )
         yield Write(intents={PAUSE: Intent(done.jid, done.now_ms)})
 
@@ -302,10 +304,10 @@ def _unpause(c: Context, args: Sequence[str]) -> Dry:
         raise OperatorError("The planner is not paused.")
 
     def act(done: Context) -> Iterator[Effect]:
-        done.news.line(f"{done.nick}: the planner works again.")
+        done.news.line(f"{done.nick}: the planner is no longer paused.")
         yield Write(intents={PAUSE: None})
 
-    text = f"Let the planner work again.\n{_effect(c.placing.what_if(c.now, c.now_ms))}"
+    text = f"End the planner's pause.\n{_effect(c.placing.what_if(c.now, c.now_ms))}"
     return Dry("unpause", text, act, rests=_paused)
 
 
@@ -319,9 +321,9 @@ def find(word: str) -> Command:
     if command is None:
         near = difflib.get_close_matches(word.lower(), COMMANDS, 1)
         raise OperatorError(
-            f"I do not know {word[:40]!r}."
+            f"There is no command {word[:40]!r}."
             + (f" Did you mean {near[0]}?" if near else "")
-            + " Say help."
+            + " Try help."
         )
     return command
 
@@ -343,7 +345,7 @@ def run(command: Command, context: Context, args: Sequence[str]) -> Result:
     return command.run(context, args)
 
 
-_ID = Argument("id", Type.WORD, "what the prediction gave")
+_ID = Argument("id", Type.WORD, "the id that the dry run gave")
 _CHANGE = (
     Argument("change", Type.WORD, "what changes", choices=("drain", "lose", "add", "rate")),
     Argument(
@@ -354,22 +356,24 @@ _REWIND = (
     Argument(
         "what",
         Type.WORD,
-        "what to do with it: nothing, or rewind",
+        "rewind, or nothing to show the lane",
         optional=True,
         choices=(REWIND,),
     ),
     Argument(
         "to",
         Type.WORD,
-        "to when: -10m, 10:00 (today, UTC), 2026-07-01T10:00:00Z, or an offset",
+        "rewind to: -10m, 10:00 (today, UTC), 2026-07-01T10:00:00Z, or an offset",
         optional=True,
     ),
 )
 _TUNE = (
     Argument("name", Type.WORD, "which setting", optional=True, choices=tuple(TUNABLES)),
-    Argument("value", Type.WORD, f"the new value, or {DEFAULT}: as in the settings", optional=True),
+    Argument(
+        "value", Type.WORD, f"the new value, or {DEFAULT} (as in the settings)", optional=True
+    ),
 )
-_FEED = Argument("feed", Type.WORD, "which", optional=True, choices=FEEDS)
+_FEED = Argument("feed", Type.WORD, "which feed", optional=True, choices=FEEDS)
 _LIST = (
     Command(
         "help",
@@ -378,15 +382,15 @@ _LIST = (
         "what I can do",
         _help,
     ),
-    Command("status", (), Access.LOOK, "how the fleet is", _status, figures=_figures),
-    Command("nodes", (PAGE,), Access.LOOK, "all workers, troubled ones first", _nodes),
+    Command("status", (), Access.LOOK, "the state of the fleet", _status, figures=_figures),
+    Command("nodes", (PAGE,), Access.LOOK, "all workers, those in trouble first", _nodes),
     Command("node", (WORKER,), Access.LOOK, "one worker", _one_node),
-    Command("lanes", (PAGE,), Access.LOOK, "all lanes, the most lag first", _lanes),
+    Command("lanes", (PAGE,), Access.LOOK, "all lanes, the largest lag first", _lanes),
     Command(
         "lane",
         (LANE, *_REWIND),
         Access.LOOK,
-        "one lane; rewind: process its events once more",
+        "one lane; rewind: process its events again",
         _one_lane,
         goes="lane LANE rewind TIME",
         changes=Access.TUNE,
@@ -400,13 +404,19 @@ _LIST = (
     *LETTERS,
     Command("hotspots", (), Access.LOOK, "where events pile up", _hotspots),
     Command("history", HISTORY, Access.LOOK, "what happened and who asked for it", history),
-    Command("follow", (_FEED,), Access.LOOK, "be told one to one what is published", follow),
-    Command("unfollow", (replace(_FEED, optional=False),), Access.LOOK, "not any more", unfollow),
+    Command("follow", (_FEED,), Access.LOOK, "get a feed's items one to one", follow),
+    Command(
+        "unfollow",
+        (replace(_FEED, optional=False),),
+        Access.LOOK,
+        "stop following a feed",
+        unfollow,
+    ),
     Command(
         "tune",
         _TUNE,
         Access.LOOK,
-        "settings that hold at once, for all workers or the planner",
+        "change a setting at once, for all workers or the planner",
         tune,
         goes="tune NAME VALUE",
         changes=Access.TUNE,
@@ -415,13 +425,11 @@ _LIST = (
     Command("drain", (NODE,), Access.ACT, "move all lanes away and give it no new ones", _drain),
     Command("resume", (NODE,), Access.ACT, "let a drained node take lanes again", _resume),
     Command("move", (LANE, NODE), Access.ACT, "move one lane", _move),
-    Command("rebalance", (), Access.ACT, "move now what would gain", _rebalance),
+    Command("rebalance", (), Access.ACT, "move at once the lanes that would gain", _rebalance),
     RESET,
     *ROLLOUTS,
-    Command("pause", (), Access.ACT, "no moves but for orphans and drains", _pause),
-    Command("unpause", (), Access.ACT, "let the planner work again", _unpause),
-    Command(
-        "confirm", (_ID,), Access.ACT, "do what was predicted", lambda c, a: "", chat_only=True
-    ),
+    Command("pause", (), Access.ACT, "stop all moves except orphans and drains", _pause),
+    Command("unpause", (), Access.ACT, "end the pause", _unpause),
+    Command("confirm", (_ID,), Access.ACT, "carry out a dry run", lambda c, a: "", chat_only=True),
 )
 COMMANDS: Mapping[str, Command] = {c.name: c for c in _LIST}

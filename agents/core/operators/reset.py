@@ -46,10 +46,10 @@ class Setting:
         if self.lost:
             parts.append(f"events {self.lost.start:,} to {self.lost.stop - 1:,} are lost")
         if self.again:
-            parts.append(f"up to {self.again:,} events come again")
+            parts.append(f"up to {self.again:,} events are repeated")
         if self.fresh:
-            parts.append(f"{self.fresh:,} events of the new log are worked")
-        return ", ".join(parts) or "nothing is lost, nothing comes again"
+            parts.append(f"{self.fresh:,} events of the new log are processed")
+        return ", ".join(parts) or "nothing is lost or repeated"
 
 
 def _reset(c: Context, args: Sequence[str]) -> Fetch:
@@ -131,14 +131,15 @@ def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, 
     if not settings:
         which = "Every partition" if every else _names(look.partitions).capitalize()
         raise OperatorError(
-            f"{which} can go on: nothing to reset. With to= named ones are set all the same."
+            f"{which} can continue: nothing to reset. Name partitions and give to= to set them "
+            "anyway."
         )
     # A partition with a step under way is left out now; the confirmation checks the others again.
     busy = [s.partition for s in settings if not _can(c, s.partition)]
     settings = [s for s in settings if s.partition not in busy]
     if not settings:
         raise OperatorError(
-            f"{_names(busy).capitalize()} cannot be reset now, something is under way: try again."
+            f"{_names(busy).capitalize()} cannot be reset now, a step is under way: try again."
         )
     shown = [
         f"{s.partition.label}: {'none' if s.committed is None else f'{s.committed:,}'} -> "
@@ -149,16 +150,19 @@ def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, 
         shown.append(f"and {len(settings) - SHOWN} more")
     lost, again = sum(len(s.lost) for s in settings), sum(s.again for s in settings)
     text = "\n".join(
-        [f"Reset {_names(s.partition for s in settings)}, offsets (markers among them):", *shown]
+        [
+            f"Reset {_names(s.partition for s in settings)} (offsets include transaction markers):",
+            *shown,
+        ]
     )
     if busy:
-        text += f"\nNot {_names(busy)}, with which something is under way: ask again."
+        text += f"\nNot {_names(busy)}: a step is under way; ask again."
     if settings[1:]:
-        text += f"\nIn all up to {lost:,} events are lost, up to {again:,} come again."
+        text += f"\nIn total, up to {lost:,} events are lost and up to {again:,} repeated."
 
     def act(done: Context) -> Iterator[Effect]:
         if any(not _can(done, s.partition) for s in settings):
-            raise OperatorError("Something is under way with one of them; ask again.")
+            raise OperatorError("A step is under way with one of them; ask again.")
         incident = done.news.asked(title, [s.partition for s in settings], done.nick, done.now)
         back: dict[Partition, Target] = {}
         for s in settings:
@@ -197,13 +201,13 @@ ARGUMENTS = (
     Argument(
         "what",
         Type.WORD,
-        "lanes by number, raw N for raw partitions, or all that have stopped",
+        "lanes by number, raw N for raw partitions, or all (those that have stopped)",
         many=True,
     ),
     Argument(
         "to",
         Type.WORD,
-        "begin, end, an offset, or a time; else where nothing is lost",
+        "begin, end, an offset or a time; left out: where nothing is lost",
         optional=True,
         keyed=True,
     ),
@@ -212,7 +216,7 @@ RESET = Command(
     "reset",
     ARGUMENTS,
     Access.TUNE,
-    "set offsets that are not in their log to where the partitions can go on",
+    "set offsets that are not in their log to where the partitions can continue",
     _reset,
     goes=GOES,
 )

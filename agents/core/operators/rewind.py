@@ -22,7 +22,7 @@ def rewind(c: Context, args: Sequence[str]) -> Fetch:
     p = lane_of(c.fleet, args[0])
     if args[1].lower() != REWIND:
         raise OperatorError(
-            f"{args[1][:40]!r} cannot be done to a lane: it goes lane N rewind TIME or OFFSET."
+            f"{args[1][:40]!r} cannot be done to a lane. Usage: lane N rewind TIME|OFFSET"
         )
     if len(args) < 3:
         raise OperatorError(
@@ -42,8 +42,8 @@ def _predict(c: Context, look: LookBack, found: object, text: str) -> Dry:
     p, target = look.partition, _target(look, found)
     if not c.placing.can_move(p):
         raise OperatorError(
-            f"Lane {p.n} cannot be rewound now: it is {c.fleet.partitions[p].state}. Wait until it "
-            "is at work."
+            f"Lane {p.n} cannot be rewound now: it is {c.fleet.partitions[p].state}. Wait until "
+            "it is assigned."
         )
     owner = short_name(c.fleet.partitions[p].worker)
     again = (
@@ -53,9 +53,9 @@ def _predict(c: Context, look: LookBack, found: object, text: str) -> Dry:
     said = (
         f"Rewind lane {p.n} from offset {found.committed:,} to {target:,}{since}.\n"
         f"{again} events will be processed again; events.clean will have them twice (dead letters "
-        "too), each with the same "
-        f"geolane-src.\n{owner} gives the lane back, it is set back, and given out again: it "
-        "stops for a moment."
+        "too), each with the same geolane-src.\n"
+        f"{owner} releases the lane, its offset is set back, and it is assigned again: it stops "
+        "for a moment."
     )
 
     def act(done: Context) -> Iterator[Effect]:
@@ -87,11 +87,11 @@ def _target(look: LookBack, found: Past) -> int:
     has = f"the broker has {found.begin:,} to {found.end:,}, and {found.committed:,} is committed"
     if look.offset is not None and not found.begin <= look.offset <= found.end:
         raise OperatorError(
-            f"Offset {look.offset:,} is not there: {has}."
+            f"Offset {look.offset:,} is not in the log: {has}."
             + (
                 ""
                 if found.begin <= found.committed <= found.end
-                else f" reset {look.partition.n} mends that."
+                else f" reset {look.partition.n} fixes that."
             )
         )
     if found.target > found.committed:

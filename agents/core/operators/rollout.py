@@ -31,20 +31,19 @@ def _rollout(c: Context, args: Sequence[str]) -> Result:
     ]
     here = sorted(v.spec.worker for v in nodes if v.present)
     if not here:
-        raise OperatorError("None of them is here: they start with the new code by themselves.")
+        raise OperatorError("None of them is here: they run the new code when they start.")
     lanes = sum(len(c.fleet.owned_by(w)) for w in here)
     some = ", ".join(short_name(w) for w in here[:6]) + (" ..." if len(here) > 6 else "")
     text = (
-        f"Restart {len(here)} nodes one after the other: {some}\nEach hands its lanes over first: "
-        f"{lanes} lanes move, and "
-        f"come back one after the other. It stops at the first that is not back in {BACK_S:.0f} s "
-        "or whose "
-        f"lanes stop.\n{versions(c.fleet)}"
+        f"Restart {len(here)} nodes one after the other: {some}\n"
+        f"Each hands its lanes over first: {lanes} lanes move, and come back one after the other. "
+        f"It stops at the first node that is not back within {BACK_S:.0f} s or whose lanes stop.\n"
+        f"{versions(c.fleet)}"
     )
 
     def act(done: Context) -> Iterator[Effect]:
         if done.rollout.running:
-            raise OperatorError("A rollout is under way already.")
+            raise OperatorError("A rollout is already under way.")
         done.news.line(f"{done.nick}: rollout of {len(here)} nodes begins.")
         yield from done.rollout.begin(here, done.nick, done.jid, done.now_ms)
 
@@ -54,7 +53,7 @@ def _rollout(c: Context, args: Sequence[str]) -> Result:
 
 
 def _stopped(c: Context) -> Iterator[Effect]:
-    yield from c.rollout.stop(f"{c.nick} said so")
+    yield from c.rollout.stop(f"{c.nick} stopped it")
 
 
 ROLLOUTS = (
@@ -64,7 +63,7 @@ ROLLOUTS = (
             Argument(
                 "nodes",
                 Type.WORD,
-                "NODE ..., all where none is named; stop ends it",
+                "NODE ... (all if none is named), or stop",
                 optional=True,
                 many=True,
             ),

@@ -37,17 +37,15 @@ def follow(c: Context, args: Sequence[str]) -> str | Done:
     mine = [feed for feed in FEEDS if follow_intent(feed, c.jid) in c.fleet.intents]
     if not args:
         now = f"You follow {' and '.join(mine)}." if mine else "You follow nothing."
-        return f"{now} What may be followed: {', '.join(FEEDS)}."
+        return f"{now} Feeds: {', '.join(FEEDS)}."
     feed = _feed(args[0])
     if feed in mine:
-        raise OperatorError(f"You follow {feed} already; unfollow {feed} ends that.")
+        raise OperatorError(f"You already follow {feed}; unfollow {feed} ends that.")
     if sum(name.startswith(FOLLOW) for name in c.fleet.intents) >= FOLLOWERS_AT_MOST:
-        raise OperatorError(
-            f"{FOLLOWERS_AT_MOST} follow something already: that is all I can tell."
-        )
+        raise OperatorError(f"{FOLLOWERS_AT_MOST} subscriptions exist, which is the limit.")
     text = (
-        f"I tell you {feed} here, one to one ({BURST:.0f} messages a minute at most), until you "
-        f"unfollow {feed}."
+        f"I will send you {feed} here, one to one (up to {BURST:.0f} messages a minute), until "
+        f"you unfollow {feed}."
     )
     return Done(text, Write(intents={follow_intent(feed, c.jid): Intent(c.jid, c.now_ms)}))
 
@@ -58,7 +56,7 @@ def unfollow(c: Context, args: Sequence[str]) -> Done:
     name = follow_intent(feed, c.jid)
     if name not in c.fleet.intents:
         raise OperatorError(f"You do not follow {feed}.")
-    return Done(f"You do not follow {feed} any more.", Write(intents={name: None}))
+    return Done(f"You no longer follow {feed}.", Write(intents={name: None}))
 
 
 def _feed(text: str) -> str:

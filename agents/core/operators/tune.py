@@ -32,7 +32,7 @@ def _all(c: Context) -> str:
     lines = [
         f"{len(t.values)} of {len(TUNABLES)} settings are tuned."
         if t.values
-        else "All is as in the settings."
+        else "No setting is tuned."
     ]
     if t.version:
         lines.append(
@@ -64,7 +64,7 @@ def _one(c: Context, x: Tunable) -> str:
     ]
     lines.append(f"{x.about} Must be {x.wants}{f' ({x.unit})' if x.unit else ''}.")
     if held:
-        lines.append(f"Set {_who(held)}; tune {x.name} {DEFAULT} takes it back.")
+        lines.append(f"Set {_who(held)}; tune {x.name} {DEFAULT} undoes it.")
     if x.by_worker and c.fleet.tuning.version:
         lines.append(f"Version {c.fleet.tuning.version}: {c.tuner.standing(c.now)}.")
     return "\n".join(lines)
@@ -88,14 +88,14 @@ def _change(c: Context, x: Tunable, text: str) -> Dry:
     before = c.tuner.value(x.name)
     if (back and not held) or (not back and value == before and held):
         raise OperatorError(
-            f"{x.name} is {x.shown(before)} already{'' if held else ', as in the settings'}."
+            f"{x.name} is already {x.shown(before)}{'' if held else ', as in the settings'}."
         )
     _check_order(c.tuner, x.name, value)
     if x.by_worker:
         there = sum(v.present for v in c.fleet.views.values())
         who = f"{len(c.fleet.views)} workers apply it without a restart; {there} are here now."
     else:
-        who = "The planner applies it from its next plan on; no worker needs to."
+        who = "The planner applies it from its next plan on; workers do not use it."
     change = f"{x.name} from {x.shown(before)} to {x.shown(value)}" + (
         " (settings)" if back else ""
     )

@@ -44,7 +44,7 @@ def whatif(placing: Placing, now: float, now_ms: int, args: Sequence[str]) -> st
     same = FleetChange(rate={any_lane: 1.0})
     base = placing.what_if(now, now_ms, same, eager=q.eager)
     then = placing.what_if(now, now_ms, q.change, eager=q.eager)
-    return "\n".join([f"What if {q.words} (nothing is touched):", *tell(base, then)])
+    return "\n".join([f"What if {q.words} (nothing is changed):", *tell(base, then)])
 
 
 # ---- the question ----
@@ -71,7 +71,7 @@ def _drain(fleet: Fleet, text: str) -> Question:
     if worker not in by_name.values():
         raise OperatorError(f"No node is called {text[:40]!r}. {hint(text, by_name)}")
     if fleet.statuses[worker].drained:
-        raise OperatorError(f"{short_name(worker)} is drained already.")
+        raise OperatorError(f"{short_name(worker)} is already drained.")
     return Question(
         FleetChange(empty=frozenset({worker})), f"{short_name(worker)} were drained", eager=False
     )

@@ -180,7 +180,7 @@ def test_a_leader_whose_record_is_refused_changes_nothing_and_goes_on_by_itself(
     first = ask(w, "!status").splitlines()[0]
     assert first.startswith("Critical, for ")
     assert f"I cannot write who has what: {why}" in first
-    assert "refuses what I write" in ask(w, "!pause")
+    assert "refuses my writes" in ask(w, "!pause")
     w.tell(ev.WriteTaken())
     w.fair(20, revive=False)
     assert w.partitions[P].worker != owner

@@ -105,12 +105,12 @@ def test_a_plot_goes_by_lane_node_and_time(
     ("text", "answer"),
     [
         ("!plot", "Usage: plot lag|rate|latency [LANE|NODE] [1h]"),
-        ("!plot heat", "'heat' cannot be drawn: lag, rate, latency can."),
-        ("!plot lag 77", "'77' is not a lane: they are 0 to 5."),
+        ("!plot heat", "'heat' cannot be plotted: choose one of lag, rate, latency."),
+        ("!plot lag 77", "'77' is not a valid lane: lanes are 0 to 5."),
         ("!plot lag nobody", "No node is called 'nobody'."),
         ("!plot lag 1 2", "Usage: plot"),
-        ("!plot lag 30d", "30d is too short or too long: 1m to 7d."),
-        ("!plot lag 5s", "5s is too short or too long: 1m to 7d."),
+        ("!plot lag 30d", "30d is not between 1m and 7d."),
+        ("!plot lag 5s", "5s is not between 1m and 7d."),
     ],
 )
 def test_what_cannot_be_drawn_is_said(w: World, text: str, answer: str) -> None:
@@ -123,7 +123,7 @@ def test_a_plot_says_what_it_shows_and_that_it_has_nothing_to_show(w: World) -> 
     wanted = sent(ask(w, "!plot lag")).what
     assert isinstance(wanted, PlotWanted)
     with pytest.raises(
-        OperatorError, match="Lag of the fleet, last 1h: nothing was seen in that time"
+        OperatorError, match="Lag of the fleet, last 1h: there is no data for that time"
     ):
         plot_of(wanted, [Line("fleet", (), ()), Line("lane/3", (), ())])
     plot = plot_of(
@@ -133,7 +133,7 @@ def test_a_plot_says_what_it_shows_and_that_it_has_nothing_to_show(w: World) -> 
     effects = w.core.handle(
         ev.QueryFinished(sent(ask(w, "!plot lag")).ref, Drawn("http://x/p.png", plot)), w.now
     )
-    assert "the fleet: 40 events now, at most 1,200 (00:00 UTC)" in words(effects)
+    assert "the fleet: 40 events now, peak 1,200 (00:00 UTC)" in words(effects)
 
 
 def test_the_fleet_is_sampled_every_ten_seconds_with_its_nodes_and_lanes(w: World) -> None:

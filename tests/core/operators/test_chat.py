@@ -107,7 +107,7 @@ def test_every_look_is_answered_within_a_phone_screen(w: World, text: str) -> No
 
 
 def test_people_outside_are_refused_and_the_room_is_not_disturbed_by_chatter(w: World) -> None:
-    assert "you are none" in ask(w, "!status", EVE)
+    assert "your affiliation is none" in ask(w, "!status", EVE)
     assert ask(w, "status everybody?", ANA) == ""
 
 
@@ -120,7 +120,7 @@ def test_unknown_words_name_the_nearest(w: World) -> None:
     assert "status" in ask(w, "!statsu")
     assert "Usage: move LANE NODE" in ask(w, "!move 3")
     assert "0 to 5" in ask(w, "!lane 77")
-    assert "not a lane" in ask(w, "!lane \u0661"), "a digit, but none of ours"
+    assert "not a valid lane" in ask(w, "!lane \u0661"), "a digit, but none of ours"
     assert "No node is called" in ask(w, "!drain nowhere")
 
 
@@ -143,7 +143,7 @@ def test_a_move_that_a_rule_forbids_is_refused(w: World) -> None:
     w.core.placing.frame = replace(
         frame, rule=(0,) * len(frame.rule), rules=(AllowedNodes("eu", allowed),)
     )
-    assert "may not be at" in ask(w, f"!move 0 {target.partition('-')[2]}")
+    assert "may not be placed on" in ask(w, f"!move 0 {target.partition('-')[2]}")
     assert not w.kafka
 
 
@@ -230,14 +230,14 @@ def test_pause_stops_what_the_planner_wants(w: World) -> None:
 def test_a_confirm_is_bound_to_asker_place_version_and_time(w: World) -> None:
     one = confirm_id(ask(w, "!drain 0"))
     w.tell(ev.AffiliationsRead({ANA: "admin", BEN: "admin"}))
-    assert "somebody else" in ask(w, f"!confirm {one}", BEN)
-    assert "elsewhere" in ask(w, f"confirm {one}", ANA, room=False)
+    assert "another person" in ask(w, f"!confirm {one}", BEN)
+    assert "another person or conversation" in ask(w, f"confirm {one}", ANA, room=False)
     w.crash("node-0")
     assert "has changed" in ask(w, f"!confirm {one}")
     w.fair(30)
     two = confirm_id(ask(w, "!pause"))
     w.now_s += 121
-    assert "Nothing waits" in ask(w, f"!confirm {two}")
+    assert "There is no dry run" in ask(w, f"!confirm {two}")
     assert not w.intents
 
 
@@ -282,13 +282,13 @@ def test_a_move_is_void_when_its_lane_went_elsewhere_or_its_target_takes_none(w:
 def test_rights_are_looked_up_again_on_confirm(w: World) -> None:
     one = confirm_id(ask(w, "!pause"))
     w.tell(AffiliationChanged(ANA, "member"))
-    assert "is for an admin" in ask(w, f"!confirm {one}")
+    assert "needs an admin" in ask(w, f"!confirm {one}")
 
 
 def test_a_correction_voids_the_id(w: World) -> None:
     one = confirm_id(ask(w, "!pause", message_id="first"))
     ask(w, "!rebalance", replaces="first")
-    assert "Nothing waits" in ask(w, f"!confirm {one}")
+    assert "There is no dry run" in ask(w, f"!confirm {one}")
 
 
 def test_a_correction_by_somebody_else_voids_nothing(w: World) -> None:

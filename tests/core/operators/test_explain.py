@@ -112,19 +112,19 @@ def test_each_term_is_there_in_ms_and_those_that_are_nothing_are_not() -> None:
         weights=Weights(2.0, 3.0),
     )
     text = said(s, at(NEAR))
-    assert "Lane 0 is at near-1: 3.9 modelled ms = 2.1 RTT + 1.1 traffic + 0.7 way out." in text
+    assert "Lane 0 is on near-1: 3.9 modelled ms = 2.1 RTT + 1.1 traffic + 0.7 egress." in text
     assert (
-        "Runner-up mid-1: 25.5 modelled ms = 11.0 RTT + 5.5 traffic + 3.0 cold caches + 4.0 poor "
-        "health + 2.0 moving." in text
+        "Runner-up mid-1: 25.5 modelled ms = 11.0 RTT + 5.5 traffic + 3.0 cold caches "
+        "+ 4.0 degraded + 2.0 moving." in text
     )
-    assert "near-1: 200 of 850 events/s allowed, 100 its own; room costs nothing." in text
+    assert "near-1: 200 of 850 events/s allowed, 100 for this lane; room costs nothing." in text
     assert "Placed there: nearer (epoch 7)." in text
 
 
 def test_when_nothing_binds_what_would_revert_it_does() -> None:
     text = said(scored([lane()]), at(NEAR))
     assert "Nothing binds" in text
-    nearer = re.search(r"It would go to mid-1 if that came (\d+\.\d) ms nearer\.", text)
+    nearer = re.search(r"It would move to mid-1 if that were (\d+\.\d) ms closer\.", text)
     assert nearer
     gap = float(nearer[1])
     far_off, close = gap - 0.1, gap + 0.1
@@ -140,7 +140,7 @@ def test_a_rule_that_keeps_it_from_a_better_node_binds() -> None:
         scored([lane(owner=MID)], rules=[AllowedNodes("eu + de", (False, True, True))]), at(MID)
     )
     assert "Residency binds: rule eu + de keeps it from near-1" in text
-    assert "It would go there if rule eu + de let it." in text
+    assert "It would move there if rule eu + de allowed it." in text
     assert "near-1 (rule eu + de)" in line(text, "Left out")
 
 
@@ -156,7 +156,7 @@ def test_room_binds_and_with_what_it_names_the_lane_goes() -> None:
     assert "Room binds: near-1 is" in text
     assert "but has 40 of 100 events/s free." in text
     assert "near-1 (full)" in line(text, "Left out")
-    more = re.search(r"It would go there with (\d+) events/s more room\.", text)
+    more = re.search(r"It would move there with (\d+) events/s more room\.", text)
     assert more
     enough = node(NEAR, 1000.0 + float(more[1]) / CALM.target_utilisation)
     (move,) = scored(lanes, [enough, *NODES[1:]], eager=True).plan.moves
@@ -174,7 +174,7 @@ def test_the_price_of_room_counts_for_runner_up_binding_and_reverting() -> None:
         "Room binds: near-1 is 6.9 ms better, but its room costs 29.0 ms more: others need it."
         in text
     )
-    assert "It would go there if near-1 came 22.1 ms nearer." in text
+    assert "It would move there if near-1 were 22.1 ms closer." in text
     assert "room costs 1.0 ms." in text
     little = replace(s, plan=replace(s.plan, price_ms=(3.0, 0.0, 0.0)))
     assert "(+ 3.0 price of room)" in line(said(little, at(MID)), "Runner-up near-1")
@@ -186,13 +186,13 @@ def replace_calm(**more: int) -> Calm:
 
 def test_a_lane_just_placed_pays_nothing_for_moving_where_it_is() -> None:
     text = said(scored([lane(owner=None)]), at(NEAR))
-    assert text.startswith("Lane 0 is at near-1: 2.1 modelled ms = 2.1 RTT.\n")
+    assert text.startswith("Lane 0 is on near-1: 2.1 modelled ms = 2.1 RTT.\n")
 
 
 def test_room_is_counted_with_what_is_begun_now() -> None:
     s = scored([lane(), lane(1, owner=MID)], eager=True)
     assert [m.lane for m in s.plan.moves] == [1]
-    assert "near-1: 200 of 850 events/s allowed, 100 its own" in said(s, at(NEAR))
+    assert "near-1: 200 of 850 events/s allowed, 100 for this lane" in said(s, at(NEAR))
 
 
 @pytest.mark.parametrize(
@@ -201,11 +201,11 @@ def test_room_is_counted_with_what_is_begun_now() -> None:
         (
             lane(owner=MID, cooldown_until_s=NOW + 25),
             False,
-            "it moved lately, and stays for 25 s more",
+            "it moved recently and stays for 25 s more",
         ),
-        (lane(owner=MID), False, "it goes if that lasts 5 s more"),
+        (lane(owner=MID), False, "it moves if that lasts 5 s more"),
         (lane(owner=MID), True, "the planner is paused"),
-        (lane(owner=MID, moving=True, target=MID), False, "something is under way with it"),
+        (lane(owner=MID, moving=True, target=MID), False, "it is already being moved"),
     ],
 )
 def test_calm_binds_and_says_which_rule_of_it(held: Lane, paused: bool, why: str) -> None:
@@ -216,16 +216,16 @@ def test_calm_binds_and_says_which_rule_of_it(held: Lane, paused: bool, why: str
 
 def test_a_lane_that_goes_now_says_where_and_why() -> None:
     s = scored([lane(owner=MID)], eager=True)
-    assert "Chosen: near-1, 4.1 modelled ms = 2.1 RTT + 2.0 moving (nearer; it goes now)." in said(
+    assert "Chosen: near-1, 4.1 modelled ms = 2.1 RTT + 2.0 moving (nearer; it moves now)." in said(
         s, at(MID)
     )
-    assert "(nearer; paused, so it stays)" in said(s, at(MID), paused=True)
+    assert "(nearer; the planner is paused, so it stays)" in said(s, at(MID), paused=True)
 
 
 def test_a_lane_on_its_way_says_where_to() -> None:
     text = said(scored([lane(owner=MID, moving=True, target=NEAR)]), at(MID, State.RELEASING))
     assert "Lane 0 is leaving mid-1" in text
-    assert "Chosen: near-1; it is on its way there." in text
+    assert "Chosen: near-1; it is moving there." in text
 
 
 def test_who_is_left_out_is_told_apart() -> None:
@@ -243,18 +243,17 @@ def test_a_lane_that_must_leave_and_cannot_says_so() -> None:
     lanes = [lane(), lane(1, owner=MID, eps=8.0), lane(2, owner=FAR, eps=8.0)]
     text = said(scored(lanes, nodes), at(NEAR))
     assert (
-        "It must leave (draining), but nowhere that it may be is room for 100 events/s: it stays."
-        in text
+        "It must leave (draining), but no allowed node has room for 100 events/s: it stays." in text
     )
 
 
 def test_a_lane_that_is_taken_away_says_why() -> None:
     s = scored([lane()])
     parked = replace(s, plan=replace(s.plan, parked=(0,)))
-    assert "It is to wait: not all fit, and others matter more." in said(parked, at(NEAR))
+    assert "It has to wait: not all lanes fit, and others come first." in said(parked, at(NEAR))
     s = scored([lane()], rules=[AllowedNodes("moon", (False, False, False))])
     parked = replace(s, plan=replace(s.plan, parked=(0,), stuck=()))
-    assert "It is to wait: rule moon forbids near-1, and no node that meets it has room." in said(
+    assert "It has to wait: rule moon forbids near-1, and no node that meets it has room." in said(
         parked, at(NEAR)
     )
 
@@ -266,9 +265,9 @@ def test_a_lane_without_room_says_how_much_it_needs() -> None:
         lane(3, owner=FAR, eps=970.0),
     ]
     text = said(scored([lane(owner=None), *full]), at(None))
-    assert "Lane 0 is with nobody" in text
-    assert "Room binds: it needs 100 events/s, near-1 has the most: 50." in text
-    assert "It is placed with 50 events/s more room." in text
+    assert "Lane 0 has no owner" in text
+    assert "Room binds: it needs 100 events/s, near-1 has the most room, 50." in text
+    assert "It can be placed with 50 events/s more room." in text
     assert "Its priority is 0" in text
 
 
@@ -346,7 +345,7 @@ def test_whatever_the_plan_it_fits_a_phone(data: st.DataObject) -> None:
         text = tell(s, Partition(LANES, x.id), placed, NOW, paused=False, absent={})
         assert len(text.split("\n")) <= 8, "explain_fits_a_phone"
         if x.owner is not None:
-            shown = re.search(r"is at .*: (-?[\d.]+) modelled ms = (.*)\.$", text.split("\n")[0])
+            shown = re.search(r"is on .*: (-?[\d.]+) modelled ms = (.*)\.$", text.split("\n")[0])
             assert shown, "the_answer_is_in_the_first_line"
             parts = re.findall(r"([+-]? ?)(\d+\.\d) [A-Za-z]", "+ " + shown[2])
             total = sum(float(ms) * (-1 if "-" in sign else 1) for sign, ms in parts)

@@ -327,7 +327,7 @@ def test_what_cannot_be_done_is_a_note(w: World) -> None:
     assert (answer.status, error(answer)) == (Status.COMPLETED, "The planner is not paused.")
     at = w.partitions[Partition(LANES, 0)].worker.partition("-")[2]
     again = step(do(w, "move", lane="0", node=at))
-    assert "is at" in error(again)
+    assert "is already on" in error(again)
     assert again.status is Status.EXECUTING
 
 

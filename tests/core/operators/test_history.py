@@ -60,13 +60,13 @@ def test_filters_are_read_in_any_order(w: World) -> None:
     ("text", "why"),
     [
         ("history kind=noise", "kind is one of action, decision, alert"),
-        ("history lane=99", "is not a lane"),
+        ("history lane=99", "is not a valid lane"),
         ("history node=nowhere", "No node is called"),
         ("history since=yesterday", "is not a valid time"),
-        ("history who=ana", "neither a page nor a filter"),
-        ("history by=ana by=ben", "by= is there twice"),
+        ("history who=ana", "is not a page or a filter"),
+        ("history by=ana by=ben", "by= is given twice"),
         ("history 1 2", "Usage: history"),
-        ("history 0", "is not a page"),
+        ("history 0", "is not a valid page"),
     ],
 )
 def test_a_filter_that_makes_no_sense_is_told(w: World, text: str, why: str) -> None:
@@ -77,12 +77,14 @@ def test_a_page_is_shown_with_its_filters_and_where_more_is(w: World) -> None:
     (errand,) = [e for e in ask(w, "history by=ana") if isinstance(e, fx.Errand)]
     rows = tuple(Remembered(w.now.ms - n, "ana@d", f"move {n}") for n in range(4))
     text = said(w.core.handle(ev.QueryFinished(errand.ref, Entries(9, 1, 3, rows)), w.now))
-    assert text.split("\n")[0] == "The last of 9 entries with by=ana (UTC). More: history 2 by=ana"
+    assert (
+        text.split("\n")[0] == "The newest of 9 entries with by=ana (UTC). More: history 2 by=ana"
+    )
     assert text.split("\n")[1].endswith("ana: move 0")
     (errand,) = [e for e in ask(w, "history by=eve") if isinstance(e, fx.Errand)]
     assert (
         said(w.core.handle(ev.QueryFinished(errand.ref, Entries(0, 1, 1, ())), w.now))
-        == "Nothing is noted with by=eve."
+        == "No entries with by=eve."
     )
 
 

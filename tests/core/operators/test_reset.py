@@ -61,18 +61,18 @@ def go_on(w: World, rounds: int = 6) -> None:
     ("at", "known", "to", "target", "said"),
     [
         (Standing(10, 90, 5), 5, "", 10, "events 5 to 9 are lost"),
-        (Standing(0, 40, 500), 500, "", 0, "40 events of the new log are worked"),
+        (Standing(0, 40, 500), 500, "", 0, "40 events of the new log are processed"),
         (Standing(7, 40, 500), 500, "end", 40, "events 7 to 39 are lost"),
-        (Standing(0, 90, None), 60, "", 60, "up to 30 events come again"),
+        (Standing(0, 90, None), 60, "", 60, "up to 30 events are repeated"),
         (
             Standing(70, 90, None),
             60,
             "",
             70,
-            "events 60 to 69 are lost, up to 20 events come again",
+            "events 60 to 69 are lost, up to 20 events are repeated",
         ),
-        (Standing(0, 90, 50), 10**15, "", 50, "nothing is lost, nothing comes again"),
-        (Standing(0, 90, 50), 50, "20", 20, "up to 30 events come again"),
+        (Standing(0, 90, 50), 10**15, "", 50, "nothing is lost or repeated"),
+        (Standing(0, 90, 50), 50, "20", 20, "up to 30 events are repeated"),
         (Standing(0, 90, 50), 50, "end", 90, "events 50 to 89 are lost"),
         (Standing(0, 90, 50, since=60), 50, "-10m", 60, "events 50 to 59 are lost"),
     ],
@@ -92,7 +92,7 @@ def test_an_offset_that_is_not_there_is_refused() -> None:
 
 
 def test_it_is_for_an_owner_and_names_what_there_is(w: World) -> None:
-    assert "for an owner" in ask(w, "reset 3", "ben@d")
+    assert "needs an owner" in ask(w, "reset 3", "ben@d")
     assert "There is no raw partition '7'" in ask(w, "reset raw 7")
     ask(w, "reset 3 4")
     ask(w, "reset raw 0 to=begin")
@@ -107,7 +107,7 @@ def test_it_is_for_an_owner_and_names_what_there_is(w: World) -> None:
 def test_partitions_that_can_go_on_are_left_alone(w: World) -> None:
     ask(w, "reset all")
     every = {p: Standing(0, 10**6, w.committed.get(p)) for p in w.core.fleet.partitions}
-    assert "Every partition can go on: nothing to reset" in found(w, every)
+    assert "Every partition can continue: nothing to reset" in found(w, every)
 
 
 def test_some_lanes_are_reset_at_once_from_where_they_stand(w: World) -> None:
@@ -125,7 +125,7 @@ def test_some_lanes_are_reset_at_once_from_where_they_stand(w: World) -> None:
     dry = found(w, {P: Standing(at + 20, at + 50, at), Q: Standing(0, 100, None)})
     assert f"lane 3: {at:,} -> {at + 20:,}; events {at} to {at + 19} are lost" in dry
     assert "lane 4: none -> " in dry
-    assert "In all up to 20 events are lost" in dry
+    assert "In total, up to 20 events are lost" in dry
     confirm(w, dry)
     go_on(w)
     assert {e.what for e in w.errands} == {ReadCommitted(P), ReadCommitted(Q)}
@@ -154,7 +154,7 @@ def test_a_poisoned_record_is_mended(w: World) -> None:
     )
     ask(w, "reset 3")
     dry = found(w, {P: Standing(0, at + 50, at)})
-    assert f"lane 3: {at:,} -> {at:,}; nothing is lost, nothing comes again" in dry
+    assert f"lane 3: {at:,} -> {at:,}; nothing is lost or repeated" in dry
     confirm(w, dry)
     go_on(w)
     found(w, (w.committed[P], "{}"))

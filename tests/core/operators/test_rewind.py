@@ -82,10 +82,10 @@ def released(w: World) -> None:
 
 
 def test_it_is_for_an_owner_and_looks_at_the_brokers_first(w: World) -> None:
-    assert "for an owner" in ask(w, "lane 3 rewind 0", "ben@d")
+    assert "needs an owner" in ask(w, "lane 3 rewind 0", "ben@d")
     assert "Rewind to when?" in ask(w, "lane 3 rewind")
     assert "is not a valid time" in ask(w, "lane 3 rewind soon")
-    assert "it goes lane N rewind" in ask(w, "lane 3 forward 0")
+    assert "Usage: lane N rewind" in ask(w, "lane 3 forward 0")
     assert not w.errands
     ask(w, "lane 3 rewind 17")
     ask(w, "lane 3 rewind -10m")
@@ -100,7 +100,7 @@ def test_it_is_for_an_owner_and_looks_at_the_brokers_first(w: World) -> None:
     [
         (
             Past(5, 100, 50, 2),
-            "Offset 2 is not there: the broker has 5 to 100, and 50 is committed",
+            "Offset 2 is not in the log: the broker has 5 to 100, and 50 is committed",
         ),
         (Past(0, 100, 1, 2), "is ahead: the events before it would be lost"),
         (Past(0, 100, 2, 2), "nothing to process again"),

@@ -90,7 +90,7 @@ def test_a_second_one_is_refused_and_stop_ends_it(w: World) -> None:
 
 def test_who_may_not_act_may_not_roll_out(w: World) -> None:
     w.tell(ev.AffiliationsRead({ANA: "member"}))
-    assert "is for an admin" in ask(w, "!rollout")
+    assert "needs an admin" in ask(w, "!rollout")
 
 
 def test_a_new_leader_tells_that_one_was_cut_off(w: World) -> None:

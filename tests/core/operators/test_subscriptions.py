@@ -58,7 +58,7 @@ def test_it_is_written_before_it_is_promised(w: World) -> None:
     while w.kafka:
         w.kafka_step()
     assert follow_intent("alerts", BEN) in w.intents
-    assert [t for t in w.said if t.startswith("I tell you alerts here")]
+    assert [t for t in w.said if t.startswith("I will send you alerts here")]
     (twice,) = [e for e in ask(w, "follow alerts") if isinstance(e, fx.Whisper)]
     assert "already" in twice.text
 
@@ -141,7 +141,7 @@ def test_nothing_is_promised_while_kafka_is_away_nor_beyond_what_can_be_told(w: 
         follow_intent("alerts", f"p{n}@d"): Intent("", 0)
         for n in range(subscriptions.FOLLOWERS_AT_MOST)
     }
-    assert "that is all I can tell" in str(ask(w, "follow alerts"))
+    assert "which is the limit" in str(ask(w, "follow alerts"))
     w.core.fleet.intents.clear()
     w.tell(ev.KafkaDown())
     assert "Kafka is away" in str(ask(w, "follow alerts"))

@@ -42,7 +42,7 @@ def test_a_drain_moves_all_that_the_node_has(w: World) -> None:
     name = home(w)
     count = len(w.core.fleet.owned_by(f"node-{name}"))
     answer = ask(w, f"drain {name}")
-    assert answer.startswith(f"What if {name} were drained (nothing is touched):")
+    assert answer.startswith(f"What if {name} were drained (nothing is changed):")
     assert f"{count} of 6 lanes would move: " in answer
     assert "RTT an event " in answer
     assert "(modelled)" in answer
@@ -188,8 +188,8 @@ def test_nothing_is_touched(w: World, text: str) -> None:
         ("add s0 -5", "'-5' is not a valid capacity"),
         ("add s0 much", "'much' is not a valid capacity"),
         (f"add s0 {MOST_EPS * 2}", "is not a valid capacity"),
-        ("rate 6 x2", "they are 0 to 5"),
-        ("rate \u0661 x2", "is not a lane"),
+        ("rate 6 x2", "lanes are 0 to 5"),
+        ("rate \u0661 x2", "is not a valid lane"),
         ("rate 1 xx", "'xx' is not a valid factor"),
         ("rate 1 x-1", "'x-1' is not a valid factor"),
         ("rate 1 xnan", "'xnan' is not a valid factor"),
@@ -208,5 +208,5 @@ def test_a_region_without_nodes_and_a_node_drained_already_are_said(w: World) ->
     with pytest.raises(OperatorError, match="no node in empty land"):
         ask(w, "lose empty land")
     w.core.fleet.written({}, {}, {drain_intent("node-1"): Intent("ana@d", 0)})
-    with pytest.raises(OperatorError, match="1 is drained already"):
+    with pytest.raises(OperatorError, match="1 is already drained"):
         ask(w, "drain 1")

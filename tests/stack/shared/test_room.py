@@ -28,7 +28,7 @@ async def test_a_member_looks_and_an_admin_drains(running: Running) -> None:
         await guest.say("!status")
         assert "3/3 nodes, 12/12 lanes" in (await guest.hear(running.bot("nodes"))).text
         await guest.say(f"!drain {name}")
-        await guest.hear(running.bot("is for an admin"))
+        await guest.hear(running.bot("needs an admin"))
         replay, sending = running.replay(4000)
         await ana.say(f"geolane: drain {name}")
         dry = await ana.hear(running.bot("To do it"))

@@ -76,7 +76,7 @@ async def test_all_workers_have_it_and_one_that_comes_later_too(running: Running
         assert "commit_gap_ms is 250 ms (settings: 100 ms)" in await ask(
             guest, "tune", name="commit_gap_ms"
         )
-        with pytest.raises(CommandRefused, match="for an owner"):
+        with pytest.raises(CommandRefused, match="needs an owner"):
             await ask(guest, "tune", name="commit_gap_ms", value="100")
 
 
@@ -132,7 +132,7 @@ async def test_alerts_follow_a_person_and_survive_a_new_leader(running: Running)
     bot_jid = stack.base.xmpp.coordinator
     async with OperatorClient(running.login("guest"), "guest") as guest:
         guest.whisper(bot_jid, "follow alerts")
-        await guest.hear(running.bot("I tell you alerts here", room=False))
+        await guest.hear(running.bot("I will send you alerts here", room=False))
         first = stack.busiest().name
         stack.kill(first)
         await guest.hear(
@@ -204,7 +204,7 @@ async def test_a_lane_is_rewound_and_each_of_its_events_comes_out_once_more(
         await owner.join()
         await ana.join()
         await ana.say(f"!lane {lane} rewind 0")
-        await ana.hear(running.bot("to change anything with lane is for an owner"))
+        await ana.hear(running.bot("changing anything with lane needs an owner"))
         await owner.say(f"!lane {lane} rewind {committed[0] + 1000}")
         await owner.hear(running.bot("is not there"))
         await owner.say(f"!lane {lane} rewind now")
