@@ -201,7 +201,7 @@ async def test_a_port_that_was_not_asked_for_is_left_to_who_took_it_until_client
         await server.start()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts it as another user")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to start it as another user")
 async def test_a_folder_that_its_user_cannot_reach_is_an_error_that_says_where(
     folder: Path,
 ) -> None:

@@ -115,6 +115,6 @@ def listening() -> Iterator[tuple[int, int]]:
         yield ours.getsockname()[1], all_.getsockname()[1]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the doctor sees less when it is not root")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to see all sockets")
 def test_the_doctor_tells_a_port_of_loopback_from_an_open_one(listening: tuple[int, int]) -> None:
     assert [listens_to_others(port) for port in listening] == [False, True]

@@ -114,7 +114,7 @@ def small_disk() -> Iterator[Path]:
         os.chmod(name, 0o755)  # Kafka's own user passes through
         mount = ["mount", "-t", "tmpfs", "-o", "size=64m,mode=755", "tmpfs", name]
         if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
-            pytest.skip("nothing can be mounted here")
+            pytest.skip("needs root, and the right to mount")
         yield Path(name)
         subprocess.run(["umount", "-l", name], check=True)
 

@@ -77,7 +77,7 @@ async def test_where_nobody_can_listen(where: Metrics, said: str) -> None:
 
 async def test_ipv6() -> None:
     if not socket.has_ipv6 or not endpoint_on_ipv6():
-        pytest.skip("this machine has no IPv6")
+        pytest.skip("needs IPv6")
     async with served(Metrics(host="::1", port=ports.free()), look):
         pass
 
