@@ -39,7 +39,7 @@ FIGURES = (
     "load_eps",
     "room_eps",
     "price_ms",
-    "what the next plan",
+    "the memory",
 )
 DAMAGED = "the plan in the journal is damaged: its bytes are not those that were written"
 

@@ -66,7 +66,7 @@ class QueryPerformer:
             _log.exception(
                 "fault_outlived", name=name, what="errand", about=repr(errand.what)[:1000]
             )
-            why = f"Something in me failed at that ({name}); my log tells what it was."
+            why = f"That failed because of a bug of mine ({name}); my log has the details."
         _log.warning("errand_failed", what=kind.__name__, error=why)
         return QueryFinished(errand.ref, error=why)
 

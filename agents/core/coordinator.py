@@ -263,13 +263,13 @@ class Coordinator:
         return self._seen(said, now) if said.worker in self.fleet.views else ()
 
     def _flooded(self, event: Flooded, now: Now) -> None:
-        why = f"sends more than is read: {event.count:,} stanzas of it were left out"
+        why = f"sends more than I read: {event.count:,} of its stanzas were dropped"
         if event.blocked_s:
             why += f", and the server holds back what it sends for {event.blocked_s:.0f} s"
         self.refusals.refuse("stanza", event.sender, why, now.s, event.count)
 
     def _not_understood(self, event: NotUnderstood, now: Now) -> None:
-        why = f"says what is not understood: {event.why}"
+        why = f"sent an invalid message: {event.why}"
         self.refusals.refuse(event.what, event.worker, why, now.s)
 
     def _inventory_read(self, event: InventoryRead, now: Now) -> Iterator[Effect]:
@@ -293,7 +293,7 @@ class Coordinator:
             self.news.faults(worker, telemetry, now.s)
 
     def _lease_made(self, event: LeaseMade, now: Now) -> Iterable[Effect]:
-        ended = f"It is decided what became of {short_name(event.worker)}'s last transaction."
+        ended = f"The outcome of {short_name(event.worker)}'s last transaction is known now."
         self.news.troubles.clear(TroubleKind.TRANSACTION_UNDECIDED, event.worker, now.s, ended)
         return lease_made(self.fleet, self.placing, self.news, event, now.s, now.ms)
 
@@ -477,7 +477,7 @@ class Coordinator:
             most = max(placed.offset, e.ends.get(p, 0) if shown is None else shown)
             if g.offset > most:
                 untrue[p] = (
-                    f"{p.label} at {g.offset:,}, Kafka shows "
+                    f"{p.label} at {g.offset:,}, but Kafka shows "
                     f"{'none' if shown is None else f'{shown:,}'}"
                 )
                 continue
@@ -503,7 +503,7 @@ class Coordinator:
         view.retry_at = now.s + RETRY_S
         view.tries.update(list(untrue))
         if any(view.tries[p] >= RELEASE_TRIES for p in untrue) and self.liveness.watching():
-            why = f"it says that it released {next(iter(untrue.values()))}"
+            why = f"it claims to have released {next(iter(untrue.values()))}"
             self.lookout.untrue(view.spec, why, now.s)
             yield from self._gone(view.spec.worker, why, now)
 
@@ -523,7 +523,7 @@ class Coordinator:
         if view.refusals >= REFUSALS and self.liveness.watching():
             seen = f", it has seen epoch {e.seen}" if e.seen is not None else ""
             yield from self._gone(
-                e.worker, f"it refuses what is written ({e.condition}{seen})", now
+                e.worker, f"it refuses what placement says ({e.condition}{seen})", now
             )
 
     def _unanswered(self, event: CommandUnanswered, now: Now) -> Iterator[Effect]:
@@ -545,7 +545,7 @@ class Coordinator:
             ):
                 yield from self._gone(
                     worker,
-                    f"it did not release {slow[0].label} when asked {RELEASE_TRIES} times",
+                    f"it did not release {slow[0].label} after {RELEASE_TRIES} requests",
                     now,
                 )
 
@@ -587,7 +587,7 @@ class Coordinator:
         if self.placing.moved:
             self.news.moved(self.placing.moved, now.s)
             self.placing.moved.clear()
-        self.news.waiting(self.placing.waiting, "the nodes that take lanes are full", now.s)
+        self.news.waiting(self.placing.waiting, "all nodes that take lanes are full", now.s)
         yield from self.tuner.tell(now.s) if self.liveness.link_up else ()
         yield from self.news.tell(now.s, paused=self._paused(), connected=self.liveness.link_up)
 

@@ -155,8 +155,8 @@ class Guard:
             return "", []
         name = f"fault {self.token()}"
         words = (
-            f"Something in me failed at that ({name}). Nothing was changed; my log tells what "
-            "it was."
+            f"That failed because of a bug of mine ({name}). Nothing was changed; my log has the "
+            "details."
         )
         if fresh:
             if len(self._told) >= REMEMBERED:
@@ -164,8 +164,8 @@ class Guard:
             self._told[key] = now
             by = f" of {who}" if who else ""
             text = (
-                f"A fault of mine in a {what}{by}: {_cause(e)} ({name}). I go on; my log has "
-                "its story."
+                f"A bug of mine in a {what}{by}: {_cause(e)} ({name}). I continue; my log has the "
+                "details."
             )
             self.news.alert(Severity.WARNING, "fault", who, text)
         story = "".join(traceback.format_exception(e))[-STORY_AT_MOST:]

@@ -76,7 +76,7 @@ def test_a_look_that_fails_is_answered_with_an_id_and_ends_nobody(
 ) -> None:
     instead(monkeypatch, "status", fails)
     answer = ask(w, "!status", BEN)
-    assert "failed at that (fault id" in answer
+    assert "failed because of a bug of mine (fault id" in answer
     (fault,) = faults(w, QuestionAsked(BEN, "ben", "!status", True, "again", None, "again"))
     assert "RuntimeError" in fault.story
     assert "test_guard.py" in fault.story
@@ -153,9 +153,9 @@ def test_what_a_worker_says_ends_no_leader(w: World, monkeypatch: pytest.MonkeyP
     for _ in range(3):
         w.pass_s(1.0)
     assert w.core.guard.counts["worker"] >= 3
-    assert (
-        sum("A fault of mine in a worker" in n.text for n in w.noted if n.kind == "alert") <= 4
-    ), "told once for each"
+    assert sum("A bug of mine in a worker" in n.text for n in w.noted if n.kind == "alert") <= 4, (
+        "told once for each"
+    )
     assert w.all_at_work()
 
 

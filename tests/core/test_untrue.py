@@ -51,7 +51,7 @@ def test_a_release_that_kafka_does_not_show_is_asked_again_then_its_worker_is_fe
     assert w.partitions[P].offset == at
     [told] = [t for t in w.core.news.troubles.standing() if t.kind is TroubleKind.UNTRUE_ANSWER]
     assert told.about == owner
-    assert f"released lane 3 at 1,000,000,000,000,000, Kafka shows {at}" in told.text
+    assert f"released lane 3 at 1,000,000,000,000,000, but Kafka shows {at}" in told.text
     w.procs.pop(owner)
     w.fair(80)
     assert w.all_at_work()

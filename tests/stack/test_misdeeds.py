@@ -113,7 +113,8 @@ async def test_a_node_that_lies_about_a_release_is_named_and_its_lane_goes_on(
             [row] = [r for r in rows if r.kind == "untrue_answer"]
             assert row.about == rogue
             assert row.text.startswith(
-                f"{NODE} is fenced: it says that it released {lane.label} at 1,000,000,000,000,000"
+                f"{NODE} is fenced: it claims to have released {lane.label} at "
+                "1,000,000,000,000,000"
             )
             assert row.text in await status(ana)
             await running.until(
@@ -230,8 +231,8 @@ async def test_a_worker_that_starts_again_and_again_is_told_once_with_its_last_w
                 await running.until(lambda: of("crash_loop", alerts) == 1, "it is told", 10)
                 gone, back = of("node_gone", alerts), of("worker_back", alerts)
         shown = await status(ana)
-        assert f"{name} starts again and again, " in shown
-        assert "Its last end: SIGKILL" in shown
+        assert f"{name} keeps restarting: " in shown
+        assert "Last exit: SIGKILL" in shown
         assert f"log/{node.name}.log" in shown
         rows = await told(ana, lambda rows: any(r.kind == "crash_loop" for r in rows), 10)
         assert [r.about for r in rows if r.kind == "crash_loop"] == [node.name]

@@ -193,7 +193,8 @@ async def test_lanes_whose_group_is_gone_are_told_and_one_command_mends_all(
             node.signal(signal.SIGKILL)
         rows = await told(ana, lambda rows: any(r.kind == "offset_lost" for r in rows))
         assert (
-            "cannot be worked: its committed offset is gone (the last one known is" in rows[0].text
+            "cannot be processed: its committed offset is gone (the last one known is"
+            in rows[0].text
         )
         assert (await status(ana)).startswith("Critical")
         placed = running.stack.follower.placed

@@ -52,11 +52,11 @@ class Circles:
         count = times.note(now)
         if count >= STARTS or self.loops(spec.worker):
             unit = f"geolane-{spec.kind.value}@{spec.name}"
-            end = f"Its last end: {last_end.rstrip('. ')}. " if last_end else ""
+            end = f"Last exit: {last_end.rstrip('. ')}. " if last_end else ""
             text = (
-                f"{spec.name} starts again and again, {count} times in {took(times.over_s(now))}. "
+                f"{spec.name} keeps restarting: {count} starts in {took(times.over_s(now))}. "
                 f"{end}"
-                f"Look at its log (journalctl -u {unit}; of geolane up: log/{spec.worker}.log)."
+                f"See its log (journalctl -u {unit}; with geolane up: log/{spec.worker}.log)."
             )
             self.troubles.set(Trouble.CRASH_LOOP, spec.worker, text, now)
 
@@ -67,11 +67,11 @@ class Circles:
         lately = [ms for ms in starts if 0 <= starts[-1] - ms <= WINDOW_S * 1000]
         if len(lately) < STARTS:
             return ""
-        end = f"The last end of this one: {last_end.rstrip('. ')}. " if last_end else ""
+        end = f"Last exit of this one: {last_end.rstrip('. ')}. " if last_end else ""
         text = (
-            f"Leaders end again and again, {len(lately)} have begun in "
+            f"The leader keeps restarting: {len(lately)} leaders began in "
             f"{took((lately[-1] - lately[0]) / 1000)}. {end}"
-            "Look at their logs (journalctl -u geolane-coordinator; of geolane up: "
+            "See their logs (journalctl -u geolane-coordinator; with geolane up: "
             "log/coordinator.log)."
         )
         self._led_at = now
@@ -90,10 +90,10 @@ class Circles:
         times = self._hands.setdefault(p, _Times())
         if (count := times.note(now)) >= HANDS:
             text = (
-                f"{p.label} goes from hand to hand, {count} times in {took(times.over_s(now))}, "
+                f"{p.label} keeps changing its owner: {count} times in {took(times.over_s(now))}, "
                 f"now to {short_name(placed.worker)} ({placed.why[:100]}). "
-                f"{'pause stops the planner; ' if p.kind is WorkerKind.NODE else ''}history says "
-                "why each time."
+                f"{'pause stops the planner; ' if p.kind is WorkerKind.NODE else ''}history shows "
+                "each reason."
             )
             self.troubles.set(Trouble.CIRCLES, p.key, text, now, Severity.WARNING)
 
@@ -103,15 +103,17 @@ class Circles:
             if self.loops(worker) and now - times.at[-1] >= HELD_S:
                 name = short_name(worker)
                 ended = (
-                    f"{name} holds since {took(HELD_S)}."
+                    f"{name} has been stable for {took(HELD_S)}."
                     if worker in present
-                    else f"{name} does not start any more."
+                    else f"{name} no longer restarts."
                 )
                 self.troubles.clear(Trouble.CRASH_LOOP, worker, now, ended)
         if now - self._led_at >= HELD_S:
             self.troubles.clear(
-                Trouble.CRASH_LOOP, LEADER, now, f"The leader holds since {took(HELD_S)}."
+                Trouble.CRASH_LOOP, LEADER, now, f"The leader has been stable for {took(HELD_S)}."
             )
         for p, times in self._hands.items():
             if now - times.at[-1] >= HELD_S:
-                self.troubles.clear(Trouble.CIRCLES, p.key, now, f"{p.label} stays where it is.")
+                self.troubles.clear(
+                    Trouble.CIRCLES, p.key, now, f"{p.label} no longer changes its owner."
+                )

@@ -113,7 +113,7 @@ class News:
     def stopped(self, spec: WorkerSpec) -> None:
         """A drained worker has left."""
         self.away.add(spec.worker)
-        text = f"{spec.name} has stopped; it had handed over all it had"
+        text = f"{spec.name} has stopped; it handed everything over first"
         self.line(f"{text}.")
         self.alert(Severity.INFO, "worker_stopped", spec.worker, text)
 
@@ -143,8 +143,8 @@ class News:
             return False
         if left < 2:
             text = (
-                f"{spec.name} changes its health all the time: told every {FLIP_S:.0f} s from "
-                "now on"
+                f"{spec.name} keeps changing its health; from now on I report it every "
+                f"{FLIP_S:.0f} s"
             )
             self.line(f"{text}.")
             self.alert(Severity.WARNING, "flapping", spec.worker, text)
@@ -163,7 +163,7 @@ class News:
     def kafka_down(self, now: float) -> None:
         self.kafka_down_at = now
         text = (
-            "Kafka does not answer me. I command nothing until it does; the workers keep what "
+            "Kafka does not answer me. I send no commands until it does; the workers keep what "
             "they have."
         )
         self.troubles.set(TroubleKind.KAFKA_AWAY, "", text, now)
@@ -171,7 +171,7 @@ class News:
     def kafka_up(self, now: float) -> None:
         if self.kafka_down_at is not None:
             ended = (
-                f"Kafka is back after {now - self.kafka_down_at:.0f} s. Nobody was fenced "
+                f"Kafka is back after {now - self.kafka_down_at:.0f} s. No worker was fenced "
                 "meanwhile."
             )
             self.troubles.clear(TroubleKind.KAFKA_AWAY, "", now, ended)
@@ -179,15 +179,16 @@ class News:
 
     def write_refused(self, why: str, now: float) -> None:
         text = (
-            f"I cannot write who has what: {why}. I command nothing until that is mended (geolane "
-            "provision --only kafka "
-            "sets topics and rights); every lane stays where it is. I try again every second."
+            f"I cannot write to the topic placement: {why}. I send no commands until that is "
+            "fixed (geolane provision --only kafka sets topics and rights); every lane stays "
+            "where it is. I retry every second."
         )
         self.troubles.set(TroubleKind.PLACEMENT_REFUSED, "", text, now)
 
     def write_taken(self, now: float) -> None:
         ended = (
-            "The topic placement takes what I write again: I go on. Nobody was fenced meanwhile."
+            "The topic placement accepts my writes again: I continue. No worker was fenced "
+            "meanwhile."
         )
         self.troubles.clear(TroubleKind.PLACEMENT_REFUSED, "", now, ended)
 
@@ -195,9 +196,8 @@ class News:
         """`why`: how the last plan failed; empty if it did not."""
         if why:
             text = (
-                f"The planner fails: {why}. Every lane stays where it is, and lanes of nobody "
-                "wait. I try again, at least "
-                "once a minute; the coordinator's log has the story (fault_outlived)."
+                f"The planner fails: {why}. Every lane stays where it is, and orphans wait. I "
+                "retry at least once a minute; see fault_outlived in the coordinator's log."
             )
             self.troubles.set(TroubleKind.PLAN_FAILED, "", text, now)
         else:
@@ -211,8 +211,8 @@ class News:
     def link_up(self, now: float) -> None:
         if self.link_down_at is not None:
             self.line(
-                f"I was cut off from XMPP for {now - self.link_down_at:.0f} s. Nobody was fenced "
-                "meanwhile."
+                f"I was cut off from XMPP for {now - self.link_down_at:.0f} s. No worker was "
+                "fenced meanwhile."
             )
         self.link_down_at = None
 
@@ -266,12 +266,12 @@ class News:
                 continue
             if lane.fault.startswith(ASIDE):
                 text = (
-                    f"{p.label} is held up at {name}: {lane.fault.removeprefix(ASIDE)}. Its "
-                    "other lanes go on."
+                    f"{p.label} is held up on {name}: {lane.fault.removeprefix(ASIDE)}. Its other "
+                    "lanes continue."
                 )
                 self.troubles.set(TroubleKind.LANE_HELD_UP, p.key, text, now, Severity.WARNING)
                 continue
-            ended = f"{p.label} is not held up any more."
+            ended = f"{p.label} is no longer held up."
             self.troubles.clear(TroubleKind.LANE_HELD_UP, p.key, now, ended, holds_s=WELL_AGAIN_S)
             if lane.fault.startswith(HELD):  # one trouble of the worker, not one for each lane
                 held = lane.fault.removeprefix(HELD)
@@ -283,7 +283,7 @@ class News:
                     now,
                 )
             else:
-                ended = f"{p.label} is at work again, at {name}."
+                ended = f"{p.label} is running again, on {name}."
                 self.troubles.clear(
                     TroubleKind.LANE_STOPPED, p.key, now, ended, holds_s=WELL_AGAIN_S
                 )
@@ -371,12 +371,12 @@ class News:
                 )
                 self.line(f"Moved to cut latency: {where}{' ...' if total > 6 else ''}.")
             elif total:
-                self.line(f"Calm again: {incident.title} at work elsewhere, {took} after.")
+                self.line(f"Calm again: {incident.title} running elsewhere after {took}.")
                 self.alert(
                     Severity.CALM,
                     "node_gone",
                     incident.about,
-                    f"{incident.title} at work after {took}",
+                    f"{incident.title} running again after {took}",
                 )
 
     def _emptied(self, incident: Incident) -> bool:

@@ -109,7 +109,7 @@ class Membership:
         """Report an inventory that cannot be used; the one before stays in force."""
         self._refused = True
         self.news.line(
-            f"The inventory cannot be taken up, the one before stays in force: {event.why}"
+            f"The new inventory is not valid, and the previous one stays in force: {event.why}"
         )
         self.news.alert(Severity.WARNING, "inventory_refused", event.origin, event.why)
 
@@ -127,7 +127,7 @@ class Membership:
                 Severity.CALM,
                 "inventory_refused",
                 event.inventory.origin,
-                "the inventory is in order again",
+                "the inventory is valid again",
             )
         said = []
         for workers, what in ((new, "new"), (back, "staying after all")):
@@ -136,8 +136,8 @@ class Membership:
         if gone:
             one = len(gone) == 1
             said.append(
-                f"{_names(gone)} {'is' if one else 'are'} not in it any more: "
-                f"{'its' if one else 'their'} lanes go elsewhere"
+                f"{_names(gone)} {'is' if one else 'are'} no longer in it: "
+                f"{'its' if one else 'their'} lanes move elsewhere"
             )
         said += [_said(event.inventory.workers[w]) for w in changed[:NAMED]]
         if said:

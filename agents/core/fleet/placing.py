@@ -41,7 +41,7 @@ REST_S, MOST_REST_S = 2.0, 60.0  # after a plan that failed; doubled each time
 # Planning may take this share of the time: a fleet whose plans take long is planned less often.
 BUSY_SHARE = 0.2
 HOLD_S = 600.0
-PARKED = "waits: there is no room that it may have"
+PARKED = "waits: no allowed node has room"
 
 
 @dataclass(slots=True)
@@ -209,7 +209,7 @@ class Placing:
             before = self.fleet.partitions[p]
             steps[p] = self._give(p, worker, now_ms, before.why)
             moves.append(_move(p, before.worker, worker, steps[p].epoch, 0.0))
-        yield from self._write(steps, moves, "raw partitions spread", "")
+        yield from self._write(steps, moves, "raw partitions distributed", "")
 
     def _even_routers(self, now_ms: int) -> Iterator[Effect]:
         """Begin to move one raw partition, if none is being moved: from a router that must be
@@ -228,7 +228,7 @@ class Placing:
             uneven = self.fleet.statuses[w].to_empty or load[w] >= load[takers[0]] + 2
             mine = [p for p in self.fleet.owned_by(w) if self.can_move(p)]
             if w != takers[0] and mine and uneven:
-                yield from self.begin({mine[0]: Target(takers[0], "routers evened out")}, now_ms)
+                yield from self.begin({mine[0]: Target(takers[0], "routers balanced")}, now_ms)
                 return
 
     # ---- everything else, once a second ----

@@ -70,7 +70,7 @@ class ImplausibleFigures:
             self.refuse(
                 "number",
                 said.worker,
-                f"says that its capacity is {eps:g} events/s: not believed",
+                f"reports a capacity of {eps:g} events/s: ignored",
                 now,
             )
             return replace(said, capacity_eps=0.0)
@@ -84,7 +84,8 @@ class ImplausibleFigures:
         arrivals = tuple(self._arrivals(spec, t.arrivals, now))
         if not (0 <= t.cpu <= MOST_CPU and 0 <= t.mem_mb <= MOST_MEM_MB):
             why = (
-                f"says that it takes {t.cpu:g} cores and {t.mem_mb:g} MB. That cannot be: left out"
+                f"reports that it uses {t.cpu:g} cores and {t.mem_mb:g} MB, which is impossible: "
+                "ignored"
             )
             self.refuse("number", worker, why, now)
             t = replace(t, cpu=0.0, mem_mb=0.0)
@@ -102,7 +103,7 @@ class ImplausibleFigures:
             seen.add(p)
             yield self._lane(spec, p, lane, most, now)
         if odd:
-            why = f"tells of {odd:,} lanes that there are not, or twice: left out"
+            why = f"reports {odd:,} lanes that do not exist or are listed twice: ignored"
             self.refuse("lane", spec.worker, why, now, odd)
 
     def _lane(
@@ -120,14 +121,17 @@ class ImplausibleFigures:
                 f"p99 {lane.p99_ms:g} ms"
             )
             self.refuse(
-                "number", spec.worker, f"says of {p.label}: {told}. That cannot be: left out", now
+                "number",
+                spec.worker,
+                f"reports impossible figures for {p.label} ({told}): ignored",
+                now,
             )
             lane = replace(lane, rate_eps=0.0, lag_events=0, p50_ms=0.0, p99_ms=0.0)
         if lane.fault and self.fleet.partitions[p].worker != spec.worker:
             self.refuse(
                 "fault",
                 spec.worker,
-                f"says that {p.label} has stopped, which it does not own",
+                f"reports that {p.label} has stopped, but does not own it",
                 now,
             )
             lane = replace(lane, fault="")
@@ -140,7 +144,7 @@ class ImplausibleFigures:
         if not arrivals:
             return
         if spec.kind is not WorkerKind.ROUTER:
-            why = "tells what arrives for lanes, which is a router's to tell: left out"
+            why = "reports arrivals, which only a router may report: ignored"
             self.refuse("arrival", spec.worker, why, now, len(arrivals))
             return
         most, lanes, seen, told, odd = (
@@ -159,7 +163,7 @@ class ImplausibleFigures:
             yield a
         if odd:
             why = (
-                f"tells of {odd:,} arrivals that cannot be (another lane, or more than "
-                f"{most:,.0f} events/s): left out"
+                f"reports {odd:,} impossible arrivals (an unknown lane, or more than {most:,.0f} "
+                "events/s): ignored"
             )
             self.refuse("arrival", spec.worker, why, now, odd)

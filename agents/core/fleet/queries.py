@@ -37,7 +37,7 @@ class PendingQueries:
         """The effect that asks for `what`. `then` is called once, with the result or an error.
         Raises OperatorError when too many queries are waiting."""
         if len(self._open) >= ERRANDS_AT_MOST:
-            raise OperatorError("Too many questions wait for their answers; try again in a moment.")
+            raise OperatorError("Too many requests wait for their answers; try again in a moment.")
         ref = str(next(self._refs))
         self._open[ref] = _Waiting(then, now + ERRAND_S)
         return Errand(ref, what)

@@ -173,13 +173,13 @@ class Rewinds:
                 if s.worker and not r.reset:
                     self._end(
                         p,
-                        f"lane {p.n} was NOT rewound, {short_name(s.worker)} went in the middle: "
-                        "at work again",
+                        f"lane {p.n} was NOT rewound, {short_name(s.worker)} ended in the middle: "
+                        "running again",
                     )
                 else:
                     yield from self._send(p, r, _Phase.READING, ReadCommitted(p), self._read, now)
             elif r.phase is _Phase.RELEASING and s.epoch != r.epoch:
-                self._end(p, f"{p.label} was NOT {_done(r)}, somebody else has it: at work again")
+                self._end(p, f"{p.label} was NOT {_done(r)}, another worker has it: running again")
             elif r.phase is _Phase.WRITING:
                 yield from self._send(
                     p, r, _Phase.SHOWING, AwaitCommitted(p, r.target), self._shown, now
@@ -219,7 +219,7 @@ class Rewinds:
                 or f"committed is {at[0] if isinstance(at, tuple) else 'nothing'}, released was "
                 f"{s.offset}"
             )
-            self._end(p, f"lane {p.n} was NOT rewound ({why}): at work again")
+            self._end(p, f"lane {p.n} was NOT rewound ({why}): running again")
             return
         record = step(
             s,

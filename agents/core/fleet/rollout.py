@@ -67,8 +67,8 @@ class Rollout:
         if intent is not None and not self.running:
             who = intent.by.partition("@")[0]
             self.news.line(
-                f"The rollout that {who} asked for was cut off by a change of leader: nodes says "
-                "where it is, ask again."
+                f"A change of leader ended the rollout that {who} asked for: see nodes, and ask "
+                "again."
             )
             yield Write(intents={ROLLOUT: None})
 
@@ -82,7 +82,7 @@ class Rollout:
         view = self.fleet.views.get(self.current)
         name = short_name(self.current)
         if view is None:
-            yield from self.stop(f"{name} is not in the inventory any more")
+            yield from self.stop(f"{name} is no longer in the inventory")
         elif fault := _fault(view, self.boot):
             yield from self.stop(f"{name} has come back, but {fault}")
         elif self._is_back(view):
@@ -118,8 +118,8 @@ class Rollout:
             view = self.fleet.views.get(worker)
             if view is None or not view.present or not view.boot:
                 self.news.line(
-                    f"Rollout: {short_name(worker)} is not here; it starts with the new code by "
-                    "itself."
+                    f"Rollout: {short_name(worker)} is not here; it runs the new code when it "
+                    "starts."
                 )
                 continue
             self.current, self.boot, self.began_at, self.told_at, self.back_at = (

@@ -70,19 +70,19 @@ def misplaced(begin: int, end: int, committed: int | None, written: int) -> str:
     if committed is None:
         if written > 0:
             return f"its committed offset is gone (the last one known is {written:,})"
-        return f"it was to begin at 0, and its log begins at {begin:,}" if begin > 0 else ""
+        return f"it should begin at 0, but its log begins at {begin:,}" if begin > 0 else ""
     if committed < begin:
         return (
-            f"its committed offset is {committed:,}, and its log begins at {begin:,} "
+            f"its committed offset is {committed:,}, but its log begins at {begin:,} "
             "(retention, or deleted records)"
         )
     if committed > end:
         return (
-            f"its committed offset is {committed:,}, and its log ends at {end:,} "
-            "(the topic was made again, or lost its end)"
+            f"its committed offset is {committed:,}, but its log ends at {end:,} "
+            "(the topic was recreated, or lost its end)"
         )
     if written > committed:
-        return f"its record in placement says {written:,}, and {committed:,} is committed"
+        return f"its record in placement says {written:,}, but {committed:,} is committed"
     return ""
 
 
@@ -124,9 +124,8 @@ class Streams:
         stand = {p: why for p, why in odd.items() if self._odd.get(p) == why}
         self._odd = odd
         return {
-            p.key: f"{p.label} cannot be worked: {why}. reset {p.label.removeprefix('lane ')} "
-            "mends it, and says first "
-            "what that loses or repeats."
+            p.key: f"{p.label} cannot be processed: {why}. reset {p.label.removeprefix('lane ')} "
+            "fixes it, and first says what that loses or repeats."
             for p, why in stand.items()
         }
 
@@ -148,8 +147,8 @@ class Streams:
             if committed < reached:
                 told[p.key] = (
                     f"{p.label}: its committed offset went back from {reached:,} to {committed:,} "
-                    f"while {short_name(placed[p].worker)} works it; from there its next owner "
-                    f"would repeat. Somebody else commits for group {p.kind.group}: look at who "
+                    f"while {short_name(placed[p].worker)} owns it; its next owner would repeat "
+                    f"events from there. Another client commits for group {p.kind.group}: see who "
                     f"may (kafka-acls.sh --list --group {p.kind.group})."
                 )
         return told
@@ -201,25 +200,23 @@ class Streams:
                 yield (
                     key,
                     (
-                        f"{topic} has {count} partitions, the lane map {lanes} lanes: nothing is "
-                        f"sent to lanes {lanes} to "
-                        f"{count - 1}, and nobody works them. Build a lane map for {count} "
-                        "(geolane lanes build) and set "
-                        "coordinator.lanes."
+                        f"{topic} has {count} partitions, the lane map has {lanes} lanes: nothing "
+                        f"is sent to lanes {lanes} to {count - 1}, and no node owns them. Build a "
+                        f"lane map for {count} (geolane lanes build) and set coordinator.lanes."
                     ),
                 )
             elif key == RAW and count < (raw := len(self.fleet.of(WorkerKind.ROUTER))):
                 yield (
                     key,
-                    f"{topic} has {count} partitions, {raw} were worked: it was made again with "
-                    "fewer.",
+                    f"{topic} has {count} partitions, {raw} before: it was recreated with fewer.",
                 )
             elif topic in (TOPIC_LANES, TOPIC_CLEAN) and count < lanes:
                 yield (
                     key,
                     (
-                        f"{topic} has {count} partitions, and there are {lanes} lanes: lanes "
-                        f"{count} to {lanes - 1} have stopped. kafka-topics.sh --bootstrap-server "
-                        f"{self.bootstrap} --alter --topic {topic} --partitions {lanes}"
+                        f"{topic} has {count} partitions, but there are {lanes} lanes: lanes "
+                        f"{count} to {lanes - 1} have stopped. Run: kafka-topics.sh "
+                        f"--bootstrap-server {self.bootstrap} --alter --topic {topic} "
+                        f"--partitions {lanes}"
                     ),
                 )

@@ -42,7 +42,7 @@ class Lookout:
         if any(v.present and v.spec.kind is WorkerKind.ROUTER for v in self.fleet.views.values()):
             self.router_at = now
             self.news.troubles.clear(
-                troubles.TroubleKind.NO_ROUTER, "", now, "A router is there again."
+                troubles.TroubleKind.NO_ROUTER, "", now, "A router is present again."
             )
         elif now - max(self.router_at, quiet_until) > NO_ROUTER_S:
             text = (
@@ -55,7 +55,7 @@ class Lookout:
         """A worker gave an untrue answer. The trouble ends when its next boot has worked for
         FORGIVEN_S, or when the worker has left the fleet."""
         text = (
-            f"{spec.name} is fenced: {why}. Look at its process and who runs it; its lanes go "
+            f"{spec.name} is fenced: {why}. Check its process and who runs it; its lanes move "
             "elsewhere."
         )
         self.news.troubles.set(troubles.TroubleKind.UNTRUE_ANSWER, spec.worker, text, now)
@@ -69,7 +69,7 @@ class Lookout:
                     t.kind, t.about, now, f"{short_name(t.about)} has left the fleet."
                 )
             elif self.fleet.statuses[t.about].usable:
-                ended = f"{short_name(t.about)} works again as it should."
+                ended = f"{short_name(t.about)} works correctly again."
                 self.news.troubles.clear(t.kind, t.about, now, ended, holds_s=FORGIVEN_S)
 
     def looked(self, seen: StreamsLooked, now: float) -> Iterator[Effect]:
@@ -79,7 +79,7 @@ class Lookout:
             had = len(self.fleet.of(WorkerKind.ROUTER))
             self.fleet.expect(grown)
             text = (
-                f"{TOPIC_RAW} has {had + len(grown)} partitions now, {had} before: routers take up "
+                f"{TOPIC_RAW} has {had + len(grown)} partitions now, {had} before: routers take "
                 "the new ones."
             )
             self.news.line(text)

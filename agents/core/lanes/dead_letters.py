@@ -116,7 +116,9 @@ def query_of(words: Sequence[str], now_ms: int) -> LetterQuery:
             q = replace(q, reason=name)
         elif name == "reason":
             if value not in set(Reason):
-                raise OperatorError(f"{value[:40]!r} is not a reason. {hint(value, list(Reason))}")
+                raise OperatorError(
+                    f"{value[:40]!r} is not a valid reason. {hint(value, list(Reason))}"
+                )
             q = replace(q, reason=value)
         elif name == "since":
             q = replace(q, since_ms=time_of(value, now_ms))
@@ -126,11 +128,11 @@ def query_of(words: Sequence[str], now_ms: int) -> LetterQuery:
             q = replace(q, source=value.rstrip("/"))
         elif name == "lane":
             if not (value.isascii() and value.isdigit() and len(value) < 10):
-                raise OperatorError(f"{value[:40]!r} is not a lane: give its number.")
+                raise OperatorError(f"{value[:40]!r} is not a valid lane: give its number.")
             q = replace(q, lane=int(value))
         else:
             raise OperatorError(
-                f"I do not understand {word[:40]!r}. Filters: {GOES}, or PARTITION/OFFSET."
+                f"{word[:40]!r} is not a valid filter. Filters: {GOES}, or PARTITION/OFFSET."
             )
     return q
 
@@ -195,16 +197,14 @@ def summed(found: LettersFound) -> str:
     """`12 dead letters: 10 pipeline_error, 2 not_json`."""
     word = "dead letter" if found.count == 1 else "dead letters"
     by = ", ".join(f"{n:,} {_word(reason)}" for reason, n in found.reasons)
-    more = (
-        "" if found.whole else " (there are more that were not looked at: narrow it down by since=)"
-    )
+    more = "" if found.whole else " (more were not read: narrow it down with since=)"
     return f"{found.count:,} {word}{': ' + by if by else ''}{more}"
 
 
 def line(x: Letter) -> str:
     """A letter on one line."""
     lane = f" lane {_word(x.header(LANE))}" if x.header(LANE) else ""
-    again = " (went back)" if x.replayed else f" (died {x.replays + 1} times)" if x.replays else ""
+    again = " (replayed)" if x.replayed else f" (failed {x.replays + 1} times)" if x.replays else ""
     return f"{x.id} {_when(x.ms)} {_word(x.header(REASON)) or '?'}{lane}{again}"
 
 

@@ -180,7 +180,7 @@ def build(
             f"lane map: no event with coordinates in a sample of {read:,} lines{refused.so()}"
         )
     if refused.counts and tell is not None:
-        tell(f"lane map: {refused.counts.total():,} of {read:,} lines passed over{refused.so()}")
+        tell(f"lane map: {refused.counts.total():,} of {read:,} lines skipped{refused.so()}")
     total = sum(counts.values())
     if total_eps is None:
         total_eps = total * 1000 / max(last - first, 1000)

@@ -154,7 +154,7 @@ class Tenure:
 
     def _take_lease(self, c: LeaseCommand) -> list[TenureEffect]:
         if c.producer_id < 0:
-            return self._end("fenced: the coordinator says so")
+            return self._end("fenced by the coordinator")
         if self.lease is None:
             self.lease = c
             return [TakeLease(c)]
@@ -229,7 +229,9 @@ class Tenure:
 
     def _check_topic(self, topic: str) -> None:
         if topic != self.topic:
-            raise CommandRefused("item-not-found", f"this worker works {self.topic}, not {topic}")
+            raise CommandRefused(
+                "item-not-found", f"this worker processes {self.topic}, not {topic}"
+            )
 
     def answer(self, command: WorkerCommand) -> WorkerAnswer | None:
         """The answer to give now; None while a release is not finished."""

@@ -137,9 +137,11 @@ def _sites(rows: Iterable[_Site], origin: str) -> dict[str, Site]:
         if not (
             math.isfinite(s.lat) and abs(s.lat) <= 90 and math.isfinite(s.lon) and abs(s.lon) <= 180
         ):
-            raise SettingsError(f"{where}: lat {s.lat}, lon {s.lon} is not a place on Earth")
+            raise SettingsError(f"{where}: lat {s.lat}, lon {s.lon} is not a valid position")
         if s.country and s.country not in CODES:
-            raise SettingsError(f"{where}: country {s.country!r} is none. {advice(s.country)}")
+            raise SettingsError(
+                f"{where}: country {s.country!r} is not a valid country. {advice(s.country)}"
+            )
         if not (math.isfinite(s.egress_ms) and 0 <= s.egress_ms <= 60_000):
             raise SettingsError(f"{where}: egress_ms must be from 0 to 60000, not {s.egress_ms}")
         out[s.name] = Site(s.name, s.lat, s.lon, s.region, s.country, s.egress_ms)
@@ -204,7 +206,7 @@ def _area(row: _Rule | _Priority, name: str, sites: Mapping[str, Site], origin: 
     given = [key for key in ("cells", "country", "region") if getattr(row, key) is not None]
     if len(given) != 1:
         got = f"not {' and '.join(given)}" if given else "none is given"
-        raise SettingsError(f"{where}: it binds by exactly one of cells, country and region; {got}")
+        raise SettingsError(f"{where}: give exactly one of cells, country and region; {got}")
     if row.cells is not None:
         if not row.cells:
             raise SettingsError(
@@ -213,7 +215,9 @@ def _area(row: _Rule | _Priority, name: str, sites: Mapping[str, Site], origin: 
         return Area(name, tuple(dict.fromkeys(_cell(c, where) for c in row.cells)))
     if row.country is not None:
         if row.country not in CODES:
-            raise SettingsError(f"{where}: country {row.country!r} is none. {advice(row.country)}")
+            raise SettingsError(
+                f"{where}: country {row.country!r} is not a valid country. {advice(row.country)}"
+            )
         return Area(name, country=row.country)
     region = row.region or ""
     regions = {s.region for s in sites.values()}
@@ -225,8 +229,8 @@ def _area(row: _Rule | _Priority, name: str, sites: Mapping[str, Site], origin: 
 def _cell(cell: str, where: str) -> str:
     if not h3.is_valid_cell(cell):
         raise SettingsError(
-            f"{where}: cells: {cell!r} is not a valid H3 cell: one is 15 hexadecimal digits, as "
-            "'842a107ffffffff'"
+            f"{where}: cells: {cell!r} is not a valid H3 cell: a cell is 15 hexadecimal digits, "
+            "such as '842a107ffffffff'"
         )
     return str(h3.int_to_str(h3.str_to_int(cell)))
 
@@ -249,7 +253,7 @@ def _stay(word: str, row: str, sites: Mapping[str, Site], origin: str) -> frozen
         )
     if word in CODES:
         raise SettingsError(
-            f"{origin}: {row}: stays_in: no site has country = {word!r}; say it at its [[site]]"
+            f"{origin}: {row}: stays_in: no site has country = {word!r}; set it in its [[site]]"
         )
     known = {name for s in sites.values() for name in (s.name, s.region, s.country) if name}
     raise SettingsError(

@@ -57,9 +57,9 @@ class Exact(Generic[T]):
         try:
             head = msgspec.json.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
-            raise JournalError(f"{self.name}: no JSON: {e}") from e
+            raise JournalError(f"{self.name}: not valid JSON: {e}") from e
         if not isinstance(head, dict) or head.get("geolane") != self.name:
-            raise JournalError(f"{self.name}: this is JSON of something else")
+            raise JournalError(f"{self.name}: this JSON is of another kind")
         if head.get("format") != self.format:
             raise JournalError(
                 f"{self.name}: written in format {head.get('format')!r}, read here is format "
@@ -162,7 +162,9 @@ class _Mapping(_Column):
         for item in items:
             pair = [_list(i, where) for i in _list(item, where)]
             if len(pair) != 2 or len(pair[0]) != len(pair[1]):
-                raise JournalError(f"{where}: not a list of keys and one, as long, of values")
+                raise JournalError(
+                    f"{where}: not a list of keys and an equally long list of values"
+                )
             out.append(
                 dict(
                     zip(self.key.load(pair[0], where), self.value.load(pair[1], where), strict=True)
@@ -231,7 +233,7 @@ class _Record(_Column):
             for name, column in self.fields.items()
         ]
         if len(set(map(len, loaded))) > 1:
-            raise JournalError(f"{where}: the columns are not of one length")
+            raise JournalError(f"{where}: the columns differ in length")
         return list(map(self.kind, *loaded))
 
     def _check(self, item: Any, where: str) -> None:

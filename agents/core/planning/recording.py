@@ -84,7 +84,7 @@ def changed(frame: PlanningFrame, values: Mapping[str, str]) -> PlanningFrame:
         else:
             known = sorted([*calm, *weights])
             near = difflib.get_close_matches(key, known, 1, 0.4)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+            hint = f"did you mean {near[0]}?" if near else f"settings are {', '.join(known)}"
             raise SettingsError(f"{key} is not a setting of the planner; {hint}")
     out = msgspec.structs.replace(frame.calm, **new_calm)
     for low, high in ORDERED:
@@ -116,9 +116,9 @@ def _number(key: str, text: str, kind: type) -> float:
     if key in POSITIVE and value == 0:
         raise SettingsError(f"{key}={text}: must be above 0")
     if key in SHARES and value > 1:
-        raise SettingsError(f"{key}={text}: a share, at most 1")
+        raise SettingsError(f"{key}={text}: must be a share, at most 1")
     if key in AT_LEAST_ONE and value < 1:
-        raise SettingsError(f"{key}={text}: times the mean, at least 1")
+        raise SettingsError(f"{key}={text}: must be at least 1 (times the mean)")
     return value
 
 
@@ -131,7 +131,7 @@ def differences(frame: PlanningFrame, then: Plan, now: Plan) -> list[str]:
     if plan_json(then) == plan_json(now):
         return []
     return [*_lanes(frame, then, now), *_figures(then, now), *_columns(frame, then, now)] or [
-        "the same in another order, or but for the sign of a zero"
+        "the same except for order or the sign of a zero"
     ]
 
 
@@ -164,7 +164,7 @@ def _columns(frame: PlanningFrame, then: Plan, now: Plan) -> Iterator[str]:
             if o != n
         )
     if then.memory != now.memory:
-        yield "what the next plan is told (memory) is another"
+        yield "the memory for the next plan differs"
 
 
 def _name(frame: PlanningFrame, row: int) -> str:

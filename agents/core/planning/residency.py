@@ -104,15 +104,13 @@ def _unmet(
             if sites[r]
             else "they have no site in common"
         )
-        yield RuleWarning(
-            "unmet", rule.name, lanes, f"Rule {rule.name} can be met by no node: {where}."
-        )
+        yield RuleWarning("unmet", rule.name, lanes, f"No node meets rule {rule.name}: {where}.")
 
 
 def _idle(rules: Sequence[ResidencyRule], used: set[int]) -> Iterable[RuleWarning]:
     for i, rule in enumerate(rules):
         if i not in used:
-            text = f"Rule {rule.name} binds no lane: the lane map has no cell of {rule.area}."
+            text = f"Rule {rule.name} applies to no lane: the lane map has no cell of {rule.area}."
             yield RuleWarning("idle", rule.name, (), text)
 
 

@@ -55,7 +55,7 @@ async def test_a_node_that_is_told_to_stop_hands_over_and_then_ends(units: Runni
         said = await ana.hear(
             lambda said: re.search(f"{name} (has stopped|is gone)", said.text) is not None, 20
         )
-        assert "has stopped; it had handed over all it had" in said.text
+        assert "has stopped; it handed everything over first" in said.text
         await manager.hear("READY=1")
     await units.account(replay, sending)
     assert stack.follower.fences == fences, "nothing was taken from it"

@@ -48,10 +48,10 @@ def test_a_worker_that_starts_again_and_again_is_told_once_with_its_last_words()
     assert not any("1 is gone" in s or "1 is back" in s for s in w.said)
     [t] = [t for t in w.core.news.troubles.standing() if t.kind is TroubleKind.CRASH_LOOP]
     assert t.about == "node-1"
-    assert "1 starts again and again" in t.text
+    assert "1 keeps restarting" in t.text
     w.fair(int(HELD_S) + 2)
     assert not [t for t in w.core.news.troubles.standing() if t.kind is TroubleKind.CRASH_LOOP]
-    assert any("1 holds since" in s for s in w.said)
+    assert any("1 has been stable for" in s for s in w.said)
 
 
 def test_its_last_end_is_in_what_is_told() -> None:
@@ -61,7 +61,7 @@ def test_its_last_end_is_in_what_is_told() -> None:
     for n in range(STARTS):
         w.core.lookout.circles.started(view.spec, f"killed by SIGSEGV: fault: {n}", w.now_s + n)
     [t] = w.core.news.troubles.standing()
-    assert "4 times in 3 s. Its last end: killed by SIGSEGV: fault: 3. Look at its log" in t.text
+    assert "4 starts in 3 s. Last exit: killed by SIGSEGV: fault: 3. See its log" in t.text
     assert "journalctl -u geolane-node@1" in t.text
 
 
@@ -73,7 +73,7 @@ def test_a_lane_that_goes_from_hand_to_hand_is_told() -> None:
         w.core.lookout.circles.given(p, placed, w.now_s + n)
     [t] = w.core.news.troubles.standing()
     assert (t.kind, t.about) == (TroubleKind.CIRCLES, p.key)
-    assert f"{p.label} goes from hand to hand, 9 times in" in t.text
+    assert f"{p.label} keeps changing its owner: 9 times in" in t.text
     w.fair(int(HELD_S) + 10)
     assert not w.core.news.troubles.standing()
 
@@ -87,11 +87,11 @@ def test_leaders_that_end_again_and_again_are_told_once_with_the_last_end() -> N
     starts = [ms - 900_000, ms - 30_000, ms - 20_000, ms - 10_000, ms]
     told = circles.led(starts, "exit 1: ZeroDivisionError: a flaw", w.now_s)
     assert (
-        "4 have begun in 30 s. The last end of this one: exit 1: ZeroDivisionError: a flaw. Look at"
+        "4 leaders began in 30 s. Last exit of this one: exit 1: ZeroDivisionError: a flaw. See"
         in told
     )
     [t] = w.core.news.troubles.standing()
     assert (t.kind, t.about, t.text) == (TroubleKind.CRASH_LOOP, "coordinator", told)
     w.fair(int(HELD_S) + 2)
     assert not w.core.news.troubles.standing()
-    assert any("The leader holds since" in s for s in w.said)
+    assert any("The leader has been stable for" in s for s in w.said)

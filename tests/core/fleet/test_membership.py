@@ -83,7 +83,7 @@ def test_who_is_not_in_it_any_more_hands_over_and_then_is_fenced_and_told() -> N
     assert w.all_at_work()
     assert not any(s.boot == boot for s in w.partitions.values())
     assert ("worker_left", "info") in alerts(w)
-    assert any("1 is not in it any more: its lanes go elsewhere" in said for said in w.said)
+    assert any("1 is no longer in it: its lanes move elsewhere" in said for said in w.said)
 
 
 def test_a_new_boot_of_who_leaves_gets_no_lease_and_the_old_one_is_fenced() -> None:
@@ -196,7 +196,7 @@ def test_rules_are_bound_to_the_nodes_that_are_there_now() -> None:
         rules=(AllowedNodes("r", ()),),
         rule_sites=(frozenset({"s2"}),),
     )
-    warning = RuleWarning("unmet", "r", (0,), "Rule r can be met by no node")
+    warning = RuleWarning("unmet", "r", (0,), "No node meets rule r")
     w.tell(ev.InventoryRead(w.inv, bound, (warning,)))
     assert w.core.placing.frame.rules == (AllowedNodes("r", (False, False)),)
     w.tell(ev.InventoryRead(w.inv, bound, (warning,)))

@@ -94,7 +94,7 @@ def test_nobody_waits_for_ever_and_not_too_many_wait(w: World) -> None:
         asked(w, n)
     w.core.desk._asks.clear()
     assert said(asked(w, 99)) == [
-        "Too many questions wait for their answers; try again in a moment."
+        "Too many requests wait for their answers; try again in a moment."
     ]
     w.core.desk._asks.clear()
     late = type(w.now)(w.now.s + ERRAND_S + 1, w.now.ms)

@@ -63,10 +63,10 @@ def test_a_fleet_that_is_well_has_no_trouble(w: World) -> None:
         (0, 5, 5, 2, ""),
         (0, 9, None, 0, ""),
         (0, 9, None, 7, "its committed offset is gone (the last one known is 7)"),
-        (4, 9, None, 0, "it was to begin at 0, and its log begins at 4"),
+        (4, 9, None, 0, "it should begin at 0, but its log begins at 4"),
         (6, 9, 5, 5, "its log begins at 6 (retention, or deleted records)"),
-        (0, 4, 5, 5, "its log ends at 4 (the topic was made again, or lost its end)"),
-        (0, 9, 5, 10**15, "its record in placement says 1,000,000,000,000,000, and 5 is committed"),
+        (0, 4, 5, 5, "its log ends at 4 (the topic was recreated, or lost its end)"),
+        (0, 9, 5, 10**15, "its record in placement says 1,000,000,000,000,000, but 5 is committed"),
     ],
 )
 def test_an_offset_is_in_its_log_or_it_is_said_how_it_is_not(
@@ -84,10 +84,10 @@ def test_an_offset_that_is_gone_is_told_at_the_second_look_with_what_mends_it(w:
     look(w, lost)
     [text] = texts(w, TroubleKind.OFFSET_LOST)
     assert (
-        "lane 3 cannot be worked: its committed offset is gone (the last one known is "
+        "lane 3 cannot be processed: its committed offset is gone (the last one known is "
         f"{w.committed[LANE]:,})" in text
     )
-    assert "reset 3 mends it" in text
+    assert "reset 3 fixes it" in text
     look(w, well(w))
     assert texts(w, TroubleKind.OFFSET_LOST) == []
 

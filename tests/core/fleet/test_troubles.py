@@ -76,8 +76,8 @@ def test_a_lane_that_its_pipeline_holds_up_is_told_once() -> None:
     assert alerts(w, TroubleKind.LANE_HELD_UP) == [Severity.WARNING]
     assert alerts(w, TroubleKind.LANE_STOPPED) == []
     status = ask(w, "!status").splitlines()[0]
-    assert "lane 3 is held up at " in status
-    assert "for 11 s. Its other lanes go on." in status
+    assert "lane 3 is held up on " in status
+    assert "for 11 s. Its other lanes continue." in status
     assert "It is held up: the pipeline has worked on 50 records" in ask(w, "!lane 3")
     report(w, "")
     w.pass_s(WELL_AGAIN_S + 1)
@@ -179,7 +179,7 @@ def test_a_leader_whose_record_is_refused_changes_nothing_and_goes_on_by_itself(
     assert alerts(w, TroubleKind.PLACEMENT_REFUSED) == [Severity.CRITICAL], "told once"
     first = ask(w, "!status").splitlines()[0]
     assert first.startswith("Critical, for ")
-    assert f"I cannot write who has what: {why}" in first
+    assert f"I cannot write to the topic placement: {why}" in first
     assert "refuses my writes" in ask(w, "!pause")
     w.tell(ev.WriteTaken())
     w.fair(20, revive=False)

@@ -56,11 +56,11 @@ def test_filters(words: str, query: LetterQuery) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        ("reason=not_jsn", "'not_jsn' is not a reason. Did you mean not_json?"),
+        ("reason=not_jsn", "'not_jsn' is not a valid reason. Did you mean not_json?"),
         ("since=soon", "'soon' is not a valid time"),
-        ("lane=x", "'x' is not a lane"),
-        ("color=red", "I do not understand 'color=red'"),
-        ("0/x", "I do not understand '0/x'"),
+        ("lane=x", "'x' is not a valid lane"),
+        ("color=red", "'color=red' is not a valid filter"),
+        ("0/x", "'0/x' is not a valid filter"),
     ],
 )
 def test_filters_that_make_no_sense_are_named(words: str, why: str) -> None:
@@ -122,7 +122,7 @@ def test_what_goes_back_keeps_its_source_and_its_story() -> None:
         b"pipeline_error %d events.dead/0/40 ben" % (NOW - 40_000),
     ]
     assert "geolane-lane" not in dict(twice.values())
-    assert line(again).endswith("pipeline_error lane 3 (died 2 times)")
+    assert line(again).endswith("pipeline_error lane 3 (failed 2 times)")
 
 
 def test_nothing_of_a_value_reaches_the_screen_raw() -> None:

@@ -137,7 +137,7 @@ def test_a_sample_in_seconds_makes_no_map_and_the_error_says_why() -> None:
     told: list[str] = []
     build([*seconds, *events([(1.0, 2.0)])], 2, 4, 1, tell=told.append)
     assert told == [
-        "lane map: 10 of 11 lines passed over: "
+        "lane map: 10 of 11 lines skipped: "
         "10 bad_ts (`ts` looks like seconds; it must be RFC 3339 or epoch ms, is 1700000000)"
     ]
 

@@ -98,4 +98,4 @@ def test_a_new_leader_tells_that_one_was_cut_off(w: World) -> None:
     w.core.fleet.intents[ROLLOUT] = Intent(ANA, 1)
     effects = list(rollout.cut_off())
     assert effects == [fx.Write(intents={ROLLOUT: None})]
-    assert any("was cut off by a change of leader" in line for line in w.core.news.pending)
+    assert any("A change of leader ended the rollout" in line for line in w.core.news.pending)

@@ -226,14 +226,14 @@ def broken(change: Callable[[dict[str, Any]], object]) -> bytes:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"{", "moment: no JSON"),
-        (b"\xff", "moment: no JSON"),
-        (b"[]", "moment: this is JSON of something else"),
+        (b"{", "moment: not valid JSON"),
+        (b"\xff", "moment: not valid JSON"),
+        (b"[]", "moment: this JSON is of another kind"),
         (
             replay.frame_json(
                 PlanningFrame((), (), (), (), (), no_rtt_table(0, 0), Calm(), Weights())
             ),
-            "something else",
+            "of another kind",
         ),
         (
             broken(lambda d: d.update(format=0)),
@@ -248,7 +248,7 @@ def broken(change: Callable[[dict[str, Any]], object]) -> bytes:
         (broken(lambda d: d["value"]["lanes"].pop("warm")), "moment.lanes has no 'warm'"),
         (
             broken(lambda d: d["value"]["lanes"]["id"].pop()),
-            "moment.lanes: the columns are not of one length",
+            "moment.lanes: the columns differ in length",
         ),
         (
             broken(lambda d: d["value"]["lanes"].update(id=["a", "b"])),
@@ -261,7 +261,7 @@ def broken(change: Callable[[dict[str, Any]], object]) -> bytes:
         (broken(lambda d: d["value"].update(now_s="soon")), "moment.*'soon' is not a float"),
         (
             broken(lambda d: d["value"]["memory"].update(hot_since_s=[["a"], []])),
-            "keys and one, as long, of values",
+            "keys and an equally long list of values",
         ),
     ],
 )
@@ -307,7 +307,7 @@ def test_settings_are_changed_by_name_and_type_and_nothing_else_is() -> None:
     [
         ("window", "3", "did you mean windows?"),
         ("moves_ms", "3", "did you mean move_ms?"),
-        ("zzzz", "3", "known are act_above, budget_share"),
+        ("zzzz", "3", "settings are act_above, budget_share"),
         ("windows", "2.5", "not a whole number"),
         ("windows", "0", "above 0"),
         ("move_ms", "fast", "not a finite number from 0"),
@@ -348,7 +348,7 @@ def test_equal_plans_have_no_differences() -> None:
 
 def test_difference_too_small_for_words_is_said_all_the_same() -> None:
     assert replay.differences(FRAME, PLAN, replace(PLAN, price_ms=(-0.0, 0.25))) == [
-        "the same in another order, or but for the sign of a zero"
+        "the same except for order or the sign of a zero"
     ]
 
 
@@ -367,7 +367,7 @@ def test_differences_name_lanes_nodes_and_figures() -> None:
         "lane 4: waits, now given to iad-1 (orphan, 7.0 ms)",
         "after.mean_rtt_ms: 1, now 0.5",
         "price_ms of ord-1: 0.25, now 0.5",
-        "what the next plan is told (memory) is another",
+        "the memory for the next plan differs",
     ]
 
 

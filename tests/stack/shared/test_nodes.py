@@ -150,7 +150,7 @@ async def test_a_file_that_is_wrong_is_told_and_changes_nothing(running: Running
         file.write_text(text, "utf-8")
         log = running.leader().log_file
         await running.until(
-            lambda: _events(log)[-1:] == ["inventory_read"], "it is in order again", 20
+            lambda: _events(log)[-1:] == ["inventory_read"], "it is valid again", 20
         )
     assert "inventory_refused" in _events(log)
 
@@ -171,7 +171,7 @@ async def test_it_is_removed_and_its_lanes_go_elsewhere(running: Running) -> Non
     assert code == 0, said
     assert follower.lanes_of(NODE) == []
     assert follower.leases[NODE].fenced
-    assert follower.fences == fences, "it had handed over what it had"
+    assert follower.fences == fences, "it handed everything over first"
     enough.set()
     await running.account(replay, sending)
     assert NODE not in inventory_file.read(inventory(running)).workers
