@@ -144,7 +144,7 @@ class _Trial:
         part = Part(self._runner, some, Failures(), calls, self._call_s)
         while not part.go_on(self._until):
             if time.monotonic() >= self._until:
-                self._verdict.wrong.append(f"it was not done within {self._timeout_s:g} s")
+                self._verdict.wrong.append(f"it did not finish within {self._timeout_s:g} s")
                 part.park()
                 break
         else:
@@ -180,12 +180,11 @@ class _Trial:
             return
         if again != found:
             v.odd.append(
-                "run again it answers otherwise: after an abort other values come out than would "
-                "have"
+                "run again, it answers differently: after an abort, other values would come out"
             )
         alone = self._answers(0, BATCH, 1)
         if not v.wrong and alone != _first(found, len(alone.kinds)):
-            v.odd.append("a record alone is answered otherwise than in a batch")
+            v.odd.append("it answers differently for a record alone and in a batch")
 
 
 def _first(answers: Answers, count: int) -> Answers:

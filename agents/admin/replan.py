@@ -100,7 +100,7 @@ def span_of(from_: str, to: str, limit: int | None, now: datetime) -> Span:
     """Raises OperatorError for an invalid time, or a span that ends before it begins."""
     span = Span(when(from_, now), when(to, now), limit)
     if span.from_ms > span.to_ms:
-        raise OperatorError(f"from {span}: that ends before it begins")
+        raise OperatorError(f"from {span}: the span ends before it begins")
     return span
 
 

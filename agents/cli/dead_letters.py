@@ -58,9 +58,9 @@ def _kafka(
     type=click.IntRange(1, 1000),
     default=20,
     show_default=True,
-    help="So many, the newest.",
+    help="Up to this many, the newest.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One object, with headers.")
+@click.option("--json", "as_json", is_flag=True, help="Print one object, with headers.")
 def dead_list(
     filters: tuple[str, ...],
     settings: Path | None,
@@ -129,12 +129,12 @@ def show(kafka: Kafka, word: str, *, raw: bool) -> int:
     query = query_of([word], _now_ms())
     if not query.one:
         raise OperatorError(
-            f"{word[:40]!r} is not the name of a dead letter: PARTITION/OFFSET, as list prints "
-            "them."
+            f"{word[:40]!r} is not a valid dead letter id: give PARTITION/OFFSET, as list prints "
+            "it."
         )
     found = asyncio.run(DeadLetters(kafka).find(query, 1))
     if not found.letters:
-        raise OperatorError(f"There is no dead letter {word} (any more).")
+        raise OperatorError(f"There is no dead letter {word}; it may have expired.")
     if raw:
         sys.stdout.buffer.write(found.letters[0].value or b"")
     else:
@@ -157,7 +157,7 @@ def replay(kafka: Kafka, words: Sequence[str], by: str, *, yes: bool) -> int:
     sent = asyncio.run(
         letters.replay(query, by, _now_ms(), dict(found.upto) if found.whole else None)
     )
-    click.echo(f"{sent:,} went back.")
+    click.echo(f"{sent:,} sent back.")
     return DONE
 
 

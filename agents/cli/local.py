@@ -42,7 +42,7 @@ from agents.cli.options import FILE, FOLDER, SET
 )
 @click.option("--pipeline", help="Your pipeline, module:function, found from the current folder.")
 @click.option(
-    "--nodes", type=click.IntRange(min=1), help="Only the first so many nodes of the inventory."
+    "--nodes", type=click.IntRange(min=1), help="Only the first N nodes of the inventory."
 )
 @click.option("--lanes", type=click.IntRange(min=1), help="Lanes of events.lanes (default 32).")
 @click.option(

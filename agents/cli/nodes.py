@@ -23,7 +23,7 @@ _OPTIONS = (
         help="The settings file [default: the coordinator's of the running stack].",
     ),
     SET,
-    click.option("--secrets", type=FOLDER, help="Where passwords lie, a file per account."),
+    click.option("--secrets", type=FOLDER, help="Folder of the passwords, a file per account."),
 )
 _INVENTORY = click.option(
     "--inventory", type=FILE, help="Inventory (TOML) [default: coordinator.inventory]."
@@ -116,7 +116,7 @@ def nodes_add(
 @_common(
     _INVENTORY,
     click.option(
-        "--now", is_flag=True, help="Do not wait until it has given its lanes away: cut it off."
+        "--now", is_flag=True, help="Do not wait until it has handed its lanes over: cut it off."
     ),
     click.option(
         "--wait",
@@ -161,7 +161,7 @@ def nodes_rotate(name: str, **given: Any) -> None:
     click.option(
         "--png",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="Write the QR code to this file, too.",
+        help="Also write the QR code to this file.",
     ),
 )
 def invite(

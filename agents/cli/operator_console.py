@@ -83,7 +83,7 @@ async def run(
     try:
         command = BY_FORM.get(find(words[0]).name)
         if command is None:
-            raise OperatorError(f"{words[0]} is for the chat alone.")
+            raise OperatorError(f"{words[0]} is only for the chat.")
         fields = fields_of(command, words[1:])
         async with OperatorClient(settings.xmpp, account, seen=False) as person:
             outcome.code = await _converse(person, command.name, fields, outcome, confirm, tell)
@@ -148,15 +148,15 @@ async def _confirm(person: OperatorClient, reply: FormReply) -> FormReply:
     except NoAnswer:
         raise OperatorError(
             "The leader did not answer: whether it was done is not known. `geolane ctl history` "
-            "tells."
+            "shows it."
         ) from None
     except NotConnected as e:
         if person.session.up:
             raise OperatorError(
-                "The leader is gone: nothing was done. Ask the next one again."
+                "The leader is gone: nothing was done. Ask the next leader again."
             ) from None
         raise OperatorError(
-            f"{e}: whether it was done is not known. `geolane ctl history` tells."
+            f"{e}: whether it was done is not known. `geolane ctl history` shows it."
         ) from None
 
 

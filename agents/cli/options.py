@@ -14,14 +14,14 @@ SET = click.option(
     "sets",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Over file and environment: coordinator.calm.window_s=3.",
+    help="Overrides file and environment: coordinator.calm.window_s=3.",
 )
 
 
 RESET = click.option(
     "--reset-password",
     is_flag=True,
-    help="Replace the password of an account that is there and was not made here.",
+    help="Replace the password of an account that exists and was not made here.",
 )
 
 

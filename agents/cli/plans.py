@@ -59,7 +59,7 @@ def lanes_build(
     show_default=True,
     help="Kernels to plan with: auto, gpu, cpu, numpy.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many plans.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N plans.")
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
 def replan(
     from_: str,

@@ -52,9 +52,9 @@ def install_units(root: Path, settings: Path | None, user: bool) -> None:
 @click.option(
     "--secrets",
     type=FOLDER,
-    help="Where passwords lie, a file per account [default: secrets beside FILE].",
+    help="Folder of the passwords, a file per account [default: secrets beside FILE].",
 )
-@click.option("--only", type=click.Choice(["xmpp", "kafka"]), help="One of the two servers.")
+@click.option("--only", type=click.Choice(["xmpp", "kafka"]), help="Only one of the two servers.")
 @click.option(
     "--lanemap", type=FILE, help="Publish this lane map (geolane lanes build) if there is none."
 )
@@ -64,7 +64,7 @@ def install_units(root: Path, settings: Path | None, user: bool) -> None:
     help="Make the lane map from this sample, an event per line, if there is none.",
 )
 @RESET
-@click.option("--dry-run", is_flag=True, help="Look, say what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option(
     "--print",
     "print_",
@@ -92,7 +92,7 @@ def provision(
 )
 @SET
 @click.option(
-    "--secrets", type=FOLDER, help="Folder with a password file per account, to be looked at too."
+    "--secrets", type=FOLDER, help="Folder with a password file per account, to be checked too."
 )
 @click.option(
     "--as",

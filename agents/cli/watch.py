@@ -32,10 +32,10 @@ from agents.cli.options import FILE, SET, settings_of
     "every_s",
     type=click.FloatRange(0.1, 86_400),
     metavar="SECONDS",
-    help="--plain: between two lines of the fleet [10].",
+    help="--plain: seconds between two lines of the fleet [10].",
 )
 @click.option(
-    "--count", type=click.IntRange(min=1), help="End after so many items, or lines of the fleet."
+    "--count", type=click.IntRange(min=1), help="End after this many items, or lines of the fleet."
 )
 @click.option("--map/--no-map", "map_", default=None, help="The map [where the terminal has room].")
 def watch(

@@ -281,7 +281,7 @@ def test_model_follows_its_own_lanes_and_not_the_record(hour: Path) -> None:
             "from 2026-07-01T10:00:00.000Z to 2026-07-01T10:59:55.000Z",
         ),
         (["teatime", "now"], "'teatime' is not a valid time; write 2026-07-01T10:00:00Z"),
-        (["-5m", "-10m"], "that ends before it begins"),
+        (["-5m", "-10m"], "the span ends before it begins"),
         ([*AN_HOUR, "--with", "windows"], "--with windows: write KEY=VALUE"),
         ([*AN_HOUR, "--with", "window=3"], "did you mean windows?"),
         ([*AN_HOUR, "--with", "windows=-3"], "windows=-3: not a whole number from 0"),

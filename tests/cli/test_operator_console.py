@@ -67,7 +67,7 @@ def test_a_command_that_does_not_exist_needs_no_server(settings: str) -> None:
     done = CliRunner().invoke(main, ["ctl", "statsu", "--settings", settings])
     assert (done.exit_code, "Did you mean status?" in done.stdout) == (1, True)
     done = CliRunner().invoke(main, ["ctl", "confirm", "ab12", "--settings", settings])
-    assert (done.exit_code, "chat alone" in done.stdout) == (1, True)
+    assert (done.exit_code, "only for the chat" in done.stdout) == (1, True)
 
 
 def test_commands_nodes_and_choices_are_completed_without_the_network(settings: str) -> None:

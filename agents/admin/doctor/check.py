@@ -71,4 +71,4 @@ class _Run:
         except (GeolaneError, OSError) as e:
             return fault(str(e) or type(e).__name__, check.todo or LOOK_THERE)
         except Exception as e:  # noqa: BLE001 - the supervisor of checks: one that breaks must not hide the others
-            return fault(f"the check itself broke: {type(e).__name__}: {e}", "please report this")
+            return fault(f"the check itself failed: {type(e).__name__}: {e}", "please report this")

@@ -49,13 +49,13 @@ class Files:
                 GROUP,
                 "inventory",
                 self._inventory,
-                todo="correct it: docs/settings.md; `geolane up` writes one",
+                todo="correct it (docs/settings.md); `geolane up` writes one",
             ),
             Check(
                 GROUP,
                 "password",
                 self._password,
-                todo="correct xmpp.password_file, or make the file",
+                todo="correct xmpp.password_file, or create the file",
             ),
             Check(GROUP, "passwords", self._passwords),
             Check(
@@ -92,14 +92,14 @@ class Files:
             if (
                 proof := settings_module.secret_file(cert_file, f"{self._who.account}.pem")
             ) is not None:
-                return ok(f"none is needed: the certificate is {proof}, for us alone")
+                return ok(f"none is needed: the certificate is {proof}, which only we can read")
             return fault("none, and no certificate", "name a file of mode 0600 in xmpp.cert_file")
         if not settings_module.secret(file, self._who.account):
             return fault(
                 f"none for {self._who.account}",
                 "name a file of mode 0600 in xmpp.password_file, or give the unit LoadCredential=",
             )
-        return ok(f"in {file or 'a systemd credential'}, for us alone")
+        return ok(f"in {file or 'a systemd credential'}, which only we can read")
 
     async def _pipeline(self) -> Verdict:
         if self._who.role is not Role.NODE:
@@ -110,10 +110,11 @@ class Files:
     async def _passwords(self) -> Verdict:
         folder = self._secrets
         if folder is None:
-            raise NotLookedAt("no folder of passwords is named (--secrets)")
+            raise NotLookedAt("no password folder is given (--secrets)")
         if not folder.is_dir():
             return fault(
-                f"{folder}: there is no such folder", "correct --secrets, or run the provisioning"
+                f"{folder}: there is no such folder",
+                "correct --secrets, or run `geolane provision`",
             )
         return await asyncio.to_thread(self._look_into, folder)
 
@@ -127,7 +128,7 @@ class Files:
             verdicts.append(
                 fault(
                     f"{self._who.account}: there is no password file",
-                    "run the provisioning: it makes one",
+                    "run `geolane provision`, which makes one",
                 )
             )
         inventory = (
@@ -140,7 +141,7 @@ class Files:
                 "without a password file"
             )
             verdicts.append(
-                warning(said, "well, if they run on other machines; else run the provisioning")
+                warning(said, "fine if they run on other machines; else run `geolane provision`")
             )
         return worst(f"{len(there)} files of mode 0600 in {folder}", *verdicts)
 
@@ -164,6 +165,7 @@ def _file(file: Path) -> Verdict:
         settings_module.secret(str(file))
     except SettingsError as e:
         return fault(
-            str(e), f"chmod 600 {file}" if file.stat().st_mode & 0o077 else "run the provisioning"
+            str(e),
+            f"chmod 600 {file}" if file.stat().st_mode & 0o077 else "run `geolane provision`",
         )
     return ok("")

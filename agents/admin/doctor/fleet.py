@@ -179,7 +179,7 @@ class FleetCheck:
     @property
     def _known(self) -> list[str]:
         if self._workers is None:
-            raise NotLookedAt("there is no inventory here that names them")
+            raise NotLookedAt("no inventory here names them")
         return self._workers
 
     async def _present(self) -> Verdict:

@@ -115,11 +115,9 @@ def _stack(port: int) -> Verdict:
         ]
         words = next((psutil.Process(pid).cmdline() for pid in listens if pid), [])
     except psutil.Error as e:
-        raise NotLookedAt(f"this machine's connections may not be looked at ({e})") from e
+        raise NotLookedAt(f"this machine's connections cannot be read ({e})") from e
     if "ejabberd" not in words:
-        raise NotLookedAt(
-            f"no ejabberd that may be looked at listens on port {port} of this machine"
-        )
+        raise NotLookedAt(f"no ejabberd that we may inspect listens on port {port} of this machine")
     at = words.index("-sss") if "-sss" in words else -1
     given = words[at + 1] if at >= 0 else ""
     return judge.stack(int(given) if given.isdigit() else judge.STACK_USUAL)
@@ -134,7 +132,7 @@ def _installed() -> Verdict:
     }
     verdict = judge.versions(wanted, there)
     ours = f"geolane {importlib.metadata.version('geolane')}, Python {platform.python_version()}"
-    return ok(f"{ours}, {len(wanted)} libraries as they must be") if not verdict.todo else verdict
+    return ok(f"{ours}, {len(wanted)} libraries as required") if not verdict.todo else verdict
 
 
 def _written(file: Path) -> Verdict:
@@ -143,7 +141,7 @@ def _written(file: Path) -> Verdict:
     folder = file.absolute().parent
     if not folder.is_dir():
         return fault(
-            f"{folder}: there is no such folder", "make it, or correct coordinator.journal"
+            f"{folder}: there is no such folder", "create it, or correct coordinator.journal"
         )
     if not file.exists():
         try:
@@ -154,7 +152,7 @@ def _written(file: Path) -> Verdict:
             return fault(
                 f"{folder}: cannot be written to ({e.strerror})", "give this user the right to"
             )
-        return ok(f"{file} will be made")
+        return ok(f"{file} will be created")
     try:
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=rw", uri=True, timeout=1)) as db:
             db.execute("BEGIN IMMEDIATE")
@@ -165,7 +163,7 @@ def _written(file: Path) -> Verdict:
     except sqlite3.DatabaseError as e:
         return fault(
             f"{file}: is not a database ({e})",
-            "the coordinator sets it aside at its start, and begins a new one",
+            "the coordinator sets it aside when it starts, and creates a new one",
         )
     return ok(f"{file}, {file.stat().st_size / judge.MIB:,.1f} MB, {rows} tables and indexes")
 

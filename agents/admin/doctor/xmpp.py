@@ -101,7 +101,7 @@ class XmppCheck:
         if away:
             return fault(
                 f"{address}: {away}",
-                "start ejabberd, correct xmpp.host and xmpp.port, or open the way to it (firewall)",
+                "start ejabberd, correct xmpp.host and xmpp.port, or open the firewall",
             )
         return ok(address)
 
@@ -190,14 +190,14 @@ class XmppCheck:
                 answer = await session.request(iq)
             except (CommandRefused, NoAnswer) as e:
                 raise NotLookedAt(
-                    f"{self._host} does not tell its time (mod_time, XEP-0202)"
+                    f"{self._host} does not report its time (mod_time, XEP-0202)"
                 ) from e
             middle = (begun + self._now()) / 2
         said = answer.xml.findtext(f"{{{TIME}}}time/{{{TIME}}}utc") or ""
         try:
             theirs = datetime.datetime.fromisoformat(said).timestamp()
         except ValueError as e:
-            raise NotLookedAt(f"{self._host} tells a time that is none") from e
+            raise NotLookedAt(f"{self._host} reports a time that is not valid") from e
         return judge_host.clock(middle - theirs, f"{self._host}'s")
 
     async def _feeds(self) -> Verdict:
@@ -301,10 +301,10 @@ class XmppCheck:
                 await _echo(session, self._host, size, asyncio.Semaphore(1))
             except (NotConnected, NoAnswer) as e:
                 return fault(
-                    f"a stanza of {largest}, telemetry of 1,000 lanes, is not taken ({e})",
-                    "max_stanza_size: 262144 at ejabberd's port for clients",
+                    f"a stanza of {largest}, telemetry of 1,000 lanes, is not accepted ({e})",
+                    "set max_stanza_size: 262144 at ejabberd's port for clients",
                 )
-        return ok(f"{largest} are taken")
+        return ok(f"{largest} are accepted")
 
     async def _pings(self) -> Verdict:
         if not self._who.agent:

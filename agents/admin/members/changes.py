@@ -111,7 +111,7 @@ def _next_steps(asked: MemberRequest, name: str) -> Iterator[str]:
         "  geolane install-units && systemctl daemon-reload && systemctl enable --now "
         f"geolane-node@{name}"
     )
-    yield "or, here and now:"
+    yield "or, on this machine:"
     own = f" --set xmpp.password_file={files[0]}" if asked.settings.xmpp.password_file else ""
     yield f"  geolane node --name {name} --settings {asked.file}{own}"
 
@@ -179,11 +179,10 @@ async def _until_left(asked: MemberRequest, worker: str, say: Say, wait_s: float
             told = lanes
         if asyncio.get_running_loop().time() > deadline:
             raise KafkaUnavailable(
-                f"{worker} still has {lanes} lanes after {wait_s:g} s. Its row is taken out. Does "
-                "a coordinator lead, is "
-                f"{asked.inventory} the file that it reads, and is there room at other nodes? Do "
-                "this again to go on waiting; "
-                "with --now it is cut off, and its lanes are placed again"
+                f"{worker} still has {lanes} lanes after {wait_s:g} s. Its row is removed. Check "
+                f"that a coordinator leads, that it reads {asked.inventory}, and that other nodes "
+                "have room. Run this again to wait longer; --now cuts it off, and its lanes are "
+                "placed again"
             )
         await asyncio.sleep(LOOK_EVERY_S)
 
@@ -200,12 +199,12 @@ async def renew(asked: MemberRequest, name: str, say: Say) -> None:
     """Give the node's account a new password. Raises SettingsError, XmppError."""
     worker = account(name)
     if worker not in inventory_file.read(asked.inventory).workers:
-        raise SettingsError(f"{asked.inventory}: there is no node {name}: geolane nodes list")
+        raise SettingsError(f"{asked.inventory}: there is no node {name}; see geolane nodes list")
     await rotate(
         api_of(asked.settings), worker, f"fleet.{asked.domain}", asked.secrets, _teller(say)
     )
     say(
-        f"its session lives on; it reads {asked.secrets / worker} at its next log-in. If it runs "
+        f"its session continues; it reads {asked.secrets / worker} at its next log-in. If it runs "
         "elsewhere, copy the file there now"
     )
     say(

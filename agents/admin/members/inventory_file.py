@@ -57,22 +57,21 @@ def check(inventory: Inventory, row: Row) -> bool:
     if row.site not in inventory.sites:
         raise SettingsError(
             f"{inventory.origin}: there is no site {row.site!r}. {hint(row.site, inventory.sites)} "
-            "A new one is a [[site]] there"
+            "Add a new one as a [[site]] there"
         )
     there = inventory.workers.get(f"{WorkerKind.NODE}-{row.name}")
     if there is None:
         return False
     if there.site != row.site:
         raise SettingsError(
-            f"{inventory.origin}: node {row.name} is there, at site {there.site}. To move it: "
+            f"{inventory.origin}: node {row.name} exists, at site {there.site}. To move it: "
             f"geolane nodes remove {row.name} first; "
             "or change its row, if the machine has moved"
         )
     if there.capacity_eps != row.capacity_eps:
         raise SettingsError(
-            f"{inventory.origin}: node {row.name} is there, with capacity_eps = "
-            f"{there.capacity_eps:g}. Change its row: a coordinator "
-            "takes it up as it runs"
+            f"{inventory.origin}: node {row.name} exists, with capacity_eps = "
+            f"{there.capacity_eps:g}. Change its row: a running coordinator reads it again"
         )
     return True
 
@@ -158,13 +157,11 @@ def _replace(
             ) from e
         Inventory.from_file(found, str(path))
         if msgspec.to_builtins(found) != rows:
-            raise SettingsError(
-                f"{path}: that row cannot be told from others by its text; {_BY_HAND}"
-            )
+            raise SettingsError(f"{path}: the text of that row is not unique; {_BY_HAND}")
         if "\r\n" in text:
             edited = edited.replace("\n", "\r\n")
         replace(path, ("\ufeff" if data.startswith(BOM) else "") + edited)
     except OSError as e:
         raise SettingsError(
-            f"{path}: cannot be written ({e.strerror}); who may write {path.parent}?"
+            f"{path}: cannot be written ({e.strerror}); check the rights of {path.parent}"
         ) from e

@@ -75,10 +75,7 @@ async def run(
     )
     address = link(xmpp.room)
     say(f"account:  {name}@{xmpp.domain}")
-    say(
-        f"password: in {asked.secrets / name}; hand it over by a way that nobody reads along, and "
-        "never by the room"
-    )
+    say(f"password: in {asked.secrets / name}; hand it over in private, never in the room")
     say(f"server:   {xmpp.host}:{xmpp.port}, if the client does not find it by itself")
     say(f"room:     {address}  (log in first)")
     if terminal:

@@ -45,7 +45,7 @@ class MemberRequest:
             self.secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as e:
             raise SettingsError(
-                f"{self.secrets}: cannot be made ({e.strerror}); name another with --secrets"
+                f"{self.secrets}: cannot be created ({e.strerror}); name another with --secrets"
             ) from e
         if not os.access(self.secrets, os.W_OK | os.X_OK):
             raise SettingsError(
@@ -81,6 +81,6 @@ def account(name: str) -> str:
         )
     if not _NAME.fullmatch(name):
         raise SettingsError(
-            f"{name[:60]!r}: a node's name is of a to z, digits and '-', 41 at most: fra-1"
+            f"{name[:60]!r}: a node's name is up to 41 of a to z, digits and '-', such as fra-1"
         )
     return f"{WorkerKind.NODE}-{name}"

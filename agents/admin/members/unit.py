@@ -20,7 +20,7 @@ def check(asked: MemberRequest) -> None:
     if not RUNNING.is_dir():
         raise InstallError(
             "--unit: systemd does not run here (sd_booted(3)); leave --unit out, and start the "
-            "node otherwise"
+            "node in another way"
         )
     if asked.file.absolute().parent / "secrets" != asked.secrets:
         raise InstallError(

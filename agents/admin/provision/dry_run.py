@@ -79,12 +79,12 @@ async def _xmpp(asked: ProvisionOptions) -> list[str]:
     first, second = NO_PRIVATE_MESSAGES.items()
     return [
         "",
-        "# On the XMPP server, as root or the user ejabberd. What is there already is refused, "
+        "# On the XMPP server, as root or the user ejabberd. What exists already is refused, "
         "which does no harm.",
         "# Since ejabberd 24.02 write `ejabberdctl --version 0`.",
         'ctl() { ejabberdctl "$@" || echo "refused: $1 $2" >&2; }',
         *recorder.lines,
-        "# One of the two, as the room knows it: the first up to 23.01, the second since 23.04.",
+        "# Only one of the two works: the first up to ejabberd 23.01, the second since 23.04.",
         f"ctl change_room_option ops conference.{domain} {' '.join(first)}",
         f"ctl change_room_option ops conference.{domain} {' '.join(second)}",
     ]
@@ -97,7 +97,8 @@ def _kafka(asked: ProvisionOptions) -> list[str]:
         "",
         "# On a machine with Kafka's scripts; admin.properties has the security.protocol, "
         "sasl.jaas.config and so on of an",
-        "# account that may. The passwords below are in that command's arguments while it runs.",
+        "# account with the rights. The passwords below are in that command's arguments while it "
+        "runs.",
         f"to='--bootstrap-server {kafka.bootstrap} --command-config admin.properties'",
     ]
     for topic in topics(coordinator.lanes, coordinator.raw_partitions, kafka.topics):
@@ -122,12 +123,12 @@ def _account(mechanism: str) -> list[str]:
     """The shell function `account USER FILE`."""
     return [
         "",
-        "# An account that is there without a file here was not made here: its password stays.",
+        "# An account that exists without a file here was not made here: its password is kept.",
         "account() {",
         '  user="--entity-type users --entity-name $1"',
         '  if ! test -s "$2"; then',
         "    if kafka-configs.sh $to --describe $user | grep -q SCRAM-SHA-; then",
-        '      echo "refused: Kafka\'s account $1 is there, and there is no $2" >&2',
+        '      echo "refused: Kafka\'s account $1 exists, and there is no $2" >&2',
         "      return",
         "    fi",
         '    openssl rand -base64 33 > "$2"',

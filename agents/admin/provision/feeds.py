@@ -33,8 +33,7 @@ async def check_feeds(xmpp: settings.Xmpp, secrets: Path, workers: Sequence[str]
     wanted = {f.name for f in (feeds.TUNING, *feeds.OPERATOR_FEEDS, *map(feeds.telemetry, workers))}
     if missing := sorted(wanted - found):
         raise XmppError(
-            f"{xmpp.pubsub}: {len(missing)} feeds could not be made, {missing[0]} for one: does "
-            "mod_pubsub there let "
-            f"{xmpp.coordinator} create nodes (access_createnode), with the plugin flat "
-            "(ejabberd/own.yml)?"
+            f"{xmpp.pubsub}: {len(missing)} feeds could not be created, such as {missing[0]}: "
+            f"check that mod_pubsub there lets {xmpp.coordinator} create nodes "
+            "(access_createnode), with the plugin flat (ejabberd/own.yml)"
         )

@@ -54,7 +54,7 @@ def _make_folder(secrets: Path) -> None:
         secrets.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as e:
         raise SettingsError(
-            f"{secrets}: cannot be made ({e.strerror}); name another folder with --secrets"
+            f"{secrets}: cannot be created ({e.strerror}); name another folder with --secrets"
         ) from e
     if not os.access(secrets, os.W_OK | os.X_OK):
         raise SettingsError(

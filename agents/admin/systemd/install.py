@@ -133,7 +133,7 @@ def place(root: Path, settings: Path | None, *, user: bool) -> InstallPlace:
         )
     if not user and root == Path("/") and _hidden(geolane):
         raise InstallError(
-            f"{geolane}: units do not see what is below /home, /root and /run/user; install "
+            f"{geolane}: units cannot see what is below /home, /root and /run/user; install "
             "geolane elsewhere, for example "
             "python3 -m venv /opt/geolane, or use --user"
         )
@@ -162,13 +162,13 @@ def render(name: str, place: InstallPlace) -> str:
     for path in (place.geolane, place.settings, place.secrets):
         if re.search(r"[\s%\"'\\;$]", str(path)):
             raise InstallError(
-                f"{path}: a path in a unit may hold no space, quote, %, $, ; or backslash"
+                f"{path}: a path in a unit must not contain a space, quote, %, $, ; or backslash"
             )
     kafka = place.kafka_username.replace(ACCOUNT, ACCOUNTS.get(name, ""))
     if kafka and not re.fullmatch(r"[\w.@-]+", kafka.replace("%i", "")):
         raise InstallError(
-            f"kafka.username {kafka!r} cannot name a credential: letters, digits, dots, hyphens, "
-            "underscores"
+            f"kafka.username {kafka!r} is not a valid credential name: use letters, digits, dots, "
+            "hyphens, underscores"
         )
     values = {
         "GEOLANE": str(place.geolane),
@@ -252,7 +252,7 @@ def advice(place: InstallPlace, root: Path) -> Iterator[str]:
     if not (root / place.settings.relative_to("/")).exists():
         yield (
             f"write the settings: {place.settings} (geolane settings example prints one), mode "
-            "0644: no password stands in it"
+            "0644: it holds no password"
         )
     yield (
         f"put each process's password into {place.secrets}/ACCOUNT (geolane, node-NAME, "

@@ -123,7 +123,7 @@ class Inventory(msgspec.Struct, frozen=True):
 def _check_name(name: str, what: str, seen: Iterable[str], origin: str) -> None:
     if not _NAME.fullmatch(name):
         raise SettingsError(
-            f"{origin}: {what} {name!r}: a name is lower-case letters, digits and '-', 41 at most"
+            f"{origin}: {what} {name!r}: a name is up to 41 lower-case letters, digits and '-'"
         )
     if name in seen:
         raise SettingsError(f"{origin}: {what} {name} is listed twice")

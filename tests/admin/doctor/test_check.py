@@ -46,7 +46,7 @@ async def test_a_check_that_breaks_hangs_or_raises_hides_no_other() -> None:
     async with asyncio.timeout(2):
         found = {f.name: f for f in await examine(checks)}
     assert list(found) == [c.name for c in checks], "in the order in which they stand"
-    assert "the check itself broke: ZeroDivisionError: oh" in found["ZeroDivisionError"].found
+    assert "the check itself failed: ZeroDivisionError: oh" in found["ZeroDivisionError"].found
     assert found["KafkaUnavailable"].found == "away"
     assert "docs/settings.md" in found["SettingsError"].todo
     assert found["slow"].found == "no answer within 0.05 s"
@@ -64,9 +64,9 @@ async def test_what_needs_a_check_that_failed_is_skipped_and_says_the_first_reas
         Check("h", "only after", fine, after=("g root",)),
     ]
     found = {f.name: (f.level, f.found) for f in await examine(checks)}
-    because = (Level.SKIPPED, "not looked at, because `g root` is at fault")
+    because = (Level.SKIPPED, "not checked, because `g root` is at fault")
     assert (found["needs"], found["needs that"]) == (because, because)
-    assert found["needs elsewhere"] == (Level.SKIPPED, "not looked at, because it is elsewhere")
+    assert found["needs elsewhere"] == (Level.SKIPPED, "not checked, because it is elsewhere")
     assert found["only after"] == (Level.OK, "fine")
 
 

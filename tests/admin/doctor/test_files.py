@@ -180,7 +180,7 @@ def host(
 async def test_this_machine_is_ok(tmp_path: Path) -> None:
     found = await findings(host(tmp_path).checks(), "host versions", "host journal")
     assert [f for f in found.values() if f.level is not Level.OK] == []
-    assert "will be made" in found["host journal"].found
+    assert "will be created" in found["host journal"].found
     assert not os.listdir(tmp_path), "nothing is left there"
 
 

@@ -53,7 +53,7 @@ def refused(code: int) -> ssl.SSLCertVerificationError:
         (30, 1, refused(9), FAULT, "not valid before 2026-07-02"),
         (30, -1, refused(62), FAULT, "is for b.test"),
         (30, -1, refused(64), FAULT, "is for b.test"),
-        (30, -1, refused(20), FAULT, "not signed by anybody in ca.pem"),
+        (30, -1, refused(20), FAULT, "not signed by an authority in ca.pem"),
     ],
 )
 def test_certificates(
@@ -346,7 +346,7 @@ def test_what_was_skipped_for_one_reason_is_one_line() -> None:
         Finding("kafka", "login", FAULT, "no", "do"),
         *(Finding("kafka", n, SKIPPED, why) for n in ("a", "b")),
     ]
-    assert "  skipped  2 checks  not looked at, because `kafka login` is at fault: a, b" in [
+    assert "  skipped  2 checks  not checked, because `kafka login` is at fault: a, b" in [
         *Report("x", found).text().replace("2 checks ", "2 checks ").splitlines()
     ]
 
@@ -364,7 +364,7 @@ def test_a_report_in_words_in_json_and_as_an_exit_code() -> None:
         "  fault    topics  two | lines",
         "                   -> make it",
         "xmpp",
-        "  skipped  clock   not looked at, because of this",
+        "  skipped  clock   not checked, because of this",
         "as geolane: 1 ok, 1 fault, 1 skipped",
     ]
     assert (

@@ -232,7 +232,7 @@ async def test_wrong_ways_to_the_broker_are_told_apart(place: Place) -> None:
         (
             place.secure(ca=other),
             "kafka certificate",
-            f"not signed by anybody in {other}",
+            f"not signed by an authority in {other}",
             "ca_file",
         ),
         (
@@ -303,7 +303,7 @@ async def test_topics_as_they_must_be_are_ok_and_low_limits_are_named(place: Pla
         "is 60000: no lease",
         "offsets.retention.minutes is 60",
     )
-    named(found, "kafka limits", "a misspelt topic is made")
+    named(found, "kafka limits", "a misspelt topic is created")
     del found["kafka limits"]
     assert [f for f in found.values() if f.level is not Level.OK] == []
 
@@ -341,7 +341,7 @@ async def test_each_topic_that_is_wrong_is_named_with_what_makes_it_right(place:
         "events.unplaced is kept for 10 minutes",
         "placement: cleanup.policy is delete",
     )
-    named(found, "kafka replicas", "events.dead: min.insync.replicas is 2, there are 1 copies")
+    named(found, "kafka replicas", "events.dead: min.insync.replicas is 2, but there are 1 copies")
     named(found, "fleet lane map", "the topic lanemap is missing", level=Level.SKIPPED)
     there = await place.topics()
     assert not {"events.raw", "lanemap"} & there, (
@@ -405,22 +405,24 @@ async def test_lanes_without_owner_offset_or_progress_and_a_leader_that_is_gone_
     ]
     found = await look(kafka, *fleet)
     named(found, "fleet lane map", "no lane map is published", "geolane lanes build")
-    named(found, "fleet leadership", "nobody has ever led")
+    named(found, "fleet leadership", "no coordinator has ever led")
     named(found, "fleet clock", "no leader writes", level=Level.SKIPPED)
     named(found, "fleet owners", "1 of 5 partitions have no owner: lane 3")
     named(found, "fleet offsets", "lane 2: no committed offset in geolane-node, and not new")
-    named(found, "fleet progress", "lane 1: 35 records wait, none was worked", level=Level.WARNING)
+    named(
+        found, "fleet progress", "lane 1: 35 records wait, none was processed", level=Level.WARNING
+    )
 
     await compacted.publish(kafka, build([EVENT], LANE_COUNT + 1, 4, 1))
     owned = {Partition(LANES, 3).key: placed("node-a", State.ASSIGNED)}
     await write(kafka, owned | {LEADER_KEY: encode_leader(Leader(7, "boot"))})
     found = await look(kafka, *fleet[:4], now=lambda: time.time() + 60)
     named(found, "fleet lane map", "version 1 is for 5 lanes, coordinator.lanes is 4")
-    named(found, "fleet leadership", "no one leads: epoch 7, last written 6", "s ago")
+    named(found, "fleet leadership", "no coordinator leads: epoch 7, last written 6", "s ago")
     named(
         found,
         "fleet owners",
-        "node-strange, router-1 own lanes and are not in the inventory",
+        "node-strange, router-1 own lanes but are not in the inventory",
         level=Level.WARNING,
     )
 

@@ -119,7 +119,7 @@ async def test_nobody_leads_and_workers_are_absent(xmpp_server: XmppServer) -> N
     )
     named(found, "fleet leader", "no coordinator leads", "start geolane coordinator")
     named(found, "fleet workers", f"1 of 1 are absent: {node}")
-    named(found, "fleet workers' versions", "no worker is there", level=Level.SKIPPED)
+    named(found, "fleet workers' versions", "no worker is present", level=Level.SKIPPED)
 
 
 async def test_a_clock_that_is_wrong_is_named(xmpp_server: XmppServer) -> None:
@@ -147,7 +147,7 @@ async def test_a_clock_that_is_wrong_is_named(xmpp_server: XmppServer) -> None:
         (
             {"ca_file": ""},
             "xmpp certificate",
-            ["not signed by anybody in the system's authorities", "ca_file"],
+            ["not signed by an authority in the system's authorities", "ca_file"],
         ),
         ({"ca_file": "/no/such/file"}, "xmpp certificate", ["/no/such/file"]),
     ],

@@ -152,4 +152,4 @@ def test_a_folder_for_passwords_that_cannot_be_made_is_named(tmp_path: Path) -> 
         ],
     )
     assert done.exit_code == 2
-    assert "geolane.toml/secrets: cannot be made" in done.output
+    assert "geolane.toml/secrets: cannot be created" in done.output

@@ -175,7 +175,7 @@ def test_without_the_rights_it_is_refused_in_a_line_that_says_what_to_do(
 def test_what_units_cannot_see_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(install, "_hidden", lambda path: True)
     assert run(tmp_path).exit_code == 0, "an image is made elsewhere than where it is used"
-    with pytest.raises(InstallError, match="units do not see"):
+    with pytest.raises(InstallError, match="units cannot see"):
         place(Path("/"), None, user=False)
 
 

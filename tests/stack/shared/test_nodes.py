@@ -187,7 +187,7 @@ async def test_what_cannot_be_done_is_one_line(running: Running) -> None:
     assert (code, len(said.splitlines())) == (2, 1)
     assert "there is no site 'rik'. Did you mean ric?" in said
     code, said = await geolane(running, "nodes", "add", "yyz-1", "--site", "ric")
-    assert (code, "node yyz-1 is there, at site yyz" in said) == (2, True)
+    assert (code, "node yyz-1 exists, at site yyz" in said) == (2, True)
     code, said = await geolane(running, "nodes", "rotate", "nobody")
     assert (code, "there is no node nobody" in said) == (2, True)
     assert inventory(running).read_text() == before

@@ -155,7 +155,7 @@ async def test_alerts_follow_a_person_and_survive_a_new_leader(running: Running)
             "tuning outlives the leader"
         )
         guest.whisper(bot_jid, "unfollow alerts")
-        await guest.hear(running.bot("You do not follow alerts any more", room=False))
+        await guest.hear(running.bot("You no longer follow alerts", room=False))
 
 
 async def clean_of(running: Running, lane: int) -> Counter[str]:

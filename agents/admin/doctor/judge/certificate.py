@@ -67,7 +67,7 @@ def certificate(
         )
     if refused is not None:
         return fault(
-            f"{name}: not signed by anybody in {ca} ({refused.verify_message})",
+            f"{name}: not signed by an authority in {ca} ({refused.verify_message})",
             "name the file with the authority's certificate in ca_file",
         )
     if days < FAULT_DAYS:
@@ -75,6 +75,6 @@ def certificate(
     if days < WARNING_DAYS:
         return warning(
             f"{name}: {days:.1f} days left ({until})",
-            "renew it in time: nothing connects afterwards",
+            "renew it in time: nothing can connect after that",
         )
     return ok(f"{name}: {days:.0f} days left")

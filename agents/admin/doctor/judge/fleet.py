@@ -22,18 +22,19 @@ def leadership(epoch: int | None, age_s: float | None, came_anew: bool) -> Verdi
     watched."""
     if epoch is None:
         return fault(
-            "nobody has ever led: the topic placement has no leader", "start geolane coordinator"
+            "no coordinator has ever led: the topic placement has no leader",
+            "start geolane coordinator",
         )
     if came_anew:
-        return ok(f"epoch {epoch}, written again while we watched")
+        return ok(f"epoch {epoch}, renewed while the doctor watched")
     if age_s is not None and age_s < LEADER_SILENT_S:
         return warning(
             f"epoch {epoch}, written {age_s:.1f} s ago and not since",
-            "look again; read the coordinator's log",
+            "run this again, and read the coordinator's log",
         )
     since = f", last written {age_s:,.0f} s ago" if age_s is not None else ""
     return fault(
-        f"no one leads: epoch {epoch}{since}", "start geolane coordinator, and read its log"
+        f"no coordinator leads: epoch {epoch}{since}", "start geolane coordinator, and read its log"
     )
 
 
@@ -56,7 +57,7 @@ def owners(
         )
     if workers is not None and strange:
         return warning(
-            f"{', '.join(strange)} own lanes and are not in the inventory",
+            f"{', '.join(strange)} own lanes but are not in the inventory",
             "add them, or `geolane ctl drain` them",
         )
     return ok(f"all {len(expected)} partitions have an owner")
@@ -101,8 +102,8 @@ def progress(
     lag = sum(ends[p] - (o or 0) for p, o in after.items() if p in ends and ends[p] > (o or 0))
     if stuck:
         return warning(
-            f"{_shown(stuck)}: {sum(waiting[p] for p in stuck):,} records wait, none was worked in "
-            f"{watched_s:.1f} s",
+            f"{_shown(stuck)}: {sum(waiting[p] for p in stuck):,} records wait, none was "
+            f"processed in {watched_s:.1f} s",
             "`geolane ctl explain LANE`; a lane that its pipeline has stopped has an alert in the "
             "room",
         )
@@ -118,6 +119,6 @@ def lane_map(found: LaneMap | None, lanes: int) -> Verdict:
     if found.lanes != lanes:
         return fault(
             f"version {found.version} is for {found.lanes} lanes, coordinator.lanes is {lanes}",
-            "correct coordinator.lanes, or publish a lane map for as many",
+            "correct coordinator.lanes, or publish a lane map for that many",
         )
     return ok(f"version {found.version}: {len(found.cell_lanes):,} cells on {found.lanes} lanes")

@@ -36,7 +36,7 @@ def versions(wanted: list[str], there: Mapping[str, str]) -> Verdict:
             bad.append(f"{need.name} is {have}, it must be {need.specifier}")
     if bad:
         return fault("; ".join(bad), "run: make install")
-    return ok(f"{len(there)} libraries as they must be")
+    return ok(f"{len(there)} libraries as required")
 
 
 def disk(path: Path, free_bytes: int, journal_bytes: int, journal_mb: int) -> Verdict:

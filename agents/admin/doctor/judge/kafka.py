@@ -67,7 +67,9 @@ def existence(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
         seen = cluster.topics.get(topic.name)
         if seen is None:
             verdicts.append(
-                fault(f"{topic.name} is missing", "make it: `geolane up` or the provisioning does")
+                fault(
+                    f"{topic.name} is missing", "create it: run `geolane provision` or `geolane up`"
+                )
             )
         elif seen.error:
             verdicts.append(
@@ -104,9 +106,9 @@ def rights(reads: Sequence[str], writes: Sequence[str], cluster: Cluster) -> Ver
         )
     if not known:
         return skipped(
-            "the broker tells no rights" if reads or writes else "people need none in Kafka"
+            "the broker does not report rights" if reads or writes else "people need none in Kafka"
         )
-    return ok(f"{known} rights on topics, all that are needed")
+    return ok(f"{known} rights on topics, all as required")
 
 
 def _configured(wanted: Sequence[Topic], cluster: Cluster) -> list[tuple[Topic, Mapping[str, str]]]:
@@ -184,17 +186,19 @@ def keeping(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
                     int(config.get("retention.bytes", "-1")),
                 )
             )
-    return worst(f"{len(topics)} topics compacted or deleted as they must be", *verdicts)
+    return worst(f"{len(topics)} topics compacted or deleted as required", *verdicts)
 
 
 def _retention(topic: str, ms: int, size: int) -> Verdict:
     if ms < 0 and size < 0:
         return warning(
-            f"{topic} is kept without end: the disk fills",
+            f"{topic} is kept without limit: the disk will fill",
             _alter(topic, "retention.ms", str(7 * DAY_MS)),
         )
     if 0 <= ms < DAY_MS:
-        said = f"{topic} is kept for {ms / 60_000:,.0f} minutes: what is not worked by then is lost"
+        said = (
+            f"{topic} is kept for {ms / 60_000:,.0f} minutes: what is not processed by then is lost"
+        )
         return (fault if ms < HOUR_MS else warning)(
             said, _alter(topic, "retention.ms", str(7 * DAY_MS))
         )
@@ -226,7 +230,7 @@ def replicas(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
         if copies == 1 and brokers > 1:
             verdicts.append(
                 warning(
-                    f"{t.name} has one copy of everything, on {brokers} brokers",
+                    f"{t.name} has only one copy, on {brokers} brokers",
                     "raise its replication factor: kafka-reassign-partitions.sh",
                 )
             )
@@ -235,8 +239,8 @@ def replicas(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
         if least > copies:
             verdicts.append(
                 fault(
-                    f"{t.name}: min.insync.replicas is {least}, there are {copies} copies: nothing "
-                    "can be written",
+                    f"{t.name}: min.insync.replicas is {least}, but there are {copies} copies: "
+                    "nothing can be written",
                     _alter(t.name, "min.insync.replicas", str(max(1, copies - 1))),
                 )
             )
@@ -292,7 +296,8 @@ def limits(found: Mapping[str, str] | None, transaction_timeout_ms: int) -> Verd
     if found.get("auto.create.topics.enable") == "true":
         verdicts.append(
             warning(
-                "auto.create.topics.enable is true: a misspelt topic is made, with wrong settings",
+                "auto.create.topics.enable is true: a misspelt topic is created, with wrong "
+                "settings",
                 "set it to false on the brokers",
             )
         )
@@ -327,7 +332,7 @@ def addresses(all_of_them: Mapping[str, str]) -> Verdict:
         return ok(", ".join(all_of_them))
     said = "; ".join(f"{address}: {why}" for address, why in away.items())
     if len(away) == len(all_of_them):
-        return fault(said, "start Kafka, correct kafka.bootstrap, or open the way to it (firewall)")
+        return fault(said, "start Kafka, correct kafka.bootstrap, or open the firewall")
     return warning(said, "start that broker, or correct kafka.bootstrap")
 
 
@@ -335,6 +340,8 @@ def listeners(all_of_them: Mapping[str, str]) -> Verdict:
     """As `addresses`, for the addresses that the brokers advertise to clients."""
     away = {address: why for address, why in all_of_them.items() if why}
     if not away:
-        return ok(f"{len(all_of_them)} reached at what they advertise: {', '.join(all_of_them)}")
+        return ok(
+            f"{len(all_of_them)} reached at their advertised addresses: {', '.join(all_of_them)}"
+        )
     said = "; ".join(f"{address} is advertised, but {why}" for address, why in away.items())
     return fault(said, "correct advertised.listeners on that broker, or its name (DNS) here")

@@ -23,7 +23,7 @@ class Level(StrEnum):
 
 
 class NotLookedAt(Exception):
-    """A check cannot be made here. Its text continues the phrase "not looked at, because"."""
+    """A check cannot be made here. Its text continues the phrase "not checked, because"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def fault(found: str, todo: str) -> Verdict:
 
 
 def skipped(why: str) -> Verdict:
-    return Verdict(Level.SKIPPED, f"not looked at, because {why}")
+    return Verdict(Level.SKIPPED, f"not checked, because {why}")
 
 
 def worst(good: str, *verdicts: Verdict) -> Verdict:

@@ -13,14 +13,14 @@ from ejabberd import feeds
 FAULT_BPS, WARNING_BPS = 30_000.0, 200_000.0
 PING_S, GONE_S = 3.5, 8.0
 LARGEST_STANZA = feeds.MAX_PAYLOAD_BYTES + 4096
-PROVISION = "run the provisioning again (it adds what is missing and takes nothing away)"
+PROVISION = "run `geolane provision` again (it adds what is missing and removes nothing)"
 
 
 def speed(answered_bytes: int, sent_bytes: int, took_s: float, *, agent: bool) -> Verdict:
     """Of `sent_bytes` sent at once, the server processed `answered_bytes` within `took_s`."""
     rate = answered_bytes / max(took_s, 1e-6)
     said = (
-        f"{answered_bytes / 1000:.0f} of {sent_bytes / 1000:.0f} kB taken in {took_s:.2f} s, "
+        f"{answered_bytes / 1000:.0f} of {sent_bytes / 1000:.0f} kB accepted in {took_s:.2f} s, "
         f"{rate / 1000:,.0f} kB/s"
     )
     if rate >= WARNING_BPS:
@@ -45,12 +45,12 @@ def pings(pings_s: Sequence[float], gone_s: float | None, watched_s: float) -> V
     )
     if not pings_s:
         return fault(f"no ping within {watched_s:.0f} s: a frozen worker keeps its lanes", todo)
-    said = f"asked after {pings_s[0]:.1f} s of silence"
+    said = f"pinged after {pings_s[0]:.1f} s of silence"
     if gone_s is None:
         return fault(
-            f"{said}, and not ended within {watched_s:.0f} s: a frozen worker keeps its lanes", todo
+            f"{said}, but not ended within {watched_s:.0f} s: a frozen worker keeps its lanes", todo
         )
-    said += f", gone after {gone_s:.1f} s"
+    said += f", ended after {gone_s:.1f} s"
     if pings_s[0] > PING_S or gone_s > GONE_S:
         return warning(f"{said}: a frozen worker is noticed late", todo)
     if len(pings_s) > 1:
@@ -66,11 +66,11 @@ def resumption(offered: bool, host: str) -> Verdict:
     """Whether the stream of a session at `host` offers XEP-0198."""
     if offered:
         return fault(
-            f"{host} offers stream management (XEP-0198): a worker that crashed seems to be there "
-            "for minutes",
-            "take mod_stream_mgmt out of fleet.DOMAIN's modules (host_config, not the top level)",
+            f"{host} offers stream management (XEP-0198): a crashed worker seems present for "
+            "minutes",
+            "remove mod_stream_mgmt from fleet.DOMAIN's modules (host_config, not the top level)",
         )
-    return ok(f"not offered at {host}: who crashes is gone")
+    return ok(f"not offered at {host}: a crashed worker is gone at once")
 
 
 def expected_feeds(who: Whom, workers: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -113,7 +113,7 @@ def roster(wanted: Collection[str], both: Collection[str]) -> Verdict:
         return fault(
             f"{', '.join(missing[:10])}: not in our roster, so their health is not seen", PROVISION
         )
-    return ok(f"{len(wanted)} {'account' if len(wanted) == 1 else 'accounts'} as they must be")
+    return ok(f"{len(wanted)} {'account' if len(wanted) == 1 else 'accounts'} as required")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +130,9 @@ def erlang(*, is_open: bool) -> Verdict:
     """`is_open`: epmd answers on an address other than loopback."""
     if is_open:
         return warning(
-            "epmd, Erlang's port mapper, can be reached on port 4369: anybody who has the cookie "
-            "runs any code there",
-            "bind it and the distribution port to loopback, or let a firewall close them "
+            "epmd, Erlang's port mapper, can be reached on port 4369: anybody with the cookie "
+            "can run any code there",
+            "bind it and the distribution port to loopback, or close them with a firewall "
             "(docs/deploy.md, 2)",
         )
     return ok("epmd is not open to others, as far as can be seen from here")
@@ -164,7 +164,7 @@ def login_by_certificate(who: str, seen: LoginOutcome, days: float) -> Verdict:
         how = fault if days < FAULT_DAYS else warning
         return how(
             f"{who}: its certificate has {days:.1f} days left",
-            "renew it in time: it cannot log in afterwards",
+            "renew it in time: it cannot log in after that",
         )
     if seen.refused:
         return fault(
@@ -196,7 +196,7 @@ def leader(condition: str, jid: str) -> Verdict:
     if not condition:
         return ok(f"{jid} answers")
     return fault(
-        f"nobody is at {jid} ({condition}): no coordinator leads",
+        f"no session at {jid} ({condition}): no coordinator leads",
         "start geolane coordinator, and read its log",
     )
 
@@ -205,14 +205,14 @@ def workers(answered: Mapping[str, float], absent: Collection[str]) -> Verdict:
     """`answered`: account -> ms until it answered a ping. `absent`: accounts of the inventory that
     did not answer."""
     if not answered and not absent:
-        return skipped("the inventory names nobody")
+        return skipped("the inventory names no workers")
     total = len(answered) + len(absent)
     if absent:
         names = ", ".join(sorted(absent)[:10])
         how = fault if not answered else warning
         return how(
             f"{len(absent)} of {total} are absent: {names}",
-            "start them, or take them out of the inventory; their logs say why",
+            "start them, or remove them from the inventory; their logs say why",
         )
     return ok(f"all {total} answer, the slowest in {max(answered.values()):.0f} ms")
 
@@ -220,11 +220,12 @@ def workers(answered: Mapping[str, float], absent: Collection[str]) -> Verdict:
 def worker_versions(ours: str, theirs: Mapping[str, str]) -> Verdict:
     """`theirs`: account -> version, from its presence."""
     if not theirs:
-        return skipped("no worker is there")
+        return skipped("no worker is present")
     other = {w: v for w, v in theirs.items() if v != ours}
     if other:
         said = ", ".join(f"{w} has {v or 'none'}" for w, v in sorted(other.items())[:10])
         return warning(
-            f"ours is {ours}; {said}", "install the same version everywhere, the coordinator's last"
+            f"our version is {ours}; {said}",
+            "install the same version everywhere, the coordinator's last",
         )
-    return ok(f"{len(theirs)} workers have ours, {ours}")
+    return ok(f"{len(theirs)} workers have our version, {ours}")
