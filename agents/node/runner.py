@@ -20,6 +20,7 @@ import psutil
 
 from agents.base import log
 from agents.base.errors import PipelineError
+from agents.base.token_bucket import TokenBucket
 from agents.node.child import HEAD, Hello, PipelineReply, PipelineRequest, Ready, head_of
 from agents.node.contract import Answers, Columns, shown
 
@@ -30,7 +31,7 @@ SPARE_S = 60.0
 """A process that was not needed for this long is ended; one spare process always stays."""
 _END_S = 6.0
 _FRAME_BYTES = 1 << 30
-_LINE, _BURST, _REFILL_S = 500, 50, 0.5
+_LINE, _BURST, _LINES_PER_S = 500, 50, 2
 _NOT_THEIRS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
 
 _log = log.get("pipeline")
@@ -88,7 +89,7 @@ class PipelineOutput:
 
     def __init__(self, tell: Callable[[str, int], None] | None = None) -> None:
         self._tell = tell or _logged
-        self._left, self._tokens, self._at = 0, float(_BURST), time.monotonic()
+        self._left, self._lines = 0, TokenBucket(_BURST, _LINES_PER_S)
         self._lock = threading.Lock()
 
     def read(self, fd: int) -> None:
@@ -112,13 +113,9 @@ class PipelineOutput:
 
     def _line(self, line: bytes) -> None:
         with self._lock:
-            now = time.monotonic()
-            self._tokens = min(float(_BURST), self._tokens + (now - self._at) / _REFILL_S)
-            self._at = now
-            if self._tokens < 1:
+            if not self._lines.take(time.monotonic()):
                 self._left += 1
                 return
-            self._tokens -= 1
             left, self._left = self._left, 0
         self._tell(shown(line.decode("utf-8", "backslashreplace"), _LINE), left)
 

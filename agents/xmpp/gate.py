@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agents.base.token_bucket import TokenBucket
 from plugins import namespaces as ns
 
 DEPTH_AT_MOST = 64  # our stanzas and those of people's clients have at most 12 levels
@@ -22,7 +23,7 @@ TOLD_EVERY_S, TOLD_FROM = 30.0, 50  # the shortest time between reports; the few
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """A token bucket: up to `burst` stanzas at once, refilled by `per_s` stanzas per second."""
+    """Up to `burst` stanzas at once, and `per_s` more each second."""
 
     burst: float
     per_s: float
@@ -40,8 +41,7 @@ class Ticket:
 
 @dataclass(slots=True)
 class _Sender:
-    left: float
-    at: float
+    bucket: TokenBucket
     dropped: int = 0
     told_at: float = float("-inf")
 
@@ -70,21 +70,21 @@ class Gate:
         ticket = self._ticket(stanza)
         if ticket is None:
             return True
+        now = self._loop.time()
         sender = self._sender(ticket)
-        if sender.left >= 1 and ticket.key not in self._waiting:
-            sender.left -= 1
+        if ticket.key not in self._waiting and sender.bucket.take(now):
             return True
         if ticket.state and (ticket.key in self._waiting or len(self._waiting) < WAITING):
             if self._waiting.get(ticket.key) is None:
-                wait_s = max(0.0, 1 - sender.left) / ticket.budget.per_s
+                wait_s = max(0.0, 1 - sender.bucket.tokens) / ticket.budget.per_s
                 self._timers[ticket.key] = self._loop.call_later(wait_s, self._late, ticket)
             else:
                 sender.dropped += 1
             self._waiting[ticket.key] = stanza
         else:
             sender.dropped += 1
-        if sender.dropped >= TOLD_FROM and sender.at - sender.told_at >= TOLD_EVERY_S:
-            sender.told_at = sender.at
+        if sender.dropped >= TOLD_FROM and now - sender.told_at >= TOLD_EVERY_S:
+            sender.told_at = now
             self._flooded(ticket.key, sender.dropped)
             sender.dropped = 0
         return False
@@ -103,23 +103,23 @@ class Gate:
         self._waiting.clear()
 
     def _sender(self, ticket: Ticket) -> _Sender:
-        now, budget = self._loop.time(), ticket.budget
         sender = self._senders.get(ticket.key)
         if sender is None:
-            sender = self._senders[ticket.key] = _Sender(budget.burst, now)
+            budget = ticket.budget
+            sender = self._senders[ticket.key] = _Sender(TokenBucket(budget.burst, budget.per_s))
             if len(self._senders) > SENDERS:
                 self._senders.popitem(last=False)
         else:
             self._senders.move_to_end(ticket.key)
-        sender.left = min(budget.burst, sender.left + (now - sender.at) * budget.per_s)
-        sender.at = now
         return sender
 
     def _late(self, ticket: Ticket) -> None:
         self._timers.pop(ticket.key, None)
         stanza = self._waiting.pop(ticket.key, None)
         if stanza is not None:
-            self._sender(ticket).left -= 1
+            bucket = self._sender(ticket).bucket
+            bucket.refill(self._loop.time())
+            bucket.tokens -= 1
             self._deliver(stanza)
 
 

@@ -6,10 +6,12 @@ rests on is unchanged, within 120 s. Rights are checked again at the confirmatio
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from agents.base.errors import OperatorError
+from agents.base.token_bucket import TokenBucket
 from agents.core.effects import Effect, MirrorAffiliations, Note, Say, Show, Whisper
 from agents.core.events import QueryFinished, QuestionAsked
 from agents.core.fleet.fleet import Fleet
@@ -62,7 +64,8 @@ class Desk:
     rewinds: Rewinds = field(init=False)
     rollout: Rollout = field(init=False)
     follows: Follows = field(init=False)
-    _asks: dict[str, tuple[float, float, bool]] = field(default_factory=dict)
+    # A person's requests, and whether the person knows that they are used up.
+    _asks: dict[str, tuple[TokenBucket, bool]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rewinds = Rewinds(self.fleet, self.errands)
@@ -238,16 +241,16 @@ class Desk:
 
     def expire(self, now: float) -> None:
         self.promises = {k: p for k, p in self.promises.items() if p.until >= now}
-        self._asks = {k: v for k, v in self._asks.items() if now - v[1] < 60}
+        self._asks = {k: v for k, v in self._asks.items() if now - v[0].refilled_at < 60}
 
     def budget(self, jid: str, now: float) -> str:
         """Spend one request of the person's budget: `ok`; `full`, once, when the budget is spent;
         then `deaf` until there is some again."""
-        left, at, told = self._asks.get(jid, (ASKS, now, False))
-        left = min(ASKS, left + (now - at) * ASKS_PER_S)
-        verdict = "ok" if left >= 1 else ("deaf" if told else "full")
-        self._asks[jid] = (left - 1 if verdict == "ok" else left, now, verdict != "ok")
-        return verdict
+        bucket, told = self._asks.get(jid, (TokenBucket(ASKS, ASKS_PER_S), False))
+        bucket = copy.copy(bucket)  # guard.remember does not undo a change in place
+        spent = not bucket.take(now)
+        self._asks[jid] = (bucket, spent)
+        return "ok" if not spent else "deaf" if told else "full"
 
     @staticmethod
     def _reply(event: QuestionAsked) -> Callable[[str], Effect]:

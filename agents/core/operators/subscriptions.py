@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from agents.base.errors import OperatorError
 from agents.base.suggest import hint
+from agents.base.token_bucket import TokenBucket
 from agents.core.effects import Effect, Whisper, Write
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import clip
@@ -72,8 +73,7 @@ def _feed(text: str) -> str:
 class _Person:
     lines: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=KEPT))
     waiting: int = 0
-    tokens: float = BURST
-    refilled_at: float = float("-inf")
+    bucket: TokenBucket = field(default_factory=lambda: TokenBucket(BURST, 1 / REFILL_S))
 
 
 @dataclass(slots=True)
@@ -108,14 +108,10 @@ class Follows:
             may = self.looks(jid)
             if may is None:
                 return
-            person.tokens = min(
-                BURST, person.tokens + max(0.0, now - person.refilled_at) / REFILL_S
-            )
-            person.refilled_at = now
-            if not may or (not person.waiting and person.tokens == BURST):
+            person.bucket.refill(now)
+            if not may or (not person.waiting and person.bucket.tokens == BURST):
                 del self._people[jid]
-            elif person.waiting and person.tokens >= 1:
-                person.tokens -= 1
+            elif person.waiting and person.bucket.take(now):
                 yield Whisper(jid, _message(person))
                 person.lines.clear()
                 person.waiting = 0
