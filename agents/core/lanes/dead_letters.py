@@ -17,11 +17,10 @@ from agents.base.suggest import hint
 from agents.base.text import one_line
 from agents.core.lanes.records import DIED, LANE, OURS, REASON, REPLAYS, SRC, Reason, Unread
 from agents.core.lanes.records import source as source_of
-from agents.core.model.times import when_ms
+from agents.core.model.times import when_or_ago_ms
 
 Headers = tuple[tuple[str, bytes | None], ...]
 ID = re.compile(r"[0-9]{1,9}/[0-9]{1,18}")
-SPAN = re.compile(r"[0-9]{1,6}[smhd]")
 KEPT_BYTES = 4096
 GOES = "reason=R since=1h until=10m source=TOPIC/PARTITION lane=N all"
 
@@ -121,9 +120,9 @@ def query_of(words: Sequence[str], now_ms: int) -> LetterQuery:
                 )
             q = replace(q, reason=value)
         elif name == "since":
-            q = replace(q, since_ms=time_of(value, now_ms))
+            q = replace(q, since_ms=when_or_ago_ms(value, now_ms))
         elif name == "until":
-            q = replace(q, until_ms=time_of(value, now_ms))
+            q = replace(q, until_ms=when_or_ago_ms(value, now_ms))
         elif name == "source":
             q = replace(q, source=value.rstrip("/"))
         elif name == "lane":
@@ -135,11 +134,6 @@ def query_of(words: Sequence[str], now_ms: int) -> LetterQuery:
                 f"{word[:40]!r} is not a valid filter. Filters: {GOES}, or PARTITION/OFFSET."
             )
     return q
-
-
-def time_of(text: str, now_ms: int) -> int:
-    """Epoch ms of `1h` (ago), or of a time that `times.when` reads. Raises OperatorError."""
-    return when_ms(f"-{text.lower()}" if SPAN.fullmatch(text.lower()) else text, now_ms)
 
 
 class Finder:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from agents.base.errors import OperatorError
 
-_RELATIVE = re.compile(r"-(\d+(?:\.\d+)?)([smhd])", re.ASCII)
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])", re.ASCII | re.IGNORECASE)
 _TODAY = re.compile(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def utc(ms: int) -> str:
@@ -37,14 +37,20 @@ def took(seconds: float) -> str:
     return f"{seconds / 86_400:.0f} d"
 
 
+def span_s(text: str) -> float | None:
+    """The seconds of `90s`, `10m`, `1.5h` or `3d`; None if `text` is not a span."""
+    span = _SPAN.fullmatch(text)
+    return float(span[1]) * _UNIT_S[span[2].lower()] if span else None
+
+
 def when(text: str, now: datetime) -> int:
     """Epoch ms of `text`: an RFC 3339 time (UTC if it has no zone), HH:MM[:SS] of today in UTC,
     `-10m` (that long before now, in s, m, h or d), or `now`. Raises OperatorError."""
     try:
         if text == "now":
             at = now
-        elif relative := _RELATIVE.fullmatch(text):
-            at = now - timedelta(**{_UNITS[relative[2]]: float(relative[1])})
+        elif text[:1] == "-" and (ago_s := span_s(text[1:])) is not None:
+            at = now - timedelta(seconds=ago_s)
         elif _TODAY.fullmatch(text):
             hour, _, rest = text.partition(":")
             of_day = datetime.fromisoformat(f"2000-01-01T{hour:0>2}:{rest}")
@@ -68,3 +74,8 @@ def when(text: str, now: datetime) -> int:
 def when_ms(text: str, now_ms: int) -> int:
     """Like `when`, with the clock as epoch ms."""
     return when(text, datetime.fromtimestamp(now_ms / 1000, UTC))
+
+
+def when_or_ago_ms(text: str, now_ms: int) -> int:
+    """Like `when_ms`, and `1h` also means an hour ago."""
+    return when_ms(text if span_s(text) is None else f"-{text}", now_ms)

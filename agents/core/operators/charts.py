@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +9,10 @@ from agents.base.errors import OperatorError
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.summary import drawn
 from agents.core.model.charts import OF_FLEET, OF_LANE, OF_NODE, Line, Map, Plot
+from agents.core.model.times import span_s
 from agents.core.operators.arguments import Argument, Type, lane_of, node_of
 from agents.core.operators.command import Access, Command, Context, Fetch, Image, Result
 
-SPAN = re.compile(r"([0-9]{1,4})([smhd])")
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 LEAST_S, MOST_S, USUAL = 60, 7 * 86_400, "1h"
 WORST = 3  # lanes beside the whole fleet
 
@@ -95,7 +93,7 @@ def _plot(c: Context, args: Sequence[str]) -> Result:
     measure = MEASURES[args[0].lower()]
     of, span = OF_FLEET, USUAL
     for word in args[1:]:
-        if SPAN.fullmatch(word.lower()):
+        if span_s(word) is not None:
             span = word.lower()
         elif of != OF_FLEET:
             raise OperatorError(f"Usage: {PLOT_GOES}")
@@ -126,11 +124,10 @@ def _subject(fleet: Fleet, word: str) -> str:
 
 
 def _seconds(span: str) -> int:
-    match = SPAN.fullmatch(span)
-    seconds = int(match[1]) * SECONDS[match[2]] if match else 0
+    seconds = span_s(span) or 0.0
     if not LEAST_S <= seconds <= MOST_S:
         raise OperatorError(f"{span} is not between 1m and 7d.")
-    return seconds
+    return round(seconds)
 
 
 def _said(name: str) -> str:

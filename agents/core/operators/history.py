@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agents.base.errors import OperatorError
-from agents.core.model.times import clock, when_ms
+from agents.core.model.times import clock, when_or_ago_ms
 from agents.core.model.topology import LANES, Partition
 from agents.core.operators.arguments import (
     PAGE,
@@ -78,8 +78,6 @@ def history(c: Context, args: Sequence[str]) -> Fetch:
         name = by["node"].strip().lower()
         worker = name if name in c.fleet.views else node_of(c.fleet, name).spec.worker
     since = by.get("since", "")
-    if since[:1].isdigit() and since[-1:] in "smhd":
-        since = f"-{since}"  # 1h is an hour ago
     what = Search(
         page_of(plain),
         c.rows,
@@ -88,7 +86,7 @@ def history(c: Context, args: Sequence[str]) -> Fetch:
         lane,
         Partition(LANES, lane).key if lane is not None else "",
         worker,
-        when_ms(since, c.now_ms) if since else None,
+        when_or_ago_ms(since, c.now_ms) if since else None,
     )
     filters = [f"{name}={value}" for name, value in by.items()]
     return Fetch(what, lambda then, found: _shown(found, filters))
