@@ -4,13 +4,13 @@ Interrupted, or done by several at once, it ends with server and file agreeing."
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from agents import settings
 from agents.base.errors import CommandRefused, SettingsError
 from agents.base.files import made_once
+from agents.base.progress import ReportStep
 from ejabberd.api import AdminApi
 
 TRIES = 5
@@ -85,9 +85,7 @@ def next_file(secrets: Path, account: str) -> Path:
     return secrets / f"{account}.next"
 
 
-async def rotate(
-    api: AdminApi, user: str, host: str, secrets: Path, tell: Callable[[str, str], None]
-) -> None:
+async def rotate(api: AdminApi, user: str, host: str, secrets: Path, tell: ReportStep) -> None:
     """Give the account a new password of 256 bits. Sessions live on.
 
     The password is written to a file before the server gets it, and replaces the old file as soon

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from agents import settings
 from agents.base.errors import CommandRefused, SettingsError, XmppError
+from agents.base.progress import ReportStep, StepOutcome, report_to_nobody
 from ejabberd import accounts, feeds
 from ejabberd.api import AdminApi
 
@@ -50,15 +51,6 @@ files."""
 ARCHIVE_DAYS = 90
 
 
-Did = Literal["made", "changed", "set", "there", "gone"]
-"""What happened to a thing. `set`: it is right now; its earlier state cannot be seen."""
-Tell = Callable[[Did, str], None]
-
-
-def tell_nobody(did: Did, what: str) -> None:
-    """For callers that want no report."""
-
-
 @dataclass(frozen=True, slots=True)
 class Person:
     """A person with an account at DOMAIN and a place in the ops room. The affiliations: a member
@@ -70,7 +62,7 @@ class Person:
 
 async def _account(
     api: AdminApi, user: str, host: str, secrets: Path, reset: bool
-) -> tuple[Did, str]:
+) -> tuple[StepOutcome, str]:
     """What happened to the account, in words."""
     did = await accounts.ensure(api, user, host, secrets, reset=reset)
     its = {
@@ -106,7 +98,7 @@ async def add_worker(
     domain: str,
     worker: str,
     secrets: Path,
-    tell: Tell = tell_nobody,
+    tell: ReportStep = report_to_nobody,
     *,
     reset: bool = False,
 ) -> None:
@@ -143,7 +135,7 @@ async def add_person(
     domain: str,
     person: Person,
     secrets: Path,
-    tell: Tell = tell_nobody,
+    tell: ReportStep = report_to_nobody,
     *,
     reset: bool = False,
 ) -> None:
@@ -200,7 +192,7 @@ async def _operators(api: AdminApi, command: str, **arguments: str) -> None:
             raise
 
 
-async def _room(api: AdminApi, domain: str, tell: Tell) -> None:
+async def _room(api: AdminApi, domain: str, tell: ReportStep) -> None:
     service = f"conference.{domain}"
     room = {"name": ROOM, "service": service}
     there = True
@@ -248,7 +240,7 @@ async def provision(
     workers: Sequence[str],
     people: Sequence[Person],
     secrets: Path,
-    tell: Tell = tell_nobody,
+    tell: ReportStep = report_to_nobody,
     *,
     reset: bool = False,
 ) -> None:
@@ -289,7 +281,9 @@ async def provision(
 # Removing a worker, which provisioning never does.
 
 
-async def remove_worker(api: AdminApi, domain: str, worker: str, secrets: Path, tell: Tell) -> None:
+async def remove_worker(
+    api: AdminApi, domain: str, worker: str, secrets: Path, tell: ReportStep
+) -> None:
     """Remove one worker's account, place in the shared roster, feed and password file; its session
     ends. If the leader has not fenced the worker before, it does so now.
 
@@ -324,7 +318,7 @@ async def provision_dry_run(
     workers: Sequence[str],
     people: Sequence[Person],
     secrets: Path,
-    tell: Tell,
+    tell: ReportStep,
     *,
     reset: bool = False,
 ) -> None:
@@ -353,7 +347,7 @@ async def provision_dry_run(
 
 
 async def _look_at_account(
-    api: AdminApi, user: str, host: str, secrets: Path, tell: Tell, reset: bool
+    api: AdminApi, user: str, host: str, secrets: Path, tell: ReportStep, reset: bool
 ) -> None:
     account, file = f"account {user}@{host}", secrets / user
     if not (reset or file.exists()):

@@ -15,6 +15,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from agents.base.errors import JournalError, OperatorError
+from agents.base.progress import PrintLine
 from agents.core.model.plan import Moment, PlanningFrame
 from agents.core.model.times import utc, when
 from agents.core.planning.recording import (
@@ -316,7 +317,7 @@ def run(
     settings: Mapping[str, str],
     *,
     json: bool,
-    say: Callable[[str], None],
+    say: PrintLine,
 ) -> int:
     """Run the sub-command and print its result. Returns 1 if a plan came out differently under its
     own settings, otherwise 0."""

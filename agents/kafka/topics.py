@@ -6,9 +6,10 @@ configuration keys that may be altered, and refuses everything else before it ch
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import aiokafka.errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -18,6 +19,7 @@ from aiokafka.protocol.types import Array, Boolean, Int16, Int32, Schema, String
 
 from agents import settings
 from agents.base.errors import KafkaError, KafkaUnavailable
+from agents.base.progress import ReportStep
 from agents.core.model.topology import (
     CLUSTER,
     TOPIC_CLEAN,
@@ -113,21 +115,32 @@ async def provision(
     kafka: settings.Kafka, wanted: tuple[Topic, ...], *, embedded: bool = False
 ) -> None:
     """As `provision_topics`, for any topics."""
+    async with _administration(kafka) as (admin, copies, _):
+        await create(admin, wanted, copies, embedded)
+        await check_partitions(admin, wanted)
+        await _check_settings(admin, wanted)
+        await await_leaders(kafka, wanted)
+
+
+@asynccontextmanager
+async def _administration(kafka: settings.Kafka) -> AsyncIterator[tuple[Any, int, int]]:
+    """An admin client, the number of replicas of a new topic and the number of brokers. What is
+    done with them has a bound. Raises KafkaUnavailable, KafkaError."""
+    what = f"provision topics at {kafka.bootstrap}"
     admin: Any = AIOKafkaAdminClient(request_timeout_ms=10_000, **client_kwargs(kafka))
     try:
         async with asyncio.timeout(3 * BOUND_S):
             await admin.start()
             brokers = len((await admin.describe_cluster())["brokers"])
-            await create(admin, wanted, kafka.topics.replication or min(3, brokers), embedded)
-            await check_partitions(admin, wanted)
-            await _check_settings(admin, wanted)
-        await await_leaders(kafka, wanted)
+            yield admin, kafka.topics.replication or min(3, brokers), brokers
     except TimeoutError as e:
+        raise KafkaUnavailable(f"{what}: not done within {3 * BOUND_S:g} s") from e
+    except kafka_errors.KafkaConnectionError as e:
         raise KafkaUnavailable(
-            f"provision topics at {kafka.bootstrap}: not done within {3 * BOUND_S:g} s"
+            f"{what}: no broker let us in: wrong address, certificate or password?"
         ) from e
     except (kafka_errors.KafkaError, OSError) as e:
-        raise as_ours(e, f"provision topics at {kafka.bootstrap}") from e
+        raise as_ours(e, what) from e
     finally:
         await admin.close()
 
@@ -305,9 +318,6 @@ class DescribeTopics(Request[MetadataRequest_v8]):  # type: ignore[misc]
 
 # Bringing topics to what the settings say
 
-Did = Literal["made", "changed", "set", "there", "gone"]
-Tell = Callable[[Did, str], None]
-
 KEYS = (
     "message.timestamp.type",
     "cleanup.policy",
@@ -321,50 +331,32 @@ KEYS = (
 
 
 async def bring(
-    kafka: settings.Kafka, wanted: tuple[Topic, ...], tell: Tell, *, dry: bool = False
+    kafka: settings.Kafka, wanted: tuple[Topic, ...], tell: ReportStep, *, dry: bool = False
 ) -> None:
     """Create missing topics and alter wrong configurations, and `tell` each step; `dry`: only tell.
     The account of `kafka` needs Create, Describe, DescribeConfigs and AlterConfigs on topics.
 
     Raises KafkaError for a difference that cannot be altered and for missing rights;
     KafkaUnavailable."""
-    what = f"provision topics at {kafka.bootstrap}"
-    admin: Any = AIOKafkaAdminClient(
-        request_timeout_ms=10_000, **client_kwargs(kafka)
-    )  # Any: aiokafka has no types
-    try:
-        async with asyncio.timeout(3 * BOUND_S):
-            await admin.start()
-            brokers = len((await admin.describe_cluster())["brokers"])
-            copies = kafka.topics.replication or min(3, brokers)
-            if copies > brokers:
-                raise KafkaError(
-                    f"kafka.topics.replication is {copies}, and {kafka.bootstrap} has {brokers} "
-                    "brokers: lower it, or add brokers"
-                )
-            found = await _found(admin, wanted)
-            # Before the first change, so that a refusal leaves everything as it was.
-            _refuse(wanted, found, kafka.topics.replication)
-            missing = tuple(t for t in wanted if t.name not in found)
-            there = tuple(t for t in wanted if t.name in found)
-            if missing and not dry:
-                await create(admin, missing, copies, False)
-                await check_partitions(admin, wanted)
-            for topic in missing:
-                tell("made", f"topic {topic.name}: partitions {topic.partitions}, copies {copies}")
-            await _alter(admin, there, tell, dry)
+    async with _administration(kafka) as (admin, copies, brokers):
+        if copies > brokers:
+            raise KafkaError(
+                f"kafka.topics.replication is {copies}, and {kafka.bootstrap} has {brokers} "
+                "brokers: lower it, or add brokers"
+            )
+        found = await _found(admin, wanted)
+        # Before the first change, so that a refusal leaves everything as it was.
+        _refuse(wanted, found, kafka.topics.replication)
+        missing = tuple(t for t in wanted if t.name not in found)
+        there = tuple(t for t in wanted if t.name in found)
+        if missing and not dry:
+            await create(admin, missing, copies, False)
+            await check_partitions(admin, wanted)
+        for topic in missing:
+            tell("made", f"topic {topic.name}: partitions {topic.partitions}, copies {copies}")
+        await _alter(admin, there, tell, dry)
         if missing and not dry:
             await await_leaders(kafka, missing)
-    except TimeoutError as e:
-        raise KafkaUnavailable(f"{what}: not done within {3 * BOUND_S:g} s") from e
-    except kafka_errors.KafkaConnectionError as e:
-        raise KafkaUnavailable(
-            f"{what}: no broker let us in: wrong address, certificate or password?"
-        ) from e
-    except (kafka_errors.KafkaError, OSError) as e:
-        raise as_ours(e, what) from e
-    finally:
-        await admin.close()
 
 
 async def _found(admin: Any, wanted: tuple[Topic, ...]) -> dict[str, list[int]]:
@@ -408,7 +400,7 @@ def _problems(
             )
 
 
-async def _alter(admin: Any, there: tuple[Topic, ...], tell: Tell, dry: bool) -> None:
+async def _alter(admin: Any, there: tuple[Topic, ...], tell: ReportStep, dry: bool) -> None:
     found = await configs(admin, [t.name for t in there]) if there else {}
     changes = {t.name: change for t in there if (change := wrong(t, found[t.name], KEYS))}
     if changes and not dry:

@@ -22,9 +22,9 @@ from aiokafka.protocol.admin import DeleteAclsRequest, DescribeAclsRequest
 from agents import settings
 from agents.base.errors import KafkaError, KafkaUnavailable, SettingsError
 from agents.base.files import made_once
+from agents.base.progress import ReportStep
 from agents.kafka.connection import BOUND_S, Link, client_kwargs
 from agents.kafka.rights import Right
-from agents.kafka.topics import Tell
 from agents.kafka.wire import (
     ALLOW,
     ANY,
@@ -61,7 +61,7 @@ class Accounts:
         await self._link.stop()
 
     async def users(
-        self, files: Mapping[str, Path], tell: Tell, *, dry: bool = False, reset: bool = False
+        self, files: Mapping[str, Path], tell: ReportStep, *, dry: bool = False, reset: bool = False
     ) -> None:
         """Give each user the password in its file; a missing file is created.
 
@@ -151,7 +151,7 @@ class Accounts:
             await client.close()
         return True
 
-    async def rights(self, wanted: Sequence[Right], tell: Tell, *, dry: bool = False) -> None:
+    async def rights(self, wanted: Sequence[Right], tell: ReportStep, *, dry: bool = False) -> None:
         """Give the missing rights. Raises KafkaError (our account may not give them),
         KafkaUnavailable."""
         there = await self._there()
@@ -255,7 +255,7 @@ class _Forget(AlterUserScramCredentials):
 class Removal(Accounts):
     """Removes what Accounts gave; idempotent. Call `start` before anything else."""
 
-    async def user(self, user: str, tell: Tell) -> None:
+    async def user(self, user: str, tell: ReportStep) -> None:
         """Remove the user's password: it cannot log in any more, but open connections stay. Raises
         KafkaError, KafkaUnavailable."""
         number, _ = SCRAM[self._kafka.sasl_mechanism]
@@ -265,7 +265,7 @@ class Removal(Accounts):
                 raise self._refused(f"Kafka's account {user} cannot be taken away", code, message)
         tell("gone", f"Kafka's account {user}")
 
-    async def taken(self, rights: Sequence[Right], tell: Tell) -> None:
+    async def taken(self, rights: Sequence[Right], tell: ReportStep) -> None:
         """Remove these rights from their users. Raises KafkaError, KafkaUnavailable."""
         for right in rights:
             kind, pattern, operation = (

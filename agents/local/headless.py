@@ -6,12 +6,12 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from agents.base.errors import KafkaUnavailable
+from agents.base.progress import PrintLine
 from agents.core.model.placement import Placed, State
 from agents.core.model.topology import Partition, WorkerKind
 from agents.kafka.offsets import Offsets
@@ -92,7 +92,7 @@ POLL_S = 0.02
 LONGEST_S = 120.0
 
 
-async def kill_and_measure(stack: Stack, say: Callable[[str], None]) -> float | None:
+async def kill_and_measure(stack: Stack, say: PrintLine) -> float | None:
     """kill -9 the node with the most lanes. Returns the milliseconds until all of them moved on, or
     None if they did not within 120 s.
 

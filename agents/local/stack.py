@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from agents.base.errors import KafkaUnavailable, SettingsError
+from agents.base.progress import PrintLine
 from agents.core.lanes.lane_map import build
 from agents.core.model.inventory import Inventory, InventoryFile
 from agents.core.model.placement import State
@@ -29,7 +30,7 @@ from agents.local.demo import flights
 from agents.local.servers.children import Child, Family
 from agents.local.servers.endings import Endings
 from agents.local.servers.folder import RunFolder
-from agents.local.servers.servers import PEOPLE, Say, Servers
+from agents.local.servers.servers import PEOPLE, Servers
 from agents.settings import Ejabberd, Kafka, Metrics, Settings, decode_toml
 
 REFUSALS = 3
@@ -62,7 +63,7 @@ class Stack:
     """One run's processes. Call `start`, `until_ready`, then `run` until cancelled, and finally
     `stop`."""
 
-    def __init__(self, folder: RunFolder, plan: StackPlan, say: Say) -> None:
+    def __init__(self, folder: RunFolder, plan: StackPlan, say: PrintLine) -> None:
         self.folder = folder
         self.plan = plan
         self.family = Family()

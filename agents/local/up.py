@@ -9,7 +9,7 @@ import logging
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import msgspec
 
 from agents.base import json_lines, log, supervisor
 from agents.base.errors import SettingsError
+from agents.base.progress import PrintLine
 from agents.local import headless, screen
 from agents.local.demo import flights
 from agents.local.demo.replay import KeyedValue, Replay
@@ -145,7 +146,7 @@ def require_open_files() -> None:
 
 async def run(options: UpOptions) -> int:
     """One run in its folder. Raises GeolaneError if it cannot start."""
-    say: Callable[[str], None] = headless.say if options.leave else screen.say
+    say: PrintLine = headless.say if options.leave else screen.say
     with RunFolder(options.folder or default_folder()) as folder:
         say(f"run folder {folder.path}")
         if not options.leave and screen.console.is_terminal:
@@ -165,7 +166,7 @@ def _log_to(file: Path) -> None:
             handler.setStream(file.open("a", encoding="utf-8"))
 
 
-async def _job(options: UpOptions, stack: Stack, say: Callable[[str], None]) -> int:
+async def _job(options: UpOptions, stack: Stack, say: PrintLine) -> int:
     await stack.until_ready()
     replay = None
     if not options.no_replay:

@@ -7,12 +7,13 @@ half-made node."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from agents.admin.members import inventory_file
 from agents.admin.members.request import MemberRequest, account
 from agents.admin.provision.feeds import check_feeds
 from agents.base.errors import KafkaUnavailable, SettingsError
+from agents.base.progress import PrintLine, ReportStep, StepOutcome
 from agents.core.model.placement import PlacementTable, State, read_table
 from agents.kafka.placement_log import read_placement
 from agents.kafka.rights import Right, rights
@@ -21,7 +22,6 @@ from ejabberd.accounts import rotate
 from ejabberd.api import api_of
 from ejabberd.provision import COORDINATOR, add_worker, remove_worker
 
-Say = Callable[[str], None]
 LOOK_EVERY_S = 0.5
 
 
@@ -42,7 +42,7 @@ async def add(
     node: str,
     site: str,
     capacity_eps: float | None,
-    say: Say,
+    say: PrintLine,
     *,
     reset: bool = False,
 ) -> None:
@@ -79,9 +79,7 @@ def _rights(asked: MemberRequest, name: str) -> list[Right]:
     )
 
 
-async def _give_kafka(
-    asked: MemberRequest, name: str, tell: Callable[[str, str], None], *, reset: bool
-) -> None:
+async def _give_kafka(asked: MemberRequest, name: str, tell: ReportStep, *, reset: bool) -> None:
     wanted = _rights(asked, name)
     if not wanted:
         return
@@ -119,7 +117,9 @@ def _next_steps(asked: MemberRequest, name: str) -> Iterator[str]:
 # Remove.
 
 
-async def remove(asked: MemberRequest, name: str, say: Say, *, now: bool, wait_s: float) -> None:
+async def remove(
+    asked: MemberRequest, name: str, say: PrintLine, *, now: bool, wait_s: float
+) -> None:
     """Remove the row, then wait until the leader has given the node's lanes to others and fenced it
     (`now`: do not wait). Then remove account, feed, rights and files.
 
@@ -157,7 +157,7 @@ async def remove(asked: MemberRequest, name: str, say: Say, *, now: bool, wait_s
     )
 
 
-async def _until_left(asked: MemberRequest, worker: str, say: Say, wait_s: float) -> None:
+async def _until_left(asked: MemberRequest, worker: str, say: PrintLine, wait_s: float) -> None:
     """Wait until `placement` says that the worker owns nothing and is fenced.
 
     Raises KafkaUnavailable after `wait_s`."""
@@ -195,7 +195,7 @@ def _leased(written: PlacementTable, worker: str) -> bool:
 # Rotate.
 
 
-async def renew(asked: MemberRequest, name: str, say: Say) -> None:
+async def renew(asked: MemberRequest, name: str, say: PrintLine) -> None:
     """Give the node's account a new password. Raises SettingsError, XmppError."""
     worker = account(name)
     if worker not in inventory_file.read(asked.inventory).workers:
@@ -213,8 +213,8 @@ async def renew(asked: MemberRequest, name: str, say: Say) -> None:
     )
 
 
-def _teller(say: Say) -> Callable[[str, str], None]:
-    def tell(did: str, what: str) -> None:
+def _teller(say: PrintLine) -> ReportStep:
+    def tell(did: StepOutcome, what: str) -> None:
         say(f"{did}: {what}")
 
     return tell

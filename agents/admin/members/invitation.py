@@ -7,7 +7,7 @@ written to a file and never printed."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -16,6 +16,7 @@ import segno
 
 from agents.admin.members.request import MemberRequest
 from agents.base.errors import SettingsError
+from agents.base.progress import PrintLine
 from ejabberd.api import api_of
 from ejabberd.provision import Person, add_person
 
@@ -53,7 +54,7 @@ async def run(
     name: str,
     role: Literal["member", "admin", "owner"],
     png: Path | None,
-    say: Callable[[str], None],
+    say: PrintLine,
     *,
     terminal: bool,
     reset: bool = False,

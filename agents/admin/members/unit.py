@@ -4,12 +4,12 @@ started."""
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 from agents.admin.members.request import MemberRequest
 from agents.admin.systemd import install
 from agents.base.errors import InstallError
+from agents.base.progress import PrintLine
 
 RUNNING = Path("/run/systemd/system")
 COMMAND_S = 120.0
@@ -37,7 +37,7 @@ def commands(name: str) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def start(asked: MemberRequest, name: str, say: Callable[[str], None]) -> None:
+def start(asked: MemberRequest, name: str, say: PrintLine) -> None:
     """Write the units, then enable and start this node's. Raises SettingsError, InstallError."""
     for file, change in install.write(install.place(Path("/"), asked.file.absolute(), user=False)):
         say(f"{change.value}: {file}")

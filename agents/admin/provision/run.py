@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from agents.admin.provision import dry_run
@@ -15,6 +14,7 @@ from agents.admin.provision.options import ProvisionOptions
 from agents.base import json_lines
 from agents.base.errors import SettingsError
 from agents.base.files import read_whole, without_bom
+from agents.base.progress import PrintLine, ReportStep, StepOutcome
 from agents.core.lanes.lane_map import LaneMap, build
 from agents.core.model.topology import TOPIC_LANEMAP
 from agents.kafka import compacted, verification
@@ -23,10 +23,8 @@ from agents.kafka.users import Accounts
 from ejabberd.api import api_of
 from ejabberd.provision import provision, provision_dry_run
 
-Say = Callable[[str], None]
 
-
-async def run(asked: ProvisionOptions, say: Say) -> None:
+async def run(asked: ProvisionOptions, say: PrintLine) -> None:
     """Raises SettingsError, XmppError, KafkaError. Completed steps stay, and the next run continues
     from there."""
     logging.getLogger("aiokafka").setLevel(
@@ -40,7 +38,7 @@ async def run(asked: ProvisionOptions, say: Say) -> None:
     if not asked.dry:
         await asyncio.to_thread(_make_folder, asked.secrets)
 
-    def tell(did: str, what: str) -> None:
+    def tell(did: StepOutcome, what: str) -> None:
         say(f"{f'would be {did}' if asked.dry and did not in ('there', 'note') else did}: {what}")
 
     if asked.only != "kafka":
@@ -62,7 +60,7 @@ def _make_folder(secrets: Path) -> None:
         )
 
 
-async def _xmpp(asked: ProvisionOptions, tell: Callable[[str, str], None]) -> None:
+async def _xmpp(asked: ProvisionOptions, tell: ReportStep) -> None:
     api, xmpp = api_of(asked.settings), asked.settings.xmpp
     if asked.dry:
         await provision_dry_run(
@@ -76,7 +74,7 @@ async def _xmpp(asked: ProvisionOptions, tell: Callable[[str, str], None]) -> No
     tell("there", f"all feeds, as {xmpp.coordinator} sees them at {xmpp.host}:{xmpp.port}")
 
 
-async def _kafka(asked: ProvisionOptions, tell: Callable[[str, str], None]) -> None:
+async def _kafka(asked: ProvisionOptions, tell: ReportStep) -> None:
     kafka, coordinator = asked.settings.kafka, asked.settings.coordinator
     await bring(
         kafka.admin,
@@ -97,7 +95,7 @@ async def _kafka(asked: ProvisionOptions, tell: Callable[[str, str], None]) -> N
     await _lane_map(asked, tell)
 
 
-async def _lane_map(asked: ProvisionOptions, tell: Callable[[str, str], None]) -> None:
+async def _lane_map(asked: ProvisionOptions, tell: ReportStep) -> None:
     """Publish a lane map if there is none. An existing one stays."""
     kafka = asked.settings.kafka.admin
     passed: list[str] = []
@@ -139,7 +137,7 @@ async def _has_topic(asked: ProvisionOptions) -> bool:
     return found != ["made"]
 
 
-def _wanted_map(asked: ProvisionOptions, passed: Callable[[str], None]) -> LaneMap | None:
+def _wanted_map(asked: ProvisionOptions, passed: PrintLine) -> LaneMap | None:
     lanes, resolution = asked.settings.coordinator.lanes, asked.settings.worker.cell_resolution
     if asked.lanemap is not None:
         wanted = LaneMap.decode(without_bom(read_whole(asked.lanemap), asked.lanemap).strip())

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import orjson
 
+from agents.base.progress import PrintLine
+
 TAIL_BYTES = 64 << 10
 WORDS = 200
 FULL_BYTES = 1 << 20
@@ -105,9 +107,7 @@ class Endings:
     """`say` gets each ending once; the same ending of the same process again only after a
     minute."""
 
-    def __init__(
-        self, say: Callable[[str], None], now: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, say: PrintLine, now: Callable[[], float] = time.monotonic) -> None:
         self._say, self._now = say, now
         self._last: dict[str, _Ending] = {}
 

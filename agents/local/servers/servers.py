@@ -15,6 +15,7 @@ import msgspec
 from agents.base import log
 from agents.base.errors import GeolaneError
 from agents.base.files import made_once, replace
+from agents.base.progress import PrintLine
 from agents.base.supervisor import leaves
 from agents.kafka.rights import CLIENT, COORDINATOR, client_rights, rights_of
 from agents.kafka.users import Accounts
@@ -30,8 +31,6 @@ DOMAIN = "geolane.test"
 PEOPLE = (Person("operator", "owner"), Person("ana", "admin"), Person("guest", "member"))
 CHECK_S = 0.5
 _log = log.get("embedded.servers")
-
-Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -60,7 +59,7 @@ class Servers:
         kafka: str | None,
         xmpp: str | None,
         workers: Sequence[str],
-        say: Say,
+        say: PrintLine,
         web: bool = True,
         endings: Endings | None = None,
     ) -> Servers:
@@ -86,7 +85,7 @@ class Servers:
             raise next(leaves(error)) from error  # one reason is enough
         return servers
 
-    async def _start_kafka(self, folder: RunFolder, workers: Sequence[str], say: Say) -> None:
+    async def _start_kafka(self, folder: RunFolder, workers: Sequence[str], say: PrintLine) -> None:
         broker = Broker(folder.path / "kafka")
         await asyncio.to_thread(broker.reap)
         # Each run begins with an empty stream.
@@ -103,7 +102,7 @@ class Servers:
         say(f"Kafka 4.3.1 at {broker.bootstrap}; your own programs log in as {client} says")
 
     async def _start_ejabberd(
-        self, folder: RunFolder, workers: Sequence[str], say: Say, web: bool
+        self, folder: RunFolder, workers: Sequence[str], say: PrintLine, web: bool
     ) -> None:
         self.server = server = Server(folder.path / "ejabberd", DOMAIN)
         self._logs["ejabberd"] = Logs(
