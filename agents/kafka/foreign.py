@@ -25,7 +25,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
 
-from agents.core.lanes.records import BadName, Unread
+from agents.core.lanes.records import BadName, Headers, Unread
 
 MAX_OPENED_BYTES = 128 << 20
 """Limit of a decompressed batch: 16 times the largest batch that our topics take."""
@@ -34,8 +34,6 @@ _LENGTH, _MAGIC, _ATTRIBUTES = 8, 16, 21
 _CODEC, _APPEND_TIME = 0x07, 0x08
 _GZIP, _SNAPPY, _LZ4, _ZSTD = 1, 2, 3, 4
 _XERIAL = b"\x82SNAPPY\x00"
-
-Headers = list[tuple[str, bytes | None]]
 
 
 class _Broken(Exception):
@@ -205,7 +203,7 @@ def _fields(body: memoryview) -> tuple[int, int, bytes | None, bytes | None, Hea
     key, at = _bytes(body, at)
     value, at = _bytes(body, at)
     count, at = _varint(body, at)
-    headers: Headers = []
+    headers: list[tuple[str, bytes | None]] = []
     for _ in range(count):
         name, at = _bytes(body, at)
         if name is None:

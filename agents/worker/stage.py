@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agents.base.errors import KafkaError
-from agents.core.lanes.records import DETAIL, DIED, OURS, REASON, Reason
+from agents.core.lanes.records import DETAIL, DIED, OURS, REASON, Headers, Reason
 from agents.core.model.topology import (
     TOPIC_CLEAN,
     TOPIC_DEAD,
@@ -117,8 +117,6 @@ def sample(records: Inputs) -> Inputs:
 
 
 # The outbox
-
-Headers = Sequence[tuple[str, bytes | None]]
 
 _RECORD_OVERHEAD = 64
 _DETAIL_CHARS = 200

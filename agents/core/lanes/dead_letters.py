@@ -15,11 +15,20 @@ from datetime import UTC, datetime
 from agents.base.errors import OperatorError
 from agents.base.suggest import hint
 from agents.base.text import one_line
-from agents.core.lanes.records import DIED, LANE, OURS, REASON, REPLAYS, SRC, Reason, Unread
+from agents.core.lanes.records import (
+    DIED,
+    LANE,
+    OURS,
+    REASON,
+    REPLAYS,
+    SRC,
+    Headers,
+    Reason,
+    Unread,
+)
 from agents.core.lanes.records import source as source_of
 from agents.core.model.times import when_or_ago_ms
 
-Headers = tuple[tuple[str, bytes | None], ...]
 ID = re.compile(r"[0-9]{1,9}/[0-9]{1,18}")
 KEPT_BYTES = 4096
 GOES = "reason=R since=1h until=10m source=TOPIC/PARTITION lane=N all"
