@@ -17,11 +17,12 @@ from agents.admin.doctor.check import Check, examine
 from agents.admin.doctor.files import Files, inventory_or_none
 from agents.admin.doctor.fleet import FleetCheck
 from agents.admin.doctor.host import Host
-from agents.admin.doctor.judge.roles import COORDINATOR, Whom, with_passwords
+from agents.admin.doctor.judge.roles import Whom, with_passwords
 from agents.admin.doctor.judge.verdict import Finding, Level, Report
 from agents.admin.doctor.kafka import KafkaCheck
 from agents.admin.doctor.xmpp import XmppCheck
 from agents.base.errors import SettingsError
+from agents.kafka.rights import COORDINATOR
 from agents.settings import Loaded, gather
 
 

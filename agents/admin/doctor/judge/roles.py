@@ -8,20 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from agents.core.model.topology import (
-    TOPIC_CLEAN,
-    TOPIC_DEAD,
-    TOPIC_LANEMAP,
-    TOPIC_LANES,
-    TOPIC_PLACEMENT,
-    TOPIC_RAW,
-    TOPIC_REPLAYED,
-    TOPIC_UNPLACED,
-    WorkerKind,
-)
+from agents.core.model.topology import WorkerKind
+from agents.kafka.rights import COORDINATOR, rights_of
+from agents.kafka.wire import Operation, Resource
 from agents.settings import Settings
-
-COORDINATOR = "geolane"
 
 
 class Role(StrEnum):
@@ -58,32 +48,23 @@ class Whom:
     @property
     def reads(self) -> tuple[str, ...]:
         """The topics that it must be allowed to read."""
-        return {
-            Role.COORDINATOR: (TOPIC_PLACEMENT, TOPIC_LANEMAP, TOPIC_DEAD, TOPIC_REPLAYED),
-            Role.NODE: (TOPIC_LANES,),
-            Role.ROUTER: (TOPIC_RAW, TOPIC_LANEMAP),
-            Role.PERSON: (),
-        }[self.role]
+        return self._allowed(Resource.TOPIC, Operation.READ)
 
     @property
     def writes(self) -> tuple[str, ...]:
         """The topics that it must be allowed to write."""
-        return {
-            Role.COORDINATOR: (TOPIC_PLACEMENT, TOPIC_REPLAYED, TOPIC_RAW),
-            Role.NODE: (TOPIC_CLEAN, TOPIC_DEAD),
-            Role.ROUTER: (TOPIC_LANES, TOPIC_UNPLACED, TOPIC_DEAD),
-            Role.PERSON: (),
-        }[self.role]
+        return self._allowed(Resource.TOPIC, Operation.WRITE)
 
     @property
     def groups(self) -> tuple[WorkerKind, ...]:
         """The kinds of worker whose committed offsets it must be allowed to read."""
-        return {
-            Role.COORDINATOR: (WorkerKind.NODE, WorkerKind.ROUTER),
-            Role.NODE: (WorkerKind.NODE,),
-            Role.ROUTER: (WorkerKind.ROUTER,),
-            Role.PERSON: (),
-        }[self.role]
+        groups = self._allowed(Resource.GROUP, Operation.READ)
+        return tuple(kind for kind in WorkerKind if kind.group in groups)
+
+    def _allowed(self, resource: Resource, operation: Operation) -> tuple[str, ...]:
+        """The resources on which provisioning gives it this right; none for people."""
+        rights = rights_of(self.account) if self.agent else ()
+        return tuple(x.name for x in rights if (x.resource, x.operation) == (resource, operation))
 
     @property
     def transactional_id(self) -> str:
