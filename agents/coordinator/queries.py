@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
@@ -33,7 +33,7 @@ from agents.core.model.charts import Picture, Plot
 from agents.core.model.topology import Partition, WorkerKind
 from agents.core.operators.charts import Drawn, MapWanted, PlotWanted, plot_of
 from agents.journal.store import Journal
-from agents.kafka.connection import as_ours, client_kwargs, closed
+from agents.kafka.connection import as_ours, closed, committed_reader
 from agents.kafka.offsets import Offsets
 from agents.observe.charts import Drawing
 from agents.xmpp.election import CoordinatorLink
@@ -125,14 +125,11 @@ class Rewinding:
     async def _count(self, p: Partition, first: int, behind: int) -> int | None:
         """The number of committed records from offset `first` up to `behind`, without markers and
         aborted records; None if counting takes too long."""
-        consumer: Any = AIOKafkaConsumer(  # Any: aiokafka has no types
-            group_id=None,
-            enable_auto_commit=False,
+        consumer = committed_reader(
+            self._kafka,
             auto_offset_reset="none",
-            isolation_level="read_committed",
             fetch_max_wait_ms=20,
             max_partition_fetch_bytes=4 << 20,
-            **client_kwargs(self._kafka),
         )
         tp, count = TopicPartition(p.kafka_topic, p.n), 0
         try:

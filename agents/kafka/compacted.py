@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiokafka.errors as kafka_errors
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
@@ -19,7 +19,7 @@ from agents.base import log
 from agents.base.errors import KafkaUnavailable, SettingsError
 from agents.core.lanes.lane_map import LaneMap
 from agents.core.model.topology import TOPIC_LANEMAP
-from agents.kafka.connection import BOUND_S, as_ours, client_kwargs
+from agents.kafka.connection import BOUND_S, as_ours, client_kwargs, committed_reader
 
 IsRow = Callable[[bytes, bytes | None], bool]
 """Whether a key and its value (None: a tombstone) can come from the topic's own writer."""
@@ -66,15 +66,7 @@ async def read_rows(
     Records of an open transaction are left out. A caller that has just fenced the topic's only
     writer reads everything that this writer committed, since no transaction of it is open then.
     Raises KafkaUnavailable, also when the end is not reached within `bound_s`; KafkaError."""
-    consumer: Any = AIOKafkaConsumer(
-        group_id=None,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        request_timeout_ms=5000,
-        fetch_max_wait_ms=50,
-        **client_kwargs(kafka),
-    )
+    consumer = committed_reader(kafka, request_timeout_ms=5000, fetch_max_wait_ms=50)
     partition = TopicPartition(topic, 0)
     table = Table()
     what = f"read the topic {topic}"

@@ -8,16 +8,16 @@ import contextlib
 import random
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
-from pathlib import Path
 from typing import Any, TypeVar
 
 import aiokafka.errors as kafka_errors
+from aiokafka import AIOKafkaConsumer
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 
 from agents import settings
 from agents.base import log
 from agents.base.errors import GeolaneError, KafkaError, KafkaUnavailable, SettingsError
-from agents.base.files import read_whole
+from agents.base.tls import verifying_context
 from agents.kafka import foreign
 
 T = TypeVar("T")
@@ -61,17 +61,8 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
         "security_protocol": kafka.security,
     }
     if kafka.security.endswith("SSL"):
-        try:
-            if kafka.ca_file:
-                read_whole(Path(kafka.ca_file))  # OpenSSL would read a device without end
-            kwargs["ssl_context"] = context = ssl.create_default_context(
-                cafile=kafka.ca_file or None
-            )
-            context.sslobject_class = _Hasty
-        except (OSError, ssl.SSLError) as e:
-            raise SettingsError(
-                f"kafka.ca_file: {kafka.ca_file}: no certificates can be read from it ({e})"
-            ) from e
+        kwargs["ssl_context"] = context = verifying_context("kafka.ca_file", kafka.ca_file)
+        context.sslobject_class = _Hasty
     if kafka.security.startswith("SASL"):
         if kafka.sasl_mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
             raise SettingsError(
@@ -97,6 +88,19 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
             "sasl_plain_password": password,
         }
     return kwargs
+
+
+def committed_reader(kafka: settings.Kafka, **options: int | str) -> Any:  # Any: no types
+    """A consumer of committed records. It joins no group, commits no offset, and reads what it is
+    told to `assign`, from the first record on unless it is told to `seek`. `options`: further
+    arguments of AIOKafkaConsumer. Raises SettingsError, as `client_kwargs` does."""
+    own = {
+        "group_id": None,
+        "enable_auto_commit": False,
+        "isolation_level": "read_committed",
+        "auto_offset_reset": "earliest",
+    }
+    return AIOKafkaConsumer(**own | client_kwargs(kafka) | options)
 
 
 _DENIED = {

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
@@ -24,7 +24,14 @@ from agents.core.lanes.dead_letters import Finder, Letter, LetterQuery, LettersF
 from agents.core.model.topology import CLUSTER, TOPIC_DEAD, TOPIC_RAW, TOPIC_REPLAYED
 from agents.kafka import verification
 from agents.kafka.compacted import read_table
-from agents.kafka.connection import BOUND_S, as_ours, client_kwargs, closed, is_fenced, lacks_right
+from agents.kafka.connection import (
+    BOUND_S,
+    as_ours,
+    closed,
+    committed_reader,
+    is_fenced,
+    lacks_right,
+)
 from agents.kafka.foreign import AnyNames, has_bad_name
 from agents.kafka.rights import REPLAYER
 from agents.kafka.topics import MAX_DEAD_BYTES
@@ -175,16 +182,12 @@ class DeadLetters:
 
     @asynccontextmanager
     async def _reader(self) -> AsyncIterator[Any]:
-        consumer: Any = AIOKafkaConsumer(
-            group_id=None,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
+        consumer = committed_reader(
+            self._kafka,
             request_timeout_ms=10_000,
             fetch_max_wait_ms=50,
             max_partition_fetch_bytes=MAX_DEAD_BYTES,
             fetch_max_bytes=2 * MAX_DEAD_BYTES,
-            **client_kwargs(self._kafka),
         )
         try:
             async with asyncio.timeout(BOUND_S):

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import aiokafka.errors as kafka_errors
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from agents import settings
 from agents.core.model.topology import Partition
-from agents.kafka.connection import as_ours, client_kwargs, closed
+from agents.kafka.connection import as_ours, closed, committed_reader
 
 FETCH_BYTES = 8 << 20
 PARTITION_FETCH_BYTES = 1 << 20
@@ -49,18 +49,15 @@ class Reader:
     def __init__(self, kafka: settings.Kafka, topic: str) -> None:
         self._topic = topic
         self._kafka_topic = topic.partition("/")[2]
-        self._consumer: Any = AIOKafkaConsumer(  # Any: aiokafka has no types
-            group_id=None,
-            enable_auto_commit=False,
+        self._consumer = committed_reader(
+            kafka,
             auto_offset_reset="none",
-            isolation_level="read_committed",
             fetch_max_bytes=FETCH_BYTES,
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             # A waiting fetch also delays the next one, which has the new partitions.
             fetch_max_wait_ms=100,
             request_timeout_ms=5000,
             retry_backoff_ms=50,
-            **client_kwargs(kafka),
         )
         self._assigned: frozenset[int] = frozenset()
         self._corrupt = 0

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
@@ -38,7 +38,7 @@ from agents.core.model.topology import (
     WorkerKind,
 )
 from agents.kafka import compacted
-from agents.kafka.connection import as_ours, client_kwargs
+from agents.kafka.connection import as_ours, committed_reader
 from agents.kafka.offsets import Offsets
 from agents.settings import Settings
 from plugins import health
@@ -66,15 +66,7 @@ async def watch(
     """Read the topic to its end, then wait up to `watch_s` for the leader's next record.
 
     Raises KafkaUnavailable, KafkaError."""
-    consumer: Any = AIOKafkaConsumer(  # Any: aiokafka has no types
-        group_id=None,
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        request_timeout_ms=5000,
-        fetch_max_wait_ms=50,
-        **client_kwargs(kafka),
-    )
+    consumer = committed_reader(kafka, request_timeout_ms=5000, fetch_max_wait_ms=50)
     partition = TopicPartition(TOPIC_PLACEMENT, 0)
     table: dict[str, bytes] = {}
     leader_ms: int | None = None

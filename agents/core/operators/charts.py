@@ -126,7 +126,7 @@ def _subject(fleet: Fleet, word: str) -> str:
 def _seconds(span: str) -> int:
     seconds = span_s(span) or 0.0
     if not LEAST_S <= seconds <= MOST_S:
-        raise OperatorError(f"{span} is not between 1m and 7d.")
+        raise OperatorError(f"{span[:40]} is not between 1m and 7d.")
     return round(seconds)
 
 

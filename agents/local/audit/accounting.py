@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
@@ -32,7 +32,7 @@ from agents.core.model.topology import (
     Partition,
     WorkerKind,
 )
-from agents.kafka.connection import as_ours, client_kwargs, closed
+from agents.kafka.connection import as_ours, closed, committed_reader
 from agents.kafka.offsets import Offsets
 from agents.kafka.topics import MAX_DEAD_BYTES
 from agents.local.audit.ledger import Ledger
@@ -83,15 +83,11 @@ class Accounting:
             self.ledger.begin(f"{TOPIC_RAW}/{part.n}", end)
         self._raw_count = RawCount(self._kafka, self._base, self._grew)
         self._filtered_before = await self._read_filtered()
-        self._consumer = AIOKafkaConsumer(
-            group_id=None,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
+        self._consumer = committed_reader(
+            self._kafka,
             fetch_max_wait_ms=20,
             max_partition_fetch_bytes=MAX_DEAD_BYTES,
             fetch_max_bytes=2 * MAX_DEAD_BYTES,
-            **client_kwargs(self._kafka),
         )
         outputs = [TopicPartition(TOPIC_CLEAN, p.n) for p in self.lanes]
         outputs += [TopicPartition(t, 0) for t in (TOPIC_DEAD, TOPIC_UNPLACED)]
@@ -305,16 +301,12 @@ class RawCount:
         self.count = 0
         self._grew = grew
         self._at = {TopicPartition(p.kafka_topic, p.n): offset for p, offset in base.items()}
-        self._consumer: Any = AIOKafkaConsumer(  # Any: aiokafka has no types
-            group_id=None,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
+        self._consumer = committed_reader(
+            kafka,
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=MAX_DEAD_BYTES,
             fetch_max_bytes=2 * MAX_DEAD_BYTES,
             metadata_max_age_ms=round(LOOK_EVERY_S * 1000),
-            **client_kwargs(kafka),
         )
 
     async def run(self) -> None:

@@ -8,7 +8,7 @@ import time
 from collections import Counter, deque
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
@@ -28,7 +28,7 @@ from agents.core.model.placement import (
     lease_worker,
 )
 from agents.core.model.topology import LANES, TOPIC_PLACEMENT, Partition
-from agents.kafka.connection import as_ours, client_kwargs, closed
+from agents.kafka.connection import as_ours, closed, committed_reader
 
 ACTS = 200
 _log = log.get("embedded.follower")
@@ -55,14 +55,7 @@ class Follower:
 
     async def start(self) -> None:
         """Raises KafkaUnavailable, KafkaError."""
-        self._consumer = AIOKafkaConsumer(
-            group_id=None,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            fetch_max_wait_ms=20,
-            **client_kwargs(self._kafka),
-        )
+        self._consumer = committed_reader(self._kafka, fetch_max_wait_ms=20)
         partition = TopicPartition(TOPIC_PLACEMENT, 0)
         try:
             async with asyncio.timeout(30):
