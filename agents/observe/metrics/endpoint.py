@@ -1,5 +1,9 @@
 """`/metrics` of a process. Threads of its own serve HTTP and write the text. The event loop only
-copies its own state, so that a scrape is consistent, and slow or many scrapers delay nobody."""
+copies its own state, so that a scrape is consistent, and slow or many scrapers delay nobody.
+
+prometheus_client writes the text and has the threading server. Its `start_http_server` is not used:
+it has no limit on clients and no time-out for a client that sends nothing, and it answers a failed
+scrape with a traceback on standard error."""
 
 from __future__ import annotations
 
