@@ -293,6 +293,16 @@ def test_owners_offsets_and_progress() -> None:
 # ---- who looks, and what is shown ----
 
 
+def test_an_account_must_be_allowed_what_provisioning_gives_it() -> None:
+    node, router, leader = Whom("node-a"), Whom("router-1"), Whom("geolane")
+    assert (node.reads, node.writes) == (("events.lanes",), ("events.clean", "events.dead"))
+    assert set(router.writes) == {"events.lanes", "events.unplaced", "events.dead"}
+    assert {"placement", "events.dead"} <= set(leader.reads) & set(leader.writes)
+    kinds = (WorkerKind.NODE, WorkerKind.ROUTER)
+    assert (leader.groups, node.groups, router.groups) == (kinds, kinds[:1], kinds[1:])
+    assert (Whom("ana").reads, Whom("ana").groups) == ((), ())
+
+
 def test_an_account_says_what_it_must_find() -> None:
     assert [Whom(a).role for a in ("geolane", "node-a", "router-1", "ana", "node")] == [
         Role.COORDINATOR,

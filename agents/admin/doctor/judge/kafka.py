@@ -9,16 +9,12 @@ from dataclasses import dataclass
 from agents.admin.doctor.judge.verdict import Verdict, fault, ok, skipped, warning, worst
 from agents.kafka.topics import Topic, fits
 from agents.kafka.verification import BEFORE_4_0, UNREADABLE, BrokerLooked, unsafe
+from agents.kafka.wire import Operation
 
 HEADERS_BYTES = 64 << 10
 """Our headers and the record batch's own, around the largest event."""
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 OFFSETS_AT_LEAST_MIN = 24 * 60  # idle lanes' offsets are committed again daily (PROTOCOL 2.7)
-OPERATIONS = {
-    "read": 3,
-    "write": 4,
-    "describe": 8,
-}  # Kafka's AclOperation codes: the bits of the rights
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +86,14 @@ def existence(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
 def rights(reads: Sequence[str], writes: Sequence[str], cluster: Cluster) -> Verdict:
     """Whether this account may read and write the topics that it needs."""
     bad, known = [], 0
-    for operation, names in (("read", reads), ("write", writes)):
+    for operation, names in ((Operation.READ, reads), (Operation.WRITE, writes)):
         for name in names:
             seen = cluster.topics.get(name)
             if seen is None or seen.rights is None:
                 continue
             known += 1
-            if not seen.rights >> OPERATIONS[operation] & 1:
-                bad.append(f"may not {operation} {name}")
+            if not seen.rights >> operation & 1:
+                bad.append(f"may not {operation.name.lower()} {name}")
     if bad:
         return fault(
             "; ".join(bad),
