@@ -84,7 +84,7 @@ async def test_an_offset_that_somebody_else_sets_back_is_told_until_its_owner_co
         back = (
             f"{lane.label}: its committed offset went back from {committed:,} to {committed - 1:,}"
         )
-        assert row.text.startswith(f"{back} while {owner.removeprefix('node-')} works it")
+        assert row.text.startswith(f"{back} while {owner.removeprefix('node-')} owns it")
         shown = await status(ana)
         assert shown.startswith("Critical")
         assert back in shown

@@ -123,7 +123,7 @@ async def test_ctl_changes_only_what_is_confirmed(running: Running) -> None:
     name = victim.partition("-")[2]
     code, out, _ = await ctl(running, "drain", name)
     assert code == 3
-    assert "would go" in out
+    assert "would move away" in out
     assert "nothing was done" in out
     assert placed(running, victim)
     code, out, _ = await ctl(running, "drain", name, "--yes", "--json")

@@ -37,7 +37,7 @@ async def test_a_member_looks_and_an_admin_drains(running: Running) -> None:
             running.stack.base.xmpp.coordinator,
             f"confirm {dry.text.partition('confirm ')[2].split()[0]}",
         )
-        await ana.hear(running.bot("elsewhere"))
+        await ana.hear(running.bot("another person or conversation"))
         await ana.say(f"!confirm {dry.text.partition('confirm ')[2].split()[0]}")
         await ana.hear(running.bot("ana: drain .* done in"), 30)
         # a lane that was on its way there when the drain began goes on at once

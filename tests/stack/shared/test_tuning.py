@@ -206,7 +206,7 @@ async def test_a_lane_is_rewound_and_each_of_its_events_comes_out_once_more(
         await ana.say(f"!lane {lane} rewind 0")
         await ana.hear(running.bot("changing anything with lane needs an owner"))
         await owner.say(f"!lane {lane} rewind {committed[0] + 1000}")
-        await owner.hear(running.bot("is not there"))
+        await owner.hear(running.bot("is not in the log"))
         await owner.say(f"!lane {lane} rewind now")
         await owner.hear(running.bot("Nothing was appended"))
         dry = await do(running, owner, f"lane {lane} rewind -1h")
