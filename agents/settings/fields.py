@@ -92,9 +92,9 @@ def _wants(kind: inspect.Type) -> str:
         case inspect.BoolType():
             return "true or false"
         case inspect.StrType():
-            return "a text"
+            return "a string"
         case inspect.ListType():
-            return f"a list, each of it {_wants(kind.item_type)}"
+            return f"a list of values, each {_wants(kind.item_type)}"
         case inspect.UnionType():
             return " or ".join(_wants(t) for t in kind.types if not isinstance(t, inspect.NoneType))
         case _:
@@ -141,7 +141,7 @@ def shown(value: Any) -> str:
 
 _SECRET = re.compile(r"passw(or)?d|passphrase|secret|token|credential", re.IGNORECASE)
 NO_SECRETS = (
-    "no password stands here. Write it to a file of mode 0600 and name that file in "
+    "a password must not be written here. Write it to a file of mode 0600 and name that file in "
     "password_file; or give the process a systemd credential of the account's name "
     "(LoadCredential=NAME:FILE) and leave password_file out"
 )

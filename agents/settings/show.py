@@ -14,10 +14,10 @@ from agents.settings.sources import Key, Loaded, keys
 from agents.settings.tables import Settings
 
 _HEAD = """\
-# Every setting of geolane, with its unit, what it may be, and its default. `geolane settings example` prints this file; take
-# away the # before what you change. Over the file goes the environment (the variable stands with each key), over that
-# --set TABLE.KEY=VALUE. Paths are looked for from the folder where a process was started. How passwords are given:
-# docs/settings.md.
+# Every setting of geolane, with its unit, the values that it may have, and its default. `geolane settings example`
+# prints this file; remove the # before what you change. The environment overrides the file (each key names its
+# variable), and --set TABLE.KEY=VALUE overrides both. Relative paths start from the folder in which a process was
+# started. docs/settings.md says how passwords are given.
 """  # noqa: E501
 _WIDE = 118
 

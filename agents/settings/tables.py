@@ -18,24 +18,24 @@ _JID = r"\A(|[^\s@/:]+@[^\s@/:]+)\Z"
 _FUNCTION = r"\A[\w.]+:\w+\Z"
 ACCOUNT = "{account}"
 MOST_MS = 1e6
-"""As in the kernels: more ms than that is none."""
+"""The largest cost, as in the kernels."""
 
 
 def _file(text: str) -> msgspec.Meta:
     return about(text, form="a file's path, or empty")
 
 
-_KEPT = "kept at least so long; 0: as the broker keeps what it is told nothing of"
+_KEPT = "kept for at least this long; 0: the broker's default"
 
 
 class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The topics that provisioning makes; their partitions are coordinator.lanes and
+    """The topics that `geolane provision` creates; their partitions are coordinator.lanes and
     coordinator.raw_partitions."""
 
     replication: Annotated[
         int,
         about(
-            "Copies of each partition; 0: 3, or as many as there are brokers.",
+            "Copies of each partition; 0: 3, or the number of brokers if that is less.",
             "brokers",
             ge=0,
             le=100,
@@ -44,7 +44,7 @@ class Topics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_isr: Annotated[
         int,
         about(
-            "Copies that a write waits for (min.insync.replicas); 0: as the broker says.",
+            "Copies that a write waits for (min.insync.replicas); 0: the broker's default.",
             "brokers",
             ge=0,
             le=100,
@@ -73,41 +73,45 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "PLAINTEXT"
     sasl_mechanism: Annotated[
         str,
-        choice("How the password is proved, with SASL.", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+        choice(
+            "How a process proves its password, with SASL.",
+            "PLAIN",
+            "SCRAM-SHA-256",
+            "SCRAM-SHA-512",
+        ),
     ] = "SCRAM-SHA-512"
     username: Annotated[
         str,
         about(
-            "The account, with SASL. {account} in it stands for the process's own: geolane, "
+            "The account, with SASL. {account} in it is replaced by the process's own: geolane, "
             "node-NAME, router-NAME."
         ),
     ] = ""
     password_file: Annotated[
         str,
         _file(
-            "File with the account's password, mode 0600; it may hold {account}, too. Left out: "
-            "the systemd credential "
-            "kafka-USERNAME, else USERNAME."
+            "File with the account's password, mode 0600; it may contain {account}, too. If left "
+            "out: the systemd credential kafka-USERNAME, else USERNAME."
         ),
     ] = ""
     ca_file: Annotated[
         str,
         _file(
-            "Certificates (PEM) that the brokers' are checked against, with SSL. Left out: the "
-            "system's."
+            "CA certificates (PEM) that the brokers' certificates are checked against, with SSL. "
+            "If left out: the system's."
         ),
     ] = ""
     admin_username: Annotated[
         str,
         about(
-            "The account with which `geolane provision` makes topics, accounts and rights. Left "
-            "out: topics alone, by username."
+            "The account with which `geolane provision` creates topics, accounts and rights. If "
+            "left out: only topics, by username."
         ),
     ] = ""
     admin_password_file: Annotated[
         str,
         _file(
-            "File with that account's password, mode 0600. Left out: the systemd credential "
+            "File with that account's password, mode 0600. If left out: the systemd credential "
             "kafka-NAME, else NAME."
         ),
     ] = ""
@@ -123,7 +127,7 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def admin(self) -> Kafka:
-        """As who provisions uses it."""
+        """As the account that provisions uses it."""
         if not self.admin_username:
             return self
         return msgspec.structs.replace(
@@ -140,7 +144,7 @@ class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: Annotated[
         str,
         about(
-            "Where the server is reached, with STARTTLS.",
+            "The server's host, reached with STARTTLS.",
             form="a host's name or address",
             pattern=_NAME,
         ),
@@ -148,22 +152,24 @@ class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, about("The server's port for clients.", ge=1, le=65_535)] = 5222
     ca_file: Annotated[
         str,
-        _file("Certificates (PEM) that the server's is checked against. Left out: the system's."),
+        _file(
+            "CA certificates (PEM) that the server's certificate is checked against. If left "
+            "out: the system's."
+        ),
     ] = ""
     password_file: Annotated[
         str,
         _file(
             "File with the password of the process's account (geolane, node-NAME, router-NAME), "
-            "mode 0600. Left out: the "
+            "mode 0600. If left out: the "
             "systemd credential of the account's name."
         ),
     ] = ""
     sasl: Annotated[
         str,
         choice(
-            "How the process proves who it is. SCRAM: SCRAM-SHA-256 or -512, and nothing that "
-            "sends the password; "
-            "EXTERNAL: by cert_file, without a password (docs/deploy.md).",
+            "How the process authenticates. SCRAM: by SCRAM-SHA-256 or -512, never by sending "
+            "the password; EXTERNAL: by cert_file, without a password (docs/deploy.md).",
             "SCRAM",
             "EXTERNAL",
         ),
@@ -172,8 +178,8 @@ class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         _file(
             "The process's own certificate and its private key (PEM), mode 0600, for sasl "
-            "EXTERNAL. {account} in it stands "
-            "for the process's account. Left out: the systemd credential ACCOUNT.pem."
+            "EXTERNAL. {account} in it is replaced by the process's account. If left out: the "
+            "systemd credential ACCOUNT.pem."
         ),
     ] = ""
 
@@ -200,27 +206,28 @@ class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Ejabberd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The admin API of the XMPP server, for `geolane provision` and whoever else makes accounts
-    (docs/deploy.md)."""
+    """The admin API of the XMPP server, for `geolane provision` and the other commands that make
+    accounts (docs/deploy.md)."""
 
     api_url: Annotated[
         str,
         about(
-            "Where it answers over HTTP, with the password of api_user.",
-            form="https://HOST:PORT/api (http:// on loopback only), or empty",
+            "Its address over HTTP, for api_user with a password.",
+            form="a URL: https://HOST:PORT/api (http:// on loopback only), or empty",
             pattern=_API_URL,
         ),
     ] = ""
     api_socket: Annotated[
         str,
         _file(
-            "Its unix socket, in place of api_url: who may open it is admin, without a password."
+            "Its unix socket, instead of api_url: a process that may open it is admin, without a "
+            "password."
         ),
     ] = ""
     api_user: Annotated[
         str,
         about(
-            "The JID of the account that api_permissions let in.",
+            "The JID of an account that api_permissions admits.",
             form="NAME@DOMAIN, or empty",
             pattern=_JID,
         ),
@@ -228,15 +235,15 @@ class Ejabberd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_password_file: Annotated[
         str,
         _file(
-            "File with that account's password, mode 0600. Left out: the systemd credential "
+            "File with that account's password, mode 0600. If left out: the systemd credential "
             "ejabberd-NAME, else NAME."
         ),
     ] = ""
     ca_file: Annotated[
         str,
         _file(
-            "Certificates (PEM) that the API's is checked against. Left out: xmpp.ca_file, else "
-            "the system's."
+            "CA certificates (PEM) that the API's certificate is checked against. If left out: "
+            "xmpp.ca_file, else the system's."
         ),
     ] = ""
 
@@ -253,8 +260,8 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pipeline_timeout_s: Annotated[
         float,
         about(
-            "A call of the pipeline that takes longer is ended; the record that holds it up is a "
-            "dead letter.",
+            "A call of the pipeline that takes longer is ended; the record that delays it "
+            "becomes a dead letter.",
             "s",
             ge=0.1,
             le=3600,
@@ -267,19 +274,19 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     commit_gap_ms: Annotated[
         int,
         about(
-            "Between two commits, at least: longer is more throughput and more delay.",
+            "Least time between two commits: longer means more throughput and more delay.",
             "ms",
             ge=0,
             le=60_000,
         ),
     ] = 100
     batch_records: Annotated[
-        int, about("In one transaction, at most.", "records", ge=1, le=1_000_000)
+        int, about("Most records in one transaction.", "records", ge=1, le=1_000_000)
     ] = 5000
     telemetry_period_s: Annotated[
         float,
         about(
-            "How often load is told; who is silent for 3 s is asked whether it lives.",
+            "How often a worker reports its load; one that is silent for 3 s is pinged.",
             "s",
             ge=0.1,
             le=2,
@@ -288,7 +295,7 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ping_period_s: Annotated[
         float,
         about(
-            "After so long without a word of the XMPP server's, it is asked whether it is there.",
+            "After this long without a word from the XMPP server, the server is pinged.",
             "s",
             ge=0.5,
             le=30,
@@ -297,7 +304,8 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     future_limit_s: Annotated[
         int,
         about(
-            "How far an event's ts may lie ahead of the broker's clock; further is a dead letter.",
+            "How far an event's ts may be ahead of the broker's clock; one further ahead is a "
+            "dead letter.",
             "s",
             ge=0,
         ),
@@ -308,7 +316,7 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     capacity_eps: Annotated[
         float,
         about(
-            "What this worker says it can do; it may only lower what the inventory says.",
+            "The capacity that this worker reports; it can only lower the one in the inventory.",
             "events/s",
             gt=0,
         ),
@@ -316,7 +324,8 @@ class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: Annotated[
         float,
         about(
-            "Told to stop, a worker hands over what it has, within this time; 0: it just ends.",
+            "A worker that is told to stop hands its lanes over within this time; 0: it ends at "
+            "once.",
             "s",
             ge=0,
             le=3600,
@@ -336,18 +345,21 @@ class CalmKeys(TypedDict, total=False):
     act_above: Annotated[
         float,
         about(
-            "A node is relieved when its utilisation is above so many times the mean.",
+            "A node is relieved when its utilisation is above this many times the mean.",
             "times",
             ge=1,
         ),
     ]
     settle_to: Annotated[
-        float, about("And then down to so many times the mean; not above act_above.", "times", ge=1)
+        float,
+        about(
+            "It is relieved down to this many times the mean; not above act_above.", "times", ge=1
+        ),
     ]
     comfortable: Annotated[
         float,
         about(
-            "Below this utilisation no node is relieved: imbalance costs nobody anything.",
+            "Below this utilisation no node is relieved: imbalance costs nothing there.",
             "share",
             ge=0,
             le=1,
@@ -356,40 +368,45 @@ class CalmKeys(TypedDict, total=False):
     window_s: Annotated[
         float, about("Length of a window in which a move must look right.", "s", gt=0)
     ]
-    windows: Annotated[int, about("How many such windows, one after the other.", "windows", ge=1)]
-    horizon_s: Annotated[float, about("A move has to earn what it costs in this time.", "s", ge=0)]
+    windows: Annotated[int, about("How many such windows in a row.", "windows", ge=1)]
+    horizon_s: Annotated[float, about("A move must earn its cost within this time.", "s", ge=0)]
     pause_ms: Annotated[
-        float, about("A move costs the events of this time their wait.", "ms", ge=0)
+        float, about("The cost of a move: the events of this time wait.", "ms", ge=0)
     ]
     cooldown_s: Annotated[
         float,
         about(
-            "A lane that moved is left alone so long; doubled each time it comes back to where it "
-            "just was.",
+            "A lane that moved is left alone for this long; doubled each time it returns to "
+            "where it just was.",
             "s",
             ge=0,
         ),
     ]
-    cooldown_most_s: Annotated[float, about("Up to so long; not below cooldown_s.", "s", ge=0)]
+    cooldown_most_s: Annotated[
+        float, about("The longest such time; not below cooldown_s.", "s", ge=0)
+    ]
     budget_share: Annotated[
         float,
         about(
-            "This share of the load may be on the move at once, or one lane.", "share", gt=0, le=1
+            "The share of the load that may be moving at once, or one lane.", "share", gt=0, le=1
         ),
     ]
     in_flight: Annotated[
         int,
         about(
-            "Moves from or to one node; halved on trouble, one more after each window without.",
+            "Most moves from or to one node at once; halved on trouble, one more after each "
+            "window without.",
             "moves",
             ge=1,
         ),
     ]
     ramp_s: Annotated[
-        float, about("A node that joins gets its room gradually, in this time.", "s", ge=0)
+        float, about("A node that joins gets its room gradually, over this time.", "s", ge=0)
     ]
-    ramp_from: Annotated[float, about("From this share of it.", "share", ge=0, le=1)]
-    forecast_s: Annotated[float, about("How far ahead the load is looked at.", "s", ge=0)]
+    ramp_from: Annotated[
+        float, about("The share of its room that it gets at first.", "share", ge=0, le=1)
+    ]
+    forecast_s: Annotated[float, about("How far ahead the load is forecast.", "s", ge=0)]
 
 
 class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -402,7 +419,7 @@ class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str, about("Where decisions are kept (SQLite).", form="a file's path", min_length=1)
     ] = "journal.sqlite3"
     rtt_table: Annotated[
-        str, _file("RTTs measured between regions (CSV). Left out: those between Azure's.")
+        str, _file("RTTs measured between regions (CSV). If left out: Azure's.")
     ] = ""
     lanes: Annotated[int, about("Partitions of events.lanes.", "lanes", ge=1, le=100_000)] = 32
     raw_partitions: Annotated[
@@ -410,12 +427,17 @@ class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 4
     transaction_timeout_ms: Annotated[
         int,
-        about("After that the broker aborts what a worker left open.", "ms", ge=1000, le=900_000),
+        about(
+            "After this time the broker aborts a transaction that a worker left open.",
+            "ms",
+            ge=1000,
+            le=900_000,
+        ),
     ] = 10_000
     kernel: Annotated[
         str,
         choice(
-            "What computes the scores; auto is the first that works here.",
+            "What computes the scores; auto takes the first that works here.",
             "auto",
             "gpu",
             "cpu",
@@ -430,27 +452,27 @@ class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         float, about("What a node without the lane's caches costs.", "ms", ge=0, le=MOST_MS)
     ] = 1.0
     warm_s: Annotated[
-        float, about("For how long the node before keeps a lane's caches warm.", "s", ge=0)
+        float, about("How long a lane's previous node keeps its caches warm.", "s", ge=0)
     ] = 300.0
     degraded_ms: Annotated[
-        float, about("What a node costs whose devices report errors.", "ms", ge=0, le=MOST_MS)
+        float, about("What a node whose devices report errors costs.", "ms", ge=0, le=MOST_MS)
     ] = 20.0
     day_s: Annotated[float, about("Length of the stream's day, for the forecast.", "s", gt=0)] = (
         86_400.0
     )
     journal_mb: Annotated[
-        int, about("So much of the inputs of decisions is kept, for `geolane replan`.", "MB", ge=1)
+        int, about("How much of the decisions' inputs is kept, for `geolane replan`.", "MB", ge=1)
     ] = 256
     calm: Annotated[Calm, told_by(CalmKeys)] = Calm()
 
 
 class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a process answers `/metrics` (Prometheus)."""
+    """Where a process serves `/metrics` (Prometheus)."""
 
     host: Annotated[
         str, about("Address to listen on.", form="a host's name or address", pattern=_NAME)
     ] = "127.0.0.1"
-    port: Annotated[int, about("Port to listen on; 0: nowhere.", ge=0, le=65_535)] = 0
+    port: Annotated[int, about("Port to listen on; 0: none.", ge=0, le=65_535)] = 0
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

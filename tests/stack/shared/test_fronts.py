@@ -96,7 +96,7 @@ async def test_an_admin_drains_by_form_and_cancel_does_nothing(running: Running)
         assert name in {o.value for o in node.options}
         assert len(node.options) == 3
         dry = await step(ana, "drain", asked.session, "next", {"node": name})
-        assert "would go" in text(dry)
+        assert "would move away" in text(dry)
         assert (await step(ana, "drain", dry.session, "cancel")).status is Status.CANCELED
         assert "drained" not in text(await step(ana, "node", fields={"node": name}))
         done = await confirmed(ana, "drain", node=name)
