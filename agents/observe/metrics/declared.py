@@ -57,35 +57,35 @@ XMPP_UP = _gauge("xmpp_up", "1 while there is an XMPP session", "worker")
 KAFKA_UP = _gauge(
     "kafka_up",
     "1 while a worker has a connection to a broker, and while a leader's writes are committed; a "
-    "standby has none to tell of",
+    "standby has no value",
     "worker",
 )
 
 # Workers: nodes and routers.
 
 WORKER_INFO = _gauge(
-    "worker_info", "always 1; its labels say who this is", "worker", "kind", "version"
+    "worker_info", "always 1; its labels identify the worker", "worker", "kind", "version"
 )
 LEASED = _gauge("worker_leased", "1 once this boot has its lease", "worker")
-DRAINING = _gauge("worker_draining", "1 while it was told to drain", "worker")
+DRAINING = _gauge("worker_draining", "1 while its drain is in force", "worker")
 SEEN_EPOCH = _gauge("worker_leader_epoch", "the highest leader epoch that it has obeyed", "worker")
 EVENTS_IN = _counter(
     "events_in", "events read and committed by this process: out + filtered + dead", *_PART
 )
 EVENTS_OUT = _counter("events_out", "of those in: events with at least one output", *_PART)
 EVENTS_FILTERED = _counter(
-    "events_filtered", "of those in: events that the pipeline left out", *_PART
+    "events_filtered", "of those in: events that the pipeline filtered out", *_PART
 )
-EVENTS_DEAD = _counter("events_dead", "of those in: events that went to the dead letters", *_PART)
+EVENTS_DEAD = _counter("events_dead", "of those in: events that became dead letters", *_PART)
 LAG = _gauge(
     "partition_lag_events",
-    "offsets between what is committed and the end of what may be read",
+    "offsets between the committed one and the end of what may be read",
     *_PART,
 )
 OLDEST = _gauge(
     "partition_oldest_seconds",
-    "how long ago the oldest event that is not committed yet was appended to this topic, at most; "
-    "0 when there is none",
+    "upper bound of the age of the oldest event in this topic that is not committed yet; 0 if "
+    "there is none",
     *_PART,
 )
 EPOCH = _gauge("partition_epoch", "the epoch under which the partition is owned", *_PART)
@@ -96,33 +96,33 @@ FAULT = _gauge(
 )
 FAULTS = _counter(
     "faults",
-    "times that a partition was stopped by a fault: the pipeline's, or its data's",
+    "times that a fault, of the pipeline or of the data, stopped a partition",
     "worker",
     "topic",
 )
 PIPELINE_LOST = _counter(
     "pipeline_lost",
-    "times that the process of a node's pipeline ended in the middle of a call, or was ended "
-    "because it took too long",
+    "times that the process of a node's pipeline ended during a call, or was ended because it "
+    "took too long",
     "worker",
 )
 PROCESSING = _histogram(
     "processing_seconds",
-    "from an event's append to events.raw (the broker's clock) to its commit here (ours); by "
-    "samples of each batch",
+    "time from an event's append to events.raw (the broker's clock) to its commit here (own "
+    "clock); a sample of each batch",
     "worker",
     "topic",
 )
 COMMIT = _histogram(
     "commit_seconds",
-    "of each committed transaction: begin, send, offsets, commit; its count is the commits",
+    "duration of each committed transaction: begin, send, offsets, commit; its count is that of "
+    "the commits",
     "worker",
     "topic",
 )
 ABORTS = _counter(
     "aborts",
-    "transactions of which nothing was committed, whose work is done again (after a lost one the "
-    "process ends: see fences)",
+    "aborted transactions, whose work is done again (a lost one ends the process: see fences)",
     "worker",
     "topic",
 )
@@ -130,10 +130,10 @@ ABORTS = _counter(
 # The coordinator.
 
 LEADER = _gauge(
-    "leader", "1 while this coordinator leads; of fleet, plans and moves a leader alone tells"
+    "leader", "1 while this coordinator leads; only a leader reports fleet, plans and moves"
 )
 LEADER_EPOCH = _gauge("leader_epoch", "the leader epoch of this leader")
-STANDBYS = _gauge("standbys", "other coordinators that wait")
+STANDBYS = _gauge("standbys", "other coordinators that stand by")
 WORKERS = _gauge(
     "workers",
     "workers of the inventory by health (available, dnd, xa, unavailable)",
@@ -143,11 +143,11 @@ WORKERS = _gauge(
 PARTITIONS = _gauge(
     "partitions", "partitions by state (assigned, releasing, orphan)", "topic", "state"
 )
-LANES_WAITING = _gauge("lanes_waiting", "lanes that no node has room for, or may have")
+LANES_WAITING = _gauge("lanes_waiting", "lanes for which no allowed node has room")
 LANES_STUCK = _gauge("lanes_stuck", "lanes that should leave their node and fit nowhere else")
 TROUBLES = _gauge(
     "troubles",
-    "standing troubles by kind: what is wrong until it is mended; `status` says what",
+    "troubles that are not over, by kind; `status` shows them",
     "kind",
 )
 PAUSED = _gauge("paused", "1 while an operator has paused the planner")
@@ -156,22 +156,22 @@ DRAINED = _gauge(
 )
 MOVES = _counter(
     "moves",
-    "partitions given to another worker than the one before, as written to placement",
+    "partitions given to a worker other than the previous one, as written to placement",
     "topic",
 )
 FENCES = _counter(
-    "fences", "workers fenced while they still had partitions: that boot can commit no more"
+    "fences", "workers fenced while they still had partitions: that boot can no longer commit"
 )
 PLAN_OBJECTIVE = _gauge(
     "plan_objective",
-    "cost of the placement that the last plan steers to: the sum of RTT (s) x rate (events/s), so "
-    "events on their way",
+    "cost of the placement that the last plan steers to: the sum of RTT (s) x rate (events/s), "
+    "that is, events on their way",
 )
-PLAN_BOUND = _gauge("plan_bound", "what no placement can go below, in the same unit")
+PLAN_BOUND = _gauge("plan_bound", "lower bound of the cost of any placement, in the same unit")
 PLAN_GAP = _gauge("plan_gap_ratio", "how far the objective is above the bound, as a share of it")
 PLAN_SECONDS = _gauge("plan_seconds", "how long the last planning took, in s")
 PLAN_MOVES = _gauge(
-    "plan_moves", "lanes that are elsewhere now than the last plan wants them in the end"
+    "plan_moves", "lanes that are not yet where the last plan wants them in the end"
 )
 MEAN_RTT = _gauge(
     "plan_mean_rtt_seconds",
@@ -182,26 +182,28 @@ UTILISATION = _gauge(
     "load of the busiest node once the last plan's steps are done, by its capacity",
 )
 FORECAST_ERROR = _gauge(
-    "forecast_error_ratio", "how far the forecasts were off lately, by the rate that came"
+    "forecast_error_ratio", "how far the recent forecasts were off, relative to the actual rate"
 )
 LAST_VALUE_ERROR = _gauge(
     "forecast_last_value_error_ratio", "how far the last value would have been off, likewise"
 )
 JOURNAL_DROPPED = _counter(
-    "journal_dropped", "what the journal did not take (notes, ticks)", "what"
+    "journal_dropped", "entries that the journal dropped (notes, ticks)", "what"
 )
 COORDINATOR_FAULTS = _counter(
     "coordinator_faults",
-    "faults of the coordinator's own at what people asked, workers said or the planner did, which "
-    "it outlived",
+    "bugs of the coordinator in commands of people, messages of workers or plans, which it "
+    "survived",
     "what",
 )
 REFUSED = _counter(
     "coordinator_refused",
-    "what workers and people sent that was left out: not possible, or too much",
+    "input of workers and people that was refused: impossible, or too much",
     "what",
 )
-TELEMETRY_DROPPED = _counter("telemetry_dropped", "items of telemetry for which there was no room")
+TELEMETRY_DROPPED = _counter(
+    "telemetry_dropped", "items of telemetry that were dropped because there was no room"
+)
 QUEUE = _gauge(
     "coordinator_queue_length", "XMPP and Kafka events that wait for the coordinator's core"
 )
