@@ -1,4 +1,4 @@
-# Every target ends by itself and says what it does. `make run` and `make test` install first what is missing.
+# Every target ends by itself and says what it does. `make run` and `make test` first install what is missing.
 .PHONY: help install run test chaos-requests fuzz-records bench clean
 .DEFAULT_GOAL := help
 

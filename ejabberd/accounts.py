@@ -36,7 +36,7 @@ async def ensure(
             return "there"
         if api.account == f"{user}@{host}":
             raise SettingsError(
-                f"{api.account} is the account that the server's API is asked with: its password "
+                f"{api.account} is the account that calls the server's API: its password "
                 "is not changed; choose another name"
             ) from e
         await asked(api, "change_password", user=user, host=host, newpass=text)
@@ -49,7 +49,7 @@ async def refuse_foreign(api: AdminApi, user: str, host: str, secrets: Path) -> 
     # A process that makes the account at the same time writes the file before it makes the account.
     if await exists(api, user, host) and not (secrets / user).exists():
         raise SettingsError(
-            f"account {user}@{host} is there and was not made here: there is no {secrets / user}. "
+            f"account {user}@{host} exists and was not made here: there is no {secrets / user}. "
             "Put its password into "
             "that file (mode 0600), choose another name, or give --reset-password to replace it"
         )

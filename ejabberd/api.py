@@ -127,7 +127,8 @@ class AdminApi:
             if response.status != _OK:
                 raise self._refused(command, response.status, response.reason) from e
             raise XmppError(
-                f"ejabberd answered `{command}` with no JSON (status {response.status})"
+                f"ejabberd answered `{command}` with something other than JSON (status "
+                f"{response.status})"
             ) from e
         if response.status != _OK:
             reason = answer.get("message", "") if isinstance(answer, dict) else answer
@@ -211,23 +212,22 @@ class HttpsApi(AdminApi):
         if status == http.client.UNAUTHORIZED:
             return CommandRefused(
                 "not-authorized",
-                f"ejabberd at {self.where} does not let in {self._at.user}: there is no such "
+                f"ejabberd at {self.where} refuses {self._at.user}: there is no such "
                 "account, or the password in "
                 f"{self._at.password_from} is wrong",
             )
         if status == http.client.FORBIDDEN:
             return CommandRefused(
                 "forbidden",
-                f"{self._at.user} may not run `{command}`: api_permissions in the configuration of "
-                f"{self.where} must "
-                f"let that account run it (ejabberd/own.yml: `who` and `what`)",
+                f"{self._at.user} may not run `{command}`: api_permissions in the configuration "
+                f"of {self.where} must allow that account to run it (ejabberd/own.yml: `who` and "
+                "`what`)",
             )
         if status == http.client.NOT_FOUND:
             return CommandRefused(
                 "http-404",
-                f"{command}: there is no such command at {self.where}: is the path of "
-                "ejabberd.api_url right, and are "
-                f"mod_admin_extra and mod_muc_admin loaded?",
+                f"{command}: there is no such command at {self.where}: check the path of "
+                "ejabberd.api_url, and that mod_admin_extra and mod_muc_admin are loaded",
             )
         return super()._refused(command, status, reason)
 

@@ -67,7 +67,7 @@ async def _account(
     did = await accounts.ensure(api, user, host, secrets, reset=reset)
     its = {
         "made": f", its password in {secrets / user}",
-        "changed": f": its password is the one in {secrets / user} now",
+        "changed": f": its password is now the one in {secrets / user}",
         "there": "",
     }
     return did, f"account {user}@{host}{its[did]}"
@@ -109,8 +109,8 @@ async def add_worker(
     SettingsError (name, or an account that was not made here, without `reset`), XmppError."""
     if not WORKER.fullmatch(worker):
         raise SettingsError(
-            f"worker {worker!r}: an account is node-NAME or router-NAME, of a to z, digits, dots, "
-            "hyphens"
+            f"worker {worker!r}: an account must be node-NAME or router-NAME, of a to z, digits, "
+            "dots, hyphens"
         )
     fleet = f"fleet.{domain}"
     jid = f"{worker}@{fleet}"
@@ -164,7 +164,7 @@ async def add_person(
     if now in ("none", person.affiliation):
         tell(did, f"{account}; {person.affiliation} in the room")
     else:
-        tell(did, f"{account}; {now} in the room, as its owners say, not {person.affiliation}")
+        tell(did, f"{account}; {now} in the room, as its owners have set, not {person.affiliation}")
 
 
 async def _roster(api: AdminApi, domain: str) -> None:
@@ -289,7 +289,7 @@ async def remove_worker(
 
     Raises SettingsError (name, file), XmppError."""
     if not WORKER.fullmatch(worker):
-        raise SettingsError(f"worker {worker!r}: an account is node-NAME or router-NAME")
+        raise SettingsError(f"worker {worker!r}: an account must be node-NAME or router-NAME")
     fleet, feed = f"fleet.{domain}", feeds.telemetry(worker).name
     there = await accounts.exists(api, worker, fleet)
     try:

@@ -77,12 +77,10 @@ class Server:
         self._lock: int | None = None
         self._has_served = False
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,200}[a-z0-9])?", domain):
-            raise SettingsError(
-                f"domain {domain!r}: letters a to z, digits, dots and hyphens make a domain"
-            )
+            raise SettingsError(f"domain {domain!r}: use letters a to z, digits, dots and hyphens")
         if len(os.fsencode(self.api.socket_path)) > SOCKET_PATH_LIMIT:
             raise SettingsError(
-                f"{self.folder}: too long by name for a unix socket in it; choose a shorter one"
+                f"{self.folder}: its path is too long for a unix socket in it; choose a shorter one"
             )
 
     @property
@@ -125,7 +123,7 @@ class Server:
                     await self._until_serving()
             except TimeoutError as e:
                 raise XmppError(
-                    f"ejabberd does not serve after {timeout_s:g} s:\n{self.log_tail()}"
+                    f"ejabberd did not serve within {timeout_s:g} s:\n{self.log_tail()}"
                 ) from e
         except BaseException:
             await self._end(timeout_s=0)

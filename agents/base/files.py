@@ -41,7 +41,7 @@ def alone(file: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise SettingsError(
-                        f"{file}: somebody else has been editing it for {LOCK_S:g} s; try again"
+                        f"{file}: another process has been editing it for {LOCK_S:g} s; try again"
                     ) from None
                 time.sleep(_POLL_S)
         yield
@@ -124,7 +124,8 @@ def read_whole(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise SettingsError(
-            f"{path}: is not read, it has more than {max_bytes >> 10:,} KiB; name the right file"
+            f"{path}: is not read, because it has more than {max_bytes >> 10:,} KiB; name the "
+            "right file"
         )
     return data
 
@@ -138,7 +139,7 @@ def without_bom(data: bytes, origin: object) -> bytes:
         raise SettingsError(f"{origin}: is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
     if (at := data.find(b"\0")) >= 0:
         raise SettingsError(
-            f"{origin}: has a NUL byte at {at:,}, so it is not a text in UTF-8; save it as UTF-8"
+            f"{origin}: has a NUL byte at {at:,}, so it is not UTF-8 text; save it as UTF-8"
         )
     return data.removeprefix(BOM)
 

@@ -30,7 +30,9 @@ def events(file: IO[bytes]) -> Iterator[bytes]:
             if event := line.strip():
                 yield event
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
-        raise SettingsError(f"{name}: cannot be unpacked ({e}); is the file whole?") from e
+        raise SettingsError(
+            f"{name}: cannot be unpacked ({e}); check that the file is complete"
+        ) from e
 
 
 def _line(lines: IO[bytes] | gzip.GzipFile, name: object) -> bytes:
@@ -38,7 +40,7 @@ def _line(lines: IO[bytes] | gzip.GzipFile, name: object) -> bytes:
     line = lines.readline(MAX_BYTES + 1)
     if len(line) > MAX_BYTES:
         raise SettingsError(
-            f"{name}: a line has more than {MAX_BYTES >> 20} MiB; a file of events has one a line"
+            f"{name}: a line has more than {MAX_BYTES >> 20} MiB; write one event per line"
         )
     return line
 

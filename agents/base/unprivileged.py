@@ -87,6 +87,6 @@ def require_reachable(folder: Path, user: RunAs) -> None:
     closed = barrier(folder, user) if user.switch else None
     if closed is not None:
         raise SettingsError(
-            f"{folder}: {closed} is closed to the user {user.name}; choose a folder elsewhere, "
-            "/var/tmp say"
+            f"{folder}: {closed} is closed to the user {user.name}; choose another folder, for "
+            "example in /var/tmp"
         )

@@ -293,7 +293,7 @@ class CoordinatorProcess:
                 if not up and self.link.standbys:
                     await self.link.step_down()
                     raise LeadershipLost(
-                        "Kafka does not answer and a standby waits: the name is given up"
+                        "Kafka does not answer and a standby waits: this leader gives up the name"
                     )
             self.tell(ev.Tick(self.devices.latest()))
 
@@ -343,7 +343,7 @@ async def _recall_forecast(core: Coordinator, journal: Journal) -> None:
                 _log.warning(
                     "forecast_forgotten",
                     lanes=forgotten,
-                    why=f"more than {most_eps:,.0f} events/s cannot have been",
+                    why=f"more than {most_eps:,.0f} events/s is impossible",
                 )
         except ValueError as e:  # stored by another version, for other lanes or another day length
             _log.warning("forecast_begins_anew", why=str(e))

@@ -47,7 +47,7 @@ def read_rtt(path: Path = RTT_TABLE) -> RttModel:
             f"{path}: the columns after lat,lon must be the rows' regions in the same order"
         )
     if len(set(regions)) != len(regions) or not all(regions):
-        raise SettingsError(f"{path}: a region has no name, or one stands twice")
+        raise SettingsError(f"{path}: a region has no name, or is listed twice")
     lat, lon = np.empty(len(regions)), np.empty(len(regions))
     rtt_ms = np.full((len(regions), len(regions)), np.nan)
     for i, row in enumerate(rows[1:]):
@@ -59,7 +59,7 @@ def read_rtt(path: Path = RTT_TABLE) -> RttModel:
             for cell, name in zip(row[1:3], COLUMNS[1:], strict=True)
         )
         if not on_earth(lat[i], lon[i]):
-            raise SettingsError(f"{where}: lat {row[1]}, lon {row[2]} is not a place")
+            raise SettingsError(f"{where}: lat {row[1]}, lon {row[2]} is not a valid position")
         for j, cell in enumerate(row[3:]):
             if cell.strip():
                 rtt_ms[i, j] = _number(cell, f"{where} to {regions[j]}", above=0.0)
@@ -89,8 +89,8 @@ def _model(
     a_ms, b_ms_per_km = _fit(km[pairs], rtt_ms[pairs])
     if b_ms_per_km <= 0:
         raise SettingsError(
-            f"{path}: RTT does not grow with distance here; are rows, columns or coordinates mixed "
-            "up?"
+            f"{path}: RTT does not grow with distance here; check that rows, columns and "
+            "coordinates match"
         )
     filled: Floats = np.where(measured, rtt_ms, a_ms + b_ms_per_km * km)
     blank = np.flatnonzero(~np.diag(measured))

@@ -109,8 +109,8 @@ async def publish(kafka: settings.Kafka, lanemap: LaneMap, *, topic: str = TOPIC
         return
     if there is not None:
         raise SettingsError(
-            f"lane map: version {lanemap.version} is published with other content; choose a higher "
-            "one"
+            f"lane map: version {lanemap.version} is published with other content; choose a "
+            "higher version"
         )
     producer: Any = AIOKafkaProducer(
         acks="all", enable_idempotence=True, **client_kwargs(kafka)

@@ -53,7 +53,7 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
     or password that is missing or cannot be read."""
     if kafka.security not in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):
         raise SettingsError(
-            f"kafka.security: {kafka.security!r} is none of PLAINTEXT, SSL, SASL_PLAINTEXT and "
+            f"kafka.security: {kafka.security!r} is not one of PLAINTEXT, SSL, SASL_PLAINTEXT and "
             "SASL_SSL"
         )
     kwargs: dict[str, Any] = {
@@ -66,8 +66,8 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
     if kafka.security.startswith("SASL"):
         if kafka.sasl_mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
             raise SettingsError(
-                f"kafka.sasl_mechanism: {kafka.sasl_mechanism!r} is none of PLAIN, SCRAM-SHA-256 "
-                "and SCRAM-SHA-512"
+                f"kafka.sasl_mechanism: {kafka.sasl_mechanism!r} is not one of PLAIN, "
+                "SCRAM-SHA-256 and SCRAM-SHA-512"
             )
         if settings.ACCOUNT in kafka.username:
             raise SettingsError(
@@ -271,7 +271,7 @@ class Link:
             # aiokafka logs why a connection failed (port, certificate, password) but does not
             # raise it.
             why = (
-                "no broker let us in: wrong address, certificate or password?"
+                "no broker accepted our login: check address, certificate and password"
                 if is_refused(last)
                 else repr(last)
             )

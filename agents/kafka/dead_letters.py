@@ -151,14 +151,16 @@ class DeadLetters:
         except (AnyKafkaError, OSError, TimeoutError, AssertionError) as e:
             if is_fenced(e):
                 raise LeaseLost(
-                    "another replay of dead letters has begun: this one has ended, nothing went "
-                    "twice"
+                    "another replay of dead letters has begun: this one has ended, nothing was "
+                    "sent twice"
                 ) from e
             if lacks_right(e):  # the broker has changed nothing, so the outcome is known
-                raise as_ours(e, f"replay of {len(batch)} dead letters, of which none went") from e
+                raise as_ours(
+                    e, f"replay of {len(batch)} dead letters, of which none was sent"
+                ) from e
             raise LeaseLost(
-                f"replay of {len(batch)} dead letters: outcome unknown ({e!r}); ask again, what "
-                "went back does not go twice"
+                f"replay of {len(batch)} dead letters: outcome unknown ({e!r}); ask again, "
+                "nothing is sent twice"
             ) from e
         return len(batch)
 

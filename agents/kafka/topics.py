@@ -137,7 +137,7 @@ async def _administration(kafka: settings.Kafka) -> AsyncIterator[tuple[Any, int
         raise KafkaUnavailable(f"{what}: not done within {3 * BOUND_S:g} s") from e
     except kafka_errors.KafkaConnectionError as e:
         raise KafkaUnavailable(
-            f"{what}: no broker let us in: wrong address, certificate or password?"
+            f"{what}: no broker accepted our login: check address, certificate and password"
         ) from e
     except (kafka_errors.KafkaError, OSError) as e:
         raise as_ours(e, what) from e
@@ -389,7 +389,7 @@ def _problems(
                 f"topic {topic.name} has {len(copies)} partitions, the settings say "
                 f"{topic.partitions}: correct coordinator.lanes "
                 "or coordinator.raw_partitions. Another number would move keys between lanes: "
-                "where that is wanted, drain "
+                "if that is wanted, drain "
                 "the stream, delete the topic and provision again"
             )
         elif replication and set(copies) != {replication}:

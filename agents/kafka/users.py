@@ -82,7 +82,7 @@ class Accounts:
             for user, file in missing.items():
                 await _until(
                     partial(self._logs_in, user, file),
-                    f"Kafka's account {user} was made, and cannot log in",
+                    f"Kafka's account {user} was made, but cannot log in",
                 )
         for user, file in files.items():
             if user in missing:
@@ -98,7 +98,7 @@ class Accounts:
         if foreign:
             raise SettingsError(
                 "\n".join(
-                    f"Kafka's account {user} is there and was not made here: there is no {file}. "
+                    f"Kafka's account {user} exists and was not made here: there is no {file}. "
                     "Put its password into "
                     "that file (mode 0600), or give --reset-password to replace it"
                     for user, file in sorted(foreign.items())
@@ -165,8 +165,8 @@ class Accounts:
             )
             for right, (code, message) in zip(missing, response.creation_responses, strict=True):
                 if code:
-                    raise self._refused(f"{right} cannot be given to {right.user}", code, message)
-            await _until(lambda: self._have(missing), "rights were given, and are not seen")
+                    raise self._refused(f"{right} cannot be granted to {right.user}", code, message)
+            await _until(lambda: self._have(missing), "rights were granted, but are not visible")
         for user in dict.fromkeys(right.user for right in wanted):
             new = [str(right) for right in missing if right.user == user]
             count = sum(right.user == user for right in wanted)
@@ -205,9 +205,9 @@ class Accounts:
         error = kafka_errors.for_code(code)
         if error is kafka_errors.ClusterAuthorizationFailedError:
             return KafkaError(
-                f"{what}: {self._kafka.username} may not; it needs Alter and Describe on Cluster. "
-                "Or let an administrator run what "
-                "`geolane provision --only kafka --print` prints"
+                f"{what}: {self._kafka.username} lacks a right; it needs Alter and Describe on "
+                "Cluster. Or let an administrator run what `geolane provision --only kafka "
+                "--print` prints"
             )
         return KafkaError(f"{what}: {error.__name__} {message or ''}".rstrip())
 
@@ -259,10 +259,10 @@ class Removal(Accounts):
         """Remove the user's password: it cannot log in any more, but open connections stay. Raises
         KafkaError, KafkaUnavailable."""
         number, _ = SCRAM[self._kafka.sasl_mechanism]
-        response = await self._ask("take Kafka's account away", _Forget(user, number))
+        response = await self._ask("delete Kafka's account", _Forget(user, number))
         for _, code, message, _ in response.results:
             if code not in _NOT_THERE:
-                raise self._refused(f"Kafka's account {user} cannot be taken away", code, message)
+                raise self._refused(f"Kafka's account {user} cannot be deleted", code, message)
         tell("gone", f"Kafka's account {user}")
 
     async def taken(self, rights: Sequence[Right], tell: ReportStep) -> None:
@@ -282,13 +282,15 @@ class Removal(Accounts):
                 int(operation),
                 ALLOW,
             )
-            response = await self._ask("take rights away", request)
+            response = await self._ask("revoke rights", request)
             for code, message, _ in response.filter_responses:
                 if code == _NO_AUTHORIZER:
                     return
                 if code:
-                    raise self._refused(f"{right} cannot be taken from {right.user}", code, message)
-        await _until(lambda: self._none_of(rights), "rights were taken away, and are seen")
+                    raise self._refused(
+                        f"{right} cannot be revoked from {right.user}", code, message
+                    )
+        await _until(lambda: self._none_of(rights), "rights were revoked, but are still visible")
         for user in dict.fromkeys(right.user for right in rights):
             tell("gone", f"{sum(r.user == user for r in rights)} rights of {user}")
 

@@ -30,8 +30,8 @@ UNREADABLE = (
     "(DescribeConfigs; `geolane provision` gives rights)"
 )
 BEFORE_4_0 = (
-    "Kafka is older than 4.0: a late offset of a fenced worker is refused, and yet can take the "
-    "offset of the open transaction away; if its owner then ends before its next commit, events "
+    "Kafka is older than 4.0: a late offset of a fenced worker is refused, but can still remove "
+    "the offset of the open transaction; if its owner then ends before its next commit, events "
     "are doubled"
 )
 """Seen on 3.9.1, not on 4.0.1 (docs/chaos-requests.md)."""

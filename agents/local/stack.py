@@ -73,8 +73,8 @@ class Stack:
         self._secrets = plan.secrets or folder.secrets
         if plan.metrics_from is not None and plan.metrics_from + len(self.workers) > 65535:
             raise SettingsError(
-                f"--metrics-from {plan.metrics_from}: {len(self.workers)} ports more are needed, "
-                "to 65535"
+                f"--metrics-from {plan.metrics_from}: {len(self.workers)} more ports are needed, "
+                "up to 65535"
             )
         if plan.xmpp and not plan.secrets:
             raise SettingsError(
@@ -272,7 +272,7 @@ class Stack:
         nodes = [w.worker for w in self.inventory.of(WorkerKind.NODE)]
         best = max(nodes, key=lambda w: (len(self.follower.lanes_of(w)), w))
         if not self.follower.lanes_of(best):
-            raise SettingsError("no node has a lane: there is none to kill")
+            raise SettingsError("no node has a lane, so there is none to kill")
         return self.family.children[best]
 
     def kill(self, name: str) -> None:

@@ -137,10 +137,9 @@ def require_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (MIN_FILES, hard))
         return
     raise SettingsError(
-        f"a process may open {hard:,} files here, and `geolane up` needs {MIN_FILES:,} at least: "
-        "run `ulimit -n 4096` before, and "
-        "where the shell refuses that, raise the hard limit (nofile in /etc/security/limits.conf, "
-        "LimitNOFILE= in a unit)"
+        f"a process may open {hard:,} files here, but `geolane up` needs at least {MIN_FILES:,}: "
+        "first run `ulimit -n 4096`; if the shell refuses that, raise the hard limit (nofile in "
+        "/etc/security/limits.conf, LimitNOFILE= in a unit)"
     )
 
 

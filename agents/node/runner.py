@@ -174,7 +174,7 @@ class PipelineProcess:
             self._send(_encode(Hello(pipeline, os.environ.get("PYTHONPATH"), memory_mb)), within_s)
             ready = msgspec.msgpack.decode(self._frame(within_s), type=Ready)
         except (Late, PipelineLost, msgspec.DecodeError) as e:
-            why = f"it was not there within {within_s:g} s" if isinstance(e, Late) else str(e)
+            why = f"it did not start within {within_s:g} s" if isinstance(e, Late) else str(e)
             raise PipelineError(f"worker.pipeline: {pipeline!r} cannot be loaded: {why}") from None
         if ready.error:
             raise PipelineError(ready.error)

@@ -599,7 +599,7 @@ class Engine:
             numbers = set[int]().union(*(x.writers.get(refusal.place, ()) for x in staged.outboxes))
             for lane in [part.lane for part in staged.parts if part.lane.partition.n in numbers]:
                 self._hold(
-                    lane, f"{topic}/{n} refuses what comes of {lane.partition.label}: {refusal.why}"
+                    lane, f"{topic}/{n} refuses the output of {lane.partition.label}: {refusal.why}"
                 )
 
     def _hold(self, lane: WorkedPartition, why: str) -> None:

@@ -151,8 +151,8 @@ class Reader:
                 "records): see reset"
             )
         return (
-            f"offset {offset} is beyond its log, which ends at {end} (made again, or cut): see "
-            "reset"
+            f"offset {offset} is beyond its log, which ends at {end} (recreated, or truncated): "
+            "see reset"
         )
 
     async def positions(self, partitions: Iterable[int]) -> dict[int, int]:

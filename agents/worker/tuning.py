@@ -38,7 +38,7 @@ class Dials:
         for name, value in said.values:
             try:
                 if name not in TUNABLES or not TUNABLES[name].by_worker:
-                    raise ValueError("is nothing that a worker is tuned by")
+                    raise ValueError("is not a setting that a worker can be tuned by")
                 values[name] = TUNABLES[name].check(value)
             except ValueError as e:
                 refused = True

@@ -301,8 +301,8 @@ class Session:
         if offered := self.stream.not_offered():
             wanted = " or ".join(MECHANISMS[self.login.xmpp.sasl])
             self._end(
-                f"the server offers {offered} to log in by, and none of {wanted} (xmpp.sasl); it "
-                "was told no password",
+                f"the server offers {offered} for the login, and none of {wanted} (xmpp.sasl); no "
+                "password was sent",
                 PasswordRefused,
             )
         elif self.login.xmpp.sasl == "EXTERNAL":
@@ -328,7 +328,7 @@ class Session:
             wanted.bare,
         ):  # with a certificate, the server may choose the account
             self._end(
-                f"the server lets us in as {one_line(jid.bare, 200)}, not as {wanted.bare}",
+                f"the server logged us in as {one_line(jid.bare, 200)}, not as {wanted.bare}",
                 PasswordRefused,
             )
             return
@@ -360,7 +360,7 @@ class Session:
         if not self.up:
             raise NotConnected("there is no session")
         if self.congested:
-            raise NotConnected("the server takes nothing")
+            raise NotConnected("the server accepts no data")
         stanza.send()
 
     async def request(

@@ -224,7 +224,7 @@ class CoordinatorLink:
             await leadership.session.ask(iq, timeout_s, leadership.pings)
         except IqError as e:
             if e.condition in ("service-unavailable", "recipient-unavailable", "item-not-found"):
-                raise NoAnswer(f"{worker}: nobody there") from None
+                raise NoAnswer(f"{worker}: no session there") from None
 
     def _full(self, worker: str) -> str:
         return f"{worker}@{self._xmpp.fleet}/{WORKER_RESOURCE}"

@@ -191,7 +191,7 @@ class OperatorClient:
         except IqError as e:
             refused = commands.refusal_of(e.iq)
             if refused.condition in _NOBODY:
-                raise NotConnected(f"no coordinator leads: nobody is at {self._leader}") from None
+                raise NotConnected(f"no coordinator leads: no session at {self._leader}") from None
             raise CommandRefused(refused.condition, refused.text, refused.detail) from None
         except BadStanza as e:
             raise NoAnswer(f"{self._leader}: its answer cannot be read ({e})") from None

@@ -129,7 +129,7 @@ class Room:
                 await self._answered.wait()
         except TimeoutError:
             raise NoAnswer(
-                f"{self.room}: no answer to joining within {JOIN_TIMEOUT_S:g} s"
+                f"{self.room}: no answer to the join within {JOIN_TIMEOUT_S:g} s"
             ) from None
         if self._refused:
             raise CommandRefused(self._refused, f"joining {self.room}")

@@ -63,7 +63,7 @@ class Uploads:
                 raise CommandRefused(
                     "item-not-found",
                     f"{self._domain} has no HTTP upload (XEP-0363): ejabberd's mod_http_upload "
-                    "gives it",
+                    "provides it",
                 )
         return self._service
 

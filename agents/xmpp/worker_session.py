@@ -207,7 +207,7 @@ class WorkerLink:
         if iq["type"] not in ("get", "set") or self._session is None:
             return
         if str(iq["from"].full) != f"{self._xmpp.coordinator}/leader":
-            self._refuse(self._session, iq, "forbidden", "only the leader is obeyed here")
+            self._refuse(self._session, iq, "forbidden", "this worker obeys only the leader")
             return
         try:
             if iq["type"] != "set":

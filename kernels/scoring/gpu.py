@@ -249,7 +249,7 @@ def _cupy() -> Any:
             warnings.simplefilter("ignore")  # its warning that it finds no CUDA
             import cupy
     except ModuleNotFoundError:
-        raise NoGpu("CuPy is not installed: the extras gpu-cuda and gpu-rocm bring it") from None
+        raise NoGpu("CuPy is not installed: install the extra gpu-cuda or gpu-rocm") from None
     except Exception as e:
         raise NoGpu(f"CuPy cannot be imported: {e}") from e
     return cupy

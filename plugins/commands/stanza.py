@@ -257,7 +257,7 @@ def reply_of(iq: Iq) -> FormReply:
             for x in root.findall(f"{_C}note")[:FIELDS_LIMIT]
         )
     except ValueError:
-        raise BadStanza("status or note: an unknown word") from None
+        raise BadStanza("status or note: not a known value") from None
     form = _form_of(only(root, f"{_D}x")) if root.find(f"{_D}x") is not None else None
     return FormReply(
         word(root.get("node", "").removeprefix(NODE_PREFIX), "node"),

@@ -152,7 +152,7 @@ def _troubles_xml(value: TroubleRows) -> ET.Element:
 def entry_of(feed: str, item_id: str, entry: ET.Element) -> FeedItem:
     """The value of an entry of ours. Raises BadStanza for any other Atom entry."""
     if entry.tag != f"{_A}entry":
-        raise BadStanza("entry: another element came")
+        raise BadStanza("entry: not the expected element")
     typed = [child for child in entry if not str(child.tag).startswith(_A)]
     if len(typed) != 1:
         raise BadStanza("entry: one typed element is needed")
@@ -217,7 +217,7 @@ def _value(root: ET.Element) -> FeedElement:
                 (word(x.get("name"), "name"), _setting(x.get("value"))) for x in root.iterfind(_SET)
             ),
         )
-    raise BadStanza(f"{root.tag}: not an element of ours")
+    raise BadStanza(f"{root.tag}: not a known element")
 
 
 def _setting(text: str | None) -> int | float:
@@ -243,7 +243,7 @@ def _severity(x: ET.Element) -> Severity:
     try:
         return Severity(x.get("severity", ""))
     except ValueError:
-        raise BadStanza("severity: an unknown word") from None
+        raise BadStanza("severity: not a known value") from None
 
 
 def _troubles(root: ET.Element | None) -> TroubleRows | None:

@@ -86,9 +86,9 @@ def announcement(presence: Presence, worker: str) -> Announcement | None:
     try:
         health = Health({"chat": "available", "away": "dnd"}.get(show_text, show_text))
     except ValueError:
-        raise BadStanza("show: none of XMPP's words") from None
+        raise BadStanza("show: not a valid XMPP value") from None
     if health is Health.UNAVAILABLE:
-        raise BadStanza("show: none of XMPP's words")
+        raise BadStanza("show: not a valid XMPP value")
     node = presence.xml.find(f"{{{ns.NODE}}}node")
     if node is None:
         raise BadStanza("node: missing")

@@ -160,7 +160,7 @@ def command_of(iq: Iq) -> WorkerCommand:
     """The command in `iq`. Raises BadStanza for anything but a valid single-step execute."""
     root = only(iq.xml, COMMAND_TAG)
     if root.get("action", "execute") != "execute" or root.get("sessionid"):
-        raise BadStanza("action: these commands have one step, execute")
+        raise BadStanza("action: must be execute, the only step of these commands")
     name = root.get("node", "").removeprefix(NODE_PREFIX)
     fields = _fields(root, "submit")
     leader_epoch = integer(_one(fields, "leader_epoch"), "leader_epoch")
@@ -178,7 +178,7 @@ def command_of(iq: Iq) -> WorkerCommand:
             where = topic(_one(fields, "topic"), "topic")
             lanes = _lanes_value(fields, COMMAND_LANES_LIMIT)
             if len({grant.n for grant in lanes}) != len(lanes):
-                raise BadStanza("lanes: one lane twice")
+                raise BadStanza("lanes: a lane is listed twice")
             return (AssignCommand if name == "assign" else ReleaseCommand)(
                 leader_epoch, boot, where, lanes
             )

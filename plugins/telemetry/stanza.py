@@ -103,7 +103,7 @@ def _attributes(device: Accelerator) -> dict[str, str]:
 def telemetry_of(root: ET.Element) -> Telemetry:
     """The value of a `<telemetry/>`. Raises BadStanza."""
     if root.tag != f"{{{ns.TELEMETRY}}}telemetry":
-        raise BadStanza("telemetry: another element came")
+        raise BadStanza("telemetry: not the expected element")
     if len(root) > LANES_LIMIT:
         raise BadStanza(f"telemetry: more than {LANES_LIMIT} lanes")
     return Telemetry(

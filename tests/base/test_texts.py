@@ -137,7 +137,7 @@ def _api(ca_file: str) -> HttpsApi:
     ids=[*READERS, "ca of XMPP", "certificate of XMPP", "ca of Kafka", "ca of the API"],
 )
 def test_a_file_without_an_end_is_refused_by_name(read: Callable[[Path], object]) -> None:
-    refusals = "is not read, it has more than", "others can read this secret"
+    refusals = "is not read, because it has more than", "others can read this secret"
     with pytest.raises(SettingsError, match=f"{ENDLESS}: ({'|'.join(refusals)})"):
         read(ENDLESS)
 
@@ -145,7 +145,9 @@ def test_a_file_without_an_end_is_refused_by_name(read: Callable[[Path], object]
 def test_a_password_is_no_longer_than_one(file: Path) -> None:
     file.chmod(0o600)
     file.write_bytes(b"x" * (SECRET_BYTES + 1))
-    with pytest.raises(SettingsError, match=f"{file}: is not read, it has more than 64 KiB"):
+    with pytest.raises(
+        SettingsError, match=f"{file}: is not read, because it has more than 64 KiB"
+    ):
         secret(str(file))
 
 

@@ -124,7 +124,7 @@ async def test_an_account_that_was_not_made_here_keeps_its_password(own: Own) ->
     for name in ("bea", "admin"):
         for dry in (True, False):
             with pytest.raises(
-                SettingsError, match=rf"account {name}@{DOMAIN} is there and was not made here"
+                SettingsError, match=rf"account {name}@{DOMAIN} exists and was not made here"
             ):
                 await own.provision(dry=dry, people=(Person(name, "owner"),))
         assert not (own.secrets / name).exists()
@@ -139,7 +139,7 @@ async def test_an_account_that_was_not_made_here_keeps_its_password(own: Own) ->
         for line in await own.provision(people=(Person("bea", "member"),), reset=True)
     )
     with pytest.raises(
-        SettingsError, match=rf"admin@{DOMAIN} is the account that the server's API is asked with"
+        SettingsError, match=rf"admin@{DOMAIN} is the account that calls the server's API"
     ):
         await own.provision(people=(Person("admin", "owner"),), reset=True)
     assert (
@@ -235,7 +235,10 @@ async def test_what_somebody_changed_is_put_right_and_people_stay_as_the_room_ha
         for line in said
     )
     assert f"changed: room ops@conference.{DOMAIN}: public=false" in said
-    assert f"there: account ana@{DOMAIN}; owner in the room, as its owners say, not member" in said
+    assert (
+        f"there: account ana@{DOMAIN}; owner in the room, as its owners have set, not member"
+        in said
+    )
 
 
 async def test_the_coordinator_a_worker_and_a_person_log_in_over_tls(own: Own) -> None:
@@ -278,7 +281,7 @@ async def test_a_wrong_password_names_its_file(own: Own) -> None:
     ):
         with pytest.raises(
             CommandRefused,
-            match=rf"does not let in {keys.get('api_user', 'admin')}.* in {wrong} is wrong",
+            match=rf"refuses {keys.get('api_user', 'admin')}.* in {wrong} is wrong",
         ):
             await api_of(own.changed(**keys)).call("status")
 
@@ -300,7 +303,7 @@ async def test_what_the_server_does_not_permit_is_named(own: Own) -> None:
 
 async def test_a_wrong_address_says_so(own: Own) -> None:
     url = own.settings.ejabberd.api_url
-    with pytest.raises(CommandRefused, match=r"is the path of ejabberd\.api_url right"):
+    with pytest.raises(CommandRefused, match=r"check the path of ejabberd\.api_url"):
         await api_of(own.changed(api_url=url.replace("/api", "/nothing"))).call("status")
     with pytest.raises(NotConnected, match="cannot be reached"):
         await api_of(own.changed(api_url="https://127.0.0.1:1/api")).call("status")

@@ -55,12 +55,12 @@ def test_pair_that_was_not_measured_gets_the_line(tmp_path: Path) -> None:
         (LINE + "".join(reversed(ROWS)), "same order"),
         (LINE + ROWS[0] + ROWS[1] + "c,0,20,30\n", "4 columns"),
         (LINE + ROWS[0] + ROWS[1] + "c,0,nan,30,12,\n", "c: lon"),
-        (LINE + ROWS[0] + ROWS[1] + "c,91,20,30,12,\n", "not a place"),
+        (LINE + ROWS[0] + ROWS[1] + "c,91,20,30,12,\n", "not a valid position"),
         (LINE + ROWS[0] + ROWS[1] + "c,0,20,-3,12,\n", "c to a: '-3' is not a positive number"),
         (LINE + ROWS[0] + ROWS[1] + "c,0,20,inf,12,\n", "c to a"),
         (LINE + "a,0,0,,60,30\nb,0,10,60,,60\nc,0,20,30,60,\n", "does not grow"),
         ("region,lat,lon,a,b\na,0,0,,9\nb,0,1,9,\n", "three regions"),
-        ("region,lat,lon,a,a\na,0,0,,9\na,0,1,9,\n", "stands twice"),
+        ("region,lat,lon,a,a\na,0,0,,9\na,0,1,9,\n", "listed twice"),
     ],
 )
 def test_wrong_table_is_refused_by_name(tmp_path: Path, text: str, says: str) -> None:

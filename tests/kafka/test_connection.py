@@ -67,7 +67,7 @@ async def test_everything_works_over_sasl_and_tls(secured: Secured) -> None:
     async with lease_maker(secured.kafka) as maker:
         assert (await maker.make("geolane-node-iad-1"))[0] >= 0
     for wrong in (secured.wrong_password, secured.wrong_ca):
-        with pytest.raises(KafkaUnavailable, match="certificate or password"):
+        with pytest.raises(KafkaUnavailable, match="certificate and password"):
             await Link(wrong, "test").start(2)
 
 

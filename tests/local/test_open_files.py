@@ -19,8 +19,8 @@ def test_too_few_open_files_are_told_before_anything_starts(tmp_path: Path) -> N
     done = limited("-n 64", "-m", "agents", "up", "--folder", str(tmp_path / "run"))
     assert done.returncode == 2, done.stderr
     assert (
-        f"may open 64 files here, and `geolane up` needs {MIN_FILES:,} at least: run `ulimit -n "
-        "4096`" in done.stderr
+        f"may open 64 files here, but `geolane up` needs at least {MIN_FILES:,}: first run "
+        "`ulimit -n 4096`" in done.stderr
     )
     assert "Traceback" not in done.stderr
     assert os.listdir(tmp_path) == []

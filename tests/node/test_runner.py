@@ -262,7 +262,7 @@ def test_closing_does_not_wait_for_an_import(tmp_path: Path) -> None:
 def test_an_import_is_waited_for_no_longer_than_said(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import time\ntime.sleep(600)\n")
     pipelines = Pipelines("mine:pipeline", 0, path=str(tmp_path), start_s=1)
-    with pytest.raises(PipelineError, match="it was not there within 1 s"):
+    with pytest.raises(PipelineError, match="it did not start within 1 s"):
         pipelines.take()
     assert not pipelines.pids
     pipelines.close()

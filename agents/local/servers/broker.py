@@ -380,7 +380,7 @@ class Broker:
             raise KafkaUnavailable(f"Kafka ended while it started:\n{self.log_tail()}")
         if time.monotonic() > deadline:
             raise KafkaUnavailable(
-                f"Kafka at {self.bootstrap} was not up in time:\n{self.log_tail()}"
+                f"Kafka at {self.bootstrap} did not start in time:\n{self.log_tail()}"
             )
 
     @property

@@ -90,7 +90,8 @@ class RunFolder:
         except OSError as e:
             self.__exit__(None, None, None)
             raise SettingsError(
-                f"{e.filename or self.path}: {e.strerror}; make room or rights there, {_ANOTHER}"
+                f"{e.filename or self.path}: {e.strerror}; free space or change the rights there, "
+                f"{_ANOTHER}"
             ) from e
         return self
 
@@ -100,7 +101,9 @@ class RunFolder:
         self.path.mkdir(mode=mode, parents=True, exist_ok=True)
         about = self.path.lstat()
         if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
-            raise SettingsError(f"{self.path}: is not a folder of ours; name another with --folder")
+            raise SettingsError(
+                f"{self.path}: is not a geolane run folder; name another with --folder"
+            )
         self.path.chmod(mode)
         lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -109,7 +112,8 @@ class RunFolder:
             owner = os.read(lock, 20).decode("ascii", "replace").strip()
             os.close(lock)
             raise SettingsError(
-                f"{self.path}: another run has this folder (process {owner}); stop it, {_ANOTHER}"
+                f"{self.path}: another run is using this folder (process {owner}); stop it, "
+                f"{_ANOTHER}"
             ) from e
         os.ftruncate(lock, 0)
         os.write(lock, str(os.getpid()).encode())
@@ -140,8 +144,8 @@ class RunFolder:
                 while start_time(int(pid)) == started:
                     if time.monotonic() > deadline:
                         raise InstallError(
-                            f"process {pid}, left by a run before, does not end; end it, then try "
-                            "again"
+                            f"process {pid}, left by an earlier run, does not end; end it, then "
+                            "try again"
                         )
                     time.sleep(0.01)
             file.unlink()

@@ -34,10 +34,9 @@ sudo=""
 
 if [ -n "$missing" ]; then
   say "Debian packages:$missing"
-  command -v apt-get >/dev/null 2>&1 || fail "this is no Debian: install$missing in your system's way, then try again"
+  command -v apt-get >/dev/null 2>&1 || fail "this is not Debian: install$missing with your package manager, then try again"
   [ -z "$sudo" ] || command -v sudo >/dev/null 2>&1 || fail "run this as root once, or install$missing, then try again"
-  # ejabberd's package starts a server that listens on every address, and its Erlang a port mapper that does so too. A policy-rc.d
-  # that says no keeps both from starting now; it is ours alone, and gone afterwards whatever happens.
+  # ejabberd's package starts a server that listens on every address, and its Erlang a port mapper that does so too. A policy-rc.d that refuses keeps both from starting now; this script makes it, and removes it in any case.
   guard=/usr/sbin/policy-rc.d
   if [ ! -e "$guard" ]; then
     trap '$sudo rm -f "$guard"' EXIT
@@ -45,7 +44,7 @@ if [ -n "$missing" ]; then
     printf '#!/bin/sh\nexit 101\n' | $sudo tee "$guard" >/dev/null
     $sudo chmod 755 "$guard"
   fi
-  # What this script brings it also keeps from starting at the next boot; what was here before is somebody's, and stays as it is.
+  # Services that this script installs do not start at the next boot, either; those that were here before stay as they are.
   case "$missing" in *ejabberd*)
     printf ' ejabberd.service' >>.local/disable
     command -v epmd >/dev/null 2>&1 || printf ' epmd.service epmd.socket' >>.local/disable;;
@@ -59,7 +58,7 @@ if [ -e .local/disable ]; then # also when an earlier run was cut off after apt-
   if command -v systemctl >/dev/null 2>&1; then
     for unit in $(cat .local/disable); do
       [ ! -d /run/systemd/system ] || $sudo systemctl stop "$unit" || true
-      $sudo systemctl disable "$unit" >/dev/null 2>&1 || say "could not disable $unit: see whether it starts at boot"
+      $sudo systemctl disable "$unit" >/dev/null 2>&1 || say "could not disable $unit: check whether it starts at boot"
     done
   fi
   rm .local/disable
@@ -93,7 +92,7 @@ for extra in "" $(printf '%s' "$extras" | tr ',' ' '); do
       sleep 1
     done
     seen=0
-    wait "$pip" || { tail -n 20 .local/pip.log >&2; fail "pip did not succeed; all it said is in .local/pip.log"; }
+    wait "$pip" || { tail -n 20 .local/pip.log >&2; fail "pip failed; see .local/pip.log"; }
     rm -f .venv/.geolane-*-"${extra:-base}"
     touch "$stamp"
   fi
@@ -117,7 +116,7 @@ kafka() { # FOLDER [VERSION]: Kafka's jars, of the version in pom.xml unless ano
   rm -rf "$1"
   mvn -B -ntp -f agents/local/servers/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
     ${2:+-Dkafka.version="$2"} -DoutputDirectory="$PWD/$1" >.local/maven.log 2>&1 ||
-    { grep -E 'ERROR|BUILD' .local/maven.log | head -n 20 >&2; fail "Maven did not succeed; see .local/maven.log"; }
+    { grep -E 'ERROR|BUILD' .local/maven.log | head -n 20 >&2; fail "Maven failed; see .local/maven.log"; }
   ls "$1"/kafka_2.13-*.jar >/dev/null
   touch "$1/.complete"
 }
@@ -138,7 +137,7 @@ bring() { # NAME TO FILE...: from the npm package NAME the FILEs, into the folde
       (cd .local/npm && npm pack --silent --cache ./cache --ignore-scripts --no-update-notifier "$name@$version") &&
       (cd .local/npm && sha512sum --check --strict --ignore-missing "../../$sums") &&
       tar -xzf ".local/npm/$name-$version.tgz" -C .local/npm
-  } >.local/npm.log 2>&1 || { tail -n 20 .local/npm.log >&2; fail "npm did not bring $name; all it said is in .local/npm.log"; }
+  } >.local/npm.log 2>&1 || { tail -n 20 .local/npm.log >&2; fail "npm could not fetch $name; see .local/npm.log"; }
   for file in "$@"; do cp -r ".local/npm/package/$file" "$to"; done
   rm -rf .local/npm
 }
@@ -150,6 +149,6 @@ if [ ! -e "$chat" ]; then
   touch "$chat"
 fi
 if [ ! -e "$axe" ]; then
-  say "axe-core, which looks over the web chat in the tests, into .local/axe"
+  say "axe-core, which checks the web chat in the tests, into .local/axe"
   bring axe-core .local/axe axe.min.js
 fi

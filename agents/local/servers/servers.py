@@ -99,7 +99,7 @@ class Servers:
         self.kafka = msgspec.structs.replace(broker.kafka, username=ACCOUNT, password_file=file)
         client = folder.path / "kafka-client.properties"
         await asyncio.to_thread(_write_client, client, self.kafka.of(CLIENT))
-        say(f"Kafka 4.3.1 at {broker.bootstrap}; your own programs log in as {client} says")
+        say(f"Kafka 4.3.1 at {broker.bootstrap}; your own programs log in with {client}")
 
     async def _start_ejabberd(
         self, folder: RunFolder, workers: Sequence[str], say: PrintLine, web: bool
@@ -122,13 +122,13 @@ class Servers:
             domain=DOMAIN, host="127.0.0.1", port=server.c2s_port, ca_file=str(server.ca_file)
         )
         self.ejabberd = Ejabberd(api_socket=str(server.api.socket_path))
-        say(f"ejabberd at 127.0.0.1:{server.c2s_port}: accounts, room and feeds are there")
+        say(f"ejabberd at 127.0.0.1:{server.c2s_port}: accounts, room and feeds are ready")
         if not web:
             await asyncio.to_thread(webchat.clear, server.web)
         elif await asyncio.to_thread(webchat.lay, server.web, DOMAIN, self.xmpp.room):
             self.web = f"http://127.0.0.1:{server.http_port}/"
         else:
-            say("no web chat: converse.js is not there; `make install` brings it")
+            say("no web chat: converse.js is missing; run: make install")
 
     async def keep(self) -> None:
         """Start a server of ours again when it ends by itself (or is killed); runs until

@@ -176,12 +176,13 @@ async def test_who_may_not_provision_is_told_what_is_missing(denying: Denying) -
     await accounts.start()
     with pytest.raises(
         KafkaError,
-        match=r"rights cannot be read: nobody may not; it needs Alter and Describe on Cluster",
+        match=r"rights cannot be read: nobody lacks a right; it needs Alter and Describe on Cluster",
     ):
         await accounts.rights(rights(ACCOUNTS), denying.tell)
     file = Path(secret(denying.folder / "kafka-other", "x"))
     with pytest.raises(
-        KafkaError, match=r"account other cannot be made: nobody may not; it needs Alter .*--print"
+        KafkaError,
+        match=r"account other cannot be made: nobody lacks a right; it needs Alter .*--print",
     ):
         await accounts.users({"other": file}, denying.tell)
     await accounts.stop()
@@ -192,7 +193,8 @@ async def test_without_an_admins_right_password_it_says_so(denying: Denying) -> 
         denying.kafka.admin, password_file=secret(denying.folder / "wrong", "wrong")
     )
     with pytest.raises(
-        KafkaUnavailable, match="no broker let us in: wrong address, certificate or password"
+        KafkaUnavailable,
+        match="no broker accepted our login: check address, certificate and password",
     ):
         await bring(wrong, topics(LANES, RAW), denying.tell)
 
@@ -251,7 +253,7 @@ async def test_an_account_that_was_not_made_here_keeps_its_password(denying: Den
             with pytest.raises(SettingsError) as refused:
                 await accounts.users(files, denying.tell, dry=dry)
             assert str(refused.value).splitlines() == [
-                f"Kafka's account {user} is there and was not made here: there is no "
+                f"Kafka's account {user} exists and was not made here: there is no "
                 f"{folder}/kafka-{user}. Put its password "
                 "into that file (mode 0600), or give --reset-password to replace it"
                 for user in ("node-d", "node-f")

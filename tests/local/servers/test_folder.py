@@ -58,7 +58,7 @@ def test_a_process_that_only_has_the_same_id_is_left_alone(tmp_path: Path) -> No
 def test_a_file_or_link_in_the_folders_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SettingsError, match="not a folder of ours"):
+    with pytest.raises(SettingsError, match="not a geolane run folder"):
         RunFolder(tmp_path / "link").__enter__()
 
 
