@@ -176,7 +176,7 @@ async def test_who_may_not_provision_is_told_what_is_missing(denying: Denying) -
     await accounts.start()
     with pytest.raises(
         KafkaError,
-        match=r"rights cannot be read: nobody lacks a right; it needs Alter and Describe on Cluster",
+        match=r"cannot be read: nobody lacks a right; it needs Alter and Describe on Cluster",
     ):
         await accounts.rights(rights(ACCOUNTS), denying.tell)
     file = Path(secret(denying.folder / "kafka-other", "x"))
