@@ -38,7 +38,7 @@ class _Group(click.Group):
             try:
                 os.getcwd()
             except FileNotFoundError:
-                _end("the folder that you are in is not there any more; cd to another")
+                _end("the current folder no longer exists; cd to another")
             if e.filename is None:
                 raise
             _end(f"{e.filename}: {e.strerror}")

@@ -32,7 +32,7 @@ def dead() -> None:
     """Dead letters: list them, show one, send them back.
 
     FILTERs: reason=R since=1h until=10m source=TOPIC/PARTITION lane=N, or PARTITION/OFFSET;
-    `all` takes those too that went back already. Reads and writes Kafka with the account of the
+    `all` includes those that were already sent back. Reads and writes Kafka with the account of the
     settings."""
 
 

@@ -64,7 +64,7 @@ def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 @click.group()
 def nodes() -> None:
-    """Nodes come, go, and get new passwords, while the fleet runs."""
+    """Add and remove nodes, and change their passwords, while the fleet runs."""
 
 
 @nodes.command("list")
@@ -94,8 +94,8 @@ def nodes_list(**given: Any) -> None:
 def nodes_add(
     name: str, site: str, capacity: float | None, unit: bool, reset_password: bool, **given: Any
 ) -> None:
-    """Make node NAME: account, password, roster, feed, rights, and its row in the inventory. Again,
-    it changes nothing."""
+    """Make node NAME: account, password, roster, feed, rights, and its row in the inventory.
+    Running it again changes nothing."""
     from agents.admin.members import unit as units
     from agents.admin.members.changes import add
 
@@ -128,7 +128,7 @@ def nodes_add(
     ),
 )
 def nodes_remove(name: str, now: bool, wait_s: float, **given: Any) -> None:
-    """Take node NAME out: its row first, then, once its lanes are with others and it is fenced,
+    """Remove node NAME: its row first; then, once other nodes have its lanes and it is fenced, its
     account, feed and secrets."""
     from agents.admin.members.changes import remove
 
@@ -140,7 +140,7 @@ def nodes_remove(name: str, now: bool, wait_s: float, **given: Any) -> None:
 @click.argument("name")
 @_common(_INVENTORY)
 def nodes_rotate(name: str, **given: Any) -> None:
-    """Give node NAME a new password; its session lives on, and the next log-in has the new one."""
+    """Give node NAME a new password; its session continues, and its next login uses the new one."""
     from agents.admin.members.changes import renew
 
     asked = _asked(given)
@@ -167,8 +167,8 @@ def nodes_rotate(name: str, **given: Any) -> None:
 def invite(
     person: str, role: Any, png: Path | None, reset_password: bool, **given: Any
 ) -> None:  # Any: one of the three
-    """Make PERSON an account and a place in the ops room; print the link to it, and its QR code on
-    a terminal."""
+    """Make an account and a place in the ops room for PERSON; print the link to it, and its QR code
+    on a terminal."""
     from agents.admin.members.invitation import run
 
     asked = _asked(given)

@@ -53,8 +53,9 @@ def ctl(
     """Give an operator command: status, drain NODE ... (`geolane ctl help` lists them), with the
     rights of --user.
 
-    What changes the fleet shows its dry run and asks. Exit code 0: done; 1: refused, or an error in
-    the command; 2: cannot connect, or wrong settings; 3: not confirmed, and nothing done."""
+    A command that changes the fleet shows its dry run and asks. Exit code 0: done; 1: refused, or
+    an error in the command; 2: cannot connect, or wrong settings; 3: not confirmed, and nothing
+    done."""
     from agents.base import log
     from agents.cli import operator_console as front
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @settings_option
 @click.option("--name", required=True, help="This node's name in the inventory: iad-1.")
 def node(settings: Path, sets: tuple[str, ...], name: str) -> None:
-    """Work lanes: consume, run the pipeline, produce, exactly once."""
+    """Process lanes: consume, run the pipeline, produce, exactly once."""
     service = _start(settings, f"node-{name}")
     from agents.base import supervisor
     from agents.node.process import run

@@ -29,7 +29,8 @@ from agents.cli.options import FILE, FOLDER, RESET, SET, settings_option
     "--user", is_flag=True, help="For your own service manager: no other user, less of a sandbox."
 )
 def install_units(root: Path, settings: Path | None, user: bool) -> None:
-    """Write the systemd units of coordinator, routers and nodes; the same again changes nothing."""
+    """Write the systemd units of coordinator, routers and nodes; running it again changes
+    nothing."""
     from agents.admin.systemd import install
 
     for line in install.run(root.absolute(), settings, user=user):
@@ -74,8 +75,8 @@ def install_units(root: Path, settings: Path | None, user: bool) -> None:
 def provision(
     settings: Path, sets: tuple[str, ...], **options: Any
 ) -> None:  # Any: as declared above
-    """Make accounts, room and feeds on your ejabberd, topics and rights on your Kafka; again, it
-    changes nothing."""
+    """Make accounts, room and feeds on your ejabberd, topics and rights on your Kafka; running it
+    again changes nothing."""
     from agents.admin.provision.options import ProvisionOptions
     from agents.admin.provision.run import run
     from agents.base import log, supervisor
@@ -111,7 +112,7 @@ def doctor(
     """Look at everything that can be reached, and say what to do: files, this machine, Kafka, XMPP,
     the fleet.
 
-    It changes nothing and fences nobody. Exit code 0: no fault; 1: at least one; 2: the settings
+    It changes nothing and fences no worker. Exit code 0: no fault; 1: at least one; 2: the settings
     are wrong."""
     from agents.admin.doctor.run import main as look
     from agents.base import log
@@ -130,7 +131,7 @@ def doctor(
 
 @click.group()
 def pipeline() -> None:
-    """Your pipeline's code: tried before it is shipped. `geolane ctl rollout` brings it into a
+    """Try your pipeline's code before you ship it. `geolane ctl rollout` brings it into a
     running fleet."""
 
 
@@ -180,8 +181,8 @@ def settings_example() -> None:
 @SET
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON.")
 def settings_show(settings: Path | None, sets: tuple[str, ...], as_json: bool) -> None:
-    """Print the settings in effect, and of each the file, variable or flag that it is from. No
-    password is read."""
+    """Print the settings in effect, each with the file, variable or flag that it comes from. It
+    reads no password."""
     from agents.settings import gather, show
 
     loaded = gather(settings, sets)

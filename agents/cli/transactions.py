@@ -21,12 +21,11 @@ from agents.cli.options import FILE, SET, settings_of
 def abort_transaction(
     topic: str, partition: int, offset: int, settings: Path | None, sets: tuple[str, ...]
 ) -> None:
-    """Abort the transaction that begins at OFFSET of that partition and that nobody ends: what it
-    wrote is void, what waits behind it goes on. `status` says when that is so, and for which
-    offset.
+    """Abort the open transaction that begins at OFFSET of that partition: what it wrote is void,
+    and readers behind it continue. `status` says when that is needed, and for which offset.
 
-    It needs the right ClusterAction: of kafka.admin_username, where the settings name one. Kafka's
-    own tool does the same: kafka-transactions.sh abort --topic TOPIC --partition PARTITION
+    The account needs the right ClusterAction; it is kafka.admin_username if the settings name one.
+    Kafka's own tool does the same: kafka-transactions.sh abort --topic TOPIC --partition PARTITION
     --start-offset OFFSET."""
     from agents.base import log, supervisor
     from agents.kafka.abort_transaction import abort

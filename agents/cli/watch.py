@@ -49,8 +49,8 @@ def watch(
     count: int | None,
     map_: bool | None,
 ) -> None:
-    """Show the running fleet: load, lag, every worker, the last moves and alerts, a map. By XMPP
-    alone, as --user.
+    """Show the running fleet: load, lag, every worker, the last moves and alerts, a map. It uses
+    only XMPP, as --user.
 
     With FEED: print what is published on it: fleet, placement, alerts."""
     from agents.base import log, supervisor

@@ -93,9 +93,7 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
         command, capture_output=True, timeout=60, check=False, cwd=tmp_path, env=_HERE
     )
     assert done.returncode == 2
-    assert (
-        done.stderr == b"geolane: the folder that you are in is not there any more; cd to another\n"
-    )
+    assert done.stderr == b"geolane: the current folder no longer exists; cd to another\n"
 
 
 def test_a_pipe_that_nobody_reads_ends_a_command_quietly() -> None:

@@ -391,7 +391,7 @@ class Placing:
         self.plans += 1
         self.fleet.begin_write(steps)
         title = f"{len(moves)} placed: {reason}"
-        content = ", ".join(f"{m.lane}: {m.source or 'nobody'} to {m.target}" for m in moves)
+        content = ", ".join(f"{m.lane}: {m.source or 'orphan'} to {m.target}" for m in moves)
         item = FeedItem(
             PLACEMENT,
             f"plan-{self.fleet.leader_epoch}-{self.plans}",

@@ -148,7 +148,7 @@ class Follower:
         what = "lane {n}" if part.topic == LANES else "raw {n}"
         if before is not None and placed.offset < before.offset and part.topic == LANES:
             self.rewound[part.n] += before.offset - placed.offset
-            return f"{what} set back"
+            return f"{what} rewound"
         if before is not None and (before.state, before.worker, before.epoch) == (
             placed.state,
             placed.worker,

@@ -131,7 +131,7 @@ def chart(m: Map) -> Any:  # Any: as above
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_xlabel(
-        "circle: a site and its load; dot: where a lane's events are from; x: nobody works it",
+        "circle: a site and its load; dot: where a lane's events are from; x: no owner",
         fontsize=7.5,
     )
     return figure

@@ -172,7 +172,7 @@ class Dashboard:
 def _told(item: FeedItem, plan: PlacementPlan) -> str:
     ways: dict[tuple[str, str], list[int]] = {}
     for m in plan.moves:
-        ways.setdefault((m.source or "nobody", m.target), []).append(m.lane)
+        ways.setdefault((m.source or "orphan", m.target), []).append(m.lane)
     named = [
         f"{source} to {target}: {_numbers(lanes)}"
         for (source, target), lanes in list(ways.items())[:WAYS_NAMED]

@@ -104,7 +104,7 @@ def _head(f: DashboardFigures) -> list[Text]:
     first = Text(style=dim)
     for value, words in (
         (f"{s.arrival_eps:,.0f}", "events/s in"),
-        (f"{s.rate_eps:,.0f}", "worked"),
+        (f"{s.rate_eps:,.0f}", "processed"),
         (f"{s.lag_events:,}", "lag"),
         (f"{s.p50_ms:,.0f}", "ms p50"),
         (f"{s.p99_ms:,.0f}", "ms p99"),
@@ -146,7 +146,7 @@ def _count(out: Text, value: str, words: str, *, bad: bool = False) -> None:
 
 
 def _workers_title(f: DashboardFigures) -> str:
-    return "workers" if f.all_rows else "workers (not all heard of yet)"
+    return "workers" if f.all_rows else "workers (not all have reported yet)"
 
 
 def _rule(title: str, width: int) -> Text:
@@ -184,7 +184,7 @@ def _middle(f: DashboardFigures, look: ScreenLayout, room: int) -> list[Text]:
 def _no_rows(s: FleetSummary | None) -> str:
     if s is None:
         return "waiting for the feed fleet"
-    return "this coordinator does not tell of each worker" if s.workers is None else "none"
+    return "this coordinator does not list each worker" if s.workers is None else "none"
 
 
 def _beside(left: Text, width: int, right: Text) -> Text:
@@ -246,7 +246,7 @@ def fleet_line(f: DashboardFigures, at_s: float) -> str:
         f"{s.lanes_assigned}/{s.lanes} lanes ({s.lanes_moving} moving, {s.lanes_orphaned} "
         "orphaned)",
         f"{s.arrival_eps:,.0f} events/s in",
-        f"{s.rate_eps:,.0f} worked",
+        f"{s.rate_eps:,.0f} processed",
         f"lag {s.lag_events:,}",
         f"p50 {s.p50_ms:,.0f} ms",
         f"p99 {s.p99_ms:,.0f} ms",
@@ -255,7 +255,7 @@ def fleet_line(f: DashboardFigures, at_s: float) -> str:
         said.append(f"gap {f.placement.gap:.1%}")
     if ill:
         said.append(
-            "not well: "
+            "not ok: "
             + ", ".join(ill[:NAMED])
             + (f" and {len(ill) - NAMED} more" if ill[NAMED:] else "")
         )

@@ -99,9 +99,7 @@ def table(rows: Sequence[WorkerRow], width: int, lines: int, *, silent: str = ""
         rest = set(rows) - set(shown)
         ill = sum(not well(r) for r in rest)
         out.append(
-            Text(
-                f"  and {len(rest)} more, {f'{ill} of them not well' if ill else 'all well'}", "dim"
-            )
+            Text(f"  and {len(rest)} more, {f'{ill} of them not ok' if ill else 'all ok'}", "dim")
         )
     return _cut(out, width)[:lines]
 

@@ -77,7 +77,7 @@ def test_a_move_and_an_alert_are_told_once_and_in_words() -> None:
     board = Dashboard("geolane.test")
     act = board.take(MOVED, 10.0, 1000.0)
     assert act is not None
-    assert act.text == "3 placed: drain, by ana; a to b: 1, 3; nobody to c: 5"
+    assert act.text == "3 placed: drain, by ana; a to b: 1, 3; orphan to c: 5"
     assert board.take(MOVED, 11.0, 1000.0) is None
     gone = FeedItem(
         ALERTS, "alert-4-1", "x is gone", "", AlertItem(Severity.CRITICAL, "node_gone", "node-x"), 4

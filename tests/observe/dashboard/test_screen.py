@@ -65,7 +65,7 @@ def test_on_80_by_24_the_figures_the_trouble_and_how_many_more() -> None:
     rows = text.splitlines()
     assert rows[5].startswith("✖ sfo-7 "), "trouble is on top"
     assert "gone" in rows[5]
-    assert "and 28 more, all well" in text
+    assert "and 28 more, all ok" in text
     assert "‼ iad-0 is gone: its session closed" in text
     assert "●sfo" not in text, "no room for a map"
 
@@ -102,7 +102,7 @@ def test_what_others_add_stands_under_the_head() -> None:
         ({"silent_s": 12.0}, "▲ last heard 12 s ago"),
         ({"silent_s": 300.0, "link": "refused"}, "✖ last heard 5 min ago; not connected: refused"),
         ({"silent_s": None, "summary": None, "rows": ()}, "… nothing heard yet"),
-        ({"all_rows": False}, "not all heard of yet"),
+        ({"all_rows": False}, "not all have reported yet"),
     ],
 )
 def test_what_is_not_fresh_says_so(change: dict[str, object], words: str) -> None:
@@ -162,7 +162,7 @@ def test_a_log_line_names_who_is_not_well_and_what_is_stale() -> None:
     line = fleet_line(replace(figures(), silent_s=9.0), 1_000_000.0)
     assert line.startswith("1970-01-12T13:46:40Z fleet ▲ last heard 9 s ago")
     assert "39/40 nodes, 1 router, 30/32 lanes (1 moving, 1 orphaned)" in line
-    assert line.endswith("not well: sfo-7 gone")
+    assert line.endswith("not ok: sfo-7 gone")
     assert (
         act_line(ACTS[0])
         == "1970-01-12T13:46:40Z alert critical: iad-0 is gone: its session closed"
