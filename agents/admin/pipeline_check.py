@@ -12,6 +12,7 @@ import msgspec
 
 from agents.base.errors import PipelineError
 from agents.base.json_lines import events
+from agents.base.text import counted
 from agents.core.lanes.records import Event, Record, parse
 from agents.local.demo.flights import sample
 from agents.node.contract import FAILED, ONE, Answers, Columns, columns_of
@@ -194,14 +195,14 @@ def _first(answers: Answers, count: int) -> Answers:
 
 
 def _printed(text: str, left_out: int) -> None:
-    more = f" ({left_out} lines left out)" if left_out else ""
+    more = f" ({counted(left_out, 'line')} left out)" if left_out else ""
     print(f"printed: {text}{more}", file=sys.stderr)
 
 
 def report(v: PipelineVerdict) -> list[str]:
     """The verdict in words."""
     lines = [
-        f"{v.version or 'pipeline'}: {v.records:,} records, {v.out:,} out, {v.filtered:,} "
+        f"{v.version or 'pipeline'}: {counted(v.records, 'record')}, {v.out:,} out, {v.filtered:,} "
         f"filtered, {v.failed:,} failed"
     ]
     if v.rate_eps:

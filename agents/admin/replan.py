@@ -16,6 +16,7 @@ import msgspec
 
 from agents.base.errors import JournalError, OperatorError
 from agents.base.progress import PrintLine
+from agents.base.text import counted
 from agents.core.model.plan import Moment, PlanningFrame
 from agents.core.model.times import utc, when
 from agents.core.planning.recording import (
@@ -226,8 +227,8 @@ def _label(tick: TickRow) -> str:
 def tell_again(a: Again) -> str:
     """As text: how many plans, how many are the same, and the first differences."""
     lines = [
-        f"{a.ticks:,} plans from {a.first} to {a.last}, made again with the kernels {a.kernels} "
-        f"({a.why})",
+        f"{counted(a.ticks, 'plan')} from {a.first} to {a.last}, made again with the kernels "
+        f"{a.kernels} ({a.why})",
         f"{a.same:,} are the same, byte for byte",
     ]
     if a.different:
@@ -264,14 +265,17 @@ def tell_otherwise(o: Otherwise) -> str:
     ]
     wide = max(len(name) for name, _ in rows)
     lines = [
-        f"{o.recorded.ticks:,} plans from {o.first} to {o.last}, with the kernels {o.kernels}",
+        f"{counted(o.recorded.ticks, 'plan')} from {o.first} to {o.last}, with the kernels "
+        f"{o.kernels}",
         "",
         f"{'':{wide}}  {'moves':>7}  {'mean RTT':>10}  {'busiest node':>18}  waiting",
     ]
     for name, t in rows:
         busy = f"{t.mean_busiest:.0%} (most {t.busiest_most:.0%})"
         waits = (
-            f"up to {t.waiting_most:,}, in {t.waiting_ticks:,} plans" if t.waiting_most else "none"
+            f"up to {t.waiting_most:,}, in {counted(t.waiting_ticks, 'plan')}"
+            if t.waiting_most
+            else "none"
         )
         lines.append(f"{name:{wide}}  {t.moves:7,}  {t.mean_rtt_ms:7.2f} ms  {busy:>18}  {waits}")
     lines += [

@@ -1,5 +1,5 @@
 """Text from others, made safe to show under our name: in a room, a log, a terminal or a journal
-(PROTOCOL 4).
+(PROTOCOL 4); and counts in words.
 
 Everything from a worker, a record or a stranger's nick passes through `one_line` where it comes
 in."""
@@ -15,6 +15,11 @@ _ODD = {
 }  # Unicode's general categories: control, format (bidi overrides), surrogates; separators
 _MARKS_AT_MOST = 4  # combining marks on one letter
 _FENCE = str.maketrans({"`": "'"})  # a code block of XEP-0393 would hide what follows
+
+
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """`1 lane`, `1,200 lanes`. `plural`: if it is not `noun` with an s."""
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
 def one_line(text: str, at_most: int = SHOWN_AT_MOST) -> str:

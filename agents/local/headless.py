@@ -12,6 +12,7 @@ import orjson
 
 from agents.base.errors import KafkaUnavailable
 from agents.base.progress import PrintLine
+from agents.base.text import counted
 from agents.core.model.placement import Placed, State
 from agents.core.model.topology import Partition, WorkerKind
 from agents.kafka.offsets import Offsets
@@ -106,7 +107,7 @@ async def kill_and_measure(stack: Stack, say: PrintLine) -> float | None:
         ends = await offsets.ends(lanes)
         begun = time.monotonic()
         stack.kill(victim.name)
-        say(f"kill -9 {victim.name}, which had {len(lanes)} lanes")
+        say(f"kill -9 {victim.name}, which had {counted(len(lanes), 'lane')}")
         waiting = set(lanes)
         while waiting and time.monotonic() - begun < LONGEST_S:
             await asyncio.sleep(POLL_S)
@@ -122,7 +123,7 @@ async def kill_and_measure(stack: Stack, say: PrintLine) -> float | None:
         say(
             f"its lanes moved on after {took_ms:.0f} ms"
             if not waiting
-            else f"{len(waiting)} lanes did not move on"
+            else f"{counted(len(waiting), 'lane')} did not move on"
         )
         return None if waiting else round(took_ms, 1)
     finally:

@@ -17,6 +17,7 @@ import msgspec
 
 from agents.base.errors import KafkaUnavailable, SettingsError
 from agents.base.progress import PrintLine
+from agents.base.text import counted
 from agents.core.lanes.lane_map import build
 from agents.core.model.inventory import Inventory, InventoryFile
 from agents.core.model.placement import State
@@ -118,7 +119,7 @@ class Stack:
             for line in passed:
                 self._say(line)
             await compacted.publish(self.base.kafka, built)
-        self._say(f"topics and lane map: {len(built.cell_lanes)} cells on {lanes} lanes")
+        self._say(f"topics and lane map: {len(built.cell_lanes)} cells on {counted(lanes, 'lane')}")
         # before the processes start, so that nothing goes uncounted
         self.accounting = Accounting(self.base.kafka, lanes, raw)
         self.follower = Follower(self.base.kafka)
@@ -210,7 +211,7 @@ class Stack:
             *(self._child(w.worker, w.worker, w.kind.value, "--name", w.name) for w in self.workers)
         )
         self.family.start(self._child("coordinator", COORDINATOR, "coordinator"))
-        self._say(f"{len(self.workers)} workers and the coordinator are starting")
+        self._say(f"{counted(len(self.workers), 'worker')} and the coordinator are starting")
 
     async def until_ready(self, timeout_s: float = 120) -> None:
         """Return when every partition has an owner. Raises KafkaUnavailable, naming the logs, if

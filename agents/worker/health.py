@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from agents.base.text import counted
 from agents.core.model.messages import Health
 
 FULL_CPU, FULL_FOR, CALM_CPU = 0.95, 10, 0.80
@@ -49,7 +50,7 @@ def judge(
     """The health after one more look (one per telemetry period). The limits for recovery are
     stricter than those for staying healthy."""
     busy = before.busy_for + 1 if vitals.cpu >= FULL_CPU else 0
-    noted = f"{lanes} lanes" + (f", {faults} stopped by a fault" if faults else "")
+    noted = counted(lanes, "lane") + (f", {faults} stopped by a fault" if faults else "")
     if vitals.free < (SAFE_MEMORY if before.state == "unhealthy" else LOW_MEMORY):
         return WorkerHealth(
             Health.XA, "unhealthy", f"memory: {vitals.free:.0%} of the machine's is left", busy

@@ -131,7 +131,7 @@ def test_the_command_says_so_by_its_exit_code(tmp_path: Path) -> None:
     events.write_text('{"id": "a", "ts": 1, "origin": {"lat": 1.0, "lon": 2.0}}\nnot json\n')
     own = run("pipeline", "check", written(tmp_path, "return records"), "--events", str(events))
     assert own.returncode == 0
-    assert "1 records, 1 out" in own.stdout
+    assert "1 record, 1 out" in own.stdout
     assert run("pipeline", "check", "nowhere.py").returncode == 2
 
 

@@ -27,6 +27,7 @@ from agents.admin.doctor.judge.roles import Role, Whom
 from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, fault, ok
 from agents.admin.doctor.sockets import reach, tls
 from agents.base.errors import KafkaUnavailable
+from agents.base.text import counted
 from agents.core.model.topology import TOPIC_LANES, TOPIC_RAW
 from agents.kafka import verification
 from agents.kafka.connection import as_ours, client_kwargs
@@ -229,10 +230,7 @@ class KafkaCheck:
             )
         brokers = {node: (host, port) for node, host, port, _ in metadata.brokers}
         self.cluster = Cluster(brokers, {t[1]: _seen(t, configs.get(t[1])) for t in there})
-        return ok(
-            f"{len(brokers)} {'broker' if len(brokers) == 1 else 'brokers'}, {len(there)} of our "
-            f"{len(names)} topics"
-        )
+        return ok(f"{counted(len(brokers), 'broker')}, {len(there)} of our {len(names)} topics")
 
     async def _listeners(self) -> Verdict:
         return judge.listeners(await reach(self.cluster.brokers.values()))

@@ -14,6 +14,7 @@ from agents.admin.members.request import MemberRequest, account
 from agents.admin.provision.feeds import check_feeds
 from agents.base.errors import KafkaUnavailable, SettingsError
 from agents.base.progress import PrintLine, ReportStep, StepOutcome
+from agents.base.text import counted
 from agents.core.model.placement import PlacementTable, State, read_table
 from agents.kafka.placement_log import read_placement
 from agents.kafka.rights import Right, rights
@@ -172,17 +173,17 @@ async def _until_left(asked: MemberRequest, worker: str, say: PrintLine, wait_s:
             return
         if lanes != told:
             say(
-                f"wait: {worker} has {lanes} lanes"
+                f"wait: {worker} has {counted(lanes, 'lane')}"
                 if lanes
                 else f"wait: {worker} has no lanes, and is not fenced yet"
             )
             told = lanes
         if asyncio.get_running_loop().time() > deadline:
             raise KafkaUnavailable(
-                f"{worker} still has {lanes} lanes after {wait_s:g} s. Its row is removed. Check "
-                f"that a coordinator leads, that it reads {asked.inventory}, and that other nodes "
-                "have room. Run this again to wait longer; --now cuts it off, and its lanes are "
-                "placed again"
+                f"{worker} still has {counted(lanes, 'lane')} after {wait_s:g} s. Its row is "
+                f"removed. Check that a coordinator leads, that it reads {asked.inventory}, and "
+                "that other nodes have room. Run this again to wait longer; --now cuts it off, "
+                "and its lanes are placed again"
             )
         await asyncio.sleep(LOOK_EVERY_S)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from agents.base.text import counted
 from agents.core.effects import Effect, Note, Publish, Say, Subject
 from agents.core.fleet.crash_loops import Circles
 from agents.core.fleet.fleet import Fleet
@@ -48,7 +49,7 @@ def clip(lines: Iterable[str]) -> str:
     while len(out) > 1 and (len("\n".join(out)) > CHARACTERS - 20):
         out.pop()
     if len(out) < len(all_lines):
-        out[-1:] = [f"and {len(all_lines) - len(out) + 1} more lines"]
+        out[-1:] = [f"and {counted(len(all_lines) - len(out) + 1, 'more line')}"]
     return "\n".join(out)[:CHARACTERS]
 
 

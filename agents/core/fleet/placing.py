@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from agents.base.text import counted
 from agents.core.effects import Effect, Note, PlanWanted, Publish, WakeAt, Write
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.handover import Step, step
@@ -377,7 +378,7 @@ class Placing:
         figures = PlacementFigures(
             o.objective, o.bound, o.gap, o.moves, round(scored.took_ms, 1), len(scored.plan.waiting)
         )
-        title = f"Within {o.gap:.1%} of the best placement; {o.moves} lanes to move"
+        title = f"Within {o.gap:.1%} of the best placement; {counted(o.moves, 'lane')} to move"
         content = f"{title}; planned in {scored.took_ms:.0f} ms"
         yield Publish(
             FeedItem(PLACEMENT, CURRENT, title, content, figures, self.fleet.leader_epoch)

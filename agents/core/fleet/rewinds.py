@@ -232,8 +232,8 @@ class Rewinds:
         r.phase = _Phase.WRITING
         self.fleet.begin_write([p])
         text = (
-            f"lane {p.n} rewound from offset {s.offset:,} to {r.target:,}: {r.events} events "
-            "are processed again"
+            f"lane {p.n} rewound from offset {s.offset:,} to {r.target:,}: {r.events} "
+            "processed again"
         )
         told = {"lanes": [p.n], "from": s.offset, "to": r.target}
         yield Write(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from agents.base.text import counted
 from agents.core.effects import Effect, Note, Send, Write
 from agents.core.fleet.fleet import Fleet, View
 from agents.core.fleet.incidents import News
@@ -131,7 +132,7 @@ class Rollout:
             )
             yield Send(worker, RestartCommand(self.fleet.leader_epoch, view.boot))
             return
-        text = f"Rollout done: {self.done} nodes restarted. {versions(self.fleet)}"
+        text = f"Rollout done: {counted(self.done, 'node')} restarted. {versions(self.fleet)}"
         self.news.line(f"{self.by}: {text}")
         yield Note("decision", "", text, {})
         yield Write(intents={ROLLOUT: None})

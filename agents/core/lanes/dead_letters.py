@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from agents.base.errors import OperatorError
 from agents.base.suggest import hint
-from agents.base.text import one_line
+from agents.base.text import counted, one_line
 from agents.core.lanes.records import (
     DIED,
     LANE,
@@ -198,10 +198,9 @@ def returned(x: Letter, by: str) -> list[tuple[str, bytes | None]]:
 
 def summed(found: LettersFound) -> str:
     """`12 dead letters: 10 pipeline_error, 2 not_json`."""
-    word = "dead letter" if found.count == 1 else "dead letters"
     by = ", ".join(f"{n:,} {_word(reason)}" for reason, n in found.reasons)
     more = "" if found.whole else " (more were not read: narrow it down with since=)"
-    return f"{found.count:,} {word}{': ' + by if by else ''}{more}"
+    return f"{counted(found.count, 'dead letter')}{': ' + by if by else ''}{more}"
 
 
 def line(x: Letter) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agents.base.errors import OperatorError
+from agents.base.text import counted
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.summary import drawn
 from agents.core.model.charts import OF_FLEET, OF_LANE, OF_NODE, Line, Map, Plot
@@ -81,7 +82,7 @@ def _busiest(m: Map) -> str:
             f"No node takes lanes at {', '.join(gone[:8])}{' ...' if len(gone) > 8 else ''}."
         )
     if nobody:
-        lines.append(f"{nobody} lane{' has' if nobody == 1 else 's have'} no owner.")
+        lines.append(f"Without an owner: {counted(nobody, 'lane')}.")
     return "\n".join(lines)
 
 

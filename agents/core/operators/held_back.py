@@ -3,6 +3,7 @@ not the best."""
 
 from __future__ import annotations
 
+from agents.base.text import counted
 from agents.core.fleet.placing import Placing
 from agents.core.model.placement import State
 from agents.core.model.times import took
@@ -22,11 +23,10 @@ def held_back(placing: Placing, now: float) -> list[str]:
     if offers:
         until_s = max(placing.watch.cooldown[p] for p in offers) - now
         best = max(offers, key=lambda p: offers[p])
-        many = f"{len(offers)} lane{'' if len(offers) == 1 else 's'}"
         lines.append(
-            f"{many} moved recently and may not move for up to {took(until_s)}, although up to "
-            f"{offers[best]:.1f} ms an event could be saved (lane {best.n}). rebalance does not "
-            "wait."
+            f"{counted(len(offers), 'lane')} moved recently and may not move for up to "
+            f"{took(until_s)}, although up to {offers[best]:.1f} ms an event could be saved (lane "
+            f"{best.n}). rebalance does not wait."
         )
     ramp_s = placing.settings.calm.ramp_s
     ramped = {

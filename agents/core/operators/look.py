@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from agents.base.text import counted
 from agents.core.fleet.fleet import Fleet, View
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.summary import health_word, lane_loads, node_rate_eps, summarise
@@ -55,7 +56,8 @@ def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> st
     ]
     if standing[TROUBLES:]:
         lines.append(
-            f"{len(standing) - TROUBLES} more troubles: follow alerts, or geolane ctl status."
+            f"{counted(len(standing) - TROUBLES, 'more trouble')}: follow alerts, or geolane ctl "
+            "status."
         )
     lines += [
         f"{word}: {s.nodes_available}/{s.nodes} nodes, {s.lanes_assigned}/{s.lanes} lanes, "
@@ -65,7 +67,7 @@ def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> st
     if loads:
         worst = max(loads.values(), key=lambda lane: lane.lag_events)
         slow = max(loads.values(), key=lambda lane: lane.p99_ms)
-        lag = f"{s.lag_events:,} events, most in lane {worst.n} ({worst.lag_events:,})"
+        lag = f"{counted(s.lag_events, 'event')}, most in lane {worst.n} ({worst.lag_events:,})"
         lines.append(f"Lag {lag}." if s.lag_events else "No lag.")
         lines.append(f"Processing p99 {slow.p99_ms:,.0f} ms at worst (lane {slow.n}).")
     if not s.routers:
@@ -77,7 +79,7 @@ def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> st
             f"{f.utilisation:.0%}."
         )
         o = placing.last.plan.optimum
-        moves = f"{o.moves} lanes to move" if o.moves else "nothing to move"
+        moves = f"{counted(o.moves, 'lane')} to move" if o.moves else "nothing to move"
         lines.append(
             f"Within {o.gap:.1%} of the best placement ({moves}); planned in "
             f"{placing.last.took_ms:.0f} ms."
@@ -146,7 +148,7 @@ def node(fleet: Fleet, view: View, now: float) -> str:
     spec, worker = view.spec, view.spec.worker
     owned = fleet.owned_by(worker)
     lines = [
-        f"{spec.name} is {health_word(fleet, view)}: {len(owned)} partitions, "
+        f"{spec.name} is {health_word(fleet, view)}: {counted(len(owned), 'partition')}, "
         f"{node_rate_eps(fleet, worker):,.0f} events/s."
     ]
     site = fleet.inventory.sites[spec.site]

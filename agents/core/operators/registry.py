@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from agents.base.errors import OperatorError
+from agents.base.text import counted
 from agents.core.effects import Effect, Send, Write
 from agents.core.fleet.fleet import View
 from agents.core.fleet.incidents import names
@@ -281,7 +282,9 @@ def _rebalance(c: Context, args: Sequence[str]) -> Dry:
         )
         yield from done.placing.begin(targets, done.now_ms)
 
-    text = f"Rebalance now: {len(scored.plan.moves)} lanes would move.\n{_effect(scored)}"
+    text = (
+        f"Rebalance now: {counted(len(scored.plan.moves), 'lane')} would move.\n{_effect(scored)}"
+    )
     return Dry("rebalance", text, act, lanes=tuple(m.lane for m in scored.plan.moves))
 
 

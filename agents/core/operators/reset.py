@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from agents.base.errors import OperatorError
+from agents.base.text import counted
 from agents.core.effects import Effect
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import names
@@ -46,9 +47,9 @@ class Setting:
         if self.lost:
             parts.append(f"events {self.lost.start:,} to {self.lost.stop - 1:,} are lost")
         if self.again:
-            parts.append(f"up to {self.again:,} events are repeated")
+            parts.append(f"up to {counted(self.again, 'event')} repeated")
         if self.fresh:
-            parts.append(f"{self.fresh:,} events of the new log are processed")
+            parts.append(f"{counted(self.fresh, 'event')} of the new log processed")
         return ", ".join(parts) or "nothing is lost or repeated"
 
 

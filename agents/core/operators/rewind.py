@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from agents.base.errors import OperatorError
+from agents.base.text import counted
 from agents.core.effects import Effect
 from agents.core.fleet.placing_inputs import Target
 from agents.core.fleet.rewinds import LookBack, Past
@@ -47,12 +48,14 @@ def _predict(c: Context, look: LookBack, found: object, text: str) -> Dry:
         )
     owner = short_name(c.fleet.partitions[p].worker)
     again = (
-        f"{found.events:,}" if found.events is not None else f"up to {found.committed - target:,}"
+        counted(found.events, "event")
+        if found.events is not None
+        else f"up to {counted(found.committed - target, 'event')}"
     )
     since = f", appended {utc(look.since_ms)} or later" if look.since_ms is not None else ""
     said = (
         f"Rewind lane {p.n} from offset {found.committed:,} to {target:,}{since}.\n"
-        f"{again} events will be processed again; events.clean will have them twice (dead letters "
+        f"{again} will be processed again; events.clean will have them twice (dead letters "
         "too), each with the same geolane-src.\n"
         f"{owner} releases the lane, its offset is set back, and it is assigned again: it stops "
         "for a moment."
@@ -61,7 +64,7 @@ def _predict(c: Context, look: LookBack, found: object, text: str) -> Dry:
     def act(done: Context) -> Iterator[Effect]:
         if not done.placing.can_move(p):
             raise OperatorError(f"Lane {p.n} cannot be rewound now; ask again.")
-        title = f"rewind lane {p.n} to offset {target:,} ({again} events again)"
+        title = f"rewind lane {p.n} to offset {target:,} ({again} again)"
         incident = done.news.asked(title, [p], done.nick, done.now)
         done.rewinds.begin(p, target, again, done.jid, incident)
         who = done.nick.partition("@")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from agents.base.errors import OperatorError
+from agents.base.text import counted
 from agents.core.effects import Effect
 from agents.core.fleet.rollout import BACK_S, versions
 from agents.core.model.topology import WorkerKind, short_name
@@ -35,7 +36,7 @@ def _rollout(c: Context, args: Sequence[str]) -> Result:
     lanes = sum(len(c.fleet.owned_by(w)) for w in here)
     some = ", ".join(short_name(w) for w in here[:6]) + (" ..." if len(here) > 6 else "")
     text = (
-        f"Restart {len(here)} nodes one after the other: {some}\n"
+        f"Restart {counted(len(here), 'node')} one after the other: {some}\n"
         f"Each hands its lanes over first: {lanes} lanes move, and come back one after the other. "
         f"It stops at the first node that is not back within {BACK_S:.0f} s or whose lanes stop.\n"
         f"{versions(c.fleet)}"
@@ -44,7 +45,7 @@ def _rollout(c: Context, args: Sequence[str]) -> Result:
     def act(done: Context) -> Iterator[Effect]:
         if done.rollout.running:
             raise OperatorError("A rollout is already under way.")
-        done.news.line(f"{done.nick}: rollout of {len(here)} nodes begins.")
+        done.news.line(f"{done.nick}: rollout of {counted(len(here), 'node')} begins.")
         yield from done.rollout.begin(here, done.nick, done.jid, done.now_ms)
 
     return Dry(

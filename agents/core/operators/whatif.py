@@ -11,6 +11,7 @@ import numpy as np
 
 from agents.base.errors import OperatorError
 from agents.base.suggest import hint
+from agents.base.text import counted
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import names
 from agents.core.fleet.placing import Placing
@@ -175,10 +176,7 @@ def _gains(then: Scored, there: Ints, moved: Ints) -> str:
     np.add.at(gained, there[moved], np.array(then.plan.load_eps)[moved])
     n = int(gained.argmax())
     lanes = int((there[moved] == n).sum())
-    return (
-        f"Most goes to {_node(then, n)}: {lanes} lane{'s' if lanes > 1 else ''}, "
-        f"{gained[n]:,.0f} events/s."
-    )
+    return f"Most goes to {_node(then, n)}: {counted(lanes, 'lane')}, {gained[n]:,.0f} events/s."
 
 
 def _busiest(scored: Scored, sits: Ints) -> str:

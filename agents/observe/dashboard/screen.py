@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
+from agents.base.text import counted
 from agents.core.model.feeds import FleetSummary, Severity
 from agents.observe.dashboard.figures import MOVE, SYMBOLS, Act, DashboardFigures, places, well
 from agents.observe.dashboard.globe import chart
@@ -119,7 +120,7 @@ def _head(f: DashboardFigures) -> list[Text]:
     if f.placement is not None:
         second.append("gap ").append(f"{f.placement.gap:.1%}", "bold")
         if f.placement.waiting:
-            second.append(f"   ! {f.placement.waiting} lanes without room", "bold red")
+            second.append(f"   ! {counted(f.placement.waiting, 'lane')} without room", "bold red")
     return [*_troubles(s, dim), first, second]
 
 
@@ -135,7 +136,7 @@ def _troubles(s: FleetSummary, dim: str) -> list[Text]:
         for r in rows
     ]
     if (more := s.troubles.total - len(rows)) > 0:
-        out.append(Text(f"{more} more troubles: geolane ctl status", dim))
+        out.append(Text(f"{counted(more, 'more trouble')}: geolane ctl status", dim))
     return out
 
 
@@ -242,7 +243,7 @@ def fleet_line(f: DashboardFigures, at_s: float) -> str:
     said = [
         *([f"{wrong[0].severity.value}: {wrong[0].text}{more}"] if wrong else []),
         f"{s.nodes_available}/{s.nodes} nodes",
-        f"{s.routers} router{'' if s.routers == 1 else 's'}",
+        counted(s.routers, "router"),
         f"{s.lanes_assigned}/{s.lanes} lanes ({s.lanes_moving} moving, {s.lanes_orphaned} "
         "orphaned)",
         f"{s.arrival_eps:,.0f} events/s in",

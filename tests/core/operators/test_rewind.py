@@ -150,7 +150,7 @@ def test_it_is_released_set_back_seen_and_given_out_again_with_a_new_epoch(w: Wo
     assert w.all_at_work()
     assert w.committed[P] > 2
     noted = [e.text for e in w.noted if e.kind == "action"]
-    assert noted[-1] == f"lane 3 rewound from offset {at} to 2: {at - 2} events are processed again"
+    assert noted[-1] == f"lane 3 rewound from offset {at} to 2: {at - 2} events processed again"
     assert any(s.startswith("ana: rewind lane 3 to offset 2") and "done in" in s for s in w.said)
     assert not w.core.fleet.held
 

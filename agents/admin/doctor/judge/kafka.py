@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from agents.admin.doctor.judge.verdict import Verdict, fault, ok, skipped, warning, worst
+from agents.base.text import counted
 from agents.kafka.topics import Topic, fits
 from agents.kafka.verification import BEFORE_4_0, UNREADABLE, BrokerLooked, unsafe
 from agents.kafka.wire import Operation
@@ -256,13 +257,9 @@ def replicas(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
             )
     copies = min((min(s.replicas, default=1) for s in cluster.topics.values()), default=1)
     return worst(
-        f"{_many(copies, 'copy', 'copies')} on {_many(brokers, 'broker', 'brokers')}, all in sync",
+        f"{counted(copies, 'copy', 'copies')} on {counted(brokers, 'broker')}, all in sync",
         *verdicts,
     )
-
-
-def _many(n: int, one: str, more: str) -> str:
-    return f"{n} {one if n == 1 else more}"
 
 
 def limits(found: Mapping[str, str] | None, transaction_timeout_ms: int) -> Verdict:
@@ -318,7 +315,7 @@ def verification(brokers: Sequence[BrokerLooked]) -> Verdict:
             "transaction.version=2",
         )
     level = min(b.transaction_version for b in brokers)
-    return ok(f"{_many(len(brokers), 'broker', 'brokers')} verify transactions, of version {level}")
+    return ok(f"{counted(len(brokers), 'broker')} verify transactions, of version {level}")
 
 
 def addresses(all_of_them: Mapping[str, str]) -> Verdict:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from agents.admin.doctor.judge.certificate import FAULT_DAYS, WARNING_DAYS
 from agents.admin.doctor.judge.roles import Role, Whom
 from agents.admin.doctor.judge.verdict import Verdict, fault, ok, skipped, warning
+from agents.base.text import counted
 from ejabberd import feeds
 
 FAULT_BPS, WARNING_BPS = 30_000.0, 200_000.0
@@ -113,7 +114,7 @@ def roster(wanted: Collection[str], both: Collection[str]) -> Verdict:
         return fault(
             f"{', '.join(missing[:10])}: not in our roster, so their health is not seen", PROVISION
         )
-    return ok(f"{len(wanted)} {'account' if len(wanted) == 1 else 'accounts'} as required")
+    return ok(f"{counted(len(wanted), 'account')} as required")
 
 
 @dataclass(frozen=True, slots=True)
