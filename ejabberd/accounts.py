@@ -18,7 +18,7 @@ TRIES = 5
 
 async def ensure(
     api: AdminApi, user: str, host: str, secrets: Path, *, reset: bool = False
-) -> Literal["made", "changed", "there"]:
+) -> Literal["made", "changed", "unchanged"]:
     """Make sure that the account exists, with the password in its file.
 
     An account without a file here was not made here. Its password is replaced only with `reset`;
@@ -33,7 +33,7 @@ async def ensure(
         if e.condition != "conflict":
             raise
         if await is_password(api, user, host, text):
-            return "there"
+            return "unchanged"
         if api.account == f"{user}@{host}":
             raise SettingsError(
                 f"{api.account} is the account that calls the server's API: its password "

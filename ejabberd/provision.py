@@ -68,7 +68,7 @@ async def _account(
     its = {
         "made": f", its password in {secrets / user}",
         "changed": f": its password is now the one in {secrets / user}",
-        "there": "",
+        "unchanged": "",
     }
     return did, f"account {user}@{host}{its[did]}"
 
@@ -213,7 +213,7 @@ async def _room(api: AdminApi, domain: str, tell: ReportStep) -> None:
         else ""
     )
     tell(
-        "made" if not there else "changed" if wrong else "there",
+        "made" if not there else "changed" if wrong else "unchanged",
         f"room {ROOM}@{service}{corrected}",
     )
     bot = f"{COORDINATOR}@fleet.{domain}"
@@ -305,7 +305,7 @@ async def remove_worker(
     )
     if there:
         await api.call("unregister", user=worker, host=fleet)
-    tell("gone", f"account {worker}@{fleet}, its place in the roster, feed {feed}")
+    tell("removed", f"account {worker}@{fleet}, its place in the roster, feed {feed}")
     await asyncio.to_thread(accounts.forget, secrets, worker)
 
 
@@ -340,7 +340,7 @@ async def provision_dry_run(
         }
         wrong = [f"{name}={value}" for name, value in wanted.items() if now.get(name) != value]
         tell(
-            "changed" if wrong else "there",
+            "changed" if wrong else "unchanged",
             f"room {ROOM}@{service}" + (f": {', '.join(wrong)}" if wrong else ""),
         )
     tell("set", f"shared rosters and feeds at {fleet}")
@@ -355,6 +355,6 @@ async def _look_at_account(
     if not await accounts.exists(api, user, host):
         tell("made", account)
     elif file.exists() and await accounts.is_password(api, user, host, settings.secret(str(file))):
-        tell("there", account)
+        tell("unchanged", account)
     else:
         tell("changed", f"{account}: its password would be the one in {file}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-StepOutcome = Literal["made", "changed", "set", "there", "gone", "note"]
+StepOutcome = Literal["made", "changed", "set", "unchanged", "removed", "note"]
 """What happened to a thing. `set`: it is right now; its earlier state cannot be seen. `note`:
 nothing happened, but a person should know."""
 

@@ -417,6 +417,6 @@ async def _alter(admin: Any, there: tuple[Topic, ...], tell: ReportStep, dry: bo
             f"{key} {found[topic.name].get(key, '')} -> {value}" for key, value in change.items()
         )
         tell(
-            "changed" if change else "there",
+            "changed" if change else "unchanged",
             f"topic {topic.name}" + (f": {words}" if words else ""),
         )

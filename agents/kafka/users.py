@@ -88,7 +88,7 @@ class Accounts:
             if user in missing:
                 tell("set", f"Kafka's account {user}: its password is the one in {file}")
             else:
-                tell("there", f"Kafka's account {user}")
+                tell("unchanged", f"Kafka's account {user}")
 
     async def _refuse_foreign(self, files: Mapping[str, Path]) -> None:
         unknown = await asyncio.to_thread(_without_file, files)
@@ -156,7 +156,7 @@ class Accounts:
         KafkaUnavailable."""
         there = await self._there()
         if there is None:
-            tell("there", "rights: this Kafka asks for none (it has no authorizer.class.name)")
+            tell("unchanged", "rights: this Kafka asks for none (it has no authorizer.class.name)")
             return
         missing = [right for right in wanted if _row(right) not in there]
         if missing and not dry:
@@ -171,7 +171,7 @@ class Accounts:
             new = [str(right) for right in missing if right.user == user]
             count = sum(right.user == user for right in wanted)
             tell(
-                "made" if new else "there",
+                "made" if new else "unchanged",
                 f"rights of {user}: {'; '.join(new) if new else f'all {count}'}",
             )
 
@@ -263,7 +263,7 @@ class Removal(Accounts):
         for _, code, message, _ in response.results:
             if code not in _NOT_THERE:
                 raise self._refused(f"Kafka's account {user} cannot be deleted", code, message)
-        tell("gone", f"Kafka's account {user}")
+        tell("removed", f"Kafka's account {user}")
 
     async def taken(self, rights: Sequence[Right], tell: ReportStep) -> None:
         """Remove these rights from their users. Raises KafkaError, KafkaUnavailable."""
@@ -292,7 +292,7 @@ class Removal(Accounts):
                     )
         await _until(lambda: self._none_of(rights), "rights were revoked, but are still visible")
         for user in dict.fromkeys(right.user for right in rights):
-            tell("gone", f"{sum(r.user == user for r in rights)} rights of {user}")
+            tell("removed", f"{sum(r.user == user for r in rights)} rights of {user}")
 
     async def _none_of(self, rights: Sequence[Right]) -> bool:
         return not any([await self._have([right]) for right in rights])

@@ -105,9 +105,9 @@ async def test_twice_is_once(own: Own) -> None:
         f"ana@{DOMAIN}",
     ]
     for account in accounts:
-        assert any(line.startswith(f"there: account {account}") for line in said), said
-    assert f"there: room ops@conference.{DOMAIN}" in said
-    assert said[-1].startswith("there: all feeds")
+        assert any(line.startswith(f"unchanged: account {account}") for line in said), said
+    assert f"unchanged: room ops@conference.{DOMAIN}" in said
+    assert said[-1].startswith("unchanged: all feeds")
     assert not [line for line in said if line.startswith(("made", "changed"))]
     assert not [
         line
@@ -236,7 +236,7 @@ async def test_what_somebody_changed_is_put_right_and_people_stay_as_the_room_ha
     )
     assert f"changed: room ops@conference.{DOMAIN}: public=false" in said
     assert (
-        f"there: account ana@{DOMAIN}; owner in the room, as its owners have set, not member"
+        f"unchanged: account ana@{DOMAIN}; owner in the room, as its owners have set, not member"
         in said
     )
 

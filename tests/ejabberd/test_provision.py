@@ -28,7 +28,7 @@ async def test_who_adds_one_worker_at_once_with_another_is_told_that_it_is_there
         told: list[tuple[str, str]] = []
         tell = partial(_note, told)
         await asyncio.gather(*(add_worker(api, domain, name, secrets, tell) for api in apis))
-        assert sorted(did for did, _ in told) == ["made", *["there"] * 5]
+        assert sorted(did for did, _ in told) == ["made", *["unchanged"] * 5]
         async with session(xmpp_server, name, priority=-1):
             pass
 

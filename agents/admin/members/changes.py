@@ -68,7 +68,7 @@ async def add(
     await _give_kafka(asked, name, tell, reset=reset)
     # last: the row is what a running coordinator sees
     new = await asyncio.to_thread(inventory_file.add, asked.inventory, row)
-    tell("made" if new else "there", f"[[node]] {row.name} at {row.site} in {asked.inventory}")
+    tell("made" if new else "unchanged", f"[[node]] {row.name} at {row.site} in {asked.inventory}")
     for line in _next_steps(asked, row.name):
         say(line)
 
@@ -130,7 +130,7 @@ async def remove(
     # first: without the row the leader drains the node and fences it
     known = await asyncio.to_thread(inventory_file.remove, asked.inventory, name)
     tell(
-        "gone" if known else "there",
+        "removed" if known else "unchanged",
         f"{'' if known else 'no '}[[node]] {name} in {asked.inventory}",
     )
     if not now:

@@ -39,7 +39,8 @@ async def run(asked: ProvisionOptions, say: PrintLine) -> None:
         await asyncio.to_thread(_make_folder, asked.secrets)
 
     def tell(did: StepOutcome, what: str) -> None:
-        say(f"{f'would be {did}' if asked.dry and did not in ('there', 'note') else did}: {what}")
+        would = "would be " if asked.dry and did not in ("unchanged", "note") else ""
+        say(f"{would}{did}: {what}")
 
     if asked.only != "kafka":
         await _xmpp(asked, tell)
@@ -71,7 +72,7 @@ async def _xmpp(asked: ProvisionOptions, tell: ReportStep) -> None:
         api, xmpp.domain, asked.workers, asked.people, asked.secrets, tell, reset=asked.reset
     )
     await check_feeds(xmpp, asked.secrets, asked.workers)
-    tell("there", f"all feeds, as {xmpp.coordinator} sees them at {xmpp.host}:{xmpp.port}")
+    tell("unchanged", f"all feeds, as {xmpp.coordinator} sees them at {xmpp.host}:{xmpp.port}")
 
 
 async def _kafka(asked: ProvisionOptions, tell: ReportStep) -> None:
@@ -105,13 +106,13 @@ async def _lane_map(asked: ProvisionOptions, tell: ReportStep) -> None:
     there = await compacted.newest(kafka) if await _has_topic(asked) else None
     if there is not None:
         tell(
-            "there",
+            "unchanged",
             f"lane map, version {there.version}: {len(there.cell_lanes)} cells on {there.lanes} "
             "lanes",
         )
     elif wanted is None:
         tell(
-            "there",
+            "note",
             "no lane map: routers wait for one. Give --sample FILE (events, a line each) or "
             "--lanemap FILE",
         )

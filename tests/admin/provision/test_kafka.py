@@ -125,12 +125,17 @@ async def test_topics_are_made_once_and_altered_where_they_may_be(denying: Denyi
         )
     ]
     wanted = topics(LANES, RAW, settings.Topics(raw_retention_h=48.0, min_isr=1))
-    for dry, did in ((True, "changed"), (False, "changed"), (False, "there"), (True, "there")):
+    for dry, did in (
+        (True, "changed"),
+        (False, "changed"),
+        (False, "unchanged"),
+        (True, "unchanged"),
+    ):
         denying.told.clear()
         await bring(denying.kafka.admin, wanted, denying.tell, dry=dry)
         words = ": retention.ms 604800000 -> 172800000" if did == "changed" else ""
         assert denying.told[0] == f"{did}: topic events.raw{words}"
-        assert denying.told[1:] == [f"there: topic {t.name}" for t in wanted[1:]]
+        assert denying.told[1:] == [f"unchanged: topic {t.name}" for t in wanted[1:]]
 
 
 async def test_a_topic_that_would_lose_records_is_put_right(denying: Denying) -> None:
@@ -208,12 +213,12 @@ async def test_accounts_and_rights_twice_are_once(denying: Denying) -> None:
         await denying.account("node-b", rights(["node-b"]))
         account, given = denying.told
         assert account.startswith(
-            "set: Kafka's account node-b" if first else "there: Kafka's account node-b"
+            "set: Kafka's account node-b" if first else "unchanged: Kafka's account node-b"
         )
         assert given.startswith(
             "made: rights of node-b: Write on Topic events.clean"
             if first
-            else "there: rights of node-b"
+            else "unchanged: rights of node-b"
         )
 
 
@@ -277,7 +282,7 @@ async def test_an_account_that_was_not_made_here_keeps_its_password(denying: Den
 
         denying.told.clear()
         await accounts.users(files, denying.tell)
-        assert {line.partition(":")[0] for line in denying.told} == {"there"}
+        assert {line.partition(":")[0] for line in denying.told} == {"unchanged"}
     finally:
         await accounts.stop()
 

@@ -96,7 +96,7 @@ async def test_a_node_is_added_and_gets_lanes(running: Running) -> None:
     assert (code, code2) == (0, 0), said + said2
     assert sorted(line for line in (said + said2).splitlines() if "[[node]]" in line) == [
         f"made: [[node]] {NAME} at ric in {inventory(running)}",
-        f"there: [[node]] {NAME} at ric in {inventory(running)}",
+        f"unchanged: [[node]] {NAME} at ric in {inventory(running)}",
     ]
     secret = running.stack.folder.secrets / NODE
     assert secret.stat().st_mode & 0o777 == 0o600
