@@ -35,11 +35,11 @@ _WORDS = {
     _FEW_REPLICAS: "it has fewer replicas in sync than min.insync.replicas",
     _NOT_ALLOWED: "this Kafka account lacks the right to write to it (`geolane provision` gives "
     "rights)",
-    32: "the time of a record is outside of what the topic takes",
-    43: "its message format does not take such records",
+    32: "a record's time is outside of what the topic accepts",
+    43: "its message format does not accept such records",
     _POLICY: "a policy of the cluster does not allow it",
-    76: "it does not take this compression",
-    87: "it does not take such a record (a compacted topic takes none without a key)",
+    76: "it does not accept this compression",
+    87: "it does not accept such a record (a compacted topic accepts none without a key)",
 }
 
 TopicPartitionName = tuple[str, int]

@@ -105,7 +105,7 @@ class Files:
         if self._who.role is not Role.NODE:
             raise NotLookedAt("only nodes have one")
         name = self._settings.worker.pipeline
-        return ok(f"{await asyncio.to_thread(tried, name)} is there")
+        return ok(f"{await asyncio.to_thread(tried, name)} can be loaded")
 
     async def _passwords(self) -> Verdict:
         folder = self._secrets

@@ -144,7 +144,7 @@ async def test_a_pipeline_that_cannot_be_loaded_is_named(tmp_path: Path) -> None
         checks = Files(loaded(worker=Worker(pipeline=name)), who, None).checks()
         named(await findings(checks, "files pipeline"), "files pipeline", said, "worker.pipeline")
     found = await findings(Files(loaded(), who, None).checks(), "files pipeline")
-    named(found, "files pipeline", "is there", level=Level.OK)
+    named(found, "files pipeline", "can be loaded", level=Level.OK)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
-// The ops room in a browser. One logs in as oneself; the password is in no page and in no storage, only in the memory of this one, so
-// that a connection that was lost is made again.
+// The ops room in a browser. Each person logs in with their own account. The page keeps the password only in its memory, so that it
+// can reconnect.
 import "./converse.min.js";
 
 const { domain, room } = document.body.dataset;
@@ -60,13 +60,13 @@ window.converse.plugins.add("geolane", {
         api.listen.on("will-reconnect", () => say("The connection was lost. Connecting again …"));
         api.listen.on("disconnected", () => {
             const { message } = _converse.state.connfeedback.attributes;
-            // converse.js says it twice when it was refused
+            // converse.js reports a refusal twice
             if (enter.disabled) refused(wrong ? "That address or password is wrong." : message || "The server closed the connection.");
             wrong = false;
         });
-        // Nobody destroys or reconfigures the room from here by a slip: provisioning made it.
+        // The room cannot be destroyed or reconfigured here by mistake: provisioning made it.
         api.listen.on("getHeadingButtons", (_view, buttons) => buttons.filter((b) => b.a_class === "hide-topic" || b.i18n_text?.includes("participants")));
-        // Each message has its own time: who looks for the minute in which something broke needs it.
+        // Each message shows its own time, to find the minute in which something broke.
         _converse.exports.MUCMessage.prototype.isFollowup = () => false;
         function inside() {
             login.password.value = "";
@@ -76,7 +76,7 @@ window.converse.plugins.add("geolane", {
     },
 });
 
-// What converse.js leaves without a name or a role for a screen reader gets one.
+// Give a name or role, for screen readers, to elements that converse.js leaves without one.
 const NAMES = { ".chat-textarea": `Message to ${room}`, ".send-button": "Send" };
 const PICTURES = { ".chat-image": "Picture; the words beside it say the same" };
 const ROLES = { ".occupant-list": "list", ".occupant-list li": "listitem" };
@@ -88,7 +88,7 @@ new MutationObserver(() => {
 
 sessionStorage.clear();
 await window.converse.initialize({
-    // where: this very server, and no other
+    // only this server
     websocket_url: `ws://${location.host}/ws`,
     assets_path: "./",
     discover_connection_methods: false,
@@ -96,7 +96,7 @@ await window.converse.initialize({
     auto_login: false,
     allow_registration: false,
 
-    // nothing is kept beyond this tab
+    // nothing is kept after this tab is closed
     reuse_scram_keys: false,
     persistent_store: "sessionStorage",
     clear_cache_on_logout: true,
@@ -107,12 +107,12 @@ await window.converse.initialize({
     auto_join_rooms: [room],
     muc_nickname_from_jid: true,
     muc_show_logs_before_join: true,
-    muc_show_info_messages: [], // what matters of who comes and goes is in the list beside the room
+    muc_show_info_messages: [], // the list beside the room shows who is present
     muc_disable_slash_commands: true,
     allow_adhoc_commands: false,
     allow_message_retraction: "none",
 
-    // how it looks
+    // appearance
     view_mode: "embedded",
     auto_insert: false,
     theme: "classic",
@@ -123,7 +123,7 @@ await window.converse.initialize({
     show_message_avatar: false,
     play_sounds: false,
     show_desktop_notifications: false,
-    render_media: true, // the bot's pictures (map, plot): images of this very server, and nothing else
+    render_media: true, // the bot's pictures (map, plot): images of this server only
     allowed_image_domains: [location.hostname],
     allowed_audio_domains: [],
     allowed_video_domains: [],
