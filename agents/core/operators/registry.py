@@ -61,7 +61,8 @@ def _help(c: Context, args: Sequence[str]) -> str:
         needs = {Access.ACT: " Needs admin.", Access.TUNE: " Changing anything needs owner."}.get(
             command.most, ""
         )
-        return f"Usage: {command.goes or command.usage}\n{command.help}.{needs}"
+        does = command.help[:1].upper() + command.help[1:]
+        return f"Usage: {command.goes or command.usage}\n{does}.{needs}"
     shown = [x for x in COMMANDS.values() if c.chat or not x.chat_only]
     look = ", ".join(x.brief for x in shown if x.access is Access.LOOK)
     act = ", ".join(x.brief for x in shown if x.access is Access.ACT)
