@@ -30,7 +30,7 @@ from agents.core.lanes.lane_map import LaneMap, build
 from agents.core.lanes.records import Event, parse
 from agents.kafka.connection import client_kwargs
 from agents.kafka.topics import Topic, provision
-from agents.local.demo.flights import sample, stream
+from agents.local.demo.flights import endless_events, sample_events
 from agents.local.servers.broker import Broker
 from benchmarks.contestants import Figures, Task
 
@@ -76,7 +76,7 @@ async def fill(
 
 def lane_records(events: int, lanemap: LaneMap) -> Iterator[tuple[int, bytes, bytes, list[Any]]]:
     """Records as a router writes them, spread evenly: the same load on each lane."""
-    for i, (key, value) in enumerate(islice(stream(), events)):
+    for i, (key, value) in enumerate(islice(endless_events(), events)):
         event = parse(value, 1 << 60, 1 << 20, 0)
         assert isinstance(event, Event)  # noqa: S101
         assert event.lat is not None  # noqa: S101
@@ -94,7 +94,7 @@ def lane_records(events: int, lanemap: LaneMap) -> Iterator[tuple[int, bytes, by
 
 def raw_records(events: int) -> Iterator[tuple[int, bytes, bytes, list[Any]]]:
     """Records as a source sends them."""
-    for i, (key, value) in enumerate(islice(stream(), events)):
+    for i, (key, value) in enumerate(islice(endless_events(), events)):
         yield i % RAW, key, value, []
 
 
@@ -123,7 +123,7 @@ async def measure(names: list[str], events: int, rounds: int) -> dict[str, list[
         await broker.start()
         kafka = broker.kafka
         try:
-            lanemap = build(sample(), OUT_LANES, 4, 1, total_eps=1000)
+            lanemap = build(sample_events(), OUT_LANES, 4, 1, total_eps=1000)
             await provision(kafka, (Topic("in-lanes", LANES, 4096), Topic("in-raw", RAW, 4096)))
             print(f"writing {events:,} events ...", file=sys.stderr)
             if set(names) & set(NODE_WORK):

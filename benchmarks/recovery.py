@@ -47,18 +47,18 @@ async def measure(path: Path, kills: int) -> tuple[list[float], dict[str, int]]:
     found: list[float] = []
     with RunFolder(path) as folder:
         stack = Stack(folder, StackPlan(Settings()), lambda text: None)
-        async with stack.working(flights.sample(), RATE_EPS):
+        async with stack.working(flights.sample_events(), RATE_EPS):
             replay = Replay(
                 stack.base.kafka,
-                flights.stream(),
+                flights.endless_events(),
                 len(stack.accounting.raw),
                 RATE_EPS,
                 LONGEST_EVENTS,
             )
             sending = asyncio.create_task(replay.run())
-            await replay.until(5000)
+            await replay.wait_until_sent(5000)
             for _ in range(kills):
-                victim = stack.busiest().name
+                victim = stack.busiest_node().name
                 took_ms = await kill_and_measure(
                     stack, lambda text: print(text, file=sys.stderr, flush=True)
                 )
@@ -67,7 +67,7 @@ async def measure(path: Path, kills: int) -> tuple[list[float], dict[str, int]]:
             sending.cancel()
             with suppress(asyncio.CancelledError):
                 await sending
-            await headless.settled(stack, replay.sent)
+            await headless.wait_until_settled(stack, replay.sent)
             a = stack.accounting
             books = {
                 "in": a.events_in,

@@ -14,7 +14,7 @@ from agents.base.errors import PipelineError
 from agents.base.json_lines import events
 from agents.base.text import counted
 from agents.core.lanes.records import Event, Record, parse
-from agents.local.demo.flights import sample
+from agents.local.demo.flights import sample_events
 from agents.node.contract import FAILED, ONE, Answers, Columns, columns_of
 from agents.node.part import Calls, Failures, Part
 from agents.node.runner import Pipelines
@@ -86,7 +86,7 @@ def records(sample_file: Path | None) -> list[Record]:
         with sample_file.open("rb") as f:
             raw = [value for _, value in zip(range(RECORDS), events(f), strict=False)]
     else:
-        raw = [value for _, value in zip(range(RECORDS), sample(), strict=False)]
+        raw = [value for _, value in zip(range(RECORDS), sample_events(), strict=False)]
     now_ms = int(time.time() * 1000)
     found = []
     for n, value in enumerate(raw):

@@ -24,7 +24,7 @@ STALLED_S = 45.0
 PROGRESS_S = 10.0
 
 
-def say(text: str) -> None:
+def print_progress(text: str) -> None:
     """Print progress to standard error; standard output holds only the result."""
     print(text, file=sys.stderr, flush=True)
 
@@ -35,13 +35,13 @@ async def run(stack: Stack, replay: Replay, events: int, kill_at: float | None) 
     begun = time.monotonic()
     recovery_ms: float | None = None
     async with asyncio.TaskGroup() as tasks:
-        progress = tasks.create_task(_progress(stack, replay))
+        progress = tasks.create_task(_print_progress_forever(stack, replay))
         sending = tasks.create_task(replay.run())
         if kill_at is not None:
-            await replay.until(round(kill_at * events))
-            recovery_ms = await kill_and_measure(stack, say)
+            await replay.wait_until_sent(round(kill_at * events))
+            recovery_ms = await kill_and_measure(stack, print_progress)
         await sending
-        await settled(stack, replay.sent)
+        await wait_until_settled(stack, replay.sent)
         progress.cancel()
     a = stack.accounting
     result: dict[str, Any] = {  # Any: what JSON holds
@@ -65,7 +65,7 @@ async def run(stack: Stack, replay: Replay, events: int, kill_at: float | None) 
     return 0 if whole and (kill_at is None or recovery_ms is not None) else 1
 
 
-async def settled(stack: Stack, sent: int) -> None:
+async def wait_until_settled(stack: Stack, sent: int) -> None:
     """Return when all events that went in have come out and nothing follows, or when nothing has
     moved for 45 s."""
     a = stack.accounting
@@ -76,11 +76,11 @@ async def settled(stack: Stack, sent: int) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _progress(stack: Stack, replay: Replay) -> None:
+async def _print_progress_forever(stack: Stack, replay: Replay) -> None:
     while True:
         await asyncio.sleep(PROGRESS_S)
         a = stack.accounting
-        say(
+        print_progress(
             f"sent {replay.sent}, in {a.in_now}, clean {a.clean}, dead {a.dead}, filtered "
             f"{a.filtered}, open {a.open_now}"
         )
@@ -101,12 +101,12 @@ async def kill_and_measure(stack: Stack, say: PrintLine) -> float | None:
     offsets = Offsets(stack.base.kafka, WorkerKind.NODE.group)
     await offsets.start()
     try:
-        victim = stack.busiest()
+        victim = stack.busiest_node()
         lanes = stack.follower.lanes_of(victim.name)
         boots = {stack.follower.placed[lane].boot for lane in lanes}
         ends = await offsets.ends(lanes)
         begun = time.monotonic()
-        stack.kill(victim.name)
+        stack.kill_process(victim.name)
         say(f"kill -9 {victim.name}, which had {counted(len(lanes), 'lane')}")
         waiting = set(lanes)
         while waiting and time.monotonic() - begun < LONGEST_S:
@@ -118,7 +118,7 @@ async def kill_and_measure(stack: Stack, say: PrintLine) -> float | None:
                 if p.state is State.ASSIGNED and p.boot not in boots
             }
             if theirs:
-                waiting -= await _moved_on(offsets, theirs, placed, ends)
+                waiting -= await _find_moved_lanes(offsets, theirs, placed, ends)
         took_ms = (time.monotonic() - begun) * 1000
         say(
             f"its lanes moved on after {took_ms:.0f} ms"
@@ -130,7 +130,7 @@ async def kill_and_measure(stack: Stack, say: PrintLine) -> float | None:
         await offsets.stop()
 
 
-async def _moved_on(
+async def _find_moved_lanes(
     offsets: Offsets,
     lanes: set[Partition],
     placed: dict[Partition, Placed],

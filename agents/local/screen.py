@@ -31,12 +31,12 @@ OPERATOR = "operator"
 console = Console()
 
 
-def say(text: str) -> None:
+def print_step(text: str) -> None:
     """Print one step of the start or the stop."""
     console.print(Text("· " + text, style="dim"), soft_wrap=True)
 
 
-def joining(stack: Stack) -> str:
+def describe_joining(stack: Stack) -> str:
     """How to join the room with a browser or any XMPP client."""
     xmpp, name = stack.base.xmpp, OPERATOR
     web = f"browser   {stack.servers.web}\n" if stack.servers.web else ""
@@ -49,22 +49,22 @@ def joining(stack: Stack) -> str:
 
 async def run(stack: Stack, replay: Replay | None) -> None:
     """Show the run until cancelled. The view stays after the replay has sent all its events."""
-    panel = Panel(joining(stack), title="join the room", expand=False)
+    panel = Panel(describe_joining(stack), title="join the room", expand=False)
     console.print(panel)
     sending = asyncio.create_task(replay.run()) if replay else None
     board = Dashboard(stack.base.xmpp.domain)
-    following = asyncio.create_task(_follow(stack, board))
+    following = asyncio.create_task(_follow_feeds(stack, board))
     inside = Inside(stack)
     try:
         if not console.is_terminal:
-            await _lines(stack, sending, board)
+            await _print_lines_forever(stack, sending, board)
             return
         with Live(console=console, auto_refresh=False, transient=False) as live:
             while True:
                 if sending and sending.done():
                     sending.result()
-                f = inside.figures(board.figures(time.monotonic()))
-                live.update(Group(*lines(f, _look(stack, replay))), refresh=True)
+                f = inside.merge_figures(board.figures(time.monotonic()))
+                live.update(Group(*lines(f, _screen_layout(stack, replay))), refresh=True)
                 await asyncio.sleep(PERIOD_S)
     finally:
         for task in filter(None, (sending, following)):
@@ -72,7 +72,7 @@ async def run(stack: Stack, replay: Replay | None) -> None:
         await asyncio.gather(*filter(None, (sending, following)), return_exceptions=True)
 
 
-async def _follow(stack: Stack, board: Dashboard) -> None:
+async def _follow_feeds(stack: Stack, board: Dashboard) -> None:
     """Read the feeds as `operator`. If that fails, the view continues with what the run knows
     itself."""
     file = stack.folder.settings / f"{OPERATOR}.toml"
@@ -84,22 +84,25 @@ async def _follow(stack: Stack, board: Dashboard) -> None:
         board.link = str(e)
 
 
-def _look(stack: Stack, replay: Replay | None) -> ScreenLayout:
+def _screen_layout(stack: Stack, replay: Replay | None) -> ScreenLayout:
     a, f = stack.accounting, stack.follower
     recent = a.recent.summary()
     extra = (
-        *stack.endings.lines(),
+        *stack.endings.shown_lines(),
         f"{a.in_now:,} in, {a.clean:,} clean, {a.open_now:,} on the way, {a.doubled_now} "
         f"duplicates; {a.filtered:,} filtered, {a.dead:,} dead, {a.unplaced:,} unplaced",
-        f"raw to clean {_ms(recent['p50'])} p50   {_ms(recent['p99'])} p99   {f.moves} moves   "
-        f"{f.fences} fences" + ("   ! waiting for Kafka" if replay and replay.waiting else ""),
+        f"raw to clean {_format_ms(recent['p50'])} p50   {_format_ms(recent['p99'])} p99   "
+        f"{f.moves} moves   {f.fences} fences"
+        + ("   ! waiting for Kafka" if replay and replay.waiting else ""),
     )
     foot = f"Ctrl-C stops everything{f'; browser {stack.servers.web}' if stack.servers.web else ''}"
     high = console.height - 1 - (PANEL_LINES if console.height >= TALL else 0)
     return ScreenLayout(console.width, high, extra=extra, foot=foot)
 
 
-async def _lines(stack: Stack, sending: asyncio.Task[None] | None, board: Dashboard) -> None:
+async def _print_lines_forever(
+    stack: Stack, sending: asyncio.Task[None] | None, board: Dashboard
+) -> None:
     while True:
         await asyncio.sleep(LINE_S)
         if sending and sending.done():
@@ -118,7 +121,7 @@ async def _lines(stack: Stack, sending: asyncio.Task[None] | None, board: Dashbo
         )
 
 
-def _ms(value: float | None) -> str:
+def _format_ms(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f} ms"
 
 
@@ -128,7 +131,7 @@ def _ms(value: float | None) -> str:
 LAST = (Severity.INFO.value, Severity.CALM.value)
 
 
-def _order(act: Act) -> tuple[int, int]:
+def _act_sort_key(act: Act) -> tuple[int, int]:
     """Alerts have whole seconds. Within one second, what began comes before the steps that follow,
     and what ended comes after them."""
     return int(act.at_s), 1 if act.kind == MOVE else 2 if act.kind in LAST else 0
@@ -141,7 +144,7 @@ class EventRates:
         self._over_s = over_s
         self._past: deque[tuple[float, Counter[str]]] = deque()
 
-    def note(self, counts: Counter[str]) -> dict[str, float]:
+    def rates_from_counts(self, counts: Counter[str]) -> dict[str, float]:
         now = time.monotonic()
         self._past.append((now, counts))
         while len(self._past) > 2 and now - self._past[1][0] > self._over_s:
@@ -158,23 +161,23 @@ class Inside:
         self._rates = EventRates()
         self._since_s = time.time()  # the service may keep alerts of earlier runs
 
-    def figures(self, heard: DashboardFigures) -> DashboardFigures:
+    def merge_figures(self, heard: DashboardFigures) -> DashboardFigures:
         """`heard`, with every written step in place of the plans, and with our own figures if none
         arrived."""
         written = [Act(at_s, MOVE, text) for at_s, text in self._stack.follower.acts]
         alerts = [act for act in heard.acts if act.kind != MOVE and act.at_s >= self._since_s]
-        acts = tuple(sorted([*written, *alerts], key=_order))
+        acts = tuple(sorted([*written, *alerts], key=_act_sort_key))
         if heard.summary is not None:
             return replace(heard, acts=acts)
-        summary, rows = self._own()
+        summary, rows = self._own_figures()
         return replace(heard, acts=acts, summary=summary, rows=rows, silent_s=0.0)
 
-    def _own(self) -> tuple[FleetSummary, tuple[WorkerRow, ...]]:
+    def _own_figures(self) -> tuple[FleetSummary, tuple[WorkerRow, ...]]:
         stack, a = self._stack, self._stack.accounting
         counts = Counter({"in": a.events_in, "clean": a.clean}) + Counter(
             {f"{n}": c for n, c in a.lane_out.items()}
         )
-        eps = self._rates.note(counts)
+        eps = self._rates.rates_from_counts(counts)
         placed = stack.follower.placed
         by_worker, lanes = Counter[str](), Counter[str]()
         for p, record in placed.items():

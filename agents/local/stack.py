@@ -61,8 +61,8 @@ class StackPlan:
 
 
 class Stack:
-    """One run's processes. Call `start`, `until_ready`, then `run` until cancelled, and finally
-    `stop`."""
+    """One run's processes. Call `start`, `wait_until_ready`, then `run` until cancelled, and
+    finally `stop`."""
 
     def __init__(self, folder: RunFolder, plan: StackPlan, say: PrintLine) -> None:
         self.folder = folder
@@ -92,7 +92,7 @@ class Stack:
 
         Raises GeolaneError; call `stop` even then."""
         base = self.plan.base
-        self.folder.fresh("journal.sqlite3*", "log/*", "settings/*")
+        self.folder.empty_parts("journal.sqlite3*", "log/*", "settings/*")
         accounts = [w.worker for w in self.workers]
         self.servers = await Servers.start(
             self.folder,
@@ -129,14 +129,14 @@ class Stack:
         self._before = (
             self.follower.leader_epoch
         )  # records of older leaders name processes that are gone
-        self._write_settings(day_s=await asyncio.to_thread(flights.day_s, rate_eps))
+        self._write_settings(day_s=await asyncio.to_thread(flights.day_length_s, rate_eps))
         self._start_processes()
 
     def _write_settings(self, *, day_s: float) -> None:
         """`day_s`: how long a replayed day takes. The replay is compressed, so the forecast's day
         and its look ahead are, too."""
         inventory = self.folder.settings / "inventory.toml"
-        inventory.write_text(inventory_toml(self.plan.read_inventory()), "utf-8")
+        inventory.write_text(inventory_to_toml(self.plan.read_inventory()), "utf-8")
         coordinator = msgspec.structs.replace(
             self.base.coordinator,
             inventory=str(inventory),
@@ -152,10 +152,10 @@ class Stack:
             xmpp = msgspec.structs.replace(
                 self.base.xmpp, password_file=str(self._secrets.absolute() / account)
             )
-            metrics = self._metrics(i) if i < len(processes) else Metrics()
+            metrics = self._metrics_of_process(i) if i < len(processes) else Metrics()
             is_worker = 0 < i < len(processes)  # workers do not use the admin API
             ejabberd = Ejabberd() if is_worker else self.base.ejabberd
-            kafka = self._kafka_of(
+            kafka = self._kafka_settings_of(
                 account if i < len(processes) else COORDINATOR
             )  # a person's: for `geolane dead`
             if account == COORDINATOR and self.servers.broker is not None:
@@ -173,7 +173,7 @@ class Stack:
             )
             self._say(f"metrics on 127.0.0.1: coordinator on {first}, {upto}")
 
-    def _kafka_of(self, account: str) -> Kafka:
+    def _kafka_settings_of(self, account: str) -> Kafka:
         """Kafka's settings as that process uses them, without the admin's login."""
         theirs = msgspec.structs.replace(
             self.servers.kafka, admin_username="", admin_password_file=""
@@ -184,7 +184,7 @@ class Stack:
             kafka = msgspec.structs.replace(kafka, password_file=str(given))
         return kafka
 
-    def _metrics(self, i: int) -> Metrics:
+    def _metrics_of_process(self, i: int) -> Metrics:
         """The metrics of the i-th process: none unless asked for, whatever the base says, since
         each process needs its own port."""
         return (
@@ -193,7 +193,7 @@ class Stack:
             else Metrics(port=self.plan.metrics_from + i)
         )
 
-    def _child(self, name: str, account: str, *arguments: str) -> Child:
+    def _make_child(self, name: str, account: str, *arguments: str) -> Child:
         # The user's pipeline is found from the user's current folder.
         env = {
             "PYTHONPATH": os.pathsep.join(
@@ -208,12 +208,15 @@ class Stack:
         # They stop in reverse order: the coordinator first, so that it does not fence workers that
         # only shut down.
         self.family.start(
-            *(self._child(w.worker, w.worker, w.kind.value, "--name", w.name) for w in self.workers)
+            *(
+                self._make_child(w.worker, w.worker, w.kind.value, "--name", w.name)
+                for w in self.workers
+            )
         )
-        self.family.start(self._child("coordinator", COORDINATOR, "coordinator"))
+        self.family.start(self._make_child("coordinator", COORDINATOR, "coordinator"))
         self._say(f"{counted(len(self.workers), 'worker')} and the coordinator are starting")
 
-    async def until_ready(self, timeout_s: float = 120) -> None:
+    async def wait_until_ready(self, timeout_s: float = 120) -> None:
         """Return when every partition has an owner. Raises KafkaUnavailable, naming the logs, if
         that takes too long."""
         wanted = {*self.accounting.lanes, *self.accounting.raw}
@@ -228,7 +231,7 @@ class Stack:
                 break
             for child in self.family.children.values():
                 if child.refusals >= REFUSALS:
-                    why = self.endings.last(child.name)
+                    why = self.endings.describe_last(child.name)
                     raise SettingsError(
                         f"{child.name} refuses to start; its log is {child.log_file}. {why}"
                     )
@@ -241,15 +244,15 @@ class Stack:
             await asyncio.sleep(0.05)
         # Only once `coordinator` leads, so that the names tell which one leads.
         for n in range(2, self.plan.coordinators + 1):
-            self.family.start(self._child(f"coordinator-{n}", COORDINATOR, "coordinator"))
+            self.family.start(self._make_child(f"coordinator-{n}", COORDINATOR, "coordinator"))
 
     async def run(self) -> None:
         """Keep everything running until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.accounting.run())
             tasks.create_task(self.follower.run())
-            tasks.create_task(self.family.watch())
-            tasks.create_task(self.servers.keep())
+            tasks.create_task(self.family.watch_children())
+            tasks.create_task(self.servers.keep_running())
 
     @asynccontextmanager
     async def working(self, sample: Iterable[bytes], rate_eps: float) -> AsyncIterator[None]:
@@ -259,7 +262,7 @@ class Stack:
         try:
             await self.start(sample, rate_eps)
             keeping = asyncio.create_task(self.run())
-            await self.until_ready()
+            await self.wait_until_ready()
             yield
         finally:
             if keeping is not None:
@@ -268,7 +271,7 @@ class Stack:
                     await keeping
             await self.stop()
 
-    def busiest(self) -> Child:
+    def busiest_node(self) -> Child:
         """The node process with the most lanes. Raises SettingsError if no node has a lane."""
         nodes = [w.worker for w in self.inventory.of(WorkerKind.NODE)]
         best = max(nodes, key=lambda w: (len(self.follower.lanes_of(w)), w))
@@ -276,9 +279,9 @@ class Stack:
             raise SettingsError("no node has a lane, so there is none to kill")
         return self.family.children[best]
 
-    def kill(self, name: str) -> None:
+    def kill_process(self, name: str) -> None:
         """kill -9 one of the processes; its owner starts it again."""
-        self.family.children[name].signal(signal.SIGKILL)
+        self.family.children[name].send_signal(signal.SIGKILL)
 
     async def stop(self) -> None:
         """End everything, in order, each part with its own bound."""
@@ -292,16 +295,16 @@ class Stack:
 # any other.
 
 
-def toml(settings: Settings) -> str:
+def settings_to_toml(settings: Settings) -> str:
     """All tables with all keys. A JSON string, number or (lower-case) boolean is also valid
     TOML."""
     tables = []
     for table in msgspec.structs.fields(settings):
-        tables += _tables(table.name, getattr(settings, table.name))
+        tables += _table_lines(table.name, getattr(settings, table.name))
     return "\n".join(tables)
 
 
-def _tables(name: str, value: msgspec.Struct) -> list[str]:
+def _table_lines(name: str, value: msgspec.Struct) -> list[str]:
     """The table `name`, then the tables inside it."""
     values = {f.name: getattr(value, f.name) for f in msgspec.structs.fields(value)}
     lines = [
@@ -311,7 +314,7 @@ def _tables(name: str, value: msgspec.Struct) -> list[str]:
         t
         for k, v in values.items()
         if isinstance(v, msgspec.Struct)
-        for t in _tables(f"{name}.{k}", v)
+        for t in _table_lines(f"{name}.{k}", v)
     ]
     return [f"[{name}]\n" + "\n".join(lines) + "\n", *inner]
 
@@ -319,12 +322,12 @@ def _tables(name: str, value: msgspec.Struct) -> list[str]:
 def write_settings(path: Path, settings: Settings) -> Path:
     """Write the file; it is there as a whole or not at all."""
     new = path.with_suffix(".new")
-    new.write_text(toml(settings), "utf-8")
+    new.write_text(settings_to_toml(settings), "utf-8")
     new.chmod(0o600)
     return new.replace(path)
 
 
-def inventory_toml(file: InventoryFile) -> str:
+def inventory_to_toml(file: InventoryFile) -> str:
     """An inventory as TOML for the coordinator: every table, each key that has a value."""
     tables = (
         (table.name, row)

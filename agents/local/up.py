@@ -74,7 +74,7 @@ class UpOptions:
             )
         return options
 
-    def base(self) -> Settings:
+    def read_base_settings(self) -> Settings:
         """The settings that every process's file is made from. Raises SettingsError."""
         settings = load(self.settings, self.sets)
         if self.pipeline:
@@ -88,9 +88,9 @@ class UpOptions:
             )
         return settings
 
-    def plan(self) -> StackPlan:
+    def make_plan(self) -> StackPlan:
         return StackPlan(
-            base=self.base(),
+            base=self.read_base_settings(),
             inventory=self.inventory or INVENTORY,
             nodes=self.nodes,
             kafka=self.kafka,
@@ -100,17 +100,17 @@ class UpOptions:
             web=not self.no_web,
         )
 
-    def sample(self) -> Iterator[bytes]:
+    def sample_events(self) -> Iterator[bytes]:
         """Events to make the lane map from: of the user's own stream, if there is one."""
         if self.stream is None:
-            yield from flights.sample()
+            yield from flights.sample_events()
             return
         with self.stream.open("rb") as file:
             yield from itertools.islice(json_lines.events(file), SAMPLE)
 
-    def events_of(self) -> Iterator[KeyedValue]:
+    def read_events(self) -> Iterator[KeyedValue]:
         if self.stream is None:
-            yield from flights.stream()
+            yield from flights.endless_events()
             return
         with self.stream.open("rb") as file:
             yield from json_lines.keyed(file)
@@ -123,7 +123,7 @@ def main(options: UpOptions) -> int:
     # Errors in settings or pipeline are reported before anything starts. The user's pipeline is
     # found from the user's current folder.
     sys.path.insert(0, os.getcwd())
-    tried(options.base().worker.pipeline)
+    tried(options.read_base_settings().worker.pipeline)
     return supervisor.run(lambda: run(options), stop_s=STOP_S, tell=False)
 
 
@@ -145,39 +145,39 @@ def require_open_files() -> None:
 
 async def run(options: UpOptions) -> int:
     """One run in its folder. Raises GeolaneError if it cannot start."""
-    say: PrintLine = headless.say if options.leave else screen.say
+    say: PrintLine = headless.print_progress if options.leave else screen.print_step
     with RunFolder(options.folder or default_folder()) as folder:
         say(f"run folder {folder.path}")
         if not options.leave and screen.console.is_terminal:
-            _log_to(folder.log / "up.log")  # the view has the terminal
-        stack = Stack(folder, options.plan(), say)
+            _redirect_logs_to(folder.log / "up.log")  # the view has the terminal
+        stack = Stack(folder, options.make_plan(), say)
         try:
-            await stack.start(options.sample(), options.rate)
-            return await _beside(stack.run(), _job(options, stack, say))
+            await stack.start(options.sample_events(), options.rate)
+            return await _run_beside(stack.run(), _run_job(options, stack, say))
         finally:
             say("stopping")
             await asyncio.shield(stack.stop())
 
 
-def _log_to(file: Path) -> None:
+def _redirect_logs_to(file: Path) -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setStream(file.open("a", encoding="utf-8"))
 
 
-async def _job(options: UpOptions, stack: Stack, say: PrintLine) -> int:
-    await stack.until_ready()
+async def _run_job(options: UpOptions, stack: Stack, say: PrintLine) -> int:
+    await stack.wait_until_ready()
     replay = None
     if not options.no_replay:
-        raw = options.base().coordinator.raw_partitions
-        replay = Replay(stack.base.kafka, options.events_of(), raw, options.rate, options.events)
+        raw = options.read_base_settings().coordinator.raw_partitions
+        replay = Replay(stack.base.kafka, options.read_events(), raw, options.rate, options.events)
     if options.leave and replay and options.events:
         return await headless.run(stack, replay, options.events, options.kill_node_at)
     await screen.run(stack, replay)
     return 0
 
 
-async def _beside(keeping: Any, job: Any) -> int:  # Any: coroutines
+async def _run_beside(keeping: Any, job: Any) -> int:  # Any: coroutines
     """Run the job while the rest is kept running. When either ends, both end."""
     kept, done = asyncio.create_task(keeping), asyncio.create_task(job)
     try:

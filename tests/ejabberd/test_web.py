@@ -53,7 +53,7 @@ async def opened(port: int, **headers: str) -> int:
 @pytest.fixture
 def port(xmpp_server: XmppServer) -> int:
     server = xmpp_server.server
-    assert webchat.lay(server.web, server.domain, f"ops@conference.{server.domain}"), (
+    assert webchat.install_page(server.web, server.domain, f"ops@conference.{server.domain}"), (
         "install.sh test brings converse.js"
     )
     return server.http_port
@@ -127,7 +127,7 @@ async def test_nothing_beside_the_page_is_served(port: int, path: str) -> None:
 
 async def test_what_is_served_holds_no_password(port: int, xmpp_server: XmppServer) -> None:
     person = await xmpp_server.person("owner")
-    assert webchat.lay(xmpp_server.server.web, xmpp_server.domain, "ops@conference.x")
+    assert webchat.install_page(xmpp_server.server.web, xmpp_server.domain, "ops@conference.x")
     made = [xmpp_server.password(f.name).encode() for f in xmpp_server.secrets.iterdir()]
     secrets = [
         secret for secret in made if len(secret) > 15
@@ -136,5 +136,5 @@ async def test_what_is_served_holds_no_password(port: int, xmpp_server: XmppServ
     assert xmpp_server.password(person).encode() in secrets
     assert {f.name for f in served} >= {"index.html", "page.js", "converse.min.js"}
     assert not [f for f in served for secret in secrets if secret in f.read_bytes()]
-    webchat.clear(xmpp_server.server.web)
+    webchat.clear_folder(xmpp_server.server.web)
     assert (await asked(port, "/"))[0] == 404

@@ -100,7 +100,7 @@ def test_a_process_that_only_has_the_pid_is_left_alone(broker: Broker) -> None:
     try:
         broker.folder.mkdir()
         (broker.folder / "broker.pid").write_text(str(stranger.pid))
-        broker.reap()
+        broker.end_stale_broker()
         assert stranger.poll() is None
     finally:
         stranger.communicate(b"\n")
@@ -118,7 +118,7 @@ async def test_a_kept_port_that_somebody_took_is_given_up(broker: Broker) -> Non
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         broker.folder.mkdir()
         (broker.folder / "ports").write_text(f"{taken.getsockname()[1]} 20001\n")
-        broker._leave_taken_ports()
+        broker._replace_taken_ports()
         assert broker.bootstrap != f"127.0.0.1:{taken.getsockname()[1]}"
 
 

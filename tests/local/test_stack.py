@@ -26,7 +26,7 @@ def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
 def test_the_inventory_comes_back_as_it_was(tmp_path: Path) -> None:
     there = decode_toml(INVENTORY, InventoryFile)
     copy = tmp_path / "inventory.toml"
-    copy.write_text(stack.inventory_toml(there), "utf-8")
+    copy.write_text(stack.inventory_to_toml(there), "utf-8")
     assert decode_toml(copy, InventoryFile) == there
 
 

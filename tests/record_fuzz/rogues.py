@@ -60,6 +60,6 @@ async def _spoil(running: Running, rng: random.Random) -> None:
             await sender.send(topic, 0, foreign.batch([Foreign(value, key, [(b"\xff", None)])]))
             if loop.time() > kill_at:
                 leader = running.leader()
-                running.killed[leader.name] += leader.signal(SIGKILL)
+                running.killed[leader.name] += leader.send_signal(SIGKILL)
                 kill_at = loop.time() + KILL_EVERY_S
             await asyncio.sleep(SPOIL_EVERY_S)

@@ -87,7 +87,9 @@ def test_a_mistake_ends_the_command_with_2_and_its_line() -> None:
 
 def test_flags_and_environment_are_where_up_starts_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEOLANE_COORDINATOR__KERNEL", "numpy")
-    base = UpOptions.of({"sets": ("coordinator.raw_partitions=2",), "lanes": 3}).base()
+    base = UpOptions.of(
+        {"sets": ("coordinator.raw_partitions=2",), "lanes": 3}
+    ).read_base_settings()
     assert (base.coordinator.kernel, base.coordinator.raw_partitions, base.coordinator.lanes) == (
         "numpy",
         2,

@@ -39,7 +39,7 @@ class Running:
     def __init__(self, stack: Stack, first_port: int = 0) -> None:
         self.stack = stack
         self.first_port = first_port  # of the metrics, where a module asks for them
-        self.stream: Iterator[KeyedValue] = flights.stream()
+        self.stream: Iterator[KeyedValue] = flights.endless_events()
         self.replays: list[Replay] = []
         self.killed: Counter[str] = Counter()  # processes, by name, and how often
 
@@ -63,7 +63,7 @@ class Running:
             await sending
         sent = sum(r.sent for r in self.replays)
         async with asyncio.timeout(120):
-            await headless.settled(self.stack, sent)
+            await headless.wait_until_settled(self.stack, sent)
         a = self.stack.accounting
         assert (a.events_in, a.open, a.duplicates) == (sent, 0, 0)
 
@@ -142,7 +142,7 @@ async def started(
     with RunFolder(path) as folder, pytest.MonkeyPatch.context() as monkeypatch:
         stack = Stack(folder, plan, lambda text: None)
         monkeypatch.setenv("PYTHONPATH", str(path))
-        async with stack.working(flights.sample(), RATE_EPS):
+        async with stack.working(flights.sample_events(), RATE_EPS):
             yield Running(stack, first_port)
     if session.testsfailed:
         print(f"the processes' logs are kept in {path / 'log'}")

@@ -31,9 +31,13 @@ async def main(file: Path) -> None:
     try:
         with RunFolder(path) as folder:
             stack = Stack(folder, StackPlan(Settings()), print)
-            async with stack.working(flights.sample(), RATE_EPS), chromium() as browser:
+            async with stack.working(flights.sample_events(), RATE_EPS), chromium() as browser:
                 replay = Replay(
-                    stack.base.kafka, flights.stream(), len(stack.accounting.raw), RATE_EPS, None
+                    stack.base.kafka,
+                    flights.endless_events(),
+                    len(stack.accounting.raw),
+                    RATE_EPS,
+                    None,
                 )
                 sending = asyncio.create_task(replay.run())
                 page = await browser.new_page(viewport={"width": 1280, "height": 800})
@@ -62,7 +66,7 @@ async def conversation(stack: Stack, chat: ChatPage) -> None:
     assert found is not None
     await chat.say(f"!confirm {found[1]}")
     await chat.hears(re.compile(r"drain iad-1.* done in"))
-    stack.kill(stack.busiest().name)
+    stack.kill_process(stack.busiest_node().name)
     await chat.hears("is gone")
     await chat.hears("Calm again")
 

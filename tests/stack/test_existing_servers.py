@@ -83,11 +83,11 @@ async def test_the_stream_is_worked_exactly_once_with_the_rights_that_provisioni
         await server.start()
         base = _settings(folder, broker, server)
         local_stack.write_settings(folder / "own.toml", base)
-        (folder / "sample").write_bytes(b"\n".join(flights.sample()))
+        (folder / "sample").write_bytes(b"\n".join(flights.sample_events()))
         plan = StackPlan(
             base, nodes=2, kafka=base.kafka.bootstrap, xmpp=DOMAIN, secrets=folder / "secrets"
         )
-        (folder / "inventory.toml").write_text(local_stack.inventory_toml(plan.read_inventory()))
+        (folder / "inventory.toml").write_text(local_stack.inventory_to_toml(plan.read_inventory()))
 
         first, again = await _provision(folder), await _provision(folder)
         assert "made: lane map, version 1" in first
@@ -103,11 +103,11 @@ async def test_the_stream_is_worked_exactly_once_with_the_rights_that_provisioni
 
         with RunFolder(folder / "run") as run:
             stack = Stack(run, plan, lambda text: None)
-            async with stack.working(flights.sample(), 1000.0):
-                replay = Replay(stack.base.kafka, flights.stream(), 2, 1000.0, EVENTS)
+            async with stack.working(flights.sample_events(), 1000.0):
+                replay = Replay(stack.base.kafka, flights.endless_events(), 2, 1000.0, EVENTS)
                 async with asyncio.timeout(60):
                     await replay.run()
-                    await headless.settled(stack, EVENTS)
+                    await headless.wait_until_settled(stack, EVENTS)
                 a = stack.accounting
                 assert (a.events_in, a.open, a.duplicates) == (EVENTS, 0, 0)
                 for name in ("geolane", "node-yyz-1", "router-1"):

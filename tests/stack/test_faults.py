@@ -29,8 +29,8 @@ async def test_the_coordinator_is_killed(running: Running) -> None:
     moves, fences = running.stack.follower.moves, running.stack.follower.fences
     leader = running.stack.follower.leader_epoch
     replay, sending = running.replay(EVENTS)
-    await replay.until(MIDDLE)
-    running.stack.kill("coordinator")
+    await replay.wait_until_sent(MIDDLE)
+    running.stack.kill_process("coordinator")
     await running.until(
         lambda: running.stack.follower.leader_epoch > leader, "it is back and leads"
     )
@@ -42,9 +42,9 @@ async def test_the_coordinator_is_killed(running: Running) -> None:
 
 async def test_a_busy_node_is_killed(running: Running) -> None:
     replay, sending = running.replay(EVENTS)
-    await replay.until(MIDDLE)
+    await replay.wait_until_sent(MIDDLE)
     async with running.in_room() as ana:
-        name = running.stack.busiest().name.removeprefix("node-")
+        name = running.stack.busiest_node().name.removeprefix("node-")
         recovery_ms = await kill_and_measure(running.stack, lambda text: None)
         await ana.hear(lambda said: said.text.startswith(f"{name} is gone"), 30)
     await running.account(replay, sending)
@@ -55,11 +55,11 @@ async def test_a_busy_node_is_killed(running: Running) -> None:
 async def test_a_busy_node_is_frozen_for_20_s_and_thawed(running: Running) -> None:
     fences = running.stack.follower.fences
     replay, sending = running.replay(EVENTS)
-    await replay.until(MIDDLE)
-    victim = running.stack.busiest()
+    await replay.wait_until_sent(MIDDLE)
+    victim = running.stack.busiest_node()
     lanes, begun = running.stack.follower.lanes_of(victim.name), time.monotonic()
     pid, starts = victim.pid, victim.starts
-    victim.signal(signal.SIGSTOP)
+    victim.send_signal(signal.SIGSTOP)
     try:
         follower = running.stack.follower
         await running.until(
@@ -73,7 +73,7 @@ async def test_a_busy_node_is_frozen_for_20_s_and_thawed(running: Running) -> No
             max(0.0, 20 - (time.monotonic() - begun))
         )  # frozen so long that every session of it is gone
     finally:
-        victim.signal(signal.SIGCONT)
+        victim.send_signal(signal.SIGCONT)
     await running.account(replay, sending)
     await running.until(
         lambda: victim.starts > starts and victim.pid not in (None, pid),
@@ -83,8 +83,8 @@ async def test_a_busy_node_is_frozen_for_20_s_and_thawed(running: Running) -> No
 
 async def test_the_router_is_killed(running: Running) -> None:
     replay, sending = running.replay(EVENTS)
-    await replay.until(MIDDLE)
-    running.stack.kill("router-1")
+    await replay.wait_until_sent(MIDDLE)
+    running.stack.kill_process("router-1")
     await running.account(replay, sending)
 
 
@@ -98,7 +98,7 @@ async def test_ejabberd_is_killed_and_nobody_is_fenced(running: Running) -> None
     server = running.stack.servers.server
     assert server is not None
     replay, sending = running.replay(EVENTS)
-    await replay.until(MIDDLE)
+    await replay.wait_until_sent(MIDDLE)
     server.kill()
     await running.until(lambda: server.pid is not None, "it is started again")
     await running.account(replay, sending)
@@ -110,12 +110,12 @@ async def test_kafka_is_killed_and_comes_back(running: Running) -> None:
     broker = running.stack.servers.broker
     assert broker is not None
     replay, sending = running.replay(EVENTS)
-    await replay.until(MIDDLE)
+    await replay.wait_until_sent(MIDDLE)
     async with running.in_room() as ana:
-        running.stack.servers.hold("kafka")  # long enough for a coordinator to notice
+        running.stack.servers.hold_server("kafka")  # long enough for a coordinator to notice
         broker.kill()
         await ana.hear(lambda said: "Kafka does not answer" in said.text, 30)
-        running.stack.servers.release("kafka")
+        running.stack.servers.release_server("kafka")
         await running.until(lambda: broker.pid is not None, "it is started again")
     await running.account(replay, sending)
 
@@ -126,7 +126,7 @@ async def test_a_broker_that_stalls_costs_time_and_nothing_else(running: Running
     fences = running.stack.follower.fences
     replay, sending = running.replay(EVENTS)
     for at in (1500, 3000):
-        await replay.until(at)
+        await replay.wait_until_sent(at)
         assert broker.pid is not None
         os.kill(broker.pid, signal.SIGSTOP)  # as a disk that does not answer
         try:
@@ -143,7 +143,7 @@ async def test_a_server_of_chat_that_stalls_fences_nobody(running: Running) -> N
     assert server.pid is not None
     fences = running.stack.follower.fences
     replay, sending = running.replay(EVENTS)
-    await replay.until(1500)
+    await replay.wait_until_sent(1500)
     os.kill(server.pid, signal.SIGSTOP)
     try:
         await asyncio.sleep(8)

@@ -113,10 +113,10 @@ async def test_a_killed_node_is_a_fence_and_its_lanes_move(running: Running) -> 
     first = running.first_port
     before = await scrape(first)
     replay, sending = running.replay(4000)
-    await replay.until(1000)
-    victim = running.stack.busiest().name
+    await replay.wait_until_sent(1000)
+    victim = running.stack.busiest_node().name
     lanes = len(running.stack.follower.lanes_of(victim))
-    running.stack.kill(victim)
+    running.stack.kill_process(victim)
 
     def moved(name: str, by: int) -> object:
         return lambda s: (s.value(name) or 0) - (before.value(name) or 0) >= by
@@ -143,7 +143,7 @@ async def test_a_process_whose_port_is_taken_says_so(running: Running) -> None:
     )
     try:
         starts = taken.starts
-        stack.kill(taken.name)
+        stack.kill_process(taken.name)
         said = f"metrics.port: 127.0.0.1:{running.first_port} is taken"
         await running.until(lambda: said in taken.log_file.read_text("utf-8"), "it says so", 30)
         assert taken.refusals >= 1 or taken.starts > starts

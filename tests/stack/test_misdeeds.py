@@ -48,7 +48,8 @@ async def works(running: Running, events: int = 500) -> None:
 async def commit_as(running: Running, account: str, lane: Partition, back: int) -> int:
     """Commits for the nodes' group an offset that is lower by so many, with that account's
     password; what was committed."""
-    kafka, part = running.stack._kafka_of(account), TopicPartition(lane.kafka_topic, lane.n)
+    kafka = running.stack._kafka_settings_of(account)
+    part = TopicPartition(lane.kafka_topic, lane.n)
     offsets = Offsets(running.stack.base.kafka, WorkerKind.NODE.group)
     await offsets.start()
     consumer = AIOKafkaConsumer(
@@ -70,7 +71,7 @@ async def test_an_offset_that_somebody_else_sets_back_is_told_until_its_owner_co
     running: Running,
 ) -> None:
     await works(running, 1000)
-    placed, owner = running.stack.follower.placed, running.stack.busiest().name
+    placed, owner = running.stack.follower.placed, running.stack.busiest_node().name
     lane = running.stack.follower.lanes_of(owner)[0]
     other = next(
         name for name in running.stack.family.children if name.startswith("node-") and name != owner
@@ -99,7 +100,7 @@ async def test_a_node_that_lies_about_a_release_is_named_and_its_lane_goes_on(
 ) -> None:
     placed, leases = running.stack.follower.placed, running.stack.follower.leases
     stop, rogue = asyncio.Event(), f"node-{NODE}"
-    owner = running.stack.busiest().name
+    owner = running.stack.busiest_node().name
     lane = running.stack.follower.lanes_of(owner)[0]
     lying = asyncio.create_task(rogues.liar(await node_account(running), rogue, stop))
     try:
@@ -159,10 +160,10 @@ async def test_a_leader_whose_records_are_refused_keeps_its_lead_and_goes_on_by_
     kafka, follower = running.stack.base.kafka, running.stack.follower
     leads = running.leader()
     before = (follower.leader_epoch, leads.name, leads.starts)
-    victim = running.stack.busiest()
+    victim = running.stack.busiest_node()
     lanes, boot = follower.lanes_of(victim.name), follower.leases[victim.name].boot
     async with operator(running) as ana, limited(kafka, SMALL):
-        running.stack.kill(victim.name)
+        running.stack.kill_process(victim.name)
         rows = await told(ana, lambda rows: any(r.kind == "placement_refused" for r in rows), 30)
         [row] = [r for r in rows if r.kind == "placement_refused"]
         assert (
@@ -208,7 +209,7 @@ async def test_a_worker_that_starts_again_and_again_is_told_once_with_its_last_w
 ) -> None:
     """Last of the module: the trouble stands until it has held for a minute."""
     leases = running.stack.follower.leases
-    node = running.stack.busiest()
+    node = running.stack.busiest_node()
     name = node.name.removeprefix("node-")
 
     def of(kind: str, alerts: list[AlertItem]) -> int:
@@ -221,7 +222,7 @@ async def test_a_worker_that_starts_again_and_again_is_told_once_with_its_last_w
     async with hearing(running) as alerts, operator(running) as ana:
         for n in range(STARTS + 1):
             boot = leases[node.name].boot
-            node.signal(signal.SIGKILL)
+            node.send_signal(signal.SIGKILL)
             await running.until(
                 lambda boot=boot: leases[node.name].boot != boot and not leases[node.name].fenced,  # type: ignore[misc]
                 f"start {n} has a lease",

@@ -61,7 +61,9 @@ async def test_each_costs_its_record_and_nothing_else(running: Running) -> None:
         running.stack.accounting,
         running.stack.family.children,
     )
-    ids = [orjson.loads(value)["id"] for _, value in itertools.islice(flights.stream(), EVENTS)]
+    ids = [
+        orjson.loads(value)["id"] for _, value in itertools.islice(flights.endless_events(), EVENTS)
+    ]
     acts = {ids[500 * (i + 1)]: act for i, act in enumerate(ACTS)}
     (folder / "acts.json").write_bytes(orjson.dumps(acts))
     starts = {name: child.starts for name, child in family.items()}

@@ -69,7 +69,7 @@ def said(reply: FormReply) -> str:
 async def test_a_transaction_of_one_event_is_one_event_in(running: Running) -> None:
     accounting = running.stack.accounting
     before = accounting.events_in
-    event = next(flights.week())[1]
+    event = next(flights.week_of_events())[1]
     async with source(running, "a-source") as producer:
         for keep in (True, False):
             await producer.begin_transaction()
@@ -187,10 +187,11 @@ async def test_lanes_whose_group_is_gone_are_told_and_one_command_mends_all(
     await asyncio.sleep(2 * LOOK_EVERY_S)  # what is committed has been seen
     async with operator(running) as ana:
         for node in nodes:
-            node.signal(signal.SIGSTOP)  # who works a lane would commit again what does not show
+            # who works a lane would commit again what does not show
+            node.send_signal(signal.SIGSTOP)
         await _delete_group(kafka, "geolane-node")
         for node in nodes:
-            node.signal(signal.SIGKILL)
+            node.send_signal(signal.SIGKILL)
         rows = await told(ana, lambda rows: any(r.kind == "offset_lost" for r in rows))
         assert (
             "cannot be processed: its committed offset is gone (the last one known is"
@@ -211,7 +212,7 @@ async def test_lanes_whose_group_is_gone_are_told_and_one_command_mends_all(
 async def test_a_lane_is_released_though_its_group_is_gone(running: Running) -> None:
     """Its owner commits again what does not show any more."""
     kafka, fences = running.stack.base.kafka, running.stack.follower.fences
-    lane = running.stack.follower.lanes_of(running.stack.busiest().name)[0]
+    lane = running.stack.follower.lanes_of(running.stack.busiest_node().name)[0]
     owner = running.stack.follower.placed[lane].worker
     other = next(w for w in running.stack.family.children if w.startswith("node") and w != owner)
     await _delete_group(kafka, "geolane-node")
@@ -236,7 +237,7 @@ async def test_lanes_whose_records_are_gone_go_on_where_their_log_begins(running
     nodes = [c for name, c in running.stack.family.children.items() if name.startswith("node-")]
     starts = {c.name: c.starts for c in nodes}
     for node in nodes:
-        node.signal(signal.SIGSTOP)
+        node.send_signal(signal.SIGSTOP)
     _, sending = running.replay(300)
     await sending
     accounting = running.stack.accounting
@@ -244,8 +245,8 @@ async def test_lanes_whose_records_are_gone_go_on_where_their_log_begins(running
     await _delete_records(kafka, TOPIC_LANES, lanes)
     clean = accounting.clean
     for node in nodes:
-        node.signal(signal.SIGCONT)
-        node.signal(signal.SIGKILL)
+        node.send_signal(signal.SIGCONT)
+        node.send_signal(signal.SIGKILL)
     await running.until(
         lambda: all(c.starts > starts[c.name] for c in nodes), "they are started again"
     )

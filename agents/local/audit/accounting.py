@@ -80,9 +80,9 @@ class Accounting:
         await self._nodes.start()
         self._base = await self._nodes.ends(self.raw)
         for part, end in self._base.items():
-            self.ledger.begin(f"{TOPIC_RAW}/{part.n}", end)
-        self._raw_count = RawCount(self._kafka, self._base, self._grew)
-        self._filtered_before = await self._read_filtered()
+            self.ledger.begin_partition(f"{TOPIC_RAW}/{part.n}", end)
+        self._raw_count = RawCount(self._kafka, self._base, self._add_raw_partition)
+        self._filtered_before = await self._read_filtered_count()
         self._consumer = committed_reader(
             self._kafka,
             fetch_max_wait_ms=20,
@@ -114,10 +114,10 @@ class Accounting:
     async def run(self) -> None:
         """Count until cancelled; waits for a broker that is away."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._read())
+            tasks.create_task(self._read_outputs())
             if self._raw_count is not None:
                 tasks.create_task(self._raw_count.run())
-            tasks.create_task(self._poll())
+            tasks.create_task(self._poll_counts())
 
     @property
     def clean(self) -> int:
@@ -169,24 +169,24 @@ class Accounting:
     def _doubled(self) -> int:
         return self.ledger.duplicates + max(0, -self.open)
 
-    async def _read(self) -> None:
+    async def _read_outputs(self) -> None:
         while True:
             batches = await self._consumer.getmany(timeout_ms=200)
             now_ms = time.time() * 1000
             for partition, records in batches.items():
-                self._take(partition.topic, partition.partition, records, now_ms)
+                self._count_outputs(partition.topic, partition.partition, records, now_ms)
                 await asyncio.sleep(0)
 
-    def _take(self, topic: str, n: int, records: Iterable[Any], now_ms: float) -> None:
+    def _count_outputs(self, topic: str, n: int, records: Iterable[Any], now_ms: float) -> None:
         outcome = OUTCOMES[topic]
         for record in records:
             headers = dict(record.headers)
             part = (headers.get(PART) or b"").decode("ascii", "replace")
-            source = _source(headers)
-            if self._early_of(source) is not None and len(self._early) < EARLY_AT_MOST:
+            source = _ledger_source(headers)
+            if self._unknown_partition_of(source) is not None and len(self._early) < EARLY_AT_MOST:
                 self._early.append((topic, n, record))
                 continue
-            new = self.ledger.add(outcome, source, part)
+            new = self.ledger.add_source(outcome, source, part)
             self.moved_at = time.monotonic()
             if outcome == "dead":
                 reason = (headers.get(REASON) or b"?").decode("ascii", "replace")
@@ -201,26 +201,26 @@ class Accounting:
         if time.monotonic() - self._window[0] > WINDOW_S:
             self.recent, self._window = self._window[1], (time.monotonic(), LatencyHistogram())
 
-    def _grew(self, n: int) -> None:
+    def _add_raw_partition(self, n: int) -> None:
         """events.raw has one more partition."""
         self.raw.append(Partition(RAW, n))
-        self.ledger.begin(f"{TOPIC_RAW}/{n}", 0)
+        self.ledger.begin_partition(f"{TOPIC_RAW}/{n}", 0)
         early, self._early = self._early, []
         for topic, lane, record in early:  # outputs that arrived before the partition was known
-            self._take(topic, lane, [record], time.time() * 1000)
+            self._count_outputs(topic, lane, [record], time.time() * 1000)
 
-    def _early_of(self, source: str) -> int | None:
+    def _unknown_partition_of(self, source: str) -> int | None:
         """The partition of events.raw that the source names, if it is not known yet."""
         topic, _, n = source.rpartition("/")[0].rpartition("/")
         if topic != TOPIC_RAW or not (n.isascii() and n.isdigit()) or len(n) > 6:
             return None
         return int(n) if Partition(RAW, int(n)) not in self.raw else None
 
-    async def _poll(self) -> None:
+    async def _poll_counts(self) -> None:
         down = False
         while True:
             try:
-                filtered = await self._read_filtered() - self._filtered_before
+                filtered = await self._read_filtered_count() - self._filtered_before
                 down = False
             except KafkaUnavailable as e:
                 if not down:
@@ -233,7 +233,7 @@ class Accounting:
                 self.filtered, self.events_in = filtered, events_in
             await asyncio.sleep(POLL_S)
 
-    async def _read_filtered(self) -> int:
+    async def _read_filtered_count(self) -> int:
         committed = await self._nodes.committed(self.lanes)
         total = 0
         for entry in committed.values():
@@ -242,7 +242,7 @@ class Accounting:
         return total
 
 
-def _source(headers: dict[str, bytes | None]) -> str:
+def _ledger_source(headers: dict[str, bytes | None]) -> str:
     """The ledger's key for the record: its source, and for a replayed dead letter also the number
     of the replay."""
     src = source(headers.get(SRC))
@@ -314,25 +314,25 @@ class RawCount:
         start."""
         try:
             await self._consumer.start()
-            self._assign()
+            self._assign_partitions()
             looked_s = time.monotonic()
             while True:
                 batches = await self._consumer.getmany(timeout_ms=200)
                 self.count += sum(len(records) for records in batches.values())
                 if time.monotonic() - looked_s > LOOK_EVERY_S:
                     looked_s = time.monotonic()
-                    await self._look()
+                    await self._look_for_partitions()
         except (AnyKafkaError, OSError) as e:
             raise as_ours(e, "count the records of events.raw") from e
         finally:
             await closed(self._consumer.stop())
 
-    def _assign(self) -> None:
+    def _assign_partitions(self) -> None:
         self._consumer.assign(list(self._at))
         for partition, offset in self._at.items():
             self._consumer.seek(partition, offset)
 
-    async def _look(self) -> None:
+    async def _look_for_partitions(self) -> None:
         known = {partition.partition for partition in self._at}
         new = sorted((self._consumer.partitions_for_topic(TOPIC_RAW) or set()) - known)
         if not new:
@@ -342,4 +342,4 @@ class RawCount:
         for n in new:
             self._at[TopicPartition(TOPIC_RAW, n)] = 0
             self._grew(n)
-        self._assign()
+        self._assign_partitions()

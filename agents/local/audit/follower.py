@@ -64,7 +64,7 @@ class Follower:
                 await self._consumer.seek_to_beginning(partition)
                 end = (await self._consumer.end_offsets([partition]))[partition]
                 while await self._consumer.position(partition) < end:
-                    self._take(await self._consumer.getmany(timeout_ms=100))
+                    self._apply_records(await self._consumer.getmany(timeout_ms=100))
         except (AnyKafkaError, OSError, TimeoutError) as e:
             raise as_ours(e, "read the topic placement") from e
         self.moves = self.fences = 0
@@ -77,7 +77,7 @@ class Follower:
 
     async def run(self) -> None:
         while True:
-            self._take(await self._consumer.getmany(timeout_ms=200))
+            self._apply_records(await self._consumer.getmany(timeout_ms=200))
 
     def lanes_of(self, worker: str) -> list[Partition]:
         """The lanes that `placement` gives to this worker (its account's name), in order."""
@@ -87,7 +87,7 @@ class Follower:
             if r.worker == worker and p.topic == LANES and r.state is not State.ORPHAN
         )
 
-    def _take(self, batches: dict[TopicPartition, list[Any]]) -> None:
+    def _apply_records(self, batches: dict[TopicPartition, list[Any]]) -> None:
         said: Counter[tuple[str, str]] = Counter()
         lanes: dict[tuple[str, str], list[int]] = {}
         for record in (r for records in batches.values() for r in records):
@@ -96,16 +96,16 @@ class Follower:
                 continue
             try:
                 if key == LEADER_KEY:
-                    self._lead(decode_leader(record.value))
+                    self._apply_leader(decode_leader(record.value))
                     continue
                 if (worker := lease_worker(key)) is not None:
-                    self._lease(worker, decode_lease(record.value))
+                    self._apply_lease(worker, decode_lease(record.value))
                     continue
                 part, placed = Partition.of_key(key), decode_placed(record.value)
             except (KafkaError, ValueError) as e:
                 _log.warning("placement_not_understood", key=key, error=str(e))
                 continue
-            if text := self._place(part, placed):
+            if text := self._apply_placement(part, placed):
                 said[text, placed.why] += 1
                 lanes.setdefault((text, placed.why), []).append(part.n)
         for (text, why), count in said.items():
@@ -114,14 +114,14 @@ class Follower:
             )
             self.acts.append((time.time(), f"{text.format(n=numbers)}{f': {why}' if why else ''}"))
 
-    def _lead(self, leader: Leader) -> None:
+    def _apply_leader(self, leader: Leader) -> None:
         if leader.leader_epoch > self.leader_epoch:
             self.leader_epoch = leader.leader_epoch
             self.acts.append(
                 (time.time(), f"a coordinator leads, leader epoch {leader.leader_epoch}")
             )
 
-    def _lease(self, worker: str, lease: Lease) -> None:
+    def _apply_lease(self, worker: str, lease: Lease) -> None:
         before = self.leases.get(worker)
         self.leases[worker] = lease
         if before is None or before.fenced:
@@ -140,7 +140,7 @@ class Follower:
                 )
             )
 
-    def _place(self, part: Partition, placed: Placed) -> str:
+    def _apply_placement(self, part: Partition, placed: Placed) -> str:
         """Remember the record. Returns what happened, in words with {n} for the numbers of
         partitions."""
         before = self.placed.get(part)

@@ -49,12 +49,12 @@ class Ledger:
         """How many blocks are kept, over all partitions."""
         return sum(len(p.blocks) for p in self._partitions.values())
 
-    def begin(self, partition: str, offset: int) -> None:
+    def begin_partition(self, partition: str, offset: int) -> None:
         """Count only sources of `partition` (`events.raw/3`) from this offset on."""
         self._base[partition] = offset
         self._partitions[partition] = _Partition(first=offset // BLOCK)
 
-    def add(self, outcome: str, src: str, part: str = "") -> bool:
+    def add_source(self, outcome: str, src: str, part: str = "") -> bool:
         """Note one record. Returns True if it is new; `strangers` counts records without a source
         of ours.
 
@@ -64,7 +64,7 @@ class Ledger:
         if "#" in partition and partition not in self._base:
             raw, _, again = partition.partition("#")
             if raw in self._base and _is_number(again) and int(again) <= MOST_PARTS:
-                self.begin(partition, 0)
+                self.begin_partition(partition, 0)
         if partition not in self._base or not _is_number(number):
             self.strangers += 1
             return False
@@ -73,12 +73,12 @@ class Ledger:
             return False
         i, _, n = part.partition("/")
         if not (_is_number(i) and _is_number(n) and 1 < int(n) <= MOST_PARTS and int(i) <= int(n)):
-            return self._take(outcome, partition, offset)
+            return self._complete_source(outcome, partition, offset)
         bit, whole = 1 << int(i), (1 << int(n)) - 1
         # Parts are numbered from 0 or from 1; both fill n bits.
         if int(i) == int(n):
             bit = 1
-        if self._known(partition, offset):
+        if self._is_complete(partition, offset):
             self.duplicates += 1
             return False
         seen = self._parts.get((partition, offset), 0)
@@ -91,13 +91,13 @@ class Ledger:
                 del self._parts[next(iter(self._parts))]
             return True
         self._parts.pop((partition, offset), None)
-        return self._take(outcome, partition, offset)
+        return self._complete_source(outcome, partition, offset)
 
-    def _known(self, partition: str, offset: int) -> bool:
+    def _is_complete(self, partition: str, offset: int) -> bool:
         block = self._partitions[partition].blocks.get(offset // BLOCK)
         return block is not None and bool(block[(offset % BLOCK) >> 3] & (1 << (offset & 7)))
 
-    def _take(self, outcome: str, partition: str, offset: int) -> bool:
+    def _complete_source(self, outcome: str, partition: str, offset: int) -> bool:
         p = self._partitions[partition]
         number, at = divmod(offset, BLOCK)
         if number < p.first:

@@ -17,7 +17,7 @@ FIRST, LAST = dt.datetime(2001, 1, 8), dt.datetime(2001, 1, 14)
 HERE = Path(__file__).parent / "data"
 
 
-def rows(parquet: Path) -> list[tuple[str, str, str, int, int]]:
+def read_week(parquet: Path) -> list[tuple[str, str, str, int, int]]:
     """The week's flights by time: minute (UTC), origin, destination, delay (min), distance (statute
     miles)."""
     import pyarrow.compute as pc
@@ -41,7 +41,7 @@ def rows(parquet: Path) -> list[tuple[str, str, str, int, int]]:
 
 
 def main(shared: Path) -> None:
-    flights = rows(shared / "events" / "flights-2001-01_03-utc.parquet")
+    flights = read_week(shared / "events" / "flights-2001-01_03-utc.parquet")
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     out.writerow(("utc", "origin", "destination", "delay_min", "distance_mi"))

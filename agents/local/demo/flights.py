@@ -26,7 +26,7 @@ class Airport(msgspec.Struct, frozen=True):
 
 
 @cache
-def airports() -> dict[str, Airport]:
+def read_airports() -> dict[str, Airport]:
     """The airports of the stream by IATA code."""
     text = (_DATA / "airports.csv").read_text("utf-8")
     return {
@@ -35,7 +35,7 @@ def airports() -> dict[str, Airport]:
     }
 
 
-def _rows() -> Iterator[list[str]]:
+def _read_flight_rows() -> Iterator[list[str]]:
     """The file's rows, unpacked as they are read, so that the week is never in memory as a
     whole."""
     with (
@@ -47,13 +47,13 @@ def _rows() -> Iterator[list[str]]:
         yield from reader
 
 
-def week(loop: int = 0) -> Iterator[tuple[bytes, bytes]]:
+def week_of_events(loop: int = 0) -> Iterator[tuple[bytes, bytes]]:
     """The week once, by time, as (key, event) for `events.raw`; the key is the event's id.
 
     `loop` > 0 suffixes every id, so that the week can be repeated without repeating an id."""
-    known = airports()
+    known = read_airports()
     suffix = f".k{loop}" if loop else ""
-    for n, (utc, origin, destination, delay, distance) in enumerate(_rows()):
+    for n, (utc, origin, destination, delay, distance) in enumerate(_read_flight_rows()):
         here, there = known[origin], known[destination]
         flight = f"f-{n:07d}{suffix}"
         event = {
@@ -73,21 +73,21 @@ def week(loop: int = 0) -> Iterator[tuple[bytes, bytes]]:
         yield flight.encode(), orjson.dumps(event)
 
 
-def day_s(rate_eps: float) -> float:
+def day_length_s(rate_eps: float) -> float:
     """How long a day of the stream takes at this rate, in seconds."""
-    return sum(1 for _ in _rows()) / DAYS / rate_eps
+    return sum(1 for _ in _read_flight_rows()) / DAYS / rate_eps
 
 
-def stream() -> Iterator[tuple[bytes, bytes]]:
+def endless_events() -> Iterator[tuple[bytes, bytes]]:
     """The week, repeated without end."""
     loop = 0
     while True:
-        yield from week(loop)
+        yield from week_of_events(loop)
         loop += 1
 
 
-def sample(every: int = 5) -> Iterator[bytes]:
+def sample_events(every: int = 5) -> Iterator[bytes]:
     """Every `every`-th event of the week, to make the lane map from."""
-    for n, (_, event) in enumerate(week()):
+    for n, (_, event) in enumerate(week_of_events()):
         if n % every == 0:
             yield event

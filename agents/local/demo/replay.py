@@ -55,7 +55,7 @@ class Replay:
         self._moved = asyncio.Event()
         self._ended = False
 
-    async def until(self, sent: int) -> None:
+    async def wait_until_sent(self, sent: int) -> None:
         """Return when this many events are acknowledged, or the stream has ended."""
         while self.sent < sent and not self._ended:
             self._moved.clear()
@@ -65,7 +65,7 @@ class Replay:
         """Send until the stream ends. Raises KafkaError for what a retry cannot fix (rights,
         sizes)."""
         try:
-            await self._connect()
+            await self._connect_producer()
             due, last = 0.0, time.monotonic()
             while True:
                 await asyncio.sleep(TICK_S)
@@ -77,15 +77,15 @@ class Replay:
                 if not events and due >= 1:
                     return
                 due -= len(events)
-                await self._send(events)
+                await self._send_events(events)
                 self._moved.set()
         finally:
             self._ended = True
             self._moved.set()
-            await self._disconnect()
+            await self._stop_producer()
             await self._offsets.stop()
 
-    async def _connect(self) -> None:
+    async def _connect_producer(self) -> None:
         """Connect to the broker, however long that takes, and read the partitions' ends."""
         while True:
             try:
@@ -103,21 +103,21 @@ class Replay:
                 )
                 async with asyncio.timeout(30):
                     await self._producer.start()
-                self._rest(False)
+                self._set_waiting(False)
                 return
             except (KafkaUnavailable, AnyKafkaError, OSError, TimeoutError) as e:
-                self._rest(True, e)
-                await self._disconnect()
+                self._set_waiting(True, e)
+                await self._stop_producer()
                 await self._offsets.stop()
                 await asyncio.sleep(0.5)
 
-    async def _disconnect(self) -> None:
+    async def _stop_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is None:
             return
         await closed(producer.stop(), 3)
 
-    async def _send(self, events: list[KeyedValue]) -> None:
+    async def _send_events(self, events: list[KeyedValue]) -> None:
         """Send the events to the partitions in turn, in batches. Returns when all are
         acknowledged."""
         shares: dict[int, list[KeyedValue]] = {}
@@ -126,7 +126,7 @@ class Replay:
             self._next = (self._next + 1) % len(self._ends)
         while shares:
             results = await asyncio.gather(
-                *(self._batch(n, s) for n, s in shares.items()), return_exceptions=True
+                *(self._send_batch(n, s) for n, s in shares.items()), return_exceptions=True
             )
             failed: BaseException | None = None
             for (n, share), result in zip(list(shares.items()), results, strict=True):
@@ -139,9 +139,9 @@ class Replay:
                 if not share:
                     del shares[n]
             if failed is not None:
-                await self._recover(failed, shares)
+                await self._recover_from(failed, shares)
 
-    async def _batch(self, n: int, share: list[KeyedValue]) -> int:
+    async def _send_batch(self, n: int, share: list[KeyedValue]) -> int:
         """Send as much of the share as fits into one batch. Returns how many events were
         acknowledged."""
         batch = self._producer.create_batch()
@@ -158,7 +158,9 @@ class Replay:
         await (await self._producer.send_batch(batch, TOPIC_RAW, partition=n))
         return count
 
-    async def _recover(self, error: BaseException, shares: dict[int, list[KeyedValue]]) -> None:
+    async def _recover_from(
+        self, error: BaseException, shares: dict[int, list[KeyedValue]]
+    ) -> None:
         """After a failure with an unknown outcome: drop from `shares` the events that were appended
         according to the partitions' ends."""
         if not isinstance(error, AnyKafkaError | OSError | TimeoutError):
@@ -166,11 +168,11 @@ class Replay:
         ours = as_ours(error, "replay into events.raw")
         if not isinstance(ours, KafkaUnavailable):
             raise KafkaError(str(ours)) from error
-        self._rest(True, error)
+        self._set_waiting(True, error)
         before = dict(self._ends)
-        await self._disconnect()
+        await self._stop_producer()
         await self._offsets.stop()
-        await self._connect()
+        await self._connect_producer()
         for n, share in list(shares.items()):
             appended = min(self._ends[n] - before[n], len(share))
             self.sent += appended
@@ -178,7 +180,7 @@ class Replay:
             if not share:
                 del shares[n]
 
-    def _rest(self, waiting: bool, error: BaseException | None = None) -> None:
+    def _set_waiting(self, waiting: bool, error: BaseException | None = None) -> None:
         if waiting and not self.waiting:
             _log.warning("replay_waits", error=repr(error))
         elif self.waiting and not waiting:

@@ -100,10 +100,10 @@ class Broker:
         if self.pid is not None:
             return
         deadline = time.monotonic() + timeout_s
-        launching = asyncio.ensure_future(asyncio.to_thread(self._launch))
+        launching = asyncio.ensure_future(asyncio.to_thread(self._launch_process))
         try:
             await asyncio.shield(launching)
-            await self._ready(deadline)
+            await self._wait_until_ready(deadline)
         except BaseException:
             # A thread cannot be cancelled, and may be starting Java right now. Its error is
             # ignored.
@@ -136,10 +136,10 @@ class Broker:
             process.kill()
             process.wait()
 
-    def reap(self) -> None:
+    def end_stale_broker(self) -> None:
         """End a broker that an earlier run left in this folder, if there is one. Blocks for at most
         20 s."""
-        pid = self._stale_pid()
+        pid = self._find_stale_pid()
         if pid is None:
             return
         _log.info("stale_broker_ended", pid=pid, folder=str(self.folder))
@@ -150,7 +150,7 @@ class Broker:
                 return
             deadline = time.monotonic() + patience_s
             while time.monotonic() < deadline:
-                if self._stale_pid() is None:
+                if self._find_stale_pid() is None:
                     return
                 time.sleep(_POLL_S)
 
@@ -162,7 +162,7 @@ class Broker:
     def _pid_file(self) -> Path:
         return self.folder / "broker.pid"
 
-    def _stale_pid(self) -> int | None:
+    def _find_stale_pid(self) -> int | None:
         """The process that the pid file names, if it is alive and a broker of this folder (pids are
         reused)."""
         try:
@@ -189,24 +189,24 @@ class Broker:
                 file.write_text("{} {}\n".format(*self._ports), "ascii")
         return self._ports
 
-    def _launch(self) -> None:
+    def _launch_process(self) -> None:
         """The blocking part of the start: clean up, write the configuration, start Java."""
         if not list(self.jars.glob("kafka_2.13-*.jar")) or shutil.which("java") is None:
             raise InstallError(f"Kafka's jars ({self.jars}) or java are missing; run: make install")
         require_reachable(self.folder, self.user)
         # before the ports: a leftover broker still holds them
-        self.reap()
-        self._leave_taken_ports()
+        self.end_stale_broker()
+        self._replace_taken_ports()
         self._make_folder()
         require_reachable(self.folder / "data", self.user)
-        self._prepare()
-        self._spawn()
+        self._prepare_folder()
+        self._spawn_java()
 
     def _make_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.user.own(self.folder, 0o750 if self.user.switch else 0o700, give=False)
 
-    def _leave_taken_ports(self) -> None:
+    def _replace_taken_ports(self) -> None:
         """Replace a port that another program has taken since this folder was last used, if we may
         choose.
 
@@ -224,7 +224,7 @@ class Broker:
             self._ports = None
             (self.folder / "ports").unlink()
 
-    def _prepare(self) -> None:
+    def _prepare_folder(self) -> None:
         """Folders, passwords, configuration (written at each start) and, once, the formatted
         storage."""
         self._secrets.mkdir(mode=0o700, exist_ok=True)
@@ -248,9 +248,9 @@ class Broker:
                 text = text.replace(f"@{key}@", str(value))
             self.user.write(self.folder / name, (text + more).encode())
         if not (self.folder / "data" / "meta.properties").exists():
-            self._format()
+            self._format_storage()
 
-    def _format(self) -> None:
+    def _format_storage(self) -> None:
         """Format the storage with Kafka's own tool, since it also writes a new cluster's features
         (transaction.version, group.version). With meta.properties alone they would stay at their
         oldest."""
@@ -270,7 +270,7 @@ class Broker:
             tool += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         # Java reads the arguments from a file, since anybody may see a process's arguments.
         arguments = self.folder / "format.args"
-        words = [*self._java(64)[1:], *tool, *self._more_format_arguments()]
+        words = [*self._java_command(64)[1:], *tool, *self._more_format_arguments()]
         quoted = ('"{}"'.format(word.replace("\\", r"\\").replace('"', r"\"")) for word in words)
         self.user.write(arguments, "\n".join(quoted).encode())
         try:
@@ -304,7 +304,7 @@ class Broker:
         """Java takes file names for ASCII unless the locale is UTF-8."""
         return {**os.environ, "LC_ALL": "C.UTF-8"}
 
-    def _jars(self) -> Path:
+    def _readable_jars(self) -> Path:
         """A folder where its user can read the jars: a copy if a folder above the project is closed
         to the user (a clone under /root)."""
         if not self.user.switch or barrier(self.jars / "any", self.user) is None:
@@ -321,7 +321,7 @@ class Broker:
             self.user.own(copy / jar.name, 0o640, give=False)
         return copy
 
-    def _java(self, heap_mb: int) -> list[str]:
+    def _java_command(self, heap_mb: int) -> list[str]:
         return [
             "java",
             f"-Xms{min(64, heap_mb)}m",
@@ -336,11 +336,15 @@ class Broker:
             "-Djava.awt.headless=true",
             "-Dlog4j2.configurationFile=log4j2.properties",
             "-cp",
-            f"{self._jars()}/*",
+            f"{self._readable_jars()}/*",
         ]
 
-    def _spawn(self) -> None:
-        command = [*self._java(self.heap_mb), "kafka.Kafka", str(self.folder / "server.properties")]
+    def _spawn_java(self) -> None:
+        command = [
+            *self._java_command(self.heap_mb),
+            "kafka.Kafka",
+            str(self.folder / "server.properties"),
+        ]
         with (self.folder / "java.out").open("wb") as out:
             # A session of its own: Ctrl-C then reaches only our process, which stops the broker
             # last.
@@ -356,10 +360,10 @@ class Broker:
             )
         self._pid_file.write_text(f"{self._process.pid}\n", "ascii")
 
-    async def _ready(self, deadline: float) -> None:
+    async def _wait_until_ready(self, deadline: float) -> None:
         port = self._choose_ports()[0]
-        while not await asyncio.to_thread(_listens, port):
-            self._still_starting(deadline)
+        while not await asyncio.to_thread(_is_listening, port):
+            self._require_still_starting(deadline)
             await asyncio.sleep(_POLL_S)
         # the port opens before the broker can coordinate: try a lease and a commit's read
         maker, offsets = LeaseMaker(self.kafka, 10_000), Offsets(self.kafka, "geolane-ready")
@@ -369,18 +373,18 @@ class Broker:
             await offsets.start()
             await offsets.committed([Partition.of_key("main/events.raw/0")])
         except KafkaUnavailable as e:
-            raise KafkaUnavailable(f"{e}\n{self.log_tail()}") from e
+            raise KafkaUnavailable(f"{e}\n{self.read_log_tail()}") from e
         finally:
             await maker.stop()
             await offsets.stop()
-        self._still_starting(deadline)
+        self._require_still_starting(deadline)
 
-    def _still_starting(self, deadline: float) -> None:
+    def _require_still_starting(self, deadline: float) -> None:
         if self.pid is None:
-            raise KafkaUnavailable(f"Kafka ended while it started:\n{self.log_tail()}")
+            raise KafkaUnavailable(f"Kafka ended while it started:\n{self.read_log_tail()}")
         if time.monotonic() > deadline:
             raise KafkaUnavailable(
-                f"Kafka at {self.bootstrap} did not start in time:\n{self.log_tail()}"
+                f"Kafka at {self.bootstrap} did not start in time:\n{self.read_log_tail()}"
             )
 
     @property
@@ -388,7 +392,7 @@ class Broker:
         """The broker's log, and what Java itself printed."""
         return self.folder / "log" / "broker.log", self.folder / "java.out"
 
-    def log_tail(self, characters: int = 2000) -> str:
+    def read_log_tail(self, characters: int = 2000) -> str:
         """The end of the broker's log, and of what Java itself printed."""
         tail = ""
         for file in self.logs:
@@ -397,7 +401,7 @@ class Broker:
         return tail
 
 
-def _listens(port: int) -> bool:
+def _is_listening(port: int) -> bool:
     with closing(socket.socket()) as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0

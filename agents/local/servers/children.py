@@ -19,7 +19,7 @@ from pathlib import Path
 
 from agents.base import log
 from agents.base.supervisor import LAST_END, LOST, PARENT, REFUSED
-from agents.local.servers.endings import Endings, Logs, how_ended
+from agents.local.servers.endings import Endings, Logs, describe_exit_code
 from agents.local.servers.folder import RunFolder
 from agents.settings.sources import PREFIX
 
@@ -28,7 +28,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _STEADY_S = 0.2, 10.0, 30.0
 _log = log.get("embedded.children")
 
 
-def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+def inherited_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The part of the environment that a child inherits. It excludes settings: they are in the
     child's file, and the environment would override it."""
     return {name: value for name, value in environ.items() if not name.startswith(PREFIX)}
@@ -77,14 +77,14 @@ class Child:
         try:
             while True:
                 begun = time.monotonic()
-                code = await self._once()
+                code = await self._run_once()
                 if time.monotonic() - begun > _STEADY_S:
                     pause_s = _FIRST_PAUSE_S
                 _log.warning("process_ended", name=self.name, exit=code, log=str(self.log_file))
-                words = await asyncio.to_thread(self.logs.last_words)
-                self._last_end = f"{how_ended(code)}{f': {words}' if words else ''}"
+                words = await asyncio.to_thread(self.logs.find_cause)
+                self._last_end = f"{describe_exit_code(code)}{f': {words}' if words else ''}"
                 if self._endings is not None:
-                    self._endings.ended(self.name, code, words)
+                    self._endings.note_ending(self.name, code, words)
                 self.refusals += code == REFUSED
                 if code == LOST:
                     await asyncio.sleep(_FIRST_PAUSE_S)
@@ -92,9 +92,9 @@ class Child:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         finally:
-            await self._end()
+            await self._end_process()
 
-    def signal(self, sign: signal.Signals) -> bool:
+    def send_signal(self, sign: signal.Signals) -> bool:
         """Send it a signal. Returns False if it does not run."""
         if self.pid is None or self._process is None:
             return False
@@ -111,9 +111,9 @@ class Child:
                 shutil.copyfile(self.log_file, self.log_file.with_suffix(".log.1"))
                 os.truncate(self.log_file, 0)
 
-    async def _once(self) -> int:
+    async def _run_once(self) -> int:
         self.trim_log()
-        self.logs.mark()
+        self.logs.mark_start()
         told = {LAST_END: self._last_end} if self._last_end else {}
         with self.log_file.open("ab") as out:
             self._process = await asyncio.create_subprocess_exec(
@@ -124,28 +124,33 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                env={**inherited(os.environ), **self._env, PARENT: str(os.getpid()), **told},
+                env={
+                    **inherited_environment(os.environ),
+                    **self._env,
+                    PARENT: str(os.getpid()),
+                    **told,
+                },
                 start_new_session=True,  # Ctrl-C is for us; we end the children in order
             )
         self.starts += 1
-        self._folder.note(self.name, self._process.pid)
+        self._folder.note_process(self.name, self._process.pid)
         if self._endings is not None:
-            self._endings.back(self.name)
+            self._endings.note_restart(self.name)
         return await self._process.wait()
 
-    async def _end(self) -> None:
+    async def _end_process(self) -> None:
         if self._process is None:
             return
-        self.signal(signal.SIGTERM)
-        self.signal(signal.SIGCONT)
+        self.send_signal(signal.SIGTERM)
+        self.send_signal(signal.SIGCONT)
         try:
             async with asyncio.timeout(10):
                 await self._process.wait()
         except TimeoutError:
             _log.warning("process_killed", name=self.name)
-            self.signal(signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
             await self._process.wait()
-        self._folder.forget(self.name)
+        self._folder.forget_process(self.name)
 
 
 class Family:
@@ -162,7 +167,7 @@ class Family:
             [asyncio.create_task(c.run(), name=f"child-{c.name}") for c in children]
         )
 
-    async def watch(self) -> None:
+    async def watch_children(self) -> None:
         """Keep logs bounded. Raises the error of a child's owner task (the child could not be
         started)."""
         while True:

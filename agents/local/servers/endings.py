@@ -26,35 +26,35 @@ _GRAVE = re.compile(r"(?i)\b(error|fatal|critical|assertion)\b")
 
 
 class Logs:
-    """The logs of one process, from where they ended when it started (`mark`)."""
+    """The logs of one process, from where they ended when it started (`mark_start`)."""
 
     def __init__(self, *files: Path) -> None:
         self._files = files
         self._from = dict.fromkeys(files, 0)
 
-    def mark(self) -> None:
-        self._from = {file: _size(file) for file in self._files}
+    def mark_start(self) -> None:
+        self._from = {file: _size_or_zero(file) for file in self._files}
 
-    def last_words(self) -> str:
+    def find_cause(self) -> str:
         """The line that best explains why the process ended; "" if none does. A full disk is named
         first, since the log that should report it lies on that disk."""
         cause = grave = ""
         for file in self._files:
-            for line in _tail(file, self._from[file]):
+            for line in _read_tail_lines(file, self._from[file]):
                 if line.startswith("{"):
-                    cause = _of_event(line) or cause
+                    cause = _cause_from_event(line) or cause
                 elif _CAUSE.search(line):
                     cause = line
                 elif _GRAVE.search(line) and not line[0].isspace():
                     grave = line
         words = "".join(c if c.isprintable() else " " for c in cause or grave)[:WORDS].strip()
-        full = next((f.parent for f in self._files if _is_full(f.parent)), None)
+        full = next((f.parent for f in self._files if _is_disk_full(f.parent)), None)
         return (
             words if full is None else f"no space left in {full}" + (f"; {words}" if words else "")
         )
 
 
-def _is_full(folder: Path) -> bool:
+def _is_disk_full(folder: Path) -> bool:
     try:
         disk = os.statvfs(folder)
     except OSError:
@@ -62,14 +62,14 @@ def _is_full(folder: Path) -> bool:
     return disk.f_bavail * disk.f_frsize < FULL_BYTES
 
 
-def _size(file: Path) -> int:
+def _size_or_zero(file: Path) -> int:
     try:
         return file.stat().st_size
     except OSError:
         return 0
 
 
-def _tail(file: Path, begin: int) -> Sequence[str]:
+def _read_tail_lines(file: Path, begin: int) -> Sequence[str]:
     try:
         with file.open("rb") as f:
             size = f.seek(0, os.SEEK_END)
@@ -85,7 +85,7 @@ def _tail(file: Path, begin: int) -> Sequence[str]:
         return ()
 
 
-def _of_event(line: str) -> str:
+def _cause_from_event(line: str) -> str:
     try:
         event = orjson.loads(line)
         if event.get("level") not in ("error", "critical"):
@@ -111,10 +111,10 @@ class Endings:
         self._say, self._now = say, now
         self._last: dict[str, _Ending] = {}
 
-    def ended(self, name: str, how: int | str, words: str) -> None:
+    def note_ending(self, name: str, how: int | str, words: str) -> None:
         """`how`: an exit code (negative: a signal), or words. The ending is shown while the process
         is away, and for at least a minute."""
-        text = f"{name} ended ({how if isinstance(how, str) else how_ended(how)})" + (
+        text = f"{name} ended ({how if isinstance(how, str) else describe_exit_code(how)})" + (
             f": {words}" if words else ""
         )
         before, now = self._last.get(name), self._now()
@@ -122,15 +122,15 @@ class Endings:
             self._say(text)
         self._last[name] = _Ending(text, now)
 
-    def back(self, name: str) -> None:
+    def note_restart(self, name: str) -> None:
         if name in self._last:
             self._last[name].back = True
 
-    def last(self, name: str) -> str:
+    def describe_last(self, name: str) -> str:
         """How it ended last; "" if it has not."""
         return self._last[name].text if name in self._last else ""
 
-    def lines(self) -> list[str]:
+    def shown_lines(self) -> list[str]:
         """The endings to show now, the newest first."""
         now = self._now()
         shown = sorted(
@@ -140,7 +140,7 @@ class Endings:
         return [f"! {e.text}, {now - e.at:.0f} s ago" for e in shown[:SHOWN]]
 
 
-def how_ended(code: int) -> str:
+def describe_exit_code(code: int) -> str:
     """An exit code, or (negative) a signal, in words."""
     try:
         return signal.Signals(-code).name if code < 0 else f"exit {code}"

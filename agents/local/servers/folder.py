@@ -41,7 +41,7 @@ def _others_can_enter(folder: Path) -> bool:
     return all(p.stat().st_mode & stat.S_IXOTH for p in (folder, *folder.parents))
 
 
-def start_time(pid: int) -> str:
+def process_start_time(pid: int) -> str:
     """When the process was started (field 22 of /proc/PID/stat). With the pid, that identifies a
     process for good. Empty if it is gone."""
     try:
@@ -81,7 +81,7 @@ class RunFolder:
         can be written there."""
         try:
             str(self.path).encode()
-            self._take()
+            self._lock_folder()
         except UnicodeEncodeError as e:
             raise SettingsError(
                 f"{os.fsencode(self.path)!r}: its name is not UTF-8 in this locale; set "
@@ -95,7 +95,7 @@ class RunFolder:
             ) from e
         return self
 
-    def _take(self) -> None:
+    def _lock_folder(self) -> None:
         # If we are root, ejabberd's own user may pass through the folder but not list it.
         mode = 0o711 if os.getuid() == 0 else 0o700
         self.path.mkdir(mode=mode, parents=True, exist_ok=True)
@@ -137,11 +137,11 @@ class RunFolder:
         by pid and start time."""
         for file in self.pids.iterdir():
             pid, _, started = file.read_text("ascii", "replace").partition(" ")
-            if pid.isdigit() and started and start_time(int(pid)) == started:
+            if pid.isdigit() and started and process_start_time(int(pid)) == started:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
                 deadline = time.monotonic() + 5
-                while start_time(int(pid)) == started:
+                while process_start_time(int(pid)) == started:
                     if time.monotonic() > deadline:
                         raise InstallError(
                             f"process {pid}, left by an earlier run, does not end; end it, then "
@@ -150,14 +150,14 @@ class RunFolder:
                     time.sleep(0.01)
             file.unlink()
 
-    def note(self, name: str, pid: int) -> None:
+    def note_process(self, name: str, pid: int) -> None:
         """Record that process `pid` is ours, so that a later run can end it if we are killed."""
-        (self.pids / name).write_text(f"{pid} {start_time(pid)}", "ascii")
+        (self.pids / name).write_text(f"{pid} {process_start_time(pid)}", "ascii")
 
-    def forget(self, name: str) -> None:
+    def forget_process(self, name: str) -> None:
         (self.pids / name).unlink(missing_ok=True)
 
-    def fresh(self, *names: str) -> None:
+    def empty_parts(self, *names: str) -> None:
         """Empty these parts of the folder: a run starts without the data of the one before."""
         for name in names:
             for path in self.path.glob(name):

@@ -87,7 +87,7 @@ class Servers:
 
     async def _start_kafka(self, folder: RunFolder, workers: Sequence[str], say: PrintLine) -> None:
         broker = Broker(folder.path / "kafka")
-        await asyncio.to_thread(broker.reap)
+        await asyncio.to_thread(broker.end_stale_broker)
         # Each run begins with an empty stream.
         await asyncio.to_thread(shutil.rmtree, broker.folder / "data", ignore_errors=True)
         self.broker = broker
@@ -124,13 +124,13 @@ class Servers:
         self.ejabberd = Ejabberd(api_socket=str(server.api.socket_path))
         say(f"ejabberd at 127.0.0.1:{server.c2s_port}: accounts, room and feeds are ready")
         if not web:
-            await asyncio.to_thread(webchat.clear, server.web)
-        elif await asyncio.to_thread(webchat.lay, server.web, DOMAIN, self.xmpp.room):
+            await asyncio.to_thread(webchat.clear_folder, server.web)
+        elif await asyncio.to_thread(webchat.install_page, server.web, DOMAIN, self.xmpp.room):
             self.web = f"http://127.0.0.1:{server.http_port}/"
         else:
             say("no web chat: converse.js is missing; run: make install")
 
-    async def keep(self) -> None:
+    async def keep_running(self) -> None:
         """Start a server of ours again when it ends by itself (or is killed); runs until
         cancelled."""
         while True:
@@ -145,26 +145,28 @@ class Servers:
             ):
                 if gone and again and name not in self._held:
                     _log.warning("server_gone", server=name)
-                    await self._tell(name, "it is started again")
-                    self._logs[name].mark()
+                    await self._note_ending(name, "it is started again")
+                    self._logs[name].mark_start()
                     try:
                         await again()
                         _log.info("server_back", server=name)
                         if self.endings is not None:
-                            self.endings.back(name)
+                            self.endings.note_restart(name)
                     except (GeolaneError, OSError) as e:  # OSError: its disk is full
                         _log.error("server_not_back", server=name, error=str(e))
 
-    async def _tell(self, name: str, how: str) -> None:
+    async def _note_ending(self, name: str, how: str) -> None:
         if self.endings is not None:
-            self.endings.ended(name, how, await asyncio.to_thread(self._logs[name].last_words))
+            self.endings.note_ending(
+                name, how, await asyncio.to_thread(self._logs[name].find_cause)
+            )
 
-    def hold(self, name: str) -> None:
-        """Do not start `kafka` or `ejabberd` again until `release`: for a test that needs it away
-        for a while."""
+    def hold_server(self, name: str) -> None:
+        """Do not start `kafka` or `ejabberd` again until `release_server`: for a test that needs
+        it away for a while."""
         self._held.add(name)
 
-    def release(self, name: str) -> None:
+    def release_server(self, name: str) -> None:
         self._held.discard(name)
 
     async def stop(self) -> None:
@@ -210,7 +212,7 @@ def _write_client(file: Path, kafka: Kafka) -> None:
 def end_leftovers(folder: RunFolder) -> None:
     """End the servers that a killed run left in this folder."""
     if (folder.path / "kafka").exists():
-        Broker(folder.path / "kafka").reap()
+        Broker(folder.path / "kafka").end_stale_broker()
     if (folder.path / "ejabberd").exists():
         asyncio.run(Server(folder.path / "ejabberd", DOMAIN).stop())
 

@@ -16,10 +16,10 @@ OURS = Path(__file__).with_name("web")
 _SERVED = ("page.js", "page.css")
 
 
-def lay(web: Path, domain: str, room: str) -> bool:
+def install_page(web: Path, domain: str, room: str) -> bool:
     """Make `web` hold the page and nothing else. Returns False, and leaves `web` empty, if
     converse.js is not installed."""
-    clear(web)
+    clear_folder(web)
     if not BROUGHT.exists():
         return False
     shutil.copytree(BROUGHT, web, dirs_exist_ok=True, copy_function=shutil.copyfile)
@@ -34,7 +34,7 @@ def lay(web: Path, domain: str, room: str) -> bool:
     return True
 
 
-def clear(web: Path) -> None:
+def clear_folder(web: Path) -> None:
     """Leave nothing to serve."""
     for path in web.iterdir():
         if path.is_dir() and not path.is_symlink():

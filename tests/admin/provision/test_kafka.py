@@ -97,7 +97,7 @@ async def denying() -> AsyncIterator[Denying]:
 async def _fill(denying: Denying) -> None:
     await bring(denying.kafka.admin, topics(LANES, RAW), denying.tell)
     await compacted.publish(
-        denying.kafka.admin, build(flights.sample(), LANES, 4, 1, total_eps=1000.0)
+        denying.kafka.admin, build(flights.sample_events(), LANES, 4, 1, total_eps=1000.0)
     )
     async with AIOKafkaProducer(**client_kwargs(denying.kafka.admin)) as producer:
         await producer.send_and_wait(TOPIC_LANES, b"{}", partition=0)

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from agents.local.demo import flights
-from agents.local.servers.children import Child, inherited
+from agents.local.servers.children import Child, inherited_environment
 from agents.local.servers.folder import RunFolder
 from agents.local.stack import Stack, StackPlan
 from agents.settings import Coordinator, Settings
@@ -30,15 +30,15 @@ class Unit(Child):
 
     manager: Manager
 
-    async def _once(self) -> int:
+    async def _run_once(self) -> int:
         process = await self.manager.start(
             [sys.executable, "-m", "agents", *self._arguments],
             self.log_file,
-            base=inherited(os.environ) | dict(self._env),
+            base=inherited_environment(os.environ) | dict(self._env),
         )
         self._process = process
         self.starts += 1
-        self._folder.note(self.name, process.pid)
+        self._folder.note_process(self.name, process.pid)
         return await process.wait()
 
 
@@ -47,8 +47,8 @@ class Units(Stack):
 
     managers: dict[str, Manager]
 
-    def _child(self, name: str, account: str, *arguments: str) -> Child:
-        child = super()._child(name, account, *arguments)
+    def _make_child(self, name: str, account: str, *arguments: str) -> Child:
+        child = super()._make_child(name, account, *arguments)
         unit = Unit(self.folder, child.name, child._arguments, child._env)
         unit.manager = self.managers[name] = Manager(
             self.folder.path / f"{name}.notify", WATCHDOG_S
@@ -74,7 +74,7 @@ async def units(request: pytest.FixtureRequest) -> AsyncIterator[RunningUnits]:
         stack = Units(folder, StackPlan(settings, nodes=3), lambda text: None)
         stack.managers = {}
         try:
-            async with stack.working(flights.sample(), RATE_EPS):
+            async with stack.working(flights.sample_events(), RATE_EPS):
                 yield RunningUnits(stack)
         finally:
             for manager in stack.managers.values():

@@ -34,20 +34,20 @@ async def test_every_process_says_that_it_is_ready_and_alive(units: RunningUnits
         beats = manager.beats
         await manager.until(partial(lives_on, manager, beats), "signs of life")
     await units.manager("coordinator").hear("STATUS=leads")
-    busiest = units.stack.busiest().name
+    busiest = units.stack.busiest_node().name
     lanes = len(units.stack.follower.lanes_of(busiest))
     await units.manager(busiest).hear(f"STATUS={lanes} lanes")
 
 
 async def test_a_node_that_is_told_to_stop_hands_over_and_then_ends(units: RunningUnits) -> None:
-    stack, unit = units.stack, units.stack.busiest()
+    stack, unit = units.stack, units.stack.busiest_node()
     fences, starts, name = stack.follower.fences, unit.starts, unit.name.removeprefix("node-")
     manager = units.manager(unit.name)
     replay, sending = units.replay(EVENTS)
-    await replay.until(MIDDLE)
+    await replay.wait_until_sent(MIDDLE)
     async with units.in_room() as ana:
         manager.said.clear()
-        unit.signal(signal.SIGTERM)
+        unit.send_signal(signal.SIGTERM)
         await manager.hear("STOPPING=1", 2)
         await manager.hear("STATUS=drained", 20)
         assert not stack.follower.lanes_of(unit.name), "they are with others before it ends"
@@ -67,20 +67,20 @@ async def test_a_router_that_nobody_relieves_ends_before_its_time_is_over(
     router = units.stack.family.children["router-1"]
     starts = router.starts
     replay, sending = units.replay(EVENTS)
-    await replay.until(MIDDLE)
-    router.signal(signal.SIGTERM)
+    await replay.wait_until_sent(MIDDLE)
+    router.send_signal(signal.SIGTERM)
     await units.until(lambda: router.starts > starts, "it has ended, and is started again", 15)
     assert "nobody_takes_over" in router.log_file.read_text("utf-8")
     await units.account(replay, sending)
 
 
 async def test_a_second_signal_ends_a_node_at_once(units: RunningUnits) -> None:
-    unit = units.stack.busiest()
+    unit = units.stack.busiest_node()
     manager, starts = units.manager(unit.name), unit.starts
     manager.said.clear()
-    unit.signal(signal.SIGTERM)
+    unit.send_signal(signal.SIGTERM)
     await manager.hear("STOPPING=1", 2)
-    unit.signal(signal.SIGTERM)
+    unit.send_signal(signal.SIGTERM)
     begun = time.monotonic()
     await units.until(lambda: unit.starts > starts, "it has ended, and is started again", 10)
     assert time.monotonic() - begun < 3
@@ -90,17 +90,17 @@ async def test_a_second_signal_ends_a_node_at_once(units: RunningUnits) -> None:
 async def test_a_node_that_hangs_says_nothing_and_is_replaced_without_loss(
     units: RunningUnits,
 ) -> None:
-    unit = units.stack.busiest()
+    unit = units.stack.busiest_node()
     manager, starts = units.manager(unit.name), unit.starts
     replay, sending = units.replay(EVENTS)
-    await replay.until(MIDDLE)
-    unit.signal(signal.SIGSTOP)
+    await replay.wait_until_sent(MIDDLE)
+    unit.send_signal(signal.SIGSTOP)
     beats = manager.beats
     await asyncio.sleep(1.5 * WATCHDOG_S)
     assert manager.beats <= beats + 1
     manager.said.clear()
-    unit.signal(signal.SIGABRT)  # as systemd does now
-    unit.signal(signal.SIGCONT)
+    unit.send_signal(signal.SIGABRT)  # as systemd does now
+    unit.send_signal(signal.SIGCONT)
     await units.until(lambda: unit.starts > starts, "it is started again", 10)
     await manager.hear("READY=1")
     await units.account(replay, sending)

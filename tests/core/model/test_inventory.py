@@ -191,7 +191,7 @@ def test_rules_survive_the_copy_that_the_stack_makes(read: Read, tmp_path: Path)
     inventory = read(more)
     there = decode_toml(tmp_path / "inventory.toml", InventoryFile)
     copy = tmp_path / "copy.toml"
-    copy.write_text(stack.inventory_toml(there), "utf-8")
+    copy.write_text(stack.inventory_to_toml(there), "utf-8")
     assert decode_toml(copy, InventoryFile) == there
     assert Inventory.from_file(there, "inventory.toml") == inventory
 

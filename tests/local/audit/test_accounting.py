@@ -17,7 +17,7 @@ SRC = ("geolane-src", b"events.raw/0/5")
 
 def accounting() -> Accounting:
     a = Accounting(Kafka(), 1, 1)
-    a.ledger.begin("events.raw/0", 0)
+    a.ledger.begin_partition("events.raw/0", 0)
     return a
 
 
@@ -39,8 +39,8 @@ def accounting() -> Accounting:
 def test_rubbish_in_a_header_is_counted_by_its_source(headers: Headers) -> None:
     a = accounting()
     record = SimpleNamespace(headers=headers, timestamp=1_700_000_000_000)
-    a._take("events.clean", 0, [record], 0.0)
-    a._take("events.dead", 0, [SimpleNamespace(headers=[], timestamp=0)], 0.0)
+    a._count_outputs("events.clean", 0, [record], 0.0)
+    a._count_outputs("events.dead", 0, [SimpleNamespace(headers=[], timestamp=0)], 0.0)
     assert (a.clean, a.ledger.strangers, a.ledger.duplicates) == (1, 1, 0)
 
 
@@ -49,7 +49,9 @@ def test_rubbish_in_a_header_is_counted_by_its_source(headers: Headers) -> None:
 )
 def test_rubbish_in_place_of_a_source_is_a_stranger(src: bytes | None) -> None:
     a = accounting()
-    a._take("events.clean", 0, [SimpleNamespace(headers=[("geolane-src", src)], timestamp=0)], 0.0)
+    a._count_outputs(
+        "events.clean", 0, [SimpleNamespace(headers=[("geolane-src", src)], timestamp=0)], 0.0
+    )
     assert (a.clean, a.ledger.strangers) == (0, 1)
 
 
@@ -57,7 +59,7 @@ def test_replays_without_end_keep_no_ledger_each() -> None:
     a = accounting()
     for i in range(20_000):
         headers = [SRC, ("geolane-replays", b"%d" % (i + 1))]
-        a._take("events.clean", 0, [SimpleNamespace(headers=headers, timestamp=0)], 0.0)
+        a._count_outputs("events.clean", 0, [SimpleNamespace(headers=headers, timestamp=0)], 0.0)
     assert len(a.ledger._partitions) <= 10_001
 
 

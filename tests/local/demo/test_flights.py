@@ -11,18 +11,18 @@ NOW_MS = 1_700_000_000_000
 
 
 def test_the_week_has_the_events_and_airports_that_the_readme_states() -> None:
-    events = [parse(event, NOW_MS, 1 << 20, 300) for _, event in flights.week()]
+    events = [parse(event, NOW_MS, 1 << 20, 300) for _, event in flights.week_of_events()]
     assert len(events) == 115_309
     assert all(isinstance(e, Event) and e.lat is not None for e in events)
-    assert len(flights.airports()) == 223
+    assert len(flights.read_airports()) == 223
 
 
 def test_the_week_follows_itself_with_suffixed_ids() -> None:
     turn = 115_309
-    keys = [key for key, _ in itertools.islice(flights.stream(), turn - 1, turn + 2)]
+    keys = [key for key, _ in itertools.islice(flights.endless_events(), turn - 1, turn + 2)]
     assert keys == [b"f-0115308", b"f-0000000.k1", b"f-0000001.k1"]
 
 
 def test_an_event_is_about_as_long_as_in_the_benchmarks() -> None:
-    sizes = [len(event) for event in flights.sample()]
+    sizes = [len(event) for event in flights.sample_events()]
     assert 250 < sum(sizes) / len(sizes) < 350

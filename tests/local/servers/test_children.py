@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from agents.local.servers.children import LOG_BYTES, Child, Family, inherited
-from agents.local.servers.folder import RunFolder, start_time
+from agents.local.servers.children import LOG_BYTES, Child, Family, inherited_environment
+from agents.local.servers.folder import RunFolder, process_start_time
 
 # A process that waits as ours do: `geolane watch` on a server that is not there would do, but this
 # is what is left of it.
@@ -67,7 +67,7 @@ def test_a_child_dies_with_its_parent_however_that_dies() -> None:
             assert time.monotonic() < deadline
         parent.kill()
         parent.wait()
-        while start_time(child):
+        while process_start_time(child):
             assert time.monotonic() < deadline
 
 
@@ -90,4 +90,4 @@ def test_a_child_inherits_everything_but_settings() -> None:
         "GEOLANE_KAFKA__BOOTSTRAP": "elsewhere:1",
         "CREDENTIALS_DIRECTORY": "/run/credentials/x",
     }
-    assert set(inherited(environ)) == {"PATH", "CREDENTIALS_DIRECTORY"}
+    assert set(inherited_environment(environ)) == {"PATH", "CREDENTIALS_DIRECTORY"}

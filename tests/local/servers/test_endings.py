@@ -50,43 +50,43 @@ ABORT = "python: src/unix/core.c:646: uv__close: Assertion `fd > STDERR_FILENO' 
 )
 def test_last_words_are_the_line_that_says_why(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "a.log").write_text(text)
-    assert Logs(tmp_path / "nothing", tmp_path / "a.log").last_words() == words
+    assert Logs(tmp_path / "nothing", tmp_path / "a.log").find_cause() == words
 
 
 def test_words_of_an_earlier_life_are_not_the_last(tmp_path: Path) -> None:
     file = tmp_path / "a.log"
     file.write_text(KAFKA)
     logs = Logs(file)
-    logs.mark()
-    assert logs.last_words() == ""
+    logs.mark_start()
+    assert logs.find_cause() == ""
     file.write_text(ABORT)  # begun anew since, and shorter
-    assert logs.last_words() == ABORT.strip()
+    assert logs.find_cause() == ABORT.strip()
 
 
 def test_an_ending_is_said_once_and_shown_until_it_has_been_back_for_a_minute() -> None:
     said: list[str] = []
     now = 100.0
     endings = Endings(said.append, lambda: now)
-    endings.ended("kafka", "it is started again", "no space")
-    endings.ended("iad-1", -9, "")
+    endings.note_ending("kafka", "it is started again", "no space")
+    endings.note_ending("iad-1", -9, "")
     for _ in range(3):
-        endings.ended("iad-2", 1, "fault")
+        endings.note_ending("iad-2", 1, "fault")
     assert said == [
         "kafka ended (it is started again): no space",
         "iad-1 ended (SIGKILL)",
         "iad-2 ended (exit 1): fault",
     ]
-    endings.back("iad-1")
+    endings.note_restart("iad-1")
     now += SHOWN_S - 1
-    assert "! iad-1 ended (SIGKILL), 59 s ago" in endings.lines()
+    assert "! iad-1 ended (SIGKILL), 59 s ago" in endings.shown_lines()
     now += 1
-    assert endings.lines() == [
+    assert endings.shown_lines() == [
         "! kafka ended (it is started again): no space, 60 s ago",
         "! iad-2 ended (exit 1): fault, 60 s ago",
     ]
-    endings.ended("iad-2", 1, "fault")
+    endings.note_ending("iad-2", 1, "fault")
     assert len(said) == 4
-    assert endings.last("iad-2") == said[-1]
+    assert endings.describe_last("iad-2") == said[-1]
 
 
 async def test_a_child_that_ends_tells_its_last_words(tmp_path: Path) -> None:
@@ -131,11 +131,11 @@ async def test_a_full_disk_is_kafkas_last_word(small_disk: Path) -> None:
     logs = Logs(*broker.logs)
     try:
         await broker.start()
-        logs.mark()
+        logs.mark_start()
         with pytest.raises(OSError, match="No space left"):
             fill(small_disk)
         # Its controller writes twice a second, whether anybody sends something or not.
         await until(lambda: broker.pid is None, 60)
-        assert f"no space left in {broker.folder}/log" in logs.last_words()
+        assert f"no space left in {broker.folder}/log" in logs.find_cause()
     finally:
         broker.kill()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agents.base.errors import SettingsError
-from agents.local.servers.folder import RunFolder, start_time
+from agents.local.servers.folder import RunFolder, process_start_time
 
 _AS_ANOTHER = """if True:
     import os, sys
@@ -39,7 +39,7 @@ def test_a_second_run_in_the_same_folder_is_refused_with_the_firsts_process_id(
 def test_a_process_that_a_killed_run_left_is_ended(tmp_path: Path) -> None:
     with subprocess.Popen(_SLEEPER) as left:
         with RunFolder(tmp_path / "run") as folder:
-            folder.note("node-x", left.pid)
+            folder.note_process("node-x", left.pid)
         with RunFolder(tmp_path / "run") as folder:
             assert left.wait(5) == -9
             assert not list(folder.pids.iterdir())
@@ -103,5 +103,5 @@ def test_secrets_are_ours_alone(tmp_path: Path) -> None:
 def test_a_process_that_has_ended_has_no_start_time() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
-        assert start_time(child.pid) == ""
-    assert start_time(os.getpid()) != ""
+        assert process_start_time(child.pid) == ""
+    assert process_start_time(os.getpid()) != ""

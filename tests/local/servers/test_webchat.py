@@ -18,7 +18,7 @@ def names(folder: Path) -> set[str]:
 def test_the_page_knows_its_domain_and_room_and_nothing_of_before_stays(tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "page.js").write_text("old")
-    assert webchat.lay(tmp_path, "d.test", "ops@conference.d.test")
+    assert webchat.install_page(tmp_path, "d.test", "ops@conference.d.test")
     page = (tmp_path / "index.html").read_text("utf-8")
     assert 'data-room="ops@conference.d.test"' in page
     assert 'value="operator@d.test"' in page
@@ -31,12 +31,12 @@ def test_the_page_knows_its_domain_and_room_and_nothing_of_before_stays(tmp_path
 
 
 def test_without_converse_there_is_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert webchat.lay(tmp_path, "d.test", "ops@conference.d.test")
+    assert webchat.install_page(tmp_path, "d.test", "ops@conference.d.test")
     monkeypatch.setattr(webchat, "BROUGHT", tmp_path / "never")
-    assert not webchat.lay(tmp_path, "d.test", "ops@conference.d.test")
+    assert not webchat.install_page(tmp_path, "d.test", "ops@conference.d.test")
     assert names(tmp_path) == set()
 
 
 def test_the_page_can_be_left_out() -> None:
-    assert UpOptions().plan().web
-    assert not UpOptions(no_web=True).plan().web
+    assert UpOptions().make_plan().web
+    assert not UpOptions(no_web=True).make_plan().web

@@ -60,7 +60,7 @@ async def test_bad_events_are_dead_letters_byte_for_byte_and_good_ones_go_on(
     accounting = running.stack.accounting
     before, unplaced, clean = Counter(accounting.reasons), accounting.unplaced, accounting.clean
     place = _event(origin={"place": "Portland, Oregon"})
-    good = [next(flights.week())[1]] * 2  # an id that comes twice is nothing wrong
+    good = [next(flights.week_of_events())[1]] * 2  # an id that comes twice is nothing wrong
     values = [value for _, value in BAD] + [place, *good]
     replay, sending = running.replay(len(values), iter([(None, value) for value in values]))
     await running.account(replay, sending)

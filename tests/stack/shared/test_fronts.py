@@ -87,7 +87,7 @@ async def test_a_stranger_is_forbidden_and_listed_nothing(running: Running) -> N
 
 
 async def test_an_admin_drains_by_form_and_cancel_does_nothing(running: Running) -> None:
-    victim = running.stack.busiest().name
+    victim = running.stack.busiest_node().name
     name = victim.partition("-")[2]
     async with OperatorClient(running.login("ana"), "ana", seen=False) as ana:
         asked = await step(ana, "drain")
@@ -119,7 +119,7 @@ async def test_ctl_looks_in_words_and_in_json(running: Running) -> None:
 
 
 async def test_ctl_changes_only_what_is_confirmed(running: Running) -> None:
-    victim = running.stack.busiest().name
+    victim = running.stack.busiest_node().name
     name = victim.partition("-")[2]
     code, out, _ = await ctl(running, "drain", name)
     assert code == 3
@@ -198,7 +198,7 @@ async def test_watch_shows_the_fleet_in_lines_and_in_json(running: Running) -> N
 
 
 async def test_up_knows_its_run_before_the_feeds_say_anything(running: Running) -> None:
-    f = Inside(running.stack).figures(DashboardFigures("geolane.test"))
+    f = Inside(running.stack).merge_figures(DashboardFigures("geolane.test"))
     assert f.summary is not None
     assert (f.summary.nodes_available, f.summary.routers, f.summary.lanes_assigned) == (3, 1, 12)
     assert sum(r.lanes for r in f.rows if r.worker.startswith("node-")) == 12
@@ -218,7 +218,7 @@ async def test_a_leader_that_changes_in_the_middle_has_done_nothing(running: Run
     async with OperatorClient(running.login("ana"), "ana", seen=False) as ana:
         dry = await step(ana, "pause")
         assert dry.status is Status.EXECUTING
-        running.leader().signal(signal.SIGKILL)
+        running.leader().send_signal(signal.SIGKILL)
         await running.until(
             lambda: running.stack.follower.leader_epoch > leader, "the standby leads", 20
         )

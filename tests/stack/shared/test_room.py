@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
 
 
 async def test_a_member_looks_and_an_admin_drains(running: Running) -> None:
-    victim = running.stack.busiest().name
+    victim = running.stack.busiest_node().name
     name = victim.partition("-")[2]
     async with (
         OperatorClient(running.login("guest"), "guest") as guest,
@@ -76,8 +76,8 @@ async def test_the_leader_is_killed_and_the_standby_goes_on_with_what_is_written
     moves, fences = running.stack.follower.moves, running.stack.follower.fences
     leader = running.stack.follower.leader_epoch
     replay, sending = running.replay(5000)
-    await replay.until(2000)
-    running.leader().signal(signal.SIGKILL)
+    await replay.wait_until_sent(2000)
+    running.leader().send_signal(signal.SIGKILL)
     await running.until(
         lambda: running.stack.follower.leader_epoch > leader, "the standby leads", 5
     )
@@ -93,14 +93,14 @@ async def test_a_frozen_leader_loses_the_name_and_ends_when_it_thaws(running: Ru
     follower = running.stack.follower
     leader, fences = follower.leader_epoch, follower.fences
     replay, sending = running.replay(14_000)
-    await replay.until(1000)
+    await replay.wait_until_sent(1000)
     frozen = running.leader()
     starts = frozen.starts
-    frozen.signal(signal.SIGSTOP)
+    frozen.send_signal(signal.SIGSTOP)
     try:
         await running.until(lambda: follower.leader_epoch > leader, "the other one leads", 20)
     finally:
-        frozen.signal(signal.SIGCONT)
+        frozen.send_signal(signal.SIGCONT)
     await running.until(lambda: frozen.starts > starts, "the deposed one has ended", 20)
     await running.account(replay, sending)
     assert follower.fences == fences, "nobody was fenced for it"
@@ -111,9 +111,9 @@ async def test_a_killed_node_is_told_once_with_its_end_and_on_the_feed(running: 
         await guest.join()
         async with aclosing(guest.watch("alerts")) as alerts:
             replay, sending = running.replay(4000)
-            await replay.until(1500)
-            victim = running.stack.busiest().name
-            running.stack.kill(victim)
+            await replay.wait_until_sent(1500)
+            victim = running.stack.busiest_node().name
+            running.stack.kill_process(victim)
             name = victim.partition("-")[2]
             gone = await guest.hear(running.bot(f"{name} is gone"), 20)
             if (

@@ -64,10 +64,10 @@ async def test_all_workers_have_it_and_one_that_comes_later_too(running: Running
             ),
             10,
         )
-    victim = running.stack.busiest().name
+    victim = running.stack.busiest_node().name
     log = running.stack.folder.log / f"{victim}.log"
     applied = log.read_text("utf-8").count('"tuned"')
-    running.stack.kill(victim)
+    running.stack.kill_process(victim)
     await running.until(
         lambda: log.read_text("utf-8").count('"tuned"') > applied, "it fetches what holds", 30
     )
@@ -81,11 +81,11 @@ async def test_all_workers_have_it_and_one_that_comes_later_too(running: Running
 
 
 async def test_a_frozen_worker_is_shown_as_not_having_it(running: Running) -> None:
-    victim = running.stack.busiest()
+    victim = running.stack.busiest_node()
     name = victim.name.partition("-")[2]
     async with OperatorClient(running.login("operator"), "operator") as owner:
         await owner.join()
-        victim.signal(signal.SIGSTOP)
+        victim.send_signal(signal.SIGSTOP)
         try:
             await do(running, owner, "tune batch_records 4000")
             said = await owner.hear(running.bot("batch_records is 4000 records"), 20)
@@ -94,7 +94,7 @@ async def test_a_frozen_worker_is_shown_as_not_having_it(running: Running) -> No
                 owner, "3 of 4 workers have it", "tune", name="batch_records"
             )
         finally:
-            victim.signal(signal.SIGCONT)
+            victim.send_signal(signal.SIGCONT)
         healed = await owner.hear(
             running.bot("batch_records is 4000 records.*4 of 4 workers have it"), 40
         )
@@ -133,8 +133,8 @@ async def test_alerts_follow_a_person_and_survive_a_new_leader(running: Running)
     async with OperatorClient(running.login("guest"), "guest") as guest:
         guest.whisper(bot_jid, "follow alerts")
         await guest.hear(running.bot("I will send you alerts here", room=False))
-        first = stack.busiest().name
-        stack.kill(first)
+        first = stack.busiest_node().name
+        stack.kill_process(first)
         await guest.hear(
             running.bot(f"^Critical: {first.partition('-')[2]} is gone", room=False), 20
         )
@@ -142,11 +142,11 @@ async def test_alerts_follow_a_person_and_survive_a_new_leader(running: Running)
             lambda: len(stack.follower.lanes_of(first)) > 0, "it is back at work", 60
         )
         leader = stack.follower.leader_epoch
-        running.leader().signal(signal.SIGKILL)
+        running.leader().send_signal(signal.SIGKILL)
         await running.until(lambda: stack.follower.leader_epoch > leader, "the standby leads", 20)
         await until_it_says(guest, "3/3 nodes, 12/12 lanes", "status")
-        second = stack.busiest().name
-        stack.kill(second)
+        second = stack.busiest_node().name
+        stack.kill_process(second)
         await guest.hear(
             running.bot(f"Critical: {second.partition('-')[2]} is gone", room=False), 30
         )

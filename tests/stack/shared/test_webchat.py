@@ -112,10 +112,10 @@ async def test_a_lost_server_is_said_and_the_page_comes_back_by_itself(
     assert servers.server is not None
     await chat.log_in(OPERATOR, password(running))
     await chat.in_room()
-    servers.hold("ejabberd")
+    servers.hold_server("ejabberd")
     servers.server.kill()
     await chat.state("connection was lost")
-    servers.release("ejabberd")
+    servers.release_server("ejabberd")
     await chat.state(f"{OPERATOR}: connected")
     await chat.in_room()
     # whoever of the two coordinators has the name now
