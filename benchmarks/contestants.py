@@ -95,7 +95,7 @@ async def geolane(task: Task, kind: str) -> Figures:
             node_group=f"bench-{uuid.uuid4().hex}",
         )
         pipelines = Pipelines(worker.pipeline, worker.pipeline_memory_mb)
-        pipelines.give(pipelines.take())
+        pipelines.release_process(pipelines.acquire_process())
         stage = NodeStage(pipelines, worker.max_event_bytes, topics)
     else:
         topics = Topics(
@@ -114,10 +114,10 @@ async def geolane(task: Task, kind: str) -> Figures:
     producer_id, producer_epoch = await maker.make(tid)
     engine = Engine(kafka, worker, stage, "BENCH")
     running = asyncio.create_task(engine.run())
-    await engine.obey(LeaseCommand(1, "BENCH", tid, producer_id, producer_epoch))
+    await engine.execute_command(LeaseCommand(1, "BENCH", tid, producer_id, producer_epoch))
     parts = [Partition(f"{CLUSTER}/{task.source}", n) for n in range(task.partitions)]
     watch = Watch(stage.pids)
-    await engine.obey(
+    await engine.execute_command(
         AssignCommand(1, "BENCH", stage.topic, tuple(Grant(p.n, 1, 0) for p in parts))
     )
     done = 0
@@ -201,7 +201,7 @@ def quix(task: Task) -> Figures:
     from quixstreams.kafka import ConnectionConfig
 
     from agents.core.lanes.records import Record
-    from agents.node.flights import enrich
+    from agents.node.flights import enrich_flight
 
     kafka, name = task.kafka, f"bench-{uuid.uuid4().hex}"
     app = Application(
@@ -224,7 +224,7 @@ def quix(task: Task) -> Figures:
     sink = app.topic(task.sink, value_serializer="bytes", key_serializer="bytes")
 
     def work(value: bytes) -> bytes | None:
-        out = enrich(Record(None, value, "", 0, ""))
+        out = enrich_flight(Record(None, value, "", 0, ""))
         return None if out is None else out.value
 
     frame = app.dataframe(source)

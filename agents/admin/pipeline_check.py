@@ -15,7 +15,7 @@ from agents.base.json_lines import events
 from agents.base.text import counted
 from agents.core.lanes.records import Event, Record, parse
 from agents.local.demo.flights import sample_events
-from agents.node.contract import FAILED, ONE, Answers, Columns, columns_of
+from agents.node.contract import FAILED, ONE, Answers, Columns, columns_from_records
 from agents.node.part import Calls, Failures, Part
 from agents.node.runner import Pipelines
 from agents.settings import Worker
@@ -64,7 +64,7 @@ def check(text: str, sample_file: Path | None, timeout_s: float) -> PipelineVerd
 
     Raises PipelineError if the trial cannot even begin."""
     name, folder = spec_of(text)
-    some = columns_of(records(sample_file))
+    some = columns_from_records(records(sample_file))
     memory_mb = Worker().pipeline_memory_mb
     runner = Pipelines(
         name, memory_mb, path=str(folder or Path.cwd()), printed=_printed, start_s=timeout_s
@@ -117,7 +117,7 @@ class _Trial:
             answers = self._answers(at, at + BATCH)
             took.append(time.perf_counter() - begun)
             found.extend(answers)
-            now = self._runner.left()
+            now = self._runner.count_leftovers()
             # what the first batch leaves counts as normal; more after that does not
             before = before or now
             if len(found.kinds) < min(v.records, at + BATCH):
@@ -143,13 +143,13 @@ class _Trial:
         calls = Calls()
         calls.records = size
         part = Part(self._runner, some, Failures(), calls, self._call_s)
-        while not part.go_on(self._until):
+        while not part.continue_until(self._until):
             if time.monotonic() >= self._until:
                 self._verdict.wrong.append(f"it did not finish within {self._timeout_s:g} s")
-                part.park()
+                part.release_resources()
                 break
         else:
-            if part.poisoned:
+            if part.is_poisoned:
                 in_a_row = part.failures.records
                 self._verdict.wrong.append(
                     f"{in_a_row} records in a row fail: a lane would stop there"

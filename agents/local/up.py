@@ -24,7 +24,7 @@ from agents.local.demo import flights
 from agents.local.demo.replay import KeyedValue, Replay
 from agents.local.servers.folder import RunFolder, default_folder
 from agents.local.stack import INVENTORY, Stack, StackPlan
-from agents.node.runner import tried
+from agents.node.runner import try_pipeline
 from agents.settings import Settings, load
 
 SAMPLE = 20_000
@@ -123,7 +123,7 @@ def main(options: UpOptions) -> int:
     # Errors in settings or pipeline are reported before anything starts. The user's pipeline is
     # found from the user's current folder.
     sys.path.insert(0, os.getcwd())
-    tried(options.read_base_settings().worker.pipeline)
+    try_pipeline(options.read_base_settings().worker.pipeline)
     return supervisor.run(lambda: run(options), stop_s=STOP_S, tell=False)
 
 

@@ -27,7 +27,7 @@ from contextlib import suppress
 import msgspec
 
 from agents.base.errors import PipelineError
-from agents.node.contract import Answers, Columns, answered_each, load_pipeline, told
+from agents.node.contract import Answers, Columns, call_pipeline_each, describe_error, load_pipeline
 from agents.node.pipeline_version import version_of
 
 PROCESSES = 100
@@ -84,7 +84,7 @@ def main(data: int, control: int) -> None:
     pid = os.fork()
     if pid:
         os.close(data)
-        guard(pid, control)
+        guard_pipeline(pid, control)
         return
     prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != warden:  # the warden died before the kernel was told to watch it
@@ -93,7 +93,7 @@ def main(data: int, control: int) -> None:
     os.setsid()
     code = 1
     try:
-        work(socket.socket(fileno=data))
+        serve_requests(socket.socket(fileno=data))
         code = 0
     except OSError:
         code = CLOSED
@@ -108,11 +108,11 @@ def main(data: int, control: int) -> None:
 # The pipeline's process
 
 
-def work(node: socket.socket) -> None:
+def serve_requests(node: socket.socket) -> None:
     """Answer requests until the node closes the connection. Raises OSError if it fails."""
-    hello = msgspec.msgpack.decode(_frame(node) or b"", type=Hello)
-    _settle_in(hello)
-    bounded = _bound_memory(hello.memory_mb)
+    hello = msgspec.msgpack.decode(_receive_frame(node) or b"", type=Hello)
+    _prepare_process(hello)
+    bounded = _limit_memory(hello.memory_mb)
     me, encode = os.getpid(), msgspec.msgpack.Encoder().encode
     try:
         pipeline = load_pipeline(hello.pipeline)
@@ -121,27 +121,31 @@ def work(node: socket.socket) -> None:
         ready = Ready(me, error=str(e))
     if os.getpid() != me:  # the user's code has forked, and this is the copy
         os._exit(0)
-    _send(node, encode(ready))
+    _send_frame(node, encode(ready))
     if ready.error:
         return
     decode = msgspec.msgpack.Decoder(PipelineRequest).decode
-    while (frame := _frame(node)) is not None:
+    while (frame := _receive_frame(node)) is not None:
         ask = decode(frame)
         try:
-            reply = encode(PipelineReply(ask.n, answered_each(pipeline, ask.columns, ask.failures)))
+            reply = encode(
+                PipelineReply(ask.n, call_pipeline_each(pipeline, ask.columns, ask.failures))
+            )
         except MemoryError as e:
             reply = encode(
                 PipelineReply(
                     ask.n,
-                    Answers([-2] * len(ask.columns[0]), errors=[told(e)] * len(ask.columns[0])),
+                    Answers(
+                        [-2] * len(ask.columns[0]), errors=[describe_error(e)] * len(ask.columns[0])
+                    ),
                 )
             )
         if os.getpid() != me:
             os._exit(0)
-        _send(node, reply)
+        _send_frame(node, reply)
 
 
-def _settle_in(hello: Hello) -> None:
+def _prepare_process(hello: Hello) -> None:
     if hello.pythonpath is None:
         os.environ.pop("PYTHONPATH", None)
     else:
@@ -162,7 +166,7 @@ def _settle_in(hello: Hello) -> None:
         file.write("500")  # when memory runs out, the kernel kills this process first
 
 
-def _bound_memory(memory_mb: int) -> bool:
+def _limit_memory(memory_mb: int) -> bool:
     try:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if memory_mb:
@@ -172,13 +176,13 @@ def _bound_memory(memory_mb: int) -> bool:
     return True
 
 
-def _frame(node: socket.socket) -> bytearray | None:
+def _receive_frame(node: socket.socket) -> bytearray | None:
     """The next message; None when the node has closed."""
-    head = _exactly(node, HEAD)
-    return None if head is None else _exactly(node, int.from_bytes(head, "big"))
+    head = _receive_exactly(node, HEAD)
+    return None if head is None else _receive_exactly(node, int.from_bytes(head, "big"))
 
 
-def _exactly(node: socket.socket, count: int) -> bytearray | None:
+def _receive_exactly(node: socket.socket, count: int) -> bytearray | None:
     got = bytearray(count)
     view, at = memoryview(got), 0
     while at < count:
@@ -189,12 +193,12 @@ def _exactly(node: socket.socket, count: int) -> bytearray | None:
     return got
 
 
-def _send(node: socket.socket, message: bytes) -> None:
-    node.sendall(head_of(message))
+def _send_frame(node: socket.socket, message: bytes) -> None:
+    node.sendall(length_prefix(message))
     node.sendall(message)
 
 
-def head_of(message: bytes) -> bytes:
+def length_prefix(message: bytes) -> bytes:
     """The message's length, which is sent before it."""
     return len(message).to_bytes(HEAD, "big")
 
@@ -202,7 +206,7 @@ def head_of(message: bytes) -> bytes:
 # The warden
 
 
-def guard(pid: int, control: int) -> None:
+def guard_pipeline(pid: int, control: int) -> None:
     """Wait for the end of the pipeline `pid` or of the node, then kill all that is left of it."""
     for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(sign, signal.SIG_IGN)
@@ -214,18 +218,21 @@ def guard(pid: int, control: int) -> None:
     poll.register(control, select.POLLIN)
     while status is None:
         ready = {fd for fd, _ in poll.poll(_LOOK_MS)}
-        status = _reap(pid)
+        status = _reap_children(pid)
         if control in ready:
             break
-        if status is None and (count := _children(pid) + _children(os.getpid()) - 1) > PROCESSES:
+        if (
+            status is None
+            and (count := _count_children(pid) + _count_children(os.getpid()) - 1) > PROCESSES
+        ):
             why = f"left {count} processes behind"
             break
-    status = _sweep(pid, status)
+    status = _kill_all_children(pid, status)
     with suppress(OSError):
-        os.write(control, (why or _ended(status)).encode())
+        os.write(control, (why or _describe_exit(status)).encode())
 
 
-def _reap(pid: int) -> int | None:
+def _reap_children(pid: int) -> int | None:
     """Reap all children that have ended. Returns the status of `pid` if it is among them."""
     found = None
     with suppress(ChildProcessError):
@@ -235,12 +242,12 @@ def _reap(pid: int) -> int | None:
     return found
 
 
-def _sweep(pid: int, status: int | None) -> int | None:
+def _kill_all_children(pid: int, status: int | None) -> int | None:
     """Kill and reap our children until none is left; a killed child's own children become ours.
     Returns the status of `pid`, if known."""
     deadline = time.monotonic() + _SWEEP_S
     while time.monotonic() < deadline:
-        for child in _ours():
+        for child in _own_children():
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(child, signal.SIGKILL)
         try:
@@ -253,7 +260,7 @@ def _sweep(pid: int, status: int | None) -> int | None:
     return status
 
 
-def _ours() -> Iterator[int]:
+def _own_children() -> Iterator[int]:
     me = os.getpid()
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -265,7 +272,7 @@ def _ours() -> Iterator[int]:
                     yield int(name)
 
 
-def _children(pid: int) -> int:
+def _count_children(pid: int) -> int:
     """The number of child processes of `pid`; 0 if the kernel does not tell."""
     try:
         with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
@@ -274,7 +281,7 @@ def _children(pid: int) -> int:
         return 0
 
 
-def _ended(status: int | None) -> str:
+def _describe_exit(status: int | None) -> str:
     if status is None:
         return ""
     code = os.waitstatus_to_exitcode(status)

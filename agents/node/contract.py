@@ -49,11 +49,11 @@ class Answers:
         self.values += more.values
         self.errors += more.errors
 
-    def fail(self, error: str) -> None:
+    def add_failure(self, error: str) -> None:
         self.kinds.append(FAILED)
         self.errors.append(error)
 
-    def failures(self, before: int) -> int:
+    def count_trailing_failures(self, before: int) -> int:
         """The number of failures in a row at the end, if `before` of them preceded these
         answers."""
         at_end = 0
@@ -71,16 +71,18 @@ def load_pipeline(name: str) -> Pipeline:
     try:
         pipeline: object = getattr(importlib.import_module(module), function)
     except BaseException as e:
-        why = str(e) if isinstance(e, ImportError | AttributeError | ValueError) else told(e)
+        is_plain = isinstance(e, ImportError | AttributeError | ValueError)
+        why = str(e) if is_plain else describe_error(e)
         raise PipelineError(
-            f"worker.pipeline: {name!r} cannot be loaded: {shown(why)}; write it as module:function"
+            f"worker.pipeline: {name!r} cannot be loaded: {shorten_text(why)}; "
+            "write it as module:function"
         ) from e
     if not callable(pipeline):
         raise PipelineError(f"worker.pipeline: {name!r} is not a function")
     return pipeline
 
 
-def columns_of(records: Sequence[Record]) -> Columns:
+def columns_from_records(records: Sequence[Record]) -> Columns:
     return (
         [r.key for r in records],
         [r.value for r in records],
@@ -90,41 +92,41 @@ def columns_of(records: Sequence[Record]) -> Columns:
     )
 
 
-def answered(pipeline: Pipeline, columns: Columns) -> Answers:
+def call_pipeline(pipeline: Pipeline, columns: Columns) -> Answers:
     """The pipeline's answers to these records, checked. Raises PipelineError for every error of the
     pipeline."""
     batch = list(map(Record, *columns))
     count = len(batch)
     try:
-        return _checked(pipeline(batch), count)
+        return _check_answers(pipeline(batch), count)
     except PipelineError:
         raise
     except BaseException as e:
-        raise PipelineError(told(e)) from e
+        raise PipelineError(describe_error(e)) from e
 
 
-def answered_each(pipeline: Pipeline, columns: Columns, failures: int = 0) -> Answers:
-    """As `answered`. If that fails, each record is tried alone, up to POISONED_AT failures in a row
-    (`failures` of them came before); then there are fewer answers than records."""
+def call_pipeline_each(pipeline: Pipeline, columns: Columns, failures: int = 0) -> Answers:
+    """As `call_pipeline`. If that fails, each record is tried alone, up to POISONED_AT failures in
+    a row (`failures` of them came before); then there are fewer answers than records."""
     try:
-        return answered(pipeline, columns)
+        return call_pipeline(pipeline, columns)
     except PipelineError as e:
         if len(columns[0]) == 1:
             return Answers([FAILED], errors=[str(e)])
     found = Answers()
     for key, value, src, ts_ms, cell in zip(*columns, strict=True):
         try:
-            found.extend(answered(pipeline, ([key], [value], [src], [ts_ms], [cell])))
+            found.extend(call_pipeline(pipeline, ([key], [value], [src], [ts_ms], [cell])))
             failures = 0
         except PipelineError as e:
-            found.fail(str(e))
+            found.add_failure(str(e))
             failures += 1
             if failures >= POISONED_AT:
                 break
     return found
 
 
-def _checked(answers: object, count: int) -> Answers:
+def _check_answers(answers: object, count: int) -> Answers:
     if not isinstance(answers, list | tuple) or len(answers) != count:
         what = (
             f"{len(answers)} answers"
@@ -155,7 +157,7 @@ def _checked(answers: object, count: int) -> Answers:
         else:
             raise PipelineError(
                 "an answer must be a Record, None or a list of Records, is "
-                f"{shown(repr(answer), 80)}"
+                f"{shorten_text(repr(answer), 80)}"
             )
     if len(kinds) != count:
         raise PipelineError(
@@ -181,15 +183,15 @@ def _checked(answers: object, count: int) -> Answers:
     return Answers(kinds, keys, values)
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error of the user's code as one line of limited length."""
     try:
         text = str(error)
     except BaseException:  # noqa: BLE001 - their __str__
         text = "?"
-    return f"{type(error).__name__}: {shown(text)}" if text else type(error).__name__
+    return f"{type(error).__name__}: {shorten_text(text)}" if text else type(error).__name__
 
 
-def shown(text: str, limit: int = _SHOWN) -> str:
+def shorten_text(text: str, limit: int = _SHOWN) -> str:
     """The text with limited length and without control characters."""
     return one_line(text, limit)

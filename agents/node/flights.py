@@ -22,10 +22,10 @@ def pipeline(batch: list[Record]) -> list[Record | None]:
     """Add `distance_km` (great circle; from the timetable's miles if the destination's place is
     unknown), `delay_class` (early, on_time, late, very_late, unknown) and `cell`. Leave out flights
     without a destination and those that return to their origin."""
-    return [enrich(record) for record in batch]
+    return [enrich_flight(record) for record in batch]
 
 
-def enrich(record: Record) -> Record | None:
+def enrich_flight(record: Record) -> Record | None:
     """Enrich one flight. Raises KeyError, TypeError or ValueError if it is not a valid flight."""
     flight = orjson.loads(record.value)
     destination = flight["destination"]
@@ -33,15 +33,15 @@ def enrich(record: Record) -> Record | None:
         return None
     origin, lat, lon = flight["origin"], flight.get("dest_lat"), flight.get("dest_lon")
     if lat is not None and lon is not None:
-        flight["distance_km"] = round(km(origin["lat"], origin["lon"], lat, lon), 1)
+        flight["distance_km"] = round(great_circle_km(origin["lat"], origin["lon"], lat, lon), 1)
     else:
         flight["distance_km"] = round(flight["distance_mi"] * KM_PER_MILE, 1)
-    flight["delay_class"] = delay_class(flight.get("delay_min"))
+    flight["delay_class"] = classify_delay(flight.get("delay_min"))
     flight["cell"] = record.cell
     return record.with_value(orjson.dumps(flight))
 
 
-def delay_class(delay_min: float | None) -> str:
+def classify_delay(delay_min: float | None) -> str:
     """The delay's class. As in the industry, a flight is on time below 15 minutes."""
     if delay_min is None:
         return "unknown"
@@ -52,7 +52,7 @@ def delay_class(delay_min: float | None) -> str:
     return "late" if delay_min < 60 else "very_late"
 
 
-def km(lat: float, lon: float, lat2: float, lon2: float) -> float:
+def great_circle_km(lat: float, lon: float, lat2: float, lon2: float) -> float:
     """Great-circle distance in km (haversine) of two points in degrees."""
     a, b = radians(lat), radians(lat2)
     h = sin((b - a) / 2) ** 2 + cos(a) * cos(b) * sin(radians(lon2 - lon) / 2) ** 2

@@ -21,8 +21,8 @@ import psutil
 from agents.base import log
 from agents.base.errors import PipelineError
 from agents.base.token_bucket import TokenBucket
-from agents.node.child import HEAD, Hello, PipelineReply, PipelineRequest, Ready, head_of
-from agents.node.contract import Answers, Columns, shown
+from agents.node.child import HEAD, Hello, PipelineReply, PipelineRequest, Ready, length_prefix
+from agents.node.contract import Answers, Columns, shorten_text
 
 START_S = 60.0
 """How long the import of the pipeline may take."""
@@ -40,7 +40,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Late(Exception):
-    """There is no answer yet. It may still arrive: call `answer` again, or `close`."""
+    """There is no answer yet. It may still arrive: call `receive_answer` again, or `close`."""
 
 
 class PipelineLost(PipelineError):
@@ -52,13 +52,13 @@ class PipelineRunner(Protocol):
     """One process that runs a pipeline, or its substitute in a test. One request at a time."""
 
     @property
-    def fresh(self) -> bool:
+    def is_fresh(self) -> bool:
         """Whether it had no request before the last one."""
 
-    def ask(self, columns: Columns, failures: int) -> None:
+    def send_request(self, columns: Columns, failures: int) -> None:
         """Send a request. Raises PipelineLost."""
 
-    def answer(self, within_s: float) -> Answers:
+    def receive_answer(self, within_s: float) -> Answers:
         """Wait for the answer to the request. Raises Late, PipelineLost."""
 
 
@@ -73,13 +73,13 @@ class Runner(Protocol):
     def pids(self) -> Sequence[int]:
         """The processes that run the pipeline now."""
 
-    def take(self) -> PipelineRunner:
+    def acquire_process(self) -> PipelineRunner:
         """A process for the caller alone. Raises PipelineError if none can be started."""
 
-    def give(self, process: PipelineRunner) -> None:
+    def release_process(self, process: PipelineRunner) -> None:
         """Return a process that works and is no longer needed."""
 
-    def drop(self, process: PipelineRunner) -> None:
+    def end_process(self, process: PipelineRunner) -> None:
         """End a process, whatever it does."""
 
 
@@ -88,11 +88,11 @@ class PipelineOutput:
     left out are counted."""
 
     def __init__(self, tell: Callable[[str, int], None] | None = None) -> None:
-        self._tell = tell or _logged
+        self._tell = tell or _log_printed
         self._left, self._lines = 0, TokenBucket(_BURST, _LINES_PER_S)
         self._lock = threading.Lock()
 
-    def read(self, fd: int) -> None:
+    def read_to_end(self, fd: int) -> None:
         """Read `fd` to its end, so that a process that prints never waits for us."""
         rest = b""
         while True:
@@ -106,26 +106,26 @@ class PipelineOutput:
                 rest = b""
             for line in lines:
                 if line.strip():
-                    self._line(line[:_LINE])
+                    self._log_line(line[:_LINE])
             if not got:
                 os.close(fd)
                 return
 
-    def _line(self, line: bytes) -> None:
+    def _log_line(self, line: bytes) -> None:
         with self._lock:
             if not self._lines.take(time.monotonic()):
                 self._left += 1
                 return
             left, self._left = self._left, 0
-        self._tell(shown(line.decode("utf-8", "backslashreplace"), _LINE), left)
+        self._tell(shorten_text(line.decode("utf-8", "backslashreplace"), _LINE), left)
 
 
-def _logged(text: str, left_out: int) -> None:
+def _log_printed(text: str, left_out: int) -> None:
     _log.info("pipeline_printed", text=text, **({"lines_left_out": left_out} if left_out else {}))
 
 
 class PipelineProcess:
-    """One process that runs the pipeline; call `load` after making it. Making it raises
+    """One process that runs the pipeline; call `load_pipeline` after making it. Making it raises
     PipelineError if no process can be started."""
 
     def __init__(self, said: PipelineOutput, path: str = "") -> None:
@@ -165,14 +165,18 @@ class PipelineProcess:
             data.close()
             control.close()
         self.warden = self._popen.pid
-        threading.Thread(target=said.read, args=(read,), name="pipeline-said", daemon=True).start()
+        threading.Thread(
+            target=said.read_to_end, args=(read,), name="pipeline-said", daemon=True
+        ).start()
         self.pid, self.version = self.warden, ""
 
-    def load(self, pipeline: str, memory_mb: int, within_s: float) -> None:
+    def load_pipeline(self, pipeline: str, memory_mb: int, within_s: float) -> None:
         """Load the pipeline and wait until that is done. Raises PipelineError."""
         try:
-            self._send(_encode(Hello(pipeline, os.environ.get("PYTHONPATH"), memory_mb)), within_s)
-            ready = msgspec.msgpack.decode(self._frame(within_s), type=Ready)
+            self._send_message(
+                _encode(Hello(pipeline, os.environ.get("PYTHONPATH"), memory_mb)), within_s
+            )
+            ready = msgspec.msgpack.decode(self._receive_frame(within_s), type=Ready)
         except (Late, PipelineLost, msgspec.DecodeError) as e:
             why = f"it did not start within {within_s:g} s" if isinstance(e, Late) else str(e)
             raise PipelineError(f"worker.pipeline: {pipeline!r} cannot be loaded: {why}") from None
@@ -183,16 +187,16 @@ class PipelineProcess:
         self.pid, self.version = ready.pid, ready.version
 
     @property
-    def fresh(self) -> bool:
+    def is_fresh(self) -> bool:
         return self._n <= 1
 
-    def ask(self, columns: Columns, failures: int) -> None:
+    def send_request(self, columns: Columns, failures: int) -> None:
         self._n += 1
-        self._send(_encode(PipelineRequest(self._n, failures, columns)), START_S)
+        self._send_message(_encode(PipelineRequest(self._n, failures, columns)), START_S)
 
-    def answer(self, within_s: float) -> Answers:
+    def receive_answer(self, within_s: float) -> Answers:
         try:
-            reply = _replies.decode(self._frame(within_s))
+            reply = _replies.decode(self._receive_frame(within_s))
         except msgspec.DecodeError:
             raise PipelineLost("answered what cannot be read") from None
         a = reply.answers
@@ -218,30 +222,30 @@ class PipelineProcess:
 
     # Messages as bytes
 
-    def _send(self, message: bytes, within_s: float) -> None:
+    def _send_message(self, message: bytes, within_s: float) -> None:
         try:
             self._node.settimeout(within_s)
-            self._node.sendall(head_of(message))
+            self._node.sendall(length_prefix(message))
             self._node.sendall(message)
         except OSError as e:  # a time-out, too
-            raise PipelineLost(self._how(str(e))) from None
+            raise PipelineLost(self._describe_end(str(e))) from None
 
-    def _frame(self, within_s: float) -> bytearray:
+    def _receive_frame(self, within_s: float) -> bytearray:
         """The next message. After Late, a later call continues with the bytes that have arrived."""
         until = time.monotonic() + within_s
         while len(self._head) < HEAD:
-            self._head += self._some(until, bytearray(HEAD - len(self._head)))
+            self._head += self._receive_some(until, bytearray(HEAD - len(self._head)))
             if len(self._head) == HEAD:
                 size = int.from_bytes(self._head, "big")
                 if size > _FRAME_BYTES:
                     raise PipelineLost("answered what cannot be read")
                 self._body, self._at = bytearray(size), 0
         while self._at < len(self._body):
-            self._at += len(self._some(until, memoryview(self._body)[self._at :]))
+            self._at += len(self._receive_some(until, memoryview(self._body)[self._at :]))
         body, self._head, self._body = self._body, b"", bytearray()
         return body
 
-    def _some(self, until: float, into: bytearray | memoryview) -> bytearray | memoryview:
+    def _receive_some(self, until: float, into: bytearray | memoryview) -> bytearray | memoryview:
         left_s = until - time.monotonic()
         if left_s <= 0:
             raise Late
@@ -251,12 +255,12 @@ class PipelineProcess:
         except TimeoutError:
             raise Late from None
         except OSError as e:
-            raise PipelineLost(self._how(str(e))) from None
+            raise PipelineLost(self._describe_end(str(e))) from None
         if not got:
-            raise PipelineLost(self._how("closed its connection to the node"))
+            raise PipelineLost(self._describe_end("closed its connection to the node"))
         return into[:got]
 
-    def _how(self, otherwise: str) -> str:
+    def _describe_end(self, otherwise: str) -> str:
         """How the process ended, as the warden says; `otherwise` if it says nothing."""
         said = b""
         with suppress(OSError):
@@ -301,7 +305,7 @@ class Pipelines:
         with self._lock:
             return [p.pid for p in self._all]
 
-    def take(self) -> PipelineProcess:
+    def acquire_process(self) -> PipelineProcess:
         with self._lock:
             if self._spare:
                 return self._spare.pop()[1]
@@ -312,14 +316,14 @@ class Pipelines:
         try:
             if closed:
                 raise PipelineLost("the node ends")
-            process.load(self._pipeline, self._memory_mb, self._start_s)
+            process.load_pipeline(self._pipeline, self._memory_mb, self._start_s)
         except PipelineError:
-            self.drop(process)
+            self.end_process(process)
             raise
         self._version = process.version
         return process
 
-    def give(self, process: PipelineRunner) -> None:
+    def release_process(self, process: PipelineRunner) -> None:
         assert isinstance(process, PipelineProcess)  # noqa: S101 - ours
         now = time.monotonic()
         with self._lock:
@@ -329,15 +333,15 @@ class Pipelines:
             ]
             self._spare = [(at, p) for at, p in self._spare if p not in old]
         for p in old:
-            self.drop(p)
+            self.end_process(p)
 
-    def drop(self, process: PipelineRunner) -> None:
+    def end_process(self, process: PipelineRunner) -> None:
         assert isinstance(process, PipelineProcess)  # noqa: S101 - ours
         with self._lock:
             self._all.discard(process)
         process.close()
 
-    def left(self) -> tuple[int, int]:
+    def count_leftovers(self) -> tuple[int, int]:
         """The number of processes and of threads that the pipeline has started and that still
         run."""
         processes = threads = 0
@@ -361,12 +365,12 @@ class Pipelines:
             process.close()
 
 
-def tried(pipeline: str) -> str:
+def try_pipeline(pipeline: str) -> str:
     """Load the pipeline in a process of its own, then end that; returns the pipeline's version.
     Raises PipelineError."""
     pipelines = Pipelines(pipeline, 0)
     try:
-        pipelines.take()
+        pipelines.acquire_process()
         return pipelines.version
     finally:
         pipelines.close()

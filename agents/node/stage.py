@@ -27,10 +27,10 @@ from agents.core.lanes.records import (
     unfit,
 )
 from agents.core.model.topology import CLUSTER
-from agents.node.contract import FAILED, FILTERED, ONE, Answers, columns_of
+from agents.node.contract import FAILED, FILTERED, ONE, Answers, columns_from_records
 from agents.node.part import Calls, Failures, Part
 from agents.node.runner import Runner
-from agents.worker.stage import Inputs, Outbox, Tally, Topics, sample, size_of
+from agents.worker.stage import Inputs, Outbox, Tally, Topics, record_size, sample_records
 
 ASIDE_AFTER_S = 2.0
 """A lane whose records take longer is worked aside, so that the others can continue."""
@@ -83,28 +83,30 @@ class NodeStage:
     def pids(self) -> Sequence[int]:
         return self._runner.pids
 
-    def forget(self, n: int) -> None:
+    def forget_partition(self, n: int) -> None:
         self._failures.pop(n, None)
 
-    def work(self, got: Mapping[int, Inputs], out: Outbox) -> list[tuple[int, Tally]]:
+    def process_batch(self, got: Mapping[int, Inputs], out: Outbox) -> list[tuple[int, Tally]]:
         found: list[tuple[int, Tally]] = []
         left = iter(got.items())
-        task = self._begun(self._taken(next(left, None)))
+        task = self._begin_task(self._prepare_task(next(left, None)))
         while task is not None:
             # The next part is prepared while the pipeline works on this one, and sent to it before
             # this one's outputs are built.
-            following = self._taken(next(left, None))
-            done = task.part.go_on(time.monotonic() + ASIDE_AFTER_S)
-            self._begun(following)
-            found.append((task.n, self.end(task, out) if done else Tally(later=_Later(self, task))))
+            following = self._prepare_task(next(left, None))
+            done = task.part.continue_until(time.monotonic() + ASIDE_AFTER_S)
+            self._begin_task(following)
+            found.append(
+                (task.n, self.finish_task(task, out) if done else Tally(later=_Later(self, task)))
+            )
             task = following
         return found
 
-    def _taken(self, lane: tuple[int, Inputs] | None) -> _Task | None:
+    def _prepare_task(self, lane: tuple[int, Inputs] | None) -> _Task | None:
         if lane is None:
             return None
         n, records = lane
-        inputs = [as_record(r) for r in records]
+        inputs = [record_from_kafka(r) for r in records]
         flaws: Flaws = ()
         fit = [x for x in inputs if isinstance(x, Record)]
         if len(fit) < len(inputs):
@@ -113,7 +115,7 @@ class NodeStage:
             records = [r for r, x in both if isinstance(x, Record)]
         part = Part(
             self._runner,
-            columns_of(fit),
+            columns_from_records(fit),
             self._failures.get(n, Failures()),
             self._calls,
             self._timeout_s,
@@ -121,58 +123,60 @@ class NodeStage:
         return _Task(n, records, flaws, part)
 
     @staticmethod
-    def _begun(task: _Task | None) -> _Task | None:
+    def _begin_task(task: _Task | None) -> _Task | None:
         if task is not None:
-            task.part.begin()
+            task.part.send_first_request()
         return task
 
-    def end(self, task: _Task, out: Outbox) -> Tally:
+    def finish_task(self, task: _Task, out: Outbox) -> Tally:
         """Add the outputs and dead letters of a finished part to `out`; returns the tally."""
         n, part = task.n, task.part
         out.of = n
         self._failures[n] = part.failures
-        if part.poisoned:
+        if part.is_poisoned:
             last = part.answers.errors[-1]
             return Tally(fault=f"pipeline failed {part.failures.records} times in a row: {last}")
-        tally = self._send(n, task.records, part.answers, out)
+        tally = self._add_outputs(n, task.records, part.answers, out)
         for r, flaw in task.flaws:
-            headers = [h for h in _with_lane(r.headers, n) if type(h[0]) is not Unread]
-            out.add_dead(r.key, r.value, headers, flaw.reason, flaw.detail, self._dead)
+            headers = [h for h in _headers_with_lane(r.headers, n) if type(h[0]) is not Unread]
+            out.add_dead_letter(r.key, r.value, headers, flaw.reason, flaw.detail, self._dead)
             tally.dead += 1
         return tally
 
-    def _send(self, n: int, records: Inputs, answers: Answers, out: Outbox) -> Tally:
-        tally = Tally(raw_ms=[header_int(r, RAW_MS, 1, r.timestamp) for r in sample(records)])
-        limit, clean, add = self._limit, self._clean, out.add
-        limited = out.limited(clean)
+    def _add_outputs(self, n: int, records: Inputs, answers: Answers, out: Outbox) -> Tally:
+        tally = Tally(
+            raw_ms=[header_int(r, RAW_MS, 1, r.timestamp) for r in sample_records(records)]
+        )
+        limit, clean, add = self._limit, self._clean, out.add_record
+        limited = out.has_limit(clean)
         came, errors = zip(answers.keys, answers.values, strict=True), iter(answers.errors)
         for r, kind in zip(records, answers.kinds, strict=True):
             if kind == ONE:
                 key, value = next(came)
                 if len(value) + (len(key) if key else 0) > limit:
-                    self._too_large(n, r, self._over(value), out, tally)
-                elif limited and (why := out.refused(clean, key, value, list(r.headers))):
-                    self._too_large(n, r, why, out, tally)
+                    self._add_too_large(n, r, self._describe_excess(value), out, tally)
+                elif limited and (why := out.explain_refusal(clean, key, value, list(r.headers))):
+                    self._add_too_large(n, r, why, out, tally)
                 else:
                     add(clean, n, key, value, list(r.headers))
                     tally.out += 1
             elif kind == FILTERED:
                 tally.filtered += 1
             elif kind == FAILED:
-                out.add_dead(
+                out.add_dead_letter(
                     r.key,
                     r.value,
-                    _with_lane(r.headers, n),
+                    _headers_with_lane(r.headers, n),
                     Reason.PIPELINE_ERROR,
                     next(errors),
                     self._dead,
                 )
                 tally.dead += 1
             else:
-                self._send_several(n, r, kind, came, out, tally)
+                self._add_several_outputs(n, r, kind, came, out, tally)
         return tally
 
-    def _send_several(
+    def _add_several_outputs(
         self,
         n: int,
         r: Any,
@@ -184,19 +188,21 @@ class NodeStage:
         several = [next(came) for _ in range(count)]
         headers = [[*r.headers, (PART, b"%d/%d" % (i, count))] for i in range(count)]
         for (key, value), with_part in zip(several, headers, strict=True):
-            over = self._over(value) if size_of(key, value, ()) > self._limit else ""
-            if why := over or out.refused(self._clean, key, value, with_part):
-                self._too_large(n, r, why, out, tally)
+            over = self._describe_excess(value) if record_size(key, value, ()) > self._limit else ""
+            if why := over or out.explain_refusal(self._clean, key, value, with_part):
+                self._add_too_large(n, r, why, out, tally)
                 return
         for (key, value), with_part in zip(several, headers, strict=True):
-            out.add(self._clean, n, key, value, with_part)
+            out.add_record(self._clean, n, key, value, with_part)
         tally.out += 1
 
-    def _over(self, value: bytes) -> str:
+    def _describe_excess(self, value: bytes) -> str:
         return f"the pipeline's value has {len(value)} bytes, the limit is {self._limit}"
 
-    def _too_large(self, n: int, r: Any, detail: str, out: Outbox, tally: Tally) -> None:
-        out.add_dead(r.key, r.value, _with_lane(r.headers, n), Reason.TOO_LARGE, detail, self._dead)
+    def _add_too_large(self, n: int, r: Any, detail: str, out: Outbox, tally: Tally) -> None:
+        out.add_dead_letter(
+            r.key, r.value, _headers_with_lane(r.headers, n), Reason.TOO_LARGE, detail, self._dead
+        )
         tally.dead += 1
 
 
@@ -205,18 +211,23 @@ class _Later:
 
     def __init__(self, stage: NodeStage, task: _Task) -> None:
         self._stage, self._task = stage, task
-        self.park, self.cancel, self.trouble = task.part.park, task.part.cancel, task.part.trouble
+        self.release_resources, self.cancel, self.describe_trouble = (
+            task.part.release_resources,
+            task.part.cancel,
+            task.part.describe_trouble,
+        )
 
     def run(self, out: Outbox) -> Tally | None:
-        return self._stage.end(self._task, out) if self._task.part.go_on() else None
+        done = self._task.part.continue_until()
+        return self._stage.finish_task(self._task, out) if done else None
 
 
-def _with_lane(headers: Any, n: int) -> list[tuple[str, bytes | None]]:
+def _headers_with_lane(headers: Any, n: int) -> list[tuple[str, bytes | None]]:
     """The headers of a dead letter, with the lane in which the record failed."""
     return [*(h for h in headers if h[0] != LANE), (LANE, b"%d" % n)]
 
 
-def as_record(r: Any) -> Record | Rejected:
+def record_from_kafka(r: Any) -> Record | Rejected:
     """A record of `events.lanes` as a pipeline sees it (Any: aiokafka has no types). Rejected if
     the pipeline must not receive it, which another program than a router has written."""
     h = r.headers
@@ -227,11 +238,11 @@ def as_record(r: Any) -> Record | Rejected:
         return flaw
     if r.value is None:
         return Rejected(Reason.NOT_JSON, "no value (a tombstone)")
-    return _record(r)
+    return _record_from_headers(r)
 
 
-def _record(r: Any) -> Record:
-    """As `as_record`, for a record that any program may have written."""
+def _record_from_headers(r: Any) -> Record:
+    """As `record_from_kafka`, for a record that any program may have written."""
     found = {name: content for name, content in r.headers if content is not None}
     src = source(found.get(SRC)) or f"{r.topic}/{r.partition}/{r.offset}"
     cell = found.get(CELL, b"")[:20].decode("ascii", "replace")

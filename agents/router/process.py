@@ -12,7 +12,7 @@ from agents.core.lanes.lane_map import LaneMap
 from agents.kafka.compacted import newest
 from agents.router.stage import RouterStage
 from agents.settings import Kafka, Settings
-from agents.worker.process import serve
+from agents.worker.process import run_worker
 
 _REST_S = 1.0
 _log = log.get("router")
@@ -20,19 +20,19 @@ _log = log.get("router")
 
 async def run(settings: Settings, name: str, service: Service | None = None) -> None:
     """Work raw partitions as `router-NAME` until cancelled or asked to leave. It first waits until
-    a lane map is published. Raises the errors of `serve`."""
+    a lane map is published. Raises the errors of `run_worker`."""
     service = service or Service()
     service.status("waits for the lane map")
-    lanemap = await _lane_map(settings.kafka)
+    lanemap = await _wait_for_lane_map(settings.kafka)
     _log.info(
         "lane_map", version=lanemap.version, lanes=lanemap.lanes, cells=len(lanemap.cell_lanes)
     )
     worker = settings.worker
     stage = RouterStage(lanemap, worker.max_event_bytes, worker.future_limit_s * 1000)
-    await serve(settings, f"router-{name}", stage, service)
+    await run_worker(settings, f"router-{name}", stage, service)
 
 
-async def _lane_map(kafka: Kafka) -> LaneMap:
+async def _wait_for_lane_map(kafka: Kafka) -> LaneMap:
     said = False
     while True:
         try:

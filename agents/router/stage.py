@@ -25,7 +25,7 @@ from agents.core.lanes.records import (
     unfit,
 )
 from agents.core.model.topology import CLUSTER
-from agents.worker.stage import Inputs, Outbox, Tally, Topics, sample, size_of
+from agents.worker.stage import Inputs, Outbox, Tally, Topics, record_size, sample_records
 
 _DROPPED = OURS - {REPLAYS, DIED}
 _HEADERS_BYTES = 256
@@ -48,19 +48,19 @@ class RouterStage:
 
     code, pids, lost = "", (), 0
 
-    def forget(self, n: int) -> None:
+    def forget_partition(self, n: int) -> None:
         """Nothing to do: a router remembers nothing of partitions."""
 
-    def work(self, got: Mapping[int, Inputs], out: Outbox) -> list[tuple[int, Tally]]:
-        return [(n, self._sort(n, records, out)) for n, records in got.items()]
+    def process_batch(self, got: Mapping[int, Inputs], out: Outbox) -> list[tuple[int, Tally]]:
+        return [(n, self._sort_records(n, records, out)) for n, records in got.items()]
 
-    def _sort(self, n: int, records: Inputs, out: Outbox) -> Tally:
-        tally, out.of = Tally(raw_ms=[r.timestamp for r in sample(records)]), n
+    def _sort_records(self, n: int, records: Inputs, out: Outbox) -> Tally:
+        tally, out.of = Tally(raw_ms=[r.timestamp for r in sample_records(records)]), n
         max_bytes, future_limit_ms, version = self._max_bytes, self._future_limit_ms, self._version
         lanes, unplaced, dead = self._topics.lanes, self._topics.unplaced, self._topics.dead
-        place, add, arrivals = self._map.place, out.add, tally.arrivals
+        place, add, arrivals = self._map.place, out.add_record, tally.arrivals
         prefix = f"{records[0].topic}/{n}/" if records else ""
-        limited = out.limited(lanes) or out.limited(unplaced)
+        limited = out.has_limit(lanes) or out.has_limit(unplaced)
         for r in records:
             key, value = r.key, r.value
             raw_ms = r.timestamp
@@ -68,20 +68,22 @@ class RouterStage:
                 value, raw_ms, max_bytes, future_limit_ms
             )
             src, theirs = (
-                ((SRC, f"{prefix}{r.offset}".encode()), ()) if not r.headers else _source(r, prefix)
+                ((SRC, f"{prefix}{r.offset}".encode()), ())
+                if not r.headers
+                else _source_and_kept_headers(r, prefix)
             )
             if isinstance(event, Rejected):
                 headers = [src, (RAW_MS, b"%d" % raw_ms), *theirs]
-                out.add_dead(key, value, headers, event.reason, event.detail, dead)
+                out.add_dead_letter(key, value, headers, event.reason, event.detail, dead)
                 tally.dead += 1
                 continue
             # `parse` limits the value alone; key and headers count, too.
-            if (key or theirs) and size_of(key, value, theirs) > max_bytes + _HEADERS_BYTES:
+            if (key or theirs) and record_size(key, value, theirs) > max_bytes + _HEADERS_BYTES:
                 detail = (
-                    f"{size_of(key, value, theirs)} bytes with its key and headers, the limit is "
-                    f"{max_bytes}"
+                    f"{record_size(key, value, theirs)} bytes with its key and headers, the "
+                    f"limit is {max_bytes}"
                 )
-                out.add_dead(
+                out.add_dead_letter(
                     key,
                     value,
                     [src, (RAW_MS, b"%d" % raw_ms), *theirs],
@@ -107,8 +109,8 @@ class RouterStage:
                 if theirs:
                     headers += theirs
             # Only if a topic is known to take less than we send.
-            if limited and (why := out.refused(to, lane_key, value, headers)):
-                out.add_dead(
+            if limited and (why := out.explain_refusal(to, lane_key, value, headers)):
+                out.add_dead_letter(
                     key,
                     value,
                     [src, (RAW_MS, b"%d" % raw_ms), *theirs],
@@ -125,18 +127,20 @@ class RouterStage:
         return tally
 
 
-def _source(r: Any, prefix: str) -> tuple[tuple[str, bytes], tuple[tuple[str, bytes | None], ...]]:
+def _source_and_kept_headers(
+    r: Any, prefix: str
+) -> tuple[tuple[str, bytes], tuple[tuple[str, bytes | None], ...]]:
     """The record's source, which a replayed record keeps (PROTOCOL 1), and the headers to keep:
     those that are not ours, and the history of a dead letter.
 
     A header with one of our names but without its form is dropped: any program may write any
     header."""
     own = next((x for name, content in r.headers if name == SRC and (x := source(content))), "")
-    theirs = tuple(h for h in r.headers if h[0] not in _DROPPED and _stays(*h))
+    theirs = tuple(h for h in r.headers if h[0] not in _DROPPED and _is_header_kept(*h))
     return (SRC, (own or f"{prefix}{r.offset}").encode()), theirs
 
 
-def _stays(name: str, content: bytes | None) -> bool:
+def _is_header_kept(name: str, content: bytes | None) -> bool:
     if name == REPLAYS:
         return 0 < number(content, 0) <= _MOST_REPLAYS
     return type(name) is not Unread and (name != DIED or content is not None)

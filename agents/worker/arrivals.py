@@ -12,8 +12,8 @@ from agents.core.model.messages import Arrival
 
 @dataclass(slots=True)
 class _Seen:
-    """What one raw partition has brought since the last `take`: records by lane, and the span of
-    their appends in epoch ms."""
+    """What one raw partition has brought since the last `take_rates`: records by lane, and the span
+    of their appends in epoch ms."""
 
     counts: Counter[int] = field(default_factory=Counter)
     oldest_ms: float = float("inf")
@@ -21,13 +21,13 @@ class _Seen:
 
 
 class Arrivals:
-    """`note` each committed batch; `take` returns the rates since its last call."""
+    """`count_batch` each committed batch; `take_rates` returns the rates since its last call."""
 
     def __init__(self) -> None:
         self._seen: dict[int, _Seen] = {}
         self._lanes: set[int] = set()
 
-    def note(self, n: int, counts: Mapping[int, int], raw_ms: Sequence[float]) -> None:
+    def count_batch(self, n: int, counts: Mapping[int, int], raw_ms: Sequence[float]) -> None:
         """Note a batch of the raw partition `n`: `counts` of records by lane, and the time at which
         a sample of them was appended (epoch ms)."""
         if not counts:
@@ -37,7 +37,7 @@ class Arrivals:
         seen.oldest_ms = min(seen.oldest_ms, *raw_ms, seen.oldest_ms)
         seen.newest_ms = max(seen.newest_ms, *raw_ms, seen.newest_ms)
 
-    def take(self, over_s: float) -> tuple[Arrival, ...]:
+    def take_rates(self, over_s: float) -> tuple[Arrival, ...]:
         """Events/s of each lane ever seen. `over_s`: seconds since the last call; if the appends
         span a longer time, that time counts."""
         eps = dict.fromkeys(self._lanes, 0.0)

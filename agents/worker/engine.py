@@ -90,7 +90,7 @@ class _Staged:
     outboxes: list[Outbox]
     parts: list[_StagedPart]
 
-    def batches(self) -> dict[tuple[str, int], list[Any]]:
+    def merge_batches(self) -> dict[tuple[str, int], list[Any]]:
         """The record batches to send, by (topic, partition)."""
         found: dict[tuple[str, int], list[Any]] = {}
         for outbox in self.outboxes:
@@ -113,9 +113,9 @@ class _Aside:
 
 
 class Engine:
-    """One worker's data plane for one boot. `run` it in a task; the control side calls `obey` and
-    reads `load`. `leave` is called when the coordinator orders a restart: the process must hand
-    over, then end."""
+    """One worker's data plane for one boot. `run` it in a task; the control side calls
+    `execute_command` and `take_load`. `leave` is called when the coordinator orders a restart: the
+    process must hand over, then end."""
 
     def __init__(
         self,
@@ -153,14 +153,14 @@ class Engine:
 
     # The control side
 
-    async def obey(self, command: WorkerCommand) -> WorkerAnswer:
+    async def execute_command(self, command: WorkerCommand) -> WorkerAnswer:
         """Carry out a command and return the answer. A release is answered only when OffsetFetch
         shows the offset (PROTOCOL 2.6).
 
         Raises StaleEpoch, CommandRefused (also when a release takes over 30 s; the coordinator may
         ask again)."""
         for effect in self.tenure.obey(command):
-            self._do(effect)
+            self._perform_effect(effect)
         answer = self.tenure.answer(command)
         if answer is not None:
             return answer
@@ -174,23 +174,26 @@ class Engine:
             ) from None
         return answer
 
-    def tune(self, worker: settings.Worker) -> None:
+    def apply_settings(self, worker: settings.Worker) -> None:
         """Use these settings from the next batch on."""
         self._worker = worker
 
-    def load(self) -> tuple[tuple[LaneLoad, ...], tuple[Arrival, ...]]:
+    def take_load(self) -> tuple[tuple[LaneLoad, ...], tuple[Arrival, ...]]:
         """For telemetry: each owned partition's rate, lag and latencies since the last call, and
         (routers) the arrivals for each lane. Latency is from the append in raw, by the broker's
         clock, to the commit, by ours: good enough to steer by, not to report."""
         now = time.monotonic()
         over_s, self._load_at = now - self._load_at, now
         held = self._held
-        if (busy_s := self._busy_s()) > TOLD_AFTER_S:
+        if (busy_s := self._time_in_stage_s()) > TOLD_AFTER_S:
             held = f"held: a batch is not done after {busy_s:.0f} s"
-        lanes = tuple(lane.load(over_s, self._trouble(lane) or held) for lane in self.owned())
-        return lanes, self._arrivals.take(over_s)
+        lanes = tuple(
+            lane.take_load(over_s, self._describe_aside_trouble(lane) or held)
+            for lane in self.owned_partitions()
+        )
+        return lanes, self._arrivals.take_rates(over_s)
 
-    def owned(self) -> list[WorkedPartition]:
+    def owned_partitions(self) -> list[WorkedPartition]:
         """The partitions that this worker owns, with their progress."""
         return [self._lanes[n] for n, _ in self.tenure.owned()]
 
@@ -199,20 +202,21 @@ class Engine:
         """The stage that turns batches into outputs."""
         return self._stage
 
-    def _busy_s(self) -> float:
+    def _time_in_stage_s(self) -> float:
         """How long the present batch has been in the stage; 0 if there is none."""
         return time.monotonic() - self._busy_at if self._busy_at else 0.0
 
-    def _trouble(self, lane: WorkedPartition) -> str:
+    def _describe_aside_trouble(self, lane: WorkedPartition) -> str:
         aside = self._aside.get(lane)
-        return "" if aside is None or not (said := aside.later.trouble()) else f"{ASIDE}{said}"
+        said = aside.later.describe_trouble() if aside is not None else ""
+        return f"{ASIDE}{said}" if said else ""
 
     @property
     def kafka_up(self) -> bool:
         """Whether there is a connection to a broker now."""
-        return self._reader is not None and self._reader.connected
+        return self._reader is not None and self._reader.is_connected
 
-    def _do(self, effect: TenureEffect) -> None:
+    def _perform_effect(self, effect: TenureEffect) -> None:
         match effect:
             case TakeLease():
                 self._leased.set()
@@ -245,17 +249,17 @@ class Engine:
         producer: LeasedProducer | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._end_when_told())
-                await until_available(reader.start, _told_unavailable("consumer"))
-                await until_available(offsets.start, _told_unavailable("offsets"))
+                tasks.create_task(self._end_when_ordered())
+                await until_available(reader.start, _unavailable_logger("consumer"))
+                await until_available(offsets.start, _unavailable_logger("offsets"))
                 await self._leased.wait()
                 if self.tenure.lease is None:
                     raise LeaseLost("no lease")
                 producer = LeasedProducer(self._kafka, self.tenure.lease)
-                await until_available(producer.start, _told_unavailable("producer"))
-                tasks.create_task(self._watch(offsets))
-                tasks.create_task(self._watch_ends(offsets))
-                await self._work(reader, producer, thread, tasks)
+                await until_available(producer.start, _unavailable_logger("producer"))
+                tasks.create_task(self._watch_committed_offsets(offsets))
+                tasks.create_task(self._measure_unread_lag(offsets))
+                await self._run_transactions(reader, producer, thread, tasks)
         except BaseExceptionGroup as group:
             lost, _ = group.split(LeaseLost)
             raise first_leaf(lost) if lost is not None else group from None
@@ -268,18 +272,20 @@ class Engine:
             )
             await asyncio.gather(*stops)
 
-    async def _end_when_told(self) -> None:
+    async def _end_when_ordered(self) -> None:
         await self._ended.wait()
         raise LeaseLost(self.tenure.ended)
 
-    async def _watch(self, offsets: Offsets) -> None:
+    async def _watch_committed_offsets(self, offsets: Offsets) -> None:
         """Begin a waiting partition once its told offset shows; let a leaving one go once its own
         commit shows."""
         while True:
             self._pending.clear()
             waiting = [lane for lane in self._lanes.values() if lane.phase is Phase.WAITING]
             leaving = [
-                lane for lane in self._lanes.values() if lane.phase is Phase.LEAVING and lane.quiet
+                lane
+                for lane in self._lanes.values()
+                if lane.phase is Phase.LEAVING and lane.is_quiet
             ]
             if not waiting and not any(
                 lane.phase is Phase.LEAVING for lane in self._lanes.values()
@@ -296,25 +302,25 @@ class Engine:
             now = time.monotonic()
             for lane in waiting:
                 if lane.partition in shown and lane.phase is Phase.WAITING:
-                    self._begin_if_shown(lane, shown[lane.partition], now)
+                    self._begin_if_offset_shown(lane, shown[lane.partition], now)
             for lane in leaving:
                 if lane.partition not in shown:
                     continue
                 if (shown[lane.partition] or (0, ""))[0] >= lane.next:
-                    await self._let_go(lane, lane.next)
+                    await self._release_partition(lane, lane.next)
                 elif now - max(lane.asked_at, lane.committed_at) > RECOMMIT_AFTER_S:
                     lane.recommit = True
                     self._told.set()
             await asyncio.sleep(_WATCH_S)
 
-    async def _watch_ends(self, offsets: Offsets) -> None:
+    async def _measure_unread_lag(self, offsets: Offsets) -> None:
         """Measure the lag of lanes that the reader does not read at present: those worked aside,
         those held, and all lanes while a batch takes long."""
         while True:
             await asyncio.sleep(_ENDS_S)
             now = time.monotonic()
             held = [lane for lane in self._lanes.values() if lane.held_until > now]
-            busy = self._reading.values() if self._busy_s() > _ENDS_S else ()
+            busy = self._reading.values() if self._time_in_stage_s() > _ENDS_S else ()
             unread = {lane.partition: lane for lane in (*self._aside, *held, *busy)}
             if not unread:
                 continue
@@ -327,37 +333,37 @@ class Engine:
                 if (end := ends.get(lane.partition)) is not None:
                     lane.behind, lane.end = max(0, end - lane.next), end
 
-    def _begin_if_shown(
+    def _begin_if_offset_shown(
         self, lane: WorkedPartition, shown: tuple[int, str] | None, now: float
     ) -> None:
         """Begin at the committed offset, once it is at least the told one; at 0 only if told 0
         (PROTOCOL 2.6, 2.7)."""
         lane.since = lane.since or now
-        if lane.after is not None and not lane.after.quiet:
+        if lane.after is not None and not lane.after.is_quiet:
             return
-        if shown is not None and shown[0] >= lane.earliest:
-            lane.start(shown[0], shown[1], now)
-        elif shown is None and lane.earliest == 0:
-            lane.start(None, "", now)
+        if shown is not None and shown[0] >= lane.earliest_offset:
+            lane.start_at_offset(shown[0], shown[1], now)
+        elif shown is None and lane.earliest_offset == 0:
+            lane.start_at_offset(None, "", now)
         elif now - lane.since > self._missing_after_s:
             found = "none" if shown is None else str(shown[0])
-            self._stop_lane(lane, f"offset missing: told {lane.earliest}, committed {found}")
+            self._stop_lane(lane, f"offset missing: told {lane.earliest_offset}, committed {found}")
             return
         else:
             return
         lane.after = None
-        self._stage.forget(lane.partition.n)
+        self._stage.forget_partition(lane.partition.n)
         _log.info(
             "partition_begun", partition=lane.partition.label, epoch=lane.epoch, offset=lane.next
         )
         self._told.set()
 
-    async def _let_go(self, lane: WorkedPartition, offset: int) -> None:
+    async def _release_partition(self, lane: WorkedPartition, offset: int) -> None:
         if self._lanes.get(lane.partition.n) is not lane:
             return
         del self._lanes[lane.partition.n]
         lane.phase = Phase.LEAVING
-        self._drop_aside(lane)
+        self._cancel_aside(lane)
         self.tenure.released(lane.partition, offset)
         _log.info(
             "partition_released", partition=lane.partition.label, epoch=lane.epoch, offset=offset
@@ -366,7 +372,7 @@ class Engine:
             self._released.notify_all()
 
     def _stop_lane(self, lane: WorkedPartition, fault: str) -> None:
-        lane.stop(fault)
+        lane.stop_with_fault(fault)
         self.meters.faults += 1
         _log.error(
             "partition_stopped", partition=lane.partition.label, epoch=lane.epoch, fault=fault
@@ -375,36 +381,36 @@ class Engine:
 
     # The loop
 
-    async def _work(
+    async def _run_transactions(
         self, reader: Reader, producer: LeasedProducer, thread: WorkThread, tasks: asyncio.TaskGroup
     ) -> None:
         sending: asyncio.Task[bool] | None = None
         while True:
-            await self._settle(reader)
-            staged = await self._prepare(reader, producer, thread, tasks)
+            await self._assign_working_partitions(reader)
+            staged = await self._stage_next_batch(reader, producer, thread, tasks)
             # One transaction at a time. If it was not sent, the batch staged behind it is void,
             # too: it begins at offsets that were not committed.
             if sending is not None and (staged is not None or sending.done()):
                 if not await sending:
                     staged = None
-                    await self._rewind()
+                    await self._rewind_to_committed()
                 sending = None
             if staged is not None:
                 self._sent_at = time.monotonic()
-                sending = tasks.create_task(self._commit(producer, staged))
+                sending = tasks.create_task(self._commit_batch(producer, staged))
 
-    async def _settle(self, reader: Reader) -> None:
+    async def _assign_working_partitions(self, reader: Reader) -> None:
         """Make the reader read exactly the partitions that are worked now."""
         self._told.clear()
         for lane in list(self._lanes.values()):
             if self.tenure.asked(lane.partition.n):
-                if not lane.started:
-                    await self._let_go(lane, lane.told)
+                if not lane.is_started:
+                    await self._release_partition(lane, lane.told)
                 elif lane.phase is not Phase.LEAVING:
                     lane.phase, lane.asked_at = Phase.LEAVING, time.monotonic()
                     self._pending.set()
         for lane in [lane for lane in self._aside if lane.phase is not Phase.WORKING]:
-            self._drop_aside(lane)
+            self._cancel_aside(lane)
         now = time.monotonic()
         working = {
             n: lane
@@ -413,16 +419,16 @@ class Engine:
         }
         if working != self._reading or self._reread:
             self._reading, self._reread = working, False
-            reader.read({n: lane.next for n, lane in working.items()})
+            reader.assign_partitions({n: lane.next for n, lane in working.items()})
 
-    async def _prepare(
+    async def _stage_next_batch(
         self, reader: Reader, producer: LeasedProducer, thread: WorkThread, tasks: asyncio.TaskGroup
     ) -> _Staged | None:
         """Stage the next batch; None if there is nothing to send."""
         now = time.monotonic()
-        if finished := self._finished_aside():
+        if finished := self._take_finished_aside():
             return finished
-        if again := [lane for lane in self._lanes.values() if lane.recommit and lane.quiet]:
+        if again := [lane for lane in self._lanes.values() if lane.recommit and lane.is_quiet]:
             # Offsets only, since their records are committed (RECOMMIT_AFTER_S).
             for lane in again:
                 lane.recommit = False
@@ -430,14 +436,14 @@ class Engine:
                 [], [_StagedPart(lane, lane.next, lane.counts, Tally()) for lane in again]
             )
         if not self._reading:
-            await _wait(self._told, _LOOK_S)
+            await _wait_for_event(self._told, _LOOK_S)
             return None
         try:
             due = self._sent_at + self._worker.commit_gap_ms / 1000
-            got = await reader.gather(
+            got = await reader.gather_records(
                 self._worker.batch_records, due, now + _LOOK_S, self._told.is_set
             )
-            ends = await reader.positions(self._reading)
+            ends = await reader.positions_of(self._reading)
         except Unreadable as e:
             stopped = self._reading.get(e.partition.n)
             if stopped is not None:  # else the error was in flight when the partition stopped
@@ -449,17 +455,24 @@ class Engine:
             self._reread = True
             await asyncio.sleep(_REST_S)
             return None
-        now_ms = time.time() * 1000 if reader.connected else None
+        now_ms = time.time() * 1000 if reader.is_connected else None
         for n, lane in self._reading.items():
-            lane.looked(reader.end(n), ends[n], got[n][0].timestamp if n in got else None, now_ms)
+            lane.note_position(
+                reader.last_stable_offset(n),
+                ends[n],
+                got[n][0].timestamp if n in got else None,
+                now_ms,
+            )
         parts = (
-            await self._stage_all(got, ends, producer, thread, tasks) if got else _Staged([], [])
+            await self._stage_records(got, ends, producer, thread, tasks)
+            if got
+            else _Staged([], [])
         )
         # A producer that owes markers writes them before its next transaction, so it gets one now.
         idle_before = time.monotonic() - (0.0 if producer.owes else self._idle_commit_s)
         passed_before = time.monotonic() - PASSED_COMMIT_S
         for n, lane in self._reading.items():
-            if n in got or not lane.quiet:
+            if n in got or not lane.is_quiet:
                 continue
             behind = lane.passed > max(lane.committed, 0) and lane.committed_at < passed_before
             if lane.committed_at < idle_before or behind:
@@ -467,7 +480,7 @@ class Engine:
                 parts.parts.append(_StagedPart(lane, lane.next, lane.counts, Tally()))
         return parts if parts.parts else None
 
-    async def _stage_all(
+    async def _stage_records(
         self,
         got: dict[int, list[Any]],
         ends: dict[int, int],
@@ -475,53 +488,53 @@ class Engine:
         thread: WorkThread,
         tasks: asyncio.TaskGroup,
     ) -> _Staged:
-        outbox = self._new_outbox(producer)
+        outbox = self._make_outbox(producer)
 
-        def job() -> list[tuple[int, Tally]]:
-            return self._stage.work(got, outbox)
+        def process_records() -> list[tuple[int, Tally]]:
+            return self._stage.process_batch(got, outbox)
 
         staged = _Staged([outbox], [])
         self._busy_at = time.monotonic()
         try:
-            tallies = await thread.run(job)
+            tallies = await thread.run(process_records)
         finally:
             self._busy_at = 0.0
         for n, tally in tallies:
             lane, last_ms = self._reading[n], got[n][-1].timestamp
             if tally.later is not None:
-                made = self._new_outbox(producer)
+                made = self._make_outbox(producer)
                 aside = self._aside[lane] = _Aside(tally.later, lane.next, ends[n], last_ms, made)
-                tasks.create_task(self._work_aside(lane, aside))
+                tasks.create_task(self._work_lane_aside(lane, aside))
                 continue
             if outbox.stuck:  # the other lanes' outputs are staged again, without the stuck lane
                 self._reread = True
                 if n in outbox.stuck:
-                    self._hold(lane, outbox.stuck[n])
+                    self._hold_lane(lane, outbox.stuck[n])
                 continue
-            if (part := self._worked(lane, ends[n], tally, last_ms)) is not None:
+            if (part := self._advance_lane(lane, ends[n], tally, last_ms)) is not None:
                 staged.parts.append(part)
         return staged
 
-    def _new_outbox(self, producer: LeasedProducer) -> Outbox:
-        return Outbox(producer.new_batch, int(time.time() * 1000), self._limits.now())
+    def _make_outbox(self, producer: LeasedProducer) -> Outbox:
+        return Outbox(producer.new_batch, int(time.time() * 1000), self._limits.known_limits())
 
-    def _worked(
+    def _advance_lane(
         self, lane: WorkedPartition, end: int, tally: Tally, last_ms: int
     ) -> _StagedPart | None:
         if tally.fault:
             self._stop_lane(lane, tally.fault)
             return None
         lane.next = end
-        lane.counts = lane.counts.plus(tally.out, tally.filtered, tally.dead)
+        lane.counts = lane.counts.plus_batch(tally.out, tally.filtered, tally.dead)
         return _StagedPart(lane, lane.next, lane.counts, tally, last_ms)
 
     # Lanes in trouble: worked aside, so that the others continue
 
-    async def _work_aside(self, lane: WorkedPartition, aside: _Aside) -> None:
+    async def _work_lane_aside(self, lane: WorkedPartition, aside: _Aside) -> None:
         thread = WorkThread(f"aside-{lane.partition.n}")
         try:
             if self._aside_slots.locked():
-                await thread.run(aside.later.park)
+                await thread.run(aside.later.release_resources)
             async with self._aside_slots:
                 if self._aside.get(lane) is aside:
                     aside.tally = await thread.run(partial(aside.later.run, aside.outbox))
@@ -531,7 +544,7 @@ class Engine:
             del self._aside[lane]
         self._told.set()
 
-    def _finished_aside(self) -> _Staged | None:
+    def _take_finished_aside(self) -> _Staged | None:
         """Batches that were finished aside and are still valid; their lanes are read again."""
         staged = _Staged([], [])
         for lane, aside in list(self._aside.items()):
@@ -541,29 +554,29 @@ class Engine:
             if lane.phase is not Phase.WORKING or lane.next != aside.start:
                 continue
             if aside.outbox.stuck:
-                self._hold(lane, *aside.outbox.stuck.values())
+                self._hold_lane(lane, *aside.outbox.stuck.values())
                 continue
-            part = self._worked(lane, aside.end, aside.tally, aside.last_ms)
+            part = self._advance_lane(lane, aside.end, aside.tally, aside.last_ms)
             if part is not None:
                 staged.parts.append(part)
                 staged.outboxes.append(aside.outbox)
         return staged if staged.parts else None
 
-    def _drop_aside(self, lane: WorkedPartition) -> None:
+    def _cancel_aside(self, lane: WorkedPartition) -> None:
         if (aside := self._aside.pop(lane, None)) is not None:
             threading.Thread(target=aside.later.cancel, daemon=True).start()
 
-    async def _commit(self, producer: LeasedProducer, staged: _Staged) -> bool:
+    async def _commit_batch(self, producer: LeasedProducer, staged: _Staged) -> bool:
         """Commit a batch in one transaction. False: nothing is committed, and it may be retried.
         Raises LeaseLost."""
         offsets = {part.lane.partition: (part.next, part.counts.encode()) for part in staged.parts}
-        batches = staged.batches()
+        batches = staged.merge_batches()
         began = time.monotonic()
         try:
             await producer.transact(batches, offsets, self._stage.group)
         except TransactionRefused as e:
             self.meters.aborts += 1
-            self._hear_refusals(e, staged)
+            self._handle_refusals(e, staged)
             return False
         except NotSent as e:
             self.meters.aborts += 1
@@ -578,56 +591,58 @@ class Engine:
             lane, tally = part.lane, part.tally
             lane.committed, lane.committed_counts, lane.committed_at = part.next, part.counts, now
             lane.done += tally.out + tally.filtered + tally.dead
-            lane.sent()
+            lane.end_hold()
             lane.clear_ms = max(lane.clear_ms, part.last_ms)
             took_ms = [now_ms - raw_ms for raw_ms in tally.raw_ms]
             lane.latencies_ms.extend(took_ms)
-            self.meters.worked(lane.partition.n, tally.out, tally.filtered, tally.dead, took_ms)
-            self._arrivals.note(lane.partition.n, tally.arrivals, tally.raw_ms)
+            self.meters.count_batch(
+                lane.partition.n, tally.out, tally.filtered, tally.dead, took_ms
+            )
+            self._arrivals.count_batch(lane.partition.n, tally.arrivals, tally.raw_ms)
         return True
 
-    def _hear_refusals(self, refused: TransactionRefused, staged: _Staged) -> None:
+    def _handle_refusals(self, refused: TransactionRefused, staged: _Staged) -> None:
         """Learn the limit of a topic that refuses a batch as too large: batches become smaller, or
         the record becomes a dead letter. After any other refusal, hold the lanes that write to the
         partition; the others continue."""
         _log.warning("refused", error=str(refused), places=len(refused.refusals))
         for refusal in refused.refusals:
             if refusal.too_large:
-                self._limits.learn(refusal)
+                self._limits.learn_limit(refusal)
                 continue
             topic, n = refusal.place
             numbers = set[int]().union(*(x.writers.get(refusal.place, ()) for x in staged.outboxes))
             for lane in [part.lane for part in staged.parts if part.lane.partition.n in numbers]:
-                self._hold(
+                self._hold_lane(
                     lane, f"{topic}/{n} refuses the output of {lane.partition.label}: {refusal.why}"
                 )
 
-    def _hold(self, lane: WorkedPartition, why: str) -> None:
+    def _hold_lane(self, lane: WorkedPartition, why: str) -> None:
         if not lane.holds:
             self.meters.faults += 1
             _log.error("partition_held", partition=lane.partition.label, epoch=lane.epoch, why=why)
-        lane.hold(why, time.monotonic())
+        lane.hold_with_backoff(why, time.monotonic())
 
-    async def _rewind(self) -> None:
+    async def _rewind_to_committed(self) -> None:
         """Set every partition back to its committed offset: neither the last batch nor the one
         staged behind it was sent."""
         before = (lane.after for lane in self._lanes.values() if lane.after is not None)
         for lane in (*self._reading.values(), *self._lanes.values(), *before):
-            if lane.started:
-                lane.rewind()
-                self._stage.forget(lane.partition.n)
+            if lane.is_started:
+                lane.rewind_to_committed()
+                self._stage.forget_partition(lane.partition.n)
         for lane, aside in list(self._aside.items()):
             if lane.next != aside.start:  # the batch before it was not committed
-                self._drop_aside(lane)
+                self._cancel_aside(lane)
         self._reread = True
         await asyncio.sleep(_REST_S)
 
 
-def _told_unavailable(what: str) -> Callable[[KafkaUnavailable], None]:
+def _unavailable_logger(what: str) -> Callable[[KafkaUnavailable], None]:
     return lambda e: _log.warning("kafka_unavailable", what=what, error=str(e))
 
 
-async def _wait(event: asyncio.Event, bound_s: float) -> None:
+async def _wait_for_event(event: asyncio.Event, bound_s: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(bound_s):
             await event.wait()

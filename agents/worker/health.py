@@ -1,7 +1,7 @@
 """The health of a worker, in XMPP's words (DESIGN 4): `available` takes lanes, `dnd` keeps its
 lanes, `xa` should lose them.
 
-`judge` is pure; only `Probe` reads the machine's state.
+`judge_health` is pure; only `Probe` reads the machine's state.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class WorkerHealth:
 STARTING = WorkerHealth(Health.DND, "starting", "waits for its lease")
 
 
-def judge(
+def judge_health(
     before: WorkerHealth, vitals: Vitals, *, leased: bool, draining: bool, lanes: int, faults: int
 ) -> WorkerHealth:
     """The health after one more look (one per telemetry period). The limits for recovery are
@@ -74,7 +74,7 @@ class Probe:
         self._processes = {os.getpid(): psutil.Process()}
         self._processes[os.getpid()].cpu_percent()
 
-    def look(self) -> Vitals:
+    def read_vitals(self) -> Vitals:
         """CPU since the last call, memory now. Takes a fraction of a millisecond."""
         memory = psutil.virtual_memory()
         now = {}

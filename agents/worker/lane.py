@@ -30,7 +30,7 @@ class RunningCounts(msgspec.Struct, frozen=True):
     filtered: int = 0
     dead: int = 0
 
-    def plus(self, out: int, filtered: int, dead: int) -> RunningCounts:
+    def plus_batch(self, out: int, filtered: int, dead: int) -> RunningCounts:
         return RunningCounts(
             self.taken + out + filtered + dead,
             self.out + out,
@@ -102,35 +102,35 @@ class WorkedPartition:
     held_until: float = 0.0
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_LATENCIES))
 
-    def start(self, offset: int | None, metadata: str, now: float) -> None:
+    def start_at_offset(self, offset: int | None, metadata: str, now: float) -> None:
         """Begin to work at `offset` (None: nothing was ever committed, so at 0)."""
         self.phase = Phase.WORKING
         self.committed = -1 if offset is None else offset
         self.committed_counts = RunningCounts.decode(metadata)
         self.committed_at = now
-        self.rewind()
+        self.rewind_to_committed()
 
-    def rewind(self) -> None:
+    def rewind_to_committed(self) -> None:
         """Go back to the committed offset: staged records were not committed (PROTOCOL 3.3)."""
         self.next = max(self.committed, 0)
         self.counts = self.committed_counts
 
     @property
-    def started(self) -> bool:
+    def is_started(self) -> bool:
         return self.committed_at > 0.0
 
     @property
-    def quiet(self) -> bool:
+    def is_quiet(self) -> bool:
         """Whether nothing is staged or in flight."""
         return self.next == max(self.committed, 0)
 
-    def looked(
+    def note_position(
         self, end: int | None, position: int, first_ms: int | None, now_ms: float | None
     ) -> None:
         """Note that the reader is at `position` of `end` (None: not known). `first_ms`: when the
         first of the records just read was appended; None if there were none. `now_ms`: None if no
         broker can be asked, so that later appends are not known."""
-        if first_ms is None and self.quiet:
+        if first_ms is None and self.is_quiet:
             self.passed = position
         if first_ms is not None and not self.clear_ms:
             self.clear_ms = first_ms
@@ -144,11 +144,11 @@ class WorkedPartition:
         """The number of offsets that are not committed yet; None until it is known."""
         return (
             None
-            if self.end < 0 or not self.started
+            if self.end < 0 or not self.is_started
             else max(0, self.end - max(self.committed, self.passed))
         )
 
-    def oldest_s(self, now_ms: float) -> float | None:
+    def oldest_event_age_s(self, now_ms: float) -> float | None:
         """How long the oldest uncommitted event has waited at most, in s; 0 if there is none, None
         until it is known."""
         if not self.clear_ms:
@@ -156,26 +156,26 @@ class WorkedPartition:
         ago_s = max(0.0, now_ms - self.clear_ms) / 1000
         return 0.0 if self.lag_events == 0 and ago_s < LOOKED_S else ago_s
 
-    def stop(self, fault: str) -> None:
+    def stop_with_fault(self, fault: str) -> None:
         self.phase, self.fault = Phase.STOPPED, fault
 
-    def hold(self, why: str, now: float) -> None:
+    def hold_with_backoff(self, why: str, now: float) -> None:
         """Do not work it for HOLD_S, doubled each time up to MAX_HOLD_S; then it is retried."""
         self.held_until = now + min(HOLD_S * 2.0**self.holds, MAX_HOLD_S)
         self.holds = min(self.holds + 1, 30)
         self.fault = f"held: {why}"
 
-    def sent(self) -> None:
+    def end_hold(self) -> None:
         """Note that its outputs were committed: it is no longer held."""
         if self.holds:
             self.holds, self.held_until, self.fault = 0, 0.0, ""
 
     @property
-    def earliest(self) -> int:
+    def earliest_offset(self) -> int:
         """The lowest offset that OffsetFetch must show before work may start."""
         return max(self.told, self.after.next if self.after is not None else 0)
 
-    def load(self, over_s: float, held: str) -> LaneLoad:
+    def take_load(self, over_s: float, held: str) -> LaneLoad:
         """The load for telemetry over the last `over_s` seconds; rate and latencies then start
         again. `held`: why nothing can be sent."""
         done, self.done = self.done, 0
@@ -213,10 +213,12 @@ class Meters:
     aborts: int = 0
     faults: int = 0
 
-    def worked(self, n: int, out: int, filtered: int, dead: int, took_ms: Sequence[float]) -> None:
+    def count_batch(
+        self, n: int, out: int, filtered: int, dead: int, took_ms: Sequence[float]
+    ) -> None:
         """Count a committed batch of partition `n`: input records by outcome, and how long a sample
         of them took."""
-        self.done[n] = self.done.get(n, RunningCounts()).plus(out, filtered, dead)
+        self.done[n] = self.done.get(n, RunningCounts()).plus_batch(out, filtered, dead)
         if took_ms:
             self.processing.add(
                 [ms / 1000 for ms in took_ms], (out + filtered + dead) / len(took_ms)

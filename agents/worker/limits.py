@@ -28,7 +28,7 @@ class BatchSizeLimits:
         self._clock = clock
         self._known: dict[str, tuple[Limit, float]] = {}
 
-    def learn(self, refusal: PartitionRefusal) -> None:
+    def learn_limit(self, refusal: PartitionRefusal) -> None:
         """Learn from a batch that was too large."""
         topic, now = refusal.place[0], self._clock()
         if refusal.limit:
@@ -43,7 +43,7 @@ class BatchSizeLimits:
             )
         self._known[topic] = learnt, now + GUESSED_S
 
-    def now(self) -> dict[str, Limit]:
+    def known_limits(self) -> dict[str, Limit]:
         """The limits that are known now, by topic."""
         now = self._clock()
         self._known = {

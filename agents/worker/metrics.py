@@ -10,7 +10,7 @@ from agents.worker.engine import Engine
 from agents.xmpp.worker_session import VERSION, WorkerLink
 
 
-def look(worker: str, engine: Engine, link: WorkerLink, out: Samples) -> None:
+def add_worker_metrics(worker: str, engine: Engine, link: WorkerLink, out: Samples) -> None:
     """Add all metrics of `worker` (its account: node-iad-1)."""
     tenure, meters = engine.tenure, engine.meters
     out.add(m.WORKER_INFO, 1, worker, worker.partition("-")[0], VERSION)
@@ -26,13 +26,13 @@ def look(worker: str, engine: Engine, link: WorkerLink, out: Samples) -> None:
         out.add(m.EVENTS_FILTERED, done.filtered, worker, topic, n)
         out.add(m.EVENTS_DEAD, done.dead, worker, topic, n)
     now_ms = time.time() * 1000
-    for lane in engine.owned():
+    for lane in engine.owned_partitions():
         n = lane.partition.n
         out.add(m.EPOCH, lane.epoch, worker, topic, n)
         out.add(m.FAULT, bool(lane.fault), worker, topic, n)
         if (lag := lane.lag_events) is not None:
             out.add(m.LAG, lag, worker, topic, n)
-        if (oldest_s := lane.oldest_s(now_ms)) is not None:
+        if (oldest_s := lane.oldest_event_age_s(now_ms)) is not None:
             out.add(m.OLDEST, oldest_s, worker, topic, n)
     out.add(m.FAULTS, meters.faults, worker, topic)
     out.add(m.PIPELINE_LOST, engine.stage.lost, worker)

@@ -23,9 +23,9 @@ from agents.observe.metrics.endpoint import served
 from agents.settings import Settings
 from agents.settings import Worker as WorkerSettings
 from agents.worker.engine import Engine
-from agents.worker.health import STARTING, Probe, judge
-from agents.worker.metrics import look
-from agents.worker.shutdown import Left, leave
+from agents.worker.health import STARTING, Probe, judge_health
+from agents.worker.metrics import add_worker_metrics
+from agents.worker.shutdown import Left, hand_over_and_leave
 from agents.worker.stage import Stage
 from agents.worker.tuning import Dials
 from agents.xmpp.worker_session import WorkerLink
@@ -40,7 +40,7 @@ def new_boot() -> str:
     return "".join(secrets.choice(_BOOT_ALPHABET) for _ in range(12))
 
 
-async def serve(
+async def run_worker(
     settings: Settings, account: str, stage: Stage, service: Service | None = None
 ) -> None:
     """Work as `account` (`node-iad-1`) until cancelled, or until `service` asks to leave and
@@ -52,45 +52,47 @@ async def serve(
     engine = Engine(settings.kafka, settings.worker, stage, boot, leave=service.leave.set)
     site = short_name(account).rpartition("-")[0]
 
-    def apply(worker: WorkerSettings) -> None:
-        engine.tune(worker)
+    def apply_settings(worker: WorkerSettings) -> None:
+        engine.apply_settings(worker)
         link.tune(worker.ping_period_s)
 
-    dials = Dials(settings.worker, apply)
+    dials = Dials(settings.worker, apply_settings)
     link = WorkerLink(
         settings.xmpp,
         account,
         boot,
-        engine.obey,
+        engine.execute_command,
         site=site,
         capacity_eps=settings.worker.capacity_eps,
         ping_period_s=settings.worker.ping_period_s,
-        tuned=dials.take,
+        tuned=dials.apply_tuning,
         last_end=os.environ.get(LAST_END, ""),
     )
     _log.info("worker_started", worker=account, boot=boot)
     try:
         with AcceleratorWatch() as devices:
             async with (
-                served(settings.metrics, partial(look, account, engine, link)),
+                served(settings.metrics, partial(add_worker_metrics, account, engine, link)),
                 asyncio.TaskGroup() as tasks,
             ):
                 tasks.create_task(link.run())
-                tasks.create_task(_tell(engine, link, boot, dials, devices, service))
-                tasks.create_task(_work(engine))
-                tasks.create_task(leave(service, engine.tenure, link, settings.worker.drain_s))
+                tasks.create_task(_publish_telemetry(engine, link, boot, dials, devices, service))
+                tasks.create_task(_run_engine(engine))
+                tasks.create_task(
+                    hand_over_and_leave(service, engine.tenure, link, settings.worker.drain_s)
+                )
     except BaseExceptionGroup as group:
         if not isinstance(error := first_leaf(group), Left):
             raise error from None
 
 
-async def _work(engine: Engine) -> None:
+async def _run_engine(engine: Engine) -> None:
     """Run the engine; when it ends in any way, the process must end."""
     await engine.run()
     raise LeaseLost("the engine has ended")
 
 
-async def _tell(
+async def _publish_telemetry(
     engine: Engine,
     link: WorkerLink,
     boot: str,
@@ -102,12 +104,12 @@ async def _tell(
     probe, verdict, seq = Probe(lambda: engine.stage.pids), STARTING, 0
     link.announce(verdict.health, verdict.state, verdict.status)
     while True:
-        await _pause(service.leave, dials.worker.telemetry_period_s)
+        await _sleep_until_leaving(service.leave, dials.worker.telemetry_period_s)
         seq += 1
-        vitals = probe.look()
-        lanes, arrivals = engine.load()
+        vitals = probe.read_vitals()
+        lanes, arrivals = engine.take_load()
         tenure = engine.tenure
-        now = judge(
+        now = judge_health(
             verdict,
             vitals,
             leased=tenure.lease is not None,
@@ -139,7 +141,7 @@ async def _tell(
         )
 
 
-async def _pause(leave: asyncio.Event, period_s: float) -> None:
+async def _sleep_until_leaving(leave: asyncio.Event, period_s: float) -> None:
     """Sleep for a period, or until `leave` is set."""
     if leave.is_set():
         await asyncio.sleep(period_s)

@@ -74,30 +74,31 @@ class Reader:
         await closed(self._consumer.stop(), _STOP_BOUND_S)
 
     @property
-    def connected(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether there is a connection to a broker (by a private attribute of aiokafka, which a
         test pins)."""
         return any(conn.connected() for conn in self._consumer._client._conns.values())
 
-    def read(self, positions: dict[int, int]) -> None:
+    def assign_partitions(self, positions: dict[int, int]) -> None:
         """Read these partitions from these offsets from now on; records that were fetched but not
         taken are dropped."""
-        self._consumer.assign([self._tp(n) for n in sorted(positions)])
+        self._consumer.assign([self._topic_partition(n) for n in sorted(positions)])
         for n, offset in positions.items():
-            self._consumer.seek(self._tp(n), offset)
+            self._consumer.seek(self._topic_partition(n), offset)
         self._assigned = frozenset(positions)
 
-    async def gather(
+    async def gather_records(
         self, full_at: int, due: float, until: float, stop: Callable[[], bool]
     ) -> dict[int, list[Any]]:
         """Records by partition. Returns when there are `full_at` of them; at `due` if there are
         any; at `until` if there are none (both monotonic); and soon after `stop()` is true.
 
-        Raises Unreadable, KafkaUnavailable, KafkaError; call `read` again after an error."""
+        Raises Unreadable, KafkaUnavailable, KafkaError; call `assign_partitions` again after an
+        error."""
         found: dict[int, list[Any]] = {}
         room, size = full_at, 0
         while True:
-            got = await self._take(0 if found else _POLL_MS, room)
+            got = await self._fetch_records(0 if found else _POLL_MS, room)
             for tp, records in got.items():
                 found.setdefault(tp.partition, []).extend(records)
                 room -= len(records)
@@ -108,17 +109,19 @@ class Reader:
             if found and not got:
                 await asyncio.sleep(min(wait_s, _POLL_MS / 1000))
 
-    async def _take(self, timeout_ms: int, most: int) -> dict[Any, list[Any]]:
+    async def _fetch_records(self, timeout_ms: int, most: int) -> dict[Any, list[Any]]:
         try:
             taken: dict[Any, list[Any]] = await self._consumer.getmany(
                 timeout_ms=timeout_ms, max_records=most
             )
         except kafka_errors.OffsetOutOfRangeError as e:
             tp, offset = next(iter(e.args[0].items()))
-            raise Unreadable(self._partition(tp), await self._why_not(tp, int(offset))) from e
+            raise Unreadable(
+                self._partition_from_tp(tp), await self._explain_out_of_range(tp, int(offset))
+            ) from e
         except kafka_errors.RecordTooLargeError as e:
             raise Unreadable(
-                self._partition(e.args[1]), "a record is larger than a fetch may be"
+                self._partition_from_tp(e.args[1]), "a record is larger than a fetch may be"
             ) from e
         except kafka_errors.CorruptRecordException as e:
             self._corrupt += 1
@@ -137,7 +140,7 @@ class Reader:
             self._corrupt = 0
         return taken
 
-    async def _why_not(self, tp: Any, offset: int) -> str:
+    async def _explain_out_of_range(self, tp: Any, offset: int) -> str:
         """Why the log does not have that offset, as a text."""
         try:
             async with asyncio.timeout(_LOOK_BOUND_S):
@@ -155,26 +158,28 @@ class Reader:
             "see reset"
         )
 
-    async def positions(self, partitions: Iterable[int]) -> dict[int, int]:
+    async def positions_of(self, partitions: Iterable[int]) -> dict[int, int]:
         """By partition: the offset behind the last record taken, and behind the transaction marker
         after it if that has arrived."""
-        return {n: int(await self._consumer.position(self._tp(n))) for n in partitions}
+        return {n: int(await self._consumer.position(self._topic_partition(n))) for n in partitions}
 
-    def end(self, n: int) -> int | None:
+    def last_stable_offset(self, n: int) -> int | None:
         """The last stable offset that a fetch of partition `n` has shown; None before the first."""
         if n not in self._assigned:
             return None
-        lso: int | None = self._consumer.last_stable_offset(self._tp(n))
+        lso: int | None = self._consumer.last_stable_offset(self._topic_partition(n))
         return lso
 
-    async def lag(self, n: int) -> int:
+    async def measure_lag(self, n: int) -> int:
         """The number of offsets (records and markers) between the position and the last stable
         offset; 0 until it is known."""
-        end = self.end(n)
-        return 0 if end is None else max(0, end - int(await self._consumer.position(self._tp(n))))
+        end = self.last_stable_offset(n)
+        if end is None:
+            return 0
+        return max(0, end - int(await self._consumer.position(self._topic_partition(n))))
 
-    def _tp(self, n: int) -> Any:
+    def _topic_partition(self, n: int) -> Any:
         return TopicPartition(self._kafka_topic, n)
 
-    def _partition(self, tp: Any) -> Partition:
+    def _partition_from_tp(self, tp: Any) -> Partition:
         return Partition(self._topic, int(tp.partition))

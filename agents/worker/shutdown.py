@@ -25,10 +25,12 @@ _log = log.get("worker.leaving")
 
 
 class Left(Exception):
-    """The worker has handed over and ends as ordered. `serve` does not raise it."""
+    """The worker has handed over and ends as ordered. `run_worker` does not raise it."""
 
 
-async def leave(service: Service, tenure: Tenure, link: WorkerLink, drain_s: float) -> None:
+async def hand_over_and_leave(
+    service: Service, tenure: Tenure, link: WorkerLink, drain_s: float
+) -> None:
     """Wait until asked to stop, hand over, then raise Left. After `drain_s` seconds the supervisor
     ends the process in any case."""
     await service.until_leaving(drain_s)

@@ -67,13 +67,13 @@ class Later(Protocol):
     def run(self, out: Outbox) -> Tally | None:
         """Do the rest of the work; None if it was cancelled."""
 
-    def park(self) -> None:
+    def release_resources(self) -> None:
         """Release costly resources, since `run` is called only later (it may block)."""
 
     def cancel(self) -> None:
         """Stop the work: the outcome is no longer wanted (it may block)."""
 
-    def trouble(self) -> str:
+    def describe_trouble(self) -> str:
         """What people must know of it; empty if it is only slow."""
 
 
@@ -100,18 +100,18 @@ class Stage(Protocol):
     def pids(self) -> Sequence[int]:
         """The other processes that do the work."""
 
-    def work(self, got: Mapping[int, Inputs], out: Outbox) -> list[tuple[int, Tally]]:
+    def process_batch(self, got: Mapping[int, Inputs], out: Outbox) -> list[tuple[int, Tally]]:
         """Turn records, by partition, into outputs. Nothing is added to `out` for a partition whose
         tally has `fault` or `later`."""
 
-    def forget(self, n: int) -> None:
+    def forget_partition(self, n: int) -> None:
         """Discard what is remembered of partition `n`: it starts again."""
 
 
 SAMPLES = 32
 
 
-def sample(records: Inputs) -> Inputs:
+def sample_records(records: Inputs) -> Inputs:
     """Up to 32 of the records, evenly spread: enough for the latencies."""
     return records[:: len(records) // SAMPLES + 1]
 
@@ -125,7 +125,7 @@ _UNLIMITED: Mapping[str, Limit] = {}
 _NO_BATCH: tuple[Any, set[int]] = (None, set())
 
 
-def size_of(key: bytes | None, value: bytes | None, headers: Headers) -> int:
+def record_size(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """An upper bound of a record's serialized size in bytes."""
     size = _RECORD_OVERHEAD + (len(key) if key else 0) + (len(value) if value else 0)
     for name, content in headers:
@@ -159,15 +159,15 @@ class Outbox:
         self.writers: dict[tuple[str, int], set[int]] = {}
         self.stuck: dict[int, str] = {}
 
-    def limited(self, topic: str) -> bool:
+    def has_limit(self, topic: str) -> bool:
         return topic in self._limits
 
-    def refused(
+    def explain_refusal(
         self, topic: str, key: bytes | None, value: bytes | None, headers: list[Any]
     ) -> str:
         """Why the topic would refuse this record; empty if it takes it."""
         limit = self._limits.get(topic)
-        if limit is None or size_of(key, value, headers) <= limit.record:
+        if limit is None or record_size(key, value, headers) <= limit.record:
             return ""
         alone = self._new_batch(any_names=has_bad_name(headers))
         alone.append(timestamp=self._now_ms, key=key, value=value, headers=headers)
@@ -175,7 +175,7 @@ class Outbox:
             return ""
         return f"{size:,} bytes for {topic}, which takes {limit.record:,} (max.message.bytes)"
 
-    def add(
+    def add_record(
         self, topic: str, n: int, key: bytes | None, value: bytes | None, headers: list[Any]
     ) -> None:
         """Add a record for partition `n` of `topic`, behind those already there."""
@@ -184,7 +184,7 @@ class Outbox:
         limit = self._limits.get(topic) if self._limits else None
         if (
             batch is not None
-            and (limit is None or batch.size() + size_of(key, value, headers) <= limit.batch)
+            and (limit is None or batch.size() + record_size(key, value, headers) <= limit.batch)
             and batch.append(timestamp=self._now_ms, key=key, value=value, headers=headers)
             is not None
         ):
@@ -198,7 +198,7 @@ class Outbox:
         self._open[to] = batch, writers
         self.batches.setdefault(to, []).append(batch)
 
-    def add_dead(
+    def add_dead_letter(
         self,
         key: bytes | None,
         value: bytes | None,
@@ -210,23 +210,23 @@ class Outbox:
         """Add a dead letter: the input unchanged, with its headers and the reason. If the topic
         would refuse it as too large, leave out the value and the sender's headers."""
         kept = [h for h in headers if h[0] not in (REASON, DETAIL)]
-        letter = [*kept, *_why(reason, detail)]
-        large = size_of(key, value, headers)
-        if large > _DEAD_BYTES or self.refused(
+        letter = [*kept, *_reason_headers(reason, detail)]
+        large = record_size(key, value, headers)
+        if large > _DEAD_BYTES or self.explain_refusal(
             topic, key, value, letter
         ):  # the first can happen since compressed input may be larger than the topic's limit
             detail = f"left out here, {large:,} bytes being more than {topic} takes: {detail}"
             key, value = key if key and len(key) <= _DETAIL_CHARS else None, None
             kept = [h for h in kept if h[0] in OURS and h[0] != DIED]
-            letter = [*kept, *_why(reason, detail)]
-            if why := self.refused(topic, key, value, letter):
+            letter = [*kept, *_reason_headers(reason, detail)]
+            if why := self.explain_refusal(topic, key, value, letter):
                 self.stuck[self.of] = f"not even a bare dead letter is taken: {why}"
                 return
         if has_bad_name(kept):
             self._open.pop((topic, 0), None)
-        self.add(topic, 0, key, value, letter)
+        self.add_record(topic, 0, key, value, letter)
 
 
-def _why(reason: Reason, detail: str) -> list[tuple[str, bytes | None]]:
+def _reason_headers(reason: Reason, detail: str) -> list[tuple[str, bytes | None]]:
     text = detail[:_DETAIL_CHARS].encode("utf-8", "replace")
     return [(REASON, reason.value.encode()), (DETAIL, text)]

@@ -28,7 +28,7 @@ class Dials:
         self.worker = worker
         self.version = 0
 
-    def take(self, said: TuningValues) -> None:
+    def apply_tuning(self, said: TuningValues) -> None:
         """Apply these values. A setting that is not among them returns to its configured value."""
         if said == self._seen:
             return

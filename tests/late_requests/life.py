@@ -233,7 +233,7 @@ class _Life:
         running = Running(engine, asyncio.create_task(engine.run()), boot, lease, stage.topic)
         running.task.add_done_callback(self._ended)
         self._running.append(running)
-        await engine.obey(lease)
+        await engine.execute_command(lease)
         await running.assign((self._lane, self._epoch, shown[0] if shown else 0))
         return running
 
@@ -256,7 +256,7 @@ class _Life:
         lanes = (
             [
                 (lane.phase.name, lane.committed, lane.next, lane.fault)
-                for lane in last.engine.owned()
+                for lane in last.engine.owned_partitions()
             ]
             if last
             else []
@@ -278,7 +278,7 @@ class _Life:
 
     def _is_done(self, running: Running) -> bool:
         """Whether all that was filled in is committed, as far as this worker knows."""
-        return any(lane.committed >= self._filled for lane in running.engine.owned())
+        return any(lane.committed >= self._filled for lane in running.engine.owned_partitions())
 
     def _source(self, i: int) -> str:
         return f"raw/{self._lane}/{i}"

@@ -67,10 +67,10 @@ async def test_a_broken_pipeline_stops_its_lane_and_no_other(kafka_server: Kafka
         await r.fill_lane(0, 0, 3 * POISONED_AT)
         w = await r.engine(NodeStage(Here(broken), LIMIT, r.topics))
         await w.assign((0, 1, 0), (1, 1, 0))
-        await until(lambda: any("no database" in load.fault for load in w.engine.load()[0]))
+        await until(lambda: any("no database" in load.fault for load in w.engine.take_load()[0]))
         assert len(await r.sources(r.topics.clean, 50)) == 50
         assert len(await r.read(r.topics.dead)) < POISONED_AT
-        faults = {load.n: load.fault for load in w.engine.load()[0]}
+        faults = {load.n: load.fault for load in w.engine.take_load()[0]}
         assert faults[1] == ""
         answer = await w.release((0, 1))
         healed = await r.engine(NodeStage(Here(list), LIMIT, r.topics), "healed")

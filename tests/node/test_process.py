@@ -26,7 +26,7 @@ from agents.core.model.messages import (
     WorkerCommand,
 )
 from agents.node.stage import NodeStage
-from agents.worker.process import new_boot, serve
+from agents.worker.process import new_boot, run_worker
 from agents.worker.stage import Stage
 from agents.xmpp.election import CoordinatorLink
 from tests.fixtures.kafka import KafkaServer
@@ -84,7 +84,7 @@ async def fleet(
         worker=settings.Worker(telemetry_period_s=0.2),
         metrics=metrics or settings.Metrics(),
     )
-    process = asyncio.create_task(serve(loaded, account, stage))
+    process = asyncio.create_task(run_worker(loaded, account, stage))
     try:
         await until(lambda: any(a.boot for a in f.seen))
         yield f, process

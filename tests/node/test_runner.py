@@ -18,9 +18,9 @@ import pytest
 
 from agents.base.errors import PipelineError
 from agents.core.lanes.records import Record
-from agents.node.contract import FAILED, Answers, Columns, columns_of
+from agents.node.contract import FAILED, Answers, Columns, columns_from_records
 from agents.node.part import Calls, Failures, Part
-from agents.node.runner import Pipelines, tried
+from agents.node.runner import Pipelines, try_pipeline
 
 HEAD = """
 import asyncio, ctypes, os, signal, sys, threading, time
@@ -31,7 +31,9 @@ def pipeline(records):
 
 
 def columns(count: int = 20) -> Columns:
-    return columns_of([Record(b"k", b"%d" % i, f"raw/0/{i}", i, "cell") for i in range(count)])
+    return columns_from_records(
+        [Record(b"k", b"%d" % i, f"raw/0/{i}", i, "cell") for i in range(count)]
+    )
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def running(path: str, memory_mb: int = 0, lines: list[str] | None = None) -> It
 
 def work(pipelines: Pipelines, some: Columns, timeout_s: float = 10.0) -> Answers:
     part = Part(pipelines, some, Failures(), Calls(), timeout_s)
-    assert part.go_on()
+    assert part.continue_until()
     return part.answers
 
 
@@ -137,10 +139,10 @@ def test_a_fork_for_each_event_is_ended_before_there_are_too_many(
     written: Callable[[str], str],
 ) -> None:
     with running(written("os.fork() or time.sleep(600); return r")) as pipelines:
-        some = columns_of([Record(None, b"7", "", 0, "")] * 150)
+        some = columns_from_records([Record(None, b"7", "", 0, "")] * 150)
         assert len(work(pipelines, some, 20).values) == 150
         deadline = time.monotonic() + 20
-        while pipelines.left()[0] > 100:
+        while pipelines.count_leftovers()[0] > 100:
             assert time.monotonic() < deadline
             work(pipelines, columns(1))
 
@@ -180,11 +182,13 @@ def test_so_many_time_outs_it_takes_until_records_that_hang_are_known(
     """As docs/pipelines.md says: the call with all, then each by itself; five in a row stop the
     lane."""
     with running(written("time.sleep(600)")) as pipelines:
-        some = columns_of([Record(None, b"7" if i < hang else b"0", "", 0, "") for i in range(50)])
+        some = columns_from_records(
+            [Record(None, b"7" if i < hang else b"0", "", 0, "") for i in range(50)]
+        )
         calls = Calls()
         part = Part(pipelines, some, Failures(), calls, 0.3)
-        assert part.go_on()
-        assert (calls.lost, part.poisoned) == (timeouts, poisoned)
+        assert part.continue_until()
+        assert (calls.lost, part.is_poisoned) == (timeouts, poisoned)
 
 
 def test_too_many_at_once_become_fewer(written: Callable[[str], str]) -> None:
@@ -199,7 +203,7 @@ def test_too_many_at_once_become_fewer(written: Callable[[str], str]) -> None:
         size = Calls()
         for _ in range(2):
             part = Part(pipelines, columns(60), Failures(), size, 0.5)
-            assert part.go_on()
+            assert part.continue_until()
             assert part.answers.errors == []
         assert size.records <= 30
 
@@ -207,9 +211,9 @@ def test_too_many_at_once_become_fewer(written: Callable[[str], str]) -> None:
 def test_slow_work_is_gone_on_with_where_it_was(written: Callable[[str], str]) -> None:
     with running(written("time.sleep(1); return r")) as pipelines:
         part = Part(pipelines, columns(), Failures(), Calls(), 10)
-        assert not part.go_on(time.monotonic() + 0.2)
-        assert part.trouble() == ""
-        assert part.go_on()
+        assert not part.continue_until(time.monotonic() + 0.2)
+        assert part.describe_trouble() == ""
+        assert part.continue_until()
         assert len(part.answers.values) == 20
         assert len(pipelines.pids) == 1
 
@@ -245,7 +249,7 @@ def test_closing_does_not_wait_for_an_import(tmp_path: Path) -> None:
 
         def take() -> None:
             try:
-                pipelines.take()
+                pipelines.acquire_process()
             except PipelineError as e:
                 failed.append(str(e))
 
@@ -263,18 +267,18 @@ def test_an_import_is_waited_for_no_longer_than_said(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import time\ntime.sleep(600)\n")
     pipelines = Pipelines("mine:pipeline", 0, path=str(tmp_path), start_s=1)
     with pytest.raises(PipelineError, match="it did not start within 1 s"):
-        pipelines.take()
+        pipelines.acquire_process()
     assert not pipelines.pids
     pipelines.close()
 
 
 def test_when_the_warden_is_killed_the_pipeline_goes_too(written: Callable[[str], str]) -> None:
     with running(written("return r")) as pipelines:
-        process = pipelines.take()
+        process = pipelines.acquire_process()
         theirs = psutil.Process(process.pid)
         os.kill(process.warden, signal.SIGKILL)
         theirs.wait(10)
-        pipelines.drop(process)
+        pipelines.end_process(process)
         assert len(work(pipelines, columns()).values) == 20
 
 
@@ -294,5 +298,5 @@ def test_what_cannot_be_loaded_ends_nothing(
     (tmp_path / "broken.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(PipelineError) as e:
-        tried("broken:pipeline")
+        try_pipeline("broken:pipeline")
     assert why in str(e.value)

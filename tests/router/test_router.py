@@ -99,7 +99,7 @@ async def test_lanes_headers_and_keys(kafka_server: KafkaServer) -> None:
         ]
         assert dict(out[0].headers)["mine"] == b"x"
         assert out[1].value == event(1)
-        assert [a.n for a in w.engine.load()[1]] == sorted({m.partition for m in out})
+        assert [a.n for a in w.engine.take_load()[1]] == sorted({m.partition for m in out})
 
 
 async def test_a_place_without_coordinates_waits_for_geo(kafka_server: KafkaServer) -> None:

@@ -29,7 +29,7 @@ from agents.kafka.leases import LeaseMaker
 from agents.kafka.markers import Reach
 from agents.kafka.offsets import Offsets
 from agents.kafka.topics import MAX_DEAD_BYTES, Topic, provision
-from agents.node.contract import Answers, Columns, Pipeline, answered_each
+from agents.node.contract import Answers, Columns, Pipeline, call_pipeline_each
 from agents.node.runner import PipelineRunner
 from agents.worker.engine import Engine
 from agents.worker.stage import Stage, Topics
@@ -64,12 +64,12 @@ class Running:
 
     async def assign(self, *grants: tuple[int, int, int]) -> WorkerAnswer:
         """(partition, epoch, offset) each."""
-        return await self.engine.obey(
+        return await self.engine.execute_command(
             AssignCommand(1, self.boot, self.topic, tuple(Grant(*g) for g in grants))
         )
 
     async def release(self, *grants: tuple[int, int]) -> WorkerAnswer:
-        return await self.engine.obey(
+        return await self.engine.execute_command(
             ReleaseCommand(
                 1, self.boot, self.topic, tuple(Grant(n, epoch, 0) for n, epoch in grants)
             )
@@ -86,26 +86,26 @@ class Here:
     """A pipeline that is run in this process: for tests that look into it (the real thing:
     tests/node/test_runner.py)."""
 
-    version, pids, fresh = "test:pipeline@here", (), True
+    version, pids, is_fresh = "test:pipeline@here", (), True
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._asked: tuple[Columns, int] = (([], [], [], [], []), 0)
 
-    def take(self) -> Here:
+    def acquire_process(self) -> Here:
         return Here(self._pipeline)
 
-    def give(self, process: PipelineRunner) -> None:
+    def release_process(self, process: PipelineRunner) -> None:
         pass
 
-    def drop(self, process: PipelineRunner) -> None:
+    def end_process(self, process: PipelineRunner) -> None:
         pass
 
-    def ask(self, columns: Columns, failures: int) -> None:
+    def send_request(self, columns: Columns, failures: int) -> None:
         self._asked = columns, failures
 
-    def answer(self, within_s: float) -> Answers:
-        return answered_each(self._pipeline, *self._asked)
+    def receive_answer(self, within_s: float) -> Answers:
+        return call_pipeline_each(self._pipeline, *self._asked)
 
 
 class Rig:
@@ -157,7 +157,7 @@ class Rig:
         task = asyncio.create_task(engine.run())
         running = Running(engine, task, boot, lease, stage.topic)
         self.running.append(running)
-        await engine.obey(lease)
+        await engine.execute_command(lease)
         return running
 
     async def fence(self, running: Running) -> None:

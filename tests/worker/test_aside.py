@@ -76,15 +76,17 @@ async def test_the_others_go_on_and_its_lag_is_told(
         for i in range(3):
             await r.fill_lane(1, 100 * i, 100)
             await until(partial(_has_done, w, 100 * (i + 1)))
-        await until(lambda: w.engine.load()[0][0].lag_events >= 300)
-        await until(lambda: "the pipeline has worked on" in w.engine.load()[0][0].fault)
-        assert w.engine.load()[0][1].fault == ""
+        await until(lambda: w.engine.take_load()[0][0].lag_events >= 300)
+        await until(lambda: "the pipeline has worked on" in w.engine.take_load()[0][0].fault)
+        assert w.engine.take_load()[0][1].fault == ""
         (tmp_path / "go").touch()
         await until(lambda: done(w) == 600)
         sources = await r.sources(r.topics.clean, 600)
         assert len(sources) == len(set(sources)) == 600
         await until(
-            lambda: (w.engine.load()[0][0].lag_events, w.engine.load()[0][0].fault) == (0, "")
+            lambda: (
+                (w.engine.take_load()[0][0].lag_events, w.engine.take_load()[0][0].fault) == (0, "")
+            )
         )
 
 
@@ -119,7 +121,7 @@ async def test_what_always_ends_or_hangs_stops_its_lane_and_no_other(
         await w.assign((0, 1, 0), (1, 1, 0))
         await until(lambda: done(w) == 100)
         await until(
-            lambda: re.search(r"failed \d+ times in a row", w.engine.load()[0][0].fault), 60
+            lambda: re.search(r"failed \d+ times in a row", w.engine.take_load()[0][0].fault), 60
         )
         assert await r.read(r.topics.dead) == []
         assert await r.committed(r.topics.lanes, 0, r.topics.node_group) is None
@@ -143,14 +145,16 @@ async def test_a_batch_that_takes_long_is_told_of_and_so_is_the_lag(
         await r.fill_lane(0, 0, 10)
         w = await r.engine(NodeStage(Here(stuck), LIMIT, r.topics))
         await w.assign((0, 1, 0))
-        await until(lambda: w.engine._busy_s() > 0)
+        await until(lambda: w.engine._time_in_stage_s() > 0)
         await r.fill_lane(0, 10, 300)
-        await until(lambda: w.engine.load()[0][0].lag_events >= 310)
-        await until(lambda: "a batch is not done after" in w.engine.load()[0][0].fault)
+        await until(lambda: w.engine.take_load()[0][0].lag_events >= 310)
+        await until(lambda: "a batch is not done after" in w.engine.take_load()[0][0].fault)
         go.set()
         await until(lambda: done(w) == 310)
         await until(
-            lambda: (w.engine.load()[0][0].lag_events, w.engine.load()[0][0].fault) == (0, "")
+            lambda: (
+                (w.engine.take_load()[0][0].lag_events, w.engine.take_load()[0][0].fault) == (0, "")
+            )
         )
 
 

@@ -92,7 +92,7 @@ async def test_who_is_fenced_commits_nothing_and_ends(kafka_server: KafkaServer)
 async def test_told_to_end_by_the_coordinator(kafka_server: KafkaServer) -> None:
     async with rig(kafka_server, lanes=1) as r:
         a = await r.engine(node(r))
-        await a.engine.obey(type(a.lease)(1, a.boot, a.lease.transactional_id, -1, 0))
+        await a.engine.execute_command(type(a.lease)(1, a.boot, a.lease.transactional_id, -1, 0))
         with pytest.raises(LeaseLost):
             await a.task
 
@@ -106,7 +106,9 @@ async def test_refusals(kafka_server: KafkaServer) -> None:
         with pytest.raises(StaleEpoch):
             await a.assign((0, 3, 0))
         with pytest.raises(CommandRefused):
-            await a.engine.obey(type(a.lease)(1, "other", a.lease.transactional_id, 1, 0))
+            await a.engine.execute_command(
+                type(a.lease)(1, "other", a.lease.transactional_id, 1, 0)
+            )
 
 
 async def test_a_missing_offset_stops_the_lane_with_a_fault(kafka_server: KafkaServer) -> None:
@@ -115,7 +117,7 @@ async def test_a_missing_offset_stops_the_lane_with_a_fault(kafka_server: KafkaS
         await r.fill_lane(1, 0, 10)
         a = await r.engine(node(r), missing_after_s=0.3)
         await a.assign((0, 1, 7), (1, 1, 0))
-        await until(lambda: any("offset missing" in load.fault for load in a.engine.load()[0]))
+        await until(lambda: any("offset missing" in load.fault for load in a.engine.take_load()[0]))
         await until(lambda: done(a) == 10)
         assert {s.split("/")[1] for s in await r.sources(r.topics.clean, 10)} == {"1"}
         assert (await a.release((0, 1))).lanes[0].offset == 7

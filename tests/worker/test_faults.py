@@ -116,7 +116,7 @@ async def test_a_stuck_pipeline_neither_stops_the_loop_nor_the_end(
         await r.fill_lane(0, 0, 1)
         a = await r.engine(NodeStage(Here(stuck), LIMIT, r.topics))
         await a.assign((0, 1, 0))
-        await until(lambda: a.engine.load()[0][0].epoch == 1)
+        await until(lambda: a.engine.take_load()[0][0].epoch == 1)
         async with asyncio.timeout(5):
             await a.kill()
         go.set()
@@ -145,7 +145,7 @@ async def test_an_output_partition_that_is_not_there_yet_loses_nothing(
         a = await r.engine(RouterStage(lanemap, LIMIT, 300_000, r.topics))
         await r.fill(r.topics.raw, 0, [event(i) for i in range(200)])
         await a.assign((0, 1, 0))
-        await until(lambda: any("no partition" in load.fault for load in a.engine.load()[0]))
+        await until(lambda: any("no partition" in load.fault for load in a.engine.take_load()[0]))
         assert await r.committed(r.topics.raw, 0, r.topics.router_group) is None
         admin = AIOKafkaAdminClient(**client_kwargs(r.kafka))
         await admin.start()
@@ -154,7 +154,7 @@ async def test_an_output_partition_that_is_not_there_yet_loses_nothing(
         finally:
             await admin.close()
         sources = await r.sources(r.topics.lanes, 200)
-        await until(lambda: a.engine.load()[0][0].fault == "")
+        await until(lambda: a.engine.take_load()[0][0].fault == "")
         assert sorted(sources) == sorted(f"{r.topics.raw}/0/{i}" for i in range(200))
 
 
@@ -171,7 +171,7 @@ async def test_positions_that_are_gone_stop_the_lane(kafka_server: KafkaServer) 
             await admin.close()
         a = await r.engine(node(r))
         await a.assign((0, 1, 0), (1, 1, 0))
-        await until(lambda: any("is gone" in load.fault for load in a.engine.load()[0]))
+        await until(lambda: any("is gone" in load.fault for load in a.engine.take_load()[0]))
         await until(lambda: done(a) == 20)
         answer = await a.release((0, 1))
         assert answer.lanes[0].offset == 0
@@ -204,11 +204,11 @@ async def test_load_shows_rate_lag_and_latency(kafka_server: KafkaServer) -> Non
     async with rig(kafka_server, lanes=2) as r:
         a = await r.engine(NodeStage(Here(same), LIMIT, r.topics))
         await a.assign((0, 4, 0), (1, 5, 0))
-        assert [(x.n, x.epoch) for x in a.engine.load()[0]] == [(0, 4), (1, 5)]
+        assert [(x.n, x.epoch) for x in a.engine.take_load()[0]] == [(0, 4), (1, 5)]
         await r.fill_lane(0, 0, 300)
         await until(lambda: done(a) == 300)
-        first, second = a.engine.load()[0]
+        first, second = a.engine.take_load()[0]
         assert first.rate_eps > 0
         assert 0 < first.p50_ms <= first.p99_ms < 20_000
         assert (second.rate_eps, second.p50_ms, second.lag_events) == (0, 0, 0)
-        await until(lambda: a.engine.load()[0][0].lag_events == 0)
+        await until(lambda: a.engine.take_load()[0][0].lag_events == 0)

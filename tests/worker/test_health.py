@@ -9,7 +9,7 @@ import pytest
 
 from agents.base.worker_thread import WorkThread
 from agents.core.model.messages import Health
-from agents.worker.health import FULL_FOR, STARTING, Probe, Vitals, WorkerHealth, judge
+from agents.worker.health import FULL_FOR, STARTING, Probe, Vitals, WorkerHealth, judge_health
 
 CALM, BUSY, NARROW = Vitals(0.2, 60, 0.5), Vitals(0.99, 60, 0.5), Vitals(0.2, 60, 0.02)
 
@@ -23,7 +23,9 @@ def look(
     lanes: int = 3,
     faults: int = 0,
 ) -> WorkerHealth:
-    return judge(before, vitals, leased=leased, draining=draining, lanes=lanes, faults=faults)
+    return judge_health(
+        before, vitals, leased=leased, draining=draining, lanes=lanes, faults=faults
+    )
 
 
 READY = look(STARTING, CALM)
@@ -62,7 +64,7 @@ def test_a_machine_without_memory_should_lose_its_lanes() -> None:
 
 
 def test_the_probe_sees_this_process() -> None:
-    vitals = Probe().look()
+    vitals = Probe().read_vitals()
     assert vitals.mem_mb > 10
     assert 0 < vitals.free < 1
 

@@ -73,7 +73,7 @@ async def test_a_worker_may_start_before_kafka(own_broker: Broker) -> None:
         await first.kill()
         late = type(first.engine)(r.kafka, first.engine._worker, node(r), "LATE")
         task = asyncio.create_task(late.run())
-        await late.obey(
+        await late.execute_command(
             type(first.lease)(1, "LATE", first.lease.transactional_id, *first_lease(first))
         )
         await own_broker.start(120)

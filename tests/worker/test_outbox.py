@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.core.lanes.records import Reason
-from agents.worker.stage import Outbox, size_of
+from agents.worker.stage import Outbox, record_size
 
 
 def outbox(batch_bytes: int) -> Outbox:
@@ -41,7 +41,7 @@ RECORDS = st.lists(
 def test_everything_comes_out_in_order_whatever_the_size_of_a_batch(records: list[Any]) -> None:
     out = outbox(500)
     for key, value, headers in records:
-        out.add("t", 0, key, value, headers)
+        out.add_record("t", 0, key, value, headers)
     batches = out.batches.get(("t", 0), [])
     assert contents(batches) == records
 
@@ -51,12 +51,12 @@ def test_the_size_is_an_upper_bound(records: list[Any]) -> None:
     for key, value, headers in records:
         batch = BatchBuilder(1 << 20, 0, is_transactional=1)
         batch.append(timestamp=1, key=key, value=value, headers=headers)
-        assert batch.size() - 61 <= size_of(key, value, headers)
+        assert batch.size() - 61 <= record_size(key, value, headers)
 
 
 def test_a_dead_letter_keeps_headers_and_says_why_once() -> None:
     out = outbox(1 << 20)
-    out.add_dead(
+    out.add_dead_letter(
         None, None, [("mine", b"1"), ("geolane-reason", b"old")], Reason.NO_ID, "x" * 500, "dead"
     )
     [(key, value, headers)] = contents(out.batches["dead", 0])

@@ -19,7 +19,7 @@ from agents.core.model.messages import (
 )
 from agents.core.model.topology import LANES, Partition
 from agents.worker import shutdown
-from agents.worker.shutdown import Left, leave
+from agents.worker.shutdown import Left, hand_over_and_leave
 from agents.xmpp.worker_session import WorkerLink
 
 
@@ -39,7 +39,7 @@ def leaves(tenure: Tenure, *, told: bool = True) -> tuple[Service, asyncio.Task[
     if told:
         service.leave.set()
     link = WorkerLink(settings.Xmpp(), "node-1", "boot", obey, site="x", capacity_eps=1)
-    return service, asyncio.create_task(leave(service, tenure, link, 30))
+    return service, asyncio.create_task(hand_over_and_leave(service, tenure, link, 30))
 
 
 async def ends(task: asyncio.Task[None], within_s: float) -> None:

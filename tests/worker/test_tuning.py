@@ -30,7 +30,7 @@ class Applied:
         self.dials = Dials(BASE, self.by.append)
 
     def take(self, version: int, **values: int | float) -> None:
-        self.dials.take(TuningValues(version, tuple(values.items())))
+        self.dials.apply_tuning(TuningValues(version, tuple(values.items())))
 
 
 def test_values_hold_over_the_settings_until_they_are_no_longer_said() -> None:
@@ -103,7 +103,7 @@ async def test_an_engine_goes_on_by_other_settings(kafka_server: KafkaServer) ->
         await until(lambda: done(w) == 200)
         few = sum(w.engine.meters.commit.counts)
         assert few < 40
-        w.engine.tune(Worker(commit_gap_ms=0, batch_records=5))
+        w.engine.apply_settings(Worker(commit_gap_ms=0, batch_records=5))
         await r.fill_lane(0, 200, 1)  # the batch that is being gathered is as before
         await until(lambda: done(w) == 201)
         await r.fill_lane(0, 201, 200)

@@ -14,7 +14,7 @@ from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, fault, ok, w
 from agents.base.errors import SettingsError
 from agents.core.model.inventory import Inventory, InventoryFile
 from agents.core.model.topology import WorkerKind
-from agents.node.runner import tried
+from agents.node.runner import try_pipeline
 from agents.settings import Loaded, Settings, decode_toml
 from agents.settings.sources import DEFAULT
 
@@ -105,7 +105,7 @@ class Files:
         if self._who.role is not Role.NODE:
             raise NotLookedAt("only nodes have one")
         name = self._settings.worker.pipeline
-        return ok(f"{await asyncio.to_thread(tried, name)} can be loaded")
+        return ok(f"{await asyncio.to_thread(try_pipeline, name)} can be loaded")
 
     async def _passwords(self) -> Verdict:
         folder = self._secrets

@@ -324,9 +324,9 @@ async def _read(kafka: settings.Kafka, kind: WorkerKind) -> None:
     reader = Reader(kafka, kind.topic)
     await reader.start()
     try:
-        reader.read({0: 0})
+        reader.assign_partitions({0: 0})
         soon = time.monotonic() + 0.3
-        await reader.gather(1, soon, soon, lambda: False)
+        await reader.gather_records(1, soon, soon, lambda: False)
     finally:
         await reader.stop()
 

@@ -23,7 +23,7 @@ from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
 from agents.router.stage import RouterStage
 from agents.worker.lane import WorkedPartition
-from agents.worker.metrics import look
+from agents.worker.metrics import add_worker_metrics
 from agents.xmpp.worker_session import WorkerLink
 from tests.fixtures.kafka import KafkaServer
 from tests.fixtures.xmpp import XmppServer
@@ -104,27 +104,29 @@ async def test_a_real_node_is_scraped(kafka_server: KafkaServer, xmpp_server: Xm
 def seen(r: Rig, w: Running, worker: str = "node-t-1") -> Scrape:
     """One look at an engine that has no link, in words."""
     out = Samples()
-    link = WorkerLink(settings.Xmpp(), worker, w.boot, w.engine.obey, site="t", capacity_eps=1)
-    look(worker, w.engine, link, out)
+    link = WorkerLink(
+        settings.Xmpp(), worker, w.boot, w.engine.execute_command, site="t", capacity_eps=1
+    )
+    add_worker_metrics(worker, w.engine, link, out)
     return Scrape(written(out))
 
 
 def test_the_oldest_event_is_never_older_than_told() -> None:
     lane = WorkedPartition(Partition(LANES, 3), 1, 100)
-    assert (lane.lag_events, lane.oldest_s(9_000)) == (None, None)
-    lane.start(100, "", 1.0)
-    lane.looked(200, 150, 2_000, 9_000)  # took 50 records, the first appended at 2 s
-    assert (lane.lag_events, lane.oldest_s(9_000)) == (100, 7.0)
+    assert (lane.lag_events, lane.oldest_event_age_s(9_000)) == (None, None)
+    lane.start_at_offset(100, "", 1.0)
+    lane.note_position(200, 150, 2_000, 9_000)  # took 50 records, the first appended at 2 s
+    assert (lane.lag_events, lane.oldest_event_age_s(9_000)) == (100, 7.0)
     lane.next = lane.committed = 150
     lane.clear_ms = 4_000  # the last of them was appended then
-    assert (lane.lag_events, lane.oldest_s(10_000)) == (50, 6.0)
+    assert (lane.lag_events, lane.oldest_event_age_s(10_000)) == (50, 6.0)
     lane.next = lane.committed = 199
-    lane.looked(200, 200, None, 10_000)  # a transaction marker is left, no event
-    assert (lane.lag_events, lane.oldest_s(10_100)) == (0, 0.0)
-    lane.looked(200, 200, None, None)  # the broker cannot be asked
-    assert lane.oldest_s(10_000 + 30_000) == 30.0
-    lane.looked(200, 200, None, 41_000)
-    assert lane.oldest_s(41_000) == 0.0
+    lane.note_position(200, 200, None, 10_000)  # a transaction marker is left, no event
+    assert (lane.lag_events, lane.oldest_event_age_s(10_100)) == (0, 0.0)
+    lane.note_position(200, 200, None, None)  # the broker cannot be asked
+    assert lane.oldest_event_age_s(10_000 + 30_000) == 30.0
+    lane.note_position(200, 200, None, 41_000)
+    assert lane.oldest_event_age_s(41_000) == 0.0
 
 
 async def test_a_routers_dead_are_counted_and_its_partitions_are_raw(
