@@ -210,7 +210,7 @@ def quix(task: Task) -> Figures:
             security_protocol=kafka.security,
             sasl_mechanism=kafka.sasl_mechanism,
             sasl_username=kafka.username,
-            sasl_password=settings.secret(kafka.password_file),
+            sasl_password=settings.read_secret(kafka.password_file),
         ),
         consumer_group=name,
         auto_offset_reset="earliest",

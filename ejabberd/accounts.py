@@ -102,7 +102,7 @@ async def rotate(api: AdminApi, user: str, host: str, secrets: Path, tell: Repor
         await asyncio.to_thread(coming.replace, file)
     except OSError as e:
         if not (
-            isinstance(e, FileNotFoundError) and settings.secret(str(file)) == text
+            isinstance(e, FileNotFoundError) and settings.read_secret(str(file)) == text
         ):  # a process beside us has done it
             raise SettingsError(
                 f"{file}: cannot be replaced ({e.strerror}); its password is in {coming} now"

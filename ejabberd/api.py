@@ -246,7 +246,7 @@ def api_of(loaded: settings.Settings, timeout_s: float = 10.0) -> AdminApi:
             "machine, ejabberd.api_socket"
         )
     name = at.api_user.partition("@")[0]
-    password = settings.secret(at.api_password_file, f"ejabberd-{name}", name)
+    password = settings.read_secret(at.api_password_file, f"ejabberd-{name}", name)
     if not (name and password):
         raise SettingsError(
             f"ejabberd.api_url is {at.api_url}: ejabberd.api_user and ejabberd.api_password_file "

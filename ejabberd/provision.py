@@ -354,7 +354,9 @@ async def _look_at_account(
         await accounts.refuse_foreign(api, user, host, secrets)
     if not await accounts.exists(api, user, host):
         tell("made", account)
-    elif file.exists() and await accounts.is_password(api, user, host, settings.secret(str(file))):
+    elif file.exists() and await accounts.is_password(
+        api, user, host, settings.read_secret(str(file))
+    ):
         tell("unchanged", account)
     else:
         tell("changed", f"{account}: its password would be the one in {file}")

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from agents.base.errors import OperatorError
-from agents.cli.options import FILE, SET, settings_of
+from agents.cli.options import FILE, SET, load_account_settings
 from agents.core.lanes.dead_letters import (
     Letter,
     LettersFound,
@@ -43,10 +43,10 @@ _KAFKA = click.option(
 )
 
 
-def _kafka(
+def _load_kafka_settings(
     settings: Path | None, sets: tuple[str, ...]
 ) -> Any:  # Any: settings.Kafka, imported when needed
-    return settings_of(settings, sets, "operator").kafka
+    return load_account_settings(settings, sets, "operator").kafka
 
 
 @dead.command("list")
@@ -70,7 +70,7 @@ def dead_list(
 ) -> None:
     """List the newest, and count all by reason."""
 
-    sys.exit(listed(_kafka(settings, sets), filters, count, as_json=as_json))
+    sys.exit(print_letters(_load_kafka_settings(settings, sets), filters, count, as_json=as_json))
 
 
 @dead.command("show")
@@ -81,7 +81,7 @@ def dead_list(
 def dead_show(letter: str, settings: Path | None, sets: tuple[str, ...], raw: bool) -> None:
     """Show one with its headers."""
 
-    sys.exit(show(_kafka(settings, sets), letter, raw=raw))
+    sys.exit(print_letter(_load_kafka_settings(settings, sets), letter, raw=raw))
 
 
 @dead.command("replay")
@@ -95,14 +95,16 @@ def dead_replay(
     """Send them back to events.raw, each exactly once."""
     import getpass
 
-    sys.exit(replay(_kafka(settings, sets), filters, getpass.getuser(), yes=yes))
+    sys.exit(
+        replay_letters(_load_kafka_settings(settings, sets), filters, getpass.getuser(), yes=yes)
+    )
 
 
 LISTED, SHOWN_CHARACTERS = 1_000, 20_000
 DONE, NOTHING, NOT_CONFIRMED = 0, 1, 3
 
 
-def listed(kafka: Kafka, words: Sequence[str], count: int, *, as_json: bool) -> int:
+def print_letters(kafka: Kafka, words: Sequence[str], count: int, *, as_json: bool) -> int:
     """Print the newest letters, and how many there are. Raises OperatorError for an invalid filter,
     KafkaError."""
     found = asyncio.run(DeadLetters(kafka).find(query_of(words, _now_ms()), min(count, LISTED)))
@@ -113,7 +115,7 @@ def listed(kafka: Kafka, words: Sequence[str], count: int, *, as_json: bool) -> 
                     "count": found.count,
                     "reasons": dict(found.reasons),
                     "whole": found.whole,
-                    "letters": [_json(x) for x in found.letters],
+                    "letters": [_letter_to_dict(x) for x in found.letters],
                 }
             )
         )
@@ -124,7 +126,7 @@ def listed(kafka: Kafka, words: Sequence[str], count: int, *, as_json: bool) -> 
     return DONE
 
 
-def show(kafka: Kafka, word: str, *, raw: bool) -> int:
+def print_letter(kafka: Kafka, word: str, *, raw: bool) -> int:
     """Print one letter; `raw`: only its value, byte for byte."""
     query = query_of([word], _now_ms())
     if not query.one:
@@ -142,7 +144,7 @@ def show(kafka: Kafka, word: str, *, raw: bool) -> int:
     return DONE
 
 
-def replay(kafka: Kafka, words: Sequence[str], by: str, *, yes: bool) -> int:
+def replay_letters(kafka: Kafka, words: Sequence[str], by: str, *, yes: bool) -> int:
     """Say what would be sent back, ask, and send it."""
     letters, query = DeadLetters(kafka), query_of(words, _now_ms())
     found: LettersFound = asyncio.run(letters.find(query, 1))
@@ -161,7 +163,7 @@ def replay(kafka: Kafka, words: Sequence[str], by: str, *, yes: bool) -> int:
     return DONE
 
 
-def _json(x: Letter) -> dict[str, object]:
+def _letter_to_dict(x: Letter) -> dict[str, object]:
     headers = {readable(name.encode(), 80): readable(content, 200) for name, content in x.headers}
     return {"id": x.id, "ms": x.ms, "replayed": x.replayed, "headers": headers}
 

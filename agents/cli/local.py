@@ -79,4 +79,4 @@ def up(**options: Any) -> None:  # Any: click hands over what is declared above;
     """Run everything on this machine: servers, agents, a replayed stream; show it live."""
     from agents.local import up as embedded
 
-    sys.exit(embedded.main(embedded.UpOptions.of(options)))
+    sys.exit(embedded.main(embedded.UpOptions.from_options(options)))

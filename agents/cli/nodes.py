@@ -30,7 +30,7 @@ _INVENTORY = click.option(
 )
 
 
-def _common(
+def _with_common_options(
     *more: Any,
 ) -> Callable[[Any], Any]:  # Any: click's decorators are untyped in this direction
     def decorate(f: Any) -> Any:
@@ -41,22 +41,25 @@ def _common(
     return decorate
 
 
-def _asked(given: dict[str, Any]) -> MemberRequest:
+def _request_from_options(given: dict[str, Any]) -> MemberRequest:
     from agents.admin.members.request import MemberRequest
     from agents.base import log
     from agents.local.servers.folder import default_folder
-    from agents.settings import load
+    from agents.settings import load_settings
 
     log.setup("nodes", "CRITICAL")  # an error is reported once, in the last line
     file: Path = given.pop("settings") or default_folder() / "settings" / "geolane.toml"
     if not file.exists():
         raise SettingsError(f"{file}: no such file; name one with --settings")
     return MemberRequest.of(
-        load(file, given.pop("sets")), file, given.pop("inventory", None), given.pop("secrets")
+        load_settings(file, given.pop("sets")),
+        file,
+        given.pop("inventory", None),
+        given.pop("secrets"),
     )
 
 
-def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def _run_and_exit(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     from agents.base import supervisor
 
     sys.exit(supervisor.run(work, tell=False))
@@ -68,18 +71,18 @@ def nodes() -> None:
 
 
 @nodes.command("list")
-@_common(_INVENTORY)
+@_with_common_options(_INVENTORY)
 def nodes_list(**given: Any) -> None:
     """Print the inventory's workers: account, site, capacity."""
     from agents.admin.members.changes import listed
 
-    for line in listed(_asked(given)):
+    for line in listed(_request_from_options(given)):
         click.echo(line)
 
 
 @nodes.command("add")
 @click.argument("name")
-@_common(
+@_with_common_options(
     _SITE,
     click.option(
         "--capacity",
@@ -99,7 +102,7 @@ def nodes_add(
     from agents.admin.members import unit as units
     from agents.admin.members.changes import add
 
-    asked = _asked(given)
+    asked = _request_from_options(given)
     if unit:
         units.check(asked)
 
@@ -108,12 +111,12 @@ def nodes_add(
         if unit:
             units.start(asked, name, click.echo)
 
-    _run(work)
+    _run_and_exit(work)
 
 
 @nodes.command("remove")
 @click.argument("name")
-@_common(
+@_with_common_options(
     _INVENTORY,
     click.option(
         "--now", is_flag=True, help="Do not wait until it has handed its lanes over: cut it off."
@@ -132,24 +135,24 @@ def nodes_remove(name: str, now: bool, wait_s: float, **given: Any) -> None:
     account, feed and secrets."""
     from agents.admin.members.changes import remove
 
-    asked = _asked(given)
-    _run(lambda: remove(asked, name, click.echo, now=now, wait_s=wait_s))
+    asked = _request_from_options(given)
+    _run_and_exit(lambda: remove(asked, name, click.echo, now=now, wait_s=wait_s))
 
 
 @nodes.command("rotate")
 @click.argument("name")
-@_common(_INVENTORY)
+@_with_common_options(_INVENTORY)
 def nodes_rotate(name: str, **given: Any) -> None:
     """Give node NAME a new password; its session continues, and its next login uses the new one."""
     from agents.admin.members.changes import renew
 
-    asked = _asked(given)
-    _run(lambda: renew(asked, name, click.echo))
+    asked = _request_from_options(given)
+    _run_and_exit(lambda: renew(asked, name, click.echo))
 
 
 @click.command("invite")
 @click.argument("person")
-@_common(
+@_with_common_options(
     click.option(
         "--role",
         type=click.Choice(["member", "admin", "owner"]),
@@ -171,8 +174,8 @@ def invite(
     on a terminal."""
     from agents.admin.members.invitation import run
 
-    asked = _asked(given)
-    _run(
+    asked = _request_from_options(given)
+    _run_and_exit(
         lambda: run(
             asked, person, role, png, click.echo, terminal=sys.stdout.isatty(), reset=reset_password
         )

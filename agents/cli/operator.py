@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agents.cli.options import FILE, SET, settings_of
+from agents.cli.options import FILE, SET, load_account_settings
 
 
 def _complete_command(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
@@ -27,7 +27,9 @@ def _complete_argument(ctx: click.Context, param: click.Parameter, incomplete: s
     return argument_values(
         words,
         incomplete,
-        lambda: settings_of(p.get("settings"), p.get("sets") or (), p.get("user") or "operator"),
+        lambda: load_account_settings(
+            p.get("settings"), p.get("sets") or (), p.get("user") or "operator"
+        ),
     )
 
 
@@ -62,7 +64,7 @@ def ctl(
     log.setup("ctl", "WARNING")
     sys.exit(
         front.main(
-            lambda: settings_of(settings, sets, user),
+            lambda: load_account_settings(settings, sets, user),
             user,
             [command, *args],
             yes=yes,

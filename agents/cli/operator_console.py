@@ -41,7 +41,7 @@ class Outcome:
     text: list[str] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
 
-    def json(self) -> str:
+    def to_json(self) -> str:
         """One line: command, ok, text, fields."""
         shown = {
             "command": self.command,
@@ -55,7 +55,7 @@ class Outcome:
 Confirm = Callable[[], Awaitable[bool]]
 
 
-def fields_of(command: Command, words: Sequence[str]) -> dict[str, str]:
+def fields_from_words(command: Command, words: Sequence[str]) -> dict[str, str]:
     """The words after the name, as the form's fields. Raises OperatorError for too few or too
     many."""
     fit(command, words)
@@ -68,7 +68,7 @@ def fields_of(command: Command, words: Sequence[str]) -> dict[str, str]:
     }
 
 
-async def run(
+async def run_command(
     settings: Settings,
     account: str,
     words: Sequence[str],
@@ -84,17 +84,17 @@ async def run(
         command = BY_FORM.get(find(words[0]).name)
         if command is None:
             raise OperatorError(f"{words[0]} is only for the chat.")
-        fields = fields_of(command, words[1:])
+        fields = fields_from_words(command, words[1:])
         async with OperatorClient(settings.xmpp, account, seen=False) as person:
-            outcome.code = await _converse(person, command.name, fields, outcome, confirm, tell)
+            outcome.code = await _run_dialog(person, command.name, fields, outcome, confirm, tell)
     except OperatorError as e:
-        outcome.code = _failed(outcome, tell, str(e))
+        outcome.code = _note_failure(outcome, tell, str(e))
     except CommandRefused as e:
-        outcome.code = _failed(outcome, tell, e.text or e.condition)
+        outcome.code = _note_failure(outcome, tell, e.text or e.condition)
     return outcome.code
 
 
-async def _converse(
+async def _run_dialog(
     person: OperatorClient,
     name: str,
     fields: Mapping[str, str],
@@ -102,19 +102,19 @@ async def _converse(
     confirm: Confirm,
     tell: Callable[[str], None],
 ) -> int:
-    reply = await _begin(person, name, fields)
-    if _asks(reply):  # the form has fields that may be left out
+    reply = await _send_first_step(person, name, fields)
+    if _is_form_to_fill_in(reply):  # the form has fields that may be left out
         reply = await person.operate(name, reply.session, "complete", fields)
     tries = 0
     while True:
-        _take(reply, outcome, tell)
+        _note_reply(reply, outcome, tell)
         wrong = any(r.mood is Mood.ERROR for r in reply.remarks)
         if reply.status is not Status.EXECUTING:
             return REFUSED if wrong else DONE
         # Still executing: a dry run to confirm. After a confirmation it comes again if the fleet
         # has changed since.
         if wrong or tries == TRIES or not await confirm():
-            await _cancel(person, reply)
+            await _cancel_command(person, reply)
             if wrong:
                 return REFUSED
             if tries == TRIES:
@@ -125,10 +125,10 @@ async def _converse(
             return NOT_CONFIRMED
         tries += 1
         outcome.code = REFUSED  # in case of an interrupt from here on
-        reply = await _confirm(person, reply)
+        reply = await _confirm_change(person, reply)
 
 
-def _asks(reply: FormReply) -> bool:
+def _is_form_to_fill_in(reply: FormReply) -> bool:
     """Whether the reply is a form to fill in, with no error yet."""
     fields = (
         reply.form.fields if reply.form is not None and reply.status is Status.EXECUTING else ()
@@ -136,7 +136,7 @@ def _asks(reply: FormReply) -> bool:
     return not reply.remarks and any(f.kind is not FieldKind.FIXED for f in fields)
 
 
-async def _confirm(person: OperatorClient, reply: FormReply) -> FormReply:
+async def _confirm_change(person: OperatorClient, reply: FormReply) -> FormReply:
     try:
         return await person.operate(reply.command, reply.session, "complete")
     except CommandRefused as e:
@@ -160,7 +160,9 @@ async def _confirm(person: OperatorClient, reply: FormReply) -> FormReply:
         ) from None
 
 
-async def _begin(person: OperatorClient, name: str, fields: Mapping[str, str]) -> FormReply:
+async def _send_first_step(
+    person: OperatorClient, name: str, fields: Mapping[str, str]
+) -> FormReply:
     """Send the first step. Retries for 5 s while there is no leader, or while the leader asks to
     wait: nothing has begun then."""
     loop = asyncio.get_running_loop()
@@ -177,14 +179,14 @@ async def _begin(person: OperatorClient, name: str, fields: Mapping[str, str]) -
         await asyncio.sleep(AGAIN_S)
 
 
-async def _cancel(person: OperatorClient, reply: FormReply) -> None:
+async def _cancel_command(person: OperatorClient, reply: FormReply) -> None:
     try:
         await person.operate(reply.command, reply.session, "cancel")
     except (CommandRefused, NoAnswer, NotConnected):
         return  # the session expires by itself
 
 
-def _take(reply: FormReply, outcome: Outcome, tell: Callable[[str], None]) -> None:
+def _note_reply(reply: FormReply, outcome: Outcome, tell: Callable[[str], None]) -> None:
     said = [r.text for r in reply.remarks]
     for f in reply.form.fields if reply.form is not None else ():
         if f.var == TEXT:
@@ -196,7 +198,7 @@ def _take(reply: FormReply, outcome: Outcome, tell: Callable[[str], None]) -> No
         tell(text)
 
 
-def _failed(outcome: Outcome, tell: Callable[[str], None], text: str) -> int:
+def _note_failure(outcome: Outcome, tell: Callable[[str], None], text: str) -> int:
     outcome.text.append(text)
     tell(text)
     return REFUSED
@@ -239,7 +241,7 @@ def main(
     try:
         settings = load()
         code = supervisor.run(
-            lambda: run(settings, account, words, outcome, confirm, tell), tell=False
+            lambda: run_command(settings, account, words, outcome, confirm, tell), tell=False
         )
         outcome.code = code or outcome.code
     except GeolaneError as e:
@@ -247,7 +249,7 @@ def main(
         outcome.text.append(str(e))
         click.echo(f"geolane: {e}", err=True)
     if as_json:
-        click.echo(outcome.json())
+        click.echo(outcome.to_json())
     return outcome.code
 
 
@@ -271,7 +273,7 @@ def argument_values(
     found: list[str] = []
     for a in left:
         if incomplete.startswith(f"{a.name}="):
-            found += [f"{a.name}={x}" for x in _values(a, settings)]
+            found += [f"{a.name}={x}" for x in _list_values(a, settings)]
         else:
             found.append(f"{a.name}=")
     plain = [
@@ -279,20 +281,20 @@ def argument_values(
     ]
     positional = [a for a in command.args if not a.keyed]
     if len(plain) < len(positional):
-        found += _values(positional[len(plain)], settings)
+        found += _list_values(positional[len(plain)], settings)
     return [x for x in found if x.startswith(incomplete)]
 
 
-def _values(a: Argument, settings: Callable[[], Settings]) -> list[str]:
+def _list_values(a: Argument, settings: Callable[[], Settings]) -> list[str]:
     match a.type:
         case Type.COMMAND:
             return list(BY_FORM)
         case Type.NODE | Type.WORKER:
-            return _inventory(settings, routers=a.type is Type.WORKER)
+            return _list_worker_names(settings, routers=a.type is Type.WORKER)
     return list(a.choices)
 
 
-def _inventory(settings: Callable[[], Settings], *, routers: bool) -> list[str]:
+def _list_worker_names(settings: Callable[[], Settings], *, routers: bool) -> list[str]:
     from agents.core.model.inventory import Inventory, InventoryFile
     from agents.core.model.topology import WorkerKind
     from agents.settings import decode_toml

@@ -32,11 +32,11 @@ def settings_option(f: Any) -> Any:  # Any: click's decorators are untyped in th
     )
 
 
-def settings_of(
+def load_account_settings(
     settings: Path | None, sets: tuple[str, ...], user: str
 ) -> Any:  # Any: Settings, imported when needed
     """The settings of the file; without one, those of that account in the running stack."""
     from agents.local.servers.folder import default_folder
-    from agents.settings import load
+    from agents.settings import load_settings
 
-    return load(settings or default_folder() / "settings" / f"{user}.toml", sets)
+    return load_settings(settings or default_folder() / "settings" / f"{user}.toml", sets)

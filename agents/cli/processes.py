@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 @click.option("--name", required=True, help="This node's name in the inventory: iad-1.")
 def node(settings: Path, sets: tuple[str, ...], name: str) -> None:
     """Process lanes: consume, run the pipeline, produce, exactly once."""
-    service = _start(settings, f"node-{name}")
+    service = _start_process(settings, f"node-{name}")
     from agents.base import supervisor
     from agents.node.process import run
-    from agents.settings import load
+    from agents.settings import load_settings
 
-    loaded = load(settings, sets).of(f"node-{name}")
+    loaded = load_settings(settings, sets).for_account(f"node-{name}")
     sys.exit(supervisor.run(lambda: run(loaded, name, service), service=service))
 
 
@@ -34,12 +34,12 @@ def node(settings: Path, sets: tuple[str, ...], name: str) -> None:
 @click.option("--name", required=True, help="This router's name in the inventory: 1.")
 def router(settings: Path, sets: tuple[str, ...], name: str) -> None:
     """Check raw events and sort them into lanes."""
-    service = _start(settings, f"router-{name}")
+    service = _start_process(settings, f"router-{name}")
     from agents.base import supervisor
     from agents.router.process import run
-    from agents.settings import load
+    from agents.settings import load_settings
 
-    loaded = load(settings, sets).of(f"router-{name}")
+    loaded = load_settings(settings, sets).for_account(f"router-{name}")
     sys.exit(supervisor.run(lambda: run(loaded, name, service), service=service))
 
 
@@ -47,16 +47,16 @@ def router(settings: Path, sets: tuple[str, ...], name: str) -> None:
 @settings_option
 def coordinator(settings: Path, sets: tuple[str, ...]) -> None:
     """Lead the fleet, or stand by until the leader is gone."""
-    service = _start(settings, "coordinator")
+    service = _start_process(settings, "coordinator")
     from agents.base import supervisor
     from agents.coordinator.process import run
-    from agents.settings import load
+    from agents.settings import load_settings
 
-    loaded = load(settings, sets).of("geolane")
+    loaded = load_settings(settings, sets).for_account("geolane")
     sys.exit(supervisor.run(lambda: run(loaded, service), service=service))
 
 
-def _start(settings: Path, process: str) -> Service:
+def _start_process(settings: Path, process: str) -> Service:
     """What every long-lived process does first. `settings` is named in the first log line."""
     from agents.base import log, supervisor
     from agents.base.systemd_notify import Service

@@ -80,10 +80,10 @@ def provision(
     from agents.admin.provision.options import ProvisionOptions
     from agents.admin.provision.run import run
     from agents.base import log, supervisor
-    from agents.settings import load
+    from agents.settings import load_settings
 
     log.setup("provision", "CRITICAL")  # an error is reported once, in the last line
-    asked = ProvisionOptions.of(load(settings, sets), settings, options)
+    asked = ProvisionOptions.of(load_settings(settings, sets), settings, options)
     sys.exit(supervisor.run(lambda: run(asked, click.echo), tell=False))
 
 
@@ -171,9 +171,9 @@ def settings_group() -> None:
 @settings_group.command("example")
 def settings_example() -> None:
     """Print a settings file with every key, its unit, limits and default, commented out."""
-    from agents.settings.show import example
+    from agents.settings.show import example_file
 
-    click.echo(example(), nl=False)
+    click.echo(example_file(), nl=False)
 
 
 @settings_group.command("show")
@@ -183,7 +183,9 @@ def settings_example() -> None:
 def settings_show(settings: Path | None, sets: tuple[str, ...], as_json: bool) -> None:
     """Print the settings in effect, each with the file, variable or flag that it comes from. It
     reads no password."""
-    from agents.settings import gather, show
+    from agents.settings import gather_settings, show
 
-    loaded = gather(settings, sets)
-    click.echo(f"{show.as_json(loaded)}\n" if as_json else show.effective(loaded), nl=False)
+    loaded = gather_settings(settings, sets)
+    click.echo(
+        f"{show.settings_to_json(loaded)}\n" if as_json else show.effective_file(loaded), nl=False
+    )

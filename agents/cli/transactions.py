@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agents.cli.options import FILE, SET, settings_of
+from agents.cli.options import FILE, SET, load_account_settings
 
 
 @click.command("abort-transaction")
@@ -34,7 +34,7 @@ def abort_transaction(
 
     async def run() -> int:
         pid = await abort(
-            settings_of(settings, sets, "geolane").kafka.admin, topic, partition, offset
+            load_account_settings(settings, sets, "geolane").kafka.admin, topic, partition, offset
         )
         click.echo(
             f"{topic} {partition}: the transaction of producer {pid} from offset {offset:,} on is "

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from agents.base.errors import SettingsError
-from agents.cli.options import FILE, SET, settings_of
+from agents.cli.options import FILE, SET, load_account_settings
 
 
 @click.command()
@@ -63,7 +63,7 @@ def watch(
         raise SettingsError("--plain and --json contradict each other")
     log.setup("watch", "CRITICAL")  # an error is reported once, in the last line or in the view
     logging.getLogger("slixmpp").setLevel(logging.CRITICAL)
-    loaded = settings_of(settings, sets, user)
+    loaded = load_account_settings(settings, sets, user)
     if feed:
         name = feed
         sys.exit(

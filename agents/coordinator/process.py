@@ -67,7 +67,7 @@ from agents.kafka.topic_watch import StreamLooks
 from agents.observe.accelerators import AcceleratorWatch
 from agents.observe.metrics.endpoint import served
 from agents.settings import Settings
-from agents.settings.tunables import as_set
+from agents.settings.tunables import tunable_values_of
 from agents.xmpp.election import CoordinatorLink
 from kernels import Numerics, Weights
 
@@ -205,7 +205,7 @@ class CoordinatorProcess:
                 PlanningSetup(bound.places, numerics, self.placing, time.perf_counter),
                 OperatorSetup(
                     lambda: secrets.token_hex(2),
-                    as_set(self.settings.worker, self.settings.coordinator.calm),
+                    tunable_values_of(self.settings.worker, self.settings.coordinator.calm),
                     self.settings.kafka.bootstrap,
                 ),
                 _now(),

@@ -75,7 +75,9 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
                 "provision` needs "
                 "kafka.admin_username, any other tool an account's name"
             )
-        password = settings.secret(kafka.password_file, f"kafka-{kafka.username}", kafka.username)
+        password = settings.read_secret(
+            kafka.password_file, f"kafka-{kafka.username}", kafka.username
+        )
         if not (kafka.username and password):
             raise SettingsError(
                 f"kafka.security is {kafka.security}: kafka.username and kafka.password_file are "

@@ -123,7 +123,7 @@ class Accounts:
         number, digest = SCRAM[self._kafka.sasl_mechanism]
         credentials = []
         for user, file in files.items():
-            text, salt = settings.secret(str(file)), os.urandom(_SALT_BYTES)
+            text, salt = settings.read_secret(str(file)), os.urandom(_SALT_BYTES)
             salted = await asyncio.to_thread(
                 hashlib.pbkdf2_hmac, digest, text.encode(), salt, ITERATIONS
             )

@@ -22,7 +22,7 @@ from agents.local.stack import Stack
 from agents.observe.dashboard.figures import MOVE, Act, Dashboard, DashboardFigures
 from agents.observe.dashboard.screen import ScreenLayout, lines
 from agents.observe.dashboard.watcher import Watcher
-from agents.settings import load
+from agents.settings import load_settings
 
 PERIOD_S = 0.5
 LINE_S = 10.0
@@ -79,7 +79,7 @@ async def _follow_feeds(stack: Stack, board: Dashboard) -> None:
     if not await asyncio.to_thread(file.exists):
         return
     try:
-        await Watcher((await asyncio.to_thread(load, file)).xmpp, OPERATOR, board).run()
+        await Watcher((await asyncio.to_thread(load_settings, file)).xmpp, OPERATOR, board).run()
     except GeolaneError as e:
         board.link = str(e)
 

@@ -178,7 +178,7 @@ class Stack:
         theirs = msgspec.structs.replace(
             self.servers.kafka, admin_username="", admin_password_file=""
         )
-        kafka = theirs.of(account)
+        kafka = theirs.for_account(account)
         given = (self._secrets / f"kafka-{kafka.username}").absolute()
         if kafka.username and not kafka.password_file and given.exists():
             kafka = msgspec.structs.replace(kafka, password_file=str(given))

@@ -25,7 +25,7 @@ from agents.local.demo.replay import KeyedValue, Replay
 from agents.local.servers.folder import RunFolder, default_folder
 from agents.local.stack import INVENTORY, Stack, StackPlan
 from agents.node.runner import try_pipeline
-from agents.settings import Settings, load
+from agents.settings import Settings, load_settings
 
 SAMPLE = 20_000
 STOP_S = 75.0
@@ -57,7 +57,7 @@ class UpOptions:
     no_web: bool = False
 
     @classmethod
-    def of(
+    def from_options(
         cls, given: Mapping[str, Any]
     ) -> UpOptions:  # Any: click's values, typed by its declarations
         """Raises SettingsError for options that contradict each other."""
@@ -76,7 +76,7 @@ class UpOptions:
 
     def read_base_settings(self) -> Settings:
         """The settings that every process's file is made from. Raises SettingsError."""
-        settings = load(self.settings, self.sets)
+        settings = load_settings(self.settings, self.sets)
         if self.pipeline:
             settings = msgspec.structs.replace(
                 settings, worker=msgspec.structs.replace(settings.worker, pipeline=self.pipeline)

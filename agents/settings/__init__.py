@@ -1,7 +1,14 @@
 """Settings are read once, at the start: one TOML file, the environment over it, flags over that. An
 error names the place, the key, and the right form."""
 
-from agents.settings.sources import Loaded, decode_toml, gather, load, secret, secret_file
+from agents.settings.sources import (
+    Loaded,
+    decode_toml,
+    find_secret_file,
+    gather_settings,
+    load_settings,
+    read_secret,
+)
 from agents.settings.tables import (
     ACCOUNT,
     Coordinator,
@@ -26,8 +33,8 @@ __all__ = [
     "Worker",
     "Xmpp",
     "decode_toml",
-    "gather",
-    "load",
-    "secret",
-    "secret_file",
+    "find_secret_file",
+    "gather_settings",
+    "load_settings",
+    "read_secret",
 ]

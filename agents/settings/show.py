@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from agents.settings.fields import hints, table_of
-from agents.settings.sources import Key, Loaded, keys
+from agents.settings.fields import key_types_of, table_type_of
+from agents.settings.sources import Key, Loaded, all_keys
 from agents.settings.tables import Settings
 
 _HEAD = """\
@@ -22,75 +22,83 @@ _HEAD = """\
 _WIDE = 118
 
 
-def example() -> str:
+def example_file() -> str:
     """A settings file with every key, commented out; it changes nothing."""
     out = [_HEAD]
-    for table, rows in _tables():
-        out.append(f"\n# {_doc(table)}\n[{table}]\n")
-        out += [f"\n{_comment(key)}\n#{key.name} = {_toml(key.default)}\n" for key in rows]
+    for table, rows in _keys_by_table():
+        out.append(f"\n# {_describe_table(table)}\n[{table}]\n")
+        out += [
+            f"\n{_comment_for_key(key)}\n#{key.name} = {_value_to_toml(key.default)}\n"
+            for key in rows
+        ]
     return "".join(out)
 
 
-def effective(loaded: Loaded) -> str:
+def effective_file(loaded: Loaded) -> str:
     """Every key with its value, as a settings file, each followed by its origin. Passwords lie in
     files of their own and are not read."""
     out = []
-    for table, rows in _tables():
+    for table, rows in _keys_by_table():
         lines = [
-            (f"{key.name} = {_toml(_value(loaded.settings, key.path))}", loaded.origins[key.path])
+            (
+                f"{key.name} = {_value_to_toml(_value_at(loaded.settings, key.path))}",
+                loaded.origins[key.path],
+            )
             for key in rows
         ]
         wide = max(len(line) for line, _ in lines)
         out.append(
             f"[{table}]\n"
-            + "".join(f"{line:{wide}}  # {_one_line(origin)}\n" for line, origin in lines)
+            + "".join(f"{line:{wide}}  # {_escape_unprintable(origin)}\n" for line, origin in lines)
         )
     return "\n".join(out)
 
 
-def as_json(loaded: Loaded) -> str:
+def settings_to_json(loaded: Loaded) -> str:
     """One line: each dotted key with its value and its origin."""
     rows = {
-        path: {"value": _value(loaded.settings, path), "from": loaded.origins[path]}
-        for path in keys()
+        path: {"value": _value_at(loaded.settings, path), "from": loaded.origins[path]}
+        for path in all_keys()
     }
     return json.dumps(rows, ensure_ascii=False)
 
 
-def _tables() -> Iterator[tuple[str, list[Key]]]:
+def _keys_by_table() -> Iterator[tuple[str, list[Key]]]:
     rows: dict[str, list[Key]] = {}
-    for key in keys().values():
+    for key in all_keys().values():
         rows.setdefault(key.table, []).append(key)
     yield from rows.items()
 
 
-def _doc(table: str) -> str:
+def _describe_table(table: str) -> str:
     kind: type = Settings
     for name in table.split("."):
-        kind = table_of(hints(kind)[name]) or kind
+        kind = table_type_of(key_types_of(kind)[name]) or kind
     return " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
 
 
-def _comment(key: Key) -> str:
+def _comment_for_key(key: Key) -> str:
     unit = f"Unit: {key.unit}. " if key.unit else ""
     form = f"{key.wants[0].upper()}{key.wants[1:]}"
     text = textwrap.wrap(
         key.text, _WIDE, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
     )
-    return "\n".join([*text, f"# {unit}{form}. Default: {_toml(key.default)}. {key.variable}"])
+    return "\n".join(
+        [*text, f"# {unit}{form}. Default: {_value_to_toml(key.default)}. {key.variable}"]
+    )
 
 
-def _value(settings: msgspec.Struct, path: str) -> Any:  # Any: of whatever type the key is
+def _value_at(settings: msgspec.Struct, path: str) -> Any:  # Any: of whatever type the key is
     value: Any = settings
     for name in path.split("."):
         value = getattr(value, name)
     return value
 
 
-def _toml(value: Any) -> str:
+def _value_to_toml(value: Any) -> str:
     """A JSON string, number or boolean is also valid TOML, except for DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _one_line(text: str) -> str:
+def _escape_unprintable(text: str) -> str:
     return text.encode("unicode_escape").decode() if not text.isprintable() else text

@@ -20,15 +20,15 @@ from agents.base.files import SECRET_BYTES, read_whole, text_of
 from agents.base.suggest import nearest
 from agents.settings.fields import (
     NO_SECRETS,
-    hints,
-    is_secret,
+    convert_value,
+    describe_allowed_values,
+    find_problems,
+    is_secret_name,
+    key_types_of,
     meta_of,
-    problems,
-    read,
-    table_of,
+    table_type_of,
     unit_of,
-    unknown,
-    wants,
+    unknown_key_message,
 )
 from agents.settings.tables import ORDERED, Settings
 
@@ -73,7 +73,7 @@ class Key:
 
     @property
     def wants(self) -> str:
-        return wants(self.hint)
+        return describe_allowed_values(self.hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,30 +86,30 @@ class Loaded:
 
 
 @cache
-def keys() -> dict[str, Key]:
+def all_keys() -> dict[str, Key]:
     """Every setting by its dotted name, in the order of the file."""
-    return {key.path: key for key in _keys(Settings, Settings(), "")}
+    return {key.path: key for key in _keys_of_table(Settings, Settings(), "")}
 
 
-def _keys(kind: type, value: Any, at: str) -> Iterator[Key]:
+def _keys_of_table(kind: type, value: Any, at: str) -> Iterator[Key]:
     inner = []
-    for name, hint in hints(kind).items():
-        if table := table_of(hint):
+    for name, hint in key_types_of(kind).items():
+        if table := table_type_of(hint):
             inner.append((table, getattr(value, name), f"{at}{name}."))
         else:
             yield Key(at + name, hint, getattr(value, name))
     for below in inner:
-        yield from _keys(*below)
+        yield from _keys_of_table(*below)
 
 
-def load(
+def load_settings(
     path: Path | None, flags: Iterable[str] = (), environ: Mapping[str, str] | None = None
 ) -> Settings:
     """The settings in effect. Raises SettingsError."""
-    return gather(path, flags, environ).settings
+    return gather_settings(path, flags, environ).settings
 
 
-def gather(
+def gather_settings(
     path: Path | None, flags: Iterable[str] = (), environ: Mapping[str, str] | None = None
 ) -> Loaded:
     """The settings of the file at `path` (None: no file), over them those of `environ` (None: the
@@ -117,24 +117,24 @@ def gather(
 
     Raises SettingsError with one line per error."""
     values: dict[str, Any] = {}
-    origins = dict.fromkeys(keys(), DEFAULT)
+    origins = dict.fromkeys(all_keys(), DEFAULT)
     wrong: list[str] = []
     if path is not None:
         data = read_toml(path)
-        wrong += [f"{path}: {p}" for p in problems(Settings, data, every=keys())]
+        wrong += [f"{path}: {p}" for p in find_problems(Settings, data, every=all_keys())]
         if not wrong:
-            found = dict(_flat(data))
+            found = dict(_flatten_tables(data))
             values |= found
             origins |= dict.fromkeys(found, str(path))
     for source, key, text in (
-        *_variables(os.environ if environ is None else environ),
-        *_flags(flags),
+        *_read_variables(os.environ if environ is None else environ),
+        *_read_flags(flags),
     ):
         if isinstance(key, str):
             wrong.append(f"{source}: {key}")
             continue
         try:
-            values[key.path] = read(key.hint, text, text=True)
+            values[key.path] = convert_value(key.hint, text, text=True)
             origins[key.path] = source
         except ValueError as e:
             wrong.append(
@@ -142,10 +142,10 @@ def gather(
             )
     # two values are compared only once each is valid by itself
     if not wrong:
-        wrong += _disorder(values, origins)
+        wrong += _find_disorder(values, origins)
     if wrong:
         raise SettingsError("\n".join(wrong))
-    return Loaded(msgspec.convert(_nested(values), Settings), origins)
+    return Loaded(msgspec.convert(_nest_tables(values), Settings), origins)
 
 
 def decode_toml(path: Path, kind: type[T]) -> T:
@@ -153,7 +153,7 @@ def decode_toml(path: Path, kind: type[T]) -> T:
 
     Raises SettingsError with one line per error: file, key and the right form."""
     data = read_toml(path)
-    if wrong := problems(kind, data):
+    if wrong := find_problems(kind, data):
         raise SettingsError("\n".join(f"{path}: {p}" for p in wrong))
     try:
         return msgspec.convert(data, kind)
@@ -173,15 +173,15 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: is not valid TOML: {e}") from e
 
 
-def _flat(data: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten_tables(data: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in data.items():
-        if at + name in keys():
+        if at + name in all_keys():
             yield at + name, value
         else:
-            yield from _flat(value, f"{at}{name}.")
+            yield from _flatten_tables(value, f"{at}{name}.")
 
 
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+def _nest_tables(values: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for path, value in values.items():
         *tables, name = path.split(".")
@@ -192,15 +192,15 @@ def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, Key | str, str]]:
+def _read_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, Key | str, str]]:
     """For each variable of ours: its name, its key (or the error message), its text."""
-    known = {key.variable: key for key in keys().values()}
+    known = {key.variable: key for key in all_keys().values()}
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in RESERVED:
             continue
         if name in known:
             yield name, known[name], environ[name]
-        elif is_secret(name):
+        elif is_secret_name(name):
             yield name, NO_SECRETS, ""
         else:
             near = nearest(name, known)
@@ -208,22 +208,26 @@ def _variables(environ: Mapping[str, str]) -> Iterator[tuple[str, Key | str, str
             yield name, f"there is no such setting. {right}", ""
 
 
-def _flags(flags: Iterable[str]) -> Iterator[tuple[str, Key | str, str]]:
+def _read_flags(flags: Iterable[str]) -> Iterator[tuple[str, Key | str, str]]:
     for flag in flags:
         path, equals, text = flag.partition("=")
         path = path.strip()
-        if path in keys():
-            yield FLAG + path, keys()[path] if equals else "write KEY=VALUE", text
+        if path in all_keys():
+            yield FLAG + path, all_keys()[path] if equals else "write KEY=VALUE", text
             continue
         table, _, name = path.rpartition(".")
-        siblings = [key.name for key in keys().values() if key.table == table] if table else []
-        yield FLAG + path, unknown(name, f"{table}." if siblings else "", siblings, keys()), ""
+        siblings = [key.name for key in all_keys().values() if key.table == table] if table else []
+        yield (
+            FLAG + path,
+            unknown_key_message(name, f"{table}." if siblings else "", siblings, all_keys()),
+            "",
+        )
 
 
-def _disorder(values: Mapping[str, Any], origins: Mapping[str, str]) -> list[str]:
+def _find_disorder(values: Mapping[str, Any], origins: Mapping[str, str]) -> list[str]:
     out = []
     for low, high in ORDERED:
-        a, b = (values.get(k, keys()[k].default) for k in (low, high))
+        a, b = (values.get(k, all_keys()[k].default) for k in (low, high))
         if a > b:
             first = low if origins[low] != DEFAULT else high
             out.append(
@@ -238,13 +242,13 @@ def _disorder(values: Mapping[str, Any], origins: Mapping[str, str]) -> list[str
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 
 
-def secret(path: str, *names: str) -> str:
+def read_secret(path: str, *names: str) -> str:
     """The first line of a secret's file. Without a `path`: of the first systemd credential with one
     of `names`. Empty if there is none.
 
     Raises SettingsError if it is empty, too large, or cannot be read, or if others can read it
     too."""
-    file = secret_file(path, *names)
+    file = find_secret_file(path, *names)
     if file is None:
         return ""
     try:
@@ -262,30 +266,30 @@ def secret(path: str, *names: str) -> str:
     return text
 
 
-def secret_file(path: str, *names: str) -> Path | None:
+def find_secret_file(path: str, *names: str) -> Path | None:
     """Where a secret lies: `path`, or else the first systemd credential with one of `names`. None
     if there is none.
 
     Raises SettingsError if there is no such file, or if others can read it too."""
-    file = Path(path) if path else _credential(names)
+    file = Path(path) if path else _find_credential(names)
     if file is None:
         return None
     try:
         mode = file.stat().st_mode
     except OSError as e:
         raise SettingsError(f"{file}: cannot be read ({e.strerror})") from e
-    if mode & _others(file):
+    if mode & _forbidden_mode_bits(file):
         raise SettingsError(f"{file}: others can read this secret; run: chmod 600 {file}")
     return file
 
 
-def _folder() -> Path | None:
+def _credentials_folder() -> Path | None:
     folder = os.environ.get(CREDENTIALS, "")
     return Path(folder) if folder else None
 
 
-def _credential(names: tuple[str, ...]) -> Path | None:
-    folder = _folder()
+def _find_credential(names: tuple[str, ...]) -> Path | None:
+    folder = _credentials_folder()
     if folder is None:
         return None
     return next(
@@ -294,7 +298,7 @@ def _credential(names: tuple[str, ...]) -> Path | None:
     )
 
 
-def _others(file: Path) -> int:
+def _forbidden_mode_bits(file: Path) -> int:
     """The mode bits that must not be set. systemd lets the unit's user read through an ACL, whose
     mask shows as the group's bits."""
-    return 0o007 if file.parent == _folder() else 0o077
+    return 0o007 if file.parent == _credentials_folder() else 0o077

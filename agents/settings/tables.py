@@ -8,7 +8,7 @@ from typing import Annotated, TypedDict
 import msgspec
 
 from agents.settings.calm import Calm
-from agents.settings.fields import about, choice, told_by
+from agents.settings.fields import about, choice, described_by
 
 _BROKERS = r"\A[^\s,]+:\d+(,[^\s,]+:\d+)*\Z"
 _NAME = r"\A[^\s@/]+\Z"
@@ -21,7 +21,7 @@ MOST_MS = 1e6
 """The largest cost, as in the kernels."""
 
 
-def _file(text: str) -> msgspec.Meta:
+def _about_file(text: str) -> msgspec.Meta:
     return about(text, form="a file's path, or empty")
 
 
@@ -89,14 +89,14 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     password_file: Annotated[
         str,
-        _file(
+        _about_file(
             "File with the account's password, mode 0600; it may contain {account}, too. If left "
             "out: the systemd credential kafka-USERNAME, else USERNAME."
         ),
     ] = ""
     ca_file: Annotated[
         str,
-        _file(
+        _about_file(
             "CA certificates (PEM) that the brokers' certificates are checked against, with SSL. "
             "If left out: the system's."
         ),
@@ -110,14 +110,14 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     admin_password_file: Annotated[
         str,
-        _file(
+        _about_file(
             "File with that account's password, mode 0600. If left out: the systemd credential "
             "kafka-NAME, else NAME."
         ),
     ] = ""
     topics: Topics = Topics()
 
-    def of(self, account: str) -> Kafka:
+    def for_account(self, account: str) -> Kafka:
         """As the process with the XMPP account `account` uses it: `{account}` is filled in."""
         return msgspec.structs.replace(
             self,
@@ -152,14 +152,14 @@ class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, about("The server's port for clients.", ge=1, le=65_535)] = 5222
     ca_file: Annotated[
         str,
-        _file(
+        _about_file(
             "CA certificates (PEM) that the server's certificate is checked against. If left "
             "out: the system's."
         ),
     ] = ""
     password_file: Annotated[
         str,
-        _file(
+        _about_file(
             "File with the password of the process's account (geolane, node-NAME, router-NAME), "
             "mode 0600. If left out: the "
             "systemd credential of the account's name."
@@ -176,14 +176,14 @@ class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "SCRAM"
     cert_file: Annotated[
         str,
-        _file(
+        _about_file(
             "The process's own certificate and its private key (PEM), mode 0600, for sasl "
             "EXTERNAL. {account} in it is replaced by the process's account. If left out: the "
             "systemd credential ACCOUNT.pem."
         ),
     ] = ""
 
-    def of(self, account: str) -> Xmpp:
+    def for_account(self, account: str) -> Xmpp:
         """As the process with the XMPP account `account` uses it: `{account}` is filled in."""
         return msgspec.structs.replace(self, cert_file=self.cert_file.replace(ACCOUNT, account))
 
@@ -219,7 +219,7 @@ class Ejabberd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     api_socket: Annotated[
         str,
-        _file(
+        _about_file(
             "Its unix socket, instead of api_url: a process that may open it is admin, without a "
             "password."
         ),
@@ -234,14 +234,14 @@ class Ejabberd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     api_password_file: Annotated[
         str,
-        _file(
+        _about_file(
             "File with that account's password, mode 0600. If left out: the systemd credential "
             "ejabberd-NAME, else NAME."
         ),
     ] = ""
     ca_file: Annotated[
         str,
-        _file(
+        _about_file(
             "CA certificates (PEM) that the API's certificate is checked against. If left out: "
             "xmpp.ca_file, else the system's."
         ),
@@ -419,7 +419,7 @@ class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str, about("Where decisions are kept (SQLite).", form="a file's path", min_length=1)
     ] = "journal.sqlite3"
     rtt_table: Annotated[
-        str, _file("RTTs measured between regions (CSV). If left out: Azure's.")
+        str, _about_file("RTTs measured between regions (CSV). If left out: Azure's.")
     ] = ""
     lanes: Annotated[int, about("Partitions of events.lanes.", "lanes", ge=1, le=100_000)] = 32
     raw_partitions: Annotated[
@@ -463,7 +463,7 @@ class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     journal_mb: Annotated[
         int, about("How much of the decisions' inputs is kept, for `geolane replan`.", "MB", ge=1)
     ] = 256
-    calm: Annotated[Calm, told_by(CalmKeys)] = Calm()
+    calm: Annotated[Calm, described_by(CalmKeys)] = Calm()
 
 
 class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -485,10 +485,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coordinator: Coordinator = Coordinator()
     metrics: Metrics = Metrics()
 
-    def of(self, account: str) -> Settings:
+    def for_account(self, account: str) -> Settings:
         """As the process with the XMPP account `account` reads them."""
         return msgspec.structs.replace(
-            self, kafka=self.kafka.of(account), xmpp=self.xmpp.of(account)
+            self, kafka=self.kafka.for_account(account), xmpp=self.xmpp.for_account(account)
         )
 
 

@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from agents.settings.calm import Calm
-from agents.settings.fields import hints, meta_of, read, unit_of, wants
+from agents.settings.fields import (
+    convert_value,
+    describe_allowed_values,
+    key_types_of,
+    meta_of,
+    unit_of,
+)
 from agents.settings.tables import ORDERED, CalmKeys, Coordinator, Worker
 
 _OF_WORKERS = ("commit_gap_ms", "batch_records", "telemetry_period_s", "ping_period_s")
@@ -40,19 +46,19 @@ class Tunable:
     @property
     def wants(self) -> str:
         """The values it allows: `a whole number from 0 to 60000`."""
-        return wants(self.hint)
+        return describe_allowed_values(self.hint)
 
-    def read(self, text: str) -> Number:
+    def parse_value(self, text: str) -> Number:
         """Raises ValueError that says what it must be."""
-        value: Number = read(self.hint, text, text=True)
+        value: Number = convert_value(self.hint, text, text=True)
         return value if isinstance(value, int) else float(f"{value:.{_DIGITS}g}")
 
-    def check(self, value: Number) -> Number:
+    def check_value(self, value: Number) -> Number:
         """Raises ValueError."""
-        checked: Number = read(self.hint, value)
+        checked: Number = convert_value(self.hint, value)
         return checked
 
-    def shown(self, value: Number) -> str:
+    def format_value(self, value: Number) -> str:
         """With its unit: `200 ms`."""
         return f"{value:.{_DIGITS}g} {self.unit}".rstrip()
 
@@ -60,8 +66,8 @@ class Tunable:
 TUNABLES: Mapping[str, Tunable] = {
     t.name: t
     for t in (
-        *(Tunable(name, True, hints(Worker)[name]) for name in _OF_WORKERS),
-        *(Tunable(name, False, hint) for name, hint in hints(CalmKeys).items()),
+        *(Tunable(name, True, key_types_of(Worker)[name]) for name in _OF_WORKERS),
+        *(Tunable(name, False, hint) for name, hint in key_types_of(CalmKeys).items()),
     )
 }
 BELOW: tuple[tuple[str, str], ...] = tuple(
@@ -70,15 +76,15 @@ BELOW: tuple[tuple[str, str], ...] = tuple(
 """The first must not be above the second."""
 
 
-def as_set(worker: Worker, calm: Calm) -> dict[str, Number]:
+def tunable_values_of(worker: Worker, calm: Calm) -> dict[str, Number]:
     """These settings' values of everything that may be tuned."""
     return {name: getattr(worker if t.by_worker else calm, name) for name, t in TUNABLES.items()}
 
 
-DEFAULTS = as_set(Worker(), Coordinator().calm)
+DEFAULTS = tunable_values_of(Worker(), Coordinator().calm)
 
 
-def tuned(settings: S, values: Mapping[str, Number]) -> S:
+def with_tuned_values(settings: S, values: Mapping[str, Number]) -> S:
     """These settings with those of `values` that are among their fields."""
     fields = settings.__struct_fields__
     return msgspec.structs.replace(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from agents import settings
 from agents.base import log
 from agents.core.model.feeds import TuningValues
-from agents.settings.tunables import TUNABLES, Number, tuned
+from agents.settings.tunables import TUNABLES, Number, with_tuned_values
 
 _log = log.get("worker.tuning")
 
@@ -39,13 +39,13 @@ class Dials:
             try:
                 if name not in TUNABLES or not TUNABLES[name].by_worker:
                     raise ValueError("is not a setting that a worker can be tuned by")
-                values[name] = TUNABLES[name].check(value)
+                values[name] = TUNABLES[name].check_value(value)
             except ValueError as e:
                 refused = True
                 if name in self._values:
                     values[name] = self._values[name]
                 _log.error("tuning_refused", version=said.version, name=name, why=f"{name} {e}")
-        worker = tuned(self._settings, values)
+        worker = with_tuned_values(self._settings, values)
         if worker != self.worker:
             changed = {n: getattr(worker, n) for n in TUNABLES if TUNABLES[n].by_worker}
             self.worker = worker

@@ -411,9 +411,9 @@ def _outlived(handler: Callable[[T], None], stanza: T) -> None:
 def _proof(xmpp: settings.Xmpp, account: str) -> tuple[str, str]:
     """The password and the certificate's file. With SASL EXTERNAL the password is empty, since the
     certificate proves who we are. Blocks. Raises SettingsError."""
-    cert_file = xmpp.of(account).cert_file
+    cert_file = xmpp.for_account(account).cert_file
     if xmpp.sasl == "EXTERNAL":
-        file = settings.secret_file(cert_file, f"{account}.pem")
+        file = settings.find_secret_file(cert_file, f"{account}.pem")
         if file is None:
             raise SettingsError(
                 "xmpp.sasl is EXTERNAL: xmpp.cert_file must name the process's certificate and "
@@ -421,7 +421,7 @@ def _proof(xmpp: settings.Xmpp, account: str) -> tuple[str, str]:
                 f"the systemd credential {account}.pem"
             )
         return "", str(file)
-    password = settings.secret(xmpp.password_file, account)
+    password = settings.read_secret(xmpp.password_file, account)
     if not password:
         raise SettingsError(
             f"xmpp.password_file: no password for {account}: name a file of mode 0600 that has it, "

@@ -18,15 +18,15 @@ from agents.core.model.inventory import InventoryFile
 from agents.geodata import RTT_TABLE, read_rtt
 from agents.kafka.connection import client_kwargs
 from agents.local.stack import INVENTORY
-from agents.settings import Kafka, decode_toml, load, secret
+from agents.settings import Kafka, decode_toml, load_settings, read_secret
 from agents.xmpp.stream import tls_context
 from ejabberd.api import Endpoint, HttpsApi
 
 SETTINGS = b'[coordinator]\nlanes = 7 # caf\xc3\xa9\n[kafka]\nbootstrap = "a:1"\n'
 READERS: dict[str, tuple[bytes, Callable[[Path], object]]] = {
-    "settings": (SETTINGS, load),
+    "settings": (SETTINGS, load_settings),
     "inventory": (INVENTORY.read_bytes(), lambda path: decode_toml(path, InventoryFile)),
-    "password": (b"sesame\n", lambda path: secret(str(path))),
+    "password": (b"sesame\n", lambda path: read_secret(str(path))),
     "password made once": (b"sesame\n", made_once),
     "rtt table": (RTT_TABLE.read_bytes(), lambda path: read_rtt(path).regions),
 }
@@ -114,7 +114,7 @@ def test_a_file_of_events_that_cannot_be_read_is_refused(
 def test_a_password_with_a_control_character_is_refused_and_not_repeated(file: Path) -> None:
     file.write_bytes(b"ses\x1bame\n")
     with pytest.raises(SettingsError, match="has a control character") as e:
-        secret(str(file))
+        read_secret(str(file))
     assert "ame" not in str(e.value).replace(str(file), "")
 
 
@@ -148,7 +148,7 @@ def test_a_password_is_no_longer_than_one(file: Path) -> None:
     with pytest.raises(
         SettingsError, match=f"{file}: is not read, because it has more than 64 KiB"
     ):
-        secret(str(file))
+        read_secret(str(file))
 
 
 def test_a_file_of_events_without_line_ends_is_refused(tmp_path: Path) -> None:
@@ -166,4 +166,4 @@ def test_a_file_of_events_without_line_ends_is_refused(tmp_path: Path) -> None:
 
 def test_what_just_fits_is_read(file: Path) -> None:
     file.write_bytes(b"#" * MAX_BYTES)
-    assert load(file)
+    assert load_settings(file)

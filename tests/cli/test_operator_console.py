@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from agents.__main__ import main
 from agents.base.errors import OperatorError
-from agents.cli.operator_console import fields_of
+from agents.cli.operator_console import fields_from_words
 from agents.core.operators.registry import COMMANDS
 from agents.local.stack import INVENTORY
 
@@ -31,14 +31,14 @@ def settings(tmp_path: Path) -> str:
 
 
 def test_words_become_fields() -> None:
-    assert fields_of(COMMANDS["move"], ["3", "iad-1"]) == {"lane": "3", "node": "iad-1"}
-    assert fields_of(COMMANDS["whatif"], ["lose", "East", "US"]) == {
+    assert fields_from_words(COMMANDS["move"], ["3", "iad-1"]) == {"lane": "3", "node": "iad-1"}
+    assert fields_from_words(COMMANDS["whatif"], ["lose", "East", "US"]) == {
         "change": "lose",
         "what": "East US",
     }
-    assert fields_of(COMMANDS["lanes"], []) == {}
+    assert fields_from_words(COMMANDS["lanes"], []) == {}
     with pytest.raises(OperatorError, match="Usage: move LANE NODE"):
-        fields_of(COMMANDS["move"], ["3"])
+        fields_from_words(COMMANDS["move"], ["3"])
 
 
 def test_settings_that_are_missing_exit_with_2_in_json_too(tmp_path: Path) -> None:

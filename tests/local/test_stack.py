@@ -11,7 +11,7 @@ from agents.core.model.inventory import Inventory, InventoryFile
 from agents.geodata import read_rtt
 from agents.local import stack
 from agents.local.stack import INVENTORY
-from agents.settings import Kafka, Settings, Worker, decode_toml, load
+from agents.settings import Kafka, Settings, Worker, decode_toml, load_settings
 
 
 def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
         kafka=Kafka(bootstrap='h"o\\st:1', ca_file="/a b/ä.pem"), worker=Worker(pipeline="a:b")
     )
     file = stack.write_settings(tmp_path / "node-x.toml", settings)
-    assert load(file) == settings
+    assert load_settings(file) == settings
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 

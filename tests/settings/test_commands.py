@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from agents.__main__ import main
 from agents.local.up import UpOptions
-from agents.settings.show import example
+from agents.settings.show import example_file
 from agents.settings.sources import PREFIX
 
 
@@ -47,7 +47,7 @@ def test_every_command_that_takes_a_settings_file_takes_set() -> None:
 
 def test_the_example_is_printed() -> None:
     done = CliRunner().invoke(main, ["settings", "example"])
-    assert (done.exit_code, done.output) == (0, example())
+    assert (done.exit_code, done.output) == (0, example_file())
 
 
 def test_what_is_in_effect_is_shown(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_mistake_ends_the_command_with_2_and_its_line() -> None:
 
 def test_flags_and_environment_are_where_up_starts_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEOLANE_COORDINATOR__KERNEL", "numpy")
-    base = UpOptions.of(
+    base = UpOptions.from_options(
         {"sets": ("coordinator.raw_partitions=2",), "lanes": 3}
     ).read_base_settings()
     assert (base.coordinator.kernel, base.coordinator.raw_partitions, base.coordinator.lanes) == (

@@ -9,8 +9,8 @@ import pytest
 
 from agents.base.errors import SettingsError
 from agents.kafka.connection import client_kwargs
-from agents.settings import Kafka, gather, secret
-from agents.settings.show import as_json, effective
+from agents.settings import Kafka, gather_settings, read_secret
+from agents.settings.show import effective_file, settings_to_json
 
 Put = Callable[..., Path]
 
@@ -32,8 +32,8 @@ def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Put:
 
 def test_a_credential_of_the_accounts_name_stands_in_for_the_file(credentials: Put) -> None:
     credentials("node-iad-1", "sesame\n")
-    assert secret("", "node-iad-1") == "sesame"
-    assert secret("", "node-iad-2") == ""
+    assert read_secret("", "node-iad-1") == "sesame"
+    assert read_secret("", "node-iad-2") == ""
 
 
 def test_a_file_that_is_named_goes_before_the_credential(credentials: Put, tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_file_that_is_named_goes_before_the_credential(credentials: Put, tmp_p
     mine = tmp_path / "mine"
     mine.write_text("from the file\n")
     mine.chmod(0o600)
-    assert secret(str(mine), "geolane") == "from the file"
+    assert read_secret(str(mine), "geolane") == "from the file"
 
 
 def test_kafkas_credential_can_differ_from_that_of_the_xmpp_account_of_the_same_name(
@@ -52,13 +52,13 @@ def test_kafkas_credential_can_differ_from_that_of_the_xmpp_account_of_the_same_
     assert client_kwargs(kafka)["sasl_plain_password"] == "for both"
     credentials("kafka-geolane", "for Kafka")
     assert client_kwargs(kafka)["sasl_plain_password"] == "for Kafka"
-    assert secret("", "geolane") == "for both"
+    assert read_secret("", "geolane") == "for both"
 
 
 def test_a_credential_that_all_can_read_is_refused(credentials: Put) -> None:
     file = credentials("geolane", "sesame", 0o444)
     with pytest.raises(SettingsError, match=f"{file}: others can read"):
-        secret("", "geolane")
+        read_secret("", "geolane")
 
 
 def test_a_file_that_the_group_can_read_is_refused_outside_of_the_credentials(
@@ -68,7 +68,7 @@ def test_a_file_that_the_group_can_read_is_refused_outside_of_the_credentials(
     file.write_text("sesame")
     file.chmod(0o640)
     with pytest.raises(SettingsError, match=f"chmod 600 {file}"):
-        secret(str(file))
+        read_secret(str(file))
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe"])
@@ -77,13 +77,13 @@ def test_a_file_without_a_password_is_refused(tmp_path: Path, content: bytes) ->
     file.write_bytes(content)
     file.chmod(0o600)
     with pytest.raises(SettingsError, match=str(file)):
-        secret(str(file))
+        read_secret(str(file))
 
 
 @pytest.mark.parametrize("name", ["../geolane", "", "a/b"])
 def test_a_name_never_leads_out_of_the_credentials(credentials: Put, name: str) -> None:
     credentials("x", "sesame").parent.with_name("geolane").write_text("another's")
-    assert secret("", name) == ""
+    assert read_secret("", name) == ""
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_password_is_refused_outside_of_files_and_not_repeated(
     with pytest.raises(
         SettingsError, match=r"mode 0600.*password_file.*LoadCredential=NAME:FILE"
     ) as error:
-        gather(file, flags, environ)
+        gather_settings(file, flags, environ)
     assert "sesame" not in str(error.value)
 
 
@@ -113,7 +113,7 @@ def test_what_is_shown_holds_no_password(tmp_path: Path) -> None:
     password = tmp_path / "password"
     password.write_text("sesame")
     password.chmod(0o600)
-    loaded = gather(None, [f"kafka.password_file={password}"], {})
-    for shown in (effective(loaded), as_json(loaded)):
+    loaded = gather_settings(None, [f"kafka.password_file={password}"], {})
+    for shown in (effective_file(loaded), settings_to_json(loaded)):
         assert str(password) in shown
         assert "sesame" not in shown

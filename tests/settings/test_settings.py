@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from agents.base.errors import SettingsError
 from agents.base.supervisor import LAST_END, PARENT
-from agents.settings import Loaded, Settings, gather, load
+from agents.settings import Loaded, Settings, gather_settings, load_settings
 from agents.settings.calm import Calm
-from agents.settings.sources import RESERVED, keys
+from agents.settings.sources import RESERVED, all_keys
 from agents.settings.tables import CalmKeys
 
 Gather = Callable[..., Loaded]
@@ -28,13 +28,13 @@ def of(tmp_path: Path) -> Gather:
     def gathered(text: str = "", environ: Mapping[str, str] | None = None, *flags: str) -> Loaded:
         path = tmp_path / "mine.toml"
         path.write_text(text, "utf-8")
-        return gather(path, flags, environ or {})
+        return gather_settings(path, flags, environ or {})
 
     return gathered
 
 
 def test_what_is_left_out_has_its_default(of: Gather) -> None:
-    assert of().settings == Settings() == load(None, environ={})
+    assert of().settings == Settings() == load_settings(None, environ={})
     assert set(of().origins.values()) == {"default"}
 
 
@@ -75,7 +75,7 @@ def test_a_text_may_hold_anything_and_be_empty(of: Gather) -> None:
 
 def test_every_calm_rule_is_a_setting() -> None:
     assert {f.name: f.type for f in msgspec.structs.fields(Calm)} == {
-        name: keys()[f"coordinator.calm.{name}"].default.__class__
+        name: all_keys()[f"coordinator.calm.{name}"].default.__class__
         for name in CalmKeys.__annotations__
     }
 
@@ -92,7 +92,7 @@ def test_every_key_has_a_text_and_every_number_its_unit_in_its_name() -> None:
         "partitions": "_partitions",
         "windows": "windows",
     }
-    for key in keys().values():
+    for key in all_keys().values():
         assert key.text.endswith("."), key.path
         if key.unit in endings:
             assert key.name.endswith(endings[key.unit]), key.path
@@ -101,8 +101,8 @@ def test_every_key_has_a_text_and_every_number_its_unit_in_its_name() -> None:
 
 
 def test_every_default_is_within_its_own_limits() -> None:
-    environ = {key.variable: str(key.default) for key in keys().values()}
-    assert load(None, environ=environ) == Settings()
+    environ = {key.variable: str(key.default) for key in all_keys().values()}
+    assert load_settings(None, environ=environ) == Settings()
 
 
 @pytest.mark.parametrize(
@@ -250,16 +250,16 @@ def test_no_text_breaks_the_readers(name: str, value: str) -> None:
         ({}, [f"kafka.{name}={value}"]),
     ):
         with pytest.raises(SettingsError) as error:
-            load(None, flags, environ)
+            load_settings(None, flags, environ)
         assert name.partition("=")[0].strip() in str(error.value)
 
 
-@pytest.mark.parametrize("key", list(keys()))
+@pytest.mark.parametrize("key", list(all_keys()))
 def test_each_key_refuses_what_is_of_another_kind(of: Gather, key: str) -> None:
     table, _, name = key.rpartition(".")
-    wrong = 5 if isinstance(keys()[key].default, str) else '"x"'
+    wrong = 5 if isinstance(all_keys()[key].default, str) else '"x"'
     with pytest.raises(
         SettingsError,
-        match=rf"mine\.toml: {re.escape(key)}: must be {re.escape(keys()[key].wants)}, not",
+        match=rf"mine\.toml: {re.escape(key)}: must be {re.escape(all_keys()[key].wants)}, not",
     ):
         of(f"[{table}]\n{name} = {wrong}\n")

@@ -17,7 +17,7 @@ from agents.local.demo import flights
 from agents.local.demo.replay import Replay
 from agents.local.servers.folder import PROJECT, RunFolder
 from agents.local.stack import Stack, StackPlan
-from agents.settings import Settings, secret
+from agents.settings import Settings, read_secret
 from tests.stack.browser import ChatPage, chromium
 
 RATE_EPS = 1000.0
@@ -45,7 +45,9 @@ async def main(file: Path) -> None:
                 chat = ChatPage(page, stack.servers.web)
                 await chat.open()
                 await asyncio.sleep(WARM_S)
-                await chat.log_in("operator@geolane.test", secret(str(folder.secrets / "operator")))
+                await chat.log_in(
+                    "operator@geolane.test", read_secret(str(folder.secrets / "operator"))
+                )
                 await chat.in_room()
                 await conversation(stack, chat)
                 await page.mouse.move(640, 10)  # over nothing that lights up

@@ -14,7 +14,7 @@ from agents.admin.doctor.judge.roles import Whom
 from agents.admin.doctor.judge.verdict import Level, Report
 from agents.admin.doctor.run import look
 from agents.observe.metrics import declared as m
-from agents.settings import gather
+from agents.settings import gather_settings
 from tests.observe.metrics.support import scrape, scrape_until
 from tests.stack.conftest import Running
 
@@ -88,7 +88,7 @@ async def test_the_doctor_finds_nothing_wrong_and_disturbs_nobody(running: Runni
     )
 
     async def look_as(account: str) -> Report:
-        loaded = gather(stack.folder.settings / f"{account}.toml")
+        loaded = gather_settings(stack.folder.settings / f"{account}.toml")
         return await look(loaded, Whom.of(loaded.settings, None), stack.folder.secrets)
 
     reports = await asyncio.gather(look_as(node), look_as("operator"))

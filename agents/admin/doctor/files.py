@@ -90,11 +90,11 @@ class Files:
         file, cert_file = self._settings.xmpp.password_file, self._settings.xmpp.cert_file
         if self._settings.xmpp.sasl == "EXTERNAL":
             if (
-                proof := settings_module.secret_file(cert_file, f"{self._who.account}.pem")
+                proof := settings_module.find_secret_file(cert_file, f"{self._who.account}.pem")
             ) is not None:
                 return ok(f"none is needed: the certificate is {proof}, which only we can read")
             return fault("none, and no certificate", "name a file of mode 0600 in xmpp.cert_file")
-        if not settings_module.secret(file, self._who.account):
+        if not settings_module.read_secret(file, self._who.account):
             return fault(
                 f"none for {self._who.account}",
                 "name a file of mode 0600 in xmpp.password_file, or give the unit LoadCredential=",
@@ -162,7 +162,7 @@ def _folder(folder: Path) -> Verdict:
 
 def _file(file: Path) -> Verdict:
     try:
-        settings_module.secret(str(file))
+        settings_module.read_secret(str(file))
     except SettingsError as e:
         return fault(
             str(e),

@@ -23,7 +23,7 @@ from agents.admin.doctor.kafka import KafkaCheck
 from agents.admin.doctor.xmpp import XmppCheck
 from agents.base.errors import SettingsError
 from agents.kafka.rights import COORDINATOR
-from agents.settings import Loaded, gather
+from agents.settings import Loaded, gather_settings
 
 
 def checks(
@@ -85,7 +85,7 @@ def main(
             raise SettingsError(
                 "no stack of `geolane up` has run here; name a file with --settings"
             )
-        loaded = gather(settings, sets)
+        loaded = gather_settings(settings, sets)
         who = Whom.of(loaded.settings, account)
         loaded = Loaded(with_passwords(loaded.settings, who, secrets), loaded.origins)
         supervisor.run(go, tell=False)

@@ -28,7 +28,7 @@ from agents.admin.doctor.sockets import greet, listens_to_others, reach
 from agents.base.errors import CommandRefused, NoAnswer, NotConnected, XmppError
 from agents.base.files import read_whole
 from agents.core.model.inventory import Inventory
-from agents.settings import Settings, secret_file
+from agents.settings import Settings, find_secret_file
 from agents.xmpp.operator_client import OperatorClient
 from agents.xmpp.room import read_affiliations
 from agents.xmpp.stream import tls_context
@@ -170,7 +170,7 @@ class XmppCheck:
 
     def _days_left(self) -> float:
         account = self._who.account
-        file = secret_file(self._xmpp.of(account).cert_file, f"{account}.pem")
+        file = find_secret_file(self._xmpp.for_account(account).cert_file, f"{account}.pem")
         if file is None:
             return 0.0
         try:

@@ -76,7 +76,9 @@ async def add(
 def _rights(asked: MemberRequest, name: str) -> list[Right]:
     kafka = asked.settings.kafka
     return (
-        rights([name], kafka.of(name).username) if kafka.admin_username and kafka.username else []
+        rights([name], kafka.for_account(name).username)
+        if kafka.admin_username and kafka.username
+        else []
     )
 
 
@@ -88,7 +90,7 @@ async def _give_kafka(asked: MemberRequest, name: str, tell: ReportStep, *, rese
     await accounts.start()
     try:
         if asked.makes_kafka_accounts:
-            user = asked.settings.kafka.of(name).username
+            user = asked.settings.kafka.for_account(name).username
             await accounts.users({user: asked.secrets / f"kafka-{user}"}, tell, reset=reset)
         await accounts.rights(wanted, tell)
     finally:
@@ -99,7 +101,7 @@ def _next_steps(asked: MemberRequest, name: str) -> Iterator[str]:
     files = [str(asked.secrets / account(name))]
     if asked.makes_kafka_accounts:
         files.append(
-            str(asked.secrets / f"kafka-{asked.settings.kafka.of(account(name)).username}")
+            str(asked.secrets / f"kafka-{asked.settings.kafka.for_account(account(name)).username}")
         )
     yield "next, on the node's machine:"
     yield (
@@ -126,7 +128,7 @@ async def remove(
 
     Raises SettingsError, XmppError, KafkaError."""
     worker, tell = account(name), _teller(say)
-    kafka_user = asked.settings.kafka.of(worker).username
+    kafka_user = asked.settings.kafka.for_account(worker).username
     # first: without the row the leader drains the node and fences it
     known = await asyncio.to_thread(inventory_file.remove, asked.inventory, name)
     tell(

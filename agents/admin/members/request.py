@@ -69,7 +69,7 @@ class MemberRequest:
     def reads_kafka(self) -> Kafka:
         """Kafka's settings, with the account that reads the topic `placement`."""
         kafka = self.settings.kafka
-        return kafka.admin if kafka.admin_username else kafka.of("geolane")
+        return kafka.admin if kafka.admin_username else kafka.for_account("geolane")
 
 
 def account(name: str) -> str:

@@ -71,7 +71,7 @@ class ProvisionOptions:
             and kafka.sasl_mechanism.startswith("SCRAM")
         ):
             return {}
-        users = dict.fromkeys(kafka.of(account).username for account in self.accounts)
+        users = dict.fromkeys(kafka.for_account(account).username for account in self.accounts)
         return {
             user: self.secrets / f"kafka-{user}"
             for user in users
@@ -88,7 +88,7 @@ class ProvisionOptions:
             return sorted(
                 r
                 for account in self.accounts
-                for r in rights([account], kafka.of(account).username)
+                for r in rights([account], kafka.for_account(account).username)
             )
         return rights(self.accounts, kafka.username)
 

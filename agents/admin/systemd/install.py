@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from agents.base.errors import InstallError
-from agents.settings import ACCOUNT, Settings, load
+from agents.settings import ACCOUNT, Settings, load_settings
 
 TEMPLATES = Path(__file__).parent
 UNITS = (
@@ -139,7 +139,7 @@ def place(root: Path, settings: Path | None, *, user: bool) -> InstallPlace:
         )
     folder = (home / ".config/systemd/user") if user else SYSTEM_FOLDER
     there = root / file.relative_to("/")
-    loaded = load(there) if there.exists() else Settings()
+    loaded = load_settings(there) if there.exists() else Settings()
     return InstallPlace(
         root / (folder.relative_to("/") if folder.is_absolute() else folder),
         geolane,

@@ -16,7 +16,7 @@ from agents.core.model.feeds import CURRENT, TUNING, FeedItem, TuningValues
 from agents.core.model.placement import Tuned, Tuning
 from agents.core.model.topology import WorkerKind
 from agents.settings.calm import Calm
-from agents.settings.tunables import BELOW, DEFAULTS, TUNABLES, Number, Tunable, tuned
+from agents.settings.tunables import BELOW, DEFAULTS, TUNABLES, Number, Tunable, with_tuned_values
 
 FIRST_S = 5.0  # before the first message, so that it mostly covers all workers
 CORRECT_EVERY_S = 3.0
@@ -60,10 +60,10 @@ class Tuner:
         for name, value in self.fleet.tuning.values.items():
             if name in TUNABLES:
                 try:
-                    values[name] = TUNABLES[name].check(value.value)
+                    values[name] = TUNABLES[name].check_value(value.value)
                 except ValueError:
                     continue
-        calm = tuned(self._calm, values)
+        calm = with_tuned_values(self._calm, values)
         if all(getattr(calm, low, 0) <= getattr(calm, high, 0) for low, high in BELOW):
             self.placing.tune(calm)
 
@@ -79,7 +79,7 @@ class Tuner:
             if n in TUNABLES and TUNABLES[n].by_worker
         }
         words = (
-            ", ".join(f"{n} {TUNABLES[n].shown(v)}" for n, v in ours.items())
+            ", ".join(f"{n} {TUNABLES[n].format_value(v)}" for n, v in ours.items())
             or "as in the settings"
         )
         title = f"Tuning {self.latest.version}: {words}"

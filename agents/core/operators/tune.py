@@ -42,7 +42,7 @@ def _all(c: Context) -> str:
     for name, v in t.values.items():
         if name in TUNABLES:
             lines.append(
-                f"{name} {TUNABLES[name].shown(v.value)}{_instead(tuner, name)}, {_who(v)}"
+                f"{name} {TUNABLES[name].format_value(v.value)}{_instead(tuner, name)}, {_who(v)}"
             )
     if c.chat:
         workers = ", ".join(n for n, x in TUNABLES.items() if x.by_worker)
@@ -51,14 +51,16 @@ def _all(c: Context) -> str:
             f"Workers: {workers}; planner: {len(TUNABLES) - workers.count(',') - 1} more.",
         )
     else:
-        lines += [f"{n} {TUNABLES[n].shown(tuner.base[n])}" for n in TUNABLES if n not in t.values]
+        lines += [
+            f"{n} {TUNABLES[n].format_value(tuner.base[n])}" for n in TUNABLES if n not in t.values
+        ]
     return "\n".join(lines)
 
 
 def _one(c: Context, x: Tunable) -> str:
     held = c.fleet.tuning.values.get(x.name)
     lines = [
-        f"{x.name} is {x.shown(c.tuner.value(x.name))}"
+        f"{x.name} is {x.format_value(c.tuner.value(x.name))}"
         + (_instead(c.tuner, x.name) if held else " (settings)")
         + "."
     ]
@@ -71,7 +73,7 @@ def _one(c: Context, x: Tunable) -> str:
 
 
 def _instead(tuner: Tuner, name: str) -> str:
-    return f" (settings: {TUNABLES[name].shown(tuner.base[name])})"
+    return f" (settings: {TUNABLES[name].format_value(tuner.base[name])})"
 
 
 def _who(v: Tuned) -> str:
@@ -82,13 +84,13 @@ def _change(c: Context, x: Tunable, text: str) -> Dry:
     back = text.strip().lower() == DEFAULT
     held = x.name in c.tuner.latest.values
     try:
-        value = c.tuner.base[x.name] if back else x.read(text.strip())
+        value = c.tuner.base[x.name] if back else x.parse_value(text.strip())
     except ValueError as e:
         raise OperatorError(f"{x.name} {e}.") from None
     before = c.tuner.value(x.name)
     if (back and not held) or (not back and value == before and held):
         raise OperatorError(
-            f"{x.name} is already {x.shown(before)}{'' if held else ', as in the settings'}."
+            f"{x.name} is already {x.format_value(before)}{'' if held else ', as in the settings'}."
         )
     _check_order(c.tuner, x.name, value)
     if x.by_worker:
@@ -96,7 +98,7 @@ def _change(c: Context, x: Tunable, text: str) -> Dry:
         who = f"{len(c.fleet.views)} workers apply it without a restart; {there} are here now."
     else:
         who = "The planner applies it from its next plan on; workers do not use it."
-    change = f"{x.name} from {x.shown(before)} to {x.shown(value)}" + (
+    change = f"{x.name} from {x.format_value(before)} to {x.format_value(value)}" + (
         " (settings)" if back else ""
     )
     limits = f"It must be {x.wants}{f' ({x.unit})' if x.unit else ''}."
@@ -107,7 +109,10 @@ def _change(c: Context, x: Tunable, text: str) -> Dry:
         _check_order(tuner, x.name, value)
         was = tuner.value(x.name)
         tuning = tuner.set(x, None if back else value, done.jid, done.now_ms)
-        words = f"{done.nick.partition('@')[0]}: {x.name} is {x.shown(value)} (was {x.shown(was)})"
+        words = (
+            f"{done.nick.partition('@')[0]}: {x.name} is {x.format_value(value)} "
+            f"(was {x.format_value(was)})"
+        )
         if x.by_worker:
             tuner.follow(words, tuning.version, done.now)
             yield Write(tuning=tuning, then=(Publish(tuner.item()),))

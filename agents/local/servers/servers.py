@@ -23,7 +23,7 @@ from agents.local.servers import webchat
 from agents.local.servers.broker import Broker
 from agents.local.servers.endings import Endings, Logs
 from agents.local.servers.folder import RunFolder, default_folder
-from agents.settings import ACCOUNT, Ejabberd, Kafka, Settings, Xmpp, secret
+from agents.settings import ACCOUNT, Ejabberd, Kafka, Settings, Xmpp, read_secret
 from ejabberd.provision import Person, provision
 from ejabberd.server import Server
 
@@ -98,7 +98,7 @@ class Servers:
         file = str(folder.secrets / f"kafka-{ACCOUNT}")
         self.kafka = msgspec.structs.replace(broker.kafka, username=ACCOUNT, password_file=file)
         client = folder.path / "kafka-client.properties"
-        await asyncio.to_thread(_write_client, client, self.kafka.of(CLIENT))
+        await asyncio.to_thread(_write_client, client, self.kafka.for_account(CLIENT))
         say(f"Kafka 4.3.1 at {broker.bootstrap}; your own programs log in with {client}")
 
     async def _start_ejabberd(
@@ -198,7 +198,7 @@ async def _give_accounts(admin: Kafka, secrets: Path, workers: Sequence[str]) ->
 
 def _write_client(file: Path, kafka: Kafka) -> None:
     """Write the file that Kafka's own tools and clients read."""
-    password = secret(kafka.password_file)
+    password = read_secret(kafka.password_file)
     module = "org.apache.kafka.common.security.scram.ScramLoginModule"
     replace(
         file,

@@ -10,13 +10,13 @@ import msgspec
 from agents.admin.doctor.check import Check, examine
 from agents.admin.doctor.judge.verdict import Finding, Level
 from agents.settings import Loaded, Settings
-from agents.settings.sources import keys
+from agents.settings.sources import all_keys
 
 
 def loaded(settings: Settings | None = None, **tables: msgspec.Struct) -> Loaded:
     """Settings as if a file had set every key; `tables` replace whole tables."""
     made = msgspec.structs.replace(settings or Settings(), **tables)
-    return Loaded(made, dict.fromkeys(keys(), "test"))
+    return Loaded(made, dict.fromkeys(all_keys(), "test"))
 
 
 async def findings(checks: Iterable[Check], *names: str) -> dict[str, Finding]:

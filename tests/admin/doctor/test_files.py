@@ -21,7 +21,7 @@ from agents.admin.doctor.host import Host
 from agents.admin.doctor.judge.roles import Whom
 from agents.admin.doctor.judge.verdict import Level
 from agents.local.stack import INVENTORY
-from agents.settings import Coordinator, Metrics, Worker, Xmpp, secret
+from agents.settings import Coordinator, Metrics, Worker, Xmpp, read_secret
 from tests.admin.doctor.support import findings, loaded, named
 
 COORDINATOR = Whom("geolane")
@@ -250,7 +250,7 @@ async def test_a_metrics_port_that_another_program_has_is_named(tmp_path: Path) 
 
 def test_no_password_is_in_a_report(tmp_path: Path) -> None:
     file = password(tmp_path / "secrets", "ana", text="correct-horse")
-    assert secret(str(file)) == "correct-horse"
+    assert read_secret(str(file)) == "correct-horse"
     settings = tmp_path / "x.toml"
     settings.write_text(
         f'[xmpp]\nhost = "127.0.0.1"\nport = 1\npassword_file = "{file}"\n[kafka]\nbootstrap = '

@@ -70,7 +70,7 @@ class Denying:
     async def account(self, user: str, wanted: list[Right]) -> settings.Kafka:
         """An account with just these rights."""
         await self.accounts({user: wanted})
-        return self.kafka.of(user)
+        return self.kafka.for_account(user)
 
     async def accounts(self, wanted: dict[str, list[Right]]) -> None:
         """Each user with its rights."""
@@ -485,7 +485,7 @@ async def test_each_right_is_needed_and_together_they_are_enough(
             rf"{missing.name}/0 refuses: this Kafka account lacks the right to write to it",
         )
         with pytest.raises(KafkaError, match="|".join(lacks)):
-            await steps[missing.name](denying.kafka.of(user))
+            await steps[missing.name](denying.kafka.for_account(user))
 
 
 async def test_a_connection_over_tls_ends_at_once(denying: Denying) -> None:

@@ -101,7 +101,7 @@ def test_a_processs_own_account_is_nobody_elses() -> None:
     kafka = Kafka(
         username="{account}", password_file="secrets/kafka-{account}", security="SASL_SSL"
     )
-    assert kafka.of("node-iad-1").password_file == "secrets/kafka-node-iad-1"
+    assert kafka.for_account("node-iad-1").password_file == "secrets/kafka-node-iad-1"
     with pytest.raises(SettingsError, match=r"`geolane provision` needs kafka\.admin_username"):
         client_kwargs(kafka)
 

@@ -236,8 +236,8 @@ def test_values_of_another_version_are_left_alone() -> None:
 def test_every_tunable_says_what_it_is_and_may_stay_as_it_is() -> None:
     for name, t in TUNABLES.items():
         assert t.about
-        assert t.check(DEFAULTS[name]) == DEFAULTS[name]
-        assert t.read(str(DEFAULTS[name])) == DEFAULTS[name]
+        assert t.check_value(DEFAULTS[name]) == DEFAULTS[name]
+        assert t.parse_value(str(DEFAULTS[name])) == DEFAULTS[name]
 
 
 def test_it_is_told_within_a_phone_screen(w: World) -> None:

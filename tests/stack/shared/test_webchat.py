@@ -11,7 +11,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from agents.local.servers.folder import PROJECT
-from agents.settings import secret
+from agents.settings import read_secret
 from tests.stack.browser import ChatPage, chromium
 from tests.stack.conftest import Running
 
@@ -37,7 +37,7 @@ async def chat(running: Running, browser: Browser) -> AsyncIterator[ChatPage]:
 
 
 def password(running: Running) -> str:
-    return secret(str(running.stack.folder.secrets / "operator"))
+    return read_secret(str(running.stack.folder.secrets / "operator"))
 
 
 async def inaccessible(chat: ChatPage) -> list[str]:

@@ -83,7 +83,7 @@ class Whom:
 def with_passwords(settings: Settings, who: Whom, secrets: Path | None) -> Settings:
     """The settings as that account uses them. They get password files from `secrets` if they name
     none, or another account's: run by hand, the doctor has no systemd credentials."""
-    settings = settings.of(who.account)
+    settings = settings.for_account(who.account)
     if secrets is None:
         return settings
     xmpp, kafka = settings.xmpp, settings.kafka
