@@ -186,5 +186,5 @@ class Pictures:
         return await self._shown("plot.png", plot_of(wanted, lines))
 
     async def _shown(self, name: str, picture: Picture) -> Drawn:
-        url = await self._link.upload(name, await self._drawing.png(picture), "image/png")
+        url = await self._link.upload(name, await self._drawing.draw_png(picture), "image/png")
         return Drawn(url, picture if isinstance(picture, Plot) else None)

@@ -20,7 +20,7 @@ from agents.core.model.topology import WorkerKind
 from agents.local.demo.replay import Replay
 from agents.local.stack import Stack
 from agents.observe.dashboard.figures import MOVE, Act, Dashboard, DashboardFigures
-from agents.observe.dashboard.screen import ScreenLayout, lines
+from agents.observe.dashboard.screen import ScreenLayout, draw_screen
 from agents.observe.dashboard.watcher import Watcher
 from agents.settings import load_settings
 
@@ -63,8 +63,8 @@ async def run(stack: Stack, replay: Replay | None) -> None:
             while True:
                 if sending and sending.done():
                     sending.result()
-                f = inside.merge_figures(board.figures(time.monotonic()))
-                live.update(Group(*lines(f, _screen_layout(stack, replay))), refresh=True)
+                f = inside.merge_figures(board.figures_at(time.monotonic()))
+                live.update(Group(*draw_screen(f, _screen_layout(stack, replay))), refresh=True)
                 await asyncio.sleep(PERIOD_S)
     finally:
         for task in filter(None, (sending, following)):
@@ -109,7 +109,7 @@ async def _print_lines_forever(
             sending.result()
         a = stack.accounting
         p = a.recent.summary()
-        heard = board.figures(time.monotonic()).summary
+        heard = board.figures_at(time.monotonic()).summary
         for trouble in (
             heard.troubles.rows if heard is not None and heard.troubles is not None else ()
         ):

@@ -43,7 +43,7 @@ class Library(Protocol):
 
     vendor: str
 
-    def look(self) -> tuple[Accelerator, ...]:
+    def read_devices(self) -> tuple[Accelerator, ...]:
         """Each device's present state. May raise any error of the library."""
 
     def close(self) -> None:
@@ -56,26 +56,26 @@ class Nvidia:
     vendor = "nvidia"
 
     def __init__(self, nvml: Any = None) -> None:  # Any: the library has no types
-        self._nvml = nvml = _module("pynvml") if nvml is None else nvml
+        self._nvml = nvml = _import_library("pynvml") if nvml is None else nvml
         nvml.nvmlInit()
         self._handles = [
             nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())
         ]
-        self._names = [_text(nvml.nvmlDeviceGetName(handle)) for handle in self._handles]
+        self._names = [_decode_name(nvml.nvmlDeviceGetName(handle)) for handle in self._handles]
         self._xids: dict[str, set[int]] = {}  # by UUID
-        self._events = self._watch()
+        self._events = self._register_xid_events()
 
-    def look(self) -> tuple[Accelerator, ...]:
+    def read_devices(self) -> tuple[Accelerator, ...]:
         self._collect_xids()
         return tuple(
-            self._device(handle, name)
+            self._read_device(handle, name)
             for handle, name in zip(self._handles, self._names, strict=True)
         )
 
     def close(self) -> None:
         self._nvml.nvmlShutdown()
 
-    def _device(self, handle: Any, name: str) -> Accelerator:
+    def _read_device(self, handle: Any, name: str) -> Accelerator:
         nvml, lost = self._nvml, []
 
         def read(function: str, *arguments: object) -> Any:
@@ -114,7 +114,7 @@ class Nvidia:
             *(["slowed_heat"] if reasons & heat else []),
             *(["slowed_power"] if reasons & nvml.nvmlClocksEventReasonHwPowerBrakeSlowdown else []),
         ]
-        return _accelerator(
+        return _make_accelerator(
             self.vendor,
             name,
             utilisation=None if rates is None else rates.gpu / 100,
@@ -125,7 +125,7 @@ class Nvidia:
             faults=faults,
         )
 
-    def _watch(self) -> Any:
+    def _register_xid_events(self) -> Any:
         """A set of events that reports Xids, or None if the driver does not support it."""
         nvml = self._nvml
         try:
@@ -157,24 +157,24 @@ class Amd:
     vendor = "amd"
 
     def __init__(self, smi: Any = None) -> None:  # Any: the library has no types
-        self._smi = smi = _module("amdsmi") if smi is None else smi
+        self._smi = smi = _import_library("amdsmi") if smi is None else smi
         smi.amdsmi_init()
         self._handles = list(smi.amdsmi_get_processor_handles())
         self._names = [
-            _text(smi.amdsmi_get_gpu_asic_info(handle).get("market_name"))
+            _decode_name(smi.amdsmi_get_gpu_asic_info(handle).get("market_name"))
             for handle in self._handles
         ]
 
-    def look(self) -> tuple[Accelerator, ...]:
+    def read_devices(self) -> tuple[Accelerator, ...]:
         return tuple(
-            self._device(handle, name)
+            self._read_device(handle, name)
             for handle, name in zip(self._handles, self._names, strict=True)
         )
 
     def close(self) -> None:
         self._smi.amdsmi_shut_down()
 
-    def _device(self, handle: Any, name: str) -> Accelerator:
+    def _read_device(self, handle: Any, name: str) -> Accelerator:
         smi = self._smi
 
         def read(function: str, *arguments: object) -> Any:
@@ -191,25 +191,25 @@ class Amd:
         power = read("amdsmi_get_power_info") or {}
         ecc = read("amdsmi_get_gpu_total_ecc_count") or {}
         slowed = read("amdsmi_get_violation_status") or {}
-        busy = _number(activity.get("gfx_activity"))
+        busy = _number_or_none(activity.get("gfx_activity"))
         watts = (
-            _number(power.get(key))
+            _number_or_none(power.get(key))
             for key in ("current_socket_power", "average_socket_power", "socket_power")
         )
         hot = any(
             slowed.get(f"active_{part}_thrm") is True for part in ("prochot", "socket", "vr", "hbm")
         )
         faults = [
-            *(["uncorrected_ecc"] if _number(ecc.get("uncorrectable_count")) else []),
+            *(["uncorrected_ecc"] if _number_or_none(ecc.get("uncorrectable_count")) else []),
             *(["slowed_heat"] if hot else []),
         ]
-        return _accelerator(
+        return _make_accelerator(
             self.vendor,
             name,
             utilisation=None if busy is None else busy / 100,
-            mem_used_mb=_number(memory.get("vram_used")),
-            mem_total_mb=_number(memory.get("vram_total")),
-            temperature_c=_number(
+            mem_used_mb=_number_or_none(memory.get("vram_used")),
+            mem_total_mb=_number_or_none(memory.get("vram_total")),
+            temperature_c=_number_or_none(
                 read(
                     "amdsmi_get_temp_metric",
                     smi.AmdSmiTemperatureType.HOTSPOT,
@@ -270,7 +270,9 @@ class AcceleratorWatch:
         """Begin to read the devices, if a library is installed (the extras `gpu-cuda` and
         `gpu-rocm` install them)."""
         if self._vendors:
-            threading.Thread(target=self._run, name="accelerators", daemon=True).start()
+            threading.Thread(
+                target=self._read_until_stopped, name="accelerators", daemon=True
+            ).start()
 
     def stop(self) -> None:
         """Does not wait: a driver that hangs must not keep the process alive."""
@@ -286,22 +288,22 @@ class AcceleratorWatch:
             _log.warning("accelerators_silent" if silent else "accelerators_answer_again")
         return tuple(replace(x, faults=(*x.faults, "silent")) for x in seen) if silent else seen
 
-    def look(self, now_s: float) -> None:
+    def read_devices(self, now_s: float) -> None:
         """Read the devices once, in the caller's thread. Never raises."""
         for vendor in self._vendors:
-            self._look_at(vendor, now_s)
+            self._read_vendor(vendor, now_s)
         self._seen = tuple(x for vendor in self._vendors for x in vendor.seen)[
             : messages.DEVICES_AT_MOST
         ]
         self._seen_at_s = time.monotonic()
 
-    def _look_at(self, vendor: _Vendor, now_s: float) -> None:
+    def _read_vendor(self, vendor: _Vendor, now_s: float) -> None:
         if vendor.library is None and now_s < vendor.retry_at_s:
             return
         try:
             if vendor.library is None:
                 vendor.library = vendor.open()
-            seen = vendor.library.look()
+            seen = vendor.library.read_devices()
         except Exception as e:  # noqa: BLE001 - a foreign library: any failure of it is a device that cannot be read
             if vendor.library is not None:
                 with contextlib.suppress(Exception):
@@ -323,9 +325,9 @@ class AcceleratorWatch:
             vendor.told = False
             _log.info("accelerators_read", vendor=vendor.name, messages=len(seen))
 
-    def _run(self) -> None:
+    def _read_until_stopped(self) -> None:
         while not self._ended.is_set():
-            self.look(time.monotonic())
+            self.read_devices(time.monotonic())
             self._ended.wait(self._period_s)
         for vendor in self._vendors:
             if vendor.library is not None:
@@ -333,7 +335,7 @@ class AcceleratorWatch:
                     vendor.library.close()
 
 
-def _module(name: str) -> Any:
+def _import_library(name: str) -> Any:
     """The library's module. What it prints while it is imported is part of the error. Raises
     Unusable."""
     said = io.StringIO()
@@ -345,7 +347,7 @@ def _module(name: str) -> Any:
         raise Unusable(f"{name} cannot be imported: {words or e}") from e
 
 
-def _accelerator(
+def _make_accelerator(
     vendor: str,
     name: str,
     *,
@@ -359,27 +361,27 @@ def _accelerator(
     """An Accelerator whose figures outside their range count as unknown: drivers write 65535, or
     millidegrees. A device without any readable figure is `silent`."""
     figures = (
-        _within(utilisation, messages.UTILISATION),
-        _within(mem_used_mb, messages.MEMORY_MB),
-        _within(mem_total_mb, messages.MEMORY_MB),
-        _within(temperature_c, messages.TEMPERATURE_C),
-        _within(power_w, messages.POWER_W),
+        _within_or_none(utilisation, messages.UTILISATION),
+        _within_or_none(mem_used_mb, messages.MEMORY_MB),
+        _within_or_none(mem_total_mb, messages.MEMORY_MB),
+        _within_or_none(temperature_c, messages.TEMPERATURE_C),
+        _within_or_none(power_w, messages.POWER_W),
     )
     if not faults and all(x is None for x in figures):
         faults = ("silent",)
     return Accelerator(vendor, name, *figures, faults=tuple(faults[: messages.FAULTS_AT_MOST]))
 
 
-def _within(value: float | None, limits: tuple[float, float]) -> float | None:
+def _within_or_none(value: float | None, limits: tuple[float, float]) -> float | None:
     return float(value) if value is not None and limits[0] <= value <= limits[1] else None
 
 
-def _number(value: object) -> float | None:
+def _number_or_none(value: object) -> float | None:
     """A number from a figure that may be the word N/A."""
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _text(value: object) -> str:
+def _decode_name(value: object) -> str:
     return (value.decode(errors="replace") if isinstance(value, bytes) else str(value or "GPU"))[
         :128
     ]

@@ -163,7 +163,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Lines:
 
 
 def only(library: Library) -> Accelerator:
-    (device,) = library.look()
+    (device,) = library.read_devices()
     return device
 
 
@@ -229,10 +229,10 @@ def test_a_library_that_fails_costs_one_line_and_its_recovery_another(lines: Lin
     seen = watch(lambda: Nvidia(nvml), lambda: Amd(Smi()), retry_s=60)
     nvml.broken = {"nvmlInit": 9}
     for now_s in range(0, 50, 2):
-        seen.look(now_s)
+        seen.read_devices(now_s)
     assert [d.vendor for d in seen.latest()] == ["amd"], "the other vendor's device is still told"
     nvml.broken = {}
-    seen.look(60)
+    seen.read_devices(60)
     assert [d.vendor for d in seen.latest()] == ["nvidia", "amd"]
     assert [event for event, _ in lines] == ["accelerators_unread", "accelerators_read"]
     assert lines[0][1] == {"vendor": "vendor0", "error": "NvmlError: NVML answers 9"}
@@ -244,30 +244,30 @@ def test_a_library_that_fails_later_leaves_its_devices_silent_until_it_is_opened
 ) -> None:
     nvml = Nvml()
     seen = watch(lambda: Nvidia(nvml), retry_s=60)
-    seen.look(0)
+    seen.read_devices(0)
     assert seen.latest()[0].faults == ()
     monkeypatch.setattr(nvml, "nvmlDeviceGetMemoryInfo", lambda _: 1 / 0)
-    seen.look(2)
-    seen.look(4)
+    seen.read_devices(2)
+    seen.read_devices(4)
     assert seen.latest() == (Accelerator("nvidia", "NVIDIA H100", faults=("silent",)),)
     assert nvml.closed == 1
     monkeypatch.delattr(nvml, "nvmlDeviceGetMemoryInfo")
-    seen.look(62)
+    seen.read_devices(62)
     assert seen.latest()[0].faults == ()
     assert [event for event, _ in lines] == ["accelerators_unread", "accelerators_read"]
 
 
 class Stuck:
-    """A library of which the second look hangs until it is let go."""
+    """A library of which the second read hangs until it is let go."""
 
     vendor = "nvidia"
 
     def __init__(self) -> None:
-        self.looks, self.go = 0, threading.Event()
+        self.reads, self.go = 0, threading.Event()
 
-    def look(self) -> tuple[Accelerator, ...]:
-        self.looks += 1
-        if self.looks == 2:
+    def read_devices(self) -> tuple[Accelerator, ...]:
+        self.reads += 1
+        if self.reads == 2:
             self.go.wait(30)
         return (Accelerator("nvidia", "H100", 0.5),)
 
@@ -285,7 +285,7 @@ def test_nobody_waits_for_a_driver_that_hangs(lines: Lines) -> None:
     stuck = Stuck()
     with watch(lambda: stuck, period_s=0.01, silent_s=0.2) as seen:
         until(lambda: seen.latest() != ())
-        until(lambda: stuck.looks == 2)
+        until(lambda: stuck.reads == 2)
         until(lambda: seen.latest() == (Accelerator("nvidia", "H100", 0.5, faults=("silent",)),))
         stuck.go.set()
         until(lambda: seen.latest() == (Accelerator("nvidia", "H100", 0.5),))
@@ -295,7 +295,7 @@ def test_nobody_waits_for_a_driver_that_hangs(lines: Lines) -> None:
 async def test_an_event_loop_never_waits_for_devices() -> None:
     stuck = Stuck()
     with watch(lambda: stuck, period_s=0.01) as seen:
-        while stuck.looks < 2:
+        while stuck.reads < 2:
             await asyncio.sleep(0.005)
         assert seen.latest() == (Accelerator("nvidia", "H100", 0.5),)
     stuck.go.set()
@@ -305,7 +305,7 @@ def test_what_is_told_is_bounded() -> None:
     nvml = Nvml()
     nvml.devices = 1000
     seen = watch(lambda: Nvidia(nvml))
-    seen.look(0)
+    seen.read_devices(0)
     assert len(seen.latest()) == 64
 
 
@@ -324,7 +324,7 @@ def test_the_real_libraries_fail_cleanly_where_there_is_no_device(
 ) -> None:
     """Where a device is (or a driver without one), they are read instead."""
     seen = watch(library)
-    seen.look(0)
+    seen.read_devices(0)
     assert capsys.readouterr().out == ""
     assert [event for event, _ in lines] == ["accelerators_unread"] or all(
         d.name for d in seen.latest()

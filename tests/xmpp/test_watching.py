@@ -37,7 +37,7 @@ async def publishing(leader: Coordinator) -> AsyncIterator[None]:
 
 
 def lag(board: Dashboard) -> int:
-    s = board.figures(0.0).summary
+    s = board.figures_at(0.0).summary
     return s.lag_events if s is not None else 0
 
 

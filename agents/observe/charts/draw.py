@@ -36,7 +36,7 @@ LEAST_DEGREES = 6.0
 WIDE = 1.62  # a map's width divided by its height
 
 
-def plot(p: Plot) -> Any:  # Any: matplotlib is untyped here
+def draw_plot(p: Plot) -> Any:  # Any: matplotlib is untyped here
     figure, axes = plt.subplots(figsize=INCHES, dpi=DPI, layout="constrained")
     for i, line in enumerate(p.lines):
         at = [dt.datetime.fromtimestamp(ms / 1000, dt.UTC) for ms in line.ms]
@@ -70,12 +70,12 @@ def plot(p: Plot) -> Any:  # Any: matplotlib is untyped here
     return figure
 
 
-def chart(m: Map) -> Any:  # Any: as above
+def draw_map(m: Map) -> Any:  # Any: as above
     figure, axes = plt.subplots(figsize=INCHES, dpi=DPI, layout="constrained")
-    west, east, south, north = _frame(m)
+    west, east, south, north = _frame_around(m)
     axes.set_xlim(west, east)
     axes.set_ylim(south, north)
-    axes.set_aspect(1 / _squeeze((south + north) / 2))
+    axes.set_aspect(1 / _squeeze_at((south + north) / 2))
     axes.set_facecolor("#e8f1f7")
     axes.add_collection(
         PolyCollection(read_borders(), facecolor="#f7f5ef", edgecolor="#b8b4a8", linewidth=0.5)
@@ -110,9 +110,9 @@ def chart(m: Map) -> Any:  # Any: as above
             marker="o" if dot.well else "X",
             zorder=4,
         )
-    for dot, (x, y) in zip(m.dots, _beside(m.dots, east - west, north - south), strict=True):
+    for dot, (x, y) in zip(m.dots, _place_labels(m.dots, east - west, north - south), strict=True):
         axes.annotate(
-            _words(dot),
+            _label_of_dot(dot),
             (dot.lon, dot.lat),
             (x, y),
             fontsize=8.5,
@@ -137,30 +137,30 @@ def chart(m: Map) -> Any:  # Any: as above
     return figure
 
 
-def _words(dot: Dot) -> str:
+def _label_of_dot(dot: Dot) -> str:
     name = dot.name if dot.well == dot.nodes else f"{dot.name} {dot.well}/{dot.nodes}"
     return f"{name} {dot.load:.0%}" if dot.well else f"{name} none"
 
 
-def _frame(m: Map) -> tuple[float, float, float, float]:
+def _frame_around(m: Map) -> tuple[float, float, float, float]:
     """West, east, south, north: around everything that is shown, with a margin, and never so close
     that nothing else is visible."""
     lon = np.array([d.lon for d in m.dots] + [t.lon for t in m.threads] or [0.0])
     lat = np.array([d.lat for d in m.dots] + [t.lat for t in m.threads] or [0.0])
     x, y = (float(at.max() + at.min()) / 2 for at in (lon, lat))
     wide, high = (max(float(at.max() - at.min()) * 1.12, LEAST_DEGREES) for at in (lon, lat))
-    high = max(high, wide * _squeeze(y) / WIDE)
-    wide = high * WIDE / _squeeze(y)
+    high = max(high, wide * _squeeze_at(y) / WIDE)
+    wide = high * WIDE / _squeeze_at(y)
     return x - wide / 2, x + wide / 2, y - high / 2, y + high / 2
 
 
-def _squeeze(lat: float) -> float:
+def _squeeze_at(lat: float) -> float:
     """The width of a degree of longitude at this latitude, divided by that of a degree of
     latitude."""
     return max(0.2, math.cos(math.radians(lat)))
 
 
-def _beside(dots: Sequence[Dot], width: float, height: float) -> list[tuple[float, float]]:
+def _place_labels(dots: Sequence[Dot], width: float, height: float) -> list[tuple[float, float]]:
     """The place of each label: right of its dot, or left, above or below, wherever it covers the
     fewest others."""
     taken: list[tuple[float, float]] = [(d.lon, d.lat) for d in dots]
@@ -189,9 +189,9 @@ def _beside(dots: Sequence[Dot], width: float, height: float) -> list[tuple[floa
 def main(kind: str) -> None:
     said = sys.stdin.buffer.read()
     figure = (
-        chart(msgspec.json.decode(said, type=Map))
+        draw_map(msgspec.json.decode(said, type=Map))
         if kind == "map"
-        else plot(msgspec.json.decode(said, type=Plot))
+        else draw_plot(msgspec.json.decode(said, type=Plot))
     )
     figure.savefig(sys.stdout.buffer, format="png")
 

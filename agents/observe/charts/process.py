@@ -22,7 +22,7 @@ class Drawing:
     def __init__(self) -> None:
         self._one = asyncio.Lock()
 
-    async def png(self, picture: Picture) -> bytes:
+    async def draw_png(self, picture: Picture) -> bytes:
         """The picture as a PNG of 1080 x 720 dots. Raises PictureError."""
         kind = "map" if isinstance(picture, Map) else "plot"
         async with self._one:

@@ -71,11 +71,11 @@ def load_of(row: WorkerRow) -> float:
     return row.rate_eps / row.capacity_eps if row.capacity_eps > 0 else 0.0
 
 
-def well(row: WorkerRow) -> bool:
+def is_well(row: WorkerRow) -> bool:
     return row.state in WELL
 
 
-def places(rows: Iterable[WorkerRow]) -> tuple[SiteOnMap, ...]:
+def sites_on_map(rows: Iterable[WorkerRow]) -> tuple[SiteOnMap, ...]:
     """The sites that have nodes, by name. Routers do not count as load on the map."""
     at: dict[str, list[WorkerRow]] = {}
     for row in rows:
@@ -83,7 +83,7 @@ def places(rows: Iterable[WorkerRow]) -> tuple[SiteOnMap, ...]:
             at.setdefault(row.site, []).append(row)
     out = []
     for name, here in sorted(at.items()):
-        room = sum(r.capacity_eps for r in here if well(r))
+        room = sum(r.capacity_eps for r in here if is_well(r))
         used = sum(r.rate_eps for r in here)
         out.append(
             SiteOnMap(
@@ -92,18 +92,18 @@ def places(rows: Iterable[WorkerRow]) -> tuple[SiteOnMap, ...]:
                 here[0].lon,
                 used / room if room else 0.0,
                 len(here),
-                sum(map(well, here)),
+                sum(map(is_well, here)),
             )
         )
     return tuple(out)
 
 
-def ordered(rows: Sequence[WorkerRow], shown: int) -> list[WorkerRow]:
+def order_rows(rows: Sequence[WorkerRow], shown: int) -> list[WorkerRow]:
     """The first `shown` rows, workers in trouble first. If all fit they are ordered by name, so
     that rows do not jump; otherwise by load."""
     if len(rows) <= shown:
-        return sorted(rows, key=lambda r: (well(r), r.worker))
-    return sorted(rows, key=lambda r: (well(r), -round(load_of(r) * 20), r.worker))[:shown]
+        return sorted(rows, key=lambda r: (is_well(r), r.worker))
+    return sorted(rows, key=lambda r: (is_well(r), -round(load_of(r) * 20), r.worker))[:shown]
 
 
 class Dashboard:
@@ -120,7 +120,9 @@ class Dashboard:
         self._acts: deque[tuple[Act, str]] = deque(maxlen=ACTS)
         self._heard: float | None = None
 
-    def take(self, item: FeedItem, now: float, at_s: float, *, age_s: float = 0.0) -> Act | None:
+    def take_item(
+        self, item: FeedItem, now: float, at_s: float, *, age_s: float = 0.0
+    ) -> Act | None:
         """Returns the news in the item: a move or an alert, once. `age_s`: the item's age if the
         service kept it."""
         match item.element:
@@ -128,25 +130,25 @@ class Dashboard:
                 if (at_s, summary) == self._last:
                     return None  # a new subscription gets the last item again
                 self._last, self._heard = (at_s, summary), now - max(0.0, age_s)
-                self._rows(summary)
+                self._remember_rows(summary)
             case PlacementFigures() as figures:
                 self._placement = figures
             case PlacementPlan() as plan:
-                return self._act(Act(at_s, MOVE, _told(item, plan)), item)
+                return self._remember_act(Act(at_s, MOVE, _describe_plan(item, plan)), item)
             case AlertItem(severity=severity):
-                return self._act(Act(at_s, severity.value, item.title), item)
+                return self._remember_act(Act(at_s, severity.value, item.title), item)
             case _:
                 pass
         return None
 
-    def _act(self, act: Act, item: FeedItem) -> Act | None:
+    def _remember_act(self, act: Act, item: FeedItem) -> Act | None:
         key = f"{item.feed}/{item.item_id}/{act.at_s}"
         if any(key == known for _, known in self._acts):
             return None  # after a reconnect the service sends its newest items again
         self._acts.append((act, key))
         return act
 
-    def _rows(self, summary: FleetSummary) -> None:
+    def _remember_rows(self, summary: FleetSummary) -> None:
         if (said := summary.workers) is None:
             return
         if said.turns != self._turns:
@@ -155,7 +157,7 @@ class Dashboard:
         self._shares.pop(said.turn, None)
         self._shares[said.turn] = said.rows  # re-inserted, so that the newest share comes last
 
-    def figures(self, now: float) -> DashboardFigures:
+    def figures_at(self, now: float) -> DashboardFigures:
         rows = {row.worker: row for share in self._shares.values() for row in share}
         return DashboardFigures(
             source=self.source,
@@ -169,12 +171,12 @@ class Dashboard:
         )
 
 
-def _told(item: FeedItem, plan: PlacementPlan) -> str:
+def _describe_plan(item: FeedItem, plan: PlacementPlan) -> str:
     ways: dict[tuple[str, str], list[int]] = {}
     for m in plan.moves:
         ways.setdefault((m.source or "orphan", m.target), []).append(m.lane)
     named = [
-        f"{source} to {target}: {_numbers(lanes)}"
+        f"{source} to {target}: {_format_lanes(lanes)}"
         for (source, target), lanes in list(ways.items())[:WAYS_NAMED]
     ]
     more = [f"{len(ways) - WAYS_NAMED} ways more"] if len(ways) > WAYS_NAMED else []
@@ -182,7 +184,7 @@ def _told(item: FeedItem, plan: PlacementPlan) -> str:
     return f"{item.title}{by}{'; ' if named else ''}{'; '.join(named + more)}"
 
 
-def _numbers(lanes: list[int]) -> str:
+def _format_lanes(lanes: list[int]) -> str:
     return ", ".join(map(str, sorted(lanes)[:LANES_NAMED])) + (
         " ..." if len(lanes) > LANES_NAMED else ""
     )

@@ -39,20 +39,20 @@ class GlobeView:
     columns: int
     lines: int
 
-    def dots(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
+    def dots_at(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
         """Columns and rows of dots, from the top left. Places outside get numbers outside."""
         x = (lon - self.west) / (self.east - self.west) * self.columns * 2
         y = (self.north - lat) / (self.north - self.south) * self.lines * 4
         return x, y
 
-    def cell(self, lon: float, lat: float) -> tuple[int, int]:
+    def cell_at(self, lon: float, lat: float) -> tuple[int, int]:
         """Column and line of a place inside."""
-        x, y = self.dots(np.array([lon]), np.array([lat]))
+        x, y = self.dots_at(np.array([lon]), np.array([lat]))
         column, line = int(x[0]) // 2, int(y[0]) // 4
         return min(self.columns - 1, max(0, column)), min(self.lines - 1, max(0, line))
 
 
-def frame(places: Sequence[SiteOnMap], columns: int, lines: int) -> GlobeView:
+def view_around(places: Sequence[SiteOnMap], columns: int, lines: int) -> GlobeView:
     """A view around all places, with a margin, and never so close that nothing else is visible.
     Assumes square dots."""
     lon, lat = [p.lon for p in places] or [0.0], [p.lat for p in places] or [0.0]
@@ -68,17 +68,17 @@ def frame(places: Sequence[SiteOnMap], columns: int, lines: int) -> GlobeView:
 
 
 @lru_cache(maxsize=1)
-def _borders() -> list[Floats]:
+def _cached_borders() -> list[Floats]:
     return read_borders()
 
 
 @lru_cache(maxsize=4)
-def outlines(f: GlobeView) -> tuple[str, ...]:
+def draw_outlines(f: GlobeView) -> tuple[str, ...]:
     """The countries' outlines, one string per line."""
     cells = np.zeros((f.lines, f.columns), dtype=np.int64)
     bits = np.array(_BITS)
-    for ring in _borders():
-        x, y = f.dots(ring[:, 0], ring[:, 1])
+    for ring in _cached_borders():
+        x, y = f.dots_at(ring[:, 0], ring[:, 1])
         if x.max() < 0 or y.max() < 0 or x.min() > f.columns * 2 or y.min() > f.lines * 4:
             continue
         steps = (
@@ -93,7 +93,7 @@ def outlines(f: GlobeView) -> tuple[str, ...]:
     return tuple("".join(chr(BRAILLE + c) if c else " " for c in row) for row in cells.tolist())
 
 
-def sign(place: SiteOnMap) -> tuple[str, str]:
+def sign_of_site(place: SiteOnMap) -> tuple[str, str]:
     """The site's sign and colour."""
     if not place.well:
         return "✖", "bold red"
@@ -116,9 +116,9 @@ LEGEND = (
 )
 
 
-def legend(places: Sequence[SiteOnMap], width: int) -> Text:
+def draw_legend(places: Sequence[SiteOnMap], width: int) -> Text:
     """What the visible signs mean, in one line."""
-    seen = {sign(p)[0] for p in places}
+    seen = {sign_of_site(p)[0] for p in places}
     out = Text(no_wrap=True, overflow="ellipsis")
     for mark, words in LEGEND:
         if mark in seen:
@@ -127,10 +127,10 @@ def legend(places: Sequence[SiteOnMap], width: int) -> Text:
     return out
 
 
-def chart(places: Sequence[SiteOnMap], columns: int, lines: int) -> list[Text]:
+def draw_globe(places: Sequence[SiteOnMap], columns: int, lines: int) -> list[Text]:
     """The map in `lines` lines; the last one is the legend."""
-    f = frame(places, columns, lines - 1)
-    chars = [list(row) for row in outlines(f)]
+    f = view_around(places, columns, lines - 1)
+    chars = [list(row) for row in draw_outlines(f)]
     inks = [[LAND] * columns for _ in chars]
     taken: set[tuple[int, int]] = set()
 
@@ -140,19 +140,22 @@ def chart(places: Sequence[SiteOnMap], columns: int, lines: int) -> list[Text]:
             taken.add((column + i, line))
 
     worst_last = sorted(places, key=lambda p: (p.well < p.workers, p.load))
-    at = {p.name: f.cell(p.lon, p.lat) for p in places}
+    at = {p.name: f.cell_at(p.lon, p.lat) for p in places}
     # signs first, the worst last so that they stay on top; then labels where room is left
     for p in worst_last:
-        put(sign(p)[0], *at[p.name], sign(p)[1])
+        put(sign_of_site(p)[0], *at[p.name], sign_of_site(p)[1])
     for p in reversed(worst_last):  # sites in trouble get their label first
         words = f"{p.name} {p.load:.0%}" if p.well else f"{p.name} none"
-        spot = _beside(at[p.name], len(words), columns, len(chars), taken)
+        spot = _find_label_spot(at[p.name], len(words), columns, len(chars), taken)
         if spot is not None:
-            put(words, *spot, sign(p)[1].removeprefix("bold "))
-    return [*(_line(c, i) for c, i in zip(chars, inks, strict=True)), legend(places, columns)]
+            put(words, *spot, sign_of_site(p)[1].removeprefix("bold "))
+    return [
+        *(_colour_line(c, i) for c, i in zip(chars, inks, strict=True)),
+        draw_legend(places, columns),
+    ]
 
 
-def _beside(
+def _find_label_spot(
     at: tuple[int, int], length: int, columns: int, lines: int, taken: set[tuple[int, int]]
 ) -> tuple[int, int] | None:
     """Where a label of `length` cells fits next to its sign: right, left, then a line below and
@@ -167,7 +170,7 @@ def _beside(
     return None
 
 
-def _line(chars: Sequence[str], inks: Sequence[str]) -> Text:
+def _colour_line(chars: Sequence[str], inks: Sequence[str]) -> Text:
     out = Text(no_wrap=True, overflow="crop")
     start = 0
     for i in range(1, len(chars) + 1):

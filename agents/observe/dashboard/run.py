@@ -22,7 +22,7 @@ from agents.base.errors import CommandRefused
 from agents.core.model.feeds import FLEET, FeedItem
 from agents.observe.dashboard import screen
 from agents.observe.dashboard.figures import Act, Dashboard, DashboardFigures
-from agents.observe.dashboard.screen import ScreenLayout, lines
+from agents.observe.dashboard.screen import ScreenLayout, draw_screen
 from agents.observe.dashboard.watcher import Watcher
 from agents.settings import Settings
 from agents.xmpp.operator_client import OperatorClient
@@ -62,14 +62,14 @@ class _View:
     def __init__(self, settings: Settings, account: str, how: How) -> None:
         self._how = how
         self._board = Dashboard(settings.xmpp.domain)
-        self._watcher = Watcher(settings.xmpp, account, self._board, self._heard, self._linked)
+        self._watcher = Watcher(settings.xmpp, account, self._board, self._on_item, self._on_link)
         self._news: asyncio.Queue[str] = asyncio.Queue(1000)  # lines; if full, drops the oldest
         self._items = 0
         self._whole = asyncio.Event()
 
     async def run(self) -> None:
         watching = asyncio.create_task(self._watcher.run())
-        showing = asyncio.create_task(self._show())
+        showing = asyncio.create_task(self._run_mode())
         try:
             await asyncio.wait({watching, showing}, return_when=asyncio.FIRST_COMPLETED)
             if watching.done():
@@ -80,53 +80,55 @@ class _View:
                 task.cancel()
             await asyncio.gather(showing, watching, return_exceptions=True)
 
-    def _show(self) -> Coroutine[Any, Any, None]:
-        return {Mode.PICTURE: self._picture, Mode.PLAIN: self._lines, Mode.JSON: self._json}[
-            self._how.mode
-        ]()
+    def _run_mode(self) -> Coroutine[Any, Any, None]:
+        return {
+            Mode.PICTURE: self._show_picture,
+            Mode.PLAIN: self._print_lines,
+            Mode.JSON: self._print_json,
+        }[self._how.mode]()
 
-    def _figures(self) -> DashboardFigures:
-        return self._board.figures(time.monotonic())
+    def _current_figures(self) -> DashboardFigures:
+        return self._board.figures_at(time.monotonic())
 
     # Input.
 
-    def _heard(self, item: FeedItem, act: Act | None) -> None:
+    def _on_item(self, item: FeedItem, act: Act | None) -> None:
         if item.feed == FLEET:
             self._items += 1
             if self._how.mode is Mode.JSON:
-                self._put(msgspec.json.encode(item).decode())
-        f = self._figures()
+                self._queue_line(msgspec.json.encode(item).decode())
+        f = self._current_figures()
         if f.summary is not None and f.placement is not None and f.all_rows:
             self._whole.set()
         if act is not None and self._how.mode is Mode.PLAIN:
-            self._put(screen.act_line(act))
+            self._queue_line(screen.format_act_line(act))
 
-    def _linked(self, text: str) -> None:
+    def _on_link(self, text: str) -> None:
         if self._how.mode is Mode.PLAIN:
-            self._put(screen.link_line(text, time.time()))
+            self._queue_line(screen.format_link_line(text, time.time()))
         elif self._how.mode is Mode.JSON:
-            click.echo(screen.link_line(text, time.time()), err=True)
+            click.echo(screen.format_link_line(text, time.time()), err=True)
 
-    def _put(self, line: str) -> None:
+    def _queue_line(self, line: str) -> None:
         if self._news.full():
             self._news.get_nowait()
         self._news.put_nowait(line)
 
     # Output.
 
-    async def _json(self) -> None:
+    async def _print_json(self) -> None:
         shown = 0
         while shown != self._how.count:
             click.echo(await self._news.get())
             shown += 1
 
-    async def _lines(self) -> None:
+    async def _print_lines(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_S):
                 await self._whole.wait()
         shown = 0
         while True:
-            click.echo(screen.fleet_line(self._figures(), time.time()))
+            click.echo(screen.format_fleet_line(self._current_figures(), time.time()))
             shown += 1
             if shown == self._how.count:
                 return
@@ -135,19 +137,19 @@ class _View:
                     while True:
                         click.echo(await self._news.get())
 
-    async def _picture(self) -> None:
+    async def _show_picture(self) -> None:
         console = Console()
         look = ScreenLayout(console.width, console.height, self._how.map)
         with Live(console=console, auto_refresh=False, screen=True) as live:
             try:
                 while self._how.count is None or self._items < self._how.count:
                     look = ScreenLayout(console.width, console.height, self._how.map)
-                    live.update(Group(*lines(self._figures(), look)), refresh=True)
+                    live.update(Group(*draw_screen(self._current_figures(), look)), refresh=True)
                     await asyncio.sleep(PERIOD_S)
             finally:
                 live.stop()  # back to the previous screen; the last picture is printed there
                 if self._items:
-                    console.print(Group(*lines(self._figures(), look)))
+                    console.print(Group(*draw_screen(self._current_figures(), look)))
 
 
 # `geolane watch FEED`.
@@ -163,7 +165,7 @@ async def print_feed(
         try:
             async with aclosing(person.watch(feed)) as items:
                 async for item in items:
-                    click.echo(line(item, as_json))
+                    click.echo(format_item(item, as_json))
                     count = None if count is None else count - 1
                     if count == 0:
                         return
@@ -173,7 +175,7 @@ async def print_feed(
             ) from e
 
 
-def line(item: Published, as_json: bool) -> str:
+def format_item(item: Published, as_json: bool) -> str:
     """One item in words, or as one line of JSON with all its values."""
     value = (
         telemetry_of(item.payload)

@@ -1,7 +1,7 @@
 """Figures in, lines of text out: never more lines than the terminal has, and none wider.
 
-`fleet_line`, `act_line` and `link_line` are the view for logs and pipes: one line for the fleet at
-intervals, and one for each move and alert."""
+`format_fleet_line`, `format_act_line` and `format_link_line` are the view for logs and pipes: one
+line for the fleet at intervals, and one for each move and alert."""
 
 from __future__ import annotations
 
@@ -14,9 +14,16 @@ from rich.text import Text
 
 from agents.base.text import counted
 from agents.core.model.feeds import FleetSummary, Severity
-from agents.observe.dashboard.figures import MOVE, SYMBOLS, Act, DashboardFigures, places, well
-from agents.observe.dashboard.globe import chart
-from agents.observe.dashboard.table import table
+from agents.observe.dashboard.figures import (
+    MOVE,
+    SYMBOLS,
+    Act,
+    DashboardFigures,
+    is_well,
+    sites_on_map,
+)
+from agents.observe.dashboard.globe import draw_globe
+from agents.observe.dashboard.table import draw_table
 
 SIDE_WIDTH, WIDE_TABLE, TABLE = (
     120,
@@ -48,17 +55,17 @@ class ScreenLayout:
     foot: str = "Ctrl-C ends"
 
 
-def lines(f: DashboardFigures, look: ScreenLayout) -> list[Text]:
+def draw_screen(f: DashboardFigures, look: ScreenLayout) -> list[Text]:
     """The whole picture."""
-    head = [_title(f, look.width), *_head(f), *(Text(x) for x in look.extra)]
-    acts = _acts(f, max(3, look.height // 6))
+    head = [_draw_title(f, look.width), *_draw_head(f), *(Text(x) for x in look.extra)]
+    acts = _draw_acts(f, max(3, look.height // 6))
     foot = [Text(look.foot, "dim")] if look.height >= 20 and look.foot else []
     room = look.height - len(head) - len(acts) - len(foot) - 2
     out = [
         *head,
-        _rule(_workers_title(f), look.width),
-        *_middle(f, look, max(2, room)),
-        _rule("moves and alerts", look.width),
+        _draw_rule(_workers_title(f), look.width),
+        *_draw_middle(f, look, max(2, room)),
+        _draw_rule("moves and alerts", look.width),
         *acts,
         *foot,
     ]
@@ -71,9 +78,9 @@ def lines(f: DashboardFigures, look: ScreenLayout) -> list[Text]:
 # The head.
 
 
-def state(f: DashboardFigures) -> tuple[str, str]:
+def describe_connection(f: DashboardFigures) -> tuple[str, str]:
     """The state of the connection in words, with a sign, and its colour."""
-    heard = "" if f.silent_s is None else f"last heard {_ago(f.silent_s)} ago"
+    heard = "" if f.silent_s is None else f"last heard {_format_age(f.silent_s)} ago"
     if f.link:
         return f"✖ {heard + '; ' if heard else ''}not connected: {f.link}", "bold red"
     if f.silent_s is None:
@@ -83,21 +90,21 @@ def state(f: DashboardFigures) -> tuple[str, str]:
     return ("‖ paused", "yellow") if f.summary and f.summary.paused else (LIVE, "green")
 
 
-def _ago(seconds: float) -> str:
+def _format_age(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
-def _title(f: DashboardFigures, width: int) -> Text:
-    text, ink = state(f)
+def _draw_title(f: DashboardFigures, width: int) -> Text:
+    text, ink = describe_connection(f)
     clock = time.strftime("%H:%M:%S")
     out = Text().append("geolane ", "bold").append(f.source + "  ", "dim").append(text, ink)
     gap = width - cell_len(out.plain) - len(clock)
     return out.append(" " * gap + clock, "dim") if gap > 0 else out
 
 
-def _head(f: DashboardFigures) -> list[Text]:
+def _draw_head(f: DashboardFigures) -> list[Text]:
     s = f.summary
     if s is None:
         return []
@@ -112,26 +119,31 @@ def _head(f: DashboardFigures) -> list[Text]:
     ):
         first.append(value, "bold").append(f" {words}   ")
     second = Text(style=dim)
-    _count(second, f"{s.nodes_available}/{s.nodes}", "nodes", bad=s.nodes_available < s.nodes)
-    _count(second, f"{s.routers}", "router" if s.routers == 1 else "routers", bad=s.routers == 0)
-    _count(second, f"{s.lanes_assigned}/{s.lanes}", "lanes", bad=s.lanes_assigned < s.lanes)
-    _count(second, f"{s.lanes_moving}", "moving")
-    _count(second, f"{s.lanes_orphaned}", "orphaned", bad=s.lanes_orphaned > 0)
+    _append_count(
+        second, f"{s.nodes_available}/{s.nodes}", "nodes", bad=s.nodes_available < s.nodes
+    )
+    _append_count(
+        second, f"{s.routers}", "router" if s.routers == 1 else "routers", bad=s.routers == 0
+    )
+    _append_count(second, f"{s.lanes_assigned}/{s.lanes}", "lanes", bad=s.lanes_assigned < s.lanes)
+    _append_count(second, f"{s.lanes_moving}", "moving")
+    _append_count(second, f"{s.lanes_orphaned}", "orphaned", bad=s.lanes_orphaned > 0)
     if f.placement is not None:
         second.append("gap ").append(f"{f.placement.gap:.1%}", "bold")
         if f.placement.waiting:
             second.append(f"   ! {counted(f.placement.waiting, 'lane')} without room", "bold red")
-    return [*_troubles(s, dim), first, second]
+    return [*_draw_troubles(s, dim), first, second]
 
 
-def _troubles(s: FleetSummary, dim: str) -> list[Text]:
+def _draw_troubles(s: FleetSummary, dim: str) -> list[Text]:
     """What is wrong; shown before all figures."""
     if s.troubles is None:
         return []
     rows = s.troubles.rows[:TROUBLES]
     out = [
         Text(
-            f"{SYMBOLS[r.severity.value]} {_ago(r.for_s)}: {r.text}", dim or INKS[r.severity.value]
+            f"{SYMBOLS[r.severity.value]} {_format_age(r.for_s)}: {r.text}",
+            dim or INKS[r.severity.value],
         )
         for r in rows
     ]
@@ -140,7 +152,7 @@ def _troubles(s: FleetSummary, dim: str) -> list[Text]:
     return out
 
 
-def _count(out: Text, value: str, words: str, *, bad: bool = False) -> None:
+def _append_count(out: Text, value: str, words: str, *, bad: bool = False) -> None:
     out.append("! " if bad else "", "bold red").append(value, "bold red" if bad else "bold").append(
         f" {words}   "
     )
@@ -150,7 +162,7 @@ def _workers_title(f: DashboardFigures) -> str:
     return "workers" if f.all_rows else "workers (not all have reported yet)"
 
 
-def _rule(title: str, width: int) -> Text:
+def _draw_rule(title: str, width: int) -> Text:
     return (
         Text()
         .append("── ", "dim")
@@ -162,33 +174,35 @@ def _rule(title: str, width: int) -> Text:
 # Table and map.
 
 
-def _middle(f: DashboardFigures, look: ScreenLayout, room: int) -> list[Text]:
-    silent = _no_rows(f.summary)
-    sites = places(f.rows)
+def _draw_middle(f: DashboardFigures, look: ScreenLayout, room: int) -> list[Text]:
+    silent = _describe_no_rows(f.summary)
+    sites = sites_on_map(f.rows)
     wanted = look.map is not False and bool(sites)
     if wanted and look.width >= SIDE_WIDTH and room >= MAP_LEAST:
         left = WIDE_TABLE if look.width >= 150 else TABLE
         deep = min(room, max(MAP_MOST, len(f.rows) + 1))
-        map_ = chart(sites, look.width - left - 1, deep)
-        rows = table(f.rows, left, deep, silent=silent)
-        return [_beside(rows[i] if i < len(rows) else Text(), left, map_[i]) for i in range(deep)]
+        map_ = draw_globe(sites, look.width - left - 1, deep)
+        rows = draw_table(f.rows, left, deep, silent=silent)
+        return [
+            _join_columns(rows[i] if i < len(rows) else Text(), left, map_[i]) for i in range(deep)
+        ]
     spare = room - max(ROWS_LEAST, len(f.rows) + 1)
     if wanted and (spare >= MAP_LEAST or look.map) and room >= ROWS_LEAST + 4:
         deep = min(MAP_MOST, max(spare, min(MAP_LEAST + 2, room - ROWS_LEAST)))
         return [
-            *table(f.rows, look.width, room - deep, silent=silent),
-            *chart(sites, look.width, deep),
+            *draw_table(f.rows, look.width, room - deep, silent=silent),
+            *draw_globe(sites, look.width, deep),
         ]
-    return table(f.rows, look.width, room, silent=silent)
+    return draw_table(f.rows, look.width, room, silent=silent)
 
 
-def _no_rows(s: FleetSummary | None) -> str:
+def _describe_no_rows(s: FleetSummary | None) -> str:
     if s is None:
         return "waiting for the feed fleet"
     return "this coordinator does not list each worker" if s.workers is None else "none"
 
 
-def _beside(left: Text, width: int, right: Text) -> Text:
+def _join_columns(left: Text, width: int, right: Text) -> Text:
     left.truncate(width, pad=True, overflow="ellipsis")
     return Text.assemble(left, " ", right)
 
@@ -196,27 +210,27 @@ def _beside(left: Text, width: int, right: Text) -> Text:
 # What happened.
 
 
-def _acts(f: DashboardFigures, most: int) -> list[Text]:
+def _draw_acts(f: DashboardFigures, most: int) -> list[Text]:
     shown = f.acts[-most:]
-    out = [_act(act) for act in shown] or [Text("none yet", "dim")]
+    out = [_draw_act(act) for act in shown] or [Text("none yet", "dim")]
     return out + [Text() for _ in range(most - len(out))]  # a fixed height keeps the map still
 
 
-def when(at_s: float) -> str:
+def format_time(at_s: float) -> str:
     """The time of day, and the date unless it is today."""
     then = time.localtime(at_s)
     return time.strftime("%H:%M:%S" if then[:3] == time.localtime()[:3] else "%d %b %H:%M", then)
 
 
-def _act(act: Act) -> Text:
+def _draw_act(act: Act) -> Text:
     ink = INKS.get(act.kind, "")
-    out = Text().append(when(act.at_s), "dim")
+    out = Text().append(format_time(act.at_s), "dim")
     return out.append(f" {SYMBOLS.get(act.kind, '?')} ", ink).append(
         " ".join(act.text.split()), ink
     )
 
 
-def plain(some: Sequence[Text]) -> str:
+def to_plain_text(some: Sequence[Text]) -> str:
     """As text without colours."""
     return "\n".join(line.plain.rstrip() for line in some)
 
@@ -226,14 +240,14 @@ def plain(some: Sequence[Text]) -> str:
 NAMED = 6
 
 
-def fleet_line(f: DashboardFigures, at_s: float) -> str:
+def format_fleet_line(f: DashboardFigures, at_s: float) -> str:
     """The fleet in one line. The word after the time distinguishes lines: `fleet`, `move`, `alert`,
     `link`."""
-    told = state(f)[0]
+    told = describe_connection(f)[0]
     s = f.summary
     if s is None:
-        return f"{stamp(at_s)} fleet {told}"
-    ill = [f"{r.worker.removeprefix('node-')} {r.state}" for r in f.rows if not well(r)]
+        return f"{format_utc(at_s)} fleet {told}"
+    ill = [f"{r.worker.removeprefix('node-')} {r.state}" for r in f.rows if not is_well(r)]
     wrong = s.troubles.rows if s.troubles is not None else ()
     more = (
         f" (and {s.troubles.total - 1} more)"
@@ -260,20 +274,21 @@ def fleet_line(f: DashboardFigures, at_s: float) -> str:
             + ", ".join(ill[:NAMED])
             + (f" and {len(ill) - NAMED} more" if ill[NAMED:] else "")
         )
-    return f"{stamp(at_s)} fleet {'; '.join([*([told] if told != LIVE else []), ', '.join(said)])}"
+    parts = [*([told] if told != LIVE else []), ", ".join(said)]
+    return f"{format_utc(at_s)} fleet {'; '.join(parts)}"
 
 
-def act_line(act: Act) -> str:
+def format_act_line(act: Act) -> str:
     """One move or alert in one line, with its own time."""
     kind = act.kind if act.kind == MOVE else f"alert {act.kind}"
-    return f"{stamp(act.at_s)} {kind}: {' '.join(act.text.split())}"
+    return f"{format_utc(act.at_s)} {kind}: {' '.join(act.text.split())}"
 
 
-def link_line(text: str, at_s: float) -> str:
+def format_link_line(text: str, at_s: float) -> str:
     """The connection was lost or is back."""
-    return f"{stamp(at_s)} link {text}"
+    return f"{format_utc(at_s)} link {text}"
 
 
-def stamp(at_s: float) -> str:
+def format_utc(at_s: float) -> str:
     """UTC, as in our logs."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at_s))

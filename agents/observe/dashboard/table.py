@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from agents.core.model.feeds import WorkerRow
-from agents.observe.dashboard.figures import load_of, ordered, well
+from agents.observe.dashboard.figures import is_well, load_of, order_rows
 
 STATES = {
     "ok": ("●", "green"),
@@ -52,21 +52,21 @@ DROPPED = (
 )  # the least important column on a narrow terminal first
 
 
-def columns(width: int) -> list[Column]:
+def columns_that_fit(width: int) -> list[Column]:
     """The columns that fit beside the sign at the start of each row."""
     kept = list(COLUMNS)
     for title in DROPPED:
-        if _wide(kept) <= width:
+        if _total_width(kept) <= width:
             break
         kept = [c for c in kept if c.title != title]
     return kept
 
 
-def _wide(some: Sequence[Column]) -> int:
+def _total_width(some: Sequence[Column]) -> int:
     return 1 + sum(1 + c.width for c in some)
 
 
-def amount(value: float, width: int) -> str:
+def format_amount(value: float, width: int) -> str:
     """A number in at most `width` cells, in thousands or millions if necessary."""
     text = f"{value:,.0f}"
     for unit in ("k", "M", "G", "T"):
@@ -77,34 +77,36 @@ def amount(value: float, width: int) -> str:
     return text
 
 
-def bar(share: float, width: int) -> str:
+def draw_bar(share: float, width: int) -> str:
     """`share` of 1 as a bar of `width` cells, in eighths of a cell."""
     eighths = round(min(1.0, max(0.0, share)) * width * 8)
     full, rest = divmod(eighths, 8)
     return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
 
 
-def table(rows: Sequence[WorkerRow], width: int, lines: int, *, silent: str = "") -> list[Text]:
+def draw_table(
+    rows: Sequence[WorkerRow], width: int, lines: int, *, silent: str = ""
+) -> list[Text]:
     """At most `lines` lines, including the header. `silent` is the text if there are no rows."""
-    kept = columns(width)
-    head = Text(" " + "".join(" " + _fit(c.title, c) for c in kept), "dim", no_wrap=True)
+    kept = columns_that_fit(width)
+    head = Text(" " + "".join(" " + _fit_cell(c.title, c) for c in kept), "dim", no_wrap=True)
     if not rows:
-        return _cut([head, Text(f"  {silent}", "dim")], width)[:lines]
+        return _cut_lines([head, Text(f"  {silent}", "dim")], width)[:lines]
     room = lines - 1
     fits = len(rows) <= room
-    shown = ordered(rows, room if fits else max(0, room - 1))
-    spare = width - _wide(kept) - 1
-    out = [head, *(_row(r, kept, min(BAR_MOST, spare)) for r in shown)]
+    shown = order_rows(rows, room if fits else max(0, room - 1))
+    spare = width - _total_width(kept) - 1
+    out = [head, *(_draw_row(r, kept, min(BAR_MOST, spare)) for r in shown)]
     if not fits:
         rest = set(rows) - set(shown)
-        ill = sum(not well(r) for r in rest)
+        ill = sum(not is_well(r) for r in rest)
         out.append(
             Text(f"  and {len(rest)} more, {f'{ill} of them not ok' if ill else 'all ok'}", "dim")
         )
-    return _cut(out, width)[:lines]
+    return _cut_lines(out, width)[:lines]
 
 
-def _row(row: WorkerRow, kept: Sequence[Column], spare: int) -> Text:
+def _draw_row(row: WorkerRow, kept: Sequence[Column], spare: int) -> Text:
     mark, ink = STATES.get(row.state, UNKNOWN)
     heard = row.state != "gone"
     load = load_of(row)
@@ -112,30 +114,30 @@ def _row(row: WorkerRow, kept: Sequence[Column], spare: int) -> Text:
         "worker": row.worker.removeprefix("node-"),
         "region": row.region,
         "state": row.state,
-        "lanes": amount(row.lanes, 5),
-        "events/s": amount(row.rate_eps, 8) if heard else "-",
-        "lag": amount(row.lag_events, 7) if heard else "-",
-        "p99 ms": amount(row.p99_ms, 6) if heard and row.lanes else "-",
+        "lanes": format_amount(row.lanes, 5),
+        "events/s": format_amount(row.rate_eps, 8) if heard else "-",
+        "lag": format_amount(row.lag_events, 7) if heard else "-",
+        "p99 ms": format_amount(row.p99_ms, 6) if heard and row.lanes else "-",
         "load": f"{load:.0%}" if heard and load < 10 else "-",
     }
     out = Text(no_wrap=True).append(mark, ink)
     for c in kept:
         style = (
             ink
-            if c.title == "state" or (c.title == "worker" and not well(row))
+            if c.title == "state" or (c.title == "worker" and not is_well(row))
             else "bold"
             if c.title == "worker"
             else ""
         )
-        out.append(" ").append(_fit(values[c.title], c), style)
+        out.append(" ").append(_fit_cell(values[c.title], c), style)
     if spare >= BAR_LEAST:
         out.append(" ").append(
-            bar(load, spare), "green" if load < 0.6 else "yellow" if load < 0.85 else "red"
+            draw_bar(load, spare), "green" if load < 0.6 else "yellow" if load < 0.85 else "red"
         )
     return out
 
 
-def _fit(text: str, c: Column) -> str:
+def _fit_cell(text: str, c: Column) -> str:
     if c.right:
         return " " * max(0, c.width - cell_len(text)) + text
     return set_cell_size(
@@ -143,7 +145,7 @@ def _fit(text: str, c: Column) -> str:
     )
 
 
-def _cut(lines: list[Text], width: int) -> list[Text]:
+def _cut_lines(lines: list[Text], width: int) -> list[Text]:
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return lines

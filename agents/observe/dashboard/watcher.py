@@ -50,24 +50,24 @@ class Watcher:
         backoff = Backoff(1.0, 15.0)
         while True:
             try:
-                await self._once(backoff)
+                await self._watch_until_lost(backoff)
             except PasswordRefused as e:
-                raise PasswordRefused(f"{self._who}: {e}") from None
+                raise PasswordRefused(f"{self._login}: {e}") from None
             except CommandRefused as e:
                 if self._connections < 2 or e.condition not in LATER:
                     raise
-                self._lost(str(e))
+                self._note_loss(str(e))
             except (NotConnected, NoAnswer) as e:
                 if not self._connections:
-                    raise NotConnected(f"{self._who}: {e}") from None
-                self._lost(str(e))
+                    raise NotConnected(f"{self._login}: {e}") from None
+                self._note_loss(str(e))
             await asyncio.sleep(backoff.next_s())
 
     @property
-    def _who(self) -> str:
+    def _login(self) -> str:
         return f"{self._account}@{self._xmpp.domain} at {self._xmpp.host}:{self._xmpp.port}"
 
-    async def _once(self, backoff: Backoff) -> None:
+    async def _watch_until_lost(self, backoff: Backoff) -> None:
         async with OperatorClient(self._xmpp, self._account) as person:
             self._connections += 1
             backoff.reset()
@@ -77,45 +77,45 @@ class Watcher:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     for feed, newest in FEEDS.items():
-                        tasks.create_task(self._read(person, feed, newest))
-                    tasks.create_task(self._renew(person))
+                        tasks.create_task(self._read_feed(person, feed, newest))
+                    tasks.create_task(self._renew_subscriptions(person))
             except BaseExceptionGroup as group:
                 errors = list(leaves(group))
                 raise next(
                     (e for e in errors if isinstance(e, CommandRefused)), errors[0]
                 ) from None
 
-    def _lost(self, why: str) -> None:
+    def _note_loss(self, why: str) -> None:
         if not self._board.link:
             self._linked(f"lost: {why}")
         self._board.link = why
 
-    async def _read(self, person: OperatorClient, feed: str, newest: int) -> None:
+    async def _read_feed(self, person: OperatorClient, feed: str, newest: int) -> None:
         try:
             async with aclosing(person.watch(feed, newest)) as items:
                 async for item in items:
-                    self._take(item)
+                    self._take_item(item)
         except CommandRefused as e:
             raise CommandRefused(
                 e.condition, f"{self._account} may not read the feed {feed!r}, or there is none"
             ) from e
 
-    def _take(self, published: Published) -> None:
+    def _take_item(self, published: Published) -> None:
         try:
             item = entry_of(published.feed, published.item_id, published.payload)
             at_s = updated_of(published.payload)
         except BadStanza:
             return  # from another version; the rest is still worth showing
         age_s = time.time() - at_s if published.kept else 0.0
-        act = self._board.take(item, time.monotonic(), at_s, age_s=age_s)
+        act = self._board.take_item(item, time.monotonic(), at_s, age_s=age_s)
         self._heard(item, None if published.kept and self._connections == 1 else act)
 
-    async def _renew(self, person: OperatorClient) -> None:
+    async def _renew_subscriptions(self, person: OperatorClient) -> None:
         """Subscribe again after silence, since the feed `fleet` has an item every second. An
         account that may no longer read the feed then gets an error."""
         while True:
             await asyncio.sleep(STALE_S)
-            silent_s = self._board.figures(time.monotonic()).silent_s
+            silent_s = self._board.figures_at(time.monotonic()).silent_s
             if silent_s is None or silent_s > STALE_S:
                 for feed in FEEDS:
                     await person.subscribe(feed)

@@ -17,25 +17,25 @@ _PARTS = (
 )
 
 
-def tables() -> str:
+def tables_to_markdown() -> str:
     """The tables as Markdown."""
-    return "\n".join(f"### {title}\n\n{_table(metrics)}" for title, metrics in _PARTS)
+    return "\n".join(f"### {title}\n\n{_table_to_markdown(metrics)}" for title, metrics in _PARTS)
 
 
-def _table(metrics: Iterable[Metric]) -> str:
+def _table_to_markdown(metrics: Iterable[Metric]) -> str:
     rows = [
         f"| `{m.name}` | {m.kind.value} | {', '.join(m.labels)} | {m.text} |\n" for m in metrics
     ]
     return "| name | type | labels | meaning |\n|---|---|---|---|\n" + "".join(rows)
 
 
-def renewed(page: str) -> str:
+def renew_page(page: str) -> str:
     """The page with the present tables. Raises ValueError if the page has no place for them."""
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
-    return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
+    return f"{before}{BEGIN}\n{tables_to_markdown()}\n{END}{after}"
 
 
 if __name__ == "__main__":
     file = Path(sys.argv[1])
-    file.write_text(renewed(file.read_text("utf-8")), "utf-8")
+    file.write_text(renew_page(file.read_text("utf-8")), "utf-8")

@@ -49,7 +49,7 @@ class BucketCounts:
             self.counts[bisect_left(BOUNDS_S, at_least)] += weight
             self.total_s += at_least * weight
 
-    def buckets(self) -> list[tuple[str, float]]:
+    def cumulative_buckets(self) -> list[tuple[str, float]]:
         """Cumulative, as Prometheus expects."""
         out, upto = [], 0.0
         for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), self.counts, strict=True):
@@ -77,7 +77,7 @@ class Samples:
         """Add a copy of its present state."""
         if len(labels) != len(metric.labels):
             raise ValueError(f"{metric.name}: labels {metric.labels}, got {labels}")
-        row = tuple(map(str, labels)), histogram.buckets(), histogram.total_s
+        row = tuple(map(str, labels)), histogram.cumulative_buckets(), histogram.total_s
         self._histograms.setdefault(metric, []).append(row)
 
     def families(self) -> Iterator[Family]:

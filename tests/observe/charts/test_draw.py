@@ -26,10 +26,10 @@ async def test_a_map_of_the_world_and_one_of_a_single_place() -> None:
     dots = tuple(
         Dot(f"s{i}", -60.0 + 12 * i, -170.0 + 34 * i, 0.1 * i, 2, i % 3) for i in range(11)
     )
-    wide = await drawing.png(
+    wide = await drawing.draw_png(
         Map("everywhere", dots, (Thread(10.0, 20.0, 3, 5.0), Thread(-30.0, 150.0, -1, 0.0)))
     )
-    near = await drawing.png(Map("here", (Dot("a", 50.0, 8.0, 0.0, 1, 1),), ()))
+    near = await drawing.draw_png(Map("here", (Dot("a", 50.0, 8.0, 0.0, 1, 1),), ()))
     assert size(wide) == size(near) == SIZE
     assert wide != near
 
@@ -44,7 +44,9 @@ async def test_a_plot_of_one_point_and_of_many_lines_at_once() -> None:
         7200_000,
         tuple(Line(f"lane {n}", (0, 3_600_000), (1.0, float(n))) for n in range(9)),
     )
-    assert [size(x) for x in await asyncio.gather(drawing.png(one), drawing.png(many))] == [
+    assert [
+        size(x) for x in await asyncio.gather(drawing.draw_png(one), drawing.draw_png(many))
+    ] == [
         SIZE,
         SIZE,
     ]
@@ -53,7 +55,7 @@ async def test_a_plot_of_one_point_and_of_many_lines_at_once() -> None:
 async def test_what_cannot_be_drawn_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     drawing = Drawing()
     with pytest.raises(PictureError, match="could not be drawn: "):
-        await drawing.png(Plot("nothing", "x", 2**60, 2**61, ()))
+        await drawing.draw_png(Plot("nothing", "x", 2**60, 2**61, ()))
     monkeypatch.setattr(process, "DRAW_S", 0.05)
     with pytest.raises(PictureError, match="not drawn within"):
-        await drawing.png(Map("late", (), ()))
+        await drawing.draw_png(Map("late", (), ()))

@@ -14,7 +14,7 @@ from agents.core.model.feeds import (
     PlacementPlan,
     Severity,
 )
-from agents.observe.dashboard.figures import Dashboard, ordered, places
+from agents.observe.dashboard.figures import Dashboard, order_rows, sites_on_map
 from tests.observe.dashboard.support import item, row, summary
 
 PLAN = PlacementPlan(
@@ -28,62 +28,64 @@ MOVED = FeedItem(PLACEMENT, "plan-4-7", "3 placed: drain", "", PLAN, 4)
 
 def test_shares_of_rows_make_a_whole_and_the_newest_of_each_counts() -> None:
     board = Dashboard("geolane.test")
-    board.take(item(summary([row(0), row(1)], turn=0, turns=2)), 10.0, 1000.0)
-    f = board.figures(10.0)
+    board.take_item(item(summary([row(0), row(1)], turn=0, turns=2)), 10.0, 1000.0)
+    f = board.figures_at(10.0)
     assert (len(f.rows), f.all_rows) == (2, False)
-    board.take(item(summary([row(2)], turn=1, turns=2)), 11.0, 1001.0)
-    board.take(item(summary([row(0), row(1, state="gone")], turn=0, turns=2)), 12.0, 1002.0)
-    f = board.figures(12.0)
+    board.take_item(item(summary([row(2)], turn=1, turns=2)), 11.0, 1001.0)
+    board.take_item(item(summary([row(0), row(1, state="gone")], turn=0, turns=2)), 12.0, 1002.0)
+    f = board.figures_at(12.0)
     assert f.all_rows
     assert {r.worker: r.state for r in f.rows} == {
         "node-iad-0": "ok",
         "node-sfo-1": "gone",
         "node-fra-2": "ok",
     }
-    board.take(item(summary([row(0)])), 13.0, 1003.0)
-    assert [r.worker for r in board.figures(13.0).rows] == ["node-iad-0"], (
+    board.take_item(item(summary([row(0)])), 13.0, 1003.0)
+    assert [r.worker for r in board.figures_at(13.0).rows] == ["node-iad-0"], (
         "who has left is not shown"
     )
 
 
 def test_an_old_coordinator_tells_of_no_worker() -> None:
     board = Dashboard("geolane.test")
-    board.take(item(replace(summary([row(0)]), workers=None)), 10.0, 1000.0)
-    f = board.figures(10.0)
+    board.take_item(item(replace(summary([row(0)]), workers=None)), 10.0, 1000.0)
+    f = board.figures_at(10.0)
     assert f.summary is not None
     assert (f.rows, f.all_rows) == ((), False)
 
 
 def test_silence_is_seen_and_a_greeting_does_not_break_it() -> None:
     board = Dashboard("geolane.test")
-    assert board.figures(10.0).silent_s is None
-    board.take(item(summary([row(0)])), 10.0, 1000.0)
-    assert not board.figures(14.0).stale
-    assert board.figures(22.0).silent_s == 12.0
-    assert board.figures(22.0).stale
-    board.take(item(summary([row(0)])), 22.0, 1000.0)  # the same again
-    assert board.figures(22.0).silent_s == 12.0
-    board.take(item(summary([row(0)])), 23.0, 1013.0)
-    assert board.figures(23.0).silent_s == 0.0
+    assert board.figures_at(10.0).silent_s is None
+    board.take_item(item(summary([row(0)])), 10.0, 1000.0)
+    assert not board.figures_at(14.0).stale
+    assert board.figures_at(22.0).silent_s == 12.0
+    assert board.figures_at(22.0).stale
+    board.take_item(item(summary([row(0)])), 22.0, 1000.0)  # the same again
+    assert board.figures_at(22.0).silent_s == 12.0
+    board.take_item(item(summary([row(0)])), 23.0, 1013.0)
+    assert board.figures_at(23.0).silent_s == 0.0
 
 
 def test_what_the_service_kept_is_as_old_as_it_says() -> None:
     board = Dashboard("geolane.test")
-    board.take(item(summary([row(0)])), 10.0, 1000.0, age_s=300.0)
-    assert board.figures(10.0).silent_s == 300.0
+    board.take_item(item(summary([row(0)])), 10.0, 1000.0, age_s=300.0)
+    assert board.figures_at(10.0).silent_s == 300.0
 
 
 def test_a_move_and_an_alert_are_told_once_and_in_words() -> None:
     board = Dashboard("geolane.test")
-    act = board.take(MOVED, 10.0, 1000.0)
+    act = board.take_item(MOVED, 10.0, 1000.0)
     assert act is not None
     assert act.text == "3 placed: drain, by ana; a to b: 1, 3; orphan to c: 5"
-    assert board.take(MOVED, 11.0, 1000.0) is None
+    assert board.take_item(MOVED, 11.0, 1000.0) is None
     gone = FeedItem(
         ALERTS, "alert-4-1", "x is gone", "", AlertItem(Severity.CRITICAL, "node_gone", "node-x"), 4
     )
-    board.take(gone, 12.0, 990.0)
-    assert [a.kind for a in board.figures(12.0).acts] == ["critical", "move"], "by their own time"
+    board.take_item(gone, 12.0, 990.0)
+    assert [a.kind for a in board.figures_at(12.0).acts] == ["critical", "move"], (
+        "by their own time"
+    )
 
 
 def test_a_site_is_as_loaded_as_what_is_left_of_it() -> None:
@@ -93,12 +95,12 @@ def test_a_site_is_as_loaded_as_what_is_left_of_it() -> None:
         row(1, state="sick"),
         row(9, kind="router"),
     ]
-    iad, sfo = places(rows)
+    iad, sfo = sites_on_map(rows)
     assert (iad.name, iad.workers, iad.well, iad.load) == ("iad", 2, 1, 0.25)
     assert (sfo.name, sfo.well, sfo.load) == ("sfo", 0, 0.0)
 
 
 def test_trouble_comes_first_and_load_only_where_not_all_fit() -> None:
     rows = [row(0), row(1, rate_eps=1900), row(2, state="gone")]
-    assert [r.worker for r in ordered(rows, 3)] == ["node-fra-2", "node-iad-0", "node-sfo-1"]
-    assert [r.worker for r in ordered(rows, 2)] == ["node-fra-2", "node-sfo-1"]
+    assert [r.worker for r in order_rows(rows, 3)] == ["node-fra-2", "node-iad-0", "node-sfo-1"]
+    assert [r.worker for r in order_rows(rows, 2)] == ["node-fra-2", "node-sfo-1"]

@@ -11,9 +11,15 @@ from rich.cells import cell_len
 
 from agents.core.model.feeds import PlacementFigures, Severity, TroubleRow, TroubleRows
 from agents.observe.dashboard.figures import MOVE, Act, DashboardFigures, SiteOnMap
-from agents.observe.dashboard.globe import chart, frame, outlines
-from agents.observe.dashboard.screen import ScreenLayout, act_line, fleet_line, lines, plain
-from agents.observe.dashboard.table import amount, bar
+from agents.observe.dashboard.globe import draw_globe, draw_outlines, view_around
+from agents.observe.dashboard.screen import (
+    ScreenLayout,
+    draw_screen,
+    format_act_line,
+    format_fleet_line,
+    to_plain_text,
+)
+from agents.observe.dashboard.table import draw_bar, format_amount
 from tests.observe.dashboard.support import row, summary
 
 ACTS = (
@@ -30,10 +36,10 @@ def figures(rows: int = 40) -> DashboardFigures:
 
 
 def seen(f: DashboardFigures, look: ScreenLayout) -> str:
-    shown = lines(f, look)
+    shown = draw_screen(f, look)
     assert len(shown) <= look.height
     assert max(cell_len(line.plain) for line in shown) <= look.width
-    return plain(shown)
+    return to_plain_text(shown)
 
 
 def test_what_is_wrong_comes_before_all_figures() -> None:
@@ -47,7 +53,7 @@ def test_what_is_wrong_comes_before_all_figures() -> None:
     shown = seen(f, ScreenLayout(80, 24)).splitlines()
     assert shown[1] == "‼ 74 s: lane 0 stands still"
     assert "6 more troubles" in shown[4]
-    assert "critical: lane 0 stands still (and 8 more)" in fleet_line(f, 0.0)
+    assert "critical: lane 0 stands still (and 8 more)" in format_fleet_line(f, 0.0)
 
 
 def test_on_80_by_24_the_figures_the_trouble_and_how_many_more() -> None:
@@ -127,44 +133,44 @@ def test_a_map_of_any_places_has_its_size(
     spots: list[tuple[float, float]], columns: int, high: int
 ) -> None:
     sites = [SiteOnMap(f"s{i}", lat, lon, 0.5, 1, i % 2) for i, (lat, lon) in enumerate(spots)]
-    shown = chart(sites, columns, high)
+    shown = draw_globe(sites, columns, high)
     assert len(shown) == high
     assert max(cell_len(line.plain) for line in shown) <= columns
-    assert not spots or any(mark in plain(shown) for mark in "●✖")
+    assert not spots or any(mark in to_plain_text(shown) for mark in "●✖")
 
 
 def test_a_place_is_drawn_where_it_is() -> None:
     west, east = SiteOnMap("w", 40.0, -120.0, 0.1, 1, 1), SiteOnMap("e", 30.0, -80.0, 0.1, 1, 1)
-    f = frame([west, east], 80, 20)
-    (x0, y0), (x1, y1) = f.cell(west.lon, west.lat), f.cell(east.lon, east.lat)
+    f = view_around([west, east], 80, 20)
+    (x0, y0), (x1, y1) = f.cell_at(west.lon, west.lat), f.cell_at(east.lon, east.lat)
     assert x0 < 16 < 64 < x1
     assert y0 < y1
     # The coast of Florida: land to both sides of 82 W at 29 N is not water at the frame's edge.
     assert any(
         c != " "
-        for c in outlines(f)[f.cell(-82.0, 29.0)[1]][
-            f.cell(-84.0, 29.0)[0] : f.cell(-79.0, 29.0)[0]
+        for c in draw_outlines(f)[f.cell_at(-82.0, 29.0)[1]][
+            f.cell_at(-84.0, 29.0)[0] : f.cell_at(-79.0, 29.0)[0]
         ]
     )
 
 
 def test_numbers_and_bars_fit_their_columns() -> None:
-    assert [amount(x, 6) for x in (0.4, 12345, 1234567, 9.9e9)] == [
+    assert [format_amount(x, 6) for x in (0.4, 12345, 1234567, 9.9e9)] == [
         "0",
         "12,345",
         "1,235k",
         "9,900M",
     ]
-    assert [bar(x, 4) for x in (0, 0.5, 1, 7)] == ["    ", "██  ", "████", "████"]
+    assert [draw_bar(x, 4) for x in (0, 0.5, 1, 7)] == ["    ", "██  ", "████", "████"]
 
 
 def test_a_log_line_names_who_is_not_well_and_what_is_stale() -> None:
-    line = fleet_line(replace(figures(), silent_s=9.0), 1_000_000.0)
+    line = format_fleet_line(replace(figures(), silent_s=9.0), 1_000_000.0)
     assert line.startswith("1970-01-12T13:46:40Z fleet ▲ last heard 9 s ago")
     assert "39/40 nodes, 1 router, 30/32 lanes (1 moving, 1 orphaned)" in line
     assert line.endswith("not ok: sfo-7 gone")
     assert (
-        act_line(ACTS[0])
+        format_act_line(ACTS[0])
         == "1970-01-12T13:46:40Z alert critical: iad-0 is gone: its session closed"
     )
-    assert act_line(ACTS[1]).endswith("Z move: 1 placed: orphans placed")
+    assert format_act_line(ACTS[1]).endswith("Z move: 1 placed: orphans placed")

@@ -164,7 +164,7 @@ async def test_a_look_that_fails_is_answered_and_ends_nothing() -> None:
 def test_a_histogram_adds_up() -> None:
     h = BucketCounts()
     h.add([-1.0, 0.004, 0.005, 0.3, 1e6], 2.0)
-    buckets = dict(h.buckets())
+    buckets = dict(h.cumulative_buckets())
     assert (
         buckets["0.005"],
         buckets["0.2"],

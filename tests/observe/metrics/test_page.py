@@ -15,7 +15,7 @@ import yaml
 
 import agents.observe.metrics as metrics_package
 from agents.observe.metrics.declared import ALL, MetricType
-from agents.observe.metrics.page import renewed
+from agents.observe.metrics.page import renew_page
 from agents.observe.metrics.samples import BucketCounts, Samples
 from tests.observe.metrics.support import written
 
@@ -126,7 +126,7 @@ def test_names_are_prometheus_own_way() -> None:
 
 def test_the_page_has_the_tables_of_now() -> None:
     page = PAGE.read_text("utf-8")
-    assert page == renewed(page), (
+    assert page == renew_page(page), (
         "run: .venv/bin/python -m agents.observe.metrics.page docs/metrics.md"
     )
 

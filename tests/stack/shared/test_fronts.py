@@ -17,7 +17,7 @@ from agents.base.errors import CommandRefused
 from agents.core.model.forms import Status
 from agents.local.screen import Inside
 from agents.observe.dashboard.figures import DashboardFigures
-from agents.observe.dashboard.screen import ScreenLayout, lines, plain
+from agents.observe.dashboard.screen import ScreenLayout, draw_screen, to_plain_text
 from agents.xmpp.operator_client import OperatorClient
 from tests.stack.conftest import Running
 from tests.stack.shared.asking import confirmed, step, text
@@ -202,7 +202,7 @@ async def test_up_knows_its_run_before_the_feeds_say_anything(running: Running) 
     assert f.summary is not None
     assert (f.summary.nodes_available, f.summary.routers, f.summary.lanes_assigned) == (3, 1, 12)
     assert sum(r.lanes for r in f.rows if r.worker.startswith("node-")) == 12
-    assert "● live" in plain(lines(f, ScreenLayout(80, 24)))
+    assert "● live" in to_plain_text(draw_screen(f, ScreenLayout(80, 24)))
 
 
 async def test_watch_with_a_wrong_password_is_one_line_and_exit_code_2(running: Running) -> None:
