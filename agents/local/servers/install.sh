@@ -36,7 +36,8 @@ if [ -n "$missing" ]; then
   say "Debian packages:$missing"
   command -v apt-get >/dev/null 2>&1 || fail "this is not Debian: install$missing with your package manager, then try again"
   [ -z "$sudo" ] || command -v sudo >/dev/null 2>&1 || fail "run this as root once, or install$missing, then try again"
-  # ejabberd's package starts a server that listens on every address, and its Erlang a port mapper that does so too. A policy-rc.d that refuses keeps both from starting now; this script makes it, and removes it in any case.
+  # ejabberd's package starts a server that listens on every address, and its Erlang a port mapper that does so too. A policy-rc.d
+  # that refuses keeps both from starting now; this script makes it, and removes it in any case.
   guard=/usr/sbin/policy-rc.d
   if [ ! -e "$guard" ]; then
     trap '$sudo rm -f "$guard"' EXIT
