@@ -28,7 +28,7 @@ from agents.core.planning.recording import (
     replan,
 )
 from agents.core.planning.replay import DecisionReplay, ReplayTotals
-from agents.journal.decisions import TickRow, Ticks, opened, unpack
+from agents.journal.decisions import TickRow, Ticks, decompress_blob, open_ticks
 from kernels.tables import Numerics
 
 T = TypeVar("T")
@@ -120,10 +120,10 @@ def pairs(texts: Iterable[str]) -> dict[str, str]:
 def look(path: Path, span: Span) -> int:
     """How many plans of the span the journal has. Raises JournalError if there are none, and says
     which there are."""
-    with opened(path) as ticks:
-        if found := ticks.count(span.from_ms, span.to_ms):
+    with open_ticks(path) as ticks:
+        if found := ticks.count_ticks(span.from_ms, span.to_ms):
             return found
-        whole = ticks.span()
+        whole = ticks.read_span()
     if whole is None:
         raise JournalError(f"{path}: no plan was ever made with this journal")
     raise JournalError(
@@ -135,7 +135,7 @@ def look(path: Path, span: Span) -> int:
 def again(path: Path, span: Span, numerics: Numerics) -> Again:
     """Make every plan of the span again. Raises JournalError if the journal cannot be read."""
     out = Again(kernels=numerics.name, why=numerics.why)
-    with opened(path) as ticks:
+    with open_ticks(path) as ticks:
         for tick, frame in _ticks(ticks, span):
             out.first, out.last = out.first or utc(tick.ms), utc(tick.ms)
             out.ticks += 1
@@ -155,7 +155,7 @@ def otherwise(path: Path, span: Span, numerics: Numerics, settings: Mapping[str,
     out = Otherwise(kernels=numerics.name, settings=dict(settings))
     followers: tuple[DecisionReplay, DecisionReplay] | None = None
     life = -1
-    with opened(path) as ticks:
+    with open_ticks(path) as ticks:
         for tick, frame in _ticks(ticks, span):
             # a new frame is another life of the leader: the model begins again from its state
             out.first, out.last = out.first or utc(tick.ms), utc(tick.ms)
@@ -175,11 +175,11 @@ def otherwise(path: Path, span: Span, numerics: Numerics, settings: Mapping[str,
 def _ticks(ticks: Ticks, span: Span) -> Iterator[tuple[TickRow, PlanningFrame]]:
     """Each tick of the span with its frame."""
     held: tuple[int, PlanningFrame] | None = None
-    for tick in islice(ticks.between(span.from_ms, span.to_ms), span.limit):
+    for tick in islice(ticks.read_between(span.from_ms, span.to_ms), span.limit):
         if held is None or held[0] != tick.frame_id:
             held = (
                 tick.frame_id,
-                _named(f"frame {tick.frame_id}", read_frame, ticks.frame(tick.frame_id)),
+                _named(f"frame {tick.frame_id}", read_frame, ticks.read_frame_json(tick.frame_id)),
             )
         yield tick, held[1]
 
@@ -188,7 +188,7 @@ def _compare(tick: TickRow, frame: PlanningFrame, numerics: Numerics) -> list[st
     """How the plan differs now; empty if it is the same, byte for byte."""
     moment = _moment(tick)
     try:
-        then = unpack(tick.plan, "the plan")
+        then = decompress_blob(tick.plan, "the plan")
     except JournalError:
         return [DAMAGED]
     if sha256(then).digest() != tick.sha256:
@@ -207,7 +207,7 @@ def _moment(tick: TickRow) -> Moment:
 
 
 def _read(tick: TickRow, read: Callable[[bytes], T], blob: bytes, what: str) -> T:
-    return _named(_label(tick), read, unpack(blob, f"{_label(tick)}: the {what}"))
+    return _named(_label(tick), read, decompress_blob(blob, f"{_label(tick)}: the {what}"))
 
 
 def _named(name: str, read: Callable[[bytes], T], data: bytes) -> T:

@@ -33,7 +33,7 @@ def read_inventory(path: Path) -> Inventory:
     return Inventory.from_file(decode_toml(path, InventoryFile), str(path))
 
 
-def bind_to(inventory: Inventory, lanemap: LaneMap) -> InventoryRead:
+def bind_inventory(inventory: Inventory, lanemap: LaneMap) -> InventoryRead:
     """The inventory with its residency rules bound to the lanes. Blocks while it reads the cities,
     if a rule names a country. Raises SettingsError."""
     cells: list[list[str]] = [[] for _ in range(lanemap.lanes)]
@@ -62,7 +62,7 @@ class _Look:
     data: bytes | None
 
 
-def _look(path: Path) -> _Look:
+def _read_file(path: Path) -> _Look:
     try:
         return _Look(read_whole(path))
     except (OSError, SettingsError):
@@ -76,7 +76,7 @@ class InventoryWatch:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._taken = _look(path)
+        self._taken = _read_file(path)
         self.newest = read_inventory(path)
         self.problem = ""
         self._changed = asyncio.Event()
@@ -87,12 +87,12 @@ class InventoryWatch:
         before = self._taken
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            now = await asyncio.to_thread(_look, self._path)
+            now = await asyncio.to_thread(_read_file, self._path)
             if now == before and now != self._taken:
-                await self._take(now)
+                await self._apply_change(now)
             before = now
 
-    async def _take(self, now: _Look) -> None:
+    async def _apply_change(self, now: _Look) -> None:
         try:
             self.newest = await asyncio.to_thread(read_inventory, self._path)
             self.problem = ""
@@ -103,7 +103,7 @@ class InventoryWatch:
         self._taken = now
         self._changed.set()
 
-    async def tell(
+    async def report_changes(
         self,
         known: InventoryRead,
         lanemap: LaneMap,
@@ -116,7 +116,7 @@ class InventoryWatch:
             problem, newest = self.problem, self.newest
             if not problem and newest is not known.inventory:
                 try:
-                    bound = await asyncio.to_thread(bind_to, newest, lanemap)
+                    bound = await asyncio.to_thread(bind_inventory, newest, lanemap)
                 except SettingsError as e:
                     problem = str(e)
                     if problem != told:

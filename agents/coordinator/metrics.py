@@ -33,7 +33,7 @@ class Looked(Protocol):
     leading: tuple[Coordinator, Performer] | None
 
 
-def look(process: Looked, out: Samples) -> None:
+def add_coordinator_metrics(process: Looked, out: Samples) -> None:
     """Add all metrics of the process. A standby has only a few."""
     out.add(m.XMPP_UP, process.xmpp_up, ME)
     out.add(m.QUEUE, process.events.qsize())
@@ -45,13 +45,13 @@ def look(process: Looked, out: Samples) -> None:
     if process.leading is not None:
         core, performer = process.leading
         out.add(m.STANDBYS, process.link.standbys)
-        look_at_leader(core, performer, out)
+        add_leader_metrics(core, performer, out)
 
 
-def look_at_leader(core: Coordinator, performer: Performer, out: Samples) -> None:
+def add_leader_metrics(core: Coordinator, performer: Performer, out: Samples) -> None:
     """Add the leader's metrics of the fleet and its plan."""
     fleet = core.fleet
-    out.add(m.KAFKA_UP, performer.hears_kafka(), ME)
+    out.add(m.KAFKA_UP, performer.is_kafka_answering(), ME)
     out.add(m.LEADER_EPOCH, fleet.leader_epoch)
     workers = Counter(
         (v.spec.kind, v.health if v.present else Health.UNAVAILABLE) for v in fleet.views.values()
@@ -74,10 +74,10 @@ def look_at_leader(core: Coordinator, performer: Performer, out: Samples) -> Non
     for what in FAULTS:
         out.add(m.COORDINATOR_FAULTS, core.guard.counts[what], what)
     out.add(m.DRAINED, sum(status.drained for status in fleet.statuses.values()))
-    _plan(core.placing, out)
+    _add_plan_metrics(core.placing, out)
 
 
-def _plan(placing: Placing, out: Samples) -> None:
+def _add_plan_metrics(placing: Placing, out: Samples) -> None:
     out.add(m.LANES_WAITING, len(placing.waiting))
     if (error := placing.watch.foresight.error()) is not None:
         out.add(m.FORECAST_ERROR, error[0])

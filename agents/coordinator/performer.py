@@ -122,40 +122,40 @@ class Performer:
                     self._kafka.append(effect)
                     self._kafka_wanted.set()
                 case fx.Send(worker, command):
-                    self._start(self._send(worker, command))
+                    self._start_task(self._send_command(worker, command))
                 case fx.Ping(worker):
-                    self._start(self._ping(worker))
+                    self._start_task(self._ping_worker(worker))
                 case fx.Publish(item):
                     self._link.publish(item)
                 case fx.Whisper(jid, text):
-                    self._whisper(jid, text)
+                    self._send_whisper(jid, text)
                 case fx.Show(url, jid) if jid:
-                    self._whisper(jid, url, link=True)
+                    self._send_whisper(jid, url, link=True)
                 case fx.AnswerAdHoc(ref, answer):
                     self._link.answer(ref, answer)
                 case fx.Errand():
-                    self._start(self._errand(effect))
+                    self._start_task(self._perform_errand(effect))
                 case fx.Say() | fx.Show() | fx.Subject() | fx.MirrorAffiliations():
                     if self._talk.full():  # drop the oldest message
                         _log.warning("talk_dropped", what=str(self._talk.get_nowait()))
                     self._talk.put_nowait(effect)
                 case fx.Note(kind, who, text, data):
-                    self._journal.note(now_ms, kind, who, text, data)
+                    self._journal.queue_note(now_ms, kind, who, text, data)
                 case fx.Fault(name, what, who, event, story):
                     _log.error(
                         "fault_outlived", name=name, what=what, who=who, about=event, story=story
                     )
                 case fx.Sampled(samples):
-                    self._journal.sampled(now_ms, samples)
+                    self._journal.queue_samples(now_ms, samples)
                 case Decided():
-                    self._journal.decided(now_ms, self._leader.leader_epoch, effect)
+                    self._journal.queue_tick(now_ms, self._leader.leader_epoch, effect)
                 case fx.WakeAt(after_s):
-                    self._wake_at(after_s)
+                    self._schedule_wake(after_s)
                 case fx.PlanWanted():
                     self._plan = effect
                     self._plan_wanted.set()
 
-    def _wake_at(self, after_s: float) -> None:
+    def _schedule_wake(self, after_s: float) -> None:
         loop = asyncio.get_running_loop()
         when = loop.time() + after_s
         if self._wake is not None and loop.time() <= self._wake.when() <= when:
@@ -166,7 +166,7 @@ class Performer:
 
     # The planner
 
-    async def run_plans(self) -> None:
+    async def run_planner(self) -> None:
         """Make plans in a thread, one at a time, until cancelled. Meanwhile the event loop hears of
         workers that are gone and places their partitions. A failed plan is reported to the core.
         Raises LeadershipLost if a plan takes longer than PLAN_S (a GPU that hangs)."""
@@ -195,18 +195,18 @@ class Performer:
 
     # Kafka
 
-    def hears_kafka(self) -> bool:
+    def is_kafka_answering(self) -> bool:
         """Whether Kafka has answered a write within KAFKA_SILENT_S. A refusal may take PATIENCE_S
         longer."""
         refused_s = WRITE_EVERY_S + PATIENCE_S if self._refused else 0.0
         return time.monotonic() - self._answered_at <= KAFKA_SILENT_S + refused_s
 
-    async def begin(self) -> None:
+    async def commit_leader_epoch(self) -> None:
         """Commit the new leader epoch; before that, no command may be sent (PROTOCOL 2.3). If the
         write is refused, the core first receives WriteRefused, and sends no commands."""
-        await self._write([])
+        await self._commit_writes([])
 
-    async def run_kafka(self) -> None:
+    async def run_kafka_effects(self) -> None:
         """Perform Kafka's effects in order, until cancelled. Raises LeadershipLost or
         KafkaUnavailable if the process must end."""
         while True:
@@ -214,21 +214,21 @@ class Performer:
             rest_s = max(0.0, self._tried_at + WRITE_EVERY_S - time.monotonic())
             if self._unwritten is not None:
                 await asyncio.sleep(rest_s)
-                await self._write(self._unwritten)
+                await self._commit_writes(self._unwritten)
                 continue
             if not self._kafka:
                 try:
                     async with asyncio.timeout(rest_s):
                         await self._kafka_wanted.wait()
                 except TimeoutError:
-                    await self._write([])
+                    await self._commit_writes([])
                 continue
             effect = self._kafka.popleft()
             match effect:
                 case fx.MakeLease():
                     await self._make_lease(effect)
                 case fx.ReadOffsets(partitions):
-                    self._tell(ev.OffsetsRead(await self._committed(partitions)))
+                    self._tell(ev.OffsetsRead(await self._read_committed(partitions)))
                 case fx.ReadRelease():
                     self._tell(await self._read_release(effect))
                 case fx.Write():
@@ -242,9 +242,9 @@ class Performer:
                             break  # a transaction has one consumer group
                         writes.append(more)
                         self._kafka.popleft()
-                    await self._write(writes)
+                    await self._commit_writes(writes)
 
-    async def _write(self, writes: list[fx.Write]) -> None:
+    async def _commit_writes(self, writes: list[fx.Write]) -> None:
         """Commit all writes in one transaction, in their order; then report them and perform their
         `then`. If nothing was committed and we still lead, the writes are kept to be repeated."""
         records: dict[str, bytes | None] = {LEADER_KEY: encode_leader(self._leader)}
@@ -264,7 +264,7 @@ class Performer:
         try:
             await self._placement.write(records, offsets)
         except TransactionRefused as e:
-            self._hear_refusal(e)
+            self._report_refusal(e)
             return
         except NotSent as e:
             _log.warning("placement_not_written", error=str(e))
@@ -282,7 +282,7 @@ class Performer:
             self._refused = ""
             self._tell(ev.WriteTaken())
 
-    def _hear_refusal(self, refused: TransactionRefused) -> None:
+    def _report_refusal(self, refused: TransactionRefused) -> None:
         """Report the refusal. Kafka has answered and would refuse another leader as well, so this
         one stays."""
         self._answered_at = time.monotonic()
@@ -294,7 +294,7 @@ class Performer:
     async def _make_lease(self, e: fx.MakeLease) -> None:
         try:
             producer_id, producer_epoch = await self._leases.make(e.transactional_id, LEASE_S)
-            offsets = await self._committed(e.partitions)
+            offsets = await self._read_committed(e.partitions)
         except KafkaUnavailable as error:
             _log.warning("lease_failed", worker=e.worker, error=str(error))
             self._tell(
@@ -311,7 +311,7 @@ class Performer:
     async def _read_release(self, e: fx.ReadRelease) -> ev.ReleaseRead:
         parts = [Partition(e.command.topic, g.n) for g in e.answer.lanes]
         try:
-            committed = await self._committed(parts)
+            committed = await self._read_committed(parts)
             lost = [p for p in parts if p not in committed]
             ends: dict[Partition, int] = {}
             for kind, reader in self._offsets.items():
@@ -321,7 +321,7 @@ class Performer:
             return ev.ReleaseRead(e.worker, e.command, e.answer, error=str(error))
         return ev.ReleaseRead(e.worker, e.command, e.answer, committed, ends)
 
-    async def _committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    async def _read_committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         found: dict[Partition, int] = {}
         for kind, reader in self._offsets.items():
             mine = [p for p in partitions if p.kind is kind]
@@ -333,14 +333,14 @@ class Performer:
 
     # XMPP
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _start_task(self, work: Coroutine[None, None, None]) -> None:
         if len(self._sending) >= SENDING:
             raise NotConnected(f"{SENDING} commands wait for answers: this process must end")
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _send(self, worker: str, command: WorkerCommand) -> None:
+    async def _send_command(self, worker: str, command: WorkerCommand) -> None:
         try:
             answer = await self._link.command(worker, command, COMMAND_S)
         except StaleEpoch as e:
@@ -366,7 +366,7 @@ class Performer:
         else:
             self._tell(ev.Answered(worker, command, answer))
 
-    async def _ping(self, worker: str) -> None:
+    async def _ping_worker(self, worker: str) -> None:
         try:
             await self._link.ping(worker, PING_S)
         except (NoAnswer, NotConnected):
@@ -377,16 +377,16 @@ class Performer:
         else:
             self._tell(ev.Ponged(worker, True))
 
-    async def _errand(self, errand: fx.Errand) -> None:
-        self._tell(await self._errands.run(errand))
+    async def _perform_errand(self, errand: fx.Errand) -> None:
+        self._tell(await self._errands.perform_query(errand))
 
-    def _whisper(self, jid: str, text: str, *, link: bool = False) -> None:
+    def _send_whisper(self, jid: str, text: str, *, link: bool = False) -> None:
         try:
             self._link.whisper(jid, text, link=link)
         except XmppError as e:
             _log.warning("not_said", to=jid, error=str(e))
 
-    async def run_talk(self) -> None:
+    async def run_messages(self) -> None:
         """Send messages to people in order, until cancelled; one that cannot be sent is logged and
         dropped."""
         while True:

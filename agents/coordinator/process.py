@@ -22,8 +22,8 @@ from agents.base.errors import (
 )
 from agents.base.supervisor import LAST_END
 from agents.base.systemd_notify import Service
-from agents.coordinator.inventory_watch import InventoryWatch, bind_to
-from agents.coordinator.metrics import look
+from agents.coordinator.inventory_watch import InventoryWatch, bind_inventory
+from agents.coordinator.metrics import add_coordinator_metrics
 from agents.coordinator.performer import Performer
 from agents.coordinator.queries import Pictures, QueryPerformer, Rewinding
 from agents.core import events as ev
@@ -112,7 +112,7 @@ class CoordinatorProcess:
             day_s=c.day_s,
         )
         self.events: asyncio.Queue[AnyEvent] = asyncio.Queue(EVENTS_AT_MOST)
-        self.link = CoordinatorLink(settings.xmpp, self.boot, self.tell)
+        self.link = CoordinatorLink(settings.xmpp, self.boot, self.enqueue_event)
         self.devices = AcceleratorWatch()
         self.flooded = asyncio.Event()
         self.dropped = 0
@@ -120,7 +120,7 @@ class CoordinatorProcess:
         self.journal: Journal | None = None
         self.leading: tuple[Coordinator, Performer] | None = None
 
-    def tell(self, event: AnyEvent | XmppEvent) -> None:
+    def enqueue_event(self, event: AnyEvent | XmppEvent) -> None:
         """Enqueue an event. If the queue is full, telemetry is dropped, since the next item
         replaces it. Any other event would be lost for good, so the process ends instead."""
         if isinstance(event, LinkUp | LinkDown):
@@ -142,7 +142,7 @@ class CoordinatorProcess:
         with self.devices:
             async with (
                 Journal(Path(c.journal), c.journal_mb << 20) as journal,
-                served(self.settings.metrics, partial(look, self)),
+                served(self.settings.metrics, partial(add_coordinator_metrics, self)),
                 asyncio.TaskGroup() as group,
             ):
                 self.journal = journal
@@ -152,8 +152,8 @@ class CoordinatorProcess:
                 group.create_task(self.link.run())
                 group.create_task(self._end_when_flooded())
                 group.create_task(self.inventory.run())
-                await self._stand_by(service)
-                await self._lead(journal, await kernel)
+                await self._wait_for_name(service)
+                await self._lead_until_lost(journal, await kernel)
 
     async def _end_when_flooded(self) -> None:
         await self.flooded.wait()
@@ -161,7 +161,7 @@ class CoordinatorProcess:
             f"{EVENTS_AT_MOST} events wait: this coordinator cannot keep up, and must end"
         )
 
-    async def _stand_by(self, service: Service) -> None:
+    async def _wait_for_name(self, service: Service) -> None:
         while not isinstance(event := await self.events.get(), Led):
             if isinstance(event, LinkUp):
                 service.ready("stands by")
@@ -170,7 +170,7 @@ class CoordinatorProcess:
         service.ready("leads")
         _log.info("name_held", boot=self.boot)
 
-    async def _lead(self, journal: Journal, numerics: Numerics) -> None:
+    async def _lead_until_lost(self, journal: Journal, numerics: Numerics) -> None:
         placement, leases = (
             PlacementLog(self.settings.kafka),
             LeaseMaker(
@@ -181,20 +181,20 @@ class CoordinatorProcess:
         try:
             # First, since it fences the previous leader: everything below builds on a table that
             # no earlier leader can change.
-            table = read_table(await _until_kafka(lambda: placement.lead(is_row)))
-            lanemap = await _until_kafka(lambda: lanemap_topic.newest(self.settings.kafka))
+            table = read_table(await _retry_until_kafka(lambda: placement.lead(is_row)))
+            lanemap = await _retry_until_kafka(lambda: lanemap_topic.newest(self.settings.kafka))
             if lanemap is None:
                 raise SettingsError(
                     "there is no lane map in the topic lanemap: see `geolane lanes --help`"
                 )
-            bound = await asyncio.to_thread(bind_to, self.inventory.newest, lanemap)
-            await _until_kafka(leases.start)
-            table = await _without_lost(table, placement.lost, leases)
+            bound = await asyncio.to_thread(bind_inventory, self.inventory.newest, lanemap)
+            await _retry_until_kafka(leases.start)
+            table = await _fence_after_loss(table, placement.lost, leases)
             for reader in offsets.values():
-                await _until_kafka(reader.start)
+                await _retry_until_kafka(reader.start)
             epoch = (table.leader.leader_epoch if table.leader else 0) + 1
             before = table.leader.starts if table.leader else ()
-            leader = Leader(epoch, self.boot, (*before[1 - LEADERS_KEPT :], _now().ms))
+            leader = Leader(epoch, self.boot, (*before[1 - LEADERS_KEPT :], _read_clocks().ms))
             expected = [
                 *(Partition(LANES, n) for n in range(lanemap.lanes)),
                 *(Partition(RAW, n) for n in range(self.settings.coordinator.raw_partitions)),
@@ -208,14 +208,14 @@ class CoordinatorProcess:
                     tunable_values_of(self.settings.worker, self.settings.coordinator.calm),
                     self.settings.kafka.bootstrap,
                 ),
-                _now(),
+                _read_clocks(),
             )
             core.membership.warn(bound.warnings)
             if told := core.lookout.circles.led(
-                leader.starts, os.environ.get(LAST_END, ""), _now().s
+                leader.starts, os.environ.get(LAST_END, ""), _read_clocks().s
             ):
                 _log.error("leaders_end_again_and_again", text=told)
-            await _recall_forecast(core, journal)
+            await _restore_forecast(core, journal)
             counts = LeaderCounts.of(table)
             back = Rewinding(self.settings.kafka, offsets)
             performer = Performer(
@@ -224,24 +224,24 @@ class CoordinatorProcess:
                 leases,
                 offsets,
                 journal,
-                self.tell,
+                self.enqueue_event,
                 leader=leader,
                 planner=partial(score, numerics=numerics, clock=time.perf_counter),
-                errands=self._errands(journal, back),
+                errands=self._make_query_performer(journal, back),
                 counts=counts,
             )
-            await performer.begin()  # commits our epoch: no command may be sent before that
+            await performer.commit_leader_epoch()  # no command may be sent before that
             self.leading = core, performer
             _log.info("leading", leader_epoch=epoch, boot=self.boot, partitions=len(table.placed))
             async with asyncio.TaskGroup() as group:
-                group.create_task(performer.run_kafka())
-                group.create_task(performer.run_talk())
-                group.create_task(performer.run_plans())
-                group.create_task(self._tick(performer))
-                group.create_task(StreamLooks(self.settings.kafka, offsets).run(self.tell))
-                group.create_task(self._keep_forecast(core, journal))
-                group.create_task(self.inventory.tell(bound, lanemap, self.tell))
-                await self._turn(core, performer, group)
+                group.create_task(performer.run_kafka_effects())
+                group.create_task(performer.run_messages())
+                group.create_task(performer.run_planner())
+                group.create_task(self._send_ticks(performer))
+                group.create_task(StreamLooks(self.settings.kafka, offsets).run(self.enqueue_event))
+                group.create_task(self._store_forecast(core, journal))
+                group.create_task(self.inventory.report_changes(bound, lanemap, self.enqueue_event))
+                await self._handle_events(core, performer, group)
         finally:
             self.leading = None
             await placement.stop()
@@ -249,15 +249,15 @@ class CoordinatorProcess:
             for reader in offsets.values():
                 await reader.stop()
 
-    def _errands(self, journal: Journal, back: Rewinding) -> QueryPerformer:
+    def _make_query_performer(self, journal: Journal, back: Rewinding) -> QueryPerformer:
         pictures, dead = Pictures(journal, self.link), DeadLetters(self.settings.kafka)
         return QueryPerformer(
             {
-                MapWanted: pictures.map,
-                PlotWanted: pictures.plot,
-                Search: journal.search,
-                LookBack: back.look_back,
-                LookOver: back.look_over,
+                MapWanted: pictures.draw_map,
+                PlotWanted: pictures.draw_plot,
+                Search: journal.search_entries,
+                LookBack: back.read_past,
+                LookOver: back.read_standings,
                 ReadCommitted: back.read_committed,
                 AwaitCommitted: back.await_committed,
                 DeadLook: lambda x: dead.find(x.query, x.most),
@@ -265,15 +265,15 @@ class CoordinatorProcess:
             }
         )
 
-    async def _turn(
+    async def _handle_events(
         self, core: Coordinator, performer: Performer, group: asyncio.TaskGroup
     ) -> None:
         """The main loop: each event goes into the core, and its effects to the performer."""
-        self.tell(ev.KafkaUp())
+        self.enqueue_event(ev.KafkaUp())
         event: AnyEvent = Led()
         try:
             while True:
-                now = _now()
+                now = _read_clocks()
                 if isinstance(event, Led):
                     group.create_task(self._read_affiliations())
                 performer.perform(core.handle(event, now), now.ms)
@@ -281,36 +281,38 @@ class CoordinatorProcess:
         finally:
             await performer.stop()
 
-    async def _tick(self, performer: Performer) -> None:
+    async def _send_ticks(self, performer: Performer) -> None:
         up = True
         while True:
             await asyncio.sleep(TICK_S)
-            alive = performer.hears_kafka()
+            alive = performer.is_kafka_answering()
             if alive != up:
                 up = alive
                 _log.warning("kafka_back" if up else "kafka_silent")
-                self.tell(ev.KafkaUp() if up else ev.KafkaDown())
+                self.enqueue_event(ev.KafkaUp() if up else ev.KafkaDown())
                 if not up and self.link.standbys:
                     await self.link.step_down()
                     raise LeadershipLost(
                         "Kafka does not answer and a standby waits: this leader gives up the name"
                     )
-            self.tell(ev.Tick(self.devices.latest()))
+            self.enqueue_event(ev.Tick(self.devices.latest()))
 
-    async def _keep_forecast(self, core: Coordinator, journal: Journal) -> None:
+    async def _store_forecast(self, core: Coordinator, journal: Journal) -> None:
         """Store the forecast, so that the next leader on this machine knows the shape of the day.
         Not with more than KEEP_LANES lanes, since it takes 3 kB per lane."""
         if core.placing.watch.foresight.forecast.lanes > KEEP_LANES:
             return
         while True:
             await asyncio.sleep(KEEP_EVERY_S)
-            await journal.keep(FORECAST, _now().ms, core.placing.watch.foresight.forecast.state())
+            await journal.store_value(
+                FORECAST, _read_clocks().ms, core.placing.watch.foresight.forecast.state()
+            )
 
     async def _read_affiliations(self) -> None:
         """Read the affiliations when a leadership begins; later the room tells their changes."""
         while True:
             try:
-                self.tell(ev.AffiliationsRead(await self.link.affiliations()))
+                self.enqueue_event(ev.AffiliationsRead(await self.link.affiliations()))
                 return
             except NotConnected:
                 return
@@ -319,7 +321,7 @@ class CoordinatorProcess:
                 await asyncio.sleep(1)
 
 
-async def _without_lost(
+async def _fence_after_loss(
     table: PlacementTable, lost: Collection[str], leases: LeaseMaker
 ) -> PlacementTable:
     """Fence every worker if the `lost` records of `placement` leave the owners of partitions
@@ -331,12 +333,12 @@ async def _without_lost(
         )
         workers = {lease_worker(key) or "" for key in lost} | found.leases.keys()
         for worker in sorted(filter(None, workers)):
-            await _until_kafka(partial(leases.make, transactional_id(worker)))
+            await _retry_until_kafka(partial(leases.make, transactional_id(worker)))
     return found
 
 
-async def _recall_forecast(core: Coordinator, journal: Journal) -> None:
-    if state := await journal.kept(FORECAST):
+async def _restore_forecast(core: Coordinator, journal: Journal) -> None:
+    if state := await journal.read_value(FORECAST):
         try:
             most_eps = most_arriving_eps(core.fleet.inventory)
             if forgotten := core.placing.watch.foresight.forecast.restore(state, most_eps):
@@ -352,11 +354,11 @@ async def _recall_forecast(core: Coordinator, journal: Journal) -> None:
 T = TypeVar("T")
 
 
-async def _until_kafka(attempt: Callable[[], Awaitable[T]]) -> T:
+async def _retry_until_kafka(attempt: Callable[[], Awaitable[T]]) -> T:
     return await until_available(attempt, lambda e: _log.warning("kafka_away", error=str(e)))
 
 
-def _now() -> Now:
+def _read_clocks() -> Now:
     return Now(time.monotonic(), int(time.time() * 1000))
 
 

@@ -51,7 +51,7 @@ class QueryPerformer:
         self._kinds = dict(kinds)
         self._places = asyncio.Semaphore(TOGETHER)
 
-    async def run(self, errand: Errand) -> QueryFinished:
+    async def perform_query(self, errand: Errand) -> QueryFinished:
         """Perform the query. Never raises: the answer has the error."""
         kind = type(errand.what)
         try:
@@ -84,7 +84,7 @@ class Rewinding:
     def __init__(self, kafka: settings.Kafka, offsets: Mapping[WorkerKind, Offsets]) -> None:
         self._kafka, self._offsets = kafka, offsets
 
-    async def look_back(self, look: LookBack) -> Past:
+    async def read_past(self, look: LookBack) -> Past:
         """The past of one partition, with the rewind's target and the number of events after it.
         Raises KafkaUnavailable, KafkaError."""
         p = look.partition
@@ -102,10 +102,10 @@ class Rewinding:
             and begin <= target < committed
             and committed - target <= COUNTED_AT_MOST
         ):
-            events = await self._count(p, target, committed)
+            events = await self._count_events(p, target, committed)
         return Past(begin, end, committed, target, events)
 
-    async def look_over(self, look: LookOver) -> dict[Partition, Standing]:
+    async def read_standings(self, look: LookOver) -> dict[Partition, Standing]:
         """Extent and committed offset of several partitions. Raises KafkaUnavailable,
         KafkaError."""
         found = {}
@@ -122,7 +122,7 @@ class Rewinding:
                 )
         return found
 
-    async def _count(self, p: Partition, first: int, behind: int) -> int | None:
+    async def _count_events(self, p: Partition, first: int, behind: int) -> int | None:
         """The number of committed records from offset `first` up to `behind`, without markers and
         aborted records; None if counting takes too long."""
         consumer = committed_reader(
@@ -173,18 +173,18 @@ class Pictures:
     def __init__(self, journal: Journal, link: CoordinatorLink) -> None:
         self._journal, self._link, self._drawing = journal, link, Drawing()
 
-    async def map(self, wanted: MapWanted) -> Drawn:
+    async def draw_map(self, wanted: MapWanted) -> Drawn:
         """Draw the map. Raises PictureError, XmppError."""
-        return await self._shown("map.png", wanted.map)
+        return await self._upload_picture("map.png", wanted.map)
 
-    async def plot(self, wanted: PlotWanted) -> Drawn:
+    async def draw_plot(self, wanted: PlotWanted) -> Drawn:
         """Draw a plot from the journal. Raises PictureError, XmppError, JournalError; OperatorError
         if there is nothing to draw."""
         column, span = wanted.measure.column, (wanted.since_ms, wanted.until_ms)
-        worst = await self._journal.worst(column, wanted.worst, *span) if wanted.worst else []
-        lines = await self._journal.lines(column, [*wanted.names, *worst], *span)
-        return await self._shown("plot.png", plot_of(wanted, lines))
+        worst = await self._journal.worst_lanes(column, wanted.worst, *span) if wanted.worst else []
+        lines = await self._journal.read_lines(column, [*wanted.names, *worst], *span)
+        return await self._upload_picture("plot.png", plot_of(wanted, lines))
 
-    async def _shown(self, name: str, picture: Picture) -> Drawn:
+    async def _upload_picture(self, name: str, picture: Picture) -> Drawn:
         url = await self._link.upload(name, await self._drawing.draw_png(picture), "image/png")
         return Drawn(url, picture if isinstance(picture, Plot) else None)

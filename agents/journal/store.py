@@ -59,13 +59,13 @@ CREATE TABLE IF NOT EXISTS kept (
 """
 
 
-def _tests(what: Search) -> Iterator[tuple[object, ...]]:
+def _search_conditions(what: Search) -> Iterator[tuple[object, ...]]:
     """SQL conditions, each with the values of its question marks. A row's JSON says what the row is
     about: `lanes`, `nodes`, or one thing as `about`."""
     if what.kind:
         yield "kind = ?", what.kind
     if what.by:
-        yield "(who = ? OR who LIKE ? ESCAPE '!')", what.by, _literal(what.by) + "@%"
+        yield "(who = ? OR who LIKE ? ESCAPE '!')", what.by, _escape_like(what.by) + "@%"
     if what.lane is not None:
         lane = "EXISTS (SELECT 1 FROM json_each(data, '$.lanes') WHERE value = ?)"
         yield f"({lane} OR data ->> '$.about' = ?)", what.lane, what.lane_key
@@ -76,7 +76,7 @@ def _tests(what: Search) -> Iterator[tuple[object, ...]]:
         yield "ms >= ?", what.since_ms
 
 
-def _literal(text: str) -> str:
+def _escape_like(text: str) -> str:
     """The text with LIKE's special characters escaped."""
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
 
@@ -124,7 +124,7 @@ class Journal:
 
     async def __aenter__(self) -> Self:
         try:
-            await self._open()
+            await self._open_database()
         except sqlite3.DatabaseError as e:
             broken = self._path.with_name(self._path.name + ".broken")
             _log.error(
@@ -133,10 +133,10 @@ class Journal:
             if self._db is not None:
                 await self._db.close()
             self._path.rename(broken)
-            await self._open()
+            await self._open_database()
         return self
 
-    async def _open(self) -> None:
+    async def _open_database(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(PermissionError):  # another user's file; the statements below will tell
             self._path.touch(mode=0o600)
@@ -162,7 +162,7 @@ class Journal:
                     if self._writing is not None and not self._writing.done():
                         await self._writing
                     while not self._queue.empty():
-                        await self._write_some()
+                        await self._write_queued()
             except (TimeoutError, sqlite3.Error) as e:
                 _log.warning("journal_not_flushed", rows=self._queue.qsize(), error=repr(e))
             await self._db.close()
@@ -170,15 +170,17 @@ class Journal:
 
     # Queueing
 
-    def note(self, ms: int, kind: str, who: str, text: str, data: Mapping[str, object]) -> None:
+    def queue_note(
+        self, ms: int, kind: str, who: str, text: str, data: Mapping[str, object]
+    ) -> None:
         """Queue one row; never waits."""
-        self._put((ms, kind, who, text, json.dumps(data, default=str)))
+        self._queue_row((ms, kind, who, text, json.dumps(data, default=str)))
 
-    def sampled(self, ms: int, found: tuple[Sample, ...]) -> None:
+    def queue_samples(self, ms: int, found: tuple[Sample, ...]) -> None:
         """Queue one sample of the fleet; never waits."""
-        self._put(_Samples(ms, found))
+        self._queue_row(_Samples(ms, found))
 
-    def _put(self, row: _Note | _Samples) -> None:
+    def _queue_row(self, row: _Note | _Samples) -> None:
         try:
             self._queue.put_nowait(row)
             self._nothing_waits.clear()
@@ -187,7 +189,7 @@ class Journal:
             if self.dropped in (1, 100, 10_000):
                 _log.warning("journal_full", dropped=self.dropped)
 
-    def decided(self, ms: int, leader_epoch: int, decided: Decided) -> None:
+    def queue_tick(self, ms: int, leader_epoch: int, decided: Decided) -> None:
         """Queue one tick; never waits. It is dropped and counted if TICKS_WAITING ticks wait, the
         queue is full, or there was no frame yet."""
         if decided.frame is not None:
@@ -212,10 +214,10 @@ class Journal:
         written = 0
         while True:
             try:
-                written += await self._write_some()
+                written += await self._write_queued()
                 if written >= PRUNE_EVERY:
                     written = 0
-                    await self._prune()
+                    await self._prune_rows()
             except sqlite3.Error as e:
                 _log.error("journal_write_failed", error=str(e))
                 await asyncio.sleep(1)
@@ -225,11 +227,11 @@ class Journal:
             ) as e:  # a number or text that SQLite cannot store: these rows are lost
                 _log.error("journal_rows_refused", error=repr(e)[:300])
 
-    async def _write_some(self) -> int:
+    async def _write_queued(self) -> int:
         rows = [await self._queue.get()]
         while not self._queue.empty() and len(rows) < 500:
             rows.append(self._queue.get_nowait())
-        self._writing = asyncio.ensure_future(self._write(rows))
+        self._writing = asyncio.ensure_future(self._write_rows(rows))
         await asyncio.shield(
             self._writing
         )  # a cancellation of `run` loses no rows: __aexit__ waits for this write
@@ -237,14 +239,17 @@ class Journal:
             self._nothing_waits.set()
         return sum(len(r.samples) if isinstance(r, _Samples) else 1 for r in rows)
 
-    async def _write(self, rows: Sequence[_Note | _Tick | _Samples]) -> None:
+    async def _write_rows(self, rows: Sequence[_Note | _Tick | _Samples]) -> None:
         db = self._db
         if db is None:
             raise sqlite3.ProgrammingError("the journal is not open")
         ticks = [r for r in rows if isinstance(r, _Tick)]
         notes = [r for r in rows if isinstance(r, tuple)]
         moments = [
-            row for r in rows if isinstance(r, _Samples) for row in sample_rows(r.ms, r.samples)
+            row
+            for r in rows
+            if isinstance(r, _Samples)
+            for row in rows_from_samples(r.ms, r.samples)
         ]
         self._ticks_waiting -= len(ticks)
         try:
@@ -283,7 +288,7 @@ class Journal:
                 await db.execute(INSERT_TICK, packed.row)
                 self._ticks_written += packed.bytes
 
-    async def _prune(self) -> None:
+    async def _prune_rows(self) -> None:
         if self._db is not None:
             await self._db.execute(
                 "DELETE FROM notes WHERE id <= (SELECT max(id) FROM notes) - ?", (MAX_NOTE_ROWS,)
@@ -311,7 +316,7 @@ class Journal:
         ((total,),) = await db.execute_fetchall(TOTAL_BYTES)
         return int(total)
 
-    async def keep(self, name: str, ms: int, data: Mapping[str, object]) -> None:
+    async def store_value(self, name: str, ms: int, data: Mapping[str, object]) -> None:
         """Store `data` under `name` for the next process, in place of the previous value. A failure
         is logged."""
         try:
@@ -324,7 +329,7 @@ class Journal:
         except sqlite3.Error as e:
             _log.error("journal_write_failed", error=str(e))
 
-    async def kept(self, name: str) -> dict[str, Any]:
+    async def read_value(self, name: str) -> dict[str, Any]:
         """The value stored last under `name`; empty if there is none or it cannot be read."""
         try:
             rows = (
@@ -340,18 +345,18 @@ class Journal:
             return {}
         return found if isinstance(found, dict) else {}
 
-    async def search(self, what: Search) -> Entries:
+    async def search_entries(self, what: Search) -> Entries:
         """One page of entries, newest first, with those that were queued just now. Raises
         JournalError."""
         if self._db is None:
             raise JournalError(f"{self._path}: the journal is not open")
         tests, values = ["kind IN ('decision', 'action', 'alert')"], list[object]()
-        for test, *given in _tests(what):
+        for test, *given in _search_conditions(what):
             tests.append(str(test))
             values += given
         where = " AND ".join(tests)
         try:
-            await self._written()
+            await self._wait_until_written()
             ((total,),) = await self._db.execute_fetchall(
                 f"SELECT count(*) FROM notes WHERE {where}", values
             )
@@ -372,13 +377,13 @@ class Journal:
             tuple(Remembered(int(ms), str(w), str(text)) for ms, w, text in rows),
         )
 
-    async def _written(self) -> None:
+    async def _wait_until_written(self) -> None:
         """Wait until all queued rows are written, but at most FLUSH_S."""
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_S):
                 await self._nothing_waits.wait()
 
-    async def lines(
+    async def read_lines(
         self, column: str, names: Sequence[str], since_ms: int, until_ms: int
     ) -> list[Line]:
         """The samples of each name, oldest first. `column`: a column of Sample. Raises
@@ -386,20 +391,23 @@ class Journal:
         try:
             read = READ.format(column=column)
             return [
-                line(name, await self._select(read, (name, since_ms, until_ms))) for name in names
+                line_from_points(name, await self._select_rows(read, (name, since_ms, until_ms)))
+                for name in names
             ]
         except sqlite3.Error as e:
             raise JournalError(f"the journal cannot be read: {e}") from e
 
-    async def worst(self, column: str, count: int, since_ms: int, until_ms: int) -> list[str]:
+    async def worst_lanes(self, column: str, count: int, since_ms: int, until_ms: int) -> list[str]:
         """The `count` lanes (`lane/12`) with the highest value in `column`. Raises JournalError."""
         try:
-            found = await self._select(WORST.format(column=column), (since_ms, until_ms, count))
+            found = await self._select_rows(
+                WORST.format(column=column), (since_ms, until_ms, count)
+            )
         except sqlite3.Error as e:
             raise JournalError(f"the journal cannot be read: {e}") from e
         return [str(name) for (name,) in found]
 
-    async def _select(self, query: str, arguments: tuple[object, ...]) -> list[Any]:
+    async def _select_rows(self, query: str, arguments: tuple[object, ...]) -> list[Any]:
         return [] if self._db is None else list(await self._db.execute_fetchall(query, arguments))
 
 
@@ -429,13 +437,13 @@ GROUP BY name ORDER BY max({column}) DESC, name LIMIT ?"""
 READ = "SELECT ms, {column} FROM samples WHERE name = ? AND ms BETWEEN ? AND ? ORDER BY ms"
 
 
-def sample_rows(
+def rows_from_samples(
     ms: int, samples: Iterable[Sample]
 ) -> list[tuple[str, int, float, int, float, float]]:
     return [(s.name, ms, s.rate_eps, s.lag_events, s.p50_ms, s.p99_ms) for s in samples]
 
 
-def line(name: str, found: list[tuple[int, float]]) -> Line:
+def line_from_points(name: str, found: list[tuple[int, float]]) -> Line:
     """A line for a plot. If there are too many points, each group of neighbours keeps its highest,
     so that peaks stay visible."""
     every = -(-len(found) // POINTS_AT_MOST) or 1

@@ -27,7 +27,7 @@ from agents.core.model.times import utc, when
 from agents.core.planning.recording import read_plan
 from agents.core.planning.replay import ReplayTotals
 from agents.journal import store
-from agents.journal.decisions import opened, unpack
+from agents.journal.decisions import decompress_blob, open_ticks
 from agents.journal.store import Journal
 from kernels.tables import Numerics
 from tests.core.planning.support import NUMPY, day, world
@@ -41,7 +41,7 @@ AN_HOUR = [utc(HOUR.from_ms), utc(HOUR.to_ms)]
 async def write(path: Path, decided: list[Decided]) -> None:
     async with Journal(path) as one:
         for n, tick in enumerate(decided):
-            one.decided(BEGAN_MS + n * EVERY_MS, 3, tick)
+            one.queue_tick(BEGAN_MS + n * EVERY_MS, 3, tick)
         assert one.ticks_dropped == 0
 
 
@@ -112,9 +112,9 @@ def test_every_plan_of_an_hour_comes_out_the_same_byte_for_byte(
 
 def test_plans_did_something_that_could_have_differed(hour: Path) -> None:
     tally = ReplayTotals()
-    with opened(hour) as ticks:
-        for tick in ticks.between(HOUR.from_ms, HOUR.to_ms):
-            tally.add(read_plan(unpack(tick.plan, "the plan")))
+    with open_ticks(hour) as ticks:
+        for tick in ticks.read_between(HOUR.from_ms, HOUR.to_ms):
+            tally.add(read_plan(decompress_blob(tick.plan, "the plan")))
     assert tally.moves > 50
     assert tally.placed > 24
 
@@ -147,7 +147,7 @@ async def test_journal_is_replayed_while_a_coordinator_writes_it(tmp_path: Path)
         running = asyncio.create_task(one.run())
         seen = 0
         for n, tick in enumerate(ticks):
-            one.decided(BEGAN_MS + n * EVERY_MS, 3, tick)
+            one.queue_tick(BEGAN_MS + n * EVERY_MS, 3, tick)
             if n % 10 == 9:
                 async with asyncio.timeout(20):
                     while (out := await asyncio.to_thread(again, path, HOUR, NUMPY)).ticks <= seen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.coordinator.metrics import look
+from agents.coordinator.metrics import add_coordinator_metrics
 from agents.coordinator.process import CoordinatorProcess
 from agents.core.events import LinkDown, LinkUp
 from agents.local.stack import INVENTORY
@@ -13,7 +13,7 @@ from tests.observe.metrics.support import Scrape, written
 
 def seen(process: CoordinatorProcess) -> Scrape:
     out = Samples()
-    look(process, out)
+    add_coordinator_metrics(process, out)
     return Scrape(written(out))
 
 
@@ -30,10 +30,10 @@ async def test_a_standby_does_not_lead_and_tells_nothing_of_the_fleet() -> None:
         "geolane_coordinator_queue_length",
         "geolane_telemetry_dropped_total",
     }
-    process.tell(LinkUp())
+    process.enqueue_event(LinkUp())
     assert (
         seen(process).value("geolane_xmpp_up"),
         seen(process).value("geolane_coordinator_queue_length"),
     ) == (1, 1)
-    process.tell(LinkDown())
+    process.enqueue_event(LinkDown())
     assert seen(process).value("geolane_xmpp_up") == 0

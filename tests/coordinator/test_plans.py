@@ -45,7 +45,7 @@ async def test_the_loop_goes_on_and_only_the_newest_that_waits_is_made() -> None
         return Scored([], [], frame, moment, NOBODY, NOBODY)
 
     hands = new_performer(planner, made.put_nowait)
-    running = asyncio.create_task(hands.run_plans())
+    running = asyncio.create_task(hands.run_planner())
     try:
         hands.perform([wanted(1.0)], 0)
         assert await asyncio.to_thread(begun.wait, WAIT_S)
@@ -77,7 +77,7 @@ async def test_a_planner_that_hangs_ends_the_leadership(monkeypatch: pytest.Monk
     try:
         with pytest.raises(LeadershipLost, match=r"no plan was made in 0\.05 s"):
             async with asyncio.timeout(WAIT_S):
-                await hands.run_plans()
+                await hands.run_planner()
     finally:
         go_on.set()
 
@@ -91,7 +91,7 @@ async def test_a_planner_that_fails_is_told_and_asked_again() -> None:
         return Scored([], [], frame, moment, NOBODY, NOBODY)
 
     hands = new_performer(planner, made.put_nowait)
-    running = asyncio.create_task(hands.run_plans())
+    running = asyncio.create_task(hands.run_planner())
     try:
         for now_s in (1.0, 2.0, 3.0):
             hands.perform([wanted(now_s)], 0)

@@ -77,8 +77,8 @@ async def leading(server: KafkaServer, limit: int = 8 << 20) -> AsyncIterator[Wo
         await w.leases.start()
         await w.log.lead()
         await w.limit(limit)
-        await w.hands.begin()
-        work = asyncio.create_task(w.hands.run_kafka())
+        await w.hands.commit_leader_epoch()
+        work = asyncio.create_task(w.hands.run_kafka_effects())
         try:
             yield w
         finally:
@@ -100,7 +100,7 @@ async def test_what_is_refused_is_told_and_written_once_the_topic_takes_it(
         worker = kafka_server.name("node")
         w.hands.perform([fx.Write(FEW), fx.MakeLease(worker, "B", worker, ())], 0)
         await w.hears(ev.WriteRefused)
-        assert w.hands.hears_kafka()
+        assert w.hands.is_kafka_answering()
         for _ in range(3):
             tried = w.hands._tried_at
 
@@ -168,7 +168,7 @@ async def test_a_transaction_sets_offsets_of_one_group() -> None:
         ],
         0,
     )
-    work = asyncio.create_task(hands.run_kafka())
+    work = asyncio.create_task(hands.run_kafka_effects())
 
     async def all_written() -> bool:
         return len(heard) == 5

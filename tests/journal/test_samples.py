@@ -22,14 +22,14 @@ async def test_lines_are_read_by_name_and_time_and_the_worst_lanes_first(tmp_pat
     path = tmp_path / "j"
     async with Journal(path) as one:
         for n in range(10):
-            one.sampled(n * 1000, moment(n))
-        one.note(5, "action", "", "between", {})
+            one.queue_samples(n * 1000, moment(n))
+        one.queue_note(5, "action", "", "between", {})
     async with Journal(path) as two:
-        (line,) = await two.lines("lag_events", ["lane/2"], 2000, 4000)
+        (line,) = await two.read_lines("lag_events", ["lane/2"], 2000, 4000)
         assert (line.ms, line.values) == ((2000, 3000, 4000), (6.0, 9.0, 12.0))
-        assert await two.worst("lag_events", 1, 0, 10_000) == ["lane/2"]
-        assert await two.worst("lag_events", 5, 0, 10_000) == ["lane/2", "lane/1"]
-        (none,) = await two.lines("lag_events", ["lane/9"], 0, 10_000)
+        assert await two.worst_lanes("lag_events", 1, 0, 10_000) == ["lane/2"]
+        assert await two.worst_lanes("lag_events", 5, 0, 10_000) == ["lane/2", "lane/1"]
+        (none,) = await two.read_lines("lag_events", ["lane/9"], 0, 10_000)
         assert none.ms == ()
 
 
@@ -39,17 +39,17 @@ async def test_the_oldest_go_when_there_are_too_many(
     monkeypatch.setattr(store, "MAX_SAMPLE_ROWS", 30)
     async with Journal(tmp_path / "j") as one:
         for n in range(100):
-            one.sampled(n * 1000, moment(n))
+            one.queue_samples(n * 1000, moment(n))
         while not one._queue.empty():
-            await one._write_some()
-        await one._prune()
-        (line,) = await one.lines("rate_eps", ["fleet"], 0, 1_000_000)
+            await one._write_queued()
+        await one._prune_rows()
+        (line,) = await one.read_lines("rate_eps", ["fleet"], 0, 1_000_000)
     assert line.ms[-1] == 99_000
     assert 10 <= len(line.ms) <= 11
 
 
 def test_of_many_points_the_highest_stay() -> None:
     found = [(n, 100.0 if n == 4321 else 1.0) for n in range(10_000)]
-    line = store.line("x", found)
+    line = store.line_from_points("x", found)
     assert len(line.ms) <= store.POINTS_AT_MOST
     assert max(line.values) == 100.0

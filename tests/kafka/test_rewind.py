@@ -143,13 +143,13 @@ async def test_only_what_counts_is_counted(kafka_server: KafkaServer, group: Off
     async with asyncio.timeout(10):
         await back.await_committed(AwaitCommitted(part, 11))
     assert await back.read_committed(ReadCommitted(part)) == (11, "c")
-    assert await back.look_back(LookBack(part, offset=0)) == Past(0, 12, 11, 0, 6), (
+    assert await back.read_past(LookBack(part, offset=0)) == Past(0, 12, 11, 0, 6), (
         "no markers, nothing aborted"
     )
-    assert await back.look_back(LookBack(part, offset=2)) == Past(0, 12, 11, 2, 4)
-    assert await back.look_back(LookBack(part, offset=12)) == Past(0, 12, 11, 12)
-    assert await back.look_back(LookBack(part, since_ms=begun_ms - 60_000)) == Past(0, 12, 11, 0, 6)
-    assert (await back.look_back(LookBack(part, since_ms=begun_ms + 3_600_000))).target is None
+    assert await back.read_past(LookBack(part, offset=2)) == Past(0, 12, 11, 2, 4)
+    assert await back.read_past(LookBack(part, offset=12)) == Past(0, 12, 11, 12)
+    assert await back.read_past(LookBack(part, since_ms=begun_ms - 60_000)) == Past(0, 12, 11, 0, 6)
+    assert (await back.read_past(LookBack(part, since_ms=begun_ms + 3_600_000))).target is None
 
 
 async def test_the_first_that_is_still_there_is_told(

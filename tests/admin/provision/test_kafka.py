@@ -358,7 +358,7 @@ async def _rewind(kafka: settings.Kafka, kind: WorkerKind = WorkerKind.NODE) -> 
     lane, offsets = Partition(kind.topic, 0), Offsets(kafka, kind.group)
     await offsets.start()
     try:
-        await Rewinding(kafka, {kind: offsets})._count(lane, 0, 1)
+        await Rewinding(kafka, {kind: offsets})._count_events(lane, 0, 1)
     finally:
         await offsets.stop()
     log = PlacementLog(kafka)

@@ -90,18 +90,20 @@ def test_a_page_is_shown_with_its_filters_and_where_more_is(w: World) -> None:
 
 async def test_the_journal_finds_by_each_filter_and_by_all(tmp_path: Path) -> None:
     async with Journal(tmp_path / "j") as journal:
-        journal.note(
+        journal.queue_note(
             1000, "decision", "", "3 placed", {"lanes": [1, 3], "nodes": ["node-a", "node-b"]}
         )
-        journal.note(2000, "action", "ana@d", "drain a", {"nodes": ["node-a"]})
-        journal.note(3000, "alert", "", "lane 3 stands still", {"about": "main/events.lanes/3"})
-        journal.note(4000, "alert", "", "a is gone", {"about": "node-a"})
-        journal.note(5000, "fleet", "node-a", "not for history", {"lanes": [3]})
-        journal.note(6000, "action", "an_@d", "pause", {})
+        journal.queue_note(2000, "action", "ana@d", "drain a", {"nodes": ["node-a"]})
+        journal.queue_note(
+            3000, "alert", "", "lane 3 stands still", {"about": "main/events.lanes/3"}
+        )
+        journal.queue_note(4000, "alert", "", "a is gone", {"about": "node-a"})
+        journal.queue_note(5000, "fleet", "node-a", "not for history", {"lanes": [3]})
+        journal.queue_note(6000, "action", "an_@d", "pause", {})
         running = asyncio.create_task(journal.run())
 
         async def found(what: Search) -> list[str]:
-            return [r.text for r in (await journal.search(what)).rows]
+            return [r.text for r in (await journal.search_entries(what)).rows]
 
         try:
             assert await found(Search(1, 9)) == [
@@ -126,7 +128,7 @@ async def test_the_journal_finds_by_each_filter_and_by_all(tmp_path: Path) -> No
                 "3 placed",
             ]
             assert await found(Search(1, 9, since_ms=3000, worker="node-a")) == ["a is gone"]
-            assert await journal.search(Search(9, 2)) == Entries(
+            assert await journal.search_entries(Search(9, 2)) == Entries(
                 5, 3, 3, (Remembered(1000, "", "3 placed"),)
             )
         finally:
@@ -138,12 +140,12 @@ async def test_what_was_noted_just_now_is_found(tmp_path: Path) -> None:
     async with Journal(tmp_path / "j") as journal:
         running = asyncio.create_task(journal.run())
         for n in range(50):
-            journal.note(n, "action", "ana@d", f"move {n}", {})
-            assert (await journal.search(Search(1, 1))).rows[0].text == f"move {n}"
+            journal.queue_note(n, "action", "ana@d", f"move {n}", {})
+            assert (await journal.search_entries(Search(1, 1))).rows[0].text == f"move {n}"
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_journal_that_is_closed_says_so(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="not open"):
-        await Journal(tmp_path / "j").search(Search(1, 1))
+        await Journal(tmp_path / "j").search_entries(Search(1, 1))

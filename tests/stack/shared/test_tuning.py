@@ -16,7 +16,7 @@ from agents.base.errors import CommandRefused
 from agents.core.lanes.records import SRC
 from agents.core.model.topology import LANES, TOPIC_CLEAN, Partition, WorkerKind
 from agents.core.planning.recording import read_frame
-from agents.journal.decisions import opened
+from agents.journal.decisions import open_ticks
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
 from agents.xmpp.operator_client import OperatorClient
@@ -113,10 +113,10 @@ async def test_a_calm_setting_takes_effect_and_plans_can_be_made_again(running: 
     numerics = await asyncio.to_thread(choose, "cpu")
 
     def shares() -> set[float]:
-        with opened(journal) as ticks:
+        with open_ticks(journal) as ticks:
             return {
-                read_frame(ticks.frame(t.frame_id)).calm.target_utilisation
-                for t in ticks.between(0, 1 << 50)
+                read_frame(ticks.read_frame_json(t.frame_id)).calm.target_utilisation
+                for t in ticks.read_between(0, 1 << 50)
             }
 
     async with asyncio.timeout(20):  # until a plan is made by the new rule
