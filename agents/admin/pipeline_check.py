@@ -41,7 +41,7 @@ class PipelineVerdict(msgspec.Struct):
     odd: list[str] = []
 
 
-def spec_of(text: str) -> tuple[str, Path | None]:
+def parse_pipeline_name(text: str) -> tuple[str, Path | None]:
     """From `mine.py`, `mine.py:function` or `module:function`: the name to load, and the folder to
     find it in.
 
@@ -59,15 +59,15 @@ def spec_of(text: str) -> tuple[str, Path | None]:
     return text, None
 
 
-def check(text: str, sample_file: Path | None, timeout_s: float) -> PipelineVerdict:
+def check_pipeline(text: str, sample_file: Path | None, timeout_s: float) -> PipelineVerdict:
     """Try the pipeline. Faults that the trial finds are in the verdict.
 
     Raises PipelineError if the trial cannot even begin."""
-    name, folder = spec_of(text)
-    some = columns_from_records(records(sample_file))
+    name, folder = parse_pipeline_name(text)
+    some = columns_from_records(read_sample_records(sample_file))
     memory_mb = Worker().pipeline_memory_mb
     runner = Pipelines(
-        name, memory_mb, path=str(folder or Path.cwd()), printed=_printed, start_s=timeout_s
+        name, memory_mb, path=str(folder or Path.cwd()), printed=_print_output, start_s=timeout_s
     )
     try:
         return _Trial(runner, some, timeout_s).run()
@@ -77,7 +77,7 @@ def check(text: str, sample_file: Path | None, timeout_s: float) -> PipelineVerd
         runner.close()
 
 
-def records(sample_file: Path | None) -> list[Record]:
+def read_sample_records(sample_file: Path | None) -> list[Record]:
     """Sample events as a node gets them: from a file with an event per line, or else the packaged
     flights.
 
@@ -114,7 +114,7 @@ class _Trial:
         before = None
         for at in range(0, v.records, BATCH):
             begun = time.perf_counter()
-            answers = self._answers(at, at + BATCH)
+            answers = self._run_batch(at, at + BATCH)
             took.append(time.perf_counter() - begun)
             found.extend(answers)
             now = self._runner.count_leftovers()
@@ -123,21 +123,21 @@ class _Trial:
             if len(found.kinds) < min(v.records, at + BATCH):
                 break
         v.version = self._runner.version
-        self._count(found)
+        self._count_outcomes(found)
         if not v.wrong:
             v.rate_eps = round(v.records / sum(took), 1)
             took.sort()
             v.p50_ms, v.p99_ms = (
                 round(1e3 * took[min(len(took) - 1, int(q * len(took)))], 3) for q in (0.5, 0.99)
             )
-            self._again(found)
+            self._compare_second_run(found)
         if before and now[0] > before[0]:
             v.wrong.append(f"it leaves processes behind: {now[0]} after {len(took)} batches")
         if before and now[1] > before[1]:
             v.wrong.append(f"it leaves threads behind: {now[1]} after {len(took)} batches")
         return v
 
-    def _answers(self, begin: int, end: int, size: int = BATCH) -> Answers:
+    def _run_batch(self, begin: int, end: int, size: int = BATCH) -> Answers:
         key, value, src, ts_ms, cell = self._columns
         some = (key[begin:end], value[begin:end], src[begin:end], ts_ms[begin:end], cell[begin:end])
         calls = Calls()
@@ -156,7 +156,7 @@ class _Trial:
                 )
         return part.answers
 
-    def _count(self, found: Answers) -> None:
+    def _count_outcomes(self, found: Answers) -> None:
         v = self._verdict
         kinds = found.kinds
         v.failed, v.filtered = kinds.count(FAILED), kinds.count(0)
@@ -172,34 +172,34 @@ class _Trial:
         if large:
             v.wrong.append(f"{large:,} answers are larger than 1 MiB: they would be dead letters")
 
-    def _again(self, found: Answers) -> None:
+    def _compare_second_run(self, found: Answers) -> None:
         v = self._verdict
         again = Answers()
         for at in range(0, v.records, BATCH):
-            again.extend(self._answers(at, at + BATCH))
+            again.extend(self._run_batch(at, at + BATCH))
         if v.wrong:
             return
         if again != found:
             v.odd.append(
                 "run again, it answers differently: after an abort, other values would come out"
             )
-        alone = self._answers(0, BATCH, 1)
-        if not v.wrong and alone != _first(found, len(alone.kinds)):
+        alone = self._run_batch(0, BATCH, 1)
+        if not v.wrong and alone != _first_answers(found, len(alone.kinds)):
             v.odd.append("it answers differently for a record alone and in a batch")
 
 
-def _first(answers: Answers, count: int) -> Answers:
+def _first_answers(answers: Answers, count: int) -> Answers:
     kinds = answers.kinds[:count]
     came = sum(1 if kind == ONE else max(0, kind) for kind in kinds)
     return Answers(kinds, answers.keys[:came], answers.values[:came])
 
 
-def _printed(text: str, left_out: int) -> None:
+def _print_output(text: str, left_out: int) -> None:
     more = f" ({counted(left_out, 'line')} left out)" if left_out else ""
     print(f"printed: {text}{more}", file=sys.stderr)
 
 
-def report(v: PipelineVerdict) -> list[str]:
+def report_lines(v: PipelineVerdict) -> list[str]:
     """The verdict in words."""
     lines = [
         f"{v.version or 'pipeline'}: {counted(v.records, 'record')}, {v.out:,} out, {v.filtered:,} "

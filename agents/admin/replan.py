@@ -98,7 +98,7 @@ class Otherwise:
     other_settings: ReplayTotals = field(default_factory=ReplayTotals)
 
 
-def span_of(from_: str, to: str, limit: int | None, now: datetime) -> Span:
+def parse_span(from_: str, to: str, limit: int | None, now: datetime) -> Span:
     """Raises OperatorError for an invalid time, or a span that ends before it begins."""
     span = Span(when(from_, now), when(to, now), limit)
     if span.from_ms > span.to_ms:
@@ -106,7 +106,7 @@ def span_of(from_: str, to: str, limit: int | None, now: datetime) -> Span:
     return span
 
 
-def pairs(texts: Iterable[str]) -> dict[str, str]:
+def parse_pairs(texts: Iterable[str]) -> dict[str, str]:
     """KEY=VALUE as pairs. Raises OperatorError."""
     out = {}
     for text in texts:
@@ -117,7 +117,7 @@ def pairs(texts: Iterable[str]) -> dict[str, str]:
     return out
 
 
-def look(path: Path, span: Span) -> int:
+def count_plans(path: Path, span: Span) -> int:
     """How many plans of the span the journal has. Raises JournalError if there are none, and says
     which there are."""
     with open_ticks(path) as ticks:
@@ -132,15 +132,15 @@ def look(path: Path, span: Span) -> int:
     )
 
 
-def again(path: Path, span: Span, numerics: Numerics) -> Again:
+def replan_span(path: Path, span: Span, numerics: Numerics) -> Again:
     """Make every plan of the span again. Raises JournalError if the journal cannot be read."""
     out = Again(kernels=numerics.name, why=numerics.why)
     with open_ticks(path) as ticks:
-        for tick, frame in _ticks(ticks, span):
+        for tick, frame in _read_ticks(ticks, span):
             out.first, out.last = out.first or utc(tick.ms), utc(tick.ms)
             out.ticks += 1
             out.made_by[tick.numerics or "unknown"] += 1
-            words = _compare(tick, frame, numerics)
+            words = _compare_plans(tick, frame, numerics)
             if words:
                 steps = not all(w.startswith(FIGURES) for w in words)
                 out.different.append(Different(tick.id, utc(tick.ms), tick.kind, steps, words))
@@ -149,14 +149,16 @@ def again(path: Path, span: Span, numerics: Numerics) -> Again:
     return out
 
 
-def otherwise(path: Path, span: Span, numerics: Numerics, settings: Mapping[str, str]) -> Otherwise:
-    """The span with other settings. Raises JournalError as `again` does, and SettingsError for
-    settings that are not valid."""
+def replan_with_settings(
+    path: Path, span: Span, numerics: Numerics, settings: Mapping[str, str]
+) -> Otherwise:
+    """The span with other settings. Raises JournalError as `replan_span` does, and SettingsError
+    for settings that are not valid."""
     out = Otherwise(kernels=numerics.name, settings=dict(settings))
     followers: tuple[DecisionReplay, DecisionReplay] | None = None
     life = -1
     with open_ticks(path) as ticks:
-        for tick, frame in _ticks(ticks, span):
+        for tick, frame in _read_ticks(ticks, span):
             # a new frame is another life of the leader: the model begins again from its state
             out.first, out.last = out.first or utc(tick.ms), utc(tick.ms)
             if followers is None or tick.frame_id != life:
@@ -165,28 +167,30 @@ def otherwise(path: Path, span: Span, numerics: Numerics, settings: Mapping[str,
                     DecisionReplay(frame, numerics, slots, out.same_settings),
                     DecisionReplay(changed(frame, settings), numerics, slots, out.other_settings),
                 )
-            moment = _moment(tick)
-            out.recorded.add(_read(tick, read_plan, tick.plan, "plan"))
+            moment = _decode_moment(tick)
+            out.recorded.add(_decode_blob(tick, read_plan, tick.plan, "plan"))
             for follower in followers:
                 follower.step(moment)
     return out
 
 
-def _ticks(ticks: Ticks, span: Span) -> Iterator[tuple[TickRow, PlanningFrame]]:
+def _read_ticks(ticks: Ticks, span: Span) -> Iterator[tuple[TickRow, PlanningFrame]]:
     """Each tick of the span with its frame."""
     held: tuple[int, PlanningFrame] | None = None
     for tick in islice(ticks.read_between(span.from_ms, span.to_ms), span.limit):
         if held is None or held[0] != tick.frame_id:
             held = (
                 tick.frame_id,
-                _named(f"frame {tick.frame_id}", read_frame, ticks.read_frame_json(tick.frame_id)),
+                _decode_named(
+                    f"frame {tick.frame_id}", read_frame, ticks.read_frame_json(tick.frame_id)
+                ),
             )
         yield tick, held[1]
 
 
-def _compare(tick: TickRow, frame: PlanningFrame, numerics: Numerics) -> list[str]:
+def _compare_plans(tick: TickRow, frame: PlanningFrame, numerics: Numerics) -> list[str]:
     """How the plan differs now; empty if it is the same, byte for byte."""
-    moment = _moment(tick)
+    moment = _decode_moment(tick)
     try:
         then = decompress_blob(tick.plan, "the plan")
     except JournalError:
@@ -199,32 +203,34 @@ def _compare(tick: TickRow, frame: PlanningFrame, numerics: Numerics) -> list[st
         return [f"the planner refuses these inputs now: {e}"]
     if then == now:
         return []
-    return differences(frame, _named(_label(tick), read_plan, then), read_plan(now))
+    return differences(frame, _decode_named(_tick_label(tick), read_plan, then), read_plan(now))
 
 
-def _moment(tick: TickRow) -> Moment:
-    return _read(tick, read_moment, tick.moment, "moment")
+def _decode_moment(tick: TickRow) -> Moment:
+    return _decode_blob(tick, read_moment, tick.moment, "moment")
 
 
-def _read(tick: TickRow, read: Callable[[bytes], T], blob: bytes, what: str) -> T:
-    return _named(_label(tick), read, decompress_blob(blob, f"{_label(tick)}: the {what}"))
+def _decode_blob(tick: TickRow, read: Callable[[bytes], T], blob: bytes, what: str) -> T:
+    return _decode_named(
+        _tick_label(tick), read, decompress_blob(blob, f"{_tick_label(tick)}: the {what}")
+    )
 
 
-def _named(name: str, read: Callable[[bytes], T], data: bytes) -> T:
+def _decode_named(name: str, read: Callable[[bytes], T], data: bytes) -> T:
     try:
         return read(data)
     except JournalError as e:
         raise JournalError(f"{name}: {e}") from e
 
 
-def _label(tick: TickRow) -> str:
+def _tick_label(tick: TickRow) -> str:
     return f"tick {tick.id} ({utc(tick.ms)})"
 
 
 # For people.
 
 
-def tell_again(a: Again) -> str:
+def describe_replan(a: Again) -> str:
     """As text: how many plans, how many are the same, and the first differences."""
     lines = [
         f"{counted(a.ticks, 'plan')} from {a.first} to {a.last}, made again with the kernels "
@@ -255,7 +261,7 @@ def tell_again(a: Again) -> str:
     return "\n".join(lines)
 
 
-def tell_otherwise(o: Otherwise) -> str:
+def describe_other_settings(o: Otherwise) -> str:
     """As a table: the record, the same settings in the model, the other settings in the model."""
     named = ", ".join(f"{k}={v}" for k, v in o.settings.items())
     rows = [
@@ -286,7 +292,7 @@ def tell_otherwise(o: Otherwise) -> str:
     return "\n".join(lines)
 
 
-def as_json(outcome: Again | Otherwise) -> str:
+def outcome_json(outcome: Again | Otherwise) -> str:
     """One line; times in ms, utilisation as a share of capacity."""
     data: object = outcome
     if isinstance(outcome, Otherwise):
@@ -297,11 +303,11 @@ def as_json(outcome: Again | Otherwise) -> str:
             "kernels": outcome.kernels,
             "settings": outcome.settings,
         }
-        data |= {k: _figures(t) for k, t in tallies.items()}
+        data |= {k: _totals_json(t) for k, t in tallies.items()}
     return msgspec.json.encode(data).decode()
 
 
-def _figures(t: ReplayTotals) -> dict[str, float]:
+def _totals_json(t: ReplayTotals) -> dict[str, float]:
     return {
         "plans": t.ticks,
         "moves": t.moves,
@@ -326,9 +332,9 @@ def run(
     """Run the sub-command and print its result. Returns 1 if a plan came out differently under its
     own settings, otherwise 0."""
     if settings:
-        other = otherwise(path, span, numerics, settings)
-        say(as_json(other) if json else tell_otherwise(other))
+        other = replan_with_settings(path, span, numerics, settings)
+        say(outcome_json(other) if json else describe_other_settings(other))
         return 0
-    out = again(path, span, numerics)
-    say(as_json(out) if json else tell_again(out))
+    out = replan_span(path, span, numerics)
+    say(outcome_json(out) if json else describe_replan(out))
     return 1 if out.different else 0

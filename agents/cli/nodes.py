@@ -51,7 +51,7 @@ def _request_from_options(given: dict[str, Any]) -> MemberRequest:
     file: Path = given.pop("settings") or default_folder() / "settings" / "geolane.toml"
     if not file.exists():
         raise SettingsError(f"{file}: no such file; name one with --settings")
-    return MemberRequest.of(
+    return MemberRequest.from_options(
         load_settings(file, given.pop("sets")),
         file,
         given.pop("inventory", None),
@@ -74,9 +74,9 @@ def nodes() -> None:
 @_with_common_options(_INVENTORY)
 def nodes_list(**given: Any) -> None:
     """Print the inventory's workers: account, site, capacity."""
-    from agents.admin.members.changes import listed
+    from agents.admin.members.changes import list_workers
 
-    for line in listed(_request_from_options(given)):
+    for line in list_workers(_request_from_options(given)):
         click.echo(line)
 
 
@@ -100,16 +100,16 @@ def nodes_add(
     """Make node NAME: account, password, roster, feed, rights, and its row in the inventory.
     Running it again changes nothing."""
     from agents.admin.members import unit as units
-    from agents.admin.members.changes import add
+    from agents.admin.members.changes import add_node
 
     asked = _request_from_options(given)
     if unit:
-        units.check(asked)
+        units.check_unit_works(asked)
 
     async def work() -> None:
-        await add(asked, name, site, capacity, click.echo, reset=reset_password)
+        await add_node(asked, name, site, capacity, click.echo, reset=reset_password)
         if unit:
-            units.start(asked, name, click.echo)
+            units.start_unit(asked, name, click.echo)
 
     _run_and_exit(work)
 
@@ -133,10 +133,10 @@ def nodes_add(
 def nodes_remove(name: str, now: bool, wait_s: float, **given: Any) -> None:
     """Remove node NAME: its row first; then, once other nodes have its lanes and it is fenced, its
     account, feed and secrets."""
-    from agents.admin.members.changes import remove
+    from agents.admin.members.changes import remove_node
 
     asked = _request_from_options(given)
-    _run_and_exit(lambda: remove(asked, name, click.echo, now=now, wait_s=wait_s))
+    _run_and_exit(lambda: remove_node(asked, name, click.echo, now=now, wait_s=wait_s))
 
 
 @nodes.command("rotate")
@@ -144,10 +144,10 @@ def nodes_remove(name: str, now: bool, wait_s: float, **given: Any) -> None:
 @_with_common_options(_INVENTORY)
 def nodes_rotate(name: str, **given: Any) -> None:
     """Give node NAME a new password; its session continues, and its next login uses the new one."""
-    from agents.admin.members.changes import renew
+    from agents.admin.members.changes import rotate_password
 
     asked = _request_from_options(given)
-    _run_and_exit(lambda: renew(asked, name, click.echo))
+    _run_and_exit(lambda: rotate_password(asked, name, click.echo))
 
 
 @click.command("invite")

@@ -77,14 +77,14 @@ def replan(
     would have done, and exits with 0."""
     from datetime import UTC, datetime
 
-    from agents.admin.replan import look, pairs, run, span_of
+    from agents.admin.replan import count_plans, parse_pairs, parse_span, run
     from agents.local.servers.folder import default_folder
     from kernels.scoring.choose import choose
 
-    span = span_of(from_, to, limit, datetime.now(UTC))
+    span = parse_span(from_, to, limit, datetime.now(UTC))
     path = journal or default_folder() / "journal.sqlite3"
-    chosen = pairs(settings)
-    look(path, span)  # fail before kernels are compiled
+    chosen = parse_pairs(settings)
+    count_plans(path, span)  # fail before kernels are compiled
     try:
         numerics = choose(kernel)
     except ValueError as e:

@@ -83,7 +83,7 @@ def provision(
     from agents.settings import load_settings
 
     log.setup("provision", "CRITICAL")  # an error is reported once, in the last line
-    asked = ProvisionOptions.of(load_settings(settings, sets), settings, options)
+    asked = ProvisionOptions.from_options(load_settings(settings, sets), settings, options)
     sys.exit(supervisor.run(lambda: run(asked, click.echo), tell=False))
 
 
@@ -155,8 +155,8 @@ def pipeline_check(spec: str, events: Path | None, timeout: float, as_json: bool
     from agents.base import log
 
     log.setup("pipeline check", "ERROR")
-    verdict = check.check(spec, events, timeout)
-    click.echo(msgspec.json.encode(verdict) if as_json else "\n".join(check.report(verdict)))
+    verdict = check.check_pipeline(spec, events, timeout)
+    click.echo(msgspec.json.encode(verdict) if as_json else "\n".join(check.report_lines(verdict)))
     sys.exit(1 if verdict.wrong else 0)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agents.admin.pipeline_check import check, spec_of
+from agents.admin.pipeline_check import check_pipeline, parse_pipeline_name
 from agents.base.errors import PipelineError
 from agents.node.pipeline_version import version_of
 
@@ -33,13 +33,13 @@ GOOD = "return [r.with_value(orjson.dumps({**orjson.loads(r.value), 'seen': 1}))
 
 def test_a_good_one_is_good_and_its_version_is_its_source(tmp_path: Path) -> None:
     file = written(tmp_path, GOOD)
-    v = check(file, None, 60)
+    v = check_pipeline(file, None, 60)
     assert (v.wrong, v.odd, v.failed, v.filtered) == ([], [], 0, 0)
     assert v.records == v.out > 4000
     assert v.rate_eps > 0 < v.p50_ms <= v.p99_ms
     assert v.version.startswith("mine:pipeline@")
-    assert check(file, None, 60).version == v.version
-    assert check(written(tmp_path, GOOD + "  # other"), None, 60).version != v.version
+    assert check_pipeline(file, None, 60).version == v.version
+    assert check_pipeline(written(tmp_path, GOOD + "  # other"), None, 60).version != v.version
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_good_one_is_good_and_its_version_is_its_source(tmp_path: Path) -> Non
     ],
 )
 def test_what_would_hurt_is_found(tmp_path: Path, body: str, wrong: str) -> None:
-    v = check(written(tmp_path, body), None, 8)
+    v = check_pipeline(written(tmp_path, body), None, 8)
     assert any(wrong in x for x in v.wrong) or (
         wrong == "memory" and "MemoryError" in v.first_failure
     ), v
@@ -82,7 +82,7 @@ def test_what_would_hurt_is_found(tmp_path: Path, body: str, wrong: str) -> None
 
 def test_one_that_hangs_is_ended(tmp_path: Path) -> None:
     before = set(psutil.Process().children(recursive=True))
-    v = check(written(tmp_path, "time.sleep(60)"), None, 3)
+    v = check_pipeline(written(tmp_path, "time.sleep(60)"), None, 3)
     assert "it did not finish within 3 s" in v.wrong
     assert v.first_failure == "took longer than 0.75 s"
     assert set(psutil.Process().children(recursive=True)) <= before
@@ -91,7 +91,7 @@ def test_one_that_hangs_is_ended(tmp_path: Path) -> None:
 def test_one_that_cannot_even_be_loaded_in_time_or_ends_there_is_said(tmp_path: Path) -> None:
     file = written(tmp_path, GOOD)
     Path(file).write_text("import os\nos._exit(7)\n")
-    assert check(file, None, 60).wrong == [
+    assert check_pipeline(file, None, 60).wrong == [
         "worker.pipeline: 'mine:pipeline' cannot be loaded: ended the process (exit code 7)"
     ]
 
@@ -106,7 +106,7 @@ def test_what_it_prints_is_shown_and_bounded(tmp_path: Path) -> None:
 
 
 def test_one_that_answers_otherwise_each_time_is_noted(tmp_path: Path) -> None:
-    v = check(
+    v = check_pipeline(
         written(tmp_path, "return [r.with_value(b'%d' % next(N)) for r in records]"), None, 60
     )
     assert v.wrong == []
@@ -114,11 +114,13 @@ def test_one_that_answers_otherwise_each_time_is_noted(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_loaded_is_said(tmp_path: Path) -> None:
-    assert "cannot be loaded" in check(written(tmp_path, GOOD) + ":other", None, 60).wrong[0]
+    assert (
+        "cannot be loaded" in check_pipeline(written(tmp_path, GOOD) + ":other", None, 60).wrong[0]
+    )
     with pytest.raises(PipelineError, match="there is no such file"):
-        spec_of("nowhere.py")
+        parse_pipeline_name("nowhere.py")
     with pytest.raises(PipelineError, match="give FILE"):
-        spec_of("mine")
+        parse_pipeline_name("mine")
 
 
 def test_the_command_says_so_by_its_exit_code(tmp_path: Path) -> None:

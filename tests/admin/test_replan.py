@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agents.__main__ import main
-from agents.admin.replan import Span, again, look, otherwise
+from agents.admin.replan import Span, count_plans, replan_span, replan_with_settings
 from agents.base.errors import JournalError, OperatorError
 from agents.core.model.plan import Decided
 from agents.core.model.times import utc, when
@@ -120,14 +120,14 @@ def test_plans_did_something_that_could_have_differed(hour: Path) -> None:
 
 
 def test_only_the_span_is_planned_again_and_of_it_the_first_so_many(hour: Path) -> None:
-    out = again(hour, Span(BEGAN_MS + 60_000, BEGAN_MS + 120_000), NUMPY)
+    out = replan_span(hour, Span(BEGAN_MS + 60_000, BEGAN_MS + 120_000), NUMPY)
     assert (out.ticks, out.first) == (13, "2026-07-01T10:01:00.000Z")
-    assert again(hour, HOUR._replace(limit=7), NUMPY).ticks == 7
+    assert replan_span(hour, HOUR._replace(limit=7), NUMPY).ticks == 7
 
 
 def test_replay_changes_nothing_in_the_file(copy: Path) -> None:
     before = copy.read_bytes()
-    again(copy, HOUR._replace(limit=50), NUMPY)
+    replan_span(copy, HOUR._replace(limit=50), NUMPY)
     assert copy.read_bytes() == before
 
 
@@ -135,7 +135,7 @@ def test_file_that_may_not_be_written_is_read(copy: Path) -> None:
     copy.chmod(0o444)
     copy.parent.chmod(0o555)
     try:
-        assert again(copy, HOUR._replace(limit=3), NUMPY).same == 3
+        assert replan_span(copy, HOUR._replace(limit=3), NUMPY).same == 3
     finally:
         copy.parent.chmod(0o755)
 
@@ -150,13 +150,15 @@ async def test_journal_is_replayed_while_a_coordinator_writes_it(tmp_path: Path)
             one.queue_tick(BEGAN_MS + n * EVERY_MS, 3, tick)
             if n % 10 == 9:
                 async with asyncio.timeout(20):
-                    while (out := await asyncio.to_thread(again, path, HOUR, NUMPY)).ticks <= seen:
+                    while (
+                        out := await asyncio.to_thread(replan_span, path, HOUR, NUMPY)
+                    ).ticks <= seen:
                         await asyncio.sleep(0.01)
                 assert out.different == []
                 seen = out.ticks
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    assert (await asyncio.to_thread(again, path, HOUR, NUMPY)).same == 40
+    assert (await asyncio.to_thread(replan_span, path, HOUR, NUMPY)).same == 40
 
 
 # ---- what differs ----
@@ -214,7 +216,7 @@ def test_changed_input_is_found_by_another_plan(copy: Path) -> None:
     change(
         copy, "UPDATE ticks SET moment = ? WHERE id = 9", zlib.compress(json.dumps(data).encode())
     )
-    out = again(copy, HOUR._replace(limit=50), NUMPY)
+    out = replan_span(copy, HOUR._replace(limit=50), NUMPY)
     assert [d.tick for d in out.different] == [9]
     assert any(w.startswith("load_eps of row 4:") for w in out.different[0].words)
 
@@ -230,7 +232,7 @@ def test_inputs_that_the_planner_refuses_differ_and_say_why(copy: Path) -> None:
     )
     assert (
         "the planner refuses these inputs now: lane 4"
-        in again(copy, HOUR._replace(limit=9), NUMPY).different[0].words[0]
+        in replan_span(copy, HOUR._replace(limit=9), NUMPY).different[0].words[0]
     )
 
 
@@ -240,7 +242,7 @@ def test_inputs_that_the_planner_refuses_differ_and_say_why(copy: Path) -> None:
 def test_same_settings_in_the_model_do_what_was_done(hour: Path) -> None:
     """The hour was made by the model's own rules, so following it gives it back, and shows what the
     model adds: nothing."""
-    out = otherwise(hour, HOUR._replace(limit=300), NUMPY, {"windows": "2"})
+    out = replan_with_settings(hour, HOUR._replace(limit=300), NUMPY, {"windows": "2"})
     assert out.recorded.moves > 20
     assert out.recorded == out.same_settings == out.other_settings
 
@@ -263,7 +265,7 @@ def test_other_settings_show_what_they_would_have_done(
 
 def test_model_follows_its_own_lanes_and_not_the_record(hour: Path) -> None:
     """Settings under which nothing moves must not profit from the moves that were made."""
-    out = otherwise(hour, HOUR._replace(limit=300), NUMPY, {"windows": "100000"})
+    out = replan_with_settings(hour, HOUR._replace(limit=300), NUMPY, {"windows": "100000"})
     assert out.other_settings.moves == 0
     assert out.other_settings.busiest_most > 1.2 * out.recorded.busiest_most
 
@@ -307,7 +309,7 @@ async def test_journal_without_any_plan_says_so(tmp_path: Path) -> None:
     async with Journal(tmp_path / "j"):
         pass
     with pytest.raises(JournalError, match="no plan was ever made"):
-        await asyncio.to_thread(look, tmp_path / "j", HOUR)
+        await asyncio.to_thread(count_plans, tmp_path / "j", HOUR)
 
 
 def test_tick_of_another_format_names_the_tick_and_the_way_out(
@@ -332,7 +334,7 @@ def test_tick_of_another_format_names_the_tick_and_the_way_out(
 def test_damaged_input_names_the_tick(copy: Path) -> None:
     change(copy, "UPDATE ticks SET moment = ? WHERE id = 9", b"\x00")
     with pytest.raises(JournalError, match=r"tick 9 .*: the moment is damaged"):
-        again(copy, HOUR, NUMPY)
+        replan_span(copy, HOUR, NUMPY)
 
 
 # ---- times ----

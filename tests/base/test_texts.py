@@ -80,11 +80,11 @@ def test_what_is_not_utf8_is_refused_by_name(
 def test_a_row_is_added_in_the_files_own_line_ends_behind_its_mark(file: Path) -> None:
     before = BOM + INVENTORY.read_bytes().replace(b"\n", b"\r\n")
     file.write_bytes(before)
-    assert inventory_file.add(file, inventory_file.Row("iad-9", "iad", 1500.0))
+    assert inventory_file.add_row(file, inventory_file.Row("iad-9", "iad", 1500.0))
     added = file.read_bytes()
     assert added.startswith(BOM)
     assert added.count(b"\n") == added.count(b"\r\n") > before.count(b"\n")
-    inventory_file.remove(file, "iad-9")
+    inventory_file.remove_row(file, "iad-9")
     assert file.read_bytes() == before
 
 

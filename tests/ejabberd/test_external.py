@@ -230,9 +230,9 @@ async def test_the_doctor_says_whose_certificate_is_refused(external: External) 
         (wrong, 0, Level.FAULT, "Certificate JID mismatch"),
     ):
         made, who = loaded(xmpp=external.xmpp(cert_file)), Whom(NODE)
-        checks = [*DoctorFiles(made, who, external.folder / "secrets").checks()]
+        checks = [*DoctorFiles(made, who, external.folder / "secrets").list_checks()]
         now = (_NOW + ahead_days * DAY).timestamp
-        checks += XmppCheck(made.settings, who, None, now).checks()
+        checks += XmppCheck(made.settings, who, None, now).list_checks()
         found = await findings(checks, "files password", "files passwords", "xmpp login")
         named(found, "xmpp login", said, level=level)
         named(

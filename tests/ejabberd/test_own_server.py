@@ -21,7 +21,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from agents.admin.provision.dry_run import commands
+from agents.admin.provision.dry_run import list_commands
 from agents.admin.provision.feeds import check_feeds
 from agents.admin.provision.options import ProvisionOptions
 from agents.admin.provision.run import run
@@ -330,7 +330,7 @@ async def test_the_printed_commands_make_the_same(own: Own) -> None:
         asked = ProvisionOptions(
             fresh.settings, own.secrets, WORKERS, (Person("ana", "owner"),), "xmpp", printed=True
         )
-        script = await commands(asked)
+        script = await list_commands(asked)
         accounts = ("geolane", *WORKERS, "ana")
         passwords = {
             f"$(cat {own.secrets / name})": (own.secrets / name).read_text().strip()

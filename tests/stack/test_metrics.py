@@ -12,7 +12,7 @@ import pytest
 
 from agents.admin.doctor.judge.roles import Whom
 from agents.admin.doctor.judge.verdict import Level, Report
-from agents.admin.doctor.run import look
+from agents.admin.doctor.run import make_report
 from agents.observe.metrics import declared as m
 from agents.settings import gather_settings
 from tests.observe.metrics.support import scrape, scrape_until
@@ -89,7 +89,9 @@ async def test_the_doctor_finds_nothing_wrong_and_disturbs_nobody(running: Runni
 
     async def look_as(account: str) -> Report:
         loaded = gather_settings(stack.folder.settings / f"{account}.toml")
-        return await look(loaded, Whom.of(loaded.settings, None), stack.folder.secrets)
+        return await make_report(
+            loaded, Whom.from_settings(loaded.settings, None), stack.folder.secrets
+        )
 
     reports = await asyncio.gather(look_as(node), look_as("operator"))
     said = json.loads((await process.communicate())[0])
@@ -103,8 +105,8 @@ async def test_the_doctor_finds_nothing_wrong_and_disturbs_nobody(running: Runni
         f"127.0.0.1:{running.first_port} is served by a process of ours"
     ]
     for report in reports:
-        assert {f.level for f in report.findings} == {Level.OK, Level.SKIPPED}, report.text()
-        assert report.count(Level.OK) >= 36, report.text()
+        assert {f.level for f in report.findings} == {Level.OK, Level.SKIPPED}, report.to_text()
+        assert report.count(Level.OK) >= 36, report.to_text()
     assert (stack.follower.fences, stack.follower.leader_epoch) == (first_fences, epoch)
     assert (await scrape(running.first_port)).value("geolane_fences_total") == 0
 

@@ -33,12 +33,12 @@ class Check:
         return f"{self.group} {self.name}"
 
 
-async def examine(checks: Sequence[Check]) -> list[Finding]:
+async def run_checks(checks: Sequence[Check]) -> list[Finding]:
     """Run all the checks. Returns one finding for each, in the same order."""
     run = _Run()
     async with asyncio.TaskGroup() as group:
         for check in checks:
-            run.tasks[check.key] = group.create_task(run.one(check))
+            run.tasks[check.key] = group.create_task(run.run_check(check))
     return [task.result() for task in run.tasks.values()]
 
 
@@ -46,11 +46,11 @@ async def examine(checks: Sequence[Check]) -> list[Finding]:
 class _Run:
     tasks: dict[str, asyncio.Task[Finding]] = field(default_factory=dict)
 
-    async def one(self, check: Check) -> Finding:
-        verdict = await self._verdict(check)
+    async def run_check(self, check: Check) -> Finding:
+        verdict = await self._judge_check(check)
         return Finding(check.group, check.name, verdict.level, verdict.found, verdict.todo)
 
-    async def _verdict(self, check: Check) -> Verdict:
+    async def _judge_check(self, check: Check) -> Verdict:
         for key in check.needs:
             need = await self.tasks[key]
             if need.level is Level.FAULT:

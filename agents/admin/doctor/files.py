@@ -10,7 +10,14 @@ from pathlib import Path
 from agents import settings as settings_module
 from agents.admin.doctor.check import Check
 from agents.admin.doctor.judge.roles import Role, Whom
-from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, fault, ok, warning, worst
+from agents.admin.doctor.judge.verdict import (
+    NotLookedAt,
+    Verdict,
+    fault,
+    merge_verdicts,
+    ok,
+    warning,
+)
 from agents.base.errors import SettingsError
 from agents.core.model.inventory import Inventory, InventoryFile
 from agents.core.model.topology import WorkerKind
@@ -21,15 +28,15 @@ from agents.settings.sources import DEFAULT
 GROUP = "files"
 
 
-def inventory_of(settings: Settings) -> Inventory:
+def read_inventory(settings: Settings) -> Inventory:
     """Raises SettingsError."""
     path = Path(settings.coordinator.inventory)
     return Inventory.from_file(decode_toml(path, InventoryFile), str(path))
 
 
-def inventory_or_none(settings: Settings) -> Inventory | None:
+def read_inventory_or_none(settings: Settings) -> Inventory | None:
     try:
-        return inventory_of(settings)
+        return read_inventory(settings)
     except SettingsError:
         return None
 
@@ -42,36 +49,36 @@ class Files:
         self._loaded, self._who, self._secrets = loaded, who, secrets
         self._settings = loaded.settings
 
-    def checks(self) -> list[Check]:
+    def list_checks(self) -> list[Check]:
         return [
-            Check(GROUP, "settings", self._read),
+            Check(GROUP, "settings", self._check_settings),
             Check(
                 GROUP,
                 "inventory",
-                self._inventory,
+                self._check_inventory,
                 todo="correct it (docs/settings.md); `geolane up` writes one",
             ),
             Check(
                 GROUP,
                 "password",
-                self._password,
+                self._check_password,
                 todo="correct xmpp.password_file, or create the file",
             ),
-            Check(GROUP, "passwords", self._passwords),
+            Check(GROUP, "passwords", self._check_passwords),
             Check(
                 GROUP,
                 "pipeline",
-                self._pipeline,
+                self._check_pipeline,
                 todo="correct worker.pipeline; it is found from the current folder and PYTHONPATH",
             ),
         ]
 
-    async def _read(self) -> Verdict:
+    async def _check_settings(self) -> Verdict:
         origins = self._loaded.origins.values()
         set_here = sum(origin != DEFAULT for origin in origins)
         return ok(f"{set_here} of {len(origins)} keys are set, all known")
 
-    async def _inventory(self) -> Verdict:
+    async def _check_inventory(self) -> Verdict:
         found = self._read_inventory()
         nodes, routers = found.of(WorkerKind.NODE), found.of(WorkerKind.ROUTER)
         total = sum(w.capacity_eps for w in nodes)
@@ -84,9 +91,9 @@ class Files:
         file = Path(self._settings.coordinator.inventory)
         if self._who.role is not Role.COORDINATOR and not file.exists():
             raise NotLookedAt(f"{file} is not here, and only the coordinator needs it")
-        return inventory_of(self._settings)
+        return read_inventory(self._settings)
 
-    async def _password(self) -> Verdict:
+    async def _check_password(self) -> Verdict:
         file, cert_file = self._settings.xmpp.password_file, self._settings.xmpp.cert_file
         if self._settings.xmpp.sasl == "EXTERNAL":
             if (
@@ -101,13 +108,13 @@ class Files:
             )
         return ok(f"in {file or 'a systemd credential'}, which only we can read")
 
-    async def _pipeline(self) -> Verdict:
+    async def _check_pipeline(self) -> Verdict:
         if self._who.role is not Role.NODE:
             raise NotLookedAt("only nodes have one")
         name = self._settings.worker.pipeline
         return ok(f"{await asyncio.to_thread(try_pipeline, name)} can be loaded")
 
-    async def _passwords(self) -> Verdict:
+    async def _check_passwords(self) -> Verdict:
         folder = self._secrets
         if folder is None:
             raise NotLookedAt("no password folder is given (--secrets)")
@@ -116,14 +123,14 @@ class Files:
                 f"{folder}: there is no such folder",
                 "correct --secrets, or run `geolane provision`",
             )
-        return await asyncio.to_thread(self._look_into, folder)
+        return await asyncio.to_thread(self._judge_folder, folder)
 
-    def _look_into(self, folder: Path) -> Verdict:
+    def _judge_folder(self, folder: Path) -> Verdict:
         """Every file there must be readable by us alone. The coordinator also looks for the
         workers' files, although workers need not run here."""
         there = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
         names = {f.name for f in there}
-        verdicts = [_folder(folder), *(_file(f) for f in there)]
+        verdicts = [_judge_mode(folder), *(_judge_file(f) for f in there)]
         if self._who.account not in names and self._settings.xmpp.sasl != "EXTERNAL":
             verdicts.append(
                 fault(
@@ -132,7 +139,7 @@ class Files:
                 )
             )
         inventory = (
-            inventory_or_none(self._settings) if self._who.role is Role.COORDINATOR else None
+            read_inventory_or_none(self._settings) if self._who.role is Role.COORDINATOR else None
         )
         away = [w for w in (inventory.workers if inventory else ()) if w not in names]
         if away:
@@ -143,10 +150,10 @@ class Files:
             verdicts.append(
                 warning(said, "fine if they run on other machines; else run `geolane provision`")
             )
-        return worst(f"{len(there)} files of mode 0600 in {folder}", *verdicts)
+        return merge_verdicts(f"{len(there)} files of mode 0600 in {folder}", *verdicts)
 
 
-def _folder(folder: Path) -> Verdict:
+def _judge_mode(folder: Path) -> Verdict:
     about = folder.stat()
     mode = stat.S_IMODE(about.st_mode)
     if mode & 0o022:
@@ -160,7 +167,7 @@ def _folder(folder: Path) -> Verdict:
     return ok("")
 
 
-def _file(file: Path) -> Verdict:
+def _judge_file(file: Path) -> Verdict:
     try:
         settings_module.read_secret(str(file))
     except SettingsError as e:

@@ -1,7 +1,7 @@
 """The fleet, seen from outside: what Kafka holds about it, and which workers answer over XMPP.
 
-`watch` reads the topic `placement` with its times: its content, and whether the leader writes while
-we watch."""
+`watch_placement` reads the topic `placement` with its times: its content, and whether the leader
+writes while we watch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,20 @@ from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
 from agents.admin.doctor.check import Check
-from agents.admin.doctor.judge import fleet as judge
-from agents.admin.doctor.judge import host as judge_host
-from agents.admin.doctor.judge import xmpp as judge_xmpp
+from agents.admin.doctor.judge.fleet import (
+    judge_lane_map,
+    judge_leadership,
+    judge_offsets,
+    judge_owners,
+    judge_progress,
+)
+from agents.admin.doctor.judge.host import judge_clock
 from agents.admin.doctor.judge.roles import Role, Whom
-from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, ok, worst
+from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, merge_verdicts, ok
+from agents.admin.doctor.judge.xmpp import judge_leader, judge_worker_versions, judge_workers
 from agents.admin.doctor.kafka import KafkaCheck
-from agents.admin.doctor.session import opened
-from agents.admin.doctor.xmpp import ping, ping_all
+from agents.admin.doctor.session import open_session
+from agents.admin.doctor.xmpp import ping_all_jids, ping_jid
 from agents.base.errors import KafkaError, KafkaUnavailable, NoAnswer
 from agents.core.model.inventory import Inventory
 from agents.core.model.messages import Health
@@ -60,7 +66,7 @@ class Watched:
     ahead_s: float | None
 
 
-async def watch(
+async def watch_placement(
     kafka: settings.Kafka, now: Callable[[], float], watch_s: float = WATCH_S
 ) -> Watched:
     """Read the topic to its end, then wait up to `watch_s` for the leader's next record.
@@ -77,14 +83,14 @@ async def watch(
         end = (await consumer.end_offsets([partition]))[partition]
         # first all that is written, then only what comes
         while await consumer.position(partition) < end:
-            for record in await _batch(consumer):
-                leader_ms = _take(table, record, leader_ms)
+            for record in await _poll_records(consumer):
+                leader_ms = _apply_record(table, record, leader_ms)
         until_s = asyncio.get_running_loop().time() + watch_s
         while asyncio.get_running_loop().time() < until_s:
-            batch = await _batch(consumer)
+            batch = await _poll_records(consumer)
             came_s = now()
             for record in batch:
-                leader_ms = _take(table, record, leader_ms)
+                leader_ms = _apply_record(table, record, leader_ms)
                 if record.key == LEADER_KEY.encode() and record.value is not None:
                     return Watched(table, leader_ms, came_s - record.timestamp / 1000)
     except (AnyKafkaError, OSError) as e:
@@ -94,11 +100,11 @@ async def watch(
     return Watched(table, leader_ms, None)
 
 
-async def _batch(consumer: Any) -> list[Any]:
+async def _poll_records(consumer: Any) -> list[Any]:
     return [r for records in (await consumer.getmany(timeout_ms=100)).values() for r in records]
 
 
-def _take(table: dict[str, bytes], record: Any, leader_ms: int | None) -> int | None:
+def _apply_record(table: dict[str, bytes], record: Any, leader_ms: int | None) -> int | None:
     if not is_row(record.key or b"", record.value):  # a leader skips it, too
         return leader_ms
     key = record.key.decode()
@@ -133,64 +139,67 @@ class FleetCheck:
         self._watched: Watched | None = None
         self._written = PlacementTable()
 
-    def checks(self) -> list[Check]:
+    def list_checks(self) -> list[Check]:
         def check(
             name: str, look: Callable[[], Awaitable[Verdict]], *needs: str, bound_s: float = 5.0
         ) -> Check:
             return Check(GROUP, name, look, needs, bound_s=bound_s)
 
         return [
-            check("leader", self._leader, "xmpp login"),
-            check("lane map", self._lanemap, "kafka listeners"),
-            check("placement", self._placement, "kafka listeners", bound_s=8.0),
-            check("leadership", self._leadership, "fleet placement"),
-            check("clock", self._clock, "fleet placement"),
-            check("owners", self._owners, "fleet placement"),
-            check("offsets", self._offsets, "fleet placement"),
-            check("progress", self._progress, "fleet placement", bound_s=8.0),
-            check("workers", self._present, "xmpp login", bound_s=8.0),
-            check("workers' versions", self._versions, "xmpp login", bound_s=8.0),
+            check("leader", self._check_leader, "xmpp login"),
+            check("lane map", self._check_lane_map, "kafka listeners"),
+            check("placement", self._check_placement, "kafka listeners", bound_s=8.0),
+            check("leadership", self._check_leadership, "fleet placement"),
+            check("clock", self._check_clock, "fleet placement"),
+            check("owners", self._check_owners, "fleet placement"),
+            check("offsets", self._check_offsets, "fleet placement"),
+            check("progress", self._check_progress, "fleet placement", bound_s=8.0),
+            check("workers", self._check_workers, "xmpp login", bound_s=8.0),
+            check("workers' versions", self._check_versions, "xmpp login", bound_s=8.0),
         ]
 
     # By XMPP.
 
-    async def _leader(self) -> Verdict:
+    async def _check_leader(self) -> Verdict:
         jid = f"{self._settings.xmpp.coordinator}/leader"
-        async with opened(self._settings.xmpp, self._bare) as session:
+        async with open_session(self._settings.xmpp, self._bare_jid) as session:
             try:
-                await ping(session, jid, ANSWER_S)
+                await ping_jid(session, jid, ANSWER_S)
             except NoAnswer as e:
-                return judge_xmpp.leader(str(e).removeprefix(f"{jid}: "), jid)
-        return judge_xmpp.leader("", jid)
+                return judge_leader(str(e).removeprefix(f"{jid}: "), jid)
+        return judge_leader("", jid)
 
     @property
-    def _bare(self) -> str:
+    def _bare_jid(self) -> str:
         xmpp = self._settings.xmpp
         return f"{self._who.account}@{xmpp.fleet if self._who.agent else xmpp.domain}"
 
     @property
-    def _known(self) -> list[str]:
+    def _known_workers(self) -> list[str]:
         if self._workers is None:
             raise NotLookedAt("no inventory here names them")
         return self._workers
 
-    async def _present(self) -> Verdict:
-        jids = {f"{w}@{self._settings.xmpp.fleet}/{health.WORKER_RESOURCE}": w for w in self._known}
-        async with opened(self._settings.xmpp, self._bare) as session:
-            answered = await ping_all(session, jids, ANSWER_S)
-        return judge_xmpp.workers(
+    async def _check_workers(self) -> Verdict:
+        jids = {
+            f"{w}@{self._settings.xmpp.fleet}/{health.WORKER_RESOURCE}": w
+            for w in self._known_workers
+        }
+        async with open_session(self._settings.xmpp, self._bare_jid) as session:
+            answered = await ping_all_jids(session, jids, ANSWER_S)
+        return judge_workers(
             {jids[j]: ms for j, ms in answered.items()},
             [w for j, w in jids.items() if j not in answered],
         )
 
-    async def _versions(self) -> Verdict:
+    async def _check_versions(self) -> Verdict:
         """Only the coordinator's account may ask for the workers' presences."""
         if self._who.role is not Role.COORDINATOR:
             raise NotLookedAt("only geolane's account sees their presences (--as geolane)")
         fleet, loop = self._settings.xmpp.fleet, asyncio.get_running_loop()
-        wanted = set(self._known)
+        wanted = set(self._known_workers)
         found: dict[str, str] = {}
-        async with opened(self._settings.xmpp, self._bare) as session:
+        async with open_session(self._settings.xmpp, self._bare_jid) as session:
             for worker in wanted:
                 session.send(session.stream.make_presence(ptype="probe", pto=f"{worker}@{fleet}"))
             until_s = loop.time() + ANSWER_S
@@ -206,71 +215,75 @@ class FleetCheck:
                         continue
                     if said is not None and said.health is not Health.UNAVAILABLE:
                         found[name] = said.version
-        return judge_xmpp.worker_versions(importlib.metadata.version("geolane"), found)
+        return judge_worker_versions(importlib.metadata.version("geolane"), found)
 
     # By Kafka.
 
-    async def _lanemap(self) -> Verdict:
-        self._needs_topic(TOPIC_LANEMAP)
-        wanted = next(t.partitions for t in self._kafka.wanted if t.name == LANES.partition("/")[2])
-        return judge.lane_map(await compacted.newest(self._settings.kafka), wanted)
+    async def _check_lane_map(self) -> Verdict:
+        self._require_topic(TOPIC_LANEMAP)
+        wanted = next(
+            t.partitions for t in self._kafka.wanted_topics if t.name == LANES.partition("/")[2]
+        )
+        return judge_lane_map(await compacted.newest(self._settings.kafka), wanted)
 
-    async def _placement(self) -> Verdict:
-        self._needs_topic(TOPIC_PLACEMENT)
-        self._watched = await watch(self._settings.kafka, self._now, self._watch_s)
+    async def _check_placement(self) -> Verdict:
+        self._require_topic(TOPIC_PLACEMENT)
+        self._watched = await watch_placement(self._settings.kafka, self._now, self._watch_s)
         self._written = read_table(self._watched.table)
         w = self._written
         return ok(f"{len(w.placed)} partitions, {len(w.leases)} leases, {len(w.intents)} intents")
 
-    def _needs_topic(self, name: str) -> None:
+    def _require_topic(self, name: str) -> None:
         """Some brokers create a topic that a consumer asks for, so do not ask for a missing one."""
         if name not in self._kafka.cluster.topics:
             raise NotLookedAt(f"the topic {name} is missing")
-        if self._kafka.hidden(name):
+        if self._kafka.is_hidden(name):
             raise NotLookedAt(f"this account may not read {name} and need not (--as geolane)")
 
-    async def _leadership(self) -> Verdict:
+    async def _check_leadership(self) -> Verdict:
         watched = self._watched or Watched({}, None, None)
         leader, at_ms = self._written.leader, watched.leader_ms
         age_s = None if at_ms is None else max(0.0, self._now() - at_ms / 1000)
-        return judge.leadership(
+        return judge_leadership(
             leader.leader_epoch if leader else None, age_s, watched.ahead_s is not None
         )
 
-    async def _clock(self) -> Verdict:
+    async def _check_clock(self) -> Verdict:
         if self._watched is None or self._watched.ahead_s is None:
             raise NotLookedAt("no leader writes to compare with")
-        return judge_host.clock(self._watched.ahead_s, "the brokers'")
+        return judge_clock(self._watched.ahead_s, "the brokers'")
 
-    def _partitions(self, kind: WorkerKind) -> list[Partition]:
-        counts = {t.name: t.partitions for t in self._kafka.wanted}
+    def _partitions_of(self, kind: WorkerKind) -> list[Partition]:
+        counts = {t.name: t.partitions for t in self._kafka.wanted_topics}
         topic = LANES if kind is WorkerKind.NODE else RAW
         seen = self._kafka.cluster.topics.get(topic.partition("/")[2])
         there = seen.partitions if seen else 0
         return [Partition(topic, n) for n in range(min(there, counts[topic.partition("/")[2]]))]
 
-    async def _owners(self) -> Verdict:
-        return judge.owners(
-            self._written, [p for kind in WorkerKind for p in self._partitions(kind)], self._workers
+    async def _check_owners(self) -> Verdict:
+        return judge_owners(
+            self._written,
+            [p for kind in WorkerKind for p in self._partitions_of(kind)],
+            self._workers,
         )
 
-    async def _offsets(self) -> Verdict:
+    async def _check_offsets(self) -> Verdict:
         verdicts, said = [], []
         for kind in self._groups:
-            committed = {p: c and c[0] for p, c in (await self._committed(kind)).items()}
-            verdicts.append(judge.offsets(kind, self._written, committed))
+            committed = {p: c and c[0] for p, c in (await self._read_committed(kind)).items()}
+            verdicts.append(judge_offsets(kind, self._written, committed))
             said.append(verdicts[-1].found)
-        return worst("; ".join(said), *verdicts)
+        return merge_verdicts("; ".join(said), *verdicts)
 
     @property
     def _groups(self) -> tuple[WorkerKind, ...]:
         return self._who.groups or tuple(WorkerKind)
 
-    async def _committed(self, kind: WorkerKind) -> dict[Partition, tuple[int, str] | None]:
+    async def _read_committed(self, kind: WorkerKind) -> dict[Partition, tuple[int, str] | None]:
         offsets = Offsets(self._settings.kafka, kind.group)
         try:
             await offsets.start()
-            return await offsets.committed(self._partitions(kind))
+            return await offsets.committed(self._partitions_of(kind))
         except KafkaUnavailable:
             raise
         except KafkaError as e:
@@ -280,20 +293,20 @@ class FleetCheck:
         finally:
             await offsets.stop()
 
-    async def _progress(self) -> Verdict:
-        parts = [p for kind in self._groups for p in self._partitions(kind)]
+    async def _check_progress(self) -> Verdict:
+        parts = [p for kind in self._groups for p in self._partitions_of(kind)]
         reader = Offsets(self._settings.kafka, "geolane-doctor")
         try:
             await reader.start()
-            before = await self._all_committed()
+            before = await self._read_all_committed()
             ends = await reader.ends(parts)
         finally:
             await reader.stop()
         begun = asyncio.get_running_loop().time()
         await asyncio.sleep(PROGRESS_S)
-        after = await self._all_committed()
-        return judge.progress(before, after, ends, asyncio.get_running_loop().time() - begun)
+        after = await self._read_all_committed()
+        return judge_progress(before, after, ends, asyncio.get_running_loop().time() - begun)
 
-    async def _all_committed(self) -> dict[Partition, int | None]:
-        answers = await asyncio.gather(*(self._committed(kind) for kind in self._groups))
+    async def _read_all_committed(self) -> dict[Partition, int | None]:
+        answers = await asyncio.gather(*(self._read_committed(kind) for kind in self._groups))
         return {p: c and c[0] for answer in answers for p, c in answer.items()}

@@ -17,10 +17,18 @@ import psutil
 from packaging.utils import canonicalize_name
 
 from agents.admin.doctor.check import Check
-from agents.admin.doctor.judge import host as judge
+from agents.admin.doctor.judge.host import (
+    MIB,
+    STACK_USUAL,
+    judge_disk,
+    judge_memory,
+    judge_open_files,
+    judge_stack,
+    judge_versions,
+)
 from agents.admin.doctor.judge.roles import Role, Whom
 from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, fault, ok
-from agents.admin.doctor.sockets import connected
+from agents.admin.doctor.sockets import connect
 from agents.settings import Settings
 
 GROUP = "host"
@@ -31,52 +39,52 @@ class Host:
     def __init__(self, settings: Settings, who: Whom) -> None:
         self._settings, self._who = settings, who
 
-    def checks(self) -> list[Check]:
+    def list_checks(self) -> list[Check]:
         return [
-            Check(GROUP, "versions", self._versions),
-            Check(GROUP, "journal", self._journal),
-            Check(GROUP, "disk", self._disk),
-            Check(GROUP, "memory", self._memory),
-            Check(GROUP, "open files", self._files),
-            Check(GROUP, "metrics port", self._port),
-            Check(GROUP, "ejabberd's stack", self._stack),
+            Check(GROUP, "versions", self._check_versions),
+            Check(GROUP, "journal", self._check_journal),
+            Check(GROUP, "disk", self._check_disk),
+            Check(GROUP, "memory", self._check_memory),
+            Check(GROUP, "open files", self._check_open_files),
+            Check(GROUP, "metrics port", self._check_port),
+            Check(GROUP, "ejabberd's stack", self._check_stack),
         ]
 
-    async def _versions(self) -> Verdict:
-        return await asyncio.to_thread(_installed)
+    async def _check_versions(self) -> Verdict:
+        return await asyncio.to_thread(_judge_versions)
 
     @property
-    def _file(self) -> Path:
+    def _journal_file(self) -> Path:
         if self._who.role is not Role.COORDINATOR:
             raise NotLookedAt("only the coordinator keeps a journal")
         return Path(self._settings.coordinator.journal)
 
-    async def _journal(self) -> Verdict:
-        return await asyncio.to_thread(_written, self._file)
+    async def _check_journal(self) -> Verdict:
+        return await asyncio.to_thread(_judge_journal, self._journal_file)
 
-    async def _disk(self) -> Verdict:
+    async def _check_disk(self) -> Verdict:
         with contextlib.suppress(NotLookedAt):
-            file = self._file
+            file = self._journal_file
             size = file.stat().st_size if file.exists() else 0
             if file.absolute().parent.is_dir():
                 usage = shutil.disk_usage(file.absolute().parent)
-                return judge.disk(
+                return judge_disk(
                     file.absolute().parent, usage.free, size, self._settings.coordinator.journal_mb
                 )
         here = Path.cwd()
-        return judge.disk(here, shutil.disk_usage(here).free, 0, 0)
+        return judge_disk(here, shutil.disk_usage(here).free, 0, 0)
 
-    async def _memory(self) -> Verdict:
-        return judge.memory(psutil.virtual_memory().available)
+    async def _check_memory(self) -> Verdict:
+        return judge_memory(psutil.virtual_memory().available)
 
-    async def _files(self) -> Verdict:
+    async def _check_open_files(self) -> Verdict:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return judge.files(soft)
+        return judge_open_files(soft)
 
-    async def _stack(self) -> Verdict:
-        return await asyncio.to_thread(_stack, self._settings.xmpp.port)
+    async def _check_stack(self) -> Verdict:
+        return await asyncio.to_thread(_judge_stack, self._settings.xmpp.port)
 
-    async def _port(self) -> Verdict:
+    async def _check_port(self) -> Verdict:
         host, port = self._settings.metrics.host, self._settings.metrics.port
         if not port:
             raise NotLookedAt("metrics.port is 0: nothing is served")
@@ -96,7 +104,7 @@ class Host:
                     f"{host}:{port}: {e.strerror}",
                     "correct metrics.host: an address of this machine",
                 )
-        if await _scraped(host, port):
+        if await _is_served_by_us(host, port):
             return ok(f"{host}:{port} is served by a process of ours")
         return fault(
             f"{host}:{port} is taken by another program",
@@ -104,7 +112,7 @@ class Host:
         )
 
 
-def _stack(port: int) -> Verdict:
+def _judge_stack(port: int) -> Verdict:
     """The stack size of the ejabberd that listens on that port of this machine, from its command
     line."""
     try:
@@ -120,22 +128,22 @@ def _stack(port: int) -> Verdict:
         raise NotLookedAt(f"no ejabberd that we may inspect listens on port {port} of this machine")
     at = words.index("-sss") if "-sss" in words else -1
     given = words[at + 1] if at >= 0 else ""
-    return judge.stack(int(given) if given.isdigit() else judge.STACK_USUAL)
+    return judge_stack(int(given) if given.isdigit() else STACK_USUAL)
 
 
-def _installed() -> Verdict:
+def _judge_versions() -> Verdict:
     wanted = [r for r in importlib.metadata.requires("geolane") or [] if "extra ==" not in r]
     there = {
         str(canonicalize_name(d.name)): d.version
         for d in importlib.metadata.distributions()
         if d.name
     }
-    verdict = judge.versions(wanted, there)
+    verdict = judge_versions(wanted, there)
     ours = f"geolane {importlib.metadata.version('geolane')}, Python {platform.python_version()}"
     return ok(f"{ours}, {len(wanted)} libraries as required") if not verdict.todo else verdict
 
 
-def _written(file: Path) -> Verdict:
+def _judge_journal(file: Path) -> Verdict:
     """Whether SQLite can write there. An existing file is tested with a transaction that is rolled
     back; otherwise the folder is tested."""
     folder = file.absolute().parent
@@ -165,13 +173,13 @@ def _written(file: Path) -> Verdict:
             f"{file}: is not a database ({e})",
             "the coordinator sets it aside when it starts, and creates a new one",
         )
-    return ok(f"{file}, {file.stat().st_size / judge.MIB:,.1f} MB, {rows} tables and indexes")
+    return ok(f"{file}, {file.stat().st_size / MIB:,.1f} MB, {rows} tables and indexes")
 
 
-async def _scraped(host: str, port: int) -> bool:
+async def _is_served_by_us(host: str, port: int) -> bool:
     """Whether it answers as a process of ours does."""
     try:
-        async with asyncio.timeout(SCRAPE_S), connected(host, port) as (reader, writer):
+        async with asyncio.timeout(SCRAPE_S), connect(host, port) as (reader, writer):
             writer.write(f"GET /metrics HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
             page = b""
             while (

@@ -20,12 +20,25 @@ from aiokafka.protocol.admin import ApiVersionRequest, DescribeConfigsRequest
 from aiokafka.protocol.coordination import FindCoordinatorRequest
 
 from agents.admin.doctor.check import Check
-from agents.admin.doctor.judge import kafka as judge
-from agents.admin.doctor.judge.certificate import certificate
-from agents.admin.doctor.judge.kafka import Cluster, TopicDescription
+from agents.admin.doctor.judge.certificate import judge_certificate
+from agents.admin.doctor.judge.kafka import (
+    Cluster,
+    TopicDescription,
+    judge_addresses,
+    judge_existence,
+    judge_limits,
+    judge_listeners,
+    judge_replicas,
+    judge_retention,
+    judge_rights,
+    judge_sizes,
+    judge_time_stamps,
+    judge_verification,
+    judge_version,
+)
 from agents.admin.doctor.judge.roles import Role, Whom
 from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, fault, ok
-from agents.admin.doctor.sockets import reach, tls
+from agents.admin.doctor.sockets import examine_tls, try_addresses
 from agents.base.errors import KafkaUnavailable
 from agents.base.text import counted
 from agents.core.model.topology import TOPIC_LANES, TOPIC_RAW
@@ -53,66 +66,66 @@ class KafkaCheck:
         self.cluster = Cluster({}, {})
         self._limits: dict[str, str] | None = None
 
-    def checks(self) -> list[Check]:
+    def list_checks(self) -> list[Check]:
         def check(name: str, look: Callable[[], Awaitable[Verdict]], *needs: str) -> Check:
             return Check(GROUP, name, look, tuple(f"{GROUP} {need}" for need in needs))
 
         return [
-            check("brokers", self._reached),
-            check("certificate", self._certificate, "brokers"),
-            Check(GROUP, "login", self._login, ("kafka brokers",), ("kafka certificate",)),
-            check("version", self._version, "login"),
-            check("cluster", self._describe, "login"),
-            check("listeners", self._listeners, "cluster"),
-            check("topics", self._on_topics(judge.existence), "cluster"),
-            check("rights", self._rights, "cluster"),
-            check("time stamps", self._on_topics(judge.time_stamps), "cluster"),
-            check("record sizes", self._sizes, "cluster"),
-            check("keeping", self._on_topics(judge.keeping), "cluster"),
-            check("replicas", self._on_topics(judge.replicas), "cluster"),
-            check("limits", self._limit, "listeners"),
-            check("late requests", self._late_requests, "listeners"),
-            check("transactional id", self._transactional_id, "cluster"),
+            check("brokers", self._check_brokers),
+            check("certificate", self._check_certificate, "brokers"),
+            Check(GROUP, "login", self._check_login, ("kafka brokers",), ("kafka certificate",)),
+            check("version", self._check_version, "login"),
+            check("cluster", self._describe_cluster, "login"),
+            check("listeners", self._check_listeners, "cluster"),
+            check("topics", self._topics_check(judge_existence), "cluster"),
+            check("rights", self._check_rights, "cluster"),
+            check("time stamps", self._topics_check(judge_time_stamps), "cluster"),
+            check("record sizes", self._check_sizes, "cluster"),
+            check("keeping", self._topics_check(judge_retention), "cluster"),
+            check("replicas", self._topics_check(judge_replicas), "cluster"),
+            check("limits", self._check_limits, "listeners"),
+            check("late requests", self._check_late_requests, "listeners"),
+            check("transactional id", self._check_transactional_id, "cluster"),
         ]
 
     @property
-    def wanted(self) -> tuple[Topic, ...]:
+    def wanted_topics(self) -> tuple[Topic, ...]:
         """The topics as they must be. If this account's settings do not state a topic's number of
         partitions, any number is right. Topics that this account does not need and may not see are
         left out."""
         c = self._loaded.settings.coordinator
         every = topics(
-            self._count("coordinator.lanes", TOPIC_LANES, c.lanes),
-            self._count("coordinator.raw_partitions", TOPIC_RAW, c.raw_partitions),
+            self._partition_count("coordinator.lanes", TOPIC_LANES, c.lanes),
+            self._partition_count("coordinator.raw_partitions", TOPIC_RAW, c.raw_partitions),
         )
-        return tuple(topic for topic in every if not self.hidden(topic.name))
+        return tuple(topic for topic in every if not self.is_hidden(topic.name))
 
-    def hidden(self, topic: str) -> bool:
+    def is_hidden(self, topic: str) -> bool:
         """Whether brokers hide this topic from an account that does not need it."""
         seen = self.cluster.topics.get(topic)
         needed = not self._who.worker or topic in (*self._who.reads, *self._who.writes)
         return not needed and seen is not None and seen.error == HIDDEN
 
-    def _count(self, key: str, topic: str, said: int) -> int:
+    def _partition_count(self, key: str, topic: str, said: int) -> int:
         seen = self.cluster.topics.get(topic)
         told = self._who.role is Role.COORDINATOR or self._loaded.origins[key] != DEFAULT
         return said if told or seen is None else seen.partitions
 
     # The connection.
 
-    async def _reached(self) -> Verdict:
-        addresses = [_address(text) for text in self._kafka.bootstrap.split(",")]
-        answers = await reach(addresses)
+    async def _check_brokers(self) -> Verdict:
+        addresses = [_address_from_text(text) for text in self._kafka.bootstrap.split(",")]
+        answers = await try_addresses(addresses)
         there = [a for a in addresses if not answers[f"{a[0]}:{a[1]}"]]
         self._address = there[0] if there else addresses[0]
-        return judge.addresses(answers)
+        return judge_addresses(answers)
 
-    async def _certificate(self) -> Verdict:
+    async def _check_certificate(self) -> Verdict:
         if not self._kafka.security.endswith("SSL"):
             return ok(f"none is asked for: kafka.security is {self._kafka.security}")
         host, port = self._address
         context = (await asyncio.to_thread(client_kwargs, self._kafka))["ssl_context"]
-        seen = await tls(host, port, context)
+        seen = await examine_tls(host, port, context)
         self._no_tls = seen.certificate is None or seen.refused is not None
         if seen.certificate is None:
             plain = self._kafka.security.replace("SASL_SSL", "SASL_PLAINTEXT").replace(
@@ -124,7 +137,7 @@ class KafkaCheck:
                 f"{plain if 'SASL' in plain else 'PLAINTEXT'}",
             )
         now = datetime.datetime.fromtimestamp(self._now(), datetime.UTC)
-        return certificate(
+        return judge_certificate(
             host,
             seen.certificate,
             seen.refused,
@@ -132,7 +145,7 @@ class KafkaCheck:
             self._kafka.ca_file or "the system's authorities",
         )
 
-    async def _login(self) -> Verdict:
+    async def _check_login(self) -> Verdict:
         if self._no_tls:
             raise NotLookedAt("the certificate is not trusted, so there is no login")
         kafka = self._kafka
@@ -142,7 +155,7 @@ class KafkaCheck:
             else "anybody"
         )
         try:
-            async with self._connected() as conn:
+            async with self._connect() as conn:
                 await conn.send(DescribeTopics([]))
             return ok(f"as {who}, {kafka.security}")
         except (kafka_errors.AuthenticationFailedError, kafka_errors.SaslAuthenticationFailed):
@@ -158,11 +171,14 @@ class KafkaCheck:
                 "take SASL_ out of it",
             )
         except _CLOSED as e:
-            return await self._why_closed(e)
+            return await self._explain_closed(e)
 
-    async def _why_closed(self, error: BaseException) -> Verdict:
+    async def _explain_closed(self, error: BaseException) -> Verdict:
         (host, port), security = self._address, self._kafka.security
-        if not security.endswith("SSL") and (await tls(host, port, None)).certificate is not None:
+        if (
+            not security.endswith("SSL")
+            and (await examine_tls(host, port, None)).certificate is not None
+        ):
             return fault(
                 f"{host}:{port} speaks TLS, kafka.security is {security}",
                 "set kafka.security to SSL or SASL_SSL, and kafka.ca_file",
@@ -179,7 +195,7 @@ class KafkaCheck:
         )
 
     @contextlib.asynccontextmanager
-    async def _connected(
+    async def _connect(
         self, address: tuple[str, int] | None = None
     ) -> AsyncIterator[Any]:  # Any: aiokafka's connection
         """A connection to the broker that was reached first, or to `address`. Raises aiokafka's
@@ -197,26 +213,26 @@ class KafkaCheck:
                 await closed
 
     @contextlib.asynccontextmanager
-    async def _asking(
+    async def _connect_to_ask(
         self, what: str, address: tuple[str, int] | None = None
     ) -> AsyncIterator[Any]:
-        """As `_connected`, but raises our errors."""
+        """As `_connect`, but raises our errors."""
         try:
-            async with self._connected(address) as conn:
+            async with self._connect(address) as conn:
                 yield conn
         except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
             raise as_ours(e, what) from e
 
     # What the brokers hold.
 
-    async def _version(self) -> Verdict:
-        async with self._asking("ask for its versions") as conn:
+    async def _check_version(self) -> Verdict:
+        async with self._connect_to_ask("ask for its versions") as conn:
             response = await conn.send(ApiVersionRequest())
-        return judge.version({api[0] for api in response.api_versions})
+        return judge_version({api[0] for api in response.api_versions})
 
-    async def _describe(self) -> Verdict:
+    async def _describe_cluster(self) -> Verdict:
         names = [topic.name for topic in topics(1, 1)]
-        async with self._asking("describe the topics") as conn:
+        async with self._connect_to_ask("describe the topics") as conn:
             metadata = await conn.send(DescribeTopics(names))
             there = [
                 t
@@ -224,47 +240,51 @@ class KafkaCheck:
                 if kafka_errors.for_code(t[0]) is not kafka_errors.UnknownTopicOrPartitionError
             ]
             configs = (
-                await _configs(conn, ConfigResourceType.TOPIC, [t[1] for t in there])
+                await _describe_configs(conn, ConfigResourceType.TOPIC, [t[1] for t in there])
                 if there
                 else {}
             )
         brokers = {node: (host, port) for node, host, port, _ in metadata.brokers}
-        self.cluster = Cluster(brokers, {t[1]: _seen(t, configs.get(t[1])) for t in there})
+        self.cluster = Cluster(
+            brokers, {t[1]: _description_from_metadata(t, configs.get(t[1])) for t in there}
+        )
         return ok(f"{counted(len(brokers), 'broker')}, {len(there)} of our {len(names)} topics")
 
-    async def _listeners(self) -> Verdict:
-        return judge.listeners(await reach(self.cluster.brokers.values()))
+    async def _check_listeners(self) -> Verdict:
+        return judge_listeners(await try_addresses(self.cluster.brokers.values()))
 
-    def _on_topics(
+    def _topics_check(
         self, judged: Callable[[tuple[Topic, ...], Cluster], Verdict]
     ) -> Callable[[], Awaitable[Verdict]]:
-        async def look() -> Verdict:
-            return judged(self.wanted, self.cluster)
+        async def judge_topics() -> Verdict:
+            return judged(self.wanted_topics, self.cluster)
 
-        return look
+        return judge_topics
 
-    async def _rights(self) -> Verdict:
-        return judge.rights(self._who.reads, self._who.writes, self.cluster)
+    async def _check_rights(self) -> Verdict:
+        return judge_rights(self._who.reads, self._who.writes, self.cluster)
 
-    async def _sizes(self) -> Verdict:
-        return judge.sizes(self.wanted, self.cluster, self._loaded.settings.worker.max_event_bytes)
+    async def _check_sizes(self) -> Verdict:
+        return judge_sizes(
+            self.wanted_topics, self.cluster, self._loaded.settings.worker.max_event_bytes
+        )
 
-    async def _limit(self) -> Verdict:
+    async def _check_limits(self) -> Verdict:
         node, address = next(iter(self.cluster.brokers.items()))
-        async with self._asking("read the broker's settings", address) as conn:
-            found = await _configs(conn, ConfigResourceType.BROKER, [str(node)])
-        return judge.limits(
+        async with self._connect_to_ask("read the broker's settings", address) as conn:
+            found = await _describe_configs(conn, ConfigResourceType.BROKER, [str(node)])
+        return judge_limits(
             found.get(str(node)), self._loaded.settings.coordinator.transaction_timeout_ms
         )
 
-    async def _late_requests(self) -> Verdict:
-        return judge.verification(await verification.look(self._kafka))
+    async def _check_late_requests(self) -> Verdict:
+        return judge_verification(await verification.look(self._kafka))
 
-    async def _transactional_id(self) -> Verdict:
+    async def _check_transactional_id(self) -> Verdict:
         name = self._who.transactional_id
         if not name:
             raise NotLookedAt("people have none")
-        async with self._asking(f"ask who coordinates {name}") as conn:
+        async with self._connect_to_ask(f"ask who coordinates {name}") as conn:
             response = await conn.send(FindCoordinatorRequest(name, CoordinationType.TRANSACTION))
         error = kafka_errors.for_code(response.error_code)
         if error is kafka_errors.NoError:
@@ -278,12 +298,12 @@ class KafkaCheck:
         raise KafkaUnavailable(f"{name}: {error.__name__}")
 
 
-def _address(text: str) -> tuple[str, int]:
+def _address_from_text(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     return host.strip("[]"), int(port)
 
 
-async def _configs(
+async def _describe_configs(
     conn: Any, kind: ConfigResourceType, names: list[str]
 ) -> dict[str, dict[str, str]]:
     """Name -> its settings, without those that may not be read."""
@@ -295,7 +315,7 @@ async def _configs(
     return found
 
 
-def _seen(
+def _description_from_metadata(
     topic: Any, config: dict[str, str] | None
 ) -> TopicDescription:  # Any: a tuple of aiokafka's
     code, _, _, partitions, rights = topic

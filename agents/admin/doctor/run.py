@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from agents.admin.doctor.check import Check, examine
-from agents.admin.doctor.files import Files, inventory_or_none
+from agents.admin.doctor.check import Check, run_checks
+from agents.admin.doctor.files import Files, read_inventory_or_none
 from agents.admin.doctor.fleet import FleetCheck
 from agents.admin.doctor.host import Host
 from agents.admin.doctor.judge.roles import Whom, with_passwords
@@ -26,30 +26,30 @@ from agents.kafka.rights import COORDINATOR
 from agents.settings import Loaded, gather_settings
 
 
-def checks(
+def list_checks(
     loaded: Loaded, who: Whom, secrets: Path | None, now: Callable[[], float] = time.time
 ) -> list[Check]:
     """All checks. `now`: this machine's clock, in epoch seconds."""
     settings = loaded.settings
-    inventory = inventory_or_none(settings)
+    inventory = read_inventory_or_none(settings)
     kafka = KafkaCheck(loaded, who, now)
     return [
-        *Files(loaded, who, secrets).checks(),
-        *Host(settings, who).checks(),
-        *kafka.checks(),
-        *XmppCheck(settings, who, inventory, now).checks(),
-        *FleetCheck(settings, who, inventory, kafka, now).checks(),
+        *Files(loaded, who, secrets).list_checks(),
+        *Host(settings, who).list_checks(),
+        *kafka.list_checks(),
+        *XmppCheck(settings, who, inventory, now).list_checks(),
+        *FleetCheck(settings, who, inventory, kafka, now).list_checks(),
     ]
 
 
-async def look(
+async def make_report(
     loaded: Loaded, who: Whom, secrets: Path | None, now: Callable[[], float] = time.time
 ) -> Report:
     """Run all checks at once. Takes about ten seconds at most."""
-    return Report(who.account, await examine(checks(loaded, who, secrets, now)))
+    return Report(who.account, await run_checks(list_checks(loaded, who, secrets, now)))
 
 
-def refused(error: SettingsError, account: str | None) -> Report:
+def report_settings_error(error: SettingsError, account: str | None) -> Report:
     """The report if the settings are wrong: one finding per error."""
     findings = [
         Finding("files", "settings", Level.FAULT, line, "docs/settings.md")
@@ -77,8 +77,8 @@ def main(
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     reports: list[Report] = []
 
-    async def go() -> None:
-        reports.append(await look(loaded, who, secrets))
+    async def add_report() -> None:
+        reports.append(await make_report(loaded, who, secrets))
 
     try:
         if settings is None:
@@ -86,13 +86,13 @@ def main(
                 "no stack of `geolane up` has run here; name a file with --settings"
             )
         loaded = gather_settings(settings, sets)
-        who = Whom.of(loaded.settings, account)
+        who = Whom.from_settings(loaded.settings, account)
         loaded = Loaded(with_passwords(loaded.settings, who, secrets), loaded.origins)
-        supervisor.run(go, tell=False)
+        supervisor.run(add_report, tell=False)
     except SettingsError as e:
-        reports.append(refused(e, account))
+        reports.append(report_settings_error(e, account))
     if not reports:  # interrupted
         return 1
     report = reports[0]
-    click.echo(report.json() if as_json else report.text())
+    click.echo(report.to_json() if as_json else report.to_text())
     return report.code

@@ -20,7 +20,7 @@ _CHALLENGE = "{urn:ietf:params:xml:ns:xmpp-sasl}challenge"
 _RESUMABLE = ("{urn:xmpp:sm:3}sm", "{urn:xmpp:sm:2}sm")
 
 
-def opened(xmpp: settings.Xmpp, bare: str) -> SessionProbe:
+def open_session(xmpp: settings.Xmpp, bare: str) -> SessionProbe:
     """A session of the account `bare`, to be used with `async with`. Nobody else uses its resource:
     it is neither `leader` nor a worker's."""
     return SessionProbe(

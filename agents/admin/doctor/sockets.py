@@ -1,7 +1,7 @@
 """The lowest layer: whether a port is open, speaks TLS, and with which certificate.
 
-`greet` also opens an XMPP stream by hand. It shows, before any login, which hosts the server
-serves, whether with STARTTLS, and with which certificate."""
+`open_xmpp_stream` also opens an XMPP stream by hand. It shows, before any login, which hosts the
+server serves, whether with STARTTLS, and with which certificate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TLS_S = 2.0
 
 
 @contextlib.asynccontextmanager
-async def connected(
+async def connect(
     host: str, port: int
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection. Raises OSError, TimeoutError."""
@@ -40,7 +40,7 @@ async def connected(
                 await writer.wait_closed()
 
 
-def why(error: OSError | TimeoutError) -> str:
+def explain_failure(error: OSError | TimeoutError) -> str:
     """Why a connection could not be made, in a few words."""
     match error:
         case TimeoutError():
@@ -55,18 +55,18 @@ def why(error: OSError | TimeoutError) -> str:
     )
 
 
-async def reach(addresses: Iterable[tuple[str, int]]) -> dict[str, str]:
+async def try_addresses(addresses: Iterable[tuple[str, int]]) -> dict[str, str]:
     """Try all addresses at once. Returns HOST:PORT -> why it cannot be reached; empty if it can."""
 
-    async def one(host: str, port: int) -> str:
+    async def try_address(host: str, port: int) -> str:
         try:
-            async with connected(host, port):
+            async with connect(host, port):
                 return ""
         except OSError as e:  # TimeoutError is one
-            return why(e)
+            return explain_failure(e)
 
     wanted = list(dict.fromkeys(addresses))
-    answers = await asyncio.gather(*(one(*address) for address in wanted))
+    answers = await asyncio.gather(*(try_address(*address) for address in wanted))
     return {f"{host}:{port}": answer for (host, port), answer in zip(wanted, answers, strict=True)}
 
 
@@ -108,21 +108,21 @@ async def start_tls(
     async with asyncio.timeout(TLS_S):
         await writer.start_tls(context, server_hostname=name)
     der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    return Certificate.of_der(der) if der else None
+    return Certificate.from_der(der) if der else None
 
 
-async def tls(host: str, port: int, context: ssl.SSLContext | None) -> Handshake:
+async def examine_tls(host: str, port: int, context: ssl.SSLContext | None) -> Handshake:
     """Read the certificate, then verify it with `context` (None: do not).
 
     Raises OSError if nothing answers."""
-    async with connected(host, port) as (_, writer):
+    async with connect(host, port) as (_, writer):
         try:
             seen = await start_tls(writer, open_context(), host)
         except (ssl.SSLError, OSError):
             return Handshake(None)
     if context is None:
         return Handshake(seen)
-    async with connected(host, port) as (_, writer):
+    async with connect(host, port) as (_, writer):
         try:
             await start_tls(writer, context, host)
         except ssl.SSLCertVerificationError as e:
@@ -147,20 +147,20 @@ class Greeting:
     began: bool = False
 
 
-async def greet(
+async def open_xmpp_stream(
     address: str, port: int, host: str, *, tls: bool = False, context: ssl.SSLContext | None = None
 ) -> Greeting:
     """Open a stream to `host`. With `tls`, begin TLS too, and verify the certificate if a `context`
     is given.
 
     Raises SSLCertVerificationError (only with a `context`), OSError, TimeoutError."""
-    async with connected(address, port) as (reader, writer):
+    async with connect(address, port) as (reader, writer):
         writer.write(
             "<?xml version='1.0'?><stream:stream xmlns='jabber:client' "
             "xmlns:stream='http://etherx.jabber.org/streams' "
             f"version='1.0' to={quoteattr(host)}>".encode()
         )
-        said = await _until(reader, b"</stream:features>", b"</stream:stream>")
+        said = await _read_until(reader, b"</stream:features>", b"</stream:stream>")
         if b"host-unknown" in said:
             return Greeting(
                 fault(
@@ -182,7 +182,7 @@ async def greet(
         if not tls:
             return Greeting(ok(host))
         writer.write(f"<starttls xmlns='{_TLS}'/>".encode())
-        if b"<proceed" not in await _until(reader, b"/>", b"</stream:stream>"):
+        if b"<proceed" not in await _read_until(reader, b"/>", b"</stream:stream>"):
             return Greeting(
                 fault(
                     f"{host} refuses STARTTLS", "look at ejabberd's log: it may have no certificate"
@@ -200,7 +200,7 @@ async def greet(
             return Greeting(fault(f"{host}: no TLS ({why})", todo), began=True)
 
 
-async def _until(reader: asyncio.StreamReader, *ends: bytes) -> bytes:
+async def _read_until(reader: asyncio.StreamReader, *ends: bytes) -> bytes:
     """What arrives until one of `ends`, the end of the stream, WORDS_S, or MOST_BYTES."""
     said = b""
     with suppress(TimeoutError):

@@ -18,13 +18,28 @@ from cryptography import x509
 from slixmpp.exceptions import IqError
 
 from agents.admin.doctor.check import Check
-from agents.admin.doctor.judge import host as judge_host
-from agents.admin.doctor.judge import xmpp as judge
-from agents.admin.doctor.judge.certificate import certificate
+from agents.admin.doctor.judge.certificate import judge_certificate
+from agents.admin.doctor.judge.host import judge_clock
 from agents.admin.doctor.judge.roles import Role, Whom
-from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, fault, ok, worst
-from agents.admin.doctor.session import SessionProbe, opened
-from agents.admin.doctor.sockets import greet, listens_to_others, reach
+from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, fault, merge_verdicts, ok
+from agents.admin.doctor.judge.xmpp import (
+    GONE_S,
+    LARGEST_STANZA,
+    PROVISION,
+    LoginOutcome,
+    expected_feeds,
+    judge_certificate_login,
+    judge_erlang,
+    judge_feed_rights,
+    judge_login,
+    judge_pings,
+    judge_resumption,
+    judge_room,
+    judge_roster,
+    judge_speed,
+)
+from agents.admin.doctor.session import SessionProbe, open_session
+from agents.admin.doctor.sockets import listens_to_others, open_xmpp_stream, try_addresses
 from agents.base.errors import CommandRefused, NoAnswer, NotConnected, XmppError
 from agents.base.files import read_whole
 from agents.core.model.inventory import Inventory
@@ -38,7 +53,7 @@ from plugins import namespaces as ns
 GROUP = "xmpp"
 STANZAS, STANZA_BYTES = 24, 8000
 SPEED_S = 2.5
-SILENT_S = judge.GONE_S + 1
+SILENT_S = GONE_S + 1
 ROSTER = "jabber:iq:roster"
 TIME = "urn:xmpp:time"
 EPMD = 4369
@@ -64,7 +79,7 @@ class XmppCheck:
         self._host = self._xmpp.fleet if who.agent else self._xmpp.domain
         self._bare = f"{who.account}@{self._host}"
 
-    def checks(self) -> list[Check]:
+    def list_checks(self) -> list[Check]:
         def check(
             name: str, look: Callable[[], Awaitable[Verdict]], *needs: str, bound_s: float = 5.0
         ) -> Check:
@@ -73,31 +88,36 @@ class XmppCheck:
             )
 
         return [
-            check("server", self._reached),
-            check("hosts", self._hosts, "server"),
-            check("certificate", self._certificate, "server"),
-            check("erlang", self._erlang),
+            check("server", self._check_server),
+            check("hosts", self._check_hosts, "server"),
+            check("certificate", self._check_certificate, "server"),
+            check("erlang", self._check_erlang),
             Check(
-                GROUP, "login", self._login, ("xmpp server",), ("xmpp certificate",), bound_s=12.0
+                GROUP,
+                "login",
+                self._check_login,
+                ("xmpp server",),
+                ("xmpp certificate",),
+                bound_s=12.0,
             ),
-            check("clock", self._clock, "login"),
-            check("feeds", self._feeds, "login"),
-            check("tuning", self._tuning, "login"),
-            check("roster", self._roster, "login"),
-            check("room", self._room, "login"),
-            check("resumption", self._resumption, "login"),
-            check("shaper", self._speed, "login", bound_s=SPEED_S + 4),
-            check("stanza size", self._size, "shaper", bound_s=8.0),
-            check("pings", self._pings, "login", bound_s=SILENT_S + 4),
+            check("clock", self._check_clock, "login"),
+            check("feeds", self._check_feeds, "login"),
+            check("tuning", self._check_tuning, "login"),
+            check("roster", self._check_roster, "login"),
+            check("room", self._check_room, "login"),
+            check("resumption", self._check_resumption, "login"),
+            check("shaper", self._check_speed, "login", bound_s=SPEED_S + 4),
+            check("stanza size", self._check_stanza_size, "shaper", bound_s=8.0),
+            check("pings", self._check_pings, "login", bound_s=SILENT_S + 4),
         ]
 
-    def _session(self) -> SessionProbe:
-        return opened(self._xmpp, self._bare)
+    def _open_session(self) -> SessionProbe:
+        return open_session(self._xmpp, self._bare)
 
     # Before a login.
 
-    async def _reached(self) -> Verdict:
-        (address, away), *_ = (await reach([(self._xmpp.host, self._xmpp.port)])).items()
+    async def _check_server(self) -> Verdict:
+        (address, away), *_ = (await try_addresses([(self._xmpp.host, self._xmpp.port)])).items()
         if away:
             return fault(
                 f"{address}: {away}",
@@ -105,12 +125,12 @@ class XmppCheck:
             )
         return ok(address)
 
-    async def _erlang(self) -> Verdict:
+    async def _check_erlang(self) -> Verdict:
         # On the server's own machine a connection proves nothing, since it uses loopback.
         if await asyncio.to_thread(self._is_loopback):
-            return judge.erlang(is_open=await asyncio.to_thread(listens_to_others, EPMD))
-        [away] = (await reach([(self._xmpp.host, EPMD)])).values()
-        return judge.erlang(is_open=not away)
+            return judge_erlang(is_open=await asyncio.to_thread(listens_to_others, EPMD))
+        [away] = (await try_addresses([(self._xmpp.host, EPMD)])).values()
+        return judge_erlang(is_open=not away)
 
     def _is_loopback(self) -> bool:
         try:
@@ -121,29 +141,33 @@ class XmppCheck:
         except (OSError, ValueError):
             return False
 
-    async def _hosts(self) -> Verdict:
+    async def _check_hosts(self) -> Verdict:
         wanted = (self._xmpp.fleet, self._xmpp.domain)
         greetings = await asyncio.gather(
-            *(greet(self._xmpp.host, self._xmpp.port, host) for host in wanted)
+            *(open_xmpp_stream(self._xmpp.host, self._xmpp.port, host) for host in wanted)
         )
-        return worst(f"{' and '.join(wanted)} with STARTTLS", *(g.verdict for g in greetings))
+        return merge_verdicts(
+            f"{' and '.join(wanted)} with STARTTLS", *(g.verdict for g in greetings)
+        )
 
-    async def _certificate(self) -> Verdict:
+    async def _check_certificate(self) -> Verdict:
         self._no_tls = True
         context = await asyncio.to_thread(tls_context, self._xmpp.ca_file)
-        seen = await greet(self._xmpp.host, self._xmpp.port, self._host, tls=True)
+        seen = await open_xmpp_stream(self._xmpp.host, self._xmpp.port, self._host, tls=True)
         if not seen.began:
             raise NotLookedAt("`xmpp hosts` is at fault")
         if seen.certificate is None:
             return seen.verdict
         refused = None
         try:
-            await greet(self._xmpp.host, self._xmpp.port, self._host, tls=True, context=context)
+            await open_xmpp_stream(
+                self._xmpp.host, self._xmpp.port, self._host, tls=True, context=context
+            )
             self._no_tls = False
         except ssl.SSLCertVerificationError as e:
             refused = e
         now = datetime.datetime.fromtimestamp(self._now(), datetime.UTC)
-        return certificate(
+        return judge_certificate(
             self._host,
             seen.certificate,
             refused,
@@ -151,24 +175,24 @@ class XmppCheck:
             self._xmpp.ca_file or "the system's authorities",
         )
 
-    async def _login(self) -> Verdict:
+    async def _check_login(self) -> Verdict:
         if self._no_tls:
             raise NotLookedAt("the certificate is not trusted, so there is no login")
-        session = self._session()
+        session = self._open_session()
         try:
             await session.open()
         except (NotConnected, NoAnswer) as e:
-            seen = judge.LoginOutcome(str(e), session.refused, session.challenged)
+            seen = LoginOutcome(str(e), session.refused, session.challenged)
         else:
             await session.close()
-            seen = judge.LoginOutcome(None)
+            seen = LoginOutcome(None)
         if self._xmpp.sasl == "EXTERNAL":
-            return judge.login_by_certificate(
-                self._bare, seen, await asyncio.to_thread(self._days_left)
+            return judge_certificate_login(
+                self._bare, seen, await asyncio.to_thread(self._certificate_days_left)
             )
-        return judge.login(self._bare, seen, self._xmpp.password_file)
+        return judge_login(self._bare, seen, self._xmpp.password_file)
 
-    def _days_left(self) -> float:
+    def _certificate_days_left(self) -> float:
         account = self._who.account
         file = find_secret_file(self._xmpp.for_account(account).cert_file, f"{account}.pem")
         if file is None:
@@ -181,8 +205,8 @@ class XmppCheck:
 
     # What this account may do.
 
-    async def _clock(self) -> Verdict:
-        async with self._session() as session:
+    async def _check_clock(self) -> Verdict:
+        async with self._open_session() as session:
             iq = session.iq("get", self._host)
             ET.SubElement(iq.xml, f"{{{TIME}}}time")
             begun = self._now()
@@ -198,32 +222,32 @@ class XmppCheck:
             theirs = datetime.datetime.fromisoformat(said).timestamp()
         except ValueError as e:
             raise NotLookedAt(f"{self._host} reports a time that is not valid") from e
-        return judge_host.clock(middle - theirs, f"{self._host}'s")
+        return judge_clock(middle - theirs, f"{self._host}'s")
 
-    async def _feeds(self) -> Verdict:
+    async def _check_feeds(self) -> Verdict:
         if self._who.role is Role.COORDINATOR and not self._workers:
             raise NotLookedAt("the inventory that names the workers cannot be read")
-        async with self._session() as session:
+        async with self._open_session() as session:
             request = feeds.own_affiliations_request(session.stream.Iq(), self._xmpp.pubsub)
             try:
                 there = feeds.own_affiliations_of(await session.request(request))
             except CommandRefused as e:
-                return fault(f"{self._xmpp.pubsub}: {e}", judge.PROVISION)
-        return judge.rights(judge.expected_feeds(self._who, self._workers), there)
+                return fault(f"{self._xmpp.pubsub}: {e}", PROVISION)
+        return judge_feed_rights(expected_feeds(self._who, self._workers), there)
 
-    async def _tuning(self) -> Verdict:
+    async def _check_tuning(self) -> Verdict:
         if not self._who.worker:
             raise NotLookedAt("only workers read it")
-        async with self._session() as session:
+        async with self._open_session() as session:
             try:
                 await session.request(
                     feeds.last_item_request(session.stream.Iq(), self._xmpp.pubsub, "tuning")
                 )
             except CommandRefused as e:
-                return fault(f"tuning cannot be read ({e.condition})", judge.PROVISION)
+                return fault(f"tuning cannot be read ({e.condition})", PROVISION)
         return ok("readable")
 
-    async def _roster(self) -> Verdict:
+    async def _check_roster(self) -> Verdict:
         if self._who.role is Role.PERSON:
             raise NotLookedAt("people see no worker's presence")
         wanted = (
@@ -231,27 +255,28 @@ class XmppCheck:
             if self._who.worker
             else {f"{w}@{self._host}" for w in self._workers}
         )
-        async with self._session() as session:
+        async with self._open_session() as session:
             iq = session.iq("get", session.stream.boundjid.bare)
             ET.SubElement(iq.xml, f"{{{ROSTER}}}query")
             answer = await session.request(iq)
         items = answer.xml.iterfind(f"{{{ROSTER}}}query/{{{ROSTER}}}item")
-        return judge.roster(
+        return judge_roster(
             wanted, {x.get("jid", "") for x in items if x.get("subscription") == "both"}
         )
 
-    async def _room(self) -> Verdict:
+    async def _check_room(self) -> Verdict:
         if self._who.worker:
             raise NotLookedAt("workers stay out of the room")
         room = self._xmpp.room
         try:
             if self._who.role is Role.COORDINATOR:
-                async with self._session() as session:
+                async with self._open_session() as session:
                     people = await read_affiliations(session, room)
                 admins = sum(a in ("owner", "admin") for a in people.values())
                 return ok(f"{room} is ours: {len(people)} people, {admins} of them may act")
-            async with self._session() as session:
-                await _exists(session, room)  # joining a room that does not exist may create it
+            async with self._open_session() as session:
+                # Joining a room that does not exist may create it.
+                await _require_room(session, room)
             async with OperatorClient(self._xmpp, self._who.account, seen=False) as person:
                 await person.join()
                 me = next(
@@ -259,46 +284,46 @@ class XmppCheck:
                 )
                 return ok(f"joined {room}" + (f" as {me.affiliation}" if me else ""))
         except CommandRefused as e:
-            return judge.room(self._who, room, e.condition)
+            return judge_room(self._who, room, e.condition)
         except NoAnswer:
-            return judge.room(self._who, room, "item-not-found")
+            return judge_room(self._who, room, "item-not-found")
 
     # How the server behaves.
 
-    async def _resumption(self) -> Verdict:
+    async def _check_resumption(self) -> Verdict:
         if not self._who.agent:
             raise NotLookedAt(
                 f"it belongs at {self._xmpp.domain}; agents' accounts see {self._xmpp.fleet}"
             )
-        async with self._session() as session:
-            return judge.resumption(session.resumable, self._host)
+        async with self._open_session() as session:
+            return judge_resumption(session.resumable, self._host)
 
-    async def _speed(self) -> Verdict:
-        async with self._session() as session:
+    async def _check_speed(self) -> Verdict:
+        async with self._open_session() as session:
             answered, slots, loop = 0, asyncio.Semaphore(STANZAS), asyncio.get_running_loop()
             begun = last = loop.time()
 
-            async def one() -> None:
+            async def send_one() -> None:
                 nonlocal answered, last
-                await _echo(session, self._host, STANZA_BYTES, slots)
+                await _send_bytes(session, self._host, STANZA_BYTES, slots)
                 answered, last = answered + STANZA_BYTES, loop.time()
 
-            tasks = [asyncio.create_task(one()) for _ in range(STANZAS)]
+            tasks = [asyncio.create_task(send_one()) for _ in range(STANZAS)]
             _, late = await asyncio.wait(tasks, timeout=SPEED_S)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             took = SPEED_S if late else last - begun
             session.abort("measured")
-        return judge.speed(answered, STANZAS * STANZA_BYTES, took, agent=self._who.agent)
+        return judge_speed(answered, STANZAS * STANZA_BYTES, took, agent=self._who.agent)
 
-    async def _size(self) -> Verdict:
+    async def _check_stanza_size(self) -> Verdict:
         if not self._who.agent:
             raise NotLookedAt("people's stanzas are small")
-        size, largest = judge.LARGEST_STANZA, f"{judge.LARGEST_STANZA:,} bytes"
-        async with self._session() as session:
+        size, largest = LARGEST_STANZA, f"{LARGEST_STANZA:,} bytes"
+        async with self._open_session() as session:
             try:
-                await _echo(session, self._host, size, asyncio.Semaphore(1))
+                await _send_bytes(session, self._host, size, asyncio.Semaphore(1))
             except (NotConnected, NoAnswer) as e:
                 return fault(
                     f"a stanza of {largest}, telemetry of 1,000 lanes, is not accepted ({e})",
@@ -306,17 +331,19 @@ class XmppCheck:
                 )
         return ok(f"{largest} are accepted")
 
-    async def _pings(self) -> Verdict:
+    async def _check_pings(self) -> Verdict:
         if not self._who.agent:
             raise NotLookedAt(
                 f"people are asked each minute; agents' accounts see {self._xmpp.fleet}"
             )
-        async with self._session() as session:
+        async with self._open_session() as session:
             pings_s, gone_s = await session.stay_silent(self._silent_s)
-        return judge.pings(pings_s, gone_s, self._silent_s)
+        return judge_pings(pings_s, gone_s, self._silent_s)
 
 
-async def _echo(session: SessionProbe, host: str, size: int, slots: asyncio.Semaphore) -> None:
+async def _send_bytes(
+    session: SessionProbe, host: str, size: int, slots: asyncio.Semaphore
+) -> None:
     """Send about `size` bytes that the server must read before it answers. Any answer will do."""
     iq = session.iq("get", host)
     ping = ET.SubElement(iq.xml, f"{{{ns.PING}}}ping")
@@ -325,7 +352,7 @@ async def _echo(session: SessionProbe, host: str, size: int, slots: asyncio.Sema
         await session.ask(iq, 30.0, slots)
 
 
-async def _exists(session: SessionProbe, room: str) -> None:
+async def _require_room(session: SessionProbe, room: str) -> None:
     iq = session.iq("get", room)
     ET.SubElement(iq.xml, f"{{{DISCO_INFO}}}query")
     try:
@@ -335,7 +362,7 @@ async def _exists(session: SessionProbe, room: str) -> None:
             raise CommandRefused("item-not-found") from None
 
 
-async def ping(session: SessionProbe, jid: str, timeout_s: float) -> float:
+async def ping_jid(session: SessionProbe, jid: str, timeout_s: float) -> float:
     """Milliseconds until `jid` answered. Raises XmppError."""
     loop = asyncio.get_running_loop()
     iq = session.iq("get", jid)
@@ -345,16 +372,16 @@ async def ping(session: SessionProbe, jid: str, timeout_s: float) -> float:
     return (loop.time() - begun) * 1000
 
 
-async def ping_all(
+async def ping_all_jids(
     session: SessionProbe, jids: Collection[str], timeout_s: float
 ) -> dict[str, float]:
     """JID -> ms, for each JID that answered."""
 
-    async def one(jid: str) -> float | None:
+    async def ping_or_none(jid: str) -> float | None:
         try:
-            return await ping(session, jid, timeout_s)
+            return await ping_jid(session, jid, timeout_s)
         except XmppError:
             return None
 
-    answers = await asyncio.gather(*(one(jid) for jid in jids))
+    answers = await asyncio.gather(*(ping_or_none(jid) for jid in jids))
     return {jid: ms for jid, ms in zip(jids, answers, strict=True) if ms is not None}

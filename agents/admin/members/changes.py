@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterator
 
 from agents.admin.members import inventory_file
-from agents.admin.members.request import MemberRequest, account
+from agents.admin.members.request import MemberRequest, account_of_node
 from agents.admin.provision.feeds import check_feeds
 from agents.base.errors import KafkaUnavailable, SettingsError
 from agents.base.progress import PrintLine, ReportStep, StepOutcome
@@ -26,9 +26,9 @@ from ejabberd.provision import COORDINATOR, add_worker, remove_worker
 LOOK_EVERY_S = 0.5
 
 
-def listed(asked: MemberRequest) -> Iterator[str]:
+def list_workers(asked: MemberRequest) -> Iterator[str]:
     """The inventory's workers, one line each. Raises SettingsError."""
-    inventory = inventory_file.read(asked.inventory)
+    inventory = inventory_file.read_inventory(asked.inventory)
     wide = max(len(w) for w in inventory.workers)
     for spec in inventory.workers.values():
         has = "" if (asked.secrets / spec.worker).exists() else f"  no password in {asked.secrets}"
@@ -38,7 +38,7 @@ def listed(asked: MemberRequest) -> Iterator[str]:
 # Add.
 
 
-async def add(
+async def add_node(
     asked: MemberRequest,
     node: str,
     site: str,
@@ -52,28 +52,28 @@ async def add(
 
     Raises SettingsError, XmppError, KafkaError. Completed steps stay, and the next run continues
     from there."""
-    name = account(node)
-    inventory = await asyncio.to_thread(inventory_file.read, asked.inventory)
+    name = account_of_node(node)
+    inventory = await asyncio.to_thread(inventory_file.read_inventory, asked.inventory)
     if capacity_eps is None:
         there = inventory.workers.get(name)
         capacity_eps = there.capacity_eps if there else asked.settings.worker.capacity_eps
     row = inventory_file.Row(node, site, capacity_eps)
-    inventory_file.check(inventory, row)
-    tell = _teller(say)
+    inventory_file.check_row(inventory, row)
+    tell = _step_printer(say)
     api = api_of(asked.settings)
     await asyncio.to_thread(asked.make_secrets)
     await add_worker(api, asked.domain, name, asked.secrets, tell, reset=reset)
     if (asked.secrets / COORDINATOR).exists():
         await check_feeds(asked.settings.xmpp, asked.secrets, [name])
-    await _give_kafka(asked, name, tell, reset=reset)
+    await _add_to_kafka(asked, name, tell, reset=reset)
     # last: the row is what a running coordinator sees
-    new = await asyncio.to_thread(inventory_file.add, asked.inventory, row)
+    new = await asyncio.to_thread(inventory_file.add_row, asked.inventory, row)
     tell("made" if new else "unchanged", f"[[node]] {row.name} at {row.site} in {asked.inventory}")
     for line in _next_steps(asked, row.name):
         say(line)
 
 
-def _rights(asked: MemberRequest, name: str) -> list[Right]:
+def _kafka_rights(asked: MemberRequest, name: str) -> list[Right]:
     kafka = asked.settings.kafka
     return (
         rights([name], kafka.for_account(name).username)
@@ -82,8 +82,8 @@ def _rights(asked: MemberRequest, name: str) -> list[Right]:
     )
 
 
-async def _give_kafka(asked: MemberRequest, name: str, tell: ReportStep, *, reset: bool) -> None:
-    wanted = _rights(asked, name)
+async def _add_to_kafka(asked: MemberRequest, name: str, tell: ReportStep, *, reset: bool) -> None:
+    wanted = _kafka_rights(asked, name)
     if not wanted:
         return
     accounts = Accounts(asked.settings.kafka.admin)
@@ -98,10 +98,13 @@ async def _give_kafka(asked: MemberRequest, name: str, tell: ReportStep, *, rese
 
 
 def _next_steps(asked: MemberRequest, name: str) -> Iterator[str]:
-    files = [str(asked.secrets / account(name))]
+    files = [str(asked.secrets / account_of_node(name))]
     if asked.makes_kafka_accounts:
         files.append(
-            str(asked.secrets / f"kafka-{asked.settings.kafka.for_account(account(name)).username}")
+            str(
+                asked.secrets
+                / f"kafka-{asked.settings.kafka.for_account(account_of_node(name)).username}"
+            )
         )
     yield "next, on the node's machine:"
     yield (
@@ -120,25 +123,25 @@ def _next_steps(asked: MemberRequest, name: str) -> Iterator[str]:
 # Remove.
 
 
-async def remove(
+async def remove_node(
     asked: MemberRequest, name: str, say: PrintLine, *, now: bool, wait_s: float
 ) -> None:
     """Remove the row, then wait until the leader has given the node's lanes to others and fenced it
     (`now`: do not wait). Then remove account, feed, rights and files.
 
     Raises SettingsError, XmppError, KafkaError."""
-    worker, tell = account(name), _teller(say)
+    worker, tell = account_of_node(name), _step_printer(say)
     kafka_user = asked.settings.kafka.for_account(worker).username
     # first: without the row the leader drains the node and fences it
-    known = await asyncio.to_thread(inventory_file.remove, asked.inventory, name)
+    known = await asyncio.to_thread(inventory_file.remove_row, asked.inventory, name)
     tell(
         "removed" if known else "unchanged",
         f"{'' if known else 'no '}[[node]] {name} in {asked.inventory}",
     )
     if not now:
-        await _until_left(asked, worker, say, wait_s)
+        await _wait_until_left(asked, worker, say, wait_s)
     await remove_worker(api_of(asked.settings), asked.domain, worker, asked.secrets, tell)
-    if taken := _rights(asked, worker):
+    if taken := _kafka_rights(asked, worker):
         removal = Removal(asked.settings.kafka.admin)
         await removal.start()
         try:
@@ -160,7 +163,9 @@ async def remove(
     )
 
 
-async def _until_left(asked: MemberRequest, worker: str, say: PrintLine, wait_s: float) -> None:
+async def _wait_until_left(
+    asked: MemberRequest, worker: str, say: PrintLine, wait_s: float
+) -> None:
     """Wait until `placement` says that the worker owns nothing and is fenced.
 
     Raises KafkaUnavailable after `wait_s`."""
@@ -171,7 +176,7 @@ async def _until_left(asked: MemberRequest, worker: str, say: PrintLine, wait_s:
         lanes = sum(
             s.worker == worker and s.state is not State.ORPHAN for s in written.placed.values()
         )
-        if not lanes and not _leased(written, worker):
+        if not lanes and not _has_live_lease(written, worker):
             return
         if lanes != told:
             say(
@@ -190,7 +195,7 @@ async def _until_left(asked: MemberRequest, worker: str, say: PrintLine, wait_s:
         await asyncio.sleep(LOOK_EVERY_S)
 
 
-def _leased(written: PlacementTable, worker: str) -> bool:
+def _has_live_lease(written: PlacementTable, worker: str) -> bool:
     lease = written.leases.get(worker)
     return lease is not None and not lease.fenced
 
@@ -198,13 +203,13 @@ def _leased(written: PlacementTable, worker: str) -> bool:
 # Rotate.
 
 
-async def renew(asked: MemberRequest, name: str, say: PrintLine) -> None:
+async def rotate_password(asked: MemberRequest, name: str, say: PrintLine) -> None:
     """Give the node's account a new password. Raises SettingsError, XmppError."""
-    worker = account(name)
-    if worker not in inventory_file.read(asked.inventory).workers:
+    worker = account_of_node(name)
+    if worker not in inventory_file.read_inventory(asked.inventory).workers:
         raise SettingsError(f"{asked.inventory}: there is no node {name}; see geolane nodes list")
     await rotate(
-        api_of(asked.settings), worker, f"fleet.{asked.domain}", asked.secrets, _teller(say)
+        api_of(asked.settings), worker, f"fleet.{asked.domain}", asked.secrets, _step_printer(say)
     )
     say(
         f"its session continues; it reads {asked.secrets / worker} at its next log-in. If it runs "
@@ -216,8 +221,8 @@ async def renew(asked: MemberRequest, name: str, say: PrintLine) -> None:
     )
 
 
-def _teller(say: PrintLine) -> ReportStep:
-    def tell(did: StepOutcome, what: str) -> None:
+def _step_printer(say: PrintLine) -> ReportStep:
+    def print_step(did: StepOutcome, what: str) -> None:
         say(f"{did}: {what}")
 
-    return tell
+    return print_step

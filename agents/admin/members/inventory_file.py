@@ -45,12 +45,12 @@ class Row:
         )
 
 
-def read(path: Path) -> Inventory:
+def read_inventory(path: Path) -> Inventory:
     """Raises SettingsError."""
     return Inventory.from_file(decode_toml(path, InventoryFile), str(path))
 
 
-def check(inventory: Inventory, row: Row) -> bool:
+def check_row(inventory: Inventory, row: Row) -> bool:
     """Whether the row is there already.
 
     Raises SettingsError if the row would not be valid, or contradicts the one that is there."""
@@ -76,34 +76,34 @@ def check(inventory: Inventory, row: Row) -> bool:
     return True
 
 
-def add(path: Path, row: Row) -> bool:
+def add_row(path: Path, row: Row) -> bool:
     """Write the row after the last one of its kind. Returns False if it was there.
 
     Raises SettingsError and then changes nothing."""
 
-    def edit(text: str) -> str:
+    def insert_row(text: str) -> str:
         lines = text.splitlines(keepends=True)
-        at = max((end for _, end, _ in _blocks(lines)), default=len(lines))
+        at = max((end for _, end, _ in _node_blocks(lines)), default=len(lines))
         before = "".join(lines[:at])
         if before and not before.endswith("\n"):
             before += "\n"
         return before + ("\n" if before else "") + row.toml + "".join(lines[at:])
 
     with alone(path):
-        if check(read(path), row):
+        if check_row(read_inventory(path), row):
             return False
-        _replace(path, edit, lambda rows: rows["node"].append(msgspec.to_builtins(row)))
+        _replace_file(path, insert_row, lambda rows: rows["node"].append(msgspec.to_builtins(row)))
         return True
 
 
-def remove(path: Path, name: str) -> bool:
+def remove_row(path: Path, name: str) -> bool:
     """Remove the row. Returns False if it was not there.
 
     Raises SettingsError and then changes nothing."""
 
-    def edit(text: str) -> str:
+    def cut_row(text: str) -> str:
         lines = text.splitlines(keepends=True)
-        for begin, end, named in _blocks(lines):
+        for begin, end, named in _node_blocks(lines):
             if named == name:
                 after = end + 1 if end < len(lines) and not lines[end].strip() else end
                 return "".join((*lines[:begin], *lines[after:]))
@@ -112,17 +112,17 @@ def remove(path: Path, name: str) -> bool:
             f"{_BY_HAND}"
         )
 
-    def expect(rows: dict[str, Any]) -> None:
+    def drop_row(rows: dict[str, Any]) -> None:
         rows["node"] = [r for r in rows["node"] if r["name"] != name]
 
     with alone(path):
-        if f"{WorkerKind.NODE}-{name}" not in read(path).workers:
+        if f"{WorkerKind.NODE}-{name}" not in read_inventory(path).workers:
             return False
-        _replace(path, edit, expect)
+        _replace_file(path, cut_row, drop_row)
         return True
 
 
-def _blocks(lines: list[str]) -> Iterator[tuple[int, int, str]]:
+def _node_blocks(lines: list[str]) -> Iterator[tuple[int, int, str]]:
     """For each `[[node]]`: its first line, the line after its last, and its name. Comments and
     blank lines at its end belong to the next table."""
     heads = [i for i, line in enumerate(lines) if _HEADER.match(line)]
@@ -138,7 +138,7 @@ def _blocks(lines: list[str]) -> Iterator[tuple[int, int, str]]:
             yield head, end, str(tomllib.loads("".join(lines[head:end]))["node"][0].get("name"))
 
 
-def _replace(
+def _replace_file(
     path: Path, edit: Callable[[str], str], expect: Callable[[dict[str, Any]], None]
 ) -> None:
     try:

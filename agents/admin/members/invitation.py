@@ -26,19 +26,19 @@ _BLOCKS = {(False, False): " ", (True, False): "▀", (False, True): "▄", (Tru
 _BLACK_ON_WHITE, _RESET = "\x1b[30;107m", "\x1b[0m"
 
 
-def link(room: str) -> str:
+def room_link(room: str) -> str:
     """`xmpp:ops@conference.example.org?join`."""
     return f"xmpp:{quote(room, safe='@')}?join"
 
 
-def modules(text: str) -> list[list[bool]]:
+def qr_modules(text: str) -> list[list[bool]]:
     """The QR code of `text` with its quiet zone, row by row; True is dark."""
     return [
         [bool(m) for m in row] for row in segno.make_qr(text, error="m").matrix_iter(border=QUIET)
     ]
 
 
-def drawn(rows: Sequence[Sequence[bool]]) -> Iterator[str]:
+def draw_modules(rows: Sequence[Sequence[bool]]) -> Iterator[str]:
     """Two rows of modules per line, black on white whatever the terminal's colours are."""
     for i in range(0, len(rows), 2):
         below = rows[i + 1] if i + 1 < len(rows) else [False] * len(rows[i])
@@ -74,13 +74,13 @@ async def run(
         lambda did, what: say(f"{did}: {what}"),
         reset=reset,
     )
-    address = link(xmpp.room)
+    address = room_link(xmpp.room)
     say(f"account:  {name}@{xmpp.domain}")
     say(f"password: in {asked.secrets / name}; hand it over in private, never in the room")
     say(f"server:   {xmpp.host}:{xmpp.port}, if the client does not find it by itself")
     say(f"room:     {address}  (log in first)")
     if terminal:
-        for line in drawn(modules(address)):
+        for line in draw_modules(qr_modules(address)):
             say(line)
     if png is not None:
         try:

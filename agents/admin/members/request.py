@@ -25,7 +25,7 @@ class MemberRequest:
     secrets: Path
 
     @classmethod
-    def of(
+    def from_options(
         cls, settings: Settings, file: Path, inventory: Path | None, secrets: Path | None
     ) -> MemberRequest:
         """Passwords lie beside the coordinator's password if the settings name its file, otherwise
@@ -72,7 +72,7 @@ class MemberRequest:
         return kafka.admin if kafka.admin_username else kafka.for_account("geolane")
 
 
-def account(name: str) -> str:
+def account_of_node(name: str) -> str:
     """The account of the node NAME. Raises SettingsError if the name is not valid."""
     if name.startswith(f"{WorkerKind.NODE}-") and _NAME.fullmatch(name):
         raise SettingsError(

@@ -15,7 +15,7 @@ RUNNING = Path("/run/systemd/system")
 COMMAND_S = 120.0
 
 
-def check(asked: MemberRequest) -> None:
+def check_unit_works(asked: MemberRequest) -> None:
     """Raises InstallError, before anything is made, if a unit could not work here."""
     if not RUNNING.is_dir():
         raise InstallError(
@@ -29,7 +29,7 @@ def check(asked: MemberRequest) -> None:
         )
 
 
-def commands(name: str) -> tuple[tuple[str, ...], ...]:
+def start_commands(name: str) -> tuple[tuple[str, ...], ...]:
     """The commands to run, in this order. Each may be run again."""
     return (
         ("systemctl", "daemon-reload"),
@@ -37,11 +37,13 @@ def commands(name: str) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def start(asked: MemberRequest, name: str, say: PrintLine) -> None:
+def start_unit(asked: MemberRequest, name: str, say: PrintLine) -> None:
     """Write the units, then enable and start this node's. Raises SettingsError, InstallError."""
-    for file, change in install.write(install.place(Path("/"), asked.file.absolute(), user=False)):
+    for file, change in install.write_units(
+        install.find_place(Path("/"), asked.file.absolute(), user=False)
+    ):
         say(f"{change.value}: {file}")
-    for command in commands(name):
+    for command in start_commands(name):
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=COMMAND_S, check=False

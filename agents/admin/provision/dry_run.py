@@ -53,7 +53,7 @@ class Recorder(AdminApi):
         return 0
 
 
-async def commands(asked: ProvisionOptions) -> list[str]:
+async def list_commands(asked: ProvisionOptions) -> list[str]:
     """A shell script, line by line. Raises SettingsError (a name)."""
     files = [*asked.accounts, *(p.name for p in asked.people)] if asked.only != "kafka" else []
     folder = quote(str(asked.secrets))
@@ -65,13 +65,13 @@ async def commands(asked: ProvisionOptions) -> list[str]:
         else []
     )
     if asked.only != "kafka":
-        out += await _xmpp(asked)
+        out += await _xmpp_commands(asked)
     if asked.only != "xmpp":
-        out += _kafka(asked)
+        out += _kafka_commands(asked)
     return out
 
 
-async def _xmpp(asked: ProvisionOptions) -> list[str]:
+async def _xmpp_commands(asked: ProvisionOptions) -> list[str]:
     domain = asked.settings.xmpp.domain
     with tempfile.TemporaryDirectory() as scratch:  # passwords that nobody sees
         recorder = Recorder(asked.secrets)
@@ -90,7 +90,7 @@ async def _xmpp(asked: ProvisionOptions) -> list[str]:
     ]
 
 
-def _kafka(asked: ProvisionOptions) -> list[str]:
+def _kafka_commands(asked: ProvisionOptions) -> list[str]:
     kafka, coordinator = asked.settings.kafka, asked.settings.coordinator
     copies = kafka.topics.replication or 3
     out = [
@@ -109,7 +109,7 @@ def _kafka(asked: ProvisionOptions) -> list[str]:
             f"--replication-factor {copies} {config}"
         )
     if users := asked.kafka_users:
-        out += _account(kafka.sasl_mechanism)
+        out += _account_function(kafka.sasl_mechanism)
         out += [f"account {quote(user)} {quote(str(file))}" for user, file in users.items()]
     out += [f"kafka-acls.sh $to {command(right)}" for right in asked.kafka_rights]
     out.append(
@@ -119,7 +119,7 @@ def _kafka(asked: ProvisionOptions) -> list[str]:
     return out
 
 
-def _account(mechanism: str) -> list[str]:
+def _account_function(mechanism: str) -> list[str]:
     """The shell function `account USER FILE`."""
     return [
         "",

@@ -33,7 +33,9 @@ class ProvisionOptions:
     reset: bool = False
 
     @classmethod
-    def of(cls, settings: Settings, file: Path, given: Mapping[str, Any]) -> ProvisionOptions:
+    def from_options(
+        cls, settings: Settings, file: Path, given: Mapping[str, Any]
+    ) -> ProvisionOptions:
         """From the options of the command line. Raises SettingsError."""
         inventory = given["inventory"] or Path(settings.coordinator.inventory)
         workers = Inventory.from_file(decode_toml(inventory, InventoryFile), str(inventory)).workers
@@ -46,7 +48,7 @@ class ProvisionOptions:
             settings,
             (given["secrets"] or file.parent / "secrets").absolute(),
             tuple(workers),
-            tuple(people(given["people"])),
+            tuple(parse_people(given["people"])),
             given["only"],
             given["lanemap"],
             given["sample"],
@@ -93,7 +95,7 @@ class ProvisionOptions:
         return rights(self.accounts, kafka.username)
 
 
-def people(given: Iterable[str]) -> Iterable[Person]:
+def parse_people(given: Iterable[str]) -> Iterable[Person]:
     """`ana:owner`, or several, separated by commas. Raises SettingsError."""
     for text in (part.strip() for option in given for part in option.split(",") if part.strip()):
         name, colon, affiliation = text.partition(":")

@@ -31,21 +31,21 @@ async def run(asked: ProvisionOptions, say: PrintLine) -> None:
         logging.CRITICAL
     )  # an account that cannot log in is a result here, not an error
     if asked.printed:
-        for line in await dry_run.commands(asked):
+        for line in await dry_run.list_commands(asked):
             say(line)
         return
 
     if not asked.dry:
         await asyncio.to_thread(_make_folder, asked.secrets)
 
-    def tell(did: StepOutcome, what: str) -> None:
+    def print_step(did: StepOutcome, what: str) -> None:
         would = "would be " if asked.dry and did not in ("unchanged", "note") else ""
         say(f"{would}{did}: {what}")
 
     if asked.only != "kafka":
-        await _xmpp(asked, tell)
+        await _provision_xmpp(asked, print_step)
     if asked.only != "xmpp":
-        await _kafka(asked, tell)
+        await _provision_kafka(asked, print_step)
 
 
 def _make_folder(secrets: Path) -> None:
@@ -61,7 +61,7 @@ def _make_folder(secrets: Path) -> None:
         )
 
 
-async def _xmpp(asked: ProvisionOptions, tell: ReportStep) -> None:
+async def _provision_xmpp(asked: ProvisionOptions, tell: ReportStep) -> None:
     api, xmpp = api_of(asked.settings), asked.settings.xmpp
     if asked.dry:
         await provision_dry_run(
@@ -75,7 +75,7 @@ async def _xmpp(asked: ProvisionOptions, tell: ReportStep) -> None:
     tell("unchanged", f"all feeds, as {xmpp.coordinator} sees them at {xmpp.host}:{xmpp.port}")
 
 
-async def _kafka(asked: ProvisionOptions, tell: ReportStep) -> None:
+async def _provision_kafka(asked: ProvisionOptions, tell: ReportStep) -> None:
     kafka, coordinator = asked.settings.kafka, asked.settings.coordinator
     await bring(
         kafka.admin,
@@ -93,14 +93,14 @@ async def _kafka(asked: ProvisionOptions, tell: ReportStep) -> None:
             await accounts.rights(rights, tell, dry=asked.dry)
         finally:
             await accounts.stop()
-    await _lane_map(asked, tell)
+    await _publish_lane_map(asked, tell)
 
 
-async def _lane_map(asked: ProvisionOptions, tell: ReportStep) -> None:
+async def _publish_lane_map(asked: ProvisionOptions, tell: ReportStep) -> None:
     """Publish a lane map if there is none. An existing one stays."""
     kafka = asked.settings.kafka.admin
     passed: list[str] = []
-    wanted = await asyncio.to_thread(_wanted_map, asked, passed.append)
+    wanted = await asyncio.to_thread(_read_wanted_map, asked, passed.append)
     for line in passed:
         tell("note", line)
     there = await compacted.newest(kafka) if await _has_topic(asked) else None
@@ -138,7 +138,7 @@ async def _has_topic(asked: ProvisionOptions) -> bool:
     return found != ["made"]
 
 
-def _wanted_map(asked: ProvisionOptions, passed: PrintLine) -> LaneMap | None:
+def _read_wanted_map(asked: ProvisionOptions, passed: PrintLine) -> LaneMap | None:
     lanes, resolution = asked.settings.coordinator.lanes, asked.settings.worker.cell_resolution
     if asked.lanemap is not None:
         wanted = LaneMap.decode(without_bom(read_whole(asked.lanemap), asked.lanemap).strip())

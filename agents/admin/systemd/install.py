@@ -106,7 +106,7 @@ class InstallPlace:
     systemd: int = 0
 
 
-def version() -> int:
+def systemd_version() -> int:
     """The version of this machine's systemd; 0 if there is none."""
     try:
         said = subprocess.run(
@@ -118,7 +118,7 @@ def version() -> int:
     return int(found[1]) if found else 0
 
 
-def place(root: Path, settings: Path | None, *, user: bool) -> InstallPlace:
+def find_place(root: Path, settings: Path | None, *, user: bool) -> InstallPlace:
     """The place for these options, with this interpreter's `geolane`. Raises SettingsError,
     InstallError."""
     home = Path.home()
@@ -131,7 +131,7 @@ def place(root: Path, settings: Path | None, *, user: bool) -> InstallPlace:
             f"{geolane}: there is no such command; run `make install`, or pip install, into this "
             "environment"
         )
-    if not user and root == Path("/") and _hidden(geolane):
+    if not user and root == Path("/") and _is_hidden_by_sandbox(geolane):
         raise InstallError(
             f"{geolane}: units cannot see what is below /home, /root and /run/user; install "
             "geolane elsewhere, for example "
@@ -147,17 +147,17 @@ def place(root: Path, settings: Path | None, *, user: bool) -> InstallPlace:
         file.parent / "secrets",
         user,
         loaded.kafka.username,
-        version(),
+        systemd_version(),
     )
 
 
-def _hidden(path: Path) -> bool:
+def _is_hidden_by_sandbox(path: Path) -> bool:
     """Whether ProtectHome hides the path, or the file it links to."""
     homes = (Path("/home"), Path("/root"), Path("/run/user"))
     return any(p.is_relative_to(h) for p in (path, path.resolve(), Path(sys.prefix)) for h in homes)
 
 
-def render(name: str, place: InstallPlace) -> str:
+def render_unit(name: str, place: InstallPlace) -> str:
     """The unit's text. Raises InstallError if a unit cannot contain one of the paths."""
     for path in (place.geolane, place.settings, place.secrets):
         if re.search(r"[\s%\"'\\;$]", str(path)):
@@ -183,18 +183,18 @@ def render(name: str, place: InstallPlace) -> str:
     }
     text = re.sub(
         r"@([A-Z_]+)@\n?",
-        lambda m: _value(values[m[1]], m[0]),
+        lambda m: _fill_value(values[m[1]], m[0]),
         (TEMPLATES / name).read_text("utf-8"),
     )
-    return _for_user(text) if place.user else text
+    return _adapt_for_user(text) if place.user else text
 
 
-def _value(value: str, mark: str) -> str:
+def _fill_value(value: str, mark: str) -> str:
     """An empty value removes its line."""
     return value + "\n" if mark.endswith("\n") and value else value
 
 
-def _for_user(text: str) -> str:
+def _adapt_for_user(text: str) -> str:
     """The unit as a user's manager can run it. It cannot switch users or set up file systems, and
     it has no network-online.target."""
     sandbox = {line.partition("=")[0] for line in SANDBOX.splitlines()} | {
@@ -214,10 +214,10 @@ def _for_user(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(place: InstallPlace) -> Iterator[tuple[Path, FileChange]]:
+def write_units(place: InstallPlace) -> Iterator[tuple[Path, FileChange]]:
     """Write the units that differ; each file is replaced as a whole. Raises InstallError if that is
     not allowed."""
-    texts = {name: render(name, place) for name in UNITS}
+    texts = {name: render_unit(name, place) for name in UNITS}
     try:
         place.folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
@@ -246,7 +246,7 @@ def write(place: InstallPlace) -> Iterator[tuple[Path, FileChange]]:
         raise InstallError(f"{e.filename or place.folder}: cannot be written ({e.strerror})") from e
 
 
-def advice(place: InstallPlace, root: Path) -> Iterator[str]:
+def list_next_steps(place: InstallPlace, root: Path) -> Iterator[str]:
     """What to do next, one line each, beginning with what is missing."""
     ctl = "systemctl --user" if place.user else "systemctl"
     if not (root / place.settings.relative_to("/")).exists():
@@ -275,8 +275,8 @@ def advice(place: InstallPlace, root: Path) -> Iterator[str]:
 def run(root: Path, settings: Path | None, *, user: bool) -> Iterator[str]:
     """Write the units. Yields a line for each file, then one for each remaining step. Raises
     SettingsError, InstallError."""
-    where = place(root, settings, user=user)
-    changes = [f"{change.value}: {file}" for file, change in write(where)]
+    where = find_place(root, settings, user=user)
+    changes = [f"{change.value}: {file}" for file, change in write_units(where)]
     yield from changes
     yield "next:"
-    yield from (f"  {line}" for line in advice(where, root))
+    yield from (f"  {line}" for line in list_next_steps(where, root))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from agents.admin.doctor.check import Check, examine
+from agents.admin.doctor.check import Check, run_checks
 from agents.admin.doctor.judge.verdict import Finding, Level
 from agents.settings import Loaded, Settings
 from agents.settings.sources import all_keys
@@ -26,7 +26,9 @@ async def findings(checks: Iterable[Check], *names: str) -> dict[str, Finding]:
     for check in reversed(every):
         if check.key in wanted:
             wanted |= {*check.needs, *check.after}
-    return {f"{f.group} {f.name}": f for f in await examine([c for c in every if c.key in wanted])}
+    return {
+        f"{f.group} {f.name}": f for f in await run_checks([c for c in every if c.key in wanted])
+    }
 
 
 def named(found: dict[str, Finding], key: str, *words: str, level: Level = Level.FAULT) -> None:

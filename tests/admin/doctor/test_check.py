@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agents.admin.doctor.check import Check, examine
+from agents.admin.doctor.check import Check, run_checks
 from agents.admin.doctor.judge.verdict import Level, NotLookedAt, Verdict, fault, ok
 from agents.base.errors import KafkaUnavailable, SettingsError
 
@@ -44,7 +44,7 @@ async def test_a_check_that_breaks_hangs_or_raises_hides_no_other() -> None:
         Check("g", "fine", fine),
     ]
     async with asyncio.timeout(2):
-        found = {f.name: f for f in await examine(checks)}
+        found = {f.name: f for f in await run_checks(checks)}
     assert list(found) == [c.name for c in checks], "in the order in which they stand"
     assert "the check itself failed: ZeroDivisionError: oh" in found["ZeroDivisionError"].found
     assert found["KafkaUnavailable"].found == "away"
@@ -63,7 +63,7 @@ async def test_what_needs_a_check_that_failed_is_skipped_and_says_the_first_reas
         Check("h", "needs elsewhere", fine, ("h elsewhere",)),
         Check("h", "only after", fine, after=("g root",)),
     ]
-    found = {f.name: (f.level, f.found) for f in await examine(checks)}
+    found = {f.name: (f.level, f.found) for f in await run_checks(checks)}
     because = (Level.SKIPPED, "not checked, because `g root` is at fault")
     assert (found["needs"], found["needs that"]) == (because, because)
     assert found["needs elsewhere"] == (Level.SKIPPED, "not checked, because it is elsewhere")
@@ -84,5 +84,5 @@ async def test_checks_are_made_at_once() -> None:
         await here.wait()
         return ok("")
 
-    found = await examine([Check("g", "first", first), Check("g", "second", second)])
+    found = await run_checks([Check("g", "first", first), Check("g", "second", second)])
     assert [f.level for f in found] == [Level.OK, Level.OK]

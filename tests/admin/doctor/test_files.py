@@ -59,7 +59,7 @@ async def test_files_as_they_must_be_are_ok(tmp_path: Path) -> None:
         '[[router]]\nname = "1"\nsite = "s"\ncapacity_eps = 10.0\n'
     )
     found = await findings(
-        files(tmp_path, inventory=inventory, secrets=tmp_path / "secrets").checks()
+        files(tmp_path, inventory=inventory, secrets=tmp_path / "secrets").list_checks()
     )
     assert [f.name for f in found.values() if f.level is not Level.OK] == ["pipeline"], found
     assert found["files passwords"].found.startswith("3 files of mode 0600")
@@ -98,19 +98,19 @@ def test_settings_that_are_not_there_exit_with_2(
 async def test_a_bad_inventory_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
     file = tmp_path / "inventory.toml"
     file.write_text(text)
-    found = await findings(files(tmp_path, inventory=file).checks(), "files inventory")
+    found = await findings(files(tmp_path, inventory=file).list_checks(), "files inventory")
     named(found, "files inventory", *words, str(file))
 
 
 async def test_a_missing_inventory_is_a_fault_of_the_coordinator_alone(tmp_path: Path) -> None:
     missing = tmp_path / "none.toml"
     named(
-        await findings(files(tmp_path, inventory=missing).checks(), "files inventory"),
+        await findings(files(tmp_path, inventory=missing).list_checks(), "files inventory"),
         "files inventory",
         "no such file",
     )
     worker = await findings(
-        files(tmp_path, inventory=missing, who=Whom("node-a")).checks(), "files inventory"
+        files(tmp_path, inventory=missing, who=Whom("node-a")).list_checks(), "files inventory"
     )
     named(worker, "files inventory", "only the coordinator needs it", level=Level.SKIPPED)
 
@@ -119,7 +119,7 @@ async def test_passwords_that_others_can_read_or_that_are_missing_are_named(tmp_
     folder = tmp_path / "secrets"
     password(folder, "geolane", 0o644)
     password(folder, "node-iad-1", text="")
-    found = await findings(files(tmp_path, secrets=folder).checks())
+    found = await findings(files(tmp_path, secrets=folder).list_checks())
     named(found, "files password", "others can read this secret", "chmod 600")
     named(
         found,
@@ -129,7 +129,7 @@ async def test_passwords_that_others_can_read_or_that_are_missing_are_named(tmp_
         "router-1: are in the inventory, without a password file",
     )
     (folder / "geolane").unlink()
-    found = await findings(files(tmp_path, secrets=folder).checks())
+    found = await findings(files(tmp_path, secrets=folder).list_checks())
     named(found, "files password", "cannot be read")
     named(found, "files passwords", "geolane: there is no password file")
 
@@ -141,9 +141,9 @@ async def test_a_pipeline_that_cannot_be_loaded_is_named(tmp_path: Path) -> None
         ("json:no_such", "no_such"),
         ("json:__name__", "not a function"),
     ):
-        checks = Files(loaded(worker=Worker(pipeline=name)), who, None).checks()
+        checks = Files(loaded(worker=Worker(pipeline=name)), who, None).list_checks()
         named(await findings(checks, "files pipeline"), "files pipeline", said, "worker.pipeline")
-    found = await findings(Files(loaded(), who, None).checks(), "files pipeline")
+    found = await findings(Files(loaded(), who, None).list_checks(), "files pipeline")
     named(found, "files pipeline", "can be loaded", level=Level.OK)
 
 
@@ -157,7 +157,7 @@ async def test_a_folder_of_passwords_that_is_open_is_named(
     password(folder, "ana")
     folder.chmod(mode)
     found = await findings(
-        files(tmp_path, who=who, secrets=folder, inventory=tmp_path / "none.toml").checks(),
+        files(tmp_path, who=who, secrets=folder, inventory=tmp_path / "none.toml").list_checks(),
         "files passwords",
     )
     assert found["files passwords"].level is level, found
@@ -178,26 +178,26 @@ def host(
 
 
 async def test_this_machine_is_ok(tmp_path: Path) -> None:
-    found = await findings(host(tmp_path).checks(), "host versions", "host journal")
+    found = await findings(host(tmp_path).list_checks(), "host versions", "host journal")
     assert [f for f in found.values() if f.level is not Level.OK] == []
     assert "will be created" in found["host journal"].found
     assert not os.listdir(tmp_path), "nothing is left there"
 
 
 async def test_a_disk_that_cannot_hold_the_journal_is_named(tmp_path: Path) -> None:
-    found = await findings(host(tmp_path, mb=1 << 40).checks(), "host disk")
+    found = await findings(host(tmp_path, mb=1 << 40).list_checks(), "host disk")
     named(found, "host disk", "MB free at", "coordinator.journal_mb", level=Level.WARNING)
 
 
 async def test_a_journal_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     named(
-        await findings(host(tmp_path, journal="none/j").checks(), "host journal"),
+        await findings(host(tmp_path, journal="none/j").list_checks(), "host journal"),
         "host journal",
         "no such folder",
     )
     (tmp_path / "text").write_text("this is a text of some length, and no database at all")
     named(
-        await findings(host(tmp_path, journal="text").checks(), "host journal"),
+        await findings(host(tmp_path, journal="text").list_checks(), "host journal"),
         "host journal",
         "is not a database",
     )
@@ -205,12 +205,12 @@ async def test_a_journal_that_cannot_be_written_is_named(tmp_path: Path) -> None
         db.execute("CREATE TABLE notes (id)")
         db.execute("BEGIN EXCLUSIVE")
         named(
-            await findings(host(tmp_path, journal="j.sqlite3").checks(), "host journal"),
+            await findings(host(tmp_path, journal="j.sqlite3").list_checks(), "host journal"),
             "host journal",
             "locked",
         )
     named(
-        await findings(host(tmp_path, journal="j.sqlite3").checks(), "host journal"),
+        await findings(host(tmp_path, journal="j.sqlite3").list_checks(), "host journal"),
         "host journal",
         "1 tables",
         level=Level.OK,
@@ -229,7 +229,7 @@ def may_open(files: int) -> Iterator[None]:
 
 async def test_too_few_open_files_are_named(tmp_path: Path) -> None:
     with may_open(200):
-        found = await findings(host(tmp_path).checks(), "host open files")
+        found = await findings(host(tmp_path).list_checks(), "host open files")
     named(found, "host open files", "200 files", "LimitNOFILE")
 
 
@@ -238,10 +238,10 @@ async def test_a_metrics_port_that_another_program_has_is_named(tmp_path: Path) 
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        found = await findings(host(tmp_path, port=port).checks(), "host metrics port")
+        found = await findings(host(tmp_path, port=port).list_checks(), "host metrics port")
         named(found, "host metrics port", f"127.0.0.1:{port} is taken by another program")
     named(
-        await findings(host(tmp_path, port=port).checks(), "host metrics port"),
+        await findings(host(tmp_path, port=port).list_checks(), "host metrics port"),
         "host metrics port",
         "free",
         level=Level.OK,

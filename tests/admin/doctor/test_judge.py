@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents.admin.doctor.judge import fleet, host, kafka, xmpp
-from agents.admin.doctor.judge.certificate import Certificate, certificate
+from agents.admin.doctor.judge.certificate import Certificate, judge_certificate
 from agents.admin.doctor.judge.kafka import Cluster, TopicDescription
 from agents.admin.doctor.judge.roles import Role, Whom, with_passwords
 from agents.admin.doctor.judge.verdict import (
@@ -18,10 +18,10 @@ from agents.admin.doctor.judge.verdict import (
     Report,
     Verdict,
     fault,
+    merge_verdicts,
     ok,
     skipped,
     warning,
-    worst,
 )
 from agents.core.model.placement import Placed, PlacementTable, State
 from agents.core.model.topology import LANES, Partition, WorkerKind
@@ -59,7 +59,7 @@ def refused(code: int) -> ssl.SSLCertVerificationError:
 def test_certificates(
     days: float, since: float, error: ssl.SSLCertVerificationError, level: Level, said: str
 ) -> None:
-    verdict = certificate(
+    verdict = judge_certificate(
         "a.test",
         Certificate(("b.test",), NOW + since * DAY, NOW + days * DAY),
         error,
@@ -75,8 +75,8 @@ def test_certificates(
 
 def test_versions_are_compared_as_versions() -> None:
     wanted = ["slixmpp>=1.17,<2", "other>=1; python_version < '3'", "aiokafka<0.15,>=0.14"]
-    assert host.versions(wanted, {"slixmpp": "1.100", "aiokafka": "0.14.0"}).level is OK
-    verdict = host.versions(wanted, {"slixmpp": "1.9"})
+    assert host.judge_versions(wanted, {"slixmpp": "1.100", "aiokafka": "0.14.0"}).level is OK
+    verdict = host.judge_versions(wanted, {"slixmpp": "1.9"})
     assert (verdict.level, verdict.todo) == (FAULT, "run: make install")
     assert "slixmpp is 1.9, it must be <2,>=1.17" in verdict.found
     assert "aiokafka is missing" in verdict.found
@@ -85,72 +85,76 @@ def test_versions_are_compared_as_versions() -> None:
 @pytest.mark.parametrize(
     ("verdict", "level"),
     [
-        (host.disk(Path("/d"), 199 * MIB, 0, 0), FAULT),
-        (host.disk(Path("/d"), 300 * MIB, 0, 256), WARNING),
-        (host.disk(Path("/d"), 300 * MIB, 200 * MIB, 256), OK),
-        (host.memory(63 * MIB), FAULT),
-        (host.memory(255 * MIB), WARNING),
-        (host.memory(256 * MIB), OK),
-        (host.files(255), FAULT),
-        (host.files(1023), WARNING),
-        (host.files(1024), OK),
-        (host.files(-1), OK),
-        (host.clock(1.9, "x"), OK),
-        (host.clock(-2.0, "x"), WARNING),
-        (host.clock(-30.0, "x"), FAULT),
-        (xmpp.speed(192_000, 192_000, 0.3, agent=True), OK),
-        (xmpp.speed(100_000, 192_000, 1.0, agent=True), WARNING),
-        (xmpp.speed(29_000, 192_000, 1.0, agent=True), FAULT),
-        (xmpp.pings([], None, 9), FAULT),
-        (xmpp.pings([2.0], None, 9), FAULT),
-        (xmpp.pings([5.0], 7.9, 9), WARNING),
-        (xmpp.pings([2.0], 8.5, 9), WARNING),
-        (xmpp.pings([2.0, 4.0], 6.0, 9), WARNING),
-        (xmpp.pings([2.0], 6.0, 9), OK),
-        (xmpp.resumption(True, "h"), FAULT),
-        (xmpp.resumption(False, "h"), OK),
-        (xmpp.leader("", "l"), OK),
-        (xmpp.leader("recipient-unavailable", "l"), FAULT),
-        (xmpp.workers({}, []), SKIPPED),
-        (xmpp.workers({}, ["node-a"]), FAULT),
-        (xmpp.workers({"node-b": 2.0}, ["node-a"]), WARNING),
-        (xmpp.workers({"node-b": 2.0}, []), OK),
-        (xmpp.worker_versions("1", {}), SKIPPED),
-        (xmpp.worker_versions("1", {"node-a": "1"}), OK),
-        (xmpp.worker_versions("1", {"node-a": "1", "node-b": "0.9"}), WARNING),
-        (xmpp.roster(["a"], ["a", "b"]), OK),
-        (xmpp.roster(["a", "c"], ["a"]), FAULT),
-        (xmpp.login("a", xmpp.LoginOutcome("stuck"), ""), FAULT),
-        (kafka.version({1, 65}), OK),
-        (kafka.version({1}), WARNING),
-        (kafka.addresses({"a:1": ""}), OK),
-        (kafka.addresses({"a:1": "", "b:1": "away"}), WARNING),
-        (kafka.addresses({"a:1": "away"}), FAULT),
-        (kafka.listeners({"a:1": ""}), OK),
-        (kafka.listeners({"a:1": "", "b:1": "nothing listens there"}), FAULT),
-        (kafka.limits({"transaction.max.timeout.ms": "10000"}, 10_000), OK),
-        (kafka.limits({"transaction.max.timeout.ms": "9999"}, 10_000), FAULT),
-        (kafka.limits({"offsets.retention.minutes": "1439"}, 10_000), FAULT),
-        (kafka.limits({"auto.create.topics.enable": "true"}, 10_000), WARNING),
-        (kafka.limits(None, 10_000), SKIPPED),
-        (kafka.verification([BrokerLooked(1, 10, 5, 2, True)]), OK),
-        (kafka.verification([BrokerLooked(1, 8, 3, 0, True)]), WARNING),
+        (host.judge_disk(Path("/d"), 199 * MIB, 0, 0), FAULT),
+        (host.judge_disk(Path("/d"), 300 * MIB, 0, 256), WARNING),
+        (host.judge_disk(Path("/d"), 300 * MIB, 200 * MIB, 256), OK),
+        (host.judge_memory(63 * MIB), FAULT),
+        (host.judge_memory(255 * MIB), WARNING),
+        (host.judge_memory(256 * MIB), OK),
+        (host.judge_open_files(255), FAULT),
+        (host.judge_open_files(1023), WARNING),
+        (host.judge_open_files(1024), OK),
+        (host.judge_open_files(-1), OK),
+        (host.judge_clock(1.9, "x"), OK),
+        (host.judge_clock(-2.0, "x"), WARNING),
+        (host.judge_clock(-30.0, "x"), FAULT),
+        (xmpp.judge_speed(192_000, 192_000, 0.3, agent=True), OK),
+        (xmpp.judge_speed(100_000, 192_000, 1.0, agent=True), WARNING),
+        (xmpp.judge_speed(29_000, 192_000, 1.0, agent=True), FAULT),
+        (xmpp.judge_pings([], None, 9), FAULT),
+        (xmpp.judge_pings([2.0], None, 9), FAULT),
+        (xmpp.judge_pings([5.0], 7.9, 9), WARNING),
+        (xmpp.judge_pings([2.0], 8.5, 9), WARNING),
+        (xmpp.judge_pings([2.0, 4.0], 6.0, 9), WARNING),
+        (xmpp.judge_pings([2.0], 6.0, 9), OK),
+        (xmpp.judge_resumption(True, "h"), FAULT),
+        (xmpp.judge_resumption(False, "h"), OK),
+        (xmpp.judge_leader("", "l"), OK),
+        (xmpp.judge_leader("recipient-unavailable", "l"), FAULT),
+        (xmpp.judge_workers({}, []), SKIPPED),
+        (xmpp.judge_workers({}, ["node-a"]), FAULT),
+        (xmpp.judge_workers({"node-b": 2.0}, ["node-a"]), WARNING),
+        (xmpp.judge_workers({"node-b": 2.0}, []), OK),
+        (xmpp.judge_worker_versions("1", {}), SKIPPED),
+        (xmpp.judge_worker_versions("1", {"node-a": "1"}), OK),
+        (xmpp.judge_worker_versions("1", {"node-a": "1", "node-b": "0.9"}), WARNING),
+        (xmpp.judge_roster(["a"], ["a", "b"]), OK),
+        (xmpp.judge_roster(["a", "c"], ["a"]), FAULT),
+        (xmpp.judge_login("a", xmpp.LoginOutcome("stuck"), ""), FAULT),
+        (kafka.judge_version({1, 65}), OK),
+        (kafka.judge_version({1}), WARNING),
+        (kafka.judge_addresses({"a:1": ""}), OK),
+        (kafka.judge_addresses({"a:1": "", "b:1": "away"}), WARNING),
+        (kafka.judge_addresses({"a:1": "away"}), FAULT),
+        (kafka.judge_listeners({"a:1": ""}), OK),
+        (kafka.judge_listeners({"a:1": "", "b:1": "nothing listens there"}), FAULT),
+        (kafka.judge_limits({"transaction.max.timeout.ms": "10000"}, 10_000), OK),
+        (kafka.judge_limits({"transaction.max.timeout.ms": "9999"}, 10_000), FAULT),
+        (kafka.judge_limits({"offsets.retention.minutes": "1439"}, 10_000), FAULT),
+        (kafka.judge_limits({"auto.create.topics.enable": "true"}, 10_000), WARNING),
+        (kafka.judge_limits(None, 10_000), SKIPPED),
+        (kafka.judge_verification([BrokerLooked(1, 10, 5, 2, True)]), OK),
+        (kafka.judge_verification([BrokerLooked(1, 8, 3, 0, True)]), WARNING),
         (
-            kafka.verification([BrokerLooked(1, 10, 5, 2, True), BrokerLooked(2, 9, 4, 0, True)]),
+            kafka.judge_verification(
+                [BrokerLooked(1, 10, 5, 2, True), BrokerLooked(2, 9, 4, 0, True)]
+            ),
             WARNING,
         ),
-        (kafka.verification([BrokerLooked(1, 10, 5, 0, True)]), WARNING),
-        (kafka.verification([BrokerLooked(1, 10, 5, 2, None)]), SKIPPED),
+        (kafka.judge_verification([BrokerLooked(1, 10, 5, 0, True)]), WARNING),
+        (kafka.judge_verification([BrokerLooked(1, 10, 5, 2, None)]), SKIPPED),
         (
-            kafka.verification([BrokerLooked(1, 10, 5, 2, True), BrokerLooked(2, 10, 5, 2, False)]),
+            kafka.judge_verification(
+                [BrokerLooked(1, 10, 5, 2, True), BrokerLooked(2, 10, 5, 2, False)]
+            ),
             FAULT,
         ),
-        (kafka.verification([BrokerLooked(1, 7, 3, 0, None)]), FAULT),
-        (fleet.leadership(None, None, False), FAULT),
-        (fleet.leadership(3, 1.0, True), OK),
-        (fleet.leadership(3, 4.9, False), WARNING),
-        (fleet.leadership(3, 5.0, False), FAULT),
-        (fleet.lane_map(None, 4), FAULT),
+        (kafka.judge_verification([BrokerLooked(1, 7, 3, 0, None)]), FAULT),
+        (fleet.judge_leadership(None, None, False), FAULT),
+        (fleet.judge_leadership(3, 1.0, True), OK),
+        (fleet.judge_leadership(3, 4.9, False), WARNING),
+        (fleet.judge_leadership(3, 5.0, False), FAULT),
+        (fleet.judge_lane_map(None, 4), FAULT),
     ],
 )
 def test_levels(verdict: Verdict, level: Level) -> None:
@@ -168,7 +172,7 @@ def test_levels(verdict: Verdict, level: Level) -> None:
     ],
 )
 def test_the_room(condition: str, said: str) -> None:
-    assert said in xmpp.room(Whom("ana"), "ops@r", condition).found
+    assert said in xmpp.judge_room(Whom("ana"), "ops@r", condition).found
 
 
 # ---- Kafka ----
@@ -199,40 +203,54 @@ def cluster(config: dict[str, str] | None = None, **seen: object) -> Cluster:
 @pytest.mark.parametrize(
     ("verdict", "level"),
     [
-        (kafka.existence([STREAM], cluster()), OK),
-        (kafka.existence([STREAM, TABLE], cluster()), FAULT),
-        (kafka.existence([STREAM], cluster(error="TopicAuthorizationFailedError")), FAULT),
-        (kafka.time_stamps([STREAM], cluster()), OK),
-        (kafka.time_stamps([STREAM], Cluster({}, {STREAM.name: TopicDescription(2)})), SKIPPED),
-        (kafka.sizes([STREAM], cluster(), MIB), OK),
-        (kafka.sizes([STREAM], cluster({"max.message.bytes": str(MIB)}), MIB), FAULT),
+        (kafka.judge_existence([STREAM], cluster()), OK),
+        (kafka.judge_existence([STREAM, TABLE], cluster()), FAULT),
+        (kafka.judge_existence([STREAM], cluster(error="TopicAuthorizationFailedError")), FAULT),
+        (kafka.judge_time_stamps([STREAM], cluster()), OK),
         (
-            kafka.sizes([STREAM], cluster({"max.message.bytes": str(MIB + (64 << 10))}), MIB),
+            kafka.judge_time_stamps([STREAM], Cluster({}, {STREAM.name: TopicDescription(2)})),
+            SKIPPED,
+        ),
+        (kafka.judge_sizes([STREAM], cluster(), MIB), OK),
+        (kafka.judge_sizes([STREAM], cluster({"max.message.bytes": str(MIB)}), MIB), FAULT),
+        (
+            kafka.judge_sizes([STREAM], cluster({"max.message.bytes": str(MIB + (64 << 10))}), MIB),
             WARNING,
         ),
-        (kafka.keeping([STREAM], cluster()), OK),
-        (kafka.keeping([STREAM], cluster({"cleanup.policy": "compact"})), FAULT),
-        (kafka.keeping([STREAM], cluster({"retention.ms": "-1"})), WARNING),
-        (kafka.keeping([STREAM], cluster({"retention.ms": "-1", "retention.bytes": "1000"})), OK),
-        (kafka.keeping([STREAM], cluster({"retention.ms": str(kafka.HOUR_MS - 1)})), FAULT),
-        (kafka.keeping([STREAM], cluster({"retention.ms": str(kafka.DAY_MS - 1)})), WARNING),
-        (kafka.replicas([STREAM], cluster()), OK),
-        (kafka.replicas([STREAM], cluster(in_sync=(3, 2))), WARNING),
+        (kafka.judge_retention([STREAM], cluster()), OK),
+        (kafka.judge_retention([STREAM], cluster({"cleanup.policy": "compact"})), FAULT),
+        (kafka.judge_retention([STREAM], cluster({"retention.ms": "-1"})), WARNING),
         (
-            kafka.replicas(
+            kafka.judge_retention(
+                [STREAM], cluster({"retention.ms": "-1", "retention.bytes": "1000"})
+            ),
+            OK,
+        ),
+        (kafka.judge_retention([STREAM], cluster({"retention.ms": str(kafka.HOUR_MS - 1)})), FAULT),
+        (
+            kafka.judge_retention([STREAM], cluster({"retention.ms": str(kafka.DAY_MS - 1)})),
+            WARNING,
+        ),
+        (kafka.judge_replicas([STREAM], cluster()), OK),
+        (kafka.judge_replicas([STREAM], cluster(in_sync=(3, 2))), WARNING),
+        (
+            kafka.judge_replicas(
                 [STREAM],
                 cluster(replicas=(1, 1), in_sync=(1, 1), config={"min.insync.replicas": "1"}),
             ),
             WARNING,
         ),
-        (kafka.replicas([STREAM], cluster({"min.insync.replicas": "1"})), WARNING),
-        (kafka.replicas([STREAM], cluster({"min.insync.replicas": "4"})), FAULT),
-        (kafka.replicas([STREAM], cluster({"unclean.leader.election.enable": "true"})), WARNING),
-        (kafka.replicas([STREAM], cluster(leaderless=(1,))), FAULT),
-        (kafka.rights(["events.raw"], [], cluster(rights=1 << 3)), OK),
-        (kafka.rights(["events.raw"], ["events.raw"], cluster(rights=1 << 3)), FAULT),
-        (kafka.rights(["events.raw"], [], cluster(rights=None)), SKIPPED),
-        (kafka.rights([], [], cluster()), SKIPPED),
+        (kafka.judge_replicas([STREAM], cluster({"min.insync.replicas": "1"})), WARNING),
+        (kafka.judge_replicas([STREAM], cluster({"min.insync.replicas": "4"})), FAULT),
+        (
+            kafka.judge_replicas([STREAM], cluster({"unclean.leader.election.enable": "true"})),
+            WARNING,
+        ),
+        (kafka.judge_replicas([STREAM], cluster(leaderless=(1,))), FAULT),
+        (kafka.judge_rights(["events.raw"], [], cluster(rights=1 << 3)), OK),
+        (kafka.judge_rights(["events.raw"], ["events.raw"], cluster(rights=1 << 3)), FAULT),
+        (kafka.judge_rights(["events.raw"], [], cluster(rights=None)), SKIPPED),
+        (kafka.judge_rights([], [], cluster()), SKIPPED),
     ],
 )
 def test_topics(verdict: Verdict, level: Level) -> None:
@@ -252,9 +270,14 @@ def test_what_provisioning_makes_is_ok() -> None:
         for t in wanted
     }
     there = Cluster({1: ("h", 1)}, seen)
-    for judged in (kafka.existence, kafka.time_stamps, kafka.keeping, kafka.replicas):
+    for judged in (
+        kafka.judge_existence,
+        kafka.judge_time_stamps,
+        kafka.judge_retention,
+        kafka.judge_replicas,
+    ):
         assert judged(wanted, there).level is OK
-    assert kafka.sizes(wanted, there, 8 * MIB - kafka.HEADERS_BYTES).level is OK
+    assert kafka.judge_sizes(wanted, there, 8 * MIB - kafka.HEADERS_BYTES).level is OK
 
 
 # ---- the fleet ----
@@ -268,26 +291,33 @@ def lane(
 
 def test_owners_offsets_and_progress() -> None:
     a, b = Partition(LANES, 0), Partition(LANES, 1)
-    assert fleet.owners(PlacementTable(placed=lane(0) | lane(1)), [a, b], ["node-a"]).level is OK
-    assert "lane 1" in fleet.owners(PlacementTable(placed=lane(0)), [a, b], None).found
     assert (
-        fleet.owners(PlacementTable(placed=lane(0, state=State.RELEASING)), [a], ["node-a"]).level
+        fleet.judge_owners(PlacementTable(placed=lane(0) | lane(1)), [a, b], ["node-a"]).level is OK
+    )
+    assert "lane 1" in fleet.judge_owners(PlacementTable(placed=lane(0)), [a, b], None).found
+    assert (
+        fleet.judge_owners(
+            PlacementTable(placed=lane(0, state=State.RELEASING)), [a], ["node-a"]
+        ).level
         is OK
     )
-    assert fleet.owners(PlacementTable(placed=lane(0)), [a], []).level is WARNING
-    assert fleet.owners(PlacementTable(placed=lane(0)), [a], None).level is OK, "no inventory here"
-    assert fleet.offsets(WorkerKind.NODE, PlacementTable(placed=lane(0)), {a: None}).level is OK, (
-        "new"
+    assert fleet.judge_owners(PlacementTable(placed=lane(0)), [a], []).level is WARNING
+    assert fleet.judge_owners(PlacementTable(placed=lane(0)), [a], None).level is OK, (
+        "no inventory here"
     )
     assert (
-        fleet.offsets(WorkerKind.NODE, PlacementTable(placed=lane(0, 5)), {a: None}).level is FAULT
+        fleet.judge_offsets(WorkerKind.NODE, PlacementTable(placed=lane(0)), {a: None}).level is OK
+    ), "new"
+    assert (
+        fleet.judge_offsets(WorkerKind.NODE, PlacementTable(placed=lane(0, 5)), {a: None}).level
+        is FAULT
     )
-    assert fleet.progress({a: 5}, {a: 5}, {a: 5 + fleet.MARKERS}, 1.5).level is OK, (
+    assert fleet.judge_progress({a: 5}, {a: 5}, {a: 5 + fleet.MARKERS}, 1.5).level is OK, (
         "markers of transactions"
     )
-    assert fleet.progress({a: 5}, {a: 5}, {a: 6 + fleet.MARKERS}, 1.5).level is WARNING
-    assert fleet.progress({a: 5}, {a: 6}, {a: 600}, 1.5).level is OK
-    assert fleet.progress({a: None}, {a: None}, {a: 600}, 1.5).level is WARNING
+    assert fleet.judge_progress({a: 5}, {a: 5}, {a: 6 + fleet.MARKERS}, 1.5).level is WARNING
+    assert fleet.judge_progress({a: 5}, {a: 6}, {a: 600}, 1.5).level is OK
+    assert fleet.judge_progress({a: None}, {a: None}, {a: 600}, 1.5).level is WARNING
 
 
 # ---- who looks, and what is shown ----
@@ -344,8 +374,8 @@ def test_each_process_looks_with_its_own_account_at_kafka(tmp_path: Path) -> Non
 
 
 def test_one_verdict_for_many_is_the_gravest() -> None:
-    assert worst("fine", ok("a"), ok("b")) == ok("fine")
-    assert worst("fine", ok("a"), warning("b", "do b"), fault("c", "do c")) == fault(
+    assert merge_verdicts("fine", ok("a"), ok("b")) == ok("fine")
+    assert merge_verdicts("fine", ok("a"), warning("b", "do b"), fault("c", "do c")) == fault(
         "b; c", "do b; do c"
     )
 
@@ -357,7 +387,7 @@ def test_what_was_skipped_for_one_reason_is_one_line() -> None:
         *(Finding("kafka", n, SKIPPED, why) for n in ("a", "b")),
     ]
     assert "  skipped  2 checks  not checked, because `kafka login` is at fault: a, b" in [
-        *Report("x", found).text().replace("2 checks ", "2 checks ").splitlines()
+        *Report("x", found).to_text().replace("2 checks ", "2 checks ").splitlines()
     ]
 
 
@@ -368,7 +398,7 @@ def test_a_report_in_words_in_json_and_as_an_exit_code() -> None:
         Finding("xmpp", "clock", SKIPPED, skipped("of this").found),
     ]
     report = Report("geolane", found)
-    assert report.text().splitlines() == [
+    assert report.to_text().splitlines() == [
         "kafka",
         "  ok       login   as anybody",
         "  fault    topics  two | lines",
@@ -382,12 +412,12 @@ def test_a_report_in_words_in_json_and_as_an_exit_code() -> None:
         Report("a", found[:1]).code,
         Report("a", found, settings_wrong=True).code,
     ) == (1, 0, 2)
-    assert '"counts":{"ok":1,"warning":0,"fault":1,"skipped":1}' in report.json()
+    assert '"counts":{"ok":1,"warning":0,"fault":1,"skipped":1}' in report.to_json()
 
 
 def test_a_small_stack_of_ejabberds_is_a_warning() -> None:
-    assert host.stack(8192).level is OK
-    verdict = host.stack(host.STACK_USUAL)
+    assert host.judge_stack(8192).level is OK
+    verdict = host.judge_stack(host.STACK_USUAL)
     assert (verdict.level, "1 MB of stack" in verdict.found, "+sss 8192" in verdict.todo) == (
         WARNING,
         True,

@@ -162,8 +162,8 @@ async def look(
     who, made = Whom(account), loaded(kafka=kafka, coordinator=COORDINATOR)
     shell = KafkaCheck(made, who, now)
     checks = [
-        *shell.checks(),
-        *FleetCheck(made.settings, who, inventory("node-a"), shell, now, 0.7).checks(),
+        *shell.list_checks(),
+        *FleetCheck(made.settings, who, inventory("node-a"), shell, now, 0.7).list_checks(),
     ]
     return await findings(
         [c for c in checks if not any(n.startswith("xmpp") for n in c.needs)], *names

@@ -23,7 +23,7 @@ from agents.admin.doctor.judge.certificate import Certificate
 from agents.admin.doctor.judge.roles import Whom
 from agents.admin.doctor.judge.verdict import Finding, Level
 from agents.admin.doctor.kafka import KafkaCheck
-from agents.admin.doctor.sockets import greet
+from agents.admin.doctor.sockets import open_xmpp_stream
 from agents.admin.doctor.xmpp import XmppCheck
 from agents.core.model.inventory import Inventory
 from agents.core.model.topology import WorkerKind, WorkerSpec
@@ -52,8 +52,8 @@ async def look(
 ) -> dict[str, Finding]:
     who, made, of = Whom(account), loaded(xmpp=xmpp), inventory(*workers)
     checks = [
-        *XmppCheck(made.settings, who, of, now, SILENT_S).checks(),
-        *FleetCheck(made.settings, who, of, KafkaCheck(made, who)).checks(),
+        *XmppCheck(made.settings, who, of, now, SILENT_S).list_checks(),
+        *FleetCheck(made.settings, who, of, KafkaCheck(made, who)).list_checks(),
     ]
     return await findings(checks, *names)
 
@@ -206,7 +206,7 @@ class Changed(Server):
         """The certificate that it shows now; None while it does not listen."""
         try:
             return (
-                await greet("127.0.0.1", self.c2s_port, f"fleet.{self.domain}", tls=True)
+                await open_xmpp_stream("127.0.0.1", self.c2s_port, f"fleet.{self.domain}", tls=True)
             ).certificate
         except OSError:
             return None

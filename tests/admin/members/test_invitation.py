@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import zxingcpp
 
-from agents.admin.members.invitation import drawn, link, modules
+from agents.admin.members.invitation import draw_modules, qr_modules, room_link
 
 LINKS = {
     "ops@conference.example.org": "xmpp:ops@conference.example.org?join",
@@ -31,7 +31,7 @@ def _picture(lines: list[str]) -> npt.NDArray[np.uint8]:
 
 @pytest.mark.parametrize("room", LINKS)
 def test_the_code_on_a_terminal_can_be_read(room: str) -> None:
-    lines = list(drawn(modules(link(room))))
+    lines = list(draw_modules(qr_modules(room_link(room))))
     [code] = zxingcpp.read_barcodes(_picture(lines))
     assert code.text == LINKS[room]
     assert all(line.startswith("\x1b[30;107m") and line.endswith("\x1b[0m") for line in lines), (
@@ -42,6 +42,6 @@ def test_the_code_on_a_terminal_can_be_read(room: str) -> None:
 def test_it_fits_a_terminal_of_80_by_24() -> None:
     lines = [
         re.sub(r"\x1b\[[\d;]*m", "", line)
-        for line in drawn(modules(link("ops@conference.etl.example.org")))
+        for line in draw_modules(qr_modules(room_link("ops@conference.etl.example.org")))
     ]
     assert (len(lines) <= 24, max(map(len, lines)) <= 80) == (True, True)

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from agents.__main__ import main
-from agents.admin.provision.options import ProvisionOptions, people
+from agents.admin.provision.options import ProvisionOptions, parse_people
 from agents.base.errors import SettingsError
 from agents.kafka.connection import client_kwargs
 from agents.kafka.rights import command, rights
@@ -36,13 +36,13 @@ def sasl(username: str) -> Kafka:
 
 
 def asked(kafka: Kafka, **given: Any) -> ProvisionOptions:
-    return ProvisionOptions.of(
+    return ProvisionOptions.from_options(
         Settings(kafka=kafka), Path("/etc/geolane/geolane.toml"), GIVEN | given
     )
 
 
 def test_people_are_named_with_what_they_may() -> None:
-    assert list(people(("ana:owner, bo:member", "eva:admin"))) == [
+    assert list(parse_people(("ana:owner, bo:member", "eva:admin"))) == [
         Person("ana", "owner"),
         Person("bo", "member"),
         Person("eva", "admin"),
@@ -54,7 +54,7 @@ def test_people_are_named_with_what_they_may() -> None:
 )
 def test_other_people_are_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="write NAME:owner, NAME:admin or NAME:member"):
-        list(people([text]))
+        list(parse_people([text]))
 
 
 def test_secrets_lie_beside_the_settings() -> None:

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from agents.__main__ import main
 from agents.admin.systemd import install
-from agents.admin.systemd.install import UNITS, place, render, write
+from agents.admin.systemd.install import UNITS, find_place, render_unit, write_units
 from agents.base.errors import InstallError
 
 SERVICES = [name for name in UNITS if name.endswith(".service")]
@@ -126,7 +126,7 @@ def test_each_process_gets_the_password_of_its_own_kafka_account(tmp_path: Path)
     for name, account in install.ACCOUNTS.items():
         assert (
             f"LoadCredential=kafka-{account}:/etc/geolane/secrets/kafka-{account}\n"
-            in install.render(name, place)
+            in install.render_unit(name, place)
         )
 
 
@@ -154,9 +154,9 @@ def test_without_the_rights_it_is_refused_in_a_line_that_says_what_to_do(
     closed = tmp_path / "closed"
     closed.mkdir()
     closed.chmod(0o555)
-    where = replace(place(tmp_path, None, user=False), folder=closed / "system")
+    where = replace(find_place(tmp_path, None, user=False), folder=closed / "system")
     monkeypatch.setattr(
-        install, "render", lambda name, place: name
+        install, "render_unit", lambda name, place: name
     )  # somebody else may not be let to read this clone
     root = os.geteuid() == 0  # who may write anywhere
     if root:
@@ -166,17 +166,17 @@ def test_without_the_rights_it_is_refused_in_a_line_that_says_what_to_do(
             InstallError,
             match=r"may not be written; run this as root \(sudo .* install-units\), or with --user",
         ):
-            list(write(where))
+            list(write_units(where))
     finally:
         if root:
             os.seteuid(0)
 
 
 def test_what_units_cannot_see_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(install, "_hidden", lambda path: True)
+    monkeypatch.setattr(install, "_is_hidden_by_sandbox", lambda path: True)
     assert run(tmp_path).exit_code == 0, "an image is made elsewhere than where it is used"
     with pytest.raises(InstallError, match="units cannot see"):
-        place(Path("/"), None, user=False)
+        find_place(Path("/"), None, user=False)
 
 
 @pytest.mark.parametrize("path", ["/etc/geo lane/x.toml", "/etc/100%/x.toml", "/etc/$x/x.toml"])
@@ -187,6 +187,6 @@ def test_a_path_that_a_unit_would_read_otherwise_is_refused(tmp_path: Path, path
 
 
 def test_steps_of_back_off_are_written_only_for_a_systemd_that_knows_them(tmp_path: Path) -> None:
-    where = place(tmp_path, None, user=False)
-    assert "RestartSteps=6" in render(SERVICES[0], replace(where, systemd=254))
-    assert "RestartSteps" not in render(SERVICES[0], replace(where, systemd=252))
+    where = find_place(tmp_path, None, user=False)
+    assert "RestartSteps=6" in render_unit(SERVICES[0], replace(where, systemd=254))
+    assert "RestartSteps" not in render_unit(SERVICES[0], replace(where, systemd=252))

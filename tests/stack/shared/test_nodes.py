@@ -174,7 +174,7 @@ async def test_it_is_removed_and_its_lanes_go_elsewhere(running: Running) -> Non
     assert follower.fences == fences, "it handed everything over first"
     enough.set()
     await running.account(replay, sending)
-    assert NODE not in inventory_file.read(inventory(running)).workers
+    assert NODE not in inventory_file.read_inventory(inventory(running)).workers
     assert await server.api.call("check_account", user=NODE, host=f"fleet.{server.domain}") != 0
     assert not (running.stack.folder.secrets / NODE).exists()
     code, said = await geolane(running, "nodes", "remove", NAME)

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from agents.admin.replan import Span, again
+from agents.admin.replan import Span, replan_span
 from agents.base.errors import CommandRefused
 from agents.core.lanes.records import SRC
 from agents.core.model.topology import LANES, TOPIC_CLEAN, Partition, WorkerKind
@@ -122,7 +122,7 @@ async def test_a_calm_setting_takes_effect_and_plans_can_be_made_again(running: 
     async with asyncio.timeout(20):  # until a plan is made by the new rule
         while not await asyncio.to_thread(shares) >= {0.85, 0.5}:
             await asyncio.sleep(0.2)
-    redone = await asyncio.to_thread(again, journal, Span(0, 1 << 50), numerics)
+    redone = await asyncio.to_thread(replan_span, journal, Span(0, 1 << 50), numerics)
     assert redone.ticks == redone.same
     assert redone.ticks > 10
 

@@ -23,7 +23,7 @@ class Certificate:
     not_after: datetime.datetime
 
     @classmethod
-    def of_der(cls, der: bytes) -> Certificate:
+    def from_der(cls, der: bytes) -> Certificate:
         """Raises ValueError."""
         read = x509.load_der_x509_certificate(der)
         try:
@@ -37,7 +37,7 @@ class Certificate:
         return cls(found, read.not_valid_before_utc, read.not_valid_after_utc)
 
 
-def certificate(
+def judge_certificate(
     name: str,
     seen: Certificate,
     refused: ssl.SSLCertVerificationError | None,

@@ -16,7 +16,7 @@ nobody processes."""
 STUCK_SHOWN = 12
 
 
-def leadership(epoch: int | None, age_s: float | None, came_anew: bool) -> Verdict:
+def judge_leadership(epoch: int | None, age_s: float | None, came_anew: bool) -> Verdict:
     """Judge the record `leader`, which the leader writes each second. `epoch`: None if there is no
     record. `age_s`: its age by this machine's clock. `came_anew`: a newer one arrived while we
     watched."""
@@ -38,7 +38,7 @@ def leadership(epoch: int | None, age_s: float | None, came_anew: bool) -> Verdi
     )
 
 
-def owners(
+def judge_owners(
     written: PlacementTable, expected: Collection[Partition], workers: Collection[str] | None
 ) -> Verdict:
     """Whether every partition has an owner, and the inventory knows it (None: there is no inventory
@@ -52,7 +52,8 @@ def owners(
     )
     if orphans:
         return fault(
-            f"{len(orphans)} of {len(expected)} partitions have no owner: {_shown(orphans)}",
+            f"{len(orphans)} of {len(expected)} partitions have no owner: "
+            f"{_list_partitions(orphans)}",
             "start nodes and routers; `geolane ctl explain LANE` says why a lane waits",
         )
     if workers is not None and strange:
@@ -63,7 +64,7 @@ def owners(
     return ok(f"all {len(expected)} partitions have an owner")
 
 
-def _shown(parts: Collection[Partition]) -> str:
+def _list_partitions(parts: Collection[Partition]) -> str:
     labels = [p.label for p in sorted(parts)]
     return ", ".join(labels[:STUCK_SHOWN]) + (" ..." if len(labels) > STUCK_SHOWN else "")
 
@@ -71,7 +72,7 @@ def _shown(parts: Collection[Partition]) -> str:
 Committed = Mapping[Partition, int | None]
 
 
-def offsets(kind: WorkerKind, written: PlacementTable, committed: Committed) -> Verdict:
+def judge_offsets(kind: WorkerKind, written: PlacementTable, committed: Committed) -> Verdict:
     """A partition that is past its start must have a committed offset (PROTOCOL 2.7)."""
     lost = [
         p
@@ -80,7 +81,8 @@ def offsets(kind: WorkerKind, written: PlacementTable, committed: Committed) -> 
     ]
     if lost:
         return fault(
-            f"{_shown(lost)}: no committed offset in {kind.group}, and not new: such a lane stops",
+            f"{_list_partitions(lost)}: no committed offset in {kind.group}, and not new: such a "
+            "lane stops",
             "commit one by hand (kafka-consumer-groups.sh --reset-offsets), with the lane's worker "
             "stopped",
         )
@@ -90,7 +92,7 @@ def offsets(kind: WorkerKind, written: PlacementTable, committed: Committed) -> 
     )
 
 
-def progress(
+def judge_progress(
     before: Committed, after: Committed, ends: Mapping[Partition, int], watched_s: float
 ) -> Verdict:
     """Whether every partition with waiting records advances. `ends` are those at the time of
@@ -102,7 +104,7 @@ def progress(
     lag = sum(ends[p] - (o or 0) for p, o in after.items() if p in ends and ends[p] > (o or 0))
     if stuck:
         return warning(
-            f"{_shown(stuck)}: {sum(waiting[p] for p in stuck):,} records wait, none was "
+            f"{_list_partitions(stuck)}: {sum(waiting[p] for p in stuck):,} records wait, none was "
             f"processed in {watched_s:.1f} s",
             "`geolane ctl explain LANE`; a lane that its pipeline has stopped has an alert in the "
             "room",
@@ -110,7 +112,7 @@ def progress(
     return ok(f"{len(before)} partitions, {lag:,} records wait, none has stopped")
 
 
-def lane_map(found: LaneMap | None, lanes: int) -> Verdict:
+def judge_lane_map(found: LaneMap | None, lanes: int) -> Verdict:
     if found is None:
         return fault(
             "no lane map is published",

@@ -21,7 +21,7 @@ STACK_USUAL = 128
 SKEW_WARNING_S, SKEW_FAULT_S = 2.0, 30.0
 
 
-def versions(wanted: list[str], there: Mapping[str, str]) -> Verdict:
+def judge_versions(wanted: list[str], there: Mapping[str, str]) -> Verdict:
     """`wanted`: requirements as in pyproject (`slixmpp>=1.17,<2`). `there`: the installed versions
     by canonical name."""
     bad = []
@@ -39,7 +39,7 @@ def versions(wanted: list[str], there: Mapping[str, str]) -> Verdict:
     return ok(f"{len(there)} libraries as required")
 
 
-def disk(path: Path, free_bytes: int, journal_bytes: int, journal_mb: int) -> Verdict:
+def judge_disk(path: Path, free_bytes: int, journal_bytes: int, journal_mb: int) -> Verdict:
     """The disk of the journal. `free_bytes` are left; the journal has `journal_bytes` and may grow
     to `journal_mb` MB."""
     free_mb = free_bytes // MIB
@@ -56,7 +56,7 @@ def disk(path: Path, free_bytes: int, journal_bytes: int, journal_mb: int) -> Ve
     return ok(f"{free_mb:,} MB free at {path}, the journal may take {more_mb} MB more")
 
 
-def memory(available_bytes: int) -> Verdict:
+def judge_memory(available_bytes: int) -> Verdict:
     mb = available_bytes // MIB
     if mb < MEMORY_WARNING_MB:
         how = fault if mb < MEMORY_FAULT_MB else warning
@@ -67,7 +67,7 @@ def memory(available_bytes: int) -> Verdict:
     return ok(f"{mb:,} MB available")
 
 
-def files(soft: int) -> Verdict:
+def judge_open_files(soft: int) -> Verdict:
     """`soft`: how many files a process may open (RLIMIT_NOFILE); -1 is no limit."""
     if soft != -1 and soft < FILES_WARNING:
         how = fault if soft < FILES_FAULT else warning
@@ -78,7 +78,7 @@ def files(soft: int) -> Verdict:
     return ok("no limit on open files" if soft == -1 else f"a process may open {soft:,} files")
 
 
-def clock(ahead_s: float, of: str) -> Verdict:
+def judge_clock(ahead_s: float, of: str) -> Verdict:
     """This machine's clock is `ahead_s` seconds ahead of the clock named by `of` (negative:
     behind)."""
     how = f"{abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} {of}"
@@ -90,7 +90,7 @@ def clock(ahead_s: float, of: str) -> Verdict:
     return ok(f"within {SKEW_WARNING_S:g} s of {of}")
 
 
-def stack(kilowords: int) -> Verdict:
+def judge_stack(kilowords: int) -> Verdict:
     """The stack of each of ejabberd's scheduler threads. Its XML library recurses there once for
     each level of nested elements."""
     mb = kilowords * 8 / 1024

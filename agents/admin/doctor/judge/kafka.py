@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from agents.admin.doctor.judge.verdict import Verdict, fault, ok, skipped, warning, worst
+from agents.admin.doctor.judge.verdict import Verdict, fault, merge_verdicts, ok, skipped, warning
 from agents.base.text import counted
 from agents.kafka.topics import Topic, fits
 from agents.kafka.verification import BEFORE_4_0, UNREADABLE, BrokerLooked, unsafe
@@ -41,7 +41,7 @@ class Cluster:
     topics: Mapping[str, TopicDescription]
 
 
-def _alter(topic: str, key: str, value: str) -> str:
+def _alter_command(topic: str, key: str, value: str) -> str:
     return f"kafka-configs.sh --alter --topic {topic} --add-config {key}={value}"
 
 
@@ -49,7 +49,7 @@ _APIS = ((75, "3.8"), (71, "3.7"), (65, "3.0"))
 """API keys, each with the version of Kafka that introduced it."""
 
 
-def version(apis: Collection[int]) -> Verdict:
+def judge_version(apis: Collection[int]) -> Verdict:
     """`apis`: the keys of the requests that the broker answers. It does not report its version."""
     for key, number in _APIS:
         if key in apis:
@@ -57,7 +57,7 @@ def version(apis: Collection[int]) -> Verdict:
     return warning("Kafka is older than 3.0", "update the brokers to 3.6.1 or newer")
 
 
-def existence(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
+def judge_existence(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
     """Whether the topics exist with the right number of partitions."""
     verdicts = []
     for topic in wanted:
@@ -81,10 +81,12 @@ def existence(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
                     "keys between lanes)",
                 )
             )
-    return worst(f"all {len(wanted)}, {sum(t.partitions for t in wanted)} partitions", *verdicts)
+    return merge_verdicts(
+        f"all {len(wanted)}, {sum(t.partitions for t in wanted)} partitions", *verdicts
+    )
 
 
-def rights(reads: Sequence[str], writes: Sequence[str], cluster: Cluster) -> Verdict:
+def judge_rights(reads: Sequence[str], writes: Sequence[str], cluster: Cluster) -> Verdict:
     """Whether this account may read and write the topics that it needs."""
     bad, known = [], 0
     for operation, names in ((Operation.READ, reads), (Operation.WRITE, writes)):
@@ -108,7 +110,9 @@ def rights(reads: Sequence[str], writes: Sequence[str], cluster: Cluster) -> Ver
     return ok(f"{known} rights on topics, all as required")
 
 
-def _configured(wanted: Sequence[Topic], cluster: Cluster) -> list[tuple[Topic, Mapping[str, str]]]:
+def _topics_with_config(
+    wanted: Sequence[Topic], cluster: Cluster
+) -> list[tuple[Topic, Mapping[str, str]]]:
     return [
         (t, seen.config)
         for t in wanted
@@ -119,34 +123,37 @@ def _configured(wanted: Sequence[Topic], cluster: Cluster) -> list[tuple[Topic, 
 NO_CONFIG = "this account may not read the topics' settings (ACL DescribeConfigs)"
 
 
-def time_stamps(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
+def judge_time_stamps(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
     """Every topic must use LogAppendTime. With an event's own time, Kafka deletes old data at once
     and latencies mean nothing."""
-    topics = _configured(wanted, cluster)
+    topics = _topics_with_config(wanted, cluster)
     if not topics:
         return skipped(NO_CONFIG)
     key = "message.timestamp.type"
-    return worst(
+    return merge_verdicts(
         f"LogAppendTime on {len(topics)} topics",
         *(
-            fault(f"{t.name} has {config.get(key, 'none')}", _alter(t.name, key, "LogAppendTime"))
+            fault(
+                f"{t.name} has {config.get(key, 'none')}",
+                _alter_command(t.name, key, "LogAppendTime"),
+            )
             for t, config in topics
             if config.get(key) != "LogAppendTime"
         ),
     )
 
 
-def sizes(wanted: Sequence[Topic], cluster: Cluster, max_event_bytes: int) -> Verdict:
+def judge_sizes(wanted: Sequence[Topic], cluster: Cluster, max_event_bytes: int) -> Verdict:
     """`max_event_bytes`: the largest event that is processed; its headers come on top. Provisioning
     refuses to start below the size of PROTOCOL 1."""
-    topics = _configured(wanted, cluster)
+    topics = _topics_with_config(wanted, cluster)
     if not topics:
         return skipped(NO_CONFIG)
     key, need = "max.message.bytes", max_event_bytes + HEADERS_BYTES
     verdicts = []
     for t, config in topics:
         have, ours = int(config.get(key, "0")), t.settings(False)[key]
-        todo = _alter(t.name, key, ours)
+        todo = _alter_command(t.name, key, ours)
         if have < need:
             verdicts.append(
                 fault(
@@ -157,12 +164,12 @@ def sizes(wanted: Sequence[Topic], cluster: Cluster, max_event_bytes: int) -> Ve
             verdicts.append(
                 warning(f"{t.name} takes {have:,} bytes, it should {int(ours):,}", todo)
             )
-    return worst(f"records of {need:,} bytes fit everywhere", *verdicts)
+    return merge_verdicts(f"records of {need:,} bytes fit everywhere", *verdicts)
 
 
-def keeping(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
+def judge_retention(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
     """Clean-up: tables must be compacted and streams deleted, neither too soon nor never."""
-    topics = _configured(wanted, cluster)
+    topics = _topics_with_config(wanted, cluster)
     if not topics:
         return skipped(NO_CONFIG)
     verdicts = []
@@ -171,38 +178,39 @@ def keeping(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
         if have != policy:
             verdicts.append(
                 fault(
-                    f"{t.name}: cleanup.policy is {have}", _alter(t.name, "cleanup.policy", policy)
+                    f"{t.name}: cleanup.policy is {have}",
+                    _alter_command(t.name, "cleanup.policy", policy),
                 )
             )
             continue
         if policy == "delete":
             verdicts.append(
-                _retention(
+                _judge_stream_retention(
                     t.name,
                     int(config.get("retention.ms", "-1")),
                     int(config.get("retention.bytes", "-1")),
                 )
             )
-    return worst(f"{len(topics)} topics compacted or deleted as required", *verdicts)
+    return merge_verdicts(f"{len(topics)} topics compacted or deleted as required", *verdicts)
 
 
-def _retention(topic: str, ms: int, size: int) -> Verdict:
+def _judge_stream_retention(topic: str, ms: int, size: int) -> Verdict:
     if ms < 0 and size < 0:
         return warning(
             f"{topic} is kept without limit: the disk will fill",
-            _alter(topic, "retention.ms", str(7 * DAY_MS)),
+            _alter_command(topic, "retention.ms", str(7 * DAY_MS)),
         )
     if 0 <= ms < DAY_MS:
         said = (
             f"{topic} is kept for {ms / 60_000:,.0f} minutes: what is not processed by then is lost"
         )
         return (fault if ms < HOUR_MS else warning)(
-            said, _alter(topic, "retention.ms", str(7 * DAY_MS))
+            said, _alter_command(topic, "retention.ms", str(7 * DAY_MS))
         )
     return ok(topic)
 
 
-def replicas(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
+def judge_replicas(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
     """The number of copies of each partition, and whether they are in sync."""
     verdicts, brokers = [], len(cluster.brokers)
     for t in wanted:
@@ -238,31 +246,31 @@ def replicas(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
                 fault(
                     f"{t.name}: min.insync.replicas is {least}, but there are {copies} copies: "
                     "nothing can be written",
-                    _alter(t.name, "min.insync.replicas", str(max(1, copies - 1))),
+                    _alter_command(t.name, "min.insync.replicas", str(max(1, copies - 1))),
                 )
             )
         elif copies >= 3 and least < 2:
             verdicts.append(
                 warning(
                     f"{t.name}: min.insync.replicas is 1",
-                    _alter(t.name, "min.insync.replicas", "2"),
+                    _alter_command(t.name, "min.insync.replicas", "2"),
                 )
             )
         if config.get("unclean.leader.election.enable") == "true" and brokers > 1:
             verdicts.append(
                 warning(
                     f"{t.name}: a broker that is behind may become leader, and records are lost",
-                    _alter(t.name, "unclean.leader.election.enable", "false"),
+                    _alter_command(t.name, "unclean.leader.election.enable", "false"),
                 )
             )
     copies = min((min(s.replicas, default=1) for s in cluster.topics.values()), default=1)
-    return worst(
+    return merge_verdicts(
         f"{counted(copies, 'copy', 'copies')} on {counted(brokers, 'broker')}, all in sync",
         *verdicts,
     )
 
 
-def limits(found: Mapping[str, str] | None, transaction_timeout_ms: int) -> Verdict:
+def judge_limits(found: Mapping[str, str] | None, transaction_timeout_ms: int) -> Verdict:
     """The broker's own settings. `transaction_timeout_ms`: the time-out that we request."""
     if found is None:
         return skipped(
@@ -294,12 +302,12 @@ def limits(found: Mapping[str, str] | None, transaction_timeout_ms: int) -> Verd
                 "set it to false on the brokers",
             )
         )
-    return worst(
+    return merge_verdicts(
         f"transactions of {most / 1000:,.0f} s, offsets kept for {minutes // 1440} days", *verdicts
     )
 
 
-def verification(brokers: Sequence[BrokerLooked]) -> Verdict:
+def judge_verification(brokers: Sequence[BrokerLooked]) -> Verdict:
     """Whether a request that arrives late is kept out of the next transaction. On a fault the
     coordinator refuses to lead, and dead letters cannot be replayed."""
     if (wrong := unsafe(brokers)) is not None:
@@ -318,7 +326,7 @@ def verification(brokers: Sequence[BrokerLooked]) -> Verdict:
     return ok(f"{counted(len(brokers), 'broker')} verify transactions, of version {level}")
 
 
-def addresses(all_of_them: Mapping[str, str]) -> Verdict:
+def judge_addresses(all_of_them: Mapping[str, str]) -> Verdict:
     """`all_of_them`: HOST:PORT -> why it could not be reached; empty if it could."""
     away = {address: why for address, why in all_of_them.items() if why}
     if not away:
@@ -329,8 +337,8 @@ def addresses(all_of_them: Mapping[str, str]) -> Verdict:
     return warning(said, "start that broker, or correct kafka.bootstrap")
 
 
-def listeners(all_of_them: Mapping[str, str]) -> Verdict:
-    """As `addresses`, for the addresses that the brokers advertise to clients."""
+def judge_listeners(all_of_them: Mapping[str, str]) -> Verdict:
+    """As `judge_addresses`, for the addresses that the brokers advertise to clients."""
     away = {address: why for address, why in all_of_them.items() if why}
     if not away:
         return ok(

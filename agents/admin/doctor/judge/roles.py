@@ -48,20 +48,20 @@ class Whom:
     @property
     def reads(self) -> tuple[str, ...]:
         """The topics that it must be allowed to read."""
-        return self._allowed(Resource.TOPIC, Operation.READ)
+        return self._resources_allowed(Resource.TOPIC, Operation.READ)
 
     @property
     def writes(self) -> tuple[str, ...]:
         """The topics that it must be allowed to write."""
-        return self._allowed(Resource.TOPIC, Operation.WRITE)
+        return self._resources_allowed(Resource.TOPIC, Operation.WRITE)
 
     @property
     def groups(self) -> tuple[WorkerKind, ...]:
         """The kinds of worker whose committed offsets it must be allowed to read."""
-        groups = self._allowed(Resource.GROUP, Operation.READ)
+        groups = self._resources_allowed(Resource.GROUP, Operation.READ)
         return tuple(kind for kind in WorkerKind if kind.group in groups)
 
-    def _allowed(self, resource: Resource, operation: Operation) -> tuple[str, ...]:
+    def _resources_allowed(self, resource: Resource, operation: Operation) -> tuple[str, ...]:
         """The resources on which provisioning gives it this right; none for people."""
         rights = rights_of(self.account) if self.agent else ()
         return tuple(x.name for x in rights if (x.resource, x.operation) == (resource, operation))
@@ -74,7 +74,7 @@ class Whom:
         )
 
     @classmethod
-    def of(cls, settings: Settings, given: str | None) -> Whom:
+    def from_settings(cls, settings: Settings, given: str | None) -> Whom:
         """`given`, or else the account whose password the settings name, or else the
         coordinator."""
         return cls(given or Path(settings.xmpp.password_file).name or COORDINATOR)

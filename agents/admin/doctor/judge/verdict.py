@@ -63,7 +63,7 @@ def skipped(why: str) -> Verdict:
     return Verdict(Level.SKIPPED, f"not checked, because {why}")
 
 
-def worst(good: str, *verdicts: Verdict) -> Verdict:
+def merge_verdicts(good: str, *verdicts: Verdict) -> Verdict:
     """One verdict for several of the same kind: the gravest level, with the findings and advice of
     all that are not ok. `good` is the text if all are ok."""
     bad = [v for v in verdicts if v.level is not Level.OK]
@@ -92,7 +92,7 @@ class Report:
         """The exit code: 0 no fault, 1 at least one, 2 the settings are wrong."""
         return 2 if self.settings_wrong else int(self.count(Level.FAULT) > 0)
 
-    def json(self) -> str:
+    def to_json(self) -> str:
         """One object on one line: ok, account, counts by level, findings."""
         counts = {level.value: self.count(level) for level in Level}
         shown: dict[str, Any] = {"ok": self.code == 0, "account": self.account, "counts": counts}
@@ -100,24 +100,24 @@ class Report:
             shown | {"findings": [asdict(f) for f in self.findings]}
         ).decode()
 
-    def text(self) -> str:
+    def to_text(self) -> str:
         """The report for people."""
         wide = max((len(f.name) for f in self.findings), default=0)
         lines = []
         for group, findings in groupby(self.findings, key=lambda f: f.group):
             lines.append(group)
-            for f in _folded(list(findings)):
+            for f in _merge_skipped(list(findings)):
                 level = "" if f.level is Level.OK else f.level.value
-                lines.append(f"  {level or 'ok':8} {f.name:{wide}}  {_one_line(f.found)}")
+                lines.append(f"  {level or 'ok':8} {f.name:{wide}}  {_join_lines(f.found)}")
                 if f.todo:
-                    lines.append(f"  {'':8} {'':{wide}}  -> {_one_line(f.todo)}")
+                    lines.append(f"  {'':8} {'':{wide}}  -> {_join_lines(f.todo)}")
         counts = ", ".join(
             f"{self.count(level)} {level.value}" for level in Level if self.count(level)
         )
         return "\n".join([*lines, f"as {self.account}: {counts}"])
 
 
-def _folded(findings: list[Finding]) -> list[Finding]:
+def _merge_skipped(findings: list[Finding]) -> list[Finding]:
     """The findings, with those skipped for the same reason merged into one, at the place of the
     first."""
     out: list[Finding] = []
@@ -131,5 +131,5 @@ def _folded(findings: list[Finding]) -> list[Finding]:
     return out
 
 
-def _one_line(text: str) -> str:
+def _join_lines(text: str) -> str:
     return " | ".join(part.strip() for part in text.splitlines() if part.strip())

@@ -17,7 +17,7 @@ LARGEST_STANZA = feeds.MAX_PAYLOAD_BYTES + 4096
 PROVISION = "run `geolane provision` again (it adds what is missing and removes nothing)"
 
 
-def speed(answered_bytes: int, sent_bytes: int, took_s: float, *, agent: bool) -> Verdict:
+def judge_speed(answered_bytes: int, sent_bytes: int, took_s: float, *, agent: bool) -> Verdict:
     """Of `sent_bytes` sent at once, the server processed `answered_bytes` within `took_s`."""
     rate = answered_bytes / max(took_s, 1e-6)
     said = (
@@ -37,7 +37,7 @@ def speed(answered_bytes: int, sent_bytes: int, took_s: float, *, agent: bool) -
     return warning(said, todo)
 
 
-def pings(pings_s: Sequence[float], gone_s: float | None, watched_s: float) -> Verdict:
+def judge_pings(pings_s: Sequence[float], gone_s: float | None, watched_s: float) -> Verdict:
     """A silent session was pinged after each of `pings_s` and ended after `gone_s` (None: not
     within `watched_s`)."""
     todo = (
@@ -63,7 +63,7 @@ def pings(pings_s: Sequence[float], gone_s: float | None, watched_s: float) -> V
     return ok(said)
 
 
-def resumption(offered: bool, host: str) -> Verdict:
+def judge_resumption(offered: bool, host: str) -> Verdict:
     """Whether the stream of a session at `host` offers XEP-0198."""
     if offered:
         return fault(
@@ -90,7 +90,7 @@ def expected_feeds(who: Whom, workers: Iterable[str]) -> dict[str, tuple[str, ..
     return dict.fromkeys(operator, ("member", "publisher", "owner"))
 
 
-def rights(wanted: Mapping[str, tuple[str, ...]], there: Mapping[str, str]) -> Verdict:
+def judge_feed_rights(wanted: Mapping[str, tuple[str, ...]], there: Mapping[str, str]) -> Verdict:
     """`there`: feed -> our affiliation, as the service reports it."""
     bad = []
     for feed, may in wanted.items():
@@ -106,7 +106,7 @@ def rights(wanted: Mapping[str, tuple[str, ...]], there: Mapping[str, str]) -> V
     return ok(f"{len(wanted)} feeds with their rights")
 
 
-def roster(wanted: Collection[str], both: Collection[str]) -> Verdict:
+def judge_roster(wanted: Collection[str], both: Collection[str]) -> Verdict:
     """`wanted`: accounts whose presence we must receive. `both`: roster accounts with subscription
     `both`."""
     missing = sorted(set(wanted) - set(both))
@@ -127,7 +127,7 @@ class LoginOutcome:
     challenged: bool = False
 
 
-def erlang(*, is_open: bool) -> Verdict:
+def judge_erlang(*, is_open: bool) -> Verdict:
     """`is_open`: epmd answers on an address other than loopback."""
     if is_open:
         return warning(
@@ -139,7 +139,7 @@ def erlang(*, is_open: bool) -> Verdict:
     return ok("epmd is not open to others, as far as can be seen from here")
 
 
-def login(who: str, seen: LoginOutcome, password_file: str) -> Verdict:
+def judge_login(who: str, seen: LoginOutcome, password_file: str) -> Verdict:
     """`who`: the bare JID."""
     where = password_file or "the systemd credential of its name"
     if seen.error is None:
@@ -157,7 +157,7 @@ def login(who: str, seen: LoginOutcome, password_file: str) -> Verdict:
     return fault(f"{who}: {seen.error}", "look at the server's log")
 
 
-def login_by_certificate(who: str, seen: LoginOutcome, days: float) -> Verdict:
+def judge_certificate_login(who: str, seen: LoginOutcome, days: float) -> Verdict:
     """`who`: the bare JID. `days`: the remaining validity of its certificate."""
     if seen.error is None and days >= WARNING_DAYS:
         return ok(f"as {who}, by certificate, which has {days:.0f} days left")
@@ -175,7 +175,7 @@ def login_by_certificate(who: str, seen: LoginOutcome, days: float) -> Verdict:
     return fault(f"{who}: {seen.error}", "look at the server's log")
 
 
-def room(who: Whom, room_jid: str, condition: str) -> Verdict:
+def judge_room(who: Whom, room_jid: str, condition: str) -> Verdict:
     """`condition`: how joining was refused, or, for the coordinator, reading the affiliations."""
     if condition == "item-not-found":
         return fault(f"{room_jid} is missing", PROVISION)
@@ -192,7 +192,7 @@ def room(who: Whom, room_jid: str, condition: str) -> Verdict:
     return fault(f"{room_jid}: {condition}", "look at the server's log")
 
 
-def leader(condition: str, jid: str) -> Verdict:
+def judge_leader(condition: str, jid: str) -> Verdict:
     """`condition`: how the leader's full JID refused a ping; empty if it answered."""
     if not condition:
         return ok(f"{jid} answers")
@@ -202,7 +202,7 @@ def leader(condition: str, jid: str) -> Verdict:
     )
 
 
-def workers(answered: Mapping[str, float], absent: Collection[str]) -> Verdict:
+def judge_workers(answered: Mapping[str, float], absent: Collection[str]) -> Verdict:
     """`answered`: account -> ms until it answered a ping. `absent`: accounts of the inventory that
     did not answer."""
     if not answered and not absent:
@@ -218,7 +218,7 @@ def workers(answered: Mapping[str, float], absent: Collection[str]) -> Verdict:
     return ok(f"all {total} answer, the slowest in {max(answered.values()):.0f} ms")
 
 
-def worker_versions(ours: str, theirs: Mapping[str, str]) -> Verdict:
+def judge_worker_versions(ours: str, theirs: Mapping[str, str]) -> Verdict:
     """`theirs`: account -> version, from its presence."""
     if not theirs:
         return skipped("no worker is present")
