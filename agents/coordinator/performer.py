@@ -59,6 +59,7 @@ KAFKA_SILENT_S = 3.0
 """A leader writes every second; if no write is answered for this long, Kafka is away."""
 COMMAND_S = 5.0
 PING_S = 3.0
+PING_AGAIN_S = 1.0  # after a ping whose outcome says nothing
 LEASE_S = 5.0
 PLAN_S = 60.0
 WRITE_EVERY_S = 1.0
@@ -369,11 +370,15 @@ class Performer:
     async def _ping_worker(self, worker: str) -> None:
         try:
             await self._link.ping(worker, PING_S)
-        except (NoAnswer, NotConnected):
+        except NoAnswer:
             self._tell(ev.Ponged(worker, False))
+        except NotConnected as e:
+            _log.warning("ping_undecided", worker=worker, why=str(e))
+            await asyncio.sleep(PING_AGAIN_S)
+            self._tell(ev.Ponged(worker, None))
         except Exception:  # noqa: BLE001 - the boundary: it is logged and reported
             _log.exception("fault_outlived", what="ping", who=worker)
-            self._tell(ev.Ponged(worker, False))
+            self._tell(ev.Ponged(worker, None))
         else:
             self._tell(ev.Ponged(worker, True))
 

@@ -321,6 +321,8 @@ class Coordinator:
         # A failed ping proves nothing while we were away ourselves (PROTOCOL 2.10).
         if event.alive:
             view.heard_at = now.s
+        elif event.alive is None:
+            return
         elif view.present and now.s >= self.liveness.quiet_until and self.liveness.watching():
             yield from self._gone(event.worker, "silent, and no answer to a ping", now)
 

@@ -266,10 +266,11 @@ class CommandUnanswered:
 
 @dataclass(frozen=True, slots=True)
 class Ponged:
-    """The outcome of a ping."""
+    """The outcome of a ping. `alive`: None if nothing is known, since the server did not answer us
+    either."""
 
     worker: str
-    alive: bool
+    alive: bool | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,10 @@ class Blocker:
         self._until[bare] = asyncio.get_running_loop().time() + BLOCK_S
         return True
 
+    def blocks(self, bare: str) -> bool:
+        """Whether this account is blocked, or will be at once."""
+        return bare in self._until
+
     async def run(self) -> None:
         """Block and unblock accounts until cancelled."""
         loop = asyncio.get_running_loop()

@@ -398,6 +398,14 @@ class Session:
         except (TimeoutError, IqTimeout):
             raise NoAnswer(f"{iq['to']}: no answer within {timeout_s:g} s") from None
 
+    async def ping(
+        self, jid: str, timeout_s: float = REQUEST_TIMEOUT_S, slots: asyncio.Semaphore | None = None
+    ) -> None:
+        """Return when `jid` has answered a ping (XEP-0199). Raises like `ask`."""
+        iq = self.iq("get", jid)
+        ET.SubElement(iq.xml, f"{{{ns.PING}}}ping")
+        await self.ask(iq, timeout_s, slots)
+
 
 def _outlived(handler: Callable[[T], None], stanza: T) -> None:
     """Call the handler and log its exceptions: a fault in one stanza must end neither session nor

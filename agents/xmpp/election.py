@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping
 
 from slixmpp.exceptions import IqError
@@ -27,7 +26,6 @@ from agents.xmpp.leader_session import Leadership, RecentKeys
 from agents.xmpp.pubsub import mirror
 from agents.xmpp.room import send_words
 from plugins import lanes
-from plugins import namespaces as ns
 from plugins.health import WORKER_RESOURCE
 from plugins.values import BadStanza
 
@@ -216,15 +214,24 @@ class CoordinatorLink:
             raise NoAnswer(f"{worker}: its answer cannot be read ({e})") from None
 
     async def ping(self, worker: str, timeout_s: float) -> None:
-        """Ping `worker` (XEP-0199); any answer counts. Raises NoAnswer, NotConnected."""
+        """Ping `worker` (XEP-0199); any answer counts. Raises NoAnswer if the worker does not
+        answer and the server, asked after it, does; NotConnected if neither does, which says
+        nothing about the worker: what others send us may delay all that we wait for."""
         leadership = self._lead_or_raise()
-        iq = leadership.session.iq("get", self._full(worker))
-        ET.SubElement(iq.xml, f"{{{ns.PING}}}ping")
+        session, pings = leadership.session, leadership.pings
         try:
-            await leadership.session.ask(iq, timeout_s, leadership.pings)
+            await session.ping(self._full(worker), timeout_s, pings)
         except IqError as e:
             if e.condition in ("service-unavailable", "recipient-unavailable", "item-not-found"):
                 raise NoAnswer(f"{worker}: no session there") from None
+        except NoAnswer:
+            try:
+                await session.ping(self._xmpp.fleet, timeout_s, pings)
+            except NoAnswer as e:
+                raise NotConnected(str(e)) from None
+            except IqError:
+                pass  # an answer
+            raise
 
     def _full(self, worker: str) -> str:
         return f"{worker}@{self._xmpp.fleet}/{WORKER_RESOURCE}"

@@ -266,6 +266,8 @@ class Leadership:
             why = f"an item from {item.publisher}"
             self._emit(NotUnderstood(item.feed, "telemetry", why))
             return
+        if self._blocker is not None and self._blocker.blocks(item.publisher.partition("/")[0]):
+            return  # it counts as gone, although the PubSub service passes its telemetry on
         try:
             self._emit(TelemetryIn(worker, telemetry.telemetry_of(item.payload)))
         except BadStanza as e:

@@ -4,7 +4,6 @@ identified by their real JID."""
 from __future__ import annotations
 
 import asyncio
-import xml.etree.ElementTree as ET
 from collections.abc import Callable
 
 from slixmpp.exceptions import IqError
@@ -13,7 +12,6 @@ from slixmpp.stanza import Message, Presence
 from agents.base import log
 from agents.base.errors import CommandRefused, NoAnswer, NotConnected
 from agents.xmpp.client import Backoff, Session
-from plugins import namespaces as ns
 from plugins import room as stanzas
 from plugins.upload import linked
 from plugins.values import clean
@@ -145,10 +143,8 @@ class Room:
                     return
 
     async def _still_in(self) -> bool:
-        ping = self.session.iq("get", f"{self.room}/{self.nick}")
-        ET.SubElement(ping.xml, f"{{{ns.PING}}}ping")
         try:
-            await self.session.ask(ping)
+            await self.session.ping(f"{self.room}/{self.nick}")
         except IqError as e:
             return e.condition in _STILL_IN
         except NoAnswer:

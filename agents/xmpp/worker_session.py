@@ -7,11 +7,11 @@ stanzas."""
 from __future__ import annotations
 
 import asyncio
-import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from slixmpp.exceptions import IqError
 from slixmpp.stanza import Iq
 
 from agents import settings
@@ -23,7 +23,6 @@ from agents.core.model.messages import Announcement, Health, Telemetry, WorkerAn
 from agents.xmpp.client import Backoff, Handlers, Login, Session, keep_connected
 from agents.xmpp.pubsub import TuningFeed
 from plugins import health, lanes
-from plugins import namespaces as ns
 from plugins import telemetry as telemetry_plugin
 from plugins.feeds import publish_request
 from plugins.values import BadStanza
@@ -118,10 +117,8 @@ class WorkerLink:
         await self._idle.wait()
         session = self._session
         if session is not None and session.up:
-            ping = session.iq("get", self._xmpp.fleet)
-            ET.SubElement(ping.xml, f"{{{ns.PING}}}ping")
-            with suppress(NotConnected, NoAnswer, CommandRefused):
-                await session.request(ping)
+            with suppress(NotConnected, NoAnswer, IqError):
+                await session.ping(self._xmpp.fleet)
 
     async def run(self) -> None:
         """Stay connected until cancelled. Raises SettingsError, and NameTaken if another session

@@ -13,7 +13,7 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from agents.base.errors import NameTaken, NotConnected, SettingsError, XmppError
+from agents.base.errors import NameTaken, NoAnswer, NotConnected, SettingsError, XmppError
 from agents.core.events import Led, NotLeading, TelemetryIn, WorkerSeen
 from agents.core.model.messages import Health, LanesCommand, Telemetry
 from agents.xmpp import client
@@ -33,6 +33,27 @@ async def test_a_blocked_loop_of_three_seconds_keeps_its_session(links: Links) -
     await leader.link.ping(worker.account, 5.0)
     assert worker.link._session is session
     assert not leader.of(NotLeading)
+
+
+async def test_a_ping_that_our_own_connection_holds_up_says_nothing_of_the_worker(
+    links: Links,
+) -> None:
+    leader = await links.coordinator()
+    worker = await links.worker()
+    session = leader.link._leader_session
+    assert session is not None
+    assert session.stream.transport is not None
+    session.stream.transport.pause_reading()
+    with pytest.raises(NotConnected, match="no answer"):
+        await leader.link.ping(worker.account, 0.5)
+    session.stream.transport.resume_reading()
+    await leader.link.ping(worker.account, 5.0)
+    assert worker.link._session is not None
+    assert worker.link._session.stream.transport is not None
+    worker.link._session.stream.transport.pause_reading()
+    with pytest.raises(NoAnswer):
+        await leader.link.ping(worker.account, 0.5)
+    worker.link._session.stream.transport.resume_reading()
 
 
 async def test_a_killed_server_comes_back_and_so_does_everyone(links: Links) -> None:

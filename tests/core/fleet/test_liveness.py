@@ -54,6 +54,17 @@ def test_silence_is_asked_about_before_it_counts() -> None:
     assert fences(w) == ["node-1"]
 
 
+def test_a_ping_that_the_server_may_have_held_up_says_nothing() -> None:
+    w = at_work()
+    w.procs["node-1"].frozen = True
+    for _ in range(4):
+        w.pass_s(1.0)
+    w.pings.clear()
+    w.tell(ev.Ponged("node-1", None))
+    assert fences(w) == []
+    assert w.pings == ["node-1"], "it is asked again"
+
+
 def test_silence_does_not_count_soon_after_the_watcher_was_away() -> None:
     w = at_work()
     w.cut()
