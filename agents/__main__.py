@@ -30,11 +30,11 @@ class _Group(click.Group):
     output, that the system refuses."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # Any: click's own signature
-        standard_streams.prepare()
+        standard_streams.prepare_streams()
         try:
             return super().main(*args, **kwargs)
         except OSError as e:
-            standard_streams.give_up(e)
+            standard_streams.discard_buffered(e)
             try:
                 os.getcwd()
             except FileNotFoundError:

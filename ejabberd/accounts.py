@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from agents import settings
 from agents.base.errors import CommandRefused, SettingsError
-from agents.base.files import made_once
+from agents.base.files import read_or_make_password
 from agents.base.progress import ReportStep
 from ejabberd.api import AdminApi
 
@@ -26,7 +26,7 @@ async def ensure(
     raises XmppError."""
     if not (reset or (secrets / user).exists()):
         await refuse_foreign(api, user, host, secrets)
-    text = await asyncio.to_thread(made_once, secrets / user)
+    text = await asyncio.to_thread(read_or_make_password, secrets / user)
     try:
         await asked(api, "register", user=user, host=host, password=text)
     except CommandRefused as e:
@@ -96,7 +96,7 @@ async def rotate(api: AdminApi, user: str, host: str, secrets: Path, tell: Repor
     if not await exists(api, user, host):
         raise SettingsError(f"there is no account {user}@{host}: geolane nodes add makes it")
     file, coming = secrets / user, next_file(secrets, user)
-    text = await asyncio.to_thread(made_once, coming)
+    text = await asyncio.to_thread(read_or_make_password, coming)
     await asked(api, "change_password", user=user, host=host, newpass=text)
     try:
         await asyncio.to_thread(coming.replace, file)

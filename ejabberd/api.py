@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from agents import settings
 from agents.base.errors import CommandRefused, NoAnswer, NotConnected, SettingsError, XmppError
-from agents.base.files import read_whole
+from agents.base.files import read_whole_file
 
 _OK, _BAD_REQUEST, _CONFLICT = 200, 400, 409
 
@@ -172,7 +172,7 @@ class HttpsApi(AdminApi):
         if url.scheme == "https":
             try:
                 if endpoint.ca_file:
-                    read_whole(Path(endpoint.ca_file))  # OpenSSL would read a device for ever
+                    read_whole_file(Path(endpoint.ca_file))  # OpenSSL would read a device for ever
                 self._tls = ssl.create_default_context(cafile=endpoint.ca_file or None)
             except (OSError, ssl.SSLError) as e:
                 raise SettingsError(

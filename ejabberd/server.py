@@ -28,7 +28,7 @@ from pathlib import Path
 
 from agents.base import log, ports
 from agents.base.errors import InstallError, NoAnswer, NotConnected, SettingsError, XmppError
-from agents.base.unprivileged import require_reachable, run_as
+from agents.base.unprivileged import find_user, require_reachable
 from ejabberd import certificate
 from ejabberd.api import AdminApi
 
@@ -40,7 +40,7 @@ certificate or serve a page below a folder whose name has letters beyond ASCII."
 SOCKET_PATH_LIMIT = 107  # unix(7): sun_path holds 108 bytes with its end
 POLL_S = 0.05
 STACK_KILOWORDS = "8192"  # 64 MB, of which only the part in use takes memory
-LOG = log.get("ejabberd")
+LOG = log.get_logger("ejabberd")
 
 
 def hosts(domain: str) -> list[str]:
@@ -67,12 +67,12 @@ class Server:
         self.domain = domain
         kept = self._kept_ports()
         self._asked = c2s_port is not None or http_port is not None
-        self.c2s_port = c2s_port or kept.get("c2s") or ports.free()
-        self.http_port = http_port or kept.get("http") or ports.free()
+        self.c2s_port = c2s_port or kept.get("c2s") or ports.find_free_port()
+        self.http_port = http_port or kept.get("http") or ports.find_free_port()
         self.ca_file = self.folder / "ca.pem"
         self.web = self.folder / "web"
         self.api = AdminApi(self.folder / "run" / "api.sock")
-        self.user = run_as("ejabberd")
+        self.user = find_user("ejabberd")
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
         self._has_served = False
@@ -165,13 +165,13 @@ class Server:
     def _leave_taken_ports(self) -> None:
         """Replace ports that another program has taken, unless they were asked for or clients know
         them."""
-        for port in filter(ports.taken, (self.c2s_port, self.http_port)):
+        for port in filter(ports.is_taken, (self.c2s_port, self.http_port)):
             if self._asked or self._has_served:
                 raise SettingsError(
                     f"port {port} of 127.0.0.1 is taken by another program; choose another"
                 )
             LOG.info("server_port_taken", port=port)
-            self.c2s_port, self.http_port = ports.free(), ports.free()
+            self.c2s_port, self.http_port = ports.find_free_port(), ports.find_free_port()
             return
 
     def _kept_ports(self) -> dict[str, int]:
@@ -215,14 +215,14 @@ class Server:
             *((self.folder / n, 0o700, True) for n in self._private()),
         ):
             folder.mkdir(mode=0o700, exist_ok=True)
-            self.user.own(folder, mode, give=give)
+            self.user.set_owner_and_mode(folder, mode, give=give)
         self.web.mkdir(exist_ok=True)
-        self.user.own(self.web, 0o750, give=False)
+        self.user.set_owner_and_mode(self.web, 0o750, give=False)
         (self.folder / "ports.json").write_text(
             json.dumps({"c2s": self.c2s_port, "http": self.http_port}), "ascii"
         )
         (self.folder / "run" / "api.sock").unlink(missing_ok=True)
-        self.user.write(
+        self.user.write_private_file(
             conf / "ejabberd.yml",
             string.Template(TEMPLATE.read_text("utf-8"))
             .substitute(
@@ -247,7 +247,7 @@ class Server:
             and certificate.serves(pem.read_bytes(), names, now)
         ):
             ca, server = certificate.make(names, now)
-            self.user.write(pem, server)
+            self.user.write_private_file(pem, server)
             self.ca_file.write_bytes(ca)
             self.ca_file.chmod(0o644)
 
@@ -302,7 +302,7 @@ class Server:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                **self.user.popen(),
+                **self.user.popen_arguments(),
             )
         (f / "server.pid").write_text(f"{self._process.pid}\n", "ascii")
 

@@ -7,7 +7,7 @@ import math
 import re
 import xml.etree.ElementTree as ET
 
-from agents.base.text import one_line
+from agents.base.text import to_one_line
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?")
@@ -66,7 +66,7 @@ def topic(text: str | None, name: str) -> str:
 def sentence(text: str | None, at_most: int = TEXT_LIMIT) -> str:
     """Free text for people: one line of at most `at_most` characters, without control
     characters."""
-    return one_line(text or "", at_most)
+    return to_one_line(text or "", at_most)
 
 
 def show(value: float) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from agents.base.errors import PipelineError
-from agents.base.json_lines import events
+from agents.base.json_lines import read_events
 from agents.base.text import counted
 from agents.core.lanes.records import Event, Record, parse
 from agents.local.demo.flights import sample_events
@@ -84,7 +84,7 @@ def read_sample_records(sample_file: Path | None) -> list[Record]:
     Raises PipelineError."""
     if sample_file:
         with sample_file.open("rb") as f:
-            raw = [value for _, value in zip(range(RECORDS), events(f), strict=False)]
+            raw = [value for _, value in zip(range(RECORDS), read_events(f), strict=False)]
     else:
         raw = [value for _, value in zip(range(RECORDS), sample_events(), strict=False)]
     now_ms = int(time.time() * 1000)

@@ -23,7 +23,7 @@ _POLL_S = 0.01
 
 
 @contextmanager
-def alone(file: Path) -> Iterator[None]:
+def locked_folder(file: Path) -> Iterator[None]:
     """Hold the lock on this file's folder, so that one process writes there at a time.
 
     The folder itself is locked, since its files are replaced; no lock file is left behind. Blocks
@@ -49,7 +49,7 @@ def alone(file: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def replace(file: Path, text: str) -> None:
+def replace_file(file: Path, text: str) -> None:
     """Write `text` to the file and to the disk; a reader finds either the old or the new content.
 
     The mode and owner stay; only the owner may read a new file (0600). Raises OSError and then
@@ -78,27 +78,27 @@ def replace(file: Path, text: str) -> None:
 BYTES = 32
 
 
-def made_once(file: Path) -> str:
+def read_or_make_password(file: Path) -> str:
     """The password in the file. If there is no file, or an empty one that a full disk left, a
     random password of 256 bits is written first (mode 0600).
 
     If several processes call this at once, the first one's password counts. Blocks. Raises
     SettingsError."""
-    if text := _text(file):
+    if text := _read_password(file):
         return text
-    with alone(file):
-        if not (text := _text(file)):
+    with locked_folder(file):
+        if not (text := _read_password(file)):
             text = secrets.token_urlsafe(BYTES)
             try:
-                replace(file, text + "\n")
+                replace_file(file, text + "\n")
             except OSError as e:
                 raise SettingsError(f"{file}: cannot be written ({e.strerror})") from e
     return text
 
 
-def _text(file: Path) -> str:
+def _read_password(file: Path) -> str:
     try:
-        return text_of(read_whole(file, SECRET_BYTES), file).strip()
+        return decode_utf8(read_whole_file(file, SECRET_BYTES), file).strip()
     except FileNotFoundError:
         return ""
     except OSError as e:
@@ -115,7 +115,7 @@ SECRET_BYTES = 64 << 10
 """For a password's file."""
 
 
-def read_whole(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+def read_whole_file(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """The file's bytes. The bound matters: a device such as /dev/zero has no end, and a file named
     by mistake may be larger than the memory.
 
@@ -130,7 +130,7 @@ def read_whole(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     return data
 
 
-def without_bom(data: bytes, origin: object) -> bytes:
+def strip_bom(data: bytes, origin: object) -> bytes:
     """`data` without the byte order mark of UTF-8.
 
     Raises SettingsError, naming `origin`, for UTF-16 (PowerShell on Windows writes it with `>`) and
@@ -144,10 +144,10 @@ def without_bom(data: bytes, origin: object) -> bytes:
     return data.removeprefix(BOM)
 
 
-def text_of(data: bytes, origin: object) -> str:
+def decode_utf8(data: bytes, origin: object) -> str:
     """Raises SettingsError if `data` is not UTF-8."""
     try:
-        return without_bom(data, origin).decode("utf-8")
+        return strip_bom(data, origin).decode("utf-8")
     except UnicodeDecodeError as e:
         line = data.count(b"\n", 0, e.start) + 1
         raise SettingsError(f"{origin}: is not UTF-8 (line {line}); save it as UTF-8") from e

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import IO
 
 from agents.base.errors import SettingsError
-from agents.base.files import MAX_BYTES, without_bom
+from agents.base.files import MAX_BYTES, strip_bom
 
 
-def events(file: IO[bytes]) -> Iterator[bytes]:
+def read_events(file: IO[bytes]) -> Iterator[bytes]:
     """The non-empty lines of an open binary file. Its first bytes tell whether it is gzip.
 
     Raises SettingsError for UTF-16, for a line of more than MAX_BYTES, and for a gzip file that is
@@ -21,12 +21,12 @@ def events(file: IO[bytes]) -> Iterator[bytes]:
     lines = gzip.GzipFile(fileobj=file) if head == b"\x1f\x8b" else file
     name = getattr(file, "name", "the events")
     try:
-        first = _line(lines, name)
+        first = _read_line(lines, name)
         if first.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-            first = without_bom(first, name)
+            first = strip_bom(first, name)
         if event := first.strip():
             yield event
-        while line := _line(lines, name):
+        while line := _read_line(lines, name):
             if event := line.strip():
                 yield event
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
@@ -35,7 +35,7 @@ def events(file: IO[bytes]) -> Iterator[bytes]:
         ) from e
 
 
-def _line(lines: IO[bytes] | gzip.GzipFile, name: object) -> bytes:
+def _read_line(lines: IO[bytes] | gzip.GzipFile, name: object) -> bytes:
     """The next line with its line end; empty at the end of the file."""
     line = lines.readline(MAX_BYTES + 1)
     if len(line) > MAX_BYTES:
@@ -45,8 +45,8 @@ def _line(lines: IO[bytes] | gzip.GzipFile, name: object) -> bytes:
     return line
 
 
-def keyed(file: IO[bytes]) -> Iterator[tuple[None, bytes]]:
+def read_keyed_events(file: IO[bytes]) -> Iterator[tuple[None, bytes]]:
     """Each event as (key, event) for `events.raw`. The key is None: the router then uses the
     event's id."""
-    for event in events(file):
+    for event in read_events(file):
         yield None, event

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from agents.base.text import printable
+from agents.base.text import to_printable
 
 SECRET_KEYS = frozenset({"password", "secret", "token", "authorization"})
 
@@ -26,7 +26,7 @@ def _fit_for_terminals(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapp
     anyway."""
     for key, value in event.items():
         if isinstance(value, str) and not value.isprintable():
-            event[key] = printable(value)
+            event[key] = to_printable(value)
     return event
 
 
@@ -96,7 +96,7 @@ def setup(process: str, level: str = "INFO") -> None:
     structlog.contextvars.bind_contextvars(process=process)
 
 
-def get(name: str) -> structlog.stdlib.BoundLogger:
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """The logger `geolane.NAME`."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(f"geolane.{name}")
     return logger

@@ -18,7 +18,7 @@ _OWN = 200
 _given: set[int] = set()  # by this process; its server may not have bound the port yet
 
 
-def free(count: int = 1) -> int:
+def find_free_port(count: int = 1) -> int:
     """The first of `count` free ports in a row on 127.0.0.1. None of them is handed out again.
 
     Raises SettingsError if there are none."""
@@ -28,7 +28,7 @@ def free(count: int = 1) -> int:
         *random.sample(range(FIRST, END), 2 * _OWN),
     ):
         ports = range(first, first + count)
-        if not _given.intersection(ports) and not any(map(taken, ports)):
+        if not _given.intersection(ports) and not any(map(is_taken, ports)):
             _given.update(ports)
             return first
     raise SettingsError(
@@ -36,7 +36,7 @@ def free(count: int = 1) -> int:
     )
 
 
-def taken(port: int) -> bool:
+def is_taken(port: int) -> bool:
     """Whether another program listens on 127.0.0.1:`port`. Connections that have just ended do not
     count."""
     with socket.socket() as probe:

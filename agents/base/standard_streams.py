@@ -13,7 +13,7 @@ STDOUT = "standard output"
 _LENIENT = "geolane-lenient"
 
 
-def prepare() -> None:
+def prepare_streams() -> None:
     """Make the standard streams safe to use.
 
     Each stream that was closed at the start (`<&-`, `>&-`, `2>&-`) is opened on the null device.
@@ -39,14 +39,14 @@ def prepare() -> None:
         )
 
 
-def _lenient(e: UnicodeError) -> tuple[bytes, int]:
+def _replace_unencodable(e: UnicodeError) -> tuple[bytes, int]:
     if not isinstance(e, UnicodeEncodeError):
         raise e
     lacking = map(ord, e.object[e.start : e.end])
     return bytes(c - 0xDC00 if 0xDC80 <= c <= 0xDCFF else ord("?") for c in lacking), e.end
 
 
-codecs.register_error(_LENIENT, _lenient)
+codecs.register_error(_LENIENT, _replace_unencodable)
 
 
 class _Stdout(io.FileIO):
@@ -57,7 +57,7 @@ class _Stdout(io.FileIO):
             raise OSError(e.errno, e.strerror, STDOUT) from None
 
 
-def give_up(error: OSError) -> None:
+def discard_buffered(error: OSError) -> None:
     """After an error of standard output, discard what is still buffered for it. Otherwise the
     interpreter would try to write it again as it exits."""
     if error.filename == STDOUT:

@@ -27,7 +27,7 @@ PARENT = "GEOLANE_PARENT"
 LAST_END = "GEOLANE_LAST_END"
 """Environment variable: how the previous process ended, in words. Whatever restarts us sets it."""
 _PR_SET_PDEATHSIG = 1
-_log = log.get("supervisor")
+_log = log.get_logger("supervisor")
 
 
 def die_with_parent() -> bool:
@@ -53,24 +53,24 @@ def dump_tasks() -> None:
     sys.stderr.flush()
 
 
-def leaves(error: BaseException) -> Iterator[BaseException]:
+def leaf_errors(error: BaseException) -> Iterator[BaseException]:
     """The errors inside nested exception groups."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
-            yield from leaves(inner)
+            yield from leaf_errors(inner)
     else:
         yield error
 
 
-def first_leaf(error: BaseException) -> BaseException:
+def first_leaf_error(error: BaseException) -> BaseException:
     """The first error inside nested exception groups: the others follow from it."""
-    return next(leaves(error))
+    return next(leaf_errors(error))
 
 
-def exit_code(error: BaseException) -> int:
+def exit_code_of(error: BaseException) -> int:
     """The exit code of a process that ends by `error`. The gravest error of a group counts: a lost
     lease above all others."""
-    errors = list(leaves(error))
+    errors = list(leaf_errors(error))
     if any(isinstance(e, LeaseLost | LeadershipLost) for e in errors):
         return LOST
     if all(isinstance(e, GeolaneError) for e in errors):
@@ -95,24 +95,24 @@ class _Stop:
             fd for fd in (0, 1, 2) if os.isatty(fd)
         ]  # decided now: once hung up, a terminal no longer looks like one
 
-    def signal(self, name: str) -> None:
+    def on_signal(self, name: str) -> None:
         if self._cut:
             os._exit(FAULT)
         if self.asked:
-            self.cut()
+            self.cancel_main()
             return
         self.asked = True
         hand_over_s = self._service.drain_s
         _log.info("stopping", signal=name, hand_over_s=hand_over_s)
-        self._service.stopping(hand_over_s + self._stop_s)
+        self._service.notify_stopping(hand_over_s + self._stop_s)
         if hand_over_s:
             self._service.leave.set()
-            self._loop.call_later(hand_over_s, self.cut)
-            self._end_after(hand_over_s + self._stop_s)  # should the loop hang meanwhile
+            self._loop.call_later(hand_over_s, self.cancel_main)
+            self._exit_after(hand_over_s + self._stop_s)  # should the loop hang meanwhile
         else:
-            self.cut()
+            self.cancel_main()
 
-    def hang_up(self) -> None:
+    def on_hangup(self) -> None:
         """The terminal is gone, so nothing can be written to it any more. SIGHUP may come several
         times."""
         if self.asked:
@@ -120,21 +120,21 @@ class _Stop:
         nowhere = os.open(os.devnull, os.O_RDWR)
         for fd in self._terminals:
             os.dup2(nowhere, fd)
-        self.signal("SIGHUP")
+        self.on_signal("SIGHUP")
 
-    def cut(self) -> None:
+    def cancel_main(self) -> None:
         if not self._cut and not self._task.done():
             self._cut = True
-            self._end_after(self._stop_s)
+            self._exit_after(self._stop_s)
             self._task.cancel()
 
-    def _end_after(self, bound_s: float) -> None:
-        timer = threading.Timer(bound_s, self._hard_end, (bound_s,))
+    def _exit_after(self, bound_s: float) -> None:
+        timer = threading.Timer(bound_s, self._exit_now, (bound_s,))
         timer.daemon = True
         timer.start()
 
     @staticmethod
-    def _hard_end(bound_s: float) -> None:
+    def _exit_now(bound_s: float) -> None:
         _log.error("stop_took_too_long", bound_s=bound_s)
         os._exit(FAULT)
 
@@ -149,9 +149,9 @@ def run(
     """Run `main()` to its end and return the exit code: what `main` returned, with 0 for None.
 
     The first SIGTERM or SIGINT cancels it. After `stop_s` more seconds, or at the second signal,
-    the process exits at once. A `main` that waits in `service.until_leaving` first gets time to
-    hand over: as long as it stated there, or until the next signal. SIGHUP (a closed terminal) acts
-    as SIGTERM unless it was ignored (nohup).
+    the process exits at once. A `main` that waits in `service.wait_until_leaving` first gets time
+    to hand over: as long as it stated there, or until the next signal. SIGHUP (a closed terminal)
+    acts as SIGTERM unless it was ignored (nohup).
 
     With `tell` False, a GeolaneError or OSError is raised instead of logged: for commands that a
     person runs. Only the user may read the files that it writes (0600)."""
@@ -161,19 +161,19 @@ def run(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
 
-        async def go() -> int | None:
+        async def run_main() -> int | None:
             return await main()
 
-        task = loop.create_task(go(), name="main")
+        task = loop.create_task(run_main(), name="main")
         stop = _Stop(loop, task, service, stop_s)
         for s in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(s, stop.signal, s.name)
+            loop.add_signal_handler(s, stop.on_signal, s.name)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            loop.add_signal_handler(signal.SIGHUP, stop.hang_up)
+            loop.add_signal_handler(signal.SIGHUP, stop.on_hangup)
         loop.add_signal_handler(signal.SIGUSR1, dump_tasks)
         if service.watchdog_s:
             faulthandler.enable()  # the watchdog's SIGABRT then shows where the process hangs
-        beat = loop.create_task(service.beat(), name="watchdog")
+        beat = loop.create_task(service.notify_watchdog(), name="watchdog")
         try:
             return loop.run_until_complete(task) or ENDED
         except asyncio.CancelledError:
@@ -181,13 +181,15 @@ def run(
                 return ENDED
             raise
         except Exception as error:
-            code, first = exit_code(error), next(leaves(error))
+            code, first = exit_code_of(error), next(leaf_errors(error))
             if not tell and (code == REFUSED or isinstance(first, OSError)):
                 raise first from None
             if code == FAULT:
                 logger.error("fault", exc_info=error)
             else:
-                logger.error("ended", error="; ".join(str(e) for e in leaves(error)), exit=code)
+                logger.error(
+                    "ended", error="; ".join(str(e) for e in leaf_errors(error)), exit=code
+                )
             return code
         finally:
             os.umask(umask)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from agents.base import log
 
-_log = log.get("systemd")
+_log = log.get_logger("systemd")
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Service:
     `address`: the notify socket; empty for none. `watchdog_s`: after this long without a sign of
     life the manager restarts the process; 0: no watchdog. `hands_over`: whether another process can
     take over its work. `drain_s`: how long the hand-over may take; 0 while no task waits in
-    `until_leaving`."""
+    `wait_until_leaving`."""
 
     address: str = ""
     watchdog_s: float = 0.0
@@ -36,7 +36,9 @@ class Service:
     _failed: bool = False
 
     @classmethod
-    def of(cls, environment: MutableMapping[str, str], *, hands_over: bool = True) -> Service:
+    def from_environment(
+        cls, environment: MutableMapping[str, str], *, hands_over: bool = True
+    ) -> Service:
         """The socket and the watchdog named by the environment. Their variables are removed from
         it, so that no child process speaks for this one."""
         pid, us = environment.pop("WATCHDOG_PID", ""), environment.pop("WATCHDOG_USEC", "")
@@ -45,33 +47,33 @@ class Service:
             environment.pop("NOTIFY_SOCKET", ""), int(us) / 1e6 if watched else 0.0, hands_over
         )
 
-    def ready(self, status: str) -> None:
+    def notify_ready(self, status: str) -> None:
         """Report that the process does its work now. Later calls only set the status."""
         if self._is_ready:
-            self.status(status)
+            self.notify_status(status)
             return
         self._is_ready, self._status = True, status
         self._owed = f"READY=1\nSTATUS={status}"
-        if self._say(self._owed):
+        if self._send_state(self._owed):
             self._owed = ""
 
-    def status(self, text: str) -> None:
+    def notify_status(self, text: str) -> None:
         """Set the line that `systemctl status` shows; sent only if it differs from the last."""
         if text != self._status:
             self._status = text
-            self._say(f"STATUS={text}")
+            self._send_state(f"STATUS={text}")
 
-    def stopping(self, within_s: float) -> None:
+    def notify_stopping(self, within_s: float) -> None:
         """Report that the process was told to stop and will end within `within_s` seconds."""
-        self._say(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(within_s * 1e6)}")
+        self._send_state(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(within_s * 1e6)}")
 
-    async def until_leaving(self, drain_s: float) -> None:
+    async def wait_until_leaving(self, drain_s: float) -> None:
         """Return when the process is asked to stop. The caller then hands over within `drain_s` and
         ends the process. If no task waits here, a signal ends the process at once."""
         self.drain_s = drain_s if self.hands_over else 0.0
         await self.leave.wait()
 
-    async def beat(self) -> None:
+    async def notify_watchdog(self) -> None:
         """Report, at half the allowed interval, that the loop is alive, until cancelled.
 
         Until the process is ready this also asks for as much time again: waiting for servers is not
@@ -80,12 +82,12 @@ class Service:
             return
         more = f"WATCHDOG=1\nEXTEND_TIMEOUT_USEC={round(self.watchdog_s * 1e6)}"
         while True:
-            if self._owed and self._say(self._owed):
+            if self._owed and self._send_state(self._owed):
                 self._owed = ""
-            self._say("WATCHDOG=1" if self._is_ready else more)
+            self._send_state("WATCHDOG=1" if self._is_ready else more)
             await asyncio.sleep(self.watchdog_s / 2)
 
-    def _say(self, text: str) -> bool:
+    def _send_state(self, text: str) -> bool:
         """Returns False if the message did not get through (logged once). Never raises, never
         waits."""
         if not self.address:

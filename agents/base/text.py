@@ -1,7 +1,7 @@
 """Text from others, made safe to show under our name: in a room, a log, a terminal or a journal
 (PROTOCOL 4); and counts in words.
 
-Everything from a worker, a record or a stranger's nick passes through `one_line` where it comes
+Everything from a worker, a record or a stranger's nick passes through `to_one_line` where it comes
 in."""
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ def counted(n: int, noun: str, plural: str = "") -> str:
     return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
 
 
-def one_line(text: str, at_most: int = SHOWN_AT_MOST) -> str:
+def to_one_line(text: str, at_most: int = SHOWN_AT_MOST) -> str:
     """`text` as one line of at most `at_most` characters, cut with ` ...`.
 
     Line ends, control characters, bidi overrides, zero-width characters and the like are shown by
     their number (`\\x1b`, `\\u202e`), backticks as apostrophes."""
     text = text[: at_most + 1]
-    out = text if text.isascii() and text.isprintable() else "".join(_shown(text))
+    out = text if text.isascii() and text.isprintable() else "".join(_escape_odd_characters(text))
     out = out.translate(_FENCE)
     return out if len(out) <= at_most else out[: max(0, at_most - 4)].rstrip("\\") + " ..."
 
 
-def printable(text: str, at_most: int = 4000) -> str:
-    """As `one_line`, but keeps line ends, and tabs become spaces. Only for text that we compose."""
-    return "\n".join(one_line(line, at_most) for line in text.replace("\t", " ").split("\n"))
+def to_printable(text: str, at_most: int = 4000) -> str:
+    """As `to_one_line`, but keeps line ends; tabs become spaces. Only for text that we compose."""
+    return "\n".join(to_one_line(line, at_most) for line in text.replace("\t", " ").split("\n"))
 
 
-def _shown(text: str) -> list[str]:
+def _escape_odd_characters(text: str) -> list[str]:
     out: list[str] = []
     marks = 0
     for c in text:

@@ -6,7 +6,7 @@ import ssl
 from pathlib import Path
 
 from agents.base.errors import SettingsError
-from agents.base.files import read_whole
+from agents.base.files import read_whole_file
 
 
 def verifying_context(key: str, ca_file: str) -> ssl.SSLContext:
@@ -14,7 +14,7 @@ def verifying_context(key: str, ca_file: str) -> ssl.SSLContext:
     host name. `key`: the setting that names the file. Raises SettingsError if it cannot be used."""
     try:
         if ca_file:
-            read_whole(Path(ca_file))  # OpenSSL would read a device without end
+            read_whole_file(Path(ca_file))  # OpenSSL would read a device without end
         return ssl.create_default_context(cafile=ca_file or None)
     except (OSError, ssl.SSLError) as e:
         raise SettingsError(f"{key}: {ca_file}: no certificates can be read from it ({e})") from e

@@ -23,7 +23,7 @@ class TokenBucket:
         self.tokens = min(self.burst, self.tokens + (now - self.refilled_at) * self.per_s)
         self.refilled_at = now
 
-    def take(self, now: float) -> bool:
+    def try_take(self, now: float) -> bool:
         """Use one token, if there is one. Returns whether there was."""
         self.refill(now)
         if self.tokens < 1:

@@ -22,20 +22,20 @@ class RunAs:
     gid: int
     switch: bool
 
-    def own(self, path: Path, mode: int, *, give: bool) -> None:
+    def set_owner_and_mode(self, path: Path, mode: int, *, give: bool) -> None:
         """Set owner and mode of `path`. With `give` the server owns it; otherwise we do, and the
         server's group has the group's part of `mode`."""
         if self.switch:
             os.chown(path, self.uid if give else 0, self.gid)
         path.chmod(mode)
 
-    def write(self, path: Path, content: bytes) -> None:
+    def write_private_file(self, path: Path, content: bytes) -> None:
         """Write a file of ours that the server, and nobody else, may read."""
         path.touch(mode=0o600)
-        self.own(path, 0o640 if self.switch else 0o600, give=False)
+        self.set_owner_and_mode(path, 0o640 if self.switch else 0o600, give=False)
         path.write_bytes(content)
 
-    def popen(self) -> dict[str, Any]:  # Any: arguments of subprocess.Popen
+    def popen_arguments(self) -> dict[str, Any]:  # Any: arguments of subprocess.Popen
         """Arguments of `subprocess.Popen` that start it as this user. Only this user may read what
         it writes."""
         switch: dict[str, Any] = (
@@ -44,7 +44,7 @@ class RunAs:
         return {**switch, "umask": 0o077}
 
 
-def run_as(name: str) -> RunAs:
+def find_user(name: str) -> RunAs:
     """The system user `name` if we are root, otherwise ourselves.
 
     Raises InstallError if we are root and there is no such user."""
@@ -63,7 +63,7 @@ def run_as(name: str) -> RunAs:
     return RunAs(name, entry.pw_uid, entry.pw_gid, switch=True)
 
 
-def barrier(folder: Path, user: RunAs) -> Path | None:
+def find_barrier(folder: Path, user: RunAs) -> Path | None:
     """The topmost parent of `folder` that `user` may not enter, or None. Folders that do not exist
     yet do not count."""
     for parent in reversed(folder.absolute().parents):
@@ -84,7 +84,7 @@ def barrier(folder: Path, user: RunAs) -> Path | None:
 
 def require_reachable(folder: Path, user: RunAs) -> None:
     """Raises SettingsError, naming the closed parent, if `user` cannot reach `folder`."""
-    closed = barrier(folder, user) if user.switch else None
+    closed = find_barrier(folder, user) if user.switch else None
     if closed is not None:
         raise SettingsError(
             f"{folder}: {closed} is closed to the user {user.name}; choose another folder, for "

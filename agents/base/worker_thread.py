@@ -22,7 +22,7 @@ class WorkThread:
 
     def __init__(self, name: str) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run_jobs, name=name, daemon=True)
         self._thread.start()
 
     async def run(self, job: Callable[[], T]) -> T:
@@ -36,7 +36,7 @@ class WorkThread:
     def stop(self) -> None:
         self._jobs.put(None)
 
-    def _work(self) -> None:
+    def _run_jobs(self) -> None:
         while (item := self._jobs.get()) is not None:
             job, loop, done = item
             result, error = None, None
@@ -45,11 +45,11 @@ class WorkThread:
             except BaseException as e:  # noqa: BLE001 - handed to the task that waits
                 error = e
             with contextlib.suppress(RuntimeError):  # the loop is closed: no task waits
-                loop.call_soon_threadsafe(_settle, done, result, error)
+                loop.call_soon_threadsafe(_settle_future, done, result, error)
             del item, job, done, result, error
 
 
-def _settle(done: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+def _settle_future(done: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
     if done.done():
         return
     if error is None:

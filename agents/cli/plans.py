@@ -29,13 +29,13 @@ def lanes_build(
 ) -> None:  # Any: an open file, gzip or plain
     """Print a lane map made from FILE, a sample with one event per line (.gz too; - is standard
     input)."""
-    from agents.base.json_lines import events
+    from agents.base.json_lines import read_events
     from agents.core.lanes.lane_map import build
 
     def tell(line: str) -> None:
         click.echo(f"geolane: {line}", err=True)
 
-    click.echo(build(events(file), count, resolution, version, tell=tell).encode())
+    click.echo(build(read_events(file), count, resolution, version, tell=tell).encode())
 
 
 @click.command(

@@ -63,5 +63,5 @@ def _start_process(settings: Path, process: str) -> Service:
 
     child = supervisor.die_with_parent()
     log.setup(process)
-    log.get("main").info("starting", settings=str(settings))
-    return Service.of(os.environ, hands_over=not child)
+    log.get_logger("main").info("starting", settings=str(settings))
+    return Service.from_environment(os.environ, hands_over=not child)

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from agents.base import log
 from agents.base.errors import SettingsError
-from agents.base.files import read_whole
+from agents.base.files import read_whole_file
 from agents.core.events import InventoryRead, InventoryRefused
 from agents.core.lanes.lane_map import LaneMap
 from agents.core.model.inventory import Inventory, InventoryFile
@@ -25,7 +25,7 @@ from agents.settings import decode_toml
 
 LOOK_EVERY_S = 1.0
 
-_log = log.get("coordinator")
+_log = log.get_logger("coordinator")
 
 
 def read_inventory(path: Path) -> Inventory:
@@ -64,7 +64,7 @@ class _Look:
 
 def _read_file(path: Path) -> _Look:
     try:
-        return _Look(read_whole(path))
+        return _Look(read_whole_file(path))
     except (OSError, SettingsError):
         return _Look(None)
 

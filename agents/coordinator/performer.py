@@ -69,7 +69,7 @@ KAFKA_QUEUE, TALK_QUEUE, SENDING = 10_000, 200, 5_000
 THREADS = 100
 FEEDS = (FLEET, PLACEMENT, ALERTS)
 
-_log = log.get("coordinator")
+_log = log.get_logger("coordinator")
 
 
 class Performer:

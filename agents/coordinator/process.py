@@ -79,7 +79,7 @@ KEEP_EVERY_S = 60.0
 KEEP_LANES = 2_000
 FORECAST = "forecast"
 
-_log = log.get("coordinator")
+_log = log.get_logger("coordinator")
 
 
 def choose_kernel(want: str) -> Numerics:
@@ -164,10 +164,10 @@ class CoordinatorProcess:
     async def _wait_for_name(self, service: Service) -> None:
         while not isinstance(event := await self.events.get(), Led):
             if isinstance(event, LinkUp):
-                service.ready("stands by")
+                service.notify_ready("stands by")
             elif isinstance(event, LinkDown):
-                service.status("not connected to XMPP")
-        service.ready("leads")
+                service.notify_status("not connected to XMPP")
+        service.notify_ready("leads")
         _log.info("name_held", boot=self.boot)
 
     async def _lead_until_lost(self, journal: Journal, numerics: Numerics) -> None:

@@ -41,7 +41,7 @@ from agents.xmpp.election import CoordinatorLink
 TOGETHER = 4
 
 Run = Callable[[Any], Awaitable[object]]  # Any: each takes the value that it is entered for
-_log = log.get("coordinator")
+_log = log.get_logger("coordinator")
 
 
 class QueryPerformer:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from agents.base.text import one_line
+from agents.base.text import to_one_line
 from agents.core.effects import AnswerAdHoc, Effect, Fault, Say, Whisper
 from agents.core.events import (
     AdHoc,
@@ -169,11 +169,11 @@ class Guard:
             )
             self.news.alert(Severity.WARNING, "fault", who, text)
         story = "".join(traceback.format_exception(e))[-STORY_AT_MOST:]
-        return words, [Fault(name, what, who, one_line(repr(event), 1000), story)]
+        return words, [Fault(name, what, who, to_one_line(repr(event), 1000), story)]
 
 
 def _cause(e: Exception) -> str:
-    return one_line(f"{type(e).__name__}: {e}", 120)
+    return to_one_line(f"{type(e).__name__}: {e}", 120)
 
 
 def remember(parts: tuple[Any, ...]) -> Undo:

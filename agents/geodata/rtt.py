@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from agents.base.errors import SettingsError
-from agents.base.files import read_whole, text_of
+from agents.base.files import decode_utf8, read_whole_file
 from kernels import RttModel
 from kernels.geo import haversine_km_matrix, on_earth
 from kernels.tables import Bools, Floats
@@ -33,7 +33,7 @@ def read_rtt(path: Path = RTT_TABLE) -> RttModel:
     1 ms; any other blank pair was not measured and gets its value from the fitted line. Raises
     SettingsError, which names the file and the region or cell."""
     try:
-        text = text_of(read_whole(path), path)
+        text = decode_utf8(read_whole_file(path), path)
         rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except (OSError, csv.Error) as e:
         raise SettingsError(f"{path}: the RTT table cannot be read ({e})") from e

@@ -45,7 +45,7 @@ PRUNE_EVERY = 2_000
 FLUSH_S = 1.0
 PRUNE_TO = 0.95
 
-_log = log.get("journal")
+_log = log.get_logger("journal")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS notes (

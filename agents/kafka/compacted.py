@@ -24,7 +24,7 @@ from agents.kafka.connection import BOUND_S, as_ours, client_kwargs, committed_r
 IsRow = Callable[[bytes, bytes | None], bool]
 """Whether a key and its value (None: a tombstone) can come from the topic's own writer."""
 
-_log = log.get("kafka.tables")
+_log = log.get_logger("kafka.tables")
 
 
 def anything(key: bytes, value: bytes | None) -> bool:

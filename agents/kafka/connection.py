@@ -286,7 +286,7 @@ class Link:
 
 # Closing a client
 
-_log = log.get("kafka.closing")
+_log = log.get_logger("kafka.closing")
 
 
 async def closed(stop: Coroutine[Any, Any, None], bound_s: float = 5.0) -> None:

@@ -17,7 +17,7 @@ from agents.base.errors import TransactionUndecided
 from agents.kafka.connection import BOUND_S, Link, lacks_right, raise_error, said
 from agents.kafka.markers import OFFSETS, Markers, Newest, Open, Reach
 
-_log = log.get("kafka.leases")
+_log = log.get_logger("kafka.leases")
 
 
 class LeaseMaker:

@@ -25,7 +25,7 @@ ASKED_AT_MOST = 20
 """In one look, the most partitions for whose open transaction the leader is asked."""
 _BOUND_S = 4.0
 
-_log = log.get("kafka.streams")
+_log = log.get_logger("kafka.streams")
 
 
 class StreamLooks:

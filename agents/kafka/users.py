@@ -21,7 +21,7 @@ from aiokafka.protocol.admin import DeleteAclsRequest, DescribeAclsRequest
 
 from agents import settings
 from agents.base.errors import KafkaError, KafkaUnavailable, SettingsError
-from agents.base.files import made_once
+from agents.base.files import read_or_make_password
 from agents.base.progress import ReportStep
 from agents.kafka.connection import BOUND_S, Link, client_kwargs
 from agents.kafka.rights import Right
@@ -72,7 +72,7 @@ class Accounts:
             await self._refuse_foreign(files)
         if not dry:
             for file in files.values():
-                await asyncio.to_thread(made_once, file)
+                await asyncio.to_thread(read_or_make_password, file)
         good = await asyncio.gather(*(self._logs_in(user, file) for user, file in files.items()))
         missing = {
             user: file for (user, file), fits in zip(files.items(), good, strict=True) if not fits

@@ -41,7 +41,7 @@ _SINCE_4_0 = 5
 """A version of EndTxn that came with the release that knows transaction version 2."""
 _ANSWER_S = 3.0
 
-_log = log.get("kafka.verification")
+_log = log.get_logger("kafka.verification")
 
 
 @dataclass(frozen=True, slots=True)

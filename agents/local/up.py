@@ -106,14 +106,14 @@ class UpOptions:
             yield from flights.sample_events()
             return
         with self.stream.open("rb") as file:
-            yield from itertools.islice(json_lines.events(file), SAMPLE)
+            yield from itertools.islice(json_lines.read_events(file), SAMPLE)
 
     def read_events(self) -> Iterator[KeyedValue]:
         if self.stream is None:
             yield from flights.endless_events()
             return
         with self.stream.open("rb") as file:
-            yield from json_lines.keyed(file)
+            yield from json_lines.read_keyed_events(file)
 
 
 def main(options: UpOptions) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agents.base.errors import PipelineError
-from agents.base.text import one_line
+from agents.base.text import to_one_line
 from agents.core.lanes.records import Record
 
 PipelineAnswer = Record | None | list[Record]
@@ -194,4 +194,4 @@ def describe_error(error: BaseException) -> str:
 
 def shorten_text(text: str, limit: int = _SHOWN) -> str:
     """The text with limited length and without control characters."""
-    return one_line(text, limit)
+    return to_one_line(text, limit)

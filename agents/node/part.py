@@ -20,7 +20,7 @@ TOLD_AFTER_S = 10.0
 _CALL_S = 5.0
 _GOOD_CALLS = 200
 
-_log = log.get("pipeline")
+_log = log.get_logger("pipeline")
 
 
 class Calls:

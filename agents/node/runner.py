@@ -34,7 +34,7 @@ _FRAME_BYTES = 1 << 30
 _LINE, _BURST, _LINES_PER_S = 500, 50, 2
 _NOT_THEIRS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
 
-_log = log.get("pipeline")
+_log = log.get_logger("pipeline")
 _replies = msgspec.msgpack.Decoder(PipelineReply)
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -113,7 +113,7 @@ class PipelineOutput:
 
     def _log_line(self, line: bytes) -> None:
         with self._lock:
-            if not self._lines.take(time.monotonic()):
+            if not self._lines.try_take(time.monotonic()):
                 self._left += 1
                 return
             left, self._left = self._left, 0

@@ -29,7 +29,7 @@ MIB = 1 << 20
 # 2025).
 BROKEN_XIDS = frozenset({48, 54, 62, 64, 74, 79, 92, 94, 95, 110, 119, 120, 140, 143})
 
-_log = log.get("accelerators")
+_log = log.get_logger("accelerators")
 
 
 class Unusable(Exception):

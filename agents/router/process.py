@@ -15,14 +15,14 @@ from agents.settings import Kafka, Settings
 from agents.worker.process import run_worker
 
 _REST_S = 1.0
-_log = log.get("router")
+_log = log.get_logger("router")
 
 
 async def run(settings: Settings, name: str, service: Service | None = None) -> None:
     """Work raw partitions as `router-NAME` until cancelled or asked to leave. It first waits until
     a lane map is published. Raises the errors of `run_worker`."""
     service = service or Service()
-    service.status("waits for the lane map")
+    service.notify_status("waits for the lane map")
     lanemap = await _wait_for_lane_map(settings.kafka)
     _log.info(
         "lane_map", version=lanemap.version, lanes=lanemap.lanes, cells=len(lanemap.cell_lanes)

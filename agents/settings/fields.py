@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import inspect
 
-from agents.base.suggest import hint, nearest
+from agents.base.suggest import nearest_name, suggest_names
 
 SHOWN = 60
 
@@ -180,11 +180,11 @@ def unknown_key_message(
     leaves = {path.rpartition(".")[2]: path for path in every}
     if name in leaves:
         return f"there is no such key. Did you mean {leaves[name]}?"
-    if near := nearest(name, siblings) or _only_name_containing(name, siblings):
+    if near := nearest_name(name, siblings) or _only_name_containing(name, siblings):
         return f"there is no such key. Did you mean {at if every else ''}{near}?"
-    if near := nearest(name, leaves) or _only_name_containing(name, leaves):
+    if near := nearest_name(name, leaves) or _only_name_containing(name, leaves):
         return f"there is no such key. Did you mean {leaves[near]}?"
-    return f"there is no such key. {hint(name, siblings, at_most=20)}"
+    return f"there is no such key. {suggest_names(name, siblings, at_most=20)}"
 
 
 def _only_name_containing(part: str, names: Collection[str]) -> str | None:

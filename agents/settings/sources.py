@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from agents.base.errors import SettingsError
-from agents.base.files import SECRET_BYTES, read_whole, text_of
-from agents.base.suggest import nearest
+from agents.base.files import SECRET_BYTES, decode_utf8, read_whole_file
+from agents.base.suggest import nearest_name
 from agents.settings.fields import (
     NO_SECRETS,
     convert_value,
@@ -164,7 +164,7 @@ def decode_toml(path: Path, kind: type[T]) -> T:
 def read_toml(path: Path) -> dict[str, Any]:
     """Raises SettingsError if there is no such file, or it is too large or not valid TOML."""
     try:
-        return tomllib.loads(text_of(read_whole(path), path))
+        return tomllib.loads(decode_utf8(read_whole_file(path), path))
     except FileNotFoundError as e:
         raise SettingsError(f"{path}: no such file") from e
     except OSError as e:
@@ -203,7 +203,7 @@ def _read_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, Key | str
         elif is_secret_name(name):
             yield name, NO_SECRETS, ""
         else:
-            near = nearest(name, known)
+            near = nearest_name(name, known)
             right = f"Did you mean {near}?" if near else "`geolane settings example` has them all."
             yield name, f"there is no such setting. {right}", ""
 
@@ -253,7 +253,7 @@ def read_secret(path: str, *names: str) -> str:
         return ""
     try:
         text = (
-            text_of(read_whole(file, SECRET_BYTES), f"{file}: the password")
+            decode_utf8(read_whole_file(file, SECRET_BYTES), f"{file}: the password")
             .split("\n", 1)[0]
             .strip()
         )

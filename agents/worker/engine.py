@@ -22,7 +22,7 @@ from typing import Any
 from agents import settings
 from agents.base import log
 from agents.base.errors import CommandRefused, KafkaUnavailable, LeaseLost
-from agents.base.supervisor import first_leaf
+from agents.base.supervisor import first_leaf_error
 from agents.base.worker_thread import WorkThread
 from agents.core.lanes.tenure import (
     Drain,
@@ -68,7 +68,7 @@ _REST_S = 0.2
 _ASIDE_AT_ONCE = 2
 _ENDS_S = 1.0
 
-_log = log.get("worker.engine")
+_log = log.get_logger("worker.engine")
 
 
 @dataclass(slots=True)
@@ -262,7 +262,7 @@ class Engine:
                 await self._run_transactions(reader, producer, thread, tasks)
         except BaseExceptionGroup as group:
             lost, _ = group.split(LeaseLost)
-            raise first_leaf(lost) if lost is not None else group from None
+            raise first_leaf_error(lost) if lost is not None else group from None
         finally:
             thread.stop()
             for aside in self._aside.values():  # in threads, since `cancel` may block

@@ -14,7 +14,7 @@ from functools import partial
 
 from agents.base import log
 from agents.base.errors import LeaseLost
-from agents.base.supervisor import LAST_END, first_leaf
+from agents.base.supervisor import LAST_END, first_leaf_error
 from agents.base.systemd_notify import Service
 from agents.core.model.messages import Telemetry
 from agents.core.model.topology import short_name
@@ -32,7 +32,7 @@ from agents.xmpp.worker_session import WorkerLink
 
 _BOOT_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
 
-_log = log.get("worker")
+_log = log.get_logger("worker")
 
 
 def new_boot() -> str:
@@ -82,7 +82,7 @@ async def run_worker(
                     hand_over_and_leave(service, engine.tenure, link, settings.worker.drain_s)
                 )
     except BaseExceptionGroup as group:
-        if not isinstance(error := first_leaf(group), Left):
+        if not isinstance(error := first_leaf_error(group), Left):
             raise error from None
 
 
@@ -123,11 +123,11 @@ async def _publish_telemetry(
             link.announce(now.health, now.state, now.status)
         verdict = now
         if not link.up:
-            service.status(f"not connected to XMPP; {now.status}")
+            service.notify_status(f"not connected to XMPP; {now.status}")
         elif tenure.lease is not None:
-            service.ready(now.status)
+            service.notify_ready(now.status)
         else:
-            service.status(now.status)
+            service.notify_status(now.status)
         ts = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         link.publish(
             Telemetry(

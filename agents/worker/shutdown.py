@@ -21,7 +21,7 @@ _LINGER_S = (
 )
 _LOOK_S = 0.05
 
-_log = log.get("worker.leaving")
+_log = log.get_logger("worker.leaving")
 
 
 class Left(Exception):
@@ -33,13 +33,13 @@ async def hand_over_and_leave(
 ) -> None:
     """Wait until asked to stop, hand over, then raise Left. After `drain_s` seconds the supervisor
     ends the process in any case."""
-    await service.until_leaving(drain_s)
+    await service.wait_until_leaving(drain_s)
     begun = since = time.monotonic()
     last: list[tuple[int, int, bool]] = []
     while tenure.lease is not None and not tenure.ended:
         left = [(n, epoch, tenure.asked(n)) for n, epoch in tenure.owned()]
         if not left:
-            service.status("drained")
+            service.notify_status("drained")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FLUSH_S):
                     await link.settled()

@@ -12,7 +12,7 @@ from agents.base import log
 from agents.core.model.feeds import TuningValues
 from agents.settings.tunables import TUNABLES, Number, with_tuned_values
 
-_log = log.get("worker.tuning")
+_log = log.get_logger("worker.tuning")
 
 
 class Dials:

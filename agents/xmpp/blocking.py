@@ -16,7 +16,7 @@ from agents.base.errors import CommandRefused, NoAnswer
 from agents.xmpp.client import Session
 from plugins import namespaces as ns
 
-LOG = log.get("xmpp.blocking")
+LOG = log.get_logger("xmpp.blocking")
 BLOCK_S = 60.0
 MAX_BLOCKED = 200
 PROBE_AFTER_S = (0.0, 3.0, 15.0)

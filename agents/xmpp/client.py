@@ -33,13 +33,13 @@ from agents.base.errors import (
     StaleEpoch,
     XmppError,
 )
-from agents.base.text import one_line
+from agents.base.text import to_one_line
 from agents.xmpp.gate import Gate, Ticket
 from agents.xmpp.stream import MECHANISMS, Stream, tls_context
 from plugins import namespaces as ns
 from plugins.lanes import stale_seen
 
-LOG = log.get("xmpp")
+LOG = log.get_logger("xmpp")
 T = TypeVar("T")
 
 LOGIN_TIMEOUT_S = 10.0
@@ -196,7 +196,7 @@ class Session:
             self.stream.take(stanza)
 
     def _flooded(self, sender: str, count: int) -> None:
-        LOG.warning("flooded", sender=one_line(sender), count=count)
+        LOG.warning("flooded", sender=to_one_line(sender), count=count)
         self._handlers.flooded(sender, count)
 
     def _end(self, reason: str, error: type[NotConnected] = NotConnected) -> None:
@@ -295,7 +295,7 @@ class Session:
         )
 
     def _note_words(self, failure: Any) -> None:  # Any: slixmpp has no types
-        self._refusal = one_line(failure["text"] or failure["condition"], 100)
+        self._refusal = to_one_line(failure["text"] or failure["condition"], 100)
 
     def _let_in_no_way(self, _: object) -> None:
         if offered := self.stream.not_offered():
@@ -328,7 +328,7 @@ class Session:
             wanted.bare,
         ):  # with a certificate, the server may choose the account
             self._end(
-                f"the server logged us in as {one_line(jid.bare, 200)}, not as {wanted.bare}",
+                f"the server logged us in as {to_one_line(jid.bare, 200)}, not as {wanted.bare}",
                 PasswordRefused,
             )
             return
@@ -413,7 +413,7 @@ def _outlived(handler: Callable[[T], None], stanza: T) -> None:
     try:
         handler(stanza)
     except Exception:
-        LOG.exception("fault_outlived", what="stanza", about=one_line(str(stanza), 1000))
+        LOG.exception("fault_outlived", what="stanza", about=to_one_line(str(stanza), 1000))
 
 
 def _proof(xmpp: settings.Xmpp, account: str) -> tuple[str, str]:

@@ -29,7 +29,7 @@ from plugins import lanes
 from plugins.health import WORKER_RESOURCE
 from plugins.values import BadStanza
 
-LOG = log.get("xmpp.coordinator")
+LOG = log.get_logger("xmpp.coordinator")
 STANDBY_PRIORITY = -1
 LOOK_AGAIN_S = 10.0
 FIRST_LOOK_S = 1.0

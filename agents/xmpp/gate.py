@@ -72,7 +72,7 @@ class Gate:
             return True
         now = self._loop.time()
         sender = self._sender(ticket)
-        if ticket.key not in self._waiting and sender.bucket.take(now):
+        if ticket.key not in self._waiting and sender.bucket.try_take(now):
             return True
         if ticket.state and (ticket.key in self._waiting or len(self._waiting) < WAITING):
             if self._waiting.get(ticket.key) is None:

@@ -15,7 +15,7 @@ from slixmpp.stanza import Message, Presence
 from agents import settings
 from agents.base import log
 from agents.base.errors import CommandRefused, NoAnswer, NotConnected
-from agents.base.text import one_line
+from agents.base.text import to_one_line
 from agents.core.events import (
     AffiliationChanged,
     Flooded,
@@ -38,7 +38,7 @@ from plugins.feeds import Published, feed_of, published_in
 from plugins.room import Changed, HeardMessage, Occupant, heard
 from plugins.values import BadStanza
 
-LOG = log.get("xmpp.leader")
+LOG = log.get_logger("xmpp.leader")
 NICK = "geolane"
 LEADER_PRIORITY = 10
 REMEMBERED = 2000
@@ -275,7 +275,7 @@ class Leadership:
 
     def _heard_in_room(self, said: HeardMessage, who: Occupant) -> None:
         if who.jid != self._xmpp.coordinator:
-            self._ask(said, who.jid, one_line(who.nick, NICK_LIMIT), room=True)
+            self._ask(said, who.jid, to_one_line(who.nick, NICK_LIMIT), room=True)
 
     def _heard_alone(self, said: HeardMessage) -> None:
         sender = JID(said.sender).bare

@@ -21,7 +21,7 @@ from plugins import feeds as stanzas
 from plugins.feeds import Published
 from plugins.values import BadStanza
 
-LOG = log.get("xmpp.feeds")
+LOG = log.get_logger("xmpp.feeds")
 WAITING_ITEMS = 200
 SESSIONS = 16
 READERS = ("owner", "admin", "member")
@@ -140,7 +140,7 @@ def _at(jid: str, host: str) -> bool:
 
 # A worker's subscription to the feed `tuning`
 
-TUNING_LOG = log.get("xmpp.tuning")
+TUNING_LOG = log.get_logger("xmpp.tuning")
 
 
 class TuningFeed:

@@ -16,7 +16,7 @@ from plugins import room as stanzas
 from plugins.upload import linked
 from plugins.values import clean
 
-LOG = log.get("xmpp.room")
+LOG = log.get_logger("xmpp.room")
 JOIN_TIMEOUT_S = 10.0
 PING_PERIOD_S = 20.0
 SAY_PATIENCE_S = 5.0

@@ -18,11 +18,11 @@ from slixmpp.util.sasl.client import SASLCancelled
 import plugins.discovery  # noqa: F401  # registers itself with slixmpp
 from agents.base import log
 from agents.base.errors import SettingsError
-from agents.base.files import read_whole
-from agents.base.text import one_line
+from agents.base.files import read_whole_file
+from agents.base.text import to_one_line
 from agents.xmpp.gate import Gate, refusal, too_deep
 
-LOG = log.get("xmpp")
+LOG = log.get_logger("xmpp")
 TOLD_EVERY_S = 60.0
 
 
@@ -31,7 +31,7 @@ def _context(ca_file: str, cert_file: str, _mtimes_ns: tuple[int, ...]) -> ssl.S
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     for file in filter(None, (ca_file, cert_file)):
-        read_whole(Path(file))  # OpenSSL would read a device without end
+        read_whole_file(Path(file))  # OpenSSL would read a device without end
     if ca_file:
         context.load_verify_locations(ca_file)
     else:
@@ -130,9 +130,9 @@ class Stream(ClientXMPP):  # type: ignore[misc]
         self._deep += 1
         if self.loop.time() - self._deep_told_s >= TOLD_EVERY_S:
             self._deep_told_s = self.loop.time()
-            sender = one_line(stanza.get("from", ""))
+            sender = to_one_line(stanza.get("from", ""))
             LOG.warning(
-                "stanza_too_deep", sender=sender, tag=one_line(stanza.tag), count=self._deep
+                "stanza_too_deep", sender=sender, tag=to_one_line(stanza.tag), count=self._deep
             )
         if answer := refusal(stanza):
             self.send_raw(answer)

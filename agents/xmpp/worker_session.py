@@ -17,7 +17,7 @@ from slixmpp.stanza import Iq
 from agents import settings
 from agents.base import log
 from agents.base.errors import CommandRefused, NameTaken, NoAnswer, NotConnected, StaleEpoch
-from agents.base.supervisor import first_leaf
+from agents.base.supervisor import first_leaf_error
 from agents.core.model.feeds import TuningValues
 from agents.core.model.messages import Announcement, Health, Telemetry, WorkerAnswer, WorkerCommand
 from agents.xmpp.client import Backoff, Handlers, Login, Session, keep_connected
@@ -27,7 +27,7 @@ from plugins import telemetry as telemetry_plugin
 from plugins.feeds import publish_request
 from plugins.values import BadStanza
 
-LOG = log.get("xmpp.worker")
+LOG = log.get_logger("xmpp.worker")
 VERSION = "0.1.0"
 WAITING_COMMANDS = 64
 RUNNING_COMMANDS = 32
@@ -128,7 +128,7 @@ class WorkerLink:
                 group.create_task(self._work_off())
                 await self._connect_and_serve()
         except BaseExceptionGroup as e:
-            raise first_leaf(e) from e
+            raise first_leaf_error(e) from e
 
     async def _connect_and_serve(self) -> None:
         handlers = Handlers(command=self._command_came, message=self._tuning.message)
@@ -164,7 +164,7 @@ class WorkerLink:
                 group.create_task(self._tuning.fetch(session))
                 await self._publish(session)
         except BaseExceptionGroup as e:
-            raise first_leaf(e) from e
+            raise first_leaf_error(e) from e
         finally:
             self._session = None
 

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 from datetime import UTC, datetime
 from typing import Any
 
-from agents.base.text import printable
+from agents.base.text import to_printable
 from agents.core.model.feeds import (
     AlertItem,
     FeedElement,
@@ -159,8 +159,8 @@ def entry_of(feed: str, item_id: str, entry: ET.Element) -> FeedItem:
     return FeedItem(
         feed=feed,
         item_id=item_id,
-        title=printable(only(entry, f"{_A}title").text or ""),
-        content=printable(only(entry, f"{_A}content").text or ""),
+        title=to_printable(only(entry, f"{_A}title").text or ""),
+        content=to_printable(only(entry, f"{_A}content").text or ""),
         element=_value(typed[0]),
         leader_epoch=integer(typed[0].get("leader_epoch"), "leader_epoch"),
     )

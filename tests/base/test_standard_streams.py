@@ -74,7 +74,8 @@ def test_what_standard_output_cannot_show_is_a_question_mark_and_a_files_name_st
     command = [
         sys.executable,
         "-c",
-        "import os, sys; from agents.base import standard_streams as streams; streams.prepare(); "
+        "import os, sys; from agents.base import standard_streams as streams; "
+        "streams.prepare_streams(); "
         "print('\\xfc\\u2502', os.fsdecode(sys.argv[1]))",
         "f-ü",
     ]

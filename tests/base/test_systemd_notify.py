@@ -19,9 +19,9 @@ import asyncio, os, sys, time
 from agents.base import log; from agents.base import supervisor
 from agents.base.systemd_notify import Service
 log.setup("trial")
-service = Service.of(os.environ)
+service = Service.from_environment(os.environ)
 async def main():
-    service.ready("works")
+    service.notify_ready("works")
 """
 _TAIL = """
 sys.exit(supervisor.run(main, stop_s=0.5, service=service))
@@ -35,7 +35,10 @@ def script(main: str) -> list[str]:
 async def test_ready_status_and_stopping_are_told_in_order(tmp_path: Path) -> None:
     async with Manager(tmp_path / "notify") as m:
         p = await m.start(
-            script("service.status('works'); service.status('busy'); await asyncio.sleep(60)"),
+            script(
+                "service.notify_status('works'); service.notify_status('busy'); "
+                "await asyncio.sleep(60)"
+            ),
             tmp_path / "log",
         )
         await m.hear("STATUS=busy")
@@ -61,7 +64,10 @@ async def test_a_loop_that_hangs_says_nothing_more_and_the_watchdogs_signal_show
     tmp_path: Path,
 ) -> None:
     async with Manager(tmp_path / "notify", watchdog_s=0.4) as m:
-        main = "await asyncio.sleep(1)\nservice.status('hangs')\ntime.sleep(60)  # it hangs here"
+        main = (
+            "await asyncio.sleep(1)\nservice.notify_status('hangs')\n"
+            "time.sleep(60)  # it hangs here"
+        )
         p = await m.start(script(main), tmp_path / "log")
         await m.hear("STATUS=hangs")
         signs = m.beats
@@ -78,9 +84,9 @@ async def test_what_is_not_ready_yet_asks_for_more_time_as_long_as_its_loop_turn
 ) -> None:
     service = Service(str(tmp_path / "notify"), 0.4)
     async with Manager(tmp_path / "notify") as m:
-        beat = asyncio.create_task(service.beat())
+        beat = asyncio.create_task(service.notify_watchdog())
         await m.until(lambda: m.said.count("EXTEND_TIMEOUT_USEC=400000") >= 3, "it asks again")
-        service.ready("works")
+        service.notify_ready("works")
         asked = m.said.count("EXTEND_TIMEOUT_USEC=400000")
         await m.until(lambda: len(m.said) > 3 * asked + 4, "it is watched")
         beat.cancel()
@@ -89,9 +95,9 @@ async def test_what_is_not_ready_yet_asks_for_more_time_as_long_as_its_loop_turn
 
 async def test_ready_is_told_once_the_socket_is_there(tmp_path: Path) -> None:
     service = Service(str(tmp_path / "notify"), 0.2)
-    service.ready("works")
+    service.notify_ready("works")
     async with Manager(tmp_path / "notify") as m:
-        beat = asyncio.create_task(service.beat())
+        beat = asyncio.create_task(service.notify_watchdog())
         await m.hear("READY=1")
         beat.cancel()
 
@@ -103,20 +109,23 @@ def test_the_variables_are_taken_and_those_for_another_process_count_for_nothing
         "WATCHDOG_PID": str(os.getpid()),
         "PATH": "/bin",
     }
-    mine, others = Service.of(dict(env)), Service.of(env | {"WATCHDOG_PID": "1"})
+    mine, others = (
+        Service.from_environment(dict(env)),
+        Service.from_environment(env | {"WATCHDOG_PID": "1"}),
+    )
     assert (mine.address, mine.watchdog_s, others.watchdog_s) == ("@x", 2.0, 0.0)
-    Service.of(env)
+    Service.from_environment(env)
     assert env == {"PATH": "/bin"}
 
 
 _HANDS_OVER = """
-    await service.until_leaving({drain_s})
-    service.status("hands over")
+    await service.wait_until_leaving({drain_s})
+    service.notify_status("hands over")
     try:
         await asyncio.sleep({takes_s})
-        service.status("handed over")
+        service.notify_status("handed over")
     finally:
-        service.status("ends")
+        service.notify_status("ends")
 """
 
 
@@ -152,7 +161,7 @@ async def test_told_to_stop_it_hands_over_first(
 
 async def test_who_has_nobody_to_hand_over_to_is_given_no_time() -> None:
     service = Service(hands_over=False)
-    waits = asyncio.create_task(service.until_leaving(30))
+    waits = asyncio.create_task(service.wait_until_leaving(30))
     await asyncio.sleep(0)
     assert service.drain_s == 0
     waits.cancel()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.base.text import one_line, printable
+from agents.base.text import to_one_line, to_printable
 
 
 @pytest.mark.parametrize(
@@ -26,17 +26,17 @@ from agents.base.text import one_line, printable
     ],
 )
 def test_one_line(text: str, shown: str) -> None:
-    assert one_line(text) == shown
+    assert to_one_line(text) == shown
 
 
 @given(st.text(max_size=80), st.integers(4, 100))
 def test_it_is_printable_bounded_and_stays_as_it_is(text: str, at_most: int) -> None:
-    once = one_line(text, at_most)
+    once = to_one_line(text, at_most)
     assert once.isprintable()
     assert len(once) <= at_most
     assert "`" not in once
-    assert one_line(once, at_most) == once
+    assert to_one_line(once, at_most) == once
 
 
 def test_lines_that_we_compose_stay_lines() -> None:
-    assert printable("one\n\ttwo\x1b") == "one\n two\\x1b"
+    assert to_printable("one\n\ttwo\x1b") == "one\n two\\x1b"

@@ -13,7 +13,7 @@ import pytest
 from agents.admin.members import inventory_file
 from agents.base import json_lines
 from agents.base.errors import SettingsError
-from agents.base.files import BOM, MAX_BYTES, SECRET_BYTES, made_once
+from agents.base.files import BOM, MAX_BYTES, SECRET_BYTES, read_or_make_password
 from agents.core.model.inventory import InventoryFile
 from agents.geodata import RTT_TABLE, read_rtt
 from agents.kafka.connection import client_kwargs
@@ -27,7 +27,7 @@ READERS: dict[str, tuple[bytes, Callable[[Path], object]]] = {
     "settings": (SETTINGS, load_settings),
     "inventory": (INVENTORY.read_bytes(), lambda path: decode_toml(path, InventoryFile)),
     "password": (b"sesame\n", lambda path: read_secret(str(path))),
-    "password made once": (b"sesame\n", made_once),
+    "password made once": (b"sesame\n", read_or_make_password),
     "rtt table": (RTT_TABLE.read_bytes(), lambda path: read_rtt(path).regions),
 }
 
@@ -91,7 +91,7 @@ def test_a_row_is_added_in_the_files_own_line_ends_behind_its_mark(file: Path) -
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_a_mark_before_the_first_event_is_not_part_of_it(pack: Callable[[bytes], bytes]) -> None:
     file = io.BufferedReader(io.BytesIO(pack(BOM + b'{"id":"a"}\r\n\r\n{"id":"b"}')))
-    assert list(json_lines.events(file)) == [b'{"id":"a"}', b'{"id":"b"}']
+    assert list(json_lines.read_events(file)) == [b'{"id":"a"}', b'{"id":"b"}']
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_file_of_events_that_cannot_be_read_is_refused(
     path = tmp_path / "events.jsonl"
     path.write_bytes(data)
     with path.open("rb") as file, pytest.raises(SettingsError, match=f"{path}: {says}"):
-        list(json_lines.events(file))
+        list(json_lines.read_events(file))
 
 
 def test_a_password_with_a_control_character_is_refused_and_not_repeated(file: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_file_of_events_without_line_ends_is_refused(tmp_path: Path) -> None:
             path.open("rb") as some,
             pytest.raises(SettingsError, match=f"{path}: a line has more than"),
         ):
-            list(json_lines.events(some))
+            list(json_lines.read_events(some))
 
 
 def test_what_just_fits_is_read(file: Path) -> None:

@@ -43,7 +43,7 @@ class OwnServer(Server):
 
     def __init__(self, folder: Path, domain: str) -> None:
         super().__init__(folder, domain)
-        self.api_port = ports.free()
+        self.api_port = ports.find_free_port()
 
     def _installed(self) -> str:
         return os.environ.get("EJABBERD_LIBRARIES") or super()._installed()
@@ -65,10 +65,10 @@ class OwnServer(Server):
         ):
             assert theirs in text, theirs
             text = text.replace(theirs, ours)
-        self.user.write(conf / "ejabberd.yml", text.encode())
+        self.user.write_private_file(conf / "ejabberd.yml", text.encode())
         names = [*hosts(self.domain), f"upload.{self.domain}", f"xmpp.{self.domain}"]
         ca, server = certificate.make(names, datetime.datetime.now(datetime.UTC))
-        self.user.write(conf / "server.pem", server)
+        self.user.write_private_file(conf / "server.pem", server)
         self.ca_file.write_bytes(ca)
 
     async def start(self, timeout_s: float = 30) -> None:

@@ -99,7 +99,7 @@ class ExternalServer(Server):
         super()._prepare()
         conf = self.folder / "conf"
         clients = conf / "clients.pem"
-        self.user.write(clients, self.authority.pem)
+        self.user.write_private_file(clients, self.authority.pem)
         text = (conf / "ejabberd.yml").read_text("utf-8")
         for theirs, ours in (
             ("starttls_required: true\n", "starttls_required: true\n    tls_verify: true\n"),
@@ -107,7 +107,7 @@ class ExternalServer(Server):
         ):
             assert text.count(theirs) == 1, theirs
             text = text.replace(theirs, ours)
-        self.user.write(conf / "ejabberd.yml", text.encode())
+        self.user.write_private_file(conf / "ejabberd.yml", text.encode())
 
 
 @dataclass

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from agents.base.errors import CommandRefused, NotConnected, SettingsError, XmppError
-from agents.base.unprivileged import barrier, run_as
+from agents.base.unprivileged import find_barrier, find_user
 from ejabberd import certificate
 from ejabberd.api import AdminApi
 from ejabberd.provision import Person, add_person, add_worker, provision
@@ -80,7 +80,7 @@ async def test_it_listens_on_loopback_only_without_distribution_and_unprivileged
     }
     assert not process.net_connections("udp")
     assert (
-        process.uids().real == process.uids().effective == run_as("ejabberd").uid != 0
+        process.uids().real == process.uids().effective == find_user("ejabberd").uid != 0
         or os.geteuid() != 0
     )
     assert process.gids().real != 0 or os.getegid() != 0
@@ -207,8 +207,8 @@ async def test_a_folder_that_its_user_cannot_reach_is_an_error_that_says_where(
 ) -> None:
     closed = folder / "closed"
     closed.mkdir(mode=0o700)
-    assert barrier(closed / "deep" / "xmpp", run_as("ejabberd")) == closed
-    assert barrier(folder / "xmpp", run_as("ejabberd")) is None
+    assert find_barrier(closed / "deep" / "xmpp", find_user("ejabberd")) == closed
+    assert find_barrier(folder / "xmpp", find_user("ejabberd")) is None
     with pytest.raises(
         SettingsError, match=f"{re.escape(str(closed))} is closed to the user ejabberd"
     ):

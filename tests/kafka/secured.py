@@ -25,7 +25,7 @@ class SecureBroker(Broker):
 
     def __init__(self, folder: Path, *, denies: bool = False) -> None:
         super().__init__(folder, heap_mb=256)
-        self.secure_port = ports.free()
+        self.secure_port = ports.find_free_port()
         self._denies = denies
 
     @property
@@ -35,7 +35,7 @@ class SecureBroker(Broker):
     def _more_properties(self) -> str:
         port, controller_port = self._choose_ports()
         make_certificate(self.folder / "server.pem", self.folder / "ca.pem")
-        self.user.own(self.folder / "server.pem", 0o640, give=False)
+        self.user.set_owner_and_mode(self.folder / "server.pem", 0o640, give=False)
         plain, secure = f"PLAINTEXT://127.0.0.1:{port}", f"SASL_SSL://127.0.0.1:{self.secure_port}"
         module = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         # The port without TLS is the test's own, for the broker among itself: who comes there is

@@ -47,7 +47,7 @@ class LateBroker(Broker):
         if setup.kafka != OURS:
             self.jars = JARS.with_name(f"kafka-{setup.kafka}")
         self._transactions = setup.transactions
-        self.listener_port, self.proxy_port = ports.free(), ports.free()
+        self.listener_port, self.proxy_port = ports.find_free_port(), ports.find_free_port()
 
     @property
     def proxied(self) -> settings.Kafka:

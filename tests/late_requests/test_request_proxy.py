@@ -107,7 +107,7 @@ class Line:
 
 @asynccontextmanager
 async def line() -> AsyncIterator[Line]:
-    broker, port, upstream = Broker(), ports.free(), ports.free()
+    broker, port, upstream = Broker(), ports.find_free_port(), ports.find_free_port()
     server = await asyncio.start_server(broker.serve, "127.0.0.1", upstream)
     try:
         async with request_proxy(port, upstream) as proxy:

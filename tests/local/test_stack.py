@@ -47,7 +47,7 @@ def test_a_users_file_is_read_line_by_line_packed_or_not(tmp_path: Path) -> None
     (tmp_path / "packed").write_bytes(gzip.compress(text))
     for name in ("plain", "packed"):
         with (tmp_path / name).open("rb") as file:
-            assert list(json_lines.keyed(file)) == [
+            assert list(json_lines.read_keyed_events(file)) == [
                 (None, b'{"a": 1}'),
                 (None, b'{"a": 2}'),
                 (None, b"\xff"),

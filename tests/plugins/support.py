@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 
 from hypothesis import strategies as st
 
-from agents.base.text import one_line
+from agents.base.text import to_one_line
 from agents.core.events import AdHoc
 from agents.core.model.feeds import (
     AlertItem,
@@ -58,7 +58,7 @@ words = st.from_regex(r"[A-Za-z0-9_.:-]{1,40}", fullmatch=True)
 xml_text = st.text(
     st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="\ufffe\uffff"), max_size=60
 )
-line_text = xml_text.map(lambda text: one_line(text, 60))  # as what others wrote is read
+line_text = xml_text.map(lambda text: to_one_line(text, 60))  # as what others wrote is read
 whole = st.integers(0, 10**15)
 amounts = st.integers(0, 10**12).map(lambda thousandths: thousandths / 1000)
 topics = st.sampled_from([LANES, RAW, "main/events_2.x-y"])

@@ -17,7 +17,7 @@ from aiokafka.errors import TopicAuthorizationFailedError
 from agents import settings
 from agents.admin.doctor.sockets import listens_to_others
 from agents.base.errors import KafkaError, KafkaUnavailable
-from agents.base.unprivileged import run_as
+from agents.base.unprivileged import find_user
 from agents.journal.store import Journal
 from agents.kafka.compacted import read_table
 from agents.kafka.connection import client_kwargs
@@ -76,7 +76,7 @@ def test_the_broker_is_not_root_and_its_passwords_are_nobody_elses(
     broker = kafka_server.broker
     assert broker.pid is not None
     process = psutil.Process(broker.pid)
-    assert process.uids().real == process.uids().effective == run_as(USER).uid
+    assert process.uids().real == process.uids().effective == find_user(USER).uid
     assert process.uids().real != 0
     passwords = [
         (broker.folder / "secrets" / f"kafka-{name}").read_text().strip()

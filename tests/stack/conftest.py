@@ -137,7 +137,7 @@ async def started(
         settings = msgspec.structs.replace(
             settings, worker=msgspec.structs.replace(settings.worker, **worker)
         )
-    first_port = ports.free(20) if metrics else 0
+    first_port = ports.find_free_port(20) if metrics else 0
     plan = StackPlan(settings, nodes=3, coordinators=coordinators, metrics_from=first_port or None)
     with RunFolder(path) as folder, pytest.MonkeyPatch.context() as monkeypatch:
         stack = Stack(folder, plan, lambda text: None)

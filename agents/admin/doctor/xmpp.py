@@ -41,7 +41,7 @@ from agents.admin.doctor.judge.xmpp import (
 from agents.admin.doctor.session import SessionProbe, open_session
 from agents.admin.doctor.sockets import listens_to_others, open_xmpp_stream, try_addresses
 from agents.base.errors import CommandRefused, NoAnswer, NotConnected, XmppError
-from agents.base.files import read_whole
+from agents.base.files import read_whole_file
 from agents.core.model.inventory import Inventory
 from agents.settings import Settings, find_secret_file
 from agents.xmpp.operator_client import OperatorClient
@@ -198,7 +198,7 @@ class XmppCheck:
         if file is None:
             return 0.0
         try:
-            until = x509.load_pem_x509_certificate(read_whole(file)).not_valid_after_utc
+            until = x509.load_pem_x509_certificate(read_whole_file(file)).not_valid_after_utc
         except (OSError, ValueError):
             return 0.0  # the check of the login has reported it
         return (until.timestamp() - self._now()) / 86_400

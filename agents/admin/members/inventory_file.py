@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from agents.base.errors import SettingsError
-from agents.base.files import BOM, alone, read_whole, replace, text_of
-from agents.base.suggest import hint
+from agents.base.files import BOM, decode_utf8, locked_folder, read_whole_file, replace_file
+from agents.base.suggest import suggest_names
 from agents.core.model.inventory import Inventory, InventoryFile
 from agents.core.model.topology import WorkerKind
 from agents.settings import decode_toml
@@ -56,8 +56,8 @@ def check_row(inventory: Inventory, row: Row) -> bool:
     Raises SettingsError if the row would not be valid, or contradicts the one that is there."""
     if row.site not in inventory.sites:
         raise SettingsError(
-            f"{inventory.origin}: there is no site {row.site!r}. {hint(row.site, inventory.sites)} "
-            "Add a new one as a [[site]] there"
+            f"{inventory.origin}: there is no site {row.site!r}. "
+            f"{suggest_names(row.site, inventory.sites)} Add a new one as a [[site]] there"
         )
     there = inventory.workers.get(f"{WorkerKind.NODE}-{row.name}")
     if there is None:
@@ -89,7 +89,7 @@ def add_row(path: Path, row: Row) -> bool:
             before += "\n"
         return before + ("\n" if before else "") + row.toml + "".join(lines[at:])
 
-    with alone(path):
+    with locked_folder(path):
         if check_row(read_inventory(path), row):
             return False
         _replace_file(path, insert_row, lambda rows: rows["node"].append(msgspec.to_builtins(row)))
@@ -115,7 +115,7 @@ def remove_row(path: Path, name: str) -> bool:
     def drop_row(rows: dict[str, Any]) -> None:
         rows["node"] = [r for r in rows["node"] if r["name"] != name]
 
-    with alone(path):
+    with locked_folder(path):
         if f"{WorkerKind.NODE}-{name}" not in read_inventory(path).workers:
             return False
         _replace_file(path, cut_row, drop_row)
@@ -142,8 +142,8 @@ def _replace_file(
     path: Path, edit: Callable[[str], str], expect: Callable[[dict[str, Any]], None]
 ) -> None:
     try:
-        data = read_whole(path)
-        text = text_of(data, path)
+        data = read_whole_file(path)
+        text = decode_utf8(data, path)
         rows = msgspec.to_builtins(decode_toml(path, InventoryFile))
         expect(rows)
         # Keep the form in which somebody's editor left it: the byte order mark and Windows' line
@@ -160,7 +160,7 @@ def _replace_file(
             raise SettingsError(f"{path}: the text of that row is not unique; {_BY_HAND}")
         if "\r\n" in text:
             edited = edited.replace("\n", "\r\n")
-        replace(path, ("\ufeff" if data.startswith(BOM) else "") + edited)
+        replace_file(path, ("\ufeff" if data.startswith(BOM) else "") + edited)
     except OSError as e:
         raise SettingsError(
             f"{path}: cannot be written ({e.strerror}); check the rights of {path.parent}"

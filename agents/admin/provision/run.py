@@ -13,7 +13,7 @@ from agents.admin.provision.feeds import check_feeds
 from agents.admin.provision.options import ProvisionOptions
 from agents.base import json_lines
 from agents.base.errors import SettingsError
-from agents.base.files import read_whole, without_bom
+from agents.base.files import read_whole_file, strip_bom
 from agents.base.progress import PrintLine, ReportStep, StepOutcome
 from agents.core.lanes.lane_map import LaneMap, build
 from agents.core.model.topology import TOPIC_LANEMAP
@@ -141,7 +141,7 @@ async def _has_topic(asked: ProvisionOptions) -> bool:
 def _read_wanted_map(asked: ProvisionOptions, passed: PrintLine) -> LaneMap | None:
     lanes, resolution = asked.settings.coordinator.lanes, asked.settings.worker.cell_resolution
     if asked.lanemap is not None:
-        wanted = LaneMap.decode(without_bom(read_whole(asked.lanemap), asked.lanemap).strip())
+        wanted = LaneMap.decode(strip_bom(read_whole_file(asked.lanemap), asked.lanemap).strip())
         if wanted.lanes != lanes:
             raise SettingsError(
                 f"{asked.lanemap}: is for {wanted.lanes} lanes, coordinator.lanes is {lanes}"
@@ -149,5 +149,5 @@ def _read_wanted_map(asked: ProvisionOptions, passed: PrintLine) -> LaneMap | No
         return wanted
     if asked.sample is not None:
         with asked.sample.open("rb") as file:
-            return build(json_lines.events(file), lanes, resolution, 1, tell=passed)
+            return build(json_lines.read_events(file), lanes, resolution, 1, tell=passed)
     return None

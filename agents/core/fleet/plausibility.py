@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from agents.base.text import one_line
+from agents.base.text import to_one_line
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import News
 from agents.core.model.feeds import Severity
@@ -60,8 +60,8 @@ class ImplausibleFigures:
         if len(self._told) >= REMEMBERED:
             self._told.clear()
         self._told[what, who] = now
-        text = f"{one_line(who, 120)} {one_line(why)}"
-        self.news.alert(Severity.WARNING, f"refused_{what}", one_line(who, 120), text)
+        text = f"{to_one_line(who, 120)} {to_one_line(why)}"
+        self.news.alert(Severity.WARNING, f"refused_{what}", to_one_line(who, 120), text)
 
     def announcement(self, said: Announcement, now: float) -> Announcement:
         """The presence; an implausible capacity becomes 0, so that the inventory's counts."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from agents.base.text import one_line
+from agents.base.text import to_one_line
 from agents.core.model.feeds import Severity, TroubleRow, TroubleRows
 
 PER_KIND = 50
@@ -82,7 +82,7 @@ class Troubles:
     ) -> None:
         """This trouble is there. If it was there before, only its text and severity change, and
         nothing is reported."""
-        key, text = (kind, about), one_line(text, TEXT_AT_MOST)
+        key, text = (kind, about), to_one_line(text, TEXT_AT_MOST)
         self._ending.pop(key, None)
         before = self._standing.get(key)
         if before is not None:
@@ -98,7 +98,9 @@ class Troubles:
         so. With `holds_s` it ends only if it is not set again for that long, so that a trouble that
         comes and goes is reported once."""
         if (kind, about) in self._standing:
-            self._ending.setdefault((kind, about), (now + holds_s, one_line(ended, TEXT_AT_MOST)))
+            self._ending.setdefault(
+                (kind, about), (now + holds_s, to_one_line(ended, TEXT_AT_MOST))
+            )
             self.expire(now)
 
     def only(

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from agents.base.errors import OperatorError
-from agents.base.suggest import hint
-from agents.base.text import counted, one_line
+from agents.base.suggest import suggest_names
+from agents.base.text import counted, to_one_line
 from agents.core.lanes.records import (
     DIED,
     LANE,
@@ -125,7 +125,7 @@ def query_of(words: Sequence[str], now_ms: int) -> LetterQuery:
         elif name == "reason":
             if value not in set(Reason):
                 raise OperatorError(
-                    f"{value[:40]!r} is not a valid reason. {hint(value, list(Reason))}"
+                    f"{value[:40]!r} is not a valid reason. {suggest_names(value, list(Reason))}"
                 )
             q = replace(q, reason=value)
         elif name == "since":
@@ -238,4 +238,4 @@ def shown(x: Letter, characters: int) -> list[str]:
 def readable(content: bytes | None, characters: int) -> str:
     if content is None:
         return "none"
-    return one_line(content[: 4 * characters].decode("utf-8", "backslashreplace"), characters)
+    return to_one_line(content[: 4 * characters].decode("utf-8", "backslashreplace"), characters)

@@ -11,7 +11,7 @@ import h3
 import msgspec
 
 from agents.base.errors import SettingsError
-from agents.base.suggest import hint
+from agents.base.suggest import suggest_names
 from agents.core.model.topology import Site, WorkerKind, WorkerSpec, short_name
 
 LEVEL_AT_MOST = 100
@@ -158,7 +158,7 @@ def _workers(
         if w.site not in sites:
             raise SettingsError(
                 f"{origin}: {kind.value} {w.name}: there is no site {w.site!r}. "
-                f"{hint(w.site, sites)}"
+                f"{suggest_names(w.site, sites)}"
             )
         if not (math.isfinite(w.capacity_eps) and w.capacity_eps > 0):
             raise SettingsError(
@@ -222,7 +222,9 @@ def _area(row: _Rule | _Priority, name: str, sites: Mapping[str, Site], origin: 
     region = row.region or ""
     regions = {s.region for s in sites.values()}
     if region not in regions:
-        raise SettingsError(f"{where}: no site is in region {region!r}. {hint(region, regions)}")
+        raise SettingsError(
+            f"{where}: no site is in region {region!r}. {suggest_names(region, regions)}"
+        )
     return Area(name, region=region)
 
 
@@ -258,7 +260,7 @@ def _stay(word: str, row: str, sites: Mapping[str, Site], origin: str) -> frozen
     known = {name for s in sites.values() for name in (s.name, s.region, s.country) if name}
     raise SettingsError(
         f"{origin}: {row}: stays_in: {word!r} is not a site, a region or the country of a site. "
-        f"{hint(word, known)}"
+        f"{suggest_names(word, known)}"
     )
 
 

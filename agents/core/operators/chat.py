@@ -248,7 +248,7 @@ class Desk:
         then `deaf` until there is some again."""
         bucket, told = self._asks.get(jid, (TokenBucket(ASKS, ASKS_PER_S), False))
         bucket = copy.copy(bucket)  # guard.remember does not undo a change in place
-        spent = not bucket.take(now)
+        spent = not bucket.try_take(now)
         self._asks[jid] = (bucket, spent)
         return "ok" if not spent else "deaf" if told else "full"
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from agents.base.errors import OperatorError
-from agents.base.suggest import hint
+from agents.base.suggest import suggest_names
 from agents.base.token_bucket import TokenBucket
 from agents.core.effects import Effect, Whisper, Write
 from agents.core.fleet.fleet import Fleet
@@ -62,7 +62,7 @@ def unfollow(c: Context, args: Sequence[str]) -> Done:
 
 def _feed(text: str) -> str:
     if text.lower() not in FEEDS:
-        raise OperatorError(f"{text[:40]!r} cannot be followed. {hint(text, FEEDS)}")
+        raise OperatorError(f"{text[:40]!r} cannot be followed. {suggest_names(text, FEEDS)}")
     return text.lower()
 
 
@@ -111,7 +111,7 @@ class Follows:
             person.bucket.refill(now)
             if not may or (not person.waiting and person.bucket.tokens == BURST):
                 del self._people[jid]
-            elif person.waiting and person.bucket.take(now):
+            elif person.waiting and person.bucket.try_take(now):
                 yield Whisper(jid, _message(person))
                 person.lines.clear()
                 person.waiting = 0

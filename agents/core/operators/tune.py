@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from agents.base.errors import OperatorError
-from agents.base.suggest import hint
+from agents.base.suggest import suggest_names
 from agents.core.effects import Effect, Publish, Say, Write
 from agents.core.fleet.tuner import Tuner
 from agents.core.model.placement import Tuned
@@ -23,7 +23,7 @@ def tune(c: Context, args: Sequence[str]) -> str | Dry:
         return _all(c)
     tunable = TUNABLES.get(args[0].strip().lower())
     if tunable is None:
-        raise OperatorError(f"{args[0][:40]!r} cannot be tuned. {hint(args[0], TUNABLES)}")
+        raise OperatorError(f"{args[0][:40]!r} cannot be tuned. {suggest_names(args[0], TUNABLES)}")
     return _one(c, tunable) if len(args) < 2 else _change(c, tunable, args[1])
 
 

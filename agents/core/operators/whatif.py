@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agents.base.errors import OperatorError
-from agents.base.suggest import hint
+from agents.base.suggest import suggest_names
 from agents.base.text import counted
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import names
@@ -70,7 +70,7 @@ def _drain(fleet: Fleet, text: str) -> Question:
     by_name = {w.name: w.worker for w in fleet.inventory.of(WorkerKind.NODE)}
     worker = by_name.get(text.lower(), text.lower())
     if worker not in by_name.values():
-        raise OperatorError(f"No node is called {text[:40]!r}. {hint(text, by_name)}")
+        raise OperatorError(f"No node is called {text[:40]!r}. {suggest_names(text, by_name)}")
     if fleet.statuses[worker].drained:
         raise OperatorError(f"{short_name(worker)} is already drained.")
     return Question(
@@ -87,7 +87,8 @@ def _lose(fleet: Fleet, text: str) -> Question:
     wanted = {_plain(name): name for name in known}.get(_plain(text))
     if wanted is None:
         raise OperatorError(
-            f"No region or site is called {text[:40]!r}. {hint(text, {s.region for s in sites})}"
+            f"No region or site is called {text[:40]!r}. "
+            f"{suggest_names(text, {s.region for s in sites})}"
         )
     lost = frozenset(
         w.worker for w in fleet.inventory.of(WorkerKind.NODE) if w.site in known[wanted]
@@ -105,7 +106,7 @@ def _plain(text: str) -> str:
 def _add(fleet: Fleet, site: str, capacity: str) -> Question:
     sites: Mapping[str, object] = fleet.inventory.sites
     if site.lower() not in sites:
-        raise OperatorError(f"No site is called {site[:40]!r}. {hint(site, sites)}")
+        raise OperatorError(f"No site is called {site[:40]!r}. {suggest_names(site, sites)}")
     eps = _number(capacity)
     if not 0 < eps <= MOST_EPS:
         raise OperatorError(

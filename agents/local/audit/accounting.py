@@ -45,7 +45,7 @@ EARLY_AT_MOST = 10_000
 """Outputs from a partition of events.raw that was added so recently that it is not known here
 yet."""
 _REASONS = frozenset(Reason)
-_log = log.get("embedded.accounting")
+_log = log.get_logger("embedded.accounting")
 
 
 class Accounting:

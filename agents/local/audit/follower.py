@@ -31,7 +31,7 @@ from agents.core.model.topology import LANES, TOPIC_PLACEMENT, Partition
 from agents.kafka.connection import as_ours, closed, committed_reader
 
 ACTS = 200
-_log = log.get("embedded.follower")
+_log = log.get_logger("embedded.follower")
 
 
 class Follower:

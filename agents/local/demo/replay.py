@@ -27,7 +27,7 @@ from agents.kafka.topics import MAX_MESSAGE_BYTES
 TICK_S = 0.02
 MOST_PER_TICK = 4000
 _BATCH_BYTES = 1 << 20
-_log = log.get("embedded.replay")
+_log = log.get_logger("embedded.replay")
 
 KeyedValue = tuple[bytes | None, bytes]
 

@@ -26,8 +26,8 @@ from pathlib import Path
 from agents import settings
 from agents.base import log, ports
 from agents.base.errors import InstallError, KafkaUnavailable
-from agents.base.files import made_once
-from agents.base.unprivileged import barrier, require_reachable, run_as
+from agents.base.files import read_or_make_password
+from agents.base.unprivileged import find_barrier, find_user, require_reachable
 from agents.core.model.topology import Partition
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
@@ -41,7 +41,7 @@ JARS = Path(__file__).parents[3] / ".local" / "kafka"
 TEMPLATES = Path(__file__).parent / "kafka"
 
 _POLL_S = 0.05
-_log = log.get("embedded.broker")
+_log = log.get_logger("embedded.broker")
 
 
 class Broker:
@@ -58,7 +58,7 @@ class Broker:
     def __init__(self, folder: Path, *, port: int | None = None, heap_mb: int = 512) -> None:
         self.folder = folder.absolute()
         self.heap_mb = heap_mb
-        self.user = run_as(USER)
+        self.user = find_user(USER)
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: tuple[int, int] | None = None
@@ -184,7 +184,7 @@ class Broker:
             if len(kept) == 2 and self._port in (None, kept[0]):
                 self._ports = (kept[0], kept[1])
             else:
-                self._ports = (self._port or ports.free(), ports.free())
+                self._ports = (self._port or ports.find_free_port(), ports.find_free_port())
                 self._make_folder()
                 file.write_text("{} {}\n".format(*self._ports), "ascii")
         return self._ports
@@ -204,21 +204,21 @@ class Broker:
 
     def _make_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.user.own(self.folder, 0o750 if self.user.switch else 0o700, give=False)
+        self.user.set_owner_and_mode(self.folder, 0o750 if self.user.switch else 0o700, give=False)
 
     def _replace_taken_ports(self) -> None:
         """Replace a port that another program has taken since this folder was last used, if we may
         choose.
 
         Raises KafkaUnavailable if we may not: Java would report it later, and only in its log."""
-        if self._ports is None and self._port is not None and ports.taken(self._port):
+        if self._ports is None and self._port is not None and ports.is_taken(self._port):
             raise KafkaUnavailable(
                 f"port {self._port} of 127.0.0.1 is taken by another program; choose another"
             )
         if (
             self._ports is None
             and self._port is None
-            and any(map(ports.taken, self._choose_ports()))
+            and any(map(ports.is_taken, self._choose_ports()))
         ):
             _log.info("broker_ports_taken", ports=self._ports)
             self._ports = None
@@ -230,14 +230,14 @@ class Broker:
         self._secrets.mkdir(mode=0o700, exist_ok=True)
         for name in ("data", "log"):
             (self.folder / name).mkdir(mode=0o700, exist_ok=True)
-            self.user.own(self.folder / name, 0o700, give=True)
+            self.user.set_owner_and_mode(self.folder / name, 0o700, give=True)
         port, controller_port = self._choose_ports()
         values = {
             "port": port,
             "controller_port": controller_port,
             "admin": ADMIN,
             "broker": SELF,
-            "password": made_once(self._secrets / f"kafka-{SELF}"),
+            "password": read_or_make_password(self._secrets / f"kafka-{SELF}"),
         }
         for name, more in (
             ("server.properties", self._more_properties()),
@@ -246,7 +246,7 @@ class Broker:
             text = (TEMPLATES / name).read_text("utf-8")
             for key, value in values.items():
                 text = text.replace(f"@{key}@", str(value))
-            self.user.write(self.folder / name, (text + more).encode())
+            self.user.write_private_file(self.folder / name, (text + more).encode())
         if not (self.folder / "data" / "meta.properties").exists():
             self._format_storage()
 
@@ -266,13 +266,13 @@ class Broker:
             str(self.folder / "server.properties"),
         ]
         for name in (ADMIN, SELF):
-            password = made_once(self._secrets / f"kafka-{name}")
+            password = read_or_make_password(self._secrets / f"kafka-{name}")
             tool += ["--add-scram", f"SCRAM-SHA-512=[name={name},password={password}]"]
         # Java reads the arguments from a file, since anybody may see a process's arguments.
         arguments = self.folder / "format.args"
         words = [*self._java_command(64)[1:], *tool, *self._more_format_arguments()]
         quoted = ('"{}"'.format(word.replace("\\", r"\\").replace('"', r"\"")) for word in words)
-        self.user.write(arguments, "\n".join(quoted).encode())
+        self.user.write_private_file(arguments, "\n".join(quoted).encode())
         try:
             done = subprocess.run(
                 ["java", f"@{arguments.name}"],
@@ -281,7 +281,7 @@ class Broker:
                 capture_output=True,
                 timeout=60,
                 check=False,
-                **self.user.popen(),
+                **self.user.popen_arguments(),
             )
         finally:
             arguments.unlink()
@@ -307,18 +307,18 @@ class Broker:
     def _readable_jars(self) -> Path:
         """A folder where its user can read the jars: a copy if a folder above the project is closed
         to the user (a clone under /root)."""
-        if not self.user.switch or barrier(self.jars / "any", self.user) is None:
+        if not self.user.switch or find_barrier(self.jars / "any", self.user) is None:
             return self.jars
         copy = self.folder / "jars"
         copy.mkdir(exist_ok=True)
-        self.user.own(copy, 0o750, give=False)
+        self.user.set_owner_and_mode(copy, 0o750, give=False)
         for jar in self.jars.glob("*.jar"):
             if (
                 not (copy / jar.name).exists()
                 or (copy / jar.name).stat().st_size != jar.stat().st_size
             ):
                 shutil.copyfile(jar, copy / jar.name)
-            self.user.own(copy / jar.name, 0o640, give=False)
+            self.user.set_owner_and_mode(copy / jar.name, 0o640, give=False)
         return copy
 
     def _java_command(self, heap_mb: int) -> list[str]:
@@ -356,7 +356,7 @@ class Broker:
                 stdout=out,
                 stderr=out,
                 start_new_session=True,
-                **self.user.popen(),
+                **self.user.popen_arguments(),
             )
         self._pid_file.write_text(f"{self._process.pid}\n", "ascii")
 

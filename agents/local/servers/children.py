@@ -25,7 +25,7 @@ from agents.settings.sources import PREFIX
 
 LOG_BYTES = 4 << 20
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _STEADY_S = 0.2, 10.0, 30.0
-_log = log.get("embedded.children")
+_log = log.get_logger("embedded.children")
 
 
 def inherited_environment(environ: Mapping[str, str]) -> dict[str, str]:

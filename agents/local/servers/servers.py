@@ -14,9 +14,9 @@ import msgspec
 
 from agents.base import log
 from agents.base.errors import GeolaneError
-from agents.base.files import made_once, replace
+from agents.base.files import read_or_make_password, replace_file
 from agents.base.progress import PrintLine
-from agents.base.supervisor import leaves
+from agents.base.supervisor import leaf_errors
 from agents.kafka.rights import CLIENT, COORDINATOR, client_rights, rights_of
 from agents.kafka.users import Accounts
 from agents.local.servers import webchat
@@ -30,7 +30,7 @@ from ejabberd.server import Server
 DOMAIN = "geolane.test"
 PEOPLE = (Person("operator", "owner"), Person("ana", "admin"), Person("guest", "member"))
 CHECK_S = 0.5
-_log = log.get("embedded.servers")
+_log = log.get_logger("embedded.servers")
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ class Servers:
                     both.create_task(servers._start_ejabberd(folder, workers, say, web))
         except BaseException as error:
             await servers.stop()
-            raise next(leaves(error)) from error  # one reason is enough
+            raise next(leaf_errors(error)) from error  # one reason is enough
         return servers
 
     async def _start_kafka(self, folder: RunFolder, workers: Sequence[str], say: PrintLine) -> None:
@@ -185,7 +185,7 @@ async def _give_accounts(admin: Kafka, secrets: Path, workers: Sequence[str]) ->
     processes = (COORDINATOR, *workers)
     files = {user: secrets / f"kafka-{user}" for user in (*processes, CLIENT)}
     for file in files.values():
-        await asyncio.to_thread(made_once, file)
+        await asyncio.to_thread(read_or_make_password, file)
     accounts = Accounts(admin)
     await accounts.start()
     try:
@@ -200,7 +200,7 @@ def _write_client(file: Path, kafka: Kafka) -> None:
     """Write the file that Kafka's own tools and clients read."""
     password = read_secret(kafka.password_file)
     module = "org.apache.kafka.common.security.scram.ScramLoginModule"
-    replace(
+    replace_file(
         file,
         f"bootstrap.servers={kafka.bootstrap}\n"
         f"security.protocol={kafka.security}\n"

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from agents import settings
 from agents.base.errors import CommandRefused, NoAnswer, NotConnected, PasswordRefused
-from agents.base.supervisor import leaves
+from agents.base.supervisor import leaf_errors
 from agents.core.model.feeds import ALERTS, FLEET, PLACEMENT, FeedItem
 from agents.observe.dashboard.figures import STALE_S, Act, Dashboard
 from agents.xmpp.client import Backoff
@@ -80,7 +80,7 @@ class Watcher:
                         tasks.create_task(self._read_feed(person, feed, newest))
                     tasks.create_task(self._renew_subscriptions(person))
             except BaseExceptionGroup as group:
-                errors = list(leaves(group))
+                errors = list(leaf_errors(group))
                 raise next(
                     (e for e in errors if isinstance(e, CommandRefused)), errors[0]
                 ) from None

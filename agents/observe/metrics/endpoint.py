@@ -34,7 +34,7 @@ CLIENT_BOUND_S = 10.0
 CLIENTS = 20
 _LATE = [("Content-Type", "text/plain; charset=utf-8")]
 
-_log = log.get("metrics")
+_log = log.get_logger("metrics")
 
 
 class _Late(Exception):

@@ -59,7 +59,7 @@ class Faulty(SecureBroker):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.lost_port = ports.free()
+        self.lost_port = ports.find_free_port()
 
     def _more_properties(self) -> str:
         port, controller_port = self._choose_ports()

@@ -191,7 +191,7 @@ class Changed(Server):
         ca, pem = certificate.make(names, begin)
         file = self.folder / "conf" / "server.pem"
         later_s = file.stat().st_mtime + 1
-        self.user.write(file, pem)
+        self.user.write_private_file(file, pem)
         os.utime(file, (later_s, later_s))  # the server sees whole seconds
         self.ca_file.write_bytes(ca)
         await self.api.call("reload_config")

@@ -26,7 +26,7 @@ def look(out: Samples) -> None:
 
 
 async def test_a_look_is_answered_in_prometheus_words() -> None:
-    async with served(Metrics(port=ports.free()), look) as port:
+    async with served(Metrics(port=ports.find_free_port()), look) as port:
         found = await scrape(port)
         assert found.value("geolane_xmpp_up", worker="node-a-1") == 1
         assert found.value("geolane_events_out_total", topic="events.lanes", partition="3") == 7
@@ -78,7 +78,7 @@ async def test_where_nobody_can_listen(where: Metrics, said: str) -> None:
 async def test_ipv6() -> None:
     if not socket.has_ipv6 or not endpoint_on_ipv6():
         pytest.skip("needs IPv6")
-    async with served(Metrics(host="::1", port=ports.free()), look):
+    async with served(Metrics(host="::1", port=ports.find_free_port()), look):
         pass
 
 
@@ -108,7 +108,7 @@ async def test_the_look_is_taken_on_the_loop_and_the_rest_elsewhere(
         look(out)
 
     monkeypatch.setattr(Samples, "families", slow)
-    async with served(Metrics(port=ports.free()), here) as port:
+    async with served(Metrics(port=ports.find_free_port()), here) as port:
         scraping = asyncio.create_task(scrape(port))
         while not writing.is_set():
             await asyncio.sleep(0.01)
@@ -119,7 +119,7 @@ async def test_the_look_is_taken_on_the_loop_and_the_rest_elsewhere(
 
 
 async def test_who_connects_and_says_nothing_holds_up_nobody() -> None:
-    async with served(Metrics(port=ports.free()), look) as port:
+    async with served(Metrics(port=ports.find_free_port()), look) as port:
         silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(30)]
         assert (await scrape(port)).value("geolane_xmpp_up") == 1
         for _, writer in silent:
@@ -138,7 +138,7 @@ async def test_a_loop_that_does_not_turn_fails_the_scrape_and_the_next_one_works
         except urllib.error.HTTPError as e:
             status.append(e.code)
 
-    async with served(Metrics(port=ports.free()), look) as port:
+    async with served(Metrics(port=ports.find_free_port()), look) as port:
         asking = threading.Thread(target=ask)
         asking.start()
         asking.join(20)  # the loop stands still until the scraper has its answer
@@ -154,7 +154,7 @@ async def test_a_look_that_fails_is_answered_and_ends_nothing() -> None:
             raise ZeroDivisionError("no lanes")
         look(out)
 
-    async with served(Metrics(port=ports.free()), sometimes) as port:
+    async with served(Metrics(port=ports.find_free_port()), sometimes) as port:
         with pytest.raises(urllib.error.HTTPError, match="503"):
             await scrape(port)
         fine = True

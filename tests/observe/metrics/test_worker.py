@@ -46,7 +46,7 @@ def picky(batch: list[Record]) -> list[Record | None]:
 async def test_a_real_node_is_scraped(kafka_server: KafkaServer, xmpp_server: XmppServer) -> None:
     async with rig(kafka_server, lanes=2) as r:
         stage, topic = NodeStage(Here(picky), LIMIT, r.topics), r.topics.lanes
-        port = ports.free()
+        port = ports.find_free_port()
         async with fleet(xmpp_server, r, stage, settings.Metrics(port=port)) as (f, process):
             found = await scrape_until(
                 port, lambda s: s.value("geolane_xmpp_up", worker=f.account) == 1
