@@ -62,7 +62,7 @@ class Blocker:
                 for bare in over:
                     if bare in self._new:
                         continue  # it has flooded meanwhile, and is blocked again in the next turn
-                    del self._until[bare]
+                    self._until.pop(bare, None)
                     self._probes += [(loop.time() + after_s, bare) for after_s in PROBE_AFTER_S]
             self._probe()
             next_turn_s = loop.time() + (1.0 if self._new else BLOCK_S)
@@ -108,6 +108,7 @@ class Blocker:
             await self._session.request(iq)
         except CommandRefused as e:
             self._supported = False
+            self._until.clear()
             LOG.warning(
                 "blocking_not_supported", why=str(e), todo="mod_blocking at the fleet's host"
             )

@@ -210,6 +210,9 @@ class Leadership:
         if blocked and account and (worker := health.worker_of(account, self._xmpp.fleet)):
             self._emit(WorkerSeen(Announcement(worker, Health.UNAVAILABLE)))
 
+    def _is_blocked(self, bare: str) -> bool:
+        return self._blocker is not None and self._blocker.blocks(bare)
+
     def _presence(self, presence: Presence) -> None:
         sender = _jid(presence.xml.get("from", ""))
         if sender is None:
@@ -220,6 +223,8 @@ class Leadership:
         elif sender.bare == self._xmpp.coordinator:
             self._colleague(sender.resource, presence.xml.get("type", ""))
         elif worker := health.worker_of(sender, self._xmpp.fleet):
+            if self._is_blocked(sender.bare):
+                return  # it was under way before the block
             try:
                 said = health.announcement(presence, worker)
             except BadStanza as e:
@@ -266,7 +271,7 @@ class Leadership:
             why = f"an item from {item.publisher}"
             self._emit(NotUnderstood(item.feed, "telemetry", why))
             return
-        if self._blocker is not None and self._blocker.blocks(item.publisher.partition("/")[0]):
+        if self._is_blocked(item.publisher.partition("/")[0]):
             return  # it counts as gone, although the PubSub service passes its telemetry on
         try:
             self._emit(TelemetryIn(worker, telemetry.telemetry_of(item.payload)))

@@ -207,3 +207,27 @@ async def test_an_account_that_floods_although_it_is_blocked_is_blocked_again(
             ET.SubElement(forget.xml, f"{{{ns.BLOCKING}}}unblock")
             await colleague.request(forget)
     assert leader.link.leading
+
+
+async def test_a_server_that_blocks_nobody_is_asked_once_and_nobody_counts_as_blocked(
+    links: Links, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ns, "BLOCKING", "urn:example:unknown")
+    leader, worker = await links.coordinator(), await links.worker()
+    await until(lambda: leader.of(WorkerSeen))
+    flooding = worker.link._session
+    assert flooding is not None
+    node = f"<node xmlns='{ns.NODE}' boot='boot1' state='s' site='iad' capacity_eps='1'/>"
+    for n in range(300):
+        flooding.stream.send_raw(
+            f"<presence><show>{'dnd' if n % 2 else 'xa'}</show>{node}</presence>"
+        )
+        await asyncio.sleep(0)
+    await until(lambda: leader.of(Flooded))
+    blocker = leader.link._leadership._blocker if leader.link._leadership else None
+    assert blocker is not None
+    await until(lambda: not blocker.blocks(links.server.jid(worker.account)))
+    assert not blocker.block(links.server.jid(worker.account))
+    worker.link.announce(Health.AVAILABLE, "calm", "")
+    await until(lambda: leader.of(WorkerSeen)[-1].announcement.state == "calm")
+    assert leader.link.leading
