@@ -18,25 +18,20 @@ from agents.admin.doctor.judge.verdict import (
     ok,
     warning,
 )
+from agents.admin.members.inventory_file import read_inventory
 from agents.base.errors import SettingsError
-from agents.core.model.inventory import Inventory, InventoryFile
+from agents.core.model.inventory import Inventory
 from agents.core.model.topology import WorkerKind
 from agents.node.runner import try_pipeline
-from agents.settings import Loaded, Settings, decode_toml
+from agents.settings import Loaded, Settings
 from agents.settings.sources import DEFAULT
 
 GROUP = "files"
 
 
-def read_inventory(settings: Settings) -> Inventory:
-    """Raises SettingsError."""
-    path = Path(settings.coordinator.inventory)
-    return Inventory.from_file(decode_toml(path, InventoryFile), str(path))
-
-
 def read_inventory_or_none(settings: Settings) -> Inventory | None:
     try:
-        return read_inventory(settings)
+        return read_inventory(Path(settings.coordinator.inventory))
     except SettingsError:
         return None
 
@@ -91,7 +86,7 @@ class Files:
         file = Path(self._settings.coordinator.inventory)
         if self._who.role is not Role.COORDINATOR and not file.exists():
             raise NotLookedAt(f"{file} is not here, and only the coordinator needs it")
-        return read_inventory(self._settings)
+        return read_inventory(file)
 
     async def _check_password(self) -> Verdict:
         file, cert_file = self._settings.xmpp.password_file, self._settings.xmpp.cert_file

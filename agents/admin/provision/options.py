@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
+from agents.admin.members.inventory_file import read_inventory
 from agents.base.errors import SettingsError
-from agents.core.model.inventory import Inventory, InventoryFile
 from agents.kafka.rights import COORDINATOR, Right, rights
-from agents.settings import ACCOUNT, Settings, decode_toml
+from agents.settings import ACCOUNT, Settings
 from ejabberd.provision import PERSON, WORKER, Person
 
 RoomAffiliation = Literal["member", "admin", "owner"]
@@ -38,7 +38,7 @@ class ProvisionOptions:
     ) -> ProvisionOptions:
         """From the options of the command line. Raises SettingsError."""
         inventory = given["inventory"] or Path(settings.coordinator.inventory)
-        workers = Inventory.from_file(decode_toml(inventory, InventoryFile), str(inventory)).workers
+        workers = read_inventory(inventory).workers
         for worker in workers:
             if not WORKER.fullmatch(worker):
                 raise SettingsError(f"{inventory}: {worker}: is not a valid account name")
