@@ -7,11 +7,26 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 PYTEST = (sys.executable, "-m", "pytest", "--durations=10")
 
+ROOT = Path(__file__).parents[1]
+OURS = ("agents", "plugins", "kernels", "ejabberd", "tests", "benchmarks")
+LONG_LINES = 600
+
+
+def long_files() -> Iterator[str]:
+    """Files of more than LONG_LINES lines. They are reported, not forbidden."""
+    for path in sorted(path for top in OURS for path in (ROOT / top).rglob("*.py")):
+        lines = path.read_text("utf-8").count("\n")
+        if lines > LONG_LINES:
+            yield f"{path.relative_to(ROOT)} ({lines})"
+
 
 def main() -> int:
+    print(f"More than {LONG_LINES} lines: {', '.join(long_files()) or 'no file'}", flush=True)
     with tempfile.TemporaryFile() as said:
         stacks = subprocess.Popen([*PYTEST, "-m", "stack"], stdout=said, stderr=subprocess.STDOUT)
         try:

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -55,10 +54,8 @@ async def test_it_starts_again_on_the_same_data_after_kill_and_after_stop(broker
         )  # the client that was there before is at work again
         await fill(kafka, "in", [b"2"])
 
-        stopping = time.monotonic()
         pid = broker.pid
         await broker.stop(20)
-        assert time.monotonic() - stopping < 21
         with pytest.raises(ProcessLookupError):
             os.kill(pid or 0, 0)
         await broker.start()

@@ -149,11 +149,9 @@ def test_a_fork_for_each_event_is_ended_before_there_are_too_many(
 
 def test_memory_is_bounded(written: Callable[[str], str]) -> None:
     with running(written("x = []\n    while True: x.append(bytes(1 << 20))"), 200) as pipelines:
-        begun = time.monotonic()
         found = work(pipelines, columns())
         assert found.errors == ["MemoryError"] or found.errors[0].startswith("ended the process")
         assert len(found.values) == 19
-        assert time.monotonic() - begun < 10
 
 
 def test_what_it_prints_is_bounded_and_escaped(written: Callable[[str], str]) -> None:

@@ -99,9 +99,7 @@ async def test_a_frozen_server_is_noticed_and_left_and_found_again(links: Links)
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
-        began = time.monotonic()
         await until(lambda: leader.of(NotLeading) and not worker.link.up, 12.0)
-        assert time.monotonic() - began < 9.0
     finally:
         os.kill(pid, signal.SIGCONT)
     await until(lambda: len(leader.of(Led)) >= 2 and worker.link.up, 30.0)
