@@ -27,7 +27,7 @@ class GeolaneDiscovery(BasePlugin):  # type: ignore[misc]
         self.xmpp.remove_handler("Entity Capabilities")
         self.xmpp.unregister_feature("caps", 10010)
 
-    async def announce(self) -> None:
+    async def announce_features(self) -> None:
         """Call this after the session has begun and before the first presence: from then on each
         presence carries the caps hash."""
         disco = self.xmpp.plugin["xep_0030"]

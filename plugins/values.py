@@ -24,58 +24,58 @@ class BadStanza(ValueError):
     back."""
 
 
-def clean(text: str) -> str:
+def replace_invalid_xml(text: str) -> str:
     """`text` with every character that XML 1.0 cannot carry replaced: one of them would end the
     stream."""
     return _NOT_XML.sub("\ufffd", text)
 
 
-def integer(text: str | None, name: str, low: int = 0, high: int = BIGGEST) -> int:
+def parse_integer(text: str | None, name: str, low: int = 0, high: int = BIGGEST) -> int:
     """A whole number in ASCII digits from `low` to `high`. Raises BadStanza."""
     if text is None or not _INTEGER.fullmatch(text) or not low <= (value := int(text)) <= high:
         raise BadStanza(f"{name}: a whole number from {low} to {high} is needed")
     return value
 
 
-def number(text: str | None, name: str, low: float = 0.0, high: float = 1e15) -> float:
+def parse_number(text: str | None, name: str, low: float = 0.0, high: float = 1e15) -> float:
     """A finite number from `low` to `high`. Raises BadStanza."""
     if text is None or not _NUMBER.fullmatch(text) or not low <= (value := float(text)) <= high:
         raise BadStanza(f"{name}: a number from {low:g} to {high:g} is needed")
     return value
 
 
-def word(text: str | None, name: str) -> str:
+def parse_word(text: str | None, name: str) -> str:
     """1 to 128 of A-Z a-z 0-9 _ . : - (boots, names, states). Raises BadStanza."""
     if text is None or not _WORD.fullmatch(text):
         raise BadStanza(f"{name}: 1 to 128 letters, digits, _ . : - are needed")
     return text
 
 
-def optional_word(text: str | None, name: str) -> str:
-    """Like `word`, or empty."""
-    return word(text, name) if text else ""
+def parse_optional_word(text: str | None, name: str) -> str:
+    """Like `parse_word`, or empty."""
+    return parse_word(text, name) if text else ""
 
 
-def topic(text: str | None, name: str) -> str:
+def parse_topic(text: str | None, name: str) -> str:
     """A Kafka topic with its cluster, `main/events.lanes`. Raises BadStanza."""
     if text is None or not _TOPIC.fullmatch(text):
         raise BadStanza(f"{name}: CLUSTER/TOPIC is needed")
     return text
 
 
-def sentence(text: str | None, at_most: int = TEXT_LIMIT) -> str:
+def parse_sentence(text: str | None, at_most: int = TEXT_LIMIT) -> str:
     """Free text for people: one line of at most `at_most` characters, without control
     characters."""
     return to_one_line(text or "", at_most)
 
 
-def show(value: float) -> str:
+def format_number(value: float) -> str:
     """A number for the wire, to three decimals; 0 if it is not finite."""
     rounded = round(value, 3) if math.isfinite(value) else 0.0
     return str(int(rounded)) if rounded == int(rounded) else repr(rounded)
 
 
-def only(parent: ET.Element, tag: str) -> ET.Element:
+def require_only_child(parent: ET.Element, tag: str) -> ET.Element:
     """The one child of `parent` with this `{namespace}name`. Raises BadStanza if there is none, or
     more than one."""
     found = parent.findall(tag)

@@ -37,7 +37,7 @@ class Requests:
         """Called for every disco#items. The core lists the commands; every other list is empty."""
         if not commands.is_items_request(iq):
             return
-        if not commands.asks_for_list(iq):
+        if not commands.is_list_request(iq):
             reply = iq.reply()
             query = iq.xml.find(f"{{{ns.DISCO_ITEMS}}}query")
             reply.xml.append(ET.Element(query.tag, query.attrib))
@@ -45,7 +45,7 @@ class Requests:
         elif jid := self._person(iq):
             self._emit(AdHocList(self._wait(iq), jid))
         else:
-            self._say(commands.answer_to(iq, FormRefusal("forbidden", _ONLY)))
+            self._say(commands.make_answer(iq, FormRefusal("forbidden", _ONLY)))
 
     def command(self, iq: Iq) -> None:
         """Called for every IQ with a `<command/>`."""
@@ -53,14 +53,14 @@ class Requests:
             return
         jid = self._person(iq)
         if not jid:
-            self._say(commands.answer_to(iq, FormRefusal("forbidden", _ONLY)))
+            self._say(commands.make_answer(iq, FormRefusal("forbidden", _ONLY)))
             return
         try:
             if iq["type"] != "set":
                 raise BadStanza("type: set is needed")
-            asked = commands.asked_of(iq, str(next(self._refs)), jid)
+            asked = commands.command_step_from_iq(iq, str(next(self._refs)), jid)
         except BadStanza as e:
-            self._say(commands.answer_to(iq, FormRefusal("bad-request", str(e), "bad-payload")))
+            self._say(commands.make_answer(iq, FormRefusal("bad-request", str(e), "bad-payload")))
             return
         self._keep(asked.ref, iq)
         self._emit(asked)
@@ -69,7 +69,7 @@ class Requests:
         """Answer the request `ref`; nothing happens if it no longer waits."""
         iq = self._waiting.pop(ref, None)
         if iq is not None:
-            self._say(commands.answer_to(iq, answer))
+            self._say(commands.make_answer(iq, answer))
 
     def _person(self, iq: Iq) -> str:
         try:
@@ -88,7 +88,7 @@ class Requests:
         if len(self._waiting) > WAITING:
             _, oldest = self._waiting.popitem(last=False)
             self._say(
-                commands.answer_to(
+                commands.make_answer(
                     oldest, FormRefusal("resource-constraint", "Too many requests wait.")
                 )
             )

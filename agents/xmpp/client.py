@@ -37,7 +37,7 @@ from agents.base.text import to_one_line
 from agents.xmpp.gate import Gate, Ticket
 from agents.xmpp.stream import MECHANISMS, Stream, tls_context
 from plugins import namespaces as ns
-from plugins.lanes import stale_seen
+from plugins.lanes import stale_epoch_from_error
 
 LOG = log.get_logger("xmpp")
 T = TypeVar("T")
@@ -126,7 +126,7 @@ class Session:
             async with asyncio.timeout(LOGIN_TIMEOUT_S):  # a stalled handshake never ends by itself
                 self.stream.connect(xmpp.host, xmpp.port)
                 await self._started
-                await self.stream.plugin["geolane_discovery"].announce()
+                await self.stream.plugin["geolane_discovery"].announce_features()
         except TimeoutError:
             await self._close()
             where = f"{xmpp.host}:{xmpp.port}"
@@ -374,7 +374,7 @@ class Session:
         try:
             return await self.ask(iq, timeout_s, slots)
         except IqError as e:
-            if e.condition == "conflict" and (seen := stale_seen(e.iq)) is not None:
+            if e.condition == "conflict" and (seen := stale_epoch_from_error(e.iq)) is not None:
                 raise StaleEpoch(seen) from None
             if e.condition in _NOBODY and iq["to"].resource:
                 raise NoAnswer(f"{iq['to']}: {e.condition}") from None

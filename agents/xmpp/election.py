@@ -206,10 +206,10 @@ class CoordinatorLink:
         may have obeyed); StaleEpoch; CommandRefused; ValueError for more than 500 lanes."""
         session = self._lead_or_raise().session
         iq = session.iq("set", self._full(worker))
-        iq.xml.append(lanes.command_xml(command))
+        iq.xml.append(lanes.command_to_xml(command))
         result = await session.request(iq, timeout_s)
         try:
-            return lanes.answer_of(result)
+            return lanes.answer_from_result(result)
         except BadStanza as e:
             raise NoAnswer(f"{worker}: its answer cannot be read ({e})") from None
 

@@ -34,8 +34,8 @@ from agents.xmpp.pubsub import READERS, Publisher, ensure_subscribed
 from agents.xmpp.room import Room, read_affiliations
 from agents.xmpp.upload import Uploads
 from plugins import health, telemetry
-from plugins.feeds import Published, feed_of, published_in
-from plugins.room import Changed, HeardMessage, Occupant, heard
+from plugins.feeds import Published, feed_from_notification, items_from_notification
+from plugins.room import Changed, HeardMessage, Occupant, message_from_stanza
 from plugins.values import BadStanza
 
 LOG = log.get_logger("xmpp.leader")
@@ -165,7 +165,7 @@ class Leadership:
             await self._new_worker.wait()
             await asyncio.sleep(0.2)  # a fleet arrives at once: one request for all
             self._new_worker.clear()
-            feeds = [telemetry.telemetry_feed(worker) for worker in self._workers]
+            feeds = [telemetry.feed_of_worker(worker) for worker in self._workers]
             try:
                 await ensure_subscribed(self.session, self._xmpp.pubsub, feeds, me)
             except (CommandRefused, NoAnswer) as e:
@@ -179,7 +179,7 @@ class Leadership:
         sender = stanza.get("from", "")
         bare, what = sender.partition("/")[0], stanza.tag.rpartition("}")[2]
         if bare == self._xmpp.pubsub:
-            feed = feed_of(stanza) if what == "message" else ""
+            feed = feed_from_notification(stanza) if what == "message" else ""
             return Ticket(feed, STATE, state=True) if feed else None
         answers = what == "iq" and stanza.get("type") in ("result", "error")
         if bare == self._xmpp.room:
@@ -207,7 +207,7 @@ class Leadership:
         self._emit(Flooded(bare, count, BLOCK_S if blocked else 0.0))
         if blocked and self.session.stream.gate is not None:
             self.session.stream.gate.forget(sender)
-        if blocked and account and (worker := health.worker_of(account, self._xmpp.fleet)):
+        if blocked and account and (worker := health.worker_from_jid(account, self._xmpp.fleet)):
             self._emit(WorkerSeen(Announcement(worker, Health.UNAVAILABLE)))
 
     def _is_blocked(self, bare: str) -> bool:
@@ -222,11 +222,11 @@ class Leadership:
                 self._room.presence(presence)
         elif sender.bare == self._xmpp.coordinator:
             self._colleague(sender.resource, presence.xml.get("type", ""))
-        elif worker := health.worker_of(sender, self._xmpp.fleet):
+        elif worker := health.worker_from_jid(sender, self._xmpp.fleet):
             if self._is_blocked(sender.bare):
                 return  # it was under way before the block
             try:
-                said = health.announcement(presence, worker)
+                said = health.announcement_from_presence(presence, worker)
             except BadStanza as e:
                 self._emit(NotUnderstood(worker, "presence", str(e)))
                 return
@@ -249,7 +249,7 @@ class Leadership:
         if sender is None:
             return
         if sender.full == self._xmpp.pubsub:
-            for item in published_in(message, self._xmpp.pubsub):
+            for item in items_from_notification(message, self._xmpp.pubsub):
                 self._telemetry(item)
         elif sender.bare == self._xmpp.room:
             if self._room:
@@ -258,7 +258,7 @@ class Leadership:
             "normal",
             "chat",
         ):
-            said = heard(message, self._xmpp.coordinator)
+            said = message_from_stanza(message, self._xmpp.coordinator)
             if said and self.affiliations is not None:
                 self._heard_alone(said)
             elif said and len(self._early) < EARLY_WORDS:
@@ -266,15 +266,15 @@ class Leadership:
 
     def _telemetry(self, item: Published) -> None:
         publisher = _jid(item.publisher)
-        worker = health.worker_of(publisher, self._xmpp.fleet) if publisher else None
-        if worker is None or item.feed != telemetry.telemetry_feed(worker):
+        worker = health.worker_from_jid(publisher, self._xmpp.fleet) if publisher else None
+        if worker is None or item.feed != telemetry.feed_of_worker(worker):
             why = f"an item from {item.publisher}"
             self._emit(NotUnderstood(item.feed, "telemetry", why))
             return
         if self._is_blocked(item.publisher.partition("/")[0]):
             return  # it counts as gone, although the PubSub service passes its telemetry on
         try:
-            self._emit(TelemetryIn(worker, telemetry.telemetry_of(item.payload)))
+            self._emit(TelemetryIn(worker, telemetry.telemetry_from_xml(item.payload)))
         except BadStanza as e:
             self._emit(NotUnderstood(worker, "telemetry", str(e)))
 

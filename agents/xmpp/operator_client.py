@@ -22,7 +22,7 @@ from agents.xmpp.client import Handlers, Login, Session
 from agents.xmpp.room import Room, send_words
 from plugins import commands, feeds
 from plugins.feeds import Published
-from plugins.room import Changed, HeardMessage, Occupant, heard
+from plugins.room import Changed, HeardMessage, Occupant, message_from_stanza
 from plugins.values import BadStanza
 
 REMEMBERED = 1000
@@ -98,7 +98,7 @@ class OperatorClient:
     def _message(self, message: Message) -> None:
         sender = message.xml.get("from", "")
         if sender == self._xmpp.pubsub:
-            for item in feeds.published_in(message, self._xmpp.pubsub):
+            for item in feeds.items_from_notification(message, self._xmpp.pubsub):
                 if queue := self._items.get(item.feed):
                     if queue.full():
                         queue.get_nowait()
@@ -107,7 +107,7 @@ class OperatorClient:
             if subject := message.xml.findtext("{jabber:client}subject"):
                 self.subject = subject
             self.room.message(message)
-        elif said := heard(message, self.jid):
+        elif said := message_from_stanza(message, self.jid):
             self._add(
                 ChatMessage(
                     sender.partition("/")[0], False, said.text, said.message_id, said.replaces
@@ -167,7 +167,8 @@ class OperatorClient:
     async def commands(self) -> Listing:
         """The operator commands that this account may give. Raises as `operate`."""
         return await self._asked(
-            commands.items_request(self.session.iq("get", self._leader)), commands.listing_of
+            commands.make_items_request(self.session.iq("get", self._leader)),
+            commands.listing_from_result,
         )
 
     async def operate(
@@ -182,14 +183,14 @@ class OperatorClient:
         Raises NotConnected (no session, or no coordinator leads: nobody received the step),
         NoAnswer (it may have been done), CommandRefused."""
         iq = self.session.iq("set", self._leader)
-        iq.xml.append(commands.step_xml(command, session, action, fields))
-        return await self._asked(iq, commands.reply_of)
+        iq.xml.append(commands.command_step_to_xml(command, session, action, fields))
+        return await self._asked(iq, commands.reply_from_result)
 
     async def _asked(self, iq: Iq, read: Callable[[Iq], T]) -> T:
         try:
             return read(await self.session.ask(iq, OPERATE_S))
         except IqError as e:
-            refused = commands.refusal_of(e.iq)
+            refused = commands.refusal_from_error(e.iq)
             if refused.condition in _NOBODY:
                 raise NotConnected(f"no coordinator leads: no session at {self._leader}") from None
             raise CommandRefused(refused.condition, refused.text, refused.detail) from None
@@ -209,8 +210,8 @@ class OperatorClient:
         try:
             await self.subscribe(feed)
             ours = True
-            request = feeds.last_item_request(stream.Iq(), service, feed, newest)
-            known = feeds.published_of_result(await self.session.request(request))[:newest]
+            request = feeds.make_last_item_request(stream.Iq(), service, feed, newest)
+            known = feeds.items_from_result(await self.session.request(request))[:newest]
             for item in known:
                 yield item
             while True:
@@ -224,7 +225,7 @@ class OperatorClient:
         finally:
             del self._items[feed]
             if ours and self.session.up:
-                request = feeds.subscribe_request(
+                request = feeds.make_subscribe_request(
                     stream.Iq(), service, feed, self.session.jid, undo=True
                 )
                 with suppress(CommandRefused):  # somebody has ended it already
@@ -244,7 +245,7 @@ class OperatorClient:
         """Subscribe this session; idempotent. Raises as `watch`."""
         service, stream = self._xmpp.pubsub, self.session.stream
         await self.session.request(
-            feeds.subscribe_request(stream.Iq(), service, feed, self.session.jid)
+            feeds.make_subscribe_request(stream.Iq(), service, feed, self.session.jid)
         )
 
 

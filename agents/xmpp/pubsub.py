@@ -57,8 +57,8 @@ class Publisher:
                 self._there.clear()
                 continue
             item = self._waiting.popleft()
-            payload = stanzas.entry_xml(item, datetime.now(UTC))
-            iq = stanzas.publish_request(
+            payload = stanzas.item_to_entry(item, datetime.now(UTC))
+            iq = stanzas.make_publish_request(
                 session.stream.Iq(), self._service, item.feed, item.item_id, payload
             )
             try:
@@ -73,16 +73,16 @@ async def ensure_subscribed(session: Session, service: str, feeds: Iterable[str]
 
     Provisioning has subscribed it; this repairs the loss of a database. A missing feed is logged.
     Raises NotConnected, NoAnswer, CommandRefused (no subscriptions can be read)."""
-    request = stanzas.own_subscriptions_request(session.stream.Iq(), service)
+    request = stanzas.make_own_subscriptions_request(session.stream.Iq(), service)
     subscribed = {
         feed
-        for feed, who in stanzas.own_subscriptions_of(await session.request(request))
+        for feed, who in stanzas.own_subscriptions_from_result(await session.request(request))
         if who == jid
     }
     for feed in sorted(set(feeds) - subscribed):
         try:
             await session.request(
-                stanzas.subscribe_request(session.stream.Iq(), service, feed, jid)
+                stanzas.make_subscribe_request(session.stream.Iq(), service, feed, jid)
             )
         except CommandRefused as e:
             LOG.warning("not_subscribed", feed=feed, why=str(e))
@@ -103,8 +103,10 @@ async def mirror(
     programs, and live ones subscribe again. Raises NotConnected, NoAnswer, CommandRefused."""
     may = {jid for jid, what in affiliations.items() if what in READERS and _at(jid, people_host)}
     for feed in feeds:
-        now = stanzas.affiliations_of(
-            await session.request(stanzas.affiliations_request(session.stream.Iq(), service, feed))
+        now = stanzas.affiliations_from_result(
+            await session.request(
+                stanzas.make_affiliations_request(session.stream.Iq(), service, feed)
+            )
         )
         people = {
             jid
@@ -116,10 +118,12 @@ async def mirror(
         )
         if changes:
             await session.request(
-                stanzas.change_affiliations(session.stream.Iq(), service, feed, changes)
+                stanzas.make_affiliations_change(session.stream.Iq(), service, feed, changes)
             )
-        subscribers = stanzas.subscribers_of(
-            await session.request(stanzas.subscribers_request(session.stream.Iq(), service, feed))
+        subscribers = stanzas.subscribers_from_result(
+            await session.request(
+                stanzas.make_subscribers_request(session.stream.Iq(), service, feed)
+            )
         )
         bare = {jid: jid.partition("/")[0] for jid in subscribers if _at(jid, people_host)}
         sessions = Counter(of for jid, of in bare.items() if jid != of)
@@ -130,7 +134,7 @@ async def mirror(
         ]
         if gone:
             await session.request(
-                stanzas.drop_subscriptions(session.stream.Iq(), service, feed, gone)
+                stanzas.make_subscriptions_removal(session.stream.Iq(), service, feed, gone)
             )
 
 
@@ -153,7 +157,7 @@ class TuningFeed:
 
     def message(self, message: Message) -> None:
         """Called by slixmpp's reader for every message."""
-        for item in feeds.published_in(message, self._xmpp.pubsub):
+        for item in feeds.items_from_notification(message, self._xmpp.pubsub):
             self._told += 1
             self._take(item)
 
@@ -165,13 +169,13 @@ class TuningFeed:
         service, backoff = self._xmpp.pubsub, Backoff()
         while True:
             try:
-                subscribe = feeds.subscribe_request(
+                subscribe = feeds.make_subscribe_request(
                     session.iq("set", service), service, TUNING, session.jid
                 )
                 told = self._told
                 await session.request(subscribe)
-                request = feeds.last_item_request(session.iq("get", service), service, TUNING)
-                newest = feeds.published_of_result(await session.request(request))
+                request = feeds.make_last_item_request(session.iq("get", service), service, TUNING)
+                newest = feeds.items_from_result(await session.request(request))
             except (CommandRefused, NoAnswer) as e:
                 TUNING_LOG.warning("tuning_not_read", why=str(e))
                 await asyncio.sleep(backoff.next_s())
@@ -189,7 +193,7 @@ class TuningFeed:
         ):
             return
         try:
-            value = feeds.entry_of(item.feed, item.item_id, item.payload).element
+            value = feeds.item_from_entry(item.feed, item.item_id, item.payload).element
         except BadStanza as e:
             TUNING_LOG.warning("tuning_not_understood", why=str(e))
             return

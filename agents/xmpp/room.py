@@ -13,8 +13,8 @@ from agents.base import log
 from agents.base.errors import CommandRefused, NoAnswer, NotConnected
 from agents.xmpp.client import Backoff, Session
 from plugins import room as stanzas
-from plugins.upload import linked
-from plugins.values import clean
+from plugins.upload import mark_as_link
+from plugins.values import replace_invalid_xml
 
 LOG = log.get_logger("xmpp.room")
 JOIN_TIMEOUT_S = 10.0
@@ -57,7 +57,7 @@ class Room:
                 self._refused = str(presence["error"]["condition"]) or "undefined-condition"
                 self._answered.set()
             return
-        who = stanzas.occupant(presence)
+        who = stanzas.occupant_from_presence(presence)
         if who is None:
             return
         if "110" in who.codes:
@@ -87,10 +87,10 @@ class Room:
         if room != self.room:
             return
         if not nick:
-            for change in stanzas.changed_in(message):
+            for change in stanzas.affiliation_changes_in(message):
                 self._changed(change)
             return
-        said = stanzas.heard(message, self.room)
+        said = stanzas.message_from_stanza(message, self.room)
         who = self.occupants.get(nick)
         if said and who and who.jid and message.xml.get("type") == "groupchat":
             self._heard(said, who)
@@ -120,7 +120,7 @@ class Room:
         self._answered.clear()
         self._refused = ""
         self.session.send(
-            stanzas.join_presence(self.session.stream.Presence(), self.room, self.nick)
+            stanzas.fill_join_presence(self.session.stream.Presence(), self.room, self.nick)
         )
         try:
             async with asyncio.timeout(JOIN_TIMEOUT_S):
@@ -171,7 +171,7 @@ class Room:
         if not self.joined.is_set():
             raise NotConnected(f"{self.room} is not joined")
         message = self.session.stream.Message(sto=self.room, stype="groupchat")
-        message["subject"] = clean(text)
+        message["subject"] = replace_invalid_xml(text)
         self.session.send(message)
 
 
@@ -181,10 +181,10 @@ def send_words(
     """Send one message and return its id. `link`: `text` is a URL, and clients show what it leads
     to. Raises NotConnected."""
     message = session.stream.Message(sto=to, stype=kind)
-    message["body"] = clean(text)
+    message["body"] = replace_invalid_xml(text)
     if not message["id"]:
         message["id"] = session.stream.new_id()
-    session.send(stanzas.correction(linked(message) if link else message, correct))
+    session.send(stanzas.mark_correction(mark_as_link(message) if link else message, correct))
     return str(message["id"])
 
 
@@ -193,6 +193,6 @@ async def read_affiliations(session: Session, room: str) -> dict[str, str]:
     CommandRefused."""
     found: dict[str, str] = {}
     for affiliation in ("owner", "admin", "member"):
-        iq = stanzas.affiliation_lists_request(session.stream.Iq(), room, affiliation)
-        found |= stanzas.affiliations_of(await session.request(iq))
+        iq = stanzas.make_affiliation_list_request(session.stream.Iq(), room, affiliation)
+        found |= stanzas.affiliations_from_list(await session.request(iq))
     return found

@@ -33,11 +33,11 @@ class Uploads:
                 "not-acceptable",
                 f"{service} takes {self._most:,} bytes, {name} has {len(content):,}",
             )
-        request = stanzas.slot_request(
+        request = stanzas.make_slot_request(
             self._session.iq("get", service), name, len(content), content_type
         )
         try:
-            slot = stanzas.slot_of(await self._session.request(request))
+            slot = stanzas.slot_from_result(await self._session.request(request))
         except BadStanza as e:
             raise NoAnswer(f"{service}: its slot cannot be read ({e})") from None
         await asyncio.to_thread(self._put, slot, content, content_type)
@@ -46,17 +46,17 @@ class Uploads:
     async def _find(self) -> str:
         if not self._service:
             items = await self._session.request(
-                stanzas.items_request(self._session.iq("get", self._domain))
+                stanzas.make_items_request(self._session.iq("get", self._domain))
             )
-            for jid in stanzas.items_of(items):
+            for jid in stanzas.services_from_result(items):
                 try:
                     info = await self._session.request(
-                        stanzas.info_request(self._session.iq("get", jid))
+                        stanzas.make_info_request(self._session.iq("get", jid))
                     )
                 except (CommandRefused, NoAnswer):
                     continue  # not the upload service, or it is down
                 if stanzas.is_upload_service(info):
-                    self._most = stanzas.most_bytes(info)
+                    self._most = stanzas.max_file_bytes_from_result(info)
                     self._service = jid
                     break
             else:

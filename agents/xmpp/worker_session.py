@@ -24,7 +24,7 @@ from agents.xmpp.client import Backoff, Handlers, Login, Session, keep_connected
 from agents.xmpp.pubsub import TuningFeed
 from plugins import health, lanes
 from plugins import telemetry as telemetry_plugin
-from plugins.feeds import publish_request
+from plugins.feeds import make_publish_request
 from plugins.values import BadStanza
 
 LOG = log.get_logger("xmpp.worker")
@@ -169,17 +169,17 @@ class WorkerLink:
             self._session = None
 
     async def _publish(self, session: Session) -> None:
-        feed = telemetry_plugin.telemetry_feed(self._worker)
+        feed = telemetry_plugin.feed_of_worker(self._worker)
         while True:
             await self._telemetry_there.wait()
             self._telemetry_there.clear()
             value, self._telemetry = self._telemetry, None
             if value is None or session.congested:
                 continue
-            item = telemetry_plugin.telemetry_xml(value)
+            item = telemetry_plugin.telemetry_to_xml(value)
             try:
                 await session.request(
-                    publish_request(
+                    make_publish_request(
                         session.iq("set", self._xmpp.pubsub),
                         self._xmpp.pubsub,
                         feed,
@@ -194,7 +194,7 @@ class WorkerLink:
         session = self._session
         if session is not None and session.up:
             with suppress(NotConnected):
-                session.send(health.presence_of(session.stream.Presence(), self._said))
+                session.send(health.fill_presence(session.stream.Presence(), self._said))
 
     # Commands
 
@@ -209,7 +209,7 @@ class WorkerLink:
         try:
             if iq["type"] != "set":
                 raise BadStanza("type: set is needed")
-            self._commands.put_nowait(_Received(self._session, iq, lanes.command_of(iq)))
+            self._commands.put_nowait(_Received(self._session, iq, lanes.command_from_iq(iq)))
             self._open += 1
             self._idle.clear()
         except BadStanza as e:
@@ -239,7 +239,9 @@ class WorkerLink:
             self._refuse(session, iq, e.condition, str(e))
         else:
             reply = iq.reply()
-            reply.xml.append(lanes.answer_xml(iq.xml.find(lanes.COMMAND_TAG).get("node"), answer))
+            reply.xml.append(
+                lanes.answer_to_xml(iq.xml.find(lanes.COMMAND_TAG).get("node"), answer)
+            )
             _send(session, reply)
         finally:
             self._open -= 1
@@ -249,7 +251,7 @@ class WorkerLink:
     def _refuse(
         self, session: Session, iq: Iq, condition: str, text: str, stale: int | None = None
     ) -> None:
-        _send(session, lanes.refusal(iq, condition, text, stale))
+        _send(session, lanes.make_refusal(iq, condition, text, stale))
 
 
 def _send(session: Session, reply: Iq) -> None:

@@ -25,8 +25,16 @@ from agents.core.model.forms import (
     Status,
 )
 from plugins import namespaces as ns
-from plugins.lanes import COMMAND_TAG, refusal
-from plugins.values import TEXT_LIMIT, BadStanza, clean, integer, only, optional_word, word
+from plugins.lanes import COMMAND_TAG, make_refusal
+from plugins.values import (
+    TEXT_LIMIT,
+    BadStanza,
+    parse_integer,
+    parse_optional_word,
+    parse_word,
+    replace_invalid_xml,
+    require_only_child,
+)
 
 NODE_PREFIX = f"{ns.OPERATOR}#"
 ACTIONS = ("execute", "prev", "next", "complete", "cancel")
@@ -50,13 +58,13 @@ def is_items_request(iq: Iq) -> bool:
     return iq["type"] == "get" and iq.xml.find(f"{_I}query") is not None
 
 
-def asks_for_list(iq: Iq) -> bool:
+def is_list_request(iq: Iq) -> bool:
     """Whether this asks for the commands that the sender may give."""
     query = iq.xml.find(f"{_I}query")
     return query is not None and query.get("node") == ns.COMMANDS
 
 
-def asked_of(iq: Iq, ref: str, jid: str) -> AdHoc:
+def command_step_from_iq(iq: Iq, ref: str, jid: str) -> AdHoc:
     """One step of a command. `jid` is the sender's bare JID. A node that is not ours gives an empty
     name. Raises BadStanza.
 
@@ -68,27 +76,27 @@ def asked_of(iq: Iq, ref: str, jid: str) -> AdHoc:
          <x xmlns='jabber:x:data' type='submit'><field var='node'><value>iad-1</value></field></x>
         </command>
     """
-    root = only(iq.xml, COMMAND_TAG)
+    root = require_only_child(iq.xml, COMMAND_TAG)
     action = root.get("action", "execute")
     if action not in ACTIONS:
         raise BadStanza(f"action: one of {', '.join(ACTIONS)} is needed")
     node = root.get("node", "")
     name = node.removeprefix(NODE_PREFIX) if node.startswith(NODE_PREFIX) else ""
-    fields = {} if action in ("cancel", "prev") else _filled_in(root)
+    fields = {} if action in ("cancel", "prev") else _fields_from_submit(root)
     return AdHoc(
         ref,
         jid,
-        optional_word(name, "node"),
-        optional_word(root.get("sessionid"), "sessionid"),
+        parse_optional_word(name, "node"),
+        parse_optional_word(root.get("sessionid"), "sessionid"),
         action,
         fields,
     )
 
 
-def _filled_in(root: ET.Element) -> dict[str, str]:
+def _fields_from_submit(root: ET.Element) -> dict[str, str]:
     if root.find(f"{_D}x") is None:
         return {}
-    form = only(root, f"{_D}x")
+    form = require_only_child(root, f"{_D}x")
     if form.get("type") != "submit":
         raise BadStanza("form: type submit is needed")
     found = form.findall(f"{_D}field")
@@ -99,7 +107,7 @@ def _filled_in(root: ET.Element) -> dict[str, str]:
         name, values = x.get("var", ""), x.findall(f"{_D}value")
         if name in ("", "FORM_TYPE"):
             continue
-        if word(name, "field") in fields:
+        if parse_word(name, "field") in fields:
             raise BadStanza(f"{name}: twice")
         if len(values) > 1:
             raise BadStanza(f"{name}: one value is needed")
@@ -110,7 +118,7 @@ def _filled_in(root: ET.Element) -> dict[str, str]:
     return fields
 
 
-def step_xml(
+def command_step_to_xml(
     command: str,
     session: str = "",
     action: str = "execute",
@@ -122,15 +130,15 @@ def step_xml(
         root.set("sessionid", session)
     if fields:
         form = ET.SubElement(root, f"{_D}x", type="submit")
-        _form_type(form, command)
+        _add_form_type(form, command)
         for name, value in fields.items():
-            ET.SubElement(ET.SubElement(form, f"{_D}field", var=name), f"{_D}value").text = clean(
-                value
-            )
+            ET.SubElement(
+                ET.SubElement(form, f"{_D}field", var=name), f"{_D}value"
+            ).text = replace_invalid_xml(value)
     return root
 
 
-def items_request(iq: Iq) -> Iq:
+def make_items_request(iq: Iq) -> Iq:
     """Ask which commands we may give."""
     iq["type"] = "get"
     ET.SubElement(iq.xml, f"{_I}query", node=ns.COMMANDS)
@@ -140,30 +148,38 @@ def items_request(iq: Iq) -> Iq:
 # The answers.
 
 
-def answer_to(iq: Iq, answer: FormAnswer) -> Iq:
+def make_answer(iq: Iq, answer: FormAnswer) -> Iq:
     """The result or error that answers `iq`."""
     if isinstance(answer, FormRefusal):
-        error = refusal(iq, answer.condition, clean(answer.text))
+        error = make_refusal(iq, answer.condition, replace_invalid_xml(answer.text))
         if answer.detail:
             ET.SubElement(error["error"].xml, f"{_C}{answer.detail}")
         return error
     result = iq.reply()
     result.xml.extend(
-        [_listing_xml(answer, str(iq["to"])) if isinstance(answer, Listing) else _reply_xml(answer)]
+        [
+            _listing_to_xml(answer, str(iq["to"]))
+            if isinstance(answer, Listing)
+            else _reply_to_xml(answer)
+        ]
     )
     return result
 
 
-def _listing_xml(listing: Listing, jid: str) -> ET.Element:
+def _listing_to_xml(listing: Listing, jid: str) -> ET.Element:
     root = ET.Element(f"{_I}query", node=ns.COMMANDS)
     for option in listing.commands:
         ET.SubElement(
-            root, f"{_I}item", jid=jid, node=NODE_PREFIX + option.value, name=clean(option.label)
+            root,
+            f"{_I}item",
+            jid=jid,
+            node=NODE_PREFIX + option.value,
+            name=replace_invalid_xml(option.label),
         )
     return root
 
 
-def _reply_xml(reply: FormReply) -> ET.Element:
+def _reply_to_xml(reply: FormReply) -> ET.Element:
     """One stage, in the form that clients show.
 
     ::
@@ -191,37 +207,40 @@ def _reply_xml(reply: FormReply) -> ET.Element:
         for name in sorted(reply.actions, key=_SHOWN.index):
             ET.SubElement(actions, f"{_C}{name}")
     for remark in reply.remarks:
-        ET.SubElement(root, f"{_C}note", type=remark.mood.value).text = clean(remark.text)
+        ET.SubElement(root, f"{_C}note", type=remark.mood.value).text = replace_invalid_xml(
+            remark.text
+        )
     if reply.form is not None:
-        root.append(_form_xml(reply.form, reply.command))
+        root.append(_form_to_xml(reply.form, reply.command))
     return root
 
 
-def _form_type(form: ET.Element, command: str) -> None:
+def _add_form_type(form: ET.Element, command: str) -> None:
     hidden = ET.SubElement(form, f"{_D}field", var="FORM_TYPE", type="hidden")
     ET.SubElement(hidden, f"{_D}value").text = NODE_PREFIX + command
 
 
-def _form_xml(form: Form, command: str) -> ET.Element:
+def _form_to_xml(form: Form, command: str) -> ET.Element:
     root = ET.Element(f"{_D}x", type="result" if form.result else "form")
-    ET.SubElement(root, f"{_D}title").text = clean(form.title)
+    ET.SubElement(root, f"{_D}title").text = replace_invalid_xml(form.title)
     if form.instructions:
-        ET.SubElement(root, f"{_D}instructions").text = clean(form.instructions)
-    _form_type(root, command)
+        ET.SubElement(root, f"{_D}instructions").text = replace_invalid_xml(form.instructions)
+    _add_form_type(root, command)
     for f in form.fields:
         x = ET.SubElement(root, f"{_D}field", var=f.var, type=f.kind.value)
         if f.label:
-            x.set("label", clean(f.label))
+            x.set("label", replace_invalid_xml(f.label))
         if f.note:
-            ET.SubElement(x, f"{_D}desc").text = clean(f.note)
+            ET.SubElement(x, f"{_D}desc").text = replace_invalid_xml(f.note)
         if f.required:
             ET.SubElement(x, f"{_D}required")
         if f.value:
-            ET.SubElement(x, f"{_D}value").text = clean(f.value)
+            ET.SubElement(x, f"{_D}value").text = replace_invalid_xml(f.value)
         for option in f.options:
             ET.SubElement(
-                ET.SubElement(x, f"{_D}option", label=clean(option.label)), f"{_D}value"
-            ).text = clean(option.value)
+                ET.SubElement(x, f"{_D}option", label=replace_invalid_xml(option.label)),
+                f"{_D}value",
+            ).text = replace_invalid_xml(option.value)
         if f.low is not None and f.high is not None:
             check = ET.SubElement(x, f"{_V}validate", datatype="xs:integer")
             ET.SubElement(check, f"{_V}range", min=str(f.low), max=str(f.high))
@@ -231,23 +250,23 @@ def _form_xml(form: Form, command: str) -> ET.Element:
 # What a client reads.
 
 
-def listing_of(iq: Iq) -> Listing:
-    """The commands in an answer to `items_request`, without items that are not ours. Raises
+def listing_from_result(iq: Iq) -> Listing:
+    """The commands in an answer to `make_items_request`, without items that are not ours. Raises
     BadStanza."""
-    found = only(iq.xml, f"{_I}query").findall(f"{_I}item")[:LISTED_LIMIT]
+    found = require_only_child(iq.xml, f"{_I}query").findall(f"{_I}item")[:LISTED_LIMIT]
     ours = [
         (x.get("node", "").removeprefix(NODE_PREFIX), x)
         for x in found
         if x.get("node", "").startswith(NODE_PREFIX)
     ]
     return Listing(
-        tuple(Option(word(name, "node"), x.get("name", "")[:TEXT_LIMIT]) for name, x in ours)
+        tuple(Option(parse_word(name, "node"), x.get("name", "")[:TEXT_LIMIT]) for name, x in ours)
     )
 
 
-def reply_of(iq: Iq) -> FormReply:
+def reply_from_result(iq: Iq) -> FormReply:
     """The stage in a result. Raises BadStanza."""
-    root = only(iq.xml, COMMAND_TAG)
+    root = require_only_child(iq.xml, COMMAND_TAG)
     if not root.get("node", "").startswith(NODE_PREFIX):
         raise BadStanza("node: one of ours is needed")
     try:
@@ -258,33 +277,37 @@ def reply_of(iq: Iq) -> FormReply:
         )
     except ValueError:
         raise BadStanza("status or note: not a known value") from None
-    form = _form_of(only(root, f"{_D}x")) if root.find(f"{_D}x") is not None else None
+    form = (
+        _form_from_xml(require_only_child(root, f"{_D}x"))
+        if root.find(f"{_D}x") is not None
+        else None
+    )
     return FormReply(
-        word(root.get("node", "").removeprefix(NODE_PREFIX), "node"),
-        word(root.get("sessionid"), "sessionid"),
+        parse_word(root.get("node", "").removeprefix(NODE_PREFIX), "node"),
+        parse_word(root.get("sessionid"), "sessionid"),
         status,
         form,
         remarks,
-        _actions_of(root),
+        _actions_from_xml(root),
     )
 
 
-def _actions_of(root: ET.Element) -> tuple[str, ...]:
+def _actions_from_xml(root: ET.Element) -> tuple[str, ...]:
     if root.find(f"{_C}actions") is None:
         return ()
-    x = only(root, f"{_C}actions")
+    x = require_only_child(root, f"{_C}actions")
     names = [name for name in _SHOWN if x.find(f"{_C}{name}") is not None]
     first = x.get("execute", "next")
     return tuple(sorted(names, key=lambda name: (name != first, _SHOWN.index(name))))
 
 
-def _form_of(root: ET.Element) -> Form:
+def _form_from_xml(root: ET.Element) -> Form:
     if root.get("type") not in ("form", "result"):
         raise BadStanza("form: type form or result is needed")
     found = root.findall(f"{_D}field")
     if len(found) > FIELDS_LIMIT:
         raise BadStanza(f"form: more than {FIELDS_LIMIT} fields")
-    fields = tuple(_field_of(x) for x in found if x.get("type") != "hidden" and x.get("var"))
+    fields = tuple(_field_from_xml(x) for x in found if x.get("type") != "hidden" and x.get("var"))
     return Form(
         (root.findtext(f"{_D}title") or "")[:TEXT_LIMIT],
         (root.findtext(f"{_D}instructions") or "")[:TEXT_LIMIT],
@@ -293,7 +316,7 @@ def _form_of(root: ET.Element) -> Form:
     )
 
 
-def _field_of(x: ET.Element) -> Field:
+def _field_from_xml(x: ET.Element) -> Field:
     try:
         kind = FieldKind(x.get("type", "text-single"))
     except ValueError:
@@ -303,11 +326,11 @@ def _field_of(x: ET.Element) -> Field:
         for o in x.findall(f"{_D}option")[:OPTIONS_LIMIT]
     )
     bounds = x.find(f"{_V}validate/{_V}range")
-    low = None if bounds is None else integer(bounds.get("min"), "min")
-    high = None if bounds is None else integer(bounds.get("max"), "max")
+    low = None if bounds is None else parse_integer(bounds.get("min"), "min")
+    high = None if bounds is None else parse_integer(bounds.get("max"), "max")
     value = "\n".join(v.text or "" for v in x.findall(f"{_D}value"))[:ANSWER_LIMIT]
     return Field(
-        word(x.get("var"), "field"),
+        parse_word(x.get("var"), "field"),
         kind,
         x.get("label", "")[:TEXT_LIMIT],
         value,
@@ -319,7 +342,7 @@ def _field_of(x: ET.Element) -> Field:
     )
 
 
-def refusal_of(iq: Iq) -> FormRefusal:
+def refusal_from_error(iq: Iq) -> FormRefusal:
     """The content of an error."""
     error = iq["error"]
     found = next((str(x.tag).removeprefix(_C) for x in error.xml if str(x.tag).startswith(_C)), "")

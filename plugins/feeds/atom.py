@@ -26,7 +26,17 @@ from agents.core.model.feeds import (
 )
 from agents.core.model.topology import LANES
 from plugins import namespaces as ns
-from plugins.values import BadStanza, clean, integer, number, only, sentence, show, topic, word
+from plugins.values import (
+    BadStanza,
+    format_number,
+    parse_integer,
+    parse_number,
+    parse_sentence,
+    parse_topic,
+    parse_word,
+    replace_invalid_xml,
+    require_only_child,
+)
 
 _URN = uuid.UUID("8d1c39a5-7f0e-4b0a-9b7e-6a1d3c1f5e20")
 _A = f"{{{ns.ATOM}}}"
@@ -40,7 +50,7 @@ SETS_LIMIT = 200
 ROWS_LIMIT = 1_000
 
 
-def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
+def item_to_entry(item: FeedItem, updated: datetime) -> ET.Element:
     """The entry. Its id follows from feed and item id, so publishing it again does not make another
     entry.
 
@@ -69,55 +79,59 @@ def entry_xml(item: FeedItem, updated: datetime) -> ET.Element:
     leader_epoch='4' version='17'><set name='commit_gap_ms' value='200'/></tuning>``."""
     entry = ET.Element(f"{_A}entry")
     ET.SubElement(entry, f"{_A}id").text = uuid.uuid5(_URN, f"{item.feed}/{item.item_id}").urn
-    ET.SubElement(entry, f"{_A}title").text = clean(item.title)
+    ET.SubElement(entry, f"{_A}title").text = replace_invalid_xml(item.title)
     ET.SubElement(entry, f"{_A}updated").text = updated.astimezone(UTC).strftime(
         "%Y-%m-%dT%H:%M:%SZ"
     )
     ET.SubElement(ET.SubElement(entry, f"{_A}author"), f"{_A}name").text = "geolane"
-    ET.SubElement(entry, f"{_A}content").text = clean(item.content)
-    entry.append(_element(item.element, item.leader_epoch))
+    ET.SubElement(entry, f"{_A}content").text = replace_invalid_xml(item.content)
+    entry.append(_value_to_xml(item.element, item.leader_epoch))
     return entry
 
 
-def _element(value: FeedElement, leader_epoch: int) -> ET.Element:
+def _value_to_xml(value: FeedElement, leader_epoch: int) -> ET.Element:
     head = {"leader_epoch": str(leader_epoch)}
     match value:
         case PlacementPlan():
-            root = ET.Element(_PLAN, head, plan=str(value.plan), reason=clean(value.reason))
+            root = ET.Element(
+                _PLAN, head, plan=str(value.plan), reason=replace_invalid_xml(value.reason)
+            )
             if value.by:
-                root.set("by", clean(value.by))
+                root.set("by", replace_invalid_xml(value.by))
             for move in value.moves:
                 x = ET.SubElement(root, _MOVE, lane=str(move.lane))
                 x.set("from", move.source)
                 x.set("to", move.target)
                 x.set("epoch", str(move.epoch))
-                x.set("delta_ms", show(move.delta_ms))
+                x.set("delta_ms", format_number(move.delta_ms))
                 if move.topic != LANES:
                     x.set("topic", move.topic)
             return root
         case PlacementFigures():
             root = ET.Element(_FIGURES, head)
             for name in PlacementFigures.__slots__:
-                root.set(name, show(getattr(value, name)))
+                root.set(name, format_number(getattr(value, name)))
             root.set("gap", f"{value.gap:.6f}")  # a millionth matters here
             return root
         case FleetSummary():
             root = ET.Element(_FLEET, head)
             for name in FleetSummary.figures():
                 field = getattr(value, name)
-                root.set(name, str(field).lower() if isinstance(field, bool) else show(field))
+                root.set(
+                    name, str(field).lower() if isinstance(field, bool) else format_number(field)
+                )
             if value.workers is not None:
-                root.append(_rows_xml(value.workers))
+                root.append(_rows_to_xml(value.workers))
             if value.troubles is not None:
-                root.append(_troubles_xml(value.troubles))
+                root.append(_troubles_to_xml(value.troubles))
             return root
         case AlertItem():
             return ET.Element(
                 _ALERT,
                 head,
                 severity=value.severity.value,
-                kind=clean(value.kind),
-                about=clean(value.about),
+                kind=replace_invalid_xml(value.kind),
+                about=replace_invalid_xml(value.about),
             )
         case TuningValues():
             root = ET.Element(_TUNING, head, version=str(value.version))
@@ -126,30 +140,37 @@ def _element(value: FeedElement, leader_epoch: int) -> ET.Element:
             return root
 
 
-def _rows_xml(value: WorkerRows) -> ET.Element:
+def _rows_to_xml(value: WorkerRows) -> ET.Element:
     root = ET.Element(_WORKERS, turn=str(value.turn), turns=str(value.turns))
     for row in value.rows:
-        x = ET.SubElement(root, _WORKER, name=row.worker, site=row.site, region=clean(row.region))
+        x = ET.SubElement(
+            root, _WORKER, name=row.worker, site=row.site, region=replace_invalid_xml(row.region)
+        )
         for name in ("lat", "lon"):
-            x.set(name, show(getattr(row, name)))
+            x.set(name, format_number(getattr(row, name)))
         x.set("state", row.state)
         for name in ("lanes", "rate_eps", "lag_events", "p99_ms", "capacity_eps"):
-            x.set(name, show(getattr(row, name)))
+            x.set(name, format_number(getattr(row, name)))
     return root
 
 
-def _troubles_xml(value: TroubleRows) -> ET.Element:
+def _troubles_to_xml(value: TroubleRows) -> ET.Element:
     root = ET.Element(_TROUBLES, total=str(value.total))
     for row in value.rows:
-        about, severity = clean(row.about), row.severity.value
+        about, severity = replace_invalid_xml(row.about), row.severity.value
         x = ET.SubElement(
-            root, _TROUBLE, kind=row.kind, about=about, severity=severity, for_s=show(row.for_s)
+            root,
+            _TROUBLE,
+            kind=row.kind,
+            about=about,
+            severity=severity,
+            for_s=format_number(row.for_s),
         )
-        x.text = clean(row.text)
+        x.text = replace_invalid_xml(row.text)
     return root
 
 
-def entry_of(feed: str, item_id: str, entry: ET.Element) -> FeedItem:
+def item_from_entry(feed: str, item_id: str, entry: ET.Element) -> FeedItem:
     """The value of an entry of ours. Raises BadStanza for any other Atom entry."""
     if entry.tag != f"{_A}entry":
         raise BadStanza("entry: not the expected element")
@@ -159,19 +180,19 @@ def entry_of(feed: str, item_id: str, entry: ET.Element) -> FeedItem:
     return FeedItem(
         feed=feed,
         item_id=item_id,
-        title=to_printable(only(entry, f"{_A}title").text or ""),
-        content=to_printable(only(entry, f"{_A}content").text or ""),
-        element=_value(typed[0]),
-        leader_epoch=integer(typed[0].get("leader_epoch"), "leader_epoch"),
+        title=to_printable(require_only_child(entry, f"{_A}title").text or ""),
+        content=to_printable(require_only_child(entry, f"{_A}content").text or ""),
+        element=_value_from_xml(typed[0]),
+        leader_epoch=parse_integer(typed[0].get("leader_epoch"), "leader_epoch"),
     )
 
 
-def updated_of(entry: ET.Element) -> float:
+def updated_s_from_entry(entry: ET.Element) -> float:
     """When the entry was made, by its sender's clock, in epoch seconds: to be shown, never
     compared. Raises BadStanza."""
     try:
         return (
-            datetime.fromisoformat(only(entry, f"{_A}updated").text or "")
+            datetime.fromisoformat(require_only_child(entry, f"{_A}updated").text or "")
             .replace(tzinfo=UTC)
             .timestamp()
         )
@@ -179,115 +200,126 @@ def updated_of(entry: ET.Element) -> float:
         raise BadStanza("updated: a time is needed") from None
 
 
-def _value(root: ET.Element) -> FeedElement:
+def _value_from_xml(root: ET.Element) -> FeedElement:
     if root.tag == _PLAN:
         return PlacementPlan(
-            plan=integer(root.get("plan"), "plan"),
-            reason=sentence(root.get("reason")),
-            by=sentence(root.get("by")),
-            moves=tuple(_move(x) for x in root.iterfind(_MOVE)),
+            plan=parse_integer(root.get("plan"), "plan"),
+            reason=parse_sentence(root.get("reason")),
+            by=parse_sentence(root.get("by")),
+            moves=tuple(_move_from_xml(x) for x in root.iterfind(_MOVE)),
         )
     if root.tag == _FIGURES:
         shares = {
-            name: number(root.get(name), name) for name in ("objective", "bound", "gap", "solve_ms")
+            name: parse_number(root.get(name), name)
+            for name in ("objective", "bound", "gap", "solve_ms")
         }
         return PlacementFigures(
             **shares,
-            moves=integer(root.get("moves"), "moves"),
-            waiting=integer(root.get("waiting"), "waiting"),
+            moves=parse_integer(root.get("moves"), "moves"),
+            waiting=parse_integer(root.get("waiting"), "waiting"),
         )
     if root.tag == _FLEET:
         fields: dict[str, Any] = {
-            name: integer(root.get(name), name) for name in _WHOLE
+            name: parse_integer(root.get(name), name) for name in _WHOLE
         }  # int and float together
-        fields |= {name: number(root.get(name), name) for name in _RATES}
+        fields |= {name: parse_number(root.get(name), name) for name in _RATES}
         fields |= {
-            "workers": _rows(root.find(_WORKERS)),
-            "troubles": _troubles(root.find(_TROUBLES)),
+            "workers": _rows_from_xml(root.find(_WORKERS)),
+            "troubles": _troubles_from_xml(root.find(_TROUBLES)),
         }
         return FleetSummary(**fields, paused=root.get("paused") == "true")
     if root.tag == _ALERT:
-        return AlertItem(_severity(root), sentence(root.get("kind")), sentence(root.get("about")))
+        return AlertItem(
+            _severity_from_xml(root),
+            parse_sentence(root.get("kind")),
+            parse_sentence(root.get("about")),
+        )
     if root.tag == _TUNING:
         if len(root) > SETS_LIMIT:
             raise BadStanza(f"tuning: more than {SETS_LIMIT} settings")
         return TuningValues(
-            integer(root.get("version"), "version"),
+            parse_integer(root.get("version"), "version"),
             tuple(
-                (word(x.get("name"), "name"), _setting(x.get("value"))) for x in root.iterfind(_SET)
+                (parse_word(x.get("name"), "name"), _setting_from_text(x.get("value")))
+                for x in root.iterfind(_SET)
             ),
         )
     raise BadStanza(f"{root.tag}: not a known element")
 
 
-def _setting(text: str | None) -> int | float:
+def _setting_from_text(text: str | None) -> int | float:
     """Whole numbers stay whole."""
-    return integer(text, "value") if text is not None and text.isdigit() else number(text, "value")
+    return (
+        parse_integer(text, "value")
+        if text is not None and text.isdigit()
+        else parse_number(text, "value")
+    )
 
 
 _RATES = ("rate_eps", "arrival_eps", "p50_ms", "p99_ms")
 _WHOLE = tuple(name for name in FleetSummary.figures() if name not in (*_RATES, "paused"))
 
 
-def _rows(root: ET.Element | None) -> WorkerRows | None:
+def _rows_from_xml(root: ET.Element | None) -> WorkerRows | None:
     if root is None:
         return None
     if len(root) > ROWS_LIMIT:
         raise BadStanza(f"workers: more than {ROWS_LIMIT}")
-    turns = integer(root.get("turns"), "turns", 1, ROWS_LIMIT)
-    turn = integer(root.get("turn"), "turn", 0, turns - 1)
-    return WorkerRows(turn, turns, tuple(_row(x) for x in root.iterfind(_WORKER)))
+    turns = parse_integer(root.get("turns"), "turns", 1, ROWS_LIMIT)
+    turn = parse_integer(root.get("turn"), "turn", 0, turns - 1)
+    return WorkerRows(turn, turns, tuple(_row_from_xml(x) for x in root.iterfind(_WORKER)))
 
 
-def _severity(x: ET.Element) -> Severity:
+def _severity_from_xml(x: ET.Element) -> Severity:
     try:
         return Severity(x.get("severity", ""))
     except ValueError:
         raise BadStanza("severity: not a known value") from None
 
 
-def _troubles(root: ET.Element | None) -> TroubleRows | None:
+def _troubles_from_xml(root: ET.Element | None) -> TroubleRows | None:
     if root is None:
         return None
     if len(root) > ROWS_LIMIT:
         raise BadStanza(f"troubles: more than {ROWS_LIMIT}")
     return TroubleRows(
-        integer(root.get("total"), "total"), tuple(_trouble(x) for x in root.iterfind(_TROUBLE))
+        parse_integer(root.get("total"), "total"),
+        tuple(_trouble_from_xml(x) for x in root.iterfind(_TROUBLE)),
     )
 
 
-def _trouble(x: ET.Element) -> TroubleRow:
+def _trouble_from_xml(x: ET.Element) -> TroubleRow:
     return TroubleRow(
-        kind=word(x.get("kind"), "kind"),
-        about=sentence(x.get("about")),
-        severity=_severity(x),
-        for_s=number(x.get("for_s"), "for_s"),
-        text=sentence(x.text),
+        kind=parse_word(x.get("kind"), "kind"),
+        about=parse_sentence(x.get("about")),
+        severity=_severity_from_xml(x),
+        for_s=parse_number(x.get("for_s"), "for_s"),
+        text=parse_sentence(x.text),
     )
 
 
-def _row(x: ET.Element) -> WorkerRow:
+def _row_from_xml(x: ET.Element) -> WorkerRow:
     return WorkerRow(
-        worker=word(x.get("name"), "name"),
-        site=word(x.get("site"), "site"),
-        region=sentence(x.get("region")),
-        lat=number(x.get("lat"), "lat", -90, 90),
-        lon=number(x.get("lon"), "lon", -180, 180),
-        state=word(x.get("state"), "state"),
-        lanes=integer(x.get("lanes"), "lanes"),
-        rate_eps=number(x.get("rate_eps"), "rate_eps"),
-        lag_events=integer(x.get("lag_events"), "lag_events"),
-        p99_ms=number(x.get("p99_ms"), "p99_ms"),
-        capacity_eps=number(x.get("capacity_eps"), "capacity_eps"),
+        worker=parse_word(x.get("name"), "name"),
+        site=parse_word(x.get("site"), "site"),
+        region=parse_sentence(x.get("region")),
+        lat=parse_number(x.get("lat"), "lat", -90, 90),
+        lon=parse_number(x.get("lon"), "lon", -180, 180),
+        state=parse_word(x.get("state"), "state"),
+        lanes=parse_integer(x.get("lanes"), "lanes"),
+        rate_eps=parse_number(x.get("rate_eps"), "rate_eps"),
+        lag_events=parse_integer(x.get("lag_events"), "lag_events"),
+        p99_ms=parse_number(x.get("p99_ms"), "p99_ms"),
+        capacity_eps=parse_number(x.get("capacity_eps"), "capacity_eps"),
     )
 
 
-def _move(x: ET.Element) -> MoveItem:
+def _move_from_xml(x: ET.Element) -> MoveItem:
     return MoveItem(
-        lane=integer(x.get("lane"), "lane"),
-        source=sentence(x.get("from")),
-        target=sentence(x.get("to")),
-        epoch=integer(x.get("epoch"), "epoch"),
-        delta_ms=number(x.get("delta_ms"), "delta_ms", -1e15),
-        topic=topic(x.get("topic", LANES), "topic"),
+        lane=parse_integer(x.get("lane"), "lane"),
+        source=parse_sentence(x.get("from")),
+        target=parse_sentence(x.get("to")),
+        epoch=parse_integer(x.get("epoch"), "epoch"),
+        delta_ms=parse_number(x.get("delta_ms"), "delta_ms", -1e15),
+        topic=parse_topic(x.get("topic", LANES), "topic"),
     )

@@ -29,7 +29,9 @@ class Published:
 # Notifications.
 
 
-def _items(items: ET.Element, item_tag: str, *, kept: bool = False) -> list[Published]:
+def _published_from_items(
+    items: ET.Element, item_tag: str, *, kept: bool = False
+) -> list[Published]:
     return [
         Published(
             items.get("node", ""), item.get("id", ""), item.get("publisher", ""), item[0], kept
@@ -39,13 +41,13 @@ def _items(items: ET.Element, item_tag: str, *, kept: bool = False) -> list[Publ
     ]
 
 
-def feed_of(stanza: ET.Element) -> str:
+def feed_from_notification(stanza: ET.Element) -> str:
     """The feed of a notification, whichever sender it has; empty if this is not a notification."""
     items = stanza.find(f"{_E}event/{_E}items")
     return "" if items is None else items.get("node", "")
 
 
-def published_in(message: Message, service: str) -> list[Published]:
+def items_from_notification(message: Message, service: str) -> list[Published]:
     """The items in a notification from `service`; none if anyone else sent it, or if it is not a
     notification of items.
 
@@ -60,19 +62,19 @@ def published_in(message: Message, service: str) -> list[Published]:
     if message.xml.get("from") != service or message.xml.get("type") == "error":
         return []
     items = message.xml.find(f"{_E}event/{_E}items")
-    return [] if items is None else _items(items, f"{_E}item")
+    return [] if items is None else _published_from_items(items, f"{_E}item")
 
 
-def published_of_result(iq: Iq) -> list[Published]:
-    """The items in the result of `last_item_request`."""
+def items_from_result(iq: Iq) -> list[Published]:
+    """The items in the result of `make_last_item_request`."""
     items = iq.xml.find(f"{_P}pubsub/{_P}items")
-    return [] if items is None else _items(items, f"{_P}item", kept=True)
+    return [] if items is None else _published_from_items(items, f"{_P}item", kept=True)
 
 
 # Requests.
 
 
-def _request(iq: Iq, kind: str, service: str, namespace: str) -> ET.Element:
+def _append_pubsub(iq: Iq, kind: str, service: str, namespace: str) -> ET.Element:
     iq["type"] = kind
     iq["to"] = service
     root = ET.Element(f"{{{namespace}}}pubsub")
@@ -80,36 +82,38 @@ def _request(iq: Iq, kind: str, service: str, namespace: str) -> ET.Element:
     return root
 
 
-def publish_request(iq: Iq, service: str, feed: str, item_id: str, payload: ET.Element) -> Iq:
+def make_publish_request(iq: Iq, service: str, feed: str, item_id: str, payload: ET.Element) -> Iq:
     """Publish one item."""
-    publish = ET.SubElement(_request(iq, "set", service, ns.PUBSUB), f"{_P}publish", node=feed)
+    publish = ET.SubElement(
+        _append_pubsub(iq, "set", service, ns.PUBSUB), f"{_P}publish", node=feed
+    )
     ET.SubElement(publish, f"{_P}item", id=item_id).append(payload)
     return iq
 
 
-def subscribe_request(iq: Iq, service: str, feed: str, jid: str, *, undo: bool = False) -> Iq:
+def make_subscribe_request(iq: Iq, service: str, feed: str, jid: str, *, undo: bool = False) -> Iq:
     """Subscribe (or with `undo` unsubscribe) `jid`."""
     name = "unsubscribe" if undo else "subscribe"
-    ET.SubElement(_request(iq, "set", service, ns.PUBSUB), f"{_P}{name}", node=feed, jid=jid)
+    ET.SubElement(_append_pubsub(iq, "set", service, ns.PUBSUB), f"{_P}{name}", node=feed, jid=jid)
     return iq
 
 
-def last_item_request(iq: Iq, service: str, feed: str, most: int = 1) -> Iq:
+def make_last_item_request(iq: Iq, service: str, feed: str, most: int = 1) -> Iq:
     """Ask for the newest item, or for the `most` newest."""
     ET.SubElement(
-        _request(iq, "get", service, ns.PUBSUB), f"{_P}items", node=feed, max_items=str(most)
+        _append_pubsub(iq, "get", service, ns.PUBSUB), f"{_P}items", node=feed, max_items=str(most)
     )
     return iq
 
 
-def own_subscriptions_request(iq: Iq, service: str) -> Iq:
+def make_own_subscriptions_request(iq: Iq, service: str) -> Iq:
     """Ask to which feeds we are subscribed."""
-    ET.SubElement(_request(iq, "get", service, ns.PUBSUB), f"{_P}subscriptions")
+    ET.SubElement(_append_pubsub(iq, "get", service, ns.PUBSUB), f"{_P}subscriptions")
     return iq
 
 
-def own_subscriptions_of(iq: Iq) -> set[tuple[str, str]]:
-    """(feed, subscribed JID) in the result of `own_subscriptions_request`."""
+def own_subscriptions_from_result(iq: Iq) -> set[tuple[str, str]]:
+    """(feed, subscribed JID) in the result of `make_own_subscriptions_request`."""
     found = iq.xml.iterfind(f"{_P}pubsub/{_P}subscriptions/{_P}subscription")
     return {
         (x.get("node", ""), x.get("jid", ""))
@@ -118,58 +122,62 @@ def own_subscriptions_of(iq: Iq) -> set[tuple[str, str]]:
     }
 
 
-def own_affiliations_request(iq: Iq, service: str) -> Iq:
+def make_own_affiliations_request(iq: Iq, service: str) -> Iq:
     """Ask for our affiliations with all feeds."""
-    ET.SubElement(_request(iq, "get", service, ns.PUBSUB), f"{_P}affiliations")
+    ET.SubElement(_append_pubsub(iq, "get", service, ns.PUBSUB), f"{_P}affiliations")
     return iq
 
 
-def own_affiliations_of(iq: Iq) -> dict[str, str]:
-    """Feed -> affiliation in the result of `own_affiliations_request`."""
+def own_affiliations_from_result(iq: Iq) -> dict[str, str]:
+    """Feed -> affiliation in the result of `make_own_affiliations_request`."""
     found = iq.xml.iterfind(f"{_P}pubsub/{_P}affiliations/{_P}affiliation")
     return {x.get("node", ""): x.get("affiliation", "") for x in found}
 
 
-def affiliations_request(iq: Iq, service: str, feed: str) -> Iq:
+def make_affiliations_request(iq: Iq, service: str, feed: str) -> Iq:
     """Ask, as owner, for all affiliations with `feed`."""
-    ET.SubElement(_request(iq, "get", service, ns.PUBSUB_OWNER), f"{_O}affiliations", node=feed)
+    ET.SubElement(
+        _append_pubsub(iq, "get", service, ns.PUBSUB_OWNER), f"{_O}affiliations", node=feed
+    )
     return iq
 
 
-def affiliations_of(iq: Iq) -> dict[str, str]:
-    """Bare JID -> affiliation in the result of `affiliations_request`."""
+def affiliations_from_result(iq: Iq) -> dict[str, str]:
+    """Bare JID -> affiliation in the result of `make_affiliations_request`."""
     found = iq.xml.iterfind(f"{_O}pubsub/{_O}affiliations/{_O}affiliation")
     return {x.get("jid", ""): x.get("affiliation", "") for x in found}
 
 
-def change_affiliations(iq: Iq, service: str, feed: str, changes: Mapping[str, str]) -> Iq:
+def make_affiliations_change(iq: Iq, service: str, feed: str, changes: Mapping[str, str]) -> Iq:
     """Set, as owner, the affiliation of each bare JID with `feed`; `none` removes all its
     rights."""
     root = ET.SubElement(
-        _request(iq, "set", service, ns.PUBSUB_OWNER), f"{_O}affiliations", node=feed
+        _append_pubsub(iq, "set", service, ns.PUBSUB_OWNER), f"{_O}affiliations", node=feed
     )
     for jid, affiliation in changes.items():
         ET.SubElement(root, f"{_O}affiliation", jid=jid, affiliation=affiliation)
     return iq
 
 
-def subscribers_request(iq: Iq, service: str, feed: str) -> Iq:
+def make_subscribers_request(iq: Iq, service: str, feed: str) -> Iq:
     """Ask, as owner, for the subscribers of `feed`."""
-    ET.SubElement(_request(iq, "get", service, ns.PUBSUB_OWNER), f"{_O}subscriptions", node=feed)
+    ET.SubElement(
+        _append_pubsub(iq, "get", service, ns.PUBSUB_OWNER), f"{_O}subscriptions", node=feed
+    )
     return iq
 
 
-def subscribers_of(iq: Iq) -> list[str]:
-    """The JIDs (bare or full) in the result of `subscribers_request`."""
+def subscribers_from_result(iq: Iq) -> list[str]:
+    """The JIDs (bare or full) in the result of `make_subscribers_request`."""
     found = iq.xml.iterfind(f"{_O}pubsub/{_O}subscriptions/{_O}subscription")
     return [x.get("jid", "") for x in found if x.get("subscription") != "none"]
 
 
-def drop_subscriptions(iq: Iq, service: str, feed: str, jids: Iterable[str]) -> Iq:
+def make_subscriptions_removal(iq: Iq, service: str, feed: str, jids: Iterable[str]) -> Iq:
     """End, as owner, the subscriptions of `jids`, exactly as they are in the list (PROTOCOL 4, who
     may what 2)."""
     root = ET.SubElement(
-        _request(iq, "set", service, ns.PUBSUB_OWNER), f"{_O}subscriptions", node=feed
+        _append_pubsub(iq, "set", service, ns.PUBSUB_OWNER), f"{_O}subscriptions", node=feed
     )
     for jid in jids:
         ET.SubElement(root, f"{_O}subscription", jid=jid, subscription="none")

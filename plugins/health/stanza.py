@@ -12,7 +12,15 @@ from slixmpp.xmlstream import ElementBase, register_stanza_plugin
 from agents.base.text import SHOWN_AT_MOST
 from agents.core.model.messages import Announcement, Health
 from plugins import namespaces as ns
-from plugins.values import BadStanza, clean, number, optional_word, sentence, show, word
+from plugins.values import (
+    BadStanza,
+    format_number,
+    parse_number,
+    parse_optional_word,
+    parse_sentence,
+    parse_word,
+    replace_invalid_xml,
+)
 
 WORKER_RESOURCE = "etl"
 _WORKER = re.compile(r"(node|router)-[a-z0-9][a-z0-9.-]{0,60}")
@@ -39,7 +47,7 @@ class NodeStanza(ElementBase):  # type: ignore[misc]
 register_stanza_plugin(Presence, NodeStanza)
 
 
-def worker_of(jid: JID, fleet_host: str) -> str | None:
+def worker_from_jid(jid: JID, fleet_host: str) -> str | None:
     """The worker's account if `jid` is a provisioned worker's session at `fleet_host`, otherwise
     None."""
     if (
@@ -51,28 +59,28 @@ def worker_of(jid: JID, fleet_host: str) -> str | None:
     return str(jid.user)
 
 
-def presence_of(presence: Presence, said: Announcement) -> Presence:
+def fill_presence(presence: Presence, said: Announcement) -> Presence:
     """Fill an empty presence with `said`. Its priority is -1, since nobody chats with a worker."""
     if said.health is Health.UNAVAILABLE:
         presence["type"] = "unavailable"
         return presence
     if said.health is not Health.AVAILABLE:
         presence["show"] = said.health.value
-    presence["status"] = clean(said.status)
+    presence["status"] = replace_invalid_xml(said.status)
     presence["priority"] = -1
     node = presence["geolane_node"]
     node["boot"] = said.boot
-    node["state"] = clean(said.state)
-    node["site"] = clean(said.site)
-    node["capacity_eps"] = show(said.capacity_eps)
-    node["accel"] = clean(said.accel)
-    node["version"] = clean(said.version)
+    node["state"] = replace_invalid_xml(said.state)
+    node["site"] = replace_invalid_xml(said.site)
+    node["capacity_eps"] = format_number(said.capacity_eps)
+    node["accel"] = replace_invalid_xml(said.accel)
+    node["version"] = replace_invalid_xml(said.version)
     if said.last_end:
-        node["last_end"] = clean(said.last_end)
+        node["last_end"] = replace_invalid_xml(said.last_end)
     return presence
 
 
-def announcement(presence: Presence, worker: str) -> Announcement | None:
+def announcement_from_presence(presence: Presence, worker: str) -> Announcement | None:
     """What `worker`'s presence says; None for presences that are not about health (subscriptions,
     errors).
 
@@ -95,12 +103,12 @@ def announcement(presence: Presence, worker: str) -> Announcement | None:
     return Announcement(
         worker=worker,
         health=health,
-        boot=word(node.get("boot"), "boot"),
-        state=optional_word(node.get("state"), "state"),
-        status=sentence(presence.xml.findtext(f"{{{ns.CLIENT}}}status"), SHOWN_AT_MOST),
-        site=sentence(node.get("site"), 64),
-        capacity_eps=number(node.get("capacity_eps"), "capacity_eps"),
-        accel=sentence(node.get("accel"), 64) or "none",
-        version=sentence(node.get("version"), 64),
-        last_end=sentence(node.get("last_end"), SHOWN_AT_MOST),
+        boot=parse_word(node.get("boot"), "boot"),
+        state=parse_optional_word(node.get("state"), "state"),
+        status=parse_sentence(presence.xml.findtext(f"{{{ns.CLIENT}}}status"), SHOWN_AT_MOST),
+        site=parse_sentence(node.get("site"), 64),
+        capacity_eps=parse_number(node.get("capacity_eps"), "capacity_eps"),
+        accel=parse_sentence(node.get("accel"), 64) or "none",
+        version=parse_sentence(node.get("version"), 64),
+        last_end=parse_sentence(node.get("last_end"), SHOWN_AT_MOST),
     )

@@ -22,7 +22,14 @@ from agents.core.model.messages import (
     WorkerCommand,
 )
 from plugins import namespaces as ns
-from plugins.values import BIGGEST, BadStanza, integer, only, topic, word
+from plugins.values import (
+    BIGGEST,
+    BadStanza,
+    parse_integer,
+    parse_topic,
+    parse_word,
+    require_only_child,
+)
 
 NODE_PREFIX = f"{ns.LANES}#"
 COMMAND_TAG = f"{{{ns.COMMANDS}}}command"
@@ -70,7 +77,7 @@ class StaleStanza(ElementBase):  # type: ignore[misc]
     interfaces = {"seen"}  # noqa: RUF012  # slixmpp's form
 
 
-def is_ours(iq: Iq) -> bool:
+def is_worker_command(iq: Iq) -> bool:
     """Whether this IQ is a command of ours, well formed or not."""
     command = iq.xml.find(COMMAND_TAG)
     return command is not None and command.get("node", "").startswith(NODE_PREFIX)
@@ -79,7 +86,7 @@ def is_ours(iq: Iq) -> bool:
 # Forms.
 
 
-def _form(kind: str, node: str, fields: Iterable[tuple[str, list[str]]]) -> ET.Element:
+def _fields_to_form(kind: str, node: str, fields: Iterable[tuple[str, list[str]]]) -> ET.Element:
     form = ET.Element(f"{{{ns.DATA}}}x", type=kind)
     hidden = ET.SubElement(form, f"{{{ns.DATA}}}field", var="FORM_TYPE", type="hidden")
     ET.SubElement(hidden, f"{{{ns.DATA}}}value").text = node
@@ -92,10 +99,10 @@ def _form(kind: str, node: str, fields: Iterable[tuple[str, list[str]]]) -> ET.E
     return form
 
 
-def _fields(command: ET.Element, kind: str) -> Fields:
+def _fields_from_form(command: ET.Element, kind: str) -> Fields:
     """The fields of the command's one form of type `kind`, whose FORM_TYPE must be the command's
     node."""
-    form = only(command, f"{{{ns.DATA}}}x")
+    form = require_only_child(command, f"{{{ns.DATA}}}x")
     if form.get("type") != kind:
         raise BadStanza(f"form: type {kind} is needed")
     fields: Fields = {}
@@ -109,18 +116,18 @@ def _fields(command: ET.Element, kind: str) -> Fields:
     return fields
 
 
-def _one(fields: Fields, name: str) -> str:
+def _require_one_value(fields: Fields, name: str) -> str:
     values = fields.get(name, [])
     if len(values) != 1:
         raise BadStanza(f"{name}: one value is needed")
     return values[0]
 
 
-def _lanes_text(lanes: Iterable[Grant]) -> list[str]:
+def _lanes_to_text(lanes: Iterable[Grant]) -> list[str]:
     return [f"{grant.n} {grant.epoch} {grant.offset}" for grant in lanes]
 
 
-def _lanes_value(fields: Fields, limit: int) -> tuple[Grant, ...]:
+def _lanes_from_text(fields: Fields, limit: int) -> tuple[Grant, ...]:
     lines = fields.get("lanes", [])
     if len(lines) > limit:
         raise BadStanza(f"lanes: more than {limit}")
@@ -129,7 +136,7 @@ def _lanes_value(fields: Fields, limit: int) -> tuple[Grant, ...]:
         parts = line.split(" ")
         if len(parts) != 3:
             raise BadStanza("lanes: 'lane epoch offset' is needed")
-        n, epoch, offset = (integer(text, "lanes") for text in parts)
+        n, epoch, offset = (parse_integer(text, "lanes") for text in parts)
         grants.append(Grant(n, epoch, offset))
     return tuple(grants)
 
@@ -137,7 +144,7 @@ def _lanes_value(fields: Fields, limit: int) -> tuple[Grant, ...]:
 # Commands.
 
 
-def command_xml(command: WorkerCommand) -> ET.Element:
+def command_to_xml(command: WorkerCommand) -> ET.Element:
     """The `<command/>` to send. Raises ValueError for more than 500 lanes: split them first."""
     fields = [("leader_epoch", [str(command.leader_epoch)]), ("boot", [command.boot])]
     if isinstance(command, LeaseCommand):
@@ -149,34 +156,40 @@ def command_xml(command: WorkerCommand) -> ET.Element:
     elif isinstance(command, AssignCommand | ReleaseCommand):
         if len(command.lanes) > COMMAND_LANES_LIMIT:
             raise ValueError(f"a command carries at most {COMMAND_LANES_LIMIT} lanes")
-        fields += [("topic", [command.topic]), ("lanes", _lanes_text(command.lanes))]
+        fields += [("topic", [command.topic]), ("lanes", _lanes_to_text(command.lanes))]
     node = NODE_PREFIX + _NAMES[type(command)]
     root = ET.Element(COMMAND_TAG, node=node, action="execute")
-    root.append(_form("submit", node, fields))
+    root.append(_fields_to_form("submit", node, fields))
     return root
 
 
-def command_of(iq: Iq) -> WorkerCommand:
+def command_from_iq(iq: Iq) -> WorkerCommand:
     """The command in `iq`. Raises BadStanza for anything but a valid single-step execute."""
-    root = only(iq.xml, COMMAND_TAG)
+    root = require_only_child(iq.xml, COMMAND_TAG)
     if root.get("action", "execute") != "execute" or root.get("sessionid"):
         raise BadStanza("action: must be execute, the only step of these commands")
     name = root.get("node", "").removeprefix(NODE_PREFIX)
-    fields = _fields(root, "submit")
-    leader_epoch = integer(_one(fields, "leader_epoch"), "leader_epoch")
-    boot = word(_one(fields, "boot"), "boot")
+    fields = _fields_from_form(root, "submit")
+    leader_epoch = parse_integer(_require_one_value(fields, "leader_epoch"), "leader_epoch")
+    boot = parse_word(_require_one_value(fields, "boot"), "boot")
     match name:
         case "lease":
             return LeaseCommand(
                 leader_epoch,
                 boot,
-                transactional_id=word(_one(fields, "transactional_id"), "transactional_id"),
-                producer_id=integer(_one(fields, "producer_id"), "producer_id", -1, BIGGEST * 1000),
-                producer_epoch=integer(_one(fields, "producer_epoch"), "producer_epoch", -1, 32767),
+                transactional_id=parse_word(
+                    _require_one_value(fields, "transactional_id"), "transactional_id"
+                ),
+                producer_id=parse_integer(
+                    _require_one_value(fields, "producer_id"), "producer_id", -1, BIGGEST * 1000
+                ),
+                producer_epoch=parse_integer(
+                    _require_one_value(fields, "producer_epoch"), "producer_epoch", -1, 32767
+                ),
             )
         case "assign" | "release":
-            where = topic(_one(fields, "topic"), "topic")
-            lanes = _lanes_value(fields, COMMAND_LANES_LIMIT)
+            where = parse_topic(_require_one_value(fields, "topic"), "topic")
+            lanes = _lanes_from_text(fields, COMMAND_LANES_LIMIT)
             if len({grant.n for grant in lanes}) != len(lanes):
                 raise BadStanza("lanes: a lane is listed twice")
             return (AssignCommand if name == "assign" else ReleaseCommand)(
@@ -197,22 +210,22 @@ def command_of(iq: Iq) -> WorkerCommand:
 # Answers.
 
 
-def answer_xml(node: str, answer: WorkerAnswer) -> ET.Element:
+def answer_to_xml(node: str, answer: WorkerAnswer) -> ET.Element:
     """The completed `<command/>` that answers a command of this `node`."""
     root = ET.Element(COMMAND_TAG, node=node, status="completed")
-    root.append(_form("result", node, [("lanes", _lanes_text(answer.lanes))]))
+    root.append(_fields_to_form("result", node, [("lanes", _lanes_to_text(answer.lanes))]))
     return root
 
 
-def answer_of(iq: Iq) -> WorkerAnswer:
+def answer_from_result(iq: Iq) -> WorkerAnswer:
     """The answer in a result. Raises BadStanza."""
-    root = only(iq.xml, COMMAND_TAG)
+    root = require_only_child(iq.xml, COMMAND_TAG)
     if root.get("status") != "completed":
         raise BadStanza("status: completed is needed")
-    return WorkerAnswer(_lanes_value(_fields(root, "result"), ANSWER_LANES_LIMIT))
+    return WorkerAnswer(_lanes_from_text(_fields_from_form(root, "result"), ANSWER_LANES_LIMIT))
 
 
-def refusal(iq: Iq, condition: str, text: str = "", stale: int | None = None) -> Iq:
+def make_refusal(iq: Iq, condition: str, text: str = "", stale: int | None = None) -> Iq:
     """The error that answers `iq` with an RFC 6120 `condition`; `stale` adds the epoch that was
     seen."""
     reply = iq.reply()
@@ -229,10 +242,10 @@ def refusal(iq: Iq, condition: str, text: str = "", stale: int | None = None) ->
     return reply
 
 
-def stale_seen(iq: Iq) -> int | None:
+def stale_epoch_from_error(iq: Iq) -> int | None:
     """The epoch of the `<stale/>` in an error; None without a valid one."""
     found = iq.xml.find(f"{{{ns.CLIENT}}}error/{{{ns.LANES}}}stale")
     try:
-        return None if found is None else integer(found.get("seen"), "seen")
+        return None if found is None else parse_integer(found.get("seen"), "seen")
     except BadStanza:
         return None

@@ -59,7 +59,7 @@ class Changed:
     affiliation: str
 
 
-def bare(text: str) -> str:
+def bare_jid_of(text: str) -> str:
     """The bare JID of `text`; empty if it is not a valid JID."""
     try:
         return str(JID(text).bare)
@@ -72,7 +72,7 @@ def is_history(message: Message) -> bool:
     return any(message.xml.find(tag) is not None for tag in _HISTORY)
 
 
-def heard(message: Message, by: str) -> HeardMessage | None:
+def message_from_stanza(message: Message, by: str) -> HeardMessage | None:
     """The content of a live message, with the stanza-id that `by` stamped (XEP-0359; anyone can
     write others); otherwise None.
 
@@ -103,7 +103,7 @@ def heard(message: Message, by: str) -> HeardMessage | None:
     )
 
 
-def occupant(presence: Presence) -> Occupant | None:
+def occupant_from_presence(presence: Presence) -> Occupant | None:
     """The content of a presence from `ROOM/NICK`; None for errors and for presences without the
     room's stamp."""
     kind = presence.xml.get("type", "")
@@ -115,7 +115,7 @@ def occupant(presence: Presence) -> Occupant | None:
     affiliation = found.get("affiliation", "none")
     return Occupant(
         nick=presence.xml.get("from", "").partition("/")[2],
-        jid=bare(found.get("jid", "")),
+        jid=bare_jid_of(found.get("jid", "")),
         affiliation=affiliation if affiliation in AFFILIATIONS else "none",
         here=kind == "",
         codes=frozenset(x.get("code", "") for x in stamp.iterfind(f"{_U}status")),
@@ -123,7 +123,7 @@ def occupant(presence: Presence) -> Occupant | None:
     )
 
 
-def changed_in(message: Message) -> list[Changed]:
+def affiliation_changes_in(message: Message) -> list[Changed]:
     """Changes of affiliation in a message from the room itself, for people who are absent; such a
     message has no body."""
     if message.xml.get("type") == "error" or is_history(message):
@@ -131,11 +131,11 @@ def changed_in(message: Message) -> list[Changed]:
     return [
         Changed(jid, x.get("affiliation", ""))
         for x in message.xml.iterfind(f"{_U}x/{_U}item")
-        if (jid := bare(x.get("jid", ""))) and x.get("affiliation") in AFFILIATIONS
+        if (jid := bare_jid_of(x.get("jid", ""))) and x.get("affiliation") in AFFILIATIONS
     ]
 
 
-def join_presence(presence: Presence, room: str, nick: str) -> Presence:
+def fill_join_presence(presence: Presence, room: str, nick: str) -> Presence:
     """Enter `room` without its history."""
     presence["to"] = f"{room}/{nick}"
     enter = ET.SubElement(presence.xml, f"{{{ns.MUC}}}x")
@@ -143,7 +143,7 @@ def join_presence(presence: Presence, room: str, nick: str) -> Presence:
     return presence
 
 
-def correction(message: Message, replaces: str | None) -> Message:
+def mark_correction(message: Message, replaces: str | None) -> Message:
     """Give a message its origin-id. With `replaces`, make it correct the message that first had
     that id."""
     ET.SubElement(message.xml, f"{{{ns.STANZA_ID}}}origin-id", id=message["id"])
@@ -152,7 +152,7 @@ def correction(message: Message, replaces: str | None) -> Message:
     return message
 
 
-def affiliation_lists_request(iq: Iq, room: str, affiliation: str) -> Iq:
+def make_affiliation_list_request(iq: Iq, room: str, affiliation: str) -> Iq:
     """Ask, as admin, for everyone with `affiliation`."""
     iq["type"] = "get"
     iq["to"] = room
@@ -161,7 +161,9 @@ def affiliation_lists_request(iq: Iq, room: str, affiliation: str) -> Iq:
     return iq
 
 
-def affiliations_of(iq: Iq) -> dict[str, str]:
-    """Bare JID -> affiliation in the result of `affiliation_lists_request`."""
+def affiliations_from_list(iq: Iq) -> dict[str, str]:
+    """Bare JID -> affiliation in the result of `make_affiliation_list_request`."""
     found = iq.xml.iterfind(f"{{{ns.MUC_ADMIN}}}query/{{{ns.MUC_ADMIN}}}item")
-    return {jid: x.get("affiliation", "none") for x in found if (jid := bare(x.get("jid", "")))}
+    return {
+        jid: x.get("affiliation", "none") for x in found if (jid := bare_jid_of(x.get("jid", "")))
+    }

@@ -10,7 +10,16 @@ from slixmpp.xmlstream import ElementBase
 from agents.core.model import messages
 from agents.core.model.messages import Accelerator, Arrival, LaneLoad, Telemetry
 from plugins import namespaces as ns
-from plugins.values import BadStanza, clean, integer, number, sentence, show, topic, word
+from plugins.values import (
+    BadStanza,
+    format_number,
+    parse_integer,
+    parse_number,
+    parse_sentence,
+    parse_topic,
+    parse_word,
+    replace_invalid_xml,
+)
 
 PREFIX = "telemetry/"
 LANES_LIMIT = 10_000
@@ -52,108 +61,113 @@ class TelemetryStanza(ElementBase):  # type: ignore[misc]
     interfaces = {"boot", "seq", "ts", "tuning", "cpu", "mem_mb", "pipeline"}  # noqa: RUF012  # slixmpp's form
 
 
-def telemetry_feed(worker: str) -> str:
+def feed_of_worker(worker: str) -> str:
     """The feed on which only `worker` publishes."""
     return PREFIX + worker
 
 
-def telemetry_xml(value: Telemetry) -> ET.Element:
+def telemetry_to_xml(value: Telemetry) -> ET.Element:
     """The element to publish."""
     root = ET.Element(
         f"{{{ns.TELEMETRY}}}telemetry",
         boot=value.boot,
         seq=str(value.seq),
-        ts=clean(value.ts),
+        ts=replace_invalid_xml(value.ts),
         tuning=str(value.tuning),
-        cpu=show(value.cpu),
-        mem_mb=show(value.mem_mb),
+        cpu=format_number(value.cpu),
+        mem_mb=format_number(value.mem_mb),
     )
     if value.pipeline:
-        root.set("pipeline", clean(value.pipeline)[:PIPELINE_LIMIT])
+        root.set("pipeline", replace_invalid_xml(value.pipeline)[:PIPELINE_LIMIT])
     for lane in value.lanes:
         attributes = {
             "topic": lane.topic,
             "n": str(lane.n),
             "epoch": str(lane.epoch),
-            "rate_eps": show(lane.rate_eps),
+            "rate_eps": format_number(lane.rate_eps),
             "lag_events": str(lane.lag_events),
-            "p50_ms": show(lane.p50_ms),
-            "p99_ms": show(lane.p99_ms),
+            "p50_ms": format_number(lane.p50_ms),
+            "p99_ms": format_number(lane.p99_ms),
         }
         if lane.fault:
-            attributes["fault"] = clean(lane.fault)[:FAULT_LIMIT]
+            attributes["fault"] = replace_invalid_xml(lane.fault)[:FAULT_LIMIT]
         ET.SubElement(root, f"{{{ns.TELEMETRY}}}lane", attributes)
     for arrival in value.arrivals:
         ET.SubElement(
-            root, f"{{{ns.TELEMETRY}}}arrival", n=str(arrival.n), rate_eps=show(arrival.rate_eps)
+            root,
+            f"{{{ns.TELEMETRY}}}arrival",
+            n=str(arrival.n),
+            rate_eps=format_number(arrival.rate_eps),
         )
     for device in value.accelerators[: messages.DEVICES_AT_MOST]:
-        ET.SubElement(root, f"{{{ns.TELEMETRY}}}accelerator", _attributes(device))
+        ET.SubElement(root, f"{{{ns.TELEMETRY}}}accelerator", _accelerator_to_attributes(device))
     return root
 
 
-def _attributes(device: Accelerator) -> dict[str, str]:
-    said = {"vendor": device.vendor, "name": clean(device.name)[:NAME_LIMIT]}
-    said |= {name: show(x) for name in _FIGURES if (x := getattr(device, name)) is not None}
+def _accelerator_to_attributes(device: Accelerator) -> dict[str, str]:
+    said = {"vendor": device.vendor, "name": replace_invalid_xml(device.name)[:NAME_LIMIT]}
+    said |= {
+        name: format_number(x) for name in _FIGURES if (x := getattr(device, name)) is not None
+    }
     if device.faults:
         said["faults"] = " ".join(device.faults[: messages.FAULTS_AT_MOST])
     return said
 
 
-def telemetry_of(root: ET.Element) -> Telemetry:
+def telemetry_from_xml(root: ET.Element) -> Telemetry:
     """The value of a `<telemetry/>`. Raises BadStanza."""
     if root.tag != f"{{{ns.TELEMETRY}}}telemetry":
         raise BadStanza("telemetry: not the expected element")
     if len(root) > LANES_LIMIT:
         raise BadStanza(f"telemetry: more than {LANES_LIMIT} lanes")
     return Telemetry(
-        boot=word(root.get("boot"), "boot"),
-        seq=integer(root.get("seq"), "seq"),
-        ts=sentence(root.get("ts"), 64),
-        cpu=number(root.get("cpu"), "cpu"),
-        mem_mb=number(root.get("mem_mb"), "mem_mb"),
-        tuning=integer(root.get("tuning", "0"), "tuning"),
-        lanes=tuple(_lane(x) for x in root.iterfind(f"{{{ns.TELEMETRY}}}lane")),
+        boot=parse_word(root.get("boot"), "boot"),
+        seq=parse_integer(root.get("seq"), "seq"),
+        ts=parse_sentence(root.get("ts"), 64),
+        cpu=parse_number(root.get("cpu"), "cpu"),
+        mem_mb=parse_number(root.get("mem_mb"), "mem_mb"),
+        tuning=parse_integer(root.get("tuning", "0"), "tuning"),
+        lanes=tuple(_lane_from_xml(x) for x in root.iterfind(f"{{{ns.TELEMETRY}}}lane")),
         arrivals=tuple(
-            Arrival(integer(x.get("n"), "n"), number(x.get("rate_eps"), "rate_eps"))
+            Arrival(parse_integer(x.get("n"), "n"), parse_number(x.get("rate_eps"), "rate_eps"))
             for x in root.iterfind(f"{{{ns.TELEMETRY}}}arrival")
         ),
-        accelerators=_accelerators(root),
-        pipeline=sentence(root.get("pipeline"), PIPELINE_LIMIT),
+        accelerators=_accelerators_from_xml(root),
+        pipeline=parse_sentence(root.get("pipeline"), PIPELINE_LIMIT),
     )
 
 
-def _accelerators(root: ET.Element) -> tuple[Accelerator, ...]:
+def _accelerators_from_xml(root: ET.Element) -> tuple[Accelerator, ...]:
     found = root.findall(f"{{{ns.TELEMETRY}}}accelerator")
     if len(found) > messages.DEVICES_AT_MOST:
         raise BadStanza(f"accelerator: more than {messages.DEVICES_AT_MOST} of them")
-    return tuple(_accelerator(x) for x in found)
+    return tuple(_accelerator_from_xml(x) for x in found)
 
 
-def _accelerator(x: ET.Element) -> Accelerator:
+def _accelerator_from_xml(x: ET.Element) -> Accelerator:
     faults = x.get("faults", "").split()
     if len(faults) > messages.FAULTS_AT_MOST:
         raise BadStanza(f"faults: more than {messages.FAULTS_AT_MOST} words")
     return Accelerator(
-        word(x.get("vendor"), "vendor"),
-        sentence(x.get("name"), NAME_LIMIT),
+        parse_word(x.get("vendor"), "vendor"),
+        parse_sentence(x.get("name"), NAME_LIMIT),
         **{
-            n: number(x.get(n), n, low, high)
+            n: parse_number(x.get(n), n, low, high)
             for n, (low, high) in _FIGURES.items()
             if x.get(n) is not None
         },
-        faults=tuple(word(f, "faults") for f in faults),
+        faults=tuple(parse_word(f, "faults") for f in faults),
     )
 
 
-def _lane(x: ET.Element) -> LaneLoad:
+def _lane_from_xml(x: ET.Element) -> LaneLoad:
     return LaneLoad(
-        topic=topic(x.get("topic"), "topic"),
-        n=integer(x.get("n"), "n"),
-        epoch=integer(x.get("epoch"), "epoch"),
-        rate_eps=number(x.get("rate_eps"), "rate_eps"),
-        lag_events=integer(x.get("lag_events"), "lag_events"),
-        p50_ms=number(x.get("p50_ms"), "p50_ms"),
-        p99_ms=number(x.get("p99_ms"), "p99_ms"),
-        fault=sentence(x.get("fault"), FAULT_LIMIT),
+        topic=parse_topic(x.get("topic"), "topic"),
+        n=parse_integer(x.get("n"), "n"),
+        epoch=parse_integer(x.get("epoch"), "epoch"),
+        rate_eps=parse_number(x.get("rate_eps"), "rate_eps"),
+        lag_events=parse_integer(x.get("lag_events"), "lag_events"),
+        p50_ms=parse_number(x.get("p50_ms"), "p50_ms"),
+        p99_ms=parse_number(x.get("p99_ms"), "p99_ms"),
+        fault=parse_sentence(x.get("fault"), FAULT_LIMIT),
     )

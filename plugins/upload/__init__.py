@@ -2,24 +2,24 @@
 
 from plugins.upload.stanza import (
     Slot,
-    info_request,
     is_upload_service,
-    items_of,
-    items_request,
-    linked,
-    most_bytes,
-    slot_of,
-    slot_request,
+    make_info_request,
+    make_items_request,
+    make_slot_request,
+    mark_as_link,
+    max_file_bytes_from_result,
+    services_from_result,
+    slot_from_result,
 )
 
 __all__ = [
     "Slot",
-    "info_request",
     "is_upload_service",
-    "items_of",
-    "items_request",
-    "linked",
-    "most_bytes",
-    "slot_of",
-    "slot_request",
+    "make_info_request",
+    "make_items_request",
+    "make_slot_request",
+    "mark_as_link",
+    "max_file_bytes_from_result",
+    "services_from_result",
+    "slot_from_result",
 ]

@@ -53,7 +53,7 @@ def test_who_waits_too_long_is_told_for_what(
     monkeypatch.setattr(files, "LOCK_S", 0.05)
     with (
         files.locked_folder(tmp_path / "a"),
-        pytest.raises(SettingsError, match="node-1: somebody else"),
+        pytest.raises(SettingsError, match="node-1: another process"),
     ):
         read_or_make_password(tmp_path / "node-1")
 

@@ -157,7 +157,7 @@ async def _put(own: Own, session: Session, name: str, content: bytes, kind: str)
             f"content-type='{kind}'/>"
         )
     )
-    slot = upload.slot_of(await session.request(ask))
+    slot = upload.slot_from_result(await session.request(ask))
     path = urlsplit(slot.put).path
     status, _ = await asyncio.to_thread(
         _https, own, "PUT", path, content, {"Content-Type": kind, **dict(slot.headers)}

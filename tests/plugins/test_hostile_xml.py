@@ -32,12 +32,14 @@ from agents.xmpp.room import Room
 from agents.xmpp.worker_session import WorkerLink
 from plugins import commands, feeds, health, lanes, room, telemetry
 from plugins import namespaces as ns
-from plugins.values import BadStanza, integer, number
+from plugins.values import BadStanza, parse_integer, parse_number
 from tests.plugins import support as ours
 
 XMPP = settings.Xmpp()
-GOOD_COMMAND = lanes.command_xml(AssignCommand(4, "b", "main/x", (Grant(1, 2, 3), Grant(2, 3, 4))))
-GOOD_TELEMETRY = telemetry.telemetry_xml(
+GOOD_COMMAND = lanes.command_to_xml(
+    AssignCommand(4, "b", "main/x", (Grant(1, 2, 3), Grant(2, 3, 4)))
+)
+GOOD_TELEMETRY = telemetry.telemetry_to_xml(
     Telemetry(
         "b",
         1,
@@ -89,24 +91,24 @@ def stanza(kind: Any, tag: str, sender: str, type_: str, children: list[ET.Eleme
 @given(ours.hostile(f"{{{ns.TELEMETRY}}}telemetry") | ours.spoiled(GOOD_TELEMETRY))
 def test_telemetry(xml: ET.Element) -> None:
     with suppress(BadStanza):
-        telemetry.telemetry_of(xml)
+        telemetry.telemetry_from_xml(xml)
 
 
 @given(ours.hostile(f"{{{ns.COMMANDS}}}command") | ours.spoiled(GOOD_COMMAND))
 def test_commands_and_answers(xml: ET.Element) -> None:
     iq = stanza(Iq, "iq", f"{XMPP.coordinator}/leader", "set", [xml])
-    lanes.is_ours(iq)
-    lanes.stale_seen(iq)
+    lanes.is_worker_command(iq)
+    lanes.stale_epoch_from_error(iq)
     with suppress(BadStanza):
-        lanes.command_of(iq)
+        lanes.command_from_iq(iq)
     with suppress(BadStanza):
-        lanes.answer_of(iq)
+        lanes.answer_from_result(iq)
 
 
 @given(ours.hostile(f"{{{ns.ATOM}}}entry"))
 def test_entries(xml: ET.Element) -> None:
     with suppress(BadStanza):
-        feeds.entry_of("fleet", "current", xml)
+        feeds.item_from_entry("fleet", "current", xml)
 
 
 @given(SENDERS, KINDS, st.lists(ours.hostile(), max_size=4))
@@ -125,7 +127,7 @@ def test_the_leaders_and_the_rooms_handlers(
     )
     leadership._presence(stanza(Presence, "presence", sender, kind, children))
     leadership._message(stanza(Message, "message", sender, kind, children))
-    room.occupant(stanza(Presence, "presence", sender, kind, children))
+    room.occupant_from_presence(stanza(Presence, "presence", sender, kind, children))
 
 
 @given(SENDERS, KINDS, ours.hostile(f"{{{ns.COMMANDS}}}command") | ours.spoiled(GOOD_COMMAND))
@@ -157,8 +159,8 @@ FORM = Form(
     ),
 )
 NOTES = (Remark(Mood.WARN, "careful"),)
-GOOD_STEP = commands.step_xml("drain", "9f3a", "next", {"node": "iad-1", "lane": "3"})
-GOOD_REPLY = commands.answer_to(
+GOOD_STEP = commands.command_step_to_xml("drain", "9f3a", "next", {"node": "iad-1", "lane": "3"})
+GOOD_REPLY = commands.make_answer(
     Iq(), FormReply("drain", "9f3a", Status.EXECUTING, FORM, NOTES, ("complete", "prev"))
 ).xml[0]
 
@@ -194,10 +196,10 @@ def test_the_leader_answers_every_request_once_and_hears_people_only(
 def test_what_a_person_reads(xml: ET.Element) -> None:
     iq = stanza(Iq, "iq", f"{XMPP.coordinator}/leader", "result", [xml])
     with suppress(BadStanza):
-        commands.reply_of(iq)
+        commands.reply_from_result(iq)
     with suppress(BadStanza):
-        commands.listing_of(iq)
-    commands.refusal_of(iq)
+        commands.listing_from_result(iq)
+    commands.refusal_from_error(iq)
 
 
 def test_too_many_commands_are_told_to_wait() -> None:
@@ -227,22 +229,22 @@ def test_too_many_commands_are_told_to_wait() -> None:
 )
 def test_what_is_no_whole_number(text: str | None) -> None:
     with pytest.raises(BadStanza):
-        integer(text, "n")
+        parse_integer(text, "n")
 
 
 @given(st.text() | st.sampled_from(["nan", "inf", "-inf", "1e999", "1_0", "infinity", "-0.1"]))
 @example("1e15")
 def test_numbers_are_finite_and_bounded(text: str) -> None:
     with suppress(BadStanza):
-        assert 0.0 <= number(text, "x") <= 1e15
+        assert 0.0 <= parse_number(text, "x") <= 1e15
 
 
 def test_a_worker_is_told_by_account_host_and_resource() -> None:
     from slixmpp import JID
 
     fleet = XMPP.fleet
-    assert health.worker_of(JID(f"node-a@{fleet}/etl"), fleet) == "node-a"
-    assert health.worker_of(JID(f"router-1@{fleet}/etl"), fleet) == "router-1"
+    assert health.worker_from_jid(JID(f"node-a@{fleet}/etl"), fleet) == "node-a"
+    assert health.worker_from_jid(JID(f"router-1@{fleet}/etl"), fleet) == "router-1"
     for other in (
         f"node-a@{fleet}/x",
         f"node-a@{XMPP.domain}/etl",
@@ -252,4 +254,4 @@ def test_a_worker_is_told_by_account_host_and_resource() -> None:
         f"node-a@{fleet}",
         fleet,
     ):
-        assert health.worker_of(JID(other), fleet) is None
+        assert health.worker_from_jid(JID(other), fleet) is None

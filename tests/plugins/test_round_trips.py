@@ -32,7 +32,7 @@ from agents.core.model.messages import (
     WorkerCommand,
 )
 from plugins import commands, feeds, health, lanes, telemetry
-from plugins.values import clean
+from plugins.values import replace_invalid_xml
 from tests.plugins import support as ours
 
 
@@ -49,62 +49,70 @@ def iq_with(element: ET.Element) -> Iq:
 
 @given(ours.announcements)
 def test_an_announcement_survives(said: Announcement) -> None:
-    presence = Presence(xml=wire(health.presence_of(Presence(), said).xml))
-    assert health.announcement(presence, said.worker) == said
+    presence = Presence(xml=wire(health.fill_presence(Presence(), said).xml))
+    assert health.announcement_from_presence(presence, said.worker) == said
 
 
 def test_unavailable_needs_no_boot() -> None:
     gone = Announcement("node-a", Health.UNAVAILABLE)
-    assert health.announcement(health.presence_of(Presence(), gone), "node-a") == gone
+    assert (
+        health.announcement_from_presence(health.fill_presence(Presence(), gone), "node-a") == gone
+    )
 
 
 @given(ours.telemetries)
 def test_telemetry_survives(value: Telemetry) -> None:
-    assert telemetry.telemetry_of(wire(telemetry.telemetry_xml(value))) == value
+    assert telemetry.telemetry_from_xml(wire(telemetry.telemetry_to_xml(value))) == value
 
 
 @given(ours.commands)
 def test_a_command_survives(command: WorkerCommand) -> None:
-    assert lanes.command_of(iq_with(lanes.command_xml(command))) == command
+    assert lanes.command_from_iq(iq_with(lanes.command_to_xml(command))) == command
 
 
 @given(ours.answers)
 def test_an_answer_survives(answer: WorkerAnswer) -> None:
     assert (
-        lanes.answer_of(iq_with(lanes.answer_xml(f"{lanes.NODE_PREFIX}assign", answer))) == answer
+        lanes.answer_from_result(iq_with(lanes.answer_to_xml(f"{lanes.NODE_PREFIX}assign", answer)))
+        == answer
     )
 
 
 @given(ours.steps)
 def test_a_step_of_an_operators_command_survives(asked: AdHoc) -> None:
-    iq = iq_with(commands.step_xml(asked.command, asked.session, asked.action, asked.fields))
-    assert commands.asked_of(iq, asked.ref, asked.jid) == asked
+    iq = iq_with(
+        commands.command_step_to_xml(asked.command, asked.session, asked.action, asked.fields)
+    )
+    assert commands.command_step_from_iq(iq, asked.ref, asked.jid) == asked
 
 
 @given(ours.replies)
 def test_a_stage_with_its_form_survives(reply: FormReply) -> None:
-    sent = commands.answer_to(iq_with(commands.step_xml("x")), reply)
-    assert commands.reply_of(Iq(xml=wire(sent.xml))) == reply
+    sent = commands.make_answer(iq_with(commands.command_step_to_xml("x")), reply)
+    assert commands.reply_from_result(Iq(xml=wire(sent.xml))) == reply
 
 
 @given(ours.refusals)
 def test_a_refused_step_survives(refused: FormRefusal) -> None:
-    sent = commands.answer_to(iq_with(commands.step_xml("x")), refused)
-    assert commands.refusal_of(Iq(xml=wire(sent.xml))) == refused
+    sent = commands.make_answer(iq_with(commands.command_step_to_xml("x")), refused)
+    assert commands.refusal_from_error(Iq(xml=wire(sent.xml))) == refused
 
 
 @given(ours.listings)
 def test_a_list_of_commands_survives(listing: Listing) -> None:
-    request = commands.items_request(Iq())
+    request = commands.make_items_request(Iq())
     assert commands.is_items_request(request)
-    assert commands.asks_for_list(request)
-    assert commands.listing_of(Iq(xml=wire(commands.answer_to(request, listing).xml))) == listing
+    assert commands.is_list_request(request)
+    assert (
+        commands.listing_from_result(Iq(xml=wire(commands.make_answer(request, listing).xml)))
+        == listing
+    )
 
 
 @given(st.integers(0, 10**15))
 def test_a_refusal_tells_the_epoch_that_was_seen(seen: int) -> None:
-    refused = lanes.refusal(
-        iq_with(lanes.command_xml(AssignCommand(1, "b", "main/x", ()))), "conflict", "no", seen
+    refused = lanes.make_refusal(
+        iq_with(lanes.command_to_xml(AssignCommand(1, "b", "main/x", ()))), "conflict", "no", seen
     )
     read = Iq(xml=wire(refused.xml))
     assert (read["type"], read["error"]["condition"], read["error"]["type"]) == (
@@ -112,20 +120,23 @@ def test_a_refusal_tells_the_epoch_that_was_seen(seen: int) -> None:
         "conflict",
         "cancel",
     )
-    assert lanes.stale_seen(read) == seen
+    assert lanes.stale_epoch_from_error(read) == seen
 
 
 @given(ours.feed_items)
 def test_a_feed_item_survives(item: FeedItem) -> None:
-    entry = wire(feeds.entry_xml(item, datetime.now(UTC)))
-    assert feeds.entry_of(item.feed, item.item_id, entry) == item
+    entry = wire(feeds.item_to_entry(item, datetime.now(UTC)))
+    assert feeds.item_from_entry(item.feed, item.item_id, entry) == item
 
 
 @given(st.text())
 def test_clean_text_can_be_sent_and_read(text: str) -> None:
     element = ET.Element("x")
-    element.text = clean(text)
-    assert wire(element).text in (clean(text).replace("\r\n", "\n").replace("\r", "\n"), None)
+    element.text = replace_invalid_xml(text)
+    assert wire(element).text in (
+        replace_invalid_xml(text).replace("\r\n", "\n").replace("\r", "\n"),
+        None,
+    )
 
 
 def test_an_assign_looks_as_the_protocol_says() -> None:
@@ -143,7 +154,7 @@ def test_an_assign_looks_as_the_protocol_says() -> None:
      </x></command>"""  # noqa: E501
     canonical = [
         ET.canonicalize(x, strip_text=True)
-        for x in (ET.tostring(lanes.command_xml(command)), expected)
+        for x in (ET.tostring(lanes.command_to_xml(command)), expected)
     ]
     assert _plain(canonical[0]) == _plain(canonical[1])
 
@@ -166,7 +177,7 @@ def test_a_dry_run_looks_as_the_documentation_says() -> None:
      <x xmlns='jabber:x:data' type='form'><title>drain iad-1</title><instructions>Read it.</instructions>
       <field var='FORM_TYPE' type='hidden'><value>urn:geolane:operator:1#drain</value></field>
       <field var='text' type='fixed'><value>Lane 3 would go.</value></field></x></command>"""  # noqa: E501
-    sent = commands.answer_to(iq_with(commands.step_xml("x")), reply).xml[0]
+    sent = commands.make_answer(iq_with(commands.command_step_to_xml("x")), reply).xml[0]
     canonical = [ET.canonicalize(x, strip_text=True) for x in (ET.tostring(sent), expected)]
     assert _plain(canonical[0]) == _plain(canonical[1])
 

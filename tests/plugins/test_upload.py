@@ -23,7 +23,7 @@ def iq(text: str) -> Iq:
 
 
 def test_a_slot_is_read_and_only_the_headers_that_may_be_sent() -> None:
-    slot = upload.slot_of(
+    slot = upload.slot_from_result(
         iq(SLOT.format(put="https://u.d:5443/a/b.png", get="https://u.d/a/b.png"))
     )
     assert slot == upload.Slot(
@@ -37,21 +37,23 @@ def test_a_slot_is_read_and_only_the_headers_that_may_be_sent() -> None:
 )
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(BadStanza, match="URL is needed"):
-        upload.slot_of(iq(SLOT.format(put=url, get="https://u.d/x")))
+        upload.slot_from_result(iq(SLOT.format(put=url, get="https://u.d/x")))
     with pytest.raises(BadStanza, match="URL is needed"):
-        upload.slot_of(iq(SLOT.format(put="https://u.d/x", get=url)))
+        upload.slot_from_result(iq(SLOT.format(put="https://u.d/x", get=url)))
 
 
 def test_a_slot_without_a_place_is_refused() -> None:
     with pytest.raises(BadStanza):
-        upload.slot_of(iq("<iq xmlns='jabber:client'><slot xmlns='urn:xmpp:http:upload:0'/></iq>"))
+        upload.slot_from_result(
+            iq("<iq xmlns='jabber:client'><slot xmlns='urn:xmpp:http:upload:0'/></iq>")
+        )
 
 
 def test_which_service_it_is_and_how_much_it_takes() -> None:
     assert upload.is_upload_service(iq(INFO.format(feature="urn:xmpp:http:upload:0", most="1000")))
     assert not upload.is_upload_service(iq(INFO.format(feature="urn:xmpp:ping", most="1000")))
-    assert upload.most_bytes(iq(INFO.format(feature="x", most="1000"))) == 1000
-    assert upload.most_bytes(iq(INFO.format(feature="x", most="-1"))) is None
+    assert upload.max_file_bytes_from_result(iq(INFO.format(feature="x", most="1000"))) == 1000
+    assert upload.max_file_bytes_from_result(iq(INFO.format(feature="x", most="-1"))) is None
 
 
 def test_services_are_taken_as_far_as_they_are_addresses() -> None:
@@ -61,11 +63,11 @@ def test_services_are_taken_as_far_as_they_are_addresses() -> None:
         "xmlns='http://jabber.org/protocol/disco#items'><item/><item "
         f"jid='@@'/>{many}</query></iq>"
     )
-    assert upload.items_of(iq(text)) == [f"s{n}.d" for n in range(50)]
+    assert upload.services_from_result(iq(text)) == [f"s{n}.d" for n in range(50)]
 
 
 def test_a_link_is_a_message_whose_words_are_the_link() -> None:
     message = Message()
     message["body"] = "https://u.d/x.png"
-    upload.linked(message)
+    upload.mark_as_link(message)
     assert message.xml.findtext("{jabber:x:oob}x/{jabber:x:oob}url") == "https://u.d/x.png"

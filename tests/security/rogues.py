@@ -37,8 +37,8 @@ from agents.xmpp.client import Handlers, Login, Session
 from agents.xmpp.worker_session import WorkerLink
 from plugins import commands, feeds
 from plugins import namespaces as ns
-from plugins.room import join_presence
-from plugins.values import clean
+from plugins.room import fill_join_presence
+from plugins.values import replace_invalid_xml
 
 PATIENCE_S = 1.0
 WORDS = (
@@ -205,7 +205,7 @@ class _Rogue:
 
     async def whisper(self, session: Session) -> None:
         message = session.stream.Message(sto=self.somebody(), stype="chat")
-        message["body"] = clean(self.words())
+        message["body"] = replace_invalid_xml(self.words())
         session.send(message)
 
     async def burst(self, session: Session) -> None:
@@ -225,7 +225,9 @@ class _Rogue:
             self.rng.choice(("execute", "next", "prev", "complete", "cancel")),
             self.rng.choice(("", "nosuch")),
         )
-        iq.xml.append(commands.step_xml(self.rng.choice(list(COMMANDS)), step, action, fields))
+        iq.xml.append(
+            commands.command_step_to_xml(self.rng.choice(list(COMMANDS)), step, action, fields)
+        )
         await self.ask(session, iq)
 
     async def command_worker(self, session: Session) -> None:
@@ -239,7 +241,9 @@ class _Rogue:
         feed = self.rng.choice(("fleet", "alerts", "placement", "tuning", "telemetry/node-iad-1"))
         await self.ask(
             session,
-            feeds.subscribe_request(session.iq("set", ""), self.xmpp.pubsub, feed, session.jid),
+            feeds.make_subscribe_request(
+                session.iq("set", ""), self.xmpp.pubsub, feed, session.jid
+            ),
         )
 
     async def publish(self, session: Session) -> None:
@@ -247,7 +251,9 @@ class _Rogue:
         item = ET.fromstring(f"<telemetry xmlns='{ns.TELEMETRY}' boot='x' seq='1'/>")
         await self.ask(
             session,
-            feeds.publish_request(session.iq("set", ""), self.xmpp.pubsub, feed, "current", item),
+            feeds.make_publish_request(
+                session.iq("set", ""), self.xmpp.pubsub, feed, "current", item
+            ),
         )
 
 
@@ -271,7 +277,7 @@ async def outsider(
 
     async def enter(session: Session) -> None:
         session.send(
-            join_presence(
+            fill_join_presence(
                 session.stream.Presence(), xmpp.room, rogue.rng.choice(("geolane", "eve", "ev-il"))
             )
         )
@@ -308,7 +314,7 @@ async def guest(
             rogue.heard.append(message.xml.get("id", ""))
 
     def enter(session: Session) -> None:
-        session.send(join_presence(session.stream.Presence(), xmpp.room, account))
+        session.send(fill_join_presence(session.stream.Presence(), xmpp.room, account))
 
     def say(session: Session, text: str, more: str = "") -> None:
         body = ET.Element("body")
@@ -333,7 +339,7 @@ async def guest(
 
     async def nick(session: Session) -> None:
         session.send(
-            join_presence(
+            fill_join_presence(
                 session.stream.Presence(), xmpp.room, rogue.rng.choice((account, f"{account}2"))
             )
         )
@@ -433,7 +439,7 @@ async def node(
             ET.SubElement(root, f"{{{ns.TELEMETRY}}}arrival", n=n, rate_eps=rng.choice(NUMBERS[:2]))
         await rogue.ask(
             session,
-            feeds.publish_request(session.iq("set", ""), xmpp.pubsub, feed, "current", root),
+            feeds.make_publish_request(session.iq("set", ""), xmpp.pubsub, feed, "current", root),
         )
 
     async def answer(session: Session) -> None:

@@ -23,7 +23,7 @@ from agents.kafka.topic_watch import LOOK_EVERY_S
 from agents.kafka.topics import MAX_MESSAGE_BYTES
 from agents.settings import Kafka
 from agents.xmpp.operator_client import OperatorClient
-from plugins.feeds import entry_of
+from plugins.feeds import item_from_entry
 from tests.kafka.support import alter
 from tests.security import rogues
 from tests.security.at_work import NODE, node_account
@@ -191,7 +191,7 @@ async def hearing(running: Running) -> AsyncIterator[list[AlertItem]]:
         async def hear() -> None:
             async with aclosing(person.watch(ALERTS)) as items:
                 async for item in items:
-                    element = entry_of(item.feed, item.item_id, item.payload).element
+                    element = item_from_entry(item.feed, item.item_id, item.payload).element
                     assert isinstance(element, AlertItem)
                     heard.append(element)
 

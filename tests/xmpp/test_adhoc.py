@@ -23,7 +23,7 @@ from agents.core.model.forms import (
 )
 from agents.xmpp.operator_client import OperatorClient
 from plugins import namespaces as ns
-from plugins.commands import NODE_PREFIX, items_request, step_xml
+from plugins.commands import NODE_PREFIX, command_step_to_xml, make_items_request
 from tests.xmpp.conftest import Coordinator, Links, until
 
 LISTED = Listing((Option("status", "status: the state of the fleet"),))
@@ -98,8 +98,8 @@ async def test_agents_of_the_fleet_are_not_people(links: Links) -> None:
     assert session is not None
     jid = f"{links.server.settings().coordinator}/leader"
     command = session.iq("set", jid)
-    command.xml.append(step_xml("status"))
-    for iq in (command, items_request(session.iq("get", jid))):
+    command.xml.append(command_step_to_xml("status"))
+    for iq in (command, make_items_request(session.iq("get", jid))):
         with pytest.raises(CommandRefused, match="forbidden"):
             await session.request(iq)
     assert not leader.of(AdHoc)

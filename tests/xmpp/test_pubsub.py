@@ -23,7 +23,7 @@ from agents.core.model.feeds import (
 )
 from agents.xmpp import operator_client, pubsub
 from agents.xmpp.operator_client import OperatorClient
-from plugins.feeds import entry_of, subscribers_of, subscribers_request
+from plugins.feeds import item_from_entry, make_subscribers_request, subscribers_from_result
 from tests.xmpp.conftest import Coordinator, Links, until
 
 SUMMARY = FleetSummary(10, 9, 1, 32, 30, 1, 1, 998.5, 1001.0, 40, 3.1, 9.4, True)
@@ -82,7 +82,7 @@ async def test_a_member_reads_what_the_leader_publishes(links: Links) -> None:
                 async for got in items:
                     if (
                         got.payload.tag.endswith("}entry")
-                        and entry_of(got.feed, got.item_id, got.payload) == item
+                        and item_from_entry(got.feed, got.item_id, got.payload) == item
                     ):
                         assert got.publisher == f"{links.server.settings().coordinator}/leader"
                         break
@@ -139,8 +139,8 @@ async def test_what_killed_watchers_left_is_cleared_and_those_who_live_go_on(
 async def _subscribed(leader: Coordinator, who: str) -> set[str]:
     """Who of that account, or which of its sessions, is subscribed to the alerts."""
     session, service = leader.link._lead_or_raise().session, leader.link._xmpp.pubsub
-    answer = await session.request(subscribers_request(session.stream.Iq(), service, ALERTS))
-    return {jid for jid in subscribers_of(answer) if jid.startswith(who)}
+    answer = await session.request(make_subscribers_request(session.stream.Iq(), service, ALERTS))
+    return {jid for jid in subscribers_from_result(answer) if jid.startswith(who)}
 
 
 async def test_a_stranger_cannot_read(links: Links) -> None:

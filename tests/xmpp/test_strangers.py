@@ -37,7 +37,7 @@ async def session(server: XmppServer, account: str, resource: str = "x") -> Asyn
 
 def command(sender: Session, worker: Worker, what: WorkerCommand) -> Iq:
     iq = sender.iq("set", f"{worker.account}@{sender.login.xmpp.fleet}/etl")
-    iq.xml.append(lanes.command_xml(what))
+    iq.xml.append(lanes.command_to_xml(what))
     return iq
 
 
@@ -109,7 +109,7 @@ async def test_only_the_worker_itself_at_its_resource_is_seen(links: Links) -> N
         (other, "x"),
     ):
         async with session(server, account, resource) as sender:
-            presence = health.presence_of(sender.stream.Presence(), said)
+            presence = health.fill_presence(sender.stream.Presence(), said)
             presence["to"] = to
             sender.send(presence)
             await sender.ask(
@@ -129,13 +129,13 @@ async def test_an_event_that_the_service_did_not_send_is_not_believed(links: Lin
             message = sender.stream.Message(sto=to, stype="headline")
             event = ET.SubElement(message.xml, f"{{{ns.PUBSUB_EVENT}}}event")
             items = ET.SubElement(
-                event, f"{{{ns.PUBSUB_EVENT}}}items", node=telemetry.telemetry_feed(victim)
+                event, f"{{{ns.PUBSUB_EVENT}}}items", node=telemetry.feed_of_worker(victim)
             )
             publisher = f"{server.jid(victim)}/etl"
             item = ET.SubElement(
                 items, f"{{{ns.PUBSUB_EVENT}}}item", id="current", publisher=publisher
             )
-            item.append(telemetry.telemetry_xml(value))
+            item.append(telemetry.telemetry_to_xml(value))
             sender.send(message)
             await sender.ask(_ping(sender, to))
     assert leader.of(TelemetryIn) == []
@@ -145,12 +145,12 @@ async def test_telemetry_from_another_resource_of_the_worker_is_not_believed(lin
     server = links.server
     leader = await links.coordinator()
     worker = await server.worker()
-    service, feed = server.settings().pubsub, telemetry.telemetry_feed(worker)
+    service, feed = server.settings().pubsub, telemetry.feed_of_worker(worker)
     for resource, seq in (("elsewhere", 1), ("etl", 2)):
         async with session(server, worker, resource) as sender:
-            item = telemetry.telemetry_xml(Telemetry("boot1", seq, "now", 0.0, 1.0))
+            item = telemetry.telemetry_to_xml(Telemetry("boot1", seq, "now", 0.0, 1.0))
             await sender.request(
-                feeds.publish_request(sender.stream.Iq(), service, feed, "current", item)
+                feeds.make_publish_request(sender.stream.Iq(), service, feed, "current", item)
             )
             await sender.ask(_ping(sender, f"{server.settings().coordinator}/leader"))
     assert [e.telemetry.seq for e in leader.of(TelemetryIn)] == [2]

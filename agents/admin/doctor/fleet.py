@@ -206,11 +206,11 @@ class FleetCheck:
             while set(found) < wanted and loop.time() < until_s and session.up:
                 await asyncio.sleep(0.02)
                 for presence in session.presences:
-                    name = health.worker_of(presence["from"], fleet)
+                    name = health.worker_from_jid(presence["from"], fleet)
                     if name is None or presence.xml.get("type"):
                         continue
                     try:
-                        said = health.announcement(presence, name)
+                        said = health.announcement_from_presence(presence, name)
                     except BadStanza:
                         continue
                     if said is not None and said.health is not Health.UNAVAILABLE:

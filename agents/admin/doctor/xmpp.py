@@ -228,9 +228,9 @@ class XmppCheck:
         if self._who.role is Role.COORDINATOR and not self._workers:
             raise NotLookedAt("the inventory that names the workers cannot be read")
         async with self._open_session() as session:
-            request = feeds.own_affiliations_request(session.stream.Iq(), self._xmpp.pubsub)
+            request = feeds.make_own_affiliations_request(session.stream.Iq(), self._xmpp.pubsub)
             try:
-                there = feeds.own_affiliations_of(await session.request(request))
+                there = feeds.own_affiliations_from_result(await session.request(request))
             except CommandRefused as e:
                 return fault(f"{self._xmpp.pubsub}: {e}", PROVISION)
         return judge_feed_rights(expected_feeds(self._who, self._workers), there)
@@ -241,7 +241,7 @@ class XmppCheck:
         async with self._open_session() as session:
             try:
                 await session.request(
-                    feeds.last_item_request(session.stream.Iq(), self._xmpp.pubsub, "tuning")
+                    feeds.make_last_item_request(session.stream.Iq(), self._xmpp.pubsub, "tuning")
                 )
             except CommandRefused as e:
                 return fault(f"tuning cannot be read ({e.condition})", PROVISION)

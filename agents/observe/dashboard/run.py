@@ -26,8 +26,8 @@ from agents.observe.dashboard.screen import ScreenLayout, draw_screen
 from agents.observe.dashboard.watcher import Watcher
 from agents.settings import Settings
 from agents.xmpp.operator_client import OperatorClient
-from plugins.feeds import Published, entry_of
-from plugins.telemetry import telemetry_of
+from plugins.feeds import Published, item_from_entry
+from plugins.telemetry import telemetry_from_xml
 
 PERIOD_S = 0.5
 FIRST_S = 5.0
@@ -178,9 +178,9 @@ async def print_feed(
 def format_item(item: Published, as_json: bool) -> str:
     """One item in words, or as one line of JSON with all its values."""
     value = (
-        telemetry_of(item.payload)
+        telemetry_from_xml(item.payload)
         if item.feed.startswith("telemetry/")
-        else entry_of(item.feed, item.item_id, item.payload)
+        else item_from_entry(item.feed, item.item_id, item.payload)
     )
     if as_json:
         return msgspec.json.encode(value).decode()

@@ -16,7 +16,7 @@ from agents.core.model.feeds import ALERTS, FLEET, PLACEMENT, FeedItem
 from agents.observe.dashboard.figures import STALE_S, Act, Dashboard
 from agents.xmpp.client import Backoff
 from agents.xmpp.operator_client import OperatorClient
-from plugins.feeds import Published, entry_of, updated_of
+from plugins.feeds import Published, item_from_entry, updated_s_from_entry
 from plugins.values import BadStanza
 
 FEEDS = {FLEET: 1, PLACEMENT: 20, ALERTS: 20}  # with the number of newest items to read first
@@ -102,8 +102,8 @@ class Watcher:
 
     def _take_item(self, published: Published) -> None:
         try:
-            item = entry_of(published.feed, published.item_id, published.payload)
-            at_s = updated_of(published.payload)
+            item = item_from_entry(published.feed, published.item_id, published.payload)
+            at_s = updated_s_from_entry(published.payload)
         except BadStanza:
             return  # from another version; the rest is still worth showing
         age_s = time.time() - at_s if published.kept else 0.0

@@ -10,7 +10,7 @@ from agents.core import events as ev
 from agents.core.fleet.summary import ROWS_AT_MOST, fleet_item, worker_rows
 from agents.core.model.feeds import FLEET, FeedItem, FleetSummary, WorkerRow, WorkerRows
 from plugins import namespaces as ns
-from plugins.feeds import entry_of, entry_xml
+from plugins.feeds import item_from_entry, item_to_entry
 from tests.core.world import World
 
 ROW = WorkerRow(
@@ -77,19 +77,19 @@ def test_a_large_fleet_goes_round_in_shares() -> None:
 
 def test_an_item_stays_small() -> None:
     full = replace(FIGURES, workers=WorkerRows(0, 4, (ROW,) * ROWS_AT_MOST))
-    assert len(ET.tostring(entry_xml(fleet_item(full, 4), datetime.now(UTC)))) < 14_000
+    assert len(ET.tostring(item_to_entry(fleet_item(full, 4), datetime.now(UTC)))) < 14_000
 
 
 def test_readers_and_coordinators_of_before_understand_each_other() -> None:
     item = FeedItem(
         FLEET, "current", "t", "c", replace(FIGURES, workers=WorkerRows(0, 1, (ROW,))), 4
     )
-    xml = entry_xml(item, datetime.now(UTC))
+    xml = item_to_entry(item, datetime.now(UTC))
     (fleet,) = [
         x for x in xml if x.tag == f"{{{ns.FEED}}}fleet"
     ]  # one typed element, its figures where they were
     assert fleet.get("nodes") == "200"
     fleet.remove(fleet[0])
-    old = entry_of(FLEET, "current", xml).element
+    old = item_from_entry(FLEET, "current", xml).element
     assert isinstance(old, FleetSummary)
     assert old.workers is None

@@ -10,7 +10,7 @@ from agents.base.errors import CommandRefused
 from agents.core.model.feeds import FLEET, FleetSummary, TroubleRow
 from agents.core.model.forms import TEXT, FormReply, Status
 from agents.xmpp.operator_client import OperatorClient
-from plugins.feeds import entry_of
+from plugins.feeds import item_from_entry
 from tests.stack.conftest import Running
 
 
@@ -64,7 +64,7 @@ async def told(
     """The rows of the feed `fleet`, as soon as they are as wanted."""
     async with asyncio.timeout(timeout_s), aclosing(person.watch(FLEET)) as items:
         async for item in items:
-            summary = entry_of(item.feed, item.item_id, item.payload).element
+            summary = item_from_entry(item.feed, item.item_id, item.payload).element
             assert isinstance(summary, FleetSummary)
             assert summary.troubles is not None
             if wanted(list(summary.troubles.rows)):
