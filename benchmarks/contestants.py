@@ -75,7 +75,7 @@ async def geolane(task: Task, kind: str) -> Figures:
     here."""
     from agents.core.lanes.lane_map import LaneMap
     from agents.core.model.messages import AssignCommand, Grant, LeaseCommand
-    from agents.core.model.topology import CLUSTER, Partition
+    from agents.core.model.topology import MAIN, Partition
     from agents.kafka.leases import LeaseMaker
     from agents.kafka.offsets import Offsets
     from agents.node.runner import Pipelines
@@ -115,7 +115,7 @@ async def geolane(task: Task, kind: str) -> Figures:
     engine = Engine(kafka, worker, stage, "BENCH")
     running = asyncio.create_task(engine.run())
     await engine.execute_command(LeaseCommand(1, "BENCH", tid, producer_id, producer_epoch))
-    parts = [Partition(f"{CLUSTER}/{task.source}", n) for n in range(task.partitions)]
+    parts = [Partition(f"{MAIN}/{task.source}", n) for n in range(task.partitions)]
     watch = Watch(stage.pids)
     await engine.execute_command(
         AssignCommand(1, "BENCH", stage.topic, tuple(Grant(p.n, 1, 0) for p in parts))

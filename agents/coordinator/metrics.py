@@ -13,7 +13,7 @@ from agents.core.fleet.plausibility import WHAT
 from agents.core.guard import FAULTS
 from agents.core.model.messages import Health
 from agents.core.model.placement import PAUSE, State
-from agents.core.model.topology import WorkerKind
+from agents.core.model.topology import KINDS
 from agents.journal.store import Journal
 from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
@@ -56,14 +56,14 @@ def add_leader_metrics(core: Coordinator, performer: Performer, out: Samples) ->
     workers = Counter(
         (v.spec.kind, v.health if v.present else Health.UNAVAILABLE) for v in fleet.views.values()
     )
-    for kind in WorkerKind:
+    for kind in KINDS:
         for health in Health:
-            out.add(m.WORKERS, workers[kind, health], kind, health)
-    states = Counter((p.kind, placed.state) for p, placed in fleet.partitions.items())
-    for kind in WorkerKind:
-        topic = kind.topic.partition("/")[2]
+            out.add(m.WORKERS, workers[kind, health], kind.name, health)
+    states = Counter((p.topic, placed.state) for p, placed in fleet.partitions.items())
+    for kind in KINDS:
+        topic = kind.kafka_topic
         for state in State:
-            out.add(m.PARTITIONS, states[kind, state], topic, state)
+            out.add(m.PARTITIONS, states[kind.topic, state], topic, state)
         out.add(m.MOVES, performer.counts.moves[topic], topic)
     for trouble, count in core.news.troubles.count().items():
         out.add(m.TROUBLES, count, trouble)

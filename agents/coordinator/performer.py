@@ -47,7 +47,7 @@ from agents.core.model.placement import (
     lease_key,
 )
 from agents.core.model.plan import Decided, Moment, PlanningFrame, Scored
-from agents.core.model.topology import Partition, WorkerKind
+from agents.core.model.topology import Partition, WorkerKind, kind_of
 from agents.journal.store import Journal
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
@@ -239,7 +239,7 @@ class Performer:
                         and isinstance(more := self._kafka[0], fx.Write)
                         and len(writes) < 500
                     ):
-                        if len({p.kind for w in (*writes, more) for p in w.offsets}) > 1:
+                        if len({p.topic for w in (*writes, more) for p in w.offsets}) > 1:
                             break  # a transaction has one consumer group
                         writes.append(more)
                         self._kafka.popleft()
@@ -260,7 +260,7 @@ class Performer:
             }
             records |= {TUNING_KEY: encode_tuning(w.tuning)} if w.tuning is not None else {}
             for p, at in w.offsets.items():
-                offsets.setdefault(p.kind.group, {})[p] = at
+                offsets.setdefault(kind_of(p).group, {})[p] = at
         self._unwritten = writes
         try:
             await self._placement.write(records, offsets)
@@ -316,7 +316,7 @@ class Performer:
             lost = [p for p in parts if p not in committed]
             ends: dict[Partition, int] = {}
             for kind, reader in self._offsets.items():
-                ends |= await reader.highs([p for p in lost if p.kind is kind])
+                ends |= await reader.highs([p for p in lost if kind.works(p)])
         except KafkaError as error:
             _log.warning("release_not_checked", worker=e.worker, error=str(error))
             return ev.ReleaseRead(e.worker, e.command, e.answer, error=str(error))
@@ -325,7 +325,7 @@ class Performer:
     async def _read_committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         found: dict[Partition, int] = {}
         for kind, reader in self._offsets.items():
-            mine = [p for p in partitions if p.kind is kind]
+            mine = [p for p in partitions if kind.works(p)]
             if mine:
                 found |= {
                     p: at[0] for p, at in (await reader.committed(mine)).items() if at is not None

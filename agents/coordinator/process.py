@@ -49,7 +49,7 @@ from agents.core.model.placement import (
     lease_worker,
     read_table,
 )
-from agents.core.model.topology import LANES, RAW, Partition, WorkerKind
+from agents.core.model.topology import KINDS, WorkerKind
 from agents.core.operators.charts import MapWanted, PlotWanted
 from agents.core.operators.dead_letters import DeadLook, DeadReplay
 from agents.core.operators.history import Search
@@ -177,7 +177,7 @@ class CoordinatorProcess:
                 self.settings.kafka, self.settings.coordinator.transaction_timeout_ms, reach
             ),
         )
-        offsets = {kind: Offsets(self.settings.kafka, kind.group) for kind in WorkerKind}
+        offsets = {kind: Offsets(self.settings.kafka, kind.group) for kind in KINDS}
         try:
             # First, since it fences the previous leader: everything below builds on a table that
             # no earlier leader can change.
@@ -196,8 +196,11 @@ class CoordinatorProcess:
             before = table.leader.starts if table.leader else ()
             leader = Leader(epoch, self.boot, (*before[1 - LEADERS_KEPT :], _read_clocks().ms))
             expected = [
-                *(Partition(LANES, n) for n in range(lanemap.lanes)),
-                *(Partition(RAW, n) for n in range(self.settings.coordinator.raw_partitions)),
+                *(WorkerKind.NODE.partition(n) for n in range(lanemap.lanes)),
+                *(
+                    WorkerKind.ROUTER.partition(n)
+                    for n in range(self.settings.coordinator.raw_partitions)
+                ),
             ]
             core = Coordinator(
                 bound.inventory,

@@ -30,7 +30,7 @@ from agents.core.fleet.rewinds import (
     Standing,
 )
 from agents.core.model.charts import Picture, Plot
-from agents.core.model.topology import Partition, WorkerKind
+from agents.core.model.topology import Partition, WorkerKind, kind_of
 from agents.core.operators.charts import Drawn, MapWanted, PlotWanted, plot_of
 from agents.journal.store import Journal
 from agents.kafka.connection import as_ours, closed, committed_reader
@@ -88,7 +88,7 @@ class Rewinding:
         """The past of one partition, with the rewind's target and the number of events after it.
         Raises KafkaUnavailable, KafkaError."""
         p = look.partition
-        reader = self._offsets[p.kind]
+        reader = self._offsets[kind_of(p, self._offsets)]
         begin, end = (await reader.begins([p]))[p], (await reader.ends([p]))[p]
         found = await self.read_committed(ReadCommitted(p))
         committed = found[0] if found is not None else -1
@@ -110,7 +110,7 @@ class Rewinding:
         KafkaError."""
         found = {}
         for kind, reader in self._offsets.items():
-            some = [p for p in look.partitions if p.kind is kind]
+            some = [p for p in look.partitions if kind.works(p)]
             begins, committed = await reader.begins(some), await reader.committed(some)
             ends = await reader.ends(some)
             since = await reader.since(look.since_ms, some) if look.since_ms is not None else {}
@@ -150,9 +150,8 @@ class Rewinding:
 
     async def read_committed(self, what: ReadCommitted) -> tuple[int, str] | None:
         """The committed offset and its metadata. Raises KafkaUnavailable, KafkaError."""
-        return (await self._offsets[what.partition.kind].committed([what.partition]))[
-            what.partition
-        ]
+        p = what.partition
+        return (await self._offsets[kind_of(p, self._offsets)].committed([p]))[p]
 
     async def await_committed(self, what: AwaitCommitted) -> None:
         """Wait until the commit shows. The query's time limit bounds it. Raises KafkaUnavailable,

@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError as AnyKafkaError
 from agents import settings
 from agents.base.errors import KafkaUnavailable, LeaseLost
 from agents.core.lanes.dead_letters import Finder, Letter, LetterQuery, LettersFound, returned
-from agents.core.model.topology import CLUSTER, TOPIC_DEAD, TOPIC_RAW, TOPIC_REPLAYED
+from agents.core.model.topology import MAIN, TOPIC_DEAD, TOPIC_RAW, TOPIC_REPLAYED
 from agents.kafka import verification
 from agents.kafka.compacted import read_table
 from agents.kafka.connection import (
@@ -175,7 +175,7 @@ class DeadLetters:
         return await producer.send_batch(batch, self._raw, partition=n)
 
     def _key(self, x: Letter) -> bytes:
-        return f"{CLUSTER}/{self._dead}/{x.id}".encode()
+        return f"{MAIN}/{self._dead}/{x.id}".encode()
 
     async def _marked(self) -> frozenset[bytes]:
         return frozenset(await read_table(self._kafka, self._marks))

@@ -13,7 +13,7 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from agents import settings
-from agents.core.model.topology import CLUSTER, Partition
+from agents.core.model.topology import Partition
 from agents.kafka.connection import BOUND_S, Link, raise_error
 
 _LATEST, _EARLIEST = -1, -2
@@ -43,21 +43,21 @@ class Offsets:
 
         For up to 26 ms after a commit the answer may be the previous offset (PROTOCOL 2.6). After a
         fence it is final. Raises KafkaUnavailable, KafkaError."""
-        wanted = _by_topic(parts)
-        if not wanted:
+        asked = _asked(parts)
+        if not asked:
             return {}
 
         async def attempt() -> dict[Partition, tuple[int, str] | None]:
             node = await self._link.coordinator(CoordinationType.GROUP, self._group)
             response = await self._link.ask(
-                node, OffsetFetchRequest(self._group, list(wanted.items()))
+                node, OffsetFetchRequest(self._group, list(_by_topic(asked).items()))
             )
             raise_error(response.error_code, self._group)
             found: dict[Partition, tuple[int, str] | None] = {}
             for topic, partitions in response.topics:
                 for n, offset, metadata, code in partitions:
                     raise_error(code, topic)
-                    found[Partition(f"{CLUSTER}/{topic}", n)] = (
+                    found[asked[TopicPartition(topic, n)]] = (
                         (offset, metadata or "") if offset >= 0 else None
                     )
             return found
@@ -90,15 +90,15 @@ class Offsets:
     async def _at(
         self, ms: int, parts: Iterable[Partition], isolation: int = _READ_COMMITTED
     ) -> dict[Partition, int]:
-        wanted = [TopicPartition(p.kafka_topic, p.n) for p in parts]
-        if not wanted:
+        asked = _asked(parts)
+        if not asked:
             return {}
 
         async def attempt() -> dict[Partition, int]:
             by_leader: dict[int, dict[str, list[tuple[int, int]]]] = defaultdict(
                 lambda: defaultdict(list)
             )
-            for tp in wanted:
+            for tp in asked:
                 leader = self._link.client.cluster.leader_for_partition(tp)
                 if leader is None or leader < 0:
                     await self._link.client.force_metadata_update()
@@ -112,14 +112,19 @@ class Offsets:
                 for topic, partitions in response.topics:
                     for n, code, _, offset, *_rest in partitions:
                         raise_error(code, topic)
-                        found[Partition(f"{CLUSTER}/{topic}", n)] = int(offset)
+                        found[asked[TopicPartition(topic, n)]] = int(offset)
             return found
 
         return await self._link.persist("read the ends of partitions", attempt, ANSWER_BOUND_S)
 
 
-def _by_topic(parts: Iterable[Partition]) -> dict[str, list[int]]:
+def _asked(parts: Iterable[Partition]) -> dict[TopicPartition, Partition]:
+    """The partitions, by the names that Kafka's answer has for them."""
+    return {TopicPartition(p.kafka_topic, p.n): p for p in parts}
+
+
+def _by_topic(asked: Iterable[TopicPartition]) -> dict[str, list[int]]:
     topics: dict[str, list[int]] = defaultdict(list)
-    for part in parts:
-        topics[part.kafka_topic].append(part.n)
+    for tp in asked:
+        topics[tp.topic].append(tp.partition)
     return topics

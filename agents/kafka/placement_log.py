@@ -11,7 +11,7 @@ from agents import settings
 from agents.base.errors import KafkaUnavailable, LeadershipLost, LeaseLost
 from agents.core.model.messages import LeaseCommand
 from agents.core.model.placement import is_row
-from agents.core.model.topology import TOPIC_PLACEMENT, Partition, WorkerKind
+from agents.core.model.topology import KINDS, TOPIC_PLACEMENT, Partition
 from agents.kafka import verification
 from agents.kafka.compacted import IsRow, anything, read_rows, read_table
 from agents.kafka.connection import is_fenced, said
@@ -83,7 +83,7 @@ class PlacementLog:
         if self._led:
             raise LeadershipLost("this process has led before: it must end, and a new one may lead")
         await verification.require(self._kafka)
-        reach = Reach((self._topic,), tuple(kind.group for kind in WorkerKind))
+        reach = Reach((self._topic,), tuple(kind.group for kind in KINDS))
         maker = LeaseMaker(self._kafka, TRANSACTION_TIMEOUT_MS, lambda _: reach)
         await maker.start(START_BOUND_S)
         try:

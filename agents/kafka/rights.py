@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from agents.core.model.topology import (
+    KINDS,
     TOPIC_CLEAN,
     TOPIC_DEAD,
     TOPIC_LANEMAP,
@@ -20,7 +21,7 @@ from agents.core.model.topology import (
     TOPIC_RAW,
     TOPIC_REPLAYED,
     TOPIC_UNPLACED,
-    WorkerKind,
+    kind_named,
 )
 from agents.kafka.markers import OFFSETS, Reach
 from agents.kafka.wire import CLUSTER_NAME, Operation, Pattern, Resource
@@ -85,16 +86,16 @@ def rights_of(account: str, user: str = "") -> Iterator[Right]:
             for operation in (R, W):
                 yield Right(user, Resource.TOPIC, topic, operation)
         yield Right(user, Resource.TRANSACTIONAL_ID, REPLAYER, W)
-        for kind in WorkerKind:
+        for kind in KINDS:
             # A rewind sets the offset of a lane, a reset sets the offset of any partition.
             yield Right(user, Resource.GROUP, kind.group, R)
             yield Right(
-                user, Resource.TRANSACTIONAL_ID, f"geolane-{kind.value}-", W, Pattern.PREFIXED
+                user, Resource.TRANSACTIONAL_ID, f"geolane-{kind.name}-", W, Pattern.PREFIXED
             )
         yield Right(user, Resource.TRANSACTIONAL_ID, "geolane-coordinator", W)
         yield Right(user, Resource.CLUSTER, CLUSTER_NAME, Operation.DESCRIBE_CONFIGS)
     else:
-        yield Right(user, Resource.GROUP, WorkerKind(role).group, R)
+        yield Right(user, Resource.GROUP, kind_named(role).group, R)
         yield Right(user, Resource.TRANSACTIONAL_ID, f"geolane-{account}", W)
 
 

@@ -13,7 +13,7 @@ from agents import settings
 from agents.base import log
 from agents.base.errors import KafkaError
 from agents.core.fleet.topic_checks import TOPICS, Extent, OpenTransaction, StreamsLooked
-from agents.core.model.topology import LANES, RAW, TOPIC_LANES, TOPIC_RAW, Partition, WorkerKind
+from agents.core.model.topology import TOPIC_LANES, TOPIC_RAW, Partition, WorkerKind
 from agents.kafka.connection import Link
 from agents.kafka.offsets import Offsets
 from agents.kafka.topics import DescribeTopics
@@ -72,8 +72,8 @@ class StreamLooks:
         """Read the topics once; call `start` first. Raises KafkaUnavailable, KafkaError."""
         counts = await self._partitions()
         parts = {
-            WorkerKind.ROUTER: [Partition(RAW, n) for n in range(counts[TOPIC_RAW])],
-            WorkerKind.NODE: [Partition(LANES, n) for n in range(counts[TOPIC_LANES])],
+            kind: [kind.partition(n) for n in range(counts[kind.kafka_topic])]
+            for kind in self._offsets
         }
         begins, ends, stables = (
             dict[Partition, int](),

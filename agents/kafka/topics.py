@@ -21,7 +21,7 @@ from agents import settings
 from agents.base.errors import KafkaError, KafkaUnavailable
 from agents.base.progress import ReportStep
 from agents.core.model.topology import (
-    CLUSTER,
+    MAIN,
     TOPIC_CLEAN,
     TOPIC_DEAD,
     TOPIC_LANEMAP,
@@ -192,7 +192,7 @@ async def await_leaders(kafka: settings.Kafka, wanted: tuple[Topic, ...]) -> Non
     await offsets.start()
     try:
         await offsets.ends(
-            [Partition(f"{CLUSTER}/{t.name}", n) for t in wanted for n in range(t.partitions)]
+            [Partition(f"{MAIN}/{t.name}", n) for t in wanted for n in range(t.partitions)]
         )
     finally:
         await offsets.stop()

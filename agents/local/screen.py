@@ -184,13 +184,13 @@ class Inside:
             if record.state is not State.ORPHAN:
                 lanes[record.worker] += 1
                 by_worker[record.worker] += (
-                    round(eps.get(f"{p.n}", 0.0)) if p.kind is WorkerKind.NODE else 0
+                    round(eps.get(f"{p.n}", 0.0)) if WorkerKind.NODE.works(p) else 0
                 )
         rows = []
         for spec in stack.workers:
             site = stack.inventory.sites[spec.site]
             alive = stack.family.children[spec.worker].pid is not None
-            rate = eps.get("in", 0.0) if spec.kind is WorkerKind.ROUTER else by_worker[spec.worker]
+            rate = eps.get("in", 0.0) if spec.kind == WorkerKind.ROUTER else by_worker[spec.worker]
             rows.append(
                 WorkerRow(
                     spec.worker,
@@ -206,11 +206,11 @@ class Inside:
                     spec.capacity_eps,
                 )
             )
-        states = [record.state for p, record in placed.items() if p.kind is WorkerKind.NODE]
+        states = [record.state for p, record in placed.items() if WorkerKind.NODE.works(p)]
         well = [r for r in rows if r.state == "ok"]
         recent = a.recent.summary()
         summary = FleetSummary(
-            nodes=sum(spec.kind is WorkerKind.NODE for spec in stack.workers),
+            nodes=sum(spec.kind == WorkerKind.NODE for spec in stack.workers),
             nodes_available=sum(r.worker.startswith("node-") for r in well),
             routers=sum(r.worker.startswith("router-") for r in well),
             lanes=len(states),

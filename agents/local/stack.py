@@ -209,7 +209,7 @@ class Stack:
         # only shut down.
         self.family.start(
             *(
-                self._make_child(w.worker, w.worker, w.kind.value, "--name", w.name)
+                self._make_child(w.worker, w.worker, w.kind.name, "--name", w.name)
                 for w in self.workers
             )
         )

@@ -26,7 +26,7 @@ from agents.core.lanes.records import (
     source,
     unfit,
 )
-from agents.core.model.topology import CLUSTER
+from agents.core.model.topology import MAIN
 from agents.node.contract import FAILED, FILTERED, ONE, Answers, columns_from_records
 from agents.node.part import Calls, Failures, Part
 from agents.node.runner import Runner
@@ -64,7 +64,7 @@ class NodeStage:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         topics = topics or Topics()
-        self.topic, self.group = f"{CLUSTER}/{topics.lanes}", topics.node_group
+        self.topic, self.group = f"{MAIN}/{topics.lanes}", topics.node_group
         self._clean, self._dead = topics.clean, topics.dead
         self._runner, self._timeout_s = runner, timeout_s
         self._limit = limit

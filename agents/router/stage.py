@@ -24,7 +24,7 @@ from agents.core.lanes.records import (
     source,
     unfit,
 )
-from agents.core.model.topology import CLUSTER
+from agents.core.model.topology import MAIN
 from agents.worker.stage import Inputs, Outbox, Tally, Topics, record_size, sample_records
 
 _DROPPED = OURS - {REPLAYS, DIED}
@@ -40,7 +40,7 @@ class RouterStage:
         self, lanemap: LaneMap, max_bytes: int, future_limit_ms: int, topics: Topics | None = None
     ) -> None:
         self._topics = topics or Topics()
-        self.topic, self.group = f"{CLUSTER}/{self._topics.raw}", self._topics.router_group
+        self.topic, self.group = f"{MAIN}/{self._topics.raw}", self._topics.router_group
         self._map = lanemap
         self._max_bytes = max_bytes
         self._future_limit_ms = future_limit_ms

@@ -24,7 +24,7 @@ from agents.core.model.feeds import (
     WorkerRow,
     WorkerRows,
 )
-from agents.core.model.topology import LANES
+from agents.core.model.topology import WorkerKind
 from plugins import namespaces as ns
 from plugins.values import (
     BadStanza,
@@ -104,7 +104,7 @@ def _value_to_xml(value: FeedElement, leader_epoch: int) -> ET.Element:
                 x.set("to", move.target)
                 x.set("epoch", str(move.epoch))
                 x.set("delta_ms", format_number(move.delta_ms))
-                if move.topic != LANES:
+                if move.topic != WorkerKind.NODE.topic:
                     x.set("topic", move.topic)
             return root
         case PlacementFigures():
@@ -321,5 +321,5 @@ def _move_from_xml(x: ET.Element) -> MoveItem:
         target=parse_sentence(x.get("to")),
         epoch=parse_integer(x.get("epoch"), "epoch"),
         delta_ms=parse_number(x.get("delta_ms"), "delta_ms", -1e15),
-        topic=parse_topic(x.get("topic", LANES), "topic"),
+        topic=parse_topic(x.get("topic", WorkerKind.NODE.topic), "topic"),
     )

@@ -17,7 +17,7 @@ from agents.core import effects as fx
 from agents.core import events as ev
 from agents.core.coordinator import AnyEvent
 from agents.core.model.placement import Leader, Placed, State, read_table
-from agents.core.model.topology import LANES, RAW, Partition, WorkerKind
+from agents.core.model.topology import KINDS, WorkerKind
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement_log import OffsetsByGroup as Written
@@ -28,7 +28,7 @@ from tests.kafka.support import alter, until
 NOBODY = cast(Any, None)  # Any: what a performer has besides is not used here
 LIMIT = "max.message.bytes"
 FEW = {
-    Partition(LANES, n): Placed("node-a", "B", 1, 1, State.ASSIGNED, 0, 0, "x" * 300)
+    WorkerKind.NODE.partition(n): Placed("node-a", "B", 1, 1, State.ASSIGNED, 0, 0, "x" * 300)
     for n in range(3)
 }
 
@@ -42,7 +42,7 @@ class World:
         self.id = server.name("geolane-coordinator")
         self.log = PlacementLog(server.kafka, topic=topic, transactional_id=self.id)
         self.leases = LeaseMaker(server.kafka, 10_000)
-        offsets = {kind: Offsets(server.kafka, server.name(kind.group)) for kind in WorkerKind}
+        offsets = {kind: Offsets(server.kafka, server.name(kind.group)) for kind in KINDS}
         tell = self.heard.append
         self.hands = Performer(
             NOBODY,
@@ -159,7 +159,7 @@ async def test_a_transaction_sets_offsets_of_one_group() -> None:
         leader=Leader(1, "b"),
         planner=NOBODY,
     )
-    lane, raw = Partition(LANES, 0), Partition(RAW, 0)
+    lane, raw = WorkerKind.NODE.partition(0), WorkerKind.ROUTER.partition(0)
     hands.perform(
         [
             fx.Write(FEW),

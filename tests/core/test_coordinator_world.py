@@ -123,13 +123,13 @@ def test_cold_start_places_everything_once_all_are_there() -> None:
     w.fair(8)
     assert w.all_at_work()
     assert all(s.epoch == 1 for s in w.partitions.values())
-    assert len({s.worker for p, s in w.partitions.items() if p.kind is WorkerKind.NODE}) > 1
+    assert len({s.worker for p, s in w.partitions.items() if WorkerKind.NODE.works(p)}) > 1
 
 
 def test_a_killed_node_loses_its_lanes_at_once_and_only_those_move() -> None:
     w = World(nodes=3, lanes=6)
     w.fair(8)
-    victim = next(s.worker for p, s in w.partitions.items() if p.kind is WorkerKind.NODE)
+    victim = next(s.worker for p, s in w.partitions.items() if WorkerKind.NODE.works(p))
     before = dict(w.partitions)
     w.crash(victim)
     w.now_s += 0.25

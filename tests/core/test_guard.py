@@ -21,7 +21,7 @@ from agents.core.model.forms import FormRefusal
 from agents.core.model.messages import Accelerator, Announcement, Health, Telemetry
 from agents.core.model.placement import Intent, State
 from agents.core.model.plan import Moment
-from agents.core.model.topology import LANES, RAW, Partition
+from agents.core.model.topology import WorkerKind
 from agents.core.operators.command import Context, Dry, Fetch, Result
 from agents.core.operators.form_dialogs import BY_FORM
 from agents.core.operators.registry import COMMANDS
@@ -102,7 +102,7 @@ def test_a_form_that_fails_is_refused_with_an_id(w: World, monkeypatch: pytest.M
 def test_an_act_that_fails_half_way_has_done_nothing(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    p = Partition(LANES, 0)
+    p = WorkerKind.NODE.partition(0)
 
     def half(c: Context, args: Sequence[str]) -> Dry:
         def act(done: Context) -> Iterator[fx.Effect]:
@@ -203,7 +203,7 @@ def test_a_planner_that_fails_while_lanes_are_nobodys_leaves_them_until_it_works
     assert plan_failed(w)
     w.crash("router-1")
     w.fair(5)
-    assert w.partitions[Partition(RAW, 0)].state is State.ASSIGNED, "routers go on"
+    assert w.partitions[WorkerKind.ROUTER.partition(0)].state is State.ASSIGNED, "routers go on"
     monkeypatch.undo()
     w.fair(80)
     assert w.all_at_work()

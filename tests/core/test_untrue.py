@@ -9,10 +9,10 @@ from agents.core.fleet.placing_inputs import Target
 from agents.core.fleet.troubles import TroubleKind
 from agents.core.model.messages import Grant, ReleaseCommand, WorkerAnswer
 from agents.core.model.placement import State
-from agents.core.model.topology import LANES, Partition
+from agents.core.model.topology import WorkerKind
 from tests.core.world import World
 
-P = Partition(LANES, 3)
+P = WorkerKind.NODE.partition(3)
 
 
 def asked_back(w: World) -> fx.Send:

@@ -42,7 +42,7 @@ from agents.core.model.messages import (
 )
 from agents.core.model.placement import UNTUNED, Intent, Lease, Placed, State, Tuning
 from agents.core.model.plan import Decided, LanePlaces
-from agents.core.model.topology import LANES, RAW, Partition, Site, WorkerKind, WorkerSpec
+from agents.core.model.topology import Partition, Site, WorkerKind, WorkerSpec, kind_named
 from agents.core.planning.planner import score
 from agents.geodata import read_rtt
 from agents.settings.calm import Calm
@@ -89,7 +89,7 @@ def new_core(
     places = LanePlaces(tuple(x.lat for x in beside), tuple(x.lon for x in beside), (50.0,) * lanes)
     inherited = Inherited(
         epoch,
-        [*(Partition(LANES, n) for n in range(lanes)), Partition(RAW, 0)],
+        [*(WorkerKind.NODE.partition(n) for n in range(lanes)), WorkerKind.ROUTER.partition(0)],
         partitions or {},
         leases or {},
         intents or {},
@@ -267,7 +267,8 @@ class World:
     def start(self, worker: str) -> None:
         self.boots += 1
         boot = f"b{self.boots}"
-        kind = WorkerKind(worker.partition("-")[0])
+        known = self.inv.workers.get(worker)
+        kind = known.kind if known else kind_named(worker.partition("-")[0])
         self.procs[worker] = Process(worker, boot, Tenure(kind.topic, boot))
         self.announce(worker)
 

@@ -14,7 +14,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from agents import settings
 from agents.base.errors import TransactionUndecided
-from agents.core.model.topology import CLUSTER, Partition
+from agents.core.model.topology import MAIN, Partition
 from agents.kafka.connection import client_kwargs
 from agents.kafka.markers import Reach, _java_hash
 from agents.kafka.offsets import Offsets
@@ -106,7 +106,7 @@ async def _forget(kafka: settings.Kafka, name: str, state: int) -> None:
 
 
 async def _offset(kafka: settings.Kafka, n: int) -> tuple[int, str] | None:
-    offsets, part = Offsets(kafka, GROUP), Partition(f"{CLUSTER}/{INPUT}", n)
+    offsets, part = Offsets(kafka, GROUP), Partition(f"{MAIN}/{INPUT}", n)
     await offsets.start()
     try:
         return (await offsets.committed([part]))[part]

@@ -18,7 +18,7 @@ from agents import settings
 from agents.base.errors import KafkaUnavailable, LeadershipLost
 from agents.core.lanes.lane_map import build
 from agents.core.model.placement import Leader, Placed, State, encode_leader, encode_placed, is_row
-from agents.core.model.topology import WorkerKind
+from agents.core.model.topology import KINDS
 from agents.kafka import compacted
 from agents.kafka.compacted import read_table
 from agents.kafka.markers import OFFSETS
@@ -245,7 +245,7 @@ async def test_a_right_that_is_taken_away_and_given_back(
         Right(user, Resource.TOPIC, OFFSETS, R),
         Right(user, Resource.TRANSACTIONAL_ID, name, W),
     ]
-    rights += [Right(user, Resource.GROUP, kind.group, R) for kind in WorkerKind]
+    rights += [Right(user, Resource.GROUP, kind.group, R) for kind in KINDS]
     accounts = Removal(kafka_server.kafka)
     await accounts.start()
     try:

@@ -139,7 +139,7 @@ async def test_only_what_counts_is_counted(kafka_server: KafkaServer, group: Off
                 {TopicPartition(topic, 0): OffsetAndMetadata(11, "c")}, group._group
             )
             await worker.commit_transaction()
-    back = Rewinding(kafka_server.kafka, {WorkerKind.ROUTER: group})
+    back = Rewinding(kafka_server.kafka, {WorkerKind("node", part.topic): group})
     async with asyncio.timeout(10):
         await back.await_committed(AwaitCommitted(part, 11))
     assert await back.read_committed(ReadCommitted(part)) == (11, "c")

@@ -20,7 +20,7 @@ from agents import settings
 from agents.base.errors import KafkaUnavailable
 from agents.core.lanes.records import SRC, Record
 from agents.core.model.messages import LeaseCommand
-from agents.core.model.topology import CLUSTER, Partition
+from agents.core.model.topology import MAIN, Partition
 from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
@@ -107,7 +107,7 @@ class _Life:
         self._topics = Topics(
             lanes=ground.lanes, clean=ground.clean, node_group=f"{self._owner}-group"
         )
-        self._partition = Partition(f"{CLUSTER}/{ground.lanes}", lane)
+        self._partition = Partition(f"{MAIN}/{ground.lanes}", lane)
         self._maker = LeaseMaker(ground.proxied, 10_000)
         self._offsets = Offsets(ground.direct, self._topics.node_group)
         self._running: list[Running] = []

@@ -51,7 +51,7 @@ from agents.core.model.messages import (
     Telemetry,
     WorkerAnswer,
 )
-from agents.core.model.topology import LANES, RAW
+from agents.core.model.topology import WorkerKind
 from plugins import namespaces as ns
 
 words = st.from_regex(r"[A-Za-z0-9_.:-]{1,40}", fullmatch=True)
@@ -61,7 +61,7 @@ xml_text = st.text(
 line_text = xml_text.map(lambda text: to_one_line(text, 60))  # as what others wrote is read
 whole = st.integers(0, 10**15)
 amounts = st.integers(0, 10**12).map(lambda thousandths: thousandths / 1000)
-topics = st.sampled_from([LANES, RAW, "main/events_2.x-y"])
+topics = st.sampled_from([WorkerKind.NODE.topic, WorkerKind.ROUTER.topic, "main/events_2.x-y"])
 
 announcements = st.builds(
     Announcement,

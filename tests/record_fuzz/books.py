@@ -12,14 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from agents import settings
-from agents.core.model.topology import (
-    LANES,
-    TOPIC_CLEAN,
-    TOPIC_DEAD,
-    TOPIC_UNPLACED,
-    Partition,
-    WorkerKind,
-)
+from agents.core.model.topology import TOPIC_CLEAN, TOPIC_DEAD, TOPIC_UNPLACED, WorkerKind
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
 from agents.kafka.topics import MAX_DEAD_BYTES
@@ -175,7 +168,9 @@ class Books:
         }
 
     async def _filtered_total(self) -> int:
-        committed = await self._offsets.committed([Partition(LANES, n) for n in range(self._lanes)])
+        committed = await self._offsets.committed(
+            [WorkerKind.NODE.partition(n) for n in range(self._lanes)]
+        )
         return sum(
             RunningCounts.decode(entry[1]).filtered
             for entry in committed.values()

@@ -60,8 +60,8 @@ async def test_the_leader_and_every_worker_are_scraped(running: Running) -> None
     events = 0.0
     for i, spec in enumerate(workers, 1):
         worker = await scrape(first + i)
-        assert worker.value("geolane_worker_info", worker=spec.worker, kind=spec.kind.value) == 1
-        if spec.kind.value == "node":
+        assert worker.value("geolane_worker_info", worker=spec.worker, kind=spec.kind.name) == 1
+        if spec.kind.name == "node":
             events += worker.value("geolane_events_in_total") or 0
     assert events == 3000 - running.stack.accounting.unplaced
 

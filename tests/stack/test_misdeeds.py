@@ -16,7 +16,7 @@ from aiokafka.structs import OffsetAndMetadata
 from agents.core.fleet.crash_loops import STARTS
 from agents.core.model.feeds import ALERTS, AlertItem, Severity
 from agents.core.model.placement import State
-from agents.core.model.topology import LANES, TOPIC_PLACEMENT, Partition, WorkerKind
+from agents.core.model.topology import TOPIC_PLACEMENT, Partition, WorkerKind
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
 from agents.kafka.topic_watch import LOOK_EVERY_S
@@ -244,4 +244,4 @@ async def test_a_worker_that_starts_again_and_again_is_told_once_with_its_last_w
         assert gone <= STARTS
     await works(running)
     placed = running.stack.follower.placed
-    assert all(placed[p].state is State.ASSIGNED for p in placed if p.topic == LANES)
+    assert all(placed[p].state is State.ASSIGNED for p in placed if WorkerKind.NODE.works(p))

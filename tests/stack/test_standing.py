@@ -21,7 +21,7 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from agents.core.model.forms import FormReply, Mood, Status
 from agents.core.model.placement import State
-from agents.core.model.topology import LANES, RAW, TOPIC_LANES, TOPIC_RAW, Partition
+from agents.core.model.topology import TOPIC_LANES, TOPIC_RAW, WorkerKind
 from agents.kafka.connection import Link, client_kwargs
 from agents.kafka.offsets import Offsets
 from agents.kafka.topic_watch import LOOK_EVERY_S
@@ -96,7 +96,7 @@ async def test_partitions_that_are_added_to_raw_are_worked(running: Running) -> 
     async with source(running) as producer:
         for n in range(had, 2 * had):
             await producer.send_and_wait(TOPIC_RAW, next(running.stream)[1], partition=n)
-    new = [Partition(RAW, n) for n in range(had, 2 * had)]
+    new = [WorkerKind.ROUTER.partition(n) for n in range(had, 2 * had)]
     await running.until(
         lambda: all(p in placed and placed[p].state is State.ASSIGNED for p in new),
         "routers have the new ones",
@@ -130,7 +130,7 @@ async def test_a_transaction_that_nobody_ends_is_told_with_what_ends_it(running:
         await sending
         rows = await told(ana, lambda rows: any(r.kind == "open_transaction" for r in rows))
         [row] = [r for r in rows if r.kind == "open_transaction"]
-        assert row.about == f"{RAW}/2"
+        assert row.about == f"{WorkerKind.ROUTER.topic}/2"
         assert f"a transaction of producer {pid} (epoch 0) has been open for" in row.text
         shown = await status(ana)
         assert shown.startswith("Critical, for ")
@@ -157,7 +157,7 @@ async def _delete_records(kafka: Kafka, topic: str, partitions: int) -> None:
     await offsets.start()
     await admin.start()
     try:
-        ends = await offsets.highs(Partition(LANES, n) for n in range(partitions))
+        ends = await offsets.highs(WorkerKind.NODE.partition(n) for n in range(partitions))
         await admin.delete_records(
             {TopicPartition(topic, p.n): RecordsToDelete(end) for p, end in ends.items()}
         )
@@ -199,7 +199,7 @@ async def test_lanes_whose_group_is_gone_are_told_and_one_command_mends_all(
         )
         assert (await status(ana)).startswith("Critical")
         placed = running.stack.follower.placed
-        lanes = [p for p in placed if p.topic == LANES]
+        lanes = [p for p in placed if WorkerKind.NODE.works(p)]
         await running.until(
             lambda: all(placed[p].state is State.ASSIGNED for p in lanes), "all are with somebody"
         )
@@ -256,7 +256,7 @@ async def test_lanes_whose_records_are_gone_go_on_where_their_log_begins(running
             r"its log begins at [0-9,]+ \(retention, or deleted records\)", rows[0].text
         )
         placed = running.stack.follower.placed
-        all_lanes = [p for p in placed if p.topic == LANES]
+        all_lanes = [p for p in placed if WorkerKind.NODE.works(p)]
         await running.until(
             lambda: all(placed[p].state is State.ASSIGNED for p in all_lanes),
             "all are with somebody",

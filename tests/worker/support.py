@@ -23,7 +23,7 @@ from agents.core.model.messages import (
     ReleaseCommand,
     WorkerAnswer,
 )
-from agents.core.model.topology import CLUSTER, Partition
+from agents.core.model.topology import MAIN, Partition
 from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.markers import Reach
@@ -262,7 +262,7 @@ class Rig:
         offsets = Offsets(self.kafka, group)
         await offsets.start()
         try:
-            part = Partition(f"{CLUSTER}/{topic}", n)
+            part = Partition(f"{MAIN}/{topic}", n)
             return (await offsets.committed([part]))[part]
         finally:
             await offsets.stop()

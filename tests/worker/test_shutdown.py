@@ -17,7 +17,7 @@ from agents.core.model.messages import (
     WorkerAnswer,
     WorkerCommand,
 )
-from agents.core.model.topology import LANES, Partition
+from agents.core.model.topology import WorkerKind
 from agents.worker import shutdown
 from agents.worker.shutdown import Left, hand_over_and_leave
 from agents.xmpp.worker_session import WorkerLink
@@ -28,9 +28,11 @@ async def obey(command: WorkerCommand) -> WorkerAnswer:
 
 
 def leased(*lanes: int) -> Tenure:
-    tenure = Tenure(LANES, "boot")
+    tenure = Tenure(WorkerKind.NODE.topic, "boot")
     tenure.obey(LeaseCommand(1, "boot", "t", 1, 0))
-    tenure.obey(AssignCommand(1, "boot", LANES, tuple(Grant(n, 1, 0) for n in lanes)))
+    tenure.obey(
+        AssignCommand(1, "boot", WorkerKind.NODE.topic, tuple(Grant(n, 1, 0) for n in lanes))
+    )
     return tenure
 
 
@@ -57,7 +59,7 @@ async def test_it_stays_until_it_is_told_to_go() -> None:
 
 
 async def test_without_a_lease_it_goes_at_once() -> None:
-    await ends(leaves(Tenure(LANES, "boot"))[1], 0.4)
+    await ends(leaves(Tenure(WorkerKind.NODE.topic, "boot"))[1], 0.4)
 
 
 async def test_fenced_it_goes_at_once() -> None:
@@ -72,8 +74,8 @@ async def test_it_goes_when_the_last_lane_is_released() -> None:
     for n in (1, 2):
         done, _ = await asyncio.wait({task}, timeout=0.2)
         assert not done
-        tenure.obey(ReleaseCommand(1, "boot", LANES, (Grant(n, 1, 0),)))
-        tenure.released(Partition(LANES, n), 5)
+        tenure.obey(ReleaseCommand(1, "boot", WorkerKind.NODE.topic, (Grant(n, 1, 0),)))
+        tenure.released(WorkerKind.NODE.partition(n), 5)
     await ends(task, 2)
 
 
@@ -85,7 +87,7 @@ async def test_it_goes_when_nobody_takes_its_lanes(monkeypatch: pytest.MonkeyPat
 async def test_it_waits_for_a_lane_that_is_asked_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutdown, "NOBODY_S", 0.2)
     tenure = leased(1)
-    tenure.obey(ReleaseCommand(1, "boot", LANES, (Grant(1, 1, 0),)))
+    tenure.obey(ReleaseCommand(1, "boot", WorkerKind.NODE.topic, (Grant(1, 1, 0),)))
     _, task = leaves(tenure)
     done, _ = await asyncio.wait({task}, timeout=0.6)
     assert not done

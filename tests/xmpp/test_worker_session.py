@@ -22,13 +22,13 @@ from agents.core.model.messages import (
     WorkerAnswer,
     WorkerCommand,
 )
-from agents.core.model.topology import LANES
+from agents.core.model.topology import WorkerKind
 from tests.xmpp.conftest import Links, until
 
 COMMANDS: list[WorkerCommand] = [
     LeaseCommand(4, "boot1", "geolane-node-1", 1009, 3),
-    AssignCommand(4, "boot1", LANES, (Grant(12, 7, 104422), Grant(31, 2, 0))),
-    ReleaseCommand(4, "boot1", LANES, (Grant(12, 8, 0),)),
+    AssignCommand(4, "boot1", WorkerKind.NODE.topic, (Grant(12, 7, 104422), Grant(31, 2, 0))),
+    ReleaseCommand(4, "boot1", WorkerKind.NODE.topic, (Grant(12, 8, 0),)),
     LanesCommand(4, "boot1"),
     DrainCommand(4, "boot1"),
     ResumeCommand(4, "boot1"),
@@ -136,7 +136,7 @@ async def test_a_leader_that_comes_later_learns_who_is_there(links: Links) -> No
 async def test_telemetry_reaches_the_leader(links: Links) -> None:
     leader = await links.coordinator()
     worker = await links.worker()
-    load = LaneLoad(LANES, 12, 7, 812.5, 40, 3.1, 9.4)
+    load = LaneLoad(WorkerKind.NODE.topic, 12, 7, 812.5, 40, 3.1, 9.4)
     said = Telemetry("boot1", 812, "2026-11-22T22:08:11.204Z", 0.61, 88.0, 17, (load,))
     worker.link.publish(said)
     heard = await until(lambda: leader.of(TelemetryIn))

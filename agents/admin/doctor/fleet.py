@@ -35,14 +35,7 @@ from agents.base.errors import KafkaError, KafkaUnavailable, NoAnswer
 from agents.core.model.inventory import Inventory
 from agents.core.model.messages import Health
 from agents.core.model.placement import LEADER_KEY, PlacementTable, is_row, read_table
-from agents.core.model.topology import (
-    LANES,
-    RAW,
-    TOPIC_LANEMAP,
-    TOPIC_PLACEMENT,
-    Partition,
-    WorkerKind,
-)
+from agents.core.model.topology import KINDS, TOPIC_LANEMAP, TOPIC_PLACEMENT, Partition, WorkerKind
 from agents.kafka import compacted
 from agents.kafka.connection import as_ours, committed_reader
 from agents.kafka.offsets import Offsets
@@ -222,7 +215,7 @@ class FleetCheck:
     async def _check_lane_map(self) -> Verdict:
         self._require_topic(TOPIC_LANEMAP)
         wanted = next(
-            t.partitions for t in self._kafka.wanted_topics if t.name == LANES.partition("/")[2]
+            t.partitions for t in self._kafka.wanted_topics if t.name == WorkerKind.NODE.kafka_topic
         )
         return judge_lane_map(await compacted.newest(self._settings.kafka), wanted)
 
@@ -255,15 +248,14 @@ class FleetCheck:
 
     def _partitions_of(self, kind: WorkerKind) -> list[Partition]:
         counts = {t.name: t.partitions for t in self._kafka.wanted_topics}
-        topic = LANES if kind is WorkerKind.NODE else RAW
-        seen = self._kafka.cluster.topics.get(topic.partition("/")[2])
+        seen = self._kafka.cluster.topics.get(kind.kafka_topic)
         there = seen.partitions if seen else 0
-        return [Partition(topic, n) for n in range(min(there, counts[topic.partition("/")[2]]))]
+        return [kind.partition(n) for n in range(min(there, counts[kind.kafka_topic]))]
 
     async def _check_owners(self) -> Verdict:
         return judge_owners(
             self._written,
-            [p for kind in WorkerKind for p in self._partitions_of(kind)],
+            [p for kind in KINDS for p in self._partitions_of(kind)],
             self._workers,
         )
 
@@ -277,7 +269,7 @@ class FleetCheck:
 
     @property
     def _groups(self) -> tuple[WorkerKind, ...]:
-        return self._who.groups or tuple(WorkerKind)
+        return self._who.groups or KINDS
 
     async def _read_committed(self, kind: WorkerKind) -> dict[Partition, tuple[int, str] | None]:
         offsets = Offsets(self._settings.kafka, kind.group)

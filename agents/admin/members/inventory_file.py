@@ -59,7 +59,7 @@ def check_row(inventory: Inventory, row: Row) -> bool:
             f"{inventory.origin}: there is no site {row.site!r}. "
             f"{suggest_names(row.site, inventory.sites)} Add a new one as a [[site]] there"
         )
-    there = inventory.workers.get(f"{WorkerKind.NODE}-{row.name}")
+    there = inventory.workers.get(f"{WorkerKind.NODE.name}-{row.name}")
     if there is None:
         return False
     if there.site != row.site:
@@ -116,7 +116,7 @@ def remove_row(path: Path, name: str) -> bool:
         rows["node"] = [r for r in rows["node"] if r["name"] != name]
 
     with locked_folder(path):
-        if f"{WorkerKind.NODE}-{name}" not in read_inventory(path).workers:
+        if f"{WorkerKind.NODE.name}-{name}" not in read_inventory(path).workers:
             return False
         _replace_file(path, cut_row, drop_row)
         return True

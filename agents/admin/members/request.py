@@ -74,13 +74,13 @@ class MemberRequest:
 
 def account_of_node(name: str) -> str:
     """The account of the node NAME. Raises SettingsError if the name is not valid."""
-    if name.startswith(f"{WorkerKind.NODE}-") and _NAME.fullmatch(name):
+    if name.startswith(f"{WorkerKind.NODE.name}-") and _NAME.fullmatch(name):
         raise SettingsError(
             f"{name!r}: give the name without the prefix: "
-            f"{name.removeprefix(f'{WorkerKind.NODE}-')}"
+            f"{name.removeprefix(f'{WorkerKind.NODE.name}-')}"
         )
     if not _NAME.fullmatch(name):
         raise SettingsError(
             f"{name[:60]!r}: a node's name is up to 41 of a to z, digits and '-', such as fra-1"
         )
-    return f"{WorkerKind.NODE}-{name}"
+    return f"{WorkerKind.NODE.name}-{name}"

@@ -51,7 +51,7 @@ class Circles:
         times = self._starts.setdefault(spec.worker, _Times())
         count = times.note(now)
         if count >= STARTS or self.loops(spec.worker):
-            unit = f"geolane-{spec.kind.value}@{spec.name}"
+            unit = f"geolane-{spec.kind.name}@{spec.name}"
             end = f"Last exit: {last_end.rstrip('. ')}. " if last_end else ""
             text = (
                 f"{spec.name} keeps restarting: {count} starts in {took(times.over_s(now))}. "
@@ -92,7 +92,7 @@ class Circles:
             text = (
                 f"{p.label} keeps changing its owner: {count} times in {took(times.over_s(now))}, "
                 f"now to {short_name(placed.worker)} ({placed.why[:100]}). "
-                f"{'pause stops the planner; ' if p.kind is WorkerKind.NODE else ''}history shows "
+                f"{'pause stops the planner; ' if WorkerKind.NODE.works(p) else ''}history shows "
                 "each reason."
             )
             self.troubles.set(Trouble.CIRCLES, p.key, text, now, Severity.WARNING)

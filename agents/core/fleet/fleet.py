@@ -144,7 +144,7 @@ class Fleet:
     version: int = 0
     devices: tuple[Accelerator, ...] = ()
     leaving: set[str] = field(default_factory=set)
-    _sorted: dict[WorkerKind, list[Partition]] = field(default_factory=dict)
+    _sorted: dict[str, list[Partition]] = field(default_factory=dict)
     _sorted_count: int = -1
 
     def __post_init__(self) -> None:
@@ -248,10 +248,10 @@ class Fleet:
         """The partitions that workers of this kind work, in order."""
         if len(self.partitions) != self._sorted_count:  # partitions are added, never removed
             self._sorted_count = len(self.partitions)
-            self._sorted = {
-                k: sorted(p for p in self.partitions if p.kind is k) for k in WorkerKind
-            }
-        return list(self._sorted[kind])
+            self._sorted = {}
+            for p in sorted(self.partitions):
+                self._sorted.setdefault(p.topic, []).append(p)
+        return list(self._sorted.get(kind.topic, ()))
 
     def orphans(self, kind: WorkerKind) -> list[Partition]:
         """Orphans that may be placed: no write of them is under way, and they are not `held`."""
@@ -404,7 +404,7 @@ class Fleet:
                         f"{p.key} is {s.state} to {s.worker}'s boot {s.boot}, its lease is for "
                         f"{lease.boot}"
                     )
-                if s.worker in self.views and self.views[s.worker].spec.kind is not p.kind:
+                if s.worker in self.views and not self.views[s.worker].spec.kind.works(p):
                     raise ImpossibleTransition(
                         f"{p.key} is {s.state} to {s.worker}, a worker of another kind"
                     )

@@ -37,7 +37,7 @@ def names(partitions: Iterable[Partition], at_most: int = 6) -> str:
     ps = sorted(partitions)
     if not ps:
         return "nothing"
-    word = "raw" if ps[0].kind is WorkerKind.ROUTER else ("lane" if len(ps) == 1 else "lanes")
+    word = "lanes" if ps[0].unit == "lane" and len(ps) > 1 else ps[0].unit
     more = f" and {len(ps) - at_most} more" if len(ps) > at_most else ""
     return f"{word} {', '.join(str(p.n) for p in ps[:at_most])}{more}"
 
@@ -104,9 +104,10 @@ class News:
         self.away.add(spec.worker)
         if self.circles.loops(spec.worker):
             return
-        what = "router" if spec.kind is WorkerKind.ROUTER else "node"
         self.line(f"{spec.name} is gone: {why}. To be moved: {names(parts)}.")
-        self.alert(Severity.CRITICAL, f"{what}_gone", spec.worker, f"{spec.name} is gone: {why}")
+        self.alert(
+            Severity.CRITICAL, f"{spec.kind.name}_gone", spec.worker, f"{spec.name} is gone: {why}"
+        )
         self.incidents.append(
             Incident(f"{names(parts)} of {spec.name}", self._epochs(parts), now, about=spec.worker)
         )
@@ -390,7 +391,7 @@ class News:
 
     def _subject(self, now: float, paused: bool) -> Iterator[Effect]:
         fleet = self.fleet
-        nodes = [v for v in fleet.views.values() if v.spec.kind is WorkerKind.NODE]
+        nodes = [v for v in fleet.views.values() if v.spec.kind == WorkerKind.NODE]
         lanes = fleet.of(WorkerKind.NODE)
         placed = sum(fleet.partitions[p].state is State.ASSIGNED for p in lanes)
         here = sum(fleet.statuses[v.spec.worker].usable for v in nodes)

@@ -1,6 +1,6 @@
-"""From plans to steps of the hand-over: the planner (planner.py) chooses the node of each lane; raw
-partitions are spread evenly over the routers. Orphans are placed as soon as a worker can take them,
-everything else at most once a second."""
+"""From plans to steps of the hand-over: the planner (planner.py) chooses the node of each lane;
+partitions of other kinds of worker are spread evenly, such as the raw ones over the routers.
+Orphans are placed as soon as a worker can take them, everything else at most once a second."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from agents.core.model.feeds import (
 )
 from agents.core.model.placement import PAUSE, Placed, State
 from agents.core.model.plan import Decided, LanePlaces, Memory, Moment, PlanningFrame, Scored
-from agents.core.model.topology import LANES, Partition, WorkerKind, short_name
+from agents.core.model.topology import Partition, WorkerKind, short_name
 from agents.core.planning.damping import DRAINING, MUST
 from agents.core.planning.planner import ORPHANED, Clock, score
 from agents.settings.calm import Calm
@@ -121,8 +121,8 @@ class Placing:
         """Give orphans to workers. The first placing waits up to SETTLE_S for more workers, so that
         the first one does not get everything."""
         self.watch.seen(now, ramp=WorkerKind.NODE in self._opened)
-        for kind in WorkerKind:
-            if kind is WorkerKind.NODE and (
+        for kind in self.fleet.inventory.kinds():
+            if kind.planned and (
                 self.fleet.version == self._placed_version or now < self._rests_until
             ):
                 # Nothing has changed since the last try, or a failed plan is being backed off from.
@@ -135,8 +135,8 @@ class Placing:
             wait_s = self._wait_s(kind, now)
             if wait_s > 0:
                 yield WakeAt(wait_s + 0.01)
-            elif kind is WorkerKind.ROUTER:
-                yield from self._spread(orphans, now_ms)
+            elif not kind.planned:
+                yield from self._spread(kind, orphans, now_ms)
             else:
                 self._placed_version = self.fleet.version
                 self.last = scored = self._score(now, now_ms, orphans_only=True)
@@ -163,10 +163,12 @@ class Placing:
     def _give_all(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
         """Write the plan's assignments; those of one reason and one person make one `Write`."""
         free = set(self.fleet.orphans(WorkerKind.NODE))
-        self.waiting = tuple(p for n in scored.plan.waiting if (p := Partition(LANES, n)) in free)
+        self.waiting = tuple(
+            p for n in scored.plan.waiting if (p := WorkerKind.NODE.partition(n)) in free
+        )
         plans: dict[tuple[str, str], tuple[dict[Partition, Placed], list[MoveItem]]] = {}
         for a in scored.plan.assignments:
-            p, worker = Partition(LANES, a.lane), scored.workers[a.to]
+            p, worker = WorkerKind.NODE.partition(a.lane), scored.workers[a.to]
             # Time has passed since the plan's inputs were taken: the lane may no longer be an
             # orphan, the node no longer take lanes.
             if p not in free or not self.fleet.statuses[worker].takes:
@@ -194,13 +196,10 @@ class Placing:
             why=why,
         )
 
-    # ---- routers ----
+    # ---- kinds that are not planned: routers ----
 
-    def _spread(self, orphans: list[Partition], now_ms: int) -> Iterator[Effect]:
-        load = {
-            w.worker: len(self.fleet.owned_by(w.worker))
-            for w in self.fleet.inventory.of(WorkerKind.ROUTER)
-        }
+    def _spread(self, kind: WorkerKind, orphans: list[Partition], now_ms: int) -> Iterator[Effect]:
+        load = {w.worker: len(self.fleet.owned_by(w.worker)) for w in self.fleet.inventory.of(kind)}
         load = {w: n for w, n in load.items() if self.fleet.statuses[w].takes}
         steps: dict[Partition, Placed] = {}
         moves: list[MoveItem] = []
@@ -210,26 +209,27 @@ class Placing:
             before = self.fleet.partitions[p]
             steps[p] = self._give(p, worker, now_ms, before.why)
             moves.append(_move(p, before.worker, worker, steps[p].epoch, 0.0))
-        yield from self._write(steps, moves, "raw partitions distributed", "")
+        yield from self._write(steps, moves, f"{orphans[0].unit} partitions distributed", "")
 
-    def _even_routers(self, now_ms: int) -> Iterator[Effect]:
-        """Begin to move one raw partition, if none is being moved: from a router that must be
-        emptied, or that has at least two more than the one with the fewest."""
-        routers = [w.worker for w in self.fleet.inventory.of(WorkerKind.ROUTER)]
-        load = {w: len(self.fleet.owned_by(w)) for w in routers}
+    def _even_out(self, kind: WorkerKind, now_ms: int) -> Iterator[Effect]:
+        """Begin to move one partition, if none is being moved: from a worker of this kind that must
+        be emptied, or that has at least two more than the one with the fewest."""
+        workers = [w.worker for w in self.fleet.inventory.of(kind)]
+        load = {w: len(self.fleet.owned_by(w)) for w in workers}
         takers = sorted(
-            (w for w in routers if self.fleet.statuses[w].takes), key=lambda w: (load[w], w)
+            (w for w in workers if self.fleet.statuses[w].takes), key=lambda w: (load[w], w)
         )
         if not takers or any(
-            self.fleet.partitions[p].state is State.RELEASING
-            for p in self.fleet.of(WorkerKind.ROUTER)
+            self.fleet.partitions[p].state is State.RELEASING for p in self.fleet.of(kind)
         ):
             return
-        for w in sorted(routers, key=lambda w: (not self.fleet.statuses[w].to_empty, -load[w], w)):
+        for w in sorted(workers, key=lambda w: (not self.fleet.statuses[w].to_empty, -load[w], w)):
             uneven = self.fleet.statuses[w].to_empty or load[w] >= load[takers[0]] + 2
             mine = [p for p in self.fleet.owned_by(w) if self.can_move(p)]
             if w != takers[0] and mine and uneven:
-                yield from self.begin({mine[0]: Target(takers[0], "routers balanced")}, now_ms)
+                yield from self.begin(
+                    {mine[0]: Target(takers[0], f"{kind.name}s balanced")}, now_ms
+                )
                 return
 
     # ---- everything else, once a second ----
@@ -243,11 +243,13 @@ class Placing:
         ):
             return
         self._improved_at = now
-        for kind in WorkerKind:  # without orphans `place` would never open the first placing
+        kinds = self.fleet.inventory.kinds()
+        for kind in kinds:  # without orphans `place` would never open the first placing
             if any(self.fleet.statuses[w.worker].takes for w in self.fleet.inventory.of(kind)):
                 self._wait_s(kind, now)
-        if WorkerKind.ROUTER in self._opened:
-            yield from self._even_routers(now_ms)
+        for kind in kinds:
+            if not kind.planned and kind in self._opened:
+                yield from self._even_out(kind, now_ms)
         if WorkerKind.NODE not in self._opened or now < self._rests_until:
             return
         self.watch.observe(now, now_ms)
@@ -277,12 +279,16 @@ class Placing:
         # A pause stops all moves except those of lanes that must leave their node.
         paused = PAUSE in self.fleet.intents
         targets = {
-            Partition(LANES, m.lane): Target(scored.workers[m.to], m.reason, "", m.delta_ms)
+            WorkerKind.NODE.partition(m.lane): Target(
+                scored.workers[m.to], m.reason, "", m.delta_ms
+            )
             for m in scored.plan.moves
             if (not paused or m.reason in MUST) and self.fleet.statuses[scored.workers[m.to]].takes
         }
         if not paused:
-            targets |= {Partition(LANES, n): Target("", PARKED) for n in scored.plan.parked}
+            targets |= {
+                WorkerKind.NODE.partition(n): Target("", PARKED) for n in scored.plan.parked
+            }
         if targets:
             had = {
                 x.id: scored.workers[x.owner] for x in scored.moment.lanes if x.owner is not None
@@ -401,7 +407,7 @@ class Placing:
             PlacementPlan(self.plans, reason, by, tuple(moves)),
             self.fleet.leader_epoch,
         )
-        lanes = [p.n for p in steps if p.topic == LANES]
+        lanes = [p.n for p in steps if WorkerKind.NODE.works(p)]
         told = {
             "plan": self.plans,
             "reason": reason,

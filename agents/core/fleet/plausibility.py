@@ -97,7 +97,7 @@ class ImplausibleFigures:
         most, seen, odd = most_eps(spec), set[Partition](), 0
         for lane in lanes:
             p = Partition(lane.topic, lane.n)
-            if p in seen or p.kind is not spec.kind or p not in self.fleet.partitions:
+            if p in seen or not spec.kind.works(p) or p not in self.fleet.partitions:
                 odd += 1
                 continue
             seen.add(p)
@@ -143,7 +143,7 @@ class ImplausibleFigures:
         arrivals = tuple(arrivals)
         if not arrivals:
             return
-        if spec.kind is not WorkerKind.ROUTER:
+        if spec.kind != WorkerKind.ROUTER:
             why = "reports arrivals, which only a router may report: ignored"
             self.refuse("arrival", spec.worker, why, now, len(arrivals))
             return

@@ -263,7 +263,7 @@ class Rewinds:
         frm = "none" if at is None else f"{at:,}"
         text = f"{p.label} reset from offset {frm} to {r.target:,}: {r.events}"
         told = {
-            "lanes": [p.n] if p.kind is WorkerKind.NODE else [],
+            "lanes": [p.n] if WorkerKind.NODE.works(p) else [],
             "from": at,
             "to": r.target,
             "partition": p.key,

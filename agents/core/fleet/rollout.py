@@ -150,7 +150,7 @@ def versions(fleet: Fleet) -> str:
     by: dict[str, int] = {}
     for view in fleet.views.values():
         if (
-            view.spec.kind is WorkerKind.NODE
+            view.spec.kind == WorkerKind.NODE
             and view.present
             and view.telemetry is not None
             and view.telemetry.pipeline

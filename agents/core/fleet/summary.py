@@ -21,7 +21,7 @@ from agents.core.model.charts import (
 from agents.core.model.feeds import CURRENT, FLEET, FeedItem, FleetSummary, WorkerRow, WorkerRows
 from agents.core.model.messages import Health, LaneLoad
 from agents.core.model.placement import State
-from agents.core.model.topology import LANES, WorkerKind, short_name
+from agents.core.model.topology import WorkerKind, short_name
 
 ROWS_AT_MOST = 50  # about 11 KB
 
@@ -34,7 +34,7 @@ def lane_loads(fleet: Fleet) -> dict[int, LaneLoad]:
         view = fleet.views.get(s.worker)
         if view is not None and view.telemetry is not None and s.state is not State.ORPHAN:
             for load in view.telemetry.lanes:
-                if load.topic == LANES and load.n == p.n:
+                if (load.topic, load.n) == (p.topic, p.n):
                     out[p.n] = load
     return out
 
@@ -67,8 +67,8 @@ def summarise(
     workers: WorkerRows | None = None,
 ) -> FleetSummary:
     """`now` is monotonic seconds."""
-    nodes = [v for v in fleet.views.values() if v.spec.kind is WorkerKind.NODE]
-    routers = [v for v in fleet.views.values() if v.spec.kind is WorkerKind.ROUTER]
+    nodes = [v for v in fleet.views.values() if v.spec.kind == WorkerKind.NODE]
+    routers = [v for v in fleet.views.values() if v.spec.kind == WorkerKind.ROUTER]
     states = [fleet.partitions[p].state for p in fleet.of(WorkerKind.NODE)]
     loads = lane_loads(fleet).values()
     arrivals = [rates.lane_eps(p.n, now) or 0.0 for p in fleet.of(WorkerKind.NODE)]
@@ -163,7 +163,7 @@ def _sum(name: str, loads: dict[int, LaneLoad], lanes: list[int]) -> Sample:
 def drawn(fleet: Fleet, lat: tuple[float, ...], lon: tuple[float, ...]) -> Map:
     """The map: the sites that have nodes, and where the events of each lane come from (`lat`,
     `lon`, by lane)."""
-    views = [v for v in fleet.views.values() if v.spec.kind is WorkerKind.NODE]
+    views = [v for v in fleet.views.values() if v.spec.kind == WorkerKind.NODE]
     names = sorted({v.spec.site for v in views})
     rows = {name: i for i, name in enumerate(names)}
     loads = lane_loads(fleet)

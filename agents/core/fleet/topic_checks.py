@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from agents.core.fleet.fleet import Fleet
 from agents.core.model.placement import State
 from agents.core.model.topology import (
-    CLUSTER,
-    LANES,
-    RAW,
+    MAIN,
     TOPIC_CLEAN,
     TOPIC_DEAD,
     TOPIC_LANES,
@@ -23,6 +21,7 @@ from agents.core.model.topology import (
     TOPIC_UNPLACED,
     Partition,
     WorkerKind,
+    kind_of,
     short_name,
 )
 
@@ -100,7 +99,7 @@ class Streams:
 
     def grown(self, now: StreamsLooked) -> list[Partition]:
         """The partitions of events.raw that are new."""
-        every = (Partition(RAW, n) for n in range(now.counts.get(TOPIC_RAW, 0)))
+        every = (WorkerKind.ROUTER.partition(n) for n in range(now.counts.get(TOPIC_RAW, 0)))
         return [p for p in every if p not in self.fleet.partitions]
 
     def offsets(self, now: StreamsLooked) -> dict[str, str]:
@@ -143,13 +142,14 @@ class Streams:
             if committed is None or self._epochs.get(p) is None or before.get(p) != self._epochs[p]:
                 self._reached.pop(p, None)
                 continue
+            group = kind_of(p).group
             reached = self._reached[p] = max(committed, self._reached.get(p, committed))
             if committed < reached:
                 told[p.key] = (
                     f"{p.label}: its committed offset went back from {reached:,} to {committed:,} "
                     f"while {short_name(placed[p].worker)} owns it; its next owner would repeat "
-                    f"events from there. Another client commits for group {p.kind.group}: see who "
-                    f"may (kafka-acls.sh --list --group {p.kind.group})."
+                    f"events from there. Another client commits for group {group}: see who "
+                    f"may (kafka-acls.sh --list --group {group})."
                 )
         return told
 
@@ -193,10 +193,10 @@ class Streams:
         for topic in TOPICS:
             if (count := now.counts.get(topic)) is None:
                 continue
-            key = f"{CLUSTER}/{topic}"
+            key = f"{MAIN}/{topic}"
             if count == 0:
                 yield key, f"There is no topic {topic}: geolane provision makes it again."
-            elif key == LANES and count > lanes:
+            elif key == WorkerKind.NODE.topic and count > lanes:
                 yield (
                     key,
                     (
@@ -205,7 +205,9 @@ class Streams:
                         f"lane map for {count} (geolane lanes build) and set coordinator.lanes."
                     ),
                 )
-            elif key == RAW and count < (raw := len(self.fleet.of(WorkerKind.ROUTER))):
+            elif key == WorkerKind.ROUTER.topic and count < (
+                raw := len(self.fleet.of(WorkerKind.ROUTER))
+            ):
                 yield (
                     key,
                     f"{topic} has {count} partitions, {raw} before: it was recreated with fewer.",

@@ -39,7 +39,7 @@ class Lookout:
         """`quiet_until`: before that time, absence proves nothing (liveness.py)."""
         self._forgive(now)
         self.circles.advance(frozenset(w for w, v in self.fleet.views.items() if v.present), now)
-        if any(v.present and v.spec.kind is WorkerKind.ROUTER for v in self.fleet.views.values()):
+        if any(v.present and v.spec.kind == WorkerKind.ROUTER for v in self.fleet.views.values()):
             self.router_at = now
             self.news.troubles.clear(
                 troubles.TroubleKind.NO_ROUTER, "", now, "A router is present again."

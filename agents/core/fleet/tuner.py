@@ -146,7 +146,7 @@ class Tuner:
 
 
 def _why(view: View, now: float) -> str:
-    name = view.spec.name if view.spec.kind is WorkerKind.NODE else view.spec.worker
+    name = view.spec.name if view.spec.kind == WorkerKind.NODE else view.spec.worker
     if not view.present:
         return f"{name} (gone)"
     silent_s = now - view.heard_at

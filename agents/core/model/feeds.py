@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from agents.core.model.topology import LANES
+from agents.core.model.topology import WorkerKind
 
 FLEET, PLACEMENT, ALERTS, TUNING = "fleet", "placement", "alerts", "tuning"
 CURRENT = "current"
@@ -30,7 +30,7 @@ class MoveItem:
     target: str
     epoch: int
     delta_ms: float
-    topic: str = LANES
+    topic: str = WorkerKind.NODE.topic
 
 
 @dataclass(frozen=True, slots=True)

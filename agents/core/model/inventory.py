@@ -102,7 +102,13 @@ class Inventory(msgspec.Struct, frozen=True):
     origin: str = "inventory"
 
     def of(self, kind: WorkerKind) -> list[WorkerSpec]:
-        return [w for w in self.workers.values() if w.kind is kind]
+        return [w for w in self.workers.values() if w.kind == kind]
+
+    def kinds(self) -> list[WorkerKind]:
+        """The kinds that have workers; those that the planner places come first."""
+        return sorted(
+            {w.kind for w in self.workers.values()}, key=lambda k: (not k.planned, k.name)
+        )
 
     @classmethod
     def from_file(cls, file: InventoryFile, origin: str) -> Inventory:
@@ -112,9 +118,9 @@ class Inventory(msgspec.Struct, frozen=True):
         workers: dict[str, WorkerSpec] = {}
         for kind, rows in ((WorkerKind.NODE, file.node), (WorkerKind.ROUTER, file.router)):
             workers |= _workers(kind, rows, sites, origin)
-        if not any(w.kind is WorkerKind.NODE for w in workers.values()):
+        if not any(w.kind == WorkerKind.NODE for w in workers.values()):
             raise SettingsError(f"{origin}: there is no [[node]]")
-        if not any(w.kind is WorkerKind.ROUTER for w in workers.values()):
+        if not any(w.kind == WorkerKind.ROUTER for w in workers.values()):
             raise SettingsError(f"{origin}: there is no [[router]]")
         rules = _rules(file.rule, sites, origin)
         return cls(sites, workers, rules, _priorities(file.priority, sites, origin), origin)
@@ -153,16 +159,16 @@ def _workers(
 ) -> dict[str, WorkerSpec]:
     out: dict[str, WorkerSpec] = {}
     for w in rows:
-        account = f"{kind.value}-{w.name}"
-        _check_name(w.name, kind.value, [short_name(n) for n in out], origin)
+        account = f"{kind.name}-{w.name}"
+        _check_name(w.name, kind.name, [short_name(n) for n in out], origin)
         if w.site not in sites:
             raise SettingsError(
-                f"{origin}: {kind.value} {w.name}: there is no site {w.site!r}. "
+                f"{origin}: {kind.name} {w.name}: there is no site {w.site!r}. "
                 f"{suggest_names(w.site, sites)}"
             )
         if not (math.isfinite(w.capacity_eps) and w.capacity_eps > 0):
             raise SettingsError(
-                f"{origin}: {kind.value} {w.name}: capacity_eps must be above 0, not "
+                f"{origin}: {kind.name} {w.name}: capacity_eps must be above 0, not "
                 f"{w.capacity_eps}"
             )
         out[account] = WorkerSpec(account, kind, w.site, w.capacity_eps)

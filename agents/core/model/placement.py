@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from agents.base.errors import KafkaError
-from agents.core.model.topology import CLUSTER, LANES, RAW, Partition
+from agents.core.model.topology import KINDS, MAIN, Partition
 
 
 class State(StrEnum):
@@ -117,11 +117,11 @@ def follow_intent(feed: str, jid: str) -> str:
 
 
 LEADER_KEY = "leader"
-TUNING_KEY = f"{CLUSTER}/tuning"
+TUNING_KEY = f"{MAIN}/tuning"
 EPOCHS_AHEAD = 1_000_000
 """A leader that cannot know the last leader epoch adds this to the highest epoch that it finds."""
-_LEASE_PREFIX = f"{CLUSTER}/lease/"
-_INTENT_PREFIX = f"{CLUSTER}/intent/"
+_LEASE_PREFIX = f"{MAIN}/lease/"
+_INTENT_PREFIX = f"{MAIN}/intent/"
 
 T = TypeVar("T")
 
@@ -268,7 +268,7 @@ def after_loss(written: PlacementTable, lost: Collection[str]) -> PlacementTable
 
 def _is_partition(key: str) -> bool:
     try:
-        return Partition.of_key(key).topic in (LANES, RAW)
+        return Partition.of_key(key).topic in {kind.topic for kind in KINDS}
     except ValueError:
         return False
 

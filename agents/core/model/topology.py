@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import ClassVar
 
-CLUSTER = "main"
-RAW = f"{CLUSTER}/events.raw"
-LANES = f"{CLUSTER}/events.lanes"
+MAIN = "main"
+"""The cluster that every topic is in today. Keys and commands name it, so that a cluster per region
+can come without a new format."""
 TOPIC_RAW, TOPIC_LANES, TOPIC_CLEAN = "events.raw", "events.lanes", "events.clean"
 TOPIC_UNPLACED, TOPIC_DEAD = "events.unplaced", "events.dead"
 TOPIC_REPLAYED = "events.dead.replayed"
 TOPIC_PLACEMENT, TOPIC_LANEMAP = "placement", "lanemap"
 
 
-class WorkerKind(StrEnum):
-    """The two kinds of worker; the value is the prefix of its account."""
-
-    NODE = "node"
-    ROUTER = "router"
-
-    @property
-    def topic(self) -> str:
-        """The topic, with its cluster, whose partitions a worker of this kind works."""
-        return LANES if self is WorkerKind.NODE else RAW
-
-    @property
-    def group(self) -> str:
-        """The consumer group whose offsets this kind commits (PROTOCOL 1)."""
-        return f"geolane-{self.value}"
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class Partition:
-    """One partition of one topic of one cluster: `main/events.lanes` and 12."""
+    """One partition of one topic of one cluster: `main/events.lanes` and 12. Which kind of worker
+    works it is the kind's to say (`WorkerKind.works`)."""
 
     topic: str
     n: int
@@ -48,18 +33,65 @@ class Partition:
         return self.topic.partition("/")[2]
 
     @property
-    def kind(self) -> WorkerKind:
-        return WorkerKind.NODE if self.topic == LANES else WorkerKind.ROUTER
+    def unit(self) -> str:
+        """What people call a partition of its topic: `lane`, `raw`, or else the topic's name."""
+        return _UNITS.get(self.topic, self.kafka_topic)
 
     @property
     def label(self) -> str:
         """For people: `lane 12`, `raw 3`."""
-        return f"lane {self.n}" if self.topic == LANES else f"raw {self.n}"
+        return f"{self.unit} {self.n}"
 
     @classmethod
     def of_key(cls, key: str) -> Partition:
         topic, _, n = key.rpartition("/")
         return cls(topic, int(n))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerKind:
+    """A kind of worker. `name`: the prefix of its accounts. `topic`: with its cluster, the topic
+    whose partitions it works; no other kind works them. `planned`: whether the planner chooses the
+    worker of each partition; otherwise they are spread evenly."""
+
+    name: str
+    topic: str
+    planned: bool = False
+
+    NODE: ClassVar[WorkerKind]
+    ROUTER: ClassVar[WorkerKind]
+
+    @property
+    def group(self) -> str:
+        """The consumer group whose offsets this kind commits (PROTOCOL 1)."""
+        return f"geolane-{self.name}"
+
+    @property
+    def kafka_topic(self) -> str:
+        return self.topic.partition("/")[2]
+
+    def partition(self, n: int) -> Partition:
+        return Partition(self.topic, n)
+
+    def works(self, p: Partition) -> bool:
+        return p.topic == self.topic
+
+
+WorkerKind.NODE = WorkerKind("node", f"{MAIN}/{TOPIC_LANES}", planned=True)
+WorkerKind.ROUTER = WorkerKind("router", f"{MAIN}/{TOPIC_RAW}")
+KINDS = (WorkerKind.NODE, WorkerKind.ROUTER)
+"""The kinds that this version has a program for."""
+_UNITS = {WorkerKind.NODE.topic: "lane", WorkerKind.ROUTER.topic: "raw"}
+
+
+def kind_named(name: str) -> WorkerKind:
+    """The kind of this name. Raises KeyError."""
+    return {kind.name: kind for kind in KINDS}[name]
+
+
+def kind_of(p: Partition, kinds: Iterable[WorkerKind] = KINDS) -> WorkerKind:
+    """The one of these kinds that works the partition. Raises KeyError if none does."""
+    return {kind.topic: kind for kind in kinds}[p.topic]
 
 
 def short_name(worker: str) -> str:

@@ -13,7 +13,7 @@ from agents.core.fleet.fleet import Fleet, View
 from agents.core.fleet.summary import health_word
 from agents.core.model.forms import Field, FieldKind, Option
 from agents.core.model.placement import State
-from agents.core.model.topology import LANES, Partition, WorkerKind, short_name
+from agents.core.model.topology import Partition, WorkerKind, short_name
 
 PICK_AT_MOST = 100  # options of a list; with more the value is typed
 
@@ -67,7 +67,7 @@ LANE = Argument("lane", Type.LANE, "which lane")
 def node_of(fleet: Fleet, name: str) -> View:
     """The node of that name (`iad-1`), or the worker of that account. Raises OperatorError."""
     wanted = name.strip().lower()
-    by_name = {v.spec.name: v for v in fleet.views.values() if v.spec.kind is WorkerKind.NODE}
+    by_name = {v.spec.name: v for v in fleet.views.values() if v.spec.kind == WorkerKind.NODE}
     view = by_name.get(wanted) or fleet.views.get(wanted)
     if view is None:
         near = difflib.get_close_matches(wanted, [*by_name, *fleet.views], 1)
@@ -84,7 +84,7 @@ def lane_of(fleet: Fleet, text: str) -> Partition:
     """The lane of that number. Raises OperatorError."""
     count = len(fleet.of(WorkerKind.NODE))
     p = (
-        Partition(LANES, int(text))
+        WorkerKind.NODE.partition(int(text))
         if text.isascii() and text.isdigit() and len(text) < 10
         else None
     )
@@ -181,9 +181,9 @@ def _options(a: Argument, fleet: Fleet, commands: Sequence[str]) -> tuple[Option
             views = [
                 v
                 for v in fleet.views.values()
-                if a.type is Type.WORKER or v.spec.kind is WorkerKind.NODE
+                if a.type is Type.WORKER or v.spec.kind == WorkerKind.NODE
             ]
-            views.sort(key=lambda v: (v.spec.kind is WorkerKind.ROUTER, v.spec.name))
+            views.sort(key=lambda v: (v.spec.kind != WorkerKind.NODE, v.spec.name))
             return tuple(_worker(fleet, v) for v in views)
         case Type.LANE:
             return tuple(
@@ -196,7 +196,7 @@ def _options(a: Argument, fleet: Fleet, commands: Sequence[str]) -> tuple[Option
 
 
 def _worker(fleet: Fleet, view: View) -> Option:
-    name = view.spec.name if view.spec.kind is WorkerKind.NODE else view.spec.worker
+    name = view.spec.name if view.spec.kind == WorkerKind.NODE else view.spec.worker
     return Option(
         name, f"{name}: {health_word(fleet, view)}, has {len(fleet.owned_by(view.spec.worker))}"
     )

@@ -20,7 +20,7 @@ from agents.core.fleet.rewinds import Rewinds
 from agents.core.fleet.rollout import Rollout
 from agents.core.fleet.tuner import Tuner
 from agents.core.model.placement import drain_intent
-from agents.core.model.topology import LANES, Partition
+from agents.core.model.topology import WorkerKind
 from agents.core.operators import look
 from agents.core.operators.arguments import Argument
 
@@ -95,7 +95,7 @@ class Dry:
         what its nodes own and whether they are the same processes. Other workers and changes of
         health do not void it: `act` checks what it needs of them."""
         fleet = c.fleet
-        lanes = [fleet.partitions.get(Partition(LANES, n)) for n in self.lanes]
+        lanes = [fleet.partitions.get(WorkerKind.NODE.partition(n)) for n in self.lanes]
         where = [(s.worker, s.epoch, s.state) if s else None for s in lanes]
         nodes = [] if self.lanes else [_holding(fleet, worker) for worker in self.nodes]
         return where, nodes, self.rests(c)

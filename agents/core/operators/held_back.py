@@ -7,7 +7,7 @@ from agents.base.text import counted
 from agents.core.fleet.placing import Placing
 from agents.core.model.placement import State
 from agents.core.model.times import took
-from agents.core.model.topology import LANES, Partition, short_name
+from agents.core.model.topology import Partition, WorkerKind, short_name
 from agents.core.operators.explain import NOTICEABLE_MS, gains_elsewhere_ms
 
 LOOKED_AT = 50  # lanes
@@ -17,7 +17,9 @@ NAMED = 3
 def held_back(placing: Placing, now: float) -> list[str]:
     """Lines for people; none if nothing is held back."""
     lines = []
-    cool = [p for p, until in placing.watch.cooldown.items() if until > now and p.topic == LANES]
+    cool = [
+        p for p, until in placing.watch.cooldown.items() if until > now and WorkerKind.NODE.works(p)
+    ]
     gains_ms = _gains_ms(placing, cool[:LOOKED_AT])
     offers = {p: ms for p, ms in gains_ms.items() if ms >= NOTICEABLE_MS}
     if offers:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agents.base.errors import OperatorError
 from agents.core.model.times import clock, when_or_ago_ms
-from agents.core.model.topology import LANES, Partition
+from agents.core.model.topology import WorkerKind
 from agents.core.operators.arguments import (
     PAGE,
     Argument,
@@ -84,7 +84,7 @@ def history(c: Context, args: Sequence[str]) -> Fetch:
         by.get("kind", ""),
         by.get("by", ""),
         lane,
-        Partition(LANES, lane).key if lane is not None else "",
+        WorkerKind.NODE.partition(lane).key if lane is not None else "",
         worker,
         when_or_ago_ms(since, c.now_ms) if since else None,
     )

@@ -123,7 +123,7 @@ def nodes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
         fleet.views.values(),
         key=lambda v: (
             health_word(fleet, v) == "ok",
-            v.spec.kind is WorkerKind.ROUTER,
+            v.spec.kind != WorkerKind.NODE,
             v.spec.name,
         ),
     )
@@ -131,7 +131,7 @@ def nodes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
     ok = sum(health_word(fleet, v) == "ok" for v in views)
     rows = [
         [
-            v.spec.worker if v.spec.kind is WorkerKind.ROUTER else v.spec.name,
+            v.spec.name if v.spec.kind == WorkerKind.NODE else v.spec.worker,
             health_word(fleet, v),
             str(len(fleet.owned_by(v.spec.worker))),
             f"{node_rate_eps(fleet, v.spec.worker):,.0f}",

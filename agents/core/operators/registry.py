@@ -20,7 +20,7 @@ from agents.core.model.feeds import FleetSummary
 from agents.core.model.messages import DrainCommand, ResumeCommand
 from agents.core.model.placement import PAUSE, Intent, State, drain_intent
 from agents.core.model.plan import Scored
-from agents.core.model.topology import LANES, Partition, WorkerKind, short_name
+from agents.core.model.topology import Partition, WorkerKind, short_name
 from agents.core.operators import look
 from agents.core.operators.arguments import (
     LANE,
@@ -144,7 +144,7 @@ def _emptied(c: Context, view: View) -> Scored:
     if not any(
         c.fleet.statuses[v.spec.worker].takes
         for v in c.fleet.views.values()
-        if v is not view and v.spec.kind is WorkerKind.NODE
+        if v is not view and v.spec.kind == WorkerKind.NODE
     ):
         raise OperatorError(f"No other node takes lanes: {view.spec.name} would keep its lanes.")
     return c.placing.what_if(c.now, c.now_ms, FleetChange(empty=frozenset({view.spec.worker})))
@@ -270,7 +270,7 @@ def _rebalance(c: Context, args: Sequence[str]) -> Dry:
     def act(done: Context) -> Iterator[Effect]:
         again = done.placing.what_if(done.now, done.now_ms, eager=True)
         targets = {
-            Partition(LANES, m.lane): Target(
+            WorkerKind.NODE.partition(m.lane): Target(
                 again.workers[m.to], f"rebalance, asked by {done.nick}", done.jid, m.delta_ms
             )
             for m in again.plan.moves

@@ -19,7 +19,7 @@ from agents.core.fleet.rewinds import LookOver, Standing
 from agents.core.fleet.topic_checks import misplaced
 from agents.core.model.placement import State
 from agents.core.model.times import when_ms
-from agents.core.model.topology import RAW, Partition, WorkerKind
+from agents.core.model.topology import Partition, WorkerKind
 from agents.core.operators.arguments import Argument, Type, keyed_of, lane_of
 from agents.core.operators.command import Access, Command, Context, Dry, Fetch
 
@@ -77,7 +77,7 @@ def _named(fleet: Fleet, words: Sequence[str]) -> Iterator[Partition]:
         elif not raw:
             yield lane_of(fleet, word)
         else:
-            p = Partition(RAW, int(word)) if _is_offset(word) else None
+            p = WorkerKind.ROUTER.partition(int(word)) if _is_offset(word) else None
             if p is None or p not in fleet.partitions:
                 raise OperatorError(
                     f"There is no raw partition {word[:40]!r}: they are 0 to "
@@ -179,7 +179,7 @@ def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, 
         title,
         text,
         act,
-        lanes=tuple(s.partition.n for s in settings if s.partition.kind is WorkerKind.NODE),
+        lanes=tuple(s.partition.n for s in settings if WorkerKind.NODE.works(s.partition)),
     )
 
 
@@ -193,9 +193,8 @@ def _can(c: Context, p: Partition) -> bool:
 
 def _names(some: Iterable[Partition]) -> str:
     parts = set(some)
-    return " and ".join(
-        names(mine) for kind in WorkerKind if (mine := [p for p in parts if p.kind is kind])
-    )
+    topics = sorted({p.topic for p in parts})
+    return " and ".join(names(p for p in parts if p.topic == topic) for topic in topics)
 
 
 ARGUMENTS = (

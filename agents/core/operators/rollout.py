@@ -28,7 +28,7 @@ def _rollout(c: Context, args: Sequence[str]) -> Result:
             "stop ends it."
         )
     nodes = [node_of(c.fleet, name) for name in args] or [
-        v for v in c.fleet.views.values() if v.spec.kind is WorkerKind.NODE
+        v for v in c.fleet.views.values() if v.spec.kind == WorkerKind.NODE
     ]
     here = sorted(v.spec.worker for v in nodes if v.present)
     if not here:

@@ -17,7 +17,7 @@ from agents.core.fleet.incidents import names
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.placing_inputs import FleetChange
 from agents.core.model.plan import Scored
-from agents.core.model.topology import LANES, Partition, WorkerKind, short_name
+from agents.core.model.topology import WorkerKind, short_name
 from agents.core.operators.arguments import lane_of
 from agents.core.operators.explain import seats, use_eps
 from kernels.tables import Floats, Ints
@@ -195,9 +195,9 @@ def _busiest(scored: Scored, sits: Ints) -> str:
 
 
 def _node(scored: Scored, n: int) -> str:
-    known = scored.workers[n].startswith(f"{WorkerKind.NODE.value}-")
+    known = scored.workers[n].startswith(f"{WorkerKind.NODE.name}-")
     return short_name(scored.workers[n]) if known else "the new node"
 
 
 def _names(lanes: Sequence[int]) -> str:
-    return names([Partition(LANES, n) for n in lanes], NAMES)
+    return names([WorkerKind.NODE.partition(n) for n in lanes], NAMES)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from agents.core.model.plan import Assignment, Moment, Optimum, Plan, PlanningFrame, Scored
-from agents.core.model.topology import LANES, Partition
+from agents.core.model.topology import WorkerKind
 from agents.core.planning import damping
 from agents.core.planning.scoreboard import NOBODY, Scoreboard
 from kernels.tables import Bools, Floats, Ints, Numerics, Solution
@@ -44,7 +44,7 @@ def score(
     board = Scoreboard(frame, moment, numerics)
     found = decide(board)
     partitions, workers = (
-        [Partition(LANES, lane.id) for lane in moment.lanes],
+        [WorkerKind.NODE.partition(lane.id) for lane in moment.lanes],
         [n.id for n in moment.nodes],
     )
     return Scored(

@@ -23,8 +23,6 @@ from agents.base import log
 from agents.base.errors import KafkaUnavailable
 from agents.core.lanes.records import PART, RAW_MS, REASON, REPLAYS, SRC, Reason, number, source
 from agents.core.model.topology import (
-    LANES,
-    RAW,
     TOPIC_CLEAN,
     TOPIC_DEAD,
     TOPIC_RAW,
@@ -63,8 +61,8 @@ class Accounting:
         self.reasons: Counter[str] = Counter()
         self.moved_at = time.monotonic()
         self.rewound: Mapping[int, int] = {}
-        self.lanes = [Partition(LANES, n) for n in range(lanes)]
-        self.raw = [Partition(RAW, n) for n in range(raw_partitions)]
+        self.lanes = [WorkerKind.NODE.partition(n) for n in range(lanes)]
+        self.raw = [WorkerKind.ROUTER.partition(n) for n in range(raw_partitions)]
         self._kafka = kafka
         self._nodes = Offsets(kafka, WorkerKind.NODE.group)
         self._consumer: Any = None  # aiokafka has no types
@@ -203,7 +201,7 @@ class Accounting:
 
     def _add_raw_partition(self, n: int) -> None:
         """events.raw has one more partition."""
-        self.raw.append(Partition(RAW, n))
+        self.raw.append(WorkerKind.ROUTER.partition(n))
         self.ledger.begin_partition(f"{TOPIC_RAW}/{n}", 0)
         early, self._early = self._early, []
         for topic, lane, record in early:  # outputs that arrived before the partition was known
@@ -214,7 +212,7 @@ class Accounting:
         topic, _, n = source.rpartition("/")[0].rpartition("/")
         if topic != TOPIC_RAW or not (n.isascii() and n.isdigit()) or len(n) > 6:
             return None
-        return int(n) if Partition(RAW, int(n)) not in self.raw else None
+        return int(n) if WorkerKind.ROUTER.partition(int(n)) not in self.raw else None
 
     async def _poll_counts(self) -> None:
         down = False

@@ -27,7 +27,7 @@ from agents.core.model.placement import (
     intent_name,
     lease_worker,
 )
-from agents.core.model.topology import LANES, TOPIC_PLACEMENT, Partition
+from agents.core.model.topology import TOPIC_PLACEMENT, Partition, WorkerKind
 from agents.kafka.connection import as_ours, closed, committed_reader
 
 ACTS = 200
@@ -84,7 +84,7 @@ class Follower:
         return sorted(
             p
             for p, r in self.placed.items()
-            if r.worker == worker and p.topic == LANES and r.state is not State.ORPHAN
+            if r.worker == worker and WorkerKind.NODE.works(p) and r.state is not State.ORPHAN
         )
 
     def _apply_records(self, batches: dict[TopicPartition, list[Any]]) -> None:
@@ -145,8 +145,8 @@ class Follower:
         partitions."""
         before = self.placed.get(part)
         self.placed[part] = placed
-        what = "lane {n}" if part.topic == LANES else "raw {n}"
-        if before is not None and placed.offset < before.offset and part.topic == LANES:
+        what = "lane {n}" if WorkerKind.NODE.works(part) else "raw {n}"
+        if before is not None and placed.offset < before.offset and WorkerKind.NODE.works(part):
             self.rewound[part.n] += before.offset - placed.offset
             return f"{what} rewound"
         if before is not None and (before.state, before.worker, before.epoch) == (

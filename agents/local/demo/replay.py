@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError as AnyKafkaError
 from agents import settings
 from agents.base import log
 from agents.base.errors import KafkaError, KafkaUnavailable
-from agents.core.model.topology import RAW, TOPIC_RAW, Partition
+from agents.core.model.topology import TOPIC_RAW, WorkerKind
 from agents.kafka.connection import as_ours, client_kwargs, closed
 from agents.kafka.offsets import Offsets
 from agents.kafka.topics import MAX_MESSAGE_BYTES
@@ -90,7 +90,7 @@ class Replay:
         while True:
             try:
                 await self._offsets.start()
-                ends = await self._offsets.ends(Partition(RAW, n) for n in self._ends)
+                ends = await self._offsets.ends(WorkerKind.ROUTER.partition(n) for n in self._ends)
                 self._ends = {p.n: end for p, end in ends.items()}
                 self._producer = AIOKafkaProducer(
                     enable_idempotence=True,

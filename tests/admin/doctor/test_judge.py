@@ -24,7 +24,7 @@ from agents.admin.doctor.judge.verdict import (
     warning,
 )
 from agents.core.model.placement import Placed, PlacementTable, State
-from agents.core.model.topology import LANES, Partition, WorkerKind
+from agents.core.model.topology import Partition, WorkerKind
 from agents.kafka.topics import Topic, topics
 from agents.kafka.verification import BrokerLooked
 from agents.settings import Kafka, Settings, Xmpp
@@ -286,11 +286,11 @@ def test_what_provisioning_makes_is_ok() -> None:
 def lane(
     n: int, offset: int = 0, state: State = State.ASSIGNED, worker: str = "node-a"
 ) -> dict[Partition, Placed]:
-    return {Partition(LANES, n): Placed(worker, "b", 1, 1, state, offset, 0, "")}
+    return {WorkerKind.NODE.partition(n): Placed(worker, "b", 1, 1, state, offset, 0, "")}
 
 
 def test_owners_offsets_and_progress() -> None:
-    a, b = Partition(LANES, 0), Partition(LANES, 1)
+    a, b = Partition(WorkerKind.NODE.topic, 0), Partition(WorkerKind.NODE.topic, 1)
     assert (
         fleet.judge_owners(PlacementTable(placed=lane(0) | lane(1)), [a, b], ["node-a"]).level is OK
     )

@@ -34,7 +34,7 @@ from agents.core.model.placement import (
     encode_leader,
     encode_placed,
 )
-from agents.core.model.topology import CLUSTER, LANES, Partition, WorkerKind, WorkerSpec
+from agents.core.model.topology import MAIN, Partition, WorkerKind, WorkerSpec, kind_named
 from agents.kafka import compacted
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
@@ -122,7 +122,7 @@ class Place:
         await offsets.start()
         try:
             await offsets.ends(
-                [Partition(f"{CLUSTER}/{t.name}", n) for t in made for n in range(t.partitions)]
+                [Partition(f"{MAIN}/{t.name}", n) for t in made for n in range(t.partitions)]
             )
         finally:
             await offsets.stop()
@@ -149,7 +149,7 @@ async def place() -> AsyncIterator[Place]:
 
 def inventory(*workers: str) -> Inventory:
     return Inventory(
-        {}, {w: WorkerSpec(w, WorkerKind(w.partition("-")[0]), "s", 1.0) for w in workers}
+        {}, {w: WorkerSpec(w, kind_named(w.partition("-")[0]), "s", 1.0) for w in workers}
     )
 
 
@@ -393,9 +393,9 @@ async def test_lanes_without_owner_offset_or_progress_and_a_leader_that_is_gone_
 ) -> None:
     await place.make()
     kafka = place.kafka
-    owned = {Partition(LANES, n).key: placed("node-a", State.ASSIGNED) for n in (0, 1)}
-    owned[Partition(LANES, 2).key] = placed("node-strange", State.ASSIGNED, offset=50)
-    owned[Partition(LANES, 3).key] = placed("node-a", State.ORPHAN)
+    owned = {WorkerKind.NODE.partition(n).key: placed("node-a", State.ASSIGNED) for n in (0, 1)}
+    owned[WorkerKind.NODE.partition(2).key] = placed("node-strange", State.ASSIGNED, offset=50)
+    owned[WorkerKind.NODE.partition(3).key] = placed("node-a", State.ORPHAN)
     await write(kafka, owned | {"main/events.raw/0": placed("router-1", State.ASSIGNED)})
     await fill(kafka, "events.lanes", [b"{}"] * 40, partition=1)
     await commit(kafka, WorkerKind.NODE.group, {("events.lanes", 0): 0, ("events.lanes", 1): 5})
@@ -414,7 +414,7 @@ async def test_lanes_without_owner_offset_or_progress_and_a_leader_that_is_gone_
     )
 
     await compacted.publish(kafka, build([EVENT], LANE_COUNT + 1, 4, 1))
-    owned = {Partition(LANES, 3).key: placed("node-a", State.ASSIGNED)}
+    owned = {WorkerKind.NODE.partition(3).key: placed("node-a", State.ASSIGNED)}
     await write(kafka, owned | {LEADER_KEY: encode_leader(Leader(7, "boot"))})
     found = await look(kafka, *fleet[:4], now=lambda: time.time() + 60)
     named(found, "fleet lane map", "version 1 is for 5 lanes, coordinator.lanes is 4")

@@ -22,7 +22,15 @@ from agents.coordinator.queries import Rewinding
 from agents.core.lanes.dead_letters import LetterQuery
 from agents.core.lanes.lane_map import build
 from agents.core.model.messages import LeaseCommand
-from agents.core.model.topology import TOPIC_DEAD, TOPIC_LANES, TOPIC_RAW, Partition, WorkerKind
+from agents.core.model.topology import (
+    KINDS,
+    TOPIC_DEAD,
+    TOPIC_LANES,
+    TOPIC_RAW,
+    Partition,
+    WorkerKind,
+    kind_named,
+)
 from agents.kafka import compacted, verification
 from agents.kafka.connection import Link, client_kwargs
 from agents.kafka.dead_letters import DeadLetters
@@ -332,7 +340,7 @@ async def _read(kafka: settings.Kafka, kind: WorkerKind) -> None:
 
 
 async def _transact(kafka: settings.Kafka, admin: settings.Kafka, account: str, topic: str) -> None:
-    kind = WorkerKind(account.partition("-")[0])
+    kind = kind_named(account.partition("-")[0])
     producer = LeasedProducer(kafka, await _lease(admin, account))
     await producer.start()
     try:
@@ -426,7 +434,7 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
             "geolane-router-": lambda kafka: _lease(kafka, "router-1"),
             **{
                 name: partial(_offsets, kind=kind)
-                for kind in WorkerKind
+                for kind in KINDS
                 for name in (kind.group, kind.topic.removeprefix("main/"))
             },
             WorkerKind.NODE.group: _rewind,
@@ -434,16 +442,16 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
             OFFSETS: _mend,
             **dict.fromkeys(OUTPUTS, _mend),
         }
-    kind = WorkerKind(account.partition("-")[0])
+    kind = kind_named(account.partition("-")[0])
     out = (
         ("events.clean", "events.dead")
-        if kind is WorkerKind.NODE
+        if kind == WorkerKind.NODE
         else ("events.lanes", "events.unplaced", "events.dead")
     )
     send: dict[str, Step] = {
         topic: partial(_transact, admin=admin, account=account, topic=topic) for topic in out
     }
-    more: dict[str, Step] = {} if kind is WorkerKind.NODE else {"lanemap": compacted.newest}
+    more: dict[str, Step] = {} if kind == WorkerKind.NODE else {"lanemap": compacted.newest}
     return (
         send
         | more

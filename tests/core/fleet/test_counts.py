@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from agents.core.fleet.counts import LeaderCounts
 from agents.core.model.placement import Lease, Placed, PlacementTable, State
-from agents.core.model.topology import LANES, Partition
+from agents.core.model.topology import Partition, WorkerKind
 
-P = Partition(LANES, 3)
+P = WorkerKind.NODE.partition(3)
 
 
 def placed(worker: str, state: State, epoch: int = 1) -> dict[Partition, Placed]:

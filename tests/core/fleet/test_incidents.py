@@ -6,10 +6,9 @@ from agents.core.effects import Publish, Say, Subject
 from agents.core.events import Wake, WorkerSeen
 from agents.core.fleet.incidents import CHARACTERS, LINES, News, clip, names
 from agents.core.fleet.troubles import TroubleKind
-from agents.core.model import topology
 from agents.core.model.feeds import AlertItem
 from agents.core.model.messages import Announcement, Health
-from agents.core.model.topology import LANES, Partition
+from agents.core.model.topology import WorkerKind
 from tests.core.world import World
 
 
@@ -17,7 +16,7 @@ def test_a_killed_node_is_one_line_and_one_end() -> None:
     w = World(nodes=3, lanes=6)
     w.fair(8)
     w.said.clear()
-    victim = next(s.worker for p, s in w.partitions.items() if p.kind is topology.WorkerKind.NODE)
+    victim = next(s.worker for p, s in w.partitions.items() if WorkerKind.NODE.works(p))
     w.crash(victim)
     w.now_s += 0.3
     w.tell(Wake())
@@ -45,7 +44,7 @@ def test_the_end_is_not_told_before_the_lanes_work_again() -> None:
     w = World(nodes=3, lanes=6)
     w.fair(8)
     news = News(w.core.fleet)
-    lane = Partition(LANES, 0)
+    lane = WorkerKind.NODE.partition(0)
     news.gone(w.inv.workers[w.partitions[lane].worker], "test", [lane], 0.0)
     said = [e for e in news.tell(5.0, paused=False, connected=True) if isinstance(e, Say)]
     assert [s for s in said if "Calm" in s.text] == []
@@ -101,7 +100,10 @@ def test_a_message_fits_a_phone() -> None:
     assert len(text) <= CHARACTERS
     assert text.count("\n") < LINES
     assert "more lines" in text
-    assert names([Partition(LANES, n) for n in range(9)]) == "lanes 0, 1, 2, 3, 4, 5 and 3 more"
+    assert (
+        names([WorkerKind.NODE.partition(n) for n in range(9)])
+        == "lanes 0, 1, 2, 3, 4, 5 and 3 more"
+    )
 
 
 def test_a_worker_that_changes_its_health_all_the_time_is_told_now_and_then() -> None:

@@ -10,7 +10,7 @@ import pytest
 from agents.core import events as ev
 from agents.core.events import Led, LinkDown
 from agents.core.model.placement import Intent, Placed, State, drain_intent
-from agents.core.model.topology import LANES, Partition, WorkerKind
+from agents.core.model.topology import Partition, WorkerKind
 from agents.core.planning.planner import score
 from tests.core.world import NUMERICS, World
 
@@ -28,7 +28,7 @@ def w() -> World:
 
 
 def lanes(w: World) -> dict[Partition, Placed]:
-    return {p: s for p, s in w.core.fleet.partitions.items() if p.topic == LANES}
+    return {p: s for p, s in w.core.fleet.partitions.items() if WorkerKind.NODE.works(p)}
 
 
 def releasing(w: World) -> set[str]:
@@ -121,7 +121,7 @@ def test_a_lane_that_is_elsewhere_by_now_stays_there(w: World) -> None:
     wanted = w.plan
     assert wanted is not None
     plan = score(wanted.frame, wanted.moment, NUMERICS).plan
-    moved = [Partition(LANES, m.lane) for m in plan.moves]
+    moved = [WorkerKind.NODE.partition(m.lane) for m in plan.moves]
     other = lanes(w)[next(p for p, s in lanes(w).items() if s.worker == "node-1")]
     for p in moved:
         w.core.fleet.partitions[p] = other
@@ -152,4 +152,4 @@ def test_it_is_left_when_the_inventory_is_another_and_when_nobody_may_be_command
         w.announce(worker)
     w.fair(30)
     assert not w.core.fleet.owned_by("node-0")
-    assert all(s.state is State.ASSIGNED for p, s in lanes(w).items() if p.kind is WorkerKind.NODE)
+    assert all(s.state is State.ASSIGNED for p, s in lanes(w).items() if WorkerKind.NODE.works(p))

@@ -132,7 +132,7 @@ def test_another_boot_is_the_death_of_the_former_one() -> None:
     ]
     w.fair(20)
     assert w.all_at_work()
-    assert all(w.partitions[p].epoch == 2 for p in before if p.kind is WorkerKind.NODE)
+    assert all(w.partitions[p].epoch == 2 for p in before if WorkerKind.NODE.works(p))
 
 
 def test_a_lease_with_the_same_epoch_of_another_producer_id_is_another_lease() -> None:

@@ -14,7 +14,7 @@ from agents.core.model.feeds import ALERTS, AlertItem
 from agents.core.model.messages import Health, ReleaseCommand
 from agents.core.model.placement import Intent, State, drain_intent
 from agents.core.model.plan import AllowedNodes, RuleWarning
-from agents.core.model.topology import LANES, WorkerKind, WorkerSpec
+from agents.core.model.topology import WorkerKind, WorkerSpec
 from tests.core.world import World
 
 
@@ -126,7 +126,7 @@ def test_an_answer_of_who_has_left_is_passed_over() -> None:
     w.fair(30, revive=False)
     version = w.core.fleet.version
     w.tell(ev.Ponged("node-1", True))
-    w.tell(ev.CommandUnanswered("node-1", ReleaseCommand(1, "b2", LANES, ())))
+    w.tell(ev.CommandUnanswered("node-1", ReleaseCommand(1, "b2", WorkerKind.NODE.topic, ())))
     assert w.core.fleet.version == version
 
 

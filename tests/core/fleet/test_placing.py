@@ -6,7 +6,7 @@ from __future__ import annotations
 from agents.core.events import Wake
 from agents.core.fleet.placing_inputs import Target
 from agents.core.model.placement import State
-from agents.core.model.topology import LANES
+from agents.core.model.topology import WorkerKind
 from tests.core.world import World
 
 
@@ -18,7 +18,7 @@ def test_a_new_leader_moves_lanes_to_a_node_that_comes() -> None:
     w.lead()
     w.read(w.without())
     w.fair(90)
-    mine = [p for p, s in w.partitions.items() if p.topic == LANES and s.worker == "node-2"]
+    mine = [p for p, s in w.partitions.items() if WorkerKind.NODE.works(p) and s.worker == "node-2"]
     assert all(w.partitions[p].state is State.ASSIGNED for p in mine)
     assert len(mine) == 2, "those beside its site"
 
@@ -27,7 +27,9 @@ def test_a_reason_and_an_asker_hold_for_their_own_lane_alone() -> None:
     w = World(nodes=3, lanes=6)
     w.fair(8)
     gone = "node-0"
-    first, *others = [p for p, s in w.partitions.items() if p.topic == LANES and s.worker == gone]
+    first, *others = [
+        p for p, s in w.partitions.items() if WorkerKind.NODE.works(p) and s.worker == gone
+    ]
     assert others, "two lanes at least become orphans at once"
     w.crash(gone)
     w.now_s += 1

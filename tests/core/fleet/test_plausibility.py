@@ -11,7 +11,7 @@ import pytest
 from agents.core.events import Flooded, NotUnderstood, TelemetryIn, Wake, WorkerSeen
 from agents.core.fleet.plausibility import LEAST_EPS, most_arriving_eps
 from agents.core.model.messages import Announcement, Arrival, Health, LaneLoad, Telemetry
-from agents.core.model.topology import LANES, RAW, Partition
+from agents.core.model.topology import Partition, WorkerKind
 from agents.core.planning.forecast import Forecast
 from tests.core.world import World
 
@@ -107,14 +107,16 @@ def test_cores_and_memory_that_cannot_be_are_left_out(w: World) -> None:
 
 
 def test_invented_lanes_and_others_faults_are_not_kept(w: World) -> None:
-    others = next(p for p, s in w.partitions.items() if p.topic == LANES and s.worker != "node-0")
+    others = next(
+        p for p, s in w.partitions.items() if WorkerKind.NODE.works(p) and s.worker != "node-0"
+    )
     invented = tuple(
         LaneLoad(t, n, 1, 1.0, 0, 1.0, 1.0, "x")
-        for t in (LANES, RAW, "main/x")
+        for t in (WorkerKind.NODE.topic, WorkerKind.ROUTER.topic, "main/x")
         for n in range(1000, 1400)
     )
     twice = (load(w, "node-0"),) * 3
-    theirs = LaneLoad(LANES, others.n, 1, 1.0, 0, 1.0, 1.0, "stands still, I say")
+    theirs = LaneLoad(WorkerKind.NODE.topic, others.n, 1, 1.0, 0, 1.0, 1.0, "stands still, I say")
     for _ in range(150):
         say(w, "node-0", lanes=(*invented, *twice, theirs))
     view = w.core.fleet.views["node-0"]

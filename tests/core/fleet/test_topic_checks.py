@@ -11,18 +11,16 @@ from agents.core.fleet.topic_checks import OPEN_S, Extent, OpenTransaction, Stre
 from agents.core.fleet.troubles import TroubleKind
 from agents.core.model.placement import State
 from agents.core.model.topology import (
-    LANES,
-    RAW,
     TOPIC_CLEAN,
     TOPIC_DEAD,
     TOPIC_LANES,
     TOPIC_RAW,
     TOPIC_UNPLACED,
-    Partition,
+    WorkerKind,
 )
 from tests.core.world import World
 
-LANE = Partition(LANES, 3)
+LANE = WorkerKind.NODE.partition(3)
 COUNTS = {TOPIC_RAW: 1, TOPIC_LANES: 6, TOPIC_CLEAN: 6, TOPIC_UNPLACED: 1, TOPIC_DEAD: 1}
 
 
@@ -103,7 +101,7 @@ def test_what_moves_on_between_two_readings_is_not_told(w: World) -> None:
 
 
 def test_a_transaction_that_stays_open_is_told_and_one_that_moves_on_is_not(w: World) -> None:
-    raw = Partition(RAW, 0)
+    raw = WorkerKind.ROUTER.partition(0)
 
     def held(stable: int) -> StreamsLooked:
         extents = {**well(w).extents, raw: Extent(0, stable, 10**6)}
@@ -126,7 +124,9 @@ def test_new_raw_partitions_are_placed_and_lanes_that_nobody_maps_are_told(w: Wo
     look(w, replace(well(w), counts={**COUNTS, TOPIC_RAW: 3}))
     w.fair(5)
     assert w.all_at_work()
-    assert {p for p in w.partitions if p.topic == RAW} == {Partition(RAW, n) for n in range(3)}
+    assert {p for p in w.partitions if WorkerKind.ROUTER.works(p)} == {
+        WorkerKind.ROUTER.partition(n) for n in range(3)
+    }
     assert any("events.raw has 3 partitions now, 1 before" in s for s in w.said)
     look(
         w,

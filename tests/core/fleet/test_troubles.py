@@ -10,10 +10,10 @@ from agents.core.fleet.incidents import SUBJECT_AFTER_S, WELL_AGAIN_S, News
 from agents.core.fleet.troubles import PER_KIND, TEXT_AT_MOST, TroubleKind, Troubles
 from agents.core.model.feeds import AlertItem, FleetSummary, Severity
 from agents.core.model.messages import LaneLoad, Telemetry
-from agents.core.model.topology import ASIDE, LANES, Partition
+from agents.core.model.topology import ASIDE, WorkerKind
 from tests.core.world import World, new_core
 
-P = Partition(LANES, 3)
+P = WorkerKind.NODE.partition(3)
 
 
 def alerts(w: World, kind: TroubleKind) -> list[Severity]:

@@ -23,26 +23,31 @@ from agents.core.model.messages import (
     WorkerAnswer,
     WorkerCommand,
 )
-from agents.core.model.topology import LANES, RAW, Partition
+from agents.core.model.topology import WorkerKind
 
 B = "BOOT"
 LEASE = LeaseCommand(1, B, "geolane-node-iad-1", 7, 3)
 
 
 def leased() -> Tenure:
-    t = Tenure(LANES, B)
+    t = Tenure(WorkerKind.NODE.topic, B)
     assert t.obey(LEASE) == [TakeLease(LEASE)]
     return t
 
 
 def assign(
-    *grants: tuple[int, int, int], leader: int = 1, boot: str = B, topic: str = LANES
+    *grants: tuple[int, int, int],
+    leader: int = 1,
+    boot: str = B,
+    topic: str = WorkerKind.NODE.topic,
 ) -> AssignCommand:
     return AssignCommand(leader, boot, topic, tuple(Grant(*g) for g in grants))
 
 
 def release(*grants: tuple[int, int], leader: int = 1) -> ReleaseCommand:
-    return ReleaseCommand(leader, B, LANES, tuple(Grant(n, e, 0) for n, e in grants))
+    return ReleaseCommand(
+        leader, B, WorkerKind.NODE.topic, tuple(Grant(n, e, 0) for n, e in grants)
+    )
 
 
 def test_a_boot_takes_one_lease_and_the_same_again_is_nothing() -> None:
@@ -55,7 +60,7 @@ def test_a_boot_takes_one_lease_and_the_same_again_is_nothing() -> None:
 
 
 def test_a_fenced_boot_that_is_told_so_ends() -> None:
-    for t in (Tenure(LANES, B), leased()):
+    for t in (Tenure(WorkerKind.NODE.topic, B), leased()):
         [end] = t.obey(LeaseCommand(1, B, "x", -1, 0))
         assert isinstance(end, End)
         assert t.ended
@@ -63,7 +68,7 @@ def test_a_fenced_boot_that_is_told_so_ends() -> None:
 
 def test_no_assign_before_the_lease() -> None:
     with pytest.raises(CommandRefused, match="no lease"):
-        Tenure(LANES, B).obey(assign((1, 1, 0)))
+        Tenure(WorkerKind.NODE.topic, B).obey(assign((1, 1, 0)))
 
 
 def test_another_boots_command_is_refused() -> None:
@@ -81,30 +86,30 @@ def test_an_older_leader_is_refused() -> None:
 
 def test_another_topic_is_refused() -> None:
     with pytest.raises(CommandRefused, match="lanes, not main"):
-        leased().obey(assign((1, 1, 0), topic=RAW))
+        leased().obey(assign((1, 1, 0), topic=WorkerKind.ROUTER.topic))
 
 
 def test_take_give_back_take_again() -> None:
     t = leased()
-    assert t.obey(assign((1, 3, 40))) == [Take(Partition(LANES, 1), 3, 40)]
+    assert t.obey(assign((1, 3, 40))) == [Take(WorkerKind.NODE.partition(1), 3, 40)]
     assert t.obey(assign((1, 3, 40))) == []
     asked = release((1, 3))
-    assert t.obey(asked) == [GiveBack(Partition(LANES, 1), 3)]
+    assert t.obey(asked) == [GiveBack(WorkerKind.NODE.partition(1), 3)]
     assert t.answer(asked) is None
     assert t.obey(asked) == []
-    t.released(Partition(LANES, 1), 55)
+    t.released(WorkerKind.NODE.partition(1), 55)
     assert t.answer(asked) == WorkerAnswer((Grant(1, 3, 55),))
     assert t.obey(asked) == []
     assert t.answer(asked) == WorkerAnswer((Grant(1, 3, 55),))
     with pytest.raises(StaleEpoch) as e:
         t.obey(assign((1, 3, 40)))
     assert e.value.seen == 3
-    assert t.obey(assign((1, 5, 90))) == [Take(Partition(LANES, 1), 5, 90)]
+    assert t.obey(assign((1, 5, 90))) == [Take(WorkerKind.NODE.partition(1), 5, 90)]
 
 
 def test_a_release_of_what_is_not_owned_is_answered_and_noted() -> None:
     t = leased()
-    asked = ReleaseCommand(1, B, LANES, (Grant(2, 7, 30),))
+    asked = ReleaseCommand(1, B, WorkerKind.NODE.topic, (Grant(2, 7, 30),))
     assert t.obey(asked) == []
     assert t.answer(asked) == WorkerAnswer((Grant(2, 7, 30),))
     with pytest.raises(StaleEpoch):
@@ -114,14 +119,14 @@ def test_a_release_of_what_is_not_owned_is_answered_and_noted() -> None:
 def test_the_stale_ones_of_several_are_left_out() -> None:
     t = leased()
     t.obey(release((1, 9)))
-    assert t.obey(assign((1, 9, 0), (2, 1, 0))) == [Take(Partition(LANES, 2), 1, 0)]
+    assert t.obey(assign((1, 9, 0), (2, 1, 0))) == [Take(WorkerKind.NODE.partition(2), 1, 0)]
     assert t.answer(LanesCommand(1, B)) == WorkerAnswer((Grant(2, 1, 0),))
 
 
 def test_a_higher_epoch_of_what_is_owned_starts_it_anew() -> None:
     t = leased()
     t.obey(assign((1, 1, 0)))
-    assert t.obey(assign((1, 2, 10))) == [Take(Partition(LANES, 1), 2, 10)]
+    assert t.obey(assign((1, 2, 10))) == [Take(WorkerKind.NODE.partition(1), 2, 10)]
     with pytest.raises(StaleEpoch):
         t.obey(assign((1, 1, 0)))
 
@@ -143,11 +148,13 @@ boots = st.sampled_from([B, B, B, B, "OTHER"])
 commands: st.SearchStrategy[WorkerCommand] = st.one_of(
     st.builds(assign, leader=st.integers(1, 3), boot=boots).flatmap(
         lambda c: grants.map(
-            lambda g: AssignCommand(c.leader_epoch, c.boot, LANES, tuple(Grant(*x) for x in g))
+            lambda g: AssignCommand(
+                c.leader_epoch, c.boot, WorkerKind.NODE.topic, tuple(Grant(*x) for x in g)
+            )
         )
     ),
     st.tuples(st.integers(1, 3), boots, grants).map(
-        lambda c: ReleaseCommand(c[0], c[1], LANES, tuple(Grant(*x) for x in c[2]))
+        lambda c: ReleaseCommand(c[0], c[1], WorkerKind.NODE.topic, tuple(Grant(*x) for x in c[2]))
     ),
     st.builds(
         LeaseCommand,
@@ -165,7 +172,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.t = Tenure(LANES, B)
+        self.t = Tenure(WorkerKind.NODE.topic, B)
         self.gone: dict[int, int] = {}  # partition -> highest epoch that was released
         self.taken: dict[int, list[int]] = {}
         self.leader = 0
@@ -206,7 +213,7 @@ class AnyOrder(RuleBasedStateMachine):
     def release_finishes(self, offset: int) -> None:
         n = next(n for n in range(3) if self.t.asked(n))
         epoch = self.t.owns(n)
-        self.t.released(Partition(LANES, n), offset)
+        self.t.released(WorkerKind.NODE.partition(n), offset)
         self.gone[n] = max(self.gone.get(n, 0), epoch)
         assert self.t.released_at(n, epoch) == offset
 

@@ -10,7 +10,7 @@ import pytest
 from agents.base.errors import KafkaError
 from agents.core.model import placement
 from agents.core.model.placement import Leader, Lease, Placed, State
-from agents.core.model.topology import LANES, Partition
+from agents.core.model.topology import WorkerKind
 
 PLACED = Placed(
     "node-iad-1", "BOOT", 7, 4, State.ASSIGNED, 104422, 1_790_000_000_000, "iad-1 is nearest"
@@ -41,12 +41,12 @@ def test_the_table_is_read_by_its_keys() -> None:
     table = {
         "leader": placement.encode_leader(Leader(4, "B")),
         placement.lease_key("node-iad-1"): placement.encode_lease(LEASE),
-        Partition(LANES, 12).key: placement.encode_placed(PLACED),
+        WorkerKind.NODE.partition(12).key: placement.encode_placed(PLACED),
     }
     assert set(table) == {"leader", "main/lease/node-iad-1", "main/events.lanes/12"}
     written = placement.read_table(table)
     assert written == placement.PlacementTable(
-        Leader(4, "B"), {"node-iad-1": LEASE}, {Partition(LANES, 12): PLACED}
+        Leader(4, "B"), {"node-iad-1": LEASE}, {WorkerKind.NODE.partition(12): PLACED}
     )
 
 
@@ -73,7 +73,7 @@ def test_what_is_not_ours_is_an_error_that_names_the_key(key: str, value: bytes)
 
 
 def test_where_nobody_knows_who_has_a_lane_nobody_has_any() -> None:
-    p, q = Partition(LANES, 0), Partition(LANES, 1)
+    p, q = WorkerKind.NODE.partition(0), WorkerKind.NODE.partition(1)
     written = placement.PlacementTable(Leader(4, "L"), {"node-iad-1": LEASE}, {p: PLACED})
     found = placement.after_loss(written, [q.key, "somebody/else"])
     assert found.leases["node-iad-1"].fenced
@@ -87,13 +87,15 @@ def test_where_nobody_knows_who_has_a_lane_nobody_has_any() -> None:
 )
 def test_the_loss_of_other_keys_changes_nothing(key: str) -> None:
     written = placement.PlacementTable(
-        Leader(4, "L"), {"node-iad-1": LEASE}, {Partition(LANES, 0): PLACED}
+        Leader(4, "L"), {"node-iad-1": LEASE}, {WorkerKind.NODE.partition(0): PLACED}
     )
     assert placement.after_loss(written, [key]) is written
 
 
 def test_a_leader_that_lost_count_begins_beyond_all_that_was_seen() -> None:
-    written = placement.PlacementTable(None, {"node-iad-1": LEASE}, {Partition(LANES, 0): PLACED})
+    written = placement.PlacementTable(
+        None, {"node-iad-1": LEASE}, {WorkerKind.NODE.partition(0): PLACED}
+    )
     found = placement.after_loss(written, ["leader"])
     assert found.leader is not None
     assert found.leader.leader_epoch > PLACED.leader_epoch + 1000

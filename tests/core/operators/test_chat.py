@@ -12,7 +12,7 @@ from agents.core.events import AffiliationChanged, QuestionAsked, WorkerSeen
 from agents.core.model.messages import Announcement, DrainCommand, Health
 from agents.core.model.placement import PAUSE, State, drain_intent
 from agents.core.model.plan import AllowedNodes
-from agents.core.model.topology import LANES, Partition, WorkerKind
+from agents.core.model.topology import WorkerKind
 from agents.core.operators.chat import addressed
 from tests.core.world import World
 
@@ -136,7 +136,9 @@ def test_explain_gives_each_term_in_ms(w: World) -> None:
 
 def test_a_move_that_a_rule_forbids_is_refused(w: World) -> None:
     target = next(
-        n for n in ("node-0", "node-1", "node-2") if n != w.partitions[Partition(LANES, 0)].worker
+        n
+        for n in ("node-0", "node-1", "node-2")
+        if n != w.partitions[WorkerKind.NODE.partition(0)].worker
     )
     frame = w.core.placing.frame
     allowed = tuple(n.id != target for n in frame.nodes)
@@ -149,10 +151,10 @@ def test_a_move_that_a_rule_forbids_is_refused(w: World) -> None:
 
 def test_a_drain_is_done_when_what_came_meanwhile_has_gone_too(w: World) -> None:
     fleet = w.core.fleet
-    victim = next(s.worker for p, s in w.partitions.items() if p.kind is WorkerKind.NODE)
+    victim = next(s.worker for p, s in w.partitions.items() if WorkerKind.NODE.works(p))
     name = victim.partition("-")[2]
     other = next(
-        p for p, s in fleet.partitions.items() if p.kind is WorkerKind.NODE and s.worker != victim
+        p for p, s in fleet.partitions.items() if WorkerKind.NODE.works(p) and s.worker != victim
     )
     ask(w, f"!confirm {confirm_id(ask(w, f'!move {other.n} {name}'))}")
     w.kafka_step()
@@ -170,7 +172,7 @@ def test_a_drain_is_done_when_what_came_meanwhile_has_gone_too(w: World) -> None
 
 
 def test_a_drain_that_is_taken_back_is_never_told_to_be_done(w: World) -> None:
-    victim = next(s.worker for p, s in w.partitions.items() if p.kind is WorkerKind.NODE)
+    victim = next(s.worker for p, s in w.partitions.items() if WorkerKind.NODE.works(p))
     name = victim.partition("-")[2]
     ask(w, f"!confirm {confirm_id(ask(w, f'!drain {name}'))}")
     w.kafka_step()
@@ -181,7 +183,7 @@ def test_a_drain_that_is_taken_back_is_never_told_to_be_done(w: World) -> None:
 
 
 def test_a_drain_is_predicted_confirmed_written_then_told(w: World) -> None:
-    victim = next(s.worker for p, s in w.partitions.items() if p.kind is WorkerKind.NODE)
+    victim = next(s.worker for p, s in w.partitions.items() if WorkerKind.NODE.works(p))
     name = victim.partition("-")[2]
     answer = ask(w, f"!drain {name}")
     assert "RTT an event" in answer
@@ -207,7 +209,7 @@ def test_a_drain_is_predicted_confirmed_written_then_told(w: World) -> None:
 
 
 def test_a_move_ends_where_it_was_asked_to_and_stays(w: World) -> None:
-    p = Partition(LANES, 0)
+    p = WorkerKind.NODE.partition(0)
     target = next(n for n in ("node-0", "node-1", "node-2") if n != w.partitions[p].worker)
     answer = ask(w, f"!move 0 {target.partition('-')[2]}")
     assert "ms RTT" in answer
@@ -250,7 +252,7 @@ def test_a_node_that_flips_its_health_voids_nobodys_confirm(w: World) -> None:
         if "confirm" in answer:
             asked[text] = confirm_id(answer)
     lane = next(
-        p for p, s in w.partitions.items() if p.kind is WorkerKind.NODE and s.worker == "node-1"
+        p for p, s in w.partitions.items() if WorkerKind.NODE.works(p) and s.worker == "node-1"
     )
     asked["move"] = confirm_id(ask(w, f"!move {lane.n} 2"))
     version = w.core.fleet.version
@@ -265,7 +267,7 @@ def test_a_node_that_flips_its_health_voids_nobodys_confirm(w: World) -> None:
 
 
 def test_a_move_is_void_when_its_lane_went_elsewhere_or_its_target_takes_none(w: World) -> None:
-    p = Partition(LANES, 0)
+    p = WorkerKind.NODE.partition(0)
     others = [n for n in ("node-0", "node-1", "node-2") if n != w.partitions[p].worker]
     first, second = (confirm_id(ask(w, f"!move 0 {n.partition('-')[2]}")) for n in others)
     boot = w.procs[others[0]].boot

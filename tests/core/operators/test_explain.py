@@ -22,7 +22,7 @@ from agents.core.model.plan import (
     PlanningFrame,
     Scored,
 )
-from agents.core.model.topology import LANES, Partition
+from agents.core.model.topology import WorkerKind
 from agents.core.operators.explain import tell
 from agents.core.planning.planner import plan
 from agents.core.planning.scoreboard import Scoreboard
@@ -35,7 +35,7 @@ NUMERICS = Numerics("numpy", "the oracle", costs, solve)
 NEAR, MID, FAR = 0, 1, 2
 NAMES = ["node-near-1", "node-mid-1", "node-far-1"]
 CALM = Calm(comfortable=0.85, ramp_s=0.0)
-P = Partition(LANES, 0)
+P = WorkerKind.NODE.partition(0)
 NOW = 1000.0
 
 
@@ -74,7 +74,7 @@ def scored(
     )
     moment = Moment(NOW, tuple(lanes), tuple(nodes), eager=eager)
     found = plan(frame, moment, NUMERICS)
-    partitions = [Partition(LANES, x.id) for x in lanes]
+    partitions = [WorkerKind.NODE.partition(x.id) for x in lanes]
     return Scored(
         partitions,
         [n.id for n in nodes],
@@ -342,7 +342,7 @@ def test_whatever_the_plan_it_fits_a_phone(data: st.DataObject) -> None:
     )
     for x in lanes:
         placed = at(None) if x.owner is None else replace(at(0), worker=names[x.owner])
-        text = tell(s, Partition(LANES, x.id), placed, NOW, paused=False, absent={})
+        text = tell(s, WorkerKind.NODE.partition(x.id), placed, NOW, paused=False, absent={})
         assert len(text.split("\n")) <= 8, "explain_fits_a_phone"
         if x.owner is not None:
             shown = re.search(r"is on .*: (-?[\d.]+) modelled ms = (.*)\.$", text.split("\n")[0])

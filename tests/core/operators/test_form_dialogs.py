@@ -22,7 +22,7 @@ from agents.core.model.forms import (
     Status,
 )
 from agents.core.model.placement import PAUSE, drain_intent
-from agents.core.model.topology import LANES, Partition, WorkerKind
+from agents.core.model.topology import WorkerKind
 from agents.core.operators import form_dialogs
 from agents.core.operators.arguments import PICK_AT_MOST, words_of
 from agents.core.operators.chat import CONFIRM_S
@@ -93,7 +93,7 @@ def listed(w: World, who: str) -> set[str]:
 
 
 def victim(w: World) -> tuple[str, str]:
-    worker = next(s.worker for p, s in w.partitions.items() if p.kind is WorkerKind.NODE)
+    worker = next(s.worker for p, s in w.partitions.items() if WorkerKind.NODE.works(p))
     return worker, worker.partition("-")[2]
 
 
@@ -325,7 +325,7 @@ def test_nothing_is_changed_by_form_while_kafka_is_away(w: World) -> None:
 def test_what_cannot_be_done_is_a_note(w: World) -> None:
     answer = step(do(w, "unpause"))
     assert (answer.status, error(answer)) == (Status.COMPLETED, "The planner is not paused.")
-    at = w.partitions[Partition(LANES, 0)].worker.partition("-")[2]
+    at = w.partitions[WorkerKind.NODE.partition(0)].worker.partition("-")[2]
     again = step(do(w, "move", lane="0", node=at))
     assert "is already on" in error(again)
     assert again.status is Status.EXECUTING

@@ -7,7 +7,7 @@ import itertools
 
 from agents.core import events as ev
 from agents.core.events import QuestionAsked
-from agents.core.model.topology import LANES, Partition
+from agents.core.model.topology import WorkerKind
 from agents.core.operators.held_back import held_back
 from tests.core.world import World
 
@@ -31,7 +31,9 @@ def test_after_a_drain_and_a_resume_lanes_come_back_without_a_cooldown_and_it_is
 ):
     w = World(nodes=3, lanes=6)
     w.fair(150)
-    name = next(s.worker for p, s in w.partitions.items() if p.topic == LANES).partition("-")[2]
+    name = next(s.worker for p, s in w.partitions.items() if WorkerKind.NODE.works(p)).partition(
+        "-"
+    )[2]
     mine = {p for p, s in w.partitions.items() if s.worker == f"node-{name}"}
     confirm(w, ask(w, f"!drain {name}"))
     w.fair(20)
@@ -49,7 +51,7 @@ def test_a_lane_that_is_left_alone_though_it_would_gain_is_told_with_how_much_an
 ):
     w = World(nodes=3, lanes=6)
     w.fair(150)
-    p = Partition(LANES, 0)
+    p = WorkerKind.NODE.partition(0)
     here = w.partitions[p].worker
     other = next(x for x in w.procs if x.startswith("node") and x != here).partition("-")[2]
     assert held_back(w.core.placing, w.now_s) == []

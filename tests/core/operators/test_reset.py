@@ -13,12 +13,12 @@ from agents.core import events as ev
 from agents.core.events import QuestionAsked
 from agents.core.fleet.rewinds import AwaitCommitted, LookOver, ReadCommitted, Standing
 from agents.core.model.placement import State
-from agents.core.model.topology import LANES, RAW, Partition
+from agents.core.model.topology import WorkerKind
 from agents.core.operators.reset import setting
 from tests.core.world import World
 
 ANA = "ana@d"
-P, Q = Partition(LANES, 3), Partition(LANES, 4)
+P, Q = WorkerKind.NODE.partition(3), WorkerKind.NODE.partition(4)
 _ids = itertools.count()
 
 
@@ -99,7 +99,7 @@ def test_it_is_for_an_owner_and_names_what_there_is(w: World) -> None:
     ask(w, "reset all")
     assert [e.what for e in w.errands] == [
         LookOver((P, Q)),
-        LookOver((Partition(RAW, 0),)),
+        LookOver((WorkerKind.ROUTER.partition(0),)),
         LookOver(tuple(w.core.fleet.partitions)),
     ]
 

@@ -12,11 +12,11 @@ from agents.core import events as ev
 from agents.core.events import QuestionAsked
 from agents.core.fleet.rewinds import AwaitCommitted, LookBack, Past, ReadCommitted
 from agents.core.model.placement import Placed, State
-from agents.core.model.topology import LANES, Partition
+from agents.core.model.topology import WorkerKind
 from tests.core.world import World
 
 ANA = "ana@d"
-P = Partition(LANES, 3)
+P = WorkerKind.NODE.partition(3)
 COUNTS = '{"in":9,"out":9,"filtered":0,"dead":0}'
 _ids = itertools.count()
 
@@ -161,7 +161,7 @@ def test_other_lanes_are_placed_meanwhile(w: World) -> None:
     other = next(
         s.worker
         for p, s in w.partitions.items()
-        if p != P and p.topic == LANES and s.worker != before.worker
+        if p != P and WorkerKind.NODE.works(p) and s.worker != before.worker
     )
     w.crash(other)
     w.fair(8)

@@ -14,7 +14,7 @@ from agents.core.fleet.placing_inputs import FleetChange
 from agents.core.model.inventory import Inventory
 from agents.core.model.placement import Intent, drain_intent
 from agents.core.model.plan import AllowedNodes
-from agents.core.model.topology import LANES, Partition, Site
+from agents.core.model.topology import Site, WorkerKind
 from agents.core.operators.whatif import MOST_EPS, USAGE, whatif
 from tests.core.world import World
 
@@ -35,7 +35,7 @@ def ask(w: World, text: str) -> str:
 
 def home(w: World) -> str:
     """The node that has lane 0, as people say it."""
-    return w.partitions[Partition(LANES, 0)].worker.partition("-")[2]
+    return w.partitions[WorkerKind.NODE.partition(0)].worker.partition("-")[2]
 
 
 def test_a_drain_moves_all_that_the_node_has(w: World) -> None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace as with_
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.placing_inputs import PlacingInputs, PlacingSettings
 from agents.core.model.plan import AllowedNodes, Lane, LanePlaces, Memory, Node, Plan
-from agents.core.model.topology import LANES, Partition
+from agents.core.model.topology import WorkerKind
 from agents.core.planning.damping import MAKES_ROOM, MUST, OVER, RESIDENCY
 from agents.core.planning.limits import ramped
 from kernels import Weights
@@ -204,7 +204,7 @@ def test_trouble_halves_what_may_be_in_flight_and_each_window_gives_one_back(
 
 
 def test_lane_that_goes_back_and_forth_rests_twice_as_long_each_time(watch: PlacingInputs) -> None:
-    p, now, rests = Partition(LANES, 0), 0.0, []
+    p, now, rests = WorkerKind.NODE.partition(0), 0.0, []
     for i in range(8):
         here, there = ("node-0", "node-1") if i % 2 else ("node-1", "node-0")
         watch.gave(p, here, there, now)
@@ -214,7 +214,7 @@ def test_lane_that_goes_back_and_forth_rests_twice_as_long_each_time(watch: Plac
 
 
 def test_lane_that_goes_on_and_on_rests_as_any(watch: PlacingInputs) -> None:
-    p = Partition(LANES, 0)
+    p = WorkerKind.NODE.partition(0)
     for i in range(4):
         watch.gave(p, f"node-{i}", f"node-{i + 1}", 100.0 * i)
         assert watch.cooldown[p] == 100.0 * i + CALM.cooldown_s
@@ -233,7 +233,7 @@ def test_node_that_may_have_no_more_in_flight_gets_none() -> None:
 def test_oscillating_load_moves_a_lane_less_and_less_often(watch: PlacingInputs) -> None:
     """The near node is crowded out every other minute; the times between moves grow instead of
     following it."""
-    p, now, owner, moved_at = Partition(LANES, 0), 0.0, 0, []
+    p, now, owner, moved_at = WorkerKind.NODE.partition(0), 0.0, 0, []
     memory = Memory()
     for second in range(0, 2400, 2):
         now = float(second)

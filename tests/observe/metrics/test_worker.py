@@ -15,7 +15,7 @@ from agents.base.errors import LeaseLost
 from agents.core.lanes.lane_map import build
 from agents.core.lanes.records import Record
 from agents.core.model.messages import AssignCommand, Grant, Health
-from agents.core.model.topology import LANES, Partition
+from agents.core.model.topology import WorkerKind
 from agents.local.servers.broker import Broker
 from agents.node.contract import POISONED_AT
 from agents.node.stage import NodeStage
@@ -112,7 +112,7 @@ def seen(r: Rig, w: Running, worker: str = "node-t-1") -> Scrape:
 
 
 def test_the_oldest_event_is_never_older_than_told() -> None:
-    lane = WorkedPartition(Partition(LANES, 3), 1, 100)
+    lane = WorkedPartition(WorkerKind.NODE.partition(3), 1, 100)
     assert (lane.lag_events, lane.oldest_event_age_s(9_000)) == (None, None)
     lane.start_at_offset(100, "", 1.0)
     lane.note_position(200, 150, 2_000, 9_000)  # took 50 records, the first appended at 2 s

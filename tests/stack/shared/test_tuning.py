@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from agents.admin.replan import Span, replan_span
 from agents.base.errors import CommandRefused
 from agents.core.lanes.records import SRC
-from agents.core.model.topology import LANES, TOPIC_CLEAN, Partition, WorkerKind
+from agents.core.model.topology import TOPIC_CLEAN, WorkerKind
 from agents.core.planning.recording import read_frame
 from agents.journal.decisions import open_ticks
 from agents.kafka.connection import client_kwargs
@@ -192,10 +192,10 @@ async def test_a_lane_is_rewound_and_each_of_its_events_comes_out_once_more(
     offsets = Offsets(stack.base.kafka, WorkerKind.NODE.group)
     await offsets.start()
     try:
-        at = await offsets.committed([Partition(LANES, lane)])
+        at = await offsets.committed([WorkerKind.NODE.partition(lane)])
     finally:
         await offsets.stop()
-    committed = at[Partition(LANES, lane)]
+    committed = at[WorkerKind.NODE.partition(lane)]
     assert committed is not None
     async with (
         OperatorClient(running.login("operator"), "operator") as owner,

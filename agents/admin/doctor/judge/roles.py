@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from agents.core.model.topology import WorkerKind
+from agents.core.model.topology import KINDS, WorkerKind
 from agents.kafka.rights import COORDINATOR, rights_of
 from agents.kafka.wire import Operation, Resource
 from agents.settings import Settings
@@ -59,7 +59,7 @@ class Whom:
     def groups(self) -> tuple[WorkerKind, ...]:
         """The kinds of worker whose committed offsets it must be allowed to read."""
         groups = self._resources_allowed(Resource.GROUP, Operation.READ)
-        return tuple(kind for kind in WorkerKind if kind.group in groups)
+        return tuple(kind for kind in KINDS if kind.group in groups)
 
     def _resources_allowed(self, resource: Resource, operation: Operation) -> tuple[str, ...]:
         """The resources on which provisioning gives it this right; none for people."""
