@@ -31,11 +31,10 @@ from agents.core.coordinator import (
     AnyEvent,
     Coordinator,
     Inherited,
-    Now,
     OperatorSetup,
     PlanningSetup,
 )
-from agents.core.events import Led, LinkDown, LinkUp, TelemetryIn, XmppEvent
+from agents.core.events import Led, LinkDown, LinkUp, Now, TelemetryIn, XmppEvent
 from agents.core.fleet.counts import LeaderCounts
 from agents.core.fleet.placing_inputs import PlacingSettings
 from agents.core.fleet.plausibility import most_arriving_eps

@@ -1,9 +1,10 @@
 """The coordinator's core: it takes one event, advances the state and returns effects.
 
-It makes no decision itself. liveness.py decides which worker is gone, placing.py where partitions
-go, handover.py which changes are allowed; reconcile.py words the commands and incidents.py the
-messages. While this coordinator does not lead, XMPP or Kafka is away, or the topic `placement`
-accepts no record, it sends no command (PROTOCOL 2.11)."""
+It makes no decision itself. liveness.py decides which worker is gone, command_outcomes.py what a
+worker has shown, placing.py where partitions go, handover.py which changes are allowed;
+reconcile.py words the commands and incidents.py the messages. While this coordinator does not lead,
+XMPP or Kafka is away, or the topic `placement` accepts no record, it sends no command
+(PROTOCOL 2.11)."""
 
 from __future__ import annotations
 
@@ -15,7 +16,6 @@ from agents.core.effects import (
     Effect,
     Note,
     Publish,
-    ReadRelease,
     Sampled,
     Write,
 )
@@ -40,6 +40,7 @@ from agents.core.events import (
     LinkUp,
     NotLeading,
     NotUnderstood,
+    Now,
     OffsetsRead,
     PlacementWritten,
     PlanFailed,
@@ -57,11 +58,13 @@ from agents.core.events import (
     XmppEvent,
 )
 from agents.core.fleet import reconcile as saying
-from agents.core.fleet.fleet import Fleet, View
-from agents.core.fleet.handover import Step, step
+from agents.core.fleet.command_outcomes import CommandOutcomes
+from agents.core.fleet.connections import ConnectionEvent, Connections
+from agents.core.fleet.fencing import Fencing
+from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import News
 from agents.core.fleet.liveness import Gone, Liveness
-from agents.core.fleet.membership import Membership, lease_made
+from agents.core.fleet.membership import Membership
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.placing_inputs import PlacingSettings
 from agents.core.fleet.plausibility import ImplausibleFigures
@@ -69,21 +72,16 @@ from agents.core.fleet.rollout import ROLLOUT
 from agents.core.fleet.summary import fleet_item, samples, summarise, worker_rows
 from agents.core.fleet.topic_checks import StreamsLooked
 from agents.core.fleet.trouble_watch import Lookout
-from agents.core.fleet.troubles import TroubleKind
 from agents.core.fleet.tuner import Tuner
 from agents.core.guard import Guard
 from agents.core.model.inventory import Inventory
 from agents.core.model.messages import (
     Announcement,
-    AssignCommand,
     Health,
-    LeaseCommand,
-    ReleaseCommand,
-    WorkerAnswer,
 )
-from agents.core.model.placement import PAUSE, UNTUNED, Intent, Lease, Placed, State, Tuning
+from agents.core.model.placement import PAUSE, UNTUNED, Intent, Lease, Placed, Tuning
 from agents.core.model.plan import LanePlaces
-from agents.core.model.topology import Partition, short_name
+from agents.core.model.topology import Partition
 from agents.core.operators.chat import Desk
 from agents.core.operators.form_dialogs import Dialogs
 from agents.core.planning.planner import Clock
@@ -93,18 +91,6 @@ from kernels.tables import Numerics
 SAMPLE_S = 10.0
 # Telemetry advances the state at most this often: a large fleet sends it all the time.
 SPREAD_S = 0.1
-RELEASE_TRIES = 3  # releases that failed before the worker is fenced (2.4)
-RETRY_S, REFUSALS = 0.5, 4  # the pause before a retry; refusals in a row before a fence
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """`s`: monotonic seconds. `ms`: the wall clock in epoch milliseconds; it is shown, never
-    compared."""
-
-    s: float
-    ms: int
-
 
 AnyEvent = CoreEvent | XmppEvent | StreamsLooked
 
@@ -190,12 +176,17 @@ class Coordinator:
             desk.rollout,
         )
         self.guard = Guard(parts, self.news, operators.token, desk.errands.found, placing.failed)
-        self._led = False
         self._cut_off = ROLLOUT in intents
         self._sample_at, self._turn, self._advanced_at = now.s, 0, now.s
         self.lookout = Lookout(self.fleet, self.news, now.s, operators.bootstrap)
         self.membership = Membership(self.fleet, self.placing, self.news)
+        self.connections = Connections(self.fleet, self.liveness, self.news, self.membership)
+        self.fencing = Fencing(self.fleet, self.placing, self.news, self.membership)
+        self.outcomes = CommandOutcomes(
+            self.fleet, self.liveness, self.placing, self.lookout, self.fencing
+        )
         self.membership.fenced_strangers(leases)
+        self._handler = self._handlers()
 
     def handle(self, event: AnyEvent, now: Now) -> list[Effect]:
         """Take one event at `now` and return the effects to perform, in order.
@@ -251,7 +242,53 @@ class Coordinator:
         """The effects of the event alone; `_advance` adds what follows from it."""
         if isinstance(event, _OF_A_WORKER) and event.worker not in self.fleet.views:
             return  # the worker has left the fleet meanwhile
-        yield from _HANDLERS[type(event)](self, event, now) or ()
+        yield from self._handler[type(event)](event, now) or ()
+
+    # Any: each handler takes the event of its own line.
+    def _handlers(self) -> Mapping[type, Callable[[Any, Now], Iterable[Effect] | None]]:
+        """One handler for each type of event."""
+        return {
+            Tick: self._time_passed,
+            Wake: self._time_passed,
+            # what workers say
+            WorkerSeen: self._worker_seen,
+            TelemetryIn: self._telemetry_came,
+            Flooded: self._flooded,
+            NotUnderstood: self._not_understood,
+            # what became of commands to them
+            Answered: self.outcomes.answered,
+            ReleaseRead: self.outcomes.released,
+            CommandWasRefused: self.outcomes.refused,
+            CommandUnanswered: self.outcomes.unanswered,
+            Ponged: self.outcomes.ponged,
+            # what Kafka and the inventory say
+            LeaseMade: self.fencing.lease_made,
+            LeaseFailed: self.fencing.lease_failed,
+            PlacementWritten: self._placement_written,
+            OffsetsRead: self._offsets_read,
+            StreamsLooked: self._streams_looked,
+            InventoryRead: self._inventory_read,
+            InventoryRefused: self._inventory_refused,
+            # plans
+            Planned: self._planned,
+            PlanFailed: self._plan_failed,
+            # people
+            QuestionAsked: self._question_asked,
+            AdHoc: self._form_asked,
+            AdHocList: self._form_asked,
+            QueryFinished: self._query_finished,
+            AffiliationsRead: self._affiliations_read,
+            AffiliationChanged: self._affiliation_changed,
+            # our own connections
+            KafkaDown: self._connection_changed,
+            KafkaUp: self._connection_changed,
+            WriteRefused: self._connection_changed,
+            WriteTaken: self._connection_changed,
+            LinkUp: self._connection_changed,
+            LinkDown: self._connection_changed,
+            NotLeading: self._connection_changed,
+            Led: self._connection_changed,
+        }
 
     def _time_passed(self, event: Tick | Wake, now: Now) -> None:
         """Nothing by itself: `_advance` looks at the time."""
@@ -292,39 +329,12 @@ class Coordinator:
             self.placing.watch.rates.heard(worker, telemetry, now.s)
             self.news.faults(worker, telemetry, now.s)
 
-    def _lease_made(self, event: LeaseMade, now: Now) -> Iterable[Effect]:
-        ended = f"The outcome of {short_name(event.worker)}'s last transaction is known now."
-        self.news.troubles.clear(TroubleKind.TRANSACTION_UNDECIDED, event.worker, now.s, ended)
-        return lease_made(self.fleet, self.placing, self.news, event, now.s, now.ms)
-
-    def _lease_failed(self, event: LeaseFailed, now: Now) -> Iterator[Effect]:
-        worker, reason = event.worker, event.reason
-        if event.undecided:
-            self.news.troubles.set(TroubleKind.TRANSACTION_UNDECIDED, worker, reason, now.s)
-        if worker in self.fleet.views:
-            self.fleet.end_fence(worker)
-            self.fleet.views[worker].retry_at = now.s + RETRY_S
-        else:
-            self.membership.strangers[worker] = now.s + RETRY_S
-        yield Note("alert", "", f"no lease for {worker}: {reason}", {})
-
     def _placement_written(self, event: PlacementWritten, now: Now) -> None:
         self.fleet.written(event.partitions, event.leases, event.intents, event.tuning)
         for p, placed in event.partitions.items():
             self.lookout.circles.given(p, placed, now.s)
         if event.tuning is not None:
             self.tuner.applied()
-
-    def _ponged(self, event: Ponged, now: Now) -> Iterator[Effect]:
-        view = self.fleet.views[event.worker]
-        view.pinged_at = None
-        # A failed ping proves nothing while we were away ourselves (PROTOCOL 2.10).
-        if event.alive:
-            view.heard_at = now.s
-        elif event.alive is None:
-            return
-        elif view.present and now.s >= self.liveness.quiet_until and self.liveness.watching():
-            yield from self._gone(event.worker, "silent, and no answer to a ping", now)
 
     def _planned(self, event: Planned, now: Now) -> Iterable[Effect]:
         commanding = self.liveness.watching()
@@ -355,47 +365,10 @@ class Coordinator:
     def _affiliation_changed(self, event: AffiliationChanged, now: Now) -> Iterable[Effect]:
         return self.desk.affiliation({event.jid: event.affiliation})
 
-    def _connection_changed(self, event: AnyEvent, now: Now) -> Iterator[Effect]:
-        self._watch(event, now)
+    def _connection_changed(self, event: ConnectionEvent, now: Now) -> Iterator[Effect]:
+        self.connections.changed(event, now.s)
         if isinstance(event, Led):  # feeds are caches: publish again after a reconnect
             yield Publish(self.tuner.item())
-
-    def _watch(self, event: AnyEvent, now: Now) -> None:
-        """Note what we can reach. Whenever something is back, silence counts for nothing for a
-        while (`came_back`)."""
-        match event:
-            case KafkaDown():
-                if self.liveness.kafka_up:
-                    self.news.kafka_down(now.s)
-                self.liveness.kafka_up = False
-            case KafkaUp():
-                if not self.liveness.kafka_up:
-                    self.liveness.came_back(now.s)
-                    self.news.kafka_up(now.s)
-                self.liveness.kafka_up = True
-            case WriteRefused(why):
-                self.liveness.writes_taken = False
-                self.news.write_refused(why, now.s)
-            case WriteTaken():
-                self.liveness.writes_taken = True
-                self.liveness.came_back(now.s)
-                self.news.write_taken(now.s)
-            case LinkDown() | NotLeading():
-                if self.liveness.link_up:
-                    self.news.link_down(now.s)
-                self.liveness.link_up = False
-                self.fleet.lost_sight()
-                self.membership.lost_sight()
-            case Led():
-                self.liveness.link_up = True
-                self.liveness.came_back(now.s)
-                self.news.link_up(now.s)
-                if not self._led and self.fleet.leader_epoch > 1:
-                    self.news.line(
-                        f"I lead now (leader epoch {self.fleet.leader_epoch}). The workers keep "
-                        "what they have."
-                    )
-                self._led = True
 
     def _seen(self, said: Announcement, now: Now) -> Iterator[Effect]:
         """A known worker's presence."""
@@ -417,140 +390,6 @@ class Coordinator:
         if view.boot not in view.dead:
             self.liveness.returned(said.worker)
 
-    def _answered(self, e: Answered, now: Now) -> Iterator[Effect]:
-        """A worker has obeyed a command. Of an answer to a release only the lanes that were asked
-        for count, and only as far as Kafka confirms them (`_released`)."""
-        view = self.fleet.views[e.worker]
-        # An answer to a command that we no longer wait for changes nothing.
-        if view.inflight.get(type(e.command)) is not e.command:
-            return
-        if isinstance(e.command, ReleaseCommand):  # it stays in flight until Kafka has answered
-            asked = {(g.n, g.epoch) for g in e.command.lanes}
-            told = tuple(g for g in e.answer.lanes if (g.n, g.epoch) in asked)
-            yield ReadRelease(e.worker, e.command, WorkerAnswer(told))
-        else:
-            del view.inflight[type(e.command)]
-        # A former boot's answer says nothing about the present one.
-        if e.command.boot != view.boot:
-            return
-        view.heard_at, view.refusals = now.s, 0
-        match e.command:
-            case LeaseCommand() if e.command.producer_id >= 0:
-                self.fleet.confirmed(e.worker, e.command.producer)
-                self.placing.joined(now.s)
-            case AssignCommand(topic=topic, lanes=lanes):
-                has = {g.n: g.epoch for g in e.answer.lanes}
-                for g in lanes:
-                    if has.get(g.n) == g.epoch:
-                        view.owned[Partition(topic, g.n)] = g.epoch
-                    else:  # stale for the worker: say again what is written
-                        view.said.pop(Partition(topic, g.n), None)
-                        view.retry_at = now.s + RETRY_S
-
-    def _released(self, e: ReleaseRead, now: Now) -> Iterator[Effect]:
-        """A release counts as far as Kafka's offsets confirm it (2.6). An offset that Kafka does
-        not show is asked for again; after RELEASE_TRIES the worker is fenced."""
-        view = self.fleet.views[e.worker]
-        if view.inflight.get(ReleaseCommand) is not e.command:
-            return
-        del view.inflight[ReleaseCommand]
-        if e.command.boot != view.boot:
-            return
-        if e.error:
-            view.retry_at = now.s + RETRY_S
-            return
-        records: dict[Partition, Placed] = {}
-        untrue: dict[Partition, str] = {}
-        for g in e.answer.lanes:
-            # The record may have changed since the command: only the owner's release of this
-            # epoch counts, and only while no other write of the partition is under way.
-            p = Partition(e.command.topic, g.n)
-            placed = self.fleet.partitions.get(p)
-            if placed is None or (placed.worker, placed.boot) != (e.worker, e.command.boot):
-                continue
-            if (
-                placed.state is not State.RELEASING
-                or placed.epoch != g.epoch
-                or self.fleet.writing[p]
-            ):
-                continue
-            shown = e.committed.get(p)
-            # If the group's offsets are gone, the log's end is the only bound left.
-            most = max(placed.offset, e.ends.get(p, 0) if shown is None else shown)
-            if g.offset > most:
-                untrue[p] = (
-                    f"{p.label} at {g.offset:,}, but Kafka shows "
-                    f"{'none' if shown is None else f'{shown:,}'}"
-                )
-                continue
-            offset = max(g.offset, shown or 0)  # the next owner may not start below either
-            records[p] = step(
-                placed,
-                Step.RELEASED,
-                leader_epoch=self.fleet.leader_epoch,
-                now_ms=now.ms,
-                why=placed.why,
-                offset=offset,
-            )
-            view.owned.pop(p, None)
-            view.tries.pop(p, None)
-        if records:
-            self.fleet.begin_write(records)
-            yield Write(records)
-        if untrue:
-            yield from self._untrue(view, untrue, now)
-
-    def _untrue(self, view: View, untrue: Mapping[Partition, str], now: Now) -> Iterator[Effect]:
-        """Released offsets that Kafka does not show: ask again, and fence at the last try."""
-        view.retry_at = now.s + RETRY_S
-        view.tries.update(list(untrue))
-        if any(view.tries[p] >= RELEASE_TRIES for p in untrue) and self.liveness.watching():
-            why = f"it claims to have released {next(iter(untrue.values()))}"
-            self.lookout.untrue(view.spec, why, now.s)
-            yield from self._gone(view.spec.worker, why, now)
-
-    def _refused(self, e: CommandWasRefused, now: Now) -> Iterator[Effect]:
-        """A worker that refuses what is written REFUSALS times in a row is fenced; its next boot
-        starts from what is written. One refusal is not enough: we may have been deposed without
-        having noticed it yet."""
-        view = self.fleet.views[e.worker]
-        view.inflight.pop(type(e.command), None)
-        if e.command.boot != view.boot:
-            return
-        view.retry_at = now.s + RETRY_S
-        view.refusals += 1
-        self.placing.watch.trouble(e.worker, now.s)
-        if isinstance(e.command, AssignCommand):
-            view.unsay(e.command)
-        if view.refusals >= REFUSALS and self.liveness.watching():
-            seen = f", it has seen epoch {e.seen}" if e.seen is not None else ""
-            yield from self._gone(
-                e.worker, f"it refuses what placement says ({e.condition}{seen})", now
-            )
-
-    def _unanswered(self, event: CommandUnanswered, now: Now) -> Iterator[Effect]:
-        """Send the command again later. Only a release is counted: a worker that does not answer
-        RELEASE_TRIES of them is fenced, since it holds lanes that somebody else is to have."""
-        worker, kind = event.worker, type(event.command)
-        view = self.fleet.views[worker]
-        command = view.inflight.pop(kind, None)
-        view.retry_at = now.s + RETRY_S
-        self.placing.watch.trouble(worker, now.s)
-        if isinstance(command, AssignCommand):
-            view.unsay(command)
-        if isinstance(command, ReleaseCommand) and self.liveness.watching() and view.present:
-            slow = [Partition(command.topic, g.n) for g in command.lanes]
-            view.tries.update(slow)
-            if (
-                any(view.tries[p] >= RELEASE_TRIES for p in slow)
-                and now.s >= self.liveness.quiet_until
-            ):
-                yield from self._gone(
-                    worker,
-                    f"it did not release {slow[0].label} after {RELEASE_TRIES} requests",
-                    now,
-                )
-
     def _advance(self, now: Now) -> Iterator[Effect]:
         """Whatever follows from the present state, whichever event led to it. The order matters;
         docs/core.md shows it too.
@@ -562,7 +401,7 @@ class Coordinator:
             #    be fenced.
             for found in self.liveness.look(self.fleet, now.s):
                 if isinstance(found, Gone):
-                    yield from self._gone(found.worker, found.why, now)
+                    yield from self.fencing.fence_gone(found.worker, found.why, now)
                 else:
                     yield found
             # 2. Members that leave are fenced or forgotten, and rewinds take their next step:
@@ -593,64 +432,6 @@ class Coordinator:
         yield from self.tuner.tell(now.s) if self.liveness.link_up else ()
         yield from self.news.tell(now.s, paused=self._paused(), connected=self.liveness.link_up)
 
-    def _gone(self, worker: str, why: str, now: Now) -> Iterator[Effect]:
-        """Fence the worker: make its lease anew for nobody (2.2). Calling it twice is harmless."""
-        view = self.fleet.views[worker]
-        if view.fencing or not self.fleet.statuses[worker].lease_live:
-            return
-        # Noted before the fence is performed: from here on nothing is given or said to this boot.
-        self.fleet.begin_fence(worker, self.fleet.leases[worker].boot)
-        fence = saying.make_lease(self.fleet, worker, "")
-        if view.state == "draining" and not fence.partitions:
-            self.news.stopped(view.spec)
-        else:
-            self.news.gone(view.spec, why, fence.partitions, now.s)
-        yield fence
-
 
 _OF_PEOPLE = (QuestionAsked, AdHoc, AdHocList, QueryFinished)
 _OF_A_WORKER = (Answered, ReleaseRead, CommandWasRefused, CommandUnanswered, Ponged)
-
-# Any: each handler takes the event of its own line.
-_HANDLERS: Mapping[type, Callable[[Coordinator, Any, Now], Iterable[Effect] | None]] = {
-    Tick: Coordinator._time_passed,
-    Wake: Coordinator._time_passed,
-    # what workers say
-    WorkerSeen: Coordinator._worker_seen,
-    TelemetryIn: Coordinator._telemetry_came,
-    Flooded: Coordinator._flooded,
-    NotUnderstood: Coordinator._not_understood,
-    # what became of commands to them
-    Answered: Coordinator._answered,
-    ReleaseRead: Coordinator._released,
-    CommandWasRefused: Coordinator._refused,
-    CommandUnanswered: Coordinator._unanswered,
-    Ponged: Coordinator._ponged,
-    # what Kafka and the inventory say
-    LeaseMade: Coordinator._lease_made,
-    LeaseFailed: Coordinator._lease_failed,
-    PlacementWritten: Coordinator._placement_written,
-    OffsetsRead: Coordinator._offsets_read,
-    StreamsLooked: Coordinator._streams_looked,
-    InventoryRead: Coordinator._inventory_read,
-    InventoryRefused: Coordinator._inventory_refused,
-    # plans
-    Planned: Coordinator._planned,
-    PlanFailed: Coordinator._plan_failed,
-    # people
-    QuestionAsked: Coordinator._question_asked,
-    AdHoc: Coordinator._form_asked,
-    AdHocList: Coordinator._form_asked,
-    QueryFinished: Coordinator._query_finished,
-    AffiliationsRead: Coordinator._affiliations_read,
-    AffiliationChanged: Coordinator._affiliation_changed,
-    # our own connections
-    KafkaDown: Coordinator._connection_changed,
-    KafkaUp: Coordinator._connection_changed,
-    WriteRefused: Coordinator._connection_changed,
-    WriteTaken: Coordinator._connection_changed,
-    LinkUp: Coordinator._connection_changed,
-    LinkDown: Coordinator._connection_changed,
-    NotLeading: Coordinator._connection_changed,
-    Led: Coordinator._connection_changed,
-}

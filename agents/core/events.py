@@ -19,6 +19,16 @@ from agents.core.model.placement import Intent, Lease, Placed, Tuning
 from agents.core.model.plan import LanePlaces, Moment, RuleWarning, Scored
 from agents.core.model.topology import Partition
 
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """When an event is handled. `s`: monotonic seconds. `ms`: the wall clock in epoch milliseconds;
+    it is shown, never compared."""
+
+    s: float
+    ms: int
+
+
 # ---- from XMPP ----
 
 

@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from agents.core import effects as fx
 from agents.core import events as ev
-from agents.core.coordinator import SPREAD_S, Now
-from agents.core.events import Wake
+from agents.core.coordinator import SPREAD_S
+from agents.core.events import Now, Wake
 from agents.core.model.placement import State
 from agents.core.model.topology import WorkerKind
 from tests.core.world import World

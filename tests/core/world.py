@@ -21,11 +21,10 @@ from agents.core.coordinator import (
     AnyEvent,
     Coordinator,
     Inherited,
-    Now,
     OperatorSetup,
     PlanningSetup,
 )
-from agents.core.events import Led, LinkDown, TelemetryIn, WorkerSeen
+from agents.core.events import Led, LinkDown, Now, TelemetryIn, WorkerSeen
 from agents.core.fleet.placing_inputs import PlacingSettings
 from agents.core.lanes.tenure import End, GiveBack, Take, TakeLease, Tenure
 from agents.core.model.inventory import Inventory

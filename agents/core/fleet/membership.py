@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agents.core.effects import Effect, Note, Write
-from agents.core.events import InventoryRead, InventoryRefused, LeaseMade
+from agents.core.events import InventoryRead, InventoryRefused
 from agents.core.fleet.fleet import Fleet
-from agents.core.fleet.handover import LeaseStep, Step, Tenancy, lease_step, step, tenancy
 from agents.core.fleet.incidents import News
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.reconcile import make_lease
@@ -199,51 +198,3 @@ def _names(workers: list[str]) -> str:
 
 def _said(spec: WorkerSpec) -> str:
     return f"{spec.name} is at {spec.site} with {spec.capacity_eps:,.0f} events/s"
-
-
-def lease_made(
-    fleet: Fleet, placing: Placing, news: News, e: LeaseMade, now: float, now_ms: int
-) -> Iterator[Effect]:
-    """Write a lease that was made, and in the same transaction its former boot's partitions as
-    orphans (PROTOCOL 2.2). Making the lease was the fence, so the order is: fence, then write."""
-    before = fleet.leases.get(e.worker)
-    what = LeaseStep.FENCE if not e.new_boot else LeaseStep.WANTS_LEASE
-    if e.new_boot and tenancy(before) is Tenancy.LIVE:
-        what = LeaseStep.OTHER_BOOT
-    # A second fence changes nothing that is written.
-    if what is LeaseStep.FENCE and tenancy(before) is not Tenancy.LIVE:
-        fleet.end_fence(e.worker)
-        return
-    lease, orphans = lease_step(
-        before,
-        what,
-        new_boot=e.new_boot,
-        transactional_id=e.transactional_id,
-        producer_id=e.producer_id,
-        producer_epoch=e.producer_epoch,
-        leader_epoch=fleet.leader_epoch,
-    )
-    lost = fleet.owned_by(e.worker) if orphans else []
-    why = f"{e.worker} restarted" if e.new_boot else f"{e.worker} is gone"
-    records = {
-        p: step(
-            fleet.partitions[p],
-            Step.FENCE,
-            leader_epoch=fleet.leader_epoch,
-            now_ms=now_ms,
-            why=why,
-            # If the group's offsets are gone, the last ones that we saw: a new owner would start
-            # at 0 if the record said 0.
-            offset=e.offsets.get(p, fleet.committed.get(p)),
-        )
-        for p in lost
-    }
-    if lost and e.new_boot:
-        news.restarted(fleet.inventory.workers[e.worker], lost, now)
-    placing.orphaned(lost)
-    fleet.begin_write(records)
-    yield Write(
-        records,
-        {e.worker: lease},
-        then=(Note("fleet", e.worker, f"{what} of {e.worker}", {"lanes": [p.n for p in lost]}),),
-    )

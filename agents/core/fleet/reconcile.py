@@ -17,6 +17,7 @@ from agents.core.model.topology import Partition
 LACKING_LIMIT = 2  # telemetry items that lack a partition before it is sent again (2.8)
 GRANTS_AT_MOST = 500  # per command (PROTOCOL 4)
 TELL_FENCED_EVERY_S = 1.0
+RETRY_S = 0.5  # before a command that failed is sent again, or a lease made again
 
 
 def transactional_id(worker: str) -> str:

@@ -8,8 +8,7 @@ import pytest
 
 from agents.core import effects as fx
 from agents.core import events as ev
-from agents.core.coordinator import Now
-from agents.core.events import QuestionAsked
+from agents.core.events import Now, QuestionAsked
 from agents.core.fleet.rollout import BACK_S, ROLLOUT
 from agents.core.model.messages import RestartCommand
 from agents.core.model.placement import Intent

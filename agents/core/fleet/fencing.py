@@ -1,0 +1,97 @@
+"""Fences: a lease is made anew, which fences the boot that had it (PROTOCOL 2.1, 2.2). First Kafka
+makes the lease, then it is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agents.core.effects import Effect, Note, Write
+from agents.core.events import LeaseFailed, LeaseMade, Now
+from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.handover import LeaseStep, Step, Tenancy, lease_step, step, tenancy
+from agents.core.fleet.incidents import News
+from agents.core.fleet.membership import Membership
+from agents.core.fleet.placing import Placing
+from agents.core.fleet.reconcile import RETRY_S, make_lease
+from agents.core.fleet.troubles import TroubleKind
+from agents.core.model.topology import short_name
+
+
+@dataclass(slots=True)
+class Fencing:
+    fleet: Fleet
+    placing: Placing
+    news: News
+    membership: Membership
+
+    def fence_gone(self, worker: str, why: str, now: Now) -> Iterator[Effect]:
+        """Fence a worker that is gone: make its lease anew for nobody. Calling it twice is
+        harmless."""
+        view = self.fleet.views[worker]
+        if view.fencing or not self.fleet.statuses[worker].lease_live:
+            return
+        # Noted before the fence is performed: from here on nothing is given or said to this boot.
+        self.fleet.begin_fence(worker, self.fleet.leases[worker].boot)
+        fence = make_lease(self.fleet, worker, "")
+        if view.state == "draining" and not fence.partitions:
+            self.news.stopped(view.spec)
+        else:
+            self.news.gone(view.spec, why, fence.partitions, now.s)
+        yield fence
+
+    def lease_made(self, e: LeaseMade, now: Now) -> Iterator[Effect]:
+        """Write a lease that was made, and in the same transaction its former boot's partitions as
+        orphans. Making the lease was the fence, so the order is: fence, then write."""
+        fleet, before = self.fleet, self.fleet.leases.get(e.worker)
+        ended = f"The outcome of {short_name(e.worker)}'s last transaction is known now."
+        self.news.troubles.clear(TroubleKind.TRANSACTION_UNDECIDED, e.worker, now.s, ended)
+        live = tenancy(before) is Tenancy.LIVE
+        if e.new_boot:
+            what = LeaseStep.OTHER_BOOT if live else LeaseStep.WANTS_LEASE
+        elif live:
+            what = LeaseStep.FENCE
+        else:  # a second fence changes nothing that is written
+            fleet.end_fence(e.worker)
+            return
+        lease, orphans = lease_step(
+            before,
+            what,
+            new_boot=e.new_boot,
+            transactional_id=e.transactional_id,
+            producer_id=e.producer_id,
+            producer_epoch=e.producer_epoch,
+            leader_epoch=fleet.leader_epoch,
+        )
+        lost = fleet.owned_by(e.worker) if orphans else []
+        why = f"{e.worker} restarted" if e.new_boot else f"{e.worker} is gone"
+        records = {
+            p: step(
+                fleet.partitions[p],
+                Step.FENCE,
+                leader_epoch=fleet.leader_epoch,
+                now_ms=now.ms,
+                why=why,
+                # If the group's offsets are gone, the last ones that we saw: a new owner would
+                # start at 0 if the record said 0.
+                offset=e.offsets.get(p, fleet.committed.get(p)),
+            )
+            for p in lost
+        }
+        if lost and e.new_boot:
+            self.news.restarted(fleet.inventory.workers[e.worker], lost, now.s)
+        self.placing.orphaned(lost)
+        fleet.begin_write(records)
+        note = Note("fleet", e.worker, f"{what} of {e.worker}", {"lanes": [p.n for p in lost]})
+        yield Write(records, {e.worker: lease}, then=(note,))
+
+    def lease_failed(self, e: LeaseFailed, now: Now) -> Iterator[Effect]:
+        """Kafka has made no lease: try again after RETRY_S."""
+        if e.undecided:
+            self.news.troubles.set(TroubleKind.TRANSACTION_UNDECIDED, e.worker, e.reason, now.s)
+        if e.worker in self.fleet.views:
+            self.fleet.end_fence(e.worker)
+            self.fleet.views[e.worker].retry_at = now.s + RETRY_S
+        else:
+            self.membership.strangers[e.worker] = now.s + RETRY_S
+        yield Note("alert", "", f"no lease for {e.worker}: {e.reason}", {})
