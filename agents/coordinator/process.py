@@ -302,12 +302,12 @@ class CoordinatorProcess:
     async def _store_forecast(self, core: Coordinator, journal: Journal) -> None:
         """Store the forecast, so that the next leader on this machine knows the shape of the day.
         Not with more than KEEP_LANES lanes, since it takes 3 kB per lane."""
-        if core.placing.watch.foresight.forecast.lanes > KEEP_LANES:
+        if core.placing.inputs.foresight.forecast.lanes > KEEP_LANES:
             return
         while True:
             await asyncio.sleep(KEEP_EVERY_S)
             await journal.store_value(
-                FORECAST, _read_clocks().ms, core.placing.watch.foresight.forecast.state()
+                FORECAST, _read_clocks().ms, core.placing.inputs.foresight.forecast.state()
             )
 
     async def _read_affiliations(self) -> None:
@@ -343,7 +343,7 @@ async def _restore_forecast(core: Coordinator, journal: Journal) -> None:
     if state := await journal.read_value(FORECAST):
         try:
             most_eps = most_arriving_eps(core.fleet.inventory)
-            if forgotten := core.placing.watch.foresight.forecast.restore(state, most_eps):
+            if forgotten := core.placing.inputs.foresight.forecast.restore(state, most_eps):
                 _log.warning(
                     "forecast_forgotten",
                     lanes=forgotten,

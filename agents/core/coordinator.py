@@ -66,7 +66,7 @@ from agents.core.fleet.incidents import News
 from agents.core.fleet.liveness import Gone, Liveness
 from agents.core.fleet.membership import Membership
 from agents.core.fleet.placing import Placing
-from agents.core.fleet.placing_inputs import PlacingSettings
+from agents.core.fleet.placing_inputs import PlacingInputs, PlacingSettings
 from agents.core.fleet.plausibility import ImplausibleFigures
 from agents.core.fleet.rollout import ROLLOUT
 from agents.core.fleet.summary import fleet_item, samples, summarise, worker_rows
@@ -156,9 +156,8 @@ class Coordinator:
         self.liveness = Liveness()
         self.news = News(self.fleet)
         self.refusals = ImplausibleFigures(self.fleet, self.news)
-        self.placing = Placing(
-            self.fleet, planning.lanes, planning.numerics, planning.settings, now.s, planning.clock
-        )
+        inputs = PlacingInputs(self.fleet, planning.lanes, planning.settings)
+        self.placing = Placing(self.fleet, inputs, planning.numerics, now.s, planning.clock)
         self.tuner = Tuner(self.fleet, self.placing, operators.tunables)
         self.desk = Desk(self.fleet, self.placing, self.news, operators.token, self.tuner)
         self.dialogs = Dialogs(self.desk)
@@ -166,7 +165,7 @@ class Coordinator:
         parts = (
             self.fleet,
             placing,
-            placing.watch,
+            placing.inputs,
             self.news,
             self.news.troubles,
             self.tuner,
@@ -225,7 +224,7 @@ class Coordinator:
     def _summed_up(self, now: Now) -> list[Effect]:
         self._turn += 1
         rows = worker_rows(self.fleet, self._turn - 1)
-        rates, troubles = self.placing.watch.rates, self.news.troubles
+        rates, troubles = self.placing.inputs.rates, self.news.troubles
         summary = summarise(self.fleet, rates, troubles, now.s, paused=self._paused(), workers=rows)
         effects: list[Effect] = [Publish(fleet_item(summary, self.fleet.leader_epoch))]
         if now.s >= self._sample_at:
@@ -326,7 +325,7 @@ class Coordinator:
         telemetry = self.refusals.telemetry(worker, event.telemetry, now.s)
         if self.fleet.reported(worker, telemetry, now.s):
             self.liveness.returned(worker)
-            self.placing.watch.rates.heard(worker, telemetry, now.s)
+            self.placing.inputs.rates.heard(worker, telemetry, now.s)
             self.news.faults(worker, telemetry, now.s)
 
     def _placement_written(self, event: PlacementWritten, now: Now) -> None:

@@ -120,7 +120,7 @@ def test_an_act_that_fails_half_way_has_done_nothing(
     instead(monkeypatch, "pause", half)
     name = ask(w, "!pause").partition("confirm ")[2].split()[0]
     core = w.core
-    before = dict(core.placing.watch.cooldown), core.fleet.version, list(core.news.incidents)
+    before = dict(core.placing.inputs.cooldown), core.fleet.version, list(core.news.incidents)
     answer = ask(w, f"!confirm {name}")
     assert "Nothing was changed" in answer
     assert "half of it" not in answer
@@ -129,7 +129,7 @@ def test_an_act_that_fails_half_way_has_done_nothing(
     assert not core.fleet.held
     assert not core.desk.rollout.queue
     assert (
-        dict(core.placing.watch.cooldown),
+        dict(core.placing.inputs.cooldown),
         core.fleet.version,
         list(core.news.incidents),
     ) == before

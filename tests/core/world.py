@@ -182,7 +182,7 @@ class World:
     def read(self, inv: Inventory) -> None:
         """The inventory's file is another one; whoever leads next reads that."""
         self.inv = inv
-        self.tell(ev.InventoryRead(inv, self.core.placing.places))
+        self.tell(ev.InventoryRead(inv, self.core.placing.inputs.places))
 
     def tell(self, event: AnyEvent) -> None:
         for effect in self.core.handle(event, self.now):

@@ -142,7 +142,7 @@ class CommandOutcomes:
             return
         view.retry_at = now.s + RETRY_S
         view.refusals += 1
-        self.placing.watch.trouble(e.worker, now.s)
+        self.placing.inputs.trouble(e.worker, now.s)
         if isinstance(e.command, AssignCommand):
             view.unsay(e.command)
         if view.refusals >= REFUSALS and self.liveness.watching():
@@ -158,7 +158,7 @@ class CommandOutcomes:
         view = self.fleet.views[worker]
         command = view.inflight.pop(kind, None)
         view.retry_at = now.s + RETRY_S
-        self.placing.watch.trouble(worker, now.s)
+        self.placing.inputs.trouble(worker, now.s)
         if isinstance(command, AssignCommand):
             view.unsay(command)
         if isinstance(command, ReleaseCommand) and self.liveness.watching() and view.present:

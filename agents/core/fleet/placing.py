@@ -16,7 +16,6 @@ from agents.core.fleet.handover import Step, step
 from agents.core.fleet.placing_inputs import (
     FleetChange,
     PlacingInputs,
-    PlacingSettings,
     Target,
     changed,
 )
@@ -47,18 +46,16 @@ PARKED = "waits: no allowed node has room"
 
 @dataclass(slots=True)
 class Placing:
-    """`led_at`: when this leader began (monotonic s). `watch`: the planner's inputs. `last`: the
-    last plan. `plans`: how many were written. `waiting`: lanes that fit on no node. `moved`: lanes
-    that the planner has begun to move, for the room; the reader clears it. `failing`: why the last
-    plan failed, empty if it did not."""
+    """`inputs`: what the planner needs beside the fleet. `led_at`: when this leader began, in
+    monotonic seconds. `last`: the last plan. `plans`: how many were written. `waiting`: lanes that
+    fit on no node. `moved`: lanes that the planner has begun to move, for the room; the reader
+    clears it. `failing`: why the last plan failed, empty if it did not."""
 
     fleet: Fleet
-    places: LanePlaces
+    inputs: PlacingInputs
     numerics: Numerics
-    settings: PlacingSettings
     led_at: float
     clock: Clock = lambda: 0.0
-    watch: PlacingInputs = field(init=False)
     frame: PlanningFrame = field(init=False)
     memory: Memory | None = None
     last: Scored | None = None
@@ -76,28 +73,27 @@ class Placing:
     _rests_until: float = float("-inf")
 
     def __post_init__(self) -> None:
-        self.watch = PlacingInputs(self.fleet, self.places, self.settings)
-        self.frame = self.watch.frame()
+        self.frame = self.inputs.frame()
 
     def tune(self, calm: Calm) -> None:
         """Use other damping rules from the next plan on. The frame is written to the journal with
         that plan, so that `replan` sees the rules."""
-        if calm == self.settings.calm:
+        if calm == self.inputs.settings.calm:
             return
-        self.settings = self.watch.settings = replace(self.settings, calm=calm)
-        self.watch.foresight.look(calm.forecast_s)
-        self.frame, self._framed = self.watch.frame(), False
+        self.inputs.settings = replace(self.inputs.settings, calm=calm)
+        self.inputs.foresight.look(calm.forecast_s)
+        self.frame, self._framed = self.inputs.frame(), False
 
     def reframe(self, places: LanePlaces | None = None) -> None:
         """The inventory has changed, and with `places` perhaps the lanes' rules too: from now on
         plans use a new frame."""
         if places is not None:
-            self.places = self.watch.places = places
-        self.frame, self._framed, self.last = self.watch.frame(), False, None
+            self.inputs.places = places
+        self.frame, self._framed, self.last = self.inputs.frame(), False, None
 
     def forget(self, worker: str) -> None:
         """The worker has left the fleet."""
-        self.watch.forget(worker)
+        self.inputs.forget(worker)
 
     def joined(self, now: float) -> None:
         """A new worker may be given partitions."""
@@ -120,7 +116,7 @@ class Placing:
     def place(self, now: float, now_ms: int) -> Iterator[Effect]:
         """Give orphans to workers. The first placing waits up to SETTLE_S for more workers, so that
         the first one does not get everything."""
-        self.watch.seen(now, ramp=WorkerKind.NODE in self._opened)
+        self.inputs.seen(now, ramp=WorkerKind.NODE in self._opened)
         for kind in self.fleet.inventory.kinds():
             if kind.planned and (
                 self.fleet.version == self._placed_version or now < self._rests_until
@@ -173,14 +169,14 @@ class Placing:
             # orphan, the node no longer take lanes.
             if p not in free or not self.fleet.statuses[worker].takes:
                 continue
-            target, before = self.watch.targets.pop(p, None), self.fleet.partitions[p]
+            target, before = self.inputs.targets.pop(p, None), self.fleet.partitions[p]
             source = target.source if target else before.worker
             if target is None or target.worker != worker:  # no move was meant to end there
                 target = Target(worker, "")
             steps, moves = plans.setdefault((target.why, target.by), ({}, []))
             steps[p] = self._give(p, worker, now_ms, target.why or before.why)
             moves.append(_move(p, source, worker, steps[p].epoch, target.delta_ms))
-            self.watch.gave(p, source, worker, now, rests=target.why != DRAINING)
+            self.inputs.gave(p, source, worker, now, rests=target.why != DRAINING)
         for (why, by), (steps, moves) in plans.items():
             yield from self._write(steps, moves, why or "orphans placed", by)
 
@@ -252,8 +248,8 @@ class Placing:
                 yield from self._even_out(kind, now_ms)
         if WorkerKind.NODE not in self._opened or now < self._rests_until:
             return
-        self.watch.observe(now, now_ms)
-        moment = self.watch.moment(self.fleet.of(WorkerKind.NODE), now, now_ms, self.memory)
+        self.inputs.observe(now, now_ms)
+        moment = self.inputs.moment(self.fleet.of(WorkerKind.NODE), now, now_ms, self.memory)
         self._asked = moment
         yield PlanWanted(self.frame, moment)
 
@@ -302,7 +298,7 @@ class Placing:
 
     def can_move(self, p: Partition) -> bool:
         """Whether its owner works it, and no step of it is under way."""
-        return self.watch.can_move(p)
+        return self.inputs.can_move(p)
 
     def begin(self, targets: dict[Partition, Target], now_ms: int) -> Iterator[Effect]:
         """Begin to move those of these that can be moved. Each target is remembered until the
@@ -310,7 +306,7 @@ class Placing:
         steps: dict[Partition, Placed] = {}
         for p, target in targets.items():
             if self.can_move(p):
-                self.watch.targets[p] = replace(target, source=self.fleet.partitions[p].worker)
+                self.inputs.targets[p] = replace(target, source=self.fleet.partitions[p].worker)
                 steps[p] = step(
                     self.fleet.partitions[p],
                     Step.MOVE,
@@ -324,12 +320,12 @@ class Placing:
 
     def hold(self, p: Partition, now: float) -> None:
         """An operator wants the partition where it is going: damping leaves it there for HOLD_S."""
-        self.watch.cooldown[p] = now + HOLD_S
+        self.inputs.cooldown[p] = now + HOLD_S
 
     def orphaned(self, partitions: Iterable[Partition]) -> None:
         """These were orphaned by a fence: the targets of their moves no longer count."""
         for p in partitions:
-            self.watch.targets.pop(p, None)
+            self.inputs.targets.pop(p, None)
 
     # ---- asking the planner ----
 
@@ -358,12 +354,12 @@ class Placing:
         change: FleetChange | None = None,
         eager: bool = False,
     ) -> Scored:
-        moment = self.watch.moment(self.fleet.of(WorkerKind.NODE), now, now_ms, self.memory)
+        moment = self.inputs.moment(self.fleet.of(WorkerKind.NODE), now, now_ms, self.memory)
         moment = replace(moment, orphans_only=orphans_only, eager=eager)
         frame = self.frame
         if change is not None:
-            sites = {site: self.watch.place_of(site, site) for site, _ in change.added}
-            frame, moment = changed(frame, moment, change, sites, self.places.rule_sites)
+            sites = {site: self.inputs.place_of(site, site) for site, _ in change.added}
+            frame, moment = changed(frame, moment, change, sites, self.inputs.places.rule_sites)
             if change != FleetChange():
                 frame = replace(frame, calm=all_at_once(frame.calm))
         return score(frame, moment, self.numerics, self.clock)

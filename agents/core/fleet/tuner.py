@@ -50,7 +50,7 @@ class Tuner:
 
     def __post_init__(self) -> None:
         self.latest = self.fleet.tuning
-        self._calm = self.placing.settings.calm
+        self._calm = self.placing.inputs.settings.calm
         self.applied()
 
     def applied(self) -> None:

@@ -63,7 +63,7 @@ class Drawn:
 
 
 def _map(c: Context, args: Sequence[str]) -> Result:
-    picture = drawn(c.fleet, c.placing.places.lat, c.placing.places.lon)
+    picture = drawn(c.fleet, c.placing.inputs.places.lat, c.placing.inputs.places.lon)
 
     def answer(then: Context, found: object) -> Result:
         if not isinstance(found, Drawn):

@@ -17,22 +17,21 @@ NAMED = 3
 def held_back(placing: Placing, now: float) -> list[str]:
     """Lines for people; none if nothing is held back."""
     lines = []
-    cool = [
-        p for p, until in placing.watch.cooldown.items() if until > now and WorkerKind.NODE.works(p)
-    ]
+    cooldown = placing.inputs.cooldown
+    cool = [p for p, until in cooldown.items() if until > now and WorkerKind.NODE.works(p)]
     gains_ms = _gains_ms(placing, cool[:LOOKED_AT])
     offers = {p: ms for p, ms in gains_ms.items() if ms >= NOTICEABLE_MS}
     if offers:
-        until_s = max(placing.watch.cooldown[p] for p in offers) - now
+        until_s = max(cooldown[p] for p in offers) - now
         best = max(offers, key=lambda p: offers[p])
         lines.append(
             f"{counted(len(offers), 'lane')} moved recently and may not move for up to "
             f"{took(until_s)}, although up to {offers[best]:.1f} ms an event could be saved (lane "
             f"{best.n}). rebalance does not wait."
         )
-    ramp_s = placing.settings.calm.ramp_s
+    ramp_s = placing.inputs.settings.calm.ramp_s
     ramped = {
-        w: came + ramp_s - now for w, came in placing.watch.came.items() if came + ramp_s > now
+        w: came + ramp_s - now for w, came in placing.inputs.came.items() if came + ramp_s > now
     }
     if ramped:
         some = ", ".join(short_name(w) for w in sorted(ramped)[:NAMED]) + (
@@ -60,7 +59,7 @@ def _gains_ms(placing: Placing, lanes: list[Partition]) -> dict[Partition, float
 
 def back_when(placing: Placing) -> str:
     """When lanes return to a node that takes them again, for people."""
-    calm = placing.settings.calm
+    calm = placing.inputs.settings.calm
     first_s = max(1.0, calm.window_s * (calm.windows - 1))
     return (
         f"Lanes that gain come back: the first in about {took(first_s)}, {calm.in_flight} at a "

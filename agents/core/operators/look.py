@@ -44,7 +44,7 @@ def page_of(count: int, page: int, rows: int = ROWS) -> tuple[slice, int]:
 
 def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> str:
     """The fleet in a few lines, beginning with the troubles, the worst first."""
-    s = summarise(fleet, placing.watch.rates, troubles, now, paused=PAUSE in fleet.intents)
+    s = summarise(fleet, placing.inputs.rates, troubles, now, paused=PAUSE in fleet.intents)
     well = s.nodes_available == s.nodes and s.lanes_assigned == s.lanes and s.routers > 0
     standing = troubles.standing()
     word = (
@@ -85,8 +85,8 @@ def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> st
             f"{placing.last.took_ms:.0f} ms."
         )
     lines += held_back(placing, now)
-    if (off := placing.watch.foresight.error()) is not None:
-        ahead_s = placing.settings.calm.forecast_s
+    if (off := placing.inputs.foresight.error()) is not None:
+        ahead_s = placing.inputs.settings.calm.forecast_s
         lines.append(
             f"Forecast {ahead_s:,.0f} s ahead: off by {off[0]:.0%}; the last value would be off "
             f"by {off[1]:.0%}."
@@ -221,16 +221,15 @@ def lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_ms: int) 
             held_up = load.fault.startswith(ASIDE)
             what = "is held up" if held_up else "has stopped"
             lines.append(f"It {what}: {load.fault.removeprefix(ASIDE)}")
-    arriving = placing.watch.rates.lane_eps(p.n, now)
+    arriving = placing.inputs.rates.lane_eps(p.n, now)
     if arriving is not None:
-        soon = float(placing.watch.foresight.ahead(now_ms / 1000)[p.n])
+        soon = float(placing.inputs.foresight.ahead(now_ms / 1000)[p.n])
         expected = (
-            f"; {soon:,.0f} are expected in {placing.settings.calm.forecast_s:,.0f} s"
+            f"; {soon:,.0f} are expected in {placing.inputs.settings.calm.forecast_s:,.0f} s"
             if soon == soon
             else ""
         )
         lines.append(f"{arriving:,.0f} events/s arrive{expected}.")
-    lines.append(
-        f"Its events come from around {placing.places.lat[p.n]:.2f}, {placing.places.lon[p.n]:.2f}."
-    )
+    places = placing.inputs.places
+    lines.append(f"Its events come from around {places.lat[p.n]:.2f}, {places.lon[p.n]:.2f}.")
     return "\n".join(lines)

@@ -79,7 +79,7 @@ def _status(c: Context, args: Sequence[str]) -> str:
 
 def _figures(c: Context) -> dict[str, str]:
     troubles = c.news.troubles
-    s = summarise(c.fleet, c.placing.watch.rates, troubles, c.now, paused=PAUSE in c.fleet.intents)
+    s = summarise(c.fleet, c.placing.inputs.rates, troubles, c.now, paused=PAUSE in c.fleet.intents)
     values = {name: getattr(s, name) for name in FleetSummary.figures()}
     values |= {"troubles": len(troubles.standing())}
     values |= {f"troubles_{kind}": count for kind, count in troubles.count().items() if count}
@@ -228,7 +228,7 @@ def _fits(c: Context, p: Partition, view: View) -> tuple[float, float, float]:
         if lane.owner == to
     )
     after = load + scored.plan.load_eps[row]
-    limit = c.placing.settings.calm.target_utilisation * view.capacity_eps
+    limit = c.placing.inputs.settings.calm.target_utilisation * view.capacity_eps
     if after > limit:
         raise OperatorError(
             f"Lane {p.n} does not fit: {name} would have {after:,.0f} of {limit:,.0f} events/s "

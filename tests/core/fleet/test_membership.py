@@ -189,7 +189,7 @@ def test_the_planner_gets_a_frame_of_its_own_for_each_inventory() -> None:
 
 def test_rules_are_bound_to_the_nodes_that_are_there_now() -> None:
     w = at_work(without=("node-2",))
-    places = w.core.placing.places
+    places = w.core.placing.inputs.places
     bound = replace(
         places,
         rule=(0, *(-1,) * 5),

@@ -35,7 +35,7 @@ def test_a_reason_and_an_asker_hold_for_their_own_lane_alone() -> None:
     w.now_s += 1
     w.tell(Wake())
     w.kafka_step()  # fenced; what it had is about to be written as nobody's
-    w.core.placing.watch.targets[first] = Target("node-1", "asked by ana", "ana@d")
+    w.core.placing.inputs.targets[first] = Target("node-1", "asked by ana", "ana@d")
     w.noted.clear()
     w.kafka_steps()
     assert w.partitions[first].why == "asked by ana"

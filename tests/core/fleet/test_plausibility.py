@@ -49,7 +49,7 @@ def load(w: World, worker: str, **figures: float | str) -> LaneLoad:
 
 
 def test_arrival_is_a_routers_to_tell(w: World) -> None:
-    rates = w.core.placing.watch.rates
+    rates = w.core.placing.inputs.rates
     say(w, "node-0", arrivals=(Arrival(0, 1e15),))
     assert rates.lane_eps(0, w.now_s) is None
     say(w, "router-1", arrivals=(Arrival(0, 500.0), Arrival(1, 20.0)))
@@ -59,7 +59,7 @@ def test_arrival_is_a_routers_to_tell(w: World) -> None:
 
 @pytest.mark.parametrize("rate", [1e15, -1.0, math.nan, math.inf, 6e6])
 def test_an_arrival_that_cannot_be_is_left_out_and_the_others_count(w: World, rate: float) -> None:
-    rates = w.core.placing.watch.rates
+    rates = w.core.placing.inputs.rates
     for _ in range(5):
         say(
             w,

@@ -38,7 +38,7 @@ def test_after_a_drain_and_a_resume_lanes_come_back_without_a_cooldown_and_it_is
     confirm(w, ask(w, f"!drain {name}"))
     w.fair(20)
     assert not any(s.worker == f"node-{name}" for s in w.partitions.values())
-    assert not [p for p in mine if w.core.placing.watch.cooldown.get(p, 0.0) > w.now_s]
+    assert not [p for p in mine if w.core.placing.inputs.cooldown.get(p, 0.0) > w.now_s]
     dry = ask(w, f"!resume {name}")
     assert "Lanes that gain come back: the first in about 5 s, 5 at a time" in dry
     confirm(w, dry)

@@ -173,13 +173,10 @@ def test_default_takes_it_back(w: World) -> None:
 
 
 def test_a_calm_setting_holds_at_once_is_journaled_and_asks_nothing_of_workers(w: World) -> None:
-    before = w.core.placing.settings.calm
+    before = w.core.placing.inputs.settings.calm
     do(w, "!tune windows 4")
     assert w.said[-1] == "ana: windows is 4 windows (was 2 windows); the planner has it."
-    assert (w.core.placing.settings.calm.windows, w.core.placing.watch.settings.calm.windows) == (
-        4,
-        4,
-    )
+    assert w.core.placing.inputs.settings.calm.windows == 4
     assert w.tuning.version == 0
     w.now_s += 2
     w.decided.clear()
@@ -191,12 +188,12 @@ def test_a_calm_setting_holds_at_once_is_journaled_and_asks_nothing_of_workers(w
     assert decided.frame.calm.windows == 4
     assert again.frame is None, "once"
     do(w, "!tune windows default")
-    assert w.core.placing.settings.calm == before
+    assert w.core.placing.inputs.settings.calm == before
 
 
 def test_another_horizon_drops_the_forecasts_for_the_old_one(w: World) -> None:
     do(w, "!tune forecast_s 30")
-    assert w.core.placing.watch.foresight.horizon_s == 30
+    assert w.core.placing.inputs.foresight.horizon_s == 30
 
 
 def test_what_is_tuned_outlives_the_leader_who_tells_it_anew(w: World) -> None:
@@ -205,7 +202,7 @@ def test_what_is_tuned_outlives_the_leader_who_tells_it_anew(w: World) -> None:
     w.published.clear()
     w.lead()
     assert told(w) == [TuningValues(1, (("commit_gap_ms", 200),))], "the feed is a cache"
-    assert w.core.placing.settings.calm.windows == 4
+    assert w.core.placing.inputs.settings.calm.windows == 4
     know(w)
     assert "2 of 19 settings are tuned." in ask(w, "!tune")
     w.cut()
@@ -229,7 +226,7 @@ def test_values_of_another_version_are_left_alone() -> None:
         },
     )
     w.lead()
-    calm = w.core.placing.settings.calm
+    calm = w.core.placing.inputs.settings.calm
     assert (calm.windows, calm.pause_ms) == (2, 7.5)
 
 
