@@ -145,7 +145,7 @@ class Follower:
         partitions."""
         before = self.placed.get(part)
         self.placed[part] = placed
-        what = "lane {n}" if WorkerKind.NODE.works(part) else "raw {n}"
+        what = f"{part.unit} {{n}}"
         if before is not None and placed.offset < before.offset and WorkerKind.NODE.works(part):
             self.rewound[part.n] += before.offset - placed.offset
             return f"{what} rewound"
