@@ -48,7 +48,8 @@ class WorkerStatus:
     partitions, since it is also present and no fence of it is under way. `drained`: an operator
     drains it, it drains itself, or the inventory file no longer names it. `takes`: it may be given
     partitions now (DESIGN 4: `available` takes lanes). `to_empty`: its partitions must be moved
-    away, since it is drained or unhealthy."""
+    away, since it is drained or unhealthy. `capacity_eps`: events/s that it may process: as many as
+    it says, but no more than the inventory says."""
 
     lease_live: bool
     holds_lease: bool
@@ -57,13 +58,14 @@ class WorkerStatus:
     drained: bool
     takes: bool
     to_empty: bool
+    capacity_eps: float
 
 
 class _Statuses(dict[str, WorkerStatus]):
     """By worker. One that is not in the fleet has no rights, and nothing to be emptied of."""
 
     def __missing__(self, worker: str) -> WorkerStatus:
-        return WorkerStatus(False, False, False, False, False, False, False)
+        return WorkerStatus(False, False, False, False, False, False, False, 0.0)
 
 
 @dataclass(slots=True)
@@ -82,7 +84,6 @@ class View:
     present: bool = False
     health: Health = Health.UNAVAILABLE
     status: str = ""
-    capacity_eps: float = 0.0
     said_eps: float = 0.0
     heard_at: float = 0.0
     left_at: float | None = None
@@ -158,7 +159,6 @@ class Fleet:
         for spec in self.inventory.workers.values():
             view = self.views.setdefault(spec.worker, View(spec))
             view.spec = spec
-            view.capacity_eps = min(view.said_eps or spec.capacity_eps, spec.capacity_eps)
         self.leaving = set(leaving)
         self._update_statuses(self.views)
         self.version += 1
@@ -272,7 +272,6 @@ class Fleet:
         changed |= view.health is not said.health
         view.health, view.state, view.status = said.health, said.state, said.status
         view.said_eps = said.capacity_eps
-        view.capacity_eps = min(said.capacity_eps or view.spec.capacity_eps, view.spec.capacity_eps)
         self._update_statuses((said.worker,))
         if changed:
             self.version += 1
@@ -354,6 +353,7 @@ class Fleet:
         out = {}
         for worker in workers:
             view, lease = self.views[worker], self.leases.get(worker)
+            most_eps = view.spec.capacity_eps
             live = lease is not None and not lease.fenced
             holds = live and lease is not None and lease.boot == view.boot
             confirmed = holds and lease is not None and lease.producer == view.leased
@@ -371,6 +371,7 @@ class Fleet:
                 drained=drained,
                 takes=usable and not drained and view.health is Health.AVAILABLE,
                 to_empty=drained or view.health is Health.XA,
+                capacity_eps=min(view.said_eps or most_eps, most_eps),
             )
         return out
 

@@ -256,7 +256,7 @@ class PlacingInputs:
             why = "draining" if status.drained else "unhealthy"
         return Node(
             worker,
-            view.capacity_eps,
+            status.capacity_eps,
             status.takes,
             why,
             in_flight,

@@ -117,7 +117,7 @@ def _row(fleet: Fleet, view: View, lanes: int) -> WorkerRow:
         rate_eps=round(sum(load.rate_eps for load in loads), 1),
         lag_events=sum(load.lag_events for load in loads),
         p99_ms=round(max((load.p99_ms for load in loads), default=0.0), 1),
-        capacity_eps=view.capacity_eps,
+        capacity_eps=fleet.statuses[view.spec.worker].capacity_eps,
     )
 
 
@@ -172,8 +172,9 @@ def drawn(fleet: Fleet, lat: tuple[float, ...], lon: tuple[float, ...]) -> Map:
     for v in views:
         i = rows[v.spec.site]
         nodes[i] += 1
-        well[i] += fleet.statuses[v.spec.worker].takes
-        room[i] += v.capacity_eps if v.present else 0.0
+        status = fleet.statuses[v.spec.worker]
+        well[i] += status.takes
+        room[i] += status.capacity_eps if v.present else 0.0
     threads: list[Thread] = []
     for p in fleet.of(WorkerKind.NODE):
         s, load = fleet.partitions[p], loads.get(p.n)

@@ -152,7 +152,8 @@ def node(fleet: Fleet, view: View, now: float) -> str:
         f"{node_rate_eps(fleet, worker):,.0f} events/s."
     ]
     site = fleet.inventory.sites[spec.site]
-    lines.append(f"At {spec.site} ({site.region}); capacity {view.capacity_eps:,.0f} events/s.")
+    capacity_eps = fleet.statuses[worker].capacity_eps
+    lines.append(f"At {spec.site} ({site.region}); capacity {capacity_eps:,.0f} events/s.")
     if view.telemetry is not None:
         t = view.telemetry
         lines.append(

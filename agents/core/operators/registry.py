@@ -228,7 +228,8 @@ def _fits(c: Context, p: Partition, view: View) -> tuple[float, float, float]:
         if lane.owner == to
     )
     after = load + scored.plan.load_eps[row]
-    limit = c.placing.inputs.settings.calm.target_utilisation * view.capacity_eps
+    calm = c.placing.inputs.settings.calm
+    limit = calm.target_utilisation * c.fleet.statuses[worker].capacity_eps
     if after > limit:
         raise OperatorError(
             f"Lane {p.n} does not fit: {name} would have {after:,.0f} of {limit:,.0f} events/s "

@@ -154,9 +154,9 @@ def test_capacity_and_site_are_taken_up_and_what_a_worker_says_still_lowers_it()
     w = at_work()
     inv = w.without(capacity_eps=5000.0)
     w.read(inv)
-    assert w.core.fleet.views["node-0"].capacity_eps == 2000.0, "it says 2000 of itself"
+    assert w.core.fleet.statuses["node-0"].capacity_eps == 2000.0, "it says 2000 of itself"
     w.read(w.without(capacity_eps=500.0))
-    assert w.core.fleet.views["node-0"].capacity_eps == 500.0
+    assert w.core.fleet.statuses["node-0"].capacity_eps == 500.0
     other = WorkerSpec("node-0", WorkerKind.NODE, "s1", 700.0)
     w.read(msgspec.structs.replace(inv, workers=dict(inv.workers) | {"node-0": other}))
     frame = w.core.placing.frame

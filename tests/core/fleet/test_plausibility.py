@@ -133,11 +133,11 @@ def test_a_capacity_that_cannot_be_is_the_inventorys(w: World) -> None:
         w.tell(
             WorkerSeen(Announcement("node-0", Health.AVAILABLE, boot, "working", capacity_eps=eps))
         )
-        assert w.core.fleet.views["node-0"].capacity_eps == 2000.0
+        assert w.core.fleet.statuses["node-0"].capacity_eps == 2000.0
     w.tell(
         WorkerSeen(Announcement("node-0", Health.AVAILABLE, boot, "working", capacity_eps=500.0))
     )
-    assert w.core.fleet.views["node-0"].capacity_eps == 500.0
+    assert w.core.fleet.statuses["node-0"].capacity_eps == 500.0
 
 
 def test_what_is_too_much_or_not_understood_is_told_once(w: World) -> None:
