@@ -64,10 +64,10 @@ def add_leader_metrics(core: Coordinator, performer: Performer, out: Samples) ->
         topic = kind.kafka_topic
         for state in State:
             out.add(m.PARTITIONS, states[kind.topic, state], topic, state)
-        out.add(m.MOVES, performer.counts.moves[topic], topic)
+        out.add(m.MOVES, core.counts.moves[topic], topic)
     for trouble, count in core.news.troubles.count().items():
         out.add(m.TROUBLES, count, trouble)
-    out.add(m.FENCES, performer.counts.fences)
+    out.add(m.FENCES, core.counts.fences)
     out.add(m.PAUSED, PAUSE in fleet.intents)
     for what in WHAT:
         out.add(m.REFUSED, core.refusals.counts[what], what)

@@ -31,7 +31,6 @@ from agents.coordinator.queries import QueryPerformer
 from agents.core import effects as fx
 from agents.core import events as ev
 from agents.core.coordinator import AnyEvent
-from agents.core.fleet.counts import LeaderCounts
 from agents.core.model.feeds import ALERTS, FLEET, PLACEMENT
 from agents.core.model.messages import WorkerCommand
 from agents.core.model.placement import (
@@ -88,7 +87,6 @@ class Performer:
         leader: Leader,
         planner: Callable[[PlanningFrame, Moment], Scored],
         errands: QueryPerformer | None = None,
-        counts: LeaderCounts | None = None,
     ) -> None:
         self._link, self._placement, self._leases, self._offsets = link, placement, leases, offsets
         self._journal, self._tell, self._leader, self._planner = journal, tell, leader, planner
@@ -109,7 +107,6 @@ class Performer:
         self._wake: asyncio.TimerHandle | None = None
         self._answered_at = time.monotonic()
         self._tried_at = 0.0
-        self.counts = counts or LeaderCounts()
 
     def perform(self, effects: Iterable[fx.Effect], now_ms: int) -> None:
         """Begin to perform the effects; never waits."""
@@ -275,7 +272,6 @@ class Performer:
         self._answered_at, self._unwritten = self._tried_at, None
         # Only what is committed may be said, so `then` comes last.
         for w in writes:
-            self.counts.written(w.partitions, w.leases)
             self._tell(ev.PlacementWritten(w.partitions, w.leases, w.intents, w.tuning))
             self.perform(w.then, int(time.time() * 1000))
         if self._refused:

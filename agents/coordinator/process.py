@@ -35,7 +35,6 @@ from agents.core.coordinator import (
     PlanningSetup,
 )
 from agents.core.events import Led, LinkDown, LinkUp, Now, TelemetryIn, XmppEvent
-from agents.core.fleet.counts import LeaderCounts
 from agents.core.fleet.placing_inputs import PlacingSettings
 from agents.core.fleet.plausibility import most_arriving_eps
 from agents.core.fleet.reconcile import transactional_id
@@ -218,7 +217,6 @@ class CoordinatorProcess:
             ):
                 _log.error("leaders_end_again_and_again", text=told)
             await _restore_forecast(core, journal)
-            counts = LeaderCounts.of(table)
             back = Rewinding(self.settings.kafka, offsets)
             performer = Performer(
                 self.link,
@@ -230,7 +228,6 @@ class CoordinatorProcess:
                 leader=leader,
                 planner=partial(score, numerics=numerics, clock=time.perf_counter),
                 errands=self._make_query_performer(journal, back),
-                counts=counts,
             )
             await performer.commit_leader_epoch()  # no command may be sent before that
             self.leading = core, performer

@@ -60,6 +60,7 @@ from agents.core.events import (
 from agents.core.fleet import reconcile as saying
 from agents.core.fleet.command_outcomes import CommandOutcomes
 from agents.core.fleet.connections import ConnectionEvent, Connections
+from agents.core.fleet.counts import LeaderCounts
 from agents.core.fleet.fencing import Fencing
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import News
@@ -153,6 +154,7 @@ class Coordinator:
         for worker, lease in leases.items():
             if lease.fenced and worker in self.fleet.views:
                 self.fleet.views[worker].dead.add(lease.boot)
+        self.counts = LeaderCounts(self.fleet)
         self.liveness = Liveness()
         self.news = News(self.fleet)
         self.refusals = ImplausibleFigures(self.fleet, self.news)
@@ -329,6 +331,7 @@ class Coordinator:
             self.news.faults(worker, telemetry, now.s)
 
     def _placement_written(self, event: PlacementWritten, now: Now) -> None:
+        self.counts.written(event.partitions, event.leases)
         self.fleet.written(event.partitions, event.leases, event.intents, event.tuning)
         for p, placed in event.partitions.items():
             self.lookout.circles.given(p, placed, now.s)

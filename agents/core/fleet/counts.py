@@ -4,11 +4,12 @@ count them."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.handover import Tenancy, tenancy
-from agents.core.model.placement import Lease, Placed, PlacementTable, State
+from agents.core.model.placement import Lease, Placed, State
 from agents.core.model.topology import Partition
 
 
@@ -18,32 +19,25 @@ class LeaderCounts:
     another worker than before. `fences`: live leases that were made anew while the worker still had
     partitions."""
 
+    fleet: Fleet
     moves: Counter[str] = field(default_factory=Counter)
     fences: int = 0
-    _last_owner: dict[Partition, str] = field(default_factory=dict)
-    _named: dict[Partition, str] = field(default_factory=dict)
-    _leases: dict[str, Lease] = field(default_factory=dict)
+    # The record of a released partition names nobody, so the last owner is kept.
+    _last_owner: dict[Partition, str] = field(init=False)
 
-    @classmethod
-    def of(cls, before: PlacementTable) -> LeaderCounts:
-        """`before`: the records that this coordinator found when it began."""
-        named = {p: placed.worker for p, placed in before.placed.items() if placed.worker}
-        return cls(_last_owner=dict(named), _named=named, _leases=dict(before.leases))
+    def __post_init__(self) -> None:
+        self._last_owner = {p: s.worker for p, s in self.fleet.partitions.items() if s.worker}
 
     def written(self, partitions: Mapping[Partition, Placed], leases: Mapping[str, Lease]) -> None:
-        """These records are committed."""
-        self._fenced(leases.items())
-        for p, placed in partitions.items():
-            self._named[p] = placed.worker
-            if placed.state is State.ASSIGNED:
-                before = self._last_owner.get(p, "")
-                self.moves[p.kafka_topic] += bool(before) and before != placed.worker
-                self._last_owner[p] = placed.worker
-
-    def _fenced(self, leases: Iterable[tuple[str, Lease]]) -> None:
-        for worker, lease in leases:
-            before = self._leases.get(worker)
-            self._leases[worker] = lease
+        """These records are committed. To be called before `Fleet.written`: they are compared with
+        the ones before."""
+        for worker, lease in leases.items():
+            before = self.fleet.leases.get(worker)
             ended = before is not None and (lease.fenced or lease.boot != before.boot)
             if ended and tenancy(before) is Tenancy.LIVE:
-                self.fences += worker in self._named.values()
+                self.fences += any(s.worker == worker for s in self.fleet.partitions.values())
+        for p, placed in partitions.items():
+            if placed.state is State.ASSIGNED:
+                last = self._last_owner.get(p, "")
+                self.moves[p.kafka_topic] += bool(last) and last != placed.worker
+                self._last_owner[p] = placed.worker

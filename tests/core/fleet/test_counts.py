@@ -4,8 +4,10 @@ back to its node no move."""
 from __future__ import annotations
 
 from agents.core.fleet.counts import LeaderCounts
-from agents.core.model.placement import Lease, Placed, PlacementTable, State
+from agents.core.fleet.fleet import Fleet
+from agents.core.model.placement import Lease, Placed, State
 from agents.core.model.topology import Partition, WorkerKind
+from tests.core.world import inventory
 
 P = WorkerKind.NODE.partition(3)
 
@@ -14,25 +16,49 @@ def placed(worker: str, state: State, epoch: int = 1) -> dict[Partition, Placed]
     return {P: Placed(worker, "boot", epoch, 1, state, 0, 0, "")}
 
 
+class Counted:
+    """Counts of what is written to a fleet, as the coordinator passes it on."""
+
+    def __init__(
+        self,
+        partitions: dict[Partition, Placed] | None = None,
+        leases: dict[str, Lease] | None = None,
+    ) -> None:
+        self.fleet = Fleet(inventory(1), 1, partitions or {}, leases or {})
+        self.counts = LeaderCounts(self.fleet)
+
+    def written(self, partitions: dict[Partition, Placed], leases: dict[str, Lease]) -> None:
+        self.counts.written(partitions, leases)
+        self.fleet.written(partitions, leases, {})
+
+    @property
+    def fences(self) -> int:
+        return self.counts.fences
+
+    @property
+    def lane_moves(self) -> int:
+        return self.counts.moves["events.lanes"]
+
+
 def lease(boot: str, *, fenced: bool = False) -> Lease:
     return Lease(boot, "t", 1, 1, 1, fenced)
 
 
 def test_a_hand_over_is_one_move_and_the_first_placing_none() -> None:
-    counts = LeaderCounts()
+    counts = Counted()
     counts.written(placed("node-a-1", State.ASSIGNED), {})
     counts.written(placed("node-a-1", State.RELEASING), {})
     counts.written(placed("", State.ORPHAN), {})
-    assert counts.moves["events.lanes"] == 0
+    assert counts.lane_moves == 0
     counts.written(placed("node-b-1", State.ASSIGNED, 2), {})
-    assert counts.moves["events.lanes"] == 1
+    assert counts.lane_moves == 1
     counts.written(placed("", State.ORPHAN, 2), {})
     counts.written(placed("node-b-1", State.ASSIGNED, 3), {})
-    assert counts.moves["events.lanes"] == 1
+    assert counts.lane_moves == 1
 
 
 def test_a_fence_is_of_one_who_had_something() -> None:
-    counts = LeaderCounts()
+    counts = Counted()
     counts.written({}, {"node-a-1": lease("one")})
     counts.written(placed("node-a-1", State.ASSIGNED), {})
     assert counts.fences == 0
@@ -44,7 +70,7 @@ def test_a_fence_is_of_one_who_had_something() -> None:
 
 
 def test_who_was_drained_and_ends_is_not_counted_and_who_restarts_with_lanes_is() -> None:
-    counts = LeaderCounts()
+    counts = Counted()
     counts.written(
         placed("node-a-1", State.ASSIGNED), {"node-a-1": lease("one"), "node-b-1": lease("one")}
     )
@@ -55,10 +81,7 @@ def test_who_was_drained_and_ends_is_not_counted_and_who_restarts_with_lanes_is(
 
 
 def test_what_was_written_before_counts_as_known() -> None:
-    before = PlacementTable(
-        None, {"node-a-1": lease("one")}, placed("node-a-1", State.ASSIGNED), {}
-    )
-    counts = LeaderCounts.of(before)
+    counts = Counted(placed("node-a-1", State.ASSIGNED), {"node-a-1": lease("one")})
     counts.written(placed("node-a-1", State.ORPHAN), {"node-a-1": lease("one", fenced=True)})
     counts.written(placed("node-b-1", State.ASSIGNED, 2), {})
-    assert (counts.fences, counts.moves["events.lanes"]) == (1, 1)
+    assert (counts.fences, counts.lane_moves) == (1, 1)
