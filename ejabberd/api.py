@@ -11,32 +11,18 @@ which 23.01 does not understand."""
 from __future__ import annotations
 
 import asyncio
-import base64
-import http.client
-import json
-import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from agents import settings
+from agents.base import http_client
 from agents.base.errors import CommandRefused, NoAnswer, NotConnected, SettingsError, XmppError
-from agents.base.files import read_whole_file
+from agents.base.tls import verifying_context
 
 _OK, _BAD_REQUEST, _CONFLICT = 200, 400, 409
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
 
 
 class AdminApi:
@@ -47,6 +33,9 @@ class AdminApi:
         self.socket_path = socket_path
         self.account = ""  # the JID that makes the requests, if there is one
         self.timeout_s = timeout_s
+        self._url = "http://localhost/api"
+        # Arguments of `http_client.request`.
+        self._way: dict[str, Any] = {"unix_socket": str(socket_path)}
         self._version: str | None = None  # appended to a command's name; None: not known yet
         self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore, asyncio.Lock] | None = None
 
@@ -60,7 +49,7 @@ class AdminApi:
         the condition `conflict` for what exists already, otherwise `http-STATUS`)."""
         body = {name.rstrip("_"): value for name, value in arguments.items()}
         async with self._of_this_loop()[0]:
-            return await asyncio.to_thread(self._call_versioned, command, body)
+            return await self._call_versioned(command, body)
 
     def one_at_a_time(self) -> asyncio.Lock:
         """A lock to hold while no other holder's calls may come in between."""
@@ -77,16 +66,7 @@ class AdminApi:
         """The API's address, for people."""
         return str(self.socket_path)
 
-    def _connection(self) -> http.client.HTTPConnection:
-        return _UnixConnection(self.socket_path, self.timeout_s)
-
-    def _headers(self) -> dict[str, str]:
-        return {"Content-Type": "application/json"}
-
-    def _path(self, command: str) -> str:
-        return f"/api/{command}"
-
-    def _lost(self, error: Exception) -> XmppError:
+    def _lost(self, error: BaseException) -> XmppError:
         """The error for a connection that could not be made, or broke."""
         return NotConnected(f"ejabberd's admin API at {self.where} cannot be reached: {error!r}")
 
@@ -95,44 +75,41 @@ class AdminApi:
             "conflict" if status == _CONFLICT else f"http-{status}", f"{command}: {reason}"
         )
 
-    def _call_versioned(self, command: str, body: dict[str, Any]) -> Any:
+    async def _call_versioned(self, command: str, body: dict[str, Any]) -> Any:
         if self._version is None:
             try:
-                self._call("status/v0", {})
+                await self._call("status/v0", {})
                 self._version = "/v0"
             except CommandRefused as e:
                 if e.condition != f"http-{_BAD_REQUEST}":
                     raise
                 self._version = ""  # before 24.02
-        return self._call(command + self._version, body)
+        return await self._call(command + self._version, body)
 
-    def _call(self, command: str, body: dict[str, Any]) -> Any:
-        connection = self._connection()
-        path, command = self._path(command), command.partition("/")[0]
+    async def _call(self, command: str, body: dict[str, Any]) -> Any:
+        path, command = command, command.partition("/")[0]
         try:
-            connection.request("POST", path, json.dumps(body), self._headers())
-            response = connection.getresponse()
-            text = response.read()
-        except TimeoutError as e:
+            response = await http_client.request(
+                "POST", f"{self._url}/{path}", timeout_s=self.timeout_s, json=body, **self._way
+            )
+        except http_client.TimedOut as e:
             raise NoAnswer(
                 f"ejabberd did not answer `{command}` within {self.timeout_s:g} s"
             ) from e
-        except (OSError, http.client.HTTPException) as e:
-            raise self._lost(e) from e
-        finally:
-            connection.close()
+        except http_client.FAILURES as e:
+            raise self._lost(http_client.cause(e)) from e
+        status = response.status_code
         try:
-            answer = json.loads(text)
+            answer = response.json()
         except ValueError as e:
-            if response.status != _OK:
-                raise self._refused(command, response.status, response.reason) from e
+            if status != _OK:
+                raise self._refused(command, status, response.reason_phrase) from e
             raise XmppError(
-                f"ejabberd answered `{command}` with something other than JSON (status "
-                f"{response.status})"
+                f"ejabberd answered `{command}` with something other than JSON (status {status})"
             ) from e
-        if response.status != _OK:
+        if status != _OK:
             reason = answer.get("message", "") if isinstance(answer, dict) else answer
-            raise self._refused(command, response.status, str(reason))
+            raise self._refused(command, status, str(reason))
         return answer
 
 
@@ -166,64 +143,39 @@ class HttpsApi(AdminApi):
         super().__init__(Path(), timeout_s)
         self.account = endpoint.user
         self._at = endpoint
-        url = urlsplit(endpoint.url)
-        self._host, self._base = url.netloc, url.path.rstrip("/")
-        self._tls: ssl.SSLContext | None = None
-        if url.scheme == "https":
-            try:
-                if endpoint.ca_file:
-                    read_whole_file(Path(endpoint.ca_file))  # OpenSSL would read a device for ever
-                self._tls = ssl.create_default_context(cafile=endpoint.ca_file or None)
-            except (OSError, ssl.SSLError) as e:
-                raise SettingsError(
-                    f"ejabberd.ca_file: {endpoint.ca_file}: no certificates can be read from it "
-                    f"({e})"
-                ) from e
+        self._url = endpoint.url.rstrip("/")
+        self._way = {"auth": (endpoint.user, endpoint.password)}
+        if self._url.lower().startswith("https:"):
+            self._way["tls"] = verifying_context("ejabberd.ca_file", endpoint.ca_file)
 
     @property
     def where(self) -> str:
         return self._at.url
 
-    def _connection(self) -> http.client.HTTPConnection:
-        if self._tls is not None:
-            return http.client.HTTPSConnection(
-                self._host, timeout=self.timeout_s, context=self._tls
-            )
-        return http.client.HTTPConnection(self._host, timeout=self.timeout_s)
-
-    def _headers(self) -> dict[str, str]:
-        proof = base64.b64encode(f"{self._at.user}:{self._at.password}".encode()).decode("ascii")
-        return super()._headers() | {"Authorization": f"Basic {proof}"}
-
-    def _path(self, command: str) -> str:
-        return f"{self._base}/{command}"
-
-    def _lost(self, error: Exception) -> XmppError:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            trusted = self._at.ca_file or "the system's certificates"
-            return NotConnected(
-                f"ejabberd's admin API at {self.where}: its certificate is not trusted "
-                f"({error.verify_message}); it was "
-                f"checked against {trusted} (ejabberd.ca_file)"
-            )
-        return super()._lost(error)
+    def _lost(self, error: BaseException) -> XmppError:
+        if not isinstance(error, ssl.SSLCertVerificationError):
+            return super()._lost(error)
+        trusted = self._at.ca_file or "the system's certificates"
+        return NotConnected(
+            f"ejabberd's admin API at {self.where}: its certificate is not trusted "
+            f"({error.verify_message}); it was checked against {trusted} (ejabberd.ca_file)"
+        )
 
     def _refused(self, command: str, status: int, reason: str) -> CommandRefused:
-        if status == http.client.UNAUTHORIZED:
+        if status == _UNAUTHORIZED:
             return CommandRefused(
                 "not-authorized",
-                f"ejabberd at {self.where} refuses {self._at.user}: there is no such "
-                "account, or the password in "
-                f"{self._at.password_from} is wrong",
+                f"ejabberd at {self.where} refuses {self._at.user}: there is no such account, or "
+                f"the password in {self._at.password_from} is wrong",
             )
-        if status == http.client.FORBIDDEN:
+        if status == _FORBIDDEN:
             return CommandRefused(
                 "forbidden",
                 f"{self._at.user} may not run `{command}`: api_permissions in the configuration "
                 f"of {self.where} must allow that account to run it (ejabberd/own.yml: `who` and "
                 "`what`)",
             )
-        if status == http.client.NOT_FOUND:
+        if status == _NOT_FOUND:
             return CommandRefused(
                 "http-404",
                 f"{command}: there is no such command at {self.where}: check the path of "

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 from urllib.parse import urlsplit
 
+from agents.base import http_client
 from agents.base.errors import CommandRefused, NoAnswer, NotConnected
 from agents.xmpp.client import Session
 from agents.xmpp.stream import tls_context
@@ -40,7 +40,7 @@ class Uploads:
             slot = stanzas.slot_from_result(await self._session.request(request))
         except BadStanza as e:
             raise NoAnswer(f"{service}: its slot cannot be read ({e})") from None
-        await asyncio.to_thread(self._put, slot, content, content_type)
+        await self._put(slot, content, content_type)
         return slot.get
 
     async def _find(self) -> str:
@@ -67,27 +67,22 @@ class Uploads:
                 )
         return self._service
 
-    def _put(self, slot: stanzas.Slot, content: bytes, content_type: str) -> None:
-        """Put the file. Blocks; each network operation may take up to PUT_S."""
-        parts = urlsplit(slot.put)
-        host, port = parts.hostname or "", parts.port
+    async def _put(self, slot: stanzas.Slot, content: bytes, content_type: str) -> None:
+        host = urlsplit(slot.put).hostname or ""
+        headers = {**dict(slot.headers), "Content-Type": content_type}
+        tls = await asyncio.to_thread(tls_context, self._ca_file)
         try:
-            connection = (
-                http.client.HTTPSConnection(
-                    host, port, timeout=PUT_S, context=tls_context(self._ca_file)
-                )
-                if parts.scheme == "https"
-                else http.client.HTTPConnection(host, port, timeout=PUT_S)
+            response = await http_client.request(
+                "PUT",
+                slot.put,
+                timeout_s=PUT_S,
+                tls=tls,
+                read=False,
+                headers=headers,
+                content=content,
             )
-            try:
-                path = parts.path + (f"?{parts.query}" if parts.query else "")
-                connection.request(
-                    "PUT", path, content, {**dict(slot.headers), "Content-Type": content_type}
-                )
-                status = connection.getresponse().status
-            finally:
-                connection.close()
-        except (OSError, http.client.HTTPException, ValueError) as e:
-            raise NotConnected(f"{host}: the upload failed ({e})") from e
-        if status not in (200, 201):
+        # ValueError: a header that HTTP does not allow.
+        except (*http_client.FAILURES, ValueError) as e:
+            raise NotConnected(f"{host}: the upload failed ({http_client.cause(e)})") from e
+        if (status := response.status_code) not in (200, 201):
             raise CommandRefused("not-allowed", f"{host} refused the upload: HTTP {status}")

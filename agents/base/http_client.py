@@ -1,0 +1,54 @@
+"""The one place that makes HTTP requests. A request that gets no response raises one of FAILURES,
+and `cause` says why."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any
+
+import httpx2 as httpx  # httpx, as it is maintained now, with the same names
+
+FAILURES = (httpx.HTTPError, httpx.InvalidURL)
+TimedOut = httpx.TimeoutException
+"""The one of FAILURES for a request that took too long."""
+
+
+async def request(
+    method: str,
+    url: str,
+    *,
+    timeout_s: float,
+    tls: ssl.SSLContext | None = None,
+    unix_socket: str | None = None,
+    read: bool = True,
+    **options: Any,  # Any: arguments of httpx
+) -> httpx.Response:
+    """Send a request over a connection of its own; follow no redirect, and use no proxy or password
+    of the environment. Connecting, and each read and write, may take up to `timeout_s`. `tls`: None
+    trusts no certificate. `read`: False leaves the response's body unread. `options`: `auth` (name
+    and password), `headers`, `json`, `content`."""
+
+    async def send() -> httpx.Response:
+        verify = tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        way = httpx.AsyncHTTPTransport(verify=verify, uds=unix_socket, trust_env=False)
+        async with (
+            httpx.AsyncClient(transport=way, timeout=timeout_s, trust_env=False) as client,
+            client.stream(method, url, **options) as response,
+        ):
+            if read:
+                await response.aread()
+            return response
+
+    # Shielded: if it is cancelled in the TLS handshake, httpcore2 2.16 leaves the socket open.
+    return await asyncio.shield(asyncio.create_task(send()))
+
+
+def cause(failure: BaseException) -> BaseException:
+    """The error that a failure began with: the operating system's, or that of TLS."""
+    while True:
+        # httpcore2 raises some of its errors `from None`; the first error is their argument.
+        inner = failure.__cause__ or next(iter(failure.args), None)
+        if not isinstance(inner, BaseException):
+            return failure
+        failure = inner
