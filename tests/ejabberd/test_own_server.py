@@ -231,7 +231,7 @@ async def test_what_somebody_changed_is_put_right_and_people_stay_as_the_room_ha
     await console.call("change_room_option", **room, option="public", value="true")
     said = await own.provision(people=(Person("ana", "member"),))
     assert any(
-        line.startswith(f"changed: account router-1@fleet.{DOMAIN}: its password is the one in")
+        line.startswith(f"changed: account router-1@fleet.{DOMAIN}: its password is now the one in")
         for line in said
     )
     assert f"changed: room ops@conference.{DOMAIN}: public=false" in said
