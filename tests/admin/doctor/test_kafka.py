@@ -428,5 +428,5 @@ async def test_lanes_without_owner_offset_or_progress_and_a_leader_that_is_gone_
 
     async with leading(kafka):
         found = await look(kafka, *fleet[1:3], now=lambda: time.time() - 45)
-    named(found, "fleet leadership", "epoch 7, written again", level=Level.OK)
+    named(found, "fleet leadership", "epoch 7, renewed", level=Level.OK)
     named(found, "fleet clock", "this clock is 4", "s behind the brokers'")

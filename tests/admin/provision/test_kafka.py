@@ -283,7 +283,7 @@ async def test_an_account_that_was_not_made_here_keeps_its_password(denying: Den
             line.partition(":")[0] + line.partition("account")[2].partition(":")[0]
             for line in denying.told
         ]
-        assert said == 2 * ["set node-d", "there node-e", "set node-f", "set node-new"]
+        assert said == 2 * ["set node-d", "unchanged node-e", "set node-f", "set node-new"]
         assert not await accounts._logs_in("node-d", denying.folder / "kafka-theirs")
         for user, file in files.items():
             assert await accounts._logs_in(user, file)
