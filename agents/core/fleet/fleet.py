@@ -279,8 +279,9 @@ class Fleet:
 
     def _heard_boot(self, view: View, boot: str, now: float) -> bool:
         """This boot has sent something. True if it is a new boot, or one that was away."""
-        # A late stanza of an earlier boot must not replace the present one.
-        if boot in view.dead and boot != view.boot:
+        # A late stanza of an earlier boot must not replace the present one. If no other boot is
+        # known, the dead one is taken as present: it may live, and must be told that it is fenced.
+        if boot in view.dead and view.boot not in ("", boot):
             return False
         view.heard_at = now
         fresh = boot != view.boot or not view.present

@@ -233,3 +233,21 @@ def test_health_of_who_leaves_is_draining() -> None:
     assert w.core.fleet.statuses["node-1"].to_empty
     assert not w.core.fleet.statuses["node-1"].takes
     assert w.core.fleet.views["node-1"].health is Health.AVAILABLE
+
+
+def test_a_fenced_boot_that_no_leader_could_tell_is_told_by_the_next_one() -> None:
+    """It lives, and idles for ever otherwise: without a partition it commits nothing that Kafka
+    could refuse."""
+    w = at_work(nodes=2, lanes=1)
+    idle = next(name for name in ("node-0", "node-1") if not w.core.fleet.owned_by(name))
+    fenced = w.procs[idle].boot
+    w.procs[idle].frozen = True
+    w.pass_s(20.0)
+    w.tell(ev.Ponged(idle, False))
+    w.kafka_steps()
+    assert w.leases[idle].fenced
+    w.lead()
+    w.procs[idle].frozen = False
+    w.fair(30)
+    assert w.procs[idle].boot != fenced
+    assert w.core.fleet.statuses[idle].takes
