@@ -19,11 +19,12 @@ MICRO = 1_000  # costs are in whole microseconds
 
 class Exact(NamedTuple):
     """`cost` in ms x events/s, without waiting lanes. `waits`: share of the load that waits.
-    `seconds`: what the solver took."""
+    `seconds`: what the solver took. `bound`: no solution can be below it (-inf if not proven)."""
 
     cost: float
     waits: float
     seconds: float
+    bound: float = float("-inf")
 
 
 def all_nodes(costs: Costs) -> Candidates:
@@ -68,7 +69,46 @@ def highs(found: Candidates, load: Floats, room: Floats, *, whole: bool, limit_s
     limit."""
     lanes, nodes = len(load), len(room)
     lane, column = np.nonzero(found.node >= 0)
-    weight = load * lanes / load.sum()
+    mean = float(load.sum()) / lanes
+    cost = found.cost_ms[lane, column].astype(np.float64) * load[lane] / mean
+    rows = [(lane, np.ones(len(lane))), (lanes + found.node[lane, column], load[lane] / mean)]
+    least = np.concatenate((np.ones(lanes), np.full(nodes, -highspy.kHighsInf)))
+    most = np.concatenate((np.ones(lanes), room / mean))
+    best = _program(cost, rows, least, most, whole, limit_s)
+    return best._replace(cost=best.cost * mean, bound=best.bound * mean)
+
+
+def fewest_moves(
+    found: Candidates, load: Floats, room: Floats, place: Ints, most_cost: float, limit_s: float
+) -> Exact:
+    """By HiGHS, within the limit: how many lanes must leave `place` int32[L] for whole lanes to
+    cost at most `most_cost` (ms x events/s). The result's `cost` and `bound` are numbers of
+    lanes."""
+    lanes, nodes = len(load), len(room)
+    lane, column = np.nonzero(found.node >= 0)
+    node, mean = found.node[lane, column], float(load.sum()) / lanes
+    ms = found.cost_ms[lane, column].astype(np.float64)
+    rows = [
+        (lane, np.ones(len(lane))),
+        (lanes + node, load[lane] / mean),
+        (np.full(len(lane), lanes + nodes), ms * load[lane] / most_cost),
+    ]
+    least = np.concatenate((np.ones(lanes), np.full(nodes + 1, -highspy.kHighsInf)))
+    most = np.concatenate((np.ones(lanes), room / mean, [1.0]))
+    moves = (node != place[lane]).astype(np.float64)
+    return _program(moves, rows, least, most, True, limit_s)
+
+
+def _program(
+    cost: Floats,
+    rows: list[tuple[Ints, Floats]],
+    least: Floats,
+    most: Floats,
+    whole: bool,
+    limit_s: float,
+) -> Exact:
+    """The lowest sum of `cost` over variables from 0 to 1, or `whole`. `rows`: for each variable, a
+    constraint and its factor there; `least` and `most`: of each constraint's sum."""
     solver = highspy.Highs()
     for option, value in (
         ("output_flag", False),
@@ -78,27 +118,28 @@ def highs(found: Candidates, load: Floats, room: Floats, *, whole: bool, limit_s
     ):
         solver.setOptionValue(option, value)
     program = highspy.HighsLp()
-    count = len(lane)
-    program.num_col_, program.num_row_ = count, lanes + nodes
-    program.col_cost_ = found.cost_ms[lane, column].astype(np.float64) * weight[lane]
+    count = len(cost)
+    program.num_col_, program.num_row_ = count, len(least)
+    program.col_cost_ = cost
     program.col_lower_, program.col_upper_ = np.zeros(count), np.ones(count)
-    program.row_lower_ = np.concatenate((np.ones(lanes), np.full(nodes, -highspy.kHighsInf)))
-    program.row_upper_ = np.concatenate((np.ones(lanes), room * lanes / load.sum()))
+    program.row_lower_, program.row_upper_ = least, most
     program.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-    program.a_matrix_.start_ = np.arange(0, 2 * count + 1, 2)
-    program.a_matrix_.index_ = (
-        np.stack((lane, lanes + found.node[lane, column]), axis=1).ravel().astype(np.int32)
-    )
-    program.a_matrix_.value_ = np.stack((np.ones(count), weight[lane]), axis=1).ravel()
+    program.a_matrix_.start_ = np.arange(0, len(rows) * count + 1, len(rows))
+    program.a_matrix_.index_ = np.stack([row for row, _ in rows], axis=1).ravel().astype(np.int32)
+    program.a_matrix_.value_ = np.stack([factor for _, factor in rows], axis=1).ravel()
     if whole:
         program.integrality_ = [highspy.HighsVarType.kInteger] * count
     solver.passModel(program)
     start = time.perf_counter()
     solver.run()
     seconds = time.perf_counter() - start
-    objective = solver.getInfo().objective_function_value
+    info = solver.getInfo()
+    objective = info.objective_function_value
     return Exact(
-        objective * float(load.sum()) / lanes if objective < 1e29 else float("inf"), 0.0, seconds
+        objective if objective < 1e29 else float("inf"),
+        0.0,
+        seconds,
+        info.mip_dual_bound if whole else objective,
     )
 
 

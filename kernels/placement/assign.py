@@ -6,9 +6,8 @@ proof of how low it could be.
    that it does not list. (The cheapest nodes without prices are the wrong list: they are full.)
 2. simplex.py finds the best placement that may split lanes, and the exact prices.
 3. integral.py turns it into one that splits none; search.py fits in the lanes that wait and
-   improves on it. While a small fleet's bound is far below, again.py solves it again part by part,
-   anneal.py searches on from there, and at last knapsack.py raises the bound by what it costs that
-   lanes are whole.
+   improves on it. While a small fleet's bound is far below, steps 2 and 3 are repeated with costs
+   that differ a little at random, and the cheapest placement is kept.
 4. A second placement keeps every lane where it is as far as it can (step 3 then has a price on each
    move). It is preferred unless the first is cheaper by `STAY_SHARE`; while the bound is near, the
    first is not even tried.
@@ -20,19 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.again import again
-from kernels.anneal import anneal
-from kernels.knapsack import whole_bound
-from kernels.placement.candidates import (
-    STILL_MS,
-    TIE_MS,
-    Lists,
-    dearer_moves,
-    extended,
-    listed,
-    matrix,
-    priced_ms,
-)
+from kernels.placement.candidates import STILL_MS, TIE_MS, Lists, extended, listed, priced_ms
 from kernels.placement.integral import FEW, TURNS, Tree, begin, finish, optimum, round_off, value
 from kernels.placement.search import even_out
 from kernels.tables import Bools, Candidates, Costs, Floats, Ints, Solution, check_price
@@ -53,11 +40,13 @@ STAY_SHARE = 5e-4
 # compared with one that changes more.
 SURE = 2.5e-3
 ALIKE = 1e-2  # waiting loads that differ by less than this share count as equal
-# share of the cost by which the bound may be lower before a small fleet is searched further
+# the same for a small fleet, whose costs are not varied either
 CLOSE = 1e-3
-MOVE_MS = 2.0  # in that search, what a move must save for each event of a mean lane
-MOVE_MOST_MS = 10.0  # and at most for each event of a light one
-FAR = 3e-3  # as CLOSE, before the bound is raised because lanes are whole
+VARIED = 20_000  # lanes x nodes up to which costs are varied
+VARIATIONS = 8
+# Each cost varies by up to this many times the gap between cost and bound (spread over all events),
+# and by up to this many ms.
+VARY_GAPS, VARY_MOST_MS = 3.0, 50.0
 
 
 def solve(
@@ -116,9 +105,8 @@ def solve(
         price = np.maximum(tree.price, 0.0)
         found = _best(part, lists, tree, price, below)
         place[rows] = found
-        cost = _cost(part, found)
-        bound += _whole(part, price, below, cost) if _is_small(lists) else below
-        objective += cost
+        bound += below
+        objective += _cost(part, found)
     return Solution(place, price, objective, min(bound, objective))
 
 
@@ -172,11 +160,11 @@ def _best(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) ->
     least = LEAST * abs(value(lists, tree))
 
     def changed() -> Ints:
-        return _finished(part, lists, price, round_off(lists, tree, LAST_MS), least)
+        return _cheapest(part, lists, tree, price, bound, least)
 
     # without owners there is nothing to keep
     if not (part.owner >= 0).any():
-        return _searched(part, lists, price, changed(), bound, least)
+        return changed()
     nobody = len(part.room)
     kept = begin(
         lists, part.room, price, np.where(part.owner >= 0, part.owner, nobody).astype(np.int32)
@@ -187,54 +175,39 @@ def _best(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) ->
     if (old < 0).sum() > FEW:
         new = changed()
         if ((old < 0) & (new >= 0)).sum() > FEW:
-            return _searched(part, lists, price, new, bound, least)
+            return new
     old = _finished(part, lists, price, old, least, equals=False)
     # near enough to the bound: the other cannot be clearly cheaper
-    if _cost(part, old) - bound <= (CLOSE if _is_small(lists) else SURE) * abs(bound):
+    if _cost(part, old) - bound <= (CLOSE if lists.node.size <= SMALL else SURE) * abs(bound):
         return old
-    old = _searched(part, lists, price, old, bound, least, MOVE_MS)
     new = changed() if new is None else new
-    return _searched(part, lists, price, new, bound, least) if _is_worth_it(part, new, old) else old
+    return new if _is_worth_it(part, new, old) else old
 
 
-def _is_small(lists: Lists) -> bool:
-    return lists.node.size <= SMALL
-
-
-def _searched(
-    part: _Part,
-    lists: Lists,
-    price: Floats,
-    place: Ints,
-    bound: float,
-    least: float,
-    move_ms: float = 0.0,
+def _cheapest(
+    part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float, least: float
 ) -> Ints:
-    """Searches a small fleet further while the bound is far below. A lane's move must save
-    `move_ms` for each event of a mean lane. Changes `place`, and returns it or a better one."""
-    if not _is_small(lists) or _cost(part, place) - bound <= CLOSE * abs(bound):
-        return place
-    lists = _with_place(part, lists, place)
-    if move_ms:
-        lists = dearer_moves(
-            lists, part.owner, np.minimum(MOVE_MOST_MS, move_ms * part.load.mean() / part.load)
+    """The split placement `tree`, rounded off to whole lanes. While a small fleet's bound is far
+    below: the cheapest of several, each made with costs that differ at random. Changes `tree`."""
+    best = _finished(part, lists, price, round_off(lists, tree, LAST_MS), least)
+    cost = _cost(part, best)
+    # (RandomState gives the same numbers in every version of NumPy)
+    random = np.random.RandomState(0)
+    for _ in range(VARIATIONS if lists.node.size <= VARIED else 0):
+        if cost - bound <= CLOSE * abs(bound):
+            break
+        by_ms = min(VARY_GAPS * (cost - bound) / float(part.load.sum()), VARY_MOST_MS)
+        varied = lists._replace(
+            cost_ms=(lists.cost_ms + by_ms * random.random_sample(lists.node.shape)).astype(
+                np.float32
+            )
         )
-    again(lists, part.room, part.rank, price, place)
-    gap = _cost(part, place) - bound
-    return _finished(
-        part, lists, price, anneal(lists, part.room, part.rank, price, place, gap, least), least
-    )
-
-
-def _with_place(part: _Part, lists: Lists, place: Ints) -> Lists:
-    """The lists, extended by the nodes where the lanes are: a waiting lane may have got room at a
-    node of a longer list."""
-    off = (place >= 0) & (lists.node != place[:, None]).all(axis=1)
-    if not off.any():
-        return lists
-    node = np.where(off, place, -1).astype(np.int32)
-    found = Candidates(node[:, None], part.costs.at(part.rows, np.maximum(node, 0))[:, None])
-    return extended(lists, found, part.room, part.owner, part.loyal_ms)
+        other = begin(varied, part.room, price)
+        optimum(varied, other, FIRST_MS, LAST_MS)
+        place = _finished(part, lists, price, round_off(varied, other, LAST_MS), least)
+        if (cost_there := _cost(part, place)) < cost:
+            best, cost = place, cost_there
+    return best
 
 
 def _is_worth_it(part: _Part, new: Ints, old: Ints) -> bool:
@@ -250,31 +223,21 @@ def _is_worth_it(part: _Part, new: Ints, old: Ints) -> bool:
     return each[0] < each[1] - STAY_SHARE * abs(each[1])
 
 
-def _whole(part: _Part, price: Floats, bound: float, cost: float) -> float:
-    """The bound. If it is far below the cost that was found, it is raised by what it costs that
-    lanes are whole."""
-    if cost - bound <= FAR * abs(bound):
-        return bound
-    nodes = len(part.room)
-    found = part.costs.candidates(nodes, None, part.rows)
-    of_all = matrix(found.node, found.cost_ms, part.load, nodes) * SINGLE
-    wait = part.load * part.wait_ms
-    return max(
-        bound, whole_bound(of_all, wait, part.load, part.room, price, cost, enough=cost / (1 + FAR))
-    )
-
-
 def _finished(
     part: _Part, lists: Lists, price: Floats, place: Ints, least: float, *, equals: bool = True
 ) -> Ints:
     """Fits in the lanes that wait, and searches for a cheaper placement. Changes `place`, and
     returns it."""
     nodes = len(part.room)
-    free = finish(
-        *(lists, part.room, part.rank, price, place, least),
-        lambda waits: _lists(part, part.costs.candidates(nodes, None, part.rows[waits]), waits),
-        equals=equals,
-    )
+    # in a small fleet, lanes that still wait are tried once more: the search may have made room
+    for once_more in (False, True):
+        free = finish(
+            *(lists, part.room, part.rank, price, place, least),
+            lambda waits: _lists(part, part.costs.candidates(nodes, None, part.rows[waits]), waits),
+            equals=equals or once_more,
+        )
+        if lists.node.size > SMALL or (place >= 0).all():
+            break
     even_out(
         lists.node,
         lists.cost_ms,

@@ -46,23 +46,6 @@ def priced_ms(node: Ints, cost_ms: Singles, price: Floats) -> Floats:
     return out
 
 
-def matrix(node: Ints, cost_ms: Singles, load: Floats, nodes: int) -> Floats:
-    """The cost of all a lane's events at each node, float64[L, N] in ms x events/s; inf for nodes
-    that are not on its list."""
-    cost = np.full((len(load), nodes), np.inf)
-    lane, column = np.nonzero(node >= 0)
-    cost[lane, node[lane, column]] = cost_ms[lane, column] * load[lane]
-    return cost
-
-
-def dearer_moves(lists: Lists, owner: Ints, by_ms: Floats) -> Lists:
-    """The lists with each lane's own node cheaper by `by_ms`, float64[L]."""
-    own = (lists.node == owner[:, None]) & (lists.node >= 0)
-    return lists._replace(
-        cost_ms=np.where(own, lists.cost_ms - by_ms[:, None], lists.cost_ms).astype(np.float32)
-    )
-
-
 def extended(lists: Lists, found: Candidates, room: Floats, owner: Ints, loyal_ms: Floats) -> Lists:
     """The lists with more candidates."""
     lanes, width = lists.node.shape

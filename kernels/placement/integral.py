@@ -207,15 +207,6 @@ def _fit(
     )
 
 
-def now_ms(lists: Lists, place: Ints) -> Floats:
-    """The cost of an event of each lane where it is (or while it waits), float64[L]."""
-    here = (lists.node == place[:, None]) & (lists.node >= 0)
-    out: Floats = np.where(
-        here.any(axis=1), np.where(here, lists.cost_ms, 0).sum(axis=1), lists.wait_ms
-    )
-    return out
-
-
 def _largest_parts(tree: Tree, at: Ints) -> tuple[Ints, Ints]:
     """Each split lane and the node that has most of it. `at`: nodes that hang from one."""
     nodes = len(tree.over)

@@ -10,9 +10,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from kernels.again import again
 from kernels.placement.assign import WAIT_MS, solve
-from kernels.placement.candidates import listed
 from kernels.reference import MatrixCosts
 from kernels.tables import Floats, Singles, Solution
 
@@ -182,27 +180,7 @@ def test_a_fleet_whose_rates_drift_keeps_most_lanes(lanes: int, nodes: int) -> N
     ).sum() * 1.005
 
 
-@pytest.mark.parametrize(("nodes", "seed"), [(12, 1), (12, 2), (14, 1), (14, 2)])
-def test_a_part_that_is_filled_anew_is_cheaper_and_fits(nodes: int, seed: int) -> None:
-    """Few lanes for each node; started from a placement that is far from good: each lane at a node
-    drawn by lot."""
-    cost, load, room = fleet(nodes * 12, nodes, seed)
-    rng = np.random.default_rng(seed)
-    lanes = len(load)
-    place = rng.integers(0, nodes, lanes).astype(np.int32)
-    room = np.maximum(room, np.bincount(place, load, minlength=nodes))
-    nobody = np.full(lanes, -1, dtype=np.int32)
-    found = MatrixCosts(cost, nobody).candidates(nodes)
-    lists = listed(found, load, room, nobody, np.zeros(lanes), np.full(lanes, WAIT_MS))
-    before = (load * cost[np.arange(lanes), place]).sum()
-    won = again(lists, room, np.zeros(lanes, dtype=np.int32), np.zeros(nodes), place)
-    assert won > 0
-    assert (np.bincount(place, load, minlength=nodes) <= room * (1 + 1e-8)).all()
-    assert (load * cost[np.arange(lanes), place]).sum() < before * 0.9
-
-
 def test_without_numba_the_solution_is_the_same_to_the_bit() -> None:
-    """(Where no annealing takes place, which takes numba.)"""
     cost, load, room = fleet(60, 5, 4)
     nobody = np.full(60, -1, dtype=np.int32)
     found = solve(MatrixCosts(cost, nobody), load, room, owner=nobody)
