@@ -4,10 +4,11 @@ that are not exact."""
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import highspy
 import numpy as np
+import numpy.typing as npt
 from ortools.graph.python import min_cost_flow
 
 from kernels.tables import Candidates, Costs, Floats, Ints
@@ -15,6 +16,10 @@ from kernels.tables import Candidates, Costs, Floats, Ints
 WAIT_MS = 1_000.0  # an event's cost while its lane waits: more than any round trip
 SCALE = 1_000_000  # load and room are in whole units, this many for a mean lane
 MICRO = 1_000  # costs are in whole microseconds
+
+
+Rows: TypeAlias = list[tuple[npt.NDArray[np.integer[Any]], Floats]]
+"""For each variable of a program, a constraint and the variable's factor there."""
 
 
 class Exact(NamedTuple):
@@ -71,7 +76,7 @@ def highs(found: Candidates, load: Floats, room: Floats, *, whole: bool, limit_s
     lane, column = np.nonzero(found.node >= 0)
     mean = float(load.sum()) / lanes
     cost = found.cost_ms[lane, column].astype(np.float64) * load[lane] / mean
-    rows = [(lane, np.ones(len(lane))), (lanes + found.node[lane, column], load[lane] / mean)]
+    rows: Rows = [(lane, np.ones(len(lane))), (lanes + found.node[lane, column], load[lane] / mean)]
     least = np.concatenate((np.ones(lanes), np.full(nodes, -highspy.kHighsInf)))
     most = np.concatenate((np.ones(lanes), room / mean))
     best = _program(cost, rows, least, most, whole, limit_s)
@@ -88,7 +93,7 @@ def fewest_moves(
     lane, column = np.nonzero(found.node >= 0)
     node, mean = found.node[lane, column], float(load.sum()) / lanes
     ms = found.cost_ms[lane, column].astype(np.float64)
-    rows = [
+    rows: Rows = [
         (lane, np.ones(len(lane))),
         (lanes + node, load[lane] / mean),
         (np.full(len(lane), lanes + nodes), ms * load[lane] / most_cost),
@@ -101,14 +106,14 @@ def fewest_moves(
 
 def _program(
     cost: Floats,
-    rows: list[tuple[Ints, Floats]],
+    rows: Rows,
     least: Floats,
     most: Floats,
     whole: bool,
     limit_s: float,
 ) -> Exact:
-    """The lowest sum of `cost` over variables from 0 to 1, or `whole`. `rows`: for each variable, a
-    constraint and its factor there; `least` and `most`: of each constraint's sum."""
+    """The lowest sum of `cost` over variables from 0 to 1, or `whole`. `least` and `most`: of each
+    constraint's sum."""
     solver = highspy.Highs()
     for option, value in (
         ("output_flag", False),

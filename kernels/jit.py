@@ -15,12 +15,17 @@ except ImportError:
 HAVE_NUMBA = numba is not None
 
 
-def njit(*signature: str, **options: Any) -> Callable[[F], F]:
+def njit(signature: str = "", /, *structs: tuple[Any, ...], **options: Any) -> Callable[[F], F]:
     """Compiles a function to machine code that runs without the GIL and is cached on disk.
 
-    With a signature it is compiled when its module is imported, otherwise at its first call.
-    `options`: numba's own."""
+    With a signature it is compiled when its module is imported, otherwise at its first call. The
+    signature may name the classes of `structs`, each a NamedTuple of arrays of any length that has
+    the right dtypes. `options`: numba's own."""
     if numba is None:
         return lambda function: function
     usual: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-    return cast("Callable[[F], F]", numba.njit(*signature, **(usual | options)))
+    if not signature:
+        return cast("Callable[[F], F]", numba.njit(**(usual | options)))
+    names = vars(numba.types) | {type(x).__name__: numba.typeof(x) for x in structs}
+    typed = eval(signature, dict(names))
+    return cast("Callable[[F], F]", numba.njit(typed, **(usual | options)))

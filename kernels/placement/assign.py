@@ -20,8 +20,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.placement.candidates import STILL_MS, TIE_MS, Lists, extended, listed, priced_ms
-from kernels.placement.integral import FEW, TURNS, Tree, begin, finish, optimum, round_off, value
+from kernels.placement.integral import FEW, TURNS, begin, finish, optimum, round_off, value
 from kernels.placement.search import even_out
+from kernels.placement.simplex import Tree
 from kernels.tables import Bools, Candidates, Costs, Floats, Ints, Solution, check_price
 
 WAIT_MS = 10_000.0

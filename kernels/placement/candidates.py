@@ -10,7 +10,6 @@ import numpy as np
 from kernels.jit import njit
 from kernels.tables import Candidates, Floats, Ints, Singles
 
-LISTS = "int32[:, ::1], float32[:, ::1]"
 TIE_MS = 0.01  # costs that differ by less are equal
 STILL_MS = 1.0  # no lane leaves its owner to save less, however light it is: a hand-over is work
 
@@ -23,6 +22,14 @@ class Lists(NamedTuple):
     cost_ms: Singles
     wait_ms: Floats
     load: Floats
+
+
+NO_LISTS = Lists(
+    np.empty((0, 0), dtype=np.int32),
+    np.empty((0, 0), dtype=np.float32),
+    np.empty(0),
+    np.empty(0),
+)
 
 
 def listed(
@@ -51,19 +58,8 @@ def extended(lists: Lists, found: Candidates, room: Floats, owner: Ints, loyal_m
     lanes, width = lists.node.shape
     node = np.empty((lanes, width + found.node.shape[1]), dtype=np.int32)
     cost = np.empty(node.shape, dtype=np.float32)
-    more_node, more_cost = np.ascontiguousarray(found.node), np.ascontiguousarray(found.cost_ms)
-    longest = _join(
-        lists.node,
-        lists.cost_ms,
-        more_node,
-        more_cost,
-        lists.load,
-        room,
-        owner,
-        loyal_ms,
-        node,
-        cost,
-    )
+    more = Candidates(np.ascontiguousarray(found.node), np.ascontiguousarray(found.cost_ms))
+    longest = _join(lists, more, room, owner, loyal_ms, Candidates(node, cost))
     if longest < node.shape[1]:
         node, cost = (
             np.ascontiguousarray(node[:, :longest]),
@@ -72,21 +68,18 @@ def extended(lists: Lists, found: Candidates, room: Floats, owner: Ints, loyal_m
     return lists._replace(node=node, cost_ms=cost)
 
 
-@njit(f"int64({LISTS}, {LISTS}, float64[::1], float64[::1], int32[::1], float64[::1], {LISTS})")
+@njit(
+    "int64(Lists, Candidates, float64[::1], int32[::1], float64[::1], Candidates)",
+    *(NO_LISTS, Candidates(NO_LISTS.node, NO_LISTS.cost_ms)),
+)
 def _join(
-    node: Ints,
-    cost_ms: Singles,
-    more_node: Ints,
-    more_cost_ms: Singles,
-    load: Floats,
-    room: Floats,
-    owner: Ints,
-    loyal_ms: Floats,
-    out_node: Ints,
-    out_cost_ms: Singles,
+    lists: Lists, more: Candidates, room: Floats, owner: Ints, loyal_ms: Floats, out: Candidates
 ) -> int:
-    """Writes the lists, followed by the candidates that they lack, to `out_`. Returns the length of
+    """Writes the lists, followed by the candidates that they lack, to `out`. Returns the length of
     the longest."""
+    node, cost_ms, _, load = lists
+    more_node, more_cost_ms = more
+    out_node, out_cost_ms = out
     longest = 0
     for lane in range(len(out_node)):
         known = 0

@@ -4,13 +4,12 @@ settled first; the lighter ones, which are many and small, fit around them."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
 from kernels.placement.candidates import Lists
 from kernels.placement.search import fit_in, improve
-from kernels.placement.simplex import reprice, settle, start
+from kernels.placement.simplex import Bans, Tree, empty_tree, no_bans, reprice, settle, start
 from kernels.tables import Floats, Ints
 
 SPLIT_MS = 5_000.0
@@ -28,48 +27,12 @@ TURNS = 10  # turns of fitting in: a lane that had to make way is fitted in next
 PIVOTS = 200  # limit per lane; about ten are usual
 
 
-class Tree(NamedTuple):
-    """See kernels/placement/simplex.py."""
-
-    home: Ints
-    rest: Floats
-    rest_ms: Floats
-    kid: Ints
-    peer: Ints
-    over: Ints
-    part: Floats
-    part_ms: Floats
-    twin: Ints
-    ward: Ints
-    price: Floats
-
-
-class Bans(NamedTuple):
-    """`only` int32[L]: the one node where the lane may be, -1 for any. `only_ms` float64[L]: its
-    cost there."""
-
-    only: Ints
-    only_ms: Floats
-
-
 def begin(lists: Lists, room: Floats, guess_ms: Floats, place: Ints | None = None) -> Tree:
     """The tree of a placement to start from; see `kernels.placement.simplex.start`."""
-    lanes, nodes = len(lists.load), len(room)
-    tree = Tree(
-        home=np.empty(lanes, dtype=np.int32),
-        rest=np.empty(lanes),
-        rest_ms=np.empty(lanes),
-        kid=np.empty(lanes, dtype=np.int32),
-        peer=np.empty(lanes, dtype=np.int32),
-        over=np.empty(nodes, dtype=np.int32),
-        part=np.empty(nodes),
-        part_ms=np.empty(nodes),
-        twin=np.empty(nodes, dtype=np.int32),
-        ward=np.empty(nodes + 1, dtype=np.int32),
-        price=np.empty(nodes),
-    )
+    lanes = len(lists.load)
+    tree = empty_tree(lanes, len(room))
     where = np.full(lanes, -1, dtype=np.int32) if place is None else place
-    start(lists.node, lists.cost_ms, lists.load, room, lists.wait_ms, where, guess_ms, *tree)
+    start(lists, room, where, guess_ms, tree)
     return tree
 
 
@@ -78,20 +41,8 @@ def optimum(
 ) -> None:
     """Continues to the best placement that may split lanes, within `last_ms`. Gains above
     `first_ms` are made first."""
-    only, only_ms = bans or Bans(
-        np.full(len(lists.load), -1, dtype=np.int32), np.zeros(len(lists.load))
-    )
-    settle(
-        lists.node,
-        lists.cost_ms,
-        lists.wait_ms,
-        only,
-        only_ms,
-        first_ms,
-        last_ms,
-        PIVOTS * len(lists.load),
-        *tree,
-    )
+    lanes = len(lists.load)
+    settle(lists, bans or no_bans(lanes), first_ms, last_ms, PIVOTS * lanes, tree)
 
 
 def value(lists: Lists, tree: Tree) -> float:
@@ -108,7 +59,7 @@ def round_off(lists: Lists, tree: Tree, last_ms: float, step: float = STEP) -> I
     Returns the node of each lane, int32[L], -1 for lanes that wait or are still split. Changes the
     tree, including its prices."""
     lanes, nodes = len(lists.load), len(tree.over)
-    bans = Bans(np.full(lanes, -1, dtype=np.int32), np.zeros(lanes))
+    bans = no_bans(lanes)
     most = heavy = float(lists.load.max(initial=0.0))
     while heavy > 0:
         heavy = heavy / step if heavy > LIGHTEST * most else 0.0
@@ -134,7 +85,7 @@ def round_off(lists: Lists, tree: Tree, last_ms: float, step: float = STEP) -> I
         leaves = (goal[tree.over[at]] >= 0) & (goal[tree.over[at]] != at)
         tree.part_ms[at[leaves]] += SPLIT_MS
         tree.rest_ms[lane[tree.home[lane] != node]] += SPLIT_MS
-        reprice(*tree)
+        reprice(tree)
         optimum(lists, tree, 5 * last_ms, last_ms, bans)
     return np.where((tree.kid >= 0) | (tree.home == nodes), -1, tree.home).astype(np.int32)
 

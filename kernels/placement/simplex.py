@@ -7,45 +7,99 @@ A node hangs from the lane that it shares with another node; while it has room t
 from nothing and its price is 0. A lane hangs from one of its nodes, or waits. A pivot sends a lane
 to where cost plus price is lower. That closes a circle, round which as much load moves as there
 is, and then the tree is cut.
-
-State, all changed in place, for L lanes and N nodes:
-
-`home`    int32[L]    node that the lane hangs from; N: it waits
-`rest`    float64[L]  events/s of it there
-`rest_ms` float64[L]  its cost there
-`kid`     int32[L]    first of the nodes that hang from the lane; -1: none, it is whole
-`peer`    int32[L]    next lane with kids that hangs from the same node; -1: none
-`over`    int32[N]    lane that the node hangs from; -1: it has room to spare
-`part`    float64[N]  events/s of that lane there, or room to spare
-`part_ms` float64[N]  cost of that lane there
-`twin`    int32[N]    next node that hangs from the same lane; -1: none
-`ward`    int32[N+1]  first lane with kids that hangs from the node (N: that waits); -1: none
-`price`   float64[N]  ms for each event/s of room
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from kernels.jit import njit
-from kernels.placement.candidates import LISTS
-from kernels.tables import Floats, Ints, Marks, Singles
+from kernels.placement.candidates import NO_LISTS, Lists
+from kernels.tables import Floats, Ints, Marks
 
-LINKS = "int32[::1], int32[::1], int32[::1], int32[::1], int32[::1]"
-TREE = (
-    "int32[::1], float64[::1], float64[::1], int32[::1], int32[::1], "
-    "int32[::1], float64[::1], float64[::1], int32[::1], int32[::1], float64[::1]"
-)
 STEP = 5.0  # large gains are made first: from `first_ms` down to `last_ms` by this factor
 ROUNDING_MS = 1e-7  # a price that is below 0 by less than this counts as 0
 
 
-@njit(f"void(int64, int64, int64, {LINKS})")
-def _rehang(
-    lane: int, was: int, now: int, home: Ints, kid: Ints, peer: Ints, twin: Ints, ward: Ints
-) -> None:
+class Tree(NamedTuple):
+    """The state for L lanes and N nodes, changed in place.
+
+    `home`    int32[L]    node that the lane hangs from; N: it waits
+    `rest`    float64[L]  events/s of it there
+    `rest_ms` float64[L]  its cost there
+    `kid`     int32[L]    first of the nodes that hang from the lane; -1: none, it is whole
+    `peer`    int32[L]    next lane with kids that hangs from the same node; -1: none
+    `over`    int32[N]    lane that the node hangs from; -1: it has room to spare
+    `part`    float64[N]  events/s of that lane there, or room to spare
+    `part_ms` float64[N]  cost of that lane there
+    `twin`    int32[N]    next node that hangs from the same lane; -1: none
+    `ward`    int32[N+1]  first lane with kids that hangs from the node (N: that waits); -1: none
+    `price`   float64[N]  ms for each event/s of room
+    """
+
+    home: Ints
+    rest: Floats
+    rest_ms: Floats
+    kid: Ints
+    peer: Ints
+    over: Ints
+    part: Floats
+    part_ms: Floats
+    twin: Ints
+    ward: Ints
+    price: Floats
+
+
+class Bans(NamedTuple):
+    """`only` int32[L]: the one node where the lane may be, -1 for any on its list. `only_ms`
+    float64[L]: its cost there."""
+
+    only: Ints
+    only_ms: Floats
+
+
+class _Scratch(NamedTuple):
+    """What a pivot needs: `node_mark` int64[N] and `lane_mark` int64[L] hold the number of the last
+    pivot whose way led there; `stack` int32[N+1]: nodes whose prices change."""
+
+    node_mark: Marks
+    lane_mark: Marks
+    stack: Ints
+
+
+def empty_tree(lanes: int, nodes: int) -> Tree:
+    """A tree for `start` to set up."""
+    return Tree(
+        home=np.empty(lanes, dtype=np.int32),
+        rest=np.empty(lanes),
+        rest_ms=np.empty(lanes),
+        kid=np.empty(lanes, dtype=np.int32),
+        peer=np.empty(lanes, dtype=np.int32),
+        over=np.empty(nodes, dtype=np.int32),
+        part=np.empty(nodes),
+        part_ms=np.empty(nodes),
+        twin=np.empty(nodes, dtype=np.int32),
+        ward=np.empty(nodes + 1, dtype=np.int32),
+        price=np.empty(nodes),
+    )
+
+
+def no_bans(lanes: int) -> Bans:
+    """Every lane may be at any node on its list."""
+    return Bans(np.full(lanes, -1, dtype=np.int32), np.zeros(lanes))
+
+
+_TREE, _BANS = empty_tree(0, 0), no_bans(0)
+_SCRATCH = _Scratch(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), _TREE.ward)
+
+
+@njit("void(int64, int64, int64, Tree)", _TREE)
+def _rehang(lane: int, was: int, now: int, tree: Tree) -> None:
     """Updates the list of lanes with kids: `lane` now hangs from the node `now` instead of `was`
     (-1: none)."""
+    peer, ward = tree.peer, tree.ward
     if was >= 0:
         if ward[was] == lane:
             ward[was] = peer[lane]
@@ -59,16 +113,15 @@ def _rehang(
         ward[now] = lane
 
 
-@njit(f"void(int64, int64, int64, {LINKS})")
-def _adopt(
-    node: int, was: int, now: int, home: Ints, kid: Ints, peer: Ints, twin: Ints, ward: Ints
-) -> None:
+@njit("void(int64, int64, int64, Tree)", _TREE)
+def _adopt(node: int, was: int, now: int, tree: Tree) -> None:
     """Updates the lists: `node` now hangs from the lane `now` instead of `was` (-1: none)."""
+    home, kid, twin = tree.home, tree.kid, tree.twin
     if was >= 0:
         if kid[was] == node:
             kid[was] = twin[node]
             if kid[was] < 0:
-                _rehang(was, home[was], -1, home, kid, peer, twin, ward)
+                _rehang(was, home[was], -1, tree)
         else:
             other = kid[was]
             while twin[other] != node:
@@ -78,34 +131,18 @@ def _adopt(
         twin[node] = kid[now]
         kid[now] = node
         if twin[node] < 0:
-            _rehang(now, -1, home[now], home, kid, peer, twin, ward)
+            _rehang(now, -1, home[now], tree)
 
 
-@njit(f"void(int64, int64, float64, float64, {TREE}, int64[::1], int64[::1], int64, int32[::1])")
+@njit("void(int64, int64, float64, float64, Tree, _Scratch, int64)", _TREE, _SCRATCH)
 def _pivot(
-    lane: int,
-    to: int,
-    to_ms: float,
-    gain_ms: float,
-    home: Ints,
-    rest: Floats,
-    rest_ms: Floats,
-    kid: Ints,
-    peer: Ints,
-    over: Ints,
-    part: Floats,
-    part_ms: Floats,
-    twin: Ints,
-    ward: Ints,
-    price: Floats,
-    node_mark: Marks,
-    lane_mark: Marks,
-    mark: int,
-    stack: Ints,
+    lane: int, to: int, to_ms: float, gain_ms: float, tree: Tree, scratch: _Scratch, mark: int
 ) -> None:
     """Sends `lane` to the node `to` (N: it waits), where each of its events costs `to_ms` and,
     prices included, `gain_ms` less. Without a lane (-1), room is sent there: the node keeps some to
-    spare."""
+    spare. `mark`: the number of this pivot."""
+    home, rest, rest_ms, kid, peer, over, part, part_ms, twin, ward, price = tree
+    node_mark, lane_mark, stack = scratch
     nodes = len(over)
     x = to  # mark the way up from `to`: nodes there lose load, lanes take it further up
     while x < nodes:
@@ -163,12 +200,12 @@ def _pivot(
         while True:
             was, was_rest, was_ms = home[m], rest[m], rest_ms[m]
             if kid[m] >= 0:
-                _rehang(m, was, x, home, kid, peer, twin, ward)
+                _rehang(m, was, x, tree)
             home[m], rest[m], rest_ms[m] = x, load, ms
             if m == cut_lane:
                 break
             above, load, ms = over[was], part[was], part_ms[was]
-            _adopt(was, above, m, home, kid, peer, twin, ward)
+            _adopt(was, above, m, tree)
             over[was], part[was], part_ms[was] = m, was_rest, was_ms
             x, m = was, above
         shift = -gain_ms
@@ -181,13 +218,13 @@ def _pivot(
         x, m, load, ms = to, lane, most, to_ms
         while True:
             above, was_part, was_ms = over[x], part[x], part_ms[x]
-            _adopt(x, above, m, home, kid, peer, twin, ward)
+            _adopt(x, above, m, tree)
             over[x], part[x], part_ms[x] = m, load, ms
             if x == cut_node:
                 break
             was, load, ms = home[above], rest[above], rest_ms[above]
             if kid[above] >= 0:
-                _rehang(above, was, x, home, kid, peer, twin, ward)
+                _rehang(above, was, x, tree)
             home[above], rest[above], rest_ms[above] = x, was_part, was_ms
             m, x = above, was
         shift = gain_ms
@@ -207,41 +244,24 @@ def _pivot(
             m = peer[m]
 
 
-@njit(f"int64({LISTS}, float64[::1], int32[::1], float64[::1], float64, float64, int64, {TREE})")
+@njit("int64(Lists, Bans, float64, float64, int64, Tree)", NO_LISTS, _BANS, _TREE)
 def settle(
-    node: Ints,
-    cost_ms: Singles,
-    wait_ms: Floats,
-    only: Ints,
-    only_ms: Floats,
-    first_ms: float,
-    last_ms: float,
-    most_pivots: int,
-    home: Ints,
-    rest: Floats,
-    rest_ms: Floats,
-    kid: Ints,
-    peer: Ints,
-    over: Ints,
-    part: Floats,
-    part_ms: Floats,
-    twin: Ints,
-    ward: Ints,
-    price: Floats,
+    lists: Lists, bans: Bans, first_ms: float, last_ms: float, most_pivots: int, tree: Tree
 ) -> int:
     """Continues until no lane would gain more than `last_ms` elsewhere. Returns the number of
-    pivots.
-
-    `node`, `cost_ms` [L, W]: the lists, where -1 ends one. `wait_ms` [L]: a lane's cost of waiting.
-    `only` [L]: the one node where the lane may be, at `only_ms`; -1 for any on its list."""
+    pivots."""
+    node, cost_ms, wait_ms, _ = lists
+    only, only_ms = bans
+    home, rest_ms, price = tree.home, tree.rest_ms, tree.price
     lanes, width = node.shape
-    nodes = len(over)
-    node_mark = np.zeros(nodes, dtype=np.int64)
-    lane_mark = np.zeros(lanes, dtype=np.int64)
-    stack = np.empty(nodes + 1, dtype=np.int32)
-    short = np.empty(
-        lanes, dtype=np.int32
-    )  # lanes that may gain; they are tried again before all lanes are
+    nodes = len(price)
+    scratch = _Scratch(
+        np.zeros(nodes, dtype=np.int64),
+        np.zeros(lanes, dtype=np.int64),
+        np.empty(nodes + 1, dtype=np.int32),
+    )
+    # lanes that may gain; they are tried again before all lanes are
+    short = np.empty(lanes, dtype=np.int32)
     worth = max(first_ms, last_ms)
     whole, listed, pivots = True, lanes, 0
     while pivots < most_pivots:
@@ -277,26 +297,7 @@ def settle(
                 if gain <= ROUNDING_MS:
                     continue
             pivots += 1
-            _pivot(
-                *(
-                    lane,
-                    to,
-                    to_ms,
-                    gain,
-                    home,
-                    rest,
-                    rest_ms,
-                    kid,
-                    peer,
-                    over,
-                    part,
-                    part_ms,
-                    twin,
-                    ward,
-                    price,
-                ),
-                *(node_mark, lane_mark, pivots, stack),
-            )
+            _pivot(lane, to, to_ms, gain, tree, scratch, pivots)
         if kept > 0:
             whole, listed = False, kept
         elif not whole:
@@ -308,22 +309,11 @@ def settle(
     return pivots
 
 
-@njit(f"void({TREE})")
-def reprice(
-    home: Ints,
-    rest: Floats,
-    rest_ms: Floats,
-    kid: Ints,
-    peer: Ints,
-    over: Ints,
-    part: Floats,
-    part_ms: Floats,
-    twin: Ints,
-    ward: Ints,
-    price: Floats,
-) -> None:
+@njit("void(Tree)", _TREE)
+def reprice(tree: Tree) -> None:
     """Computes the prices anew, after costs in `rest_ms` and `part_ms` were changed: a split lane
     must cost the same, price included, at each of its nodes."""
+    _, _, rest_ms, kid, peer, over, _, part_ms, twin, ward, price = tree
     nodes = len(over)
     stack = np.empty(nodes + 1, dtype=np.int32)
     left = 1
@@ -347,30 +337,13 @@ def reprice(
             m = peer[m]
 
 
-@njit(f"void({LISTS}, float64[::1], float64[::1], float64[::1], int32[::1], float64[::1], {TREE})")
-def start(
-    node: Ints,
-    cost_ms: Singles,
-    load: Floats,
-    room: Floats,
-    wait_ms: Floats,
-    place: Ints,
-    guess_ms: Floats,
-    home: Ints,
-    rest: Floats,
-    rest_ms: Floats,
-    kid: Ints,
-    peer: Ints,
-    over: Ints,
-    part: Floats,
-    part_ms: Floats,
-    twin: Ints,
-    ward: Ints,
-    price: Floats,
-) -> None:
+@njit("void(Lists, float64[::1], int32[::1], float64[::1], Tree)", NO_LISTS, _TREE)
+def start(lists: Lists, room: Floats, place: Ints, guess_ms: Floats, tree: Tree) -> None:
     """Sets up the state from whole lanes: at `place` [L] (N: it waits), or for -1 where cost plus
     `guess_ms` [N], a price, is lowest. If they do not fit into `room` [N], those wait that would
     lose least at another node."""
+    node, cost_ms, wait_ms, load = lists
+    home, rest, rest_ms, kid, peer, over, part, part_ms, twin, ward, price = tree
     lanes, width = node.shape
     nodes = len(room)
     worse = np.full(lanes, np.inf)  # by how much the next best node is worse
@@ -411,9 +384,8 @@ def start(
     for n in range(nodes):
         if part[n] >= 0:
             continue
-        low = high = worse[
-            first[n]
-        ]  # search for the loss below which lanes leave, so that the others just fit
+        # search for the loss below which lanes leave, so that the others just fit
+        low = high = worse[first[n]]
         lane = first[n]
         while lane >= 0:
             low, high = min(low, worse[lane]), max(high, worse[lane])

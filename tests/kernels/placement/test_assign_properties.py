@@ -101,7 +101,7 @@ def left(fleet: Fleet, place: Ints) -> Floats:
     return out
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(fleets())
 def test_no_node_over_room(fleet: Fleet) -> None:
     found = fleet.solved()
@@ -111,7 +111,7 @@ def test_no_node_over_room(fleet: Fleet) -> None:
     ).all()
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(fleets())
 def test_every_lane_is_where_it_may_be(fleet: Fleet) -> None:
     node = fleet.solved().node
@@ -120,7 +120,7 @@ def test_every_lane_is_where_it_may_be(fleet: Fleet) -> None:
     assert ((node >= -1) & (node < len(fleet.room))).all()
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(fleets())
 def test_lanes_wait_only_when_they_do_not_fit_simply(fleet: Fleet) -> None:
     """Neither beside those that are there, nor by moving one of them elsewhere (to a node on its
@@ -142,7 +142,7 @@ def test_lanes_wait_only_when_they_do_not_fit_simply(fleet: Fleet) -> None:
                     )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(fleets(fixed=False))
 def test_higher_rank_never_waits_for_lower(fleet: Fleet) -> None:
     node = fleet.solved().node
@@ -152,7 +152,7 @@ def test_higher_rank_never_waits_for_lower(fleet: Fleet) -> None:
             assert left(fleet, node)[n] + fleet.load[lower].sum() < fleet.load[lane] * FITS**2
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(fleets(), st.integers(0, 2**32))
 def test_bound_is_below_every_feasible_placement(fleet: Fleet, seed: int) -> None:
     """Below its own, and below those that are made at random: each lane at a node that has room, or
@@ -175,13 +175,13 @@ def test_bound_is_below_every_feasible_placement(fleet: Fleet, seed: int) -> Non
         assert found.bound <= objective * (1 + 1e-6) + 1e-6
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(fleets())
 def test_fixed_lanes_stay(fleet: Fleet) -> None:
     assert (fleet.solved().node == fleet.owner)[fleet.fixed].all()
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(fleets(fixed=False))
 def test_orphans_only_keeps_everyone_else(fleet: Fleet) -> None:
     """With all lanes fixed that have an owner, as in an emergency, orphans are placed and nobody
@@ -191,7 +191,7 @@ def test_orphans_only_keeps_everyone_else(fleet: Fleet) -> None:
     assert (found.node == calm.owner)[calm.owner >= 0].all()
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(fleets(fixed=False))
 def test_nobody_moves_without_gain(fleet: Fleet) -> None:
     """A solution's solution is itself, or clearly cheaper."""
@@ -212,7 +212,7 @@ def test_nobody_moves_without_gain(fleet: Fleet) -> None:
         assert used(fleet, second.node).sum() >= used(fleet, first.node).sum() * (1 - 1e-9)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(fleets())
 def test_same_input_same_output(fleet: Fleet) -> None:
     first, second = fleet.solved(), fleet.solved()
@@ -221,7 +221,7 @@ def test_same_input_same_output(fleet: Fleet) -> None:
     assert (first.objective, first.bound) == (second.objective, second.bound)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(fleets())
 def test_prices_are_not_negative(fleet: Fleet) -> None:
     price = fleet.solved().price_ms
@@ -230,7 +230,7 @@ def test_prices_are_not_negative(fleet: Fleet) -> None:
     assert (price >= 0).all()
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 6), st.integers(0, 1))
 @example(16, 2, 0)
 def test_identical_nodes_get_equal_shares(lanes: int, nodes: int, seed: int) -> None:
@@ -249,7 +249,7 @@ def test_identical_nodes_get_equal_shares(lanes: int, nodes: int, seed: int) -> 
     assert shares[:nodes].max() - shares[:nodes].min() <= 1
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(2, 40), st.integers(0, 2**32))
 def test_two_identical_nodes_never_trade(lanes: int, seed: int) -> None:
     """Whoever has a lane keeps it, though both cost the same and one is fuller."""

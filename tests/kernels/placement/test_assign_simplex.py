@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels.placement.candidates import Lists, listed
-from kernels.placement.integral import Tree, begin, optimum, round_off, value
+from kernels.placement.integral import begin, optimum, round_off, value
+from kernels.placement.simplex import Tree
 from kernels.reference import MatrixCosts
 from kernels.tables import Floats, Ints, Singles
 
@@ -56,7 +57,7 @@ def parts(tree: Tree, lanes: int, nodes: int) -> Floats:
     return out
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(fleets())
 def test_optimum_is_proved_by_its_prices(fleet: tuple[Singles, Floats, Floats]) -> None:
     cost, load, room = fleet
@@ -68,7 +69,7 @@ def test_optimum_is_proved_by_its_prices(fleet: tuple[Singles, Floats, Floats]) 
     assert abs(value(lists, tree) - bound) <= 1e-6 * max(1.0, abs(bound)) + traces
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(fleets())
 def test_all_load_is_somewhere_and_fits(fleet: tuple[Singles, Floats, Floats]) -> None:
     cost, load, room = fleet
@@ -80,7 +81,7 @@ def test_all_load_is_somewhere_and_fits(fleet: tuple[Singles, Floats, Floats]) -
     assert np.isfinite(cost[found[:, :-1] > 1e-9]).all()
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(fleets())
 def test_at_most_one_lane_for_each_full_node_is_split(
     fleet: tuple[Singles, Floats, Floats],
@@ -92,7 +93,7 @@ def test_at_most_one_lane_for_each_full_node_is_split(
     assert (tree.price[tree.over < 0] == 0).all()
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(fleets())
 def test_rounding_off_overfills_no_node(fleet: tuple[Singles, Floats, Floats]) -> None:
     cost, load, room = fleet
