@@ -24,8 +24,7 @@ def njit(signature: str = "", /, *structs: tuple[Any, ...], **options: Any) -> C
     if numba is None:
         return lambda function: function
     usual: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-    if not signature:
-        return cast("Callable[[F], F]", numba.njit(**(usual | options)))
-    names = vars(numba.types) | {type(x).__name__: numba.typeof(x) for x in structs}
-    typed = eval(signature, dict(names))
-    return cast("Callable[[F], F]", numba.njit(typed, **(usual | options)))
+    names = vars(numba.types) | {type(struct).__name__: numba.typeof(struct) for struct in structs}
+    # (numba evaluates a signature in the same way, but knows only its own names)
+    typed = [eval(signature, names)] if signature else []
+    return cast("Callable[[F], F]", numba.njit(*typed, **(usual | options)))

@@ -239,17 +239,7 @@ def _finished(
         )
         if lists.node.size > SMALL or (place >= 0).all():
             break
-    even_out(
-        lists.node,
-        lists.cost_ms,
-        part.load,
-        free,
-        place,
-        part.owner,
-        part.whole_room,
-        TIE_MS,
-        TURNS,
-    )
+    even_out(lists, free, place, part.owner, part.whole_room, TIE_MS, TURNS)
     return place
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from kernels.placement.candidates import Lists
 from kernels.placement.search import fit_in, improve
 from kernels.placement.simplex import Bans, Tree, empty_tree, no_bans, reprice, settle, start
-from kernels.tables import Floats, Ints
+from kernels.tables import Candidates, Floats, Ints
 
 SPLIT_MS = 5_000.0
 """What each event costs at a node that its lane is to leave: less than waiting, more than moving
@@ -19,10 +19,8 @@ STEP = 2.0**1.5  # from round to round, the limit above which lanes are settled 
 LIGHTEST = 1e-5  # share of the heaviest lane's load below which all lanes are settled at once
 LOOKS = 300_000  # pairs of lanes that the search for swaps considers
 MANY = 2_000  # lanes per turn that are fitted in where others can make room
-FEW, SCANS = (
-    500,
-    5_000_000,
-)  # lanes per turn that are fitted in where others must make room; fewer in a large fleet
+# lanes per turn that are fitted in where others must make room; fewer in a large fleet
+FEW, SCANS = 500, 5_000_000
 TURNS = 10  # turns of fitting in: a lane that had to make way is fitted in next
 PIVOTS = 200  # limit per lane; about ten are usual
 
@@ -118,7 +116,7 @@ def finish(
         if fitted + _fit(lists, free, place, rank, hard, wider, force=True, equals=equals) == 0:
             break
     order = np.argsort(-lists.load, kind="stable")
-    improve(lists.node, lists.cost_ms, lists.load, price, free, place, order, least, LOOKS)
+    improve(lists, price, free, place, order, least, LOOKS)
     return free
 
 
@@ -141,21 +139,10 @@ def _fit(
 ) -> int:
     if not len(waits):
         return 0
-    node, cost = (lists.node[waits], lists.cost_ms[waits]) if wider is None else wider(waits)[:2]
-    return fit_in(
-        waits,
-        node,
-        cost,
-        lists.node,
-        lists.cost_ms,
-        lists.load,
-        lists.wait_ms,
-        free,
-        place,
-        rank,
-        force,
-        equals,
-    )
+    own = lists if wider is None else wider(waits)
+    rows = waits if wider is None else slice(None)
+    wide = Candidates(own.node[rows], own.cost_ms[rows])
+    return fit_in(waits, wide, lists, free, place, rank, force, equals)
 
 
 def _largest_parts(tree: Tree, at: Ints) -> tuple[Ints, Ints]:

@@ -2,51 +2,58 @@
 and chains of two are made while they save cost. Among nodes of equal cost, lanes go where the load
 is lower.
 
-`node`, `cost_ms` [L, W] are the lists, where -1 ends one. All functions change `place` [L] (node,
--1: it waits) and `free` [N] (remaining room) in place."""
+All functions change `place` [L] (node, -1: it waits) and `free` [N] (remaining room) in place."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from kernels.jit import njit
-from kernels.tables import Floats, Ints, Marks, Singles
+from kernels.placement.candidates import NO_LISTS, Lists
+from kernels.tables import Candidates, Floats, Ints, Marks, Singles
 
-LISTS = "int32[:, ::1], float32[:, ::1], float64[::1]"
 WORTH = 0.01  # share of a lane's cost of waiting to save before another waits in its place
 EXPONENTS = 1100  # of float64, on either side of 0
-CHAIN = "int32[::1], int32[::1], int32[::1]"
 
 
-@njit(f"void(int32[::1], {CHAIN})")
-def _link(place: Ints, first: Ints, after: Ints, before: Ints) -> None:
-    """The lanes at each node, as a doubly linked list."""
-    for n in range(len(first)):
-        first[n] = -1
+class _Chains(NamedTuple):
+    """A placement, with the lanes at each node as a doubly linked list: `first` int32[N]; `after`
+    and `before` int32[L]; -1: none."""
+
+    place: Ints
+    free: Floats
+    first: Ints
+    after: Ints
+    before: Ints
+
+
+_NONE = np.empty(0, dtype=np.int32)
+_NO_CHAINS = _Chains(_NONE, np.empty(0), _NONE, _NONE, _NONE)
+
+
+@njit("_Chains(int32[::1], float64[::1])", _NO_CHAINS)
+def _linked(place: Ints, free: Floats) -> _Chains:
+    """The lists of these lanes."""
+    first = np.full(len(free), -1, dtype=np.int32)
+    after = np.full(len(place), -1, dtype=np.int32)
+    before = np.full(len(place), -1, dtype=np.int32)
     for lane in range(len(place) - 1, -1, -1):
-        after[lane] = before[lane] = -1
         n = place[lane]
         if n >= 0:
             after[lane] = first[n]
             if first[n] >= 0:
                 before[first[n]] = lane
             first[n] = lane
+    return _Chains(place, free, first, after, before)
 
 
-@njit(f"void(int64, int64, float64, float64[::1], int32[::1], {CHAIN})")
-def _put(
-    lane: int,
-    to: int,
-    load: float,
-    free: Floats,
-    place: Ints,
-    first: Ints,
-    after: Ints,
-    before: Ints,
-) -> None:
+@njit("void(int64, int64, float64, _Chains)", _NO_CHAINS)
+def _put(lane: int, to: int, load: float, chains: _Chains) -> None:
     """Moves a lane; -1 makes it wait."""
+    place, free, first, after, before = chains
     was = place[lane]
     if was >= 0:
         free[was] += load
@@ -65,17 +72,9 @@ def _put(
         first[to] = lane
 
 
-@njit(f"int64({LISTS}, float64[::1], float64[::1], int32[::1], int64[::1], float64, int64)")
+@njit("int64(Lists, float64[::1], float64[::1], int32[::1], int64[::1], float64, int64)", NO_LISTS)
 def improve(
-    node: Ints,
-    cost_ms: Singles,
-    load: Floats,
-    price: Floats,
-    free: Floats,
-    place: Ints,
-    order: Marks,
-    least: float,
-    looks: int,
+    lists: Lists, price: Floats, free: Floats, place: Ints, order: Marks, least: float, looks: int
 ) -> int:
     """Makes the moves, swaps and chains that save more than `least` (ms x events/s), for lanes in
     this `order` [L]. Stops when there are none, or after `looks` pairs of lanes. Returns how many
@@ -85,12 +84,11 @@ def improve(
     Prices (`price` [N]) bound what most of these can save, so that those not worth a look are
     skipped: a lane that goes from b to c pays at least the difference of their prices, unless it is
     not where its cost plus price is lowest."""
+    node, cost_ms, _, load = lists
     lanes, width = node.shape
     nodes = len(free)
-    first = np.empty(nodes, dtype=np.int32)
-    after = np.empty(lanes, dtype=np.int32)
-    before = np.empty(lanes, dtype=np.int32)
-    _link(place, first, after, before)
+    chains = _linked(place, free)
+    first, after = chains.first, chains.after
     now = np.zeros(lanes)
     lowest = np.full(lanes, np.inf)  # cost plus price at the best node
     for lane in range(lanes):
@@ -170,10 +168,10 @@ def improve(
             if to < 0:
                 continue
             if other >= 0:
-                _put(other, onto, load[other], free, place, first, after, before)
+                _put(other, onto, load[other], chains)
                 now[other] = onto_ms
                 moves += 1
-            _put(lane, to, weight, free, place, first, after, before)
+            _put(lane, to, weight, chains)
             now[lane] = to_ms
             moves += 1
         if moves == moved:
@@ -182,30 +180,25 @@ def improve(
 
 
 @njit(
-    f"int64(int64, int32[::1], float32[::1], {LISTS}, float64[::1], float64[::1], int32[::1], "
-    f"int32[::1], boolean, {CHAIN})",
+    "int64(int64, int32[::1], float32[::1], Lists, int32[::1], boolean, _Chains)",
+    *(NO_LISTS, _NO_CHAINS),
 )
 def _make_way(
     lane: int,
     wide_node: Ints,
     wide_cost_ms: Singles,
-    node: Ints,
-    cost_ms: Singles,
-    load: Floats,
-    wait_ms: Floats,
-    free: Floats,
-    place: Ints,
+    lists: Lists,
     rank: Ints,
     equals: bool,
-    first: Ints,
-    after: Ints,
-    before: Ints,
+    chains: _Chains,
 ) -> int:
     """Makes room for `lane` at one of the nodes `wide_node` [K]: removes lanes of lower rank where
     that costs least load. If there are none, and with `equals`: removes one of the same rank where
     it is clearly cheaper that it waits instead.
 
     Returns the node, or -1."""
+    node, cost_ms, wait_ms, load = lists
+    _, free, first, after, _ = chains
     weight = load[lane]
     least, gain = np.inf, wait_ms[lane] * weight * WORTH
     to = out = -1
@@ -239,7 +232,7 @@ def _make_way(
         if lower >= weight and weight - free[b] < least:
             least, to, out = weight - free[b], b, -1
     if out >= 0:
-        _put(out, -1, load[out], free, place, first, after, before)
+        _put(out, -1, load[out], chains)
     while to >= 0 and free[to] < weight:  # the least important first; of these, the heaviest
         out = -1
         third = first[to]
@@ -251,22 +244,18 @@ def _make_way(
             ):
                 out = third
             third = after[third]
-        _put(out, -1, load[out], free, place, first, after, before)
+        _put(out, -1, load[out], chains)
     return to
 
 
 @njit(
-    f"int64(int32[::1], int32[:, ::1], float32[:, ::1], {LISTS}, float64[::1], float64[::1], "
-    "int32[::1], int32[::1], boolean, boolean)"
+    "int64(int32[::1], Candidates, Lists, float64[::1], int32[::1], int32[::1], boolean, boolean)",
+    *(NO_LISTS, Candidates(NO_LISTS.node, NO_LISTS.cost_ms)),
 )
 def fit_in(
     waits: Ints,
-    waits_node: Ints,
-    waits_cost_ms: Singles,
-    node: Ints,
-    cost_ms: Singles,
-    load: Floats,
-    wait_ms: Floats,
+    wide: Candidates,
+    lists: Lists,
     free: Floats,
     place: Ints,
     rank: Ints,
@@ -278,12 +267,12 @@ def fit_in(
     `equals`, one lighter lane of the same rank for which waiting, at `wait_ms` [L], costs less.
     Returns how many got room.
 
-    `waits_node`, `waits_cost_ms` [R, K]: these lanes' own lists, which may be wider."""
-    lanes, width = node.shape
-    first = np.empty(len(free), dtype=np.int32)
-    after = np.empty(lanes, dtype=np.int32)
-    before = np.empty(lanes, dtype=np.int32)
-    _link(place, first, after, before)
+    `wide`: these lanes' own lists, which may be longer."""
+    node, cost_ms, _, load = lists
+    wide_node, wide_cost_ms = wide
+    width = node.shape[1]
+    chains = _linked(place, free)
+    first, after = chains.first, chains.after
     fitted = 0
     for r in range(len(waits)):
         lane = waits[r]
@@ -291,21 +280,21 @@ def fit_in(
         gap = free.max()
         best = np.inf
         to = other = onto = -1
-        for w in range(waits_node.shape[1]):
-            b = waits_node[r, w]
+        for w in range(wide_node.shape[1]):
+            b = wide_node[r, w]
             if b < 0:
                 break
-            if free[b] >= weight and waits_cost_ms[r, w] * weight < best:
-                best, to = waits_cost_ms[r, w] * weight, b
+            if free[b] >= weight and wide_cost_ms[r, w] * weight < best:
+                best, to = wide_cost_ms[r, w] * weight, b
         for turn in range(2):  # the short list first
-            wide = turn == 1
-            if wide and to >= 0:
+            use_wide = turn == 1
+            if use_wide and to >= 0:
                 break
-            for w in range(waits_node.shape[1] if wide else width):
-                b = waits_node[r, w] if wide else node[lane, w]
+            for w in range(wide_node.shape[1] if use_wide else width):
+                b = wide_node[r, w] if use_wide else node[lane, w]
                 if b < 0:
                     break
-                mine = (waits_cost_ms[r, w] if wide else cost_ms[lane, w]) * weight
+                mine = (wide_cost_ms[r, w] if use_wide else cost_ms[lane, w]) * weight
                 if free[b] >= weight or free[b] + gap < weight or mine >= best:
                     continue
                 third = first[b]
@@ -330,44 +319,23 @@ def fit_in(
                                 to, other, onto = b, third, c
                     third = after[third]
         if other >= 0:
-            _put(other, onto, load[other], free, place, first, after, before)
+            _put(other, onto, load[other], chains)
         if to < 0 and force:
-            to = _make_way(
-                *(
-                    lane,
-                    waits_node[r],
-                    waits_cost_ms[r],
-                    node,
-                    cost_ms,
-                    load,
-                    wait_ms,
-                    free,
-                    place,
-                    rank,
-                ),
-                *(equals, first, after, before),
-            )
+            to = _make_way(lane, wide_node[r], wide_cost_ms[r], lists, rank, equals, chains)
         if to >= 0:
-            _put(lane, to, weight, free, place, first, after, before)
+            _put(lane, to, weight, chains)
             fitted += 1
     return fitted
 
 
-@njit(f"int64({LISTS}, float64[::1], int32[::1], int32[::1], float64[::1], float64, int64)")
+@njit("int64(Lists, float64[::1], int32[::1], int32[::1], float64[::1], float64, int64)", NO_LISTS)
 def even_out(
-    node: Ints,
-    cost_ms: Singles,
-    load: Floats,
-    free: Floats,
-    place: Ints,
-    owner: Ints,
-    room: Floats,
-    tie_ms: float,
-    rounds: int,
+    lists: Lists, free: Floats, place: Ints, owner: Ints, room: Floats, tie_ms: float, rounds: int
 ) -> int:
     """Moves lanes that are not at their `owner` to nodes of the same cost within `tie_ms` that stay
     less full in proportion to `room` [N], what they may hold in total. Returns the number of
     moves."""
+    node, cost_ms, _, load = lists
     lanes, width = node.shape
     moves = 0
     for _ in range(rounds):

@@ -10,6 +10,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from kernels.placement import assign
 from kernels.placement.assign import WAIT_MS, solve
 from kernels.reference import MatrixCosts
 from kernels.tables import Floats, Singles, Solution
@@ -178,6 +179,40 @@ def test_a_fleet_whose_rates_drift_keeps_most_lanes(lanes: int, nodes: int) -> N
     assert (drifted * cost[rows, second.node]).sum() <= (
         drifted * cost[rows, fresh.node]
     ).sum() * 1.005
+
+
+def test_varied_costs_give_a_small_fleet_a_cheaper_placement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def objectives() -> Floats:
+        out = []
+        for seed in range(12):
+            cost, load, room = fleet(64, 10, seed)
+            nobody = np.full(64, -1, dtype=np.int32)
+            out.append(solve(MatrixCosts(cost, nobody), load, room, owner=nobody).objective)
+        return np.array(out)
+
+    varied = objectives()
+    monkeypatch.setattr(assign, "VARIATIONS", 0)
+    once = objectives()
+    assert (varied <= once).all()
+    assert (varied < once).any()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_all_lanes_are_placed_where_a_placement_of_all_is_known(seed: int) -> None:
+    """Each node has 3 % of room to spare in it. Most lanes may be at less than half of the
+    nodes."""
+    rng = np.random.default_rng(seed)
+    cost, load, _ = fleet(64, 10, seed)
+    known = rng.permutation(np.arange(64) % 10)
+    allowed = (rng.random(cost.shape) < 0.4) | (np.arange(10) == known[:, None])
+    cost = np.where(allowed, cost, np.float32(np.inf))
+    room = (np.bincount(known, load) * 1.03).astype(np.float64)
+    nobody = np.full(64, -1, dtype=np.int32)
+    found = solve(MatrixCosts(cost, nobody), load, room, owner=nobody)
+    assert (found.node >= 0).all()
+    assert (np.bincount(found.node, load, minlength=10) <= room * (1 + 1e-8)).all()
 
 
 def test_without_numba_the_solution_is_the_same_to_the_bit() -> None:
