@@ -1,20 +1,25 @@
 """All tests: `python -m tests`. Those that start servers of their own and wait more than they
-compute run beside all others, each in a pytest of its own; what they said comes when the others are
+compute run beside all others, in a pytest of their own; what it says comes when the others are
 done."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 PYTEST = (sys.executable, "-m", "pytest", "--durations=10")
+STACKS = (*PYTEST, "-vv", "--maxfail=10", "-m", "stack")
 
 ROOT = Path(__file__).parents[1]
 OURS = ("agents", "plugins", "kernels", "ejabberd", "tests", "benchmarks")
 LONG_LINES = 600
+LONGEST_S = 45 * 60.0  # both together take 15 minutes on two cores
 
 
 def long_files() -> Iterator[str]:
@@ -25,18 +30,38 @@ def long_files() -> Iterator[str]:
             yield f"{path.relative_to(ROOT)} ({lines})"
 
 
+def wait_for(pytest: subprocess.Popen[bytes], until: float, said: BinaryIO | None = None) -> int:
+    """Copy what it says into `said` to standard output until it ends. At the time `until` it is
+    told to end: it then prints what each of its threads does. Returns its exit code."""
+    told = False
+    while (code := pytest.poll()) is None:
+        copy(said)
+        if time.monotonic() > until and not told:
+            print(f"Not done within {LONGEST_S / 60:g} min; it ends now:", flush=True)
+            pytest.send_signal(signal.SIGABRT)  # pytest's faulthandler prints all stacks
+            told = True
+        time.sleep(0.2)
+    copy(said)
+    return code
+
+
+def copy(said: BinaryIO | None) -> None:
+    """What is new in `said` goes to standard output."""
+    if said is not None and (new := said.read()):
+        sys.stdout.buffer.write(new)
+        sys.stdout.flush()
+
+
 def main() -> int:
     print(f"More than {LONG_LINES} lines: {', '.join(long_files()) or 'no file'}", flush=True)
-    with tempfile.TemporaryFile() as said:
-        stacks = subprocess.Popen([*PYTEST, "-m", "stack"], stdout=said, stderr=subprocess.STDOUT)
+    until = time.monotonic() + LONGEST_S
+    with tempfile.NamedTemporaryFile() as out, Path(out.name).open("rb") as said:
+        stacks = subprocess.Popen(STACKS, stdout=out, stderr=subprocess.STDOUT)
         try:
-            others = subprocess.run([*PYTEST, "-m", "not stack"], check=False).returncode
-            print("Those with servers of their own:", flush=True)
-            code = stacks.wait()
+            others = wait_for(subprocess.Popen([*PYTEST, "-m", "not stack"]), until)
         finally:  # Ctrl-C comes to both; it ends its servers itself
-            stacks.wait()
-            said.seek(0)
-            sys.stdout.buffer.write(said.read())
+            print("Those with servers of their own:", flush=True)
+            code = wait_for(stacks, until, said)
     return others or code
 
 

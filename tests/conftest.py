@@ -3,7 +3,10 @@ own."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
+import threading
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -13,6 +16,36 @@ pytest_plugins = ["tests.fixtures.xmpp", "tests.fixtures.kafka"]
 
 # The only reasons for which CI may skip a test; everything else is installed by `make test`.
 MAY_BE_SKIPPED = ("no GPU", "needs root", "needs IPv6")
+
+
+# pytest's own timeout (180 s) raises an error in the test. If a task swallows it, or the clean-up
+# hangs too, this ends the run.
+HUNG_S = 400.0
+_terminal = pytest.StashKey[int]()  # what pytest does not capture
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_terminal] = os.dup(2)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that hangs ends the run; what each task and thread waits for is printed first."""
+    timer = threading.Timer(HUNG_S, _end_hung_run, [item])
+    timer.daemon = True
+    timer.start()
+    try:
+        return (yield)
+    finally:
+        timer.cancel()
+
+
+def _end_hung_run(item: pytest.Item) -> None:
+    with open(item.config.stash[_terminal], "w", encoding="utf-8") as out:
+        print(f"\n{item.nodeid} hangs for {HUNG_S:g} s; the run ends", file=out)
+        for task in [t for t in gc.get_objects() if isinstance(t, asyncio.Task) and not t.done()]:
+            task.print_stack(file=out)
+    os.abort()  # pytest's faulthandler prints the stacks of all threads
 
 
 @pytest.hookimpl(wrapper=True)
