@@ -3,8 +3,10 @@ for, said and was refused."""
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+import warnings
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 from playwright.async_api import Browser, Page, async_playwright, expect
@@ -72,9 +74,21 @@ class ChatPage:
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
     """A browser with a fresh profile."""
-    async with async_playwright() as driver:
+    driver = await async_playwright().start()
+    try:
         browser = await driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         try:
             yield browser
         finally:
-            await browser.close()
+            await closed(browser.close())
+    finally:
+        await closed(driver.stop())
+
+
+async def closed(closing: Awaitable[None]) -> None:
+    """Wait for it up to 20 s: a browser that hangs ends with its parent, these tests."""
+    try:
+        async with asyncio.timeout(20):
+            await closing
+    except TimeoutError:
+        warnings.warn("Chromium does not close", RuntimeWarning, stacklevel=2)

@@ -12,7 +12,7 @@ from playwright.async_api import Browser, expect
 
 from agents.local.servers.folder import PROJECT
 from agents.settings import read_secret
-from tests.stack.browser import ChatPage, chromium
+from tests.stack.browser import ChatPage, chromium, closed
 from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="package")]
@@ -29,11 +29,14 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest_asyncio.fixture(loop_scope="package")
 async def chat(running: Running, browser: Browser) -> AsyncIterator[ChatPage]:
     """The page in a profile of its own, not logged in."""
-    async with await browser.new_context(viewport={"width": 1280, "height": 800}) as context:
+    context = await browser.new_context(viewport={"width": 1280, "height": 800})
+    try:
         assert running.stack.servers.web is not None
         chat = ChatPage(await context.new_page(), running.stack.servers.web)
         await chat.open()
         yield chat
+    finally:
+        await closed(context.close())
 
 
 def password(running: Running) -> str:
