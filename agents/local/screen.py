@@ -211,8 +211,8 @@ class Inside:
         recent = a.recent.summary()
         summary = FleetSummary(
             nodes=sum(spec.kind == WorkerKind.NODE for spec in stack.workers),
-            nodes_available=sum(r.worker.startswith("node-") for r in well),
-            routers=sum(r.worker.startswith("router-") for r in well),
+            nodes_available=sum(WorkerKind.NODE.has_account(r.worker) for r in well),
+            routers=sum(WorkerKind.ROUTER.has_account(r.worker) for r in well),
             lanes=len(states),
             lanes_assigned=states.count(State.ASSIGNED),
             lanes_moving=states.count(State.RELEASING),

@@ -88,13 +88,10 @@ class Running:
         )
 
     def leader(self) -> Child:
-        """The coordinator whose log's last word on it says that it leads."""
-        [leads] = [
-            c
-            for name, c in self.stack.family.children.items()
-            if name.startswith("coordinator") and _leads(c)
-        ]
-        return leads
+        """The coordinator whose log says last that it leads: one that was frozen or killed has not
+        said that it does so no more."""
+        children = self.stack.family.children
+        return max((children[n] for n in children if n.startswith("coordinator")), key=_leads_since)
 
     async def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
         deadline = time.monotonic() + timeout_s
@@ -103,9 +100,11 @@ class Running:
             await asyncio.sleep(0.02)
 
 
-def _leads(coordinator: Child) -> bool:
-    words = re.findall(r'"event": "(leading|standing_by)"', coordinator.log_file.read_text("utf-8"))
-    return bool(words) and words[-1] == "leading"
+def _leads_since(coordinator: Child) -> str:
+    """When its log says that it began to lead; empty if it does not lead."""
+    log = coordinator.log_file.read_text("utf-8")
+    said = re.findall(r'"event": "(leading|standing_by)".*"timestamp": "(.*)"', log)
+    return said[-1][1] if said and said[-1][0] == "leading" else ""
 
 
 @dataclass

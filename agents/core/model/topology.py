@@ -76,6 +76,10 @@ class WorkerKind:
     def works(self, p: Partition) -> bool:
         return p.topic == self.topic
 
+    def has_account(self, worker: str) -> bool:
+        """Whether this account's name (`node-iad-1`) is one of this kind's."""
+        return worker.startswith(f"{self.name}-")
+
 
 WorkerKind.NODE = WorkerKind("node", f"{MAIN}/{TOPIC_LANES}", planned=True)
 WorkerKind.ROUTER = WorkerKind("router", f"{MAIN}/{TOPIC_RAW}")

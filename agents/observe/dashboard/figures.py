@@ -16,6 +16,7 @@ from agents.core.model.feeds import (
     Severity,
     WorkerRow,
 )
+from agents.core.model.topology import WorkerKind
 
 ACTS = 200
 WAYS_NAMED, LANES_NAMED = 3, 6
@@ -76,10 +77,10 @@ def is_well(row: WorkerRow) -> bool:
 
 
 def sites_on_map(rows: Iterable[WorkerRow]) -> tuple[SiteOnMap, ...]:
-    """The sites that have nodes, by name. Routers do not count as load on the map."""
+    """The sites that have nodes, by name. Other kinds of workers are no load on the map."""
     at: dict[str, list[WorkerRow]] = {}
     for row in rows:
-        if not row.worker.startswith("router-"):
+        if WorkerKind.NODE.has_account(row.worker):
             at.setdefault(row.site, []).append(row)
     out = []
     for name, here in sorted(at.items()):

@@ -49,7 +49,13 @@ async def test_a_node_that_is_told_to_stop_hands_over_and_then_ends(units: Runni
         unit.send_signal(signal.SIGTERM)
         await manager.hear("STOPPING=1", 2)
         await manager.hear("STATUS=drained", 20)
-        assert not stack.follower.lanes_of(unit.name), "they are with others before it ends"
+        # It is told by the leader; our follower reads the same records a moment later.
+        await units.until(
+            lambda: not stack.follower.lanes_of(unit.name) or unit.starts > starts,
+            "its lanes are with others",
+            5,
+        )
+        assert unit.starts == starts, "they are with others before it ends"
         await units.until(lambda: unit.starts > starts, "it has ended, and is started again", 10)
         said = await ana.hear(
             lambda said: re.search(f"{name} (has stopped|is gone)", said.text) is not None, 20

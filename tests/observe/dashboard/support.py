@@ -17,7 +17,7 @@ def row(
     i: int, *, state: str = "ok", rate_eps: float = 100.0, lag_events: int = 0, kind: str = "node"
 ) -> WorkerRow:
     site, region, lat, lon = SITES[i % len(SITES)]
-    name = f"node-{site}-{i}" if kind == "node" else f"router-{i}"
+    name = f"node-{site}-{i}" if kind == "node" else f"{kind}-{i}"
     return WorkerRow(name, site, region, lat, lon, state, 4, rate_eps, lag_events, 12.3, 2000.0)
 
 

@@ -94,6 +94,7 @@ def test_a_site_is_as_loaded_as_what_is_left_of_it() -> None:
         row(3, state="gone", rate_eps=0),
         row(1, state="sick"),
         row(9, kind="router"),
+        row(8, kind="streams"),
     ]
     iad, sfo = sites_on_map(rows)
     assert (iad.name, iad.workers, iad.well, iad.load) == ("iad", 2, 1, 0.25)
