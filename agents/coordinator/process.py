@@ -185,11 +185,14 @@ class CoordinatorProcess:
                 raise SettingsError(
                     "there is no lane map in the topic lanemap: see `geolane lanes --help`"
                 )
+            # The map tells where each lane's cells are, and so which residency rule binds it.
             bound = await asyncio.to_thread(bind_inventory, self.inventory.newest, lanemap)
+            # Before any offset is read: a worker whose record is lost may still commit.
             await _retry_until_kafka(leases.start)
             table = await _fence_after_loss(table, placement.lost, leases)
             for reader in offsets.values():
                 await _retry_until_kafka(reader.start)
+            # Workers refuse commands of a lower epoch: an older leader can command nothing now.
             epoch = (table.leader.leader_epoch if table.leader else 0) + 1
             before = table.leader.starts if table.leader else ()
             leader = Leader(epoch, self.boot, (*before[1 - LEADERS_KEPT :], _read_clocks().ms))
@@ -216,6 +219,7 @@ class CoordinatorProcess:
                 leader.starts, os.environ.get(LAST_END, ""), _read_clocks().s
             ):
                 _log.error("leaders_end_again_and_again", text=told)
+            # Before the first plan, which would otherwise take each lane for a new one.
             await _restore_forecast(core, journal)
             back = Rewinding(self.settings.kafka, offsets)
             performer = Performer(

@@ -120,6 +120,7 @@ async def mirror(
             await session.request(
                 stanzas.make_affiliations_change(session.stream.Iq(), service, feed, changes)
             )
+        # After the affiliations: whoever may no longer read cannot subscribe again meanwhile.
         subscribers = stanzas.subscribers_from_result(
             await session.request(
                 stanzas.make_subscribers_request(session.stream.Iq(), service, feed)
