@@ -100,7 +100,7 @@ def test_a_process_that_only_has_the_pid_is_left_alone(broker: Broker) -> None:
         broker.end_stale_broker()
         assert stranger.poll() is None
     finally:
-        stranger.communicate(b"\n")
+        stranger.communicate(b"\n", timeout=30)
 
 
 async def test_a_port_that_was_asked_for_and_is_taken_is_said_at_once(server_folder: Path) -> None:

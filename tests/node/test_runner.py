@@ -235,7 +235,7 @@ time.sleep(600)
     family = psutil.Process(node.pid).children(recursive=True)
     assert len(family) >= 3
     os.kill(node.pid, signal.SIGKILL)
-    node.communicate()
+    node.communicate(timeout=30)
     _, alive = psutil.wait_procs(family, 10)
     assert alive == []
 

@@ -140,7 +140,7 @@ async def test_a_transaction_that_nobody_ends_is_told_with_what_ends_it(running:
         file = str(running.stack.folder.settings / "geolane.toml")
         full = [sys.executable, "-m", "agents", *command, "--settings", file]
         done = await asyncio.to_thread(
-            lambda: subprocess.run(full, capture_output=True, text=True, check=False)
+            lambda: subprocess.run(full, capture_output=True, text=True, check=False, timeout=60)
         )
         assert f"producer {pid}" in done.stdout, done.stderr
         await told(ana, lambda rows: not rows)
