@@ -17,7 +17,7 @@ from agents.base.errors import LeaseLost
 from agents.base.supervisor import LAST_END, first_leaf_error
 from agents.base.systemd_notify import Service
 from agents.core.model.messages import Telemetry
-from agents.core.model.topology import short_name
+from agents.core.model.topology import name_without_kind
 from agents.observe.accelerators import AcceleratorWatch
 from agents.observe.metrics.endpoint import served
 from agents.settings import Settings
@@ -50,7 +50,7 @@ async def run_worker(
     tune_interpreter()
     boot = new_boot()
     engine = Engine(settings.kafka, settings.worker, stage, boot, leave=service.leave.set)
-    site = short_name(account).rpartition("-")[0]
+    site = name_without_kind(account).rpartition("-")[0]
 
     def apply_settings(worker: WorkerSettings) -> None:
         engine.apply_settings(worker)

@@ -29,7 +29,7 @@ from agents.core.model.feeds import (
 )
 from agents.core.model.placement import PAUSE, Placed, State
 from agents.core.model.plan import Decided, LanePlaces, Memory, Moment, PlanningFrame, Scored
-from agents.core.model.topology import Partition, WorkerKind, short_name
+from agents.core.model.topology import Partition, WorkerKind, name_without_kind
 from agents.core.planning.damping import DRAINING, MUST
 from agents.core.planning.planner import ORPHANED, Clock, score
 from agents.settings.calm import Calm
@@ -421,4 +421,5 @@ def all_at_once(calm: Calm) -> Calm:
 
 
 def _move(p: Partition, source: str, target: str, epoch: int, delta_ms: float) -> MoveItem:
-    return MoveItem(p.n, short_name(source), short_name(target), epoch, round(delta_ms, 1), p.topic)
+    names = name_without_kind(source), name_without_kind(target)
+    return MoveItem(p.n, *names, epoch, round(delta_ms, 1), p.topic)

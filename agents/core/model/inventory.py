@@ -12,7 +12,7 @@ import msgspec
 
 from agents.base.errors import SettingsError
 from agents.base.suggest import suggest_names
-from agents.core.model.topology import Site, WorkerKind, WorkerSpec, short_name
+from agents.core.model.topology import Site, WorkerKind, WorkerSpec, name_without_kind
 
 LEVEL_AT_MOST = 100
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
@@ -160,7 +160,7 @@ def _workers(
     out: dict[str, WorkerSpec] = {}
     for w in rows:
         account = f"{kind.name}-{w.name}"
-        _check_name(w.name, kind.name, [short_name(n) for n in out], origin)
+        _check_name(w.name, kind.name, [name_without_kind(n) for n in out], origin)
         if w.site not in sites:
             raise SettingsError(
                 f"{origin}: {kind.name} {w.name}: there is no site {w.site!r}. "

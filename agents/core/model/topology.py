@@ -98,10 +98,16 @@ def kind_of(p: Partition, kinds: Iterable[WorkerKind] = KINDS) -> WorkerKind:
     return {kind.topic: kind for kind in kinds}[p.topic]
 
 
-def short_name(worker: str) -> str:
-    """A worker's account name without its kind, as people see it: `iad-1` for `node-iad-1`; empty
-    for an empty name."""
+def name_without_kind(worker: str) -> str:
+    """The name that an account has among those of its kind: `iad-1` for `node-iad-1`, `1` for
+    `router-1`; empty for an empty name."""
     return worker.partition("-")[2]
+
+
+def short_name(worker: str) -> str:
+    """A worker's account name as people see it: a node's without its kind (`iad-1`), any other in
+    full (`router-1`)."""
+    return worker.removeprefix(f"{WorkerKind.NODE.name}-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,7 @@ class WorkerSpec:
     @property
     def name(self) -> str:
         """Without the prefix: `iad-1`."""
-        return short_name(self.worker)
+        return name_without_kind(self.worker)
 
 
 ASIDE = "aside: "

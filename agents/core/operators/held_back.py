@@ -25,9 +25,9 @@ def held_back(placing: Placing, now: float) -> list[str]:
         until_s = max(cooldown[p] for p in offers) - now
         best = max(offers, key=lambda p: offers[p])
         lines.append(
-            f"{counted(len(offers), 'lane')} moved recently and may not move for up to "
-            f"{took(until_s)}, although up to {offers[best]:.1f} ms an event could be saved (lane "
-            f"{best.n}). rebalance does not wait."
+            f"{counted(len(offers), 'lane')} moved recently and may not move yet ("
+            f"{took(until_s)} at most), although up to {offers[best]:.1f} ms an event could be "
+            f"saved (lane {best.n}). rebalance does not wait."
         )
     ramp_s = placing.inputs.settings.calm.ramp_s
     ramped = {

@@ -93,6 +93,7 @@ class Servers:
         self.broker = broker
         self._logs["kafka"] = Logs(*broker.logs)
         await broker.start()
+        self._logs["kafka"].mark_start()  # its complaints while starting are past
         # the data is new, and so are the accounts in it
         await _give_accounts(broker.kafka, folder.secrets, workers)
         file = str(folder.secrets / f"kafka-{ACCOUNT}")
@@ -118,6 +119,7 @@ class Servers:
 
         self._again = start
         await start()
+        self._logs["ejabberd"].mark_start()
         self.xmpp = Xmpp(
             domain=DOMAIN, host="127.0.0.1", port=server.c2s_port, ca_file=str(server.ca_file)
         )
@@ -149,6 +151,7 @@ class Servers:
                     self._logs[name].mark_start()
                     try:
                         await again()
+                        self._logs[name].mark_start()  # its complaints while starting are past
                         _log.info("server_back", server=name)
                         if self.endings is not None:
                             self.endings.note_restart(name)

@@ -59,7 +59,7 @@ def test_a_lane_that_is_left_alone_though_it_would_gain_is_told_with_how_much_an
     w.fair(5)
     [line] = held_back(w.core.placing, w.now_s)
     assert line.startswith(
-        "1 lane moved recently and may not move for up to 10 min, although up to "
+        "1 lane moved recently and may not move yet (10 min at most), although up to "
     )
     assert "ms an event could be saved (lane 0)" in line
     assert line in ask(w, "!status").replace("\n", "\n")
