@@ -26,8 +26,8 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from agents import settings
-from agents.core.lanes.lane_map import LaneMap, build
-from agents.core.lanes.records import Event, parse
+from agents.core.lanes.lane_map import LaneMap, build_lane_map
+from agents.core.lanes.records import Event, parse_event
 from agents.kafka.connection import client_kwargs
 from agents.kafka.topics import Topic, provision
 from agents.local.demo.flights import endless_events, sample_events
@@ -77,11 +77,11 @@ async def fill(
 def lane_records(events: int, lanemap: LaneMap) -> Iterator[tuple[int, bytes, bytes, list[Any]]]:
     """Records as a router writes them, spread evenly: the same load on each lane."""
     for i, (key, value) in enumerate(islice(endless_events(), events)):
-        event = parse(value, 1 << 60, 1 << 20, 0)
+        event = parse_event(value, 1 << 60, 1 << 20, 0)
         assert isinstance(event, Event)  # noqa: S101
         assert event.lat is not None  # noqa: S101
         assert event.lon is not None  # noqa: S101
-        cell, _ = lanemap.place(event.lat, event.lon, key)
+        cell, _ = lanemap.locate_event(event.lat, event.lon, key)
         headers = [
             ("geolane-src", b"events.raw/%d/%d" % (i % RAW, i // RAW)),
             ("geolane-raw-ms", b"%d" % (datetime.now(UTC).timestamp() * 1000)),
@@ -123,7 +123,7 @@ async def measure(names: list[str], events: int, rounds: int) -> dict[str, list[
         await broker.start()
         kafka = broker.kafka
         try:
-            lanemap = build(sample_events(), OUT_LANES, 4, 1, total_eps=1000)
+            lanemap = build_lane_map(sample_events(), OUT_LANES, 4, 1, total_eps=1000)
             await provision(kafka, (Topic("in-lanes", LANES, 4096), Topic("in-raw", RAW, 4096)))
             print(f"writing {events:,} events ...", file=sys.stderr)
             if set(names) & set(NODE_WORK):

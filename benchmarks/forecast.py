@@ -42,9 +42,9 @@ def foretell(rates: Floats, lon: Floats | None) -> tuple[dict[int, Floats], floa
     began = time.process_time()
     for t, rate in enumerate(rates):
         now_s = (t + 1) * BIN_S
-        forecast.observe(now_s, rate)
+        forecast.observe_rates(now_s, rate)
         for minutes, out in said.items():
-            out[t] = forecast.ahead(
+            out[t] = forecast.predict_rates(
                 now_s, minutes * 60 - BIN_S / 2
             )  # the middle of the bin that is judged
     return said, (time.process_time() - began) * 1000 / len(rates)
@@ -155,7 +155,8 @@ How far off is the forecast of a lane's arrival rate (`agents/core/planning/fore
 {now}; {machine()}. {len(stream.at_s):,} US flights of {days} days (BTS, 2001), divided into {LANES} lanes by the product's own
 lane map and counted in bins of {BIN_S // 60} minutes. Each forecast is judged on the rate of the five minutes that end 15, 30 or 60 minutes
 later. All learning is online: at each time only the past is known (except the cells of the lane map, which come from the week of
-8 January). Brackets: 95 %, by resampling days. A bin takes {cpu_ms:.2f} ms of CPU for all lanes: one `observe`, three `ahead`.
+8 January). Brackets: 95 %, by resampling days. A bin takes {cpu_ms:.2f} ms of CPU for all lanes: one `observe_rates`, three
+`predict_rates`.
 
 - A lane gets {mean:.1f} flights an hour on average, or 1 or 2 in five minutes, so most of each error is chance. If flights left at
   random at the true rate of their lane and time of the week, a forecast that knew this rate would still be off by

@@ -21,7 +21,7 @@ import numpy as np
 
 from agents.core.model.plan import Lane, Memory, Moment, Node, NodePlace, PlanningFrame
 from agents.core.planning.forecast import Forecast
-from agents.core.planning.planner import plan
+from agents.core.planning.planner import make_plan
 from agents.geodata import read_rtt
 from agents.settings.calm import Calm
 from benchmarks.__main__ import machine
@@ -166,8 +166,8 @@ class Geolane:
     def place(self, now_s: float, rate_eps: Floats | None, owner: Ints) -> Ints:
         at_s = WARM_DAYS * self.forecast.day_s + now_s
         if rate_eps is not None:
-            self.forecast.observe(at_s, rate_eps)
-        ahead = self.forecast.ahead(at_s, self.frame.calm.forecast_s)
+            self.forecast.observe_rates(at_s, rate_eps)
+        ahead = self.forecast.predict_rates(at_s, self.frame.calm.forecast_s)
         lanes = tuple(
             Lane(
                 i,
@@ -179,7 +179,7 @@ class Geolane:
             )
             for i in range(len(owner))
         )
-        found = plan(self.frame, Moment(now_s, lanes, self.nodes, self.memory), self.numerics)
+        found = make_plan(self.frame, Moment(now_s, lanes, self.nodes, self.memory), self.numerics)
         self.memory = found.memory
         out = owner.copy()
         for a in found.assignments:
@@ -267,7 +267,7 @@ class Setting:
         forecast = Forecast(len(self.lon), day_s=day_s, lon=self.lon + NIGHT_S / DAY_S * 360.0)
         for day in range(WARM_DAYS):
             for t, rate in enumerate(self.others.rate_eps):
-                forecast.observe(day * day_s + (t + 1) * TICK_S, rate)
+                forecast.observe_rates(day * day_s + (t + 1) * TICK_S, rate)
         return forecast
 
     def run(self, name: str, numerics: Numerics, calm: Calm) -> Outcome:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from h3.api import basic_int
 
-from agents.core.lanes.lane_map import LaneMap, build, murmur2
+from agents.core.lanes.lane_map import LaneMap, build_lane_map, murmur2
 from agents.local.demo.flights import sample_events
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -88,7 +88,7 @@ def flights(lanes: int) -> Flights:
         places = {
             row["iata"]: (float(row["lat"]), float(row["lon"])) for row in csv.DictReader(file)
         }
-    lanemap = build(sample_events(), lanes, 4, 1)
+    lanemap = build_lane_map(sample_events(), lanes, 4, 1)
     lane: Ints = np.empty(len(at_s), dtype=np.int32)
     names = origins.dictionary.to_pylist()
     where = np.array([places[name] for name in names])

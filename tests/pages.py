@@ -21,7 +21,9 @@ def commands() -> str:
     """Every operator command: what it does, how it goes, who may."""
     rows = ["| command | does | who |", "|---|---|---|"]
     for c in COMMANDS.values():
-        who = _WHO[c.access] + (f"; to change: {_WHO[c.most]}" if c.most > c.access else "")
+        who = _WHO[c.access] + (
+            f"; to change: {_WHO[c.highest_access]}" if c.highest_access > c.access else ""
+        )
         usage, helps = (text.replace("|", r"\|") for text in (c.usage, c.help))
         rows.append(f"| `{usage}` | {helps} | {who} |")
     return "\n".join(rows)

@@ -13,7 +13,7 @@ import msgspec
 from agents.base.errors import PipelineError
 from agents.base.json_lines import read_events
 from agents.base.text import counted
-from agents.core.lanes.records import Event, Record, parse
+from agents.core.lanes.records import Event, Record, parse_event
 from agents.local.demo.flights import sample_events
 from agents.node.contract import FAILED, ONE, Answers, Columns, columns_from_records
 from agents.node.part import Calls, Failures, Part
@@ -90,7 +90,7 @@ def read_sample_records(sample_file: Path | None) -> list[Record]:
     now_ms = int(time.time() * 1000)
     found = []
     for n, value in enumerate(raw):
-        event = parse(value, now_ms, LIMIT, 1 << 40)
+        event = parse_event(value, now_ms, LIMIT, 1 << 40)
         if isinstance(event, Event) and event.lat is not None:
             key = event.id.encode()
             found.append(Record(key, value, f"events.raw/0/{n}", event.ts_ms, "842a107ffffffff"))

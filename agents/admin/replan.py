@@ -18,14 +18,14 @@ from agents.base.errors import JournalError, OperatorError
 from agents.base.progress import PrintLine
 from agents.base.text import counted
 from agents.core.model.plan import Moment, PlanningFrame
-from agents.core.model.times import utc, when
+from agents.core.model.times import format_utc, parse_time
 from agents.core.planning.recording import (
-    changed,
-    differences,
-    read_frame,
-    read_moment,
-    read_plan,
-    replan,
+    compare_plans,
+    frame_from_json,
+    frame_with_settings,
+    make_plan_json,
+    moment_from_json,
+    plan_from_json,
 )
 from agents.core.planning.replay import DecisionReplay, ReplayTotals
 from agents.journal.decisions import TickRow, Ticks, decompress_blob, open_ticks
@@ -54,7 +54,7 @@ class Span(NamedTuple):
     limit: int | None = None
 
     def __str__(self) -> str:
-        return f"{utc(self.from_ms)} to {utc(self.to_ms)}"
+        return f"{format_utc(self.from_ms)} to {format_utc(self.to_ms)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Otherwise:
 
 def parse_span(from_: str, to: str, limit: int | None, now: datetime) -> Span:
     """Raises OperatorError for an invalid time, or a span that ends before it begins."""
-    span = Span(when(from_, now), when(to, now), limit)
+    span = Span(parse_time(from_, now), parse_time(to, now), limit)
     if span.from_ms > span.to_ms:
         raise OperatorError(f"from {span}: the span ends before it begins")
     return span
@@ -137,13 +137,15 @@ def replan_span(path: Path, span: Span, numerics: Numerics) -> Again:
     out = Again(kernels=numerics.name, why=numerics.why)
     with open_ticks(path) as ticks:
         for tick, frame in _read_ticks(ticks, span):
-            out.first, out.last = out.first or utc(tick.ms), utc(tick.ms)
+            out.first, out.last = out.first or format_utc(tick.ms), format_utc(tick.ms)
             out.ticks += 1
             out.made_by[tick.numerics or "unknown"] += 1
             words = _compare_plans(tick, frame, numerics)
             if words:
                 steps = not all(w.startswith(FIGURES) for w in words)
-                out.different.append(Different(tick.id, utc(tick.ms), tick.kind, steps, words))
+                out.different.append(
+                    Different(tick.id, format_utc(tick.ms), tick.kind, steps, words)
+                )
             else:
                 out.same += 1
     return out
@@ -160,17 +162,19 @@ def replan_with_settings(
     with open_ticks(path) as ticks:
         for tick, frame in _read_ticks(ticks, span):
             # a new frame is another life of the leader: the model begins again from its state
-            out.first, out.last = out.first or utc(tick.ms), utc(tick.ms)
+            out.first, out.last = out.first or format_utc(tick.ms), format_utc(tick.ms)
             if followers is None or tick.frame_id != life:
                 life, slots = tick.frame_id, frame.calm.in_flight
                 followers = (
                     DecisionReplay(frame, numerics, slots, out.same_settings),
-                    DecisionReplay(changed(frame, settings), numerics, slots, out.other_settings),
+                    DecisionReplay(
+                        frame_with_settings(frame, settings), numerics, slots, out.other_settings
+                    ),
                 )
             moment = _decode_moment(tick)
-            out.recorded.add(_decode_blob(tick, read_plan, tick.plan, "plan"))
+            out.recorded.add_plan(_decode_blob(tick, plan_from_json, tick.plan, "plan"))
             for follower in followers:
-                follower.step(moment)
+                follower.replay_moment(moment)
     return out
 
 
@@ -182,7 +186,7 @@ def _read_ticks(ticks: Ticks, span: Span) -> Iterator[tuple[TickRow, PlanningFra
             held = (
                 tick.frame_id,
                 _decode_named(
-                    f"frame {tick.frame_id}", read_frame, ticks.read_frame_json(tick.frame_id)
+                    f"frame {tick.frame_id}", frame_from_json, ticks.read_frame_json(tick.frame_id)
                 ),
             )
         yield tick, held[1]
@@ -198,16 +202,18 @@ def _compare_plans(tick: TickRow, frame: PlanningFrame, numerics: Numerics) -> l
     if sha256(then).digest() != tick.sha256:
         return [DAMAGED]
     try:
-        now = replan(frame, moment, numerics)
+        now = make_plan_json(frame, moment, numerics)
     except ValueError as e:
         return [f"the planner refuses these inputs now: {e}"]
     if then == now:
         return []
-    return differences(frame, _decode_named(_tick_label(tick), read_plan, then), read_plan(now))
+    return compare_plans(
+        frame, _decode_named(_tick_label(tick), plan_from_json, then), plan_from_json(now)
+    )
 
 
 def _decode_moment(tick: TickRow) -> Moment:
-    return _decode_blob(tick, read_moment, tick.moment, "moment")
+    return _decode_blob(tick, moment_from_json, tick.moment, "moment")
 
 
 def _decode_blob(tick: TickRow, read: Callable[[bytes], T], blob: bytes, what: str) -> T:
@@ -224,7 +230,7 @@ def _decode_named(name: str, read: Callable[[bytes], T], data: bytes) -> T:
 
 
 def _tick_label(tick: TickRow) -> str:
-    return f"tick {tick.id} ({utc(tick.ms)})"
+    return f"tick {tick.id} ({format_utc(tick.ms)})"
 
 
 # For people.

@@ -17,11 +17,11 @@ from agents.cli.options import FILE, SET, load_account_settings
 from agents.core.lanes.dead_letters import (
     Letter,
     LettersFound,
-    line,
-    query_of,
-    readable,
-    shown,
-    summed,
+    describe_found,
+    describe_letter,
+    describe_letter_fully,
+    escape_content,
+    query_from_words,
 )
 from agents.kafka.dead_letters import DeadLetters
 from agents.settings import Kafka
@@ -107,7 +107,9 @@ DONE, NOTHING, NOT_CONFIRMED = 0, 1, 3
 def print_letters(kafka: Kafka, words: Sequence[str], count: int, *, as_json: bool) -> int:
     """Print the newest letters, and how many there are. Raises OperatorError for an invalid filter,
     KafkaError."""
-    found = asyncio.run(DeadLetters(kafka).find(query_of(words, _now_ms()), min(count, LISTED)))
+    found = asyncio.run(
+        DeadLetters(kafka).find(query_from_words(words, _now_ms()), min(count, LISTED))
+    )
     if as_json:
         click.echo(
             msgspec.json.encode(
@@ -120,15 +122,15 @@ def print_letters(kafka: Kafka, words: Sequence[str], count: int, *, as_json: bo
             )
         )
     else:
-        click.echo(f"{summed(found)}.")
+        click.echo(f"{describe_found(found)}.")
         for x in found.letters:
-            click.echo(line(x))
+            click.echo(describe_letter(x))
     return DONE
 
 
 def print_letter(kafka: Kafka, word: str, *, raw: bool) -> int:
     """Print one letter; `raw`: only its value, byte for byte."""
-    query = query_of([word], _now_ms())
+    query = query_from_words([word], _now_ms())
     if not query.one:
         raise OperatorError(
             f"{word[:40]!r} is not a valid dead letter id: give PARTITION/OFFSET, as list prints "
@@ -140,15 +142,15 @@ def print_letter(kafka: Kafka, word: str, *, raw: bool) -> int:
     if raw:
         sys.stdout.buffer.write(found.letters[0].value or b"")
     else:
-        click.echo("\n".join(shown(found.letters[0], SHOWN_CHARACTERS)))
+        click.echo("\n".join(describe_letter_fully(found.letters[0], SHOWN_CHARACTERS)))
     return DONE
 
 
 def replay_letters(kafka: Kafka, words: Sequence[str], by: str, *, yes: bool) -> int:
     """Say what would be sent back, ask, and send it."""
-    letters, query = DeadLetters(kafka), query_of(words, _now_ms())
+    letters, query = DeadLetters(kafka), query_from_words(words, _now_ms())
     found: LettersFound = asyncio.run(letters.find(query, 1))
-    click.echo(f"{summed(found)}.")
+    click.echo(f"{describe_found(found)}.")
     if not found.count:
         return NOTHING
     if not yes and not (
@@ -164,7 +166,10 @@ def replay_letters(kafka: Kafka, words: Sequence[str], by: str, *, yes: bool) ->
 
 
 def _letter_to_dict(x: Letter) -> dict[str, object]:
-    headers = {readable(name.encode(), 80): readable(content, 200) for name, content in x.headers}
+    headers = {
+        escape_content(name.encode(), 80): escape_content(content, 200)
+        for name, content in x.headers
+    }
     return {"id": x.id, "ms": x.ms, "replayed": x.replayed, "headers": headers}
 
 

@@ -20,10 +20,10 @@ import msgspec
 
 from agents.base.errors import CommandRefused, GeolaneError, NoAnswer, NotConnected, OperatorError
 from agents.core.model.forms import TEXT, FieldKind, FormReply, Mood, Status
-from agents.core.operators.arguments import Argument, Type, keyed_of
+from agents.core.operators.arguments import Argument, Type, split_keyed_words
 from agents.core.operators.command import Command
 from agents.core.operators.form_dialogs import BY_FORM
-from agents.core.operators.registry import find, fit
+from agents.core.operators.registry import check_argument_count, find_command
 from agents.settings import Settings
 from agents.xmpp.operator_client import OperatorClient
 
@@ -58,8 +58,8 @@ Confirm = Callable[[], Awaitable[bool]]
 def fields_from_words(command: Command, words: Sequence[str]) -> dict[str, str]:
     """The words after the name, as the form's fields. Raises OperatorError for too few or too
     many."""
-    fit(command, words)
-    plain, keyed = keyed_of(command.args, words)
+    check_argument_count(command, words)
+    plain, keyed = split_keyed_words(command.args, words)
     positional = [a for a in command.args if not a.keyed]
     return keyed | {
         a.name: " ".join(plain[i:]) if a.many else plain[i]
@@ -81,7 +81,7 @@ async def run_command(
 
     Raises NotConnected, NoAnswer, SettingsError before the command has begun."""
     try:
-        command = BY_FORM.get(find(words[0]).name)
+        command = BY_FORM.get(find_command(words[0]).name)
         if command is None:
             raise OperatorError(f"{words[0]} is only for the chat.")
         fields = fields_from_words(command, words[1:])
@@ -304,5 +304,5 @@ def _list_worker_names(settings: Callable[[], Settings], *, routers: bool) -> li
         inventory = Inventory.from_file(decode_toml(path, InventoryFile), str(path))
     except GeolaneError:
         return []
-    names = [w.name for w in inventory.of(WorkerKind.NODE)]
-    return names + ([w.worker for w in inventory.of(WorkerKind.ROUTER)] if routers else [])
+    names = [w.name for w in inventory.workers_of(WorkerKind.NODE)]
+    return names + ([w.worker for w in inventory.workers_of(WorkerKind.ROUTER)] if routers else [])

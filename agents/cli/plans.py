@@ -30,12 +30,12 @@ def lanes_build(
     """Print a lane map made from FILE, a sample with one event per line (.gz too; - is standard
     input)."""
     from agents.base.json_lines import read_events
-    from agents.core.lanes.lane_map import build
+    from agents.core.lanes.lane_map import build_lane_map
 
     def tell(line: str) -> None:
         click.echo(f"geolane: {line}", err=True)
 
-    click.echo(build(read_events(file), count, resolution, version, tell=tell).encode())
+    click.echo(build_lane_map(read_events(file), count, resolution, version, tell=tell).encode())
 
 
 @click.command(

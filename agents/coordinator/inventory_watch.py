@@ -19,7 +19,7 @@ from agents.core.lanes.lane_map import LaneMap
 from agents.core.model.inventory import Inventory, InventoryFile
 from agents.core.model.plan import LanePlaces
 from agents.core.model.topology import WorkerKind
-from agents.core.planning.residency import bind
+from agents.core.planning.residency import bind_residency
 from agents.geodata.countries import country_of
 from agents.settings import decode_toml
 
@@ -40,8 +40,8 @@ def bind_inventory(inventory: Inventory, lanemap: LaneMap) -> InventoryRead:
     for cell, lanes in lanemap.cell_lanes.items():
         for n in lanes:
             cells[n].append(cell)
-    residency = bind(
-        inventory, cells, [w.worker for w in inventory.of(WorkerKind.NODE)], country_of
+    residency = bind_residency(
+        inventory, cells, [w.worker for w in inventory.workers_of(WorkerKind.NODE)], country_of
     )
     places = LanePlaces(
         tuple(c[0] for c in lanemap.centroid),

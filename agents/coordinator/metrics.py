@@ -79,7 +79,7 @@ def add_leader_metrics(core: Coordinator, performer: Performer, out: Samples) ->
 
 def _add_plan_metrics(placing: Placing, out: Samples) -> None:
     out.add(m.LANES_WAITING, len(placing.waiting))
-    if (error := placing.inputs.foresight.error()) is not None:
+    if (error := placing.inputs.foresight.error_shares()) is not None:
         out.add(m.FORECAST_ERROR, error[0])
         out.add(m.LAST_VALUE_ERROR, error[1])
     if (last := placing.last) is None:

@@ -42,16 +42,16 @@ from agents.core.fleet.rewinds import AwaitCommitted, LookBack, LookOver, ReadCo
 from agents.core.model.placement import (
     Leader,
     PlacementTable,
-    after_loss,
-    is_row,
-    lease_worker,
-    read_table,
+    assume_after_loss,
+    is_valid_record,
+    table_from_records,
+    worker_from_lease_key,
 )
 from agents.core.model.topology import KINDS, WorkerKind
 from agents.core.operators.charts import MapWanted, PlotWanted
 from agents.core.operators.dead_letters import DeadLook, DeadReplay
 from agents.core.operators.history import Search
-from agents.core.planning.planner import score
+from agents.core.planning.planner import make_scored_plan
 from agents.geodata import RTT_TABLE, read_rtt
 from agents.journal.store import Journal
 from agents.kafka import compacted as lanemap_topic
@@ -179,7 +179,9 @@ class CoordinatorProcess:
         try:
             # First, since it fences the previous leader: everything below builds on a table that
             # no earlier leader can change.
-            table = read_table(await _retry_until_kafka(lambda: placement.lead(is_row)))
+            table = table_from_records(
+                await _retry_until_kafka(lambda: placement.lead(is_valid_record))
+            )
             lanemap = await _retry_until_kafka(lambda: lanemap_topic.newest(self.settings.kafka))
             if lanemap is None:
                 raise SettingsError(
@@ -230,7 +232,7 @@ class CoordinatorProcess:
                 journal,
                 self.enqueue_event,
                 leader=leader,
-                planner=partial(score, numerics=numerics, clock=time.perf_counter),
+                planner=partial(make_scored_plan, numerics=numerics, clock=time.perf_counter),
                 errands=self._make_query_performer(journal, back),
             )
             await performer.commit_leader_epoch()  # no command may be sent before that
@@ -308,7 +310,7 @@ class CoordinatorProcess:
         while True:
             await asyncio.sleep(KEEP_EVERY_S)
             await journal.store_value(
-                FORECAST, _read_clocks().ms, core.placing.inputs.foresight.forecast.state()
+                FORECAST, _read_clocks().ms, core.placing.inputs.foresight.forecast.export_state()
             )
 
     async def _read_affiliations(self) -> None:
@@ -329,12 +331,12 @@ async def _fence_after_loss(
 ) -> PlacementTable:
     """Fence every worker if the `lost` records of `placement` leave the owners of partitions
     unknown; the workers' next processes continue."""
-    found = after_loss(table, lost)
+    found = assume_after_loss(table, lost)
     if found.leases is not table.leases:
         _log.error(
             "placement_spoiled", keys=sorted(lost)[:5], count=len(lost), fenced=len(found.leases)
         )
-        workers = {lease_worker(key) or "" for key in lost} | found.leases.keys()
+        workers = {worker_from_lease_key(key) or "" for key in lost} | found.leases.keys()
         for worker in sorted(filter(None, workers)):
             await _retry_until_kafka(partial(leases.make, transactional_id(worker)))
     return found
@@ -344,7 +346,7 @@ async def _restore_forecast(core: Coordinator, journal: Journal) -> None:
     if state := await journal.read_value(FORECAST):
         try:
             most_eps = most_arriving_eps(core.fleet.inventory)
-            if forgotten := core.placing.inputs.foresight.forecast.restore(state, most_eps):
+            if forgotten := core.placing.inputs.foresight.forecast.restore_state(state, most_eps):
                 _log.warning(
                     "forecast_forgotten",
                     lanes=forgotten,

@@ -31,7 +31,7 @@ from agents.core.fleet.rewinds import (
 )
 from agents.core.model.charts import Picture, Plot
 from agents.core.model.topology import Partition, WorkerKind, kind_of
-from agents.core.operators.charts import Drawn, MapWanted, PlotWanted, plot_of
+from agents.core.operators.charts import Drawn, MapWanted, PlotWanted, plot_from_lines
 from agents.journal.store import Journal
 from agents.kafka.connection import as_ours, closed, committed_reader
 from agents.kafka.offsets import Offsets
@@ -182,7 +182,7 @@ class Pictures:
         column, span = wanted.measure.column, (wanted.since_ms, wanted.until_ms)
         worst = await self._journal.worst_lanes(column, wanted.worst, *span) if wanted.worst else []
         lines = await self._journal.read_lines(column, [*wanted.names, *worst], *span)
-        return await self._upload_picture("plot.png", plot_of(wanted, lines))
+        return await self._upload_picture("plot.png", plot_from_lines(wanted, lines))
 
     async def _upload_picture(self, name: str, picture: Picture) -> Drawn:
         url = await self._link.upload(name, await self._drawing.draw_png(picture), "image/png")

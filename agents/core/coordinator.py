@@ -211,17 +211,19 @@ class Coordinator:
             #    that contradicts itself. The summary comes last and reports the final state.
             self.fleet.validate()
             self.fleet.devices = event.devices
-            self.desk.expire(now.s)
+            self.desk.drop_expired(now.s)
             effects += self.desk.errands.expire(now.s, now.ms)
-            effects += self.desk.follows.end_lost() if self.liveness.watching() else ()
+            effects += (
+                self.desk.follows.end_lost_subscriptions() if self.liveness.watching() else ()
+            )
             effects += self.guard.looks("summary", lambda: self._summed_up(now), now.s)
         # 4. Followers, after everything above has published. Items that a `Write` publishes once
         #    it is committed count too.
         for effect in effects:
             for said in (effect, *(effect.then if isinstance(effect, Write) else ())):
                 if isinstance(said, Publish):
-                    self.desk.follows.published(said.item)
-        return [*effects, *self.desk.follows.tell(now.s)]
+                    self.desk.follows.note_published(said.item)
+        return [*effects, *self.desk.follows.tell_followers(now.s)]
 
     def _summed_up(self, now: Now) -> list[Effect]:
         self._turn += 1
@@ -352,20 +354,20 @@ class Coordinator:
         self.liveness.offsets(self.fleet, event.offsets)
 
     def _question_asked(self, event: QuestionAsked, now: Now) -> Iterable[Effect]:
-        return self.desk.asked(event, now.s, now.ms, commanding=self.liveness.watching())
+        return self.desk.handle_question(event, now.s, now.ms, commanding=self.liveness.watching())
 
     def _form_asked(self, event: AdHoc | AdHocList, now: Now) -> Iterable[Effect]:
-        return self.dialogs.asked(event, now.s, now.ms, commanding=self.liveness.watching())
+        return self.dialogs.handle_ad_hoc(event, now.s, now.ms, commanding=self.liveness.watching())
 
     def _query_finished(self, event: QueryFinished, now: Now) -> Iterable[Effect]:
         return self.desk.errands.found(event, now.s, now.ms)
 
     def _affiliations_read(self, event: AffiliationsRead, now: Now) -> Iterable[Effect]:
         self.desk.affiliations.clear()
-        return self.desk.affiliation(event.affiliations)
+        return self.desk.note_affiliations(event.affiliations)
 
     def _affiliation_changed(self, event: AffiliationChanged, now: Now) -> Iterable[Effect]:
-        return self.desk.affiliation({event.jid: event.affiliation})
+        return self.desk.note_affiliations({event.jid: event.affiliation})
 
     def _connection_changed(self, event: ConnectionEvent, now: Now) -> Iterator[Effect]:
         self.connections.changed(event, now.s)

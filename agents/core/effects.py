@@ -182,8 +182,8 @@ class WakeAt:
 
 @dataclass(frozen=True, slots=True)
 class PlanWanted:
-    """Make this plan (planner.score) in a thread of its own; Planned or PlanFailed follows. A plan
-    that has not begun when the next is wanted may be skipped."""
+    """Make this plan (planner.make_scored_plan) in a thread of its own; Planned or PlanFailed
+    follows. A plan that has not begun when the next is wanted may be skipped."""
 
     frame: PlanningFrame
     moment: Moment

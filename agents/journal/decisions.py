@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from agents.base.errors import JournalError
 from agents.core.model.plan import Decided, PlanningFrame
-from agents.core.planning.recording import frame_json, moment_json, plan_json
+from agents.core.planning.recording import frame_to_json, moment_to_json, plan_to_json
 
 LEVEL = 1  # of zlib: level 6 takes five times as long at 10,000 lanes and saves 5 %
 ROW_BYTES = 128  # about the size of a row without its blobs
@@ -61,15 +61,15 @@ class Packed(NamedTuple):
 def pack_frame(ms: int, leader_epoch: int, frame: PlanningFrame) -> Packed:
     """Takes some ms at 10,000 lanes, so do not call it on an event loop. Raises JournalError, as
     `pack_tick` does."""
-    blob = zlib.compress(frame_json(frame), LEVEL)
+    blob = zlib.compress(frame_to_json(frame), LEVEL)
     size = len(blob) + ROW_BYTES
     return Packed((ms, leader_epoch, size, blob), size)
 
 
 def pack_tick(ms: int, frame_id: int, leader_epoch: int, decided: Decided) -> Packed:
-    plan = plan_json(decided.plan)
+    plan = plan_to_json(decided.plan)
     moment_blob, plan_blob = (
-        zlib.compress(moment_json(decided.moment), LEVEL),
+        zlib.compress(moment_to_json(decided.moment), LEVEL),
         zlib.compress(plan, LEVEL),
     )
     size = len(moment_blob) + len(plan_blob) + ROW_BYTES

@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError as AnyKafkaError
 
 from agents import settings
 from agents.base.errors import KafkaUnavailable, LeaseLost
-from agents.core.lanes.dead_letters import Finder, Letter, LetterQuery, LettersFound, returned
+from agents.core.lanes.dead_letters import Finder, Letter, LetterQuery, LettersFound, replay_headers
 from agents.core.model.topology import MAIN, TOPIC_DEAD, TOPIC_RAW, TOPIC_REPLAYED
 from agents.kafka import verification
 from agents.kafka.compacted import read_table
@@ -76,14 +76,14 @@ class DeadLetters:
             try:
                 async with asyncio.timeout(LOOK_S):
                     async for letter in self._read(reader, ends, marked):
-                        finder.add(letter)
+                        finder.add_letter(letter)
                         looked += 1
                         if looked >= LOOKED_AT:
                             break
                     whole = looked < LOOKED_AT
             except TimeoutError:
                 whole = False
-        return finder.found({tp.partition: end for tp, end in ends.items()}, whole=whole)
+        return finder.letters_found({tp.partition: end for tp, end in ends.items()}, whole=whole)
 
     async def replay(
         self, query: LetterQuery, by: str, now_ms: int, upto: Mapping[int, int] | None = None
@@ -114,7 +114,7 @@ class DeadLetters:
                 ends = await self._begin(reader, query, upto)
                 batch: list[Letter] = []
                 async for letter in self._read(reader, ends, marked):
-                    if not query.takes(letter):
+                    if not query.matches(letter):
                         continue
                     batch.append(letter)
                     if (
@@ -165,7 +165,7 @@ class DeadLetters:
         return len(batch)
 
     async def _send_back(self, producer: Any, x: Letter, by: str) -> Any:
-        headers = returned(x, by)
+        headers = replay_headers(x, by)
         if not has_bad_name(headers):
             return await producer.send(self._raw, x.value, key=x.key, headers=headers)
         await producer.client._wait_on_metadata(self._raw)

@@ -10,7 +10,7 @@ from typing import Any
 from agents import settings
 from agents.base.errors import KafkaUnavailable, LeadershipLost, LeaseLost
 from agents.core.model.messages import LeaseCommand
-from agents.core.model.placement import is_row
+from agents.core.model.placement import is_valid_record
 from agents.core.model.topology import KINDS, TOPIC_PLACEMENT, Partition
 from agents.kafka import verification
 from agents.kafka.compacted import IsRow, anything, read_rows, read_table
@@ -35,7 +35,7 @@ _NONE: OffsetsByGroup = {}
 async def read_placement(kafka: settings.Kafka) -> dict[str, bytes]:
     """The newest value of each key, for views and tools. The reader has fenced nobody, so it must
     not act on what it reads."""
-    return _as_text(await read_table(kafka, TOPIC_PLACEMENT, is_row))
+    return _as_text(await read_table(kafka, TOPIC_PLACEMENT, is_valid_record))
 
 
 def _as_text(table: Mapping[bytes, bytes]) -> dict[str, bytes]:

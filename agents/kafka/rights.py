@@ -21,7 +21,7 @@ from agents.core.model.topology import (
     TOPIC_RAW,
     TOPIC_REPLAYED,
     TOPIC_UNPLACED,
-    kind_named,
+    kind_from_name,
 )
 from agents.kafka.markers import OFFSETS, Reach
 from agents.kafka.wire import CLUSTER_NAME, Operation, Pattern, Resource
@@ -95,7 +95,7 @@ def rights_of(account: str, user: str = "") -> Iterator[Right]:
         yield Right(user, Resource.TRANSACTIONAL_ID, "geolane-coordinator", W)
         yield Right(user, Resource.CLUSTER, CLUSTER_NAME, Operation.DESCRIBE_CONFIGS)
     else:
-        yield Right(user, Resource.GROUP, kind_named(role).group, R)
+        yield Right(user, Resource.GROUP, kind_from_name(role).group, R)
         yield Right(user, Resource.TRANSACTIONAL_ID, f"geolane-{account}", W)
 
 

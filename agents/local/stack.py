@@ -18,7 +18,7 @@ import msgspec
 from agents.base.errors import KafkaUnavailable, SettingsError
 from agents.base.progress import PrintLine
 from agents.base.text import counted
-from agents.core.lanes.lane_map import build
+from agents.core.lanes.lane_map import build_lane_map
 from agents.core.model.inventory import Inventory, InventoryFile
 from agents.core.model.placement import State
 from agents.core.model.topology import WorkerKind, WorkerSpec
@@ -114,7 +114,7 @@ class Stack:
             passed: list[str] = []
             resolution = base.worker.cell_resolution
             built = await asyncio.to_thread(
-                build, sample, lanes, resolution, 1, total_eps=rate_eps, tell=passed.append
+                build_lane_map, sample, lanes, resolution, 1, total_eps=rate_eps, tell=passed.append
             )
             for line in passed:
                 self._say(line)
@@ -273,7 +273,7 @@ class Stack:
 
     def busiest_node(self) -> Child:
         """The node process with the most lanes. Raises SettingsError if no node has a lane."""
-        nodes = [w.worker for w in self.inventory.of(WorkerKind.NODE)]
+        nodes = [w.worker for w in self.inventory.workers_of(WorkerKind.NODE)]
         best = max(nodes, key=lambda w: (len(self.follower.lanes_of(w)), w))
         if not self.follower.lanes_of(best):
             raise SettingsError("no node has a lane, so there is none to kill")

@@ -22,9 +22,9 @@ from agents.core.lanes.records import (
     Record,
     Rejected,
     Unread,
-    number,
-    source,
-    unfit,
+    find_bad_header,
+    parse_number,
+    parse_source,
 )
 from agents.core.model.topology import MAIN
 from agents.node.contract import FAILED, FILTERED, ONE, Answers, columns_from_records
@@ -234,7 +234,7 @@ def record_from_kafka(r: Any) -> Record | Rejected:
     if len(h) == 5 and (h[0][0], h[2][0], h[3][0], h[4][0]) == _ROUTERS and r.value is not None:
         with suppress(ValueError, AttributeError, TypeError):  # not a router's content after all
             return Record(r.key, r.value, h[0][1].decode(), int(h[3][1][:18]), h[2][1].decode())
-    if (flaw := unfit(h)) is not None:
+    if (flaw := find_bad_header(h)) is not None:
         return flaw
     if r.value is None:
         return Rejected(Reason.NOT_JSON, "no value (a tombstone)")
@@ -244,9 +244,9 @@ def record_from_kafka(r: Any) -> Record | Rejected:
 def _record_from_headers(r: Any) -> Record:
     """As `record_from_kafka`, for a record that any program may have written."""
     found = {name: content for name, content in r.headers if content is not None}
-    src = source(found.get(SRC)) or f"{r.topic}/{r.partition}/{r.offset}"
+    src = parse_source(found.get(SRC)) or f"{r.topic}/{r.partition}/{r.offset}"
     cell = found.get(CELL, b"")[:20].decode("ascii", "replace")
-    return Record(r.key, r.value, src, number(found.get(TS), r.timestamp), cell)
+    return Record(r.key, r.value, src, parse_number(found.get(TS), r.timestamp), cell)
 
 
 def header_int(r: Any, name: str, at: int, otherwise: int) -> int:
@@ -254,5 +254,5 @@ def header_int(r: Any, name: str, at: int, otherwise: int) -> int:
     not a number."""
     h = r.headers
     if len(h) > at and h[at][0] == name:
-        return number(h[at][1], otherwise)
-    return number(dict(h).get(name), otherwise)
+        return parse_number(h[at][1], otherwise)
+    return parse_number(dict(h).get(name), otherwise)

@@ -19,10 +19,10 @@ from agents.core.lanes.records import (
     Reason,
     Rejected,
     Unread,
-    number,
-    parse,
-    source,
-    unfit,
+    find_bad_header,
+    parse_event,
+    parse_number,
+    parse_source,
 )
 from agents.core.model.topology import MAIN
 from agents.worker.stage import Inputs, Outbox, Tally, Topics, record_size, sample_records
@@ -58,13 +58,13 @@ class RouterStage:
         tally, out.of = Tally(raw_ms=[r.timestamp for r in sample_records(records)]), n
         max_bytes, future_limit_ms, version = self._max_bytes, self._future_limit_ms, self._version
         lanes, unplaced, dead = self._topics.lanes, self._topics.unplaced, self._topics.dead
-        place, add, arrivals = self._map.place, out.add_record, tally.arrivals
+        place, add, arrivals = self._map.locate_event, out.add_record, tally.arrivals
         prefix = f"{records[0].topic}/{n}/" if records else ""
         limited = out.has_limit(lanes) or out.has_limit(unplaced)
         for r in records:
             key, value = r.key, r.value
             raw_ms = r.timestamp
-            event = (unfit(r.headers) if r.headers else None) or parse(
+            event = (find_bad_header(r.headers) if r.headers else None) or parse_event(
                 value, raw_ms, max_bytes, future_limit_ms
             )
             src, theirs = (
@@ -77,7 +77,7 @@ class RouterStage:
                 out.add_dead_letter(key, value, headers, event.reason, event.detail, dead)
                 tally.dead += 1
                 continue
-            # `parse` limits the value alone; key and headers count, too.
+            # `parse_event` limits the value alone; key and headers count, too.
             if (key or theirs) and record_size(key, value, theirs) > max_bytes + _HEADERS_BYTES:
                 detail = (
                     f"{record_size(key, value, theirs)} bytes with its key and headers, the "
@@ -135,12 +135,14 @@ def _source_and_kept_headers(
 
     A header with one of our names but without its form is dropped: any program may write any
     header."""
-    own = next((x for name, content in r.headers if name == SRC and (x := source(content))), "")
+    own = next(
+        (x for name, content in r.headers if name == SRC and (x := parse_source(content))), ""
+    )
     theirs = tuple(h for h in r.headers if h[0] not in _DROPPED and _is_header_kept(*h))
     return (SRC, (own or f"{prefix}{r.offset}").encode()), theirs
 
 
 def _is_header_kept(name: str, content: bytes | None) -> bool:
     if name == REPLAYS:
-        return 0 < number(content, 0) <= _MOST_REPLAYS
+        return 0 < parse_number(content, 0) <= _MOST_REPLAYS
     return type(name) is not Unread and (name != DIED or content is not None)

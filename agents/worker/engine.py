@@ -161,12 +161,12 @@ class Engine:
         ask again)."""
         for effect in self.tenure.obey(command):
             self._perform_effect(effect)
-        answer = self.tenure.answer(command)
+        answer = self.tenure.answer_command(command)
         if answer is not None:
             return answer
         try:
             async with asyncio.timeout(_RELEASE_BOUND_S), self._released:
-                while (answer := self.tenure.answer(command)) is None:
+                while (answer := self.tenure.answer_command(command)) is None:
                     await self._released.wait()
         except TimeoutError:
             raise CommandRefused(
@@ -195,7 +195,7 @@ class Engine:
 
     def owned_partitions(self) -> list[WorkedPartition]:
         """The partitions that this worker owns, with their progress."""
-        return [self._lanes[n] for n, _ in self.tenure.owned()]
+        return [self._lanes[n] for n, _ in self.tenure.owned_epochs()]
 
     @property
     def stage(self) -> Stage:
@@ -364,7 +364,7 @@ class Engine:
         del self._lanes[lane.partition.n]
         lane.phase = Phase.LEAVING
         self._cancel_aside(lane)
-        self.tenure.released(lane.partition, offset)
+        self.tenure.note_released(lane.partition, offset)
         _log.info(
             "partition_released", partition=lane.partition.label, epoch=lane.epoch, offset=offset
         )
@@ -403,7 +403,7 @@ class Engine:
         """Make the reader read exactly the partitions that are worked now."""
         self._told.clear()
         for lane in list(self._lanes.values()):
-            if self.tenure.asked(lane.partition.n):
+            if self.tenure.is_asked_back(lane.partition.n):
                 if not lane.is_started:
                     await self._release_partition(lane, lane.told)
                 elif lane.phase is not Phase.LEAVING:

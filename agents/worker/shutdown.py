@@ -37,7 +37,7 @@ async def hand_over_and_leave(
     begun = since = time.monotonic()
     last: list[tuple[int, int, bool]] = []
     while tenure.lease is not None and not tenure.ended:
-        left = [(n, epoch, tenure.asked(n)) for n, epoch in tenure.owned()]
+        left = [(n, epoch, tenure.is_asked_back(n)) for n, epoch in tenure.owned_epochs()]
         if not left:
             service.notify_status("drained")
             with contextlib.suppress(TimeoutError):

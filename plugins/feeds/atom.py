@@ -115,7 +115,7 @@ def _value_to_xml(value: FeedElement, leader_epoch: int) -> ET.Element:
             return root
         case FleetSummary():
             root = ET.Element(_FLEET, head)
-            for name in FleetSummary.figures():
+            for name in FleetSummary.figure_names():
                 field = getattr(value, name)
                 root.set(
                     name, str(field).lower() if isinstance(field, bool) else format_number(field)
@@ -257,7 +257,7 @@ def _setting_from_text(text: str | None) -> int | float:
 
 
 _RATES = ("rate_eps", "arrival_eps", "p50_ms", "p99_ms")
-_WHOLE = tuple(name for name in FleetSummary.figures() if name not in (*_RATES, "paused"))
+_WHOLE = tuple(name for name in FleetSummary.figure_names() if name not in (*_RATES, "paused"))
 
 
 def _rows_from_xml(root: ET.Element | None) -> WorkerRows | None:

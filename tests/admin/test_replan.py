@@ -23,8 +23,8 @@ from agents.__main__ import main
 from agents.admin.replan import Span, count_plans, replan_span, replan_with_settings
 from agents.base.errors import JournalError, OperatorError
 from agents.core.model.plan import Decided
-from agents.core.model.times import utc, when
-from agents.core.planning.recording import read_plan
+from agents.core.model.times import format_utc, parse_time
+from agents.core.planning.recording import plan_from_json
 from agents.core.planning.replay import ReplayTotals
 from agents.journal import store
 from agents.journal.decisions import decompress_blob, open_ticks
@@ -35,7 +35,7 @@ from tests.core.planning.support import NUMPY, day, world
 BEGAN_MS = 1_782_900_000_000  # 2026-07-01T10:00:00Z
 EVERY_MS = 5_000
 HOUR = Span(BEGAN_MS, BEGAN_MS + 3_600_000)
-AN_HOUR = [utc(HOUR.from_ms), utc(HOUR.to_ms)]
+AN_HOUR = [format_utc(HOUR.from_ms), format_utc(HOUR.to_ms)]
 
 
 async def write(path: Path, decided: list[Decided]) -> None:
@@ -114,7 +114,7 @@ def test_plans_did_something_that_could_have_differed(hour: Path) -> None:
     tally = ReplayTotals()
     with open_ticks(hour) as ticks:
         for tick in ticks.read_between(HOUR.from_ms, HOUR.to_ms):
-            tally.add(read_plan(decompress_blob(tick.plan, "the plan")))
+            tally.add_plan(plan_from_json(decompress_blob(tick.plan, "the plan")))
     assert tally.moves > 50
     assert tally.placed > 24
 
@@ -358,7 +358,7 @@ NOW = datetime(2026, 7, 1, 10, 30, 0, tzinfo=UTC)
     ],
 )
 def test_times_are_read_as_people_write_them(text: str, at: str) -> None:
-    assert utc(when(text, NOW)) == at
+    assert format_utc(parse_time(text, NOW)) == at
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_times_are_read_as_people_write_them(text: str, at: str) -> None:
 )
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(OperatorError, match="is not a valid time"):
-        when(text, NOW)
+        parse_time(text, NOW)
 
 
 def test_negative_times_are_no_options(hour: Path, cli: Callable[..., Result]) -> None:

@@ -16,7 +16,7 @@ from agents.coordinator.performer import Performer
 from agents.core import effects as fx
 from agents.core import events as ev
 from agents.core.coordinator import AnyEvent
-from agents.core.model.placement import Leader, Placed, State, read_table
+from agents.core.model.placement import Leader, Placed, State, table_from_records
 from agents.core.model.topology import KINDS, WorkerKind
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
@@ -119,7 +119,7 @@ async def test_what_is_refused_is_told_and_written_once_the_topic_takes_it(
         await w.hears(ev.LeaseMade)
         assert w.then() == [ev.PlacementWritten, ev.WriteTaken, ev.LeaseMade]
     after = PlacementLog(kafka_server.kafka, topic=w.topic, transactional_id=w.id)
-    assert read_table(await after.lead()).placed == FEW
+    assert table_from_records(await after.lead()).placed == FEW
     await after.stop()
 
 

@@ -194,7 +194,7 @@ def test_a_plan_that_is_not_made_ends_no_leader_and_is_tried_again_ever_less_oft
 def test_a_planner_that_fails_while_lanes_are_nobodys_leaves_them_until_it_works(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placing, "score", no_plan)
+    monkeypatch.setattr(placing, "make_scored_plan", no_plan)
     orphans = [p for p, s in w.partitions.items() if s.worker == "node-1"]
     w.crash("node-1")
     w.fair(20, revive=False)

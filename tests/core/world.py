@@ -41,8 +41,8 @@ from agents.core.model.messages import (
 )
 from agents.core.model.placement import UNTUNED, Intent, Lease, Placed, State, Tuning
 from agents.core.model.plan import Decided, LanePlaces
-from agents.core.model.topology import Partition, Site, WorkerKind, WorkerSpec, kind_named
-from agents.core.planning.planner import score
+from agents.core.model.topology import Partition, Site, WorkerKind, WorkerSpec, kind_from_name
+from agents.core.planning.planner import make_scored_plan
 from agents.geodata import read_rtt
 from agents.settings.calm import Calm
 from kernels import Numerics
@@ -195,7 +195,7 @@ class World:
         """The plan that is wanted, if any, is made of what was known when it was asked for."""
         if (wanted := self.plan) is not None:
             self.plan = None
-            self.tell(ev.Planned(score(wanted.frame, wanted.moment, NUMERICS)))
+            self.tell(ev.Planned(make_scored_plan(wanted.frame, wanted.moment, NUMERICS)))
 
     def _perform(self, effect: fx.Effect) -> None:
         match effect:
@@ -267,7 +267,7 @@ class World:
         self.boots += 1
         boot = f"b{self.boots}"
         known = self.inv.workers.get(worker)
-        kind = known.kind if known else kind_named(worker.partition("-")[0])
+        kind = known.kind if known else kind_from_name(worker.partition("-")[0])
         self.procs[worker] = Process(worker, boot, Tenure(kind.topic, boot))
         self.announce(worker)
 
@@ -292,7 +292,7 @@ class World:
             p.seq += 1
             owned = tuple(
                 LaneLoad(p.tenure.topic, n, epoch, 10.0, 0, 1.0, 2.0)
-                for n, epoch in p.tenure.owned()
+                for n, epoch in p.tenure.owned_epochs()
             )
             self.tell(
                 TelemetryIn(
@@ -330,19 +330,21 @@ class World:
                 case Take(partition):
                     p.position[partition] = self.committed.get(partition, 0)
                 case GiveBack(partition):
-                    p.tenure.released(partition, p.position.pop(partition))
+                    p.tenure.note_released(partition, p.position.pop(partition))
                 case TakeLease():
                     pass
 
     def _answer(self, p: Process, command: WorkerCommand) -> WorkerAnswer:
         match command:
             case ReleaseCommand(lanes=grants):
-                at = [(g, p.tenure.released_at(g.n, g.epoch)) for g in grants]
+                at = [(g, p.tenure.released_offset(g.n, g.epoch)) for g in grants]
                 return WorkerAnswer(
                     tuple(Grant(g.n, g.epoch, offset) for g, offset in at if offset is not None)
                 )
             case AssignCommand():
-                return WorkerAnswer(tuple(Grant(n, epoch, 0) for n, epoch in p.tenure.owned()))
+                return WorkerAnswer(
+                    tuple(Grant(n, epoch, 0) for n, epoch in p.tenure.owned_epochs())
+                )
         return WorkerAnswer()
 
     def commit(self, worker: str, n: int = 1) -> None:
@@ -360,7 +362,7 @@ class World:
             assert (written.worker, written.boot) == (worker, p.boot), (
                 f"S2 {partition}: {written} {p}"
             )
-            assert written.epoch == p.tenure.owns(partition.n), (
+            assert written.epoch == p.tenure.owned_epoch(partition.n), (
                 f"S2 epoch {partition}: {written} {p}"
             )
             assert p.position[partition] == self.committed.get(partition, 0), (

@@ -17,7 +17,7 @@ import pytest
 from agents.base.errors import JournalError
 from agents.core.model.plan import Lane, Moment
 from agents.core.operators.history import Search
-from agents.core.planning.recording import frame_json, moment_json, plan_json
+from agents.core.planning.recording import frame_to_json, moment_to_json, plan_to_json
 from agents.journal import store
 from agents.journal.decisions import TickRow, decompress_blob, open_ticks
 from agents.journal.store import Journal
@@ -67,10 +67,12 @@ async def test_every_plan_is_there_again_with_its_inputs(tmp_path: Path) -> None
     assert [(r.ms, r.leader_epoch, r.kind, r.numerics) for r in rows] == [
         (1000 + n, 7, "improve", "test") for n in range(70)
     ]
-    assert set(await frames(path)) == {frame_json(FRAME)}
-    assert [decompress_blob(r.moment, "") for r in rows] == [moment_json(t.moment) for t in ticks]
-    assert [decompress_blob(r.plan, "") for r in rows] == [plan_json(t.plan) for t in ticks]
-    assert [r.sha256 for r in rows] == [sha256(plan_json(t.plan)).digest() for t in ticks]
+    assert set(await frames(path)) == {frame_to_json(FRAME)}
+    assert [decompress_blob(r.moment, "") for r in rows] == [
+        moment_to_json(t.moment) for t in ticks
+    ]
+    assert [decompress_blob(r.plan, "") for r in rows] == [plan_to_json(t.plan) for t in ticks]
+    assert [r.sha256 for r in rows] == [sha256(plan_to_json(t.plan)).digest() for t in ticks]
 
 
 async def test_each_tick_names_the_frame_that_it_was_planned_in(tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ async def test_each_tick_names_the_frame_that_it_was_planned_in(tmp_path: Path) 
     async with Journal(tmp_path / "j") as two:
         two.queue_tick(9, 2, decided(9, FRAME))
     assert await frames(tmp_path / "j") == [
-        frame_json(f) for f in (FRAME, FRAME, other, other, FRAME)
+        frame_to_json(f) for f in (FRAME, FRAME, other, other, FRAME)
     ]
 
 
@@ -134,7 +136,7 @@ async def test_newest_tick_stays_though_it_alone_is_over_the_bound(tmp_path: Pat
     async with Journal(tmp_path / "j", 1) as two:
         two.queue_tick(9, 1, decided(9, FRAME))
     assert [t.ms for t in await stored(tmp_path / "j")] == [9]
-    assert await frames(tmp_path / "j") == [frame_json(FRAME)]
+    assert await frames(tmp_path / "j") == [frame_to_json(FRAME)]
 
 
 async def test_readers_read_while_it_writes_and_nobody_waits(tmp_path: Path) -> None:
@@ -179,7 +181,7 @@ async def test_ticks_beyond_the_bound_are_dropped_and_counted_and_the_frame_is_k
             await written(tmp_path / "j", store.TICKS_WAITING)
         one.queue_tick(501, 1, decided(501))
     assert (await stored(tmp_path / "j"))[-1].ms == 501
-    assert (await frames(tmp_path / "j"))[-1] == frame_json(other)
+    assert (await frames(tmp_path / "j"))[-1] == frame_to_json(other)
 
 
 async def test_tick_without_a_frame_or_not_to_be_written_stops_nothing(tmp_path: Path) -> None:

@@ -16,8 +16,15 @@ from msgspec.structs import replace
 
 from agents import settings
 from agents.base.errors import KafkaUnavailable, LeadershipLost
-from agents.core.lanes.lane_map import build
-from agents.core.model.placement import Leader, Placed, State, encode_leader, encode_placed, is_row
+from agents.core.lanes.lane_map import build_lane_map
+from agents.core.model.placement import (
+    Leader,
+    Placed,
+    State,
+    encode_leader,
+    encode_placed,
+    is_valid_record,
+)
 from agents.core.model.topology import KINDS
 from agents.kafka import compacted
 from agents.kafka.compacted import read_table
@@ -289,7 +296,7 @@ async def test_rubbish_is_passed_over_and_the_value_before_it_holds(
     new_log: NewLog, kafka_server: KafkaServer, topic: str
 ) -> None:
     first, second, third = new_log(), new_log(), new_log()
-    await first.lead(is_row)
+    await first.lead(is_valid_record)
     rows = {
         "leader": encode_leader(Leader(1, "B")),
         "main/events.lanes/0": _placed(1),
@@ -308,7 +315,7 @@ async def test_rubbish_is_passed_over_and_the_value_before_it_holds(
         (b"main/tuning", b"7"),
     )
     await _spoil(kafka_server.kafka, topic, *rubbish)
-    assert await second.lead(is_row) == rows
+    assert await second.lead(is_valid_record) == rows
     assert second.lost >= {"main/lease/node-a", "main/tuning"}
     assert not second.lost & rows.keys()
     rows["leader"] = encode_leader(Leader(2, "C"))
@@ -320,13 +327,13 @@ async def test_rubbish_is_passed_over_and_the_value_before_it_holds(
         for k, v in (await read_table(kafka_server.kafka, topic)).items()
         if k.decode("latin-1") in rows
     } == {k.encode(): v for k, v in rows.items()}
-    assert await third.lead(is_row) == rows
+    assert await third.lead(is_valid_record) == rows
     assert not third.lost & rows.keys()
 
 
 async def test_a_lane_map_that_is_none_is_passed_over(kafka_server: KafkaServer) -> None:
     topic = await kafka_server.topic("lanemap", cleanup_policy="compact")
-    holds = build([event(i) for i in range(10)], 4, 4, 7)
+    holds = build_lane_map([event(i) for i in range(10)], 4, 4, 7)
     await compacted.publish(kafka_server.kafka, holds, topic=topic)
     rubbish = (
         (b"7", b"\xff"),

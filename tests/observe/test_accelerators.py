@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agents.core.model.messages import Accelerator, Telemetry, degraded, faults
+from agents.core.model.messages import Accelerator, Telemetry, describe_faults, is_degraded
 from agents.observe import accelerators
 from agents.observe.accelerators import AcceleratorWatch, Amd, Library, Nvidia, Unusable
 
@@ -354,11 +354,11 @@ def test_a_device_with_a_fault_makes_its_node_degraded() -> None:
     def said(*devices: Accelerator) -> Telemetry:
         return Telemetry("b", 1, "now", 0.1, 50.0, accelerators=devices)
 
-    assert [degraded(x) for x in (None, said(), said(well), said(well, broken))] == [
+    assert [is_degraded(x) for x in (None, said(), said(well), said(well, broken))] == [
         False,
         False,
         False,
         True,
     ]
-    assert faults(said(well, broken)) == "MI300X: uncorrected_ecc, lost"
-    assert (faults(None), faults(said(well))) == ("", "")
+    assert describe_faults(said(well, broken)) == "MI300X: uncorrected_ecc, lost"
+    assert (describe_faults(None), describe_faults(said(well))) == ("", "")

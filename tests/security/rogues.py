@@ -501,8 +501,8 @@ async def liar(
     async def obey(command: WorkerCommand) -> WorkerAnswer:
         for effect in tenure.obey(command):
             if isinstance(effect, GiveBack):
-                tenure.released(effect.partition, offset)
-        answer = tenure.answer(command)
+                tenure.note_released(effect.partition, offset)
+        answer = tenure.answer_command(command)
         assert answer is not None
         return answer
 
@@ -513,7 +513,7 @@ async def liar(
     while not stop.is_set():
         seq += 1
         lanes = tuple(
-            LaneLoad(tenure.topic, n, epoch, 0.0, 0, 0.0, 0.0) for n, epoch in tenure.owned()
+            LaneLoad(tenure.topic, n, epoch, 0.0, 0, 0.0, 0.0) for n, epoch in tenure.owned_epochs()
         )
         link.publish(Telemetry(tenure.boot, seq, "", 0.1, 40.0, lanes=lanes))
         with suppress(TimeoutError):

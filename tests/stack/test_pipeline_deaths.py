@@ -77,7 +77,7 @@ async def test_each_costs_its_record_and_nothing_else(running: Running) -> None:
     assert {name: child.pid for name, child in family.items()} == pids
     found = await DeadLetters(running.stack.base.kafka).find(LetterQuery(), 50)
     assert found.reasons == (("pipeline_error", len(expected)),)
-    assert sorted(letter.header("geolane-detail") for letter in found.letters) == expected
+    assert sorted(letter.header_text("geolane-detail") for letter in found.letters) == expected
     for name, child in family.items():
         if name.startswith("node-"):
             assert child.pid is not None

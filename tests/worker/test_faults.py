@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from agents.base.errors import LeaseLost
-from agents.core.lanes.lane_map import build
+from agents.core.lanes.lane_map import build_lane_map
 from agents.core.lanes.records import Record
 from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
@@ -141,7 +141,7 @@ async def test_an_output_partition_that_is_not_there_yet_loses_nothing(
     """A lane map may know lanes that the topic does not have: nothing is sent, nothing committed,
     until it has."""
     async with rig(kafka_server, lanes=1, raw=1) as r:
-        lanemap = build([event(0)], 3, 4, 1)
+        lanemap = build_lane_map([event(0)], 3, 4, 1)
         a = await r.engine(RouterStage(lanemap, LIMIT, 300_000, r.topics))
         await r.fill(r.topics.raw, 0, [event(i) for i in range(200)])
         await a.assign((0, 1, 0))

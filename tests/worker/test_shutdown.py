@@ -75,7 +75,7 @@ async def test_it_goes_when_the_last_lane_is_released() -> None:
         done, _ = await asyncio.wait({task}, timeout=0.2)
         assert not done
         tenure.obey(ReleaseCommand(1, "boot", WorkerKind.NODE.topic, (Grant(n, 1, 0),)))
-        tenure.released(WorkerKind.NODE.partition(n), 5)
+        tenure.note_released(WorkerKind.NODE.partition(n), 5)
     await ends(task, 2)
 
 

@@ -75,7 +75,7 @@ class Files:
 
     async def _check_inventory(self) -> Verdict:
         found = self._read_inventory()
-        nodes, routers = found.of(WorkerKind.NODE), found.of(WorkerKind.ROUTER)
+        nodes, routers = found.workers_of(WorkerKind.NODE), found.workers_of(WorkerKind.ROUTER)
         total = sum(w.capacity_eps for w in nodes)
         return ok(
             f"nodes: {len(nodes)} ({total:,.0f} events/s), routers: {len(routers)}, sites: "

@@ -34,7 +34,12 @@ from agents.admin.doctor.xmpp import ping_all_jids, ping_jid
 from agents.base.errors import KafkaError, KafkaUnavailable, NoAnswer
 from agents.core.model.inventory import Inventory
 from agents.core.model.messages import Health
-from agents.core.model.placement import LEADER_KEY, PlacementTable, is_row, read_table
+from agents.core.model.placement import (
+    LEADER_KEY,
+    PlacementTable,
+    is_valid_record,
+    table_from_records,
+)
 from agents.core.model.topology import KINDS, TOPIC_LANEMAP, TOPIC_PLACEMENT, Partition, WorkerKind
 from agents.kafka import compacted
 from agents.kafka.connection import as_ours, committed_reader
@@ -98,7 +103,7 @@ async def _poll_records(consumer: Any) -> list[Any]:
 
 
 def _apply_record(table: dict[str, bytes], record: Any, leader_ms: int | None) -> int | None:
-    if not is_row(record.key or b"", record.value):  # a leader skips it, too
+    if not is_valid_record(record.key or b"", record.value):  # a leader skips it, too
         return leader_ms
     key = record.key.decode()
     if record.value is None:
@@ -222,7 +227,7 @@ class FleetCheck:
     async def _check_placement(self) -> Verdict:
         self._require_topic(TOPIC_PLACEMENT)
         self._watched = await watch_placement(self._settings.kafka, self._now, self._watch_s)
-        self._written = read_table(self._watched.table)
+        self._written = table_from_records(self._watched.table)
         w = self._written
         return ok(f"{len(w.placed)} partitions, {len(w.leases)} leases, {len(w.intents)} intents")
 

@@ -15,7 +15,7 @@ from agents.admin.provision.feeds import check_feeds
 from agents.base.errors import KafkaUnavailable, SettingsError
 from agents.base.progress import PrintLine, ReportStep, StepOutcome
 from agents.base.text import counted
-from agents.core.model.placement import PlacementTable, State, read_table
+from agents.core.model.placement import PlacementTable, State, table_from_records
 from agents.kafka.placement_log import read_placement
 from agents.kafka.rights import Right, rights
 from agents.kafka.users import Accounts, Removal
@@ -172,7 +172,7 @@ async def _wait_until_left(
     deadline = asyncio.get_running_loop().time() + wait_s
     told = -1
     while True:
-        written = read_table(await read_placement(asked.reads_kafka))
+        written = table_from_records(await read_placement(asked.reads_kafka))
         lanes = sum(
             s.worker == worker and s.state is not State.ORPHAN for s in written.placed.values()
         )

@@ -15,7 +15,7 @@ from agents.base import json_lines
 from agents.base.errors import SettingsError
 from agents.base.files import read_whole_file, strip_bom
 from agents.base.progress import PrintLine, ReportStep, StepOutcome
-from agents.core.lanes.lane_map import LaneMap, build
+from agents.core.lanes.lane_map import LaneMap, build_lane_map
 from agents.core.model.topology import TOPIC_LANEMAP
 from agents.kafka import compacted, verification
 from agents.kafka.topics import bring, topics
@@ -149,5 +149,5 @@ def _read_wanted_map(asked: ProvisionOptions, passed: PrintLine) -> LaneMap | No
         return wanted
     if asked.sample is not None:
         with asked.sample.open("rb") as file:
-            return build(json_lines.read_events(file), lanes, resolution, 1, tell=passed)
+            return build_lane_map(json_lines.read_events(file), lanes, resolution, 1, tell=passed)
     return None

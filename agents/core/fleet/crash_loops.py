@@ -11,7 +11,7 @@ from agents.core.fleet.troubles import TroubleKind as Trouble
 from agents.core.fleet.troubles import Troubles
 from agents.core.model.feeds import Severity
 from agents.core.model.placement import Placed, State
-from agents.core.model.times import took
+from agents.core.model.times import format_duration
 from agents.core.model.topology import Partition, WorkerKind, WorkerSpec, short_name
 
 WINDOW_S = 120.0
@@ -54,8 +54,8 @@ class Circles:
             unit = f"geolane-{spec.kind.name}@{spec.name}"
             end = f"Last exit: {last_end.rstrip('. ')}. " if last_end else ""
             text = (
-                f"{spec.name} keeps restarting: {count} starts in {took(times.over_s(now))}. "
-                f"{end}"
+                f"{spec.name} keeps restarting: {count} starts in "
+                f"{format_duration(times.over_s(now))}. {end}"
                 f"See its log (journalctl -u {unit}; with geolane up: log/{spec.worker}.log)."
             )
             self.troubles.set(Trouble.CRASH_LOOP, spec.worker, text, now)
@@ -70,7 +70,7 @@ class Circles:
         end = f"Last exit of this one: {last_end.rstrip('. ')}. " if last_end else ""
         text = (
             f"The leader keeps restarting: {len(lately)} leaders began in "
-            f"{took((lately[-1] - lately[0]) / 1000)}. {end}"
+            f"{format_duration((lately[-1] - lately[0]) / 1000)}. {end}"
             "See their logs (journalctl -u geolane-coordinator; with geolane up: "
             "log/coordinator.log)."
         )
@@ -90,8 +90,9 @@ class Circles:
         times = self._hands.setdefault(p, _Times())
         if (count := times.note(now)) >= HANDS:
             text = (
-                f"{p.label} keeps changing its owner: {count} times in {took(times.over_s(now))}, "
-                f"now to {short_name(placed.worker)} ({placed.why[:100]}). "
+                f"{p.label} keeps changing its owner: {count} times in "
+                f"{format_duration(times.over_s(now))}, now to {short_name(placed.worker)} "
+                f"({placed.why[:100]}). "
                 f"{'pause stops the planner; ' if WorkerKind.NODE.works(p) else ''}history shows "
                 "each reason."
             )
@@ -103,14 +104,17 @@ class Circles:
             if self.loops(worker) and now - times.at[-1] >= HELD_S:
                 name = short_name(worker)
                 ended = (
-                    f"{name} has been stable for {took(HELD_S)}."
+                    f"{name} has been stable for {format_duration(HELD_S)}."
                     if worker in present
                     else f"{name} no longer restarts."
                 )
                 self.troubles.clear(Trouble.CRASH_LOOP, worker, now, ended)
         if now - self._led_at >= HELD_S:
             self.troubles.clear(
-                Trouble.CRASH_LOOP, LEADER, now, f"The leader has been stable for {took(HELD_S)}."
+                Trouble.CRASH_LOOP,
+                LEADER,
+                now,
+                f"The leader has been stable for {format_duration(HELD_S)}.",
             )
         for p, times in self._hands.items():
             if now - times.at[-1] >= HELD_S:

@@ -31,7 +31,7 @@ from agents.core.model.placement import PAUSE, Placed, State
 from agents.core.model.plan import Decided, LanePlaces, Memory, Moment, PlanningFrame, Scored
 from agents.core.model.topology import Partition, WorkerKind, name_without_kind
 from agents.core.planning.damping import DRAINING, MUST
-from agents.core.planning.planner import ORPHANED, Clock, score
+from agents.core.planning.planner import ORPHANED, Clock, make_scored_plan
 from agents.settings.calm import Calm
 from kernels.tables import Numerics
 
@@ -81,7 +81,7 @@ class Placing:
         if calm == self.inputs.settings.calm:
             return
         self.inputs.settings = replace(self.inputs.settings, calm=calm)
-        self.inputs.foresight.look(calm.forecast_s)
+        self.inputs.foresight.set_horizon(calm.forecast_s)
         self.frame, self._framed = self.inputs.frame(), False
 
     def reframe(self, places: LanePlaces | None = None) -> None:
@@ -117,7 +117,7 @@ class Placing:
         """Give orphans to workers. The first placing waits up to SETTLE_S for more workers, so that
         the first one does not get everything."""
         self.inputs.seen(now, ramp=WorkerKind.NODE in self._opened)
-        for kind in self.fleet.inventory.kinds():
+        for kind in self.fleet.inventory.kinds_in_use():
             if kind.planned and (
                 self.fleet.version == self._placed_version or now < self._rests_until
             ):
@@ -125,7 +125,7 @@ class Placing:
                 continue
             orphans = self.fleet.orphans(kind)
             if not orphans or not any(
-                self.fleet.statuses[w.worker].takes for w in self.fleet.inventory.of(kind)
+                self.fleet.statuses[w.worker].takes for w in self.fleet.inventory.workers_of(kind)
             ):
                 continue
             wait_s = self._wait_s(kind, now)
@@ -145,7 +145,7 @@ class Placing:
     def _wait_s(self, kind: WorkerKind, now: float) -> float:
         """How long the first placing of this kind still waits; 0 once it may begin, and ever
         after."""
-        workers = self.fleet.inventory.of(kind)
+        workers = self.fleet.inventory.workers_of(kind)
         if kind in self._opened or all(
             (status := self.fleet.statuses[w.worker]).takes or status.to_empty for w in workers
         ):
@@ -195,7 +195,10 @@ class Placing:
     # ---- kinds that are not planned: routers ----
 
     def _spread(self, kind: WorkerKind, orphans: list[Partition], now_ms: int) -> Iterator[Effect]:
-        load = {w.worker: len(self.fleet.owned_by(w.worker)) for w in self.fleet.inventory.of(kind)}
+        load = {
+            w.worker: len(self.fleet.owned_by(w.worker))
+            for w in self.fleet.inventory.workers_of(kind)
+        }
         load = {w: n for w, n in load.items() if self.fleet.statuses[w].takes}
         steps: dict[Partition, Placed] = {}
         moves: list[MoveItem] = []
@@ -210,7 +213,7 @@ class Placing:
     def _even_out(self, kind: WorkerKind, now_ms: int) -> Iterator[Effect]:
         """Begin to move one partition, if none is being moved: from a worker of this kind that must
         be emptied, or that has at least two more than the one with the fewest."""
-        workers = [w.worker for w in self.fleet.inventory.of(kind)]
+        workers = [w.worker for w in self.fleet.inventory.workers_of(kind)]
         load = {w: len(self.fleet.owned_by(w)) for w in workers}
         takers = sorted(
             (w for w in workers if self.fleet.statuses[w].takes), key=lambda w: (load[w], w)
@@ -239,9 +242,11 @@ class Placing:
         ):
             return
         self._improved_at = now
-        kinds = self.fleet.inventory.kinds()
+        kinds = self.fleet.inventory.kinds_in_use()
         for kind in kinds:  # without orphans `place` would never open the first placing
-            if any(self.fleet.statuses[w.worker].takes for w in self.fleet.inventory.of(kind)):
+            if any(
+                self.fleet.statuses[w.worker].takes for w in self.fleet.inventory.workers_of(kind)
+            ):
                 self._wait_s(kind, now)
         for kind in kinds:
             if not kind.planned and kind in self._opened:
@@ -362,7 +367,7 @@ class Placing:
             frame, moment = changed(frame, moment, change, sites, self.inputs.places.rule_sites)
             if change != FleetChange():
                 frame = replace(frame, calm=all_at_once(frame.calm))
-        return score(frame, moment, self.numerics, self.clock)
+        return make_scored_plan(frame, moment, self.numerics, self.clock)
 
     # ---- reports ----
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from agents.core.fleet.fleet import Fleet
-from agents.core.model.messages import Telemetry, degraded
+from agents.core.model.messages import Telemetry, is_degraded
 from agents.core.model.placement import State
 from agents.core.model.plan import (
     AllowedNodes,
@@ -178,12 +178,12 @@ class PlacingInputs:
         """Pass the arrival rates to the forecast."""
         rates = [self.rates.lane_eps(n, now) for n in range(len(self.places.lat))]
         known = np.array([np.nan if r is None else r for r in rates], dtype=np.float64)
-        self.foresight.observe(now_ms / 1000, known)
+        self.foresight.observe_rates(now_ms / 1000, known)
 
     def seen(self, now: float, *, ramp: bool) -> None:
         """Note which nodes take lanes now. With `ramp`, a node that did not before counts as just
         come, and is loaded gradually."""
-        for spec in self.fleet.inventory.of(WorkerKind.NODE):
+        for spec in self.fleet.inventory.workers_of(WorkerKind.NODE):
             if not self.fleet.views[spec.worker].present:
                 self.came.pop(spec.worker, None)
             elif self.fleet.statuses[spec.worker].takes and spec.worker not in self.came:
@@ -193,7 +193,11 @@ class PlacingInputs:
 
     def frame(self) -> PlanningFrame:
         """The inputs that stay the same until the inventory or the damping rules change."""
-        s, places, specs = self.settings, self.places, self.fleet.inventory.of(WorkerKind.NODE)
+        s, places, specs = (
+            self.settings,
+            self.places,
+            self.fleet.inventory.workers_of(WorkerKind.NODE),
+        )
         nodes = tuple(self.place_of(spec.worker, spec.site) for spec in specs)
         rule = places.rule or (-1,) * len(places.lat)
         rules = tuple(
@@ -212,11 +216,13 @@ class PlacingInputs:
         self, partitions: list[Partition], now: float, now_ms: int, memory: Memory | None
     ) -> Moment:
         """The inputs at this time. `partitions`: the lanes, in row order."""
-        row_of = {w.worker: i for i, w in enumerate(self.fleet.inventory.of(WorkerKind.NODE))}
-        ahead = self.foresight.ahead(now_ms / 1000)
+        row_of = {
+            w.worker: i for i, w in enumerate(self.fleet.inventory.workers_of(WorkerKind.NODE))
+        }
+        ahead = self.foresight.predict_rates(now_ms / 1000)
         lanes = tuple(self._lane(p, row_of, now, float(ahead[p.n])) for p in partitions)
         flying = [row for lane in lanes if lane.moving for row in {lane.owner, lane.target}]
-        worse = {w for w in row_of if degraded(self.fleet.views[w].telemetry)}
+        worse = {w for w in row_of if is_degraded(self.fleet.views[w].telemetry)}
         nodes = tuple(
             self._node(w, flying.count(row), w in worse, now) for w, row in row_of.items()
         )

@@ -39,7 +39,7 @@ def most_eps(spec: WorkerSpec) -> float:
 
 def most_arriving_eps(inventory: Inventory) -> float:
     """The most events/s that all routers together may report for a lane."""
-    return max(LEAST_EPS, sum(most_eps(spec) for spec in inventory.of(WorkerKind.ROUTER)))
+    return max(LEAST_EPS, sum(most_eps(spec) for spec in inventory.workers_of(WorkerKind.ROUTER)))
 
 
 @dataclass(slots=True)

@@ -25,9 +25,9 @@ from agents.core.lanes.records import (
     Headers,
     Reason,
     Unread,
+    parse_source,
 )
-from agents.core.lanes.records import source as source_of
-from agents.core.model.times import when_or_ago_ms
+from agents.core.model.times import parse_past_time_ms
 
 ID = re.compile(r"[0-9]{1,9}/[0-9]{1,18}")
 KEPT_BYTES = 4096
@@ -51,7 +51,7 @@ class Letter:
     def id(self) -> str:
         return f"{self.partition}/{self.offset}"
 
-    def header(self, name: str) -> str:
+    def header_text(self, name: str) -> str:
         return next(
             (
                 v.decode("utf-8", "replace")
@@ -64,7 +64,7 @@ class Letter:
     @property
     def replays(self) -> int:
         """How often the event was replayed before it became this letter."""
-        text = self.header(REPLAYS)
+        text = self.header_text(REPLAYS)
         return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
 
 
@@ -81,14 +81,14 @@ class LetterQuery:
     one: str = ""
     replayed: bool = False
 
-    def takes(self, x: Letter) -> bool:
+    def matches(self, x: Letter) -> bool:
         return (
             (not self.one or x.id == self.one)
-            and (not self.reason or x.header(REASON) == self.reason)
+            and (not self.reason or x.header_text(REASON) == self.reason)
             and (self.since_ms is None or x.ms >= self.since_ms)
             and (self.until_ms is None or x.ms <= self.until_ms)
-            and (not self.source or x.header(SRC).startswith(f"{self.source}/"))
-            and (self.lane is None or x.header(LANE) == str(self.lane))
+            and (not self.source or x.header_text(SRC).startswith(f"{self.source}/"))
+            and (self.lane is None or x.header_text(LANE) == str(self.lane))
             and (self.replayed or not x.replayed)
         )
 
@@ -109,7 +109,7 @@ class LettersFound:
         return sum(n for _, n in self.reasons)
 
 
-def query_of(words: Sequence[str], now_ms: int) -> LetterQuery:
+def query_from_words(words: Sequence[str], now_ms: int) -> LetterQuery:
     """The query for words such as `reason=not_json since=1h lane=3`, `0/17` or `all`. Raises
     OperatorError."""
     q = LetterQuery()
@@ -129,9 +129,9 @@ def query_of(words: Sequence[str], now_ms: int) -> LetterQuery:
                 )
             q = replace(q, reason=value)
         elif name == "since":
-            q = replace(q, since_ms=when_or_ago_ms(value, now_ms))
+            q = replace(q, since_ms=parse_past_time_ms(value, now_ms))
         elif name == "until":
-            q = replace(q, until_ms=when_or_ago_ms(value, now_ms))
+            q = replace(q, until_ms=parse_past_time_ms(value, now_ms))
         elif name == "source":
             q = replace(q, source=value.rstrip("/"))
         elif name == "lane":
@@ -154,36 +154,36 @@ class Finder:
         self._reasons: Counter[str] = Counter()
         self._kept: list[Letter] = []
 
-    def add(self, x: Letter) -> None:
-        if not self._query.takes(x):
+    def add_letter(self, x: Letter) -> None:
+        if not self._query.matches(x):
             return
-        reason = x.header(REASON)
+        reason = x.header_text(REASON)
         self._reasons[reason if reason in set(Reason) else "?"] += 1
         if not self._query.one and x.value is not None:
             x = replace(x, value=x.value[:KEPT_BYTES])
         self._kept.append(x)
         if len(self._kept) >= 2 * self._most:
-            self._trim()
+            self._keep_newest()
 
-    def _trim(self) -> None:
+    def _keep_newest(self) -> None:
         self._kept = sorted(self._kept, key=lambda x: (-x.ms, x.partition, -x.offset))[: self._most]
 
-    def found(self, upto: Mapping[int, int], *, whole: bool = True) -> LettersFound:
+    def letters_found(self, upto: Mapping[int, int], *, whole: bool = True) -> LettersFound:
         """The newest first."""
-        self._trim()
+        self._keep_newest()
         by = tuple(sorted(self._reasons.items(), key=lambda item: (-item[1], item[0])))
         return LettersFound(tuple(self._kept), by, tuple(sorted(upto.items())), whole)
 
 
-def returned(x: Letter, by: str) -> list[tuple[str, bytes | None]]:
+def replay_headers(x: Letter, by: str) -> list[tuple[str, bytes | None]]:
     """The headers of a letter that is sent back: its source, so that the event is still counted as
     the same one; how often it was replayed; one line for each death (reason, time, id, and who sent
     it back); and the sender's own headers."""
     theirs = [h for h in x.headers if h[0] not in OURS and type(h[0]) is not Unread]
     deaths = [h for h in x.headers if h[0] == DIED and h[1] is not None]
-    story = f"{_word(x.header(REASON)) or '?'} {x.ms} events.dead/{x.id} {by}"
+    story = f"{_escape_word(x.header_text(REASON)) or '?'} {x.ms} events.dead/{x.id} {by}"
     own = next((v for k, v in reversed(x.headers) if k == SRC), None)
-    source = source_of(own) or f"events.dead/{x.id}"
+    source = parse_source(own) or f"events.dead/{x.id}"
     return [
         (SRC, source.encode()),
         (REPLAYS, b"%d" % (x.replays + 1)),
@@ -196,21 +196,21 @@ def returned(x: Letter, by: str) -> list[tuple[str, bytes | None]]:
 # ---- for people ----
 
 
-def summed(found: LettersFound) -> str:
+def describe_found(found: LettersFound) -> str:
     """`12 dead letters: 10 pipeline_error, 2 not_json`."""
-    by = ", ".join(f"{n:,} {_word(reason)}" for reason, n in found.reasons)
+    by = ", ".join(f"{n:,} {_escape_word(reason)}" for reason, n in found.reasons)
     more = "" if found.whole else " (more were not read: narrow it down with since=)"
     return f"{counted(found.count, 'dead letter')}{': ' + by if by else ''}{more}"
 
 
-def line(x: Letter) -> str:
+def describe_letter(x: Letter) -> str:
     """A letter on one line."""
-    lane = f" lane {_word(x.header(LANE))}" if x.header(LANE) else ""
+    lane = f" lane {_escape_word(x.header_text(LANE))}" if x.header_text(LANE) else ""
     again = " (replayed)" if x.replayed else f" (failed {x.replays + 1} times)" if x.replays else ""
-    return f"{x.id} {_when(x.ms)} {_word(x.header(REASON)) or '?'}{lane}{again}"
+    return f"{x.id} {_format_time(x.ms)} {_escape_word(x.header_text(REASON)) or '?'}{lane}{again}"
 
 
-def _when(ms: int) -> str:
+def _format_time(ms: int) -> str:
     """The time for people. A topic that keeps its senders' times may hold any number."""
     try:
         return datetime.fromtimestamp(ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
@@ -218,24 +218,24 @@ def _when(ms: int) -> str:
         return f"at {ms} ms"
 
 
-def _word(text: str) -> str:
-    return readable(text.encode(), 40)
+def _escape_word(text: str) -> str:
+    return escape_content(text.encode(), 40)
 
 
-def shown(x: Letter, characters: int) -> list[str]:
+def describe_letter_fully(x: Letter, characters: int) -> list[str]:
     """A letter with its headers and the beginning of its value; bytes that are not text are
     escaped."""
-    lines = [line(x)]
+    lines = [describe_letter(x)]
     for name, content in x.headers:
-        lines.append(f"{readable(name.encode(), 80)}: {readable(content, 200)}")
+        lines.append(f"{escape_content(name.encode(), 80)}: {escape_content(content, 200)}")
     if x.key is not None:
-        lines.append(f"key: {readable(x.key, 200)}")
+        lines.append(f"key: {escape_content(x.key, 200)}")
     size = len(x.value) if x.value is not None else 0
-    lines.append(f"value, {size:,} bytes: {readable(x.value, characters)}")
+    lines.append(f"value, {size:,} bytes: {escape_content(x.value, characters)}")
     return lines
 
 
-def readable(content: bytes | None, characters: int) -> str:
+def escape_content(content: bytes | None, characters: int) -> str:
     if content is None:
         return "none"
     return to_one_line(content[: 4 * characters].decode("utf-8", "backslashreplace"), characters)

@@ -17,7 +17,7 @@ import msgspec
 from h3.api import basic_int
 
 from agents.base.errors import SettingsError
-from agents.core.lanes.records import NotEvents, Rejected, parse
+from agents.core.lanes.records import NotEvents, Rejected, parse_event
 
 _CACHED_CELLS = 50_000
 
@@ -75,7 +75,7 @@ class LaneMap:
             return murmur2(cell.encode()) % self.lanes
         return lanes[0] if len(lanes) == 1 else lanes[murmur2(key) % len(lanes)]
 
-    def place(self, lat: float, lon: float, key: bytes) -> tuple[bytes, int]:
+    def locate_event(self, lat: float, lon: float, key: bytes) -> tuple[bytes, int]:
         """(cell as hex, lane) of an event at these coordinates in degrees. Like `lane_of`, but
         faster, because cells are cached."""
         index = basic_int.latlng_to_cell(lat, lon, self.resolution)
@@ -118,8 +118,8 @@ class LaneMap:
             )
         for cell, lanes in w.cells.items():
             if (
-                not basic_int.is_valid_cell(_cell_index(cell))
-                or basic_int.get_resolution(_cell_index(cell)) != w.resolution
+                not basic_int.is_valid_cell(_index_from_cell(cell))
+                or basic_int.get_resolution(_index_from_cell(cell)) != w.resolution
             ):
                 raise SettingsError(
                     f"lane map: {cell!r} is not a valid H3 cell of resolution {w.resolution}"
@@ -137,14 +137,14 @@ class LaneMap:
         return cls(w.version, w.lanes, w.resolution, cells, tuple(w.rate_eps), tuple(w.centroid))
 
 
-def _cell_index(cell: str) -> int:
+def _index_from_cell(cell: str) -> int:
     try:
         return int(basic_int.str_to_int(cell))
     except ValueError:
         return 0
 
 
-def build(
+def build_lane_map(
     sample: Iterable[bytes],
     lanes: int,
     resolution: int,
@@ -168,28 +168,32 @@ def build(
     refused, read = NotEvents(), 0
     for raw in sample:
         read += 1
-        event = parse(raw, 1 << 62, 1 << 30, 0)
+        event = parse_event(raw, 1 << 62, 1 << 30, 0)
         if isinstance(event, Rejected):
-            refused.add(event)
+            refused.add_rejected(event)
         elif event.lat is not None and event.lon is not None:
             counts[basic_int.latlng_to_cell(event.lat, event.lon, resolution)] += 1
             first = event.ts_ms if first is None else min(first, event.ts_ms)
             last = event.ts_ms if last is None else max(last, event.ts_ms)
     if first is None or last is None:
         raise SettingsError(
-            f"lane map: no event with coordinates in a sample of {read:,} lines{refused.so()}"
+            f"lane map: no event with coordinates in a sample of {read:,} lines"
+            f"{refused.describe_counts()}"
         )
     if refused.counts and tell is not None:
-        tell(f"lane map: {refused.counts.total():,} of {read:,} lines skipped{refused.so()}")
+        tell(
+            f"lane map: {refused.counts.total():,} of {read:,} lines skipped"
+            f"{refused.describe_counts()}"
+        )
     total = sum(counts.values())
     if total_eps is None:
         total_eps = total * 1000 / max(last - first, 1000)
-    of_cell = _share_out(counts, lanes)
+    of_cell = _share_out_cells(counts, lanes)
     # Centroids are rate-weighted means of unit vectors, turned back into degrees at the end.
     weight = [0.0] * lanes
     at = [[0.0, 0.0, 0.0] for _ in range(lanes)]
     for cell in sorted(of_cell):
-        x, y, z = _unit(*basic_int.cell_to_latlng(cell))
+        x, y, z = _unit_vector(*basic_int.cell_to_latlng(cell))
         for n in of_cell[cell]:
             w = counts[cell] / len(of_cell[cell])
             weight[n] += w
@@ -201,26 +205,28 @@ def build(
         resolution,
         {basic_int.int_to_str(cell): tuple(of_cell[cell]) for cell in sorted(of_cell)},
         tuple(round(total_eps * w / total, 6) for w in weight),
-        tuple(_lat_lon(a if w else everywhere) for a, w in zip(at, weight, strict=True)),
+        tuple(
+            _lat_lon_from_vector(a if w else everywhere) for a, w in zip(at, weight, strict=True)
+        ),
     )
 
 
-def _share_out(counts: Mapping[int, int], lanes: int) -> dict[int, list[int]]:
+def _share_out_cells(counts: Mapping[int, int], lanes: int) -> dict[int, list[int]]:
     """The lanes of each cell, so that the heaviest lane is as light as possible with `lanes`
     lanes."""
-    along = sorted(counts, key=_hilbert)
+    along = sorted(counts, key=_hilbert_position)
 
-    def cut(limit: float) -> tuple[dict[int, int], list[list[int]]]:
+    def cut_at_limit(limit: float) -> tuple[dict[int, int], list[list[int]]]:
         heavy = {c: ceil(counts[c] / limit) for c in along if counts[c] > limit}
-        return heavy, _fill([c for c in along if c not in heavy], counts, limit)
+        return heavy, _fill_runs([c for c in along if c not in heavy], counts, limit)
 
     # Search by halving for the lowest limit of a lane's load at which all cells fit.
     total = sum(counts.values())
     low, high = total / lanes, float(total)
-    best = cut(high)
+    best = cut_at_limit(high)
     for _ in range(40):
         mid = (low + high) / 2
-        heavy, runs = cut(mid)
+        heavy, runs = cut_at_limit(mid)
         if sum(heavy.values()) + len(runs) <= lanes:
             high, best = mid, (heavy, runs)
         else:
@@ -233,7 +239,7 @@ def _share_out(counts: Mapping[int, int], lanes: int) -> dict[int, list[int]]:
         if top >= 0 and (i < 0 or counts[top] / heavy[top] >= sum(counts[c] for c in runs[i])):
             heavy[top] += 1
         elif len(runs[i]) > 1:
-            runs[i : i + 1] = _halve(runs[i], counts)
+            runs[i : i + 1] = _halve_run(runs[i], counts)
         else:
             heavy[runs.pop(i)[0]] = 2
     # Runs get the first lanes, heavy cells the rest, both along the curve.
@@ -246,7 +252,7 @@ def _share_out(counts: Mapping[int, int], lanes: int) -> dict[int, list[int]]:
     return of_cell
 
 
-def _fill(cells: Sequence[int], counts: Mapping[int, int], limit: float) -> list[list[int]]:
+def _fill_runs(cells: Sequence[int], counts: Mapping[int, int], limit: float) -> list[list[int]]:
     """The fewest runs of `cells`, in order, each at most `limit` heavy; no cell is heavier."""
     runs: list[list[int]] = [[]] if cells else []
     load = 0
@@ -259,7 +265,7 @@ def _fill(cells: Sequence[int], counts: Mapping[int, int], limit: float) -> list
     return runs
 
 
-def _halve(cells: Sequence[int], counts: Mapping[int, int]) -> list[list[int]]:
+def _halve_run(cells: Sequence[int], counts: Mapping[int, int]) -> list[list[int]]:
     """Two runs, neither empty, as even as possible."""
     total = sum(counts[c] for c in cells)
     left = list(accumulate(counts[c] for c in cells))
@@ -267,7 +273,7 @@ def _halve(cells: Sequence[int], counts: Mapping[int, int]) -> list[list[int]]:
     return [list(cells[:at]), list(cells[at:])]
 
 
-def _hilbert(cell: int) -> tuple[int, int]:
+def _hilbert_position(cell: int) -> tuple[int, int]:
     """The position of a cell's centre on a Hilbert curve over the map, 65,536 steps a side; then
     its index, which breaks ties."""
     lat, lon = basic_int.cell_to_latlng(cell)
@@ -286,12 +292,12 @@ def _hilbert(cell: int) -> tuple[int, int]:
     return d, cell
 
 
-def _unit(lat: float, lon: float) -> tuple[float, float, float]:
+def _unit_vector(lat: float, lon: float) -> tuple[float, float, float]:
     a, b = radians(lat), radians(lon)
     return cos(a) * cos(b), cos(a) * sin(b), sin(a)
 
 
-def _lat_lon(v: Sequence[float]) -> tuple[float, float]:
+def _lat_lon_from_vector(v: Sequence[float]) -> tuple[float, float]:
     x, y, z = v
     size = hypot(x, y, z)
     return (

@@ -68,13 +68,13 @@ class Unread(str):
 Headers = Sequence[tuple[str, bytes | None]]
 
 
-def source(content: bytes | None) -> str:
+def parse_source(content: bytes | None) -> str:
     """`TOPIC/PARTITION/OFFSET` from a header `geolane-src`; empty if it is not valid."""
     text = (content or b"").decode("ascii", "replace")
     return text if _SRC.fullmatch(text) else ""
 
 
-def number(content: bytes | None, otherwise: int) -> int:
+def parse_number(content: bytes | None, otherwise: int) -> int:
     """The 64-bit integer that a header holds as decimal digits, or `otherwise`."""
     if content is None or not 1 <= len(content) <= 20:
         return otherwise
@@ -141,7 +141,7 @@ class Rejected:
     detail: str
 
 
-def unfit(headers: Headers) -> Rejected | None:
+def find_bad_header(headers: Headers) -> Rejected | None:
     """Why a record with these headers is not passed on; None if it is."""
     for name, _ in headers:
         if type(name) is Unread:
@@ -151,7 +151,7 @@ def unfit(headers: Headers) -> Rejected | None:
     return None
 
 
-def parse(
+def parse_event(
     raw: bytes | None, append_ms: int, max_bytes: int, future_limit_ms: int
 ) -> Event | Rejected:
     """Check one raw value. `append_ms`: when the broker appended it (epoch ms); an event time later
@@ -166,19 +166,20 @@ def parse(
     except orjson.JSONDecodeError as e:
         return Rejected(Reason.NOT_JSON, str(e)[:200])
     if type(value) is not dict:
-        return Rejected(Reason.NOT_OBJECT, f"JSON {_json_type(value)}")
+        return Rejected(Reason.NOT_OBJECT, f"JSON {_json_type_name(value)}")
     ident = value.get("id")
     if type(ident) is not str or not ident:
         return Rejected(
-            Reason.NO_ID, f"`id` must be a string that is not empty, is {_shown(ident)}"
+            Reason.NO_ID, f"`id` must be a string that is not empty, is {_quote_value(ident)}"
         )
     ts = value.get("ts")
     if ts is None:
         return Rejected(Reason.NO_TS, "`ts` is missing")
-    ts_ms = parse_ts(ts)
+    ts_ms = parse_timestamp(ts)
     if ts_ms is None:
         return Rejected(
-            Reason.BAD_TS, f"`ts` {_unit_guessed(ts)}must be RFC 3339 or epoch ms, is {_shown(ts)}"
+            Reason.BAD_TS,
+            f"`ts` {_guess_unit(ts)}must be RFC 3339 or epoch ms, is {_quote_value(ts)}",
         )
     if ts_ms > append_ms + future_limit_ms:
         return Rejected(
@@ -188,7 +189,7 @@ def parse(
     if origin is None:
         return Rejected(Reason.NO_ORIGIN, "`origin` is missing")
     if type(origin) is not dict:
-        return Rejected(Reason.BAD_ORIGIN, f"`origin` must be an object, is {_shown(origin)}")
+        return Rejected(Reason.BAD_ORIGIN, f"`origin` must be an object, is {_quote_value(origin)}")
     lat, lon = origin.get("lat"), origin.get("lon")
     if lat is None and lon is None:
         place = origin.get("place")
@@ -196,7 +197,8 @@ def parse(
             return Rejected(Reason.NO_ORIGIN, "`origin` has neither lat and lon nor place")
         if type(place) is not str or not place.strip():
             return Rejected(
-                Reason.BAD_ORIGIN, f"`place` must be a string that is not empty, is {_shown(place)}"
+                Reason.BAD_ORIGIN,
+                f"`place` must be a string that is not empty, is {_quote_value(place)}",
             )
         return Event(ident, ts_ms, None, None, place)
     # By exact type, since a bool is an int too; the comparisons also refuse a NaN.
@@ -204,14 +206,16 @@ def parse(
         if -90.0 <= lat <= 90.0 and -180.0 <= lon <= 180.0:
             return Event(ident, ts_ms, lat, lon)
         return Rejected(
-            Reason.BAD_ORIGIN, f"outside lat -90..90, lon -180..180: {_shown(lat)}, {_shown(lon)}"
+            Reason.BAD_ORIGIN,
+            f"outside lat -90..90, lon -180..180: {_quote_value(lat)}, {_quote_value(lon)}",
         )
     return Rejected(
-        Reason.BAD_ORIGIN, f"lat and lon must be numbers, are {_shown(lat)}, {_shown(lon)}"
+        Reason.BAD_ORIGIN,
+        f"lat and lon must be numbers, are {_quote_value(lat)}, {_quote_value(lon)}",
     )
 
 
-def parse_ts(ts: object) -> int | None:
+def parse_timestamp(ts: object) -> int | None:
     """Epoch ms of an RFC 3339 string, or of an integer that is epoch ms; None for anything else,
     and outside the years 1 to 9999.
 
@@ -235,7 +239,7 @@ def parse_ts(ts: object) -> int | None:
     return None
 
 
-def _unit_guessed(ts: object) -> str:
+def _guess_unit(ts: object) -> str:
     """The unit that a number seems to have if it is not epoch ms, for people; "" if it is not
     clear."""
     if type(ts) is not int and type(ts) is not float:
@@ -254,21 +258,21 @@ class NotEvents:
     counts: Counter[Reason] = field(default_factory=Counter)
     first: dict[Reason, str] = field(default_factory=dict)
 
-    def add(self, rejected: Rejected) -> None:
+    def add_rejected(self, rejected: Rejected) -> None:
         self.counts[rejected.reason] += 1
         self.first.setdefault(rejected.reason, rejected.detail)
 
-    def so(self) -> str:
+    def describe_counts(self) -> str:
         """The end of a sentence that tells how many: `: 3 bad_ts (...), 1 not_json (...)`; "" if
         there are none."""
         said = (f"{n:,} {reason} ({self.first[reason]})" for reason, n in self.counts.most_common())
         return f": {', '.join(said)}" if self.counts else ""
 
 
-def _json_type(value: object) -> str:
+def _json_type_name(value: object) -> str:
     names = {list: "array", str: "string", bool: "boolean", type(None): "null"}
     return names.get(type(value), "number")
 
 
-def _shown(value: object) -> str:
+def _quote_value(value: object) -> str:
     return "missing" if value is None else repr(value)[:80]

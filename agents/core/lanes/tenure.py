@@ -46,7 +46,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class GiveBack:
-    """Finish the batch, and call `released` once the committed offset shows."""
+    """Finish the batch, and call `note_released` once the committed offset shows."""
 
     partition: Partition
     epoch: int
@@ -104,7 +104,7 @@ class Tenure:
         those seen; CommandRefused for another boot (`gone`), another topic (`item-not-found`), an
         assign before the lease, or a release of an epoch above the owned one
         (`unexpected-request`). If only some partitions of a command are stale, they are left out:
-        see `owned`."""
+        see `owned_epochs`."""
         # The boot first: a command for another boot must not raise our leader epoch.
         if command.boot != self.boot:
             raise CommandRefused("gone", f"this is boot {self.boot}, not {command.boot}")
@@ -115,9 +115,9 @@ class Tenure:
             case LeaseCommand():
                 return self._take_lease(command)
             case AssignCommand():
-                return self._assign(command)
+                return self._assign_partitions(command)
             case ReleaseCommand():
-                return self._release(command)
+                return self._release_partitions(command)
             case DrainCommand():
                 return self._set_draining(True)
             case ResumeCommand():
@@ -127,50 +127,50 @@ class Tenure:
             case LanesCommand():
                 return []
 
-    def released(self, partition: Partition, offset: int) -> None:
+    def note_released(self, partition: Partition, offset: int) -> None:
         """The committed `offset` shows and no batch of `partition` is left, so it is no longer
         owned."""
         own = self._own[partition.n]
         own.rel, own.relo, own.epoch, own.asked = own.epoch, offset, 0, False
 
-    def released_at(self, n: int, epoch: int) -> int | None:
+    def released_offset(self, n: int, epoch: int) -> int | None:
         """The offset at which partition `n` was released under `epoch`; None if it was not."""
         own = self._own.get(n)
         return own.relo if own is not None and own.rel == epoch and own.epoch == 0 else None
 
-    def owns(self, n: int) -> int:
+    def owned_epoch(self, n: int) -> int:
         """The epoch under which partition `n` is owned, 0 if it is not."""
         own = self._own.get(n)
         return own.epoch if own is not None else 0
 
-    def asked(self, n: int) -> bool:
+    def is_asked_back(self, n: int) -> bool:
         """Whether partition `n` is owned and was asked back."""
         own = self._own.get(n)
         return own is not None and own.asked
 
-    def owned(self) -> Iterator[tuple[int, int]]:
+    def owned_epochs(self) -> Iterator[tuple[int, int]]:
         """(partition, epoch) of every owned partition, asked back or not, in order."""
         return ((n, own.epoch) for n, own in sorted(self._own.items()) if own.epoch)
 
     def _take_lease(self, c: LeaseCommand) -> list[TenureEffect]:
         if c.producer_id < 0:
-            return self._end("fenced by the coordinator")
+            return self._end_boot("fenced by the coordinator")
         if self.lease is None:
             self.lease = c
             return [TakeLease(c)]
         mine = self.lease
         if (c.transactional_id, c.producer) == (mine.transactional_id, mine.producer):
             return []
-        return self._end(
+        return self._end_boot(
             f"a second lease: {c.producer_id}/{c.producer_epoch}, mine "
             f"{mine.producer_id}/{mine.producer_epoch}"
         )
 
-    def _end(self, why: str) -> list[TenureEffect]:
+    def _end_boot(self, why: str) -> list[TenureEffect]:
         self.ended = why
         return [End(why)]
 
-    def _assign(self, c: AssignCommand) -> list[TenureEffect]:
+    def _assign_partitions(self, c: AssignCommand) -> list[TenureEffect]:
         self._check_topic(c.topic)
         if self.lease is None or self.ended:
             raise CommandRefused(
@@ -187,11 +187,11 @@ class Tenure:
                 continue
             own.epoch, own.asked = grant.epoch, False
             effects.append(Take(Partition(c.topic, grant.n), grant.epoch, grant.offset))
-        if stale and not effects and all(self.owns(g.n) != g.epoch for g in c.lanes):
+        if stale and not effects and all(self.owned_epoch(g.n) != g.epoch for g in c.lanes):
             raise StaleEpoch(stale)
         return effects
 
-    def _release(self, c: ReleaseCommand) -> list[TenureEffect]:
+    def _release_partitions(self, c: ReleaseCommand) -> list[TenureEffect]:
         self._check_topic(c.topic)
         effects: list[TenureEffect] = []
         stale, ahead, fine = 0, 0, False
@@ -233,15 +233,15 @@ class Tenure:
                 "item-not-found", f"this worker processes {self.topic}, not {topic}"
             )
 
-    def answer(self, command: WorkerCommand) -> WorkerAnswer | None:
+    def answer_command(self, command: WorkerCommand) -> WorkerAnswer | None:
         """The answer to give now; None while a release is not finished."""
         if not isinstance(command, ReleaseCommand):
-            return WorkerAnswer(tuple(Grant(n, epoch, 0) for n, epoch in self.owned()))
+            return WorkerAnswer(tuple(Grant(n, epoch, 0) for n, epoch in self.owned_epochs()))
         lanes: list[Grant] = []
         for grant in command.lanes:
-            offset = self.released_at(grant.n, grant.epoch)
+            offset = self.released_offset(grant.n, grant.epoch)
             if offset is not None:
                 lanes.append(Grant(grant.n, grant.epoch, offset))
-            elif self.owns(grant.n) == grant.epoch:
+            elif self.owned_epoch(grant.n) == grant.epoch:
                 return None
         return WorkerAnswer(tuple(lanes))

@@ -129,7 +129,7 @@ class FleetSummary:
     troubles: TroubleRows | None = None
 
     @classmethod
-    def figures(cls) -> tuple[str, ...]:
+    def figure_names(cls) -> tuple[str, ...]:
         """The names of its numbers, `paused` among them."""
         return tuple(name for name in cls.__slots__ if name not in ("workers", "troubles"))
 

@@ -101,10 +101,10 @@ class Inventory(msgspec.Struct, frozen=True):
     priorities: tuple[Priority, ...] = ()
     origin: str = "inventory"
 
-    def of(self, kind: WorkerKind) -> list[WorkerSpec]:
+    def workers_of(self, kind: WorkerKind) -> list[WorkerSpec]:
         return [w for w in self.workers.values() if w.kind == kind]
 
-    def kinds(self) -> list[WorkerKind]:
+    def kinds_in_use(self) -> list[WorkerKind]:
         """The kinds that have workers; those that the planner places come first."""
         return sorted(
             {w.kind for w in self.workers.values()}, key=lambda k: (not k.planned, k.name)
@@ -114,16 +114,18 @@ class Inventory(msgspec.Struct, frozen=True):
     def from_file(cls, file: InventoryFile, origin: str) -> Inventory:
         """The inventory from the file's content; `origin` names the file in errors. Raises
         SettingsError when something in it is wrong."""
-        sites = _sites(file.site, origin)
+        sites = _sites_from_rows(file.site, origin)
         workers: dict[str, WorkerSpec] = {}
         for kind, rows in ((WorkerKind.NODE, file.node), (WorkerKind.ROUTER, file.router)):
-            workers |= _workers(kind, rows, sites, origin)
+            workers |= _workers_from_rows(kind, rows, sites, origin)
         if not any(w.kind == WorkerKind.NODE for w in workers.values()):
             raise SettingsError(f"{origin}: there is no [[node]]")
         if not any(w.kind == WorkerKind.ROUTER for w in workers.values()):
             raise SettingsError(f"{origin}: there is no [[router]]")
-        rules = _rules(file.rule, sites, origin)
-        return cls(sites, workers, rules, _priorities(file.priority, sites, origin), origin)
+        rules = _rules_from_rows(file.rule, sites, origin)
+        return cls(
+            sites, workers, rules, _priorities_from_rows(file.priority, sites, origin), origin
+        )
 
 
 def _check_name(name: str, what: str, seen: Iterable[str], origin: str) -> None:
@@ -135,7 +137,7 @@ def _check_name(name: str, what: str, seen: Iterable[str], origin: str) -> None:
         raise SettingsError(f"{origin}: {what} {name} is listed twice")
 
 
-def _sites(rows: Iterable[_Site], origin: str) -> dict[str, Site]:
+def _sites_from_rows(rows: Iterable[_Site], origin: str) -> dict[str, Site]:
     out: dict[str, Site] = {}
     for s in rows:
         _check_name(s.name, "site", out, origin)
@@ -146,7 +148,8 @@ def _sites(rows: Iterable[_Site], origin: str) -> dict[str, Site]:
             raise SettingsError(f"{where}: lat {s.lat}, lon {s.lon} is not a valid position")
         if s.country and s.country not in CODES:
             raise SettingsError(
-                f"{where}: country {s.country!r} is not a valid country. {advice(s.country)}"
+                f"{where}: country {s.country!r} is not a valid country. "
+                f"{suggest_country(s.country)}"
             )
         if not (math.isfinite(s.egress_ms) and 0 <= s.egress_ms <= 60_000):
             raise SettingsError(f"{where}: egress_ms must be from 0 to 60000, not {s.egress_ms}")
@@ -154,7 +157,7 @@ def _sites(rows: Iterable[_Site], origin: str) -> dict[str, Site]:
     return out
 
 
-def _workers(
+def _workers_from_rows(
     kind: WorkerKind, rows: Iterable[_Worker], sites: Mapping[str, Site], origin: str
 ) -> dict[str, WorkerSpec]:
     out: dict[str, WorkerSpec] = {}
@@ -175,29 +178,31 @@ def _workers(
     return out
 
 
-def _rules(
+def _rules_from_rows(
     rows: Iterable[_Rule], sites: Mapping[str, Site], origin: str
 ) -> tuple[ResidencyRule, ...]:
     out: dict[str, ResidencyRule] = {}
     for r in rows:
         _check_name(r.name, "rule", out, origin)
-        area = _area(r, f"rule {r.name}", sites, origin)
+        area = _area_from_row(r, f"rule {r.name}", sites, origin)
         if not r.stays_in:
             raise SettingsError(
                 f"{origin}: {area.row}: stays_in is empty: name sites, regions or countries of "
                 "sites"
             )
-        may = frozenset[str]().union(*(_stay(word, area.row, sites, origin) for word in r.stays_in))
+        may = frozenset[str]().union(
+            *(_find_sites(word, area.row, sites, origin) for word in r.stays_in)
+        )
         out[r.name] = ResidencyRule(r.name, area, may)
     return tuple(out.values())
 
 
-def _priorities(
+def _priorities_from_rows(
     rows: Sequence[_Priority], sites: Mapping[str, Site], origin: str
 ) -> tuple[Priority, ...]:
     out = []
     for i, p in enumerate(rows):
-        area = _area(p, f"priority {i + 1}", sites, origin)
+        area = _area_from_row(p, f"priority {i + 1}", sites, origin)
         if abs(p.level) > LEVEL_AT_MOST:
             raise SettingsError(
                 f"{origin}: {area.row}: level must be from {-LEVEL_AT_MOST} to {LEVEL_AT_MOST}, "
@@ -207,7 +212,9 @@ def _priorities(
     return tuple(out)
 
 
-def _area(row: _Rule | _Priority, name: str, sites: Mapping[str, Site], origin: str) -> Area:
+def _area_from_row(
+    row: _Rule | _Priority, name: str, sites: Mapping[str, Site], origin: str
+) -> Area:
     where = f"{origin}: {name}"
     given = [key for key in ("cells", "country", "region") if getattr(row, key) is not None]
     if len(given) != 1:
@@ -218,11 +225,12 @@ def _area(row: _Rule | _Priority, name: str, sites: Mapping[str, Site], origin: 
             raise SettingsError(
                 f"{where}: cells is empty: name H3 cells, such as '842a107ffffffff'"
             )
-        return Area(name, tuple(dict.fromkeys(_cell(c, where) for c in row.cells)))
+        return Area(name, tuple(dict.fromkeys(_normalize_cell(c, where) for c in row.cells)))
     if row.country is not None:
         if row.country not in CODES:
             raise SettingsError(
-                f"{where}: country {row.country!r} is not a valid country. {advice(row.country)}"
+                f"{where}: country {row.country!r} is not a valid country. "
+                f"{suggest_country(row.country)}"
             )
         return Area(name, country=row.country)
     region = row.region or ""
@@ -234,7 +242,7 @@ def _area(row: _Rule | _Priority, name: str, sites: Mapping[str, Site], origin: 
     return Area(name, region=region)
 
 
-def _cell(cell: str, where: str) -> str:
+def _normalize_cell(cell: str, where: str) -> str:
     if not h3.is_valid_cell(cell):
         raise SettingsError(
             f"{where}: cells: {cell!r} is not a valid H3 cell: a cell is 15 hexadecimal digits, "
@@ -243,7 +251,7 @@ def _cell(cell: str, where: str) -> str:
     return str(h3.int_to_str(h3.str_to_int(cell)))
 
 
-def _stay(word: str, row: str, sites: Mapping[str, Site], origin: str) -> frozenset[str]:
+def _find_sites(word: str, row: str, sites: Mapping[str, Site], origin: str) -> frozenset[str]:
     """The sites that `word` names. If it names a site and a region of other sites, that is an
     error: the meaning is not guessed."""
     ways: list[Callable[[Site], str]] = [lambda s: s.name, lambda s: s.region, lambda s: s.country]
@@ -292,7 +300,7 @@ CODES = frozenset(_TABLE.split())
 _MEANT = {"UK": "GB", "EL": "GR", "USA": "US", "GER": "DE"}
 
 
-def advice(word: str) -> str:
+def suggest_country(word: str) -> str:
     """A hint for a `word` that is not a country code."""
     meant = word.upper() if word.upper() in CODES else _MEANT.get(word.upper(), "")
     if meant:

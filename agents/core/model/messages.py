@@ -15,13 +15,13 @@ DEVICES_AT_MOST = 64
 FAULTS_AT_MOST = 8
 
 
-def degraded(telemetry: Telemetry | None) -> bool:
+def is_degraded(telemetry: Telemetry | None) -> bool:
     """Whether an accelerator of the worker that sent this reports a fault; such a node costs more
     (DESIGN 7). False without telemetry."""
     return telemetry is not None and any(device.faults for device in telemetry.accelerators)
 
 
-def faults(telemetry: Telemetry | None) -> str:
+def describe_faults(telemetry: Telemetry | None) -> str:
     """The faults of each device, for people: `NVIDIA H100: xid_79, uncorrected_ecc`; empty if there
     are none."""
     if telemetry is None:

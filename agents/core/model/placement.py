@@ -142,7 +142,7 @@ def lease_key(worker: str) -> str:
     return _LEASE_PREFIX + worker
 
 
-def lease_worker(key: str) -> str | None:
+def worker_from_lease_key(key: str) -> str | None:
     """The worker whose lease the key names; None if it is not a lease's key."""
     return key.removeprefix(_LEASE_PREFIX) if key.startswith(_LEASE_PREFIX) else None
 
@@ -152,7 +152,7 @@ def intent_key(name: str) -> str:
     return _INTENT_PREFIX + name
 
 
-def intent_name(key: str) -> str | None:
+def intent_from_key(key: str) -> str | None:
     """The intent that the key names; None if it is not an intent's key."""
     return key.removeprefix(_INTENT_PREFIX) if key.startswith(_INTENT_PREFIX) else None
 
@@ -163,7 +163,7 @@ def encode_intent(intent: Intent) -> bytes:
 
 def decode_intent(value: bytes) -> Intent:
     """Raises KafkaError when the value is not an intent."""
-    return _decode(value, Intent)
+    return _decode_json(value, Intent)
 
 
 def encode_tuning(tuning: Tuning) -> bytes:
@@ -172,7 +172,7 @@ def encode_tuning(tuning: Tuning) -> bytes:
 
 def decode_tuning(value: bytes) -> Tuning:
     """Raises KafkaError when the value is not the record of tuning."""
-    return _decode(value, Tuning)
+    return _decode_json(value, Tuning)
 
 
 def encode_placed(placed: Placed) -> bytes:
@@ -189,20 +189,20 @@ def encode_leader(leader: Leader) -> bytes:
 
 def decode_placed(value: bytes) -> Placed:
     """Raises KafkaError when the value is not a partition's record. Unknown fields are ignored."""
-    return _decode(value, Placed)
+    return _decode_json(value, Placed)
 
 
 def decode_lease(value: bytes) -> Lease:
     """Raises KafkaError when the value is not a lease."""
-    return _decode(value, Lease)
+    return _decode_json(value, Lease)
 
 
 def decode_leader(value: bytes) -> Leader:
     """Raises KafkaError when the value is not the leader's record."""
-    return _decode(value, Leader)
+    return _decode_json(value, Leader)
 
 
-def read_table(table: Mapping[str, bytes]) -> PlacementTable:
+def table_from_records(table: Mapping[str, bytes]) -> PlacementTable:
     """The raw records of `PlacementLog.lead` or `read_placement` as values.
 
     Raises KafkaError for a key or value that is not ours: a coordinator must not guess the owner of
@@ -218,9 +218,9 @@ def read_table(table: Mapping[str, bytes]) -> PlacementTable:
                 leader = decode_leader(value)
             elif key == TUNING_KEY:
                 tuning = decode_tuning(value)
-            elif (worker := lease_worker(key)) is not None:
+            elif (worker := worker_from_lease_key(key)) is not None:
                 leases[worker] = decode_lease(value)
-            elif (name := intent_name(key)) is not None:
+            elif (name := intent_from_key(key)) is not None:
                 intents[name] = decode_intent(value)
             else:
                 placed[Partition.of_key(key)] = decode_placed(value)
@@ -231,20 +231,20 @@ def read_table(table: Mapping[str, bytes]) -> PlacementTable:
     return PlacementTable(leader, leases, placed, intents, tuning)
 
 
-def is_row(key: bytes, value: bytes | None) -> bool:
+def is_valid_record(key: bytes, value: bytes | None) -> bool:
     """Whether a coordinator can have written this record; others with the right to write to the
     topic may have written anything. Only an intent may be deleted (None)."""
     try:
         text = key.decode()
         if value is None:
-            return intent_name(text) is not None
-        read_table({text: value})
+            return intent_from_key(text) is not None
+        table_from_records({text: value})
     except (KafkaError, UnicodeDecodeError):
         return False
     return True
 
 
-def after_loss(written: PlacementTable, lost: Collection[str]) -> PlacementTable:
+def assume_after_loss(written: PlacementTable, lost: Collection[str]) -> PlacementTable:
     """What may be assumed if the newest records of the keys `lost` are not a coordinator's and no
     earlier ones are left. The owners of those partitions are unknown, so no worker may own any: all
     leases count as fenced (the caller must fence them before acting on this), all partitions as
@@ -252,7 +252,7 @@ def after_loss(written: PlacementTable, lost: Collection[str]) -> PlacementTable
     ours = [
         key
         for key in lost
-        if key == LEADER_KEY or lease_worker(key) is not None or _is_partition(key)
+        if key == LEADER_KEY or worker_from_lease_key(key) is not None or _is_partition_key(key)
     ]
     if not ours:
         return written
@@ -266,14 +266,14 @@ def after_loss(written: PlacementTable, lost: Collection[str]) -> PlacementTable
     return replace(written, leader=leader, leases=leases, placed=placed)
 
 
-def _is_partition(key: str) -> bool:
+def _is_partition_key(key: str) -> bool:
     try:
         return Partition.of_key(key).topic in {kind.topic for kind in KINDS}
     except ValueError:
         return False
 
 
-def _decode(value: bytes, kind: type[T]) -> T:
+def _decode_json(value: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(value, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:

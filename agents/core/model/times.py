@@ -12,7 +12,7 @@ _TODAY = re.compile(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?", re.ASCII)
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def utc(ms: int) -> str:
+def format_utc(ms: int) -> str:
     """RFC 3339 with milliseconds: 2026-07-01T10:00:00.000Z."""
     return (
         datetime.fromtimestamp(ms / 1000, UTC)
@@ -21,13 +21,13 @@ def utc(ms: int) -> str:
     )
 
 
-def clock(ms: int) -> str:
+def format_clock(ms: int) -> str:
     """The time of day in UTC: HH:MM:SS."""
     s = ms // 1000 % 86400
     return f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}"
 
 
-def took(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration for people, in whole units: `< 1 s`, `74 s`, `12 min`, `5 h`, `3 d`."""
     if seconds < 1:
         return "< 1 s"
@@ -37,19 +37,19 @@ def took(seconds: float) -> str:
     return f"{seconds / 86_400:.0f} d"
 
 
-def span_s(text: str) -> float | None:
+def parse_span_s(text: str) -> float | None:
     """The seconds of `90s`, `10m`, `1.5h` or `3d`; None if `text` is not a span."""
     span = _SPAN.fullmatch(text)
     return float(span[1]) * _UNIT_S[span[2].lower()] if span else None
 
 
-def when(text: str, now: datetime) -> int:
+def parse_time(text: str, now: datetime) -> int:
     """Epoch ms of `text`: an RFC 3339 time (UTC if it has no zone), HH:MM[:SS] of today in UTC,
     `-10m` (that long before now, in s, m, h or d), or `now`. Raises OperatorError."""
     try:
         if text == "now":
             at = now
-        elif text[:1] == "-" and (ago_s := span_s(text[1:])) is not None:
+        elif text[:1] == "-" and (ago_s := parse_span_s(text[1:])) is not None:
             at = now - timedelta(seconds=ago_s)
         elif _TODAY.fullmatch(text):
             hour, _, rest = text.partition(":")
@@ -71,11 +71,11 @@ def when(text: str, now: datetime) -> int:
     return round(at.timestamp() * 1000)
 
 
-def when_ms(text: str, now_ms: int) -> int:
-    """Like `when`, with the clock as epoch ms."""
-    return when(text, datetime.fromtimestamp(now_ms / 1000, UTC))
+def parse_time_ms(text: str, now_ms: int) -> int:
+    """Like `parse_time`, with the clock as epoch ms."""
+    return parse_time(text, datetime.fromtimestamp(now_ms / 1000, UTC))
 
 
-def when_or_ago_ms(text: str, now_ms: int) -> int:
-    """Like `when_ms`, and `1h` also means an hour ago."""
-    return when_ms(text if span_s(text) is None else f"-{text}", now_ms)
+def parse_past_time_ms(text: str, now_ms: int) -> int:
+    """Like `parse_time_ms`, and `1h` also means an hour ago."""
+    return parse_time_ms(text if parse_span_s(text) is None else f"-{text}", now_ms)

@@ -88,7 +88,7 @@ KINDS = (WorkerKind.NODE, WorkerKind.ROUTER)
 _UNITS = {WorkerKind.NODE.topic: "lane", WorkerKind.ROUTER.topic: "raw"}
 
 
-def kind_named(name: str) -> WorkerKind:
+def kind_from_name(name: str) -> WorkerKind:
     """The kind of this name. Raises KeyError."""
     return {kind.name: kind for kind in KINDS}[name]
 

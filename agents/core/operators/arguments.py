@@ -64,7 +64,7 @@ LANE = Argument("lane", Type.LANE, "which lane")
 # ---- chat ----
 
 
-def node_of(fleet: Fleet, name: str) -> View:
+def find_node(fleet: Fleet, name: str) -> View:
     """The node of that name (`iad-1`), or the worker of that account. Raises OperatorError."""
     wanted = name.strip().lower()
     by_name = {v.spec.name: v for v in fleet.views.values() if v.spec.kind == WorkerKind.NODE}
@@ -80,7 +80,7 @@ def node_of(fleet: Fleet, name: str) -> View:
     return view
 
 
-def lane_of(fleet: Fleet, text: str) -> Partition:
+def find_lane(fleet: Fleet, text: str) -> Partition:
     """The lane of that number. Raises OperatorError."""
     count = len(fleet.of(WorkerKind.NODE))
     p = (
@@ -93,7 +93,7 @@ def lane_of(fleet: Fleet, text: str) -> Partition:
     return p
 
 
-def page_of(args: Sequence[str]) -> int:
+def parse_page(args: Sequence[str]) -> int:
     """The page that the first word names, 1 without words. Raises OperatorError."""
     if not args:
         return 1
@@ -102,7 +102,7 @@ def page_of(args: Sequence[str]) -> int:
     return int(args[0])
 
 
-def keyed_of(
+def split_keyed_words(
     arguments: Sequence[Argument], words: Sequence[str]
 ) -> tuple[list[str], dict[str, str]]:
     """The plain words, and the values of those written `name=value`, by the argument's name. Raises
@@ -127,7 +127,7 @@ def keyed_of(
 # ---- forms ----
 
 
-def words_of(arguments: Sequence[Argument], given: Mapping[str, str]) -> list[str]:
+def words_from_form(arguments: Sequence[Argument], given: Mapping[str, str]) -> list[str]:
     """The filled-in values as the words of a chat line. Raises OperatorError for a missing one."""
     words: list[str] = []
     left_out = ""
@@ -146,10 +146,12 @@ def words_of(arguments: Sequence[Argument], given: Mapping[str, str]) -> list[st
     return words
 
 
-def field_of(a: Argument, fleet: Fleet, commands: Sequence[str], value: str = "") -> Field:
+def field_from_argument(
+    a: Argument, fleet: Fleet, commands: Sequence[str], value: str = ""
+) -> Field:
     """The form field: a list if there are at most 100 options, else text."""
-    options = _options(a, fleet, commands)
-    low, high = _range(a, fleet)
+    options = _list_options(a, fleet, commands)
+    low, high = _number_range(a, fleet)
     if options and len(options) <= PICK_AT_MOST:
         known = value if value in {o.value for o in options} else ""
         return Field(a.name, FieldKind.LIST, a.help, known, options, required=not a.optional)
@@ -166,7 +168,7 @@ def field_of(a: Argument, fleet: Fleet, commands: Sequence[str], value: str = ""
     )
 
 
-def _range(a: Argument, fleet: Fleet) -> tuple[int, int] | tuple[None, None]:
+def _number_range(a: Argument, fleet: Fleet) -> tuple[int, int] | tuple[None, None]:
     match a.type:
         case Type.NUMBER:
             return a.low, a.high
@@ -175,7 +177,7 @@ def _range(a: Argument, fleet: Fleet) -> tuple[int, int] | tuple[None, None]:
     return None, None
 
 
-def _options(a: Argument, fleet: Fleet, commands: Sequence[str]) -> tuple[Option, ...]:
+def _list_options(a: Argument, fleet: Fleet, commands: Sequence[str]) -> tuple[Option, ...]:
     match a.type:
         case Type.NODE | Type.WORKER:
             views = [
@@ -184,10 +186,10 @@ def _options(a: Argument, fleet: Fleet, commands: Sequence[str]) -> tuple[Option
                 if a.type is Type.WORKER or v.spec.kind == WorkerKind.NODE
             ]
             views.sort(key=lambda v: (v.spec.kind != WorkerKind.NODE, v.spec.name))
-            return tuple(_worker(fleet, v) for v in views)
+            return tuple(_option_from_worker(fleet, v) for v in views)
         case Type.LANE:
             return tuple(
-                Option(str(p.n), f"{p.n}: {_where(fleet, p)}")
+                Option(str(p.n), f"{p.n}: {_describe_owner(fleet, p)}")
                 for p in sorted(fleet.of(WorkerKind.NODE))
             )
         case Type.COMMAND:
@@ -195,13 +197,13 @@ def _options(a: Argument, fleet: Fleet, commands: Sequence[str]) -> tuple[Option
     return tuple(Option(word, word) for word in a.choices)
 
 
-def _worker(fleet: Fleet, view: View) -> Option:
+def _option_from_worker(fleet: Fleet, view: View) -> Option:
     name = view.spec.name if view.spec.kind == WorkerKind.NODE else view.spec.worker
     return Option(
         name, f"{name}: {health_word(fleet, view)}, has {len(fleet.owned_by(view.spec.worker))}"
     )
 
 
-def _where(fleet: Fleet, p: Partition) -> str:
+def _describe_owner(fleet: Fleet, p: Partition) -> str:
     s = fleet.partitions[p]
     return "no owner" if s.state is State.ORPHAN else short_name(s.worker)

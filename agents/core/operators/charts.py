@@ -10,8 +10,8 @@ from agents.base.text import counted
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.summary import drawn
 from agents.core.model.charts import OF_FLEET, OF_LANE, OF_NODE, Line, Map, Plot
-from agents.core.model.times import span_s
-from agents.core.operators.arguments import Argument, Type, lane_of, node_of
+from agents.core.model.times import parse_span_s
+from agents.core.operators.arguments import Argument, Type, find_lane, find_node
 from agents.core.operators.command import Access, Command, Context, Fetch, Image, Result
 
 LEAST_S, MOST_S, USUAL = 60, 7 * 86_400, "1h"
@@ -62,18 +62,18 @@ class Drawn:
     plot: Plot | None = None
 
 
-def _map(c: Context, args: Sequence[str]) -> Result:
+def _query_map(c: Context, args: Sequence[str]) -> Result:
     picture = drawn(c.fleet, c.placing.inputs.places.lat, c.placing.inputs.places.lon)
 
-    def answer(then: Context, found: object) -> Result:
+    def show_map(then: Context, found: object) -> Result:
         if not isinstance(found, Drawn):
             raise TypeError(found)
-        return Image(found.url, f"{picture.title}.\n{_busiest(picture)}")
+        return Image(found.url, f"{picture.title}.\n{_describe_busiest_sites(picture)}")
 
-    return Fetch(MapWanted(picture), answer)
+    return Fetch(MapWanted(picture), show_map)
 
 
-def _busiest(m: Map) -> str:
+def _describe_busiest_sites(m: Map) -> str:
     nobody = sum(t.site < 0 for t in m.threads)
     well = sorted((d for d in m.dots if d.well), key=lambda d: (-d.load, d.name))[:3]
     lines = ["Busiest: " + ", ".join(f"{d.name} {d.load:.0%}" for d in well) + "."] if well else []
@@ -86,7 +86,7 @@ def _busiest(m: Map) -> str:
     return "\n".join(lines)
 
 
-def _plot(c: Context, args: Sequence[str]) -> Result:
+def _query_plot(c: Context, args: Sequence[str]) -> Result:
     if args[0].lower() not in MEASURES:
         raise OperatorError(
             f"{args[0][:40]!r} cannot be plotted: choose one of {', '.join(MEASURES)}."
@@ -94,15 +94,15 @@ def _plot(c: Context, args: Sequence[str]) -> Result:
     measure = MEASURES[args[0].lower()]
     of, span = OF_FLEET, USUAL
     for word in args[1:]:
-        if span_s(word) is not None:
+        if parse_span_s(word) is not None:
             span = word.lower()
         elif of != OF_FLEET:
             raise OperatorError(f"Usage: {PLOT_GOES}")
         else:
-            of = _subject(c.fleet, word)
-    seconds = _seconds(span)
+            of = _parse_subject(c.fleet, word)
+    seconds = _parse_plot_span_s(span)
     wanted = PlotWanted(
-        f"{measure.title} of {_said(of)}, last {span}",
+        f"{measure.title} of {_describe_sample(of)}, last {span}",
         measure,
         (of,),
         WORST if of == OF_FLEET else 0,
@@ -110,40 +110,40 @@ def _plot(c: Context, args: Sequence[str]) -> Result:
         c.now_ms,
     )
 
-    def answer(then: Context, found: object) -> Result:
+    def show_plot(then: Context, found: object) -> Result:
         if not isinstance(found, Drawn) or found.plot is None:
             raise TypeError(found)
-        return Image(found.url, _told(found.plot))
+        return Image(found.url, _describe_plot(found.plot))
 
-    return Fetch(wanted, answer)
+    return Fetch(wanted, show_plot)
 
 
-def _subject(fleet: Fleet, word: str) -> str:
+def _parse_subject(fleet: Fleet, word: str) -> str:
     if word.isascii() and word.isdigit():
-        return f"{OF_LANE}{lane_of(fleet, word).n}"
-    return OF_NODE + node_of(fleet, word).spec.name
+        return f"{OF_LANE}{find_lane(fleet, word).n}"
+    return OF_NODE + find_node(fleet, word).spec.name
 
 
-def _seconds(span: str) -> int:
-    seconds = span_s(span) or 0.0
+def _parse_plot_span_s(span: str) -> int:
+    seconds = parse_span_s(span) or 0.0
     if not LEAST_S <= seconds <= MOST_S:
         raise OperatorError(f"{span[:40]} is not between 1m and 7d.")
     return round(seconds)
 
 
-def _said(name: str) -> str:
+def _describe_sample(name: str) -> str:
     return "the fleet" if name == OF_FLEET else name.replace("/", " ")
 
 
-def plot_of(wanted: PlotWanted, lines: Sequence[Line]) -> Plot:
+def plot_from_lines(wanted: PlotWanted, lines: Sequence[Line]) -> Plot:
     """The plot of these lines. Raises OperatorError when there is nothing to draw."""
-    shown = tuple(Line(_said(x.name), x.ms, x.values) for x in lines if x.ms)
+    shown = tuple(Line(_describe_sample(x.name), x.ms, x.values) for x in lines if x.ms)
     if not shown:
         raise OperatorError(f"{wanted.title}: there is no data for that time.")
     return Plot(wanted.title, wanted.measure.unit, wanted.since_ms, wanted.until_ms, shown)
 
 
-def _told(plot: Plot) -> str:
+def _describe_plot(plot: Plot) -> str:
     lines = [f"{plot.title}:"]
     for x in plot.lines:
         top = max(range(len(x.values)), key=lambda i: x.values[i])
@@ -157,7 +157,9 @@ def _told(plot: Plot) -> str:
 
 PLOT_GOES = "plot lag|rate|latency [LANE|NODE] [1h]"
 LOOKS = (
-    Command("map", (), Access.LOOK, "a map of sites, their load and the origins of lanes", _map),
+    Command(
+        "map", (), Access.LOOK, "a map of sites, their load and the origins of lanes", _query_map
+    ),
     Command(
         "plot",
         (
@@ -168,7 +170,7 @@ LOOKS = (
         ),
         Access.LOOK,
         f"a plot of the last hour, or more: {PLOT_GOES}",
-        _plot,
+        _query_plot,
         goes=PLOT_GOES,
     ),
 )

@@ -22,7 +22,7 @@ from agents.core.fleet.rewinds import Rewinds
 from agents.core.fleet.rollout import Rollout
 from agents.core.fleet.tuner import Tuner
 from agents.core.operators.command import Access, Command, Context, Done, Dry, Fetch, Image, Result
-from agents.core.operators.registry import find, run
+from agents.core.operators.registry import find_command, run_command
 from agents.core.operators.subscriptions import Follows
 
 CONFIRM_S = 120.0
@@ -71,23 +71,27 @@ class Desk:
         self.rewinds = Rewinds(self.fleet, self.errands)
         self.rollout = Rollout(self.fleet, self.news)
         self.follows = Follows(
-            self.fleet, lambda jid: self.access(jid) > Access.NONE if self.known else None
+            self.fleet, lambda jid: self.access_of(jid) > Access.NONE if self.known else None
         )
 
-    def affiliation(self, changed: Mapping[str, str]) -> Iterator[Effect]:
+    def note_affiliations(self, changed: Mapping[str, str]) -> Iterator[Effect]:
         """Note changed affiliations and mirror them: who may not read the room may not read the
         feeds."""
         self.affiliations |= changed
         self.known = True
         yield MirrorAffiliations(
-            {jid: a for jid, a in self.affiliations.items() if Access.of(a) > Access.NONE}
+            {
+                jid: a
+                for jid, a in self.affiliations.items()
+                if Access.from_affiliation(a) > Access.NONE
+            }
         )
 
-    def asked(
+    def handle_question(
         self, event: QuestionAsked, now: float, now_ms: int, *, commanding: bool
     ) -> Iterator[Effect]:
         """Take a chat message. In the room it counts only with a prefix or our name."""
-        text = addressed(event.text, event.room)
+        text = extract_command(event.text, event.room)
         # A corrected command voids its dry run, even if the correction is not for us.
         if event.replaces is not None:
             said = (event.jid, event.replaces)
@@ -96,22 +100,22 @@ class Desk:
             }
         if text is None:
             return
-        answer = self._reply(event)
-        level = self.budget(event.jid, now)
+        answer = self._make_reply(event)
+        level = self.spend_request(event.jid, now)
         if level == "deaf":
             return
         if level == "full":
             yield answer("Too many requests (limit: 10); try again in a few seconds.")
             return
-        context = self.context(
+        context = self.make_context(
             event.jid, event.nick or event.jid, now, now_ms, commanding=commanding
         )
         try:
-            yield from self._run(text.split(), event, context, answer)
+            yield from self._dispatch_command(text.split(), event, context, answer)
         except OperatorError as e:
             yield answer(str(e))
 
-    def context(
+    def make_context(
         self,
         jid: str,
         nick: str,
@@ -134,26 +138,28 @@ class Desk:
             self.tuner,
             self.rewinds,
             self.rollout,
-            access=self.access(jid),
+            access=self.access_of(jid),
             chat=chat,
             commanding=commanding,
         )
 
-    def _run(
+    def _dispatch_command(
         self, words: list[str], event: QuestionAsked, c: Context, answer: Callable[[str], Effect]
     ) -> Iterator[Effect]:
-        command = find(words[0] if words else "help")
-        need = command.needs(len(words) - 1)
-        if why := self.refused(command, event.jid, need):
+        command = find_command(words[0] if words else "help")
+        need = command.access_for(len(words) - 1)
+        if why := self.describe_refusal(command, event.jid, need):
             raise OperatorError(why)
         if need > Access.LOOK and not c.commanding:
             raise OperatorError(NOT_COMMANDING)
         if command.name == "confirm":
-            yield from self._confirm(words, event, c, answer)
+            yield from self._confirm_dry_run(words, event, c, answer)
             return
-        yield from self._answer(run(command, c, words[1:]), command, need, event, c, answer)
+        yield from self._answer_result(
+            run_command(command, c, words[1:]), command, need, event, c, answer
+        )
 
-    def _answer(
+    def _answer_result(
         self,
         result: Result,
         command: Command,
@@ -170,31 +176,31 @@ class Desk:
             yield Show(result.url, "" if event.room else event.jid)
             return
         if isinstance(result, Done):
-            yield done(result, c, answer(result.text))
+            yield write_then_answer(result, c, answer(result.text))
             return
         if isinstance(result, Fetch):
             fetch = result
 
-            def then(found: QueryFinished, now: float, now_ms: int) -> Iterator[Effect]:
+            def finish_query(found: QueryFinished, now: float, now_ms: int) -> Iterator[Effect]:
                 # Time has passed: the rights are checked again, in a fresh context.
                 try:
-                    if why := found.error or self.refused(command, event.jid, need):
+                    if why := found.error or self.describe_refusal(command, event.jid, need):
                         raise OperatorError(why)
-                    again = self.context(c.jid, c.nick, now, now_ms)
-                    yield from self._answer(
+                    again = self.make_context(c.jid, c.nick, now, now_ms)
+                    yield from self._answer_result(
                         fetch.answer(again, found.result), command, need, event, again, answer
                     )
                 except OperatorError as e:
                     yield answer(str(e))
 
-            yield self.errands.begin(fetch.what, then, c.now)
+            yield self.errands.begin(fetch.what, finish_query, c.now)
             return
         if len(self.promises) >= PROMISES_AT_MOST:
             raise OperatorError("Too many dry runs wait for a confirm; try again in two minutes.")
         promise = Promise(
             self.token(),
             event.jid,
-            _conversation(event),
+            _conversation_of(event),
             result.rests_on(c),
             c.now + CONFIRM_S,
             event.message_id,
@@ -206,20 +212,20 @@ class Desk:
             f"{result.text}\nTo do it: {prefix}confirm {promise.id} (within {CONFIRM_S:.0f} s)"
         )
 
-    def access(self, jid: str) -> Access:
+    def access_of(self, jid: str) -> Access:
         """What the bare JID may do."""
-        return Access.of(self.affiliations.get(jid, "none"))
+        return Access.from_affiliation(self.affiliations.get(jid, "none"))
 
-    def refused(self, command: Command, jid: str, need: Access) -> str:
+    def describe_refusal(self, command: Command, jid: str, need: Access) -> str:
         """Why `jid` may not give this command if it needs `need`; empty if it may."""
-        if self.access(jid) >= need:
+        if self.access_of(jid) >= need:
             return ""
         have = self.affiliations.get(jid, "none")
         who = {Access.LOOK: "a member", Access.ACT: "an admin", Access.TUNE: "an owner"}[need]
         what = command.name if need is command.access else f"changing anything with {command.name}"
         return f"{what} needs {who} of the ops room; your affiliation is {have}."
 
-    def _confirm(
+    def _confirm_dry_run(
         self, words: list[str], event: QuestionAsked, c: Context, answer: Callable[[str], Effect]
     ) -> Iterator[Effect]:
         if len(words) != 2:
@@ -227,7 +233,7 @@ class Desk:
         promise = self.promises.get(words[1].lower())
         if promise is None or c.now > promise.until:
             raise OperatorError("There is no dry run with that id; it may have expired. Ask again.")
-        if promise.jid != event.jid or promise.conversation != _conversation(event):
+        if promise.jid != event.jid or promise.conversation != _conversation_of(event):
             raise OperatorError("That id belongs to another person or conversation. Ask here.")
         # Removed before anything is done: a confirmation counts once.
         del self.promises[promise.id]
@@ -235,15 +241,15 @@ class Desk:
             raise OperatorError(
                 f"What this dry run rests on has changed. Ask again: {promise.dry.title}"
             )
-        effects = act(promise.dry, c)
+        effects = carry_out_dry_run(promise.dry, c)
         yield answer(f"On it: {promise.dry.title}.")
         yield from effects
 
-    def expire(self, now: float) -> None:
+    def drop_expired(self, now: float) -> None:
         self.promises = {k: p for k, p in self.promises.items() if p.until >= now}
         self._asks = {k: v for k, v in self._asks.items() if now - v[0].refilled_at < 60}
 
-    def budget(self, jid: str, now: float) -> str:
+    def spend_request(self, jid: str, now: float) -> str:
         """Spend one request of the person's budget: `ok`; `full`, once, when the budget is spent;
         then `deaf` until there is some again."""
         bucket, told = self._asks.get(jid, (TokenBucket(ASKS, ASKS_PER_S), False))
@@ -253,14 +259,14 @@ class Desk:
         return "ok" if not spent else "deaf" if told else "full"
 
     @staticmethod
-    def _reply(event: QuestionAsked) -> Callable[[str], Effect]:
+    def _make_reply(event: QuestionAsked) -> Callable[[str], Effect]:
         def answer(text: str) -> Effect:
             return Say(clip([text])) if event.room else Whisper(event.jid, clip([text]))
 
         return answer
 
 
-def act(dry: Dry, c: Context) -> list[Effect]:
+def carry_out_dry_run(dry: Dry, c: Context) -> list[Effect]:
     """The effects of a confirmed dry run, and a note of who asked. Raises OperatorError, and
     changes nothing then."""
     told: dict[str, object] = {"version": c.fleet.version}
@@ -269,7 +275,7 @@ def act(dry: Dry, c: Context) -> list[Effect]:
     return [*dry.act(c), Note("action", c.jid, dry.title, told)]
 
 
-def done(result: Done, c: Context, answer: Effect) -> Effect:
+def write_then_answer(result: Done, c: Context, answer: Effect) -> Effect:
     """The write, with the answer to give once it is committed. Raises OperatorError while nothing
     can be written."""
     if not c.commanding:
@@ -277,11 +283,11 @@ def done(result: Done, c: Context, answer: Effect) -> Effect:
     return replace(result.write, then=(*result.write.then, answer))
 
 
-def _conversation(event: QuestionAsked) -> str:
+def _conversation_of(event: QuestionAsked) -> str:
     return "room" if event.room else f"chat with {event.jid}"
 
 
-def addressed(text: str, room: bool) -> str | None:
+def extract_command(text: str, room: bool) -> str | None:
     """The command in `text`, without its prefix; None if it is not for us. One to one, everything
     is."""
     text = text.strip()

@@ -35,7 +35,7 @@ class Access(IntEnum):
     TUNE = 3
 
     @classmethod
-    def of(cls, affiliation: str) -> Access:
+    def from_affiliation(cls, affiliation: str) -> Access:
         return {"member": cls.LOOK, "admin": cls.ACT, "owner": cls.TUNE}.get(affiliation, cls.NONE)
 
 
@@ -97,11 +97,11 @@ class Dry:
         fleet = c.fleet
         lanes = [fleet.partitions.get(WorkerKind.NODE.partition(n)) for n in self.lanes]
         where = [(s.worker, s.epoch, s.state) if s else None for s in lanes]
-        nodes = [] if self.lanes else [_holding(fleet, worker) for worker in self.nodes]
+        nodes = [] if self.lanes else [_holdings_of_worker(fleet, worker) for worker in self.nodes]
         return where, nodes, self.rests(c)
 
 
-def _holding(fleet: Fleet, worker: str) -> object:
+def _holdings_of_worker(fleet: Fleet, worker: str) -> object:
     view = fleet.views.get(worker)
     if view is None:
         return None
@@ -163,21 +163,21 @@ class Command:
         return " ".join((self.name, *(a.usage for a in self.args)))
 
     @property
-    def brief(self) -> str:
+    def brief_usage(self) -> str:
         """The usage in a list of commands: only the words that look, without filters."""
         args = self.args if self.changes is None else self.args[: self.looks]
         return " ".join((self.name, *(a.usage for a in args if not a.keyed)))
 
     @property
-    def most(self) -> Access:
+    def highest_access(self) -> Access:
         """The access that its most powerful form needs."""
         return self.changes or self.access
 
-    def needs(self, words: int) -> Access:
+    def access_for(self, words: int) -> Access:
         """The access that it needs with this number of words."""
         return self.changes if self.changes is not None and words > self.looks else self.access
 
     @property
-    def asks(self) -> bool:
+    def needs_arguments(self) -> bool:
         """Whether it needs arguments."""
         return any(not a.optional for a in self.args)

@@ -13,10 +13,10 @@ from agents.core.lanes.dead_letters import (
     ID,
     LetterQuery,
     LettersFound,
-    line,
-    query_of,
-    shown,
-    summed,
+    describe_found,
+    describe_letter,
+    describe_letter_fully,
+    query_from_words,
 )
 from agents.core.operators.arguments import Argument, Type
 from agents.core.operators.command import Access, Command, Context, Dry, Fetch, Result
@@ -44,60 +44,70 @@ class DeadReplay:
     now_ms: int
 
 
-def _dead(c: Context, args: Sequence[str]) -> Result:
+def _query_dead_letters(c: Context, args: Sequence[str]) -> Result:
     what, words = (args[0].lower(), args[1:]) if args else ("list", ())
     if what not in ("list", "show", "replay"):
         what, words = ("show" if ID.fullmatch(what) else "list"), args
-    query = query_of(words, c.now_ms)
+    query = query_from_words(words, c.now_ms)
     if what == "show":
         if not query.one:
             raise OperatorError("Usage: dead show ID, such as 0/17 (dead list shows the ids).")
-        return Fetch(DeadLook(query, 1), _shown)
+        return Fetch(DeadLook(query, 1), _show_letter)
     if what == "list":
-        return Fetch(DeadLook(query, c.rows + 1), _listed)
+        return Fetch(DeadLook(query, c.rows + 1), _show_letter_list)
     if c.access < Access.ACT:
         raise OperatorError("dead replay needs an admin of the ops room.")
-    return Fetch(DeadLook(query, 1), lambda then, found: _dry(then, found, query, " ".join(words)))
+    return Fetch(
+        DeadLook(query, 1), lambda then, found: _predict_replay(then, found, query, " ".join(words))
+    )
 
 
-def _found(found: object) -> LettersFound:
+def _expect_letters(found: object) -> LettersFound:
     if not isinstance(found, LettersFound):
         raise TypeError(found)
     return found
 
 
-def _listed(c: Context, found: object) -> Result:
-    f = _found(found)
+def _show_letter_list(c: Context, found: object) -> Result:
+    f = _expect_letters(found)
     if not f.letters:
-        return "No dead letters." if f.whole else summed(f)
+        return "No dead letters." if f.whole else describe_found(f)
     more = "\nNarrow it down: reason= since=1h lane= source=." if f.count > c.rows else ""
     return (
-        "\n".join([f"{summed(f)}.", "```", *(line(x) for x in f.letters[: c.rows]), "```"]) + more
+        "\n".join(
+            [
+                f"{describe_found(f)}.",
+                "```",
+                *(describe_letter(x) for x in f.letters[: c.rows]),
+                "```",
+            ]
+        )
+        + more
     )
 
 
-def _shown(c: Context, found: object) -> Result:
-    f = _found(found)
+def _show_letter(c: Context, found: object) -> Result:
+    f = _expect_letters(found)
     if not f.letters:
         raise OperatorError("There is no such dead letter; it may have expired.")
-    return "\n".join(shown(f.letters[0], SHOWN_CHARACTERS))
+    return "\n".join(describe_letter_fully(f.letters[0], SHOWN_CHARACTERS))
 
 
-def _dry(c: Context, found: object, query: LetterQuery, words: str) -> Dry:
-    f = _found(found)
+def _predict_replay(c: Context, found: object, query: LetterQuery, words: str) -> Dry:
+    f = _expect_letters(found)
     if not f.count:
         raise OperatorError(
             "Nothing to replay: no dead letter matches, or all were replayed already (all "
             "includes those)."
         )
     if not f.whole:
-        raise OperatorError(f"{summed(f)}: too many to predict.")
+        raise OperatorError(f"{describe_found(f)}: too many to predict.")
 
-    def act(done: Context) -> Iterator[Effect]:
+    def replay_letters(done: Context) -> Iterator[Effect]:
         if done.access < Access.ACT:
             raise OperatorError("dead replay needs an admin of the ops room.")
 
-        def told(answer: Answer, now: float, now_ms: int) -> Iterator[Effect]:
+        def tell_outcome(answer: Answer, now: float, now_ms: int) -> Iterator[Effect]:
             if answer.error:
                 done.news.line(f"{done.nick}: replay of dead letters failed: {answer.error}")
             else:
@@ -108,13 +118,15 @@ def _dry(c: Context, found: object, query: LetterQuery, words: str) -> Dry:
                 "action", done.jid, f"dead replay {words}: {answer.error or answer.result}", {}
             )
 
-        yield done.errands.begin(DeadReplay(query, f.upto, done.jid, done.now_ms), told, done.now)
+        yield done.errands.begin(
+            DeadReplay(query, f.upto, done.jid, done.now_ms), tell_outcome, done.now
+        )
 
     text = (
-        f"Replay {summed(f)}. Each goes back to events.raw once, with its reason in a header; one "
-        "that fails again becomes a dead letter again."
+        f"Replay {describe_found(f)}. Each goes back to events.raw once, with its reason in a "
+        "header; one that fails again becomes a dead letter again."
     )
-    return Dry(f"dead replay {words}".strip(), text, act)
+    return Dry(f"dead replay {words}".strip(), text, replay_letters)
 
 
 LETTERS = (
@@ -132,7 +144,7 @@ LETTERS = (
         ),
         Access.LOOK,
         f"dead letters: {USAGE} ({GOES}); replay needs admin",
-        _dead,
+        _query_dead_letters,
         goes=USAGE,
     ),
 )

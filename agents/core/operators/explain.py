@@ -32,18 +32,18 @@ _TERMS = (
 )
 
 
-def explain(placing: Placing, p: Partition, now: float) -> str:
+def explain_lane(placing: Placing, p: Partition, now: float) -> str:
     """Why the lane is where it is, according to the last plan."""
     scored, placed = placing.last, placing.fleet.partitions[p]
     if scored is None or p not in scored.partitions:
         return f"Lane {p.n} has not been scored yet; try again in a second."
-    return tell(
+    return explain_scored_lane(
         scored,
         p,
         placed,
         now,
         paused=PAUSE in placing.fleet.intents,
-        absent=absences(placing.fleet),
+        absent=describe_absences(placing.fleet),
     )
 
 
@@ -53,14 +53,14 @@ def gains_elsewhere_ms(scored: Scored, owners: Mapping[Partition, str]) -> dict[
     gains: dict[Partition, float] = {}
     for p, worker in owners.items():
         case = _Case(scored, p, scored.workers.index(worker), {})
-        other = case.cheapest(case.may & case.takes & case.fits & ~case.taken)
+        other = case.find_cheapest(case.may & case.takes & case.fits & ~case.taken)
         if other >= 0:
             gain_ms = float(case.ms[case.here] - case.ms[other] - case.price[other])
             gains |= {p: gain_ms} if gain_ms > 0 else {}
     return gains
 
 
-def absences(fleet: Fleet) -> dict[str, str]:
+def describe_absences(fleet: Fleet) -> dict[str, str]:
     """The workers that take no lanes, each with a word that says why."""
     words: dict[str, str] = {}
     for worker, view in fleet.views.items():
@@ -73,7 +73,7 @@ def absences(fleet: Fleet) -> dict[str, str]:
     return words
 
 
-def tell(
+def explain_scored_lane(
     scored: Scored,
     p: Partition,
     placed: Placed,
@@ -82,23 +82,23 @@ def tell(
     paused: bool,
     absent: Mapping[str, str],
 ) -> str:
-    """Like `explain`, on values. `absent`: see `absences`."""
+    """Like `explain_lane`, on values. `absent`: see `describe_absences`."""
     if placed.state is State.ORPHAN or placed.worker not in scored.workers:
         if p.n not in scored.plan.waiting:
             return f"Lane {p.n} has no owner: it is about to be placed."
-        return "\n".join(_waits(_Case(scored, p, -1, absent)))
+        return "\n".join(_describe_waiting(_Case(scored, p, -1, absent)))
     case = _Case(scored, p, scored.workers.index(placed.worker), absent)
-    lines = [_current(case, placed), *_chosen(case, placed, paused)]
-    other = case.cheapest(case.may & ~case.taken)
+    lines = [_describe_current_node(case, placed), *_describe_chosen_node(case, placed, paused)]
+    other = case.find_cheapest(case.may & ~case.taken)
     if other >= 0:
         price = (
             f" (+ {case.price[other]:.1f} price of room)"
             if case.price[other] >= NOTICEABLE_MS
             else ""
         )
-        lines.append(f"Runner-up {case.name(other)}: {case.sum(other)}{price}.")
-    lines += [_room(case), *_binds(case, other, now, paused)]
-    lines += _left_out(case)
+        lines.append(f"Runner-up {case.name_node(other)}: {case.describe_cost(other)}{price}.")
+    lines += [_describe_room(case), *_describe_constraint(case, other, now, paused)]
+    lines += _describe_left_out(case)
     lines.append(f"Placed there: {placed.why or 'initial placement'} (epoch {placed.epoch}).")
     return "\n".join(lines)
 
@@ -133,7 +133,7 @@ class _Case:
             self.problem.allowed[rule] if rule >= 0 else np.ones(len(self.ms), dtype=bool)
         )
         self.eps = self.plan.load_eps[row]
-        self.use = use_eps(scored, seats(scored))
+        self.use = node_loads_eps(scored, seats_after_plan(scored))
         self.room: Floats = np.array(self.plan.room_eps)
         self.fits: Bools = self.use + self.eps <= self.room * (1 + ROUNDING)
         if self.here >= 0:
@@ -141,24 +141,24 @@ class _Case:
         self.to = next((m.to for m in self.plan.moves if m.lane == self.lane.id), -1)
         self.taken: Bools = np.isin(np.arange(len(self.ms)), [self.here, self.to])
 
-    def name(self, n: int) -> str:
+    def name_node(self, n: int) -> str:
         return short_name(self.scored.workers[n]) or self.scored.workers[n]
 
-    def sum(self, n: int) -> str:
+    def describe_cost(self, n: int) -> str:
         """`14.6 modelled ms = 12.6 RTT + 2.0 moving`; terms of 0 are left out."""
         parts = [(float(getattr(self.terms, field)[0, n]), word) for field, word in _TERMS]
         shown = [(ms, word) for ms, word in parts if abs(ms) >= NOTICEABLE_MS or word == "RTT"]
         text = "".join(f" {'-' if ms < 0 else '+'} {abs(ms):.1f} {word}" for ms, word in shown)
         return f"{self.ms[n]:.1f} modelled ms = {text.removeprefix(' + ')}"
 
-    def cheapest(self, among: Bools) -> int:
+    def find_cheapest(self, among: Bools) -> int:
         """The row of the cheapest node, including the price of room; -1 if there is none."""
         if not among.any():
             return -1
         return int(np.where(among, self.ms + self.price, np.inf).argmin())
 
 
-def seats(scored: Scored) -> Ints:
+def seats_after_plan(scored: Scored) -> Ints:
     """The row of each lane's node once the plan is carried out, -1 for none, int32[L]."""
     row_of = {lane.id: row for row, lane in enumerate(scored.moment.lanes)}
     sits = scored.problem.lanes.owner.copy()
@@ -171,19 +171,19 @@ def seats(scored: Scored) -> Ints:
     return sits
 
 
-def use_eps(scored: Scored, sits: Ints) -> Floats:
+def node_loads_eps(scored: Scored, sits: Ints) -> Floats:
     """The load of each node with the lanes at `sits`, in events/s, float64[N]."""
     use: Floats = np.zeros(len(scored.workers))
     np.add.at(use, sits[sits >= 0], np.array(scored.plan.load_eps)[sits >= 0])
     return use
 
 
-def _current(case: _Case, placed: Placed) -> str:
+def _describe_current_node(case: _Case, placed: Placed) -> str:
     word = "is leaving" if placed.state is State.RELEASING else "is on"
-    return f"Lane {case.p.n} {word} {case.name(case.here)}: {case.sum(case.here)}."
+    return f"Lane {case.p.n} {word} {case.name_node(case.here)}: {case.describe_cost(case.here)}."
 
 
-def _chosen(case: _Case, placed: Placed, paused: bool) -> list[str]:
+def _describe_chosen_node(case: _Case, placed: Placed, paused: bool) -> list[str]:
     """Where the lane will go, if it will move."""
     move = next((m for m in case.plan.moves if m.lane == case.lane.id), None)
     if placed.state is State.RELEASING:
@@ -191,31 +191,33 @@ def _chosen(case: _Case, placed: Placed, paused: bool) -> list[str]:
         return (
             []
             if to is None or to == case.here
-            else [f"Chosen: {case.name(to)}; it is moving there."]
+            else [f"Chosen: {case.name_node(to)}; it is moving there."]
         )
     if case.lane.id in case.plan.parked:
         if case.allowed[case.here]:
             return ["It has to wait: not all lanes fit, and others come first."]
         return [
-            f"It has to wait: rule {case.rule} forbids {case.name(case.here)}, and no node that "
-            "meets it has room."
+            f"It has to wait: rule {case.rule} forbids {case.name_node(case.here)}, and no node "
+            "that meets it has room."
         ]
     if move is None:
         return []
     word = "the planner is paused, so it stays" if paused else "it moves now"
-    return [f"Chosen: {case.name(move.to)}, {case.sum(move.to)} ({move.reason}; {word})."]
+    return [
+        f"Chosen: {case.name_node(move.to)}, {case.describe_cost(move.to)} ({move.reason}; {word})."
+    ]
 
 
-def _room(case: _Case) -> str:
+def _describe_room(case: _Case) -> str:
     n, price = case.here, float(case.price[case.here])
     cost = f"room costs {price:.1f} ms" if price >= NOTICEABLE_MS else "room costs nothing"
     return (
-        f"{case.name(n)}: {case.use[n]:,.0f} of {case.room[n]:,.0f} events/s allowed, "
+        f"{case.name_node(n)}: {case.use[n]:,.0f} of {case.room[n]:,.0f} events/s allowed, "
         f"{case.eps:,.0f} for this lane; {cost}."
     )
 
 
-def _binds(case: _Case, other: int, now: float, paused: bool) -> list[str]:
+def _describe_constraint(case: _Case, other: int, now: float, paused: bool) -> list[str]:
     """The constraint that keeps the lane from a cheaper node, and what would change the decision.
 
     The first constraint that applies is told: having to leave, residency, room, then damping."""
@@ -240,14 +242,17 @@ def _binds(case: _Case, other: int, now: float, paused: bool) -> list[str]:
     if forbidden[banned] < min(open_ms[best], ms[here]) - NOTICEABLE_MS:
         gain = ms[here] - forbidden[banned]
         return [
-            f"Residency binds: rule {case.rule} keeps it from {case.name(banned)}, {gain:.1f} ms "
-            "better.",
+            f"Residency binds: rule {case.rule} keeps it from {case.name_node(banned)}, "
+            f"{gain:.1f} ms better.",
             f"It would move there if rule {case.rule} allowed it.",
         ]
     if ms[best] >= ms[here] - NOTICEABLE_MS:
-        return ["Nothing binds: no other node would be better.", *_revert(case, other)]
+        return [
+            "Nothing binds: no other node would be better.",
+            *_describe_counterfactual(case, other),
+        ]
     gain = float(ms[here] - ms[best])
-    name, free = case.name(best), max(0.0, float(case.room[best] - case.use[best]))
+    name, free = case.name_node(best), max(0.0, float(case.room[best] - case.use[best]))
     if not case.fits[best]:
         return [
             f"Room binds: {name} is {gain:.1f} ms better, but has {free:,.0f} of {case.eps:,.0f} "
@@ -261,21 +266,24 @@ def _binds(case: _Case, other: int, now: float, paused: bool) -> list[str]:
             "others need it.",
             f"It would move there if {name} were {dearer - gain:.1f} ms closer.",
         ]
-    return [f"Calm binds: {name} is {gain:.1f} ms better; {_calm(case, best, now, paused)}."]
+    return [
+        f"Calm binds: {name} is {gain:.1f} ms better; {_describe_damping(case, best, now, paused)}."
+    ]
 
 
-def _revert(case: _Case, other: int) -> list[str]:
+def _describe_counterfactual(case: _Case, other: int) -> list[str]:
     if other < 0:
         return ["It would move if there were another node for it."]
     gap = float(case.ms[other] + case.price[other] - case.ms[case.here] - case.price[case.here])
     short = float(case.use[other] + case.eps - case.room[other])
     room = "" if case.fits[other] else f", with {short:,.0f} events/s more room"
     return [
-        f"It would move to {case.name(other)} if that were {max(gap, 0.1):.1f} ms closer{room}."
+        f"It would move to {case.name_node(other)} if that were {max(gap, 0.1):.1f} ms "
+        f"closer{room}."
     ]
 
 
-def _calm(case: _Case, to: int, now: float, paused: bool) -> str:
+def _describe_damping(case: _Case, to: int, now: float, paused: bool) -> str:
     """Why the lane stays although another node would be better."""
     calm, moment = case.scored.frame.calm, case.scored.moment
     if paused:
@@ -298,7 +306,7 @@ def _calm(case: _Case, to: int, now: float, paused: bool) -> str:
     return "other lanes move first, or the room is kept for them"
 
 
-def _waits(case: _Case) -> list[str]:
+def _describe_waiting(case: _Case) -> list[str]:
     """The lines for an orphan that waits."""
     lines = [f"Lane {case.p.n} has no owner and lags; nothing is lost."]
     takers = case.takes & case.allowed
@@ -316,18 +324,18 @@ def _waits(case: _Case) -> list[str]:
         free = np.where(takers, case.room - case.use, -np.inf)
         n = int(free.argmax())
         lines.append(
-            f"Room binds: it needs {case.eps:,.0f} events/s, {case.name(n)} has the most room, "
-            f"{max(free[n], 0):,.0f}."
+            f"Room binds: it needs {case.eps:,.0f} events/s, {case.name_node(n)} has the most "
+            f"room, {max(free[n], 0):,.0f}."
         )
         if case.lane.priority < max(lane.priority for lane in case.scored.moment.lanes):
             lines.append(
                 f"Its priority is {case.lane.priority}: lanes with a higher one are placed first."
             )
         lines.append(f"It can be placed with {case.eps - max(free[n], 0):,.0f} events/s more room.")
-    return lines + _left_out(case)
+    return lines + _describe_left_out(case)
 
 
-def _left_out(case: _Case) -> list[str]:
+def _describe_left_out(case: _Case) -> list[str]:
     """The nodes that were left out, by reason: those that take no lanes, those that a rule forbids,
     and those that would be better but are full."""
     better = case.ms < (case.ms[case.here] - NOTICEABLE_MS if case.here >= 0 else np.inf)
@@ -344,11 +352,15 @@ def _left_out(case: _Case) -> list[str]:
             why = "full"
         else:
             continue
-        by.setdefault(why, []).append(case.name(n))
+        by.setdefault(why, []).append(case.name_node(n))
     if not by:
         return []
-    return ["Left out: " + "; ".join(f"{_some(names)} ({why})" for why, names in by.items()) + "."]
+    return [
+        "Left out: "
+        + "; ".join(f"{_join_some_names(names)} ({why})" for why, names in by.items())
+        + "."
+    ]
 
 
-def _some(names: list[str]) -> str:
+def _join_some_names(names: list[str]) -> str:
     return ", ".join(names[:NAMES]) + (f" + {len(names) - NAMES}" if names[NAMES:] else "")

@@ -27,10 +27,16 @@ from agents.core.model.forms import (
     Remark,
     Status,
 )
-from agents.core.operators.arguments import field_of, words_of
-from agents.core.operators.chat import CONFIRM_S, NOT_COMMANDING, Desk, act, done
+from agents.core.operators.arguments import field_from_argument, words_from_form
+from agents.core.operators.chat import (
+    CONFIRM_S,
+    NOT_COMMANDING,
+    Desk,
+    carry_out_dry_run,
+    write_then_answer,
+)
 from agents.core.operators.command import Access, Command, Context, Done, Dry, Fetch, Image, Result
-from agents.core.operators.registry import COMMANDS, run
+from agents.core.operators.registry import COMMANDS, run_command
 
 DIALOGS_AT_MOST = 100
 EACH_AT_MOST = 5  # per person; a new dialog ends the oldest
@@ -67,19 +73,19 @@ class Dialogs:
     desk: Desk
     _open: dict[str, _Dialog] = field(default_factory=dict)
 
-    def asked(
+    def handle_ad_hoc(
         self, event: AdHoc | AdHocList, now: float, now_ms: int, *, commanding: bool
     ) -> Iterator[Effect]:
         """One answer for each event, before its other effects. If a query is needed first, the
         answer follows when it is finished."""
         self._open = {k: d for k, d in self._open.items() if d.until >= now}
         effects: list[Effect] = []
-        answer = self._answer(event, now, now_ms, commanding, effects)
+        answer = self._answer_request(event, now, now_ms, commanding, effects)
         if answer is not None:
             yield AnswerAdHoc(event.ref, answer)
         yield from effects
 
-    def _answer(
+    def _answer_request(
         self,
         event: AdHoc | AdHocList,
         now: float,
@@ -94,12 +100,12 @@ class Dialogs:
                 "resource-constraint",
                 "I have not read the ops room's affiliations yet: ask again in a moment.",
             )
-        if desk.budget(event.jid, now) != "ok":
+        if desk.spend_request(event.jid, now) != "ok":
             return FormRefusal(
                 "resource-constraint", "Too many steps (limit: 10); try again in a few seconds."
             )
         if isinstance(event, AdHocList):
-            may = desk.access(event.jid)
+            may = desk.access_of(event.jid)
             return Listing(
                 tuple(
                     Option(c.name, f"{c.name}: {c.help}")
@@ -110,27 +116,27 @@ class Dialogs:
         command = BY_FORM.get(event.command)
         if command is None:
             return FormRefusal("item-not-found", "There is no such command.")
-        if why := desk.refused(command, event.jid, command.access):
+        if why := desk.describe_refusal(command, event.jid, command.access):
             return FormRefusal("forbidden", why)
-        c = desk.context(event.jid, event.jid, now, now_ms, chat=False, commanding=commanding)
+        c = desk.make_context(event.jid, event.jid, now, now_ms, chat=False, commanding=commanding)
         if not event.session:
             if event.action != "execute":
                 return _NOT_NOW
-            return self._begin(command, event, c, effects)
+            return self._begin_dialog(command, event, c, effects)
         dialog = self._open.get(event.session)
         if dialog is None or dialog.jid != event.jid or dialog.command is not command:
             return _UNKNOWN
-        return self._go_on(dialog, event, c, effects)
+        return self._continue_dialog(dialog, event, c, effects)
 
     # ---- steps ----
 
-    def _begin(
+    def _begin_dialog(
         self, command: Command, event: AdHoc, c: Context, effects: list[Effect]
     ) -> FormAnswer | None:
-        dialog = _Dialog(self._new_id(), event.jid, command, c.now + CONFIRM_S)
-        given = _known(command, event.fields)
+        dialog = _Dialog(self._make_dialog_id(), event.jid, command, c.now + CONFIRM_S)
+        given = _pick_known_values(command, event.fields)
         if command.access > Access.LOOK and not c.commanding:
-            return self._end(dialog, NOT_COMMANDING, Mood.ERROR)
+            return self._end_dialog(dialog, NOT_COMMANDING, Mood.ERROR)
         mine = [d for d in self._open.values() if d.jid == event.jid]
         if len(mine) >= EACH_AT_MOST:
             del self._open[mine[0].id]
@@ -139,14 +145,14 @@ class Dialogs:
                 "resource-constraint", "Too many dialogs are open; try again in two minutes."
             )
         self._open[dialog.id] = dialog
-        offers = command.asks or (
-            command.changes is not None and self.desk.access(event.jid) >= command.changes
+        offers = command.needs_arguments or (
+            command.changes is not None and self.desk.access_of(event.jid) >= command.changes
         )
         if offers and not given:
-            return self._ask(dialog, c)
-        return self._run(dialog, event.ref, given, c, effects)
+            return self._ask_for_arguments(dialog, c)
+        return self._run_dialog_command(dialog, event.ref, given, c, effects)
 
-    def _go_on(
+    def _continue_dialog(
         self, dialog: _Dialog, event: AdHoc, c: Context, effects: list[Effect]
     ) -> FormAnswer | None:
         # Cancelling is always possible, even while a query is under way or Kafka is away.
@@ -155,18 +161,18 @@ class Dialogs:
             return FormReply(dialog.command.name, dialog.id, Status.CANCELED)
         need = Access.LOOK if dialog.dry is None else dialog.need
         if max(need, dialog.command.access) > Access.LOOK and not c.commanding:
-            return self._end(dialog, NOT_COMMANDING, Mood.ERROR)
+            return self._end_dialog(dialog, NOT_COMMANDING, Mood.ERROR)
         if dialog.waits:
             return _NOT_NOW
         dialog.until = c.now + CONFIRM_S
-        given = _known(dialog.command, event.fields)
+        given = _pick_known_values(dialog.command, event.fields)
         if event.action == "prev":
             if dialog.dry is None or not dialog.command.args:
                 return _NOT_NOW
             dialog.dry = None
-            return self._ask(dialog, c)
+            return self._ask_for_arguments(dialog, c)
         if dialog.dry is None or given:  # a form sent twice is not a confirmation
-            return self._run(dialog, event.ref, given, c, effects)
+            return self._run_dialog_command(dialog, event.ref, given, c, effects)
         # The person confirms only what was predicted; if that has changed, a new dry run is shown.
         if dialog.rests_on != dialog.dry.rests_on(c):
             words = (
@@ -174,16 +180,16 @@ class Dialogs:
                 "prediction now."
             )
             changed = Remark(Mood.WARN, words)
-            return self._run(dialog, event.ref, dialog.given, c, effects, changed)
+            return self._run_dialog_command(dialog, event.ref, dialog.given, c, effects, changed)
         try:
-            if why := self.desk.refused(dialog.command, dialog.jid, dialog.need):
+            if why := self.desk.describe_refusal(dialog.command, dialog.jid, dialog.need):
                 raise OperatorError(why)
-            effects += act(dialog.dry, c)
+            effects += carry_out_dry_run(dialog.dry, c)
         except OperatorError as e:
-            return self._end(dialog, str(e), Mood.ERROR)
-        return self._end(dialog, f"On it: {dialog.dry.title}.")
+            return self._end_dialog(dialog, str(e), Mood.ERROR)
+        return self._end_dialog(dialog, f"On it: {dialog.dry.title}.")
 
-    def _run(
+    def _run_dialog_command(
         self,
         dialog: _Dialog,
         ref: str,
@@ -194,54 +200,56 @@ class Dialogs:
     ) -> FormAnswer | None:
         dialog.given, dialog.dry = given, None
         try:
-            words = words_of(dialog.command.args, given)
-            dialog.need = dialog.command.needs(len(words))
-            if why := self.desk.refused(dialog.command, dialog.jid, dialog.need):
+            words = words_from_form(dialog.command.args, given)
+            dialog.need = dialog.command.access_for(len(words))
+            if why := self.desk.describe_refusal(dialog.command, dialog.jid, dialog.need):
                 del self._open[dialog.id]
                 return FormRefusal("forbidden", why)
             if dialog.need > Access.LOOK and not c.commanding:
                 raise OperatorError(NOT_COMMANDING)
-            result = run(dialog.command, c, words)
-            return self._shown(dialog, ref, result, c, effects, remarks)
+            result = run_command(dialog.command, c, words)
+            return self._show_result(dialog, ref, result, c, effects, remarks)
         except OperatorError as e:
-            return self._wrong(dialog, c, str(e))
+            return self._show_error(dialog, c, str(e))
 
-    def _wrong(self, dialog: _Dialog, c: Context, why: str) -> FormReply:
+    def _show_error(self, dialog: _Dialog, c: Context, why: str) -> FormReply:
         return (
-            self._ask(dialog, c, Remark(Mood.ERROR, why))
+            self._ask_for_arguments(dialog, c, Remark(Mood.ERROR, why))
             if dialog.command.args
-            else self._end(dialog, why, Mood.ERROR)
+            else self._end_dialog(dialog, why, Mood.ERROR)
         )
 
-    def _fetch(
+    def _begin_query(
         self, dialog: _Dialog, ref: str, fetch: Fetch, c: Context, remarks: tuple[Remark, ...]
     ) -> Effect:
         """Begin the query; the step of that `ref` is answered when it is finished."""
 
-        def then(found: QueryFinished, now: float, now_ms: int) -> Iterator[Effect]:
+        def finish_query(found: QueryFinished, now: float, now_ms: int) -> Iterator[Effect]:
             dialog.waits = False
             if dialog.id not in self._open:  # it was cancelled or has timed out
                 yield AnswerAdHoc(ref, _UNKNOWN)
                 return
-            again = self.desk.context(c.jid, c.nick, now, now_ms, chat=False)
+            again = self.desk.make_context(c.jid, c.nick, now, now_ms, chat=False)
             effects: list[Effect] = []
             try:
-                if why := found.error or self.desk.refused(dialog.command, dialog.jid, dialog.need):
+                if why := found.error or self.desk.describe_refusal(
+                    dialog.command, dialog.jid, dialog.need
+                ):
                     raise OperatorError(why)
-                answer = self._shown(
+                answer = self._show_result(
                     dialog, ref, fetch.answer(again, found.result), again, effects, remarks
                 )
             except OperatorError as e:
-                answer = self._wrong(dialog, again, str(e))
+                answer = self._show_error(dialog, again, str(e))
             if answer is not None:
                 yield AnswerAdHoc(ref, answer)
             yield from effects
 
-        errand = self.desk.errands.begin(fetch.what, then, c.now)
+        errand = self.desk.errands.begin(fetch.what, finish_query, c.now)
         dialog.waits = True
         return errand
 
-    def _shown(
+    def _show_result(
         self,
         dialog: _Dialog,
         ref: str,
@@ -252,16 +260,24 @@ class Dialogs:
     ) -> FormAnswer | None:
         command = dialog.command
         if isinstance(result, Fetch):
-            effects.append(self._fetch(dialog, ref, result, c, remarks))
+            effects.append(self._begin_query(dialog, ref, result, c, remarks))
             return None
         if isinstance(result, Image):
-            return self._end(dialog, f"{result.text}\n{result.url}", figures={"url": result.url})
+            return self._end_dialog(
+                dialog, f"{result.text}\n{result.url}", figures={"url": result.url}
+            )
         if isinstance(result, str):
-            return self._end(dialog, result, figures=command.figures(c) if command.figures else {})
+            return self._end_dialog(
+                dialog, result, figures=command.figures(c) if command.figures else {}
+            )
         if isinstance(result, Done):
             if not c.commanding:
                 raise OperatorError(NOT_COMMANDING)
-            effects.append(done(result, c, AnswerAdHoc(ref, self._end(dialog, result.text))))
+            effects.append(
+                write_then_answer(
+                    result, c, AnswerAdHoc(ref, self._end_dialog(dialog, result.text))
+                )
+            )
             return None
         dialog.dry, dialog.rests_on = result, result.rests_on(c)
         back = ("prev",) if command.args else ()
@@ -272,17 +288,18 @@ class Dialogs:
             Form(
                 result.title,
                 f"Complete to do it (within {CONFIRM_S:.0f} s), cancel to change nothing.",
-                (_words(result.text),),
+                (_field_from_text(result.text),),
             ),
             remarks,
             ("complete", *back),
         )
 
-    def _ask(self, dialog: _Dialog, c: Context, *remarks: Remark) -> FormReply:
+    def _ask_for_arguments(self, dialog: _Dialog, c: Context, *remarks: Remark) -> FormReply:
         """The form with the command's arguments."""
         command = dialog.command
         fields = tuple(
-            field_of(a, c.fleet, tuple(BY_FORM), dialog.given.get(a.name, "")) for a in command.args
+            field_from_argument(a, c.fleet, tuple(BY_FORM), dialog.given.get(a.name, ""))
+            for a in command.args
         )
         help_text = command.help[:1].upper() + command.help[1:] + "."
         return FormReply(
@@ -291,10 +308,10 @@ class Dialogs:
             Status.EXECUTING,
             Form(command.name, help_text, fields),
             remarks,
-            ("next",) if command.most > Access.LOOK else ("complete",),
+            ("next",) if command.highest_access > Access.LOOK else ("complete",),
         )
 
-    def _end(
+    def _end_dialog(
         self,
         dialog: _Dialog,
         text: str,
@@ -317,21 +334,21 @@ class Dialogs:
             command.name,
             dialog.id,
             Status.COMPLETED,
-            Form(command.name, "", (_words(text), *rows), result=True),
+            Form(command.name, "", (_field_from_text(text), *rows), result=True),
         )
 
-    def _new_id(self) -> str:
+    def _make_dialog_id(self) -> str:
         while (wish := self.desk.token() + self.desk.token()) in self._open:
             pass
         return wish
 
 
-def _known(command: Command, fields: Mapping[str, str]) -> dict[str, str]:
+def _pick_known_values(command: Command, fields: Mapping[str, str]) -> dict[str, str]:
     """The values that were filled in for the command's arguments; others are ignored."""
     return {a.name: fields[a.name].strip() for a in command.args if fields.get(a.name, "").strip()}
 
 
-def _words(text: str) -> Field:
+def _field_from_text(text: str) -> Field:
     """A field with the text, without chat's marks of a code block."""
     return Field(TEXT, FieldKind.FIXED, value="\n".join(x for x in text.split("\n") if x != "```"))
 

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agents.base.errors import OperatorError
-from agents.core.model.times import clock, when_or_ago_ms
+from agents.core.model.times import format_clock, parse_past_time_ms
 from agents.core.model.topology import WorkerKind
 from agents.core.operators.arguments import (
     PAGE,
     Argument,
     Type,
-    keyed_of,
-    lane_of,
-    node_of,
-    page_of,
+    find_lane,
+    find_node,
+    parse_page,
+    split_keyed_words,
 )
 from agents.core.operators.command import Context, Fetch, Remembered
 
@@ -66,33 +66,33 @@ class Entries:
     rows: tuple[Remembered, ...]
 
 
-def history(c: Context, args: Sequence[str]) -> Fetch:
+def query_history(c: Context, args: Sequence[str]) -> Fetch:
     """The query of the journal. Raises OperatorError for an invalid filter."""
-    plain, by = keyed_of(ARGUMENTS, args)
+    plain, by = split_keyed_words(ARGUMENTS, args)
     if len(plain) > 1 or (plain and "=" in plain[0]):
         known = ", ".join(f"{a.name}=" for a in ARGUMENTS if a.keyed)
         raise OperatorError(f"{plain[-1][:40]!r} is not a page or a filter; filters are {known}.")
-    lane = lane_of(c.fleet, by["lane"]).n if "lane" in by else None
+    lane = find_lane(c.fleet, by["lane"]).n if "lane" in by else None
     worker = ""
     if "node" in by:
         name = by["node"].strip().lower()
-        worker = name if name in c.fleet.views else node_of(c.fleet, name).spec.worker
+        worker = name if name in c.fleet.views else find_node(c.fleet, name).spec.worker
     since = by.get("since", "")
     what = Search(
-        page_of(plain),
+        parse_page(plain),
         c.rows,
         by.get("kind", ""),
         by.get("by", ""),
         lane,
         WorkerKind.NODE.partition(lane).key if lane is not None else "",
         worker,
-        when_or_ago_ms(since, c.now_ms) if since else None,
+        parse_past_time_ms(since, c.now_ms) if since else None,
     )
     filters = [f"{name}={value}" for name, value in by.items()]
-    return Fetch(what, lambda then, found: _shown(found, filters))
+    return Fetch(what, lambda then, found: _show_entries(found, filters))
 
 
-def _shown(found: object, filters: Sequence[str]) -> str:
+def _show_entries(found: object, filters: Sequence[str]) -> str:
     if not isinstance(found, Entries):
         raise OperatorError("The journal cannot be read.")
     of = f" with {' '.join(filters)}" if filters else ""
@@ -105,7 +105,7 @@ def _shown(found: object, filters: Sequence[str]) -> str:
     )
     day = "" if len({r.ms // 86_400_000 for r in found.rows}) == 1 else ", over several days"
     lines = [
-        f"{clock(r.ms)} {r.who.partition('@')[0] + ': ' if r.who else ''}{r.text}"[:WIDTH]
+        f"{format_clock(r.ms)} {r.who.partition('@')[0] + ': ' if r.who else ''}{r.text}"[:WIDTH]
         for r in found.rows
     ]
     first = "The newest" if found.page == 1 else f"Page {found.page} of {found.pages}"

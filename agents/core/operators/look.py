@@ -12,9 +12,9 @@ from agents.core.fleet.summary import health_word, lane_loads, node_rate_eps, su
 from agents.core.fleet.troubles import Troubles
 from agents.core.model.messages import Accelerator, Health
 from agents.core.model.placement import PAUSE, State
-from agents.core.model.times import took
+from agents.core.model.times import format_duration
 from agents.core.model.topology import ASIDE, Partition, WorkerKind, short_name
-from agents.core.operators.held_back import held_back
+from agents.core.operators.held_back import describe_held_back
 
 ROWS = 4  # of a table in chat: with the first line, head and fences that is 8 lines
 TROUBLES = 3  # shown by `status`
@@ -22,19 +22,19 @@ ROWS_ELSEWHERE = 50  # of a table in a form or on a terminal
 WIDTH = 36
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> str:
+def format_table(head: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> str:
     """A table as a code block; the first column is aligned left, the others right."""
 
-    def line(cells: Sequence[str]) -> str:
+    def format_row(cells: Sequence[str]) -> str:
         first = cells[0][: widths[0]].ljust(widths[0])
         return (
             first + "".join(f" {c[:w]:>{w}}" for c, w in zip(cells[1:], widths[1:], strict=True))
         )[:WIDTH]
 
-    return "\n".join(["```", line(head), *(line(r) for r in rows), "```"])
+    return "\n".join(["```", format_row(head), *(format_row(r) for r in rows), "```"])
 
 
-def page_of(count: int, page: int, rows: int = ROWS) -> tuple[slice, int]:
+def slice_page(count: int, page: int, rows: int = ROWS) -> tuple[slice, int]:
     """The rows of that page (from 1), and how many pages there are. A page beyond the last counts
     as the last."""
     pages = max(1, -(-count // rows))
@@ -42,7 +42,7 @@ def page_of(count: int, page: int, rows: int = ROWS) -> tuple[slice, int]:
     return slice(at * rows, (at + 1) * rows), pages
 
 
-def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> str:
+def describe_fleet(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> str:
     """The fleet in a few lines, beginning with the troubles, the worst first."""
     s = summarise(fleet, placing.inputs.rates, troubles, now, paused=PAUSE in fleet.intents)
     well = s.nodes_available == s.nodes and s.lanes_assigned == s.lanes and s.routers > 0
@@ -51,7 +51,7 @@ def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> st
         "Paused" if s.paused else ("Trouble" if standing else "Calm" if well else "Working on it")
     )
     lines = [
-        f"{t.severity.value.capitalize()}, for {took(now - t.since_s)}: {t.text}"
+        f"{t.severity.value.capitalize()}, for {format_duration(now - t.since_s)}: {t.text}"
         for t in standing[:TROUBLES]
     ]
     if standing[TROUBLES:]:
@@ -84,8 +84,8 @@ def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> st
             f"Within {o.gap:.1%} of the best placement ({moves}); planned in "
             f"{placing.last.took_ms:.0f} ms."
         )
-    lines += held_back(placing, now)
-    if (off := placing.inputs.foresight.error()) is not None:
+    lines += describe_held_back(placing, now)
+    if (off := placing.inputs.foresight.error_shares()) is not None:
         ahead_s = placing.inputs.settings.calm.forecast_s
         lines.append(
             f"Forecast {ahead_s:,.0f} s ahead: off by {off[0]:.0%}; the last value would be off "
@@ -98,12 +98,12 @@ def status(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> st
     }
     if len(runs) > 1:
         lines.append(f"{len(runs)} versions of the pipeline run; node NAME shows which.")
-    lines += [f"The coordinator's {device(x)}" for x in fleet.devices]
+    lines += [f"The coordinator's {describe_device(x)}" for x in fleet.devices]
     lines.append(f"Leader epoch {fleet.leader_epoch}.")
     return "\n".join(lines)
 
 
-def device(x: Accelerator) -> str:
+def describe_device(x: Accelerator) -> str:
     """One accelerator in a line, with its figures."""
     said = []
     if x.utilisation is not None:
@@ -117,7 +117,7 @@ def device(x: Accelerator) -> str:
     return f"{x.name}: {', '.join(said) or 'ok'}."
 
 
-def nodes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
+def list_nodes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
     """Nodes, then routers; those that need attention come first."""
     views = sorted(
         fleet.views.values(),
@@ -127,7 +127,7 @@ def nodes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
             v.spec.name,
         ),
     )
-    shown, pages = page_of(len(views), page, rows_at_most)
+    shown, pages = slice_page(len(views), page, rows_at_most)
     ok = sum(health_word(fleet, v) == "ok" for v in views)
     rows = [
         [
@@ -139,12 +139,12 @@ def nodes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
         for v in views[shown]
     ]
     more = f" More: nodes {page + 1}" if page < pages else ""
-    return f"{ok} of {len(views)} workers are ok.{more}\n" + table(
+    return f"{ok} of {len(views)} workers are ok.{more}\n" + format_table(
         ("name", "state", "lanes", "ev/s"), rows, (14, 9, 5, 5)
     )
 
 
-def node(fleet: Fleet, view: View, now: float) -> str:
+def describe_node(fleet: Fleet, view: View, now: float) -> str:
     spec, worker = view.spec, view.spec.worker
     owned = fleet.owned_by(worker)
     lines = [
@@ -160,7 +160,7 @@ def node(fleet: Fleet, view: View, now: float) -> str:
             f"CPU {t.cpu:.0%} of a core, {t.mem_mb:.0f} MB; last heard "
             f"{max(0.0, now - view.heard_at):.1f} s ago."
         )
-        lines += [device(x) for x in t.accelerators]
+        lines += [describe_device(x) for x in t.accelerators]
     elif not view.present:
         lines.append("Nothing has been heard from it.")
     if owned:
@@ -177,14 +177,14 @@ def node(fleet: Fleet, view: View, now: float) -> str:
     return "\n".join(lines)
 
 
-def lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
+def list_lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
     """Lanes by lag, the largest first."""
     loads = lane_loads(fleet)
     ps = sorted(
         fleet.of(WorkerKind.NODE),
         key=lambda p: (-(loads[p.n].lag_events if p.n in loads else 1 << 60), p.n),
     )
-    shown, pages = page_of(len(ps), page, rows_at_most)
+    shown, pages = slice_page(len(ps), page, rows_at_most)
     rows = []
     for p in ps[shown]:
         s, load = fleet.partitions[p], loads.get(p.n)
@@ -200,12 +200,12 @@ def lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
         )
     placed = sum(fleet.partitions[p].state is State.ASSIGNED for p in ps)
     more = f" More: lanes {page + 1}" if page < pages else ""
-    return f"{placed} of {len(ps)} lanes are placed.{more}\n" + table(
+    return f"{placed} of {len(ps)} lanes are placed.{more}\n" + format_table(
         ("lane", "node", "ev/s", "lag", "p99"), rows, (4, 12, 5, 6, 5)
     )
 
 
-def lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_ms: int) -> str:
+def describe_lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_ms: int) -> str:
     s, load = fleet.partitions[p], lane_loads(fleet).get(p.n)
     where = {
         State.ASSIGNED: f"on {short_name(s.worker)}",
@@ -224,7 +224,7 @@ def lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_ms: int) 
             lines.append(f"It {what}: {load.fault.removeprefix(ASIDE)}")
     arriving = placing.inputs.rates.lane_eps(p.n, now)
     if arriving is not None:
-        soon = float(placing.inputs.foresight.ahead(now_ms / 1000)[p.n])
+        soon = float(placing.inputs.foresight.predict_rates(now_ms / 1000)[p.n])
         expected = (
             f"; {soon:,.0f} are expected in {placing.inputs.settings.calm.forecast_s:,.0f} s"
             if soon == soon

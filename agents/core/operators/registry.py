@@ -29,24 +29,24 @@ from agents.core.operators.arguments import (
     WORKER,
     Argument,
     Type,
-    keyed_of,
-    lane_of,
-    node_of,
-    page_of,
+    find_lane,
+    find_node,
+    parse_page,
+    split_keyed_words,
 )
 from agents.core.operators.charts import LOOKS
 from agents.core.operators.command import Access, Command, Context, Dry, Fetch, Result
 from agents.core.operators.dead_letters import LETTERS
-from agents.core.operators.explain import explain
-from agents.core.operators.held_back import back_when
+from agents.core.operators.explain import explain_lane
+from agents.core.operators.held_back import describe_return
 from agents.core.operators.history import ARGUMENTS as HISTORY
-from agents.core.operators.history import history
+from agents.core.operators.history import query_history
 from agents.core.operators.reset import RESET
-from agents.core.operators.rewind import REWIND, rewind
+from agents.core.operators.rewind import REWIND, query_rewind
 from agents.core.operators.rollout import ROLLOUTS
-from agents.core.operators.subscriptions import FEEDS, follow, unfollow
-from agents.core.operators.tune import DEFAULT, tune
-from agents.core.operators.whatif import USAGE, whatif
+from agents.core.operators.subscriptions import FEEDS, follow_feed, unfollow_feed
+from agents.core.operators.tune import DEFAULT, show_or_tune_setting
+from agents.core.operators.whatif import USAGE, answer_whatif
 from agents.core.planning.damping import MUST
 from agents.settings.tunables import TUNABLES
 from kernels import terms as terms_of
@@ -55,32 +55,32 @@ from kernels.reference import may_be
 # ---- commands that look ----
 
 
-def _help(c: Context, args: Sequence[str]) -> str:
+def _show_help(c: Context, args: Sequence[str]) -> str:
     if args:
-        command = find(args[0])
+        command = find_command(args[0])
         needs = {Access.ACT: " Needs admin.", Access.TUNE: " Changing anything needs owner."}.get(
-            command.most, ""
+            command.highest_access, ""
         )
         does = command.help[:1].upper() + command.help[1:]
         return f"Usage: {command.goes or command.usage}\n{does}.{needs}"
     shown = [x for x in COMMANDS.values() if c.chat or not x.chat_only]
-    look = ", ".join(x.brief for x in shown if x.access is Access.LOOK)
-    act = ", ".join(x.brief for x in shown if x.access is Access.ACT)
-    own = ", ".join(x.goes for x in shown if x.most is Access.TUNE)
+    look = ", ".join(x.brief_usage for x in shown if x.access is Access.LOOK)
+    act = ", ".join(x.brief_usage for x in shown if x.access is Access.ACT)
+    own = ", ".join(x.goes for x in shown if x.highest_access is Access.TUNE)
     ask = "In the room, begin with !; one to one, without it.\n" if c.chat else ""
     return (
         f"{ask}Look: {look}.\nAct (admin): {act}.\nTune (owner): {own}.\nhelp COMMAND shows more."
     )
 
 
-def _status(c: Context, args: Sequence[str]) -> str:
-    return look.status(c.fleet, c.placing, c.news.troubles, c.now)
+def _show_status(c: Context, args: Sequence[str]) -> str:
+    return look.describe_fleet(c.fleet, c.placing, c.news.troubles, c.now)
 
 
-def _figures(c: Context) -> dict[str, str]:
+def _status_figures(c: Context) -> dict[str, str]:
     troubles = c.news.troubles
     s = summarise(c.fleet, c.placing.inputs.rates, troubles, c.now, paused=PAUSE in c.fleet.intents)
-    values = {name: getattr(s, name) for name in FleetSummary.figures()}
+    values = {name: getattr(s, name) for name in FleetSummary.figure_names()}
     values |= {"troubles": len(troubles.standing())}
     values |= {f"troubles_{kind}": count for kind, count in troubles.count().items() if count}
     return {
@@ -88,42 +88,42 @@ def _figures(c: Context) -> dict[str, str]:
     }
 
 
-def _nodes(c: Context, args: Sequence[str]) -> str:
-    return look.nodes(c.fleet, page_of(args), c.rows)
+def _show_nodes(c: Context, args: Sequence[str]) -> str:
+    return look.list_nodes(c.fleet, parse_page(args), c.rows)
 
 
-def _one_node(c: Context, args: Sequence[str]) -> str:
+def _show_node(c: Context, args: Sequence[str]) -> str:
     name = args[0].strip().lower()
-    view = c.fleet.views[name] if name in c.fleet.views else node_of(c.fleet, name)
-    return look.node(c.fleet, view, c.now)
+    view = c.fleet.views[name] if name in c.fleet.views else find_node(c.fleet, name)
+    return look.describe_node(c.fleet, view, c.now)
 
 
-def _lanes(c: Context, args: Sequence[str]) -> str:
-    return look.lanes(c.fleet, page_of(args), c.rows)
+def _show_lanes(c: Context, args: Sequence[str]) -> str:
+    return look.list_lanes(c.fleet, parse_page(args), c.rows)
 
 
-def _explain(c: Context, args: Sequence[str]) -> str:
-    return explain(c.placing, lane_of(c.fleet, args[0]), c.now)
+def _show_explanation(c: Context, args: Sequence[str]) -> str:
+    return explain_lane(c.placing, find_lane(c.fleet, args[0]), c.now)
 
 
-def _whatif(c: Context, args: Sequence[str]) -> str:
-    return whatif(c.placing, c.now, c.now_ms, args)
+def _show_whatif(c: Context, args: Sequence[str]) -> str:
+    return answer_whatif(c.placing, c.now, c.now_ms, args)
 
 
-def _hotspots(c: Context, args: Sequence[str]) -> str:
+def _show_hotspots(c: Context, args: Sequence[str]) -> str:
     return "Analytics is not running yet, so I know of no hotspots. The busiest lanes: !lanes."
 
 
-def _one_lane(c: Context, args: Sequence[str]) -> str | Fetch:
+def _show_or_rewind_lane(c: Context, args: Sequence[str]) -> str | Fetch:
     if len(args) > 1:
-        return rewind(c, args)
-    return look.lane(c.fleet, c.placing, lane_of(c.fleet, args[0]), c.now, c.now_ms)
+        return query_rewind(c, args)
+    return look.describe_lane(c.fleet, c.placing, find_lane(c.fleet, args[0]), c.now, c.now_ms)
 
 
 # ---- commands that change something ----
 
 
-def _effect(scored: Scored, only: frozenset[str] | None = None) -> str:
+def _describe_effect(scored: Scored, only: frozenset[str] | None = None) -> str:
     """The predicted effect of a plan, for people: moves, ms, load."""
     moves = [m for m in scored.plan.moves if only is None or m.reason in only]
     before, after = scored.plan.before, scored.plan.after
@@ -139,7 +139,7 @@ def _effect(scored: Scored, only: frozenset[str] | None = None) -> str:
     )
 
 
-def _emptied(c: Context, view: View) -> Scored:
+def _plan_without_node(c: Context, view: View) -> Scored:
     """The plan with that node drained. Raises OperatorError when no other node takes lanes."""
     if not any(
         c.fleet.statuses[v.spec.worker].takes
@@ -150,24 +150,25 @@ def _emptied(c: Context, view: View) -> Scored:
     return c.placing.what_if(c.now, c.now_ms, FleetChange(empty=frozenset({view.spec.worker})))
 
 
-def _drain(c: Context, args: Sequence[str]) -> Dry:
-    view = node_of(c.fleet, args[0])
+def _predict_drain(c: Context, args: Sequence[str]) -> Dry:
+    view = find_node(c.fleet, args[0])
     worker, name = view.spec.worker, view.spec.name
     if drain_intent(worker) in c.fleet.intents:
         raise OperatorError(f"{name} is already drained; resume {name} undoes that.")
-    scored = _emptied(c, view)
+    scored = _plan_without_node(c, view)
     owned = c.fleet.owned_by(worker)
     text = (
-        f"Drain {name}: {names(owned)} would move away, a few at a time.\n{_effect(scored, MUST)}"
+        f"Drain {name}: {names(owned)} would move away, a few at a time.\n"
+        f"{_describe_effect(scored, MUST)}"
     )
     if scored.plan.stuck:
         text += f"\nNo room elsewhere for {len(scored.plan.stuck)} of them: they stay."
 
     version, stuck = c.fleet.version, len(scored.plan.stuck)
 
-    def act(done: Context) -> Iterator[Effect]:
+    def drain_node(done: Context) -> Iterator[Effect]:
         # Planned again only if the fleet has changed: more lanes without room void the dry run.
-        if done.fleet.version != version and len(_emptied(done, view).plan.stuck) > stuck:
+        if done.fleet.version != version and len(_plan_without_node(done, view).plan.stuck) > stuck:
             raise OperatorError(f"There is less room elsewhere now. Ask again: drain {name}")
         intent = Intent(done.jid, done.now_ms)
         then: tuple[Effect, ...] = ()
@@ -177,16 +178,16 @@ def _drain(c: Context, args: Sequence[str]) -> Dry:
         done.news.asked(f"drain {name} ({names(mine)})", mine, done.nick, done.now, empties=worker)
         yield Write(intents={drain_intent(worker): intent}, then=then)
 
-    return Dry(f"drain {name}", text, act, nodes=(worker,))
+    return Dry(f"drain {name}", text, drain_node, nodes=(worker,))
 
 
-def _resume(c: Context, args: Sequence[str]) -> Dry:
-    view = node_of(c.fleet, args[0])
+def _predict_resume(c: Context, args: Sequence[str]) -> Dry:
+    view = find_node(c.fleet, args[0])
     worker, name = view.spec.worker, view.spec.name
     if not c.fleet.statuses[worker].drained:
         raise OperatorError(f"{name} is not drained.")
 
-    def act(done: Context) -> Iterator[Effect]:
+    def resume_node(done: Context) -> Iterator[Effect]:
         then: tuple[Effect, ...] = ()
         if view.present and view.boot:
             then = (Send(worker, ResumeCommand(done.fleet.leader_epoch, view.boot)),)
@@ -196,13 +197,13 @@ def _resume(c: Context, args: Sequence[str]) -> Dry:
 
     return Dry(
         f"resume {name}",
-        f"Resume {name}: it may take lanes again. {back_when(c.placing)}",
-        act,
+        f"Resume {name}: it may take lanes again. {describe_return(c.placing)}",
+        resume_node,
         nodes=(worker,),
     )
 
 
-def _fits(c: Context, p: Partition, view: View) -> tuple[float, float, float]:
+def _check_move(c: Context, p: Partition, view: View) -> tuple[float, float, float]:
     """If the lane were moved to that node: the change of RTT in ms, the node's load, and its limit
     (events/s). Raises OperatorError when the lane may not be moved there now."""
     worker, name, s = view.spec.worker, view.spec.name, c.fleet.partitions[p]
@@ -238,37 +239,37 @@ def _fits(c: Context, p: Partition, view: View) -> tuple[float, float, float]:
     return delta, after, limit
 
 
-def _move(c: Context, args: Sequence[str]) -> Dry:
-    p, view = lane_of(c.fleet, args[0]), node_of(c.fleet, args[1])
+def _predict_move(c: Context, args: Sequence[str]) -> Dry:
+    p, view = find_lane(c.fleet, args[0]), find_node(c.fleet, args[1])
     worker, name = view.spec.worker, view.spec.name
     s = c.fleet.partitions[p]
     if s.worker == worker and s.state is State.ASSIGNED:
         raise OperatorError(f"Lane {p.n} is already on {name}.")
-    delta, after, limit = _fits(c, p, view)
+    delta, after, limit = _check_move(c, p, view)
     version, frm = c.fleet.version, short_name(s.worker)
     text = (
         f"Move lane {p.n} from {frm} to {name}: {delta:+.1f} ms RTT (modelled).\n"
         f"{name} would have {after:,.0f} of {limit:,.0f} events/s allowed."
     )
 
-    def act(done: Context) -> Iterator[Effect]:
+    def move_lane(done: Context) -> Iterator[Effect]:
         if done.fleet.version != version or not done.placing.can_move(p):
-            _fits(done, p, view)  # raises if the move is no longer possible
+            _check_move(done, p, view)  # raises if the move is no longer possible
         done.placing.hold(p, done.now)
         done.news.asked(f"move lane {p.n} from {frm} to {name}", [p], done.nick, done.now)
         yield from done.placing.begin(
             {p: Target(worker, f"asked by {done.nick}", done.jid, delta)}, done.now_ms
         )
 
-    return Dry(f"move {p.n} {name}", text, act, lanes=(p.n,), nodes=(s.worker, worker))
+    return Dry(f"move {p.n} {name}", text, move_lane, lanes=(p.n,), nodes=(s.worker, worker))
 
 
-def _rebalance(c: Context, args: Sequence[str]) -> Dry:
+def _predict_rebalance(c: Context, args: Sequence[str]) -> Dry:
     scored = c.placing.what_if(c.now, c.now_ms, eager=True)
     if not scored.plan.moves:
         raise OperatorError("Nothing to gain: no move is worth its cost now.")
 
-    def act(done: Context) -> Iterator[Effect]:
+    def rebalance_lanes(done: Context) -> Iterator[Effect]:
         again = done.placing.what_if(done.now, done.now_ms, eager=True)
         targets = {
             WorkerKind.NODE.partition(m.lane): Target(
@@ -285,42 +286,43 @@ def _rebalance(c: Context, args: Sequence[str]) -> Dry:
         yield from done.placing.begin(targets, done.now_ms)
 
     text = (
-        f"Rebalance now: {counted(len(scored.plan.moves), 'lane')} would move.\n{_effect(scored)}"
+        f"Rebalance now: {counted(len(scored.plan.moves), 'lane')} would move.\n"
+        f"{_describe_effect(scored)}"
     )
-    return Dry("rebalance", text, act, lanes=tuple(m.lane for m in scored.plan.moves))
+    return Dry("rebalance", text, rebalance_lanes, lanes=tuple(m.lane for m in scored.plan.moves))
 
 
-def _pause(c: Context, args: Sequence[str]) -> Dry:
+def _predict_pause(c: Context, args: Sequence[str]) -> Dry:
     if PAUSE in c.fleet.intents:
         raise OperatorError("The planner is already paused; unpause ends that.")
 
-    def act(done: Context) -> Iterator[Effect]:
+    def pause_planner(done: Context) -> Iterator[Effect]:
         done.news.line(
             f"{done.nick}: the planner is paused. Orphans are still placed, and drains continue."
         )
         yield Write(intents={PAUSE: Intent(done.jid, done.now_ms)})
 
     text = "Pause the planner: nothing moves to cut latency or load; orphans are still placed."
-    return Dry("pause", text, act, rests=_paused)
+    return Dry("pause", text, pause_planner, rests=_is_paused)
 
 
-def _unpause(c: Context, args: Sequence[str]) -> Dry:
+def _predict_unpause(c: Context, args: Sequence[str]) -> Dry:
     if PAUSE not in c.fleet.intents:
         raise OperatorError("The planner is not paused.")
 
-    def act(done: Context) -> Iterator[Effect]:
+    def unpause_planner(done: Context) -> Iterator[Effect]:
         done.news.line(f"{done.nick}: the planner is no longer paused.")
         yield Write(intents={PAUSE: None})
 
-    text = f"End the planner's pause.\n{_effect(c.placing.what_if(c.now, c.now_ms))}"
-    return Dry("unpause", text, act, rests=_paused)
+    text = f"End the planner's pause.\n{_describe_effect(c.placing.what_if(c.now, c.now_ms))}"
+    return Dry("unpause", text, unpause_planner, rests=_is_paused)
 
 
-def _paused(c: Context) -> bool:
+def _is_paused(c: Context) -> bool:
     return PAUSE in c.fleet.intents
 
 
-def find(word: str) -> Command:
+def find_command(word: str) -> Command:
     """The command of that name. Raises OperatorError with the nearest known name."""
     command = COMMANDS.get(word.lower())
     if command is None:
@@ -333,9 +335,9 @@ def find(word: str) -> Command:
     return command
 
 
-def fit(command: Command, args: Sequence[str]) -> None:
+def check_argument_count(command: Command, args: Sequence[str]) -> None:
     """Raises OperatorError for a wrong number of arguments."""
-    plain, _ = keyed_of(command.args, args)
+    plain, _ = split_keyed_words(command.args, args)
     positional = [a for a in command.args if not a.keyed]
     needed = sum(not a.optional for a in positional)
     most = len(plain) if positional and positional[-1].many else len(positional)
@@ -343,10 +345,10 @@ def fit(command: Command, args: Sequence[str]) -> None:
         raise OperatorError(f"Usage: {command.goes or command.usage}")
 
 
-def run(command: Command, context: Context, args: Sequence[str]) -> Result:
+def run_command(command: Command, context: Context, args: Sequence[str]) -> Result:
     """Run the command. Raises OperatorError for a wrong number of arguments, or an argument that
     names nothing."""
-    fit(command, args)
+    check_argument_count(command, args)
     return command.run(context, args)
 
 
@@ -385,56 +387,62 @@ _LIST = (
         (Argument("command", Type.COMMAND, "which command", optional=True),),
         Access.LOOK,
         "what I can do",
-        _help,
+        _show_help,
     ),
-    Command("status", (), Access.LOOK, "the state of the fleet", _status, figures=_figures),
-    Command("nodes", (PAGE,), Access.LOOK, "all workers, those in trouble first", _nodes),
-    Command("node", (WORKER,), Access.LOOK, "one worker", _one_node),
-    Command("lanes", (PAGE,), Access.LOOK, "all lanes, the largest lag first", _lanes),
+    Command(
+        "status", (), Access.LOOK, "the state of the fleet", _show_status, figures=_status_figures
+    ),
+    Command("nodes", (PAGE,), Access.LOOK, "all workers, those in trouble first", _show_nodes),
+    Command("node", (WORKER,), Access.LOOK, "one worker", _show_node),
+    Command("lanes", (PAGE,), Access.LOOK, "all lanes, the largest lag first", _show_lanes),
     Command(
         "lane",
         (LANE, *_REWIND),
         Access.LOOK,
         "one lane; rewind: process its events again",
-        _one_lane,
+        _show_or_rewind_lane,
         goes="lane LANE rewind TIME",
         changes=Access.TUNE,
         looks=1,
     ),
-    Command("explain", (LANE,), Access.LOOK, "why a lane is where it is, in ms", _explain),
+    Command("explain", (LANE,), Access.LOOK, "why a lane is where it is, in ms", _show_explanation),
     Command(
-        "whatif", _CHANGE, Access.LOOK, f"what a change would do: {USAGE}", _whatif, goes=USAGE
+        "whatif", _CHANGE, Access.LOOK, f"what a change would do: {USAGE}", _show_whatif, goes=USAGE
     ),
     *LOOKS,
     *LETTERS,
-    Command("hotspots", (), Access.LOOK, "where events pile up", _hotspots),
-    Command("history", HISTORY, Access.LOOK, "what happened and who asked for it", history),
-    Command("follow", (_FEED,), Access.LOOK, "get a feed's items one to one", follow),
+    Command("hotspots", (), Access.LOOK, "where events pile up", _show_hotspots),
+    Command("history", HISTORY, Access.LOOK, "what happened and who asked for it", query_history),
+    Command("follow", (_FEED,), Access.LOOK, "get a feed's items one to one", follow_feed),
     Command(
         "unfollow",
         (replace(_FEED, optional=False),),
         Access.LOOK,
         "stop following a feed",
-        unfollow,
+        unfollow_feed,
     ),
     Command(
         "tune",
         _TUNE,
         Access.LOOK,
         "change a setting at once, for all workers or the planner",
-        tune,
+        show_or_tune_setting,
         goes="tune NAME VALUE",
         changes=Access.TUNE,
         looks=1,
     ),
-    Command("drain", (NODE,), Access.ACT, "move all lanes away and give it no new ones", _drain),
-    Command("resume", (NODE,), Access.ACT, "let a drained node take lanes again", _resume),
-    Command("move", (LANE, NODE), Access.ACT, "move one lane", _move),
-    Command("rebalance", (), Access.ACT, "move at once the lanes that would gain", _rebalance),
+    Command(
+        "drain", (NODE,), Access.ACT, "move all lanes away and give it no new ones", _predict_drain
+    ),
+    Command("resume", (NODE,), Access.ACT, "let a drained node take lanes again", _predict_resume),
+    Command("move", (LANE, NODE), Access.ACT, "move one lane", _predict_move),
+    Command(
+        "rebalance", (), Access.ACT, "move at once the lanes that would gain", _predict_rebalance
+    ),
     RESET,
     *ROLLOUTS,
-    Command("pause", (), Access.ACT, "stop all moves except orphans and drains", _pause),
-    Command("unpause", (), Access.ACT, "end the pause", _unpause),
+    Command("pause", (), Access.ACT, "stop all moves except orphans and drains", _predict_pause),
+    Command("unpause", (), Access.ACT, "end the pause", _predict_unpause),
     Command("confirm", (_ID,), Access.ACT, "carry out a dry run", lambda c, a: "", chat_only=True),
 )
 COMMANDS: Mapping[str, Command] = {c.name: c for c in _LIST}

@@ -18,9 +18,9 @@ from agents.core.fleet.placing_inputs import Target
 from agents.core.fleet.rewinds import LookOver, Standing
 from agents.core.fleet.topic_checks import misplaced
 from agents.core.model.placement import State
-from agents.core.model.times import when_ms
+from agents.core.model.times import parse_time_ms
 from agents.core.model.topology import Partition, WorkerKind
-from agents.core.operators.arguments import Argument, Type, keyed_of, lane_of
+from agents.core.operators.arguments import Argument, Type, find_lane, split_keyed_words
 from agents.core.operators.command import Access, Command, Context, Dry, Fetch
 
 ALL, BEGIN, END = "all", "begin", "end"
@@ -42,7 +42,7 @@ class Setting:
     fresh: int
 
     @property
-    def said(self) -> str:
+    def consequences(self) -> str:
         parts = []
         if self.lost:
             parts.append(f"events {self.lost.start:,} to {self.lost.stop - 1:,} are lost")
@@ -53,29 +53,31 @@ class Setting:
         return ", ".join(parts) or "nothing is lost or repeated"
 
 
-def _reset(c: Context, args: Sequence[str]) -> Fetch:
+def _query_reset_offsets(c: Context, args: Sequence[str]) -> Fetch:
     """The query for the partitions' offsets; its answer is a dry run. Raises OperatorError."""
-    words, keyed = keyed_of(ARGUMENTS, args)
+    words, keyed = split_keyed_words(ARGUMENTS, args)
     every = [w.lower() for w in words] == [ALL]
-    some = tuple(c.fleet.partitions) if every else tuple(_named(c.fleet, words))
+    some = tuple(c.fleet.partitions) if every else tuple(_parse_partitions(c.fleet, words))
     to = keyed.get("to", "").lower()
     timed = to and to not in (BEGIN, END) and not _is_offset(to)
-    look = LookOver(some, when_ms(keyed["to"], c.now_ms) if timed else None)
+    look = LookOver(some, parse_time_ms(keyed["to"], c.now_ms) if timed else None)
     title = f"reset {' '.join(words)}{f' to={to}' if to else ''}"
-    return Fetch(look, lambda then, found: _predict(then, look, found, to, title, every=every))
+    return Fetch(
+        look, lambda then, found: _predict_reset(then, look, found, to, title, every=every)
+    )
 
 
 def _is_offset(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 19
 
 
-def _named(fleet: Fleet, words: Sequence[str]) -> Iterator[Partition]:
+def _parse_partitions(fleet: Fleet, words: Sequence[str]) -> Iterator[Partition]:
     raw = False
     for word in words:
         if word.lower() == "raw":
             raw = True
         elif not raw:
-            yield lane_of(fleet, word)
+            yield find_lane(fleet, word)
         else:
             p = WorkerKind.ROUTER.partition(int(word)) if _is_offset(word) else None
             if p is None or p not in fleet.partitions:
@@ -86,7 +88,7 @@ def _named(fleet: Fleet, words: Sequence[str]) -> Iterator[Partition]:
             yield p
 
 
-def setting(p: Partition, at: Standing, known: int, to: str) -> Setting:
+def choose_setting(p: Partition, at: Standing, known: int, to: str) -> Setting:
     """The offset that `p` is set to, and what follows. `known`: the offset up to which it was
     processed at least, by everything that was seen of it.
 
@@ -120,7 +122,9 @@ def setting(p: Partition, at: Standing, known: int, to: str) -> Setting:
     )
 
 
-def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, every: bool) -> Dry:
+def _predict_reset(
+    c: Context, look: LookOver, found: object, to: str, title: str, *, every: bool
+) -> Dry:
     if not isinstance(found, Mapping):
         raise OperatorError("Their offsets cannot be read.")
     settings = []
@@ -128,23 +132,24 @@ def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, 
         at: Standing = found[p]
         written = c.fleet.worked_to(p) if at.committed is None else c.fleet.partitions[p].offset
         if (to and not every) or misplaced(at.begin, at.end, at.committed, written):
-            settings.append(setting(p, at, written, to))
+            settings.append(choose_setting(p, at, written, to))
     if not settings:
-        which = "Every partition" if every else _names(look.partitions).capitalize()
+        which = "Every partition" if every else _name_partitions(look.partitions).capitalize()
         raise OperatorError(
             f"{which} can continue: nothing to reset. Name partitions and give to= to set them "
             "anyway."
         )
     # A partition with a step under way is left out now; the confirmation checks the others again.
-    busy = [s.partition for s in settings if not _can(c, s.partition)]
+    busy = [s.partition for s in settings if not _can_reset(c, s.partition)]
     settings = [s for s in settings if s.partition not in busy]
     if not settings:
         raise OperatorError(
-            f"{_names(busy).capitalize()} cannot be reset now, a step is under way: try again."
+            f"{_name_partitions(busy).capitalize()} cannot be reset now, a step is under way: try "
+            "again."
         )
     shown = [
         f"{s.partition.label}: {'none' if s.committed is None else f'{s.committed:,}'} -> "
-        f"{s.target:,}; {s.said}"
+        f"{s.target:,}; {s.consequences}"
         for s in settings[:SHOWN]
     ]
     if settings[SHOWN:]:
@@ -152,23 +157,24 @@ def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, 
     lost, again = sum(len(s.lost) for s in settings), sum(s.again for s in settings)
     text = "\n".join(
         [
-            f"Reset {_names(s.partition for s in settings)} (offsets include transaction markers):",
+            f"Reset {_name_partitions(s.partition for s in settings)} (offsets include "
+            "transaction markers):",
             *shown,
         ]
     )
     if busy:
-        text += f"\nNot {_names(busy)}: a step is under way; ask again."
+        text += f"\nNot {_name_partitions(busy)}: a step is under way; ask again."
     if settings[1:]:
         text += f"\nIn total, up to {lost:,} events are lost and up to {again:,} repeated."
 
-    def act(done: Context) -> Iterator[Effect]:
-        if any(not _can(done, s.partition) for s in settings):
+    def reset_partitions(done: Context) -> Iterator[Effect]:
+        if any(not _can_reset(done, s.partition) for s in settings):
             raise OperatorError("A step is under way with one of them; ask again.")
         incident = done.news.asked(title, [s.partition for s in settings], done.nick, done.now)
         back: dict[Partition, Target] = {}
         for s in settings:
             p, placed = s.partition, done.fleet.partitions[s.partition]
-            done.rewinds.reset(p, s.target, s.committed, s.said, done.jid, incident)
+            done.rewinds.reset(p, s.target, s.committed, s.consequences, done.jid, incident)
             if placed.state is State.ASSIGNED:  # an owner must release it first
                 back[p] = Target(
                     placed.worker, f"reset, asked by {done.nick.partition('@')[0]}", done.jid
@@ -178,12 +184,12 @@ def _predict(c: Context, look: LookOver, found: object, to: str, title: str, *, 
     return Dry(
         title,
         text,
-        act,
+        reset_partitions,
         lanes=tuple(s.partition.n for s in settings if WorkerKind.NODE.works(s.partition)),
     )
 
 
-def _can(c: Context, p: Partition) -> bool:
+def _can_reset(c: Context, p: Partition) -> bool:
     """Whether `p` can be reset now: it is an orphan, being released, or at an owner that can
     release it, and neither a write nor a rewind of it is under way."""
     if c.fleet.writing[p] or c.rewinds.under_way(p):
@@ -191,7 +197,7 @@ def _can(c: Context, p: Partition) -> bool:
     return c.fleet.partitions[p].state is not State.ASSIGNED or c.placing.can_move(p)
 
 
-def _names(some: Iterable[Partition]) -> str:
+def _name_partitions(some: Iterable[Partition]) -> str:
     parts = set(some)
     topics = sorted({p.topic for p in parts})
     return " and ".join(names(p for p in parts if p.topic == topic) for topic in topics)
@@ -217,6 +223,6 @@ RESET = Command(
     ARGUMENTS,
     Access.TUNE,
     "set offsets that are not in their log to where the partitions can continue",
-    _reset,
+    _query_reset_offsets,
     goes=GOES,
 )

@@ -9,18 +9,18 @@ from agents.base.text import counted
 from agents.core.effects import Effect
 from agents.core.fleet.placing_inputs import Target
 from agents.core.fleet.rewinds import LookBack, Past
-from agents.core.model.times import utc, when_ms
+from agents.core.model.times import format_utc, parse_time_ms
 from agents.core.model.topology import short_name
-from agents.core.operators.arguments import lane_of
+from agents.core.operators.arguments import find_lane
 from agents.core.operators.command import Context, Dry, Fetch
 
 REWIND = "rewind"
 
 
-def rewind(c: Context, args: Sequence[str]) -> Fetch:
+def query_rewind(c: Context, args: Sequence[str]) -> Fetch:
     """The query for the lane's offsets; its answer is a dry run. `args`: LANE rewind TO. Raises
     OperatorError."""
-    p = lane_of(c.fleet, args[0])
+    p = find_lane(c.fleet, args[0])
     if args[1].lower() != REWIND:
         raise OperatorError(
             f"{args[1][:40]!r} cannot be done to a lane. Usage: lane N rewind TIME|OFFSET"
@@ -33,14 +33,14 @@ def rewind(c: Context, args: Sequence[str]) -> Fetch:
     if text.isascii() and text.isdigit() and len(text) < 19:
         look = LookBack(p, offset=int(text))
     else:
-        look = LookBack(p, since_ms=when_ms(text, c.now_ms))
-    return Fetch(look, lambda then, found: _predict(then, look, found, text))
+        look = LookBack(p, since_ms=parse_time_ms(text, c.now_ms))
+    return Fetch(look, lambda then, found: _predict_rewind(then, look, found, text))
 
 
-def _predict(c: Context, look: LookBack, found: object, text: str) -> Dry:
+def _predict_rewind(c: Context, look: LookBack, found: object, text: str) -> Dry:
     if not isinstance(found, Past):
         raise OperatorError("Its offsets cannot be read.")
-    p, target = look.partition, _target(look, found)
+    p, target = look.partition, _check_target(look, found)
     if not c.placing.can_move(p):
         raise OperatorError(
             f"Lane {p.n} cannot be rewound now: it is {c.fleet.partitions[p].state}. Wait until "
@@ -52,7 +52,7 @@ def _predict(c: Context, look: LookBack, found: object, text: str) -> Dry:
         if found.events is not None
         else f"up to {counted(found.committed - target, 'event')}"
     )
-    since = f", appended {utc(look.since_ms)} or later" if look.since_ms is not None else ""
+    since = f", appended {format_utc(look.since_ms)} or later" if look.since_ms is not None else ""
     said = (
         f"Rewind lane {p.n} from offset {found.committed:,} to {target:,}{since}.\n"
         f"{again} will be processed again; events.clean will have them twice (dead letters "
@@ -61,7 +61,7 @@ def _predict(c: Context, look: LookBack, found: object, text: str) -> Dry:
         "for a moment."
     )
 
-    def act(done: Context) -> Iterator[Effect]:
+    def rewind_lane(done: Context) -> Iterator[Effect]:
         if not done.placing.can_move(p):
             raise OperatorError(f"Lane {p.n} cannot be rewound now; ask again.")
         title = f"rewind lane {p.n} to offset {target:,} ({again} again)"
@@ -73,10 +73,10 @@ def _predict(c: Context, look: LookBack, found: object, text: str) -> Dry:
         )
         yield from done.placing.begin({p: back}, done.now_ms)
 
-    return Dry(f"lane {p.n} {REWIND} {text}", said, act, lanes=(p.n,))
+    return Dry(f"lane {p.n} {REWIND} {text}", said, rewind_lane, lanes=(p.n,))
 
 
-def _target(look: LookBack, found: Past) -> int:
+def _check_target(look: LookBack, found: Past) -> int:
     if found.committed < 0:
         raise OperatorError(
             f"Lane {look.partition.n} has no committed offset yet: there is nothing to rewind. "

@@ -9,25 +9,25 @@ from agents.base.text import counted
 from agents.core.effects import Effect
 from agents.core.fleet.rollout import BACK_S, versions
 from agents.core.model.topology import WorkerKind, short_name
-from agents.core.operators.arguments import Argument, Type, node_of
+from agents.core.operators.arguments import Argument, Type, find_node
 from agents.core.operators.command import Access, Command, Context, Dry, Result
 
 
-def _rollout(c: Context, args: Sequence[str]) -> Result:
+def _predict_rollout(c: Context, args: Sequence[str]) -> Result:
     if list(args) == ["stop"]:
         if not c.rollout.running:
             raise OperatorError("No rollout is under way.")
         return Dry(
             "rollout stop",
             "Stop the rollout: workers that were told to restart still do.",
-            _stopped,
+            _stop_rollout,
         )
     if c.rollout.running:
         raise OperatorError(
             f"A rollout is under way: {c.rollout.done} done, {len(c.rollout.queue)} to go. rollout "
             "stop ends it."
         )
-    nodes = [node_of(c.fleet, name) for name in args] or [
+    nodes = [find_node(c.fleet, name) for name in args] or [
         v for v in c.fleet.views.values() if v.spec.kind == WorkerKind.NODE
     ]
     here = sorted(v.spec.worker for v in nodes if v.present)
@@ -42,18 +42,21 @@ def _rollout(c: Context, args: Sequence[str]) -> Result:
         f"{versions(c.fleet)}"
     )
 
-    def act(done: Context) -> Iterator[Effect]:
+    def begin_rollout(done: Context) -> Iterator[Effect]:
         if done.rollout.running:
             raise OperatorError("A rollout is already under way.")
         done.news.line(f"{done.nick}: rollout of {counted(len(here), 'node')} begins.")
         yield from done.rollout.begin(here, done.nick, done.jid, done.now_ms)
 
     return Dry(
-        f"rollout {' '.join(args)}".strip(), text, act, rests=lambda then: then.rollout.running
+        f"rollout {' '.join(args)}".strip(),
+        text,
+        begin_rollout,
+        rests=lambda then: then.rollout.running,
     )
 
 
-def _stopped(c: Context) -> Iterator[Effect]:
+def _stop_rollout(c: Context) -> Iterator[Effect]:
     yield from c.rollout.stop(f"{c.nick} stopped it")
 
 
@@ -71,7 +74,7 @@ ROLLOUTS = (
         ),
         Access.ACT,
         "restart nodes one by one, for new pipeline code",
-        _rollout,
+        _predict_rollout,
         goes="rollout [NODE ... | stop]",
     ),
 )

@@ -33,13 +33,13 @@ _ONE = {ALERTS: ("alert", "alerts"), PLACEMENT: ("plan", "plans")}
 # ---- the commands ----
 
 
-def follow(c: Context, args: Sequence[str]) -> str | Done:
+def follow_feed(c: Context, args: Sequence[str]) -> str | Done:
     """Follow a feed; without words, which feeds the person follows. Raises OperatorError."""
     mine = [feed for feed in FEEDS if follow_intent(feed, c.jid) in c.fleet.intents]
     if not args:
         now = f"You follow {' and '.join(mine)}." if mine else "You follow nothing."
         return f"{now} Feeds: {', '.join(FEEDS)}."
-    feed = _feed(args[0])
+    feed = _parse_feed(args[0])
     if feed in mine:
         raise OperatorError(f"You already follow {feed}; unfollow {feed} ends that.")
     if sum(name.startswith(FOLLOW) for name in c.fleet.intents) >= FOLLOWERS_AT_MOST:
@@ -51,16 +51,16 @@ def follow(c: Context, args: Sequence[str]) -> str | Done:
     return Done(text, Write(intents={follow_intent(feed, c.jid): Intent(c.jid, c.now_ms)}))
 
 
-def unfollow(c: Context, args: Sequence[str]) -> Done:
+def unfollow_feed(c: Context, args: Sequence[str]) -> Done:
     """End a subscription. Raises OperatorError."""
-    feed = _feed(args[0])
+    feed = _parse_feed(args[0])
     name = follow_intent(feed, c.jid)
     if name not in c.fleet.intents:
         raise OperatorError(f"You do not follow {feed}.")
     return Done(f"You no longer follow {feed}.", Write(intents={name: None}))
 
 
-def _feed(text: str) -> str:
+def _parse_feed(text: str) -> str:
     if text.lower() not in FEEDS:
         raise OperatorError(f"{text[:40]!r} cannot be followed. {suggest_names(text, FEEDS)}")
     return text.lower()
@@ -86,23 +86,23 @@ class Follows:
     _people: dict[str, _Person] = field(default_factory=dict)
     _ending: set[str] = field(default_factory=set)
 
-    def published(self, item: FeedItem) -> None:
+    def note_published(self, item: FeedItem) -> None:
         """Keep the item for the feed's followers. An item that only shows the present state is not
         sent."""
         if item.feed not in FEEDS or item.item_id == CURRENT:
             return
         text = _WORDS.get(item.element.severity, "") if isinstance(item.element, AlertItem) else ""
         text += item.title if item.title == item.content else f"{item.title} ({item.content})"
-        for jid in self._followers(item.feed):
+        for jid in self._followers_of(item.feed):
             person = self._people.setdefault(jid, _Person())
             person.lines.append((item.feed, text))
             person.waiting += 1
 
-    def _followers(self, feed: str) -> list[str]:
+    def _followers_of(self, feed: str) -> list[str]:
         prefix = follow_intent(feed, "")
         return [name.removeprefix(prefix) for name in self.fleet.intents if name.startswith(prefix)]
 
-    def tell(self, now: float) -> Iterator[Effect]:
+    def tell_followers(self, now: float) -> Iterator[Effect]:
         """The messages for now; none before the room's affiliations are known."""
         for jid, person in list(self._people.items()):
             may = self.looks(jid)
@@ -112,11 +112,11 @@ class Follows:
             if not may or (not person.waiting and person.bucket.tokens == BURST):
                 del self._people[jid]
             elif person.waiting and person.bucket.try_take(now):
-                yield Whisper(jid, _message(person))
+                yield Whisper(jid, _compose_message(person))
                 person.lines.clear()
                 person.waiting = 0
 
-    def end_lost(self) -> Iterator[Effect]:
+    def end_lost_subscriptions(self) -> Iterator[Effect]:
         """Delete the subscriptions of people who may no longer look."""
         names = [n for n in self.fleet.intents if n.startswith(FOLLOW)]
         self._ending &= set(names)
@@ -128,7 +128,7 @@ class Follows:
             yield Write(intents=dict.fromkeys(lost))
 
 
-def _message(person: _Person) -> str:
+def _compose_message(person: _Person) -> str:
     """The text of one message: up to 3 items, or, if there are more, the newest after the number of
     the others."""
     if person.waiting == 1:

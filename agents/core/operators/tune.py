@@ -9,25 +9,25 @@ from agents.base.suggest import suggest_names
 from agents.core.effects import Effect, Publish, Say, Write
 from agents.core.fleet.tuner import Tuner
 from agents.core.model.placement import Tuned
-from agents.core.model.times import clock
+from agents.core.model.times import format_clock
 from agents.core.operators.command import Context, Dry
 from agents.settings.tunables import BELOW, TUNABLES, Number, Tunable
 
 DEFAULT = "default"
 
 
-def tune(c: Context, args: Sequence[str]) -> str | Dry:
+def show_or_tune_setting(c: Context, args: Sequence[str]) -> str | Dry:
     """The tuned values, one setting, or the dry run of a change. Raises OperatorError for an
     unknown name or an invalid value."""
     if not args:
-        return _all(c)
+        return _show_tuned(c)
     tunable = TUNABLES.get(args[0].strip().lower())
     if tunable is None:
         raise OperatorError(f"{args[0][:40]!r} cannot be tuned. {suggest_names(args[0], TUNABLES)}")
-    return _one(c, tunable) if len(args) < 2 else _change(c, tunable, args[1])
+    return _show_setting(c, tunable) if len(args) < 2 else _predict_tuning(c, tunable, args[1])
 
 
-def _all(c: Context) -> str:
+def _show_tuned(c: Context) -> str:
     t, tuner = c.fleet.tuning, c.tuner
     lines = [
         f"{len(t.values)} of {len(TUNABLES)} settings are tuned."
@@ -42,7 +42,8 @@ def _all(c: Context) -> str:
     for name, v in t.values.items():
         if name in TUNABLES:
             lines.append(
-                f"{name} {TUNABLES[name].format_value(v.value)}{_instead(tuner, name)}, {_who(v)}"
+                f"{name} {TUNABLES[name].format_value(v.value)}{_describe_default(tuner, name)}, "
+                f"{_describe_author(v)}"
             )
     if c.chat:
         workers = ", ".join(n for n, x in TUNABLES.items() if x.by_worker)
@@ -57,30 +58,30 @@ def _all(c: Context) -> str:
     return "\n".join(lines)
 
 
-def _one(c: Context, x: Tunable) -> str:
+def _show_setting(c: Context, x: Tunable) -> str:
     held = c.fleet.tuning.values.get(x.name)
     lines = [
         f"{x.name} is {x.format_value(c.tuner.value(x.name))}"
-        + (_instead(c.tuner, x.name) if held else " (settings)")
+        + (_describe_default(c.tuner, x.name) if held else " (settings)")
         + "."
     ]
     lines.append(f"{x.about} Must be {x.wants}{f' ({x.unit})' if x.unit else ''}.")
     if held:
-        lines.append(f"Set {_who(held)}; tune {x.name} {DEFAULT} undoes it.")
+        lines.append(f"Set {_describe_author(held)}; tune {x.name} {DEFAULT} undoes it.")
     if x.by_worker and c.fleet.tuning.version:
         lines.append(f"Version {c.fleet.tuning.version}: {c.tuner.standing(c.now)}.")
     return "\n".join(lines)
 
 
-def _instead(tuner: Tuner, name: str) -> str:
+def _describe_default(tuner: Tuner, name: str) -> str:
     return f" (settings: {TUNABLES[name].format_value(tuner.base[name])})"
 
 
-def _who(v: Tuned) -> str:
-    return f"by {v.by.partition('@')[0]} at {clock(v.since_ms)} UTC"
+def _describe_author(v: Tuned) -> str:
+    return f"by {v.by.partition('@')[0]} at {format_clock(v.since_ms)} UTC"
 
 
-def _change(c: Context, x: Tunable, text: str) -> Dry:
+def _predict_tuning(c: Context, x: Tunable, text: str) -> Dry:
     back = text.strip().lower() == DEFAULT
     held = x.name in c.tuner.latest.values
     try:
@@ -104,7 +105,7 @@ def _change(c: Context, x: Tunable, text: str) -> Dry:
     limits = f"It must be {x.wants}{f' ({x.unit})' if x.unit else ''}."
     title = f"tune {x.name} {DEFAULT if back else text.strip()}"
 
-    def act(done: Context) -> Iterator[Effect]:
+    def tune_setting(done: Context) -> Iterator[Effect]:
         tuner = done.tuner
         _check_order(tuner, x.name, value)
         was = tuner.value(x.name)
@@ -120,7 +121,7 @@ def _change(c: Context, x: Tunable, text: str) -> Dry:
             yield Write(tuning=tuning, then=(Say(f"{words}; the planner has it."),))
 
     said = f"Tune {change}. {x.about}\n{limits}\n{who}"
-    return Dry(title, said, act, rests=lambda then: then.tuner.value(x.name))
+    return Dry(title, said, tune_setting, rests=lambda then: then.tuner.value(x.name))
 
 
 def _check_order(tuner: Tuner, name: str, value: Number) -> None:

@@ -18,8 +18,8 @@ from agents.core.fleet.placing import Placing
 from agents.core.fleet.placing_inputs import FleetChange
 from agents.core.model.plan import Scored
 from agents.core.model.topology import WorkerKind, short_name
-from agents.core.operators.arguments import lane_of
-from agents.core.operators.explain import seats, use_eps
+from agents.core.operators.arguments import find_lane
+from agents.core.operators.explain import node_loads_eps, seats_after_plan
 from kernels.tables import Floats, Ints
 
 USAGE = "whatif drain NODE | lose REGION | add SITE CAPACITY | rate LANE xF"
@@ -37,37 +37,39 @@ class Question:
     eager: bool
 
 
-def whatif(placing: Placing, now: float, now_ms: int, args: Sequence[str]) -> str:
+def answer_whatif(placing: Placing, now: float, now_ms: int, args: Sequence[str]) -> str:
     """The answer. Raises OperatorError for an argument that names nothing or is not a number."""
-    q = ask(placing.fleet, args)
+    q = parse_question(placing.fleet, args)
     # The baseline is a change that changes nothing, so that it is planned with the same freedom.
     any_lane = placing.fleet.of(WorkerKind.NODE)[0].n
     same = FleetChange(rate={any_lane: 1.0})
     base = placing.what_if(now, now_ms, same, eager=q.eager)
     then = placing.what_if(now, now_ms, q.change, eager=q.eager)
-    return "\n".join([f"What if {q.words} (nothing is changed):", *tell(base, then)])
+    return "\n".join(
+        [f"What if {q.words} (nothing is changed):", *describe_differences(base, then)]
+    )
 
 
 # ---- the question ----
 
 
-def ask(fleet: Fleet, args: Sequence[str]) -> Question:
+def parse_question(fleet: Fleet, args: Sequence[str]) -> Question:
     """The question that the arguments ask. Raises OperatorError."""
     kind, rest = args[0].lower() if args else "", args[1:]
     match kind, len(rest):
         case "drain", 1:
-            return _drain(fleet, rest[0])
+            return _parse_drain(fleet, rest[0])
         case "lose", n if n > 0:
-            return _lose(fleet, " ".join(rest))
+            return _parse_loss(fleet, " ".join(rest))
         case "add", 2:
-            return _add(fleet, *rest)
+            return _parse_new_node(fleet, *rest)
         case "rate", 2:
-            return _rate(fleet, *rest)
+            return _parse_rate(fleet, *rest)
     raise OperatorError(f"Usage: {USAGE}")
 
 
-def _drain(fleet: Fleet, text: str) -> Question:
-    by_name = {w.name: w.worker for w in fleet.inventory.of(WorkerKind.NODE)}
+def _parse_drain(fleet: Fleet, text: str) -> Question:
+    by_name = {w.name: w.worker for w in fleet.inventory.workers_of(WorkerKind.NODE)}
     worker = by_name.get(text.lower(), text.lower())
     if worker not in by_name.values():
         raise OperatorError(f"No node is called {text[:40]!r}. {suggest_names(text, by_name)}")
@@ -78,20 +80,20 @@ def _drain(fleet: Fleet, text: str) -> Question:
     )
 
 
-def _lose(fleet: Fleet, text: str) -> Question:
+def _parse_loss(fleet: Fleet, text: str) -> Question:
     """A region or a site; spaces and capitals do not matter."""
     sites = fleet.inventory.sites.values()
     known = {s.region: {x.name for x in sites if x.region == s.region} for s in sites} | {
         s.name: {s.name} for s in sites
     }
-    wanted = {_plain(name): name for name in known}.get(_plain(text))
+    wanted = {_normalize_name(name): name for name in known}.get(_normalize_name(text))
     if wanted is None:
         raise OperatorError(
             f"No region or site is called {text[:40]!r}. "
             f"{suggest_names(text, {s.region for s in sites})}"
         )
     lost = frozenset(
-        w.worker for w in fleet.inventory.of(WorkerKind.NODE) if w.site in known[wanted]
+        w.worker for w in fleet.inventory.workers_of(WorkerKind.NODE) if w.site in known[wanted]
     )
     if not lost:
         raise OperatorError(f"There is no node in {wanted}: nothing would be lost.")
@@ -99,15 +101,15 @@ def _lose(fleet: Fleet, text: str) -> Question:
     return Question(FleetChange(lost=lost), f"{wanted} were lost, with {count}", eager=True)
 
 
-def _plain(text: str) -> str:
+def _normalize_name(text: str) -> str:
     return "".join(c for c in text.casefold() if c.isalnum())
 
 
-def _add(fleet: Fleet, site: str, capacity: str) -> Question:
+def _parse_new_node(fleet: Fleet, site: str, capacity: str) -> Question:
     sites: Mapping[str, object] = fleet.inventory.sites
     if site.lower() not in sites:
         raise OperatorError(f"No site is called {site[:40]!r}. {suggest_names(site, sites)}")
-    eps = _number(capacity)
+    eps = _parse_number(capacity)
     if not 0 < eps <= MOST_EPS:
         raise OperatorError(
             f"{capacity[:40]!r} is not a valid capacity: give events/s, such as 2000."
@@ -119,9 +121,9 @@ def _add(fleet: Fleet, site: str, capacity: str) -> Question:
     )
 
 
-def _rate(fleet: Fleet, lane: str, factor: str) -> Question:
-    n = lane_of(fleet, lane).n
-    times = _number(factor.lower().removeprefix("x"))
+def _parse_rate(fleet: Fleet, lane: str, factor: str) -> Question:
+    n = find_lane(fleet, lane).n
+    times = _parse_number(factor.lower().removeprefix("x"))
     if not 0 <= times <= MOST_TIMES:
         raise OperatorError(
             f"{factor[:40]!r} is not a valid factor: x2 doubles what arrives, x0.5 halves it."
@@ -131,7 +133,7 @@ def _rate(fleet: Fleet, lane: str, factor: str) -> Question:
     )
 
 
-def _number(text: str) -> float:
+def _parse_number(text: str) -> float:
     try:
         return float(text.replace(",", ""))
     except ValueError:
@@ -141,49 +143,52 @@ def _number(text: str) -> float:
 # ---- the answer ----
 
 
-def tell(base: Scored, then: Scored) -> list[str]:
+def describe_differences(base: Scored, then: Scored) -> list[str]:
     """The differences of `then`, the plan after the change, from `base`, the plan without it."""
     here: Ints = base.problem.lanes.owner
-    there, anyway = seats(then), seats(base)
+    there, anyway = seats_after_plan(then), seats_after_plan(base)
     moved: Ints = np.flatnonzero((there != here) & (there >= 0)).astype(np.int32)
     before, after = base.plan.before, then.plan.after
     lines = [
         f"RTT an event {before.mean_rtt_ms:.1f} -> {after.mean_rtt_ms:.1f} ms (modelled).",
-        f"Busiest node: {_busiest(base, here)} -> {_busiest(then, there)}.",
-        *_moves(then, moved, int((there[moved] == anyway[moved]).sum())),
+        f"Busiest node: {_describe_busiest_node(base, here)} -> "
+        f"{_describe_busiest_node(then, there)}.",
+        *_describe_moves(then, moved, int((there[moved] == anyway[moved]).sum())),
     ]
     if len(moved):
-        lines.append(_gains(then, there, moved))
+        lines.append(_describe_main_gainer(then, there, moved))
     lost = sorted({*then.plan.waiting, *then.plan.parked})
     if lost:
         known = " (as now)" if lost == sorted({*base.plan.waiting, *base.plan.parked}) else ""
-        lines.append(f"No room, so they wait and lag: {_names(lost)}{known}.")
+        lines.append(f"No room, so they wait and lag: {_name_lanes(lost)}{known}.")
     if then.plan.stuck:
-        lines.append(f"They should leave but fit nowhere: {_names(then.plan.stuck)}.")
+        lines.append(f"They should leave but fit nowhere: {_name_lanes(then.plan.stuck)}.")
     return lines
 
 
-def _moves(then: Scored, moved: Ints, anyway: int) -> list[str]:
+def _describe_moves(then: Scored, moved: Ints, anyway: int) -> list[str]:
     if not len(moved):
         return ["No lane would move."]
     of = f"{len(moved)} of {len(then.moment.lanes)} lanes would move"
     own = f", {anyway} of them in any case" if anyway else ""
-    return [f"{of}{own}: {_names([then.moment.lanes[r].id for r in moved])}."]
+    return [f"{of}{own}: {_name_lanes([then.moment.lanes[r].id for r in moved])}."]
 
 
-def _gains(then: Scored, there: Ints, moved: Ints) -> str:
+def _describe_main_gainer(then: Scored, there: Ints, moved: Ints) -> str:
     """The node that gets most of the moving load, for people."""
     gained: Floats = np.zeros(len(then.workers))
     np.add.at(gained, there[moved], np.array(then.plan.load_eps)[moved])
     n = int(gained.argmax())
     lanes = int((there[moved] == n).sum())
-    return f"Most goes to {_node(then, n)}: {counted(lanes, 'lane')}, {gained[n]:,.0f} events/s."
+    return (
+        f"Most goes to {_name_node(then, n)}: {counted(lanes, 'lane')}, {gained[n]:,.0f} events/s."
+    )
 
 
-def _busiest(scored: Scored, sits: Ints) -> str:
+def _describe_busiest_node(scored: Scored, sits: Ints) -> str:
     """`71% (ric-1, 1.3 x mean)`: the busiest node's load as a share of its capacity, compared with
     the mean of the nodes that work."""
-    use = use_eps(scored, sits)
+    use = node_loads_eps(scored, sits)
     capacity = np.array([n.capacity_eps for n in scored.moment.nodes], dtype=np.float64)
     works = (capacity > 0) & ((use > 0) | scored.problem.nodes.takes)
     if not works.any() or use.sum() == 0:
@@ -191,13 +196,13 @@ def _busiest(scored: Scored, sits: Ints) -> str:
     share = np.divide(use, capacity, out=np.zeros_like(use), where=works)
     n = int(share.argmax())
     times = share[n] * capacity[works].sum() / use.sum()
-    return f"{share[n]:.0%} ({_node(scored, n)}, {times:.1f} x mean)"
+    return f"{share[n]:.0%} ({_name_node(scored, n)}, {times:.1f} x mean)"
 
 
-def _node(scored: Scored, n: int) -> str:
+def _name_node(scored: Scored, n: int) -> str:
     known = scored.workers[n].startswith(f"{WorkerKind.NODE.name}-")
     return short_name(scored.workers[n]) if known else "the new node"
 
 
-def _names(lanes: Sequence[int]) -> str:
+def _name_lanes(lanes: Sequence[int]) -> str:
     return names([WorkerKind.NODE.partition(n) for n in lanes], NAMES)

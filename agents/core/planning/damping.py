@@ -35,12 +35,14 @@ class Calmed:
     memory: Memory
 
 
-def remembered(board: Scoreboard, memory: Memory) -> Memory:
+def carry_over_memory(board: Scoreboard, memory: Memory) -> Memory:
     """`memory` after a plan for orphans only: its windows neither pass nor break."""
     return Memory(board.moment.now_s, memory.hot_since_s, memory.better_since_s, memory.price_ms)
 
 
-def begin(board: Scoreboard, target: Ints, price: Floats, room: Floats, movable: Bools) -> Calmed:
+def choose_moves(
+    board: Scoreboard, target: Ints, price: Floats, room: Floats, movable: Bools
+) -> Calmed:
     """Choose the moves that begin now. `target`: row of the best node of each lane, -1 for a lane
     without room. `price`: of room, in ms, per node. `room`: events/s that each node may hold.
     `movable`: the lanes that have a node, are not on their way, and may move."""
@@ -50,58 +52,63 @@ def begin(board: Scoreboard, target: Ints, price: Floats, room: Floats, movable:
         known = Memory()
     hot = [
         n
-        for n in _by_heat(board)
+        for n in _nodes_by_heat(board)
         if board.use[n] > board.limits.hot[n] * (1 + ROUNDING) and not board.nodes[n].empty
     ]
     hot_since = {board.nodes[n].id: known.hot_since_s.get(board.nodes[n].id, now_s) for n in hot}
     owned = (board.owner >= 0) & ~board.flying
     wanted = [int(r) for r in np.flatnonzero(owned & movable & (target != board.owner))]
-    leave = {r: why for r in wanted if (why := _must_leave(board, r))}
+    leave = {r: why for r in wanted if (why := _reason_to_leave(board, r))}
     since = {board.lanes[r].id: known.better_since_s.get(board.lanes[r].id, now_s) for r in wanted}
     prices = {n.id: round(float(p), 3) for n, p in zip(board.nodes, price, strict=True) if p > 0}
     memory = Memory(now_s, hot_since, since, prices)
 
-    def held(began_s: float) -> bool:
+    def has_lasted(began_s: float) -> bool:
         return eager or now_s - began_s >= calm.window_s * (calm.windows - 1)
 
     # The order is that of the module's docstring: what comes first gets the budget.
     way = _Way(board, target, room, [r for r in wanted if target[r] != NOBODY])
     for r in sorted(leave, key=board.rank):
         if target[r] != NOBODY:
-            way.move(r, leave[r])
+            way.begin_move(r, leave[r])
     for n in hot:
-        if held(hot_since[board.nodes[n].id]):
-            _cool(board, way, n)
+        if has_lasted(hot_since[board.nodes[n].id]):
+            _relieve_node(board, way, n)
     for r in sorted(way.worth, key=lambda r: (-way.worth[r], board.lanes[r].id)):
-        if r not in leave and held(since[board.lanes[r].id]) and way.worth[r] > 0 and way.pays(r):
-            way.move(r, NEARER, chain=CHAIN)
+        if (
+            r not in leave
+            and has_lasted(since[board.lanes[r].id])
+            and way.worth[r] > 0
+            and way.pays_for_itself(r)
+        ):
+            way.begin_move(r, NEARER, chain=CHAIN)
     # Lanes without room: parked if a residency rule or more important lanes take their place,
     # else they stay where they are.
-    yields = board.yields()
+    yields = board.may_have_to_yield()
     nowhere = [r for r in wanted if target[r] == NOBODY]
     goes_short = [r for r in nowhere if leave.get(r) == RESIDENCY or (r not in leave and yields[r])]
     stays = set(nowhere) - set(goes_short)
     stuck = tuple(board.lanes[r].id for r in sorted(leave, key=board.rank) if r in stays)
-    parked = tuple(board.lanes[r].id for r in goes_short if held(since[board.lanes[r].id]))
+    parked = tuple(board.lanes[r].id for r in goes_short if has_lasted(since[board.lanes[r].id]))
     return Calmed(way.moves, stuck, parked, memory)
 
 
-def _must_leave(board: Scoreboard, row: int) -> str:
+def _reason_to_leave(board: Scoreboard, row: int) -> str:
     """Why the lane must leave its node, or ""."""
     n = int(board.owner[row])
     if board.nodes[n].empty:
         return board.nodes[n].empty
-    return "" if board.allows(row, n) else RESIDENCY
+    return "" if board.rules_allow(row, n) else RESIDENCY
 
 
-def _by_heat(board: Scoreboard) -> Iterable[int]:
+def _nodes_by_heat(board: Scoreboard) -> Iterable[int]:
     capacity = [n.capacity_eps for n in board.nodes]
     return sorted(
         (n for n, c in enumerate(capacity) if c > 0), key=lambda n: (-board.use[n] / capacity[n], n)
     )
 
 
-def _cool(board: Scoreboard, way: _Way, n: int) -> None:
+def _relieve_node(board: Scoreboard, way: _Way, n: int) -> None:
     """Move lanes off the hot node until it is settled: those that lose the fewest ms first, those
     that are too light to help last."""
     reason = OVER if board.use[n] > board.limits.hard[n] * (1 + ROUNDING) else HOT
@@ -115,7 +122,7 @@ def _cool(board: Scoreboard, way: _Way, n: int) -> None:
     for *_, r in sorted(offers):
         if board.use[n] <= settled:
             return
-        way.move(r, reason, chain=CHAIN if reason == OVER else 0)
+        way.begin_move(r, reason, chain=CHAIN if reason == OVER else 0)
 
 
 class _Way:
@@ -126,7 +133,7 @@ class _Way:
     def __init__(self, board: Scoreboard, target: Ints, room: Floats, rows: list[int]) -> None:
         self.board, self.target, self.room = board, target, room
         # No lane is sent to a node that would be relieved at once.
-        self.settled = np.minimum(room, board.limits.room(board.use))
+        self.settled = np.minimum(room, board.limits.room_eps(board.use))
         self.moves: list[PlannedMove] = []
         self.moved: set[int] = set()
         self.budget_eps = board.calm.budget_share * float(board.load.sum())
@@ -152,39 +159,41 @@ class _Way:
         self.saves_ms = {r: float(s) for r, s in zip(rows, stays - rests, strict=True)}
         self.delta_ms = {r: round(-s, 3) for r, s in self.saves_ms.items()}
 
-    def pays(self, row: int) -> bool:
+    def pays_for_itself(self, row: int) -> bool:
         """Whether the lane saves more within the horizon than its hand-over costs: the events of
         the pause wait for half of it on average."""
         calm = self.board.calm
         return self.saves_ms[row] * calm.horizon_s > calm.pause_ms / 1000 * calm.pause_ms / 2
 
-    def move(self, row: int, reason: str, chain: int = 0) -> bool:
+    def begin_move(self, row: int, reason: str, chain: int = 0) -> bool:
         """Begin the move if the bounds allow it, after the moves that make room for it, nested up
         to `chain` deep. False if it did not begin."""
         room = self.room if reason in PRESSING else self.settled
         budget_eps = self.budget_eps
         if reason == OVER and self.spent_eps == 0:
             self.budget_eps = math.inf  # for one lane and those that make room for it
-        begun = self._move(
+        begun = self._try_move(
             row, reason, room, chain, self.worth[row] if reason == NEARER else math.inf
         )
         self.budget_eps = budget_eps
         return begun
 
-    def _move(self, row: int, reason: str, room: Floats, chain: int, gain: float) -> bool:
-        if row in self.moved or not self._allowed(row):
+    def _try_move(self, row: int, reason: str, room: Floats, chain: int, gain: float) -> bool:
+        if row in self.moved or not self._is_within_bounds(row):
             return False
-        before = self._state()
+        before = self._save_state()
         frm, to = int(self.board.owner[row]), int(self.target[row])
-        self.board.take(row, frm)
+        self.board.remove_load(row, frm)
         self.moved.add(row)
-        makes = self._fits(row, room) or (chain > 0 and self._make_room(row, room, chain, gain))
+        makes = self._fits_target(row, room) or (
+            chain > 0 and self._make_room(row, room, chain, gain)
+        )
         # Checked again, since the moves that made room may have used up the budget.
-        if not makes or not self._allowed(row):
-            self._back(before)
+        if not makes or not self._is_within_bounds(row):
+            self._restore_state(before)
             self.moved.discard(row)
             return False
-        self.board.put(row, to)
+        self.board.add_load(row, to)
         self.slots[frm] -= 1
         self.slots[to] -= 1
         self.spent_eps += float(self.board.load[row])
@@ -193,7 +202,7 @@ class _Way:
         )
         return True
 
-    def _allowed(self, row: int) -> bool:
+    def _is_within_bounds(self, row: int) -> bool:
         within = (
             self.spent_eps == 0 or self.spent_eps + float(self.board.load[row]) <= self.budget_eps
         )
@@ -203,9 +212,9 @@ class _Way:
             and self.slots[int(self.target[row])] > 0
         )
 
-    def _fits(self, row: int, room: Floats) -> bool:
+    def _fits_target(self, row: int, room: Floats) -> bool:
         to = int(self.target[row])
-        if self.board.load[row] > self.board.largest:  # a giant gets a node to itself
+        if self.board.load[row] > self.board.largest_limit_eps:  # a giant gets a node to itself
             return int(self.board.count[to]) == 0
         return bool(self.board.use[to] + self.board.load[row] <= room[to] * (1 + ROUNDING))
 
@@ -215,15 +224,15 @@ class _Way:
         to = int(self.target[row])
         others = [r for r in self.worth if self.board.owner[r] == to and r not in self.moved]
         for r in sorted(others, key=lambda r: (-self.worth[r], self.board.lanes[r].id)):
-            if gain + self.worth[r] > 0 and self._move(
+            if gain + self.worth[r] > 0 and self._try_move(
                 r, MAKES_ROOM, room, chain - 1, gain + self.worth[r]
             ):
                 gain += self.worth[r]
-                if self._fits(row, room):
+                if self._fits_target(row, room):
                     return True
         return False
 
-    def _state(self) -> tuple[Floats, Ints, list[int], float, int]:
+    def _save_state(self) -> tuple[Floats, Ints, list[int], float, int]:
         return (
             self.board.use.copy(),
             self.board.count.copy(),
@@ -232,7 +241,7 @@ class _Way:
             len(self.moves),
         )
 
-    def _back(self, state: tuple[Floats, Ints, list[int], float, int]) -> None:
+    def _restore_state(self, state: tuple[Floats, Ints, list[int], float, int]) -> None:
         self.board.use, self.board.count, self.slots, self.spent_eps, kept = state
         ids = (
             {lane.id: r for r, lane in enumerate(self.board.lanes)}

@@ -38,7 +38,7 @@ class Exact(Generic[T]):
 
     def __init__(self, kind: type[T], name: str, format_: int) -> None:
         self.name, self.format = name, format_
-        self._column = _of(kind)
+        self._column = _column_for_type(kind)
 
     def encode(self, value: T) -> bytes:
         """Raises JournalError when a field is not of its type."""
@@ -97,9 +97,9 @@ class _Scalar(_Column):
         found = set(map(type, values))
         if found <= {self.kind} and (self.kind is not float or all(map(math.isfinite, values))):
             return list(values)
-        return [None if v is None and self.blank else self._plain(v) for v in values]
+        return [None if v is None and self.blank else self._to_item(v) for v in values]
 
-    def _plain(self, value: Any) -> Any:
+    def _to_item(self, value: Any) -> Any:
         if self.kind is float:
             if isinstance(value, (str, bytes, bool, np.bool_)):
                 raise TypeError(f"{value!r} is not a float")
@@ -116,9 +116,9 @@ class _Scalar(_Column):
     def load(self, items: list[Any], where: str) -> list[Any]:
         if set(map(type, items)) <= {self.kind}:
             return items
-        return [None if v is None and self.blank else self._read(v, where) for v in items]
+        return [None if v is None and self.blank else self._from_item(v, where) for v in items]
 
-    def _read(self, item: Any, where: str) -> Any:
+    def _from_item(self, item: Any, where: str) -> Any:
         if self.kind is float and type(item) is str and item in _ODD:
             return _ODD[item]
         if type(item) is self.kind:
@@ -136,13 +136,13 @@ class _Tuple(_Column):
 
     def dump(self, values: Sequence[Any]) -> list[Any]:
         if isinstance(self.item, _Record):
-            return [self.item.columns(rows) for rows in values]
+            return [self.item.dump_columns(rows) for rows in values]
         return [self.item.dump(row) for row in values]
 
     def load(self, items: list[Any], where: str) -> list[Any]:
         if isinstance(self.item, _Record):
-            return [tuple(self.item.rows(i, where)) for i in items]
-        return [tuple(self.item.load(_list(i, where), where)) for i in items]
+            return [tuple(self.item.load_rows(i, where)) for i in items]
+        return [tuple(self.item.load(_check_list(i, where), where)) for i in items]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class _Mapping(_Column):
     def load(self, items: list[Any], where: str) -> list[Any]:
         out = []
         for item in items:
-            pair = [_list(i, where) for i in _list(item, where)]
+            pair = [_check_list(i, where) for i in _check_list(item, where)]
             if len(pair) != 2 or len(pair[0]) != len(pair[1]):
                 raise JournalError(
                     f"{where}: not a list of keys and an equally long list of values"
@@ -184,7 +184,10 @@ class _Array(_Column):
             if array.dtype != self.dtype:
                 raise TypeError(f"an array of {array.dtype} is not one of {self.dtype}")
             out.append(
-                {"shape": list(array.shape), "values": self._scalar().dump(array.ravel().tolist())}
+                {
+                    "shape": list(array.shape),
+                    "values": self._item_column().dump(array.ravel().tolist()),
+                }
             )
         return out
 
@@ -193,14 +196,14 @@ class _Array(_Column):
         for item in items:
             if not isinstance(item, dict) or set(item) != {"shape", "values"}:
                 raise JournalError(f"{where}: not an array (shape, values)")
-            shape = _Scalar(int).load(_list(item["shape"], where), where)
-            values = self._scalar().load(_list(item["values"], where), where)
+            shape = _Scalar(int).load(_check_list(item["shape"], where), where)
+            values = self._item_column().load(_check_list(item["values"], where), where)
             if min(shape, default=0) < 0 or math.prod(shape) != len(values):
                 raise JournalError(f"{where}: {len(values)} values do not fill an array of {shape}")
             out.append(np.array(values, dtype=self.dtype).reshape(shape))
         return out
 
-    def _scalar(self) -> _Scalar:
+    def _item_column(self) -> _Scalar:
         return _Scalar({"f": float, "i": int, "b": bool}[self.dtype.kind])
 
 
@@ -212,31 +215,31 @@ class _Record(_Column):
     fields: Mapping[str, _Column]
 
     def dump(self, values: Sequence[Any]) -> list[Any]:
-        columns = self.columns(values)
+        columns = self.dump_columns(values)
         return [{name: columns[name][i] for name in columns} for i in range(len(values))]
 
     def load(self, items: list[Any], where: str) -> list[Any]:
         for item in items:
-            self._check(item, where)
-        return self.rows({name: [item[name] for item in items] for name in self.fields}, where)
+            self._check_fields(item, where)
+        return self.load_rows({name: [item[name] for item in items] for name in self.fields}, where)
 
-    def columns(self, values: Sequence[Any]) -> dict[str, list[Any]]:
+    def dump_columns(self, values: Sequence[Any]) -> dict[str, list[Any]]:
         return {
             name: column.dump(list(map(attrgetter(name), values)))
             for name, column in self.fields.items()
         }
 
-    def rows(self, columns: Any, where: str) -> list[Any]:
-        self._check(columns, where)
+    def load_rows(self, columns: Any, where: str) -> list[Any]:
+        self._check_fields(columns, where)
         loaded = [
-            column.load(_list(columns[name], f"{where}.{name}"), f"{where}.{name}")
+            column.load(_check_list(columns[name], f"{where}.{name}"), f"{where}.{name}")
             for name, column in self.fields.items()
         ]
         if len(set(map(len, loaded))) > 1:
             raise JournalError(f"{where}: the columns differ in length")
         return list(map(self.kind, *loaded))
 
-    def _check(self, item: Any, where: str) -> None:
+    def _check_fields(self, item: Any, where: str) -> None:
         if not isinstance(item, dict):
             raise JournalError(f"{where}: not an object")
         for name in self.fields:
@@ -251,13 +254,13 @@ class _Record(_Column):
                 )
 
 
-def _list(item: Any, where: str) -> list[Any]:
+def _check_list(item: Any, where: str) -> list[Any]:
     if not isinstance(item, list):
         raise JournalError(f"{where}: not a list")
     return item
 
 
-def _of(hint: Any) -> _Column:
+def _column_for_type(hint: Any) -> _Column:
     """The column for a type hint."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint in (bool, int, float, str):
@@ -267,15 +270,17 @@ def _of(hint: Any) -> _Column:
         and len(arguments) == 2
         and arguments[1] is types.NoneType
     ):
-        inner = _of(arguments[0])
+        inner = _column_for_type(arguments[0])
         if isinstance(inner, _Scalar):
             return _Scalar(inner.kind, blank=True)
     if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
-        return _Tuple(_of(arguments[0]))
+        return _Tuple(_column_for_type(arguments[0]))
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return _Mapping(_of(arguments[0]), _of(arguments[1]))
+        return _Mapping(_column_for_type(arguments[0]), _column_for_type(arguments[1]))
     if origin is np.ndarray:
         return _Array(np.dtype(typing.get_args(arguments[1])[0]))
     if isinstance(hint, type) and (is_dataclass(hint) or issubclass(hint, (msgspec.Struct, tuple))):
-        return _Record(hint, {name: _of(t) for name, t in typing.get_type_hints(hint).items()})
+        return _Record(
+            hint, {name: _column_for_type(t) for name, t in typing.get_type_hints(hint).items()}
+        )
     raise TypeError(f"{hint!r} has no exact JSON: add it to {__name__}")

@@ -62,8 +62,8 @@ class _Mean:
 
 
 class Forecast:
-    """Forecasts for L lanes, learned online: call `observe`, then `ahead`, repeatedly. Equal calls
-    give equal answers.
+    """Forecasts for L lanes, learned online: call `observe_rates`, then `predict_rates`,
+    repeatedly. Equal calls give equal answers.
 
     `day_s`: the length of a day in seconds, on the clock that is passed in. `buckets`: parts of the
     day that are learned separately; none should be shorter than the time between two observations.
@@ -100,7 +100,7 @@ class Forecast:
         self._noise = _Mean(lanes, 3 * LEVEL_DAYS * self.day_s)  # variance around the level
         self._before: Floats = np.zeros(lanes)
 
-    def observe(self, at_s: float, rate_eps: Floats) -> None:
+    def observe_rates(self, at_s: float, rate_eps: Floats) -> None:
         """Learn what arrived for each lane since the last call. `rate_eps`: events/s, float64[L];
         NaN, or any value that is not a finite number from 0, means unknown. `at_s`: seconds on a
         clock that runs with the day, such as the epoch's. If the clock steps back, the day goes on
@@ -111,11 +111,11 @@ class Forecast:
             raise ValueError(f"forecast: {rate_eps.shape} rates at {at_s}, for {self.lanes} lanes")
         if at_s == self._at_s:
             return
-        gone_s, seen_s = self._passed(at_s)
+        gone_s, seen_s = self._advance_clock(at_s)
         middle_s = at_s - seen_s / 2
         known: Bools = np.isfinite(rate_eps) & (rate_eps >= 0)
-        usual = self._usual(middle_s)
-        rate = self._without_spike(np.where(known, rate_eps, 0.0).clip(0.0, MOST_EPS), known, usual)
+        usual = self._usual_rates(middle_s)
+        rate = self._limit_spikes(np.where(known, rate_eps, 0.0).clip(0.0, MOST_EPS), known, usual)
         watched: Floats = np.where(known, seen_s, 0.0)
         came: Floats = rate * watched
         self._learn_day(middle_s, gone_s, came, watched)
@@ -127,7 +127,7 @@ class Forecast:
         self._usually.add(gone_s, usual * watched, watched)
         self._slow.add(gone_s, came, watched)
 
-    def ahead(self, at_s: float, horizon_s: float) -> Floats:
+    def predict_rates(self, at_s: float, horizon_s: float) -> Floats:
         """The events/s that will arrive for each lane `horizon_s` after `at_s`, float64[L]: finite
         and from 0, or NaN for a lane of which nothing is known yet. Raises ValueError unless both
         are finite and the horizon is at least 0."""
@@ -139,17 +139,19 @@ class Forecast:
             (self._today.num + doubt) / (self._today.den + doubt), MOST_TIMES
         )
         beyond: Floats = np.maximum(0.0, self._level.value() - MOST_TIMES * self._usually.value())
-        shaped: Floats = self._usual(at_s + horizon_s) * (1 + (times - 1) * fade) + beyond * fade
-        start, slope = self._trend()
+        shaped: Floats = (
+            self._usual_rates(at_s + horizon_s) * (1 + (times - 1) * fade) + beyond * fade
+        )
+        start, slope = self._estimate_trend()
         lasts_s = TREND_DAYS * self.day_s
         plain: Floats = start + slope * lasts_s * -math.expm1(-horizon_s / lasts_s)
-        sure: Floats = np.sqrt(self._sureness(at_s) * self._sureness(at_s + horizon_s))
+        sure: Floats = np.sqrt(self._shape_sureness(at_s) * self._shape_sureness(at_s + horizon_s))
         out: Floats = np.clip(sure * shaped + (1 - sure) * plain, 0.0, MOST_EPS)
         return np.where(self._ever.den > 0, out, np.nan)
 
     # ---- the parts ----
 
-    def _passed(self, at_s: float) -> tuple[float, float]:
+    def _advance_clock(self, at_s: float) -> tuple[float, float]:
         """The seconds since the last observation, by which to forget, and the seconds that this one
         covers: after a gap, no more than usual."""
         gone_s = at_s - self._at_s
@@ -160,7 +162,7 @@ class Forecast:
         self._every_s += 0.2 * (min(gone_s, 4 * self._every_s) - self._every_s)
         return min(gone_s, 10 * SHAPE_DAYS * self.day_s), seen_s
 
-    def _without_spike(self, rate: Floats, known: Bools, usual: Floats) -> Floats:
+    def _limit_spikes(self, rate: Floats, known: Bools, usual: Floats) -> Floats:
         """The rates, in which one that is far above the expected value counts only up to the
         observation before it."""
         expected: Floats = np.maximum(self._level.value(), usual) + SPIKE_SD * np.sqrt(
@@ -177,16 +179,16 @@ class Forecast:
             for shape in (self._came, self._watched_s, self._fleet_came, self._fleet_watched_s):
                 shape /= self._weight
             self._weight = 1.0
-        b = self._bucket(middle_s)
+        b = self._bucket_at(middle_s)
         self._came[:, b] += came * self._weight
         self._watched_s[:, b] += watched * self._weight
         if self._sun is not None:
-            at: Ints = self._solar(middle_s, self._sun).astype(np.int32) % FLEET_BUCKETS
+            at: Ints = self._solar_positions(middle_s, self._sun).astype(np.int32) % FLEET_BUCKETS
             self._fleet_came += np.bincount(at, came * self._weight, FLEET_BUCKETS)
             self._fleet_watched_s += np.bincount(at, watched * self._weight, FLEET_BUCKETS)
-            self._share.add(gone_s, came, self._fleet_day(middle_s, self._sun) * watched)
+            self._share.add(gone_s, came, self._fleet_rates(middle_s, self._sun) * watched)
 
-    def _usual(self, at_s: float) -> Floats:
+    def _usual_rates(self, at_s: float) -> Floats:
         """The events/s of an ordinary day at that time: the lane's own as far as it was watched,
         else its share of the fleet's, else its mean."""
         prior = self._ever.value()
@@ -198,35 +200,38 @@ class Forecast:
                 / max(self._fleet_watched_s.sum(), TINY)
             )
             share = (self._share.num + doubt_s) / np.maximum(self._share.den + doubt_s, TINY)
-            prior = share * self._fleet_day(at_s, self._sun)
-        came, watched_s = self._around(self._came, at_s), self._around(self._watched_s, at_s)
+            prior = share * self._fleet_rates(at_s, self._sun)
+        came, watched_s = (
+            self._smooth_bucket(self._came, at_s),
+            self._smooth_bucket(self._watched_s, at_s),
+        )
         doubt_s = DOUBT_DAYS * self._bucket_s
         out: Floats = (came + doubt_s * prior) / (watched_s + doubt_s)
         return out
 
-    def _sureness(self, at_s: float) -> Floats:
+    def _shape_sureness(self, at_s: float) -> Floats:
         """How much of the day's shape at that time is known, 0 to 1."""
-        watched_s = self._around(self._watched_s, at_s)
+        watched_s = self._smooth_bucket(self._watched_s, at_s)
         sure: Floats = watched_s / (watched_s + DOUBT_DAYS * self._bucket_s)
         if self._sun is not None:
             watched_s = self._fleet_watched_s[
-                self._solar(at_s, self._sun).astype(np.int32) % FLEET_BUCKETS
+                self._solar_positions(at_s, self._sun).astype(np.int32) % FLEET_BUCKETS
             ]
             fleet = FLEET_WORTH * watched_s / (watched_s + self._fleet_doubt_s())
             sure = np.maximum(sure, fleet)
         return sure
 
-    def _around(self, shape: Floats, at_s: float) -> Floats:
+    def _smooth_bucket(self, shape: Floats, at_s: float) -> Floats:
         """The value of that time's bucket, with a little of its neighbours', float64[L]."""
-        b = self._bucket(at_s)
+        b = self._bucket_at(at_s)
         beside: Floats = shape[:, b - 1] + shape[:, (b + 1) % self.buckets]
         out: Floats = (shape[:, b] + BESIDE * beside) / self._weight
         return out
 
-    def _bucket(self, at_s: float) -> int:
+    def _bucket_at(self, at_s: float) -> int:
         return min(int(at_s % self.day_s / self._bucket_s), self.buckets - 1)
 
-    def _solar(self, at_s: float, sun: Floats) -> Floats:
+    def _solar_positions(self, at_s: float, sun: Floats) -> Floats:
         """The position of each lane in the fleet's day, in buckets."""
         out: Floats = (at_s % self.day_s / self.day_s + sun) % 1.0 * FLEET_BUCKETS
         return out
@@ -234,19 +239,19 @@ class Forecast:
     def _fleet_doubt_s(self) -> float:
         return FLEET_DOUBT * self._weight * self.day_s / FLEET_BUCKETS
 
-    def _fleet_day(self, at_s: float, sun: Floats) -> Floats:
+    def _fleet_rates(self, at_s: float, sun: Floats) -> Floats:
         """The events/s of an average lane on an ordinary day, at each lane's own solar time."""
         doubt_s = self._fleet_doubt_s()
         mean = self._fleet_came.sum() / max(self._fleet_watched_s.sum(), TINY)
         day: Floats = (self._fleet_came + doubt_s * mean) / (self._fleet_watched_s + doubt_s)
-        at = self._solar(at_s, sun) - 0.5  # between the middles of two buckets
+        at = self._solar_positions(at_s, sun) - 0.5  # between the middles of two buckets
         low = np.floor(at).astype(np.int32)
         out: Floats = day[low % FLEET_BUCKETS] * (low + 1 - at) + day[(low + 1) % FLEET_BUCKETS] * (
             at - low
         )
         return out
 
-    def _trend(self) -> tuple[Floats, Floats]:
+    def _estimate_trend(self) -> tuple[Floats, Floats]:
         """The rate and its growth per second, as far as two means of different memory differ by
         more than noise explains."""
         level, slow = self._level.value(), self._slow.value()
@@ -257,7 +262,7 @@ class Forecast:
 
     # ---- across restarts ----
 
-    def state(self) -> dict[str, Any]:
+    def export_state(self) -> dict[str, Any]:
         """Everything that was learned, as values for JSON: about 3 kB per lane at 288 buckets
         (float32, base64)."""
         return {
@@ -270,10 +275,10 @@ class Forecast:
             "weight": self._weight,
         } | {
             name: base64.b64encode(array.astype("<f4").tobytes()).decode("ascii")
-            for name, array in self._arrays()
+            for name, array in self._named_arrays()
         }
 
-    def restore(self, state: Mapping[str, Any], most_eps: float = MOST_EPS) -> int:
+    def restore_state(self, state: Mapping[str, Any], most_eps: float = MOST_EPS) -> int:
         """Continue from a `state`. A lane whose past has a rate above `most_eps` events/s starts
         without a past, since such a rate is implausible; returns the number of these lanes. Raises
         ValueError, and changes nothing, if it is not the state of a forecast like this one."""
@@ -290,7 +295,7 @@ class Forecast:
         try:
             at_s = math.nan if state["at_s"] is None else float(state["at_s"])
             every_s, weight = float(state["every_s"]), float(state["weight"])
-            for name, array in self._arrays():
+            for name, array in self._named_arrays():
                 values = np.frombuffer(
                     base64.b64decode(state[name], validate=True), dtype="<f4"
                 ).astype(np.float64)
@@ -302,8 +307,8 @@ class Forecast:
             raise ValueError(
                 "forecast: this is not a valid state: not all of it is finite and from 0"
             )
-        poisoned = self._impossible(read, most_eps)
-        for name, array in self._arrays():
+        poisoned = self._find_implausible(read, most_eps)
+        for name, array in self._named_arrays():
             # These are made from all lanes, so one implausible lane spoils them.
             if name.startswith(("fleet_", "share_", "usually_", "today_")):
                 array[...] = 0.0 if poisoned.any() else read[name]
@@ -314,7 +319,7 @@ class Forecast:
         self._at_s, self._every_s, self._weight = at_s, every_s, weight
         return int(poisoned.sum())
 
-    def _impossible(self, read: Mapping[str, Floats], most_eps: float) -> Bools:
+    def _find_implausible(self, read: Mapping[str, Floats], most_eps: float) -> Bools:
         """Which lanes' past has a rate above `most_eps`, bool[L]."""
         most = most_eps * 1.01  # stored values are rounded
         out: Bools = (read["came"] > most * read["watched_s"] + TINY).any(axis=1) | (
@@ -324,7 +329,7 @@ class Forecast:
             out |= read[f"{name}_num"] > most * read[f"{name}_den"] + TINY
         return out
 
-    def _arrays(self) -> Iterator[tuple[str, Floats]]:
+    def _named_arrays(self) -> Iterator[tuple[str, Floats]]:
         yield from (("came", self._came), ("watched_s", self._watched_s), ("before", self._before))
         yield from (("fleet_came", self._fleet_came), ("fleet_watched_s", self._fleet_watched_s))
         for name in ("ever", "share", "today", "level", "usually", "slow", "noise"):
@@ -346,34 +351,34 @@ class Foresight:
         self._made: deque[tuple[float, Floats, Floats]] = deque(maxlen=WAITING)
         self._off = self._off_last = self._came = 0.0
 
-    def observe(self, at_s: float, rate_eps: Floats) -> None:
+    def observe_rates(self, at_s: float, rate_eps: Floats) -> None:
         """Take the present rates; NaN means unknown."""
-        self.forecast.observe(at_s, rate_eps)
+        self.forecast.observe_rates(at_s, rate_eps)
         if self._made and at_s < self._made[-1][0] - self.horizon_s:  # the clock stepped back
             self._made.clear()
         while self._made and self._made[0][0] <= at_s:
             due_s, ahead, last = self._made.popleft()
             if at_s - due_s <= self.horizon_s:
-                self._compare(ahead, last, rate_eps)
+                self._note_errors(ahead, last, rate_eps)
         if self.horizon_s > 0:
-            self._made.append((at_s + self.horizon_s, self.ahead(at_s), rate_eps))
+            self._made.append((at_s + self.horizon_s, self.predict_rates(at_s), rate_eps))
 
-    def look(self, horizon_s: float) -> None:
+    def set_horizon(self, horizon_s: float) -> None:
         """Look this far ahead from now on; forecasts for another horizon are not compared."""
         if horizon_s != self.horizon_s:
             self.horizon_s = horizon_s
             self._made.clear()
 
-    def ahead(self, at_s: float) -> Floats:
+    def predict_rates(self, at_s: float) -> Floats:
         """The rates `horizon_s` after `at_s`; NaN for a lane of which nothing is known yet."""
-        return self.forecast.ahead(at_s, self.horizon_s)
+        return self.forecast.predict_rates(at_s, self.horizon_s)
 
-    def error(self) -> tuple[float, float] | None:
+    def error_shares(self) -> tuple[float, float] | None:
         """The error of the forecasts, and the error that the last value would have had: shares of
         the rate that arrived, summed over the lanes. None until a forecast was due."""
         return (self._off / self._came, self._off_last / self._came) if self._came > 0 else None
 
-    def _compare(self, ahead: Floats, last: Floats, came: Floats) -> None:
+    def _note_errors(self, ahead: Floats, last: Floats, came: Floats) -> None:
         known = np.isfinite(ahead) & np.isfinite(last) & np.isfinite(came)
         self._off = self._off * MEMORY + float(np.abs(ahead - came)[known].sum())
         self._off_last = self._off_last * MEMORY + float(np.abs(last - came)[known].sum())

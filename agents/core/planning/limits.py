@@ -34,7 +34,7 @@ class RateLimits:
     hot: Floats
     mean: float
 
-    def room(self, use: Floats) -> Floats:
+    def room_eps(self, use: Floats) -> Floats:
         """What each node may hold when it holds `use` now: a node that is not hot may keep it."""
         out: Floats = np.where(
             use <= self.hot * (1 + ROUNDING), np.maximum(self.settled, use), self.settled
@@ -42,16 +42,16 @@ class RateLimits:
         return out
 
 
-def limits(
+def compute_limits(
     lanes: Sequence[Lane], nodes: Sequence[Node], load: Floats, calm: Calm, now_s: float
 ) -> RateLimits:
     """The limits of each node. `load`: events/s per lane, float64[L]. `now_s`: on the clock of
     `Node.came_s`."""
     capacity: Floats = np.array([n.capacity_eps for n in nodes], dtype=np.float64)
-    carrying = float(capacity[carriers(lanes, nodes)].sum())
+    carrying = float(capacity[find_carriers(lanes, nodes)].sum())
     mean = float(load.sum()) / carrying if carrying > 0 else 0.0
     hard: Floats = capacity * max(calm.target_utilisation, min(1.0, calm.settle_to * mean))
-    ramp = np.array([ramped(now_s - n.came_s, calm) for n in nodes], dtype=np.float64)
+    ramp = np.array([ramp_share(now_s - n.came_s, calm) for n in nodes], dtype=np.float64)
     settled: Floats = np.minimum(
         hard * ramp, capacity * max(calm.settle_to * mean, calm.comfortable)
     )
@@ -59,7 +59,7 @@ def limits(
     return RateLimits(hard, settled, hot, mean)
 
 
-def ramped(age_s: float, calm: Calm) -> float:
+def ramp_share(age_s: float, calm: Calm) -> float:
     """The share of its room that a node gets `age_s` after it came: linear from `ramp_from` to 1
     over `ramp_s`."""
     if calm.ramp_s <= 0 or age_s >= calm.ramp_s:
@@ -67,7 +67,7 @@ def ramped(age_s: float, calm: Calm) -> float:
     return calm.ramp_from + (1 - calm.ramp_from) * max(0.0, age_s) / calm.ramp_s
 
 
-def load_eps(lanes: Sequence[Lane], nodes: Sequence[Node], calm: Calm) -> Floats:
+def compute_load_eps(lanes: Sequence[Lane], nodes: Sequence[Node], calm: Calm) -> Floats:
     """The load to plan with, in events/s, float64[L]: the higher of the present rate and the
     forecast. The lane map's expected rate replaces an unknown rate, and every rate while hardly
     anything arrives, as before a stream begins.
@@ -75,7 +75,7 @@ def load_eps(lanes: Sequence[Lane], nodes: Sequence[Node], calm: Calm) -> Floats
     Expected rates are a guess: together they fill at most half of what the fleet may be given, so
     that with a lane map of a faster stream no lane has to wait. The smallest load is a thousandth
     of the fleet over the number of lanes; it spreads silent lanes."""
-    carrying = carriers(lanes, nodes)
+    carrying = find_carriers(lanes, nodes)
     usable = calm.target_utilisation * sum(
         n.capacity_eps for n, c in zip(nodes, carrying, strict=True) if c
     )
@@ -95,7 +95,7 @@ def load_eps(lanes: Sequence[Lane], nodes: Sequence[Node], calm: Calm) -> Floats
     return out
 
 
-def carriers(lanes: Sequence[Lane], nodes: Sequence[Node]) -> Bools:
+def find_carriers(lanes: Sequence[Lane], nodes: Sequence[Node]) -> Bools:
     """The nodes that carry the load, bool[N]: those that take lanes, or have some and may keep
     them."""
     having = {lane.owner for lane in lanes}

@@ -14,7 +14,7 @@ from agents.base.errors import SettingsError
 from agents.core.model.plan import Moment, Plan, PlanningFrame
 from agents.core.model.topology import short_name
 from agents.core.planning.exact_json import Exact
-from agents.core.planning.planner import plan
+from agents.core.planning.planner import make_plan
 from agents.settings.calm import Calm
 from kernels.tables import MOST_MS, Numerics, Weights
 
@@ -26,36 +26,38 @@ _MOMENT = Exact(Moment, "moment", FORMAT)
 _PLAN = Exact(Plan, "plan", FORMAT)
 
 
-def frame_json(frame: PlanningFrame) -> bytes:
-    """Raises JournalError when a field is not of its type; so do `moment_json` and `plan_json`."""
+def frame_to_json(frame: PlanningFrame) -> bytes:
+    """Raises JournalError when a field is not of its type; so do `moment_to_json` and
+    `plan_to_json`."""
     return _FRAME.encode(frame)
 
 
-def moment_json(moment: Moment) -> bytes:
+def moment_to_json(moment: Moment) -> bytes:
     return _MOMENT.encode(moment)
 
 
-def plan_json(plan: Plan) -> bytes:
+def plan_to_json(plan: Plan) -> bytes:
     return _PLAN.encode(plan)
 
 
-def read_frame(data: bytes) -> PlanningFrame:
-    """Raises JournalError when the data is not a frame of this format; so do `read_moment` and
-    `read_plan` for theirs."""
+def frame_from_json(data: bytes) -> PlanningFrame:
+    """Raises JournalError when the data is not a frame of this format; so do
+    `moment_from_json` and `plan_from_json` for theirs."""
     return _FRAME.decode(data)
 
 
-def read_moment(data: bytes) -> Moment:
+def moment_from_json(data: bytes) -> Moment:
     return _MOMENT.decode(data)
 
 
-def read_plan(data: bytes) -> Plan:
+def plan_from_json(data: bytes) -> Plan:
     return _PLAN.decode(data)
 
 
-def replan(frame: PlanningFrame, moment: Moment, numerics: Numerics) -> bytes:
-    """The JSON of a plan that is made now from these inputs. Raises ValueError as `plan` does."""
-    return plan_json(plan(frame, moment, numerics))
+def make_plan_json(frame: PlanningFrame, moment: Moment, numerics: Numerics) -> bytes:
+    """The JSON of a plan that is made now from these inputs. Raises ValueError as `make_plan`
+    does."""
+    return plan_to_json(make_plan(frame, moment, numerics))
 
 
 # ---- other settings ----
@@ -66,7 +68,7 @@ AT_LEAST_ONE = frozenset({"act_above", "settle_to"})
 ORDERED = (("settle_to", "act_above"), ("cooldown_s", "cooldown_most_s"))
 
 
-def changed(frame: PlanningFrame, values: Mapping[str, str]) -> PlanningFrame:
+def frame_with_settings(frame: PlanningFrame, values: Mapping[str, str]) -> PlanningFrame:
     """The frame with other settings. `values`: by field of Calm or Weights, the value as text.
 
     Raises SettingsError for an unknown key (it names the nearest known one), and for a value that
@@ -76,9 +78,9 @@ def changed(frame: PlanningFrame, values: Mapping[str, str]) -> PlanningFrame:
     new_weights: dict[str, float] = {}
     for key, text in values.items():
         if key in calm:
-            new_calm[key] = _number(key, text, calm[key])
+            new_calm[key] = _parse_setting(key, text, calm[key])
         elif key in weights:
-            new_weights[key] = _number(key, text, weights[key])
+            new_weights[key] = _parse_setting(key, text, weights[key])
             if new_weights[key] > MOST_MS:
                 raise SettingsError(f"{key}={text}: more than {MOST_MS:g} ms")
         else:
@@ -104,7 +106,7 @@ def changed(frame: PlanningFrame, values: Mapping[str, str]) -> PlanningFrame:
     )
 
 
-def _number(key: str, text: str, kind: type) -> float:
+def _parse_setting(key: str, text: str, kind: type) -> float:
     try:
         value: float = int(text) if kind is int else float(text)
     except ValueError:
@@ -125,24 +127,26 @@ def _number(key: str, text: str, kind: type) -> float:
 # ---- two plans compared ----
 
 
-def differences(frame: PlanningFrame, then: Plan, now: Plan) -> list[str]:
+def compare_plans(frame: PlanningFrame, then: Plan, now: Plan) -> list[str]:
     """The differences between the plans, for people: lanes first, then figures and prices. Empty
     only if their JSON is the same."""
-    if plan_json(then) == plan_json(now):
+    if plan_to_json(then) == plan_to_json(now):
         return []
-    return [*_lanes(frame, then, now), *_figures(then, now), *_columns(frame, then, now)] or [
-        "the same except for order or the sign of a zero"
-    ]
+    return [
+        *_compare_lanes(frame, then, now),
+        *_compare_figures(then, now),
+        *_compare_columns(frame, then, now),
+    ] or ["the same except for order or the sign of a zero"]
 
 
-def _lanes(frame: PlanningFrame, then: Plan, now: Plan) -> Iterator[str]:
-    was, is_ = _wants(frame, then), _wants(frame, now)
+def _compare_lanes(frame: PlanningFrame, then: Plan, now: Plan) -> Iterator[str]:
+    was, is_ = _describe_outcomes(frame, then), _describe_outcomes(frame, now)
     for lane in sorted(was.keys() | is_.keys()):
         if was.get(lane) != is_.get(lane):
             yield f"lane {lane}: {was.get(lane, 'left alone')}, now {is_.get(lane, 'left alone')}"
 
 
-def _figures(then: Plan, now: Plan) -> Iterator[str]:
+def _compare_figures(then: Plan, now: Plan) -> Iterator[str]:
     for name in ("before", "after", "optimum"):
         old, new = getattr(then, name), getattr(now, name)
         for field in old.__slots__:
@@ -150,8 +154,8 @@ def _figures(then: Plan, now: Plan) -> Iterator[str]:
                 yield f"{name}.{field}: {getattr(old, field)!r}, now {getattr(new, field)!r}"
 
 
-def _columns(frame: PlanningFrame, then: Plan, now: Plan) -> Iterator[str]:
-    nodes = [_name(frame, row) for row in range(len(frame.nodes))]
+def _compare_columns(frame: PlanningFrame, then: Plan, now: Plan) -> Iterator[str]:
+    nodes = [_name_node(frame, row) for row in range(len(frame.nodes))]
     lanes = [f"row {row}" for row in range(len(then.load_eps))]
     for column, rows in (("load_eps", lanes), ("room_eps", nodes), ("price_ms", nodes)):
         old, new = getattr(then, column), getattr(now, column)
@@ -167,22 +171,22 @@ def _columns(frame: PlanningFrame, then: Plan, now: Plan) -> Iterator[str]:
         yield "the memory for the next plan differs"
 
 
-def _name(frame: PlanningFrame, row: int) -> str:
+def _name_node(frame: PlanningFrame, row: int) -> str:
     node = frame.nodes[row].id if 0 <= row < len(frame.nodes) else f"row {row}"
     return short_name(node) or node
 
 
-def _wants(frame: PlanningFrame, p: Plan) -> dict[int, str]:
+def _describe_outcomes(frame: PlanningFrame, p: Plan) -> dict[int, str]:
     """By lane, what the plan does with it; lanes that it leaves alone are left out."""
     out = dict.fromkeys(p.waiting, "waits")
     out |= dict.fromkeys(p.stuck, "is stuck")
     out |= dict.fromkeys(p.parked, "is parked")
     out |= {
-        a.lane: f"given to {_name(frame, a.to)} ({a.reason}, {a.rtt_ms!r} ms)"
+        a.lane: f"given to {_name_node(frame, a.to)} ({a.reason}, {a.rtt_ms!r} ms)"
         for a in p.assignments
     }
     out |= {
-        m.lane: f"moved from {_name(frame, m.frm)} to {_name(frame, m.to)} ({m.reason}, "
+        m.lane: f"moved from {_name_node(frame, m.frm)} to {_name_node(frame, m.to)} ({m.reason}, "
         f"{m.delta_ms!r} ms)"
         for m in p.moves
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from agents.core.model.plan import Lane, Memory, Moment, Node, Plan, PlanningFrame
-from agents.core.planning.planner import plan
+from agents.core.planning.planner import make_plan
 from agents.settings.calm import Calm
 from kernels.tables import Numerics
 
@@ -31,7 +31,7 @@ class ReplayTotals:
     waiting_most: int = 0
     waiting_ticks: int = 0
 
-    def add(self, p: Plan) -> None:
+    def add_plan(self, p: Plan) -> None:
         waiting = len(p.waiting) + len(p.parked)
         self.ticks += 1
         self.moves += len(p.moves)
@@ -75,22 +75,22 @@ class DecisionReplay:
     _trail: dict[int, _Trail] = field(default_factory=dict)
     _memory: Memory | None = None
 
-    def step(self, recorded: Moment) -> tuple[Moment, Plan]:
+    def replay_moment(self, recorded: Moment) -> tuple[Moment, Plan]:
         """The moment as it would have been, and its plan, whose moves are then done. Raises
-        ValueError as `plan` does."""
-        moment = self._moment(recorded)
-        out = plan(self.frame, moment, self.numerics)
+        ValueError as `make_plan` does."""
+        moment = self._adapt_moment(recorded)
+        out = make_plan(self.frame, moment, self.numerics)
         self._memory = out.memory
-        self.tally.add(out)
+        self.tally.add_plan(out)
         for a in out.assignments:
-            self._move(a.lane, a.to, moment.now_s)
+            self._move_lane(a.lane, a.to, moment.now_s)
         for m in out.moves:
-            self._move(m.lane, m.to, moment.now_s)
+            self._move_lane(m.lane, m.to, moment.now_s)
         for lane in out.parked:
             self._at[lane] = None
         return moment, out
 
-    def _moment(self, recorded: Moment) -> Moment:
+    def _adapt_moment(self, recorded: Moment) -> Moment:
         having = {lane.owner for lane in recorded.lanes}
         gone = {
             row
@@ -99,12 +99,12 @@ class DecisionReplay:
         }
         return replace(
             recorded,
-            lanes=tuple(self._lane(lane, gone, recorded.now_s) for lane in recorded.lanes),
-            nodes=tuple(self._node(node) for node in recorded.nodes),
+            lanes=tuple(self._adapt_lane(lane, gone, recorded.now_s) for lane in recorded.lanes),
+            nodes=tuple(self._adapt_node(node) for node in recorded.nodes),
             memory=recorded.memory if self._memory is None else self._memory,
         )
 
-    def _lane(self, lane: Lane, gone: set[int], now_s: float) -> Lane:
+    def _adapt_lane(self, lane: Lane, gone: set[int], now_s: float) -> Lane:
         if lane.id not in self._at:
             on_its_way = lane.target is not None and (lane.moving or lane.owner is None)
             self._at[lane.id] = lane.target if on_its_way else lane.owner
@@ -122,13 +122,13 @@ class DecisionReplay:
             warm=lane.warm if trail is None else warm,
         )
 
-    def _node(self, node: Node) -> Node:
+    def _adapt_node(self, node: Node) -> Node:
         """The node without moves in flight. Slots that trouble had reduced stay reduced; all others
         are those of the new settings."""
         slots = None if node.slots is None or node.slots >= self.in_flight else node.slots
         return replace(node, in_flight=0, slots=slots)
 
-    def _move(self, lane: int, to: int, now_s: float) -> None:
+    def _move_lane(self, lane: int, to: int, now_s: float) -> None:
         """Move the lane and let it cool down, with the time doubled at each return, as a
         coordinator does (PlacingInputs.gave)."""
         calm, before, source = self.frame.calm, self._trail.get(lane), self._at.get(lane)
@@ -141,8 +141,10 @@ class DecisionReplay:
         if source is not None and source != to:
             self._trail[lane] = _Trail(source, now_s, returns)
         self._at[lane] = to
-        self._cooldown[lane] = max(self._cooldown.get(lane, 0.0), now_s + _rest_s(calm, returns))
+        self._cooldown[lane] = max(
+            self._cooldown.get(lane, 0.0), now_s + _cooldown_s(calm, returns)
+        )
 
 
-def _rest_s(calm: Calm, returns: int) -> float:
+def _cooldown_s(calm: Calm, returns: int) -> float:
     return min(calm.cooldown_s * 2.0 ** min(returns, 60), calm.cooldown_most_s)

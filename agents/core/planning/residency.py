@@ -35,7 +35,7 @@ class Residency:
     warnings: tuple[RuleWarning, ...]
 
 
-def bind(
+def bind_residency(
     inventory: Inventory,
     cells_by_lane: Sequence[Sequence[str]],
     worker_names: Sequence[str],
@@ -51,7 +51,7 @@ def bind(
     ground = _Ground(inventory, cells_by_lane, country_of)
     bound: list[list[int]] = [[] for _ in cells_by_lane]
     for i, rule in enumerate(inventory.rules):
-        for lane in ground.lanes(rule.area):
+        for lane in ground.lanes_in(rule.area):
             bound[lane].append(i)
     # Every combination of rules that binds some lane becomes one row.
     kinds = sorted({tuple(b) for b in bound if b}, key=lambda b: (len(b), b))
@@ -66,30 +66,30 @@ def bind(
         for b, may in zip(kinds, sites, strict=True)
     )
     warnings = [
-        *_unmet(rules, row, inventory, sites),
-        *_idle(inventory.rules, {i for b in kinds for i in b}),
+        *_warn_of_unmet_rules(rules, row, inventory, sites),
+        *_warn_of_idle_rules(inventory.rules, {i for b in kinds for i in b}),
     ]
     return Residency(
-        row, rules, sites, _priority(inventory, cells_by_lane, ground), tuple(warnings)
+        row, rules, sites, _lane_priorities(inventory, cells_by_lane, ground), tuple(warnings)
     )
 
 
-def _priority(
+def _lane_priorities(
     inventory: Inventory, cells_by_lane: Sequence[Sequence[str]], ground: _Ground
 ) -> tuple[int, ...]:
     """Each lane's priority: the highest of its cells. A cell has the highest level of its rows, 0
     without any."""
     of_cell: dict[str, int] = {}
     for p in inventory.priorities:
-        for cell in ground.cells(p.area):
+        for cell in ground.cells_in(p.area):
             of_cell[cell] = max(of_cell.get(cell, p.level), p.level)
     known = [[of_cell.get(cell, 0) for cell in cells] for cells in cells_by_lane]
-    for cell, lane in ground.hashed(of_cell):
+    for cell, lane in ground.lanes_by_hash(of_cell):
         known[lane].append(of_cell[cell])
     return tuple(max(levels, default=0) for levels in known)
 
 
-def _unmet(
+def _warn_of_unmet_rules(
     rules: Sequence[AllowedNodes],
     row: Sequence[int],
     inventory: Inventory,
@@ -107,7 +107,7 @@ def _unmet(
         yield RuleWarning("unmet", rule.name, lanes, f"No node meets rule {rule.name}: {where}.")
 
 
-def _idle(rules: Sequence[ResidencyRule], used: set[int]) -> Iterable[RuleWarning]:
+def _warn_of_idle_rules(rules: Sequence[ResidencyRule], used: set[int]) -> Iterable[RuleWarning]:
     for i, rule in enumerate(rules):
         if i not in used:
             text = f"Rule {rule.name} applies to no lane: the lane map has no cell of {rule.area}."
@@ -129,13 +129,13 @@ class _Ground:
                 self.lanes_of.setdefault(cell, []).append(lane)
         self.resolution = h3.get_resolution(next(iter(self.lanes_of))) if self.lanes_of else None
 
-    def lanes(self, area: Area) -> list[int]:
+    def lanes_in(self, area: Area) -> list[int]:
         """The lanes with cells in `area`, ascending."""
-        cells = self.cells(area)
+        cells = self.cells_in(area)
         found = {lane for cell in cells for lane in self.lanes_of.get(cell, ())}
-        return sorted(found | {lane for _, lane in self.hashed(cells)})
+        return sorted(found | {lane for _, lane in self.lanes_by_hash(cells)})
 
-    def hashed(self, cells: Iterable[str]) -> list[tuple[str, int]]:
+    def lanes_by_hash(self, cells: Iterable[str]) -> list[tuple[str, int]]:
         """Those of `cells` that the lane map does not have, each with the lane of its events."""
         return (
             [(c, murmur2(c.encode()) % self.count) for c in cells if c not in self.lanes_of]
@@ -143,15 +143,17 @@ class _Ground:
             else []
         )
 
-    def cells(self, area: Area) -> set[str]:
+    def cells_in(self, area: Area) -> set[str]:
         """The lane map's cells in `area`, and the cells that it names itself."""
         if area.country:
-            return {cell for cell, country in self.country.items() if country == area.country}
+            return {
+                cell for cell, country in self.country_by_cell.items() if country == area.country
+            }
         if area.region:
-            return {cell for cell, region in self.region.items() if region == area.region}
-        return self._within(area)
+            return {cell for cell, region in self.region_by_cell.items() if region == area.region}
+        return self._cells_named_by(area)
 
-    def _within(self, area: Area) -> set[str]:
+    def _cells_named_by(self, area: Area) -> set[str]:
         named: dict[int, set[str]] = {}
         for cell in area.cells:
             named.setdefault(h3.get_resolution(cell), set()).add(cell)
@@ -176,11 +178,11 @@ class _Ground:
         return found | named.get(own, set())
 
     @cached_property
-    def country(self) -> dict[str, str]:
+    def country_by_cell(self) -> dict[str, str]:
         return {cell: self.country_of(*h3.cell_to_latlng(cell)) for cell in self.lanes_of}
 
     @cached_property
-    def region(self) -> dict[str, str]:
+    def region_by_cell(self) -> dict[str, str]:
         """By cell, the region of the site nearest to its centre; among equals the first in the
         inventory."""
         sites, cells = list(self.inventory.sites.values()), list(self.lanes_of)

@@ -21,7 +21,16 @@ from aiokafka.errors import KafkaError as AnyKafkaError
 from agents import settings
 from agents.base import log
 from agents.base.errors import KafkaUnavailable
-from agents.core.lanes.records import PART, RAW_MS, REASON, REPLAYS, SRC, Reason, number, source
+from agents.core.lanes.records import (
+    PART,
+    RAW_MS,
+    REASON,
+    REPLAYS,
+    SRC,
+    Reason,
+    parse_number,
+    parse_source,
+)
 from agents.core.model.topology import (
     TOPIC_CLEAN,
     TOPIC_DEAD,
@@ -192,7 +201,7 @@ class Accounting:
             if not new or outcome != "clean":
                 continue
             self.lane_out[n] += 1
-            raw_ms = number(headers.get(RAW_MS), record.timestamp)
+            raw_ms = parse_number(headers.get(RAW_MS), record.timestamp)
             self.processing.add(record.timestamp - raw_ms)
             self.visible.add(now_ms - raw_ms)
             self._window[1].add(record.timestamp - raw_ms)
@@ -243,8 +252,8 @@ class Accounting:
 def _ledger_source(headers: dict[str, bytes | None]) -> str:
     """The ledger's key for the record: its source, and for a replayed dead letter also the number
     of the replay."""
-    src = source(headers.get(SRC))
-    again = number(headers.get(REPLAYS), 0)
+    src = parse_source(headers.get(SRC))
+    again = parse_number(headers.get(REPLAYS), 0)
     if not again or not src:
         return src
     partition, _, offset = src.rpartition("/")

@@ -24,8 +24,8 @@ from agents.core.model.placement import (
     decode_leader,
     decode_lease,
     decode_placed,
-    intent_name,
-    lease_worker,
+    intent_from_key,
+    worker_from_lease_key,
 )
 from agents.core.model.topology import TOPIC_PLACEMENT, Partition, WorkerKind
 from agents.kafka.connection import as_ours, closed, committed_reader
@@ -92,13 +92,13 @@ class Follower:
         lanes: dict[tuple[str, str], list[int]] = {}
         for record in (r for records in batches.values() for r in records):
             key = (record.key or b"").decode("utf-8", "backslashreplace")
-            if record.value is None or key == TUNING_KEY or intent_name(key) is not None:
+            if record.value is None or key == TUNING_KEY or intent_from_key(key) is not None:
                 continue
             try:
                 if key == LEADER_KEY:
                     self._apply_leader(decode_leader(record.value))
                     continue
-                if (worker := lease_worker(key)) is not None:
+                if (worker := worker_from_lease_key(key)) is not None:
                     self._apply_lease(worker, decode_lease(record.value))
                     continue
                 part, placed = Partition.of_key(key), decode_placed(record.value)

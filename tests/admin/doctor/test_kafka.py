@@ -24,7 +24,7 @@ from agents.admin.doctor.judge.roles import Whom
 from agents.admin.doctor.judge.verdict import Finding, Level
 from agents.admin.doctor.kafka import KafkaCheck
 from agents.base import ports
-from agents.core.lanes.lane_map import build
+from agents.core.lanes.lane_map import build_lane_map
 from agents.core.model.inventory import Inventory
 from agents.core.model.placement import (
     LEADER_KEY,
@@ -34,7 +34,7 @@ from agents.core.model.placement import (
     encode_leader,
     encode_placed,
 )
-from agents.core.model.topology import MAIN, Partition, WorkerKind, WorkerSpec, kind_named
+from agents.core.model.topology import MAIN, Partition, WorkerKind, WorkerSpec, kind_from_name
 from agents.kafka import compacted
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
@@ -149,7 +149,7 @@ async def place() -> AsyncIterator[Place]:
 
 def inventory(*workers: str) -> Inventory:
     return Inventory(
-        {}, {w: WorkerSpec(w, kind_named(w.partition("-")[0]), "s", 1.0) for w in workers}
+        {}, {w: WorkerSpec(w, kind_from_name(w.partition("-")[0]), "s", 1.0) for w in workers}
     )
 
 
@@ -413,7 +413,7 @@ async def test_lanes_without_owner_offset_or_progress_and_a_leader_that_is_gone_
         found, "fleet progress", "lane 1: 35 records wait, none was processed", level=Level.WARNING
     )
 
-    await compacted.publish(kafka, build([EVENT], LANE_COUNT + 1, 4, 1))
+    await compacted.publish(kafka, build_lane_map([EVENT], LANE_COUNT + 1, 4, 1))
     owned = {WorkerKind.NODE.partition(3).key: placed("node-a", State.ASSIGNED)}
     await write(kafka, owned | {LEADER_KEY: encode_leader(Leader(7, "boot"))})
     found = await look(kafka, *fleet[:4], now=lambda: time.time() + 60)

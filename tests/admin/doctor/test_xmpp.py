@@ -26,7 +26,7 @@ from agents.admin.doctor.kafka import KafkaCheck
 from agents.admin.doctor.sockets import open_xmpp_stream
 from agents.admin.doctor.xmpp import XmppCheck
 from agents.core.model.inventory import Inventory
-from agents.core.model.topology import WorkerSpec, kind_named
+from agents.core.model.topology import WorkerSpec, kind_from_name
 from ejabberd import certificate
 from ejabberd.provision import Person, provision
 from ejabberd.server import Server, hosts
@@ -39,7 +39,7 @@ SILENT_S = 3.0
 
 def inventory(*workers: str) -> Inventory:
     return Inventory(
-        {}, {w: WorkerSpec(w, kind_named(w.partition("-")[0]), "s", 1.0) for w in workers}
+        {}, {w: WorkerSpec(w, kind_from_name(w.partition("-")[0]), "s", 1.0) for w in workers}
     )
 
 

@@ -20,7 +20,7 @@ from agents import settings
 from agents.base.errors import KafkaError, KafkaUnavailable, SettingsError
 from agents.coordinator.queries import Rewinding
 from agents.core.lanes.dead_letters import LetterQuery
-from agents.core.lanes.lane_map import build
+from agents.core.lanes.lane_map import build_lane_map
 from agents.core.model.messages import LeaseCommand
 from agents.core.model.topology import (
     KINDS,
@@ -29,7 +29,7 @@ from agents.core.model.topology import (
     TOPIC_RAW,
     Partition,
     WorkerKind,
-    kind_named,
+    kind_from_name,
 )
 from agents.kafka import compacted, verification
 from agents.kafka.connection import Link, client_kwargs
@@ -105,7 +105,7 @@ async def denying() -> AsyncIterator[Denying]:
 async def _fill(denying: Denying) -> None:
     await bring(denying.kafka.admin, topics(LANES, RAW), denying.tell)
     await compacted.publish(
-        denying.kafka.admin, build(flights.sample_events(), LANES, 4, 1, total_eps=1000.0)
+        denying.kafka.admin, build_lane_map(flights.sample_events(), LANES, 4, 1, total_eps=1000.0)
     )
     async with AIOKafkaProducer(**client_kwargs(denying.kafka.admin)) as producer:
         await producer.send_and_wait(TOPIC_LANES, b"{}", partition=0)
@@ -340,7 +340,7 @@ async def _read(kafka: settings.Kafka, kind: WorkerKind) -> None:
 
 
 async def _transact(kafka: settings.Kafka, admin: settings.Kafka, account: str, topic: str) -> None:
-    kind = kind_named(account.partition("-")[0])
+    kind = kind_from_name(account.partition("-")[0])
     producer = LeasedProducer(kafka, await _lease(admin, account))
     await producer.start()
     try:
@@ -442,7 +442,7 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
             OFFSETS: _mend,
             **dict.fromkeys(OUTPUTS, _mend),
         }
-    kind = kind_named(account.partition("-")[0])
+    kind = kind_from_name(account.partition("-")[0])
     out = (
         ("events.clean", "events.dead")
         if kind == WorkerKind.NODE

@@ -11,7 +11,7 @@ from agents.core import events as ev
 from agents.core.events import Led, LinkDown
 from agents.core.model.placement import Intent, Placed, State, drain_intent
 from agents.core.model.topology import Partition, WorkerKind
-from agents.core.planning.planner import score
+from agents.core.planning.planner import make_scored_plan
 from tests.core.world import NUMERICS, World
 
 
@@ -93,7 +93,7 @@ def test_an_orphan_is_not_given_to_a_node_that_takes_no_more(w: World) -> None:
     w.pass_s(1.5)
     wanted = w.plan
     assert wanted is not None
-    scored = score(wanted.frame, wanted.moment, NUMERICS)
+    scored = make_scored_plan(wanted.frame, wanted.moment, NUMERICS)
     given = {a.lane: scored.workers[a.to] for a in scored.plan.assignments}[p.n]
     fleet.written({}, {}, {drain_intent(given): Intent("ana", 0)})
     placing._placed_version = fleet.version
@@ -105,7 +105,7 @@ def test_an_orphan_is_not_given_to_a_node_that_takes_no_more(w: World) -> None:
 def test_who_works_by_now_does_not_wait(w: World) -> None:
     wanted = w.plan
     assert wanted is not None
-    scored = score(wanted.frame, wanted.moment, NUMERICS)
+    scored = make_scored_plan(wanted.frame, wanted.moment, NUMERICS)
     w.tell(ev.Planned(replace(scored, plan=replace(scored.plan, waiting=(0,)))))
     assert not w.core.placing.waiting
 
@@ -120,7 +120,7 @@ def test_nobody_is_sent_to_a_node_that_takes_no_more(w: World) -> None:
 def test_a_lane_that_is_elsewhere_by_now_stays_there(w: World) -> None:
     wanted = w.plan
     assert wanted is not None
-    plan = score(wanted.frame, wanted.moment, NUMERICS).plan
+    plan = make_scored_plan(wanted.frame, wanted.moment, NUMERICS).plan
     moved = [WorkerKind.NODE.partition(m.lane) for m in plan.moves]
     other = lanes(w)[next(p for p, s in lanes(w).items() if s.worker == "node-1")]
     for p in moved:

@@ -163,23 +163,23 @@ def test_the_planner_goes_on_whatever_a_router_tells(w: World) -> None:
 def observed(rates: list[float], times: int = 50) -> Forecast:
     forecast = Forecast(len(rates), day_s=600.0, buckets=20, lon=np.zeros(len(rates)))
     for second in range(times):
-        forecast.observe(1000.0 + second, np.array(rates))
+        forecast.observe_rates(1000.0 + second, np.array(rates))
     return forecast
 
 
 def test_a_poisoned_past_is_forgotten_lane_by_lane(w: World) -> None:
     most = most_arriving_eps(w.core.fleet.inventory)
     assert most >= LEAST_EPS
-    state = observed([50.0, 1e12, 70.0]).state()
+    state = observed([50.0, 1e12, 70.0]).export_state()
     fresh = Forecast(3, day_s=600.0, buckets=20, lon=np.zeros(3))
-    assert fresh.restore(state, most) == 1
-    ahead = fresh.ahead(1060.0, 30.0)
+    assert fresh.restore_state(state, most) == 1
+    ahead = fresh.predict_rates(1060.0, 30.0)
     assert ahead[0] == pytest.approx(50.0, rel=0.3)
     assert ahead[2] == pytest.approx(70.0, rel=0.3)
     assert not ahead[1] > most
     assert (
-        Forecast(3, day_s=600.0, buckets=20, lon=np.zeros(3)).restore(
-            observed([50.0, 60.0, 70.0]).state(), most
+        Forecast(3, day_s=600.0, buckets=20, lon=np.zeros(3)).restore_state(
+            observed([50.0, 60.0, 70.0]).export_state(), most
         )
         == 0
     )
@@ -187,7 +187,7 @@ def test_a_poisoned_past_is_forgotten_lane_by_lane(w: World) -> None:
 
 def test_a_state_that_is_none_is_refused_as_such() -> None:
     forecast = Forecast(3, day_s=600.0, buckets=20)
-    state = observed([1.0, 2.0, 3.0]).state()
+    state = observed([1.0, 2.0, 3.0]).export_state()
     odds: tuple[dict[str, object], ...] = (
         {"every_s": "1e999"},
         {"at_s": []},
@@ -198,4 +198,4 @@ def test_a_state_that_is_none_is_refused_as_such() -> None:
     )
     for odd in odds:
         with pytest.raises(ValueError, match="forecast"):
-            forecast.restore(state | odd)
+            forecast.restore_state(state | odd)

@@ -9,11 +9,11 @@ from agents.core.lanes.dead_letters import (
     Finder,
     Letter,
     LetterQuery,
-    line,
-    query_of,
-    returned,
-    shown,
-    summed,
+    describe_found,
+    describe_letter,
+    describe_letter_fully,
+    query_from_words,
+    replay_headers,
 )
 
 NOW = 1_764_230_400_000  # 2025-11-27T08:00:00Z
@@ -50,7 +50,7 @@ def letter(offset: int = 17, **changed: object) -> Letter:
     ],
 )
 def test_filters(words: str, query: LetterQuery) -> None:
-    assert query_of(words.split(), NOW) == query
+    assert query_from_words(words.split(), NOW) == query
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_filters(words: str, query: LetterQuery) -> None:
 )
 def test_filters_that_make_no_sense_are_named(words: str, why: str) -> None:
     with pytest.raises(OperatorError, match=why):
-        query_of(words.split(), NOW)
+        query_from_words(words.split(), NOW)
 
 
 @pytest.mark.parametrize(
@@ -86,26 +86,26 @@ def test_filters_that_make_no_sense_are_named(words: str, why: str) -> None:
     ],
 )
 def test_what_a_query_takes(query: LetterQuery, takes: bool) -> None:
-    assert query.takes(letter()) is takes
+    assert query.matches(letter()) is takes
 
 
 def test_what_went_back_is_left_out_unless_asked_for() -> None:
-    assert not LetterQuery().takes(letter(replayed=True))
-    assert LetterQuery(replayed=True).takes(letter(replayed=True))
+    assert not LetterQuery().matches(letter(replayed=True))
+    assert LetterQuery(replayed=True).matches(letter(replayed=True))
 
 
 def test_the_newest_are_kept_and_all_are_counted() -> None:
     finder = Finder(LetterQuery(), 3)
     for n in range(50):
-        finder.add(letter(n))
-    found = finder.found({0: 50})
+        finder.add_letter(letter(n))
+    found = finder.letters_found({0: 50})
     assert [x.offset for x in found.letters] == [0, 1, 2]
     assert (found.count, found.reasons, found.upto) == (50, (("not_json", 50),), ((0, 50),))
-    assert summed(found) == "50 dead letters: 50 not_json"
+    assert describe_found(found) == "50 dead letters: 50 not_json"
 
 
 def test_what_goes_back_keeps_its_source_and_its_story() -> None:
-    once = returned(letter(), "ana@d")
+    once = replay_headers(letter(), "ana@d")
     assert once == [
         ("geolane-src", b"events.raw/2/5"),
         ("geolane-replays", b"1"),
@@ -115,18 +115,20 @@ def test_what_goes_back_keeps_its_source_and_its_story() -> None:
     again = letter(
         40, headers=(*once, ("geolane-reason", b"pipeline_error"), ("geolane-lane", b"3"))
     )
-    twice = dict(enumerate(returned(again, "ben")))
+    twice = dict(enumerate(replay_headers(again, "ben")))
     assert twice[1] == ("geolane-replays", b"2")
     assert [v for k, v in twice.values() if k == "geolane-died"] == [
         b"not_json %d events.dead/0/17 ana@d" % (NOW - 17_000),
         b"pipeline_error %d events.dead/0/40 ben" % (NOW - 40_000),
     ]
     assert "geolane-lane" not in dict(twice.values())
-    assert line(again).endswith("pipeline_error lane 3 (failed 2 times)")
+    assert describe_letter(again).endswith("pipeline_error lane 3 (failed 2 times)")
 
 
 def test_nothing_of_a_value_reaches_the_screen_raw() -> None:
-    text = "\n".join(shown(letter(value=b"\x1b[31mred\xff\n\x00" + b"y" * 9000), 100))
+    text = "\n".join(
+        describe_letter_fully(letter(value=b"\x1b[31mred\xff\n\x00" + b"y" * 9000), 100)
+    )
     assert "\x1b" not in text.replace("\\x1b", "")
     assert "\\x1b[31mred\\xff\\n\\x00yyy" in text
     assert "value, 9,011 bytes" in text

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents.base.errors import SettingsError
-from agents.core.lanes.lane_map import LaneMap, build, murmur2
+from agents.core.lanes.lane_map import LaneMap, build_lane_map, murmur2
 
 PLACES = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
 
@@ -38,7 +38,7 @@ def test_murmur2_is_kafkas(key: bytes) -> None:
 
 
 def test_a_map_survives_the_topic() -> None:
-    made = build(events(skewed(100)), 32, 4, 3, total_eps=1000)
+    made = build_lane_map(events(skewed(100)), 32, 4, 3, total_eps=1000)
     assert LaneMap.decode(made.encode()) == made
     assert sum(made.rate_eps) == pytest.approx(1000, abs=0.01)
 
@@ -53,7 +53,9 @@ def test_the_order_of_the_sample_does_not_matter(
     sample = events(places)
     other = list(sample)
     rng.shuffle(other)
-    assert build(sample, lanes, 3, 1).encode() == build(other, lanes, 3, 1).encode()
+    assert (
+        build_lane_map(sample, lanes, 3, 1).encode() == build_lane_map(other, lanes, 3, 1).encode()
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -61,7 +63,7 @@ def test_the_order_of_the_sample_does_not_matter(
 def test_every_lane_is_of_one_kind_and_in_range(
     places: list[tuple[float, float]], lanes: int
 ) -> None:
-    made = build(events(places), lanes, 3, 1)
+    made = build_lane_map(events(places), lanes, 3, 1)
     slices = [n for cell in made.cell_lanes.values() if len(cell) > 1 for n in cell]
     whole = {cell[0] for cell in made.cell_lanes.values() if len(cell) == 1}
     assert len(set(slices)) == len(slices), "a slice's lane holds one slice"
@@ -74,13 +76,13 @@ def test_every_lane_is_of_one_kind_and_in_range(
 
 @pytest.mark.parametrize("lanes", [4, 12, 32, 100])
 def test_lanes_are_balanced(lanes: int) -> None:
-    made = build(events(skewed(220)), lanes, 4, 1, total_eps=lanes)
+    made = build_lane_map(events(skewed(220)), lanes, 4, 1, total_eps=lanes)
     assert max(made.rate_eps) < 1.5
 
 
 def test_lanes_are_compact() -> None:
     """A lane of light cells has its centroid near its cells, not in the middle of the continent."""
-    made = build(events(skewed(220)), 32, 4, 1)
+    made = build_lane_map(events(skewed(220)), 32, 4, 1)
     far = []
     for cell, lanes in made.cell_lanes.items():
         centroid = made.centroid[lanes[0]]
@@ -91,13 +93,13 @@ def test_lanes_are_compact() -> None:
 @given(PLACES, st.binary(max_size=20))
 def test_both_ways_to_ask_agree(place: tuple[float, float], key: bytes) -> None:
     made = MAP
-    cell, lane = made.place(*place, key)
+    cell, lane = made.locate_event(*place, key)
     assert cell.decode() == h3.latlng_to_cell(*place, 4)
     assert lane == made.lane_of(cell.decode(), key)
-    assert made.place(*place, key) == (cell, lane)
+    assert made.locate_event(*place, key) == (cell, lane)
 
 
-MAP = build(events([*skewed(50), *[(41.97, -87.9)] * 4000]), 16, 4, 1)
+MAP = build_lane_map(events([*skewed(50), *[(41.97, -87.9)] * 4000]), 16, 4, 1)
 
 
 def test_a_heavy_cell_is_spread_by_key() -> None:
@@ -118,11 +120,11 @@ def test_an_unknown_cell_has_a_lane_of_its_own_hash() -> None:
 def test_what_is_no_event_is_passed_over_but_something_must_be_left() -> None:
     good = events([(1.0, 2.0)])
     unplaced = orjson.dumps({"id": "u", "ts": 1, "origin": {"place": "x"}})
-    assert build([b"rubbish", unplaced, *good], 2, 4, 1) == build(good, 2, 4, 1)
+    assert build_lane_map([b"rubbish", unplaced, *good], 2, 4, 1) == build_lane_map(good, 2, 4, 1)
     with pytest.raises(SettingsError, match="no event"):
-        build([b"rubbish", unplaced], 2, 4, 1)
+        build_lane_map([b"rubbish", unplaced], 2, 4, 1)
     with pytest.raises(SettingsError, match="lanes"):
-        build(good, 0, 4, 1)
+        build_lane_map(good, 0, 4, 1)
 
 
 def test_a_sample_in_seconds_makes_no_map_and_the_error_says_why() -> None:
@@ -133,9 +135,9 @@ def test_a_sample_in_seconds_makes_no_map_and_the_error_says_why() -> None:
     with pytest.raises(
         SettingsError, match=r"a sample of 10 lines: 10 bad_ts \(`ts` looks like seconds"
     ):
-        build(seconds, 2, 4, 1)
+        build_lane_map(seconds, 2, 4, 1)
     told: list[str] = []
-    build([*seconds, *events([(1.0, 2.0)])], 2, 4, 1, tell=told.append)
+    build_lane_map([*seconds, *events([(1.0, 2.0)])], 2, 4, 1, tell=told.append)
     assert told == [
         "lane map: 10 of 11 lines skipped: "
         "10 bad_ts (`ts` looks like seconds; it must be RFC 3339 or epoch ms, is 1700000000)"

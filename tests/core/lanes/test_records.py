@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.core.lanes.records import Event, Reason, Record, Rejected, parse, parse_ts
+from agents.core.lanes.records import Event, Reason, Record, Rejected, parse_event, parse_timestamp
 
 NOW_MS = 1_700_000_000_000
 GOOD: dict[str, object] = {
@@ -20,7 +20,7 @@ GOOD: dict[str, object] = {
 
 
 def check(raw: bytes | None, max_bytes: int = 1 << 20) -> Event | Rejected:
-    return parse(raw, NOW_MS, max_bytes, 300_000)
+    return parse_event(raw, NOW_MS, max_bytes, 300_000)
 
 
 def reason(raw: bytes | None) -> Reason | None:
@@ -121,7 +121,7 @@ def test_rfc3339_times_are_read_to_the_ms(when: object) -> None:
     expected = int(
         (utc - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(milliseconds=1) // 1
     )
-    found = parse_ts(utc.isoformat())
+    found = parse_timestamp(utc.isoformat())
     assert found is not None
     assert abs(found - expected) <= 1
 
@@ -144,7 +144,7 @@ def test_a_number_in_another_unit_is_refused_and_the_unit_named(ts: float, looks
 
 def test_small_and_old_epoch_ms_stay_what_they_are() -> None:
     for ts in (0, 5, -5, 99_999_999, 31_536_000_000, -2_208_988_800_000):
-        assert parse_ts(ts) == ts
+        assert parse_timestamp(ts) == ts
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_small_and_old_epoch_ms_stay_what_they_are() -> None:
     ],
 )
 def test_a_leap_second_is_the_second_after_it(leap: str, after: str) -> None:
-    assert parse_ts(leap) == parse_ts(after) is not None
+    assert parse_timestamp(leap) == parse_timestamp(after) is not None
 
 
 json_values = st.recursive(

@@ -95,12 +95,12 @@ def test_take_give_back_take_again() -> None:
     assert t.obey(assign((1, 3, 40))) == []
     asked = release((1, 3))
     assert t.obey(asked) == [GiveBack(WorkerKind.NODE.partition(1), 3)]
-    assert t.answer(asked) is None
+    assert t.answer_command(asked) is None
     assert t.obey(asked) == []
-    t.released(WorkerKind.NODE.partition(1), 55)
-    assert t.answer(asked) == WorkerAnswer((Grant(1, 3, 55),))
+    t.note_released(WorkerKind.NODE.partition(1), 55)
+    assert t.answer_command(asked) == WorkerAnswer((Grant(1, 3, 55),))
     assert t.obey(asked) == []
-    assert t.answer(asked) == WorkerAnswer((Grant(1, 3, 55),))
+    assert t.answer_command(asked) == WorkerAnswer((Grant(1, 3, 55),))
     with pytest.raises(StaleEpoch) as e:
         t.obey(assign((1, 3, 40)))
     assert e.value.seen == 3
@@ -111,7 +111,7 @@ def test_a_release_of_what_is_not_owned_is_answered_and_noted() -> None:
     t = leased()
     asked = ReleaseCommand(1, B, WorkerKind.NODE.topic, (Grant(2, 7, 30),))
     assert t.obey(asked) == []
-    assert t.answer(asked) == WorkerAnswer((Grant(2, 7, 30),))
+    assert t.answer_command(asked) == WorkerAnswer((Grant(2, 7, 30),))
     with pytest.raises(StaleEpoch):
         t.obey(assign((2, 7, 30)))
 
@@ -120,7 +120,7 @@ def test_the_stale_ones_of_several_are_left_out() -> None:
     t = leased()
     t.obey(release((1, 9)))
     assert t.obey(assign((1, 9, 0), (2, 1, 0))) == [Take(WorkerKind.NODE.partition(2), 1, 0)]
-    assert t.answer(LanesCommand(1, B)) == WorkerAnswer((Grant(2, 1, 0),))
+    assert t.answer_command(LanesCommand(1, B)) == WorkerAnswer((Grant(2, 1, 0),))
 
 
 def test_a_higher_epoch_of_what_is_owned_starts_it_anew() -> None:
@@ -180,11 +180,11 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(command=commands)
     def told(self, command: WorkerCommand) -> None:
-        before = dict(self.t.owned())
+        before = dict(self.t.owned_epochs())
         try:
             effects = self.t.obey(command)
         except (StaleEpoch, CommandRefused):
-            assert dict(self.t.owned()) == before, "a refusal changes nothing"
+            assert dict(self.t.owned_epochs()) == before, "a refusal changes nothing"
             return
         assert command.boot == B
         assert command.leader_epoch >= self.leader
@@ -201,21 +201,21 @@ class AnyOrder(RuleBasedStateMachine):
             elif isinstance(effect, TakeLease):
                 self.leases += 1
             elif isinstance(effect, GiveBack):
-                assert self.t.owns(effect.partition.n) == effect.epoch
+                assert self.t.owned_epoch(effect.partition.n) == effect.epoch
         if isinstance(command, ReleaseCommand):
             for grant in command.lanes:
-                if not self.t.owns(grant.n):
+                if not self.t.owned_epoch(grant.n):
                     self.gone[grant.n] = max(self.gone.get(grant.n, 0), grant.epoch)
         assert self.t.obey(command) == [] or self.t.ended, "the same again is a no-op"
 
-    @precondition(lambda self: any(self.t.asked(n) for n in range(3)))
+    @precondition(lambda self: any(self.t.is_asked_back(n) for n in range(3)))
     @rule(offset=st.integers(0, 99))
     def release_finishes(self, offset: int) -> None:
-        n = next(n for n in range(3) if self.t.asked(n))
-        epoch = self.t.owns(n)
-        self.t.released(WorkerKind.NODE.partition(n), offset)
+        n = next(n for n in range(3) if self.t.is_asked_back(n))
+        epoch = self.t.owned_epoch(n)
+        self.t.note_released(WorkerKind.NODE.partition(n), offset)
         self.gone[n] = max(self.gone.get(n, 0), epoch)
-        assert self.t.released_at(n, epoch) == offset
+        assert self.t.released_offset(n, epoch) == offset
 
     @invariant()
     def one_lease(self) -> None:
@@ -223,7 +223,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def what_is_owned_is_above_what_was_released(self) -> None:
-        for n, epoch in self.t.owned():
+        for n, epoch in self.t.owned_epochs():
             assert epoch > self.gone.get(n, 0)
 
 
@@ -248,5 +248,5 @@ def test_once_all_is_released_nothing_that_arrives_late_brings_it_back(
         with suppress(StaleEpoch, CommandRefused):
             for effect in t.obey(story[pick]):
                 if isinstance(effect, GiveBack):
-                    t.released(effect.partition, 99)
-    assert t.owns(0) == 0
+                    t.note_released(effect.partition, 99)
+    assert t.owned_epoch(0) == 0

@@ -44,7 +44,7 @@ def test_the_table_is_read_by_its_keys() -> None:
         WorkerKind.NODE.partition(12).key: placement.encode_placed(PLACED),
     }
     assert set(table) == {"leader", "main/lease/node-iad-1", "main/events.lanes/12"}
-    written = placement.read_table(table)
+    written = placement.table_from_records(table)
     assert written == placement.PlacementTable(
         Leader(4, "B"), {"node-iad-1": LEASE}, {WorkerKind.NODE.partition(12): PLACED}
     )
@@ -69,13 +69,13 @@ def test_a_field_of_a_later_version_is_passed_over() -> None:
 )
 def test_what_is_not_ours_is_an_error_that_names_the_key(key: str, value: bytes) -> None:
     with pytest.raises(KafkaError, match=key):
-        placement.read_table({key: value})
+        placement.table_from_records({key: value})
 
 
 def test_where_nobody_knows_who_has_a_lane_nobody_has_any() -> None:
     p, q = WorkerKind.NODE.partition(0), WorkerKind.NODE.partition(1)
     written = placement.PlacementTable(Leader(4, "L"), {"node-iad-1": LEASE}, {p: PLACED})
-    found = placement.after_loss(written, [q.key, "somebody/else"])
+    found = placement.assume_after_loss(written, [q.key, "somebody/else"])
     assert found.leases["node-iad-1"].fenced
     assert found.placed[p].state is State.ORPHAN
     assert found.placed[p].epoch == PLACED.epoch
@@ -89,14 +89,14 @@ def test_the_loss_of_other_keys_changes_nothing(key: str) -> None:
     written = placement.PlacementTable(
         Leader(4, "L"), {"node-iad-1": LEASE}, {WorkerKind.NODE.partition(0): PLACED}
     )
-    assert placement.after_loss(written, [key]) is written
+    assert placement.assume_after_loss(written, [key]) is written
 
 
 def test_a_leader_that_lost_count_begins_beyond_all_that_was_seen() -> None:
     written = placement.PlacementTable(
         None, {"node-iad-1": LEASE}, {WorkerKind.NODE.partition(0): PLACED}
     )
-    found = placement.after_loss(written, ["leader"])
+    found = placement.assume_after_loss(written, ["leader"])
     assert found.leader is not None
     assert found.leader.leader_epoch > PLACED.leader_epoch + 1000
     assert (found.leases, found.placed) == (written.leases, written.placed)

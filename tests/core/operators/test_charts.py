@@ -13,7 +13,7 @@ from agents.core.events import AdHoc, QuestionAsked
 from agents.core.fleet.summary import samples
 from agents.core.model.charts import Line
 from agents.core.model.forms import FormReply
-from agents.core.operators.charts import Drawn, MapWanted, PlotWanted, plot_of
+from agents.core.operators.charts import Drawn, MapWanted, PlotWanted, plot_from_lines
 from tests.core.world import World
 
 BEN = "ben@d"
@@ -125,8 +125,8 @@ def test_a_plot_says_what_it_shows_and_that_it_has_nothing_to_show(w: World) -> 
     with pytest.raises(
         OperatorError, match="Lag of the fleet, last 1h: there is no data for that time"
     ):
-        plot_of(wanted, [Line("fleet", (), ()), Line("lane/3", (), ())])
-    plot = plot_of(
+        plot_from_lines(wanted, [Line("fleet", (), ()), Line("lane/3", (), ())])
+    plot = plot_from_lines(
         wanted, [Line("fleet", (1000, 2000, 3000), (5.0, 1200.0, 40.0)), Line("lane/3", (), ())]
     )
     assert [x.name for x in plot.lines] == ["the fleet"]

@@ -13,7 +13,7 @@ from agents.core.model.messages import Announcement, DrainCommand, Health
 from agents.core.model.placement import PAUSE, State, drain_intent
 from agents.core.model.plan import AllowedNodes
 from agents.core.model.topology import WorkerKind
-from agents.core.operators.chat import addressed
+from agents.core.operators.chat import extract_command
 from tests.core.world import World
 
 ANA, BEN, EVE = "ana@d", "ben@d", "eve@d"
@@ -66,7 +66,7 @@ def confirm_id(answer: str) -> str:
     ],
 )
 def test_addressing(text: str, room: bool, command: str | None) -> None:
-    assert addressed(text, room) == command
+    assert extract_command(text, room) == command
 
 
 @pytest.mark.parametrize(

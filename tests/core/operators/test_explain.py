@@ -23,8 +23,8 @@ from agents.core.model.plan import (
     Scored,
 )
 from agents.core.model.topology import WorkerKind
-from agents.core.operators.explain import tell
-from agents.core.planning.planner import plan
+from agents.core.operators.explain import explain_scored_lane
+from agents.core.planning.planner import make_plan
 from agents.core.planning.scoreboard import Scoreboard
 from agents.settings.calm import Calm
 from kernels import Numerics, Weights, no_rtt_table
@@ -73,7 +73,7 @@ def scored(
         weights,
     )
     moment = Moment(NOW, tuple(lanes), tuple(nodes), eager=eager)
-    found = plan(frame, moment, NUMERICS)
+    found = make_plan(frame, moment, NUMERICS)
     partitions = [WorkerKind.NODE.partition(x.id) for x in lanes]
     return Scored(
         partitions,
@@ -94,7 +94,7 @@ def at(worker: int | None, state: State = State.ASSIGNED) -> Placed:
 def said(
     s: Scored, placed: Placed, *, paused: bool = False, absent: dict[str, str] | None = None
 ) -> str:
-    text = tell(s, P, placed, NOW, paused=paused, absent=absent or {})
+    text = explain_scored_lane(s, P, placed, NOW, paused=paused, absent=absent or {})
     assert len(text.split("\n")) <= 8
     assert len(text) <= 580
     return text
@@ -342,7 +342,9 @@ def test_whatever_the_plan_it_fits_a_phone(data: st.DataObject) -> None:
     )
     for x in lanes:
         placed = at(None) if x.owner is None else replace(at(0), worker=names[x.owner])
-        text = tell(s, WorkerKind.NODE.partition(x.id), placed, NOW, paused=False, absent={})
+        text = explain_scored_lane(
+            s, WorkerKind.NODE.partition(x.id), placed, NOW, paused=False, absent={}
+        )
         assert len(text.split("\n")) <= 8, "explain_fits_a_phone"
         if x.owner is not None:
             shown = re.search(r"is on .*: (-?[\d.]+) modelled ms = (.*)\.$", text.split("\n")[0])

@@ -24,7 +24,7 @@ from agents.core.model.forms import (
 from agents.core.model.placement import PAUSE, drain_intent
 from agents.core.model.topology import WorkerKind
 from agents.core.operators import form_dialogs
-from agents.core.operators.arguments import PICK_AT_MOST, words_of
+from agents.core.operators.arguments import PICK_AT_MOST, words_from_form
 from agents.core.operators.chat import CONFIRM_S
 from agents.core.operators.command import Command
 from agents.core.operators.registry import COMMANDS
@@ -342,14 +342,14 @@ def test_unknown_commands_and_actions_are_refused(w: World) -> None:
 
 
 def test_fields_become_the_words_that_chat_would_have_had() -> None:
-    assert words_of(COMMANDS["whatif"].args, {"change": "add", "what": " dsm  2000 "}) == [
+    assert words_from_form(COMMANDS["whatif"].args, {"change": "add", "what": " dsm  2000 "}) == [
         "add",
         "dsm",
         "2000",
     ]
-    assert words_of(COMMANDS["lanes"].args, {}) == []
+    assert words_from_form(COMMANDS["lanes"].args, {}) == []
     with pytest.raises(OperatorError, match="change is missing"):
-        words_of(COMMANDS["whatif"].args, {"what": "x"})
+        words_from_form(COMMANDS["whatif"].args, {"what": "x"})
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=lambda c: c.name)

@@ -8,7 +8,7 @@ import itertools
 from agents.core import events as ev
 from agents.core.events import QuestionAsked
 from agents.core.model.topology import WorkerKind
-from agents.core.operators.held_back import held_back
+from agents.core.operators.held_back import describe_held_back
 from tests.core.world import World
 
 _ids = itertools.count()
@@ -54,10 +54,10 @@ def test_a_lane_that_is_left_alone_though_it_would_gain_is_told_with_how_much_an
     p = WorkerKind.NODE.partition(0)
     here = w.partitions[p].worker
     other = next(x for x in w.procs if x.startswith("node") and x != here).partition("-")[2]
-    assert held_back(w.core.placing, w.now_s) == []
+    assert describe_held_back(w.core.placing, w.now_s) == []
     confirm(w, ask(w, f"!move 0 {other}"))
     w.fair(5)
-    [line] = held_back(w.core.placing, w.now_s)
+    [line] = describe_held_back(w.core.placing, w.now_s)
     assert line.startswith(
         "1 lane moved recently and may not move yet (10 min at most), although up to "
     )

@@ -14,7 +14,7 @@ from agents.core.events import QuestionAsked
 from agents.core.fleet.rewinds import AwaitCommitted, LookOver, ReadCommitted, Standing
 from agents.core.model.placement import State
 from agents.core.model.topology import WorkerKind
-from agents.core.operators.reset import setting
+from agents.core.operators.reset import choose_setting
 from tests.core.world import World
 
 ANA = "ana@d"
@@ -80,15 +80,15 @@ def go_on(w: World, rounds: int = 6) -> None:
 def test_where_it_is_set_and_what_that_loses_or_repeats(
     at: Standing, known: int, to: str, target: int, said: str
 ) -> None:
-    one = setting(P, at, known, to)
-    assert (one.target, one.said) == (target, said)
+    one = choose_setting(P, at, known, to)
+    assert (one.target, one.consequences) == (target, said)
 
 
 def test_an_offset_that_is_not_there_is_refused() -> None:
     with pytest.raises(
         OperatorError, match="Offset 91 is not in the log of lane 3: it has 10 to 90"
     ):
-        setting(P, Standing(10, 90, 5), 5, "91")
+        choose_setting(P, Standing(10, 90, 5), 5, "91")
 
 
 def test_it_is_for_an_owner_and_names_what_there_is(w: World) -> None:

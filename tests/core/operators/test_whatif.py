@@ -15,7 +15,7 @@ from agents.core.model.inventory import Inventory
 from agents.core.model.placement import Intent, drain_intent
 from agents.core.model.plan import AllowedNodes
 from agents.core.model.topology import Site, WorkerKind
-from agents.core.operators.whatif import MOST_EPS, USAGE, whatif
+from agents.core.operators.whatif import MOST_EPS, USAGE, answer_whatif
 from tests.core.world import World
 
 
@@ -27,7 +27,7 @@ def w() -> World:
 
 
 def ask(w: World, text: str) -> str:
-    answer = whatif(w.core.placing, w.now_s, int(w.now_s * 1000), text.split())
+    answer = answer_whatif(w.core.placing, w.now_s, int(w.now_s * 1000), text.split())
     assert len(answer.split("\n")) <= 8
     assert all(len(line) <= 75 for line in answer.split("\n"))
     return answer

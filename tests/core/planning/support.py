@@ -93,5 +93,5 @@ def day(frame: PlanningFrame, ticks: int = 120, every_s: float = 5.0) -> Iterato
                 for i, n in enumerate(frame.nodes)
             ),
         )
-        seen, plan = follower.step(moment)
+        seen, plan = follower.replay_moment(moment)
         yield Decided(frame if t == 0 else None, seen, plan, "improve", NUMPY.name)

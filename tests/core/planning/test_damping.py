@@ -17,7 +17,7 @@ from agents.core.fleet.placing_inputs import PlacingInputs, PlacingSettings
 from agents.core.model.plan import AllowedNodes, Lane, LanePlaces, Memory, Node, Plan
 from agents.core.model.topology import WorkerKind
 from agents.core.planning.damping import MAKES_ROOM, MUST, OVER, RESIDENCY
-from agents.core.planning.limits import ramped
+from agents.core.planning.limits import ramp_share
 from kernels import Weights
 from tests.core.planning.test_planner import CALM, decide, fleet, twice
 from tests.core.planning.test_planner import given as placed
@@ -43,7 +43,7 @@ def test_node_that_comes_back_gets_its_room_by_and_by() -> None:
         p = decide(lanes, nodes, [[50, 5]] * 10, calm=calm, now_s=float(now_s), memory=memory)
         lanes, memory = done(lanes, p), p.memory
         had.append(sum(50 for x in lanes if x.owner == 1))
-        assert had[-1] <= 850 * ramped(now_s, calm)
+        assert had[-1] <= 850 * ramp_share(now_s, calm)
     assert had == sorted(had)
     assert len(set(had)) > 3
     assert had[-1] == 500
@@ -51,9 +51,9 @@ def test_node_that_comes_back_gets_its_room_by_and_by() -> None:
 
 @given(st.floats(0, 1e4), st.floats(0, 1e4))
 def test_ramp_never_falls_and_ends_at_one(age_s: float, more_s: float) -> None:
-    assert CALM.ramp_from <= ramped(age_s, CALM) <= ramped(age_s + more_s, CALM) <= 1.0
-    assert ramped(CALM.ramp_s, CALM) == 1.0
-    assert ramped(0, with_(CALM, ramp_s=0.0)) == 1.0
+    assert CALM.ramp_from <= ramp_share(age_s, CALM) <= ramp_share(age_s + more_s, CALM) <= 1.0
+    assert ramp_share(CALM.ramp_s, CALM) == 1.0
+    assert ramp_share(0, with_(CALM, ramp_s=0.0)) == 1.0
 
 
 def test_orphans_do_not_wait_for_the_ramp() -> None:

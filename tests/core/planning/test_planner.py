@@ -21,7 +21,7 @@ from agents.core.model.plan import (
     Plan,
     PlanningFrame,
 )
-from agents.core.planning.planner import plan
+from agents.core.planning.planner import make_plan
 from agents.settings.calm import Calm
 from kernels import MatrixCosts, Numerics, Problem, Weights, no_rtt_table
 from kernels.placement.assign import solve
@@ -77,7 +77,7 @@ def decide(
     weights: Weights = WEIGHTS,
 ) -> Plan:
     moment = Moment(now_s, tuple(lanes), tuple(nodes), memory or Memory(), orphans_only, eager)
-    return plan(frame_of(nodes, calm, weights, rules, rule), moment, by_matrix(rtt))
+    return make_plan(frame_of(nodes, calm, weights, rules, rule), moment, by_matrix(rtt))
 
 
 def twice(lanes: Sequence[Lane], nodes: Sequence[Node], rtt: Rtts, calm: Calm = CALM) -> Plan:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agents.core.model.plan import Lane, Memory, Node, Plan
 from agents.core.planning.damping import MAKES_ROOM, OVER
-from agents.core.planning.limits import limits
+from agents.core.planning.limits import compute_limits
 from agents.settings.calm import Calm
 from tests.core.planning.test_planner import decide
 
@@ -123,7 +123,7 @@ def no_node_over_capacity(world: World, p: Plan) -> None:
     every node. A lane that was released for a node arrives there as long as it is not over the hard
     limit, even where nobody new would be sent."""
     load = final_load(world, p)
-    hard = limits(world.lanes, world.nodes, np.array(p.load_eps), CALM, 0.0).hard
+    hard = compute_limits(world.lanes, world.nodes, np.array(p.load_eps), CALM, 0.0).hard
     fresh = {a.to for a in p.assignments if a.reason != "move"} | {m.to for m in p.moves}
     for n in {a.to for a in p.assignments} | fresh:
         held = [x for x in world.after(p, 0).lanes if x.owner == n]

@@ -153,17 +153,17 @@ def same_to_the_bit(
 
 @given(frames)
 def test_frame_comes_back_to_the_bit(frame: PlanningFrame) -> None:
-    same_to_the_bit(frame, replay.frame_json, replay.read_frame)
+    same_to_the_bit(frame, replay.frame_to_json, replay.frame_from_json)
 
 
 @given(moments)
 def test_moment_comes_back_to_the_bit(moment: Moment) -> None:
-    same_to_the_bit(moment, replay.moment_json, replay.read_moment)
+    same_to_the_bit(moment, replay.moment_to_json, replay.moment_from_json)
 
 
 @given(plans)
 def test_plan_comes_back_to_the_bit(plan: Plan) -> None:
-    same_to_the_bit(plan, replay.plan_json, replay.read_plan)
+    same_to_the_bit(plan, replay.plan_to_json, replay.plan_from_json)
 
 
 @given(memories, st.randoms())
@@ -171,7 +171,7 @@ def test_order_of_a_mapping_does_not_show(memory: Memory, random: Any) -> None:
     keys = list(memory.price_ms)
     random.shuffle(keys)
     other = replace(memory, price_ms={k: memory.price_ms[k] for k in keys})
-    one, two = (replay.moment_json(Moment(0.0, (), (), m)) for m in (memory, other))
+    one, two = (replay.moment_to_json(Moment(0.0, (), (), m)) for m in (memory, other))
     assert one == two
 
 
@@ -182,19 +182,19 @@ def test_whole_numbers_and_numpy_scalars_are_written_as_what_they_equal() -> Non
         (Lane(np.int32(3), np.float64(100), owner=np.int64(1), moving=np.bool_(True)),),  # type: ignore[arg-type]
         (),
     )  # as NumPy code hands over
-    assert replay.moment_json(odd) == replay.moment_json(plain)
+    assert replay.moment_to_json(odd) == replay.moment_to_json(plain)
 
 
 def test_infinities_of_a_fresh_start_are_kept() -> None:
     moment = Moment(1.0, (), (Node("a", 10.0),))
-    back = replay.read_moment(replay.moment_json(moment))
+    back = replay.moment_from_json(replay.moment_to_json(moment))
     assert back.nodes[0].came_s == back.memory.at_s == -math.inf
     assert back == moment
 
 
 def test_table_without_measurements_keeps_its_shape() -> None:
     frame = PlanningFrame((), (), (), (), (), no_rtt_table(1.0, 0.01), Calm(), Weights())
-    assert replay.read_frame(replay.frame_json(frame)).rtt.rtt_ms.shape == (0, 0)
+    assert replay.frame_from_json(replay.frame_to_json(frame)).rtt.rtt_ms.shape == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -209,11 +209,11 @@ def test_table_without_measurements_keeps_its_shape() -> None:
 )
 def test_value_of_another_type_is_not_written(lane: Lane) -> None:
     with pytest.raises(JournalError, match="moment cannot be written"):
-        replay.moment_json(Moment(0.0, (lane,), ()))
+        replay.moment_to_json(Moment(0.0, (lane,), ()))
 
 
 WHOLE = json.loads(
-    replay.moment_json(Moment(0.0, (Lane(1, 2.0), Lane(2, None)), (), Memory(0.0, {"a": 1.0})))
+    replay.moment_to_json(Moment(0.0, (Lane(1, 2.0), Lane(2, None)), (), Memory(0.0, {"a": 1.0})))
 )
 
 
@@ -230,7 +230,7 @@ def broken(change: Callable[[dict[str, Any]], object]) -> bytes:
         (b"\xff", "moment: not valid JSON"),
         (b"[]", "moment: this JSON is of another kind"),
         (
-            replay.frame_json(
+            replay.frame_to_json(
                 PlanningFrame((), (), (), (), (), no_rtt_table(0, 0), Calm(), Weights())
             ),
             "of another kind",
@@ -267,16 +267,18 @@ def broken(change: Callable[[dict[str, Any]], object]) -> bytes:
 )
 def test_what_does_not_parse_says_where_and_why(data: bytes, says: str) -> None:
     with pytest.raises(JournalError, match=says):
-        replay.read_moment(data)
+        replay.moment_from_json(data)
 
 
 def test_array_that_does_not_fill_its_shape_is_refused() -> None:
     data = json.loads(
-        replay.frame_json(PlanningFrame((), (), (), (), (), no_rtt_table(0, 0), Calm(), Weights()))
+        replay.frame_to_json(
+            PlanningFrame((), (), (), (), (), no_rtt_table(0, 0), Calm(), Weights())
+        )
     )
     data["value"]["rtt"]["rtt_ms"]["shape"] = [2, 2]
     with pytest.raises(JournalError, match="0 values do not fill an array of"):
-        replay.read_frame(json.dumps(data).encode())
+        replay.frame_from_json(json.dumps(data).encode())
 
 
 # ---- other settings ----
@@ -294,12 +296,12 @@ FRAME = PlanningFrame(
 
 
 def test_settings_are_changed_by_name_and_type_and_nothing_else_is() -> None:
-    out = replay.changed(FRAME, {"windows": "3", "move_ms": "1.5", "act_above": "2"})
+    out = replay.frame_with_settings(FRAME, {"windows": "3", "move_ms": "1.5", "act_above": "2"})
     assert (out.calm.windows, out.calm.act_above, out.weights) == (3, 2.0, Weights(move_ms=1.5))
     assert type(out.calm.windows) is int
-    assert replay.frame_json(
-        replay.changed(out, {"windows": "2", "move_ms": "2", "act_above": "1.25"})
-    ) == (replay.frame_json(FRAME))
+    assert replay.frame_to_json(
+        replay.frame_with_settings(out, {"windows": "2", "move_ms": "2", "act_above": "1.25"})
+    ) == (replay.frame_to_json(FRAME))
 
 
 @pytest.mark.parametrize(
@@ -321,7 +323,7 @@ def test_settings_are_changed_by_name_and_type_and_nothing_else_is() -> None:
 )
 def test_setting_that_makes_no_sense_is_refused(key: str, value: str, says: str) -> None:
     with pytest.raises(SettingsError, match=says):
-        replay.changed(FRAME, {key: value})
+        replay.frame_with_settings(FRAME, {key: value})
 
 
 # ---- two plans compared ----
@@ -343,11 +345,11 @@ PLAN = Plan(
 
 
 def test_equal_plans_have_no_differences() -> None:
-    assert replay.differences(FRAME, PLAN, replay.read_plan(replay.plan_json(PLAN))) == []
+    assert replay.compare_plans(FRAME, PLAN, replay.plan_from_json(replay.plan_to_json(PLAN))) == []
 
 
 def test_difference_too_small_for_words_is_said_all_the_same() -> None:
-    assert replay.differences(FRAME, PLAN, replace(PLAN, price_ms=(-0.0, 0.25))) == [
+    assert replay.compare_plans(FRAME, PLAN, replace(PLAN, price_ms=(-0.0, 0.25))) == [
         "the same except for order or the sign of a zero"
     ]
 
@@ -362,7 +364,7 @@ def test_differences_name_lanes_nodes_and_figures() -> None:
         price_ms=(0.0, 0.5),
         memory=Memory(at_s=1.0),
     )
-    assert replay.differences(FRAME, PLAN, now) == [
+    assert replay.compare_plans(FRAME, PLAN, now) == [
         "lane 1: moved from iad-1 to ord-1 (nearer, -3.0 ms), now left alone",
         "lane 4: waits, now given to iad-1 (orphan, 7.0 ms)",
         "after.mean_rtt_ms: 1, now 0.5",
@@ -373,5 +375,5 @@ def test_differences_name_lanes_nodes_and_figures() -> None:
 
 @given(plans, plans)
 def test_plans_with_other_bytes_have_a_difference_to_show(one: Plan, two: Plan) -> None:
-    if replay.plan_json(one) != replay.plan_json(two):
-        assert replay.differences(FRAME, one, two)
+    if replay.plan_to_json(one) != replay.plan_to_json(two):
+        assert replay.compare_plans(FRAME, one, two)

@@ -44,7 +44,7 @@ def test_first_moment_is_the_record_with_moves_under_way_done() -> None:
         (Lane(0, 10.0, owner=0, target=1, moving=True), Lane(1, 10.0, owner=0), Lane(2, 9.0)),
         BOTH,
     )
-    seen, plan = follower().step(first)
+    seen, plan = follower().replay_moment(first)
     assert owners(seen) == [1, 0, None]
     assert not any(lane.moving or lane.target is not None for lane in seen.lanes)
     assert [a.lane for a in plan.assignments] == [2]
@@ -52,35 +52,35 @@ def test_first_moment_is_the_record_with_moves_under_way_done() -> None:
 
 def test_what_is_planned_is_so_at_the_next_moment_whatever_the_record_says() -> None:
     one = follower()
-    _, plan = one.step(Moment(0.0, lanes(0, 0, None), BOTH))
+    _, plan = one.replay_moment(Moment(0.0, lanes(0, 0, None), BOTH))
     assert [(a.lane, a.to) for a in plan.assignments] == [(2, 1)]
-    seen, _ = one.step(Moment(1.0, lanes(1, None, 0), BOTH))
+    seen, _ = one.replay_moment(Moment(1.0, lanes(1, None, 0), BOTH))
     assert owners(seen) == [0, 0, 1]
 
 
 def test_lanes_of_a_node_that_is_gone_are_nobodys_and_placed_again() -> None:
     one = follower()
-    one.step(Moment(0.0, lanes(0, 0, 1), BOTH))
+    one.replay_moment(Moment(0.0, lanes(0, 0, 1), BOTH))
     away = (replace(BOTH[0], takes=False), BOTH[1])
-    seen, _ = one.step(
+    seen, _ = one.replay_moment(
         Moment(1.0, lanes(0, 0, 1), away)
     )  # the record still has lanes there: it is full, or silent
     assert owners(seen) == [0, 0, 1]
-    seen, plan = one.step(Moment(2.0, lanes(None, 1, 1), away))
+    seen, plan = one.replay_moment(Moment(2.0, lanes(None, 1, 1), away))
     assert owners(seen) == [None, None, 1]
     assert {(a.lane, a.to) for a in plan.assignments} == {(0, 1), (1, 1)}
 
 
 def test_memory_is_the_models_own() -> None:
     one = follower()
-    _, plan = one.step(Moment(0.0, lanes(0, 0, 1), BOTH, Memory(-1.0, {"a": -1.0})))
-    seen, _ = one.step(Moment(1.0, lanes(0, 0, 1), BOTH, Memory(0.5, {"b": 0.5})))
+    _, plan = one.replay_moment(Moment(0.0, lanes(0, 0, 1), BOTH, Memory(-1.0, {"a": -1.0})))
+    seen, _ = one.replay_moment(Moment(1.0, lanes(0, 0, 1), BOTH, Memory(0.5, {"b": 0.5})))
     assert seen.memory == plan.memory
 
 
 def test_slots_are_those_of_the_settings_unless_trouble_had_halved_them() -> None:
     nodes = (replace(BOTH[0], slots=5, in_flight=3), replace(BOTH[1], slots=2))
-    seen, _ = follower().step(Moment(0.0, lanes(0, 0, 1), nodes))
+    seen, _ = follower().replay_moment(Moment(0.0, lanes(0, 0, 1), nodes))
     assert [(n.slots, n.in_flight) for n in seen.nodes] == [(None, 0), (2, 0)]
 
 
@@ -94,14 +94,14 @@ def test_lane_that_moved_rests_twice_as_long_each_time_it_comes_back() -> None:
             replace(n, empty="draining" if i == here else "", takes=i == there)
             for i, n in enumerate(BOTH)
         )
-        one.step(Moment(now_s, (Lane(0, 10.0, owner=0),), nodes))
-        seen, _ = one.step(Moment(now_s + 1, (Lane(0, 10.0, owner=0),), nodes))
+        one.replay_moment(Moment(now_s, (Lane(0, 10.0, owner=0),), nodes))
+        seen, _ = one.replay_moment(Moment(now_s + 1, (Lane(0, 10.0, owner=0),), nodes))
         assert owners(seen) == [there]
         assert seen.lanes[0].warm == here
         rests.append(seen.lanes[0].cooldown_until_s - now_s)
         now_s += 500.0
     assert rests == [30.0, 60.0, 120.0, 240.0, 480.0, 480.0]
-    seen, _ = one.step(Moment(now_s + WARM_S, (Lane(0, 10.0, owner=0),), BOTH))
+    seen, _ = one.replay_moment(Moment(now_s + WARM_S, (Lane(0, 10.0, owner=0),), BOTH))
     assert seen.lanes[0].warm is None
 
 
@@ -111,4 +111,4 @@ def test_following_what_the_model_made_gives_the_same_plans(windows: int) -> Non
     made = list(day(frame, 80))
     assert any(d.plan.moves for d in made)
     one = DecisionReplay(frame, NUMPY, frame.calm.in_flight)
-    assert [one.step(d.moment) for d in made] == [(d.moment, d.plan) for d in made]
+    assert [one.replay_moment(d.moment) for d in made] == [(d.moment, d.plan) for d in made]

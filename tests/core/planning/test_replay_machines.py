@@ -11,9 +11,9 @@ import pytest
 
 PLANS = """
 import hashlib
-from agents.core.planning.recording import plan_json
+from agents.core.planning.recording import plan_to_json
 from tests.core.planning.support import day, world
-print(hashlib.sha256(b"".join(plan_json(d.plan) for d in day(world(400, 8), 12))).hexdigest())
+print(hashlib.sha256(b"".join(plan_to_json(d.plan) for d in day(world(400, 8), 12))).hexdigest())
 """
 
 

@@ -11,12 +11,12 @@ import pytest
 from agents.core import effects as fx
 from agents.core.model.plan import Decided, PlanningFrame
 from agents.core.planning.recording import (
-    frame_json,
-    moment_json,
-    plan_json,
-    read_frame,
-    read_moment,
-    replan,
+    frame_from_json,
+    frame_to_json,
+    make_plan_json,
+    moment_from_json,
+    moment_to_json,
+    plan_to_json,
 )
 from tests.core.world import NUMERICS, World
 
@@ -33,7 +33,12 @@ class Recorded(World):
             self.frame = effect.frame or self.frame
             assert self.frame is not None, "a leader's first plan comes with its frame"
             self.recorded.append(
-                (frame_json(self.frame), moment_json(effect.moment), plan_json(effect.plan), effect)
+                (
+                    frame_to_json(self.frame),
+                    moment_to_json(effect.moment),
+                    plan_to_json(effect.plan),
+                    effect,
+                )
             )
         super()._perform(effect)
 
@@ -66,7 +71,7 @@ def test_every_plan_of_a_troubled_coordinator_is_made_again_byte_for_byte(seed: 
     assert len(w.recorded) > 20
     assert sum(len(d.plan.assignments) for *_, d in w.recorded) >= 10
     for frame, moment, plan, decided in w.recorded:
-        assert replan(read_frame(frame), read_moment(moment), NUMERICS) == plan
+        assert make_plan_json(frame_from_json(frame), moment_from_json(moment), NUMERICS) == plan
         assert decided.numerics == NUMERICS.name
 
 

@@ -12,7 +12,7 @@ from agents.base.errors import SettingsError
 from agents.core.lanes.lane_map import murmur2
 from agents.core.model.inventory import Area, Inventory, Priority, ResidencyRule
 from agents.core.model.topology import Site, WorkerKind, WorkerSpec
-from agents.core.planning.residency import Residency, bind
+from agents.core.planning.residency import Residency, bind_residency
 
 SITES = {
     "fra": Site("fra", 50.1, 8.7, "Germany West", "DE"),
@@ -46,7 +46,9 @@ def rule(
 def bound(
     cells_by_lane: list[list[str]], *rules: ResidencyRule, priorities: tuple[Priority, ...] = ()
 ) -> Residency:
-    return bind(inventory(*rules, priorities=priorities), cells_by_lane, NODES, country_of)
+    return bind_residency(
+        inventory(*rules, priorities=priorities), cells_by_lane, NODES, country_of
+    )
 
 
 def allowed(found: Residency, lane: int) -> set[str]:
@@ -62,9 +64,11 @@ def test_without_rules_nothing_is_bound_and_no_country_is_asked_for() -> None:
     def never(lat: float, lon: float) -> str:
         raise AssertionError((lat, lon))
 
-    found = bind(inventory(rule("x", {"fra"}, cells=(BERLIN,))), [[BERLIN], [PARIS]], NODES, never)
+    found = bind_residency(
+        inventory(rule("x", {"fra"}, cells=(BERLIN,))), [[BERLIN], [PARIS]], NODES, never
+    )
     assert found.rule == (0, -1)
-    assert bind(inventory(), [[BERLIN], []], NODES, never) == Residency(
+    assert bind_residency(inventory(), [[BERLIN], []], NODES, never) == Residency(
         (-1, -1), (), (), (0, 0), ()
     )
 

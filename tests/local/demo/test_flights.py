@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 
-from agents.core.lanes.records import Event, parse
+from agents.core.lanes.records import Event, parse_event
 from agents.local.demo import flights
 
 NOW_MS = 1_700_000_000_000
 
 
 def test_the_week_has_the_events_and_airports_that_the_readme_states() -> None:
-    events = [parse(event, NOW_MS, 1 << 20, 300) for _, event in flights.week_of_events()]
+    events = [parse_event(event, NOW_MS, 1 << 20, 300) for _, event in flights.week_of_events()]
     assert len(events) == 115_309
     assert all(isinstance(e, Event) and e.lat is not None for e in events)
     assert len(flights.read_airports()) == 223

@@ -12,7 +12,7 @@ import pytest
 from agents import settings
 from agents.base import ports
 from agents.base.errors import LeaseLost
-from agents.core.lanes.lane_map import build
+from agents.core.lanes.lane_map import build_lane_map
 from agents.core.lanes.records import Record
 from agents.core.model.messages import AssignCommand, Grant, Health
 from agents.core.model.topology import WorkerKind
@@ -133,7 +133,7 @@ async def test_a_routers_dead_are_counted_and_its_partitions_are_raw(
     kafka_server: KafkaServer,
 ) -> None:
     async with rig(kafka_server, lanes=2, raw=1) as r:
-        lanemap = build([event(0)], 2, 4, 1)
+        lanemap = build_lane_map([event(0)], 2, 4, 1)
         await r.fill(r.topics.raw, 0, [event(1), b"nonsense", event(2)])
         w = await r.engine(RouterStage(lanemap, LIMIT, 300_000, r.topics))
         await w.assign((0, 1, 0))

@@ -15,7 +15,7 @@ from agents.admin.replan import Span, replan_span
 from agents.base.errors import CommandRefused
 from agents.core.lanes.records import SRC
 from agents.core.model.topology import TOPIC_CLEAN, WorkerKind
-from agents.core.planning.recording import read_frame
+from agents.core.planning.recording import frame_from_json
 from agents.journal.decisions import open_ticks
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
@@ -115,7 +115,7 @@ async def test_a_calm_setting_takes_effect_and_plans_can_be_made_again(running: 
     def shares() -> set[float]:
         with open_ticks(journal) as ticks:
             return {
-                read_frame(ticks.read_frame_json(t.frame_id)).calm.target_utilisation
+                frame_from_json(ticks.read_frame_json(t.frame_id)).calm.target_utilisation
                 for t in ticks.read_between(0, 1 << 50)
             }
 
