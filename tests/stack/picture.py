@@ -1,22 +1,30 @@
-"""Makes docs/webchat.png anew: ten nodes, a replay of 1,000 events/s, and one conversation in the
-chat page.
+"""Makes docs/webchat.png and docs/live.svg anew: ten nodes, a replay of 1,000 events/s, one
+conversation in the chat page, in which a node is killed, and the live view afterwards.
 
-python -m tests.stack.picture [FILE]"""
+python -m tests.stack.picture [FOLDER]"""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
+
+import msgspec
+from rich.console import Console, Group
 
 from agents.local.demo import flights
 from agents.local.demo.replay import Replay
 from agents.local.servers.folder import PROJECT, RunFolder
 from agents.local.stack import Stack, StackPlan
+from agents.observe.dashboard.figures import Dashboard
+from agents.observe.dashboard.screen import ScreenLayout, draw_screen
+from agents.observe.dashboard.watcher import Watcher
 from agents.settings import Settings, read_secret
 from tests.stack.browser import ChatPage, chromium
 
@@ -25,7 +33,11 @@ WARM_S = 60.0
 """Until the forecast and the percentiles are of a steady stream."""
 
 
-async def main(file: Path) -> None:
+COLUMNS, LINES = 118, 40
+FONT = "DejaVu Sans Mono"
+
+
+async def main(docs: Path) -> None:
     path = Path(tempfile.mkdtemp(prefix="geolane-picture-"))
     os.chmod(path, 0o711)  # ejabberd's user passes through
     try:
@@ -49,11 +61,19 @@ async def main(file: Path) -> None:
                     "operator@geolane.test", read_secret(str(folder.secrets / "operator"))
                 )
                 await chat.in_room()
+                board = Dashboard(stack.base.xmpp.domain)
+                ana = msgspec.structs.replace(
+                    stack.base.xmpp, password_file=str(folder.secrets / "ana")
+                )
+                watching = asyncio.create_task(Watcher(ana, "ana", board).run())
                 await conversation(stack, chat)
                 await page.mouse.move(640, 10)  # over nothing that lights up
-                await page.screenshot(path=file)
+                await page.screenshot(path=docs / "webchat.png")
+                await asyncio.sleep(1.5)  # the workers' rows are told once a second
+                draw_live_view(board, docs / "live.svg")
+                watching.cancel()
                 sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
+                await asyncio.gather(sending, watching, return_exceptions=True)
     finally:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -73,5 +93,16 @@ async def conversation(stack: Stack, chat: ChatPage) -> None:
     await chat.hears("Calm again")
 
 
+def draw_live_view(board: Dashboard, file: Path) -> None:
+    """What `geolane watch` shows now, as SVG."""
+    console = Console(
+        record=True, file=io.StringIO(), width=COLUMNS, height=LINES, force_terminal=True
+    )
+    look = ScreenLayout(COLUMNS, LINES, True)
+    console.print(Group(*draw_screen(board.figures_at(time.monotonic()), look)))
+    drawn = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="geolane watch"), flags=re.S)
+    file.write_text(drawn.replace("Fira Code", FONT), "utf-8")  # nothing is fetched for it
+
+
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else PROJECT / "docs" / "webchat.png"))
+    asyncio.run(main(Path(sys.argv[1]) if len(sys.argv) > 1 else PROJECT / "docs"))
