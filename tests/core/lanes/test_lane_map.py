@@ -109,6 +109,7 @@ def test_a_heavy_cell_is_spread_by_key() -> None:
     hits = [MAP.lane_of(cell, b"k%d" % i) for i in range(4000)]
     assert set(hits) == set(lanes)
     assert max(map(hits.count, lanes)) < 2 * 4000 / len(lanes)
+    assert [MAP.locate_event(41.97, -87.9, b"k%d" % i)[1] for i in range(4000)] == hits
 
 
 def test_an_unknown_cell_has_a_lane_of_its_own_hash() -> None:

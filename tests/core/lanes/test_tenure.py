@@ -116,6 +116,17 @@ def test_a_release_of_what_is_not_owned_is_answered_and_noted() -> None:
         t.obey(assign((2, 7, 30)))
 
 
+def test_a_release_that_is_too_old_or_too_new_is_refused() -> None:
+    t = leased()
+    t.obey(assign((1, 3, 40)))
+    with pytest.raises(StaleEpoch) as e:
+        t.obey(release((1, 2)))
+    assert e.value.seen == 3
+    with pytest.raises(CommandRefused, match="epoch 4, which is not owned yet"):
+        t.obey(release((1, 4)))
+    assert t.obey(release((1, 2), (1, 3))) == [GiveBack(WorkerKind.NODE.partition(1), 3)]
+
+
 def test_the_stale_ones_of_several_are_left_out() -> None:
     t = leased()
     t.obey(release((1, 9)))

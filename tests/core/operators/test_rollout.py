@@ -87,6 +87,15 @@ def test_a_second_one_is_refused_and_stop_ends_it(w: World) -> None:
     assert not w.core.desk.rollout.running
 
 
+def test_two_that_were_asked_for_begin_one_rollout(w: World) -> None:
+    first, second = (ask(w, "!rollout").partition("confirm ")[2].split()[0] for _ in range(2))
+    ask(w, f"!confirm {first}")
+    begun = w.core.desk.rollout.current
+    answer = ask(w, f"!confirm {second}")
+    assert "What this dry run rests on has changed" in answer
+    assert w.core.desk.rollout.current == begun
+
+
 def test_who_may_not_act_may_not_roll_out(w: World) -> None:
     w.tell(ev.AffiliationsRead({ANA: "member"}))
     assert "needs an admin" in ask(w, "!rollout")
