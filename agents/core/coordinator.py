@@ -187,7 +187,7 @@ class Coordinator:
             self.fleet, self.liveness, self.placing, self.lookout, self.fencing
         )
         self.membership.fenced_strangers(leases)
-        self._handler = self._handlers()
+        self._handler = self._handlers_by_type()
 
     def handle(self, event: AnyEvent, now: Now) -> list[Effect]:
         """Take one event at `now` and return the effects to perform, in order.
@@ -196,7 +196,7 @@ class Coordinator:
         the next leader starts from what is written."""
         # 1. The event itself. The guard catches our own errors in commands, in workers' messages
         #    and in plans; any other error ends the leader (guard.py says why).
-        effects = self.guard.take(event, self._take(event, now), now.s, now.ms)
+        effects = self.guard.run_handler(event, self._apply_event(event, now), now.s, now.ms)
         # 2. Whatever follows from the new state. A question that has written nothing changes
         #    nothing that the next tick could not wait for.
         if isinstance(event, _OF_PEOPLE):
@@ -216,7 +216,7 @@ class Coordinator:
             effects += (
                 self.desk.follows.end_lost_subscriptions() if self.liveness.watching() else ()
             )
-            effects += self.guard.looks("summary", lambda: self._summed_up(now), now.s)
+            effects += self.guard.run_report("summary", lambda: self._publish_summary(now), now.s)
         # 4. Followers, after everything above has published. Items that a `Write` publishes once
         #    it is committed count too.
         for effect in effects:
@@ -225,103 +225,105 @@ class Coordinator:
                     self.desk.follows.note_published(said.item)
         return [*effects, *self.desk.follows.tell_followers(now.s)]
 
-    def _summed_up(self, now: Now) -> list[Effect]:
+    def _publish_summary(self, now: Now) -> list[Effect]:
         self._turn += 1
         rows = worker_rows(self.fleet, self._turn - 1)
         rates, troubles = self.placing.inputs.rates, self.news.troubles
-        summary = summarise(self.fleet, rates, troubles, now.s, paused=self._paused(), workers=rows)
+        summary = summarise(
+            self.fleet, rates, troubles, now.s, paused=self._is_paused(), workers=rows
+        )
         effects: list[Effect] = [Publish(fleet_item(summary, self.fleet.leader_epoch))]
         if now.s >= self._sample_at:
             self._sample_at = now.s + SAMPLE_S
             effects.append(Sampled(samples(self.fleet)))
         return effects
 
-    def _paused(self) -> bool:
+    def _is_paused(self) -> bool:
         return PAUSE in self.fleet.intents
 
     # ---- the event alone: one handler for each kind ----
 
-    def _take(self, event: AnyEvent, now: Now) -> Iterator[Effect]:
+    def _apply_event(self, event: AnyEvent, now: Now) -> Iterator[Effect]:
         """The effects of the event alone; `_advance` adds what follows from it."""
         if isinstance(event, _OF_A_WORKER) and event.worker not in self.fleet.views:
             return  # the worker has left the fleet meanwhile
         yield from self._handler[type(event)](event, now) or ()
 
     # Any: each handler takes the event of its own line.
-    def _handlers(self) -> Mapping[type, Callable[[Any, Now], Iterable[Effect] | None]]:
+    def _handlers_by_type(self) -> Mapping[type, Callable[[Any, Now], Iterable[Effect] | None]]:
         """One handler for each type of event."""
         return {
-            Tick: self._time_passed,
-            Wake: self._time_passed,
+            Tick: self._handle_time,
+            Wake: self._handle_time,
             # what workers say
-            WorkerSeen: self._worker_seen,
-            TelemetryIn: self._telemetry_came,
-            Flooded: self._flooded,
-            NotUnderstood: self._not_understood,
+            WorkerSeen: self._handle_presence,
+            TelemetryIn: self._handle_telemetry,
+            Flooded: self._handle_flood,
+            NotUnderstood: self._handle_invalid_message,
             # what became of commands to them
-            Answered: self.outcomes.answered,
-            ReleaseRead: self.outcomes.released,
-            CommandWasRefused: self.outcomes.refused,
-            CommandUnanswered: self.outcomes.unanswered,
-            Ponged: self.outcomes.ponged,
+            Answered: self.outcomes.handle_answer,
+            ReleaseRead: self.outcomes.handle_release,
+            CommandWasRefused: self.outcomes.handle_refusal,
+            CommandUnanswered: self.outcomes.handle_no_answer,
+            Ponged: self.outcomes.handle_pong,
             # what Kafka and the inventory say
-            LeaseMade: self.fencing.lease_made,
-            LeaseFailed: self.fencing.lease_failed,
-            PlacementWritten: self._placement_written,
-            OffsetsRead: self._offsets_read,
-            StreamsLooked: self._streams_looked,
-            InventoryRead: self._inventory_read,
-            InventoryRefused: self._inventory_refused,
+            LeaseMade: self.fencing.handle_lease_made,
+            LeaseFailed: self.fencing.handle_lease_failed,
+            PlacementWritten: self._handle_placement_written,
+            OffsetsRead: self._handle_offsets,
+            StreamsLooked: self._handle_streams,
+            InventoryRead: self._handle_inventory,
+            InventoryRefused: self._handle_refused_inventory,
             # plans
-            Planned: self._planned,
-            PlanFailed: self._plan_failed,
+            Planned: self._handle_plan,
+            PlanFailed: self._handle_failed_plan,
             # people
-            QuestionAsked: self._question_asked,
-            AdHoc: self._form_asked,
-            AdHocList: self._form_asked,
-            QueryFinished: self._query_finished,
-            AffiliationsRead: self._affiliations_read,
-            AffiliationChanged: self._affiliation_changed,
+            QuestionAsked: self._handle_question,
+            AdHoc: self._handle_form,
+            AdHocList: self._handle_form,
+            QueryFinished: self._handle_query_result,
+            AffiliationsRead: self._handle_affiliations,
+            AffiliationChanged: self._handle_affiliation,
             # our own connections
-            KafkaDown: self._connection_changed,
-            KafkaUp: self._connection_changed,
-            WriteRefused: self._connection_changed,
-            WriteTaken: self._connection_changed,
-            LinkUp: self._connection_changed,
-            LinkDown: self._connection_changed,
-            NotLeading: self._connection_changed,
-            Led: self._connection_changed,
+            KafkaDown: self._handle_connection,
+            KafkaUp: self._handle_connection,
+            WriteRefused: self._handle_connection,
+            WriteTaken: self._handle_connection,
+            LinkUp: self._handle_connection,
+            LinkDown: self._handle_connection,
+            NotLeading: self._handle_connection,
+            Led: self._handle_connection,
         }
 
-    def _time_passed(self, event: Tick | Wake, now: Now) -> None:
+    def _handle_time(self, event: Tick | Wake, now: Now) -> None:
         """Nothing by itself: `_advance` looks at the time."""
 
-    def _worker_seen(self, event: WorkerSeen, now: Now) -> Iterable[Effect]:
+    def _handle_presence(self, event: WorkerSeen, now: Now) -> Iterable[Effect]:
         said = self.refusals.announcement(event.announcement, now.s)
         # An unknown worker's presence is kept: a later inventory may name it.
         self.membership.announced(said)
-        return self._seen(said, now) if said.worker in self.fleet.views else ()
+        return self._note_presence(said, now) if said.worker in self.fleet.views else ()
 
-    def _flooded(self, event: Flooded, now: Now) -> None:
+    def _handle_flood(self, event: Flooded, now: Now) -> None:
         why = f"sends more than I read: {event.count:,} of its stanzas were dropped"
         if event.blocked_s:
             why += f", and the server holds back what it sends for {event.blocked_s:.0f} s"
         self.refusals.refuse("stanza", event.sender, why, now.s, event.count)
 
-    def _not_understood(self, event: NotUnderstood, now: Now) -> None:
+    def _handle_invalid_message(self, event: NotUnderstood, now: Now) -> None:
         why = f"sent an invalid message: {event.why}"
         self.refusals.refuse(event.what, event.worker, why, now.s)
 
-    def _inventory_read(self, event: InventoryRead, now: Now) -> Iterator[Effect]:
+    def _handle_inventory(self, event: InventoryRead, now: Now) -> Iterator[Effect]:
         known = set(self.fleet.views)
         yield from self.membership.read(event)
         for said in self.membership.waiting(known):
-            yield from self._seen(said, now)
+            yield from self._note_presence(said, now)
 
-    def _inventory_refused(self, event: InventoryRefused, now: Now) -> None:
+    def _handle_refused_inventory(self, event: InventoryRefused, now: Now) -> None:
         self.membership.refuse(event)
 
-    def _telemetry_came(self, event: TelemetryIn, now: Now) -> None:
+    def _handle_telemetry(self, event: TelemetryIn, now: Now) -> None:
         worker = event.worker
         if worker not in self.fleet.views:
             return
@@ -332,49 +334,49 @@ class Coordinator:
             self.placing.inputs.rates.heard(worker, telemetry, now.s)
             self.news.faults(worker, telemetry, now.s)
 
-    def _placement_written(self, event: PlacementWritten, now: Now) -> None:
-        self.counts.written(event.partitions, event.leases)
+    def _handle_placement_written(self, event: PlacementWritten, now: Now) -> None:
+        self.counts.count_records(event.partitions, event.leases)
         self.fleet.written(event.partitions, event.leases, event.intents, event.tuning)
         for p, placed in event.partitions.items():
             self.lookout.circles.given(p, placed, now.s)
         if event.tuning is not None:
             self.tuner.applied()
 
-    def _planned(self, event: Planned, now: Now) -> Iterable[Effect]:
+    def _handle_plan(self, event: Planned, now: Now) -> Iterable[Effect]:
         commanding = self.liveness.watching()
         return self.placing.planned(event.scored, now.s, now.ms, commanding=commanding)
 
-    def _plan_failed(self, event: PlanFailed, now: Now) -> None:
+    def _handle_failed_plan(self, event: PlanFailed, now: Now) -> None:
         raise event.error  # the guard catches it and reports the failed plan
 
-    def _streams_looked(self, event: StreamsLooked, now: Now) -> Iterable[Effect]:
+    def _handle_streams(self, event: StreamsLooked, now: Now) -> Iterable[Effect]:
         return self.lookout.looked(event, now.s)
 
-    def _offsets_read(self, event: OffsetsRead, now: Now) -> None:
+    def _handle_offsets(self, event: OffsetsRead, now: Now) -> None:
         self.liveness.offsets(self.fleet, event.offsets)
 
-    def _question_asked(self, event: QuestionAsked, now: Now) -> Iterable[Effect]:
+    def _handle_question(self, event: QuestionAsked, now: Now) -> Iterable[Effect]:
         return self.desk.handle_question(event, now.s, now.ms, commanding=self.liveness.watching())
 
-    def _form_asked(self, event: AdHoc | AdHocList, now: Now) -> Iterable[Effect]:
+    def _handle_form(self, event: AdHoc | AdHocList, now: Now) -> Iterable[Effect]:
         return self.dialogs.handle_ad_hoc(event, now.s, now.ms, commanding=self.liveness.watching())
 
-    def _query_finished(self, event: QueryFinished, now: Now) -> Iterable[Effect]:
+    def _handle_query_result(self, event: QueryFinished, now: Now) -> Iterable[Effect]:
         return self.desk.errands.found(event, now.s, now.ms)
 
-    def _affiliations_read(self, event: AffiliationsRead, now: Now) -> Iterable[Effect]:
+    def _handle_affiliations(self, event: AffiliationsRead, now: Now) -> Iterable[Effect]:
         self.desk.affiliations.clear()
         return self.desk.note_affiliations(event.affiliations)
 
-    def _affiliation_changed(self, event: AffiliationChanged, now: Now) -> Iterable[Effect]:
+    def _handle_affiliation(self, event: AffiliationChanged, now: Now) -> Iterable[Effect]:
         return self.desk.note_affiliations({event.jid: event.affiliation})
 
-    def _connection_changed(self, event: ConnectionEvent, now: Now) -> Iterator[Effect]:
-        self.connections.changed(event, now.s)
+    def _handle_connection(self, event: ConnectionEvent, now: Now) -> Iterator[Effect]:
+        self.connections.handle_change(event, now.s)
         if isinstance(event, Led):  # feeds are caches: publish again after a reconnect
             yield Publish(self.tuner.item())
 
-    def _seen(self, said: Announcement, now: Now) -> Iterator[Effect]:
+    def _note_presence(self, said: Announcement, now: Now) -> Iterator[Effect]:
         """A known worker's presence."""
         view = self.fleet.views[said.worker]
         if said.health is Health.UNAVAILABLE:
@@ -405,7 +407,7 @@ class Coordinator:
             #    be fenced.
             for found in self.liveness.look(self.fleet, now.s):
                 if isinstance(found, Gone):
-                    yield from self.fencing.fence_gone(found.worker, found.why, now)
+                    yield from self.fencing.fence_worker(found.worker, found.why, now)
                 else:
                     yield found
             # 2. Members that leave are fenced or forgotten, and rewinds take their next step:
@@ -414,8 +416,8 @@ class Coordinator:
             yield from self.desk.rewinds.advance(now.s)
             # 3. Orphans are placed before the placement is improved: a lane without an owner never
             #    waits behind a lane that could be better off.
-            yield from self.guard.plans(self.placing.place(now.s, now.ms), now.s)
-            yield from self.guard.plans(self.placing.improve(now.s, now.ms), now.s)
+            yield from self.guard.run_planning(self.placing.place(now.s, now.ms), now.s)
+            yield from self.guard.run_planning(self.placing.improve(now.s, now.ms), now.s)
             self.news.plan_failed(self.placing.failing, now.s)
             # 4. Workers are told what is written, after every decision of this turn: a partition
             #    whose record has just begun to change, or a worker that is being fenced, is left
@@ -434,7 +436,7 @@ class Coordinator:
             self.placing.moved.clear()
         self.news.waiting(self.placing.waiting, "all nodes that take lanes are full", now.s)
         yield from self.tuner.tell(now.s) if self.liveness.link_up else ()
-        yield from self.news.tell(now.s, paused=self._paused(), connected=self.liveness.link_up)
+        yield from self.news.tell(now.s, paused=self._is_paused(), connected=self.liveness.link_up)
 
 
 _OF_PEOPLE = (QuestionAsked, AdHoc, AdHocList, QueryFinished)

@@ -63,15 +63,17 @@ class Guard:
     counts: Counter[str] = field(default_factory=Counter)
     _told: dict[tuple[str, str, str], float] = field(default_factory=dict)
 
-    def take(self, event: object, work: Iterator[Effect], now: float, now_ms: int) -> list[Effect]:
+    def run_handler(
+        self, event: object, work: Iterator[Effect], now: float, now_ms: int
+    ) -> list[Effect]:
         """Run `work`, which handles `event`, and return its effects. Errors in events that are not
         listed here are raised: the process ends, and the next leader starts from what is
         written."""
         match event:
             case QuestionAsked() | AdHoc() | AdHocList():
-                return self._whole_or_nothing(event, work, now)
+                return self._run_all_or_nothing(event, work, now)
             case QueryFinished():
-                return self._found(event, work, now, now_ms)
+                return self._run_query_result(event, work, now, now_ms)
             case (
                 WorkerSeen()
                 | TelemetryIn()
@@ -84,64 +86,64 @@ class Guard:
                 | Flooded()
                 | NotUnderstood()
             ):
-                return self._as_far_as_it_goes(event, work, now)
+                return self._run_until_error(event, work, now)
             case Planned() | PlanFailed():
-                return self.plans(work, now)
+                return self.run_planning(work, now)
         return list(work)
 
-    def plans(self, work: Iterator[Effect], now: float) -> list[Effect]:
+    def run_planning(self, work: Iterator[Effect], now: float) -> list[Effect]:
         """Run `work` that plans or carries a plan out; an error counts as a failed plan."""
         effects: list[Effect] = []
         try:
             effects.extend(work)
         except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
-            self.plan_failed(_cause(e), now)
-            effects += self._fault("plan", "", "plan", e, now)[1]
+            self.plan_failed(_format_cause(e), now)
+            effects += self._report_fault("plan", "", "plan", e, now)[1]
         return effects
 
-    def looks(self, what: str, work: Callable[[], list[Effect]], now: float) -> list[Effect]:
+    def run_report(self, what: str, work: Callable[[], list[Effect]], now: float) -> list[Effect]:
         """Run `work` that only reports; an error costs the report."""
         try:
             return work()
         except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
-            return self._fault(what, "", what, e, now)[1]
+            return self._report_fault(what, "", what, e, now)[1]
 
-    def _whole_or_nothing(
+    def _run_all_or_nothing(
         self, event: QuestionAsked | AdHoc | AdHocList, work: Iterator[Effect], now: float
     ) -> list[Effect]:
-        undo = remember(self.parts)
+        undo = take_snapshot(self.parts)
         try:
             return list(work)
         except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
             undo()
             what = "command" if isinstance(event, QuestionAsked) else "form"
-            words, effects = self._fault(what, event.jid, event, e, now, always=True)
-            return [_answer(event, words), *effects]
+            words, effects = self._report_fault(what, event.jid, event, e, now, always=True)
+            return [_answer_with_error(event, words), *effects]
 
-    def _found(
+    def _run_query_result(
         self, event: QueryFinished, work: Iterator[Effect], now: float, now_ms: int
     ) -> list[Effect]:
-        undo = remember(self.parts)
+        undo = take_snapshot(self.parts)
         try:
             return list(work)
         except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
             undo()
-            words, effects = self._fault("errand", "", event, e, now, always=True)
+            words, effects = self._report_fault("errand", "", event, e, now, always=True)
         try:
             return [*self.retry(QueryFinished(event.ref, error=words), now, now_ms), *effects]
         except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
-            return [*effects, *self._fault("errand", "", event, e, now)[1]]
+            return [*effects, *self._report_fault("errand", "", event, e, now)[1]]
 
-    def _as_far_as_it_goes(self, event: object, work: Iterator[Effect], now: float) -> list[Effect]:
+    def _run_until_error(self, event: object, work: Iterator[Effect], now: float) -> list[Effect]:
         effects: list[Effect] = []
         try:
             effects.extend(work)
         except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
-            who = _who(event)
-            effects += self._fault("worker" if who else "room", who, event, e, now)[1]
+            who = _sender_of(event)
+            effects += self._report_fault("worker" if who else "room", who, event, e, now)[1]
         return effects
 
-    def _fault(
+    def _report_fault(
         self, what: str, who: str, event: object, e: Exception, now: float, *, always: bool = False
     ) -> tuple[str, list[Effect]]:
         """The answer for the person who asked, and the effects that report the error. `always`:
@@ -164,25 +166,25 @@ class Guard:
             self._told[key] = now
             by = f" of {who}" if who else ""
             text = (
-                f"A bug of mine in a {what}{by}: {_cause(e)} ({name}). I continue; my log has the "
-                "details."
+                f"A bug of mine in a {what}{by}: {_format_cause(e)} ({name}). I continue; my log "
+                "has the details."
             )
             self.news.alert(Severity.WARNING, "fault", who, text)
         story = "".join(traceback.format_exception(e))[-STORY_AT_MOST:]
         return words, [Fault(name, what, who, to_one_line(repr(event), 1000), story)]
 
 
-def _cause(e: Exception) -> str:
+def _format_cause(e: Exception) -> str:
     return to_one_line(f"{type(e).__name__}: {e}", 120)
 
 
-def remember(parts: tuple[Any, ...]) -> Undo:
+def take_snapshot(parts: tuple[Any, ...]) -> Undo:
     """Return a function that restores every field of `parts` and the contents of their containers.
 
     The copy is shallow: a command replaces values in containers or adds some, and never changes a
     value in place."""
     kept = [
-        (part, f.name, value := getattr(part, f.name), _copy(value))
+        (part, f.name, value := getattr(part, f.name), _copy_container(value))
         for part in parts
         for f in dataclasses.fields(part)
     ]
@@ -203,17 +205,17 @@ def remember(parts: tuple[Any, ...]) -> Undo:
     return undo
 
 
-def _copy(value: Any) -> Any:
+def _copy_container(value: Any) -> Any:
     return copy.copy(value) if isinstance(value, dict | set | list | deque) else None
 
 
-def _answer(event: QuestionAsked | AdHoc | AdHocList, words: str) -> Effect:
+def _answer_with_error(event: QuestionAsked | AdHoc | AdHocList, words: str) -> Effect:
     if not isinstance(event, QuestionAsked):
         return AnswerAdHoc(event.ref, FormRefusal("internal-server-error", words))
     return Say(words) if event.room else Whisper(event.jid, words)
 
 
-def _who(event: object) -> str:
+def _sender_of(event: object) -> str:
     match event:
         case WorkerSeen(said):
             return said.worker

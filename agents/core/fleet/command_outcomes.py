@@ -40,9 +40,9 @@ class CommandOutcomes:
     lookout: Lookout
     fencing: Fencing
 
-    def answered(self, e: Answered, now: Now) -> Iterator[Effect]:
+    def handle_answer(self, e: Answered, now: Now) -> Iterator[Effect]:
         """A worker has obeyed a command. Of an answer to a release only the lanes that were asked
-        for count, and only as far as Kafka confirms them (`_released`)."""
+        for count, and only as far as Kafka confirms them (`handle_release`)."""
         view = self.fleet.views[e.worker]
         # An answer to a command that we no longer wait for changes nothing.
         if view.inflight.get(type(e.command)) is not e.command:
@@ -70,7 +70,7 @@ class CommandOutcomes:
                         view.said.pop(Partition(topic, g.n), None)
                         view.retry_at = now.s + RETRY_S
 
-    def released(self, e: ReleaseRead, now: Now) -> Iterator[Effect]:
+    def handle_release(self, e: ReleaseRead, now: Now) -> Iterator[Effect]:
         """A release counts as far as Kafka's offsets confirm it (2.6). An offset that Kafka does
         not show is asked for again; after RELEASE_TRIES the worker is fenced."""
         view = self.fleet.views[e.worker]
@@ -121,18 +121,20 @@ class CommandOutcomes:
             self.fleet.begin_write(records)
             yield Write(records)
         if untrue:
-            yield from self._untrue(view, untrue, now)
+            yield from self._handle_untrue_release(view, untrue, now)
 
-    def _untrue(self, view: View, untrue: Mapping[Partition, str], now: Now) -> Iterator[Effect]:
+    def _handle_untrue_release(
+        self, view: View, untrue: Mapping[Partition, str], now: Now
+    ) -> Iterator[Effect]:
         """Released offsets that Kafka does not show: ask again, and fence at the last try."""
         view.retry_at = now.s + RETRY_S
         view.tries.update(list(untrue))
         if any(view.tries[p] >= RELEASE_TRIES for p in untrue) and self.liveness.watching():
             why = f"it claims to have released {next(iter(untrue.values()))}"
             self.lookout.untrue(view.spec, why, now.s)
-            yield from self.fencing.fence_gone(view.spec.worker, why, now)
+            yield from self.fencing.fence_worker(view.spec.worker, why, now)
 
-    def refused(self, e: CommandWasRefused, now: Now) -> Iterator[Effect]:
+    def handle_refusal(self, e: CommandWasRefused, now: Now) -> Iterator[Effect]:
         """A worker that refuses what is written REFUSALS times in a row is fenced; its next boot
         starts from what is written. One refusal is not enough: we may have been deposed without
         having noticed it yet."""
@@ -147,11 +149,11 @@ class CommandOutcomes:
             view.unsay(e.command)
         if view.refusals >= REFUSALS and self.liveness.watching():
             seen = f", it has seen epoch {e.seen}" if e.seen is not None else ""
-            yield from self.fencing.fence_gone(
+            yield from self.fencing.fence_worker(
                 e.worker, f"it refuses what placement says ({e.condition}{seen})", now
             )
 
-    def unanswered(self, event: CommandUnanswered, now: Now) -> Iterator[Effect]:
+    def handle_no_answer(self, event: CommandUnanswered, now: Now) -> Iterator[Effect]:
         """Send the command again later. Only a release is counted: a worker that does not answer
         RELEASE_TRIES of them is fenced, since it holds lanes that somebody else is to have."""
         worker, kind = event.worker, type(event.command)
@@ -168,13 +170,13 @@ class CommandOutcomes:
                 any(view.tries[p] >= RELEASE_TRIES for p in slow)
                 and now.s >= self.liveness.quiet_until
             ):
-                yield from self.fencing.fence_gone(
+                yield from self.fencing.fence_worker(
                     worker,
                     f"it did not release {slow[0].label} after {RELEASE_TRIES} requests",
                     now,
                 )
 
-    def ponged(self, event: Ponged, now: Now) -> Iterator[Effect]:
+    def handle_pong(self, event: Ponged, now: Now) -> Iterator[Effect]:
         view = self.fleet.views[event.worker]
         view.pinged_at = None
         # A failed ping proves nothing while we were away ourselves (PROTOCOL 2.10).
@@ -183,4 +185,6 @@ class CommandOutcomes:
         elif event.alive is None:
             return
         elif view.present and now.s >= self.liveness.quiet_until and self.liveness.watching():
-            yield from self.fencing.fence_gone(event.worker, "silent, and no answer to a ping", now)
+            yield from self.fencing.fence_worker(
+                event.worker, "silent, and no answer to a ping", now
+            )

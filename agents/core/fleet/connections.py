@@ -35,9 +35,9 @@ class Connections:
     membership: Membership
     led: bool = False
 
-    def changed(self, event: ConnectionEvent, now: float) -> None:
+    def handle_change(self, event: ConnectionEvent, now: float) -> None:
         """Note what we can reach. Whenever something is back, silence counts for nothing for a
-        while (`came_back`)."""
+        while (`begin_grace_period`)."""
         match event:
             case KafkaDown():
                 if self.liveness.kafka_up:

@@ -28,9 +28,11 @@ class LeaderCounts:
     def __post_init__(self) -> None:
         self._last_owner = {p: s.worker for p, s in self.fleet.partitions.items() if s.worker}
 
-    def written(self, partitions: Mapping[Partition, Placed], leases: Mapping[str, Lease]) -> None:
-        """These records are committed. To be called before `Fleet.written`: they are compared with
-        the ones before."""
+    def count_records(
+        self, partitions: Mapping[Partition, Placed], leases: Mapping[str, Lease]
+    ) -> None:
+        """These records are committed. To be called before `Fleet.apply_records`: they are compared
+        with the ones before."""
         for worker, lease in leases.items():
             before = self.fleet.leases.get(worker)
             ended = before is not None and (lease.fenced or lease.boot != before.boot)

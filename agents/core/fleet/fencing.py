@@ -25,7 +25,7 @@ class Fencing:
     news: News
     membership: Membership
 
-    def fence_gone(self, worker: str, why: str, now: Now) -> Iterator[Effect]:
+    def fence_worker(self, worker: str, why: str, now: Now) -> Iterator[Effect]:
         """Fence a worker that is gone: make its lease anew for nobody. Calling it twice is
         harmless."""
         view = self.fleet.views[worker]
@@ -40,7 +40,7 @@ class Fencing:
             self.news.gone(view.spec, why, fence.partitions, now.s)
         yield fence
 
-    def lease_made(self, e: LeaseMade, now: Now) -> Iterator[Effect]:
+    def handle_lease_made(self, e: LeaseMade, now: Now) -> Iterator[Effect]:
         """Write a lease that was made, and in the same transaction its former boot's partitions as
         orphans. Making the lease was the fence, so the order is: fence, then write."""
         fleet, before = self.fleet, self.fleet.leases.get(e.worker)
@@ -85,7 +85,7 @@ class Fencing:
         note = Note("fleet", e.worker, f"{what} of {e.worker}", {"lanes": [p.n for p in lost]})
         yield Write(records, {e.worker: lease}, then=(note,))
 
-    def lease_failed(self, e: LeaseFailed, now: Now) -> Iterator[Effect]:
+    def handle_lease_failed(self, e: LeaseFailed, now: Now) -> Iterator[Effect]:
         """Kafka has made no lease: try again after RETRY_S."""
         if e.undecided:
             self.news.troubles.set(TroubleKind.TRANSACTION_UNDECIDED, e.worker, e.reason, now.s)

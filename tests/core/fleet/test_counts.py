@@ -28,7 +28,7 @@ class Counted:
         self.counts = LeaderCounts(self.fleet)
 
     def written(self, partitions: dict[Partition, Placed], leases: dict[str, Lease]) -> None:
-        self.counts.written(partitions, leases)
+        self.counts.count_records(partitions, leases)
         self.fleet.written(partitions, leases, {})
 
     @property
