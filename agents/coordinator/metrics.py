@@ -65,7 +65,7 @@ def add_leader_metrics(core: Coordinator, performer: Performer, out: Samples) ->
         for state in State:
             out.add(m.PARTITIONS, states[kind.topic, state], topic, state)
         out.add(m.MOVES, core.counts.moves[topic], topic)
-    for trouble, count in core.news.troubles.count().items():
+    for trouble, count in core.news.troubles.count_by_kind().items():
         out.add(m.TROUBLES, count, trouble)
     out.add(m.FENCES, core.counts.fences)
     out.add(m.PAUSED, PAUSE in fleet.intents)

@@ -217,7 +217,7 @@ class CoordinatorProcess:
                 _read_clocks(),
             )
             core.membership.warn(bound.warnings)
-            if told := core.lookout.circles.led(
+            if told := core.lookout.circles.note_leader_start(
                 leader.starts, os.environ.get(LAST_END, ""), _read_clocks().s
             ):
                 _log.error("leaders_end_again_and_again", text=told)

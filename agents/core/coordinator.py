@@ -332,13 +332,13 @@ class Coordinator:
         if self.fleet.reported(worker, telemetry, now.s):
             self.liveness.returned(worker)
             self.placing.inputs.rates.heard(worker, telemetry, now.s)
-            self.news.faults(worker, telemetry, now.s)
+            self.news.report_faults(worker, telemetry, now.s)
 
     def _handle_placement_written(self, event: PlacementWritten, now: Now) -> None:
         self.counts.count_records(event.partitions, event.leases)
         self.fleet.written(event.partitions, event.leases, event.intents, event.tuning)
         for p, placed in event.partitions.items():
-            self.lookout.circles.given(p, placed, now.s)
+            self.lookout.circles.note_owner(p, placed, now.s)
         if event.tuning is not None:
             self.tuner.applied()
 
@@ -350,7 +350,7 @@ class Coordinator:
         raise event.error  # the guard catches it and reports the failed plan
 
     def _handle_streams(self, event: StreamsLooked, now: Now) -> Iterable[Effect]:
-        return self.lookout.looked(event, now.s)
+        return self.lookout.check_topics(event, now.s)
 
     def _handle_offsets(self, event: OffsetsRead, now: Now) -> None:
         self.liveness.offsets(self.fleet, event.offsets)
@@ -386,10 +386,12 @@ class Coordinator:
         before, boot = view.health, view.boot
         if self.fleet.announced(said, now.s):
             if boot and boot != view.boot:
-                self.lookout.circles.started(view.spec, said.last_end, now.s)
+                self.lookout.circles.note_start(view.spec, said.last_end, now.s)
             self.placing.joined(now.s)
             flipped = before is not said.health
-            if flipped and self.news.health(view.spec, before, said.health, said.status, now.s):
+            if flipped and self.news.report_health(
+                view.spec, before, said.health, said.status, now.s
+            ):
                 yield Note(
                     "fleet", said.worker, f"{said.worker} is {said.health}", {"boot": said.boot}
                 )
@@ -418,7 +420,7 @@ class Coordinator:
             #    waits behind a lane that could be better off.
             yield from self.guard.run_planning(self.placing.place(now.s, now.ms), now.s)
             yield from self.guard.run_planning(self.placing.improve(now.s, now.ms), now.s)
-            self.news.plan_failed(self.placing.failing, now.s)
+            self.news.report_plan_failure(self.placing.failing, now.s)
             # 4. Workers are told what is written, after every decision of this turn: a partition
             #    whose record has just begun to change, or a worker that is being fenced, is left
             #    out until the change is committed.
@@ -429,14 +431,18 @@ class Coordinator:
                 self._cut_off = False
                 yield from self.desk.rollout.cut_off()
             yield from self.desk.rollout.advance(now.s)
-            self.lookout.advance(now.s, self.liveness.quiet_until)
+            self.lookout.update_troubles(now.s, self.liveness.quiet_until)
         # 5. People are told last, after everything that they could be told of.
         if self.placing.moved:
-            self.news.moved(self.placing.moved, now.s)
+            self.news.report_planner_moves(self.placing.moved, now.s)
             self.placing.moved.clear()
-        self.news.waiting(self.placing.waiting, "all nodes that take lanes are full", now.s)
+        self.news.report_waiting_lanes(
+            self.placing.waiting, "all nodes that take lanes are full", now.s
+        )
         yield from self.tuner.tell(now.s) if self.liveness.link_up else ()
-        yield from self.news.tell(now.s, paused=self._is_paused(), connected=self.liveness.link_up)
+        yield from self.news.tell_pending(
+            now.s, paused=self._is_paused(), connected=self.liveness.link_up
+        )
 
 
 _OF_PEOPLE = (QuestionAsked, AdHoc, AdHocList, QueryFinished)

@@ -169,7 +169,7 @@ class Guard:
                 f"A bug of mine in a {what}{by}: {_format_cause(e)} ({name}). I continue; my log "
                 "has the details."
             )
-            self.news.alert(Severity.WARNING, "fault", who, text)
+            self.news.add_alert(Severity.WARNING, "fault", who, text)
         story = "".join(traceback.format_exception(e))[-STORY_AT_MOST:]
         return words, [Fault(name, what, who, to_one_line(repr(event), 1000), story)]
 

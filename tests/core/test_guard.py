@@ -106,8 +106,8 @@ def test_an_act_that_fails_half_way_has_done_nothing(
 
     def half(c: Context, args: Sequence[str]) -> Dry:
         def act(done: Context) -> Iterator[fx.Effect]:
-            done.news.asked("half of it", [p], done.nick, done.now)
-            done.news.line("half of it")
+            done.news.open_command_incident("half of it", [p], done.nick, done.now)
+            done.news.add_line("half of it")
             done.fleet.begin_write([p])
             done.placing.hold(p, done.now)
             done.fleet.held.add(p)
@@ -149,7 +149,7 @@ def test_what_was_found_and_fails_is_answered_all_the_same(
 
 
 def test_what_a_worker_says_ends_no_leader(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(News, "faults", fails)
+    monkeypatch.setattr(News, "report_faults", fails)
     for _ in range(3):
         w.pass_s(1.0)
     assert w.core.guard.counts["worker"] >= 3
@@ -164,7 +164,9 @@ def no_plan(*_: object, **__: object) -> Any:
 
 
 def plan_failed(w: World) -> list[str]:
-    return [t.text for t in w.core.news.troubles.standing() if t.kind is Trouble.PLAN_FAILED]
+    return [
+        t.text for t in w.core.news.troubles.list_worst_first() if t.kind is Trouble.PLAN_FAILED
+    ]
 
 
 def test_a_plan_that_is_not_made_ends_no_leader_and_is_tried_again_ever_less_often(

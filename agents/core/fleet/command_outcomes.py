@@ -131,7 +131,7 @@ class CommandOutcomes:
         view.tries.update(list(untrue))
         if any(view.tries[p] >= RELEASE_TRIES for p in untrue) and self.liveness.watching():
             why = f"it claims to have released {next(iter(untrue.values()))}"
-            self.lookout.untrue(view.spec, why, now.s)
+            self.lookout.report_untrue_answer(view.spec, why, now.s)
             yield from self.fencing.fence_worker(view.spec.worker, why, now)
 
     def handle_refusal(self, e: CommandWasRefused, now: Now) -> Iterator[Effect]:

@@ -41,32 +41,32 @@ class Connections:
         match event:
             case KafkaDown():
                 if self.liveness.kafka_up:
-                    self.news.kafka_down(now)
+                    self.news.report_kafka_down(now)
                 self.liveness.kafka_up = False
             case KafkaUp():
                 if not self.liveness.kafka_up:
                     self.liveness.came_back(now)
-                    self.news.kafka_up(now)
+                    self.news.report_kafka_up(now)
                 self.liveness.kafka_up = True
             case WriteRefused(why):
                 self.liveness.writes_taken = False
-                self.news.write_refused(why, now)
+                self.news.report_write_refused(why, now)
             case WriteTaken():
                 self.liveness.writes_taken = True
                 self.liveness.came_back(now)
-                self.news.write_taken(now)
+                self.news.report_write_taken(now)
             case LinkDown() | NotLeading():
                 if self.liveness.link_up:
-                    self.news.link_down(now)
+                    self.news.report_link_down(now)
                 self.liveness.link_up = False
                 self.fleet.lost_sight()
                 self.membership.lost_sight()
             case Led():
                 self.liveness.link_up = True
                 self.liveness.came_back(now)
-                self.news.link_up(now)
+                self.news.report_link_up(now)
                 if not self.led and self.fleet.leader_epoch > 1:
-                    self.news.line(
+                    self.news.add_line(
                         f"I lead now (leader epoch {self.fleet.leader_epoch}). The workers keep "
                         "what they have."
                     )

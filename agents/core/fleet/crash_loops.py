@@ -27,12 +27,12 @@ class _Times:
 
     at: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
 
-    def note(self, now: float) -> int:
+    def add_and_count(self, now: float) -> int:
         """It happened again. Returns how often it did within the window."""
         self.at.append(now)
         return sum(now - t <= WINDOW_S for t in self.at)
 
-    def over_s(self, now: float) -> float:
+    def span_s(self, now: float) -> float:
         """The time from the first one within the window until now."""
         return now - min(t for t in self.at if now - t <= WINDOW_S)
 
@@ -46,21 +46,21 @@ class Circles:
     _hands: dict[Partition, _Times] = field(default_factory=dict)
     _led_at: float = float("-inf")
 
-    def started(self, spec: WorkerSpec, last_end: str, now: float) -> None:
+    def note_start(self, spec: WorkerSpec, last_end: str, now: float) -> None:
         """A worker has a new boot. `last_end`: how the boot before it ended, empty if unknown."""
         times = self._starts.setdefault(spec.worker, _Times())
-        count = times.note(now)
-        if count >= STARTS or self.loops(spec.worker):
+        count = times.add_and_count(now)
+        if count >= STARTS or self.is_looping(spec.worker):
             unit = f"geolane-{spec.kind.name}@{spec.name}"
             end = f"Last exit: {last_end.rstrip('. ')}. " if last_end else ""
             text = (
                 f"{spec.name} keeps restarting: {count} starts in "
-                f"{format_duration(times.over_s(now))}. {end}"
+                f"{format_duration(times.span_s(now))}. {end}"
                 f"See its log (journalctl -u {unit}; with geolane up: log/{spec.worker}.log)."
             )
             self.troubles.set(Trouble.CRASH_LOOP, spec.worker, text, now)
 
-    def led(self, starts: Sequence[int], last_end: str, now: float) -> str:
+    def note_leader_start(self, starts: Sequence[int], last_end: str, now: float) -> str:
         """A new leader has begun. `starts`: when it and the leaders before it began (epoch ms), the
         newest last. `last_end`: how its own process ended before. Returns the reported text, empty
         if this is not a loop."""
@@ -78,30 +78,30 @@ class Circles:
         self.troubles.set(Trouble.CRASH_LOOP, LEADER, text, now)
         return text
 
-    def loops(self, worker: str) -> bool:
+    def is_looping(self, worker: str) -> bool:
         """Whether the worker is reported as restarting again and again; each single departure and
         return is then not reported."""
-        return self.troubles.stands(Trouble.CRASH_LOOP, worker)
+        return self.troubles.is_set(Trouble.CRASH_LOOP, worker)
 
-    def given(self, p: Partition, placed: Placed, now: float) -> None:
+    def note_owner(self, p: Partition, placed: Placed, now: float) -> None:
         """A partition's record was written; a new owner counts as a change."""
         if placed.state is not State.ASSIGNED:
             return
         times = self._hands.setdefault(p, _Times())
-        if (count := times.note(now)) >= HANDS:
+        if (count := times.add_and_count(now)) >= HANDS:
             text = (
                 f"{p.label} keeps changing its owner: {count} times in "
-                f"{format_duration(times.over_s(now))}, now to {short_name(placed.worker)} "
+                f"{format_duration(times.span_s(now))}, now to {short_name(placed.worker)} "
                 f"({placed.why[:100]}). "
                 f"{'pause stops the planner; ' if WorkerKind.NODE.works(p) else ''}history shows "
                 "each reason."
             )
             self.troubles.set(Trouble.CIRCLES, p.key, text, now, Severity.WARNING)
 
-    def advance(self, present: frozenset[str], now: float) -> None:
+    def end_finished_loops(self, present: frozenset[str], now: float) -> None:
         """End the loops that are over. `present`: the workers that are present."""
         for worker, times in self._starts.items():
-            if self.loops(worker) and now - times.at[-1] >= HELD_S:
+            if self.is_looping(worker) and now - times.at[-1] >= HELD_S:
                 name = short_name(worker)
                 ended = (
                     f"{name} has been stable for {format_duration(HELD_S)}."

@@ -35,9 +35,9 @@ class Fencing:
         self.fleet.begin_fence(worker, self.fleet.leases[worker].boot)
         fence = make_lease(self.fleet, worker, "")
         if view.state == "draining" and not fence.partitions:
-            self.news.stopped(view.spec)
+            self.news.report_stopped(view.spec)
         else:
-            self.news.gone(view.spec, why, fence.partitions, now.s)
+            self.news.report_gone(view.spec, why, fence.partitions, now.s)
         yield fence
 
     def handle_lease_made(self, e: LeaseMade, now: Now) -> Iterator[Effect]:
@@ -79,7 +79,7 @@ class Fencing:
             for p in lost
         }
         if lost and e.new_boot:
-            self.news.restarted(fleet.inventory.workers[e.worker], lost, now.s)
+            self.news.report_restarted(fleet.inventory.workers[e.worker], lost, now.s)
         self.placing.orphaned(lost)
         fleet.begin_write(records)
         note = Note("fleet", e.worker, f"{what} of {e.worker}", {"lanes": [p.n for p in lost]})

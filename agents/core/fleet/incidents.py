@@ -32,7 +32,7 @@ SUBJECT_TEXT = 60
 PENDING_LINES, LINES, CHARACTERS = 50, 8, 600
 
 
-def names(partitions: Iterable[Partition], at_most: int = 6) -> str:
+def format_partitions(partitions: Iterable[Partition], at_most: int = 6) -> str:
     """`lanes 3, 7, 12`, `raw 0, 1`, `lanes 1, 2, 3 and 9 more`, or `nothing`."""
     ps = sorted(partitions)
     if not ps:
@@ -42,7 +42,7 @@ def names(partitions: Iterable[Partition], at_most: int = 6) -> str:
     return f"{word} {', '.join(str(p.n) for p in ps[:at_most])}{more}"
 
 
-def clip(lines: Iterable[str]) -> str:
+def clip_lines(lines: Iterable[str]) -> str:
     """At most 8 lines and 600 characters; the last line says how many are left out."""
     all_lines = [part for line in lines for part in line.split("\n")]
     out = all_lines[:LINES]
@@ -72,8 +72,8 @@ class Incident:
 
 @dataclass(slots=True)
 class News:
-    """Collects lines, alerts and incidents; `tell` turns them into effects. `troubles`: whatever is
-    wrong until it is mended."""
+    """Collects lines, alerts and incidents; `tell_pending` turns them into effects. `troubles`:
+    whatever is wrong until it is mended."""
 
     fleet: Fleet
     pending: list[str] = field(default_factory=list)
@@ -99,45 +99,57 @@ class News:
 
     # ---- events ----
 
-    def gone(self, spec: WorkerSpec, why: str, lost: Iterable[Partition], now: float) -> None:
+    def report_gone(
+        self, spec: WorkerSpec, why: str, lost: Iterable[Partition], now: float
+    ) -> None:
         parts = set(lost)
         self.away.add(spec.worker)
-        if self.circles.loops(spec.worker):
+        if self.circles.is_looping(spec.worker):
             return
-        self.line(f"{spec.name} is gone: {why}. To be moved: {names(parts)}.")
-        self.alert(
+        self.add_line(f"{spec.name} is gone: {why}. To be moved: {format_partitions(parts)}.")
+        self.add_alert(
             Severity.CRITICAL, f"{spec.kind.name}_gone", spec.worker, f"{spec.name} is gone: {why}"
         )
         self.incidents.append(
-            Incident(f"{names(parts)} of {spec.name}", self._epochs(parts), now, about=spec.worker)
+            Incident(
+                f"{format_partitions(parts)} of {spec.name}",
+                self._current_epochs(parts),
+                now,
+                about=spec.worker,
+            )
         )
 
-    def stopped(self, spec: WorkerSpec) -> None:
+    def report_stopped(self, spec: WorkerSpec) -> None:
         """A drained worker has left."""
         self.away.add(spec.worker)
         text = f"{spec.name} has stopped; it handed everything over first"
-        self.line(f"{text}.")
-        self.alert(Severity.INFO, "worker_stopped", spec.worker, text)
+        self.add_line(f"{text}.")
+        self.add_alert(Severity.INFO, "worker_stopped", spec.worker, text)
 
-    def restarted(self, spec: WorkerSpec, lost: Iterable[Partition], now: float) -> None:
+    def report_restarted(self, spec: WorkerSpec, lost: Iterable[Partition], now: float) -> None:
         parts = set(lost)
-        if self.circles.loops(spec.worker):
+        if self.circles.is_looping(spec.worker):
             return
-        self.line(f"{spec.name} has restarted. To be placed again: {names(parts)}.")
+        self.add_line(f"{spec.name} has restarted. To be placed again: {format_partitions(parts)}.")
         self.incidents.append(
-            Incident(f"{names(parts)} of {spec.name}", self._epochs(parts), now, about=spec.worker)
+            Incident(
+                f"{format_partitions(parts)} of {spec.name}",
+                self._current_epochs(parts),
+                now,
+                about=spec.worker,
+            )
         )
 
-    def health(
+    def report_health(
         self, spec: WorkerSpec, before: Health, after: Health, status: str, now: float
     ) -> bool:
         """A worker's health has changed. False if the change is one of too many to report."""
         # Its return is always told, so it comes before the budget of changes.
         if spec.worker in self.away and after is not Health.UNAVAILABLE:
             self.away.discard(spec.worker)
-            if not self.circles.loops(spec.worker):
-                self.line(f"{spec.name} is back.")
-                self.alert(Severity.INFO, "worker_back", spec.worker, f"{spec.name} is back")
+            if not self.circles.is_looping(spec.worker):
+                self.add_line(f"{spec.name} is back.")
+                self.add_alert(Severity.INFO, "worker_back", spec.worker, f"{spec.name} is back")
         left, at = self.flips.get(spec.worker, (FLIPS, now))
         left = min(FLIPS, left + (now - at) / FLIP_S)
         self.flips[spec.worker] = (left - 1 if left >= 1 else left, now)
@@ -148,21 +160,21 @@ class News:
                 f"{spec.name} keeps changing its health; from now on I report it every "
                 f"{FLIP_S:.0f} s"
             )
-            self.line(f"{text}.")
-            self.alert(Severity.WARNING, "flapping", spec.worker, text)
+            self.add_line(f"{text}.")
+            self.add_alert(Severity.WARNING, "flapping", spec.worker, text)
         if after is Health.XA:
-            self.line(
+            self.add_line(
                 f"{spec.name} is unhealthy: {status or 'no reason given'}. Its lanes are moved "
                 "away."
             )
-            self.alert(
+            self.add_alert(
                 Severity.WARNING, "unhealthy", spec.worker, f"{spec.name} is unhealthy: {status}"
             )
         elif before is Health.XA and after is Health.AVAILABLE:
-            self.line(f"{spec.name} is healthy again.")
+            self.add_line(f"{spec.name} is healthy again.")
         return True
 
-    def kafka_down(self, now: float) -> None:
+    def report_kafka_down(self, now: float) -> None:
         self.kafka_down_at = now
         text = (
             "Kafka does not answer me. I send no commands until it does; the workers keep what "
@@ -170,7 +182,7 @@ class News:
         )
         self.troubles.set(TroubleKind.KAFKA_AWAY, "", text, now)
 
-    def kafka_up(self, now: float) -> None:
+    def report_kafka_up(self, now: float) -> None:
         if self.kafka_down_at is not None:
             ended = (
                 f"Kafka is back after {now - self.kafka_down_at:.0f} s. No worker was fenced "
@@ -179,7 +191,7 @@ class News:
             self.troubles.clear(TroubleKind.KAFKA_AWAY, "", now, ended)
         self.kafka_down_at = None
 
-    def write_refused(self, why: str, now: float) -> None:
+    def report_write_refused(self, why: str, now: float) -> None:
         text = (
             f"I cannot write to the topic placement: {why}. I send no commands until that is "
             "fixed (geolane provision --only kafka sets topics and rights); every lane stays "
@@ -187,14 +199,14 @@ class News:
         )
         self.troubles.set(TroubleKind.PLACEMENT_REFUSED, "", text, now)
 
-    def write_taken(self, now: float) -> None:
+    def report_write_taken(self, now: float) -> None:
         ended = (
             "The topic placement accepts my writes again: I continue. No worker was fenced "
             "meanwhile."
         )
         self.troubles.clear(TroubleKind.PLACEMENT_REFUSED, "", now, ended)
 
-    def plan_failed(self, why: str, now: float) -> None:
+    def report_plan_failure(self, why: str, now: float) -> None:
         """`why`: how the last plan failed; empty if it did not."""
         if why:
             text = (
@@ -207,49 +219,49 @@ class News:
                 TroubleKind.PLAN_FAILED, "", now, "The planner works again.", holds_s=WELL_AGAIN_S
             )
 
-    def link_down(self, now: float) -> None:
+    def report_link_down(self, now: float) -> None:
         self.link_down_at = now
 
-    def link_up(self, now: float) -> None:
+    def report_link_up(self, now: float) -> None:
         if self.link_down_at is not None:
-            self.line(
+            self.add_line(
                 f"I was cut off from XMPP for {now - self.link_down_at:.0f} s. No worker was "
                 "fenced meanwhile."
             )
         self.link_down_at = None
 
-    def asked(
+    def open_command_incident(
         self, title: str, partitions: Iterable[Partition], by: str, now: float, *, empties: str = ""
     ) -> Incident:
         """A confirmed command begins to move these; with `empties` also whatever else that worker
         gets meanwhile."""
         self.count += 1
-        epochs = self._epochs(partitions)
+        epochs = self._current_epochs(partitions)
         self.incidents.append(
             Incident(title, epochs, now, by, f"{self.count}", now, empties=empties)
         )
         return self.incidents[-1]
 
-    def resumed(self, worker: str) -> None:
+    def end_drain_incidents(self, worker: str) -> None:
         """A worker is no longer to be emptied: end the incidents of its drain."""
         self.incidents = [i for i in self.incidents if i.empties != worker]
 
-    def moved(self, partitions: Iterable[Partition], now: float) -> None:
+    def report_planner_moves(self, partitions: Iterable[Partition], now: float) -> None:
         """The planner begins to move these by itself; one incident collects them."""
         for incident in self.incidents:
             if incident.about == "planner":
-                incident.epochs.update(self._epochs(partitions))
+                incident.epochs.update(self._current_epochs(partitions))
                 return
         self.incidents.append(
-            Incident("moved to cut latency", self._epochs(partitions), now, about="planner")
+            Incident("moved to cut latency", self._current_epochs(partitions), now, about="planner")
         )
 
-    def waiting(self, partitions: Sequence[Partition], why: str, now: float) -> None:
+    def report_waiting_lanes(self, partitions: Sequence[Partition], why: str, now: float) -> None:
         """These lanes have no room; none: every lane has room again."""
         if partitions:
             text = (
-                f"No room for {names(partitions)}: {why}. They wait and lag; nothing is shed. "
-                "Add a node, or capacity."
+                f"No room for {format_partitions(partitions)}: {why}. They wait and lag; nothing "
+                "is shed. Add a node, or capacity."
             )
             self.troubles.set(TroubleKind.OVER_CAPACITY, "", text, now)
         else:
@@ -257,7 +269,7 @@ class News:
                 TroubleKind.OVER_CAPACITY, "", now, "There is room for every lane again."
             )
 
-    def faults(self, worker: str, telemetry: Telemetry, now: float) -> None:
+    def report_faults(self, worker: str, telemetry: Telemetry, now: float) -> None:
         """Take a worker's faults: for each partition that is written as its own, whether it has
         stopped, is held up, or works (again). Faults of other partitions are ignored."""
         name, held = short_name(worker), ""
@@ -297,22 +309,22 @@ class News:
                 TroubleKind.WORKER_HELD, worker, now, f"{name} commits again.", holds_s=WELL_AGAIN_S
             )
 
-    def _epochs(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+    def _current_epochs(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         return {p: self.fleet.partitions[p].epoch for p in partitions}
 
-    def line(self, text: str) -> None:
+    def add_line(self, text: str) -> None:
         if len(self.pending) < PENDING_LINES:
             self.pending.append(text)
 
-    def alert(self, severity: Severity, kind: str, about: str, text: str) -> None:
+    def add_alert(self, severity: Severity, kind: str, about: str, text: str) -> None:
         self.alerts.append((severity, kind, about, text))
 
     # ---- effects ----
 
-    def tell(self, now: float, *, paused: bool, connected: bool) -> Iterator[Effect]:
+    def tell_pending(self, now: float, *, paused: bool, connected: bool) -> Iterator[Effect]:
         """The messages for now. While not `connected`, up to 50 lines are kept."""
         # Incidents and troubles first: both add lines and alerts that are sent below.
-        yield from self._progress(now)
+        yield from self._tell_progress(now)
         self._tell_troubles(now)
         for severity, kind, about, text in self.alerts:
             self.count += 1
@@ -333,24 +345,26 @@ class News:
         self.refilled_at = now
         if self.pending and connected and self.tokens >= 1:
             self.tokens -= 1
-            yield Say(clip(self.pending))
+            yield Say(clip_lines(self.pending))
             self.pending.clear()
-        yield from self._subject(now, paused)
+        yield from self._tell_subject(now, paused)
 
     def _tell_troubles(self, now: float) -> None:
         self.troubles.expire(now)
         for change in self.troubles.changes:
             t = change.trouble
-            self.line(change.ended or t.text)
+            self.add_line(change.ended or t.text)
             severity = Severity.CALM if change.ended else t.severity
-            self.alert(severity, t.kind, t.about, change.ended or t.text)
+            self.add_alert(severity, t.kind, t.about, change.ended or t.text)
         self.troubles.changes.clear()
 
-    def _progress(self, now: float) -> Iterator[Effect]:
+    def _tell_progress(self, now: float) -> Iterator[Effect]:
         for incident in list(self.incidents):
             # First, because it adds the partitions that have come to the worker since.
-            emptied = not incident.empties or self._emptied(incident)
-            left = [p for p, epoch in incident.epochs.items() if not _at_work(self.fleet, p, epoch)]
+            emptied = not incident.empties or self._is_emptied(incident)
+            left = [
+                p for p, epoch in incident.epochs.items() if not _is_at_work(self.fleet, p, epoch)
+            ]
             total = len(incident.epochs)
             if left or not emptied:
                 done = total - len(left)
@@ -371,17 +385,17 @@ class News:
                     f"{p.n} to {short_name(self.fleet.partitions[p].worker)}"
                     for p in sorted(incident.epochs)[:6]
                 )
-                self.line(f"Moved to cut latency: {where}{' ...' if total > 6 else ''}.")
+                self.add_line(f"Moved to cut latency: {where}{' ...' if total > 6 else ''}.")
             elif total:
-                self.line(f"Calm again: {incident.title} running elsewhere after {took}.")
-                self.alert(
+                self.add_line(f"Calm again: {incident.title} running elsewhere after {took}.")
+                self.add_alert(
                     Severity.CALM,
                     "node_gone",
                     incident.about,
                     f"{incident.title} running again after {took}",
                 )
 
-    def _emptied(self, incident: Incident) -> bool:
+    def _is_emptied(self, incident: Incident) -> bool:
         """Whether the worker is drained, or has left the fleet. The partitions that it has now
         become part of the incident, including those that it got before the drain was written."""
         worker = incident.empties
@@ -389,7 +403,7 @@ class News:
             incident.epochs.setdefault(p, self.fleet.partitions[p].epoch)
         return worker not in self.fleet.views or self.fleet.statuses[worker].drained
 
-    def _subject(self, now: float, paused: bool) -> Iterator[Effect]:
+    def _tell_subject(self, now: float, paused: bool) -> Iterator[Effect]:
         fleet = self.fleet
         nodes = [v for v in fleet.views.values() if v.spec.kind == WorkerKind.NODE]
         lanes = fleet.of(WorkerKind.NODE)
@@ -398,7 +412,7 @@ class News:
         state = "Kafka away" if self.kafka_down_at is not None else ("paused" if paused else "calm")
         if here < len(nodes) or placed < len(lanes):
             state = "working" if state == "calm" else state
-        if (standing := self.troubles.standing()) and state != "Kafka away":
+        if (standing := self.troubles.list_worst_first()) and state != "Kafka away":
             more = f" (+ {len(standing) - 1})" if standing[1:] else ""
             state = f"{standing[0].text[:SUBJECT_TEXT].rstrip('. ')}{more}"
         text = f"geolane: {state}, {here}/{len(nodes)} nodes, {placed}/{len(lanes)} lanes"
@@ -410,7 +424,7 @@ class News:
             yield Subject(text)
 
 
-def _at_work(fleet: Fleet, p: Partition, beyond: int) -> bool:
+def _is_at_work(fleet: Fleet, p: Partition, beyond: int) -> bool:
     """Whether its written owner works it, under an epoch above `beyond`."""
     s = fleet.partitions[p]
     return (

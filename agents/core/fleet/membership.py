@@ -63,7 +63,7 @@ class Membership:
         """Report each of these once, for as long as it lasts."""
         now = set(warnings)
         for w in sorted(now - self._warned, key=lambda w: (w.rule, w.kind)):
-            self.news.alert(Severity.WARNING, f"rule_{w.kind}", w.rule, w.text)
+            self.news.add_alert(Severity.WARNING, f"rule_{w.kind}", w.rule, w.text)
         self._warned = now
 
     # ---- a changed inventory ----
@@ -107,10 +107,10 @@ class Membership:
     def refuse(self, event: InventoryRefused) -> None:
         """Report an inventory that cannot be used; the one before stays in force."""
         self._refused = True
-        self.news.line(
+        self.news.add_line(
             f"The new inventory is not valid, and the previous one stays in force: {event.why}"
         )
-        self.news.alert(Severity.WARNING, "inventory_refused", event.origin, event.why)
+        self.news.add_alert(Severity.WARNING, "inventory_refused", event.origin, event.why)
 
     def _tell(
         self,
@@ -122,7 +122,7 @@ class Membership:
     ) -> None:
         if self._refused:
             self._refused = False
-            self.news.alert(
+            self.news.add_alert(
                 Severity.CALM,
                 "inventory_refused",
                 event.inventory.origin,
@@ -140,7 +140,7 @@ class Membership:
             )
         said += [_said(event.inventory.workers[w]) for w in changed[:NAMED]]
         if said:
-            self.news.line(f"Inventory read: {'; '.join(said)}.")
+            self.news.add_line(f"Inventory read: {'; '.join(said)}.")
 
     # ---- leaving ----
 
@@ -177,8 +177,8 @@ class Membership:
         self.fleet.forget(worker)
         self.placing.forget(worker)
         self.placing.reframe()
-        self.news.line(f"{short_name(worker)} has left the fleet.")
-        self.news.alert(
+        self.news.add_line(f"{short_name(worker)} has left the fleet.")
+        self.news.add_alert(
             Severity.INFO, "worker_left", worker, f"{short_name(worker)} has left the fleet"
         )
         # Otherwise the next worker of that name would begin drained.

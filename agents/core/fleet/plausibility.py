@@ -61,7 +61,7 @@ class ImplausibleFigures:
             self._told.clear()
         self._told[what, who] = now
         text = f"{to_one_line(who, 120)} {to_one_line(why)}"
-        self.news.alert(Severity.WARNING, f"refused_{what}", to_one_line(who, 120), text)
+        self.news.add_alert(Severity.WARNING, f"refused_{what}", to_one_line(who, 120), text)
 
     def announcement(self, said: Announcement, now: float) -> Announcement:
         """The presence; an implausible capacity becomes 0, so that the inventory's counts."""

@@ -58,7 +58,7 @@ class Rollout:
             f"Rollout stopped: {why}. {self.done} done, not done: "
             f"{', '.join(left[:8])}{' ...' if len(left) > 8 else ''}."
         )
-        self.news.line(f"{self.by}: {text}" if self.by else text)
+        self.news.add_line(f"{self.by}: {text}" if self.by else text)
         yield Note("decision", "", text, {})
         yield Write(intents={ROLLOUT: None})
 
@@ -67,7 +67,7 @@ class Rollout:
         intent = self.fleet.intents.get(ROLLOUT)
         if intent is not None and not self.running:
             who = intent.by.partition("@")[0]
-            self.news.line(
+            self.news.add_line(
                 f"A change of leader ended the rollout that {who} asked for: see nodes, and ask "
                 "again."
             )
@@ -118,7 +118,7 @@ class Rollout:
             worker = self.queue.pop(0)
             view = self.fleet.views.get(worker)
             if view is None or not view.present or not view.boot:
-                self.news.line(
+                self.news.add_line(
                     f"Rollout: {short_name(worker)} is not here; it runs the new code when it "
                     "starts."
                 )
@@ -133,7 +133,7 @@ class Rollout:
             yield Send(worker, RestartCommand(self.fleet.leader_epoch, view.boot))
             return
         text = f"Rollout done: {counted(self.done, 'node')} restarted. {versions(self.fleet)}"
-        self.news.line(f"{self.by}: {text}")
+        self.news.add_line(f"{self.by}: {text}")
         yield Note("decision", "", text, {})
         yield Write(intents={ROLLOUT: None})
 

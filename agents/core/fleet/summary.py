@@ -87,7 +87,7 @@ def summarise(
         p99_ms=round(max((load.p99_ms for load in loads), default=0.0), 1),
         paused=paused,
         workers=workers,
-        troubles=troubles.rows(now),
+        troubles=troubles.worst_rows(now),
     )
 
 

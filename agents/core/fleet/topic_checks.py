@@ -63,7 +63,7 @@ class StreamsLooked:
     open: Mapping[Partition, OpenTransaction] = field(default_factory=dict)
 
 
-def misplaced(begin: int, end: int, committed: int | None, written: int) -> str:
+def why_offset_unusable(begin: int, end: int, committed: int | None, written: int) -> str:
     """Why no worker can start at the partition's offset, for people; empty if one can. `written`:
     the offset in its record."""
     if committed is None:
@@ -97,12 +97,12 @@ class Streams:
     _epochs: dict[Partition, int] = field(default_factory=dict)
     _reached: dict[Partition, int] = field(default_factory=dict)
 
-    def grown(self, now: StreamsLooked) -> list[Partition]:
+    def find_new_partitions(self, now: StreamsLooked) -> list[Partition]:
         """The partitions of events.raw that are new."""
         every = (WorkerKind.ROUTER.partition(n) for n in range(now.counts.get(TOPIC_RAW, 0)))
         return [p for p in every if p not in self.fleet.partitions]
 
-    def offsets(self, now: StreamsLooked) -> dict[str, str]:
+    def find_lost_offsets(self, now: StreamsLooked) -> dict[str, str]:
         """The partitions whose offset is not in their log, by key, each with a text for people."""
         odd: dict[Partition, str] = {}
         for p, extent in now.extents.items():
@@ -111,7 +111,7 @@ class Streams:
             if placed is None or p in self.fleet.held or self.fleet.writing[p]:
                 continue
             committed = now.committed.get(p)
-            if why := misplaced(
+            if why := why_offset_unusable(
                 extent.begin,
                 extent.end,
                 committed,
@@ -128,7 +128,7 @@ class Streams:
             for p, why in stand.items()
         }
 
-    def went_back(self, now: StreamsLooked) -> dict[str, str]:
+    def find_offsets_gone_back(self, now: StreamsLooked) -> dict[str, str]:
         """The owned partitions whose committed offset is lower than it was, by key, each with a
         text for people. An owner only moves it forward, and a rewind is done while the partition
         has no owner.
@@ -153,7 +153,7 @@ class Streams:
                 )
         return told
 
-    def held_back(self, now: StreamsLooked, at_s: float) -> dict[str, str]:
+    def find_open_transactions(self, now: StreamsLooked, at_s: float) -> dict[str, str]:
         """The partitions whose last stable offset has stood still below the end for OPEN_S, by key,
         each with a text for people."""
         before, self._still = self._still, {}
@@ -165,10 +165,10 @@ class Streams:
             since_s = was[1] if was is not None and was[0] == extent.stable else at_s
             self._still[p] = (extent.stable, since_s)
             if at_s - since_s >= OPEN_S:
-                told[p.key] = self._transaction(p, extent, now.open.get(p), at_s - since_s)
+                told[p.key] = self._describe_transaction(p, extent, now.open.get(p), at_s - since_s)
         return told
 
-    def _transaction(
+    def _describe_transaction(
         self, p: Partition, extent: Extent, whose: OpenTransaction | None, for_s: float
     ) -> str:
         who = (
@@ -183,12 +183,12 @@ class Streams:
             f"or: geolane abort-transaction {p.kafka_topic} {p.n} {extent.stable}"
         )
 
-    def topics(self, now: StreamsLooked) -> dict[str, str]:
+    def find_wrong_topics(self, now: StreamsLooked) -> dict[str, str]:
         """The topics that are missing or have the wrong number of partitions, by key, each with a
         text for people."""
-        return dict(self._topics(now))
+        return dict(self._check_topic_sizes(now))
 
-    def _topics(self, now: StreamsLooked) -> Iterator[tuple[str, str]]:
+    def _check_topic_sizes(self, now: StreamsLooked) -> Iterator[tuple[str, str]]:
         lanes = len(self.fleet.of(WorkerKind.NODE))
         for topic in TOPICS:
             if (count := now.counts.get(topic)) is None:

@@ -35,10 +35,12 @@ class Lookout:
         self.circles = self.news.circles
         self.streams = Streams(self.fleet, self.bootstrap)
 
-    def advance(self, now: float, quiet_until: float) -> None:
+    def update_troubles(self, now: float, quiet_until: float) -> None:
         """`quiet_until`: before that time, absence proves nothing (liveness.py)."""
-        self._forgive(now)
-        self.circles.advance(frozenset(w for w, v in self.fleet.views.items() if v.present), now)
+        self._forgive_workers(now)
+        self.circles.end_finished_loops(
+            frozenset(w for w, v in self.fleet.views.items() if v.present), now
+        )
         if any(v.present and v.spec.kind == WorkerKind.ROUTER for v in self.fleet.views.values()):
             self.router_at = now
             self.news.troubles.clear(
@@ -51,7 +53,7 @@ class Lookout:
             )
             self.news.troubles.set(troubles.TroubleKind.NO_ROUTER, "", text, now)
 
-    def untrue(self, spec: WorkerSpec, why: str, now: float) -> None:
+    def report_untrue_answer(self, spec: WorkerSpec, why: str, now: float) -> None:
         """A worker gave an untrue answer. The trouble ends when its next boot has worked for
         FORGIVEN_S, or when the worker has left the fleet."""
         text = (
@@ -60,8 +62,8 @@ class Lookout:
         )
         self.news.troubles.set(troubles.TroubleKind.UNTRUE_ANSWER, spec.worker, text, now)
 
-    def _forgive(self, now: float) -> None:
-        for t in self.news.troubles.standing():
+    def _forgive_workers(self, now: float) -> None:
+        for t in self.news.troubles.list_worst_first():
             if t.kind is not troubles.TroubleKind.UNTRUE_ANSWER:
                 continue
             if t.about not in self.fleet.views:
@@ -72,9 +74,9 @@ class Lookout:
                 ended = f"{short_name(t.about)} works correctly again."
                 self.news.troubles.clear(t.kind, t.about, now, ended, holds_s=FORGIVEN_S)
 
-    def looked(self, seen: StreamsLooked, now: float) -> Iterator[Effect]:
+    def check_topics(self, seen: StreamsLooked, now: float) -> Iterator[Effect]:
         """Take a reading of the topics: adopt new raw partitions, and report what is wrong."""
-        grown = self.streams.grown(seen)
+        grown = self.streams.find_new_partitions(seen)
         if grown:
             had = len(self.fleet.of(WorkerKind.ROUTER))
             self.fleet.expect(grown)
@@ -82,11 +84,21 @@ class Lookout:
                 f"{TOPIC_RAW} has {had + len(grown)} partitions now, {had} before: routers take "
                 "the new ones."
             )
-            self.news.line(text)
-            self.news.alert(Severity.INFO, "raw_partitions", TOPIC_RAW, text)
+            self.news.add_line(text)
+            self.news.add_alert(Severity.INFO, "raw_partitions", TOPIC_RAW, text)
             yield Note("fleet", "", text, {"partitions": [p.n for p in grown]})
         stand = self.news.troubles
-        stand.only(troubles.TroubleKind.OFFSET_LOST, self.streams.offsets(seen), now)
-        stand.only(troubles.TroubleKind.OFFSET_WENT_BACK, self.streams.went_back(seen), now)
-        stand.only(troubles.TroubleKind.OPEN_TRANSACTION, self.streams.held_back(seen, now), now)
-        stand.only(troubles.TroubleKind.TOPIC_CHANGED, self.streams.topics(seen), now)
+        stand.set_exactly(
+            troubles.TroubleKind.OFFSET_LOST, self.streams.find_lost_offsets(seen), now
+        )
+        stand.set_exactly(
+            troubles.TroubleKind.OFFSET_WENT_BACK, self.streams.find_offsets_gone_back(seen), now
+        )
+        stand.set_exactly(
+            troubles.TroubleKind.OPEN_TRANSACTION,
+            self.streams.find_open_transactions(seen, now),
+            now,
+        )
+        stand.set_exactly(
+            troubles.TroubleKind.TOPIC_CHANGED, self.streams.find_wrong_topics(seen), now
+        )

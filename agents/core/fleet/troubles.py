@@ -103,7 +103,7 @@ class Troubles:
             )
             self.expire(now)
 
-    def only(
+    def set_exactly(
         self,
         kind: TroubleKind,
         texts: Mapping[str, str],
@@ -128,23 +128,23 @@ class Troubles:
                 )
             )
 
-    def stands(self, kind: TroubleKind, about: str) -> bool:
+    def is_set(self, kind: TroubleKind, about: str) -> bool:
         return (kind, about) in self._standing
 
-    def standing(self) -> list[Trouble]:
+    def list_worst_first(self) -> list[Trouble]:
         """All of them, the worst first, then the oldest."""
         return sorted(
             self._standing.values(),
             key=lambda t: (_GRAVITY[t.severity], _ORDER[t.kind], t.since_s, t.about),
         )
 
-    def count(self) -> Mapping[TroubleKind, int]:
+    def count_by_kind(self) -> Mapping[TroubleKind, int]:
         """How many there are of every kind."""
         return {kind: sum(k is kind for k, _ in self._standing) for kind in TroubleKind}
 
-    def rows(self, now: float) -> TroubleRows:
+    def worst_rows(self, now: float) -> TroubleRows:
         """For the feed `fleet`: the worst ROWS_AT_MOST, and how many there are in all."""
-        standing = self.standing()
+        standing = self.list_worst_first()
         return TroubleRows(
             len(standing),
             tuple(

@@ -15,7 +15,7 @@ from agents.base.token_bucket import TokenBucket
 from agents.core.effects import Effect, MirrorAffiliations, Note, Say, Show, Whisper
 from agents.core.events import QueryFinished, QuestionAsked
 from agents.core.fleet.fleet import Fleet
-from agents.core.fleet.incidents import News, clip
+from agents.core.fleet.incidents import News, clip_lines
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.queries import PendingQueries
 from agents.core.fleet.rewinds import Rewinds
@@ -261,7 +261,7 @@ class Desk:
     @staticmethod
     def _make_reply(event: QuestionAsked) -> Callable[[str], Effect]:
         def answer(text: str) -> Effect:
-            return Say(clip([text])) if event.room else Whisper(event.jid, clip([text]))
+            return Say(clip_lines([text])) if event.room else Whisper(event.jid, clip_lines([text]))
 
         return answer
 

@@ -109,9 +109,9 @@ def _predict_replay(c: Context, found: object, query: LetterQuery, words: str) -
 
         def tell_outcome(answer: Answer, now: float, now_ms: int) -> Iterator[Effect]:
             if answer.error:
-                done.news.line(f"{done.nick}: replay of dead letters failed: {answer.error}")
+                done.news.add_line(f"{done.nick}: replay of dead letters failed: {answer.error}")
             else:
-                done.news.line(
+                done.news.add_line(
                     f"{done.nick}: {answer.result} dead letters were sent back to events.raw."
                 )
             yield Note(

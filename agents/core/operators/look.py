@@ -46,7 +46,7 @@ def describe_fleet(fleet: Fleet, placing: Placing, troubles: Troubles, now: floa
     """The fleet in a few lines, beginning with the troubles, the worst first."""
     s = summarise(fleet, placing.inputs.rates, troubles, now, paused=PAUSE in fleet.intents)
     well = s.nodes_available == s.nodes and s.lanes_assigned == s.lanes and s.routers > 0
-    standing = troubles.standing()
+    standing = troubles.list_worst_first()
     word = (
         "Paused" if s.paused else ("Trouble" if standing else "Calm" if well else "Working on it")
     )

@@ -13,7 +13,7 @@ from agents.base.errors import OperatorError
 from agents.base.text import counted
 from agents.core.effects import Effect, Send, Write
 from agents.core.fleet.fleet import View
-from agents.core.fleet.incidents import names
+from agents.core.fleet.incidents import format_partitions
 from agents.core.fleet.placing_inputs import FleetChange, Target
 from agents.core.fleet.summary import health_word, summarise
 from agents.core.model.feeds import FleetSummary
@@ -81,8 +81,10 @@ def _status_figures(c: Context) -> dict[str, str]:
     troubles = c.news.troubles
     s = summarise(c.fleet, c.placing.inputs.rates, troubles, c.now, paused=PAUSE in c.fleet.intents)
     values = {name: getattr(s, name) for name in FleetSummary.figure_names()}
-    values |= {"troubles": len(troubles.standing())}
-    values |= {f"troubles_{kind}": count for kind, count in troubles.count().items() if count}
+    values |= {"troubles": len(troubles.list_worst_first())}
+    values |= {
+        f"troubles_{kind}": count for kind, count in troubles.count_by_kind().items() if count
+    }
     return {
         name: str(v).lower() if isinstance(v, bool) else f"{v:.12g}" for name, v in values.items()
     }
@@ -158,7 +160,7 @@ def _predict_drain(c: Context, args: Sequence[str]) -> Dry:
     scored = _plan_without_node(c, view)
     owned = c.fleet.owned_by(worker)
     text = (
-        f"Drain {name}: {names(owned)} would move away, a few at a time.\n"
+        f"Drain {name}: {format_partitions(owned)} would move away, a few at a time.\n"
         f"{_describe_effect(scored, MUST)}"
     )
     if scored.plan.stuck:
@@ -175,7 +177,9 @@ def _predict_drain(c: Context, args: Sequence[str]) -> Dry:
         if view.present and view.boot:
             then = (Send(worker, DrainCommand(done.fleet.leader_epoch, view.boot)),)
         mine = done.fleet.owned_by(worker)
-        done.news.asked(f"drain {name} ({names(mine)})", mine, done.nick, done.now, empties=worker)
+        done.news.open_command_incident(
+            f"drain {name} ({format_partitions(mine)})", mine, done.nick, done.now, empties=worker
+        )
         yield Write(intents={drain_intent(worker): intent}, then=then)
 
     return Dry(f"drain {name}", text, drain_node, nodes=(worker,))
@@ -191,8 +195,8 @@ def _predict_resume(c: Context, args: Sequence[str]) -> Dry:
         then: tuple[Effect, ...] = ()
         if view.present and view.boot:
             then = (Send(worker, ResumeCommand(done.fleet.leader_epoch, view.boot)),)
-        done.news.line(f"{done.nick}: {name} takes lanes again.")
-        done.news.resumed(worker)
+        done.news.add_line(f"{done.nick}: {name} takes lanes again.")
+        done.news.end_drain_incidents(worker)
         yield Write(intents={drain_intent(worker): None}, then=then)
 
     return Dry(
@@ -256,7 +260,9 @@ def _predict_move(c: Context, args: Sequence[str]) -> Dry:
         if done.fleet.version != version or not done.placing.can_move(p):
             _check_move(done, p, view)  # raises if the move is no longer possible
         done.placing.hold(p, done.now)
-        done.news.asked(f"move lane {p.n} from {frm} to {name}", [p], done.nick, done.now)
+        done.news.open_command_incident(
+            f"move lane {p.n} from {frm} to {name}", [p], done.nick, done.now
+        )
         yield from done.placing.begin(
             {p: Target(worker, f"asked by {done.nick}", done.jid, delta)}, done.now_ms
         )
@@ -277,8 +283,8 @@ def _predict_rebalance(c: Context, args: Sequence[str]) -> Dry:
             )
             for m in again.plan.moves
         }
-        done.news.asked(
-            f"rebalance ({names(targets)})",
+        done.news.open_command_incident(
+            f"rebalance ({format_partitions(targets)})",
             [p for p in targets if done.placing.can_move(p)],
             done.nick,
             done.now,
@@ -297,7 +303,7 @@ def _predict_pause(c: Context, args: Sequence[str]) -> Dry:
         raise OperatorError("The planner is already paused; unpause ends that.")
 
     def pause_planner(done: Context) -> Iterator[Effect]:
-        done.news.line(
+        done.news.add_line(
             f"{done.nick}: the planner is paused. Orphans are still placed, and drains continue."
         )
         yield Write(intents={PAUSE: Intent(done.jid, done.now_ms)})
@@ -311,7 +317,7 @@ def _predict_unpause(c: Context, args: Sequence[str]) -> Dry:
         raise OperatorError("The planner is not paused.")
 
     def unpause_planner(done: Context) -> Iterator[Effect]:
-        done.news.line(f"{done.nick}: the planner is no longer paused.")
+        done.news.add_line(f"{done.nick}: the planner is no longer paused.")
         yield Write(intents={PAUSE: None})
 
     text = f"End the planner's pause.\n{_describe_effect(c.placing.what_if(c.now, c.now_ms))}"

@@ -13,10 +13,10 @@ from agents.base.errors import OperatorError
 from agents.base.text import counted
 from agents.core.effects import Effect
 from agents.core.fleet.fleet import Fleet
-from agents.core.fleet.incidents import names
+from agents.core.fleet.incidents import format_partitions
 from agents.core.fleet.placing_inputs import Target
 from agents.core.fleet.rewinds import LookOver, Standing
-from agents.core.fleet.topic_checks import misplaced
+from agents.core.fleet.topic_checks import why_offset_unusable
 from agents.core.model.placement import State
 from agents.core.model.times import parse_time_ms
 from agents.core.model.topology import Partition, WorkerKind
@@ -131,7 +131,7 @@ def _predict_reset(
     for p in look.partitions:
         at: Standing = found[p]
         written = c.fleet.worked_to(p) if at.committed is None else c.fleet.partitions[p].offset
-        if (to and not every) or misplaced(at.begin, at.end, at.committed, written):
+        if (to and not every) or why_offset_unusable(at.begin, at.end, at.committed, written):
             settings.append(choose_setting(p, at, written, to))
     if not settings:
         which = "Every partition" if every else _name_partitions(look.partitions).capitalize()
@@ -170,7 +170,9 @@ def _predict_reset(
     def reset_partitions(done: Context) -> Iterator[Effect]:
         if any(not _can_reset(done, s.partition) for s in settings):
             raise OperatorError("A step is under way with one of them; ask again.")
-        incident = done.news.asked(title, [s.partition for s in settings], done.nick, done.now)
+        incident = done.news.open_command_incident(
+            title, [s.partition for s in settings], done.nick, done.now
+        )
         back: dict[Partition, Target] = {}
         for s in settings:
             p, placed = s.partition, done.fleet.partitions[s.partition]
@@ -200,7 +202,7 @@ def _can_reset(c: Context, p: Partition) -> bool:
 def _name_partitions(some: Iterable[Partition]) -> str:
     parts = set(some)
     topics = sorted({p.topic for p in parts})
-    return " and ".join(names(p for p in parts if p.topic == topic) for topic in topics)
+    return " and ".join(format_partitions(p for p in parts if p.topic == topic) for topic in topics)
 
 
 ARGUMENTS = (

@@ -16,7 +16,7 @@ from agents.base.suggest import suggest_names
 from agents.base.token_bucket import TokenBucket
 from agents.core.effects import Effect, Whisper, Write
 from agents.core.fleet.fleet import Fleet
-from agents.core.fleet.incidents import clip
+from agents.core.fleet.incidents import clip_lines
 from agents.core.model.feeds import ALERTS, CURRENT, PLACEMENT, AlertItem, FeedItem, Severity
 from agents.core.model.placement import FOLLOW, Intent, follow_intent
 from agents.core.operators.command import Context, Done
@@ -132,9 +132,11 @@ def _compose_message(person: _Person) -> str:
     """The text of one message: up to 3 items, or, if there are more, the newest after the number of
     the others."""
     if person.waiting == 1:
-        return clip([person.lines[0][1]])
+        return clip_lines([person.lines[0][1]])
     one, many = _ONE[person.lines[-1][0]]
     if person.waiting <= 3:
-        return clip(text for _, text in person.lines)
+        return clip_lines(text for _, text in person.lines)
     more = person.waiting - 1
-    return clip([f"{more} more {many if more > 1 else one}; the newest:", person.lines[-1][1]])
+    return clip_lines(
+        [f"{more} more {many if more > 1 else one}; the newest:", person.lines[-1][1]]
+    )

@@ -13,7 +13,7 @@ from agents.base.errors import OperatorError
 from agents.base.suggest import suggest_names
 from agents.base.text import counted
 from agents.core.fleet.fleet import Fleet
-from agents.core.fleet.incidents import names
+from agents.core.fleet.incidents import format_partitions
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.placing_inputs import FleetChange
 from agents.core.model.plan import Scored
@@ -205,4 +205,4 @@ def _name_node(scored: Scored, n: int) -> str:
 
 
 def _name_lanes(lanes: Sequence[int]) -> str:
-    return names([WorkerKind.NODE.partition(n) for n in lanes], NAMES)
+    return format_partitions([WorkerKind.NODE.partition(n) for n in lanes], NAMES)

@@ -49,14 +49,16 @@ def test_a_release_that_kafka_does_not_show_is_asked_again_then_its_worker_is_fe
     assert w.leases[owner].fenced
     assert w.partitions[P].worker != owner
     assert w.partitions[P].offset == at
-    [told] = [t for t in w.core.news.troubles.standing() if t.kind is TroubleKind.UNTRUE_ANSWER]
+    [told] = [
+        t for t in w.core.news.troubles.list_worst_first() if t.kind is TroubleKind.UNTRUE_ANSWER
+    ]
     assert told.about == owner
     assert f"released lane 3 at 1,000,000,000,000,000, but Kafka shows {at}" in told.text
     w.procs.pop(owner)
     w.fair(80)
     assert w.all_at_work()
     assert not [
-        t for t in w.core.news.troubles.standing() if t.kind is TroubleKind.UNTRUE_ANSWER
+        t for t in w.core.news.troubles.list_worst_first() if t.kind is TroubleKind.UNTRUE_ANSWER
     ], "its next boot behaves"
 
 
@@ -65,10 +67,10 @@ def test_it_is_over_too_once_the_worker_has_left_the_fleet() -> None:
     w.fair(10)
     owner = w.partitions[P].worker
     w.crash(owner)
-    w.core.lookout.untrue(w.core.fleet.views[owner].spec, "a test", w.now_s)
+    w.core.lookout.report_untrue_answer(w.core.fleet.views[owner].spec, "a test", w.now_s)
     w.read(w.without(owner))
     w.fair(30)
-    assert not w.core.news.troubles.standing()
+    assert not w.core.news.troubles.list_worst_first()
     assert any("has left the fleet" in s for s in w.said)
 
 

@@ -46,11 +46,13 @@ def test_a_worker_that_starts_again_and_again_is_told_once_with_its_last_words()
     kinds = [p.item.element.kind for p in w.published if isinstance(p.item.element, AlertItem)]
     assert not {"node_gone", "worker_back"} & set(kinds), "not each time"
     assert not any("1 is gone" in s or "1 is back" in s for s in w.said)
-    [t] = [t for t in w.core.news.troubles.standing() if t.kind is TroubleKind.CRASH_LOOP]
+    [t] = [t for t in w.core.news.troubles.list_worst_first() if t.kind is TroubleKind.CRASH_LOOP]
     assert t.about == "node-1"
     assert "1 keeps restarting" in t.text
     w.fair(int(HELD_S) + 2)
-    assert not [t for t in w.core.news.troubles.standing() if t.kind is TroubleKind.CRASH_LOOP]
+    assert not [
+        t for t in w.core.news.troubles.list_worst_first() if t.kind is TroubleKind.CRASH_LOOP
+    ]
     assert any("1 has been stable for" in s for s in w.said)
 
 
@@ -59,8 +61,8 @@ def test_its_last_end_is_in_what_is_told() -> None:
     w.fair(10)
     view = w.core.fleet.views["node-1"]
     for n in range(STARTS):
-        w.core.lookout.circles.started(view.spec, f"killed by SIGSEGV: fault: {n}", w.now_s + n)
-    [t] = w.core.news.troubles.standing()
+        w.core.lookout.circles.note_start(view.spec, f"killed by SIGSEGV: fault: {n}", w.now_s + n)
+    [t] = w.core.news.troubles.list_worst_first()
     assert "4 starts in 3 s. Last exit: killed by SIGSEGV: fault: 3. See its log" in t.text
     assert "journalctl -u geolane-node@1" in t.text
 
@@ -70,28 +72,30 @@ def test_a_lane_that_goes_from_hand_to_hand_is_told() -> None:
     w.fair(10)
     p, placed = next((p, s) for p, s in w.partitions.items() if p.topic.endswith("lanes"))
     for n in range(8):
-        w.core.lookout.circles.given(p, placed, w.now_s + n)
-    [t] = w.core.news.troubles.standing()
+        w.core.lookout.circles.note_owner(p, placed, w.now_s + n)
+    [t] = w.core.news.troubles.list_worst_first()
     assert (t.kind, t.about) == (TroubleKind.CIRCLES, p.key)
     assert f"{p.label} keeps changing its owner: 9 times in" in t.text
     w.fair(int(HELD_S) + 10)
-    assert not w.core.news.troubles.standing()
+    assert not w.core.news.troubles.list_worst_first()
 
 
 def test_leaders_that_end_again_and_again_are_told_once_with_the_last_end() -> None:
     w = World(nodes=3, lanes=6)
     w.fair(10)
     circles, ms = w.core.lookout.circles, w.now.ms
-    assert not circles.led([ms - 900_000, ms - 800_000, ms - 20_000, ms - 10_000, ms], "", w.now_s)
-    assert "coordinator" not in [t.about for t in w.core.news.troubles.standing()]
+    assert not circles.note_leader_start(
+        [ms - 900_000, ms - 800_000, ms - 20_000, ms - 10_000, ms], "", w.now_s
+    )
+    assert "coordinator" not in [t.about for t in w.core.news.troubles.list_worst_first()]
     starts = [ms - 900_000, ms - 30_000, ms - 20_000, ms - 10_000, ms]
-    told = circles.led(starts, "exit 1: ZeroDivisionError: a flaw", w.now_s)
+    told = circles.note_leader_start(starts, "exit 1: ZeroDivisionError: a flaw", w.now_s)
     assert (
         "4 leaders began in 30 s. Last exit of this one: exit 1: ZeroDivisionError: a flaw. See"
         in told
     )
-    [t] = w.core.news.troubles.standing()
+    [t] = w.core.news.troubles.list_worst_first()
     assert (t.kind, t.about, t.text) == (TroubleKind.CRASH_LOOP, "coordinator", told)
     w.fair(int(HELD_S) + 2)
-    assert not w.core.news.troubles.standing()
+    assert not w.core.news.troubles.list_worst_first()
     assert any("The leader has been stable for" in s for s in w.said)

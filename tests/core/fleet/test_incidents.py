@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agents.core.effects import Publish, Say, Subject
 from agents.core.events import Wake, WorkerSeen
-from agents.core.fleet.incidents import CHARACTERS, LINES, News, clip, names
+from agents.core.fleet.incidents import CHARACTERS, LINES, News, clip_lines, format_partitions
 from agents.core.fleet.troubles import TroubleKind
 from agents.core.model.feeds import AlertItem
 from agents.core.model.messages import Announcement, Health
@@ -45,19 +45,21 @@ def test_the_end_is_not_told_before_the_lanes_work_again() -> None:
     w.fair(8)
     news = News(w.core.fleet)
     lane = WorkerKind.NODE.partition(0)
-    news.gone(w.inv.workers[w.partitions[lane].worker], "test", [lane], 0.0)
-    said = [e for e in news.tell(5.0, paused=False, connected=True) if isinstance(e, Say)]
+    news.report_gone(w.inv.workers[w.partitions[lane].worker], "test", [lane], 0.0)
+    said = [e for e in news.tell_pending(5.0, paused=False, connected=True) if isinstance(e, Say)]
     assert [s for s in said if "Calm" in s.text] == []
 
 
 def test_nothing_is_lost_while_the_room_cannot_be_reached() -> None:
     w = World(nodes=3, lanes=6)
     news = News(w.core.fleet)
-    news.line("kept")
-    assert not [e for e in news.tell(1.0, paused=False, connected=False) if isinstance(e, Say)]
-    assert [e.text for e in news.tell(2.0, paused=False, connected=True) if isinstance(e, Say)] == [
-        "kept"
+    news.add_line("kept")
+    assert not [
+        e for e in news.tell_pending(1.0, paused=False, connected=False) if isinstance(e, Say)
     ]
+    assert [
+        e.text for e in news.tell_pending(2.0, paused=False, connected=True) if isinstance(e, Say)
+    ] == ["kept"]
 
 
 def test_the_subject_changes_only_for_what_holds() -> None:
@@ -68,7 +70,9 @@ def test_the_subject_changes_only_for_what_holds() -> None:
 
     def subjects(now: float) -> list[str]:
         return [
-            e.text for e in news.tell(now, paused=False, connected=True) if isinstance(e, Subject)
+            e.text
+            for e in news.tell_pending(now, paused=False, connected=True)
+            if isinstance(e, Subject)
         ]
 
     w.core.fleet.left("node-1", w.now_s)
@@ -90,18 +94,18 @@ def test_alerts_are_published_even_where_the_room_is_spared() -> None:
     news = News(w.core.fleet)
     for n in range(20):
         news.troubles.set(TroubleKind.LANE_STOPPED, f"{n}", f"reason {n}", 0.0)
-    effects = list(news.tell(1.0, paused=False, connected=True))
+    effects = list(news.tell_pending(1.0, paused=False, connected=True))
     assert sum(isinstance(e, Publish) for e in effects) == 20
     assert sum(isinstance(e, Say) for e in effects) == 1
 
 
 def test_a_message_fits_a_phone() -> None:
-    text = clip([f"line {n} " + "x" * 100 for n in range(40)])
+    text = clip_lines([f"line {n} " + "x" * 100 for n in range(40)])
     assert len(text) <= CHARACTERS
     assert text.count("\n") < LINES
     assert "more lines" in text
     assert (
-        names([WorkerKind.NODE.partition(n) for n in range(9)])
+        format_partitions([WorkerKind.NODE.partition(n) for n in range(9)])
         == "lanes 0, 1, 2, 3, 4, 5 and 3 more"
     )
 

@@ -7,7 +7,7 @@ import pytest
 
 from agents.base.errors import ImpossibleTransition
 from agents.core.events import PlacementWritten
-from agents.core.fleet.incidents import names
+from agents.core.fleet.incidents import format_partitions
 from agents.core.model.placement import Intent, State, drain_intent
 from agents.core.model.topology import Partition, WorkerKind, WorkerSpec, kind_of
 from tests.core.world import World
@@ -45,7 +45,7 @@ def test_a_topic_that_no_kind_works_is_nobodys(w: World) -> None:
     with pytest.raises(KeyError):
         kind_of(NOBODYS)
     assert (NOBODYS.label, PARTITIONS[3].label) == ("events.raw 0", "events.clean 3")
-    assert names(PARTITIONS[:2]) == "events.clean 0, 1"
+    assert format_partitions(PARTITIONS[:2]) == "events.clean 0, 1"
 
 
 def test_a_drained_worker_of_a_third_kind_hands_over_to_its_own_kind(w: World) -> None:

@@ -124,7 +124,7 @@ def test_invented_lanes_and_others_faults_are_not_kept(w: World) -> None:
     assert len(view.telemetry.lanes) == 2
     assert not any(lane.fault for lane in view.telemetry.lanes)
     assert len(alerts(w)) == 2
-    assert not w.core.news.troubles.standing()
+    assert not w.core.news.troubles.list_worst_first()
 
 
 def test_a_capacity_that_cannot_be_is_the_inventorys(w: World) -> None:

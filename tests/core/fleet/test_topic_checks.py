@@ -7,7 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from agents.core.fleet.topic_checks import OPEN_S, Extent, OpenTransaction, StreamsLooked, misplaced
+from agents.core.fleet.topic_checks import (
+    OPEN_S,
+    Extent,
+    OpenTransaction,
+    StreamsLooked,
+    why_offset_unusable,
+)
 from agents.core.fleet.troubles import TroubleKind
 from agents.core.model.placement import State
 from agents.core.model.topology import (
@@ -39,7 +45,7 @@ def well(w: World) -> StreamsLooked:
 
 
 def texts(w: World, kind: TroubleKind) -> list[str]:
-    return [t.text for t in w.core.news.troubles.standing() if t.kind is kind]
+    return [t.text for t in w.core.news.troubles.list_worst_first() if t.kind is kind]
 
 
 def look(w: World, *looks: StreamsLooked, every_s: float = 5.0) -> None:
@@ -50,7 +56,7 @@ def look(w: World, *looks: StreamsLooked, every_s: float = 5.0) -> None:
 
 def test_a_fleet_that_is_well_has_no_trouble(w: World) -> None:
     look(w, well(w), well(w))
-    assert not w.core.news.troubles.standing()
+    assert not w.core.news.troubles.list_worst_first()
 
 
 @pytest.mark.parametrize(
@@ -70,7 +76,7 @@ def test_a_fleet_that_is_well_has_no_trouble(w: World) -> None:
 def test_an_offset_is_in_its_log_or_it_is_said_how_it_is_not(
     begin: int, end: int, committed: int | None, written: int, why: str
 ) -> None:
-    found = misplaced(begin, end, committed, written)
+    found = why_offset_unusable(begin, end, committed, written)
     assert (why in found) if why else not found
 
 

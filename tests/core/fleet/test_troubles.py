@@ -93,7 +93,7 @@ def test_a_worker_tells_of_its_own_lanes_alone() -> None:
     proc = w.procs[other]
     proc.seq += 1
     w.tell(TelemetryIn(other, Telemetry(proc.boot, proc.seq, "", 0.1, 40.0, lanes=(lane,))))
-    assert not w.core.news.troubles.standing()
+    assert not w.core.news.troubles.list_worst_first()
 
 
 def test_a_fleet_without_a_router_says_so() -> None:
@@ -112,8 +112,8 @@ def test_the_subject_names_the_worst() -> None:
     news = News(w.core.fleet)
     news.troubles.set(TroubleKind.WORKER_HELD, "node-1", "1 cannot commit", 90.0, Severity.WARNING)
     news.troubles.set(TroubleKind.LANE_STOPPED, P.key, "lane 3 has stopped on 1: no reason.", 95.0)
-    said = [*news.tell(95.0, paused=False, connected=True)]
-    said += news.tell(95.0 + SUBJECT_AFTER_S, paused=False, connected=True)
+    said = [*news.tell_pending(95.0, paused=False, connected=True)]
+    said += news.tell_pending(95.0 + SUBJECT_AFTER_S, paused=False, connected=True)
     assert [e.text for e in said if isinstance(e, Subject)] == [
         "geolane: lane 3 has stopped on 1: no reason (+ 1), 3/3 nodes, 6/6 lanes"
     ]
@@ -125,18 +125,18 @@ def test_they_are_bounded_in_number_and_length_and_are_one_line() -> None:
     t = Troubles()
     for n in range(10 * PER_KIND):
         t.set(TroubleKind.LANE_STOPPED, f"{n}", "a\nb\x1b[31m" + "x" * 2000, 0.0)
-    assert len(t.standing()) == PER_KIND
-    assert t.count()[TroubleKind.LANE_STOPPED] == PER_KIND
-    assert all(len(x.text) <= TEXT_AT_MOST and x.text.isprintable() for x in t.standing())
+    assert len(t.list_worst_first()) == PER_KIND
+    assert t.count_by_kind()[TroubleKind.LANE_STOPPED] == PER_KIND
+    assert all(len(x.text) <= TEXT_AT_MOST and x.text.isprintable() for x in t.list_worst_first())
     t.set(TroubleKind.KAFKA_AWAY, "", "another kind has its own room", 0.0)
-    assert t.standing()[0].kind is TroubleKind.KAFKA_AWAY
+    assert t.list_worst_first()[0].kind is TroubleKind.KAFKA_AWAY
 
 
 def test_who_looks_at_all_of_them_sets_exactly_those() -> None:
     t = Troubles()
-    t.only(TroubleKind.OFFSET_LOST, {"a": "1", "b": "2"}, 0.0)
-    t.only(TroubleKind.OFFSET_LOST, {"b": "3", "c": "4"}, 5.0)
-    assert [(x.about, x.text, x.since_s) for x in t.standing()] == [
+    t.set_exactly(TroubleKind.OFFSET_LOST, {"a": "1", "b": "2"}, 0.0)
+    t.set_exactly(TroubleKind.OFFSET_LOST, {"b": "3", "c": "4"}, 5.0)
+    assert [(x.about, x.text, x.since_s) for x in t.list_worst_first()] == [
         ("b", "3", 0.0),
         ("c", "4", 5.0),
     ]

@@ -48,7 +48,7 @@ def whispers(w: World, seconds: float = 0.0) -> list[tuple[str, str]]:
 
 
 def alert(w: World, text: str, severity: Severity = Severity.WARNING) -> None:
-    w.core.news.alert(severity, "test", "", text)
+    w.core.news.add_alert(severity, "test", "", text)
 
 
 def test_it_is_written_before_it_is_promised(w: World) -> None:

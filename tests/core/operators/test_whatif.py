@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from agents.base.errors import OperatorError
-from agents.core.fleet.incidents import names
+from agents.core.fleet.incidents import format_partitions
 from agents.core.fleet.placing_inputs import FleetChange
 from agents.core.model.inventory import Inventory
 from agents.core.model.placement import Intent, drain_intent
@@ -111,7 +111,9 @@ def test_a_drain_moves_nobody_else_before_calm_would(w: World) -> None:
     w.fair(1)
     answer = ask(w, "drain 2")
     moved = answer.split("would move: ")[1].split(".")[0]
-    assert moved == names(w.core.fleet.owned_by("node-2")), "lanes 1 and 4 wait for their window"
+    assert moved == format_partitions(w.core.fleet.owned_by("node-2")), (
+        "lanes 1 and 4 wait for their window"
+    )
 
 
 def test_a_rate_that_does_not_change_moves_nothing_of_its_own(w: World) -> None:
