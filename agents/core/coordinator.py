@@ -70,7 +70,7 @@ from agents.core.fleet.placing import Placing
 from agents.core.fleet.placing_inputs import PlacingInputs, PlacingSettings
 from agents.core.fleet.plausibility import ImplausibleFigures
 from agents.core.fleet.rollout import ROLLOUT
-from agents.core.fleet.summary import fleet_item, samples, summarise, worker_rows
+from agents.core.fleet.summary import fleet_item, sample_fleet, summarise_fleet, worker_rows
 from agents.core.fleet.topic_checks import StreamsLooked
 from agents.core.fleet.trouble_watch import Lookout
 from agents.core.fleet.tuner import Tuner
@@ -176,7 +176,9 @@ class Coordinator:
             desk.rewinds,
             desk.rollout,
         )
-        self.guard = Guard(parts, self.news, operators.token, desk.errands.found, placing.failed)
+        self.guard = Guard(
+            parts, self.news, operators.token, desk.errands.finish_query, placing.failed
+        )
         self._cut_off = ROLLOUT in intents
         self._sample_at, self._turn, self._advanced_at = now.s, 0, now.s
         self.lookout = Lookout(self.fleet, self.news, now.s, operators.bootstrap)
@@ -212,7 +214,7 @@ class Coordinator:
             self.fleet.validate()
             self.fleet.devices = event.devices
             self.desk.drop_expired(now.s)
-            effects += self.desk.errands.expire(now.s, now.ms)
+            effects += self.desk.errands.expire_queries(now.s, now.ms)
             effects += (
                 self.desk.follows.end_lost_subscriptions() if self.liveness.watching() else ()
             )
@@ -229,13 +231,13 @@ class Coordinator:
         self._turn += 1
         rows = worker_rows(self.fleet, self._turn - 1)
         rates, troubles = self.placing.inputs.rates, self.news.troubles
-        summary = summarise(
+        summary = summarise_fleet(
             self.fleet, rates, troubles, now.s, paused=self._is_paused(), workers=rows
         )
         effects: list[Effect] = [Publish(fleet_item(summary, self.fleet.leader_epoch))]
         if now.s >= self._sample_at:
             self._sample_at = now.s + SAMPLE_S
-            effects.append(Sampled(samples(self.fleet)))
+            effects.append(Sampled(sample_fleet(self.fleet)))
         return effects
 
     def _is_paused(self) -> bool:
@@ -340,7 +342,7 @@ class Coordinator:
         for p, placed in event.partitions.items():
             self.lookout.circles.note_owner(p, placed, now.s)
         if event.tuning is not None:
-            self.tuner.applied()
+            self.tuner.apply_written()
 
     def _handle_plan(self, event: Planned, now: Now) -> Iterable[Effect]:
         commanding = self.liveness.watching()
@@ -362,7 +364,7 @@ class Coordinator:
         return self.dialogs.handle_ad_hoc(event, now.s, now.ms, commanding=self.liveness.watching())
 
     def _handle_query_result(self, event: QueryFinished, now: Now) -> Iterable[Effect]:
-        return self.desk.errands.found(event, now.s, now.ms)
+        return self.desk.errands.finish_query(event, now.s, now.ms)
 
     def _handle_affiliations(self, event: AffiliationsRead, now: Now) -> Iterable[Effect]:
         self.desk.affiliations.clear()
@@ -374,7 +376,7 @@ class Coordinator:
     def _handle_connection(self, event: ConnectionEvent, now: Now) -> Iterator[Effect]:
         self.connections.handle_change(event, now.s)
         if isinstance(event, Led):  # feeds are caches: publish again after a reconnect
-            yield Publish(self.tuner.item())
+            yield Publish(self.tuner.feed_item())
 
     def _note_presence(self, said: Announcement, now: Now) -> Iterator[Effect]:
         """A known worker's presence."""
@@ -429,7 +431,7 @@ class Coordinator:
             #    earlier leader is only reported as cut off, once.
             if self._cut_off:
                 self._cut_off = False
-                yield from self.desk.rollout.cut_off()
+                yield from self.desk.rollout.report_cut_off()
             yield from self.desk.rollout.advance(now.s)
             self.lookout.update_troubles(now.s, self.liveness.quiet_until)
         # 5. People are told last, after everything that they could be told of.
@@ -439,7 +441,7 @@ class Coordinator:
         self.news.report_waiting_lanes(
             self.placing.waiting, "all nodes that take lanes are full", now.s
         )
-        yield from self.tuner.tell(now.s) if self.liveness.link_up else ()
+        yield from self.tuner.tell_progress(now.s) if self.liveness.link_up else ()
         yield from self.news.tell_pending(
             now.s, paused=self._is_paused(), connected=self.liveness.link_up
         )

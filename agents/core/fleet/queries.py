@@ -33,7 +33,7 @@ class PendingQueries:
     _refs: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _open: dict[str, _Waiting] = field(default_factory=dict)
 
-    def begin(self, what: object, then: Then, now: float) -> Errand:
+    def begin_query(self, what: object, then: Then, now: float) -> Errand:
         """The effect that asks for `what`. `then` is called once, with the result or an error.
         Raises OperatorError when too many queries are waiting."""
         if len(self._open) >= ERRANDS_AT_MOST:
@@ -42,15 +42,15 @@ class PendingQueries:
         self._open[ref] = _Waiting(then, now + ERRAND_S)
         return Errand(ref, what)
 
-    def found(self, event: QueryFinished, now: float, now_ms: int) -> Iterator[Effect]:
+    def finish_query(self, event: QueryFinished, now: float, now_ms: int) -> Iterator[Effect]:
         """Finish the query; a result that is no longer waited for is ignored."""
         if (waiting := self._open.pop(event.ref, None)) is not None:
             yield from waiting.then(event, now, now_ms)
 
-    def expire(self, now: float, now_ms: int) -> Iterator[Effect]:
+    def expire_queries(self, now: float, now_ms: int) -> Iterator[Effect]:
         """Finish the queries that have waited too long, with an error."""
         for ref in [k for k, w in self._open.items() if w.until < now]:
-            yield from self.found(
+            yield from self.finish_query(
                 QueryFinished(ref, error=f"No answer within {ERRAND_S:.0f} s; try again."),
                 now,
                 now_ms,

@@ -135,13 +135,15 @@ class Rewinds:
     errands: PendingQueries
     _open: dict[Partition, _Rewind] = field(default_factory=dict)
 
-    def begin(self, p: Partition, target: int, events: str, by: str, incident: Incident) -> None:
+    def begin_rewind(
+        self, p: Partition, target: int, events: str, by: str, incident: Incident
+    ) -> None:
         """Begin a rewind of a lane that is about to be released: it is held until its offset is set
         back."""
         self._open[p] = _Rewind(self.fleet.partitions[p].epoch, target, events, by, incident)
         self.fleet.held.add(p)
 
-    def reset(
+    def begin_reset(
         self,
         p: Partition,
         target: int,
@@ -158,7 +160,7 @@ class Rewinds:
         )
         self.fleet.held.add(p)
 
-    def under_way(self, p: Partition) -> bool:
+    def is_under_way(self, p: Partition) -> bool:
         return p in self._open
 
     def advance(self, now: float) -> Iterator[Effect]:
@@ -171,21 +173,25 @@ class Rewinds:
                 # An orphan that still names its owner was fenced, not released. That ends a rewind;
                 # a reset sets the offset anyway, since the owner is fenced.
                 if s.worker and not r.reset:
-                    self._end(
+                    self._end_rewind(
                         p,
                         f"lane {p.n} was NOT rewound, {short_name(s.worker)} ended in the middle: "
                         "running again",
                     )
                 else:
-                    yield from self._send(p, r, _Phase.READING, ReadCommitted(p), self._read, now)
+                    yield from self._begin_query(
+                        p, r, _Phase.READING, ReadCommitted(p), self._write_rewind, now
+                    )
             elif r.phase is _Phase.RELEASING and s.epoch != r.epoch:
-                self._end(p, f"{p.label} was NOT {_done(r)}, another worker has it: running again")
+                self._end_rewind(
+                    p, f"{p.label} was NOT {_done_word(r)}, another worker has it: running again"
+                )
             elif r.phase is _Phase.WRITING:
-                yield from self._send(
-                    p, r, _Phase.SHOWING, AwaitCommitted(p, r.target), self._shown, now
+                yield from self._begin_query(
+                    p, r, _Phase.SHOWING, AwaitCommitted(p, r.target), self._check_shown, now
                 )
 
-    def _send(
+    def _begin_query(
         self,
         p: Partition,
         r: _Rewind,
@@ -195,7 +201,7 @@ class Rewinds:
         now: float,
     ) -> Iterator[Effect]:
         try:
-            errand = self.errands.begin(
+            errand = self.errands.begin_query(
                 what, lambda found, at, at_ms: then(p, found, at, at_ms), now
             )
         except OperatorError:  # too many queries are waiting
@@ -204,12 +210,12 @@ class Rewinds:
         r.phase = phase
         yield errand
 
-    def _read(
+    def _write_rewind(
         self, p: Partition, found: QueryFinished, now: float, now_ms: int
     ) -> Iterator[Effect]:
         r, s = self._open[p], self.fleet.partitions[p]
         if r.reset:
-            yield from self._read_for_reset(p, r, found, now_ms)
+            yield from self._write_reset(p, r, found, now_ms)
             return
         at = found.result
         # What is committed must be what the owner released, and still after the target.
@@ -219,7 +225,7 @@ class Rewinds:
                 or f"committed is {at[0] if isinstance(at, tuple) else 'nothing'}, released was "
                 f"{s.offset}"
             )
-            self._end(p, f"lane {p.n} was NOT rewound ({why}): running again")
+            self._end_rewind(p, f"lane {p.n} was NOT rewound ({why}): running again")
             return
         record = step(
             s,
@@ -240,7 +246,7 @@ class Rewinds:
             {p: record}, offsets={p: (r.target, at[1])}, then=(Note("action", r.by, text, told),)
         )
 
-    def _read_for_reset(
+    def _write_reset(
         self, p: Partition, r: _Rewind, found: QueryFinished, now_ms: int
     ) -> Iterator[Effect]:
         s = self.fleet.partitions[p]
@@ -248,7 +254,7 @@ class Rewinds:
         # The prediction that was confirmed holds only for that offset, or the one just released.
         if found.error or at not in (r.committed, s.offset):
             why = found.error or f"committed is {at}, it was {r.committed}"
-            self._end(p, f"{p.label} was NOT reset ({why}): ask again")
+            self._end_rewind(p, f"{p.label} was NOT reset ({why}): ask again")
             return
         record = step(
             s,
@@ -272,16 +278,16 @@ class Rewinds:
             {p: record}, offsets={p: (r.target, counts)}, then=(Note("action", r.by, text, told),)
         )
 
-    def _shown(
+    def _check_shown(
         self, p: Partition, found: QueryFinished, now: float, now_ms: int
     ) -> Iterator[Effect]:
         if found.error:  # it is set but does not show yet: ask again, no worker may start before
             self._open[p].phase, self._open[p].not_before = _Phase.WRITING, now + RETRY_S
             return
-        self._end(p)
+        self._end_rewind(p)
         yield from ()
 
-    def _end(self, p: Partition, title: str = "") -> None:
+    def _end_rewind(self, p: Partition, title: str = "") -> None:
         r = self._open.pop(p)
         self.fleet.held.discard(p)
         self.fleet.version += 1  # so that the orphan is placed
@@ -289,5 +295,5 @@ class Rewinds:
             r.incident.title = title
 
 
-def _done(r: _Rewind) -> str:
+def _done_word(r: _Rewind) -> str:
     return "reset" if r.reset else "rewound"

@@ -62,7 +62,7 @@ class Rollout:
         yield Note("decision", "", text, {})
         yield Write(intents={ROLLOUT: None})
 
-    def cut_off(self) -> Iterator[Effect]:
+    def report_cut_off(self) -> Iterator[Effect]:
         """Report, once per leader, that an earlier leader's rollout was cut off."""
         intent = self.fleet.intents.get(ROLLOUT)
         if intent is not None and not self.running:
@@ -78,19 +78,19 @@ class Rollout:
         if not self.running:
             return
         if not self.current:
-            yield from self._next(now)
+            yield from self._restart_next_node(now)
             return
         view = self.fleet.views.get(self.current)
         name = short_name(self.current)
         if view is None:
             yield from self.stop(f"{name} is no longer in the inventory")
-        elif fault := _fault(view, self.boot):
+        elif fault := _find_fault(view, self.boot):
             yield from self.stop(f"{name} has come back, but {fault}")
         elif self._is_back(view):
             self.back_at = now if self.back_at is None else self.back_at
             if now - self.back_at >= QUIET_S:
                 self.done += 1
-                yield from self._next(now)
+                yield from self._restart_next_node(now)
         elif now - self.began_at > BACK_S:
             yield from self.stop(f"{name} is not back {BACK_S:.0f} s after it was told to restart")
         elif (
@@ -112,7 +112,7 @@ class Rollout:
             and view.telemetry.boot == view.boot
         )
 
-    def _next(self, now: float) -> Iterator[Effect]:
+    def _restart_next_node(self, now: float) -> Iterator[Effect]:
         self.current = ""
         while self.queue:
             worker = self.queue.pop(0)
@@ -132,20 +132,22 @@ class Rollout:
             )
             yield Send(worker, RestartCommand(self.fleet.leader_epoch, view.boot))
             return
-        text = f"Rollout done: {counted(self.done, 'node')} restarted. {versions(self.fleet)}"
+        text = (
+            f"Rollout done: {counted(self.done, 'node')} restarted. {format_versions(self.fleet)}"
+        )
         self.news.add_line(f"{self.by}: {text}")
         yield Note("decision", "", text, {})
         yield Write(intents={ROLLOUT: None})
 
 
-def _fault(view: View, old_boot: str) -> str:
+def _find_fault(view: View, old_boot: str) -> str:
     t = view.telemetry
     if t is None or t.boot == old_boot:
         return ""
     return next((f"lane {lane.n} stopped ({lane.fault})" for lane in t.lanes if lane.fault), "")
 
 
-def versions(fleet: Fleet) -> str:
+def format_versions(fleet: Fleet) -> str:
     """`All run mine:pipeline@3f2a.`, or how many nodes run which version."""
     by: dict[str, int] = {}
     for view in fleet.views.values():

@@ -57,7 +57,7 @@ def health_word(fleet: Fleet, view: View) -> str:
     return {"available": "ok", "dnd": "full", "xa": "sick"}.get(view.health.value, "gone")
 
 
-def summarise(
+def summarise_fleet(
     fleet: Fleet,
     rates: ArrivalRates,
     troubles: Troubles,
@@ -99,11 +99,11 @@ def worker_rows(fleet: Fleet, turn: int) -> WorkerRows:
     names = sorted(fleet.views)[share * ROWS_AT_MOST : (share + 1) * ROWS_AT_MOST]
     owned = Counter(s.worker for s in fleet.partitions.values() if s.state is not State.ORPHAN)
     return WorkerRows(
-        share, turns, tuple(_row(fleet, fleet.views[name], owned[name]) for name in names)
+        share, turns, tuple(_worker_row(fleet, fleet.views[name], owned[name]) for name in names)
     )
 
 
-def _row(fleet: Fleet, view: View, lanes: int) -> WorkerRow:
+def _worker_row(fleet: Fleet, view: View, lanes: int) -> WorkerRow:
     site = fleet.inventory.sites[view.spec.site]
     loads = view.telemetry.lanes if view.present and view.telemetry is not None else ()
     return WorkerRow(
@@ -134,7 +134,7 @@ def fleet_item(s: FleetSummary, leader_epoch: int) -> FeedItem:
 # ---- pictures (agents/observe/charts draws them) ----
 
 
-def samples(fleet: Fleet) -> tuple[Sample, ...]:
+def sample_fleet(fleet: Fleet) -> tuple[Sample, ...]:
     """Samples of the fleet, of each node that has lanes, and of each lane if there are at most
     LANES_AT_MOST."""
     loads = lane_loads(fleet)
@@ -142,14 +142,14 @@ def samples(fleet: Fleet) -> tuple[Sample, ...]:
     for p in fleet.of(WorkerKind.NODE):
         if p.n in loads:
             by_node.setdefault(short_name(fleet.partitions[p].worker), []).append(p.n)
-    out = [_sum(OF_FLEET, loads, list(loads))]
-    out += [_sum(OF_NODE + name, loads, lanes) for name, lanes in sorted(by_node.items())]
+    out = [_sum_loads(OF_FLEET, loads, list(loads))]
+    out += [_sum_loads(OF_NODE + name, loads, lanes) for name, lanes in sorted(by_node.items())]
     if len(loads) <= LANES_AT_MOST:
-        out += [_sum(f"{OF_LANE}{n}", loads, [n]) for n in sorted(loads)]
+        out += [_sum_loads(f"{OF_LANE}{n}", loads, [n]) for n in sorted(loads)]
     return tuple(out)
 
 
-def _sum(name: str, loads: dict[int, LaneLoad], lanes: list[int]) -> Sample:
+def _sum_loads(name: str, loads: dict[int, LaneLoad], lanes: list[int]) -> Sample:
     some = [loads[n] for n in lanes]
     return Sample(
         name,
@@ -160,7 +160,7 @@ def _sum(name: str, loads: dict[int, LaneLoad], lanes: list[int]) -> Sample:
     )
 
 
-def drawn(fleet: Fleet, lat: tuple[float, ...], lon: tuple[float, ...]) -> Map:
+def make_map(fleet: Fleet, lat: tuple[float, ...], lon: tuple[float, ...]) -> Map:
     """The map: the sites that have nodes, and where the events of each lane come from (`lat`,
     `lon`, by lane)."""
     views = [v for v in fleet.views.values() if v.spec.kind == WorkerKind.NODE]

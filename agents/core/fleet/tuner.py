@@ -51,9 +51,9 @@ class Tuner:
     def __post_init__(self) -> None:
         self.latest = self.fleet.tuning
         self._calm = self.placing.inputs.settings.calm
-        self.applied()
+        self.apply_written()
 
-    def applied(self) -> None:
+    def apply_written(self) -> None:
         """Apply the written values to the planner. Values that this version does not allow are
         ignored, since another version may have written them."""
         values = {}
@@ -67,11 +67,11 @@ class Tuner:
         if all(getattr(calm, low, 0) <= getattr(calm, high, 0) for low, high in BELOW):
             self.placing.tune(calm)
 
-    def value(self, name: str) -> Number:
+    def current_value(self, name: str) -> Number:
         """The value that applies, or is about to."""
         return self.latest.values[name].value if name in self.latest.values else self.base[name]
 
-    def item(self) -> FeedItem:
+    def feed_item(self) -> FeedItem:
         """The feed item for the workers: all values that are tuned for them."""
         ours = {
             n: v.value
@@ -86,20 +86,20 @@ class Tuner:
         values = TuningValues(self.latest.version, tuple(sorted(ours.items())))
         return FeedItem(TUNING, CURRENT, title, title, values, self.fleet.leader_epoch)
 
-    def lacking(self) -> list[View]:
+    def find_unacknowledged(self) -> list[View]:
         """The workers that have not acknowledged the written version; none if nothing was ever
         tuned."""
         if not self.fleet.tuning.version:
             return []
-        return [v for v in self.fleet.views.values() if not self._has(v)]
+        return [v for v in self.fleet.views.values() if not self._has_acknowledged(v)]
 
-    def _has(self, view: View) -> bool:
+    def _has_acknowledged(self, view: View) -> bool:
         t = view.telemetry
         return view.present and t is not None and t.tuning == self.fleet.tuning.version
 
     # ---- a change ----
 
-    def set(self, tunable: Tunable, value: Number | None, by: str, now_ms: int) -> Tuning:
+    def set_value(self, tunable: Tunable, value: Number | None, by: str, now_ms: int) -> Tuning:
         """The record with this value; None takes the setting back."""
         values = {n: v for n, v in self.latest.values.items() if n != tunable.name}
         if value is not None:
@@ -109,18 +109,18 @@ class Tuner:
             self.latest = replace(self.latest, version=self.latest.version + 1, since_ms=now_ms)
         return self.latest
 
-    def follow(self, words: str, version: int, now: float) -> None:
-        """From now on `tell` reports how many workers have this version."""
+    def follow_progress(self, words: str, version: int, now: float) -> None:
+        """From now on `tell_progress` reports how many workers have this version."""
         self._following = _Change(words, version, now)
 
-    def tell(self, now: float) -> Iterator[Effect]:
+    def tell_progress(self, now: float) -> Iterator[Effect]:
         """One message, corrected at most every 3 s as more workers have the change, until all
         have it or FOLLOWED_S is over."""
         change = self._following
         # Nothing is said before the change is written.
         if change is None or self.fleet.tuning.version != change.version:
             return
-        lacking = tuple(sorted(v.spec.worker for v in self.lacking()))
+        lacking = tuple(sorted(v.spec.worker for v in self.find_unacknowledged()))
         if now - change.since > FOLLOWED_S:
             self._following = None
             return
@@ -128,24 +128,26 @@ class Tuner:
         fresh = change.told_at < 0 or lacking != change.lacked
         if fresh and (now >= due or (not lacking and change.told_at < 0)):
             change.told_at, change.lacked = max(now, 0.0), lacking
-            yield Say(f"{change.words}; {self.standing(now)}", thread=f"tuning-{change.version}")
+            yield Say(
+                f"{change.words}; {self.format_progress(now)}", thread=f"tuning-{change.version}"
+            )
         if not lacking and change.lacked == () and change.told_at >= 0:
             self._following = None
 
-    def standing(self, now: float) -> str:
+    def format_progress(self, now: float) -> str:
         """`10 of 11 workers have it, not yet iad-1 (gone)`."""
-        lacking = self.lacking()
+        lacking = self.find_unacknowledged()
         total = len(self.fleet.views)
         text = f"{total - len(lacking)} of {total} workers have it"
         if lacking:
-            some = ", ".join(_why(v, now) for v in lacking[:NAMED])
+            some = ", ".join(_format_worker(v, now) for v in lacking[:NAMED])
             text += f", not yet {some}" + (
                 f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
             )
         return text
 
 
-def _why(view: View, now: float) -> str:
+def _format_worker(view: View, now: float) -> str:
     name = view.spec.name if view.spec.kind == WorkerKind.NODE else view.spec.worker
     if not view.present:
         return f"{name} (gone)"

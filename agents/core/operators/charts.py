@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from agents.base.errors import OperatorError
 from agents.base.text import counted
 from agents.core.fleet.fleet import Fleet
-from agents.core.fleet.summary import drawn
+from agents.core.fleet.summary import make_map
 from agents.core.model.charts import OF_FLEET, OF_LANE, OF_NODE, Line, Map, Plot
 from agents.core.model.times import parse_span_s
 from agents.core.operators.arguments import Argument, Type, find_lane, find_node
@@ -63,7 +63,7 @@ class Drawn:
 
 
 def _query_map(c: Context, args: Sequence[str]) -> Result:
-    picture = drawn(c.fleet, c.placing.inputs.places.lat, c.placing.inputs.places.lon)
+    picture = make_map(c.fleet, c.placing.inputs.places.lat, c.placing.inputs.places.lon)
 
     def show_map(then: Context, found: object) -> Result:
         if not isinstance(found, Drawn):

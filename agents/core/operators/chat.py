@@ -193,7 +193,7 @@ class Desk:
                 except OperatorError as e:
                     yield answer(str(e))
 
-            yield self.errands.begin(fetch.what, finish_query, c.now)
+            yield self.errands.begin_query(fetch.what, finish_query, c.now)
             return
         if len(self.promises) >= PROMISES_AT_MOST:
             raise OperatorError("Too many dry runs wait for a confirm; try again in two minutes.")

@@ -118,7 +118,7 @@ def _predict_replay(c: Context, found: object, query: LetterQuery, words: str) -
                 "action", done.jid, f"dead replay {words}: {answer.error or answer.result}", {}
             )
 
-        yield done.errands.begin(
+        yield done.errands.begin_query(
             DeadReplay(query, f.upto, done.jid, done.now_ms), tell_outcome, done.now
         )
 

@@ -245,7 +245,7 @@ class Dialogs:
                 yield AnswerAdHoc(ref, answer)
             yield from effects
 
-        errand = self.desk.errands.begin(fetch.what, finish_query, c.now)
+        errand = self.desk.errands.begin_query(fetch.what, finish_query, c.now)
         dialog.waits = True
         return errand
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from agents.base.text import counted
 from agents.core.fleet.fleet import Fleet, View
 from agents.core.fleet.placing import Placing
-from agents.core.fleet.summary import health_word, lane_loads, node_rate_eps, summarise
+from agents.core.fleet.summary import health_word, lane_loads, node_rate_eps, summarise_fleet
 from agents.core.fleet.troubles import Troubles
 from agents.core.model.messages import Accelerator, Health
 from agents.core.model.placement import PAUSE, State
@@ -44,7 +44,7 @@ def slice_page(count: int, page: int, rows: int = ROWS) -> tuple[slice, int]:
 
 def describe_fleet(fleet: Fleet, placing: Placing, troubles: Troubles, now: float) -> str:
     """The fleet in a few lines, beginning with the troubles, the worst first."""
-    s = summarise(fleet, placing.inputs.rates, troubles, now, paused=PAUSE in fleet.intents)
+    s = summarise_fleet(fleet, placing.inputs.rates, troubles, now, paused=PAUSE in fleet.intents)
     well = s.nodes_available == s.nodes and s.lanes_assigned == s.lanes and s.routers > 0
     standing = troubles.list_worst_first()
     word = (

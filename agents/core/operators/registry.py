@@ -15,7 +15,7 @@ from agents.core.effects import Effect, Send, Write
 from agents.core.fleet.fleet import View
 from agents.core.fleet.incidents import format_partitions
 from agents.core.fleet.placing_inputs import FleetChange, Target
-from agents.core.fleet.summary import health_word, summarise
+from agents.core.fleet.summary import health_word, summarise_fleet
 from agents.core.model.feeds import FleetSummary
 from agents.core.model.messages import DrainCommand, ResumeCommand
 from agents.core.model.placement import PAUSE, Intent, State, drain_intent
@@ -79,7 +79,9 @@ def _show_status(c: Context, args: Sequence[str]) -> str:
 
 def _status_figures(c: Context) -> dict[str, str]:
     troubles = c.news.troubles
-    s = summarise(c.fleet, c.placing.inputs.rates, troubles, c.now, paused=PAUSE in c.fleet.intents)
+    s = summarise_fleet(
+        c.fleet, c.placing.inputs.rates, troubles, c.now, paused=PAUSE in c.fleet.intents
+    )
     values = {name: getattr(s, name) for name in FleetSummary.figure_names()}
     values |= {"troubles": len(troubles.list_worst_first())}
     values |= {

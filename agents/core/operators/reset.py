@@ -176,7 +176,7 @@ def _predict_reset(
         back: dict[Partition, Target] = {}
         for s in settings:
             p, placed = s.partition, done.fleet.partitions[s.partition]
-            done.rewinds.reset(p, s.target, s.committed, s.consequences, done.jid, incident)
+            done.rewinds.begin_reset(p, s.target, s.committed, s.consequences, done.jid, incident)
             if placed.state is State.ASSIGNED:  # an owner must release it first
                 back[p] = Target(
                     placed.worker, f"reset, asked by {done.nick.partition('@')[0]}", done.jid
@@ -194,7 +194,7 @@ def _predict_reset(
 def _can_reset(c: Context, p: Partition) -> bool:
     """Whether `p` can be reset now: it is an orphan, being released, or at an owner that can
     release it, and neither a write nor a rewind of it is under way."""
-    if c.fleet.writing[p] or c.rewinds.under_way(p):
+    if c.fleet.writing[p] or c.rewinds.is_under_way(p):
         return False
     return c.fleet.partitions[p].state is not State.ASSIGNED or c.placing.can_move(p)
 

@@ -66,7 +66,7 @@ def _predict_rewind(c: Context, look: LookBack, found: object, text: str) -> Dry
             raise OperatorError(f"Lane {p.n} cannot be rewound now; ask again.")
         title = f"rewind lane {p.n} to offset {target:,} ({again} again)"
         incident = done.news.open_command_incident(title, [p], done.nick, done.now)
-        done.rewinds.begin(p, target, again, done.jid, incident)
+        done.rewinds.begin_rewind(p, target, again, done.jid, incident)
         who = done.nick.partition("@")[0]
         back = Target(
             done.fleet.partitions[p].worker, f"rewind to {target}, asked by {who}", done.jid

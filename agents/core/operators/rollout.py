@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from agents.base.errors import OperatorError
 from agents.base.text import counted
 from agents.core.effects import Effect
-from agents.core.fleet.rollout import BACK_S, versions
+from agents.core.fleet.rollout import BACK_S, format_versions
 from agents.core.model.topology import WorkerKind, short_name
 from agents.core.operators.arguments import Argument, Type, find_node
 from agents.core.operators.command import Access, Command, Context, Dry, Result
@@ -39,7 +39,7 @@ def _predict_rollout(c: Context, args: Sequence[str]) -> Result:
         f"Restart {counted(len(here), 'node')} one after the other: {some}\n"
         f"Each hands its lanes over first: {lanes} lanes move, and come back one after the other. "
         f"It stops at the first node that is not back within {BACK_S:.0f} s or whose lanes stop.\n"
-        f"{versions(c.fleet)}"
+        f"{format_versions(c.fleet)}"
     )
 
     def begin_rollout(done: Context) -> Iterator[Effect]:

@@ -37,7 +37,7 @@ def _show_tuned(c: Context) -> str:
     if t.version:
         lines.append(
             f"Version {t.version}, {(c.now_ms - t.since_ms) / 1000:,.0f} s old: "
-            f"{tuner.standing(c.now)}."
+            f"{tuner.format_progress(c.now)}."
         )
     for name, v in t.values.items():
         if name in TUNABLES:
@@ -61,7 +61,7 @@ def _show_tuned(c: Context) -> str:
 def _show_setting(c: Context, x: Tunable) -> str:
     held = c.fleet.tuning.values.get(x.name)
     lines = [
-        f"{x.name} is {x.format_value(c.tuner.value(x.name))}"
+        f"{x.name} is {x.format_value(c.tuner.current_value(x.name))}"
         + (_describe_default(c.tuner, x.name) if held else " (settings)")
         + "."
     ]
@@ -69,7 +69,7 @@ def _show_setting(c: Context, x: Tunable) -> str:
     if held:
         lines.append(f"Set {_describe_author(held)}; tune {x.name} {DEFAULT} undoes it.")
     if x.by_worker and c.fleet.tuning.version:
-        lines.append(f"Version {c.fleet.tuning.version}: {c.tuner.standing(c.now)}.")
+        lines.append(f"Version {c.fleet.tuning.version}: {c.tuner.format_progress(c.now)}.")
     return "\n".join(lines)
 
 
@@ -88,7 +88,7 @@ def _predict_tuning(c: Context, x: Tunable, text: str) -> Dry:
         value = c.tuner.base[x.name] if back else x.parse_value(text.strip())
     except ValueError as e:
         raise OperatorError(f"{x.name} {e}.") from None
-    before = c.tuner.value(x.name)
+    before = c.tuner.current_value(x.name)
     if (back and not held) or (not back and value == before and held):
         raise OperatorError(
             f"{x.name} is already {x.format_value(before)}{'' if held else ', as in the settings'}."
@@ -108,25 +108,25 @@ def _predict_tuning(c: Context, x: Tunable, text: str) -> Dry:
     def tune_setting(done: Context) -> Iterator[Effect]:
         tuner = done.tuner
         _check_order(tuner, x.name, value)
-        was = tuner.value(x.name)
-        tuning = tuner.set(x, None if back else value, done.jid, done.now_ms)
+        was = tuner.current_value(x.name)
+        tuning = tuner.set_value(x, None if back else value, done.jid, done.now_ms)
         words = (
             f"{done.nick.partition('@')[0]}: {x.name} is {x.format_value(value)} "
             f"(was {x.format_value(was)})"
         )
         if x.by_worker:
-            tuner.follow(words, tuning.version, done.now)
-            yield Write(tuning=tuning, then=(Publish(tuner.item()),))
+            tuner.follow_progress(words, tuning.version, done.now)
+            yield Write(tuning=tuning, then=(Publish(tuner.feed_item()),))
         else:
             yield Write(tuning=tuning, then=(Say(f"{words}; the planner has it."),))
 
     said = f"Tune {change}. {x.about}\n{limits}\n{who}"
-    return Dry(title, said, tune_setting, rests=lambda then: then.tuner.value(x.name))
+    return Dry(title, said, tune_setting, rests=lambda then: then.tuner.current_value(x.name))
 
 
 def _check_order(tuner: Tuner, name: str, value: Number) -> None:
     for low, high in BELOW:
         if name in (low, high):
-            a, b = (value if n == name else tuner.value(n) for n in (low, high))
+            a, b = (value if n == name else tuner.current_value(n) for n in (low, high))
             if a > b:
                 raise OperatorError(f"{low} would be {a:g}, above {high}, which would be {b:g}.")

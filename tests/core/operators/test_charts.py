@@ -10,7 +10,7 @@ from agents.base.errors import OperatorError
 from agents.core import effects as fx
 from agents.core import events as ev
 from agents.core.events import AdHoc, QuestionAsked
-from agents.core.fleet.summary import samples
+from agents.core.fleet.summary import sample_fleet
 from agents.core.model.charts import Line
 from agents.core.model.forms import FormReply
 from agents.core.operators.charts import Drawn, MapWanted, PlotWanted, plot_from_lines
@@ -144,10 +144,10 @@ def test_the_fleet_is_sampled_every_ten_seconds_with_its_nodes_and_lanes(w: Worl
         if isinstance(e, fx.Sampled)
     ]
     assert 2 <= len(taken) <= 3
-    names = [s.name for s in samples(w.core.fleet)]
+    names = [s.name for s in sample_fleet(w.core.fleet)]
     assert names[0] == "fleet"
     assert set(names) >= {f"lane/{n}" for n in range(6)}
-    by = {s.name: s for s in samples(w.core.fleet)}
+    by = {s.name: s for s in sample_fleet(w.core.fleet)}
     assert by["fleet"].lag_events == sum(
         s.lag_events for n, s in by.items() if n.startswith("lane/")
     )

@@ -104,6 +104,6 @@ def test_who_may_not_act_may_not_roll_out(w: World) -> None:
 def test_a_new_leader_tells_that_one_was_cut_off(w: World) -> None:
     rollout = w.core.desk.rollout
     w.core.fleet.intents[ROLLOUT] = Intent(ANA, 1)
-    effects = list(rollout.cut_off())
+    effects = list(rollout.report_cut_off())
     assert effects == [fx.Write(intents={ROLLOUT: None})]
     assert any("A change of leader ended the rollout" in line for line in w.core.news.pending)
