@@ -216,7 +216,7 @@ class CoordinatorProcess:
                 ),
                 _read_clocks(),
             )
-            core.membership.warn(bound.warnings)
+            core.membership.report_rule_warnings(bound.warnings)
             if told := core.lookout.circles.note_leader_start(
                 leader.starts, os.environ.get(LAST_END, ""), _read_clocks().s
             ):

@@ -57,7 +57,7 @@ from agents.core.events import (
     WriteTaken,
     XmppEvent,
 )
-from agents.core.fleet import reconcile as saying
+from agents.core.fleet import reconcile
 from agents.core.fleet.command_outcomes import CommandOutcomes
 from agents.core.fleet.connections import ConnectionEvent, Connections
 from agents.core.fleet.counts import LeaderCounts
@@ -150,7 +150,7 @@ class Coordinator:
             dict(intents),
             tuning=inherited.tuning,
         )
-        self.fleet.expect(inherited.expected)
+        self.fleet.expect_partitions(inherited.expected)
         for worker, lease in leases.items():
             if lease.fenced and worker in self.fleet.views:
                 self.fleet.views[worker].dead.add(lease.boot)
@@ -188,7 +188,7 @@ class Coordinator:
         self.outcomes = CommandOutcomes(
             self.fleet, self.liveness, self.placing, self.lookout, self.fencing
         )
-        self.membership.fenced_strangers(leases)
+        self.membership.note_strangers(leases)
         self._handler = self._handlers_by_type()
 
     def handle(self, event: AnyEvent, now: Now) -> list[Effect]:
@@ -216,7 +216,7 @@ class Coordinator:
             self.desk.drop_expired(now.s)
             effects += self.desk.errands.expire_queries(now.s, now.ms)
             effects += (
-                self.desk.follows.end_lost_subscriptions() if self.liveness.watching() else ()
+                self.desk.follows.end_lost_subscriptions() if self.liveness.can_command() else ()
             )
             effects += self.guard.run_report("summary", lambda: self._publish_summary(now), now.s)
         # 4. Followers, after everything above has published. Items that a `Write` publishes once
@@ -303,7 +303,7 @@ class Coordinator:
     def _handle_presence(self, event: WorkerSeen, now: Now) -> Iterable[Effect]:
         said = self.refusals.announcement(event.announcement, now.s)
         # An unknown worker's presence is kept: a later inventory may name it.
-        self.membership.announced(said)
+        self.membership.note_presence(said)
         return self._note_presence(said, now) if said.worker in self.fleet.views else ()
 
     def _handle_flood(self, event: Flooded, now: Now) -> None:
@@ -318,12 +318,12 @@ class Coordinator:
 
     def _handle_inventory(self, event: InventoryRead, now: Now) -> Iterator[Effect]:
         known = set(self.fleet.views)
-        yield from self.membership.read(event)
-        for said in self.membership.waiting(known):
+        yield from self.membership.adopt_inventory(event)
+        for said in self.membership.presences_of_newcomers(known):
             yield from self._note_presence(said, now)
 
     def _handle_refused_inventory(self, event: InventoryRefused, now: Now) -> None:
-        self.membership.refuse(event)
+        self.membership.report_refused_inventory(event)
 
     def _handle_telemetry(self, event: TelemetryIn, now: Now) -> None:
         worker = event.worker
@@ -331,21 +331,21 @@ class Coordinator:
             return
         # Implausible figures are removed before anything else sees them.
         telemetry = self.refusals.telemetry(worker, event.telemetry, now.s)
-        if self.fleet.reported(worker, telemetry, now.s):
-            self.liveness.returned(worker)
+        if self.fleet.note_telemetry(worker, telemetry, now.s):
+            self.liveness.note_return(worker)
             self.placing.inputs.rates.heard(worker, telemetry, now.s)
             self.news.report_faults(worker, telemetry, now.s)
 
     def _handle_placement_written(self, event: PlacementWritten, now: Now) -> None:
         self.counts.count_records(event.partitions, event.leases)
-        self.fleet.written(event.partitions, event.leases, event.intents, event.tuning)
+        self.fleet.apply_records(event.partitions, event.leases, event.intents, event.tuning)
         for p, placed in event.partitions.items():
             self.lookout.circles.note_owner(p, placed, now.s)
         if event.tuning is not None:
             self.tuner.apply_written()
 
     def _handle_plan(self, event: Planned, now: Now) -> Iterable[Effect]:
-        commanding = self.liveness.watching()
+        commanding = self.liveness.can_command()
         return self.placing.planned(event.scored, now.s, now.ms, commanding=commanding)
 
     def _handle_failed_plan(self, event: PlanFailed, now: Now) -> None:
@@ -355,13 +355,17 @@ class Coordinator:
         return self.lookout.check_topics(event, now.s)
 
     def _handle_offsets(self, event: OffsetsRead, now: Now) -> None:
-        self.liveness.offsets(self.fleet, event.offsets)
+        self.liveness.note_offsets(self.fleet, event.offsets)
 
     def _handle_question(self, event: QuestionAsked, now: Now) -> Iterable[Effect]:
-        return self.desk.handle_question(event, now.s, now.ms, commanding=self.liveness.watching())
+        return self.desk.handle_question(
+            event, now.s, now.ms, commanding=self.liveness.can_command()
+        )
 
     def _handle_form(self, event: AdHoc | AdHocList, now: Now) -> Iterable[Effect]:
-        return self.dialogs.handle_ad_hoc(event, now.s, now.ms, commanding=self.liveness.watching())
+        return self.dialogs.handle_ad_hoc(
+            event, now.s, now.ms, commanding=self.liveness.can_command()
+        )
 
     def _handle_query_result(self, event: QueryFinished, now: Now) -> Iterable[Effect]:
         return self.desk.errands.finish_query(event, now.s, now.ms)
@@ -382,11 +386,11 @@ class Coordinator:
         """A known worker's presence."""
         view = self.fleet.views[said.worker]
         if said.health is Health.UNAVAILABLE:
-            if self.fleet.left(said.worker, now.s):
-                self.liveness.departed(said.worker, now.s)
+            if self.fleet.note_departure(said.worker, now.s):
+                self.liveness.note_departure(said.worker, now.s)
             return
         before, boot = view.health, view.boot
-        if self.fleet.announced(said, now.s):
+        if self.fleet.note_presence(said, now.s):
             if boot and boot != view.boot:
                 self.lookout.circles.note_start(view.spec, said.last_end, now.s)
             self.placing.joined(now.s)
@@ -398,7 +402,7 @@ class Coordinator:
                     "fleet", said.worker, f"{said.worker} is {said.health}", {"boot": said.boot}
                 )
         if view.boot not in view.dead:
-            self.liveness.returned(said.worker)
+            self.liveness.note_return(said.worker)
 
     def _advance(self, now: Now) -> Iterator[Effect]:
         """Whatever follows from the present state, whichever event led to it. The order matters;
@@ -406,17 +410,17 @@ class Coordinator:
 
         While Kafka, XMPP or the topic `placement` is away, people are told but nothing else
         happens: silence then proves nothing, and a command must not say what cannot be written."""
-        if self.liveness.watching():
+        if self.liveness.can_command():
             # 1. Which workers are gone? First: nothing may be given to a worker that is about to
             #    be fenced.
-            for found in self.liveness.look(self.fleet, now.s):
+            for found in self.liveness.check_workers(self.fleet, now.s):
                 if isinstance(found, Gone):
                     yield from self.fencing.fence_worker(found.worker, found.why, now)
                 else:
                     yield found
             # 2. Members that leave are fenced or forgotten, and rewinds take their next step:
             #    before placing, which is to see only the workers and orphans that remain.
-            yield from self.membership.advance(now.s)
+            yield from self.membership.advance_departures(now.s)
             yield from self.desk.rewinds.advance(now.s)
             # 3. Orphans are placed before the placement is improved: a lane without an owner never
             #    waits behind a lane that could be better off.
@@ -426,7 +430,7 @@ class Coordinator:
             # 4. Workers are told what is written, after every decision of this turn: a partition
             #    whose record has just begun to change, or a worker that is being fenced, is left
             #    out until the change is committed.
-            yield from saying.say(self.fleet, now.s)
+            yield from reconcile.reconcile_fleet(self.fleet, now.s)
             #    A rollout may send a command too: it restarts its next node. A rollout of an
             #    earlier leader is only reported as cut off, once.
             if self._cut_off:

@@ -236,7 +236,7 @@ def test_the_story_of_a_plan_is_logged(w: World) -> None:
 def test_a_fault_in_a_tick_ends_the_leader(w: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """State that was advanced half-way would stay so; whoever leads next begins from what is
     written."""
-    monkeypatch.setattr(reconcile, "say", fails)
+    monkeypatch.setattr(reconcile, "reconcile_fleet", fails)
     with pytest.raises(RuntimeError):
         w.tell(ev.Tick())
 

@@ -17,7 +17,7 @@ from agents.core.events import (
 )
 from agents.core.fleet.fencing import Fencing
 from agents.core.fleet.fleet import Fleet, View
-from agents.core.fleet.handover import Step, step
+from agents.core.fleet.handover import Step, record_after_step
 from agents.core.fleet.liveness import Liveness
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.reconcile import RETRY_S
@@ -59,7 +59,7 @@ class CommandOutcomes:
         view.heard_at, view.refusals = now.s, 0
         match e.command:
             case LeaseCommand() if e.command.producer_id >= 0:
-                self.fleet.confirmed(e.worker, e.command.producer)
+                self.fleet.note_lease_confirmed(e.worker, e.command.producer)
                 self.placing.joined(now.s)
             case AssignCommand(topic=topic, lanes=lanes):
                 has = {g.n: g.epoch for g in e.answer.lanes}
@@ -107,7 +107,7 @@ class CommandOutcomes:
                 )
                 continue
             offset = max(g.offset, shown or 0)  # the next owner may not start below either
-            records[p] = step(
+            records[p] = record_after_step(
                 placed,
                 Step.RELEASED,
                 leader_epoch=self.fleet.leader_epoch,
@@ -129,7 +129,7 @@ class CommandOutcomes:
         """Released offsets that Kafka does not show: ask again, and fence at the last try."""
         view.retry_at = now.s + RETRY_S
         view.tries.update(list(untrue))
-        if any(view.tries[p] >= RELEASE_TRIES for p in untrue) and self.liveness.watching():
+        if any(view.tries[p] >= RELEASE_TRIES for p in untrue) and self.liveness.can_command():
             why = f"it claims to have released {next(iter(untrue.values()))}"
             self.lookout.report_untrue_answer(view.spec, why, now.s)
             yield from self.fencing.fence_worker(view.spec.worker, why, now)
@@ -146,8 +146,8 @@ class CommandOutcomes:
         view.refusals += 1
         self.placing.inputs.trouble(e.worker, now.s)
         if isinstance(e.command, AssignCommand):
-            view.unsay(e.command)
-        if view.refusals >= REFUSALS and self.liveness.watching():
+            view.mark_unsaid(e.command)
+        if view.refusals >= REFUSALS and self.liveness.can_command():
             seen = f", it has seen epoch {e.seen}" if e.seen is not None else ""
             yield from self.fencing.fence_worker(
                 e.worker, f"it refuses what placement says ({e.condition}{seen})", now
@@ -162,8 +162,8 @@ class CommandOutcomes:
         view.retry_at = now.s + RETRY_S
         self.placing.inputs.trouble(worker, now.s)
         if isinstance(command, AssignCommand):
-            view.unsay(command)
-        if isinstance(command, ReleaseCommand) and self.liveness.watching() and view.present:
+            view.mark_unsaid(command)
+        if isinstance(command, ReleaseCommand) and self.liveness.can_command() and view.present:
             slow = [Partition(command.topic, g.n) for g in command.lanes]
             view.tries.update(slow)
             if (
@@ -184,7 +184,7 @@ class CommandOutcomes:
             view.heard_at = now.s
         elif event.alive is None:
             return
-        elif view.present and now.s >= self.liveness.quiet_until and self.liveness.watching():
+        elif view.present and now.s >= self.liveness.quiet_until and self.liveness.can_command():
             yield from self.fencing.fence_worker(
                 event.worker, "silent, and no answer to a ping", now
             )

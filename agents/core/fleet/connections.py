@@ -45,7 +45,7 @@ class Connections:
                 self.liveness.kafka_up = False
             case KafkaUp():
                 if not self.liveness.kafka_up:
-                    self.liveness.came_back(now)
+                    self.liveness.begin_grace_period(now)
                     self.news.report_kafka_up(now)
                 self.liveness.kafka_up = True
             case WriteRefused(why):
@@ -53,17 +53,17 @@ class Connections:
                 self.news.report_write_refused(why, now)
             case WriteTaken():
                 self.liveness.writes_taken = True
-                self.liveness.came_back(now)
+                self.liveness.begin_grace_period(now)
                 self.news.report_write_taken(now)
             case LinkDown() | NotLeading():
                 if self.liveness.link_up:
                     self.news.report_link_down(now)
                 self.liveness.link_up = False
-                self.fleet.lost_sight()
-                self.membership.lost_sight()
+                self.fleet.note_link_lost()
+                self.membership.note_link_lost()
             case Led():
                 self.liveness.link_up = True
-                self.liveness.came_back(now)
+                self.liveness.begin_grace_period(now)
                 self.news.report_link_up(now)
                 if not self.led and self.fleet.leader_epoch > 1:
                     self.news.add_line(

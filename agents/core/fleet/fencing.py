@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from agents.core.effects import Effect, Note, Write
 from agents.core.events import LeaseFailed, LeaseMade, Now
 from agents.core.fleet.fleet import Fleet
-from agents.core.fleet.handover import LeaseStep, Step, Tenancy, lease_step, step, tenancy
+from agents.core.fleet.handover import (
+    LeaseStep,
+    Step,
+    Tenancy,
+    lease_after_step,
+    record_after_step,
+    tenancy,
+)
 from agents.core.fleet.incidents import News
 from agents.core.fleet.membership import Membership
 from agents.core.fleet.placing import Placing
@@ -54,7 +61,7 @@ class Fencing:
         else:  # a second fence changes nothing that is written
             fleet.end_fence(e.worker)
             return
-        lease, orphans = lease_step(
+        lease, orphans = lease_after_step(
             before,
             what,
             new_boot=e.new_boot,
@@ -66,7 +73,7 @@ class Fencing:
         lost = fleet.owned_by(e.worker) if orphans else []
         why = f"{e.worker} restarted" if e.new_boot else f"{e.worker} is gone"
         records = {
-            p: step(
+            p: record_after_step(
                 fleet.partitions[p],
                 Step.FENCE,
                 leader_epoch=fleet.leader_epoch,

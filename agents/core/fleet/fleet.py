@@ -1,8 +1,8 @@
 """All that is known about workers and partitions: what is *written* (placement, leases) and what is
 *seen* (presence, telemetry, answers).
 
-Nothing is decided here. Written state changes only by `Fleet.written`, seen state only by what
-workers send.
+Nothing is decided here. Written state changes only by `Fleet.apply_records`, seen state only by
+what workers send.
 
 What follows from both is worked out once for each worker, as its `WorkerStatus`. It is never out of
 date: every method of Fleet that changes a fact works out the status of the workers concerned before
@@ -102,7 +102,7 @@ class View:
     refusals: int = 0
     dead: set[str] = field(default_factory=set)
 
-    def unsay(self, command: AssignCommand) -> None:
+    def mark_unsaid(self, command: AssignCommand) -> None:
         """The command did not get through: its partitions must be said again."""
         for g in command.lanes:
             self.said.pop(Partition(command.topic, g.n), None)
@@ -149,11 +149,11 @@ class Fleet:
     _sorted_count: int = -1
 
     def __post_init__(self) -> None:
-        self.belongs(())
+        self.adopt_workers(())
 
     # ---- members ----
 
-    def belongs(self, leaving: Iterable[str]) -> None:
+    def adopt_workers(self, leaving: Iterable[str]) -> None:
         """Adopt the workers of a new inventory, as it describes them. `leaving`: those that are in
         it only until they have handed over their partitions."""
         for spec in self.inventory.workers.values():
@@ -163,7 +163,7 @@ class Fleet:
         self._update_statuses(self.views)
         self.version += 1
 
-    def forget(self, worker: str) -> None:
+    def forget_worker(self, worker: str) -> None:
         """The worker has left, and owns nothing."""
         self.leaving.discard(worker)
         del self.views[worker], self.statuses[worker]
@@ -173,7 +173,7 @@ class Fleet:
 
     # ---- what is written ----
 
-    def expect(self, partitions: Iterable[Partition]) -> None:
+    def expect_partitions(self, partitions: Iterable[Partition]) -> None:
         """These partitions exist. One without a record is new: an orphan that starts at offset 0
         (PROTOCOL 2.7)."""
         for p in partitions:
@@ -182,10 +182,10 @@ class Fleet:
             )
 
     def begin_write(self, partitions: Iterable[Partition]) -> None:
-        """A write of these is on its way; `written` ends it."""
+        """A write of these is on its way; `apply_records` ends it."""
         self.writing.update(list(partitions))
 
-    def written(
+    def apply_records(
         self,
         partitions: Mapping[Partition, Placed],
         leases: Mapping[str, Lease],
@@ -222,8 +222,8 @@ class Fleet:
             self.version += 1  # a person's subscription changes nothing for the fleet
 
     def begin_fence(self, worker: str, ended: str = "") -> None:
-        """The worker's lease is being made anew; until `written` or `end_fence`, it is given and
-        told nothing. `ended`: the boot that is over with this."""
+        """The worker's lease is being made anew; until `apply_records` or `end_fence`, it is
+        given and told nothing. `ended`: the boot that is over with this."""
         view = self.views[worker]
         view.fencing = True
         if ended:
@@ -244,7 +244,7 @@ class Fleet:
             if s.worker == worker and s.state is not State.ORPHAN
         )
 
-    def of(self, kind: WorkerKind) -> list[Partition]:
+    def partitions_of(self, kind: WorkerKind) -> list[Partition]:
         """The partitions that workers of this kind work, in order."""
         if len(self.partitions) != self._sorted_count:  # partitions are added, never removed
             self._sorted_count = len(self.partitions)
@@ -253,22 +253,22 @@ class Fleet:
                 self._sorted.setdefault(p.topic, []).append(p)
         return list(self._sorted.get(kind.topic, ()))
 
-    def orphans(self, kind: WorkerKind) -> list[Partition]:
+    def placeable_orphans(self, kind: WorkerKind) -> list[Partition]:
         """Orphans that may be placed: no write of them is under way, and they are not `held`."""
-        free = (p for p in self.of(kind) if not self.writing[p] and p not in self.held)
+        free = (p for p in self.partitions_of(kind) if not self.writing[p] and p not in self.held)
         return [p for p in free if self.partitions[p].state is State.ORPHAN]
 
-    def worked_to(self, p: Partition) -> int:
+    def last_worked_offset(self, p: Partition) -> int:
         """The offset up to which the partition was worked at least: the record's, or a later one
         that was seen to be committed."""
         return max(self.partitions[p].offset, self.committed.get(p, 0))
 
     # ---- what is seen ----
 
-    def announced(self, said: Announcement, now: float) -> bool:
+    def note_presence(self, said: Announcement, now: float) -> bool:
         """Take a worker's presence other than `unavailable`. True if membership changed."""
         view = self.views[said.worker]
-        changed = self._heard_boot(view, said.boot, now)
+        changed = self._note_boot(view, said.boot, now)
         changed |= view.health is not said.health
         view.health, view.state, view.status = said.health, said.state, said.status
         view.said_eps = said.capacity_eps
@@ -277,7 +277,7 @@ class Fleet:
             self.version += 1
         return changed
 
-    def _heard_boot(self, view: View, boot: str, now: float) -> bool:
+    def _note_boot(self, view: View, boot: str, now: float) -> bool:
         """This boot has sent something. True if it is a new boot, or one that was away."""
         # A late stanza of an earlier boot must not replace the present one. If no other boot is
         # known, the dead one is taken as present: it may live, and must be told that it is fenced.
@@ -293,7 +293,7 @@ class Fleet:
         view.present, view.left_at = True, None
         return fresh
 
-    def reported(self, worker: str, t: Telemetry, now: float) -> bool:
+    def note_telemetry(self, worker: str, t: Telemetry, now: float) -> bool:
         """Take telemetry. False if it is outdated, or of a boot that is not present: presence comes
         first in every session, and an item that was on its way when its publisher left is not a
         sign of life."""
@@ -315,13 +315,13 @@ class Fleet:
                 view.lacking.pop(p, None)
         return True
 
-    def confirmed(self, worker: str, producer: tuple[int, int]) -> None:
+    def note_lease_confirmed(self, worker: str, producer: tuple[int, int]) -> None:
         """The worker's present boot has confirmed the lease of this producer id and epoch."""
         self.views[worker].leased = producer
         self._update_statuses((worker,))
         self.version += 1
 
-    def left(self, worker: str, now: float) -> bool:
+    def note_departure(self, worker: str, now: float) -> bool:
         """The worker's session is gone. True if it was present."""
         view = self.views[worker]
         was = view.present
@@ -332,7 +332,7 @@ class Fleet:
             self.version += 1
         return was
 
-    def lost_sight(self) -> None:
+    def note_link_lost(self) -> None:
         """Our own link is gone: no worker counts as present, and none as having left."""
         for view in self.views.values():
             view.present, view.left_at, view.pinged_at, view.health = (
@@ -347,9 +347,9 @@ class Fleet:
     # ---- what follows from both ----
 
     def _update_statuses(self, workers: Iterable[str]) -> None:
-        self.statuses |= self._statuses(w for w in workers if w in self.views)
+        self.statuses |= self._compute_statuses(w for w in workers if w in self.views)
 
-    def _statuses(self, workers: Iterable[str]) -> dict[str, WorkerStatus]:
+    def _compute_statuses(self, workers: Iterable[str]) -> dict[str, WorkerStatus]:
         """The statuses of these workers, from the facts."""
         out = {}
         for worker in workers:
@@ -387,7 +387,7 @@ class Fleet:
                 | (self.leaving - self.views.keys())
             )
             raise ImpossibleTransition(f"seen and in the inventory are not the same workers: {odd}")
-        if self.statuses != (statuses := self._statuses(self.views)):
+        if self.statuses != (statuses := self._compute_statuses(self.views)):
             odd = sorted(w for w, x in statuses.items() if self.statuses[w] != x)
             raise ImpossibleTransition(f"the status of these workers is out of date: {odd}")
         for p, s in self.partitions.items():

@@ -103,7 +103,7 @@ def tenancy(lease: Lease | None) -> Tenancy:
     return Tenancy.FENCED if lease.fenced else Tenancy.LIVE
 
 
-def step(
+def record_after_step(
     placed: Placed,
     what: Step,
     *,
@@ -149,7 +149,7 @@ def step(
     return after
 
 
-def lease_step(
+def lease_after_step(
     lease: Lease | None,
     what: LeaseStep,
     *,

@@ -406,7 +406,7 @@ class News:
     def _tell_subject(self, now: float, paused: bool) -> Iterator[Effect]:
         fleet = self.fleet
         nodes = [v for v in fleet.views.values() if v.spec.kind == WorkerKind.NODE]
-        lanes = fleet.of(WorkerKind.NODE)
+        lanes = fleet.partitions_of(WorkerKind.NODE)
         placed = sum(fleet.partitions[p].state is State.ASSIGNED for p in lanes)
         here = sum(fleet.statuses[v.spec.worker].usable for v in nodes)
         state = "Kafka away" if self.kafka_down_at is not None else ("paused" if paused else "calm")

@@ -46,45 +46,45 @@ class Liveness:
     read_at: float | None = None
     still: set[str] = field(default_factory=set)
 
-    def watching(self) -> bool:
+    def can_command(self) -> bool:
         """Whether XMPP and Kafka are reachable and writes accepted; if not, nothing may be
         concluded or commanded."""
         return self.link_up and self.kafka_up and self.writes_taken
 
-    def came_back(self, now: float) -> None:
+    def begin_grace_period(self, now: float) -> None:
         """XMPP or Kafka is back, or accepts writes again: for AWAY_GRACE_S no worker is taken for
         dead because of silence."""
         self.quiet_until = now + AWAY_GRACE_S
-        self._forget_mass()
+        self._forget_mass_departure()
 
-    def departed(self, worker: str, now: float) -> None:
+    def note_departure(self, worker: str, now: float) -> None:
         self.departures[worker] = now
 
-    def returned(self, worker: str) -> None:
+    def note_return(self, worker: str) -> None:
         self.departures.pop(worker, None)
         self.still.discard(worker)
 
-    def _forget_mass(self) -> None:
+    def _forget_mass_departure(self) -> None:
         self.departures.clear()
         self.still.clear()
         self.first_offsets, self.read_at = None, None
 
-    def look(self, fleet: Fleet, now: float) -> Iterator[Effect | Gone]:
-        """Pings to send, offsets to read, and the workers that are gone; nothing while not
-        `watching`."""
-        if not self.watching():
+    def check_workers(self, fleet: Fleet, now: float) -> Iterator[Effect | Gone]:
+        """Pings to send, offsets to read, and the workers that are gone; nothing unless
+        `can_command`."""
+        if not self.can_command():
             return
         # The mass check comes first: it decides how a closed session is judged below.
-        mass = self._is_mass(fleet, now)
+        mass = self._is_mass_departure(fleet, now)
         if mass:
             yield from self._watch_offsets(fleet, now)
         else:
             self.first_offsets, self.read_at = None, None
         for view in fleet.views.values():
             if fleet.statuses[view.spec.worker].lease_live and not view.fencing:
-                yield from self._one(view, mass, now)
+                yield from self._check_worker(view, mass, now)
 
-    def _one(self, view: View, mass: bool, now: float) -> Iterator[Effect | Gone]:
+    def _check_worker(self, view: View, mass: bool, now: float) -> Iterator[Effect | Gone]:
         worker = view.spec.worker
         if view.present:
             if (
@@ -106,7 +106,7 @@ class Liveness:
 
     # ---- mass departures ----
 
-    def _is_mass(self, fleet: Fleet, now: float) -> bool:
+    def _is_mass_departure(self, fleet: Fleet, now: float) -> bool:
         # Departures do not expire between the two readings: the second needs the same workers.
         if self.first_offsets is None and self.read_at is None:
             self.departures = {w: t for w, t in self.departures.items() if now - t <= MASS_S}
@@ -120,7 +120,7 @@ class Liveness:
             yield ReadOffsets(tuple(mine))
             yield WakeAt(STAND_STILL_S + 0.01)
 
-    def offsets(self, fleet: Fleet, offsets: Mapping[Partition, int]) -> None:
+    def note_offsets(self, fleet: Fleet, offsets: Mapping[Partition, int]) -> None:
         """The outcome of ReadOffsets. The second reading shows which workers stand still."""
         before, self.first_offsets = self.first_offsets, dict(offsets)
         if before is None:

@@ -41,25 +41,25 @@ class Membership:
     _refused: bool = False
     _warned: set[RuleWarning] = field(default_factory=set)
 
-    def fenced_strangers(self, leases: Mapping[str, Lease]) -> None:
+    def note_strangers(self, leases: Mapping[str, Lease]) -> None:
         """Note the workers that have a live lease and are not in the inventory: they are to be
         fenced."""
         self.strangers = {
             w: 0.0 for w, x in leases.items() if w not in self.fleet.views and not x.fenced
         }
 
-    def announced(self, said: Announcement) -> None:
+    def note_presence(self, said: Announcement) -> None:
         """Note a worker's presence, whether or not the inventory names it: a later one may."""
         if said.health is Health.UNAVAILABLE:
             self._present.pop(said.worker, None)
         elif said.worker in self._present or len(self._present) < REMEMBERED:
             self._present[said.worker] = said
 
-    def lost_sight(self) -> None:
+    def note_link_lost(self) -> None:
         """Our own link is gone: after it is back, presences are reported again."""
         self._present.clear()
 
-    def warn(self, warnings: Iterable[RuleWarning]) -> None:
+    def report_rule_warnings(self, warnings: Iterable[RuleWarning]) -> None:
         """Report each of these once, for as long as it lasts."""
         now = set(warnings)
         for w in sorted(now - self._warned, key=lambda w: (w.rule, w.kind)):
@@ -68,8 +68,9 @@ class Membership:
 
     # ---- a changed inventory ----
 
-    def read(self, event: InventoryRead) -> Iterator[Effect]:
-        """Use the new inventory. New workers may be present already: see `waiting`."""
+    def adopt_inventory(self, event: InventoryRead) -> Iterator[Effect]:
+        """Use the new inventory. New workers may be present already: see
+        `presences_of_newcomers`."""
         fleet, wanted = self.fleet, event.inventory
         before = dict(fleet.inventory.workers)
         # Removed workers stay in our inventory, with their sites, until they have handed over.
@@ -86,25 +87,25 @@ class Membership:
             wanted.priorities,
             wanted.origin,
         )
-        fleet.belongs(stay)
+        fleet.adopt_workers(stay)
         self._until = {w: at for w, at in self._until.items() if w in stay}
         self.placing.reframe(event.places)
         for worker in wanted.workers:
             self.strangers.pop(worker, None)
-        self._tell(event, new, back, gone, changed)
-        self.warn(event.warnings)
+        self._report_changes(event, new, back, gone, changed)
+        self.report_rule_warnings(event.warnings)
         yield Note(
             "fleet", "", "the inventory was read", {"new": new, "leaving": gone, "changed": changed}
         )
 
-    def waiting(self, known: Iterable[str]) -> list[Announcement]:
+    def presences_of_newcomers(self, known: Iterable[str]) -> list[Announcement]:
         """The presences of workers that the inventory did not name before (`known`) and that are
         here already."""
         return [
             said for w, said in self._present.items() if w in self.fleet.views and w not in known
         ]
 
-    def refuse(self, event: InventoryRefused) -> None:
+    def report_refused_inventory(self, event: InventoryRefused) -> None:
         """Report an inventory that cannot be used; the one before stays in force."""
         self._refused = True
         self.news.add_line(
@@ -112,7 +113,7 @@ class Membership:
         )
         self.news.add_alert(Severity.WARNING, "inventory_refused", event.origin, event.why)
 
-    def _tell(
+    def _report_changes(
         self,
         event: InventoryRead,
         new: list[str],
@@ -131,20 +132,22 @@ class Membership:
         said = []
         for workers, what in ((new, "new"), (back, "staying after all")):
             if workers:
-                said.append(f"{_names(workers)} {'is' if len(workers) == 1 else 'are'} {what}")
+                said.append(
+                    f"{_format_workers(workers)} {'is' if len(workers) == 1 else 'are'} {what}"
+                )
         if gone:
             one = len(gone) == 1
             said.append(
-                f"{_names(gone)} {'is' if one else 'are'} no longer in it: "
+                f"{_format_workers(gone)} {'is' if one else 'are'} no longer in it: "
                 f"{'its' if one else 'their'} lanes move elsewhere"
             )
-        said += [_said(event.inventory.workers[w]) for w in changed[:NAMED]]
+        said += [_describe_worker(event.inventory.workers[w]) for w in changed[:NAMED]]
         if said:
             self.news.add_line(f"Inventory read: {'; '.join(said)}.")
 
     # ---- leaving ----
 
-    def advance(self, now: float) -> Iterator[Effect]:
+    def advance_departures(self, now: float) -> Iterator[Effect]:
         """Fence removed workers that have no partition left; forget those that are fenced and
         gone."""
         yield from self._fence_strangers(now)
@@ -156,7 +159,9 @@ class Membership:
                 # Fence it only when it has nothing left, so that its lanes were handed over; or at
                 # once if it restarted, since the lease's boot is dead then.
                 other_boot = view.present and not self.fleet.statuses[worker].holds_lease
-                if other_boot or not (self.fleet.owned_by(worker) or self._writing(worker)):
+                if other_boot or not (
+                    self.fleet.owned_by(worker) or self._has_write_under_way(worker)
+                ):
                     self.fleet.begin_fence(worker, self.fleet.leases[worker].boot)
                     yield make_lease(self.fleet, worker, "")
             elif (
@@ -166,15 +171,15 @@ class Membership:
             ):
                 pass  # it is told that it is fenced (say_fenced), and ends
             else:
-                yield from self._forget(worker)
+                yield from self._forget_worker(worker)
 
-    def _writing(self, worker: str) -> bool:
+    def _has_write_under_way(self, worker: str) -> bool:
         """Whether a write of one of its partitions is under way: a `place` or a `released`."""
         return any(self.fleet.partitions[p].worker == worker for p in self.fleet.writing)
 
-    def _forget(self, worker: str) -> Iterator[Effect]:
+    def _forget_worker(self, worker: str) -> Iterator[Effect]:
         self._until.pop(worker, None)
-        self.fleet.forget(worker)
+        self.fleet.forget_worker(worker)
         self.placing.forget(worker)
         self.placing.reframe()
         self.news.add_line(f"{short_name(worker)} has left the fleet.")
@@ -191,10 +196,10 @@ class Membership:
             yield make_lease(self.fleet, worker, "")
 
 
-def _names(workers: list[str]) -> str:
+def _format_workers(workers: list[str]) -> str:
     more = f" and {len(workers) - NAMED} more" if len(workers) > NAMED else ""
     return ", ".join(short_name(w) for w in workers[:NAMED]) + more
 
 
-def _said(spec: WorkerSpec) -> str:
+def _describe_worker(spec: WorkerSpec) -> str:
     return f"{spec.name} is at {spec.site} with {spec.capacity_eps:,.0f} events/s"

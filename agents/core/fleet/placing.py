@@ -12,7 +12,7 @@ import msgspec
 from agents.base.text import counted
 from agents.core.effects import Effect, Note, PlanWanted, Publish, WakeAt, Write
 from agents.core.fleet.fleet import Fleet
-from agents.core.fleet.handover import Step, step
+from agents.core.fleet.handover import Step, record_after_step
 from agents.core.fleet.placing_inputs import (
     FleetChange,
     PlacingInputs,
@@ -123,7 +123,7 @@ class Placing:
             ):
                 # Nothing has changed since the last try, or a failed plan is being backed off from.
                 continue
-            orphans = self.fleet.orphans(kind)
+            orphans = self.fleet.placeable_orphans(kind)
             if not orphans or not any(
                 self.fleet.statuses[w.worker].takes for w in self.fleet.inventory.workers_of(kind)
             ):
@@ -158,7 +158,7 @@ class Placing:
 
     def _give_all(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
         """Write the plan's assignments; those of one reason and one person make one `Write`."""
-        free = set(self.fleet.orphans(WorkerKind.NODE))
+        free = set(self.fleet.placeable_orphans(WorkerKind.NODE))
         self.waiting = tuple(
             p for n in scored.plan.waiting if (p := WorkerKind.NODE.partition(n)) in free
         )
@@ -182,7 +182,7 @@ class Placing:
 
     def _give(self, p: Partition, worker: str, now_ms: int, why: str) -> Placed:
         lease = self.fleet.leases[worker]
-        return step(
+        return record_after_step(
             self.fleet.partitions[p],
             Step.PLACE,
             worker=worker,
@@ -219,7 +219,8 @@ class Placing:
             (w for w in workers if self.fleet.statuses[w].takes), key=lambda w: (load[w], w)
         )
         if not takers or any(
-            self.fleet.partitions[p].state is State.RELEASING for p in self.fleet.of(kind)
+            self.fleet.partitions[p].state is State.RELEASING
+            for p in self.fleet.partitions_of(kind)
         ):
             return
         for w in sorted(workers, key=lambda w: (not self.fleet.statuses[w].to_empty, -load[w], w)):
@@ -254,7 +255,9 @@ class Placing:
         if WorkerKind.NODE not in self._opened or now < self._rests_until:
             return
         self.inputs.observe(now, now_ms)
-        moment = self.inputs.moment(self.fleet.of(WorkerKind.NODE), now, now_ms, self.memory)
+        moment = self.inputs.moment(
+            self.fleet.partitions_of(WorkerKind.NODE), now, now_ms, self.memory
+        )
         self._asked = moment
         yield PlanWanted(self.frame, moment)
 
@@ -312,7 +315,7 @@ class Placing:
         for p, target in targets.items():
             if self.can_move(p):
                 self.inputs.targets[p] = replace(target, source=self.fleet.partitions[p].worker)
-                steps[p] = step(
+                steps[p] = record_after_step(
                     self.fleet.partitions[p],
                     Step.MOVE,
                     leader_epoch=self.fleet.leader_epoch,
@@ -359,7 +362,9 @@ class Placing:
         change: FleetChange | None = None,
         eager: bool = False,
     ) -> Scored:
-        moment = self.inputs.moment(self.fleet.of(WorkerKind.NODE), now, now_ms, self.memory)
+        moment = self.inputs.moment(
+            self.fleet.partitions_of(WorkerKind.NODE), now, now_ms, self.memory
+        )
         moment = replace(moment, orphans_only=orphans_only, eager=eager)
         frame = self.frame
         if change is not None:

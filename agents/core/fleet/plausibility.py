@@ -149,7 +149,7 @@ class ImplausibleFigures:
             return
         most, lanes, seen, told, odd = (
             most_eps(spec),
-            len(self.fleet.of(WorkerKind.NODE)),
+            len(self.fleet.partitions_of(WorkerKind.NODE)),
             set[int](),
             0.0,
             0,

@@ -2,7 +2,7 @@
 and never before it is written (PROTOCOL 2.3 to 2.5).
 
 The functions have the names of their steps in tests/handover_model: say_fenced, wants_lease,
-say_assign, ask_release; the model's say_lease is in `_to_one`."""
+say_assign, ask_release; the model's say_lease is in `_reconcile_worker`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def transactional_id(worker: str) -> str:
     return f"geolane-{worker}"
 
 
-def say(fleet: Fleet, now: float) -> Iterator[Effect]:
+def reconcile_fleet(fleet: Fleet, now: float) -> Iterator[Effect]:
     """Every command to send and every lease to make now, given what is written and what each worker
     has shown."""
     # A partition with a write under way is left out: only what is committed may be said.
@@ -36,10 +36,12 @@ def say(fleet: Fleet, now: float) -> Iterator[Effect]:
             written.setdefault(s.worker, []).append(p)
     for view in fleet.views.values():
         if view.present and view.boot and not view.fencing and now >= view.retry_at:
-            yield from _to_one(fleet, view, written.get(view.spec.worker, []), now)
+            yield from _reconcile_worker(fleet, view, written.get(view.spec.worker, []), now)
 
 
-def _to_one(fleet: Fleet, view: View, written: Sequence[Partition], now: float) -> Iterator[Effect]:
+def _reconcile_worker(
+    fleet: Fleet, view: View, written: Sequence[Partition], now: float
+) -> Iterator[Effect]:
     """One worker's commands. The order is that of its life: a fenced boot must end, a boot without
     a lease gets one, a lease is sent, and only a boot that holds its lease is given lanes."""
     worker = view.spec.worker
@@ -52,7 +54,7 @@ def _to_one(fleet: Fleet, view: View, written: Sequence[Partition], now: float) 
     elif not status.confirmed:
         if LeaseCommand not in view.inflight:
             lease = fleet.leases[worker]
-            yield _send(
+            yield _send_command(
                 view,
                 LeaseCommand(
                     fleet.leader_epoch,
@@ -71,7 +73,7 @@ def say_fenced(fleet: Fleet, view: View, now: float) -> Iterator[Effect]:
     """Tell a fenced boot that is heard again that it is fenced, so that it ends (2.2)."""
     if now - view.fenced_said_at >= TELL_FENCED_EVERY_S and LeaseCommand not in view.inflight:
         view.fenced_said_at = now
-        yield _send(
+        yield _send_command(
             view,
             LeaseCommand(fleet.leader_epoch, view.boot, transactional_id(view.spec.worker), -1, -1),
         )
@@ -96,7 +98,7 @@ def say_assign(fleet: Fleet, view: View, written: Sequence[Partition]) -> Iterat
     if AssignCommand in view.inflight:
         return
     grants = []
-    for p in _in_state(fleet, view, written, State.ASSIGNED):
+    for p in _partitions_in_state(fleet, view, written, State.ASSIGNED):
         epoch = fleet.partitions[p].epoch
         unsaid = view.said.get(p) != epoch and view.owned.get(p) != epoch
         if unsaid or view.lacking[p] >= LACKING_LIMIT:
@@ -104,7 +106,7 @@ def say_assign(fleet: Fleet, view: View, written: Sequence[Partition]) -> Iterat
             view.said[p] = epoch
             view.lacking.pop(p, None)
     if grants:
-        yield _send(
+        yield _send_command(
             view,
             AssignCommand(
                 fleet.leader_epoch, view.boot, view.spec.kind.topic, tuple(grants[:GRANTS_AT_MOST])
@@ -121,10 +123,10 @@ def ask_release(fleet: Fleet, view: View, written: Sequence[Partition]) -> Itera
         return
     grants = [
         Grant(p.n, fleet.partitions[p].epoch, fleet.partitions[p].offset)
-        for p in _in_state(fleet, view, written, State.RELEASING)
+        for p in _partitions_in_state(fleet, view, written, State.RELEASING)
     ]
     if grants:
-        yield _send(
+        yield _send_command(
             view,
             ReleaseCommand(
                 fleet.leader_epoch, view.boot, view.spec.kind.topic, tuple(grants[:GRANTS_AT_MOST])
@@ -132,7 +134,7 @@ def ask_release(fleet: Fleet, view: View, written: Sequence[Partition]) -> Itera
         )
 
 
-def _in_state(
+def _partitions_in_state(
     fleet: Fleet, view: View, written: Sequence[Partition], state: State
 ) -> list[Partition]:
     """The partitions of `written` that are this boot's and in this state."""
@@ -143,6 +145,6 @@ def _in_state(
     ]
 
 
-def _send(view: View, command: LeaseCommand | AssignCommand | ReleaseCommand) -> Send:
+def _send_command(view: View, command: LeaseCommand | AssignCommand | ReleaseCommand) -> Send:
     view.inflight[type(command)] = command
     return Send(view.spec.worker, command)

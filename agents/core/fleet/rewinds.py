@@ -31,7 +31,7 @@ from agents.base.errors import OperatorError
 from agents.core.effects import Effect, Note, Write
 from agents.core.events import QueryFinished
 from agents.core.fleet.fleet import Fleet
-from agents.core.fleet.handover import Step, step
+from agents.core.fleet.handover import Step, record_after_step
 from agents.core.fleet.incidents import Incident
 from agents.core.fleet.queries import PendingQueries
 from agents.core.model.placement import State
@@ -227,7 +227,7 @@ class Rewinds:
             )
             self._end_rewind(p, f"lane {p.n} was NOT rewound ({why}): running again")
             return
-        record = step(
+        record = record_after_step(
             s,
             Step.REWIND,
             leader_epoch=self.fleet.leader_epoch,
@@ -256,7 +256,7 @@ class Rewinds:
             why = found.error or f"committed is {at}, it was {r.committed}"
             self._end_rewind(p, f"{p.label} was NOT reset ({why}): ask again")
             return
-        record = step(
+        record = record_after_step(
             s,
             Step.RESET,
             leader_epoch=self.fleet.leader_epoch,

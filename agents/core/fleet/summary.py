@@ -29,7 +29,7 @@ ROWS_AT_MOST = 50  # about 11 KB
 def lane_loads(fleet: Fleet) -> dict[int, LaneLoad]:
     """The load of each lane, as its written owner reports it."""
     out: dict[int, LaneLoad] = {}
-    for p in fleet.of(WorkerKind.NODE):
+    for p in fleet.partitions_of(WorkerKind.NODE):
         s = fleet.partitions[p]
         view = fleet.views.get(s.worker)
         if view is not None and view.telemetry is not None and s.state is not State.ORPHAN:
@@ -69,9 +69,9 @@ def summarise_fleet(
     """`now` is monotonic seconds."""
     nodes = [v for v in fleet.views.values() if v.spec.kind == WorkerKind.NODE]
     routers = [v for v in fleet.views.values() if v.spec.kind == WorkerKind.ROUTER]
-    states = [fleet.partitions[p].state for p in fleet.of(WorkerKind.NODE)]
+    states = [fleet.partitions[p].state for p in fleet.partitions_of(WorkerKind.NODE)]
     loads = lane_loads(fleet).values()
-    arrivals = [rates.lane_eps(p.n, now) or 0.0 for p in fleet.of(WorkerKind.NODE)]
+    arrivals = [rates.lane_eps(p.n, now) or 0.0 for p in fleet.partitions_of(WorkerKind.NODE)]
     return FleetSummary(
         nodes=len(nodes),
         nodes_available=sum(v.present and v.health is Health.AVAILABLE for v in nodes),
@@ -139,7 +139,7 @@ def sample_fleet(fleet: Fleet) -> tuple[Sample, ...]:
     LANES_AT_MOST."""
     loads = lane_loads(fleet)
     by_node: dict[str, list[int]] = {}
-    for p in fleet.of(WorkerKind.NODE):
+    for p in fleet.partitions_of(WorkerKind.NODE):
         if p.n in loads:
             by_node.setdefault(short_name(fleet.partitions[p].worker), []).append(p.n)
     out = [_sum_loads(OF_FLEET, loads, list(loads))]
@@ -176,7 +176,7 @@ def make_map(fleet: Fleet, lat: tuple[float, ...], lon: tuple[float, ...]) -> Ma
         well[i] += status.takes
         room[i] += status.capacity_eps if v.present else 0.0
     threads: list[Thread] = []
-    for p in fleet.of(WorkerKind.NODE):
+    for p in fleet.partitions_of(WorkerKind.NODE):
         s, load = fleet.partitions[p], loads.get(p.n)
         view = fleet.views.get(s.worker) if s.state is not State.ORPHAN else None
         i = rows[view.spec.site] if view is not None else -1

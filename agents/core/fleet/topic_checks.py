@@ -115,7 +115,7 @@ class Streams:
                 extent.begin,
                 extent.end,
                 committed,
-                self.fleet.worked_to(p) if committed is None else placed.offset,
+                self.fleet.last_worked_offset(p) if committed is None else placed.offset,
             ):
                 odd[p] = why
             elif committed is not None:
@@ -189,7 +189,7 @@ class Streams:
         return dict(self._check_topic_sizes(now))
 
     def _check_topic_sizes(self, now: StreamsLooked) -> Iterator[tuple[str, str]]:
-        lanes = len(self.fleet.of(WorkerKind.NODE))
+        lanes = len(self.fleet.partitions_of(WorkerKind.NODE))
         for topic in TOPICS:
             if (count := now.counts.get(topic)) is None:
                 continue
@@ -206,7 +206,7 @@ class Streams:
                     ),
                 )
             elif key == WorkerKind.ROUTER.topic and count < (
-                raw := len(self.fleet.of(WorkerKind.ROUTER))
+                raw := len(self.fleet.partitions_of(WorkerKind.ROUTER))
             ):
                 yield (
                     key,

@@ -78,8 +78,8 @@ class Lookout:
         """Take a reading of the topics: adopt new raw partitions, and report what is wrong."""
         grown = self.streams.find_new_partitions(seen)
         if grown:
-            had = len(self.fleet.of(WorkerKind.ROUTER))
-            self.fleet.expect(grown)
+            had = len(self.fleet.partitions_of(WorkerKind.ROUTER))
+            self.fleet.expect_partitions(grown)
             text = (
                 f"{TOPIC_RAW} has {had + len(grown)} partitions now, {had} before: routers take "
                 "the new ones."

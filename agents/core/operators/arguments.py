@@ -82,7 +82,7 @@ def find_node(fleet: Fleet, name: str) -> View:
 
 def find_lane(fleet: Fleet, text: str) -> Partition:
     """The lane of that number. Raises OperatorError."""
-    count = len(fleet.of(WorkerKind.NODE))
+    count = len(fleet.partitions_of(WorkerKind.NODE))
     p = (
         WorkerKind.NODE.partition(int(text))
         if text.isascii() and text.isdigit() and len(text) < 10
@@ -173,7 +173,7 @@ def _number_range(a: Argument, fleet: Fleet) -> tuple[int, int] | tuple[None, No
         case Type.NUMBER:
             return a.low, a.high
         case Type.LANE:
-            return 0, max(0, len(fleet.of(WorkerKind.NODE)) - 1)
+            return 0, max(0, len(fleet.partitions_of(WorkerKind.NODE)) - 1)
     return None, None
 
 
@@ -190,7 +190,7 @@ def _list_options(a: Argument, fleet: Fleet, commands: Sequence[str]) -> tuple[O
         case Type.LANE:
             return tuple(
                 Option(str(p.n), f"{p.n}: {_describe_owner(fleet, p)}")
-                for p in sorted(fleet.of(WorkerKind.NODE))
+                for p in sorted(fleet.partitions_of(WorkerKind.NODE))
             )
         case Type.COMMAND:
             return tuple(Option(name, name) for name in commands)

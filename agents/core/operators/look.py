@@ -181,7 +181,7 @@ def list_lanes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
     """Lanes by lag, the largest first."""
     loads = lane_loads(fleet)
     ps = sorted(
-        fleet.of(WorkerKind.NODE),
+        fleet.partitions_of(WorkerKind.NODE),
         key=lambda p: (-(loads[p.n].lag_events if p.n in loads else 1 << 60), p.n),
     )
     shown, pages = slice_page(len(ps), page, rows_at_most)

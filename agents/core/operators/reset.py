@@ -83,7 +83,7 @@ def _parse_partitions(fleet: Fleet, words: Sequence[str]) -> Iterator[Partition]
             if p is None or p not in fleet.partitions:
                 raise OperatorError(
                     f"There is no raw partition {word[:40]!r}: they are 0 to "
-                    f"{len(fleet.of(WorkerKind.ROUTER)) - 1}."
+                    f"{len(fleet.partitions_of(WorkerKind.ROUTER)) - 1}."
                 )
             yield p
 
@@ -130,7 +130,9 @@ def _predict_reset(
     settings = []
     for p in look.partitions:
         at: Standing = found[p]
-        written = c.fleet.worked_to(p) if at.committed is None else c.fleet.partitions[p].offset
+        written = (
+            c.fleet.last_worked_offset(p) if at.committed is None else c.fleet.partitions[p].offset
+        )
         if (to and not every) or why_offset_unusable(at.begin, at.end, at.committed, written):
             settings.append(choose_setting(p, at, written, to))
     if not settings:

@@ -41,7 +41,7 @@ def answer_whatif(placing: Placing, now: float, now_ms: int, args: Sequence[str]
     """The answer. Raises OperatorError for an argument that names nothing or is not a number."""
     q = parse_question(placing.fleet, args)
     # The baseline is a change that changes nothing, so that it is planned with the same freedom.
-    any_lane = placing.fleet.of(WorkerKind.NODE)[0].n
+    any_lane = placing.fleet.partitions_of(WorkerKind.NODE)[0].n
     same = FleetChange(rate={any_lane: 1.0})
     base = placing.what_if(now, now_ms, same, eager=q.eager)
     then = placing.what_if(now, now_ms, q.change, eager=q.eager)

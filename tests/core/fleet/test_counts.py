@@ -29,7 +29,7 @@ class Counted:
 
     def written(self, partitions: dict[Partition, Placed], leases: dict[str, Lease]) -> None:
         self.counts.count_records(partitions, leases)
-        self.fleet.written(partitions, leases, {})
+        self.fleet.apply_records(partitions, leases, {})
 
     @property
     def fences(self) -> int:

@@ -17,19 +17,19 @@ def test_a_status_changes_with_the_fact_that_it_rests_on() -> None:
     boot = w.procs[name].boot
     assert fleet.statuses[name].takes
 
-    fleet.written({}, {}, {drain_intent(name): Intent("ana", 0)})
+    fleet.apply_records({}, {}, {drain_intent(name): Intent("ana", 0)})
     assert fleet.statuses[name].drained
     assert fleet.statuses[name].to_empty
-    fleet.written({}, {}, {drain_intent(name): None})
+    fleet.apply_records({}, {}, {drain_intent(name): None})
     assert fleet.statuses[name].takes
 
-    fleet.announced(Announcement(name, Health.XA, boot=boot), w.now_s)
+    fleet.note_presence(Announcement(name, Health.XA, boot=boot), w.now_s)
     assert fleet.statuses[name].usable
     assert fleet.statuses[name].to_empty
-    fleet.left(name, w.now_s)
+    fleet.note_departure(name, w.now_s)
     assert not fleet.statuses[name].usable
     assert fleet.statuses[name].confirmed
-    fleet.announced(Announcement(name, Health.AVAILABLE, boot=boot), w.now_s)
+    fleet.note_presence(Announcement(name, Health.AVAILABLE, boot=boot), w.now_s)
     assert fleet.statuses[name].takes
 
     fleet.begin_fence(name)
@@ -37,7 +37,7 @@ def test_a_status_changes_with_the_fact_that_it_rests_on() -> None:
     assert fleet.statuses[name].lease_live
     fleet.end_fence(name)
     assert fleet.statuses[name].takes
-    fleet.announced(Announcement(name, Health.AVAILABLE, boot="another"), w.now_s)
+    fleet.note_presence(Announcement(name, Health.AVAILABLE, boot="another"), w.now_s)
     assert fleet.statuses[name].lease_live
     assert not fleet.statuses[name].holds_lease
     fleet.validate()

@@ -13,8 +13,8 @@ from agents.core.fleet.handover import (
     LeaseStep,
     Step,
     Tenancy,
-    lease_step,
-    step,
+    lease_after_step,
+    record_after_step,
     tenancy,
 )
 from agents.core.model.placement import Lease, Placed, State
@@ -28,7 +28,7 @@ def placed(state: State, offset: int = 10) -> Placed:
 @pytest.mark.parametrize("what", Step)
 def test_a_step_is_in_the_table_or_refused(state: State, what: Step) -> None:
     def take() -> Placed:
-        return step(
+        return record_after_step(
             placed(state),
             what,
             leader_epoch=2,
@@ -66,17 +66,19 @@ def test_every_change_of_owner_grows_the_epoch() -> None:
 @pytest.mark.parametrize("offset", [None, -1, 10, 11])
 def test_a_rewind_goes_back_and_nowhere_else(offset: int | None) -> None:
     with pytest.raises(ImpossibleTransition, match="not before"):
-        step(placed(State.ORPHAN), Step.REWIND, leader_epoch=1, now_ms=0, why="", offset=offset)
+        record_after_step(
+            placed(State.ORPHAN), Step.REWIND, leader_epoch=1, now_ms=0, why="", offset=offset
+        )
 
 
 def test_a_place_needs_a_worker_and_its_boot() -> None:
     with pytest.raises(ImpossibleTransition, match="without a worker"):
-        step(placed(State.ORPHAN), Step.PLACE, leader_epoch=1, now_ms=0, why="")
+        record_after_step(placed(State.ORPHAN), Step.PLACE, leader_epoch=1, now_ms=0, why="")
 
 
 @given(st.integers(0, 100), st.integers(0, 100))
 def test_offsets_never_go_back(before: int, shown: int) -> None:
-    after = step(
+    after = record_after_step(
         placed(State.RELEASING, before),
         Step.RELEASED,
         leader_epoch=1,
@@ -98,7 +100,7 @@ def test_a_lease_step_is_in_the_table_or_refused(held: Tenancy, what: LeaseStep)
     boot = "" if what is LeaseStep.FENCE else "b2"
 
     def take() -> tuple[Lease, bool]:
-        return lease_step(
+        return lease_after_step(
             lease_of(held),
             what,
             new_boot=boot,

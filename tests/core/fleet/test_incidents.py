@@ -75,16 +75,16 @@ def test_the_subject_changes_only_for_what_holds() -> None:
             if isinstance(e, Subject)
         ]
 
-    w.core.fleet.left("node-1", w.now_s)
+    w.core.fleet.note_departure("node-1", w.now_s)
     assert subjects(94.0) == [], "who begins to lead does not know them all yet"
-    w.core.fleet.announced(here, w.now_s)
+    w.core.fleet.note_presence(here, w.now_s)
     assert subjects(95.0) == []
     assert subjects(100.0) == ["geolane: calm, 3/3 nodes, 6/6 lanes"]
-    w.core.fleet.left("node-1", w.now_s)
+    w.core.fleet.note_departure("node-1", w.now_s)
     assert subjects(101.0) == []
-    w.core.fleet.announced(here, w.now_s)
+    w.core.fleet.note_presence(here, w.now_s)
     assert subjects(102.0) == subjects(120.0) == []
-    w.core.fleet.left("node-1", w.now_s)
+    w.core.fleet.note_departure("node-1", w.now_s)
     assert subjects(121.0) == []
     assert subjects(126.5) == ["geolane: working, 2/3 nodes, 6/6 lanes"]
 

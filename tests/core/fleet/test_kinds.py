@@ -23,7 +23,7 @@ def w() -> World:
     w = World(nodes=3, lanes=6)
     more = {n: WorkerSpec(n, ANALYTICS, "s0", 50.0) for n in ("analytics-1", "analytics-2")}
     w.read(msgspec.structs.replace(w.inv, workers={**w.inv.workers, **more}))
-    w.core.fleet.expect([*PARTITIONS, NOBODYS])
+    w.core.fleet.expect_partitions([*PARTITIONS, NOBODYS])
     w.fair(20)
     return w
 

@@ -21,7 +21,7 @@ def w() -> World:
     w = World(nodes=3, lanes=6)
     w.fair(8)
     w.plans_at_once = False
-    w.core.fleet.written({}, {}, {drain_intent("node-0"): Intent("ana", 0)})
+    w.core.fleet.apply_records({}, {}, {drain_intent("node-0"): Intent("ana", 0)})
     w.pass_s(1.5)
     assert w.plan is not None
     return w
@@ -76,7 +76,7 @@ def test_lanes_that_arrive_where_it_reckoned_them_do_not_make_it_void(w: World) 
     assert w.plan is not None
     while w.sends:
         w.deliver(0)
-        assert not w.core.fleet.orphans(WorkerKind.NODE), "placed at once"
+        assert not w.core.fleet.placeable_orphans(WorkerKind.NODE), "placed at once"
         w.kafka_steps()
     w.make_plan()
     assert [d.kind for d in w.decided[-2:]] == ["orphans", "tick"]
@@ -95,7 +95,7 @@ def test_an_orphan_is_not_given_to_a_node_that_takes_no_more(w: World) -> None:
     assert wanted is not None
     scored = make_scored_plan(wanted.frame, wanted.moment, NUMERICS)
     given = {a.lane: scored.workers[a.to] for a in scored.plan.assignments}[p.n]
-    fleet.written({}, {}, {drain_intent(given): Intent("ana", 0)})
+    fleet.apply_records({}, {}, {drain_intent(given): Intent("ana", 0)})
     placing._placed_version = fleet.version
     w.make_plan()
     w.kafka_steps()
@@ -112,7 +112,7 @@ def test_who_works_by_now_does_not_wait(w: World) -> None:
 
 def test_nobody_is_sent_to_a_node_that_takes_no_more(w: World) -> None:
     for node in ("node-1", "node-2"):
-        w.core.fleet.written({}, {}, {drain_intent(node): Intent("ana", 0)})
+        w.core.fleet.apply_records({}, {}, {drain_intent(node): Intent("ana", 0)})
     w.make_plan()
     assert not releasing(w)
 

@@ -141,5 +141,5 @@ def test_a_lease_with_the_same_epoch_of_another_producer_id_is_another_lease() -
     fleet = w.core.fleet
     assert fleet.statuses["node-1"].usable
     lease = fleet.leases["node-1"]
-    fleet.written({}, {"node-1": replace(lease, producer_id=lease.producer_id + 1)}, {})
+    fleet.apply_records({}, {"node-1": replace(lease, producer_id=lease.producer_id + 1)}, {})
     assert not fleet.statuses["node-1"].usable

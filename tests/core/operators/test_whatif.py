@@ -209,6 +209,6 @@ def test_a_region_without_nodes_and_a_node_drained_already_are_said(w: World) ->
     w.core.fleet.inventory = Inventory(sites, w.inv.workers)
     with pytest.raises(OperatorError, match="no node in empty land"):
         ask(w, "lose empty land")
-    w.core.fleet.written({}, {}, {drain_intent("node-1"): Intent("ana@d", 0)})
+    w.core.fleet.apply_records({}, {}, {drain_intent("node-1"): Intent("ana@d", 0)})
     with pytest.raises(OperatorError, match="1 is already drained"):
         ask(w, "drain 1")
