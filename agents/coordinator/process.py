@@ -36,7 +36,7 @@ from agents.core.coordinator import (
 )
 from agents.core.events import Led, LinkDown, LinkUp, Now, TelemetryIn, XmppEvent
 from agents.core.fleet.placing_inputs import PlacingSettings
-from agents.core.fleet.plausibility import most_arriving_eps
+from agents.core.fleet.plausibility import max_arriving_eps
 from agents.core.fleet.reconcile import transactional_id
 from agents.core.fleet.rewinds import AwaitCommitted, LookBack, LookOver, ReadCommitted
 from agents.core.model.placement import (
@@ -345,7 +345,7 @@ async def _fence_after_loss(
 async def _restore_forecast(core: Coordinator, journal: Journal) -> None:
     if state := await journal.read_value(FORECAST):
         try:
-            most_eps = most_arriving_eps(core.fleet.inventory)
+            most_eps = max_arriving_eps(core.fleet.inventory)
             if forgotten := core.placing.inputs.foresight.forecast.restore_state(state, most_eps):
                 _log.warning(
                     "forecast_forgotten",

@@ -177,7 +177,7 @@ class Coordinator:
             desk.rollout,
         )
         self.guard = Guard(
-            parts, self.news, operators.token, desk.errands.finish_query, placing.failed
+            parts, self.news, operators.token, desk.errands.finish_query, placing.note_failure
         )
         self._cut_off = ROLLOUT in intents
         self._sample_at, self._turn, self._advanced_at = now.s, 0, now.s
@@ -301,7 +301,7 @@ class Coordinator:
         """Nothing by itself: `_advance` looks at the time."""
 
     def _handle_presence(self, event: WorkerSeen, now: Now) -> Iterable[Effect]:
-        said = self.refusals.announcement(event.announcement, now.s)
+        said = self.refusals.filter_presence(event.announcement, now.s)
         # An unknown worker's presence is kept: a later inventory may name it.
         self.membership.note_presence(said)
         return self._note_presence(said, now) if said.worker in self.fleet.views else ()
@@ -310,11 +310,11 @@ class Coordinator:
         why = f"sends more than I read: {event.count:,} of its stanzas were dropped"
         if event.blocked_s:
             why += f", and the server holds back what it sends for {event.blocked_s:.0f} s"
-        self.refusals.refuse("stanza", event.sender, why, now.s, event.count)
+        self.refusals.note_refusal("stanza", event.sender, why, now.s, event.count)
 
     def _handle_invalid_message(self, event: NotUnderstood, now: Now) -> None:
         why = f"sent an invalid message: {event.why}"
-        self.refusals.refuse(event.what, event.worker, why, now.s)
+        self.refusals.note_refusal(event.what, event.worker, why, now.s)
 
     def _handle_inventory(self, event: InventoryRead, now: Now) -> Iterator[Effect]:
         known = set(self.fleet.views)
@@ -330,10 +330,10 @@ class Coordinator:
         if worker not in self.fleet.views:
             return
         # Implausible figures are removed before anything else sees them.
-        telemetry = self.refusals.telemetry(worker, event.telemetry, now.s)
+        telemetry = self.refusals.filter_telemetry(worker, event.telemetry, now.s)
         if self.fleet.note_telemetry(worker, telemetry, now.s):
             self.liveness.note_return(worker)
-            self.placing.inputs.rates.heard(worker, telemetry, now.s)
+            self.placing.inputs.rates.note_arrivals(worker, telemetry, now.s)
             self.news.report_faults(worker, telemetry, now.s)
 
     def _handle_placement_written(self, event: PlacementWritten, now: Now) -> None:
@@ -346,7 +346,7 @@ class Coordinator:
 
     def _handle_plan(self, event: Planned, now: Now) -> Iterable[Effect]:
         commanding = self.liveness.can_command()
-        return self.placing.planned(event.scored, now.s, now.ms, commanding=commanding)
+        return self.placing.accept_plan(event.scored, now.s, now.ms, commanding=commanding)
 
     def _handle_failed_plan(self, event: PlanFailed, now: Now) -> None:
         raise event.error  # the guard catches it and reports the failed plan
@@ -393,7 +393,7 @@ class Coordinator:
         if self.fleet.note_presence(said, now.s):
             if boot and boot != view.boot:
                 self.lookout.circles.note_start(view.spec, said.last_end, now.s)
-            self.placing.joined(now.s)
+            self.placing.note_join(now.s)
             flipped = before is not said.health
             if flipped and self.news.report_health(
                 view.spec, before, said.health, said.status, now.s
@@ -424,8 +424,8 @@ class Coordinator:
             yield from self.desk.rewinds.advance(now.s)
             # 3. Orphans are placed before the placement is improved: a lane without an owner never
             #    waits behind a lane that could be better off.
-            yield from self.guard.run_planning(self.placing.place(now.s, now.ms), now.s)
-            yield from self.guard.run_planning(self.placing.improve(now.s, now.ms), now.s)
+            yield from self.guard.run_planning(self.placing.place_orphans(now.s, now.ms), now.s)
+            yield from self.guard.run_planning(self.placing.improve_placement(now.s, now.ms), now.s)
             self.news.report_plan_failure(self.placing.failing, now.s)
             # 4. Workers are told what is written, after every decision of this turn: a partition
             #    whose record has just begun to change, or a worker that is being fenced, is left

@@ -109,7 +109,7 @@ def test_an_act_that_fails_half_way_has_done_nothing(
             done.news.open_command_incident("half of it", [p], done.nick, done.now)
             done.news.add_line("half of it")
             done.fleet.begin_write([p])
-            done.placing.hold(p, done.now)
+            done.placing.begin_cooldown(p, done.now)
             done.fleet.held.add(p)
             done.rollout.queue.append("node-1")
             yield fx.Write(intents={"pause": Intent("ana@d", 1)})
@@ -215,7 +215,7 @@ def test_a_planner_that_fails_while_lanes_are_nobodys_leaves_them_until_it_works
 def test_a_plan_that_fails_while_it_is_carried_out_stands_as_far_as_it_was_written(
     w: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placing.Placing, "_give_all", fails)
+    monkeypatch.setattr(placing.Placing, "_write_assignments", fails)
     w.fair(5)
     assert plan_failed(w)
     assert w.all_at_work()

@@ -60,7 +60,7 @@ class CommandOutcomes:
         match e.command:
             case LeaseCommand() if e.command.producer_id >= 0:
                 self.fleet.note_lease_confirmed(e.worker, e.command.producer)
-                self.placing.joined(now.s)
+                self.placing.note_join(now.s)
             case AssignCommand(topic=topic, lanes=lanes):
                 has = {g.n: g.epoch for g in e.answer.lanes}
                 for g in lanes:
@@ -144,7 +144,7 @@ class CommandOutcomes:
             return
         view.retry_at = now.s + RETRY_S
         view.refusals += 1
-        self.placing.inputs.trouble(e.worker, now.s)
+        self.placing.inputs.note_failed_handover(e.worker, now.s)
         if isinstance(e.command, AssignCommand):
             view.mark_unsaid(e.command)
         if view.refusals >= REFUSALS and self.liveness.can_command():
@@ -160,7 +160,7 @@ class CommandOutcomes:
         view = self.fleet.views[worker]
         command = view.inflight.pop(kind, None)
         view.retry_at = now.s + RETRY_S
-        self.placing.inputs.trouble(worker, now.s)
+        self.placing.inputs.note_failed_handover(worker, now.s)
         if isinstance(command, AssignCommand):
             view.mark_unsaid(command)
         if isinstance(command, ReleaseCommand) and self.liveness.can_command() and view.present:

@@ -87,7 +87,7 @@ class Fencing:
         }
         if lost and e.new_boot:
             self.news.report_restarted(fleet.inventory.workers[e.worker], lost, now.s)
-        self.placing.orphaned(lost)
+        self.placing.forget_targets(lost)
         fleet.begin_write(records)
         note = Note("fleet", e.worker, f"{what} of {e.worker}", {"lanes": [p.n for p in lost]})
         yield Write(records, {e.worker: lease}, then=(note,))

@@ -89,7 +89,7 @@ class Membership:
         )
         fleet.adopt_workers(stay)
         self._until = {w: at for w, at in self._until.items() if w in stay}
-        self.placing.reframe(event.places)
+        self.placing.rebuild_frame(event.places)
         for worker in wanted.workers:
             self.strangers.pop(worker, None)
         self._report_changes(event, new, back, gone, changed)
@@ -180,8 +180,8 @@ class Membership:
     def _forget_worker(self, worker: str) -> Iterator[Effect]:
         self._until.pop(worker, None)
         self.fleet.forget_worker(worker)
-        self.placing.forget(worker)
-        self.placing.reframe()
+        self.placing.forget_worker(worker)
+        self.placing.rebuild_frame()
         self.news.add_line(f"{short_name(worker)} has left the fleet.")
         self.news.add_alert(
             Severity.INFO, "worker_left", worker, f"{short_name(worker)} has left the fleet"

@@ -17,7 +17,7 @@ from agents.core.fleet.placing_inputs import (
     FleetChange,
     PlacingInputs,
     Target,
-    changed,
+    apply_change,
 )
 from agents.core.model.feeds import (
     CURRENT,
@@ -73,50 +73,50 @@ class Placing:
     _rests_until: float = float("-inf")
 
     def __post_init__(self) -> None:
-        self.frame = self.inputs.frame()
+        self.frame = self.inputs.make_frame()
 
-    def tune(self, calm: Calm) -> None:
+    def set_damping_rules(self, calm: Calm) -> None:
         """Use other damping rules from the next plan on. The frame is written to the journal with
         that plan, so that `replan` sees the rules."""
         if calm == self.inputs.settings.calm:
             return
         self.inputs.settings = replace(self.inputs.settings, calm=calm)
         self.inputs.foresight.set_horizon(calm.forecast_s)
-        self.frame, self._framed = self.inputs.frame(), False
+        self.frame, self._framed = self.inputs.make_frame(), False
 
-    def reframe(self, places: LanePlaces | None = None) -> None:
+    def rebuild_frame(self, places: LanePlaces | None = None) -> None:
         """The inventory has changed, and with `places` perhaps the lanes' rules too: from now on
         plans use a new frame."""
         if places is not None:
             self.inputs.places = places
-        self.frame, self._framed, self.last = self.inputs.frame(), False, None
+        self.frame, self._framed, self.last = self.inputs.make_frame(), False, None
 
-    def forget(self, worker: str) -> None:
+    def forget_worker(self, worker: str) -> None:
         """The worker has left the fleet."""
-        self.inputs.forget(worker)
+        self.inputs.forget_worker(worker)
 
-    def joined(self, now: float) -> None:
+    def note_join(self, now: float) -> None:
         """A new worker may be given partitions."""
         self._joined_at = now
 
     # ---- plans that fail ----
 
-    def failed(self, why: str, now: float) -> None:
+    def note_failure(self, why: str, now: float) -> None:
         """A plan could not be made or carried out: the present placement stays, and planning is
         tried again after a pause."""
         self.failing, self._asked, self._placed_version = why, None, -1
         self._rests_until = now + min(REST_S * 2**self._failures, MOST_REST_S)
         self._failures = min(self._failures + 1, 10)
 
-    def _succeeded(self) -> None:
+    def _note_success(self) -> None:
         self.failing, self._failures = "", 0
 
     # ---- orphans, at once ----
 
-    def place(self, now: float, now_ms: int) -> Iterator[Effect]:
+    def place_orphans(self, now: float, now_ms: int) -> Iterator[Effect]:
         """Give orphans to workers. The first placing waits up to SETTLE_S for more workers, so that
         the first one does not get everything."""
-        self.inputs.seen(now, ramp=WorkerKind.NODE in self._opened)
+        self.inputs.note_nodes(now, ramp=WorkerKind.NODE in self._opened)
         for kind in self.fleet.inventory.kinds_in_use():
             if kind.planned and (
                 self.fleet.version == self._placed_version or now < self._rests_until
@@ -128,21 +128,21 @@ class Placing:
                 self.fleet.statuses[w.worker].takes for w in self.fleet.inventory.workers_of(kind)
             ):
                 continue
-            wait_s = self._wait_s(kind, now)
+            wait_s = self._settle_wait_s(kind, now)
             if wait_s > 0:
                 yield WakeAt(wait_s + 0.01)
             elif not kind.planned:
-                yield from self._spread(kind, orphans, now_ms)
+                yield from self._distribute_orphans(kind, orphans, now_ms)
             else:
                 self._placed_version = self.fleet.version
-                self.last = scored = self._score(now, now_ms, orphans_only=True)
+                self.last = scored = self._make_plan(now, now_ms, orphans_only=True)
                 if any(a.reason == ORPHANED for a in scored.plan.assignments):
                     self._asked = None  # the plan under way does not know where these went
-                yield from self._told(scored, "orphans")
-                yield from self._give_all(scored, now, now_ms)
-                self._succeeded()
+                yield from self._report_plan(scored, "orphans")
+                yield from self._write_assignments(scored, now, now_ms)
+                self._note_success()
 
-    def _wait_s(self, kind: WorkerKind, now: float) -> float:
+    def _settle_wait_s(self, kind: WorkerKind, now: float) -> float:
         """How long the first placing of this kind still waits; 0 once it may begin, and ever
         after."""
         workers = self.fleet.inventory.workers_of(kind)
@@ -156,7 +156,7 @@ class Placing:
             self._opened.add(kind)
         return left
 
-    def _give_all(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
+    def _write_assignments(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
         """Write the plan's assignments; those of one reason and one person make one `Write`."""
         free = set(self.fleet.placeable_orphans(WorkerKind.NODE))
         self.waiting = tuple(
@@ -174,13 +174,13 @@ class Placing:
             if target is None or target.worker != worker:  # no move was meant to end there
                 target = Target(worker, "")
             steps, moves = plans.setdefault((target.why, target.by), ({}, []))
-            steps[p] = self._give(p, worker, now_ms, target.why or before.why)
-            moves.append(_move(p, source, worker, steps[p].epoch, target.delta_ms))
-            self.inputs.gave(p, source, worker, now, rests=target.why != DRAINING)
+            steps[p] = self._assign_partition(p, worker, now_ms, target.why or before.why)
+            moves.append(_move_item(p, source, worker, steps[p].epoch, target.delta_ms))
+            self.inputs.note_assignment(p, source, worker, now, rests=target.why != DRAINING)
         for (why, by), (steps, moves) in plans.items():
-            yield from self._write(steps, moves, why or "orphans placed", by)
+            yield from self._write_steps(steps, moves, why or "orphans placed", by)
 
-    def _give(self, p: Partition, worker: str, now_ms: int, why: str) -> Placed:
+    def _assign_partition(self, p: Partition, worker: str, now_ms: int, why: str) -> Placed:
         lease = self.fleet.leases[worker]
         return record_after_step(
             self.fleet.partitions[p],
@@ -194,7 +194,9 @@ class Placing:
 
     # ---- kinds that are not planned: routers ----
 
-    def _spread(self, kind: WorkerKind, orphans: list[Partition], now_ms: int) -> Iterator[Effect]:
+    def _distribute_orphans(
+        self, kind: WorkerKind, orphans: list[Partition], now_ms: int
+    ) -> Iterator[Effect]:
         load = {
             w.worker: len(self.fleet.owned_by(w.worker))
             for w in self.fleet.inventory.workers_of(kind)
@@ -206,11 +208,11 @@ class Placing:
             worker = min(load, key=lambda w: (load[w], w))
             load[worker] += 1
             before = self.fleet.partitions[p]
-            steps[p] = self._give(p, worker, now_ms, before.why)
-            moves.append(_move(p, before.worker, worker, steps[p].epoch, 0.0))
-        yield from self._write(steps, moves, f"{orphans[0].unit} partitions distributed", "")
+            steps[p] = self._assign_partition(p, worker, now_ms, before.why)
+            moves.append(_move_item(p, before.worker, worker, steps[p].epoch, 0.0))
+        yield from self._write_steps(steps, moves, f"{orphans[0].unit} partitions distributed", "")
 
-    def _even_out(self, kind: WorkerKind, now_ms: int) -> Iterator[Effect]:
+    def _balance_workers(self, kind: WorkerKind, now_ms: int) -> Iterator[Effect]:
         """Begin to move one partition, if none is being moved: from a worker of this kind that must
         be emptied, or that has at least two more than the one with the fewest."""
         workers = [w.worker for w in self.fleet.inventory.workers_of(kind)]
@@ -227,16 +229,16 @@ class Placing:
             uneven = self.fleet.statuses[w].to_empty or load[w] >= load[takers[0]] + 2
             mine = [p for p in self.fleet.owned_by(w) if self.can_move(p)]
             if w != takers[0] and mine and uneven:
-                yield from self.begin(
+                yield from self.begin_moves(
                     {mine[0]: Target(takers[0], f"{kind.name}s balanced")}, now_ms
                 )
                 return
 
     # ---- everything else, once a second ----
 
-    def improve(self, now: float, now_ms: int) -> Iterator[Effect]:
-        """Ask for a plan of the moves, one at a time; `planned` takes it. Raw partitions are evened
-        out at once."""
+    def improve_placement(self, now: float, now_ms: int) -> Iterator[Effect]:
+        """Ask for a plan of the moves, one at a time; `accept_plan` takes it. Raw partitions are
+        evened out at once."""
         took_s = self.last.took_ms / 1000 if self.last else 0.0
         if self._asked is not None or now - self._improved_at < max(
             IMPROVE_EVERY_S, took_s / BUSY_SHARE
@@ -244,42 +246,42 @@ class Placing:
             return
         self._improved_at = now
         kinds = self.fleet.inventory.kinds_in_use()
-        for kind in kinds:  # without orphans `place` would never open the first placing
+        for kind in kinds:  # without orphans `place_orphans` would never open the first placing
             if any(
                 self.fleet.statuses[w.worker].takes for w in self.fleet.inventory.workers_of(kind)
             ):
-                self._wait_s(kind, now)
+                self._settle_wait_s(kind, now)
         for kind in kinds:
             if not kind.planned and kind in self._opened:
-                yield from self._even_out(kind, now_ms)
+                yield from self._balance_workers(kind, now_ms)
         if WorkerKind.NODE not in self._opened or now < self._rests_until:
             return
-        self.inputs.observe(now, now_ms)
-        moment = self.inputs.moment(
+        self.inputs.observe_rates(now, now_ms)
+        moment = self.inputs.make_moment(
             self.fleet.partitions_of(WorkerKind.NODE), now, now_ms, self.memory
         )
         self._asked = moment
         yield PlanWanted(self.frame, moment)
 
-    def planned(
+    def accept_plan(
         self, scored: Scored, now: float, now_ms: int, *, commanding: bool
     ) -> Iterator[Effect]:
-        """Carry out the plan that `improve` asked for. Time has passed since: lanes and nodes that
-        have changed are left out. The whole plan is dropped when the rules have changed, when
-        orphans were placed meanwhile, or when no command may be sent now (`commanding`); another
-        plan follows soon."""
+        """Carry out the plan that `improve_placement` asked for. Time has passed since: lanes and
+        nodes that have changed are left out. The whole plan is dropped when the rules have
+        changed, when orphans were placed meanwhile, or when no command may be sent now
+        (`commanding`); another plan follows soon."""
         if scored.moment is not self._asked:
             return
         self._asked = None
         if scored.frame is not self.frame or not commanding:
             return
-        yield from self._carry_out(scored, now, now_ms)
-        self._succeeded()
+        yield from self._carry_out_plan(scored, now, now_ms)
+        self._note_success()
 
-    def _carry_out(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
+    def _carry_out_plan(self, scored: Scored, now: float, now_ms: int) -> Iterator[Effect]:
         self.last, self.memory = scored, scored.plan.memory
-        yield from self._told(scored, "tick")
-        yield from self._give_all(scored, now, now_ms)
+        yield from self._report_plan(scored, "tick")
+        yield from self._write_assignments(scored, now, now_ms)
         # A pause stops all moves except those of lanes that must leave their node.
         paused = PAUSE in self.fleet.intents
         targets = {
@@ -302,13 +304,13 @@ class Placing:
                 p: t for p, t in targets.items() if self.fleet.partitions[p].worker == had.get(p.n)
             }
             self.moved += [p for p, t in targets.items() if t.why not in MUST and self.can_move(p)]
-            yield from self.begin(targets, now_ms)
+            yield from self.begin_moves(targets, now_ms)
 
     def can_move(self, p: Partition) -> bool:
         """Whether its owner works it, and no step of it is under way."""
         return self.inputs.can_move(p)
 
-    def begin(self, targets: dict[Partition, Target], now_ms: int) -> Iterator[Effect]:
+    def begin_moves(self, targets: dict[Partition, Target], now_ms: int) -> Iterator[Effect]:
         """Begin to move those of these that can be moved. Each target is remembered until the
         partition is placed."""
         steps: dict[Partition, Placed] = {}
@@ -326,11 +328,11 @@ class Placing:
             self.fleet.begin_write(steps)
             yield Write(steps)
 
-    def hold(self, p: Partition, now: float) -> None:
+    def begin_cooldown(self, p: Partition, now: float) -> None:
         """An operator wants the partition where it is going: damping leaves it there for HOLD_S."""
         self.inputs.cooldown[p] = now + HOLD_S
 
-    def orphaned(self, partitions: Iterable[Partition]) -> None:
+    def forget_targets(self, partitions: Iterable[Partition]) -> None:
         """These were orphaned by a fence: the targets of their moves no longer count."""
         for p in partitions:
             self.inputs.targets.pop(p, None)
@@ -351,9 +353,9 @@ class Placing:
         change = change or FleetChange()
         if eager is None:
             eager = bool(change.added or change.rate or change.lost)
-        return self._score(now, now_ms, change=change, eager=eager)
+        return self._make_plan(now, now_ms, change=change, eager=eager)
 
-    def _score(
+    def _make_plan(
         self,
         now: float,
         now_ms: int,
@@ -362,21 +364,23 @@ class Placing:
         change: FleetChange | None = None,
         eager: bool = False,
     ) -> Scored:
-        moment = self.inputs.moment(
+        moment = self.inputs.make_moment(
             self.fleet.partitions_of(WorkerKind.NODE), now, now_ms, self.memory
         )
         moment = replace(moment, orphans_only=orphans_only, eager=eager)
         frame = self.frame
         if change is not None:
             sites = {site: self.inputs.place_of(site, site) for site, _ in change.added}
-            frame, moment = changed(frame, moment, change, sites, self.inputs.places.rule_sites)
+            frame, moment = apply_change(
+                frame, moment, change, sites, self.inputs.places.rule_sites
+            )
             if change != FleetChange():
-                frame = replace(frame, calm=all_at_once(frame.calm))
+                frame = replace(frame, calm=calm_without_limits(frame.calm))
         return make_scored_plan(frame, moment, self.numerics, self.clock)
 
     # ---- reports ----
 
-    def _told(self, scored: Scored, kind: str) -> Iterator[Effect]:
+    def _report_plan(self, scored: Scored, kind: str) -> Iterator[Effect]:
         """For every plan: its inputs for the journal, its figures for the feed."""
         yield Decided(
             None if self._framed else self.frame,
@@ -396,7 +400,7 @@ class Placing:
             FeedItem(PLACEMENT, CURRENT, title, content, figures, self.fleet.leader_epoch)
         )
 
-    def _write(
+    def _write_steps(
         self, steps: dict[Partition, Placed], moves: Sequence[MoveItem], reason: str, by: str
     ) -> Iterator[Effect]:
         if not steps:
@@ -424,12 +428,12 @@ class Placing:
         yield Write(steps, then=(Publish(item), note))
 
 
-def all_at_once(calm: Calm) -> Calm:
+def calm_without_limits(calm: Calm) -> Calm:
     """These rules without budget, limit of moves in flight and ramp: to predict the whole effect of
     a change."""
     return msgspec.structs.replace(calm, budget_share=1.0, in_flight=10_000, ramp_s=0.0)
 
 
-def _move(p: Partition, source: str, target: str, epoch: int, delta_ms: float) -> MoveItem:
+def _move_item(p: Partition, source: str, target: str, epoch: int, delta_ms: float) -> MoveItem:
     names = name_without_kind(source), name_without_kind(target)
     return MoveItem(p.n, *names, epoch, round(delta_ms, 1), p.topic)

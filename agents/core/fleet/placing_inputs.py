@@ -38,7 +38,7 @@ class ArrivalRates:
 
     of: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
-    def heard(self, router: str, telemetry: Telemetry, now: float) -> None:
+    def note_arrivals(self, router: str, telemetry: Telemetry, now: float) -> None:
         said = {a.n: a.rate_eps for a in telemetry.arrivals}
         for lane in said.keys() | {n for n, by in self.of.items() if router in by}:
             by = self.of.setdefault(lane, {})
@@ -134,18 +134,18 @@ class PlacingInputs:
 
     # ---- observations ----
 
-    def forget(self, worker: str) -> None:
+    def forget_worker(self, worker: str) -> None:
         """The worker has left the fleet: no move is on its way to it any more."""
         self.targets = {p: t for p, t in self.targets.items() if t.worker != worker}
         self.came.pop(worker, None)
         self.troubled.pop(worker, None)
 
-    def trouble(self, worker: str, now: float) -> None:
+    def note_failed_handover(self, worker: str, now: float) -> None:
         """A hand-over with the worker failed: halve the moves that it may have at once; each window
         that passes allows one more again."""
-        self.troubled[worker] = (max(1, self.slots(worker, now) // 2), now)
+        self.troubled[worker] = (max(1, self.move_limit(worker, now) // 2), now)
 
-    def slots(self, worker: str, now: float) -> int:
+    def move_limit(self, worker: str, now: float) -> int:
         """How many moves from or to the worker may be under way at once."""
         calm = self.settings.calm
         if worker not in self.troubled:
@@ -153,7 +153,7 @@ class PlacingInputs:
         slots, at = self.troubled[worker]
         return min(calm.in_flight, slots + int((now - at) / calm.window_s))
 
-    def gave(
+    def note_assignment(
         self, p: Partition, source: str, worker: str, now: float, *, rests: bool = True
     ) -> None:
         """The lane went from `source` (empty: it was an orphan) to `worker` and now cools down;
@@ -174,13 +174,13 @@ class PlacingInputs:
         rest_s = min(calm.cooldown_s * float(2**returns), calm.cooldown_most_s)
         self.cooldown[p] = max(self.cooldown.get(p, 0.0), now + rest_s)
 
-    def observe(self, now: float, now_ms: int) -> None:
+    def observe_rates(self, now: float, now_ms: int) -> None:
         """Pass the arrival rates to the forecast."""
         rates = [self.rates.lane_eps(n, now) for n in range(len(self.places.lat))]
         known = np.array([np.nan if r is None else r for r in rates], dtype=np.float64)
         self.foresight.observe_rates(now_ms / 1000, known)
 
-    def seen(self, now: float, *, ramp: bool) -> None:
+    def note_nodes(self, now: float, *, ramp: bool) -> None:
         """Note which nodes take lanes now. With `ramp`, a node that did not before counts as just
         come, and is loaded gradually."""
         for spec in self.fleet.inventory.workers_of(WorkerKind.NODE):
@@ -191,7 +191,7 @@ class PlacingInputs:
 
     # ---- the planner's view ----
 
-    def frame(self) -> PlanningFrame:
+    def make_frame(self) -> PlanningFrame:
         """The inputs that stay the same until the inventory or the damping rules change."""
         s, places, specs = (
             self.settings,
@@ -212,7 +212,7 @@ class PlacingInputs:
         row = regions.index(site.region) if site.region in regions else -1
         return NodePlace(name, site.lat, site.lon, row, site.egress_ms)
 
-    def moment(
+    def make_moment(
         self, partitions: list[Partition], now: float, now_ms: int, memory: Memory | None
     ) -> Moment:
         """The inputs at this time. `partitions`: the lanes, in row order."""
@@ -220,15 +220,15 @@ class PlacingInputs:
             w.worker: i for i, w in enumerate(self.fleet.inventory.workers_of(WorkerKind.NODE))
         }
         ahead = self.foresight.predict_rates(now_ms / 1000)
-        lanes = tuple(self._lane(p, row_of, now, float(ahead[p.n])) for p in partitions)
+        lanes = tuple(self._make_lane(p, row_of, now, float(ahead[p.n])) for p in partitions)
         flying = [row for lane in lanes if lane.moving for row in {lane.owner, lane.target}]
         worse = {w for w in row_of if is_degraded(self.fleet.views[w].telemetry)}
         nodes = tuple(
-            self._node(w, flying.count(row), w in worse, now) for w, row in row_of.items()
+            self._make_node(w, flying.count(row), w in worse, now) for w, row in row_of.items()
         )
         return Moment(now, lanes, nodes, memory or Memory())
 
-    def _lane(self, p: Partition, row_of: Mapping[str, int], now: float, ahead: float) -> Lane:
+    def _make_lane(self, p: Partition, row_of: Mapping[str, int], now: float, ahead: float) -> Lane:
         s = self.fleet.partitions[p]
         held = s.state is not State.ORPHAN
         target, trail = self.targets.get(p), self.trails.get(p)
@@ -255,7 +255,7 @@ class PlacingInputs:
             warm=warm,
         )
 
-    def _node(self, worker: str, in_flight: int, worse: bool, now: float) -> Node:
+    def _make_node(self, worker: str, in_flight: int, worse: bool, now: float) -> Node:
         view, status = self.fleet.views[worker], self.fleet.statuses[worker]
         why = ""
         if view.present and status.to_empty:
@@ -266,7 +266,7 @@ class PlacingInputs:
             status.takes,
             why,
             in_flight,
-            self.slots(worker, now),
+            self.move_limit(worker, now),
             self.came.get(worker, float("-inf")),
             self.settings.degraded_ms if worse else 0.0,
         )
@@ -282,7 +282,7 @@ class PlacingInputs:
         )
 
 
-def changed(
+def apply_change(
     frame: PlanningFrame,
     moment: Moment,
     change: FleetChange,

@@ -32,14 +32,16 @@ WHAT = ("stanza", "presence", "telemetry", "arrival", "lane", "number", "fault")
 """What may be refused; labels of the metric."""
 
 
-def most_eps(spec: WorkerSpec) -> float:
+def max_worker_eps(spec: WorkerSpec) -> float:
     """The most events/s that this worker may report, for one lane or for all."""
     return min(MOST_EPS, max(LEAST_EPS, TIMES * spec.capacity_eps))
 
 
-def most_arriving_eps(inventory: Inventory) -> float:
+def max_arriving_eps(inventory: Inventory) -> float:
     """The most events/s that all routers together may report for a lane."""
-    return max(LEAST_EPS, sum(most_eps(spec) for spec in inventory.workers_of(WorkerKind.ROUTER)))
+    return max(
+        LEAST_EPS, sum(max_worker_eps(spec) for spec in inventory.workers_of(WorkerKind.ROUTER))
+    )
 
 
 @dataclass(slots=True)
@@ -51,7 +53,7 @@ class ImplausibleFigures:
     counts: Counter[str] = field(default_factory=Counter)
     _told: dict[tuple[str, str], float] = field(default_factory=dict)
 
-    def refuse(self, what: str, who: str, why: str, now: float, count: int = 1) -> None:
+    def note_refusal(self, what: str, who: str, why: str, now: float, count: int = 1) -> None:
         """Count a refusal and report it, at most every TOLD_EVERY_S. `why`: the rest of a sentence
         that begins with `who`."""
         self.counts[what] += count
@@ -63,11 +65,11 @@ class ImplausibleFigures:
         text = f"{to_one_line(who, 120)} {to_one_line(why)}"
         self.news.add_alert(Severity.WARNING, f"refused_{what}", to_one_line(who, 120), text)
 
-    def announcement(self, said: Announcement, now: float) -> Announcement:
+    def filter_presence(self, said: Announcement, now: float) -> Announcement:
         """The presence; an implausible capacity becomes 0, so that the inventory's counts."""
         eps = said.capacity_eps
         if eps and not eps >= LEAST_CAPACITY_EPS:
-            self.refuse(
+            self.note_refusal(
                 "number",
                 said.worker,
                 f"reports a capacity of {eps:g} events/s: ignored",
@@ -76,37 +78,39 @@ class ImplausibleFigures:
             return replace(said, capacity_eps=0.0)
         return said
 
-    def telemetry(self, worker: str, t: Telemetry, now: float) -> Telemetry:
+    def filter_telemetry(self, worker: str, t: Telemetry, now: float) -> Telemetry:
         """The telemetry without implausible figures. A lane with implausible figures is kept, with
         zeros: the worker still says that it has it."""
         spec = self.fleet.views[worker].spec
-        lanes = tuple(self._lanes(spec, t.lanes, now))
-        arrivals = tuple(self._arrivals(spec, t.arrivals, now))
+        lanes = tuple(self._filter_lanes(spec, t.lanes, now))
+        arrivals = tuple(self._filter_arrivals(spec, t.arrivals, now))
         if not (0 <= t.cpu <= MOST_CPU and 0 <= t.mem_mb <= MOST_MEM_MB):
             why = (
                 f"reports that it uses {t.cpu:g} cores and {t.mem_mb:g} MB, which is impossible: "
                 "ignored"
             )
-            self.refuse("number", worker, why, now)
+            self.note_refusal("number", worker, why, now)
             t = replace(t, cpu=0.0, mem_mb=0.0)
         if lanes == t.lanes and arrivals == t.arrivals:
             return t
         return replace(t, lanes=lanes, arrivals=arrivals)
 
-    def _lanes(self, spec: WorkerSpec, lanes: Iterable[LaneLoad], now: float) -> Iterable[LaneLoad]:
-        most, seen, odd = most_eps(spec), set[Partition](), 0
+    def _filter_lanes(
+        self, spec: WorkerSpec, lanes: Iterable[LaneLoad], now: float
+    ) -> Iterable[LaneLoad]:
+        most, seen, odd = max_worker_eps(spec), set[Partition](), 0
         for lane in lanes:
             p = Partition(lane.topic, lane.n)
             if p in seen or not spec.kind.works(p) or p not in self.fleet.partitions:
                 odd += 1
                 continue
             seen.add(p)
-            yield self._lane(spec, p, lane, most, now)
+            yield self._filter_lane(spec, p, lane, most, now)
         if odd:
             why = f"reports {odd:,} lanes that do not exist or are listed twice: ignored"
-            self.refuse("lane", spec.worker, why, now, odd)
+            self.note_refusal("lane", spec.worker, why, now, odd)
 
-    def _lane(
+    def _filter_lane(
         self, spec: WorkerSpec, p: Partition, lane: LaneLoad, most: float, now: float
     ) -> LaneLoad:
         can_be = (
@@ -120,7 +124,7 @@ class ImplausibleFigures:
                 f"{lane.rate_eps:g} events/s, lag {lane.lag_events:g}, p50 {lane.p50_ms:g} ms, "
                 f"p99 {lane.p99_ms:g} ms"
             )
-            self.refuse(
+            self.note_refusal(
                 "number",
                 spec.worker,
                 f"reports impossible figures for {p.label} ({told}): ignored",
@@ -128,7 +132,7 @@ class ImplausibleFigures:
             )
             lane = replace(lane, rate_eps=0.0, lag_events=0, p50_ms=0.0, p99_ms=0.0)
         if lane.fault and self.fleet.partitions[p].worker != spec.worker:
-            self.refuse(
+            self.note_refusal(
                 "fault",
                 spec.worker,
                 f"reports that {p.label} has stopped, but does not own it",
@@ -137,7 +141,7 @@ class ImplausibleFigures:
             lane = replace(lane, fault="")
         return lane
 
-    def _arrivals(
+    def _filter_arrivals(
         self, spec: WorkerSpec, arrivals: Iterable[Arrival], now: float
     ) -> Iterable[Arrival]:
         arrivals = tuple(arrivals)
@@ -145,10 +149,10 @@ class ImplausibleFigures:
             return
         if spec.kind != WorkerKind.ROUTER:
             why = "reports arrivals, which only a router may report: ignored"
-            self.refuse("arrival", spec.worker, why, now, len(arrivals))
+            self.note_refusal("arrival", spec.worker, why, now, len(arrivals))
             return
         most, lanes, seen, told, odd = (
-            most_eps(spec),
+            max_worker_eps(spec),
             len(self.fleet.partitions_of(WorkerKind.NODE)),
             set[int](),
             0.0,
@@ -166,4 +170,4 @@ class ImplausibleFigures:
                 f"reports {odd:,} impossible arrivals (an unknown lane, or more than {most:,.0f} "
                 "events/s): ignored"
             )
-            self.refuse("arrival", spec.worker, why, now, odd)
+            self.note_refusal("arrival", spec.worker, why, now, odd)

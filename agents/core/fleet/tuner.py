@@ -65,7 +65,7 @@ class Tuner:
                     continue
         calm = with_tuned_values(self._calm, values)
         if all(getattr(calm, low, 0) <= getattr(calm, high, 0) for low, high in BELOW):
-            self.placing.tune(calm)
+            self.placing.set_damping_rules(calm)
 
     def current_value(self, name: str) -> Number:
         """The value that applies, or is about to."""

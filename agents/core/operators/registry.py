@@ -261,11 +261,11 @@ def _predict_move(c: Context, args: Sequence[str]) -> Dry:
     def move_lane(done: Context) -> Iterator[Effect]:
         if done.fleet.version != version or not done.placing.can_move(p):
             _check_move(done, p, view)  # raises if the move is no longer possible
-        done.placing.hold(p, done.now)
+        done.placing.begin_cooldown(p, done.now)
         done.news.open_command_incident(
             f"move lane {p.n} from {frm} to {name}", [p], done.nick, done.now
         )
-        yield from done.placing.begin(
+        yield from done.placing.begin_moves(
             {p: Target(worker, f"asked by {done.nick}", done.jid, delta)}, done.now_ms
         )
 
@@ -291,7 +291,7 @@ def _predict_rebalance(c: Context, args: Sequence[str]) -> Dry:
             done.nick,
             done.now,
         )
-        yield from done.placing.begin(targets, done.now_ms)
+        yield from done.placing.begin_moves(targets, done.now_ms)
 
     text = (
         f"Rebalance now: {counted(len(scored.plan.moves), 'lane')} would move.\n"

@@ -183,7 +183,7 @@ def _predict_reset(
                 back[p] = Target(
                     placed.worker, f"reset, asked by {done.nick.partition('@')[0]}", done.jid
                 )
-        yield from done.placing.begin(back, done.now_ms)
+        yield from done.placing.begin_moves(back, done.now_ms)
 
     return Dry(
         title,

@@ -71,7 +71,7 @@ def _predict_rewind(c: Context, look: LookBack, found: object, text: str) -> Dry
         back = Target(
             done.fleet.partitions[p].worker, f"rewind to {target}, asked by {who}", done.jid
         )
-        yield from done.placing.begin({p: back}, done.now_ms)
+        yield from done.placing.begin_moves({p: back}, done.now_ms)
 
     return Dry(f"lane {p.n} {REWIND} {text}", said, rewind_lane, lanes=(p.n,))
 

@@ -130,7 +130,7 @@ class DecisionReplay:
 
     def _move_lane(self, lane: int, to: int, now_s: float) -> None:
         """Move the lane and let it cool down, with the time doubled at each return, as a
-        coordinator does (PlacingInputs.gave)."""
+        coordinator does (PlacingInputs.note_assignment)."""
         calm, before, source = self.frame.calm, self._trail.get(lane), self._at.get(lane)
         back = (
             before is not None

@@ -18,7 +18,7 @@ P = WorkerKind.NODE.partition(3)
 def asked_back(w: World) -> fx.Send:
     """Its owner is asked to release lane 3."""
     other = next(x for x in w.procs if x.startswith("node") and x != w.partitions[P].worker)
-    for effect in w.core.placing.begin({P: Target(other, "a test")}, w.now.ms):
+    for effect in w.core.placing.begin_moves({P: Target(other, "a test")}, w.now.ms):
         w._perform(effect)
     w.kafka_steps()
     w.pass_s(0.1)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agents.core.events import Flooded, NotUnderstood, TelemetryIn, Wake, WorkerSeen
-from agents.core.fleet.plausibility import LEAST_EPS, most_arriving_eps
+from agents.core.fleet.plausibility import LEAST_EPS, max_arriving_eps
 from agents.core.model.messages import Announcement, Arrival, Health, LaneLoad, Telemetry
 from agents.core.model.topology import Partition, WorkerKind
 from agents.core.planning.forecast import Forecast
@@ -168,7 +168,7 @@ def observed(rates: list[float], times: int = 50) -> Forecast:
 
 
 def test_a_poisoned_past_is_forgotten_lane_by_lane(w: World) -> None:
-    most = most_arriving_eps(w.core.fleet.inventory)
+    most = max_arriving_eps(w.core.fleet.inventory)
     assert most >= LEAST_EPS
     state = observed([50.0, 1e12, 70.0]).export_state()
     fresh = Forecast(3, day_s=600.0, buckets=20, lon=np.zeros(3))

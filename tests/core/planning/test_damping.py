@@ -194,20 +194,27 @@ def watch() -> PlacingInputs:
 def test_trouble_halves_what_may_be_in_flight_and_each_window_gives_one_back(
     watch: PlacingInputs,
 ) -> None:
-    seen = [watch.slots("node-0", 0.0)]
+    seen = [watch.move_limit("node-0", 0.0)]
     for now in (1.0, 2.0, 3.0, 4.0):
-        watch.trouble("node-0", now)
-        seen.append(watch.slots("node-0", now))
+        watch.note_failed_handover("node-0", now)
+        seen.append(watch.move_limit("node-0", now))
     assert seen == [5, 2, 1, 1, 1]
-    assert [watch.slots("node-0", 4.0 + CALM.window_s * n) for n in range(6)] == [1, 2, 3, 4, 5, 5]
-    assert watch.slots("node-1", 4.0) == 5
+    assert [watch.move_limit("node-0", 4.0 + CALM.window_s * n) for n in range(6)] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        5,
+    ]
+    assert watch.move_limit("node-1", 4.0) == 5
 
 
 def test_lane_that_goes_back_and_forth_rests_twice_as_long_each_time(watch: PlacingInputs) -> None:
     p, now, rests = WorkerKind.NODE.partition(0), 0.0, []
     for i in range(8):
         here, there = ("node-0", "node-1") if i % 2 else ("node-1", "node-0")
-        watch.gave(p, here, there, now)
+        watch.note_assignment(p, here, there, now)
         rests.append(watch.cooldown[p] - now)
         now = watch.cooldown[p]
     assert rests == [30, 60, 120, 240, 480, 480, 480, 480]
@@ -216,7 +223,7 @@ def test_lane_that_goes_back_and_forth_rests_twice_as_long_each_time(watch: Plac
 def test_lane_that_goes_on_and_on_rests_as_any(watch: PlacingInputs) -> None:
     p = WorkerKind.NODE.partition(0)
     for i in range(4):
-        watch.gave(p, f"node-{i}", f"node-{i + 1}", 100.0 * i)
+        watch.note_assignment(p, f"node-{i}", f"node-{i + 1}", 100.0 * i)
         assert watch.cooldown[p] == 100.0 * i + CALM.cooldown_s
 
 
@@ -248,7 +255,7 @@ def test_oscillating_load_moves_a_lane_less_and_less_often(watch: PlacingInputs)
         )
         memory = plan.memory
         for m in plan.moves:
-            watch.gave(p, f"node-{m.frm}", f"node-{m.to}", now)
+            watch.note_assignment(p, f"node-{m.frm}", f"node-{m.to}", now)
             owner = m.to
             moved_at.append(now)
     gaps = np.diff(moved_at)
