@@ -29,7 +29,7 @@ from agents import settings
 from agents.core.lanes.lane_map import LaneMap, build_lane_map
 from agents.core.lanes.records import Event, parse_event
 from agents.kafka.connection import client_kwargs
-from agents.kafka.topics import Topic, provision
+from agents.kafka.topics import Topic, ensure_topics
 from agents.local.demo.flights import endless_events, sample_events
 from agents.local.servers.broker import Broker
 from benchmarks.contestants import Figures, Task
@@ -124,7 +124,7 @@ async def measure(names: list[str], events: int, rounds: int) -> dict[str, list[
         kafka = broker.kafka
         try:
             lanemap = build_lane_map(sample_events(), OUT_LANES, 4, 1, total_eps=1000)
-            await provision(kafka, (Topic("in-lanes", LANES, 4096), Topic("in-raw", RAW, 4096)))
+            await ensure_topics(kafka, (Topic("in-lanes", LANES, 4096), Topic("in-raw", RAW, 4096)))
             print(f"writing {events:,} events ...", file=sys.stderr)
             if set(names) & set(NODE_WORK):
                 await fill(kafka, "in-lanes", lane_records(events, lanemap))
@@ -137,7 +137,7 @@ async def measure(names: list[str], events: int, rounds: int) -> dict[str, list[
                     )
                     sinks = OUT_LANES if name == "router" else LANES
                     sink, dead = f"out-{name}-{round_}", f"dead-{name}-{round_}"
-                    await provision(kafka, (Topic(sink, sinks, 4096), Topic(dead, 1, 64)))
+                    await ensure_topics(kafka, (Topic(sink, sinks, 4096), Topic(dead, 1, 64)))
                     text = lanemap.encode().decode() if name == "router" else ""
                     task = Task(kafka, source, sink, dead, partitions, sinks, events, text)
                     command = [

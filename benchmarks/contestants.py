@@ -111,7 +111,7 @@ async def geolane(task: Task, kind: str) -> Figures:
     await maker.start()
     await offsets.start()
     tid = f"bench-{uuid.uuid4().hex}"
-    producer_id, producer_epoch = await maker.make(tid)
+    producer_id, producer_epoch = await maker.make_lease(tid)
     engine = Engine(kafka, worker, stage, "BENCH")
     running = asyncio.create_task(engine.run())
     await engine.execute_command(LeaseCommand(1, "BENCH", tid, producer_id, producer_epoch))
@@ -125,7 +125,7 @@ async def geolane(task: Task, kind: str) -> Figures:
         await asyncio.sleep(0.05)
         if running.done():
             running.result()
-        found = await offsets.committed(parts)
+        found = await offsets.read_committed_offsets(parts)
         done = sum(json.loads(f[1])["in"] for f in found.values() if f is not None)
     figures = watch.figures(done)
     running.cancel()

@@ -108,7 +108,7 @@ def print_letters(kafka: Kafka, words: Sequence[str], count: int, *, as_json: bo
     """Print the newest letters, and how many there are. Raises OperatorError for an invalid filter,
     KafkaError."""
     found = asyncio.run(
-        DeadLetters(kafka).find(query_from_words(words, _now_ms()), min(count, LISTED))
+        DeadLetters(kafka).find_letters(query_from_words(words, _now_ms()), min(count, LISTED))
     )
     if as_json:
         click.echo(
@@ -136,7 +136,7 @@ def print_letter(kafka: Kafka, word: str, *, raw: bool) -> int:
             f"{word[:40]!r} is not a valid dead letter id: give PARTITION/OFFSET, as list prints "
             "it."
         )
-    found = asyncio.run(DeadLetters(kafka).find(query, 1))
+    found = asyncio.run(DeadLetters(kafka).find_letters(query, 1))
     if not found.letters:
         raise OperatorError(f"There is no dead letter {word}; it may have expired.")
     if raw:
@@ -149,7 +149,7 @@ def print_letter(kafka: Kafka, word: str, *, raw: bool) -> int:
 def replay_letters(kafka: Kafka, words: Sequence[str], by: str, *, yes: bool) -> int:
     """Say what would be sent back, ask, and send it."""
     letters, query = DeadLetters(kafka), query_from_words(words, _now_ms())
-    found: LettersFound = asyncio.run(letters.find(query, 1))
+    found: LettersFound = asyncio.run(letters.find_letters(query, 1))
     click.echo(f"{describe_found(found)}.")
     if not found.count:
         return NOTHING
@@ -159,7 +159,7 @@ def replay_letters(kafka: Kafka, words: Sequence[str], by: str, *, yes: bool) ->
         click.echo("Not confirmed: nothing was done.")
         return NOT_CONFIRMED
     sent = asyncio.run(
-        letters.replay(query, by, _now_ms(), dict(found.upto) if found.whole else None)
+        letters.replay_letters(query, by, _now_ms(), dict(found.upto) if found.whole else None)
     )
     click.echo(f"{sent:,} sent back.")
     return DONE

@@ -28,12 +28,12 @@ def abort_transaction(
     Kafka's own tool does the same: kafka-transactions.sh abort --topic TOPIC --partition PARTITION
     --start-offset OFFSET."""
     from agents.base import log, supervisor
-    from agents.kafka.abort_transaction import abort
+    from agents.kafka.abort_transaction import abort_open_transaction
 
     log.setup("abort", "CRITICAL")
 
     async def run() -> int:
-        pid = await abort(
+        pid = await abort_open_transaction(
             load_account_settings(settings, sets, "geolane").kafka.admin, topic, partition, offset
         )
         click.echo(

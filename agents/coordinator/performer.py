@@ -290,7 +290,7 @@ class Performer:
 
     async def _make_lease(self, e: fx.MakeLease) -> None:
         try:
-            producer_id, producer_epoch = await self._leases.make(e.transactional_id, LEASE_S)
+            producer_id, producer_epoch = await self._leases.make_lease(e.transactional_id, LEASE_S)
             offsets = await self._read_committed(e.partitions)
         except KafkaUnavailable as error:
             _log.warning("lease_failed", worker=e.worker, error=str(error))
@@ -312,7 +312,7 @@ class Performer:
             lost = [p for p in parts if p not in committed]
             ends: dict[Partition, int] = {}
             for kind, reader in self._offsets.items():
-                ends |= await reader.highs([p for p in lost if kind.works(p)])
+                ends |= await reader.read_high_watermarks([p for p in lost if kind.works(p)])
         except KafkaError as error:
             _log.warning("release_not_checked", worker=e.worker, error=str(error))
             return ev.ReleaseRead(e.worker, e.command, e.answer, error=str(error))
@@ -324,7 +324,9 @@ class Performer:
             mine = [p for p in partitions if kind.works(p)]
             if mine:
                 found |= {
-                    p: at[0] for p, at in (await reader.committed(mine)).items() if at is not None
+                    p: at[0]
+                    for p, at in (await reader.read_committed_offsets(mine)).items()
+                    if at is not None
                 }
         return found
 

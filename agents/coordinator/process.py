@@ -55,12 +55,12 @@ from agents.core.planning.planner import make_scored_plan
 from agents.geodata import RTT_TABLE, read_rtt
 from agents.journal.store import Journal
 from agents.kafka import compacted as lanemap_topic
-from agents.kafka.connection import until_available
+from agents.kafka.connection import retry_until_available
 from agents.kafka.dead_letters import DeadLetters
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement_log import PlacementLog
-from agents.kafka.rights import reach
+from agents.kafka.rights import reach_of_lease
 from agents.kafka.topic_watch import StreamLooks
 from agents.observe.accelerators import AcceleratorWatch
 from agents.observe.metrics.endpoint import served
@@ -172,7 +172,9 @@ class CoordinatorProcess:
         placement, leases = (
             PlacementLog(self.settings.kafka),
             LeaseMaker(
-                self.settings.kafka, self.settings.coordinator.transaction_timeout_ms, reach
+                self.settings.kafka,
+                self.settings.coordinator.transaction_timeout_ms,
+                reach_of_lease,
             ),
         )
         offsets = {kind: Offsets(self.settings.kafka, kind.group) for kind in KINDS}
@@ -180,9 +182,11 @@ class CoordinatorProcess:
             # First, since it fences the previous leader: everything below builds on a table that
             # no earlier leader can change.
             table = table_from_records(
-                await _retry_until_kafka(lambda: placement.lead(is_valid_record))
+                await _retry_until_kafka(lambda: placement.take_leadership(is_valid_record))
             )
-            lanemap = await _retry_until_kafka(lambda: lanemap_topic.newest(self.settings.kafka))
+            lanemap = await _retry_until_kafka(
+                lambda: lanemap_topic.read_newest_lane_map(self.settings.kafka)
+            )
             if lanemap is None:
                 raise SettingsError(
                     "there is no lane map in the topic lanemap: see `geolane lanes --help`"
@@ -265,8 +269,8 @@ class CoordinatorProcess:
                 LookOver: back.read_standings,
                 ReadCommitted: back.read_committed,
                 AwaitCommitted: back.await_committed,
-                DeadLook: lambda x: dead.find(x.query, x.most),
-                DeadReplay: lambda x: dead.replay(x.query, x.by, x.now_ms, dict(x.upto)),
+                DeadLook: lambda x: dead.find_letters(x.query, x.most),
+                DeadReplay: lambda x: dead.replay_letters(x.query, x.by, x.now_ms, dict(x.upto)),
             }
         )
 
@@ -338,7 +342,7 @@ async def _fence_after_loss(
         )
         workers = {worker_from_lease_key(key) or "" for key in lost} | found.leases.keys()
         for worker in sorted(filter(None, workers)):
-            await _retry_until_kafka(partial(leases.make, transactional_id(worker)))
+            await _retry_until_kafka(partial(leases.make_lease, transactional_id(worker)))
     return found
 
 
@@ -360,7 +364,7 @@ T = TypeVar("T")
 
 
 async def _retry_until_kafka(attempt: Callable[[], Awaitable[T]]) -> T:
-    return await until_available(attempt, lambda e: _log.warning("kafka_away", error=str(e)))
+    return await retry_until_available(attempt, lambda e: _log.warning("kafka_away", error=str(e)))
 
 
 def _read_clocks() -> Now:

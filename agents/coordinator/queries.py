@@ -33,7 +33,7 @@ from agents.core.model.charts import Picture, Plot
 from agents.core.model.topology import Partition, WorkerKind, kind_of
 from agents.core.operators.charts import Drawn, MapWanted, PlotWanted, plot_from_lines
 from agents.journal.store import Journal
-from agents.kafka.connection import as_ours, closed, committed_reader
+from agents.kafka.connection import make_committed_reader, stop_client, to_geolane_error
 from agents.kafka.offsets import Offsets
 from agents.observe.charts import Drawing
 from agents.xmpp.election import CoordinatorLink
@@ -89,12 +89,15 @@ class Rewinding:
         Raises KafkaUnavailable, KafkaError."""
         p = look.partition
         reader = self._offsets[kind_of(p, self._offsets)]
-        begin, end = (await reader.begins([p]))[p], (await reader.ends([p]))[p]
+        begin, end = (
+            (await reader.read_beginning_offsets([p]))[p],
+            (await reader.read_end_offsets([p]))[p],
+        )
         found = await self.read_committed(ReadCommitted(p))
         committed = found[0] if found is not None else -1
         target = look.offset
         if target is None:
-            at = (await reader.since(look.since_ms or 0, [p]))[p]
+            at = (await reader.read_offsets_since(look.since_ms or 0, [p]))[p]
             target = at if at >= 0 else None
         events = None
         if (
@@ -111,9 +114,16 @@ class Rewinding:
         found = {}
         for kind, reader in self._offsets.items():
             some = [p for p in look.partitions if kind.works(p)]
-            begins, committed = await reader.begins(some), await reader.committed(some)
-            ends = await reader.ends(some)
-            since = await reader.since(look.since_ms, some) if look.since_ms is not None else {}
+            begins, committed = (
+                await reader.read_beginning_offsets(some),
+                await reader.read_committed_offsets(some),
+            )
+            ends = await reader.read_end_offsets(some)
+            since = (
+                await reader.read_offsets_since(look.since_ms, some)
+                if look.since_ms is not None
+                else {}
+            )
             for p in some:
                 at = committed[p]
                 later = since.get(p, -1)
@@ -125,7 +135,7 @@ class Rewinding:
     async def _count_events(self, p: Partition, first: int, behind: int) -> int | None:
         """The number of committed records from offset `first` up to `behind`, without markers and
         aborted records; None if counting takes too long."""
-        consumer = committed_reader(
+        consumer = make_committed_reader(
             self._kafka,
             auto_offset_reset="none",
             fetch_max_wait_ms=20,
@@ -143,15 +153,15 @@ class Rewinding:
         except TimeoutError:
             return None
         except (AnyKafkaError, OSError) as e:
-            raise as_ours(e, f"count the events of {p.label}") from e
+            raise to_geolane_error(e, f"count the events of {p.label}") from e
         finally:
-            await closed(consumer.stop())
+            await stop_client(consumer.stop())
         return count
 
     async def read_committed(self, what: ReadCommitted) -> tuple[int, str] | None:
         """The committed offset and its metadata. Raises KafkaUnavailable, KafkaError."""
         p = what.partition
-        return (await self._offsets[kind_of(p, self._offsets)].committed([p]))[p]
+        return (await self._offsets[kind_of(p, self._offsets)].read_committed_offsets([p]))[p]
 
     async def await_committed(self, what: AwaitCommitted) -> None:
         """Wait until the commit shows. The query's time limit bounds it. Raises KafkaUnavailable,

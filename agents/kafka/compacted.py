@@ -19,7 +19,7 @@ from agents.base import log
 from agents.base.errors import KafkaUnavailable, SettingsError
 from agents.core.lanes.lane_map import LaneMap
 from agents.core.model.topology import TOPIC_LANEMAP
-from agents.kafka.connection import BOUND_S, as_ours, client_kwargs, committed_reader
+from agents.kafka.connection import BOUND_S, client_kwargs, make_committed_reader, to_geolane_error
 
 IsRow = Callable[[bytes, bytes | None], bool]
 """Whether a key and its value (None: a tombstone) can come from the topic's own writer."""
@@ -27,7 +27,7 @@ IsRow = Callable[[bytes, bytes | None], bool]
 _log = log.get_logger("kafka.tables")
 
 
-def anything(key: bytes, value: bytes | None) -> bool:
+def accept_any_row(key: bytes, value: bytes | None) -> bool:
     return True
 
 
@@ -39,7 +39,7 @@ class Table:
     rows: dict[bytes, bytes] = field(default_factory=dict)
     spoiled: set[bytes] = field(default_factory=set)
 
-    def take(self, key: bytes, value: bytes | None, is_row: IsRow) -> None:
+    def apply_record(self, key: bytes, value: bytes | None, is_row: IsRow) -> None:
         if not is_row(key, value):
             self.spoiled.add(key)
             return
@@ -51,14 +51,14 @@ class Table:
 
 
 async def read_table(
-    kafka: settings.Kafka, topic: str, is_row: IsRow = anything
+    kafka: settings.Kafka, topic: str, is_row: IsRow = accept_any_row
 ) -> dict[bytes, bytes]:
     """The rows of `read_rows`."""
     return (await read_rows(kafka, topic, is_row)).rows
 
 
 async def read_rows(
-    kafka: settings.Kafka, topic: str, is_row: IsRow = anything, bound_s: float = 30.0
+    kafka: settings.Kafka, topic: str, is_row: IsRow = accept_any_row, bound_s: float = 30.0
 ) -> Table:
     """Read the topic to its end: committed records only, without keys whose newest value is a
     tombstone.
@@ -66,7 +66,7 @@ async def read_rows(
     Records of an open transaction are left out. A caller that has just fenced the topic's only
     writer reads everything that this writer committed, since no transaction of it is open then.
     Raises KafkaUnavailable, also when the end is not reached within `bound_s`; KafkaError."""
-    consumer = committed_reader(kafka, request_timeout_ms=5000, fetch_max_wait_ms=50)
+    consumer = make_committed_reader(kafka, request_timeout_ms=5000, fetch_max_wait_ms=50)
     partition = TopicPartition(topic, 0)
     table = Table()
     what = f"read the topic {topic}"
@@ -82,11 +82,11 @@ async def read_rows(
             while await consumer.position(partition) < end:
                 for records in (await consumer.getmany(timeout_ms=100)).values():
                     for record in records:
-                        table.take(record.key or b"", record.value, is_row)
+                        table.apply_record(record.key or b"", record.value, is_row)
     except TimeoutError as e:
         raise KafkaUnavailable(f"{what}: its end was not reached within {bound_s:g} s") from e
     except (kafka_errors.KafkaError, OSError) as e:
-        raise as_ours(e, what) from e
+        raise to_geolane_error(e, what) from e
     finally:
         await consumer.stop()
     if table.spoiled:
@@ -98,13 +98,15 @@ async def read_rows(
 # The lane map
 
 
-async def publish(kafka: settings.Kafka, lanemap: LaneMap, *, topic: str = TOPIC_LANEMAP) -> None:
+async def publish_lane_map(
+    kafka: settings.Kafka, lanemap: LaneMap, *, topic: str = TOPIC_LANEMAP
+) -> None:
     """Publish `lanemap` under its version; idempotent.
 
     Raises SettingsError if that version is published with other content, since routers may use it
     already; KafkaUnavailable."""
     key, value = str(lanemap.version).encode(), lanemap.encode()
-    there = (await read_table(kafka, topic, _is_map)).get(key)
+    there = (await read_table(kafka, topic, _is_lane_map)).get(key)
     if there == value:
         return
     if there is not None:
@@ -120,20 +122,22 @@ async def publish(kafka: settings.Kafka, lanemap: LaneMap, *, topic: str = TOPIC
             await producer.start()
             await producer.send_and_wait(topic, value, key)
     except (AnyKafkaError, OSError, TimeoutError) as e:
-        raise as_ours(e, f"publish lane map {lanemap.version}") from e
+        raise to_geolane_error(e, f"publish lane map {lanemap.version}") from e
     finally:
         await producer.stop()
 
 
-async def newest(kafka: settings.Kafka, *, topic: str = TOPIC_LANEMAP) -> LaneMap | None:
+async def read_newest_lane_map(
+    kafka: settings.Kafka, *, topic: str = TOPIC_LANEMAP
+) -> LaneMap | None:
     """The lane map in force; None before the first one is published. Records that are not lane maps
     are skipped. Raises KafkaUnavailable."""
-    rows = await read_table(kafka, topic, _is_map)
+    rows = await read_table(kafka, topic, _is_lane_map)
     versions = {int(key): value for key, value in rows.items()}
     return LaneMap.decode(versions[max(versions)]) if versions else None
 
 
-def _is_map(key: bytes, value: bytes | None) -> bool:
+def _is_lane_map(key: bytes, value: bytes | None) -> bool:
     try:
         return value is not None and str(LaneMap.decode(value).version).encode() == key
     except SettingsError:

@@ -22,7 +22,7 @@ from agents.kafka import foreign
 
 T = TypeVar("T")
 
-foreign.install()
+foreign.install_batch_reader()
 
 PAUSE_S = 0.005
 """Pause before a retry when the broker has answered "not yet" (PROTOCOL 2.2)."""
@@ -92,7 +92,7 @@ def client_kwargs(kafka: settings.Kafka) -> dict[str, Any]:
     return kwargs
 
 
-def committed_reader(kafka: settings.Kafka, **options: int | str) -> Any:  # Any: no types
+def make_committed_reader(kafka: settings.Kafka, **options: int | str) -> Any:  # Any: no types
     """A consumer of committed records. It joins no group, commits no offset, and reads what it is
     told to `assign`, from the first record on unless it is told to `seek`. `options`: further
     arguments of AIOKafkaConsumer. Raises SettingsError, as `client_kwargs` does."""
@@ -113,7 +113,7 @@ _DENIED = {
 }
 
 
-def said(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """The text of an aiokafka error; for a missing right, it names the resource if the error
     does."""
     kind = _DENIED.get(type(error))
@@ -142,18 +142,18 @@ def lacks_right(error: BaseException) -> bool:
     return type(error) in _DENIED
 
 
-def is_refused(error: BaseException | None) -> bool:
+def is_connection_refused(error: BaseException | None) -> bool:
     return type(error) is kafka_errors.KafkaConnectionError
 
 
-def raise_error(code: int, about: str) -> None:
+def raise_for_code(code: int, about: str) -> None:
     """Raise aiokafka's error for this code, unless the code means success. `about` is its text."""
     error = kafka_errors.for_code(code)
     if error is not kafka_errors.NoError:
         raise error(about)
 
 
-def as_ours(error: BaseException, what: str) -> GeolaneError:
+def to_geolane_error(error: BaseException, what: str) -> GeolaneError:
     """Map an error of aiokafka, a socket or a time-out to one of ours; `what` names the failed
     action.
 
@@ -173,7 +173,7 @@ def as_ours(error: BaseException, what: str) -> GeolaneError:
         kafka_errors.IncompatibleBrokerVersion,
         kafka_errors.UnsupportedVersionError,
     )
-    text = said(error)
+    text = describe_error(error)
     return (
         KafkaError(f"{what}: {text}")
         if isinstance(error, hopeless)
@@ -214,7 +214,9 @@ class Link:
             client_id=self._client_id, request_timeout_ms=5000, **client_kwargs(self._kafka)
         )
         try:
-            await self.persist("reach Kafka at " + self._kafka.bootstrap, client.bootstrap, bound_s)
+            await self.retry_until_done(
+                "reach Kafka at " + self._kafka.bootstrap, client.bootstrap, bound_s
+            )
         except BaseException:
             await client.close()
             raise
@@ -227,7 +229,7 @@ class Link:
             async with asyncio.timeout(BOUND_S):
                 await client.close()
 
-    async def coordinator(self, kind: CoordinationType, key: str) -> int:
+    async def find_coordinator(self, kind: CoordinationType, key: str) -> int:
         """The broker that coordinates a group or a transactional id, cached until a request
         fails."""
         node = self._coordinators.get((kind, key))
@@ -239,14 +241,14 @@ class Link:
             self._coordinators[kind, key] = node
         return node
 
-    async def ask(
+    async def send_request(
         self, node: int, request: object, group: ConnectionGroup = ConnectionGroup.DEFAULT
     ) -> Any:
         """Send one request and return its response. Raises aiokafka's errors, so call it inside
-        `persist`."""
+        `retry_until_done`."""
         return await self.client.send(node, request, group=group)
 
-    async def persist(
+    async def retry_until_done(
         self, what: str, attempt: Callable[[], Awaitable[T]], bound_s: float = BOUND_S
     ) -> T:
         """Retry `attempt` until it succeeds. Raises KafkaUnavailable after `bound_s`, KafkaError if
@@ -261,25 +263,25 @@ class Link:
                         last, pause = e, PAUSE_S
                     except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
                         if not getattr(e, "retriable", True):
-                            raise as_ours(e, what) from e
+                            raise to_geolane_error(e, what) from e
                         last, pause = e, REST_S
                     # The coordinator is known and only busy then; any other error may mean that
                     # another broker leads or coordinates now.
                     if not isinstance(last, kafka_errors.ConcurrentTransactions):
                         self._coordinators.clear()
-                        self._refresh()
+                        self._refresh_metadata()
                     await asyncio.sleep(pause)
         except TimeoutError as e:
             # aiokafka logs why a connection failed (port, certificate, password) but does not
             # raise it.
             why = (
                 "no broker accepted our login: check address, certificate and password"
-                if is_refused(last)
+                if is_connection_refused(last)
                 else repr(last)
             )
             raise KafkaUnavailable(f"{what}: not done within {bound_s:g} s ({why})") from e
 
-    def _refresh(self) -> None:
+    def _refresh_metadata(self) -> None:
         if self._client is not None:
             self._client.force_metadata_update()
 
@@ -289,7 +291,7 @@ class Link:
 _log = log.get_logger("kafka.closing")
 
 
-async def closed(stop: Coroutine[Any, Any, None], bound_s: float = 5.0) -> None:
+async def stop_client(stop: Coroutine[Any, Any, None], bound_s: float = 5.0) -> None:
     """Run a client's `stop()` for up to `bound_s` seconds and log its errors: the last step of a
     process must not fail or hang.
 
@@ -305,7 +307,7 @@ async def closed(stop: Coroutine[Any, Any, None], bound_s: float = 5.0) -> None:
         _log.warning("client_not_closed", error=repr(error))
 
 
-async def until_available(
+async def retry_until_available(
     attempt: Callable[[], Awaitable[T]], tell: Callable[[KafkaUnavailable], None]
 ) -> T:
     """Retry `attempt` while it raises KafkaUnavailable; `tell` hears of the first time."""

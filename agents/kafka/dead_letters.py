@@ -26,11 +26,11 @@ from agents.kafka import verification
 from agents.kafka.compacted import read_table
 from agents.kafka.connection import (
     BOUND_S,
-    as_ours,
-    closed,
-    committed_reader,
     is_fenced,
     lacks_right,
+    make_committed_reader,
+    stop_client,
+    to_geolane_error,
 )
 from agents.kafka.foreign import AnyNames, has_bad_name
 from agents.kafka.rights import REPLAYER
@@ -64,18 +64,18 @@ class DeadLetters:
         self._kafka, self._id = kafka, transactional_id
         self._dead, self._raw, self._marks = topics
 
-    async def find(
+    async def find_letters(
         self, query: LetterQuery, most: int, upto: Mapping[int, int] | None = None
     ) -> LettersFound:
         """The newest `most` letters that match `query`. It reads up to 200,000 letters, for up to
         20 s, and not beyond the offsets in `upto`. Raises KafkaUnavailable, KafkaError."""
-        marked = await self._marked()
+        marked = await self._read_marks()
         finder, looked = Finder(query, most), 0
-        async with self._reader() as reader:
-            ends = await self._begin(reader, query, upto)
+        async with self._open_reader() as reader:
+            ends = await self._seek_to_query(reader, query, upto)
             try:
                 async with asyncio.timeout(LOOK_S):
-                    async for letter in self._read(reader, ends, marked):
+                    async for letter in self._read_letters(reader, ends, marked):
                         finder.add_letter(letter)
                         looked += 1
                         if looked >= LOOKED_AT:
@@ -85,7 +85,7 @@ class DeadLetters:
                 whole = False
         return finder.letters_found({tp.partition: end for tp, end in ends.items()}, whole=whole)
 
-    async def replay(
+    async def replay_letters(
         self, query: LetterQuery, by: str, now_ms: int, upto: Mapping[int, int] | None = None
     ) -> int:
         """Send back the letters that match `query`, in transactions of up to 500. Returns their
@@ -93,7 +93,7 @@ class DeadLetters:
 
         Raises LeaseLost if another replay has begun or the outcome of a transaction is unknown; the
         caller may then ask again. Raises KafkaUnavailable, KafkaError."""
-        await verification.require(self._kafka)
+        await verification.require_safe_brokers(self._kafka)
         producer: Any = TransactionalProducer(  # Any: aiokafka has no types
             self._kafka,
             self._id,
@@ -105,15 +105,15 @@ class DeadLetters:
             async with asyncio.timeout(BOUND_S):
                 await producer.start()  # the fence: the marks are read after it
         except (AnyKafkaError, OSError, TimeoutError) as e:
-            await closed(producer.stop())
-            raise as_ours(e, "begin to replay dead letters") from e
+            await stop_client(producer.stop())
+            raise to_geolane_error(e, "begin to replay dead letters") from e
         sent = 0
         try:
-            marked = await self._marked()
-            async with self._reader() as reader:
-                ends = await self._begin(reader, query, upto)
+            marked = await self._read_marks()
+            async with self._open_reader() as reader:
+                ends = await self._seek_to_query(reader, query, upto)
                 batch: list[Letter] = []
-                async for letter in self._read(reader, ends, marked):
+                async for letter in self._read_letters(reader, ends, marked):
                     if not query.matches(letter):
                         continue
                     batch.append(letter)
@@ -121,14 +121,16 @@ class DeadLetters:
                         len(batch) >= TOGETHER
                         or sum(len(x.value or b"") for x in batch) >= TOGETHER_BYTES
                     ):
-                        sent += await self._send(producer, batch, by, now_ms)
+                        sent += await self._send_batch(producer, batch, by, now_ms)
                         batch = []
-                sent += await self._send(producer, batch, by, now_ms)
+                sent += await self._send_batch(producer, batch, by, now_ms)
         finally:
-            await closed(producer.stop())
+            await stop_client(producer.stop())
         return sent
 
-    async def _send(self, producer: Any, batch: Sequence[Letter], by: str, now_ms: int) -> int:
+    async def _send_batch(
+        self, producer: Any, batch: Sequence[Letter], by: str, now_ms: int
+    ) -> int:
         """Send all letters of the batch and their marks in one transaction."""
         if not batch:
             return 0
@@ -137,9 +139,9 @@ class DeadLetters:
             async with asyncio.timeout(TRANSACTION_MS / 1000 / 2):
                 await producer.begin_transaction()
                 sends = [
-                    *[await self._send_back(producer, x, by) for x in batch],
+                    *[await self._send_letter_back(producer, x, by) for x in batch],
                     *[
-                        await producer.send(self._marks, mark, key=self._key(x), partition=0)
+                        await producer.send(self._marks, mark, key=self._mark_key(x), partition=0)
                         for x in batch
                     ],
                 ]
@@ -155,7 +157,7 @@ class DeadLetters:
                     "sent twice"
                 ) from e
             if lacks_right(e):  # the broker has changed nothing, so the outcome is known
-                raise as_ours(
+                raise to_geolane_error(
                     e, f"replay of {len(batch)} dead letters, of which none was sent"
                 ) from e
             raise LeaseLost(
@@ -164,7 +166,7 @@ class DeadLetters:
             ) from e
         return len(batch)
 
-    async def _send_back(self, producer: Any, x: Letter, by: str) -> Any:
+    async def _send_letter_back(self, producer: Any, x: Letter, by: str) -> Any:
         headers = replay_headers(x, by)
         if not has_bad_name(headers):
             return await producer.send(self._raw, x.value, key=x.key, headers=headers)
@@ -174,17 +176,17 @@ class DeadLetters:
         batch.append(timestamp=None, key=x.key, value=x.value, headers=headers)
         return await producer.send_batch(batch, self._raw, partition=n)
 
-    def _key(self, x: Letter) -> bytes:
+    def _mark_key(self, x: Letter) -> bytes:
         return f"{MAIN}/{self._dead}/{x.id}".encode()
 
-    async def _marked(self) -> frozenset[bytes]:
+    async def _read_marks(self) -> frozenset[bytes]:
         return frozenset(await read_table(self._kafka, self._marks))
 
     # Reading
 
     @asynccontextmanager
-    async def _reader(self) -> AsyncIterator[Any]:
-        consumer = committed_reader(
+    async def _open_reader(self) -> AsyncIterator[Any]:
+        consumer = make_committed_reader(
             self._kafka,
             request_timeout_ms=10_000,
             fetch_max_wait_ms=50,
@@ -198,16 +200,16 @@ class DeadLetters:
         except TimeoutError as e:
             raise KafkaUnavailable(f"read {self._dead}: no answer within {BOUND_S:g} s") from e
         except (AnyKafkaError, OSError) as e:
-            raise as_ours(e, f"read {self._dead}") from e
+            raise to_geolane_error(e, f"read {self._dead}") from e
         finally:
-            await closed(consumer.stop())
+            await stop_client(consumer.stop())
 
-    async def _begin(
+    async def _seek_to_query(
         self, consumer: Any, query: LetterQuery, upto: Mapping[int, int] | None
     ) -> dict[TopicPartition, int]:
         """Seek to where the query begins; returns the offset at which to stop in each partition."""
         async with asyncio.timeout(BOUND_S):
-            numbers = sorted(await self._partitions(consumer))
+            numbers = sorted(await self._read_partitions(consumer))
             if query.one:
                 numbers = [n for n in numbers if n == int(query.one.partition("/")[0])]
             parts = [TopicPartition(self._dead, n) for n in numbers]
@@ -238,7 +240,7 @@ class DeadLetters:
                 consumer.seek(tp, min(start, max(end, first[tp])))
             return dict(ends)
 
-    async def _partitions(self, consumer: Any) -> set[int]:
+    async def _read_partitions(self, consumer: Any) -> set[int]:
         found_: set[int] | None = consumer.partitions_for_topic(self._dead)
         if found_ is None:
             found_ = await consumer._client._wait_on_metadata(
@@ -246,7 +248,7 @@ class DeadLetters:
             )  # its error names the missing right
         return found_ or set()
 
-    async def _read(
+    async def _read_letters(
         self, consumer: Any, ends: Mapping[TopicPartition, int], marked: frozenset[bytes]
     ) -> AsyncIterator[Letter]:
         """Committed letters up to `ends`. Raises KafkaUnavailable if none arrives for BOUND_S."""
@@ -261,7 +263,7 @@ class DeadLetters:
                         x = Letter(
                             r.partition, r.offset, r.timestamp, r.key, r.value, tuple(r.headers)
                         )
-                        yield replace(x, replayed=self._key(x) in marked)
+                        yield replace(x, replayed=self._mark_key(x) in marked)
             open_ = {tp: end for tp, end in open_.items() if await consumer.position(tp) < end}
             if loop.time() - heard > BOUND_S:
                 raise KafkaUnavailable(f"read {self._dead}: nothing came for {BOUND_S:g} s")

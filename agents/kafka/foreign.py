@@ -98,33 +98,33 @@ class _Batch:
         it."""
         done = 0
         try:
-            opened = _opened(self._data)
+            opened = _decompress_batch(self._data)
             for record in self._inner if opened is None else DefaultRecordBatch(opened):
                 yield record
                 done += 1
         except _FAULTS:
-            yield from islice(_records(self._data), done, None)
+            yield from islice(_decode_records(self._data), done, None)
 
 
-def _opened(data: memoryview) -> bytes | None:
+def _decompress_batch(data: memoryview) -> bytes | None:
     """The decompressed batch; None if it is not compressed. Raises _Broken."""
     head = bytearray(data[: _HEAD.size])
     (attributes,) = struct.unpack_from(">h", head, _ATTRIBUTES)
     codec = attributes & _CODEC
     if not codec:
         return None
-    body = _decompressed(codec, data[_HEAD.size :])
+    body = _decompress(codec, data[_HEAD.size :])
     struct.pack_into(">i", head, _LENGTH, _HEAD.size - 12 + len(body))
     struct.pack_into(">h", head, _ATTRIBUTES, attributes & ~_CODEC)
     return bytes(head) + body
 
 
-def _decompressed(codec: int, data: memoryview) -> bytes:
+def _decompress(codec: int, data: memoryview) -> bytes:
     """Raises _Broken, also for content of more than 128 MiB."""
     if codec == _GZIP:
-        return _gunzipped(data)
+        return _decompress_gzip(data)
     if codec == _SNAPPY:
-        return _unsnappied(bytes(data))
+        return _decompress_snappy(bytes(data))
     if codec not in (_LZ4, _ZSTD):
         raise _Broken(f"compression codec {codec} is not known")
     into = cramjam.lz4.decompress_into if codec == _LZ4 else cramjam.zstd.decompress_into
@@ -137,7 +137,7 @@ def _decompressed(codec: int, data: memoryview) -> bytes:
     raise _Broken(f"cannot be decompressed, or has more than {MAX_OPENED_BYTES:,} bytes: {why}")
 
 
-def _gunzipped(data: memoryview) -> bytes:
+def _decompress_gzip(data: memoryview) -> bytes:
     out, rest = b"", bytes(data)
     try:
         while rest:  # gzip allows several members, one after the other
@@ -153,7 +153,7 @@ def _gunzipped(data: memoryview) -> bytes:
     return out
 
 
-def _unsnappied(data: bytes) -> bytes:
+def _decompress_snappy(data: bytes) -> bytes:
     """Decompress raw Snappy, or the blocks that Kafka's Java clients write."""
     blocks, at = [], 16
     while data.startswith(_XERIAL) and at < len(data):
@@ -173,20 +173,20 @@ def _unsnappied(data: bytes) -> bytes:
     return bytes(out)
 
 
-def _records(data: memoryview) -> Iterator[_FetchedRecord]:
+def _decode_records(data: memoryview) -> Iterator[_FetchedRecord]:
     """One record for each offset of the batch, readable or not."""
     base, _, _, _, _, attributes, last, first_ms, max_ms, *_, count = _HEAD.unpack_from(data)
     kind = int(bool(attributes & _APPEND_TIME))
     follows = base  # the offset of the next record; from here on they are unreadable after a fault
     try:
-        body = memoryview(_opened(data) or data)[_HEAD.size :]
+        body = memoryview(_decompress_batch(data) or data)[_HEAD.size :]
         at = 0
         for _ in range(count):
-            length, at = _varint(body, at)
+            length, at = _decode_varint(body, at)
             end = at + length
             if length < 0 or end > len(body):
                 raise _Broken("a record ends behind its batch")
-            delta_ms, delta, key, value, headers = _fields(body[at:end])
+            delta_ms, delta, key, value, headers = _decode_fields(body[at:end])
             ms = max_ms if kind else first_ms + delta_ms
             follows = base + delta + 1
             yield _FetchedRecord(base + delta, ms, kind, key, value, headers)
@@ -197,18 +197,18 @@ def _records(data: memoryview) -> Iterator[_FetchedRecord]:
             yield _FetchedRecord(offset, max_ms, kind, None, None, [(Unread(why), None)])
 
 
-def _fields(body: memoryview) -> tuple[int, int, bytes | None, bytes | None, Headers]:
-    delta_ms, at = _varint(body, 1)  # skips one byte of attributes, which is unused
-    delta, at = _varint(body, at)
-    key, at = _bytes(body, at)
-    value, at = _bytes(body, at)
-    count, at = _varint(body, at)
+def _decode_fields(body: memoryview) -> tuple[int, int, bytes | None, bytes | None, Headers]:
+    delta_ms, at = _decode_varint(body, 1)  # skips one byte of attributes, which is unused
+    delta, at = _decode_varint(body, at)
+    key, at = _decode_bytes(body, at)
+    value, at = _decode_bytes(body, at)
+    count, at = _decode_varint(body, at)
     headers: list[tuple[str, bytes | None]] = []
     for _ in range(count):
-        name, at = _bytes(body, at)
+        name, at = _decode_bytes(body, at)
         if name is None:
             raise _Broken("a header without a name")
-        content, at = _bytes(body, at)
+        content, at = _decode_bytes(body, at)
         try:
             headers.append((name.decode(), content))
         except UnicodeDecodeError:
@@ -218,8 +218,8 @@ def _fields(body: memoryview) -> tuple[int, int, bytes | None, bytes | None, Hea
     return delta_ms, delta, key, value, headers
 
 
-def _bytes(body: memoryview, at: int) -> tuple[bytes | None, int]:
-    length, at = _varint(body, at)
+def _decode_bytes(body: memoryview, at: int) -> tuple[bytes | None, int]:
+    length, at = _decode_varint(body, at)
     if length < 0:
         return None, at
     if at + length > len(body):
@@ -227,7 +227,7 @@ def _bytes(body: memoryview, at: int) -> tuple[bytes | None, int]:
     return bytes(body[at : at + length]), at + length
 
 
-def _varint(body: memoryview, at: int) -> tuple[int, int]:
+def _decode_varint(body: memoryview, at: int) -> tuple[int, int]:
     """Decode the zig-zag varint at `at`; returns it and the position behind it."""
     value = shift = 0
     while True:
@@ -261,7 +261,7 @@ def has_bad_name(headers: Iterable[tuple[str, bytes | None]]) -> bool:
     return any(type(name) is BadName for name, _ in headers)
 
 
-def install() -> None:
+def install_batch_reader() -> None:
     """Make every consumer of this process read with FetchedBatches. aiokafka has no option for it,
     so this replaces a name in its module; a test pins that name."""
     fetcher.MemoryRecords = FetchedBatches

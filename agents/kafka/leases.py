@@ -14,7 +14,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from agents import settings
 from agents.base import log
 from agents.base.errors import TransactionUndecided
-from agents.kafka.connection import BOUND_S, Link, lacks_right, raise_error, said
+from agents.kafka.connection import BOUND_S, Link, describe_error, lacks_right, raise_for_code
 from agents.kafka.markers import OFFSETS, Markers, Newest, Open, Reach
 
 _log = log.get_logger("kafka.leases")
@@ -47,7 +47,7 @@ class LeaseMaker:
     async def stop(self) -> None:
         await self._link.stop()
 
-    async def make(self, transactional_id: str, bound_s: float = BOUND_S) -> tuple[int, int]:
+    async def make_lease(self, transactional_id: str, bound_s: float = BOUND_S) -> tuple[int, int]:
         """Make a new lease: (producer_id, producer_epoch). It takes 1 ms, or 8 ms if the broker
         first has to abort an open transaction.
 
@@ -58,15 +58,19 @@ class LeaseMaker:
         has happened, and no process may go on from there) and KafkaError (no right to the id)."""
 
         async def attempt() -> tuple[int, int]:
-            node = await self._link.coordinator(CoordinationType.TRANSACTION, transactional_id)
+            node = await self._link.find_coordinator(CoordinationType.TRANSACTION, transactional_id)
             # Read before the fence, which hides how the last transaction ended. Kept for the next
             # attempt, since the fence's answer may be lost.
-            newest = await self._markers.newest(node, transactional_id) if self._reach else None
+            newest = (
+                await self._markers.read_newest_transaction(node, transactional_id)
+                if self._reach
+                else None
+            )
             if newest is not None and newest.committed is not None:
                 self._ended[transactional_id] = newest
             request = InitProducerIdRequest(transactional_id, self._timeout_ms)
-            response = await self._link.ask(node, request, ConnectionGroup.COORDINATION)
-            raise_error(response.error_code, transactional_id)
+            response = await self._link.send_request(node, request, ConnectionGroup.COORDINATION)
+            raise_for_code(response.error_code, transactional_id)
             lease = int(response.producer_id), int(response.producer_epoch)
             if newest is not None and self._reach is not None:
                 if newest.committed is not None and lease != (newest.producer_id, newest.epoch + 1):
@@ -74,43 +78,49 @@ class LeaseMaker:
                         transactional_id, None
                     )  # another transaction has ended since, or the producer id is new
                 reach = self._reach(transactional_id)
-                if not await self._is_decided(transactional_id, newest, lease, reach):
+                if not await self._ensure_earlier_decided(transactional_id, newest, lease, reach):
                     raise kafka_errors.ConcurrentTransactions(
                         transactional_id
                     )  # retry, to see that the markers are there now
             self._ended.pop(transactional_id, None)
             return lease
 
-        return await self._link.persist(f"make a lease for {transactional_id}", attempt, bound_s)
+        return await self._link.retry_until_done(
+            f"make a lease for {transactional_id}", attempt, bound_s
+        )
 
-    async def _is_decided(
+    async def _ensure_earlier_decided(
         self, transactional_id: str, newest: Newest, lease: tuple[int, int], reach: Reach
     ) -> bool:
         """Whether all transactions before this lease are decided. If one is not, write its markers
         now and return False. Raises TransactionUndecided if its outcome is not known."""
         ended = self._ended.get(transactional_id)
         try:
-            places = await self._markers.undecided(newest.producer_id, reach)
+            places = await self._markers.find_open_transactions(newest.producer_id, reach)
         except kafka_errors.KafkaError as e:
             if not lacks_right(e):
                 raise
             # Without the right nothing can be seen. That is logged once, and does not stop us.
             if not self._blind:
-                _log.warning("undecided_transactions_not_seen", error=said(e))
+                _log.warning("undecided_transactions_not_seen", error=describe_error(e))
             self._blind = True
             return True
         if not places:
             return True
         # Another producer id's markers would decide nothing (markers.py).
         if ended is None or ended.committed is None or ended.producer_id != lease[0]:
-            raise TransactionUndecided(_words(transactional_id, places))
+            raise TransactionUndecided(_describe_undecided(transactional_id, places))
         try:
-            groups = await self._markers.groups_of(places, reach)
-            await self._markers.decide(transactional_id, lease, places, groups, ended.committed)
+            groups = await self._markers.read_groups(places, reach)
+            await self._markers.write_markers(
+                transactional_id, lease, places, groups, ended.committed
+            )
         except kafka_errors.KafkaError as e:
             if not lacks_right(e):
                 raise
-            raise TransactionUndecided(f"{_words(transactional_id, places)} ({said(e)})") from e
+            raise TransactionUndecided(
+                f"{_describe_undecided(transactional_id, places)} ({describe_error(e)})"
+            ) from e
         _log.warning(
             "forgotten_markers_written",
             transactional_id=transactional_id,
@@ -120,7 +130,7 @@ class LeaseMaker:
         return False
 
 
-def _words(transactional_id: str, places: list[Open]) -> str:
+def _describe_undecided(transactional_id: str, places: list[Open]) -> str:
     first = next((x for x in places if x.topic != OFFSETS), places[0])
     more = f" (and {len(places) - 3} more)" if len(places) > 3 else ""
     return (

@@ -25,7 +25,7 @@ from aiokafka.protocol.transaction import (
     EndTxnRequest,
 )
 
-from agents.kafka.connection import Link, raise_error
+from agents.kafka.connection import Link, raise_for_code
 from agents.kafka.topics import DescribeTopics
 from agents.kafka.wire import DescribeProducers, DescribeTransactions, producers_of
 
@@ -68,32 +68,33 @@ class Open:
 
 
 class Markers:
-    """Each call is one attempt and raises aiokafka's errors, so call it inside `Link.persist`."""
+    """Each call is one attempt and raises aiokafka's errors, so call it inside
+    `Link.retry_until_done`."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
 
-    async def newest(self, node: int, transactional_id: str) -> Newest | None:
+    async def read_newest_transaction(self, node: int, transactional_id: str) -> Newest | None:
         """The newest transaction of the id; None if Kafka does not know the id. `node`: the id's
         coordinator. Raises ConcurrentTransactions while a transaction is being ended."""
-        answer = await self._ask(node, DescribeTransactions(transactional_id))
+        answer = await self._send_request(node, DescribeTransactions(transactional_id))
         ((code, _, state, _, _, producer_id, epoch, *_),) = answer.transactions
         if code == _UNKNOWN_ID:
             return None
-        raise_error(code, transactional_id)
+        raise_for_code(code, transactional_id)
         if state in _ENDING:
             raise kafka_errors.ConcurrentTransactions(transactional_id)
         return Newest(int(producer_id), int(epoch), _ENDED.get(state))
 
-    async def undecided(self, producer_id: int, reach: Reach) -> list[Open]:
+    async def find_open_transactions(self, producer_id: int, reach: Reach) -> list[Open]:
         """Where the producer has an open transaction. After a fence there is none, unless a broker
         has forgotten its markers."""
-        by_leader, groups = await self._partitions(reach)
+        by_leader, groups = await self._read_partitions(reach)
         found = []
         for leader, partitions in by_leader.items():
-            answer = await self._link.ask(leader, DescribeProducers(partitions))
+            answer = await self._link.send_request(leader, DescribeProducers(partitions))
             for partition in producers_of(answer):
-                raise_error(partition.code, partition.topic)
+                raise_for_code(partition.code, partition.topic)
                 found += [
                     Open(partition.topic, partition.n, x.first_offset)
                     for x in partition.producers
@@ -101,7 +102,7 @@ class Markers:
                 ]
         return sorted(x for x in found if x.topic != OFFSETS or x.n in groups)
 
-    async def decide(
+    async def write_markers(
         self,
         transactional_id: str,
         lease: tuple[int, int],
@@ -111,21 +112,23 @@ class Markers:
     ) -> None:
         """Commit or abort an empty transaction over these places, under this lease. It may be
         called again. `groups`: the groups whose offsets are among the places."""
-        node = await self._link.coordinator(CoordinationType.TRANSACTION, transactional_id)
+        node = await self._link.find_coordinator(CoordinationType.TRANSACTION, transactional_id)
         owner = (transactional_id, *lease)
 
-        async def ask(request: object) -> Any:  # Any: aiokafka has no types
-            return await self._ask(node, request)
+        async def send_request(request: object) -> Any:  # Any: aiokafka has no types
+            return await self._send_request(node, request)
 
-        await add(ask, owner, [(x.topic, x.n) for x in places if x.topic != OFFSETS], groups)
-        await end(ask, owner, committed)
+        await add_to_transaction(
+            send_request, owner, [(x.topic, x.n) for x in places if x.topic != OFFSETS], groups
+        )
+        await end_transaction(send_request, owner, committed)
 
-    async def groups_of(self, places: Collection[Open], reach: Reach) -> list[str]:
+    async def read_groups(self, places: Collection[Open], reach: Reach) -> list[str]:
         """The groups whose offsets are among the places."""
-        _, groups = await self._partitions(reach)
+        _, groups = await self._read_partitions(reach)
         return sorted({g for x in places if x.topic == OFFSETS for g in groups[x.n]})
 
-    async def _partitions(
+    async def _read_partitions(
         self, reach: Reach
     ) -> tuple[Mapping[int, dict[str, list[int]]], dict[int, list[str]]]:
         """The partitions in reach by leader and topic, and the groups by their partition of
@@ -133,13 +136,13 @@ class Markers:
         node = self._link.client.get_random_node()
         if node is None:
             raise kafka_errors.NodeNotReadyError("no broker is known")
-        answer = await self._link.ask(node, DescribeTopics([*reach.topics, OFFSETS]))
+        answer = await self._link.send_request(node, DescribeTopics([*reach.topics, OFFSETS]))
         groups: dict[int, list[str]] = defaultdict(list)
         by_leader: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for code, topic, _, partitions, _ in answer.topics:
             if kafka_errors.for_code(code) is kafka_errors.UnknownTopicOrPartitionError:
                 continue
-            raise_error(code, topic)
+            raise_for_code(code, topic)
             if topic == OFFSETS:
                 for group in reach.groups:
                     groups[_java_hash(group) % len(partitions)].append(group)
@@ -151,11 +154,11 @@ class Markers:
                 by_leader[leader][topic].append(n)
         return by_leader, groups
 
-    async def _ask(self, node: int, request: object) -> Any:  # Any: aiokafka has no types
-        return await self._link.ask(node, request, ConnectionGroup.COORDINATION)
+    async def _send_request(self, node: int, request: object) -> Any:  # Any: aiokafka has no types
+        return await self._link.send_request(node, request, ConnectionGroup.COORDINATION)
 
 
-async def add(
+async def add_to_transaction(
     ask: Callable[[Any], Awaitable[Any]],  # Any: aiokafka has no types
     owner: tuple[str, int, int],
     partitions: Collection[tuple[str, int]],
@@ -171,16 +174,16 @@ async def add(
         refused = [(code, topic) for topic, ns in answer.errors for _, code in ns if code]
         # The cause before the partitions that were not tried because of it.
         for code, topic in sorted(refused, key=lambda x: x[0] == _NOT_TRIED):
-            raise_error(code, topic)
+            raise_for_code(code, topic)
     for group in sorted(groups):
-        raise_error((await ask(AddOffsetsToTxnRequest(*owner, group))).error_code, group)
+        raise_for_code((await ask(AddOffsetsToTxnRequest(*owner, group))).error_code, group)
 
 
-async def end(
+async def end_transaction(
     ask: Callable[[Any], Awaitable[Any]], owner: tuple[str, int, int], committed: bool
 ) -> None:
     """Commit or abort the open transaction of `owner`."""
-    raise_error((await ask(EndTxnRequest(*owner, committed))).error_code, owner[0])
+    raise_for_code((await ask(EndTxnRequest(*owner, committed))).error_code, owner[0])
 
 
 def _java_hash(text: str) -> int:

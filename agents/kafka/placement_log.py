@@ -13,8 +13,8 @@ from agents.core.model.messages import LeaseCommand
 from agents.core.model.placement import is_valid_record
 from agents.core.model.topology import KINDS, TOPIC_PLACEMENT, Partition
 from agents.kafka import verification
-from agents.kafka.compacted import IsRow, anything, read_rows, read_table
-from agents.kafka.connection import is_fenced, said
+from agents.kafka.compacted import IsRow, accept_any_row, read_rows, read_table
+from agents.kafka.connection import is_fenced
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.markers import Reach
 from agents.kafka.producer import LeasedProducer
@@ -35,10 +35,10 @@ _NONE: OffsetsByGroup = {}
 async def read_placement(kafka: settings.Kafka) -> dict[str, bytes]:
     """The newest value of each key, for views and tools. The reader has fenced nobody, so it must
     not act on what it reads."""
-    return _as_text(await read_table(kafka, TOPIC_PLACEMENT, is_valid_record))
+    return _decode_keys(await read_table(kafka, TOPIC_PLACEMENT, is_valid_record))
 
 
-def _as_text(table: Mapping[bytes, bytes]) -> dict[str, bytes]:
+def _decode_keys(table: Mapping[bytes, bytes]) -> dict[str, bytes]:
     return {key.decode("utf-8", "backslashreplace"): value for key, value in table.items()}
 
 
@@ -66,7 +66,7 @@ class PlacementLog:
         self._over: str = ""
         self._one_at_a_time = asyncio.Lock()
 
-    async def lead(self, own: IsRow = anything) -> dict[str, bytes]:
+    async def take_leadership(self, own: IsRow = accept_any_row) -> dict[str, bytes]:
         """Take the leadership and read the topic to its end: the newest value of each key (no
         tombstones).
 
@@ -82,14 +82,14 @@ class PlacementLog:
         `lost`."""
         if self._led:
             raise LeadershipLost("this process has led before: it must end, and a new one may lead")
-        await verification.require(self._kafka)
+        await verification.require_safe_brokers(self._kafka)
         reach = Reach((self._topic,), tuple(kind.group for kind in KINDS))
         maker = LeaseMaker(self._kafka, TRANSACTION_TIMEOUT_MS, lambda _: reach)
         await maker.start(START_BOUND_S)
         try:
             # From here on the previous leader may be fenced, so a second call must fail.
             self._led = True
-            lease = await maker.make(self._transactional_id)
+            lease = await maker.make_lease(self._transactional_id)
         finally:
             await maker.stop()
         self._producer = LeasedProducer(
@@ -98,7 +98,7 @@ class PlacementLog:
         await self._producer.start()
         # Read after the fence: no earlier leader can add to the topic any more.
         table = await read_rows(self._kafka, self._topic, own)
-        rows = _as_text(table.rows)
+        rows = _decode_keys(table.rows)
         spoiled = {key.decode("utf-8", "backslashreplace") for key in table.spoiled}
         self.lost = frozenset(spoiled - rows.keys())
         self._spoiled = {key: value for key, value in rows.items() if key in spoiled}
@@ -124,11 +124,13 @@ class PlacementLog:
                 raise LeadershipLost("lead() has not been called, or has failed")
             # Set before the attempt, so that it also holds after a cancellation.
             self._over = "an earlier write ended with an unknown outcome: this process must end"
-            batches = {(self._topic, 0): _batches(self._producer, {**self._spoiled, **records})}
+            batches = {
+                (self._topic, 0): _pack_batches(self._producer, {**self._spoiled, **records})
+            }
             [(group, positions)] = offsets.items() or [("", {})]
             try:
                 async with asyncio.timeout(WRITE_BOUND_S):
-                    await self._producer.transact(batches, positions, group)
+                    await self._producer.send_transaction(batches, positions, group)
             except NotSent:
                 self._over = ""
                 raise
@@ -153,7 +155,7 @@ class PlacementLog:
             await producer.stop()
 
 
-def _batches(producer: LeasedProducer, records: Mapping[str, bytes | None]) -> list[Any]:
+def _pack_batches(producer: LeasedProducer, records: Mapping[str, bytes | None]) -> list[Any]:
     """The records in their order, in batches of about 16 kB, so that a topic with a small limit
     takes them."""
     batches = [producer.new_batch()]

@@ -31,16 +31,16 @@ from agents import settings
 from agents.base.errors import LeaseLost
 from agents.core.model.messages import LeaseCommand
 from agents.core.model.topology import Partition
-from agents.kafka.connection import NOT_YET, PAUSE_S, as_ours, said
+from agents.kafka.connection import NOT_YET, PAUSE_S, describe_error, to_geolane_error
 from agents.kafka.foreign import AnyNames
 from agents.kafka.refusals import (
     NotSent,
     PartitionRefusal,
     TopicPartitionName,
     TransactionRefused,
-    failures,
-    limit_of,
-    not_allowed,
+    find_refusals,
+    read_size_limit,
+    refusal_of_missing_right,
     sequence_after,
 )
 from agents.kafka.transactions import TransactionalProducer
@@ -58,7 +58,7 @@ Batches = Mapping[tuple[str, int], Sequence[Any]]
 
 
 class LeasedProducer:
-    """One transactional producer under one lease. Calls of `transact` must not overlap."""
+    """One transactional producer under one lease. Calls of `send_transaction` must not overlap."""
 
     def __init__(
         self, kafka: settings.Kafka, lease: LeaseCommand, *, bound_s: float = TRANSACTION_BOUND_S
@@ -85,7 +85,7 @@ class LeasedProducer:
             async with asyncio.timeout(self._bound_s):
                 await self._producer.start()
         except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
-            raise as_ours(e, "start the producer") from e
+            raise to_geolane_error(e, "start the producer") from e
 
     async def stop(self) -> None:
         """Close the connections, within 4 s. An open transaction stays open until a fence or its
@@ -105,7 +105,7 @@ class LeasedProducer:
             return AnyNames(MAX_BATCH_BYTES)
         return self._producer.create_batch()
 
-    async def transact(
+    async def send_transaction(
         self, batches: Batches, offsets: Mapping[Partition, tuple[int, str]], group: str
     ) -> None:
         """Send all batches and commit `offsets` (with their metadata), if any, to `group`, in one
@@ -115,7 +115,7 @@ class LeasedProducer:
         after the first send also costs the lease: every later call raises LeaseLost."""
         if self._lost:
             raise LeaseLost(self._lost)
-        await self._know_partitions(batches)
+        await self._check_partitions(batches)
         positions = {
             TopicPartition(p.kafka_topic, p.n): OffsetAndMetadata(offset, metadata)
             for p, (offset, metadata) in offsets.items()
@@ -124,34 +124,34 @@ class LeasedProducer:
         doing = "end the transaction before once more"
         try:
             async with asyncio.timeout(self._bound_s):
-                if self.owes:
-                    await self._end_again()
+                if self.may_lack_markers:
+                    await self._repeat_last_end()
                 doing = "begin the transaction"
                 await self._producer.begin_transaction()
                 producer_id = self._producer.producer_id
                 # Refusals of the last transaction must not count for this one.
                 self._producer.heard.clear()
                 doing = "add the partitions"
-                refusals = await self._add(sorted({TopicPartition(*p) for p in batches}))
+                refusals = await self._add_partitions(sorted({TopicPartition(*p) for p in batches}))
                 doing, added = "send", not refusals
-                refusals = refusals or await self._send_all(batches)
+                refusals = refusals or await self._send_batches(batches)
                 if refusals:
-                    doing, connections = "abort", self._connected()
+                    doing, connections = "abort", self._live_connections()
                     await self._producer.abort_transaction()
                 else:
                     doing = "send the offsets"
                     if positions:
                         await self._producer.send_offsets_to_transaction(positions, group)
-                    doing, connections = "commit", self._connected()
+                    doing, connections = "commit", self._live_connections()
                     await self._producer.commit_transaction()
         except BaseException as e:
-            text = said(e)
+            text = describe_error(e)
             self._lost = (
                 f"{doing}: {text}" if doing != "commit" else f"commit, outcome unknown: {text}"
             )
             if doing not in ("abort", "commit"):
-                await self._abort()
-            self._hear_the_end()
+                await self._abort_transaction()
+            self._retrieve_end_error()
             if isinstance(e, kafka_errors.KafkaError | OSError | TimeoutError | AssertionError):
                 raise LeaseLost(self._lost) from e
             raise
@@ -165,34 +165,34 @@ class LeasedProducer:
         if refusals:
             # A partition that refuses would refuse to be added again, too.
             self._before -= {TopicPartition(*x.place) for x in refusals}
-            raise TransactionRefused(await self._with_limits(refusals))
+            raise TransactionRefused(await self._with_size_limits(refusals))
 
     @property
-    def owes(self) -> bool:
+    def may_lack_markers(self) -> bool:
         """Whether a connection was lost since the end of the last transaction began, so that its
         markers may be missing."""
         return (
             bool(self._before) or self._was_committed
-        ) and self._connections != self._connected()
+        ) and self._connections != self._live_connections()
 
-    async def _end_again(self) -> None:
+    async def _repeat_last_end(self) -> None:
         partitions, committed = [tuple(tp) for tp in self._before], self._was_committed
         groups = [self._group] if self._group else []
         while True:
             try:
-                await self._producer.add_nothing(partitions, groups)
-                connections = self._connected()
-                await self._producer.end_nothing(committed)
+                await self._producer.begin_empty_transaction(partitions, groups)
+                connections = self._live_connections()
+                await self._producer.end_empty_transaction(committed)
             except NOT_YET:
                 await asyncio.sleep(PAUSE_S)
             else:
                 self._connections = connections
                 return
 
-    def _connected(self) -> tuple[Any, ...]:
+    def _live_connections(self) -> tuple[Any, ...]:
         return tuple(c for c in self._producer.client._conns.values() if c.connected())
 
-    async def _know_partitions(self, batches: Batches) -> None:
+    async def _check_partitions(self, batches: Batches) -> None:
         """Raise NotSent or TransactionRefused for unknown partitions before the transaction begins,
         since aiokafka would raise in the middle of it."""
         for topic in {topic for topic, _ in batches}:
@@ -208,9 +208,13 @@ class LeasedProducer:
                     [PartitionRefusal((topic, n), "there is no such topic") for n in sorted(wanted)]
                 ) from e
             except kafka_errors.TopicAuthorizationFailedError as e:
-                raise TransactionRefused([not_allowed((topic, n)) for n in sorted(wanted)]) from e
+                raise TransactionRefused(
+                    [refusal_of_missing_right((topic, n)) for n in sorted(wanted)]
+                ) from e
             except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
-                raise NotSent(f"topic {topic}: its partitions are not known: {said(e)}") from e
+                raise NotSent(
+                    f"topic {topic}: its partitions are not known: {describe_error(e)}"
+                ) from e
             if missing := sorted(wanted - set(known)):
                 raise TransactionRefused(
                     [
@@ -219,7 +223,7 @@ class LeasedProducer:
                     ]
                 )
 
-    async def _add(self, partitions: Sequence[Any]) -> list[PartitionRefusal]:
+    async def _add_partitions(self, partitions: Sequence[Any]) -> list[PartitionRefusal]:
         """Add all partitions in one request before any record is sent. A broker takes all of them
         or none, so nothing has happened if it refuses one."""
         transactions = self._producer._txn_manager
@@ -228,26 +232,26 @@ class LeasedProducer:
         while not transactions.txn_partitions.issuperset(partitions):
             ended = transactions.wait_for_transaction_end()
             if ended.done() and ended.exception() is not None:
-                if heard := self._producer.heard.places():
-                    return [self._producer.heard.refusal(place) for place in sorted(heard)]
+                if heard := self._producer.heard.refused_places():
+                    return [self._producer.heard.refusal_at(place) for place in sorted(heard)]
                 ended.result()
             await asyncio.sleep(_LOOK_S)
         return []
 
-    async def _send_all(self, batches: Batches) -> list[PartitionRefusal]:
+    async def _send_batches(self, batches: Batches) -> list[PartitionRefusal]:
         """Send all batches and await each send, since a failed send does not fail the commit
         (PROTOCOL 3.2). Returns the refusals; the next transaction then continues with the sequence
         numbers that the brokers expect. Raises any other failure."""
         sequences = self._producer._txn_manager._sequence_numbers
         starts = {place: sequences[TopicPartition(*place)] for place in batches}
 
-        async def send(topic: str, n: int, parts: Sequence[Any]) -> list[Any]:
+        async def send_in_order(topic: str, n: int, parts: Sequence[Any]) -> list[Any]:
             # One after the other: the order within a partition is the order of the batches.
             acks = [await self._producer.send_batch(batch, topic, partition=n) for batch in parts]
             return await asyncio.gather(*acks, return_exceptions=True)
 
         sent = await asyncio.gather(
-            *(send(topic, n, parts) for (topic, n), parts in batches.items()),
+            *(send_in_order(topic, n, parts) for (topic, n), parts in batches.items()),
             return_exceptions=True,
         )
         outcomes: dict[TopicPartitionName, list[Any]] = {}
@@ -255,25 +259,29 @@ class LeasedProducer:
             if isinstance(answers, BaseException):
                 raise answers
             outcomes[place] = answers
-        refusals = list(failures(self._producer.heard, batches, outcomes))
+        refusals = list(find_refusals(self._producer.heard, batches, outcomes))
         for place in {x.place for x in refusals}:
             after = sequence_after(starts[place], batches[place], outcomes[place])
             sequences[TopicPartition(*place)] = after
         return refusals
 
-    async def _with_limits(self, refusals: Sequence[PartitionRefusal]) -> list[PartitionRefusal]:
+    async def _with_size_limits(
+        self, refusals: Sequence[PartitionRefusal]
+    ) -> list[PartitionRefusal]:
         topics = {x.place[0] for x in refusals if x.too_large}
-        limits = {topic: await limit_of(self._producer.client, topic) for topic in sorted(topics)}
+        limits = {
+            topic: await read_size_limit(self._producer.client, topic) for topic in sorted(topics)
+        }
         return [replace(x, limit=limits.get(x.place[0], 0)) for x in refusals]
 
-    def _hear_the_end(self) -> None:
+    def _retrieve_end_error(self) -> None:
         """Fetch the error that a failed transaction leaves in aiokafka's future, or asyncio logs it
         as never retrieved."""
         end = self._producer._txn_manager.wait_for_transaction_end()
         if end is not None and end.done() and not end.cancelled():
             end.exception()
 
-    async def _abort(self) -> None:
+    async def _abort_transaction(self) -> None:
         """Abort, as a best effort: the next owner then need not wait for the fence to do it."""
         with contextlib.suppress(kafka_errors.KafkaError, OSError, TimeoutError, AssertionError):
             async with asyncio.timeout(_ABORT_BOUND_S):

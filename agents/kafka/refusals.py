@@ -73,7 +73,7 @@ class PartitionRefusal:
         return f"{self.place[0]}/{self.place[1]} refuses: {self.why}{size}"
 
 
-def not_allowed(place: TopicPartitionName) -> PartitionRefusal:
+def refusal_of_missing_right(place: TopicPartitionName) -> PartitionRefusal:
     """The refusal for a client that lacks the right to see the topic, and so cannot ask for it."""
     return PartitionRefusal(place, _WORDS[_NOT_ALLOWED])
 
@@ -99,32 +99,35 @@ class BrokerRefusals:
         self._said.clear()
         self._since.clear()
 
-    def take(self, request: Any, response: Any) -> None:
+    def note_refusals(self, request: Any, response: Any) -> None:
         """Note the refusals in a response. A code that aiokafka would retry without end is replaced
         by one that it does not retry. Any: aiokafka has no types."""
         if isinstance(request, ProduceRequest) and getattr(response, "topics", None):
             response.topics = [
                 (
                     topic,
-                    [(n, self._produced(topic, n, code), *rest) for n, code, *rest in partitions],
+                    [
+                        (n, self._note_produce_code(topic, n, code), *rest)
+                        for n, code, *rest in partitions
+                    ],
                 )
                 for topic, partitions in response.topics
             ]
         elif isinstance(request, AddPartitionsToTxnRequest):
             response.errors = [
-                (topic, [(n, self._added(topic, n, code)) for n, code in partitions])
+                (topic, [(n, self._note_add_code(topic, n, code)) for n, code in partitions])
                 for topic, partitions in response.errors
             ]
 
-    def _produced(self, topic: str, n: int, code: int) -> int:
+    def _note_produce_code(self, topic: str, n: int, code: int) -> int:
         if not code:
             self._since.pop((topic, n), None)
-        return _POLICY if self._note(topic, n, code) and code in _MAY_COME_BACK else code
+        return _POLICY if self._note_code(topic, n, code) and code in _MAY_COME_BACK else code
 
-    def _added(self, topic: str, n: int, code: int) -> int:
-        return _NOT_ALLOWED if self._note(topic, n, code) and code in _MAY_COME_BACK else code
+    def _note_add_code(self, topic: str, n: int, code: int) -> int:
+        return _NOT_ALLOWED if self._note_code(topic, n, code) and code in _MAY_COME_BACK else code
 
-    def _note(self, topic: str, n: int, code: int) -> bool:
+    def _note_code(self, topic: str, n: int, code: int) -> bool:
         """Note the code if it is a refusal; returns whether it is one. A code that may go away is
         one only after PATIENCE_S."""
         if code not in _WORDS:
@@ -135,17 +138,17 @@ class BrokerRefusals:
         self._said.setdefault((topic, n), code)
         return True
 
-    def places(self) -> set[TopicPartitionName]:
+    def refused_places(self) -> set[TopicPartitionName]:
         return set(self._said)
 
-    def refusal(
+    def refusal_at(
         self, place: TopicPartitionName, size: int = 0, records: int = 0
     ) -> PartitionRefusal:
         code = self._said[place]
         return PartitionRefusal(place, _WORDS[code], code in _TOO_LARGE, size, records)
 
 
-def failures(
+def find_refusals(
     heard: BrokerRefusals,
     batches: Mapping[TopicPartitionName, Sequence[Any]],
     outcomes: Mapping[TopicPartitionName, Sequence[Any]],
@@ -156,13 +159,13 @@ def failures(
         failed = next((i for i, x in enumerate(answers) if isinstance(x, BaseException)), None)
         if failed is None:
             continue
-        if place not in heard.places() or not all(_is_answer(x) for x in answers):
+        if place not in heard.refused_places() or not all(_is_broker_answer(x) for x in answers):
             raise next(x for x in answers if isinstance(x, BaseException))
         batch = batches[place][failed]
-        yield heard.refusal(place, batch.size(), batch.record_count())
+        yield heard.refusal_at(place, batch.size(), batch.record_count())
 
 
-def _is_answer(outcome: object) -> bool:
+def _is_broker_answer(outcome: object) -> bool:
     """Whether a broker has answered, rather than a connection being lost or a wait cut off."""
     return not isinstance(outcome, BaseException) or (
         isinstance(outcome, kafka_errors.BrokerResponseError) and not outcome.retriable
@@ -177,7 +180,7 @@ def sequence_after(start: int, batches: Sequence[Any], answers: Sequence[Any]) -
     return after if after < 1 << 31 else after - (1 << 32)
 
 
-async def limit_of(client: Any, topic: str) -> int:
+async def read_size_limit(client: Any, topic: str) -> int:
     """The most bytes that a record batch of the topic may have; 0 if it cannot be read."""
     keys = ["max.message.bytes", "segment.bytes"]
     request = DescribeConfigsRequest([(_TOPIC, topic, keys)])

@@ -46,7 +46,9 @@ class Right:
 
     def __str__(self) -> str:
         star = "*" if self.pattern is Pattern.PREFIXED else ""
-        return f"{_camel(self.operation)} on {_camel(self.resource)} {self.name}{star}"
+        return (
+            f"{_to_camel_case(self.operation)} on {_to_camel_case(self.resource)} {self.name}{star}"
+        )
 
 
 _TOPICS: dict[str, dict[str, Operation]] = {
@@ -60,7 +62,7 @@ OUTPUTS = (TOPIC_CLEAN, TOPIC_DEAD, TOPIC_LANES, TOPIC_UNPLACED)
 """The topics that workers write to."""
 
 
-def reach(transactional_id: str) -> Reach:
+def reach_of_lease(transactional_id: str) -> Reach:
     """Where the transactions of a worker's lease may write, taken from its rights."""
     account = transactional_id.removeprefix("geolane-")
     found = list(rights_of(account))
@@ -109,19 +111,21 @@ def client_rights() -> Iterator[Right]:
     yield Right(CLIENT, Resource.TRANSACTIONAL_ID, f"{CLIENT}-", W, Pattern.PREFIXED)
 
 
-def rights(accounts: Iterable[str], user: str = "") -> list[Right]:
+def rights_of_accounts(accounts: Iterable[str], user: str = "") -> list[Right]:
     """The rights of all these accounts, sorted and without duplicates."""
     return sorted({right for account in accounts for right in rights_of(account, user)})
 
 
-def command(right: Right) -> str:
+def kafka_acls_arguments(right: Right) -> str:
     """The arguments of kafka-acls.sh that give this right."""
     resource = right.resource.name.lower().replace("_", "-")
     pattern = " --resource-pattern-type prefixed" if right.pattern is Pattern.PREFIXED else ""
     of = "" if right.resource is Resource.CLUSTER else f" '{right.name}'"
-    allow = f"--add --allow-principal 'User:{right.user}' --operation {_camel(right.operation)}"
+    allow = (
+        f"--add --allow-principal 'User:{right.user}' --operation {_to_camel_case(right.operation)}"
+    )
     return f"{allow} --{resource}{of}{pattern}"
 
 
-def _camel(of: Operation | Resource) -> str:
+def _to_camel_case(of: Operation | Resource) -> str:
     return of.name.title().replace("_", "")

@@ -58,7 +58,7 @@ class StreamLooks:
                     if not started:
                         await self.start()
                         started = True
-                    tell(await self.look())
+                    tell(await self.read_streams())
                     failed = ""
                 except KafkaError as e:
                     if type(e).__name__ != failed:
@@ -68,9 +68,9 @@ class StreamLooks:
         finally:
             await self.stop()
 
-    async def look(self) -> StreamsLooked:
+    async def read_streams(self) -> StreamsLooked:
         """Read the topics once; call `start` first. Raises KafkaUnavailable, KafkaError."""
-        counts = await self._partitions()
+        counts = await self._read_partition_counts()
         parts = {
             kind: [kind.partition(n) for n in range(counts[kind.kafka_topic])]
             for kind in self._offsets
@@ -84,17 +84,19 @@ class StreamLooks:
         # In this order, since a log's begin, committed offsets and ends only grow while we read:
         # a committed offset must not seem to lie outside of its log.
         for kind, some in parts.items():
-            begins |= await self._offsets[kind].begins(some)
+            begins |= await self._offsets[kind].read_beginning_offsets(some)
         for kind, some in parts.items():
-            read = await self._offsets[kind].committed(some)
+            read = await self._offsets[kind].read_committed_offsets(some)
             committed |= {p: at[0] if at is not None else None for p, at in read.items()}
         for kind, some in parts.items():
-            stables |= await self._offsets[kind].ends(some)
-            ends |= await self._offsets[kind].highs(some)
+            stables |= await self._offsets[kind].read_end_offsets(some)
+            ends |= await self._offsets[kind].read_high_watermarks(some)
         extents = {p: Extent(begins[p], stables[p], max(ends[p], stables[p])) for p in begins}
-        return StreamsLooked(counts, extents, committed, await self._transactions(extents))
+        return StreamsLooked(
+            counts, extents, committed, await self._find_open_transactions(extents)
+        )
 
-    async def _partitions(self) -> dict[str, int]:
+    async def _read_partition_counts(self) -> dict[str, int]:
         """The number of partitions of each topic; 0 if the topic does not exist. A topic that our
         account may not describe is left out."""
 
@@ -102,7 +104,7 @@ class StreamLooks:
             node = self._link.client.get_random_node()
             if node is None:
                 raise kafka_errors.NodeNotReadyError("no broker is known")
-            answer = await self._link.ask(node, DescribeTopics(list(TOPICS)))
+            answer = await self._link.send_request(node, DescribeTopics(list(TOPICS)))
             found = dict.fromkeys(TOPICS, 0)
             for code, name, _, partitions, *_rest in answer.topics:
                 error = kafka_errors.for_code(code)
@@ -114,13 +116,13 @@ class StreamLooks:
                 found[name] = len(partitions)
             return found
 
-        counts = await self._link.persist("look at the topics", attempt, _BOUND_S)
+        counts = await self._link.retry_until_done("look at the topics", attempt, _BOUND_S)
         if counts != self._counts:  # aiokafka's own metadata learns of new partitions late
             await self._link.client.force_metadata_update()
         self._counts = counts
         return counts
 
-    async def _transactions(
+    async def _find_open_transactions(
         self, extents: Mapping[Partition, Extent]
     ) -> dict[Partition, OpenTransaction]:
         """Open transactions of partitions whose last stable offset has not moved since the last
@@ -132,11 +134,11 @@ class StreamLooks:
         still = [p for p, stable in self._stable.items() if before.get(p) == stable]
         found = {}
         for p in still[:ASKED_AT_MOST]:
-            if (open_ := await self._transaction(p)) is not None:
+            if (open_ := await self._read_open_transaction(p)) is not None:
                 found[p] = open_
         return found
 
-    async def _transaction(self, p: Partition) -> OpenTransaction | None:
+    async def _read_open_transaction(self, p: Partition) -> OpenTransaction | None:
         """The oldest open transaction of the partition; None if the broker does not tell (it is too
         old, or this account lacks Read on the topic)."""
         leader = self._link.client.cluster.leader_for_partition(TopicPartition(p.kafka_topic, p.n))
@@ -144,7 +146,9 @@ class StreamLooks:
             return None
         try:
             async with asyncio.timeout(_BOUND_S):
-                answer = await self._link.ask(leader, DescribeProducers({p.kafka_topic: [p.n]}))
+                answer = await self._link.send_request(
+                    leader, DescribeProducers({p.kafka_topic: [p.n]})
+                )
         except (kafka_errors.KafkaError, OSError, TimeoutError):
             return None
         producers = [x for p in producers_of(answer) if not p.code for x in p.producers]

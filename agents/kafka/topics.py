@@ -1,7 +1,8 @@
 """Creates and checks the topics of PROTOCOL 1; doing it twice changes nothing.
 
-`provision` creates missing topics and refuses existing ones that differ. `bring` also alters the
-configuration keys that may be altered, and refuses everything else before it changes anything."""
+`ensure_topics` creates missing topics and refuses existing ones that differ. `reconcile_topics`
+also alters the configuration keys that may be altered, and refuses everything else before it
+changes anything."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ from agents.core.model.topology import (
     TOPIC_UNPLACED,
     Partition,
 )
-from agents.kafka.connection import BOUND_S, as_ours, client_kwargs
+from agents.kafka.connection import BOUND_S, client_kwargs, to_geolane_error
 from agents.kafka.offsets import Offsets
 from agents.kafka.wire import IncrementalAlterConfigs
 
@@ -61,7 +62,7 @@ class Topic:
     keep_mb: int
     config: dict[str, str] = field(default_factory=dict)
 
-    def settings(self, embedded: bool) -> dict[str, str]:
+    def wanted_config(self, embedded: bool) -> dict[str, str]:
         wanted = {
             "message.timestamp.type": "LogAppendTime",
             "max.message.bytes": str(MAX_MESSAGE_BYTES),
@@ -74,7 +75,9 @@ class Topic:
         return wanted
 
 
-def topics(lanes: int, raw_partitions: int, of: settings.Topics | None = None) -> tuple[Topic, ...]:
+def fleet_topics(
+    lanes: int, raw_partitions: int, of: settings.Topics | None = None
+) -> tuple[Topic, ...]:
     """The seven topics of PROTOCOL 1, and the one with the marks of replayed dead letters. `of`:
     their settings."""
     of = of or settings.Topics()
@@ -108,22 +111,22 @@ async def provision_topics(
     `embedded` also bounds their size on disk (3 GB in all with 32 lanes). Raises KafkaError if a
     topic exists with another number of partitions or with settings under which records would be
     lost; KafkaUnavailable."""
-    await provision(kafka, topics(lanes, raw_partitions, kafka.topics), embedded=embedded)
+    await ensure_topics(kafka, fleet_topics(lanes, raw_partitions, kafka.topics), embedded=embedded)
 
 
-async def provision(
+async def ensure_topics(
     kafka: settings.Kafka, wanted: tuple[Topic, ...], *, embedded: bool = False
 ) -> None:
     """As `provision_topics`, for any topics."""
-    async with _administration(kafka) as (admin, copies, _):
-        await create(admin, wanted, copies, embedded)
+    async with _open_admin_client(kafka) as (admin, copies, _):
+        await create_topics(admin, wanted, copies, embedded)
         await check_partitions(admin, wanted)
         await _check_settings(admin, wanted)
         await await_leaders(kafka, wanted)
 
 
 @asynccontextmanager
-async def _administration(kafka: settings.Kafka) -> AsyncIterator[tuple[Any, int, int]]:
+async def _open_admin_client(kafka: settings.Kafka) -> AsyncIterator[tuple[Any, int, int]]:
     """An admin client, the number of replicas of a new topic and the number of brokers. What is
     done with them has a bound. Raises KafkaUnavailable, KafkaError."""
     what = f"provision topics at {kafka.bootstrap}"
@@ -140,14 +143,17 @@ async def _administration(kafka: settings.Kafka) -> AsyncIterator[tuple[Any, int
             f"{what}: no broker accepted our login: check address, certificate and password"
         ) from e
     except (kafka_errors.KafkaError, OSError) as e:
-        raise as_ours(e, what) from e
+        raise to_geolane_error(e, what) from e
     finally:
         await admin.close()
 
 
-async def create(admin: Any, wanted: tuple[Topic, ...], replicas: int, embedded: bool) -> None:
+async def create_topics(
+    admin: Any, wanted: tuple[Topic, ...], replicas: int, embedded: bool
+) -> None:
     new = [
-        NewTopic(t.name, t.partitions, replicas, topic_configs=t.settings(embedded)) for t in wanted
+        NewTopic(t.name, t.partitions, replicas, topic_configs=t.wanted_config(embedded))
+        for t in wanted
     ]
     response = await admin.create_topics(new, timeout_ms=10_000)
     for name, code, message in response.topic_errors:
@@ -158,7 +164,7 @@ async def create(admin: Any, wanted: tuple[Topic, ...], replicas: int, embedded:
             )
 
 
-def fits(topic: Topic, partitions: int) -> bool:
+def has_right_partitions(topic: Topic, partitions: int) -> bool:
     """Whether an existing topic has the right number of partitions. `events.raw` may have more, and
     they are worked too."""
     return partitions == topic.partitions or (
@@ -176,7 +182,7 @@ async def check_partitions(admin: Any, wanted: tuple[Topic, ...]) -> None:
             break
         await asyncio.sleep(0.05)
     for topic in wanted:
-        if not fits(topic, found[topic.name]):
+        if not has_right_partitions(topic, found[topic.name]):
             raise KafkaError(
                 f"topic {topic.name} has {found[topic.name]} partitions, the settings say "
                 f"{topic.partitions}: "
@@ -191,14 +197,14 @@ async def await_leaders(kafka: settings.Kafka, wanted: tuple[Topic, ...]) -> Non
     offsets = Offsets(kafka, "geolane-provision")
     await offsets.start()
     try:
-        await offsets.ends(
+        await offsets.read_end_offsets(
             [Partition(f"{MAIN}/{t.name}", n) for t in wanted for n in range(t.partitions)]
         )
     finally:
         await offsets.stop()
 
 
-async def configs(admin: Any, names: list[str]) -> dict[str, dict[str, str]]:
+async def read_configs(admin: Any, names: list[str]) -> dict[str, dict[str, str]]:
     """Each topic's configuration in effect. Raises KafkaError if a topic cannot be described."""
     found: dict[str, dict[str, str]] = {}
     for answer in await admin.describe_configs(
@@ -214,11 +220,13 @@ async def configs(admin: Any, names: list[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def wrong(topic: Topic, found: dict[str, str], keys: tuple[str, ...]) -> dict[str, str]:
+def find_wrong_settings(
+    topic: Topic, found: dict[str, str], keys: tuple[str, ...]
+) -> dict[str, str]:
     """The `keys` whose value is wrong, with the right value. `max.message.bytes` may be larger."""
     out = {}
     for key in keys:
-        want, have = topic.settings(False).get(key), found.get(key, "")
+        want, have = topic.wanted_config(False).get(key), found.get(key, "")
         if (
             want is not None
             and have != want
@@ -231,10 +239,10 @@ def wrong(topic: Topic, found: dict[str, str], keys: tuple[str, ...]) -> dict[st
 async def _check_settings(admin: Any, wanted: tuple[Topic, ...]) -> None:
     """Raise KafkaError for a setting that would lose records: another type of time stamp or
     clean-up policy, or too small a size."""
-    found = await configs(admin, [t.name for t in wanted])
+    found = await read_configs(admin, [t.name for t in wanted])
     for topic in wanted:
         keys = ("message.timestamp.type", "cleanup.policy", "max.message.bytes")
-        for key, want in wrong(topic, found[topic.name], keys).items():
+        for key, want in find_wrong_settings(topic, found[topic.name], keys).items():
             raise KafkaError(
                 f"topic {topic.name}: {key} is {found[topic.name].get(key) or 'not set'}, it must "
                 f"be {want}; run: "
@@ -305,7 +313,7 @@ class MetadataRequest_v8(RequestStruct):  # type: ignore[misc]
 
 
 class DescribeTopics(Request[MetadataRequest_v8]):  # type: ignore[misc]
-    """Metadata of these topics; send it with `Link.ask`."""
+    """Metadata of these topics; send it with `Link.send_request`."""
 
     API_KEY = 3
 
@@ -327,10 +335,11 @@ KEYS = (
     "segment.ms",
     "min.cleanable.dirty.ratio",
 )
-"""The keys that `bring` alters where they are wrong, if the topic has a value for them."""
+"""The keys that `reconcile_topics` alters where they are wrong, if the topic has a value for
+them."""
 
 
-async def bring(
+async def reconcile_topics(
     kafka: settings.Kafka, wanted: tuple[Topic, ...], tell: ReportStep, *, dry: bool = False
 ) -> None:
     """Create missing topics and alter wrong configurations, and `tell` each step; `dry`: only tell.
@@ -338,28 +347,28 @@ async def bring(
 
     Raises KafkaError for a difference that cannot be altered and for missing rights;
     KafkaUnavailable."""
-    async with _administration(kafka) as (admin, copies, brokers):
+    async with _open_admin_client(kafka) as (admin, copies, brokers):
         if copies > brokers:
             raise KafkaError(
                 f"kafka.topics.replication is {copies}, and {kafka.bootstrap} has {brokers} "
                 "brokers: lower it, or add brokers"
             )
-        found = await _found(admin, wanted)
+        found = await _read_replica_counts(admin, wanted)
         # Before the first change, so that a refusal leaves everything as it was.
-        _refuse(wanted, found, kafka.topics.replication)
+        _raise_first_problem(wanted, found, kafka.topics.replication)
         missing = tuple(t for t in wanted if t.name not in found)
         there = tuple(t for t in wanted if t.name in found)
         if missing and not dry:
-            await create(admin, missing, copies, False)
+            await create_topics(admin, missing, copies, False)
             await check_partitions(admin, wanted)
         for topic in missing:
             tell("made", f"topic {topic.name}: partitions {topic.partitions}, copies {copies}")
-        await _alter(admin, there, tell, dry)
+        await _alter_configs(admin, there, tell, dry)
         if missing and not dry:
             await await_leaders(kafka, missing)
 
 
-async def _found(admin: Any, wanted: tuple[Topic, ...]) -> dict[str, list[int]]:
+async def _read_replica_counts(admin: Any, wanted: tuple[Topic, ...]) -> dict[str, list[int]]:
     """The number of replicas of each partition, for the topics that exist."""
     found = {}
     for topic in await admin.describe_topics([t.name for t in wanted]):
@@ -372,19 +381,21 @@ async def _found(admin: Any, wanted: tuple[Topic, ...]) -> dict[str, list[int]]:
     return found
 
 
-def _refuse(wanted: tuple[Topic, ...], found: dict[str, list[int]], replication: int) -> None:
-    for problem in _problems(wanted, found, replication):
+def _raise_first_problem(
+    wanted: tuple[Topic, ...], found: dict[str, list[int]], replication: int
+) -> None:
+    for problem in _find_problems(wanted, found, replication):
         raise KafkaError(problem)
 
 
-def _problems(
+def _find_problems(
     wanted: tuple[Topic, ...], found: dict[str, list[int]], replication: int
 ) -> Iterator[str]:
     for topic in wanted:
         copies = found.get(topic.name)
         if copies is None:
             continue
-        if not fits(topic, len(copies)):
+        if not has_right_partitions(topic, len(copies)):
             yield (
                 f"topic {topic.name} has {len(copies)} partitions, the settings say "
                 f"{topic.partitions}: correct coordinator.lanes "
@@ -400,9 +411,11 @@ def _problems(
             )
 
 
-async def _alter(admin: Any, there: tuple[Topic, ...], tell: ReportStep, dry: bool) -> None:
-    found = await configs(admin, [t.name for t in there]) if there else {}
-    changes = {t.name: change for t in there if (change := wrong(t, found[t.name], KEYS))}
+async def _alter_configs(admin: Any, there: tuple[Topic, ...], tell: ReportStep, dry: bool) -> None:
+    found = await read_configs(admin, [t.name for t in there]) if there else {}
+    changes = {
+        t.name: change for t in there if (change := find_wrong_settings(t, found[t.name], KEYS))
+    }
     if changes and not dry:
         response = await admin._send_request(IncrementalAlterConfigs(changes))
         for code, message, _, name in response.responses:

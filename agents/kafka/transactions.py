@@ -31,7 +31,7 @@ from aiokafka.protocol.transaction import (
 
 from agents import settings
 from agents.kafka import markers
-from agents.kafka.connection import client_kwargs, raise_error
+from agents.kafka.connection import client_kwargs, raise_for_code
 from agents.kafka.refusals import BrokerRefusals
 from agents.kafka.wire import DescribeFeatures, EndTransaction
 
@@ -92,7 +92,7 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
         """As aiokafka's, and reads the cluster's transaction version before any transaction can
         begin."""
         await self.client.bootstrap()
-        self._requests.version = await _transaction_version(self.client)
+        self._requests.version = await _read_transaction_version(self.client)
         await self._sender.start()
 
     async def begin_transaction(self) -> None:
@@ -106,23 +106,23 @@ class TransactionalProducer(AIOKafkaProducer):  # type: ignore[misc]  # aiokafka
             await self.abort_transaction()
         await super().begin_transaction()
 
-    async def add_nothing(
+    async def begin_empty_transaction(
         self, partitions: Collection[tuple[str, int]], groups: Collection[str]
     ) -> None:
         """Begin a transaction over these partitions and groups, without records and offsets. It
         bypasses aiokafka, which has no such transactions. It may be called again."""
-        await markers.add(self._ask, self._owner, partitions, groups)
+        await markers.add_to_transaction(self._send_request, self._owner, partitions, groups)
 
-    async def end_nothing(self, committed: bool) -> None:
-        """Commit or abort the transaction that `add_nothing` began."""
-        await markers.end(self._ask, self._owner, committed)
+    async def end_empty_transaction(self, committed: bool) -> None:
+        """Commit or abort the transaction that `begin_empty_transaction` began."""
+        await markers.end_transaction(self._send_request, self._owner, committed)
 
     @property
     def _owner(self) -> tuple[str, int, int]:
         transactions = self._txn_manager
         return transactions.transactional_id, transactions.producer_id, transactions.producer_epoch
 
-    async def _ask(self, request: Any) -> Any:  # Any: aiokafka has no types
+    async def _send_request(self, request: Any) -> Any:  # Any: aiokafka has no types
         kind = CoordinationType.TRANSACTION
         node = await self.client.coordinator_lookup(kind, self._txn_manager.transactional_id)
         return await self._requests.send(node, request, group=ConnectionGroup.COORDINATION)
@@ -155,11 +155,11 @@ class _Requests:
                 raise
             raise RequestUnanswered(request, e) from e
         if ends:
-            self._take_next(response)
-        self.heard.take(request, response)
+            self._adopt_next_producer_id(response)
+        self.heard.note_refusals(request, response)
         return response
 
-    def _take_next(self, response: Any) -> None:
+    def _adopt_next_producer_id(self, response: Any) -> None:
         """Give aiokafka the producer id and epoch of the next transaction, whose sequence numbers
         begin at 0."""
         if response.error_code == _PRODUCER_FENCED:  # aiokafka knows the older error only
@@ -172,10 +172,10 @@ class _Requests:
         transactions._sequence_numbers.clear()
 
 
-async def _transaction_version(client: Any) -> int:
+async def _read_transaction_version(client: Any) -> int:
     """The finalized version. The supported versions do not tell: a broker takes EndTxn version 5 in
     any case."""
     node = client.get_random_node()
     answer = await client.send(node, DescribeFeatures())
-    raise_error(answer.error_code, "ApiVersions")
+    raise_for_code(answer.error_code, "ApiVersions")
     return int(answer.finalized.get("transaction.version", 0))

@@ -60,7 +60,7 @@ class Accounts:
     async def stop(self) -> None:
         await self._link.stop()
 
-    async def users(
+    async def provision_users(
         self, files: Mapping[str, Path], tell: ReportStep, *, dry: bool = False, reset: bool = False
     ) -> None:
         """Give each user the password in its file; a missing file is created.
@@ -69,19 +69,19 @@ class Accounts:
         only with `reset`. Without it, raises SettingsError before anything is created or set. Also
         raises KafkaError, KafkaUnavailable."""
         if not reset:
-            await self._refuse_foreign(files)
+            await self._refuse_foreign_users(files)
         if not dry:
             for file in files.values():
                 await asyncio.to_thread(read_or_make_password, file)
-        good = await asyncio.gather(*(self._logs_in(user, file) for user, file in files.items()))
+        good = await asyncio.gather(*(self._can_log_in(user, file) for user, file in files.items()))
         missing = {
             user: file for (user, file), fits in zip(files.items(), good, strict=True) if not fits
         }
         if missing and not dry:
             await self.set_passwords(missing)
             for user, file in missing.items():
-                await _until(
-                    partial(self._logs_in, user, file),
+                await _wait_until(
+                    partial(self._can_log_in, user, file),
                     f"Kafka's account {user} was made, but cannot log in",
                 )
         for user, file in files.items():
@@ -90,11 +90,13 @@ class Accounts:
             else:
                 tell("unchanged", f"Kafka's account {user}")
 
-    async def _refuse_foreign(self, files: Mapping[str, Path]) -> None:
-        unknown = await asyncio.to_thread(_without_file, files)
-        there = await self._existing(list(unknown)) if unknown else set()
+    async def _refuse_foreign_users(self, files: Mapping[str, Path]) -> None:
+        unknown = await asyncio.to_thread(_users_without_file, files)
+        there = await self._read_existing_users(list(unknown)) if unknown else set()
         # Look for files again: a concurrent run creates the file before the account.
-        foreign = await asyncio.to_thread(_without_file, {user: files[user] for user in there})
+        foreign = await asyncio.to_thread(
+            _users_without_file, {user: files[user] for user in there}
+        )
         if foreign:
             raise SettingsError(
                 "\n".join(
@@ -105,16 +107,18 @@ class Accounts:
                 )
             )
 
-    async def _existing(self, users: Sequence[str]) -> set[str]:
+    async def _read_existing_users(self, users: Sequence[str]) -> set[str]:
         """Those of `users` that have a password at Kafka, of any SCRAM mechanism."""
-        response = await self._ask("look for Kafka's accounts", DescribeUserScramCredentials(users))
+        response = await self._send_request(
+            "look for Kafka's accounts", DescribeUserScramCredentials(users)
+        )
         if response.error_code:
-            raise self._refused(
+            raise self._error_for_code(
                 "Kafka's accounts cannot be seen", response.error_code, response.error_message
             )
         for name, code, message, *_ in response.results:
             if code not in (0, _NO_SUCH_USER):
-                raise self._refused(f"Kafka's account {name} cannot be seen", code, message)
+                raise self._error_for_code(f"Kafka's account {name} cannot be seen", code, message)
         return {name for name, code, *_ in response.results if not code}
 
     async def set_passwords(self, files: Mapping[str, Path]) -> None:
@@ -128,14 +132,14 @@ class Accounts:
                 hashlib.pbkdf2_hmac, digest, text.encode(), salt, ITERATIONS
             )
             credentials.append((user, number, ITERATIONS, salt, salted))
-        response = await self._ask(
+        response = await self._send_request(
             "set the passwords of Kafka's accounts", AlterUserScramCredentials(credentials)
         )
         for name, code, message, _ in response.results:
             if code:
-                raise self._refused(f"Kafka's account {name} cannot be made", code, message)
+                raise self._error_for_code(f"Kafka's account {name} cannot be made", code, message)
 
-    async def _logs_in(self, user: str, file: Path) -> bool:
+    async def _can_log_in(self, user: str, file: Path) -> bool:
         if not await asyncio.to_thread(file.exists):
             return False
         kafka = msgspec.structs.replace(self._kafka, username=user, password_file=str(file))
@@ -151,22 +155,28 @@ class Accounts:
             await client.close()
         return True
 
-    async def rights(self, wanted: Sequence[Right], tell: ReportStep, *, dry: bool = False) -> None:
+    async def grant_rights(
+        self, wanted: Sequence[Right], tell: ReportStep, *, dry: bool = False
+    ) -> None:
         """Give the missing rights. Raises KafkaError (our account may not give them),
         KafkaUnavailable."""
-        there = await self._there()
+        there = await self._read_acls()
         if there is None:
             tell("unchanged", "rights: this Kafka asks for none (it has no authorizer.class.name)")
             return
-        missing = [right for right in wanted if _row(right) not in there]
+        missing = [right for right in wanted if _acl_row_from_right(right) not in there]
         if missing and not dry:
-            response = await self._ask(
-                "give rights", CreateAcls([_row(right) for right in missing])
+            response = await self._send_request(
+                "give rights", CreateAcls([_acl_row_from_right(right) for right in missing])
             )
             for right, (code, message) in zip(missing, response.creation_responses, strict=True):
                 if code:
-                    raise self._refused(f"{right} cannot be granted to {right.user}", code, message)
-            await _until(lambda: self._have(missing), "rights were granted, but are not visible")
+                    raise self._error_for_code(
+                        f"{right} cannot be granted to {right.user}", code, message
+                    )
+            await _wait_until(
+                lambda: self._has_rights(missing), "rights were granted, but are not visible"
+            )
         for user in dict.fromkeys(right.user for right in wanted):
             new = [str(right) for right in missing if right.user == user]
             count = sum(right.user == user for right in wanted)
@@ -175,18 +185,20 @@ class Accounts:
                 f"rights of {user}: {'; '.join(new) if new else f'all {count}'}",
             )
 
-    async def _have(self, rights: Sequence[Right]) -> bool:
-        return {_row(right) for right in rights} <= (await self._there() or set())
+    async def _has_rights(self, rights: Sequence[Right]) -> bool:
+        return {_acl_row_from_right(right) for right in rights} <= (
+            await self._read_acls() or set()
+        )
 
-    async def _there(self) -> set[_Row] | None:
+    async def _read_acls(self) -> set[_Row] | None:
         """All ACLs of the broker; None if it has no authorizer."""
         every = DescribeAclsRequest(ANY, None, ANY, None, None, ANY, ANY)
-        response = await self._ask("read the rights", every)
+        response = await self._send_request("read the rights", every)
         error = kafka_errors.for_code(response.error_code)
         if error is kafka_errors.SecurityDisabled:
             return None
         if error is not kafka_errors.NoError:
-            raise self._refused(
+            raise self._error_for_code(
                 "the rights cannot be read", response.error_code, response.error_message
             )
         return {
@@ -195,13 +207,13 @@ class Accounts:
             for principal, host, operation, permission in acls
         }
 
-    async def _ask(self, what: str, request: object) -> Any:  # Any: aiokafka has no types
+    async def _send_request(self, what: str, request: object) -> Any:  # Any: aiokafka has no types
         async def attempt() -> Any:
-            return await self._link.ask(self._link.client.get_random_node(), request)
+            return await self._link.send_request(self._link.client.get_random_node(), request)
 
-        return await self._link.persist(what, attempt)
+        return await self._link.retry_until_done(what, attempt)
 
-    def _refused(self, what: str, code: int, message: str | None) -> KafkaError:
+    def _error_for_code(self, what: str, code: int, message: str | None) -> KafkaError:
         error = kafka_errors.for_code(code)
         if error is kafka_errors.ClusterAuthorizationFailedError:
             return KafkaError(
@@ -212,11 +224,11 @@ class Accounts:
         return KafkaError(f"{what}: {error.__name__} {message or ''}".rstrip())
 
 
-def _without_file(files: Mapping[str, Path]) -> dict[str, Path]:
+def _users_without_file(files: Mapping[str, Path]) -> dict[str, Path]:
     return {user: file for user, file in files.items() if not file.exists()}
 
 
-async def _until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+async def _wait_until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     """Wait for the condition, since brokers learn of a change one after the other. Raises
     KafkaUnavailable after BOUND_S."""
     deadline = asyncio.get_running_loop().time() + BOUND_S
@@ -226,7 +238,7 @@ async def _until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
         await asyncio.sleep(0.05)
 
 
-def _row(right: Right) -> _Row:
+def _acl_row_from_right(right: Right) -> _Row:
     kind, pattern, operation = (
         Resource(right.resource),
         Pattern(right.pattern),
@@ -255,17 +267,19 @@ class _Forget(AlterUserScramCredentials):
 class Removal(Accounts):
     """Removes what Accounts gave; idempotent. Call `start` before anything else."""
 
-    async def user(self, user: str, tell: ReportStep) -> None:
+    async def remove_user(self, user: str, tell: ReportStep) -> None:
         """Remove the user's password: it cannot log in any more, but open connections stay. Raises
         KafkaError, KafkaUnavailable."""
         number, _ = SCRAM[self._kafka.sasl_mechanism]
-        response = await self._ask("delete Kafka's account", _Forget(user, number))
+        response = await self._send_request("delete Kafka's account", _Forget(user, number))
         for _, code, message, _ in response.results:
             if code not in _NOT_THERE:
-                raise self._refused(f"Kafka's account {user} cannot be deleted", code, message)
+                raise self._error_for_code(
+                    f"Kafka's account {user} cannot be deleted", code, message
+                )
         tell("removed", f"Kafka's account {user}")
 
-    async def taken(self, rights: Sequence[Right], tell: ReportStep) -> None:
+    async def revoke_rights(self, rights: Sequence[Right], tell: ReportStep) -> None:
         """Remove these rights from their users. Raises KafkaError, KafkaUnavailable."""
         for right in rights:
             kind, pattern, operation = (
@@ -282,17 +296,19 @@ class Removal(Accounts):
                 int(operation),
                 ALLOW,
             )
-            response = await self._ask("revoke rights", request)
+            response = await self._send_request("revoke rights", request)
             for code, message, _ in response.filter_responses:
                 if code == _NO_AUTHORIZER:
                     return
                 if code:
-                    raise self._refused(
+                    raise self._error_for_code(
                         f"{right} cannot be revoked from {right.user}", code, message
                     )
-        await _until(lambda: self._none_of(rights), "rights were revoked, but are still visible")
+        await _wait_until(
+            lambda: self._has_none_of(rights), "rights were revoked, but are still visible"
+        )
         for user in dict.fromkeys(right.user for right in rights):
             tell("removed", f"{sum(r.user == user for r in rights)} rights of {user}")
 
-    async def _none_of(self, rights: Sequence[Right]) -> bool:
-        return not any([await self._have([right]) for right in rights])
+    async def _has_none_of(self, rights: Sequence[Right]) -> bool:
+        return not any([await self._has_rights([right]) for right in rights])

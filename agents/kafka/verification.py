@@ -67,7 +67,7 @@ class BrokerLooked:
         return not self.before_4_0 and self.transaction_version < 2
 
 
-def unsafe(brokers: Sequence[BrokerLooked]) -> tuple[str, str] | None:
+def find_danger(brokers: Sequence[BrokerLooked]) -> tuple[str, str] | None:
     """What is wrong and what to do about it; None if nothing is known to be wrong."""
     old = [str(b.node) for b in brokers if b.list_offsets < _SINCE_3_6]
     if old:
@@ -86,13 +86,13 @@ def unsafe(brokers: Sequence[BrokerLooked]) -> tuple[str, str] | None:
     return None
 
 
-async def look(kafka: settings.Kafka) -> tuple[BrokerLooked, ...]:
+async def read_brokers(kafka: settings.Kafka) -> tuple[BrokerLooked, ...]:
     """Look at all brokers that answer. Raises KafkaUnavailable if none does, KafkaError."""
     link = Link(kafka, "geolane-verification")
     await link.start()
     try:
         nodes = sorted(broker.nodeId for broker in link.client.cluster.brokers())
-        found = await asyncio.gather(*(_look_at(link, node) for node in nodes))
+        found = await asyncio.gather(*(_read_broker(link, node) for node in nodes))
     finally:
         await link.stop()
     looked = tuple(broker for broker in found if broker is not None)
@@ -101,11 +101,11 @@ async def look(kafka: settings.Kafka) -> tuple[BrokerLooked, ...]:
     return looked
 
 
-async def require(kafka: settings.Kafka) -> None:
+async def require_safe_brokers(kafka: settings.Kafka) -> None:
     """Raises KafkaError if the cluster is known to be unsafe, KafkaUnavailable. A setting that
     cannot be read is only logged: an older account may lack the right, and the default is safe."""
-    brokers = await look(kafka)
-    if (wrong := unsafe(brokers)) is not None:
+    brokers = await read_brokers(kafka)
+    if (wrong := find_danger(brokers)) is not None:
         raise KafkaError(f"{wrong[0]}; {wrong[1]}")
     if any(b.verifies is None for b in brokers):
         _log.warning("verification_unknown", why=UNREADABLE)
@@ -113,14 +113,14 @@ async def require(kafka: settings.Kafka) -> None:
         _log.warning("late_offsets_possible", why=BEFORE_4_0)
 
 
-async def _look_at(link: Link, node: int) -> BrokerLooked | None:
+async def _read_broker(link: Link, node: int) -> BrokerLooked | None:
     """None if the broker does not answer: a broker that is down takes no late requests either."""
     asked = DescribeConfigsRequest([(ConfigResourceType.BROKER, str(node), [KEY])])
     try:
         async with asyncio.timeout(_ANSWER_S):
             features, configs = (
-                await link.ask(node, DescribeFeatures()),
-                await link.ask(node, asked),
+                await link.send_request(node, DescribeFeatures()),
+                await link.send_request(node, asked),
             )
     except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
         _log.warning("broker_not_asked", node=node, error=repr(e))
@@ -131,11 +131,11 @@ async def _look_at(link: Link, node: int) -> BrokerLooked | None:
         versions.get(OffsetRequest.API_KEY, 0),
         versions.get(EndTransaction.API_KEY, 0),
         features.finalized.get("transaction.version", 0),
-        _verifies(configs),
+        _is_verification_on(configs),
     )
 
 
-def _verifies(configs: Any) -> bool | None:  # Any: aiokafka has no types
+def _is_verification_on(configs: Any) -> bool | None:  # Any: aiokafka has no types
     for code, _, _, _, entries in configs.resources:
         if not code:
             return any(entry[0] == KEY and entry[1] == "true" for entry in entries)

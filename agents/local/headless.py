@@ -104,7 +104,7 @@ async def kill_and_measure(stack: Stack, say: PrintLine) -> float | None:
         victim = stack.busiest_node()
         lanes = stack.follower.lanes_of(victim.name)
         boots = {stack.follower.placed[lane].boot for lane in lanes}
-        ends = await offsets.ends(lanes)
+        ends = await offsets.read_end_offsets(lanes)
         begun = time.monotonic()
         stack.kill_process(victim.name)
         say(f"kill -9 {victim.name}, which had {counted(len(lanes), 'lane')}")
@@ -137,8 +137,8 @@ async def _find_moved_lanes(
     ends: dict[Partition, int],
 ) -> set[Partition]:
     try:
-        committed = await offsets.committed(lanes)
-        now = await offsets.ends(lanes)
+        committed = await offsets.read_committed_offsets(lanes)
+        now = await offsets.read_end_offsets(lanes)
     except KafkaUnavailable:
         return set()
     # The offset after a transaction's last record holds its marker, which nobody consumes, so one

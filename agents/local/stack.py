@@ -110,7 +110,7 @@ class Stack:
         )
         lanes, raw = base.coordinator.lanes, base.coordinator.raw_partitions
         await provision_topics(self.base.kafka, lanes, raw, embedded=self.plan.kafka is None)
-        if (built := await compacted.newest(self.base.kafka)) is None:
+        if (built := await compacted.read_newest_lane_map(self.base.kafka)) is None:
             passed: list[str] = []
             resolution = base.worker.cell_resolution
             built = await asyncio.to_thread(
@@ -118,7 +118,7 @@ class Stack:
             )
             for line in passed:
                 self._say(line)
-            await compacted.publish(self.base.kafka, built)
+            await compacted.publish_lane_map(self.base.kafka, built)
         self._say(f"topics and lane map: {len(built.cell_lanes)} cells on {counted(lanes, 'lane')}")
         # before the processes start, so that nothing goes uncounted
         self.accounting = Accounting(self.base.kafka, lanes, raw)

@@ -9,7 +9,7 @@ from agents.base import log
 from agents.base.errors import KafkaUnavailable
 from agents.base.systemd_notify import Service
 from agents.core.lanes.lane_map import LaneMap
-from agents.kafka.compacted import newest
+from agents.kafka.compacted import read_newest_lane_map
 from agents.router.stage import RouterStage
 from agents.settings import Kafka, Settings
 from agents.worker.process import run_worker
@@ -36,7 +36,7 @@ async def _wait_for_lane_map(kafka: Kafka) -> LaneMap:
     said = False
     while True:
         try:
-            found = await newest(kafka)
+            found = await read_newest_lane_map(kafka)
         except KafkaUnavailable as e:
             found, why = None, str(e)
         else:

@@ -36,7 +36,7 @@ from agents.core.lanes.tenure import (
 )
 from agents.core.model.messages import Arrival, LaneLoad, WorkerAnswer, WorkerCommand
 from agents.core.model.topology import ASIDE
-from agents.kafka.connection import until_available
+from agents.kafka.connection import retry_until_available
 from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer
 from agents.kafka.refusals import NotSent, TransactionRefused
@@ -250,13 +250,13 @@ class Engine:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._end_when_ordered())
-                await until_available(reader.start, _unavailable_logger("consumer"))
-                await until_available(offsets.start, _unavailable_logger("offsets"))
+                await retry_until_available(reader.start, _unavailable_logger("consumer"))
+                await retry_until_available(offsets.start, _unavailable_logger("offsets"))
                 await self._leased.wait()
                 if self.tenure.lease is None:
                     raise LeaseLost("no lease")
                 producer = LeasedProducer(self._kafka, self.tenure.lease)
-                await until_available(producer.start, _unavailable_logger("producer"))
+                await retry_until_available(producer.start, _unavailable_logger("producer"))
                 tasks.create_task(self._watch_committed_offsets(offsets))
                 tasks.create_task(self._measure_unread_lag(offsets))
                 await self._run_transactions(reader, producer, thread, tasks)
@@ -293,7 +293,9 @@ class Engine:
                 await self._pending.wait()
                 continue
             try:
-                shown = await offsets.committed({lane.partition for lane in (*waiting, *leaving)})
+                shown = await offsets.read_committed_offsets(
+                    {lane.partition for lane in (*waiting, *leaving)}
+                )
             except KafkaUnavailable as e:
                 _log.warning("offsets_unavailable", error=str(e))
                 for lane in waiting:  # MISSING_AFTER_S counts only while Kafka answers
@@ -325,7 +327,7 @@ class Engine:
             if not unread:
                 continue
             try:
-                ends = await offsets.ends(unread)
+                ends = await offsets.read_end_offsets(unread)
             except KafkaUnavailable as e:
                 _log.warning("offsets_unavailable", error=str(e))
                 continue
@@ -469,7 +471,7 @@ class Engine:
             else _Staged([], [])
         )
         # A producer that owes markers writes them before its next transaction, so it gets one now.
-        idle_before = time.monotonic() - (0.0 if producer.owes else self._idle_commit_s)
+        idle_before = time.monotonic() - (0.0 if producer.may_lack_markers else self._idle_commit_s)
         passed_before = time.monotonic() - PASSED_COMMIT_S
         for n, lane in self._reading.items():
             if n in got or not lane.is_quiet:
@@ -573,7 +575,7 @@ class Engine:
         batches = staged.merge_batches()
         began = time.monotonic()
         try:
-            await producer.transact(batches, offsets, self._stage.group)
+            await producer.send_transaction(batches, offsets, self._stage.group)
         except TransactionRefused as e:
             self.meters.aborts += 1
             self._handle_refusals(e, staged)

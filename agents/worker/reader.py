@@ -17,7 +17,7 @@ from aiokafka import TopicPartition
 
 from agents import settings
 from agents.core.model.topology import Partition
-from agents.kafka.connection import as_ours, closed, committed_reader
+from agents.kafka.connection import make_committed_reader, stop_client, to_geolane_error
 
 FETCH_BYTES = 8 << 20
 PARTITION_FETCH_BYTES = 1 << 20
@@ -49,7 +49,7 @@ class Reader:
     def __init__(self, kafka: settings.Kafka, topic: str) -> None:
         self._topic = topic
         self._kafka_topic = topic.partition("/")[2]
-        self._consumer = committed_reader(
+        self._consumer = make_committed_reader(
             kafka,
             auto_offset_reset="none",
             fetch_max_bytes=FETCH_BYTES,
@@ -68,10 +68,10 @@ class Reader:
             async with asyncio.timeout(_START_BOUND_S):
                 await self._consumer.start()
         except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
-            raise as_ours(e, "start the consumer") from e
+            raise to_geolane_error(e, "start the consumer") from e
 
     async def stop(self) -> None:
-        await closed(self._consumer.stop(), _STOP_BOUND_S)
+        await stop_client(self._consumer.stop(), _STOP_BOUND_S)
 
     @property
     def is_connected(self) -> bool:
@@ -133,9 +133,9 @@ class Reader:
                     "changed it"
                 )
                 raise Unreadable(Partition(self._topic, int(n[1])), why) from e
-            raise as_ours(e, "fetch") from e
+            raise to_geolane_error(e, "fetch") from e
         except (kafka_errors.KafkaError, OSError) as e:
-            raise as_ours(e, "fetch") from e
+            raise to_geolane_error(e, "fetch") from e
         if taken:
             self._corrupt = 0
         return taken

@@ -75,7 +75,7 @@ async def leading(server: KafkaServer, limit: int = 8 << 20) -> AsyncIterator[Wo
     w = World(server, await server.topic("placement", cleanup_policy="compact"))
     try:
         await w.leases.start()
-        await w.log.lead()
+        await w.log.take_leadership()
         await w.limit(limit)
         await w.hands.commit_leader_epoch()
         work = asyncio.create_task(w.hands.run_kafka_effects())
@@ -119,7 +119,7 @@ async def test_what_is_refused_is_told_and_written_once_the_topic_takes_it(
         await w.hears(ev.LeaseMade)
         assert w.then() == [ev.PlacementWritten, ev.WriteTaken, ev.LeaseMade]
     after = PlacementLog(kafka_server.kafka, topic=w.topic, transactional_id=w.id)
-    assert table_from_records(await after.lead()).placed == FEW
+    assert table_from_records(await after.take_leadership()).placed == FEW
     await after.stop()
 
 

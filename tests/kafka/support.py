@@ -148,7 +148,7 @@ async def unverified(kafka: settings.Kafka) -> AsyncIterator[None]:
         await admin.alter_configs([resource])
 
         async def so() -> bool:
-            return [b.verifies for b in await verification.look(kafka)] == [not values]
+            return [b.verifies for b in await verification.read_brokers(kafka)] == [not values]
 
         await until(so)
 

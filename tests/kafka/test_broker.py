@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from agents.base.errors import InstallError, KafkaUnavailable
-from agents.kafka.topics import Topic, provision
+from agents.kafka.topics import Topic, ensure_topics
 from agents.local.servers.broker import Broker
 from tests.kafka.support import fill, lease_maker, leased, read_all, until
 
@@ -36,21 +36,21 @@ async def broker(server_folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncI
 async def test_it_starts_again_on_the_same_data_after_kill_and_after_stop(broker: Broker) -> None:
     await broker.start()
     bootstrap, kafka = broker.bootstrap, broker.kafka
-    await provision(kafka, (Topic("in", 2, 16),), embedded=True)
+    await ensure_topics(kafka, (Topic("in", 2, 16),), embedded=True)
     await fill(kafka, "in", [b"1"])
     async with lease_maker(kafka) as maker:
-        first = await maker.make("geolane-node-a")
+        first = await maker.make_lease("geolane-node-a")
         async with leased(kafka, "geolane-node-a", first) as producer:
             await producer.begin_transaction()
             await (await producer.send("in", b"open when the broker died", partition=0))
             broker.kill()
         assert broker.pid is None
         with pytest.raises(KafkaUnavailable, match="geolane-node-a"):
-            await maker.make("geolane-node-a", 0.3)
+            await maker.make_lease("geolane-node-a", 0.3)
         await broker.start()
         assert broker.bootstrap == bootstrap
         assert (
-            await maker.make("geolane-node-a") > first
+            await maker.make_lease("geolane-node-a") > first
         )  # the client that was there before is at work again
         await fill(kafka, "in", [b"2"])
 

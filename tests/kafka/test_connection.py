@@ -15,10 +15,10 @@ from aiokafka.client import CoordinationType
 from agents import settings
 from agents.base.errors import GeolaneError, KafkaError, KafkaUnavailable, SettingsError
 from agents.kafka.compacted import read_table
-from agents.kafka.connection import Link, as_ours, client_kwargs, is_fenced
+from agents.kafka.connection import Link, client_kwargs, is_fenced, to_geolane_error
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement_log import PlacementLog
-from agents.kafka.topics import Topic, provision
+from agents.kafka.topics import Topic, ensure_topics
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, make_certificate, secret
 from tests.kafka.support import lease_maker
 
@@ -55,9 +55,9 @@ async def secured(tmp_path: Path, server_folder: Path) -> AsyncIterator[Secured]
 async def test_everything_works_over_sasl_and_tls(secured: Secured) -> None:
     """One broker for all of it: topics, a lease, the placement log, offsets, tables; then a wrong
     password and a wrong CA."""
-    await provision(secured.kafka, (Topic("placement", 1, 0, {"cleanup.policy": "compact"}),))
+    await ensure_topics(secured.kafka, (Topic("placement", 1, 0, {"cleanup.policy": "compact"}),))
     log = PlacementLog(secured.kafka)
-    assert await log.lead() == {}
+    assert await log.take_leadership() == {}
     await log.write({"leader": b"1"})
     await log.stop()
     assert await read_table(secured.kafka, "placement") == {b"leader": b"1"}
@@ -65,7 +65,7 @@ async def test_everything_works_over_sasl_and_tls(secured: Secured) -> None:
     await offsets.start()
     await offsets.stop()
     async with lease_maker(secured.kafka) as maker:
-        assert (await maker.make("geolane-node-iad-1"))[0] >= 0
+        assert (await maker.make_lease("geolane-node-iad-1"))[0] >= 0
     for wrong in (secured.wrong_password, secured.wrong_ca):
         with pytest.raises(KafkaUnavailable, match="certificate and password"):
             await Link(wrong, "test").start(2)
@@ -120,7 +120,7 @@ def foreign_errors() -> list[BaseException]:
 
 async def test_every_foreign_error_becomes_one_of_ours() -> None:
     for error in foreign_errors():
-        ours = as_ours(error, "read the offsets")
+        ours = to_geolane_error(error, "read the offsets")
         assert isinstance(ours, KafkaError), error
         assert str(ours).startswith("read the offsets: "), error
 
@@ -128,12 +128,12 @@ async def test_every_foreign_error_becomes_one_of_ours() -> None:
             raise error
 
         with pytest.raises(KafkaError):
-            await Link(settings.Kafka(), "test").persist("read the offsets", attempt, 0.01)
+            await Link(settings.Kafka(), "test").retry_until_done("read the offsets", attempt, 0.01)
 
 
 def test_our_own_errors_pass_the_border_as_they_are() -> None:
     ours = KafkaError("x")
-    assert as_ours(ours, "anything") is ours
+    assert to_geolane_error(ours, "anything") is ours
     assert isinstance(ours, GeolaneError)
 
 
@@ -146,5 +146,5 @@ def test_a_fence_is_known_as_one(kind: type[BaseException]) -> None:
 async def test_a_link_that_was_not_started_says_so() -> None:
     link = Link(settings.Kafka(), "test")
     with pytest.raises(KafkaUnavailable, match="start"):
-        await link.coordinator(CoordinationType.GROUP, "geolane-node")
+        await link.find_coordinator(CoordinationType.GROUP, "geolane-node")
     await link.stop()

@@ -66,20 +66,20 @@ async def place(kafka_server: KafkaServer) -> AsyncIterator[Place]:
 async def test_letters_are_found_sent_back_once_and_marked(place: Place) -> None:
     await place.die(30)
     await place.die(5, b"bad_ts", 30)
-    found = await place.letters().find(LetterQuery(), 4)
+    found = await place.letters().find_letters(LetterQuery(), 4)
     assert (found.count, found.reasons, found.whole) == (35, (("no_id", 30), ("bad_ts", 5)), True)
     assert [x.value for x in found.letters] == [b"{34", b"{33", b"{32", b"{31"]
     upto = dict(found.upto)
     await place.die(3, b"bad_ts", 35)
-    assert await place.letters().replay(LetterQuery(reason="bad_ts"), "ana", 5, upto) == 5
-    assert await place.letters().replay(LetterQuery(reason="bad_ts"), "ana", 6) == 3
-    assert await place.letters().replay(LetterQuery(reason="bad_ts"), "ana", 7) == 0
+    assert await place.letters().replay_letters(LetterQuery(reason="bad_ts"), "ana", 5, upto) == 5
+    assert await place.letters().replay_letters(LetterQuery(reason="bad_ts"), "ana", 6) == 3
+    assert await place.letters().replay_letters(LetterQuery(reason="bad_ts"), "ana", 7) == 0
     assert await place.went_back() == Counter(f"events.raw/0/{n}" for n in range(30, 38))
-    assert (await place.letters().find(LetterQuery(), 1)).reasons == (("no_id", 30),)
-    assert (await place.letters().find(LetterQuery(replayed=True), 1)).count == 38
-    one = (await place.letters().find(LetterQuery(one="0/34", replayed=True), 1)).letters[0]
+    assert (await place.letters().find_letters(LetterQuery(), 1)).reasons == (("no_id", 30),)
+    assert (await place.letters().find_letters(LetterQuery(replayed=True), 1)).count == 38
+    one = (await place.letters().find_letters(LetterQuery(one="0/34", replayed=True), 1)).letters[0]
     assert (one.value, one.replayed) == (b"{34", True)
-    assert (await place.letters().find(LetterQuery(one="0/99"), 1)).letters == ()
+    assert (await place.letters().find_letters(LetterQuery(one="0/99"), 1)).letters == ()
 
 
 KILLED = """
@@ -89,16 +89,16 @@ from agents import settings
 from agents.core.lanes.dead_letters import LetterQuery as Query
 from agents.kafka import dead_letters as dead
 dead.TOGETHER = 100
-send, done = dead.DeadLetters._send, 0
+send, done = dead.DeadLetters._send_batch, 0
 async def cut(self, producer, batch, by, now_ms):
     global done
     if (done := done + 1) == 4:  # three transactions are committed, the fourth is cut in the middle
         producer.commit_transaction = lambda: os.kill(os.getpid(), 9)
     return await send(self, producer, batch, by, now_ms)
-dead.DeadLetters._send = cut
+dead.DeadLetters._send_batch = cut
 kafka = msgspec.json.decode(sys.argv[1], type=settings.Kafka)
 letters = dead.DeadLetters(kafka, topics=tuple(sys.argv[2:5]), transactional_id=sys.argv[5])
-asyncio.run(letters.replay(Query(), "cut off", 1))
+asyncio.run(letters.replay_letters(Query(), "cut off", 1))
 """
 
 
@@ -109,9 +109,9 @@ async def test_who_is_killed_in_the_middle_has_sent_nothing_twice_and_the_next_s
     arguments = (msgspec.json.encode(place.kafka).decode(), *place.topics, place.id)
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, *arguments)
     assert await asyncio.wait_for(process.wait(), 60) == -9
-    assert await place.letters().replay(LetterQuery(), "next", 2) == COUNT - 300
+    assert await place.letters().replay_letters(LetterQuery(), "next", 2) == COUNT - 300
     assert await place.went_back() == Counter(f"events.raw/0/{n}" for n in range(COUNT))
-    assert (await place.letters().find(LetterQuery(), 1)).count == 0
+    assert (await place.letters().find_letters(LetterQuery(), 1)).count == 0
 
 
 async def test_a_second_replay_ends_the_first(
@@ -120,7 +120,7 @@ async def test_a_second_replay_ends_the_first(
     monkeypatch.setattr(dead_letters, "TOGETHER", 10)
     await place.die(50)
     slow, begun, go_on = place.letters(), asyncio.Event(), asyncio.Event()
-    send = slow._send
+    send = slow._send_batch
 
     async def halting(producer: Any, batch: Any, by: str, now_ms: int) -> int:
         sent = await send(producer, batch, by, now_ms)
@@ -128,10 +128,10 @@ async def test_a_second_replay_ends_the_first(
         await go_on.wait()
         return sent
 
-    monkeypatch.setattr(slow, "_send", halting)
-    first = asyncio.create_task(slow.replay(LetterQuery(), "slow", 1))
+    monkeypatch.setattr(slow, "_send_batch", halting)
+    first = asyncio.create_task(slow.replay_letters(LetterQuery(), "slow", 1))
     await asyncio.wait_for(begun.wait(), 20)
-    assert await place.letters().replay(LetterQuery(), "second", 2) == 40
+    assert await place.letters().replay_letters(LetterQuery(), "second", 2) == 40
     go_on.set()
     with pytest.raises(LeaseLost, match=r"another replay|outcome unknown"):
         await first

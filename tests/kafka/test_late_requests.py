@@ -97,7 +97,7 @@ class World:
 
     async def worker(self, *, version: int | None = None) -> tuple[LeasedProducer, Late]:
         """The next boot; `version` 0: as on a cluster that has no transactions of version 2."""
-        lease = LeaseCommand(1, "B", self.name, *await self.maker.make(self.name))
+        lease = LeaseCommand(1, "B", self.name, *await self.maker.make_lease(self.name))
         producer = LeasedProducer(self.server.kafka, lease)
         await producer.start()
         self.started.append(producer)
@@ -110,10 +110,10 @@ class World:
         for n in partitions or (0,):
             batches[self.out, n] = [producer.new_batch()]
             batches[self.out, n][0].append(key=None, value=b"%d" % offset, timestamp=None)
-        await producer.transact(batches, {self.part: (offset, "")}, self.group)
+        await producer.send_transaction(batches, {self.part: (offset, "")}, self.group)
 
     async def committed(self) -> int | None:
-        found = (await self.offsets.committed([self.part]))[self.part]
+        found = (await self.offsets.read_committed_offsets([self.part]))[self.part]
         return found[0] if found else None
 
     async def shows(self, offset: int) -> None:
@@ -123,7 +123,7 @@ class World:
             return await self.committed() == offset
 
         await until(there)
-        await self.maker.make(self.name)
+        await self.maker.make_lease(self.name)
         assert await self.committed() == offset
 
     async def outputs(self) -> list[int]:
@@ -154,7 +154,7 @@ async def a_world(server: KafkaServer) -> AsyncIterator[World]:
 
 async def test_a_producer_of_aiokafka_lets_a_late_offset_commit_in(world: World) -> None:
     """The hole that agents/kafka/transactions.py closes."""
-    lease = await world.maker.make(world.name)
+    lease = await world.maker.make_lease(world.name)
     async with leased(world.server.kafka, world.name, lease) as producer:
         late = Late(producer.client, world.other)
         for offset in (1, 10, 20):
@@ -248,7 +248,7 @@ async def test_the_coordinators_writes_are_as_safe(kafka_server: KafkaServer) ->
     transactional_id = kafka_server.name("geolane-coordinator")
     async with a_world(kafka_server) as world:
         log = PlacementLog(kafka_server.kafka, topic=topic, transactional_id=transactional_id)
-        await log.lead()
+        await log.take_leadership()
         assert log._producer is not None
         late = Late(log._producer._producer.client, world.other)
         await log.write({"a": b"1"})
@@ -266,7 +266,7 @@ async def test_the_coordinators_writes_are_as_safe(kafka_server: KafkaServer) ->
             await log.write({"a": b"5"})
         await log.stop()
         after = PlacementLog(kafka_server.kafka, topic=topic, transactional_id=transactional_id)
-        assert await after.lead() == {"a": b"3"}
+        assert await after.take_leadership() == {"a": b"3"}
         assert after._producer is not None
         then = Late(after._producer._producer.client, world.other)
         then.held = late.held
@@ -309,7 +309,7 @@ async def _through_the_last_epoch(world: World) -> None:
         await (await producer._producer.send(world.out, b"-1", partition=0))  # stays open
     await world.shows(8)
     with pytest.raises(LeaseLost):
-        await producer.transact({}, {world.part: (99, "")}, world.group)
+        await producer.send_transaction({}, {world.part: (99, "")}, world.group)
     assert await world.outputs() == sorted([*before, *range(1, 9)])
     assert len(producer_ids - {500 + i for i in range(3)}) == 1  # `begin_at` gave it one of those
     await world.offsets.stop()
@@ -320,13 +320,16 @@ async def test_nobody_leads_or_replays_where_brokers_let_late_requests_in(
 ) -> None:
     transactional_id = kafka_server.name("geolane-coordinator")
     async with lease_maker(kafka_server.kafka) as maker, unverified(kafka_server.kafka):
-        before = await maker.make(transactional_id)
+        before = await maker.make_lease(transactional_id)
         log = PlacementLog(kafka_server.kafka, transactional_id=transactional_id)
         with pytest.raises(KafkaError, match=f"broker 1: {KEY} is false.*set {KEY}=true"):
-            await log.lead()
+            await log.take_leadership()
         letters = DeadLetters(kafka_server.kafka, transactional_id=transactional_id)
         with pytest.raises(KafkaError, match=f"{KEY} is false"):
-            await letters.replay(LetterQuery(), "ana", 0)
-        assert await maker.make(transactional_id) == (before[0], before[1] + 1)  # nobody was fenced
-    [broker] = await verification.look(kafka_server.kafka)
+            await letters.replay_letters(LetterQuery(), "ana", 0)
+        assert await maker.make_lease(transactional_id) == (
+            before[0],
+            before[1] + 1,
+        )  # nobody was fenced
+    [broker] = await verification.read_brokers(kafka_server.kafka)
     assert (broker.verifies, broker.transaction_version, broker.could_do_better) == (True, 2, False)

@@ -24,7 +24,7 @@ FENCED = (ProducerFenced, InvalidProducerEpoch)
 async def test_a_lease_made_anew_has_a_higher_epoch(kafka_server: KafkaServer) -> None:
     async with lease_maker(kafka_server.kafka) as maker:
         name = kafka_server.name("geolane-node")
-        first, second = await maker.make(name), await maker.make(name)
+        first, second = await maker.make_lease(name), await maker.make_lease(name)
         assert second[0] == first[0]
         assert second[1] > first[1]
 
@@ -34,7 +34,7 @@ async def test_leases_of_different_workers_are_made_at_the_same_time(
 ) -> None:
     async with lease_maker(kafka_server.kafka) as maker:
         leases = await asyncio.gather(
-            *(maker.make(kafka_server.name("geolane-node")) for _ in range(20))
+            *(maker.make_lease(kafka_server.name("geolane-node")) for _ in range(20))
         )
     assert len({producer_id for producer_id, _ in leases}) == 20
 
@@ -46,7 +46,7 @@ async def test_a_producer_starts_with_exactly_the_lease_it_is_given(
     InitProducerId."""
     topic, name = await kafka_server.topic("out"), kafka_server.name("geolane-node")
     async with lease_maker(kafka_server.kafka) as maker:
-        lease = await maker.make(name)
+        lease = await maker.make_lease(name)
         async with leased(kafka_server.kafka, name, lease) as producer:
             asked: list[int] = []
             producer._sender._do_init_pid = asked.append
@@ -62,7 +62,7 @@ async def test_a_producer_starts_with_exactly_the_lease_it_is_given(
                 producer._txn_manager.producer_epoch,
             ) == lease
             assert asked == []
-        assert (await maker.make(name)) == (
+        assert (await maker.make_lease(name)) == (
             lease[0],
             lease[1] + 1,
         )  # nobody else had taken an epoch in between
@@ -81,14 +81,14 @@ async def test_a_fence_aborts_the_open_transaction(kafka_server: KafkaServer) ->
     async with (
         lease_maker(kafka) as maker,
         consumer(kafka, group, [(topic, 0)]) as c,
-        leased(kafka, name, await maker.make(name)) as producer,
+        leased(kafka, name, await maker.make_lease(name)) as producer,
     ):
         assert await work(producer, c, out, group, 4) == 4
         await until_shown(offsets, kafka_server, topic, 4)
         assert await work(producer, c, out, group, 4, commit=False) == 4
-        await maker.make(name)
+        await maker.make_lease(name)
         part = kafka_server.partition(topic)
-        assert await offsets.committed([part]) == {part: (4, "")}
+        assert await offsets.read_committed_offsets([part]) == {part: (4, "")}
         assert len(await read_all(kafka, out)) == 4
         assert len(await read_all(kafka, out, isolation="read_uncommitted")) == 8
     await offsets.stop()
@@ -97,10 +97,13 @@ async def test_a_fence_aborts_the_open_transaction(kafka_server: KafkaServer) ->
 async def test_a_fenced_worker_cannot_commit_what_it_has_open(kafka_server: KafkaServer) -> None:
     kafka, name = kafka_server.kafka, kafka_server.name("geolane-node")
     out = await kafka_server.topic("out")
-    async with lease_maker(kafka) as maker, leased(kafka, name, await maker.make(name)) as producer:
+    async with (
+        lease_maker(kafka) as maker,
+        leased(kafka, name, await maker.make_lease(name)) as producer,
+    ):
         await producer.begin_transaction()
         await (await producer.send(out, b"zombie", partition=0))
-        await maker.make(name)
+        await maker.make_lease(name)
         with pytest.raises(FENCED):
             await producer.commit_transaction()
     assert await read_all(kafka, out) == []
@@ -109,8 +112,11 @@ async def test_a_fenced_worker_cannot_commit_what_it_has_open(kafka_server: Kafk
 async def test_a_fenced_worker_cannot_send(kafka_server: KafkaServer) -> None:
     kafka, name = kafka_server.kafka, kafka_server.name("geolane-node")
     out = await kafka_server.topic("out")
-    async with lease_maker(kafka) as maker, leased(kafka, name, await maker.make(name)) as producer:
-        await maker.make(name)
+    async with (
+        lease_maker(kafka) as maker,
+        leased(kafka, name, await maker.make_lease(name)) as producer,
+    ):
+        await maker.make_lease(name)
         await producer.begin_transaction()
         with pytest.raises(FENCED):
             await (await producer.send(out, b"zombie", partition=0))
@@ -128,7 +134,10 @@ async def test_a_fenced_worker_cannot_move_an_offset(kafka_server: KafkaServer) 
     topic, out = await kafka_server.topic("in"), await kafka_server.topic("out")
     offsets, part = Offsets(kafka, group), kafka_server.partition(topic)
     await offsets.start()
-    async with lease_maker(kafka) as maker, leased(kafka, name, await maker.make(name)) as producer:
+    async with (
+        lease_maker(kafka) as maker,
+        leased(kafka, name, await maker.make_lease(name)) as producer,
+    ):
         announced, go_on = asyncio.Event(), asyncio.Event()
         commit = producer._sender._do_txn_offset_commit
 
@@ -146,11 +155,11 @@ async def test_a_fenced_worker_cannot_move_an_offset(kafka_server: KafkaServer) 
             )
         )
         await announced.wait()
-        await maker.make(name)
+        await maker.make_lease(name)
         go_on.set()
         with pytest.raises(FENCED):
             await asyncio.wait_for(sending, 5)
-        assert await offsets.committed([part]) == {part: None}
+        assert await offsets.read_committed_offsets([part]) == {part: None}
     await offsets.stop()
 
 
@@ -167,10 +176,10 @@ async def test_a_zombie_that_could_make_its_own_lease_would_double_records(
     topic, out = await kafka_server.topic("in"), await kafka_server.topic("out")
     await fill(kafka, topic, (b"%d" % i for i in range(20)))
     async with lease_maker(kafka) as maker, consumer(kafka, group, [(topic, 0)]) as zombie_position:
-        await maker.make(name)
+        await maker.make_lease(name)
         other = kafka_server.name("geolane-node")
         async with (
-            leased(kafka, other, await maker.make(other)) as new_owner,
+            leased(kafka, other, await maker.make_lease(other)) as new_owner,
             consumer(kafka, group, [(topic, 0)]) as c,
         ):
             assert await work(new_owner, c, out, group, 10) == 10
@@ -197,8 +206,8 @@ async def test_the_old_lease_started_again_still_commits_nothing(kafka_server: K
     topic, out = await kafka_server.topic("in"), await kafka_server.topic("out")
     await fill(kafka, topic, [b"1"])
     async with lease_maker(kafka) as maker:
-        lease = await maker.make(name)
-        await maker.make(name)
+        lease = await maker.make_lease(name)
+        await maker.make_lease(name)
         async with leased(kafka, name, lease) as revived, consumer(kafka, group, [(topic, 0)]) as c:
             with pytest.raises(FENCED):
                 await work(revived, c, out, group, 10)
@@ -217,7 +226,7 @@ async def test_a_commit_that_races_a_fence_counts_whole_or_not_at_all(
     async with lease_maker(kafka) as maker:
         for i in range(1, rounds + 1):
             name = kafka_server.name("geolane-node")
-            async with leased(kafka, name, await maker.make(name)) as producer:
+            async with leased(kafka, name, await maker.make_lease(name)) as producer:
                 await producer.begin_transaction()
                 await asyncio.gather(
                     *[await producer.send(out, b"%d" % i, partition=n) for n in range(width)]
@@ -230,13 +239,13 @@ async def test_a_commit_that_races_a_fence_counts_whole_or_not_at_all(
                 await asyncio.sleep(
                     i % 6 * 0.001
                 )  # not waiting for anything: another interleaving each round
-                await maker.make(name)
-                after_fence = await offsets.committed(parts)
+                await maker.make_lease(name)
+                after_fence = await offsets.read_committed_offsets(parts)
                 outcome = (
                     await asyncio.gather(asyncio.wait_for(committing, 5), return_exceptions=True)
                 )[0]
                 assert outcome is None or isinstance(outcome, KafkaError)
-                assert await offsets.committed(parts) == after_fence
+                assert await offsets.read_committed_offsets(parts) == after_fence
                 shown = {found[0] if found else 0 for found in after_fence.values()}
                 assert len(shown) == 1, "a commit counted for some partitions only"
                 if shown == {i}:
@@ -252,7 +261,7 @@ async def until_shown(offsets: Offsets, server: KafkaServer, topic: str, offset:
     part = server.partition(topic)
 
     async def shown() -> bool:
-        return (await offsets.committed([part]))[part] == (offset, "")
+        return (await offsets.read_committed_offsets([part]))[part] == (offset, "")
 
     await until(shown)
 

@@ -18,7 +18,7 @@ from agents.core.model.topology import MAIN, Partition
 from agents.kafka.connection import client_kwargs
 from agents.kafka.markers import Reach, _java_hash
 from agents.kafka.offsets import Offsets
-from agents.kafka.topics import Topic, provision
+from agents.kafka.topics import Topic, ensure_topics
 from agents.local.servers.broker import Broker
 from tests.kafka.support import lease_maker, leased, read_all
 
@@ -36,7 +36,7 @@ async def test_a_lease_decides_what_its_broker_has_forgotten(server_folder: Path
     try:
         kafka = broker.kafka
         topics = (Topic(INPUT, len(CASES), 16), *(Topic(name, 2, 16) for name in CASES))
-        await provision(kafka, topics, embedded=True)
+        await ensure_topics(kafka, topics, embedded=True)
         for n, (name, state) in enumerate(CASES.items()):
             await _begin(kafka, name, n)
             await _forget(kafka, name, state)
@@ -53,10 +53,10 @@ async def test_a_lease_decides_what_its_broker_has_forgotten(server_folder: Path
                         with pytest.raises(
                             TransactionUndecided, match=r"abort-transaction unknown 0 0$"
                         ):
-                            await maker.make(name)
+                            await maker.make_lease(name)
                     continue
-                lease = await maker.make(name)
-                assert await maker.make(name) == (lease[0], lease[1] + 1)
+                lease = await maker.make_lease(name)
+                assert await maker.make_lease(name) == (lease[0], lease[1] + 1)
             expected = (7, "counts") if state is COMMITTED else None
             assert await _offset(kafka, n) == expected
             values = [r.value for r in await read_all(kafka, name)]
@@ -70,7 +70,7 @@ async def test_a_lease_decides_what_its_broker_has_forgotten(server_folder: Path
 async def _begin(kafka: settings.Kafka, name: str, n: int, *, commit: bool = False) -> None:
     """A transaction that is left open, or not."""
     async with lease_maker(kafka) as maker:
-        lease = await maker.make(name)
+        lease = await maker.make_lease(name)
     async with leased(kafka, name, lease) as producer:
         await producer.begin_transaction()
         for out in (0, 1):
@@ -109,6 +109,6 @@ async def _offset(kafka: settings.Kafka, n: int) -> tuple[int, str] | None:
     offsets, part = Offsets(kafka, GROUP), Partition(f"{MAIN}/{INPUT}", n)
     await offsets.start()
     try:
-        return (await offsets.committed([part]))[part]
+        return (await offsets.read_committed_offsets([part]))[part]
     finally:
         await offsets.stop()

@@ -30,8 +30,8 @@ async def test_a_group_that_never_committed_has_no_offset(kafka_server: KafkaSer
     topic = await kafka_server.topic("in", 3)
     parts = [kafka_server.partition(topic, n) for n in range(3)]
     async with offsets_of(kafka_server, kafka_server.name("group")) as offsets:
-        assert await offsets.committed(parts) == dict.fromkeys(parts)
-        assert await offsets.committed([]) == {}
+        assert await offsets.read_committed_offsets(parts) == dict.fromkeys(parts)
+        assert await offsets.read_committed_offsets([]) == {}
 
 
 async def test_metadata_of_a_commit_is_read_back(kafka_server: KafkaServer) -> None:
@@ -43,7 +43,7 @@ async def test_metadata_of_a_commit_is_read_back(kafka_server: KafkaServer) -> N
     part, other = kafka_server.partition(topic, 0), kafka_server.partition(topic, 1)
     counts = '{"in":3,"out":2,"filtered":1,"dead":0}'
     async with lease_maker(kafka_server.kafka) as maker, offsets_of(kafka_server, group) as offsets:
-        async with leased(kafka_server.kafka, name, await maker.make(name)) as producer:
+        async with leased(kafka_server.kafka, name, await maker.make_lease(name)) as producer:
             await producer.begin_transaction()
             await producer.send_offsets_to_transaction(
                 {TopicPartition(topic, 0): OffsetAndMetadata(3, counts)}, group
@@ -51,10 +51,13 @@ async def test_metadata_of_a_commit_is_read_back(kafka_server: KafkaServer) -> N
             await producer.commit_transaction()
 
         async def shown() -> bool:
-            return (await offsets.committed([part]))[part] is not None
+            return (await offsets.read_committed_offsets([part]))[part] is not None
 
         await until(shown)
-        assert await offsets.committed([part, other]) == {part: (3, counts), other: None}
+        assert await offsets.read_committed_offsets([part, other]) == {
+            part: (3, counts),
+            other: None,
+        }
 
 
 async def test_once_an_offset_shows_it_shows_to_everybody(kafka_server: KafkaServer) -> None:
@@ -71,7 +74,7 @@ async def test_once_an_offset_shows_it_shows_to_everybody(kafka_server: KafkaSer
         lease_maker(kafka_server.kafka) as maker,
         offsets_of(kafka_server, group) as old_owner,
         offsets_of(kafka_server, group) as new_owner,
-        leased(kafka_server.kafka, name, await maker.make(name)) as producer,
+        leased(kafka_server.kafka, name, await maker.make_lease(name)) as producer,
     ):
         for offset in range(1, 31):
             await producer.begin_transaction()
@@ -84,10 +87,10 @@ async def test_once_an_offset_shows_it_shows_to_everybody(kafka_server: KafkaSer
             wanted = {part: (offset, "")}
 
             async def shown(wanted: object = wanted) -> bool:
-                return await old_owner.committed([part]) == wanted
+                return await old_owner.read_committed_offsets([part]) == wanted
 
             await until(shown)
-            assert await new_owner.committed([part]) == wanted
+            assert await new_owner.read_committed_offsets([part]) == wanted
 
 
 async def test_the_end_is_that_of_committed_records(kafka_server: KafkaServer) -> None:
@@ -98,15 +101,15 @@ async def test_the_end_is_that_of_committed_records(kafka_server: KafkaServer) -
         lease_maker(kafka_server.kafka) as maker,
         offsets_of(kafka_server, kafka_server.name("group")) as offsets,
     ):
-        assert await offsets.ends([first, second]) == {first: 2, second: 0}
-        async with leased(kafka_server.kafka, name, await maker.make(name)) as producer:
+        assert await offsets.read_end_offsets([first, second]) == {first: 2, second: 0}
+        async with leased(kafka_server.kafka, name, await maker.make_lease(name)) as producer:
             await producer.begin_transaction()
             await (await producer.send(topic, b"3", partition=0))
-            assert await offsets.ends([first]) == {first: 2}
+            assert await offsets.read_end_offsets([first]) == {first: 2}
             await producer.commit_transaction()
 
         async def behind_the_marker() -> bool:
-            return await offsets.ends([first]) == {first: 4}
+            return await offsets.read_end_offsets([first]) == {first: 4}
 
         await until(behind_the_marker)
 
@@ -117,7 +120,7 @@ async def test_a_partition_that_does_not_exist_is_an_error_within_the_bound(
     async with offsets_of(kafka_server, kafka_server.name("group")) as offsets:
         monkeypatch.setattr("agents.kafka.offsets.ANSWER_BOUND_S", 0.3)
         with pytest.raises(KafkaUnavailable, match="ends of partitions"):
-            await offsets.ends([kafka_server.partition("no-such-topic")])
+            await offsets.read_end_offsets([kafka_server.partition("no-such-topic")])
 
 
 async def test_without_a_reset_a_missing_offset_does_not_start_anywhere(

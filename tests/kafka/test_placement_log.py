@@ -67,10 +67,10 @@ async def new_log(kafka_server: KafkaServer, topic: str) -> AsyncIterator[NewLog
 
 async def test_a_new_leader_reads_what_the_one_before_committed(new_log: NewLog) -> None:
     first, second = new_log(), new_log()
-    assert await first.lead() == {}
+    assert await first.take_leadership() == {}
     await first.write({"leader": b"1", "main/events.lanes/0": b"a", "main/events.lanes/1": b"b"})
     await first.write({"leader": b"2", "main/events.lanes/1": None})
-    assert await second.lead() == {"leader": b"2", "main/events.lanes/0": b"a"}
+    assert await second.take_leadership() == {"leader": b"2", "main/events.lanes/0": b"a"}
     await second.write({"leader": b"3"})
 
 
@@ -78,9 +78,9 @@ async def test_a_deposed_coordinators_write_is_refused(
     new_log: NewLog, kafka_server: KafkaServer, topic: str
 ) -> None:
     old, new = new_log(), new_log()
-    await old.lead()
+    await old.take_leadership()
     await old.write({"leader": b"old"})
-    await new.lead()
+    await new.take_leadership()
     for _ in range(2):
         with pytest.raises(LeadershipLost, match="must end"):
             await old.write({"leader": b"zombie"})
@@ -96,12 +96,12 @@ async def test_what_the_deposed_one_had_open_is_not_read_and_never_will_be(
 ) -> None:
     """Also pins that reading ends where a topic's last records are aborted ones."""
     old, new = new_log(), new_log()
-    await old.lead()
+    await old.take_leadership()
     await old.write({"leader": b"old"})
     assert old._producer is not None
     await old._producer._producer.begin_transaction()
     await (await old._producer._producer.send(topic, b"open", key=b"leader", partition=0))
-    assert await new.lead() == {"leader": b"old"}
+    assert await new.take_leadership() == {"leader": b"old"}
     assert await read_table(kafka_server.kafka, topic) == {b"leader": b"old"}
 
 
@@ -109,14 +109,14 @@ async def test_a_write_that_races_the_next_leader_is_in_what_that_one_reads_or_n
     new_log: NewLog, kafka_server: KafkaServer, topic: str
 ) -> None:
     leader = new_log()
-    await leader.lead()
+    await leader.take_leadership()
     for i in range(1, 13):
         following = new_log()
         writing = asyncio.ensure_future(leader.write({"a": b"%d" % i, "b": b"%d" % i}))
         await asyncio.sleep(
             i % 4 * 0.003
         )  # not waiting for anything: another interleaving each round
-        read = await following.lead()
+        read = await following.take_leadership()
         outcome = (await asyncio.gather(writing, return_exceptions=True))[0]
         assert outcome is None or isinstance(outcome, LeadershipLost | KafkaUnavailable)
         assert read.get("a") == read.get("b")
@@ -135,9 +135,9 @@ async def test_a_process_leads_once(new_log: NewLog) -> None:
     log = new_log()
     with pytest.raises(LeadershipLost):
         await log.write({"leader": b"1"})
-    await log.lead()
+    await log.take_leadership()
     with pytest.raises(LeadershipLost, match="led before"):
-        await log.lead()
+        await log.take_leadership()
 
 
 async def test_no_broker_is_no_leadership_and_may_be_tried_again(
@@ -147,7 +147,7 @@ async def test_no_broker_is_no_leadership_and_may_be_tried_again(
     log = PlacementLog(settings.Kafka(bootstrap="127.0.0.1:1"))
     for _ in range(2):
         with pytest.raises(KafkaUnavailable, match="reach Kafka"):
-            await log.lead()
+            await log.take_leadership()
 
 
 async def frozen_broker(server: KafkaServer, write: Callable[[], Awaitable[None]]) -> None:
@@ -165,7 +165,7 @@ async def test_an_unknown_outcome_ends_the_leadership(
     new_log: NewLog, kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = new_log()
-    await log.lead()
+    await log.take_leadership()
     monkeypatch.setattr("agents.kafka.placement_log.WRITE_BOUND_S", 0.5)
 
     async def write() -> None:
@@ -181,7 +181,7 @@ async def test_a_cancelled_write_ends_the_leadership(
     new_log: NewLog, kafka_server: KafkaServer
 ) -> None:
     log = new_log()
-    await log.lead()
+    await log.take_leadership()
 
     async def write() -> None:
         with pytest.raises(TimeoutError):
@@ -207,9 +207,9 @@ async def right_taken_away(server: KafkaServer, right: Right) -> AsyncIterator[N
     rights = Removal(server.kafka)
     await rights.start()
     try:
-        await rights.taken([right], _nobody_hears)
+        await rights.revoke_rights([right], _nobody_hears)
         yield
-        await rights.rights([right], _nobody_hears)
+        await rights.grant_rights([right], _nobody_hears)
     finally:
         await rights.stop()
 
@@ -223,7 +223,7 @@ async def test_what_the_topic_refuses_is_not_committed_and_may_be_written_again(
 ) -> None:
     why = r"refuses: .* max.message.bytes \([0-9]+ bytes in 2 .*; it takes 300\)"
     log = new_log()
-    await log.lead()
+    await log.take_leadership()
     await log.write({"leader": b"1"})
     async with limited(kafka_server, topic, "300"):
         for _ in range(2):
@@ -231,7 +231,7 @@ async def test_what_the_topic_refuses_is_not_committed_and_may_be_written_again(
                 await log.write({"leader": b"2", **BIG})
         assert await read_table(kafka_server.kafka, topic) == {b"leader": b"1"}
     await log.write({"leader": b"3", **BIG})
-    assert await new_log().lead() == {"leader": b"3", **BIG}
+    assert await new_log().take_leadership() == {"leader": b"3", **BIG}
     with pytest.raises(LeadershipLost, match="must end"):
         await log.write({"leader": b"zombie"})
 
@@ -257,13 +257,13 @@ async def test_a_right_that_is_taken_away_and_given_back(
     await accounts.start()
     try:
         await accounts.set_passwords({user: file})
-        await accounts.rights(rights, _nobody_hears)
+        await accounts.grant_rights(rights, _nobody_hears)
     finally:
         await accounts.stop()
     as_them = replace(kafka_server.kafka, username=user, password_file=str(file))
     log = PlacementLog(as_them, topic=topic, transactional_id=name)
     try:
-        await log.lead()
+        await log.take_leadership()
         await log.write({"leader": b"1"})
         async with right_taken_away(kafka_server, rights[1]):
             for _ in range(2):
@@ -296,7 +296,7 @@ async def test_rubbish_is_passed_over_and_the_value_before_it_holds(
     new_log: NewLog, kafka_server: KafkaServer, topic: str
 ) -> None:
     first, second, third = new_log(), new_log(), new_log()
-    await first.lead(is_valid_record)
+    await first.take_leadership(is_valid_record)
     rows = {
         "leader": encode_leader(Leader(1, "B")),
         "main/events.lanes/0": _placed(1),
@@ -315,7 +315,7 @@ async def test_rubbish_is_passed_over_and_the_value_before_it_holds(
         (b"main/tuning", b"7"),
     )
     await _spoil(kafka_server.kafka, topic, *rubbish)
-    assert await second.lead(is_valid_record) == rows
+    assert await second.take_leadership(is_valid_record) == rows
     assert second.lost >= {"main/lease/node-a", "main/tuning"}
     assert not second.lost & rows.keys()
     rows["leader"] = encode_leader(Leader(2, "C"))
@@ -327,14 +327,14 @@ async def test_rubbish_is_passed_over_and_the_value_before_it_holds(
         for k, v in (await read_table(kafka_server.kafka, topic)).items()
         if k.decode("latin-1") in rows
     } == {k.encode(): v for k, v in rows.items()}
-    assert await third.lead(is_valid_record) == rows
+    assert await third.take_leadership(is_valid_record) == rows
     assert not third.lost & rows.keys()
 
 
 async def test_a_lane_map_that_is_none_is_passed_over(kafka_server: KafkaServer) -> None:
     topic = await kafka_server.topic("lanemap", cleanup_policy="compact")
     holds = build_lane_map([event(i) for i in range(10)], 4, 4, 7)
-    await compacted.publish(kafka_server.kafka, holds, topic=topic)
+    await compacted.publish_lane_map(kafka_server.kafka, holds, topic=topic)
     rubbish = (
         (b"7", b"\xff"),
         (b"8", b"{}"),
@@ -344,5 +344,5 @@ async def test_a_lane_map_that_is_none_is_passed_over(kafka_server: KafkaServer)
         (b"\xff", b""),
     )
     await _spoil(kafka_server.kafka, topic, *rubbish)
-    assert await compacted.newest(kafka_server.kafka, topic=topic) == holds
-    await compacted.publish(kafka_server.kafka, holds, topic=topic)
+    assert await compacted.read_newest_lane_map(kafka_server.kafka, topic=topic) == holds
+    await compacted.publish_lane_map(kafka_server.kafka, holds, topic=topic)

@@ -58,35 +58,35 @@ async def test_a_worker_that_has_gone_is_set_back_with_the_record(
     part, log = kafka_server.partition(topic), new_log()
     async with (
         lease_maker(kafka_server.kafka) as maker,
-        leased(kafka_server.kafka, name, await maker.make(name)) as worker,
+        leased(kafka_server.kafka, name, await maker.make_lease(name)) as worker,
     ):
         await worker.begin_transaction()
         await worker.send_offsets_to_transaction(
             {TopicPartition(topic, 0): OffsetAndMetadata(9, "c")}, group._group
         )
         await worker.commit_transaction()
-    await log.lead()
+    await log.take_leadership()
     await log.write({KEY: b"back"}, {group._group: {part: (2, "c")}})
 
     async def back() -> bool:
-        return await group.committed([part]) == {part: (2, "c")}
+        return await group.read_committed_offsets([part]) == {part: (2, "c")}
 
     await until(back)
-    assert (await new_log().lead())[KEY] == b"back"
+    assert (await new_log().take_leadership())[KEY] == b"back"
 
 
 async def test_a_deposed_coordinator_sets_nothing_back(
     new_log: NewLog, group: Offsets, kafka_server: KafkaServer
 ) -> None:
     part, old, new = kafka_server.partition(await kafka_server.topic("lanes")), new_log(), new_log()
-    await old.lead()
-    await new.lead()
+    await old.take_leadership()
+    await new.take_leadership()
     with pytest.raises(LeadershipLost):
         await old.write({KEY: b"zombie"}, {group._group: {part: (2, "")}})
     await new.write({KEY: b"mine"}, {group._group: {part: (5, "")}})
 
     async def mine() -> bool:
-        return await group.committed([part]) == {part: (5, "")}
+        return await group.read_committed_offsets([part]) == {part: (5, "")}
 
     await until(mine)
 
@@ -96,7 +96,7 @@ async def test_who_leads_next_sees_the_offset_of_the_record_that_it_read(
 ) -> None:
     """Also of one whose leader was cut off in the middle of it: both, or neither."""
     part, leader = kafka_server.partition(await kafka_server.topic("lanes")), new_log()
-    await leader.lead()
+    await leader.take_leadership()
     await leader.write({KEY: b"100"}, {group._group: {part: (100, "")}})
     for i in range(99, 79, -1):
         following = new_log()
@@ -109,8 +109,8 @@ async def test_who_leads_next_sees_the_offset_of_the_record_that_it_read(
             await asyncio.sleep(
                 i % 8 * 0.002
             )  # not waiting for anything: another interleaving each round
-        record = int((await following.lead())[KEY])
-        shown = (await group.committed([part]))[part]
+        record = int((await following.take_leadership())[KEY])
+        shown = (await group.read_committed_offsets([part]))[part]
         assert shown == (record, ""), "the markers were written before InitProducerId answered"
         outcome = (await asyncio.gather(writing, return_exceptions=True))[0]
         assert outcome is None or isinstance(outcome, LeadershipLost | KafkaUnavailable)
@@ -127,13 +127,13 @@ async def test_only_what_counts_is_counted(kafka_server: KafkaServer, group: Off
     part = kafka_server.partition(topic)
     begun_ms = int(time.time() * 1000)
     async with lease_maker(kafka_server.kafka) as maker:
-        async with leased(kafka_server.kafka, name, await maker.make(name)) as producer:
+        async with leased(kafka_server.kafka, name, await maker.make_lease(name)) as producer:
             for keep in (True, False, True):
                 await producer.begin_transaction()
                 for sent in [await producer.send(topic, b"x", partition=0) for _ in range(3)]:
                     await sent
                 await (producer.commit_transaction() if keep else producer.abort_transaction())
-        async with leased(kafka_server.kafka, other, await maker.make(other)) as worker:
+        async with leased(kafka_server.kafka, other, await maker.make_lease(other)) as worker:
             await worker.begin_transaction()
             await worker.send_offsets_to_transaction(
                 {TopicPartition(topic, 0): OffsetAndMetadata(11, "c")}, group._group
@@ -158,5 +158,5 @@ async def test_the_first_that_is_still_there_is_told(
     topic = await kafka_server.topic("lanes", 2)
     part, empty = kafka_server.partition(topic, 0), kafka_server.partition(topic, 1)
     await fill(kafka_server.kafka, topic, [b"1", b"2"])
-    assert await group.begins([part, empty]) == {part: 0, empty: 0}
-    assert await group.since(0, [part, empty]) == {part: 0, empty: -1}
+    assert await group.read_beginning_offsets([part, empty]) == {part: 0, empty: 0}
+    assert await group.read_offsets_since(0, [part, empty]) == {part: 0, empty: -1}

@@ -26,9 +26,9 @@ from agents.kafka.topics import (
     MAX_DEAD_BYTES,
     MAX_MESSAGE_BYTES,
     Topic,
-    provision,
+    ensure_topics,
+    fleet_topics,
     provision_topics,
-    topics,
 )
 from tests.fixtures.kafka import KafkaServer
 from tests.kafka.support import consumer, fill, partitions_of, read_all, until
@@ -53,15 +53,15 @@ async def test_a_topic_that_would_lose_records_is_refused(kafka_server: KafkaSer
     with pytest.raises(
         KafkaError, match=r"message\.timestamp\.type is CreateTime, it must be LogAppendTime"
     ):
-        await provision(kafka_server.kafka, (Topic(name, 1, 16),))
+        await ensure_topics(kafka_server.kafka, (Topic(name, 1, 16),))
 
 
 async def test_disk_is_bounded_on_the_embedded_broker() -> None:
     """Each partition keeps `retention.bytes` and at most one segment more; compacted topics keep
     one value per key."""
     most = 0
-    for topic in topics(32, 4):
-        config = topic.settings(embedded=True)
+    for topic in fleet_topics(32, 4):
+        config = topic.wanted_config(embedded=True)
         if config["cleanup.policy"] == "delete":
             most += topic.partitions * (
                 int(config["retention.bytes"]) + int(config["segment.bytes"])
@@ -144,7 +144,7 @@ async def test_compaction_keeps_the_newest_of_each_key(kafka_server: KafkaServer
     log = PlacementLog(
         kafka_server.kafka, topic=topic, transactional_id=kafka_server.name("geolane-coordinator")
     )
-    await log.lead()
+    await log.take_leadership()
     await log.write({"gone": b"x"})
     written = 0
 

@@ -30,7 +30,7 @@ async def test_a_failed_send_does_not_fail_the_commit(kafka_server: KafkaServer)
     offsets, part = Offsets(kafka, group), kafka_server.partition(topic)
     await offsets.start()
     async with lease_maker(kafka) as maker:
-        lease = await maker.make(name)
+        lease = await maker.make_lease(name)
         async with leased(
             kafka, name, lease, max_request_size=8 << 20, max_batch_size=100
         ) as producer:
@@ -46,7 +46,7 @@ async def test_a_failed_send_does_not_fail_the_commit(kafka_server: KafkaServer)
                 await failed
 
     async def shown() -> bool:
-        return await offsets.committed([part]) == {part: (7, "")}
+        return await offsets.read_committed_offsets([part]) == {part: (7, "")}
 
     await until(shown)
     assert await read_all(kafka, out) == []
@@ -60,13 +60,13 @@ async def test_markers_are_written_once_more_when_a_connection_was_lost(
     kafka, name, group = kafka_server.kafka, kafka_server.name("tid"), kafka_server.name("group")
     topic, out = await kafka_server.topic("in"), await kafka_server.topic("out", 2)
     async with lease_maker(kafka) as maker:
-        producer = LeasedProducer(kafka, LeaseCommand(1, "b", name, *await maker.make(name)))
+        producer = LeasedProducer(kafka, LeaseCommand(1, "b", name, *await maker.make_lease(name)))
     await producer.start()
 
     async def transact(offset: int, n: int, *wanted: int) -> None:
         batch = producer.new_batch()
         batch.append(key=None, value=b"%d" % offset, timestamp=None)
-        await producer.transact(
+        await producer.send_transaction(
             {(out, n): [batch]}, {kafka_server.partition(topic): (offset, "")}, group
         )
 
@@ -77,11 +77,11 @@ async def test_markers_are_written_once_more_when_a_connection_was_lost(
 
     await transact(1, 0, 2, 0)  # a record and a marker
     await transact(2, 1, 2, 2)
-    assert not producer.owes
+    assert not producer.may_lack_markers
     for connection in producer._producer.client._conns.values():
         connection.close()
     await transact(3, 0, 4, 3)  # a marker more in the one before
-    assert not producer.owes
+    assert not producer.may_lack_markers
     await transact(4, 0, 6, 3)
     assert sorted(r.value for r in await read_all(kafka, out)) == [b"1", b"2", b"3", b"4"]
     await producer.stop()
@@ -103,7 +103,7 @@ async def test_an_abort_does_not_rewind_the_consumer(kafka_server: KafkaServer) 
     tp = TopicPartition(topic, 0)
     async with (
         lease_maker(kafka) as maker,
-        leased(kafka, name, await maker.make(name)) as producer,
+        leased(kafka, name, await maker.make_lease(name)) as producer,
         consumer(kafka, None, [tp]) as c,
     ):
         await c.getmany(timeout_ms=5000, max_records=10)
@@ -121,7 +121,10 @@ async def test_an_unknown_partition_raises_in_the_middle_and_the_transaction_wou
 ) -> None:
     """Why the producer looks whether it knows a partition before the transaction begins."""
     kafka, name, out = kafka_server.kafka, kafka_server.name("tid"), await kafka_server.topic("out")
-    async with lease_maker(kafka) as maker, leased(kafka, name, await maker.make(name)) as producer:
+    async with (
+        lease_maker(kafka) as maker,
+        leased(kafka, name, await maker.make_lease(name)) as producer,
+    ):
         await producer.begin_transaction()
         await (await producer.send(out, b"half", partition=0))
         with pytest.raises(AssertionError):
@@ -145,7 +148,7 @@ async def test_offsets_are_accepted_from_who_is_not_in_the_group(kafka_server: K
     async with (
         consumer(kafka, group, []) as member,
         lease_maker(kafka) as maker,
-        leased(kafka, name, await maker.make(name)) as stranger,
+        leased(kafka, name, await maker.make_lease(name)) as stranger,
     ):
         member.unsubscribe()
         member.subscribe([topic])
@@ -157,7 +160,7 @@ async def test_offsets_are_accepted_from_who_is_not_in_the_group(kafka_server: K
         await stranger.commit_transaction()
 
         async def accepted() -> bool:
-            return await offsets.committed([part]) == {part: (999, "")}
+            return await offsets.read_committed_offsets([part]) == {part: (999, "")}
 
         await until(accepted)
     await offsets.stop()
@@ -170,7 +173,7 @@ async def test_a_batch_that_is_full_says_so_instead_of_taking_the_record(
     kafka, name = kafka_server.kafka, kafka_server.name("tid")
     async with (
         lease_maker(kafka) as maker,
-        leased(kafka, name, await maker.make(name), max_batch_size=1000) as producer,
+        leased(kafka, name, await maker.make_lease(name), max_batch_size=1000) as producer,
     ):
         batch = producer.create_batch()
         assert batch.append(key=None, value=b"x" * 600, timestamp=None) is not None
@@ -180,7 +183,10 @@ async def test_a_batch_that_is_full_says_so_instead_of_taking_the_record(
 
 async def test_a_producer_refuses_what_is_above_its_own_limit(kafka_server: KafkaServer) -> None:
     kafka, name, out = kafka_server.kafka, kafka_server.name("tid"), await kafka_server.topic("out")
-    async with lease_maker(kafka) as maker, leased(kafka, name, await maker.make(name)) as producer:
+    async with (
+        lease_maker(kafka) as maker,
+        leased(kafka, name, await maker.make_lease(name)) as producer,
+    ):
         await producer.begin_transaction()
         with pytest.raises(MessageSizeTooLargeError):
             await producer.send(out, b"x" * (2 << 20), partition=0)
@@ -188,7 +194,7 @@ async def test_a_producer_refuses_what_is_above_its_own_limit(kafka_server: Kafk
 
 
 async def shrink(server: KafkaServer, topic: str, max_bytes: int) -> None:
-    """Lower a topic's limit, as `provision` never would."""
+    """Lower a topic's limit, as `ensure_topics` never would."""
     admin = AIOKafkaAdminClient(**client_kwargs(server.kafka))
     await admin.start()
     try:

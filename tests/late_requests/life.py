@@ -200,7 +200,7 @@ class _Life:
         ):
             if sources:
                 self.outcome.wrong.append(f"{what}: {len(sources)} of {self._filled}")
-        shown = (await self._offsets.committed([self._partition]))[self._partition]
+        shown = (await self._offsets.read_committed_offsets([self._partition]))[self._partition]
         counts = RunningCounts.decode(shown[1] if shown else "")
         if (counts.taken, counts.out) != (self._filled, self._filled):
             self.outcome.wrong.append(
@@ -225,7 +225,7 @@ class _Life:
             and self._case.request is not Api.INIT_PRODUCER_ID
         ):
             assert epoch > self._case.epoch or self._case.epoch == MAX_EPOCH, f"began at {epoch}"
-        shown = (await self._offsets.committed([self._partition]))[self._partition]
+        shown = (await self._offsets.read_committed_offsets([self._partition]))[self._partition]
         stage = NodeStage(Here(_same), 1 << 20, self._topics)
         worker = settings.Worker(batch_records=PER_TRANSACTION, commit_gap_ms=5)
         engine = Engine(self._ground.proxied, worker, stage, boot)
@@ -240,7 +240,7 @@ class _Life:
     async def _lease(self) -> tuple[int, int]:
         while True:
             try:
-                return await self._maker.make(self._owner)
+                return await self._maker.make_lease(self._owner)
             except KafkaUnavailable:
                 await asyncio.sleep(
                     _POLL_S
@@ -312,7 +312,7 @@ class _Life:
         """The committed offset is the end; it may take a moment to show."""
         deadline, shown = time.monotonic() + _SHOWN_S, None
         while time.monotonic() < deadline:
-            shown = (await self._offsets.committed([self._partition]))[self._partition]
+            shown = (await self._offsets.read_committed_offsets([self._partition]))[self._partition]
             if shown is not None and shown[0] == self._filled:
                 return
             await asyncio.sleep(_POLL_S)

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from agents import settings
 from agents.base.errors import KafkaUnavailable
 from agents.kafka import producer
-from agents.kafka.topics import Topic, provision
+from agents.kafka.topics import Topic, ensure_topics
 from tests.late_requests.broker import Setup, begin_at, late_broker
 from tests.late_requests.cases import Case
 from tests.late_requests.life import BATCH_BYTES, Ground, Outcome, live
@@ -51,7 +51,7 @@ async def _make_topics(kafka: settings.Kafka, topics: tuple[Topic, ...]) -> None
     """A broker that has just started may take longer over many partitions than one try waits."""
     for is_last in (False, False, True):
         try:
-            await provision(kafka, topics, embedded=True)
+            await ensure_topics(kafka, topics, embedded=True)
         except KafkaUnavailable:
             if is_last:
                 raise

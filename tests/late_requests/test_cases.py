@@ -48,7 +48,7 @@ async def test_a_producer_that_sends_again_under_the_same_epoch_fails(
     async def of_old(client: object) -> int:
         return 0
 
-    monkeypatch.setattr(transactions, "_transaction_version", of_old)
+    monkeypatch.setattr(transactions, "_read_transaction_version", of_old)
     monkeypatch.setattr(transactions, "_SENT_ONCE", ())
     chosen = [
         case

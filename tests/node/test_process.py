@@ -66,7 +66,7 @@ class Fleet:
 
     async def lease(self) -> None:
         tid = f"{self.rig.topics.raw}-{self.account}"
-        pid, epoch = await self.rig.makers.make(tid)
+        pid, epoch = await self.rig.makers.make_lease(tid)
         await self.tell(LeaseCommand(1, self.boot, tid, pid, epoch))
 
 

@@ -168,7 +168,7 @@ class Books:
         }
 
     async def _filtered_total(self) -> int:
-        committed = await self._offsets.committed(
+        committed = await self._offsets.read_committed_offsets(
             [WorkerKind.NODE.partition(n) for n in range(self._lanes)]
         )
         return sum(

@@ -12,7 +12,7 @@ import pytest
 from agents.base.errors import SettingsError
 from agents.core.lanes.lane_map import LaneMap, build_lane_map, murmur2
 from agents.core.lanes.records import Reason
-from agents.kafka.compacted import newest, publish
+from agents.kafka.compacted import publish_lane_map, read_newest_lane_map
 from agents.router.stage import RouterStage
 from tests.fixtures.kafka import KafkaServer
 from tests.worker.support import ORIGIN, Rig, event, rig
@@ -137,12 +137,14 @@ async def test_a_huge_key_is_too_large_as_well(kafka_server: KafkaServer) -> Non
 
 async def test_the_highest_lane_map_holds(kafka_server: KafkaServer) -> None:
     topic = await kafka_server.topic("lanemap", cleanup_policy="compact")
-    assert await newest(kafka_server.kafka, topic=topic) is None
+    assert await read_newest_lane_map(kafka_server.kafka, topic=topic) is None
     first, second = build_lane_map([event(1)], 2, 4, 9), build_lane_map([event(1)], 2, 4, 10)
-    await publish(kafka_server.kafka, second, topic=topic)
-    await publish(kafka_server.kafka, first, topic=topic)
-    await publish(kafka_server.kafka, second, topic=topic)
-    assert await newest(kafka_server.kafka, topic=topic) == second
+    await publish_lane_map(kafka_server.kafka, second, topic=topic)
+    await publish_lane_map(kafka_server.kafka, first, topic=topic)
+    await publish_lane_map(kafka_server.kafka, second, topic=topic)
+    assert await read_newest_lane_map(kafka_server.kafka, topic=topic) == second
     with pytest.raises(SettingsError, match="version 10"):
-        await publish(kafka_server.kafka, build_lane_map([event(1)], 3, 4, 10), topic=topic)
+        await publish_lane_map(
+            kafka_server.kafka, build_lane_map([event(1)], 3, 4, 10), topic=topic
+        )
     assert murmur2(b"x") >= 0

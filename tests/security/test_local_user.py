@@ -23,7 +23,7 @@ from agents.kafka.compacted import read_table
 from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.rights import CLIENT, client_rights
-from agents.kafka.topics import bring, topics
+from agents.kafka.topics import fleet_topics, reconcile_topics
 from agents.kafka.users import Accounts
 from agents.local.servers.broker import USER
 from tests.fixtures.kafka import KafkaServer
@@ -44,12 +44,12 @@ async def test_a_users_own_programs_may_send_events_and_cannot_be_the_leader(
 ) -> None:
     async with AIOKafkaConsumer(**client_kwargs(kafka_server.kafka)) as consumer:
         there = await consumer.topics()
-    missing = tuple(t for t in topics(2, 1) if t.name not in there)
-    await bring(kafka_server.kafka, missing, lambda did, what: None)
+    missing = tuple(t for t in fleet_topics(2, 1) if t.name not in there)
+    await reconcile_topics(kafka_server.kafka, missing, lambda did, what: None)
     accounts = Accounts(kafka_server.kafka)
     await accounts.start()
     await accounts.set_passwords({CLIENT: Path(secret(tmp_path / "client", "the client's own"))})
-    await accounts.rights(list(client_rights()), lambda did, what: None)
+    await accounts.grant_rights(list(client_rights()), lambda did, what: None)
     await accounts.stop()
     client = msgspec.structs.replace(
         kafka_server.kafka, username=CLIENT, password_file=str(tmp_path / "client")
@@ -63,7 +63,7 @@ async def test_a_users_own_programs_may_send_events_and_cannot_be_the_leader(
     try:
         for name in ("geolane-coordinator", "geolane-node-iad-1"):
             with pytest.raises(KafkaError, match=f"lacks a right on TransactionalId {name}"):
-                await maker.make(name)
+                await maker.make_lease(name)
     finally:
         await maker.stop()
     with pytest.raises(KafkaError):

@@ -57,7 +57,7 @@ async def commit_as(running: Running, account: str, lane: Partition, back: int) 
     )
     await consumer.start()
     try:
-        found = (await offsets.committed([lane]))[lane]
+        found = (await offsets.read_committed_offsets([lane]))[lane]
         assert found is not None
         consumer.assign([part])
         await consumer.commit({part: OffsetAndMetadata(found[0] - back, found[1])})

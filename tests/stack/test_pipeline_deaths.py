@@ -75,7 +75,7 @@ async def test_each_costs_its_record_and_nothing_else(running: Running) -> None:
     assert running.stack.follower.fences == 0
     assert {name: child.starts for name, child in family.items()} == starts
     assert {name: child.pid for name, child in family.items()} == pids
-    found = await DeadLetters(running.stack.base.kafka).find(LetterQuery(), 50)
+    found = await DeadLetters(running.stack.base.kafka).find_letters(LetterQuery(), 50)
     assert found.reasons == (("pipeline_error", len(expected)),)
     assert sorted(letter.header_text("geolane-detail") for letter in found.letters) == expected
     for name, child in family.items():

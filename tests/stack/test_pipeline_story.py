@@ -52,11 +52,11 @@ async def test_a_poisoned_pipeline_is_seen_mended_shipped_and_nothing_is_lost(
     )
 
     letters = DeadLetters(running.stack.base.kafka)
-    found = await letters.find(LetterQuery(), 5)
+    found = await letters.find_letters(LetterQuery(), 5)
     assert (found.count, found.reasons) == (a.dead, (("pipeline_error", a.dead),))
     assert re.fullmatch(r"\d+", found.letters[0].header_text("geolane-lane"))
     dead, clean = a.dead, a.clean
-    assert await letters.replay(LetterQuery(), "the test", 1) == dead
+    assert await letters.replay_letters(LetterQuery(), "the test", 1) == dead
     await running.until(lambda: a.clean - clean == dead, "what was sent back comes out clean", 60)
     await running.until(lambda: (a.open, a.duplicates) == (0, 0), "in = clean + dead", 30)
     assert a.dead == dead

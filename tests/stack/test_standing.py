@@ -157,7 +157,9 @@ async def _delete_records(kafka: Kafka, topic: str, partitions: int) -> None:
     await offsets.start()
     await admin.start()
     try:
-        ends = await offsets.highs(WorkerKind.NODE.partition(n) for n in range(partitions))
+        ends = await offsets.read_high_watermarks(
+            WorkerKind.NODE.partition(n) for n in range(partitions)
+        )
         await admin.delete_records(
             {TopicPartition(topic, p.n): RecordsToDelete(end) for p, end in ends.items()}
         )
@@ -170,8 +172,8 @@ async def _delete_group(kafka: Kafka, group: str) -> None:
     link = Link(kafka, "a-test")
     await link.start()
     try:
-        node = await link.coordinator(CoordinationType.GROUP, group)
-        answer = await link.ask(node, DeleteGroupsRequest([group]))
+        node = await link.find_coordinator(CoordinationType.GROUP, group)
+        answer = await link.send_request(node, DeleteGroupsRequest([group]))
         assert [code for _, code in answer.results] == [0]
     finally:
         await link.stop()

@@ -28,7 +28,7 @@ from agents.kafka.connection import client_kwargs
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.markers import Reach
 from agents.kafka.offsets import Offsets
-from agents.kafka.topics import MAX_DEAD_BYTES, Topic, provision
+from agents.kafka.topics import MAX_DEAD_BYTES, Topic, ensure_topics
 from agents.node.contract import Answers, Columns, Pipeline, call_pipeline_each
 from agents.node.runner import PipelineRunner
 from agents.worker.engine import Engine
@@ -128,7 +128,7 @@ class Rig:
 
     async def start(self) -> None:
         t = self.topics
-        await provision(
+        await ensure_topics(
             self.kafka,
             (
                 Topic(t.raw, self.raw, 64),
@@ -151,7 +151,7 @@ class Rig:
         before)."""
         boot = self.server.name("boot")
         tid = f"{self.topics.raw}-{worker}"
-        pid, epoch = await self.makers.make(tid)
+        pid, epoch = await self.makers.make_lease(tid)
         engine = Engine(self.kafka, settings.Worker(), stage, boot, **options)
         lease = LeaseCommand(1, boot, tid, pid, epoch)
         task = asyncio.create_task(engine.run())
@@ -161,7 +161,7 @@ class Rig:
         return running
 
     async def fence(self, running: Running) -> None:
-        await self.makers.make(running.lease.transactional_id)
+        await self.makers.make_lease(running.lease.transactional_id)
 
     async def fill(
         self,
@@ -263,7 +263,7 @@ class Rig:
         await offsets.start()
         try:
             part = Partition(f"{MAIN}/{topic}", n)
-            return (await offsets.committed([part]))[part]
+            return (await offsets.read_committed_offsets([part]))[part]
         finally:
             await offsets.stop()
 

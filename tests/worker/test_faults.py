@@ -95,7 +95,7 @@ async def test_a_lost_worker_never_makes_itself_a_lease(kafka_server: KafkaServe
         maker = LeaseMaker(r.kafka, 10_000)
         await maker.start()
         try:
-            assert await maker.make(a.lease.transactional_id) == (
+            assert await maker.make_lease(a.lease.transactional_id) == (
                 a.lease.producer_id,
                 a.lease.producer_epoch + 2,
             )

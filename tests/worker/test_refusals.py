@@ -76,7 +76,7 @@ async def test_a_record_too_large_for_clean_costs_itself(
     kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
     if not known:
-        monkeypatch.setattr(producer_module, "limit_of", _nobody_says)
+        monkeypatch.setattr(producer_module, "read_size_limit", _nobody_says)
     async with rig(kafka_server, lanes=2) as r:
         await alter(r, r.topics.clean, SMALL)
         await fill_lane(r, 0, raw_values(5_000))
@@ -235,21 +235,21 @@ async def test_a_right_that_is_taken_away_holds_what_needs_it(
         await accounts.start()
         try:
             await accounts.set_passwords({user: file})
-            await accounts.rights(rights, _nobody_hears)
+            await accounts.grant_rights(rights, _nobody_hears)
             admin_kafka, r.kafka = r.kafka, replace(r.kafka, username=user, password_file=str(file))
             w = await r.engine(router(r))
             await w.assign((0, 1, 0), (1, 1, 0))
             r.kafka = admin_kafka
             await r.fill(t.raw, 0, [b"no event"])
             assert len(await r.read(t.dead, 1)) == 1
-            await accounts.taken([rights[2]], _nobody_hears)
+            await accounts.revoke_rights([rights[2]], _nobody_hears)
             if refreshed:
-                monkeypatch.setattr(LeasedProducer, "_know_partitions", _refreshed)
+                monkeypatch.setattr(LeasedProducer, "_check_partitions", _refreshed)
             await r.fill(t.raw, 0, [b"no event", event(0)])
             await until(lambda: "lacks the right" in held(w, 0))
             await r.fill(t.raw, 1, [event(i) for i in range(50)])
             assert len(await r.read(t.lanes, 50)) == 50
-            await accounts.rights(rights, _nobody_hears)
+            await accounts.grant_rights(rights, _nobody_hears)
             assert len(await r.read(t.lanes, 51)) == 51
             assert len(await r.read(t.dead, 2)) == 2
         finally:
@@ -257,7 +257,7 @@ async def test_a_right_that_is_taken_away_holds_what_needs_it(
 
 
 async def _refreshed(
-    self: LeasedProducer, batches: Batches, know: Any = LeasedProducer._know_partitions
+    self: LeasedProducer, batches: Batches, know: Any = LeasedProducer._check_partitions
 ) -> None:
     await self._producer.client.force_metadata_update()
     await know(self, batches)

@@ -42,7 +42,7 @@ from agents.core.model.placement import (
 )
 from agents.core.model.topology import KINDS, TOPIC_LANEMAP, TOPIC_PLACEMENT, Partition, WorkerKind
 from agents.kafka import compacted
-from agents.kafka.connection import as_ours, committed_reader
+from agents.kafka.connection import make_committed_reader, to_geolane_error
 from agents.kafka.offsets import Offsets
 from agents.settings import Settings
 from plugins import health
@@ -70,7 +70,7 @@ async def watch_placement(
     """Read the topic to its end, then wait up to `watch_s` for the leader's next record.
 
     Raises KafkaUnavailable, KafkaError."""
-    consumer = committed_reader(kafka, request_timeout_ms=5000, fetch_max_wait_ms=50)
+    consumer = make_committed_reader(kafka, request_timeout_ms=5000, fetch_max_wait_ms=50)
     partition = TopicPartition(TOPIC_PLACEMENT, 0)
     table: dict[str, bytes] = {}
     leader_ms: int | None = None
@@ -92,7 +92,7 @@ async def watch_placement(
                 if record.key == LEADER_KEY.encode() and record.value is not None:
                     return Watched(table, leader_ms, came_s - record.timestamp / 1000)
     except (AnyKafkaError, OSError) as e:
-        raise as_ours(e, f"read the topic {TOPIC_PLACEMENT}") from e
+        raise to_geolane_error(e, f"read the topic {TOPIC_PLACEMENT}") from e
     finally:
         await consumer.stop()
     return Watched(table, leader_ms, None)
@@ -222,7 +222,7 @@ class FleetCheck:
         wanted = next(
             t.partitions for t in self._kafka.wanted_topics if t.name == WorkerKind.NODE.kafka_topic
         )
-        return judge_lane_map(await compacted.newest(self._settings.kafka), wanted)
+        return judge_lane_map(await compacted.read_newest_lane_map(self._settings.kafka), wanted)
 
     async def _check_placement(self) -> Verdict:
         self._require_topic(TOPIC_PLACEMENT)
@@ -280,7 +280,7 @@ class FleetCheck:
         offsets = Offsets(self._settings.kafka, kind.group)
         try:
             await offsets.start()
-            return await offsets.committed(self._partitions_of(kind))
+            return await offsets.read_committed_offsets(self._partitions_of(kind))
         except KafkaUnavailable:
             raise
         except KafkaError as e:
@@ -296,7 +296,7 @@ class FleetCheck:
         try:
             await reader.start()
             before = await self._read_all_committed()
-            ends = await reader.ends(parts)
+            ends = await reader.read_end_offsets(parts)
         finally:
             await reader.stop()
         begun = asyncio.get_running_loop().time()

@@ -43,8 +43,8 @@ from agents.base.errors import KafkaUnavailable
 from agents.base.text import counted
 from agents.core.model.topology import TOPIC_LANES, TOPIC_RAW
 from agents.kafka import verification
-from agents.kafka.connection import as_ours, client_kwargs
-from agents.kafka.topics import NOT_TOLD, DescribeTopics, Topic, topics
+from agents.kafka.connection import client_kwargs, to_geolane_error
+from agents.kafka.topics import NOT_TOLD, DescribeTopics, Topic, fleet_topics
 from agents.settings import Loaded
 from agents.settings.sources import DEFAULT
 
@@ -94,7 +94,7 @@ class KafkaCheck:
         partitions, any number is right. Topics that this account does not need and may not see are
         left out."""
         c = self._loaded.settings.coordinator
-        every = topics(
+        every = fleet_topics(
             self._partition_count("coordinator.lanes", TOPIC_LANES, c.lanes),
             self._partition_count("coordinator.raw_partitions", TOPIC_RAW, c.raw_partitions),
         )
@@ -221,7 +221,7 @@ class KafkaCheck:
             async with self._connect(address) as conn:
                 yield conn
         except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
-            raise as_ours(e, what) from e
+            raise to_geolane_error(e, what) from e
 
     # What the brokers hold.
 
@@ -231,7 +231,7 @@ class KafkaCheck:
         return judge_version({api[0] for api in response.api_versions})
 
     async def _describe_cluster(self) -> Verdict:
-        names = [topic.name for topic in topics(1, 1)]
+        names = [topic.name for topic in fleet_topics(1, 1)]
         async with self._connect_to_ask("describe the topics") as conn:
             metadata = await conn.send(DescribeTopics(names))
             there = [
@@ -278,7 +278,7 @@ class KafkaCheck:
         )
 
     async def _check_late_requests(self) -> Verdict:
-        return judge_verification(await verification.look(self._kafka))
+        return judge_verification(await verification.read_brokers(self._kafka))
 
     async def _check_transactional_id(self) -> Verdict:
         name = self._who.transactional_id

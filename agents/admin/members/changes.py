@@ -17,7 +17,7 @@ from agents.base.progress import PrintLine, ReportStep, StepOutcome
 from agents.base.text import counted
 from agents.core.model.placement import PlacementTable, State, table_from_records
 from agents.kafka.placement_log import read_placement
-from agents.kafka.rights import Right, rights
+from agents.kafka.rights import Right, rights_of_accounts
 from agents.kafka.users import Accounts, Removal
 from ejabberd.accounts import rotate
 from ejabberd.api import api_of
@@ -76,7 +76,7 @@ async def add_node(
 def _kafka_rights(asked: MemberRequest, name: str) -> list[Right]:
     kafka = asked.settings.kafka
     return (
-        rights([name], kafka.for_account(name).username)
+        rights_of_accounts([name], kafka.for_account(name).username)
         if kafka.admin_username and kafka.username
         else []
     )
@@ -91,8 +91,10 @@ async def _add_to_kafka(asked: MemberRequest, name: str, tell: ReportStep, *, re
     try:
         if asked.makes_kafka_accounts:
             user = asked.settings.kafka.for_account(name).username
-            await accounts.users({user: asked.secrets / f"kafka-{user}"}, tell, reset=reset)
-        await accounts.rights(wanted, tell)
+            await accounts.provision_users(
+                {user: asked.secrets / f"kafka-{user}"}, tell, reset=reset
+            )
+        await accounts.grant_rights(wanted, tell)
     finally:
         await accounts.stop()
 
@@ -147,11 +149,11 @@ async def remove_node(
         try:
             own = asked.makes_kafka_accounts
             # if all nodes share one account, keep the rights that the others need
-            await removal.taken(
+            await removal.revoke_rights(
                 taken if own else [r for r in taken if r.name.endswith(f"-{worker}")], tell
             )
             if own:
-                await removal.user(kafka_user, tell)
+                await removal.remove_user(kafka_user, tell)
                 await asyncio.to_thread(
                     (asked.secrets / f"kafka-{kafka_user}").unlink, missing_ok=True
                 )

@@ -10,8 +10,8 @@ from shlex import quote
 from typing import Any
 
 from agents.admin.provision.options import ProvisionOptions
-from agents.kafka.rights import command
-from agents.kafka.topics import topics
+from agents.kafka.rights import kafka_acls_arguments
+from agents.kafka.topics import fleet_topics
 from ejabberd.api import AdminApi
 from ejabberd.provision import NO_PRIVATE_MESSAGES, ROOM_OPTIONS, provision
 
@@ -101,8 +101,10 @@ def _kafka_commands(asked: ProvisionOptions) -> list[str]:
         "runs.",
         f"to='--bootstrap-server {kafka.bootstrap} --command-config admin.properties'",
     ]
-    for topic in topics(coordinator.lanes, coordinator.raw_partitions, kafka.topics):
-        config = " ".join(f"--config {key}={value}" for key, value in topic.settings(False).items())
+    for topic in fleet_topics(coordinator.lanes, coordinator.raw_partitions, kafka.topics):
+        config = " ".join(
+            f"--config {key}={value}" for key, value in topic.wanted_config(False).items()
+        )
         out.append(
             f"kafka-topics.sh $to --create --if-not-exists --topic {topic.name} --partitions "
             f"{topic.partitions} "
@@ -111,7 +113,7 @@ def _kafka_commands(asked: ProvisionOptions) -> list[str]:
     if users := asked.kafka_users:
         out += _account_function(kafka.sasl_mechanism)
         out += [f"account {quote(user)} {quote(str(file))}" for user, file in users.items()]
-    out += [f"kafka-acls.sh $to {command(right)}" for right in asked.kafka_rights]
+    out += [f"kafka-acls.sh $to {kafka_acls_arguments(right)}" for right in asked.kafka_rights]
     out.append(
         "# And the lane map: geolane provision --only kafka --sample FILE, with an account that "
         "may write `lanemap`."

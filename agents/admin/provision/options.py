@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 
 from agents.admin.members.inventory_file import read_inventory
 from agents.base.errors import SettingsError
-from agents.kafka.rights import COORDINATOR, Right, rights
+from agents.kafka.rights import COORDINATOR, Right, rights_of_accounts
 from agents.settings import ACCOUNT, Settings
 from ejabberd.provision import PERSON, WORKER, Person
 
@@ -90,9 +90,9 @@ class ProvisionOptions:
             return sorted(
                 r
                 for account in self.accounts
-                for r in rights([account], kafka.for_account(account).username)
+                for r in rights_of_accounts([account], kafka.for_account(account).username)
             )
-        return rights(self.accounts, kafka.username)
+        return rights_of_accounts(self.accounts, kafka.username)
 
 
 def parse_people(given: Iterable[str]) -> Iterable[Person]:

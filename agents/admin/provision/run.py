@@ -18,7 +18,7 @@ from agents.base.progress import PrintLine, ReportStep, StepOutcome
 from agents.core.lanes.lane_map import LaneMap, build_lane_map
 from agents.core.model.topology import TOPIC_LANEMAP
 from agents.kafka import compacted, verification
-from agents.kafka.topics import bring, topics
+from agents.kafka.topics import fleet_topics, reconcile_topics
 from agents.kafka.users import Accounts
 from ejabberd.api import api_of
 from ejabberd.provision import provision, provision_dry_run
@@ -77,20 +77,20 @@ async def _provision_xmpp(asked: ProvisionOptions, tell: ReportStep) -> None:
 
 async def _provision_kafka(asked: ProvisionOptions, tell: ReportStep) -> None:
     kafka, coordinator = asked.settings.kafka, asked.settings.coordinator
-    await bring(
+    await reconcile_topics(
         kafka.admin,
-        topics(coordinator.lanes, coordinator.raw_partitions, kafka.topics),
+        fleet_topics(coordinator.lanes, coordinator.raw_partitions, kafka.topics),
         tell,
         dry=asked.dry,
     )
-    await verification.require(kafka.admin)
+    await verification.require_safe_brokers(kafka.admin)
     users, rights = asked.kafka_users, asked.kafka_rights
     if users or rights:
         accounts = Accounts(kafka.admin)
         await accounts.start()
         try:
-            await accounts.users(users, tell, dry=asked.dry, reset=asked.reset)
-            await accounts.rights(rights, tell, dry=asked.dry)
+            await accounts.provision_users(users, tell, dry=asked.dry, reset=asked.reset)
+            await accounts.grant_rights(rights, tell, dry=asked.dry)
         finally:
             await accounts.stop()
     await _publish_lane_map(asked, tell)
@@ -103,7 +103,7 @@ async def _publish_lane_map(asked: ProvisionOptions, tell: ReportStep) -> None:
     wanted = await asyncio.to_thread(_read_wanted_map, asked, passed.append)
     for line in passed:
         tell("note", line)
-    there = await compacted.newest(kafka) if await _has_topic(asked) else None
+    there = await compacted.read_newest_lane_map(kafka) if await _has_topic(asked) else None
     if there is not None:
         tell(
             "unchanged",
@@ -118,7 +118,7 @@ async def _publish_lane_map(asked: ProvisionOptions, tell: ReportStep) -> None:
         )
     else:
         if not asked.dry:
-            await compacted.publish(kafka, wanted)
+            await compacted.publish_lane_map(kafka, wanted)
         tell(
             "made",
             f"lane map, version {wanted.version}: {len(wanted.cell_lanes)} cells on {wanted.lanes} "
@@ -130,9 +130,11 @@ async def _has_topic(asked: ProvisionOptions) -> bool:
     found: list[str] = []
     coordinator = asked.settings.coordinator
     wanted = [
-        t for t in topics(coordinator.lanes, coordinator.raw_partitions) if t.name == TOPIC_LANEMAP
+        t
+        for t in fleet_topics(coordinator.lanes, coordinator.raw_partitions)
+        if t.name == TOPIC_LANEMAP
     ]
-    await bring(
+    await reconcile_topics(
         asked.settings.kafka.admin, tuple(wanted), lambda did, _: found.append(did), dry=True
     )
     return found != ["made"]

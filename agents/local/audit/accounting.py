@@ -39,7 +39,7 @@ from agents.core.model.topology import (
     Partition,
     WorkerKind,
 )
-from agents.kafka.connection import as_ours, closed, committed_reader
+from agents.kafka.connection import make_committed_reader, stop_client, to_geolane_error
 from agents.kafka.offsets import Offsets
 from agents.kafka.topics import MAX_DEAD_BYTES
 from agents.local.audit.ledger import Ledger
@@ -85,12 +85,12 @@ class Accounting:
         """Read the current ends: only events after them are counted. Raises KafkaUnavailable,
         KafkaError."""
         await self._nodes.start()
-        self._base = await self._nodes.ends(self.raw)
+        self._base = await self._nodes.read_end_offsets(self.raw)
         for part, end in self._base.items():
             self.ledger.begin_partition(f"{TOPIC_RAW}/{part.n}", end)
         self._raw_count = RawCount(self._kafka, self._base, self._add_raw_partition)
         self._filtered_before = await self._read_filtered_count()
-        self._consumer = committed_reader(
+        self._consumer = make_committed_reader(
             self._kafka,
             fetch_max_wait_ms=20,
             max_partition_fetch_bytes=MAX_DEAD_BYTES,
@@ -111,11 +111,11 @@ class Accounting:
                 for partition, end in (await self._consumer.end_offsets(outputs)).items():
                     self._consumer.seek(partition, end)
         except (AnyKafkaError, OSError, TimeoutError) as e:
-            raise as_ours(e, "start the accounting's reader") from e
+            raise to_geolane_error(e, "start the accounting's reader") from e
 
     async def stop(self) -> None:
         if self._consumer is not None:
-            await closed(self._consumer.stop())
+            await stop_client(self._consumer.stop())
         await self._nodes.stop()
 
     async def run(self) -> None:
@@ -241,7 +241,7 @@ class Accounting:
             await asyncio.sleep(POLL_S)
 
     async def _read_filtered_count(self) -> int:
-        committed = await self._nodes.committed(self.lanes)
+        committed = await self._nodes.read_committed_offsets(self.lanes)
         total = 0
         for entry in committed.values():
             if entry is not None:
@@ -308,7 +308,7 @@ class RawCount:
         self.count = 0
         self._grew = grew
         self._at = {TopicPartition(p.kafka_topic, p.n): offset for p, offset in base.items()}
-        self._consumer = committed_reader(
+        self._consumer = make_committed_reader(
             kafka,
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=MAX_DEAD_BYTES,
@@ -330,9 +330,9 @@ class RawCount:
                     looked_s = time.monotonic()
                     await self._look_for_partitions()
         except (AnyKafkaError, OSError) as e:
-            raise as_ours(e, "count the records of events.raw") from e
+            raise to_geolane_error(e, "count the records of events.raw") from e
         finally:
-            await closed(self._consumer.stop())
+            await stop_client(self._consumer.stop())
 
     def _assign_partitions(self) -> None:
         self._consumer.assign(list(self._at))

@@ -28,7 +28,7 @@ from agents.core.model.placement import (
     worker_from_lease_key,
 )
 from agents.core.model.topology import TOPIC_PLACEMENT, Partition, WorkerKind
-from agents.kafka.connection import as_ours, closed, committed_reader
+from agents.kafka.connection import make_committed_reader, stop_client, to_geolane_error
 
 ACTS = 200
 _log = log.get_logger("embedded.follower")
@@ -55,7 +55,7 @@ class Follower:
 
     async def start(self) -> None:
         """Raises KafkaUnavailable, KafkaError."""
-        self._consumer = committed_reader(self._kafka, fetch_max_wait_ms=20)
+        self._consumer = make_committed_reader(self._kafka, fetch_max_wait_ms=20)
         partition = TopicPartition(TOPIC_PLACEMENT, 0)
         try:
             async with asyncio.timeout(30):
@@ -66,14 +66,14 @@ class Follower:
                 while await self._consumer.position(partition) < end:
                     self._apply_records(await self._consumer.getmany(timeout_ms=100))
         except (AnyKafkaError, OSError, TimeoutError) as e:
-            raise as_ours(e, "read the topic placement") from e
+            raise to_geolane_error(e, "read the topic placement") from e
         self.moves = self.fences = 0
         self.rewound.clear()
         self.acts.clear()
 
     async def stop(self) -> None:
         if self._consumer is not None:
-            await closed(self._consumer.stop())
+            await stop_client(self._consumer.stop())
 
     async def run(self) -> None:
         while True:

@@ -20,7 +20,7 @@ from agents import settings
 from agents.base import log
 from agents.base.errors import KafkaError, KafkaUnavailable
 from agents.core.model.topology import TOPIC_RAW, WorkerKind
-from agents.kafka.connection import as_ours, client_kwargs, closed
+from agents.kafka.connection import client_kwargs, stop_client, to_geolane_error
 from agents.kafka.offsets import Offsets
 from agents.kafka.topics import MAX_MESSAGE_BYTES
 
@@ -90,7 +90,9 @@ class Replay:
         while True:
             try:
                 await self._offsets.start()
-                ends = await self._offsets.ends(WorkerKind.ROUTER.partition(n) for n in self._ends)
+                ends = await self._offsets.read_end_offsets(
+                    WorkerKind.ROUTER.partition(n) for n in self._ends
+                )
                 self._ends = {p.n: end for p, end in ends.items()}
                 self._producer = AIOKafkaProducer(
                     enable_idempotence=True,
@@ -115,7 +117,7 @@ class Replay:
         producer, self._producer = self._producer, None
         if producer is None:
             return
-        await closed(producer.stop(), 3)
+        await stop_client(producer.stop(), 3)
 
     async def _send_events(self, events: list[KeyedValue]) -> None:
         """Send the events to the partitions in turn, in batches. Returns when all are
@@ -165,7 +167,7 @@ class Replay:
         according to the partitions' ends."""
         if not isinstance(error, AnyKafkaError | OSError | TimeoutError):
             raise error
-        ours = as_ours(error, "replay into events.raw")
+        ours = to_geolane_error(error, "replay into events.raw")
         if not isinstance(ours, KafkaUnavailable):
             raise KafkaError(str(ours)) from error
         self._set_waiting(True, error)

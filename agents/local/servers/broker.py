@@ -369,9 +369,9 @@ class Broker:
         maker, offsets = LeaseMaker(self.kafka, 10_000), Offsets(self.kafka, "geolane-ready")
         try:
             await maker.start()
-            await maker.make("geolane-ready", max(1.0, deadline - time.monotonic()))
+            await maker.make_lease("geolane-ready", max(1.0, deadline - time.monotonic()))
             await offsets.start()
-            await offsets.committed([Partition.of_key("main/events.raw/0")])
+            await offsets.read_committed_offsets([Partition.of_key("main/events.raw/0")])
         except KafkaUnavailable as e:
             raise KafkaUnavailable(f"{e}\n{self.read_log_tail()}") from e
         finally:

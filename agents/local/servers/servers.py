@@ -194,7 +194,7 @@ async def _give_accounts(admin: Kafka, secrets: Path, workers: Sequence[str]) ->
     try:
         await accounts.set_passwords(files)  # none exists yet: the data is new
         wanted = [right for account in processes for right in rights_of(account)]
-        await accounts.rights([*wanted, *client_rights()], lambda did, what: None)
+        await accounts.grant_rights([*wanted, *client_rights()], lambda did, what: None)
     finally:
         await accounts.stop()
 

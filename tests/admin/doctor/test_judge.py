@@ -25,7 +25,7 @@ from agents.admin.doctor.judge.verdict import (
 )
 from agents.core.model.placement import Placed, PlacementTable, State
 from agents.core.model.topology import Partition, WorkerKind
-from agents.kafka.topics import Topic, topics
+from agents.kafka.topics import Topic, fleet_topics
 from agents.kafka.verification import BrokerLooked
 from agents.settings import Kafka, Settings, Xmpp
 
@@ -259,13 +259,13 @@ def test_topics(verdict: Verdict, level: Level) -> None:
 
 
 def test_what_provisioning_makes_is_ok() -> None:
-    wanted = topics(4, 2)
+    wanted = fleet_topics(4, 2)
     seen = {
         t.name: TopicDescription(
             t.partitions,
             (1,) * t.partitions,
             (1,) * t.partitions,
-            config=t.settings(True) | {"retention.ms": "-1"},
+            config=t.wanted_config(True) | {"retention.ms": "-1"},
         )
         for t in wanted
     }

@@ -38,7 +38,7 @@ from agents.core.model.topology import MAIN, Partition, WorkerKind, WorkerSpec, 
 from agents.kafka import compacted
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
-from agents.kafka.topics import Topic, topics
+from agents.kafka.topics import Topic, fleet_topics
 from agents.kafka.verification import KEY
 from agents.local.servers.broker import SELF
 from agents.settings import Coordinator
@@ -101,7 +101,7 @@ class Place:
     async def make(self, *changed: Topic) -> None:
         """The topics of PROTOCOL 1 anew, empty, with `changed` in place of those of the same name;
         nothing where its partitions are 0."""
-        wanted = {t.name: t for t in topics(LANE_COUNT, 1)} | {t.name: t for t in changed}
+        wanted = {t.name: t for t in fleet_topics(LANE_COUNT, 1)} | {t.name: t for t in changed}
         admin: Any = AIOKafkaAdminClient(**client_kwargs(self.kafka))
         await admin.start()
         try:
@@ -112,7 +112,9 @@ class Place:
                     while set(there) & set(await admin.list_topics()):
                         await asyncio.sleep(0.02)
             made = [t for t in wanted.values() if t.partitions]
-            new = [NewTopic(t.name, t.partitions, 1, topic_configs=t.settings(True)) for t in made]
+            new = [
+                NewTopic(t.name, t.partitions, 1, topic_configs=t.wanted_config(True)) for t in made
+            ]
             await admin.create_topics(new)
         finally:
             await admin.close()
@@ -121,7 +123,7 @@ class Place:
         )  # a fresh partition has its leader a moment later
         await offsets.start()
         try:
-            await offsets.ends(
+            await offsets.read_end_offsets(
                 [Partition(f"{MAIN}/{t.name}", n) for t in made for n in range(t.partitions)]
             )
         finally:
@@ -413,7 +415,7 @@ async def test_lanes_without_owner_offset_or_progress_and_a_leader_that_is_gone_
         found, "fleet progress", "lane 1: 35 records wait, none was processed", level=Level.WARNING
     )
 
-    await compacted.publish(kafka, build_lane_map([EVENT], LANE_COUNT + 1, 4, 1))
+    await compacted.publish_lane_map(kafka, build_lane_map([EVENT], LANE_COUNT + 1, 4, 1))
     owned = {WorkerKind.NODE.partition(3).key: placed("node-a", State.ASSIGNED)}
     await write(kafka, owned | {LEADER_KEY: encode_leader(Leader(7, "boot"))})
     found = await look(kafka, *fleet[:4], now=lambda: time.time() + 60)

@@ -39,8 +39,15 @@ from agents.kafka.markers import OFFSETS, Markers, Open, Reach
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement_log import PlacementLog
 from agents.kafka.producer import LeasedProducer
-from agents.kafka.rights import OUTPUTS, REPLAYER, Right, reach, rights, rights_of
-from agents.kafka.topics import bring, topics
+from agents.kafka.rights import (
+    OUTPUTS,
+    REPLAYER,
+    Right,
+    reach_of_lease,
+    rights_of,
+    rights_of_accounts,
+)
+from agents.kafka.topics import fleet_topics, reconcile_topics
 from agents.kafka.users import Accounts
 from agents.kafka.wire import CLUSTER_NAME, Resource
 from agents.local.demo import flights
@@ -85,8 +92,10 @@ class Denying:
         accounts = Accounts(self.kafka.admin)
         await accounts.start()
         files = {user: Path(secret(self.folder / f"kafka-{user}", "its own")) for user in wanted}
-        await accounts.users(files, self.tell)
-        await accounts.rights([right for rights in wanted.values() for right in rights], self.tell)
+        await accounts.provision_users(files, self.tell)
+        await accounts.grant_rights(
+            [right for rights in wanted.values() for right in rights], self.tell
+        )
         await accounts.stop()
 
 
@@ -103,8 +112,8 @@ async def denying() -> AsyncIterator[Denying]:
 
 
 async def _fill(denying: Denying) -> None:
-    await bring(denying.kafka.admin, topics(LANES, RAW), denying.tell)
-    await compacted.publish(
+    await reconcile_topics(denying.kafka.admin, fleet_topics(LANES, RAW), denying.tell)
+    await compacted.publish_lane_map(
         denying.kafka.admin, build_lane_map(flights.sample_events(), LANES, 4, 1, total_eps=1000.0)
     )
     async with AIOKafkaProducer(**client_kwargs(denying.kafka.admin)) as producer:
@@ -132,7 +141,7 @@ async def test_topics_are_made_once_and_altered_where_they_may_be(denying: Denyi
             ("lanemap", 1),
         )
     ]
-    wanted = topics(LANES, RAW, settings.Topics(raw_retention_h=48.0, min_isr=1))
+    wanted = fleet_topics(LANES, RAW, settings.Topics(raw_retention_h=48.0, min_isr=1))
     for dry, did in (
         (True, "changed"),
         (False, "changed"),
@@ -140,22 +149,24 @@ async def test_topics_are_made_once_and_altered_where_they_may_be(denying: Denyi
         (True, "unchanged"),
     ):
         denying.told.clear()
-        await bring(denying.kafka.admin, wanted, denying.tell, dry=dry)
+        await reconcile_topics(denying.kafka.admin, wanted, denying.tell, dry=dry)
         words = ": retention.ms 604800000 -> 172800000" if did == "changed" else ""
         assert denying.told[0] == f"{did}: topic events.raw{words}"
         assert denying.told[1:] == [f"unchanged: topic {t.name}" for t in wanted[1:]]
 
 
 async def test_a_topic_that_would_lose_records_is_put_right(denying: Denying) -> None:
-    [raw, *_] = topics(LANES, RAW)
+    [raw, *_] = fleet_topics(LANES, RAW)
     theirs = dataclasses.replace(
         raw,
         name="theirs",
         config={"message.timestamp.type": "CreateTime", "max.message.bytes": "1000"},
     )
-    await bring(denying.kafka.admin, (theirs,), denying.tell)
+    await reconcile_topics(denying.kafka.admin, (theirs,), denying.tell)
     denying.told.clear()
-    await bring(denying.kafka.admin, (dataclasses.replace(raw, name="theirs"),), denying.tell)
+    await reconcile_topics(
+        denying.kafka.admin, (dataclasses.replace(raw, name="theirs"),), denying.tell
+    )
     assert denying.told == [
         "changed: topic theirs: message.timestamp.type CreateTime -> LogAppendTime, "
         "max.message.bytes 1000 -> 8388608"
@@ -168,14 +179,18 @@ async def test_what_cannot_be_altered_is_refused_before_anything_is(denying: Den
     for with_, wanted, why in (
         (
             kafka,
-            topics(LANES + 2, RAW),
+            fleet_topics(LANES + 2, RAW),
             r"events\.lanes has 6 partitions, the settings say 8: correct coordinator\.lanes",
         ),
-        (copies, topics(LANES, RAW), r"kafka\.topics\.replication is 3, and .* has 1 brokers"),
+        (
+            copies,
+            fleet_topics(LANES, RAW),
+            r"kafka\.topics\.replication is 3, and .* has 1 brokers",
+        ),
     ):
         denying.told.clear()
         with pytest.raises(KafkaError, match=why):
-            await bring(with_, wanted, denying.tell)
+            await reconcile_topics(with_, wanted, denying.tell)
         assert denying.told == []
 
 
@@ -184,20 +199,20 @@ async def test_who_may_not_provision_is_told_what_is_missing(denying: Denying) -
     with pytest.raises(
         KafkaError, match=r"lacks a right on Topic \S+ \(`geolane provision` gives rights\)"
     ):
-        await bring(kafka, topics(LANES, RAW), denying.tell)
+        await reconcile_topics(kafka, fleet_topics(LANES, RAW), denying.tell)
     accounts = Accounts(kafka)
     await accounts.start()
     with pytest.raises(
         KafkaError,
         match=r"cannot be read: nobody lacks a right; it needs Alter and Describe on Cluster",
     ):
-        await accounts.rights(rights(ACCOUNTS), denying.tell)
+        await accounts.grant_rights(rights_of_accounts(ACCOUNTS), denying.tell)
     file = Path(secret(denying.folder / "kafka-other", "x"))
     with pytest.raises(
         KafkaError,
         match=r"account other cannot be made: nobody lacks a right; it needs Alter .*--print",
     ):
-        await accounts.users({"other": file}, denying.tell)
+        await accounts.provision_users({"other": file}, denying.tell)
     await accounts.stop()
 
 
@@ -209,7 +224,7 @@ async def test_without_an_admins_right_password_it_says_so(denying: Denying) -> 
         KafkaUnavailable,
         match="no broker accepted our login: check address, certificate and password",
     ):
-        await bring(wrong, topics(LANES, RAW), denying.tell)
+        await reconcile_topics(wrong, fleet_topics(LANES, RAW), denying.tell)
 
 
 # ---- accounts and rights ----
@@ -218,7 +233,7 @@ async def test_without_an_admins_right_password_it_says_so(denying: Denying) -> 
 async def test_accounts_and_rights_twice_are_once(denying: Denying) -> None:
     for first in (True, False):
         denying.told.clear()
-        await denying.account("node-b", rights(["node-b"]))
+        await denying.account("node-b", rights_of_accounts(["node-b"]))
         account, given = denying.told
         assert account.startswith(
             "set: Kafka's account node-b" if first else "unchanged: Kafka's account node-b"
@@ -236,7 +251,7 @@ async def test_a_new_password_takes_the_old_ones_place(denying: Denying) -> None
     accounts = Accounts(denying.kafka.admin)
     await accounts.start()
     denying.told.clear()
-    await accounts.users({"node-c": denying.folder / "kafka-node-c"}, denying.tell)
+    await accounts.provision_users({"node-c": denying.folder / "kafka-node-c"}, denying.tell)
     await accounts.stop()
     assert denying.told[0].startswith("set: Kafka's account node-c")
 
@@ -264,7 +279,7 @@ async def test_an_account_that_was_not_made_here_keeps_its_password(denying: Den
         denying.told.clear()
         for dry in (True, False):
             with pytest.raises(SettingsError) as refused:
-                await accounts.users(files, denying.tell, dry=dry)
+                await accounts.provision_users(files, denying.tell, dry=dry)
             assert str(refused.value).splitlines() == [
                 f"Kafka's account {user} exists and was not made here: there is no "
                 f"{folder}/kafka-{user}. Put its password "
@@ -275,21 +290,21 @@ async def test_an_account_that_was_not_made_here_keeps_its_password(denying: Den
         assert [file.name for file in folder.iterdir()] == ["kafka-node-e"], (
             "nothing is made for the others either"
         )
-        assert await accounts._logs_in("node-d", denying.folder / "kafka-theirs")
+        assert await accounts._can_log_in("node-d", denying.folder / "kafka-theirs")
 
         for dry in (True, False):
-            await accounts.users(files, denying.tell, dry=dry, reset=True)
+            await accounts.provision_users(files, denying.tell, dry=dry, reset=True)
         said = [
             line.partition(":")[0] + line.partition("account")[2].partition(":")[0]
             for line in denying.told
         ]
         assert said == 2 * ["set node-d", "unchanged node-e", "set node-f", "set node-new"]
-        assert not await accounts._logs_in("node-d", denying.folder / "kafka-theirs")
+        assert not await accounts._can_log_in("node-d", denying.folder / "kafka-theirs")
         for user, file in files.items():
-            assert await accounts._logs_in(user, file)
+            assert await accounts._can_log_in(user, file)
 
         denying.told.clear()
-        await accounts.users(files, denying.tell)
+        await accounts.provision_users(files, denying.tell)
         assert {line.partition(":")[0] for line in denying.told} == {"unchanged"}
     finally:
         await accounts.stop()
@@ -298,7 +313,7 @@ async def test_an_account_that_was_not_made_here_keeps_its_password(denying: Den
 async def _lead(kafka: settings.Kafka) -> None:
     log = PlacementLog(kafka)
     try:
-        await log.lead()
+        await log.take_leadership()
         await log.write({"leader": b"1"})
     finally:
         await log.stop()
@@ -309,7 +324,7 @@ async def _lease(kafka: settings.Kafka, account: str) -> LeaseCommand:
     await maker.start()
     try:
         return LeaseCommand(
-            1, "boot", f"geolane-{account}", *await maker.make(f"geolane-{account}")
+            1, "boot", f"geolane-{account}", *await maker.make_lease(f"geolane-{account}")
         )
     finally:
         await maker.stop()
@@ -319,8 +334,8 @@ async def _offsets(kafka: settings.Kafka, kind: WorkerKind) -> None:
     offsets = Offsets(kafka, kind.group)
     await offsets.start()
     try:
-        await offsets.committed([Partition(kind.topic, 0)])
-        await offsets.ends([Partition(kind.topic, 0)])
+        await offsets.read_committed_offsets([Partition(kind.topic, 0)])
+        await offsets.read_end_offsets([Partition(kind.topic, 0)])
     finally:
         await offsets.stop()
 
@@ -346,7 +361,7 @@ async def _transact(kafka: settings.Kafka, admin: settings.Kafka, account: str, 
     try:
         batch = producer.new_batch()
         batch.append(key=None, value=b"x", timestamp=None)
-        await producer.transact(
+        await producer.send_transaction(
             {(topic, 0): [batch]}, {Partition(kind.topic, 0): (0, "")}, kind.group
         )
     finally:
@@ -356,8 +371,8 @@ async def _transact(kafka: settings.Kafka, admin: settings.Kafka, account: str, 
 async def _replay(kafka: settings.Kafka) -> None:
     """Whatever went back before, too; a letter lies there."""
     letters = DeadLetters(kafka)
-    await letters.find(LetterQuery(), 10)
-    assert await letters.replay(LetterQuery(replayed=True), "ana", 0)
+    await letters.find_letters(LetterQuery(), 10)
+    assert await letters.replay_letters(LetterQuery(replayed=True), "ana", 0)
 
 
 async def _rewind(kafka: settings.Kafka, kind: WorkerKind = WorkerKind.NODE) -> None:
@@ -371,7 +386,7 @@ async def _rewind(kafka: settings.Kafka, kind: WorkerKind = WorkerKind.NODE) -> 
         await offsets.stop()
     log = PlacementLog(kafka)
     try:
-        await log.lead()
+        await log.take_leadership()
         await log.write({"leader": b"1"}, {kind.group: {lane: (0, "")}})
     finally:
         await log.stop()
@@ -384,7 +399,7 @@ async def _raw(kafka: settings.Kafka) -> None:
 
 async def _verifies(kafka: settings.Kafka) -> None:
     """A leader goes on without this right, and says so."""
-    if any(broker.verifies is None for broker in await verification.look(kafka)):
+    if any(broker.verifies is None for broker in await verification.read_brokers(kafka)):
         raise KafkaError(verification.UNREADABLE)
 
 
@@ -399,14 +414,14 @@ async def _mend(kafka: settings.Kafka) -> None:
         markers = Markers(link)
         for account in ("node-a", "router-1"):
             lease, name = await _lease(kafka, account), f"geolane-{account}"
-            topics = reach(name)
+            topics = reach_of_lease(name)
 
             async def attempt(
                 lease: LeaseCommand = lease, name: str = name, topics: Reach = topics
             ) -> None:
-                await markers.undecided(lease.producer_id, topics)
+                await markers.find_open_transactions(lease.producer_id, topics)
                 places = [Open(topic, 0, 0) for topic in topics.topics]
-                await markers.decide(
+                await markers.write_markers(
                     name,
                     (lease.producer_id, lease.producer_epoch),
                     places,
@@ -414,7 +429,7 @@ async def _mend(kafka: settings.Kafka) -> None:
                     committed=True,
                 )
 
-            await link.persist("mend", attempt)
+            await link.retry_until_done("mend", attempt)
     finally:
         await link.stop()
 
@@ -425,7 +440,7 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
         return {
             "geolane-coordinator": _lead,
             "placement": _lead,
-            "lanemap": compacted.newest,
+            "lanemap": compacted.read_newest_lane_map,
             CLUSTER_NAME: _verifies,
             "events.dead": _replay,
             "events.dead.replayed": _replay,
@@ -451,7 +466,9 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
     send: dict[str, Step] = {
         topic: partial(_transact, admin=admin, account=account, topic=topic) for topic in out
     }
-    more: dict[str, Step] = {} if kind == WorkerKind.NODE else {"lanemap": compacted.newest}
+    more: dict[str, Step] = (
+        {} if kind == WorkerKind.NODE else {"lanemap": compacted.read_newest_lane_map}
+    )
     return (
         send
         | more
@@ -504,7 +521,7 @@ async def test_a_connection_over_tls_ends_at_once(denying: Denying) -> None:
         longest = 0.0
         for _ in range(8):
             began = time.monotonic()
-            await compacted.newest(denying.kafka.admin)
+            await compacted.read_newest_lane_map(denying.kafka.admin)
             longest = max(longest, time.monotonic() - began)
         return longest
 

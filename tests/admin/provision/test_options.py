@@ -13,7 +13,7 @@ from agents.__main__ import main
 from agents.admin.provision.options import ProvisionOptions, parse_people
 from agents.base.errors import SettingsError
 from agents.kafka.connection import client_kwargs
-from agents.kafka.rights import command, rights
+from agents.kafka.rights import kafka_acls_arguments, rights_of_accounts
 from agents.local.stack import INVENTORY
 from agents.settings import Kafka, Settings
 from ejabberd.provision import Person
@@ -81,7 +81,7 @@ def test_one_account_for_all_has_the_rights_of_all() -> None:
     assert list(options.kafka_users) == ["etl"]
     assert {r.user for r in options.kafka_rights} == {"etl"}
     assert {(r.resource, r.name, r.operation) for r in options.kafka_rights} == {
-        (r.resource, r.name, r.operation) for r in rights(options.accounts)
+        (r.resource, r.name, r.operation) for r in rights_of_accounts(options.accounts)
     }
 
 
@@ -107,8 +107,8 @@ def test_a_processs_own_account_is_nobody_elses() -> None:
 
 
 def test_a_prefix_is_given_as_one() -> None:
-    [right] = [r for r in rights(["geolane"]) if r.name == "geolane-node-"]
-    assert command(right).endswith(
+    [right] = [r for r in rights_of_accounts(["geolane"]) if r.name == "geolane-node-"]
+    assert kafka_acls_arguments(right).endswith(
         "--operation Write --transactional-id 'geolane-node-' --resource-pattern-type prefixed"
     )
 

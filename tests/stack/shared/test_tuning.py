@@ -192,7 +192,7 @@ async def test_a_lane_is_rewound_and_each_of_its_events_comes_out_once_more(
     offsets = Offsets(stack.base.kafka, WorkerKind.NODE.group)
     await offsets.start()
     try:
-        at = await offsets.committed([WorkerKind.NODE.partition(lane)])
+        at = await offsets.read_committed_offsets([WorkerKind.NODE.partition(lane)])
     finally:
         await offsets.stop()
     committed = at[WorkerKind.NODE.partition(lane)]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from agents.admin.doctor.judge.verdict import Verdict, fault, merge_verdicts, ok, skipped, warning
 from agents.base.text import counted
-from agents.kafka.topics import Topic, fits
-from agents.kafka.verification import BEFORE_4_0, UNREADABLE, BrokerLooked, unsafe
+from agents.kafka.topics import Topic, has_right_partitions
+from agents.kafka.verification import BEFORE_4_0, UNREADABLE, BrokerLooked, find_danger
 from agents.kafka.wire import Operation
 
 HEADERS_BYTES = 64 << 10
@@ -72,7 +72,7 @@ def judge_existence(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
             verdicts.append(
                 fault(f"{topic.name}: {seen.error}", "let this account describe it (ACL Describe)")
             )
-        elif not fits(topic, seen.partitions):
+        elif not has_right_partitions(topic, seen.partitions):
             verdicts.append(
                 fault(
                     f"{topic.name} has {seen.partitions} partitions, the settings say "
@@ -152,7 +152,7 @@ def judge_sizes(wanted: Sequence[Topic], cluster: Cluster, max_event_bytes: int)
     key, need = "max.message.bytes", max_event_bytes + HEADERS_BYTES
     verdicts = []
     for t, config in topics:
-        have, ours = int(config.get(key, "0")), t.settings(False)[key]
+        have, ours = int(config.get(key, "0")), t.wanted_config(False)[key]
         todo = _alter_command(t.name, key, ours)
         if have < need:
             verdicts.append(
@@ -174,7 +174,10 @@ def judge_retention(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
         return skipped(NO_CONFIG)
     verdicts = []
     for t, config in topics:
-        policy, have = t.settings(False)["cleanup.policy"], config.get("cleanup.policy", "none")
+        policy, have = (
+            t.wanted_config(False)["cleanup.policy"],
+            config.get("cleanup.policy", "none"),
+        )
         if have != policy:
             verdicts.append(
                 fault(
@@ -310,7 +313,7 @@ def judge_limits(found: Mapping[str, str] | None, transaction_timeout_ms: int) -
 def judge_verification(brokers: Sequence[BrokerLooked]) -> Verdict:
     """Whether a request that arrives late is kept out of the next transaction. On a fault the
     coordinator refuses to lead, and dead letters cannot be replayed."""
-    if (wrong := unsafe(brokers)) is not None:
+    if (wrong := find_danger(brokers)) is not None:
         return fault(*wrong)
     if any(b.verifies is None for b in brokers):
         return skipped(UNREADABLE)
