@@ -104,7 +104,7 @@ async def _run_dialog(
 ) -> int:
     reply = await _send_first_step(person, name, fields)
     if _is_form_to_fill_in(reply):  # the form has fields that may be left out
-        reply = await person.operate(name, reply.session, "complete", fields)
+        reply = await person.send_command_step(name, reply.session, "complete", fields)
     tries = 0
     while True:
         _note_reply(reply, outcome, tell)
@@ -138,7 +138,7 @@ def _is_form_to_fill_in(reply: FormReply) -> bool:
 
 async def _confirm_change(person: OperatorClient, reply: FormReply) -> FormReply:
     try:
-        return await person.operate(reply.command, reply.session, "complete")
+        return await person.send_command_step(reply.command, reply.session, "complete")
     except CommandRefused as e:
         if e.detail != "bad-sessionid":
             raise
@@ -151,7 +151,7 @@ async def _confirm_change(person: OperatorClient, reply: FormReply) -> FormReply
             "shows it."
         ) from None
     except NotConnected as e:
-        if person.session.up:
+        if person.session.is_up:
             raise OperatorError(
                 "The leader is gone: nothing was done. Ask the next leader again."
             ) from None
@@ -169,19 +169,19 @@ async def _send_first_step(
     until_s = loop.time() + PATIENCE_S
     while True:
         try:
-            return await person.operate(name, fields=fields)
+            return await person.send_command_step(name, fields=fields)
         except CommandRefused as e:
             if e.condition != "resource-constraint" or loop.time() > until_s:
                 raise
         except NotConnected:
-            if not person.session.up or loop.time() > until_s:
+            if not person.session.is_up or loop.time() > until_s:
                 raise
         await asyncio.sleep(AGAIN_S)
 
 
 async def _cancel_command(person: OperatorClient, reply: FormReply) -> None:
     try:
-        await person.operate(reply.command, reply.session, "cancel")
+        await person.send_command_step(reply.command, reply.session, "cancel")
     except (CommandRefused, NoAnswer, NotConnected):
         return  # the session expires by itself
 

@@ -41,10 +41,10 @@ def add_coordinator_metrics(process: Looked, out: Samples) -> None:
     if process.journal is not None:
         out.add(m.JOURNAL_DROPPED, process.journal.dropped, "notes")
         out.add(m.JOURNAL_DROPPED, process.journal.ticks_dropped, "ticks")
-    out.add(m.LEADER, process.leading is not None and process.link.leading)
+    out.add(m.LEADER, process.leading is not None and process.link.is_leading)
     if process.leading is not None:
         core, performer = process.leading
-        out.add(m.STANDBYS, process.link.standbys)
+        out.add(m.STANDBYS, process.link.standby_count)
         add_leader_metrics(core, performer, out)
 
 

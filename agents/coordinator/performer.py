@@ -124,13 +124,13 @@ class Performer:
                 case fx.Ping(worker):
                     self._start_task(self._ping_worker(worker))
                 case fx.Publish(item):
-                    self._link.publish(item)
+                    self._link.publish_item(item)
                 case fx.Whisper(jid, text):
                     self._send_whisper(jid, text)
                 case fx.Show(url, jid) if jid:
                     self._send_whisper(jid, url, link=True)
                 case fx.AnswerAdHoc(ref, answer):
-                    self._link.answer(ref, answer)
+                    self._link.answer_request(ref, answer)
                 case fx.Errand():
                     self._start_task(self._perform_errand(effect))
                 case fx.Say() | fx.Show() | fx.Subject() | fx.MirrorAffiliations():
@@ -341,7 +341,7 @@ class Performer:
 
     async def _send_command(self, worker: str, command: WorkerCommand) -> None:
         try:
-            answer = await self._link.command(worker, command, COMMAND_S)
+            answer = await self._link.send_command(worker, command, COMMAND_S)
         except StaleEpoch as e:
             _log.warning(
                 "command_stale", worker=worker, command=type(command).__name__, seen=e.seen
@@ -367,7 +367,7 @@ class Performer:
 
     async def _ping_worker(self, worker: str) -> None:
         try:
-            await self._link.ping(worker, PING_S)
+            await self._link.ping_worker(worker, PING_S)
         except NoAnswer:
             self._tell(ev.Ponged(worker, False))
         except NotConnected as e:
@@ -385,7 +385,7 @@ class Performer:
 
     def _send_whisper(self, jid: str, text: str, *, link: bool = False) -> None:
         try:
-            self._link.whisper(jid, text, link=link)
+            self._link.send_to_person(jid, text, link=link)
         except XmppError as e:
             _log.warning("not_said", to=jid, error=str(e))
 
@@ -397,7 +397,7 @@ class Performer:
             try:
                 match effect:
                     case fx.Say(text, thread):
-                        said = await self._link.say(
+                        said = await self._link.send_to_room(
                             text, correct=self._threads.get(thread) if thread else None
                         )
                         if thread:
@@ -405,11 +405,11 @@ class Performer:
                                 self._threads.clear()
                             self._threads.setdefault(thread, said)
                     case fx.Show(url):
-                        await self._link.say(url, link=True)
+                        await self._link.send_to_room(url, link=True)
                     case fx.Subject(text):
-                        self._link.subject(text)
+                        self._link.set_subject(text)
                     case fx.MirrorAffiliations(affiliations):
-                        await self._link.mirror(affiliations, FEEDS)
+                        await self._link.mirror_affiliations(affiliations, FEEDS)
             except XmppError as e:
                 _log.warning("not_said", what=type(effect).__name__, error=str(e))
 

@@ -299,7 +299,7 @@ class CoordinatorProcess:
                 up = alive
                 _log.warning("kafka_back" if up else "kafka_silent")
                 self.enqueue_event(ev.KafkaUp() if up else ev.KafkaDown())
-                if not up and self.link.standbys:
+                if not up and self.link.standby_count:
                     await self.link.step_down()
                     raise LeadershipLost(
                         "Kafka does not answer and a standby waits: this leader gives up the name"
@@ -321,7 +321,7 @@ class CoordinatorProcess:
         """Read the affiliations when a leadership begins; later the room tells their changes."""
         while True:
             try:
-                self.enqueue_event(ev.AffiliationsRead(await self.link.affiliations()))
+                self.enqueue_event(ev.AffiliationsRead(await self.link.read_affiliations()))
                 return
             except NotConnected:
                 return

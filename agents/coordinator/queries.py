@@ -195,5 +195,5 @@ class Pictures:
         return await self._upload_picture("plot.png", plot_from_lines(wanted, lines))
 
     async def _upload_picture(self, name: str, picture: Picture) -> Drawn:
-        url = await self._link.upload(name, await self._drawing.draw_png(picture), "image/png")
+        url = await self._link.upload_file(name, await self._drawing.draw_png(picture), "image/png")
         return Drawn(url, picture if isinstance(picture, Plot) else None)

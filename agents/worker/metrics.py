@@ -14,7 +14,7 @@ def add_worker_metrics(worker: str, engine: Engine, link: WorkerLink, out: Sampl
     """Add all metrics of `worker` (its account: node-iad-1)."""
     tenure, meters = engine.tenure, engine.meters
     out.add(m.WORKER_INFO, 1, worker, worker.partition("-")[0], VERSION)
-    out.add(m.XMPP_UP, link.up, worker)
+    out.add(m.XMPP_UP, link.is_up, worker)
     out.add(m.KAFKA_UP, engine.kafka_up, worker)
     out.add(m.LEASED, tenure.lease is not None, worker)
     out.add(m.DRAINING, tenure.draining, worker)

@@ -54,7 +54,7 @@ async def run_worker(
 
     def apply_settings(worker: WorkerSettings) -> None:
         engine.apply_settings(worker)
-        link.tune(worker.ping_period_s)
+        link.set_ping_period(worker.ping_period_s)
 
     dials = Dials(settings.worker, apply_settings)
     link = WorkerLink(
@@ -102,7 +102,7 @@ async def _publish_telemetry(
 ) -> None:
     """Publish telemetry every period and when asked to leave; announce health when it changes."""
     probe, verdict, seq = Probe(lambda: engine.stage.pids), STARTING, 0
-    link.announce(verdict.health, verdict.state, verdict.status)
+    link.announce_health(verdict.health, verdict.state, verdict.status)
     while True:
         await _sleep_until_leaving(service.leave, dials.worker.telemetry_period_s)
         seq += 1
@@ -120,16 +120,16 @@ async def _publish_telemetry(
         if (now.health, now.state) != (verdict.health, verdict.state) or (
             now.state == "draining" and now.status != verdict.status
         ):
-            link.announce(now.health, now.state, now.status)
+            link.announce_health(now.health, now.state, now.status)
         verdict = now
-        if not link.up:
+        if not link.is_up:
             service.notify_status(f"not connected to XMPP; {now.status}")
         elif tenure.lease is not None:
             service.notify_ready(now.status)
         else:
             service.notify_status(now.status)
         ts = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        link.publish(
+        link.publish_telemetry(
             Telemetry(
                 *(boot, seq, ts, round(vitals.cpu, 3), round(vitals.mem_mb, 1)),
                 tuning=dials.version,

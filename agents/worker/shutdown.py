@@ -42,7 +42,7 @@ async def hand_over_and_leave(
             service.notify_status("drained")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_FLUSH_S):
-                    await link.settled()
+                    await link.wait_until_answered()
             await asyncio.sleep(_LINGER_S)
             _log.info("drained", seconds=round(time.monotonic() - begun, 2))
             break

@@ -33,7 +33,7 @@ class Requests:
         self._waiting: OrderedDict[str, Iq] = OrderedDict()
         self._refs = itertools.count(1)
 
-    def items(self, iq: Iq) -> None:
+    def handle_items_request(self, iq: Iq) -> None:
         """Called for every disco#items. The core lists the commands; every other list is empty."""
         if not commands.is_items_request(iq):
             return
@@ -41,59 +41,61 @@ class Requests:
             reply = iq.reply()
             query = iq.xml.find(f"{{{ns.DISCO_ITEMS}}}query")
             reply.xml.append(ET.Element(query.tag, query.attrib))
-            self._say(reply)
-        elif jid := self._person(iq):
-            self._emit(AdHocList(self._wait(iq), jid))
+            self._send_reply(reply)
+        elif jid := self._person_who_sent(iq):
+            self._emit(AdHocList(self._keep_under_new_ref(iq), jid))
         else:
-            self._say(commands.make_answer(iq, FormRefusal("forbidden", _ONLY)))
+            self._send_reply(commands.make_answer(iq, FormRefusal("forbidden", _ONLY)))
 
-    def command(self, iq: Iq) -> None:
+    def handle_command(self, iq: Iq) -> None:
         """Called for every IQ with a `<command/>`."""
         if iq["type"] not in ("get", "set"):
             return
-        jid = self._person(iq)
+        jid = self._person_who_sent(iq)
         if not jid:
-            self._say(commands.make_answer(iq, FormRefusal("forbidden", _ONLY)))
+            self._send_reply(commands.make_answer(iq, FormRefusal("forbidden", _ONLY)))
             return
         try:
             if iq["type"] != "set":
                 raise BadStanza("type: set is needed")
             asked = commands.command_step_from_iq(iq, str(next(self._refs)), jid)
         except BadStanza as e:
-            self._say(commands.make_answer(iq, FormRefusal("bad-request", str(e), "bad-payload")))
+            self._send_reply(
+                commands.make_answer(iq, FormRefusal("bad-request", str(e), "bad-payload"))
+            )
             return
-        self._keep(asked.ref, iq)
+        self._keep_request(asked.ref, iq)
         self._emit(asked)
 
-    def answer(self, ref: str, answer: FormAnswer) -> None:
+    def answer_request(self, ref: str, answer: FormAnswer) -> None:
         """Answer the request `ref`; nothing happens if it no longer waits."""
         iq = self._waiting.pop(ref, None)
         if iq is not None:
-            self._say(commands.make_answer(iq, answer))
+            self._send_reply(commands.make_answer(iq, answer))
 
-    def _person(self, iq: Iq) -> str:
+    def _person_who_sent(self, iq: Iq) -> str:
         try:
             sender = JID(iq.xml.get("from", ""))
         except InvalidJID:
             return ""
         return str(sender.bare) if sender.domain == self._people and sender.local else ""
 
-    def _wait(self, iq: Iq) -> str:
+    def _keep_under_new_ref(self, iq: Iq) -> str:
         ref = str(next(self._refs))
-        self._keep(ref, iq)
+        self._keep_request(ref, iq)
         return ref
 
-    def _keep(self, ref: str, iq: Iq) -> None:
+    def _keep_request(self, ref: str, iq: Iq) -> None:
         self._waiting[ref] = iq
         if len(self._waiting) > WAITING:
             _, oldest = self._waiting.popitem(last=False)
-            self._say(
+            self._send_reply(
                 commands.make_answer(
                     oldest, FormRefusal("resource-constraint", "Too many requests wait.")
                 )
             )
 
-    def _say(self, reply: Iq) -> None:
+    def _send_reply(self, reply: Iq) -> None:
         with suppress(NotConnected):  # the client sees that we are offline
             self._send(reply)
 

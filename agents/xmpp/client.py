@@ -116,25 +116,27 @@ class Session:
     async def open(self) -> Self:
         """Log in, as entering does."""
         xmpp, account = self.login.xmpp, self.login.jid.partition("@")[0]
-        password, cert_file = await asyncio.to_thread(_proof, xmpp, account)
+        password, cert_file = await asyncio.to_thread(_read_credentials, xmpp, account)
         context = await asyncio.to_thread(tls_context, xmpp.ca_file, cert_file)
         self.stream = Stream(self.login.jid, password, context, xmpp.sasl)
-        self._listen(self._handlers)
+        self._register_handlers(self._handlers)
         if self._handlers.ticket is not None:
-            self.stream.gate = Gate(self._handlers.ticket, self._late, self._flooded)
+            self.stream.gate = Gate(
+                self._handlers.ticket, self._take_delayed_stanza, self._handle_flood
+            )
         try:
             async with asyncio.timeout(LOGIN_TIMEOUT_S):  # a stalled handshake never ends by itself
                 self.stream.connect(xmpp.host, xmpp.port)
                 await self._started
                 await self.stream.plugin["geolane_discovery"].announce_features()
         except TimeoutError:
-            await self._close()
+            await self._close_stream()
             where = f"{xmpp.host}:{xmpp.port}"
             raise NotConnected(
                 f"{where}: no session within {LOGIN_TIMEOUT_S:g} s, stuck after {self._stage}"
             ) from None
         except BaseException:
-            await self._close()
+            await self._close_stream()
             raise
         self._keepalive = asyncio.create_task(self._keep_alive())
         return self
@@ -144,7 +146,7 @@ class Session:
         if self._keepalive:
             self._keepalive.cancel()
             await asyncio.wait({self._keepalive})
-        await self._close()
+        await self._close_stream()
 
     async def __aenter__(self) -> Self:
         return await self.open()
@@ -155,7 +157,7 @@ class Session:
         await self.close()
 
     @property
-    def up(self) -> bool:
+    def is_up(self) -> bool:
         return self._started.done() and not self._over.done()
 
     @property
@@ -168,7 +170,7 @@ class Session:
         """Why it is over; empty while it is not."""
         return self._over.result() if self._over.done() else ""
 
-    async def lasting(self, work: Coroutine[Any, Any, T]) -> T:
+    async def run_while_up(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` and return its result. If the session ends first, cancel `work` and raise
         NotConnected."""
         task: asyncio.Future[Any] = asyncio.create_task(work)
@@ -187,19 +189,19 @@ class Session:
 
     def abort(self, reason: str) -> None:
         """End the session at once, as a crash would."""
-        self._end(reason)
+        self._end_session(reason)
         self.stream.cancel_connection_attempt()
         self.stream.abort()
 
-    def _late(self, stanza: ET.Element) -> None:
-        if self.up:
-            self.stream.take(stanza)
+    def _take_delayed_stanza(self, stanza: ET.Element) -> None:
+        if self.is_up:
+            self.stream.handle_stanza(stanza)
 
-    def _flooded(self, sender: str, count: int) -> None:
+    def _handle_flood(self, sender: str, count: int) -> None:
         LOG.warning("flooded", sender=to_one_line(sender), count=count)
         self._handlers.flooded(sender, count)
 
-    def _end(self, reason: str, error: type[NotConnected] = NotConnected) -> None:
+    def _end_session(self, reason: str, error: type[NotConnected] = NotConnected) -> None:
         if not self._over.done():
             self._over.set_result(reason)
         if not self._started.done():
@@ -209,11 +211,11 @@ class Session:
             if not future.done():
                 future.set_exception(NotConnected(reason))
 
-    async def _close(self) -> None:
+    async def _close_stream(self) -> None:
         """Close the stream, wait up to 1 s for the server to do the same, then cut the
         connection."""
         stream = self.stream
-        if self.up and stream.transport is not None:
+        if self.is_up and stream.transport is not None:
             try:
                 stream.send_raw("</stream:stream>")
                 async with asyncio.timeout(1.0):
@@ -236,9 +238,9 @@ class Session:
             if loop.time() - self.stream.heard_s < self.quiet_s:
                 continue
             asked_s = loop.time()
-            ping = self.iq("get", str(self.stream.boundjid.host))
+            ping = self.make_iq("get", str(self.stream.boundjid.host))
             ET.SubElement(ping.xml, f"{{{ns.PING}}}ping")
-            ping.send(timeout=self.login.answer_s).add_done_callback(_seen)
+            ping.send(timeout=self.login.answer_s).add_done_callback(_retrieve_exception)
             await asyncio.sleep(self.login.answer_s)
             await asyncio.sleep(
                 0.05
@@ -249,7 +251,7 @@ class Session:
 
     # Incoming stanzas
 
-    def _listen(self, handlers: Handlers) -> None:
+    def _register_handlers(self, handlers: Handlers) -> None:
         stream = self.stream
         stream.register_plugin("xep_0199")
         stream.register_plugin("xep_0115", {"caps_node": "urn:geolane"})
@@ -267,7 +269,7 @@ class Session:
             if handler:
                 matcher = MatchXPath(f"{{{ns.CLIENT}}}{path}")
                 stream.register_handler(
-                    Callback(f"geolane {path}", matcher, partial(_outlived, handler))
+                    Callback(f"geolane {path}", matcher, partial(_call_and_log_fault, handler))
                 )
         for stage in (
             "connected",
@@ -276,47 +278,47 @@ class Session:
             "auth_success",
             "session_bind",
         ):
-            stream.add_event_handler(stage, partial(self._reached, stage))
-        stream.add_event_handler("session_bind", self._bound)
-        stream.add_event_handler("session_start", self._session_started)
+            stream.add_event_handler(stage, partial(self._note_stage, stage))
+        stream.add_event_handler("session_bind", self._check_bound_jid)
+        stream.add_event_handler("session_start", self._note_session_start)
         stream.add_event_handler(
-            "connection_failed", lambda why: self._end(f"cannot connect: {why}")
+            "connection_failed", lambda why: self._end_session(f"cannot connect: {why}")
         )
-        stream.add_event_handler("failed_auth", self._note_words)
-        stream.add_event_handler("failed_all_auth", self._let_in_no_way)
+        stream.add_event_handler("failed_auth", self._note_refusal)
+        stream.add_event_handler("failed_all_auth", self._end_refused_login)
         stream.add_event_handler(
-            "ssl_invalid_chain", lambda why: self._end(f"the server's certificate: {why}")
-        )
-        stream.add_event_handler(
-            "stream_error", lambda error: self._end(f"stream error: {error['condition']}")
+            "ssl_invalid_chain", lambda why: self._end_session(f"the server's certificate: {why}")
         )
         stream.add_event_handler(
-            "disconnected", lambda why: self._end(f"disconnected: {why or 'by the server'}")
+            "stream_error", lambda error: self._end_session(f"stream error: {error['condition']}")
+        )
+        stream.add_event_handler(
+            "disconnected", lambda why: self._end_session(f"disconnected: {why or 'by the server'}")
         )
 
-    def _note_words(self, failure: Any) -> None:  # Any: slixmpp has no types
+    def _note_refusal(self, failure: Any) -> None:  # Any: slixmpp has no types
         self._refusal = to_one_line(failure["text"] or failure["condition"], 100)
 
-    def _let_in_no_way(self, _: object) -> None:
-        if offered := self.stream.not_offered():
+    def _end_refused_login(self, _: object) -> None:
+        if offered := self.stream.unusable_mechanisms():
             wanted = " or ".join(MECHANISMS[self.login.xmpp.sasl])
-            self._end(
+            self._end_session(
                 f"the server offers {offered} for the login, and none of {wanted} (xmpp.sasl); no "
                 "password was sent",
                 PasswordRefused,
             )
         elif self.login.xmpp.sasl == "EXTERNAL":
-            self._end(
+            self._end_session(
                 f"the server refuses the certificate (xmpp.cert_file): {self._refusal}",
                 PasswordRefused,
             )
         else:
-            self._end("the server refuses the password", PasswordRefused)
+            self._end_session("the server refuses the password", PasswordRefused)
 
-    def _reached(self, stage: str, _: object) -> None:
+    def _note_stage(self, stage: str, _: object) -> None:
         self._stage = stage
 
-    def _bound(self, jid: JID) -> None:
+    def _check_bound_jid(self, jid: JID) -> None:
         # A refused bind looks like a session with an empty JID (slixmpp 1.17).
         wanted = JID(self.login.jid)
         if self._started.done() or (
@@ -327,7 +329,7 @@ class Session:
             "",
             wanted.bare,
         ):  # with a certificate, the server may choose the account
-            self._end(
+            self._end_session(
                 f"the server logged us in as {to_one_line(jid.bare, 200)}, not as {wanted.bare}",
                 PasswordRefused,
             )
@@ -335,20 +337,20 @@ class Session:
         self._started.set_exception(NameTaken(f"{wanted} is in use"))
         self._started.exception()
 
-    def _session_started(self, _: object) -> None:
+    def _note_session_start(self, _: object) -> None:
         if not self._started.done():
             self._started.set_result(None)
 
     # Outgoing stanzas
 
-    def iq(self, kind: str, to: str) -> Iq:
+    def make_iq(self, kind: str, to: str) -> Iq:
         iq = self.stream.Iq()
         iq["type"] = kind
         iq["to"] = to
         return iq
 
     @property
-    def congested(self) -> bool:
+    def is_congested(self) -> bool:
         """Whether more than 1 MiB or 1,000 stanzas wait to be sent. Stanzas that soon are stale
         should then be dropped."""
         transport = self.stream.transport
@@ -357,13 +359,13 @@ class Session:
 
     def send(self, stanza: Message | Presence | Iq) -> None:
         """Send a stanza that needs no answer. Raises NotConnected, also while congested."""
-        if not self.up:
+        if not self.is_up:
             raise NotConnected("there is no session")
-        if self.congested:
+        if self.is_congested:
             raise NotConnected("the server accepts no data")
         stanza.send()
 
-    async def request(
+    async def send_request(
         self, iq: Iq, timeout_s: float = REQUEST_TIMEOUT_S, slots: asyncio.Semaphore | None = None
     ) -> Iq:
         """Send `iq` and return its result. At most 20 requests are in flight; `slots` replaces this
@@ -372,7 +374,7 @@ class Session:
         Raises NotConnected; NoAnswer (time-out, or nobody is at the full JID); StaleEpoch;
         CommandRefused."""
         try:
-            return await self.ask(iq, timeout_s, slots)
+            return await self.send_iq(iq, timeout_s, slots)
         except IqError as e:
             if e.condition == "conflict" and (seen := stale_epoch_from_error(e.iq)) is not None:
                 raise StaleEpoch(seen) from None
@@ -380,14 +382,14 @@ class Session:
                 raise NoAnswer(f"{iq['to']}: {e.condition}") from None
             raise CommandRefused(e.condition, e.text) from None
 
-    async def ask(
+    async def send_iq(
         self, iq: Iq, timeout_s: float = REQUEST_TIMEOUT_S, slots: asyncio.Semaphore | None = None
     ) -> Iq:
-        """Like `request`, but every error answer raises slixmpp's IqError, for callers that must
-        tell them apart."""
+        """Like `send_request`, but every error answer raises slixmpp's IqError, for callers that
+        must tell them apart."""
         try:
             async with asyncio.timeout(timeout_s), slots or self._slots:
-                if not self.up:
+                if not self.is_up:
                     raise NotConnected("there is no session")
                 answer: asyncio.Future[Iq] = iq.send(timeout=timeout_s)
                 self._pending.add(answer)
@@ -401,13 +403,13 @@ class Session:
     async def ping(
         self, jid: str, timeout_s: float = REQUEST_TIMEOUT_S, slots: asyncio.Semaphore | None = None
     ) -> None:
-        """Return when `jid` has answered a ping (XEP-0199). Raises like `ask`."""
-        iq = self.iq("get", jid)
+        """Return when `jid` has answered a ping (XEP-0199). Raises like `send_iq`."""
+        iq = self.make_iq("get", jid)
         ET.SubElement(iq.xml, f"{{{ns.PING}}}ping")
-        await self.ask(iq, timeout_s, slots)
+        await self.send_iq(iq, timeout_s, slots)
 
 
-def _outlived(handler: Callable[[T], None], stanza: T) -> None:
+def _call_and_log_fault(handler: Callable[[T], None], stanza: T) -> None:
     """Call the handler and log its exceptions: a fault in one stanza must end neither session nor
     process, and slixmpp would answer any stanza with an error."""
     try:
@@ -416,7 +418,7 @@ def _outlived(handler: Callable[[T], None], stanza: T) -> None:
         LOG.exception("fault_outlived", what="stanza", about=to_one_line(str(stanza), 1000))
 
 
-def _proof(xmpp: settings.Xmpp, account: str) -> tuple[str, str]:
+def _read_credentials(xmpp: settings.Xmpp, account: str) -> tuple[str, str]:
     """The password and the certificate's file. With SASL EXTERNAL the password is empty, since the
     certificate proves who we are. Blocks. Raises SettingsError."""
     cert_file = xmpp.for_account(account).cert_file
@@ -439,7 +441,7 @@ def _proof(xmpp: settings.Xmpp, account: str) -> tuple[str, str]:
     return password, cert_file
 
 
-def _seen(answer: asyncio.Future[Iq]) -> None:
+def _retrieve_exception(answer: asyncio.Future[Iq]) -> None:
     if not answer.cancelled():
         answer.exception()
 
@@ -460,7 +462,7 @@ class Backoff:
         self.window_s = first_s
         self._draw = draw or random.uniform
 
-    def next_s(self) -> float:
+    def next_wait_s(self) -> float:
         """How long to wait before the next attempt, in seconds."""
         wait_s = self._draw(0.0, self.window_s)
         self.window_s = min(self.most_s, self.window_s * 2)
@@ -488,11 +490,11 @@ async def keep_connected(
                     LOG.info("xmpp_up", jid=session.jid)
                 down = False
                 backoff.reset()
-                await session.lasting(serve(session))
+                await session.run_while_up(serve(session))
         except NameTaken:
             raise
         except XmppError as e:
             if not down:
                 LOG.warning("xmpp_down", why=str(e))
             down = True
-        await asyncio.sleep(backoff.next_s())
+        await asyncio.sleep(backoff.next_wait_s())

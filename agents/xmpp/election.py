@@ -23,8 +23,8 @@ from agents.core.model.messages import WorkerAnswer, WorkerCommand
 from agents.core.operators.form_dialogs import BY_FORM
 from agents.xmpp.client import Backoff, Handlers, Login, Session
 from agents.xmpp.leader_session import Leadership, RecentKeys
-from agents.xmpp.pubsub import mirror
-from agents.xmpp.room import send_words
+from agents.xmpp.pubsub import mirror_affiliations
+from agents.xmpp.room import send_text_message
 from plugins import lanes
 from plugins.health import WORKER_RESOURCE
 from plugins.values import BadStanza
@@ -59,41 +59,41 @@ class CoordinatorLink:
         backoff = Backoff()
         while True:
             try:
-                await self._once()
+                await self._connect_once()
                 backoff.reset()
             except XmppError as e:
                 LOG.warning("xmpp_down", why=str(e))
-                await asyncio.sleep(backoff.next_s())
+                await asyncio.sleep(backoff.next_wait_s())
 
-    async def _once(self) -> None:
+    async def _connect_once(self) -> None:
         """Connect once: as leader, or as standby until we lead. Returns or raises at the end of the
         session."""
         try:
             if asyncio.get_running_loop().time() >= self._not_before_s:
                 try:
-                    await self._claim()
+                    await self._claim_name()
                 except NameTaken:
                     self._leader_there = True
                 else:
                     self._emit(LinkUp())
             if self._leader_session is None:
                 await self._stand_by()
-            await self._lead()
+            await self._lead_until_end()
         finally:
             if self._leader_session is not None:
                 await self._leader_session.close()
                 self._leader_session = None
 
-    async def _claim(self) -> None:
+    async def _claim_name(self) -> None:
         """Log in under the leader's name. Raises NameTaken, NotConnected."""
         leadership = Leadership(self._xmpp, self._emit, self._seen)
         login = Login(self._xmpp, f"{self._xmpp.coordinator}/leader", operated=tuple(BY_FORM))
         session = Session(login, leadership.handlers)
         await session.open()
-        leadership.take(session)
+        leadership.use_session(session)
         self._leadership, self._leader_session = leadership, session
 
-    async def _lead(self) -> None:
+    async def _lead_until_end(self) -> None:
         leadership, session = self._leadership, self._leader_session
         if leadership is None or session is None:
             return
@@ -101,7 +101,7 @@ class CoordinatorLink:
         self._emit(Led())
         reason = "link_down"
         try:
-            await session.lasting(leadership.lead())
+            await session.run_while_up(leadership.run())
         except* NotConnected as e:
             if session.reason.endswith("conflict"):
                 reason = "replaced"
@@ -117,19 +117,19 @@ class CoordinatorLink:
         ends first."""
         self._name_gone.clear()
         login = Login(self._xmpp, f"{self._xmpp.coordinator}/standby-{self._boot}")
-        async with Session(login, Handlers(presence=self._colleague)) as session:
+        async with Session(login, Handlers(presence=self._handle_presence)) as session:
             LOG.info("standing_by", jid=session.jid)
             self._emit(LinkUp())
             try:
                 session.send(
                     session.stream.make_presence(ppriority=STANDBY_PRIORITY, pstatus="standing by")
                 )
-                await session.lasting(self._until_claimed())
+                await session.run_while_up(self._claim_when_free())
             except BaseException:
                 self._emit(LinkDown())
                 raise
 
-    def _colleague(self, presence: Presence) -> None:
+    def _handle_presence(self, presence: Presence) -> None:
         if presence.xml.get("from") != f"{self._xmpp.coordinator}/leader":
             return
         kind = presence.xml.get("type", "")
@@ -139,7 +139,7 @@ class CoordinatorLink:
         elif kind == "":
             self._leader_there = True
 
-    async def _until_claimed(self) -> None:
+    async def _claim_when_free(self) -> None:
         """Claim the name when the leader's session ends. Also try 1 s after the start, and every
         10 s in case we missed that."""
         waits = [FIRST_LOOK_S]
@@ -161,7 +161,7 @@ class CoordinatorLink:
                 waits = [self._not_before_s - now_s]
                 continue
             try:
-                await self._claim()
+                await self._claim_name()
                 return
             except NameTaken:
                 if self._leader_there:
@@ -170,18 +170,18 @@ class CoordinatorLink:
                 LOG.warning("claim_failed", why=str(e))
 
     @property
-    def leading(self) -> bool:
+    def is_leading(self) -> bool:
         """Whether we hold the name now."""
         return (
             self._leadership is not None
             and self._leader_session is not None
-            and self._leader_session.up
+            and self._leader_session.is_up
         )
 
     @property
-    def standbys(self) -> int:
+    def standby_count(self) -> int:
         """The number of standbys that the leader sees; 0 while not leading."""
-        return len(self._leadership.standbys) if self._leadership and self.leading else 0
+        return len(self._leadership.standbys) if self._leadership and self.is_leading else 0
 
     async def step_down(self) -> None:
         """Give up the name and do not claim it for 5 s, so that a standby gets it. The event
@@ -193,34 +193,36 @@ class CoordinatorLink:
 
     # The leader's actions
 
-    def _lead_or_raise(self) -> Leadership:
+    def _require_leadership(self) -> Leadership:
         if self._leadership is None:
             raise NotConnected("not leading")
         return self._leadership
 
-    async def command(self, worker: str, command: WorkerCommand, timeout_s: float) -> WorkerAnswer:
+    async def send_command(
+        self, worker: str, command: WorkerCommand, timeout_s: float
+    ) -> WorkerAnswer:
         """Send `command` to `worker` (its account) and return the answer. At most 20 commands are
         in flight.
 
         Raises NotConnected; NoAnswer (time-out, nobody there, or an unreadable answer: the worker
         may have obeyed); StaleEpoch; CommandRefused; ValueError for more than 500 lanes."""
-        session = self._lead_or_raise().session
-        iq = session.iq("set", self._full(worker))
+        session = self._require_leadership().session
+        iq = session.make_iq("set", self._jid_of_worker(worker))
         iq.xml.append(lanes.command_to_xml(command))
-        result = await session.request(iq, timeout_s)
+        result = await session.send_request(iq, timeout_s)
         try:
             return lanes.answer_from_result(result)
         except BadStanza as e:
             raise NoAnswer(f"{worker}: its answer cannot be read ({e})") from None
 
-    async def ping(self, worker: str, timeout_s: float) -> None:
+    async def ping_worker(self, worker: str, timeout_s: float) -> None:
         """Ping `worker` (XEP-0199); any answer counts. Raises NoAnswer if the worker does not
         answer and the server, asked after it, does; NotConnected if neither does, which says
         nothing about the worker: what others send us may delay all that we wait for."""
-        leadership = self._lead_or_raise()
+        leadership = self._require_leadership()
         session, pings = leadership.session, leadership.pings
         try:
-            await session.ping(self._full(worker), timeout_s, pings)
+            await session.ping(self._jid_of_worker(worker), timeout_s, pings)
         except IqError as e:
             if e.condition in ("service-unavailable", "recipient-unavailable", "item-not-found"):
                 raise NoAnswer(f"{worker}: no session there") from None
@@ -233,51 +235,59 @@ class CoordinatorLink:
                 pass  # an answer
             raise
 
-    def _full(self, worker: str) -> str:
+    def _jid_of_worker(self, worker: str) -> str:
         return f"{worker}@{self._xmpp.fleet}/{WORKER_RESOURCE}"
 
-    def publish(self, item: FeedItem) -> None:
+    def publish_item(self, item: FeedItem) -> None:
         """Publish an item on an operator feed, in order. Dropped while not leading: feeds are
         caches."""
-        if self._leadership and self.leading:
-            self._leadership.publisher.put(item)
+        if self._leadership and self.is_leading:
+            self._leadership.publisher.enqueue_item(item)
 
-    async def say(self, text: str, *, correct: str | None = None, link: bool = False) -> str:
+    async def send_to_room(
+        self, text: str, *, correct: str | None = None, link: bool = False
+    ) -> str:
         """Say `text` in the room and return the message's id. `correct`: the id of the original
         message, which this one replaces. `link`: `text` is a URL.
 
         Waits up to 5 s for the room. Raises NotConnected."""
-        return await self._lead_or_raise().room.say(text, correct, link=link)
+        return await self._require_leadership().room.send_message(text, correct, link=link)
 
-    def whisper(
+    def send_to_person(
         self, jid: str, text: str, *, correct: str | None = None, link: bool = False
     ) -> str:
         """Say `text` to `jid` (bare) only and return the message's id. `correct` and `link` as in
-        `say`. Raises NotConnected."""
-        return send_words(self._lead_or_raise().session, jid, "chat", text, correct, link=link)
+        `send_to_room`. Raises NotConnected."""
+        return send_text_message(
+            self._require_leadership().session, jid, "chat", text, correct, link=link
+        )
 
-    async def upload(self, name: str, content: bytes, content_type: str) -> str:
+    async def upload_file(self, name: str, content: bytes, content_type: str) -> str:
         """Upload a file for people's clients and return its URL. Raises NotConnected, NoAnswer,
         CommandRefused."""
-        return await self._lead_or_raise().uploads.put(name, content, content_type)
+        return await self._require_leadership().uploads.upload_file(name, content, content_type)
 
-    def answer(self, ref: str, answer: Answered) -> None:
+    def answer_request(self, ref: str, answer: Answered) -> None:
         """Answer the AdHoc or AdHocList request `ref`. Dropped while not leading, or if the request
         no longer waits."""
-        if self._leadership and self.leading:
-            self._leadership.requests.answer(ref, answer)
+        if self._leadership and self.is_leading:
+            self._leadership.requests.answer_request(ref, answer)
 
-    def subject(self, text: str) -> None:
+    def set_subject(self, text: str) -> None:
         """Set the room's subject. Raises NotConnected, also while the room is not joined."""
-        self._lead_or_raise().room.subject(text)
+        self._require_leadership().room.set_subject(text)
 
-    async def affiliations(self) -> dict[str, str]:
+    async def read_affiliations(self) -> dict[str, str]:
         """Bare JID -> owner, admin or member, read from the room now. Raises NotConnected,
         NoAnswer, CommandRefused."""
-        return await self._lead_or_raise().refresh_affiliations()
+        return await self._require_leadership().refresh_affiliations()
 
-    async def mirror(self, affiliations: Mapping[str, str], feeds: Iterable[str]) -> None:
+    async def mirror_affiliations(
+        self, affiliations: Mapping[str, str], feeds: Iterable[str]
+    ) -> None:
         """Let exactly the owners, admins and members of the room read `feeds`. Raises NotConnected,
         NoAnswer, CommandRefused."""
-        session = self._lead_or_raise().session
-        await mirror(session, self._xmpp.pubsub, self._xmpp.domain, affiliations, feeds)
+        session = self._require_leadership().session
+        await mirror_affiliations(
+            session, self._xmpp.pubsub, self._xmpp.domain, affiliations, feeds
+        )

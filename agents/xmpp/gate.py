@@ -71,13 +71,15 @@ class Gate:
         if ticket is None:
             return True
         now = self._loop.time()
-        sender = self._sender(ticket)
+        sender = self._find_sender(ticket)
         if ticket.key not in self._waiting and sender.bucket.try_take(now):
             return True
         if ticket.state and (ticket.key in self._waiting or len(self._waiting) < WAITING):
             if self._waiting.get(ticket.key) is None:
                 wait_s = max(0.0, 1 - sender.bucket.tokens) / ticket.budget.per_s
-                self._timers[ticket.key] = self._loop.call_later(wait_s, self._late, ticket)
+                self._timers[ticket.key] = self._loop.call_later(
+                    wait_s, self._deliver_waiting, ticket
+                )
             else:
                 sender.dropped += 1
             self._waiting[ticket.key] = stanza
@@ -89,7 +91,7 @@ class Gate:
             sender.dropped = 0
         return False
 
-    def forget(self, key: str) -> None:
+    def drop_waiting_stanza(self, key: str) -> None:
         """Drop the waiting stanza of this key."""
         self._waiting.pop(key, None)
         if timer := self._timers.pop(key, None):
@@ -102,7 +104,7 @@ class Gate:
         self._timers.clear()
         self._waiting.clear()
 
-    def _sender(self, ticket: Ticket) -> _Sender:
+    def _find_sender(self, ticket: Ticket) -> _Sender:
         sender = self._senders.get(ticket.key)
         if sender is None:
             budget = ticket.budget
@@ -113,17 +115,17 @@ class Gate:
             self._senders.move_to_end(ticket.key)
         return sender
 
-    def _late(self, ticket: Ticket) -> None:
+    def _deliver_waiting(self, ticket: Ticket) -> None:
         self._timers.pop(ticket.key, None)
         stanza = self._waiting.pop(ticket.key, None)
         if stanza is not None:
-            bucket = self._sender(ticket).bucket
+            bucket = self._find_sender(ticket).bucket
             bucket.refill(self._loop.time())
             bucket.tokens -= 1
             self._deliver(stanza)
 
 
-def too_deep(stanza: ET.Element) -> bool:
+def is_too_deep(stanza: ET.Element) -> bool:
     """Whether it is nested deeper than DEPTH_AT_MOST; computed without recursion."""
     level = [stanza]
     for _ in range(DEPTH_AT_MOST):
@@ -133,7 +135,7 @@ def too_deep(stanza: ET.Element) -> bool:
     return True
 
 
-def refusal(stanza: ET.Element) -> str:
+def make_depth_refusal(stanza: ET.Element) -> str:
     """The answer to a request that is nested too deeply (RFC 6120 8.3.3.12); empty for a stanza
     that needs no answer."""
     if stanza.tag != f"{{{ns.CLIENT}}}iq" or stanza.get("type") not in ("get", "set"):

@@ -52,12 +52,12 @@ ANSWERED = " answers"
 
 
 class RecentKeys:
-    """Remembers the last 2,000 keys; `first` is true once for each key."""
+    """Remembers the last 2,000 keys; `add_if_new` is true once for each key."""
 
     def __init__(self) -> None:
         self._keys: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def first(self, key: tuple[str, str]) -> bool:
+    def add_if_new(self, key: tuple[str, str]) -> bool:
         if key in self._keys:
             return False
         self._keys[key] = None
@@ -90,46 +90,50 @@ class Leadership:
     @property
     def handlers(self) -> Handlers:
         return Handlers(
-            self._message,
-            self._presence,
-            self.requests.command,
-            self.requests.items,
-            self._ticket,
-            self._flooded,
+            self._handle_message,
+            self._handle_presence,
+            self.requests.handle_command,
+            self.requests.handle_items_request,
+            self._ticket_for_stanza,
+            self._handle_flood,
         )
 
     @property
     def session(self) -> Session:
         """Raises NotConnected."""
-        if self._session is None or not self._session.up:
+        if self._session is None or not self._session.is_up:
             raise NotConnected("not leading")
         return self._session
 
     @property
     def room(self) -> Room:
         """Raises NotConnected."""
-        if self._room is None or not self.session.up:
+        if self._room is None or not self.session.is_up:
             raise NotConnected("not leading")
         return self._room
 
     @property
     def uploads(self) -> Uploads:
         """Raises NotConnected."""
-        if self._uploads is None or not self.session.up:
+        if self._uploads is None or not self.session.is_up:
             raise NotConnected("not leading")
         return self._uploads
 
-    def take(self, session: Session) -> None:
+    def use_session(self, session: Session) -> None:
         """Use `session` from now on: commands can be sent. Workers and room are not heard before
-        `lead`."""
+        `run`."""
         self._session = session
         self._blocker = Blocker(session)
         self._uploads = Uploads(session, self._xmpp.domain, self._xmpp.ca_file)
         self._room = Room(
-            session, self._xmpp.room, NICK, heard=self._heard_in_room, changed=self._changed
+            session,
+            self._xmpp.room,
+            NICK,
+            heard=self._handle_room_message,
+            changed=self._note_affiliation,
         )
 
-    async def lead(self) -> None:
+    async def run(self) -> None:
         """Send presence (the server then probes every worker for us), join the room and publish,
         until cancelled."""
         session = self.session
@@ -137,7 +141,7 @@ class Leadership:
         async with asyncio.TaskGroup() as group:
             if self._blocker is not None:
                 group.create_task(self._blocker.run())
-            group.create_task(self.room.stay())
+            group.create_task(self.room.stay_joined())
             group.create_task(self._learn_affiliations())
             group.create_task(self._keep_subscribed())
             group.create_task(self.publisher.run(session))
@@ -147,7 +151,7 @@ class Leadership:
         self.affiliations = await read_affiliations(self.session, self._xmpp.room)
         early, self._early = self._early, []
         for said in early:
-            self._heard_alone(said)
+            self._handle_private_message(said)
         return dict(self.affiliations)
 
     async def _learn_affiliations(self) -> None:
@@ -157,7 +161,7 @@ class Leadership:
                 await self.refresh_affiliations()
             except (CommandRefused, NoAnswer) as e:
                 LOG.warning("affiliations_unknown", why=str(e))
-                await asyncio.sleep(backoff.next_s())
+                await asyncio.sleep(backoff.next_wait_s())
 
     async def _keep_subscribed(self) -> None:
         me = self._xmpp.coordinator
@@ -173,7 +177,7 @@ class Leadership:
 
     # Incoming stanzas (called by slixmpp's reader)
 
-    def _ticket(self, stanza: ET.Element) -> Ticket | None:
+    def _ticket_for_stanza(self, stanza: ET.Element) -> Ticket | None:
         """The budget that a stanza uses. The server, its services and the other coordinators have
         no limit."""
         sender = stanza.get("from", "")
@@ -196,32 +200,36 @@ class Leadership:
             return Ticket(f"{bare}{ANSWERED}", ANSWERS)
         return Ticket(bare, WORDS)
 
-    def _flooded(self, sender: str, count: int) -> None:
+    def _handle_flood(self, sender: str, count: int) -> None:
         """Ask the server to block the sender; a worker then counts as gone until it is heard again.
         Called at most every 30 s per sender."""
         bare = sender.removesuffix(ANSWERED)
         account = (
-            _jid(f"{bare}/{health.WORKER_RESOURCE}") if "/" not in bare and "@" in bare else None
+            _parse_jid(f"{bare}/{health.WORKER_RESOURCE}")
+            if "/" not in bare and "@" in bare
+            else None
         )
-        blocked = account is not None and self._blocker is not None and self._blocker.block(bare)
+        blocked = (
+            account is not None and self._blocker is not None and self._blocker.block_account(bare)
+        )
         self._emit(Flooded(bare, count, BLOCK_S if blocked else 0.0))
         if blocked and self.session.stream.gate is not None:
-            self.session.stream.gate.forget(sender)
+            self.session.stream.gate.drop_waiting_stanza(sender)
         if blocked and account and (worker := health.worker_from_jid(account, self._xmpp.fleet)):
             self._emit(WorkerSeen(Announcement(worker, Health.UNAVAILABLE)))
 
     def _is_blocked(self, bare: str) -> bool:
-        return self._blocker is not None and self._blocker.blocks(bare)
+        return self._blocker is not None and self._blocker.is_blocked(bare)
 
-    def _presence(self, presence: Presence) -> None:
-        sender = _jid(presence.xml.get("from", ""))
+    def _handle_presence(self, presence: Presence) -> None:
+        sender = _parse_jid(presence.xml.get("from", ""))
         if sender is None:
             return
         if sender.bare == self._xmpp.room:
             if self._room:
-                self._room.presence(presence)
+                self._room.handle_presence(presence)
         elif sender.bare == self._xmpp.coordinator:
-            self._colleague(sender.resource, presence.xml.get("type", ""))
+            self._note_standby(sender.resource, presence.xml.get("type", ""))
         elif worker := health.worker_from_jid(sender, self._xmpp.fleet):
             if self._is_blocked(sender.bare):
                 return  # it was under way before the block
@@ -236,7 +244,7 @@ class Leadership:
                     self._new_worker.set()
                 self._emit(WorkerSeen(said))
 
-    def _colleague(self, resource: str, kind: str) -> None:
+    def _note_standby(self, resource: str, kind: str) -> None:
         if resource == "leader":
             return
         if kind == "":
@@ -244,28 +252,28 @@ class Leadership:
         elif kind == "unavailable":
             self.standbys.discard(resource)
 
-    def _message(self, message: Message) -> None:
-        sender = _jid(message.xml.get("from", ""))
+    def _handle_message(self, message: Message) -> None:
+        sender = _parse_jid(message.xml.get("from", ""))
         if sender is None:
             return
         if sender.full == self._xmpp.pubsub:
             for item in items_from_notification(message, self._xmpp.pubsub):
-                self._telemetry(item)
+                self._handle_telemetry(item)
         elif sender.bare == self._xmpp.room:
             if self._room:
-                self._room.message(message)
+                self._room.handle_message(message)
         elif sender.domain == self._xmpp.domain and message.xml.get("type", "normal") in (
             "normal",
             "chat",
         ):
             said = message_from_stanza(message, self._xmpp.coordinator)
             if said and self.affiliations is not None:
-                self._heard_alone(said)
+                self._handle_private_message(said)
             elif said and len(self._early) < EARLY_WORDS:
                 self._early.append(said)
 
-    def _telemetry(self, item: Published) -> None:
-        publisher = _jid(item.publisher)
+    def _handle_telemetry(self, item: Published) -> None:
+        publisher = _parse_jid(item.publisher)
         worker = health.worker_from_jid(publisher, self._xmpp.fleet) if publisher else None
         if worker is None or item.feed != telemetry.feed_of_worker(worker):
             why = f"an item from {item.publisher}"
@@ -278,23 +286,23 @@ class Leadership:
         except BadStanza as e:
             self._emit(NotUnderstood(worker, "telemetry", str(e)))
 
-    def _heard_in_room(self, said: HeardMessage, who: Occupant) -> None:
+    def _handle_room_message(self, said: HeardMessage, who: Occupant) -> None:
         if who.jid != self._xmpp.coordinator:
-            self._ask(said, who.jid, to_one_line(who.nick, NICK_LIMIT), room=True)
+            self._emit_question(said, who.jid, to_one_line(who.nick, NICK_LIMIT), room=True)
 
-    def _heard_alone(self, said: HeardMessage) -> None:
+    def _handle_private_message(self, said: HeardMessage) -> None:
         sender = JID(said.sender).bare
         if (self.affiliations or {}).get(sender) in READERS:
-            self._ask(said, str(sender), "", room=False)
+            self._emit_question(said, str(sender), "", room=False)
 
-    def _ask(self, said: HeardMessage, jid: str, nick: str, *, room: bool) -> None:
+    def _emit_question(self, said: HeardMessage, jid: str, nick: str, *, room: bool) -> None:
         unique_id = said.unique_id or uuid.uuid4().hex
-        if self._seen.first((jid, unique_id)):
+        if self._seen.add_if_new((jid, unique_id)):
             self._emit(
                 QuestionAsked(jid, nick, said.text, room, unique_id, said.replaces, said.message_id)
             )
 
-    def _changed(self, change: Changed) -> None:
+    def _note_affiliation(self, change: Changed) -> None:
         if self.affiliations is None or change.jid == self._xmpp.coordinator:
             return
         if self.affiliations.get(change.jid, "none") != change.affiliation:
@@ -302,7 +310,7 @@ class Leadership:
             self._emit(AffiliationChanged(change.jid, change.affiliation))
 
 
-def _jid(text: str) -> JID | None:
+def _parse_jid(text: str) -> JID | None:
     try:
         return JID(text)
     except InvalidJID:

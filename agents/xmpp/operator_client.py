@@ -19,7 +19,7 @@ from agents import settings
 from agents.base.errors import CommandRefused, NoAnswer, NotConnected
 from agents.core.model.forms import FormReply, Listing
 from agents.xmpp.client import Handlers, Login, Session
-from agents.xmpp.room import Room, send_words
+from agents.xmpp.room import Room, send_text_message
 from plugins import commands, feeds
 from plugins.feeds import Published
 from plugins.room import Changed, HeardMessage, Occupant, message_from_stanza
@@ -68,9 +68,15 @@ class OperatorClient:
         login = Login(
             xmpp, f"{self.jid}/{resource}" if resource else self.jid, quiet_s=15.0, answer_s=8.0
         )
-        self.session = Session(login, Handlers(message=self._message, presence=self._presence))
+        self.session = Session(
+            login, Handlers(message=self._handle_message, presence=self._handle_presence)
+        )
         self.room = Room(
-            self.session, xmpp.room, account, heard=self._heard_in_room, changed=self._changed
+            self.session,
+            xmpp.room,
+            account,
+            heard=self._handle_room_message,
+            changed=self._note_affiliation,
         )
         self.changes: deque[Changed] = deque(maxlen=REMEMBERED)
         self._said: deque[ChatMessage] = deque(maxlen=REMEMBERED)
@@ -91,11 +97,11 @@ class OperatorClient:
 
     # Incoming stanzas
 
-    def _presence(self, presence: Presence) -> None:
+    def _handle_presence(self, presence: Presence) -> None:
         if presence.xml.get("from", "").partition("/")[0] == self._xmpp.room:
-            self.room.presence(presence)
+            self.room.handle_presence(presence)
 
-    def _message(self, message: Message) -> None:
+    def _handle_message(self, message: Message) -> None:
         sender = message.xml.get("from", "")
         if sender == self._xmpp.pubsub:
             for item in feeds.items_from_notification(message, self._xmpp.pubsub):
@@ -106,52 +112,52 @@ class OperatorClient:
         elif sender.partition("/")[0] == self._xmpp.room:
             if subject := message.xml.findtext("{jabber:client}subject"):
                 self.subject = subject
-            self.room.message(message)
+            self.room.handle_message(message)
         elif said := message_from_stanza(message, self.jid):
-            self._add(
+            self._add_message(
                 ChatMessage(
                     sender.partition("/")[0], False, said.text, said.message_id, said.replaces
                 )
             )
 
-    def _heard_in_room(self, said: HeardMessage, who: Occupant) -> None:
-        self._add(ChatMessage(who.jid, True, said.text, said.message_id, said.replaces))
+    def _handle_room_message(self, said: HeardMessage, who: Occupant) -> None:
+        self._add_message(ChatMessage(who.jid, True, said.text, said.message_id, said.replaces))
 
-    def _add(self, said: ChatMessage) -> None:
+    def _add_message(self, said: ChatMessage) -> None:
         self._said.append(said)
         self._news.set()
 
-    def _changed(self, change: Changed) -> None:
+    def _note_affiliation(self, change: Changed) -> None:
         self.changes.append(change)
 
     # A member's actions
 
-    async def join(self) -> None:
+    async def join_room(self) -> None:
         """Join the ops room. Raises CommandRefused (`registration-required`: not a member),
         NoAnswer, NotConnected."""
-        await self.session.lasting(self.room.join())
+        await self.session.run_while_up(self.room.join())
 
-    async def say(self, text: str, *, correct: str | None = None) -> str:
+    async def send_to_room(self, text: str, *, correct: str | None = None) -> str:
         """Say `text` in the room and return the message's id. `correct`: the id of the message that
         it replaces. Raises NotConnected."""
-        return await self.room.say(text, correct)
+        return await self.room.send_message(text, correct)
 
-    def whisper(self, jid: str, text: str, *, correct: str | None = None) -> str:
+    def send_to_person(self, jid: str, text: str, *, correct: str | None = None) -> str:
         """Say `text` to `jid` only and return the message's id. Raises NotConnected."""
-        return send_words(self.session, jid, "chat", text, correct)
+        return send_text_message(self.session, jid, "chat", text, correct)
 
-    async def hear(
+    async def wait_for_message(
         self, match: Callable[[ChatMessage], bool] = lambda _: True, timeout_s: float = 10.0
     ) -> ChatMessage:
         """The first matching message that was not returned before. Raises NoAnswer after
         `timeout_s`, NotConnected."""
         try:
             async with asyncio.timeout(timeout_s):
-                return await self.session.lasting(self._hear(match))
+                return await self.session.run_while_up(self._take_message(match))
         except TimeoutError:
             raise NoAnswer(f"nothing of that kind was said within {timeout_s:g} s") from None
 
-    async def _hear(self, match: Callable[[ChatMessage], bool]) -> ChatMessage:
+    async def _take_message(self, match: Callable[[ChatMessage], bool]) -> ChatMessage:
         while True:
             for said in self._said:
                 if match(said):
@@ -164,14 +170,14 @@ class OperatorClient:
     def _leader(self) -> str:
         return f"{self._xmpp.coordinator}/leader"
 
-    async def commands(self) -> Listing:
-        """The operator commands that this account may give. Raises as `operate`."""
-        return await self._asked(
-            commands.make_items_request(self.session.iq("get", self._leader)),
+    async def list_commands(self) -> Listing:
+        """The operator commands that this account may give. Raises as `send_command_step`."""
+        return await self._send_and_read(
+            commands.make_items_request(self.session.make_iq("get", self._leader)),
             commands.listing_from_result,
         )
 
-    async def operate(
+    async def send_command_step(
         self,
         command: str,
         session: str = "",
@@ -182,13 +188,13 @@ class OperatorClient:
 
         Raises NotConnected (no session, or no coordinator leads: nobody received the step),
         NoAnswer (it may have been done), CommandRefused."""
-        iq = self.session.iq("set", self._leader)
+        iq = self.session.make_iq("set", self._leader)
         iq.xml.append(commands.command_step_to_xml(command, session, action, fields))
-        return await self._asked(iq, commands.reply_from_result)
+        return await self._send_and_read(iq, commands.reply_from_result)
 
-    async def _asked(self, iq: Iq, read: Callable[[Iq], T]) -> T:
+    async def _send_and_read(self, iq: Iq, read: Callable[[Iq], T]) -> T:
         try:
-            return read(await self.session.ask(iq, OPERATE_S))
+            return read(await self.session.send_iq(iq, OPERATE_S))
         except IqError as e:
             refused = commands.refusal_from_error(e.iq)
             if refused.condition in _NOBODY:
@@ -197,7 +203,7 @@ class OperatorClient:
         except BadStanza as e:
             raise NoAnswer(f"{self._leader}: its answer cannot be read ({e})") from None
 
-    async def watch(self, feed: str, newest: int = 1) -> AsyncGenerator[Published]:
+    async def watch_feed(self, feed: str, newest: int = 1) -> AsyncGenerator[Published]:
         """Yield the `newest` items of `feed`, then each item as it arrives, until closed. Of more
         than 1,000 unread items the oldest are dropped.
 
@@ -208,15 +214,15 @@ class OperatorClient:
         queue = self._items[feed] = asyncio.Queue(REMEMBERED)
         ours = False
         try:
-            await self.subscribe(feed)
+            await self.subscribe_to_feed(feed)
             ours = True
             request = feeds.make_last_item_request(stream.Iq(), service, feed, newest)
-            known = feeds.items_from_result(await self.session.request(request))[:newest]
+            known = feeds.items_from_result(await self.session.send_request(request))[:newest]
             for item in known:
                 yield item
             while True:
-                item = await self._next(feed, queue)
-                if any(_same(item, before) for before in known):
+                item = await self._next_item(feed, queue)
+                if any(_is_same_item(item, before) for before in known):
                     # Sent again: the feed sends its last item to new subscribers, or the account is
                     # subscribed, too.
                     continue
@@ -224,30 +230,30 @@ class OperatorClient:
                 yield item
         finally:
             del self._items[feed]
-            if ours and self.session.up:
+            if ours and self.session.is_up:
                 request = feeds.make_subscribe_request(
                     stream.Iq(), service, feed, self.session.jid, undo=True
                 )
                 with suppress(CommandRefused):  # somebody has ended it already
-                    await self.session.request(request)
+                    await self.session.send_request(request)
 
-    async def _next(self, feed: str, queue: asyncio.Queue[Published]) -> Published:
+    async def _next_item(self, feed: str, queue: asyncio.Queue[Published]) -> Published:
         """The next item. After RENEW_S without one it subscribes again, since the subscription may
         have ended; this raises if we may no longer read the feed."""
         while True:
             try:
                 async with asyncio.timeout(RENEW_S):
-                    return await self.session.lasting(queue.get())
+                    return await self.session.run_while_up(queue.get())
             except TimeoutError:
-                await self.subscribe(feed)
+                await self.subscribe_to_feed(feed)
 
-    async def subscribe(self, feed: str) -> None:
-        """Subscribe this session; idempotent. Raises as `watch`."""
+    async def subscribe_to_feed(self, feed: str) -> None:
+        """Subscribe this session; idempotent. Raises as `watch_feed`."""
         service, stream = self._xmpp.pubsub, self.session.stream
-        await self.session.request(
+        await self.session.send_request(
             feeds.make_subscribe_request(stream.Iq(), service, feed, self.session.jid)
         )
 
 
-def _same(a: Published, b: Published) -> bool:
+def _is_same_item(a: Published, b: Published) -> bool:
     return a.item_id == b.item_id and ET.tostring(a.payload) == ET.tostring(b.payload)

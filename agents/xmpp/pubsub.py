@@ -36,7 +36,7 @@ class Publisher:
         self._waiting: deque[FeedItem] = deque()
         self._there = asyncio.Event()
 
-    def put(self, item: FeedItem) -> None:
+    def enqueue_item(self, item: FeedItem) -> None:
         """Enqueue an item."""
         if item.item_id == CURRENT:
             self._waiting = deque(
@@ -62,7 +62,7 @@ class Publisher:
                 session.stream.Iq(), self._service, item.feed, item.item_id, payload
             )
             try:
-                await session.request(iq)
+                await session.send_request(iq)
             except (CommandRefused, NoAnswer) as e:
                 LOG.warning("feed_item_refused", feed=item.feed, item=item.item_id, why=str(e))
 
@@ -76,19 +76,19 @@ async def ensure_subscribed(session: Session, service: str, feeds: Iterable[str]
     request = stanzas.make_own_subscriptions_request(session.stream.Iq(), service)
     subscribed = {
         feed
-        for feed, who in stanzas.own_subscriptions_from_result(await session.request(request))
+        for feed, who in stanzas.own_subscriptions_from_result(await session.send_request(request))
         if who == jid
     }
     for feed in sorted(set(feeds) - subscribed):
         try:
-            await session.request(
+            await session.send_request(
                 stanzas.make_subscribe_request(session.stream.Iq(), service, feed, jid)
             )
         except CommandRefused as e:
             LOG.warning("not_subscribed", feed=feed, why=str(e))
 
 
-async def mirror(
+async def mirror_affiliations(
     session: Session,
     service: str,
     people_host: str,
@@ -101,32 +101,36 @@ async def mirror(
     subscription, since the service continues to send to a subscriber without an affiliation. An
     account with more than SESSIONS subscribed sessions loses all of them: most are left by killed
     programs, and live ones subscribe again. Raises NotConnected, NoAnswer, CommandRefused."""
-    may = {jid for jid, what in affiliations.items() if what in READERS and _at(jid, people_host)}
+    may = {
+        jid
+        for jid, what in affiliations.items()
+        if what in READERS and _is_at_host(jid, people_host)
+    }
     for feed in feeds:
         now = stanzas.affiliations_from_result(
-            await session.request(
+            await session.send_request(
                 stanzas.make_affiliations_request(session.stream.Iq(), service, feed)
             )
         )
         people = {
             jid
             for jid, what in now.items()
-            if what not in ("none", "outcast") and _at(jid, people_host)
+            if what not in ("none", "outcast") and _is_at_host(jid, people_host)
         }
         changes = dict.fromkeys(sorted(may - people), "member") | dict.fromkeys(
             sorted(people - may), "none"
         )
         if changes:
-            await session.request(
+            await session.send_request(
                 stanzas.make_affiliations_change(session.stream.Iq(), service, feed, changes)
             )
         # After the affiliations: whoever may no longer read cannot subscribe again meanwhile.
         subscribers = stanzas.subscribers_from_result(
-            await session.request(
+            await session.send_request(
                 stanzas.make_subscribers_request(session.stream.Iq(), service, feed)
             )
         )
-        bare = {jid: jid.partition("/")[0] for jid in subscribers if _at(jid, people_host)}
+        bare = {jid: jid.partition("/")[0] for jid in subscribers if _is_at_host(jid, people_host)}
         sessions = Counter(of for jid, of in bare.items() if jid != of)
         gone = [
             jid
@@ -134,12 +138,12 @@ async def mirror(
             if of not in may or (jid != of and sessions[of] > SESSIONS)
         ]
         if gone:
-            await session.request(
+            await session.send_request(
                 stanzas.make_subscriptions_removal(session.stream.Iq(), service, feed, gone)
             )
 
 
-def _at(jid: str, host: str) -> bool:
+def _is_at_host(jid: str, host: str) -> bool:
     return jid.partition("/")[0].endswith(f"@{host}")
 
 
@@ -156,13 +160,13 @@ class TuningFeed:
         self._xmpp, self._tuned = xmpp, tuned
         self._told = 0  # the number of items that were pushed to us
 
-    def message(self, message: Message) -> None:
+    def handle_message(self, message: Message) -> None:
         """Called by slixmpp's reader for every message."""
         for item in feeds.items_from_notification(message, self._xmpp.pubsub):
             self._told += 1
-            self._take(item)
+            self._apply_item(item)
 
-    async def fetch(self, session: Session) -> None:
+    async def subscribe_and_fetch(self, session: Session) -> None:
         """Subscribe and read the newest item; retry until it succeeds or the session ends.
 
         An item that is pushed meanwhile is newer than the one read, since the answer may arrive
@@ -171,23 +175,25 @@ class TuningFeed:
         while True:
             try:
                 subscribe = feeds.make_subscribe_request(
-                    session.iq("set", service), service, TUNING, session.jid
+                    session.make_iq("set", service), service, TUNING, session.jid
                 )
                 told = self._told
-                await session.request(subscribe)
-                request = feeds.make_last_item_request(session.iq("get", service), service, TUNING)
-                newest = feeds.items_from_result(await session.request(request))
+                await session.send_request(subscribe)
+                request = feeds.make_last_item_request(
+                    session.make_iq("get", service), service, TUNING
+                )
+                newest = feeds.items_from_result(await session.send_request(request))
             except (CommandRefused, NoAnswer) as e:
                 TUNING_LOG.warning("tuning_not_read", why=str(e))
-                await asyncio.sleep(backoff.next_s())
+                await asyncio.sleep(backoff.next_wait_s())
             except NotConnected:
                 return
             else:
                 for item in newest[:1] if self._told == told else ():
-                    self._take(item)
+                    self._apply_item(item)
                 return
 
-    def _take(self, item: Published) -> None:
+    def _apply_item(self, item: Published) -> None:
         if item.feed != TUNING or item.publisher.partition("/")[0] not in (
             "",
             self._xmpp.coordinator,

@@ -50,7 +50,7 @@ class Room:
 
     # Incoming stanzas (called by slixmpp's reader)
 
-    def presence(self, presence: Presence) -> None:
+    def handle_presence(self, presence: Presence) -> None:
         """Handle a presence from an address of the room."""
         if presence.xml.get("type") == "error":
             if not self.joined.is_set():
@@ -61,7 +61,7 @@ class Room:
         if who is None:
             return
         if "110" in who.codes:
-            self._self_presence(who)
+            self._handle_self_presence(who)
         if who.here:
             self.occupants[who.nick] = who
         else:
@@ -69,7 +69,7 @@ class Room:
         if who.jid:
             self._changed(stanzas.Changed(who.jid, who.affiliation))
 
-    def _self_presence(self, who: stanzas.Occupant) -> None:
+    def _handle_self_presence(self, who: stanzas.Occupant) -> None:
         if who.here:
             self.nick = who.nick
             self.joined.set()
@@ -80,7 +80,7 @@ class Room:
             self.joined.clear()
             self._lost.set()
 
-    def message(self, message: Message) -> None:
+    def handle_message(self, message: Message) -> None:
         """Handle a message from an address of the room. Messages of unknown occupants are
         ignored."""
         room, _, nick = message.xml.get("from", "").partition("/")
@@ -97,20 +97,20 @@ class Room:
 
     # Life cycle
 
-    async def stay(self) -> None:
+    async def stay_joined(self) -> None:
         """Join, check every 20 s that we are still in, and rejoin if not, until cancelled."""
         backoff = Backoff()
         while True:
             try:
                 await self.join()
                 backoff.reset()
-                await self._until_lost()
+                await self._wait_until_lost()
                 LOG.warning("room_lost", room=self.room)
             except (CommandRefused, NoAnswer) as e:
                 LOG.warning("room_not_joined", room=self.room, why=str(e))
             finally:
                 self.joined.clear()
-            await asyncio.sleep(backoff.next_s())
+            await asyncio.sleep(backoff.next_wait_s())
 
     async def join(self) -> None:
         """Join without history. Raises CommandRefused (with the room's condition), NoAnswer,
@@ -132,17 +132,17 @@ class Room:
         if self._refused:
             raise CommandRefused(self._refused, f"joining {self.room}")
 
-    async def _until_lost(self) -> None:
+    async def _wait_until_lost(self) -> None:
         while True:
             try:
                 async with asyncio.timeout(PING_PERIOD_S):
                     await self._lost.wait()
                 return
             except TimeoutError:
-                if not await self._still_in():
+                if not await self._is_still_in():
                     return
 
-    async def _still_in(self) -> bool:
+    async def _is_still_in(self) -> bool:
         try:
             await self.session.ping(f"{self.room}/{self.nick}")
         except IqError as e:
@@ -154,7 +154,9 @@ class Room:
 
     # Outgoing stanzas
 
-    async def say(self, text: str, correct: str | None = None, *, link: bool = False) -> str:
+    async def send_message(
+        self, text: str, correct: str | None = None, *, link: bool = False
+    ) -> str:
         """Say `text` and return the message's id. `correct`: the id of the original message, which
         this one replaces. `link`: `text` is a URL.
 
@@ -164,9 +166,9 @@ class Room:
                 await self.joined.wait()
         except TimeoutError:
             raise NotConnected(f"{self.room} is not joined") from None
-        return send_words(self.session, self.room, "groupchat", text, correct, link=link)
+        return send_text_message(self.session, self.room, "groupchat", text, correct, link=link)
 
-    def subject(self, text: str) -> None:
+    def set_subject(self, text: str) -> None:
         """Set the room's subject. Raises NotConnected."""
         if not self.joined.is_set():
             raise NotConnected(f"{self.room} is not joined")
@@ -175,7 +177,7 @@ class Room:
         self.session.send(message)
 
 
-def send_words(
+def send_text_message(
     session: Session, to: str, kind: str, text: str, correct: str | None, *, link: bool = False
 ) -> str:
     """Send one message and return its id. `link`: `text` is a URL, and clients show what it leads
@@ -194,5 +196,5 @@ async def read_affiliations(session: Session, room: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for affiliation in ("owner", "admin", "member"):
         iq = stanzas.make_affiliation_list_request(session.stream.Iq(), room, affiliation)
-        found |= stanzas.affiliations_from_list(await session.request(iq))
+        found |= stanzas.affiliations_from_list(await session.send_request(iq))
     return found

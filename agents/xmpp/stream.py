@@ -20,14 +20,14 @@ from agents.base import log
 from agents.base.errors import SettingsError
 from agents.base.files import read_whole_file
 from agents.base.text import to_one_line
-from agents.xmpp.gate import Gate, refusal, too_deep
+from agents.xmpp.gate import Gate, is_too_deep, make_depth_refusal
 
 LOG = log.get_logger("xmpp")
 TOLD_EVERY_S = 60.0
 
 
 @lru_cache(maxsize=8)
-def _context(ca_file: str, cert_file: str, _mtimes_ns: tuple[int, ...]) -> ssl.SSLContext:
+def _load_context(ca_file: str, cert_file: str, _mtimes_ns: tuple[int, ...]) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     for file in filter(None, (ca_file, cert_file)):
@@ -49,7 +49,7 @@ def tls_context(ca_file: str, cert_file: str = "") -> ssl.SSLContext:
     cannot be used."""
     try:
         mtimes_ns = tuple(Path(file).stat().st_mtime_ns for file in (ca_file, cert_file) if file)
-        return _context(ca_file, cert_file, mtimes_ns)
+        return _load_context(ca_file, cert_file, mtimes_ns)
     except (OSError, ssl.SSLError) as e:
         files = " or ".join(filter(None, (ca_file, cert_file)))
         raise SettingsError(f"{files}: no usable certificate file ({e})") from e
@@ -104,7 +104,7 @@ class Stream(ClientXMPP):  # type: ignore[misc]
         self.gate: Gate | None = None
         self._deep, self._deep_told_s = 0, float("-inf")
 
-    def not_offered(self) -> str:
+    def unusable_mechanisms(self) -> str:
         """The mechanisms that the server offers if we accept none of them; else empty."""
         sasl = self.plugin["feature_mechanisms"]
         if sasl.attempted_mechs or sasl.mech_list & set(sasl.use_mechs):
@@ -119,12 +119,12 @@ class Stream(ClientXMPP):  # type: ignore[misc]
     def _spawn_event(self, xml: ET.Element) -> None:
         """Handle a complete stanza, unless its sender's budget is used up."""
         if self.gate is None or self.gate.passes(xml):
-            self.take(xml)
+            self.handle_stanza(xml)
 
-    def take(self, stanza: ET.Element) -> None:
+    def handle_stanza(self, stanza: ET.Element) -> None:
         """Give a stanza to its handlers. One that is nested too deeply is refused, and the stream
         continues."""
-        if not too_deep(stanza):
+        if not is_too_deep(stanza):
             super()._spawn_event(stanza)
             return
         self._deep += 1
@@ -134,7 +134,7 @@ class Stream(ClientXMPP):  # type: ignore[misc]
             LOG.warning(
                 "stanza_too_deep", sender=sender, tag=to_one_line(stanza.tag), count=self._deep
             )
-        if answer := refusal(stanza):
+        if answer := make_depth_refusal(stanza):
             self.send_raw(answer)
 
     def send_raw(self, data: str | bytes) -> None:

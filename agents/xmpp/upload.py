@@ -24,34 +24,34 @@ class Uploads:
         self._service = ""
         self._most: int | None = None
 
-    async def put(self, name: str, content: bytes, content_type: str) -> str:
+    async def upload_file(self, name: str, content: bytes, content_type: str) -> str:
         """Upload a file and return its download URL. Raises NotConnected, NoAnswer, CommandRefused
         (no such service, file too large)."""
-        service = await self._find()
+        service = await self._find_service()
         if self._most is not None and len(content) > self._most:
             raise CommandRefused(
                 "not-acceptable",
                 f"{service} takes {self._most:,} bytes, {name} has {len(content):,}",
             )
         request = stanzas.make_slot_request(
-            self._session.iq("get", service), name, len(content), content_type
+            self._session.make_iq("get", service), name, len(content), content_type
         )
         try:
-            slot = stanzas.slot_from_result(await self._session.request(request))
+            slot = stanzas.slot_from_result(await self._session.send_request(request))
         except BadStanza as e:
             raise NoAnswer(f"{service}: its slot cannot be read ({e})") from None
-        await self._put(slot, content, content_type)
+        await self._put_file(slot, content, content_type)
         return slot.get
 
-    async def _find(self) -> str:
+    async def _find_service(self) -> str:
         if not self._service:
-            items = await self._session.request(
-                stanzas.make_items_request(self._session.iq("get", self._domain))
+            items = await self._session.send_request(
+                stanzas.make_items_request(self._session.make_iq("get", self._domain))
             )
             for jid in stanzas.services_from_result(items):
                 try:
-                    info = await self._session.request(
-                        stanzas.make_info_request(self._session.iq("get", jid))
+                    info = await self._session.send_request(
+                        stanzas.make_info_request(self._session.make_iq("get", jid))
                     )
                 except (CommandRefused, NoAnswer):
                     continue  # not the upload service, or it is down
@@ -67,7 +67,7 @@ class Uploads:
                 )
         return self._service
 
-    async def _put(self, slot: stanzas.Slot, content: bytes, content_type: str) -> None:
+    async def _put_file(self, slot: stanzas.Slot, content: bytes, content_type: str) -> None:
         host = urlsplit(slot.put).hostname or ""
         headers = {**dict(slot.headers), "Content-Type": content_type}
         tls = await asyncio.to_thread(tls_context, self._ca_file)

@@ -66,7 +66,7 @@ class WorkerLink:
         self._last_end = last_end
         self._tuning = TuningFeed(xmpp, tuned)
         self._session: Session | None = None
-        self._said = self._announcement(Health.DND, "starting", "")
+        self._said = self._make_announcement(Health.DND, "starting", "")
         self._commands: asyncio.Queue[_Received] = asyncio.Queue(WAITING_COMMANDS)
         self._telemetry: Telemetry | None = None
         self._telemetry_there = asyncio.Event()
@@ -74,7 +74,7 @@ class WorkerLink:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def _announcement(self, what: Health, state: str, status: str) -> Announcement:
+    def _make_announcement(self, what: Health, state: str, status: str) -> Announcement:
         return Announcement(
             self._worker,
             what,
@@ -88,35 +88,35 @@ class WorkerLink:
         )
 
     @property
-    def up(self) -> bool:
+    def is_up(self) -> bool:
         """Whether there is a session now."""
-        return self._session is not None and self._session.up
+        return self._session is not None and self._session.is_up
 
-    def announce(self, what: Health, state: str, status: str) -> None:
+    def announce_health(self, what: Health, state: str, status: str) -> None:
         """Announce our health now, if there is a session, and after every reconnect. `state` is one
         word."""
-        self._said = self._announcement(what, state, status)
-        self._say()
+        self._said = self._make_announcement(what, state, status)
+        self._send_presence()
 
-    def tune(self, ping_period_s: float) -> None:
+    def set_ping_period(self, ping_period_s: float) -> None:
         """Ping the server after `ping_period_s` seconds without a byte from it."""
         self._ping_period_s = ping_period_s
         if self._session is not None:
             self._session.quiet_s = ping_period_s
 
-    def publish(self, telemetry: Telemetry) -> None:
+    def publish_telemetry(self, telemetry: Telemetry) -> None:
         """Publish one item; dropped while offline. While one is in flight, only the newest
         waits."""
-        if self.up:
+        if self.is_up:
             self._telemetry = telemetry
             self._telemetry_there.set()
 
-    async def settled(self) -> None:
+    async def wait_until_answered(self) -> None:
         """Wait until all commands are answered and the server has the answers. Without a session it
         does not wait for the server. The caller sets the time limit."""
         await self._idle.wait()
         session = self._session
-        if session is not None and session.up:
+        if session is not None and session.is_up:
             with suppress(NotConnected, NoAnswer, IqError):
                 await session.ping(self._xmpp.fleet)
 
@@ -125,13 +125,13 @@ class WorkerLink:
         holds our JID for 15 s."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._work_off())
+                group.create_task(self._run_commands())
                 await self._connect_and_serve()
         except BaseExceptionGroup as e:
             raise first_leaf_error(e) from e
 
     async def _connect_and_serve(self) -> None:
-        handlers = Handlers(command=self._command_came, message=self._tuning.message)
+        handlers = Handlers(command=self._handle_command, message=self._tuning.handle_message)
         login = Login(
             self._xmpp, f"{self._worker}@{self._xmpp.fleet}/{health.WORKER_RESOURCE}", worker=True
         )
@@ -142,7 +142,7 @@ class WorkerLink:
         async def serve(session: Session) -> None:
             nonlocal taken_since_s
             taken_since_s = None
-            await self._serve(session)
+            await self._serve_session(session)
 
         while True:
             try:
@@ -152,35 +152,35 @@ class WorkerLink:
                 taken_since_s = taken_since_s or loop.time()
                 if loop.time() - taken_since_s > NAME_TAKEN_LIMIT_S:
                     raise
-                await asyncio.sleep(backoff.next_s())
+                await asyncio.sleep(backoff.next_wait_s())
 
-    async def _serve(self, session: Session) -> None:
+    async def _serve_session(self, session: Session) -> None:
         self._session = session
         session.quiet_s = self._ping_period_s
         self._telemetry_there.clear()
-        self._say()
+        self._send_presence()
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._tuning.fetch(session))
-                await self._publish(session)
+                group.create_task(self._tuning.subscribe_and_fetch(session))
+                await self._publish_newest(session)
         except BaseExceptionGroup as e:
             raise first_leaf_error(e) from e
         finally:
             self._session = None
 
-    async def _publish(self, session: Session) -> None:
+    async def _publish_newest(self, session: Session) -> None:
         feed = telemetry_plugin.feed_of_worker(self._worker)
         while True:
             await self._telemetry_there.wait()
             self._telemetry_there.clear()
             value, self._telemetry = self._telemetry, None
-            if value is None or session.congested:
+            if value is None or session.is_congested:
                 continue
             item = telemetry_plugin.telemetry_to_xml(value)
             try:
-                await session.request(
+                await session.send_request(
                     make_publish_request(
-                        session.iq("set", self._xmpp.pubsub),
+                        session.make_iq("set", self._xmpp.pubsub),
                         self._xmpp.pubsub,
                         feed,
                         "current",
@@ -190,21 +190,23 @@ class WorkerLink:
             except (CommandRefused, NoAnswer) as e:
                 LOG.warning("telemetry_refused", feed=feed, why=str(e))
 
-    def _say(self) -> None:
+    def _send_presence(self) -> None:
         session = self._session
-        if session is not None and session.up:
+        if session is not None and session.is_up:
             with suppress(NotConnected):
                 session.send(health.fill_presence(session.stream.Presence(), self._said))
 
     # Commands
 
-    def _command_came(self, iq: Iq) -> None:
+    def _handle_command(self, iq: Iq) -> None:
         """Called by slixmpp for every IQ with a `<command/>`: check sender and content, then
         enqueue."""
         if iq["type"] not in ("get", "set") or self._session is None:
             return
         if str(iq["from"].full) != f"{self._xmpp.coordinator}/leader":
-            self._refuse(self._session, iq, "forbidden", "this worker obeys only the leader")
+            self._refuse_command(
+                self._session, iq, "forbidden", "this worker obeys only the leader"
+            )
             return
         try:
             if iq["type"] != "set":
@@ -213,11 +215,11 @@ class WorkerLink:
             self._open += 1
             self._idle.clear()
         except BadStanza as e:
-            self._refuse(self._session, iq, "bad-request", str(e))
+            self._refuse_command(self._session, iq, "bad-request", str(e))
         except asyncio.QueueFull:
-            self._refuse(self._session, iq, "resource-constraint", "too many commands wait")
+            self._refuse_command(self._session, iq, "resource-constraint", "too many commands wait")
 
-    async def _work_off(self) -> None:
+    async def _run_commands(self) -> None:
         """Start commands in the order of their arrival; a slow one (a release) does not block the
         others."""
         slots = asyncio.Semaphore(RUNNING_COMMANDS)
@@ -225,36 +227,36 @@ class WorkerLink:
             while True:
                 await slots.acquire()
                 received = await self._commands.get()
-                group.create_task(self._carry_out(received)).add_done_callback(
+                group.create_task(self._run_command(received)).add_done_callback(
                     lambda _: slots.release()
                 )
 
-    async def _carry_out(self, received: _Received) -> None:
+    async def _run_command(self, received: _Received) -> None:
         session, iq = received.session, received.iq
         try:
             answer = await self._obey(received.command)
         except StaleEpoch as e:
-            self._refuse(session, iq, "conflict", "a higher epoch was seen", stale=e.seen)
+            self._refuse_command(session, iq, "conflict", "a higher epoch was seen", stale=e.seen)
         except CommandRefused as e:
-            self._refuse(session, iq, e.condition, str(e))
+            self._refuse_command(session, iq, e.condition, str(e))
         else:
             reply = iq.reply()
             reply.xml.append(
                 lanes.answer_to_xml(iq.xml.find(lanes.COMMAND_TAG).get("node"), answer)
             )
-            _send(session, reply)
+            _send_reply(session, reply)
         finally:
             self._open -= 1
             if not self._open:
                 self._idle.set()
 
-    def _refuse(
+    def _refuse_command(
         self, session: Session, iq: Iq, condition: str, text: str, stale: int | None = None
     ) -> None:
-        _send(session, lanes.make_refusal(iq, condition, text, stale))
+        _send_reply(session, lanes.make_refusal(iq, condition, text, stale))
 
 
-def _send(session: Session, reply: Iq) -> None:
+def _send_reply(session: Session, reply: Iq) -> None:
     # Without a session the answer is lost, and the leader asks again (PROTOCOL 2.4).
     with suppress(NotConnected):
         session.send(reply)

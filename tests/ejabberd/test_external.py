@@ -218,7 +218,7 @@ async def test_people_and_provisioning_go_on_with_passwords(external: External) 
     password = str(external.folder / "secrets" / NODE)
     by_password = msgspec.structs.replace(xmpp, sasl="SCRAM", cert_file="", password_file=password)
     async with Session(Login(by_password, f"{NODE}@{FLEET}/etl"), Handlers()) as session:
-        assert session.up
+        assert session.is_up
 
 
 async def test_the_doctor_says_whose_certificate_is_refused(external: External) -> None:

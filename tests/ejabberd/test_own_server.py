@@ -150,14 +150,14 @@ async def test_an_account_that_was_not_made_here_keeps_its_password(own: Own) ->
 
 async def _put(own: Own, session: Session, name: str, content: bytes, kind: str) -> str:
     """Upload a file as a client does (XEP-0363); its path at the server."""
-    ask = session.iq("get", f"upload.{DOMAIN}")
+    ask = session.make_iq("get", f"upload.{DOMAIN}")
     ask.append(
         ET.fromstring(
             f"<request xmlns='urn:xmpp:http:upload:0' filename='{name}' size='{len(content)}' "
             f"content-type='{kind}'/>"
         )
     )
-    slot = upload.slot_from_result(await session.request(ask))
+    slot = upload.slot_from_result(await session.send_request(ask))
     path = urlsplit(slot.put).path
     status, _ = await asyncio.to_thread(
         _https, own, "PUT", path, content, {"Content-Type": kind, **dict(slot.headers)}
@@ -252,10 +252,10 @@ async def test_the_coordinator_a_worker_and_a_person_log_in_over_tls(own: Own) -
 
     for account in ("geolane", *WORKERS):
         async with Session(of(account), Handlers()) as session:
-            assert session.up
+            assert session.is_up
     ana = msgspec.structs.replace(xmpp, password_file=str(own.secrets / "ana"))
     async with operator_client.OperatorClient(ana, "ana") as client:
-        await client.join()
+        await client.join_room()
 
 
 async def test_another_authority_is_trusted_by_neither_side(own: Own) -> None:

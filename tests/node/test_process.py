@@ -62,7 +62,7 @@ class Fleet:
         return self.seen[-1].health if self.seen else None
 
     async def tell(self, command: WorkerCommand) -> WorkerAnswer:
-        return await self.link.command(self.account, command, 10)
+        return await self.link.send_command(self.account, command, 10)
 
     async def lease(self) -> None:
         tid = f"{self.rig.topics.raw}-{self.account}"

@@ -122,11 +122,11 @@ def test_the_leaders_and_the_rooms_handlers(
         None,  # type: ignore[arg-type]
         XMPP.room,
         "geolane",
-        heard=leadership._heard_in_room,
-        changed=leadership._changed,
+        heard=leadership._handle_room_message,
+        changed=leadership._note_affiliation,
     )
-    leadership._presence(stanza(Presence, "presence", sender, kind, children))
-    leadership._message(stanza(Message, "message", sender, kind, children))
+    leadership._handle_presence(stanza(Presence, "presence", sender, kind, children))
+    leadership._handle_message(stanza(Message, "message", sender, kind, children))
     room.occupant_from_presence(stanza(Presence, "presence", sender, kind, children))
 
 
@@ -143,7 +143,7 @@ def test_the_workers_handler_answers_everything(sender: str, kind: str, xml: ET.
 
     link = WorkerLink(XMPP, "node-a", "b", obey, site="iad", capacity_eps=1.0)
     link._session = Open()  # type: ignore[assignment]
-    link._command_came(stanza(Iq, "iq", sender, kind, [xml]))
+    link._handle_command(stanza(Iq, "iq", sender, kind, [xml]))
     queued = link._commands.qsize()
     if kind in ("get", "set"):
         assert len(sent) + queued == 1
@@ -180,15 +180,15 @@ def test_the_leader_answers_every_request_once_and_hears_people_only(
     requests = Requests(XMPP.domain, events.append, sent.append)
     iq = stanza(Iq, "iq", sender, kind, [xml])
     if xml.tag.endswith("command"):
-        requests.command(iq)
+        requests.handle_command(iq)
     else:
-        requests.items(iq)
+        requests.handle_items_request(iq)
     if kind == "set" or (kind == "get" and xml.tag.endswith("query")):
         assert len(sent) + len(events) == (1 if xml.tag.endswith("command") or kind == "get" else 0)
     assert not events or sender == f"ana@{XMPP.domain}/phone"
     for event in events:
         assert isinstance(event, AdHoc | AdHocList)
-        requests.answer(event.ref, FormRefusal("forbidden", "no"))
+        requests.answer_request(event.ref, FormRefusal("forbidden", "no"))
         assert len(sent) == 1
 
 
@@ -216,7 +216,7 @@ def test_too_many_commands_are_told_to_wait() -> None:
         link = WorkerLink(XMPP, "node-a", "b", obey, site="iad", capacity_eps=1.0)
         link._session = Open()  # type: ignore[assignment]
         for _ in range(70):
-            link._command_came(
+            link._handle_command(
                 stanza(Iq, "iq", f"{XMPP.coordinator}/leader", "set", [GOOD_COMMAND])
             )
 

@@ -147,7 +147,7 @@ class _Rogue:
                     self.done["connected"] += 1
                     if enter is not None:
                         enter(session)
-                    while session.up and not self.stop.is_set():
+                    while session.is_up and not self.stop.is_set():
                         name, act = self.rng.choice(acts)
                         self.done[name] += 1
                         with suppress(IqError):
@@ -164,7 +164,7 @@ class _Rogue:
 
     async def ask(self, session: Session, iq: Iq) -> None:
         with suppress(XmppError, IqError):
-            await session.ask(iq, PATIENCE_S)
+            await session.send_iq(iq, PATIENCE_S)
 
     # ---- what anybody does ----
 
@@ -220,7 +220,7 @@ class _Rogue:
         fields = {
             self.rng.choice(("node", "lane", "what", "page", "x")): self.rng.choice(WORDS)[:900]
         }
-        iq = session.iq("set", self.leader)
+        iq = session.make_iq("set", self.leader)
         action, step = (
             self.rng.choice(("execute", "next", "prev", "complete", "cancel")),
             self.rng.choice(("", "nosuch")),
@@ -231,7 +231,7 @@ class _Rogue:
         await self.ask(session, iq)
 
     async def command_worker(self, session: Session) -> None:
-        iq = session.iq("set", f"node-iad-1@{self.xmpp.fleet}/etl")
+        iq = session.make_iq("set", f"node-iad-1@{self.xmpp.fleet}/etl")
         ET.SubElement(
             iq.xml, f"{{{ns.COMMANDS}}}command", node=f"{ns.LANES}#drain", action="execute"
         )
@@ -242,7 +242,7 @@ class _Rogue:
         await self.ask(
             session,
             feeds.make_subscribe_request(
-                session.iq("set", ""), self.xmpp.pubsub, feed, session.jid
+                session.make_iq("set", ""), self.xmpp.pubsub, feed, session.jid
             ),
         )
 
@@ -252,7 +252,7 @@ class _Rogue:
         await self.ask(
             session,
             feeds.make_publish_request(
-                session.iq("set", ""), self.xmpp.pubsub, feed, "current", item
+                session.make_iq("set", ""), self.xmpp.pubsub, feed, "current", item
             ),
         )
 
@@ -439,7 +439,9 @@ async def node(
             ET.SubElement(root, f"{{{ns.TELEMETRY}}}arrival", n=n, rate_eps=rng.choice(NUMBERS[:2]))
         await rogue.ask(
             session,
-            feeds.make_publish_request(session.iq("set", ""), xmpp.pubsub, feed, "current", root),
+            feeds.make_publish_request(
+                session.make_iq("set", ""), xmpp.pubsub, feed, "current", root
+            ),
         )
 
     async def answer(session: Session) -> None:
@@ -507,7 +509,7 @@ async def liar(
         return answer
 
     link = WorkerLink(xmpp, worker, tenure.boot, obey, site="ric", capacity_eps=1000.0)
-    link.announce(Health.AVAILABLE, "working", "")
+    link.announce_health(Health.AVAILABLE, "working", "")
     connected = asyncio.create_task(link.run())
     seq = 0
     while not stop.is_set():
@@ -515,7 +517,7 @@ async def liar(
         lanes = tuple(
             LaneLoad(tenure.topic, n, epoch, 0.0, 0, 0.0, 0.0) for n, epoch in tenure.owned_epochs()
         )
-        link.publish(Telemetry(tenure.boot, seq, "", 0.1, 40.0, lanes=lanes))
+        link.publish_telemetry(Telemetry(tenure.boot, seq, "", 0.1, 40.0, lanes=lanes))
         with suppress(TimeoutError):
             async with asyncio.timeout(0.5):
                 await stop.wait()

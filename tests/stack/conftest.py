@@ -71,7 +71,7 @@ class Running:
     async def in_room(self) -> AsyncIterator[OperatorClient]:
         """Ana, who sits in the ops room with a chat client of hers."""
         async with OperatorClient(self.login("ana"), "ana") as ana:
-            await ana.join()
+            await ana.join_room()
             yield ana
 
     def login(self, who: str) -> Xmpp:

@@ -46,7 +46,7 @@ async def test_a_busy_node_is_killed(running: Running) -> None:
     async with running.in_room() as ana:
         name = running.stack.busiest_node().name.removeprefix("node-")
         recovery_ms = await kill_and_measure(running.stack, lambda text: None)
-        await ana.hear(lambda said: said.text.startswith(f"{name} is gone"), 30)
+        await ana.wait_for_message(lambda said: said.text.startswith(f"{name} is gone"), 30)
     await running.account(replay, sending)
     assert recovery_ms is not None
     assert recovery_ms < 2000
@@ -114,7 +114,7 @@ async def test_kafka_is_killed_and_comes_back(running: Running) -> None:
     async with running.in_room() as ana:
         running.stack.servers.hold_server("kafka")  # long enough for a coordinator to notice
         broker.kill()
-        await ana.hear(lambda said: "Kafka does not answer" in said.text, 30)
+        await ana.wait_for_message(lambda said: "Kafka does not answer" in said.text, 30)
         running.stack.servers.release_server("kafka")
         await running.until(lambda: broker.pid is not None, "it is started again")
     await running.account(replay, sending)

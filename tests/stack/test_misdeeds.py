@@ -189,7 +189,7 @@ async def hearing(running: Running) -> AsyncIterator[list[AlertItem]]:
     async with operator(running) as person:
 
         async def hear() -> None:
-            async with aclosing(person.watch(ALERTS)) as items:
+            async with aclosing(person.watch_feed(ALERTS)) as items:
                 async for item in items:
                     element = item_from_entry(item.feed, item.item_id, item.payload).element
                     assert isinstance(element, AlertItem)

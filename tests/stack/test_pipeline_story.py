@@ -43,7 +43,7 @@ async def test_a_poisoned_pipeline_is_seen_mended_shipped_and_nothing_is_lost(
     (folder / "BROKEN").touch()
     async with running.in_room() as ana:
         replay, sending = running.replay(4000)
-        await ana.hear(running.bot(r"pipeline failed 100 times in a row"), 120)
+        await ana.wait_for_message(running.bot(r"pipeline failed 100 times in a row"), 120)
         (folder / "shipped.py").write_text(MENDED)
         await _ship(running, ana)
     await running.account(replay, sending)
@@ -66,11 +66,11 @@ async def _ship(running: Running, ana: OperatorClient) -> None:
     """By the room: the dry run, confirmed, to its end."""
     family = running.stack.family.children
     starts = {name: child.starts for name, child in family.items()}
-    await ana.say("!rollout")
-    dry = await ana.hear(running.bot("To do it"))
+    await ana.send_to_room("!rollout")
+    dry = await ana.wait_for_message(running.bot("To do it"))
     assert "Restart 3 nodes one after the other" in dry.text
-    await ana.say(f"!confirm {dry.text.partition('confirm ')[2].split()[0]}")
-    done = await ana.hear(running.bot(r"Rollout (done|stopped)"), 150)
+    await ana.send_to_room(f"!confirm {dry.text.partition('confirm ')[2].split()[0]}")
+    done = await ana.wait_for_message(running.bot(r"Rollout (done|stopped)"), 150)
     assert "Rollout done: 3 nodes restarted. All run shipped:pipeline@" in done.text
     assert all(
         family[name].starts == n + 1 for name, n in starts.items() if name.startswith("node-")

@@ -27,20 +27,20 @@ async def test_a_fleet_goes_on_beside_rogues(running: Running) -> None:
         rogues_at_work(running, seed=11, per_s=8.0) as rogues,
         OperatorClient(running.login("ana"), "ana") as ana,
     ):
-        ana.whisper(running.stack.base.xmpp.coordinator, "pause")
-        dry = await ana.hear(running.bot("To do it"), 30)
+        ana.send_to_person(running.stack.base.xmpp.coordinator, "pause")
+        dry = await ana.wait_for_message(running.bot("To do it"), 30)
         await running.account(replay, sending)
         await running.until(
             lambda: all(sum(x.values()) > 30 for x in rogues.done.values()),
             "the rogues did their worst",
         )
-        ana.whisper(
+        ana.send_to_person(
             running.stack.base.xmpp.coordinator,
             f"confirm {dry.text.partition('confirm ')[2].split()[0]}",
         )
-        await ana.hear(running.bot("On it: pause"), 30)
-        ana.whisper(running.stack.base.xmpp.coordinator, "node evil-1")
-        said = (await ana.hear(running.bot("evil-1 is"), 30)).text
+        await ana.wait_for_message(running.bot("On it: pause"), 30)
+        ana.send_to_person(running.stack.base.xmpp.coordinator, "node evil-1")
+        said = (await ana.wait_for_message(running.bot("evil-1 is"), 30)).text
         assert all(line.isprintable() for line in said.split("\n")), said
         assert "00000" not in said, "no number that cannot be"
     rogues.check(running)

@@ -36,7 +36,7 @@ class Coordinator:
         return [event for event in self.events if isinstance(event, kind)]
 
     async def led(self) -> None:
-        await until(lambda: self.of(Led) and self.link.leading)
+        await until(lambda: self.of(Led) and self.link.is_leading)
 
     def crash(self) -> None:
         """Cut the leader's connection as a kill would, and do not come back."""
@@ -63,7 +63,7 @@ class Worker:
         return self.answer(command)
 
     async def up(self) -> None:
-        await until(lambda: self.link.up)
+        await until(lambda: self.link.is_up)
 
 
 class Links:

@@ -39,7 +39,9 @@ async def test_a_step_goes_to_the_core_and_its_answer_back(links: Links) -> None
     leader = await links.coordinator()
     name = await links.server.person("admin")
     async with OperatorClient(links.server.settings(name), name) as ana:
-        waiting = asyncio.create_task(ana.operate("drain", "", "execute", {"node": "iad-1"}))
+        waiting = asyncio.create_task(
+            ana.send_command_step("drain", "", "execute", {"node": "iad-1"})
+        )
         event = await asked(leader, AdHoc)
         assert (event.jid, event.command, event.action, event.fields) == (
             ana.jid,
@@ -49,19 +51,19 @@ async def test_a_step_goes_to_the_core_and_its_answer_back(links: Links) -> None
         )
         form = Form("drain iad-1", "", (Field(TEXT, FieldKind.FIXED, value="Lanes would go."),))
         reply = FormReply("drain", "s1", Status.EXECUTING, form, (), ("complete", "prev"))
-        leader.link.answer(event.ref, reply)
+        leader.link.answer_request(event.ref, reply)
         assert await waiting == reply
-        leader.link.answer(event.ref, reply)  # a second answer goes nowhere
+        leader.link.answer_request(event.ref, reply)  # a second answer goes nowhere
 
 
 async def test_the_list_is_asked_of_the_core_and_named_by_the_leader(links: Links) -> None:
     leader = await links.coordinator()
     name = await links.server.person()
     async with OperatorClient(links.server.settings(name), name) as ana:
-        waiting = asyncio.create_task(ana.commands())
+        waiting = asyncio.create_task(ana.list_commands())
         event = await asked(leader, AdHocList)
         assert event.jid == ana.jid
-        leader.link.answer(event.ref, LISTED)
+        leader.link.answer_request(event.ref, LISTED)
         assert await waiting == LISTED
         disco = ana.session.stream.plugin["xep_0030"]
         jid = f"{links.server.settings().coordinator}/leader"
@@ -78,9 +80,11 @@ async def test_a_refusal_comes_as_an_error_with_its_reason(links: Links) -> None
     leader = await links.coordinator()
     name = await links.server.person()
     async with OperatorClient(links.server.settings(name), name) as ana:
-        waiting = asyncio.create_task(ana.operate("drain", "s1", "complete"))
+        waiting = asyncio.create_task(ana.send_command_step("drain", "s1", "complete"))
         event = await asked(leader, AdHoc)
-        leader.link.answer(event.ref, FormRefusal("bad-request", "Begin again.", "bad-sessionid"))
+        leader.link.answer_request(
+            event.ref, FormRefusal("bad-request", "Begin again.", "bad-sessionid")
+        )
         with pytest.raises(CommandRefused) as refused:
             await waiting
         error = refused.value
@@ -97,11 +101,11 @@ async def test_agents_of_the_fleet_are_not_people(links: Links) -> None:
     session = worker.link._session
     assert session is not None
     jid = f"{links.server.settings().coordinator}/leader"
-    command = session.iq("set", jid)
+    command = session.make_iq("set", jid)
     command.xml.append(command_step_to_xml("status"))
-    for iq in (command, make_items_request(session.iq("get", jid))):
+    for iq in (command, make_items_request(session.make_iq("get", jid))):
         with pytest.raises(CommandRefused, match="forbidden"):
-            await session.request(iq)
+            await session.send_request(iq)
     assert not leader.of(AdHoc)
     assert not leader.of(AdHocList)
 
@@ -110,7 +114,7 @@ async def test_where_nobody_leads_one_is_told_so(links: Links) -> None:
     name = await links.server.person()
     async with OperatorClient(links.server.settings(name), name) as ana:
         with pytest.raises(NotConnected, match="no coordinator leads"):
-            await ana.operate("status")
+            await ana.send_command_step("status")
 
 
 async def test_requests_beyond_the_bound_are_told_to_wait(
@@ -120,12 +124,12 @@ async def test_requests_beyond_the_bound_are_told_to_wait(
     leader = await links.coordinator()
     name = await links.server.person()
     async with OperatorClient(links.server.settings(name), name) as ana:
-        first = asyncio.create_task(ana.operate("status"))
+        first = asyncio.create_task(ana.send_command_step("status"))
         await asked(leader, AdHoc)
-        second = asyncio.create_task(ana.operate("status"))
+        second = asyncio.create_task(ana.send_command_step("status"))
         with pytest.raises(CommandRefused, match="resource-constraint"):
             await first
         event = await asked(leader, AdHoc, 2)
-        leader.link.answer(event.ref, FormRefusal("forbidden", "no"))
+        leader.link.answer_request(event.ref, FormRefusal("forbidden", "no"))
         with pytest.raises(CommandRefused, match="forbidden"):
             await second

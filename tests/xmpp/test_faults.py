@@ -30,7 +30,7 @@ async def test_a_blocked_loop_of_three_seconds_keeps_its_session(links: Links) -
     session = worker.link._session
     blocked_s = 3.0
     time.sleep(blocked_s)  # noqa: ASYNC251  # the point of the test
-    await leader.link.ping(worker.account, 5.0)
+    await leader.link.ping_worker(worker.account, 5.0)
     assert worker.link._session is session
     assert not leader.of(NotLeading)
 
@@ -45,14 +45,14 @@ async def test_a_ping_that_our_own_connection_holds_up_says_nothing_of_the_worke
     assert session.stream.transport is not None
     session.stream.transport.pause_reading()
     with pytest.raises(NotConnected, match="no answer"):
-        await leader.link.ping(worker.account, 0.5)
+        await leader.link.ping_worker(worker.account, 0.5)
     session.stream.transport.resume_reading()
-    await leader.link.ping(worker.account, 5.0)
+    await leader.link.ping_worker(worker.account, 5.0)
     assert worker.link._session is not None
     assert worker.link._session.stream.transport is not None
     worker.link._session.stream.transport.pause_reading()
     with pytest.raises(NoAnswer):
-        await leader.link.ping(worker.account, 0.5)
+        await leader.link.ping_worker(worker.account, 0.5)
     worker.link._session.stream.transport.resume_reading()
 
 
@@ -60,19 +60,19 @@ async def test_a_killed_server_comes_back_and_so_does_everyone(links: Links) -> 
     leader = await links.coordinator("first")
     workers = [await links.worker() for _ in range(3)]
     for worker in workers:
-        worker.link.announce(Health.AVAILABLE, "working", "")
+        worker.link.announce_health(Health.AVAILABLE, "working", "")
     links.server.server.kill()
-    await until(lambda: leader.of(NotLeading) and not any(w.link.up for w in workers))
+    await until(lambda: leader.of(NotLeading) and not any(w.link.is_up for w in workers))
     with pytest.raises(NotConnected):
-        await leader.link.command(workers[0].account, LanesCommand(4, "boot1"), 5.0)
-    workers[0].link.publish(Telemetry("boot1", 1, "stale", 0.0, 1.0))
+        await leader.link.send_command(workers[0].account, LanesCommand(4, "boot1"), 5.0)
+    workers[0].link.publish_telemetry(Telemetry("boot1", 1, "stale", 0.0, 1.0))
     leader.events.clear()
     await links.server.server.start()
     # What was provisioned in the last seconds before a kill may be lost; whoever starts the server
     # provisions again.
     api, secrets = links.server.server.api, links.server.secrets
     await provision(api, links.server.domain, [worker.account for worker in workers], [], secrets)
-    await until(lambda: leader.of(Led) and all(w.link.up for w in workers), 20.0)
+    await until(lambda: leader.of(Led) and all(w.link.is_up for w in workers), 20.0)
     back = {worker.account for worker in workers}
     await until(
         lambda: (
@@ -85,11 +85,11 @@ async def test_a_killed_server_comes_back_and_so_does_everyone(links: Links) -> 
         )
     )
     for worker in workers:
-        await leader.link.command(worker.account, LanesCommand(5, "boot1"), 5.0)
-    workers[0].link.publish(Telemetry("boot1", 2, "fresh", 0.0, 1.0))
+        await leader.link.send_command(worker.account, LanesCommand(5, "boot1"), 5.0)
+    workers[0].link.publish_telemetry(Telemetry("boot1", 2, "fresh", 0.0, 1.0))
     await until(lambda: leader.of(TelemetryIn))
     assert [e.telemetry.seq for e in leader.of(TelemetryIn)] == [2]
-    assert await leader.link.say("back")
+    assert await leader.link.send_to_room("back")
 
 
 async def test_a_frozen_server_is_noticed_and_left_and_found_again(links: Links) -> None:
@@ -99,14 +99,14 @@ async def test_a_frozen_server_is_noticed_and_left_and_found_again(links: Links)
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     try:
-        await until(lambda: leader.of(NotLeading) and not worker.link.up, 12.0)
+        await until(lambda: leader.of(NotLeading) and not worker.link.is_up, 12.0)
     finally:
         os.kill(pid, signal.SIGCONT)
-    await until(lambda: len(leader.of(Led)) >= 2 and worker.link.up, 30.0)
+    await until(lambda: len(leader.of(Led)) >= 2 and worker.link.is_up, 30.0)
     # Pings that the server sent to the old sessions may still end the new ones, once.
     await asyncio.sleep(4.0)
-    await until(lambda: leader.link.leading and worker.link.up, 10.0)
-    await leader.link.ping(worker.account, 5.0)
+    await until(lambda: leader.link.is_leading and worker.link.is_up, 10.0)
+    await leader.link.ping_worker(worker.account, 5.0)
 
 
 async def test_a_frozen_leader_does_not_take_the_next_one_with_it(links: Links) -> None:
@@ -133,7 +133,7 @@ async def test_a_full_jid_that_stays_taken_ends_the_worker(
     first = await links.worker()
     with pytest.raises(NameTaken):
         await asyncio.wait_for(Worker(links.server, first.account, "boot2").task, 15)
-    assert first.link.up
+    assert first.link.is_up
 
 
 async def test_an_error_of_obey_ends_the_link_with_that_error(links: Links) -> None:
@@ -150,7 +150,7 @@ async def test_an_error_of_obey_ends_the_link_with_that_error(links: Links) -> N
         or two."""
         while True:
             with contextlib.suppress(XmppError):
-                await leader.link.command(worker.account, LanesCommand(4, "boot1"), 5.0)
+                await leader.link.send_command(worker.account, LanesCommand(4, "boot1"), 5.0)
             await asyncio.sleep(0.05)
 
     asking = asyncio.create_task(ask())
@@ -198,13 +198,15 @@ async def test_a_handshake_that_stalls_is_given_up(
 
 
 def test_waits_are_spread_over_a_window_that_grows_to_five_seconds() -> None:
-    waits = [[backoff.next_s() for _ in range(5)] for backoff in (Backoff() for _ in range(500))]
+    waits = [
+        [backoff.next_wait_s() for _ in range(5)] for backoff in (Backoff() for _ in range(500))
+    ]
     for n, window_s in enumerate((1.0, 2.0, 4.0, 5.0, 5.0)):
         drawn = sorted(wait[n] for wait in waits)
         assert 0.0 <= drawn[0] < 0.05 * window_s
         assert 0.95 * window_s < drawn[-1] <= window_s
         assert 0.4 * window_s < drawn[250] < 0.6 * window_s
     backoff = Backoff()
-    backoff.next_s()
+    backoff.next_wait_s()
     backoff.reset()
     assert backoff.window_s == 1.0

@@ -13,7 +13,7 @@ from agents.core.events import Flooded, WorkerSeen
 from agents.core.model.messages import Announcement, Health
 from agents.xmpp import blocking, gate, leader_session
 from agents.xmpp.client import Session
-from agents.xmpp.gate import DEPTH_AT_MOST, Budget, Gate, Ticket, refusal, too_deep
+from agents.xmpp.gate import DEPTH_AT_MOST, Budget, Gate, Ticket, is_too_deep, make_depth_refusal
 from plugins import namespaces as ns
 from tests.security.rogues import nested
 from tests.xmpp.conftest import Links, until
@@ -27,17 +27,17 @@ def blocks_are_short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_depth_is_counted_without_recursion() -> None:
-    assert not too_deep(ET.fromstring(nested(DEPTH_AT_MOST)))
-    assert too_deep(ET.fromstring(nested(DEPTH_AT_MOST + 1)))
-    assert too_deep(ET.fromstring(nested(30_000)))
+    assert not is_too_deep(ET.fromstring(nested(DEPTH_AT_MOST)))
+    assert is_too_deep(ET.fromstring(nested(DEPTH_AT_MOST + 1)))
+    assert is_too_deep(ET.fromstring(nested(30_000)))
 
 
 def test_a_request_is_answered_and_a_message_is_not() -> None:
     asked = ET.fromstring(f"<iq xmlns='{ns.CLIENT}' type='set' id='7&quot;' from='eve@d/x'/>")
-    assert "policy-violation" in refusal(asked)
-    assert ET.fromstring(refusal(asked)).get("id") == '7"'
-    assert refusal(ET.fromstring(f"<message xmlns='{ns.CLIENT}' from='eve@d/x'/>")) == ""
-    assert refusal(ET.fromstring(f"<iq xmlns='{ns.CLIENT}' type='error' id='7'/>")) == ""
+    assert "policy-violation" in make_depth_refusal(asked)
+    assert ET.fromstring(make_depth_refusal(asked)).get("id") == '7"'
+    assert make_depth_refusal(ET.fromstring(f"<message xmlns='{ns.CLIENT}' from='eve@d/x'/>")) == ""
+    assert make_depth_refusal(ET.fromstring(f"<iq xmlns='{ns.CLIENT}' type='error' id='7'/>")) == ""
 
 
 async def test_of_state_the_newest_comes_late_and_of_words_the_rest_is_left_out() -> None:
@@ -71,8 +71,8 @@ async def test_deep_nesting_ends_neither_agents_nor_the_server(links: Links) -> 
                 for victim in to:
                     await harass(sender, victim, depth)
     assert server.server.pid == pid
-    assert leader.link.leading
-    assert worker.link.up
+    assert leader.link.is_leading
+    assert worker.link.is_up
 
 
 async def harass(sender: Session, victim: str, depth: int) -> None:
@@ -89,9 +89,9 @@ async def harass(sender: Session, victim: str, depth: int) -> None:
         stanzas if depth < 10_000 else stanzas[:1]
     ):  # the server reads 100 kB/s of a person
         sender.stream.send_raw(stanza)
-    ping = sender.iq("get", victim)
+    ping = sender.make_iq("get", victim)
     ET.SubElement(ping.xml, f"{{{ns.PING}}}ping")
-    assert (await sender.ask(ping, 20))["type"] == "result", f"{victim}: {depth} deep"
+    assert (await sender.send_iq(ping, 20))["type"] == "result", f"{victim}: {depth} deep"
 
 
 async def test_a_node_that_floods_presence_costs_the_leader_little_and_the_last_word_counts(
@@ -108,14 +108,14 @@ async def test_a_node_that_floods_presence_costs_the_leader_little_and_the_last_
         )
         if n % 500 == 0:
             await asyncio.sleep(0)
-    worker.link.announce(Health.DND, "last", "")
+    worker.link.announce_health(Health.DND, "last", "")
 
     def last() -> bool:
         said: list[Announcement] = [e.announcement for e in leader.of(WorkerSeen)]
         return said[-1].state == "last"
 
     await until(last, 60)
-    assert leader.link.leading, "it is not cut off"
+    assert leader.link.is_leading, "it is not cut off"
     assert leader.of(Flooded)
     assert len(leader.of(WorkerSeen)) < 1000
 
@@ -160,13 +160,13 @@ async def test_the_server_holds_back_who_floods_and_asks_how_they_are_afterwards
     assert states(worker.account)[-1] is Health.UNAVAILABLE
     before = read[worker.account]
     await flood(5000)
-    other.link.announce(Health.AVAILABLE, "heard", "")
+    other.link.announce_health(Health.AVAILABLE, "heard", "")
     await until(lambda: states(other.account)[-1] is Health.AVAILABLE)
     assert read[worker.account] < before + 500, "what it sends ends at the server"
-    await until(lambda: not session.congested)  # else it is not said
-    worker.link.announce(Health.XA, "calm", "")
+    await until(lambda: not session.is_congested)  # else it is not said
+    worker.link.announce_health(Health.XA, "calm", "")
     await until(lambda: leader.of(WorkerSeen)[-1].announcement.state == "calm", 30)
-    assert leader.link.leading
+    assert leader.link.is_leading
 
 
 async def test_an_account_that_floods_although_it_is_blocked_is_blocked_again(
@@ -193,7 +193,7 @@ async def test_an_account_that_floods_although_it_is_blocked_is_blocked_again(
         asked = colleague.stream.Iq()
         asked["type"] = "get"
         ET.SubElement(asked.xml, f"{{{ns.BLOCKING}}}blocklist")
-        answer = await colleague.ask(asked)
+        answer = await colleague.send_iq(asked)
         return [x.get("jid") for x in answer.xml.iter(f"{{{ns.BLOCKING}}}item")]
 
     async with session(links.server, "geolane", "standby-y") as colleague:
@@ -205,8 +205,8 @@ async def test_an_account_that_floods_although_it_is_blocked_is_blocked_again(
             forget = colleague.stream.Iq()
             forget["type"] = "set"
             ET.SubElement(forget.xml, f"{{{ns.BLOCKING}}}unblock")
-            await colleague.request(forget)
-    assert leader.link.leading
+            await colleague.send_request(forget)
+    assert leader.link.is_leading
 
 
 async def test_a_server_that_blocks_nobody_is_asked_once_and_nobody_counts_as_blocked(
@@ -226,8 +226,8 @@ async def test_a_server_that_blocks_nobody_is_asked_once_and_nobody_counts_as_bl
     await until(lambda: leader.of(Flooded))
     blocker = leader.link._leadership._blocker if leader.link._leadership else None
     assert blocker is not None
-    await until(lambda: not blocker.blocks(links.server.jid(worker.account)))
-    assert not blocker.block(links.server.jid(worker.account))
-    worker.link.announce(Health.AVAILABLE, "calm", "")
+    await until(lambda: not blocker.is_blocked(links.server.jid(worker.account)))
+    assert not blocker.block_account(links.server.jid(worker.account))
+    worker.link.announce_health(Health.AVAILABLE, "calm", "")
     await until(lambda: leader.of(WorkerSeen)[-1].announcement.state == "calm")
-    assert leader.link.leading
+    assert leader.link.is_leading

@@ -29,8 +29,8 @@ class Heard:
             None,  # type: ignore[arg-type]
             ROOM,
             "geolane",
-            heard=self.leadership._heard_in_room,
-            changed=self.leadership._changed,
+            heard=self.leadership._handle_room_message,
+            changed=self.leadership._note_affiliation,
         )
         self.leadership._room = room
         for nick, jid, what in (("ana", ANA, "member"), ("geolane", BOT, "owner")):
@@ -42,14 +42,14 @@ class Heard:
             f"<presence xmlns='jabber:client' from='{ROOM}/{nick}'{kind}>"
             f"<x xmlns='http://jabber.org/protocol/muc#user'>{item}</x></presence>"
         )
-        self.leadership._presence(Presence(xml=ET.fromstring(xml)))
+        self.leadership._handle_presence(Presence(xml=ET.fromstring(xml)))
 
     def message(self, sender: str, kind: str, inside: str) -> list[Any]:
         xml = (
             f"<message xmlns='jabber:client' from='{sender}' id='m1' "
             f"type='{kind}'>{inside}</message>"
         )
-        self.leadership._message(Message(xml=ET.fromstring(xml)))
+        self.leadership._handle_message(Message(xml=ET.fromstring(xml)))
         return self.events
 
 

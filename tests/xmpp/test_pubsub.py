@@ -38,7 +38,7 @@ PLAN = FeedItem(
 
 
 def _published(leader: Coordinator, n: int) -> bool:
-    leader.link.publish(alert(n))
+    leader.link.publish_item(alert(n))
     return True
 
 
@@ -47,7 +47,7 @@ async def _reading(client: OperatorClient) -> tuple[list[str], asyncio.Task[None
     got: list[str] = []
 
     async def read() -> None:
-        async with aclosing(client.watch(ALERTS)) as items:
+        async with aclosing(client.watch_feed(ALERTS)) as items:
             async for item in items:
                 got.append(item.item_id)  # noqa: PERF401  # read while it runs
 
@@ -71,14 +71,14 @@ async def test_a_member_reads_what_the_leader_publishes(links: Links) -> None:
     leader = await links.coordinator()
     ana = await links.server.person()
     async with OperatorClient(links.server.settings(ana), ana) as client:
-        leader.link.publish(PLAN)
+        leader.link.publish_item(PLAN)
         for feed, item in (
             (FLEET, FeedItem(FLEET, CURRENT, "calm", "10 nodes", SUMMARY, 4)),
             (PLACEMENT, PLAN),
             (ALERTS, alert(1)),
         ):
-            async with aclosing(client.watch(feed)) as items, asyncio.timeout(10):
-                leader.link.publish(item)
+            async with aclosing(client.watch_feed(feed)) as items, asyncio.timeout(10):
+                leader.link.publish_item(item)
                 async for got in items:
                     if (
                         got.payload.tag.endswith("}entry")
@@ -95,7 +95,7 @@ async def test_a_watcher_gets_every_alert_in_order(links: Links) -> None:
         got, reader = await _reading(client)
         await until(lambda: _published(leader, 100) and got)
         for n in range(101, 121):
-            leader.link.publish(alert(n))
+            leader.link.publish_item(alert(n))
         await until(lambda: got and got[-1] == "alert-4-120")
         assert got[-20:] == [f"alert-4-{n}" for n in range(101, 121)]
         reader.cancel()
@@ -108,8 +108,8 @@ async def test_who_watches_troubles_no_other_client_of_the_account(links: Links)
     settings = links.server.settings(ana)
     async with OperatorClient(settings, ana) as phone, OperatorClient(settings, ana) as terminal:
         heard = phone._items[ALERTS] = asyncio.Queue(10)
-        async with aclosing(terminal.watch(ALERTS)) as items, asyncio.timeout(10):
-            leader.link.publish(alert(300))
+        async with aclosing(terminal.watch_feed(ALERTS)) as items, asyncio.timeout(10):
+            leader.link.publish_item(alert(300))
             async for item in items:
                 if item.item_id == "alert-4-300":
                     break
@@ -126,10 +126,10 @@ async def test_what_killed_watchers_left_is_cleared_and_those_who_live_go_on(
     ana = await links.server.person()
     for _ in range(4):
         async with OperatorClient(links.server.settings(ana), ana) as killed:
-            await killed.subscribe(ALERTS)
+            await killed.subscribe_to_feed(ALERTS)
     async with OperatorClient(links.server.settings(ana), ana) as client:
         got, reader = await _reading(client)
-        await leader.link.mirror(await leader.link.affiliations(), [ALERTS])
+        await leader.link.mirror_affiliations(await leader.link.read_affiliations(), [ALERTS])
         await until(lambda: _published(leader, 400) and "alert-4-400" in got)
         assert await _subscribed(leader, links.server.jid(ana)) == {client.session.jid}
         reader.cancel()
@@ -138,8 +138,10 @@ async def test_what_killed_watchers_left_is_cleared_and_those_who_live_go_on(
 
 async def _subscribed(leader: Coordinator, who: str) -> set[str]:
     """Who of that account, or which of its sessions, is subscribed to the alerts."""
-    session, service = leader.link._lead_or_raise().session, leader.link._xmpp.pubsub
-    answer = await session.request(make_subscribers_request(session.stream.Iq(), service, ALERTS))
+    session, service = leader.link._require_leadership().session, leader.link._xmpp.pubsub
+    answer = await session.send_request(
+        make_subscribers_request(session.stream.Iq(), service, ALERTS)
+    )
     return {jid for jid in subscribers_from_result(answer) if jid.startswith(who)}
 
 
@@ -148,7 +150,7 @@ async def test_a_stranger_cannot_read(links: Links) -> None:
     async with OperatorClient(links.server.settings(mallory), mallory) as client:
         for feed in (ALERTS, "telemetry/node-t1"):
             with pytest.raises(CommandRefused):
-                await anext(client.watch(feed))
+                await anext(client.watch_feed(feed))
 
 
 async def test_who_is_banned_stops_reading(links: Links) -> None:
@@ -166,17 +168,17 @@ async def test_who_is_banned_stops_reading(links: Links) -> None:
         await until(
             lambda: _published(leader, 200) and all("alert-4-200" in x for x in read.values())
         )
-        affiliations = await leader.link.affiliations()
-        await leader.link.mirror(
+        affiliations = await leader.link.read_affiliations()
+        await leader.link.mirror_affiliations(
             {jid: a for jid, a in affiliations.items() if jid != server.jid(ana)}, both
         )
-        leader.link.publish(alert(201))
+        leader.link.publish_item(alert(201))
         await until(lambda: "alert-4-201" in read[bob])
         assert "alert-4-201" not in read[ana]
         with pytest.raises(CommandRefused):
-            await anext(banned.watch(PLACEMENT))
-        await leader.link.mirror(affiliations, both)
-        async with aclosing(banned.watch(PLACEMENT)):
+            await anext(banned.watch_feed(PLACEMENT))
+        await leader.link.mirror_affiliations(affiliations, both)
+        async with aclosing(banned.watch_feed(PLACEMENT)):
             pass
         for task in tasks:
             task.cancel()

@@ -39,8 +39,8 @@ async def test_a_member_asks_in_the_room_and_hears_the_answer_and_its_correction
     leader = await links.coordinator()
     ana = await links.server.person()
     async with person(links.server, ana) as client:
-        await client.join()
-        asked_id = await client.say("!status")
+        await client.join_room()
+        asked_id = await client.send_to_room("!status")
         asked: QuestionAsked = (await until(lambda: leader.of(QuestionAsked)))[0]
         assert (
             asked.jid,
@@ -58,17 +58,17 @@ async def test_a_member_asks_in_the_room_and_hears_the_answer_and_its_correction
             None,
         )
         assert asked.stanza_id
-        said_id = await leader.link.say("moving 3 lanes\n\N{SNOWMAN} <&> 1 of 3")
-        said = await client.hear(lambda s: s.message_id == said_id)
+        said_id = await leader.link.send_to_room("moving 3 lanes\n\N{SNOWMAN} <&> 1 of 3")
+        said = await client.wait_for_message(lambda s: s.message_id == said_id)
         assert said.jid == links.server.settings().coordinator
         assert said.text == "moving 3 lanes\n\N{SNOWMAN} <&> 1 of 3"
-        await leader.link.say("moving 3 lanes: 2 of 3", correct=said_id)
-        corrected = await client.hear(lambda s: s.replaces == said_id)
+        await leader.link.send_to_room("moving 3 lanes: 2 of 3", correct=said_id)
+        corrected = await client.wait_for_message(lambda s: s.replaces == said_id)
         assert corrected.text == "moving 3 lanes: 2 of 3"
-        await client.say("!nodes", correct=asked_id)
+        await client.send_to_room("!nodes", correct=asked_id)
         again = await until(lambda: [e for e in leader.of(QuestionAsked) if e.replaces])
         assert (again[0].replaces, again[0].text) == (asked_id, "!nodes")
-        leader.link.subject("calm: 10 nodes")
+        leader.link.set_subject("calm: 10 nodes")
         await until(lambda: client.subject == "calm: 10 nodes")
         assert not [
             e for e in leader.of(QuestionAsked) if e.jid == links.server.settings().coordinator
@@ -82,10 +82,10 @@ async def test_a_member_talks_one_to_one_and_a_stranger_is_not_heard(links: Link
     bot = server.settings().coordinator
     async with person(server, mallory) as stranger, person(server, ana) as client:
         await until(lambda: leader.link._leadership and leader.link._leadership.affiliations)
-        stranger.whisper(bot, "drain everything")
+        stranger.send_to_person(bot, "drain everything")
         with pytest.raises(CommandRefused):
-            await stranger.join()
-        message_id = client.whisper(bot, "status")
+            await stranger.join_room()
+        message_id = client.send_to_person(bot, "status")
         asked: QuestionAsked = (await until(lambda: leader.of(QuestionAsked)))[0]
         assert (asked.jid, asked.text, asked.room, asked.message_id) == (
             server.jid(ana),
@@ -94,8 +94,8 @@ async def test_a_member_talks_one_to_one_and_a_stranger_is_not_heard(links: Link
             message_id,
         )
         assert [e.text for e in leader.of(QuestionAsked)] == ["status"]
-        said_id = leader.link.whisper(asked.jid, "10 nodes, calm \x00\ud800")
-        said = await client.hear(lambda s: s.message_id == said_id)
+        said_id = leader.link.send_to_person(asked.jid, "10 nodes, calm \x00\ud800")
+        said = await client.wait_for_message(lambda s: s.message_id == said_id)
         assert (said.room, said.jid) == (False, bot)
         assert said.text.startswith("10 nodes, calm")
 
@@ -103,12 +103,12 @@ async def test_a_member_talks_one_to_one_and_a_stranger_is_not_heard(links: Link
 async def test_what_was_said_while_nobody_led_is_not_acted_on(links: Links) -> None:
     ana = await links.server.person()
     async with person(links.server, ana) as client:
-        await client.join()
-        await client.say("!drain iad-1")
-        await client.hear(lambda s: s.text == "!drain iad-1")
+        await client.join_room()
+        await client.send_to_room("!drain iad-1")
+        await client.wait_for_message(lambda s: s.text == "!drain iad-1")
         leader = await links.coordinator()
         await joined(leader)
-        await client.say("!status")
+        await client.send_to_room("!status")
         await until(lambda: leader.of(QuestionAsked))
         assert [e.text for e in leader.of(QuestionAsked)] == ["!status"]
 
@@ -119,9 +119,9 @@ async def test_a_change_of_affiliation_is_told_of_who_is_there_and_of_who_is_abs
     leader = await links.coordinator()
     server = links.server
     here, away = await server.person(), await server.person()
-    assert (await leader.link.affiliations())[server.jid(away)] == "member"
+    assert (await leader.link.read_affiliations())[server.jid(away)] == "member"
     async with person(server, here) as client:
-        await client.join()
+        await client.join_room()
         await joined(leader)
         for account, affiliation in ((here, "admin"), (away, "none"), (here, "outcast")):
             await set_affiliation(server, server.jid(account), affiliation)
@@ -153,4 +153,4 @@ async def test_the_room_is_joined_again_when_it_is_lost(links: Links) -> None:
         affiliation="owner",
     )
     await until(room.joined.is_set)
-    assert await leader.link.say("back")
+    assert await leader.link.send_to_room("back")

@@ -36,14 +36,14 @@ async def session(server: XmppServer, account: str, resource: str = "x") -> Asyn
 
 
 def command(sender: Session, worker: Worker, what: WorkerCommand) -> Iq:
-    iq = sender.iq("set", f"{worker.account}@{sender.login.xmpp.fleet}/etl")
+    iq = sender.make_iq("set", f"{worker.account}@{sender.login.xmpp.fleet}/etl")
     iq.xml.append(lanes.command_to_xml(what))
     return iq
 
 
 async def refused(sender: Session, iq: Iq) -> str:
     with pytest.raises(IqError) as error:
-        await sender.ask(iq)
+        await sender.send_iq(iq)
     return str(error.value.condition)
 
 
@@ -68,7 +68,7 @@ async def test_a_malformed_command_is_a_bad_request_and_the_worker_goes_on(links
     async with session(links.server, "geolane", "leader") as leader:
 
         def broken(xml: str) -> Iq:
-            iq = leader.iq("set", f"{worker.account}@{leader.login.xmpp.fleet}/etl")
+            iq = leader.make_iq("set", f"{worker.account}@{leader.login.xmpp.fleet}/etl")
             iq.xml.append(ET.fromstring(xml))
             return iq
 
@@ -93,7 +93,7 @@ async def test_a_malformed_command_is_a_bad_request_and_the_worker_goes_on(links
             f"<command xmlns='{ns.COMMANDS}' node='{node}' action='cancel'/>",
         ):
             assert await refused(leader, broken(xml)) == "bad-request"
-        await leader.request(command(leader, worker, LanesCommand(4, "boot1")))
+        await leader.send_request(command(leader, worker, LanesCommand(4, "boot1")))
     assert worker.commands == [LanesCommand(4, "boot1")]
 
 
@@ -112,7 +112,7 @@ async def test_only_the_worker_itself_at_its_resource_is_seen(links: Links) -> N
             presence = health.fill_presence(sender.stream.Presence(), said)
             presence["to"] = to
             sender.send(presence)
-            await sender.ask(
+            await sender.send_iq(
                 _ping(sender, to)
             )  # the reader works in order: the presence has been read
     assert [e for e in leader.of(WorkerSeen) if e.announcement.state == "lying"] == []
@@ -137,7 +137,7 @@ async def test_an_event_that_the_service_did_not_send_is_not_believed(links: Lin
             )
             item.append(telemetry.telemetry_to_xml(value))
             sender.send(message)
-            await sender.ask(_ping(sender, to))
+            await sender.send_iq(_ping(sender, to))
     assert leader.of(TelemetryIn) == []
 
 
@@ -149,10 +149,10 @@ async def test_telemetry_from_another_resource_of_the_worker_is_not_believed(lin
     for resource, seq in (("elsewhere", 1), ("etl", 2)):
         async with session(server, worker, resource) as sender:
             item = telemetry.telemetry_to_xml(Telemetry("boot1", seq, "now", 0.0, 1.0))
-            await sender.request(
+            await sender.send_request(
                 feeds.make_publish_request(sender.stream.Iq(), service, feed, "current", item)
             )
-            await sender.ask(_ping(sender, f"{server.settings().coordinator}/leader"))
+            await sender.send_iq(_ping(sender, f"{server.settings().coordinator}/leader"))
     assert [e.telemetry.seq for e in leader.of(TelemetryIn)] == [2]
 
 
@@ -165,10 +165,10 @@ async def test_a_subscription_request_is_declined(links: Links) -> None:
         assert (
             await refused(sender, command(sender, worker, LanesCommand(1, "boot1"))) == "forbidden"
         )
-    assert worker.link.up
+    assert worker.link.is_up
 
 
 def _ping(sender: Session, to: str) -> Iq:
-    iq = sender.iq("get", to)
+    iq = sender.make_iq("get", to)
     ET.SubElement(iq.xml, f"{{{ns.PING}}}ping")
     return iq

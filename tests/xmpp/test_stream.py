@@ -40,7 +40,7 @@ def test_one_context_serves_all_clients(tmp_path: Any) -> None:
 async def test_a_worker_tells_what_it_is_and_which_commands_it_has(links: Links) -> None:
     leader = await links.coordinator()
     worker = await links.worker()
-    worker.link.announce(Health.AVAILABLE, "working", "")
+    worker.link.announce_health(Health.AVAILABLE, "working", "")
     session = leader.link._leader_session
     assert session is not None
     disco = session.stream.plugin["xep_0030"]
@@ -58,11 +58,11 @@ async def test_the_self_ping_tells_whether_we_are_in_the_room(
     leader = await links.coordinator()
     room = await until(lambda: leader.link._leadership and leader.link._leadership._room)
     await until(room.joined.is_set)
-    assert await room._still_in()
-    monkeypatch.setattr(room, "presence", lambda _: None)  # we do not hear that we leave
+    assert await room._is_still_in()
+    monkeypatch.setattr(room, "handle_presence", lambda _: None)  # we do not hear that we leave
     leave = room.session.stream.Presence(sto=f"{room.room}/{room.nick}", stype="unavailable")
     room.session.send(leave)
-    assert not await room._still_in()
+    assert not await room._is_still_in()
 
 
 async def test_the_self_ping_brings_us_back(links: Links, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,14 +70,14 @@ async def test_the_self_ping_brings_us_back(links: Links, monkeypatch: pytest.Mo
     leader = await links.coordinator()
     room = await until(lambda: leader.link._leadership and leader.link._leadership._room)
     await until(room.joined.is_set)
-    heard = room.presence
+    heard = room.handle_presence
     deaf = [True]
-    monkeypatch.setattr(room, "presence", lambda p: None if deaf[0] else heard(p))
+    monkeypatch.setattr(room, "handle_presence", lambda p: None if deaf[0] else heard(p))
     room.session.send(
         room.session.stream.Presence(sto=f"{room.room}/{room.nick}", stype="unavailable")
     )
     await until(lambda: not room.joined.is_set())
     deaf[0] = False
     await until(room.joined.is_set)
-    assert await room._still_in()
+    assert await room._is_still_in()
     assert len(leader.of(Led)) == 1

@@ -42,10 +42,10 @@ class Tuned:
 
 async def test_workers_hear_it_and_who_connects_later_fetches_it(links: Links) -> None:
     leader = await links.coordinator()
-    leader.link.publish(item(1, commit_gap_ms=200))
+    leader.link.publish_item(item(1, commit_gap_ms=200))
     one = Tuned(links, await links.server.worker())
     await until(lambda: one.last() == TuningValues(1, (("commit_gap_ms", 200),)))
-    leader.link.publish(item(2, commit_gap_ms=250, telemetry_period_s=0.5))
+    leader.link.publish_item(item(2, commit_gap_ms=250, telemetry_period_s=0.5))
     wanted = TuningValues(2, (("commit_gap_ms", 250), ("telemetry_period_s", 0.5)))
     await until(lambda: one.last() == wanted)
     later = Tuned(links, await links.server.worker())
@@ -54,15 +54,15 @@ async def test_workers_hear_it_and_who_connects_later_fetches_it(links: Links) -
 
 async def test_what_was_said_while_it_was_away_is_fetched_when_it_is_back(links: Links) -> None:
     leader = await links.coordinator()
-    leader.link.publish(item(3))
+    leader.link.publish_item(item(3))
     w = Tuned(links, await links.server.worker())
     await until(lambda: w.last() == TuningValues(3))
     session = w.link._session
     assert session is not None
     session.abort("cut by the test")
-    leader.link.publish(item(4, batch_records=7))
+    leader.link.publish_item(item(4, batch_records=7))
     await until(lambda: w.last() == TuningValues(4, (("batch_records", 7),)))
-    w.link.tune(0.5)
+    w.link.set_ping_period(0.5)
     assert w.link._session is not None
     assert w.link._session.quiet_s == 0.5
 
@@ -70,17 +70,19 @@ async def test_what_was_said_while_it_was_away_is_fetched_when_it_is_back(links:
 async def test_it_is_acknowledged_by_telemetry(links: Links) -> None:
     leader = await links.coordinator()
     worker = await links.worker()
-    worker.link.publish(Telemetry("boot1", 1, "", 0.1, 40.0, tuning=17))
+    worker.link.publish_telemetry(Telemetry("boot1", 1, "", 0.1, 40.0, tuning=17))
     heard = await until(lambda: [e for e in leader.of(TelemetryIn) if e.worker == worker.account])
     assert heard[0].telemetry.tuning == 17
 
 
 async def test_what_is_no_tuning_changes_nothing(links: Links) -> None:
     leader = await links.coordinator()
-    leader.link.publish(item(5))
+    leader.link.publish_item(item(5))
     w = Tuned(links, await links.server.worker())
     await until(lambda: w.last() == TuningValues(5))
-    leader.link.publish(FeedItem(TUNING, CURRENT, "t", "t", TuningValues(6, (("no name", 1),)), 1))
-    leader.link.publish(item(7))
+    leader.link.publish_item(
+        FeedItem(TUNING, CURRENT, "t", "t", TuningValues(6, (("no name", 1),)), 1)
+    )
+    leader.link.publish_item(item(7))
     await until(lambda: w.last() == TuningValues(7))
     assert TuningValues(6, (("no name", 1),)) not in w.told

@@ -28,11 +28,11 @@ def fetch(url: str) -> tuple[bytes, str, str]:
 
 async def test_what_was_put_is_had_by_its_link(links: Links) -> None:
     leader = await links.coordinator()
-    url = await leader.link.upload("map.png", PNG, "image/png")
+    url = await leader.link.upload_file("map.png", PNG, "image/png")
     assert url.startswith("http://127.0.0.1:")
     assert url.endswith("/map.png")
     assert await asyncio.to_thread(fetch, url) == (PNG, "image/png", "nosniff")
-    again = await leader.link.upload("map.png", PNG, "image/png")
+    again = await leader.link.upload_file("map.png", PNG, "image/png")
     assert again != url, "no link can be guessed from another"
 
 
@@ -42,7 +42,9 @@ async def test_people_of_the_room_may_upload_and_other_accounts_may_not(
     async def put(account: str) -> str:
         xmpp = xmpp_server.settings(account)
         async with Session(Login(xmpp, f"{xmpp_server.jid(account)}/phone"), Handlers()) as session:
-            return await Uploads(session, xmpp.domain, xmpp.ca_file).put("a.png", PNG, "image/png")
+            return await Uploads(session, xmpp.domain, xmpp.ca_file).upload_file(
+                "a.png", PNG, "image/png"
+            )
 
     assert (await put(await xmpp_server.person())).endswith("/a.png")
     with pytest.raises(CommandRefused, match="forbidden"):
@@ -52,4 +54,4 @@ async def test_people_of_the_room_may_upload_and_other_accounts_may_not(
 async def test_what_is_too_large_is_not_sent(links: Links) -> None:
     leader = await links.coordinator()
     with pytest.raises(CommandRefused, match="takes 10,485,760 bytes"):
-        await leader.link.upload("large.png", bytes(10_485_761), "image/png")
+        await leader.link.upload_file("large.png", bytes(10_485_761), "image/png")

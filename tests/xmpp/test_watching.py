@@ -25,7 +25,7 @@ async def publishing(leader: Coordinator) -> AsyncIterator[None]:
         lag = 0
         while True:
             lag += 1
-            leader.link.publish(item(summary([row(0)], lag_events=lag)))
+            leader.link.publish_item(item(summary([row(0)], lag_events=lag)))
             await asyncio.sleep(0.05)
 
     task = asyncio.create_task(go())

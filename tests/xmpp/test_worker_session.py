@@ -41,7 +41,7 @@ async def test_every_command_arrives_as_it_was_sent_and_its_answer_returns(links
     owned = WorkerAnswer((Grant(12, 7, 104999),))
     worker.answer = lambda _: owned
     for command in COMMANDS:
-        assert await leader.link.command(worker.account, command, 5.0) == owned
+        assert await leader.link.send_command(worker.account, command, 5.0) == owned
     assert worker.commands == COMMANDS
 
 
@@ -54,7 +54,7 @@ async def test_a_stale_epoch_is_told_with_what_was_seen(links: Links) -> None:
 
     worker.answer = stale
     with pytest.raises(StaleEpoch) as refused:
-        await leader.link.command(worker.account, COMMANDS[1], 5.0)
+        await leader.link.send_command(worker.account, COMMANDS[1], 5.0)
     assert refused.value.seen == 8
 
 
@@ -67,7 +67,7 @@ async def test_a_refusal_keeps_its_condition(links: Links) -> None:
 
     worker.answer = refuse
     with pytest.raises(CommandRefused) as refused:
-        await leader.link.command(worker.account, COMMANDS[3], 5.0)
+        await leader.link.send_command(worker.account, COMMANDS[3], 5.0)
     assert refused.value.condition == "not-acceptable"
 
 
@@ -75,9 +75,9 @@ async def test_a_worker_that_is_not_there_gives_no_answer(links: Links) -> None:
     leader = await links.coordinator()
     absent = await links.server.worker()
     with pytest.raises(NoAnswer):
-        await leader.link.command(absent, COMMANDS[3], 5.0)
+        await leader.link.send_command(absent, COMMANDS[3], 5.0)
     with pytest.raises(NoAnswer):
-        await leader.link.ping(absent, 5.0)
+        await leader.link.ping_worker(absent, 5.0)
 
 
 async def test_a_worker_that_is_slow_gives_no_answer_in_time_but_answers_pings(
@@ -93,14 +93,14 @@ async def test_a_worker_that_is_slow_gives_no_answer_in_time_but_answers_pings(
 
     worker.link._obey = slow
     with pytest.raises(NoAnswer):
-        await leader.link.command(worker.account, COMMANDS[3], 0.3)
-    await leader.link.ping(worker.account, 5.0)
+        await leader.link.send_command(worker.account, COMMANDS[3], 0.3)
+    await leader.link.ping_worker(worker.account, 5.0)
 
 
 async def test_presence_is_health_and_says_what_the_worker_is(links: Links) -> None:
     leader = await links.coordinator()
     worker = await links.worker(boot="boot7")
-    worker.link.announce(Health.DND, "draining", "draining: 3 lanes left")
+    worker.link.announce_health(Health.DND, "draining", "draining: 3 lanes left")
     seen = await until(
         lambda: [
             e.announcement for e in leader.of(WorkerSeen) if e.announcement.state == "draining"
@@ -122,7 +122,7 @@ async def test_presence_is_health_and_says_what_the_worker_is(links: Links) -> N
 
 async def test_a_leader_that_comes_later_learns_who_is_there(links: Links) -> None:
     worker = await links.worker()
-    worker.link.announce(Health.AVAILABLE, "working", "")
+    worker.link.announce_health(Health.AVAILABLE, "working", "")
     leader = await links.coordinator()
     await until(
         lambda: [
@@ -138,6 +138,6 @@ async def test_telemetry_reaches_the_leader(links: Links) -> None:
     worker = await links.worker()
     load = LaneLoad(WorkerKind.NODE.topic, 12, 7, 812.5, 40, 3.1, 9.4)
     said = Telemetry("boot1", 812, "2026-11-22T22:08:11.204Z", 0.61, 88.0, 17, (load,))
-    worker.link.publish(said)
+    worker.link.publish_telemetry(said)
     heard = await until(lambda: leader.of(TelemetryIn))
     assert heard == [TelemetryIn(worker.account, said)]

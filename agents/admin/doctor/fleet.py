@@ -201,7 +201,7 @@ class FleetCheck:
             for worker in wanted:
                 session.send(session.stream.make_presence(ptype="probe", pto=f"{worker}@{fleet}"))
             until_s = loop.time() + ANSWER_S
-            while set(found) < wanted and loop.time() < until_s and session.up:
+            while set(found) < wanted and loop.time() < until_s and session.is_up:
                 await asyncio.sleep(0.02)
                 for presence in session.presences:
                     name = health.worker_from_jid(presence["from"], fleet)

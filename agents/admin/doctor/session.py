@@ -39,9 +39,9 @@ class SessionProbe(Session):
         self.presences: list[Presence] = []
         self._pings: list[float] = []
 
-    def _listen(self, handlers: Handlers) -> None:
+    def _register_handlers(self, handlers: Handlers) -> None:
         handlers.presence = self.presences.append
-        super()._listen(handlers)
+        super()._register_handlers(handlers)
         for path, note in (
             (_FEATURES, self._note_features),
             (_CHALLENGE, self._note_challenge),
@@ -59,7 +59,7 @@ class SessionProbe(Session):
         self.challenged = True
 
     def _note_refusal(self, _: Any) -> None:
-        self.refused = not self.stream.not_offered()
+        self.refused = not self.stream.unusable_mechanisms()
 
     def _note_ping(self, iq: Any) -> None:
         if iq["type"] == "get" and len(self._pings) < 10:

@@ -207,11 +207,11 @@ class XmppCheck:
 
     async def _check_clock(self) -> Verdict:
         async with self._open_session() as session:
-            iq = session.iq("get", self._host)
+            iq = session.make_iq("get", self._host)
             ET.SubElement(iq.xml, f"{{{TIME}}}time")
             begun = self._now()
             try:
-                answer = await session.request(iq)
+                answer = await session.send_request(iq)
             except (CommandRefused, NoAnswer) as e:
                 raise NotLookedAt(
                     f"{self._host} does not report its time (mod_time, XEP-0202)"
@@ -230,7 +230,7 @@ class XmppCheck:
         async with self._open_session() as session:
             request = feeds.make_own_affiliations_request(session.stream.Iq(), self._xmpp.pubsub)
             try:
-                there = feeds.own_affiliations_from_result(await session.request(request))
+                there = feeds.own_affiliations_from_result(await session.send_request(request))
             except CommandRefused as e:
                 return fault(f"{self._xmpp.pubsub}: {e}", PROVISION)
         return judge_feed_rights(expected_feeds(self._who, self._workers), there)
@@ -240,7 +240,7 @@ class XmppCheck:
             raise NotLookedAt("only workers read it")
         async with self._open_session() as session:
             try:
-                await session.request(
+                await session.send_request(
                     feeds.make_last_item_request(session.stream.Iq(), self._xmpp.pubsub, "tuning")
                 )
             except CommandRefused as e:
@@ -256,9 +256,9 @@ class XmppCheck:
             else {f"{w}@{self._host}" for w in self._workers}
         )
         async with self._open_session() as session:
-            iq = session.iq("get", session.stream.boundjid.bare)
+            iq = session.make_iq("get", session.stream.boundjid.bare)
             ET.SubElement(iq.xml, f"{{{ROSTER}}}query")
-            answer = await session.request(iq)
+            answer = await session.send_request(iq)
         items = answer.xml.iterfind(f"{{{ROSTER}}}query/{{{ROSTER}}}item")
         return judge_roster(
             wanted, {x.get("jid", "") for x in items if x.get("subscription") == "both"}
@@ -278,7 +278,7 @@ class XmppCheck:
                 # Joining a room that does not exist may create it.
                 await _require_room(session, room)
             async with OperatorClient(self._xmpp, self._who.account, seen=False) as person:
-                await person.join()
+                await person.join_room()
                 me = next(
                     (o for o in person.room.occupants.values() if o.nick == person.room.nick), None
                 )
@@ -345,18 +345,18 @@ async def _send_bytes(
     session: SessionProbe, host: str, size: int, slots: asyncio.Semaphore
 ) -> None:
     """Send about `size` bytes that the server must read before it answers. Any answer will do."""
-    iq = session.iq("get", host)
+    iq = session.make_iq("get", host)
     ping = ET.SubElement(iq.xml, f"{{{ns.PING}}}ping")
     ping.text = secrets.token_hex(size // 2)
     with suppress(IqError):
-        await session.ask(iq, 30.0, slots)
+        await session.send_iq(iq, 30.0, slots)
 
 
 async def _require_room(session: SessionProbe, room: str) -> None:
-    iq = session.iq("get", room)
+    iq = session.make_iq("get", room)
     ET.SubElement(iq.xml, f"{{{DISCO_INFO}}}query")
     try:
-        await session.ask(iq)
+        await session.send_iq(iq)
     except IqError as e:
         if e.condition in ("item-not-found", "remote-server-not-found", "service-unavailable"):
             raise CommandRefused("item-not-found") from None
@@ -365,10 +365,10 @@ async def _require_room(session: SessionProbe, room: str) -> None:
 async def ping_jid(session: SessionProbe, jid: str, timeout_s: float) -> float:
     """Milliseconds until `jid` answered. Raises XmppError."""
     loop = asyncio.get_running_loop()
-    iq = session.iq("get", jid)
+    iq = session.make_iq("get", jid)
     ET.SubElement(iq.xml, f"{{{ns.PING}}}ping")
     begun = loop.time()
-    await session.request(iq, timeout_s, asyncio.Semaphore(1))
+    await session.send_request(iq, timeout_s, asyncio.Semaphore(1))
     return (loop.time() - begun) * 1000
 
 

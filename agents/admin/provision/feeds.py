@@ -26,9 +26,9 @@ async def check_feeds(xmpp: settings.Xmpp, secrets: Path, workers: Sequence[str]
         xmpp, password_file=str(secrets / "geolane"), sasl="SCRAM", cert_file=""
     )
     async with Session(Login(own, f"{xmpp.coordinator}/provision"), Handlers()) as session:
-        iq = session.iq("get", xmpp.pubsub)
+        iq = session.make_iq("get", xmpp.pubsub)
         iq.xml.append(ET.Element(f"{{{_ITEMS}}}query"))
-        answer = await session.request(iq)
+        answer = await session.send_request(iq)
     found = {item.get("node", "") for item in answer.xml.iter(f"{{{_ITEMS}}}item")}
     wanted = {f.name for f in (feeds.TUNING, *feeds.OPERATOR_FEEDS, *map(feeds.telemetry, workers))}
     if missing := sorted(wanted - found):

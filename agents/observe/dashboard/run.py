@@ -163,7 +163,7 @@ async def print_feed(
     Raises NotConnected, NoAnswer, CommandRefused (no such feed, or the account may not read it)."""
     async with OperatorClient(settings.xmpp, account) as person:
         try:
-            async with aclosing(person.watch(feed)) as items:
+            async with aclosing(person.watch_feed(feed)) as items:
                 async for item in items:
                     click.echo(format_item(item, as_json))
                     count = None if count is None else count - 1

@@ -61,7 +61,7 @@ class Watcher:
                 if not self._connections:
                     raise NotConnected(f"{self._login}: {e}") from None
                 self._note_loss(str(e))
-            await asyncio.sleep(backoff.next_s())
+            await asyncio.sleep(backoff.next_wait_s())
 
     @property
     def _login(self) -> str:
@@ -92,7 +92,7 @@ class Watcher:
 
     async def _read_feed(self, person: OperatorClient, feed: str, newest: int) -> None:
         try:
-            async with aclosing(person.watch(feed, newest)) as items:
+            async with aclosing(person.watch_feed(feed, newest)) as items:
                 async for item in items:
                     self._take_item(item)
         except CommandRefused as e:
@@ -118,4 +118,4 @@ class Watcher:
             silent_s = self._board.figures_at(time.monotonic()).silent_s
             if silent_s is None or silent_s > STALE_S:
                 for feed in FEEDS:
-                    await person.subscribe(feed)
+                    await person.subscribe_to_feed(feed)

@@ -57,7 +57,7 @@ async def test_a_node_that_is_told_to_stop_hands_over_and_then_ends(units: Runni
         )
         assert unit.starts == starts, "they are with others before it ends"
         await units.until(lambda: unit.starts > starts, "it has ended, and is started again", 10)
-        said = await ana.hear(
+        said = await ana.wait_for_message(
             lambda said: re.search(f"{name} (has stopped|is gone)", said.text) is not None, 20
         )
         assert "has stopped; it handed everything over first" in said.text

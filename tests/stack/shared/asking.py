@@ -30,7 +30,7 @@ async def step(
     async with asyncio.timeout(30):
         while True:
             try:
-                return await person.operate(command, session, action, fields)
+                return await person.send_command_step(command, session, action, fields)
             except CommandRefused as e:
                 if e.condition != "resource-constraint":
                     raise
@@ -62,7 +62,7 @@ async def told(
     person: OperatorClient, wanted: Callable[[list[TroubleRow]], bool], timeout_s: float = 60
 ) -> list[TroubleRow]:
     """The rows of the feed `fleet`, as soon as they are as wanted."""
-    async with asyncio.timeout(timeout_s), aclosing(person.watch(FLEET)) as items:
+    async with asyncio.timeout(timeout_s), aclosing(person.watch_feed(FLEET)) as items:
         async for item in items:
             summary = item_from_entry(item.feed, item.item_id, item.payload).element
             assert isinstance(summary, FleetSummary)

@@ -66,11 +66,11 @@ async def test_a_member_is_listed_what_looks_and_may_not_act(running: Running) -
         status = await step(guest, "status")
         assert status.status is Status.COMPLETED
         assert "3/3 nodes, 12/12 lanes" in text(status)
-        names = {o.value for o in (await guest.commands()).commands}
+        names = {o.value for o in (await guest.list_commands()).commands}
         assert {"status", "lanes", "explain"} <= names
         assert not {"drain", "move", "pause"} & names
         with pytest.raises(CommandRefused, match="forbidden"):
-            await guest.operate("drain")
+            await guest.send_command_step("drain")
 
 
 async def test_a_stranger_is_forbidden_and_listed_nothing(running: Running) -> None:
@@ -83,7 +83,7 @@ async def test_a_stranger_is_forbidden_and_listed_nothing(running: Running) -> N
     async with OperatorClient(running.login("eve"), "eve", seen=False) as eve:
         with pytest.raises(CommandRefused, match="forbidden"):
             await step(eve, "status")
-        assert (await eve.commands()).commands == ()
+        assert (await eve.list_commands()).commands == ()
 
 
 async def test_an_admin_drains_by_form_and_cancel_does_nothing(running: Running) -> None:

@@ -146,7 +146,9 @@ async def test_a_file_that_is_wrong_is_told_and_changes_nothing(running: Running
     text = file.read_text("utf-8")
     async with running.in_room() as ana:
         file.write_text(text.replace('site = "ric"', 'site = "rik"'), "utf-8")
-        await ana.hear(lambda said: f"node {NAME}: there is no site 'rik'" in said.text, 20)
+        await ana.wait_for_message(
+            lambda said: f"node {NAME}: there is no site 'rik'" in said.text, 20
+        )
         file.write_text(text, "utf-8")
         log = running.leader().log_file
         await running.until(

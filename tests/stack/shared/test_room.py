@@ -23,43 +23,45 @@ async def test_a_member_looks_and_an_admin_drains(running: Running) -> None:
         OperatorClient(running.login("guest"), "guest") as guest,
         OperatorClient(running.login("ana"), "ana") as ana,
     ):
-        await guest.join()
-        await ana.join()
-        await guest.say("!status")
-        assert "3/3 nodes, 12/12 lanes" in (await guest.hear(running.bot("nodes"))).text
-        await guest.say(f"!drain {name}")
-        await guest.hear(running.bot("needs an admin"))
+        await guest.join_room()
+        await ana.join_room()
+        await guest.send_to_room("!status")
+        assert "3/3 nodes, 12/12 lanes" in (await guest.wait_for_message(running.bot("nodes"))).text
+        await guest.send_to_room(f"!drain {name}")
+        await guest.wait_for_message(running.bot("needs an admin"))
         replay, sending = running.replay(4000)
-        await ana.say(f"geolane: drain {name}")
-        dry = await ana.hear(running.bot("To do it"))
+        await ana.send_to_room(f"geolane: drain {name}")
+        dry = await ana.wait_for_message(running.bot("To do it"))
         assert running.stack.follower.lanes_of(victim), "a dry run moves nothing"
-        ana.whisper(
+        ana.send_to_person(
             running.stack.base.xmpp.coordinator,
             f"confirm {dry.text.partition('confirm ')[2].split()[0]}",
         )
-        await ana.hear(running.bot("another person or conversation"))
-        await ana.say(f"!confirm {dry.text.partition('confirm ')[2].split()[0]}")
-        await ana.hear(running.bot("ana: drain .* done in"), 30)
+        await ana.wait_for_message(running.bot("another person or conversation"))
+        await ana.send_to_room(f"!confirm {dry.text.partition('confirm ')[2].split()[0]}")
+        await ana.wait_for_message(running.bot("ana: drain .* done in"), 30)
         # a lane that was on its way there when the drain began goes on at once
         await running.until(
             lambda: not running.stack.follower.lanes_of(victim), "the node is empty", 30
         )
         await running.account(replay, sending)
-        ana.whisper(running.stack.base.xmpp.coordinator, f"resume {name}")
-        again = await ana.hear(running.bot("To do it"))
-        ana.whisper(
+        ana.send_to_person(running.stack.base.xmpp.coordinator, f"resume {name}")
+        again = await ana.wait_for_message(running.bot("To do it"))
+        ana.send_to_person(
             running.stack.base.xmpp.coordinator,
             f"confirm {again.text.partition('confirm ')[2].split()[0]}",
         )
-        await ana.hear(running.bot("takes lanes again"))
+        await ana.wait_for_message(running.bot("takes lanes again"))
 
 
 async def test_pictures_are_answered_with_a_link_to_a_png(running: Running) -> None:
     async with OperatorClient(running.login("guest"), "guest") as guest:
-        await guest.join()
+        await guest.join_room()
         for question in ("!map", "!plot rate 5m"):
-            await guest.say(question)
-            link = await guest.hear(running.bot(r"^http://127\.0\.0\.1:\d+/upload/"), 30)
+            await guest.send_to_room(question)
+            link = await guest.wait_for_message(
+                running.bot(r"^http://127\.0\.0\.1:\d+/upload/"), 30
+            )
             png = await asyncio.to_thread(_fetched, link.text)
             assert png.startswith(b"\x89PNG"), question
 
@@ -85,8 +87,8 @@ async def test_the_leader_is_killed_and_the_standby_goes_on_with_what_is_written
     await running.account(replay, sending)
     assert running.stack.follower.fences == fences
     async with OperatorClient(running.login("guest"), "guest") as guest:
-        guest.whisper(running.stack.base.xmpp.coordinator, "status")
-        assert "12/12 lanes" in (await guest.hear(running.bot("nodes"), 20)).text
+        guest.send_to_person(running.stack.base.xmpp.coordinator, "status")
+        assert "12/12 lanes" in (await guest.wait_for_message(running.bot("nodes"), 20)).text
 
 
 async def test_a_frozen_leader_loses_the_name_and_ends_when_it_thaws(running: Running) -> None:
@@ -108,18 +110,18 @@ async def test_a_frozen_leader_loses_the_name_and_ends_when_it_thaws(running: Ru
 
 async def test_a_killed_node_is_told_once_with_its_end_and_on_the_feed(running: Running) -> None:
     async with OperatorClient(running.login("guest"), "guest") as guest:
-        await guest.join()
-        async with aclosing(guest.watch("alerts")) as alerts:
+        await guest.join_room()
+        async with aclosing(guest.watch_feed("alerts")) as alerts:
             replay, sending = running.replay(4000)
             await replay.wait_until_sent(1500)
             victim = running.stack.busiest_node().name
             running.stack.kill_process(victim)
             name = victim.partition("-")[2]
-            gone = await guest.hear(running.bot(f"{name} is gone"), 20)
+            gone = await guest.wait_for_message(running.bot(f"{name} is gone"), 20)
             if (
                 "Calm again" not in gone.text
             ):  # else it was over before there was room for a message
-                await guest.hear(running.bot("Calm again"), 20)
+                await guest.wait_for_message(running.bot("Calm again"), 20)
             await running.account(replay, sending)
             async for item in alerts:
                 if name in "".join(item.payload.itertext()):

@@ -35,10 +35,10 @@ async def ask(person: OperatorClient, command: str, **fields: str) -> str:
 async def do(running: Running, person: OperatorClient, command: str) -> str:
     """Say it in the room and confirm it; the dry run."""
     for _ in range(10):
-        await person.say(f"!{command}")
-        dry = (await person.hear(running.bot("To do it|already"), 20)).text
-        await person.say(f"!confirm {dry.partition('confirm ')[2].split()[0]}")
-        if "On it" in (await person.hear(running.bot("On it|has changed"), 20)).text:
+        await person.send_to_room(f"!{command}")
+        dry = (await person.wait_for_message(running.bot("To do it|already"), 20)).text
+        await person.send_to_room(f"!confirm {dry.partition('confirm ')[2].split()[0]}")
+        if "On it" in (await person.wait_for_message(running.bot("On it|has changed"), 20)).text:
             return dry
     raise AssertionError("the fleet changes faster than it can be confirmed")
 
@@ -52,13 +52,13 @@ async def until_it_says(person: OperatorClient, pattern: str, command: str, **fi
 
 async def test_all_workers_have_it_and_one_that_comes_later_too(running: Running) -> None:
     async with OperatorClient(running.login("operator"), "operator") as owner:
-        await owner.join()
-        await owner.say("!tune commit_gap_ms 99999")
-        await owner.hear(running.bot("must be a whole number from 0 to 60000"))
+        await owner.join_room()
+        await owner.send_to_room("!tune commit_gap_ms 99999")
+        await owner.wait_for_message(running.bot("must be a whole number from 0 to 60000"))
         dry = await do(running, owner, "tune commit_gap_ms 250")
         assert "from 100 ms to 250 ms" in dry
         assert "4 workers apply it" in dry
-        await owner.hear(
+        await owner.wait_for_message(
             running.bot(
                 r"operator: commit_gap_ms is 250 ms \(was 100 ms\); 4 of 4 workers have it"
             ),
@@ -84,18 +84,18 @@ async def test_a_frozen_worker_is_shown_as_not_having_it(running: Running) -> No
     victim = running.stack.busiest_node()
     name = victim.name.partition("-")[2]
     async with OperatorClient(running.login("operator"), "operator") as owner:
-        await owner.join()
+        await owner.join_room()
         victim.send_signal(signal.SIGSTOP)
         try:
             await do(running, owner, "tune batch_records 4000")
-            said = await owner.hear(running.bot("batch_records is 4000 records"), 20)
+            said = await owner.wait_for_message(running.bot("batch_records is 4000 records"), 20)
             assert f"3 of 4 workers have it, not yet {name}" in said.text
             assert name in await until_it_says(
                 owner, "3 of 4 workers have it", "tune", name="batch_records"
             )
         finally:
             victim.send_signal(signal.SIGCONT)
-        healed = await owner.hear(
+        healed = await owner.wait_for_message(
             running.bot("batch_records is 4000 records.*4 of 4 workers have it"), 40
         )
         assert healed.replaces == said.message_id, "one message, corrected"
@@ -104,10 +104,10 @@ async def test_a_frozen_worker_is_shown_as_not_having_it(running: Running) -> No
 async def test_a_calm_setting_takes_effect_and_plans_can_be_made_again(running: Running) -> None:
     journal = running.stack.folder.path / "journal.sqlite3"
     async with OperatorClient(running.login("operator"), "operator") as owner:
-        await owner.join()
+        await owner.join_room()
         dry = await do(running, owner, "tune target_utilisation 0.5")
         assert "The planner applies it" in dry
-        await owner.hear(
+        await owner.wait_for_message(
             running.bot("target_utilisation is 0.5 share .was 0.85 share.; the planner has it")
         )
     numerics = await asyncio.to_thread(choose, "cpu")
@@ -131,11 +131,11 @@ async def test_alerts_follow_a_person_and_survive_a_new_leader(running: Running)
     stack = running.stack
     bot_jid = stack.base.xmpp.coordinator
     async with OperatorClient(running.login("guest"), "guest") as guest:
-        guest.whisper(bot_jid, "follow alerts")
-        await guest.hear(running.bot("I will send you alerts here", room=False))
+        guest.send_to_person(bot_jid, "follow alerts")
+        await guest.wait_for_message(running.bot("I will send you alerts here", room=False))
         first = stack.busiest_node().name
         stack.kill_process(first)
-        await guest.hear(
+        await guest.wait_for_message(
             running.bot(f"^Critical: {first.partition('-')[2]} is gone", room=False), 20
         )
         await running.until(
@@ -147,15 +147,15 @@ async def test_alerts_follow_a_person_and_survive_a_new_leader(running: Running)
         await until_it_says(guest, "3/3 nodes, 12/12 lanes", "status")
         second = stack.busiest_node().name
         stack.kill_process(second)
-        await guest.hear(
+        await guest.wait_for_message(
             running.bot(f"Critical: {second.partition('-')[2]} is gone", room=False), 30
         )
         said = await until_it_says(guest, "4 of 4 workers have it", "tune")
         assert "commit_gap_ms 250 ms (settings: 100 ms), by operator" in said, (
             "tuning outlives the leader"
         )
-        guest.whisper(bot_jid, "unfollow alerts")
-        await guest.hear(running.bot("You no longer follow alerts", room=False))
+        guest.send_to_person(bot_jid, "unfollow alerts")
+        await guest.wait_for_message(running.bot("You no longer follow alerts", room=False))
 
 
 async def clean_of(running: Running, lane: int) -> Counter[str]:
@@ -201,20 +201,22 @@ async def test_a_lane_is_rewound_and_each_of_its_events_comes_out_once_more(
         OperatorClient(running.login("operator"), "operator") as owner,
         OperatorClient(running.login("ana"), "ana") as ana,
     ):
-        await owner.join()
-        await ana.join()
-        await ana.say(f"!lane {lane} rewind 0")
-        await ana.hear(running.bot("changing anything with lane needs an owner"))
-        await owner.say(f"!lane {lane} rewind {committed[0] + 1000}")
-        await owner.hear(running.bot("is not in the log"))
-        await owner.say(f"!lane {lane} rewind now")
-        await owner.hear(running.bot("Nothing was appended"))
+        await owner.join_room()
+        await ana.join_room()
+        await ana.send_to_room(f"!lane {lane} rewind 0")
+        await ana.wait_for_message(running.bot("changing anything with lane needs an owner"))
+        await owner.send_to_room(f"!lane {lane} rewind {committed[0] + 1000}")
+        await owner.wait_for_message(running.bot("is not in the log"))
+        await owner.send_to_room(f"!lane {lane} rewind now")
+        await owner.wait_for_message(running.bot("Nothing was appended"))
         dry = await do(running, owner, f"lane {lane} rewind -1h")
         assert (
             f"{sum(before.values()):,} events will be processed again; events.clean will have them "
             "twice" in dry
         )
-        await owner.hear(running.bot(f"operator: rewind lane {lane} to offset 0 .*: done in"), 30)
+        await owner.wait_for_message(
+            running.bot(f"operator: rewind lane {lane} to offset 0 .*: done in"), 30
+        )
         assert f"lane {lane} rewound from offset {committed[0]:,} to 0" in await ask(
             owner, "history", lane=str(lane), kind="action"
         )
