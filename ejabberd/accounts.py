@@ -16,7 +16,7 @@ from ejabberd.api import AdminApi
 TRIES = 5
 
 
-async def ensure(
+async def ensure_account(
     api: AdminApi, user: str, host: str, secrets: Path, *, reset: bool = False
 ) -> Literal["made", "changed", "unchanged"]:
     """Make sure that the account exists, with the password in its file.
@@ -25,10 +25,10 @@ async def ensure(
     that of the account that makes the requests, never. In these cases raises SettingsError; also
     raises XmppError."""
     if not (reset or (secrets / user).exists()):
-        await refuse_foreign(api, user, host, secrets)
+        await refuse_foreign_account(api, user, host, secrets)
     text = await asyncio.to_thread(read_or_make_password, secrets / user)
     try:
-        await asked(api, "register", user=user, host=host, password=text)
+        await call_with_retry(api, "register", user=user, host=host, password=text)
     except CommandRefused as e:
         if e.condition != "conflict":
             raise
@@ -39,15 +39,15 @@ async def ensure(
                 f"{api.account} is the account that calls the server's API: its password "
                 "is not changed; choose another name"
             ) from e
-        await asked(api, "change_password", user=user, host=host, newpass=text)
+        await call_with_retry(api, "change_password", user=user, host=host, newpass=text)
         return "changed"
     return "made"
 
 
-async def refuse_foreign(api: AdminApi, user: str, host: str, secrets: Path) -> None:
+async def refuse_foreign_account(api: AdminApi, user: str, host: str, secrets: Path) -> None:
     """Raises SettingsError if the account exists and its password's file does not."""
     # A process that makes the account at the same time writes the file before it makes the account.
-    if await exists(api, user, host) and not (secrets / user).exists():
+    if await account_exists(api, user, host) and not (secrets / user).exists():
         raise SettingsError(
             f"account {user}@{host} exists and was not made here: there is no {secrets / user}. "
             "Put its password into "
@@ -55,15 +55,17 @@ async def refuse_foreign(api: AdminApi, user: str, host: str, secrets: Path) -> 
         )
 
 
-async def exists(api: AdminApi, user: str, host: str) -> bool:
-    return bool(await asked(api, "check_account", user=user, host=host) == 0)
+async def account_exists(api: AdminApi, user: str, host: str) -> bool:
+    return bool(await call_with_retry(api, "check_account", user=user, host=host) == 0)
 
 
 async def is_password(api: AdminApi, user: str, host: str, text: str) -> bool:
-    return bool(await asked(api, "check_password", user=user, host=host, password=text) == 0)
+    return bool(
+        await call_with_retry(api, "check_password", user=user, host=host, password=text) == 0
+    )
 
 
-async def asked(
+async def call_with_retry(
     api: AdminApi, command: str, **arguments: str
 ) -> Any:  # Any: each command has its own answer
     """Call the API, and call again after HTTP 500 with the cache cleared.
@@ -80,12 +82,14 @@ async def asked(
     return await api.call(command, **arguments)
 
 
-def next_file(secrets: Path, account: str) -> Path:
+def next_password_file(secrets: Path, account: str) -> Path:
     """The file of an account's next password, until the server has accepted it."""
     return secrets / f"{account}.next"
 
 
-async def rotate(api: AdminApi, user: str, host: str, secrets: Path, tell: ReportStep) -> None:
+async def replace_password(
+    api: AdminApi, user: str, host: str, secrets: Path, tell: ReportStep
+) -> None:
     """Give the account a new password of 256 bits. Sessions live on.
 
     The password is written to a file before the server gets it, and replaces the old file as soon
@@ -93,11 +97,11 @@ async def rotate(api: AdminApi, user: str, host: str, secrets: Path, tell: Repor
     right password.
 
     Raises SettingsError (no such account, the files), XmppError."""
-    if not await exists(api, user, host):
+    if not await account_exists(api, user, host):
         raise SettingsError(f"there is no account {user}@{host}: geolane nodes add makes it")
-    file, coming = secrets / user, next_file(secrets, user)
+    file, coming = secrets / user, next_password_file(secrets, user)
     text = await asyncio.to_thread(read_or_make_password, coming)
-    await asked(api, "change_password", user=user, host=host, newpass=text)
+    await call_with_retry(api, "change_password", user=user, host=host, newpass=text)
     try:
         await asyncio.to_thread(coming.replace, file)
     except OSError as e:
@@ -110,9 +114,9 @@ async def rotate(api: AdminApi, user: str, host: str, secrets: Path, tell: Repor
     tell("changed", f"password of {user}@{host}, the new one is in {file}")
 
 
-def forget(secrets: Path, account: str) -> None:
+def remove_password_files(secrets: Path, account: str) -> None:
     """Remove the account's files. Raises SettingsError."""
-    for file in (secrets / account, next_file(secrets, account)):
+    for file in (secrets / account, next_password_file(secrets, account)):
         try:
             file.unlink(missing_ok=True)
         except OSError as e:

@@ -48,14 +48,14 @@ class AdminApi:
         Raises NotConnected (no server), NoAnswer (none within `timeout_s`), CommandRefused (with
         the condition `conflict` for what exists already, otherwise `http-STATUS`)."""
         body = {name.rstrip("_"): value for name, value in arguments.items()}
-        async with self._of_this_loop()[0]:
+        async with self._turns_of_this_loop()[0]:
             return await self._call_versioned(command, body)
 
     def one_at_a_time(self) -> asyncio.Lock:
         """A lock to hold while no other holder's calls may come in between."""
-        return self._of_this_loop()[1]
+        return self._turns_of_this_loop()[1]
 
-    def _of_this_loop(self) -> tuple[asyncio.Semaphore, asyncio.Lock]:
+    def _turns_of_this_loop(self) -> tuple[asyncio.Semaphore, asyncio.Lock]:
         loop = asyncio.get_running_loop()
         if self._turns is None or self._turns[0] is not loop:
             self._turns = (loop, asyncio.Semaphore(8), asyncio.Lock())
@@ -66,11 +66,11 @@ class AdminApi:
         """The API's address, for people."""
         return str(self.socket_path)
 
-    def _lost(self, error: BaseException) -> XmppError:
+    def _connection_error(self, error: BaseException) -> XmppError:
         """The error for a connection that could not be made, or broke."""
         return NotConnected(f"ejabberd's admin API at {self.where} cannot be reached: {error!r}")
 
-    def _refused(self, command: str, status: int, reason: str) -> CommandRefused:
+    def _refusal_error(self, command: str, status: int, reason: str) -> CommandRefused:
         return CommandRefused(
             "conflict" if status == _CONFLICT else f"http-{status}", f"{command}: {reason}"
         )
@@ -78,15 +78,15 @@ class AdminApi:
     async def _call_versioned(self, command: str, body: dict[str, Any]) -> Any:
         if self._version is None:
             try:
-                await self._call("status/v0", {})
+                await self._post_call("status/v0", {})
                 self._version = "/v0"
             except CommandRefused as e:
                 if e.condition != f"http-{_BAD_REQUEST}":
                     raise
                 self._version = ""  # before 24.02
-        return await self._call(command + self._version, body)
+        return await self._post_call(command + self._version, body)
 
-    async def _call(self, command: str, body: dict[str, Any]) -> Any:
+    async def _post_call(self, command: str, body: dict[str, Any]) -> Any:
         path, command = command, command.partition("/")[0]
         try:
             response = await http_client.request(
@@ -97,19 +97,19 @@ class AdminApi:
                 f"ejabberd did not answer `{command}` within {self.timeout_s:g} s"
             ) from e
         except http_client.FAILURES as e:
-            raise self._lost(http_client.cause(e)) from e
+            raise self._connection_error(http_client.cause(e)) from e
         status = response.status_code
         try:
             answer = response.json()
         except ValueError as e:
             if status != _OK:
-                raise self._refused(command, status, response.reason_phrase) from e
+                raise self._refusal_error(command, status, response.reason_phrase) from e
             raise XmppError(
                 f"ejabberd answered `{command}` with something other than JSON (status {status})"
             ) from e
         if status != _OK:
             reason = answer.get("message", "") if isinstance(answer, dict) else answer
-            raise self._refused(command, status, str(reason))
+            raise self._refusal_error(command, status, str(reason))
         return answer
 
 
@@ -152,16 +152,16 @@ class HttpsApi(AdminApi):
     def where(self) -> str:
         return self._at.url
 
-    def _lost(self, error: BaseException) -> XmppError:
+    def _connection_error(self, error: BaseException) -> XmppError:
         if not isinstance(error, ssl.SSLCertVerificationError):
-            return super()._lost(error)
+            return super()._connection_error(error)
         trusted = self._at.ca_file or "the system's certificates"
         return NotConnected(
             f"ejabberd's admin API at {self.where}: its certificate is not trusted "
             f"({error.verify_message}); it was checked against {trusted} (ejabberd.ca_file)"
         )
 
-    def _refused(self, command: str, status: int, reason: str) -> CommandRefused:
+    def _refusal_error(self, command: str, status: int, reason: str) -> CommandRefused:
         if status == _UNAUTHORIZED:
             return CommandRefused(
                 "not-authorized",
@@ -181,10 +181,10 @@ class HttpsApi(AdminApi):
                 f"{command}: there is no such command at {self.where}: check the path of "
                 "ejabberd.api_url, and that mod_admin_extra and mod_muc_admin are loaded",
             )
-        return super()._refused(command, status, reason)
+        return super()._refusal_error(command, status, reason)
 
 
-def api_of(loaded: settings.Settings, timeout_s: float = 10.0) -> AdminApi:
+def api_from_settings(loaded: settings.Settings, timeout_s: float = 10.0) -> AdminApi:
     """The admin API that the settings name: `ejabberd.api_socket`, or else `ejabberd.api_url`.
 
     Raises SettingsError if they name neither, or if the password cannot be read."""

@@ -31,7 +31,7 @@ class Feed:
     keeps: int
     greets: bool = False
 
-    def config(self) -> dict[str, str]:
+    def node_config(self) -> dict[str, str]:
         """The node configuration (XEP-0060, 16.4.4)."""
         return {
             "pubsub#access_model": "whitelist",
@@ -54,12 +54,12 @@ HISTORIES = tuple(Feed(name, keeps=100) for name in ("placement", "hotspots", "a
 OPERATOR_FEEDS = (FLEET, *HISTORIES)
 
 
-def telemetry(worker: str) -> Feed:
+def telemetry_feed(worker: str) -> Feed:
     """The feed of the worker with the account `worker`: `telemetry/node-iad-1`."""
     return Feed(f"telemetry/{worker}", keeps=0)
 
 
-def _form(kind: str, fields: Mapping[str, str]) -> str:
+def _make_form(kind: str, fields: Mapping[str, str]) -> str:
     rows = "".join(
         f"<field var={quoteattr(k)}><value>{v}</value></field>" for k, v in fields.items()
     )
@@ -70,51 +70,51 @@ def _form(kind: str, fields: Mapping[str, str]) -> str:
     )
 
 
-def _iq(namespace: str, content: str, name: str) -> str:
+def _make_iq(namespace: str, content: str, name: str) -> str:
     return (
         f'<iq xmlns="jabber:client" type="set" id={quoteattr(name)}><pubsub '
         f'xmlns="{namespace}">{content}</pubsub></iq>'
     )
 
 
-def create(feed: Feed) -> str:
+def make_create_request(feed: Feed) -> str:
     """Make the feed. The answer is `conflict` if it exists."""
-    form = _form(f"{PUBSUB}#node_config", feed.config())
-    return _iq(
+    form = _make_form(f"{PUBSUB}#node_config", feed.node_config())
+    return _make_iq(
         PUBSUB,
         f"<create node={quoteattr(feed.name)}/><configure>{form}</configure>",
         f"make {feed.name}",
     )
 
 
-def configure(feed: Feed) -> str:
+def make_configure_request(feed: Feed) -> str:
     """Give an existing feed this configuration."""
-    form = _form(f"{PUBSUB}#node_config", feed.config())
-    return _iq(
+    form = _make_form(f"{PUBSUB}#node_config", feed.node_config())
+    return _make_iq(
         OWNER,
         f"<configure node={quoteattr(feed.name)}>{form}</configure>",
         f"configure {feed.name}",
     )
 
 
-def delete(feed: str) -> str:
+def make_delete_request(feed: str) -> str:
     """Delete the feed with all its items. The answer is `item-not-found` if it does not exist."""
-    return _iq(OWNER, f"<delete node={quoteattr(feed)}/>", f"delete {feed}")
+    return _make_iq(OWNER, f"<delete node={quoteattr(feed)}/>", f"delete {feed}")
 
 
-def affiliate(feed: str, affiliations: Iterable[tuple[str, FeedAffiliation]]) -> str:
+def make_affiliate_request(feed: str, affiliations: Iterable[tuple[str, FeedAffiliation]]) -> str:
     """Set the affiliations of these bare JIDs; others keep theirs."""
     rows = "".join(
         f'<affiliation jid={quoteattr(jid)} affiliation="{a}"/>' for jid, a in affiliations
     )
-    return _iq(
+    return _make_iq(
         OWNER, f"<affiliations node={quoteattr(feed)}>{rows}</affiliations>", f"affiliate {feed}"
     )
 
 
-def subscribe(feed: str, jid: str) -> str:
+def make_subscribe_request(feed: str, jid: str) -> str:
     """Subscribe `jid`, as the owner. Idempotent."""
     row = f'<subscription jid={quoteattr(jid)} subscription="subscribed"/>'
-    return _iq(
+    return _make_iq(
         OWNER, f"<subscriptions node={quoteattr(feed)}>{row}</subscriptions>", f"subscribe {feed}"
     )

@@ -60,11 +60,11 @@ class Person:
     affiliation: Literal["member", "admin", "owner"]
 
 
-async def _account(
+async def _ensure_account(
     api: AdminApi, user: str, host: str, secrets: Path, reset: bool
 ) -> tuple[StepOutcome, str]:
     """What happened to the account, in words."""
-    did = await accounts.ensure(api, user, host, secrets, reset=reset)
+    did = await accounts.ensure_account(api, user, host, secrets, reset=reset)
     its = {
         "made": f", its password in {secrets / user}",
         "changed": f": its password is now the one in {secrets / user}",
@@ -73,7 +73,7 @@ async def _account(
     return did, f"account {user}@{host}{its[did]}"
 
 
-async def pubsub(api: AdminApi, domain: str, *stanzas: str) -> None:
+async def send_to_pubsub(api: AdminApi, domain: str, *stanzas: str) -> None:
     """Send stanzas to the service in the coordinator's name.
 
     A call returns when the service has handled its stanza. Stanzas are sent one at a time, because
@@ -88,9 +88,11 @@ async def pubsub(api: AdminApi, domain: str, *stanzas: str) -> None:
             )
 
 
-async def _feed(api: AdminApi, domain: str, feed: feeds.Feed, *more: str) -> None:
+async def _ensure_feed(api: AdminApi, domain: str, feed: feeds.Feed, *more: str) -> None:
     """Make or correct the feed, then send `more`, in this order."""
-    await pubsub(api, domain, feeds.create(feed), feeds.configure(feed), *more)
+    await send_to_pubsub(
+        api, domain, feeds.make_create_request(feed), feeds.make_configure_request(feed), *more
+    )
 
 
 async def add_worker(
@@ -114,18 +116,20 @@ async def add_worker(
         )
     fleet = f"fleet.{domain}"
     jid = f"{worker}@{fleet}"
-    feed = feeds.telemetry(worker)
-    did, account = await _account(api, worker, fleet, secrets, reset)
+    feed = feeds.telemetry_feed(worker)
+    did, account = await _ensure_account(api, worker, fleet, secrets, reset)
     await asyncio.gather(
         api.call("srg_user_add", user=worker, host=fleet, group="workers", grouphost=fleet),
-        _feed(
+        _ensure_feed(
             api,
             domain,
             feed,
-            feeds.affiliate(feed.name, [(jid, "publish-only")]),
-            feeds.subscribe(feed.name, f"{COORDINATOR}@{fleet}"),
+            feeds.make_affiliate_request(feed.name, [(jid, "publish-only")]),
+            feeds.make_subscribe_request(feed.name, f"{COORDINATOR}@{fleet}"),
         ),
-        pubsub(api, domain, feeds.affiliate(feeds.TUNING.name, [(jid, "member")])),
+        send_to_pubsub(
+            api, domain, feeds.make_affiliate_request(feeds.TUNING.name, [(jid, "member")])
+        ),
     )
     tell(did, f"{account}; roster and feed {feed.name} set")
 
@@ -151,15 +155,20 @@ async def add_person(
         )
     jid = f"{person.name}@{domain}"
     room = {"name": ROOM, "service": f"conference.{domain}"}
-    did, account = await _account(api, person.name, domain, secrets, reset)
+    did, account = await _ensure_account(api, person.name, domain, secrets, reset)
     now = (await api.call("get_room_affiliation", **room, jid=jid))["affiliation"]
     if now == "none":
         await api.call("set_room_affiliation", **room, jid=jid, affiliation=person.affiliation)
     if now != "outcast":
         member = {"user": person.name, "host": domain, "group": OPERATORS, "grouphost": domain}
-        await _operators(api, "srg_user_add", **member)
-        await pubsub(
-            api, domain, *(feeds.affiliate(f.name, [(jid, "member")]) for f in feeds.OPERATOR_FEEDS)
+        await _change_operators_group(api, "srg_user_add", **member)
+        await send_to_pubsub(
+            api,
+            domain,
+            *(
+                feeds.make_affiliate_request(f.name, [(jid, "member")])
+                for f in feeds.OPERATOR_FEEDS
+            ),
         )
     if now in ("none", person.affiliation):
         tell(did, f"{account}; {person.affiliation} in the room")
@@ -167,7 +176,7 @@ async def add_person(
         tell(did, f"{account}; {now} in the room, as its owners have set, not {person.affiliation}")
 
 
-async def _roster(api: AdminApi, domain: str) -> None:
+async def _ensure_roster(api: AdminApi, domain: str) -> None:
     """Workers and the coordinator see each other's presence; no worker sees another's, which would
     be O(N) presences each. People see nobody through it."""
     fleet = f"fleet.{domain}"
@@ -179,10 +188,10 @@ async def _roster(api: AdminApi, domain: str) -> None:
         "srg_user_add", user=COORDINATOR, host=fleet, group="coordinator", grouphost=fleet
     )
     words = {"label": OPERATORS, "description": OPERATORS, "display": ""}
-    await _operators(api, "srg_create", group=OPERATORS, host=domain, **words)
+    await _change_operators_group(api, "srg_create", group=OPERATORS, host=domain, **words)
 
 
-async def _operators(api: AdminApi, command: str, **arguments: str) -> None:
+async def _change_operators_group(api: AdminApi, command: str, **arguments: str) -> None:
     """A command on the group at DOMAIN. A server with an older configuration has no shared groups
     there, and any account may upload."""
     try:
@@ -192,7 +201,7 @@ async def _operators(api: AdminApi, command: str, **arguments: str) -> None:
             raise
 
 
-async def _room(api: AdminApi, domain: str, tell: ReportStep) -> None:
+async def _ensure_room(api: AdminApi, domain: str, tell: ReportStep) -> None:
     service = f"conference.{domain}"
     room = {"name": ROOM, "service": service}
     there = True
@@ -234,7 +243,7 @@ async def _trim_archive(api: AdminApi, domain: str) -> None:
     )
 
 
-async def provision(
+async def provision_server(
     api: AdminApi,
     domain: str,
     workers: Sequence[str],
@@ -251,13 +260,13 @@ async def provision(
     Raises SettingsError (name, or an account that was not made here, without `reset`), XmppError
     (server)."""
     await asyncio.to_thread(secrets.mkdir, mode=0o700, parents=True, exist_ok=True)
-    tell(*await _account(api, COORDINATOR, f"fleet.{domain}", secrets, reset))
+    tell(*await _ensure_account(api, COORDINATOR, f"fleet.{domain}", secrets, reset))
     try:
         async with asyncio.TaskGroup() as first:
-            first.create_task(_roster(api, domain))
-            first.create_task(_room(api, domain, tell))
+            first.create_task(_ensure_roster(api, domain))
+            first.create_task(_ensure_room(api, domain, tell))
             for feed in (feeds.TUNING, *feeds.OPERATOR_FEEDS):
-                first.create_task(_feed(api, domain, feed))
+                first.create_task(_ensure_feed(api, domain, feed))
             first.create_task(_trim_archive(api, domain))
         tell("set", f"shared roster groups workers and coordinator at fleet.{domain}")
         tell(
@@ -290,23 +299,23 @@ async def remove_worker(
     Raises SettingsError (name, file), XmppError."""
     if not WORKER.fullmatch(worker):
         raise SettingsError(f"worker {worker!r}: an account must be node-NAME or router-NAME")
-    fleet, feed = f"fleet.{domain}", feeds.telemetry(worker).name
-    there = await accounts.exists(api, worker, fleet)
+    fleet, feed = f"fleet.{domain}", feeds.telemetry_feed(worker).name
+    there = await accounts.account_exists(api, worker, fleet)
     try:
         await api.call("srg_user_del", user=worker, host=fleet, group="workers", grouphost=fleet)
     except CommandRefused as e:
         if there or e.condition in ("not-authorized", "forbidden"):
             raise
-    await pubsub(
+    await send_to_pubsub(
         api,
         domain,
-        feeds.affiliate(feeds.TUNING.name, [(f"{worker}@{fleet}", "none")]),
-        feeds.delete(feed),
+        feeds.make_affiliate_request(feeds.TUNING.name, [(f"{worker}@{fleet}", "none")]),
+        feeds.make_delete_request(feed),
     )
     if there:
         await api.call("unregister", user=worker, host=fleet)
     tell("removed", f"account {worker}@{fleet}, its place in the roster, feed {feed}")
-    await asyncio.to_thread(accounts.forget, secrets, worker)
+    await asyncio.to_thread(accounts.remove_password_files, secrets, worker)
 
 
 # A dry run. The admin API does not show feeds, so they always count as set.
@@ -322,14 +331,14 @@ async def provision_dry_run(
     *,
     reset: bool = False,
 ) -> None:
-    """The lines of `provision` for the same arguments, found by reading only.
+    """The lines of `provision_server` for the same arguments, found by reading only.
 
     Raises SettingsError (a password's file, or none for an account that exists), XmppError."""
     fleet = f"fleet.{domain}"
     for user in (COORDINATOR, *workers):
-        await _look_at_account(api, user, fleet, secrets, tell, reset)
+        await _report_account(api, user, fleet, secrets, tell, reset)
     for person in people:
-        await _look_at_account(api, person.name, domain, secrets, tell, reset)
+        await _report_account(api, person.name, domain, secrets, tell, reset)
     service = f"conference.{domain}"
     if f"{ROOM}@{service}" not in await api.call("muc_online_rooms", service=service):
         tell("made", f"room {ROOM}@{service}")
@@ -346,13 +355,13 @@ async def provision_dry_run(
     tell("set", f"shared rosters and feeds at {fleet}")
 
 
-async def _look_at_account(
+async def _report_account(
     api: AdminApi, user: str, host: str, secrets: Path, tell: ReportStep, reset: bool
 ) -> None:
     account, file = f"account {user}@{host}", secrets / user
     if not (reset or file.exists()):
-        await accounts.refuse_foreign(api, user, host, secrets)
-    if not await accounts.exists(api, user, host):
+        await accounts.refuse_foreign_account(api, user, host, secrets)
+    if not await accounts.account_exists(api, user, host):
         tell("made", account)
     elif file.exists() and await accounts.is_password(
         api, user, host, settings.read_secret(str(file))

@@ -43,7 +43,7 @@ STACK_KILOWORDS = "8192"  # 64 MB, of which only the part in use takes memory
 LOG = log.get_logger("ejabberd")
 
 
-def hosts(domain: str) -> list[str]:
+def hosts_of_domain(domain: str) -> list[str]:
     """Every name that the server answers to, all of which its certificate must hold; the people's
     domain first."""
     services = ("fleet", "conference", "pubsub.fleet", "pubsub", "upload")
@@ -65,7 +65,7 @@ class Server:
     ) -> None:
         self.folder = folder.absolute()
         self.domain = domain
-        kept = self._kept_ports()
+        kept = self._read_kept_ports()
         self._asked = c2s_port is not None or http_port is not None
         self.c2s_port = c2s_port or kept.get("c2s") or ports.find_free_port()
         self.http_port = http_port or kept.get("http") or ports.find_free_port()
@@ -102,7 +102,7 @@ class Server:
         of its log; or another run uses the folder)."""
         if self._process is not None and self._is_ours(self._process.pid):
             return
-        erlang_libraries = await asyncio.to_thread(self._installed)
+        erlang_libraries = await asyncio.to_thread(self._find_erlang_libraries)
         require_reachable(self.folder, self.user)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(
@@ -114,19 +114,19 @@ class Server:
             if (stale := self.pid) is not None:
                 LOG.warning("stale_server_ended", pid=stale, folder=str(self.folder))
             # before the ports are checked: a server that was left holds them
-            await self._end(timeout_s=5)
-            self._leave_taken_ports()
-            await asyncio.to_thread(self._prepare)
-            await asyncio.to_thread(self._spawn, erlang_libraries)
+            await self._end_server(timeout_s=5)
+            self._replace_taken_ports()
+            await asyncio.to_thread(self._prepare_folder)
+            await asyncio.to_thread(self._spawn_server, erlang_libraries)
             try:
                 async with asyncio.timeout(timeout_s):
-                    await self._until_serving()
+                    await self._wait_until_serving()
             except TimeoutError as e:
                 raise XmppError(
                     f"ejabberd did not serve within {timeout_s:g} s:\n{self.log_tail()}"
                 ) from e
         except BaseException:
-            await self._end(timeout_s=0)
+            await self._end_server(timeout_s=0)
             self._release_lock()
             raise
         self._has_served = True
@@ -139,7 +139,7 @@ class Server:
         Raises XmppError if it belongs to another run that is alive."""
         if self._process is None and self.pid is not None:
             self._take_lock()
-        await self._end(timeout_s)
+        await self._end_server(timeout_s)
         self._release_lock()
 
     def kill(self) -> None:
@@ -162,7 +162,7 @@ class Server:
 
     # Starting.
 
-    def _leave_taken_ports(self) -> None:
+    def _replace_taken_ports(self) -> None:
         """Replace ports that another program has taken, unless they were asked for or clients know
         them."""
         for port in filter(ports.is_taken, (self.c2s_port, self.http_port)):
@@ -174,14 +174,14 @@ class Server:
             self.c2s_port, self.http_port = ports.find_free_port(), ports.find_free_port()
             return
 
-    def _kept_ports(self) -> dict[str, int]:
+    def _read_kept_ports(self) -> dict[str, int]:
         try:
             kept = json.loads((self.folder / "ports.json").read_text("ascii"))
             return {"c2s": int(kept["c2s"]), "http": int(kept["http"])}
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return {}
 
-    def _installed(self) -> str:
+    def _find_erlang_libraries(self) -> str:
         found = sorted(glob.glob(ERLANG_LIBRARIES))
         if not found or shutil.which("erl") is None:
             raise InstallError(
@@ -208,11 +208,11 @@ class Server:
             os.close(self._lock)
             self._lock = None
 
-    def _prepare(self) -> None:
+    def _prepare_folder(self) -> None:
         conf = self.folder / "conf"
         for folder, mode, give in (
             (conf, 0o750, False),
-            *((self.folder / n, 0o700, True) for n in self._private()),
+            *((self.folder / n, 0o700, True) for n in self._private_folders()),
         ):
             folder.mkdir(mode=0o700, exist_ok=True)
             self.user.set_owner_and_mode(folder, mode, give=give)
@@ -240,21 +240,21 @@ class Server:
         )
         now = datetime.datetime.now(datetime.UTC)
         pem = conf / "server.pem"
-        names = hosts(self.domain)
+        names = hosts_of_domain(self.domain)
         if not (
             self.ca_file.exists()
             and pem.exists()
-            and certificate.serves(pem.read_bytes(), names, now)
+            and certificate.covers_hosts(pem.read_bytes(), names, now)
         ):
-            ca, server = certificate.make(names, now)
+            ca, server = certificate.make_certificates(names, now)
             self.user.write_private_file(pem, server)
             self.ca_file.write_bytes(ca)
             self.ca_file.chmod(0o644)
 
-    def _private(self) -> tuple[str, ...]:
+    def _private_folders(self) -> tuple[str, ...]:
         return ("spool", "log", "run", "home", "uploads")
 
-    def _spawn(self, erlang_libraries: str) -> None:
+    def _spawn_server(self, erlang_libraries: str) -> None:
         f = self.folder
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
@@ -291,7 +291,7 @@ class Server:
             f'"{INSIDE}/spool"',
             "-s",
             "ejabberd",
-            *self._mark(),
+            *self._mark_arguments(),
         ]
         with open(f / "server.out", "wb") as out:
             self._process = subprocess.Popen(
@@ -306,7 +306,7 @@ class Server:
             )
         (f / "server.pid").write_text(f"{self._process.pid}\n", "ascii")
 
-    async def _until_serving(self) -> None:
+    async def _wait_until_serving(self) -> None:
         while True:
             if self._process is None or self._process.poll() is not None:
                 raise XmppError(f"ejabberd ended while starting:\n{self.log_tail()}")
@@ -319,7 +319,7 @@ class Server:
 
     # Ending.
 
-    def _mark(self) -> list[str]:
+    def _mark_arguments(self) -> list[str]:
         """Arguments that mean nothing to Erlang and identify the server of this folder."""
         return ["-geolane", str(self.folder)]
 
@@ -336,7 +336,7 @@ class Server:
             return False
         return os.fsencode(self.folder) in arguments
 
-    async def _end(self, timeout_s: float) -> None:
+    async def _end_server(self, timeout_s: float) -> None:
         pid = self._process.pid if self._process is not None else self.pid
         for sign, patience_s in ((signal.SIGTERM, timeout_s), (signal.SIGKILL, 5.0)):
             if pid is None or not self._is_ours(pid):

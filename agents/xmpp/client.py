@@ -284,7 +284,7 @@ class Session:
         stream.add_event_handler(
             "connection_failed", lambda why: self._end_session(f"cannot connect: {why}")
         )
-        stream.add_event_handler("failed_auth", self._note_refusal)
+        stream.add_event_handler("failed_auth", self._note_refusal_text)
         stream.add_event_handler("failed_all_auth", self._end_refused_login)
         stream.add_event_handler(
             "ssl_invalid_chain", lambda why: self._end_session(f"the server's certificate: {why}")
@@ -296,7 +296,7 @@ class Session:
             "disconnected", lambda why: self._end_session(f"disconnected: {why or 'by the server'}")
         )
 
-    def _note_refusal(self, failure: Any) -> None:  # Any: slixmpp has no types
+    def _note_refusal_text(self, failure: Any) -> None:  # Any: slixmpp has no types
         self._refusal = to_one_line(failure["text"] or failure["condition"], 100)
 
     def _end_refused_login(self, _: object) -> None:

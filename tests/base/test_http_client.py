@@ -42,7 +42,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 
 @pytest.fixture
 def tls(tmp_path: Path) -> ssl.SSLContext:
-    _, pem = certificate.make(["127.0.0.1"], datetime.datetime.now(datetime.UTC))
+    _, pem = certificate.make_certificates(["127.0.0.1"], datetime.datetime.now(datetime.UTC))
     file = tmp_path / "server.pem"
     file.write_bytes(pem)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -15,7 +15,7 @@ from agents import settings
 from agents.base import ports
 from agents.settings import Ejabberd, Settings, Xmpp
 from ejabberd import certificate
-from ejabberd.server import Server, hosts
+from ejabberd.server import Server, hosts_of_domain
 from tests.kafka.secured import secret
 
 OWN = Path(__file__).parents[2] / "ejabberd" / "own.yml"
@@ -45,11 +45,11 @@ class OwnServer(Server):
         super().__init__(folder, domain)
         self.api_port = ports.find_free_port()
 
-    def _installed(self) -> str:
-        return os.environ.get("EJABBERD_LIBRARIES") or super()._installed()
+    def _find_erlang_libraries(self) -> str:
+        return os.environ.get("EJABBERD_LIBRARIES") or super()._find_erlang_libraries()
 
-    def _prepare(self) -> None:
-        super()._prepare()
+    def _prepare_folder(self) -> None:
+        super()._prepare_folder()
         conf = self.folder / "conf"
         text = OWN.read_text("utf-8")
         for theirs, ours in (
@@ -66,8 +66,8 @@ class OwnServer(Server):
             assert theirs in text, theirs
             text = text.replace(theirs, ours)
         self.user.write_private_file(conf / "ejabberd.yml", text.encode())
-        names = [*hosts(self.domain), f"upload.{self.domain}", f"xmpp.{self.domain}"]
-        ca, server = certificate.make(names, datetime.datetime.now(datetime.UTC))
+        names = [*hosts_of_domain(self.domain), f"upload.{self.domain}", f"xmpp.{self.domain}"]
+        ca, server = certificate.make_certificates(names, datetime.datetime.now(datetime.UTC))
         self.user.write_private_file(conf / "server.pem", server)
         self.ca_file.write_bytes(ca)
 

@@ -27,7 +27,7 @@ from agents.admin.doctor.xmpp import XmppCheck
 from agents.admin.provision.feeds import check_feeds
 from agents.base.errors import PasswordRefused, SettingsError
 from agents.xmpp.client import Handlers, Login, Session
-from ejabberd.provision import provision
+from ejabberd.provision import provision_server
 from ejabberd.server import Server
 from tests.admin.doctor.support import findings, loaded, named
 
@@ -95,8 +95,8 @@ class ExternalServer(Server):
 
     authority = Authority("agents")
 
-    def _prepare(self) -> None:
-        super()._prepare()
+    def _prepare_folder(self) -> None:
+        super()._prepare_folder()
         conf = self.folder / "conf"
         clients = conf / "clients.pem"
         self.user.write_private_file(clients, self.authority.pem)
@@ -151,7 +151,7 @@ async def external() -> AsyncIterator[External]:
     server = ExternalServer(folder / "server", DOMAIN)
     try:
         await server.start()
-        await provision(server.api, DOMAIN, [NODE, OTHER], [], folder / "secrets")
+        await provision_server(server.api, DOMAIN, [NODE, OTHER], [], folder / "secrets")
         yield External(folder, server)
     finally:
         await server.stop()

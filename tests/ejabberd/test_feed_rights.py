@@ -171,14 +171,14 @@ async def test_telemetry_is_not_kept(xmpp_server: XmppServer, service: str) -> N
 
 @pytest.mark.parametrize(
     "feed",
-    [*feeds.OPERATOR_FEEDS, feeds.TUNING, feeds.telemetry("node-WORKER")],
+    [*feeds.OPERATOR_FEEDS, feeds.TUNING, feeds.telemetry_feed("node-WORKER")],
     ids=lambda f: f.name,
 )
 async def test_feeds_are_configured_as_designed(
     xmpp_server: XmppServer, service: str, feed: feeds.Feed
 ) -> None:
     if feed.name.endswith("WORKER"):
-        feed = feeds.telemetry(await xmpp_server.worker())
+        feed = feeds.telemetry_feed(await xmpp_server.worker())
     ask = f"<pubsub xmlns='{feeds.OWNER}'><configure node='{feed.name}'/></pubsub>"
     async with session(xmpp_server, "geolane", "leader", priority=10) as leader:
         answer = await leader.iq("get", service, ask)
@@ -187,7 +187,7 @@ async def test_feeds_are_configured_as_designed(
         for f in answer.iter("{jabber:x:data}field")
         if f.get("var")
     }
-    assert {name: fields.get(name) for name in feed.config()} == feed.config()
+    assert {name: fields.get(name) for name in feed.node_config()} == feed.node_config()
 
 
 async def test_a_big_telemetry_item_passes(xmpp_server: XmppServer, service: str) -> None:

@@ -30,7 +30,7 @@ from agents.settings import Ejabberd, Settings
 from agents.xmpp import operator_client
 from agents.xmpp.client import Handlers, Login, Session
 from ejabberd import certificate
-from ejabberd.api import HttpsApi, api_of
+from ejabberd.api import HttpsApi, api_from_settings
 from ejabberd.provision import NO_PRIVATE_MESSAGES, Person
 from plugins import upload
 from tests.ejabberd.own import ADMIN_PASSWORD, OwnServer
@@ -259,14 +259,14 @@ async def test_the_coordinator_a_worker_and_a_person_log_in_over_tls(own: Own) -
 
 
 async def test_another_authority_is_trusted_by_neither_side(own: Own) -> None:
-    ca, _ = certificate.make(["elsewhere.test"], datetime.datetime.now(datetime.UTC))
+    ca, _ = certificate.make_certificates(["elsewhere.test"], datetime.datetime.now(datetime.UTC))
     other = own.folder / "other.pem"
     other.write_bytes(ca)
     with pytest.raises(
         NotConnected,
         match=rf"certificate is not trusted .* checked against {other} \(ejabberd\.ca_file\)",
     ):
-        await api_of(own.changed(ca_file=str(other))).call("status")
+        await api_from_settings(own.changed(ca_file=str(other))).call("status")
     with pytest.raises(NotConnected):
         await check_feeds(
             msgspec.structs.replace(own.settings.xmpp, ca_file=str(other)), own.secrets, WORKERS
@@ -283,11 +283,11 @@ async def test_a_wrong_password_names_its_file(own: Own) -> None:
             CommandRefused,
             match=rf"refuses {keys.get('api_user', 'admin')}.* in {wrong} is wrong",
         ):
-            await api_of(own.changed(**keys)).call("status")
+            await api_from_settings(own.changed(**keys)).call("status")
 
 
 async def test_what_the_server_does_not_permit_is_named(own: Own) -> None:
-    api = api_of(own.settings)
+    api = api_from_settings(own.settings)
     for command in ("stop", "connected_users"):
         with pytest.raises(
             CommandRefused, match=rf"admin@own\.test may not run `{command}`: api_permissions"
@@ -298,15 +298,15 @@ async def test_what_the_server_does_not_permit_is_named(own: Own) -> None:
         api_user=f"node-iad-1@fleet.{DOMAIN}", api_password_file=str(own.secrets / "node-iad-1")
     )
     with pytest.raises(CommandRefused, match=r"may not run `(register|status)`"):
-        await api_of(worker).call("register", user="x", host=DOMAIN, password="x")
+        await api_from_settings(worker).call("register", user="x", host=DOMAIN, password="x")
 
 
 async def test_a_wrong_address_says_so(own: Own) -> None:
     url = own.settings.ejabberd.api_url
     with pytest.raises(CommandRefused, match=r"check the path of ejabberd\.api_url"):
-        await api_of(own.changed(api_url=url.replace("/api", "/nothing"))).call("status")
+        await api_from_settings(own.changed(api_url=url.replace("/api", "/nothing"))).call("status")
     with pytest.raises(NotConnected, match="cannot be reached"):
-        await api_of(own.changed(api_url="https://127.0.0.1:1/api")).call("status")
+        await api_from_settings(own.changed(api_url="https://127.0.0.1:1/api")).call("status")
 
 
 async def test_the_printed_commands_make_the_same(own: Own) -> None:
@@ -366,20 +366,20 @@ async def test_the_printed_commands_make_the_same(own: Own) -> None:
 
 async def test_settings_that_say_too_little_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"ejabberd\.api_url is not set"):
-        api_of(Settings())
+        api_from_settings(Settings())
     url = "https://xmpp.example.org:5281/api"
     with pytest.raises(
         SettingsError, match=r"ejabberd\.api_user and ejabberd\.api_password_file are needed"
     ):
-        api_of(Settings(ejabberd=Ejabberd(api_url=url)))
+        api_from_settings(Settings(ejabberd=Ejabberd(api_url=url)))
     file = secret(tmp_path / "pw", "x")
     full = Ejabberd(api_url=url, api_user="admin@example.org", api_password_file=file)
-    assert isinstance(api_of(Settings(ejabberd=full)), HttpsApi)
+    assert isinstance(api_from_settings(Settings(ejabberd=full)), HttpsApi)
     with pytest.raises(SettingsError, match=r"ejabberd\.ca_file: /no/such: no certificates"):
-        api_of(Settings(ejabberd=msgspec.structs.replace(full, ca_file="/no/such")))
+        api_from_settings(Settings(ejabberd=msgspec.structs.replace(full, ca_file="/no/such")))
     os.chmod(file, 0o644)
     with pytest.raises(SettingsError, match=f"chmod 600 {file}"):
-        api_of(Settings(ejabberd=full))
+        api_from_settings(Settings(ejabberd=full))
 
 
 async def test_a_systemd_credential_serves_too(
@@ -387,7 +387,9 @@ async def test_a_systemd_credential_serves_too(
 ) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     secret(tmp_path / "ejabberd-admin", "from systemd")
-    api = api_of(Settings(ejabberd=Ejabberd(api_url="https://a.test/api", api_user="admin@a.test")))
+    api = api_from_settings(
+        Settings(ejabberd=Ejabberd(api_url="https://a.test/api", api_user="admin@a.test"))
+    )
     assert isinstance(api, HttpsApi)
     assert "from systemd" not in repr(api._at)
     assert replace(api._at, password="").user == "admin@a.test"

@@ -22,8 +22,8 @@ from agents.base.errors import CommandRefused, NotConnected, SettingsError, Xmpp
 from agents.base.unprivileged import find_barrier, find_user
 from ejabberd import certificate
 from ejabberd.api import AdminApi
-from ejabberd.provision import Person, add_person, add_worker, provision
-from ejabberd.server import Server, hosts
+from ejabberd.provision import Person, add_person, add_worker, provision_server
+from ejabberd.server import Server, hosts_of_domain
 from tests.ejabberd.client import event_of, publish, session, subscribe
 from tests.fixtures.xmpp import XmppServer
 
@@ -47,7 +47,7 @@ async def own(folder: Path) -> AsyncIterator[XmppServer]:
     server = Server(folder / "xmpp", DOMAIN)
     await server.start()
     try:
-        await provision(
+        await provision_server(
             server.api, DOMAIN, ["node-a"], [Person("ana", "member")], folder / "secrets"
         )
         yield XmppServer(server, folder / "secrets")
@@ -239,7 +239,7 @@ async def test_provisioning_twice_is_provisioning_once(own: XmppServer) -> None:
     await own.server.api.call(
         "set_room_affiliation", **room, jid=own.jid("ana"), affiliation="admin"
     )
-    await provision(
+    await provision_server(
         own.server.api, DOMAIN, ["node-a", "node-b"], [Person("ana", "member")], own.secrets
     )
     after = {f.name: f.read_text() for f in own.secrets.iterdir()}
@@ -303,7 +303,9 @@ async def test_a_workers_name_says_its_kind(folder: Path, name: str) -> None:
 
 def test_the_certificate_names_every_host_and_is_renewed_in_time() -> None:
     now = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
-    _, pem = certificate.make(hosts(DOMAIN), now)
-    assert certificate.serves(pem, hosts(DOMAIN), now)
-    assert not certificate.serves(pem, [*hosts(DOMAIN), "another.test"], now)
-    assert not certificate.serves(pem, hosts(DOMAIN), now + datetime.timedelta(days=340))
+    _, pem = certificate.make_certificates(hosts_of_domain(DOMAIN), now)
+    assert certificate.covers_hosts(pem, hosts_of_domain(DOMAIN), now)
+    assert not certificate.covers_hosts(pem, [*hosts_of_domain(DOMAIN), "another.test"], now)
+    assert not certificate.covers_hosts(
+        pem, hosts_of_domain(DOMAIN), now + datetime.timedelta(days=340)
+    )

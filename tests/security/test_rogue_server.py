@@ -14,7 +14,7 @@ from agents import settings
 from agents.base.errors import NotConnected, PasswordRefused
 from agents.xmpp.client import Handlers, Login, Session
 from ejabberd import certificate
-from ejabberd.server import hosts
+from ejabberd.server import hosts_of_domain
 from tests.security.rogue_server import RogueServer, rogue_server
 
 DOMAIN = "geolane.test"
@@ -24,7 +24,9 @@ PASSWORD = "correct horse battery staple"
 @pytest.fixture
 def place(tmp_path: Path) -> tuple[settings.Xmpp, Path]:
     """The settings of an agent that trusts the server's certificate, and that certificate."""
-    ca, server = certificate.make(hosts(DOMAIN), datetime.datetime.now(datetime.UTC))
+    ca, server = certificate.make_certificates(
+        hosts_of_domain(DOMAIN), datetime.datetime.now(datetime.UTC)
+    )
     (tmp_path / "ca.pem").write_bytes(ca)
     (tmp_path / "server.pem").write_bytes(server)
     password = tmp_path / "password"

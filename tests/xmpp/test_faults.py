@@ -20,7 +20,7 @@ from agents.xmpp import client
 from agents.xmpp import worker_session as worker_module
 from agents.xmpp.client import Backoff, Handlers, Login, Session
 from agents.xmpp.operator_client import OperatorClient
-from ejabberd.provision import provision
+from ejabberd.provision import provision_server
 from tests.xmpp.conftest import Links, Worker, until
 
 
@@ -71,7 +71,9 @@ async def test_a_killed_server_comes_back_and_so_does_everyone(links: Links) -> 
     # What was provisioned in the last seconds before a kill may be lost; whoever starts the server
     # provisions again.
     api, secrets = links.server.server.api, links.server.secrets
-    await provision(api, links.server.domain, [worker.account for worker in workers], [], secrets)
+    await provision_server(
+        api, links.server.domain, [worker.account for worker in workers], [], secrets
+    )
     await until(lambda: leader.of(Led) and all(w.link.is_up for w in workers), 20.0)
     back = {worker.account for worker in workers}
     await until(

@@ -19,8 +19,8 @@ from agents.core.model.placement import PlacementTable, State, table_from_record
 from agents.kafka.placement_log import read_placement
 from agents.kafka.rights import Right, rights_of_accounts
 from agents.kafka.users import Accounts, Removal
-from ejabberd.accounts import rotate
-from ejabberd.api import api_of
+from ejabberd.accounts import replace_password
+from ejabberd.api import api_from_settings
 from ejabberd.provision import COORDINATOR, add_worker, remove_worker
 
 LOOK_EVERY_S = 0.5
@@ -60,7 +60,7 @@ async def add_node(
     row = inventory_file.Row(node, site, capacity_eps)
     inventory_file.check_row(inventory, row)
     tell = _step_printer(say)
-    api = api_of(asked.settings)
+    api = api_from_settings(asked.settings)
     await asyncio.to_thread(asked.make_secrets)
     await add_worker(api, asked.domain, name, asked.secrets, tell, reset=reset)
     if (asked.secrets / COORDINATOR).exists():
@@ -142,7 +142,9 @@ async def remove_node(
     )
     if not now:
         await _wait_until_left(asked, worker, say, wait_s)
-    await remove_worker(api_of(asked.settings), asked.domain, worker, asked.secrets, tell)
+    await remove_worker(
+        api_from_settings(asked.settings), asked.domain, worker, asked.secrets, tell
+    )
     if taken := _kafka_rights(asked, worker):
         removal = Removal(asked.settings.kafka.admin)
         await removal.start()
@@ -210,8 +212,12 @@ async def rotate_password(asked: MemberRequest, name: str, say: PrintLine) -> No
     worker = account_of_node(name)
     if worker not in inventory_file.read_inventory(asked.inventory).workers:
         raise SettingsError(f"{asked.inventory}: there is no node {name}; see geolane nodes list")
-    await rotate(
-        api_of(asked.settings), worker, f"fleet.{asked.domain}", asked.secrets, _step_printer(say)
+    await replace_password(
+        api_from_settings(asked.settings),
+        worker,
+        f"fleet.{asked.domain}",
+        asked.secrets,
+        _step_printer(say),
     )
     say(
         f"its session continues; it reads {asked.secrets / worker} at its next log-in. If it runs "

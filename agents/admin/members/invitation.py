@@ -17,7 +17,7 @@ import segno
 from agents.admin.members.request import MemberRequest
 from agents.base.errors import SettingsError
 from agents.base.progress import PrintLine
-from ejabberd.api import api_of
+from ejabberd.api import api_from_settings
 from ejabberd.provision import Person, add_person
 
 QUIET = 4
@@ -67,7 +67,7 @@ async def run(
     xmpp = asked.settings.xmpp
     await asyncio.to_thread(asked.make_secrets)
     await add_person(
-        api_of(asked.settings),
+        api_from_settings(asked.settings),
         xmpp.domain,
         Person(name, role),
         asked.secrets,

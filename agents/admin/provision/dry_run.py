@@ -13,7 +13,7 @@ from agents.admin.provision.options import ProvisionOptions
 from agents.kafka.rights import kafka_acls_arguments
 from agents.kafka.topics import fleet_topics
 from ejabberd.api import AdminApi
-from ejabberd.provision import NO_PRIVATE_MESSAGES, ROOM_OPTIONS, provision
+from ejabberd.provision import NO_PRIVATE_MESSAGES, ROOM_OPTIONS, provision_server
 
 
 class Recorder(AdminApi):
@@ -75,7 +75,7 @@ async def _xmpp_commands(asked: ProvisionOptions) -> list[str]:
     domain = asked.settings.xmpp.domain
     with tempfile.TemporaryDirectory() as scratch:  # passwords that nobody sees
         recorder = Recorder(asked.secrets)
-        await provision(recorder, domain, asked.workers, asked.people, Path(scratch))
+        await provision_server(recorder, domain, asked.workers, asked.people, Path(scratch))
     first, second = NO_PRIVATE_MESSAGES.items()
     return [
         "",

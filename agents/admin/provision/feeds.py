@@ -30,7 +30,9 @@ async def check_feeds(xmpp: settings.Xmpp, secrets: Path, workers: Sequence[str]
         iq.xml.append(ET.Element(f"{{{_ITEMS}}}query"))
         answer = await session.send_request(iq)
     found = {item.get("node", "") for item in answer.xml.iter(f"{{{_ITEMS}}}item")}
-    wanted = {f.name for f in (feeds.TUNING, *feeds.OPERATOR_FEEDS, *map(feeds.telemetry, workers))}
+    wanted = {
+        f.name for f in (feeds.TUNING, *feeds.OPERATOR_FEEDS, *map(feeds.telemetry_feed, workers))
+    }
     if missing := sorted(wanted - found):
         raise XmppError(
             f"{xmpp.pubsub}: {len(missing)} feeds could not be created, such as {missing[0]}: "

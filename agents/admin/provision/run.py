@@ -20,8 +20,8 @@ from agents.core.model.topology import TOPIC_LANEMAP
 from agents.kafka import compacted, verification
 from agents.kafka.topics import fleet_topics, reconcile_topics
 from agents.kafka.users import Accounts
-from ejabberd.api import api_of
-from ejabberd.provision import provision, provision_dry_run
+from ejabberd.api import api_from_settings
+from ejabberd.provision import provision_dry_run, provision_server
 
 
 async def run(asked: ProvisionOptions, say: PrintLine) -> None:
@@ -62,13 +62,13 @@ def _make_folder(secrets: Path) -> None:
 
 
 async def _provision_xmpp(asked: ProvisionOptions, tell: ReportStep) -> None:
-    api, xmpp = api_of(asked.settings), asked.settings.xmpp
+    api, xmpp = api_from_settings(asked.settings), asked.settings.xmpp
     if asked.dry:
         await provision_dry_run(
             api, xmpp.domain, asked.workers, asked.people, asked.secrets, tell, reset=asked.reset
         )
         return
-    await provision(
+    await provision_server(
         api, xmpp.domain, asked.workers, asked.people, asked.secrets, tell, reset=asked.reset
     )
     await check_feeds(xmpp, asked.secrets, asked.workers)

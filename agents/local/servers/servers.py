@@ -24,7 +24,7 @@ from agents.local.servers.broker import Broker
 from agents.local.servers.endings import Endings, Logs
 from agents.local.servers.folder import RunFolder, default_folder
 from agents.settings import ACCOUNT, Ejabberd, Kafka, Settings, Xmpp, read_secret
-from ejabberd.provision import Person, provision
+from ejabberd.provision import Person, provision_server
 from ejabberd.server import Server
 
 DOMAIN = "geolane.test"
@@ -115,7 +115,7 @@ class Servers:
             # At each start, since a killed ejabberd may have lost what it had not yet written to
             # disk. The server is ours alone, so if the folder of passwords was lost, new ones
             # replace them.
-            await provision(server.api, DOMAIN, workers, PEOPLE, folder.secrets, reset=True)
+            await provision_server(server.api, DOMAIN, workers, PEOPLE, folder.secrets, reset=True)
 
         self._again = start
         await start()

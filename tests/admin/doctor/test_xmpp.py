@@ -28,8 +28,8 @@ from agents.admin.doctor.xmpp import XmppCheck
 from agents.core.model.inventory import Inventory
 from agents.core.model.topology import WorkerSpec, kind_from_name
 from ejabberd import certificate
-from ejabberd.provision import Person, provision
-from ejabberd.server import Server, hosts
+from ejabberd.provision import Person, provision_server
+from ejabberd.server import Server, hosts_of_domain
 from tests.admin.doctor.support import findings, loaded, named
 from tests.fixtures.xmpp import XmppServer
 
@@ -173,8 +173,8 @@ class Changed(Server):
 
     replaced: tuple[tuple[str, str], ...] = ()
 
-    def _prepare(self) -> None:
-        super()._prepare()
+    def _prepare_folder(self) -> None:
+        super()._prepare_folder()
         self.change(*self.replaced)
 
     def change(self, *replaced: tuple[str, str]) -> None:
@@ -188,7 +188,7 @@ class Changed(Server):
     async def present(self, names: list[str], begin: datetime.datetime) -> None:
         """Serve with a new certificate for `names`, made at `begin`, of an authority that takes the
         old one's place."""
-        ca, pem = certificate.make(names, begin)
+        ca, pem = certificate.make_certificates(names, begin)
         file = self.folder / "conf" / "server.pem"
         later_s = file.stat().st_mtime + 1
         self.user.write_private_file(file, pem)
@@ -232,7 +232,7 @@ async def faulty() -> AsyncIterator[XmppServer]:
     server = Faulty(folder / "xmpp", DOMAIN)
     try:
         await server.start()
-        await provision(
+        await provision_server(
             server.api, DOMAIN, ["node-a"], [Person("ana", "member")], folder / "secrets"
         )
         yield XmppServer(server, folder / "secrets")
@@ -287,7 +287,7 @@ async def test_a_certificate_that_ends_is_named(faulty: XmppServer) -> None:
         datetime.timedelta(days=1),
     )
     assert isinstance(server, Changed)
-    names, year = hosts(DOMAIN), certificate.LIFETIME
+    names, year = hosts_of_domain(DOMAIN), certificate.LIFETIME
     xmpp, key = faulty.settings("node-a"), "xmpp certificate"
     await server.present(names, now - year + 10 * day)
     named(await look(xmpp, "node-a", key), key, "10.0 days left", "renew it", level=Level.WARNING)

@@ -16,7 +16,7 @@ from agents.admin.members import inventory_file
 from agents.local.demo.replay import KeyedValue
 from agents.local.servers.children import Child
 from agents.xmpp.operator_client import OperatorClient
-from ejabberd.accounts import next_file
+from ejabberd.accounts import next_password_file
 from tests.stack.conftest import Running
 from tests.stack.shared.asking import confirmed
 
@@ -123,7 +123,7 @@ async def test_it_gets_a_new_password_and_comes_back_with_it(running: Running) -
     assert code == 0, said
     assert new != old
     assert new not in said
-    assert not next_file(running.stack.folder.secrets, NODE).exists()
+    assert not next_password_file(running.stack.folder.secrets, NODE).exists()
     check = {"user": NODE, "host": f"fleet.{server.domain}"}
     assert await server.api.call("check_password", **check, password=new) == 0
     assert await server.api.call("check_password", **check, password=old) != 0

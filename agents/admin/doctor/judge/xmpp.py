@@ -79,10 +79,10 @@ def expected_feeds(who: Whom, workers: Iterable[str]) -> dict[str, tuple[str, ..
     enough."""
     operator = (feed.name for feed in feeds.OPERATOR_FEEDS)
     if who.role is Role.COORDINATOR:
-        names = (feeds.TUNING.name, *operator, *(feeds.telemetry(w).name for w in workers))
+        names = (feeds.TUNING.name, *operator, *(feeds.telemetry_feed(w).name for w in workers))
         return dict.fromkeys(names, ("owner",))
     if who.worker:
-        own = feeds.telemetry(who.account).name
+        own = feeds.telemetry_feed(who.account).name
         return {
             own: ("publish-only", "publisher", "owner"),
             feeds.TUNING.name: ("member", "publisher", "owner"),
