@@ -36,7 +36,7 @@ def all_nodes(costs: Costs) -> Candidates:
     """Every node for every lane, in the nodes' order."""
     lanes, nodes = costs.shape
     node = np.broadcast_to(np.arange(nodes, dtype=np.int32), (lanes, nodes))
-    ms = [costs.at(np.full(nodes, lane, dtype=np.int32), node[lane]) for lane in range(lanes)]
+    ms = [costs.costs_at(np.full(nodes, lane, dtype=np.int32), node[lane]) for lane in range(lanes)]
     return Candidates(node, np.array(ms))
 
 

@@ -8,7 +8,16 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.geo import haversine_km_matrix
-from kernels.tables import Floats, Ints, Problem, RttModel, Weights, lane_table, node_table, problem
+from kernels.tables import (
+    Floats,
+    Ints,
+    Problem,
+    RttModel,
+    Weights,
+    lane_table,
+    make_problem,
+    node_table,
+)
 
 # Name, latitude, longitude, millions of people (rounded; only the proportions matter).
 CITIES = """
@@ -114,7 +123,7 @@ def instance(
     room *= load.sum() / utilisation / room.sum()
     load = cut(load, HEAVIEST * float(np.median(room)))
     return Instance(
-        problem(
+        make_problem(
             lane_table(lane_lat, lane_lon),
             node_table(
                 lat, lon, site=site, egress_ms=rng.uniform(0, 4, nodes), degraded_ms=degraded

@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks import exact
 from benchmarks.instances import HEAVIEST, Instance, instance, owned
 from benchmarks.tables import ROOT, append, machine, now, spread
-from kernels.scoring.choose import choose
+from kernels.scoring.choose import choose_numerics
 from kernels.tables import Candidates, Costs, Floats, Ints, Numerics, Solution
 
 PAGE = ROOT / "docs" / "placement.md"
@@ -95,7 +95,7 @@ def without_moves(costs: Costs, load: Floats, place: Ints) -> float:
     """A placement's cost once all moves are over; `costs` of a problem in which no lane has an
     owner."""
     at = np.flatnonzero(place >= 0).astype(np.int32)
-    return float((load[at] * (costs.at(at, place[at]).astype(np.float64) - MOVE_MS)).sum())
+    return float((load[at] * (costs.costs_at(at, place[at]).astype(np.float64) - MOVE_MS)).sum())
 
 
 def measure(
@@ -136,7 +136,7 @@ def measure(
 def _with_moves(numerics: Numerics, fleet: Instance, owner: Ints, place: Ints) -> float:
     """A placement's cost, including the hand-overs that lead to it."""
     lanes = np.arange(len(place), dtype=np.int32)
-    ms = numerics.costs(owned(fleet.problem, owner)).at(lanes, place).astype(np.float64)
+    ms = numerics.costs(owned(fleet.problem, owner)).costs_at(lanes, place).astype(np.float64)
     return float((fleet.load_eps * ms).sum())
 
 
@@ -163,9 +163,9 @@ def others(costs: Costs, fleet: Instance, *, first: bool) -> dict[str, exact.Exa
         if first and lanes * nodes <= WHOLE_LANES:
             found["whole"] = exact.highs(every, load, room, whole=True, limit_s=WHOLE_LIMIT_S)
     elif first:
-        found["greedy"] = exact.greedy(costs.candidates(WIDE), load, room)
+        found["greedy"] = exact.greedy(costs.find_candidates(WIDE), load, room)
     if first or lanes * nodes <= WHOLE:
-        found["short"] = exact.flow(costs.candidates(SHORT), load, room)
+        found["short"] = exact.flow(costs.find_candidates(SHORT), load, room)
     return found
 
 
@@ -371,7 +371,7 @@ def main() -> None:
     parser.add_argument("--kernel", default="auto")
     parser.add_argument("--no-write", action="store_true")
     options = parser.parse_args()
-    numerics = choose(options.kernel)
+    numerics = choose_numerics(options.kernel)
     seeds = min(2, options.seeds) if options.quick else options.seeds
     found: list[list[Run]] = []
     rows = []

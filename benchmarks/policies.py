@@ -42,7 +42,7 @@ from benchmarks.virtual import (
     trace,
 )
 from kernels import Numerics, RttModel, Weights
-from kernels.scoring.choose import choose
+from kernels.scoring.choose import choose_numerics
 
 PAGE = ROOT / "docs" / "policies.md"
 INVENTORY = ROOT / "agents" / "local" / "demo" / "data" / "inventory.toml"
@@ -406,7 +406,7 @@ events of {FOLD_DAYS} recorded days (about a million).
 @cache
 def _given() -> tuple[Flights, Numerics]:
     """What every seed needs, once per process."""
-    return flights(LANES), choose()
+    return flights(LANES), choose_numerics()
 
 
 def one_seed(seed: int, load: float) -> dict[str, Outcome]:
@@ -423,7 +423,7 @@ def main() -> None:
     parser.add_argument("--no-write", action="store_true")
     options = parser.parse_args()
     need(FLIGHTS, AIRPORTS)
-    numerics = choose()  # compiled here once, for all processes
+    numerics = choose_numerics()  # compiled here once, for all processes
     found: dict[float, dict[str, list[Outcome]]] = {}
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
         for load in LOADS[-1:] if options.quick else LOADS:

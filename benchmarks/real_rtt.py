@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from benchmarks.__main__ import machine
 from benchmarks.recorded import CITIES, PINGS, ROOT, Floats, Pings, need, pings
-from kernels import RttModel, Weights, lane_table, node_table, problem, terms
+from kernels import RttModel, Weights, compute_terms, lane_table, make_problem, node_table
 from kernels.geo import haversine_km_matrix
 
 PAGE = ROOT / "docs" / "real-rtt.md"
@@ -130,7 +130,7 @@ def modelled(places: Pings, trial: Trial, rtt: RttModel, rows: Indices) -> Float
     lanes = lane_table(places.lat[trial.lanes], places.lon[trial.lanes])
     site = [row_of[int(city)] for city in trial.nodes]
     nodes = node_table(places.lat[trial.nodes], places.lon[trial.nodes], site=site)
-    return terms(problem(lanes, nodes, rtt, Weights(move_ms=0.0))).rtt_ms
+    return compute_terms(make_problem(lanes, nodes, rtt, Weights(move_ms=0.0))).rtt_ms
 
 
 def judge(places: Pings, trial: Trial) -> dict[str, Floats]:

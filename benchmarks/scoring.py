@@ -23,9 +23,9 @@ from sklearn.neighbors import BallTree
 
 from benchmarks.instances import CITY_LAT, instance
 from benchmarks.tables import ROOT, append, machine, now, spread
-from kernels.geo import unit
+from kernels.geo import unit_vectors
 from kernels.scoring import gpu, nearest_nodes
-from kernels.scoring.cpu import CpuCosts, cores
+from kernels.scoring.cpu import CpuCosts, count_cores
 from kernels.tables import (
     Bools,
     Costs,
@@ -34,9 +34,9 @@ from kernels.tables import (
     Problem,
     Weights,
     lane_table,
+    make_problem,
     no_rtt_table,
     node_table,
-    problem,
 )
 
 PAGE = ROOT / "docs" / "scoring.md"
@@ -81,7 +81,7 @@ Laps: TypeAlias = dict[str, list[Lap]]
 
 def geometry(whole: Problem) -> Problem:
     """The same places and nothing else: only distance counts, as for the peers."""
-    return problem(
+    return make_problem(
         lane_table(whole.lanes.lat, whole.lanes.lon),
         node_table(whole.nodes.lat, whole.nodes.lon),
         no_rtt_table(0.0, B_MS_PER_KM),
@@ -93,9 +93,9 @@ def everything(whole: Problem, seed: int) -> Problem:
     """Every term and filter: owners, warm caches, traffic, three rules, nodes that take nothing."""
     rng = np.random.default_rng(seed)
     lanes, nodes = len(whole.lanes.lat), len(whole.nodes.lat)
-    near = CpuCosts(geometry(whole)).candidates(min(3, nodes)).node
+    near = CpuCosts(geometry(whole)).find_candidates(min(3, nodes)).node
     allowed: Bools = rng.random((3, nodes)) < 0.8
-    return problem(
+    return make_problem(
         whole.lanes._replace(
             owner=near[np.arange(lanes), rng.integers(0, near.shape[1], lanes)],
             warm=np.where(rng.random(lanes) < 0.05, near[:, 0], -1).astype(np.int32),
@@ -113,8 +113,8 @@ def of_numpy(p: Problem, k: int) -> Ask:
     """The whole matrix of cosines, a block of lanes at a time, and argpartition."""
 
     def ask(rows: Ints) -> Ints:
-        lanes = unit(p.lanes.lat[rows], p.lanes.lon[rows]).astype(np.float32)
-        nodes = unit(p.nodes.lat, p.nodes.lon).astype(np.float32)
+        lanes = unit_vectors(p.lanes.lat[rows], p.lanes.lon[rows]).astype(np.float32)
+        nodes = unit_vectors(p.nodes.lat, p.nodes.lon).astype(np.float32)
         out = np.empty((len(rows), k), dtype=np.int32)
         step = max(1, BLOCK_PAIRS // len(nodes))
         for start in range(0, len(rows), step):
@@ -129,9 +129,11 @@ def of_numpy(p: Problem, k: int) -> Ask:
 
 def of_ckdtree(p: Problem, k: int) -> Ask:
     def ask(rows: Ints) -> Ints:
-        tree = cKDTree(unit(p.nodes.lat, p.nodes.lon))
+        tree = cKDTree(unit_vectors(p.nodes.lat, p.nodes.lon))
         found = tree.query(
-            unit(p.lanes.lat[rows], p.lanes.lon[rows]), k=list(range(1, k + 1)), workers=cores()
+            unit_vectors(p.lanes.lat[rows], p.lanes.lon[rows]),
+            k=list(range(1, k + 1)),
+            workers=count_cores(),
         )[1]
         return np.asarray(found, dtype=np.int32)
 
@@ -150,13 +152,15 @@ def of_balltree(p: Problem, k: int) -> Ask:
 def of_faiss(p: Problem, k: int) -> Ask:
     def ask(rows: Ints) -> Ints:
         index: Any = faiss.IndexFlatIP(3)
-        index.add(unit(p.nodes.lat, p.nodes.lon).astype(np.float32))
+        index.add(unit_vectors(p.nodes.lat, p.nodes.lon).astype(np.float32))
         return np.asarray(
-            index.search(unit(p.lanes.lat[rows], p.lanes.lon[rows]).astype(np.float32), k)[1],
+            index.search(unit_vectors(p.lanes.lat[rows], p.lanes.lon[rows]).astype(np.float32), k)[
+                1
+            ],
             dtype=np.int32,
         )
 
-    faiss.omp_set_num_threads(cores())
+    faiss.omp_set_num_threads(count_cores())
     return ask
 
 
@@ -167,7 +171,7 @@ def of_kernel(
     known from the previous tick."""
 
     def ask(_: Ints) -> Ints:
-        return make(p).candidates(k, price_ms).node
+        return make(p).find_candidates(k, price_ms).node
 
     return ask
 
@@ -178,7 +182,7 @@ def of_first_tick(p: Problem, k: int) -> Ask:
     def ask(_: Ints) -> Ints:
         kept = nearest_nodes._kept.copy()
         nearest_nodes._kept.clear()
-        node = CpuCosts(p).candidates(k).node
+        node = CpuCosts(p).find_candidates(k).node
         nearest_nodes._kept[:] = kept
         return node
 
@@ -196,9 +200,9 @@ def contestants(lanes: int, nodes: int, k: int) -> tuple[Problem, dict[str, Ask]
         "geolane, every term and filter": of_kernel(CpuCosts, full, k),
         "geolane, every term and filter, with prices": of_kernel(CpuCosts, full, k, price_ms),
     }
-    if gpu.available()[0]:
-        asks["geolane on the GPU, distance alone"] = of_kernel(gpu.costs, near, k)
-        asks["geolane on the GPU, every term and filter"] = of_kernel(gpu.costs, full, k)
+    if gpu.probe_gpu()[0]:
+        asks["geolane on the GPU, distance alone"] = of_kernel(gpu.make_gpu_costs, near, k)
+        asks["geolane on the GPU, every term and filter"] = of_kernel(gpu.make_gpu_costs, full, k)
     peers = (of_numpy, of_ckdtree, of_balltree, of_faiss)
     return near, asks | {name: make(near, k) for name, make in zip(PEERS, peers, strict=True)}
 
@@ -218,7 +222,10 @@ def lap(ask: Ask, lanes: int, part: int) -> Lap:
 def right(p: Problem, mine: Ints, other: Ints, rows: Ints) -> bool:
     """Whether both found nodes that are equally near: their cosines differ by at most float32's
     rounding."""
-    lanes, nodes = unit(p.lanes.lat[rows], p.lanes.lon[rows]), unit(p.nodes.lat, p.nodes.lon)
+    lanes, nodes = (
+        unit_vectors(p.lanes.lat[rows], p.lanes.lon[rows]),
+        unit_vectors(p.nodes.lat, p.nodes.lon),
+    )
     cosines = [np.einsum("rx,rkx->rk", lanes, nodes[found]) for found in (mine, other)]
     return bool(np.abs(cosines[0] - cosines[1]).max() < SAME)
 
@@ -313,7 +320,7 @@ def roofline(sizes: list[tuple[int, int, int]]) -> str:
             for n, m, k in sizes
         ]
         rows.append([f"{s * 1e3:,.3f}" if s >= 1e-6 else "below 0.001" for s in best])
-    works, why = gpu.available()
+    works, why = gpu.probe_gpu()
     rows.append([f"see above ({why})" if works else "not run: no GPU here"] * len(sizes))
     names = [f"{name}, at best (estimate)" for name, _, _ in DEVICES] + ["measured"]
     return table("GPU, ms for all lanes", names, rows, [label(size) for size in sizes])

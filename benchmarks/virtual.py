@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from benchmarks.recorded import DAY_S, Flights, Floats, Ints, Longs
-from kernels import RttModel, Weights, lane_table, node_table, problem, terms
+from kernels import RttModel, Weights, compute_terms, lane_table, make_problem, node_table
 
 TICK_S = 5.0  # how often policies are asked
 STEP_S = 0.1
@@ -109,7 +109,9 @@ def rtt_ms(
 ) -> Floats:
     """The modelled round trip from each place to each node, float64[P, N]."""
     nodes = node_table(node_lat, node_lon, site=site)
-    return terms(problem(lane_table(lat, lon), nodes, rtt, Weights(move_ms=0.0))).rtt_ms
+    return compute_terms(
+        make_problem(lane_table(lat, lon), nodes, rtt, Weights(move_ms=0.0))
+    ).rtt_ms
 
 
 def waits_s(came: Floats, capacity_eps: float) -> Floats:

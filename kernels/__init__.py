@@ -4,7 +4,7 @@
 Only names that need nothing but NumPy are exported here; the fast kernels are imported where they
 are chosen."""
 
-from kernels.reference import MatrixCosts, terms
+from kernels.reference import MatrixCosts, compute_terms
 from kernels.tables import (
     Candidates,
     Costs,
@@ -18,9 +18,9 @@ from kernels.tables import (
     Terms,
     Weights,
     lane_table,
+    make_problem,
     no_rtt_table,
     node_table,
-    problem,
 )
 
 __all__ = [
@@ -36,9 +36,9 @@ __all__ = [
     "Solve",
     "Terms",
     "Weights",
+    "compute_terms",
     "lane_table",
+    "make_problem",
     "no_rtt_table",
     "node_table",
-    "problem",
-    "terms",
 ]

@@ -17,7 +17,7 @@ ROWS = 1 << 16
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
-def on_earth(lat: float, lon: float) -> bool:
+def is_on_earth(lat: float, lon: float) -> bool:
     """Whether these degrees are a place: finite, latitude within 90, longitude within 180 (ends
     included)."""
     return -90.0 <= lat <= 90.0 and -180.0 <= lon <= 180.0
@@ -52,7 +52,7 @@ def haversine_km_matrix(lat_a: Floats, lon_a: Floats, lat_b: Floats, lon_b: Floa
     return haversine_km_rows(lat_a[:, None], lon_a[:, None], lat_b[None, :], lon_b[None, :])
 
 
-def unit(lat: Floats, lon: Floats) -> Floats:
+def unit_vectors(lat: Floats, lon: Floats) -> Floats:
     """Vectors from the centre of the ball to its surface, float64[A, 3] of length 1, for degrees
     float64[A]."""
     north, east = np.radians(lat), np.radians(lon)
@@ -61,14 +61,14 @@ def unit(lat: Floats, lon: Floats) -> Floats:
     )
 
 
-def nearest(lat: Floats, lon: Floats, lat_b: Floats, lon_b: Floats) -> npt.NDArray[np.int32]:
+def find_nearest(lat: Floats, lon: Floats, lat_b: Floats, lon_b: Floats) -> npt.NDArray[np.int32]:
     """For each of A places, the row of the nearest of B > 0 places (the first among equals),
     int32[A]: the argmin of `haversine_km_matrix`, several times as fast."""
     out = np.empty(len(lat), dtype=np.int32)
-    places = unit(lat_b, lon_b)
+    places = unit_vectors(lat_b, lon_b)
     for start in range(0, len(lat), ROWS):
         part = slice(start, start + ROWS)
-        cosines = unit(lat[part], lon[part]) @ places.T
+        cosines = unit_vectors(lat[part], lon[part]) @ places.T
         close = cosines >= cosines.max(axis=1, keepdims=True) - CLOSE
         best = close.argmax(axis=1)
         unsure = np.flatnonzero(close.sum(axis=1) > 1)

@@ -16,23 +16,23 @@ from kernels.tables import (
     Problem,
     Singles,
     Terms,
-    check,
     check_price,
+    check_problem,
 )
 
 
-def terms(problem: Problem, rows: Ints | None = None) -> Terms:
+def compute_terms(problem: Problem, rows: Ints | None = None) -> Terms:
     """The cost of each lane (or each of `rows`) at each node, term by term, in ms; filters are not
     applied.
 
     Raises ValueError naming the value that is not finite or out of range."""
-    check(problem)
+    check_problem(problem)
     lanes, nodes, weights = problem.lanes, problem.nodes, problem.weights
     chosen = np.arange(len(lanes.lat), dtype=np.int32) if rows is None else rows
     column = np.arange(len(nodes.lat))[None, :]
     own = lanes.owner[chosen][:, None] == column
     warm = own | (lanes.warm[chosen][:, None] == column)
-    rtt = _rtt_ms(problem, chosen)
+    rtt = _compute_rtt_ms(problem, chosen)
     traffic: Floats = rtt * (lanes.traffic[chosen][:, None] - 1.0)
     miss: Floats = np.where(warm, 0.0, weights.miss_ms)
     move: Floats = np.where(own, 0.0, weights.move_ms)
@@ -43,7 +43,7 @@ def terms(problem: Problem, rows: Ints | None = None) -> Terms:
     )
 
 
-def may_be(problem: Problem, rows: Ints | None = None) -> Bools:
+def compute_feasible_pairs(problem: Problem, rows: Ints | None = None) -> Bools:
     """Whether each lane (or each of `rows`) may be at each node, bool[R, N]: the filters of
     `Problem`."""
     lanes, nodes = problem.lanes, problem.nodes
@@ -56,12 +56,13 @@ def may_be(problem: Problem, rows: Ints | None = None) -> Bools:
     return out
 
 
-def costs(problem: Problem) -> MatrixCosts:
-    """The costs of all pairs, summed in float64 and rounded once. Raises ValueError as `terms`
-    does."""
-    total_ms = terms(problem).total_ms
+def compute_matrix_costs(problem: Problem) -> MatrixCosts:
+    """The costs of all pairs, summed in float64 and rounded once. Raises ValueError as
+    `compute_terms` does."""
+    total_ms = compute_terms(problem).total_ms
     return MatrixCosts(
-        np.where(may_be(problem), total_ms, np.inf).astype(np.float32), problem.lanes.owner
+        np.where(compute_feasible_pairs(problem), total_ms, np.inf).astype(np.float32),
+        problem.lanes.owner,
     )
 
 
@@ -78,7 +79,7 @@ class MatrixCosts:
         lanes, nodes = self.cost.shape
         return lanes, nodes
 
-    def candidates(
+    def find_candidates(
         self, k: int, price_ms: Floats | None = None, rows: Ints | None = None
     ) -> Candidates:
         """See kernels.Costs. Raises ValueError for k < 1 and for a price that is negative or not
@@ -99,13 +100,13 @@ class MatrixCosts:
         out = np.take_along_axis(cost, order, axis=1)
         return Candidates(np.where(np.isfinite(out), order, -1).astype(np.int32), out)
 
-    def at(self, lane: Ints, node: Ints) -> Singles:
+    def costs_at(self, lane: Ints, node: Ints) -> Singles:
         """See kernels.Costs."""
         out: Singles = self.cost[lane, node]
         return out
 
 
-def _rtt_ms(problem: Problem, rows: Ints) -> Floats:
+def _compute_rtt_ms(problem: Problem, rows: Ints) -> Floats:
     """Round-trip time on an empty network, float64[R, N]."""
     lanes, nodes, rtt = problem.lanes, problem.nodes, problem.rtt
     lat, lon = lanes.lat[rows], lanes.lon[rows]

@@ -127,13 +127,13 @@ class Costs(Protocol):
     def shape(self) -> tuple[int, int]:
         """(L, N)."""
 
-    def candidates(
+    def find_candidates(
         self, k: int, price_ms: Floats | None = None, rows: Ints | None = None
     ) -> Candidates:
         """The K cheapest nodes (K = min(k, N)) once `price_ms`, float64[N], is added; for all
         lanes, or for `rows`."""
 
-    def at(self, lane: Ints, node: Ints) -> Singles:
+    def costs_at(self, lane: Ints, node: Ints) -> Singles:
         """The cost of each lane at the node beside it, float32 of the same length; infinite where
         it may not be."""
 
@@ -229,7 +229,7 @@ def no_rtt_table(a_ms: float, b_ms_per_km: float) -> RttModel:
     )
 
 
-def problem(
+def make_problem(
     lanes: LaneTable,
     nodes: NodeTable,
     rtt: RttModel,
@@ -245,32 +245,32 @@ def problem(
         np.zeros((0, len(nodes.lat)), dtype=bool) if allowed is None else allowed,
         weights,
     )
-    check(whole)
+    check_problem(whole)
     return whole
 
 
-def check(p: Problem) -> None:
+def check_problem(p: Problem) -> None:
     """Raises ValueError naming the first column and row that is not finite, out of range or of the
     wrong length."""
     lanes, nodes, rtt = p.lanes, p.nodes, p.rtt
     for table, name in ((lanes, "lanes"), (nodes, "nodes"), (rtt, "rtt")):
-        _columns(table, name)
-        _range(table.lat, f"{name}.lat", -90.0, 90.0)
-        _range(table.lon, f"{name}.lon", -180.0, 180.0)
-    _range(lanes.traffic, "lanes.traffic", 0.25, 16.0)
-    _range(lanes.owner, "lanes.owner", -1, len(nodes.lat) - 1)
-    _range(lanes.warm, "lanes.warm", -1, len(nodes.lat) - 1)
-    _range(lanes.rule, "lanes.rule", -1, len(p.allowed) - 1)
-    _range(nodes.site, "nodes.site", -1, len(rtt.lat) - 1)
-    _range(nodes.egress_ms, "nodes.egress_ms", 0.0, MOST_MS)
-    _range(nodes.degraded_ms, "nodes.degraded_ms", 0.0, MOST_MS)
-    _range(rtt.rtt_ms.ravel(), "rtt.rtt_ms (row by row)", 0.0, MOST_MS)
+        _check_columns(table, name)
+        _check_range(table.lat, f"{name}.lat", -90.0, 90.0)
+        _check_range(table.lon, f"{name}.lon", -180.0, 180.0)
+    _check_range(lanes.traffic, "lanes.traffic", 0.25, 16.0)
+    _check_range(lanes.owner, "lanes.owner", -1, len(nodes.lat) - 1)
+    _check_range(lanes.warm, "lanes.warm", -1, len(nodes.lat) - 1)
+    _check_range(lanes.rule, "lanes.rule", -1, len(p.allowed) - 1)
+    _check_range(nodes.site, "nodes.site", -1, len(rtt.lat) - 1)
+    _check_range(nodes.egress_ms, "nodes.egress_ms", 0.0, MOST_MS)
+    _check_range(nodes.degraded_ms, "nodes.degraded_ms", 0.0, MOST_MS)
+    _check_range(rtt.rtt_ms.ravel(), "rtt.rtt_ms (row by row)", 0.0, MOST_MS)
     for name, value in (
         ("rtt.a_ms", rtt.a_ms),
         ("rtt.b_ms_per_km", rtt.b_ms_per_km),
         *p.weights._asdict().items(),
     ):
-        _range(np.array([value]), name, 0.0, MOST_MS)
+        _check_range(np.array([value]), name, 0.0, MOST_MS)
     if rtt.rtt_ms.shape != (len(rtt.lat), len(rtt.lat)) or rtt.measured.shape != rtt.rtt_ms.shape:
         raise ValueError(
             f"rtt.rtt_ms is {rtt.rtt_ms.shape}, not square in its {len(rtt.lat)} regions"
@@ -285,17 +285,17 @@ def check_price(price_ms: Floats, nodes: int) -> None:
     """Raises ValueError unless it is float64[N], finite, and not negative."""
     if price_ms.shape != (nodes,):
         raise ValueError(f"price_ms is {price_ms.shape}, there are {nodes} nodes")
-    _range(price_ms, "price_ms", 0.0, MOST_MS)
+    _check_range(price_ms, "price_ms", 0.0, MOST_MS)
 
 
-def _columns(table: LaneTable | NodeTable | RttModel, name: str) -> None:
+def _check_columns(table: LaneTable | NodeTable | RttModel, name: str) -> None:
     rows = len(table.lat)
     for column, values in table._asdict().items():
         if isinstance(values, (np.ndarray, tuple)) and len(values) != rows:
             raise ValueError(f"{name}.{column} has {len(values)} rows, {name}.lat has {rows}")
 
 
-def _range(values: Floats | Ints, name: str, low: float, high: float = float("inf")) -> None:
+def _check_range(values: Floats | Ints, name: str, low: float, high: float = float("inf")) -> None:
     bad = ~(np.isfinite(values) & (values >= low) & (values <= high))
     if bad.any():
         row = int(np.argmax(bad))

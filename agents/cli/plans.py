@@ -79,14 +79,14 @@ def replan(
 
     from agents.admin.replan import count_plans, parse_pairs, parse_span, run
     from agents.local.servers.folder import default_folder
-    from kernels.scoring.choose import choose
+    from kernels.scoring.choose import choose_numerics
 
     span = parse_span(from_, to, limit, datetime.now(UTC))
     path = journal or default_folder() / "journal.sqlite3"
     chosen = parse_pairs(settings)
     count_plans(path, span)  # fail before kernels are compiled
     try:
-        numerics = choose(kernel)
+        numerics = choose_numerics(kernel)
     except ValueError as e:
         raise GeolaneError(f"--kernel {kernel}: {e}") from e
     sys.exit(run(path, span, numerics, chosen, json=as_json, say=click.echo))

@@ -82,10 +82,11 @@ _log = log.get_logger("coordinator")
 
 def choose_kernel(want: str) -> Numerics:
     """Choose the planner's kernel; blocks for seconds. Raises SettingsError for an unknown name."""
-    from kernels.scoring.choose import choose  # here, so that only a coordinator loads numba
+    # Imported here, so that only a coordinator loads numba.
+    from kernels.scoring.choose import choose_numerics
 
     try:
-        chosen = choose(want)
+        chosen = choose_numerics(want)
     except ValueError as e:
         raise SettingsError(f"coordinator.kernel: {e}") from e
     _log.info("kernel_chosen", name=chosen.name, why=chosen.why)

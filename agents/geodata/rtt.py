@@ -13,7 +13,7 @@ import numpy as np
 from agents.base.errors import SettingsError
 from agents.base.files import decode_utf8, read_whole_file
 from kernels import RttModel
-from kernels.geo import haversine_km_matrix, on_earth
+from kernels.geo import haversine_km_matrix, is_on_earth
 from kernels.tables import Bools, Floats
 
 RTT_TABLE = Path(__file__).with_name("azure_rtt_ms.csv")
@@ -58,7 +58,7 @@ def read_rtt(path: Path = RTT_TABLE) -> RttModel:
             _parse_number(cell, f"{where}: {name}")
             for cell, name in zip(row[1:3], COLUMNS[1:], strict=True)
         )
-        if not on_earth(lat[i], lon[i]):
+        if not is_on_earth(lat[i], lon[i]):
             raise SettingsError(f"{where}: lat {row[1]}, lon {row[2]} is not a valid position")
         for j, cell in enumerate(row[3:]):
             if cell.strip():

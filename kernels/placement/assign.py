@@ -19,9 +19,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.placement.candidates import STILL_MS, TIE_MS, Lists, extended, listed, priced_ms
-from kernels.placement.integral import FEW, TURNS, begin, finish, optimum, round_off, value
-from kernels.placement.search import even_out
+from kernels.placement.candidates import (
+    STILL_MS,
+    TIE_MS,
+    Lists,
+    extend_lists,
+    make_lists,
+    priced_ms,
+)
+from kernels.placement.integral import (
+    FEW,
+    TURNS,
+    cost_of_tree,
+    fit_and_improve,
+    make_tree,
+    optimize_tree,
+    round_off,
+)
+from kernels.placement.search import even_out_load
 from kernels.placement.simplex import Tree
 from kernels.tables import Bools, Candidates, Costs, Floats, Ints, Solution, check_price
 
@@ -79,8 +94,8 @@ def solve(
     place = np.where(held, owner, -1).astype(np.int32)
     here = np.flatnonzero(place >= 0).astype(np.int32)
     used = np.bincount(place[here], load_eps[here], minlength=nodes)
-    there = costs.at(here, place[here]).astype(np.float64)
-    objective = _sum(load_eps[here], np.where(np.isfinite(there), there, WAIT_MS))
+    there = costs.costs_at(here, place[here]).astype(np.float64)
+    objective = _sum_products(load_eps[here], np.where(np.isfinite(there), there, WAIT_MS))
     rows = np.flatnonzero(~held).astype(np.int32)
     objective += WAIT_MS * float(load_eps[held & (place < 0)].sum())
     bound, price = objective, np.zeros(nodes)
@@ -102,12 +117,12 @@ def solve(
             np.minimum(STILL_MS, TIE_MS * load.max() / load),
             (1 + ranks.astype(np.float64)) * WAIT_MS,
         )
-        lists, tree, below = _relaxed(part, guess)
+        lists, tree, below = _solve_relaxed(part, guess)
         price = np.maximum(tree.price, 0.0)
-        found = _best(part, lists, tree, price, below)
+        found = _choose_placement(part, lists, tree, price, below)
         place[rows] = found
         bound += below
-        objective += _cost(part, found)
+        objective += _placement_cost(part, found)
     return Solution(place, price, objective, min(bound, objective))
 
 
@@ -126,72 +141,74 @@ class _Part(NamedTuple):
     wait_ms: Floats
 
 
-def _relaxed(part: _Part, guess: Floats) -> tuple[Lists, Tree, float]:
+def _solve_relaxed(part: _Part, guess: Floats) -> tuple[Lists, Tree, float]:
     """The best placement that may split lanes, as a tree, on lists that are wide enough; and the
     bound that it proves."""
     nodes = len(part.room)
     every = len(part.rows) * nodes <= SMALL
     width = nodes if every else min(nodes, WIDTH)
-    lists = _lists(part, part.costs.candidates(width, guess, part.rows))
-    tree = begin(lists, part.room, guess)
+    lists = _make_lists(part, part.costs.find_candidates(width, guess, part.rows))
+    tree = make_tree(lists, part.room, guess)
     for n in range(WIDENINGS + 1):
-        optimum(lists, tree, FIRST_MS, LAST_MS)
+        optimize_tree(lists, tree, FIRST_MS, LAST_MS)
         price = np.maximum(tree.price, 0.0)
         # at least two: with one, the own node would replace the cheapest
-        found = part.costs.candidates(min(nodes, 2 if every else MORE), price, part.rows)
+        found = part.costs.find_candidates(min(nodes, 2 if every else MORE), price, part.rows)
         priced = priced_ms(found.node, found.cost_ms, price)
         # the bound at these prices, and what longer lists could still save
         lowest = np.minimum(part.wait_ms, priced.min(axis=1) * SINGLE)
-        bound = _sum(part.load, lowest) - _sum(part.room, price)
+        bound = _sum_products(part.load, lowest) - _sum_products(part.room, price)
         priced -= np.where(found.node == part.owner[:, None], part.loyal_ms[:, None], 0.0)
         promise = (
-            value(lists, tree)
-            - _sum(part.load, np.minimum(part.wait_ms, priced.min(axis=1)))
-            + _sum(part.room, price)
+            cost_of_tree(lists, tree)
+            - _sum_products(part.load, np.minimum(part.wait_ms, priced.min(axis=1)))
+            + _sum_products(part.room, price)
         )
         if every or n == WIDENINGS or promise <= ENOUGH * abs(bound):
             break
-        lists = extended(lists, found, part.room, part.owner, part.loyal_ms)
+        lists = extend_lists(lists, found, part.room, part.owner, part.loyal_ms)
     return lists, tree, bound
 
 
-def _best(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) -> Ints:
+def _choose_placement(part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float) -> Ints:
     """The placement that keeps lanes where it can, or the one that changes all that is worth a
     move."""
-    least = LEAST * abs(value(lists, tree))
+    least = LEAST * abs(cost_of_tree(lists, tree))
 
-    def changed() -> Ints:
-        return _cheapest(part, lists, tree, price, bound, least)
+    def change_freely() -> Ints:
+        return _round_to_cheapest(part, lists, tree, price, bound, least)
 
     # without owners there is nothing to keep
     if not (part.owner >= 0).any():
-        return changed()
+        return change_freely()
     nobody = len(part.room)
-    kept = begin(
+    kept = make_tree(
         lists, part.room, price, np.where(part.owner >= 0, part.owner, nobody).astype(np.int32)
     )
     old = np.where(kept.home == part.owner, part.owner, -1).astype(np.int32)
     new = None
     # many lanes cannot stay: take the other placement if it places many of them
     if (old < 0).sum() > FEW:
-        new = changed()
+        new = change_freely()
         if ((old < 0) & (new >= 0)).sum() > FEW:
             return new
-    old = _finished(part, lists, price, old, least, equals=False)
+    old = _finish_placement(part, lists, price, old, least, equals=False)
     # near enough to the bound: the other cannot be clearly cheaper
-    if _cost(part, old) - bound <= (CLOSE if lists.node.size <= SMALL else SURE) * abs(bound):
+    if _placement_cost(part, old) - bound <= (CLOSE if lists.node.size <= SMALL else SURE) * abs(
+        bound
+    ):
         return old
-    new = changed() if new is None else new
-    return new if _is_worth_it(part, new, old) else old
+    new = change_freely() if new is None else new
+    return new if _is_change_worth_it(part, new, old) else old
 
 
-def _cheapest(
+def _round_to_cheapest(
     part: _Part, lists: Lists, tree: Tree, price: Floats, bound: float, least: float
 ) -> Ints:
     """The split placement `tree`, rounded off to whole lanes. While a small fleet's bound is far
     below: the cheapest of several, each made with costs that differ at random. Changes `tree`."""
-    best = _finished(part, lists, price, round_off(lists, tree, LAST_MS), least)
-    cost = _cost(part, best)
+    best = _finish_placement(part, lists, price, round_off(lists, tree, LAST_MS), least)
+    cost = _placement_cost(part, best)
     # (RandomState gives the same numbers in every version of NumPy)
     random = np.random.RandomState(0)
     for _ in range(VARIATIONS if lists.node.size <= VARIED else 0):
@@ -203,28 +220,28 @@ def _cheapest(
                 np.float32
             )
         )
-        other = begin(varied, part.room, price)
-        optimum(varied, other, FIRST_MS, LAST_MS)
-        place = _finished(part, lists, price, round_off(varied, other, LAST_MS), least)
-        if (cost_there := _cost(part, place)) < cost:
+        other = make_tree(varied, part.room, price)
+        optimize_tree(varied, other, FIRST_MS, LAST_MS)
+        place = _finish_placement(part, lists, price, round_off(varied, other, LAST_MS), least)
+        if (cost_there := _placement_cost(part, place)) < cost:
             best, cost = place, cost_there
     return best
 
 
-def _is_worth_it(part: _Part, new: Ints, old: Ints) -> bool:
+def _is_change_worth_it(part: _Part, new: Ints, old: Ints) -> bool:
     """Whether clearly less load waits or, if that is equal, the placed load costs clearly less per
     event."""
     waits = [float((part.load * part.wait_ms)[place < 0].sum()) for place in (new, old)]
     if abs(waits[0] - waits[1]) > ALIKE * waits[1]:
         return waits[0] < waits[1]
     each = [
-        (_cost(part, place) - wait) / max(float(part.load[place >= 0].sum()), 1e-300)
+        (_placement_cost(part, place) - wait) / max(float(part.load[place >= 0].sum()), 1e-300)
         for place, wait in zip((new, old), waits, strict=True)
     ]
     return each[0] < each[1] - STAY_SHARE * abs(each[1])
 
 
-def _finished(
+def _finish_placement(
     part: _Part, lists: Lists, price: Floats, place: Ints, least: float, *, equals: bool = True
 ) -> Ints:
     """Fits in the lanes that wait, and searches for a cheaper placement. Changes `place`, and
@@ -232,30 +249,34 @@ def _finished(
     nodes = len(part.room)
     # in a small fleet, lanes that still wait are tried once more: the search may have made room
     for once_more in (False, True):
-        free = finish(
+        free = fit_and_improve(
             *(lists, part.room, part.rank, price, place, least),
-            lambda waits: _lists(part, part.costs.candidates(nodes, None, part.rows[waits]), waits),
+            lambda waits: _make_lists(
+                part, part.costs.find_candidates(nodes, None, part.rows[waits]), waits
+            ),
             equals=equals or once_more,
         )
         if lists.node.size > SMALL or (place >= 0).all():
             break
-    even_out(lists, free, place, part.owner, part.whole_room, TIE_MS, TURNS)
+    even_out_load(lists, free, place, part.owner, part.whole_room, TIE_MS, TURNS)
     return place
 
 
-def _lists(part: _Part, found: Candidates, which: Ints | None = None) -> Lists:
+def _make_lists(part: _Part, found: Candidates, which: Ints | None = None) -> Lists:
     i = slice(None) if which is None else which
-    return listed(found, part.load[i], part.room, part.owner[i], part.loyal_ms[i], part.wait_ms[i])
+    return make_lists(
+        found, part.load[i], part.room, part.owner[i], part.loyal_ms[i], part.wait_ms[i]
+    )
 
 
-def _cost(part: _Part, place: Ints) -> float:
+def _placement_cost(part: _Part, place: Ints) -> float:
     """A placement's cost, in ms x events/s."""
     at = np.flatnonzero(place >= 0).astype(np.int32)
     ms = part.wait_ms.copy()
-    ms[at] = part.costs.at(part.rows[at], place[at])
-    return _sum(part.load, ms)
+    ms[at] = part.costs.costs_at(part.rows[at], place[at])
+    return _sum_products(part.load, ms)
 
 
-def _sum(a: Floats, b: Floats) -> float:
+def _sum_products(a: Floats, b: Floats) -> float:
     """Sum of products. (BLAS gives other last digits on other processors.)"""
     return float((a * b).sum())

@@ -32,7 +32,7 @@ NO_LISTS = Lists(
 )
 
 
-def listed(
+def make_lists(
     found: Candidates, load: Floats, room: Floats, owner: Ints, loyal_ms: Floats, wait_ms: Floats
 ) -> Lists:
     """Candidates as lists. A lane's own node is cheaper by `loyal_ms`, float64[L]. Nodes whose
@@ -43,7 +43,7 @@ def listed(
         wait_ms,
         load,
     )
-    return extended(none, found, room, owner, loyal_ms)
+    return extend_lists(none, found, room, owner, loyal_ms)
 
 
 def priced_ms(node: Ints, cost_ms: Singles, price: Floats) -> Floats:
@@ -53,13 +53,15 @@ def priced_ms(node: Ints, cost_ms: Singles, price: Floats) -> Floats:
     return out
 
 
-def extended(lists: Lists, found: Candidates, room: Floats, owner: Ints, loyal_ms: Floats) -> Lists:
+def extend_lists(
+    lists: Lists, found: Candidates, room: Floats, owner: Ints, loyal_ms: Floats
+) -> Lists:
     """The lists with more candidates."""
     lanes, width = lists.node.shape
     node = np.empty((lanes, width + found.node.shape[1]), dtype=np.int32)
     cost = np.empty(node.shape, dtype=np.float32)
     more = Candidates(np.ascontiguousarray(found.node), np.ascontiguousarray(found.cost_ms))
-    longest = _join(lists, more, room, owner, loyal_ms, Candidates(node, cost))
+    longest = _join_lists(lists, more, room, owner, loyal_ms, Candidates(node, cost))
     if longest < node.shape[1]:
         node, cost = (
             np.ascontiguousarray(node[:, :longest]),
@@ -72,7 +74,7 @@ def extended(lists: Lists, found: Candidates, room: Floats, owner: Ints, loyal_m
     "int64(Lists, Candidates, float64[::1], int32[::1], float64[::1], Candidates)",
     *(NO_LISTS, Candidates(NO_LISTS.node, NO_LISTS.cost_ms)),
 )
-def _join(
+def _join_lists(
     lists: Lists, more: Candidates, room: Floats, owner: Ints, loyal_ms: Floats, out: Candidates
 ) -> int:
     """Writes the lists, followed by the candidates that they lack, to `out`. Returns the length of

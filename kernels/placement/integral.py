@@ -8,8 +8,16 @@ from collections.abc import Callable
 import numpy as np
 
 from kernels.placement.candidates import Lists
-from kernels.placement.search import fit_in, improve
-from kernels.placement.simplex import Bans, Tree, empty_tree, no_bans, reprice, settle, start
+from kernels.placement.search import fit_in_lanes, improve_placement
+from kernels.placement.simplex import (
+    Bans,
+    Tree,
+    empty_tree,
+    no_bans,
+    recompute_prices,
+    run_simplex,
+    set_up_tree,
+)
 from kernels.tables import Candidates, Floats, Ints
 
 SPLIT_MS = 5_000.0
@@ -25,25 +33,25 @@ TURNS = 10  # turns of fitting in: a lane that had to make way is fitted in next
 PIVOTS = 200  # limit per lane; about ten are usual
 
 
-def begin(lists: Lists, room: Floats, guess_ms: Floats, place: Ints | None = None) -> Tree:
-    """The tree of a placement to start from; see `kernels.placement.simplex.start`."""
+def make_tree(lists: Lists, room: Floats, guess_ms: Floats, place: Ints | None = None) -> Tree:
+    """The tree of a placement to start from; see `kernels.placement.simplex.set_up_tree`."""
     lanes = len(lists.load)
     tree = empty_tree(lanes, len(room))
     where = np.full(lanes, -1, dtype=np.int32) if place is None else place
-    start(lists, room, where, guess_ms, tree)
+    set_up_tree(lists, room, where, guess_ms, tree)
     return tree
 
 
-def optimum(
+def optimize_tree(
     lists: Lists, tree: Tree, first_ms: float, last_ms: float, bans: Bans | None = None
 ) -> None:
     """Continues to the best placement that may split lanes, within `last_ms`. Gains above
     `first_ms` are made first."""
     lanes = len(lists.load)
-    settle(lists, bans or no_bans(lanes), first_ms, last_ms, PIVOTS * lanes, tree)
+    run_simplex(lists, bans or no_bans(lanes), first_ms, last_ms, PIVOTS * lanes, tree)
 
 
-def value(lists: Lists, tree: Tree) -> float:
+def cost_of_tree(lists: Lists, tree: Tree) -> float:
     """The placement's cost, in ms x events/s."""
     shared = tree.over >= 0
     return float(
@@ -65,7 +73,7 @@ def round_off(lists: Lists, tree: Tree, last_ms: float, step: float = STEP) -> I
         if not (bans.only[tree.over[at]] < 0).any():
             break
         settled = lists.load >= heavy
-        lane, node = _largest_parts(tree, at)
+        lane, node = _find_largest_parts(tree, at)
         split = settled[lane] & (bans.only[lane] < 0) & (node < nodes)
         lane, node = lane[split], node[split]
         # whole lanes of this weight are kept where they are while the split ones move
@@ -83,12 +91,12 @@ def round_off(lists: Lists, tree: Tree, last_ms: float, step: float = STEP) -> I
         leaves = (goal[tree.over[at]] >= 0) & (goal[tree.over[at]] != at)
         tree.part_ms[at[leaves]] += SPLIT_MS
         tree.rest_ms[lane[tree.home[lane] != node]] += SPLIT_MS
-        reprice(tree)
-        optimum(lists, tree, 5 * last_ms, last_ms, bans)
+        recompute_prices(tree)
+        optimize_tree(lists, tree, 5 * last_ms, last_ms, bans)
     return np.where((tree.kid >= 0) | (tree.home == nodes), -1, tree.home).astype(np.int32)
 
 
-def finish(
+def fit_and_improve(
     lists: Lists,
     room: Floats,
     rank: Ints,
@@ -107,26 +115,29 @@ def finish(
     at = place >= 0
     free: Floats = room - np.bincount(place[at], lists.load[at], minlength=len(room))
     for _ in range(TURNS):
-        waits = _waiting(lists, rank, place)
+        waits = _find_waiting(lists, rank, place)
         easy = waits[lists.load[waits] <= 2 * free.max(initial=0.0)][
             :MANY
         ]  # at a node where one other lane can make enough room
-        fitted = _fit(lists, free, place, rank, easy, wider, force=False, equals=False)
-        hard = _waiting(lists, rank, place)[: max(FEW // 10, min(FEW, SCANS // len(place)))]
-        if fitted + _fit(lists, free, place, rank, hard, wider, force=True, equals=equals) == 0:
+        fitted = _fit_waiting(lists, free, place, rank, easy, wider, force=False, equals=False)
+        hard = _find_waiting(lists, rank, place)[: max(FEW // 10, min(FEW, SCANS // len(place)))]
+        if (
+            fitted + _fit_waiting(lists, free, place, rank, hard, wider, force=True, equals=equals)
+            == 0
+        ):
             break
     order = np.argsort(-lists.load, kind="stable")
-    improve(lists, price, free, place, order, least, LOOKS)
+    improve_placement(lists, price, free, place, order, least, LOOKS)
     return free
 
 
-def _waiting(lists: Lists, rank: Ints, place: Ints) -> Ints:
+def _find_waiting(lists: Lists, rank: Ints, place: Ints) -> Ints:
     """Lanes that wait: the most important first, then the heaviest."""
     waits = np.flatnonzero(place < 0).astype(np.int32)
     return waits[np.lexsort((-lists.load[waits], -rank[waits]))]
 
 
-def _fit(
+def _fit_waiting(
     lists: Lists,
     free: Floats,
     place: Ints,
@@ -142,10 +153,10 @@ def _fit(
     own = lists if wider is None else wider(waits)
     rows = waits if wider is None else slice(None)
     wide = Candidates(own.node[rows], own.cost_ms[rows])
-    return fit_in(waits, wide, lists, free, place, rank, force, equals)
+    return fit_in_lanes(waits, wide, lists, free, place, rank, force, equals)
 
 
-def _largest_parts(tree: Tree, at: Ints) -> tuple[Ints, Ints]:
+def _find_largest_parts(tree: Tree, at: Ints) -> tuple[Ints, Ints]:
     """Each split lane and the node that has most of it. `at`: nodes that hang from one."""
     nodes = len(tree.over)
     split = np.unique(tree.over[at])

@@ -35,7 +35,7 @@ _NO_CHAINS = _Chains(_NONE, np.empty(0), _NONE, _NONE, _NONE)
 
 
 @njit("_Chains(int32[::1], float64[::1])", _NO_CHAINS)
-def _linked(place: Ints, free: Floats) -> _Chains:
+def _link_lanes(place: Ints, free: Floats) -> _Chains:
     """The lists of these lanes."""
     first = np.full(len(free), -1, dtype=np.int32)
     after = np.full(len(place), -1, dtype=np.int32)
@@ -51,7 +51,7 @@ def _linked(place: Ints, free: Floats) -> _Chains:
 
 
 @njit("void(int64, int64, float64, _Chains)", _NO_CHAINS)
-def _put(lane: int, to: int, load: float, chains: _Chains) -> None:
+def _move_lane(lane: int, to: int, load: float, chains: _Chains) -> None:
     """Moves a lane; -1 makes it wait."""
     place, free, first, after, before = chains
     was = place[lane]
@@ -73,7 +73,7 @@ def _put(lane: int, to: int, load: float, chains: _Chains) -> None:
 
 
 @njit("int64(Lists, float64[::1], float64[::1], int32[::1], int64[::1], float64, int64)", NO_LISTS)
-def improve(
+def improve_placement(
     lists: Lists, price: Floats, free: Floats, place: Ints, order: Marks, least: float, looks: int
 ) -> int:
     """Makes the moves, swaps and chains that save more than `least` (ms x events/s), for lanes in
@@ -87,7 +87,7 @@ def improve(
     node, cost_ms, _, load = lists
     lanes, width = node.shape
     nodes = len(free)
-    chains = _linked(place, free)
+    chains = _link_lanes(place, free)
     first, after = chains.first, chains.after
     now = np.zeros(lanes)
     lowest = np.full(lanes, np.inf)  # cost plus price at the best node
@@ -168,10 +168,10 @@ def improve(
             if to < 0:
                 continue
             if other >= 0:
-                _put(other, onto, load[other], chains)
+                _move_lane(other, onto, load[other], chains)
                 now[other] = onto_ms
                 moves += 1
-            _put(lane, to, weight, chains)
+            _move_lane(lane, to, weight, chains)
             now[lane] = to_ms
             moves += 1
         if moves == moved:
@@ -232,7 +232,7 @@ def _make_way(
         if lower >= weight and weight - free[b] < least:
             least, to, out = weight - free[b], b, -1
     if out >= 0:
-        _put(out, -1, load[out], chains)
+        _move_lane(out, -1, load[out], chains)
     while to >= 0 and free[to] < weight:  # the least important first; of these, the heaviest
         out = -1
         third = first[to]
@@ -244,7 +244,7 @@ def _make_way(
             ):
                 out = third
             third = after[third]
-        _put(out, -1, load[out], chains)
+        _move_lane(out, -1, load[out], chains)
     return to
 
 
@@ -252,7 +252,7 @@ def _make_way(
     "int64(int32[::1], Candidates, Lists, float64[::1], int32[::1], int32[::1], boolean, boolean)",
     *(NO_LISTS, Candidates(NO_LISTS.node, NO_LISTS.cost_ms)),
 )
-def fit_in(
+def fit_in_lanes(
     waits: Ints,
     wide: Candidates,
     lists: Lists,
@@ -271,7 +271,7 @@ def fit_in(
     node, cost_ms, _, load = lists
     wide_node, wide_cost_ms = wide
     width = node.shape[1]
-    chains = _linked(place, free)
+    chains = _link_lanes(place, free)
     first, after = chains.first, chains.after
     fitted = 0
     for r in range(len(waits)):
@@ -319,17 +319,17 @@ def fit_in(
                                 to, other, onto = b, third, c
                     third = after[third]
         if other >= 0:
-            _put(other, onto, load[other], chains)
+            _move_lane(other, onto, load[other], chains)
         if to < 0 and force:
             to = _make_way(lane, wide_node[r], wide_cost_ms[r], lists, rank, equals, chains)
         if to >= 0:
-            _put(lane, to, weight, chains)
+            _move_lane(lane, to, weight, chains)
             fitted += 1
     return fitted
 
 
 @njit("int64(Lists, float64[::1], int32[::1], int32[::1], float64[::1], float64, int64)", NO_LISTS)
-def even_out(
+def even_out_load(
     lists: Lists, free: Floats, place: Ints, owner: Ints, room: Floats, tie_ms: float, rounds: int
 ) -> int:
     """Moves lanes that are not at their `owner` to nodes of the same cost within `tie_ms` that stay

@@ -70,7 +70,7 @@ class _Scratch(NamedTuple):
 
 
 def empty_tree(lanes: int, nodes: int) -> Tree:
-    """A tree for `start` to set up."""
+    """A tree for `set_up_tree`."""
     return Tree(
         home=np.empty(lanes, dtype=np.int32),
         rest=np.empty(lanes),
@@ -96,7 +96,7 @@ _SCRATCH = _Scratch(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), _T
 
 
 @njit("void(int64, int64, int64, Tree)", _TREE)
-def _rehang(lane: int, was: int, now: int, tree: Tree) -> None:
+def _rehang_lane(lane: int, was: int, now: int, tree: Tree) -> None:
     """Updates the list of lanes with kids: `lane` now hangs from the node `now` instead of `was`
     (-1: none)."""
     peer, ward = tree.peer, tree.ward
@@ -114,14 +114,14 @@ def _rehang(lane: int, was: int, now: int, tree: Tree) -> None:
 
 
 @njit("void(int64, int64, int64, Tree)", _TREE)
-def _adopt(node: int, was: int, now: int, tree: Tree) -> None:
+def _rehang_node(node: int, was: int, now: int, tree: Tree) -> None:
     """Updates the lists: `node` now hangs from the lane `now` instead of `was` (-1: none)."""
     home, kid, twin = tree.home, tree.kid, tree.twin
     if was >= 0:
         if kid[was] == node:
             kid[was] = twin[node]
             if kid[was] < 0:
-                _rehang(was, home[was], -1, tree)
+                _rehang_lane(was, home[was], -1, tree)
         else:
             other = kid[was]
             while twin[other] != node:
@@ -131,7 +131,7 @@ def _adopt(node: int, was: int, now: int, tree: Tree) -> None:
         twin[node] = kid[now]
         kid[now] = node
         if twin[node] < 0:
-            _rehang(now, -1, home[now], tree)
+            _rehang_lane(now, -1, home[now], tree)
 
 
 @njit("void(int64, int64, float64, float64, Tree, _Scratch, int64)", _TREE, _SCRATCH)
@@ -200,12 +200,12 @@ def _pivot(
         while True:
             was, was_rest, was_ms = home[m], rest[m], rest_ms[m]
             if kid[m] >= 0:
-                _rehang(m, was, x, tree)
+                _rehang_lane(m, was, x, tree)
             home[m], rest[m], rest_ms[m] = x, load, ms
             if m == cut_lane:
                 break
             above, load, ms = over[was], part[was], part_ms[was]
-            _adopt(was, above, m, tree)
+            _rehang_node(was, above, m, tree)
             over[was], part[was], part_ms[was] = m, was_rest, was_ms
             x, m = was, above
         shift = -gain_ms
@@ -218,13 +218,13 @@ def _pivot(
         x, m, load, ms = to, lane, most, to_ms
         while True:
             above, was_part, was_ms = over[x], part[x], part_ms[x]
-            _adopt(x, above, m, tree)
+            _rehang_node(x, above, m, tree)
             over[x], part[x], part_ms[x] = m, load, ms
             if x == cut_node:
                 break
             was, load, ms = home[above], rest[above], rest_ms[above]
             if kid[above] >= 0:
-                _rehang(above, was, x, tree)
+                _rehang_lane(above, was, x, tree)
             home[above], rest[above], rest_ms[above] = x, was_part, was_ms
             m, x = above, was
         shift = gain_ms
@@ -245,7 +245,7 @@ def _pivot(
 
 
 @njit("int64(Lists, Bans, float64, float64, int64, Tree)", NO_LISTS, _BANS, _TREE)
-def settle(
+def run_simplex(
     lists: Lists, bans: Bans, first_ms: float, last_ms: float, most_pivots: int, tree: Tree
 ) -> int:
     """Continues until no lane would gain more than `last_ms` elsewhere. Returns the number of
@@ -310,7 +310,7 @@ def settle(
 
 
 @njit("void(Tree)", _TREE)
-def reprice(tree: Tree) -> None:
+def recompute_prices(tree: Tree) -> None:
     """Computes the prices anew, after costs in `rest_ms` and `part_ms` were changed: a split lane
     must cost the same, price included, at each of its nodes."""
     _, _, rest_ms, kid, peer, over, _, part_ms, twin, ward, price = tree
@@ -338,7 +338,7 @@ def reprice(tree: Tree) -> None:
 
 
 @njit("void(Lists, float64[::1], int32[::1], float64[::1], Tree)", NO_LISTS, _TREE)
-def start(lists: Lists, room: Floats, place: Ints, guess_ms: Floats, tree: Tree) -> None:
+def set_up_tree(lists: Lists, room: Floats, place: Ints, guess_ms: Floats, tree: Tree) -> None:
     """Sets up the state from whole lanes: at `place` [L] (N: it waits), or for -1 where cost plus
     `guess_ms` [N], a price, is lowest. If they do not fit into `room` [N], those wait that would
     lose least at another node."""

@@ -23,8 +23,8 @@ from kernels.tables import (
     RttModel,
     Weights,
     lane_table,
+    make_problem,
     node_table,
-    problem,
 )
 
 KERNELS = ("gpu", "cpu", "numpy")
@@ -36,7 +36,7 @@ class Unfit(RuntimeError):
     """A kernel that cannot be used here. The message says why."""
 
 
-def choose(want: str = "auto") -> Numerics:
+def choose_numerics(want: str = "auto") -> Numerics:
     """The kernel `want` (for `auto` the first of KERNELS), or the next one that works, so that
     lanes are placed even with a broken driver or wheel. `Numerics.why` says what is wrong with the
     skipped ones.
@@ -57,25 +57,25 @@ def choose(want: str = "auto") -> Numerics:
     raise Unfit("; ".join(passed_over))
 
 
-def try_out(costs: Callable[[Problem], Costs]) -> None:
+def try_out_kernel(costs: Callable[[Problem], Costs]) -> None:
     """Asks a kernel every kind of question once, and has lanes placed by it. Raises Unfit if an
     answer differs from the oracle's."""
-    p = _sample()
+    p = _make_sample_problem()
     lanes, nodes = len(p.lanes.lat), len(p.nodes.lat)
     price_ms, rows = np.linspace(0.0, 30.0, nodes), np.arange(0, lanes, 3, dtype=np.int32)
-    kernel, oracle = costs(p), reference.costs(p)
+    kernel, oracle = costs(p), reference.compute_matrix_costs(p)
     for k, price, some in (
         (K, None, None),
         (1, price_ms, None),
         (K, price_ms, rows),
         (nodes, None, rows),
     ):
-        found, best = kernel.candidates(k, price, some), oracle.candidates(k, price, some)
-        differ = np.abs(_keys(found, price) - _keys(best, price)).max()
+        found, best = kernel.find_candidates(k, price, some), oracle.find_candidates(k, price, some)
+        differ = np.abs(_priced_costs(found, price) - _priced_costs(best, price)).max()
         if not differ <= SLACK_MS:
             raise Unfit(f"its costs are {differ:g} ms from those of the oracle (k = {k})")
     lane, node = (a.ravel().astype(np.int32) for a in np.indices((lanes, nodes)))
-    at, expected = kernel.at(lane, node), oracle.at(lane, node)
+    at, expected = kernel.costs_at(lane, node), oracle.costs_at(lane, node)
     may = np.isfinite(expected)
     if (np.isfinite(at) != may).any() or np.abs(at[may] - expected[may]).max() > SLACK_MS:
         raise Unfit("its single costs are not those of the oracle")
@@ -88,12 +88,12 @@ def try_out(costs: Callable[[Problem], Costs]) -> None:
     )
 
 
-def _keys(found: Candidates, price_ms: Floats | None) -> Floats:
+def _priced_costs(found: Candidates, price_ms: Floats | None) -> Floats:
     price = 0.0 if price_ms is None else price_ms[found.node]
     return np.where(found.node < 0, -1.0, np.where(found.node < 0, 0.0, found.cost_ms) + price)
 
 
-def _sample() -> Problem:
+def _make_sample_problem() -> Problem:
     """Lanes and nodes along a spiral over the whole Earth, with every term, some measured pairs and
     a rule."""
     lanes, nodes, regions = 150, 70, 5
@@ -107,7 +107,7 @@ def _sample() -> Problem:
     ms = 5.0 + 0.015 * haversine_km_matrix(*region, *region) * 1.2
     measured: Bools = np.indices(ms.shape).sum(axis=0) % 2 == 0
     allowed: Bools = node[None, :] % 3 > 0
-    return problem(
+    return make_problem(
         lane_table(
             *spiral(lanes, 137.508),
             owner=(lane * 7 % (nodes + 1) - 1).astype(np.int32),
@@ -129,30 +129,30 @@ def _sample() -> Problem:
     )
 
 
-def _gpu() -> tuple[str, Callable[[Problem], Costs]]:
+def _open_gpu() -> tuple[str, Callable[[Problem], Costs]]:
     from kernels.scoring import gpu  # imports CuPy if it is installed
 
-    works, what = gpu.available()
+    works, what = gpu.probe_gpu()
     if not works:
         raise Unfit(what)
-    try_out(gpu.costs)
-    if gpu.device().failed:  # the CPU answered in its place
-        raise Unfit(gpu.device().failed)
-    return what, gpu.costs
+    try_out_kernel(gpu.make_gpu_costs)
+    if gpu.open_device().failed:  # the CPU answered in its place
+        raise Unfit(gpu.open_device().failed)
+    return what, gpu.make_gpu_costs
 
 
-def _cpu() -> tuple[str, Callable[[Problem], Costs]]:
+def _open_cpu() -> tuple[str, Callable[[Problem], Costs]]:
     if not HAVE_NUMBA:
         raise Unfit("numba cannot be imported")
     from kernels.scoring import cpu  # imports numba's compiler
 
-    try_out(cpu.CpuCosts)
-    return f"numba, {cpu.cores()} threads", cpu.CpuCosts
+    try_out_kernel(cpu.CpuCosts)
+    return f"numba, {cpu.count_cores()} threads", cpu.CpuCosts
 
 
-def _numpy() -> tuple[str, Callable[[Problem], Costs]]:
-    try_out(reference.costs)
-    return "NumPy, the whole matrix", reference.costs
+def _open_numpy() -> tuple[str, Callable[[Problem], Costs]]:
+    try_out_kernel(reference.compute_matrix_costs)
+    return "NumPy, the whole matrix", reference.compute_matrix_costs
 
 
-OPENERS = {"gpu": _gpu, "cpu": _cpu, "numpy": _numpy}
+OPENERS = {"gpu": _open_gpu, "cpu": _open_cpu, "numpy": _open_numpy}

@@ -1,8 +1,8 @@
 """The tables that stay the same between ticks: where lanes and nodes are, sorted so that neighbours
 on the map are neighbours in memory.
 
-They are made once for the same columns of places, sites and rules, and kept (`ground`). prepare.py
-describes the arrays."""
+They are made once for the same columns of places, sites and rules, and kept
+(`ground_of_problem`). prepare.py describes the arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from kernels.geo import haversine_km_rows, nearest, unit
+from kernels.geo import find_nearest, haversine_km_rows, unit_vectors
 from kernels.tables import Floats, Ints, Problem, Singles
 
 BLOCK = 64
@@ -58,7 +58,7 @@ _lock = threading.Lock()
 _kept: list[tuple[tuple[Column, ...], Ground]] = []
 
 
-def ground(p: Problem) -> Ground:
+def ground_of_problem(p: Problem) -> Ground:
     """The Ground of a checked problem; one that was made before is reused if its columns are equal.
     Thread-safe."""
     lanes, nodes = p.lanes, p.nodes
@@ -76,33 +76,33 @@ def ground(p: Problem) -> Ground:
             if all(map(np.array_equal, made_of, columns)):
                 _kept.append(_kept.pop(i))
                 return found
-    made = _make(p)
+    made = _make_ground(p)
     with _lock:
         _kept.append((tuple(column.copy() for column in columns), made))
         del _kept[:-KEPT]
     return made
 
 
-def _make(p: Problem) -> Ground:
+def _make_ground(p: Problem) -> Ground:
     lanes, nodes, rtt = p.lanes, p.nodes, p.rtt
     if len(rtt.lat):
-        region = nearest(lanes.lat, lanes.lon, rtt.lat, rtt.lon)
+        region = find_nearest(lanes.lat, lanes.lon, rtt.lat, rtt.lon)
         near_km = haversine_km_rows(lanes.lat, lanes.lon, rtt.lat[region], rtt.lon[region])
     else:
         region, near_km = np.zeros(len(lanes.lat), dtype=np.int32), np.zeros(len(lanes.lat))
     filters = region.astype(np.int64) * (len(p.allowed) + 1) + lanes.rule + 1
     used, lane_filter = np.unique(filters, return_inverse=True)
-    vectors = unit(lanes.lat, lanes.lon)
-    lane_row = np.lexsort((morton(vectors), lane_filter)).astype(np.int32)
+    vectors = unit_vectors(lanes.lat, lanes.lon)
+    lane_row = np.lexsort((morton_codes(vectors), lane_filter)).astype(np.int32)
     lane_filter = lane_filter[lane_row].astype(np.int32)
-    node_row, node_place, node_xyz, caps = _nodes(nodes.lat, nodes.lon)
+    node_row, node_place, node_xyz, caps = _sort_nodes(nodes.lat, nodes.lon)
     site = np.full(len(node_row), len(rtt.lat), dtype=np.int32)
     known = nodes.site >= 0
     site[node_place[known]] = nodes.site[known]
     return Ground(
         lane_row=lane_row,
-        lane_place=_inverse(lane_row, len(lane_row)),
-        lane_xyz=_single(vectors[lane_row]),
+        lane_place=_invert_rows(lane_row, len(lane_row)),
+        lane_xyz=_to_singles(vectors[lane_row]),
         lane_filter=lane_filter,
         region=region[lane_row],
         near_km=near_km[lane_row],
@@ -113,19 +113,19 @@ def _make(p: Problem) -> Ground:
         node_place=node_place,
         node_xyz=node_xyz,
         site=site,
-        cap_xyz=_single(caps[:, :3]),
+        cap_xyz=_to_singles(caps[:, :3]),
         cap_rad=np.ascontiguousarray(caps[:, 3], dtype=np.float32),
     )
 
 
-def _nodes(lat: Floats, lon: Floats) -> tuple[Ints, Ints, Singles, Floats]:
+def _sort_nodes(lat: Floats, lon: Floats) -> tuple[Ints, Ints, Singles, Floats]:
     """Rows by place, places by row, vectors by place, and the caps that bound each block of places
     (float64[P / 64, 4]: the middle, then the radius in radians)."""
-    vectors = unit(lat, lon)
+    vectors = unit_vectors(lat, lon)
     padded = -(-len(lat) // BLOCK) * BLOCK
     node_row = np.full(padded, NO_ROW, dtype=np.int32)
     node_row[: len(lat)] = np.concatenate(
-        [np.zeros(0, dtype=np.int64), *halved(vectors, np.arange(len(lat)))]
+        [np.zeros(0, dtype=np.int64), *split_into_blocks(vectors, np.arange(len(lat)))]
     )
     by_place = (
         np.repeat(vectors[node_row[len(lat) - 1]][None, :], padded, axis=0)
@@ -141,13 +141,15 @@ def _nodes(lat: Floats, lon: Floats) -> tuple[Ints, Ints, Singles, Floats]:
     radius = np.arccos(np.clip(cosine, -1.0, 1.0)) + CAP_SLACK_RAD
     return (
         node_row,
-        _inverse(node_row, len(lat)),
-        _single(by_place),
+        _invert_rows(node_row, len(lat)),
+        _to_singles(by_place),
         np.column_stack((middle, radius)),
     )
 
 
-def halved(vectors: Floats, rows: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[np.intp]]:
+def split_into_blocks(
+    vectors: Floats, rows: npt.NDArray[np.intp]
+) -> Iterator[npt.NDArray[np.intp]]:
     """Rows of `vectors`, float64[A, 3], in compact blocks (the last one may be smaller): more than
     a block is cut in two across its longest side. Blocks of a Z-order curve would be twice as
     wide."""
@@ -157,11 +159,11 @@ def halved(vectors: Floats, rows: npt.NDArray[np.intp]) -> Iterator[npt.NDArray[
     own = vectors[rows]
     rows = rows[np.argsort(own[:, np.ptp(own, axis=0).argmax()], kind="stable")]
     half = -(-len(rows) // (2 * BLOCK)) * BLOCK
-    yield from halved(vectors, rows[:half])
-    yield from halved(vectors, rows[half:])
+    yield from split_into_blocks(vectors, rows[:half])
+    yield from split_into_blocks(vectors, rows[half:])
 
 
-def morton(vectors: Floats) -> Keys:
+def morton_codes(vectors: Floats) -> Keys:
     """Place of each unit vector (float64[A, 3]) on a Z-order curve through the cube around the
     ball, uint64[A]."""
     steps = ((vectors + 1.0) * 0.5 * ((1 << 20) - 1)).astype(np.uint64)
@@ -171,12 +173,12 @@ def morton(vectors: Floats) -> Keys:
     return out
 
 
-def _inverse(rows: Ints, count: int) -> Ints:
+def _invert_rows(rows: Ints, count: int) -> Ints:
     out = np.empty(count, dtype=np.int32)
     out[rows[:count]] = np.arange(count, dtype=np.int32)
     return out
 
 
-def _single(vectors: Floats) -> Singles:
+def _to_singles(vectors: Floats) -> Singles:
     """float32[3, A] of float64[A, 3], in steps of 1/GRID."""
     return np.ascontiguousarray((np.rint(vectors * GRID) / GRID).T, dtype=np.float32)

@@ -89,7 +89,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.geo import EARTH_KM
-from kernels.scoring.nearest_nodes import BLOCK, Ground, Keys, ground
+from kernels.scoring.nearest_nodes import BLOCK, Ground, Keys, ground_of_problem
 from kernels.tables import Bools, Floats, Ints, Problem, Singles, check_price
 
 NEVER = np.float32(1e17)
@@ -155,14 +155,14 @@ class Selection(NamedTuple):
     first: Ints
 
 
-def tick(p: Problem) -> ScoringTick:
+def prepare_tick(p: Problem) -> ScoringTick:
     """The tables of a checked problem."""
-    g = ground(p)
+    g = ground_of_problem(p)
     traffic = p.lanes.traffic[g.lane_row]
     slope = traffic * (p.rtt.b_ms_per_km * EARTH_KM)
-    own, stays, warm = _held(p)
+    own, stays, warm = _own_and_warm_nodes(p)
     place = np.append(g.node_place, np.int32(-1))
-    lists = _groups(g, traffic.astype(np.float32))
+    lists = _group_lists(g, traffic.astype(np.float32))
     return ScoringTick(
         ground=g,
         slope=np.where(slope < LEAST_SLOPE, 0.0, slope).astype(np.float32),
@@ -172,22 +172,22 @@ def tick(p: Problem) -> ScoringTick:
         own=place[own[g.lane_row]],
         stays=stays[g.lane_row],
         warm=place[warm[g.lane_row]],
-        node_ms=_node_ms(p, g, None),
-        may_take=_may_take(p, g),
-        table=_table(p),
+        node_ms=_compute_node_ms(p, g, None),
+        may_take=_compute_may_take(p, g),
+        table=_make_rtt_table(p),
         list_of=lists[0],
         list_filter=lists[1],
         list_traffic=lists[2],
     )
 
 
-def query(p: Problem, t: ScoringTick, k: int, price_ms: Floats | None) -> NearestQuery:
+def prepare_query(p: Problem, t: ScoringTick, k: int, price_ms: Floats | None) -> NearestQuery:
     """The tables for the `k` best at this price. Raises ValueError for a price that is negative or
     not finite."""
     if price_ms is not None:
         check_price(price_ms, len(p.nodes.lat))
     g = t.ground
-    key_ms = t.node_ms if price_ms is None else _node_ms(p, g, price_ms)
+    key_ms = t.node_ms if price_ms is None else _compute_node_ms(p, g, price_ms)
     measured = t.table[g.filter_region][:, g.site] >= 0
     bias = np.where(t.may_take[g.filter_rule] & ~measured, key_ms[OTHER], NEVER)
     least = (
@@ -195,11 +195,11 @@ def query(p: Problem, t: ScoringTick, k: int, price_ms: Floats | None) -> Neares
         if bias.size
         else np.zeros((len(bias), 0), dtype=np.float32)
     )
-    list_node, list_ms = _lists(t, key_ms, min(k + 1, max(1, len(p.nodes.lat))))
+    list_node, list_ms = _make_lists(t, key_ms, min(k + 1, max(1, len(p.nodes.lat))))
     return NearestQuery(key_ms, bias, least, t.list_of, list_node, list_ms, price_ms is not None)
 
 
-def select(g: Ground, rows: Ints | None) -> Selection:
+def select_lanes(g: Ground, rows: Ints | None) -> Selection:
     """All lanes, or those in `rows` (int32[R], any order, repeats allowed)."""
     if rows is None:
         return Selection(np.arange(len(g.lane_row), dtype=np.int32), g.lane_row, g.first)
@@ -209,7 +209,7 @@ def select(g: Ground, rows: Ints | None) -> Selection:
     return Selection(place, out, np.searchsorted(place, g.first).astype(np.int32))
 
 
-def _held(p: Problem) -> tuple[Ints, Bools, Ints]:
+def _own_and_warm_nodes(p: Problem) -> tuple[Ints, Bools, Ints]:
     """By row of the lane: the own node's row, whether it may stay there, and a warm node where it
     may be (rows, -1 for none)."""
     lanes, nodes = p.lanes, p.nodes
@@ -223,7 +223,7 @@ def _held(p: Problem) -> tuple[Ints, Bools, Ints]:
     return lanes.owner, stays, warm
 
 
-def _node_ms(p: Problem, g: Ground, price_ms: Floats | None) -> Singles:
+def _compute_node_ms(p: Problem, g: Ground, price_ms: Floats | None) -> Singles:
     own = p.nodes.egress_ms + p.nodes.degraded_ms
     if price_ms is not None:
         own = own + price_ms
@@ -233,21 +233,21 @@ def _node_ms(p: Problem, g: Ground, price_ms: Floats | None) -> Singles:
     return out
 
 
-def _table(p: Problem) -> Singles:
+def _make_rtt_table(p: Problem) -> Singles:
     regions = len(p.rtt.lat)
     out = np.full((regions + 1, regions + 1), -1.0, dtype=np.float32)
     out[:regions, :regions] = np.where(p.rtt.measured, p.rtt.rtt_ms, -1.0)
     return out
 
 
-def _may_take(p: Problem, g: Ground) -> Bools:
+def _compute_may_take(p: Problem, g: Ground) -> Bools:
     out = np.zeros((len(p.allowed) + 1, len(g.node_row)), dtype=bool)
     out[:-1, g.node_place] = p.allowed & p.nodes.takes
     out[-1, g.node_place] = p.nodes.takes
     return out
 
 
-def _groups(g: Ground, traffic: Singles) -> tuple[Ints, Ints, Singles]:
+def _group_lists(g: Ground, traffic: Singles) -> tuple[Ints, Ints, Singles]:
     """The list of each lane, int32[L], and each list's filter group, int32[G], and traffic,
     float32[G]. Each lane may have its own list; usually there are few."""
     values = np.unique(traffic)
@@ -269,7 +269,7 @@ def _groups(g: Ground, traffic: Singles) -> tuple[Ints, Ints, Singles]:
     )
 
 
-def _lists(t: ScoringTick, key_ms: Singles, depth: int) -> tuple[Ints, Singles]:
+def _make_lists(t: ScoringTick, key_ms: Singles, depth: int) -> tuple[Ints, Singles]:
     """The best measured nodes of each list group. Only the `depth` best nodes of a site can be
     among the best of all."""
     g, none, group_filter, group_traffic = t.ground, len(t.table) - 1, t.list_filter, t.list_traffic

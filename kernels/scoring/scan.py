@@ -95,7 +95,7 @@ def insert(keys: Singles, nodes: Ints, size: int, key: Single, node: int, node_r
 
 
 @njit()
-def bunch(
+def bound_bunch(
     place: Ints, begin: int, end: int, lane_filter: Ints, slope: Singles, lane_xyz: Singles
 ) -> tuple[int, int, Single, Single, Single]:
     """The lanes from `begin` that share one filter group: where they end, one in their middle,
@@ -112,13 +112,13 @@ def bunch(
 
 
 @njit()
-def highest(key: Single, base: Single, slope: Single) -> Single:
+def highest_node_ms(key: Single, base: Single, slope: Single) -> Single:
     """What a node may cost beside `base` for its key to be at most `key`, and a little more."""
     return fma(key, ROUNDING, fma(slope, ARC_SLACK, key - base))
 
 
 @njit()
-def search(
+def search_nodes(
     t: ScoringTick,
     q: NearestQuery,
     chosen: Selection,
@@ -171,7 +171,7 @@ def search(
         base, slope, last, traffic = bases[lane], slopes[lane], lasts[lane], traffics[lane]
         # a new bunch: bound each block of nodes for all its lanes
         if i == bunch_end:
-            bunch_end, middle, radius, least_slope, greatest_slope = bunch(
+            bunch_end, middle, radius, least_slope, greatest_slope = bound_bunch(
                 place, i, end, lane_filter, slopes, lane_xyz
             )
             for b in range(blocks):
@@ -216,7 +216,7 @@ def search(
                 break
             if node != mine and node != caches:
                 size = insert(keys, nodes, size, key, node, node_row)
-        top = highest(keys[k - 1] if size == k else FEASIBLE, base, slope)
+        top = highest_node_ms(keys[k - 1] if size == k else FEASIBLE, base, slope)
         if top > reach:
             reach, count = top + differ, 0
             for b in range(blocks):
@@ -243,7 +243,7 @@ def search(
                 key = fma(slope, arc(lane_xyz, lane, node_xyz, node), base + bias[f, node])
                 if node != mine and node != caches and (size < k or key <= keys[k - 1]):
                     size = insert(keys, nodes, size, key, node, node_row)
-                    top = highest(keys[k - 1] if size == k else FEASIBLE, base, slope)
+                    top = highest_node_ms(keys[k - 1] if size == k else FEASIBLE, base, slope)
         for j in range(tried):
             seen[before[j] // BLOCK] = np.uint64(0)
         tried, missing, o = size, stays[lane], out[i]
@@ -274,7 +274,7 @@ def search(
 
 
 @njit()
-def at(t: ScoringTick, lanes: Ints, nodes: Ints, out_ms: Singles) -> None:
+def compute_costs_at(t: ScoringTick, lanes: Ints, nodes: Ints, out_ms: Singles) -> None:
     """Writes the cost of each lane at the node beside it (places); infinite where the lane may not
     be."""
     g = t.ground

@@ -63,7 +63,7 @@ def _within_reach(
         columns = [builder.gep(arrays[0].data, [offset]) for offset in offsets]
         columns.append(builder.gep(arrays[1].data, [builder.add(start, builder.mul(width, row))]))
         scale_x, scale_y, scale_z, constant, highest = (
-            _spread(builder, value) for value in values[4:]
+            _spread_value(builder, value) for value in values[4:]
         )
         out = ir.Constant(ir.IntType(BLOCK), 0)
         fused = cgutils.get_or_insert_function(
@@ -71,7 +71,9 @@ def _within_reach(
         )
         zero = ir.Constant(FLOATS, [0.0] * WIDTH)
         for i in range(0, BLOCK, WIDTH):
-            node_x, node_y, node_z, node_bias = (_load(builder, column, i) for column in columns)
+            node_x, node_y, node_z, node_bias = (
+                _load_vector(builder, column, i) for column in columns
+            )
             squared = builder.call(fused, (scale_z, node_z, constant))
             squared = builder.call(fused, (scale_y, node_y, squared))
             squared = builder.call(fused, (scale_x, node_x, squared))
@@ -88,7 +90,7 @@ def _within_reach(
     ), generate
 
 
-def _spread(builder: Any, value: Any) -> Any:
+def _spread_value(builder: Any, value: Any) -> Any:
     """The same number in all places of a vector."""
     one = builder.insert_element(
         ir.Constant(FLOATS, ir.Undefined), value, ir.Constant(ir.IntType(32), 0)
@@ -98,7 +100,7 @@ def _spread(builder: Any, value: Any) -> Any:
     )
 
 
-def _load(builder: Any, column: Any, offset: int) -> Any:
+def _load_vector(builder: Any, column: Any, offset: int) -> Any:
     at = builder.gep(column, [ir.Constant(ir.IntType(64), offset)])
     return builder.load(builder.bitcast(at, FLOATS.as_pointer()), align=4, typ=FLOATS)
 

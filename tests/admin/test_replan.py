@@ -71,7 +71,9 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
             raise ValueError(f"there is no kernel {want!r}")
         return dear() if want == "dear" else NUMPY
 
-    monkeypatch.setitem(sys.modules, "kernels.scoring.choose", SimpleNamespace(choose=choose))
+    monkeypatch.setitem(
+        sys.modules, "kernels.scoring.choose", SimpleNamespace(choose_numerics=choose)
+    )
 
     def run(*words: str) -> Result:
         return CliRunner().invoke(main, ["replan", *words])

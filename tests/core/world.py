@@ -47,10 +47,10 @@ from agents.geodata import read_rtt
 from agents.settings.calm import Calm
 from kernels import Numerics
 from kernels.placement.assign import solve
-from kernels.reference import costs
+from kernels.reference import compute_matrix_costs
 
 RTT = read_rtt()
-NUMERICS = Numerics("numpy", "the world is small", costs, solve)
+NUMERICS = Numerics("numpy", "the world is small", compute_matrix_costs, solve)
 
 
 def inventory(nodes: int, capacity_eps: float = 2000.0) -> Inventory:

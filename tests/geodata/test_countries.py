@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agents.base.errors import SettingsError
 from agents.geodata import countries
 from agents.geodata.countries import Cities, country_of
-from kernels.geo import haversine_km, unit
+from kernels.geo import haversine_km, unit_vectors
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_the_search_by_bands_finds_the_nearest(
 ) -> None:
     places.sort()
     lat, lon = np.array([p[0] for p in places]), np.array([p[1] for p in places])
-    cities = Cities(lat, unit(lat, lon), np.array([str(i) for i in range(len(places))]))
+    cities = Cities(lat, unit_vectors(lat, lon), np.array([str(i) for i in range(len(places))]))
     found = places[int(cities.country_of(*here))]
     best_km = min(haversine_km(*here, *p) for p in places)
     assert math.isclose(haversine_km(*here, *found), best_km, abs_tol=1.0), (

@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from kernels.geo import EARTH_KM, haversine_km_matrix
-from kernels.reference import MatrixCosts, costs
+from kernels.reference import MatrixCosts, compute_matrix_costs
 from kernels.tables import (
     Bools,
     Candidates,
@@ -23,9 +23,9 @@ from kernels.tables import (
     RttModel,
     Weights,
     lane_table,
+    make_problem,
     no_rtt_table,
     node_table,
-    problem,
 )
 
 A_MS, B_MS_PER_KM = 5.0, 0.015
@@ -57,7 +57,7 @@ def random_problem(
     lane_at, node_at = rng.integers(0, 12, lanes), rng.integers(0, 12, nodes)
     rtt = rtt_model(rng, regions, measured)
     allowed: Bools = rng.random((rules, nodes)) < 0.7
-    return problem(
+    return make_problem(
         lane_table(
             middle[0][lane_at] + rng.normal(0, 2, lanes),
             np.clip(middle[1][lane_at] + rng.normal(0, 2, lanes), -180, 180),
@@ -90,7 +90,7 @@ def price(seed: int, nodes: int) -> Floats:
 def _plain(
     lat: list[float], lon: list[float], node_lat: list[float], node_lon: list[float], **nodes: Any
 ) -> Problem:
-    return problem(
+    return make_problem(
         lane_table(lat, lon),
         node_table(node_lat, node_lon, **nodes),
         no_rtt_table(A_MS, B_MS_PER_KM),
@@ -217,9 +217,12 @@ def slack_ms(p: Problem) -> float:
 def check(
     p: Problem, kernel: Costs, k: int, price_ms: Floats | None = None, rows: Ints | None = None
 ) -> None:
-    """All invariants of `kernel.candidates`, against the oracle."""
-    oracle, slack = costs(p), slack_ms(p)
-    found, best = kernel.candidates(k, price_ms, rows), oracle.candidates(k, price_ms, rows)
+    """All invariants of `kernel.find_candidates`, against the oracle."""
+    oracle, slack = compute_matrix_costs(p), slack_ms(p)
+    found, best = (
+        kernel.find_candidates(k, price_ms, rows),
+        oracle.find_candidates(k, price_ms, rows),
+    )
     lane = np.arange(oracle.shape[0], dtype=np.int32) if rows is None else rows
     shapes_are_right(found, best)
     none_comes_last_and_is_infinite(found)
@@ -272,6 +275,6 @@ def own_node_is_among_them(found: Candidates, oracle: MatrixCosts, lane: Ints) -
 
 def at_agrees_to_the_bit(found: Candidates, kernel: Costs, lane: Ints) -> None:
     row, column = np.nonzero(found.node >= 0)
-    at = kernel.at(lane[row], found.node[row, column])
+    at = kernel.costs_at(lane[row], found.node[row, column])
     assert at.dtype == np.float32
     assert at.tobytes() == found.cost_ms[row, column].tobytes()

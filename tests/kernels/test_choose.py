@@ -18,12 +18,12 @@ from tests.kernels import support
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "available", lambda: (False, "there is none in this test"))
+    monkeypatch.setattr(gpu, "probe_gpu", lambda: (False, "there is none in this test"))
 
 
 @pytest.mark.usefixtures("no_gpu")
 def test_without_a_gpu_numba_is_chosen_and_it_says_why() -> None:
-    chosen = choose.choose()
+    chosen = choose.choose_numerics()
     assert chosen.name == "cpu"
     assert "numba" in chosen.why
     assert "there is none in this test" in chosen.why
@@ -37,7 +37,7 @@ def test_without_a_gpu_numba_is_chosen_and_it_says_why() -> None:
 @pytest.mark.parametrize(("want", "name"), [("cpu", "cpu"), ("numpy", "numpy"), ("gpu", "cpu")])
 @pytest.mark.usefixtures("no_gpu")
 def test_what_is_asked_for_or_the_next_that_works(want: str, name: str) -> None:
-    chosen = choose.choose(want)
+    chosen = choose.choose_numerics(want)
     assert chosen.name == name
     assert ("does not work here" in chosen.why) == (want != name)
 
@@ -45,7 +45,7 @@ def test_what_is_asked_for_or_the_next_that_works(want: str, name: str) -> None:
 @pytest.mark.usefixtures("no_gpu")
 def test_without_numba_numpy_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "HAVE_NUMBA", False)
-    chosen = choose.choose()
+    chosen = choose.choose_numerics()
     assert chosen.name == "numpy"
     assert "numba cannot be imported" in chosen.why
 
@@ -56,8 +56,8 @@ def test_where_numba_cannot_be_had_lanes_are_placed_all_the_same() -> None:
     code = """
 import sys
 sys.modules["numba"] = None
-from kernels.scoring.choose import choose
-chosen = choose()
+from kernels.scoring.choose import choose_numerics
+chosen = choose_numerics()
 assert chosen.name == "numpy", chosen
 assert "cpu does not work here: numba cannot be imported" in chosen.why, chosen.why
 """
@@ -66,7 +66,7 @@ assert "cpu does not work here: numba cannot be imported" in chosen.why, chosen.
 
 def test_unknown_name_is_refused() -> None:
     with pytest.raises(ValueError, match="'fpga' is unknown: auto, gpu, cpu, numpy"):
-        choose.choose("fpga")
+        choose.choose_numerics("fpga")
 
 
 class Broken:
@@ -75,19 +75,23 @@ class Broken:
     def __init__(
         self, problem: Problem, wrong: Callable[[Candidates], Candidates], at_ms: float = 0.0
     ) -> None:
-        self._right, self._wrong, self._at_ms = reference.costs(problem), wrong, at_ms
+        self._right, self._wrong, self._at_ms = (
+            reference.compute_matrix_costs(problem),
+            wrong,
+            at_ms,
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
         return self._right.shape
 
-    def candidates(
+    def find_candidates(
         self, k: int, price_ms: Floats | None = None, rows: Ints | None = None
     ) -> Candidates:
-        return self._wrong(self._right.candidates(k, price_ms, rows))
+        return self._wrong(self._right.find_candidates(k, price_ms, rows))
 
-    def at(self, lane: Ints, node: Ints) -> Singles:
-        return self._right.at(lane, node) + np.float32(self._at_ms)
+    def costs_at(self, lane: Ints, node: Ints) -> Singles:
+        return self._right.costs_at(lane, node) + np.float32(self._at_ms)
 
 
 def dear(found: Candidates) -> Candidates:
@@ -106,16 +110,16 @@ def second_first(found: Candidates) -> Candidates:
 def test_a_kernel_that_computes_wrongly_is_passed_over(
     monkeypatch: pytest.MonkeyPatch, wrong: Callable[[Candidates], Candidates]
 ) -> None:
-    monkeypatch.setattr(gpu, "available", lambda: (True, "a GPU"))
-    monkeypatch.setattr(gpu, "costs", lambda p: Broken(p, wrong))
-    chosen = choose.choose()
+    monkeypatch.setattr(gpu, "probe_gpu", lambda: (True, "a GPU"))
+    monkeypatch.setattr(gpu, "make_gpu_costs", lambda p: Broken(p, wrong))
+    chosen = choose.choose_numerics()
     assert chosen.name == "cpu"
     assert "from those of the oracle" in chosen.why
 
 
 def test_single_costs_are_tried_too() -> None:
     with pytest.raises(choose.Unfit, match="single costs"):
-        choose.try_out(lambda p: Broken(p, lambda found: found, at_ms=1.0))
+        choose.try_out_kernel(lambda p: Broken(p, lambda found: found, at_ms=1.0))
 
 
 def test_a_gpu_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,20 +127,20 @@ def test_a_gpu_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def costs(p: Problem) -> Costs:
         made.append(p)
-        return reference.costs(p)
+        return reference.compute_matrix_costs(p)
 
     class Device:
         failed = ""
 
-    monkeypatch.setattr(gpu, "available", lambda: (True, "a GPU (CUDA)"))
-    monkeypatch.setattr(gpu, "costs", costs)
-    monkeypatch.setattr(gpu, "device", Device)
-    chosen = choose.choose()
+    monkeypatch.setattr(gpu, "probe_gpu", lambda: (True, "a GPU (CUDA)"))
+    monkeypatch.setattr(gpu, "make_gpu_costs", costs)
+    monkeypatch.setattr(gpu, "open_device", Device)
+    chosen = choose.choose_numerics()
     assert (chosen.name, chosen.why) == ("gpu", "a GPU (CUDA)")
     assert made
     monkeypatch.setattr(Device, "failed", "out of memory")  # then the CPU has answered in its place
-    assert choose.choose().name == "cpu"
-    assert "out of memory" in choose.choose().why
+    assert choose.choose_numerics().name == "cpu"
+    assert "out of memory" in choose.choose_numerics().why
 
 
 def test_importing_the_package_imports_no_compiler() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.reference import MatrixCosts, costs
+from kernels.reference import MatrixCosts, compute_matrix_costs
 from kernels.scoring import cpu, prepare, scan
 from kernels.scoring.cpu import CpuCosts
 from kernels.tables import (
@@ -19,9 +19,9 @@ from kernels.tables import (
     Problem,
     Weights,
     lane_table,
+    make_problem,
     no_rtt_table,
     node_table,
-    problem,
 )
 from tests.kernels import support
 
@@ -59,21 +59,22 @@ def test_large_problems_agree_with_the_oracle(
 @settings(max_examples=40, deadline=None)
 @given(support.problems(lanes=30))
 def test_at_agrees_with_the_oracle_everywhere(p: Problem) -> None:
-    oracle = costs(p)
+    oracle = compute_matrix_costs(p)
     lane, node = (a.ravel().astype(np.int32) for a in np.indices(oracle.shape))
-    at, expected = CpuCosts(p).at(lane, node), oracle.at(lane, node)
+    at, expected = CpuCosts(p).costs_at(lane, node), oracle.costs_at(lane, node)
     assert (np.isfinite(at) == np.isfinite(expected)).all()
     some = np.isfinite(at)
     assert np.abs(at[some] - expected[some]).max(initial=0.0) <= support.slack_ms(p)
 
 
 def lowest_of_all(p: Problem, k: int) -> Candidates:
-    """What `candidates` must be, to the bit, by `at` of every pair; nobody owns a lane."""
+    """What `find_candidates` must be, to the bit, by `costs_at` of every pair; nobody owns a
+    lane."""
     lanes, nodes = len(p.lanes.lat), len(p.nodes.lat)
     lane, node = (a.ravel().astype(np.int32) for a in np.indices((lanes, nodes)))
-    return MatrixCosts(CpuCosts(p).at(lane, node).reshape(lanes, nodes), p.lanes.owner).candidates(
-        k
-    )
+    return MatrixCosts(
+        CpuCosts(p).costs_at(lane, node).reshape(lanes, nodes), p.lanes.owner
+    ).find_candidates(k)
 
 
 @pytest.mark.parametrize("spread_deg", [0.001, 0.03, 1.0, 30.0])
@@ -100,7 +101,7 @@ def test_nobody_is_passed_over_who_is_better_by_one_bit(
     )
     for shares in (nodes.egress_ms, np.zeros(700)):
         p = p._replace(lanes=lanes, nodes=nodes._replace(egress_ms=shares), weights=weights)
-        found, best = CpuCosts(p).candidates(k), lowest_of_all(p, k)
+        found, best = CpuCosts(p).find_candidates(k), lowest_of_all(p, k)
         assert found.cost_ms.tobytes() == best.cost_ms.tobytes()
         assert found.node.tobytes() == best.node.tobytes()
 
@@ -109,11 +110,11 @@ def test_ties_go_to_the_lower_row_wherever_it_is() -> None:
     """Four nodes in the four winds of a lane, as far to the bit, in every order."""
     for order in itertools.permutations([(10.0, 0.0), (-10.0, 0.0), (0.0, 10.0), (0.0, -10.0)]):
         lat, lon = zip(*order, strict=True)
-        p = problem(
+        p = make_problem(
             lane_table([0.0], [0.0]), node_table(lat, lon), no_rtt_table(5.0, 0.01), Weights()
         )
         for k in (1, 2, 3, 4):
-            assert CpuCosts(p).candidates(k).node.tolist() == [list(range(k))]
+            assert CpuCosts(p).find_candidates(k).node.tolist() == [list(range(k))]
 
 
 @pytest.mark.parametrize("measured", [0.0, 0.3, 0.7, 1.0])
@@ -129,7 +130,7 @@ def test_ties_between_measured_and_fitted_nodes_go_to_the_lower_row(measured: fl
         weights=Weights(0.0, 0.0),
     )
     for k in (1, 2, 5, 30, 60, 90):
-        found = CpuCosts(p).candidates(k)
+        found = CpuCosts(p).find_candidates(k)
         assert found.node.tolist() == lowest_of_all(p, k).node.tolist()
         assert (np.diff(found.cost_ms[:, : min(k, 20)], axis=1) == 0).all()
 
@@ -140,7 +141,9 @@ def test_ties_go_to_the_lower_row() -> None:
     for name in ("identical nodes far away", "nothing costs anything"):
         p = ADVERSARIAL[name]
         for k in (1, 3, 7):
-            assert CpuCosts(p).candidates(k).node.tolist() == [list(range(k))] * len(p.lanes.lat)
+            assert CpuCosts(p).find_candidates(k).node.tolist() == [list(range(k))] * len(
+                p.lanes.lat
+            )
 
 
 def test_a_node_that_is_not_better_never_comes_before_the_own_one() -> None:
@@ -149,25 +152,25 @@ def test_a_node_that_is_not_better_never_comes_before_the_own_one() -> None:
     p = ADVERSARIAL["identical nodes far away"]
     owner = np.array([69, 3, 40], dtype=np.int32)
     p = p._replace(lanes=p.lanes._replace(owner=owner))
-    assert CpuCosts(p).candidates(1).node[:, 0].tolist() == owner.tolist()
+    assert CpuCosts(p).find_candidates(1).node[:, 0].tolist() == owner.tolist()
     both = np.array([owner, [0, 0, 0]], dtype=np.int32)
     free = CpuCosts(p._replace(weights=p.weights._replace(move_ms=0.0)))
-    here, there = (free.at(np.arange(3, dtype=np.int32), node) for node in both)
+    here, there = (free.costs_at(np.arange(3, dtype=np.int32), node) for node in both)
     assert here.tobytes() == there.tobytes()
 
 
 def test_results_do_not_depend_on_threads_pieces_or_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     p = support.random_problem(11, 6000, 200)
     plain, rows = CpuCosts(p, threads=1), np.arange(6000, dtype=np.int32)
-    expected = plain.candidates(6)
+    expected = plain.find_candidates(6)
     for least, threads in ((1024, 2), (100, 3), (7, 8), (100, 1)):
         monkeypatch.setattr(cpu, "LEAST_LANES", least)
         for _ in range(3):
-            found = CpuCosts(p, threads=threads).candidates(6)
+            found = CpuCosts(p, threads=threads).find_candidates(6)
             assert found.node.tobytes() == expected.node.tobytes()
             assert found.cost_ms.tobytes() == expected.cost_ms.tobytes()
     for shuffled in (rows[::-1].copy(), np.random.default_rng(1).permutation(rows)):
-        found = plain.candidates(6, rows=shuffled)
+        found = plain.find_candidates(6, rows=shuffled)
         assert found.node.tobytes() == expected.node[shuffled].tobytes()
         assert found.cost_ms.tobytes() == expected.cost_ms[shuffled].tobytes()
 
@@ -175,10 +178,10 @@ def test_results_do_not_depend_on_threads_pieces_or_runs(monkeypatch: pytest.Mon
 def test_many_callers_at_once_get_what_each_gets_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "LEAST_LANES", 50)
     ps = [support.random_problem(seed, 2000, 90) for seed in range(6)]
-    alone = [CpuCosts(p, threads=1).candidates(5) for p in ps]
+    alone = [CpuCosts(p, threads=1).find_candidates(5) for p in ps]
     with ThreadPoolExecutor(6) as callers:
         for _ in range(4):
-            together = callers.map(lambda p: CpuCosts(p, threads=4).candidates(5), ps)
+            together = callers.map(lambda p: CpuCosts(p, threads=4).find_candidates(5), ps)
             for a, b in zip(alone, together, strict=True):
                 assert a.node.tobytes() == b.node.tobytes()
                 assert a.cost_ms.tobytes() == b.cost_ms.tobytes()
@@ -192,7 +195,7 @@ def test_a_problem_that_changed_is_not_answered_from_memory() -> None:
     p.lanes.lat[:] = -p.lanes.lat
     support.check(p, CpuCosts(p), 3)
     same = p._replace(lanes=p.lanes._replace(lat=p.lanes.lat.copy()))
-    assert prepare.tick(p).ground is prepare.tick(same).ground
+    assert prepare.prepare_tick(p).ground is prepare.prepare_tick(same).ground
 
 
 def test_columns_of_other_types_and_strides_are_answered_by_the_same_code() -> None:
@@ -208,21 +211,21 @@ def test_columns_of_other_types_and_strides_are_answered_by_the_same_code() -> N
     )
     odd.lanes.lat.flags.writeable = False
     support.check(odd, CpuCosts(odd), 3, rows=np.arange(0, 100, 7, dtype=np.int32)[::-1])
-    assert len(scan.search.signatures) == len(scan.at.signatures) == 1  # type: ignore[attr-defined]  # numba's
+    assert len(scan.search_nodes.signatures) == len(scan.compute_costs_at.signatures) == 1  # type: ignore[attr-defined]  # numba's
 
 
 def test_asking_for_no_lane_or_no_candidate() -> None:
     p = support.random_problem(4, 10, 20)
-    assert CpuCosts(p).candidates(3, rows=np.zeros(0, dtype=np.int32)).node.shape == (0, 3)
+    assert CpuCosts(p).find_candidates(3, rows=np.zeros(0, dtype=np.int32)).node.shape == (0, 3)
     with pytest.raises(ValueError, match="k is 0"):
-        CpuCosts(p).candidates(0)
+        CpuCosts(p).find_candidates(0)
     with pytest.raises(ValueError, match=r"price_ms\[1\] is nan"):
-        CpuCosts(p).candidates(1, np.array([0.0, np.nan] + [0.0] * 18))
+        CpuCosts(p).find_candidates(1, np.array([0.0, np.nan] + [0.0] * 18))
     with pytest.raises(ValueError, match=r"lanes\.lat\[0\] is nan"):
         CpuCosts(p._replace(lanes=p.lanes._replace(lat=np.full(10, np.nan))))
-    nobody = problem(lane_table([1.0] * 10, [2.0] * 10), node_table([], []), p.rtt, Weights())
+    nobody = make_problem(lane_table([1.0] * 10, [2.0] * 10), node_table([], []), p.rtt, Weights())
     assert (
-        CpuCosts(nobody).candidates(3).node.shape
-        == costs(nobody).candidates(3).node.shape
+        CpuCosts(nobody).find_candidates(3).node.shape
+        == compute_matrix_costs(nobody).find_candidates(3).node.shape
         == (10, 0)
     )

@@ -16,7 +16,7 @@ CUPY_ADDS = {False: ("-ftz=true",), True: ("-fcuda-flush-denormals-to-zero",)}
 
 def compiled(arch: str, k: int = 8, *more: str) -> Compiled:
     rocm = arch.startswith("gfx")
-    options = (*gpu.options(k, rocm=rocm), *CUPY_ADDS[rocm], *more)
+    options = (*gpu.compile_options(k, rocm=rocm), *CUPY_ADDS[rocm], *more)
     return for_amd(arch, options) if rocm else for_nvidia(arch, options)
 
 
@@ -58,9 +58,9 @@ def test_sums_are_not_contracted_on_amd() -> None:
 
 def test_a_spill_would_be_seen() -> None:
     """By the same reading: 32 nodes in the registers of a thread that may have 48."""
-    crowded = [x for x in gpu.options(32, rocm=False) if "RESIDENT" not in x]
+    crowded = [x for x in gpu.compile_options(32, rocm=False) if "RESIDENT" not in x]
     assert for_nvidia("sm_90", (*crowded, "-DBLOCKS_RESIDENT=10")).spilled_bytes > 0
-    crowded = [x for x in gpu.options(32, rocm=True) if "RESIDENT" not in x]
+    crowded = [x for x in gpu.compile_options(32, rocm=True) if "RESIDENT" not in x]
     assert for_amd("gfx942", (*crowded, "-DBLOCKS_RESIDENT=8")).spilled_bytes > 0
 
 

@@ -101,7 +101,7 @@ def answers(folder: Path, edit: Callable[[str], str] = str) -> tuple[list[Candid
         costs = gpu.GpuCosts(question.problem, device)
         for seed in SEEDS:
             cupy.seed = seed
-            said.append(costs.candidates(question.k, question.price_ms))
+            said.append(costs.find_candidates(question.k, question.price_ms))
             if device.failed:
                 raise (
                     OutOfBounds
@@ -131,7 +131,9 @@ def right(folder: Path) -> list[Candidates]:
 
 
 def test_the_source_itself_answers_as_the_cpu_does(right: list[Candidates]) -> None:
-    expected = [CpuCosts(q.problem).candidates(q.k, q.price_ms) for q in QUESTIONS for _ in SEEDS]
+    expected = [
+        CpuCosts(q.problem).find_candidates(q.k, q.price_ms) for q in QUESTIONS for _ in SEEDS
+    ]
     assert same(right, expected)
 
 

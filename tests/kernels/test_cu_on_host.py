@@ -57,9 +57,9 @@ def agrees(
 ) -> None:
     """The kernel answers as the CPU's does, for every order of threads, and all of them meet at
     every barrier."""
-    expected, launches = CpuCosts(p, threads=1).candidates(k, price_ms, rows), cupy.launches
+    expected, launches = CpuCosts(p, threads=1).find_candidates(k, price_ms, rows), cupy.launches
     for cupy.seed in ORDERS:
-        found = GpuCosts(p, device).candidates(k, price_ms, rows)
+        found = GpuCosts(p, device).find_candidates(k, price_ms, rows)
         assert not device.failed
         assert equal_to_the_bit(found, expected), f"threads in order {cupy.seed}"
     assert cupy.divergent == 0
@@ -112,10 +112,10 @@ def test_problems_in_turn_share_the_memory(device: Device) -> None:
     one, other = support.random_problem(1, 300, 70), support.random_problem(2, 40, 200)
     tick = one._replace(lanes=one.lanes._replace(traffic=np.full(300, 2.0)))
     asked = [GpuCosts(p, device) for p in (one, other, tick)]
-    expected = [CpuCosts(p).candidates(4) for p in (one, other, tick)]
+    expected = [CpuCosts(p).find_candidates(4) for p in (one, other, tick)]
     for _ in range(2):
         for i in (0, 1, 2, 0, 2, 1):
-            assert equal_to_the_bit(asked[i].candidates(4), expected[i])
+            assert equal_to_the_bit(asked[i].find_candidates(4), expected[i])
 
 
 def test_memory_is_kept_from_tick_to_tick(folder: Path) -> None:
@@ -125,9 +125,9 @@ def test_memory_is_kept_from_tick_to_tick(folder: Path) -> None:
         p = support.random_problem(3, 200, 50)
         p = p._replace(lanes=p.lanes._replace(traffic=np.full(200, traffic)))
         for k in (8, 1):
-            GpuCosts(p, device).candidates(k, support.price(1, 50))
+            GpuCosts(p, device).find_candidates(k, support.price(1, 50))
     once = len(cupy.made)
-    GpuCosts(p, device).candidates(8)
+    GpuCosts(p, device).find_candidates(8)
     assert len(cupy.made) == once == 15, "one for each array, made once"
 
 
@@ -135,16 +135,18 @@ def test_what_the_kernel_is_too_narrow_for_comes_from_the_cpu(
     device: Device, cupy: HostCupy
 ) -> None:
     p, launches = support.random_problem(4, 20, 60), cupy.launches
-    assert equal_to_the_bit(GpuCosts(p, device).candidates(50), CpuCosts(p).candidates(50))
+    assert equal_to_the_bit(
+        GpuCosts(p, device).find_candidates(50), CpuCosts(p).find_candidates(50)
+    )
     assert cupy.launches == launches
 
 
 def test_bad_questions_are_refused(device: Device) -> None:
     p = support.random_problem(4, 10, 20)
     with pytest.raises(ValueError, match="k is 0"):
-        GpuCosts(p, device).candidates(0)
+        GpuCosts(p, device).find_candidates(0)
     with pytest.raises(ValueError, match=r"price_ms\[1\] is nan"):
-        GpuCosts(p, device).candidates(1, np.array([0.0, np.nan] + [0.0] * 18))
+        GpuCosts(p, device).find_candidates(1, np.array([0.0, np.nan] + [0.0] * 18))
     with pytest.raises(ValueError, match=r"nodes\.egress_ms\[0\] is inf"):
         GpuCosts(p._replace(nodes=p.nodes._replace(egress_ms=np.full(20, np.inf))), device)
 
@@ -154,13 +156,13 @@ def test_a_device_that_fails_is_given_up_for_the_cpu(
 ) -> None:
     cupy = HostCupy(folder)
     device, p = Device(cupy), support.random_problem(5, 60, 30)
-    costs, expected = GpuCosts(p, device), CpuCosts(p).candidates(4)
-    assert equal_to_the_bit(costs.candidates(4), expected)
+    costs, expected = GpuCosts(p, device), CpuCosts(p).find_candidates(4)
+    assert equal_to_the_bit(costs.find_candidates(4), expected)
     monkeypatch.setattr(cupy, "empty", lambda *_, **__: 1 / 0)
     monkeypatch.setattr(cupy, "RawModule", lambda **_: 1 / 0)
     with caplog.at_level(logging.WARNING, "geolane.kernels"):
         for _ in range(3):
-            assert equal_to_the_bit(costs.candidates(1), CpuCosts(p).candidates(1))
+            assert equal_to_the_bit(costs.find_candidates(1), CpuCosts(p).find_candidates(1))
     assert [record.message.split(":")[0] for record in caplog.records] == ["gpu_failed"]
     assert "ZeroDivisionError" in device.failed
 
@@ -187,15 +189,15 @@ def test_why_there_is_no_gpu_is_said(monkeypatch: pytest.MonkeyPatch, folder: Pa
         Device(HostCupy(folder, rocm=True))
     monkeypatch.setattr(gpu, "_device", None)
     monkeypatch.setitem(sys.modules, "cupy", None)
-    usable, why = gpu.available()
+    usable, why = gpu.probe_gpu()
     assert not usable
     assert "CuPy" in why
 
 
 def test_rocm_is_asked_for_the_same_arithmetic() -> None:
-    assert "-ffp-contract=off" in gpu.options(8, rocm=True)
-    assert "--fmad=false" in gpu.options(8, rocm=False)
+    assert "-ffp-contract=off" in gpu.compile_options(8, rocm=True)
+    assert "--fmad=false" in gpu.compile_options(8, rocm=False)
     for rocm in (True, False):
-        assert not any("std" in option for option in gpu.options(8, rocm=rocm)), (
+        assert not any("std" in option for option in gpu.compile_options(8, rocm=rocm)), (
             "hiprtc refuses -std"
         )

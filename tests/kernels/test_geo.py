@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels.geo import EARTH_KM, haversine_km, haversine_km_matrix, nearest, on_earth, unit
+from kernels.geo import (
+    EARTH_KM,
+    find_nearest,
+    haversine_km,
+    haversine_km_matrix,
+    is_on_earth,
+    unit_vectors,
+)
 
 LAT = st.floats(-90, 90)
 LON = st.floats(-180, 180)
@@ -58,7 +65,7 @@ def test_nearest_is_the_first_of_the_least_distances(
     of: list[tuple[float, float]], to: list[tuple[float, float]]
 ) -> None:
     a, b = np.array(of), np.array(to + to)
-    found = nearest(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
+    found = find_nearest(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
     km = haversine_km_matrix(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
     assert found.dtype == np.int32
     assert found.tolist() == km.argmin(axis=1).tolist()
@@ -68,19 +75,19 @@ def test_nearest_of_many_places_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     rng = np.random.default_rng(0)
     a, b = (np.stack((rng.uniform(-90, 90, n), rng.uniform(-180, 180, n))) for n in (1000, 40))
     monkeypatch.setattr("kernels.geo.ROWS", 64)
-    assert nearest(*a, *b).tolist() == haversine_km_matrix(*a, *b).argmin(axis=1).tolist()
-    assert nearest(*a[:, :0], *b).tolist() == []
+    assert find_nearest(*a, *b).tolist() == haversine_km_matrix(*a, *b).argmin(axis=1).tolist()
+    assert find_nearest(*a[:, :0], *b).tolist() == []
 
 
 @given(LAT, LON)
 def test_unit_vectors_are_of_length_one(lat: float, lon: float) -> None:
-    vector = unit(np.array([lat]), np.array([lon]))
+    vector = unit_vectors(np.array([lat]), np.array([lon]))
     assert np.linalg.norm(vector) == pytest.approx(1)
     assert vector[0, 2] == pytest.approx(math.sin(math.radians(lat)))
 
 
 def test_what_is_a_place() -> None:
-    assert on_earth(90, 180)
-    assert on_earth(-90, -180)
+    assert is_on_earth(90, 180)
+    assert is_on_earth(-90, -180)
     for lat, lon in ((91, 0), (0, 181), (math.nan, 0), (0, math.inf)):
-        assert not on_earth(lat, lon)
+        assert not is_on_earth(lat, lon)

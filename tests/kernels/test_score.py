@@ -17,15 +17,15 @@ from kernels import (
     MatrixCosts,
     Problem,
     Weights,
+    compute_terms,
     lane_table,
+    make_problem,
     no_rtt_table,
     node_table,
-    problem,
-    terms,
 )
 from kernels.geo import haversine_km
-from kernels.reference import costs, may_be
-from kernels.tables import check, check_price
+from kernels.reference import compute_feasible_pairs, compute_matrix_costs
+from kernels.tables import check_price, check_problem
 from tests.kernels import support
 
 RTT = read_rtt()
@@ -51,7 +51,7 @@ def by_hand(lat: float, lon: float, site: int) -> float:
 
 
 def test_rtt_is_the_line_to_the_nearest_region_plus_the_table() -> None:
-    found = terms(problem(lanes(NEW_YORK, LOS_ANGELES), NODES, RTT, Weights())).rtt_ms
+    found = compute_terms(make_problem(lanes(NEW_YORK, LOS_ANGELES), NODES, RTT, Weights())).rtt_ms
     assert found[0, 1] == pytest.approx(by_hand(*NEW_YORK, WEST))
     assert found[1, 0] == pytest.approx(by_hand(*LOS_ANGELES, EAST))
     assert found[1, 1] < found[1, 0]
@@ -75,7 +75,7 @@ def test_rtt_is_the_line_alone_where_either_end_was_not_measured() -> None:
             (RTT.lat[WEST], RTT.lon[WEST]),
         ),
     ):
-        found = terms(problem(lanes(NEW_YORK), nodes, rtt, Weights())).rtt_ms
+        found = compute_terms(make_problem(lanes(NEW_YORK), nodes, rtt, Weights())).rtt_ms
         assert found[0, column] == pytest.approx(line_ms(*NEW_YORK, *to))
 
 
@@ -84,7 +84,7 @@ def test_every_term_stands_for_itself_and_the_total_is_their_sum() -> None:
         egress_ms=np.array([0.0, 4.0, 0.0]), degraded_ms=np.array([0.0, 0.0, 9.0])
     )
     table = lanes(LOS_ANGELES, LOS_ANGELES, owner=[1, -1], warm=[0, 2], traffic=[1.5, 0.5])
-    found = terms(problem(table, nodes, RTT, Weights(move_ms=2.5, miss_ms=7.0)))
+    found = compute_terms(make_problem(table, nodes, RTT, Weights(move_ms=2.5, miss_ms=7.0)))
     assert found.traffic_ms[0] == pytest.approx(found.rtt_ms[0] * 0.5)
     assert found.traffic_ms[1] == pytest.approx(found.rtt_ms[1] * -0.5)
     assert found.move_ms.tolist() == [[2.5, 0.0, 2.5], [2.5, 2.5, 2.5]]
@@ -98,15 +98,15 @@ def test_every_term_stands_for_itself_and_the_total_is_their_sum() -> None:
 def test_terms_of_chosen_rows_are_those_rows() -> None:
     p = support.random_problem(1, 20, 7)
     rows = np.array([5, 0, 19], dtype=np.int32)
-    for part, whole in zip(terms(p, rows), terms(p), strict=True):
+    for part, whole in zip(compute_terms(p, rows), compute_terms(p), strict=True):
         assert (part == whole[rows]).all()
-    assert (may_be(p, rows) == may_be(p)[rows]).all()
+    assert (compute_feasible_pairs(p, rows) == compute_feasible_pairs(p)[rows]).all()
 
 
 def test_filters_by_hand() -> None:
     """Own: keeps. Other: takes. Either: only where the rule allows."""
     nodes = NODES._replace(takes=np.array([True, False, True]), keeps=np.array([True, True, False]))
-    p = problem(
+    p = make_problem(
         lanes(*[NEW_YORK] * 5, owner=[-1, 0, 1, 2, 1], rule=[-1, -1, -1, 0, 1]),
         nodes,
         RTT,
@@ -120,16 +120,21 @@ def test_filters_by_hand() -> None:
         [True, False, False],
         [True, False, False],
     ]
-    assert may_be(p).tolist() == expected
-    assert np.isfinite(costs(p).cost).tolist() == expected
+    assert compute_feasible_pairs(p).tolist() == expected
+    assert np.isfinite(compute_matrix_costs(p).cost).tolist() == expected
 
 
 def test_costs_are_the_totals_rounded_once() -> None:
     p = support.random_problem(2, 30, 9)
-    allowed = may_be(p)
-    assert (costs(p).cost[allowed] == terms(p).total_ms.astype(np.float32)[allowed]).all()
-    at = costs(p).at(np.array([3, 3], dtype=np.int32), np.array([0, 8], dtype=np.int32))
-    assert at.tolist() == costs(p).cost[3, [0, 8]].tolist()
+    allowed = compute_feasible_pairs(p)
+    assert (
+        compute_matrix_costs(p).cost[allowed]
+        == compute_terms(p).total_ms.astype(np.float32)[allowed]
+    ).all()
+    at = compute_matrix_costs(p).costs_at(
+        np.array([3, 3], dtype=np.int32), np.array([0, 8], dtype=np.int32)
+    )
+    assert at.tolist() == compute_matrix_costs(p).cost[3, [0, 8]].tolist()
 
 
 MATRIX = MatrixCosts(
@@ -139,40 +144,42 @@ MATRIX = MatrixCosts(
 
 
 def test_candidates_are_the_cheapest_then_the_lower_row_and_the_own_node_is_kept() -> None:
-    found = MATRIX.candidates(2)
+    found = MATRIX.find_candidates(2)
     assert found.node.tolist() == [
         [1, 3],
         [1, 2],
         [-1, -1],
     ]  # lane 0: its own for the second; lane 1 may not stay
     assert found.cost_ms.tolist() == [[3, 9], [1, 2], [math.inf, math.inf]]
-    assert MATRIX.candidates(9).node.tolist() == [[1, 2, 0, 3], [1, 2, 3, -1], [-1] * 4]
-    assert MATRIX.candidates(1, rows=np.array([1], dtype=np.int32)).node.tolist() == [[1]]
+    assert MATRIX.find_candidates(9).node.tolist() == [[1, 2, 0, 3], [1, 2, 3, -1], [-1] * 4]
+    assert MATRIX.find_candidates(1, rows=np.array([1], dtype=np.int32)).node.tolist() == [[1]]
 
 
 def test_prices_change_the_order_and_not_the_figures() -> None:
-    found = MATRIX.candidates(3, np.array([0.0, 4.0, 0.0, 0.0]))
+    found = MATRIX.find_candidates(3, np.array([0.0, 4.0, 0.0, 0.0]))
     assert found.node.tolist() == [[2, 0, 3], [2, 3, 1], [-1] * 3]
     assert found.cost_ms.tolist()[:2] == [[3, 5, 9], [2, 4, 1]]
 
 
 def test_no_candidate_and_bad_prices_are_refused() -> None:
     with pytest.raises(ValueError, match="k is 0"):
-        MATRIX.candidates(0)
+        MATRIX.find_candidates(0)
     for bad, says in (
         ([0, math.nan, 0, 0], r"price_ms\[1\] is nan"),
         ([-1, 0, 0, 0], r"\[0\] is -1"),
         ([0], r"price_ms is \(1,\)"),
     ):
         with pytest.raises(ValueError, match=says):
-            MATRIX.candidates(1, np.array(bad, dtype=np.float64))
+            MATRIX.find_candidates(1, np.array(bad, dtype=np.float64))
     check_price(np.zeros(3), 3)
 
 
 @settings(max_examples=50, deadline=None)
 @given(support.problems(), st.integers(1, 9), st.integers(0, 3))
 def test_the_oracle_keeps_its_own_invariants(p: Problem, k: int, seed: int) -> None:
-    support.check(p, costs(p), k, support.price(seed, len(p.nodes.lat)) if seed else None)
+    support.check(
+        p, compute_matrix_costs(p), k, support.price(seed, len(p.nodes.lat)) if seed else None
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -202,13 +209,13 @@ def test_any_cost_agrees_with_the_formula(p: Problem, lane: int, node: int) -> N
     own, warm = p.lanes.owner[lane] == node, p.lanes.warm[lane] == node
     rest = float(p.nodes.egress_ms[node] + p.nodes.degraded_ms[node])
     rest += (0.0 if own else p.weights.move_ms) + (0.0 if own or warm else p.weights.miss_ms)
-    found = float(terms(p).total_ms[lane, node])
+    found = float(compute_terms(p).total_ms[lane, node])
     assert any(
         found == pytest.approx(float(p.lanes.traffic[lane]) * rtt + rest, rel=1e-6) for rtt in rtts
     )
 
 
-P = problem(
+P = make_problem(
     lanes(NEW_YORK, LOS_ANGELES, owner=[0, -1], rule=[-1, 0]),
     NODES,
     RTT,
@@ -287,10 +294,10 @@ TWO: Callable[[float, float], Any] = lambda a, b: np.array([a, b])  # noqa: E731
 )
 def test_bad_numbers_are_refused_by_name(bad: Problem, says: str) -> None:
     for refuse in (
-        check,
-        costs,
-        terms,
-        lambda p: problem(p.lanes, p.nodes, p.rtt, p.weights, p.allowed),
+        check_problem,
+        compute_matrix_costs,
+        compute_terms,
+        lambda p: make_problem(p.lanes, p.nodes, p.rtt, p.weights, p.allowed),
     ):
         with pytest.raises(ValueError, match=says):
             refuse(bad)

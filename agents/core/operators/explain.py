@@ -17,7 +17,7 @@ from agents.core.model.placement import PAUSE, Placed, State
 from agents.core.model.plan import Scored
 from agents.core.model.topology import Partition, short_name
 from agents.core.planning.limits import ROUNDING
-from kernels.reference import may_be, terms
+from kernels.reference import compute_feasible_pairs, compute_terms
 from kernels.tables import Bools, Floats, Ints
 
 NAMES = 2  # nodes named per reason to leave them out
@@ -122,10 +122,10 @@ class _Case:
         owner[row] = self.here
         self.problem = scored.problem._replace(lanes=scored.problem.lanes._replace(owner=owner))
         one: Ints = np.array([row], dtype=np.int32)
-        self.terms = terms(self.problem, one)
+        self.terms = compute_terms(self.problem, one)
         self.ms: Floats = self.terms.total_ms[0]
         self.price: Floats = np.array(self.plan.price_ms)
-        self.may: Bools = may_be(self.problem, one)[0]
+        self.may: Bools = compute_feasible_pairs(self.problem, one)[0]
         self.takes: Bools = self.problem.nodes.takes
         rule = int(self.problem.lanes.rule[row])
         self.rule = scored.frame.rules[rule].name if rule >= 0 else ""

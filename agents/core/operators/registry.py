@@ -49,8 +49,8 @@ from agents.core.operators.tune import DEFAULT, show_or_tune_setting
 from agents.core.operators.whatif import USAGE, answer_whatif
 from agents.core.planning.damping import MUST
 from agents.settings.tunables import TUNABLES
-from kernels import terms as terms_of
-from kernels.reference import may_be
+from kernels import compute_terms as terms_of
+from kernels.reference import compute_feasible_pairs
 
 # ---- commands that look ----
 
@@ -224,7 +224,7 @@ def _check_move(c: Context, p: Partition, view: View) -> tuple[float, float, flo
     to, own = scored.workers.index(worker), scored.workers.index(s.worker)
     one = np.array([row], dtype=np.int32)
     terms = terms_of(scored.problem, one)
-    if not may_be(scored.problem, one)[0, to]:
+    if not compute_feasible_pairs(scored.problem, one)[0, to]:
         raise OperatorError(
             f"Lane {p.n} may not be placed on {name}: explain {p.n} shows which rule forbids it."
         )

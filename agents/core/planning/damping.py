@@ -146,8 +146,8 @@ class _Way:
         ]
         index = np.array(rows, dtype=np.int32)
         to = target[index]
-        here = board.costs.at(index, board.owner[index]).astype(np.float64)
-        there = board.costs.at(index, to).astype(np.float64)
+        here = board.costs.costs_at(index, board.owner[index]).astype(np.float64)
+        there = board.costs.costs_at(index, to).astype(np.float64)
         stays, rests = board.resting_ms(index, board.owner[index]), board.resting_ms(index, to)
         load = board.load[index]
         self.worth = {

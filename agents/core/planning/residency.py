@@ -17,7 +17,7 @@ from agents.base.errors import SettingsError
 from agents.core.lanes.lane_map import murmur2
 from agents.core.model.inventory import Area, Inventory, ResidencyRule
 from agents.core.model.plan import AllowedNodes, RuleWarning
-from kernels.geo import nearest
+from kernels.geo import find_nearest
 
 CountryOf = Callable[[float, float], str]
 """The ISO 3166 code of the country at (lat, lon) in degrees."""
@@ -187,7 +187,7 @@ class _Ground:
         inventory."""
         sites, cells = list(self.inventory.sites.values()), list(self.lanes_of)
         at = np.array([h3.cell_to_latlng(cell) for cell in cells], dtype=np.float64).reshape(-1, 2)
-        rows = nearest(
+        rows = find_nearest(
             at[:, 0], at[:, 1], np.array([s.lat for s in sites]), np.array([s.lon for s in sites])
         )
         return {cell: sites[int(row)].region for cell, row in zip(cells, rows, strict=True)}

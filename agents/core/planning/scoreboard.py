@@ -7,7 +7,7 @@ import numpy as np
 
 from agents.core.model.plan import Moment, PlacementFigures, PlanningFrame
 from agents.core.planning.limits import LEAST_EPS, ROUNDING, compute_limits, compute_load_eps
-from kernels import Problem, lane_table, node_table, problem
+from kernels import Problem, lane_table, make_problem, node_table
 from kernels.tables import Bools, Costs, Floats, Ints, Numerics, Solution
 
 NOBODY = -1
@@ -19,7 +19,7 @@ def _build_problem(frame: PlanningFrame, moment: Moment, sits: Ints, takes: Bool
     `takes`: which nodes take lanes now."""
     lanes, nodes = moment.lanes, moment.nodes
     rows = [lane.id for lane in lanes]
-    return problem(
+    return make_problem(
         lane_table(
             [frame.lat[i] for i in rows],
             [frame.lon[i] for i in rows],
@@ -143,7 +143,7 @@ class Scoreboard:
         allow it."""
         out: Bools = np.zeros(len(self.lanes), dtype=bool)
         rows = np.flatnonzero(self.sits >= 0).astype(np.int32)
-        out[rows] = np.isfinite(self.costs.at(rows, self.sits[rows]))
+        out[rows] = np.isfinite(self.costs.costs_at(rows, self.sits[rows]))
         return out
 
     # ---- the best placement ----
@@ -208,7 +208,7 @@ class Scoreboard:
         )
         if not len(empty):
             return None
-        cost = self.costs.at(np.full(len(empty), row, dtype=np.int32), empty.astype(np.int32))
+        cost = self.costs.costs_at(np.full(len(empty), row, dtype=np.int32), empty.astype(np.int32))
         return int(empty[int(cost.argmin())]) if np.isfinite(cost.min()) else None
 
     # ---- figures ----
@@ -217,9 +217,9 @@ class Scoreboard:
         """The cost in ms of each lane at the node beside it once it is there, float64: all terms
         except those of the hand-over. Also for nodes where the lane may not be."""
         w, lanes = self.frame.weights, self.problem.lanes
-        cost = self.costs.at(rows, nodes).astype(np.float64)
+        cost = self.costs.costs_at(rows, nodes).astype(np.float64)
         if len(barred := np.flatnonzero(~np.isfinite(cost))):
-            cost[barred] = self._costs_anywhere().at(rows[barred], nodes[barred])
+            cost[barred] = self._costs_anywhere().costs_at(rows[barred], nodes[barred])
         own, warm = lanes.owner[rows] == nodes, lanes.warm[rows] == nodes
         out: Floats = cost - np.where(own, 0.0, w.move_ms + np.where(warm, 0.0, w.miss_ms))
         return out

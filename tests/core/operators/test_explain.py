@@ -29,9 +29,9 @@ from agents.core.planning.scoreboard import Scoreboard
 from agents.settings.calm import Calm
 from kernels import Numerics, Weights, no_rtt_table
 from kernels.placement.assign import solve
-from kernels.reference import costs
+from kernels.reference import compute_matrix_costs
 
-NUMERICS = Numerics("numpy", "the oracle", costs, solve)
+NUMERICS = Numerics("numpy", "the oracle", compute_matrix_costs, solve)
 NEAR, MID, FAR = 0, 1, 2
 NAMES = ["node-near-1", "node-mid-1", "node-far-1"]
 CALM = Calm(comfortable=0.85, ramp_s=0.0)

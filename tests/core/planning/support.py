@@ -26,7 +26,7 @@ from kernels import reference
 from kernels.placement.assign import solve
 from kernels.tables import Numerics, Weights, no_rtt_table
 
-NUMPY = Numerics("numpy", "the tests' choice", reference.costs, solve)
+NUMPY = Numerics("numpy", "the tests' choice", reference.compute_matrix_costs, solve)
 
 FRAME = PlanningFrame(
     (39.0, 41.9),

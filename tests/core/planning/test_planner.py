@@ -25,7 +25,7 @@ from agents.core.planning.planner import make_plan
 from agents.settings.calm import Calm
 from kernels import MatrixCosts, Numerics, Problem, Weights, no_rtt_table
 from kernels.placement.assign import solve
-from kernels.reference import may_be
+from kernels.reference import compute_feasible_pairs
 
 CALM, WEIGHTS = Calm(), Weights()
 IDS = 1000
@@ -57,7 +57,9 @@ def by_matrix(rtt: Rtts) -> Numerics:
         warm = own | (p.lanes.warm[:, None] == np.arange(nodes)[None, :])
         total = way + np.where(own, 0.0, p.weights.move_ms) + np.where(warm, 0.0, p.weights.miss_ms)
         total = total + p.nodes.degraded_ms
-        return MatrixCosts(np.where(may_be(p), total, np.inf).astype(np.float32), p.lanes.owner)
+        return MatrixCosts(
+            np.where(compute_feasible_pairs(p), total, np.inf).astype(np.float32), p.lanes.owner
+        )
 
     return Numerics("matrix", "the test says so", costs, solve)
 

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels.placement.candidates import Lists, listed
-from kernels.placement.integral import begin, optimum, round_off, value
+from kernels.placement.candidates import Lists, make_lists
+from kernels.placement.integral import cost_of_tree, make_tree, optimize_tree, round_off
 from kernels.placement.simplex import Tree
 from kernels.reference import MatrixCosts
 from kernels.tables import Floats, Ints, Singles
@@ -18,8 +18,8 @@ LAST_MS = 1e-6
 
 def relaxed(cost: Singles, load: Floats, room: Floats) -> tuple[Lists, Tree]:
     owner = np.full(len(load), -1, dtype=np.int32)
-    found = MatrixCosts(cost, owner).candidates(len(room))
-    lists = listed(
+    found = MatrixCosts(cost, owner).find_candidates(len(room))
+    lists = make_lists(
         found,
         load,
         np.full(len(room), np.inf),
@@ -27,8 +27,8 @@ def relaxed(cost: Singles, load: Floats, room: Floats) -> tuple[Lists, Tree]:
         np.zeros(len(load)),
         np.full(len(load), WAIT),
     )
-    tree = begin(lists, room, np.zeros(len(room)))
-    optimum(lists, tree, 10.0, LAST_MS)
+    tree = make_tree(lists, room, np.zeros(len(room)))
+    optimize_tree(lists, tree, 10.0, LAST_MS)
     return lists, tree
 
 
@@ -65,8 +65,9 @@ def test_optimum_is_proved_by_its_prices(fleet: tuple[Singles, Floats, Floats]) 
     assert (tree.price >= -1e-6).all()
     lowest = np.minimum(WAIT, (cost + tree.price).min(axis=1))
     bound = float((load * lowest).sum() - (tree.price * room).sum())
-    traces = 1.01e-7 * float((tree.price * room).sum())  # by which `start` lets the rooms differ
-    assert abs(value(lists, tree) - bound) <= 1e-6 * max(1.0, abs(bound)) + traces
+    # `set_up_tree` lets the rooms differ by this much.
+    traces = 1.01e-7 * float((tree.price * room).sum())
+    assert abs(cost_of_tree(lists, tree) - bound) <= 1e-6 * max(1.0, abs(bound)) + traces
 
 
 @settings(max_examples=200, deadline=None)

@@ -10,9 +10,9 @@ from kernels.tables import (
     RttModel,
     Weights,
     lane_table,
+    make_problem,
     no_rtt_table,
     node_table,
-    problem,
 )
 
 
@@ -40,7 +40,7 @@ def busy(lanes: int, nodes: int, *, regions: int = 0, rules: int = 0, seed: int 
         )
         names = tuple(f"region-{i}" for i in range(regions))
         rtt = RttModel(names, region_lat, region_lon, measured_ms, measured, 5.0, 0.01)
-    return problem(
+    return make_problem(
         lane_table(
             lane_lat,
             lane_lon,

@@ -20,7 +20,7 @@ from agents.journal.decisions import open_ticks
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
 from agents.xmpp.operator_client import OperatorClient
-from kernels.scoring.choose import choose
+from kernels.scoring.choose import choose_numerics
 from tests.stack.conftest import Running
 from tests.stack.shared.asking import step, text
 
@@ -110,7 +110,7 @@ async def test_a_calm_setting_takes_effect_and_plans_can_be_made_again(running: 
         await owner.wait_for_message(
             running.bot("target_utilisation is 0.5 share .was 0.85 share.; the planner has it")
         )
-    numerics = await asyncio.to_thread(choose, "cpu")
+    numerics = await asyncio.to_thread(choose_numerics, "cpu")
 
     def shares() -> set[float]:
         with open_ticks(journal) as ticks:
