@@ -135,7 +135,7 @@ def test_the_workers_handler_answers_everything(sender: str, kind: str, xml: ET.
     sent: list[Iq] = []
 
     class Open:
-        up = True
+        is_up = True
         send = sent.append
 
     async def obey(_: object) -> Any:
@@ -206,7 +206,7 @@ def test_too_many_commands_are_told_to_wait() -> None:
     sent: list[Iq] = []
 
     class Open:
-        up = True
+        is_up = True
         send = sent.append
 
     async def main() -> None:

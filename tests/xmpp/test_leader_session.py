@@ -166,7 +166,7 @@ async def test_words_that_come_before_the_affiliations_are_known_are_heard_then(
         return {ANA: "member"}
 
     class Up:
-        up = True
+        is_up = True
 
     early.leadership._session = Up()  # type: ignore[assignment]
     monkeypatch.setattr("agents.xmpp.leader_session.read_affiliations", known)
