@@ -37,7 +37,7 @@ from agents.kafka.rights import REPLAYER
 from agents.kafka.topics import MAX_DEAD_BYTES
 from agents.kafka.transactions import TransactionalProducer
 
-LOOKED_AT = 200_000  # the most letters that one `find` reads
+LOOKED_AT = 200_000  # the most letters that one `find_letters` reads
 LOOK_S = 20.0
 TOGETHER, TOGETHER_BYTES = 500, 4 << 20  # letters and bytes that fill one transaction
 TRANSACTION_MS = 60_000

@@ -14,7 +14,7 @@ from agents.core.model.placement import is_valid_record
 from agents.core.model.topology import KINDS, TOPIC_PLACEMENT, Partition
 from agents.kafka import verification
 from agents.kafka.compacted import IsRow, accept_any_row, read_rows, read_table
-from agents.kafka.connection import is_fenced
+from agents.kafka.connection import describe_error, is_fenced
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.markers import Reach
 from agents.kafka.producer import LeasedProducer
@@ -43,11 +43,11 @@ def _decode_keys(table: Mapping[bytes, bytes]) -> dict[str, bytes]:
 
 
 class PlacementLog:
-    """The leadership of one process: `lead` once, then `write`. If the leadership is lost or the
-    outcome of a write is unknown, the process must end.
+    """The leadership of one process: `take_leadership` once, then `write`. If the leadership is
+    lost or the outcome of a write is unknown, the process must end.
 
     `topic` and `transactional_id` are for tests, which share one broker. `lost`: keys without a
-    valid value (see `lead`)."""
+    valid value (see `take_leadership`)."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class PlacementLog:
             if self._over:
                 raise LeadershipLost(self._over)
             if self._producer is None:
-                raise LeadershipLost("lead() has not been called, or has failed")
+                raise LeadershipLost("take_leadership() has not been called, or has failed")
             # Set before the attempt, so that it also holds after a cancellation.
             self._over = "an earlier write ended with an unknown outcome: this process must end"
             batches = {
@@ -144,7 +144,7 @@ class PlacementLog:
                     raise LeadershipLost(self._over) from e
                 raise KafkaUnavailable(
                     f"write {len(records)} records to {self._topic}: outcome unknown "
-                    f"({said(why)}); this process must end"
+                    f"({describe_error(why)}); this process must end"
                 ) from e
             self._over, self._spoiled = "", {}
 

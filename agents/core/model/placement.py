@@ -203,7 +203,7 @@ def decode_leader(value: bytes) -> Leader:
 
 
 def table_from_records(table: Mapping[str, bytes]) -> PlacementTable:
-    """The raw records of `PlacementLog.lead` or `read_placement` as values.
+    """The raw records of `PlacementLog.take_leadership` or `read_placement` as values.
 
     Raises KafkaError for a key or value that is not ours: a coordinator must not guess the owner of
     a partition."""
