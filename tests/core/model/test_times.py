@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from agents.base.errors import OperatorError
@@ -18,6 +20,20 @@ def test_a_span_has_a_unit_and_counts_back_from_now(text: str, seconds: float) -
     assert parse_span_s(text) == seconds
     assert parse_time_ms(f"-{text}", NOW_MS) == NOW_MS - seconds * 1000
     assert parse_past_time_ms(text, NOW_MS) == parse_past_time_ms(f"-{text}", NOW_MS)
+
+
+def test_a_time_without_a_zone_is_utc_wherever_the_reader_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        for text in ("2026-07-01T10:00:00", "2026-07-01T10:00:00Z", "2026-07-01T12:00:00+02:00"):
+            assert parse_time_ms(text, NOW_MS) == NOW_MS
+        assert parse_time_ms("10:00:00", NOW_MS) == NOW_MS
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("text", ["", "h", "5", "5w", "-5m", "1e3s", "٣d", "5 m"])

@@ -310,3 +310,10 @@ def test_nothing_is_changed_while_kafka_is_away(w: World) -> None:
     w.tell(ev.KafkaDown())
     assert "Kafka is away" in ask(w, "!pause")
     assert ask(w, "!status")
+
+
+def test_a_long_table_says_how_to_see_its_next_page(w: World) -> None:
+    first, second = ask(w, "!lanes"), ask(w, "!lanes 2")
+    assert first.startswith("6 of 6 lanes are placed. More: lanes 2\n")
+    assert second.startswith("6 of 6 lanes are placed.\n")
+    assert len({*first.split("\n"), *second.split("\n")} - {"```"}) == 2 + 1 + 6

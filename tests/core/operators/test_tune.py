@@ -102,6 +102,7 @@ def test_the_dry_run_says_old_and_new_unit_limits_and_who_applies_it(w: World) -
         "4 are here now",
     ):
         assert words in dry
+    assert "(settings)" not in dry, "only what `default` goes back to is that"
     assert "The planner applies it" in ask(w, "!tune windows 3")
     assert not w.kafka
     assert w.tuning == Tuning()
@@ -167,6 +168,7 @@ def test_two_that_are_confirmed_at_once_both_hold(w: World) -> None:
 
 def test_default_takes_it_back(w: World) -> None:
     do(w, "!tune commit_gap_ms 200")
+    assert "from 200 ms to 100 ms (settings)" in ask(w, "!tune commit_gap_ms default")
     do(w, "!tune commit_gap_ms default")
     assert not w.tuning.values
     assert told(w)[-1] == TuningValues(2)

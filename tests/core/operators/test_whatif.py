@@ -46,6 +46,7 @@ def test_a_drain_moves_all_that_the_node_has(w: World) -> None:
     assert f"{count} of 6 lanes would move: " in answer
     assert "RTT an event " in answer
     assert "(modelled)" in answer
+    assert "fit nowhere" not in answer
     assert "Most goes to " in answer
     assert f"Most goes to {name}:" not in answer
 
