@@ -101,10 +101,10 @@ done
 
 # ---- kernels ----
 
-compiled=.venv/.geolane-kernels-$(cat kernels/*.py | cksum | cut -d' ' -f1)
+compiled=.venv/.geolane-kernels-$(find kernels -name '*.py' | sort | xargs cat | cksum | cut -d' ' -f1)
 if [ ! -e "$compiled" ]; then
   say "the planner's kernels, compiled for this processor"
-  .venv/bin/python -c 'from kernels.scoring.choose import choose; print("  ", choose().why)'
+  .venv/bin/python -c 'from kernels.scoring.choose import choose_numerics; print("  ", choose_numerics().why)'
   rm -f .venv/.geolane-kernels-*
   touch "$compiled"
 fi
