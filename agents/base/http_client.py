@@ -12,6 +12,7 @@ import httpx2 as httpx  # httpx, as it is maintained now, with the same names
 FAILURES = (httpx.HTTPError, httpx.InvalidURL)
 TimedOut = httpx.TimeoutException
 """The one of FAILURES for a request that took too long."""
+MAX_BODY_BYTES = 32 << 20
 
 
 async def request(
@@ -25,9 +26,10 @@ async def request(
     **options: Any,  # Any: arguments of httpx
 ) -> httpx.Response:
     """Send a request over a connection of its own; follow no redirect, and use no proxy or password
-    of the environment. Connecting, and each read and write, may take up to `timeout_s`. `tls`: None
-    trusts no certificate. `read`: False leaves the response's body unread. `options`: `auth` (name
-    and password), `headers`, `json`, `content`."""
+    of the environment. Connecting, and each read and write, may take up to `timeout_s`, all of them
+    together twice that; a body may have up to MAX_BODY_BYTES. `tls`: None trusts no certificate.
+    `read`: False leaves the response's body unread. `options`: `auth` (name and password),
+    `headers`, `json`, `content`. The response has the status and the body, without headers."""
 
     async def send() -> httpx.Response:
         verify = tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -36,12 +38,23 @@ async def request(
             httpx.AsyncClient(transport=way, timeout=timeout_s, trust_env=False) as client,
             client.stream(method, url, **options) as response,
         ):
+            body = bytearray()
             if read:
-                await response.aread()
-            return response
+                async for part in response.aiter_bytes():
+                    body += part
+                    if len(body) > MAX_BODY_BYTES:
+                        raise httpx.ReadError(f"a response of more than {MAX_BODY_BYTES} bytes")
+            return httpx.Response(response.status_code, content=bytes(body))
+
+    async def send_in_time() -> httpx.Response:
+        try:
+            async with asyncio.timeout(2 * timeout_s):  # for a server that sends byte by byte
+                return await send()
+        except TimeoutError:
+            raise httpx.ReadTimeout(f"not done within {2 * timeout_s:g} s") from None
 
     # Shielded: if it is cancelled in the TLS handshake, httpcore2 2.16 leaves the socket open.
-    return await asyncio.shield(asyncio.create_task(send()))
+    return await asyncio.shield(asyncio.create_task(send_in_time()))
 
 
 def cause(failure: BaseException) -> BaseException:

@@ -120,3 +120,40 @@ async def test_a_body_that_nobody_wants_is_not_read() -> None:
         url = f"http://127.0.0.1:{port}/"
         response = await http_client.request("PUT", url, timeout_s=5, content=b"x", read=False)
     assert response.status_code == 201
+
+
+@asynccontextmanager
+async def dripping(pause_s: float, part: bytes) -> AsyncIterator[int]:
+    """A server whose response has no end: `part` again and again, to one client. Yields its
+    port."""
+    closed = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            while not reader.at_eof():
+                writer.write(part)
+                await writer.drain()
+                await asyncio.sleep(pause_s)
+        writer.close()
+        closed.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        yield listening.sockets[0].getsockname()[1]
+        await asyncio.wait_for(closed.wait(), 5)
+
+
+async def test_a_server_that_sends_byte_by_byte_is_a_time_out() -> None:
+    async with dripping(0.05, b"x") as port:
+        with pytest.raises(http_client.TimedOut):
+            await http_client.request("GET", f"http://127.0.0.1:{port}/", timeout_s=0.3)
+    gc.collect()
+
+
+async def test_a_body_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "MAX_BODY_BYTES", 1 << 20)
+    async with dripping(0, bytes(1 << 16)) as port:
+        with pytest.raises(http_client.FAILURES, match="more than 1048576 bytes"):
+            await http_client.request("GET", f"http://127.0.0.1:{port}/", timeout_s=5)
+    gc.collect()
