@@ -143,3 +143,16 @@ def test_a_lease_with_the_same_epoch_of_another_producer_id_is_another_lease() -
     lease = fleet.leases["node-1"]
     fleet.apply_records({}, {"node-1": replace(lease, producer_id=lease.producer_id + 1)}, {})
     assert not fleet.statuses["node-1"].usable
+
+
+def test_who_came_back_is_not_counted_among_the_many_that_go_at_once() -> None:
+    w = at_work(nodes=4)
+    for worker in ("node-0", "node-1", "node-2"):  # their sessions end and are back at once
+        proc = w.procs[worker]
+        w.crash(worker)
+        w.procs[worker] = proc
+        w.announce(worker)
+    w.crash("node-3")
+    w.now_s += 0.21
+    w.tell(ev.Wake())
+    assert fences(w) == ["node-3"], "it alone is gone: its lanes need not wait"
