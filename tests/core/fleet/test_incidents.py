@@ -123,3 +123,18 @@ def test_a_worker_that_changes_its_health_all_the_time_is_told_now_and_then() ->
     assert "flapping" in alerts
     assert len(alerts) < 15
     assert sum(n.kind == "fleet" for n in w.noted) < 15
+
+
+def test_four_messages_come_at_once_and_then_one_in_five_seconds_with_all_lines() -> None:
+    news = News(World(nodes=3, lanes=6).core.fleet)
+
+    def said_at(now: float) -> list[str]:
+        news.add_line(f"at {now:g}")
+        told = news.tell_pending(now, paused=False, connected=True)
+        return [e.text for e in told if isinstance(e, Say)]
+
+    assert [len(said_at(100.0)) for _ in range(5)] == [1, 1, 1, 1, 0]
+    assert said_at(104.0) == []
+    assert [text.count("\n") for text in said_at(105.5)] == [2], "the lines that waited, too"
+    assert said_at(106.0) == []
+    assert [len(said_at(1000.0)) for _ in range(5)] == [1, 1, 1, 1, 0], "never more at once"

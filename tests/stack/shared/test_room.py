@@ -75,11 +75,12 @@ def _fetched(url: str) -> bytes:
 async def test_the_leader_is_killed_and_the_standby_goes_on_with_what_is_written(
     running: Running,
 ) -> None:
-    moves, fences = running.stack.follower.moves, running.stack.follower.fences
-    leader = running.stack.follower.leader_epoch
+    fences, leader = running.stack.follower.fences, running.stack.follower.leader_epoch
     replay, sending = running.replay(5000)
     await replay.wait_until_sent(2000)
     running.leader().send_signal(signal.SIGKILL)
+    await asyncio.sleep(0.3)  # what it wrote last has been read
+    moves = running.stack.follower.moves
     await running.until(
         lambda: running.stack.follower.leader_epoch > leader, "the standby leads", 5
     )

@@ -87,7 +87,7 @@ async def test_one_logs_in_asks_and_is_answered_and_nothing_leaves_the_machine(
     assert chat.complaints == []
     await page.get_by_role("button", name="Log out").click()
     await expect(page.get_by_label("Password")).to_have_value("")
-    assert await page.evaluate("sessionStorage.length") < 5
+    await page.wait_for_function("sessionStorage.length < 5")
 
 
 async def test_what_is_wrong_is_said_and_a_keyboard_is_enough_for_the_rest(
