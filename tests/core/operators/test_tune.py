@@ -232,6 +232,15 @@ def test_values_of_another_version_are_left_alone() -> None:
     assert (calm.windows, calm.pause_ms) == (2, 7.5)
 
 
+def test_two_values_that_contradict_each_other_are_not_used() -> None:
+    """Another version may allow what this one does not."""
+    w = World(nodes=1, lanes=2)
+    w.tuning = Tuning(3, 0, {"settle_to": Tuned(1.3, ANA, 0), "act_above": Tuned(1.2, ANA, 0)})
+    w.lead()
+    calm = w.core.placing.inputs.settings.calm
+    assert (calm.settle_to, calm.act_above) == (DEFAULTS["settle_to"], DEFAULTS["act_above"])
+
+
 def test_every_tunable_says_what_it_is_and_may_stay_as_it_is() -> None:
     for name, t in TUNABLES.items():
         assert t.about
