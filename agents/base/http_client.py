@@ -34,27 +34,24 @@ async def request(
     async def send() -> httpx.Response:
         verify = tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         way = httpx.AsyncHTTPTransport(verify=verify, uds=unix_socket, trust_env=False)
-        async with (
-            httpx.AsyncClient(transport=way, timeout=timeout_s, trust_env=False) as client,
-            client.stream(method, url, **options) as response,
-        ):
-            body = bytearray()
-            if read:
-                async for part in response.aiter_bytes():
-                    body += part
-                    if len(body) > MAX_BODY_BYTES:
-                        raise httpx.ReadError(f"a response of more than {MAX_BODY_BYTES} bytes")
-            return httpx.Response(response.status_code, content=bytes(body))
-
-    async def send_in_time() -> httpx.Response:
         try:
-            async with asyncio.timeout(2 * timeout_s):  # for a server that sends byte by byte
-                return await send()
+            async with (
+                asyncio.timeout(2 * timeout_s),  # for a server that sends byte by byte
+                httpx.AsyncClient(transport=way, timeout=timeout_s, trust_env=False) as client,
+                client.stream(method, url, **options) as response,
+            ):
+                body = bytearray()
+                if read:
+                    async for part in response.aiter_bytes():
+                        body += part
+                        if len(body) > MAX_BODY_BYTES:
+                            raise httpx.ReadError(f"a response of more than {MAX_BODY_BYTES} bytes")
+                return httpx.Response(response.status_code, content=bytes(body))
         except TimeoutError:
             raise httpx.ReadTimeout(f"not done within {2 * timeout_s:g} s") from None
 
     # Shielded: if it is cancelled in the TLS handshake, httpcore2 2.16 leaves the socket open.
-    return await asyncio.shield(asyncio.create_task(send_in_time()))
+    return await asyncio.shield(asyncio.create_task(send()))
 
 
 def cause(failure: BaseException) -> BaseException:

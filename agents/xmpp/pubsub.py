@@ -124,7 +124,8 @@ async def mirror_affiliations(
             await session.send_request(
                 stanzas.make_affiliations_change(session.stream.Iq(), service, feed, changes)
             )
-        # After the affiliations: whoever may no longer read cannot subscribe again meanwhile.
+        # Read after the affiliations are changed: from then on the service refuses a new
+        # subscription of a person who may no longer read.
         subscribers = stanzas.subscribers_from_result(
             await session.send_request(
                 stanzas.make_subscribers_request(session.stream.Iq(), service, feed)

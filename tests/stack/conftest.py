@@ -88,8 +88,8 @@ class Running:
         )
 
     def leader(self) -> Child:
-        """The coordinator whose log says last that it leads: one that was frozen or killed has not
-        said that it does so no more."""
+        """The coordinator that began to lead last, by the logs: one that was frozen or killed has
+        not logged that it no longer leads."""
         children = self.stack.family.children
         return max((children[n] for n in children if n.startswith("coordinator")), key=_leads_since)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.base.errors import SettingsError
-from agents.core.model.topology import WorkerKind
+from agents.core.model.topology import WorkerKind, short_name
 from agents.settings import ACCOUNT, Kafka, Settings
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
@@ -74,11 +74,8 @@ class MemberRequest:
 
 def account_of_node(name: str) -> str:
     """The account of the node NAME. Raises SettingsError if the name is not valid."""
-    if name.startswith(f"{WorkerKind.NODE.name}-") and _NAME.fullmatch(name):
-        raise SettingsError(
-            f"{name!r}: give the name without the prefix: "
-            f"{name.removeprefix(f'{WorkerKind.NODE.name}-')}"
-        )
+    if WorkerKind.NODE.has_account(name) and _NAME.fullmatch(name):
+        raise SettingsError(f"{name!r}: give the name without the prefix: {short_name(name)}")
     if not _NAME.fullmatch(name):
         raise SettingsError(
             f"{name[:60]!r}: a node's name is up to 41 of a to z, digits and '-', such as fra-1"

@@ -92,8 +92,7 @@ class Servers:
         await asyncio.to_thread(shutil.rmtree, broker.folder / "data", ignore_errors=True)
         self.broker = broker
         self._logs["kafka"] = Logs(*broker.logs)
-        await broker.start()
-        self._logs["kafka"].mark_start()  # its complaints while starting are past
+        await self._start_server("kafka", broker.start)
         # the data is new, and so are the accounts in it
         await _give_accounts(broker.kafka, folder.secrets, workers)
         file = str(folder.secrets / f"kafka-{ACCOUNT}")
@@ -118,8 +117,7 @@ class Servers:
             await provision_server(server.api, DOMAIN, workers, PEOPLE, folder.secrets, reset=True)
 
         self._again = start
-        await start()
-        self._logs["ejabberd"].mark_start()
+        await self._start_server("ejabberd", start)
         self.xmpp = Xmpp(
             domain=DOMAIN, host="127.0.0.1", port=server.c2s_port, ca_file=str(server.ca_file)
         )
@@ -148,15 +146,19 @@ class Servers:
                 if gone and again and name not in self._held:
                     _log.warning("server_gone", server=name)
                     await self._note_ending(name, "it is started again")
-                    self._logs[name].mark_start()
                     try:
-                        await again()
-                        self._logs[name].mark_start()  # its complaints while starting are past
+                        await self._start_server(name, again)
                         _log.info("server_back", server=name)
                         if self.endings is not None:
                             self.endings.note_restart(name)
                     except (GeolaneError, OSError) as e:  # OSError: its disk is full
                         _log.error("server_not_back", server=name, error=str(e))
+
+    async def _start_server(self, name: str, start: Callable[[], Awaitable[None]]) -> None:
+        """Start it. What its log says until it serves is no reason for a later end."""
+        self._logs[name].mark_start()
+        await start()
+        self._logs[name].mark_start()
 
     async def _note_ending(self, name: str, how: str) -> None:
         if self.endings is not None:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from agents.base.text import counted
 from agents.core.model.feeds import FleetSummary, Severity
+from agents.core.model.topology import short_name
 from agents.observe.dashboard.figures import (
     MOVE,
     SYMBOLS,
@@ -247,7 +248,7 @@ def format_fleet_line(f: DashboardFigures, at_s: float) -> str:
     s = f.summary
     if s is None:
         return f"{format_utc(at_s)} fleet {told}"
-    ill = [f"{r.worker.removeprefix('node-')} {r.state}" for r in f.rows if not is_well(r)]
+    ill = [f"{short_name(r.worker)} {r.state}" for r in f.rows if not is_well(r)]
     wrong = s.troubles.rows if s.troubles is not None else ()
     more = (
         f" (and {s.troubles.total - 1} more)"

@@ -10,6 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from agents.core.model.feeds import WorkerRow
+from agents.core.model.topology import short_name
 from agents.observe.dashboard.figures import is_well, load_of, order_rows
 
 STATES = {
@@ -111,7 +112,7 @@ def _draw_row(row: WorkerRow, kept: Sequence[Column], spare: int) -> Text:
     heard = row.state != "gone"
     load = load_of(row)
     values = {
-        "worker": row.worker.removeprefix("node-"),
+        "worker": short_name(row.worker),
         "region": row.region,
         "state": row.state,
         "lanes": format_amount(row.lanes, 5),
