@@ -6,6 +6,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
+from secrets import token_hex
 
 import msgspec
 
@@ -25,7 +26,9 @@ async def check_feeds(xmpp: settings.Xmpp, secrets: Path, workers: Sequence[str]
     own = msgspec.structs.replace(
         xmpp, password_file=str(secrets / "geolane"), sasl="SCRAM", cert_file=""
     )
-    async with Session(Login(own, f"{xmpp.coordinator}/provision"), Handlers()) as session:
+    # A name of its own, as the doctor has: the server refuses a second session of the same name.
+    jid = f"{xmpp.coordinator}/provision-{token_hex(4)}"
+    async with Session(Login(own, jid), Handlers()) as session:
         iq = session.make_iq("get", xmpp.pubsub)
         iq.xml.append(ET.Element(f"{{{_ITEMS}}}query"))
         answer = await session.send_request(iq)
