@@ -60,10 +60,10 @@ class ChatPage:
         await box.fill(text)
         await box.press("Enter")
 
-    async def hears(self, text: str | re.Pattern[str]) -> None:
+    async def hears(self, text: str | re.Pattern[str], within_ms: int = WAIT_MS) -> None:
         """Wait until a message with this text is shown."""
         await expect(self.page.locator("converse-chat-message", has_text=text).last).to_be_visible(
-            timeout=WAIT_MS
+            timeout=within_ms
         )
 
     async def state(self, text: str | re.Pattern[str]) -> None:

@@ -225,8 +225,8 @@ class News:
     def report_link_up(self, now: float) -> None:
         if self.link_down_at is not None:
             self.add_line(
-                f"I was cut off from XMPP for {now - self.link_down_at:.0f} s. No worker was "
-                "fenced meanwhile."
+                f"I was cut off from XMPP for {now - self.link_down_at:.0f} s. What was asked "
+                "meanwhile did not reach me: ask again. No worker was fenced."
             )
         self.link_down_at = None
 

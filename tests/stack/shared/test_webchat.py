@@ -3,6 +3,7 @@ a lost server are said; nothing is asked for elsewhere and nothing is kept."""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 
@@ -108,6 +109,19 @@ async def test_what_is_wrong_is_said_and_a_keyboard_is_enough_for_the_rest(
     await chat.hears("!status")
 
 
+async def answered(chat: ChatPage, question: str, answer: str) -> None:
+    """Ask until one of the coordinators is back in the room: it does not hear what was asked
+    before, and the page lists the room's owners also while they are away."""
+    async with asyncio.timeout(60):
+        while True:
+            await chat.say(question)
+            try:
+                await chat.hears(answer, within_ms=5_000)
+                return
+            except AssertionError:
+                pass
+
+
 async def test_a_lost_server_is_said_and_the_page_comes_back_by_itself(
     running: Running, chat: ChatPage
 ) -> None:
@@ -121,9 +135,4 @@ async def test_a_lost_server_is_said_and_the_page_comes_back_by_itself(
     servers.release_server("ejabberd")
     await chat.state(f"{OPERATOR}: connected")
     await chat.in_room()
-    # whoever of the two coordinators has the name now
-    await expect(
-        chat.page.locator(".occupant-list li", has_text=re.compile(r"geolane(?!\.test)"))
-    ).to_be_visible(timeout=30_000)
-    await chat.say("!lanes")
-    await chat.hears("12 of 12 lanes are placed")
+    await answered(chat, "!lanes", "12 of 12 lanes are placed")
