@@ -4,7 +4,7 @@ held."""
 from __future__ import annotations
 
 from agents.core.events import WorkerSeen
-from agents.core.fleet.crash_loops import HELD_S, STARTS
+from agents.core.fleet.crash_loops import HANDS, HELD_S, STARTS
 from agents.core.fleet.troubles import TroubleKind
 from agents.core.model.feeds import AlertItem
 from agents.core.model.messages import Announcement, Health
@@ -99,3 +99,19 @@ def test_leaders_that_end_again_and_again_are_told_once_with_the_last_end() -> N
     w.fair(int(HELD_S) + 2)
     assert not w.core.news.troubles.list_worst_first()
     assert any("The leader has been stable for" in s for s in w.said)
+
+
+def test_a_loop_is_over_once_nothing_was_repeated_for_the_whole_time() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(10)
+    circles, troubles, last = w.core.lookout.circles, w.core.news.troubles, w.now_s
+    p, placed = next((p, s) for p, s in w.partitions.items() if p.topic.endswith("lanes"))
+    for _ in range(HANDS):
+        circles.note_owner(p, placed, last)
+    for _ in range(STARTS):
+        circles.note_start(w.core.fleet.views["node-1"].spec, "", last)
+    circles.note_leader_start([w.now.ms] * STARTS, "", last)
+    circles.end_finished_loops(frozenset(), last + HELD_S - 0.1)
+    assert {t.about for t in troubles.list_worst_first()} == {p.key, "node-1", "coordinator"}
+    circles.end_finished_loops(frozenset(), last + HELD_S)
+    assert not troubles.list_worst_first()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from agents.core.effects import Publish, Say, Subject
 from agents.core.events import Wake, WorkerSeen
 from agents.core.fleet.incidents import CHARACTERS, LINES, News, clip_lines, format_partitions
@@ -27,6 +29,7 @@ def test_a_killed_node_is_one_line_and_one_end() -> None:
     assert sum(f"{name} is back" in s for s in w.said) == 1
     kinds = [p.item.element.kind for p in w.published if isinstance(p.item.element, AlertItem)]
     assert kinds.count("node_gone") == 2, "the alert, and its end"
+    assert kinds.count("worker_back") == 1
 
 
 def test_a_flapping_fleet_is_told_in_few_messages() -> None:
@@ -104,10 +107,19 @@ def test_a_message_fits_a_phone() -> None:
     assert len(text) <= CHARACTERS
     assert text.count("\n") < LINES
     assert "more lines" in text
-    assert (
-        format_partitions([WorkerKind.NODE.partition(n) for n in range(9)])
-        == "lanes 0, 1, 2, 3, 4, 5 and 3 more"
-    )
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "nothing"),
+        (1, "lane 0"),
+        (6, "lanes 0, 1, 2, 3, 4, 5"),
+        (9, "lanes 0, 1, 2, 3, 4, 5 and 3 more"),
+    ],
+)
+def test_up_to_six_lanes_are_named(count: int, text: str) -> None:
+    assert format_partitions(WorkerKind.NODE.partition(n) for n in range(count)) == text
 
 
 def test_a_worker_that_changes_its_health_all_the_time_is_told_now_and_then() -> None:
@@ -121,6 +133,7 @@ def test_a_worker_that_changes_its_health_all_the_time_is_told_now_and_then() ->
         w.tell(WorkerSeen(Announcement("node-0", health, boot, "odd", capacity_eps=2000.0)))
     alerts = [n.data["kind"] for n in w.noted if n.kind == "alert"]
     assert "flapping" in alerts
+    assert 1 <= sum("0 keeps changing its health" in s for s in w.said) <= 3
     assert len(alerts) < 15
     assert sum(n.kind == "fleet" for n in w.noted) < 15
 

@@ -46,7 +46,7 @@ def test_a_node_that_is_new_gets_lanes() -> None:
     w.read(w.without())
     w.fair(90)
     assert lanes_of(w, "node-2") == 2, "those beside its site"
-    assert any("2 is new" in said for said in w.said)
+    assert "Inventory read: 2 is new." in w.said
 
 
 def test_a_node_that_was_there_before_the_inventory_named_it_is_seen_at_once() -> None:

@@ -3,6 +3,9 @@ with."""
 
 from __future__ import annotations
 
+import math
+from unittest.mock import ANY
+
 from agents.core.events import Wake
 from agents.core.fleet.placing_inputs import Target
 from agents.core.model.placement import State
@@ -44,3 +47,42 @@ def test_a_reason_and_an_asker_hold_for_their_own_lane_alone() -> None:
     by = {n.who: str(n.data["lanes"]) for n in w.noted if n.kind == "decision"}
     assert by["ana@d"] == f"[{first.n}]"
     assert by[""] == str([p.n for p in others])
+
+
+def test_a_move_ends_with_its_source_and_its_reason_ends_with_it() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    p = next(
+        p for p, s in w.partitions.items() if WorkerKind.NODE.works(p) and s.worker == "node-0"
+    )
+    for effect in w.core.placing.begin_moves({p: Target("node-1", "asked by ana", "ana@d")}, 0):
+        w._perform(effect)
+    w.kafka_steps()
+    assert w.partitions[p].state is State.RELEASING
+    w.crash("node-0")
+    w.now_s += 1
+    w.tell(Wake())
+    w.kafka_steps()
+    assert w.partitions[p].state is State.ASSIGNED
+    assert "ana" not in w.partitions[p].why
+
+
+def test_a_node_that_comes_to_a_fleet_at_work_is_loaded_gradually() -> None:
+    w = World(nodes=3, lanes=6)
+    w.inv = w.without("node-2")
+
+    def came_s() -> dict[str, float]:
+        return {n.id: n.came_s for n in w.decided[-1].moment.nodes}
+
+    w.lead()
+    w.fair(8)
+    assert set(came_s().values()) == {-math.inf}, "they began the fleet: nothing is at work yet"
+    joined_s = w.now_s
+    w.read(w.without())
+    w.fair(8)
+    assert came_s() == {"node-0": -math.inf, "node-1": -math.inf, "node-2": ANY}
+    assert joined_s <= came_s()["node-2"] < joined_s + 8
+    back_s = w.now_s
+    w.crash("node-0")
+    w.fair(8)
+    assert back_s <= came_s()["node-0"], "also a node that was away"

@@ -95,6 +95,19 @@ def test_a_lane_whose_numbers_cannot_be_is_still_had(w: World, figures: dict[str
     assert len(alerts(w)) == 1
 
 
+def test_a_lane_may_be_slow_or_idle(w: World) -> None:
+    for figures in ((0.25, 0, 0.2, 0.4), (0.0, 0, 0.0, 0.0)):
+        rate_eps, lag_events, p50_ms, p99_ms = figures
+        said = load(
+            w, "node-0", rate_eps=rate_eps, lag_events=lag_events, p50_ms=p50_ms, p99_ms=p99_ms
+        )
+        say(w, "node-0", lanes=(said,))
+        seen = w.core.fleet.views["node-0"].telemetry
+        assert seen is not None
+        assert seen.lanes == (said,)
+    assert alerts(w) == []
+
+
 def test_cores_and_memory_that_cannot_be_are_left_out(w: World) -> None:
     proc = w.procs["node-0"]
     for cpu, mem_mb in ((1e15, 40.0), (0.5, 1e15), (math.nan, 40.0)):

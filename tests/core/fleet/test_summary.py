@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from agents.core import events as ev
 from agents.core.fleet.summary import ROWS_AT_MOST, fleet_item, worker_rows
 from agents.core.model.feeds import FLEET, FeedItem, FleetSummary, WorkerRow, WorkerRows
+from agents.core.model.messages import Arrival, Telemetry
+from agents.core.model.placement import Intent, drain_intent
 from plugins import namespaces as ns
 from plugins.feeds import item_from_entry, item_to_entry
 from tests.core.world import World
@@ -59,6 +61,30 @@ def test_each_worker_has_a_row_with_what_it_says_and_none_of_it_when_it_is_gone(
     assert again is not None
     gone = next(r for r in again.rows if r.worker == "node-0")
     assert (gone.state, gone.rate_eps, gone.lag_events) == ("gone", 0.0, 0)
+
+
+def test_a_node_is_draining_until_it_has_no_lane_left() -> None:
+    world = World(nodes=3, lanes=6)
+    world.fair(8)
+    drained = {drain_intent("node-1"): Intent("ana@d", 1)}
+    world.tell(ev.PlacementWritten({}, {}, drained))
+    states = []
+    for _ in range(30):
+        rows = published(world).workers
+        assert rows is not None
+        states += [r.state for r in rows.rows if r.worker == "node-1"]
+        world.fair(1)
+    assert list(dict.fromkeys(states)) == ["draining", "drained"]
+
+
+def test_what_no_router_has_counted_does_not_arrive() -> None:
+    world = World(nodes=3, lanes=6)
+    world.fair(8)
+    assert published(world).arrival_eps == 0.0
+    boot, counted = world.procs["router-1"].boot, (Arrival(0, 500.0), Arrival(1, 0.0))
+    telemetry = Telemetry(boot, 1000, "", 0.1, 40.0, arrivals=counted)
+    world.tell(ev.TelemetryIn("router-1", telemetry))
+    assert published(world).arrival_eps == 500.0
 
 
 def test_a_large_fleet_goes_round_in_shares() -> None:

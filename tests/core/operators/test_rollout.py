@@ -74,7 +74,7 @@ def test_it_stops_where_a_node_does_not_come_back(w: World) -> None:
         for s in (1, 30, BACK_S + 2, BACK_S + 20, BACK_S + 40)
     ]
     assert any(
-        "Rollout stopped: 0 is not back" in t and "0 done, not done: 0, 1, 2" in t for t in texts
+        "Rollout stopped: 0 is not back" in t and "0 done, not done: 0, 1, 2." in t for t in texts
     )
     assert not w.core.desk.rollout.running
 

@@ -227,6 +227,17 @@ def test_lane_that_goes_on_and_on_rests_as_any(watch: PlacingInputs) -> None:
         assert watch.cooldown[p] == 100.0 * i + CALM.cooldown_s
 
 
+def test_lane_that_was_an_orphan_meanwhile_still_goes_back(watch: PlacingInputs) -> None:
+    p = WorkerKind.NODE.partition(0)
+    for now, here, there, rests_s in (
+        (0.0, "node-0", "node-1", 30),
+        (100.0, "", "node-1", 30),
+        (200.0, "node-1", "node-0", 60),
+    ):
+        watch.note_assignment(p, here, there, now)
+        assert watch.cooldown[p] == now + rests_s
+
+
 def test_node_that_may_have_no_more_in_flight_gets_none() -> None:
     lanes = [Lane(i, 10, owner=0) for i in range(10)] + [Lane(99, 3000, owner=2)]
     nodes = [
