@@ -41,6 +41,7 @@ def test_a_map_survives_the_topic() -> None:
     made = build_lane_map(events(skewed(100)), 32, 4, 3, total_eps=1000)
     assert LaneMap.decode(made.encode()) == made
     assert sum(made.rate_eps) == pytest.approx(1000, abs=0.01)
+    assert all(x == round(x, 5) for at in made.centroid for x in at), "to a metre, not to the bit"
 
 
 @settings(max_examples=30, deadline=None)

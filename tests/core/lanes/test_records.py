@@ -112,6 +112,14 @@ def test_edges_of_the_earth_pass() -> None:
         assert isinstance(check(having(origin={"lat": lat, "lon": lon})), Event)
 
 
+@pytest.mark.parametrize(
+    ("ts", "ms"),
+    [("01.999Z", 1999), ("01.999999Z", 1999), ("01.0009Z", 1000), ("02Z", 2000)],
+)
+def test_a_part_of_a_ms_is_cut_off(ts: str, ms: int) -> None:
+    assert parse_timestamp(f"1970-01-01T00:00:{ts}") == ms
+
+
 @given(st.datetimes(timezones=st.timezones()).filter(lambda d: 1971 < d.year < 9990))
 def test_rfc3339_times_are_read_to_the_ms(when: object) -> None:
     import datetime as dt

@@ -116,6 +116,12 @@ def test_a_release_of_what_is_not_owned_is_answered_and_noted() -> None:
         t.obey(assign((2, 7, 30)))
 
 
+def test_a_partition_that_was_never_heard_of_is_not_owned() -> None:
+    t = leased()
+    assert t.owned_epoch(9) == 0
+    assert t.answer_command(release((9, 1))) == WorkerAnswer()
+
+
 def test_a_release_that_is_too_old_or_too_new_is_refused() -> None:
     t = leased()
     t.obey(assign((1, 3, 40)))

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from agents.base.errors import SettingsError
-from agents.core.model.inventory import CODES, Inventory, InventoryFile
+from agents.core.model.inventory import CODES, Area, Inventory, InventoryFile
 from agents.local import stack
 from agents.local.stack import INVENTORY
 from agents.settings import decode_toml
@@ -83,6 +83,17 @@ def test_stays_in_names_sites_regions_and_countries(
 ) -> None:
     (rule,) = read(f'[[rule]]\nname = "eu"\ncountry = "FR"\nstays_in = {stays_in}\n').rules
     assert (rule.name, rule.area.country, rule.sites) == ("eu", "FR", frozenset(sites))
+
+
+def test_what_a_rule_binds_is_said_in_few_words() -> None:
+    cell = "841fae7ffffffff"
+    for area, text in (
+        (Area("rule x", cells=(cell,)), f"cell {cell}"),
+        (Area("rule x", cells=(cell, "841faebffffffff")), "2 cells"),
+        (Area("rule x", country="DE"), "country DE"),
+        (Area("rule x", region="East US"), "region East US"),
+    ):
+        assert str(area) == text
 
 
 def test_cells_are_written_one_way_and_once(read: Read) -> None:

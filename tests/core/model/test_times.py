@@ -7,7 +7,7 @@ import time
 import pytest
 
 from agents.base.errors import OperatorError
-from agents.core.model.times import parse_past_time_ms, parse_span_s, parse_time_ms
+from agents.core.model.times import format_duration, parse_past_time_ms, parse_span_s, parse_time_ms
 
 NOW_MS = 1_782_900_000_000
 
@@ -45,3 +45,21 @@ def test_anything_else_is_not_a_span(text: str) -> None:
 def test_a_time_that_no_clock_has_is_refused(text: str) -> None:
     with pytest.raises(OperatorError, match="is not a valid time"):
         parse_past_time_ms(text, NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "< 1 s"),
+        (0.9, "< 1 s"),
+        (1.0, "1 s"),
+        (119.0, "119 s"),
+        (120.0, "2 min"),
+        (7140.0, "119 min"),
+        (7200.0, "2 h"),
+        (47 * 3600.0, "47 h"),
+        (48 * 3600.0, "2 d"),
+    ],
+)
+def test_a_duration_is_in_the_largest_unit_of_which_it_has_two(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text

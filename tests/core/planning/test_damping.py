@@ -52,6 +52,7 @@ def test_node_that_comes_back_gets_its_room_by_and_by() -> None:
 @given(st.floats(0, 1e4), st.floats(0, 1e4))
 def test_ramp_never_falls_and_ends_at_one(age_s: float, more_s: float) -> None:
     assert CALM.ramp_from <= ramp_share(age_s, CALM) <= ramp_share(age_s + more_s, CALM) <= 1.0
+    assert ramp_share(0.0, CALM) == ramp_share(-1.0, CALM) == CALM.ramp_from
     assert ramp_share(CALM.ramp_s, CALM) == 1.0
     assert ramp_share(0, with_(CALM, ramp_s=0.0)) == 1.0
 
@@ -59,6 +60,14 @@ def test_ramp_never_falls_and_ends_at_one(age_s: float, more_s: float) -> None:
 def test_orphans_do_not_wait_for_the_ramp() -> None:
     lanes = [Lane(i, 300) for i in range(4)]
     assert decide(lanes, [Node("n0", 2000, came_s=0.0)], [[5]] * 4, now_s=1.0).waiting == ()
+
+
+def test_lanes_that_must_leave_do_not_wait_for_the_ramp() -> None:
+    nodes = [Node("n0", 2000, empty="draining"), Node("n1", 2000, came_s=0.0)]
+    p = decide([Lane(0, 1500, owner=0)], nodes, [[5, 5]], now_s=1.0)
+    assert [(m.lane, m.to) for m in p.moves] == [(0, 1)]
+    p = decide([Lane(0, 1500, owner=0)], [Node("n0", 2000), nodes[1]], [[50, 5]], now_s=1.0)
+    assert p.moves == (), "it would only be nearer"
 
 
 # ---- what a move must earn, and what makes room ----

@@ -70,6 +70,18 @@ def test_a_wave_reaches_the_west_as_it_reached_the_east() -> None:
     assert with_miss < 0.5 * without_miss
 
 
+def test_a_lane_that_is_new_follows_the_fleets_day_without_steps() -> None:
+    forecast = Forecast(9, buckets=96, lon=np.zeros(9))
+    for i in range(2 * 96 + 1):
+        rates = day_curve(i * STEP_S, np.zeros(9))
+        if i < 2 * 96:
+            rates[8] = np.nan
+        forecast.observe_rates(i * STEP_S, rates)
+    ahead = [forecast.predict_rates(2 * DAY_S, hence_s)[8] for hence_s in range(3600, 40_000, 60)]
+    assert max(ahead) > 5 * ahead[0], "noon, from the night"
+    assert np.abs(np.diff(ahead)).max() < 0.3
+
+
 def test_a_louder_day_is_expected_to_stay_louder() -> None:
     lon = np.zeros(1)
     forecast = Forecast(1, buckets=96)
@@ -150,6 +162,18 @@ def test_a_gap_counts_for_no_more_than_one_observation() -> None:
     assert (
         forecast.predict_rates(at_s + DAY_S / 4, DAY_S)[0] < 160.0
     )  # the same time tomorrow; a quarter of a day would give 270
+
+
+def test_what_was_long_ago_counts_no_more() -> None:
+    lon = np.array([-100.0, 20.0])
+    old, new = Forecast(2, buckets=96, lon=lon), Forecast(2, buckets=96, lon=lon)
+    old.observe_rates(0.0, np.array([500.0, 5.0]))
+    for forecast in (old, new):
+        at_s = after(forecast, 0.5, lon, start_s=300 * DAY_S)
+    for horizon_s in (900.0, 7200.0, 43_200.0):
+        assert old.predict_rates(at_s, horizon_s) == pytest.approx(
+            new.predict_rates(at_s, horizon_s), rel=0.05
+        )
 
 
 def test_a_clock_that_steps_back_is_believed() -> None:

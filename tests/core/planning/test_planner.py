@@ -140,6 +140,14 @@ def test_lane_too_heavy_for_any_node_gets_an_empty_largest_one_and_stays_alone()
     ).waiting == (0,)
 
 
+def test_lane_too_heavy_for_any_node_leaves_for_an_empty_one_only() -> None:
+    nodes = [Node("n0", 2000, empty="draining"), *fleet(2000)]
+    p = decide([Lane(0, 9000, owner=0)], nodes, [[1, 5]])
+    assert [(m.lane, m.to, m.reason) for m in p.moves] == [(0, 1, "draining")]
+    p = decide([Lane(0, 9000, owner=0), Lane(1, 10, owner=1)], nodes, [[1, 5]] * 2)
+    assert (p.moves, p.stuck) == ((), (0,))
+
+
 @pytest.mark.parametrize(
     "node",
     [Node("a", 2000, takes=False), Node("a", 2000, empty="draining"), Node("a", 0)],

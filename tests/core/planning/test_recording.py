@@ -270,12 +270,25 @@ def test_what_does_not_parse_says_where_and_why(data: bytes, says: str) -> None:
         replay.moment_from_json(data)
 
 
+def empty_frame() -> dict[str, Any]:
+    """As JSON."""
+    frame = PlanningFrame((), (), (), (), (), no_rtt_table(0, 0), Calm(), Weights())
+    found: dict[str, Any] = json.loads(replay.frame_to_json(frame))
+    return found
+
+
+@pytest.mark.parametrize(
+    "item", [None, 5, {"shape": [0, 0]}, {"shape": [0, 0], "values": [], "more": []}]
+)
+def test_array_that_is_none_is_refused(item: object) -> None:
+    data = empty_frame()
+    data["value"]["rtt"]["rtt_ms"] = item
+    with pytest.raises(JournalError, match="rtt_ms: not an array"):
+        replay.frame_from_json(json.dumps(data).encode())
+
+
 def test_array_that_does_not_fill_its_shape_is_refused() -> None:
-    data = json.loads(
-        replay.frame_to_json(
-            PlanningFrame((), (), (), (), (), no_rtt_table(0, 0), Calm(), Weights())
-        )
-    )
+    data = empty_frame()
     data["value"]["rtt"]["rtt_ms"]["shape"] = [2, 2]
     with pytest.raises(JournalError, match="0 values do not fill an array of"):
         replay.frame_from_json(json.dumps(data).encode())

@@ -4,11 +4,12 @@ recorded."""
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 
 from agents.core.model.plan import Lane, Memory, Moment, Node, NodePlace, PlanningFrame
-from agents.core.planning.replay import WARM_S, DecisionReplay
+from agents.core.planning.replay import WARM_S, DecisionReplay, ReplayTotals
 from agents.settings.calm import Calm
 from kernels.tables import Weights, no_rtt_table
 from tests.core.planning.support import NUMPY, day, world
@@ -112,3 +113,15 @@ def test_following_what_the_model_made_gives_the_same_plans(windows: int) -> Non
     assert any(d.plan.moves for d in made)
     one = DecisionReplay(frame, NUMPY, frame.calm.in_flight)
     assert [one.replay_moment(d.moment) for d in made] == [(d.moment, d.plan) for d in made]
+
+
+def test_totals_are_means_over_all_plans() -> None:
+    frame = world(12, 3)
+    plans = [d.plan for d in day(frame, 20)]
+    totals = ReplayTotals()
+    for plan in plans:
+        totals.add_plan(plan)
+    assert totals.mean_rtt_ms == pytest.approx(fmean(p.after.mean_rtt_ms for p in plans))
+    assert totals.mean_busiest == pytest.approx(fmean(p.after.utilisation for p in plans))
+    assert totals.mean_rtt_ms > 0
+    assert (totals.ticks, totals.moves) == (20, sum(len(p.moves) for p in plans))
