@@ -1,0 +1,28 @@
+"""Areas: the coarser H3 cells in which a city is one hotspot and not nine cells."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from h3.api import basic_str
+
+AREA_RESOLUTION = 3
+"""About 60 km from the centre to a corner: a city with its surroundings."""
+
+
+@lru_cache(maxsize=50_000)
+def area_of(cell: str) -> str:
+    """The area of a cell; the cell itself if it is as coarse. Raises ValueError for what is not a
+    cell."""
+    try:
+        if basic_str.get_resolution(cell) <= AREA_RESOLUTION:
+            return cell
+        return str(basic_str.cell_to_parent(cell, AREA_RESOLUTION))
+    except basic_str.H3BaseException as e:
+        raise ValueError(f"{cell[:40]!r} is not an H3 cell") from e
+
+
+@lru_cache(maxsize=5_000)
+def areas_around(area: str) -> frozenset[str]:
+    """The area and its neighbours: 7, or 6 at a pentagon."""
+    return frozenset(basic_str.grid_disk(area, 1))
