@@ -43,8 +43,6 @@ def _predict_rollout(c: Context, args: Sequence[str]) -> Result:
     )
 
     def begin_rollout(done: Context) -> Iterator[Effect]:
-        if done.rollout.running:
-            raise OperatorError("A rollout is already under way.")
         done.news.add_line(f"{done.nick}: rollout of {counted(len(here), 'node')} begins.")
         yield from done.rollout.begin(here, done.nick, done.jid, done.now_ms)
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from agents.core import events as ev
-from agents.core.events import AffiliationChanged, QuestionAsked, WorkerSeen
-from agents.core.model.messages import Announcement, DrainCommand, Health
+from agents.core.events import AffiliationChanged, QuestionAsked, TelemetryIn, WorkerSeen
+from agents.core.model.messages import Announcement, Arrival, DrainCommand, Health, Telemetry
 from agents.core.model.placement import PAUSE, State, drain_intent
 from agents.core.model.plan import AllowedNodes
 from agents.core.model.topology import WorkerKind
@@ -119,9 +119,23 @@ def test_a_member_looks_and_may_not_act(w: World) -> None:
 def test_unknown_words_name_the_nearest(w: World) -> None:
     assert "status" in ask(w, "!statsu")
     assert "Usage: move LANE NODE" in ask(w, "!move 3")
+    assert "Usage: move LANE NODE" in ask(w, "!move 3 0 1")
     assert "0 to 5" in ask(w, "!lane 77")
     assert "not a valid lane" in ask(w, "!lane \u0661"), "a digit, but none of ours"
     assert "No node is called" in ask(w, "!drain nowhere")
+
+
+def test_a_lane_shows_what_arrives_for_it(w: World) -> None:
+    assert "arrive" not in ask(w, "!lane 3"), "no router has counted it"
+    boot, counted = w.procs["router-1"].boot, (Arrival(3, 1234.0),)
+    w.tell(TelemetryIn("router-1", Telemetry(boot, 1000, "", 0.1, 40.0, arrivals=counted)))
+    assert "1,234 events/s arrive" in ask(w, "!lane 3")
+
+
+def test_a_new_leader_explains_nothing_before_its_first_plan() -> None:
+    w = World(nodes=3, lanes=6)
+    w.tell(ev.AffiliationsRead({BEN: "member"}))
+    assert ask(w, "!explain 2", BEN) == "Lane 2 has not been scored yet; try again in a second."
 
 
 def test_explain_gives_each_term_in_ms(w: World) -> None:

@@ -23,7 +23,7 @@ from agents.core.model.plan import (
     Scored,
 )
 from agents.core.model.topology import WorkerKind
-from agents.core.operators.explain import explain_scored_lane
+from agents.core.operators.explain import explain_scored_lane, gains_elsewhere_ms
 from agents.core.planning.planner import make_plan
 from agents.core.planning.scoreboard import Scoreboard
 from agents.settings.calm import Calm
@@ -135,6 +135,28 @@ def test_when_nothing_binds_what_would_revert_it_does() -> None:
         assert bool(s.plan.moves) is goes
 
 
+def test_the_first_node_of_the_inventory_is_one_like_any() -> None:
+    text = said(scored([lane(owner=MID)], egress_ms=(10.0, 0.0, 0.0)), at(MID))
+    assert re.search(r"It would move to near-1 if that were \d+\.\d ms closer\.", text)
+
+
+def test_a_full_node_that_would_save_nothing_noticeable_is_not_told() -> None:
+    """It is as good as the lane's own, within 0.05 ms."""
+    nodes = [node(NEAR, 10.0), node(MID), node(FAR)]
+    s = scored([lane(owner=MID)], nodes, egress_ms=(8.9, 0.0, 0.0), weights=Weights(0.0, 0.0))
+    text = said(s, at(MID))
+    assert "Nothing binds" in text
+    assert "Left out" not in text
+
+
+def test_a_lane_gains_only_at_a_node_that_takes_it() -> None:
+    nodes = [node(NEAR, takes=False), node(MID), node(FAR)]
+    for takes, gains in ((True, {P: pytest.approx(16.9, abs=0.1)}), (False, {})):
+        nodes[FAR] = node(FAR, takes=takes)
+        s = scored([lane(owner=MID)], nodes, egress_ms=(0.0, 30.0, 0.0))
+        assert gains_elsewhere_ms(s, {P: NAMES[MID]}) == gains
+
+
 def test_a_rule_that_keeps_it_from_a_better_node_binds() -> None:
     text = said(
         scored([lane(owner=MID)], rules=[AllowedNodes("eu + de", (False, True, True))]), at(MID)
@@ -214,6 +236,22 @@ def test_calm_binds_and_says_which_rule_of_it(held: Lane, paused: bool, why: str
     assert why in text
 
 
+@pytest.mark.parametrize(
+    ("lasted_s", "why"),
+    [
+        (1.0, "it moves if that lasts 4 s more"),
+        (5.0, "other lanes move first, or the room is kept for them"),
+        (None, "other lanes move first, or the room is kept for them"),
+    ],
+)
+def test_once_it_has_lasted_calm_waits_for_nothing_more(lasted_s: float | None, why: str) -> None:
+    s = scored([lane(owner=MID)])
+    since = {} if lasted_s is None else {0: NOW - lasted_s}
+    plan = replace(s.plan, memory=replace(s.plan.memory, better_since_s=since))
+    text = said(replace(s, plan=plan), at(MID))
+    assert f"Calm binds: near-1 is 6.9 ms better; {why}." in text
+
+
 def test_a_lane_that_goes_now_says_where_and_why() -> None:
     s = scored([lane(owner=MID)], eager=True)
     assert "Chosen: near-1, 4.1 modelled ms = 2.1 RTT + 2.0 moving (nearer; it moves now)." in said(
@@ -269,6 +307,8 @@ def test_a_lane_without_room_says_how_much_it_needs() -> None:
     assert "Room binds: it needs 100 events/s, near-1 has the most room, 50." in text
     assert "It can be placed with 50 events/s more room." in text
     assert "Its priority is 0" in text
+    equals = [replace(x, priority=0) for x in full]
+    assert "priority" not in said(scored([lane(owner=None), *equals]), at(None))
 
 
 def test_a_lane_that_its_rule_leaves_nowhere_says_so() -> None:

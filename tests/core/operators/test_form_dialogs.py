@@ -152,7 +152,9 @@ def test_help_by_form_tells_nothing_of_prefixes(w: World) -> None:
 def test_nodes_and_lanes_are_picked_from_lists(w: World) -> None:
     form = fields(do(w, "move"))
     assert {o.value for o in form["node"].options} == {"0", "1", "2"}
+    owner = w.partitions[WorkerKind.NODE.partition(0)].worker.partition("-")[2]
     assert [o.value for o in form["lane"].options] == [str(n) for n in range(6)]
+    assert form["lane"].options[0].label == f"0: {owner}"
     assert all(f.required and f.kind is FieldKind.LIST for f in form.values())
     assert {o.value for o in fields(do(w, "node", BEN))["node"].options} == {
         "0",
@@ -178,6 +180,8 @@ def test_many_lanes_are_typed_within_a_range() -> None:
 def test_a_look_with_arguments_asks_then_answers(w: World) -> None:
     asked = step(do(w, "explain", BEN))
     assert asked.status is Status.EXECUTING
+    assert asked.form is not None
+    assert asked.form.instructions == "Why a lane is where it is, in ms."
     wrong = step(do(w, "explain", BEN, session=asked.session, action="complete", lane="77"))
     assert "0 to 5" in error(wrong)
     assert wrong.status is Status.EXECUTING, "to be tried again"
@@ -315,13 +319,20 @@ def test_nobody_is_answered_before_the_room_is_known() -> None:
 
 
 def test_nothing_is_changed_by_form_while_kafka_is_away(w: World) -> None:
-    dry = step(do(w, "pause"))
+    w.tell(AffiliationChanged(ANA, "owner"))
+    pause = step(do(w, "pause"))
+    tune = step(do(w, "tune", name="commit_gap_ms", value="200"))
     w.tell(ev.KafkaDown())
-    answer = do(w, "pause")
-    assert "Kafka is away" in error(answer)
-    assert step(answer).status is Status.COMPLETED, "it ends at once, without a dry run"
-    assert "Kafka is away" in error(do(w, "pause", session=dry.session, action="complete"))
+    for command in ("pause", "drain"):
+        answer = step(do(w, command))
+        assert "Kafka is away" in error(answer)
+        assert answer.status is Status.COMPLETED, "it ends at once: no dry run, and no form"
+    for waiting in (pause, tune):
+        done = do(w, waiting.command, session=waiting.session, action="complete")
+        assert "Kafka is away" in error(done)
+    assert not w.kafka
     assert step(do(w, "status")).status is Status.COMPLETED
+    assert step(do(w, "tune")).status is Status.EXECUTING, "one may look at a setting"
 
 
 def test_what_cannot_be_done_is_a_note(w: World) -> None:

@@ -75,12 +75,16 @@ def test_a_filter_that_makes_no_sense_is_told(w: World, text: str, why: str) -> 
 
 def test_a_page_is_shown_with_its_filters_and_where_more_is(w: World) -> None:
     (errand,) = [e for e in ask(w, "history by=ana") if isinstance(e, fx.Errand)]
-    rows = tuple(Remembered(w.now.ms - n, "ana@d", f"move {n}") for n in range(4))
+    rows = (
+        *(Remembered(w.now.ms - n, "ana@d", f"move {n}") for n in range(3)),
+        Remembered(w.now.ms, "", "1 is gone"),
+    )
     text = said(w.core.handle(ev.QueryFinished(errand.ref, Entries(9, 1, 3, rows)), w.now))
     assert (
         text.split("\n")[0] == "The newest of 9 entries with by=ana (UTC). More: history 2 by=ana"
     )
     assert text.split("\n")[1].endswith("ana: move 0")
+    assert text.split("\n")[4] == "13:46:42 1 is gone", "nobody asked for it"
     (errand,) = [e for e in ask(w, "history by=eve") if isinstance(e, fx.Errand)]
     assert (
         said(w.core.handle(ev.QueryFinished(errand.ref, Entries(0, 1, 1, ())), w.now))

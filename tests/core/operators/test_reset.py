@@ -44,8 +44,8 @@ def found(w: World, result: object = None) -> str:
     return "\n".join(w.said[before:])
 
 
-def confirm(w: World, dry: str) -> None:
-    assert "On it" in ask(w, f"confirm {dry.partition('confirm ')[2].split()[0]}")
+def confirm(w: World, dry: str, said: str = "On it") -> None:
+    assert said in ask(w, f"confirm {dry.partition('confirm ')[2].split()[0]}")
 
 
 def go_on(w: World, rounds: int = 6) -> None:
@@ -176,3 +176,19 @@ def test_one_that_is_another_by_now_is_left_alone(w: World) -> None:
     assert any("lane 3 was NOT reset" in s for s in w.said)
     assert w.committed[P] > at + 7
     assert not w.core.fleet.held
+
+
+def test_offsets_that_cannot_be_read_reset_nothing(w: World) -> None:
+    ask(w, "reset 3")
+    assert "Their offsets cannot be read." in found(w, None)
+
+
+@pytest.mark.parametrize("words", ["3", "raw 0"])
+def test_of_two_that_were_asked_for_one_is_done(w: World, words: str) -> None:
+    p = WorkerKind.ROUTER.partition(0) if words.startswith("raw") else P
+    dries = []
+    for to in ("begin", "end"):
+        ask(w, f"reset {words} to={to}")
+        dries.append(found(w, {p: Standing(0, 500, w.committed[p])}))
+    confirm(w, dries[0], f"On it: reset {words} to=begin")
+    confirm(w, dries[1], "A step is under way with one of them; ask again.")

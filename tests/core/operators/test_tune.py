@@ -154,6 +154,22 @@ def test_who_is_gone_does_not_have_it_until_its_next_life_has(w: World) -> None:
     assert "4 of 4 workers have it" in ask(w, "!tune commit_gap_ms")
 
 
+def test_a_value_that_holds_already_is_not_set_again(w: World) -> None:
+    do(w, "!tune commit_gap_ms 200")
+    assert ask(w, "!tune commit_gap_ms 200") == "commit_gap_ms is already 200 ms."
+    do(w, "!tune commit_gap_ms 100")
+    assert "to 100 ms (settings)" in ask(w, "!tune commit_gap_ms default"), (
+        "set to the same by a person"
+    )
+
+
+def test_what_can_be_tuned_is_named_before_what_is(w: World) -> None:
+    do(w, "!tune commit_gap_ms 200")
+    lines = ask(w, "!tune").split("\n")
+    starts = ["1 of ", "Version 1, ", "Workers: ", "commit_gap_ms 200 ms"]
+    assert [x[: len(start)] for x, start in zip(lines, starts, strict=True)] == starts
+
+
 def test_two_that_are_confirmed_at_once_both_hold(w: World) -> None:
     one, two = ask(w, "!tune commit_gap_ms 200"), ask(w, "!tune batch_records 10")
     confirm(w, one)
