@@ -62,8 +62,9 @@ class ImplausibleFigures:
         if len(self._told) >= REMEMBERED:
             self._told.clear()
         self._told[what, who] = now
-        text = f"{to_one_line(who, 120)} {to_one_line(why)}"
-        self.news.add_alert(Severity.WARNING, f"refused_{what}", to_one_line(who, 120), text)
+        name = to_one_line(who, 120)
+        text = f"{name} {to_one_line(why)}"
+        self.news.add_alert(Severity.WARNING, f"refused_{what}", name, text)
 
     def filter_presence(self, said: Announcement, now: float) -> Announcement:
         """The presence; an implausible capacity becomes 0, so that the inventory's counts."""

@@ -125,6 +125,9 @@ def _relieve_node(board: Scoreboard, way: _Way, n: int) -> None:
         way.begin_move(r, reason, chain=CHAIN if reason == OVER else 0)
 
 
+_State = tuple[Floats, Ints, list[int], float, int, int]
+
+
 class _Way:
     """The moves that were begun so far, within three bounds: a share of the load over all moves (or
     one lane; from a node over its capacity also with the lanes that make room for it), a number of
@@ -135,7 +138,7 @@ class _Way:
         # No lane is sent to a node that would be relieved at once.
         self.settled = np.minimum(room, board.limits.room_eps(board.use))
         self.moves: list[PlannedMove] = []
-        self.moved: set[int] = set()
+        self.moved: dict[int, None] = {}  # the rows that move, in the order of their tries
         self.budget_eps = board.calm.budget_share * float(board.load.sum())
         self.spent_eps = float(
             board.load[board.flying | ((board.owner < 0) & (board.sits >= 0))].sum()
@@ -184,14 +187,13 @@ class _Way:
         before = self._save_state()
         frm, to = int(self.board.owner[row]), int(self.target[row])
         self.board.remove_load(row, frm)
-        self.moved.add(row)
+        self.moved[row] = None
         makes = self._fits_target(row, room) or (
             chain > 0 and self._make_room(row, room, chain, gain)
         )
         # Checked again, since the moves that made room may have used up the budget.
         if not makes or not self._is_within_bounds(row):
             self._restore_state(before)
-            self.moved.discard(row)
             return False
         self.board.add_load(row, to)
         self.slots[frm] -= 1
@@ -232,22 +234,18 @@ class _Way:
                     return True
         return False
 
-    def _save_state(self) -> tuple[Floats, Ints, list[int], float, int]:
+    def _save_state(self) -> _State:
         return (
             self.board.use.copy(),
             self.board.count.copy(),
             list(self.slots),
             self.spent_eps,
+            len(self.moved),
             len(self.moves),
         )
 
-    def _restore_state(self, state: tuple[Floats, Ints, list[int], float, int]) -> None:
-        self.board.use, self.board.count, self.slots, self.spent_eps, kept = state
-        ids = (
-            {lane.id: r for r, lane in enumerate(self.board.lanes)}
-            if len(self.moves) > kept
-            else {}
-        )
-        for m in self.moves[kept:]:
-            self.moved.discard(ids[m.lane])
-        del self.moves[kept:]
+    def _restore_state(self, state: _State) -> None:
+        self.board.use, self.board.count, self.slots, self.spent_eps, moved, moves = state
+        del self.moves[moves:]
+        while len(self.moved) > moved:
+            self.moved.popitem()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agents.core import effects as fx
 from agents.core import events as ev
-from agents.core.fleet.reconcile import RETRY_S
+from agents.core.fleet.reconcile import RETRY_S, TELL_FENCED_EVERY_S, say_fenced
 from agents.core.model.feeds import AlertItem
 from agents.core.model.messages import Announcement, Health
 from tests.core.world import World
@@ -60,3 +60,14 @@ def test_a_lease_that_kafka_did_not_make_is_tried_again_after_a_pause() -> None:
     assert wanted() == []
     w.now_s += 0.1
     assert wanted() == first
+
+
+def test_a_fenced_boot_is_told_so_again_and_again_but_not_all_the_time() -> None:
+    w = World(nodes=1, lanes=1)
+    w.fair(8)
+    fleet = w.core.fleet
+    view = fleet.views["node-0"]
+    view.inflight.clear()
+    for after_s, told in ((0.0, 1), (TELL_FENCED_EVERY_S - 0.1, 0), (TELL_FENCED_EVERY_S, 1)):
+        assert len(list(say_fenced(fleet, view, 1000.0 + after_s))) == told
+        view.inflight.clear()

@@ -7,7 +7,7 @@ from dataclasses import replace
 from agents.core import effects as fx
 from agents.core import events as ev
 from agents.core.events import Led, LinkDown
-from agents.core.fleet.liveness import AWAY_GRACE_S
+from agents.core.fleet.liveness import AWAY_GRACE_S, STAND_STILL_S
 from agents.core.model.topology import WorkerKind
 from tests.core.world import World
 
@@ -106,6 +106,18 @@ def test_when_many_go_at_once_only_those_who_stand_still_are_fenced() -> None:
     assert procs
     assert alive not in fences(w)
     assert set(fences(w)) == set(gone) - {alive}
+
+
+def test_the_second_reading_of_offsets_shows_what_was_done_in_a_while() -> None:
+    w = at_work()
+    for worker in ("node-0", "node-1", "node-2", "node-3"):
+        w.crash(worker)
+    began_s, readings = w.now_s, []
+    for after_s in (0.0, STAND_STILL_S - 0.1, STAND_STILL_S):
+        w.now_s = began_s + after_s
+        w.tell(ev.Tick())
+        readings.append(sum(isinstance(e, fx.ReadOffsets) for e in w.kafka))
+    assert readings == [1, 1, 2]
 
 
 def test_nobody_is_fenced_while_kafka_is_away() -> None:

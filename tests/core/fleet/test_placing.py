@@ -86,3 +86,17 @@ def test_a_node_that_comes_to_a_fleet_at_work_is_loaded_gradually() -> None:
     w.crash("node-0")
     w.fair(8)
     assert back_s <= came_s()["node-0"], "also a node that was away"
+
+
+def test_a_plan_that_fails_is_tried_again_after_longer_and_longer() -> None:
+    w = World(nodes=3, lanes=6)
+    w.fair(8)
+    placing, pauses_s = w.core.placing, []
+    for n in range(1, 8):
+        failed_s = 1000.0 * n
+        placing.note_failure("a flaw", failed_s)
+        pause_s = 1.0
+        while not list(placing.improve_placement(failed_s + pause_s, 0)):
+            pause_s += 1.0
+        pauses_s.append(pause_s)
+    assert pauses_s == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]

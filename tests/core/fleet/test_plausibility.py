@@ -10,6 +10,7 @@ import pytest
 
 from agents.core.events import Flooded, NotUnderstood, TelemetryIn, Wake, WorkerSeen
 from agents.core.fleet.plausibility import LEAST_EPS, max_arriving_eps
+from agents.core.model.feeds import AlertItem
 from agents.core.model.messages import Announcement, Arrival, Health, LaneLoad, Telemetry
 from agents.core.model.topology import Partition, WorkerKind
 from agents.core.planning.forecast import Forecast
@@ -161,6 +162,15 @@ def test_what_is_too_much_or_not_understood_is_told_once(w: World) -> None:
     assert all(text.isprintable() for text in alerts(w))
     assert w.core.refusals.counts["stanza"] == 50_000
     assert w.core.refusals.counts["telemetry"] == 50
+
+
+def test_a_name_of_any_length_is_told_in_120_characters(w: World) -> None:
+    w.tell(Flooded("n" * 5000 + "@fleet.d", 1000))
+    [text] = alerts(w)
+    name = "n" * 116 + " ..."
+    assert text.startswith(f"{name} sends ")
+    told = [p.item.element for p in w.published if isinstance(p.item.element, AlertItem)]
+    assert told[-1].about == name
 
 
 def test_the_planner_goes_on_whatever_a_router_tells(w: World) -> None:

@@ -256,6 +256,8 @@ def test_what_rests_on_what_has_changed_is_predicted_anew_and_nothing_done(w: Wo
     assert step(do(w, "pause", session=other.session, action="complete")).status is Status.COMPLETED
     w.kafka_steps()
     assert list(w.intents) == [PAUSE]
+    [noted] = [e for e in w.noted if e.kind == "action"]
+    assert noted.data.keys() == {"version"}, "it is about no lane and no node"
 
 
 def test_a_dialog_is_bound_to_its_person_its_command_and_its_time(w: World) -> None:

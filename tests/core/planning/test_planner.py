@@ -191,6 +191,11 @@ def test_lane_on_its_way_goes_where_it_was_meant_to_go() -> None:
     assert given(decide([Lane(0, 100, target=1)], gone, [[5, 50]])) == {0: 0}
 
 
+def test_the_best_placement_leaves_a_lane_on_its_way_where_it_goes() -> None:
+    p = decide([Lane(0, 100, owner=0, target=1, moving=True)], fleet(2000, 2000), [[5, 50]])
+    assert (p.optimum.objective, p.optimum.moves, p.moves) == (100 * 50, 0, ())
+
+
 def test_room_is_kept_for_a_lane_on_its_way() -> None:
     lanes = [Lane(0, 1000, owner=0, target=1, moving=True), Lane(1, 1000)]
     p = decide(lanes, [Node("n0", 2000, takes=False), *fleet(2000)], [[5, 5], [5, 5]])
@@ -292,6 +297,11 @@ def test_node_over_capacity_is_relieved_even_when_all_are_busy() -> None:
     assert [(m.lane, m.reason) for m in p.moves] == [(2, "over capacity")]
 
 
+def test_lane_too_heavy_for_its_node_goes_to_a_larger_one_where_others_are() -> None:
+    p = twice([Lane(0, 500, owner=0), Lane(1, 100, owner=1)], fleet(400, 2000), [[5, 9]] * 2)
+    assert [(m.lane, m.to, m.reason) for m in p.moves] == [(0, 1, "over capacity")]
+
+
 def test_lane_that_is_nearer_elsewhere_moves_after_two_windows_if_it_pays() -> None:
     lanes = [Lane(0, 100, owner=0), Lane(1, 100, owner=0)]
     p = twice(lanes, fleet(2000, 2000), [[30, 10], [5, 4]])  # lane 1 would gain less than move_ms
@@ -305,6 +315,13 @@ def test_cooldown_is_kept_unless_somebody_asks() -> None:
     assert twice(lanes, fleet(2000, 2000), [[30, 10]]).moves == ()
     assert len(decide(lanes, fleet(2000, 2000), [[30, 10]], eager=True).moves) == 1
     assert decide(lanes, fleet(2000, 2000), [[30, 10]], eager=True, orphans_only=True).moves == ()
+
+
+def test_the_next_plan_begins_with_the_prices_that_this_one_reports() -> None:
+    lanes = [Lane(i, 600 + i, owner=0) for i in range(4)]
+    p = decide(lanes, fleet(2000, 2000), [[5 + i / 7, 9 + i / 3] for i in range(4)])
+    assert max(p.price_ms) > 0
+    assert p.memory.price_ms == {f"n{n}": ms for n, ms in enumerate(p.price_ms) if ms > 0}
 
 
 def test_losing_the_memory_only_delays() -> None:
