@@ -23,6 +23,7 @@ USUAL_MIN = 40  # length of the baseline
 RECENT_MIN = 5  # the latest minutes, which are not part of it
 LEAST_MIN = 10  # nothing is tested against a shorter baseline
 RING_MIN = 48
+KEEP_S = 24 * 3600  # an older usual figure is forgotten
 GAP_S = 3600  # a longer silence counts as this long, and ends every run
 MOST_COUNT = 10_000_000
 """Of events of a cell in a slot; more count as this many, so that a minute fits into an int32."""
@@ -144,6 +145,8 @@ def _scan(
         if known_min < LEAST_MIN:
             continue
         span_s = known_min * MINUTE_S
+        if t - (version_min[c] + 1) * MINUTE_S > KEEP_S:
+            usual[c] = 0
         counted = min(usual[c], MOST_USUAL)
         expected = counted + int(np.sqrt(counted)) + floor
         for f in range(len(gain)):

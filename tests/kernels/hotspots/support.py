@@ -40,7 +40,7 @@ def _of_cell(cell: int, slots: dict[int, int], rule: Rule) -> Iterator[Found]:
     tested = []
     for before, slot in zip([None, *ordered], ordered, strict=False):
         closed = [m for m in minutes if (m + 1) * 60 <= slot + 1]
-        version = max(closed, default=None)
+        version = max((m for m in closed if slot - (m + 1) * 60 <= 86_400), default=None)
         usual = 0 if version is None else sum(minutes.get(version - k, 0) for k in range(5, 45))
         known = min(40, slot // 60 - 5 - rule.since_s // 60)
         if known < 10:

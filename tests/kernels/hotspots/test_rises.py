@@ -67,6 +67,15 @@ def test_few_rows_at_any_distance(
     assert sorted(fast_rises(rows, rule, tuple(cuts))) == sorted(slow_rises(rows, rule))
 
 
+def test_a_usual_figure_is_kept_for_a_day() -> None:
+    busy = [(RULE.since_s + s, 0, 1) for s in range(3600)]
+    for later_s, usual in ((86_300, 2400), (86_520, 0)):
+        flood = (RULE.since_s + 3600 + later_s, 0, 3000)
+        last = fast_rises([*busy, flood], RULE)[-1]
+        assert (last.at_s, last.usual) == (flood[0], usual)
+        assert set(fast_rises([*busy, flood], RULE)) == slow_rises([*busy, flood], RULE)
+
+
 def test_nothing_is_tested_before_there_is_a_baseline() -> None:
     flood = [(RULE.since_s + s, 0, 100) for s in range(15 * 60 - 20)]
     assert fast_rises(flood, RULE) == []
