@@ -3,7 +3,7 @@ consumed offsets are committed together, under the one lease of this boot, or no
 
     gather -> stage (in a thread) -> begin, send, offsets, commit   (the next is staged meanwhile)
 
-`Tenure` decides which partitions may be worked, `WorkedPartition` has the progress of each, and
+`Ownership` knows which partitions may be worked, `WorkedPartition` has the progress of each, and
 this file advances them. Any doubt about a transaction ends `run` with LeaseLost, and with it the
 process.
 """
@@ -21,18 +21,11 @@ from typing import Any
 
 from agents import settings
 from agents.base import log
-from agents.base.errors import CommandRefused, KafkaUnavailable, LeaseLost
+from agents.base.errors import KafkaUnavailable, LeaseLost
 from agents.base.supervisor import first_leaf_error
 from agents.base.worker_thread import WorkThread
 from agents.core.lanes.tenure import (
-    Drain,
-    End,
-    GiveBack,
-    Leave,
-    Take,
-    TakeLease,
     Tenure,
-    TenureEffect,
 )
 from agents.core.model.messages import Arrival, LaneLoad, WorkerAnswer, WorkerCommand
 from agents.core.model.topology import ASIDE
@@ -43,6 +36,7 @@ from agents.kafka.refusals import NotSent, TransactionRefused
 from agents.worker.arrivals import Arrivals
 from agents.worker.lane import Meters, Phase, RunningCounts, WorkedPartition
 from agents.worker.limits import BatchSizeLimits
+from agents.worker.ownership import MISSING_AFTER_S, Ownership
 from agents.worker.reader import Reader, Unreadable
 from agents.worker.stage import Later, Outbox, Stage, Tally
 
@@ -53,16 +47,8 @@ PASSED_COMMIT_S = 10.0
 """If only transaction markers have come since the last commit, the offset behind them is committed
 after this time. Retention would delete them, and with them the offset at which the next owner
 begins."""
-RECOMMIT_AFTER_S = 1.0
-"""A commit of ours that does not show by then (the group's offsets were deleted) is repeated before
-the release."""
-MISSING_AFTER_S = 10.0
-"""How long the committed offset that the coordinator named may take to show. After that the
-partition stops with a fault."""
 TOLD_AFTER_S = 10.0
 """A batch that takes longer is reported, since nothing is committed meanwhile."""
-_RELEASE_BOUND_S = 30.0
-_WATCH_S = 0.01
 _LOOK_S = 0.5
 _REST_S = 0.2
 _ASIDE_AT_ONCE = 2
@@ -128,17 +114,18 @@ class Engine:
         idle_commit_s: float = IDLE_COMMIT_S,
         missing_after_s: float = MISSING_AFTER_S,
     ) -> None:
-        self.tenure = Tenure(stage.topic, boot)
+        self._own = Ownership(
+            stage.topic,
+            boot,
+            leave=leave,
+            begun=stage.forget_partition,
+            released=self._cancel_aside,
+            missing_after_s=missing_after_s,
+        )
         self._kafka = kafka
         self._worker = worker
         self._stage = stage
-        self._leave = leave
         self._idle_commit_s = idle_commit_s
-        self._missing_after_s = missing_after_s
-        self._leased, self._ended = asyncio.Event(), asyncio.Event()
-        self._told, self._pending = asyncio.Event(), asyncio.Event()
-        self._released = asyncio.Condition()
-        self._lanes: dict[int, WorkedPartition] = {}
         self._reading: dict[int, WorkedPartition] = {}
         self._reread = False
         self._aside: dict[WorkedPartition, _Aside] = {}
@@ -149,30 +136,24 @@ class Engine:
         self._arrivals = Arrivals()
         self._load_at = time.monotonic()
         self._reader: Reader | None = None
-        self.meters = Meters()
 
     # The control side
 
-    async def execute_command(self, command: WorkerCommand) -> WorkerAnswer:
-        """Carry out a command and return the answer. A release is answered only when OffsetFetch
-        shows the offset (PROTOCOL 2.6).
+    @property
+    def tenure(self) -> Tenure:
+        return self._own.tenure
 
-        Raises StaleEpoch, CommandRefused (also when a release takes over 30 s; the coordinator may
-        ask again)."""
-        for effect in self.tenure.obey(command):
-            self._perform_effect(effect)
-        answer = self.tenure.answer_command(command)
-        if answer is not None:
-            return answer
-        try:
-            async with asyncio.timeout(_RELEASE_BOUND_S), self._released:
-                while (answer := self.tenure.answer_command(command)) is None:
-                    await self._released.wait()
-        except TimeoutError:
-            raise CommandRefused(
-                "resource-constraint", f"not released within {_RELEASE_BOUND_S:g} s"
-            ) from None
-        return answer
+    @property
+    def meters(self) -> Meters:
+        return self._own.meters
+
+    async def execute_command(self, command: WorkerCommand) -> WorkerAnswer:
+        """As `Ownership.execute_command`."""
+        return await self._own.execute_command(command)
+
+    def owned_partitions(self) -> list[WorkedPartition]:
+        """The partitions that this worker owns, with their progress."""
+        return self._own.owned_partitions()
 
     def apply_settings(self, worker: settings.Worker) -> None:
         """Use these settings from the next batch on."""
@@ -193,10 +174,6 @@ class Engine:
         )
         return lanes, self._arrivals.take_rates(over_s)
 
-    def owned_partitions(self) -> list[WorkedPartition]:
-        """The partitions that this worker owns, with their progress."""
-        return [self._lanes[n] for n, _ in self.tenure.owned_epochs()]
-
     @property
     def stage(self) -> Stage:
         """The stage that turns batches into outputs."""
@@ -216,28 +193,6 @@ class Engine:
         """Whether there is a connection to a broker now."""
         return self._reader is not None and self._reader.is_connected
 
-    def _perform_effect(self, effect: TenureEffect) -> None:
-        match effect:
-            case TakeLease():
-                self._leased.set()
-            case Take(partition, epoch, offset):
-                self._lanes[partition.n] = WorkedPartition(
-                    partition, epoch, offset, after=self._lanes.get(partition.n)
-                )
-                _log.info("partition_taken", partition=partition.label, epoch=epoch, offset=offset)
-            case GiveBack(partition, epoch):
-                _log.info("partition_asked_back", partition=partition.label, epoch=epoch)
-            case Drain(on):
-                _log.info("drain" if on else "resume")
-            case Leave():
-                _log.info("told_to_restart")
-                self._leave()
-            case End(why):
-                _log.warning("told_to_end", why=why)
-                self._ended.set()
-        self._told.set()
-        self._pending.set()
-
     # The life of this boot
 
     async def run(self) -> None:
@@ -249,15 +204,15 @@ class Engine:
         producer: LeasedProducer | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._end_when_ordered())
+                tasks.create_task(self._own.end_when_ordered())
                 await retry_until_available(reader.start, _unavailable_logger("consumer"))
                 await retry_until_available(offsets.start, _unavailable_logger("offsets"))
-                await self._leased.wait()
+                await self._own.leased.wait()
                 if self.tenure.lease is None:
                     raise LeaseLost("no lease")
                 producer = LeasedProducer(self._kafka, self.tenure.lease)
                 await retry_until_available(producer.start, _unavailable_logger("producer"))
-                tasks.create_task(self._watch_committed_offsets(offsets))
+                tasks.create_task(self._own.watch_committed_offsets(offsets))
                 tasks.create_task(self._measure_unread_lag(offsets))
                 await self._run_transactions(reader, producer, thread, tasks)
         except BaseExceptionGroup as group:
@@ -272,56 +227,13 @@ class Engine:
             )
             await asyncio.gather(*stops)
 
-    async def _end_when_ordered(self) -> None:
-        await self._ended.wait()
-        raise LeaseLost(self.tenure.ended)
-
-    async def _watch_committed_offsets(self, offsets: Offsets) -> None:
-        """Begin a waiting partition once its told offset shows; let a leaving one go once its own
-        commit shows."""
-        while True:
-            self._pending.clear()
-            waiting = [lane for lane in self._lanes.values() if lane.phase is Phase.WAITING]
-            leaving = [
-                lane
-                for lane in self._lanes.values()
-                if lane.phase is Phase.LEAVING and lane.is_quiet
-            ]
-            if not waiting and not any(
-                lane.phase is Phase.LEAVING for lane in self._lanes.values()
-            ):
-                await self._pending.wait()
-                continue
-            try:
-                shown = await offsets.read_committed_offsets(
-                    {lane.partition for lane in (*waiting, *leaving)}
-                )
-            except KafkaUnavailable as e:
-                _log.warning("offsets_unavailable", error=str(e))
-                for lane in waiting:  # MISSING_AFTER_S counts only while Kafka answers
-                    lane.since = 0.0
-                shown = {}
-            now = time.monotonic()
-            for lane in waiting:
-                if lane.partition in shown and lane.phase is Phase.WAITING:
-                    self._begin_if_offset_shown(lane, shown[lane.partition], now)
-            for lane in leaving:
-                if lane.partition not in shown:
-                    continue
-                if (shown[lane.partition] or (0, ""))[0] >= lane.next:
-                    await self._release_partition(lane, lane.next)
-                elif now - max(lane.asked_at, lane.committed_at) > RECOMMIT_AFTER_S:
-                    lane.recommit = True
-                    self._told.set()
-            await asyncio.sleep(_WATCH_S)
-
     async def _measure_unread_lag(self, offsets: Offsets) -> None:
         """Measure the lag of lanes that the reader does not read at present: those worked aside,
         those held, and all lanes while a batch takes long."""
         while True:
             await asyncio.sleep(_ENDS_S)
             now = time.monotonic()
-            held = [lane for lane in self._lanes.values() if lane.held_until > now]
+            held = [lane for lane in self._own.lanes.values() if lane.held_until > now]
             busy = self._reading.values() if self._time_in_stage_s() > _ENDS_S else ()
             unread = {lane.partition: lane for lane in (*self._aside, *held, *busy)}
             if not unread:
@@ -334,52 +246,6 @@ class Engine:
             for lane in unread.values():
                 if (end := ends.get(lane.partition)) is not None:
                     lane.behind, lane.end = max(0, end - lane.next), end
-
-    def _begin_if_offset_shown(
-        self, lane: WorkedPartition, shown: tuple[int, str] | None, now: float
-    ) -> None:
-        """Begin at the committed offset, once it is at least the told one; at 0 only if told 0
-        (PROTOCOL 2.6, 2.7)."""
-        lane.since = lane.since or now
-        if lane.after is not None and not lane.after.is_quiet:
-            return
-        if shown is not None and shown[0] >= lane.earliest_offset:
-            lane.start_at_offset(shown[0], shown[1], now)
-        elif shown is None and lane.earliest_offset == 0:
-            lane.start_at_offset(None, "", now)
-        elif now - lane.since > self._missing_after_s:
-            found = "none" if shown is None else str(shown[0])
-            self._stop_lane(lane, f"offset missing: told {lane.earliest_offset}, committed {found}")
-            return
-        else:
-            return
-        lane.after = None
-        self._stage.forget_partition(lane.partition.n)
-        _log.info(
-            "partition_begun", partition=lane.partition.label, epoch=lane.epoch, offset=lane.next
-        )
-        self._told.set()
-
-    async def _release_partition(self, lane: WorkedPartition, offset: int) -> None:
-        if self._lanes.get(lane.partition.n) is not lane:
-            return
-        del self._lanes[lane.partition.n]
-        lane.phase = Phase.LEAVING
-        self._cancel_aside(lane)
-        self.tenure.note_released(lane.partition, offset)
-        _log.info(
-            "partition_released", partition=lane.partition.label, epoch=lane.epoch, offset=offset
-        )
-        async with self._released:
-            self._released.notify_all()
-
-    def _stop_lane(self, lane: WorkedPartition, fault: str) -> None:
-        lane.stop_with_fault(fault)
-        self.meters.faults += 1
-        _log.error(
-            "partition_stopped", partition=lane.partition.label, epoch=lane.epoch, fault=fault
-        )
-        self._told.set()
 
     # The loop
 
@@ -403,20 +269,20 @@ class Engine:
 
     async def _assign_working_partitions(self, reader: Reader) -> None:
         """Make the reader read exactly the partitions that are worked now."""
-        self._told.clear()
-        for lane in list(self._lanes.values()):
+        self._own.told.clear()
+        for lane in list(self._own.lanes.values()):
             if self.tenure.is_asked_back(lane.partition.n):
                 if not lane.is_started:
-                    await self._release_partition(lane, lane.told)
+                    await self._own.release_partition(lane, lane.told)
                 elif lane.phase is not Phase.LEAVING:
                     lane.phase, lane.asked_at = Phase.LEAVING, time.monotonic()
-                    self._pending.set()
+                    self._own.pending.set()
         for lane in [lane for lane in self._aside if lane.phase is not Phase.WORKING]:
             self._cancel_aside(lane)
         now = time.monotonic()
         working = {
             n: lane
-            for n, lane in self._lanes.items()
+            for n, lane in self._own.lanes.items()
             if lane.phase is Phase.WORKING and lane not in self._aside and lane.held_until <= now
         }
         if working != self._reading or self._reread:
@@ -430,7 +296,7 @@ class Engine:
         now = time.monotonic()
         if finished := self._take_finished_aside():
             return finished
-        if again := [lane for lane in self._lanes.values() if lane.recommit and lane.is_quiet]:
+        if again := [lane for lane in self._own.lanes.values() if lane.recommit and lane.is_quiet]:
             # Offsets only, since their records are committed (RECOMMIT_AFTER_S).
             for lane in again:
                 lane.recommit = False
@@ -438,18 +304,18 @@ class Engine:
                 [], [_StagedPart(lane, lane.next, lane.counts, Tally()) for lane in again]
             )
         if not self._reading:
-            await _wait_for_event(self._told, _LOOK_S)
+            await _wait_for_event(self._own.told, _LOOK_S)
             return None
         try:
             due = self._sent_at + self._worker.commit_gap_ms / 1000
             got = await reader.gather_records(
-                self._worker.batch_records, due, now + _LOOK_S, self._told.is_set
+                self._worker.batch_records, due, now + _LOOK_S, self._own.told.is_set
             )
             ends = await reader.positions_of(self._reading)
         except Unreadable as e:
             stopped = self._reading.get(e.partition.n)
             if stopped is not None:  # else the error was in flight when the partition stopped
-                self._stop_lane(stopped, str(e))
+                self._own.stop_lane(stopped, str(e))
             self._reread = True
             return None
         except KafkaUnavailable as e:
@@ -524,7 +390,7 @@ class Engine:
         self, lane: WorkedPartition, end: int, tally: Tally, last_ms: int
     ) -> _StagedPart | None:
         if tally.fault:
-            self._stop_lane(lane, tally.fault)
+            self._own.stop_lane(lane, tally.fault)
             return None
         lane.next = end
         lane.counts = lane.counts.plus_batch(tally.out, tally.filtered, tally.dead)
@@ -544,7 +410,7 @@ class Engine:
             thread.stop()
         if aside.tally is None and self._aside.get(lane) is aside:
             del self._aside[lane]
-        self._told.set()
+        self._own.told.set()
 
     def _take_finished_aside(self) -> _Staged | None:
         """Batches that were finished aside and are still valid; their lanes are read again."""
@@ -628,8 +494,8 @@ class Engine:
     async def _rewind_to_committed(self) -> None:
         """Set every partition back to its committed offset: neither the last batch nor the one
         staged behind it was sent."""
-        before = (lane.after for lane in self._lanes.values() if lane.after is not None)
-        for lane in (*self._reading.values(), *self._lanes.values(), *before):
+        before = (lane.after for lane in self._own.lanes.values() if lane.after is not None)
+        for lane in (*self._reading.values(), *self._own.lanes.values(), *before):
             if lane.is_started:
                 lane.rewind_to_committed()
                 self._stage.forget_partition(lane.partition.n)

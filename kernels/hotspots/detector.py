@@ -67,9 +67,8 @@ class Detector:
         have = len(self.cells.last_s)
         if count > have:
             more = Cells.empty(max(count, 2 * have, 256) - have)
-            self.cells = Cells._make(
-                np.concatenate(both) for both in zip(self.cells, more, strict=True)
-            )
+            both = ((getattr(self.cells, name), getattr(more, name)) for name in Cells._fields)
+            self.cells = Cells._make(map(np.concatenate, both))
 
     def _forget_old_cells(self) -> None:
         """Drop the cells of which nothing counts any more."""

@@ -25,7 +25,7 @@ def node(r: Rig) -> NodeStage:
 
 
 def done(running: Running) -> int:
-    return sum(lane.committed_counts.taken for lane in running.engine._lanes.values())
+    return sum(lane.committed_counts.taken for lane in running.engine._own.lanes.values())
 
 
 def working(running: Running) -> bool:

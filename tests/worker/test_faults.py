@@ -128,8 +128,10 @@ async def test_an_idle_offset_is_committed_anew(kafka_server: KafkaServer) -> No
         a = await r.engine(node(r), idle_commit_s=0.2)
         await a.assign((0, 1, 0), (1, 1, 0))
         await until(lambda: done(a) == 5)
-        at = {n: lane.committed_at for n, lane in a.engine._lanes.items()}
-        await until(lambda: all(lane.committed_at > at[n] for n, lane in a.engine._lanes.items()))
+        at = {n: lane.committed_at for n, lane in a.engine._own.lanes.items()}
+        await until(
+            lambda: all(lane.committed_at > at[n] for n, lane in a.engine._own.lanes.items())
+        )
         await a.release((0, 1), (1, 1))
         assert await r.committed(r.topics.lanes, 1, r.topics.node_group) is not None
         assert len(await r.sources(r.topics.clean, 5)) == 5

@@ -159,7 +159,7 @@ async def test_a_dead_letter_too_large_for_its_topic_leaves_out_its_value(
 
 
 def held(w: Running, n: int) -> str:
-    fault = w.engine._lanes[n].fault
+    fault = w.engine._own.lanes[n].fault
     return fault if fault.startswith("held: ") else ""
 
 

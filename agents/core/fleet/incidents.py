@@ -25,7 +25,7 @@ CORRECT_EVERY_S = 3.0
 FLIPS, FLIP_S = 8.0, 30.0  # of one worker's health: changes at once, and seconds for one more
 SUBJECT_AFTER_S = 5.0  # a new subject must have held for this long
 # A lane must have no fault for this long: its next owner may find the same one
-# (engine.MISSING_AFTER_S).
+# (ownership.MISSING_AFTER_S).
 WELL_AGAIN_S = 12.0
 HELD = "held: "  # begins a worker's fault that concerns all its lanes alike
 SUBJECT_TEXT = 60
