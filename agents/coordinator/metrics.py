@@ -13,7 +13,6 @@ from agents.core.fleet.plausibility import WHAT
 from agents.core.guard import FAULTS
 from agents.core.model.messages import Health
 from agents.core.model.placement import PAUSE, State
-from agents.core.model.topology import KINDS
 from agents.journal.store import Journal
 from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
@@ -56,11 +55,12 @@ def add_leader_metrics(core: Coordinator, performer: Performer, out: Samples) ->
     workers = Counter(
         (v.spec.kind, v.health if v.present else Health.UNAVAILABLE) for v in fleet.views.values()
     )
-    for kind in KINDS:
+    kinds = fleet.inventory.kinds_in_use()
+    for kind in kinds:
         for health in Health:
             out.add(m.WORKERS, workers[kind, health], kind.name, health)
     states = Counter((p.topic, placed.state) for p, placed in fleet.partitions.items())
-    for kind in KINDS:
+    for kind in kinds:
         topic = kind.kafka_topic
         for state in State:
             out.add(m.PARTITIONS, states[kind.topic, state], topic, state)

@@ -292,7 +292,7 @@ class Performer:
         try:
             producer_id, producer_epoch = await self._leases.make_lease(e.transactional_id, LEASE_S)
             offsets = await self._read_committed(e.partitions)
-        except KafkaUnavailable as error:
+        except KafkaError as error:  # also a missing right: the rights may be older than the kind
             _log.warning("lease_failed", worker=e.worker, error=str(error))
             self._tell(
                 ev.LeaseFailed(e.worker, str(error), isinstance(error, TransactionUndecided))

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 
 from agents import settings
 from agents.base import log
-from agents.base.errors import KafkaError
+from agents.base.errors import KafkaError, KafkaUnavailable
 from agents.core.fleet.topic_checks import TOPICS, Extent, OpenTransaction, StreamsLooked
 from agents.core.model.topology import TOPIC_LANES, TOPIC_RAW, Partition, WorkerKind
 from agents.kafka.connection import Link
@@ -72,7 +72,7 @@ class StreamLooks:
         """Read the topics once; call `start` first. Raises KafkaUnavailable, KafkaError."""
         counts = await self._read_partition_counts()
         parts = {
-            kind: [kind.partition(n) for n in range(counts[kind.kafka_topic])]
+            kind: [kind.partition(n) for n in range(counts.get(kind.kafka_topic, 0))]
             for kind in self._offsets
         }
         begins, ends, stables = (
@@ -86,7 +86,7 @@ class StreamLooks:
         for kind, some in parts.items():
             begins |= await self._offsets[kind].read_beginning_offsets(some)
         for kind, some in parts.items():
-            read = await self._offsets[kind].read_committed_offsets(some)
+            read = await self._read_committed(kind, some)
             committed |= {p: at[0] if at is not None else None for p, at in read.items()}
         for kind, some in parts.items():
             stables |= await self._offsets[kind].read_end_offsets(some)
@@ -95,6 +95,20 @@ class StreamLooks:
         return StreamsLooked(
             counts, extents, committed, await self._find_open_transactions(extents)
         )
+
+    async def _read_committed(
+        self, kind: WorkerKind, some: list[Partition]
+    ) -> dict[Partition, tuple[int, str] | None]:
+        """The committed offsets; none of a kind of tasks whose group our account may not read: its
+        rights may be older than the kind."""
+        try:
+            return await self._offsets[kind].read_committed_offsets(some)
+        except KafkaUnavailable:
+            raise
+        except KafkaError:
+            if kind.tasks:
+                return {}
+            raise
 
     async def _read_partition_counts(self) -> dict[str, int]:
         """The number of partitions of each topic; 0 if the topic does not exist. A topic that our

@@ -54,7 +54,7 @@ class Circles:
             unit = f"geolane-{spec.kind.name}@{spec.name}"
             end = f"Last exit: {last_end.rstrip('. ')}. " if last_end else ""
             text = (
-                f"{spec.name} keeps restarting: {count} starts in "
+                f"{spec.label} keeps restarting: {count} starts in "
                 f"{format_duration(times.span_s(now))}. {end}"
                 f"See its log (journalctl -u {unit}; with geolane up: log/{spec.worker}.log)."
             )

@@ -37,7 +37,9 @@ def format_partitions(partitions: Iterable[Partition], at_most: int = 6) -> str:
     ps = sorted(partitions)
     if not ps:
         return "nothing"
-    word = "lanes" if ps[0].unit == "lane" and len(ps) > 1 else ps[0].unit
+    if len(ps) == 1:
+        return ps[0].label
+    word = "lanes" if ps[0].unit == "lane" else ps[0].unit
     more = f" and {len(ps) - at_most} more" if len(ps) > at_most else ""
     return f"{word} {', '.join(str(p.n) for p in ps[:at_most])}{more}"
 
@@ -106,13 +108,13 @@ class News:
         self.away.add(spec.worker)
         if self.circles.is_looping(spec.worker):
             return
-        self.add_line(f"{spec.name} is gone: {why}. To be moved: {format_partitions(parts)}.")
+        self.add_line(f"{spec.label} is gone: {why}. To be moved: {format_partitions(parts)}.")
         self.add_alert(
-            Severity.CRITICAL, f"{spec.kind.name}_gone", spec.worker, f"{spec.name} is gone: {why}"
+            Severity.CRITICAL, f"{spec.kind.name}_gone", spec.worker, f"{spec.label} is gone: {why}"
         )
         self.incidents.append(
             Incident(
-                f"{format_partitions(parts)} of {spec.name}",
+                f"{format_partitions(parts)} of {spec.label}",
                 self._current_epochs(parts),
                 now,
                 about=spec.worker,
@@ -122,7 +124,7 @@ class News:
     def report_stopped(self, spec: WorkerSpec) -> None:
         """A drained worker has left."""
         self.away.add(spec.worker)
-        text = f"{spec.name} has stopped; it handed everything over first"
+        text = f"{spec.label} has stopped; it handed everything over first"
         self.add_line(f"{text}.")
         self.add_alert(Severity.INFO, "worker_stopped", spec.worker, text)
 
@@ -130,10 +132,12 @@ class News:
         parts = set(lost)
         if self.circles.is_looping(spec.worker):
             return
-        self.add_line(f"{spec.name} has restarted. To be placed again: {format_partitions(parts)}.")
+        self.add_line(
+            f"{spec.label} has restarted. To be placed again: {format_partitions(parts)}."
+        )
         self.incidents.append(
             Incident(
-                f"{format_partitions(parts)} of {spec.name}",
+                f"{format_partitions(parts)} of {spec.label}",
                 self._current_epochs(parts),
                 now,
                 about=spec.worker,
@@ -148,8 +152,8 @@ class News:
         if spec.worker in self.away and after is not Health.UNAVAILABLE:
             self.away.discard(spec.worker)
             if not self.circles.is_looping(spec.worker):
-                self.add_line(f"{spec.name} is back.")
-                self.add_alert(Severity.INFO, "worker_back", spec.worker, f"{spec.name} is back")
+                self.add_line(f"{spec.label} is back.")
+                self.add_alert(Severity.INFO, "worker_back", spec.worker, f"{spec.label} is back")
         left, at = self.flips.get(spec.worker, (FLIPS, now))
         left = min(FLIPS, left + (now - at) / FLIP_S)
         self.flips[spec.worker] = (left - 1 if left >= 1 else left, now)
@@ -157,21 +161,21 @@ class News:
             return False
         if left < 2:
             text = (
-                f"{spec.name} keeps changing its health; from now on I report it every "
+                f"{spec.label} keeps changing its health; from now on I report it every "
                 f"{FLIP_S:.0f} s"
             )
             self.add_line(f"{text}.")
             self.add_alert(Severity.WARNING, "flapping", spec.worker, text)
         if after is Health.XA:
             self.add_line(
-                f"{spec.name} is unhealthy: {status or 'no reason given'}. Its lanes are moved "
-                "away."
+                f"{spec.label} is unhealthy: {status or 'no reason given'}. Its "
+                f"{spec.kind.partitions_word} are moved away."
             )
             self.add_alert(
-                Severity.WARNING, "unhealthy", spec.worker, f"{spec.name} is unhealthy: {status}"
+                Severity.WARNING, "unhealthy", spec.worker, f"{spec.label} is unhealthy: {status}"
             )
         elif before is Health.XA and after is Health.AVAILABLE:
-            self.add_line(f"{spec.name} is healthy again.")
+            self.add_line(f"{spec.label} is healthy again.")
         return True
 
     def report_kafka_down(self, now: float) -> None:

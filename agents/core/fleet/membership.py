@@ -20,7 +20,7 @@ from agents.core.model.inventory import Inventory
 from agents.core.model.messages import Announcement, Health
 from agents.core.model.placement import Lease, drain_intent
 from agents.core.model.plan import RuleWarning
-from agents.core.model.topology import WorkerSpec, short_name
+from agents.core.model.topology import WorkerKind, WorkerSpec, short_name
 
 GOODBYE_S = 10.0  # a removed worker that is fenced is told so for this long, then forgotten
 REMEMBERED = 10_000
@@ -136,10 +136,10 @@ class Membership:
                     f"{_format_workers(workers)} {'is' if len(workers) == 1 else 'are'} {what}"
                 )
         if gone:
-            one = len(gone) == 1
+            one, word = len(gone) == 1, self.fleet.views[gone[0]].spec.kind.partitions_word
             said.append(
                 f"{_format_workers(gone)} {'is' if one else 'are'} no longer in it: "
-                f"{'its' if one else 'their'} lanes move elsewhere"
+                f"{'its' if one else 'their'} {word} move elsewhere"
             )
         said += [_describe_worker(event.inventory.workers[w]) for w in changed[:NAMED]]
         if said:
@@ -157,10 +157,12 @@ class Membership:
                 continue
             if self.fleet.statuses[worker].lease_live:
                 # Fence it only when it has nothing left, so that its lanes were handed over; or at
-                # once if it restarted, since the lease's boot is dead then.
+                # once if it restarted, since the lease's boot is dead then, or if its whole kind
+                # leaves, since nobody takes over then.
                 other_boot = view.present and not self.fleet.statuses[worker].holds_lease
                 if other_boot or not (
-                    self.fleet.owned_by(worker) or self._has_write_under_way(worker)
+                    (self._has_successors(view.spec.kind) and self.fleet.owned_by(worker))
+                    or self._has_write_under_way(worker)
                 ):
                     self.fleet.begin_fence(worker, self.fleet.leases[worker].boot)
                     yield make_lease(self.fleet, worker, "")
@@ -172,6 +174,12 @@ class Membership:
                 pass  # it is told that it is fenced (say_fenced), and ends
             else:
                 yield from self._forget_worker(worker)
+
+    def _has_successors(self, kind: WorkerKind) -> bool:
+        """Whether a worker of this kind stays."""
+        return any(
+            w.worker not in self.fleet.leaving for w in self.fleet.inventory.workers_of(kind)
+        )
 
     def _has_write_under_way(self, worker: str) -> bool:
         """Whether a write of one of its partitions is under way: a `place` or a `released`."""
@@ -202,4 +210,4 @@ def _format_workers(workers: list[str]) -> str:
 
 
 def _describe_worker(spec: WorkerSpec) -> str:
-    return f"{spec.name} is at {spec.site} with {spec.capacity_eps:,.0f} events/s"
+    return f"{spec.label} is at {spec.site} with {spec.capacity_eps:,.0f} events/s"

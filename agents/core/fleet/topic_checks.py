@@ -16,8 +16,11 @@ from agents.core.model.topology import (
     MAIN,
     TOPIC_CLEAN,
     TOPIC_DEAD,
+    TOPIC_HOTSPOT_STATE,
+    TOPIC_HOTSPOTS,
     TOPIC_LANES,
     TOPIC_RAW,
+    TOPIC_RISES,
     TOPIC_UNPLACED,
     Partition,
     WorkerKind,
@@ -25,7 +28,12 @@ from agents.core.model.topology import (
     short_name,
 )
 
-TOPICS = (TOPIC_RAW, TOPIC_LANES, TOPIC_CLEAN, TOPIC_UNPLACED, TOPIC_DEAD)
+TOPICS_OF_ANALYTICS = (TOPIC_HOTSPOTS, TOPIC_RISES, TOPIC_HOTSPOT_STATE)
+"""These need not exist without analytics."""
+TOPICS = (
+    *(TOPIC_RAW, TOPIC_LANES, TOPIC_CLEAN, TOPIC_UNPLACED, TOPIC_DEAD),
+    *TOPICS_OF_ANALYTICS,
+)
 OPEN_S = 15.0
 """The broker ends a worker's transaction within 10 s (coordinator.transaction_timeout_ms) and a
 little more."""
@@ -53,9 +61,9 @@ class OpenTransaction:
 @dataclass(frozen=True, slots=True)
 class StreamsLooked:
     """One reading. `counts`: partitions by topic (0: there is no such topic; absent: not known).
-    `extents`, `committed` (None: nothing is): for the existing partitions of raw and lanes. `open`:
-    the first open transaction of a partition whose last stable offset stands still, if the broker
-    told it. The committed offsets were read after the logs' begins and before their ends."""
+    `extents`, `committed` (None: nothing is): for the existing partitions that workers work.
+    `open`: the first open transaction of a partition whose last stable offset stands still, if the
+    broker told it. The committed offsets were read after the logs' begins and before their ends."""
 
     counts: Mapping[str, int]
     extents: Mapping[Partition, Extent]
@@ -111,11 +119,14 @@ class Streams:
             if placed is None or p in self.fleet.held or self.fleet.writing[p]:
                 continue
             committed = now.committed.get(p)
-            if why := why_offset_unusable(
-                extent.begin,
-                extent.end,
-                committed,
-                self.fleet.last_worked_offset(p) if committed is None else placed.offset,
+            # The committed offset of a task is a count, not one of its log.
+            if not kind_of(p).tasks and (
+                why := why_offset_unusable(
+                    extent.begin,
+                    extent.end,
+                    committed,
+                    self.fleet.last_worked_offset(p) if committed is None else placed.offset,
+                )
             ):
                 odd[p] = why
             elif committed is not None:
@@ -191,7 +202,10 @@ class Streams:
     def _check_topic_sizes(self, now: StreamsLooked) -> Iterator[tuple[str, str]]:
         lanes = len(self.fleet.partitions_of(WorkerKind.NODE))
         for topic in TOPICS:
-            if (count := now.counts.get(topic)) is None:
+            if (count := now.counts.get(topic)) is None or (
+                topic in TOPICS_OF_ANALYTICS
+                and not self.fleet.inventory.workers_of(WorkerKind.ANALYTICS)
+            ):
                 continue
             key = f"{MAIN}/{topic}"
             if count == 0:

@@ -1,5 +1,6 @@
-"""Troubles that only the fleet as a whole shows: missing routers, loops, broken topics, and workers
-that gave untrue answers. They are decided here and kept in core/fleet/troubles.py."""
+"""Troubles that only the fleet as a whole shows: missing routers or analytics, loops, broken
+topics, and workers that gave untrue answers. They are decided here and kept in
+core/fleet/troubles.py."""
 
 from __future__ import annotations
 
@@ -16,18 +17,19 @@ from agents.core.model.feeds import Severity
 from agents.core.model.topology import TOPIC_RAW, WorkerKind, WorkerSpec, short_name
 
 FORGIVEN_S = 60.0  # a worker that gave an untrue answer has worked properly for this long
-NO_ROUTER_S = 10.0  # a router that restarts needs a moment
+ABSENT_S = 10.0  # a worker that restarts needs a moment
 
 
 @dataclass(slots=True)
 class Lookout:
-    """`router_at`: when a router was last present, or the leader began (monotonic s). `bootstrap`:
-    Kafka's address, for commands that people are told to run."""
+    """`led_at`: when the leader began (monotonic s). `bootstrap`: Kafka's address, for commands
+    that people are told to run."""
 
     fleet: Fleet
     news: News
-    router_at: float
+    led_at: float
     bootstrap: str
+    _present_at: dict[WorkerKind, float] = field(default_factory=dict)
     streams: Streams = field(init=False)
     circles: Circles = field(init=False)
 
@@ -41,24 +43,50 @@ class Lookout:
         self.circles.end_finished_loops(
             frozenset(w for w, v in self.fleet.views.items() if v.present), now
         )
-        if any(v.present and v.spec.kind == WorkerKind.ROUTER for v in self.fleet.views.values()):
-            self.router_at = now
-            self.news.troubles.clear(
-                troubles.TroubleKind.NO_ROUTER, "", now, "A router is present again."
-            )
-        elif now - max(self.router_at, quiet_until) > NO_ROUTER_S:
-            text = (
-                "No router: nothing reaches the lanes. Start one: geolane router, or its unit "
-                "geolane-router@NAME."
-            )
-            self.news.troubles.set(troubles.TroubleKind.NO_ROUTER, "", text, now)
+        self._watch_kind(
+            WorkerKind.ROUTER,
+            troubles.TroubleKind.NO_ROUTER,
+            "No router: nothing reaches the lanes. Start one: geolane router, or its unit "
+            "geolane-router@NAME.",
+            "A router is present again.",
+            now,
+            quiet_until,
+        )
+        self._watch_kind(
+            WorkerKind.ANALYTICS,
+            troubles.TroubleKind.NO_ANALYTICS,
+            "No analytics: hotspots are not found. Start it: geolane analytics, or its unit "
+            "geolane-analytics@NAME.",
+            "Analytics is present again.",
+            now,
+            quiet_until,
+            Severity.WARNING,
+        )
+
+    def _watch_kind(
+        self,
+        kind: WorkerKind,
+        trouble: troubles.TroubleKind,
+        text: str,
+        ended: str,
+        now: float,
+        quiet_until: float,
+        severity: Severity = Severity.CRITICAL,
+    ) -> None:
+        """Whether a worker of this kind is present, if the inventory names any."""
+        named = [v for v in self.fleet.views.values() if v.spec.kind == kind]
+        if not named or any(v.present for v in named):
+            self._present_at[kind] = now
+            self.news.troubles.clear(trouble, "", now, ended if named else "")
+        elif now - max(self._present_at.get(kind, self.led_at), quiet_until) > ABSENT_S:
+            self.news.troubles.set(trouble, "", text, now, severity)
 
     def report_untrue_answer(self, spec: WorkerSpec, why: str, now: float) -> None:
         """A worker gave an untrue answer. The trouble ends when its next boot has worked for
         FORGIVEN_S, or when the worker has left the fleet."""
         text = (
-            f"{spec.name} is fenced: {why}. Check its process and who runs it; its lanes move "
-            "elsewhere."
+            f"{spec.label} is fenced: {why}. Check its process and who runs it; its "
+            f"{spec.kind.partitions_word} move elsewhere."
         )
         self.news.troubles.set(troubles.TroubleKind.UNTRUE_ANSWER, spec.worker, text, now)
 

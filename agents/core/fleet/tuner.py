@@ -14,7 +14,6 @@ from agents.core.fleet.fleet import Fleet, View
 from agents.core.fleet.placing import Placing
 from agents.core.model.feeds import CURRENT, TUNING, FeedItem, TuningValues
 from agents.core.model.placement import Tuned, Tuning
-from agents.core.model.topology import WorkerKind
 from agents.settings.calm import Calm
 from agents.settings.tunables import BELOW, DEFAULTS, TUNABLES, Number, Tunable, with_tuned_values
 
@@ -148,7 +147,7 @@ class Tuner:
 
 
 def _format_worker(view: View, now: float) -> str:
-    name = view.spec.name if view.spec.kind == WorkerKind.NODE else view.spec.worker
+    name = view.spec.label
     if not view.present:
         return f"{name} (gone)"
     silent_s = now - view.heard_at

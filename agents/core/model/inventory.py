@@ -1,5 +1,5 @@
-"""The inventory: sites, nodes and routers with their capacity, residency rules and priorities. It
-comes from one TOML file; a worker may only lower what it says."""
+"""The inventory: sites, workers with their capacity, residency rules and priorities. It comes from
+one TOML file; a worker may only lower what it says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import msgspec
 
 from agents.base.errors import SettingsError
 from agents.base.suggest import suggest_names
-from agents.core.model.topology import Site, WorkerKind, WorkerSpec, name_without_kind
+from agents.core.model.topology import KINDS, Site, WorkerKind, WorkerSpec, name_without_kind
 
 LEVEL_AT_MOST = 100
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
@@ -49,12 +49,13 @@ class _Priority(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 
 class InventoryFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The file as it is written: `[[site]]`, `[[node]]`, `[[router]]`, and optionally `[[rule]]`
-    and `[[priority]]`."""
+    """The file as it is written: `[[site]]`, `[[node]]`, `[[router]]`, and optionally
+    `[[analytics]]`, `[[rule]]` and `[[priority]]`."""
 
     site: list[_Site]
     node: list[_Worker]
     router: list[_Worker]
+    analytics: list[_Worker] = []
     rule: list[_Rule] = []
     priority: list[_Priority] = []
 
@@ -116,8 +117,8 @@ class Inventory(msgspec.Struct, frozen=True):
         SettingsError when something in it is wrong."""
         sites = _sites_from_rows(file.site, origin)
         workers: dict[str, WorkerSpec] = {}
-        for kind, rows in ((WorkerKind.NODE, file.node), (WorkerKind.ROUTER, file.router)):
-            workers |= _workers_from_rows(kind, rows, sites, origin)
+        for kind in KINDS:
+            workers |= _workers_from_rows(kind, getattr(file, kind.name), sites, origin)
         if not any(w.kind == WorkerKind.NODE for w in workers.values()):
             raise SettingsError(f"{origin}: there is no [[node]]")
         if not any(w.kind == WorkerKind.ROUTER for w in workers.values()):
@@ -162,7 +163,7 @@ def _workers_from_rows(
 ) -> dict[str, WorkerSpec]:
     out: dict[str, WorkerSpec] = {}
     for w in rows:
-        account = f"{kind.name}-{w.name}"
+        account = kind.account(w.name)
         _check_name(w.name, kind.name, [name_without_kind(n) for n in out], origin)
         if w.site not in sites:
             raise SettingsError(

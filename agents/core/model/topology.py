@@ -13,6 +13,8 @@ TOPIC_RAW, TOPIC_LANES, TOPIC_CLEAN = "events.raw", "events.lanes", "events.clea
 TOPIC_UNPLACED, TOPIC_DEAD = "events.unplaced", "events.dead"
 TOPIC_REPLAYED = "events.dead.replayed"
 TOPIC_PLACEMENT, TOPIC_LANEMAP = "placement", "lanemap"
+TOPIC_HOTSPOTS, TOPIC_RISES = "hotspots", "hotspots.rises"
+TOPIC_HOTSPOT_STATE = "hotspots.state"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -39,8 +41,8 @@ class Partition:
 
     @property
     def label(self) -> str:
-        """For people: `lane 12`, `raw 3`."""
-        return f"{self.unit} {self.n}"
+        """For people: `lane 12`, `raw 3`; without its number if its kind has only this one."""
+        return self.unit if self.topic in _ALONE else f"{self.unit} {self.n}"
 
     @classmethod
     def of_key(cls, key: str) -> Partition:
@@ -52,14 +54,18 @@ class Partition:
 class WorkerKind:
     """A kind of worker. `name`: the prefix of its accounts. `topic`: with its cluster, the topic
     whose partitions it works; no other kind works them. `planned`: whether the planner chooses the
-    worker of each partition; otherwise they are spread evenly."""
+    worker of each partition; otherwise they are spread evenly. `tasks`: above 0 for a kind whose
+    partitions are not logs to be consumed. There are that many while the inventory has a worker of
+    the kind. Each stands for a task, and its committed offset is a count that only grows."""
 
     name: str
     topic: str
     planned: bool = False
+    tasks: int = 0
 
     NODE: ClassVar[WorkerKind]
     ROUTER: ClassVar[WorkerKind]
+    ANALYTICS: ClassVar[WorkerKind]
 
     @property
     def group(self) -> str:
@@ -70,11 +76,20 @@ class WorkerKind:
     def kafka_topic(self) -> str:
         return self.topic.partition("/")[2]
 
+    @property
+    def partitions_word(self) -> str:
+        """What people call its partitions."""
+        return "partitions" if self.tasks else "lanes"
+
     def partition(self, n: int) -> Partition:
         return Partition(self.topic, n)
 
     def works(self, p: Partition) -> bool:
         return p.topic == self.topic
+
+    def account(self, name: str) -> str:
+        """The account of this kind's worker of that name: `node-iad-1` for `iad-1`."""
+        return f"{self.name}-{name}"
 
     def has_account(self, worker: str) -> bool:
         """Whether this account's name (`node-iad-1`) is one of this kind's."""
@@ -83,14 +98,21 @@ class WorkerKind:
 
 WorkerKind.NODE = WorkerKind("node", f"{MAIN}/{TOPIC_LANES}", planned=True)
 WorkerKind.ROUTER = WorkerKind("router", f"{MAIN}/{TOPIC_RAW}")
-KINDS = (WorkerKind.NODE, WorkerKind.ROUTER)
+WorkerKind.ANALYTICS = WorkerKind("analytics", f"{MAIN}/{TOPIC_HOTSPOTS}", tasks=1)
+KINDS = (WorkerKind.NODE, WorkerKind.ROUTER, WorkerKind.ANALYTICS)
 """The kinds that this version has a program for."""
+_ALONE = {kind.topic for kind in KINDS if kind.tasks == 1}
 _UNITS = {WorkerKind.NODE.topic: "lane", WorkerKind.ROUTER.topic: "raw"}
 
 
 def kind_from_name(name: str) -> WorkerKind:
     """The kind of this name. Raises KeyError."""
     return {kind.name: kind for kind in KINDS}[name]
+
+
+def kind_from_account(account: str) -> WorkerKind | None:
+    """The kind whose worker has this account (`node-iad-1`); None if no kind's has."""
+    return next((kind for kind in KINDS if kind.has_account(account)), None)
 
 
 def kind_of(p: Partition, kinds: Iterable[WorkerKind] = KINDS) -> WorkerKind:
@@ -138,6 +160,11 @@ class WorkerSpec:
     def name(self) -> str:
         """Without the prefix: `iad-1`."""
         return name_without_kind(self.worker)
+
+    @property
+    def label(self) -> str:
+        """For people: a node's without its kind (`iad-1`), any other in full (`router-1`)."""
+        return short_name(self.worker)
 
 
 ASIDE = "aside: "

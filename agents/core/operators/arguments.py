@@ -198,7 +198,7 @@ def _list_options(a: Argument, fleet: Fleet, commands: Sequence[str]) -> tuple[O
 
 
 def _option_from_worker(fleet: Fleet, view: View) -> Option:
-    name = view.spec.name if view.spec.kind == WorkerKind.NODE else view.spec.worker
+    name = view.spec.label
     return Option(
         name, f"{name}: {health_word(fleet, view)}, has {len(fleet.owned_by(view.spec.worker))}"
     )

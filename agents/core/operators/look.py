@@ -118,20 +118,20 @@ def describe_device(x: Accelerator) -> str:
 
 
 def list_nodes(fleet: Fleet, page: int, rows_at_most: int = ROWS) -> str:
-    """Nodes, then routers; those that need attention come first."""
+    """Nodes, then workers of other kinds; those that need attention come first."""
     views = sorted(
         fleet.views.values(),
         key=lambda v: (
             health_word(fleet, v) == "ok",
             v.spec.kind != WorkerKind.NODE,
-            v.spec.name,
+            v.spec.worker,
         ),
     )
     shown, pages = slice_page(len(views), page, rows_at_most)
     ok = sum(health_word(fleet, v) == "ok" for v in views)
     rows = [
         [
-            v.spec.name if v.spec.kind == WorkerKind.NODE else v.spec.worker,
+            v.spec.label,
             health_word(fleet, v),
             str(len(fleet.owned_by(v.spec.worker))),
             f"{node_rate_eps(fleet, v.spec.worker):,.0f}",
@@ -148,7 +148,7 @@ def describe_node(fleet: Fleet, view: View, now: float) -> str:
     spec, worker = view.spec, view.spec.worker
     owned = fleet.owned_by(worker)
     lines = [
-        f"{spec.name} is {health_word(fleet, view)}: {counted(len(owned), 'partition')}, "
+        f"{spec.label} is {health_word(fleet, view)}: {counted(len(owned), 'partition')}, "
         f"{node_rate_eps(fleet, worker):,.0f} events/s."
     ]
     site = fleet.inventory.sites[spec.site]
@@ -166,7 +166,7 @@ def describe_node(fleet: Fleet, view: View, now: float) -> str:
     if owned:
         lines.append(
             "Owns "
-            + ", ".join(str(p.n) for p in owned[:20])
+            + ", ".join(p.label if spec.kind.tasks else str(p.n) for p in owned[:20])
             + (" ..." if len(owned) > 20 else "")
             + "."
         )

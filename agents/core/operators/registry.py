@@ -144,27 +144,30 @@ def _describe_effect(scored: Scored, only: frozenset[str] | None = None) -> str:
 
 
 def _plan_without_node(c: Context, view: View) -> Scored:
-    """The plan with that node drained. Raises OperatorError when no other node takes lanes."""
+    """The plan with that worker drained. Raises OperatorError when no other one of its kind takes
+    its partitions."""
     if not any(
         c.fleet.statuses[v.spec.worker].takes
         for v in c.fleet.views.values()
-        if v is not view and v.spec.kind == WorkerKind.NODE
+        if v is not view and v.spec.kind == view.spec.kind
     ):
-        raise OperatorError(f"No other node takes lanes: {view.spec.name} would keep its lanes.")
+        kind, word = view.spec.kind.name, view.spec.kind.partitions_word
+        raise OperatorError(
+            f"No other {kind} takes {word}: {view.spec.label} would keep its {word}."
+        )
     return c.placing.what_if(c.now, c.now_ms, FleetChange(empty=frozenset({view.spec.worker})))
 
 
 def _predict_drain(c: Context, args: Sequence[str]) -> Dry:
     view = find_node(c.fleet, args[0])
-    worker, name = view.spec.worker, view.spec.name
+    worker, name = view.spec.worker, view.spec.label
     if drain_intent(worker) in c.fleet.intents:
         raise OperatorError(f"{name} is already drained; resume {name} undoes that.")
     scored = _plan_without_node(c, view)
     owned = c.fleet.owned_by(worker)
-    text = (
-        f"Drain {name}: {format_partitions(owned)} would move away, a few at a time.\n"
-        f"{_describe_effect(scored, MUST)}"
-    )
+    text = f"Drain {name}: {format_partitions(owned)} would move away, a few at a time."
+    if view.spec.kind.planned:
+        text += f"\n{_describe_effect(scored, MUST)}"
     if scored.plan.stuck:
         text += f"\nNo room elsewhere for {len(scored.plan.stuck)} of them: they stay."
 
@@ -189,7 +192,7 @@ def _predict_drain(c: Context, args: Sequence[str]) -> Dry:
 
 def _predict_resume(c: Context, args: Sequence[str]) -> Dry:
     view = find_node(c.fleet, args[0])
-    worker, name = view.spec.worker, view.spec.name
+    worker, name, word = view.spec.worker, view.spec.label, view.spec.kind.partitions_word
     if not c.fleet.statuses[worker].drained:
         raise OperatorError(f"{name} is not drained.")
 
@@ -197,13 +200,13 @@ def _predict_resume(c: Context, args: Sequence[str]) -> Dry:
         then: tuple[Effect, ...] = ()
         if view.present and view.boot:
             then = (Send(worker, ResumeCommand(done.fleet.leader_epoch, view.boot)),)
-        done.news.add_line(f"{done.nick}: {name} takes lanes again.")
+        done.news.add_line(f"{done.nick}: {name} takes {word} again.")
         done.news.end_drain_incidents(worker)
         yield Write(intents={drain_intent(worker): None}, then=then)
 
     return Dry(
         f"resume {name}",
-        f"Resume {name}: it may take lanes again. {describe_return(c.placing)}",
+        f"Resume {name}: it may take {word} again. {describe_return(c.placing)}",
         resume_node,
         nodes=(worker,),
     )
@@ -247,7 +250,9 @@ def _check_move(c: Context, p: Partition, view: View) -> tuple[float, float, flo
 
 def _predict_move(c: Context, args: Sequence[str]) -> Dry:
     p, view = find_lane(c.fleet, args[0]), find_node(c.fleet, args[1])
-    worker, name = view.spec.worker, view.spec.name
+    worker, name = view.spec.worker, view.spec.label
+    if view.spec.kind != WorkerKind.NODE:
+        raise OperatorError(f"{name} is not a node: only nodes work lanes.")
     s = c.fleet.partitions[p]
     if s.worker == worker and s.state is State.ASSIGNED:
         raise OperatorError(f"Lane {p.n} is already on {name}.")

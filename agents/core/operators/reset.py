@@ -57,7 +57,7 @@ def _query_reset_offsets(c: Context, args: Sequence[str]) -> Fetch:
     """The query for the partitions' offsets; its answer is a dry run. Raises OperatorError."""
     words, keyed = split_keyed_words(ARGUMENTS, args)
     every = [w.lower() for w in words] == [ALL]
-    some = tuple(c.fleet.partitions) if every else tuple(_parse_partitions(c.fleet, words))
+    some = tuple(_list_logs(c.fleet)) if every else tuple(_parse_partitions(c.fleet, words))
     to = keyed.get("to", "").lower()
     timed = to and to not in (BEGIN, END) and not _is_offset(to)
     look = LookOver(some, parse_time_ms(keyed["to"], c.now_ms) if timed else None)
@@ -65,6 +65,12 @@ def _query_reset_offsets(c: Context, args: Sequence[str]) -> Fetch:
     return Fetch(
         look, lambda then, found: _predict_reset(then, look, found, to, title, every=every)
     )
+
+
+def _list_logs(fleet: Fleet) -> Iterator[Partition]:
+    """Every partition that is consumed, so that its committed offset is one of its log."""
+    logs = (kind for kind in fleet.inventory.kinds_in_use() if not kind.tasks)
+    return (p for kind in logs for p in fleet.partitions_of(kind))
 
 
 def _is_offset(text: str) -> bool:

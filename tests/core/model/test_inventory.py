@@ -13,6 +13,7 @@ import pytest
 
 from agents.base.errors import SettingsError
 from agents.core.model.inventory import CODES, Area, Inventory, InventoryFile
+from agents.core.model.topology import WorkerKind
 from agents.local import stack
 from agents.local.stack import INVENTORY
 from agents.settings import decode_toml
@@ -233,3 +234,16 @@ def test_the_examples_in_the_docs_and_in_the_file_can_be_pasted() -> None:
 def test_every_code_is_two_capital_letters() -> None:
     assert len(CODES) == 250
     assert all(len(code) == 2 and code.isupper() for code in CODES)
+
+
+def test_analytics_rows_are_optional_and_read_as_routers_are(read: Read) -> None:
+    assert WorkerKind.ANALYTICS not in read("").kinds_in_use()
+    row = '[[analytics]]\nname = "1"\nsite = "fra"\ncapacity_eps = 5.0\n'
+    [spec] = read(row).workers_of(WorkerKind.ANALYTICS)
+    assert (spec.worker, spec.name, spec.label, spec.site) == (
+        *("analytics-1", "1", "analytics-1", "fra"),
+    )
+    with pytest.raises(SettingsError, match=r"analytics 1 is listed twice"):
+        read(row + row)
+    with pytest.raises(SettingsError, match=r"analytics 1: there is no site 'nyc'"):
+        read(row.replace("fra", "nyc"))
