@@ -16,6 +16,10 @@
     │   ├── StaleEpoch           the worker has seen a higher epoch (`seen`)
     │   ├── CommandRefused       any other refusal, with its XMPP condition
     │   └── NameTaken            another session holds our full JID
+    ├── FlinkError               Flink cannot do it, or what answers is not Flink
+    │   ├── FlinkUnavailable     no answer in time; a retry may succeed
+    │   └── FlinkRefused         Flink answers with an error (`status`, `trace`)
+    │       └── SessionExpired   the SQL Gateway does not know our session any more
     ├── PictureError             a picture could not be drawn
     ├── PipelineError            the user's pipeline cannot be loaded, or violates its contract
     ├── ImpossibleTransition     the core was given an impossible event; carries its story
@@ -102,6 +106,28 @@ class CommandRefused(XmppError):
 
 class NameTaken(XmppError):
     """Another session holds our full JID (`resource_conflict: closenew`)."""
+
+
+class FlinkError(GeolaneError):
+    """Flink cannot do what was asked, or something else answers in its place."""
+
+
+class FlinkUnavailable(FlinkError):
+    """No answer in time; a retry may succeed."""
+
+
+class FlinkRefused(FlinkError):
+    """Flink answers with an error: its HTTP status, and all that it says. The message has the
+    reason, in one line."""
+
+    def __init__(self, text: str, status: int, trace: str) -> None:
+        super().__init__(text)
+        self.status, self.trace = status, trace
+
+
+class SessionExpired(FlinkRefused):
+    """The SQL Gateway does not know our session any more: it was idle for too long, or the gateway
+    was started again. Its tables and settings are gone."""
 
 
 class PictureError(GeolaneError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+from pathlib import Path
 
 from agents.base.errors import SettingsError
 
@@ -46,3 +47,12 @@ def is_taken(port: int) -> bool:
         except OSError:
             return True
     return False
+
+
+def read_kept_ports(file: Path, count: int) -> list[int]:
+    """The `count` ports that a server has kept in `file`; empty if it has kept none."""
+    try:
+        kept = [int(word) for word in file.read_text("ascii").split()]
+    except (OSError, ValueError):
+        return []
+    return kept if len(kept) == count else []

@@ -67,7 +67,7 @@ async def test_what_a_killed_run_left_is_ended_by_the_next_start_which_is_quiet(
     broker: Broker,
 ) -> None:
     await broker.start()
-    left, process = broker.pid, broker._process
+    left, process = broker.pid, broker.process.child
     assert left is not None
     assert process is not None
     following = Broker(broker.folder, heap_mb=256)

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -27,10 +25,17 @@ from agents import settings
 from agents.base import log, ports
 from agents.base.errors import InstallError, KafkaUnavailable
 from agents.base.files import read_or_make_password
-from agents.base.unprivileged import find_barrier, find_user, require_reachable
+from agents.base.unprivileged import find_user, require_reachable
 from agents.core.model.topology import Partition
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
+from agents.local.servers.java import (
+    POLL_S,
+    JavaProcess,
+    java_environment,
+    read_tail,
+    readable_jars,
+)
 
 USER = "geolane-kafka"
 """The system user that the broker runs as if we are root (install.sh makes it)."""
@@ -40,7 +45,6 @@ itself."""
 JARS = Path(__file__).parents[3] / ".local" / "kafka"
 TEMPLATES = Path(__file__).parent / "kafka"
 
-_POLL_S = 0.05
 _log = log.get_logger("embedded.broker")
 
 
@@ -60,7 +64,12 @@ class Broker:
         self.heap_mb = heap_mb
         self.user = find_user(USER)
         self._port = port
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process = JavaProcess(
+            self.folder,
+            "broker",
+            self.folder / "java.out",
+            mark=str(self.folder / "server.properties"),
+        )
         self._ports: tuple[int, int] | None = None
 
     @property
@@ -84,11 +93,7 @@ class Broker:
     @property
     def pid(self) -> int | None:
         """The JVM's process id while it runs as our child."""
-        return (
-            self._process.pid
-            if self._process is not None and self._process.poll() is None
-            else None
-        )
+        return self.process.pid
 
     async def start(self, timeout_s: float = 60) -> None:
         """Start, and return when a client can commit. A process that an earlier, killed run left in
@@ -115,73 +120,28 @@ class Broker:
     async def stop(self, timeout_s: float = 20) -> None:
         """SIGTERM, then SIGKILL if it has not ended in time. Returns when the process is gone and
         its port is free."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        deadline = time.monotonic() + timeout_s
-        while process.poll() is None:
-            if time.monotonic() > deadline:
-                _log.warning("broker_killed", after_s=timeout_s, pid=process.pid)
-                process.kill()
-                await asyncio.to_thread(process.wait)
-                break
-            await asyncio.sleep(_POLL_S)
-        self._pid_file.unlink(missing_ok=True)
+        await self.process.stop(timeout_s)
 
     def kill(self) -> None:
         """SIGKILL, like a crash. `start` works again afterwards, on the same ports and data."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
+        self.process.kill()
 
     def end_stale_broker(self) -> None:
         """End a broker that an earlier run left in this folder, if there is one. Blocks for at most
         20 s."""
-        pid = self._find_stale_pid()
-        if pid is None:
-            return
-        _log.info("stale_broker_ended", pid=pid, folder=str(self.folder))
-        for sign, patience_s in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
-            try:
-                os.kill(pid, sign)
-            except ProcessLookupError:
-                return
-            deadline = time.monotonic() + patience_s
-            while time.monotonic() < deadline:
-                if self._find_stale_pid() is None:
-                    return
-                time.sleep(_POLL_S)
+        self.process.end_stale()
 
     @property
     def _secrets(self) -> Path:
         return self.folder / "secrets"
-
-    @property
-    def _pid_file(self) -> Path:
-        return self.folder / "broker.pid"
-
-    def _find_stale_pid(self) -> int | None:
-        """The process that the pid file names, if it is alive and a broker of this folder (pids are
-        reused)."""
-        try:
-            pid = int(self._pid_file.read_text("ascii"))
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except (OSError, ValueError):
-            return None
-        return pid if os.fsencode(self.folder / "server.properties") in arguments else None
 
     def _choose_ports(self) -> tuple[int, int]:
         """The broker's and the controller's port, kept in the folder. They lie below the range of
         outgoing connections, which could take them while the broker is down."""
         if self._ports is None:
             file = self.folder / "ports"
-            try:
-                kept = [int(word) for word in file.read_text("ascii").split()]
-            except OSError:
-                kept = []
-            if len(kept) == 2 and self._port in (None, kept[0]):
+            kept = ports.read_kept_ports(file, 2)
+            if kept and self._port in (None, kept[0]):
                 self._ports = (kept[0], kept[1])
             else:
                 self._ports = (self._port or ports.find_free_port(), ports.find_free_port())
@@ -277,7 +237,7 @@ class Broker:
             done = subprocess.run(
                 ["java", f"@{arguments.name}"],
                 cwd=self.folder,
-                env=self._environment(),
+                env=java_environment(),
                 capture_output=True,
                 timeout=60,
                 check=False,
@@ -299,28 +259,6 @@ class Broker:
         """For a subclass: arguments for StorageTool's `format`, like `--add-scram`."""
         return []
 
-    @staticmethod
-    def _environment() -> dict[str, str]:
-        """Java takes file names for ASCII unless the locale is UTF-8."""
-        return {**os.environ, "LC_ALL": "C.UTF-8"}
-
-    def _readable_jars(self) -> Path:
-        """A folder where its user can read the jars: a copy if a folder above the project is closed
-        to the user (a clone under /root)."""
-        if not self.user.switch or find_barrier(self.jars / "any", self.user) is None:
-            return self.jars
-        copy = self.folder / "jars"
-        copy.mkdir(exist_ok=True)
-        self.user.set_owner_and_mode(copy, 0o750, give=False)
-        for jar in self.jars.glob("*.jar"):
-            if (
-                not (copy / jar.name).exists()
-                or (copy / jar.name).stat().st_size != jar.stat().st_size
-            ):
-                shutil.copyfile(jar, copy / jar.name)
-            self.user.set_owner_and_mode(copy / jar.name, 0o640, give=False)
-        return copy
-
     def _java_command(self, heap_mb: int) -> list[str]:
         return [
             "java",
@@ -336,7 +274,7 @@ class Broker:
             "-Djava.awt.headless=true",
             "-Dlog4j2.configurationFile=log4j2.properties",
             "-cp",
-            f"{self._readable_jars()}/*",
+            f"{readable_jars(self.jars, self.folder, self.user)}/*",
         ]
 
     def _spawn_java(self) -> None:
@@ -345,26 +283,13 @@ class Broker:
             "kafka.Kafka",
             str(self.folder / "server.properties"),
         ]
-        with (self.folder / "java.out").open("wb") as out:
-            # A session of its own: Ctrl-C then reaches only our process, which stops the broker
-            # last.
-            self._process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-                **self.user.popen_arguments(),
-            )
-        self._pid_file.write_text(f"{self._process.pid}\n", "ascii")
+        self.process.spawn(command, self.user)
 
     async def _wait_until_ready(self, deadline: float) -> None:
         port = self._choose_ports()[0]
         while not await asyncio.to_thread(_is_listening, port):
             self._require_still_starting(deadline)
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(POLL_S)
         # the port opens before the broker can coordinate: try a lease and a commit's read
         maker, offsets = LeaseMaker(self.kafka, 10_000), Offsets(self.kafka, "geolane-ready")
         try:
@@ -394,11 +319,7 @@ class Broker:
 
     def read_log_tail(self, characters: int = 2000) -> str:
         """The end of the broker's log, and of what Java itself printed."""
-        tail = ""
-        for file in self.logs:
-            if file.exists():
-                tail += file.read_text("utf-8", errors="replace")[-characters:]
-        return tail
+        return read_tail(self.logs, characters)
 
 
 def _is_listening(port: int) -> bool:

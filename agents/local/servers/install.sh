@@ -3,11 +3,24 @@
 # environment in .venv, Kafka's jars in .local/kafka, the web chat in .local/converse; run by root, also the system user geolane-kafka,
 # since no server runs as root. Nothing else outside the project's folder is touched.
 #   install.sh [EXTRAS]     EXTRAS: extras of pyproject.toml, comma separated: "test" for example
+#   install.sh flink        and Apache Flink's jars in .local/flink (and for root the user geolane-flink); "test" brings them, too
 set -eu
 cd "$(dirname "$0")/../../.."
-extras=${1:-}
+extras=${1:-} flink=""
+case ",$extras," in *,flink,* | *,test,*) flink=.local/flink/.complete-$(cksum <agents/local/servers/flink/pom.xml | cut -d' ' -f1);; esac
+extras=$(printf '%s' "$extras" | tr ',' '\n' | grep -vx flink | tr '\n' ',' | sed 's/,$//')
 mkdir -p .local
 say() { printf '== %s\n' "$*"; }
+follow() { # PROCESS LOG SED: shows lines of the log, as the sed command prints them, until the process ends: the tools' own progress needs a terminal
+  seen=0 running=1
+  while [ "$running" = 1 ]; do
+    kill -0 "$1" 2>/dev/null || running=0
+    lines=$(wc -l <"$2")
+    [ "$lines" = "$seen" ] || sed -n "$((seen + 1)),${lines}$3" "$2"
+    seen=$lines
+    [ "$running" = 0 ] || sleep 1
+  done
+}
 fail() { printf 'install: %s\n' "$*" >&2; exit 1; }
 
 # ---- Debian packages ----
@@ -21,6 +34,7 @@ need python3 python3
 need openjdk-17-jre-headless java
 [ -e .local/kafka/.complete ] || need maven mvn
 [ -z "${GEOLANE_KAFKA:-}" ] || need maven mvn
+[ -z "$flink" ] || [ -e "$flink" ] || need maven mvn
 sums=agents/local/servers/web/packages.sha512 # which npm packages, and of what content
 chat=.local/converse/.complete-$(cksum <$sums | cut -d' ' -f1)
 axe=.local/axe/axe.min.js
@@ -65,12 +79,14 @@ if [ -e .local/disable ]; then # also when an earlier run was cut off after apt-
   rm .local/disable
 fi
 
-# ---- the user that Kafka runs as when root starts it ----
+# ---- the users that servers run as when root starts them ----
 
-if [ "$(id -u)" = 0 ] && ! getent passwd geolane-kafka >/dev/null; then
-  say "system user geolane-kafka"
-  useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin geolane-kafka
-fi
+for user in geolane-kafka ${flink:+geolane-flink}; do
+  if [ "$(id -u)" = 0 ] && ! getent passwd "$user" >/dev/null; then
+    say "system user $user"
+    useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$user"
+  fi
+done
 
 # ---- Python packages ----
 
@@ -83,16 +99,10 @@ for extra in "" $(printf '%s' "$extras" | tr ',' ' '); do
   stamp=.venv/.geolane-$want-${extra:-base}
   if [ ! -e "$stamp" ]; then
     say "Python packages${extra:+ for $extra}"
-    : >.local/pip.log # there before the loop below looks at it
+    : >.local/pip.log # there before `follow` looks at it
     .venv/bin/python -m pip install --disable-pip-version-check --no-input -e ".${extra:+[$extra]}" >.local/pip.log 2>&1 &
     pip=$!
-    while kill -0 "$pip" 2>/dev/null; do # one line per package, since pip's own progress needs a terminal
-      lines=$(wc -l <.local/pip.log)
-      sed -n "$((${seen:-0} + 1)),${lines}s/^Collecting \([^ ]*\).*/   \1/p" .local/pip.log
-      seen=$lines
-      sleep 1
-    done
-    seen=0
+    follow "$pip" .local/pip.log 's/^Collecting \([^ ]*\).*/   \1/p'
     wait "$pip" || { tail -n 20 .local/pip.log >&2; fail "pip failed; see .local/pip.log"; }
     rm -f .venv/.geolane-*-"${extra:-base}"
     touch "$stamp"
@@ -109,22 +119,30 @@ if [ ! -e "$compiled" ]; then
   touch "$compiled"
 fi
 
-# ---- Kafka ----
+# ---- Kafka, Flink ----
 
-kafka() { # FOLDER [VERSION]: Kafka's jars, of the version in pom.xml unless another is named
-  [ ! -e "$1/.complete" ] || return 0
-  say "Apache Kafka's jars (44 MB) into $1"
-  rm -rf "$1"
-  mvn -B -ntp -f agents/local/servers/kafka/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
-    ${2:+-Dkafka.version="$2"} -DoutputDirectory="$PWD/$1" >.local/maven.log 2>&1 ||
-    { grep -E 'ERROR|BUILD' .local/maven.log | head -n 20 >&2; fail "Maven failed; see .local/maven.log"; }
+jars() { # WHAT FOLDER STAMP POM [MAVEN'S ARGUMENTS]: jars with Maven, unless the file FOLDER/STAMP says that they are there
+  what=$1 to=$2 stamp=$3 pom=$4
+  shift 4
+  [ ! -e "$to/$stamp" ] || return 0
+  say "$what into $to"
+  rm -rf "$to"
+  : >.local/maven.log
+  mvn -B -f "$pom" dependency:copy-dependencies -DincludeScope=runtime "$@" -DoutputDirectory="$PWD/$to" >.local/maven.log 2>&1 &
+  mvn=$!
+  follow "$mvn" .local/maven.log 's/.*Downloaded from .*\/\([^ /]*\.jar\) (\([^ ]* [^ ]*\).*/   \1 \2/p'
+  wait "$mvn" || { grep -E 'ERROR|BUILD' .local/maven.log | head -n 20 >&2; fail "Maven failed; see .local/maven.log"; }
+  touch "$to/$stamp"
+}
+kafka() { # FOLDER [VERSION]: the version in pom.xml unless another is named
+  jars "Apache Kafka's jars (44 MB)" "$1" .complete agents/local/servers/kafka/pom.xml ${2:+-Dkafka.version="$2"}
   ls "$1"/kafka_2.13-*.jar >/dev/null
-  touch "$1/.complete"
 }
 kafka .local/kafka
 for version in ${GEOLANE_KAFKA:-}; do # to be tested against: make chaos-requests KAFKA="..."
   [ -e ".local/kafka/kafka_2.13-$version.jar" ] || kafka ".local/kafka-$version" "$version"
 done
+[ -z "$flink" ] || jars "Apache Flink's jars (150 MB)" "${flink%/*}" "${flink##*/}" agents/local/servers/flink/pom.xml
 
 # ---- web chat ----
 

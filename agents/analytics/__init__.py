@@ -1,0 +1,1 @@
+"""Streaming analytics: the hotspots of the lanes."""

@@ -1,0 +1,299 @@
+"""Flink's SQL Gateway: files of SQL, statements in a session, and a job that is submitted once.
+
+https://nightlies.apache.org/flink/flink-docs-release-2.2/docs/sql/sql-gateway/rest/
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import ssl
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from agents.analytics.flink import POLL_S, FlinkUrls, Job, JobManager, Rest
+from agents.base.errors import (
+    FlinkError,
+    FlinkRefused,
+    FlinkUnavailable,
+    SessionExpired,
+    SettingsError,
+)
+from agents.base.files import decode_utf8, read_whole_file
+
+T = TypeVar("T")
+STATEMENT_S = 60.0
+"""For one statement. The first one after the gateway's start takes seconds."""
+MAX_ROWS = 100_000
+
+_RETRY_S = 0.5
+_CLOSE_S = 5.0
+_VALUE = re.compile(r"\$\{(\w+)\}")
+_TOKEN = re.compile(r"'(?:[^']|'')*'|`[^`]*`|--[^\n]*|/\*.*?\*/|;|.", re.S)
+_GONE = ("' does not exist.", "Can not find the submitted operation")
+_DUPLICATE = "DuplicateJobSubmissionException"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """The statements of an SQL file, in order. `origin` names it for people."""
+
+    origin: str
+    statements: tuple[str, ...]
+
+    def describe(self, number: int) -> str:
+        """A statement in an error: never whole, since it may hold a password."""
+        words = " ".join(self.statements[number].split()[:4]).partition("(")[0].strip()
+        return f"{self.origin}, statement {number + 1} ({words[:60]})"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a statement gave: rows of JSON values, and the id of the job that it started."""
+
+    rows: tuple[tuple[Any, ...], ...]  # Any: a value of JSON
+    job_id: str | None
+
+
+def read_script(file: Path, values: Mapping[str, str]) -> Script:
+    """Read a file of SQL statements, each with a `;` after it. `${name}`, which is only used inside
+    of quotes, is replaced by the value of that name. Comments are left out. Blocks.
+
+    Raises SettingsError if the file cannot be read, or has a name without a value."""
+    try:
+        text = decode_utf8(read_whole_file(file), file)
+    except OSError as e:
+        raise SettingsError(f"{file}: cannot be read ({e.strerror})") from e
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            raise SettingsError(
+                f"{file}: there is no value for ${{{match[1]}}}; known are "
+                f"{', '.join(sorted(values)) or 'none'}"
+            )
+        return values[match[1]].replace("'", "''")
+
+    return Script(str(file), split_statements(_VALUE.sub(value, text)))
+
+
+def split_statements(text: str) -> tuple[str, ...]:
+    """The statements in `text`, without comments and the `;` between them."""
+    statements, current = [], ""
+    for token in _TOKEN.findall(text):
+        if token == ";":
+            statements.append(current.strip())
+            current = ""
+        else:
+            current += " " if token.startswith(("--", "/*")) else token
+    return tuple(filter(None, (*statements, current.strip())))
+
+
+class _Info(msgspec.Struct):
+    version: str
+
+
+class _Session(msgspec.Struct, rename="camel"):
+    session_handle: str
+
+
+class _Operation(msgspec.Struct, rename="camel"):
+    operation_handle: str
+
+
+class _Row(msgspec.Struct):
+    fields: list[Any]
+
+
+class _Data(msgspec.Struct):
+    data: list[_Row]
+
+
+class _Page(msgspec.Struct, rename="camel"):
+    result_type: str
+    results: _Data | None = None
+    job_id: str | None = msgspec.field(default=None, name="jobID")
+
+
+class SqlGateway:
+    """Holds no connection, so it outlives a restart of the gateway.
+
+    Each method raises FlinkUnavailable, FlinkRefused and FlinkError as `Rest.request` does."""
+
+    def __init__(self, urls: FlinkUrls, tls: ssl.SSLContext | None = None) -> None:
+        self._rest = Rest("Flink's SQL Gateway", "analytics.flink.gateway_url", urls.gateway, tls)
+
+    async def version(self) -> str:
+        """Flink's version."""
+        return (await self._rest.request("GET", "/info", _Info)).version
+
+    async def open_session(self, properties: Mapping[str, str]) -> str:
+        """A new session with these settings of Flink; returns its handle."""
+        opened = await self._request("POST", "/sessions", _Session, {"properties": properties})
+        return opened.session_handle
+
+    async def close_session(self, session: str) -> None:
+        """Forget its tables and settings; jobs run on. A session that is gone is no error."""
+        with suppress(SessionExpired):
+            await self._request("DELETE", f"/sessions/{session}", dict[str, Any])
+
+    async def run_statement(
+        self, session: str, statement: str, timeout_s: float = STATEMENT_S
+    ) -> Result:
+        """Run a statement to its end; for an INSERT that is the job's start.
+
+        Raises SessionExpired; FlinkUnavailable if it takes longer than `timeout_s` (it is cancelled
+        then); FlinkError for more than MAX_ROWS rows."""
+        deadline = time.monotonic() + timeout_s
+        statements = f"/sessions/{session}/statements"
+        started = await self._request("POST", statements, _Operation, {"statement": statement})
+        operation = f"/sessions/{session}/operations/{started.operation_handle}"
+        rows: list[tuple[Any, ...]] = []
+        job_id, page_number, pause_s = None, 0, POLL_S / 4
+        done = False
+        try:
+            while True:
+                url = f"{operation}/result/{page_number}?rowFormat=JSON"
+                page = await self._request("GET", url, _Page)
+                job_id = page.job_id or job_id
+                rows += (tuple(row.fields) for row in (page.results.data if page.results else ()))
+                if page.result_type == "EOS":
+                    done = True
+                    return Result(tuple(rows), job_id)
+                if len(rows) > MAX_ROWS:
+                    raise FlinkError(f"a statement gives more than {MAX_ROWS:,} rows")
+                if time.monotonic() > deadline:
+                    raise FlinkUnavailable(
+                        f"{self._rest.where} did not finish a statement within {timeout_s:g} s: "
+                        "see its log; a SELECT over a stream never ends"
+                    )
+                if page.result_type == "NOT_READY":
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, 2 * POLL_S)
+                else:
+                    page_number += 1
+        finally:
+            if not done:
+                with suppress(FlinkError):
+                    await self._request(
+                        "POST", f"{operation}/cancel", dict[str, Any], timeout_s=_CLOSE_S
+                    )
+
+    async def run_script(
+        self, script: Script, properties: Mapping[str, str], timeout_s: float = STATEMENT_S
+    ) -> tuple[Result, ...]:
+        """Run all statements in a session of their own, each within `timeout_s`. The message of an
+        error names the statement.
+
+        Raises as `run_statement`: after SessionExpired the whole script must run again."""
+        session = await self.open_session(properties)
+        results = []
+        try:
+            for number, statement in enumerate(script.statements):
+                try:
+                    results.append(await self.run_statement(session, statement, timeout_s))
+                except FlinkRefused as e:
+                    text = f"{script.describe(number)}: {e}"
+                    raise type(e)(text, e.status, e.trace) from e
+                except FlinkError as e:
+                    raise type(e)(f"{script.describe(number)}: {e}") from e
+        finally:
+            with suppress(FlinkError):
+                await self.close_session(session)
+        return tuple(results)
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        answer: type[T],
+        json: Any = None,  # Any: a value that JSON can hold
+        timeout_s: float = 10.0,
+    ) -> T:
+        try:
+            return await self._rest.request(
+                method, f"/v2{path}", answer, json=json, timeout_s=timeout_s
+            )
+        except FlinkRefused as e:
+            if any(words in e.trace for words in _GONE):
+                raise SessionExpired(
+                    f"{self._rest.where} does not know our session any more", e.status, e.trace
+                ) from e
+            raise
+
+
+async def submit_job(
+    gateway: SqlGateway,
+    jobmanager: JobManager,
+    name: str,
+    script: Script,
+    properties: Mapping[str, str],
+    *,
+    start_from: str | None = None,
+    timeout_s: float = 120,
+) -> Job:
+    """Start the one job that `script` defines, called `name`, and return it; if a job of that name
+    runs, return that one and start nothing. `start_from`: the path of a savepoint or checkpoint.
+
+    The job's id is chosen here, and Flink takes each id once: a submission whose answer is lost,
+    with the session or with the gateway, is sent again and cannot start a second job.
+
+    Raises FlinkError for a script that starts no job, or several, and as `SqlGateway.run_script`
+    does; FlinkUnavailable if it has not worked within about `timeout_s`."""
+    if (count := _jobs_started_by(script)) != 1:
+        raise FlinkError(
+            f"{script.origin}: it starts {count} jobs, and must start 1: put its INSERTs between "
+            "`BEGIN STATEMENT SET;` and `END;`"
+        )
+    running = await jobmanager.find_job(name)
+    if running is not None and not running.ended:
+        return running
+    job_id = secrets.token_hex(16)
+    session = {
+        **properties,
+        "pipeline.name": name,
+        "$internal.pipeline.job-id": job_id,  # as Flink's own application mode sets it
+        **({"execution.state-recovery.path": start_from} if start_from else {}),
+    }
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            await gateway.run_script(script, session)
+            break
+        except (SessionExpired, FlinkUnavailable) as e:
+            if time.monotonic() > deadline:
+                raise FlinkUnavailable(f"job {name} was not submitted in time: {e}") from e
+            await asyncio.sleep(_RETRY_S)
+        except FlinkRefused as e:
+            if _DUPLICATE not in e.trace:
+                raise
+            break  # an earlier try did it
+    job = await jobmanager.job(job_id)
+    if job is None:
+        raise FlinkUnavailable(
+            f"job {name} was submitted, and the JobManager does not know it: it has been started "
+            "again meanwhile, or analytics.flink.jobmanager_url names another Flink than the "
+            "gateway's"
+        )
+    return job
+
+
+def _jobs_started_by(script: Script) -> int:
+    """How many jobs the statements start: an INSERT each, but all of a statement set one."""
+    count, in_set = 0, False
+    for statement in script.statements:
+        words = statement.upper().split()
+        if words[:3] == ["BEGIN", "STATEMENT", "SET"]:
+            in_set = True
+        elif words[0] == "END":
+            in_set = False
+            count += 1
+        elif words[0] in ("INSERT", "EXECUTE") and not in_set:
+            count += 1
+    return count
