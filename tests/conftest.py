@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
-pytest_plugins = ["tests.fixtures.xmpp", "tests.fixtures.kafka"]
+pytest_plugins = ["tests.fixtures.xmpp", "tests.fixtures.kafka", "tests.fixtures.flink"]
 
 # The only reasons for which CI may skip a test; everything else is installed by `make test`.
 MAY_BE_SKIPPED = ("no GPU", "needs root", "needs IPv6")

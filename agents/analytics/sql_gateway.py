@@ -1,4 +1,4 @@
-"""Flink's SQL Gateway: files of SQL, statements in a session, and a job that is submitted once.
+"""Flink's SQL Gateway: statements in a session, and a job that is submitted once.
 
 https://nightlies.apache.org/flink/flink-docs-release-2.2/docs/sql/sql-gateway/rest/
 """
@@ -6,27 +6,24 @@ https://nightlies.apache.org/flink/flink-docs-release-2.2/docs/sql/sql-gateway/r
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import ssl
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from agents.analytics.flink import POLL_S, FlinkUrls, Job, JobManager, Rest
+from agents.analytics.sql_script import Script
 from agents.base.errors import (
     FlinkError,
     FlinkRefused,
     FlinkUnavailable,
     SessionExpired,
-    SettingsError,
 )
-from agents.base.files import decode_utf8, read_whole_file
 
 T = TypeVar("T")
 STATEMENT_S = 60.0
@@ -35,23 +32,8 @@ MAX_ROWS = 100_000
 
 _RETRY_S = 0.5
 _CLOSE_S = 5.0
-_VALUE = re.compile(r"\$\{(\w+)\}")
-_TOKEN = re.compile(r"'(?:[^']|'')*'|`[^`]*`|--[^\n]*|/\*.*?\*/|;|.", re.S)
 _GONE = ("' does not exist.", "Can not find the submitted operation")
 _DUPLICATE = "DuplicateJobSubmissionException"
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """The statements of an SQL file, in order. `origin` names it for people."""
-
-    origin: str
-    statements: tuple[str, ...]
-
-    def describe(self, number: int) -> str:
-        """A statement in an error: never whole, since it may hold a password."""
-        words = " ".join(self.statements[number].split()[:4]).partition("(")[0].strip()
-        return f"{self.origin}, statement {number + 1} ({words[:60]})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,39 +42,6 @@ class Result:
 
     rows: tuple[tuple[Any, ...], ...]  # Any: a value of JSON
     job_id: str | None
-
-
-def read_script(file: Path, values: Mapping[str, str]) -> Script:
-    """Read a file of SQL statements, each with a `;` after it. `${name}`, which is only used inside
-    of quotes, is replaced by the value of that name. Comments are left out. Blocks.
-
-    Raises SettingsError if the file cannot be read, or has a name without a value."""
-    try:
-        text = decode_utf8(read_whole_file(file), file)
-    except OSError as e:
-        raise SettingsError(f"{file}: cannot be read ({e.strerror})") from e
-
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in values:
-            raise SettingsError(
-                f"{file}: there is no value for ${{{match[1]}}}; known are "
-                f"{', '.join(sorted(values)) or 'none'}"
-            )
-        return values[match[1]].replace("'", "''")
-
-    return Script(str(file), split_statements(_VALUE.sub(value, text)))
-
-
-def split_statements(text: str) -> tuple[str, ...]:
-    """The statements in `text`, without comments and the `;` between them."""
-    statements, current = [], ""
-    for token in _TOKEN.findall(text):
-        if token == ";":
-            statements.append(current.strip())
-            current = ""
-        else:
-            current += " " if token.startswith(("--", "/*")) else token
-    return tuple(filter(None, (*statements, current.strip())))
 
 
 class _Info(msgspec.Struct):
@@ -246,7 +195,7 @@ async def submit_job(
 
     Raises FlinkError for a script that starts no job, or several, and as `SqlGateway.run_script`
     does; FlinkUnavailable if it has not worked within about `timeout_s`."""
-    if (count := _jobs_started_by(script)) != 1:
+    if (count := script.count_jobs()) != 1:
         raise FlinkError(
             f"{script.origin}: it starts {count} jobs, and must start 1: put its INSERTs between "
             "`BEGIN STATEMENT SET;` and `END;`"
@@ -282,18 +231,3 @@ async def submit_job(
             "gateway's"
         )
     return job
-
-
-def _jobs_started_by(script: Script) -> int:
-    """How many jobs the statements start: an INSERT each, but all of a statement set one."""
-    count, in_set = 0, False
-    for statement in script.statements:
-        words = statement.upper().split()
-        if words[:3] == ["BEGIN", "STATEMENT", "SET"]:
-            in_set = True
-        elif words[0] == "END":
-            in_set = False
-            count += 1
-        elif words[0] in ("INSERT", "EXECUTE") and not in_set:
-            count += 1
-    return count

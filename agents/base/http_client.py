@@ -49,6 +49,8 @@ async def request(
                 return httpx.Response(response.status_code, content=bytes(body))
         except TimeoutError:
             raise httpx.ReadTimeout(f"not done within {2 * timeout_s:g} s") from None
+        except ssl.SSLError as e:  # as TLS 1.3 refuses our certificate: after the handshake
+            raise httpx.ReadError(str(e)) from e
 
     # Shielded: if it is cancelled in the TLS handshake, httpcore2 2.16 leaves the socket open.
     return await asyncio.shield(asyncio.create_task(send()))

@@ -148,6 +148,8 @@ class FlinkCluster:
         cannot reach the folder, FlinkUnavailable, with the end of the log, if it does not come
         up."""
         missing = [part for part in self.parts if part.pid is None]
+        if not missing:
+            return
         deadline = time.monotonic() + timeout_s
         launching = asyncio.ensure_future(asyncio.to_thread(self._launch_parts, missing))
         try:
