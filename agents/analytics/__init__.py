@@ -1,1 +1,1 @@
-"""Streaming analytics: the hotspots of the lanes."""
+"""Streaming analytics over the lanes."""

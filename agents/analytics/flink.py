@@ -38,11 +38,14 @@ class FlinkUrls:
 
 
 class Rest:
-    """`name`: what is there, for people; `key`: the setting that holds `url`."""
+    """`name`: what is there, for people; `key`: the setting that holds `url`. `timeout_s` is for
+    one request."""
 
-    def __init__(self, name: str, key: str, url: str, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, name: str, key: str, url: str, tls: ssl.SSLContext | None, timeout_s: float
+    ) -> None:
         self.where = f"{name} at {url}"
-        self._key, self._url, self._tls = key, url.rstrip("/"), tls
+        self._key, self._url, self._tls, self._timeout_s = key, url.rstrip("/"), tls, timeout_s
 
     async def request(
         self,
@@ -51,7 +54,6 @@ class Rest:
         answer: type[T],
         *,
         json: Any = None,  # Any: a value that JSON can hold
-        timeout_s: float = TIMEOUT_S,
     ) -> T:
         """Send a request, and return its answer as an `answer`.
 
@@ -59,16 +61,17 @@ class Rest:
         FlinkRefused (an error of Flink's), FlinkError (what answers is not Flink)."""
         try:
             response = await http_client.request(
-                method, f"{self._url}{path}", timeout_s=timeout_s, tls=self._tls, json=json
+                method, f"{self._url}{path}", timeout_s=self._timeout_s, tls=self._tls, json=json
             )
         except http_client.TimedOut as e:
             raise FlinkUnavailable(
-                f"{self.where} did not answer `{method} {path}` within {timeout_s:g} s: see its log"
+                f"{self.where} did not answer `{method} {path}` within {self._timeout_s:g} s: see "
+                "its log"
             ) from e
         except http_client.FAILURES as e:
             raise FlinkUnavailable(
-                f"{self.where} cannot be reached ({http_client.cause(e)}): check that it runs, "
-                f"and {self._key}"
+                f"{self.where} gives no answer to `{method} {path}` ({http_client.cause(e)}): "
+                f"check that it runs, and {self._key}"
             ) from e
         body, status = response.content, response.status_code
         try:
@@ -182,15 +185,20 @@ class _TaskManagers(msgspec.Struct):
 class _Job(msgspec.Struct, rename="kebab"):
     jid: str
     name: str
-    state: str
     start_time: int
-
-    def to_job(self) -> Job:
-        return Job(self.jid, self.name, self.state, self.start_time)
 
 
 class _Jobs(msgspec.Struct):
     jobs: list[_Job]
+
+
+class _State(msgspec.Struct):
+    id: str
+    status: str
+
+
+class _States(msgspec.Struct):
+    jobs: list[_State]
 
 
 class _Metric(msgspec.Struct):
@@ -268,10 +276,12 @@ class JobManager:
 
     Each method raises FlinkUnavailable and FlinkError as `Rest.request` does."""
 
-    def __init__(self, urls: FlinkUrls, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, urls: FlinkUrls, tls: ssl.SSLContext | None = None, timeout_s: float = TIMEOUT_S
+    ) -> None:
         self._url = urls.jobmanager
         self._rest = Rest(
-            "Flink's JobManager", "analytics.flink.jobmanager_url", urls.jobmanager, tls
+            "Flink's JobManager", "analytics.flink.jobmanager_url", self._url, tls, timeout_s
         )
 
     async def overview(self) -> Overview:
@@ -286,9 +296,17 @@ class JobManager:
         return frozenset(t.id for t in found.taskmanagers)
 
     async def jobs(self) -> tuple[Job, ...]:
-        """Those that run, and those that ended in the last hour."""
+        """Those that run, and those that ended in the last hour, in their states of now: Flink
+        answers most questions from a cache of 3 s (`web.refresh-interval`), but not this list."""
+        states = (await self._rest.request("GET", "/jobs", _States)).jobs
         found = await self._rest.request("GET", "/jobs/overview", _Jobs)
-        return tuple(job.to_job() for job in found.jobs)
+        known = {job.jid: job for job in found.jobs}
+        jobs = []
+        for at in states:
+            job = known.get(at.id) or await self._job(at.id)
+            if job is not None:
+                jobs.append(Job(job.jid, job.name, at.status, job.start_time))
+        return tuple(jobs)
 
     async def find_job(self, name: str) -> Job | None:
         """The job of that name that has not ended; if there is none, the last one that has; None if
@@ -309,8 +327,11 @@ class JobManager:
 
     async def job(self, job_id: str) -> Job | None:
         """None if the JobManager does not know it (any more)."""
+        return next((job for job in await self.jobs() if job.job_id == job_id), None)
+
+    async def _job(self, job_id: str) -> _Job | None:
         try:
-            return (await self._rest.request("GET", f"/jobs/{job_id}", _Job)).to_job()
+            return await self._rest.request("GET", f"/jobs/{job_id}", _Job)
         except FlinkRefused as e:
             if e.status != 404:
                 raise

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from agents.analytics.flink import POLL_S, FlinkUrls, Job, JobManager, Rest
+from agents.analytics.flink import POLL_S, TIMEOUT_S, FlinkUrls, Job, JobManager, Rest
 from agents.analytics.sql_script import Script
 from agents.base.errors import (
     FlinkError,
@@ -31,7 +31,6 @@ STATEMENT_S = 60.0
 MAX_ROWS = 100_000
 
 _RETRY_S = 0.5
-_CLOSE_S = 5.0
 _GONE = ("' does not exist.", "Can not find the submitted operation")
 _DUPLICATE = "DuplicateJobSubmissionException"
 
@@ -75,12 +74,16 @@ class SqlGateway:
 
     Each method raises FlinkUnavailable, FlinkRefused and FlinkError as `Rest.request` does."""
 
-    def __init__(self, urls: FlinkUrls, tls: ssl.SSLContext | None = None) -> None:
-        self._rest = Rest("Flink's SQL Gateway", "analytics.flink.gateway_url", urls.gateway, tls)
+    def __init__(
+        self, urls: FlinkUrls, tls: ssl.SSLContext | None = None, timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self._rest = Rest(
+            "Flink's SQL Gateway", "analytics.flink.gateway_url", urls.gateway, tls, timeout_s
+        )
 
     async def version(self) -> str:
         """Flink's version."""
-        return (await self._rest.request("GET", "/info", _Info)).version
+        return (await self._request("GET", "/info", _Info)).version
 
     async def open_session(self, properties: Mapping[str, str]) -> str:
         """A new session with these settings of Flink; returns its handle."""
@@ -130,9 +133,7 @@ class SqlGateway:
         finally:
             if not done:
                 with suppress(FlinkError):
-                    await self._request(
-                        "POST", f"{operation}/cancel", dict[str, Any], timeout_s=_CLOSE_S
-                    )
+                    await self._request("POST", f"{operation}/cancel", dict[str, Any])
 
     async def run_script(
         self, script: Script, properties: Mapping[str, str], timeout_s: float = STATEMENT_S
@@ -163,12 +164,9 @@ class SqlGateway:
         path: str,
         answer: type[T],
         json: Any = None,  # Any: a value that JSON can hold
-        timeout_s: float = 10.0,
     ) -> T:
         try:
-            return await self._rest.request(
-                method, f"/v2{path}", answer, json=json, timeout_s=timeout_s
-            )
+            return await self._rest.request(method, f"/v2{path}", answer, json=json)
         except FlinkRefused as e:
             if any(words in e.trace for words in _GONE):
                 raise SessionExpired(

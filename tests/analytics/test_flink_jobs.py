@@ -19,6 +19,7 @@ from agents.analytics.flink import Checkpoint, Job, JobManager
 from agents.analytics.sql_gateway import SqlGateway, submit_job
 from agents.analytics.sql_script import Script, kafka_options, read_script
 from agents.base.errors import FlinkError, FlinkRefused, FlinkUnavailable, SessionExpired
+from agents.local.servers.flink_cluster import FlinkCluster
 from tests.fixtures.flink import FlinkServer
 from tests.fixtures.kafka import KafkaServer
 from tests.kafka.support import fill, read_all, until
@@ -124,13 +125,20 @@ async def test_no_part_runs_as_root_or_is_reached_by_others(flink_server: FlinkS
             await client()
 
 
+def test_a_later_run_would_find_what_a_killed_one_left(flink_server: FlinkServer) -> None:
+    cluster = flink_server.cluster
+    following = FlinkCluster(cluster.folder)
+    assert [part.find_stale_pid() for part in following.parts] == [p.pid for p in cluster.parts]
+    assert following.urls == cluster.urls
+
+
 async def test_a_client_without_our_key_is_refused(flink_server: FlinkServer) -> None:
     tls = await asyncio.to_thread(flink_server.cluster.tls)
     bare = type(tls)(tls.protocol)
     bare.load_verify_locations(flink_server.cluster.client_certificate)
-    with pytest.raises(FlinkUnavailable, match="cannot be reached"):
+    with pytest.raises(FlinkUnavailable, match="gives no answer"):
         await JobManager(flink_server.cluster.urls, bare).overview()
-    with pytest.raises(FlinkUnavailable, match="cannot be reached"):
+    with pytest.raises(FlinkUnavailable, match="gives no answer"):
         await SqlGateway(flink_server.cluster.urls, bare).version()
     assert (await flink_server.jobmanager().overview()).version == "2.2.1"
 
@@ -242,9 +250,7 @@ async def test_a_gateway_that_is_started_again_forgets_sessions_and_no_job(
         return cluster.pid is None
 
     await until(seen)
-    with pytest.raises(
-        FlinkUnavailable, match=r"cannot be reached .*analytics\.flink\.gateway_url"
-    ):
+    with pytest.raises(FlinkUnavailable, match=r"no answer .*analytics\.flink\.gateway_url"):
         await gateway.version()
     await cluster.start()
     job = await submitting
@@ -302,7 +308,7 @@ async def test_a_statement_without_end_is_cancelled(flink_server: FlinkServer) -
         "WITH ('connector' = 'datagen', 'rows-per-second' = '10')",
     )
     with pytest.raises(FlinkUnavailable, match="a SELECT over a stream never ends"):
-        await gateway.run_statement(session, "SELECT n FROM endless", 3)
+        await gateway.run_statement(session, "SELECT n FROM endless", 1)
     await gateway.close_session(session)
 
     async def cancelled() -> bool:

@@ -85,6 +85,19 @@ async def test_no_certificate_is_trusted_unless_an_authority_is_named(tls: ssl.S
     gc.collect()
 
 
+async def test_a_server_that_refuses_our_certificate_is_a_failure(
+    tls: ssl.SSLContext,
+) -> None:
+    """In TLS 1.3 it does so after our side of the handshake."""
+    tls.verify_mode = ssl.CERT_REQUIRED
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ours.check_hostname, ours.verify_mode = False, ssl.CERT_NONE
+    async with server(OK, tls) as port:
+        with pytest.raises(http_client.FAILURES):
+            await http_client.request("GET", f"https://127.0.0.1:{port}/", timeout_s=5, tls=ours)
+    gc.collect()
+
+
 async def test_a_request_that_is_cancelled_in_the_handshake_leaves_no_socket() -> None:
     accepted, closed = asyncio.Event(), asyncio.Event()
 

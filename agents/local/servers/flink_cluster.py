@@ -147,6 +147,8 @@ class FlinkCluster:
         Raises InstallError if Java, the jars or the user are missing, SettingsError if the user
         cannot reach the folder, FlinkUnavailable, with the end of the log, if it does not come
         up."""
+        if self.jobmanager.pid is None:  # its jobs are lost, and the TaskManager works on for 10 s
+            self.taskmanager.kill()
         missing = [part for part in self.parts if part.pid is None]
         if not missing:
             return

@@ -79,7 +79,7 @@ class JavaProcess:
     def end_stale(self) -> None:
         """End the one that an earlier run left in this folder, if there is one. Blocks for at most
         20 s."""
-        pid = self._find_stale_pid()
+        pid = self.find_stale_pid()
         if pid is None:
             return
         _log.info("stale_java_ended", name=self.name, pid=pid, folder=str(self._folder))
@@ -90,7 +90,7 @@ class JavaProcess:
                 return
             deadline = time.monotonic() + patience_s
             while time.monotonic() < deadline:
-                if self._find_stale_pid() is None:
+                if self.find_stale_pid() is None:
                     return
                 time.sleep(POLL_S)
 
@@ -98,7 +98,7 @@ class JavaProcess:
     def _pid_file(self) -> Path:
         return self._folder / f"{self.name}.pid"
 
-    def _find_stale_pid(self) -> int | None:
+    def find_stale_pid(self) -> int | None:
         """The process that the pid file names, if it is alive and the server of this folder."""
         try:
             pid = int(self._pid_file.read_text("ascii"))
