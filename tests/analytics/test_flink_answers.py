@@ -51,7 +51,7 @@ async def flink(answers: Mapping[str, Any]) -> AsyncIterator[tuple[FlinkUrls, li
         with suppress(OSError, asyncio.IncompleteReadError):
             line = (await reader.readuntil(b"\r\n")).decode().rpartition(" ")[0]
             asked.append(line)
-            answer = next((a for key, a in answers.items() if line.startswith(key)), {})
+            answer: Any = next((a for key, a in answers.items() if line.startswith(key)), {})
             writer.write(answer if isinstance(answer, bytes) else http(200, orjson.dumps(answer)))
             await writer.drain()
             await reader.read()
