@@ -158,6 +158,19 @@ class Reader:
             "see reset"
         )
 
+    async def find_partitions(self) -> range:
+        """The partitions of the topic. Raises KafkaUnavailable, KafkaError."""
+        try:
+            async with asyncio.timeout(_LOOK_BOUND_S):
+                await self._consumer._client._wait_on_metadata(self._kafka_topic)
+        except (kafka_errors.KafkaError, OSError, TimeoutError) as e:
+            raise to_geolane_error(e, f"find the partitions of {self._kafka_topic}") from e
+        return self.known_partitions()
+
+    def known_partitions(self) -> range:
+        """The partitions of the topic that are known by now; new ones show after some minutes."""
+        return range(len(self._consumer.partitions_for_topic(self._kafka_topic) or ()))
+
     async def positions_of(self, partitions: Iterable[int]) -> dict[int, int]:
         """By partition: the offset behind the last record taken, and behind the transaction marker
         after it if that has arrived."""

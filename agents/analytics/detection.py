@@ -1,0 +1,73 @@
+"""Detection in process: events go in, hotspots come out. It knows no Kafka, and its state can be
+saved and restored between two calls, without a hotspot lost or repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from agents.analytics.events import EventReader
+from agents.core.hotspots.areas import AREA_RESOLUTION
+from agents.core.hotspots.lifecycle import Lifecycle
+from agents.core.model.hotspots import Hotspot, Rise
+from kernels.hotspots.detector import Detector
+from kernels.hotspots.rises import FACTORS
+from kernels.hotspots.slots import SlotCounter
+
+
+class Parameters(Protocol):
+    """Of the settings' section `analytics`."""
+
+    @property
+    def lateness_s(self) -> float: ...
+    @property
+    def idle_s(self) -> float: ...
+    @property
+    def floor_events(self) -> int: ...
+    @property
+    def threshold_nats(self) -> float: ...
+
+
+@dataclass(slots=True)
+class Detection:
+    """`told_s`: the slot up to which all rises have been returned. A state that was saved before
+    goes through them again and keeps silent."""
+
+    detector: Detector
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    events: EventReader = field(default_factory=EventReader)
+    told_s: int = -1
+
+    @classmethod
+    def of_settings(cls, analytics: Parameters) -> Detection:
+        slots = SlotCounter(round(analytics.lateness_s * 1000), AREA_RESOLUTION)
+        threshold = round(analytics.threshold_nats * 1_000_000)
+        return cls(Detector(slots, analytics.floor_events, threshold))
+
+    def count_records(self, partition: int, records: Sequence[Any]) -> int:
+        """Count the events among the records of a partition of `events.lanes`; returns how
+        many there are, late ones included."""
+        ts_ms, cells = self.events.read_columns(records)
+        self.detector.slots.count_events(partition, ts_ms, cells)
+        return len(ts_ms)
+
+    def advance(self, waited_for: Collection[int]) -> tuple[list[Rise], list[Hotspot]]:
+        """The rises of the slots that close now, and the hotspots that change by them.
+        `waited_for`: the partitions that are not idle."""
+        rises = [rise for rise in self._find_rises(waited_for) if rise.at_s > self.told_s]
+        closed_s = self.detector.slots.closed_s
+        if closed_s <= self.told_s:
+            return [], []
+        self.told_s = closed_s
+        return rises, list(self.lifecycle.advance(rises, closed_s))
+
+    def _find_rises(self, waited_for: Collection[int]) -> Iterator[Rise]:
+        closed, rises = self.detector.find_rises(waited_for)
+        for row, factor, started_s, events, usual, usual_s in zip(*rises, strict=True):
+            yield Rise(
+                int(closed.slot_s[row]),
+                f"{closed.cell[row]:x}",
+                FACTORS[factor],
+                *map(int, (started_s, events, usual, usual_s)),
+            )
