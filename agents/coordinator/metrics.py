@@ -74,6 +74,11 @@ def add_leader_metrics(core: Coordinator, performer: Performer, out: Samples) ->
     for what in FAULTS:
         out.add(m.COORDINATOR_FAULTS, core.guard.counts[what], what)
     out.add(m.DRAINED, sum(status.drained for status in fleet.statuses.values()))
+    counts = core.hotspots.counts
+    out.add(m.HOTSPOTS_OPEN, len(core.hotspots.open))
+    out.add(m.HOTSPOTS_OPENED, counts["opened"])
+    out.add(m.HOTSPOTS_ENDED, counts["ended"])
+    out.add(m.HOTSPOT_RECORDS_SKIPPED, counts["skipped"] + counts["untracked"])
     _add_plan_metrics(core.placing, out)
 
 

@@ -53,10 +53,12 @@ from agents.core.operators.dead_letters import DeadLook, DeadReplay
 from agents.core.operators.history import Search
 from agents.core.planning.planner import make_scored_plan
 from agents.geodata import RTT_TABLE, read_rtt
+from agents.geodata.cities import name_place, read_cities
 from agents.journal.store import Journal
 from agents.kafka import compacted as lanemap_topic
 from agents.kafka.connection import retry_until_available
 from agents.kafka.dead_letters import DeadLetters
+from agents.kafka.hotspots import HotspotReader
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.offsets import Offsets
 from agents.kafka.placement_log import PlacementLog
@@ -194,6 +196,7 @@ class CoordinatorProcess:
                 )
             # The map tells where each lane's cells are, and so which residency rule binds it.
             bound = await asyncio.to_thread(bind_inventory, self.inventory.newest, lanemap)
+            await asyncio.to_thread(read_cities)
             # Before any offset is read: a worker whose record is lost may still commit.
             await _retry_until_kafka(leases.start)
             table = await _fence_after_loss(table, placement.lost, leases)
@@ -213,11 +216,12 @@ class CoordinatorProcess:
             core = Coordinator(
                 bound.inventory,
                 Inherited(epoch, expected, table.placed, table.leases, table.intents, table.tuning),
-                PlanningSetup(bound.places, numerics, self.placing, time.perf_counter),
+                PlanningSetup(bound.places, numerics, self.placing, time.perf_counter, lanemap),
                 OperatorSetup(
                     lambda: secrets.token_hex(2),
                     tunable_values_of(self.settings.worker, self.settings.coordinator.calm),
                     self.settings.kafka.bootstrap,
+                    name_place,
                 ),
                 _read_clocks(),
             )
@@ -249,6 +253,7 @@ class CoordinatorProcess:
                 group.create_task(performer.run_planner())
                 group.create_task(self._send_ticks(performer))
                 group.create_task(StreamLooks(self.settings.kafka, offsets).run(self.enqueue_event))
+                group.create_task(HotspotReader(self.settings.kafka).run(self.enqueue_event))
                 group.create_task(self._store_forecast(core, journal))
                 group.create_task(self.inventory.report_changes(bound, lanemap, self.enqueue_event))
                 await self._handle_events(core, performer, group)

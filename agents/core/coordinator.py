@@ -29,6 +29,7 @@ from agents.core.events import (
     CommandWasRefused,
     CoreEvent,
     Flooded,
+    HotspotsRead,
     InventoryRead,
     InventoryRefused,
     KafkaDown,
@@ -63,6 +64,7 @@ from agents.core.fleet.connections import ConnectionEvent, Connections
 from agents.core.fleet.counts import LeaderCounts
 from agents.core.fleet.fencing import Fencing
 from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.hotspots import Hotspots, NamePlace, format_degrees
 from agents.core.fleet.incidents import News
 from agents.core.fleet.liveness import Gone, Liveness
 from agents.core.fleet.membership import Membership
@@ -75,6 +77,7 @@ from agents.core.fleet.topic_checks import StreamsLooked
 from agents.core.fleet.trouble_watch import Lookout
 from agents.core.fleet.tuner import Tuner
 from agents.core.guard import Guard
+from agents.core.lanes.lane_map import LaneMap
 from agents.core.model.inventory import Inventory
 from agents.core.model.messages import (
     Announcement,
@@ -111,22 +114,26 @@ class Inherited:
 
 @dataclass(frozen=True, slots=True)
 class PlanningSetup:
-    """What plans are made with. `clock`: seconds, to measure how long one takes."""
+    """What plans are made with. `clock`: seconds, to measure how long one takes. `lanemap`: tells
+    in which lanes a hotspot's events are; without it, hotspots raise no forecast."""
 
     lanes: LanePlaces
     numerics: Numerics
     settings: PlacingSettings
     clock: Clock = lambda: 0.0
+    lanemap: LaneMap | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorSetup:
     """What people are told and may set. `token`: a new id of a dry run; `tunables`: the values of
-    the settings file; `bootstrap`: the broker that commands name."""
+    the settings file; `bootstrap`: the broker that commands name; `name_place`: what people call a
+    place in degrees."""
 
     token: Callable[[], str]
     tunables: Mapping[str, Number] = field(default_factory=lambda: DEFAULTS)
     bootstrap: str = "BROKER:9092"
+    name_place: NamePlace = format_degrees
 
 
 class Coordinator:
@@ -161,7 +168,12 @@ class Coordinator:
         inputs = PlacingInputs(self.fleet, planning.lanes, planning.settings)
         self.placing = Placing(self.fleet, inputs, planning.numerics, now.s, planning.clock)
         self.tuner = Tuner(self.fleet, self.placing, operators.tunables)
-        self.desk = Desk(self.fleet, self.placing, self.news, operators.token, self.tuner)
+        self.hotspots = Hotspots(
+            self.fleet, self.news, self.placing, planning.lanemap, operators.name_place
+        )
+        self.desk = Desk(
+            self.fleet, self.placing, self.news, operators.token, self.tuner, self.hotspots
+        )
         self.dialogs = Dialogs(self.desk)
         desk, placing = self.desk, self.placing
         parts = (
@@ -276,6 +288,7 @@ class Coordinator:
             StreamsLooked: self._handle_streams,
             InventoryRead: self._handle_inventory,
             InventoryRefused: self._handle_refused_inventory,
+            HotspotsRead: self._handle_hotspots,
             # plans
             Planned: self._handle_plan,
             PlanFailed: self._handle_failed_plan,
@@ -353,6 +366,9 @@ class Coordinator:
 
     def _handle_streams(self, event: StreamsLooked, now: Now) -> Iterable[Effect]:
         return self.lookout.check_topics(event, now.s)
+
+    def _handle_hotspots(self, event: HotspotsRead, now: Now) -> Iterable[Effect]:
+        return self.hotspots.handle_records(event, now.s, now.ms)
 
     def _handle_offsets(self, event: OffsetsRead, now: Now) -> None:
         self.liveness.note_offsets(self.fleet, event.offsets)
@@ -446,6 +462,7 @@ class Coordinator:
             self.placing.waiting, "all nodes that take lanes are full", now.s
         )
         yield from self.tuner.tell_progress(now.s) if self.liveness.link_up else ()
+        yield from self.hotspots.advance(now.s)
         yield from self.news.tell_pending(
             now.s, paused=self._is_paused(), connected=self.liveness.link_up
         )

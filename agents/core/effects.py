@@ -151,8 +151,8 @@ class MirrorAffiliations:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Write one row to the journal. `kind`: decision, action, alert or fleet. `data`: values that
-    JSON can hold."""
+    """Write one row to the journal. `kind`: decision, action, alert, hotspot or fleet. `data`:
+    values that JSON can hold."""
 
     kind: str
     who: str

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from agents.core.model.hotspots import Hotspot
 from agents.core.model.inventory import Inventory
 from agents.core.model.messages import (
     Accelerator,
@@ -341,6 +342,27 @@ class Planned:
     scored: Scored
 
 
+@dataclass(frozen=True, slots=True)
+class HotspotChange:
+    """A record of the topic `hotspots`, appended at `appended_ms` (the broker's clock), `age_s`
+    before it was read."""
+
+    hotspot: Hotspot
+    appended_ms: int
+    age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class HotspotsRead:
+    """Records of the topic `hotspots`, in order. `past`: they were there before this leader began
+    to read; the first event that is not `past` says that all of these were read. `skipped`: how
+    many records among them are not valid."""
+
+    changes: tuple[HotspotChange, ...] = ()
+    past: bool = False
+    skipped: int = 0
+
+
 CoreEvent = (
     Tick
     | Wake
@@ -363,4 +385,5 @@ CoreEvent = (
     | KafkaUp
     | Planned
     | PlanFailed
+    | HotspotsRead
 )

@@ -28,6 +28,7 @@ from agents.core.events import (
     CommandUnanswered,
     CommandWasRefused,
     Flooded,
+    HotspotsRead,
     NotUnderstood,
     PlanFailed,
     Planned,
@@ -44,7 +45,16 @@ from agents.core.model.forms import FormRefusal
 TOLD_EVERY_S = 600.0  # per error and sender
 REMEMBERED = 1000
 STORY_AT_MOST = 8000  # characters of a traceback, counted from its end
-FAULTS = ("command", "form", "errand", "worker", "room", "plan", "summary")  # where it failed
+FAULTS = (
+    "command",
+    "form",
+    "errand",
+    "worker",
+    "room",
+    "plan",
+    "summary",
+    "hotspots",
+)  # where it failed
 
 Undo = Callable[[], None]
 
@@ -85,6 +95,7 @@ class Guard:
                 | AffiliationChanged()
                 | Flooded()
                 | NotUnderstood()
+                | HotspotsRead()
             ):
                 return self._run_until_error(event, work, now)
             case Planned() | PlanFailed():
@@ -140,7 +151,8 @@ class Guard:
             effects.extend(work)
         except Exception as e:  # noqa: BLE001 - the boundary: it is logged and told
             who = _sender_of(event)
-            effects += self._report_fault("worker" if who else "room", who, event, e, now)[1]
+            what = "hotspots" if isinstance(event, HotspotsRead) else "worker" if who else "room"
+            effects += self._report_fault(what, who, event, e, now)[1]
         return effects
 
     def _report_fault(

@@ -14,6 +14,7 @@ from agents.core.model.feeds import (
     FeedElement,
     FeedItem,
     FleetSummary,
+    HotspotItem,
     MoveItem,
     PlacementFigures,
     PlacementPlan,
@@ -24,6 +25,7 @@ from agents.core.model.feeds import (
     WorkerRow,
     WorkerRows,
 )
+from agents.core.model.hotspots import HotspotState
 from agents.core.model.topology import WorkerKind
 from plugins import namespaces as ns
 from plugins.values import (
@@ -45,8 +47,10 @@ _FIGURES = f"{{{ns.PLACEMENT}}}figures"
 _FLEET, _ALERT = f"{{{ns.FEED}}}fleet", f"{{{ns.FEED}}}alert"
 _WORKERS, _WORKER = f"{{{ns.FEED}}}workers", f"{{{ns.FEED}}}worker"
 _TROUBLES, _TROUBLE = f"{{{ns.FEED}}}troubles", f"{{{ns.FEED}}}trouble"
+_HOTSPOT = f"{{{ns.FEED}}}hotspot"
 _TUNING, _SET = f"{{{ns.FEED}}}tuning", f"{{{ns.FEED}}}set"
 SETS_LIMIT = 200
+LANES_LIMIT = 1_000
 ROWS_LIMIT = 1_000
 
 
@@ -75,7 +79,10 @@ def item_to_entry(item: FeedItem, updated: datetime) -> ET.Element:
     kind='lane_stopped' about='main/events.lanes/12' severity='critical' for_s='74'>lane 12 stands
     still at fra-1: ...</trouble></troubles>``, the worst troubles. On `alerts`: ``<alert
     xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone'
-    about='node-fra-1'/>``. On `tuning`, for the workers: ``<tuning xmlns='urn:geolane:feed:1'
+    about='node-fra-1'/>``. On `hotspots`, one item for each, which its changes replace: ``<hotspot
+    xmlns='urn:geolane:feed:1' leader_epoch='4' id='8326e9fffffffff-1764417000' state='open'
+    place='Dallas, US' lat='32.78' lon='-96.8' eps='14.2' usual_eps='2.1' started_s='1764416940'
+    last_s='1764417000' ended_s='0' lanes='3 7'/>``. On `tuning`, for the workers: ``<tuning xmlns='urn:geolane:feed:1'
     leader_epoch='4' version='17'><set name='commit_gap_ms' value='200'/></tuning>``."""
     entry = ET.Element(f"{_A}entry")
     ET.SubElement(entry, f"{_A}id").text = uuid.uuid5(_URN, f"{item.feed}/{item.item_id}").urn
@@ -133,6 +140,13 @@ def _value_to_xml(value: FeedElement, leader_epoch: int) -> ET.Element:
                 kind=replace_invalid_xml(value.kind),
                 about=replace_invalid_xml(value.about),
             )
+        case HotspotItem():
+            root = ET.Element(_HOTSPOT, head, id=value.id, state=value.state.value)
+            root.set("place", replace_invalid_xml(value.place))
+            for name in _HOTSPOT_NUMBERS:
+                root.set(name, format_number(getattr(value, name)))
+            root.set("lanes", " ".join(map(str, value.lanes[:LANES_LIMIT])))
+            return root
         case TuningValues():
             root = ET.Element(_TUNING, head, version=str(value.version))
             for name, number_ in value.values:
@@ -234,6 +248,8 @@ def _value_from_xml(root: ET.Element) -> FeedElement:
             parse_sentence(root.get("kind")),
             parse_sentence(root.get("about")),
         )
+    if root.tag == _HOTSPOT:
+        return _hotspot_from_xml(root)
     if root.tag == _TUNING:
         if len(root) > SETS_LIMIT:
             raise BadStanza(f"tuning: more than {SETS_LIMIT} settings")
@@ -245,6 +261,31 @@ def _value_from_xml(root: ET.Element) -> FeedElement:
             ),
         )
     raise BadStanza(f"{root.tag}: not a known element")
+
+
+_HOTSPOT_TIMES = ("started_s", "last_s", "ended_s")
+_HOTSPOT_NUMBERS = ("lat", "lon", "eps", "usual_eps", *_HOTSPOT_TIMES)
+
+
+def _hotspot_from_xml(root: ET.Element) -> HotspotItem:
+    lanes = root.get("lanes", "").split()
+    if len(lanes) > LANES_LIMIT:
+        raise BadStanza(f"lanes: more than {LANES_LIMIT}")
+    try:
+        state = HotspotState(root.get("state", ""))
+    except ValueError:
+        raise BadStanza("state: not a known value") from None
+    return HotspotItem(
+        parse_word(root.get("id"), "id"),
+        state,
+        parse_sentence(root.get("place")),
+        parse_number(root.get("lat"), "lat", -90, 90),
+        parse_number(root.get("lon"), "lon", -180, 180),
+        parse_number(root.get("eps"), "eps"),
+        parse_number(root.get("usual_eps"), "usual_eps"),
+        *(parse_integer(root.get(name), name) for name in _HOTSPOT_TIMES),
+        tuple(parse_integer(n, "lanes") for n in lanes),
+    )
 
 
 def _setting_from_text(text: str | None) -> int | float:

@@ -23,6 +23,7 @@ from agents.core.model.plan import (
 )
 from agents.core.model.topology import Partition, WorkerKind
 from agents.core.planning.forecast import Forecast, Foresight
+from agents.core.planning.hotspot_forecast import HotspotForecast, Raised
 from agents.settings.calm import Calm
 from kernels.tables import RttModel, Weights
 
@@ -109,7 +110,9 @@ class Trail:
 @dataclass(slots=True)
 class PlacingInputs:
     """What the planner needs beside the fleet: per lane, moves under way, cooldowns (until,
-    monotonic s) and trails; per node, when it came, and the limit of its moves after trouble."""
+    monotonic s) and trails; per node, when it came, and the limit of its moves after trouble.
+    `hotspots`: what they add to forecasts. `raises`: the lanes whose forecast they raised in the
+    last moment."""
 
     fleet: Fleet
     places: LanePlaces
@@ -120,6 +123,8 @@ class PlacingInputs:
     trails: dict[Partition, Trail] = field(default_factory=dict)
     came: dict[str, float] = field(default_factory=dict)
     troubled: dict[str, tuple[int, float]] = field(default_factory=dict)
+    hotspots: HotspotForecast = field(default_factory=HotspotForecast)
+    raises: Mapping[int, Raised] = field(default_factory=dict)
     foresight: Foresight = field(init=False)
 
     def __post_init__(self) -> None:
@@ -226,7 +231,15 @@ class PlacingInputs:
         nodes = tuple(
             self._make_node(w, flying.count(row), w in worse, now) for w, row in row_of.items()
         )
+        calm = self.settings.calm
+        lanes, self.raises = self.hotspots.raise_lanes(
+            lanes, nodes, now, calm.forecast_s, calm.target_utilisation
+        )
         return Moment(now, lanes, nodes, memory or Memory())
+
+    def refresh_raises(self, now: float, now_ms: int) -> None:
+        """Bring `raises` up to date, after hotspots have changed."""
+        self.make_moment(self.fleet.partitions_of(WorkerKind.NODE), now, now_ms, None)
 
     def _make_lane(self, p: Partition, row_of: Mapping[str, int], now: float, ahead: float) -> Lane:
         s = self.fleet.partitions[p]

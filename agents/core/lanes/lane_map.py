@@ -70,10 +70,12 @@ class LaneMap:
 
     def lane_of(self, cell: str, key: bytes) -> int:
         """The lane of an event of this cell and lane key."""
-        lanes = self.cell_lanes.get(cell)
-        if lanes is None:
-            return murmur2(cell.encode()) % self.lanes
+        lanes = self.lanes_of_cell(cell)
         return lanes[0] if len(lanes) == 1 else lanes[murmur2(key) % len(lanes)]
+
+    def lanes_of_cell(self, cell: str) -> tuple[int, ...]:
+        """The lanes that events of this cell can be in."""
+        return self.cell_lanes.get(cell) or (murmur2(cell.encode()) % self.lanes,)
 
     def locate_event(self, lat: float, lon: float, key: bytes) -> tuple[bytes, int]:
         """(cell as hex, lane) of an event at these coordinates in degrees. Like `lane_of`, but
@@ -82,7 +84,7 @@ class LaneMap:
         seen = self._seen.get(index)
         if seen is None:
             cell = basic_int.int_to_str(index)
-            lanes = self.cell_lanes.get(cell) or (murmur2(cell.encode()) % self.lanes,)
+            lanes = self.lanes_of_cell(cell)
             if len(self._seen) >= _CACHED_CELLS:
                 self._seen.clear()
             seen = self._seen[index] = (cell.encode(), lanes)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from agents.core.model.hotspots import HotspotState
 from agents.core.model.topology import WorkerKind
 
 FLEET, PLACEMENT, ALERTS, TUNING = "fleet", "placement", "alerts", "tuning"
+HOTSPOTS = "hotspots"
 CURRENT = "current"
 
 
@@ -145,6 +147,25 @@ class AlertItem:
 
 
 @dataclass(frozen=True, slots=True)
+class HotspotItem:
+    """One hotspot at its latest change; its id is the item's. `state`: open, grown or ended.
+    `lat`, `lon`: the middle of its peak, in degrees. `eps`, `usual_eps`: the peak's events/s. Times
+    are event time in epoch s; `ended_s`: 0 while it lasts."""
+
+    id: str
+    state: HotspotState
+    place: str
+    lat: float
+    lon: float
+    eps: float
+    usual_eps: float
+    started_s: int
+    last_s: int
+    ended_s: int = 0
+    lanes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TuningValues:
     """For the workers: the values of tuned settings, by name; for all others each worker's own
     settings apply. `version`: what they acknowledge."""
@@ -153,7 +174,9 @@ class TuningValues:
     values: tuple[tuple[str, int | float], ...] = ()
 
 
-FeedElement = FleetSummary | PlacementPlan | PlacementFigures | AlertItem | TuningValues
+FeedElement = (
+    FleetSummary | PlacementPlan | PlacementFigures | AlertItem | HotspotItem | TuningValues
+)
 
 
 @dataclass(frozen=True, slots=True)

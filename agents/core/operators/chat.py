@@ -15,6 +15,7 @@ from agents.base.token_bucket import TokenBucket
 from agents.core.effects import Effect, MirrorAffiliations, Note, Say, Show, Whisper
 from agents.core.events import QueryFinished, QuestionAsked
 from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.hotspots import Hotspots
 from agents.core.fleet.incidents import News, clip_lines
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.queries import PendingQueries
@@ -57,6 +58,7 @@ class Desk:
     news: News
     token: Callable[[], str]
     tuner: Tuner
+    hotspots: Hotspots
     affiliations: dict[str, str] = field(default_factory=dict)
     known: bool = False  # whether the room's affiliations have been read
     promises: dict[str, Promise] = field(default_factory=dict)
@@ -138,6 +140,7 @@ class Desk:
             self.tuner,
             self.rewinds,
             self.rollout,
+            self.hotspots,
             access=self.access_of(jid),
             chat=chat,
             commanding=commanding,

@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from agents.core.effects import Effect, Write
 from agents.core.fleet.fleet import Fleet
+from agents.core.fleet.hotspots import Hotspots
 from agents.core.fleet.incidents import News
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.queries import PendingQueries
@@ -67,6 +68,7 @@ class Context:
     tuner: Tuner
     rewinds: Rewinds
     rollout: Rollout
+    hotspots: Hotspots
     access: Access = Access.LOOK
     chat: bool = True
     commanding: bool = True

@@ -44,7 +44,16 @@ def explain_lane(placing: Placing, p: Partition, now: float) -> str:
         now,
         paused=PAUSE in placing.fleet.intents,
         absent=describe_absences(placing.fleet),
+        raised=_describe_raise(placing, p),
     )
+
+
+def _describe_raise(placing: Placing, p: Partition) -> str:
+    """What hotspots do to the lane's forecast; empty if nothing."""
+    raised = placing.inputs.raises.get(p.n)
+    if raised is None:
+        return ""
+    return f"forecast raised x{raised.times:.1f} by the hotspot at {raised.place}"
 
 
 def gains_elsewhere_ms(scored: Scored, owners: Mapping[Partition, str]) -> dict[Partition, float]:
@@ -81,13 +90,15 @@ def explain_scored_lane(
     *,
     paused: bool,
     absent: Mapping[str, str],
+    raised: str = "",
 ) -> str:
-    """Like `explain_lane`, on values. `absent`: see `describe_absences`."""
+    """Like `explain_lane`, on values. `absent`: see `describe_absences`. `raised`: what raised the
+    lane's forecast."""
     if placed.state is State.ORPHAN or placed.worker not in scored.workers:
         if p.n not in scored.plan.waiting:
             return f"Lane {p.n} has no owner: it is about to be placed."
-        return "\n".join(_describe_waiting(_Case(scored, p, -1, absent)))
-    case = _Case(scored, p, scored.workers.index(placed.worker), absent)
+        return "\n".join(_describe_waiting(_Case(scored, p, -1, absent, raised)))
+    case = _Case(scored, p, scored.workers.index(placed.worker), absent, raised)
     lines = [_describe_current_node(case, placed), *_describe_chosen_node(case, placed, paused)]
     other = case.find_cheapest(case.may & ~case.taken)
     if other >= 0:
@@ -114,6 +125,7 @@ class _Case:
     p: Partition
     here: int
     absent: Mapping[str, str]
+    raised: str = ""
 
     def __post_init__(self) -> None:
         scored, row = self.scored, self.scored.partitions.index(self.p)
@@ -213,7 +225,7 @@ def _describe_room(case: _Case) -> str:
     cost = f"room costs {price:.1f} ms" if price >= NOTICEABLE_MS else "room costs nothing"
     return (
         f"{case.name_node(n)}: {case.use[n]:,.0f} of {case.room[n]:,.0f} events/s allowed, "
-        f"{case.eps:,.0f} for this lane; {cost}."
+        f"{case.eps:,.0f} for this lane{f' ({case.raised})' if case.raised else ''}; {cost}."
     )
 
 
@@ -309,6 +321,7 @@ def _describe_damping(case: _Case, to: int, now: float, paused: bool) -> str:
 def _describe_waiting(case: _Case) -> list[str]:
     """The lines for an orphan that waits."""
     lines = [f"Lane {case.p.n} has no owner and lags; nothing is lost."]
+    lines += [f"Its load: {case.eps:,.0f} events/s, {case.raised}."] if case.raised else []
     takers = case.takes & case.allowed
     most = float(case.room[takers].max()) if takers.any() else 0.0
     if not case.allowed.any():

@@ -19,7 +19,7 @@ from agents.core.operators.arguments import (
 )
 from agents.core.operators.command import Context, Fetch, Remembered
 
-KINDS = ("action", "decision", "alert")
+KINDS = ("action", "decision", "alert", "hotspot")
 WIDTH = 90
 
 ARGUMENTS = (

@@ -41,6 +41,7 @@ from agents.core.operators.explain import explain_lane
 from agents.core.operators.held_back import describe_return
 from agents.core.operators.history import ARGUMENTS as HISTORY
 from agents.core.operators.history import query_history
+from agents.core.operators.hotspots import show_hotspots
 from agents.core.operators.reset import RESET
 from agents.core.operators.rewind import REWIND, query_rewind
 from agents.core.operators.rollout import ROLLOUTS
@@ -112,10 +113,6 @@ def _show_explanation(c: Context, args: Sequence[str]) -> str:
 
 def _show_whatif(c: Context, args: Sequence[str]) -> str:
     return answer_whatif(c.placing, c.now, c.now_ms, args)
-
-
-def _show_hotspots(c: Context, args: Sequence[str]) -> str:
-    return "Analytics is not running yet, so I know of no hotspots. The busiest lanes: !lanes."
 
 
 def _show_or_rewind_lane(c: Context, args: Sequence[str]) -> str | Fetch:
@@ -424,7 +421,7 @@ _LIST = (
     ),
     *LOOKS,
     *LETTERS,
-    Command("hotspots", (), Access.LOOK, "where events pile up", _show_hotspots),
+    Command("hotspots", (), Access.LOOK, "where events pile up", show_hotspots),
     Command("history", HISTORY, Access.LOOK, "what happened and who asked for it", query_history),
     Command("follow", (_FEED,), Access.LOOK, "get a feed's items one to one", follow_feed),
     Command(

@@ -187,6 +187,13 @@ FORECAST_ERROR = _gauge(
 LAST_VALUE_ERROR = _gauge(
     "forecast_last_value_error_ratio", "how far the last value would have been off, likewise"
 )
+HOTSPOTS_OPEN = _gauge("hotspots_open", "hotspots that are open")
+HOTSPOTS_OPENED = _counter("hotspots_opened", "hotspots that have opened since this leader began")
+HOTSPOTS_ENDED = _counter("hotspots_ended", "hotspots that have ended since this leader began")
+HOTSPOT_RECORDS_SKIPPED = _counter(
+    "hotspot_records_skipped",
+    "records of the topic hotspots that were skipped: not valid, or more than 1,000 are open",
+)
 JOURNAL_DROPPED = _counter(
     "journal_dropped", "entries that the journal dropped (notes, ticks)", "what"
 )
@@ -250,6 +257,10 @@ COORDINATOR = (
     UTILISATION,
     FORECAST_ERROR,
     LAST_VALUE_ERROR,
+    HOTSPOTS_OPEN,
+    HOTSPOTS_OPENED,
+    HOTSPOTS_ENDED,
+    HOTSPOT_RECORDS_SKIPPED,
     JOURNAL_DROPPED,
     TELEMETRY_DROPPED,
     QUEUE,
