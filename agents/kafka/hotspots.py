@@ -118,8 +118,8 @@ class HotspotReader:
 
     async def _find_begin(self, consumer: Any) -> int:
         """The offset of the first record to read."""
-        begin = (await consumer.beginning_offsets([self._tp]))[self._tp]
-        end = (await consumer.end_offsets([self._tp]))[self._tp]
+        begin: int = (await consumer.beginning_offsets([self._tp]))[self._tp]
+        end: int = (await consumer.end_offsets([self._tp]))[self._tp]
         since_ms = int((time.time() - PAST_S) * 1000)
         at = (await consumer.offsets_for_times({self._tp: since_ms}))[self._tp]
         return max(begin, end - PAST_RECORDS, at.offset if at is not None else end)

@@ -80,10 +80,11 @@ def item_to_entry(item: FeedItem, updated: datetime) -> ET.Element:
     still at fra-1: ...</trouble></troubles>``, the worst troubles. On `alerts`: ``<alert
     xmlns='urn:geolane:feed:1' leader_epoch='4' severity='warning' kind='node_gone'
     about='node-fra-1'/>``. On `hotspots`, one item for each, which its changes replace: ``<hotspot
-    xmlns='urn:geolane:feed:1' leader_epoch='4' id='8326e9fffffffff-1764417000' state='open'
+    xmlns='urn:geolane:feed:1' leader_epoch='4' id='8326cbfffffffff-1764417000' state='open'
     place='Dallas, US' lat='32.78' lon='-96.8' eps='14.2' usual_eps='2.1' started_s='1764416940'
-    last_s='1764417000' ended_s='0' lanes='3 7'/>``. On `tuning`, for the workers: ``<tuning xmlns='urn:geolane:feed:1'
-    leader_epoch='4' version='17'><set name='commit_gap_ms' value='200'/></tuning>``."""
+    last_s='1764417000' ended_s='0' lanes='3 7'/>``. On `tuning`, for the workers:
+    ``<tuning xmlns='urn:geolane:feed:1' leader_epoch='4' version='17'><set name='commit_gap_ms'
+    value='200'/></tuning>``."""
     entry = ET.Element(f"{_A}entry")
     ET.SubElement(entry, f"{_A}id").text = uuid.uuid5(_URN, f"{item.feed}/{item.item_id}").urn
     ET.SubElement(entry, f"{_A}title").text = replace_invalid_xml(item.title)
@@ -263,8 +264,7 @@ def _value_from_xml(root: ET.Element) -> FeedElement:
     raise BadStanza(f"{root.tag}: not a known element")
 
 
-_HOTSPOT_TIMES = ("started_s", "last_s", "ended_s")
-_HOTSPOT_NUMBERS = ("lat", "lon", "eps", "usual_eps", *_HOTSPOT_TIMES)
+_HOTSPOT_NUMBERS = ("lat", "lon", "eps", "usual_eps", "started_s", "last_s", "ended_s")
 
 
 def _hotspot_from_xml(root: ET.Element) -> HotspotItem:
@@ -283,7 +283,9 @@ def _hotspot_from_xml(root: ET.Element) -> HotspotItem:
         parse_number(root.get("lon"), "lon", -180, 180),
         parse_number(root.get("eps"), "eps"),
         parse_number(root.get("usual_eps"), "usual_eps"),
-        *(parse_integer(root.get(name), name) for name in _HOTSPOT_TIMES),
+        parse_integer(root.get("started_s"), "started_s"),
+        parse_integer(root.get("last_s"), "last_s"),
+        parse_integer(root.get("ended_s"), "ended_s"),
         tuple(parse_integer(n, "lanes") for n in lanes),
     )
 

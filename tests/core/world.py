@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -26,10 +26,12 @@ from agents.core.coordinator import (
 )
 from agents.core.events import Led, LinkDown, Now, TelemetryIn, WorkerSeen
 from agents.core.fleet.placing_inputs import PlacingSettings
+from agents.core.lanes.lane_map import LaneMap
 from agents.core.lanes.tenure import End, GiveBack, Take, TakeLease, Tenure
 from agents.core.model.inventory import Inventory
 from agents.core.model.messages import (
     Announcement,
+    Arrival,
     AssignCommand,
     Grant,
     Health,
@@ -44,6 +46,7 @@ from agents.core.model.plan import Decided, LanePlaces
 from agents.core.model.topology import Partition, Site, WorkerKind, WorkerSpec, kind_from_name
 from agents.core.planning.planner import make_scored_plan
 from agents.geodata import read_rtt
+from agents.geodata.cities import name_place
 from agents.settings.calm import Calm
 from kernels import Numerics
 from kernels.placement.assign import solve
@@ -81,6 +84,7 @@ def new_core(
     leases: Mapping[str, Lease] | None = None,
     intents: Mapping[str, Intent] | None = None,
     tuning: Tuning = UNTUNED,
+    lanemap: LaneMap | None = None,
 ) -> Coordinator:
     ids = itertools.count(1)
     sites = list(inv.sites.values())
@@ -94,8 +98,9 @@ def new_core(
         intents or {},
         tuning,
     )
-    planning = PlanningSetup(places, NUMERICS, PlacingSettings(Calm(), RTT))
-    return Coordinator(inv, inherited, planning, OperatorSetup(lambda: f"id{next(ids)}"), now)
+    planning = PlanningSetup(places, NUMERICS, PlacingSettings(Calm(), RTT), lanemap=lanemap)
+    people = OperatorSetup(lambda: f"id{next(ids)}", name_place=name_place)
+    return Coordinator(inv, inherited, planning, people, now)
 
 
 @dataclass
@@ -139,6 +144,8 @@ class World:
     decided: list[Decided] = field(default_factory=list)
     plan: fx.PlanWanted | None = None
     plans_at_once: bool = True
+    lanemap: LaneMap | None = None
+    arrivals: tuple[Arrival, ...] = ()  # what the router counts
 
     def __post_init__(self) -> None:
         self.inv = inventory(self.nodes)
@@ -167,6 +174,7 @@ class World:
             self.leases,
             self.intents,
             self.tuning,
+            self.lanemap,
         )
         self.tell(ev.KafkaUp())
         self.tell(Led())
@@ -294,11 +302,10 @@ class World:
                 LaneLoad(p.tenure.topic, n, epoch, 10.0, 0, 1.0, 2.0)
                 for n, epoch in p.tenure.owned_epochs()
             )
-            self.tell(
-                TelemetryIn(
-                    worker, Telemetry(p.boot, p.seq, "", 0.1, 40.0, tuning=p.tuning, lanes=owned)
-                )
-            )
+            said = Telemetry(p.boot, p.seq, "", 0.1, 40.0, tuning=p.tuning, lanes=owned)
+            if p.tenure.topic == WorkerKind.ROUTER.topic:
+                said = replace(said, arrivals=self.arrivals)
+            self.tell(TelemetryIn(worker, said))
 
     def deliver(self, i: int) -> None:
         """One of the commands under way arrives (any order), is obeyed, and answered."""

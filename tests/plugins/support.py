@@ -12,6 +12,7 @@ from agents.core.model.feeds import (
     AlertItem,
     FeedItem,
     FleetSummary,
+    HotspotItem,
     MoveItem,
     PlacementFigures,
     PlacementPlan,
@@ -34,6 +35,7 @@ from agents.core.model.forms import (
     Remark,
     Status,
 )
+from agents.core.model.hotspots import HotspotState
 from agents.core.model.messages import (
     Accelerator,
     Announcement,
@@ -197,6 +199,20 @@ elements = st.one_of(
         troubles=st.none() | trouble_rows,
     ),
     st.builds(AlertItem, st.sampled_from(Severity), line_text, line_text),
+    st.builds(
+        HotspotItem,
+        words,
+        st.sampled_from(HotspotState),
+        line_text,
+        st.integers(-90_000, 90_000).map(lambda n: n / 1000),
+        st.integers(-180_000, 180_000).map(lambda n: n / 1000),
+        amounts,
+        amounts,
+        whole,
+        whole,
+        whole,
+        st.lists(whole, max_size=9).map(tuple),
+    ),
     st.builds(
         TuningValues, whole, st.lists(st.tuples(words, whole | amounts), max_size=4).map(tuple)
     ),

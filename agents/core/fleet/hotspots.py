@@ -312,10 +312,10 @@ class Hotspots:
             h.id,
             state,
             known.place,
-            round(known.lat, 5),
-            round(known.lon, 5),
-            h.eps,
-            h.usual_eps,
+            round(known.lat, 3),
+            round(known.lon, 3),
+            round(h.eps, 3),
+            round(h.usual_eps, 3),
             h.started_s,
             h.last_s,
             h.ended_s if state is HotspotState.ENDED else 0,
@@ -331,6 +331,7 @@ class Hotspots:
     def _report_inherited(self, now: float) -> None:
         """Say once which hotspots were open already when this leader began."""
         if found := self.list_open(now):
+            self._told.update(k.hotspot.id for k in found[:LISTED])  # so that their end is told
             names = "; ".join(k.place for k in found[:LISTED]) + (" ..." if found[LISTED:] else "")
             is_open = "1 hotspot is" if len(found) == 1 else f"{len(found)} hotspots are"
             self.news.add_line(f"{is_open} open ({names}): !hotspots.")

@@ -13,7 +13,6 @@ from agents.core.operators.command import Context
 
 IN_CHAT, ELSEWHERE = (4, 2), (50, 20)
 """The most open and ended ones that are listed."""
-ANALYTICS = "analytics"
 
 
 def show_hotspots(c: Context, args: Sequence[str]) -> str:
@@ -42,7 +41,7 @@ def show_hotspots(c: Context, args: Sequence[str]) -> str:
 
 def _describe_absence(c: Context) -> str:
     """Why nothing looks for hotspots now, and what to do; empty if an analytics worker does."""
-    views = [v for v in c.fleet.views.values() if v.spec.kind.name == ANALYTICS]
+    views = [v for v in c.fleet.views.values() if v.spec.kind == WorkerKind.ANALYTICS]
     if any(v.present for v in views):
         return ""
     if views:
