@@ -20,11 +20,12 @@ from typing import Literal
 from agents import settings
 from agents.base.errors import CommandRefused, SettingsError, XmppError
 from agents.base.progress import ReportStep, StepOutcome, report_to_nobody
+from agents.core.model.topology import KINDS
 from ejabberd import accounts, feeds
 from ejabberd.api import AdminApi
 
 COORDINATOR = "geolane"
-WORKER = re.compile(r"(node|router)-[a-z0-9][a-z0-9.-]{0,60}")
+WORKER = re.compile(rf"({'|'.join(kind.name for kind in KINDS)})-[a-z0-9][a-z0-9.-]{{0,60}}")
 PERSON = re.compile(r"[a-z0-9][a-z0-9._-]{0,60}")
 ROOM = "ops"
 ROOM_OPTIONS = {
@@ -105,14 +106,14 @@ async def add_worker(
     reset: bool = False,
 ) -> None:
     """Account, password file, place in the shared roster and telemetry feed of one worker
-    (`node-iad-1`, `router-1`).
+    (`node-iad-1`, `router-1`, `analytics-1`).
 
     This may run while the server is in use: sessions that are online get a roster push. Raises
     SettingsError (name, or an account that was not made here, without `reset`), XmppError."""
     if not WORKER.fullmatch(worker):
         raise SettingsError(
-            f"worker {worker!r}: an account must be node-NAME or router-NAME, of a to z, digits, "
-            "dots, hyphens"
+            f"worker {worker!r}: an account must be node-NAME, router-NAME or analytics-NAME, of "
+            "a to z, digits, dots, hyphens"
         )
     fleet = f"fleet.{domain}"
     jid = f"{worker}@{fleet}"
@@ -150,8 +151,8 @@ async def add_person(
     XmppError."""
     if not PERSON.fullmatch(person.name) or WORKER.match(person.name) or person.name == COORDINATOR:
         raise SettingsError(
-            f"person {person.name!r}: a to z, digits, dots, hyphens; not geolane, node-... or "
-            "router-..."
+            f"person {person.name!r}: a to z, digits, dots, hyphens; not geolane, node-..., "
+            "router-... or analytics-..."
         )
     jid = f"{person.name}@{domain}"
     room = {"name": ROOM, "service": f"conference.{domain}"}
@@ -298,7 +299,9 @@ async def remove_worker(
 
     Raises SettingsError (name, file), XmppError."""
     if not WORKER.fullmatch(worker):
-        raise SettingsError(f"worker {worker!r}: an account must be node-NAME or router-NAME")
+        raise SettingsError(
+            f"worker {worker!r}: an account must be node-NAME, router-NAME or analytics-NAME"
+        )
     fleet, feed = f"fleet.{domain}", feeds.telemetry_feed(worker).name
     there = await accounts.account_exists(api, worker, fleet)
     try:

@@ -15,13 +15,18 @@ from agents.core.model.topology import (
     KINDS,
     TOPIC_CLEAN,
     TOPIC_DEAD,
+    TOPIC_HOTSPOT_STATE,
+    TOPIC_HOTSPOTS,
     TOPIC_LANEMAP,
     TOPIC_LANES,
     TOPIC_PLACEMENT,
     TOPIC_RAW,
     TOPIC_REPLAYED,
+    TOPIC_RISES,
     TOPIC_UNPLACED,
-    kind_from_name,
+    TOPICS_OF_ANALYTICS,
+    WorkerKind,
+    kind_from_account,
 )
 from agents.kafka.markers import OFFSETS, Reach
 from agents.kafka.wire import CLUSTER_NAME, Operation, Pattern, Resource
@@ -51,14 +56,25 @@ class Right:
         )
 
 
-_TOPICS: dict[str, dict[str, Operation]] = {
-    "coordinator": {TOPIC_LANEMAP: R},
-    "node": {TOPIC_LANES: R, TOPIC_CLEAN: W, TOPIC_DEAD: W},
-    "router": {TOPIC_RAW: R, TOPIC_LANEMAP: R, TOPIC_LANES: W, TOPIC_UNPLACED: W, TOPIC_DEAD: W},
+_TOPICS: dict[WorkerKind, dict[str, tuple[Operation, ...]]] = {
+    WorkerKind.NODE: {TOPIC_LANES: (R,), TOPIC_CLEAN: (W,), TOPIC_DEAD: (W,)},
+    WorkerKind.ROUTER: {
+        TOPIC_RAW: (R,),
+        TOPIC_LANEMAP: (R,),
+        TOPIC_LANES: (W,),
+        TOPIC_UNPLACED: (W,),
+        TOPIC_DEAD: (W,),
+    },
+    WorkerKind.ANALYTICS: {
+        TOPIC_LANES: (R,),
+        TOPIC_HOTSPOTS: (R, W),
+        TOPIC_RISES: (W,),
+        TOPIC_HOTSPOT_STATE: (R, W),
+    },
 }
 
 
-OUTPUTS = (TOPIC_CLEAN, TOPIC_DEAD, TOPIC_LANES, TOPIC_UNPLACED)
+OUTPUTS = (TOPIC_CLEAN, TOPIC_DEAD, TOPIC_LANES, TOPIC_UNPLACED, *TOPICS_OF_ANALYTICS)
 """The topics that workers write to."""
 
 
@@ -76,36 +92,39 @@ def rights_of(account: str, user: str = "") -> Iterator[Right]:
     """The rights of the process with the XMPP account `account` (`geolane`, `node-iad-1`,
     `router-1`), given to the Kafka user `user` (empty: the one of the same name)."""
     user = user or account
-    role = "coordinator" if account == COORDINATOR else account.partition("-")[0]
-    for topic, operation in _TOPICS[role].items():
-        yield Right(user, Resource.TOPIC, topic, operation)
-    if role == "coordinator":
+    topics: dict[str, tuple[Operation, ...]]
+    if account == COORDINATOR:
         # Read on __consumer_offsets, and Read and Write on what workers write: to find and write
         # the markers that a broker has forgotten (markers.py). Raw: dead letters are sent back to
         # it, and a reset sets its offsets.
-        yield Right(user, Resource.TOPIC, OFFSETS, R)
-        for topic in (TOPIC_PLACEMENT, TOPIC_REPLAYED, TOPIC_RAW, *OUTPUTS):
-            for operation in (R, W):
-                yield Right(user, Resource.TOPIC, topic, operation)
+        topics = dict.fromkeys((TOPIC_PLACEMENT, TOPIC_REPLAYED, TOPIC_RAW, *OUTPUTS), (R, W))
+        topics |= {TOPIC_LANEMAP: (R,), OFFSETS: (R,)}
+        # A rewind sets the offset of a lane, a reset sets the offset of any partition.
+        groups = [kind.group for kind in KINDS]
         yield Right(user, Resource.TRANSACTIONAL_ID, REPLAYER, W)
         for kind in KINDS:
-            # A rewind sets the offset of a lane, a reset sets the offset of any partition.
-            yield Right(user, Resource.GROUP, kind.group, R)
             yield Right(
                 user, Resource.TRANSACTIONAL_ID, f"geolane-{kind.name}-", W, Pattern.PREFIXED
             )
         yield Right(user, Resource.TRANSACTIONAL_ID, "geolane-coordinator", W)
         yield Right(user, Resource.CLUSTER, CLUSTER_NAME, Operation.DESCRIBE_CONFIGS)
     else:
-        yield Right(user, Resource.GROUP, kind_from_name(role).group, R)
+        if (of := kind_from_account(account)) is None:
+            raise KeyError(account)
+        topics, groups = _TOPICS[of], [of.group]
         yield Right(user, Resource.TRANSACTIONAL_ID, f"geolane-{account}", W)
+    for topic, operations in topics.items():
+        for operation in operations:
+            yield Right(user, Resource.TOPIC, topic, operation)
+    for group in groups:
+        yield Right(user, Resource.GROUP, group, R)
 
 
 def client_rights() -> Iterator[Right]:
     """The rights of CLIENT: write events, read all outputs, use groups and transactional ids that
     begin with `client-`."""
     yield Right(CLIENT, Resource.TOPIC, TOPIC_RAW, W)
-    for topic in (TOPIC_CLEAN, TOPIC_DEAD, TOPIC_UNPLACED):
+    for topic in (TOPIC_CLEAN, TOPIC_DEAD, TOPIC_UNPLACED, TOPIC_HOTSPOTS, TOPIC_RISES):
         yield Right(CLIENT, Resource.TOPIC, topic, R)
     yield Right(CLIENT, Resource.GROUP, f"{CLIENT}-", R, Pattern.PREFIXED)
     yield Right(CLIENT, Resource.TRANSACTIONAL_ID, f"{CLIENT}-", W, Pattern.PREFIXED)

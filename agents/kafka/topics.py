@@ -25,11 +25,14 @@ from agents.core.model.topology import (
     MAIN,
     TOPIC_CLEAN,
     TOPIC_DEAD,
+    TOPIC_HOTSPOT_STATE,
+    TOPIC_HOTSPOTS,
     TOPIC_LANEMAP,
     TOPIC_LANES,
     TOPIC_PLACEMENT,
     TOPIC_RAW,
     TOPIC_REPLAYED,
+    TOPIC_RISES,
     TOPIC_UNPLACED,
     Partition,
 )
@@ -50,6 +53,7 @@ _COMPACTED = {
     "min.cleanable.dirty.ratio": "0.1",
     "segment.ms": str(10 * 60 * 1000),
 }
+_WEEK_MS = 7 * 24 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class Topic:
         } | self.config
         if embedded:
             wanted["segment.bytes"] = str(_SEGMENT)
-            if wanted["cleanup.policy"] == "delete":
+            if "delete" in wanted["cleanup.policy"].split(","):
                 wanted["retention.bytes"] = str(self.keep_mb * MIB)
         return wanted
 
@@ -78,8 +82,8 @@ class Topic:
 def fleet_topics(
     lanes: int, raw_partitions: int, of: settings.Topics | None = None
 ) -> tuple[Topic, ...]:
-    """The seven topics of PROTOCOL 1, and the one with the marks of replayed dead letters. `of`:
-    their settings."""
+    """The seven topics of PROTOCOL 1, the one with the marks of replayed dead letters, and those of
+    analytics: its hotspots, every rise, and its state. `of`: their settings."""
     of = of or settings.Topics()
     isr = {"min.insync.replicas": str(of.min_isr)} if of.min_isr else {}
 
@@ -100,6 +104,15 @@ def fleet_topics(
         Topic(TOPIC_REPLAYED, 1, 0, isr | _COMPACTED),
         Topic(TOPIC_PLACEMENT, 1, 0, isr | _COMPACTED),
         Topic(TOPIC_LANEMAP, 1, 0, isr | _COMPACTED),
+        # The last record of each hotspot, for a week.
+        Topic(
+            TOPIC_HOTSPOTS,
+            1,
+            32,
+            isr | _COMPACTED | {"cleanup.policy": "compact,delete", "retention.ms": str(_WEEK_MS)},
+        ),
+        Topic(TOPIC_RISES, 1, 32, isr | {"retention.ms": str(_WEEK_MS)}),
+        Topic(TOPIC_HOTSPOT_STATE, 1, 0, isr | _COMPACTED),
     )
 
 
@@ -223,17 +236,23 @@ async def read_configs(admin: Any, names: list[str]) -> dict[str, dict[str, str]
 def find_wrong_settings(
     topic: Topic, found: dict[str, str], keys: tuple[str, ...]
 ) -> dict[str, str]:
-    """The `keys` whose value is wrong, with the right value. `max.message.bytes` may be larger."""
-    out = {}
-    for key in keys:
-        want, have = topic.wanted_config(False).get(key), found.get(key, "")
-        if (
-            want is not None
-            and have != want
-            and not (key == "max.message.bytes" and int(have or 0) >= int(want))
-        ):
-            out[key] = want
-    return out
+    """The `keys` whose value is wrong, with the right value."""
+    wanted = topic.wanted_config(False)
+    return {
+        key: wanted[key]
+        for key in keys
+        if key in wanted and not is_right_value(key, found.get(key, ""), wanted[key])
+    }
+
+
+def is_right_value(key: str, have: str, want: str) -> bool:
+    """Whether a topic's key has a right value: `max.message.bytes` may be larger, and the order of
+    clean-up policies does not matter."""
+    if key == "max.message.bytes":
+        return int(have or 0) >= int(want)
+    if key == "cleanup.policy":
+        return set(have.split(",")) == set(want.split(","))
+    return have == want
 
 
 async def _check_settings(admin: Any, wanted: tuple[Topic, ...]) -> None:

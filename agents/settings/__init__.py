@@ -11,6 +11,7 @@ from agents.settings.sources import (
 )
 from agents.settings.tables import (
     ACCOUNT,
+    Analytics,
     Coordinator,
     Ejabberd,
     Kafka,
@@ -23,6 +24,7 @@ from agents.settings.tables import (
 
 __all__ = [
     "ACCOUNT",
+    "Analytics",
     "Coordinator",
     "Ejabberd",
     "Kafka",

@@ -84,7 +84,7 @@ class Kafka(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         about(
             "The account, with SASL. {account} in it is replaced by the process's own: geolane, "
-            "node-NAME, router-NAME."
+            "node-NAME, router-NAME, analytics-NAME."
         ),
     ] = ""
     password_file: Annotated[
@@ -160,7 +160,8 @@ class Xmpp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password_file: Annotated[
         str,
         _about_file(
-            "File with the password of the process's account (geolane, node-NAME, router-NAME), "
+            "File with the password of the process's account (geolane, node-NAME, router-NAME, "
+            "analytics-NAME), "
             "mode 0600. If left out: the "
             "systemd credential of the account's name."
         ),
@@ -413,7 +414,7 @@ class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the coordinator finds what it needs, its limits, and how it places lanes."""
 
     inventory: Annotated[
-        str, about("Sites, nodes, routers and rules (TOML).", form="a file's path", min_length=1)
+        str, about("Sites, workers and rules (TOML).", form="a file's path", min_length=1)
     ] = "inventory.toml"
     journal: Annotated[
         str, about("Where decisions are kept (SQLite).", form="a file's path", min_length=1)
@@ -466,6 +467,53 @@ class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calm: Annotated[Calm, described_by(CalmKeys)] = Calm()
 
 
+class Analytics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How `geolane analytics` finds hotspots (docs/hotspots.md). It runs where the inventory has an
+    [[analytics]]."""
+
+    engine: Annotated[
+        str,
+        choice(
+            "What finds them: embedded computes in this process, flink runs a job on Apache Flink.",
+            "embedded",
+            "flink",
+        ),
+    ] = "embedded"
+    lateness_s: Annotated[
+        float,
+        about(
+            "An event that is this much older than the newest of its partition is late: it is "
+            "not counted.",
+            "s",
+            gt=0,
+            le=3600,
+        ),
+    ] = 5.0
+    idle_s: Annotated[
+        float,
+        about("A partition without events for this time is not waited for.", "s", ge=1, le=86_400),
+    ] = 10.0
+    floor_events: Annotated[
+        int,
+        about(
+            "Added to the events that a place is expected to have, so that one without a past "
+            "needs a rise, too.",
+            "events",
+            ge=0,
+            le=1_000_000,
+        ),
+    ] = 12
+    threshold_nats: Annotated[
+        float,
+        about(
+            "Evidence that a rise needs; each more makes a false alarm 2.7 times as rare.",
+            "nats",
+            ge=1,
+            le=1000,
+        ),
+    ] = 18.0
+
+
 class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a process serves `/metrics` (Prometheus)."""
 
@@ -483,6 +531,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ejabberd: Ejabberd = Ejabberd()
     worker: Worker = Worker()
     coordinator: Coordinator = Coordinator()
+    analytics: Analytics = Analytics()
     metrics: Metrics = Metrics()
 
     def for_account(self, account: str) -> Settings:

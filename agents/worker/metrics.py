@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from agents.core.model.topology import kind_from_account
 from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
 from agents.worker.engine import Engine
@@ -13,7 +14,8 @@ from agents.xmpp.worker_session import VERSION, WorkerLink
 def add_worker_metrics(worker: str, engine: Engine, link: WorkerLink, out: Samples) -> None:
     """Add all metrics of `worker` (its account: node-iad-1)."""
     tenure, meters = engine.tenure, engine.meters
-    out.add(m.WORKER_INFO, 1, worker, worker.partition("-")[0], VERSION)
+    kind = kind_from_account(worker)
+    out.add(m.WORKER_INFO, 1, worker, kind.name if kind else "", VERSION)
     out.add(m.XMPP_UP, link.is_up, worker)
     out.add(m.KAFKA_UP, engine.kafka_up, worker)
     out.add(m.LEASED, tenure.lease is not None, worker)

@@ -11,6 +11,7 @@ from slixmpp.xmlstream import ElementBase, register_stanza_plugin
 
 from agents.base.text import SHOWN_AT_MOST
 from agents.core.model.messages import Announcement, Health
+from agents.core.model.topology import KINDS
 from plugins import namespaces as ns
 from plugins.values import (
     BadStanza,
@@ -23,7 +24,7 @@ from plugins.values import (
 )
 
 WORKER_RESOURCE = "etl"
-_WORKER = re.compile(r"(node|router)-[a-z0-9][a-z0-9.-]{0,60}")
+_WORKER = re.compile(rf"({'|'.join(kind.name for kind in KINDS)})-[a-z0-9][a-z0-9.-]{{0,60}}")
 
 
 class NodeStanza(ElementBase):  # type: ignore[misc]

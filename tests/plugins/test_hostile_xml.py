@@ -245,6 +245,7 @@ def test_a_worker_is_told_by_account_host_and_resource() -> None:
     fleet = XMPP.fleet
     assert health.worker_from_jid(JID(f"node-a@{fleet}/etl"), fleet) == "node-a"
     assert health.worker_from_jid(JID(f"router-1@{fleet}/etl"), fleet) == "router-1"
+    assert health.worker_from_jid(JID(f"analytics-1@{fleet}/etl"), fleet) == "analytics-1"
     for other in (
         f"node-a@{fleet}/x",
         f"node-a@{XMPP.domain}/etl",

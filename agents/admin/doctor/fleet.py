@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -255,12 +255,12 @@ class FleetCheck:
         counts = {t.name: t.partitions for t in self._kafka.wanted_topics}
         seen = self._kafka.cluster.topics.get(kind.kafka_topic)
         there = seen.partitions if seen else 0
-        return [kind.partition(n) for n in range(min(there, counts[kind.kafka_topic]))]
+        return [kind.partition(n) for n in range(min(there, counts.get(kind.kafka_topic, 0)))]
 
     async def _check_owners(self) -> Verdict:
         return judge_owners(
             self._written,
-            [p for kind in KINDS for p in self._partitions_of(kind)],
+            [p for kind in KINDS if self._uses(kind) for p in self._partitions_of(kind)],
             self._workers,
         )
 
@@ -274,7 +274,13 @@ class FleetCheck:
 
     @property
     def _groups(self) -> tuple[WorkerKind, ...]:
-        return self._who.groups or KINDS
+        return tuple(kind for kind in self._who.groups or KINDS if self._uses(kind))
+
+    def _uses(self, kind: WorkerKind) -> bool:
+        """Whether the fleet has workers of this kind, as far as is known here."""
+        return not kind.tasks or any(
+            kind.has_account(worker) for worker in (self._who.account, *(self._workers or ()))
+        )
 
     async def _read_committed(self, kind: WorkerKind) -> dict[Partition, tuple[int, str] | None]:
         offsets = Offsets(self._settings.kafka, kind.group)
@@ -291,19 +297,20 @@ class FleetCheck:
             await offsets.stop()
 
     async def _check_progress(self) -> Verdict:
-        parts = [p for kind in self._groups for p in self._partitions_of(kind)]
+        logs = [kind for kind in self._groups if not kind.tasks]
+        parts = [p for kind in logs for p in self._partitions_of(kind)]
         reader = Offsets(self._settings.kafka, "geolane-doctor")
         try:
             await reader.start()
-            before = await self._read_all_committed()
+            before = await self._read_all_committed(logs)
             ends = await reader.read_end_offsets(parts)
         finally:
             await reader.stop()
         begun = asyncio.get_running_loop().time()
         await asyncio.sleep(PROGRESS_S)
-        after = await self._read_all_committed()
+        after = await self._read_all_committed(logs)
         return judge_progress(before, after, ends, asyncio.get_running_loop().time() - begun)
 
-    async def _read_all_committed(self) -> dict[Partition, int | None]:
-        answers = await asyncio.gather(*(self._read_committed(kind) for kind in self._groups))
+    async def _read_all_committed(self, kinds: Iterable[WorkerKind]) -> dict[Partition, int | None]:
+        answers = await asyncio.gather(*(self._read_committed(kind) for kind in kinds))
         return {p: c and c[0] for answer in answers for p, c in answer.items()}

@@ -41,7 +41,13 @@ from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, fault, ok
 from agents.admin.doctor.sockets import examine_tls, try_addresses
 from agents.base.errors import KafkaUnavailable
 from agents.base.text import counted
-from agents.core.model.topology import TOPIC_LANES, TOPIC_RAW
+from agents.core.model.inventory import Inventory
+from agents.core.model.topology import (
+    TOPIC_LANES,
+    TOPIC_RAW,
+    TOPICS_OF_ANALYTICS,
+    WorkerKind,
+)
 from agents.kafka import verification
 from agents.kafka.connection import client_kwargs, to_geolane_error
 from agents.kafka.topics import NOT_TOLD, DescribeTopics, Topic, fleet_topics
@@ -58,8 +64,17 @@ class KafkaCheck:
     """`now`: this machine's clock, in epoch seconds. `cluster` is known once the check `kafka
     cluster` was ok."""
 
-    def __init__(self, loaded: Loaded, who: Whom, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        who: Whom,
+        now: Callable[[], float] = time.time,
+        inventory: Inventory | None = None,
+    ) -> None:
         self._loaded, self._who, self._now = loaded, who, now
+        self._uses_analytics = who.role is Role.ANALYTICS or (
+            inventory is not None and bool(inventory.workers_of(WorkerKind.ANALYTICS))
+        )
         self._kafka = loaded.settings.kafka
         self._address: tuple[str, int] = ("", 0)  # of the first broker that was reached
         self._no_tls = False
@@ -92,13 +107,23 @@ class KafkaCheck:
     def wanted_topics(self) -> tuple[Topic, ...]:
         """The topics as they must be. If this account's settings do not state a topic's number of
         partitions, any number is right. Topics that this account does not need and may not see are
-        left out."""
+        left out, and so are missing ones of analytics where there is none."""
         c = self._loaded.settings.coordinator
         every = fleet_topics(
             self._partition_count("coordinator.lanes", TOPIC_LANES, c.lanes),
             self._partition_count("coordinator.raw_partitions", TOPIC_RAW, c.raw_partitions),
         )
-        return tuple(topic for topic in every if not self.is_hidden(topic.name))
+        return tuple(
+            topic
+            for topic in every
+            if not self.is_hidden(topic.name) and not self._is_unused(topic.name)
+        )
+
+    def _is_unused(self, topic: str) -> bool:
+        """Whether it is a topic of analytics, is not there, and need not be."""
+        seen = self.cluster.topics.get(topic)
+        there = seen is not None and seen.error != HIDDEN
+        return topic in TOPICS_OF_ANALYTICS and not there and not self._uses_analytics
 
     def is_hidden(self, topic: str) -> bool:
         """Whether brokers hide this topic from an account that does not need it."""

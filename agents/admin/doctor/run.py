@@ -32,7 +32,7 @@ def list_checks(
     """All checks. `now`: this machine's clock, in epoch seconds."""
     settings = loaded.settings
     inventory = read_inventory_or_none(settings)
-    kafka = KafkaCheck(loaded, who, now)
+    kafka = KafkaCheck(loaded, who, now, inventory)
     return [
         *Files(loaded, who, secrets).list_checks(),
         *Host(settings, who).list_checks(),

@@ -16,20 +16,16 @@ from agents.core.model.topology import (
     MAIN,
     TOPIC_CLEAN,
     TOPIC_DEAD,
-    TOPIC_HOTSPOT_STATE,
-    TOPIC_HOTSPOTS,
     TOPIC_LANES,
     TOPIC_RAW,
-    TOPIC_RISES,
     TOPIC_UNPLACED,
+    TOPICS_OF_ANALYTICS,
     Partition,
     WorkerKind,
     kind_of,
     short_name,
 )
 
-TOPICS_OF_ANALYTICS = (TOPIC_HOTSPOTS, TOPIC_RISES, TOPIC_HOTSPOT_STATE)
-"""These need not exist without analytics."""
 TOPICS = (
     *(TOPIC_RAW, TOPIC_LANES, TOPIC_CLEAN, TOPIC_UNPLACED, TOPIC_DEAD),
     *TOPICS_OF_ANALYTICS,

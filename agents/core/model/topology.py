@@ -15,6 +15,8 @@ TOPIC_REPLAYED = "events.dead.replayed"
 TOPIC_PLACEMENT, TOPIC_LANEMAP = "placement", "lanemap"
 TOPIC_HOTSPOTS, TOPIC_RISES = "hotspots", "hotspots.rises"
 TOPIC_HOTSPOT_STATE = "hotspots.state"
+TOPICS_OF_ANALYTICS = (TOPIC_HOTSPOTS, TOPIC_RISES, TOPIC_HOTSPOT_STATE)
+"""These need not exist where there is no analytics."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

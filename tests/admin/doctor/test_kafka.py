@@ -34,7 +34,14 @@ from agents.core.model.placement import (
     encode_leader,
     encode_placed,
 )
-from agents.core.model.topology import MAIN, Partition, WorkerKind, WorkerSpec, kind_from_name
+from agents.core.model.topology import (
+    MAIN,
+    TOPICS_OF_ANALYTICS,
+    Partition,
+    WorkerKind,
+    WorkerSpec,
+    kind_from_name,
+)
 from agents.kafka import compacted
 from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
@@ -160,12 +167,13 @@ async def look(
     *names: str,
     account: str = "geolane",
     now: Callable[[], float] = time.time,
+    workers: tuple[str, ...] = ("node-a",),
 ) -> dict[str, Finding]:
     who, made = Whom(account), loaded(kafka=kafka, coordinator=COORDINATOR)
-    shell = KafkaCheck(made, who, now)
+    shell = KafkaCheck(made, who, now, inventory(*workers))
     checks = [
         *shell.list_checks(),
-        *FleetCheck(made.settings, who, inventory("node-a"), shell, now, 0.7).list_checks(),
+        *FleetCheck(made.settings, who, inventory(*workers), shell, now, 0.7).list_checks(),
     ]
     return await findings(
         [c for c in checks if not any(n.startswith("xmpp") for n in c.needs)], *names
@@ -308,6 +316,19 @@ async def test_topics_as_they_must_be_are_ok_and_low_limits_are_named(place: Pla
     named(found, "kafka limits", "a misspelt topic is created")
     del found["kafka limits"]
     assert [f for f in found.values() if f.level is not Level.OK] == []
+
+
+async def test_the_topics_of_analytics_are_missed_only_where_there_is_one(place: Place) -> None:
+    await place.make(*(Topic(name, 0, 0) for name in TOPICS_OF_ANALYTICS))
+    keys = ("kafka topics", "fleet offsets")
+    found = await look(place.kafka, *keys)
+    named(found, "kafka topics", "all 8", level=Level.OK)
+    assert "geolane-analytics" not in found["fleet offsets"].found
+    found = await look(place.kafka, *keys, workers=("node-a", "analytics-1"))
+    named(found, "kafka topics", "hotspots is missing", "hotspots.state is missing")
+    assert "geolane-analytics" in found["fleet offsets"].found
+    found = await look(place.kafka, "kafka topics", account="analytics-1")
+    named(found, "kafka topics", "hotspots.rises is missing")
 
 
 async def test_each_topic_that_is_wrong_is_named_with_what_makes_it_right(place: Place) -> None:

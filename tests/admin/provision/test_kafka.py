@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
@@ -25,11 +26,14 @@ from agents.core.model.messages import LeaseCommand
 from agents.core.model.topology import (
     KINDS,
     TOPIC_DEAD,
+    TOPIC_HOTSPOT_STATE,
+    TOPIC_HOTSPOTS,
     TOPIC_LANES,
     TOPIC_RAW,
+    TOPIC_RISES,
     Partition,
     WorkerKind,
-    kind_from_name,
+    kind_from_account,
 )
 from agents.kafka import compacted, verification
 from agents.kafka.connection import Link, client_kwargs
@@ -47,16 +51,17 @@ from agents.kafka.rights import (
     rights_of,
     rights_of_accounts,
 )
+from agents.kafka.topic_watch import StreamLooks
 from agents.kafka.topics import fleet_topics, reconcile_topics
 from agents.kafka.users import Accounts
-from agents.kafka.wire import CLUSTER_NAME, Resource
+from agents.kafka.wire import CLUSTER_NAME, Operation, Resource
 from agents.local.demo import flights
 from agents.worker.reader import Reader
 from tests.fixtures.kafka import folder_for_servers
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, secret
 
 LANES, RAW = 6, 2
-ACCOUNTS = ("geolane", "node-a", "router-1")
+ACCOUNTS = ("geolane", "node-a", "router-1", "analytics-1")
 
 
 class Denying:
@@ -355,12 +360,13 @@ async def _read(kafka: settings.Kafka, kind: WorkerKind) -> None:
 
 
 async def _transact(kafka: settings.Kafka, admin: settings.Kafka, account: str, topic: str) -> None:
-    kind = kind_from_name(account.partition("-")[0])
+    kind = kind_from_account(account)
+    assert kind is not None
     producer = LeasedProducer(kafka, await _lease(admin, account))
     await producer.start()
     try:
         batch = producer.new_batch()
-        batch.append(key=None, value=b"x", timestamp=None)
+        batch.append(key=b"k", value=b"x", timestamp=None)  # a compacted topic wants a key
         await producer.send_transaction(
             {(topic, 0): [batch]}, {Partition(kind.topic, 0): (0, "")}, kind.group
         )
@@ -412,7 +418,7 @@ async def _mend(kafka: settings.Kafka) -> None:
     await link.start()
     try:
         markers = Markers(link)
-        for account in ("node-a", "router-1"):
+        for account in ACCOUNTS[1:]:
             lease, name = await _lease(kafka, account), f"geolane-{account}"
             topics = reach_of_lease(name)
 
@@ -434,6 +440,11 @@ async def _mend(kafka: settings.Kafka) -> None:
         await link.stop()
 
 
+async def _read_and_send(kafka: settings.Kafka, topic: str, send: Mapping[str, Step]) -> None:
+    await compacted.read_rows(kafka, topic)
+    await send[topic](kafka)
+
+
 def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
     """What a process does at Kafka, by the name of what it needs a right on."""
     if account == "geolane":
@@ -447,6 +458,7 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
             REPLAYER: _replay,
             "geolane-node-": lambda kafka: _lease(kafka, "node-a"),
             "geolane-router-": lambda kafka: _lease(kafka, "router-1"),
+            "geolane-analytics-": lambda kafka: _lease(kafka, "analytics-1"),
             **{
                 name: partial(_offsets, kind=kind)
                 for kind in KINDS
@@ -457,26 +469,32 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
             OFFSETS: _mend,
             **dict.fromkeys(OUTPUTS, _mend),
         }
-    kind = kind_from_name(account.partition("-")[0])
-    out = (
-        ("events.clean", "events.dead")
-        if kind == WorkerKind.NODE
-        else ("events.lanes", "events.unplaced", "events.dead")
-    )
+    kind = kind_from_account(account)
+    assert kind is not None
+    out = {
+        WorkerKind.NODE: ("events.clean", "events.dead"),
+        WorkerKind.ROUTER: ("events.dead", "events.lanes", "events.unplaced"),
+        WorkerKind.ANALYTICS: (TOPIC_RISES, TOPIC_HOTSPOTS, TOPIC_HOTSPOT_STATE),
+    }[kind]
     send: dict[str, Step] = {
         topic: partial(_transact, admin=admin, account=account, topic=topic) for topic in out
     }
-    more: dict[str, Step] = (
-        {} if kind == WorkerKind.NODE else {"lanemap": compacted.read_newest_lane_map}
-    )
+    more: dict[WorkerKind, dict[str, Step]] = {
+        WorkerKind.NODE: {TOPIC_LANES: partial(_read, kind=kind)},
+        WorkerKind.ROUTER: {
+            TOPIC_RAW: partial(_read, kind=kind),
+            "lanemap": compacted.read_newest_lane_map,
+        },
+        WorkerKind.ANALYTICS: {
+            TOPIC_LANES: partial(compacted.read_rows, topic=TOPIC_LANES),
+            TOPIC_HOTSPOTS: partial(_read_and_send, topic=TOPIC_HOTSPOTS, send=send),
+            TOPIC_HOTSPOT_STATE: partial(_read_and_send, topic=TOPIC_HOTSPOT_STATE, send=send),
+        },
+    }
     return (
         send
-        | more
-        | {
-            f"geolane-{account}": send["events.dead"],
-            kind.topic.removeprefix("main/"): partial(_read, kind=kind),
-            kind.group: partial(_offsets, kind=kind),
-        }
+        | {f"geolane-{account}": send[out[0]], kind.group: partial(_offsets, kind=kind)}
+        | more[kind]
     )
 
 
@@ -511,6 +529,35 @@ async def test_each_right_is_needed_and_together_they_are_enough(
         )
         with pytest.raises(KafkaError, match="|".join(lacks)):
             await steps[missing.name](denying.kafka.for_account(user))
+
+
+async def test_a_leader_whose_rights_know_no_analytics_works_as_before(denying: Denying) -> None:
+    """Provisioned by an earlier version: neither its topics nor its group may be seen."""
+    older = [
+        r for r in rights_of("geolane") if "hotspots" not in r.name and "analytics" not in r.name
+    ]
+    kafka = await denying.account(
+        "geolane-older", [dataclasses.replace(r, user="geolane-older") for r in older]
+    )
+    await _lead(kafka)
+    more = [Right("geolane-older", Resource.TOPIC, TOPIC_HOTSPOTS, Operation.READ)]
+    for rights in (older, more):  # `geolane up` may have created the topics meanwhile
+        await denying.account(
+            "geolane-older", [dataclasses.replace(r, user="geolane-older") for r in rights]
+        )
+        offsets = {kind: Offsets(kafka, kind.group) for kind in KINDS}
+        looks = StreamLooks(kafka, offsets)
+        async with AsyncExitStack() as stack:
+            parts: list[Offsets | StreamLooks] = [*offsets.values(), looks]
+            for part in parts:
+                await part.start()
+                stack.push_async_callback(part.stop)
+            seen = await looks.read_streams()
+        assert seen.counts["events.lanes"] == LANES
+        assert Partition(WorkerKind.NODE.topic, 0) in seen.committed
+        assert not any(WorkerKind.ANALYTICS.works(p) for p in seen.committed)
+    with pytest.raises(KafkaError, match="lacks a right on TransactionalId geolane-analytics-1"):
+        await _lease(kafka, "analytics-1")
 
 
 async def test_a_connection_over_tls_ends_at_once(denying: Denying) -> None:

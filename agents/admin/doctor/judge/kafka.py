@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from agents.admin.doctor.judge.verdict import Verdict, fault, merge_verdicts, ok, skipped, warning
 from agents.base.text import counted
-from agents.kafka.topics import Topic, has_right_partitions
+from agents.kafka.topics import Topic, has_right_partitions, is_right_value
 from agents.kafka.verification import BEFORE_4_0, UNREADABLE, BrokerLooked, find_danger
 from agents.kafka.wire import Operation
 
@@ -178,7 +178,7 @@ def judge_retention(wanted: Sequence[Topic], cluster: Cluster) -> Verdict:
             t.wanted_config(False)["cleanup.policy"],
             config.get("cleanup.policy", "none"),
         )
-        if have != policy:
+        if not is_right_value("cleanup.policy", have, policy):
             verdicts.append(
                 fault(
                     f"{t.name}: cleanup.policy is {have}",

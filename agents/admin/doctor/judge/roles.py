@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from agents.core.model.topology import KINDS, WorkerKind
+from agents.core.model.topology import KINDS, WorkerKind, kind_from_account
 from agents.kafka.rights import COORDINATOR, rights_of
 from agents.kafka.wire import Operation, Resource
 from agents.settings import Settings
@@ -18,6 +18,7 @@ class Role(StrEnum):
     COORDINATOR = "coordinator"
     NODE = "node"
     ROUTER = "router"
+    ANALYTICS = "analytics"
     PERSON = "person"
 
 
@@ -31,10 +32,8 @@ class Whom:
     def role(self) -> Role:
         if self.account == COORDINATOR:
             return Role.COORDINATOR
-        kind = self.account.partition("-")[0]
-        return (
-            Role(kind) if kind in (Role.NODE, Role.ROUTER) and "-" in self.account else Role.PERSON
-        )
+        kind = kind_from_account(self.account)
+        return Role(kind.name) if kind is not None else Role.PERSON
 
     @property
     def agent(self) -> bool:
@@ -43,7 +42,7 @@ class Whom:
 
     @property
     def worker(self) -> bool:
-        return self.role in (Role.NODE, Role.ROUTER)
+        return kind_from_account(self.account) is not None
 
     @property
     def reads(self) -> tuple[str, ...]:
