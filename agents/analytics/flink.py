@@ -320,8 +320,8 @@ class JobManager:
         if len(live) > 1:
             raise FlinkError(
                 f"{len(live)} jobs named {name} run in {self._rest.where}, and each writes the "
-                f"same results: cancel all but one of them with `flink cancel ID`, or on the page "
-                f"{self._url}: {', '.join(job.job_id for job in live)}"
+                f"same results: cancel all but one of them (`flink cancel ID`, or PATCH "
+                f"{self._url}/jobs/ID?mode=cancel): {', '.join(job.job_id for job in live)}"
             )
         return live[0] if live else named[-1] if named else None
 

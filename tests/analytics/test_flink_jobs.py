@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from agents.analytics.flink import Checkpoint, Job, JobManager
-from agents.analytics.sql_gateway import SqlGateway, submit_job
+from agents.analytics.sql_gateway import Result, SqlGateway, submit_job
 from agents.analytics.sql_script import Script, kafka_options, read_script
 from agents.base.errors import FlinkError, FlinkRefused, FlinkUnavailable, SessionExpired
 from agents.local.servers.flink_cluster import FlinkCluster
@@ -27,6 +27,20 @@ from tests.kafka.support import fill, read_all, until
 COPY = Path(__file__).with_name("copy.sql")
 PROPERTIES = {"execution.checkpointing.interval": "500 ms"}
 WAIT_S = 60.0
+
+
+class KillingGateway(SqlGateway):
+    """A client during whose first INSERT the gateway is killed."""
+
+    def __init__(self, flink: FlinkServer, after_s: float) -> None:
+        super().__init__(flink.cluster.urls, flink.cluster.tls())
+        self._gateway, self._after_s = flink.cluster.gateway, after_s
+
+    async def run_statement(self, session: str, statement: str, timeout_s: float = 60) -> Result:
+        if statement.startswith("INSERT") and self._after_s:
+            asyncio.get_running_loop().call_later(self._after_s, self._gateway.kill)
+            self._after_s = 0.0
+        return await super().run_statement(session, statement, timeout_s)
 
 
 @dataclass
@@ -40,20 +54,17 @@ class Copying:
     sink: str
     script: Script
     sent: int = 0
-    started: list[Job] = field(default_factory=list)
 
-    async def submit(self, start_from: str | None = None) -> Job:
+    async def submit(self, start_from: str | None = None, gateway: SqlGateway | None = None) -> Job:
         """By new clients, as a process that has just started."""
-        job = await submit_job(
-            self.flink.gateway(),
+        return await submit_job(
+            gateway or self.flink.gateway(),
             self.flink.jobmanager(),
             self.name,
             self.script,
             PROPERTIES,
             start_from=start_from,
         )
-        self.started.append(job)
-        return job
 
     async def send(self, count: int) -> None:
         numbers = range(self.sent, self.sent + count)
@@ -154,10 +165,7 @@ async def test_a_job_goes_on_after_a_killed_taskmanager_exactly_once(copying: Co
     os.kill(cluster.taskmanager.pid or 0, signal.SIGKILL)
     await copying.send(500)
 
-    async def seen() -> bool:
-        return cluster.pid is None
-
-    await until(seen)
+    await until(copying.flink.has_lost_a_part)
     await cluster.start()
     await copying.send(500)
     await until(copying.has_all, WAIT_S)
@@ -225,10 +233,7 @@ async def test_a_job_whose_jobmanager_is_lost_goes_on_from_its_last_checkpoint(
     os.kill(cluster.jobmanager.pid or 0, signal.SIGKILL)
     await copying.send(500)
 
-    async def seen() -> bool:
-        return cluster.pid is None
-
-    await until(seen)
+    await until(copying.flink.has_lost_a_part)
     await cluster.start()
     assert await copying.flink.jobmanager().find_job(copying.name) is None
     await copying.submit(start_from=cluster.last_checkpoint(job.job_id))
@@ -242,14 +247,9 @@ async def test_a_gateway_that_is_started_again_forgets_sessions_and_no_job(
     session = await gateway.open_session({})
     assert (await gateway.run_statement(session, "SELECT 'it''s', 7")).rows == (("it's", 7),)
     await copying.send(100)
-    submitting = asyncio.create_task(copying.submit())
-    await asyncio.sleep(0)  # it asks for the running jobs first
-    os.kill(cluster.gateway.pid or 0, signal.SIGKILL)
-
-    async def seen() -> bool:
-        return cluster.pid is None
-
-    await until(seen)
+    killing = KillingGateway(copying.flink, after_s=0.3)
+    submitting = asyncio.create_task(copying.submit(gateway=killing))
+    await until(copying.flink.has_lost_a_part, WAIT_S)
     with pytest.raises(FlinkUnavailable, match=r"no answer .*analytics\.flink\.gateway_url"):
         await gateway.version()
     await cluster.start()

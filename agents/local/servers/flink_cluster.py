@@ -16,11 +16,11 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ipaddress
+import json
 import secrets
 import shutil
 import ssl
 import time
-import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +189,7 @@ class FlinkCluster:
             (int(file.parent.name.removeprefix("chk-")), file.parent)
             for file in (self.folder / "checkpoints" / job_id).glob("chk-*/_metadata")
         ]
-        return f"file://{urllib.parse.quote(str(max(found)[1]))}" if found else None
+        return f"file://{max(found)[1]}" if found else None
 
     def log_of(self, part: JavaProcess) -> Path:
         return self.folder / "log" / f"{part.name}.log"
@@ -264,9 +264,7 @@ class FlinkCluster:
             "task_heap_mb": self.memory.taskmanager_heap_mb - 64,
             "managed_mb": self.memory.managed_mb,
             "network_mb": self.memory.network_mb,
-            "folder": str(self.folder).replace("\\", r"\\").replace('"', r"\""),
-            "folder_url": urllib.parse.quote(str(self.folder)),
-            "keystore": str(keystore).replace("\\", r"\\").replace('"', r"\""),
+            "folder": json.dumps(str(self.folder))[1:-1],
             "password": password,
         }
         for name in ("config.yaml", "log4j2.properties"):
@@ -312,14 +310,16 @@ class FlinkCluster:
         return certificate, key
 
     def _spawn(self, part: JavaProcess) -> None:
-        conf, memory = self.folder / "conf", self.memory
+        # Names of files are relative to Java's working folder, the cluster's folder: its name may
+        # have signs that log4j or a list of folders would take for its own.
+        memory = self.memory
         match part.name:
             case "jobmanager":
                 java = [f"-Xmx{memory.jobmanager_heap_mb}m", "-XX:TieredStopAtLevel=1"]
                 program = [
                     "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint",
                     "--configDir",
-                    str(conf),
+                    "conf",
                 ]
             case "taskmanager":
                 # A new name at each start: the JobManager still lists one that has just crashed.
@@ -332,7 +332,7 @@ class FlinkCluster:
                 program = [
                     "org.apache.flink.runtime.taskexecutor.TaskManagerRunner",
                     "--configDir",
-                    str(conf),
+                    "conf",
                     f"-Dtaskmanager.resource-id={self._taskmanager_id}",
                 ]
             case _:  # the gateway finds its configuration by the environment alone
@@ -348,16 +348,16 @@ class FlinkCluster:
             "-XX:-UsePerfData",  # nothing in /tmp, where everybody reads
             f"-XX:ErrorFile=log/{part.name}_error.log",
             "-Djava.awt.headless=true",
-            f"-Djava.io.tmpdir={self.folder / 'tmp'}",
+            "-Djava.io.tmpdir=tmp",
             f"-Dgeolane.name={part.name}",
-            f"-Dlog4j.configurationFile={conf / 'log4j2.properties'}",
+            "-Dlog4j.configurationFile=conf/log4j2.properties",
             self._mark(part.name),
             *_OPENED,
             "-cp",
             f"{readable_jars(self.jars, self.folder, self.user)}/*",
             *program,
         ]
-        part.spawn(command, self.user, FLINK_CONF_DIR=str(conf))
+        part.spawn(command, self.user, FLINK_CONF_DIR="conf")
 
     async def _wait_until_ready(self, deadline: float) -> None:
         tls = await asyncio.to_thread(self.tls)

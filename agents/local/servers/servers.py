@@ -22,6 +22,7 @@ from agents.kafka.users import Accounts
 from agents.local.servers import webchat
 from agents.local.servers.broker import Broker
 from agents.local.servers.endings import Endings, Logs
+from agents.local.servers.flink_cluster import FlinkCluster
 from agents.local.servers.folder import RunFolder, default_folder
 from agents.settings import ACCOUNT, Ejabberd, Kafka, Settings, Xmpp, read_secret
 from ejabberd.provision import Person, provision_server
@@ -218,6 +219,8 @@ def end_leftovers(folder: RunFolder) -> None:
     """End the servers that a killed run left in this folder."""
     if (folder.path / "kafka").exists():
         Broker(folder.path / "kafka").end_stale_broker()
+    if (folder.path / "flink").exists():
+        FlinkCluster(folder.path / "flink").end_stale()
     if (folder.path / "ejabberd").exists():
         asyncio.run(Server(folder.path / "ejabberd", DOMAIN).stop())
 
