@@ -348,15 +348,15 @@ class HotspotEngine:
         assigned = [n for n in work.positions if reader.last_stable_offset(n) is not None]
         positions = await reader.positions_of(assigned)
         now = time.monotonic()
-        for n in got:
-            work.heard_at[n] = now
         ends = {n: reader.last_stable_offset(n) or 0 for n in assigned}
         idle_s = self._analytics.idle_s
         waited_for = [
             n
             for n in work.positions
             if n not in work.stopped
-            and (positions.get(n, 0) < ends.get(n, 1) or now - work.heard_at[n] <= idle_s)
+            and (
+                n in got or positions.get(n, 0) < ends.get(n, 1) or now - work.heard_at[n] <= idle_s
+            )
         ]
 
         def count_and_test() -> tuple[int, list[Rise], list[Hotspot]]:
@@ -364,6 +364,7 @@ class HotspotEngine:
             return counted, *work.detection.advance(waited_for)
 
         counted, rises, changes = await thread.run(count_and_test)
+        work.heard_at |= dict.fromkeys(got, time.monotonic())  # our own work makes nobody idle
         records = sum(map(len, got.values()))
         work.positions |= positions
         work.counts = work.counts.plus_batch(counted, records - counted, 0)

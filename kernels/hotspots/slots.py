@@ -88,8 +88,8 @@ class SlotCounter:
         """Advance the watermark, and return the counts that it closes, with those of areas.
         `waited_for`: the partitions that are not idle."""
         marks = [self.high_ms.get(p, -1) for p in waited_for]
-        if marks:
-            self.watermark_ms = max(self.watermark_ms, min(marks) - self.lateness_ms)
+        mark = min(marks) if marks else max(self.high_ms.values(), default=-1)
+        self.watermark_ms = max(self.watermark_ms, mark - self.lateness_ms)
         closed, self.pending = self.pending.split_at_slot(self.closed_s)
         area = area_of_cells(closed.cell, self.area_resolution)
         coarser = area != closed.cell

@@ -134,11 +134,13 @@ def test_the_slowest_partition_holds_the_watermark_unless_it_is_idle() -> None:
     assert slots.watermark_ms == 25_000
     slots.close_slots([0])
     assert slots.watermark_ms == 55_000
-    slots.close_slots([])
     slots.close_slots([0, 1])
     assert slots.watermark_ms == 55_000
     slots.count_events(1, np.array([55_000, 55_001]), cell.repeat(2))
     assert slots.late == 1
+    slots.count_events(1, np.array([70_000]), cell)
+    slots.close_slots([])
+    assert slots.watermark_ms == 65_000
 
 
 @given(st.integers(4, 15), st.floats(-89, 89), st.floats(-179, 179))
