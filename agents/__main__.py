@@ -68,6 +68,7 @@ for command in (
     local.up,
     processes.node,
     processes.router,
+    processes.analytics,
     processes.coordinator,
     servers.provision,
     servers.install_units,

@@ -44,6 +44,12 @@ from agents.cli.options import FILE, FOLDER, SET
 @click.option(
     "--nodes", type=click.IntRange(min=1), help="Only the first N nodes of the inventory."
 )
+@click.option(
+    "--analytics",
+    type=click.Choice(["embedded", "off"]),
+    help="Find hotspots in a process of its own, or not (default: embedded; with --kafka or "
+    "--xmpp: if the inventory has an [[analytics]]).",
+)
 @click.option("--lanes", type=click.IntRange(min=1), help="Lanes of events.lanes (default 32).")
 @click.option(
     "--kafka", metavar="HOST:PORT", help="Use this provisioned Kafka instead of starting one."

@@ -1,4 +1,4 @@
-"""The long-lived processes: `geolane node`, `router`, `coordinator`."""
+"""The long-lived processes: `geolane node`, `router`, `analytics`, `coordinator`."""
 
 from __future__ import annotations
 
@@ -40,6 +40,20 @@ def router(settings: Path, sets: tuple[str, ...], name: str) -> None:
     from agents.settings import load_settings
 
     loaded = load_settings(settings, sets).for_account(f"router-{name}")
+    sys.exit(supervisor.run(lambda: run(loaded, name, service), service=service))
+
+
+@click.command()
+@settings_option
+@click.option("--name", required=True, help="This worker's name in the inventory: 1.")
+def analytics(settings: Path, sets: tuple[str, ...], name: str) -> None:
+    """Find hotspots, or stand by until the one that does is gone."""
+    service = _start_process(settings, f"analytics-{name}")
+    from agents.analytics.process import run
+    from agents.base import supervisor
+    from agents.settings import load_settings
+
+    loaded = load_settings(settings, sets).for_account(f"analytics-{name}")
     sys.exit(supervisor.run(lambda: run(loaded, name, service), service=service))
 
 

@@ -35,18 +35,21 @@ from agents.local.servers.servers import PEOPLE, Servers
 from agents.settings import Ejabberd, Kafka, Metrics, Settings, decode_toml
 
 REFUSALS = 3
+ANALYTICS_EMBEDDED, ANALYTICS_OFF = "embedded", "off"
 INVENTORY = Path(__file__).parent / "demo" / "data" / "inventory.toml"
 
 
 @dataclass(frozen=True, slots=True)
 class StackPlan:
-    """What to run. `nodes` limits the inventory's nodes. `secrets` is the folder of existing
-    accounts' passwords. `metrics_from`: the coordinator serves its metrics on this port, each
-    worker on the next."""
+    """What to run. `nodes` limits the inventory's nodes. `analytics`: ANALYTICS_OFF, for none;
+    ANALYTICS_EMBEDDED, for at least one; or empty, for those of the inventory. `secrets` is the
+    folder of existing accounts' passwords. `metrics_from`: the coordinator serves its metrics on
+    this port, each worker on the next."""
 
     base: Settings
     inventory: Path = INVENTORY
     nodes: int | None = None
+    analytics: str = ""
     kafka: str | None = None
     xmpp: str | None = None
     secrets: Path | None = None
@@ -55,9 +58,15 @@ class StackPlan:
     web: bool = True
 
     def read_inventory(self) -> InventoryFile:
-        """The inventory's file, with at most `nodes` nodes. Raises SettingsError."""
+        """The inventory's file, with at most `nodes` nodes, and with the wanted analytics. Raises
+        SettingsError."""
         file = decode_toml(self.inventory, InventoryFile)
-        return msgspec.structs.replace(file, node=file.node[: self.nodes])
+        analytics = file.analytics
+        if self.analytics == ANALYTICS_OFF:
+            analytics = []
+        elif self.analytics and not analytics:
+            analytics = file.router[:1]  # it reads what the routers send, at the same place
+        return msgspec.structs.replace(file, node=file.node[: self.nodes], analytics=analytics)
 
 
 class Stack:

@@ -23,7 +23,7 @@ from agents.local import headless, screen
 from agents.local.demo import flights
 from agents.local.demo.replay import KeyedValue, Replay
 from agents.local.servers.folder import RunFolder, default_folder
-from agents.local.stack import INVENTORY, Stack, StackPlan
+from agents.local.stack import ANALYTICS_EMBEDDED, INVENTORY, Stack, StackPlan
 from agents.node.runner import try_pipeline
 from agents.settings import Settings, load_settings
 
@@ -45,6 +45,7 @@ class UpOptions:
     no_replay: bool = False
     pipeline: str | None = None
     nodes: int | None = None
+    analytics: str | None = None
     lanes: int | None = None
     kafka: str | None = None
     xmpp: str | None = None
@@ -81,6 +82,11 @@ class UpOptions:
             settings = msgspec.structs.replace(
                 settings, worker=msgspec.structs.replace(settings.worker, pipeline=self.pipeline)
             )
+        if self.analytics == ANALYTICS_EMBEDDED:
+            settings = msgspec.structs.replace(
+                settings,
+                analytics=msgspec.structs.replace(settings.analytics, engine=ANALYTICS_EMBEDDED),
+            )
         if self.lanes:
             settings = msgspec.structs.replace(
                 settings,
@@ -93,6 +99,8 @@ class UpOptions:
             base=self.read_base_settings(),
             inventory=self.inventory or INVENTORY,
             nodes=self.nodes,
+            # Existing servers have accounts and rights only for what their inventory names.
+            analytics=self.analytics or ("" if self.kafka or self.xmpp else ANALYTICS_EMBEDDED),
             kafka=self.kafka,
             xmpp=self.xmpp,
             secrets=self.secrets,

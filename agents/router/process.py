@@ -9,10 +9,11 @@ from agents.base import log
 from agents.base.errors import KafkaUnavailable
 from agents.base.systemd_notify import Service
 from agents.core.lanes.lane_map import LaneMap
+from agents.core.model.topology import WorkerKind
 from agents.kafka.compacted import read_newest_lane_map
 from agents.router.stage import RouterStage
 from agents.settings import Kafka, Settings
-from agents.worker.process import run_worker
+from agents.worker.process import run_stage
 
 _REST_S = 1.0
 _log = log.get_logger("router")
@@ -20,7 +21,7 @@ _log = log.get_logger("router")
 
 async def run(settings: Settings, name: str, service: Service | None = None) -> None:
     """Work raw partitions as `router-NAME` until cancelled or asked to leave. It first waits until
-    a lane map is published. Raises the errors of `run_worker`."""
+    a lane map is published. Raises the errors of `run_stage`."""
     service = service or Service()
     service.notify_status("waits for the lane map")
     lanemap = await _wait_for_lane_map(settings.kafka)
@@ -29,7 +30,7 @@ async def run(settings: Settings, name: str, service: Service | None = None) -> 
     )
     worker = settings.worker
     stage = RouterStage(lanemap, worker.max_event_bytes, worker.future_limit_s * 1000)
-    await run_worker(settings, f"router-{name}", stage, service)
+    await run_stage(settings, WorkerKind.ROUTER.account(name), stage, service)
 
 
 async def _wait_for_lane_map(kafka: Kafka) -> LaneMap:

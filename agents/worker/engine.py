@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -175,9 +175,19 @@ class Engine:
         return lanes, self._arrivals.take_rates(over_s)
 
     @property
-    def stage(self) -> Stage:
-        """The stage that turns batches into outputs."""
-        return self._stage
+    def code(self) -> str:
+        """The stage's code."""
+        return self._stage.code
+
+    @property
+    def lost(self) -> int:
+        """How many calls of the stage were lost with their process."""
+        return self._stage.lost
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The stage's other processes."""
+        return self._stage.pids
 
     def _time_in_stage_s(self) -> float:
         """How long the present batch has been in the stage; 0 if there is none."""

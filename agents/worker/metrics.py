@@ -7,11 +7,11 @@ import time
 from agents.core.model.topology import kind_from_account
 from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
-from agents.worker.engine import Engine
+from agents.worker.worker_engine import WorkerEngine
 from agents.xmpp.worker_session import VERSION, WorkerLink
 
 
-def add_worker_metrics(worker: str, engine: Engine, link: WorkerLink, out: Samples) -> None:
+def add_worker_metrics(worker: str, engine: WorkerEngine, link: WorkerLink, out: Samples) -> None:
     """Add all metrics of `worker` (its account: node-iad-1)."""
     tenure, meters = engine.tenure, engine.meters
     kind = kind_from_account(worker)
@@ -37,7 +37,7 @@ def add_worker_metrics(worker: str, engine: Engine, link: WorkerLink, out: Sampl
         if (oldest_s := lane.oldest_event_age_s(now_ms)) is not None:
             out.add(m.OLDEST, oldest_s, worker, topic, n)
     out.add(m.FAULTS, meters.faults, worker, topic)
-    out.add(m.PIPELINE_LOST, engine.stage.lost, worker)
+    out.add(m.PIPELINE_LOST, engine.lost, worker)
     out.add(m.ABORTS, meters.aborts, worker, topic)
     out.add_histogram(m.PROCESSING, meters.processing, worker, topic)
     out.add_histogram(m.COMMIT, meters.commit, worker, topic)

@@ -1,5 +1,5 @@
-"""The part that a node's and a router's process share: engine, XMPP link and telemetry start and
-end together."""
+"""The part that the processes of all kinds of worker share: engine, XMPP link and telemetry start
+and end together."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import gc
 import os
 import secrets
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -28,6 +29,7 @@ from agents.worker.metrics import add_worker_metrics
 from agents.worker.shutdown import Left, hand_over_and_leave
 from agents.worker.stage import Stage
 from agents.worker.tuning import Dials
+from agents.worker.worker_engine import MakeEngine, WorkerEngine
 from agents.xmpp.worker_session import WorkerLink
 
 _BOOT_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32
@@ -40,8 +42,20 @@ def new_boot() -> str:
     return "".join(secrets.choice(_BOOT_ALPHABET) for _ in range(12))
 
 
-async def run_worker(
+async def run_stage(
     settings: Settings, account: str, stage: Stage, service: Service | None = None
+) -> None:
+    """Run the worker `account` whose engine turns records into others by `stage`. Raises as
+    `run_worker`."""
+
+    def make_engine(boot: str, leave: Callable[[], None]) -> WorkerEngine:
+        return Engine(settings.kafka, settings.worker, stage, boot, leave=leave)
+
+    await run_worker(settings, account, make_engine, service)
+
+
+async def run_worker(
+    settings: Settings, account: str, make_engine: MakeEngine, service: Service | None = None
 ) -> None:
     """Work as `account` (`node-iad-1`) until cancelled, or until `service` asks to leave and
     everything is handed over. Raises LeaseLost: the process must end, and a new one may start; also
@@ -49,7 +63,7 @@ async def run_worker(
     service = service or Service()
     tune_interpreter()
     boot = new_boot()
-    engine = Engine(settings.kafka, settings.worker, stage, boot, leave=service.leave.set)
+    engine = make_engine(boot, service.leave.set)
     site = name_without_kind(account).rpartition("-")[0]
 
     def apply_settings(worker: WorkerSettings) -> None:
@@ -86,14 +100,14 @@ async def run_worker(
             raise error from None
 
 
-async def _run_engine(engine: Engine) -> None:
+async def _run_engine(engine: WorkerEngine) -> None:
     """Run the engine; when it ends in any way, the process must end."""
     await engine.run()
     raise LeaseLost("the engine has ended")
 
 
 async def _publish_telemetry(
-    engine: Engine,
+    engine: WorkerEngine,
     link: WorkerLink,
     boot: str,
     dials: Dials,
@@ -101,7 +115,7 @@ async def _publish_telemetry(
     service: Service,
 ) -> None:
     """Publish telemetry every period and when asked to leave; announce health when it changes."""
-    probe, verdict, seq = Probe(lambda: engine.stage.pids), STARTING, 0
+    probe, verdict, seq = Probe(lambda: engine.pids), STARTING, 0
     link.announce_health(verdict.health, verdict.state, verdict.status)
     while True:
         await _sleep_until_leaving(service.leave, dials.worker.telemetry_period_s)
@@ -136,7 +150,7 @@ async def _publish_telemetry(
                 lanes=lanes,
                 arrivals=arrivals,
                 accelerators=devices.latest(),
-                pipeline=engine.stage.code,
+                pipeline=engine.code,
             )
         )
 

@@ -7,10 +7,13 @@ import stat
 from pathlib import Path
 
 from agents.base import json_lines
+from agents.cli.local import up
 from agents.core.model.inventory import Inventory, InventoryFile
+from agents.core.model.topology import WorkerKind
 from agents.geodata import read_rtt
 from agents.local import stack
-from agents.local.stack import INVENTORY
+from agents.local.stack import INVENTORY, StackPlan
+from agents.local.up import UpOptions
 from agents.settings import Kafka, Settings, Worker, decode_toml, load_settings
 
 
@@ -39,6 +42,31 @@ def test_the_embedded_inventory_is_ten_nodes_in_regions_with_measured_times() ->
     assert [w.worker for w in inventory.workers.values() if w.worker.startswith("router-")] == [
         "router-1"
     ]
+
+
+def test_a_stack_has_the_analytics_that_it_is_to_have(tmp_path: Path) -> None:
+    def workers(analytics: str, inventory: Path = INVENTORY) -> list[str]:
+        file = StackPlan(Settings(), inventory, analytics=analytics).read_inventory()
+        read = Inventory.from_file(file, "inventory.toml")
+        return [w.worker for w in read.workers_of(WorkerKind.ANALYTICS)]
+
+    assert [workers(x) for x in ("", "off", "embedded")] == [[], [], ["analytics-1"]]
+    own = tmp_path / "inventory.toml"
+    row = '\n[[analytics]]\nname = "mine"\nsite = "dsm"\ncapacity_eps = 5.0\n'
+    own.write_text(INVENTORY.read_text("utf-8") + row, "utf-8")
+    mine = ["analytics-mine"]
+    assert [workers(x, own) for x in ("", "off", "embedded")] == [mine, [], mine]
+
+
+def test_up_runs_analytics_unless_the_servers_are_somebody_elses() -> None:
+    def plan(*given: str) -> str:
+        ctx = up.make_context("up", list(given))
+        return UpOptions.from_options(ctx.params).make_plan().analytics
+
+    assert plan() == "embedded"
+    assert plan("--kafka", "h:1") == plan("--xmpp", "d", "--secrets", "/tmp") == ""
+    assert plan("--analytics", "off") == "off"
+    assert plan("--kafka", "h:1", "--analytics", "embedded") == "embedded"
 
 
 def test_a_users_file_is_read_line_by_line_packed_or_not(tmp_path: Path) -> None:

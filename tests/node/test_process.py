@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 
 import pytest
@@ -25,8 +25,9 @@ from agents.core.model.messages import (
     WorkerAnswer,
     WorkerCommand,
 )
+from agents.kafka.leases import LeaseMaker
 from agents.node.stage import NodeStage
-from agents.worker.process import new_boot, run_worker
+from agents.worker.process import new_boot, run_stage
 from agents.worker.stage import Stage
 from agents.xmpp.election import CoordinatorLink
 from tests.fixtures.kafka import KafkaServer
@@ -38,8 +39,8 @@ from tests.worker.test_engine import LIMIT
 class Fleet:
     """A leader that keeps what it sees, and one worker's process, as a task."""
 
-    def __init__(self, xmpp: XmppServer, r: Rig, account: str) -> None:
-        self.xmpp, self.rig, self.account = xmpp, r, account
+    def __init__(self, xmpp: XmppServer, makers: LeaseMaker, account: str) -> None:
+        self.xmpp, self.makers, self.account = xmpp, makers, account
         self.seen: list[Announcement] = []
         self.telemetry: list[Telemetry] = []
         self.leads = False
@@ -65,8 +66,8 @@ class Fleet:
         return await self.link.send_command(self.account, command, 10)
 
     async def lease(self) -> None:
-        tid = f"{self.rig.topics.raw}-{self.account}"
-        pid, epoch = await self.rig.makers.make_lease(tid)
+        tid = f"geolane-test-{self.account}"
+        pid, epoch = await self.makers.make_lease(tid)
         await self.tell(LeaseCommand(1, self.boot, tid, pid, epoch))
 
 
@@ -75,16 +76,25 @@ async def fleet(
     xmpp: XmppServer, r: Rig, stage: Stage, metrics: settings.Metrics | None = None
 ) -> AsyncIterator[tuple[Fleet, asyncio.Task[None]]]:
     account = await xmpp.worker()
-    f = Fleet(xmpp, r, account)
-    leader = asyncio.create_task(f.link.run())
-    await until(lambda: f.leads)
     loaded = settings.Settings(
         kafka=r.kafka,
         xmpp=xmpp.settings(account),
         worker=settings.Worker(telemetry_period_s=0.2),
         metrics=metrics or settings.Metrics(),
     )
-    process = asyncio.create_task(run_worker(loaded, account, stage))
+    async with led(xmpp, r.makers, account, run_stage(loaded, account, stage)) as of:
+        yield of
+
+
+@asynccontextmanager
+async def led(
+    xmpp: XmppServer, makers: LeaseMaker, account: str, process_of: Coroutine[None, None, None]
+) -> AsyncIterator[tuple[Fleet, asyncio.Task[None]]]:
+    """A leader, and the worker of this account that it hears, as a task."""
+    f = Fleet(xmpp, makers, account)
+    leader = asyncio.create_task(f.link.run())
+    await until(lambda: f.leads)
+    process = asyncio.create_task(process_of)
     try:
         await until(lambda: any(a.boot for a in f.seen))
         yield f, process

@@ -37,6 +37,7 @@ def test_every_command_that_takes_a_settings_file_takes_set() -> None:
     assert {
         "geolane node",
         "geolane router",
+        "geolane analytics",
         "geolane coordinator",
         "geolane up",
         "geolane watch",

@@ -174,4 +174,4 @@ async def test_three_lanes_in_trouble_at_once_wait_for_one_another(
         await until(lambda: done(w) == 200)
         sources = await r.sources(r.topics.clean, 200)
         assert len(sources) == len(set(sources)) == 200
-        assert len(w.engine.stage.pids) <= 4
+        assert len(w.engine.pids) <= 4

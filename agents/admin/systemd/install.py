@@ -23,8 +23,9 @@ UNITS = (
     "geolane-coordinator.service",
     "geolane-router@.service",
     "geolane-node@.service",
+    "geolane-analytics@.service",
 )
-ACCOUNTS = dict(zip(UNITS[1:], ("geolane", "router-%i", "node-%i"), strict=True))
+ACCOUNTS = dict(zip(UNITS[1:], ("geolane", "router-%i", "node-%i", "analytics-%i"), strict=True))
 """The XMPP account of each service's process."""
 SYSTEM_FOLDER = Path("etc/systemd/system")
 SETTINGS = Path("/etc/geolane/geolane.toml")
@@ -256,7 +257,7 @@ def list_next_steps(place: InstallPlace, root: Path) -> Iterator[str]:
         )
     yield (
         f"put each process's password into {place.secrets}/ACCOUNT (geolane, node-NAME, "
-        "router-NAME), mode 0600"
+        "router-NAME, analytics-NAME), mode 0600"
     )
     if place.kafka_username:
         file = f"kafka-{place.kafka_username.replace(ACCOUNT, 'ACCOUNT')}"
@@ -270,6 +271,7 @@ def list_next_steps(place: InstallPlace, root: Path) -> Iterator[str]:
         f"{ctl} enable --now geolane-coordinator geolane-router@NAME geolane-node@NAME "
         "geolane.target"
     )
+    yield f"{ctl} enable --now geolane-analytics@NAME, if the inventory has an [[analytics]]"
 
 
 def run(root: Path, settings: Path | None, *, user: bool) -> Iterator[str]:
