@@ -81,6 +81,13 @@ class Known:
             f"(x{format_times(h.times_usual)})"
         )
 
+    @property
+    def label(self) -> str:
+        """`Dallas, US x6.8`, for a map."""
+        h = self.hotspot
+        usual = h.usual_eps * 3600 >= 1
+        return f"{self.place} x{format_times(h.times_usual)}" if usual else self.place
+
     def at(self, epoch_s: int) -> str:
         """A time of the hotspot for people; with its day, and marked, unless it is the present."""
         then = datetime.fromtimestamp(epoch_s, UTC)

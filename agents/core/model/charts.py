@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 OF_FLEET, OF_NODE, OF_LANE = "fleet", "node/", "lane/"
 LANES_AT_MOST = 1_000
+RINGS_AT_MOST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,22 @@ class Thread:
 
 
 @dataclass(frozen=True, slots=True)
+class Ring:
+    """An open hotspot: its name for people, and where it is (degrees)."""
+
+    name: str
+    lat: float
+    lon: float
+
+
+@dataclass(frozen=True, slots=True)
 class Map:
-    """Sites and lanes on a map of the world."""
+    """Sites, lanes and hotspots on a map of the world."""
 
     title: str
     dots: tuple[Dot, ...]
     threads: tuple[Thread, ...]
+    rings: tuple[Ring, ...] = ()
 
 
 Picture = Plot | Map

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agents.base.errors import OperatorError
 from agents.base.text import counted
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.summary import make_map
-from agents.core.model.charts import OF_FLEET, OF_LANE, OF_NODE, Line, Map, Plot
+from agents.core.model.charts import (
+    OF_FLEET,
+    OF_LANE,
+    OF_NODE,
+    RINGS_AT_MOST,
+    Line,
+    Map,
+    Plot,
+    Ring,
+)
 from agents.core.model.times import parse_span_s
 from agents.core.operators.arguments import Argument, Type, find_lane, find_node
 from agents.core.operators.command import Access, Command, Context, Fetch, Image, Result
@@ -63,7 +72,12 @@ class Drawn:
 
 
 def _query_map(c: Context, args: Sequence[str]) -> Result:
-    picture = make_map(c.fleet, c.placing.inputs.places.lat, c.placing.inputs.places.lon)
+    places = c.placing.inputs.places
+    rings = tuple(
+        Ring(known.label, known.lat, known.lon)
+        for known in c.hotspots.list_open(c.now)[:RINGS_AT_MOST]
+    )
+    picture = replace(make_map(c.fleet, places.lat, places.lon), rings=rings)
 
     def show_map(then: Context, found: object) -> Result:
         if not isinstance(found, Drawn):
@@ -81,6 +95,9 @@ def _describe_busiest_sites(m: Map) -> str:
         lines.append(
             f"No node takes lanes at {', '.join(gone[:8])}{' ...' if len(gone) > 8 else ''}."
         )
+    if m.rings:
+        more = " ..." if m.rings[4:] else ""
+        lines.append(f"Hotspots: {'; '.join(r.name for r in m.rings[:4])}{more}.")
     if nobody:
         lines.append(f"Without an owner: {counted(nobody, 'lane')}.")
     return "\n".join(lines)

@@ -17,17 +17,29 @@ from agents.base.token_bucket import TokenBucket
 from agents.core.effects import Effect, Whisper, Write
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import clip_lines
-from agents.core.model.feeds import ALERTS, CURRENT, PLACEMENT, AlertItem, FeedItem, Severity
+from agents.core.model.feeds import (
+    ALERTS,
+    CURRENT,
+    HOTSPOTS,
+    PLACEMENT,
+    AlertItem,
+    FeedItem,
+    Severity,
+)
 from agents.core.model.placement import FOLLOW, Intent, follow_intent
 from agents.core.operators.command import Context, Done
 
-FEEDS = (ALERTS, PLACEMENT)
+FEEDS = (ALERTS, PLACEMENT, HOTSPOTS)
 FOLLOWERS_AT_MOST = 200
 BURST, REFILL_S = 5.0, 12.0  # messages at once, and seconds for one more: 5 a minute
 KEPT = 20  # lines that wait for one person; of any more only the number is told
 
 _WORDS = {Severity.CRITICAL: "Critical: ", Severity.WARNING: "Warning: "}
-_ONE = {ALERTS: ("alert", "alerts"), PLACEMENT: ("plan", "plans")}
+_ONE = {
+    ALERTS: ("alert", "alerts"),
+    PLACEMENT: ("plan", "plans"),
+    HOTSPOTS: ("change of hotspots", "changes of hotspots"),
+}
 
 
 # ---- the commands ----

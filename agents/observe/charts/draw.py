@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.ticker import FuncFormatter
 
-from agents.core.model.charts import Dot, Map, Plot
+from agents.core.model.charts import Dot, Map, Plot, Ring
 from agents.geodata.borders import read_borders
 
 INCHES, DPI = (5.4, 3.6), 200  # 1080 x 720 dots
@@ -32,6 +32,7 @@ INKS = (
     "#56b4e9",
 )  # Okabe and Ito's, which colour-blind people can distinguish
 BUSY, FULL = 0.6, 0.85
+HOT = "#b0005a"
 LEAST_DEGREES = 6.0
 WIDE = 1.62  # a map's width divided by its height
 
@@ -110,15 +111,27 @@ def draw_map(m: Map) -> Any:  # Any: as above
             marker="o" if dot.well else "X",
             zorder=4,
         )
-    for dot, (x, y) in zip(m.dots, _place_labels(m.dots, east - west, north - south), strict=True):
+    axes.scatter(
+        [r.lon for r in m.rings],
+        [r.lat for r in m.rings],
+        s=420,
+        facecolor="none",
+        edgecolor=HOT,
+        linewidth=2.0,
+        linestyle="--",
+        zorder=4,
+    )
+    marks: list[Dot | Ring] = [*m.dots, *m.rings]
+    for shown, (x, y) in zip(marks, _place_labels(marks, east - west, north - south), strict=True):
         axes.annotate(
-            _label_of_dot(dot),
-            (dot.lon, dot.lat),
+            _label_of_dot(shown) if isinstance(shown, Dot) else shown.name,
+            (shown.lon, shown.lat),
             (x, y),
             fontsize=8.5,
             fontweight="bold",
+            color="black" if isinstance(shown, Dot) else HOT,
             zorder=5,
-            ha="left" if x >= dot.lon else "right",
+            ha="left" if x >= shown.lon else "right",
             va="center",
             bbox={
                 "boxstyle": "round,pad=0.15",
@@ -131,7 +144,8 @@ def draw_map(m: Map) -> Any:  # Any: as above
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_xlabel(
-        "circle: a site and its load; dot: where a lane's events are from; x: no owner",
+        "circle: a site and its load; dot: where a lane's events are from; x: no owner"
+        + ("; ring: a hotspot" if m.rings else ""),
         fontsize=7.5,
     )
     return figure
@@ -145,8 +159,8 @@ def _label_of_dot(dot: Dot) -> str:
 def _frame_around(m: Map) -> tuple[float, float, float, float]:
     """West, east, south, north: around everything that is shown, with a margin, and never so close
     that nothing else is visible."""
-    lon = np.array([d.lon for d in m.dots] + [t.lon for t in m.threads] or [0.0])
-    lat = np.array([d.lat for d in m.dots] + [t.lat for t in m.threads] or [0.0])
+    shown = [(x.lat, x.lon) for some in (m.dots, m.threads, m.rings) for x in some]
+    lat, lon = np.array(shown or [(0.0, 0.0)]).T
     x, y = (float(at.max() + at.min()) / 2 for at in (lon, lat))
     wide, high = (max(float(at.max() - at.min()) * 1.12, LEAST_DEGREES) for at in (lon, lat))
     high = max(high, wide * _squeeze_at(y) / WIDE)
@@ -160,7 +174,9 @@ def _squeeze_at(lat: float) -> float:
     return max(0.2, math.cos(math.radians(lat)))
 
 
-def _place_labels(dots: Sequence[Dot], width: float, height: float) -> list[tuple[float, float]]:
+def _place_labels(
+    dots: Sequence[Dot | Ring], width: float, height: float
+) -> list[tuple[float, float]]:
     """The place of each label: right of its dot, or left, above or below, wherever it covers the
     fewest others."""
     taken: list[tuple[float, float]] = [(d.lon, d.lat) for d in dots]
@@ -172,7 +188,7 @@ def _place_labels(dots: Sequence[Dot], width: float, height: float) -> list[tupl
             for side in (1, -1)
         ]
 
-        def crowd(at: tuple[float, float], dot: Dot = dot) -> int:
+        def crowd(at: tuple[float, float], dot: Dot | Ring = dot) -> int:
             middle = at[0] + math.copysign(0.09 * width, at[0] - dot.lon)
             return sum(
                 abs(x - middle) < 0.11 * width and abs(y - at[1]) < 0.055 * height

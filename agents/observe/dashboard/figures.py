@@ -11,23 +11,26 @@ from agents.core.model.feeds import (
     AlertItem,
     FeedItem,
     FleetSummary,
+    HotspotItem,
     PlacementFigures,
     PlacementPlan,
     Severity,
     WorkerRow,
 )
+from agents.core.model.hotspots import HotspotState
 from agents.core.model.topology import WorkerKind
 
 ACTS = 200
 WAYS_NAMED, LANES_NAMED = 3, 6
 STALE_S = 5.0  # the feed `fleet` has an item every second
-MOVE = "move"
+MOVE, HOTSPOT = "move", "hotspot"
+HOT_S = 86_400.0  # an open hotspot of which nothing is heard for longer is not shown
 WELL = frozenset({"ok", "full", "draining", "drained"})  # intended, by it or an operator
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """`at_s`: the epoch time in the item. `kind`: `move`, or an alert's severity."""
+    """`at_s`: the epoch time in the item. `kind`: `move`, `hotspot`, or an alert's severity."""
 
     at_s: float
     kind: str
@@ -38,7 +41,7 @@ class Act:
 class DashboardFigures:
     """`silent_s`: seconds since the last item of the fleet; None before the first. `link`: why
     there is no connection; empty while there is one. `rows` are complete once every share has
-    arrived (`all_rows`)."""
+    arrived (`all_rows`). `hotspots`: the open ones, the highest excess first."""
 
     source: str
     summary: FleetSummary | None = None
@@ -48,6 +51,7 @@ class DashboardFigures:
     link: str = ""
     silent_s: float | None = None
     all_rows: bool = True
+    hotspots: tuple[HotspotItem, ...] = ()
 
     @property
     def stale(self) -> bool:
@@ -120,12 +124,13 @@ class Dashboard:
         self._turns = 1
         self._acts: deque[tuple[Act, str]] = deque(maxlen=ACTS)
         self._heard: float | None = None
+        self._hotspots: dict[str, tuple[HotspotItem, float]] = {}  # and when it was heard of
 
     def take_item(
         self, item: FeedItem, now: float, at_s: float, *, age_s: float = 0.0
     ) -> Act | None:
-        """Returns the news in the item: a move or an alert, once. `age_s`: the item's age if the
-        service kept it."""
+        """Returns the news in the item: a move, a hotspot or an alert, once. `age_s`: the item's
+        age if the service kept it."""
         match item.element:
             case FleetSummary() as summary:
                 if (at_s, summary) == self._last:
@@ -138,6 +143,12 @@ class Dashboard:
                 return self._remember_act(Act(at_s, MOVE, _describe_plan(item, plan)), item)
             case AlertItem(severity=severity):
                 return self._remember_act(Act(at_s, severity.value, item.title), item)
+            case HotspotItem() as hotspot:
+                if hotspot.state is HotspotState.ENDED:
+                    self._hotspots.pop(hotspot.id, None)
+                else:
+                    self._hotspots[hotspot.id] = hotspot, now - max(0.0, age_s)
+                return self._remember_act(Act(at_s, HOTSPOT, item.title), item)
             case _:
                 pass
         return None
@@ -169,6 +180,12 @@ class Dashboard:
             link=self.link,
             silent_s=None if self._heard is None else max(0.0, now - self._heard),
             all_rows=len(self._shares) >= self._turns,
+            hotspots=tuple(
+                sorted(
+                    (h for h, heard in self._hotspots.values() if now - heard <= HOT_S),
+                    key=lambda h: (h.usual_eps - h.eps, h.id),
+                )
+            ),
         )
 
 
@@ -193,6 +210,7 @@ def _format_lanes(lanes: list[int]) -> str:
 
 SYMBOLS = {
     MOVE: "→",
+    HOTSPOT: "◎",
     Severity.INFO.value: "i",
     Severity.WARNING.value: "!",
     Severity.CRITICAL.value: "‼",

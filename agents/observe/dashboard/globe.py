@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 from rich.text import Text
 
+from agents.core.model.feeds import HotspotItem
 from agents.geodata.borders import read_borders
 from agents.observe.dashboard.figures import SiteOnMap
 from kernels.tables import Floats
@@ -19,6 +20,7 @@ LEAST_DEGREES = 8.0
 MARGIN = 1.25
 BUSY, FULL = 0.6, 0.85
 BRAILLE = 0x2800
+HOT_AT_MOST = 20
 _BITS = (
     (0x01, 0x08),
     (0x02, 0x10),
@@ -52,7 +54,7 @@ class GlobeView:
         return min(self.columns - 1, max(0, column)), min(self.lines - 1, max(0, line))
 
 
-def view_around(places: Sequence[SiteOnMap], columns: int, lines: int) -> GlobeView:
+def view_around(places: Sequence[SiteOnMap | HotspotItem], columns: int, lines: int) -> GlobeView:
     """A view around all places, with a margin, and never so close that nothing else is visible.
     Assumes square dots."""
     lon, lat = [p.lon for p in places] or [0.0], [p.lat for p in places] or [0.0]
@@ -106,6 +108,8 @@ def sign_of_site(place: SiteOnMap) -> tuple[str, str]:
     return ("●", "bold green") if place.load > 0 else ("○", "green")
 
 
+HOT = ("◎", "bold magenta")
+
 LEGEND = (
     ("○", "idle"),
     ("●", "at work"),
@@ -113,12 +117,15 @@ LEGEND = (
     ("█", "over 85 %"),
     ("▲", "a node gone"),
     ("✖", "none left"),
+    (HOT[0], "a hotspot"),
 )
 
 
-def draw_legend(places: Sequence[SiteOnMap], width: int) -> Text:
+def draw_legend(
+    places: Sequence[SiteOnMap], width: int, hotspots: Sequence[HotspotItem] = ()
+) -> Text:
     """What the visible signs mean, in one line."""
-    seen = {sign_of_site(p)[0] for p in places}
+    seen = {sign_of_site(p)[0] for p in places} | ({HOT[0]} if hotspots else set())
     out = Text(no_wrap=True, overflow="ellipsis")
     for mark, words in LEGEND:
         if mark in seen:
@@ -127,9 +134,15 @@ def draw_legend(places: Sequence[SiteOnMap], width: int) -> Text:
     return out
 
 
-def draw_globe(places: Sequence[SiteOnMap], columns: int, lines: int) -> list[Text]:
+def draw_globe(
+    places: Sequence[SiteOnMap],
+    columns: int,
+    lines: int,
+    hotspots: Sequence[HotspotItem] = (),
+) -> list[Text]:
     """The map in `lines` lines; the last one is the legend."""
-    f = view_around(places, columns, lines - 1)
+    hotspots = hotspots[:HOT_AT_MOST]
+    f = view_around([*places, *hotspots], columns, lines - 1)
     chars = [list(row) for row in draw_outlines(f)]
     inks = [[LAND] * columns for _ in chars]
     taken: set[tuple[int, int]] = set()
@@ -144,14 +157,24 @@ def draw_globe(places: Sequence[SiteOnMap], columns: int, lines: int) -> list[Te
     # signs first, the worst last so that they stay on top; then labels where room is left
     for p in worst_last:
         put(sign_of_site(p)[0], *at[p.name], sign_of_site(p)[1])
-    for p in reversed(worst_last):  # sites in trouble get their label first
-        words = f"{p.name} {p.load:.0%}" if p.well else f"{p.name} none"
-        spot = _find_label_spot(at[p.name], len(words), columns, len(chars), taken)
+    hot = []
+    for h in hotspots:
+        column, line = f.cell_at(h.lon, h.lat)
+        if (column, line) in taken:  # a site is there: beside it
+            column = min(column + 1, columns - 1)
+        put(HOT[0], column, line, HOT[1])
+        hot.append(((column, line), h.place.partition(",")[0], HOT[1]))
+    labels = [  # sites in trouble get their label first
+        (at[p.name], f"{p.name} {p.load:.0%}" if p.well else f"{p.name} none", sign_of_site(p)[1])
+        for p in reversed(worst_last)
+    ]
+    for sign_at, words, ink in (*labels, *hot):
+        spot = _find_label_spot(sign_at, len(words), columns, len(chars), taken)
         if spot is not None:
-            put(words, *spot, sign_of_site(p)[1].removeprefix("bold "))
+            put(words, *spot, ink.removeprefix("bold "))
     return [
         *(_colour_line(c, i) for c, i in zip(chars, inks, strict=True)),
-        draw_legend(places, columns),
+        draw_legend(places, columns, hotspots),
     ]
 
 

@@ -16,6 +16,7 @@ from agents.base.text import counted
 from agents.core.model.feeds import FleetSummary, Severity
 from agents.core.model.topology import short_name
 from agents.observe.dashboard.figures import (
+    HOTSPOT,
     MOVE,
     SYMBOLS,
     Act,
@@ -37,6 +38,7 @@ TROUBLES = 3  # the most that are shown
 LIVE = "● live"
 INKS = {
     MOVE: "cyan",
+    HOTSPOT: "magenta",
     Severity.INFO.value: "",
     Severity.WARNING.value: "yellow",
     Severity.CRITICAL.value: "bold red",
@@ -66,7 +68,7 @@ def draw_screen(f: DashboardFigures, look: ScreenLayout) -> list[Text]:
         *head,
         _draw_rule(_workers_title(f), look.width),
         *_draw_middle(f, look, max(2, room)),
-        _draw_rule("moves and alerts", look.width),
+        _draw_rule("moves, hotspots and alerts", look.width),
         *acts,
         *foot,
     ]
@@ -133,6 +135,8 @@ def _draw_head(f: DashboardFigures) -> list[Text]:
         second.append("gap ").append(f"{f.placement.gap:.1%}", "bold")
         if f.placement.waiting:
             second.append(f"   ! {counted(f.placement.waiting, 'lane')} without room", "bold red")
+    if f.hotspots:
+        second.append(f"   {SYMBOLS[HOTSPOT]} {counted(len(f.hotspots), 'hotspot')}", INKS[HOTSPOT])
     return [*_draw_troubles(s, dim), first, second]
 
 
@@ -182,7 +186,7 @@ def _draw_middle(f: DashboardFigures, look: ScreenLayout, room: int) -> list[Tex
     if wanted and look.width >= SIDE_WIDTH and room >= MAP_LEAST:
         left = WIDE_TABLE if look.width >= 150 else TABLE
         deep = min(room, max(MAP_MOST, len(f.rows) + 1))
-        map_ = draw_globe(sites, look.width - left - 1, deep)
+        map_ = draw_globe(sites, look.width - left - 1, deep, f.hotspots)
         rows = draw_table(f.rows, left, deep, silent=silent)
         return [
             _join_columns(rows[i] if i < len(rows) else Text(), left, map_[i]) for i in range(deep)
@@ -192,7 +196,7 @@ def _draw_middle(f: DashboardFigures, look: ScreenLayout, room: int) -> list[Tex
         deep = min(MAP_MOST, max(spare, min(MAP_LEAST + 2, room - ROWS_LEAST)))
         return [
             *draw_table(f.rows, look.width, room - deep, silent=silent),
-            *draw_globe(sites, look.width, deep),
+            *draw_globe(sites, look.width, deep, f.hotspots),
         ]
     return draw_table(f.rows, look.width, room, silent=silent)
 
@@ -267,6 +271,8 @@ def format_fleet_line(f: DashboardFigures, at_s: float) -> str:
         f"p50 {s.p50_ms:,.0f} ms",
         f"p99 {s.p99_ms:,.0f} ms",
     ]
+    if f.hotspots:
+        said.append(counted(len(f.hotspots), "hotspot"))
     if f.placement is not None:
         said.append(f"gap {f.placement.gap:.1%}")
     if ill:
@@ -281,7 +287,7 @@ def format_fleet_line(f: DashboardFigures, at_s: float) -> str:
 
 def format_act_line(act: Act) -> str:
     """One move or alert in one line, with its own time."""
-    kind = act.kind if act.kind == MOVE else f"alert {act.kind}"
+    kind = act.kind if act.kind in (MOVE, HOTSPOT) else f"alert {act.kind}"
     return f"{format_utc(act.at_s)} {kind}: {' '.join(act.text.split())}"
 
 

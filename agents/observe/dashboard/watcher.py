@@ -12,14 +12,19 @@ from typing import NoReturn
 from agents import settings
 from agents.base.errors import CommandRefused, NoAnswer, NotConnected, PasswordRefused
 from agents.base.supervisor import leaf_errors
-from agents.core.model.feeds import ALERTS, FLEET, PLACEMENT, FeedItem
+from agents.core.model.feeds import ALERTS, FLEET, HOTSPOTS, PLACEMENT, FeedItem
 from agents.observe.dashboard.figures import STALE_S, Act, Dashboard
 from agents.xmpp.client import Backoff
 from agents.xmpp.operator_client import OperatorClient
 from plugins.feeds import Published, item_from_entry, updated_s_from_entry
 from plugins.values import BadStanza
 
-FEEDS = {FLEET: 1, PLACEMENT: 20, ALERTS: 20}  # with the number of newest items to read first
+FEEDS = {
+    FLEET: 1,
+    PLACEMENT: 20,
+    ALERTS: 20,
+    HOTSPOTS: 100,
+}  # with the number of newest items to read first
 LATER = (
     "item-not-found",
     "internal-server-error",

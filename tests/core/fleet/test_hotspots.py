@@ -20,6 +20,8 @@ from agents.core.model.feeds import HOTSPOTS, HotspotItem
 from agents.core.model.hotspots import Hotspot, HotspotState
 from agents.core.model.messages import Arrival
 from agents.core.model.plan import Decided, PlannedMove
+from agents.core.model.topology import WorkerKind, WorkerSpec
+from agents.core.operators.charts import MapWanted
 from agents.core.planning.recording import (
     frame_from_json,
     frame_to_json,
@@ -346,3 +348,28 @@ def test_the_command_says_what_is_open_and_what_has_ended(w: World) -> None:
     assert "301 hotspots are open, the first 4 of them." in answer
     assert len(answer.split("\n")) <= 8
     assert len(answer) <= 600
+
+
+def test_the_map_has_a_ring_for_each_open_hotspot(w: World) -> None:
+    assert rings(w) == []
+    h = hotspot(w)
+    read(w, h, hotspot(w, id=f"{AREA}-1", peak=PARIS, cells=(PARIS,), eps=160.0))
+    assert rings(w) == ["Dallas, US x3.0", "Paris, FR x1.1"]
+    read(w, ended(h))
+    assert rings(w) == ["Paris, FR x1.1"]
+
+
+def rings(w: World) -> list[str]:
+    found = w.core.handle(QuestionAsked(ANA, "ana", "!map", True, "s", None, "m"), w.now)
+    (wanted,) = [e.what for e in found if isinstance(e, fx.Errand)]
+    assert isinstance(wanted, MapWanted)
+    return [r.name for r in wanted.map.rings]
+
+
+def test_without_an_analytics_worker_it_says_what_to_do(w: World) -> None:
+    inv = w.inv
+    spec = WorkerSpec("analytics-1", WorkerKind.ANALYTICS, "s0", 1000.0)
+    w.read(msgspec.structs.replace(inv, workers={**inv.workers, "analytics-1": spec}))
+    assert "start geolane analytics 1, or its unit geolane-analytics@1." in ask(w, "!hotspots")
+    w.start("analytics-1")
+    assert ask(w, "!hotspots") == "No hotspot is open."

@@ -7,8 +7,9 @@ import pytest
 
 from agents.core import effects as fx
 from agents.core import events as ev
-from agents.core.events import AffiliationChanged, QuestionAsked
+from agents.core.events import AffiliationChanged, HotspotChange, HotspotsRead, QuestionAsked
 from agents.core.model.feeds import Severity
+from agents.core.model.hotspots import Hotspot, HotspotState
 from agents.core.model.placement import Intent, follow_intent
 from agents.core.operators import subscriptions
 from tests.core.world import World
@@ -69,6 +70,17 @@ def test_alerts_are_said_to_those_who_follow_and_to_nobody_else(w: World) -> Non
     alert(w, "the rope is old")
     assert whispers(w) == [(BEN, "Critical: the well is dry\nWarning: the rope is old")]
     assert whispers(w, 60) == []
+
+
+def test_hotspots_are_said_to_those_who_follow(w: World) -> None:
+    follow(w, "hotspots")
+    area, at_s = "8326cbfffffffff", int(w.now_s)
+    h = Hotspot(f"{area}-1", HotspotState.OPEN, at_s, at_s, at_s, (area,), area, 14.2, 2.1, 120)
+    change = HotspotChange(h, w.now.ms)
+    effects = w.core.handle(HotspotsRead((change,)), w.now)
+    (told,) = [e for e in effects if isinstance(e, fx.Whisper)]
+    assert told.jid == BEN
+    assert "14.2 events/s, usually 2.1 (x6.8)" in told.text
 
 
 def test_a_flood_becomes_a_few_messages_and_a_number(w: World) -> None:

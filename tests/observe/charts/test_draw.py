@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from agents.base.errors import PictureError
-from agents.core.model.charts import Dot, Line, Map, Plot, Thread
+from agents.core.model.charts import Dot, Line, Map, Plot, Ring, Thread
 from agents.observe.charts import Drawing, process
 
 SIZE = (1080, 720)
@@ -32,6 +32,14 @@ async def test_a_map_of_the_world_and_one_of_a_single_place() -> None:
     near = await drawing.draw_png(Map("here", (Dot("a", 50.0, 8.0, 0.0, 1, 1),), ()))
     assert size(wide) == size(near) == SIZE
     assert wide != near
+
+
+async def test_a_hotspot_is_a_ring_and_has_its_name() -> None:
+    drawing, dots = Drawing(), (Dot("iad", 39.0, -77.5, 0.3, 2, 2),)
+    bare = await drawing.draw_png(Map("here", dots, ()))
+    ring = await drawing.draw_png(Map("here", dots, (), (Ring("Dallas, US x6.8", 32.8, -97.0),)))
+    assert size(ring) == SIZE
+    assert ring != bare
 
 
 async def test_a_plot_of_one_point_and_of_many_lines_at_once() -> None:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agents.core.model.feeds import FLEET, FeedItem, FleetSummary, WorkerRow, WorkerRows
+from agents.core.model.feeds import (
+    FLEET,
+    HOTSPOTS,
+    FeedItem,
+    FleetSummary,
+    HotspotItem,
+    WorkerRow,
+    WorkerRows,
+)
+from agents.core.model.hotspots import HotspotState
 
 SITES = (
     ("iad", "East US", 37.4, -79.8),
@@ -44,3 +53,23 @@ def summary(
 
 def item(s: FleetSummary) -> FeedItem:
     return FeedItem(FLEET, "current", "calm", "calm", s, 4)
+
+
+DALLAS = HotspotItem(
+    "8326cbfffffffff-1000",
+    HotspotState.OPEN,
+    "Dallas, US",
+    32.9,
+    -97.0,
+    14.2,
+    2.1,
+    940,
+    1000,
+    0,
+    (3, 7),
+)
+
+
+def hot_item(h: HotspotItem) -> FeedItem:
+    title = f"{h.state}: {h.place}"
+    return FeedItem(HOTSPOTS, h.id, title, title, h, 4)

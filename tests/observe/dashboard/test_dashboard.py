@@ -14,8 +14,9 @@ from agents.core.model.feeds import (
     PlacementPlan,
     Severity,
 )
+from agents.core.model.hotspots import HotspotState
 from agents.observe.dashboard.figures import Dashboard, order_rows, sites_on_map
-from tests.observe.dashboard.support import item, row, summary
+from tests.observe.dashboard.support import DALLAS, hot_item, item, row, summary
 
 PLAN = PlacementPlan(
     7,
@@ -105,3 +106,20 @@ def test_trouble_comes_first_and_load_only_where_not_all_fit() -> None:
     rows = [row(0), row(1, rate_eps=1900), row(2, state="gone")]
     assert [r.worker for r in order_rows(rows, 3)] == ["node-fra-2", "node-iad-0", "node-sfo-1"]
     assert [r.worker for r in order_rows(rows, 2)] == ["node-fra-2", "node-sfo-1"]
+
+
+def test_a_hotspot_is_shown_until_it_has_ended() -> None:
+    board = Dashboard("geolane.test")
+    act = board.take_item(hot_item(DALLAS), 10.0, 1000.0)
+    assert act is not None
+    assert (act.kind, act.text) == ("hotspot", "open: Dallas, US")
+    assert board.take_item(hot_item(DALLAS), 11.0, 1000.0) is None, "the service sends it again"
+    larger = replace(DALLAS, id="x-1", place="Paris, FR", eps=90.0)
+    board.take_item(hot_item(larger), 12.0, 1001.0)
+    assert [h.place for h in board.figures_at(12.0).hotspots] == ["Paris, FR", "Dallas, US"]
+    over = replace(DALLAS, state=HotspotState.ENDED, ended_s=1060)
+    board.take_item(hot_item(over), 13.0, 1002.0)
+    assert board.figures_at(13.0).hotspots == (larger,)
+    assert board.figures_at(12.0 + 86_401.0).hotspots == ()
+    board.take_item(hot_item(DALLAS), 14.0, 1003.0, age_s=90_000.0)
+    assert board.figures_at(14.0).hotspots == (larger,), "nothing was heard of it for a day"

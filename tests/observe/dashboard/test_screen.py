@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from agents.core.model.feeds import PlacementFigures, Severity, TroubleRow, TroubleRows
-from agents.observe.dashboard.figures import MOVE, Act, DashboardFigures, SiteOnMap
+from agents.observe.dashboard.figures import HOTSPOT, MOVE, Act, DashboardFigures, SiteOnMap
 from agents.observe.dashboard.globe import draw_globe, draw_outlines, view_around
 from agents.observe.dashboard.screen import (
     ScreenLayout,
@@ -20,7 +20,7 @@ from agents.observe.dashboard.screen import (
     to_plain_text,
 )
 from agents.observe.dashboard.table import draw_bar, format_amount
-from tests.observe.dashboard.support import row, summary
+from tests.observe.dashboard.support import DALLAS, row, summary
 
 ACTS = (
     Act(1_000_000.0, "critical", "iad-0 is gone:\nits session closed"),
@@ -133,7 +133,8 @@ def test_a_map_of_any_places_has_its_size(
     spots: list[tuple[float, float]], columns: int, high: int
 ) -> None:
     sites = [SiteOnMap(f"s{i}", lat, lon, 0.5, 1, i % 2) for i, (lat, lon) in enumerate(spots)]
-    shown = draw_globe(sites, columns, high)
+    hot = [replace(DALLAS, lat=lon / 2, lon=lat * 2) for lat, lon in spots[::2]]
+    shown = draw_globe(sites, columns, high, hot)
     assert len(shown) == high
     assert max(cell_len(line.plain) for line in shown) <= columns
     assert not spots or any(mark in to_plain_text(shown) for mark in "●✖")
@@ -174,3 +175,15 @@ def test_a_log_line_names_who_is_not_well_and_what_is_stale() -> None:
         == "1970-01-12T13:46:40Z alert critical: iad-0 is gone: its session closed"
     )
     assert format_act_line(ACTS[1]).endswith("Z move: 1 placed: orphans placed")
+
+
+def test_a_hotspot_has_a_ring_a_name_and_a_count() -> None:
+    f = replace(figures(), hotspots=(DALLAS,))
+    text = seen(f, ScreenLayout(160, 50))
+    assert "◎Dallas" in text
+    assert "◎ a hotspot" in text
+    assert "◎ 1 hotspot" in text
+    assert "◎" not in seen(figures(), ScreenLayout(160, 50))
+    assert "1 hotspot, gap 0.2%" in format_fleet_line(f, 0.0)
+    act = Act(1_000_000.0, HOTSPOT, "Hotspot at Dallas, US")
+    assert format_act_line(act) == "1970-01-12T13:46:40Z hotspot: Hotspot at Dallas, US"
