@@ -122,9 +122,11 @@ async def started(
     pipeline: str = "",
     worker: dict[str, Any] | None = None,
     metrics: bool = False,
+    analytics: str = "",
 ) -> AsyncIterator[Running]:
     """A small stack; `pipeline`: the source of `shipped.pipeline`, found by every process;
-    `worker`: settings of that table; `metrics`: scraped from `first_port` on."""
+    `worker`: settings of that table; `metrics`: scraped from `first_port` on; `analytics`: as in
+    the plan."""
     # pytest's own folders are closed to ejabberd's user
     path = Path(tempfile.mkdtemp(prefix="geolane-stack-"))
     os.chmod(path, 0o711)
@@ -137,7 +139,13 @@ async def started(
             settings, worker=msgspec.structs.replace(settings.worker, **worker)
         )
     first_port = ports.find_free_port(20) if metrics else 0
-    plan = StackPlan(settings, nodes=3, coordinators=coordinators, metrics_from=first_port or None)
+    plan = StackPlan(
+        settings,
+        nodes=3,
+        analytics=analytics,
+        coordinators=coordinators,
+        metrics_from=first_port or None,
+    )
     with RunFolder(path) as folder, pytest.MonkeyPatch.context() as monkeypatch:
         stack = Stack(folder, plan, lambda text: None)
         monkeypatch.setenv("PYTHONPATH", str(path))
@@ -151,11 +159,13 @@ async def started(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
-    """A stack of the module's own, as its PIPELINE, WORKER and METRICS say."""
-    pipeline, metrics = (
-        getattr(request.module, "PIPELINE", ""),
-        getattr(request.module, "METRICS", False),
-    )
-    worker = getattr(request.module, "WORKER", None)
-    async with started(request.session, pipeline=pipeline, worker=worker, metrics=metrics) as stack:
+    """A stack of the module's own, as its PIPELINE, WORKER, METRICS and ANALYTICS say."""
+    module = request.module
+    async with started(
+        request.session,
+        pipeline=getattr(module, "PIPELINE", ""),
+        worker=getattr(module, "WORKER", None),
+        metrics=getattr(module, "METRICS", False),
+        analytics=getattr(module, "ANALYTICS", ""),
+    ) as stack:
         yield stack

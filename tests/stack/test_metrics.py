@@ -13,6 +13,9 @@ import pytest
 from agents.admin.doctor.judge.roles import Whom
 from agents.admin.doctor.judge.verdict import Level, Report
 from agents.admin.doctor.run import make_report
+from agents.core.model.placement import State
+from agents.core.model.topology import WorkerKind
+from agents.local.stack import ANALYTICS_EMBEDDED
 from agents.observe.metrics import declared as m
 from agents.settings import gather_settings
 from tests.observe.metrics.support import scrape, scrape_until
@@ -20,7 +23,8 @@ from tests.stack.conftest import Running
 
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 
-METRICS = True
+METRICS, ANALYTICS = True, ANALYTICS_EMBEDDED
+HOTSPOTS = WorkerKind.ANALYTICS.partition(0)
 
 
 async def test_the_leader_and_every_worker_are_scraped(running: Running) -> None:
@@ -33,6 +37,7 @@ async def test_the_leader_and_every_worker_are_scraped(running: Running) -> None
     assert leader.value("geolane_workers", kind="node", health="available") == 3
     assert leader.value("geolane_workers") == len(workers)
     assert leader.value("geolane_partitions", topic="events.lanes", state="assigned") == 12
+    assert leader.value("geolane_partitions", topic="hotspots", state="assigned") == 1
     assert leader.value("geolane_partitions", state="orphan") == 0
     assert leader.value("geolane_xmpp_up", worker="coordinator") == 1
     assert leader.value("geolane_kafka_up", worker="coordinator") == 1
@@ -104,7 +109,7 @@ async def test_the_doctor_finds_nothing_wrong_and_disturbs_nobody(running: Runni
     assert [f["found"] for f in said["findings"] if f["name"] == "metrics port"] == [
         f"127.0.0.1:{running.first_port} is served by a process of ours"
     ]
-    for report in reports:
+    for report in (*reports, await look_as("analytics-1")):
         assert {f.level for f in report.findings} == {Level.OK, Level.SKIPPED}, report.to_text()
         assert report.count(Level.OK) >= 36, report.to_text()
     assert (stack.follower.fences, stack.follower.leader_epoch) == (first_fences, epoch)
@@ -132,6 +137,25 @@ async def test_a_killed_node_is_a_fence_and_its_lanes_move(running: Running) -> 
     last = await scrape(first)
     assert last.value("geolane_moves_total", topic="events.lanes") == follower.moves
     assert last.value("geolane_fences_total") == follower.fences
+
+
+async def test_killed_analytics_costs_no_lane_and_is_back(running: Running) -> None:
+    stack, first = running.stack, running.first_port
+    before, was = await scrape(first), stack.follower.placed[HOTSPOTS]
+    replay, sending = running.replay(2000)
+    stack.kill_process("analytics-1")
+
+    def back() -> bool:
+        now = stack.follower.placed[HOTSPOTS]
+        return now.state is State.ASSIGNED and now.boot != was.boot and now.epoch > was.epoch
+
+    await running.until(back, "the next process has its work")
+    await running.account(replay, sending)
+    after = await scrape_until(
+        first, lambda s: s.value("geolane_workers", kind="analytics", health="available") == 1
+    )
+    moves = [x.value("geolane_moves_total", topic="events.lanes") for x in (before, after)]
+    assert moves[0] == moves[1]
 
 
 async def test_a_process_whose_port_is_taken_says_so(running: Running) -> None:
