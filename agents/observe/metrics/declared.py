@@ -61,7 +61,7 @@ KAFKA_UP = _gauge(
     "worker",
 )
 
-# Workers: nodes and routers.
+# Workers: nodes, routers, analytics.
 
 WORKER_INFO = _gauge(
     "worker_info", "always 1; its labels identify the worker", "worker", "kind", "version"

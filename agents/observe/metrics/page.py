@@ -12,7 +12,7 @@ from agents.observe.metrics.declared import COORDINATOR, EVERY_PROCESS, WORKER, 
 BEGIN, END = "<!-- made from agents/observe/metrics/declared.py -->\n", "<!-- end -->\n"
 _PARTS = (
     ("Every process", EVERY_PROCESS),
-    ("Nodes and routers", WORKER),
+    ("Workers: nodes, routers, analytics", WORKER),
     ("The coordinator", COORDINATOR),
 )
 
