@@ -15,13 +15,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from agents.core.model.topology import WorkerKind
+from agents.kafka.offsets import Offsets
 from agents.local import headless
 from agents.local import stack as local_stack
 from agents.local.demo import flights
 from agents.local.demo.replay import Replay
 from agents.local.servers.folder import RunFolder
-from agents.local.stack import Stack, StackPlan
+from agents.local.stack import ANALYTICS_EMBEDDED, Stack, StackPlan
 from agents.settings import Coordinator, Kafka, Settings
+from agents.worker.lane import RunningCounts
 from tests.ejabberd.own import ADMIN_PASSWORD, OwnServer
 from tests.kafka.secured import PASSWORD, USER, SecureBroker, secret
 
@@ -74,6 +77,18 @@ async def _provision(folder: Path) -> str:
     return said
 
 
+async def _events_seen_by_analytics(kafka: Kafka) -> int:
+    """How many records it has committed as read."""
+    offsets = Offsets(kafka, WorkerKind.ANALYTICS.group)
+    await offsets.start()
+    try:
+        hotspots = WorkerKind.ANALYTICS.partition(0)
+        found = (await offsets.read_committed_offsets([hotspots]))[hotspots]
+    finally:
+        await offsets.stop()
+    return RunningCounts.decode(found[1]).taken if found else 0
+
+
 async def test_the_stream_is_worked_exactly_once_with_the_rights_that_provisioning_gave(
     folder: Path,
 ) -> None:
@@ -85,7 +100,12 @@ async def test_the_stream_is_worked_exactly_once_with_the_rights_that_provisioni
         local_stack.write_settings(folder / "own.toml", base)
         (folder / "sample").write_bytes(b"\n".join(flights.sample_events()))
         plan = StackPlan(
-            base, nodes=2, kafka=base.kafka.bootstrap, xmpp=DOMAIN, secrets=folder / "secrets"
+            base,
+            nodes=2,
+            analytics=ANALYTICS_EMBEDDED,
+            kafka=base.kafka.bootstrap,
+            xmpp=DOMAIN,
+            secrets=folder / "secrets",
         )
         (folder / "inventory.toml").write_text(local_stack.inventory_to_toml(plan.read_inventory()))
 
@@ -110,7 +130,10 @@ async def test_the_stream_is_worked_exactly_once_with_the_rights_that_provisioni
                     await headless.wait_until_settled(stack, EVENTS)
                 a = stack.accounting
                 assert (a.events_in, a.open, a.duplicates) == (EVENTS, 0, 0)
-                for name in ("geolane", "node-yyz-1", "router-1"):
+                async with asyncio.timeout(30):
+                    while await _events_seen_by_analytics(stack.base.kafka) < EVENTS - a.unplaced:
+                        await asyncio.sleep(0.1)
+                for name in ("geolane", "node-yyz-1", "router-1", "analytics-1"):
                     told = (run.settings / f"{name}.toml").read_text()
                     assert f'username = "{name}"' in told
                     assert USER not in told, "a process is not told how the admin logs in"

@@ -111,7 +111,8 @@ async def test_the_doctor_finds_nothing_wrong_and_disturbs_nobody(running: Runni
     ]
     for report in (*reports, await look_as("analytics-1")):
         assert {f.level for f in report.findings} == {Level.OK, Level.SKIPPED}, report.to_text()
-        assert report.count(Level.OK) >= 36, report.to_text()
+        least = 35 if report.account == "analytics-1" else 36  # only a node has a pipeline
+        assert report.count(Level.OK) >= least, report.to_text()
     assert (stack.follower.fences, stack.follower.leader_epoch) == (first_fences, epoch)
     assert (await scrape(running.first_port)).value("geolane_fences_total") == 0
 
