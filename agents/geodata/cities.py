@@ -1,5 +1,5 @@
-"""Names a place after a city: of those within a city's reach the largest, else the nearest with
-the distance and direction to it."""
+"""Names a place after a city: of those within reach the largest, else the nearest with the distance
+and direction to it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from kernels.geo import EARTH_KM, unit_vectors
 from kernels.tables import Floats
 
 CITIES = Path(__file__).with_name("cities.csv.gz")
-REACH_KM = 40.0
 _WINDS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
 
 
@@ -30,11 +29,11 @@ class Gazetteer(NamedTuple):
     place: Floats
     people: Floats
 
-    def name_place(self, lat: float, lon: float) -> str:
+    def name_place(self, lat: float, lon: float, reach_km: float) -> str:
         """`Dallas, US`, or `120 km north of Perth, AU`, for a place in degrees."""
         here = unit_vectors(np.array([lat]), np.array([lon]))[0]
         km: Floats = EARTH_KM * np.arccos(np.clip(self.place @ here, -1.0, 1.0))
-        near: Floats = np.where(km <= REACH_KM, self.people, 0.0)
+        near: Floats = np.where(km <= reach_km, self.people, 0.0)
         if near.any():
             return self.name[int(near.argmax())]
         city = int(km.argmin())
@@ -61,6 +60,6 @@ def read_cities() -> Gazetteer:
     return Gazetteer(names, lat, lon, unit_vectors(lat, lon), people)
 
 
-def name_place(lat: float, lon: float) -> str:
+def name_place(lat: float, lon: float, reach_km: float) -> str:
     """The name of a place in degrees, as `Gazetteer.name_place` gives it."""
-    return read_cities().name_place(lat, lon)
+    return read_cities().name_place(lat, lon, reach_km)

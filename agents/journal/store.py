@@ -24,7 +24,7 @@ from agents.base.errors import JournalError
 from agents.core.model.charts import Line, Sample
 from agents.core.model.plan import Decided, PlanningFrame
 from agents.core.operators.command import Remembered
-from agents.core.operators.history import Entries, Search
+from agents.core.operators.history import KINDS, Entries, Search
 from agents.journal.decisions import (
     DELETE_FRAMES,
     DELETE_TICKS,
@@ -350,7 +350,7 @@ class Journal:
         JournalError."""
         if self._db is None:
             raise JournalError(f"{self._path}: the journal is not open")
-        tests, values = ["kind IN ('decision', 'action', 'alert')"], list[object]()
+        tests, values = [f"kind IN ({', '.join('?' * len(KINDS))})"], list[object](KINDS)
         for test, *given in _search_conditions(what):
             tests.append(str(test))
             values += given

@@ -23,12 +23,17 @@ from agents.geodata.cities import name_place, read_cities
 def test_the_largest_city_in_reach_names_a_place_else_the_nearest(
     lat: float, lon: float, name: str
 ) -> None:
-    assert name_place(lat, lon) == name
+    assert name_place(lat, lon, 40.0) == name
 
 
 @given(st.floats(-90, 90), st.floats(-180, 180))
 def test_every_place_on_earth_has_a_name_in_one_line(lat: float, lon: float) -> None:
-    assert name_place(lat, lon).isprintable()
+    assert name_place(lat, lon, 40.0).isprintable()
+
+
+def test_a_wider_reach_finds_a_larger_city() -> None:
+    assert name_place(33.364, -96.761, 40.0) == "Plano, US"
+    assert name_place(33.364, -96.761, 70.0) == "Dallas, US"
 
 
 def test_every_city_has_a_printable_name() -> None:

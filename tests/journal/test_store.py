@@ -17,9 +17,13 @@ async def test_what_was_noted_is_there_after_a_restart_newest_first(tmp_path: Pa
             one.queue_note(n, "decision", "", f"plan {n}", {"plan": n})
         one.queue_note(9, "fleet", "node-a", "not for history", {})
         one.queue_note(10, "action", "ana@d", "drain a", {})
+        one.queue_note(11, "hotspot", "", "at Dallas", {"lanes": [3]})
     async with Journal(path) as two:
-        rows = (await two.search_entries(Search(1, 3))).rows
+        rows = (await two.search_entries(Search(1, 4))).rows
+        found = await two.search_entries(Search(1, 4, kind="hotspot", lane=3))
+    assert [r.text for r in found.rows] == ["at Dallas"]
     assert [(r.ms, r.who, r.text) for r in rows] == [
+        (11, "", "at Dallas"),
         (10, "ana@d", "drain a"),
         (4, "", "plan 4"),
         (3, "", "plan 3"),

@@ -17,7 +17,7 @@ from agents.core.events import HotspotChange, HotspotsRead
 from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import News, format_partitions
 from agents.core.fleet.placing import Placing
-from agents.core.hotspots.areas import area_of
+from agents.core.hotspots.areas import AREA_RESOLUTION, area_of
 from agents.core.hotspots.lifecycle import MOST_OPEN
 from agents.core.lanes.lane_map import LaneMap
 from agents.core.model.feeds import HOTSPOTS, FeedItem, HotspotItem, Severity
@@ -41,21 +41,24 @@ FORGOTTEN_S = 86_400.0
 DAY_S = 86_400.0
 LISTED = 6  # places in one line
 
-NamePlace = Callable[[float, float], str]
-"""The name of a place in degrees."""
+CELL_KM, AREA_KM = 40.0, 70.0
+"""How far from the middle of a cell, or of an area, the city may be that it is named after."""
+
+NamePlace = Callable[[float, float, float], str]
+"""The name of a place in degrees, after a city within so many km."""
 
 
-def format_degrees(lat: float, lon: float) -> str:
+def format_degrees(lat: float, lon: float, reach_km: float) -> str:
     """The name of a place without a gazetteer."""
     return f"{abs(lat):.2f} {'N' if lat >= 0 else 'S'}, {abs(lon):.2f} {'E' if lon >= 0 else 'W'}"
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A hotspot with what follows from its record. `lat`, `lon`: the middle of its peak, in
-    degrees. `weights`: by lane, its part of the hotspot's rate; `lanes`: all lanes of its cells.
-    `present`: whether its event time is the present. `heard_s`: when its newest record was
-    appended, in monotonic seconds."""
+    """A hotspot with what follows from its record. `lat`, `lon`: the middle of its peak, or of the
+    cell that it is named after, in degrees. `weights`: by lane, its part of the hotspot's rate;
+    `lanes`: all lanes of its cells. `present`: whether its event time is the present. `heard_s`:
+    when its newest record was appended, in monotonic seconds."""
 
     hotspot: Hotspot
     place: str
@@ -182,8 +185,11 @@ class Hotspots:
         if before is not None and before.hotspot.peak == hotspot.peak:
             place, lat, lon = before.place, before.lat, before.lon
         else:
-            lat, lon = basic_str.cell_to_latlng(hotspot.peak)
-            place = self.name_place(lat, lon)
+            # An area is named after the first of its cells that rose, if one did.
+            here = next((c for c in hotspot.cells if area_of(c) == hotspot.peak), hotspot.peak)
+            lat, lon = basic_str.cell_to_latlng(here)
+            is_area = basic_str.get_resolution(here) <= AREA_RESOLUTION
+            place = self.name_place(lat, lon, AREA_KM if is_area else CELL_KM)
         lanes, weights = self._find_lanes(hotspot)
         return Known(hotspot, place, lat, lon, lanes, weights, present, heard_s)
 

@@ -14,8 +14,8 @@ from agents.core.model.plan import Lane, Node
 MOST_TIMES = 10.0
 """The most by which all hotspots together multiply a lane's usual rate."""
 GROWTH = 2.0
-"""The rate of a hotspot is the mean since it began. That of a steady growth is twice as high by
-now."""
+"""Headroom: a burst that was noticed just now has often not reached its height, and what arrives
+shows its present rate anyway."""
 LEAST_USUAL_EPS = 1 / 3600  # as in Hotspot.times_usual
 FILL_SHARE = 0.9
 """With what hotspots add, lanes fill at most this share of what the nodes may be given: no lane has

@@ -219,7 +219,7 @@ def test_bad_records_are_told_once_and_counted(w: World) -> None:
 
 
 def test_a_bug_in_what_follows_costs_the_hotspot_and_not_the_leader(w: World) -> None:
-    def explode(lat: float, lon: float) -> str:
+    def explode(lat: float, lon: float, reach_km: float) -> str:
         raise RuntimeError("no such place")
 
     w.core.hotspots.name_place = explode
@@ -299,6 +299,27 @@ def test_the_plan_differs_only_by_the_hotspot_and_explain_names_it() -> None:
     read(hot, ended(h))
     run_on(hot, 61)
     assert line not in ask(hot, "!explain 0"), "it has faded"
+
+
+def first_move_s(*, with_hotspots: bool) -> int:
+    """Lane 0 grows from 300 to 1,500 events/s within two minutes: after how many seconds does a
+    lane leave its node? An engine notices six seconds late, and at such rates, each second."""
+    w, base, began_s = make_world(), 300.0, 0
+    began_s = int(w.now_s)
+    for t in range(120):
+        w.arrivals = (Arrival(0, base + 10.0 * t), *w.arrivals[1:])
+        seen = t - 6
+        if with_hotspots and 10.0 * seen > 0.64 * base:  # from when on a test for x2.5 sees it
+            h = hotspot(w, id=f"{AREA}-1", started_s=began_s, opened_s=began_s, usual_eps=base)
+            read(w, msgspec.structs.replace(h, eps=base + 10.0 * seen))
+        if any(m.frm == 0 for d in run_on(w, 1) for m in d.plan.moves):
+            return t
+    return 120
+
+
+def test_when_a_burst_grows_lanes_move_sooner() -> None:
+    with_, without = first_move_s(with_hotspots=True), first_move_s(with_hotspots=False)
+    assert with_ <= without - 10
 
 
 def test_a_recorded_decision_gives_the_same_plan_without_the_hotspot(w: World) -> None:
