@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from h3.api import basic_int
 
-from agents.core.lanes.records import CELL, TS, parse_number
+from agents.core.lanes.records import CELL, TS
 from kernels.tables import Marks
 
 _MOST_CACHED = 200_000
 _NO_CELL = 0
+_CELL = re.compile(rb"8[0-9a-f]{14}")
+_TS = re.compile(rb"[0-9]{1,15}")
 
 
 class EventReader:
@@ -28,26 +30,18 @@ class EventReader:
         `records`: aiokafka's, which have no types."""
         ts_ms, cells = list[int](), list[int]()
         for r in records:
-            cell, ms = self._read_headers(r.headers)
-            if cell == _NO_CELL or ms < 0:
+            cell, ts = _NO_CELL, b""
+            for name, content in r.headers:  # of a name that is there twice, the last one counts
+                if name == CELL:
+                    cell = self._parse_cell(content)
+                elif name == TS:
+                    ts = content or b""
+            if cell == _NO_CELL or r.value is None or not _TS.fullmatch(ts):
                 self.skipped += 1
                 continue
-            ts_ms.append(min(ms, r.timestamp))
+            ts_ms.append(min(int(ts), r.timestamp))
             cells.append(cell)
         return np.array(ts_ms, np.int64), np.array(cells, np.int64)
-
-    def _read_headers(self, headers: Sequence[tuple[str, bytes | None]]) -> tuple[int, int]:
-        """The cell and the time; of a header that is there twice, the first counts."""
-        cell, ms = _NO_CELL, -1
-        found = 0
-        for name, content in headers:
-            if name == CELL and not found & 1:
-                cell, found = self._parse_cell(content), found | 1
-            elif name == TS and not found & 2:
-                ms, found = parse_number(content, -1), found | 2
-            if found == 3:
-                break
-        return cell, ms
 
     def _parse_cell(self, content: bytes | None) -> int:
         cell = self._cells.get(content)
@@ -59,8 +53,6 @@ class EventReader:
 
 
 def parse_cell(content: bytes | None) -> int:
-    """The H3 cell that a header holds as 15 lower-case hex digits; 0 if it holds none."""
-    if content is None or len(content) != 15 or content.strip(b"0123456789abcdef"):
-        return _NO_CELL
-    cell = int(content, 16)
-    return cell if basic_int.is_valid_cell(cell) else _NO_CELL
+    """The H3 index that a header holds as 15 lower-case hex digits; 0 if it holds none. Whether
+    there is such a cell is not checked."""
+    return int(content, 16) if content is not None and _CELL.fullmatch(content) else _NO_CELL

@@ -10,11 +10,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from aiokafka import AIOKafkaProducer
+import orjson
+from aiokafka import AIOKafkaProducer, TopicPartition
 from h3.api import basic_str as h3
 
 from agents.analytics.engine import HotspotEngine, Topics
@@ -29,6 +32,7 @@ from agents.kafka.leases import LeaseMaker
 from agents.kafka.markers import Reach
 from agents.kafka.offsets import Offsets
 from agents.kafka.topics import Topic, ensure_topics
+from agents.local.demo.flights import week_of_events
 from kernels.hotspots.rises import FACTORS, Rule
 from tests.fixtures.kafka import KafkaServer
 from tests.kernels.hotspots.support import slow_rises
@@ -70,6 +74,17 @@ def made_stream(
                 for ms in rng.integers(1000, size=n)
             ]
     return sorted(events, key=lambda e: e.ms + int(rng.integers(4900)))
+
+
+def flights(count: int, partitions: int = 3) -> list[Event]:
+    """The first departures of the recorded week, at their airports' cells."""
+    found = []
+    for _, value in islice(week_of_events(), count):
+        event = orjson.loads(value)
+        cell = h3.latlng_to_cell(event["origin"]["lat"], event["origin"]["lon"], 5)
+        ms = round(datetime.fromisoformat(event["ts"]).timestamp() * 1000)
+        found.append(Event(int(cell, 16) // 7 % partitions, ms, cell))
+    return found
 
 
 def closing(events: Sequence[Event], partitions: int = 3) -> list[Event]:
@@ -191,8 +206,6 @@ class Rig:
         await consumer.start()
         found: list[bytes] = []
         try:
-            from aiokafka import TopicPartition
-
             tp = TopicPartition(topic, 0)
             consumer.assign([tp])
             await consumer.seek_to_beginning(tp)
@@ -204,8 +217,9 @@ class Rig:
             await consumer.stop()
         return found
 
-    async def rises(self) -> list[Rise]:
-        return [msgspec.json.decode(v, type=Rise) for v in await self.read(self.topics.rises)]
+    async def rises(self, topic: str = "") -> list[Rise]:
+        values = await self.read(topic or self.topics.rises)
+        return [msgspec.json.decode(v, type=Rise) for v in values]
 
     async def hotspots(self) -> list[Hotspot]:
         return [Hotspot.decode(v) for v in await self.read(self.topics.hotspots)]

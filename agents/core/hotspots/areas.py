@@ -14,15 +14,12 @@ AREA_RESOLUTION = 3
 def area_of(cell: str) -> str:
     """The area of a cell; the cell itself if it is as coarse. Raises ValueError for what is not a
     cell."""
-    try:
-        if basic_str.get_resolution(cell) <= AREA_RESOLUTION:
-            return cell
-        return str(basic_str.cell_to_parent(cell, AREA_RESOLUTION))
-    except basic_str.H3BaseException as e:
-        raise ValueError(f"{cell[:40]!r} is not an H3 cell") from e
+    if basic_str.get_resolution(cell) <= AREA_RESOLUTION:
+        return cell
+    return str(basic_str.cell_to_parent(cell, AREA_RESOLUTION))
 
 
 @lru_cache(maxsize=5_000)
 def areas_around(area: str) -> frozenset[str]:
-    """The area and its neighbours: 7, or 6 at a pentagon."""
+    """The area and its neighbours: 7, or 6 at a pentagon. Raises ValueError as `area_of`."""
     return frozenset(basic_str.grid_disk(area, 1))

@@ -20,7 +20,7 @@ MOST_OPEN = 1000
 @dataclass(slots=True)
 class Lifecycle:
     """`open`: the hotspots that last, the oldest first, by id. `untracked`: rises that belong to no
-    hotspot, since 1,000 are open."""
+    hotspot, since 1,000 are open, or since there is no such cell on earth."""
 
     open: dict[str, Hotspot] = field(default_factory=dict)
     untracked: int = 0
@@ -34,8 +34,12 @@ class Lifecycle:
         yield from self._end_quiet_ones(closed_s)
 
     def _take_rise(self, rise: Rise) -> Iterator[Hotspot]:
-        area = area_of(rise.cell)
-        near = areas_around(area)
+        try:
+            area = area_of(rise.cell)
+            near = areas_around(area)
+        except ValueError:
+            self.untracked += 1
+            return
         there = next((h for h in self.open.values() if h.areas[0] in near), None)
         quiet_s = min(max(QUIET_S[0], 2 * (rise.at_s - rise.started_s + 1)), QUIET_S[1])
         cells = () if rise.cell == area else (rise.cell,)

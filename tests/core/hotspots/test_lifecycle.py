@@ -99,6 +99,13 @@ def test_rises_beyond_the_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -> 
     assert life.untracked == 1
 
 
+def test_a_cell_that_is_not_on_earth_opens_nothing() -> None:
+    life = Lifecycle()
+    wrong = ["8fffffffffffffe", "83fffffffffffff", "80fffffffffffff", "zz", ""]
+    assert list(life.advance([rise(cell, 100) for cell in wrong], 100)) == []
+    assert life.untracked == len(wrong)
+
+
 @given(
     st.lists(
         st.builds(

@@ -1,0 +1,150 @@
+-- The rises of docs/hotspots.md. Values: lanes, rises (topics), group, prefix (of transactional
+-- ids), lateness_ms, lateness_s, idle_ms, since_s, floor, threshold; of each factor: factor,
+-- gain, cost. Fragment: kafka (how the brokers are reached).
+
+CREATE TEMPORARY TABLE records (
+  payload BYTES,
+  headers MAP<STRING, BYTES> METADATA VIRTUAL,
+  part INT METADATA FROM 'partition' VIRTUAL,
+  appended TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+  cell AS REGEXP_EXTRACT(CAST(headers['geolane-cell'] AS STRING), '^8[0-9a-f]{14}\z', 0),
+  said_ms AS TRY_CAST(
+    REGEXP_EXTRACT(CAST(headers['geolane-ts'] AS STRING), '^[0-9]{1,15}\z', 0) AS BIGINT),
+  -- A record that is not an event has the time 0, which moves no watermark.
+  ms AS LEAST(
+    COALESCE(TRY_CAST(
+      REGEXP_EXTRACT(CAST(headers['geolane-ts'] AS STRING), '^[0-9]{1,15}\z', 0) AS BIGINT), 0),
+    EXTRACT(EPOCH FROM appended) * 1000 + EXTRACT(MILLISECOND FROM appended)),
+  event_time AS TO_TIMESTAMP_LTZ(LEAST(
+    COALESCE(TRY_CAST(
+      REGEXP_EXTRACT(CAST(headers['geolane-ts'] AS STRING), '^[0-9]{1,15}\z', 0) AS BIGINT), 0),
+    EXTRACT(EPOCH FROM appended) * 1000 + EXTRACT(MILLISECOND FROM appended)), 3),
+  taken_at AS PROCTIME(),
+  WATERMARK FOR event_time AS event_time - INTERVAL '${lateness_s}' SECOND(3)
+) WITH (
+  'connector' = 'kafka', 'topic' = '${lanes}', 'format' = 'raw',
+  'properties.group.id' = '${group}', 'properties.isolation.level' = 'read_committed',
+  'scan.startup.mode' = 'earliest-offset', 'scan.watermark.emit.strategy' = 'on-event',
+  'scan.watermark.idle-timeout' = '${idle_ms} ms',
+  ${kafka}
+);
+
+-- Late is what its own partition's high mark says; so it does not depend on how fast others are.
+CREATE TEMPORARY VIEW events AS
+SELECT cell, ms / 1000 AS slot_s, event_time
+FROM (
+  SELECT *, MAX(ms) OVER (
+    PARTITION BY part ORDER BY taken_at ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS high_ms
+  FROM records
+  WHERE cell IS NOT NULL AND said_ms IS NOT NULL
+)
+WHERE ms > high_ms - ${lateness_ms};
+
+CREATE TEMPORARY VIEW events_and_areas AS
+SELECT cell, slot_s, event_time FROM events
+UNION ALL
+SELECT CONCAT('83', SUBSTRING(cell, 3, 4), 'fffffffff'), slot_s, event_time FROM events
+WHERE SUBSTRING(cell, 2, 1) > '3';
+
+CREATE TEMPORARY VIEW slots AS
+SELECT cell, slot_s, window_time AS closed_at, LEAST(COUNT(*), 10000000) AS n
+FROM TABLE(TUMBLE(TABLE events_and_areas, DESCRIPTOR(event_time), INTERVAL '1' SECOND))
+GROUP BY cell, slot_s, window_start, window_end, window_time;
+
+-- The usual figure of a cell, as of its last active minute: minutes m-44 to m-5.
+CREATE TEMPORARY VIEW minutes AS
+SELECT cell, MAX(slot_s) / 60 AS minute_no, window_time AS closed_at, SUM(n) AS n
+FROM TABLE(TUMBLE(TABLE slots, DESCRIPTOR(closed_at), INTERVAL '1' MINUTE))
+GROUP BY cell, window_start, window_end, window_time;
+
+CREATE TEMPORARY VIEW sums_45 AS
+SELECT cell, minute_no, closed_at, n, SUM(n) OVER (
+  PARTITION BY cell ORDER BY closed_at
+  RANGE BETWEEN INTERVAL '44' MINUTE PRECEDING AND CURRENT ROW) AS n_45
+FROM minutes;
+
+CREATE TEMPORARY VIEW sums_40 AS
+SELECT cell, minute_no, closed_at, n_45 - SUM(n) OVER (
+  PARTITION BY cell ORDER BY closed_at
+  RANGE BETWEEN INTERVAL '4' MINUTE PRECEDING AND CURRENT ROW) AS n_40
+FROM sums_45;
+
+CREATE TEMPORARY VIEW usual AS
+SELECT cell, minute_no, n_40, closed_at FROM (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY cell ORDER BY closed_at DESC) AS newest FROM sums_40
+) WHERE newest = 1;
+
+CREATE TEMPORARY VIEW gaps AS
+SELECT cell, slot_s, closed_at, n, CASE
+  WHEN LAG(slot_s) OVER (PARTITION BY cell ORDER BY closed_at) IS NULL THEN 1
+  ELSE LEAST(slot_s - LAG(slot_s) OVER (PARTITION BY cell ORDER BY closed_at), 3600)
+END AS gap_s
+FROM slots;
+
+CREATE TEMPORARY VIEW compared AS
+SELECT g.cell, g.slot_s, g.closed_at, g.n, g.gap_s, CASE
+  WHEN u.n_40 IS NULL OR g.slot_s - (u.minute_no + 1) * 60 > 86400 THEN 0 ELSE u.n_40
+END AS usual,
+LEAST(40, g.slot_s / 60 - 5 - ${since_s} / 60) AS known_min
+FROM gaps AS g
+LEFT JOIN usual FOR SYSTEM_TIME AS OF g.closed_at AS u ON g.cell = u.cell;
+
+CREATE TEMPORARY VIEW expectations AS
+SELECT cell, slot_s, closed_at, n, gap_s, usual, known_min * 60 AS usual_s,
+  LEAST(usual, 400000000) + CAST(FLOOR(SQRT(CAST(LEAST(usual, 400000000) AS DOUBLE))) AS BIGINT)
+    + ${floor} AS expected
+FROM compared WHERE known_min >= 10;
+
+CREATE TEMPORARY VIEW tested AS
+SELECT cell, slot_s, closed_at, n, gap_s, usual, usual_s,
+  expected * ${cost_a} * (gap_s - 1) / usual_s AS idle_a,
+  n * ${gain_a} - expected * ${cost_a} / usual_s AS work_a,
+  expected * ${cost_b} * (gap_s - 1) / usual_s AS idle_b,
+  n * ${gain_b} - expected * ${cost_b} / usual_s AS work_b
+FROM expectations;
+
+CREATE TEMPORARY TABLE rises (
+  at_s BIGINT, cell STRING, factor DOUBLE, started_s BIGINT, events BIGINT, usual BIGINT,
+  usual_s BIGINT
+) WITH (
+  'connector' = 'kafka', 'topic' = '${rises}', 'format' = 'json',
+  'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = '${prefix}',
+  'properties.transaction.timeout.ms' = '600000',
+  ${kafka}
+);
+
+-- A run is R R R ... H: its sum is above 0 before and after each row, and H exceeds the threshold.
+INSERT INTO rises
+SELECT at_s, cell, ${factor_a}, started_s, events, usual, usual_s FROM tested MATCH_RECOGNIZE (
+  PARTITION BY cell ORDER BY closed_at
+  MEASURES H.slot_s AS at_s, COALESCE(FIRST(R.slot_s), H.slot_s) AS started_s,
+    COALESCE(SUM(R.n), 0) + H.n AS events, H.usual AS usual, H.usual_s AS usual_s
+  ONE ROW PER MATCH AFTER MATCH SKIP PAST LAST ROW
+  PATTERN (R*? H)
+  DEFINE
+    R AS SUM(R.work_a) - SUM(R.idle_a) + FIRST(R.idle_a) > 0
+      AND SUM(R.work_a) - SUM(R.idle_a) + FIRST(R.idle_a) <= ${threshold}
+      AND (FIRST(R.slot_s) = R.slot_s OR (R.gap_s < 3600
+        AND SUM(R.work_a) - R.work_a - SUM(R.idle_a) + FIRST(R.idle_a) > 0)),
+    H AS (FIRST(R.slot_s) IS NULL AND H.work_a > ${threshold})
+      OR (FIRST(R.slot_s) IS NOT NULL AND H.gap_s < 3600
+        AND SUM(R.work_a) - SUM(R.idle_a) + FIRST(R.idle_a) - H.idle_a > 0
+        AND SUM(R.work_a) - SUM(R.idle_a) + FIRST(R.idle_a) - H.idle_a + H.work_a > ${threshold})
+)
+UNION ALL
+SELECT at_s, cell, ${factor_b}, started_s, events, usual, usual_s FROM tested MATCH_RECOGNIZE (
+  PARTITION BY cell ORDER BY closed_at
+  MEASURES H.slot_s AS at_s, COALESCE(FIRST(R.slot_s), H.slot_s) AS started_s,
+    COALESCE(SUM(R.n), 0) + H.n AS events, H.usual AS usual, H.usual_s AS usual_s
+  ONE ROW PER MATCH AFTER MATCH SKIP PAST LAST ROW
+  PATTERN (R*? H)
+  DEFINE
+    R AS SUM(R.work_b) - SUM(R.idle_b) + FIRST(R.idle_b) > 0
+      AND SUM(R.work_b) - SUM(R.idle_b) + FIRST(R.idle_b) <= ${threshold}
+      AND (FIRST(R.slot_s) = R.slot_s OR (R.gap_s < 3600
+        AND SUM(R.work_b) - R.work_b - SUM(R.idle_b) + FIRST(R.idle_b) > 0)),
+    H AS (FIRST(R.slot_s) IS NULL AND H.work_b > ${threshold})
+      OR (FIRST(R.slot_s) IS NOT NULL AND H.gap_s < 3600
+        AND SUM(R.work_b) - SUM(R.idle_b) + FIRST(R.idle_b) - H.idle_b > 0
+        AND SUM(R.work_b) - SUM(R.idle_b) + FIRST(R.idle_b) - H.idle_b + H.work_b > ${threshold})
+);
