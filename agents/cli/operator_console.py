@@ -290,11 +290,11 @@ def _list_values(a: Argument, settings: Callable[[], Settings]) -> list[str]:
         case Type.COMMAND:
             return list(BY_FORM)
         case Type.NODE | Type.WORKER:
-            return _list_worker_names(settings, routers=a.type is Type.WORKER)
+            return _list_worker_names(settings, others=a.type is Type.WORKER)
     return list(a.choices)
 
 
-def _list_worker_names(settings: Callable[[], Settings], *, routers: bool) -> list[str]:
+def _list_worker_names(settings: Callable[[], Settings], *, others: bool) -> list[str]:
     from agents.core.model.inventory import Inventory, InventoryFile
     from agents.core.model.topology import WorkerKind
     from agents.settings import decode_toml
@@ -304,5 +304,6 @@ def _list_worker_names(settings: Callable[[], Settings], *, routers: bool) -> li
         inventory = Inventory.from_file(decode_toml(path, InventoryFile), str(path))
     except GeolaneError:
         return []
-    names = [w.name for w in inventory.workers_of(WorkerKind.NODE)]
-    return names + ([w.worker for w in inventory.workers_of(WorkerKind.ROUTER)] if routers else [])
+    nodes = inventory.workers_of(WorkerKind.NODE)
+    rest = [w for w in inventory.workers.values() if w.kind != WorkerKind.NODE] if others else []
+    return [w.label for w in (*nodes, *rest)]

@@ -295,7 +295,12 @@ class Performer:
         except KafkaError as error:  # also a missing right: the rights may be older than the kind
             _log.warning("lease_failed", worker=e.worker, error=str(error))
             self._tell(
-                ev.LeaseFailed(e.worker, str(error), isinstance(error, TransactionUndecided))
+                ev.LeaseFailed(
+                    e.worker,
+                    str(error),
+                    undecided=isinstance(error, TransactionUndecided),
+                    refused=not isinstance(error, KafkaUnavailable),
+                )
             )
             return
         _log.info("lease_made", worker=e.worker, boot=e.new_boot, producer_epoch=producer_epoch)

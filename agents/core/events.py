@@ -229,11 +229,13 @@ class LeaseMade:
 @dataclass(frozen=True, slots=True)
 class LeaseFailed:
     """No lease was made for `worker`. `undecided`: the worker is fenced, but the outcome of its
-    last transaction is unknown, so no other worker may continue from there."""
+    last transaction is unknown, so no other worker may continue from there. `refused`: Kafka
+    refuses it, for example since the coordinator lacks the right."""
 
     worker: str
     reason: str
     undecided: bool = False
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,7 +250,7 @@ class Ejabberd(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Worker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Nodes and routers."""
+    """Nodes and routers; of these, analytics use what concerns telemetry, pings and the drain."""
 
     pipeline: Annotated[
         str,

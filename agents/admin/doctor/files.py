@@ -21,7 +21,7 @@ from agents.admin.doctor.judge.verdict import (
 from agents.admin.members.inventory_file import read_inventory
 from agents.base.errors import SettingsError
 from agents.core.model.inventory import Inventory
-from agents.core.model.topology import WorkerKind
+from agents.core.model.topology import KINDS
 from agents.node.runner import try_pipeline
 from agents.settings import Loaded, Settings
 from agents.settings.sources import DEFAULT
@@ -75,11 +75,11 @@ class Files:
 
     async def _check_inventory(self) -> Verdict:
         found = self._read_inventory()
-        nodes, routers = found.workers_of(WorkerKind.NODE), found.workers_of(WorkerKind.ROUTER)
+        nodes, routers, analytics = map(found.workers_of, KINDS)
         total = sum(w.capacity_eps for w in nodes)
         return ok(
-            f"nodes: {len(nodes)} ({total:,.0f} events/s), routers: {len(routers)}, sites: "
-            f"{len(found.sites)}"
+            f"nodes: {len(nodes)} ({total:,.0f} events/s), routers: {len(routers)}, analytics: "
+            f"{len(analytics)}, sites: {len(found.sites)}"
         )
 
     def _read_inventory(self) -> Inventory:

@@ -53,6 +53,8 @@ class Fencing:
         fleet, before = self.fleet, self.fleet.leases.get(e.worker)
         ended = f"The outcome of {short_name(e.worker)}'s last transaction is known now."
         self.news.troubles.clear(TroubleKind.TRANSACTION_UNDECIDED, e.worker, now.s, ended)
+        ended = f"Kafka makes leases for {short_name(e.worker)} again."
+        self.news.troubles.clear(TroubleKind.LEASE_REFUSED, e.worker, now.s, ended)
         live = tenancy(before) is Tenancy.LIVE
         if e.new_boot:
             what = LeaseStep.OTHER_BOOT if live else LeaseStep.WANTS_LEASE
@@ -96,6 +98,12 @@ class Fencing:
         """Kafka has made no lease: try again after RETRY_S."""
         if e.undecided:
             self.news.troubles.set(TroubleKind.TRANSACTION_UNDECIDED, e.worker, e.reason, now.s)
+        elif e.refused:
+            text = (
+                f"Kafka refuses me a lease for {short_name(e.worker)}: {e.reason}. It works "
+                "nothing until that is fixed (geolane provision --only kafka sets the rights)."
+            )
+            self.news.troubles.set(TroubleKind.LEASE_REFUSED, e.worker, text, now.s)
         if e.worker in self.fleet.views:
             self.fleet.end_fence(e.worker)
             self.fleet.views[e.worker].retry_at = now.s + RETRY_S

@@ -15,6 +15,7 @@ from agents.core.fleet.fleet import Fleet
 from agents.core.fleet.incidents import News
 from agents.core.fleet.placing import Placing
 from agents.core.fleet.reconcile import make_lease
+from agents.core.fleet.troubles import TroubleKind
 from agents.core.model.feeds import Severity
 from agents.core.model.inventory import Inventory
 from agents.core.model.messages import Announcement, Health
@@ -173,7 +174,7 @@ class Membership:
             ):
                 pass  # it is told that it is fenced (say_fenced), and ends
             else:
-                yield from self._forget_worker(worker)
+                yield from self._forget_worker(worker, now)
 
     def _has_successors(self, kind: WorkerKind) -> bool:
         """Whether a worker of this kind stays."""
@@ -185,11 +186,12 @@ class Membership:
         """Whether a write of one of its partitions is under way: a `place` or a `released`."""
         return any(self.fleet.partitions[p].worker == worker for p in self.fleet.writing)
 
-    def _forget_worker(self, worker: str) -> Iterator[Effect]:
+    def _forget_worker(self, worker: str, now: float) -> Iterator[Effect]:
         self._until.pop(worker, None)
         self.fleet.forget_worker(worker)
         self.placing.forget_worker(worker)
         self.placing.rebuild_frame()
+        self.news.troubles.clear(TroubleKind.LEASE_REFUSED, worker, now)
         self.news.add_line(f"{short_name(worker)} has left the fleet.")
         self.news.add_alert(
             Severity.INFO, "worker_left", worker, f"{short_name(worker)} has left the fleet"

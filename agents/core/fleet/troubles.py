@@ -29,6 +29,7 @@ class TroubleKind(StrEnum):
     TRANSACTION_UNDECIDED = "transaction_undecided"
     OPEN_TRANSACTION = "open_transaction"
     LANE_STOPPED = "lane_stopped"
+    LEASE_REFUSED = "lease_refused"
     NO_ROUTER = "no_router"
     PLAN_FAILED = "plan_failed"
     OVER_CAPACITY = "over_capacity"

@@ -19,7 +19,7 @@ PICK_AT_MOST = 100  # options of a list; with more the value is typed
 
 
 class Type(Enum):
-    """What an argument names. WORKER: a node or a router. COMMAND: a command's name. NUMBER: a
+    """What an argument names. WORKER: a worker of any kind. COMMAND: a command's name. NUMBER: a
     whole number in a range."""
 
     WORD = auto()

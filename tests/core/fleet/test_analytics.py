@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from agents.base.errors import OperatorError
-from agents.core.events import PlacementWritten
+from agents.core.events import LeaseFailed, PlacementWritten
 from agents.core.fleet.topic_checks import Extent, StreamsLooked
 from agents.core.fleet.troubles import TroubleKind
 from agents.core.model.inventory import Inventory
@@ -184,3 +184,24 @@ def test_people_read_its_name(w: World) -> None:
     w.fair(5, revive=False)
     with pytest.raises(OperatorError, match="analytics-1 would keep its partitions"):
         COMMANDS["drain"].run(c, ["analytics-1"])
+
+
+def test_a_lease_that_kafka_refuses_is_a_trouble_until_it_is_made() -> None:
+    """Rights of an earlier version know no analytics: the rest of the fleet works on."""
+    w = World(nodes=2, lanes=4)
+    w.fair(20)
+    w.read(inventory(w, "analytics-1"))
+    w.start("analytics-1")
+    refused = LeaseFailed("analytics-1", "no right", refused=True)
+    w.kafka.clear()
+    w.tell(refused)
+    assert w.core.news.troubles.is_set(TroubleKind.LEASE_REFUSED, "analytics-1")
+    told = "Kafka refuses me a lease for analytics-1: no right."
+    assert any(s.startswith(told) for s in w.said)
+    w.fair(20)
+    assert owner(w) == "analytics-1"
+    assert not w.core.news.troubles.is_set(TroubleKind.LEASE_REFUSED, "analytics-1")
+    w.tell(refused)
+    w.read(inventory(w))
+    w.fair(30)
+    assert not w.core.news.troubles.list_worst_first()
