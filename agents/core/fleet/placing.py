@@ -210,7 +210,8 @@ class Placing:
             before = self.fleet.partitions[p]
             steps[p] = self._assign_partition(p, worker, now_ms, before.why)
             moves.append(_move_item(p, before.worker, worker, steps[p].epoch, 0.0))
-        yield from self._write_steps(steps, moves, f"{orphans[0].unit} partitions distributed", "")
+        what = orphans[0].label if kind.tasks else f"{orphans[0].unit} partitions"
+        yield from self._write_steps(steps, moves, f"{what} distributed", "")
 
     def _balance_workers(self, kind: WorkerKind, now_ms: int) -> Iterator[Effect]:
         """Begin to move one partition, if none is being moved: from a worker of this kind that must
@@ -229,9 +230,8 @@ class Placing:
             uneven = self.fleet.statuses[w].to_empty or load[w] >= load[takers[0]] + 2
             mine = [p for p in self.fleet.owned_by(w) if self.can_move(p)]
             if w != takers[0] and mine and uneven:
-                yield from self.begin_moves(
-                    {mine[0]: Target(takers[0], f"{kind.name}s balanced")}, now_ms
-                )
+                why = f"{kind.name} workers balanced" if kind.tasks else f"{kind.name}s balanced"
+                yield from self.begin_moves({mine[0]: Target(takers[0], why)}, now_ms)
                 return
 
     # ---- everything else, once a second ----
