@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import gzip
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from functools import cache
 from importlib.resources import files
 
@@ -50,15 +51,16 @@ def _read_flight_rows() -> Iterator[list[str]]:
 def week_of_events(loop: int = 0) -> Iterator[tuple[bytes, bytes]]:
     """The week once, by time, as (key, event) for `events.raw`; the key is the event's id.
 
-    `loop` > 0 suffixes every id, so that the week can be repeated without repeating an id."""
+    `loop`: how often it came before. Each repetition is a week later and has other ids."""
     known = read_airports()
     suffix = f".k{loop}" if loop else ""
+    later = timedelta(days=DAYS * loop)
     for n, (utc, origin, destination, delay, distance) in enumerate(_read_flight_rows()):
         here, there = known[origin], known[destination]
         flight = f"f-{n:07d}{suffix}"
         event = {
             "id": flight,
-            "ts": f"{utc}:00Z",
+            "ts": f"{(datetime.fromisoformat(utc) + later).isoformat()}Z",
             "origin": {"lat": here.lat, "lon": here.lon},
             "type": "flight",
             "origin_iata": origin,

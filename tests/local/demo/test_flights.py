@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 
+import orjson
+
 from agents.core.lanes.records import Event, parse_event
 from agents.local.demo import flights
 
@@ -17,10 +19,13 @@ def test_the_week_has_the_events_and_airports_that_the_readme_states() -> None:
     assert len(flights.read_airports()) == 223
 
 
-def test_the_week_follows_itself_with_suffixed_ids() -> None:
+def test_the_week_follows_itself_a_week_later_with_suffixed_ids() -> None:
     turn = 115_309
-    keys = [key for key, _ in itertools.islice(flights.endless_events(), turn - 1, turn + 2)]
-    assert keys == [b"f-0115308", b"f-0000000.k1", b"f-0000001.k1"]
+    around = list(itertools.islice(flights.endless_events(), turn + 2))
+    first, *_, last, again, _ = around
+    assert [key for key, _ in around[-3:]] == [b"f-0115308", b"f-0000000.k1", b"f-0000001.k1"]
+    times = [orjson.loads(event)["ts"] for _, event in (first, last, again)]
+    assert times == ["2001-01-08T00:00:00Z", "2001-01-14T23:59:00Z", "2001-01-15T00:00:00Z"]
 
 
 def test_an_event_is_about_as_long_as_in_the_benchmarks() -> None:
