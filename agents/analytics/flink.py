@@ -25,6 +25,9 @@ TIMEOUT_S = 10.0
 ENDED = frozenset({"FINISHED", "CANCELED", "FAILED"})
 """The states that a job never leaves."""
 
+_UNDER_WAY = "IN_PROGRESS"
+_STARTING = "Not all required tasks are currently running"
+"""Why a job that has just been started, or restarts, cannot make a savepoint yet."""
 _REASON = 500  # characters of a reason that are shown
 _CLASS = re.compile(r"^(?:[\w$]+\.)+([\w$]+)")
 
@@ -383,40 +386,45 @@ class JobManager:
     async def stop_with_savepoint(
         self, job_id: str, timeout_s: float = 60, directory: str | None = None
     ) -> str:
-        """Stop the job after a savepoint, and return the savepoint's path when the job has ended.
-        All that the job has taken in until then is committed; what it holds in windows is in the
-        savepoint. `directory`: None takes the cluster's own.
+        """Stop the job after a savepoint, as soon as all of it runs, and return the savepoint's
+        path when the job has ended. All that the job has taken in until then is committed; what it
+        holds in windows is in the savepoint. `directory`: None takes the cluster's own.
 
         Raises FlinkError if there is no savepoint; then a job that ran goes on. Raises
         FlinkUnavailable if it takes longer than `timeout_s`; then it may still happen."""
         deadline = time.monotonic() + timeout_s
+        while True:
+            done = await self._try_stop(job_id, directory, deadline)
+            if done is not None and done.location:
+                await self._wait_until_ended(job_id, deadline)
+                return done.location
+            trace = done.failure_cause.stack_trace if done and done.failure_cause else ""
+            if _STARTING not in trace or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(POLL_S)
+        raise FlinkError(
+            f"job {job_id} cannot be stopped with a savepoint ({find_reason(trace)}): if it still "
+            "runs, mend the cause, or cancel it and start it from its last checkpoint"
+        )
+
+    async def _try_stop(
+        self, job_id: str, directory: str | None, deadline: float
+    ) -> _Operation | None:
         asked = await self._rest.request(
             "POST",
             f"/jobs/{job_id}/stop",
             _Requested,
             json={"drain": False, "targetDirectory": directory},
         )
-        while True:
-            done = await self._rest.request(
-                "GET", f"/jobs/{job_id}/savepoints/{asked.request_id}", _Savepoint
-            )
-            if done.status.id != "IN_PROGRESS":
-                break
+        path = f"/jobs/{job_id}/savepoints/{asked.request_id}"
+        while (done := await self._rest.request("GET", path, _Savepoint)).status.id == _UNDER_WAY:
             if time.monotonic() > deadline:
                 raise FlinkUnavailable(
-                    f"the savepoint of job {job_id} was not complete within {timeout_s:g} s; the "
-                    f"job may still stop: look at it in {self._rest.where}"
+                    f"the savepoint of job {job_id} was not complete in time; the job may still "
+                    f"stop: look at it in {self._rest.where}"
                 )
             await asyncio.sleep(POLL_S)
-        if done.operation is None or not done.operation.location:
-            cause = done.operation.failure_cause if done.operation else None
-            raise FlinkError(
-                f"job {job_id} cannot be stopped with a savepoint "
-                f"({find_reason(cause.stack_trace if cause else '')}): if it still runs, mend the "
-                "cause, or cancel it and start it from its last checkpoint"
-            )
-        await self._wait_until_ended(job_id, deadline)
-        return done.operation.location
+        return done.operation
 
     async def cancel(self, job_id: str, timeout_s: float = 30) -> None:
         """End the job now, without a savepoint; its last checkpoint stays. A job that has ended, or

@@ -183,13 +183,16 @@ async def submit_job(
     properties: Mapping[str, str],
     *,
     start_from: str | None = None,
+    job_id: str | None = None,
     timeout_s: float = 120,
 ) -> Job:
     """Start the one job that `script` defines, called `name`, and return it; if a job of that name
     runs, return that one and start nothing. `start_from`: the path of a savepoint or checkpoint.
 
-    The job's id is chosen here, and Flink takes each id once: a submission whose answer is lost,
-    with the session or with the gateway, is sent again and cannot start a second job.
+    Flink takes each job's id once: a submission whose answer is lost, with the session or with the
+    gateway, is sent again and cannot start a second job. `job_id`: an id that nobody has used, 32
+    hexadecimal digits, from a caller that writes it down first (with `start_from`, which is where
+    to begin again until the job has a checkpoint of its own); None makes one.
 
     Raises FlinkError for a script that starts no job, or several, and as `SqlGateway.run_script`
     does; FlinkUnavailable if it has not worked within about `timeout_s`."""
@@ -201,7 +204,7 @@ async def submit_job(
     running = await jobmanager.find_job(name)
     if running is not None and not running.ended:
         return running
-    job_id = secrets.token_hex(16)
+    job_id = job_id or secrets.token_hex(16)
     session = {
         **properties,
         "pipeline.name": name,

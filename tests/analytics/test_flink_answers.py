@@ -196,8 +196,28 @@ async def test_a_savepoint_that_takes_too_long_is_told() -> None:
         "GET /jobs/j/savepoints/r": {"status": {"id": "IN_PROGRESS"}},
     }
     async with flink(answers) as (at, _):
-        with pytest.raises(FlinkUnavailable, match=r"savepoint of job j was not complete within 0"):
+        with pytest.raises(FlinkUnavailable, match=r"savepoint of job j was not complete in time"):
             await JobManager(at).stop_with_savepoint("j", 0.3)
+
+
+async def test_a_job_that_is_just_starting_is_stopped_when_it_runs() -> None:
+    trace = "a.CheckpointException: Not all required tasks are currently running.\n\tat b"
+    failed = {"status": {"id": "COMPLETED"}, "operation": {"failure-cause": {"stack-trace": trace}}}
+    done = {"status": {"id": "COMPLETED"}, "operation": {"location": "file:/savepoint"}}
+    answers: dict[str, Any] = {
+        "POST /jobs/j/stop": {"request-id": "r"},
+        "GET /jobs/j/savepoints/r": failed,
+        "GET /jobs": {"jobs": []},
+    }
+    async with flink(answers) as (at, asked):
+        stopping = asyncio.create_task(JobManager(at).stop_with_savepoint("j", 5))
+        while asked.count("POST /jobs/j/stop") < 2:
+            await asyncio.sleep(0.01)
+        answers["GET /jobs/j/savepoints/r"] = done
+        assert await stopping == "file:/savepoint"
+        answers["GET /jobs/j/savepoints/r"] = failed
+        with pytest.raises(FlinkError, match=r"cannot be stopped with a savepoint \(Checkpoint"):
+            await JobManager(at).stop_with_savepoint("j", 0.2)
 
 
 async def test_the_state_of_a_job_is_not_taken_from_flinks_cache() -> None:

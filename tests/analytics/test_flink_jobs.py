@@ -199,6 +199,9 @@ async def test_a_job_stopped_with_a_savepoint_goes_on_from_there(copying: Copyin
     await copying.send(1000)
     following = await copying.submit(start_from=path)
     assert following.job_id != job.job_id
+    path = await jobmanager.stop_with_savepoint(following.job_id)  # it waits until the job runs
+    await copying.send(100)
+    await copying.submit(start_from=path)
     await copying.assert_exact()
 
 

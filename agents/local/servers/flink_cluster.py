@@ -34,7 +34,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from agents.analytics.flink import FlinkUrls, JobManager
 from agents.analytics.sql_gateway import SqlGateway
 from agents.base import log, ports
-from agents.base.errors import FlinkUnavailable, InstallError
+from agents.base.errors import FlinkError, FlinkUnavailable, InstallError
 from agents.base.progress import PrintLine
 from agents.base.unprivileged import find_user, require_reachable
 from agents.local.servers.folder import PROJECT
@@ -147,24 +147,20 @@ class FlinkCluster:
         Raises InstallError if Java, the jars or the user are missing, SettingsError if the user
         cannot reach the folder, FlinkUnavailable, with the end of the log, if it does not come
         up."""
-        if self.jobmanager.pid is None:  # its jobs are lost, and the TaskManager works on for 10 s
-            self.taskmanager.kill()
-        missing = [part for part in self.parts if part.pid is None]
-        if not missing:
-            return
         deadline = time.monotonic() + timeout_s
-        launching = asyncio.ensure_future(asyncio.to_thread(self._launch_parts, missing))
-        try:
-            await asyncio.shield(launching)
-            await self._wait_until_ready(deadline)
-        except BaseException:
-            # A thread cannot be cancelled, and may be starting Java right now. Its error is
-            # ignored.
-            await asyncio.gather(launching, return_exceptions=True)
-            for part in missing:
-                part.kill()
-            raise
-        _log.info("flink_ready", jobmanager=self.urls.jobmanager, gateway=self.urls.gateway)
+        while missing := self._find_missing():  # again if one that ran ends meanwhile
+            launching = asyncio.ensure_future(asyncio.to_thread(self._launch_parts, missing))
+            try:
+                await asyncio.shield(launching)
+                await self._wait_until_ready(missing, deadline)
+            except BaseException:
+                # A thread cannot be cancelled, and may be starting Java right now. Its error is
+                # ignored.
+                await asyncio.gather(launching, return_exceptions=True)
+                for part in missing:
+                    part.kill()
+                raise
+            _log.info("flink_ready", jobmanager=self.urls.jobmanager, gateway=self.urls.gateway)
 
     async def stop(self) -> None:
         """End all parts, each within 10 s. Jobs end with them; their last checkpoints stay."""
@@ -216,6 +212,11 @@ class FlinkCluster:
     def _make_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.user.set_owner_and_mode(self.folder, 0o750 if self.user.switch else 0o700, give=False)
+
+    def _find_missing(self) -> list[JavaProcess]:
+        if self.jobmanager.pid is None:  # its jobs are lost, and the TaskManager works on for 10 s
+            self.taskmanager.kill()
+        return [part for part in self.parts if part.pid is None]
 
     def _launch_parts(self, missing: Sequence[JavaProcess]) -> None:
         """The blocking part of the start."""
@@ -359,7 +360,8 @@ class FlinkCluster:
         ]
         part.spawn(command, self.user, FLINK_CONF_DIR="conf")
 
-    async def _wait_until_ready(self, deadline: float) -> None:
+    async def _wait_until_ready(self, launched: Sequence[JavaProcess], deadline: float) -> None:
+        """Returns early if another part than the launched ones ends."""
         tls = await asyncio.to_thread(self.tls)
         jobmanager, gateway = JobManager(self.urls, tls), SqlGateway(self.urls, tls)
         while True:
@@ -369,14 +371,16 @@ class FlinkCluster:
                 if self._taskmanager_id in there:
                     return
                 missing = "its TaskManager has not registered"
-            except FlinkUnavailable as e:
+            except FlinkError as e:
                 missing = str(e)
-            for part in self.parts:
+            for part in launched:
                 if part.pid is None:
                     raise FlinkUnavailable(
                         f"Flink's {part.name} ended while it started; read {self.log_of(part)}:\n"
                         f"{self.read_log_tail(part)}"
                     )
+            if self.pid is None:
+                return
             if time.monotonic() > deadline:
                 raise FlinkUnavailable(
                     f"Flink did not start in time ({missing}); read the logs in "
