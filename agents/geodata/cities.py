@@ -60,6 +60,7 @@ def read_cities() -> Gazetteer:
     return Gazetteer(names, lat, lon, unit_vectors(lat, lon), people)
 
 
+@functools.lru_cache(maxsize=10_000)
 def name_place(lat: float, lon: float, reach_km: float) -> str:
     """The name of a place in degrees, as `Gazetteer.name_place` gives it."""
     return read_cities().name_place(lat, lon, reach_km)

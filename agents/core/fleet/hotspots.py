@@ -130,6 +130,7 @@ class Hotspots:
     _feed_bucket: TokenBucket = field(
         default_factory=lambda: TokenBucket(PUBLISHED, PUBLISHED_PER_S)
     )
+    _refresh_bucket: TokenBucket = field(default_factory=lambda: TokenBucket(BURST, 1.0))
     _unpublished: dict[str, FeedItem] = field(default_factory=dict)
     _cells_of_area: dict[str, list[str]] = field(default_factory=dict)
 
@@ -144,8 +145,8 @@ class Hotspots:
         if not event.past and not self._caught_up:
             self._caught_up = True
             self._report_inherited(now)
-        if news:
-            # Once for all of them: what the room is told of the forecast holds from now on.
+        if news and self._refresh_bucket.try_take(now):
+            # Once for all of them, so that what is told of the forecast is true by now.
             self.placing.inputs.refresh_raises(now, now_ms)
         for known, state in news:
             yield from self._tell(known, state, now)

@@ -44,12 +44,12 @@ def explain_lane(placing: Placing, p: Partition, now: float) -> str:
         now,
         paused=PAUSE in placing.fleet.intents,
         absent=describe_absences(placing.fleet),
-        raised=_describe_raise(placing, p),
+        raised=describe_raise(placing, p),
     )
 
 
-def _describe_raise(placing: Placing, p: Partition) -> str:
-    """What hotspots do to the lane's forecast; empty if nothing."""
+def describe_raise(placing: Placing, p: Partition) -> str:
+    """What hotspots did to the lane's forecast in the last plan; empty if nothing."""
     raised = placing.inputs.raises.get(p.n)
     if raised is None:
         return ""

@@ -47,7 +47,7 @@ def _describe_absence(c: Context) -> str:
     if views:
         return (
             "No analytics worker runs, so nothing looks for hotspots: start geolane analytics "
-            f"{views[0].spec.name}, or its unit geolane-analytics@{views[0].spec.name}."
+            f"--name {views[0].spec.name}, or its unit geolane-analytics@{views[0].spec.name}."
         )
     return (
         "The inventory has no analytics worker, so nothing looks for hotspots: see "

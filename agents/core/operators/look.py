@@ -14,6 +14,7 @@ from agents.core.model.messages import Accelerator, Health
 from agents.core.model.placement import PAUSE, State
 from agents.core.model.times import format_duration
 from agents.core.model.topology import ASIDE, Partition, WorkerKind, short_name
+from agents.core.operators.explain import describe_raise
 from agents.core.operators.held_back import describe_held_back
 
 ROWS = 4  # of a table in chat: with the first line, head and fences that is 8 lines
@@ -230,6 +231,8 @@ def describe_lane(fleet: Fleet, placing: Placing, p: Partition, now: float, now_
             if soon == soon
             else ""
         )
+        raised = describe_raise(placing, p)
+        expected += f" ({raised})" if raised else ""
         lines.append(f"{arriving:,.0f} events/s arrive{expected}.")
     places = placing.inputs.places
     lines.append(f"Its events come from around {places.lat[p.n]:.2f}, {places.lon[p.n]:.2f}.")

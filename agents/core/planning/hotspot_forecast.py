@@ -6,7 +6,7 @@ lane's usual arrival rate that belongs to the place, and how many times that the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agents.core.model.plan import Lane, Node
@@ -59,18 +59,17 @@ class HotspotForecast:
     """`open`: the hotspots that raise a forecast now, by id."""
 
     open: dict[str, HotRates] = field(default_factory=dict)
-    # The lane's usual rate as it was when the hotspot came: by now the forecast has learned of it.
-    _bases: dict[tuple[str, int], float] = field(default_factory=dict)
+    # By hotspot and lane, the forecast when the hotspot came: by now it has learned of the burst.
+    _bases: dict[str, dict[int, float]] = field(default_factory=dict)
 
     def set(self, id_: str, rates: HotRates) -> None:
         """Take a new hotspot, or new figures of one."""
         self.open[id_] = rates
 
-    def forget(self, ids: Collection[str]) -> None:
+    def forget(self, ids: Iterable[str]) -> None:
         for id_ in ids:
-            if (rates := self.open.pop(id_, None)) is not None:
-                for n in rates.weights:
-                    self._bases.pop((id_, n), None)
+            self.open.pop(id_, None)
+            self._bases.pop(id_, None)
 
     def raise_lanes(
         self,
@@ -83,12 +82,10 @@ class HotspotForecast:
         """The lanes with raised forecasts, and which ones were raised. A hotspot that has ended
         fades over `fade_s`. A lane of which no forecast is known stays as it is."""
         self.forget([i for i, rates in self.open.items() if now - rates.fades_s >= fade_s])
-        wanted: dict[int, tuple[float, str]] = {}
-        ahead = {lane.id: lane.forecast_eps for lane in lanes if lane.forecast_eps is not None}
-        for n in {n for rates in self.open.values() for n in rates.weights} & ahead.keys():
-            wanted[n] = self._want_rate(n, ahead[n], now, fade_s)
-        if not wanted:
+        if not self.open:
             return tuple(lanes), {}
+        ahead = {lane.id: lane.forecast_eps for lane in lanes if lane.forecast_eps is not None}
+        wanted = self._want_rates(ahead, now, fade_s)
         takers = [n.capacity_eps for n in nodes if n.takes and not n.empty]
         most = target_utilisation * max(takers, default=0.0)  # more would fit on no node
         load = {lane.id: max(lane.rate_eps or 0.0, lane.forecast_eps or 0.0) for lane in lanes}
@@ -106,14 +103,21 @@ class HotspotForecast:
             for n, eps in raised.items()
         }
 
-    def _want_rate(self, n: int, ahead: float, now: float, fade_s: float) -> tuple[float, str]:
-        """The rate that the hotspots want for the lane, and the place of the one that adds most."""
-        added: list[tuple[float, str]] = []
-        base = 0.0
+    def _want_rates(
+        self, ahead: Mapping[int, float], now: float, fade_s: float
+    ) -> dict[int, tuple[float, str]]:
+        """By lane, the rate that its hotspots want, and the place of the one that adds most."""
+        base: dict[int, float] = {}
+        added: dict[int, float] = {}
+        first: dict[int, tuple[float, str]] = {}
         for id_, rates in self.open.items():
-            if n in rates.weights:
-                own = self._bases.setdefault((id_, n), ahead)
-                fade = 1.0 - min(1.0, max(0.0, now - rates.fades_s) / fade_s) if fade_s > 0 else 1.0
-                added.append((fade * rates.added_eps(n, own), rates.place))
-                base = max(base, own)
-        return min(base + sum(eps for eps, _ in added), MOST_TIMES * base), max(added)[1]
+            gone_s = max(0.0, now - rates.fades_s)
+            fade = 1.0 - gone_s / fade_s if gone_s else 1.0
+            bases = self._bases.setdefault(id_, {})
+            for n in rates.weights.keys() & ahead.keys():
+                own = bases.setdefault(n, ahead[n])
+                eps = fade * rates.added_eps(n, own)
+                base[n] = max(base.get(n, 0.0), own)
+                added[n] = added.get(n, 0.0) + eps
+                first[n] = max(first.get(n, (eps, rates.place)), (eps, rates.place))
+        return {n: (min(base[n] + added[n], MOST_TIMES * base[n]), first[n][1]) for n in base}

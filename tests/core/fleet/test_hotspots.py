@@ -292,6 +292,7 @@ def test_the_plan_differs_only_by_the_hotspot_and_explain_names_it() -> None:
 
     line = "forecast raised x3.0 by the hotspot at Dallas, US"
     assert line in ask(hot, "!explain 0")
+    assert line in ask(hot, "!lane 0")
     assert line not in ask(hot, "!explain 1")
     assert line not in ask(calm, "!explain 0")
     assert len(ask(hot, "!explain 0").split("\n")) <= 8
@@ -391,6 +392,8 @@ def test_without_an_analytics_worker_it_says_what_to_do(w: World) -> None:
     inv = w.inv
     spec = WorkerSpec("analytics-1", WorkerKind.ANALYTICS, "s0", 1000.0)
     w.read(msgspec.structs.replace(inv, workers={**inv.workers, "analytics-1": spec}))
-    assert "start geolane analytics 1, or its unit geolane-analytics@1." in ask(w, "!hotspots")
+    assert "start geolane analytics --name 1, or its unit geolane-analytics@1." in ask(
+        w, "!hotspots"
+    )
     w.start("analytics-1")
     assert ask(w, "!hotspots") == "No hotspot is open."
