@@ -7,16 +7,21 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from agents import settings
 from agents.core.events import HotspotsRead
 from agents.core.model.hotspots import Hotspot, HotspotState
 from agents.kafka import hotspots as reading
 from agents.kafka.hotspots import HotspotReader
+from agents.kafka.rights import R, Right
 from agents.kafka.topics import Topic, ensure_topics
+from agents.kafka.users import Accounts
+from agents.kafka.wire import Resource
 from tests.fixtures.foreign import NONE, Foreign, batch, sender
 from tests.fixtures.kafka import KafkaServer
 from tests.kafka.support import fill, lease_maker, leased, until
@@ -173,6 +178,39 @@ async def test_without_the_topic_there_is_nothing_and_all_of_it_is_new_once_it_i
         await write(kafka, topic, hotspot(0))
         await heard.count(1)
         assert heard.hotspots(past=True) == []
+
+
+async def test_without_the_right_there_is_nothing_until_it_is_given(
+    kafka_server: KafkaServer, tmp_path: Path
+) -> None:
+    """As on a cluster that was provisioned before there was analytics."""
+    topic, user, file = (
+        await kafka_server.topic("hotspots"),
+        kafka_server.name("leader"),
+        tmp_path / "password",
+    )
+    file.write_text("correct horse battery staple")
+    file.chmod(0o600)
+    await write(kafka_server.kafka, topic, hotspot(0))
+    accounts = Accounts(kafka_server.kafka)
+    await accounts.start()
+    try:
+        await accounts.set_passwords({user: file})
+        as_them = msgspec.structs.replace(
+            kafka_server.kafka, username=user, password_file=str(file)
+        )
+        with capture_logs() as logs:
+            async with read(as_them, topic) as heard:
+                await asyncio.sleep(2)
+                assert heard.events == []
+                right = Right(user, Resource.TOPIC, topic, R)
+                await accounts.grant_rights([right], lambda did, what: None)
+                await heard.count(1, past=True)
+        told = [x for x in logs if x["event"] == "hotspots_not_read"]
+        assert len(told) == 1
+        assert "lacks a right on Topic" in told[0]["error"]
+    finally:
+        await accounts.stop()
 
 
 async def test_ten_thousand_come_in_order_in_events_of_a_bounded_size(
