@@ -71,6 +71,8 @@ class Lifecycle:
         yield now
 
     def _end_quiet_ones(self, now_s: int) -> Iterator[Hotspot]:
-        for hotspot in [h for h in self.open.values() if now_s - h.last_s > h.quiet_s]:
+        quiet = [h for h in self.open.values() if now_s - h.last_s > h.quiet_s]
+        # In the order in which they end, however far the watermark has jumped.
+        for hotspot in sorted(quiet, key=lambda h: h.last_s + h.quiet_s):
             del self.open[hotspot.id]
             yield msgspec.structs.replace(hotspot, state=HotspotState.ENDED, ended_s=hotspot.last_s)

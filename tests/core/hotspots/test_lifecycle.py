@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from h3.api import basic_str as h3
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agents.core.hotspots import lifecycle
@@ -106,6 +106,7 @@ def test_a_cell_that_is_not_on_earth_opens_nothing() -> None:
     assert life.untracked == len(wrong)
 
 
+@example([rise(DALLAS, 100, 1), rise(DALLAS, 101, 1), rise(TOKYO, 100, 1)], [221])
 @given(
     st.lists(
         st.builds(
