@@ -37,7 +37,7 @@ from agents.base.worker_thread import WorkThread
 from agents.core.lanes.tenure import Tenure
 from agents.core.model.hotspots import Hotspot, Rise
 from agents.core.model.messages import Arrival, LaneLoad, WorkerAnswer, WorkerCommand
-from agents.core.model.topology import MAIN, TOPIC_LANES, Partition
+from agents.core.model.topology import ASIDE, MAIN, TOPIC_LANES, Partition
 from agents.kafka.compacted import read_table
 from agents.kafka.connection import retry_until_available
 from agents.kafka.offsets import Offsets
@@ -64,6 +64,7 @@ read."""
 SHOWN_S = 10.0
 """How long the last owner's last transaction may take to show in `hotspots.state`."""
 UNSEEN_S = 15.0
+LATE_S, LATE_EVENTS = 10.0, 100
 _REST_S = 0.2
 
 _log = log.get_logger("analytics.engine")
@@ -84,7 +85,9 @@ class Topics:
 class _Work:
     """What one ownership works with. `positions`: the offset behind the last record counted, by
     partition of `events.lanes`. `heard_at`: when each partition last had a record (monotonic).
-    `count`: transactions so far. `stopped`: partitions that cannot be read, and why."""
+    `count`: transactions so far. `stopped`: partitions that cannot be read, and why.
+    `late_at`, `late_of`, `late`: when it was looked how many are late, of how many, and how many
+    were; `late_share`: of those between the last two looks."""
 
     detection: Detection
     positions: dict[int, int]
@@ -98,6 +101,10 @@ class _Work:
     committed_at: float = 0.0
     snapshot_at: float = 0.0
     snapshot_took_s: float = 0.0
+    late_at: float = 0.0
+    late_of: int = 0
+    late: int = 0
+    late_share: float = 0.0
 
 
 class HotspotEngine:
@@ -284,6 +291,9 @@ class HotspotEngine:
             snapshot,
             lane.counts,
             snapshot_at=now if snapshot.id else 0.0,
+            late_at=now,
+            late_of=lane.counts.taken,
+            late=detection.detector.slots.late,
         )
 
     # The loop
@@ -317,7 +327,7 @@ class HotspotEngine:
                 reading = {}
                 await asyncio.sleep(_REST_S)
                 continue
-            lane.fault = self._describe_unread(work, reader)
+            lane.fault = self._describe_unread(work, reader) or self._describe_late(work)
             now = time.monotonic()
             if work.rises or work.changes or now - work.committed_at >= COMMIT_S:
                 await self._commit(lane, work, producer, thread, self._is_snapshot_due(work, now))
@@ -360,7 +370,9 @@ class HotspotEngine:
         ]
 
         def count_and_test() -> tuple[int, list[Rise], list[Hotspot]]:
-            counted = sum(work.detection.count_records(n, some) for n, some in got.items())
+            late = work.detection.detector.slots.late
+            valid = sum(work.detection.count_records(n, some) for n, some in got.items())
+            counted = valid - (work.detection.detector.slots.late - late)
             return counted, *work.detection.advance(waited_for)
 
         counted, rises, changes = await thread.run(count_and_test)
@@ -403,7 +415,22 @@ class HotspotEngine:
             return ""
         n, why = min(unread.items())
         more = f" (and {len(unread) - 1} more lanes)" if len(unread) > 1 else ""
-        return f"lane {n} is not read: {why}{more}"
+        return f"{ASIDE}lane {n} is not read: {why}{more}"
+
+    def _describe_late(self, work: _Work) -> str:
+        """What people must know if most events of the last LATE_S were late."""
+        now, late = time.monotonic(), work.detection.detector.slots.late
+        if now - work.late_at >= LATE_S:
+            came = work.counts.taken - work.late_of
+            share = (late - work.late) / came if came >= LATE_EVENTS else 0.0
+            work.late_share = share
+            work.late_at, work.late_of, work.late = now, work.counts.taken, late
+        if work.late_share <= 0.5:
+            return ""
+        return (
+            f"{ASIDE}{work.late_share:.0%} of the events are late and not counted: raise "
+            f"analytics.lateness_s (now {self._analytics.lateness_s:g} s)"
+        )
 
     def _is_snapshot_due(self, work: _Work, now: float) -> bool:
         every_s = max(self._snapshot_s, work.snapshot_took_s / SNAPSHOT_SHARE)

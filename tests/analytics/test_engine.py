@@ -6,6 +6,9 @@ import asyncio
 import random
 from collections import Counter
 
+import pytest
+
+from agents.analytics import engine as engine_module
 from agents.core.hotspots.areas import area_of
 from tests.analytics.support import (
     NEW_YORK,
@@ -16,6 +19,7 @@ from tests.analytics.support import (
     expected_rises,
     made_stream,
     rig,
+    until,
 )
 from tests.fixtures.kafka import KafkaServer
 
@@ -114,6 +118,24 @@ async def test_rubbish_late_early_and_idle(kafka_server: KafkaServer) -> None:
         rises = await r.rises()
         assert set(rises) == expected_rises(stream)
         assert len(rises) == len(set(rises))
+
+
+async def test_it_says_so_if_most_events_are_late(
+    kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "LATE_S", 0.5)
+    newest = made_stream(4, minutes=20)
+    async with rig(kafka_server) as r:
+        w = await r.engine(Parameters())
+        await w.assign(1, 0)
+        await r.send(closing(newest))
+        await r.send(newest)
+        await until(lambda: "late" in w.engine.owned_partitions()[0].fault)
+        fault = w.engine.owned_partitions()[0].fault
+        assert fault.startswith("aside: ")
+        assert fault.endswith("raise analytics.lateness_s (now 5 s)")
+        await r.send([Event(e.partition, e.ms + 6_000_000, e.cell) for e in newest])
+        await until(lambda: not w.engine.owned_partitions()[0].fault)
 
 
 async def test_a_checkpoint_that_is_gone_is_replaced(kafka_server: KafkaServer) -> None:

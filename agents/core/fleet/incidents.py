@@ -18,7 +18,7 @@ from agents.core.fleet.troubles import TroubleKind, Troubles
 from agents.core.model.feeds import ALERTS, AlertItem, FeedItem, Severity
 from agents.core.model.messages import Health, Telemetry
 from agents.core.model.placement import State
-from agents.core.model.topology import ASIDE, Partition, WorkerKind, WorkerSpec, short_name
+from agents.core.model.topology import ASIDE, Partition, WorkerKind, WorkerSpec, kind_of, short_name
 
 BURST, REFILL_S = 4.0, 5.0  # messages at once, and seconds for one more
 CORRECT_EVERY_S = 3.0
@@ -283,10 +283,8 @@ class News:
             if placed is None or (placed.worker, placed.epoch) != (worker, lane.epoch):
                 continue
             if lane.fault.startswith(ASIDE):
-                text = (
-                    f"{p.label} is held up on {name}: {lane.fault.removeprefix(ASIDE)}. Its other "
-                    "lanes continue."
-                )
+                others = "" if kind_of(p).tasks else " Its other lanes continue."
+                text = f"{p.label} is held up on {name}: {lane.fault.removeprefix(ASIDE)}.{others}"
                 self.troubles.set(TroubleKind.LANE_HELD_UP, p.key, text, now, Severity.WARNING)
                 continue
             ended = f"{p.label} is no longer held up."
