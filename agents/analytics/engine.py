@@ -187,11 +187,17 @@ class HotspotEngine:
                 producer = LeasedProducer(self._kafka, self.tenure.lease)
                 await retry_until_available(producer.start, _log_unavailable)
                 tasks.create_task(self._own.watch_committed_offsets(offsets))
+                handed_over: _Work | None = None
                 while True:
-                    if (lane := self._find_working()) is None:
+                    if (lane := self._find_working()) is not None:
+                        if (work := await self._begin(lane, reader, offsets)) is not None:
+                            await self._detect(lane, work, reader, offsets, producer, thread)
+                            handed_over = work
+                    elif (left := self._find_uncommitted()) is not None and handed_over:
+                        left.recommit = False  # the group's offsets were deleted meanwhile
+                        await self._commit(left, handed_over, producer, thread, snapshot=False)
+                    else:
                         await self._wait_until_told()
-                    elif (work := await self._begin(lane, reader, offsets)) is not None:
-                        await self._detect(lane, work, reader, offsets, producer, thread)
         except BaseExceptionGroup as group:
             lost, _ = group.split(LeaseLost)
             raise first_leaf_error(lost) if lost is not None else group from None
@@ -202,6 +208,10 @@ class HotspotEngine:
 
     def _find_working(self) -> WorkedPartition | None:
         return next((x for x in self._own.lanes.values() if x.phase is Phase.WORKING), None)
+
+    def _find_uncommitted(self) -> WorkedPartition | None:
+        """What is leaving and whose commit does not show."""
+        return next((x for x in self._own.lanes.values() if x.recommit and x.is_started), None)
 
     async def _wait_until_told(self) -> None:
         """Wait for a change of what this worker owns; let go what was never begun."""
@@ -330,7 +340,8 @@ class HotspotEngine:
             lane.fault = self._describe_unread(work, reader) or self._describe_late(work)
             now = time.monotonic()
             if work.rises or work.changes or now - work.committed_at >= COMMIT_S:
-                await self._commit(lane, work, producer, thread, self._is_snapshot_due(work, now))
+                due = self._is_snapshot_due(work, now)
+                await self._commit(lane, work, producer, thread, snapshot=due)
         await self._commit(lane, work, producer, thread, snapshot=True)
         lane.phase, lane.asked_at = Phase.LEAVING, time.monotonic()
         self._own.pending.set()
@@ -442,6 +453,7 @@ class HotspotEngine:
         work: _Work,
         producer: LeasedProducer,
         thread: WorkThread,
+        *,
         snapshot: bool,
     ) -> None:
         """Commit what was found and how far it has come; retry until it is done. Raises

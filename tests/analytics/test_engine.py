@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from agents.analytics import engine as engine_module
+from agents.analytics.engine import HotspotEngine
 from agents.core.hotspots.areas import area_of
 from tests.analytics.support import (
     NEW_YORK,
@@ -22,6 +24,7 @@ from tests.analytics.support import (
     until,
 )
 from tests.fixtures.kafka import KafkaServer
+from tests.kafka.support import delete_group
 
 
 async def test_it_finds_the_rises_of_the_definition_and_their_hotspots(
@@ -96,6 +99,29 @@ async def test_it_hands_over_between_two_workers(kafka_server: KafkaServer) -> N
         rises = await r.rises()
         assert len(rises) == len(set(rises))
         assert set(rises) == expected_rises(stream)
+
+
+async def test_a_release_is_answered_though_the_groups_offsets_are_deleted(
+    kafka_server: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, commits = HotspotEngine._commit, 0
+
+    async def commit_then_lose_it(engine: HotspotEngine, *given: Any, snapshot: bool) -> None:
+        nonlocal commits
+        await commit(engine, *given, snapshot=snapshot)
+        if engine.tenure.is_asked_back(0):
+            commits += 1
+            if commits == 1:
+                await delete_group(kafka_server.kafka, r.topics.group)
+
+    monkeypatch.setattr(HotspotEngine, "_commit", commit_then_lose_it)
+    async with rig(kafka_server) as r:
+        w = await r.engine(Parameters())
+        await w.assign(1, 0)
+        await until(lambda: w.engine.owned_partitions()[0].committed > 0)
+        offset = await w.release(1)
+        assert commits >= 2
+        assert offset <= (await r.committed())[0]
 
 
 async def test_rubbish_late_early_and_idle(kafka_server: KafkaServer) -> None:

@@ -12,15 +12,29 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.client import CoordinationType
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.admin import DeleteGroupsRequest
 from aiokafka.structs import OffsetAndMetadata
 
 from agents import settings
 from agents.kafka import verification
-from agents.kafka.connection import client_kwargs
+from agents.kafka.connection import Link, client_kwargs
 from agents.kafka.leases import LeaseMaker
 from agents.kafka.markers import Reach
 from agents.kafka.wire import IncrementalAlterConfigs
+
+
+async def delete_group(kafka: settings.Kafka, group: str) -> None:
+    """Delete a consumer group, and with it the offsets that were committed."""
+    link = Link(kafka, "a-test")
+    await link.start()
+    try:
+        node = await link.find_coordinator(CoordinationType.GROUP, group)
+        answer = await link.send_request(node, DeleteGroupsRequest([group]))
+        assert [code for _, code in answer.results] == [0]
+    finally:
+        await link.stop()
 
 
 @asynccontextmanager

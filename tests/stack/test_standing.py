@@ -16,18 +16,17 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
-from aiokafka.client import CoordinationType
-from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from agents.core.model.forms import FormReply, Mood, Status
 from agents.core.model.placement import State
 from agents.core.model.topology import TOPIC_LANES, TOPIC_RAW, WorkerKind
-from agents.kafka.connection import Link, client_kwargs
+from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
 from agents.kafka.topic_watch import LOOK_EVERY_S
 from agents.local.demo import flights
 from agents.settings import Kafka
 from agents.xmpp.operator_client import OperatorClient
+from tests.kafka.support import delete_group
 from tests.stack.conftest import Running
 from tests.stack.shared.asking import confirmed, operator, status, step, told
 
@@ -168,17 +167,6 @@ async def _delete_records(kafka: Kafka, topic: str, partitions: int) -> None:
         await offsets.stop()
 
 
-async def _delete_group(kafka: Kafka, group: str) -> None:
-    link = Link(kafka, "a-test")
-    await link.start()
-    try:
-        node = await link.find_coordinator(CoordinationType.GROUP, group)
-        answer = await link.send_request(node, DeleteGroupsRequest([group]))
-        assert [code for _, code in answer.results] == [0]
-    finally:
-        await link.stop()
-
-
 async def test_lanes_whose_group_is_gone_are_told_and_one_command_mends_all(
     running: Running,
 ) -> None:
@@ -191,7 +179,7 @@ async def test_lanes_whose_group_is_gone_are_told_and_one_command_mends_all(
         for node in nodes:
             # who works a lane would commit again what does not show
             node.send_signal(signal.SIGSTOP)
-        await _delete_group(kafka, "geolane-node")
+        await delete_group(kafka, "geolane-node")
         for node in nodes:
             node.send_signal(signal.SIGKILL)
         rows = await told(ana, lambda rows: any(r.kind == "offset_lost" for r in rows))
@@ -217,7 +205,7 @@ async def test_a_lane_is_released_though_its_group_is_gone(running: Running) -> 
     lane = running.stack.follower.lanes_of(running.stack.busiest_node().name)[0]
     owner = running.stack.follower.placed[lane].worker
     other = next(w for w in running.stack.family.children if w.startswith("node") and w != owner)
-    await _delete_group(kafka, "geolane-node")
+    await delete_group(kafka, "geolane-node")
     async with operator(running) as ana:
         await confirmed(ana, "move", lane=str(lane.n), node=other.removeprefix("node-"))
         placed = running.stack.follower.placed
