@@ -179,8 +179,8 @@ async def test_a_job_goes_on_after_a_killed_taskmanager_exactly_once(copying: Co
 
     await until(counted, WAIT_S)
     failures = await jobmanager.failures(job.job_id)
-    assert failures
-    assert "TaskManager" in failures[0].reason or "TaskExecutor" in failures[0].reason
+    # and perhaps later ones, of starts before there is a TaskManager again
+    assert any("TaskManager" in f.reason or "TaskExecutor" in f.reason for f in failures)
     await copying.assert_exact()
 
 
