@@ -5,6 +5,7 @@ Kafka and turns events into effects until it loses either. A fenced coordinator 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import time
@@ -15,6 +16,7 @@ from typing import TypeVar
 
 from agents.base import log
 from agents.base.errors import (
+    KafkaUnavailable,
     LeadershipLost,
     NotConnected,
     SettingsError,
@@ -79,6 +81,11 @@ KEEP_EVERY_S = 60.0
 KEEP_LANES = 2_000
 FORECAST = "forecast"
 
+T = TypeVar("T")
+KAFKA_AWAY = (
+    "Kafka does not answer: nobody leads until it does. The workers keep what they have. I answer "
+    "commands again when I have said that I lead."
+)
 _log = log.get_logger("coordinator")
 
 
@@ -120,6 +127,7 @@ class CoordinatorProcess:
         self.xmpp_up = False
         self.journal: Journal | None = None
         self.leading: tuple[Coordinator, Performer] | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     def enqueue_event(self, event: AnyEvent | XmppEvent) -> None:
         """Enqueue an event. If the queue is full, telemetry is dropped, since the next item
@@ -172,6 +180,7 @@ class CoordinatorProcess:
         _log.info("name_held", boot=self.boot)
 
     async def _lead_until_lost(self, journal: Journal, numerics: Numerics) -> None:
+        self._telling = None
         placement, leases = (
             PlacementLog(self.settings.kafka),
             LeaseMaker(
@@ -185,9 +194,9 @@ class CoordinatorProcess:
             # First, since it fences the previous leader: everything below builds on a table that
             # no earlier leader can change.
             table = table_from_records(
-                await _retry_until_kafka(lambda: placement.take_leadership(is_valid_record))
+                await self._retry_until_kafka(lambda: placement.take_leadership(is_valid_record))
             )
-            lanemap = await _retry_until_kafka(
+            lanemap = await self._retry_until_kafka(
                 lambda: lanemap_topic.read_newest_lane_map(self.settings.kafka)
             )
             if lanemap is None:
@@ -198,10 +207,10 @@ class CoordinatorProcess:
             bound = await asyncio.to_thread(bind_inventory, self.inventory.newest, lanemap)
             await asyncio.to_thread(read_cities)
             # Before any offset is read: a worker whose record is lost may still commit.
-            await _retry_until_kafka(leases.start)
+            await self._retry_until_kafka(leases.start)
             table = await _fence_after_loss(table, placement.lost, leases)
             for reader in offsets.values():
-                await _retry_until_kafka(reader.start)
+                await self._retry_until_kafka(reader.start)
             # Workers refuse commands of a lower epoch: an older leader can command nothing now.
             epoch = (table.leader.leader_epoch if table.leader else 0) + 1
             before = table.leader.starts if table.leader else ()
@@ -263,6 +272,20 @@ class CoordinatorProcess:
             await leases.stop()
             for reader in offsets.values():
                 await reader.stop()
+
+    async def _retry_until_kafka(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Retry while Kafka is away; the room is told once, since nobody leads meanwhile."""
+
+        def tell(e: KafkaUnavailable) -> None:
+            _log_kafka_away(e)
+            if self._telling is None:
+                self._telling = asyncio.create_task(self._tell_room(KAFKA_AWAY))
+
+        return await retry_until_available(attempt, tell)
+
+    async def _tell_room(self, text: str) -> None:
+        with contextlib.suppress(NotConnected):
+            await self.link.send_to_room(text)
 
     def _make_query_performer(self, journal: Journal, back: Rewinding) -> QueryPerformer:
         pictures, dead = Pictures(journal, self.link), DeadLetters(self.settings.kafka)
@@ -348,7 +371,8 @@ async def _fence_after_loss(
         )
         workers = {worker_from_lease_key(key) or "" for key in lost} | found.leases.keys()
         for worker in sorted(filter(None, workers)):
-            await _retry_until_kafka(partial(leases.make_lease, transactional_id(worker)))
+            make_lease = partial(leases.make_lease, transactional_id(worker))
+            await retry_until_available(make_lease, _log_kafka_away)
     return found
 
 
@@ -366,11 +390,8 @@ async def _restore_forecast(core: Coordinator, journal: Journal) -> None:
             _log.warning("forecast_begins_anew", why=str(e))
 
 
-T = TypeVar("T")
-
-
-async def _retry_until_kafka(attempt: Callable[[], Awaitable[T]]) -> T:
-    return await retry_until_available(attempt, lambda e: _log.warning("kafka_away", error=str(e)))
+def _log_kafka_away(e: KafkaUnavailable) -> None:
+    _log.warning("kafka_away", error=str(e))
 
 
 def _read_clocks() -> Now:
