@@ -21,7 +21,7 @@ from agents.admin.doctor.check import Check
 from agents.admin.doctor.judge.certificate import judge_certificate
 from agents.admin.doctor.judge.host import judge_clock
 from agents.admin.doctor.judge.roles import Role, Whom
-from agents.admin.doctor.judge.verdict import NotLookedAt, Verdict, fault, merge_verdicts, ok
+from agents.admin.doctor.judge.verdict import Level, NotLookedAt, Verdict, fault, merge_verdicts, ok
 from agents.admin.doctor.judge.xmpp import (
     GONE_S,
     LARGEST_STANZA,
@@ -106,7 +106,7 @@ class XmppCheck:
             check("roster", self._check_roster, "login"),
             check("room", self._check_room, "login"),
             check("resumption", self._check_resumption, "login"),
-            check("shaper", self._check_speed, "login", bound_s=SPEED_S + 4),
+            check("shaper", self._check_speed, "login", bound_s=2 * (SPEED_S + 4)),
             check("stanza size", self._check_stanza_size, "shaper", bound_s=8.0),
             check("pings", self._check_pings, "login", bound_s=SILENT_S + 4),
         ]
@@ -299,6 +299,11 @@ class XmppCheck:
             return judge_resumption(session.resumable, self._host)
 
     async def _check_speed(self) -> Verdict:
+        found = await self._measure_speed()
+        # Once more if it was slow, since it may have been busy; a shaper is slow each time.
+        return found if found.level is Level.OK else await self._measure_speed()
+
+    async def _measure_speed(self) -> Verdict:
         async with self._open_session() as session:
             answered, slots, loop = 0, asyncio.Semaphore(STANZAS), asyncio.get_running_loop()
             begun = last = loop.time()
