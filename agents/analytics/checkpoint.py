@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 import numpy as np
 
-from agents.core.model.hotspots import Hotspot
+from agents.core.model.hotspots import Hotspot, Rise
 from kernels.hotspots.detector import Saved
 
 PROGRESS = b"progress"
@@ -35,15 +35,41 @@ class Snapshot(msgspec.Struct, frozen=True):
     positions: dict[int, int]
 
 
+class JobRecord(msgspec.Struct, frozen=True):
+    """The Flink job that an engine looks after, written before it is submitted. `script`: a hash of
+    what it runs. It reads records that were appended at `from_ms` or later, the first of which is
+    of `since_s`. `start_from`: the savepoint or checkpoint that it begins from. `checkpoint`: the
+    newest of its own that was seen. `seen`: whether the JobManager has shown it."""
+
+    job_id: str
+    script: str
+    from_ms: int
+    since_s: int
+    start_from: str = ""
+    checkpoint: str = ""
+    seen: bool = False
+
+
+class FlinkProgress(msgspec.Struct, frozen=True):
+    """`position`: the offset in `hotspots.rises` with which it goes on. `recent`: the rises after
+    slot `told_s` that were told. `job`: None before the first."""
+
+    position: int
+    recent: list[Rise] = []
+    job: JobRecord | None = None
+
+
 class Progress(msgspec.Struct, frozen=True):
     """`count`: transactions since the first; it is committed as the offset of `hotspots/0`.
-    `told_s`: the slot up to which all rises were told. `open`: the hotspots that last."""
+    `told_s`: the slot up to which all rises were told. `open`: the hotspots that last. `flink`: of
+    the engine that reads the rises of a Flink job, which makes no snapshots."""
 
     count: int
     told_s: int
     snapshot: Snapshot
     open: list[Hotspot] = []
     version: int = 1
+    flink: FlinkProgress | None = None
 
     def encode(self) -> bytes:
         return msgspec.json.encode(self)

@@ -28,6 +28,8 @@ ENDED = frozenset({"FINISHED", "CANCELED", "FAILED"})
 _UNDER_WAY = "IN_PROGRESS"
 _STARTING = "Not all required tasks are currently running"
 """Why a job that has just been started, or restarts, cannot make a savepoint yet."""
+_ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""A job's, a session's or an operation's."""
 _REASON = 500  # characters of a reason that are shown
 _CLASS = re.compile(r"^(?:[\w$]+\.)+([\w$]+)")
 
@@ -62,18 +64,19 @@ class Rest:
 
         Raises FlinkUnavailable (nobody answers, or not in time, or only somebody before it),
         FlinkRefused (an error of Flink's), FlinkError (what answers is not Flink)."""
+        shown = _ID.sub("ID", path)  # so that a retry fails in the same words
         try:
             response = await http_client.request(
                 method, f"{self._url}{path}", timeout_s=self._timeout_s, tls=self._tls, json=json
             )
         except http_client.TimedOut as e:
             raise FlinkUnavailable(
-                f"{self.where} did not answer `{method} {path}` within {self._timeout_s:g} s: see "
+                f"{self.where} did not answer `{method} {shown}` within {self._timeout_s:g} s: see "
                 "its log"
             ) from e
         except http_client.FAILURES as e:
             raise FlinkUnavailable(
-                f"{self.where} gives no answer to `{method} {path}` ({http_client.cause(e)}): "
+                f"{self.where} gives no answer to `{method} {shown}` ({http_client.cause(e)}): "
                 f"check that it runs, and {self._key}"
             ) from e
         body, status = response.content, response.status_code
@@ -84,12 +87,12 @@ class Rest:
                 return msgspec.json.decode(body, type=answer)
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
             text = to_one_line(body[:200].decode("utf-8", "replace"), 100)
-            said = f"{self.where} answered `{method} {path}` with HTTP {status} and {text!r}"
+            said = f"{self.where} answered `{method} {shown}` with HTTP {status} and {text!r}"
             if status >= 500:  # a proxy before a Flink that is not there
                 raise FlinkUnavailable(f"{said}: check that it runs, and {self._key}") from e
             raise FlinkError(f"{said} ({e}): {self._key} names something else") from e
         trace = "\n".join(errors)
-        text = f"{self.where} refuses `{method} {path}`: {find_reason(trace)}"
+        text = f"{self.where} refuses `{method} {shown}`: {find_reason(trace)}"
         if status == 503:  # no JobManager leads, for now
             raise FlinkUnavailable(text)
         raise FlinkRefused(text, status, trace)

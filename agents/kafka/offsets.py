@@ -66,6 +66,17 @@ class Offsets:
             f"read the offsets of group {self._group}", attempt, ANSWER_BOUND_S
         )
 
+    async def find_partitions(self, topic: str) -> range:
+        """The partitions of a topic (with its cluster). Raises KafkaUnavailable, KafkaError."""
+        name = topic.partition("/")[2]
+
+        async def attempt() -> range:
+            return range(len(await self._link.client._wait_on_metadata(name)))
+
+        return await self._link.retry_until_done(
+            f"find the partitions of {name}", attempt, ANSWER_BOUND_S
+        )
+
     async def read_end_offsets(self, parts: Iterable[Partition]) -> dict[Partition, int]:
         """The last stable offset: the one behind the last record that a read-committed consumer may
         read.

@@ -35,6 +35,8 @@ COORDINATOR = "geolane"
 REPLAYER = "geolane-dead-replay"
 CLIENT = "client"
 """The account that `geolane up` makes for its user's own producers and consumers."""
+FLINK_JOB = "geolane-hotspots"
+"""The name of the Flink job that finds hotspots; those of its transactions begin with it."""
 R, W = Operation.READ, Operation.WRITE
 
 
@@ -68,7 +70,7 @@ _TOPICS: dict[WorkerKind, dict[str, tuple[Operation, ...]]] = {
     WorkerKind.ANALYTICS: {
         TOPIC_LANES: (R,),
         TOPIC_HOTSPOTS: (R, W),
-        TOPIC_RISES: (W,),
+        TOPIC_RISES: (R, W),
         TOPIC_HOTSPOT_STATE: (R, W),
     },
 }
@@ -113,6 +115,8 @@ def rights_of(account: str, user: str = "") -> Iterator[Right]:
             raise KeyError(account)
         topics, groups = _TOPICS[of], [of.group]
         yield Right(user, Resource.TRANSACTIONAL_ID, f"geolane-{account}", W)
+        if of == WorkerKind.ANALYTICS:
+            yield Right(user, Resource.TRANSACTIONAL_ID, FLINK_JOB, W, Pattern.PREFIXED)
     for topic, operations in topics.items():
         for operation in operations:
             yield Right(user, Resource.TOPIC, topic, operation)

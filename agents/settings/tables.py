@@ -14,6 +14,8 @@ _BROKERS = r"\A[^\s,]+:\d+(,[^\s,]+:\d+)*\Z"
 _NAME = r"\A[^\s@/]+\Z"
 _LOOPBACK = r"(127\.\d+\.\d+\.\d+|localhost|\[::1\])"
 _API_URL = rf"\A(|https://[^\s/@]+/\S+|http://{_LOOPBACK}(:\d+)?/\S+)\Z"
+_URL = r"\Ahttps?://[^\s/@]+(/\S*)?\Z"
+_URL_FORM = "http:// or https://, with a host"
 _JID = r"\A(|[^\s@/:]+@[^\s@/:]+)\Z"
 _FUNCTION = r"\A[\w.]+:\w+\Z"
 ACCOUNT = "{account}"
@@ -467,6 +469,35 @@ class Coordinator(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calm: Annotated[Calm, described_by(CalmKeys)] = Calm()
 
 
+class Flink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The Flink 2.2 that runs the job of analytics.engine = "flink" (docs/flink.md)."""
+
+    gateway_url: Annotated[
+        str, about("REST address of the SQL Gateway.", form=_URL_FORM, pattern=_URL)
+    ] = "http://127.0.0.1:8083"
+    jobmanager_url: Annotated[
+        str, about("REST address of the JobManager.", form=_URL_FORM, pattern=_URL)
+    ] = "http://127.0.0.1:8081"
+    ca_file: Annotated[
+        str, _about_file("CA certificate of both, with https; empty: the system's CAs.")
+    ] = ""
+    cert_file: Annotated[
+        str, _about_file("Our certificate and its key, if they ask for one; else empty.")
+    ] = ""
+    parallelism: Annotated[
+        int, about("How many subtasks each step of the job has.", "subtasks", ge=1, le=1000)
+    ] = 1
+    checkpoint_ms: Annotated[
+        int,
+        about(
+            "How often the job makes a checkpoint; what it finds shows with the next one.",
+            "ms",
+            ge=100,
+            le=600_000,
+        ),
+    ] = 1000
+
+
 class Analytics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How `geolane analytics` finds hotspots (docs/hotspots.md). It runs where the inventory has an
     [[analytics]]."""
@@ -512,6 +543,7 @@ class Analytics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             le=1000,
         ),
     ] = 18.0
+    flink: Flink = Flink()
 
 
 class Metrics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

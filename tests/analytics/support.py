@@ -7,12 +7,12 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,9 +20,15 @@ import orjson
 from aiokafka import AIOKafkaProducer, TopicPartition
 from h3.api import basic_str as h3
 
-from agents.analytics.engine import HotspotEngine, Topics
+from agents import settings
+from agents.analytics.base_engine import BaseEngine, Topics
+from agents.analytics.engine import HotspotEngine
+from agents.analytics.flink import JobManager
+from agents.analytics.flink_engine import FlinkEngine
+from agents.analytics.sql_gateway import SqlGateway
 from agents.base.errors import LeaseLost
 from agents.core.hotspots.areas import area_of
+from agents.core.hotspots.lifecycle import Lifecycle
 from agents.core.model.hotspots import Hotspot, Rise
 from agents.core.model.messages import AssignCommand, Grant, LeaseCommand, ReleaseCommand
 from agents.core.model.topology import MAIN, Partition
@@ -107,9 +113,14 @@ def expected_rises(events: Sequence[Event], rule: Rule | None = None) -> set[Ris
     }
 
 
+def expected_hotspots(rises: Iterable[Rise]) -> list[Hotspot]:
+    """All their changes, until each has ended."""
+    return list(Lifecycle().advance(rises, 1 << 40))
+
+
 @dataclass
 class Running:
-    engine: HotspotEngine
+    engine: BaseEngine[Any]
     task: asyncio.Task[None]
     boot: str
     lease: LeaseCommand
@@ -142,11 +153,26 @@ class Rig:
 
     async def engine(self, parameters: Parameters, snapshot_s: float = 0.5) -> Running:
         """Start an engine under a new lease, which fences the one before."""
+        return await self._run(
+            lambda boot: HotspotEngine(
+                self.server.kafka, parameters, boot, topics=self.topics, snapshot_s=snapshot_s
+            )
+        )
+
+    async def flink_engine(
+        self, parameters: Parameters, clients: tuple[JobManager, SqlGateway]
+    ) -> Running:
+        """As `engine`, of the kind that looks after a job."""
+        return await self._run(
+            lambda boot: FlinkEngine(
+                self.server.kafka, parameters, settings.Flink(), clients, boot, topics=self.topics
+            )
+        )
+
+    async def _run(self, make: Callable[[str], BaseEngine[Any]]) -> Running:
         boot, tid = self.server.name("boot"), f"{self.topics.hotspots}-w"
         pid, epoch = await self.makers.make_lease(tid)
-        engine = HotspotEngine(
-            self.server.kafka, parameters, boot, topics=self.topics, snapshot_s=snapshot_s
-        )
+        engine = make(boot)
         lease = LeaseCommand(1, boot, tid, pid, epoch)
         task = asyncio.create_task(engine.run())
         running = Running(engine, task, boot, lease, f"{MAIN}/{self.topics.hotspots}")
@@ -218,8 +244,9 @@ class Rig:
         return found
 
     async def rises(self, topic: str = "") -> list[Rise]:
+        """Without the ticks of Flink's job."""
         values = await self.read(topic or self.topics.rises)
-        return [msgspec.json.decode(v, type=Rise) for v in values]
+        return [rise for v in values if (rise := msgspec.json.decode(v, type=Rise)).cell]
 
     async def hotspots(self) -> list[Hotspot]:
         return [Hotspot.decode(v) for v in await self.read(self.topics.hotspots)]
@@ -231,7 +258,9 @@ class Rig:
 @asynccontextmanager
 async def rig(server: KafkaServer, lanes: int = 3) -> AsyncIterator[Rig]:
     prefix = server.name("hot")
-    topics = Topics(*(f"{prefix}-{name}" for name in ("lanes", "hotspots", "rises", "state", "g")))
+    topics = Topics(
+        *(f"{prefix}-{name}" for name in ("lanes", "hotspots", "rises", "state", "g", "job"))
+    )
     reach = Reach((topics.hotspots, topics.rises, topics.state), (topics.group,))
     makers = LeaseMaker(server.kafka, 10_000, lambda _: reach)
     compact = {"cleanup.policy": "compact"}

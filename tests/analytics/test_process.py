@@ -67,7 +67,8 @@ async def test_it_is_leased_finds_hotspots_and_hands_over(
                 await asyncio.wait_for(process, 10)
 
 
-async def test_an_engine_that_is_not_there_is_named() -> None:
-    flink = settings.Settings(analytics=settings.Analytics(engine="flink"))
-    with pytest.raises(SettingsError, match=r'analytics\.engine = "flink" is not built yet'):
-        await run(flink, "1")
+async def test_a_certificate_that_is_not_there_is_named() -> None:
+    flink = settings.Flink(gateway_url="https://127.0.0.1:1", ca_file="/nowhere.pem")
+    analytics = settings.Analytics(engine="flink", flink=flink)
+    with pytest.raises(SettingsError, match=r"analytics\.flink: ca_file \('/nowhere.pem'\)"):
+        await run(settings.Settings(analytics=analytics), "1")

@@ -1,6 +1,7 @@
 -- The rises of docs/hotspots.md. Values: lanes, rises (topics), group, prefix (of transactional
--- ids), lateness_ms, lateness_s, idle_ms, since_s, floor, threshold; of each factor: factor,
--- gain, cost. Fragment: kafka (how the brokers are reached).
+-- ids), from_ms (append time of the first records to read), lateness_ms, lateness, idle_ms,
+-- since_s, floor, threshold; of each factor: factor, gain, cost. Fragment: kafka (how the brokers
+-- are reached).
 
 CREATE TEMPORARY TABLE records (
   payload BYTES,
@@ -20,12 +21,12 @@ CREATE TEMPORARY TABLE records (
       REGEXP_EXTRACT(CAST(headers['geolane-ts'] AS STRING), '^[0-9]{1,15}\z', 0) AS BIGINT), 0),
     EXTRACT(EPOCH FROM appended) * 1000 + EXTRACT(MILLISECOND FROM appended)), 3),
   taken_at AS PROCTIME(),
-  WATERMARK FOR event_time AS event_time - INTERVAL '${lateness_s}' SECOND(3)
+  WATERMARK FOR event_time AS event_time - INTERVAL '${lateness}' DAY TO SECOND(3)
 ) WITH (
   'connector' = 'kafka', 'topic' = '${lanes}', 'format' = 'raw',
   'properties.group.id' = '${group}', 'properties.isolation.level' = 'read_committed',
-  'scan.startup.mode' = 'earliest-offset', 'scan.watermark.emit.strategy' = 'on-event',
-  'scan.watermark.idle-timeout' = '${idle_ms} ms',
+  'scan.startup.mode' = 'timestamp', 'scan.startup.timestamp-millis' = '${from_ms}',
+  'scan.watermark.emit.strategy' = 'on-event', 'scan.watermark.idle-timeout' = '${idle_ms} ms',
   ${kafka}
 );
 
@@ -103,21 +104,14 @@ SELECT cell, slot_s, closed_at, n, gap_s, usual, usual_s,
   n * ${gain_b} - expected * ${cost_b} / usual_s AS work_b
 FROM expectations;
 
-CREATE TEMPORARY TABLE rises (
-  at_s BIGINT, cell STRING, factor DOUBLE, started_s BIGINT, events BIGINT, usual BIGINT,
-  usual_s BIGINT
-) WITH (
-  'connector' = 'kafka', 'topic' = '${rises}', 'format' = 'json',
-  'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = '${prefix}',
-  'properties.transaction.timeout.ms' = '600000',
-  ${kafka}
-);
-
 -- A run is R R R ... H: its sum is above 0 before and after each row, and H exceeds the threshold.
-INSERT INTO rises
-SELECT at_s, cell, ${factor_a}, started_s, events, usual, usual_s FROM tested MATCH_RECOGNIZE (
+CREATE TEMPORARY VIEW found AS
+SELECT at_s, cell, CAST(${factor_a} AS DOUBLE) AS factor, started_s, events, usual, usual_s,
+  closed_at
+FROM tested MATCH_RECOGNIZE (
   PARTITION BY cell ORDER BY closed_at
-  MEASURES H.slot_s AS at_s, COALESCE(FIRST(R.slot_s), H.slot_s) AS started_s,
+  MEASURES MATCH_ROWTIME(closed_at) AS closed_at, H.slot_s AS at_s,
+    COALESCE(FIRST(R.slot_s), H.slot_s) AS started_s,
     COALESCE(SUM(R.n), 0) + H.n AS events, H.usual AS usual, H.usual_s AS usual_s
   ONE ROW PER MATCH AFTER MATCH SKIP PAST LAST ROW
   PATTERN (R*? H)
@@ -132,9 +126,12 @@ SELECT at_s, cell, ${factor_a}, started_s, events, usual, usual_s FROM tested MA
         AND SUM(R.work_a) - SUM(R.idle_a) + FIRST(R.idle_a) - H.idle_a + H.work_a > ${threshold})
 )
 UNION ALL
-SELECT at_s, cell, ${factor_b}, started_s, events, usual, usual_s FROM tested MATCH_RECOGNIZE (
+SELECT at_s, cell, CAST(${factor_b} AS DOUBLE) AS factor, started_s, events, usual, usual_s,
+  closed_at
+FROM tested MATCH_RECOGNIZE (
   PARTITION BY cell ORDER BY closed_at
-  MEASURES H.slot_s AS at_s, COALESCE(FIRST(R.slot_s), H.slot_s) AS started_s,
+  MEASURES MATCH_ROWTIME(closed_at) AS closed_at, H.slot_s AS at_s,
+    COALESCE(FIRST(R.slot_s), H.slot_s) AS started_s,
     COALESCE(SUM(R.n), 0) + H.n AS events, H.usual AS usual, H.usual_s AS usual_s
   ONE ROW PER MATCH AFTER MATCH SKIP PAST LAST ROW
   PATTERN (R*? H)
@@ -148,3 +145,30 @@ SELECT at_s, cell, ${factor_b}, started_s, events, usual, usual_s FROM tested MA
         AND SUM(R.work_b) - SUM(R.idle_b) + FIRST(R.idle_b) - H.idle_b > 0
         AND SUM(R.work_b) - SUM(R.idle_b) + FIRST(R.idle_b) - H.idle_b + H.work_b > ${threshold})
 );
+
+-- How far event time has come: a row without a cell for every 10 s in which there were events.
+CREATE TEMPORARY VIEW ticks AS
+SELECT EXTRACT(EPOCH FROM window_time) AS at_s, COUNT(*) AS events, window_time AS closed_at
+FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(event_time), INTERVAL '10' SECOND))
+GROUP BY window_start, window_end, window_time;
+
+CREATE TEMPORARY VIEW found_and_ticks AS
+SELECT at_s, cell, factor, started_s, events, usual, usual_s, closed_at, 0 AS is_tick FROM found
+UNION ALL
+SELECT at_s, '', CAST(0 AS DOUBLE), CAST(0 AS BIGINT), events, CAST(0 AS BIGINT),
+  CAST(1 AS BIGINT), closed_at, 1 FROM ticks;
+
+CREATE TEMPORARY TABLE rises (
+  at_s BIGINT, cell STRING, factor DOUBLE, started_s BIGINT, events BIGINT, usual BIGINT,
+  usual_s BIGINT
+) WITH (
+  'connector' = 'kafka', 'topic' = '${rises}', 'format' = 'json',
+  'sink.parallelism' = '1', -- keeps their order
+  'sink.delivery-guarantee' = 'exactly-once', 'sink.transactional-id-prefix' = '${prefix}',
+  'properties.transaction.timeout.ms' = '600000',
+  ${kafka}
+);
+
+INSERT INTO rises
+SELECT at_s, cell, factor, started_s, events, usual, usual_s FROM found_and_ticks
+ORDER BY closed_at, is_tick, cell, factor;

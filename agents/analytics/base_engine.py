@@ -1,0 +1,315 @@
+"""What both engines of analytics share: the lease and the one partition, and a checkpoint that is
+committed together with the results."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from agents import settings
+from agents.analytics.checkpoint import PROGRESS, CheckpointUnusable, Progress
+from agents.analytics.detection import Parameters
+from agents.base import log
+from agents.base.errors import KafkaUnavailable, LeaseLost
+from agents.base.supervisor import first_leaf_error
+from agents.base.worker_thread import WorkThread
+from agents.core.lanes.tenure import Tenure
+from agents.core.model.messages import Arrival, LaneLoad, WorkerAnswer, WorkerCommand
+from agents.core.model.topology import MAIN, TOPIC_LANES, Partition
+from agents.kafka.compacted import read_table
+from agents.kafka.connection import retry_until_available
+from agents.kafka.offsets import Offsets
+from agents.kafka.producer import LeasedProducer
+from agents.kafka.refusals import NotSent, TransactionRefused
+from agents.kafka.rights import FLINK_JOB
+from agents.worker.lane import Meters, Phase, RunningCounts, WorkedPartition
+from agents.worker.ownership import Ownership
+from agents.worker.reader import Reader
+from agents.worker.stage import Outbox
+
+LOOK_S = 0.2
+"""How often it is looked at what has changed when nothing comes."""
+COMMIT_S = 1.0
+"""How often progress is committed if nothing was found; what is found is committed at once."""
+HISTORY_S = 3600.0
+"""Where there is no checkpoint, it begins with what was appended in the last hour."""
+SHOWN_S = 10.0
+"""How long the last owner's last transaction may take to show in `hotspots.state`."""
+REST_S = 0.2
+
+_log = log.get_logger("analytics.engine")
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Kafka's names, and that of Flink's job; only tests, which share servers, use others."""
+
+    lanes: str = TOPIC_LANES
+    hotspots: str = "hotspots"
+    rises: str = "hotspots.rises"
+    state: str = "hotspots.state"
+    group: str = "geolane-analytics"
+    job: str = FLINK_JOB
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """What one boot works with."""
+
+    reader: Reader
+    offsets: Offsets
+    producer: LeasedProducer
+    thread: WorkThread
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """What one ownership works with. `count`: transactions so far."""
+
+    count: int
+    counts: RunningCounts
+    committed_at: float = 0.0
+
+
+Row = tuple[str, bytes, bytes | None]
+"""A record to write: topic, key and value."""
+W = TypeVar("W", bound=Work)
+
+
+class BaseEngine(ABC, Generic[W]):
+    """One analytics worker's data plane for one boot; the same calls as those of `Engine`.
+    `read_topic`: what it reads, without its cluster."""
+
+    code, pids, lost = "", (), 0
+
+    def __init__(
+        self,
+        kafka: settings.Kafka,
+        analytics: Parameters,
+        boot: str,
+        *,
+        leave: Callable[[], None],
+        topics: Topics,
+        read_topic: str,
+    ) -> None:
+        self._kafka, self._analytics, self._topics = kafka, analytics, topics
+        self._read_topic = read_topic
+        self._own = Ownership(
+            f"{MAIN}/{topics.hotspots}",
+            boot,
+            leave=leave,
+            begun=lambda n: None,
+            released=lambda lane: None,
+        )
+        self._reader: Reader | None = None
+        self._load_at = time.monotonic()
+
+    # The control side
+
+    @property
+    def tenure(self) -> Tenure:
+        return self._own.tenure
+
+    @property
+    def meters(self) -> Meters:
+        return self._own.meters
+
+    async def execute_command(self, command: WorkerCommand) -> WorkerAnswer:
+        """As `Ownership.execute_command`."""
+        return await self._own.execute_command(command)
+
+    def owned_partitions(self) -> list[WorkedPartition]:
+        """The one partition, if this worker owns it, with its progress."""
+        return self._own.owned_partitions()
+
+    def apply_settings(self, worker: settings.Worker) -> None:
+        """Nothing to do: the tuned settings are those of nodes and routers."""
+
+    def take_load(self) -> tuple[tuple[LaneLoad, ...], tuple[Arrival, ...]]:
+        """For telemetry: events/s counted since the last call, and how many records wait."""
+        now = time.monotonic()
+        over_s, self._load_at = now - self._load_at, now
+        return tuple(lane.take_load(over_s, "") for lane in self.owned_partitions()), ()
+
+    @property
+    def kafka_up(self) -> bool:
+        """Whether there is a connection to a broker now."""
+        return self._reader is not None and self._reader.is_connected
+
+    # The life of this boot
+
+    async def run(self) -> None:
+        """Wait for the lease, then work until cancelled. Raises LeaseLost: the process must end
+        (PROTOCOL 2.1)."""
+        reader = self._reader = Reader(self._kafka, f"{MAIN}/{self._read_topic}")
+        offsets = Offsets(self._kafka, self._topics.group)
+        thread = WorkThread("hotspots")
+        producer: LeasedProducer | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._own.end_when_ordered())
+                await retry_until_available(reader.start, log_unavailable)
+                await retry_until_available(offsets.start, log_unavailable)
+                await self._own.leased.wait()
+                if self.tenure.lease is None:
+                    raise LeaseLost("no lease")
+                producer = LeasedProducer(self._kafka, self.tenure.lease)
+                await retry_until_available(producer.start, log_unavailable)
+                clients = Clients(reader, offsets, producer, thread)
+                tasks.create_task(self._own.watch_committed_offsets(offsets))
+                handed_over: W | None = None
+                while True:
+                    if (lane := self._find_working()) is not None:
+                        if (work := await self._begin(lane, clients)) is not None:
+                            await self._work(lane, work, clients)
+                            handed_over = work
+                    elif (left := self._find_uncommitted()) is not None and handed_over:
+                        left.recommit = False  # the group's offsets were deleted meanwhile
+                        await self._commit(left, handed_over, clients)
+                    else:
+                        await self._wait_until_told()
+        except BaseExceptionGroup as group:
+            lost, _ = group.split(LeaseLost)
+            raise first_leaf_error(lost) if lost is not None else group from None
+        finally:
+            thread.stop()
+            stops = [reader.stop(), offsets.stop()]
+            await asyncio.gather(*stops, *([producer.stop()] if producer is not None else []))
+
+    def _find_working(self) -> WorkedPartition | None:
+        return next((x for x in self._own.lanes.values() if x.phase is Phase.WORKING), None)
+
+    def _find_uncommitted(self) -> WorkedPartition | None:
+        """What is leaving and whose commit does not show."""
+        return next((x for x in self._own.lanes.values() if x.recommit and x.is_started), None)
+
+    async def _wait_until_told(self) -> None:
+        """Wait for a change of what this worker owns; let go what was never begun."""
+        for lane in list(self._own.lanes.values()):
+            if self.tenure.is_asked_back(lane.partition.n) and not lane.is_started:
+                await self._own.release_partition(lane, lane.told)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                await self._own.told.wait()
+        self._own.told.clear()
+
+    def _is_owned(self, lane: WorkedPartition) -> bool:
+        """Whether it is still this worker's; if it is asked back, it is until the last commit."""
+        return self._own.lanes.get(lane.partition.n) is lane
+
+    def _leave(self, lane: WorkedPartition) -> None:
+        """All is committed: the partition may go to the next owner."""
+        lane.phase, lane.asked_at = Phase.LEAVING, time.monotonic()
+        self._own.pending.set()
+
+    # Begin: the checkpoint, or anew
+
+    async def _begin(self, lane: WorkedPartition, clients: Clients) -> W | None:
+        """Restore the checkpoint of the last owner. None: Kafka is away, or the last owner's
+        transaction does not show yet; try again."""
+        try:
+            progress: Progress | None = None
+            try:
+                rows = await read_table(self._kafka, self._topics.state)
+                progress = Progress.decode(rows[PROGRESS]) if PROGRESS in rows else None
+                count = progress.count if progress else 0
+                behind = max(lane.committed, 0) - count
+                if behind > 0:
+                    if time.monotonic() - lane.committed_at < SHOWN_S:
+                        await asyncio.sleep(REST_S)  # its markers come a moment after the offsets'
+                        return None
+                    raise CheckpointUnusable(
+                        f"transaction {lane.committed} was committed, but hotspots.state only has "
+                        f"transaction {count}: was the topic deleted?"
+                    )
+                if progress is not None:
+                    return await self._restore(lane, progress, rows, clients)
+            except CheckpointUnusable as e:
+                _log.error("checkpoint_unusable", why=str(e), then="begin with the last hour")
+            return await self._begin_anew(lane, clients)
+        except KafkaUnavailable as e:
+            log_unavailable(e)
+            await asyncio.sleep(REST_S)
+            return None
+
+    @abstractmethod
+    async def _restore(
+        self,
+        lane: WorkedPartition,
+        progress: Progress,
+        rows: Mapping[bytes, bytes],
+        clients: Clients,
+    ) -> W:
+        """Go on from a checkpoint; `rows`: the whole topic of them. Raises CheckpointUnusable,
+        KafkaUnavailable."""
+
+    @abstractmethod
+    async def _begin_anew(self, lane: WorkedPartition, clients: Clients) -> W:
+        """Begin without a checkpoint. Raises KafkaUnavailable."""
+
+    @abstractmethod
+    async def _work(self, lane: WorkedPartition, work: W, clients: Clients) -> None:
+        """Work until the partition is asked back; then commit everything, for the next owner."""
+
+    @abstractmethod
+    async def _commit(self, lane: WorkedPartition, work: W, clients: Clients) -> None:
+        """Commit what was found and how far it has come; retry until it is done. Raises
+        LeaseLost."""
+
+    async def _commit_rows(
+        self,
+        lane: WorkedPartition,
+        work: W,
+        producer: LeasedProducer,
+        rows: Sequence[Row],
+        positions: Mapping[Partition, int],
+    ) -> None:
+        """`_commit`, of `rows`. They hold
+        Progress with the count after this one; `positions`: in what it reads. Raises LeaseLost."""
+        began = time.monotonic()
+        offsets = {part: (at, "") for part, at in positions.items()}
+        offsets[lane.partition] = (work.count + 1, work.counts.encode())
+        while True:
+            if await self._try_commit(lane, producer, rows, offsets):
+                break
+            await asyncio.sleep(REST_S)
+        now = time.monotonic()
+        self.meters.commit.add([now - began])
+        self.meters.count_batch(
+            0,
+            work.counts.out - lane.committed_counts.out,
+            work.counts.filtered - lane.committed_counts.filtered,
+            0,
+            (),
+        )
+        work.count, work.committed_at = work.count + 1, now
+        lane.committed = lane.next = work.count
+        lane.committed_counts, lane.committed_at = work.counts, now
+
+    async def _try_commit(
+        self,
+        lane: WorkedPartition,
+        producer: LeasedProducer,
+        rows: Sequence[Row],
+        offsets: Mapping[Partition, tuple[int, str]],
+    ) -> bool:
+        outbox = Outbox(producer.new_batch, round(time.time() * 1000))
+        for topic, key, value in rows:
+            outbox.add_record(topic, 0, key, value, [])
+        try:
+            await producer.send_transaction(outbox.batches, offsets, self._topics.group)
+        except (TransactionRefused, NotSent) as e:
+            self.meters.aborts += 1
+            lane.fault = f"held: {e}"
+            _log.warning("not_committed", error=str(e))
+            return False
+        return True
+
+
+def log_unavailable(e: Any) -> None:
+    _log.warning("kafka_unavailable", error=str(e))

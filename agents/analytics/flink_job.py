@@ -1,0 +1,328 @@
+"""The one Flink job that finds rises (sql/hotspots.sql): found by its name, started if there is
+none, brought back if it has ended. It runs on when its keeper leaves, and a job that works is never
+cancelled; one whose SQL or settings have changed is stopped with a savepoint.
+
+What is to be submitted is saved first: whoever comes next knows its id, and Flink takes each id
+once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import secrets
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import msgspec
+
+from agents import settings
+from agents.analytics.base_engine import Topics
+from agents.analytics.checkpoint import JobRecord
+from agents.analytics.detection import Parameters
+from agents.analytics.flink import FlinkUrls, Job, JobManager
+from agents.analytics.sql_gateway import SqlGateway, submit_job
+from agents.analytics.sql_script import Script, kafka_options, read_script
+from agents.base import log
+from agents.base.errors import FlinkUnavailable, GeolaneError, SettingsError
+from kernels.hotspots.rises import COST, FACTORS, GAIN
+
+LOOK_S = 2.0
+RETRY_S, MOST_RETRY_S = 1.0, 30.0
+NO_CHECKPOINT_S = 60.0
+"""A job that completes none for this long shows nothing of what it finds."""
+SQL = Path(__file__).with_name("sql") / "hotspots.sql"
+
+_STATE = re.compile(r"savepoint|checkpoint|restor|state", re.I)
+"""In the reason of a failure: the state that the job was to begin from cannot be used."""
+_log = log.get_logger("analytics.flink")
+
+
+def connect_flink(flink: settings.Flink) -> tuple[JobManager, SqlGateway]:
+    """Clients for the Flink of the settings. Blocks. Raises SettingsError."""
+    tls = None
+    if flink.jobmanager_url.startswith("https") or flink.gateway_url.startswith("https"):
+        try:
+            tls = ssl.create_default_context(cafile=flink.ca_file or None)
+            if flink.cert_file:
+                tls.load_cert_chain(flink.cert_file)
+        except (OSError, ssl.SSLError) as e:
+            raise SettingsError(
+                f"analytics.flink: ca_file ({flink.ca_file!r}) or cert_file ({flink.cert_file!r}) "
+                f"cannot be used: {e}"
+            ) from e
+    urls = FlinkUrls(jobmanager=flink.jobmanager_url, gateway=flink.gateway_url)
+    return JobManager(urls, tls), SqlGateway(urls, tls)
+
+
+@dataclass(frozen=True, slots=True)
+class JobScript:
+    """What the job runs."""
+
+    kafka: settings.Kafka
+    parameters: Parameters
+    flink: settings.Flink
+    topics: Topics
+
+    @property
+    def properties(self) -> dict[str, str]:
+        return {
+            "execution.checkpointing.interval": f"{self.flink.checkpoint_ms} ms",
+            "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+            "table.local-time-zone": "UTC",
+            "parallelism.default": f"{self.flink.parallelism}",
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with everything that a running job would not know of, but for the login: each
+        owner has its own. Blocks."""
+        values = [SQL.read_text("utf-8"), self.kafka.bootstrap, self.kafka.security]
+        values += [f"{x}={y}" for x, y in sorted((self._values() | self.properties).items())]
+        return hashlib.sha256("\0".join(values).encode()).hexdigest()[:32]
+
+    def read(self, from_ms: int, since_s: int) -> Script:
+        """Blocks. Raises SettingsError."""
+        values = self._values() | {"from_ms": f"{from_ms}", "since_s": f"{since_s}"}
+        return read_script(SQL, values, {"kafka": kafka_options(self.kafka)})
+
+    def _values(self) -> dict[str, str]:
+        p = self.parameters
+        minutes, ms = divmod(round(p.lateness_s * 1000), 60_000)
+        hours, minutes = divmod(minutes, 60)
+        values = {
+            "lanes": self.topics.lanes,
+            "rises": self.topics.rises,
+            "group": self.topics.group,
+            "prefix": self.topics.job,
+            "lateness_ms": f"{round(p.lateness_s * 1000)}",
+            "lateness": f"0 {hours:02}:{minutes:02}:{ms / 1000:06.3f}",
+            "idle_ms": f"{round(p.idle_s * 1000)}",
+            "floor": f"{p.floor_events}",
+            "threshold": f"{round(p.threshold_nats * 1_000_000)}",
+        }
+        for name, factor, gain, cost in zip("ab", FACTORS, GAIN, COST, strict=True):
+            values |= {f"factor_{name}": f"{factor}", f"gain_{name}": f"{gain}"}
+            values |= {f"cost_{name}": f"{cost}"}
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class JobHealth:
+    """`state`: Flink's, empty if there is no job. `restarts`: since its start. `checkpoint_age_s`:
+    None before the first."""
+
+    state: str = ""
+    restarts: int = 0
+    checkpoint_age_s: float | None = None
+
+
+@dataclass(slots=True)
+class JobKeeper:
+    """`find_begin`: (append time of the first record to read, its event time in s); None if there
+    is none yet. `save`: returns when `record` is committed. `trouble`: what people must know,
+    empty while the job works."""
+
+    jobmanager: JobManager
+    gateway: SqlGateway
+    script: JobScript
+    record: JobRecord | None
+    find_begin: Callable[[], Awaitable[tuple[int, int] | None]]
+    save: Callable[[], Awaitable[None]]
+    trouble: str = ""
+    health: JobHealth = field(default_factory=JobHealth)
+    _fingerprint: str = ""
+    _tries: int = 0
+    _missed: int = 0
+    _checkpoint: tuple[int, float] = (-1, 0.0)
+    _unreached: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.script.topics.job
+
+    async def run(self) -> None:
+        """Look after it until cancelled."""
+        self._fingerprint = await asyncio.to_thread(lambda: self.script.fingerprint)
+        self._checkpoint = -1, time.monotonic()
+        while True:
+            pause_s = LOOK_S
+            try:
+                pause_s = await self._look()
+                self._unreached = False
+            except FlinkUnavailable as e:
+                if not self._unreached:  # its words differ from request to request
+                    self._report(f"{e}")
+                self._unreached = True
+            except GeolaneError as e:
+                self._unreached = False
+                self._report(f"{e}")
+                pause_s = self._back_off()
+            await asyncio.sleep(pause_s)
+
+    def _report(self, trouble: str) -> None:
+        if trouble and trouble != self.trouble:
+            _log.error("flink_job_trouble", job=self.name, why=trouble)
+        elif self.trouble and not trouble:
+            _log.info("flink_job_works", job=self.name)
+        self.trouble = trouble
+
+    def _back_off(self) -> float:
+        self._tries += 1
+        return min(RETRY_S * 2.0 ** min(self._tries - 1, 10), MOST_RETRY_S)
+
+    async def _look(self) -> float:
+        """Returns when to look again, in s. Raises GeolaneError."""
+        job, record = await self.jobmanager.find_job(self.name), self.record
+        if job is None or (job.ended and (record is None or job.job_id != record.job_id)):
+            return await self._start_missing()
+        self._missed = 0
+        if job.ended and record is not None:
+            return await self._start_ended(job, record)
+        if record is None or job.job_id != record.job_id:
+            return await self._adopt(job)
+        if record.script != self._fingerprint:
+            return await self._upgrade(record)
+        await self._note_running(job, record)
+        return LOOK_S
+
+    async def _note_running(self, job: Job, record: JobRecord) -> None:
+        if not record.seen:
+            record = msgspec.structs.replace(record, seen=True)
+        checkpoints = await self.jobmanager.checkpoints(job.job_id)
+        last, now, age_s = checkpoints.last, time.monotonic(), None
+        if last is not None:
+            age_s = max(0.0, time.time() - last.completed_ms / 1000)
+            if last.number != self._checkpoint[0]:
+                self._checkpoint = last.number, now
+            record = msgspec.structs.replace(record, checkpoint=last.path)
+        self.record = record
+        restarts = await self.jobmanager.restarts(job.job_id)
+        self.health = JobHealth(job.state, restarts, age_s)
+        if job.state not in ("RUNNING", "CREATED", "INITIALIZING"):
+            failures = await self.jobmanager.failures(job.job_id, 1)
+            why = failures[0].reason if failures else "it gives no reason"
+            self._report(
+                f"Flink restarts the job {self.name} after a failure ({why}): if it does not "
+                "recover by itself, mend the cause"
+            )
+        elif now - self._checkpoint[1] > NO_CHECKPOINT_S:
+            why = checkpoints.last_failure or "see its page, and whether Flink has free slots"
+            self._report(
+                f"the Flink job {self.name} has completed no checkpoint for "
+                f"{now - self._checkpoint[1]:.0f} s, so nothing that it finds shows: {why}"
+            )
+        elif job.state == "RUNNING":
+            self._tries = 0
+            self._report("")
+
+    async def _adopt(self, job: Job) -> float:
+        """It runs, and our record does not know it: another program has started it, or the record
+        is lost."""
+        _log.warning("flink_job_adopted", job=self.name, id=job.job_id)
+        known = self.record or JobRecord("", self._fingerprint, 0, 0)
+        adopted = msgspec.structs.replace(known, job_id=job.job_id, checkpoint="", seen=True)
+        self.record = adopted
+        await self.save()
+        return 0.0
+
+    async def _start_missing(self) -> float:
+        """No job of ours is known to the JobManager."""
+        self.health = JobHealth()
+        record = self.record
+        if record is None:
+            return await self._start_anew("there is no job of that name")
+        if not record.seen:  # was it submitted? the same id once more
+            return await self._start(msgspec.structs.replace(record, script=self._fingerprint))
+        self._missed += 1
+        if self._missed < 2:  # a JobManager that recovers may not list it yet
+            return RETRY_S
+        self._report(
+            f"Flink's JobManager does not know the job {self.name} any more: it has been started "
+            "again without high availability. The job is started from its last checkpoint."
+        )
+        newest = await asyncio.to_thread(find_newest_checkpoint, record.checkpoint)
+        return await self._start(self._follow(record, newest or record.start_from))
+
+    async def _start_ended(self, job: Job, record: JobRecord) -> float:
+        """Our job has ended, and the JobManager still knows how."""
+        self.health = JobHealth(job.state)
+        last = (await self.jobmanager.checkpoints(job.job_id)).last
+        own = last.path if last is not None else record.checkpoint
+        if job.state == "FAILED":
+            failures = await self.jobmanager.failures(job.job_id, 1)
+            why = failures[0].reason if failures else "it gives no reason"
+            if not own and record.start_from and _STATE.search(why):
+                _log.error("flink_state_not_usable", path=record.start_from, why=why)
+                return await self._start_anew("its state cannot be used")
+            self._report(f"the Flink job {self.name} has failed ({why}); it is started again")
+            await asyncio.sleep(self._back_off())
+        else:
+            how = "cancelled" if job.state == "CANCELED" else "stopped"
+            self._report(
+                f"somebody has {how} the Flink job {self.name}; it is started again where it was. "
+                "To keep it away, stop this worker first."
+            )
+        return await self._start(self._follow(record, own or record.start_from))
+
+    async def _upgrade(self, record: JobRecord) -> float:
+        _log.info("flink_job_upgraded", job=self.name, why="its SQL or its settings have changed")
+        path = await self.jobmanager.stop_with_savepoint(record.job_id)
+        return await self._start(self._follow(record, path))
+
+    def _follow(self, record: JobRecord, start_from: str) -> JobRecord:
+        return JobRecord(
+            secrets.token_hex(16),
+            self._fingerprint,
+            record.from_ms,
+            record.since_s,
+            start_from,
+        )
+
+    async def _start_anew(self, why: str) -> float:
+        begin = await self.find_begin()
+        if begin is None:
+            return RETRY_S  # nothing to read yet
+        _log.info("flink_job_begun_anew", job=self.name, why=why, since_s=begin[1])
+        return await self._start(JobRecord(secrets.token_hex(16), self._fingerprint, *begin))
+
+    async def _start(self, record: JobRecord) -> float:
+        script = await asyncio.to_thread(self.script.read, record.from_ms, record.since_s)
+        self.record = record
+        await self.save()
+        self._missed, self._checkpoint = 0, (-1, time.monotonic())
+        job = await submit_job(
+            self.gateway,
+            self.jobmanager,
+            self.name,
+            script,
+            self.script.properties,
+            start_from=record.start_from or None,
+            job_id=record.job_id,
+        )
+        _log.info(
+            "flink_job_started", job=self.name, id=job.job_id, start_from=record.start_from or "-"
+        )
+        return RETRY_S
+
+
+def find_newest_checkpoint(path: str) -> str:
+    """The newest checkpoint beside this one: of the same job, later than we saw. `path` itself if
+    its folder is not one that we can read. Blocks."""
+    found = urlparse(path)
+    if found.scheme != "file" or found.netloc:
+        return path
+    folder = Path(unquote(found.path)).parent
+    try:
+        numbers = [
+            (int(file.parent.name.removeprefix("chk-")), file.parent.name)
+            for file in folder.glob("chk-*/_metadata")
+        ]
+    except (OSError, ValueError):
+        return path
+    return f"{path.rpartition('/')[0]}/{max(numbers)[1]}" if numbers else path

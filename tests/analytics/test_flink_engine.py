@@ -1,0 +1,135 @@
+"""The engine that looks after a job, on a real Flink and Kafka: every hotspot of the definition,
+each change once, whatever happens to the engine and to the job."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from agents.analytics import flink_job
+from agents.analytics.flink import FlinkUrls, JobManager
+from agents.analytics.flink_engine import FlinkEngine
+from agents.analytics.sql_gateway import SqlGateway
+from agents.base.ports import find_free_port
+from tests.analytics.support import (
+    Event,
+    Parameters,
+    Rig,
+    Running,
+    closing,
+    expected_hotspots,
+    expected_rises,
+    made_stream,
+    rig,
+    until,
+)
+from tests.fixtures.flink import FlinkServer
+from tests.fixtures.kafka import KafkaServer
+
+BOUND_S = 60.0
+
+
+@pytest_asyncio.fixture
+async def r(
+    kafka_server: KafkaServer, flink_server: FlinkServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Rig]:
+    monkeypatch.setattr(flink_job, "LOOK_S", 0.3)
+    async with rig(kafka_server) as r:
+        yield r
+        for running in r.running:
+            await running.kill()
+        for job in await flink_server.jobmanager().jobs():
+            if job.name == r.topics.job and not job.ended:
+                await flink_server.jobmanager().cancel(job.job_id)
+
+
+async def start(r: Rig, flink: FlinkServer, epoch: int, idle_s: float = 60) -> Running:
+    w = await r.flink_engine(Parameters(idle_s=idle_s), (flink.jobmanager(), flink.gateway()))
+    await w.assign(epoch, (await r.committed())[0])
+    return w
+
+
+def ending(stream: list[Event]) -> list[Event]:
+    """They end all hotspots, and bring the tick that says so."""
+    last = closing(stream)
+    return [*last, *(e._replace(ms=e.ms + 20_000) for e in last)]
+
+
+async def wait_for_changes(r: Rig, count: int) -> None:
+    deadline = time.monotonic() + BOUND_S
+    while (have := len(await r.hotspots())) < count:
+        assert time.monotonic() < deadline, f"{have} of {count} changes"
+        await asyncio.sleep(0.3)
+
+
+def fault(w: Running) -> str:
+    return "".join(lane.fault for lane in w.engine.owned_partitions())
+
+
+async def test_flink_that_is_away_at_the_start_is_told_and_then_works(
+    r: Rig, flink_server: FlinkServer
+) -> None:
+    stream = made_stream(1)
+    await r.send([*stream, *ending(stream)])
+    nowhere = f"http://127.0.0.1:{find_free_port()}"
+    away = FlinkUrls(jobmanager=nowhere, gateway=nowhere)
+    w = await r.flink_engine(Parameters(idle_s=60), (JobManager(away), SqlGateway(away)))
+    await w.assign(1, 0)
+    await until(lambda: "gives no answer" in fault(w))
+    assert fault(w).startswith("aside: ")
+    assert "analytics.flink.jobmanager_url" in fault(w)
+    assert isinstance(w.engine, FlinkEngine)
+    assert w.engine._keeper is not None
+    w.engine._keeper.jobmanager = flink_server.jobmanager()
+    w.engine._keeper.gateway = flink_server.gateway()
+    expected = expected_hotspots(expected_rises(stream))
+    await wait_for_changes(r, len(expected))
+    assert await r.hotspots() == expected
+    assert not fault(w)
+    assert w.engine.job_health.state == "RUNNING"
+    await until(lambda: w.engine.take_load()[0][0].lag_events == 0)
+
+
+async def test_nothing_is_lost_or_told_twice_through_kills_cancels_and_upgrades(
+    r: Rig, flink_server: FlinkServer
+) -> None:
+    stream, jobmanager = made_stream(2, minutes=90, bursts=6), flink_server.jobmanager()
+    expected = expected_hotspots(expected_rises(stream))
+    parts = [stream[len(stream) * n // 4 : len(stream) * (n + 1) // 4] for n in range(4)]
+    await r.send(parts[0])
+    w = await start(r, flink_server, 1)
+    await wait_for_changes(r, 1)
+    await r.send(parts[1][:500])
+    await w.kill()
+    first = await jobmanager.find_job(r.topics.job)
+    assert first is not None
+    assert not first.ended, "it did not run on"
+
+    w = await start(r, flink_server, 2)
+    await r.send(parts[1][500:])
+    await until(lambda: w.engine.job_health.checkpoint_age_s is not None)
+    assert await jobmanager.find_job(r.topics.job) == first, "started a second time"
+    await jobmanager.cancel(first.job_id)
+    await until(lambda: "somebody has cancelled the Flink job" in fault(w))
+    await r.send(parts[2])
+    await until(lambda: not fault(w), BOUND_S)
+    second = await jobmanager.find_job(r.topics.job)
+    assert second is not None
+    assert (second.job_id != first.job_id, second.ended) == (True, False)
+
+    await w.release(2)
+    w = await start(r, flink_server, 3, idle_s=61)  # a setting that changes no row here
+    await until(lambda: w.engine.job_health.state == "RUNNING", BOUND_S)
+    await r.send([*parts[3], *ending(stream)])
+    await wait_for_changes(r, len(expected))
+    assert await r.hotspots() == expected
+    rises = await r.rises()
+    assert len(rises) == len(set(rises))
+    third = await jobmanager.find_job(r.topics.job)
+    assert third is not None
+    assert third.job_id != second.job_id
+    assert [j.state for j in await jobmanager.jobs() if j.job_id == second.job_id] == ["FINISHED"]
