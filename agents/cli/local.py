@@ -46,9 +46,10 @@ from agents.cli.options import FILE, FOLDER, SET
 )
 @click.option(
     "--analytics",
-    type=click.Choice(["embedded", "off"]),
-    help="Find hotspots in a process of its own, or not (default: embedded; with --kafka or "
-    "--xmpp: if the inventory has an [[analytics]]).",
+    type=click.Choice(["embedded", "flink", "off"]),
+    help="Find hotspots in a process of its own, on Apache Flink (which is installed and started "
+    "unless the settings name one), or not (default: embedded; with --kafka or --xmpp: if the "
+    "inventory has an [[analytics]]).",
 )
 @click.option("--lanes", type=click.IntRange(min=1), help="Lanes of events.lanes (default 32).")
 @click.option(

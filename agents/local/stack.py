@@ -32,19 +32,20 @@ from agents.local.servers.children import Child, Family
 from agents.local.servers.endings import Endings
 from agents.local.servers.folder import RunFolder
 from agents.local.servers.servers import PEOPLE, Servers
-from agents.settings import Ejabberd, Kafka, Metrics, Settings, decode_toml
+from agents.settings import Ejabberd, Flink, Kafka, Metrics, Settings, decode_toml
 
 REFUSALS = 3
-ANALYTICS_EMBEDDED, ANALYTICS_OFF = "embedded", "off"
+ANALYTICS_EMBEDDED, ANALYTICS_FLINK, ANALYTICS_OFF = "embedded", "flink", "off"
 INVENTORY = Path(__file__).parent / "demo" / "data" / "inventory.toml"
 
 
 @dataclass(frozen=True, slots=True)
 class StackPlan:
     """What to run. `nodes` limits the inventory's nodes. `analytics`: ANALYTICS_OFF, for none;
-    ANALYTICS_EMBEDDED, for at least one; or empty, for those of the inventory. `secrets` is the
-    folder of existing accounts' passwords. `metrics_from`: the coordinator serves its metrics on
-    this port, each worker on the next."""
+    ANALYTICS_EMBEDDED or ANALYTICS_FLINK, for at least one; or empty, for those of the inventory.
+    ANALYTICS_FLINK also starts a Flink, unless the settings name another than the default.
+    `secrets` is the folder of existing accounts' passwords. `metrics_from`: the coordinator serves
+    its metrics on this port, each worker on the next."""
 
     base: Settings
     inventory: Path = INVENTORY
@@ -56,6 +57,11 @@ class StackPlan:
     coordinators: int = 1
     metrics_from: int | None = None
     web: bool = True
+
+    @property
+    def has_flink(self) -> bool:
+        """Whether a Flink is started."""
+        return self.analytics == ANALYTICS_FLINK and self.base.analytics.flink == Flink()
 
     def read_inventory(self) -> InventoryFile:
         """The inventory's file, with at most `nodes` nodes, and with the wanted analytics. Raises
@@ -111,12 +117,16 @@ class Stack:
             workers=accounts,
             say=self._say,
             web=self.plan.web,
+            flink=self.plan.has_flink,
             endings=self.endings,
         )
         servers = self.servers
         self.base = msgspec.structs.replace(
             base, kafka=servers.kafka.admin, xmpp=servers.xmpp, ejabberd=servers.ejabberd
         )
+        if servers.flink is not None:
+            analytics = msgspec.structs.replace(base.analytics, flink=servers.flink.settings())
+            self.base = msgspec.structs.replace(self.base, analytics=analytics)
         lanes, raw = base.coordinator.lanes, base.coordinator.raw_partitions
         await provision_topics(self.base.kafka, lanes, raw, embedded=self.plan.kafka is None)
         if (built := await compacted.read_newest_lane_map(self.base.kafka)) is None:

@@ -23,13 +23,13 @@ from agents.local import headless, screen
 from agents.local.demo import flights
 from agents.local.demo.replay import KeyedValue, Replay
 from agents.local.servers.folder import RunFolder, default_folder
-from agents.local.stack import ANALYTICS_EMBEDDED, INVENTORY, Stack, StackPlan
+from agents.local.stack import ANALYTICS_EMBEDDED, ANALYTICS_FLINK, INVENTORY, Stack, StackPlan
 from agents.node.runner import try_pipeline
 from agents.settings import Analytics, Settings, load_settings
 
 SAMPLE = 20_000
 STOP_S = 75.0
-FOR_FLIGHTS = Analytics(lateness_s=3600, threshold_nats=30)
+FOR_FLIGHTS = {"lateness_s": 3600.0, "threshold_nats": 30.0}
 """For the stream of flights: at 1,000 events/s a day takes 16 s, so that what the routers read a
 second later is half an hour older; and a hotspot every few days is enough to see."""
 MIN_FILES = 1024
@@ -85,13 +85,13 @@ class UpOptions:
             settings = msgspec.structs.replace(
                 settings, worker=msgspec.structs.replace(settings.worker, pipeline=self.pipeline)
             )
-        if self.analytics == ANALYTICS_EMBEDDED:
-            settings = msgspec.structs.replace(
-                settings,
-                analytics=msgspec.structs.replace(settings.analytics, engine=ANALYTICS_EMBEDDED),
-            )
-        if self.stream is None and not self.no_replay and settings.analytics == Analytics():
-            settings = msgspec.structs.replace(settings, analytics=FOR_FLIGHTS)
+        analytics = settings.analytics
+        untouched = Analytics(engine=analytics.engine, flink=analytics.flink)
+        if self.stream is None and not self.no_replay and analytics == untouched:
+            analytics = msgspec.structs.replace(analytics, **FOR_FLIGHTS)
+        if self.analytics in (ANALYTICS_EMBEDDED, ANALYTICS_FLINK):
+            analytics = msgspec.structs.replace(analytics, engine=self.analytics)
+        settings = msgspec.structs.replace(settings, analytics=analytics)
         if self.lanes:
             settings = msgspec.structs.replace(
                 settings,

@@ -13,6 +13,7 @@ import pytest_asyncio
 from agents.analytics import flink_job
 from agents.analytics.flink import FlinkUrls, JobManager
 from agents.analytics.flink_engine import FlinkEngine
+from agents.analytics.flink_job import JobHealth
 from agents.analytics.sql_gateway import SqlGateway
 from agents.base.ports import find_free_port
 from tests.analytics.support import (
@@ -70,6 +71,11 @@ def fault(w: Running) -> str:
     return "".join(lane.fault for lane in w.engine.owned_partitions())
 
 
+def health(w: Running) -> JobHealth:
+    assert isinstance(w.engine, FlinkEngine)
+    return w.engine.job_health
+
+
 async def test_flink_that_is_away_at_the_start_is_told_and_then_works(
     r: Rig, flink_server: FlinkServer
 ) -> None:
@@ -90,7 +96,7 @@ async def test_flink_that_is_away_at_the_start_is_told_and_then_works(
     await wait_for_changes(r, len(expected))
     assert await r.hotspots() == expected
     assert not fault(w)
-    assert w.engine.job_health.state == "RUNNING"
+    assert health(w).state == "RUNNING"
     await until(lambda: w.engine.take_load()[0][0].lag_events == 0)
 
 
@@ -111,7 +117,7 @@ async def test_nothing_is_lost_or_told_twice_through_kills_cancels_and_upgrades(
 
     w = await start(r, flink_server, 2)
     await r.send(parts[1][500:])
-    await until(lambda: w.engine.job_health.checkpoint_age_s is not None)
+    await until(lambda: health(w).checkpoint_age_s is not None)
     assert await jobmanager.find_job(r.topics.job) == first, "started a second time"
     await jobmanager.cancel(first.job_id)
     await until(lambda: "somebody has cancelled the Flink job" in fault(w))
@@ -123,7 +129,7 @@ async def test_nothing_is_lost_or_told_twice_through_kills_cancels_and_upgrades(
 
     await w.release(2)
     w = await start(r, flink_server, 3, idle_s=61)  # a setting that changes no row here
-    await until(lambda: w.engine.job_health.state == "RUNNING", BOUND_S)
+    await until(lambda: health(w).state == "RUNNING", BOUND_S)
     await r.send([*parts[3], *ending(stream)])
     await wait_for_changes(r, len(expected))
     assert await r.hotspots() == expected

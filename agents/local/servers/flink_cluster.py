@@ -45,6 +45,7 @@ from agents.local.servers.java import (
     read_tail,
     readable_jars,
 )
+from agents.settings import Flink
 
 USER = "geolane-flink"
 """The system user that Flink runs as if we are root (install.sh makes it)."""
@@ -175,6 +176,12 @@ class FlinkCluster:
         """End what an earlier run left in this folder. Blocks."""
         for part in self.parts:
             part.end_stale()
+
+    def settings(self) -> Flink:
+        """How a client of ours reaches it."""
+        certificate = str(self.client_certificate)
+        urls = self.urls
+        return Flink(urls.gateway, urls.jobmanager, ca_file=certificate, cert_file=certificate)
 
     def last_checkpoint(self, job_id: str) -> str | None:
         """The last completed checkpoint of a job, as a path to start from; None if it has none.
@@ -423,6 +430,15 @@ def _make_certificate(
         .sign(key, hashes.SHA256())
     )
     return certificate, key
+
+
+def is_flink_installed() -> bool:
+    """Whether the jars, Java and the user are there. Blocks."""
+    try:
+        find_user(USER)
+    except InstallError:
+        return False
+    return bool(list(JARS.glob("flink-runtime-*.jar"))) and shutil.which("java") is not None
 
 
 async def install_flink(say: PrintLine) -> None:

@@ -1,4 +1,4 @@
-"""The two servers of a run: started here, or existing ones. Either way the result is how to reach
+"""The servers of a run: started here, or existing ones. Either way the result is how to reach
 them."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agents.kafka.users import Accounts
 from agents.local.servers import webchat
 from agents.local.servers.broker import Broker
 from agents.local.servers.endings import Endings, Logs
-from agents.local.servers.flink_cluster import FlinkCluster
+from agents.local.servers.flink_cluster import FlinkCluster, install_flink, is_flink_installed
 from agents.local.servers.folder import RunFolder, default_folder
 from agents.settings import ACCOUNT, Ejabberd, Kafka, Settings, Xmpp, read_secret
 from ejabberd.provision import Person, provision_server
@@ -38,13 +38,14 @@ _log = log.get_logger("embedded.servers")
 class Servers:
     """`kafka`, `xmpp` and `ejabberd` (the admin API) say how to reach them; `web` is the chat
     page's address. `broker` and `server` are None if the servers are not ours, `web` if no page is
-    served."""
+    served, `flink` if no Flink of ours is wanted."""
 
     kafka: Kafka
     xmpp: Xmpp
     ejabberd: Ejabberd
     broker: Broker | None = None
     server: Server | None = None
+    flink: FlinkCluster | None = None
     web: str | None = None
     endings: Endings | None = None
     _held: set[str] = field(default_factory=set)
@@ -62,13 +63,15 @@ class Servers:
         workers: Sequence[str],
         say: PrintLine,
         web: bool = True,
+        flink: bool = False,
         endings: Endings | None = None,
     ) -> Servers:
-        """Start the servers that `kafka` (HOST:PORT) and `xmpp` (a domain) do not name, both at
-        once, since each takes seconds. `web`: an ejabberd of ours also serves the chat page.
+        """Start the servers that `kafka` (HOST:PORT) and `xmpp` (a domain) do not name, and, with
+        `flink`, a Flink; all at once, since each takes seconds. `web`: an ejabberd of ours also
+        serves the chat page.
 
-        Raises InstallError, SettingsError, KafkaUnavailable, XmppError; then nothing is left
-        running."""
+        Raises InstallError, SettingsError, KafkaUnavailable, XmppError, FlinkUnavailable; then
+        nothing is left running."""
         servers = cls(
             kafka=msgspec.structs.replace(base.kafka, bootstrap=kafka) if kafka else Kafka(),
             xmpp=msgspec.structs.replace(base.xmpp, domain=xmpp) if xmpp else Xmpp(domain=DOMAIN),
@@ -76,11 +79,13 @@ class Servers:
             endings=endings,
         )
         try:
-            async with asyncio.TaskGroup() as both:
+            async with asyncio.TaskGroup() as all_:
                 if kafka is None:
-                    both.create_task(servers._start_kafka(folder, workers, say))
+                    all_.create_task(servers._start_kafka(folder, workers, say))
                 if xmpp is None:
-                    both.create_task(servers._start_ejabberd(folder, workers, say, web))
+                    all_.create_task(servers._start_ejabberd(folder, workers, say, web))
+                if flink:
+                    all_.create_task(servers._start_flink(folder, say))
         except BaseException as error:
             await servers.stop()
             raise next(leaf_errors(error)) from error  # one reason is enough
@@ -131,6 +136,20 @@ class Servers:
         else:
             say("no web chat: converse.js is missing; run: make install")
 
+    async def _start_flink(self, folder: RunFolder, say: PrintLine) -> None:
+        if not await asyncio.to_thread(is_flink_installed):
+            say("Apache Flink is missing, and is installed, once")
+            await install_flink(say)
+        self.flink = cluster = FlinkCluster(folder.path / "flink")
+        await asyncio.to_thread(cluster.end_stale)
+        # Kafka begins with an empty stream, so no job goes on either.
+        for kept in ("checkpoints", "savepoints"):
+            await asyncio.to_thread(shutil.rmtree, cluster.folder / kept, ignore_errors=True)
+        files = [file for part in cluster.parts for file in (cluster.log_of(part), part.printed)]
+        self._logs["flink"] = Logs(*files)
+        await self._start_server("flink", cluster.start)
+        say(f"Flink's JobManager at {cluster.urls.jobmanager}, gateway at {cluster.urls.gateway}")
+
     async def keep_running(self) -> None:
         """Start a server of ours again when it ends by itself (or is killed); runs until
         cancelled."""
@@ -143,6 +162,11 @@ class Servers:
                     self.broker and self.broker.start,
                 ),
                 ("ejabberd", self.server is not None and self.server.pid is None, self._again),
+                (
+                    "flink",
+                    self.flink is not None and self.flink.pid is None,
+                    self.flink and self.flink.start,
+                ),
             ):
                 if gone and again and name not in self._held:
                     _log.warning("server_gone", server=name)
@@ -168,16 +192,16 @@ class Servers:
             )
 
     def hold_server(self, name: str) -> None:
-        """Do not start `kafka` or `ejabberd` again until `release_server`: for a test that needs
-        it away for a while."""
+        """Do not start `kafka`, `ejabberd` or `flink` again until `release_server`: for a test that
+        needs it away for a while."""
         self._held.add(name)
 
     def release_server(self, name: str) -> None:
         self._held.discard(name)
 
     async def stop(self) -> None:
-        """Stop our servers, both at once; bounded by their own limits."""
-        stops = [s.stop() for s in (self.server, self.broker) if s is not None]
+        """Stop our servers, all at once; bounded by their own limits."""
+        stops = [s.stop() for s in (self.server, self.broker, self.flink) if s is not None]
         for result in await asyncio.gather(*stops, return_exceptions=True):
             if isinstance(result, GeolaneError):
                 _log.error("server_not_stopped", error=str(result))
