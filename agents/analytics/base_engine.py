@@ -269,8 +269,8 @@ class BaseEngine(ABC, Generic[W]):
         rows: Sequence[Row],
         positions: Mapping[Partition, int],
     ) -> None:
-        """`_commit`, of `rows`. They hold
-        Progress with the count after this one; `positions`: in what it reads. Raises LeaseLost."""
+        """`_commit`, with these rows. They hold the
+        Progress with the next count; `positions`: in what it reads."""
         began = time.monotonic()
         offsets = {part: (at, "") for part, at in positions.items()}
         offsets[lane.partition] = (work.count + 1, work.counts.encode())
