@@ -27,6 +27,7 @@ from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer
 from agents.kafka.refusals import NotSent, TransactionRefused
 from agents.kafka.rights import FLINK_JOB
+from agents.observe.metrics.samples import Samples
 from agents.worker.lane import Meters, Phase, RunningCounts, WorkedPartition
 from agents.worker.ownership import Ownership
 from agents.worker.reader import Reader
@@ -126,6 +127,9 @@ class BaseEngine(ABC, Generic[W]):
     def owned_partitions(self) -> list[WorkedPartition]:
         """The one partition, if this worker owns it, with its progress."""
         return self._own.owned_partitions()
+
+    def add_metrics(self, worker: str, out: Samples) -> None:
+        """None."""
 
     def apply_settings(self, worker: settings.Worker) -> None:
         """Nothing to do: the tuned settings are those of nodes and routers."""

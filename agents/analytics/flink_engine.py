@@ -46,6 +46,8 @@ from agents.core.model.hotspots import Hotspot
 from agents.core.model.topology import ASIDE, MAIN, Partition
 from agents.kafka.connection import make_committed_reader, to_geolane_error
 from agents.kafka.offsets import Offsets
+from agents.observe.metrics import declared as m
+from agents.observe.metrics.samples import Samples
 from agents.worker.lane import WorkedPartition
 from agents.worker.reader import Unreadable
 
@@ -97,6 +99,16 @@ class FlinkEngine(BaseEngine[_Work]):
     def job_health(self) -> JobHealth:
         """Of the job that this engine looks after."""
         return self._keeper.health if self._keeper is not None else JobHealth()
+
+    def add_metrics(self, worker: str, out: Samples) -> None:
+        """Of the job."""
+        if self._keeper is None:
+            return
+        health = self._keeper.health
+        out.add(m.FLINK_JOB_UP, health.state == "RUNNING", worker)
+        out.add(m.FLINK_RESTARTS, health.restarts, worker)
+        if health.checkpoint_age_s is not None:
+            out.add(m.FLINK_CHECKPOINT_AGE, health.checkpoint_age_s, worker)
 
     async def _restore(
         self,

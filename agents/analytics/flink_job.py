@@ -214,8 +214,8 @@ class JobKeeper:
         elif now - self._checkpoint[1] > NO_CHECKPOINT_S:
             why = checkpoints.last_failure or "see its page, and whether Flink has free slots"
             self._report(
-                f"the Flink job {self.name} has completed no checkpoint for "
-                f"{now - self._checkpoint[1]:.0f} s, so nothing that it finds shows: {why}"
+                f"the Flink job {self.name} has completed no checkpoint for more than "
+                f"{NO_CHECKPOINT_S:g} s, so nothing that it finds shows: {why}"
             )
         elif job.state == "RUNNING":
             self._tries = 0
@@ -295,7 +295,7 @@ class JobKeeper:
         script = await asyncio.to_thread(self.script.read, record.from_ms, record.since_s)
         self.record = record
         await self.save()
-        self._missed, self._checkpoint = 0, (-1, time.monotonic())
+        self._missed = 0
         job = await submit_job(
             self.gateway,
             self.jobmanager,
@@ -305,6 +305,7 @@ class JobKeeper:
             start_from=record.start_from or None,
             job_id=record.job_id,
         )
+        self._checkpoint = -1, time.monotonic()
         _log.info(
             "flink_job_started", job=self.name, id=job.job_id, start_from=record.start_from or "-"
         )

@@ -33,6 +33,7 @@ from agents.kafka.connection import retry_until_available
 from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer
 from agents.kafka.refusals import NotSent, TransactionRefused
+from agents.observe.metrics.samples import Samples
 from agents.worker.arrivals import Arrivals
 from agents.worker.lane import Meters, Phase, RunningCounts, WorkedPartition
 from agents.worker.limits import BatchSizeLimits
@@ -154,6 +155,9 @@ class Engine:
     def owned_partitions(self) -> list[WorkedPartition]:
         """The partitions that this worker owns, with their progress."""
         return self._own.owned_partitions()
+
+    def add_metrics(self, worker: str, out: Samples) -> None:
+        """None."""
 
     def apply_settings(self, worker: settings.Worker) -> None:
         """Use these settings from the next batch on."""

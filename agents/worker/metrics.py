@@ -41,3 +41,4 @@ def add_worker_metrics(worker: str, engine: WorkerEngine, link: WorkerLink, out:
     out.add(m.ABORTS, meters.aborts, worker, topic)
     out.add_histogram(m.PROCESSING, meters.processing, worker, topic)
     out.add_histogram(m.COMMIT, meters.commit, worker, topic)
+    engine.add_metrics(worker, out)

@@ -9,6 +9,7 @@ from typing import Protocol
 from agents import settings
 from agents.core.lanes.tenure import Tenure
 from agents.core.model.messages import Arrival, LaneLoad, WorkerAnswer, WorkerCommand
+from agents.observe.metrics.samples import Samples
 from agents.worker.lane import Meters, WorkedPartition
 
 
@@ -52,6 +53,9 @@ class WorkerEngine(Protocol):
     def take_load(self) -> tuple[tuple[LaneLoad, ...], tuple[Arrival, ...]]:
         """For telemetry: the load of each owned partition since the last call, and (routers) the
         arrivals for each lane."""
+
+    def add_metrics(self, worker: str, out: Samples) -> None:
+        """Add what only this kind of engine measures; `worker`: the account."""
 
     def owned_partitions(self) -> list[WorkedPartition]:
         """The partitions that this worker owns, with their progress."""

@@ -10,6 +10,9 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from agents import settings
+from agents.admin.doctor.flink import FlinkCheck
+from agents.admin.doctor.judge.verdict import Level
 from agents.analytics import flink_job
 from agents.analytics.flink import FlinkUrls, JobManager
 from agents.analytics.flink_engine import FlinkEngine
@@ -97,6 +100,15 @@ async def test_flink_that_is_away_at_the_start_is_told_and_then_works(
     assert await r.hotspots() == expected
     assert not fault(w)
     assert health(w).state == "RUNNING"
+    analytics = settings.Analytics(engine="flink", flink=flink_server.cluster.settings())
+    loaded = settings.Settings(analytics=analytics)
+    (check,), (other,) = (
+        FlinkCheck(loaded, name).list_checks() for name in (r.topics.job, "not there")
+    )
+    verdict = await check.look()
+    assert (verdict.level, "is RUNNING, 0 restarts" in verdict.found) == (Level.OK, True)
+    assert (await other.look()).level is Level.FAULT
+    assert not FlinkCheck(settings.Settings()).list_checks()
     await until(lambda: w.engine.take_load()[0][0].lag_events == 0)
 
 

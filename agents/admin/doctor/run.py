@@ -16,6 +16,7 @@ import click
 from agents.admin.doctor.check import Check, run_checks
 from agents.admin.doctor.files import Files, read_inventory_or_none
 from agents.admin.doctor.fleet import FleetCheck
+from agents.admin.doctor.flink import FlinkCheck
 from agents.admin.doctor.host import Host
 from agents.admin.doctor.judge.roles import Whom, with_passwords
 from agents.admin.doctor.judge.verdict import Finding, Level, Report
@@ -39,6 +40,7 @@ def list_checks(
         *kafka.list_checks(),
         *XmppCheck(settings, who, inventory, now).list_checks(),
         *FleetCheck(settings, who, inventory, kafka, now).list_checks(),
+        *FlinkCheck(settings).list_checks(),
     ]
 
 

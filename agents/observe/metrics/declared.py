@@ -127,6 +127,21 @@ ABORTS = _counter(
     "topic",
 )
 
+FLINK_JOB_UP = _gauge(
+    "flink_job_up",
+    "1 while the Flink job that finds hotspots runs; only from the worker that looks after it",
+    "worker",
+)
+FLINK_RESTARTS = _gauge(
+    "flink_job_restarts", "restarts after a failure since the Flink job was started", "worker"
+)
+FLINK_CHECKPOINT_AGE = _gauge(
+    "flink_checkpoint_age_seconds",
+    "how long ago the Flink job completed its last checkpoint; what it has found since does not "
+    "show yet",
+    "worker",
+)
+
 # The coordinator.
 
 LEADER = _gauge(
@@ -267,4 +282,5 @@ COORDINATOR = (
     COORDINATOR_FAULTS,
     REFUSED,
 )
-ALL = (*EVERY_PROCESS, *WORKER, *COORDINATOR)
+FLINK = (FLINK_JOB_UP, FLINK_RESTARTS, FLINK_CHECKPOINT_AGE)
+ALL = (*EVERY_PROCESS, *WORKER, *FLINK, *COORDINATOR)

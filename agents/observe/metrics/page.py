@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from agents.observe.metrics.declared import COORDINATOR, EVERY_PROCESS, WORKER, Metric
+from agents.observe.metrics.declared import COORDINATOR, EVERY_PROCESS, FLINK, WORKER, Metric
 
 BEGIN, END = "<!-- made from agents/observe/metrics/declared.py -->\n", "<!-- end -->\n"
 _PARTS = (
     ("Every process", EVERY_PROCESS),
     ("Workers: nodes, routers, analytics", WORKER),
+    ("Analytics on Flink", FLINK),
     ("The coordinator", COORDINATOR),
 )
 
