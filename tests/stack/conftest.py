@@ -26,8 +26,8 @@ from agents.local.demo import flights
 from agents.local.demo.replay import KeyedValue, Replay
 from agents.local.servers.children import Child
 from agents.local.servers.folder import RunFolder
-from agents.local.stack import Stack, StackPlan
-from agents.settings import Coordinator, Settings, Xmpp
+from agents.local.stack import ANALYTICS_FLINK, Stack, StackPlan
+from agents.settings import Analytics, Coordinator, Settings, Xmpp
 from agents.xmpp.operator_client import ChatMessage, OperatorClient
 
 RATE_EPS = 1000.0
@@ -131,6 +131,8 @@ async def started(
     path = Path(tempfile.mkdtemp(prefix="geolane-stack-"))
     os.chmod(path, 0o711)
     settings = Settings(coordinator=Coordinator(lanes=12))
+    if analytics == ANALYTICS_FLINK:
+        settings = msgspec.structs.replace(settings, analytics=Analytics(engine=analytics))
     if pipeline:
         (path / "shipped.py").write_text(pipeline)
         worker = {"pipeline": "shipped:pipeline", **(worker or {})}

@@ -24,7 +24,7 @@ from agents.admin.doctor.judge.verdict import (
     warning,
 )
 from agents.core.model.placement import Placed, PlacementTable, State
-from agents.core.model.topology import KINDS, Partition, WorkerKind
+from agents.core.model.topology import KINDS, TOPICS_OF_ANALYTICS, Partition, WorkerKind
 from agents.kafka.topics import Topic, fleet_topics
 from agents.kafka.verification import BrokerLooked
 from agents.settings import Kafka, Settings, Xmpp
@@ -329,8 +329,8 @@ def test_an_account_must_be_allowed_what_provisioning_gives_it() -> None:
     assert set(router.writes) == {"events.lanes", "events.unplaced", "events.dead"}
     assert {"placement", "events.dead"} <= set(leader.reads) & set(leader.writes)
     analytics = Whom("analytics-1")
-    assert set(analytics.reads) == {"events.lanes", "hotspots", "hotspots.state"}
-    assert set(analytics.writes) == {"hotspots", "hotspots.rises", "hotspots.state"}
+    assert set(analytics.reads) == {"events.lanes", *TOPICS_OF_ANALYTICS}
+    assert set(analytics.writes) == set(TOPICS_OF_ANALYTICS)
     assert set(analytics.writes) <= set(leader.reads) & set(leader.writes)
     assert leader.groups == KINDS
     assert [x.groups for x in (node, router, analytics)] == [(kind,) for kind in KINDS]

@@ -44,6 +44,7 @@ from agents.kafka.offsets import Offsets
 from agents.kafka.placement_log import PlacementLog
 from agents.kafka.producer import LeasedProducer
 from agents.kafka.rights import (
+    FLINK_JOB,
     OUTPUTS,
     REPLAYER,
     Right,
@@ -335,6 +336,16 @@ async def _lease(kafka: settings.Kafka, account: str) -> LeaseCommand:
         await maker.stop()
 
 
+async def _begin_job(kafka: settings.Kafka) -> None:
+    """As the sink of Flink's job does, under ids that begin with the job's name."""
+    maker = LeaseMaker(kafka, 10_000, lambda _: Reach((), ()))
+    await maker.start()
+    try:
+        await maker.make_lease(f"{FLINK_JOB}-0-1")
+    finally:
+        await maker.stop()
+
+
 async def _offsets(kafka: settings.Kafka, kind: WorkerKind) -> None:
     offsets = Offsets(kafka, kind.group)
     await offsets.start()
@@ -489,6 +500,8 @@ def _steps(account: str, admin: settings.Kafka) -> dict[str, Step]:
             TOPIC_LANES: partial(compacted.read_rows, topic=TOPIC_LANES),
             TOPIC_HOTSPOTS: partial(_read_and_send, topic=TOPIC_HOTSPOTS, send=send),
             TOPIC_HOTSPOT_STATE: partial(_read_and_send, topic=TOPIC_HOTSPOT_STATE, send=send),
+            TOPIC_RISES: partial(_read_and_send, topic=TOPIC_RISES, send=send),
+            FLINK_JOB: _begin_job,
         },
     }
     return (
