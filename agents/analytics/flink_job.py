@@ -36,6 +36,9 @@ LOOK_S = 2.0
 RETRY_S, MOST_RETRY_S = 1.0, 30.0
 NO_CHECKPOINT_S = 60.0
 """A job that completes none for this long shows nothing of what it finds."""
+CACHED_S = 3.5
+"""After the end of a job, the JobManager may name an older checkpoint for this long
+(`web.refresh-interval`), which exists no more."""
 SQL = Path(__file__).with_name("sql") / "hotspots.sql"
 
 _STATE = re.compile(r"savepoint|checkpoint|restor|state", re.I)
@@ -252,22 +255,26 @@ class JobKeeper:
     async def _start_ended(self, job: Job, record: JobRecord) -> float:
         """Our job has ended, and the JobManager still knows how."""
         self.health = JobHealth(job.state)
-        last = (await self.jobmanager.checkpoints(job.job_id)).last
-        own = last.path if last is not None else record.checkpoint
+        why = ""
         if job.state == "FAILED":
             failures = await self.jobmanager.failures(job.job_id, 1)
             why = failures[0].reason if failures else "it gives no reason"
-            if not own and record.start_from and _STATE.search(why):
-                _log.error("flink_state_not_usable", path=record.start_from, why=why)
-                return await self._start_anew("its state cannot be used")
             self._report(f"the Flink job {self.name} has failed ({why}); it is started again")
-            await asyncio.sleep(self._back_off())
         else:
             how = "cancelled" if job.state == "CANCELED" else "stopped"
             self._report(
                 f"somebody has {how} the Flink job {self.name}; it is started again where it was. "
                 "To keep it away, stop this worker first."
             )
+        await asyncio.sleep(CACHED_S)
+        last = (await self.jobmanager.checkpoints(job.job_id)).last
+        own = last.path if last is not None else record.checkpoint
+        own = await asyncio.to_thread(find_newest_checkpoint, own)
+        if job.state == "FAILED":
+            if not own and record.start_from and _STATE.search(why):
+                _log.error("flink_state_not_usable", path=record.start_from, why=why)
+                return await self._start_anew("its state cannot be used")
+            await asyncio.sleep(self._back_off())
         return await self._start(self._follow(record, own or record.start_from))
 
     async def _upgrade(self, record: JobRecord) -> float:
@@ -316,7 +323,7 @@ def find_newest_checkpoint(path: str) -> str:
     """The newest checkpoint beside this one: of the same job, later than we saw. `path` itself if
     its folder is not one that we can read. Blocks."""
     found = urlparse(path)
-    if found.scheme != "file" or found.netloc:
+    if found.scheme != "file" or found.netloc or "/chk-" not in path:
         return path
     folder = Path(unquote(found.path)).parent
     try:

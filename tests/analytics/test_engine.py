@@ -106,7 +106,9 @@ async def test_a_release_is_answered_though_the_groups_offsets_are_deleted(
 ) -> None:
     commit, commits = HotspotEngine._commit, 0
 
-    async def commit_then_lose_it(engine: HotspotEngine, *given: Any, snapshot: bool) -> None:
+    async def commit_then_lose_it(
+        engine: HotspotEngine, *given: Any, snapshot: bool = False
+    ) -> None:
         nonlocal commits
         await commit(engine, *given, snapshot=snapshot)
         if engine.tenure.is_asked_back(0):
