@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 import re
 import secrets
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -25,11 +24,11 @@ from agents import settings
 from agents.analytics.base_engine import Topics
 from agents.analytics.checkpoint import JobRecord
 from agents.analytics.detection import Parameters
-from agents.analytics.flink import FlinkUrls, Job, JobManager
+from agents.analytics.flink import Job, JobManager
 from agents.analytics.sql_gateway import SqlGateway, submit_job
 from agents.analytics.sql_script import Script, kafka_options, read_script
 from agents.base import log
-from agents.base.errors import FlinkUnavailable, GeolaneError, SettingsError
+from agents.base.errors import FlinkUnavailable, GeolaneError
 from kernels.hotspots.rises import COST, FACTORS, GAIN
 
 LOOK_S = 2.0
@@ -44,23 +43,6 @@ SQL = Path(__file__).with_name("sql") / "hotspots.sql"
 _STATE = re.compile(r"savepoint|checkpoint|restor|state", re.I)
 """In the reason of a failure: the state that the job was to begin from cannot be used."""
 _log = log.get_logger("analytics.flink")
-
-
-def connect_flink(flink: settings.Flink) -> tuple[JobManager, SqlGateway]:
-    """Clients for the Flink of the settings. Blocks. Raises SettingsError."""
-    tls = None
-    if flink.jobmanager_url.startswith("https") or flink.gateway_url.startswith("https"):
-        try:
-            tls = ssl.create_default_context(cafile=flink.ca_file or None)
-            if flink.cert_file:
-                tls.load_cert_chain(flink.cert_file)
-        except (OSError, ssl.SSLError) as e:
-            raise SettingsError(
-                f"analytics.flink: ca_file ({flink.ca_file!r}) or cert_file ({flink.cert_file!r}) "
-                f"cannot be used: {e}"
-            ) from e
-    urls = FlinkUrls(jobmanager=flink.jobmanager_url, gateway=flink.gateway_url)
-    return JobManager(urls, tls), SqlGateway(urls, tls)
 
 
 @dataclass(frozen=True, slots=True)

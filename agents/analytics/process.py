@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from agents.analytics.engine import HotspotEngine
 from agents.analytics.flink_engine import FlinkEngine
-from agents.analytics.flink_job import connect_flink
+from agents.analytics.sql_gateway import connect_flink
 from agents.base.systemd_notify import Service
 from agents.core.model.topology import WorkerKind
 from agents.settings import Settings

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from agents import settings
 from agents.analytics.flink import POLL_S, TIMEOUT_S, FlinkUrls, Job, JobManager, Rest
 from agents.analytics.sql_script import Script
 from agents.base.errors import (
@@ -23,6 +24,7 @@ from agents.base.errors import (
     FlinkRefused,
     FlinkUnavailable,
     SessionExpired,
+    SettingsError,
 )
 
 T = TypeVar("T")
@@ -232,3 +234,20 @@ async def submit_job(
             "gateway's"
         )
     return job
+
+
+def connect_flink(flink: settings.Flink) -> tuple[JobManager, SqlGateway]:
+    """Clients for the Flink of the settings. Blocks. Raises SettingsError."""
+    tls = None
+    if flink.jobmanager_url.startswith("https") or flink.gateway_url.startswith("https"):
+        try:
+            tls = ssl.create_default_context(cafile=flink.ca_file or None)
+            if flink.cert_file:
+                tls.load_cert_chain(flink.cert_file)
+        except (OSError, ssl.SSLError) as e:
+            raise SettingsError(
+                f"analytics.flink: ca_file ({flink.ca_file!r}) or cert_file ({flink.cert_file!r}) "
+                f"cannot be used: {e}"
+            ) from e
+    urls = FlinkUrls(jobmanager=flink.jobmanager_url, gateway=flink.gateway_url)
+    return JobManager(urls, tls), SqlGateway(urls, tls)

@@ -6,8 +6,8 @@ import asyncio
 
 from agents.admin.doctor.check import Check
 from agents.admin.doctor.judge.verdict import Verdict, fault, ok, warning
-from agents.analytics.base_engine import Topics
-from agents.analytics.flink_job import connect_flink
+from agents.analytics.sql_gateway import connect_flink
+from agents.kafka.rights import FLINK_JOB
 from agents.settings import Settings
 
 GROUP = "flink"
@@ -17,7 +17,7 @@ VERSION = "2.2"
 class FlinkCheck:
     """`job`: its name."""
 
-    def __init__(self, settings: Settings, job: str = Topics().job) -> None:
+    def __init__(self, settings: Settings, job: str = FLINK_JOB) -> None:
         self._settings, self._job = settings.analytics, job
 
     def list_checks(self) -> list[Check]:
