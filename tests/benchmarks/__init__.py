@@ -1,0 +1,1 @@
+"""Of the benchmarks: that their parts measure what their pages say."""
