@@ -23,7 +23,11 @@ from benchmarks.hotspot_methods import METHODS, Alarms, Method, row_of
 from benchmarks.hotspot_speed import measure_size, measure_speed, speed_tables
 from benchmarks.hotspots import (
     LADDER_NATS,
+    OURS,
+    OURS_CALIBRATED,
     Day,
+    Result,
+    Sizes,
     Trial,
     as_rises,
     count_false,
@@ -32,6 +36,7 @@ from benchmarks.hotspots import (
     find_threshold,
     interpolate_threshold,
     opened,
+    page,
     recall_lead,
     rows_of,
     score_day,
@@ -156,3 +161,13 @@ def test_speed_and_size_are_measured() -> None:
     size = measure_size(cells=3000, rounds=1)
     assert size.cells == 3000 + 47  # 64 cells of resolution 5 in an area
     assert "3,047" in speed_tables([speed], [size])
+
+
+def test_the_page_has_a_row_of_each_method_and_of_each_duration() -> None:
+    days = [Day([Trial(STRONG._replace(area=238, limit_s=10), 12)], 1)]
+    names = (OURS, OURS_CALIBRATED, *(method.name for method in METHODS))
+    result = Result(dict.fromkeys(names, 9.0), dict.fromkeys(names, days), [1.0] * 9)
+    text = page(result, "the tables of speed", Sizes(days=1), took_s=1.0)
+    assert all(f"{name} | 0.500 | 1.000 | 12 s | 1.20 |" in text for name in names[1:])
+    none = "none above the limit | " * 3
+    assert f"| 300 s | {none}1.00 of 1, 1.20 |" in text
