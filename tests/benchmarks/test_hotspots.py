@@ -167,7 +167,7 @@ def test_the_page_has_a_row_of_each_method_and_of_each_duration() -> None:
     days = [Day([Trial(STRONG._replace(area=238, limit_s=10), 12)], 1)]
     names = (OURS, OURS_CALIBRATED, *(method.name for method in METHODS))
     result = Result(dict.fromkeys(names, 9.0), dict.fromkeys(names, days), [1.0] * 9)
-    text = page(result, "the tables of speed", Sizes(days=1), took_s=1.0)
+    text = page(result, "the tables of speed", Sizes(days=1), took_s=1.0, cpu_s=2.0)
     assert all(f"{name} | 0.500 | 1.000 | 12 s | 1.20 |" in text for name in names[1:])
     none = "none above the limit | " * 3
     assert f"| 300 s | {none}1.00 of 1, 1.20 |" in text
