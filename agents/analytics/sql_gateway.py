@@ -186,7 +186,7 @@ async def submit_job(
     *,
     start_from: str | None = None,
     job_id: str | None = None,
-    timeout_s: float = 120,
+    timeout_s: float = 180,
 ) -> Job:
     """Start the one job that `script` defines, called `name`, and return it; if a job of that name
     runs, return that one and start nothing. `start_from`: the path of a savepoint or checkpoint.
@@ -197,7 +197,8 @@ async def submit_job(
     to begin again until the job has a checkpoint of its own); None makes one.
 
     Raises FlinkError for a script that starts no job, or several, and as `SqlGateway.run_script`
-    does; FlinkUnavailable if it has not worked within about `timeout_s`."""
+    does; FlinkUnavailable if it has not worked within about `timeout_s`, which is for each statement,
+    too: to plan a large one takes a busy machine a minute."""
     if (count := script.count_jobs()) != 1:
         raise FlinkError(
             f"{script.origin}: it starts {count} jobs, and must start 1: put its INSERTs between "
@@ -216,7 +217,7 @@ async def submit_job(
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            await gateway.run_script(script, session)
+            await gateway.run_script(script, session, timeout_s)
             break
         except (SessionExpired, FlinkUnavailable) as e:
             if time.monotonic() > deadline:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -16,9 +17,10 @@ from agents.admin.doctor.judge.verdict import Level
 from agents.analytics import flink_job
 from agents.analytics.flink import FlinkUrls, JobManager
 from agents.analytics.flink_engine import FlinkEngine
-from agents.analytics.flink_job import JobHealth
+from agents.analytics.flink_job import JobHealth, find_newest_checkpoint
 from agents.analytics.sql_gateway import SqlGateway
 from agents.base.ports import find_free_port
+from agents.core.model.hotspots import HotspotState
 from tests.analytics.support import (
     Event,
     Parameters,
@@ -110,6 +112,53 @@ async def test_flink_that_is_away_at_the_start_is_told_and_then_works(
     assert (await other.look()).level is Level.FAULT
     assert not FlinkCheck(settings.Settings()).list_checks()
     await until(lambda: w.engine.take_load()[0][0].lag_events == 0)
+
+
+async def test_a_change_of_the_engine_loses_no_hotspot_and_tells_none_twice(
+    kafka_server: KafkaServer,
+) -> None:
+    """To Flink, which is away, and back again."""
+    stream = made_stream(3)
+    nowhere = f"http://127.0.0.1:{find_free_port()}"
+    away = FlinkUrls(jobmanager=nowhere, gateway=nowhere)
+    async with rig(kafka_server) as r:
+        w = await r.engine(Parameters(idle_s=60))
+        await w.assign(1, 0)
+        await r.send(stream)
+        await r.wait_until_counted(len(stream))
+        offset = await w.release(1)
+        before = await r.hotspots()
+        assert before[-1].state is not HotspotState.ENDED, "none is open"
+
+        w = await r.flink_engine(Parameters(idle_s=60), (JobManager(away), SqlGateway(away)))
+        await w.assign(2, offset)
+        await until(lambda: "gives no answer" in fault(w))
+        offset = await w.release(2)
+        assert await r.hotspots() == before
+
+        w = await r.engine(Parameters(idle_s=60))
+        await w.assign(3, offset)
+        await r.send(closing(stream))
+        expected = expected_hotspots(expected_rises(stream))
+        await wait_for_changes(r, len(expected))
+        assert await r.hotspots() == expected
+        rises = await r.rises()
+        assert len(rises) == len(set(rises)) == len(expected_rises(stream))
+
+
+def test_the_newest_checkpoint_is_found_beside_an_older_one(tmp_path: Path) -> None:
+    def path(name: str) -> str:
+        return f"file:{tmp_path}/{name}"
+
+    assert find_newest_checkpoint(path("chk-3")) == path("chk-3"), "its folder cannot be read"
+    for name in ("chk-3", "chk-10", "chk-9"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "_metadata").touch()
+    (tmp_path / "chk-11").mkdir()  # not complete
+    assert find_newest_checkpoint(path("chk-3")) == path("chk-10")
+    assert find_newest_checkpoint(path("savepoint-1")) == path("savepoint-1")
+    for elsewhere in ("", "s3://bucket/chk-3", "file://host/chk-3"):
+        assert find_newest_checkpoint(elsewhere) == elsewhere
 
 
 async def test_nothing_is_lost_or_told_twice_through_kills_cancels_and_upgrades(

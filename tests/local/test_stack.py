@@ -69,6 +69,18 @@ def test_up_runs_analytics_unless_the_servers_are_somebody_elses() -> None:
     assert plan("--kafka", "h:1", "--analytics", "embedded") == "embedded"
 
 
+def test_a_flink_is_started_unless_the_settings_name_one() -> None:
+    def plan(*given: str) -> tuple[str, str, bool]:
+        plan = UpOptions.from_options(up.make_context("up", list(given)).params).make_plan()
+        return plan.analytics, plan.base.analytics.engine, plan.has_flink
+
+    own = ("--set", "analytics.flink.gateway_url=https://flink.example:8083")
+    assert plan() == ("embedded", "embedded", False)
+    assert plan("--analytics", "flink") == ("flink", "flink", True)
+    assert plan("--analytics", "flink", *own) == ("flink", "flink", False)
+    assert plan("--set", "analytics.engine=flink", *own) == ("embedded", "flink", False)
+
+
 def test_a_users_file_is_read_line_by_line_packed_or_not(tmp_path: Path) -> None:
     text = b'{"a": 1}\n\n  {"a": 2} \n\xff\n'
     (tmp_path / "plain").write_bytes(text)
