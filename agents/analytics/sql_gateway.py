@@ -197,8 +197,8 @@ async def submit_job(
     to begin again until the job has a checkpoint of its own); None makes one.
 
     Raises FlinkError for a script that starts no job, or several, and as `SqlGateway.run_script`
-    does; FlinkUnavailable if it has not worked within about `timeout_s`, which is for each statement,
-    too: to plan a large one takes a busy machine a minute."""
+    does; FlinkUnavailable if it has not worked within about `timeout_s`, which bounds each
+    statement, too: a busy machine takes a minute to plan a large one."""
     if (count := script.count_jobs()) != 1:
         raise FlinkError(
             f"{script.origin}: it starts {count} jobs, and must start 1: put its INSERTs between "
