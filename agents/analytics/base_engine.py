@@ -6,32 +6,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from agents import settings
 from agents.analytics.checkpoint import PROGRESS, CheckpointUnusable, Progress
-from agents.analytics.detection import Parameters
 from agents.base import log
 from agents.base.errors import KafkaUnavailable, LeaseLost
 from agents.base.supervisor import first_leaf_error
 from agents.base.worker_thread import WorkThread
-from agents.core.lanes.tenure import Tenure
-from agents.core.model.messages import Arrival, LaneLoad, WorkerAnswer, WorkerCommand
-from agents.core.model.topology import MAIN, TOPIC_LANES, Partition
+from agents.core.model.messages import Arrival, LaneLoad
+from agents.core.model.topology import (
+    MAIN,
+    TOPIC_HOTSPOT_STATE,
+    TOPIC_HOTSPOTS,
+    TOPIC_LANES,
+    TOPIC_RISES,
+    Partition,
+    WorkerKind,
+)
 from agents.kafka.compacted import read_table
 from agents.kafka.connection import retry_until_available
 from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer
 from agents.kafka.refusals import NotSent, TransactionRefused
 from agents.kafka.rights import FLINK_JOB
-from agents.observe.metrics.samples import Samples
-from agents.worker.lane import Meters, Phase, RunningCounts, WorkedPartition
+from agents.worker.lane import Phase, RunningCounts, WorkedPartition
 from agents.worker.ownership import Ownership
 from agents.worker.reader import Reader
 from agents.worker.stage import Outbox
+from agents.worker.worker_engine import WorkerEngine
 
 LOOK_S = 0.2
 """How often it is looked at what has changed when nothing comes."""
@@ -51,10 +57,10 @@ class Topics:
     """Kafka's names, and that of Flink's job; only tests, which share servers, use others."""
 
     lanes: str = TOPIC_LANES
-    hotspots: str = "hotspots"
-    rises: str = "hotspots.rises"
-    state: str = "hotspots.state"
-    group: str = "geolane-analytics"
+    hotspots: str = TOPIC_HOTSPOTS
+    rises: str = TOPIC_RISES
+    state: str = TOPIC_HOTSPOT_STATE
+    group: str = WorkerKind.ANALYTICS.group
     job: str = FLINK_JOB
 
 
@@ -82,54 +88,34 @@ Row = tuple[str, bytes, bytes | None]
 W = TypeVar("W", bound=Work)
 
 
-class BaseEngine(ABC, Generic[W]):
+class BaseEngine(WorkerEngine, Generic[W]):
     """One analytics worker's data plane for one boot; the same calls as those of `Engine`.
     `read_topic`: what it reads, without its cluster."""
-
-    code, pids, lost = "", (), 0
 
     def __init__(
         self,
         kafka: settings.Kafka,
-        analytics: Parameters,
+        analytics: settings.Analytics,
         boot: str,
         *,
         leave: Callable[[], None],
         topics: Topics,
         read_topic: str,
     ) -> None:
+        super().__init__(
+            Ownership(
+                f"{MAIN}/{topics.hotspots}",
+                boot,
+                leave=leave,
+                begun=lambda n: None,
+                released=lambda lane: None,
+            )
+        )
         self._kafka, self._analytics, self._topics = kafka, analytics, topics
         self._read_topic = read_topic
-        self._own = Ownership(
-            f"{MAIN}/{topics.hotspots}",
-            boot,
-            leave=leave,
-            begun=lambda n: None,
-            released=lambda lane: None,
-        )
-        self._reader: Reader | None = None
         self._load_at = time.monotonic()
 
     # The control side
-
-    @property
-    def tenure(self) -> Tenure:
-        return self._own.tenure
-
-    @property
-    def meters(self) -> Meters:
-        return self._own.meters
-
-    async def execute_command(self, command: WorkerCommand) -> WorkerAnswer:
-        """As `Ownership.execute_command`."""
-        return await self._own.execute_command(command)
-
-    def owned_partitions(self) -> list[WorkedPartition]:
-        """The one partition, if this worker owns it, with its progress."""
-        return self._own.owned_partitions()
-
-    def add_metrics(self, worker: str, out: Samples) -> None:
-        """None."""
 
     def apply_settings(self, worker: settings.Worker) -> None:
         """Nothing to do: the tuned settings are those of nodes and routers."""
@@ -139,11 +125,6 @@ class BaseEngine(ABC, Generic[W]):
         now = time.monotonic()
         over_s, self._load_at = now - self._load_at, now
         return tuple(lane.take_load(over_s, "") for lane in self.owned_partitions()), ()
-
-    @property
-    def kafka_up(self) -> bool:
-        """Whether there is a connection to a broker now."""
-        return self._reader is not None and self._reader.is_connected
 
     # The life of this boot
 
@@ -256,6 +237,16 @@ class BaseEngine(ABC, Generic[W]):
     async def _begin_anew(self, lane: WorkedPartition, clients: Clients) -> W:
         """Begin without a checkpoint. Raises KafkaUnavailable."""
 
+    async def _find_lost_begin(self, part: Partition, at: int, offsets: Offsets) -> int | None:
+        """Where the log begins, if the offset `at` is not in it any more; None if it is. Raises
+        KafkaUnavailable."""
+        begin = (await offsets.read_beginning_offsets([part]))[part]
+        end = (await offsets.read_end_offsets([part]))[part]
+        if begin <= at <= end:
+            return None
+        _log.error("records_are_gone", partition=part.label, wanted=at, begins=begin, ends=end)
+        return begin
+
     @abstractmethod
     async def _work(self, lane: WorkedPartition, work: W, clients: Clients) -> None:
         """Work until the partition is asked back; then commit everything, for the next owner."""
@@ -273,8 +264,8 @@ class BaseEngine(ABC, Generic[W]):
         rows: Sequence[Row],
         positions: Mapping[Partition, int],
     ) -> None:
-        """`_commit`, with these rows. They hold the
-        Progress with the next count; `positions`: in what it reads."""
+        """What `_commit` does with its rows, one of which is the Progress with the next count.
+        `positions`: in what it reads."""
         began = time.monotonic()
         offsets = {part: (at, "") for part, at in positions.items()}
         offsets[lane.partition] = (work.count + 1, work.counts.encode())

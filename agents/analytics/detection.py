@@ -3,10 +3,11 @@ saved and restored between two calls, without a hotspot lost or repeated."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from agents import settings
 from agents.analytics.events import EventReader
 from agents.core.hotspots.areas import AREA_RESOLUTION
 from agents.core.hotspots.lifecycle import Lifecycle
@@ -14,19 +15,6 @@ from agents.core.model.hotspots import Hotspot, Rise
 from kernels.hotspots.detector import Detector
 from kernels.hotspots.rises import FACTORS
 from kernels.hotspots.slots import SlotCounter
-
-
-class Parameters(Protocol):
-    """Of the settings' section `analytics`."""
-
-    @property
-    def lateness_s(self) -> float: ...
-    @property
-    def idle_s(self) -> float: ...
-    @property
-    def floor_events(self) -> int: ...
-    @property
-    def threshold_nats(self) -> float: ...
 
 
 @dataclass(slots=True)
@@ -40,10 +28,15 @@ class Detection:
     told_s: int = -1
 
     @classmethod
-    def of_settings(cls, analytics: Parameters) -> Detection:
+    def of_settings(cls, analytics: settings.Analytics) -> Detection:
         slots = SlotCounter(round(analytics.lateness_s * 1000), AREA_RESOLUTION)
         threshold = round(analytics.threshold_nats * 1_000_000)
         return cls(Detector(slots, analytics.floor_events, threshold))
+
+    def resume(self, told_s: int, opened: Iterable[Hotspot]) -> None:
+        """Go on where an engine has told everything up to a slot, and these hotspots last."""
+        self.told_s = told_s
+        self.lifecycle = Lifecycle({h.id: h for h in opened})
 
     def count_records(self, partition: int, records: Sequence[Any]) -> int:
         """Count the events among the records of a partition of `events.lanes`; returns how

@@ -39,7 +39,7 @@ from agents.analytics.checkpoint import (
     join_snapshot,
     split_snapshot,
 )
-from agents.analytics.detection import Detection, Parameters
+from agents.analytics.detection import Detection
 from agents.base import log
 from agents.base.errors import KafkaUnavailable
 from agents.base.worker_thread import WorkThread
@@ -91,7 +91,7 @@ class HotspotEngine(BaseEngine[_Work]):
     def __init__(
         self,
         kafka: settings.Kafka,
-        analytics: Parameters,
+        analytics: settings.Analytics,
         boot: str,
         *,
         leave: Callable[[], None] = lambda: None,
@@ -119,8 +119,7 @@ class HotspotEngine(BaseEngine[_Work]):
         _log.info("begun_anew", partitions=len(positions))
         detection = Detection.of_settings(self._analytics)
         if before is not None:
-            detection.told_s = before.told_s
-            detection.lifecycle.open = {h.id: h for h in before.open}
+            detection.resume(before.told_s, before.open)
         return self._made_work(lane, detection, positions, Snapshot(0, 0, {}))
 
     async def _restore(
@@ -138,8 +137,7 @@ class HotspotEngine(BaseEngine[_Work]):
             detection.detector.restore(saved)
         except (KeyError, ValueError, TypeError) as e:
             raise CheckpointUnusable(f"the snapshot is not one of this version: {e}") from e
-        detection.told_s = progress.told_s
-        detection.lifecycle.open = {h.id: h for h in progress.open}
+        detection.resume(progress.told_s, progress.open)
         _log.info(
             "restored",
             transaction=progress.count,
@@ -258,18 +256,16 @@ class HotspotEngine(BaseEngine[_Work]):
         partition if it is."""
         part, at = unreadable.partition, work.positions[unreadable.partition.n]
         try:
-            begin = (await offsets.read_beginning_offsets([part]))[part]
-            end = (await offsets.read_end_offsets([part]))[part]
+            begin = await self._find_lost_begin(part, at, offsets)
         except KafkaUnavailable as e:
             log_unavailable(e)
             return
         self.meters.faults += 1
-        if begin <= at <= end:
-            work.stopped[part.n] = str(unreadable)
-            _log.error("lane_not_read", lane=part.n, why=str(unreadable))
+        if begin is not None:
+            work.positions[part.n] = begin
             return
-        work.positions[part.n] = begin
-        _log.error("records_are_gone", lane=part.n, wanted=at, begins=begin, ends=end)
+        work.stopped[part.n] = str(unreadable)
+        _log.error("lane_not_read", lane=part.n, why=str(unreadable))
 
     def _describe_unread(self, work: _Work, reader: Reader) -> str:
         """What people must know of lanes that are not read."""

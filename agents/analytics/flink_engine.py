@@ -33,7 +33,6 @@ from agents.analytics.base_engine import (
     log_unavailable,
 )
 from agents.analytics.checkpoint import PROGRESS, FlinkProgress, JobRecord, Progress, Snapshot
-from agents.analytics.detection import Parameters
 from agents.analytics.events import EventReader
 from agents.analytics.flink import JobManager
 from agents.analytics.flink_job import JobHealth, JobKeeper, JobScript
@@ -79,8 +78,7 @@ class FlinkEngine(BaseEngine[_Work]):
     def __init__(
         self,
         kafka: settings.Kafka,
-        analytics: Parameters,
-        flink: settings.Flink,
+        analytics: settings.Analytics,
         clients: tuple[JobManager, SqlGateway],
         boot: str,
         *,
@@ -92,7 +90,7 @@ class FlinkEngine(BaseEngine[_Work]):
             kafka, analytics, boot, leave=leave, topics=topics, read_topic=topics.rises
         )
         self._jobmanager, self._gateway = clients
-        self._script = JobScript(kafka, analytics, flink, topics)
+        self._script = JobScript(kafka, analytics, topics)
         self._keeper: JobKeeper | None = None
 
     @property
@@ -229,15 +227,13 @@ class FlinkEngine(BaseEngine[_Work]):
         """Go on where the log begins, if our position is not in it any more; otherwise, return what
         people must know."""
         try:
-            begin = (await offsets.read_beginning_offsets([self._rises]))[self._rises]
-            end = (await offsets.read_end_offsets([self._rises]))[self._rises]
+            begin = await self._find_lost_begin(self._rises, work.position, offsets)
         except KafkaUnavailable as e:
             log_unavailable(e)
             return ""
-        if begin <= work.position <= end:
+        if begin is None:
             await asyncio.sleep(REST_S)
             return f"{self._topics.rises} is not read: {unreadable}"
-        _log.error("records_are_gone", wanted=work.position, begins=begin, ends=end)
         work.position = begin
         return ""
 

@@ -23,7 +23,6 @@ import msgspec
 from agents import settings
 from agents.analytics.base_engine import Topics
 from agents.analytics.checkpoint import JobRecord
-from agents.analytics.detection import Parameters
 from agents.analytics.flink import Job, JobManager
 from agents.analytics.sql_gateway import SqlGateway, submit_job
 from agents.analytics.sql_script import Script, kafka_options, read_script
@@ -50,17 +49,16 @@ class JobScript:
     """What the job runs."""
 
     kafka: settings.Kafka
-    parameters: Parameters
-    flink: settings.Flink
+    analytics: settings.Analytics
     topics: Topics
 
     @property
     def properties(self) -> dict[str, str]:
         return {
-            "execution.checkpointing.interval": f"{self.flink.checkpoint_ms} ms",
+            "execution.checkpointing.interval": f"{self.analytics.flink.checkpoint_ms} ms",
             "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
             "table.local-time-zone": "UTC",
-            "parallelism.default": f"{self.flink.parallelism}",
+            "parallelism.default": f"{self.analytics.flink.parallelism}",
         }
 
     @property
@@ -77,7 +75,7 @@ class JobScript:
         return read_script(SQL, values, {"kafka": kafka_options(self.kafka)})
 
     def _values(self) -> dict[str, str]:
-        p = self.parameters
+        p = self.analytics
         minutes, ms = divmod(round(p.lateness_s * 1000), 60_000)
         hours, minutes = divmod(minutes, 60)
         values = {
@@ -307,12 +305,18 @@ def find_newest_checkpoint(path: str) -> str:
     found = urlparse(path)
     if found.scheme != "file" or found.netloc or "/chk-" not in path:
         return path
-    folder = Path(unquote(found.path)).parent
     try:
-        numbers = [
-            (int(file.parent.name.removeprefix("chk-")), file.parent.name)
-            for file in folder.glob("chk-*/_metadata")
-        ]
+        newest = find_last_checkpoint(Path(unquote(found.path)).parent)
     except (OSError, ValueError):
         return path
-    return f"{path.rpartition('/')[0]}/{max(numbers)[1]}" if numbers else path
+    return f"{path.rpartition('/')[0]}/{newest.name}" if newest is not None else path
+
+
+def find_last_checkpoint(folder: Path) -> Path | None:
+    """The last completed checkpoint in a job's folder of them; None if it has none. Blocks. Raises
+    OSError, ValueError for a folder with other things in it."""
+    found = [
+        (int(file.parent.name.removeprefix("chk-")), file.parent)
+        for file in folder.glob("chk-*/_metadata")
+    ]
+    return max(found)[1] if found else None

@@ -26,7 +26,7 @@ async def run(settings: Settings, name: str, service: Service | None = None) -> 
 
     def make_engine(boot: str, leave: Callable[[], None]) -> WorkerEngine:
         if flink is not None:
-            return FlinkEngine(kafka, analytics, analytics.flink, flink, boot, leave=leave)
+            return FlinkEngine(kafka, analytics, flink, boot, leave=leave)
         return HotspotEngine(kafka, analytics, boot, leave=leave)
 
     await run_worker(settings, WorkerKind.ANALYTICS.account(name), make_engine, service)

@@ -24,22 +24,19 @@ from agents.base import log
 from agents.base.errors import KafkaUnavailable, LeaseLost
 from agents.base.supervisor import first_leaf_error
 from agents.base.worker_thread import WorkThread
-from agents.core.lanes.tenure import (
-    Tenure,
-)
-from agents.core.model.messages import Arrival, LaneLoad, WorkerAnswer, WorkerCommand
+from agents.core.model.messages import Arrival, LaneLoad
 from agents.core.model.topology import ASIDE
 from agents.kafka.connection import retry_until_available
 from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer
 from agents.kafka.refusals import NotSent, TransactionRefused
-from agents.observe.metrics.samples import Samples
 from agents.worker.arrivals import Arrivals
-from agents.worker.lane import Meters, Phase, RunningCounts, WorkedPartition
+from agents.worker.lane import Phase, RunningCounts, WorkedPartition
 from agents.worker.limits import BatchSizeLimits
 from agents.worker.ownership import MISSING_AFTER_S, Ownership
 from agents.worker.reader import Reader, Unreadable
 from agents.worker.stage import Later, Outbox, Stage, Tally
+from agents.worker.worker_engine import WorkerEngine
 
 IDLE_COMMIT_S = 24 * 3600.0
 """Interval at which an unchanged offset is committed again: brokers forget offsets after 7 days
@@ -99,7 +96,7 @@ class _Aside:
     tally: Tally | None = None
 
 
-class Engine:
+class Engine(WorkerEngine):
     """One worker's data plane for one boot. `run` it in a task; the control side calls
     `execute_command` and `take_load`. `leave` is called when the coordinator orders a restart: the
     process must hand over, then end."""
@@ -115,13 +112,15 @@ class Engine:
         idle_commit_s: float = IDLE_COMMIT_S,
         missing_after_s: float = MISSING_AFTER_S,
     ) -> None:
-        self._own = Ownership(
-            stage.topic,
-            boot,
-            leave=leave,
-            begun=stage.forget_partition,
-            released=self._cancel_aside,
-            missing_after_s=missing_after_s,
+        super().__init__(
+            Ownership(
+                stage.topic,
+                boot,
+                leave=leave,
+                begun=stage.forget_partition,
+                released=self._cancel_aside,
+                missing_after_s=missing_after_s,
+            )
         )
         self._kafka = kafka
         self._worker = worker
@@ -136,28 +135,8 @@ class Engine:
         self._limits = BatchSizeLimits()
         self._arrivals = Arrivals()
         self._load_at = time.monotonic()
-        self._reader: Reader | None = None
 
     # The control side
-
-    @property
-    def tenure(self) -> Tenure:
-        return self._own.tenure
-
-    @property
-    def meters(self) -> Meters:
-        return self._own.meters
-
-    async def execute_command(self, command: WorkerCommand) -> WorkerAnswer:
-        """As `Ownership.execute_command`."""
-        return await self._own.execute_command(command)
-
-    def owned_partitions(self) -> list[WorkedPartition]:
-        """The partitions that this worker owns, with their progress."""
-        return self._own.owned_partitions()
-
-    def add_metrics(self, worker: str, out: Samples) -> None:
-        """None."""
 
     def apply_settings(self, worker: settings.Worker) -> None:
         """Use these settings from the next batch on."""
@@ -201,11 +180,6 @@ class Engine:
         aside = self._aside.get(lane)
         said = aside.later.describe_trouble() if aside is not None else ""
         return f"{ASIDE}{said}" if said else ""
-
-    @property
-    def kafka_up(self) -> bool:
-        """Whether there is a connection to a broker now."""
-        return self._reader is not None and self._reader.is_connected
 
     # The life of this boot
 

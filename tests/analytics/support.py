@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -50,12 +51,7 @@ NEW_YORK, NEWARK, TOKYO = (
 )
 
 
-@dataclass(frozen=True)
-class Parameters:
-    lateness_s: float = 5.0
-    idle_s: float = 2.0
-    floor_events: int = 12
-    threshold_nats: float = 18.0
+Parameters = partial(settings.Analytics, idle_s=2.0)
 
 
 class Event(NamedTuple):
@@ -151,7 +147,7 @@ class Rig:
     makers: LeaseMaker
     running: list[Running] = field(default_factory=list)
 
-    async def engine(self, parameters: Parameters, snapshot_s: float = 0.5) -> Running:
+    async def engine(self, parameters: settings.Analytics, snapshot_s: float = 0.5) -> Running:
         """Start an engine under a new lease, which fences the one before."""
         return await self._run(
             lambda boot: HotspotEngine(
@@ -160,12 +156,12 @@ class Rig:
         )
 
     async def flink_engine(
-        self, parameters: Parameters, clients: tuple[JobManager, SqlGateway]
+        self, parameters: settings.Analytics, clients: tuple[JobManager, SqlGateway]
     ) -> Running:
         """As `engine`, of the kind that looks after a job."""
         return await self._run(
             lambda boot: FlinkEngine(
-                self.server.kafka, parameters, settings.Flink(), clients, boot, topics=self.topics
+                self.server.kafka, parameters, clients, boot, topics=self.topics
             )
         )
 

@@ -6,7 +6,6 @@ import asyncio
 import time
 from dataclasses import replace
 
-from agents import settings
 from agents.analytics.flink_job import JobScript
 from agents.analytics.sql_gateway import submit_job
 from agents.core.hotspots.job_rows import JobRows, decode_row
@@ -37,7 +36,6 @@ async def rows_of_flink(r: Rig, flink: FlinkServer, since_s: int, count: int) ->
     script = JobScript(
         r.server.kafka,
         Parameters(idle_s=60),
-        settings.Flink(),
         replace(r.topics, rises=topic, group=name, job=name),
     )
     job = await submit_job(

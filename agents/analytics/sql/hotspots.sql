@@ -96,54 +96,37 @@ SELECT cell, slot_s, closed_at, n, gap_s, usual, known_min * 60 AS usual_s,
     + ${floor} AS expected
 FROM compared WHERE known_min >= 10;
 
+-- Each row once for each factor.
 CREATE TEMPORARY VIEW tested AS
-SELECT cell, slot_s, closed_at, n, gap_s, usual, usual_s,
-  expected * ${cost_a} * (gap_s - 1) / usual_s AS idle_a,
-  n * ${gain_a} - expected * ${cost_a} / usual_s AS work_a,
-  expected * ${cost_b} * (gap_s - 1) / usual_s AS idle_b,
-  n * ${gain_b} - expected * ${cost_b} / usual_s AS work_b
+SELECT cell, CAST(${factor_a} AS DOUBLE) AS factor, slot_s, closed_at, n, gap_s, usual, usual_s,
+  expected * ${cost_a} * (gap_s - 1) / usual_s AS idle,
+  n * ${gain_a} - expected * ${cost_a} / usual_s AS work
+FROM expectations
+UNION ALL
+SELECT cell, CAST(${factor_b} AS DOUBLE) AS factor, slot_s, closed_at, n, gap_s, usual, usual_s,
+  expected * ${cost_b} * (gap_s - 1) / usual_s AS idle,
+  n * ${gain_b} - expected * ${cost_b} / usual_s AS work
 FROM expectations;
 
 -- A run is R R R ... H: its sum is above 0 before and after each row, and H exceeds the threshold.
 CREATE TEMPORARY VIEW found AS
-SELECT at_s, cell, CAST(${factor_a} AS DOUBLE) AS factor, started_s, events, usual, usual_s,
-  closed_at
+SELECT at_s, cell, factor, started_s, events, usual, usual_s, closed_at
 FROM tested MATCH_RECOGNIZE (
-  PARTITION BY cell ORDER BY closed_at
+  PARTITION BY cell, factor ORDER BY closed_at
   MEASURES MATCH_ROWTIME(closed_at) AS closed_at, H.slot_s AS at_s,
     COALESCE(FIRST(R.slot_s), H.slot_s) AS started_s,
     COALESCE(SUM(R.n), 0) + H.n AS events, H.usual AS usual, H.usual_s AS usual_s
   ONE ROW PER MATCH AFTER MATCH SKIP PAST LAST ROW
   PATTERN (R*? H)
   DEFINE
-    R AS SUM(R.work_a) - SUM(R.idle_a) + FIRST(R.idle_a) > 0
-      AND SUM(R.work_a) - SUM(R.idle_a) + FIRST(R.idle_a) <= ${threshold}
+    R AS SUM(R.work) - SUM(R.idle) + FIRST(R.idle) > 0
+      AND SUM(R.work) - SUM(R.idle) + FIRST(R.idle) <= ${threshold}
       AND (FIRST(R.slot_s) = R.slot_s OR (R.gap_s < 3600
-        AND SUM(R.work_a) - R.work_a - SUM(R.idle_a) + FIRST(R.idle_a) > 0)),
-    H AS (FIRST(R.slot_s) IS NULL AND H.work_a > ${threshold})
+        AND SUM(R.work) - R.work - SUM(R.idle) + FIRST(R.idle) > 0)),
+    H AS (FIRST(R.slot_s) IS NULL AND H.work > ${threshold})
       OR (FIRST(R.slot_s) IS NOT NULL AND H.gap_s < 3600
-        AND SUM(R.work_a) - SUM(R.idle_a) + FIRST(R.idle_a) - H.idle_a > 0
-        AND SUM(R.work_a) - SUM(R.idle_a) + FIRST(R.idle_a) - H.idle_a + H.work_a > ${threshold})
-)
-UNION ALL
-SELECT at_s, cell, CAST(${factor_b} AS DOUBLE) AS factor, started_s, events, usual, usual_s,
-  closed_at
-FROM tested MATCH_RECOGNIZE (
-  PARTITION BY cell ORDER BY closed_at
-  MEASURES MATCH_ROWTIME(closed_at) AS closed_at, H.slot_s AS at_s,
-    COALESCE(FIRST(R.slot_s), H.slot_s) AS started_s,
-    COALESCE(SUM(R.n), 0) + H.n AS events, H.usual AS usual, H.usual_s AS usual_s
-  ONE ROW PER MATCH AFTER MATCH SKIP PAST LAST ROW
-  PATTERN (R*? H)
-  DEFINE
-    R AS SUM(R.work_b) - SUM(R.idle_b) + FIRST(R.idle_b) > 0
-      AND SUM(R.work_b) - SUM(R.idle_b) + FIRST(R.idle_b) <= ${threshold}
-      AND (FIRST(R.slot_s) = R.slot_s OR (R.gap_s < 3600
-        AND SUM(R.work_b) - R.work_b - SUM(R.idle_b) + FIRST(R.idle_b) > 0)),
-    H AS (FIRST(R.slot_s) IS NULL AND H.work_b > ${threshold})
-      OR (FIRST(R.slot_s) IS NOT NULL AND H.gap_s < 3600
-        AND SUM(R.work_b) - SUM(R.idle_b) + FIRST(R.idle_b) - H.idle_b > 0
-        AND SUM(R.work_b) - SUM(R.idle_b) + FIRST(R.idle_b) - H.idle_b + H.work_b > ${threshold})
+        AND SUM(R.work) - SUM(R.idle) + FIRST(R.idle) - H.idle > 0
+        AND SUM(R.work) - SUM(R.idle) + FIRST(R.idle) - H.idle + H.work > ${threshold})
 );
 
 -- How far event time has come: a row without a cell for every 10 s in which there were events.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from h3.api import basic_str
@@ -21,7 +21,7 @@ from agents.core.hotspots.areas import AREA_RESOLUTION, area_of
 from agents.core.hotspots.lifecycle import MOST_OPEN
 from agents.core.lanes.lane_map import LaneMap
 from agents.core.model.feeds import HOTSPOTS, FeedItem, HotspotItem, Severity
-from agents.core.model.hotspots import Hotspot, HotspotState
+from agents.core.model.hotspots import LEAST_USUAL_EPS, Hotspot, HotspotState
 from agents.core.model.times import format_duration
 from agents.core.model.topology import WorkerKind
 from agents.core.planning.hotspot_forecast import HotRates
@@ -77,7 +77,7 @@ class Known:
     def rate(self) -> str:
         """`14.2 events/s, usually 2.1 (x6.8)`."""
         h = self.hotspot
-        if h.usual_eps * 3600 < 1:
+        if h.usual_eps < LEAST_USUAL_EPS:
             return f"{format_eps(h.eps)} events/s, usually none"
         return (
             f"{format_eps(h.eps)} events/s, usually {format_eps(h.usual_eps)} "
@@ -88,7 +88,7 @@ class Known:
     def label(self) -> str:
         """`Dallas, US x6.8`, for a map."""
         h = self.hotspot
-        usual = h.usual_eps * 3600 >= 1
+        usual = h.usual_eps >= LEAST_USUAL_EPS
         return f"{self.place} x{format_times(h.times_usual)}" if usual else self.place
 
     def at(self, epoch_s: int) -> str:
@@ -203,7 +203,7 @@ class Hotspots:
             del self._over[next(iter(self._over))]
         forecast = self.placing.inputs.hotspots
         if (rates := forecast.open.get(id_)) is not None:
-            self._set_rates(id_, rates, min(rates.fades_s, now))
+            forecast.set(id_, replace(rates, fades_s=min(rates.fades_s, now)))
 
     # ---- lanes and forecast ----
 
@@ -237,14 +237,14 @@ class Hotspots:
         day_s = self.placing.inputs.settings.day_s
         clock = 1.0 if known.present else DAY_S / day_s
         if not known.is_silent(now):
-            rates = HotRates(known.place, h.eps, h.usual_eps, clock, known.weights)
-            self._set_rates(h.id, rates, known.heard_s + h.quiet_s + SILENT_S)
+            fades_s = known.heard_s + h.quiet_s + SILENT_S
+            rates = HotRates(known.place, h.eps, h.usual_eps, clock, known.weights, fades_s)
+            self.placing.inputs.hotspots.set(h.id, rates)
 
-    def _set_rates(self, id_: str, rates: HotRates, fades_s: float) -> None:
-        self.placing.inputs.hotspots.set(
-            id_,
-            HotRates(rates.place, rates.eps, rates.usual_eps, rates.clock, rates.weights, fades_s),
-        )
+    def times_raised(self, known: Known) -> float:
+        """The most by which the forecast of one of its lanes is raised; 0 if that of none is."""
+        raises = self.placing.inputs.raises
+        return max((raises[n].times for n in known.weights if n in raises), default=0.0)
 
     # ---- what people and machines are told ----
 
@@ -313,11 +313,9 @@ class Hotspots:
         if not known.lanes:
             return "No lane of the map has its cells."
         word = format_partitions(WorkerKind.NODE.partition(n) for n in known.lanes)
-        raises = self.placing.inputs.raises
-        times = [raises[n].times for n in known.weights if n in raises]
-        if not times:
+        if not (times := self.times_raised(known)):
             return f"Its {word}: forecast unchanged."
-        return f"Its {word}: forecast raised up to x{format_times(max(times))}."
+        return f"Its {word}: forecast raised up to x{format_times(times)}."
 
     def _make_item(self, known: Known, state: HotspotState) -> FeedItem:
         h = known.hotspot

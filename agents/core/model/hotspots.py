@@ -8,6 +8,8 @@ from enum import StrEnum
 import msgspec
 
 MOST_CELLS = 50
+LEAST_USUAL_EPS = 1 / 3600
+"""A baseline counts as at least one event an hour where something is compared with it."""
 _ID_LIMIT = 64
 
 
@@ -67,8 +69,8 @@ class Hotspot(msgspec.Struct, frozen=True):
 
     @property
     def times_usual(self) -> float:
-        """How many times the usual rate; the baseline counts as at least one event an hour."""
-        return self.eps / max(self.usual_eps, 1 / 3600)
+        """How many times the usual rate."""
+        return self.eps / max(self.usual_eps, LEAST_USUAL_EPS)
 
     def encode(self) -> bytes:
         return msgspec.json.encode(self)

@@ -57,8 +57,7 @@ def _describe_absence(c: Context) -> str:
 
 def _describe_open(hotspots: Hotspots, known: Known) -> str:
     lanes = format_partitions(WorkerKind.NODE.partition(n) for n in known.lanes)
-    raises = hotspots.placing.inputs.raises
-    times = max((raises[n].times for n in known.weights if n in raises), default=0.0)
+    times = hotspots.times_raised(known)
     raised = f", forecast x{format_times(times)}" if times else ""
     return (
         f"{known.place}: {known.rate}, since {known.at(known.hotspot.started_s)}; {lanes}{raised}"

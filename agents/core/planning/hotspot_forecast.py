@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from agents.core.model.hotspots import LEAST_USUAL_EPS
 from agents.core.model.plan import Lane, Node
 
 MOST_TIMES = 10.0
@@ -16,7 +17,6 @@ MOST_TIMES = 10.0
 GROWTH = 2.0
 """Headroom: a burst that was noticed just now has often not reached its height, and what arrives
 shows its present rate anyway."""
-LEAST_USUAL_EPS = 1 / 3600  # as in Hotspot.times_usual
 FILL_SHARE = 0.9
 """With what hotspots add, lanes fill at most this share of what the nodes may be given: no lane has
 to wait for a load that is only expected."""

@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agents.analytics.flink import FlinkUrls, JobManager
+from agents.analytics.flink_job import find_last_checkpoint
 from agents.analytics.sql_gateway import SqlGateway
 from agents.base import log, ports
 from agents.base.errors import FlinkError, FlinkUnavailable, InstallError
@@ -188,11 +189,8 @@ class FlinkCluster:
 
         Read from the folder, and not asked of a JobManager that may have ended since: an earlier
         checkpoint would produce again what a later one has already committed. Blocks."""
-        found = [
-            (int(file.parent.name.removeprefix("chk-")), file.parent)
-            for file in (self.folder / "checkpoints" / job_id).glob("chk-*/_metadata")
-        ]
-        return f"file://{max(found)[1]}" if found else None
+        found = find_last_checkpoint(self.folder / "checkpoints" / job_id)
+        return f"file://{found}" if found is not None else None
 
     def log_of(self, part: JavaProcess) -> Path:
         return self.folder / "log" / f"{part.name}.log"
