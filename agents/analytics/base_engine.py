@@ -213,7 +213,11 @@ class BaseEngine(WorkerEngine, Generic[W]):
                         f"transaction {count}: was the topic deleted?"
                     )
                 if progress is not None:
-                    return await self._restore(lane, progress, rows, clients)
+                    work = await self._restore(lane, progress, rows, clients)
+                    # A reset may have set less: the count never falls, so that a checkpoint that
+                    # does not show yet is not taken for the newest.
+                    work.count = max(work.count, count)
+                    return work
             except CheckpointUnusable as e:
                 _log.error("checkpoint_unusable", why=str(e), then="begin with the last hour")
             return await self._begin_anew(lane, clients)

@@ -114,6 +114,12 @@ class Rewinding:
         found = {}
         for kind, reader in self._offsets.items():
             some = [p for p in look.partitions if kind.works(p)]
+            if not some:
+                continue
+            if kind.tasks:
+                for p, at in (await reader.read_committed_offsets(some)).items():
+                    found[p] = Standing(0, at[0] if at else 0, at[0] if at else None)
+                continue
             begins, committed = (
                 await reader.read_beginning_offsets(some),
                 await reader.read_committed_offsets(some),

@@ -162,7 +162,12 @@ class Ownership:
             lane.start_at_offset(None, "", now)
         elif now - lane.since > self._missing_after_s:
             found = "none" if shown is None else str(shown[0])
-            self.stop_lane(lane, f"offset missing: told {lane.earliest_offset}, committed {found}")
+            what = lane.partition.label.removeprefix("lane ")
+            self.stop_lane(
+                lane,
+                f"offset missing: told {lane.earliest_offset}, committed {found}; reset {what} "
+                "sets it again",
+            )
             return
         else:
             return

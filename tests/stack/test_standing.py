@@ -24,12 +24,15 @@ from agents.kafka.connection import client_kwargs
 from agents.kafka.offsets import Offsets
 from agents.kafka.topic_watch import LOOK_EVERY_S
 from agents.local.demo import flights
+from agents.local.stack import ANALYTICS_EMBEDDED
 from agents.settings import Kafka
 from agents.xmpp.operator_client import OperatorClient
 from tests.kafka.support import delete_group
 from tests.stack.conftest import Running
 from tests.stack.shared.asking import confirmed, operator, status, step, told
 
+ANALYTICS = ANALYTICS_EMBEDDED
+HOTSPOTS = WorkerKind.ANALYTICS.partition(0)
 pytestmark = [pytest.mark.stack, pytest.mark.asyncio(loop_scope="module")]
 
 
@@ -219,6 +222,53 @@ async def test_a_lane_is_released_though_its_group_is_gone(running: Running) -> 
         await told(ana, lambda rows: not rows, 90)
     replay, sending = running.replay(500)
     await running.account(replay, sending)
+
+
+async def test_a_task_whose_group_is_gone_is_told_and_reset(running: Running) -> None:
+    """Its offset is a count of transactions: the checkpoint of the last one is restored."""
+    kafka, placed = running.stack.base.kafka, running.stack.follower.placed
+    offsets = Offsets(kafka, WorkerKind.ANALYTICS.group)
+    await offsets.start()
+
+    async def count() -> int:
+        at = (await offsets.read_committed_offsets([HOTSPOTS]))[HOTSPOTS]
+        return at[0] if at is not None else -1
+
+    try:
+        await asyncio.sleep(2 * LOOK_EVERY_S)  # what is committed has been seen
+        worker, before = running.stack.family.children["analytics-1"], placed[HOTSPOTS].boot
+        async with operator(running) as ana:
+            worker.send_signal(signal.SIGSTOP)
+            had = await count()
+            assert had > 0
+            await delete_group(kafka, WorkerKind.ANALYTICS.group)
+            worker.send_signal(signal.SIGKILL)
+            rows = await told(ana, lambda rows: any(r.kind == "offset_lost" for r in rows))
+            [row] = [r for r in rows if r.kind == "offset_lost"]
+            assert row.about == HOTSPOTS.key
+            assert row.text.startswith(
+                "hotspots cannot be processed: its committed offset is gone (the last one known is"
+            )
+            assert "reset hotspots fixes it" in row.text
+            await running.until(
+                lambda: (
+                    placed[HOTSPOTS].state is State.ASSIGNED and placed[HOTSPOTS].boot != before
+                ),
+                "the next process has the task",
+            )
+            rows = await told(ana, lambda rows: any(r.kind == "lane_stopped" for r in rows))
+            [row] = [r for r in rows if r.kind == "lane_stopped"]
+            assert row.text.endswith("committed none; reset hotspots sets it again.")
+            await confirmed(ana, "reset", what="hotspots")
+            await told(ana, lambda rows: not rows, 90)
+        async with asyncio.timeout(20):
+            while await count() <= had:
+                await asyncio.sleep(0.2)
+    finally:
+        await offsets.stop()
+    log = [json.loads(x) for x in worker.log_file.read_text("utf-8").splitlines()]
+    begun = [x for x in log if x.get("event") in ("restored", "begun_anew", "checkpoint_unusable")]
+    assert (begun[-1]["event"], begun[-1].get("transaction")) == ("restored", had)
 
 
 async def test_lanes_whose_records_are_gone_go_on_where_their_log_begins(running: Running) -> None:

@@ -94,8 +94,9 @@ class LookOver:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`begin`, `end`: the offsets that a reader may have. `committed`: None if there is none.
-    `since`: None if nothing was appended since that time, or no time was asked for."""
+    """`begin`, `end`: the offsets that a reader may have; of a task, which has no log, 0 and the
+    committed one. `committed`: None if there is none. `since`: None if nothing was appended since
+    that time, or no time was asked for."""
 
     begin: int
     end: int

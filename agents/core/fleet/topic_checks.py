@@ -115,14 +115,16 @@ class Streams:
             if placed is None or p in self.fleet.held or self.fleet.writing[p]:
                 continue
             committed = now.committed.get(p)
-            # The committed offset of a task is a count, not one of its log.
-            if not kind_of(p).tasks and (
-                why := why_offset_unusable(
-                    extent.begin,
-                    extent.end,
-                    committed,
-                    self.fleet.last_worked_offset(p) if committed is None else placed.offset,
-                )
+            begin, end = extent.begin, extent.end
+            if kind_of(p).tasks:  # its committed offset is a count, not one of its log
+                begin, end = 0, committed or 0
+                if p not in now.committed:
+                    continue
+            if why := why_offset_unusable(
+                begin,
+                end,
+                committed,
+                self.fleet.last_worked_offset(p) if committed is None else placed.offset,
             ):
                 odd[p] = why
             elif committed is not None:

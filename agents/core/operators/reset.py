@@ -2,7 +2,8 @@
 that they can continue; core/fleet/rewinds.py carries it out.
 
 Without `to` no event is lost that is still there: a partition continues at the first event that may
-not have been processed."""
+not have been processed. A task (`hotspots`) has no log; its committed offset is set to the last
+count that is known."""
 
 from __future__ import annotations
 
@@ -19,12 +20,12 @@ from agents.core.fleet.rewinds import LookOver, Standing
 from agents.core.fleet.topic_checks import why_offset_unusable
 from agents.core.model.placement import State
 from agents.core.model.times import parse_time_ms
-from agents.core.model.topology import Partition, WorkerKind
+from agents.core.model.topology import Partition, WorkerKind, kind_of
 from agents.core.operators.arguments import Argument, Type, find_lane, split_keyed_words
 from agents.core.operators.command import Access, Command, Context, Dry, Fetch
 
 ALL, BEGIN, END = "all", "begin", "end"
-GOES = "reset LANE ... | raw N ... | all [to=begin|end|OFFSET|TIME]"
+GOES = "reset LANE ... | raw N ... | hotspots | all [to=begin|end|OFFSET|TIME]"
 SHOWN = 3  # partitions that a prediction names
 
 
@@ -57,8 +58,10 @@ def _query_reset_offsets(c: Context, args: Sequence[str]) -> Fetch:
     """The query for the partitions' offsets; its answer is a dry run. Raises OperatorError."""
     words, keyed = split_keyed_words(ARGUMENTS, args)
     every = [w.lower() for w in words] == [ALL]
-    some = tuple(_list_logs(c.fleet)) if every else tuple(_parse_partitions(c.fleet, words))
+    some = tuple(_list_partitions(c.fleet) if every else _parse_partitions(c.fleet, words))
     to = keyed.get("to", "").lower()
+    if to and not every and (tasks := [p.label for p in some if kind_of(p).tasks]):
+        raise OperatorError(f"{tasks[0]} has no log to choose an offset of: leave out to=.")
     timed = to and to not in (BEGIN, END) and not _is_offset(to)
     look = LookOver(some, parse_time_ms(keyed["to"], c.now_ms) if timed else None)
     title = f"reset {' '.join(words)}{f' to={to}' if to else ''}"
@@ -67,10 +70,9 @@ def _query_reset_offsets(c: Context, args: Sequence[str]) -> Fetch:
     )
 
 
-def _list_logs(fleet: Fleet) -> Iterator[Partition]:
-    """Every partition that is consumed, so that its committed offset is one of its log."""
-    logs = (kind for kind in fleet.inventory.kinds_in_use() if not kind.tasks)
-    return (p for kind in logs for p in fleet.partitions_of(kind))
+def _list_partitions(fleet: Fleet) -> Iterator[Partition]:
+    """Every partition of a kind that the fleet has."""
+    return (p for kind in fleet.inventory.kinds_in_use() for p in fleet.partitions_of(kind))
 
 
 def _is_offset(text: str) -> bool:
@@ -78,9 +80,12 @@ def _is_offset(text: str) -> bool:
 
 
 def _parse_partitions(fleet: Fleet, words: Sequence[str]) -> Iterator[Partition]:
+    tasks = {p.label: p for p in _list_partitions(fleet) if kind_of(p).tasks}
     raw = False
     for word in words:
-        if word.lower() == "raw":
+        if (task := tasks.get(word.lower())) is not None:
+            yield task
+        elif word.lower() == "raw":
             raw = True
         elif not raw:
             yield find_lane(fleet, word)
@@ -99,6 +104,8 @@ def choose_setting(p: Partition, at: Standing, known: int, to: str) -> Setting:
     processed at least, by everything that was seen of it.
 
     Raises OperatorError for an offset `to` that its log does not have."""
+    if kind_of(p).tasks:
+        return Setting(p, at.committed, max(known, at.committed or 0), range(0), 0, 0)
     was = known if at.committed is None else at.committed
     anew = was > at.end  # the log was made again: it does not have what was processed
     if to == BEGIN:
@@ -217,7 +224,7 @@ ARGUMENTS = (
     Argument(
         "what",
         Type.WORD,
-        "lanes by number, raw N for raw partitions, or all (those that have stopped)",
+        "lanes by number, raw N for raw partitions, hotspots, or all (those that have stopped)",
         many=True,
     ),
     Argument(

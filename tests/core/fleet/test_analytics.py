@@ -155,6 +155,26 @@ def test_its_count_is_not_held_against_the_log(w: World) -> None:
     assert not w.core.news.troubles.is_set(TroubleKind.OFFSET_LOST, HOTSPOTS.key)
 
 
+def test_a_count_that_is_gone_is_told_with_what_sets_it_again(w: World) -> None:
+    counts, extents = {TOPIC_HOTSPOTS: 1}, {HOTSPOTS: Extent(0, 9, 9)}
+    known = w.committed[HOTSPOTS]
+    w.tell(StreamsLooked(counts, extents, {HOTSPOTS: known}))
+    for _ in range(3):
+        w.tell(StreamsLooked(counts, extents, {}))  # our account may not read it
+    assert not w.core.news.troubles.list_worst_first()
+    for _ in range(2):
+        w.tell(StreamsLooked(counts, extents, {HOTSPOTS: None}))
+    [trouble] = w.core.news.troubles.list_worst_first()
+    assert (trouble.kind, trouble.about) == (TroubleKind.OFFSET_LOST, HOTSPOTS.key)
+    assert trouble.text == (
+        "hotspots cannot be processed: its committed offset is gone (the last one known is "
+        f"{known}). reset hotspots fixes it, and first says what that loses or repeats."
+    )
+    for _ in range(2):
+        w.tell(StreamsLooked(counts, extents, {HOTSPOTS: known}))
+    assert not w.core.news.troubles.is_set(TroubleKind.OFFSET_LOST, HOTSPOTS.key)
+
+
 def test_a_missing_topic_is_told_only_if_it_is_used(w: World) -> None:
     looked = StreamsLooked({TOPIC_HOTSPOTS: 0}, {}, {})
     w.tell(looked)

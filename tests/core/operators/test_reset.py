@@ -6,18 +6,21 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from agents.base.errors import OperatorError
 from agents.core import events as ev
 from agents.core.events import QuestionAsked
 from agents.core.fleet.rewinds import AwaitCommitted, LookOver, ReadCommitted, Standing
+from agents.core.fleet.topic_checks import Extent, StreamsLooked
 from agents.core.model.placement import State
-from agents.core.model.topology import WorkerKind
+from agents.core.model.topology import WorkerKind, WorkerSpec
 from agents.core.operators.reset import choose_setting
 from tests.core.world import World
 
 ANA = "ana@d"
+HOTSPOTS = WorkerKind.ANALYTICS.partition(0)
 P, Q = WorkerKind.NODE.partition(3), WorkerKind.NODE.partition(4)
 _ids = itertools.count()
 
@@ -82,6 +85,14 @@ def test_where_it_is_set_and_what_that_loses_or_repeats(
 ) -> None:
     one = choose_setting(P, at, known, to)
     assert (one.target, one.consequences) == (target, said)
+
+
+@pytest.mark.parametrize(
+    ("committed", "known", "target"), [(None, 60, 60), (50, 60, 60), (70, 60, 70)]
+)
+def test_the_count_of_a_task_never_falls(committed: int | None, known: int, target: int) -> None:
+    one = choose_setting(HOTSPOTS, Standing(0, committed or 0, committed), known, "")
+    assert (one.target, one.consequences) == (target, "nothing is lost or repeated")
 
 
 def test_an_offset_that_is_not_there_is_refused() -> None:
@@ -192,3 +203,34 @@ def test_of_two_that_were_asked_for_one_is_done(w: World, words: str) -> None:
         dries.append(found(w, {p: Standing(0, 500, w.committed[p])}))
     confirm(w, dries[0], f"On it: reset {words} to=begin")
     confirm(w, dries[1], "A step is under way with one of them; ask again.")
+
+
+def test_a_task_is_set_to_the_last_count_that_is_known() -> None:
+    """`to` chooses among the offsets of a log, and a task has none."""
+    w = World(nodes=2, lanes=4)
+    worker = WorkerSpec("analytics-1", WorkerKind.ANALYTICS, "s0", 20_000.0)
+    w.read(msgspec.structs.replace(w.inv, workers=w.inv.workers | {worker.worker: worker}))
+    w.fair(20)
+    w.tell(ev.AffiliationsRead({ANA: "owner"}))
+    assert "hotspots has no log to choose an offset of: leave out to=." in ask(
+        w, "reset 0 hotspots to=end"
+    )
+    ask(w, "reset raw 0 Hotspots")
+    look = w.errands.pop().what
+    assert look == LookOver((WorkerKind.ROUTER.partition(0), HOTSPOTS))
+    known = w.committed.pop(HOTSPOTS)
+    w.tell(StreamsLooked({}, {HOTSPOTS: Extent(0, 9, 9)}, {HOTSPOTS: known}))
+    ask(w, "reset hotspots")
+    dry = found(w, {HOTSPOTS: Standing(0, 0, None)})
+    assert f"hotspots: none -> {known}; nothing is lost or repeated" in dry
+    confirm(w, dry)
+    go_on(w)
+    found(w, None)
+    go_on(w)
+    assert w.committed[HOTSPOTS] == known
+    found(w)
+    w.fair(4)
+    assert w.committed[HOTSPOTS] > known
+    w.read(msgspec.structs.replace(w.inv, workers=w.without().workers))
+    w.fair(30)
+    assert "is not a valid lane" in ask(w, "reset hotspots"), "no worker has the task any more"

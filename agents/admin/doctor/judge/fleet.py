@@ -83,8 +83,7 @@ def judge_offsets(kind: WorkerKind, written: PlacementTable, committed: Committe
         return fault(
             f"{_list_partitions(lost)}: no committed offset in {kind.group}, and not new: such a "
             "lane stops",
-            "commit one by hand (kafka-consumer-groups.sh --reset-offsets), with the lane's worker "
-            "stopped",
+            "an owner sets them again: reset all, in the room or with geolane ctl",
         )
     return ok(
         f"{sum(o is not None for o in committed.values())} of {len(committed)} committed in "
