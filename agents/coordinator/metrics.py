@@ -68,6 +68,7 @@ def add_leader_metrics(core: Coordinator, performer: Performer, out: Samples) ->
     for trouble, count in core.news.troubles.count_by_kind().items():
         out.add(m.TROUBLES, count, trouble)
     out.add(m.FENCES, core.counts.fences)
+    out.add(m.LEASES_FAILED, core.fencing.failed_leases)
     out.add(m.PAUSED, PAUSE in fleet.intents)
     for what in WHAT:
         out.add(m.REFUSED, core.refusals.counts[what], what)

@@ -103,6 +103,7 @@ class Performer:
             asyncio.Queue(TALK_QUEUE)
         )
         self._threads: dict[str, str] = {}
+        self._lease_errors: dict[str, str] = {}  # by worker, of the last try
         self._sending: set[asyncio.Task[None]] = set()
         self._wake: asyncio.TimerHandle | None = None
         self._answered_at = time.monotonic()
@@ -293,7 +294,9 @@ class Performer:
             producer_id, producer_epoch = await self._leases.make_lease(e.transactional_id, LEASE_S)
             offsets = await self._read_committed(e.partitions)
         except KafkaError as error:  # also a missing right: the rights may be older than the kind
-            _log.warning("lease_failed", worker=e.worker, error=str(error))
+            if self._lease_errors.get(e.worker) != str(error):
+                _log.warning("lease_failed", worker=e.worker, error=str(error))
+                self._lease_errors[e.worker] = str(error)
             self._tell(
                 ev.LeaseFailed(
                     e.worker,
@@ -303,6 +306,7 @@ class Performer:
                 )
             )
             return
+        self._lease_errors.pop(e.worker, None)
         _log.info("lease_made", worker=e.worker, boot=e.new_boot, producer_epoch=producer_epoch)
         self._tell(
             ev.LeaseMade(

@@ -4,7 +4,7 @@ makes the lease, then it is written."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agents.core.effects import Effect, Note, Write
 from agents.core.events import LeaseFailed, LeaseMade, Now
@@ -24,13 +24,31 @@ from agents.core.fleet.reconcile import RETRY_S, make_lease
 from agents.core.fleet.troubles import TroubleKind
 from agents.core.model.topology import short_name
 
+MAX_RETRY_S = 30.0
+"""A lease that Kafka refuses is tried again after RETRY_S, doubled each time up to this, since only
+people can mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _LeaseFailure:
+    """The last of `times` failures in a row of a worker's lease; none is made before `retry_at`."""
+
+    reason: str
+    times: int
+    retry_at: float
+
 
 @dataclass(slots=True)
 class Fencing:
+    """`failed_leases`: how many Kafka did not make."""
+
     fleet: Fleet
     placing: Placing
     news: News
     membership: Membership
+    failed_leases: int = 0
+    _failures: dict[str, _LeaseFailure] = field(default_factory=dict)
+    _told_gone: set[str] = field(default_factory=set)  # until their leases are made anew
 
     def fence_worker(self, worker: str, why: str, now: Now) -> Iterator[Effect]:
         """Fence a worker that is gone: make its lease anew for nobody. Calling it twice is
@@ -38,19 +56,27 @@ class Fencing:
         view = self.fleet.views[worker]
         if view.fencing or not self.fleet.statuses[worker].lease_live:
             return
+        failure = self._failures.get(worker)
+        if failure is not None and now.s < failure.retry_at:
+            return
         # Noted before the fence is performed: from here on nothing is given or said to this boot.
         self.fleet.begin_fence(worker, self.fleet.leases[worker].boot)
         fence = make_lease(self.fleet, worker, "")
-        if view.state == "draining" and not fence.partitions:
+        if worker in self._told_gone:
+            pass
+        elif view.state == "draining" and not fence.partitions:
             self.news.report_stopped(view.spec)
         else:
             self.news.report_gone(view.spec, why, fence.partitions, now.s)
+        self._told_gone.add(worker)
         yield fence
 
     def handle_lease_made(self, e: LeaseMade, now: Now) -> Iterator[Effect]:
         """Write a lease that was made, and in the same transaction its former boot's partitions as
         orphans. Making the lease was the fence, so the order is: fence, then write."""
         fleet, before = self.fleet, self.fleet.leases.get(e.worker)
+        self._failures.pop(e.worker, None)
+        self._told_gone.discard(e.worker)
         ended = f"The outcome of {short_name(e.worker)}'s last transaction is known now."
         self.news.troubles.clear(TroubleKind.TRANSACTION_UNDECIDED, e.worker, now.s, ended)
         ended = f"Kafka makes leases for {short_name(e.worker)} again."
@@ -95,18 +121,25 @@ class Fencing:
         yield Write(records, {e.worker: lease}, then=(note,))
 
     def handle_lease_failed(self, e: LeaseFailed, now: Now) -> Iterator[Effect]:
-        """Kafka has made no lease: try again after RETRY_S."""
+        """Kafka has made no lease: try again, and note each reason once."""
+        before = self._failures.get(e.worker)
+        times = before.times + 1 if before is not None else 1
+        rest_s = min(RETRY_S * 2.0 ** min(times - 1, 30), MAX_RETRY_S) if e.refused else RETRY_S
+        self._failures[e.worker] = _LeaseFailure(e.reason, times, now.s + rest_s)
+        self.failed_leases += 1
         if e.undecided:
             self.news.troubles.set(TroubleKind.TRANSACTION_UNDECIDED, e.worker, e.reason, now.s)
         elif e.refused:
             text = (
                 f"Kafka refuses me a lease for {short_name(e.worker)}: {e.reason}. It works "
-                "nothing until that is fixed (geolane provision --only kafka sets the rights)."
+                "nothing until that is fixed (geolane provision --only kafka sets the rights). I "
+                f"try again, at least every {MAX_RETRY_S:g} s."
             )
             self.news.troubles.set(TroubleKind.LEASE_REFUSED, e.worker, text, now.s)
         if e.worker in self.fleet.views:
             self.fleet.end_fence(e.worker)
-            self.fleet.views[e.worker].retry_at = now.s + RETRY_S
+            self.fleet.views[e.worker].retry_at = now.s + rest_s
         else:
-            self.membership.strangers[e.worker] = now.s + RETRY_S
-        yield Note("alert", "", f"no lease for {e.worker}: {e.reason}", {})
+            self.membership.strangers[e.worker] = now.s + rest_s
+        if before is None or before.reason != e.reason:
+            yield Note("alert", "", f"no lease for {e.worker}: {e.reason}", {})

@@ -177,6 +177,10 @@ MOVES = _counter(
 FENCES = _counter(
     "fences", "workers fenced while they still had partitions: that boot can no longer commit"
 )
+LEASES_FAILED = _counter(
+    "leases_failed",
+    "leases that Kafka did not make; each is tried again, later and later if refused",
+)
 PLAN_OBJECTIVE = _gauge(
     "plan_objective",
     "cost of the placement that the last plan steers to: the sum of RTT (s) x rate (events/s), "
@@ -263,6 +267,7 @@ COORDINATOR = (
     DRAINED,
     MOVES,
     FENCES,
+    LEASES_FAILED,
     PLAN_OBJECTIVE,
     PLAN_BOUND,
     PLAN_GAP,
