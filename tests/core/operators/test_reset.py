@@ -209,7 +209,7 @@ def test_a_task_is_set_to_the_last_count_that_is_known() -> None:
     """`to` chooses among the offsets of a log, and a task has none."""
     w = World(nodes=2, lanes=4)
     worker = WorkerSpec("analytics-1", WorkerKind.ANALYTICS, "s0", 20_000.0)
-    w.read(msgspec.structs.replace(w.inv, workers=w.inv.workers | {worker.worker: worker}))
+    w.read(msgspec.structs.replace(w.inv, workers=dict(w.inv.workers) | {worker.worker: worker}))
     w.fair(20)
     w.tell(ev.AffiliationsRead({ANA: "owner"}))
     assert "hotspots has no log to choose an offset of: leave out to=." in ask(
