@@ -28,6 +28,8 @@ ENDED = frozenset({"FINISHED", "CANCELED", "FAILED"})
 _UNDER_WAY = "IN_PROGRESS"
 _STARTING = "Not all required tasks are currently running"
 """Why a job that has just been started, or restarts, cannot make a savepoint yet."""
+_OF_STATE = ("tryRestoreExecutionGraphFromSavepoint", "StateMigrationException")
+"""In the trace of a failure: a checkpoint or savepoint cannot be read, or is one of another job."""
 _ID = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """A job's, a session's or an operation's."""
 _REASON = 500  # characters of a reason that are shown
@@ -134,10 +136,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobFailure:
-    """A failure that the job was restarted after, or ended by."""
+    """A failure that the job was restarted after, or ended by. `of_state`: the state that it was to
+    begin from cannot be used."""
 
     at_ms: int
     reason: str
+    of_state: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,20 +318,23 @@ class JobManager:
                 jobs.append(Job(job.jid, job.name, at.status, job.start_time))
         return tuple(jobs)
 
-    async def find_job(self, name: str) -> Job | None:
-        """The job of that name that has not ended; if there is none, the last one that has; None if
-        the JobManager knows none.
+    async def find_job(self, name: str, own_id: str = "") -> Job | None:
+        """The job of that name that has not ended; if there is none, the one with `own_id`, which
+        geolane started, or the last that has ended; None if the JobManager knows none.
 
-        Raises FlinkError if two of that name have not ended."""
+        Raises FlinkError if two of that name have not ended; it says which to cancel."""
         named = sorted(
-            (job for job in await self.jobs() if job.name == name), key=lambda job: job.started_ms
+            (job for job in await self.jobs() if job.name == name),
+            key=lambda job: (job.job_id == own_id, job.started_ms),
         )
         live = [job for job in named if not job.ended]
         if len(live) > 1:
+            *others, own = live if live[-1].job_id == own_id else live[::-1]
+            ids = ", ".join(job.job_id for job in others)
             raise FlinkError(
-                f"{len(live)} jobs named {name} run in {self._rest.where}, and each writes the "
-                f"same results: cancel all but one of them (`flink cancel ID`, or PATCH "
-                f"{self._url}/jobs/ID?mode=cancel): {', '.join(job.job_id for job in live)}"
+                f"{len(live)} jobs named {name} run in {self._rest.where}, and each fences the "
+                f"other's transactions: cancel {ids} (`flink cancel ID`, or PATCH "
+                f"{self._url}/jobs/ID?mode=cancel), and keep {own.job_id}"
             )
         return live[0] if live else named[-1] if named else None
 
@@ -357,7 +364,11 @@ class JobManager:
             "GET", f"/jobs/{job_id}/exceptions?maxExceptions={most}", _Exceptions
         )
         return tuple(
-            JobFailure(f.timestamp, find_reason(f.stacktrace))
+            JobFailure(
+                f.timestamp,
+                find_reason(f.stacktrace),
+                any(words in f.stacktrace for words in _OF_STATE),
+            )
             for f in found.exception_history.entries
         )
 

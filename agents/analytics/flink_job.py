@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -23,7 +22,7 @@ import msgspec
 from agents import settings
 from agents.analytics.base_engine import Topics
 from agents.analytics.checkpoint import JobRecord
-from agents.analytics.flink import Job, JobManager
+from agents.analytics.flink import Job, JobFailure, JobManager
 from agents.analytics.sql_gateway import SqlGateway, submit_job
 from agents.analytics.sql_script import Script, kafka_options, read_script
 from agents.base import log
@@ -39,8 +38,6 @@ CACHED_S = 3.5
 (`web.refresh-interval`), which exists no more."""
 SQL = Path(__file__).with_name("sql") / "hotspots.sql"
 
-_STATE = re.compile(r"savepoint|checkpoint|restor|state", re.I)
-"""In the reason of a failure: the state that the job was to begin from cannot be used."""
 _log = log.get_logger("analytics.flink")
 
 
@@ -161,7 +158,8 @@ class JobKeeper:
 
     async def _look(self) -> float:
         """Returns when to look again, in s. Raises GeolaneError."""
-        job, record = await self.jobmanager.find_job(self.name), self.record
+        record = self.record
+        job = await self.jobmanager.find_job(self.name, record.job_id if record else "")
         if job is None or (job.ended and (record is None or job.job_id != record.job_id)):
             return await self._start_missing()
         self._missed = 0
@@ -171,10 +169,9 @@ class JobKeeper:
             return await self._adopt(job)
         if record.script != self._fingerprint:
             return await self._upgrade(record)
-        await self._note_running(job, record)
-        return LOOK_S
+        return await self._note_running(job, record)
 
-    async def _note_running(self, job: Job, record: JobRecord) -> None:
+    async def _note_running(self, job: Job, record: JobRecord) -> float:
         if not record.seen:
             record = msgspec.structs.replace(record, seen=True)
         checkpoints = await self.jobmanager.checkpoints(job.job_id)
@@ -187,12 +184,14 @@ class JobKeeper:
         self.record = record
         restarts = await self.jobmanager.restarts(job.job_id)
         self.health = JobHealth(job.state, restarts, age_s)
-        if job.state not in ("RUNNING", "CREATED", "INITIALIZING"):
-            failures = await self.jobmanager.failures(job.job_id, 1)
-            why = failures[0].reason if failures else "it gives no reason"
+        if job.state in ("FAILING", "RESTARTING"):
+            failure = await self._find_failure(job)
+            if self._lacks_state(record, failure):
+                await self.jobmanager.cancel(job.job_id)
+                return await self._start_anew_without_state(record, failure.reason)
             self._report(
-                f"Flink restarts the job {self.name} after a failure ({why}): if it does not "
-                "recover by itself, mend the cause"
+                f"Flink restarts the job {self.name} after a failure ({failure.reason}): if it "
+                "does not recover by itself, mend the cause"
             )
         elif now - self._checkpoint[1] > NO_CHECKPOINT_S:
             why = checkpoints.last_failure or "see its page, and whether Flink has free slots"
@@ -203,6 +202,7 @@ class JobKeeper:
         elif job.state == "RUNNING":
             self._tries = 0
             self._report("")
+        return LOOK_S
 
     async def _adopt(self, job: Job) -> float:
         """It runs, and our record does not know it: another program has started it, or the record
@@ -235,11 +235,13 @@ class JobKeeper:
     async def _start_ended(self, job: Job, record: JobRecord) -> float:
         """Our job has ended, and the JobManager still knows how."""
         self.health = JobHealth(job.state)
-        why = ""
-        if job.state == "FAILED":
-            failures = await self.jobmanager.failures(job.job_id, 1)
-            why = failures[0].reason if failures else "it gives no reason"
-            self._report(f"the Flink job {self.name} has failed ({why}); it is started again")
+        failure = await self._find_failure(job) if job.state == "FAILED" else None
+        if failure is not None and self._lacks_state(record, failure):
+            return await self._start_anew_without_state(record, failure.reason)
+        if failure is not None:
+            self._report(
+                f"the Flink job {self.name} has failed ({failure.reason}); it is started again"
+            )
         else:
             how = "cancelled" if job.state == "CANCELED" else "stopped"
             self._report(
@@ -250,12 +252,27 @@ class JobKeeper:
         last = (await self.jobmanager.checkpoints(job.job_id)).last
         own = last.path if last is not None else record.checkpoint
         own = await asyncio.to_thread(find_newest_checkpoint, own)
-        if job.state == "FAILED":
-            if not own and record.start_from and _STATE.search(why):
-                _log.error("flink_state_not_usable", path=record.start_from, why=why)
-                return await self._start_anew("its state cannot be used")
+        if failure is not None:
             await asyncio.sleep(self._back_off())
         return await self._start(self._follow(record, own or record.start_from))
+
+    async def _find_failure(self, job: Job) -> JobFailure:
+        failures = await self.jobmanager.failures(job.job_id, 1)
+        return failures[0] if failures else JobFailure(0, "it gives no reason", False)
+
+    @staticmethod
+    def _lacks_state(record: JobRecord, failure: JobFailure) -> bool:
+        """Whether what it was to begin from cannot be used, so that trying again is of no use."""
+        return failure.of_state and bool(record.start_from) and not record.checkpoint
+
+    async def _start_anew_without_state(self, record: JobRecord, why: str) -> float:
+        self._report(
+            f"the Flink job {self.name} cannot go on from {record.start_from} ({why}), so it "
+            "begins anew with the last hour of events. Nothing is told twice; a hotspot of older "
+            "events may be missing. Find out what has changed or removed that state; geolane does "
+            "not delete it."
+        )
+        return await self._start_anew("its state cannot be used")
 
     async def _upgrade(self, record: JobRecord) -> float:
         _log.info("flink_job_upgraded", job=self.name, why="its SQL or its settings have changed")

@@ -188,8 +188,9 @@ async def submit_job(
     job_id: str | None = None,
     timeout_s: float = 180,
 ) -> Job:
-    """Start the one job that `script` defines, called `name`, and return it; if a job of that name
-    runs, return that one and start nothing. `start_from`: the path of a savepoint or checkpoint.
+    """Start the one job that `script` defines, called `name`, and return it, even if it has failed
+    already; if a job of that name runs, return that one and start nothing. `start_from`: the path
+    of a savepoint or checkpoint.
 
     Flink takes each job's id once: a submission whose answer is lost, with the session or with the
     gateway, is sent again and cannot start a second job. `job_id`: an id that nobody has used, 32
@@ -224,9 +225,10 @@ async def submit_job(
                 raise FlinkUnavailable(f"job {name} was not submitted in time: {e}") from e
             await asyncio.sleep(_RETRY_S)
         except FlinkRefused as e:
-            if _DUPLICATE not in e.trace:
+            # An earlier try did it, or it failed as it began.
+            if _DUPLICATE not in e.trace and await jobmanager.job(job_id) is None:
                 raise
-            break  # an earlier try did it
+            break
     job = await jobmanager.job(job_id)
     if job is None:
         raise FlinkUnavailable(

@@ -4,12 +4,15 @@ each change once, whatever happens to the engine and to the job."""
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from agents import settings
 from agents.admin.doctor.flink import FlinkCheck
@@ -63,6 +66,14 @@ def ending(stream: list[Event]) -> list[Event]:
     """They end all hotspots, and bring the tick that says so."""
     last = closing(stream)
     return [*last, *(e._replace(ms=e.ms + 20_000) for e in last)]
+
+
+async def wait_for_restart(jobmanager: JobManager, *job_ids: str) -> None:
+    """Of one of the jobs."""
+    deadline = time.monotonic() + BOUND_S
+    while not any([await jobmanager.restarts(job_id) for job_id in job_ids]):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.3)
 
 
 async def wait_for_changes(r: Rig, count: int) -> None:
@@ -161,6 +172,50 @@ def test_the_newest_checkpoint_is_found_beside_an_older_one(tmp_path: Path) -> N
         assert find_newest_checkpoint(elsewhere) == elsewhere
 
 
+async def test_a_second_job_and_a_state_that_is_spoilt_are_told_and_change_no_hotspot(
+    r: Rig, flink_server: FlinkServer
+) -> None:
+    """The second is a copy of ours: it writes the same rows, under the same transactional ids, so
+    each fences the other."""
+    stream, jobmanager = made_stream(4, minutes=80, bursts=5), flink_server.jobmanager()
+    expected = expected_hotspots(expected_rises(stream))
+    parts = [stream[len(stream) * n // 3 : len(stream) * (n + 1) // 3] for n in range(3)]
+    with capture_logs() as logs:
+        await r.send(parts[0])
+        w = await start(r, flink_server, 1)
+        await until(lambda: health(w).checkpoint_age_s is not None, BOUND_S)
+        assert isinstance(w.engine, FlinkEngine)
+        assert w.engine._keeper is not None
+        record, script = w.engine._keeper.record, w.engine._script
+        assert record is not None
+        copy = await flink_server.gateway().run_script(
+            script.read(record.from_ms, record.since_s),
+            {**script.properties, "pipeline.name": r.topics.job},
+        )
+        second = copy[-1].job_id or ""
+        await until(lambda: "2 jobs named" in fault(w))
+        assert f"cancel {second} (`flink cancel ID`" in fault(w)
+        assert f"keep {record.job_id}" in fault(w)
+        await r.send(parts[1])
+        await wait_for_restart(jobmanager, record.job_id, second)
+        await jobmanager.cancel(second)
+        await until(lambda: not fault(w), BOUND_S)
+
+        await jobmanager.cancel(record.job_id)
+        path = flink_server.cluster.last_checkpoint(record.job_id)
+        assert path is not None
+        os.truncate(f"{path.removeprefix('file://')}/_metadata", 100)
+        await until(lambda: "begins anew with the last hour" in fault(w), BOUND_S)
+        assert Path(path.removeprefix("file://")).name in fault(w)
+        await until(lambda: not fault(w), BOUND_S)
+        await r.send([*parts[2], *ending(stream)])
+        await wait_for_changes(r, len(expected))
+    assert await r.hotspots() == expected
+    told = [log["why"] for log in logs if log["event"] == "flink_job_trouble"]
+    for words in ("2 jobs named", "somebody has cancelled", "begins anew"):
+        assert sum(words in why for why in told) == 1, "\n".join(told)
+
+
 async def test_nothing_is_lost_or_told_twice_through_kills_cancels_and_upgrades(
     r: Rig, flink_server: FlinkServer
 ) -> None:
@@ -191,11 +246,18 @@ async def test_nothing_is_lost_or_told_twice_through_kills_cancels_and_upgrades(
     await w.release(2)
     w = await start(r, flink_server, 3, idle_s=61)  # a setting that changes no row here
     await until(lambda: health(w).state == "RUNNING", BOUND_S)
-    await r.send([*parts[3], *ending(stream)])
+    await r.send(parts[3][:500])
+    await until(lambda: health(w).checkpoint_age_s is not None, BOUND_S)
+    cluster = flink_server.cluster
+    os.kill(cluster.taskmanager.pid or 0, signal.SIGKILL)
+    await r.send([*parts[3][500:], *ending(stream)])
+    await until(lambda: cluster.taskmanager.pid is None)
+    await cluster.start()
     await wait_for_changes(r, len(expected))
     assert await r.hotspots() == expected
     rises = await r.rises()
     assert len(rises) == len(set(rises))
+    await until(lambda: health(w).restarts > 0)
     third = await jobmanager.find_job(r.topics.job)
     assert third is not None
     assert third.job_id != second.job_id
