@@ -103,9 +103,14 @@ class Stack:
 
     async def start(self, sample: Iterable[bytes], rate_eps: float) -> None:
         """Start servers, topics, lane map, then the processes. The lane map is made from `sample`
-        and `rate_eps`.
+        and `rate_eps`, and the day is that of the flights at this rate.
 
         Raises GeolaneError; call `stop` even then."""
+        await self.start_servers(sample, rate_eps)
+        await self.start_processes(await asyncio.to_thread(flights.day_length_s, rate_eps))
+
+    async def start_servers(self, sample: Iterable[bytes], rate_eps: float) -> None:
+        """Start servers, topics and lane map only: `start` without the processes."""
         base = self.plan.base
         self.folder.empty_parts("journal.sqlite3*", "log/*", "settings/*")
         accounts = [w.worker for w in self.workers]
@@ -139,6 +144,11 @@ class Stack:
                 self._say(line)
             await compacted.publish_lane_map(self.base.kafka, built)
         self._say(f"topics and lane map: {len(built.cell_lanes)} cells on {counted(lanes, 'lane')}")
+
+    async def start_processes(self, day_s: float) -> None:
+        """Start the processes, after `start_servers`. `day_s`: how long a day of the stream
+        takes."""
+        lanes, raw = self.base.coordinator.lanes, self.base.coordinator.raw_partitions
         # before the processes start, so that nothing goes uncounted
         self.accounting = Accounting(self.base.kafka, lanes, raw)
         self.follower = Follower(self.base.kafka)
@@ -148,12 +158,13 @@ class Stack:
         self._before = (
             self.follower.leader_epoch
         )  # records of older leaders name processes that are gone
-        self._write_settings(day_s=await asyncio.to_thread(flights.day_length_s, rate_eps))
+        self._write_settings(day_s=day_s)
         self._start_processes()
 
     def _write_settings(self, *, day_s: float) -> None:
         """`day_s`: how long a replayed day takes. The replay is compressed, so the forecast's day
         and its look ahead are, too."""
+        calm = self.base.coordinator.calm
         inventory = self.folder.settings / "inventory.toml"
         inventory.write_text(inventory_to_toml(self.plan.read_inventory()), "utf-8")
         coordinator = msgspec.structs.replace(
@@ -161,7 +172,7 @@ class Stack:
             inventory=str(inventory),
             journal=str(self.folder.path / "journal.sqlite3"),
             day_s=day_s,
-            calm=msgspec.structs.replace(self.base.coordinator.calm, forecast_s=day_s / 8),
+            calm=msgspec.structs.replace(calm, forecast_s=min(calm.forecast_s, day_s / 8)),
         )
         self.base = msgspec.structs.replace(self.base, coordinator=coordinator)
         processes = (COORDINATOR, *(w.worker for w in self.workers))

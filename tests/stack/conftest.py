@@ -68,11 +68,11 @@ class Running:
         assert (a.events_in, a.open, a.duplicates) == (sent, 0, 0)
 
     @asynccontextmanager
-    async def in_room(self) -> AsyncIterator[OperatorClient]:
-        """Ana, who sits in the ops room with a chat client of hers."""
-        async with OperatorClient(self.login("ana"), "ana") as ana:
-            await ana.join_room()
-            yield ana
+    async def in_room(self, who: str = "ana") -> AsyncIterator[OperatorClient]:
+        """Ana, or another, who sits in the ops room with a chat client of hers."""
+        async with OperatorClient(self.login(who), who) as client:
+            await client.join_room()
+            yield client
 
     def login(self, who: str) -> Xmpp:
         """Where and how that account logs in."""
@@ -123,10 +123,11 @@ async def started(
     worker: dict[str, Any] | None = None,
     metrics: bool = False,
     analytics: str = "",
+    rate_eps: float = RATE_EPS,
 ) -> AsyncIterator[Running]:
     """A small stack; `pipeline`: the source of `shipped.pipeline`, found by every process;
     `worker`: settings of that table; `metrics`: scraped from `first_port` on; `analytics`: as in
-    the plan."""
+    the plan; `rate_eps`: that the lane map and the forecast's day are made for."""
     # pytest's own folders are closed to ejabberd's user
     path = Path(tempfile.mkdtemp(prefix="geolane-stack-"))
     os.chmod(path, 0o711)
@@ -151,7 +152,7 @@ async def started(
     with RunFolder(path) as folder, pytest.MonkeyPatch.context() as monkeypatch:
         stack = Stack(folder, plan, lambda text: None)
         monkeypatch.setenv("PYTHONPATH", str(path))
-        async with stack.working(flights.sample_events(), RATE_EPS):
+        async with stack.working(flights.sample_events(), rate_eps):
             yield Running(stack, first_port)
     if session.testsfailed:
         print(f"the processes' logs are kept in {path / 'log'}")
@@ -161,7 +162,7 @@ async def started(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
-    """A stack of the module's own, as its PIPELINE, WORKER, METRICS and ANALYTICS say."""
+    """A stack of the module's own, as its PIPELINE, WORKER, METRICS, ANALYTICS and RATE_EPS say."""
     module = request.module
     async with started(
         request.session,
@@ -169,5 +170,6 @@ async def running(request: pytest.FixtureRequest) -> AsyncIterator[Running]:
         worker=getattr(module, "WORKER", None),
         metrics=getattr(module, "METRICS", False),
         analytics=getattr(module, "ANALYTICS", ""),
+        rate_eps=getattr(module, "RATE_EPS", RATE_EPS),
     ) as stack:
         yield stack

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from h3.api import basic_str
@@ -24,7 +24,7 @@ from agents.core.model.feeds import HOTSPOTS, FeedItem, HotspotItem, Severity
 from agents.core.model.hotspots import LEAST_USUAL_EPS, Hotspot, HotspotState
 from agents.core.model.times import format_duration
 from agents.core.model.topology import WorkerKind
-from agents.core.planning.hotspot_forecast import HotRates
+from agents.core.planning.hotspot_forecast import HotLanes
 
 BURST, PER_S = 5.0, 5 / 60
 """Openings that the room is told one by one: at once, and more each second."""
@@ -38,7 +38,6 @@ SILENT_S = 60.0
 """A hotspot of which nothing is heard for this long after it should have ended counts no more in
 the forecast: its engine or its source has stopped."""
 FORGOTTEN_S = 86_400.0
-DAY_S = 86_400.0
 LISTED = 6  # places in one line
 
 CELL_KM, AREA_KM = 40.0, 70.0
@@ -56,16 +55,15 @@ def format_degrees(lat: float, lon: float, reach_km: float) -> str:
 @dataclass(frozen=True, slots=True)
 class Known:
     """A hotspot with what follows from its record. `lat`, `lon`: the middle of its peak, or of the
-    cell that it is named after, in degrees. `weights`: by lane, its part of the hotspot's rate;
-    `lanes`: all lanes of its cells. `present`: whether its event time is the present. `heard_s`:
-    when its newest record was appended, in monotonic seconds."""
+    cell that it is named after, in degrees. `lanes`: all lanes of its cells. `present`: whether its
+    event time is the present. `heard_s`: when its newest record was appended, in monotonic
+    seconds."""
 
     hotspot: Hotspot
     place: str
     lat: float
     lon: float
     lanes: tuple[int, ...]
-    weights: dict[int, float]
     present: bool
     heard_s: float
 
@@ -149,7 +147,9 @@ class Hotspots:
             # Once for all of them, so that what is told of the forecast is true by now.
             self.placing.inputs.refresh_raises(now, now_ms)
         for known, state in news:
-            yield from self._tell(known, state, now)
+            # As it is after all that was read together: its cells come right after its area.
+            newest = known if state is HotspotState.ENDED else self.open.get(known.hotspot.id)
+            yield from self._tell(newest or known, state, now)
 
     def _take_change(
         self, change: HotspotChange, past: bool, now: float
@@ -161,7 +161,7 @@ class Hotspots:
             return None  # older than what is known
         if hotspot.state is HotspotState.ENDED:
             known = self._make_known(change, before, now)
-            self._close(known, now)
+            self._close(known)
             self.counts["ended"] += not past
             return (known, HotspotState.ENDED) if before else None
         if before is None and len(self.open) >= MOST_OPEN:
@@ -191,39 +191,29 @@ class Hotspots:
             lat, lon = basic_str.cell_to_latlng(here)
             is_area = basic_str.get_resolution(here) <= AREA_RESOLUTION
             place = self.name_place(lat, lon, AREA_KM if is_area else CELL_KM)
-        lanes, weights = self._find_lanes(hotspot)
-        return Known(hotspot, place, lat, lon, lanes, weights, present, heard_s)
+        lanes = self._find_lanes(hotspot)
+        return Known(hotspot, place, lat, lon, lanes, present, heard_s)
 
-    def _close(self, known: Known, now: float) -> None:
+    def _close(self, known: Known) -> None:
         id_ = known.hotspot.id
         self.open.pop(id_, None)
         self.ended.appendleft(known)
         self._over[id_] = None
         while len(self._over) > IDS_KEPT:
             del self._over[next(iter(self._over))]
-        forecast = self.placing.inputs.hotspots
-        if (rates := forecast.open.get(id_)) is not None:
-            forecast.set(id_, replace(rates, fades_s=min(rates.fades_s, now)))
+        self.placing.inputs.hotspots.forget([id_])
 
     # ---- lanes and forecast ----
 
-    def _find_lanes(self, hotspot: Hotspot) -> tuple[tuple[int, ...], dict[int, float]]:
-        """All lanes of its cells, or if it has none, of the map's cells in its areas; and the
-        weights of those that share its rate: the lanes of the peak if that is a cell, else all."""
+    def _find_lanes(self, hotspot: Hotspot) -> tuple[int, ...]:
+        """All lanes of its cells, or if it has none, of the map's cells in its areas."""
         if self.lanemap is None:
-            return (), {}
+            return ()
         resolution = self.lanemap.resolution
         cells = [c for c in hotspot.cells if basic_str.get_resolution(c) == resolution]
         if not cells:
             cells = [c for area in hotspot.areas for c in self._cells_of(area)]
-        lanes = sorted({n for c in cells for n in self.lanemap.lanes_of_cell(c)})
-        sharing = [hotspot.peak] if hotspot.peak in cells else cells
-        weights: dict[int, float] = {}
-        for cell in sharing:
-            of_cell = self.lanemap.lanes_of_cell(cell)
-            for n in of_cell:
-                weights[n] = weights.get(n, 0.0) + 1 / len(of_cell) / len(sharing)
-        return tuple(lanes), weights
+        return tuple(sorted({n for c in cells for n in self.lanemap.lanes_of_cell(c)}))
 
     def _cells_of(self, area: str) -> list[str]:
         """The cells of the lane map in an area."""
@@ -233,18 +223,15 @@ class Hotspots:
         return self._cells_of_area.get(area, [])
 
     def _raise_forecast(self, known: Known, now: float) -> None:
-        h = known.hotspot
-        day_s = self.placing.inputs.settings.day_s
-        clock = 1.0 if known.present else DAY_S / day_s
         if not known.is_silent(now):
-            fades_s = known.heard_s + h.quiet_s + SILENT_S
-            rates = HotRates(known.place, h.eps, h.usual_eps, clock, known.weights, fades_s)
-            self.placing.inputs.hotspots.set(h.id, rates)
+            until_s = known.heard_s + known.hotspot.quiet_s + SILENT_S
+            hot = HotLanes(known.place, known.lanes, until_s)
+            self.placing.inputs.hotspots.set(known.hotspot.id, hot)
 
     def times_raised(self, known: Known) -> float:
         """The most by which the forecast of one of its lanes is raised; 0 if that of none is."""
         raises = self.placing.inputs.raises
-        return max((raises[n].times for n in known.weights if n in raises), default=0.0)
+        return max((raises[n].times for n in known.lanes if n in raises), default=0.0)
 
     # ---- what people and machines are told ----
 
@@ -262,7 +249,7 @@ class Hotspots:
         while self._unpublished and self._feed_bucket.try_take(now):
             yield Publish(self._unpublished.pop(next(iter(self._unpublished))))
         for known in [k for k in self.open.values() if now - k.heard_s > FORGOTTEN_S]:
-            self._close(known, now)
+            self._close(known)
             self._told.discard(known.hotspot.id)
 
     def _tell(self, known: Known, state: HotspotState, now: float) -> Iterator[Effect]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -184,6 +185,7 @@ class PlacingInputs:
         rates = [self.rates.lane_eps(n, now) for n in range(len(self.places.lat))]
         known = np.array([np.nan if r is None else r for r in rates], dtype=np.float64)
         self.foresight.observe_rates(now_ms / 1000, known)
+        self.hotspots.observe_rates(now, known)
 
     def note_nodes(self, now: float, *, ramp: bool) -> None:
         """Note which nodes take lanes now. With `ramp`, a node that did not before counts as just
@@ -235,7 +237,16 @@ class PlacingInputs:
         lanes, self.raises = self.hotspots.raise_lanes(
             lanes, nodes, now, calm.forecast_s, calm.target_utilisation
         )
-        return Moment(now, lanes, nodes, memory or Memory())
+        return Moment(now, lanes, nodes, self._without_window(memory or Memory(), lanes))
+
+    def _without_window(self, memory: Memory, lanes: tuple[Lane, ...]) -> Memory:
+        """`memory` in which the nodes with a lane that a hotspot raises count as hot for long
+        enough: the windows are there to leave chance alone, and a hotspot is none."""
+        names = [w.worker for w in self.fleet.inventory.workers_of(WorkerKind.NODE)]
+        hot = {names[x.owner] for x in lanes if x.id in self.raises and x.owner is not None}
+        if not hot:
+            return memory
+        return replace(memory, hot_since_s={**memory.hot_since_s, **dict.fromkeys(hot, -math.inf)})
 
     def refresh_raises(self, now: float, now_ms: int) -> None:
         """Bring `raises` up to date, after hotspots have changed."""

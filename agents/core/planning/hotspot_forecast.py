@@ -1,54 +1,45 @@
-"""What open hotspots add to the forecast of their lanes, so that the planner acts before lag grows.
+"""What open hotspots do to the forecast of their lanes, so that the planner acts before lag grows.
 
-A hotspot gives two rates of its place in event time: now, and usually. Event time may run faster
-than arrivals (a compressed replay), so that only ratios of its rates are used: the share of the
-lane's usual arrival rate that belongs to the place, and how many times that the place has now."""
+That a lane's arrivals grow may be chance; a hotspot says that they do not. So the growth of its
+lanes is taken to go on for a while. Only what arrives counts, on our clock: the hotspot's rates are
+those of its place, which may be a small part of a lane, and in event time, which may run faster
+than the clock."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from agents.core.model.hotspots import LEAST_USUAL_EPS
 from agents.core.model.plan import Lane, Node
+from kernels.tables import Floats
 
-MOST_TIMES = 10.0
-"""The most by which all hotspots together multiply a lane's usual rate."""
-GROWTH = 2.0
-"""Headroom: a burst that was noticed just now has often not reached its height, and what arrives
-shows its present rate anyway."""
+AHEAD_S = 20.0
+"""Growth is taken to go on for this long: arrival rates are known about 5 s late, and lanes that
+make room leave a node one after the other."""
+GROWTH_S = 5.0  # over which growth is measured
 FILL_SHARE = 0.9
 """With what hotspots add, lanes fill at most this share of what the nodes may be given: no lane has
 to wait for a load that is only expected."""
 
 
 @dataclass(frozen=True, slots=True)
-class HotRates:
-    """What one hotspot says of its lanes. `place`: its name. `eps`, `usual_eps`: its rates, in
-    events/s of event time. `clock`: how many seconds of event time pass in one second. `weights`:
-    by lane, its part of the rates; they sum to at most 1. `fades_s`: when it begins to fade
-    (monotonic; infinite while it lasts)."""
+class HotLanes:
+    """The lanes of one hotspot. `place`: its name. `until_s`: after this it counts no more
+    (monotonic)."""
 
     place: str
-    eps: float
-    usual_eps: float
-    clock: float
-    weights: Mapping[int, float]
-    fades_s: float = float("inf")
-
-    def added_eps(self, lane: int, base_eps: float) -> float:
-        """What it adds to a lane's usual arrival rate, in events/s that arrive."""
-        usual_eps = max(self.usual_eps, LEAST_USUAL_EPS)
-        times = max(1.0, self.eps / usual_eps)
-        if base_eps <= 0:
-            return 0.0
-        share = min(1.0, self.weights[lane] * usual_eps * self.clock / base_eps)
-        return base_eps * min(GROWTH * share * (times - 1), MOST_TIMES - 1)
+    lanes: tuple[int, ...]
+    until_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """A lane's forecast was raised to `times` what it was, mostly by the hotspot at `place`."""
+    """A lane's forecast was raised to `times` what it was, since the hotspot at `place` is in
+    it."""
 
     times: float
     place: str
@@ -58,39 +49,61 @@ class Raised:
 class HotspotForecast:
     """`open`: the hotspots that raise a forecast now, by id."""
 
-    open: dict[str, HotRates] = field(default_factory=dict)
-    # By hotspot and lane, the forecast when the hotspot came: by now it has learned of the burst.
-    _bases: dict[str, dict[int, float]] = field(default_factory=dict)
+    open: dict[str, HotLanes] = field(default_factory=dict)
+    _seen: deque[tuple[float, Floats]] = field(default_factory=deque)
 
-    def set(self, id_: str, rates: HotRates) -> None:
+    def set(self, id_: str, hot: HotLanes) -> None:
         """Take a new hotspot, or new figures of one."""
-        self.open[id_] = rates
+        self.open[id_] = hot
 
     def forget(self, ids: Iterable[str]) -> None:
         for id_ in ids:
             self.open.pop(id_, None)
-            self._bases.pop(id_, None)
+
+    def observe_rates(self, now: float, rate_eps: Floats) -> None:
+        """Take the arrival rates of all lanes, float64[L]; NaN means unknown. `now`: monotonic."""
+        self._seen.append((now, rate_eps))
+        while len(self._seen) > 2 and now - self._seen[1][0] >= GROWTH_S:
+            self._seen.popleft()
+
+    def _growth_eps_s(self) -> Floats:
+        """By how many events/s each lane's arrival rate grows in a second, float64[L]; 0 if it has
+        grown by less than its root, as smoothed rates often do by chance."""
+        if not self._seen:
+            return np.zeros(0)
+        (then_s, before), (now_s, rate) = self._seen[0], self._seen[-1]
+        if not GROWTH_S / 2 <= now_s - then_s <= 3 * GROWTH_S:  # just begun, or after a gap
+            return np.zeros(len(rate))
+        grown = rate - before
+        out: Floats = np.where(grown > np.sqrt(rate), grown, 0.0) / (now_s - then_s)
+        return out
 
     def raise_lanes(
         self,
         lanes: Sequence[Lane],
         nodes: Sequence[Node],
         now: float,
-        fade_s: float,
+        ahead_s: float,
         target_utilisation: float,
     ) -> tuple[tuple[Lane, ...], dict[int, Raised]]:
-        """The lanes with raised forecasts, and which ones were raised. A hotspot that has ended
-        fades over `fade_s`. A lane of which no forecast is known stays as it is."""
-        self.forget([i for i, rates in self.open.items() if now - rates.fades_s >= fade_s])
+        """The lanes with raised forecasts, and which ones were raised. `ahead_s`: how far the
+        forecast looks ahead. A lane whose rate is not known stays as it is."""
+        self.forget([i for i, hot in self.open.items() if now >= hot.until_s])
         if not self.open:
             return tuple(lanes), {}
-        ahead = {lane.id: lane.forecast_eps for lane in lanes if lane.forecast_eps is not None}
-        wanted = self._want_rates(ahead, now, fade_s)
+        places = {n: hot.place for hot in reversed(self.open.values()) for n in hot.lanes}
+        growth = self._growth_eps_s()
+        load = {lane.id: max(lane.rate_eps or 0.0, lane.forecast_eps or 0.0) for lane in lanes}
         takers = [n.capacity_eps for n in nodes if n.takes and not n.empty]
         most = target_utilisation * max(takers, default=0.0)  # more would fit on no node
-        load = {lane.id: max(lane.rate_eps or 0.0, lane.forecast_eps or 0.0) for lane in lanes}
-        more = {n: min(eps, most) - load[n] for n, (eps, _) in wanted.items()}
-        more = {n: eps for n, eps in more.items() if eps > 0}
+        more = {
+            lane.id: min(lane.rate_eps + growth[lane.id] * min(AHEAD_S, ahead_s), most)
+            - load[lane.id]
+            for lane in lanes
+            if lane.id in places and lane.rate_eps is not None and lane.id < len(growth)
+            if growth[lane.id] > 0
+        }
+        more = {n: float(eps) for n, eps in more.items() if eps > 0}
         room = FILL_SHARE * target_utilisation * sum(takers) - sum(load.values())
         share = min(1.0, max(0.0, room) / sum(more.values())) if more else 0.0
         raised = {n: load[n] + share * eps for n, eps in more.items() if share * eps > 0}
@@ -98,26 +111,8 @@ class HotspotForecast:
             replace(lane, forecast_eps=raised[lane.id]) if lane.id in raised else lane
             for lane in lanes
         )
+        usual = {x.id: x.rate_eps if x.forecast_eps is None else x.forecast_eps for x in lanes}
         return out, {
-            n: Raised(eps / max(ahead[n], LEAST_USUAL_EPS), wanted[n][1])
+            n: Raised(eps / max(usual[n] or 0.0, LEAST_USUAL_EPS), places[n])
             for n, eps in raised.items()
         }
-
-    def _want_rates(
-        self, ahead: Mapping[int, float], now: float, fade_s: float
-    ) -> dict[int, tuple[float, str]]:
-        """By lane, the rate that its hotspots want, and the place of the one that adds most."""
-        base: dict[int, float] = {}
-        added: dict[int, float] = {}
-        first: dict[int, tuple[float, str]] = {}
-        for id_, rates in self.open.items():
-            gone_s = max(0.0, now - rates.fades_s)
-            fade = 1.0 - gone_s / fade_s if gone_s else 1.0
-            bases = self._bases.setdefault(id_, {})
-            for n in rates.weights.keys() & ahead.keys():
-                own = bases.setdefault(n, ahead[n])
-                eps = fade * rates.added_eps(n, own)
-                base[n] = max(base.get(n, 0.0), own)
-                added[n] = added.get(n, 0.0) + eps
-                first[n] = max(first.get(n, (eps, rates.place)), (eps, rates.place))
-        return {n: (min(base[n] + added[n], MOST_TIMES * base[n]), first[n][1]) for n in base}

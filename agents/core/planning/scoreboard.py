@@ -156,6 +156,10 @@ class Scoreboard:
         even that is too little, lanes keep their node unless others matter more. `orphans_first`:
         lanes that have a node take no room from orphans."""
         settled = self.limits.room_eps(self.use)
+        # A lane that alone is more than its node is to be left with: the others leave it.
+        here = self.sits >= 0
+        here[here] = self.load[here] <= self.limits.hard[self.sits[here]]
+        np.maximum.at(settled, self.sits[here], self.load[here])
         hard = np.maximum(settled, self.limits.hard)
         if not self.nodes:
             return Solution(self.sits, np.zeros(0), 0.0, 0.0), hard

@@ -297,6 +297,15 @@ def test_node_over_capacity_is_relieved_even_when_all_are_busy() -> None:
     assert [(m.lane, m.reason) for m in p.moves] == [(2, "over capacity")]
 
 
+def test_all_others_leave_the_node_of_a_lane_that_alone_is_more_than_it_settles_to() -> None:
+    """Node 0 settles to 0.5 of its capacity, and lane 0 has 0.75 of it."""
+    lanes = [Lane(0, 300, owner=0), *(Lane(i, 30, owner=0) for i in (1, 2, 3))]
+    lanes += [Lane(3 + n, 100, owner=n) for n in (1, 2, 3)]
+    calm = with_(CALM, budget_share=1.0)
+    p = twice(lanes, fleet(400, 400, 400, 400), [[5] * 4] * 7, calm)
+    assert {(m.lane, m.frm) for m in p.moves} == {(1, 0), (2, 0), (3, 0)}
+
+
 def test_lane_too_heavy_for_its_node_goes_to_a_larger_one_where_others_are() -> None:
     p = twice([Lane(0, 500, owner=0), Lane(1, 100, owner=1)], fleet(400, 2000), [[5, 9]] * 2)
     assert [(m.lane, m.to, m.reason) for m in p.moves] == [(0, 1, "over capacity")]
