@@ -9,7 +9,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from agents import settings
 from agents.analytics.checkpoint import PROGRESS, CheckpointUnusable, Progress
@@ -19,6 +19,7 @@ from agents.base.supervisor import first_leaf_error
 from agents.base.worker_thread import WorkThread
 from agents.core.model.messages import Arrival, LaneLoad
 from agents.core.model.topology import (
+    ASIDE,
     MAIN,
     TOPIC_HOTSPOT_STATE,
     TOPIC_HOTSPOTS,
@@ -45,9 +46,14 @@ COMMIT_S = 1.0
 """How often progress is committed if nothing was found; what is found is committed at once."""
 HISTORY_S = 3600.0
 """Where there is no checkpoint, it begins with what was appended in the last hour."""
+PARTITIONS_S = 10.0
+"""How often it is looked for new partitions. What comes in one before may be late."""
 SHOWN_S = 10.0
 """How long the last owner's last transaction may take to show in `hotspots.state`."""
 REST_S = 0.2
+MAX_REST_S = 5.0
+NOTICE_S = 60.0
+"""How long people are shown what has happened once."""
 
 _log = log.get_logger("analytics.engine")
 
@@ -114,6 +120,8 @@ class BaseEngine(WorkerEngine, Generic[W]):
         self._kafka, self._analytics, self._topics = kafka, analytics, topics
         self._read_topic = read_topic
         self._load_at = time.monotonic()
+        self._away = False
+        self._notice, self._notice_until = "", 0.0
 
     # The control side
 
@@ -131,20 +139,22 @@ class BaseEngine(WorkerEngine, Generic[W]):
     async def run(self) -> None:
         """Wait for the lease, then work until cancelled. Raises LeaseLost: the process must end
         (PROTOCOL 2.1)."""
-        reader = self._reader = Reader(self._kafka, f"{MAIN}/{self._read_topic}")
+        reader = self._reader = Reader(
+            self._kafka, f"{MAIN}/{self._read_topic}", look_s=PARTITIONS_S
+        )
         offsets = Offsets(self._kafka, self._topics.group)
         thread = WorkThread("hotspots")
         producer: LeasedProducer | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._own.end_when_ordered())
-                await retry_until_available(reader.start, log_unavailable)
-                await retry_until_available(offsets.start, log_unavailable)
+                await retry_until_available(reader.start, self.note_unavailable)
+                await retry_until_available(offsets.start, self.note_unavailable)
                 await self._own.leased.wait()
                 if self.tenure.lease is None:
                     raise LeaseLost("no lease")
                 producer = LeasedProducer(self._kafka, self.tenure.lease)
-                await retry_until_available(producer.start, log_unavailable)
+                await retry_until_available(producer.start, self.note_unavailable)
                 clients = Clients(reader, offsets, producer, thread)
                 tasks.create_task(self._own.watch_committed_offsets(offsets))
                 handed_over: W | None = None
@@ -192,6 +202,26 @@ class BaseEngine(WorkerEngine, Generic[W]):
         lane.phase, lane.asked_at = Phase.LEAVING, time.monotonic()
         self._own.pending.set()
 
+    # What is told
+
+    def note_unavailable(self, error: KafkaUnavailable) -> None:
+        """Log that Kafka is away, once until `note_available`."""
+        if not self._away:
+            log_unavailable(error)
+        self._away = True
+
+    def note_available(self) -> None:
+        if self._away:
+            _log.info("kafka_available")
+        self._away = False
+
+    def show_notice(self, text: str) -> None:
+        """Show people what has happened, as a fault of the task that ends by itself."""
+        self._notice, self._notice_until = f"{ASIDE}{text}", time.monotonic() + NOTICE_S
+
+    def current_notice(self) -> str:
+        return self._notice if time.monotonic() < self._notice_until else ""
+
     # Begin: the checkpoint, or anew
 
     async def _begin(self, lane: WorkedPartition, clients: Clients) -> W | None:
@@ -220,9 +250,12 @@ class BaseEngine(WorkerEngine, Generic[W]):
                     return work
             except CheckpointUnusable as e:
                 _log.error("checkpoint_unusable", why=str(e), then="begin with the last hour")
+                self.show_notice(
+                    f"it began anew with the last hour, of which hotspots may be told twice: {e}"
+                )
             return await self._begin_anew(lane, clients)
         except KafkaUnavailable as e:
-            log_unavailable(e)
+            self.note_unavailable(e)
             await asyncio.sleep(REST_S)
             return None
 
@@ -242,13 +275,19 @@ class BaseEngine(WorkerEngine, Generic[W]):
         """Begin without a checkpoint. Raises KafkaUnavailable."""
 
     async def _find_lost_begin(self, part: Partition, at: int, offsets: Offsets) -> int | None:
-        """Where the log begins, if the offset `at` is not in it any more; None if it is. Raises
-        KafkaUnavailable."""
+        """Where the log begins, if the offset `at` is not in it any more, which people are told;
+        None if it is. Raises KafkaUnavailable."""
         begin = (await offsets.read_beginning_offsets([part]))[part]
         end = (await offsets.read_end_offsets([part]))[part]
         if begin <= at <= end:
             return None
         _log.error("records_are_gone", partition=part.label, wanted=at, begins=begin, ends=end)
+        self.show_notice(
+            f"{part.label}: records {at:,} to {begin - 1:,} are gone, and hotspots in them were "
+            f"not found; {part.kafka_topic} must keep more (retention.ms)"
+            if at < begin
+            else f"{part.label} was made again or cut: it is read from its beginning, {begin:,}"
+        )
         return begin
 
     @abstractmethod
@@ -273,10 +312,11 @@ class BaseEngine(WorkerEngine, Generic[W]):
         began = time.monotonic()
         offsets = {part: (at, "") for part, at in positions.items()}
         offsets[lane.partition] = (work.count + 1, work.counts.encode())
-        while True:
-            if await self._try_commit(lane, producer, rows, offsets):
-                break
-            await asyncio.sleep(REST_S)
+        rest_s, before = REST_S, lane.fault
+        while not await self._try_commit(lane, producer, rows, offsets):
+            await asyncio.sleep(rest_s)
+            rest_s = min(2 * rest_s, MAX_REST_S)
+        lane.fault = before
         now = time.monotonic()
         self.meters.commit.add([now - began])
         self.meters.count_batch(
@@ -304,11 +344,12 @@ class BaseEngine(WorkerEngine, Generic[W]):
             await producer.send_transaction(outbox.batches, offsets, self._topics.group)
         except (TransactionRefused, NotSent) as e:
             self.meters.aborts += 1
-            lane.fault = f"held: {e}"
-            _log.warning("not_committed", error=str(e))
+            if lane.fault != (fault := f"held: {e}"):
+                _log.warning("not_committed", error=str(e))
+                lane.fault = fault
             return False
         return True
 
 
-def log_unavailable(e: Any) -> None:
+def log_unavailable(e: KafkaUnavailable) -> None:
     _log.warning("kafka_unavailable", error=str(e))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -29,7 +29,6 @@ from agents.analytics.base_engine import (
     Row,
     Topics,
     Work,
-    log_unavailable,
 )
 from agents.analytics.checkpoint import (
     PROGRESS,
@@ -42,10 +41,14 @@ from agents.analytics.checkpoint import (
 from agents.analytics.detection import Detection
 from agents.base import log
 from agents.base.errors import KafkaUnavailable
+from agents.base.text import counted
 from agents.base.worker_thread import WorkThread
 from agents.core.model.hotspots import Hotspot, Rise
+from agents.core.model.times import format_utc
 from agents.core.model.topology import ASIDE, MAIN, Partition
 from agents.kafka.offsets import Offsets
+from agents.observe.metrics import declared as m
+from agents.observe.metrics.samples import Samples
 from agents.worker.lane import WorkedPartition
 from agents.worker.reader import Reader, Unreadable
 
@@ -58,6 +61,8 @@ MOST_PENDING = 1_000_000
 read."""
 UNSEEN_S = 15.0
 LATE_S, LATE_EVENTS = 10.0, 100
+STILL_S = 60.0
+"""Event time that stands still for this long, although later events wait, is told."""
 
 _log = log.get_logger("analytics.engine")
 
@@ -68,7 +73,9 @@ class _Work(Work):
     partition of `events.lanes`. `heard_at`: when each partition last had a record (monotonic).
     `stopped`: partitions that cannot be read, and why.
     `late_at`, `late_of`, `late`: when it was looked how many are late, of how many, and how many
-    were; `late_share`: of those between the last two looks."""
+    were; `late_share`: of those between the last two looks; `dropped`: how many of them there was
+    no room for. `waited_for`: the partitions that are not idle. `watermark_ms`, `moved_at`: the
+    watermark, and when it last moved (monotonic)."""
 
     detection: Detection
     positions: dict[int, int]
@@ -83,6 +90,11 @@ class _Work(Work):
     late_of: int = 0
     late: int = 0
     late_share: float = 0.0
+    dropped_before: int = 0
+    dropped: int = 0
+    waited_for: list[int] = field(default_factory=list)
+    watermark_ms: int = -1
+    moved_at: float = 0.0
 
 
 class HotspotEngine(BaseEngine[_Work]):
@@ -103,6 +115,11 @@ class HotspotEngine(BaseEngine[_Work]):
             kafka, analytics, boot, leave=leave, topics=topics, read_topic=topics.lanes
         )
         self._snapshot_s = snapshot_s
+        self._dropped = 0
+
+    def add_metrics(self, worker: str, out: Samples) -> None:
+        """What is not tested."""
+        out.add(m.EVENTS_DROPPED, self._dropped, worker)
 
     # Begin: the checkpoint, or an hour of history
 
@@ -138,6 +155,7 @@ class HotspotEngine(BaseEngine[_Work]):
         except (KeyError, ValueError, TypeError) as e:
             raise CheckpointUnusable(f"the snapshot is not one of this version: {e}") from e
         detection.resume(progress.told_s, progress.open)
+        await clients.reader.find_partitions()  # so that one that was added is waited for, too
         _log.info(
             "restored",
             transaction=progress.count,
@@ -167,6 +185,7 @@ class HotspotEngine(BaseEngine[_Work]):
             late_at=now,
             late_of=lane.counts.taken,
             late=detection.detector.slots.late,
+            moved_at=now,
         )
 
     # The loop
@@ -188,12 +207,20 @@ class HotspotEngine(BaseEngine[_Work]):
                 await self._skip_or_stop(work, e, clients.offsets)
                 continue
             except KafkaUnavailable as e:
-                log_unavailable(e)
+                self.note_unavailable(e)
                 reading = {}
                 await asyncio.sleep(REST_S)
                 continue
-            lane.fault = self._describe_unread(work, reader) or self._describe_late(work)
+            self.note_available()
             now = time.monotonic()
+            self._look_at_counts(work, now)
+            lane.fault = (
+                self._describe_unread(work, reader, reading)
+                or self._describe_standstill(work, now)
+                or self._describe_late(work)
+                or self._describe_dropped(work)
+                or self.current_notice()
+            )
             if work.rises or work.changes or now - work.committed_at >= COMMIT_S:
                 due = self._is_snapshot_due(work, now)
                 await self._commit(lane, work, clients, snapshot=due)
@@ -225,7 +252,7 @@ class HotspotEngine(BaseEngine[_Work]):
         now = time.monotonic()
         ends = {n: reader.last_stable_offset(n) or 0 for n in assigned}
         idle_s = self._analytics.idle_s
-        waited_for = [
+        waited_for = work.waited_for = [
             n
             for n in work.positions
             if n not in work.stopped
@@ -258,7 +285,7 @@ class HotspotEngine(BaseEngine[_Work]):
         try:
             begin = await self._find_lost_begin(part, at, offsets)
         except KafkaUnavailable as e:
-            log_unavailable(e)
+            self.note_unavailable(e)
             return
         self.meters.faults += 1
         if begin is not None:
@@ -267,11 +294,11 @@ class HotspotEngine(BaseEngine[_Work]):
         work.stopped[part.n] = str(unreadable)
         _log.error("lane_not_read", lane=part.n, why=str(unreadable))
 
-    def _describe_unread(self, work: _Work, reader: Reader) -> str:
-        """What people must know of lanes that are not read."""
+    def _describe_unread(self, work: _Work, reader: Reader, reading: Iterable[int]) -> str:
+        """What people must know of lanes that cannot be read; `reading`: those that should be."""
         long_ago = time.monotonic() - UNSEEN_S
         unread = dict(work.stopped)
-        for n in work.positions:
+        for n in reading:
             if reader.last_stable_offset(n) is None and work.heard_at[n] < long_ago:
                 unread.setdefault(n, f"no broker has answered for it for {UNSEEN_S:g} s")
         if not unread:
@@ -280,19 +307,52 @@ class HotspotEngine(BaseEngine[_Work]):
         more = f" (and {len(unread) - 1} more lanes)" if len(unread) > 1 else ""
         return f"{ASIDE}lane {n} is not read: {why}{more}"
 
+    def _look_at_counts(self, work: _Work, now: float) -> None:
+        """Note what has become of the events of the last LATE_S, and whether event time moves."""
+        slots = work.detection.detector.slots
+        if slots.watermark_ms != work.watermark_ms:
+            work.watermark_ms, work.moved_at = slots.watermark_ms, now
+        if now - work.late_at < LATE_S:
+            return
+        came = work.counts.taken - work.late_of
+        work.late_share = (slots.late - work.late) / came if came >= LATE_EVENTS else 0.0
+        work.dropped = slots.dropped - work.dropped_before
+        self._dropped += work.dropped
+        work.late_at, work.late_of, work.late = now, work.counts.taken, slots.late
+        work.dropped_before = slots.dropped
+
+    def _describe_standstill(self, work: _Work, now: float) -> str:
+        """What people must know if a partition has held the watermark back for STILL_S."""
+        high_ms = work.detection.detector.slots.high_ms
+        marks = [(high_ms[n], n) for n in work.waited_for if n in high_ms]
+        if now - work.moved_at < STILL_S or not marks:
+            return ""
+        (low_ms, n), newest_ms = min(marks), max(high_ms.values())
+        if newest_ms - low_ms <= STILL_S * 1000:
+            return ""
+        return (
+            f"{ASIDE}event time stands still: the newest event of lane {n} is of "
+            f"{format_utc(low_ms)}, that of another lane of {format_utc(newest_ms)}; look at the "
+            f"clocks of the sources of lane {n}"
+        )
+
     def _describe_late(self, work: _Work) -> str:
         """What people must know if most events of the last LATE_S were late."""
-        now, late = time.monotonic(), work.detection.detector.slots.late
-        if now - work.late_at >= LATE_S:
-            came = work.counts.taken - work.late_of
-            share = (late - work.late) / came if came >= LATE_EVENTS else 0.0
-            work.late_share = share
-            work.late_at, work.late_of, work.late = now, work.counts.taken, late
         if work.late_share <= 0.5:
             return ""
         return (
             f"{ASIDE}{work.late_share:.0%} of the events are late and not counted: raise "
             f"analytics.lateness_s (now {self._analytics.lateness_s:g} s)"
+        )
+
+    def _describe_dropped(self, work: _Work) -> str:
+        """What people must know if there was no room for events of the last LATE_S."""
+        if not work.dropped:
+            return ""
+        return (
+            f"{ASIDE}{counted(work.dropped, 'event')} of the last {LATE_S:g} s are of places that "
+            f"are not watched, since {len(work.detection.detector.keys):,} are already: find the "
+            "source whose places are random, or build a lane map of a coarser resolution"
         )
 
     def _is_snapshot_due(self, work: _Work, now: float) -> bool:

@@ -44,9 +44,10 @@ class Unreadable(Exception):
 
 
 class Reader:
-    """One read-committed consumer of one topic, with explicit positions."""
+    """One read-committed consumer of one topic, with explicit positions. `look_s`: how often it is
+    looked for new partitions."""
 
-    def __init__(self, kafka: settings.Kafka, topic: str) -> None:
+    def __init__(self, kafka: settings.Kafka, topic: str, *, look_s: float = 300.0) -> None:
         self._topic = topic
         self._kafka_topic = topic.partition("/")[2]
         self._consumer = make_committed_reader(
@@ -56,6 +57,7 @@ class Reader:
             max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
             # A waiting fetch also delays the next one, which has the new partitions.
             fetch_max_wait_ms=100,
+            metadata_max_age_ms=round(look_s * 1000),
             request_timeout_ms=5000,
             retry_backoff_ms=50,
         )
@@ -168,7 +170,7 @@ class Reader:
         return self.known_partitions()
 
     def known_partitions(self) -> range:
-        """The partitions of the topic that are known by now; new ones show after some minutes."""
+        """The partitions of the topic that are known by now; new ones show after `look_s`."""
         return range(len(self._consumer.partitions_for_topic(self._kafka_topic) or ()))
 
     async def positions_of(self, partitions: Iterable[int]) -> dict[int, int]:

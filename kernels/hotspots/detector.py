@@ -15,6 +15,8 @@ from kernels.hotspots.slots import Counts, SlotCounter
 from kernels.tables import Marks
 
 SINCE_UNKNOWN = -1
+MOST_CELLS = 1 << 20
+"""Cells and areas that are known at once, about 300 MB. Events of others are dropped."""
 _FORGET_EVERY_S = 3600
 Saved = dict[str, npt.NDArray[Any]]
 
@@ -41,32 +43,38 @@ class Detector:
             self.since_s = int(closed.slot_s[0])
         rule = Rule(self.since_s, self.floor, self.threshold)
         rows = self._rows_of(closed.cell)
+        if (strange := rows < 0).any():
+            self.slots.dropped += int(closed.events[strange].sum())
+            closed, rows = Counts(*(x[~strange] for x in closed)), rows[~strange]
         rises = find_rises(closed.slot_s, rows, closed.events, self.cells, rule)
         self._forget_old_cells()
         return closed, rises
 
     def _rows_of(self, cell: Marks) -> Marks:
-        """Where these cells are in `cells`; new ones are added."""
+        """Where these cells are in `cells`; new ones are added while there is room, else -1."""
         wanted, inverse = np.unique(cell, return_inverse=True)
         at = np.searchsorted(self.keys, wanted)
         known = np.zeros(len(wanted), bool)
         inside = at < len(self.keys)
         known[inside] = self.keys[at[inside]] == wanted[inside]
-        new = wanted[~known]
+        first = len(self.keys)
+        new = np.flatnonzero(~known)[: MOST_CELLS - first]
         if len(new):
-            first = len(self.keys)
             self._make_room(first + len(new))
             added = np.arange(first, first + len(new))
-            self.keys = np.insert(self.keys, at[~known], new)
-            self.rows = np.insert(self.rows, at[~known], added)
+            self.keys = np.insert(self.keys, at[new], wanted[new])
+            self.rows = np.insert(self.rows, at[new], added)
             at = np.searchsorted(self.keys, wanted)
-        found: Marks = self.rows[at][inverse.ravel()]
-        return found
+            known[new] = True
+        found = np.full(len(wanted), -1, np.int64)
+        found[known] = self.rows[at[known]]
+        rows: Marks = found[inverse.ravel()]
+        return rows
 
     def _make_room(self, count: int) -> None:
         have = len(self.cells.last_s)
         if count > have:
-            more = Cells.empty(max(count, 2 * have, 256) - have)
+            more = Cells.empty(min(max(count, 2 * have, 256), MOST_CELLS) - have)
             both = ((getattr(self.cells, name), getattr(more, name)) for name in Cells._fields)
             self.cells = Cells._make(map(np.concatenate, both))
 

@@ -13,6 +13,9 @@ from kernels.tables import Marks
 
 _RESOLUTION_BIT = 52
 _DIGITS_BIT = 45  # of resolution 0; each finer resolution has three bits below
+MOST_PENDING = 4_000_000
+"""Counts of slots that are not closed. Beyond, events are dropped: only a clock that stands still,
+with events in ever new cells, brings so many."""
 _NONE = np.empty(0, np.int64)
 
 
@@ -62,7 +65,7 @@ class Counts(NamedTuple):
 class SlotCounter:
     """Counts the events of a stream of several partitions. `high_ms`: each partition's high mark.
     `watermark_ms`: -1 until there is one. `pending`: the counts of slots that are not closed.
-    `late`: how many events were late."""
+    `late`: how many events were late. `dropped`: how many were not counted for want of room."""
 
     lateness_ms: int
     area_resolution: int
@@ -70,6 +73,7 @@ class SlotCounter:
     watermark_ms: int = -1
     pending: Counts = field(default_factory=Counts.none)
     late: int = 0
+    dropped: int = 0
 
     def count_events(self, partition: int, ts_ms: Marks, cell: Marks) -> None:
         """Count N events of a partition in the order of its log. `ts_ms`: event time, from 0;
@@ -82,6 +86,9 @@ class SlotCounter:
         self.high_ms[partition] = int(high[-1])
         kept = ts_ms[in_time]
         self.late += len(ts_ms) - len(kept)
+        if len(self.pending.slot_s) >= MOST_PENDING:
+            self.dropped += len(kept)
+            return
         self.pending = self.pending.plus(kept // 1000, cell[in_time], np.ones(len(kept), np.int64))
 
     def close_slots(self, waited_for: Collection[int]) -> Counts:

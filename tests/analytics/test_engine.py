@@ -187,6 +187,10 @@ async def test_a_checkpoint_that_is_gone_is_replaced(kafka_server: KafkaServer) 
             embedded=True,
         )
         await b.assign(2, offset)
+        await until(lambda: bool(b.engine.owned_partitions()[0].fault), 20)
+        said = b.engine.owned_partitions()[0].fault
+        assert said.startswith("aside: it began anew with the last hour, of which hotspots may be ")
+        assert said.endswith("hotspots.state only has transaction 0: was the topic deleted?")
         await r.send([*stream[2000:], *closing(stream)])
         # all of it again, since it was appended within the last hour
         await r.wait_until_counted(2000 + len(stream) + 3)

@@ -4,8 +4,6 @@ doubled either way."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -16,14 +14,6 @@ from tests.worker.support import Rig, Running, rig, until
 from tests.worker.test_engine import done, node
 
 pytestmark = pytest.mark.stack
-
-
-@pytest.fixture
-async def own_broker(server_folder: Path) -> AsyncIterator[Broker]:
-    broker = Broker(server_folder, heap_mb=384)
-    await broker.start(120)
-    yield broker
-    broker.kill()
 
 
 async def restarted(r: Rig, running: Running, epoch: int) -> Running:

@@ -127,6 +127,11 @@ ABORTS = _counter(
     "topic",
 )
 
+EVENTS_DROPPED = _counter(
+    "hotspot_events_dropped",
+    "events not tested for want of room: of too many cells, or of a clock that stands still",
+    "worker",
+)
 FLINK_JOB_UP = _gauge(
     "flink_job_up",
     "1 while the Flink job that finds hotspots runs; only from the worker that looks after it",
@@ -288,4 +293,5 @@ COORDINATOR = (
     REFUSED,
 )
 FLINK = (FLINK_JOB_UP, FLINK_RESTARTS, FLINK_CHECKPOINT_AGE)
-ALL = (*EVERY_PROCESS, *WORKER, *FLINK, *COORDINATOR)
+IN_PROCESS = (EVENTS_DROPPED,)
+ALL = (*EVERY_PROCESS, *WORKER, *IN_PROCESS, *FLINK, *COORDINATOR)

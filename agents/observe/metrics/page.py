@@ -7,12 +7,20 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from agents.observe.metrics.declared import COORDINATOR, EVERY_PROCESS, FLINK, WORKER, Metric
+from agents.observe.metrics.declared import (
+    COORDINATOR,
+    EVERY_PROCESS,
+    FLINK,
+    IN_PROCESS,
+    WORKER,
+    Metric,
+)
 
 BEGIN, END = "<!-- made from agents/observe/metrics/declared.py -->\n", "<!-- end -->\n"
 _PARTS = (
     ("Every process", EVERY_PROCESS),
     ("Workers: nodes, routers, analytics", WORKER),
+    ("Analytics in process", IN_PROCESS),
     ("Analytics on Flink", FLINK),
     ("The coordinator", COORDINATOR),
 )

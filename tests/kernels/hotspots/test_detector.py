@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels.hotspots import detector as detector_module
+from kernels.hotspots import slots as slots_module
 from kernels.hotspots.detector import Detector
 from kernels.hotspots.rises import Rule
 from kernels.hotspots.slots import SlotCounter, area_of_cells
@@ -170,3 +171,40 @@ def test_cells_of_which_nothing_counts_are_forgotten_and_change_nothing(
     assert len(found) > 0
     assert known == [2, 4, 2, 4]
     assert all_known == [2, 4, 4, 4]
+
+
+def test_beyond_the_most_cells_the_known_ones_go_on_and_the_others_are_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if room is made for some of those that come together."""
+    events = made_events(11)
+    whole, found = made_detector(), list[Found]()
+    run(found, whole, events, (0, 1, 2))
+    monkeypatch.setattr(detector_module, "MOST_CELLS", len(whole.keys) + 3)
+    bounded, again, cut = made_detector(), list[Found](), len(events) // 2
+    run(again, bounded, events[:cut], (0, 1, 2))
+    spare = bounded.keys.tolist()
+    # areas, so that each is only one
+    more = [(p, ms, (8 << 56) | (1 << 52) | n) for n, (p, ms, _) in enumerate(events[cut:])]
+    assert len(spare) == len(whole.keys)
+    both = [e for pair in zip(events[cut:], more, strict=True) for e in pair]
+    run(again, bounded, both, (0, 1, 2))
+    assert [f for f in again if f.cell in spare] == found
+    assert len(bounded.keys) == len(bounded.cells.last_s) == len(spare) + 3
+    closed = sum(ms // 1000 <= bounded.slots.closed_s for _, ms, _ in more)
+    assert 0 < closed - bounded.slots.dropped <= 3
+
+
+def test_beyond_the_most_pending_counts_events_are_dropped_until_slots_close(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slots_module, "MOST_PENDING", 3)
+    slots = SlotCounter(LATENESS_MS, 3)
+    for n in range(5):
+        slots.count_events(0, np.array([10_000]), np.array([n]))
+    assert (len(slots.pending.cell), slots.dropped) == (3, 2)
+    slots.count_events(0, np.array([30_000]), CELLS[:1])
+    assert (slots.high_ms[0], slots.dropped) == (30_000, 3)
+    slots.close_slots([0])
+    slots.count_events(0, np.array([31_000]), CELLS[:1])
+    assert (len(slots.pending.cell), slots.dropped) == (1, 3)
