@@ -39,6 +39,7 @@ bench:  ## throughput, recovery, scoring, placement, policies, real RTTs, foreca
 	$(PY) -m benchmarks.real_rtt
 	$(PY) -m benchmarks.forecast
 	$(PY) -m benchmarks.hotspots
+	$(PY) -m benchmarks.hotspot_lag
 
 clean:  ## ends what a killed run left; removes the run folder, .venv, all that was installed here, and caches
 	@if [ -x $(PY) ]; then $(PY) -m agents.local.servers.servers; fi
