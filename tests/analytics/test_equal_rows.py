@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from agents.analytics.sql_gateway import submit_job
 from agents.core.hotspots.job_rows import JobRows, decode_row
 from agents.core.model.hotspots import Rise
 from agents.kafka.topics import Topic, ensure_topics
+from tests.analytics.recorded import honeypot, need_recorded_streams, wikiticker
 from tests.analytics.support import (
     NEW_YORK,
     Event,
@@ -30,6 +32,8 @@ from tests.fixtures.kafka import KafkaServer
 
 LANES = 4
 RUBBISH = ["", "84", "8F2a1072fffffff", "852a1072fffffff\n", "7" * 15, "z" * 15]
+AHEAD = [Event(p, 4_102_444_800_000, NEW_YORK) for p in range(LANES)]
+"""Of clocks that are ahead; after them, Flink ticks up to the closing events."""
 
 
 async def rows_of_flink(
@@ -81,6 +85,19 @@ async def wait_until_each_subtask_worked(
         await asyncio.sleep(0.3)
 
 
+async def assert_rows_of_flink_are_ours(
+    r: Rig, flink: FlinkServer, stream: Sequence[Event], parallelisms: Sequence[int]
+) -> list[Rise]:
+    """To the last row, and so are the hotspots. Returns our rises."""
+    ours, since_s = await r.rises(), min(e.ms for e in stream) // 1000
+    for rows in await asyncio.gather(
+        *(rows_of_flink(r, flink, since_s, len(ours), n) for n in parallelisms)
+    ):
+        assert [row for row in rows if row.cell] == ours
+        assert list(JobRows().take(rows)) == await r.hotspots()
+    return ours
+
+
 async def test_both_engines_give_the_same_rises(
     kafka_server: KafkaServer, flink_server: FlinkServer
 ) -> None:
@@ -90,19 +107,29 @@ async def test_both_engines_give_the_same_rises(
     late = [Event(e.partition, e.ms - 5_000, NEW_YORK) for e in made[9_000:9_200]]
     stream = [*recorded, *made]
     rubbish = [Event(n % LANES, made[n].ms, cell) for n, cell in enumerate(RUBBISH * 10)]
-    ahead = [Event(p, 4_102_444_800_000, NEW_YORK) for p in range(LANES)]
     async with rig(kafka_server, LANES) as r:
         await r.send([*recorded, *made[:9_200], *rubbish, *late, *made[9_200:]])
-        await r.send([*closing(stream, LANES), *ahead])
+        await r.send([*closing(stream, LANES), *AHEAD])
         w = await r.engine(Parameters(idle_s=60))
         await w.assign(1, 0)
         await r.wait_until_counted(len(stream) + len(rubbish) + len(late) + 2 * LANES)
-        ours = await r.rises()
-        since_s = min(e.ms for e in stream) // 1000
-        for rows in await asyncio.gather(
-            *(rows_of_flink(r, flink_server, since_s, len(ours), n) for n in (1, 2))
-        ):
-            assert [row for row in rows if row.cell] == ours
-            assert list(JobRows().take(rows)) == await r.hotspots()
+        ours = await assert_rows_of_flink_are_ours(r, flink_server, stream, (1, 2))
         assert {rise for rise in ours if rise.at_s < made[0].ms // 1000}  # of the recorded stream
         assert {rise for rise in ours if rise.at_s > made[0].ms // 1000}
+
+
+async def test_both_engines_give_the_same_rises_of_other_recordings(
+    kafka_server: KafkaServer, flink_server: FlinkServer
+) -> None:
+    """Attacks on honeypots all over the world, and edits of Wikipedia."""
+    need_recorded_streams()
+    attacks, edits = await asyncio.to_thread(lambda: (honeypot(20_000, 3), wikiticker(3)))
+    stream = [*attacks, *edits]
+    async with rig(kafka_server, LANES) as r:
+        await r.send([*stream, *closing(stream, LANES), *AHEAD])
+        w = await r.engine(Parameters(idle_s=60))
+        await w.assign(1, 0)
+        await r.wait_until_counted(len(stream) + 2 * LANES)
+        ours = await assert_rows_of_flink_are_ours(r, flink_server, stream, (2,))
+        assert {rise for rise in ours if rise.at_s < edits[0].ms // 1000}
+        assert {rise for rise in ours if rise.at_s > edits[0].ms // 1000}
