@@ -14,9 +14,7 @@ from typing import Generic, TypeVar
 from agents import settings
 from agents.analytics.checkpoint import PROGRESS, CheckpointUnusable, Progress
 from agents.base import log
-from agents.base.errors import KafkaUnavailable, LeaseLost
-from agents.base.supervisor import first_leaf_error
-from agents.base.worker_thread import WorkThread
+from agents.base.errors import KafkaUnavailable
 from agents.core.model.messages import Arrival, LaneLoad
 from agents.core.model.topology import (
     ASIDE,
@@ -29,7 +27,6 @@ from agents.core.model.topology import (
     WorkerKind,
 )
 from agents.kafka.compacted import read_table
-from agents.kafka.connection import retry_until_available
 from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer
 from agents.kafka.refusals import NotSent, TransactionRefused
@@ -38,7 +35,9 @@ from agents.worker.lane import Phase, RunningCounts, WorkedPartition
 from agents.worker.ownership import Ownership
 from agents.worker.reader import Reader
 from agents.worker.stage import Outbox
+from agents.worker.worker_engine import Clients as Clients
 from agents.worker.worker_engine import WorkerEngine
+from agents.worker.worker_engine import log_unavailable as log_unavailable
 
 LOOK_S = 0.2
 """How often it is looked at what has changed when nothing comes."""
@@ -70,16 +69,6 @@ class Topics:
     job: str = FLINK_JOB
 
 
-@dataclass(frozen=True, slots=True)
-class Clients:
-    """What one boot works with."""
-
-    reader: Reader
-    offsets: Offsets
-    producer: LeasedProducer
-    thread: WorkThread
-
-
 @dataclass(slots=True, kw_only=True)
 class Work:
     """What one ownership works with. `count`: transactions so far."""
@@ -109,15 +98,16 @@ class BaseEngine(WorkerEngine, Generic[W]):
         read_topic: str,
     ) -> None:
         super().__init__(
+            kafka,
             Ownership(
                 f"{MAIN}/{topics.hotspots}",
                 boot,
                 leave=leave,
                 begun=lambda n: None,
                 released=lambda lane: None,
-            )
+            ),
         )
-        self._kafka, self._analytics, self._topics = kafka, analytics, topics
+        self._analytics, self._topics = analytics, topics
         self._read_topic = read_topic
         self._load_at = time.monotonic()
         self._away = False
@@ -136,45 +126,25 @@ class BaseEngine(WorkerEngine, Generic[W]):
 
     # The life of this boot
 
-    async def run(self) -> None:
-        """Wait for the lease, then work until cancelled. Raises LeaseLost: the process must end
-        (PROTOCOL 2.1)."""
-        reader = self._reader = Reader(
-            self._kafka, f"{MAIN}/{self._read_topic}", look_s=PARTITIONS_S
-        )
-        offsets = Offsets(self._kafka, self._topics.group)
-        thread = WorkThread("hotspots")
-        producer: LeasedProducer | None = None
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._own.end_when_ordered())
-                await retry_until_available(reader.start, self.note_unavailable)
-                await retry_until_available(offsets.start, self.note_unavailable)
-                await self._own.leased.wait()
-                if self.tenure.lease is None:
-                    raise LeaseLost("no lease")
-                producer = LeasedProducer(self._kafka, self.tenure.lease)
-                await retry_until_available(producer.start, self.note_unavailable)
-                clients = Clients(reader, offsets, producer, thread)
-                tasks.create_task(self._own.watch_committed_offsets(offsets))
-                handed_over: W | None = None
-                while True:
-                    if (lane := self._find_working()) is not None:
-                        if (work := await self._begin(lane, clients)) is not None:
-                            await self._work(lane, work, clients)
-                            handed_over = work
-                    elif (left := self._find_uncommitted()) is not None and handed_over:
-                        left.recommit = False  # the group's offsets were deleted meanwhile
-                        await self._commit(left, handed_over, clients)
-                    else:
-                        await self._wait_until_told()
-        except BaseExceptionGroup as group:
-            lost, _ = group.split(LeaseLost)
-            raise first_leaf_error(lost) if lost is not None else group from None
-        finally:
-            thread.stop()
-            stops = [reader.stop(), offsets.stop()]
-            await asyncio.gather(*stops, *([producer.stop()] if producer is not None else []))
+    @property
+    def _group(self) -> str:
+        return self._topics.group
+
+    def _make_reader(self) -> Reader:
+        return Reader(self._kafka, f"{MAIN}/{self._read_topic}", look_s=PARTITIONS_S)
+
+    async def _work_owned(self, clients: Clients, tasks: asyncio.TaskGroup) -> None:
+        handed_over: W | None = None
+        while True:
+            if (lane := self._find_working()) is not None:
+                if (work := await self._begin(lane, clients)) is not None:
+                    await self._work(lane, work, clients)
+                    handed_over = work
+            elif (left := self._find_uncommitted()) is not None and handed_over:
+                left.recommit = False  # the group's offsets were deleted meanwhile
+                await self._commit(left, handed_over, clients)
+            else:
+                await self._wait_until_told()
 
     def _find_working(self) -> WorkedPartition | None:
         return next((x for x in self._own.lanes.values() if x.phase is Phase.WORKING), None)
@@ -349,7 +319,3 @@ class BaseEngine(WorkerEngine, Generic[W]):
                 lane.fault = fault
             return False
         return True
-
-
-def log_unavailable(e: KafkaUnavailable) -> None:
-    _log.warning("kafka_unavailable", error=str(e))

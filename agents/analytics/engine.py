@@ -25,7 +25,6 @@ from agents.analytics.base_engine import (
     LOOK_S,
     REST_S,
     BaseEngine,
-    Clients,
     Row,
     Topics,
     Work,
@@ -51,6 +50,7 @@ from agents.observe.metrics import declared as m
 from agents.observe.metrics.samples import Samples
 from agents.worker.lane import WorkedPartition
 from agents.worker.reader import Reader, Unreadable
+from agents.worker.worker_engine import Clients
 
 BATCH_RECORDS = 20_000
 SNAPSHOT_S = 10.0

@@ -21,12 +21,10 @@ from typing import Any
 
 from agents import settings
 from agents.base import log
-from agents.base.errors import KafkaUnavailable, LeaseLost
-from agents.base.supervisor import first_leaf_error
+from agents.base.errors import KafkaUnavailable
 from agents.base.worker_thread import WorkThread
 from agents.core.model.messages import Arrival, LaneLoad
 from agents.core.model.topology import ASIDE
-from agents.kafka.connection import retry_until_available
 from agents.kafka.offsets import Offsets
 from agents.kafka.producer import LeasedProducer
 from agents.kafka.refusals import NotSent, TransactionRefused
@@ -36,7 +34,7 @@ from agents.worker.limits import BatchSizeLimits
 from agents.worker.ownership import MISSING_AFTER_S, Ownership
 from agents.worker.reader import Reader, Unreadable
 from agents.worker.stage import Later, Outbox, Stage, Tally
-from agents.worker.worker_engine import WorkerEngine
+from agents.worker.worker_engine import Clients, WorkerEngine
 
 IDLE_COMMIT_S = 24 * 3600.0
 """Interval at which an unchanged offset is committed again: brokers forget offsets after 7 days
@@ -113,6 +111,7 @@ class Engine(WorkerEngine):
         missing_after_s: float = MISSING_AFTER_S,
     ) -> None:
         super().__init__(
+            kafka,
             Ownership(
                 stage.topic,
                 boot,
@@ -120,9 +119,8 @@ class Engine(WorkerEngine):
                 begun=stage.forget_partition,
                 released=self._cancel_aside,
                 missing_after_s=missing_after_s,
-            )
+            ),
         )
-        self._kafka = kafka
         self._worker = worker
         self._stage = stage
         self._idle_commit_s = idle_commit_s
@@ -183,37 +181,20 @@ class Engine(WorkerEngine):
 
     # The life of this boot
 
-    async def run(self) -> None:
-        """Wait for the lease, then work until cancelled. Raises LeaseLost: the process must end
-        (PROTOCOL 2.1, 3.3)."""
-        reader = self._reader = Reader(self._kafka, self._stage.topic)
-        offsets = Offsets(self._kafka, self._stage.group)
-        thread = WorkThread("stage")
-        producer: LeasedProducer | None = None
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._own.end_when_ordered())
-                await retry_until_available(reader.start, _unavailable_logger("consumer"))
-                await retry_until_available(offsets.start, _unavailable_logger("offsets"))
-                await self._own.leased.wait()
-                if self.tenure.lease is None:
-                    raise LeaseLost("no lease")
-                producer = LeasedProducer(self._kafka, self.tenure.lease)
-                await retry_until_available(producer.start, _unavailable_logger("producer"))
-                tasks.create_task(self._own.watch_committed_offsets(offsets))
-                tasks.create_task(self._measure_unread_lag(offsets))
-                await self._run_transactions(reader, producer, thread, tasks)
-        except BaseExceptionGroup as group:
-            lost, _ = group.split(LeaseLost)
-            raise first_leaf_error(lost) if lost is not None else group from None
-        finally:
-            thread.stop()
-            for aside in self._aside.values():  # in threads, since `cancel` may block
-                threading.Thread(target=aside.later.cancel, daemon=True).start()
-            stops = [reader.stop(), offsets.stop()] + (
-                [producer.stop()] if producer is not None else []
-            )
-            await asyncio.gather(*stops)
+    @property
+    def _group(self) -> str:
+        return self._stage.group
+
+    def _make_reader(self) -> Reader:
+        return Reader(self._kafka, self._stage.topic)
+
+    async def _work_owned(self, clients: Clients, tasks: asyncio.TaskGroup) -> None:
+        tasks.create_task(self._measure_unread_lag(clients.offsets))
+        await self._run_transactions(clients.reader, clients.producer, clients.thread, tasks)
+
+    def _end_work(self) -> None:
+        for aside in self._aside.values():  # in threads, since `cancel` may block
+            threading.Thread(target=aside.later.cancel, daemon=True).start()
 
     async def _measure_unread_lag(self, offsets: Offsets) -> None:
         """Measure the lag of lanes that the reader does not read at present: those worked aside,
@@ -492,10 +473,6 @@ class Engine(WorkerEngine):
                 self._cancel_aside(lane)
         self._reread = True
         await asyncio.sleep(_REST_S)
-
-
-def _unavailable_logger(what: str) -> Callable[[KafkaUnavailable], None]:
-    return lambda e: _log.warning("kafka_unavailable", what=what, error=str(e))
 
 
 async def _wait_for_event(event: asyncio.Event, bound_s: float) -> None:

@@ -1,25 +1,47 @@
 """What `run_worker` needs of an engine, whatever kind of worker it drives: commands and settings go
-in, load and figures come out, and `run` works what is owned."""
+in, load and figures come out, and `run` works what is owned, with clients of its own."""
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from agents import settings
+from agents.base import log
+from agents.base.errors import KafkaUnavailable, LeaseLost
+from agents.base.supervisor import first_leaf_error
+from agents.base.worker_thread import WorkThread
 from agents.core.lanes.tenure import Tenure
 from agents.core.model.messages import Arrival, LaneLoad, WorkerAnswer, WorkerCommand
+from agents.kafka.connection import retry_until_available
+from agents.kafka.offsets import Offsets
+from agents.kafka.producer import LeasedProducer
 from agents.observe.metrics.samples import Samples
 from agents.worker.lane import Meters, WorkedPartition
 from agents.worker.ownership import Ownership
 from agents.worker.reader import Reader
+
+_log = log.get_logger("worker.engine")
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """What one boot works with. `thread`: for what computes."""
+
+    reader: Reader
+    offsets: Offsets
+    producer: LeasedProducer
+    thread: WorkThread
 
 
 class WorkerEngine(ABC):
     """One worker's data plane for one boot: what it owns, what it reads, and what is asked of
     it."""
 
-    def __init__(self, own: Ownership) -> None:
+    def __init__(self, kafka: settings.Kafka, own: Ownership) -> None:
+        self._kafka = kafka
         self._own = own
         self._reader: Reader | None = None
 
@@ -65,11 +87,6 @@ class WorkerEngine(ABC):
         """Add what only this kind of engine measures; `worker`: the account."""
 
     @abstractmethod
-    async def run(self) -> None:
-        """Wait for the lease, then work until cancelled. Raises LeaseLost: the process must
-        end."""
-
-    @abstractmethod
     def apply_settings(self, worker: settings.Worker) -> None:
         """Use these settings from now on."""
 
@@ -77,6 +94,56 @@ class WorkerEngine(ABC):
     def take_load(self) -> tuple[tuple[LaneLoad, ...], tuple[Arrival, ...]]:
         """For telemetry: the load of each owned partition since the last call, and (routers) the
         arrivals for each lane."""
+
+    # The life of this boot
+
+    async def run(self) -> None:
+        """Wait for the lease, then work until cancelled. Raises LeaseLost: the process must end
+        (PROTOCOL 2.1, 3.3)."""
+        reader = self._reader = self._make_reader()
+        offsets, thread = Offsets(self._kafka, self._group), WorkThread("work")
+        producer: LeasedProducer | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._own.end_when_ordered())
+                await retry_until_available(reader.start, log_unavailable)
+                await retry_until_available(offsets.start, log_unavailable)
+                await self._own.leased.wait()
+                if self.tenure.lease is None:
+                    raise LeaseLost("no lease")
+                producer = LeasedProducer(self._kafka, self.tenure.lease)
+                await retry_until_available(producer.start, log_unavailable)
+                tasks.create_task(self._own.watch_committed_offsets(offsets))
+                await self._work_owned(Clients(reader, offsets, producer, thread), tasks)
+        except BaseExceptionGroup as group:
+            lost, _ = group.split(LeaseLost)
+            raise first_leaf_error(lost) if lost is not None else group from None
+        finally:
+            thread.stop()
+            self._end_work()
+            stops = [reader.stop(), offsets.stop()]
+            await asyncio.gather(*stops, *([producer.stop()] if producer is not None else []))
+
+    @property
+    @abstractmethod
+    def _group(self) -> str:
+        """The consumer group whose offsets it commits."""
+
+    @abstractmethod
+    def _make_reader(self) -> Reader:
+        """The reader of what it works."""
+
+    @abstractmethod
+    async def _work_owned(self, clients: Clients, tasks: asyncio.TaskGroup) -> None:
+        """Work what is owned until cancelled; `tasks` owns what runs meanwhile. Raises
+        LeaseLost."""
+
+    def _end_work(self) -> None:  # noqa: B027 - most have none
+        """End at once what is under way outside of `tasks`."""
+
+
+def log_unavailable(error: KafkaUnavailable) -> None:
+    _log.warning("kafka_unavailable", error=str(error))
 
 
 MakeEngine = Callable[[str, Callable[[], None]], WorkerEngine]

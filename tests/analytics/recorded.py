@@ -1,5 +1,5 @@
-"""Recorded streams from `../shared/data` beside the project, as events of `events.lanes`. The README
-there has their sources; they may not be committed."""
+"""Recorded streams from `../shared/data` beside the project, as events of `events.lanes`. The
+README there has their sources; they may not be committed."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ async def test_both_engines_give_the_same_rises_of_other_recordings(
 ) -> None:
     """Attacks on honeypots all over the world, and edits of Wikipedia."""
     need_recorded_streams()
-    attacks, edits = await asyncio.to_thread(lambda: (honeypot(20_000, 3), wikiticker(3)))
+    attacks, edits = await asyncio.to_thread(lambda: (honeypot(8_000, 3), wikiticker(3)))
     stream = [*attacks, *edits]
     async with rig(kafka_server, LANES) as r:
         await r.send([*stream, *closing(stream, LANES), *AHEAD])
