@@ -419,8 +419,9 @@ one place grow from {USUAL_EPS:g} to {BURST_EPS:g} events/s, and measures what w
 
 ## What it shows
 
-A hotspot is known about 7 s after its beginning: 5 s of it are `analytics.lateness_s`. It helps where a burst takes longer than that to fill its node, but less than
-the planner needs without it: the arrival rates are smoothed over 5 s, and a node must look hot for 5 s more. A faster burst is too fast for both.
+With analytics the first lane leaves at about the same time however fast the burst grows: a hotspot is known after some seconds, 5 s of which are
+`analytics.lateness_s`. Without it, the burst must first fill its node, and the faster it grows, the sooner that is; then the node must look hot for 5 s,
+by rates that are smoothed over 5 s. A burst that overloads its node before a hotspot is known lags with both.
 """
 
 
