@@ -18,7 +18,7 @@ from kernels.tables import Marks
 
 START_S = 978_912_000
 LATENESS_MS = 5_000
-RULE = Rule(START_S - 3_600, 12, 18_000_000)
+RULE = Rule(START_S - 3_600, 12, 17_000_000)
 BATCH = 5_000  # events, as they come from Kafka
 PARTITIONS = 4
 RESOLUTION_5 = 0x85 << 52 | 0x3FFF_FFFF  # an H3 index of resolution 5 without its cell

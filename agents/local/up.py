@@ -29,7 +29,7 @@ from agents.settings import Analytics, Settings, load_settings
 
 SAMPLE = 20_000
 STOP_S = 75.0
-FOR_FLIGHTS = {"lateness_s": 3600.0, "threshold_nats": 30.0}
+FOR_FLIGHTS = {"lateness_s": 3600.0, "threshold_nats": 50.0}
 """For the stream of flights: at 1,000 events/s a day takes 16 s, so that what the routers read a
 second later is half an hour older; and a hotspot every few days is enough to see."""
 MIN_FILES = 1024

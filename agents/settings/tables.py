@@ -537,12 +537,13 @@ class Analytics(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     threshold_nats: Annotated[
         float,
         about(
-            "Evidence that a rise needs; each more makes a false alarm 2.7 times as rare.",
+            "Evidence that a rise needs where one event a second is usual; each more makes a false "
+            "alarm 2.7 times as rare.",
             "nats",
             ge=1,
             le=1000,
         ),
-    ] = 18.0
+    ] = 17.0
     flink: Flink = Flink()
 
 

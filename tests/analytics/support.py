@@ -102,7 +102,7 @@ def expected_rises(events: Sequence[Event], rule: Rule | None = None) -> set[Ris
     for e in events:
         for cell in (e.cell, area_of(e.cell)):
             counts[e.ms // 1000, int(cell, 16)] += 1
-    rule = rule or Rule(min(e.ms for e in events) // 1000, 12, 18_000_000)
+    rule = rule or Rule(min(e.ms for e in events) // 1000, 12, 17_000_000)
     return {
         Rise(f.at_s, f"{f.cell:x}", FACTORS[f.factor], f.started_s, f.events, f.usual, f.usual_s)
         for f in slow_rises([(s, c, n) for (s, c), n in counts.items()], rule)

@@ -52,27 +52,40 @@ SELECT cell, slot_s, window_time AS closed_at, LEAST(COUNT(*), 10000000) AS n
 FROM TABLE(TUMBLE(TABLE events_and_areas, DESCRIPTOR(event_time), INTERVAL '1' SECOND))
 GROUP BY cell, slot_s, window_start, window_end, window_time;
 
--- The usual figure of a cell, as of its last active minute: minutes m-44 to m-5.
+-- The usual figures of a cell, as of its last active minute m: of minutes m-44 to m-5, and of m-64
+-- to m-25.
 CREATE TEMPORARY VIEW minutes AS
 SELECT cell, MAX(slot_s) / 60 AS minute_no, window_time AS closed_at, SUM(n) AS n
 FROM TABLE(TUMBLE(TABLE slots, DESCRIPTOR(closed_at), INTERVAL '1' MINUTE))
 GROUP BY cell, window_start, window_end, window_time;
 
-CREATE TEMPORARY VIEW sums_45 AS
+CREATE TEMPORARY VIEW sums_65 AS
 SELECT cell, minute_no, closed_at, n, SUM(n) OVER (
   PARTITION BY cell ORDER BY closed_at
-  RANGE BETWEEN INTERVAL '44' MINUTE PRECEDING AND CURRENT ROW) AS n_45
+  RANGE BETWEEN INTERVAL '64' MINUTE PRECEDING AND CURRENT ROW) AS n_65
 FROM minutes;
 
-CREATE TEMPORARY VIEW sums_40 AS
-SELECT cell, minute_no, closed_at, n_45 - SUM(n) OVER (
+CREATE TEMPORARY VIEW sums_45 AS
+SELECT cell, minute_no, closed_at, n, n_65, SUM(n) OVER (
   PARTITION BY cell ORDER BY closed_at
-  RANGE BETWEEN INTERVAL '4' MINUTE PRECEDING AND CURRENT ROW) AS n_40
+  RANGE BETWEEN INTERVAL '44' MINUTE PRECEDING AND CURRENT ROW) AS n_45
+FROM sums_65;
+
+CREATE TEMPORARY VIEW sums_25 AS
+SELECT cell, minute_no, closed_at, n, n_45, n_65 - SUM(n) OVER (
+  PARTITION BY cell ORDER BY closed_at
+  RANGE BETWEEN INTERVAL '24' MINUTE PRECEDING AND CURRENT ROW) AS far
 FROM sums_45;
 
+CREATE TEMPORARY VIEW sums_5 AS
+SELECT cell, minute_no, closed_at, far, n_45 - SUM(n) OVER (
+  PARTITION BY cell ORDER BY closed_at
+  RANGE BETWEEN INTERVAL '4' MINUTE PRECEDING AND CURRENT ROW) AS near
+FROM sums_25;
+
 CREATE TEMPORARY VIEW usual AS
-SELECT cell, minute_no, n_40, closed_at FROM (
-  SELECT *, ROW_NUMBER() OVER (PARTITION BY cell ORDER BY closed_at DESC) AS newest FROM sums_40
+SELECT cell, minute_no, near, far, closed_at FROM (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY cell ORDER BY closed_at DESC) AS newest FROM sums_5
 ) WHERE newest = 1;
 
 CREATE TEMPORARY VIEW gaps AS
@@ -83,28 +96,39 @@ END AS gap_s
 FROM slots;
 
 CREATE TEMPORARY VIEW compared AS
-SELECT g.cell, g.slot_s, g.closed_at, g.n, g.gap_s, CASE
-  WHEN u.n_40 IS NULL OR g.slot_s - (u.minute_no + 1) * 60 > 86400 THEN 0 ELSE u.n_40
-END AS usual,
-LEAST(40, g.slot_s / 60 - 5 - ${since_s} / 60) AS known_min
+SELECT g.cell, g.slot_s, g.closed_at, g.n, g.gap_s, g.slot_s / 60 - ${since_s} / 60 AS age_min,
+  CASE WHEN u.near IS NULL OR g.slot_s - (u.minute_no + 1) * 60 > 86400 THEN 0 ELSE u.near
+  END AS near,
+  CASE WHEN u.far IS NULL OR g.slot_s - (u.minute_no + 1) * 60 > 86400 THEN 0 ELSE u.far
+  END AS far
 FROM gaps AS g
 LEFT JOIN usual FOR SYSTEM_TIME AS OF g.closed_at AS u ON g.cell = u.cell;
 
-CREATE TEMPORARY VIEW expectations AS
-SELECT cell, slot_s, closed_at, n, gap_s, usual, known_min * 60 AS usual_s,
+CREATE TEMPORARY VIEW baselines AS
+SELECT cell, slot_s, closed_at, n, gap_s,
+  CASE WHEN near < 160 AND age_min >= 65 THEN far ELSE near END AS usual,
+  CASE WHEN near < 160 AND age_min >= 65 THEN 40 ELSE LEAST(40, age_min - 5) END * 60 AS usual_s
+FROM compared WHERE age_min >= 15;
+
+CREATE TEMPORARY VIEW expected_events AS
+SELECT cell, slot_s, closed_at, n, gap_s, usual, usual_s,
   LEAST(usual, 400000000) + CAST(FLOOR(SQRT(CAST(LEAST(usual, 400000000) AS DOUBLE))) AS BIGINT)
     + ${floor} AS expected
-FROM compared WHERE known_min >= 10;
+FROM baselines;
+
+CREATE TEMPORARY VIEW expectations AS
+SELECT *, ${threshold} + 500000 * (CHAR_LENGTH(BIN(expected * 3600 / usual_s)) - 12) AS threshold
+FROM expected_events;
 
 -- Each row once for each factor.
 CREATE TEMPORARY VIEW tested AS
 SELECT cell, CAST(${factor_a} AS DOUBLE) AS factor, slot_s, closed_at, n, gap_s, usual, usual_s,
-  expected * ${cost_a} * (gap_s - 1) / usual_s AS idle,
+  threshold, expected * ${cost_a} * (gap_s - 1) / usual_s AS idle,
   n * ${gain_a} - expected * ${cost_a} / usual_s AS work
 FROM expectations
 UNION ALL
 SELECT cell, CAST(${factor_b} AS DOUBLE) AS factor, slot_s, closed_at, n, gap_s, usual, usual_s,
-  expected * ${cost_b} * (gap_s - 1) / usual_s AS idle,
+  threshold, expected * ${cost_b} * (gap_s - 1) / usual_s AS idle,
   n * ${gain_b} - expected * ${cost_b} / usual_s AS work
 FROM expectations;
 
@@ -120,13 +144,13 @@ FROM tested MATCH_RECOGNIZE (
   PATTERN (R*? H)
   DEFINE
     R AS SUM(R.work) - SUM(R.idle) + FIRST(R.idle) > 0
-      AND SUM(R.work) - SUM(R.idle) + FIRST(R.idle) <= ${threshold}
+      AND SUM(R.work) - SUM(R.idle) + FIRST(R.idle) <= R.threshold
       AND (FIRST(R.slot_s) = R.slot_s OR (R.gap_s < 3600
         AND SUM(R.work) - R.work - SUM(R.idle) + FIRST(R.idle) > 0)),
-    H AS (FIRST(R.slot_s) IS NULL AND H.work > ${threshold})
+    H AS (FIRST(R.slot_s) IS NULL AND H.work > H.threshold)
       OR (FIRST(R.slot_s) IS NOT NULL AND H.gap_s < 3600
         AND SUM(R.work) - SUM(R.idle) + FIRST(R.idle) - H.idle > 0
-        AND SUM(R.work) - SUM(R.idle) + FIRST(R.idle) - H.idle + H.work > ${threshold})
+        AND SUM(R.work) - SUM(R.idle) + FIRST(R.idle) - H.idle + H.work > H.threshold)
 );
 
 -- How far event time has come: a row without a cell for every 10 s in which there were events.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kernels.hotspots.rises import FACTORS, MOST_COUNT, MOST_USUAL, Rule
 
-Tested = tuple[int, int, int, int, int, int]
+Tested = tuple[int, int, int, int, int, int]  # slot, events, usual, expected, gap, span
 
 
 @dataclass(frozen=True, order=True)
@@ -41,10 +41,15 @@ def _of_cell(cell: int, slots: dict[int, int], rule: Rule) -> Iterator[Found]:
     for before, slot in zip([None, *ordered], ordered, strict=False):
         closed = [m for m in minutes if (m + 1) * 60 <= slot + 1]
         version = max((m for m in closed if slot - (m + 1) * 60 <= 86_400), default=None)
-        usual = 0 if version is None else sum(minutes.get(version - k, 0) for k in range(5, 45))
-        known = min(40, slot // 60 - 5 - rule.since_s // 60)
-        if known < 10:
+        near, far = (
+            0 if version is None else sum(minutes.get(version - k, 0) for k in range(*ago))
+            for ago in ((5, 45), (25, 65))
+        )
+        age = slot // 60 - rule.since_s // 60
+        if age < 15:
             continue
+        use_far = near < 160 and age >= 65
+        usual, known = (far, 40) if use_far else (near, min(40, age - 5))
         gap = 1 if before is None else min(slot - before, 3600)
         tested.append(
             (
@@ -85,7 +90,8 @@ def _end(
             if total <= 0 or gap >= 3600:
                 return None
         total += n * gain - expected * cost // span
-        if total > rule.threshold:
+        bits = len(f"{expected * 3600 // span:b}")
+        if total > rule.threshold + 500_000 * (bits - 12):
             return i, start
         if total <= 0:
             return None
