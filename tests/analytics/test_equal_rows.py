@@ -39,7 +39,7 @@ AHEAD = [Event(p, 4_102_444_800_000, NEW_YORK) for p in range(LANES)]
 async def rows_of_flink(
     r: Rig, flink: FlinkServer, since_s: int, count: int, parallelism: int
 ) -> list[Rise]:
-    """What the job writes until it has at least as many rises, or for a minute."""
+    """What the job writes until it has at least as many rises, or for 150 s."""
     name = r.server.name("hotspots")
     topic = f"{name}-rises"
     await ensure_topics(r.server.kafka, (Topic(topic, 1, 64),), embedded=True)
@@ -52,7 +52,7 @@ async def rows_of_flink(
     job = await submit_job(
         flink.gateway(), jobmanager, name, script.read(0, since_s), script.properties
     )
-    deadline, found = time.monotonic() + 60, list[Rise]()
+    deadline, found = time.monotonic() + 150, list[Rise]()
     while len(found) < count and time.monotonic() < deadline:
         await asyncio.sleep(0.5)
         found = await r.rises(topic)
