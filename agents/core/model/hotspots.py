@@ -16,7 +16,8 @@ _ID_LIMIT = 64
 class Rise(msgspec.Struct, frozen=True, order=True):
     """One row of an engine: within `started_s` to `at_s` (slots of 1 s, both included), `events`
     came from `cell` (hex H3 index, a cell of the lane map or a coarser area), which are more than
-    chance explains against `usual` events in `usual_s` seconds. `factor`: of the test, 2.2 or 5.5."""
+    chance explains against `usual` events in `usual_s` seconds. `factor`: of the test, 2.2 or
+    5.5."""
 
     at_s: int
     cell: str
