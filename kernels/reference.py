@@ -107,7 +107,17 @@ class MatrixCosts:
 
 
 def _compute_rtt_ms(problem: Problem, rows: Ints) -> Floats:
-    """Round-trip time on an empty network, float64[R, N]."""
+    """Round-trip time on an empty network, float64[R, N]; to the lane's broker and back, as often
+    as an event waits for it."""
+    out = _compute_origin_ms(problem, rows)
+    source = problem.lanes.source[rows]
+    there = source >= 0
+    out[there] = problem.weights.round_trips * problem.path_ms[source[there]]
+    return out
+
+
+def _compute_origin_ms(problem: Problem, rows: Ints) -> Floats:
+    """Round-trip time between where the lane's events arise and each node, float64[R, N]."""
     lanes, nodes, rtt = problem.lanes, problem.nodes, problem.rtt
     lat, lon = lanes.lat[rows], lanes.lon[rows]
     out: Floats = rtt.a_ms + rtt.b_ms_per_km * haversine_km_matrix(lat, lon, nodes.lat, nodes.lon)

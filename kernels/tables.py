@@ -18,6 +18,8 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 Marks: TypeAlias = npt.NDArray[np.int64]
 # the highest cost or price; more is an error, so that float32 keeps at least a sixteenth of a ms
 MOST_MS = 1e6
+MOST_ROUND_TRIPS = 100.0
+MOST_PATH_MS = MOST_MS / MOST_ROUND_TRIPS
 
 
 class LaneTable(NamedTuple):
@@ -25,7 +27,8 @@ class LaneTable(NamedTuple):
     `owner`: row of the node that has it, -1 for none, int32[L]. `warm`: row of another node that
     still has the lane's caches, -1 for none, int32[L]. `traffic`: the network's present round-trip
     time divided by that when empty, 1 if not measured, float64[L], from 0.25 to 16. `rule`: row of
-    the residency rule that binds it, -1 for none, int32[L]."""
+    the residency rule that binds it, -1 for none, int32[L]. `source`: row of the broker at which
+    its data is, -1 if its data is where its events arise, int32[L]."""
 
     lat: Floats
     lon: Floats
@@ -33,6 +36,7 @@ class LaneTable(NamedTuple):
     warm: Ints
     traffic: Floats
     rule: Ints
+    source: Ints
 
 
 class NodeTable(NamedTuple):
@@ -69,18 +73,23 @@ class RttModel(NamedTuple):
 
 class Weights(NamedTuple):
     """The costs of a hand-over in ms: `move_ms` at every node but the lane's own, `miss_ms` at
-    every node without warm caches of the lane (its own always has them)."""
+    every node without warm caches of the lane (its own always has them). `round_trips`: how many
+    round trips to its broker an event waits for before its result is visible, from 0 to
+    MOST_ROUND_TRIPS (docs/distance.md measures it)."""
 
     move_ms: float = 2.0
     miss_ms: float = 0.0
+    round_trips: float = 5.5
 
 
 class Problem(NamedTuple):
     """Everything that a cost is made of (DESIGN 7). `allowed`: whether a rule allows its lanes at a
-    node, bool[Q, N].
+    node, bool[Q, N]. `path_ms`: the round-trip time between each of B brokers and each node, all of
+    them known (kernels/paths.py completes them), from 0 to MOST_PATH_MS, float64[B, N].
 
     cost(l, n) = traffic_l * rtt(l, n) + miss_ms * (n not warm) + egress_ms(n) + degraded_ms(n) + move_ms * (n not own)
-    rtt(l, n)  = a_ms + b_ms_per_km * km(l, r) + table(r, region of n)  where r, the region of the table that is nearest
+    rtt(l, n)  = round_trips * path_ms(source_l, n)  where the lane's data is at a broker; else
+                 a_ms + b_ms_per_km * km(l, r) + table(r, region of n)  where r, the region of the table that is nearest
                  to the lane (the first among equals), and the node's region were measured; else
                  a_ms + b_ms_per_km * km(l, n)
     filters:     a lane may be at its own node if that keeps lanes, and at any other if that takes lanes; at either only if
@@ -91,14 +100,15 @@ class Problem(NamedTuple):
     rtt: RttModel
     allowed: Bools
     weights: Weights
+    path_ms: Floats
 
 
 class Terms(NamedTuple):
     """The costs of the chosen lanes at every node, in ms, each float64[R, N]; `total_ms` is the sum
     of the others.
 
-    `rtt_ms`: to the node and back on an empty network. `traffic_ms`: what traffic adds to it (or
-    removes)."""
+    `rtt_ms`: to the node and back on an empty network, as often as an event waits for it.
+    `traffic_ms`: what traffic adds to it (or removes)."""
 
     rtt_ms: Floats
     traffic_ms: Floats
@@ -183,8 +193,9 @@ def lane_table(
     warm: Sequence[int] | Ints | None = None,
     traffic: Sequence[float] | Floats | None = None,
     rule: Sequence[int] | Ints | None = None,
+    source: Sequence[int] | Ints | None = None,
 ) -> LaneTable:
-    """A LaneTable. Omitted columns are neutral: no owner, cold, no traffic, no rule."""
+    """A LaneTable. Omitted columns are neutral: no owner, cold, no traffic, no rule, no broker."""
     n = len(lat)
     none = np.full(n, -1, dtype=np.int32)
     return LaneTable(
@@ -194,6 +205,7 @@ def lane_table(
         none if warm is None else np.asarray(warm, dtype=np.int32),
         np.ones(n) if traffic is None else np.asarray(traffic, dtype=np.float64),
         none if rule is None else np.asarray(rule, dtype=np.int32),
+        none if source is None else np.asarray(source, dtype=np.int32),
     )
 
 
@@ -235,15 +247,17 @@ def make_problem(
     rtt: RttModel,
     weights: Weights,
     allowed: Bools | None = None,
+    path_ms: Floats | None = None,
 ) -> Problem:
-    """A checked Problem; without `allowed` there are no rules. Raises ValueError naming column and
-    row."""
+    """A checked Problem; without `allowed` there are no rules, without `path_ms` no brokers. Raises
+    ValueError naming column and row."""
     whole = Problem(
         lanes,
         nodes,
         rtt,
         np.zeros((0, len(nodes.lat)), dtype=bool) if allowed is None else allowed,
         weights,
+        np.zeros((0, len(nodes.lat))) if path_ms is None else path_ms,
     )
     check_problem(whole)
     return whole
@@ -261,6 +275,7 @@ def check_problem(p: Problem) -> None:
     _check_range(lanes.owner, "lanes.owner", -1, len(nodes.lat) - 1)
     _check_range(lanes.warm, "lanes.warm", -1, len(nodes.lat) - 1)
     _check_range(lanes.rule, "lanes.rule", -1, len(p.allowed) - 1)
+    _check_range(lanes.source, "lanes.source", -1, len(p.path_ms) - 1)
     _check_range(nodes.site, "nodes.site", -1, len(rtt.lat) - 1)
     _check_range(nodes.egress_ms, "nodes.egress_ms", 0.0, MOST_MS)
     _check_range(nodes.degraded_ms, "nodes.degraded_ms", 0.0, MOST_MS)
@@ -270,7 +285,8 @@ def check_problem(p: Problem) -> None:
         ("rtt.b_ms_per_km", rtt.b_ms_per_km),
         *p.weights._asdict().items(),
     ):
-        _check_range(np.array([value]), name, 0.0, MOST_MS)
+        high = MOST_ROUND_TRIPS if name == "round_trips" else MOST_MS
+        _check_range(np.array([value]), name, 0.0, high)
     if rtt.rtt_ms.shape != (len(rtt.lat), len(rtt.lat)) or rtt.measured.shape != rtt.rtt_ms.shape:
         raise ValueError(
             f"rtt.rtt_ms is {rtt.rtt_ms.shape}, not square in its {len(rtt.lat)} regions"
@@ -279,6 +295,11 @@ def check_problem(p: Problem) -> None:
         raise ValueError(
             f"allowed is {p.allowed.shape}: a row per rule, a column per node ({len(nodes.lat)})"
         )
+    if p.path_ms.ndim != 2 or p.path_ms.shape[1] != len(nodes.lat):
+        raise ValueError(
+            f"path_ms is {p.path_ms.shape}: a row per broker, a column per node ({len(nodes.lat)})"
+        )
+    _check_range(p.path_ms.ravel(), "path_ms (row by row)", 0.0, MOST_PATH_MS)
 
 
 def check_price(price_ms: Floats, nodes: int) -> None:

@@ -94,8 +94,8 @@ def _priced_costs(found: Candidates, price_ms: Floats | None) -> Floats:
 
 
 def _make_sample_problem() -> Problem:
-    """Lanes and nodes along a spiral over the whole Earth, with every term, some measured pairs and
-    a rule."""
+    """Lanes and nodes along a spiral over the whole Earth, with every term, some measured pairs, a
+    rule and brokers."""
     lanes, nodes, regions = 150, 70, 5
 
     def spiral(count: int, turn: float) -> tuple[Floats, Floats]:
@@ -114,6 +114,7 @@ def _make_sample_problem() -> Problem:
             warm=(lane * 11 % (nodes + 1) - 1).astype(np.int32),
             traffic=1.0 + lane % 4 * 0.25,
             rule=(lane % 2 - 1).astype(np.int32),
+            source=(lane % 3 - 1).astype(np.int32),
         ),
         node_table(
             *spiral(nodes, 137.508),
@@ -126,6 +127,7 @@ def _make_sample_problem() -> Problem:
         RttModel(tuple(map(str, range(regions))), *region, ms, measured, 5.0, 0.015),
         Weights(2.0, 3.0),
         allowed,
+        np.stack((node % 9 * 4.0, (nodes - node) * 1.25)),
     )
 
 

@@ -124,7 +124,7 @@ class Device:
                 np.int32(nodes),
                 self._memory["node_place"],
             ),
-            *(self._memory["cap"], self._memory["table"], np.int32(len(t.table))),
+            *(self._memory["cap"], self._memory["table"], np.int32(t.table.shape[1])),
             *(self._copy_values("bias", q.bias), self._copy_values("least", q.least)),
             *(
                 self._copy_values("list_node", q.list_node),
@@ -239,7 +239,7 @@ class GpuCosts:
 
 def _split_work(chosen: Selection, filter_region: Ints) -> Ints:
     """The work of each block of threads: filter group, first of the chosen, how many, and the
-    group's region; int32[B, 4]."""
+    group's row of the table; int32[B, 4]."""
     size = np.diff(chosen.first)
     blocks = -(-size // THREADS)
     group = np.repeat(np.arange(len(size)), blocks)

@@ -69,6 +69,7 @@ def ground_of_problem(p: Problem) -> Ground:
         nodes.lat,
         nodes.lon,
         nodes.site,
+        lanes.source,
     )
     columns += (p.rtt.lat, p.rtt.lon)
     with _lock:
@@ -90,15 +91,19 @@ def _make_ground(p: Problem) -> Ground:
         near_km = haversine_km_rows(lanes.lat, lanes.lon, rtt.lat[region], rtt.lon[region])
     else:
         region, near_km = np.zeros(len(lanes.lat), dtype=np.int32), np.zeros(len(lanes.lat))
+    there = lanes.source >= 0
+    region[there] = len(rtt.lat) + 1 + lanes.source[there]
     filters = region.astype(np.int64) * (len(p.allowed) + 1) + lanes.rule + 1
     used, lane_filter = np.unique(filters, return_inverse=True)
     vectors = unit_vectors(lanes.lat, lanes.lon)
     lane_row = np.lexsort((morton_codes(vectors), lane_filter)).astype(np.int32)
     lane_filter = lane_filter[lane_row].astype(np.int32)
     node_row, node_place, node_xyz, caps = _sort_nodes(nodes.lat, nodes.lon)
-    site = np.full(len(node_row), len(rtt.lat), dtype=np.int32)
-    known = nodes.site >= 0
-    site[node_place[known]] = nodes.site[known]
+    # A broker's paths differ from node to node, so with brokers each node has its own column.
+    own = np.arange(len(nodes.lat), dtype=np.int32) if there.any() else nodes.site
+    none = len(nodes.lat) if there.any() else len(rtt.lat)
+    site = np.full(len(node_row), none, dtype=np.int32)
+    site[node_place[own >= 0]] = own[own >= 0]
     return Ground(
         lane_row=lane_row,
         lane_place=_invert_rows(lane_row, len(lane_row)),

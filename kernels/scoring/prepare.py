@@ -3,8 +3,8 @@ the bit on any device.
 
 A **place** is a row after sorting: lanes by filter group and then along a Z-order curve, nodes into
 compact blocks. There are L lanes and N nodes; P is N rounded up to a multiple of 64 (BLOCK), S the
-number of regions in the RTT table, F the number of filter groups (pairs of nearest region and rule
-that occur), G that of list groups (filter group and traffic), D = min(k + 1, N).
+number of regions in the RTT table, B that of brokers, F the number of filter groups (pairs of row of
+the table and rule that occur), G that of list groups (filter group and traffic), D = min(k + 1, N).
 
 `Ground`, made once for the same places, sites and rules (nearest_nodes.py):
 
@@ -12,15 +12,17 @@ that occur), G that of list groups (filter group and traffic), D = min(k + 1, N)
     lane_place     int32[L]     place of each row
     lane_xyz       float32[3,L] unit vector, by place; in steps of 2^-26, as is node_xyz (so nothing below is ever subnormal)
     lane_filter    int32[L]     filter group, by place; never decreases
-    region         int32[L]     region of the table nearest to the lane, by place; 0 when S = 0
-    near_km        float64[L]   kilometres from there to it, by place
+    region         int32[L]     row of the table for the lane, by place: its broker's if it has one, else that of the
+                                nearest region; 0 when S = 0
+    near_km        float64[L]   kilometres from the nearest region to the lane, by place
     first          int32[F+1]   first place of each filter group, and L
-    filter_region  int32[F]     region of each filter group
+    filter_region  int32[F]     row of the table of each filter group
     filter_rule    int32[F]     row of its rule, -1 for none
     node_row       int32[P]     row of the node at each place; 2^31 - 1 in the padding
     node_place     int32[N]     place of each row
     node_xyz       float32[3,P] unit vector, by place; the padding repeats the last one
-    site           int32[P]     row of the node's region in the table; S for none and in the padding
+    site           int32[P]     the node's column of the table: that of its region, or its own (its row) if any lane has
+                                a broker; the last one for none and in the padding
     cap_xyz        float32[3,P/64], cap_rad float32[P/64]
                                 a cap that holds the 64 nodes of each block; the radius in radians
                                 is 1e-3 too large, so that 1 - cos in float32 will do
@@ -29,7 +31,7 @@ that occur), G that of list groups (filter group and traffic), D = min(k + 1, N)
 
     slope          float32[L]   ms per radian: traffic * b_ms_per_km * EARTH_KM (0 if below 1e-9), by place
     base           float32[L]   traffic * a_ms, by place
-    last           float32[L]   traffic * (a_ms + b_ms_per_km * near_km), by place
+    last           float32[L]   traffic * (a_ms + b_ms_per_km * near_km), 0 for a lane with a broker, by place
     traffic        float32[L]   by place
     own            int32[L]     place of the lane's own node, -1 for none, by place of the lane
     stays          bool[L]      whether the lane may stay there; False for none
@@ -37,7 +39,8 @@ that occur), G that of list groups (filter group and traffic), D = min(k + 1, N)
     node_ms        float32[3,P] egress + degraded (row 0, OWN); + move (row 1, WARM); + move + miss (row 2, OTHER)
     may_take       bool[Q+1,P]  whether each of the Q rules (in the last row: none) leaves a node that takes lanes to be given some
     table          float32[S+1,S+1] ms from the row's region to the column's; -1 if not measured, and in the last row and
-                                column
+                                column. float32[S+1+B,N+1] if any lane has a broker: a column per node, and after the
+                                regions and the row of -1 a row per broker: round_trips * path_ms
     list_of        int32[L]     list group, by place
     list_filter    int32[G]     filter group of each list group
     list_traffic   float32[G]   traffic of each
@@ -167,7 +170,11 @@ def prepare_tick(p: Problem) -> ScoringTick:
         ground=g,
         slope=np.where(slope < LEAST_SLOPE, 0.0, slope).astype(np.float32),
         base=(traffic * p.rtt.a_ms).astype(np.float32),
-        last=(traffic * (p.rtt.a_ms + p.rtt.b_ms_per_km * g.near_km)).astype(np.float32),
+        last=np.where(
+            p.lanes.source[g.lane_row] >= 0,
+            0.0,
+            traffic * (p.rtt.a_ms + p.rtt.b_ms_per_km * g.near_km),
+        ).astype(np.float32),
         traffic=traffic.astype(np.float32),
         own=place[own[g.lane_row]],
         stays=stays[g.lane_row],
@@ -234,10 +241,15 @@ def _compute_node_ms(p: Problem, g: Ground, price_ms: Floats | None) -> Singles:
 
 
 def _make_rtt_table(p: Problem) -> Singles:
-    regions = len(p.rtt.lat)
+    regions, brokers, nodes = len(p.rtt.lat), len(p.path_ms), len(p.nodes.lat)
     out = np.full((regions + 1, regions + 1), -1.0, dtype=np.float32)
     out[:regions, :regions] = np.where(p.rtt.measured, p.rtt.rtt_ms, -1.0)
-    return out
+    if not (p.lanes.source >= 0).any():
+        return out
+    by_node = np.full((regions + 1 + brokers, nodes + 1), -1.0, dtype=np.float32)
+    by_node[: regions + 1, :nodes] = out[:, p.nodes.site]  # -1: the last column, where all are -1
+    by_node[regions + 1 :, :nodes] = p.weights.round_trips * p.path_ms
+    return by_node
 
 
 def _compute_may_take(p: Problem, g: Ground) -> Bools:
@@ -270,9 +282,10 @@ def _group_lists(g: Ground, traffic: Singles) -> tuple[Ints, Ints, Singles]:
 
 
 def _make_lists(t: ScoringTick, key_ms: Singles, depth: int) -> tuple[Ints, Singles]:
-    """The best measured nodes of each list group. Only the `depth` best nodes of a site can be
+    """The best measured nodes of each list group. Only the `depth` best nodes of a column can be
     among the best of all."""
-    g, none, group_filter, group_traffic = t.ground, len(t.table) - 1, t.list_filter, t.list_traffic
+    g, group_filter, group_traffic = t.ground, t.list_filter, t.list_traffic
+    none = t.table.shape[1] - 1
     list_node = np.full((len(group_filter), depth), -1, dtype=np.int32)
     list_ms = np.full((len(group_filter), depth), NEVER, dtype=np.float32)
     for rule in np.unique(g.filter_rule):

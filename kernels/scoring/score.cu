@@ -107,12 +107,12 @@ static __device__ __forceinline__ float bound(const Lane &lane, Vector cap, floa
 }
 
 extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, BLOCKS_RESIDENT) score(
-    const int4 *__restrict__ work,  // of each block of threads: filter group, first of the chosen, how many, region
+    const int4 *__restrict__ work,  // of each block of threads: filter group, first of the chosen, how many, row of the table
     const int *__restrict__ chosen, int asked,  // [2, asked]: place of the lane, row of its answer
     const float *__restrict__ lane, const int *__restrict__ held, int lanes,
     const float *__restrict__ node, const int *__restrict__ node_is, int nodes, const int *__restrict__ node_place,
     const float *__restrict__ cap,  // [4, nodes / BLOCK]: x, y, z, radius
-    const float *__restrict__ table, int regions,  // S + 1
+    const float *__restrict__ table, int columns,  // S + 1, or one more than there are nodes
     const float *__restrict__ bias, const float *__restrict__ least,
     const int *__restrict__ list_node, const float *__restrict__ list_ms, int depth,
     int priced, int k,  // k is at most K
@@ -131,7 +131,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, BLOCKS_RESIDENT) sco
     const int own = held[H_OWN * lanes + l], warm = held[H_WARM * lanes + l];
     bias += (long long)todo.x * nodes;
     least += (long long)todo.x * blocks;
-    table += (long long)todo.w * regions;
+    table += (long long)todo.w * columns;
 
     // Where to begin: the tile with the block that could be best for the first lane.
     {

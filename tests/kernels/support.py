@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from kernels.geo import EARTH_KM, haversine_km_matrix
 from kernels.reference import MatrixCosts, compute_matrix_costs
 from kernels.tables import (
+    MOST_PATH_MS,
     Bools,
     Candidates,
     Costs,
@@ -78,6 +79,19 @@ def random_problem(
         rtt,
         Weights(2.0, 3.0),
         allowed,
+    )
+
+
+def with_brokers(p: Problem, brokers: int, seed: int = 0, share: float = 0.7) -> Problem:
+    """The problem with the data of this share of its lanes at brokers, some of them at a node."""
+    rng = np.random.default_rng([seed, brokers])
+    lanes, nodes = len(p.lanes.lat), len(p.nodes.lat)
+    source = np.where(rng.random(lanes) < share, rng.integers(0, brokers, lanes), -1)
+    path_ms = rng.choice([0.0, 0.25, 12.5, 80.0, 300.0], (brokers, nodes))
+    path_ms *= rng.choice([1.0, 1.0, 1.1], (brokers, nodes))
+    weights = p.weights._replace(round_trips=float(rng.choice([0.0, 1.0, 5.5])))
+    return p._replace(
+        lanes=p.lanes._replace(source=source.astype(np.int32)), path_ms=path_ms, weights=weights
     )
 
 
@@ -162,6 +176,21 @@ def adversarial() -> dict[str, Problem]:
             rtt=no_rtt_table(0.0, 0.0), weights=Weights(0.0, 0.0)
         ),
         **{f"{n} nodes": random_problem(n, 64, n) for n in (2, 63, 64, 65, 128, 129)},
+        "data at brokers": with_brokers(some, 3),
+        "all data at one broker": with_brokers(some, 1, share=1.0),
+        "data at brokers, and no RTT table": with_brokers(
+            some._replace(
+                rtt=no_rtt_table(A_MS, B_MS_PER_KM),
+                nodes=nodes._replace(site=np.full(30, -1, np.int32)),
+            ),
+            2,
+        ),
+        "brokers as far from everywhere": with_brokers(random_problem(8, 64, 129), 2)._replace(
+            path_ms=np.full((2, 129), 33.3)
+        ),
+        "brokers as far as can be": with_brokers(some, 2)._replace(
+            path_ms=np.full((2, 30), MOST_PATH_MS)
+        ),
     }
 
 
@@ -193,7 +222,12 @@ def problems(draw: st.DrawFn, lanes: int = 12, nodes: int = 70) -> Problem:
         regions=max(1, regions),
         measured=draw(st.floats(0, 1)),
     )
-    weights = Weights(draw(st.sampled_from([0.0, 2.0])), draw(st.sampled_from([0.0, 5.0])))
+    brokers = draw(st.integers(0, 3))
+    if brokers:
+        base = with_brokers(base, brokers, draw(st.integers(0, 99)), draw(st.floats(0, 1)))
+    weights = base.weights._replace(
+        move_ms=draw(st.sampled_from([0.0, 2.0])), miss_ms=draw(st.sampled_from([0.0, 5.0]))
+    )
     whole = base._replace(
         lanes=base.lanes._replace(lat=lane_at[:, 0], lon=lane_at[:, 1]),
         nodes=base.nodes._replace(lat=node_at[:, 0], lon=node_at[:, 1]),
@@ -210,8 +244,9 @@ def slack_ms(p: Problem) -> float:
     """By how much float32 may be off: 2 us, and a share of a thousandth of what crossing the Earth
     costs."""
     most = float(p.lanes.traffic.max(initial=1.0))
-    ms = (p.rtt.a_ms + p.rtt.b_ms_per_km * EARTH_KM + float(p.rtt.rtt_ms.max(initial=0.0))) * most
-    return 2e-3 + 1e-6 * ms
+    ms = p.rtt.a_ms + p.rtt.b_ms_per_km * EARTH_KM + float(p.rtt.rtt_ms.max(initial=0.0))
+    ms += p.weights.round_trips * float(p.path_ms.max(initial=0.0))
+    return 2e-3 + 1e-6 * ms * most
 
 
 def check(

@@ -56,6 +56,32 @@ def test_large_problems_agree_with_the_oracle(
     support.check(p, kernel, k, support.price(3, nodes), rows)
 
 
+@pytest.mark.parametrize("nodes", [40, 700])
+def test_paths_of_brokers_change_nothing_for_lanes_that_have_none(nodes: int) -> None:
+    """To the bit: with brokers that no lane has, and for the lanes without one among others."""
+    p = support.random_problem(12, 400, nodes, regions=9)
+    prices = support.price(1, nodes)
+    expected = CpuCosts(p).find_candidates(8, prices)
+    some = support.with_brokers(p, 4)
+    none = np.flatnonzero(some.lanes.source < 0).astype(np.int32)
+    idle = some._replace(lanes=p.lanes)
+    assert 0 < len(none) < 400
+    for q, rows in ((idle, np.arange(400, dtype=np.int32)), (some, none)):
+        found = CpuCosts(q).find_candidates(8, prices, rows)
+        assert found.node.tobytes() == expected.node[rows].tobytes()
+        assert found.cost_ms.tobytes() == expected.cost_ms[rows].tobytes()
+        assert (compute_matrix_costs(q).cost[rows] == compute_matrix_costs(p).cost[rows]).all()
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_large_problems_with_brokers_agree_with_the_oracle(share: float) -> None:
+    p = support.with_brokers(
+        support.random_problem(3, 3000, 700, regions=20, rules=2), 5, share=share
+    )
+    support.check(p, CpuCosts(p), 8)
+    support.check(p, CpuCosts(p), 8, support.price(3, 700))
+
+
 @settings(max_examples=40, deadline=None)
 @given(support.problems(lanes=30))
 def test_at_agrees_with_the_oracle_everywhere(p: Problem) -> None:

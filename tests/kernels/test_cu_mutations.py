@@ -15,6 +15,7 @@ from kernels.scoring.cpu import CpuCosts
 from kernels.tables import Candidates, Floats, Problem
 from tests.kernels.shim.host import HostCupy, OutOfBounds
 from tests.kernels.shim.problems import busy, prices
+from tests.kernels.support import with_brokers
 
 SEEDS = (0, 1, 2)
 
@@ -33,6 +34,7 @@ QUESTIONS = (
     Question(
         busy(120, 700, regions=4, rules=2, seed=5), 8, prices(700)
     ),  # threads that begin at different tiles are seen
+    Question(with_brokers(busy(90, 70, regions=4, rules=1, seed=6), 3), 5, prices(70)),
 )
 
 # What is wrong: a text that is in the source once, and what is put in its place.
@@ -73,7 +75,7 @@ MUTATIONS: dict[str, tuple[str, str]] = {
     "the own node taken from a list too": ("if (n == own || n == warm) continue;", ""),
     "the own node scanned too": ("if (from + i == own || from + i == warm) continue;", ""),
     "rules ignored": ("    bias += (long long)todo.x * nodes;\n", ""),
-    "another region's row of the table": ("    table += (long long)todo.w * regions;\n", ""),
+    "another region's row of the table": ("    table += (long long)todo.w * columns;\n", ""),
     "ties to the higher row": ("row < other", "row > other"),
     "the last mile forgotten in a list": ("key = mine.last + list_ms[row]", "key = list_ms[row]"),
     "the last mile forgotten at the own node": (

@@ -91,7 +91,9 @@ def test_larger_problems_agree_to_the_bit(
     lanes: int, nodes: int, k: int, device: Device, cupy: HostCupy
 ) -> None:
     agrees(device, cupy, support.random_problem(lanes, lanes, nodes, measured=0.3, rules=2), k)
-    agrees(device, cupy, busy(lanes, nodes, regions=3, rules=1), k, prices(nodes))
+    p = busy(lanes, nodes, regions=3, rules=1)
+    agrees(device, cupy, p, k, prices(nodes))
+    agrees(device, cupy, support.with_brokers(p, 3), k, prices(nodes))
 
 
 def test_it_agrees_with_the_oracle_too(device: Device) -> None:

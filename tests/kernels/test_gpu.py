@@ -42,8 +42,9 @@ def test_adversarial_problems_agree_with_the_oracle_and_the_cpu() -> None:
 @needs_a_gpu
 def test_large_problems_agree_with_the_cpu_to_the_bit() -> None:
     for lanes, nodes, k in ((10_000, 100, 8), (100_000, 1000, 8), (20_000, 10_000, 1)):
-        p = support.random_problem(lanes, lanes, nodes, regions=40, measured=0.2)
-        for price_ms in (None, support.price(1, nodes)):
+        plain = support.random_problem(lanes, lanes, nodes, regions=40, measured=0.2)
+        brokers = support.with_brokers(plain, 3)
+        for p, price_ms in product((plain, brokers), (None, support.price(1, nodes))):
             ours, cpu = (
                 gpu.make_gpu_costs(p).find_candidates(k, price_ms),
                 CpuCosts(p).find_candidates(k, price_ms),

@@ -95,6 +95,19 @@ def test_every_term_stands_for_itself_and_the_total_is_their_sum() -> None:
     assert found.total_ms[0, 1] == pytest.approx(1.5 * by_hand(*LOS_ANGELES, WEST) + 4.0)
 
 
+def test_data_at_a_broker_costs_the_round_trips_to_it_and_not_the_way_from_where_events_arise() -> (
+    None
+):
+    table = lanes(LOS_ANGELES, LOS_ANGELES, source=[1, -1], owner=[2, -1], traffic=[2.0, 1.0])
+    paths = np.array([[1.0, 2.0, 3.0], [40.0, 0.0, 12.6]])
+    p = make_problem(table, NODES, RTT, Weights(round_trips=5.0), path_ms=paths)
+    found = compute_terms(p)
+    assert found.rtt_ms[0].tolist() == [200.0, 0.0, 63.0]
+    assert found.traffic_ms[0].tolist() == [200.0, 0.0, 63.0]
+    assert found.total_ms[0].tolist() == [402.0, 2.0, 126.0]
+    assert found.rtt_ms[1, 1] == pytest.approx(by_hand(*LOS_ANGELES, WEST))
+
+
 def test_terms_of_chosen_rows_are_those_rows() -> None:
     p = support.random_problem(1, 20, 7)
     rows = np.array([5, 0, 19], dtype=np.int32)
@@ -199,8 +212,9 @@ def test_any_cost_agrees_with_the_formula(p: Problem, lane: int, node: int) -> N
     least = min(km, default=0.0)
     # within rounding either of two regions at the same distance may count as the first
     nearest = [i for i, one in enumerate(km) if one <= least + 1e-6]
-    rtts = []
-    for near in nearest or [-1]:
+    source = int(p.lanes.source[lane])
+    rtts = [p.weights.round_trips * float(p.path_ms[source, node])] if source >= 0 else []
+    for near in (nearest or [-1]) if source < 0 else ():
         site = int(p.nodes.site[node])
         if near >= 0 and site >= 0 and p.rtt.measured[near, site]:
             rtts.append(p.rtt.a_ms + p.rtt.b_ms_per_km * km[near] + float(p.rtt.rtt_ms[near, site]))
@@ -290,6 +304,24 @@ TWO: Callable[[float, float], Any] = lambda a, b: np.array([a, b])  # noqa: E731
         (P._replace(weights=Weights(math.inf)), r"move_ms\[0\] is inf"),
         (P._replace(weights=Weights(2.0, math.nan)), r"miss_ms\[0\] is nan"),
         (P._replace(allowed=np.ones((1, 4), dtype=bool)), r"allowed is \(1, 4\)"),
+        (P._replace(path_ms=np.ones((1, 4))), r"path_ms is \(1, 4\)"),
+        (P._replace(path_ms=np.ones(3)), r"path_ms is \(3,\)"),
+        (
+            P._replace(path_ms=np.array([[1, 2, math.nan]])),
+            r"path_ms \(row by row\)\[2\] is nan",
+        ),
+        (P._replace(path_ms=np.array([[-0.1, 2, 3]])), r"path_ms \(row by row\)\[0\] is -0\.1"),
+        (P._replace(path_ms=np.full((2, 3), 10_001.0)), r"\[0\] is 10001\.0: .* 0 to 10000"),
+        (
+            P._replace(lanes=P.lanes._replace(source=np.array([-1, 0], dtype=np.int32))),
+            r"lanes\.source\[1\] is 0",
+        ),
+        (
+            P._replace(lanes=P.lanes._replace(source=np.array([-2, -1], dtype=np.int32))),
+            r"lanes\.source\[0\] is -2",
+        ),
+        (P._replace(weights=Weights(round_trips=math.nan)), r"round_trips\[0\] is nan"),
+        (P._replace(weights=Weights(round_trips=100.5)), r"round_trips\[0\] is 100\.5"),
     ],
 )
 def test_bad_numbers_are_refused_by_name(bad: Problem, says: str) -> None:
@@ -297,7 +329,7 @@ def test_bad_numbers_are_refused_by_name(bad: Problem, says: str) -> None:
         check_problem,
         compute_matrix_costs,
         compute_terms,
-        lambda p: make_problem(p.lanes, p.nodes, p.rtt, p.weights, p.allowed),
+        lambda p: make_problem(p.lanes, p.nodes, p.rtt, p.weights, p.allowed, p.path_ms),
     ):
         with pytest.raises(ValueError, match=says):
             refuse(bad)
