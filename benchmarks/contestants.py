@@ -56,14 +56,14 @@ class Watch:
         self._at, self._cpu = time.perf_counter(), self._cpu_s()
 
     def figures(self, events: int) -> Figures:
-        peak_mb = sum(map(_peak_mb, self._pids))
-        return Figures(events, time.perf_counter() - self._at, self._cpu_s() - self._cpu, peak_mb)
+        most_mb = sum(map(peak_mb, self._pids))
+        return Figures(events, time.perf_counter() - self._at, self._cpu_s() - self._cpu, most_mb)
 
     def _cpu_s(self) -> float:
         return sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in self._pids)
 
 
-def _peak_mb(pid: int) -> float:
+def peak_mb(pid: int) -> float:
     """The most memory that a process has had resident. (getrusage would return the parent's if that
     was larger.)"""
     status = Path(f"/proc/{pid}/status").read_text("ascii").splitlines()

@@ -38,8 +38,9 @@ class Snapshot(msgspec.Struct, frozen=True):
 class JobRecord(msgspec.Struct, frozen=True):
     """The Flink job that an engine looks after, written before it is submitted. `script`: a hash of
     what it runs. It reads records that were appended at `from_ms` or later, the first of which is
-    of `since_s`. `start_from`: the savepoint or checkpoint that it begins from. `checkpoint`: the
-    newest of its own that was seen. `seen`: whether the JobManager has shown it."""
+    of `since_s`. `start_from`: the savepoint or checkpoint that it begins from; `deletable`:
+    whether that is nobody's but geolane's. `checkpoint`: the newest of its own that was seen.
+    `seen`: whether the JobManager has shown it."""
 
     job_id: str
     script: str
@@ -48,6 +49,12 @@ class JobRecord(msgspec.Struct, frozen=True):
     start_from: str = ""
     checkpoint: str = ""
     seen: bool = False
+    deletable: bool = False
+
+    def is_deletable(self, path: str) -> bool:
+        """A checkpoint, or the savepoint that it began from if that is; but not the savepoint of
+        somebody else."""
+        return "/chk-" in path or (self.deletable and path == self.start_from)
 
 
 class FlinkProgress(msgspec.Struct, frozen=True):

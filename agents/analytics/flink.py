@@ -440,6 +440,23 @@ class JobManager:
             await asyncio.sleep(POLL_S)
         return done.operation
 
+    async def delete_savepoint(self, path: str, timeout_s: float = 30) -> None:
+        """Delete a savepoint, or a checkpoint that its job has left behind.
+
+        Raises FlinkError if it cannot be deleted; FlinkUnavailable after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        asked = await self._rest.request(
+            "POST", "/savepoint-disposal", _Requested, json={"savepoint-path": path}
+        )
+        answer = f"/savepoint-disposal/{asked.request_id}"
+        while (done := await self._rest.request("GET", answer, _Savepoint)).status.id == _UNDER_WAY:
+            if time.monotonic() > deadline:
+                raise FlinkUnavailable(f"{path} was not deleted in time by {self._rest.where}")
+            await asyncio.sleep(POLL_S)
+        if done.operation is not None and done.operation.failure_cause is not None:
+            why = find_reason(done.operation.failure_cause.stack_trace)
+            raise FlinkError(f"{self._rest.where} cannot delete {path} ({why})")
+
     async def cancel(self, job_id: str, timeout_s: float = 30) -> None:
         """End the job now, without a savepoint; its last checkpoint stays. A job that has ended, or
         that nobody knows, is left alone.

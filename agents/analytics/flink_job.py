@@ -26,7 +26,7 @@ from agents.analytics.flink import Job, JobFailure, JobManager
 from agents.analytics.sql_gateway import SqlGateway, submit_job
 from agents.analytics.sql_script import Script, kafka_options, read_script
 from agents.base import log
-from agents.base.errors import FlinkUnavailable, GeolaneError
+from agents.base.errors import FlinkError, FlinkUnavailable, GeolaneError
 from kernels.hotspots.rises import COST, FACTORS, GAIN
 
 LOOK_S = 2.0
@@ -36,6 +36,9 @@ NO_CHECKPOINT_S = 60.0
 CACHED_S = 3.5
 """After the end of a job, the JobManager may name an older checkpoint for this long
 (`web.refresh-interval`), which exists no more."""
+STATE_TTL = "3 d"
+"""How long Flink keeps the usual figure of a cell without events, on its own clock. It must be more
+than the 24 h of event time for which it counts, and than a job may be away."""
 SQL = Path(__file__).with_name("sql") / "hotspots.sql"
 
 _log = log.get_logger("analytics.flink")
@@ -54,6 +57,7 @@ class JobScript:
         return {
             "execution.checkpointing.interval": f"{self.analytics.flink.checkpoint_ms} ms",
             "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+            "table.exec.state.ttl": STATE_TTL,
             "table.local-time-zone": "UTC",
             "parallelism.default": f"{self.analytics.flink.parallelism}",
         }
@@ -182,6 +186,10 @@ class JobKeeper:
                 self._checkpoint = last.number, now
             record = msgspec.structs.replace(record, checkpoint=last.path)
         self.record = record
+        if record.checkpoint and record.deletable:
+            self.record = msgspec.structs.replace(record, start_from="", deletable=False)
+            await self.save()
+            await self._delete_start(record)
         restarts = await self.jobmanager.restarts(job.job_id)
         self.health = JobHealth(job.state, restarts, age_s)
         if job.state in ("FAILING", "RESTARTING"):
@@ -204,12 +212,21 @@ class JobKeeper:
             self._report("")
         return LOOK_S
 
+    async def _delete_start(self, record: JobRecord) -> None:
+        """Delete what its job began from, after another record is saved, of a newer state."""
+        try:
+            await self.jobmanager.delete_savepoint(record.start_from)
+        except FlinkError as e:
+            _log.warning("flink_state_not_deleted", path=record.start_from, error=f"{e}")
+
     async def _adopt(self, job: Job) -> float:
         """It runs, and our record does not know it: another program has started it, or the record
         is lost."""
         _log.warning("flink_job_adopted", job=self.name, id=job.job_id)
         known = self.record or JobRecord("", self._fingerprint, 0, 0)
-        adopted = msgspec.structs.replace(known, job_id=job.job_id, checkpoint="", seen=True)
+        adopted = msgspec.structs.replace(
+            known, job_id=job.job_id, checkpoint="", seen=True, deletable=False
+        )
         self.record = adopted
         await self.save()
         return 0.0
@@ -277,7 +294,8 @@ class JobKeeper:
     async def _upgrade(self, record: JobRecord) -> float:
         _log.info("flink_job_upgraded", job=self.name, why="its SQL or its settings have changed")
         path = await self.jobmanager.stop_with_savepoint(record.job_id)
-        return await self._start(self._follow(record, path))
+        following = self._follow(record, path)
+        return await self._start(msgspec.structs.replace(following, deletable=True))
 
     def _follow(self, record: JobRecord, start_from: str) -> JobRecord:
         return JobRecord(
@@ -286,6 +304,7 @@ class JobKeeper:
             record.from_ms,
             record.since_s,
             start_from,
+            deletable=record.is_deletable(start_from),
         )
 
     async def _start_anew(self, why: str) -> float:
@@ -297,8 +316,14 @@ class JobKeeper:
 
     async def _start(self, record: JobRecord) -> float:
         script = await asyncio.to_thread(self.script.read, record.from_ms, record.since_s)
-        self.record = record
+        before, self.record = self.record, record
         await self.save()
+        if (
+            before is not None
+            and before.deletable
+            and record.start_from not in ("", before.start_from)
+        ):
+            await self._delete_start(before)
         self._missed = 0
         job = await submit_job(
             self.gateway,

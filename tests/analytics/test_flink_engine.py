@@ -18,6 +18,7 @@ from agents import settings
 from agents.admin.doctor.flink import FlinkCheck
 from agents.admin.doctor.judge.verdict import Level
 from agents.analytics import flink_job
+from agents.analytics.checkpoint import JobRecord
 from agents.analytics.flink import FlinkUrls, JobManager
 from agents.analytics.flink_engine import FlinkEngine
 from agents.analytics.flink_job import JobHealth, find_newest_checkpoint
@@ -172,6 +173,16 @@ def test_the_newest_checkpoint_is_found_beside_an_older_one(tmp_path: Path) -> N
         assert find_newest_checkpoint(elsewhere) == elsewhere
 
 
+def test_only_what_nobody_else_has_made_is_deleted() -> None:
+    upgraded = JobRecord("", "", 0, 0, "s3://b/savepoint-1", deletable=True)
+    stopped = JobRecord("", "", 0, 0, "s3://b/savepoint-1")
+    for record in (upgraded, stopped):
+        assert record.is_deletable("s3://b/job/chk-7")
+        assert not record.is_deletable("s3://b/savepoint-2")
+    assert upgraded.is_deletable("s3://b/savepoint-1")
+    assert not stopped.is_deletable("s3://b/savepoint-1")
+
+
 async def test_a_second_job_and_a_state_that_is_spoilt_are_told_and_change_no_hotspot(
     r: Rig, flink_server: FlinkServer
 ) -> None:
@@ -258,6 +269,9 @@ async def test_nothing_is_lost_or_told_twice_through_kills_cancels_and_upgrades(
     rises = await r.rises()
     assert len(rises) == len(set(rises))
     await until(lambda: health(w).restarts > 0)
+    folders = {path.parent.parent.name for path in cluster.folder.glob("checkpoints/*/chk-*/*")}
+    assert not {first.job_id, second.job_id} & folders, "old checkpoints are not deleted"
+    assert not list((cluster.folder / "savepoints").iterdir())
     third = await jobmanager.find_job(r.topics.job)
     assert third is not None
     assert third.job_id != second.job_id
