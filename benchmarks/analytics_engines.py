@@ -91,7 +91,7 @@ def make_events(
     base = sorted(h3.get_res0_cells())
     names = [
         name.encode()
-        for cell in base[: cells // h3.cell_to_children_size(base[-1], 5) + 2]
+        for cell in base[: cells // h3.cell_to_children_size(base[0], 5) + 4]
         for name in h3.cell_to_children(cell, 5)
     ][:cells]
     weight = 1 / np.arange(10, cells + 10)
