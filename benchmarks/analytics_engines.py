@@ -32,6 +32,7 @@ from agents.analytics.base_engine import BaseEngine, Topics
 from agents.analytics.engine import HotspotEngine
 from agents.analytics.flink_engine import FlinkEngine
 from agents.analytics.sql_gateway import connect_flink
+from agents.base.text import counted
 from agents.core.hotspots.job_rows import decode_row
 from agents.core.model.messages import AssignCommand, Grant, LeaseCommand
 from agents.core.model.topology import MAIN, Partition
@@ -52,7 +53,7 @@ DURATION_S, BURST_S, BURSTS = 3600, 120, 200
 PAYLOAD = b'{"id":"%s"}' % (b"x" * 280)
 TASKMANAGER_HEAP_MB = 3072
 CHECKPOINT_MS = 5000
-MANY_CELLS = 1_000_000
+MANY_CELLS, MANY_EVENTS = 1_000_000, 2_000_000
 EMBEDDED, FLINK_1, FLINK_2 = "in process", "Flink, parallelism 1", "Flink, parallelism 2"
 MANY = f"in process, {MANY_CELLS:,} cells"
 PARALLELISM = {FLINK_1: 1, FLINK_2: 2}
@@ -85,7 +86,7 @@ def make_events(
     events: int, cells: int, begin_ms: int
 ) -> Iterator[tuple[int, bytes, bytes, list[Any]]]:
     """Records as a router writes them, an hour of event time: few cells are busy and many quiet,
-    some burst, and the order is shuffled by up to 4 s. The first record of each partition is of
+    some burst, each has an event if there are enough, and the order is shuffled by up to 4 s. The first record of each partition is of
     `begin_ms`, its last one closes all slots."""
     rng = np.random.default_rng(1)
     base = sorted(h3.get_res0_cells())
@@ -97,6 +98,8 @@ def make_events(
     weight = 1 / np.arange(10, cells + 10)
     in_bursts = events // 50
     cell = rng.choice(cells, events, p=weight / weight.sum())
+    if events >= 2 * cells:
+        cell[-cells:] = np.arange(cells)
     ms = rng.integers(1, DURATION_S * 1000, events)
     burst = rng.integers(BURSTS, size=in_bursts)
     cell[:in_bursts] = rng.integers(cells // 100, size=BURSTS)[burst]
@@ -209,7 +212,8 @@ async def read_rises(kafka: settings.Kafka, topic: str) -> list[bytes]:
 async def measure(
     events: int, cells: int, rounds: int, many: bool
 ) -> tuple[dict[str, list[Figures]], float]:
-    """The figures of each, and how many seconds it took to write the events."""
+    """The figures of each, and how many seconds it took to write the events. `many`: also with
+    MANY_CELLS."""
     names = [EMBEDDED, FLINK_1, FLINK_2] * rounds + [MANY] * many
     found: dict[str, list[Figures]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory(prefix="geolane-bench-") as folder:
@@ -218,17 +222,17 @@ async def measure(
         await broker.start()
         try:
             begun = time.perf_counter()
-            for topic, size in (("lanes", cells), ("lanes-many", MANY_CELLS if many else 0)):
-                if size:
-                    print(f"writing {events:,} events of {size:,} cells ...", file=sys.stderr)
-                    begin_ms = round(time.time() - 2 * DURATION_S) // 60 * 60_000
-                    await ensure_topics(broker.kafka, (Topic(topic, PARTITIONS, 4096),))
-                    await fill(broker.kafka, topic, make_events(events, size, begin_ms))
+            streams = [("lanes", events, cells)] + [("lanes-many", MANY_EVENTS, MANY_CELLS)] * many
+            for topic, count, size in streams:
+                print(f"writing {count:,} events of {size:,} cells ...", file=sys.stderr)
+                begin_ms = round(time.time() - 2 * DURATION_S) // 60 * 60_000
+                await ensure_topics(broker.kafka, (Topic(topic, PARTITIONS, 4096),))
+                await fill(broker.kafka, topic, make_events(count, size, begin_ms))
             fill_s = time.perf_counter() - begun
             for number, name in enumerate(names):
-                topic = "lanes-many" if name == MANY else "lanes"
+                topic, count = ("lanes-many", MANY_EVENTS) if name == MANY else ("lanes", events)
                 flink_folder = Path(folder, f"flink-{number}")
-                figures = await _measure_one(broker.kafka, topic, events, name, flink_folder)
+                figures = await _measure_one(broker.kafka, topic, count, name, flink_folder)
                 found[name].append(figures)
                 print(f"{name}: {figures}", file=sys.stderr)
         finally:
@@ -301,7 +305,7 @@ def page(found: Mapping[str, list[Figures]], events: int, cells: int) -> str:
     runs = [f for name in (EMBEDDED, *PARALLELISM) for f in found[name]]
     same = len({f.digest for f in runs}) == 1
     rises = (
-        f"All runs found the same {runs[0].rises:,} rises."
+        f"All three found the same {runs[0].rises:,} rises."
         if same
         else "The runs found DIFFERENT rises."
     )
@@ -313,11 +317,11 @@ it again and writes this page.
 {table(found)}
 {rises}
 
-{now()}; {machine()}; broker, worker and Flink on the same machine. Median of {len(found[EMBEDDED])} rounds (lowest to highest), by turns in one run.
+{now()}; {machine()}; broker, worker and Flink on the same machine. Median of {counted(len(found[EMBEDDED]), "round")} (lowest to highest), by turns in one run.
 CPU is of the worker and, with Flink, of its three processes, without the broker's. Memory is the most that each has had resident.
 
 - **Events:** {events:,} in {PARTITIONS} partitions, all there before the start; {cells:,} cells (and their areas), an hour of event time,
-  {BURSTS} bursts; a few cells are busy, most have an event now and then. A record has {len(PAYLOAD)} bytes and 100 of headers.
+  {BURSTS} bursts; a few cells are busy, most have an event now and then. The last row: {MANY_EVENTS:,} events of {MANY_CELLS:,} cells, once. A record has {len(PAYLOAD)} bytes and 100 of headers.
 - **Time** runs until all slots are closed and everything found is committed: in process from when the worker gets the task; with Flink from
   when the job runs. Java compiles the job's code within that time.
 - **Flink** has a heap of {TASKMANAGER_HEAP_MB:,} MB for its TaskManager (the local cluster of `geolane up` has 256 MB) and a checkpoint every {CHECKPOINT_MS / 1000:g} s; the last one,
@@ -331,7 +335,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--events", type=int, default=2_000_000)
+    parser.add_argument("--events", type=int, default=500_000)
     parser.add_argument("--cells", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--no-many", action="store_true", help=f"not with {MANY_CELLS:,} cells")
