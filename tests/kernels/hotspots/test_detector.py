@@ -173,6 +173,18 @@ def test_cells_of_which_nothing_counts_are_forgotten_and_change_nothing(
     assert all_known == [2, 4, 4, 4]
 
 
+@pytest.mark.parametrize(("events", "rises"), [(3, False), (40, True)])
+def test_a_cell_that_never_had_events_rises_against_the_floor_alone(
+    events: int, rises: bool
+) -> None:
+    detector, found, old, new = made_detector(), list[Found](), int(CELLS[0]), int(CELLS[2])
+    steady = [(0, START_MS + s * 1000, old) for s in range(1800)]
+    burst = [(0, START_MS + 1_800_000 + n, new) for n in range(events)]
+    run(found, detector, [*steady, *burst, (0, START_MS + 1_810_000, old)], (0,))
+    assert {f.cell for f in found} == ({new, int(h3.cell_to_parent(new, 3))} if rises else set())
+    assert all(f.usual == 0 for f in found)
+
+
 def test_beyond_the_most_cells_the_known_ones_go_on_and_the_others_are_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
