@@ -13,6 +13,7 @@ from h3.api import basic_str
 from agents.core import effects as fx
 from agents.core import events as ev
 from agents.core.events import HotspotChange, HotspotsRead, QuestionAsked
+from agents.core.fleet import hotspots as hotspots_module
 from agents.core.fleet.hotspots import FORGOTTEN_S, SILENT_S
 from agents.core.hotspots.areas import area_of, areas_around
 from agents.core.lanes.lane_map import LaneMap
@@ -216,6 +217,20 @@ def test_what_repeats_comes_late_or_never_opened_is_not_told(w: World) -> None:
     assert len(w.core.hotspots.ended) == 2
 
 
+def test_the_last_that_ended_are_remembered_and_nothing_else_of_them(
+    w: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hotspots_module, "IDS_KEPT", 2)
+    some = [hotspot(w, id=f"{AREA}-{n}") for n in range(3)]
+    for h in some:
+        read(w, h, ended(h))
+    assert w.core.hotspots._told == set()
+    read(w, *some[1:])
+    assert w.core.hotspots.open == {}
+    read(w, some[0])
+    assert w.core.hotspots.open.keys() == {some[0].id}, "forgotten"
+
+
 def test_one_whose_first_record_was_lost_counts_from_the_next(w: World) -> None:
     read(w, hotspot(w, state=HotspotState.HELD))
     assert w.said[0].startswith("Hotspot at Dallas, US")
@@ -368,8 +383,10 @@ def test_one_of_which_nothing_more_is_heard_counts_no_more(w: World) -> None:
     assert 0 in w.core.placing.inputs.raises
     w.pass_s(2.0)
     assert w.core.placing.inputs.raises == {}
-    assert "should have ended" in ask(w, "!hotspots")
-    w.now_s += FORGOTTEN_S
+    assert "1 more hotspot should have ended" in ask(w, "!hotspots")
+    read(w, hotspot(w, id=f"{AREA}-5"))
+    assert "1 more hotspot should have ended" in ask(w, "!hotspots")
+    w.now_s += FORGOTTEN_S + 1
     w.tell(ev.Tick())
     assert w.core.hotspots.open == {}
 
@@ -395,6 +412,7 @@ def test_the_command_says_what_is_open_and_what_has_ended(w: World) -> None:
     assert "1 hotspot is open." in answer
     assert "Dallas, US: 450 events/s, usually 150 (x3.0), since" in answer
     assert "lane 0, forecast x" in answer
+    assert "should have ended" not in answer
     assert "Ended: Dallas, US, 0.05 events/s, usually none, at" in answer
     read(w, *[hotspot(w, id=f"{AREA}-{n}") for n in range(1000, 1300)])
     answer = ask(w, "!hotspots")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import msgspec
+from msgspec.structs import replace
 
 from agents.core.hotspots.job_rows import JobRows, decode_row
 from agents.core.hotspots.lifecycle import Lifecycle
@@ -42,5 +43,9 @@ def test_what_no_job_can_have_written_is_left_out() -> None:
     assert decode_row(good, 900_000) is None, "of the future"
     for bad in (None, b"", b"{}", b"[" * 10_000, b"\xff", good.replace(b"600", b"0")):
         assert decode_row(bad, 2_000_000) is None
+    for rise in (replace(RISES[0], usual=0), replace(RISES[0], events=0)):
+        assert decode_row(msgspec.json.encode(rise), 2_000_000) == rise
+    for rise in (replace(RISES[0], usual=-1), replace(RISES[0], events=-1)):
+        assert decode_row(msgspec.json.encode(rise), 2_000_000) is None
     for bad in (b'"at_s":-1', b'"at_s":989'):
         assert decode_row(good.replace(b'"at_s":1000', bad), 2_000_000) is None

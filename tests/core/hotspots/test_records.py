@@ -20,6 +20,7 @@ def changed(**fields: object) -> bytes:
 
 def test_what_an_engine_writes_is_read_as_it_was() -> None:
     assert decode_record(GOOD.id.encode(), GOOD.encode()) == GOOD
+    assert decode_record(GOOD.id.encode(), changed(quiet_s=0)).quiet_s == 0
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,11 @@ def test_what_an_engine_writes_is_read_as_it_was() -> None:
 def test_anything_else_is_refused(value: bytes | None) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - any text
         decode_record(GOOD.id.encode(), value)
+
+
+def test_what_is_no_cell_is_quoted_in_40_characters() -> None:
+    with pytest.raises(ValueError, match=rf"^'{'z' * 40}' is not an H3 cell$"):
+        decode_record(GOOD.id.encode(), changed(peak="z" * 99))
 
 
 def test_another_key_is_refused() -> None:

@@ -88,6 +88,11 @@ def test_growth_over_a_gap_or_too_short_a_time_is_not_believed() -> None:
     assert raise_lanes(gap, TWO, 4 * GROWTH_S)[1] == {}
 
 
+def test_growth_before_the_last_five_seconds_does_not_count() -> None:
+    (eps, _), _ = raise_lanes(grow([20.0, 20.0], [60.0, 60.0], *RAMP), TWO)
+    assert eps == pytest.approx(GROWN)
+
+
 def test_it_looks_no_further_ahead_than_the_forecast() -> None:
     """In a compressed replay a day takes 16 s, and the forecast looks 2 s ahead."""
     (eps, _), _ = raise_lanes(grow(*RAMP), TWO, ahead_s=2.0)
