@@ -14,8 +14,9 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 pytest_plugins = ["tests.fixtures.xmpp", "tests.fixtures.kafka", "tests.fixtures.flink"]
 
-# The only reasons for which CI may skip a test; everything else is installed by `make test`.
-MAY_BE_SKIPPED = ("no GPU", "needs root", "needs IPv6")
+# The only reasons for which CI may skip a test; everything else is installed by `make test`. The
+# recordings of ../shared/data may not be part of the project.
+MAY_BE_SKIPPED = ("no GPU", "needs root", "needs IPv6", "no ../shared/data")
 
 
 # pytest's own timeout (180 s) raises an error in the test. If a task swallows it, or the clean-up

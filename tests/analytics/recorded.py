@@ -26,7 +26,7 @@ def need_recorded_streams() -> None:
     """Skip the test if they are not there."""
     missing = [file.name for file in (HONEYPOT, WIKITICKER) if not file.exists()]
     if missing:
-        pytest.skip(f"needs {', '.join(missing)} in ../shared/data/events beside the project")
+        pytest.skip(f"no ../shared/data/events beside the project: needs {', '.join(missing)}")
 
 
 def honeypot(count: int, partitions: int, seed: int = 1) -> list[Event]:
